@@ -1,1 +1,7 @@
-//! x
+//! execpath: sees the path of `kubectl exec`.
+//!
+//! The pure ring (`model`, `decode`, `correlate`, `plan`) knows no file, socket, clock, thread or async: facts in, findings
+//! out, the same live and in replay. ARCHITECTURE.md has the map.
+
+pub mod correlate;
+pub mod model;

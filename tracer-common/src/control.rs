@@ -1,0 +1,278 @@
+//! What the loader tells the object, and what the object counts.
+
+/// What a process is watched for.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchClass {
+    /// Its sockets: kubectl, a proxy, API server, kubelet.
+    Endpoint = 1,
+    /// Its sockets, its FIFOs and what it forks: a runtime or a shim.
+    Daemon = 2,
+    /// Forked by a daemon, not yet in a container: runc and its stages. What it forks is watched too, up to
+    /// [`Watch::MAX_DEPTH`].
+    Below = 3,
+    /// Ran execve inside a container's mount namespace. What it forks is the container's own business.
+    Contained = 4,
+}
+
+impl WatchClass {
+    /// The class of that number, if there is one.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        [Self::Endpoint, Self::Daemon, Self::Below, Self::Contained]
+            .into_iter()
+            .find(|class| *class as u32 == number)
+    }
+}
+
+/// Value of the map of watched processes, by tgid.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Watch {
+    /// `start_boottime` of the process, nanoseconds; 0 where the loader did not know it.
+    pub start_ns: u64,
+    /// Mount namespace of the daemon at the head of this lineage: an execve in another one is inside a container.
+    pub mntns: u32,
+    /// [`WatchClass`].
+    pub class: u8,
+    /// Forks since the daemon.
+    pub depth: u8,
+    /// [`Watch::GO_UNKNOWN`], [`Watch::GO_YES`] or [`Watch::GO_NO`].
+    pub go: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Offset of `goid` in the runtime's `g`; 0 where not known.
+    pub goid_offset: u16,
+    /// Offset of `parentGoid` in the runtime's `g`; 0 where not known.
+    pub parent_goid_offset: u16,
+    /// Zero.
+    pub reserved2: u32,
+}
+const _: () = assert!(size_of::<Watch>() == 24);
+
+impl Watch {
+    /// crio → conmon → runc → three stages → process are six forks.
+    pub const MAX_DEPTH: u8 = 8;
+    /// Decide at the first socket call, by comparing R14 with the thread-local `g`.
+    pub const GO_UNKNOWN: u8 = 0;
+    /// A Go program, version 1.17 or later: R14 (amd64) or X28 (arm64) is the goroutine.
+    pub const GO_YES: u8 = 1;
+    /// Not Go, or too old: the thread is the actor.
+    pub const GO_NO: u8 = 2;
+}
+
+/// Set once, before the object is loaded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Config {
+    /// Only processes of this network namespace are enrolled; 0: all.
+    pub netns: u32,
+    /// The tracer's own process, which is never enrolled.
+    pub own_tgid: u32,
+}
+const _: () = assert!(size_of::<Config>() == 8);
+
+/// What the object counts, per CPU.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Records written or lost: the sequence number.
+    Sequence = 0,
+    /// Records that did not fit into the ring buffer.
+    RingFull = 1,
+    /// Processes that could not be enrolled: the map is full.
+    WatchFull = 2,
+    /// Kernel reads that failed.
+    ReadFailed = 3,
+    /// Socket calls of processes on the path that were looked at.
+    Calls = 4,
+}
+
+impl Counter {
+    /// How many there are.
+    pub const COUNT: u32 = 5;
+    /// All of them, in order.
+    pub const ALL: [Self; Self::COUNT as usize] =
+        [Self::Sequence, Self::RingFull, Self::WatchFull, Self::ReadFailed, Self::Calls];
+    /// Stable name, as in `loss` lines.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sequence => "sequence",
+            Self::RingFull => "ring-full",
+            Self::WatchFull => "watch-full",
+            Self::ReadFailed => "read-failed",
+            Self::Calls => "calls",
+        }
+    }
+}
+
+/// What the offsets lack for the object to be of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadinessError {
+    /// The field that was not found, as `struct.member`.
+    pub field: &'static str,
+}
+
+/// Declares [`Offsets`] and, from the same rows, the BTF paths that the loader looks up.
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $name:ident = $of:literal . $path:literal $(or $of2:literal . $path2:literal)?;)*) => {
+        /// Where fields lie in this kernel, in bytes; [`Offsets::ABSENT`] where the kernel has no such field.
+        ///
+        /// rustc writes no CO-RE relocations, so the loader finds these in the running kernel's BTF and hands them over as a
+        /// read-only global, which the verifier then knows as constants.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug)]
+        pub struct Offsets { $($(#[$doc])* pub $name: u32,)* }
+
+        impl Offsets {
+            /// The kernel has no such field.
+            pub const ABSENT: u32 = u32::MAX;
+            /// Nothing known: the object's own value until the loader overrides it.
+            pub const UNKNOWN: Self = Self { $($name: Self::ABSENT,)* };
+
+            /// Asks `find(struct, member path)` for every offset. The second row of a pair is the field's other name, in
+            /// other kernels.
+            pub fn resolve(mut find: impl FnMut(&'static str, &'static str) -> Option<u32>) -> Self {
+                Self { $($name: find($of, $path) $(.or_else(|| find($of2, $path2)))? .unwrap_or(Self::ABSENT),)* }
+            }
+
+            /// Every offset with its name, in order.
+            pub fn rows(&self) -> impl Iterator<Item = (&'static str, u32)> {
+                [$((concat!($of, ".", $path), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+offsets! {
+    /// `task_struct.tgid`
+    task_tgid = "task_struct"."tgid";
+    /// `task_struct.group_leader`
+    task_group_leader = "task_struct"."group_leader";
+    /// `task_struct.start_boottime` (`real_start_time` before 5.5)
+    task_start_boottime = "task_struct"."start_boottime" or "task_struct"."real_start_time";
+    /// `task_struct.real_parent`
+    task_real_parent = "task_struct"."real_parent";
+    /// `task_struct.mm`
+    task_mm = "task_struct"."mm";
+    /// `task_struct.nsproxy`
+    task_nsproxy = "task_struct"."nsproxy";
+    /// `task_struct.signal`
+    task_signal = "task_struct"."signal";
+    /// `task_struct.exit_code`
+    task_exit_code = "task_struct"."exit_code";
+    /// `task_struct.cred`
+    task_cred = "task_struct"."cred";
+    /// `task_struct.loginuid`
+    task_loginuid = "task_struct"."loginuid";
+    /// `task_struct.files`
+    task_files = "task_struct"."files";
+    /// `task_struct.thread.fsbase` (amd64)
+    task_fsbase = "task_struct"."thread.fsbase";
+    /// `mm_struct.arg_start`
+    mm_arg_start = "mm_struct"."arg_start";
+    /// `mm_struct.arg_end`
+    mm_arg_end = "mm_struct"."arg_end";
+    /// `nsproxy.mnt_ns`
+    nsproxy_mnt_ns = "nsproxy"."mnt_ns";
+    /// `nsproxy.net_ns`
+    nsproxy_net_ns = "nsproxy"."net_ns";
+    /// `mnt_namespace.ns.inum`
+    mnt_ns_inum = "mnt_namespace"."ns.inum";
+    /// `net.ns.inum`
+    net_inum = "net"."ns.inum";
+    /// `cred.uid`
+    cred_uid = "cred"."uid";
+    /// `signal_struct.live`
+    signal_live = "signal_struct"."live";
+    /// `signal_struct.flags`
+    signal_flags = "signal_struct"."flags";
+    /// `signal_struct.group_exit_code`
+    signal_group_exit_code = "signal_struct"."group_exit_code";
+    /// `files_struct.fdt`
+    files_fdt = "files_struct"."fdt";
+    /// `fdtable.max_fds`
+    fdt_max_fds = "fdtable"."max_fds";
+    /// `fdtable.fd`
+    fdt_fd = "fdtable"."fd";
+    /// `file.private_data`
+    file_private_data = "file"."private_data";
+    /// `file.f_inode`
+    file_inode = "file"."f_inode";
+    /// `inode.i_ino`
+    inode_ino = "inode"."i_ino";
+    /// `inode.i_mode`
+    inode_mode = "inode"."i_mode";
+    /// `socket.sk`
+    socket_sk = "socket"."sk";
+    /// `socket_alloc.vfs_inode`: a socket and its inode are one allocation (include/net/sock.h)
+    socket_alloc_inode = "socket_alloc"."vfs_inode";
+    /// `sock.sk_socket`
+    sock_socket = "sock"."sk_socket";
+    /// `sock.sk_peer_pid`
+    sock_peer_pid = "sock"."sk_peer_pid";
+    /// `sock.__sk_common.skc_family`
+    sock_family = "sock"."__sk_common.skc_family";
+    /// `sock.__sk_common.skc_state`
+    sock_state = "sock"."__sk_common.skc_state";
+    /// `sock.__sk_common.skc_num`
+    sock_num = "sock"."__sk_common.skc_num";
+    /// `sock.__sk_common.skc_dport`
+    sock_dport = "sock"."__sk_common.skc_dport";
+    /// `sock.__sk_common.skc_daddr`
+    sock_daddr = "sock"."__sk_common.skc_daddr";
+    /// `sock.__sk_common.skc_rcv_saddr`
+    sock_rcv_saddr = "sock"."__sk_common.skc_rcv_saddr";
+    /// `sock.__sk_common.skc_v6_daddr`
+    sock_v6_daddr = "sock"."__sk_common.skc_v6_daddr";
+    /// `sock.__sk_common.skc_v6_rcv_saddr`
+    sock_v6_rcv_saddr = "sock"."__sk_common.skc_v6_rcv_saddr";
+    /// `sock.__sk_common.skc_net.net`
+    sock_net = "sock"."__sk_common.skc_net.net";
+    /// `sock.__sk_common.skc_cookie`
+    sock_cookie = "sock"."__sk_common.skc_cookie";
+    /// `sock.sk_protocol`
+    sock_protocol = "sock"."sk_protocol";
+    /// `tcp_sock.bytes_received`
+    tcp_bytes_received = "tcp_sock"."bytes_received";
+    /// `tcp_sock.bytes_acked`
+    tcp_bytes_acked = "tcp_sock"."bytes_acked";
+    /// `unix_sock.addr`
+    unix_addr = "unix_sock"."addr";
+    /// `unix_sock.peer`
+    unix_peer = "unix_sock"."peer";
+    /// `unix_address.len`
+    unix_address_len = "unix_address"."len";
+    /// `unix_address.name`
+    unix_address_name = "unix_address"."name";
+    /// `pid.numbers`: the first is the initial pid namespace's
+    pid_numbers = "pid"."numbers";
+}
+
+impl Offsets {
+    /// Whether the fields are there without which no session can be seen.
+    ///
+    /// # Errors
+    /// The first such field that this kernel lacks.
+    pub fn ready(&self) -> Result<(), ReadinessError> {
+        // Optional: who logged in, the thread-local g (only tells Go from others), byte counters.
+        const OPTIONAL: [&str; 4] =
+            ["task_struct.loginuid", "task_struct.thread.fsbase", "tcp_sock.bytes_received", "tcp_sock.bytes_acked"];
+        match self.rows().find(|(name, at)| *at == Self::ABSENT && !OPTIONAL.contains(name)) {
+            Some((field, _)) => Err(ReadinessError { field }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The aya traits that let these types cross into maps and globals.
+#[cfg(feature = "user")]
+mod user {
+    // SAFETY (all): repr(C), no padding, every bit pattern is valid.
+    unsafe impl aya::Pod for super::Watch {}
+    unsafe impl aya::Pod for super::Config {}
+    unsafe impl aya::Pod for super::Offsets {}
+    unsafe impl aya::Pod for crate::EndKey {}
+    unsafe impl aya::Pod for crate::End {}
+}

@@ -1,0 +1,98 @@
+//! The head of every record, and the numbers of the kinds.
+
+/// Raised with every change of a record's layout; the loader refuses an object of another number.
+pub const ABI: u16 = 1;
+
+/// Stands first in every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// One of [`Kind`].
+    pub kind: u16,
+    /// [`ABI`] of the object that wrote the record.
+    pub abi: u16,
+    /// The CPU that wrote the record.
+    pub cpu: u32,
+    /// Counts the records of this CPU, those too that did not fit: a hole is a loss.
+    pub seq: u64,
+    /// When, in nanoseconds since boot (CLOCK_BOOTTIME).
+    pub at_ns: u64,
+    /// The process it is about, in the initial pid namespace.
+    pub tgid: u32,
+    /// The thread in which it happened; 0 where no thread of the process did it (softirq).
+    pub tid: u32,
+    /// `group_leader->start_boottime` of that process, nanoseconds.
+    pub start_ns: u64,
+}
+
+/// What a record is. Numbers are never reused; ranges: 1.. process, 32.. tcp, 64.. unix, 96.. joins.
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`crate::Fork`]
+    Fork = 1,
+    /// [`crate::Process`], at an execve
+    Exec = 2,
+    /// [`crate::Exit`]
+    Exit = 3,
+    /// [`crate::Process`], when a running process came onto the path
+    Enrolled = 4,
+    /// [`crate::Connected`]
+    Connected = 32,
+    /// [`crate::Accepted`]
+    Accepted = 33,
+    /// [`crate::Closed`]
+    Closed = 34,
+    /// [`crate::Listening`]
+    Listening = 35,
+    /// [`crate::UnixConnected`]
+    UnixConnected = 64,
+    /// [`crate::UnixAccepted`]
+    UnixAccepted = 65,
+    /// [`crate::Relayed`]
+    Relayed = 96,
+    /// [`crate::Fifo`]
+    Fifo = 97,
+}
+
+impl Kind {
+    /// Every kind, for the decoder and its tests.
+    pub const ALL: [Self; 12] = [
+        Self::Fork,
+        Self::Exec,
+        Self::Exit,
+        Self::Enrolled,
+        Self::Connected,
+        Self::Accepted,
+        Self::Closed,
+        Self::Listening,
+        Self::UnixConnected,
+        Self::UnixAccepted,
+        Self::Relayed,
+        Self::Fifo,
+    ];
+
+    /// The kind of that number, if there is one.
+    #[must_use]
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u16 == number)
+    }
+}
+
+/// A record that may be read from bytes.
+///
+/// # Safety
+/// `repr(C)`, [`Header`] first, no padding, every bit pattern valid: no `bool`, no `enum`, no reference.
+pub unsafe trait Record: Copy {}
+
+/// Implements [`Record`] and proves the size, so that padding cannot creep in.
+macro_rules! record {
+    ($name:ident = $size:expr) => {
+        const _: () = assert!(size_of::<$name>() == $size);
+        // SAFETY: repr(C) integers and arrays of them; the assertion above proves that there is no padding.
+        unsafe impl crate::Record for $name {}
+    };
+}
+pub(crate) use record;
+
+record!(Header = 2 + 2 + 4 + 8 + 8 + 4 + 4 + 8);

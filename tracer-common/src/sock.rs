@@ -1,0 +1,194 @@
+//! Sockets and the life of TCP connections.
+
+use crate::{Actor, Header, header::record};
+
+/// AF_UNIX
+pub const FAMILY_UNIX: u16 = 1;
+/// AF_INET
+pub const FAMILY_INET: u16 = 2;
+/// AF_INET6
+pub const FAMILY_INET6: u16 = 10;
+
+/// Nothing seen of how the socket came to be: it is older than the tracer.
+pub const ROLE_UNKNOWN: u8 = 0;
+/// accept(2) returned it.
+pub const ROLE_ACCEPTED: u8 = 1;
+/// connect(2) was called on it.
+pub const ROLE_CONNECTED: u8 = 2;
+/// listen(2) was called on it.
+pub const ROLE_LISTENING: u8 = 3;
+
+/// close(2) was called on the last reference that a process on the path named.
+pub const CLOSED_BY_CALL: u32 = 1;
+/// TCP went to CLOSE.
+pub const CLOSED_BY_STATE: u32 = 2;
+
+/// A socket as the kernel has it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Socket {
+    /// `bpf_get_socket_cookie`: never reused while the host is up; 0 where the kernel has not made one yet.
+    pub cookie: u64,
+    /// Inode number in sockfs, the one of `/proc/PID/fd`; 0 where the socket has no file (yet).
+    pub inode: u64,
+    /// Local address; an IPv4 address stands in the first four bytes.
+    pub local: [u8; 16],
+    /// Remote address, likewise.
+    pub remote: [u8; 16],
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// `FAMILY_*`.
+    pub family: u16,
+    /// Host byte order.
+    pub local_port: u16,
+    /// Host byte order.
+    pub remote_port: u16,
+    /// `skc_state`.
+    pub state: u8,
+    /// `ROLE_*`, as far as it was seen.
+    pub role: u8,
+    /// Zero.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<Socket>() == 8 + 8 + 16 + 16 + 4 + 2 + 2 + 2 + 1 + 1 + 4);
+
+/// A TCP connection was established by a process on the path, or to a listener on the path.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Connected {
+    /// See [`Header`]: the connecting process, and the thread that called connect(2).
+    pub header: Header,
+    /// Who called connect(2).
+    pub actor: Actor,
+    /// The connecting end.
+    pub socket: Socket,
+    /// Cookie of the accepted socket on which the same goroutine received last (the *dial* rule); 0: none.
+    pub inbound_cookie: u64,
+    /// Its inode.
+    pub inbound_inode: u64,
+}
+record!(Connected = size_of::<Header>() + size_of::<Actor>() + size_of::<Socket>() + 16);
+
+/// accept(2) returned a connection to a process on the path.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    /// See [`Header`].
+    pub header: Header,
+    /// The accepted end.
+    pub socket: Socket,
+}
+record!(Accepted = size_of::<Header>() + size_of::<Socket>());
+
+/// A socket on the path was closed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Closed {
+    /// See [`Header`]: the owner.
+    pub header: Header,
+    /// Cookie.
+    pub cookie: u64,
+    /// Inode.
+    pub inode: u64,
+    /// `tcp_sock->bytes_received`; 0 for other families.
+    pub bytes_received: u64,
+    /// `tcp_sock->bytes_acked`; 0 for other families.
+    pub bytes_acked: u64,
+    /// `CLOSED_BY_*`.
+    pub how: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+record!(Closed = size_of::<Header>() + 4 * 8 + 2 * 4);
+
+/// listen(2) was called on a port of the path.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Listening {
+    /// See [`Header`].
+    pub header: Header,
+    /// The listener.
+    pub socket: Socket,
+}
+record!(Listening = size_of::<Header>() + size_of::<Socket>());
+
+/// Key of the map of "who received where last".
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct LastKey {
+    /// Address of the goroutine's `g`, or the thread id where the process is not Go.
+    pub actor: u64,
+    /// The process.
+    pub tgid: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<LastKey>() == 16);
+
+/// The socket on which an actor received last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Last {
+    /// The socket as it was then.
+    pub socket: Socket,
+    /// The goroutine's id then, 0 where it is not known: a `g` is reused, an id is not.
+    pub goid: u64,
+}
+const _: () = assert!(size_of::<Last>() == size_of::<Socket>() + 8);
+
+/// What is remembered of a socket on the path from its birth to its close, by cookie.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Tracked {
+    /// Who called connect(2).
+    pub actor: Actor,
+    /// `start_boottime` of the owner.
+    pub start_ns: u64,
+    /// See [`Connected::inbound_cookie`].
+    pub inbound_cookie: u64,
+    /// See [`Connected::inbound_inode`].
+    pub inbound_inode: u64,
+    /// The owner.
+    pub tgid: u32,
+    /// The thread that called connect(2) or accept(2).
+    pub tid: u32,
+    /// Inode number of the owner's network namespace.
+    pub netns: u32,
+    /// `ROLE_*`.
+    pub role: u32,
+}
+const _: () = assert!(size_of::<Tracked>() == size_of::<Actor>() + 3 * 8 + 4 * 4);
+
+/// One end of a TCP connection: key of the map of "whose end is that", kept for every connection of the host.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndKey {
+    /// As [`Socket::local`]; IPv4-mapped addresses are cut down to IPv4.
+    pub local: [u8; 16],
+    /// As [`Socket::remote`].
+    pub remote: [u8; 16],
+    /// Host byte order.
+    pub local_port: u16,
+    /// Host byte order.
+    pub remote_port: u16,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+}
+const _: () = assert!(size_of::<EndKey>() == 16 + 16 + 2 + 2 + 4);
+
+/// Whose end it is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// `start_boottime` of the owner.
+    pub start_ns: u64,
+    /// Cookie of the socket.
+    pub cookie: u64,
+    /// Inode of the socket.
+    pub inode: u64,
+    /// The owner.
+    pub tgid: u32,
+    /// `ROLE_*`.
+    pub role: u32,
+}
+const _: () = assert!(size_of::<End>() == 3 * 8 + 2 * 4);

@@ -1,0 +1,222 @@
+//! Containers: what paths and arguments say of them. Pure text; every input is hostile.
+
+use serde::{Deserialize, Serialize};
+
+use super::RawText;
+
+/// Names of a container, as the runtime's files on this host have them: no cluster credential is needed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerInfo {
+    /// Container id.
+    pub id: String,
+    /// Name in the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Name of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// Namespace of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// UID of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// Id of the pod's sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<String>,
+    /// `containerd`, `docker`, `cri-o`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+}
+
+/// What a cgroup path says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerRef {
+    /// Container id.
+    pub id: String,
+    /// UID of the pod, with hyphens.
+    pub pod_uid: Option<String>,
+}
+
+/// What the path of a runtime's stdio FIFO says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecFifo {
+    /// Container id.
+    pub container: String,
+    /// Exec id; the container's own id for the FIFOs of its first process.
+    pub exec: String,
+    /// `stdin`, `stdout` or `stderr`.
+    pub stream: &'static str,
+}
+
+/// What the arguments of `runc exec` say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuncExec {
+    /// Container id.
+    pub container: String,
+    /// Exec id: the name of the pid file.
+    pub exec: Option<String>,
+    /// Path of the pid file.
+    pub pid_file: Option<RawText>,
+    /// Whether the process gets a terminal.
+    pub tty: bool,
+}
+
+const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
+
+/// An id as containerd, dockerd and CRI-O make them: 64 hexadecimal digits. Other names are refused, so that a path of
+/// something else is never taken for one of these.
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// An exec id: containerd's CRI and dockerd use 64 digits, `ctr` takes what the user typed.
+fn is_exec_id(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// Container and pod out of a cgroup path: `…/pod<uid>/<cid>` (cgroupfs) or
+/// `…-pod<uid with underscores>.slice/cri-containerd-<cid>.scope` (systemd).
+#[must_use]
+pub fn parse_cgroup(path: &str) -> Option<ContainerRef> {
+    let mut parts = path.trim_end().rsplit('/');
+    let leaf = parts.next()?;
+    let leaf = leaf.strip_suffix(".scope").unwrap_or(leaf);
+    let id = leaf.rsplit(['-', ':']).next()?;
+    if !is_id(id) {
+        return None;
+    }
+    let pod_uid = parts.find_map(|part| {
+        let part = part.strip_suffix(".slice").unwrap_or(part);
+        let uid = &part[part.rfind("pod").filter(|at| *at == 0 || part.as_bytes()[at - 1] == b'-')? + 3..];
+        let uid = uid.replace('_', "-");
+        (!uid.is_empty() && uid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')).then_some(uid)
+    });
+    Some(ContainerRef { id: id.to_owned(), pod_uid })
+}
+
+/// containerd's CRI: `…/containers/<cid>/io/<number>/<exec>-stdout`; dockerd: `…/<cid>/<exec>-stdout`.
+#[must_use]
+pub fn parse_fifo_path(path: &str) -> Option<ExecFifo> {
+    let mut parts = path.rsplit('/');
+    let leaf = parts.next()?;
+    let (exec, stream) = leaf.rsplit_once('-')?;
+    let stream = STREAMS.into_iter().find(|name| *name == stream)?;
+    if !is_exec_id(exec) {
+        return None;
+    }
+    let container = parts.take(3).find(|part| is_id(part))?;
+    Some(ExecFifo { container: container.to_owned(), exec: exec.to_owned(), stream })
+}
+
+/// `runc [GLOBAL…] exec [--tty] [--console-socket S] --process F --detach --pid-file …/<exec>.pid CID`, as go-runc and
+/// CRI-O write it. Not by the name of the binary: crun, youki and wrappers take the same arguments.
+#[must_use]
+pub fn parse_runc_exec(argv: &[RawText]) -> Option<RuncExec> {
+    let mut words = argv.iter().skip(1).map_while(|word| word.as_str());
+    words.by_ref().find(|word| *word == "exec")?;
+    let (mut tty, mut process, mut pid_file, mut container) = (false, false, None, None);
+    while let Some(word) = words.next() {
+        let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+        match name.trim_start_matches('-') {
+            "tty" | "t" if name.starts_with('-') => tty = value != Some("false"),
+            "console-socket" if name.starts_with('-') => {
+                tty = true;
+                let _path = value.or_else(|| words.next());
+            }
+            "process" | "p" if name.starts_with('-') => process = value.or_else(|| words.next()).is_some(),
+            "pid-file" if name.starts_with('-') => pid_file = value.or_else(|| words.next()),
+            _ if name.starts_with('-') => {}
+            // The container comes last; with `--process` no command follows it.
+            _ => container = Some(word),
+        }
+    }
+    let exec = pid_file
+        .and_then(|path| path.rsplit('/').next()?.strip_suffix(".pid"))
+        .filter(|exec| is_exec_id(exec))
+        .map(str::to_owned);
+    let container = container.filter(|_| process)?.to_owned();
+    Some(RuncExec { container, exec, pid_file: pid_file.map(RawText::from), tty })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    const EXEC: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
+
+    #[test]
+    fn cgroup_paths_of_both_drivers_name_container_and_pod() {
+        let uid = "8c7a3f52-2f0f-4a08-9b39-0d4cf4e4d7a6";
+        for path in [
+            format!("/kubepods/besteffort/pod{uid}/{CID}"),
+            format!(
+                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{}.slice/cri-containerd-{CID}.scope",
+                uid.replace('-', "_")
+            ),
+            format!(
+                "/system.slice/containerd.service/kubepods-burstable-pod{}.slice:cri-containerd:{CID}",
+                uid.replace('-', "_")
+            ),
+        ] {
+            let found = parse_cgroup(&path).unwrap();
+            assert_eq!(found.id, CID);
+            if !path.contains(":cri") {
+                assert_eq!(found.pod_uid.as_deref(), Some(uid), "{path}");
+            }
+        }
+        assert_eq!(parse_cgroup("/user.slice/session-1.scope"), None);
+        assert_eq!(parse_cgroup(""), None);
+    }
+
+    #[test]
+    fn fifo_paths_of_containerd_and_dockerd_name_container_and_exec() {
+        for path in [
+            format!("/run/containerd/io.containerd.grpc.v1.cri/containers/{CID}/io/1234/{EXEC}-stdout"),
+            format!("/var/run/docker/containerd/{CID}/{EXEC}-stdout"),
+        ] {
+            let found = parse_fifo_path(&path).unwrap();
+            assert_eq!((found.container.as_str(), found.exec.as_str(), found.stream), (CID, EXEC, "stdout"));
+        }
+        assert_eq!(parse_fifo_path("/tmp/mine-stdout"), None);
+        assert_eq!(parse_fifo_path(&format!("/x/{CID}/{EXEC}-log")), None);
+    }
+
+    #[test]
+    fn runc_exec_is_known_by_its_arguments_whatever_the_binary() {
+        let pid_file = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{CID}/{EXEC}.pid");
+        let words = [
+            "/usr/bin/crun",
+            "--root",
+            "/run/r",
+            "--log",
+            "/x/log.json",
+            "exec",
+            "--process",
+            "/tmp/p",
+            "--console-socket",
+            "/tmp/s",
+            "--detach",
+            "--pid-file",
+            &pid_file,
+            CID,
+        ];
+        let argv: Vec<RawText> = words.into_iter().map(RawText::from).collect();
+        let found = parse_runc_exec(&argv).unwrap();
+        assert_eq!(
+            found,
+            RuncExec {
+                container: CID.into(),
+                exec: Some(EXEC.into()),
+                pid_file: Some(pid_file.as_str().into()),
+                tty: true
+            }
+        );
+        for not_it in [vec!["kubectl", "exec", "web", "--", "sh"], vec!["runc", "kill", CID], vec!["runc"], vec![]] {
+            let argv: Vec<RawText> = not_it.into_iter().map(RawText::from).collect();
+            assert_eq!(parse_runc_exec(&argv), None);
+        }
+    }
+}

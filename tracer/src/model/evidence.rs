@@ -1,0 +1,159 @@
+//! How a link is known, and what is not.
+
+use serde::{Deserialize, Serialize};
+
+/// How sure a link is. Ordered weakest first, so that `min` over a chain is the strength of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confidence {
+    /// Only the order in time suggests it.
+    Weak,
+    /// Independent signs agree and nothing else fits.
+    Strong,
+    /// An identity proves it.
+    Exact,
+}
+
+impl Confidence {
+    /// Stable token.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Weak => "weak",
+            Self::Strong => "strong",
+            Self::Exact => "exact",
+        }
+    }
+}
+
+/// What a link rests on. Tokens are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// Both ends of one TCP connection: the addresses mirror each other.
+    SocketPair,
+    /// Both ends of one unix connection: each names the other's inode.
+    UnixPeer,
+    /// One goroutine touched both.
+    Goroutine,
+    /// One thread touched both.
+    Thread,
+    /// The same numbers of bytes went through both.
+    ByteFlow,
+    /// Both name the same exec id.
+    ExecId,
+    /// The arguments of runc name it.
+    RuncArgs,
+    /// The runtime's pid file names it.
+    PidFile,
+    /// The cgroup names it.
+    Cgroup,
+    /// One forked the other.
+    Fork,
+    /// Both have the same FIFO.
+    Fifo,
+    /// Both have the same terminal.
+    Pty,
+    /// Both name the same streaming token.
+    Token,
+    /// Only order in time.
+    Time,
+}
+
+impl Evidence {
+    /// Stable token.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::SocketPair => "socket-pair",
+            Self::UnixPeer => "unix-peer",
+            Self::Goroutine => "goroutine",
+            Self::Thread => "thread",
+            Self::ByteFlow => "byte-flow",
+            Self::ExecId => "exec-id",
+            Self::RuncArgs => "runc-args",
+            Self::PidFile => "pid-file",
+            Self::Cgroup => "cgroup",
+            Self::Fork => "fork",
+            Self::Fifo => "fifo",
+            Self::Pty => "pty",
+            Self::Token => "token",
+            Self::Time => "time",
+        }
+    }
+
+    /// For people; may change.
+    #[must_use]
+    pub const fn prose(self) -> &'static str {
+        match self {
+            Self::SocketPair => "both ends of one TCP connection",
+            Self::UnixPeer => "both ends of one unix connection",
+            Self::Goroutine => "one goroutine served both connections",
+            Self::Thread => "one thread served both connections",
+            Self::ByteFlow => "the same bytes went through both",
+            Self::ExecId => "both name the same exec id",
+            Self::RuncArgs => "named in runc's arguments",
+            Self::PidFile => "named in the runtime's pid file",
+            Self::Cgroup => "named in the cgroup path",
+            Self::Fork => "one forked the other",
+            Self::Fifo => "both have the same FIFO open",
+            Self::Pty => "both have the same terminal open",
+            Self::Token => "both name the same streaming token",
+            Self::Time => "only the order in time suggests it",
+        }
+    }
+}
+
+/// Something on the path that is not known, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Stable code.
+    pub code: GapCode,
+    /// The hops it lies between; one hop twice where it lies inside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub between: Option<(usize, usize)>,
+    /// For people; may change.
+    pub text: String,
+}
+
+/// Why something is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GapCode {
+    /// Records were lost while the session was open.
+    LostEvents,
+    /// No act of a proxy joins its inbound connection to an outbound one yet.
+    Unjoined,
+    /// More than one candidate fits, so none is named.
+    Ambiguous,
+    /// The other end of a connection was not found on this host.
+    PeerUnknown,
+    /// The shim was not seen.
+    ShimUnknown,
+    /// The runtime's `exec` was not seen.
+    RuncUnknown,
+    /// The process in the container was not seen.
+    ProcessUnknown,
+    /// Names of pod and container were not found.
+    NamesUnknown,
+    /// The session is over, its process is not.
+    ProcessLeftRunning,
+}
+
+impl GapCode {
+    /// Stable token.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::LostEvents => "lost-events",
+            Self::Unjoined => "unjoined",
+            Self::Ambiguous => "ambiguous",
+            Self::PeerUnknown => "peer-unknown",
+            Self::ShimUnknown => "shim-unknown",
+            Self::RuncUnknown => "runc-unknown",
+            Self::ProcessUnknown => "process-unknown",
+            Self::NamesUnknown => "names-unknown",
+            Self::ProcessLeftRunning => "process-left-running",
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What was observed.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BootTime, ContainerInfo, ExitStatus, ProcessInfo, RawText, SocketId, SocketInfo, TaskKey, Tuple};
+
+/// One fact, when it was so, and who said it. Recordings are sequences of these, in order of arrival.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// When, since boot.
+    pub at: BootTime,
+    /// Who said it.
+    #[serde(default)]
+    pub source: Source,
+    /// CPU and number within that CPU, of records of the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<(u32, u64)>,
+    /// The process it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskKey>,
+    /// The thread that did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tid: Option<u32>,
+    /// What.
+    pub fact: Fact,
+}
+
+impl Observation {
+    /// A fact that no process did.
+    #[must_use]
+    pub fn new(at: BootTime, source: Source, fact: Fact) -> Self {
+        Self { at, source, seq: None, task: None, tid: None, fact }
+    }
+
+    /// A fact about a process.
+    #[must_use]
+    pub fn of(at: BootTime, source: Source, task: TaskKey, fact: Fact) -> Self {
+        Self { task: Some(task), ..Self::new(at, source, fact) }
+    }
+}
+
+/// Who said it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// A probe, as it happened.
+    #[default]
+    Ebpf,
+    /// procfs, sock_diag or a file, when asked.
+    Snapshot,
+    /// The tracer itself: the passing of time, losses.
+    Engine,
+}
+
+/// Who did it inside a process: a goroutine, or else the observation's thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Actor {
+    /// Address of the goroutine's `g`; `None` where the process is not Go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub g: Option<u64>,
+    /// Goroutine id, where its offset is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goid: Option<u64>,
+    /// Id of the goroutine that started it (Go ≥ 1.21), where its offset is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_goid: Option<u64>,
+}
+
+/// How a close was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CloseCause {
+    /// close(2).
+    Call,
+    /// TCP reached CLOSE.
+    State,
+}
+
+/// What can be observed. The observation names the process and time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fact {
+    /// It forked.
+    Fork {
+        /// The new process.
+        child: TaskKey,
+    },
+    /// It ran execve.
+    Exec(Box<ProcessInfo>),
+    /// It came onto the path and is watched from now on.
+    Enrolled(Box<ProcessInfo>),
+    /// It exists; a snapshot or the answer to [`super::Want::Process`].
+    ProcessSeen(Box<ProcessInfo>),
+    /// It does not exist (any more).
+    ProcessGone,
+    /// It ended.
+    Exit {
+        /// How.
+        status: ExitStatus,
+    },
+    /// It listens on a TCP port.
+    Listening {
+        /// The listener.
+        socket: SocketInfo,
+    },
+    /// It listens on a unix socket.
+    ListeningUnix {
+        /// Path of the socket.
+        path: RawText,
+        /// Its name.
+        socket: SocketId,
+    },
+    /// It connected by TCP.
+    Connected {
+        /// The connecting end.
+        socket: SocketInfo,
+        /// Who called connect(2).
+        #[serde(default)]
+        actor: Actor,
+        /// The accepted socket on which the same actor received last before it called connect(2).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inbound: Option<SocketId>,
+    },
+    /// It accepted a TCP connection.
+    Accepted {
+        /// The accepted end.
+        socket: SocketInfo,
+    },
+    /// It closed a socket, or the socket closed.
+    Closed {
+        /// Which.
+        socket: SocketId,
+        /// How that was seen.
+        cause: CloseCause,
+        /// TCP: bytes received in all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        received: Option<u64>,
+        /// TCP: bytes sent and acknowledged in all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        acked: Option<u64>,
+    },
+    /// It has this TCP socket; a snapshot or the answer to [`super::Want::Peer`].
+    SocketSeen {
+        /// The socket.
+        socket: SocketInfo,
+    },
+    /// No process of this host has the other end.
+    PeerAbsent {
+        /// The end that is known.
+        tuple: Tuple,
+        /// Its network namespace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        netns: Option<u32>,
+    },
+    /// It connected to a unix socket.
+    UnixConnected {
+        /// The connecting end.
+        socket: SocketId,
+        /// Process that listens, in the initial pid namespace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        listener: Option<u32>,
+        /// Path of the listener.
+        path: RawText,
+    },
+    /// It accepted on a unix socket.
+    UnixAccepted {
+        /// The accepted end.
+        socket: SocketId,
+        /// The connecting end.
+        peer: SocketId,
+        /// Process that connected, in the initial pid namespace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connector: Option<u32>,
+        /// Path of the listener.
+        path: RawText,
+    },
+    /// One of its actors received from one socket and then sent to another.
+    Relayed {
+        /// Who.
+        actor: Actor,
+        /// Received from.
+        from: SocketInfo,
+        /// Sent to.
+        to: SocketInfo,
+        /// How often this direction was seen, with this one.
+        sightings: u32,
+        /// Whether splice(2) moved the bytes.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        splice: bool,
+    },
+    /// It made a FIFO.
+    FifoMade {
+        /// Who.
+        actor: Actor,
+        /// The socket on which the same actor received last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inbound: Option<SocketId>,
+        /// Path as given.
+        path: RawText,
+    },
+    /// A container exists; the answer to [`super::Want::Container`].
+    ContainerSeen(Box<ContainerInfo>),
+    /// Nothing is known of that container id.
+    ContainerUnknown {
+        /// Container id.
+        id: String,
+    },
+    /// A pid file was read; the answer to [`super::Want::PidFile`].
+    PidFile {
+        /// Path.
+        path: RawText,
+        /// What it holds; `None` where it could not be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pid: Option<u32>,
+    },
+    /// Observations were lost.
+    Lost {
+        /// Which counter.
+        what: String,
+        /// How many since the last such fact.
+        count: u64,
+    },
+    /// Time passed.
+    Tick,
+    /// The recording ends here, cleanly.
+    Stopped,
+}

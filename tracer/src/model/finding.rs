@@ -1,0 +1,83 @@
+//! What follows from the observations.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BootTime, RawText, Session, TaskKey, Tuple, WatchAs};
+
+/// A change, told once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Core time at which it became known.
+    pub at: BootTime,
+    /// What.
+    pub change: Change,
+}
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A session is there.
+    Opened(Box<Session>),
+    /// More is known of it.
+    Changed(Box<Session>),
+    /// It is over.
+    Closed(Box<Session>),
+    /// Observations were lost.
+    Loss {
+        /// Which counter.
+        what: String,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// Everything that is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Core time.
+    pub at: BootTime,
+    /// Sessions, by time of opening.
+    pub sessions: Vec<Session>,
+    /// Sums.
+    pub totals: Totals,
+}
+
+/// Sums over a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Observations taken in.
+    pub observations: u64,
+    /// Those that came after the reordering window had passed.
+    pub late: u64,
+    /// Sessions opened.
+    pub opened: u64,
+    /// Sessions closed.
+    pub closed: u64,
+    /// Losses by counter.
+    pub lost: std::collections::BTreeMap<String, u64>,
+}
+
+/// A question to the surroundings. A replay drops it: the answer is in the recording.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Want {
+    /// Watch this process from now on.
+    Watch(TaskKey, WatchAs),
+    /// Tell what this process is.
+    Process(TaskKey),
+    /// Tell who has the other end of this connection.
+    Peer {
+        /// The end that is known.
+        tuple: Tuple,
+        /// Its network namespace.
+        netns: Option<u32>,
+    },
+    /// Tell the names of this container.
+    Container {
+        /// Container id.
+        id: String,
+        /// A path inside its bundle or the runtime's state, where one is known.
+        bundle: Option<RawText>,
+    },
+    /// Read this pid file.
+    PidFile(RawText),
+}

@@ -1,0 +1,31 @@
+//! The vocabulary: what was observed, what follows from it. Names nothing else of this crate.
+//!
+//! * An [`Observation`] is one [`Fact`] with its time and source: what the kernel or a snapshot said.
+//! * A [`Finding`] is what changed by it; a [`Report`] is everything that is known.
+//! * A [`Session`] is one `kubectl exec` with its [`Hop`]s (acts of processes) and [`Link`]s; each link has its
+//!   [`Evidence`], each hole is a [`Gap`].
+//! * A [`Want`] is a question of the correlator to its surroundings; answers come back as observations.
+
+mod container;
+mod evidence;
+mod fact;
+mod finding;
+mod host;
+mod net;
+mod session;
+mod task;
+mod text;
+mod time;
+
+pub use container::{ContainerInfo, ContainerRef, ExecFifo, RuncExec, parse_cgroup, parse_fifo_path, parse_runc_exec};
+pub use evidence::{Confidence, Evidence, Gap, GapCode};
+pub use fact::{Actor, CloseCause, Fact, Observation, Source};
+pub use finding::{Change, Finding, Report, Totals, Want};
+pub use host::{Ability, Degraded, HostFacts};
+pub use net::{Family, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
+pub use session::{
+    Client, ExitReason, Hop, Kind, Link, LinkKind, Role, Session, SessionExit, SessionId, State, Target, TcpEnds,
+};
+pub use task::{ExitStatus, ProcessInfo, TaskKey, WatchAs};
+pub use text::RawText;
+pub use time::{BootTime, ClockAnchor, Span};

@@ -1,0 +1,120 @@
+//! Sockets and addresses.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// Names a socket. Either may be missing; two are the same when the cookie agrees, or, where one has none, the inode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SocketId {
+    /// Socket cookie: never reused while the host is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<u64>,
+    /// Inode number in sockfs, as in `/proc/PID/fd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
+}
+
+impl SocketId {
+    /// From the kernel's words, in which 0 is "none".
+    #[must_use]
+    pub fn new(cookie: u64, inode: u64) -> Self {
+        Self { cookie: (cookie != 0).then_some(cookie), inode: (inode != 0).then_some(inode) }
+    }
+
+    /// Whether it names nothing.
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        self.cookie.is_none() && self.inode.is_none()
+    }
+}
+
+/// Local and remote address of one end of a TCP connection. IPv4-mapped addresses are cut down to IPv4, so that the ends of
+/// one connection mirror each other even where one listener is dual-stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Tuple {
+    /// This end.
+    pub local: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+}
+
+impl Tuple {
+    /// Both ends, with IPv4-mapped addresses cut down.
+    #[must_use]
+    pub fn new(local: SocketAddr, remote: SocketAddr) -> Self {
+        Self { local: canonical(local), remote: canonical(remote) }
+    }
+
+    /// The same connection seen from the other end.
+    #[must_use]
+    pub fn mirrored(self) -> Self {
+        Self { local: self.remote, remote: self.local }
+    }
+
+    /// Whether it never leaves its network namespace. Two namespaces may hold equal loopback tuples that are strangers.
+    #[must_use]
+    pub fn is_loopback(self) -> bool {
+        self.local.ip().is_loopback() || self.remote.ip().is_loopback()
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// An `IP:PORT` out of a 16-byte field, in which IPv4 stands in the first four.
+#[must_use]
+pub fn parse_endpoint(family: Family, address: [u8; 16], port: u16) -> Option<SocketAddr> {
+    let ip = match family {
+        Family::Inet => {
+            let [a, b, c, d, ..] = address;
+            IpAddr::from([a, b, c, d])
+        }
+        Family::Inet6 => IpAddr::from(address),
+        Family::Unix => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// Address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// AF_UNIX
+    Unix,
+    /// AF_INET
+    Inet,
+    /// AF_INET6
+    Inet6,
+}
+
+/// How a socket came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SocketRole {
+    /// By accept(2).
+    Accepted,
+    /// By connect(2).
+    Connected,
+    /// By listen(2).
+    Listening,
+}
+
+/// A socket and what is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketInfo {
+    /// Its names.
+    pub id: SocketId,
+    /// Address family.
+    pub family: Family,
+    /// Addresses, of TCP sockets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuple: Option<Tuple>,
+    /// Inode number of its network namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<u32>,
+    /// How it came to be, where that was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<SocketRole>,
+}

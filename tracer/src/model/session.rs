@@ -1,0 +1,284 @@
+//! The session: the answer.
+
+use super::{BootTime, Confidence, Evidence, ExitStatus, Gap, ProcessInfo, RawText, SocketId, TaskKey, Tuple};
+
+/// Short hash of a stable identity: the boot id with the exec id, else with the client socket's cookie.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionId(pub String);
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// `kubectl exec` and what looks the same on the node (`kubectl cp`).
+    Exec,
+    /// CRI ExecSync: an exec probe or a lifecycle hook, no stream.
+    Probe,
+}
+
+impl Kind {
+    /// Stable token.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::Probe => "probe",
+        }
+    }
+}
+
+/// Whether it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It does.
+    Open,
+    /// It does not.
+    Closed,
+}
+
+/// The container it leads into.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Namespace of the pod.
+    pub namespace: Option<String>,
+    /// Name of the pod.
+    pub pod: Option<String>,
+    /// UID of the pod.
+    pub pod_uid: Option<String>,
+    /// Name of the container.
+    pub container: Option<String>,
+    /// Id of the container.
+    pub container_id: Option<String>,
+    /// `containerd`, `docker`, `cri-o`.
+    pub runtime: Option<String>,
+}
+
+/// Who began it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Address of the client's end, as the first proxy sees it.
+    pub address: Option<std::net::SocketAddr>,
+    /// User of the client's process, where that is on this host.
+    pub uid: Option<u32>,
+    /// Login user of it.
+    pub login_uid: Option<u32>,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionExit {
+    /// Exit code of the process.
+    pub code: Option<u8>,
+    /// Signal that ended the process.
+    pub signal: Option<u8>,
+    /// In a word.
+    pub reason: ExitReason,
+}
+
+/// How it ended, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// The process called exit.
+    Exited,
+    /// A signal ended the process.
+    Signalled,
+    /// The runtime could not start the process.
+    StartFailed,
+    /// Not known.
+    Unknown,
+}
+
+impl ExitReason {
+    /// Stable token.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Exited => "exited",
+            Self::Signalled => "signalled",
+            Self::StartFailed => "start-failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl From<ExitStatus> for SessionExit {
+    fn from(status: ExitStatus) -> Self {
+        match status {
+            ExitStatus::Code(code) => Self { code: Some(code), signal: None, reason: ExitReason::Exited },
+            ExitStatus::Signal(signal) => Self { code: None, signal: Some(signal), reason: ExitReason::Signalled },
+        }
+    }
+}
+
+/// What a process does on the path. A role belongs to a socket or an act, so one process can be two hops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// kubectl, or another client.
+    Client,
+    /// Passes the connection on, and is none of the others.
+    Proxy,
+    /// kube-apiserver.
+    ApiServer,
+    /// kubelet.
+    Kubelet,
+    /// dockerd, containerd, crio …
+    Runtime,
+    /// containerd-shim-runc-v2, conmon …
+    Shim,
+    /// runc, crun …: starts the process and goes.
+    Runc,
+    /// What was asked for.
+    Process,
+}
+
+impl Role {
+    /// Stable token.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Client => "kubectl",
+            Self::Proxy => "proxy",
+            Self::ApiServer => "apiserver",
+            Self::Kubelet => "kubelet",
+            Self::Runtime => "runtime",
+            Self::Shim => "shim",
+            Self::Runc => "runc",
+            Self::Process => "process",
+        }
+    }
+}
+
+/// One process in one role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// What it does here.
+    pub role: Role,
+    /// Which process.
+    pub task: TaskKey,
+    /// What is known of it.
+    pub process: ProcessInfo,
+    /// How it ended, if it did.
+    pub exit: Option<ExitStatus>,
+}
+
+/// What a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LinkKind {
+    /// A TCP connection.
+    Tcp,
+    /// A unix connection.
+    Unix,
+    /// Inbound to outbound inside one process.
+    Relay,
+    /// FIFOs.
+    Fifo,
+    /// One forked the other.
+    Fork,
+    /// One became, or started by way of stages, the other.
+    Exec,
+}
+
+impl LinkKind {
+    /// Stable token.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Unix => "unix",
+            Self::Relay => "relay",
+            Self::Fifo => "fifo",
+            Self::Fork => "fork",
+            Self::Exec => "exec",
+        }
+    }
+}
+
+/// Both ends of a TCP leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpEnds {
+    /// Addresses, seen from the end nearer to the client.
+    pub tuple: Tuple,
+    /// The end nearer to the client.
+    pub near: Option<SocketId>,
+    /// The end nearer to the process.
+    pub far: Option<SocketId>,
+    /// Bytes that the near end sent and the far end acknowledged; known once it is closed.
+    pub sent: Option<u64>,
+    /// Bytes that the near end received; known once it is closed.
+    pub received: Option<u64>,
+}
+
+/// A proved step from one hop to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Index of a hop.
+    pub from: usize,
+    /// Index of a hop; the same one for a relay.
+    pub to: usize,
+    /// What it is.
+    pub kind: LinkKind,
+    /// How sure it is.
+    pub confidence: Confidence,
+    /// What it rests on, in order of strength.
+    pub evidence: Vec<Evidence>,
+    /// Whether sessions share it.
+    pub persistent: bool,
+    /// Of TCP legs.
+    pub tcp: Option<TcpEnds>,
+    /// Of relays: inbound and outbound socket.
+    pub relay: Option<(SocketId, SocketId)>,
+    /// Of unix connections: path, near end, far end.
+    pub unix: Option<(RawText, SocketId, SocketId)>,
+}
+
+/// One session, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// What it is for.
+    pub kind: Kind,
+    /// Whether it goes on.
+    pub state: State,
+    /// When it began: when the client connected, as far as that was seen.
+    pub opened_at: BootTime,
+    /// When it ended.
+    pub closed_at: Option<BootTime>,
+    /// Last sign of life that was seen.
+    pub last_seen: BootTime,
+    /// Whether it is older than the tracer.
+    pub preexisting: bool,
+    /// Where it leads.
+    pub target: Target,
+    /// Who began it.
+    pub client: Client,
+    /// The command, as the process has it.
+    pub command: Vec<RawText>,
+    /// Whether the command was cut.
+    pub command_truncated: bool,
+    /// Whether the process has a terminal; `None` until runc was seen.
+    pub tty: Option<bool>,
+    /// Whether stdin is passed on.
+    pub stdin: Option<bool>,
+    /// The runtime's id of the exec.
+    pub exec_id: Option<String>,
+    /// How it ended; `None` while open.
+    pub exit: Option<SessionExit>,
+    /// Client to process.
+    pub hops: Vec<Hop>,
+    /// In the order of the path.
+    pub links: Vec<Link>,
+    /// Addresses at which the path leaves this host: (side, address).
+    pub beyond: Vec<(&'static str, std::net::SocketAddr)>,
+    /// What is not known.
+    pub gaps: Vec<Gap>,
+    /// Whether every hop that can be on this host is there.
+    pub complete: bool,
+}
+
+impl Session {
+    /// The confidence of its weakest link; `None` without links.
+    #[must_use]
+    pub fn confidence(&self) -> Option<Confidence> {
+        self.links.iter().map(|link| link.confidence).min()
+    }
+}
