@@ -19,9 +19,7 @@ impl WatchClass {
     /// The class of that number, if there is one.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        [Self::Endpoint, Self::Daemon, Self::Below, Self::Contained]
-            .into_iter()
-            .find(|class| *class as u32 == number)
+        [Self::Endpoint, Self::Daemon, Self::Below, Self::Contained].into_iter().find(|class| *class as u32 == number)
     }
 }
 
@@ -51,6 +49,18 @@ pub struct Watch {
 const _: () = assert!(size_of::<Watch>() == 24);
 
 impl Watch {
+    /// All zero: a base to fill in.
+    pub const NONE: Self = Self {
+        start_ns: 0,
+        mntns: 0,
+        class: 0,
+        depth: 0,
+        go: Self::GO_UNKNOWN,
+        reserved: 0,
+        goid_offset: 0,
+        parent_goid_offset: 0,
+        reserved2: 0,
+    };
     /// crio → conmon → runc → three stages → process are six forks.
     pub const MAX_DEPTH: u8 = 8;
     /// Decide at the first socket call, by comparing R14 with the thread-local `g`.
@@ -69,8 +79,17 @@ pub struct Config {
     pub netns: u32,
     /// The tracer's own process, which is never enrolled.
     pub own_tgid: u32,
+    /// Offset in the saved user registers of the one that holds Go's `g`; one object serves every architecture.
+    pub g_register: u32,
 }
-const _: () = assert!(size_of::<Config>() == 8);
+const _: () = assert!(size_of::<Config>() == 12);
+
+impl Config {
+    /// R14, the second word of `struct pt_regs` (arch/x86/include/asm/ptrace.h).
+    pub const G_REGISTER_X86_64: u32 = 8;
+    /// X28 of `struct user_pt_regs` (arch/arm64/include/uapi/asm/ptrace.h).
+    pub const G_REGISTER_AARCH64: u32 = 28 * 8;
+}
 
 /// What the object counts, per CPU.
 #[repr(u32)]
@@ -269,10 +288,10 @@ impl Offsets {
 /// The aya traits that let these types cross into maps and globals.
 #[cfg(feature = "user")]
 mod user {
-    // SAFETY (all): repr(C), no padding, every bit pattern is valid.
+    // SAFETY: repr(C), no padding, every bit pattern is valid.
     unsafe impl aya::Pod for super::Watch {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for super::Config {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for super::Offsets {}
-    unsafe impl aya::Pod for crate::EndKey {}
-    unsafe impl aya::Pod for crate::End {}
 }

@@ -18,11 +18,6 @@ pub const ROLE_CONNECTED: u8 = 2;
 /// listen(2) was called on it.
 pub const ROLE_LISTENING: u8 = 3;
 
-/// close(2) was called on the last reference that a process on the path named.
-pub const CLOSED_BY_CALL: u32 = 1;
-/// TCP went to CLOSE.
-pub const CLOSED_BY_STATE: u32 = 2;
-
 /// A socket as the kernel has it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +75,7 @@ pub struct Accepted {
 }
 record!(Accepted = size_of::<Header>() + size_of::<Socket>());
 
-/// A socket on the path was closed.
+/// A TCP connection on the path reached CLOSE at this end.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Closed {
@@ -90,16 +85,12 @@ pub struct Closed {
     pub cookie: u64,
     /// Inode.
     pub inode: u64,
-    /// `tcp_sock->bytes_received`; 0 for other families.
+    /// `tcp_sock->bytes_received`
     pub bytes_received: u64,
-    /// `tcp_sock->bytes_acked`; 0 for other families.
+    /// `tcp_sock->bytes_acked`
     pub bytes_acked: u64,
-    /// `CLOSED_BY_*`.
-    pub how: u32,
-    /// Zero.
-    pub reserved: u32,
 }
-record!(Closed = size_of::<Header>() + 4 * 8 + 2 * 4);
+record!(Closed = size_of::<Header>() + 4 * 8);
 
 /// listen(2) was called on a port of the path.
 #[repr(C)]
@@ -116,7 +107,7 @@ record!(Listening = size_of::<Header>() + size_of::<Socket>());
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct LastKey {
-    /// Address of the goroutine's `g`, or the thread id where the process is not Go.
+    /// Address of the goroutine's `g`, or [`LastKey::THREAD`] with the thread id where the process is not Go.
     pub actor: u64,
     /// The process.
     pub tgid: u32,
@@ -125,18 +116,26 @@ pub struct LastKey {
 }
 const _: () = assert!(size_of::<LastKey>() == 16);
 
-/// The socket on which an actor received last.
+impl LastKey {
+    /// Marks a thread: no user address has this bit.
+    pub const THREAD: u64 = 1 << 63;
+}
+
+/// The socket on which an actor received last. Before it is used, the cookie is read again at `sk`: a socket that was
+/// freed, or closed (no `sk_socket` any more), is forgotten by that.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Last {
-    /// The socket as it was then.
-    pub socket: Socket,
+    /// Address of the `struct sock`.
+    pub sk: u64,
+    /// Its cookie then.
+    pub cookie: u64,
     /// The goroutine's id then, 0 where it is not known: a `g` is reused, an id is not.
     pub goid: u64,
 }
-const _: () = assert!(size_of::<Last>() == size_of::<Socket>() + 8);
+const _: () = assert!(size_of::<Last>() == 24);
 
-/// What is remembered of a socket on the path from its birth to its close, by cookie.
+/// What is remembered of a TCP socket on the path from its birth to its close, by cookie.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Tracked {
@@ -152,43 +151,9 @@ pub struct Tracked {
     pub tgid: u32,
     /// The thread that called connect(2) or accept(2).
     pub tid: u32,
-    /// Inode number of the owner's network namespace.
-    pub netns: u32,
     /// `ROLE_*`.
     pub role: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 const _: () = assert!(size_of::<Tracked>() == size_of::<Actor>() + 3 * 8 + 4 * 4);
-
-/// One end of a TCP connection: key of the map of "whose end is that", kept for every connection of the host.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EndKey {
-    /// As [`Socket::local`]; IPv4-mapped addresses are cut down to IPv4.
-    pub local: [u8; 16],
-    /// As [`Socket::remote`].
-    pub remote: [u8; 16],
-    /// Host byte order.
-    pub local_port: u16,
-    /// Host byte order.
-    pub remote_port: u16,
-    /// Inode number of the network namespace.
-    pub netns: u32,
-}
-const _: () = assert!(size_of::<EndKey>() == 16 + 16 + 2 + 2 + 4);
-
-/// Whose end it is.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct End {
-    /// `start_boottime` of the owner.
-    pub start_ns: u64,
-    /// Cookie of the socket.
-    pub cookie: u64,
-    /// Inode of the socket.
-    pub inode: u64,
-    /// The owner.
-    pub tgid: u32,
-    /// `ROLE_*`.
-    pub role: u32,
-}
-const _: () = assert!(size_of::<End>() == 3 * 8 + 2 * 4);

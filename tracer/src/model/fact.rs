@@ -66,16 +66,6 @@ pub struct Actor {
     pub parent_goid: Option<u64>,
 }
 
-/// How a close was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CloseCause {
-    /// close(2).
-    Call,
-    /// TCP reached CLOSE.
-    State,
-}
-
 /// What can be observed. The observation names the process and time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -126,16 +116,14 @@ pub enum Fact {
         /// The accepted end.
         socket: SocketInfo,
     },
-    /// It closed a socket, or the socket closed.
+    /// One end of a TCP connection reached CLOSE.
     Closed {
         /// Which.
         socket: SocketId,
-        /// How that was seen.
-        cause: CloseCause,
-        /// TCP: bytes received in all.
+        /// Bytes received in all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         received: Option<u64>,
-        /// TCP: bytes sent and acknowledged in all.
+        /// Bytes sent and acknowledged in all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         acked: Option<u64>,
     },

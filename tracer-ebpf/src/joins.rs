@@ -1,0 +1,91 @@
+//! Which inbound connection belongs to which outbound one, inside a process.
+//!
+//! An actor is a goroutine, or a thread where the process is not Go. What it received from last is remembered; when it
+//! then connects, sends elsewhere or makes a FIFO, the two belong together. A socket closed in between is forgotten: a `g`
+//! serves many goroutines one after another, and without this thousands of strangers would be paired.
+
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use tracer_common::{
+    Actor, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, HOW_SPLICE, HOW_THREAD, Kind, Last, LastKey, PairKey,
+    ROLE_UNKNOWN, Relayed, Watch,
+};
+
+use crate::{
+    emit::reserve,
+    kernel::{go, sock::Sock, task::about_current},
+    maps::{LAST, PAIRS, TRACKED, count},
+};
+
+/// The cookie of a socket that a BTF tracepoint was given; makes one where there is none.
+#[inline(always)]
+pub fn make_cookie(sock: Sock) -> u64 {
+    // SAFETY: only called with a socket pointer straight from a tracepoint's arguments, as the verifier checks.
+    unsafe { bpf_get_socket_cookie(sock.0 as *mut _) }
+}
+
+/// Whether sockets of this family are joined: netlink and others carry no session.
+#[inline(always)]
+pub fn is_joinable(sock: Sock) -> bool {
+    let family = sock.family();
+    family == FAMILY_INET || family == FAMILY_INET6 || family == FAMILY_UNIX
+}
+
+/// The running actor received from `sock`.
+#[inline(always)]
+pub fn received(tgid: u32, watch: &mut Watch, sock: Sock, cookie: u64) {
+    count(Counter::Calls);
+    let (key, actor) = go::actor(tgid, watch);
+    let last = Last { sk: sock.0, cookie, goid: actor.goid };
+    // A full LRU map makes room by itself; any other failure means one join less, never a wrong one.
+    let _full = LAST.insert(key, last, 0);
+}
+
+/// The socket on which that actor received last, if it is still the same open socket and the same goroutine.
+#[inline(always)]
+pub fn last_received(key: &LastKey, actor: &Actor) -> Option<(Sock, u64)> {
+    // SAFETY: copied out at once; a torn read is caught by the comparison of cookies below.
+    let last = unsafe { LAST.get(key) }?;
+    let (sock, cookie, goid) = (Sock(last.sk), last.cookie, last.goid);
+    let same = goid == actor.goid && cookie != 0 && sock.cookie() == cookie && sock.is_open();
+    same.then_some((sock, cookie))
+}
+
+/// How the socket of that cookie came to be, as far as it was seen.
+#[inline(always)]
+pub fn role_of(cookie: u64) -> u8 {
+    // SAFETY: one word is read.
+    unsafe { TRACKED.get(cookie) }.map_or(ROLE_UNKNOWN, |tracked| tracked.role as u8)
+}
+
+/// The running actor sent to `sock`: tells the pair, once per direction.
+#[inline(always)]
+pub fn sent(tgid: u32, watch: &mut Watch, sock: Sock, cookie: u64, splice: bool) {
+    count(Counter::Calls);
+    let (key, actor) = go::actor(tgid, watch);
+    let Some((from, from_cookie)) = last_received(&key, &actor) else { return };
+    if from_cookie == cookie || cookie == 0 {
+        return;
+    }
+    let pair = PairKey { from: from_cookie, to: cookie };
+    if let Some(sightings) = PAIRS.get_ptr_mut(pair) {
+        // SAFETY: a word in a map value; a lost increment does no harm.
+        unsafe { *sightings = (*sightings).saturating_add(1) };
+        return;
+    }
+    tell(&actor, from, from_cookie, sock, cookie, splice);
+}
+
+#[inline(always)]
+fn tell(actor: &Actor, from: Sock, from_cookie: u64, to: Sock, to_cookie: u64, splice: bool) {
+    let Some(mut entry) = reserve::<Relayed>(Kind::Relayed, about_current()) else { return };
+    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    record.actor = *actor;
+    from.describe(from_cookie, role_of(from_cookie), &mut record.from);
+    to.describe(to_cookie, role_of(to_cookie), &mut record.to);
+    record.sightings = 1;
+    record.how = if splice { HOW_SPLICE } else { 0 } | if actor.g == 0 { HOW_THREAD } else { 0 };
+    entry.submit(0);
+    // Only after it was told: what did not fit is told at the next sighting.
+    let _full = PAIRS.insert(PairKey { from: from_cookie, to: to_cookie }, 1, 0);
+}

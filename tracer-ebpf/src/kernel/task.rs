@@ -1,0 +1,120 @@
+//! `struct task_struct` and what hangs on it.
+
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task_btf};
+
+use super::{offset, pointer, read};
+use crate::emit::About;
+
+/// kernel: include/linux/sched.h:struct task_struct
+#[derive(Clone, Copy)]
+pub struct Task(pub u64);
+
+impl Task {
+    #[inline(always)]
+    pub fn current() -> Self {
+        // SAFETY: no argument; the kernel returns the running task.
+        Self(unsafe { bpf_get_current_task_btf() } as u64)
+    }
+
+    #[inline(always)]
+    pub fn tgid(self) -> Option<u32> {
+        read(self.0, offset!(task_tgid))
+    }
+
+    /// `group_leader->start_boottime`: the same for every thread, the one that /proc/PID/stat shows.
+    #[inline(always)]
+    pub fn start_ns(self) -> u64 {
+        pointer(self.0, offset!(task_group_leader))
+            .and_then(|leader| read(leader, offset!(task_start_boottime)))
+            .unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn parent(self) -> Option<Self> {
+        pointer(self.0, offset!(task_real_parent)).map(Self)
+    }
+
+    #[inline(always)]
+    pub fn uid(self) -> u32 {
+        pointer(self.0, offset!(task_cred)).and_then(|cred| read(cred, offset!(cred_uid))).unwrap_or(u32::MAX)
+    }
+
+    /// `u32::MAX` where nobody logged in, or the kernel has no audit.
+    #[inline(always)]
+    pub fn login_uid(self) -> u32 {
+        read(self.0, offset!(task_loginuid)).unwrap_or(u32::MAX)
+    }
+
+    #[inline(always)]
+    pub fn netns(self) -> u32 {
+        pointer(self.0, offset!(task_nsproxy))
+            .and_then(|nsproxy| pointer(nsproxy, offset!(nsproxy_net_ns)))
+            .and_then(|net| read(net, offset!(net_inum)))
+            .unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn mntns(self) -> u32 {
+        pointer(self.0, offset!(task_nsproxy))
+            .and_then(|nsproxy| pointer(nsproxy, offset!(nsproxy_mnt_ns)))
+            .and_then(|mnt| read(mnt, offset!(mnt_ns_inum)))
+            .unwrap_or(0)
+    }
+
+    /// Start and end of the argument strings in the process's own memory.
+    #[inline(always)]
+    pub fn arguments(self) -> Option<(u64, u64)> {
+        let mm = pointer(self.0, offset!(task_mm))?;
+        Some((read(mm, offset!(mm_arg_start))?, read(mm, offset!(mm_arg_end))?))
+    }
+
+    /// Wait status, once the last thread is gone; `None` before.
+    ///
+    /// kernel: kernel/exit.c:do_exit counts `signal->live` down and sets `exit_code` before the tracepoint;
+    /// kernel/signal.c:do_group_exit leaves the code of the whole group in `group_exit_code`.
+    #[inline(always)]
+    pub fn group_exit(self) -> Option<u32> {
+        /// include/linux/sched/signal.h:SIGNAL_GROUP_EXIT
+        const SIGNAL_GROUP_EXIT: u32 = 4;
+        let signal = pointer(self.0, offset!(task_signal))?;
+        if read::<i32>(signal, offset!(signal_live))? > 0 {
+            return None;
+        }
+        if read::<u32>(signal, offset!(signal_flags)).unwrap_or(0) & SIGNAL_GROUP_EXIT != 0 {
+            return read(signal, offset!(signal_group_exit_code));
+        }
+        read(self.0, offset!(task_exit_code))
+    }
+
+    #[inline(always)]
+    pub fn files(self) -> Option<u64> {
+        pointer(self.0, offset!(task_files))
+    }
+
+    /// Thread-local storage (amd64).
+    #[inline(always)]
+    pub fn fsbase(self) -> Option<u64> {
+        pointer(self.0, offset!(task_fsbase))
+    }
+}
+
+/// Process id of the running task, in the initial pid namespace.
+#[inline(always)]
+pub fn current_tgid() -> u32 {
+    // SAFETY: no argument.
+    (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32
+}
+
+/// Process and thread id of the running task in one word, the key of what is under way in it.
+#[inline(always)]
+pub fn current_pid_tgid() -> u64 {
+    // SAFETY: no argument.
+    unsafe { bpf_get_current_pid_tgid() }
+}
+
+/// The running task, as the subject of a record.
+#[inline(always)]
+pub fn about_current() -> About {
+    let both = current_pid_tgid();
+    About { tgid: (both >> 32) as u32, tid: both as u32, start_ns: Task::current().start_ns() }
+}

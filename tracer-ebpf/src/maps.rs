@@ -1,0 +1,76 @@
+//! Every map, with its capacity and the reason for it. Together under 16 MiB.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use tracer_common::{Config, Counter, Last, LastKey, Offsets, PairKey, Tracked, Watch};
+
+/// Records for the tracer. A session's whole life is some 30 records, the largest (argv) 1.2 KiB; 4 MiB hold a burst of a
+/// hundred sessions starting at once while the tracer does not run for a second. The loader may set another size.
+#[map]
+pub static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// Processes on the path, by tgid. Entries go with the process. A node has some hundred shims and sessions; 16,384 is
+/// half of the usual pid_max.
+#[map]
+pub static WATCHED: HashMap<u32, Watch> = HashMap::with_max_entries(16_384, 0);
+
+/// TCP ports of the path's listeners: who connects there comes onto the path. Value: unused.
+#[map]
+pub static PORTS: HashMap<u32, u32> = HashMap::with_max_entries(64, 0);
+
+/// Who received where last. Measured: an API server has about 1,200 `g` structs at 1,100 sessions; thousands of sessions
+/// need no more than a few entries each.
+#[map]
+pub static LAST: LruHashMap<LastKey, Last> = LruHashMap::with_max_entries(32_768, 0);
+
+/// TCP sockets on the path, by cookie: seven ends a session.
+#[map]
+pub static TRACKED: LruHashMap<u64, Tracked> = LruHashMap::with_max_entries(32_768, 0);
+
+/// Pairs already told, with the number of sightings: four a session and direction.
+#[map]
+pub static PAIRS: LruHashMap<PairKey, u32> = LruHashMap::with_max_entries(32_768, 0);
+
+/// fd of a connect(2) under way, by pid_tgid: one per thread.
+#[map]
+pub static CONNECTING: LruHashMap<u64, u32> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Sockets of a splice(2) under way, by pid_tgid: one per thread.
+#[map]
+pub static SPLICING: LruHashMap<u64, Splicing> = LruHashMap::with_max_entries(4_096, 0);
+
+/// See [`Counter`].
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
+
+/// Filled in by the loader from BTF; read-only, so the verifier knows the values.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Offsets = Offsets::UNKNOWN;
+
+/// Filled in by the loader.
+#[unsafe(no_mangle)]
+pub static CONFIG: Config = Config { netns: 0, own_tgid: 0, g_register: Offsets::ABSENT };
+
+/// The two sides of a splice(2): address of the `struct sock`, or 0 where that side is not a socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Splicing {
+    pub from: u64,
+    pub to: u64,
+}
+
+/// Adds one to a counter of this CPU.
+#[inline(always)]
+pub fn count(counter: Counter) -> u64 {
+    match COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: the slot belongs to this CPU, and programs of one CPU do not interleave (preemption is off in tracing
+        // programs; a nested one, from an interrupt, can at worst count one too few).
+        Some(slot) => unsafe {
+            *slot += 1;
+            *slot
+        },
+        None => 0,
+    }
+}

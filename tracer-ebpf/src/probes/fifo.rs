@@ -1,0 +1,56 @@
+//! FIFOs that runtimes make for the streams of an exec: their path has the exec id.
+
+use aya_ebpf::{
+    helpers::generated::bpf_probe_read_user_str, macros::tracepoint, programs::TracePointContext,
+};
+use tracer_common::{FIFO_PATH_BYTES, Fifo, Kind, WatchClass};
+
+use super::{argument, tcp::inbound, word};
+use crate::{
+    emit::reserve,
+    kernel::{go, task::about_current},
+    watch::watched_endpoint,
+};
+
+/// include/uapi/linux/stat.h
+const S_IFMT: u64 = 0o170_000;
+const S_IFIFO: u64 = 0o010_000;
+
+/// kernel: fs/namei.c:mknodat(int dfd, const char *filename, umode_t mode, unsigned int dev). Go's Mkfifo and glibc ≥ 2.33.
+#[tracepoint(category = "syscalls", name = "sys_enter_mknodat")]
+pub fn sys_enter_mknodat(ctx: TracePointContext) -> u32 {
+    let _none = try_mknod(&ctx, argument(1));
+    0
+}
+
+/// kernel: fs/namei.c:mknod(const char *filename, umode_t mode, unsigned dev). Older C libraries; arm64 has no such call.
+#[tracepoint(category = "syscalls", name = "sys_enter_mknod")]
+pub fn sys_enter_mknod(ctx: TracePointContext) -> u32 {
+    let _none = try_mknod(&ctx, argument(0));
+    0
+}
+
+#[inline(always)]
+fn try_mknod(ctx: &TracePointContext, filename: usize) -> Option<()> {
+    let (tgid, watch) = watched_endpoint()?;
+    if watch.class != WatchClass::Daemon as u8 || word!(ctx, filename + 8)? & S_IFMT != S_IFIFO {
+        return None;
+    }
+    let path = word!(ctx, filename)?;
+    let (key, actor) = go::actor(tgid, watch);
+    let mut entry = reserve::<Fifo>(Kind::Fifo, about_current())?;
+    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    record.actor = actor;
+    record.inbound_cookie = 0;
+    record.inbound_inode = 0;
+    inbound(&key, &actor, &mut record.inbound_cookie, &mut record.inbound_inode);
+    // SAFETY: the size is the buffer's; the helper checks the source and ends with NUL.
+    let len = unsafe {
+        bpf_probe_read_user_str(record.path.bytes.as_mut_ptr().cast(), FIFO_PATH_BYTES as u32, path as *const _)
+    };
+    record.path.len = if len > 0 { (len - 1) as u32 } else { 0 };
+    record.path.truncated = u32::from(len as usize == FIFO_PATH_BYTES);
+    entry.submit(0);
+    Some(())
+}

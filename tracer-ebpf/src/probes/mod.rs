@@ -1,0 +1,26 @@
+//! One file per family. Entries are thin; what they do is in the functions they call.
+
+mod fifo;
+mod process;
+mod relay;
+mod splice;
+mod tcp;
+mod unix;
+
+/// Where the arguments of a `sys_enter_*` tracepoint begin, and the result of a `sys_exit_*` one
+/// (kernel/trace/trace_syscalls.c: `struct syscall_trace_enter`, `struct syscall_trace_exit`).
+const SYSCALL_FIRST: usize = 16;
+
+/// The n-th argument of a `sys_enter_*` tracepoint; each is a word.
+const fn argument(n: usize) -> usize {
+    SYSCALL_FIRST + n * 8
+}
+
+/// Reads a word of a syscall tracepoint.
+macro_rules! word {
+    ($ctx:expr, $at:expr) => {
+        // SAFETY: the tracepoint's record is at least this long; the helper checks.
+        unsafe { $ctx.read_at::<u64>($at) }.ok()
+    };
+}
+use word;

@@ -1,0 +1,98 @@
+//! Fork, exec, exit of processes on the path.
+
+use aya_ebpf::{
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use tracer_common::{Counter, Exit, Fork, Kind, Watch, WatchClass};
+
+use crate::{
+    emit::reserve,
+    kernel::task::{Task, about_current, current_tgid},
+    maps::{WATCHED, count},
+    watch::{describe, watched},
+};
+
+/// kernel: include/trace/events/sched.h:sched_process_fork(struct task_struct *parent, struct task_struct *child)
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    let _none = try_fork(Task(ctx.arg::<u64>(1)));
+    0
+}
+
+#[inline(always)]
+fn try_fork(child: Task) -> Option<()> {
+    let watch = watched(current_tgid())?;
+    let inherits = watch.class == WatchClass::Daemon as u8 || watch.class == WatchClass::Below as u8;
+    let child_tgid = child.tgid()?;
+    // A thread has its maker's tgid.
+    if !inherits || child_tgid == current_tgid() || watch.depth >= Watch::MAX_DEPTH {
+        return None;
+    }
+    let below = Watch {
+        start_ns: child.start_ns(),
+        mntns: watch.mntns,
+        class: WatchClass::Below as u8,
+        depth: watch.depth + 1,
+        ..Watch::NONE
+    };
+    if WATCHED.insert(child_tgid, below, 0).is_err() {
+        count(Counter::WatchFull);
+    }
+    let mut entry = reserve::<Fork>(Kind::Fork, about_current())?;
+    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    record.child_tgid = child_tgid;
+    record.reserved = 0;
+    record.child_start_ns = below.start_ns;
+    entry.submit(0);
+    Some(())
+}
+
+/// kernel: include/trace/events/sched.h:sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
+    let _none = try_exec();
+    0
+}
+
+#[inline(always)]
+fn try_exec() -> Option<()> {
+    let watch = watched(current_tgid())?;
+    let task = Task::current();
+    // A new image: what was known of the old one's runtime is void.
+    watch.go = Watch::GO_UNKNOWN;
+    watch.goid_offset = 0;
+    watch.parent_goid_offset = 0;
+    // Every container has a mount namespace of its own, whatever else it shares with the host: the first execve in
+    // another one than the daemon's is the container's process.
+    if watch.class == WatchClass::Below as u8 && watch.mntns != 0 && task.mntns() != watch.mntns {
+        watch.class = WatchClass::Contained as u8;
+    }
+    describe(Kind::Exec, about_current(), task, watch.class);
+    Some(())
+}
+
+/// kernel: include/trace/events/sched.h:sched_process_exit(struct task_struct *p)
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
+    let _none = try_exit();
+    0
+}
+
+#[inline(always)]
+fn try_exit() -> Option<()> {
+    let tgid = current_tgid();
+    watched(tgid)?;
+    let status = Task::current().group_exit()?;
+    let entry = reserve::<Exit>(Kind::Exit, about_current());
+    // Also where the record did not fit: the pid may soon be somebody else's.
+    let _gone = WATCHED.remove(tgid);
+    let mut entry = entry?;
+    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    record.status = status;
+    record.reserved = 0;
+    entry.submit(0);
+    Some(())
+}

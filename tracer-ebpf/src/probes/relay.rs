@@ -1,0 +1,42 @@
+//! Send and receive of any family. Linux ≥ 6.3; splice(2) goes around both (`splice.rs`).
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+
+use crate::{
+    joins::{is_joinable, make_cookie, received, sent},
+    kernel::sock::Sock,
+    watch::watched_endpoint,
+};
+
+/// include/linux/socket.h
+const MSG_PEEK: i32 = 2;
+
+/// kernel: include/trace/events/sock.h:sock_recv_length(struct sock *sk, int ret, int flags). Fires on EAGAIN and EOF too.
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
+    if ctx.arg::<i32>(1) <= 0 || ctx.arg::<i32>(2) & MSG_PEEK != 0 {
+        return 0;
+    }
+    if let Some((tgid, watch)) = watched_endpoint() {
+        let sock = Sock(ctx.arg::<u64>(0));
+        if is_joinable(sock) {
+            received(tgid, watch, sock, make_cookie(sock));
+        }
+    }
+    0
+}
+
+/// kernel: include/trace/events/sock.h:sock_send_length(struct sock *sk, int ret, int flags)
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
+    if ctx.arg::<i32>(1) <= 0 {
+        return 0;
+    }
+    if let Some((tgid, watch)) = watched_endpoint() {
+        let sock = Sock(ctx.arg::<u64>(0));
+        if is_joinable(sock) {
+            sent(tgid, watch, sock, make_cookie(sock), false);
+        }
+    }
+    0
+}

@@ -1,0 +1,58 @@
+//! splice(2): how Go's io.Copy moves bytes between plain TCP connections. The socket is its input in one call, its output
+//! in the next, with a pipe in between.
+
+use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+
+use super::{SYSCALL_FIRST, argument, word};
+use crate::{
+    joins::{is_joinable, received, sent},
+    kernel::{file::socket_of, sock::Sock, task::current_pid_tgid},
+    maps::{SPLICING, Splicing},
+    watch::watched_endpoint,
+};
+
+/// kernel: fs/splice.c:splice(int fd_in, loff_t *off_in, int fd_out, loff_t *off_out, size_t len, unsigned int flags)
+#[tracepoint(category = "syscalls", name = "sys_enter_splice")]
+pub fn sys_enter_splice(ctx: TracePointContext) -> u32 {
+    let _none = try_enter(&ctx);
+    0
+}
+
+#[inline(always)]
+fn try_enter(ctx: &TracePointContext) -> Option<()> {
+    watched_endpoint()?;
+    let from = word!(ctx, argument(0)).and_then(|fd| socket_of(fd as u32)).map_or(0, |sock| sock.0);
+    let to = word!(ctx, argument(2)).and_then(|fd| socket_of(fd as u32)).map_or(0, |sock| sock.0);
+    if from != 0 || to != 0 {
+        let _full = SPLICING.insert(current_pid_tgid(), Splicing { from, to }, 0);
+    }
+    Some(())
+}
+
+#[tracepoint(category = "syscalls", name = "sys_exit_splice")]
+pub fn sys_exit_splice(ctx: TracePointContext) -> u32 {
+    let _none = try_exit(&ctx);
+    0
+}
+
+#[inline(always)]
+fn try_exit(ctx: &TracePointContext) -> Option<()> {
+    let (tgid, watch) = watched_endpoint()?;
+    let key = current_pid_tgid();
+    // SAFETY: two words, written by this thread.
+    let under_way = *unsafe { SPLICING.get(key) }?;
+    let _gone = SPLICING.remove(key);
+    if (word!(ctx, SYSCALL_FIRST)? as i64) <= 0 {
+        return None;
+    }
+    // No helper may make a cookie here; every TCP socket got one when its connection stood (`tcp.rs`), older ones when
+    // sock_diag listed them at the start.
+    let (from, to) = (Sock(under_way.from), Sock(under_way.to));
+    if from.0 != 0 && from.cookie() != 0 && is_joinable(from) {
+        received(tgid, watch, from, from.cookie());
+    }
+    if to.0 != 0 && to.cookie() != 0 && is_joinable(to) {
+        sent(tgid, watch, to, to.cookie(), true);
+    }
+    Some(())
+}

@@ -1,0 +1,212 @@
+//! TCP connections of the path: listen, connect, accept, close.
+
+use aya_ebpf::{
+    EbpfContext,
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
+};
+use tracer_common::{
+    Accepted, Actor, Closed, Connected, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Kind, LastKey, Listening,
+    ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, Tracked, UnixAccepted,
+};
+
+use super::{SYSCALL_FIRST, word};
+use crate::{
+    emit::{About, reserve},
+    joins::{last_received, make_cookie},
+    kernel::{
+        file::socket_of,
+        go,
+        sock::Sock,
+        task::{about_current, current_tgid},
+        unix,
+    },
+    maps::TRACKED,
+    watch::{enrol, is_path_port, watched, watched_endpoint},
+};
+
+/// include/net/tcp_states.h
+const ESTABLISHED: i32 = 1;
+const SYN_SENT: i32 = 2;
+const SYN_RECV: i32 = 3;
+const CLOSE: i32 = 7;
+const LISTEN: i32 = 10;
+
+/// kernel: include/trace/events/sock.h:inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    let sock = Sock(ctx.arg::<u64>(0));
+    let (old, new) = (ctx.arg::<i32>(1), ctx.arg::<i32>(2));
+    let _none = match (old, new) {
+        (_, LISTEN) => listening(&ctx, sock),
+        (_, SYN_SENT) => connecting(&ctx, sock),
+        (SYN_SENT, ESTABLISHED) => connected(sock),
+        // Made here, in softirq, so that accept(2) and splice(2), which cannot make one, find it.
+        (SYN_RECV, ESTABLISHED) => {
+            make_cookie(sock);
+            None
+        }
+        (_, CLOSE) => closed(sock),
+        _ => None,
+    };
+    0
+}
+
+/// In the process that called listen(2).
+#[inline(always)]
+fn listening<C: EbpfContext>(ctx: &C, sock: Sock) -> Option<()> {
+    if !sock.is_tcp() {
+        return None;
+    }
+    if is_path_port(sock.local_port()) {
+        enrol(ctx);
+    }
+    watched_endpoint()?;
+    let cookie = make_cookie(sock);
+    let mut entry = reserve::<Listening>(Kind::Listening, about_current())?;
+    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    sock.describe(cookie, ROLE_LISTENING, &mut record.socket);
+    entry.submit(0);
+    Some(())
+}
+
+/// In the process that called connect(2). The local port is not chosen yet (net/ipv4/tcp_ipv4.c:tcp_v4_connect), so what
+/// is known of the caller waits in `TRACKED` until the connection stands.
+#[inline(always)]
+fn connecting<C: EbpfContext>(ctx: &C, sock: Sock) -> Option<()> {
+    if !sock.is_tcp() {
+        return None;
+    }
+    if is_path_port(sock.remote_port()) {
+        enrol(ctx);
+    }
+    let (tgid, watch) = watched_endpoint()?;
+    let (key, actor) = go::actor(tgid, watch);
+    let about = about_current();
+    let mut tracked = Tracked {
+        actor,
+        start_ns: about.start_ns,
+        inbound_cookie: 0,
+        inbound_inode: 0,
+        tgid,
+        tid: about.tid,
+        role: u32::from(ROLE_CONNECTED),
+        reserved: 0,
+    };
+    inbound(&key, &actor, &mut tracked.inbound_cookie, &mut tracked.inbound_inode);
+    let cookie = make_cookie(sock);
+    let _full = TRACKED.insert(cookie, tracked, 0);
+    None
+}
+
+/// The *dial* rule: what this actor received from last is what it dials for.
+#[inline(always)]
+pub fn inbound(key: &LastKey, actor: &Actor, cookie: &mut u64, inode: &mut u64) {
+    if let Some((sock, name)) = last_received(key, actor) {
+        *cookie = name;
+        *inode = sock.inode();
+    }
+}
+
+/// In any context: the SYN-ACK arrived.
+#[inline(always)]
+fn connected(sock: Sock) -> Option<()> {
+    let cookie = make_cookie(sock);
+    // SAFETY: copied field by field into the record; the entry is not changed after `connecting`.
+    let tracked = unsafe { TRACKED.get(cookie) }?;
+    let about = About { tgid: tracked.tgid, tid: tracked.tid, start_ns: tracked.start_ns };
+    let mut entry = reserve::<Connected>(Kind::Connected, about)?;
+    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    record.actor = tracked.actor;
+    sock.describe(cookie, ROLE_CONNECTED, &mut record.socket);
+    record.inbound_cookie = tracked.inbound_cookie;
+    record.inbound_inode = tracked.inbound_inode;
+    entry.submit(0);
+    Some(())
+}
+
+/// In any context: the connection is over at this end.
+#[inline(always)]
+fn closed(sock: Sock) -> Option<()> {
+    let cookie = sock.cookie();
+    // SAFETY: three words are read.
+    let tracked = unsafe { TRACKED.get(cookie) }?;
+    let about = About { tgid: tracked.tgid, tid: 0, start_ns: tracked.start_ns };
+    let entry = reserve::<Closed>(Kind::Closed, about);
+    let _gone = TRACKED.remove(cookie);
+    let mut entry = entry?;
+    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    record.cookie = cookie;
+    record.inode = sock.inode();
+    record.bytes_received = sock.bytes_received();
+    record.bytes_acked = sock.bytes_acked();
+    entry.submit(0);
+    Some(())
+}
+
+/// kernel: net/socket.c:accept4(2)
+#[tracepoint(category = "syscalls", name = "sys_exit_accept4")]
+pub fn sys_exit_accept4(ctx: TracePointContext) -> u32 {
+    let _none = try_accept(&ctx);
+    0
+}
+
+/// kernel: net/socket.c:accept(2)
+#[tracepoint(category = "syscalls", name = "sys_exit_accept")]
+pub fn sys_exit_accept(ctx: TracePointContext) -> u32 {
+    let _none = try_accept(&ctx);
+    0
+}
+
+#[inline(always)]
+fn try_accept(ctx: &TracePointContext) -> Option<()> {
+    watched(current_tgid())?;
+    let (tgid, _) = watched_endpoint()?;
+    let fd = word!(ctx, SYSCALL_FIRST)? as i64;
+    if fd < 0 {
+        return None;
+    }
+    let sock = socket_of(fd as u32)?;
+    let family = sock.family();
+    if family == FAMILY_INET || family == FAMILY_INET6 { accepted_tcp(tgid, sock) } else if family == FAMILY_UNIX { accepted_unix(sock) } else { None }
+}
+
+#[inline(always)]
+fn accepted_tcp(tgid: u32, sock: Sock) -> Option<()> {
+    let about = about_current();
+    let cookie = sock.cookie();
+    let tracked = Tracked {
+        actor: Actor { g: 0, goid: 0, parent_goid: 0 },
+        start_ns: about.start_ns,
+        inbound_cookie: 0,
+        inbound_inode: 0,
+        tgid,
+        tid: about.tid,
+        role: u32::from(ROLE_ACCEPTED),
+        reserved: 0,
+    };
+    let _full = TRACKED.insert(cookie, tracked, 0);
+    let mut entry = reserve::<Accepted>(Kind::Accepted, about)?;
+    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    sock.describe(cookie, ROLE_ACCEPTED, &mut record.socket);
+    entry.submit(0);
+    Some(())
+}
+
+#[inline(always)]
+fn accepted_unix(sock: Sock) -> Option<()> {
+    let mut entry = reserve::<UnixAccepted>(Kind::UnixAccepted, about_current())?;
+    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    record.inode = sock.inode();
+    record.peer_inode = unix::peer(sock).map_or(0, Sock::inode);
+    record.peer_tgid = sock.peer_tgid();
+    record.reserved = 0;
+    unix::path(sock, &mut record.path);
+    entry.submit(0);
+    Some(())
+}

@@ -1,0 +1,112 @@
+//! Who is on the path.
+//!
+//! A process comes onto it by an act: it listens on, or connects to, a port of the path; or a process on the path forks it;
+//! or the loader, which sees what ran before, says so. It leaves when it exits.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::BPF_NOEXIST,
+    helpers::{
+        bpf_get_current_comm,
+        generated::{bpf_get_current_cgroup_id, bpf_probe_read_user},
+    },
+};
+use aya_log_ebpf::warn;
+use tracer_common::{ARGV_BYTES, Counter, Kind, Process, Text, Watch, WatchClass};
+
+use crate::{
+    emit::{About, reserve},
+    kernel::task::{Task, about_current, current_tgid},
+    maps::{CONFIG, PORTS, WATCHED, count},
+};
+
+/// What is known of that process; `None` where it is not on the path. The entry may go at any time (exit), which the
+/// kernel makes safe: a freed element stays readable until the program ends.
+#[inline(always)]
+pub fn watched(tgid: u32) -> Option<&'static mut Watch> {
+    // SAFETY: map values stay mapped while the program runs; words are written whole, and a torn read costs at most one
+    // decision about a process that exits.
+    WATCHED.get_ptr_mut(tgid).map(|entry| unsafe { &mut *entry })
+}
+
+/// What is known of the running process, if its sockets are of interest.
+#[inline(always)]
+pub fn watched_endpoint() -> Option<(u32, &'static mut Watch)> {
+    let tgid = current_tgid();
+    let watch = watched(tgid)?;
+    (watch.class == WatchClass::Endpoint as u8 || watch.class == WatchClass::Daemon as u8).then_some((tgid, watch))
+}
+
+/// Whether that TCP port belongs to a listener of the path.
+#[inline(always)]
+pub fn is_path_port(port: u16) -> bool {
+    PORTS.get_ptr(u32::from(port)).is_some()
+}
+
+/// Puts the running process onto the path, and tells what it is.
+#[inline(always)]
+pub fn enrol<C: EbpfContext>(ctx: &C) {
+    let about = about_current();
+    let task = Task::current();
+    // SAFETY: plain reads of initialised statics; volatile because the loader overwrites them.
+    let (own, only) = unsafe {
+        (core::ptr::read_volatile(&raw const CONFIG.own_tgid), core::ptr::read_volatile(&raw const CONFIG.netns))
+    };
+    if about.tgid == own || watched(about.tgid).is_some() || (only != 0 && task.netns() != only) {
+        return;
+    }
+    let watch = Watch {
+        start_ns: about.start_ns,
+        mntns: task.mntns(),
+        class: WatchClass::Endpoint as u8,
+        ..Watch::NONE
+    };
+    if WATCHED.insert(about.tgid, watch, u64::from(BPF_NOEXIST)).is_err() {
+        // -EEXIST is a race with the loader and harmless; a full map is a loss.
+        if watched(about.tgid).is_none() && count(Counter::WatchFull) == 1 {
+            warn!(ctx, "the map of watched processes is full: process {} is not followed", about.tgid);
+        }
+        return;
+    }
+    describe(Kind::Enrolled, about, task, WatchClass::Endpoint as u8);
+}
+
+/// Tells what the running process is.
+#[inline(never)]
+pub fn describe(kind: Kind, about: About, task: Task, class: u8) -> u32 {
+    let Some(mut entry) = reserve::<Process>(kind, about) else { return 0 };
+    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    let parent = task.parent();
+    record.parent_tgid = parent.and_then(Task::tgid).unwrap_or(0);
+    record.parent_start_ns = parent.map_or(0, Task::start_ns);
+    // SAFETY: no argument.
+    record.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+    record.uid = task.uid();
+    record.login_uid = task.login_uid();
+    record.netns = task.netns();
+    record.mntns = task.mntns();
+    record.class = u32::from(class);
+    record.comm = bpf_get_current_comm().unwrap_or([0; 16]);
+    arguments(task, &mut record.argv);
+    entry.submit(0);
+    0
+}
+
+/// Copies the arguments from the process's own memory.
+#[inline(always)]
+fn arguments(task: Task, into: &mut Text<ARGV_BYTES>) {
+    into.len = 0;
+    into.truncated = 0;
+    let Some((start, end)) = task.arguments() else { return };
+    if end <= start {
+        return;
+    }
+    let whole = end - start;
+    let len = if whole >= ARGV_BYTES as u64 { ARGV_BYTES as u32 } else { (whole as u32) & (ARGV_BYTES as u32 - 1) };
+    // SAFETY: `len` is at most the buffer's size; the helper checks the source.
+    if unsafe { bpf_probe_read_user(into.bytes.as_mut_ptr().cast(), len, start as *const _) } == 0 {
+        into.len = len;
+        into.truncated = u32::from(whole > ARGV_BYTES as u64);
+    }
+}
