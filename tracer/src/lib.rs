@@ -4,4 +4,5 @@
 //! out, the same live and in replay. ARCHITECTURE.md has the map.
 
 pub mod correlate;
+pub mod decode;
 pub mod model;

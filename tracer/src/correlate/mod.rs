@@ -1,9 +1,42 @@
 //! Turns observations into findings. Start reading at [`Correlator::ingest`].
+//!
+//! * `order` puts records into the order of their times;
+//! * `processes`, `sockets`, `joins`, `execs` are tables of what is known (`world`), `roles` says who is who;
+//! * `chain` puts a session together from them, backwards from the exec id.
+//!
+//! The same observations give the same findings, byte for byte, on any machine: findings depend on the sequence of
+//! observations alone, never on how often [`Correlator::drain`] is called.
 
-use crate::model::{Finding, HostFacts, Observation, Report, Want};
+mod chain;
+mod execs;
+mod joins;
+mod limits;
+mod order;
+mod processes;
+mod roles;
+mod sockets;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use self::{
+    execs::{ExecId, Execs},
+    joins::Joins,
+    limits::{CLOSED_SESSIONS, SWEEP_EVERY},
+    order::Order,
+    processes::Processes,
+    roles::Roles,
+    sockets::{SocketNo, Sockets},
+    world::{Part, World},
+};
+use crate::model::{
+    Actor, BootTime, Change, ExitStatus, Fact, Finding, HostFacts, Observation, ProcessInfo, RawText, Report, Session,
+    SocketId, SocketInfo, SocketRole, State, TaskKey, Totals, Want, WatchAs, parse_fifo_path, parse_runc_exec,
+};
 
 /// What the user asked for that changes what is found; part of a replay's input.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Options {
     /// TCP port of the API server, beside 6443.
     pub apiserver_port: Option<u16>,
@@ -14,34 +47,469 @@ pub struct Options {
 }
 
 /// Facts in, findings out.
-pub struct Correlator {}
+pub struct Correlator {
+    order: Order,
+    now: BootTime,
+    next_sweep: BootTime,
+    world: World,
+    open: BTreeMap<ExecId, Open>,
+    closed: VecDeque<Session>,
+    /// Which sessions rest on what.
+    resting: BTreeMap<Part, BTreeSet<ExecId>>,
+    dirty: BTreeSet<ExecId>,
+    again: BTreeSet<(BootTime, ExecId)>,
+    /// Execs over since then, to be forgotten.
+    over: VecDeque<(BootTime, ExecId)>,
+    watched: BTreeSet<TaskKey>,
+    asked: BTreeSet<Want>,
+    wants: Vec<Want>,
+    findings: Vec<Finding>,
+    totals: Totals,
+}
+
+/// A session that was told of and goes on.
+struct Open {
+    session: Session,
+    parts: BTreeSet<Part>,
+}
 
 impl Correlator {
     /// Knows nothing yet. `host` gives the boot id that session ids are made of.
     #[must_use]
-    pub fn new(_host: &HostFacts, _options: Options) -> Self {
-        Self {}
+    pub fn new(host: &HostFacts, options: &Options) -> Self {
+        Self {
+            order: Order::default(),
+            now: BootTime::default(),
+            next_sweep: BootTime::default(),
+            world: World {
+                boot_id: host.boot_id.clone(),
+                roles: Roles::new(options),
+                processes: Processes::default(),
+                sockets: Sockets::default(),
+                joins: Joins::default(),
+                execs: Execs::default(),
+                containers: BTreeMap::new(),
+                last_loss: None,
+            },
+            open: BTreeMap::new(),
+            closed: VecDeque::new(),
+            resting: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            again: BTreeSet::new(),
+            over: VecDeque::new(),
+            watched: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            wants: Vec::new(),
+            findings: Vec::new(),
+            totals: Totals::default(),
+        }
     }
 
-    /// Takes in one observation. Never fails: what makes no sense is counted.
-    pub fn ingest(&mut self, _seen: &Observation) {}
+    /// Takes in one observation. Never fails: what makes no sense is left out.
+    pub fn ingest(&mut self, seen: &Observation) {
+        self.totals.observations += 1;
+        self.order.push(seen.clone());
+        self.totals.late = self.order.late;
+        while let Some(seen) = self.order.pop() {
+            self.take(seen);
+        }
+    }
+
+    /// Takes in everything that still waits for its turn in the reordering window.
+    pub fn flush(&mut self) {
+        while let Some(seen) = self.order.pop_any() {
+            self.take(seen);
+        }
+    }
+
+    /// Whether something waits for time to pass: then the next [`Fact::Tick`] should come soon.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.order.is_empty()
+    }
 
     /// Questions that came up since the last call.
     pub fn wants(&mut self) -> Vec<Want> {
-        Vec::new()
+        std::mem::take(&mut self.wants)
     }
 
     /// What changed since the last call.
     pub fn drain(&mut self) -> Vec<Finding> {
-        Vec::new()
+        std::mem::take(&mut self.findings)
     }
-
-    /// Takes in everything that still waits for its turn in the reordering window.
-    pub fn flush(&mut self) {}
 
     /// Everything that is known.
     #[must_use]
     pub fn report(&self) -> Report {
-        Report::default()
+        let mut sessions: Vec<Session> =
+            self.closed.iter().chain(self.open.values().map(|open| &open.session)).cloned().collect();
+        for session in &mut sessions {
+            session.last_seen = self.now;
+        }
+        sessions.sort_by(|a, b| (a.opened_at, &a.id).cmp(&(b.opened_at, &b.id)));
+        Report { at: self.now, sessions, totals: self.totals.clone() }
+    }
+
+    fn take(&mut self, seen: Observation) {
+        self.now = self.now.max(seen.at);
+        self.apply(seen);
+        while let Some((at, id)) = self.again.first().cloned() {
+            if at > self.now {
+                break;
+            }
+            self.again.pop_first();
+            self.dirty.insert(id);
+        }
+        while let Some(id) = self.dirty.pop_first() {
+            self.rebuild(&id);
+        }
+        if self.now >= self.next_sweep {
+            self.next_sweep = self.now.plus(SWEEP_EVERY);
+            self.sweep();
+        }
+    }
+
+    fn apply(&mut self, seen: Observation) {
+        let (at, task) = (seen.at, seen.task);
+        match (seen.fact, task) {
+            (Fact::Fork { child }, Some(by)) => {
+                self.world.processes.forked(by, child);
+                self.watched.insert(child);
+            }
+            (Fact::Exec(info), Some(task)) => self.executed(at, task, &info),
+            (Fact::Enrolled(info), Some(task)) => {
+                self.watched.insert(task);
+                self.learned(task, &info);
+                self.ask(Want::Process(task));
+            }
+            (Fact::ProcessSeen(info), Some(task)) => self.learned(task, &info),
+            (Fact::ProcessGone, Some(task)) => self.touch(&Part::Task(task)),
+            (Fact::Exit { status }, Some(task)) => self.exited(at, task, status),
+            (Fact::Listening { socket }, Some(task)) => self.listening(at, task, &socket),
+            (Fact::ListeningUnix { path, .. }, Some(task)) => self.daemon_found(task, &path),
+            (Fact::Connected { socket, actor, inbound }, Some(task)) => {
+                self.connected(at, task, socket, actor, inbound)
+            }
+            (Fact::Accepted { socket }, Some(task)) => {
+                let socket = SocketInfo { role: Some(SocketRole::Accepted), ..socket };
+                self.socket(at, Some(task), &socket);
+            }
+            (Fact::SocketSeen { socket }, task) => {
+                self.socket(at, task, &socket);
+            }
+            (Fact::Closed { socket, received, acked }, _) => {
+                if let Some(no) = self.world.sockets.closed(at, socket, received, acked) {
+                    self.touch(&Part::Socket(no));
+                }
+            }
+            (Fact::PeerAbsent { tuple, netns }, _) => {
+                for no in self.world.sockets.peer_absent(tuple, netns) {
+                    self.touch(&Part::Socket(no));
+                }
+            }
+            (Fact::UnixConnected { listener: Some(listener), path, .. }, _) => {
+                if let Some(task) = self.world.processes.bearer(listener) {
+                    self.daemon_found(task, &path);
+                } else if self.world.roles.is_daemon_socket(&path) {
+                    self.ask(Want::Pid(listener));
+                }
+            }
+            (Fact::UnixAccepted { path, .. }, Some(task)) => self.daemon_found(task, &path),
+            (Fact::Relayed { actor, from, to, .. }, Some(task)) => self.relayed(at, task, actor, &from, &to),
+            (Fact::FifoMade { actor, inbound, path }, Some(task)) => self.fifo(at, task, actor, inbound, &path),
+            (Fact::ContainerSeen(info), _) => {
+                let part = Part::Container(info.id.clone());
+                self.world.containers.insert(info.id.clone(), Some(*info));
+                self.touch(&part);
+            }
+            (Fact::ContainerUnknown { id }, _) => {
+                self.world.containers.entry(id.clone()).or_insert(None);
+                self.touch(&Part::Container(id));
+            }
+            (Fact::PidFile { path, pid }, _) => {
+                if let Some(id) = self.world.execs.by_pid_file(&path).cloned()
+                    && let Some(exec) = self.world.execs.get_mut(&id)
+                {
+                    exec.pid_file_says = pid;
+                    self.touch(&Part::Exec(id));
+                }
+            }
+            (Fact::Lost { what, count }, _) => {
+                *self.totals.lost.entry(what.clone()).or_default() += count;
+                self.world.last_loss = Some(at);
+                self.dirty.extend(self.open.keys().cloned());
+                self.tell(Change::Loss { what, count });
+            }
+            // The passing of time is in `at`; the rest needs a process and has none: a damaged or made-up recording.
+            (
+                Fact::Tick
+                | Fact::Stopped
+                | Fact::UnixConnected { .. }
+                | Fact::Fork { .. }
+                | Fact::Exec(_)
+                | Fact::Enrolled(_)
+                | Fact::ProcessSeen(_)
+                | Fact::ProcessGone
+                | Fact::Exit { .. }
+                | Fact::Listening { .. }
+                | Fact::ListeningUnix { .. }
+                | Fact::Connected { .. }
+                | Fact::Accepted { .. }
+                | Fact::UnixAccepted { .. }
+                | Fact::Relayed { .. }
+                | Fact::FifoMade { .. },
+                _,
+            ) => {}
+        }
+    }
+
+    fn learned(&mut self, task: TaskKey, info: &ProcessInfo) {
+        self.world.processes.learn(task, info);
+        self.touch(&Part::Task(task));
+    }
+
+    /// An execve: of runc, of the command in the container, or of something else below a daemon.
+    fn executed(&mut self, at: BootTime, task: TaskKey, info: &ProcessInfo) {
+        self.watched.insert(task);
+        self.learned(task, info);
+        if info.watched == Some(WatchAs::Contained) {
+            self.contained(task, info);
+        } else if let Some(runc) = parse_runc_exec(&info.argv)
+            && let Some(id) = runc.exec
+            && let Some(exec) = self.world.execs.entry(&id, &runc.container, at)
+        {
+            exec.tty = Some(runc.tty);
+            let process = self.world.processes.get(task);
+            let shim = process.and_then(|process| process.forked_by.or(process.info.parent));
+            self.world.execs.set_runc(&id, task, shim, runc.pid_file.as_ref());
+            self.touch(&Part::Exec(id.clone()));
+            self.dirty.insert(id);
+        }
+    }
+
+    /// The first execve inside the container of something that a `runc exec` forked.
+    fn contained(&mut self, task: TaskKey, info: &ProcessInfo) {
+        let id = self.world.processes.lineage(task).skip(1).find_map(|above| self.world.execs.by_runc(above)).cloned();
+        let Some(id) = id else { return };
+        let Some(exec) = self.world.execs.set_process(&id, task) else { return };
+        exec.command.clone_from(&info.argv);
+        exec.command_truncated = info.argv_truncated;
+        self.ask(Want::Process(task));
+        self.dirty.insert(id);
+    }
+
+    fn exited(&mut self, at: BootTime, task: TaskKey, status: ExitStatus) {
+        self.world.processes.exited(task, at, status);
+        self.touch(&Part::Task(task));
+        if let Some(id) = self.world.execs.by_process(task).cloned() {
+            if let Some(exec) = self.world.execs.get_mut(&id) {
+                exec.exit = exec.exit.or(Some((at, status)));
+            }
+            self.dirty.insert(id);
+        } else if let Some(id) = self.world.execs.by_runc(task).cloned() {
+            let mut pid_file = None;
+            if let Some(exec) = self.world.execs.get_mut(&id) {
+                match exec.process {
+                    // The file is written before `runc exec --detach` ends.
+                    Some(_) => pid_file.clone_from(&exec.pid_file),
+                    // In the foreground (CRI-O) runc ends with the process; here it never started one.
+                    None if status != ExitStatus::Code(0) => exec.start_failed = Some(at),
+                    None => {}
+                }
+            }
+            if let Some(path) = pid_file {
+                self.ask(Want::PidFile(path));
+            }
+            self.dirty.insert(id);
+        }
+    }
+
+    fn listening(&mut self, at: BootTime, task: TaskKey, socket: &SocketInfo) {
+        let socket = SocketInfo { role: Some(SocketRole::Listening), ..*socket };
+        self.socket(at, Some(task), &socket);
+        if let Some(tuple) = socket.tuple {
+            self.world.processes.entry(task).ports.insert(tuple.local.port());
+            self.touch(&Part::Task(task));
+        }
+    }
+
+    fn daemon_found(&mut self, task: TaskKey, path: &RawText) {
+        if self.world.roles.is_daemon_socket(path) {
+            self.watched.insert(task);
+            self.ask(Want::Watch(task, WatchAs::Daemon));
+        }
+    }
+
+    fn connected(&mut self, at: BootTime, task: TaskKey, socket: SocketInfo, actor: Actor, inbound: Option<SocketId>) {
+        let socket = SocketInfo { role: Some(SocketRole::Connected), ..socket };
+        let Some(outbound) = self.socket(at, Some(task), &socket) else { return };
+        if let Some(inbound) = inbound.and_then(|id| self.world.sockets.find(id)) {
+            self.world.joins.dialled(inbound, outbound, actor);
+            self.touch(&Part::Socket(outbound));
+        }
+    }
+
+    fn relayed(&mut self, at: BootTime, task: TaskKey, actor: Actor, from: &SocketInfo, to: &SocketInfo) {
+        let (Some(from), Some(to)) = (self.socket(at, Some(task), from), self.socket(at, Some(task), to)) else {
+            return;
+        };
+        self.infer_roles(from, to);
+        self.world.joins.moved(from, to, actor);
+        self.touch(&Part::Socket(from));
+        self.touch(&Part::Socket(to));
+    }
+
+    /// A relay whose inbound connection was accepted before the process came onto the path: the other one was seen to be
+    /// connected by it, and what is not connected was accepted.
+    fn infer_roles(&mut self, a: SocketNo, b: SocketNo) {
+        for (one, other) in [(a, b), (b, a)] {
+            let role = |no| self.world.sockets.get(no).and_then(|socket| socket.role);
+            if role(one) == Some(SocketRole::Connected) && role(other).is_none() {
+                self.world.sockets.set_role(other, SocketRole::Accepted);
+            }
+        }
+    }
+
+    fn fifo(&mut self, at: BootTime, task: TaskKey, actor: Actor, inbound: Option<SocketId>, path: &RawText) {
+        let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
+        // The streams of a container's first process: a start, not an exec.
+        if fifo.exec == fifo.container {
+            return;
+        }
+        // A unix connection is CRI's or docker's API, shared by all: no session's leg.
+        let stream = inbound
+            .and_then(|id| self.world.sockets.find(id))
+            .filter(|no| self.world.sockets.get(*no).is_some_and(|socket| socket.tuple.is_some()));
+        let id = fifo.exec;
+        let Some(exec) = self.world.execs.entry(&id, &fifo.container, at) else { return };
+        exec.runtime = exec.runtime.or(Some(task));
+        exec.streams.insert(fifo.stream);
+        if let Some(stream) = stream {
+            exec.stream_ambiguous |= exec.stream.is_some_and(|known| known != stream);
+            exec.stream = Some(stream).filter(|_| !exec.stream_ambiguous);
+            exec.stream_by_goroutine = actor.g.is_some();
+        }
+        if !self.world.containers.contains_key(&fifo.container) {
+            self.ask(Want::Container { id: fifo.container, bundle: None });
+        }
+        self.dirty.insert(id);
+    }
+
+    fn socket(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo) -> Option<SocketNo> {
+        let (no, peer) = self.world.sockets.learn(at, task, info)?;
+        self.touch(&Part::Socket(no));
+        if let Some(peer) = peer {
+            self.touch(&Part::Socket(peer));
+        }
+        Some(no)
+    }
+
+    /// Marks every session that rests on that part.
+    fn touch(&mut self, part: &Part) {
+        if let Some(sessions) = self.resting.get(part) {
+            self.dirty.extend(sessions.iter().cloned());
+        }
+    }
+
+    /// Asks once.
+    fn ask(&mut self, want: Want) {
+        if self.asked.insert(want.clone()) {
+            self.wants.push(want);
+        }
+    }
+
+    fn tell(&mut self, change: Change) {
+        self.findings.push(Finding { at: self.now, change });
+    }
+
+    fn rebuild(&mut self, id: &str) {
+        let Some(exec) = self.world.execs.get(id) else { return };
+        // Known from runc's arguments alone so far: not yet a session.
+        if exec.runtime.is_none() || exec.over {
+            return;
+        }
+        let built = self.world.build(id, exec, self.now);
+        for want in built.wants {
+            self.ask(want);
+        }
+        for hop in &built.session.hops {
+            if hop.exit.is_none() && self.watched.insert(hop.task) {
+                self.ask(Want::Watch(hop.task, WatchAs::Endpoint));
+            }
+        }
+        if let Some(at) = built.again_at {
+            self.again.insert((at, id.to_owned()));
+        }
+        let old = self.open.remove(id);
+        let old_parts = old.as_ref().map(|open| open.parts.clone()).unwrap_or_default();
+        for gone in old_parts.difference(&built.parts) {
+            self.unrest(gone, id);
+        }
+        for new in built.parts.difference(&old_parts) {
+            self.resting.entry(new.clone()).or_default().insert(id.to_owned());
+        }
+        let session = built.session;
+        let told = Box::new(session.clone());
+        if session.state == State::Closed {
+            if old.is_none() {
+                self.totals.opened += 1;
+                self.tell(Change::Opened(told.clone()));
+            }
+            self.totals.closed += 1;
+            self.tell(Change::Closed(told));
+            for part in &built.parts {
+                self.unrest(part, id);
+            }
+            self.closed.push_back(session);
+            if self.closed.len() > CLOSED_SESSIONS {
+                self.closed.pop_front();
+            }
+            if let Some(exec) = self.world.execs.get_mut(id) {
+                exec.over = true;
+            }
+            self.over.push_back((self.now, id.to_owned()));
+            return;
+        }
+        match old {
+            None => {
+                self.totals.opened += 1;
+                self.tell(Change::Opened(told));
+            }
+            Some(old) if Session { last_seen: old.session.last_seen, ..session.clone() } != old.session => {
+                self.tell(Change::Changed(told));
+            }
+            Some(_) => {}
+        }
+        self.open.insert(id.to_owned(), Open { session, parts: built.parts });
+    }
+
+    fn unrest(&mut self, part: &Part, id: &str) {
+        if let Some(sessions) = self.resting.get_mut(part) {
+            sessions.remove(id);
+            if sessions.is_empty() {
+                self.resting.remove(part);
+            }
+        }
+    }
+
+    /// Forgets what is over.
+    fn sweep(&mut self) {
+        let (now, resting) = (self.now, &self.resting);
+        self.world.processes.sweep(now, |task| resting.contains_key(&Part::Task(task)));
+        for no in self.world.sockets.sweep(now, |no| resting.contains_key(&Part::Socket(no))) {
+            self.world.joins.forget(no);
+        }
+        while let Some((at, id)) = self.over.front() {
+            if now.since(*at) < limits::REMEMBER {
+                break;
+            }
+            self.world.execs.forget(id);
+            self.over.pop_front();
+        }
+        let processes = &self.world.processes;
+        self.watched.retain(|task| processes.get(*task).is_some());
+        if self.asked.len() > limits::MAX_ASKED {
+            self.asked.clear();
+        }
     }
 }

@@ -1,0 +1,113 @@
+//! The process table: reuse-safe, bounded, with tombstones.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::limits::{MAX_LINEAGE, MAX_PROCESSES, REMEMBER};
+use crate::model::{BootTime, ExitStatus, ProcessInfo, TaskKey};
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Process {
+    pub(super) info: ProcessInfo,
+    /// Who called fork, as seen; `info.parent` may be another one (CLONE_PARENT, reparenting).
+    pub(super) forked_by: Option<TaskKey>,
+    pub(super) exit: Option<(BootTime, ExitStatus)>,
+    /// TCP ports it listens on.
+    pub(super) ports: BTreeSet<u16>,
+}
+
+#[derive(Default)]
+pub(super) struct Processes {
+    by_key: BTreeMap<TaskKey, Process>,
+    /// Newest bearer of a pid: unix peers are named by pid alone.
+    by_tgid: BTreeMap<u32, TaskKey>,
+    ended: BTreeSet<(BootTime, TaskKey)>,
+}
+
+impl Processes {
+    pub(super) fn get(&self, task: TaskKey) -> Option<&Process> {
+        self.by_key.get(&task)
+    }
+
+    /// The one that has this pid now.
+    pub(super) fn bearer(&self, tgid: u32) -> Option<TaskKey> {
+        self.by_tgid.get(&tgid).copied()
+    }
+
+    pub(super) fn entry(&mut self, task: TaskKey) -> &mut Process {
+        if !self.by_key.contains_key(&task) {
+            if self.by_key.len() >= MAX_PROCESSES
+                && let Some((_, oldest)) = self.ended.pop_first()
+            {
+                self.remove(oldest);
+            }
+            let newer = self.by_tgid.get(&task.tgid).is_none_or(|other| other.start_ticks <= task.start_ticks);
+            if newer {
+                self.by_tgid.insert(task.tgid, task);
+            }
+        }
+        self.by_key.entry(task).or_default()
+    }
+
+    pub(super) fn forked(&mut self, by: TaskKey, child: TaskKey) {
+        let inherited = self.by_key.get(&by).map(|parent| parent.info.clone());
+        let process = self.entry(child);
+        process.forked_by = Some(by);
+        // Until it runs execve, it is a copy of its maker.
+        if let (true, Some(inherited)) = (process.info == ProcessInfo::default(), inherited) {
+            process.info = ProcessInfo { parent: Some(by), watched: None, ..inherited };
+        }
+    }
+
+    /// Takes over what `info` knows; what it does not know stays.
+    pub(super) fn learn(&mut self, task: TaskKey, info: &ProcessInfo) {
+        let known = &mut self.entry(task).info;
+        let old = std::mem::replace(known, info.clone());
+        known.exe = known.exe.take().or(old.exe);
+        known.cgroup = known.cgroup.take().or(old.cgroup);
+        known.parent = known.parent.or(old.parent);
+        known.uid = known.uid.or(old.uid);
+        known.login_uid = known.login_uid.or(old.login_uid);
+        known.netns = known.netns.or(old.netns);
+        known.mntns = known.mntns.or(old.mntns);
+        known.watched = known.watched.or(old.watched);
+    }
+
+    pub(super) fn exited(&mut self, task: TaskKey, at: BootTime, status: ExitStatus) {
+        let process = self.entry(task);
+        if process.exit.is_none() {
+            process.exit = Some((at, status));
+            self.ended.insert((at, task));
+        }
+    }
+
+    /// `task` and who forked it, and so on upwards; bounded.
+    pub(super) fn lineage(&self, task: TaskKey) -> impl Iterator<Item = TaskKey> + '_ {
+        std::iter::successors(Some(task), |task| {
+            let process = self.by_key.get(task)?;
+            process.forked_by.or(process.info.parent)
+        })
+        .take(MAX_LINEAGE)
+    }
+
+    /// Forgets what ended long ago and nobody needs.
+    pub(super) fn sweep(&mut self, now: BootTime, needed: impl Fn(TaskKey) -> bool) {
+        while let Some(&(at, task)) = self.ended.first() {
+            if now.since(at) < REMEMBER {
+                break;
+            }
+            self.ended.pop_first();
+            if needed(task) {
+                self.ended.insert((now, task));
+            } else {
+                self.remove(task);
+            }
+        }
+    }
+
+    fn remove(&mut self, task: TaskKey) {
+        self.by_key.remove(&task);
+        if self.by_tgid.get(&task.tgid) == Some(&task) {
+            self.by_tgid.remove(&task.tgid);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The socket table: one entry a socket, whatever names it is called by, and its other end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::limits::{MAX_SOCKETS, REMEMBER};
+use crate::model::{BootTime, SocketId, SocketInfo, SocketRole, TaskKey, Tuple};
+
+/// Number of an entry: never reused, unlike every name that the kernel gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SocketNo(u64);
+
+#[derive(Clone, Debug)]
+pub(super) struct Socket {
+    pub(super) id: SocketId,
+    pub(super) tuple: Option<Tuple>,
+    pub(super) netns: Option<u32>,
+    pub(super) role: Option<SocketRole>,
+    pub(super) owner: Option<TaskKey>,
+    /// The other end, once both are known. Never changes afterwards.
+    pub(super) peer: Option<SocketNo>,
+    /// No process of this host has the other end.
+    pub(super) peer_absent: bool,
+    /// When it was first seen.
+    pub(super) since: BootTime,
+    pub(super) closed: Option<BootTime>,
+    pub(super) received: Option<u64>,
+    pub(super) acked: Option<u64>,
+}
+
+#[derive(Default)]
+pub(super) struct Sockets {
+    all: BTreeMap<SocketNo, Socket>,
+    by_cookie: BTreeMap<u64, SocketNo>,
+    by_inode: BTreeMap<u64, SocketNo>,
+    /// Ends still without a partner, by what their partner's tuple must be.
+    lonely: BTreeMap<Tuple, BTreeSet<SocketNo>>,
+    closed: BTreeSet<(BootTime, SocketNo)>,
+    made: u64,
+}
+
+impl Sockets {
+    pub(super) fn get(&self, no: SocketNo) -> Option<&Socket> {
+        self.all.get(&no)
+    }
+
+    /// The entry of that name. The cookie decides; an inode alone names the newest bearer.
+    pub(super) fn find(&self, id: SocketId) -> Option<SocketNo> {
+        match id.cookie {
+            Some(cookie) => self.by_cookie.get(&cookie).copied().or_else(|| {
+                // Known by inode only so far: the same socket, if no other cookie was ever seen on it.
+                let no = self.by_inode.get(&id.inode?).copied()?;
+                self.all.get(&no).is_some_and(|socket| socket.id.cookie.is_none()).then_some(no)
+            }),
+            None => self.by_inode.get(&id.inode?).copied(),
+        }
+    }
+
+    /// Takes in what was seen of a socket; tells its entry and, if it was found just now, its other end.
+    pub(super) fn learn(
+        &mut self,
+        at: BootTime,
+        owner: Option<TaskKey>,
+        info: &SocketInfo,
+    ) -> Option<(SocketNo, Option<SocketNo>)> {
+        if info.id.is_none() {
+            return None;
+        }
+        let no = match self.find(info.id) {
+            Some(no) => no,
+            None => self.make(at, info)?,
+        };
+        let socket = self.all.get_mut(&no)?;
+        socket.id.cookie = socket.id.cookie.or(info.id.cookie);
+        socket.id.inode = socket.id.inode.or(info.id.inode);
+        socket.tuple = socket.tuple.or(info.tuple);
+        socket.netns = socket.netns.or(info.netns);
+        socket.role = socket.role.or(info.role);
+        // The process that named it first keeps it: later ones have it by inheritance.
+        socket.owner = socket.owner.or(owner);
+        let id = socket.id;
+        if let Some(cookie) = id.cookie {
+            self.by_cookie.insert(cookie, no);
+        }
+        if let Some(inode) = id.inode {
+            self.by_inode.insert(inode, no);
+        }
+        Some((no, self.pair(no)))
+    }
+
+    fn make(&mut self, at: BootTime, info: &SocketInfo) -> Option<SocketNo> {
+        if self.all.len() >= MAX_SOCKETS {
+            let (_, oldest) = self.closed.pop_first()?;
+            self.remove(oldest);
+        }
+        self.made += 1;
+        let no = SocketNo(self.made);
+        let socket = Socket {
+            id: info.id,
+            tuple: None,
+            netns: None,
+            role: None,
+            owner: None,
+            peer: None,
+            peer_absent: false,
+            since: at,
+            closed: None,
+            received: None,
+            acked: None,
+        };
+        self.all.insert(no, socket);
+        Some(no)
+    }
+
+    /// Looks for the other end: the one socket that mirrors this one and has no partner yet. Where two fit (equal loopback
+    /// addresses in two namespaces, equal addresses behind two bridges) none is taken.
+    fn pair(&mut self, no: SocketNo) -> Option<SocketNo> {
+        let socket = self.all.get(&no)?;
+        let tuple = socket.tuple?;
+        if socket.peer.is_some() || socket.role == Some(SocketRole::Listening) || tuple.remote.port() == 0 {
+            return None;
+        }
+        let fits = |other: &&SocketNo| {
+            **other != no
+                && self.all.get(other).is_some_and(|other| {
+                    let same_namespace = other.netns.is_none() || other.netns == socket.netns;
+                    // A connection has one connecting and one accepting end.
+                    let roles_differ = other.role.is_none() || other.role != socket.role;
+                    roles_differ && (!tuple.is_loopback() || same_namespace)
+                })
+        };
+        let candidates = self.lonely.get(&tuple);
+        let mut fitting = candidates.into_iter().flatten().filter(fits).copied();
+        let (found, second) = (fitting.next(), fitting.next());
+        match (found, second) {
+            (Some(other), None) => {
+                self.marry(no, other);
+                self.marry(other, no);
+                Some(other)
+            }
+            _ => {
+                self.lonely.entry(tuple.mirrored()).or_default().insert(no);
+                None
+            }
+        }
+    }
+
+    fn marry(&mut self, no: SocketNo, peer: SocketNo) {
+        if let Some(socket) = self.all.get_mut(&no) {
+            socket.peer = Some(peer);
+            let tuple = socket.tuple;
+            self.leave(no, tuple);
+        }
+    }
+
+    fn leave(&mut self, no: SocketNo, tuple: Option<Tuple>) {
+        let Some(key) = tuple.map(Tuple::mirrored) else { return };
+        if let Some(waiting) = self.lonely.get_mut(&key) {
+            waiting.remove(&no);
+            if waiting.is_empty() {
+                self.lonely.remove(&key);
+            }
+        }
+    }
+
+    pub(super) fn set_role(&mut self, no: SocketNo, role: SocketRole) {
+        if let Some(socket) = self.all.get_mut(&no) {
+            socket.role = Some(role);
+        }
+    }
+
+    /// Nobody on this host has the other end.
+    pub(super) fn peer_absent(&mut self, tuple: Tuple, netns: Option<u32>) -> Vec<SocketNo> {
+        let lonely = self.lonely.get(&tuple.mirrored()).cloned().unwrap_or_default();
+        let here = |no: &SocketNo| self.all.get(no).is_some_and(|socket| netns.is_none() || socket.netns == netns);
+        let found: Vec<SocketNo> = lonely.into_iter().filter(here).collect();
+        for no in &found {
+            if let Some(socket) = self.all.get_mut(no) {
+                socket.peer_absent = true;
+            }
+        }
+        found
+    }
+
+    pub(super) fn closed(
+        &mut self,
+        at: BootTime,
+        id: SocketId,
+        received: Option<u64>,
+        acked: Option<u64>,
+    ) -> Option<SocketNo> {
+        let no = self.find(id)?;
+        let socket = self.all.get_mut(&no)?;
+        if socket.closed.is_none() {
+            socket.closed = Some(at);
+            socket.received = received;
+            socket.acked = acked;
+            self.closed.insert((at, no));
+            // The inode goes to the next socket.
+            if let Some(inode) = socket.id.inode
+                && self.by_inode.get(&inode) == Some(&no)
+            {
+                self.by_inode.remove(&inode);
+            }
+        }
+        Some(no)
+    }
+
+    /// Forgets what closed long ago and nobody needs; tells what.
+    pub(super) fn sweep(&mut self, now: BootTime, needed: impl Fn(SocketNo) -> bool) -> Vec<SocketNo> {
+        let mut gone = Vec::new();
+        while let Some(&(at, no)) = self.closed.first() {
+            if now.since(at) < REMEMBER {
+                break;
+            }
+            self.closed.pop_first();
+            if needed(no) {
+                self.closed.insert((now, no));
+            } else {
+                self.remove(no);
+                gone.push(no);
+            }
+        }
+        gone
+    }
+
+    fn remove(&mut self, no: SocketNo) {
+        let Some(socket) = self.all.remove(&no) else { return };
+        self.leave(no, socket.tuple);
+        if let Some(cookie) = socket.id.cookie
+            && self.by_cookie.get(&cookie) == Some(&no)
+        {
+            self.by_cookie.remove(&cookie);
+        }
+        if let Some(inode) = socket.id.inode
+            && self.by_inode.get(&inode) == Some(&no)
+        {
+            self.by_inode.remove(&inode);
+        }
+    }
+}

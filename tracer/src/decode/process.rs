@@ -1,0 +1,40 @@
+//! Records of process life.
+
+use tracer_common::{Exit, Fork, Process, WatchClass};
+
+use super::some;
+use crate::model::{ExitStatus, Fact, ProcessInfo, RawText, TaskKey, WatchAs};
+
+pub(super) fn fork(record: &Fork) -> Fact {
+    Fact::Fork { child: TaskKey::from_ns(record.child_tgid, record.child_start_ns) }
+}
+
+pub(super) fn exit(record: &Exit) -> Fact {
+    Fact::Exit { status: ExitStatus::from_wait(record.status) }
+}
+
+pub(super) fn info(record: &Process) -> ProcessInfo {
+    let mut argv: Vec<RawText> = record.argv.as_bytes().split(|byte| *byte == 0).map(RawText::from).collect();
+    // The strings end with NUL each, so the last piece is empty, unless they were cut.
+    if argv.last().is_some_and(RawText::is_empty) {
+        argv.pop();
+    }
+    ProcessInfo {
+        comm: record.comm.split(|byte| *byte == 0).next().unwrap_or_default().into(),
+        argv,
+        argv_truncated: record.argv.truncated != 0,
+        exe: None,
+        parent: some(record.parent_tgid).map(|tgid| TaskKey::from_ns(tgid, record.parent_start_ns)),
+        uid: (record.uid != u32::MAX).then_some(record.uid),
+        login_uid: (record.login_uid != u32::MAX).then_some(record.login_uid),
+        netns: some(record.netns),
+        mntns: some(record.mntns),
+        cgroup: None,
+        watched: WatchClass::from_number(record.class).map(|class| match class {
+            WatchClass::Endpoint => WatchAs::Endpoint,
+            WatchClass::Daemon => WatchAs::Daemon,
+            WatchClass::Below => WatchAs::Below,
+            WatchClass::Contained => WatchAs::Contained,
+        }),
+    }
+}
