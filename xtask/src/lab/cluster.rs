@@ -61,6 +61,7 @@ pub(super) fn up(state: &State, runtime: Runtime, noise: Option<u32>) -> Result<
 
     state.create()?;
     let _lock = state.lock()?;
+    let kubectls = kubectls.linked_in(&state.path("kubectl"))?;
     let boot_id = boot_id()?;
     let before = Before::note()?;
     let mut facts = Facts { boot_id, ready: false, runtime, kube, kubectls, before };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -55,6 +56,19 @@ impl Kubectls {
             .get(&version)
             .cloned()
             .ok_or_else(|| hinted(format!("no kubectl {version}"), format!("there are: {}; or give a path", known())))
+    }
+
+    /// Links to them in `dir`, each in a directory of its version: there they all bear the name that users know, which
+    /// is also the process's name and its user agent.
+    pub(super) fn linked_in(&self, dir: &Path) -> Result<Self> {
+        let mut links = Self::default();
+        for (version, file) in &self.by_version {
+            let link = dir.join(version.to_string()).join("kubectl");
+            fs::create_dir_all(link.parent().context("a path in a directory")?)?;
+            symlink(file, &link).with_context(|| format!("cannot make {}", link.display()))?;
+            links.by_version.insert(*version, link);
+        }
+        Ok(links)
     }
 
     fn add_from(&mut self, dir: &Path) -> Result<()> {

@@ -97,8 +97,6 @@ pub(super) fn up() -> Result<()> {
     ip(&["-n", master, "link", "add", "br0", "type", "bridge"])?;
     ip(&["-n", master, "addr", "add", &on_lan(Host::Master), "dev", "br0"])?;
     ip(&["-n", master, "link", "set", "br0", "up"])?;
-    // The API server looks for the interface of a default route, and finds the bridge.
-    ip(&["-n", master, "route", "add", "default", "dev", "br0"])?;
     for host in [Host::Client, Host::Worker] {
         let port = format!("v-{}", host.netns());
         let there = host.netns();
@@ -106,7 +104,8 @@ pub(super) fn up() -> Result<()> {
         ip(&["-n", master, "link", "set", &port, "master", "br0", "up"])?;
         ip(&["-n", there, "addr", "add", &on_lan(host), "dev", "eth0"])?;
         ip(&["-n", there, "link", "set", "eth0", "up"])?;
-        ip(&["-n", there, "route", "add", "default", "via", Host::Master.address()])?;
+        // No default route: what looks for the outside, such as a cloud's metadata service, fails at once and not
+        // after a time-out, of which the kubelet would sit out two.
     }
     Ok(())
 }
