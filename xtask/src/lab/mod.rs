@@ -3,7 +3,9 @@
 //! Three network namespaces play client, master and worker; etcd, kube-apiserver, kubelet, containerd and runc are the
 //! real programs, started as a node starts them. No registry, no scheduler, no way outside. One lab fits on a machine,
 //! since the daemons use the sockets and directories that a real node uses.
-#![expect(clippy::print_stdout, reason = "`status` and `env` exist to print")]
+
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -84,8 +86,7 @@ impl Lab {
         match self.what {
             What::Up { runtime, pods } => {
                 cluster::up(&state, runtime, pods)?;
-                usage(&state);
-                Ok(())
+                usage(&state)
             }
             What::Exec { as_user, kubectl, args } => {
                 let facts = state.facts_of_ready()?;
@@ -103,8 +104,7 @@ impl Lab {
             What::Status => status(&state),
             What::Env => {
                 let env = Env::of(&state, state.facts_of_ready()?)?;
-                println!("{}", serde_json::to_string_pretty(&env)?);
-                Ok(())
+                print(&(serde_json::to_string_pretty(&env)? + "\n"))
             }
             What::Down => {
                 let progress = progress::Progress::new();
@@ -116,40 +116,44 @@ impl Lab {
     }
 }
 
-fn usage(state: &State) {
-    println!(
+fn usage(state: &State) -> Result<()> {
+    print(&format!(
         "\
-  cargo xtask lab exec -- exec -it web -c web -- sh     also: -c side, own-net, probed
-  cargo xtask lab exec --as-user alice -- get pods      also: bob, carol
-  cargo xtask lab exec --kubectl 1.20 -- version
-  cargo xtask lab pods 10                               idle pods noise-0 to noise-9
-  cargo xtask lab env                                   pids, paths and addresses as JSON
-  cargo xtask lab down
-logs: {}",
+cargo xtask lab exec -- exec -it web -c web -- sh     also: -c side, own-net, probed
+cargo xtask lab exec --as-user alice -- get pods      also: bob, carol
+cargo xtask lab exec --kubectl 1.20 -- version
+cargo xtask lab pods 10                               idle pods noise-0 to noise-9
+cargo xtask lab env                                   pids, paths and addresses as JSON
+cargo xtask lab down
+logs: {}
+",
         state.path("log").display()
-    );
+    ))
 }
 
 fn status(state: &State) -> Result<()> {
-    let daemons = state.daemons()?;
-    for (name, daemon) in &daemons {
+    let mut text = String::new();
+    for (name, daemon) in &state.daemons()? {
         let runs = if daemon.process.runs() { "runs" } else { "has ended" };
-        println!(
-            "{name:15} {runs}, pid {}, on {}, log {}",
-            daemon.process.pid,
-            daemon.host.netns(),
-            daemon.log.display()
-        );
+        let (pid, host, log) = (daemon.process.pid, daemon.host.netns(), daemon.log.display());
+        writeln!(text, "{name:15} {runs}, pid {pid}, on {host}, log {log}")?;
     }
+    print(&text)?;
     let facts = state.facts_of_ready()?;
-    println!(
-        "Kubernetes {} with {}, state in {}",
-        facts.kube.version,
-        cluster::name_of(facts.runtime),
-        state.dir().display()
-    );
     let versions: Vec<String> = facts.kubectls.by_version.keys().map(ToString::to_string).collect();
-    println!("kubectl {}", versions.join(", "));
-    print!("{}", tools::run(pods::kubectl(state, &facts)?.args(["get", "pods", "-o", "wide"]))?);
-    Ok(())
+    let (runtime, dir) = (cluster::name_of(facts.runtime), state.dir().display());
+    print(&format!(
+        "Kubernetes {} with {runtime}, state in {dir}\nkubectl {}\n{}",
+        facts.kube.version,
+        versions.join(", "),
+        tools::run(pods::kubectl(state, &facts)?.args(["get", "pods", "-o", "wide"]))?
+    ))
+}
+
+/// To standard output. A reader that has seen enough, such as `head`, is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
