@@ -136,6 +136,12 @@ fn refuse_others() -> Result<()> {
             ));
         }
     }
+    if let Some(pid) = leftovers::somebody_in_pods() {
+        return Err(hinted(
+            format!("pid {pid} is in a pod, and not in the lab's"),
+            "a Kubernetes node of another kind runs on this machine: stop it first",
+        ));
+    }
     let there = network::existing();
     if !there.is_empty() {
         let names = there.iter().map(|host| host.netns()).collect::<Vec<_>>().join(" ");

@@ -101,7 +101,8 @@ fn build(out: &Path, progress: &Progress) -> Result<()> {
     steps
         .run("unpacking", command("tar").arg("-xf").arg(&archive).args(["--strip-components=1", "-C"]).arg(&source))?;
 
-    let version = archive.file_name().and_then(|name| Version::find_in(name.to_str()?)).unwrap_or(Version::one(20));
+    let version = archive.file_name().and_then(|name| upstream_version(name.to_str()?));
+    let version = version.with_context(|| format!("no version in the name of {}", archive.display()))?;
     let go = |program: &str| {
         let mut go = command(program);
         go.current_dir(&source).env("GOPATH", work.join("gopath")).env("GOCACHE", work.join("gocache"));
@@ -112,7 +113,7 @@ fn build(out: &Path, progress: &Progress) -> Result<()> {
     let built = work.join("out");
     for name in PROGRAMS {
         let mut build = go("go");
-        build.args(["build", "-ldflags", &version_flags(version), "-o"]).arg(built.join(name));
+        build.args(["build", "-ldflags", &version_flags(version)?, "-o"]).arg(built.join(name));
         steps.run(&format!("building {name}"), build.arg(format!("./cmd/{name}")))?;
     }
     fs::create_dir_all(out)?;
@@ -128,10 +129,17 @@ fn missing_tools() -> Vec<&'static str> {
 }
 
 /// What upstream's own build stamps in: without it the binaries call themselves 0.0.
-fn version_flags(version: Version) -> String {
+fn version_flags(version: &str) -> Result<String> {
     let at = "k8s.io/kubernetes/vendor/k8s.io/component-base/version";
-    let Version { major, minor } = version;
-    format!("-X {at}.gitVersion=v{version}.0 -X {at}.gitMajor={major} -X {at}.gitMinor={minor}")
+    let Version { major, minor } = version.parse()?;
+    Ok(format!("-X {at}.gitVersion=v{version} -X {at}.gitMajor={major} -X {at}.gitMinor={minor}"))
+}
+
+/// The version in the name of a Debian source archive, which may say 1.20.5 and mean 1.20.2.
+fn upstream_version(archive: &str) -> Option<&str> {
+    let version = archive.strip_prefix("kubernetes_")?.split(".orig.").next()?;
+    let version = version.rsplit("really").next()?;
+    version.split(['+', '~']).next()
 }
 
 fn archive(dir: &Path) -> Result<PathBuf> {
@@ -260,7 +268,7 @@ fn as_source_stanzas(text: &str) -> String {
 mod tests {
     use std::path::Path;
 
-    use super::{as_source_list, as_source_stanzas, last_lines, tell};
+    use super::{as_source_list, as_source_stanzas, last_lines, tell, upstream_version, version_flags};
     use crate::lab::version::Version;
 
     #[test]
@@ -285,6 +293,13 @@ mod tests {
             "Types: deb\n# a comment\nURIs: http://a/debian\nSuites: bookworm\n\nTypes: deb\nURIs: http://b/other\n";
         assert_eq!(as_source_stanzas(text), "Types: deb-src\n# a comment\nURIs: http://a/debian\nSuites: bookworm\n");
         assert_eq!(as_source_stanzas("Types: deb-src\nURIs: http://a/debian\n"), "");
+    }
+
+    #[test]
+    fn the_version_that_an_archive_really_holds() {
+        assert_eq!(upstream_version("kubernetes_1.20.5+really1.20.2.orig.tar.gz"), Some("1.20.2"));
+        assert_eq!(upstream_version("kubernetes_1.32.3+ds.orig.tar.xz"), Some("1.32.3"));
+        assert!(version_flags("1.20.2").expect("a version").contains("gitVersion=v1.20.2 "));
     }
 
     #[test]

@@ -50,22 +50,31 @@ fn of_the_lab(seen: &[Seen], containerd: &Process) -> (Vec<Process>, Vec<Process
 }
 
 fn look(containerd: &Process) -> Result<Vec<Seen>> {
-    let pods = format!("/{PODS_CGROUP}");
     let mut seen = Vec::new();
     // One that ends while it is looked at is one less to stop.
     for process in procfs::process::all_processes().context("cannot list /proc")?.filter_map(Result::ok) {
         let Ok(stat) = process.stat() else { continue };
         let cmdline = process.cmdline().unwrap_or_default();
         let names_socket = cmdline.windows(2).any(|pair| pair == ["-address", CONTAINERD_SOCKET]);
-        let cgroups = process.cgroups().map(|cgroups| cgroups.0).unwrap_or_default();
         seen.push(Seen {
             process: Process { pid: stat.pid, start_time: stat.starttime, boot_id: containerd.boot_id.clone() },
             parent: stat.ppid,
             is_shim: stat.comm.starts_with("containerd-shim") && names_socket,
-            in_pod: cgroups.iter().any(|cgroup| cgroup.pathname.starts_with(&pods)),
+            in_pod: is_in_pod(&process),
         });
     }
     Ok(seen)
+}
+
+/// A process of some pod: with the pods of another kubelet, the lab's could not be told apart when it ends.
+pub(super) fn somebody_in_pods() -> Option<i32> {
+    let mut processes = procfs::process::all_processes().ok()?.filter_map(Result::ok);
+    processes.find(is_in_pod).map(|process| process.pid)
+}
+
+fn is_in_pod(process: &procfs::process::Process) -> bool {
+    let pods = format!("/{PODS_CGROUP}/");
+    process.cgroups().is_ok_and(|cgroups| cgroups.0.iter().any(|cgroup| cgroup.pathname.starts_with(&pods)))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ mod version;
 /// A real Kubernetes cluster on this machine, for tests.
 ///
 /// State is in $LAB (/tmp/execpath-lab). kube-apiserver and kubelet come from $KUBE_BIN, else they are built once from
-/// Debian's source; kubectls from $KUBECTL_BINS, else those beside the kubectl on PATH, and Debian's.
+/// Debian's source; $KUBE_MINOR tells their version where they do not; kubectls from $KUBECTL_BINS, else those beside the kubectl on PATH, and Debian's.
 #[derive(Args)]
 pub(crate) struct Lab {
     #[command(subcommand)]

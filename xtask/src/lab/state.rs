@@ -111,7 +111,11 @@ impl State {
 
     /// Keeps other runs of `up`, `pods` and `down` out while the result lives. None if there is no directory.
     pub(super) fn lock(&self) -> Result<Option<File>> {
-        let Ok(dir) = File::open(&self.dir) else { return Ok(None) };
+        let dir = match File::open(&self.dir) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(&self.dir, &error)),
+        };
         if flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(hinted(format!("another run of lab is at work in {}", self.dir.display()), "wait for its end"));
         }
@@ -156,11 +160,15 @@ impl State {
     }
 }
 
+fn unreadable(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    hinted(format!("cannot read {}: {error}", path.display()), "lab runs as root, on a directory of its own: $LAB")
+}
+
 fn read_json<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Option<T>> {
     let text = match fs::read(file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+        Err(error) => return Err(unreadable(file, &error)),
     };
     serde_json::from_slice(&text).with_context(|| format!("{} is not what lab wrote", file.display())).map(Some)
 }

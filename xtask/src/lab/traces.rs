@@ -33,7 +33,7 @@ const DIRECTORIES: [&str; 14] = [
 ];
 
 /// Single files, likewise.
-const FILES: [&str; 2] = ["/run/docker.sock", "/run/docker.pid"];
+const FILES: [&str; 3] = ["/run/docker.pid", "/run/docker.sock", "/run/dockershim.sock"];
 
 /// Where named network namespaces are; containerd adds `cni-…` for pods that have one of their own.
 const NETNS: &str = "/run/netns";
@@ -58,6 +58,7 @@ pub(super) struct Before {
     directories: BTreeMap<PathBuf, BTreeSet<String>>,
     files: BTreeSet<PathBuf>,
     mounts: BTreeSet<PathBuf>,
+    cgroups: BTreeSet<PathBuf>,
     settings: BTreeMap<String, String>,
 }
 
@@ -70,6 +71,7 @@ impl Before {
             directories: directories.filter_map(|dir| Some((dir.clone(), names(&dir)?))).collect(),
             files: FILES.into_iter().map(PathBuf::from).filter(|file| file.exists()).collect(),
             mounts: mounts()?.into_iter().map(|mount| mount.mount_point).collect(),
+            cgroups: pods_cgroups()?.into_iter().collect(),
             settings: settings.collect(),
         })
     }
@@ -109,7 +111,7 @@ impl Before {
             }
         }
         for cgroup in pods_cgroups()? {
-            if !remove_cgroup(&cgroup, Duration::from_secs(5)) {
+            if !self.cgroups.contains(&cgroup) && !remove_cgroup(&cgroup, Duration::from_secs(5)) {
                 left.push(format!("{} is still in use", cgroup.display()));
             }
         }
