@@ -220,7 +220,7 @@ mod tests {
         let text = containerd(Path::new("/lab/cni/net.d"));
         assert!(text.contains(r#"bin_dir = "/usr/lib/cni""#));
         assert!(text.contains(r#"conf_dir = "/lab/cni/net.d""#));
-        assert!(text.contains(r#"sandbox_image = "docker.io/lab/pause:1""#));
+        assert!(text.contains(r#"sandbox_image = "localhost/lab/pause:1""#));
     }
 
     #[test]

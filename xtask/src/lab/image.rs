@@ -12,9 +12,9 @@ use super::hint::hinted;
 use super::tools::{command, find, run};
 
 /// A shell and its tools: what the pods run.
-pub(super) const BOX: &str = "docker.io/lab/box:1";
+pub(super) const BOX: &str = "localhost/lab/box:1";
 /// What holds a pod's namespaces.
-pub(super) const PAUSE: &str = "docker.io/lab/pause:1";
+pub(super) const PAUSE: &str = "localhost/lab/pause:1";
 
 /// Writes `box.tar` and `pause.tar`, each with its image's name, into `dir`.
 pub(super) fn write(dir: &Path) -> Result<()> {
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn the_archive_names_its_parts_by_their_digests() {
         let layer = layer(b"not really busybox", &["sh", "cat"]).expect("a layer");
-        let archive = archive(&layer, "docker.io/lab/x:1", Some(&["/bin/sleep"])).expect("an archive");
+        let archive = archive(&layer, "localhost/lab/x:1", Some(&["/bin/sleep"])).expect("an archive");
         let mut names = Vec::new();
         let mut manifest = String::new();
         for entry in tar::Archive::new(archive.as_slice()).entries().expect("a tar file") {
@@ -133,7 +133,7 @@ mod tests {
         }
         assert_eq!(names.len(), 3);
         assert_eq!(names[1], format!("{}/layer.tar", sha256(&layer)));
-        assert!(manifest.contains(&names[0]) && manifest.contains("docker.io/lab/x:1"));
+        assert!(manifest.contains(&names[0]) && manifest.contains("localhost/lab/x:1"));
     }
 
     #[test]

@@ -80,8 +80,8 @@ fn build(out: &Path, progress: &Progress) -> Result<()> {
         ));
     }
     packages::install(&missing_tools(), progress)?;
-    let work = out.with_extension("build");
-    let log = out.with_extension("build.log");
+    let work = cache::beside(out, ".build");
+    let log = cache::beside(out, ".build.log");
     if work.exists() {
         fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
     }

@@ -130,7 +130,13 @@ fn ask(kubectl: &Path) -> Result<Version> {
 }
 
 fn fetch(dir: &Path) -> Result<()> {
-    let download = dir.with_extension("download");
+    let download = cache::beside(dir, ".download");
+    let unpacked = cache::beside(dir, ".new");
+    for half_done in [&download, &unpacked] {
+        if half_done.exists() {
+            fs::remove_dir_all(half_done).with_context(|| format!("cannot remove {}", half_done.display()))?;
+        }
+    }
     fs::create_dir_all(&download)?;
     let get = || run(command("apt-get").current_dir(&download).args(["download", "-qq", "kubernetes-client"]));
     get().or_else(|_| run(command("apt-get").args(["update", "-qq"])).and_then(|_| get()))?;
@@ -138,7 +144,6 @@ fn fetch(dir: &Path) -> Result<()> {
     let Some(package) = packages.into_iter().find(|file| file.extension().is_some_and(|ext| ext == "deb")) else {
         bail!("apt-get download kubernetes-client left no package");
     };
-    let unpacked = dir.with_extension("new");
     run(command("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))?;
     fs::rename(&unpacked, dir)?;
     Ok(fs::remove_dir_all(&download)?)

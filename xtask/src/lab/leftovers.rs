@@ -69,7 +69,9 @@ fn look(containerd: &Process) -> Result<Vec<Seen>> {
 /// A process of some pod: with the pods of another kubelet, the lab's could not be told apart when it ends.
 pub(super) fn somebody_in_pods() -> Option<i32> {
     let mut processes = procfs::process::all_processes().ok()?.filter_map(Result::ok);
-    processes.find(is_in_pod).map(|process| process.pid)
+    // A dead one that its parent has yet to reap still names its cgroup: the last lab's, just stopped, may be such.
+    let lives = |process: &procfs::process::Process| process.stat().is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'));
+    processes.find(|process| is_in_pod(process) && lives(process)).map(|process| process.pid)
 }
 
 fn is_in_pod(process: &procfs::process::Process) -> bool {

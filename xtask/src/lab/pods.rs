@@ -126,8 +126,10 @@ fn pod(name: &str, app: &str, host_network: bool, containers: &[Value]) -> Value
     })
 }
 
+/// It says one line, for `kubectl logs`, and sleeps.
 fn container(name: &str) -> Value {
-    json!({"name": name, "image": BOX, "imagePullPolicy": "Never", "command": ["sleep", "2147483647"]})
+    let script = format!("echo {name} is there; exec sleep 2147483647");
+    json!({"name": name, "image": BOX, "imagePullPolicy": "Never", "command": ["sh", "-c", script]})
 }
 
 fn users_role() -> Value {
