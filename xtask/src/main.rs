@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod ebpf;
+mod lab;
 
 /// Chores of the repository.
 #[derive(Parser)]
@@ -18,11 +19,14 @@ struct Cli {
 enum Chore {
     /// Build the BPF object from tracer-ebpf.
     Ebpf(ebpf::Ebpf),
+    /// A real Kubernetes cluster on this machine, for tests.
+    Lab(lab::Lab),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Ebpf(chore) => chore.run(),
+        Chore::Lab(chore) => chore.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,35 @@
+//! What is kept between labs: binaries that took minutes to build or had to be fetched.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// `$XDG_CACHE_HOME/execpath-lab`, or `~/.cache/execpath-lab`.
+pub(super) fn dir() -> Result<PathBuf> {
+    let cache = env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let cache = match cache {
+        Some(dir) => dir,
+        None => PathBuf::from(env::var_os("HOME").context("HOME is not set")?).join(".cache"),
+    };
+    Ok(cache.join("execpath-lab"))
+}
+
+/// A name beside a directory: its own and a suffix. (`with_extension` would take the minor version for an extension.)
+pub(super) fn beside(dir: &Path, suffix: &str) -> PathBuf {
+    let mut name = dir.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::beside;
+
+    #[test]
+    fn a_minor_version_is_not_an_extension() {
+        assert_eq!(beside(Path::new("/x/kube-1.20"), ".build"), Path::new("/x/kube-1.20.build"));
+    }
+}

@@ -1,0 +1,318 @@
+//! Starting and stopping the daemons.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::mount::mount_bind;
+use serde_json::Value;
+
+use super::hint::hinted;
+use super::kube::{Kube, last_lines};
+use super::kubectl::Kubectls;
+use super::network::{self, Host};
+use super::process::{Process, boot_id};
+use super::progress::{Progress, wait_until};
+use super::state::{Daemon, Facts, Runtime, State};
+use super::tools::{command, find, run};
+use super::traces::Before;
+use super::version::Version;
+use super::{config, image, leftovers, packages, pki, pods};
+
+/// How long a daemon may take to answer on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Starts the cluster, or finds it started.
+pub(super) fn up(state: &State, runtime: Runtime, noise: Option<u32>) -> Result<()> {
+    let progress = Progress::new();
+    if !rustix::process::geteuid().is_root() {
+        packages::ensure(runtime, &progress)?;
+        return Err(hinted("the lab needs root", "sudo -E cargo xtask lab up"));
+    }
+    let earlier = state.facts()?;
+    if let Some(facts) = &earlier
+        && is_whole(state, facts)?
+    {
+        if facts.runtime != runtime {
+            let what = format!("the lab is up with {}", name_of(facts.runtime));
+            return Err(hinted(what, "cargo xtask lab down, then up"));
+        }
+        progress.say("the lab is already up");
+        return noise.map_or(Ok(()), |count| pods::noise(state, facts, count, &progress));
+    }
+    if earlier.is_some() {
+        progress.say("clearing what an earlier run left");
+        down(state)?;
+    }
+
+    packages::ensure(runtime, &progress)?;
+    let kube = Kube::ensure(&progress)?;
+    if runtime == Runtime::Docker && kube.version >= Version::one(24) {
+        let what = format!("Kubernetes {} does not speak to dockerd by itself", kube.version);
+        return Err(hinted(what, "unset KUBE_BIN, or point it at 1.23 or older"));
+    }
+    let kubectls = Kubectls::discover(&progress)?;
+    refuse_others()?;
+
+    state.create()?;
+    let _lock = state.lock()?;
+    let kubectls = kubectls.linked_in(&state.path("kubectl"))?;
+    let boot_id = boot_id()?;
+    let before = Before::note()?;
+    let mut facts = Facts { boot_id, ready: false, runtime, kube, kubectls, before };
+    state.write_facts(&facts)?;
+    progress.say(format!("Kubernetes {} with {} in {}", facts.kube.version, name_of(runtime), state.dir().display()));
+
+    let starting = Starting { state, facts: &facts, progress: &progress };
+    starting.everything().map_err(|error| {
+        let text = format!("{error:#}");
+        if text.contains("\nhint: ") {
+            return error;
+        }
+        let logs = state.path("log");
+        hinted(text, format!("logs: {}; `cargo xtask lab down` clears what was started", logs.display()))
+    })?;
+    if let Some(count) = noise {
+        pods::noise(state, &facts, count, &progress)?;
+    }
+    facts.ready = true;
+    state.write_facts(&facts)?;
+    progress.say("up");
+    Ok(())
+}
+
+/// Stops everything that `up` started and leaves the machine as it was. Without state there is nothing to stop.
+pub(super) fn down(state: &State) -> Result<bool> {
+    let Some(_lock) = state.lock()? else { return Ok(false) };
+    let facts = state.facts()?;
+    let daemons = state.daemons()?;
+    // The pods' keeper first, so that nothing is started again; the runtime last, so that no shim is born after the
+    // shims are counted. dockerd is not asked: it would wait for its containers, which go next anyway.
+    for (name, patience) in [("kubelet", 5), ("kube-apiserver", 5), ("etcd", 5), ("dockerd", 0), ("containerd", 10)] {
+        if let Some(daemon) = daemons.get(name) {
+            daemon.process.stop(Duration::from_secs(patience))?;
+        }
+    }
+    let mut left = Vec::new();
+    if let Some(facts) = &facts
+        && facts.boot_id == boot_id()?
+    {
+        if let Some(containerd) = daemons.get("containerd") {
+            leftovers::stop(&containerd.process)?;
+        }
+        network::down()?;
+        left = facts.before.restore(state.dir())?;
+    }
+    super::traces::remove_tree(state.dir(), &mut left)?;
+    if !left.is_empty() {
+        return Err(hinted(left.join("; "), "what keeps them busy may be a shell inside: leave it, and remove them"));
+    }
+    Ok(true)
+}
+
+/// Whether all was started in this boot and still runs.
+fn is_whole(state: &State, facts: &Facts) -> Result<bool> {
+    let daemons = state.daemons()?;
+    let expected = if facts.runtime == Runtime::Docker { 5 } else { 4 };
+    let run = daemons.values().filter(|daemon| daemon.process.runs()).count();
+    Ok(facts.ready && facts.boot_id == boot_id()? && run == expected)
+}
+
+/// The lab uses the sockets and names that a real node uses: whoever else has them keeps them.
+fn refuse_others() -> Result<()> {
+    for (socket, service) in [(config::CONTAINERD_SOCKET, "containerd"), (config::DOCKER_SOCKET, "docker")] {
+        if let Ok(peer) = UnixStream::connect(socket) {
+            let pid = rustix::net::sockopt::socket_peercred(&peer)?.pid.as_raw_nonzero();
+            return Err(hinted(
+                format!("{socket} is served by pid {pid}, which is not the lab's"),
+                format!(
+                    "stop it: systemctl stop {service}, or a lab of another state directory: LAB=… cargo xtask lab down"
+                ),
+            ));
+        }
+    }
+    if let Some(pid) = leftovers::somebody_in_pods() {
+        return Err(hinted(
+            format!("pid {pid} is in a pod, and not in the lab's"),
+            "a Kubernetes node of another kind runs on this machine: stop it first",
+        ));
+    }
+    let there = network::existing();
+    if !there.is_empty() {
+        let names = there.iter().map(|host| host.netns()).collect::<Vec<_>>().join(" ");
+        return Err(hinted(
+            format!("there already are the network namespaces {names}"),
+            "LAB=… cargo xtask lab down for the state directory they belong to; \
+             if it is gone: `ip netns pids NAME`, end those, `ip netns del NAME`",
+        ));
+    }
+    Ok(())
+}
+
+/// What the runtime is called on the command line.
+pub(super) fn name_of(runtime: Runtime) -> &'static str {
+    match runtime {
+        Runtime::Containerd => "containerd",
+        Runtime::Docker => "docker",
+    }
+}
+
+struct Starting<'a> {
+    state: &'a State,
+    facts: &'a Facts,
+    progress: &'a Progress,
+}
+
+impl Starting<'_> {
+    fn everything(&self) -> Result<()> {
+        pki::write(&self.state.path("pki"))?;
+        network::up()?;
+        self.progress.say("certificates and network are there");
+
+        // The slowest first: the API server starts while the images are made.
+        let apiserver = self.master()?;
+        let containerd = self.containerd()?;
+        self.images()?;
+        self.wait_for_apiserver(&apiserver)?;
+        let kubelet = self.kubelet()?;
+        pods::allow_users(self.state, self.facts)?;
+        self.wait(&kubelet, "the node", || Ok(self.kubectl(&["get", "node", pki::NODE]).is_ok()))?;
+        self.progress.say("the node is registered");
+        pods::create(self.state, self.facts)?;
+        self.progress.say("the pods are made");
+        pods::wait_ready(self.state, self.facts, pods::STANDING.as_slice())?;
+        self.progress.say(format!("ready: {}", pods::STANDING.join(", ")));
+        if !containerd.process.runs() {
+            bail!("containerd has ended: {}", containerd.log.display());
+        }
+        Ok(())
+    }
+
+    fn master(&self) -> Result<Daemon> {
+        let mut etcd = Host::Master.command("etcd")?;
+        etcd.arg("--data-dir").arg(self.state.path("etcd"));
+        etcd.args(["--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379"]);
+        self.start("etcd", Host::Master, etcd)?;
+
+        self.write("audit-policy.json", &config::audit_policy())?;
+        let mut apiserver = Host::Master.command(self.facts.kube.program("kube-apiserver"))?;
+        apiserver.args(config::apiserver_args(self.state, self.facts.kube.version));
+        self.start("kube-apiserver", Host::Master, apiserver)
+    }
+
+    fn containerd(&self) -> Result<Daemon> {
+        self.lay_over("/var/lib/containerd")?;
+        fs::create_dir_all(self.state.path("cni/net.d"))?;
+        self.write("cni/net.d/10-lab.conflist", &config::cni(&self.state.path("cni/ipam")))?;
+        let toml = self.state.path("containerd.toml");
+        fs::write(&toml, config::containerd(&self.state.path("cni/net.d")))?;
+        let mut containerd = Host::Worker.command("containerd")?;
+        containerd.arg("--config").arg(&toml);
+        let containerd = self.start("containerd", Host::Worker, containerd)?;
+        self.wait(&containerd, "containerd", || Ok(run(command("ctr").arg("version")).is_ok()))?;
+        self.progress.say("containerd answers");
+        if self.facts.runtime == Runtime::Docker {
+            self.dockerd()?;
+        }
+        Ok(containerd)
+    }
+
+    fn dockerd(&self) -> Result<()> {
+        self.lay_over("/var/lib/docker")?;
+        let wrapper = self.state.path("runc-lab");
+        fs::write(&wrapper, config::runc_wrapper(&find("runc").context("no runc on PATH")?))?;
+        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+        let mut dockerd = Host::Worker.command("dockerd")?;
+        dockerd.args(config::dockerd_args(&wrapper));
+        let dockerd = self.start("dockerd", Host::Worker, dockerd)?;
+        self.wait(&dockerd, "dockerd", || Ok(run(self.docker().args(["version"])).is_ok()))?;
+        self.progress.say("dockerd answers");
+        Ok(())
+    }
+
+    fn docker(&self) -> Command {
+        let mut docker = command("docker");
+        docker.env("DOCKER_HOST", format!("unix://{}", config::DOCKER_SOCKET));
+        docker.env("HOME", self.state.path("home"));
+        docker
+    }
+
+    fn images(&self) -> Result<()> {
+        let dir = self.state.path("images");
+        image::write(&dir)?;
+        for file in ["pause.tar", "box.tar"].map(|name| dir.join(name)) {
+            match self.facts.runtime {
+                Runtime::Containerd => run(command("ctr").args(["-n", "k8s.io", "images", "import"]).arg(&file))?,
+                Runtime::Docker => run(self.docker().args(["load", "-q", "-i"]).arg(&file))?,
+            };
+        }
+        self.progress.say("the images are there");
+        Ok(())
+    }
+
+    fn wait_for_apiserver(&self, apiserver: &Daemon) -> Result<()> {
+        let answers = || Ok(self.kubectl(&["get", "--raw", "/readyz"]).is_ok());
+        self.wait(apiserver, "kube-apiserver", answers)?;
+        // It makes this namespace by itself, a moment after it is ready.
+        let namespace = || Ok(self.kubectl(&["get", "namespace", "default"]).is_ok());
+        self.wait(apiserver, "the namespace \"default\"", namespace)?;
+        self.progress.say("kube-apiserver is ready");
+        Ok(())
+    }
+
+    fn kubelet(&self) -> Result<Daemon> {
+        self.write("kubelet.json", &config::kubelet(self.state, self.facts.kube.version))?;
+        let mut kubelet = Host::Worker.command(self.facts.kube.program("kubelet"))?;
+        kubelet.args(config::kubelet_args(self.state, self.facts.kube.version, self.facts.runtime));
+        self.start("kubelet", Host::Worker, kubelet)
+    }
+
+    /// Starts a daemon in a session of its own, so that neither a closed terminal nor Ctrl-C reaches it.
+    fn start(&self, name: &str, host: Host, mut command: Command) -> Result<Daemon> {
+        let log = self.state.log(name);
+        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        command.stdout(output.try_clone()?).stderr(output).current_dir("/");
+        // SAFETY: between fork and exec the closure makes one system call: it allocates nothing and takes no lock.
+        unsafe { command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?)) };
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let process = Process::of(child.id().try_into()?)?;
+        let daemon = Daemon { name: name.to_owned(), host, process, log };
+        self.state.write_daemon(&daemon)?;
+        Ok(daemon)
+    }
+
+    /// Waits for a condition, as long as the daemon it depends on runs.
+    fn wait(&self, daemon: &Daemon, what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+        wait_until(what, LIMIT, &daemon.log, || {
+            if !daemon.process.runs() {
+                let text = fs::read_to_string(&daemon.log).unwrap_or_default();
+                bail!("{} has ended; it said:\n{}", daemon.name, last_lines(&text, 10));
+            }
+            condition()
+        })
+    }
+
+    fn kubectl(&self, args: &[&str]) -> Result<String> {
+        run(pods::kubectl(self.state, self.facts)?.args(args))
+    }
+
+    fn write(&self, name: &str, value: &Value) -> Result<()> {
+        let file = self.state.path(name);
+        fs::write(&file, serde_json::to_vec_pretty(value)?).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Puts a directory of the lab's over one that may hold the machine's own images and containers: the daemon sees
+    /// the usual path, and what is below comes back when it is unmounted.
+    fn lay_over(&self, path: &str) -> Result<()> {
+        let name = Path::new(path).file_name().context("a path with a name")?;
+        let ours = self.state.path("var").join(name);
+        fs::create_dir_all(&ours)?;
+        fs::create_dir_all(path)?;
+        mount_bind(&ours, path).with_context(|| format!("cannot mount {} on {path}", ours.display()))
+    }
+}

@@ -1,0 +1,190 @@
+//! The kubectls that the tests compare: old ones speak SPDY, new ones WebSocket first.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::cache;
+use super::hint::hinted;
+use super::progress::Progress;
+use super::tools::{command, find, is_program, run};
+use super::version::Version;
+
+/// The kubectls that were found.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Kubectls {
+    pub(super) by_version: BTreeMap<Version, PathBuf>,
+}
+
+impl Kubectls {
+    /// Those of `$KUBECTL_BINS`, else those beside the kubectl on PATH, and always Debian's, the oldest.
+    pub(super) fn discover(progress: &Progress) -> Result<Self> {
+        let mut found = Self::default();
+        for dir in directories() {
+            found.add_from(&dir)?;
+        }
+        if let Err(error) = found.add_debians(progress) {
+            if found.by_version.is_empty() {
+                return Err(hinted(
+                    format!("no kubectl: {error:#}"),
+                    "set KUBECTL_BINS to a directory that holds kubectl, or kubectl.1.N for several versions",
+                ));
+            }
+            progress.say(format!("going on without Debian's kubectl: {error:#}"));
+        }
+        Ok(found)
+    }
+
+    /// The newest: what `lab exec` and the lab itself use.
+    pub(super) fn newest(&self) -> Result<&Path> {
+        self.by_version.values().next_back().map(PathBuf::as_path).context("no kubectl was found")
+    }
+
+    /// The one asked for: a version, or a path.
+    pub(super) fn pick(&self, asked: &str) -> Result<PathBuf> {
+        if asked.contains('/') {
+            return Ok(PathBuf::from(asked));
+        }
+        let version = asked.parse::<Version>()?;
+        let known = || self.by_version.keys().map(Version::to_string).collect::<Vec<_>>().join(", ");
+        self.by_version
+            .get(&version)
+            .cloned()
+            .ok_or_else(|| hinted(format!("no kubectl {version}"), format!("there are: {}; or give a path", known())))
+    }
+
+    /// Links to them in `dir`, each in a directory of its version: there they all bear the name that users know, which
+    /// is also the process's name and its user agent.
+    pub(super) fn linked_in(&self, dir: &Path) -> Result<Self> {
+        let mut links = Self::default();
+        for (version, file) in &self.by_version {
+            let link = dir.join(version.to_string()).join("kubectl");
+            fs::create_dir_all(link.parent().context("a path in a directory")?)?;
+            symlink(file, &link).with_context(|| format!("cannot make {}", link.display()))?;
+            links.by_version.insert(*version, link);
+        }
+        Ok(links)
+    }
+
+    fn add_from(&mut self, dir: &Path) -> Result<()> {
+        let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|it| is_kubectl(it))
+            .collect();
+        // Those that bear their version come first: they need not be asked, and a plain `kubectl` beside them may be
+        // one that only picks another.
+        names.sort_by_key(|name| name == "kubectl");
+        for name in names {
+            let file = dir.join(&name);
+            if !is_program(&file) || (name == "kubectl" && !self.by_version.is_empty()) {
+                continue;
+            }
+            let version = match Version::find_in(&name) {
+                Some(version) => version,
+                None => ask(&file)?,
+            };
+            self.by_version.entry(version).or_insert(file);
+        }
+        Ok(())
+    }
+
+    /// Unpacked, never installed: the package conflicts with a kubectl from elsewhere.
+    fn add_debians(&mut self, progress: &Progress) -> Result<()> {
+        let dir = cache::dir()?.join("kubectl-1.20");
+        let file = dir.join("usr/bin/kubectl");
+        if !is_program(&file) {
+            progress.say("fetching Debian's kubernetes-client");
+            fetch(&dir)?;
+        }
+        let version = ask(&file)?;
+        self.by_version.entry(version).or_insert(file);
+        Ok(())
+    }
+}
+
+/// The names that a kubectl goes by: `kubectl`, `kubectl.1.27`, `kubectl-v1.27.3`, `kubectl1.27`.
+fn is_kubectl(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("kubectl") else { return false };
+    rest.is_empty() || rest.trim_start_matches(['.', '-', '_']).parse::<Version>().is_ok()
+}
+
+fn directories() -> Vec<PathBuf> {
+    if let Some(dirs) = env::var_os("KUBECTL_BINS").filter(|dirs| !dirs.is_empty()) {
+        return env::split_paths(&dirs).collect();
+    }
+    let on_path = find("kubectl").and_then(|file| file.canonicalize().ok());
+    on_path.and_then(|file| file.parent().map(Path::to_owned)).into_iter().collect()
+}
+
+fn ask(kubectl: &Path) -> Result<Version> {
+    let text = run(command(kubectl).args(["version", "--client", "-o", "json"]))?;
+    let said: serde_json::Value = serde_json::from_str(&text)?;
+    let version = said.pointer("/clientVersion/gitVersion").and_then(serde_json::Value::as_str);
+    version.with_context(|| format!("{} does not tell its version", kubectl.display()))?.parse()
+}
+
+fn fetch(dir: &Path) -> Result<()> {
+    let download = cache::beside(dir, ".download");
+    let unpacked = cache::beside(dir, ".new");
+    for half_done in [&download, &unpacked] {
+        if half_done.exists() {
+            fs::remove_dir_all(half_done).with_context(|| format!("cannot remove {}", half_done.display()))?;
+        }
+    }
+    fs::create_dir_all(&download)?;
+    let get = || run(command("apt-get").current_dir(&download).args(["download", "-qq", "kubernetes-client"]));
+    get().or_else(|_| run(command("apt-get").args(["update", "-qq"])).and_then(|_| get()))?;
+    let packages = fs::read_dir(&download)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let Some(package) = packages.into_iter().find(|file| file.extension().is_some_and(|ext| ext == "deb")) else {
+        bail!("apt-get download kubernetes-client left no package");
+    };
+    run(command("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))?;
+    fs::rename(&unpacked, dir)?;
+    Ok(fs::remove_dir_all(&download)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Kubectls, is_kubectl};
+    use crate::lab::version::Version;
+
+    fn program(dir: &Path, name: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let file = dir.join(name);
+        std::fs::write(&file, "#!/bin/sh\nexit 1\n").expect("a file");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
+
+    #[test]
+    fn names() {
+        for name in ["kubectl", "kubectl.1.27", "kubectl-v1.27.3", "kubectl1.27"] {
+            assert!(is_kubectl(name), "{name}");
+        }
+        for name in ["kubectl.sha256", "kubectl-convert", "kubelet", "kubectx"] {
+            assert!(!is_kubectl(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn versions_in_names_are_believed_and_a_plain_one_beside_them_is_not_asked() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in ["kubectl", "kubectl.1.27", "kubectl.1.33", "kubectl.1.9"] {
+            program(dir.path(), name);
+        }
+        let mut found = Kubectls::default();
+        found.add_from(dir.path()).expect("it can be read");
+        assert_eq!(found.by_version.keys().copied().collect::<Vec<_>>(), [9, 27, 33].map(Version::one));
+        assert!(found.newest().expect("there are some").ends_with("kubectl.1.33"));
+        assert!(found.pick("1.27").expect("it is there").ends_with("kubectl.1.27"));
+        assert!(found.pick("v1.28").is_err());
+        assert_eq!(found.pick("./kubectl").expect("a path"), Path::new("./kubectl"));
+    }
+}

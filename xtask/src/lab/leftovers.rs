@@ -1,0 +1,109 @@
+//! The containers' processes, which outlive the daemons that started them: shims and their children.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustix::process::Signal;
+
+use super::config::CONTAINERD_SOCKET;
+use super::process::Process;
+use super::traces::PODS_CGROUP;
+
+/// What is looked at to tell whose a process is.
+#[derive(Clone, Debug)]
+struct Seen {
+    process: Process,
+    parent: i32,
+    is_shim: bool,
+    in_pod: bool,
+}
+
+/// Kills what containerd's shims hold, then the shims. `containerd` is the lab's, already stopped: only shims that were
+/// born after it count, and those name its socket.
+pub(super) fn stop(containerd: &Process) -> Result<()> {
+    let (shims, others) = of_the_lab(&look(containerd)?, containerd);
+    for process in others.iter().chain(&shims) {
+        process.signal(Signal::KILL)?;
+    }
+    for process in others.iter().chain(&shims) {
+        process.wait(Duration::from_secs(10))?;
+    }
+    Ok(())
+}
+
+/// The shims, and everything below them or in a pod's cgroup.
+fn of_the_lab(seen: &[Seen], containerd: &Process) -> (Vec<Process>, Vec<Process>) {
+    let is_younger = |it: &Seen| it.process.start_time >= containerd.start_time;
+    let shims: BTreeSet<i32> = seen.iter().filter(|it| it.is_shim && is_younger(it)).map(|it| it.process.pid).collect();
+    let parents: BTreeMap<i32, i32> = seen.iter().map(|it| (it.process.pid, it.parent)).collect();
+    let is_below = |pid: i32| {
+        // At most as many steps as there are processes: what is read while it changes may lead in a circle.
+        std::iter::successors(Some(pid), |pid| parents.get(pid).copied())
+            .take(parents.len())
+            .any(|pid| shims.contains(&pid))
+    };
+    let ours = seen.iter().filter(|it| is_younger(it) && (it.in_pod || is_below(it.process.pid)));
+    let (first, second): (Vec<&Seen>, Vec<&Seen>) = ours.partition(|it| shims.contains(&it.process.pid));
+    let processes = |list: Vec<&Seen>| list.into_iter().map(|it| it.process.clone()).collect();
+    (processes(first), processes(second))
+}
+
+fn look(containerd: &Process) -> Result<Vec<Seen>> {
+    let mut seen = Vec::new();
+    // One that ends while it is looked at is one less to stop.
+    for process in procfs::process::all_processes().context("cannot list /proc")?.filter_map(Result::ok) {
+        let Ok(stat) = process.stat() else { continue };
+        let cmdline = process.cmdline().unwrap_or_default();
+        let names_socket = cmdline.windows(2).any(|pair| pair == ["-address", CONTAINERD_SOCKET]);
+        seen.push(Seen {
+            process: Process { pid: stat.pid, start_time: stat.starttime, boot_id: containerd.boot_id.clone() },
+            parent: stat.ppid,
+            is_shim: stat.comm.starts_with("containerd-shim") && names_socket,
+            in_pod: is_in_pod(&process),
+        });
+    }
+    Ok(seen)
+}
+
+/// A process of some pod: with the pods of another kubelet, the lab's could not be told apart when it ends.
+pub(super) fn somebody_in_pods() -> Option<i32> {
+    let mut processes = procfs::process::all_processes().ok()?.filter_map(Result::ok);
+    // A dead one that its parent has yet to reap still names its cgroup: the last lab's, just stopped, may be such.
+    let lives = |process: &procfs::process::Process| process.stat().is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'));
+    processes.find(|process| is_in_pod(process) && lives(process)).map(|process| process.pid)
+}
+
+fn is_in_pod(process: &procfs::process::Process) -> bool {
+    let pods = format!("/{PODS_CGROUP}/");
+    process.cgroups().is_ok_and(|cgroups| cgroups.0.iter().any(|cgroup| cgroup.pathname.starts_with(&pods)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Process, Seen, of_the_lab};
+
+    fn process(pid: i32, start_time: u64) -> Process {
+        Process { pid, start_time, boot_id: "boot".to_owned() }
+    }
+
+    fn seen(pid: i32, start_time: u64, parent: i32, is_shim: bool, in_pod: bool) -> Seen {
+        Seen { process: process(pid, start_time), parent, is_shim, in_pod }
+    }
+
+    #[test]
+    fn shims_their_offspring_and_pods_processes_and_nobody_else() {
+        let list = [
+            seen(1, 0, 0, false, false),
+            seen(10, 50, 1, true, false),    // a shim from before containerd
+            seen(20, 200, 1, true, false),   // ours
+            seen(21, 210, 20, false, true),  // a container's process
+            seen(22, 220, 21, false, false), // its child, moved to another cgroup
+            seen(30, 230, 1, false, true),   // in a pod, but its shim is gone
+            seen(40, 240, 1, false, false),  // somebody's shell
+        ];
+        let (shims, others) = of_the_lab(&list, &process(5, 100));
+        assert_eq!(shims.iter().map(|it| it.pid).collect::<Vec<_>>(), [20]);
+        assert_eq!(others.iter().map(|it| it.pid).collect::<Vec<_>>(), [21, 22, 30]);
+    }
+}

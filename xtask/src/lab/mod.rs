@@ -1,0 +1,159 @@
+//! `cargo xtask lab`: a real Kubernetes cluster on one machine, for tests.
+//!
+//! Three network namespaces play client, master and worker; etcd, kube-apiserver, kubelet, containerd and runc are the
+//! real programs, started as a node starts them. No registry, no scheduler, no way outside. One lab fits on a machine,
+//! since the daemons use the sockets and directories that a real node uses.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use self::env::Env;
+use self::state::{Runtime, State};
+
+mod cache;
+mod cluster;
+mod config;
+mod env;
+mod hint;
+mod image;
+mod kube;
+mod kubectl;
+mod leftovers;
+mod network;
+mod packages;
+mod pki;
+mod pods;
+mod process;
+mod progress;
+mod state;
+mod tools;
+mod traces;
+mod version;
+
+/// A real Kubernetes cluster on this machine, for tests.
+///
+/// State is in $LAB (/tmp/execpath-lab). kube-apiserver and kubelet come from $KUBE_BIN, else they are built once from
+/// Debian's source; $KUBE_MINOR tells their version where they do not; kubectls from $KUBECTL_BINS, else those beside the kubectl on PATH, and Debian's.
+#[derive(Args)]
+pub(crate) struct Lab {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Start the cluster.
+    Up {
+        /// What the kubelet runs containers with.
+        #[arg(long, value_enum, default_value = "containerd")]
+        runtime: Runtime,
+        /// Also make this many idle pods, as `lab pods` does.
+        #[arg(long, value_name = "N")]
+        pods: Option<u32>,
+    },
+    /// Run kubectl on the client's host, in this process's place.
+    Exec {
+        /// Whose certificate to show: admin, alice, bob or carol.
+        #[arg(long, value_name = "NAME", default_value = pki::ADMIN)]
+        as_user: String,
+        /// Which kubectl: a version such as 1.20, or a path; else the newest found.
+        #[arg(long, value_name = "VERSION|PATH")]
+        kubectl: Option<String>,
+        /// kubectl's arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<String>,
+    },
+    /// See to it that there are exactly N idle pods: noise-0 and on, labelled app=noise.
+    Pods {
+        /// How many, up to 50.
+        #[arg(value_name = "N")]
+        count: u32,
+    },
+    /// Say what runs.
+    Status,
+    /// Print what a test needs to know, as JSON.
+    Env,
+    /// Stop the cluster and remove all traces of it.
+    Down,
+}
+
+impl Lab {
+    pub(crate) fn run(self) -> Result<()> {
+        let state = State::of_environment()?;
+        match self.what {
+            What::Up { runtime, pods } => {
+                cluster::up(&state, runtime, pods)?;
+                usage(&state)
+            }
+            What::Exec { as_user, kubectl, args } => {
+                let facts = state.facts_of_ready()?;
+                let kubectl = match kubectl {
+                    Some(asked) => facts.kubectls.pick(&asked)?,
+                    None => facts.kubectls.newest()?.to_owned(),
+                };
+                pods::exec(&state, &as_user, &kubectl, &args)
+            }
+            What::Pods { count } => {
+                let facts = state.facts_of_ready()?;
+                let _lock = state.lock()?;
+                pods::noise(&state, &facts, count, &progress::Progress::new())
+            }
+            What::Status => status(&state),
+            What::Env => {
+                let env = Env::of(&state, state.facts_of_ready()?)?;
+                print(&(serde_json::to_string_pretty(&env)? + "\n"))
+            }
+            What::Down => {
+                let progress = progress::Progress::new();
+                let was_there = cluster::down(&state)?;
+                progress.say(if was_there { "down" } else { "there was no lab" });
+                Ok(())
+            }
+        }
+    }
+}
+
+fn usage(state: &State) -> Result<()> {
+    print(&format!(
+        "\
+cargo xtask lab exec -- exec -it web -c web -- sh     also: -c side, own-net, probed
+cargo xtask lab exec --as-user alice -- get pods      also: bob, carol
+cargo xtask lab exec --kubectl 1.20 -- version
+cargo xtask lab pods 10                               idle pods noise-0 to noise-9
+cargo xtask lab env                                   pids, paths and addresses as JSON
+cargo xtask lab down
+logs: {}
+",
+        state.path("log").display()
+    ))
+}
+
+fn status(state: &State) -> Result<()> {
+    let mut text = String::new();
+    for (name, daemon) in &state.daemons()? {
+        let runs = if daemon.process.runs() { "runs" } else { "has ended" };
+        let (pid, host, log) = (daemon.process.pid, daemon.host.netns(), daemon.log.display());
+        writeln!(text, "{name:15} {runs}, pid {pid}, on {host}, log {log}")?;
+    }
+    print(&text)?;
+    let facts = state.facts_of_ready()?;
+    let versions: Vec<String> = facts.kubectls.by_version.keys().map(ToString::to_string).collect();
+    let (runtime, dir) = (cluster::name_of(facts.runtime), state.dir().display());
+    print(&format!(
+        "Kubernetes {} with {runtime}, state in {dir}\nkubectl {}\n{}",
+        facts.kube.version,
+        versions.join(", "),
+        tools::run(pods::kubectl(state, &facts)?.args(["get", "pods", "-o", "wide"]))?
+    ))
+}
+
+/// To standard output. A reader that has seen enough, such as `head`, is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,193 @@
+//! The pods, the users' rights, and calling kubectl.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use super::hint::hinted;
+use super::image::BOX;
+use super::network::Host;
+use super::pki::{ADMIN, GROUP, NODE};
+use super::progress::Progress;
+use super::state::{Facts, State};
+use super::tools::{run, run_with_input};
+
+/// The pods that are always there:
+///
+/// * `web` with the containers `web` and `side`, on the host's network;
+/// * `own-net` with the container `own-net`, with a network of its own;
+/// * `probed` with the container `probed`, on the host's network, into which the kubelet itself execs every second.
+pub(super) const STANDING: [&str; 3] = ["web", "own-net", "probed"];
+
+/// The most idle pods that are made: a kubelet takes 110 pods, a small machine fewer.
+const MOST_NOISE: u32 = 50;
+
+/// A kubectl on the client's host, as the administrator.
+pub(super) fn kubectl(state: &State, facts: &Facts) -> Result<Command> {
+    let mut kubectl = Host::Client.command(facts.kubectls.newest()?)?;
+    for (name, value) in environment(state, ADMIN) {
+        kubectl.env(name, value);
+    }
+    Ok(kubectl)
+}
+
+/// What kubectl needs in its environment. Named there, the kubeconfig leaves the command line as a user would type it;
+/// the home is the lab's for the caches that kubectl writes.
+pub(super) fn environment(state: &State, user: &str) -> [(&'static str, std::path::PathBuf); 2] {
+    [("KUBECONFIG", state.kubeconfig(user)), ("HOME", state.path("home"))]
+}
+
+/// Lets the users look at pods and open sessions in them.
+pub(super) fn allow_users(state: &State, facts: &Facts) -> Result<()> {
+    create_objects(state, facts, &[users_role(), users_binding()])
+}
+
+/// Makes the standing pods.
+pub(super) fn create(state: &State, facts: &Facts) -> Result<()> {
+    let probe = json!({"exec": {"command": ["true"]}, "periodSeconds": 1, "timeoutSeconds": 5});
+    let mut probed = container("probed");
+    probed["readinessProbe"] = probe;
+    let pods = [
+        pod("web", "web", true, &[container("web"), container("side")]),
+        pod("own-net", "own-net", false, &[container("own-net")]),
+        pod("probed", "probed", true, &[probed]),
+    ];
+    create_objects(state, facts, &pods)
+}
+
+/// Waits for these pods.
+pub(super) fn wait_ready(state: &State, facts: &Facts, names: &[impl AsRef<str>]) -> Result<()> {
+    let mut wait = kubectl(state, facts)?;
+    wait.args(["wait", "--for=condition=Ready", "--timeout=120s"]);
+    wait.args(names.iter().map(|name| format!("pod/{}", name.as_ref())));
+    run(&mut wait).map(drop).map_err(|error| {
+        let log = state.log("kubelet");
+        hinted(format!("{error:#}"), format!("`cargo xtask lab exec describe pods`, and {}", log.display()))
+    })
+}
+
+/// Sees to it that there are exactly the idle pods `noise-0` to `noise-(count-1)`, labelled `app=noise`, each with a
+/// container `noise` on the host's network.
+pub(super) fn noise(state: &State, facts: &Facts, count: u32, progress: &Progress) -> Result<()> {
+    if count > MOST_NOISE {
+        return Err(hinted(format!("{count} pods are too many"), format!("{MOST_NOISE} at most")));
+    }
+    let text = run(kubectl(state, facts)?.args(["get", "pods", "-l", "app=noise", "-o", "json"]))?;
+    let there = names_in(&serde_json::from_str(&text)?);
+    let wanted: Vec<String> = (0..count).map(|number| format!("noise-{number}")).collect();
+    let new: Vec<Value> = wanted
+        .iter()
+        .filter(|name| !there.contains(*name))
+        .map(|name| pod(name, "noise", true, &[container("noise")]))
+        .collect();
+    if !new.is_empty() {
+        create_objects(state, facts, &new)?;
+    }
+    let surplus: Vec<&String> = there.iter().filter(|name| !wanted.contains(name)).collect();
+    if !surplus.is_empty() {
+        run(kubectl(state, facts)?.args(["delete", "pod"]).args(surplus))?;
+    }
+    if !wanted.is_empty() {
+        wait_ready(state, facts, &wanted)?;
+    }
+    progress.say(format!("idle pods: {count}"));
+    Ok(())
+}
+
+fn names_in(list: &Value) -> BTreeSet<String> {
+    let items = list.get("items").and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(|item| Some(item.pointer("/metadata/name")?.as_str()?.to_owned())).collect()
+}
+
+fn create_objects(state: &State, facts: &Facts, objects: &[Value]) -> Result<()> {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let mut create = kubectl(state, facts)?;
+    create.args(["create", "--validate=false", "-f", "-"]);
+    run_with_input(&mut create, &serde_json::to_vec(&list)?).map(drop)
+}
+
+/// There is no scheduler: the pod names its node.
+fn pod(name: &str, app: &str, host_network: bool, containers: &[Value]) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default", "labels": {"app": app}},
+        "spec": {
+            "nodeName": NODE,
+            "hostNetwork": host_network,
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": 0,
+            "containers": containers,
+        },
+    })
+}
+
+/// It says one line, for `kubectl logs`, and sleeps.
+fn container(name: &str) -> Value {
+    let script = format!("echo {name} is there; exec sleep 2147483647");
+    json!({"name": name, "image": BOX, "imagePullPolicy": "Never", "command": ["sh", "-c", script]})
+}
+
+fn users_role() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": GROUP},
+        "rules": [
+            {"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get", "list", "watch"]},
+            // SPDY begins with a POST, which is a "create"; WebSocket with a GET.
+            {
+                "apiGroups": [""],
+                "resources": ["pods/exec", "pods/attach", "pods/portforward"],
+                "verbs": ["get", "create"],
+            },
+        ],
+    })
+}
+
+fn users_binding() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": GROUP},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": GROUP},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": GROUP}],
+    })
+}
+
+/// Takes this process's place with kubectl: terminal, signals and exit status are its own.
+pub(super) fn exec(state: &State, user: &str, kubectl: &Path, args: &[String]) -> Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    let config = state.kubeconfig(user);
+    if !config.exists() {
+        return Err(hinted(format!("no user \"{user}\""), "admin, alice, bob or carol"));
+    }
+    Host::Client.enter()?;
+    let error = Command::new(kubectl).envs(environment(state, user)).args(args).exec();
+    Err(error).with_context(|| format!("cannot start {}", kubectl.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{container, names_in, pod};
+
+    #[test]
+    fn a_pod_names_its_node_and_never_pulls() {
+        let pod = pod("web", "web", true, &[container("web"), container("side")]);
+        assert_eq!(pod["spec"]["nodeName"], "lab-node");
+        assert_eq!(pod["spec"]["containers"][1]["imagePullPolicy"], "Never");
+    }
+
+    #[test]
+    fn names_of_a_list() {
+        let list = json!({"items": [{"metadata": {"name": "noise-0"}}, {"metadata": {"name": "noise-1"}}]});
+        assert_eq!(names_in(&list).into_iter().collect::<Vec<_>>(), ["noise-0", "noise-1"]);
+        assert!(names_in(&json!({"items": []})).is_empty());
+    }
+}

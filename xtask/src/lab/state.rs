@@ -1,0 +1,215 @@
+//! What one run of `lab` leaves for the next: a directory of root's own.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::hint::hinted;
+use super::kube::Kube;
+use super::kubectl::Kubectls;
+use super::network::Host;
+use super::process::Process;
+use super::traces::Before;
+
+/// The container runtime behind the kubelet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Runtime {
+    /// The kubelet talks CRI to containerd.
+    Containerd,
+    /// The kubelet's own dockershim talks to dockerd: Kubernetes up to 1.23.
+    Docker,
+}
+
+/// A daemon of the cluster: its pidfile.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Daemon {
+    /// etcd, kube-apiserver, kubelet, containerd, dockerd.
+    pub(super) name: String,
+    /// Where it runs.
+    pub(super) host: Host,
+    /// Who it is.
+    pub(super) process: Process,
+    /// Standard output and standard error.
+    pub(super) log: PathBuf,
+}
+
+/// What was decided and found when the cluster was started.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Facts {
+    /// The boot that it was started in: nothing of it runs in another.
+    pub(super) boot_id: String,
+    /// Set last, when all pods are ready.
+    pub(super) ready: bool,
+    pub(super) runtime: Runtime,
+    pub(super) kube: Kube,
+    pub(super) kubectls: Kubectls,
+    /// What the machine looked like, for `down` to leave it so.
+    pub(super) before: Before,
+}
+
+/// The state directory.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    dir: PathBuf,
+}
+
+impl State {
+    /// `$LAB`, or its usual place.
+    pub(super) fn of_environment() -> Result<Self> {
+        let dir = env::var_os("LAB").filter(|dir| !dir.is_empty());
+        let dir = dir.map_or_else(|| PathBuf::from("/tmp/execpath-lab"), PathBuf::from);
+        Ok(Self { dir: std::path::absolute(dir).context("$LAB")? })
+    }
+
+    /// The directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A file or directory of it.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The log of a daemon.
+    pub(super) fn log(&self, daemon: &str) -> PathBuf {
+        self.dir.join("log").join(format!("{daemon}.log"))
+    }
+
+    /// A user's kubeconfig.
+    pub(super) fn kubeconfig(&self, user: &str) -> PathBuf {
+        self.dir.join("pki").join(format!("{user}.kubeconfig"))
+    }
+
+    /// Makes the directory, mode 0700, with those that everybody needs inside. Its keys are anybody's who can read it,
+    /// and /tmp is everybody's: a directory or link that another user laid there is refused.
+    pub(super) fn create(&self) -> Result<()> {
+        match DirBuilder::new().mode(0o700).create(&self.dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| format!("cannot make {}", self.dir.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let meta = fs::symlink_metadata(&self.dir)?;
+        if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
+            let what = format!("{} is not a directory of this user's own", self.dir.display());
+            return Err(hinted(what, "remove it, or set LAB to another path"));
+        }
+        fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o700))?;
+        for name in ["log", "pki", "run", "images", "cni", "home"] {
+            fs::create_dir_all(self.path(name))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps other runs of `up`, `pods` and `down` out while the result lives. None if there is no directory.
+    pub(super) fn lock(&self) -> Result<Option<File>> {
+        let dir = match File::open(&self.dir) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(&self.dir, &error)),
+        };
+        if flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(hinted(format!("another run of lab is at work in {}", self.dir.display()), "wait for its end"));
+        }
+        Ok(Some(dir))
+    }
+
+    /// The facts, if a cluster was ever started here.
+    pub(super) fn facts(&self) -> Result<Option<Facts>> {
+        read_json(&self.path("lab.json"))
+    }
+
+    /// The facts of a cluster that is up, else an error.
+    pub(super) fn facts_of_ready(&self) -> Result<Facts> {
+        match self.facts()? {
+            Some(facts) if facts.ready && facts.boot_id == super::process::boot_id()? => Ok(facts),
+            Some(_) | None => Err(hinted("the lab is not up", "cargo xtask lab up")),
+        }
+    }
+
+    /// Writes the facts, whole or not at all.
+    pub(super) fn write_facts(&self, facts: &Facts) -> Result<()> {
+        write_json(&self.path("lab.json"), facts)
+    }
+
+    /// The pidfiles, by name.
+    pub(super) fn daemons(&self) -> Result<BTreeMap<String, Daemon>> {
+        let mut daemons = BTreeMap::new();
+        let Ok(files) = fs::read_dir(self.path("run")) else { return Ok(daemons) };
+        for file in files {
+            let file = file?.path();
+            if file.extension().is_some_and(|ext| ext == "json") {
+                let Some(daemon) = read_json::<Daemon>(&file)? else { bail!("{} vanished", file.display()) };
+                daemons.insert(daemon.name.clone(), daemon);
+            }
+        }
+        Ok(daemons)
+    }
+
+    /// Writes a pidfile.
+    pub(super) fn write_daemon(&self, daemon: &Daemon) -> Result<()> {
+        write_json(&self.path("run").join(format!("{}.json", daemon.name)), daemon)
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    hinted(format!("cannot read {}: {error}", path.display()), "lab runs as root, on a directory of its own: $LAB")
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Option<T>> {
+    let text = match fs::read(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(file, &error)),
+    };
+    serde_json::from_slice(&text).with_context(|| format!("{} is not what lab wrote", file.display())).map(Some)
+}
+
+fn write_json(file: &Path, value: &impl Serialize) -> Result<()> {
+    let new = file.with_extension("new");
+    fs::write(&new, serde_json::to_vec_pretty(value)?).with_context(|| format!("cannot write {}", new.display()))?;
+    fs::rename(&new, file).with_context(|| format!("cannot write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::State;
+
+    #[test]
+    fn the_directory_is_for_its_owner_only() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let state = State { dir: parent.path().join("lab") };
+        state.create().expect("it can be made");
+        state.create().expect("it can be there already");
+        let mode = state.dir().metadata().expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_refused() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let state = State { dir: parent.path().join("lab") };
+        std::os::unix::fs::symlink("/root", state.dir()).expect("a link");
+        assert!(state.create().is_err());
+    }
+
+    #[test]
+    fn two_runs_exclude_each_other() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let state = State { dir: parent.path().to_owned() };
+        let held = state.lock().expect("free");
+        assert!(state.lock().is_err());
+        drop(held);
+        assert!(state.lock().expect("free again").is_some());
+    }
+}

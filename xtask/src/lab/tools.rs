@@ -1,0 +1,83 @@
+//! Calling other programs: found once, output captured, no failure passed over.
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Where Debian keeps what only root runs: not on everybody's PATH.
+const SBIN: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// PATH with the sbin directories, for ourselves and for the daemons (containerd looks for runc on it).
+pub(super) fn search_path() -> OsString {
+    let mut dirs: Vec<PathBuf> = env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
+    for sbin in SBIN.map(PathBuf::from) {
+        if !dirs.contains(&sbin) {
+            dirs.push(sbin);
+        }
+    }
+    env::join_paths(dirs).unwrap_or_default()
+}
+
+/// The program of this name on [`search_path`].
+pub(super) fn find(name: &str) -> Option<PathBuf> {
+    env::split_paths(&search_path()).map(|dir| dir.join(name)).find(|file| is_program(file))
+}
+
+/// Whether there is a file that may be executed.
+pub(super) fn is_program(file: &Path) -> bool {
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// A command that reads nothing and finds what [`find`] finds.
+pub(super) fn command(program: impl Into<PathBuf>) -> Command {
+    let mut command = Command::new(program.into());
+    command.env("PATH", search_path()).stdin(Stdio::null());
+    command
+}
+
+/// Runs to the end and gives standard output; anything but success is an error that quotes standard error.
+pub(super) fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot start {}", shown(command)))?;
+    checked(command, output)
+}
+
+/// As [`run`], with something to read on standard input.
+pub(super) fn run_with_input(command: &mut Command, input: &[u8]) -> Result<String> {
+    use std::io::Write as _;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", shown(command)))?;
+    // What is written here is small and read before anything is printed: no thread is needed.
+    if let Some(mut stdin) = child.stdin.take() {
+        // A reader that is gone says why on standard error.
+        let _ = stdin.write_all(input);
+    }
+    let output = child.wait_with_output()?;
+    checked(command, output)
+}
+
+fn checked(command: &Command, output: Output) -> Result<String> {
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let words = stderr.trim().lines().last().unwrap_or("it printed nothing on standard error");
+        bail!("{}: {}: {words}", shown(command), output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A command line as a person would type it, for messages.
+pub(super) fn shown(command: &Command) -> String {
+    let mut line = command.get_program().to_string_lossy().into_owned();
+    for arg in command.get_args() {
+        let _ = write!(line, " {}", arg.to_string_lossy());
+    }
+    line
+}

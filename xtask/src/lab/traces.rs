@@ -1,0 +1,235 @@
+//! What the cluster leaves on the machine, and its removal.
+//!
+//! The daemons write to places with fixed names. What is there before they start is written down, and `down` removes
+//! what came since: nothing that was the machine's own is touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use procfs::process::{MountInfo, Process};
+use rustix::mount::{UnmountFlags, unmount};
+use serde::{Deserialize, Serialize};
+
+/// Directories that etcd, containerd, dockerd, the kubelet and CNI plug-ins write to, beside the state directory.
+const DIRECTORIES: [&str; 14] = [
+    "/etc/cni",
+    "/etc/docker",
+    "/opt/cni",
+    "/opt/containerd",
+    "/run/containerd",
+    "/run/docker",
+    "/usr/libexec/kubernetes",
+    "/var/lib/cni",
+    "/var/lib/containerd",
+    "/var/lib/docker",
+    "/var/lib/dockershim",
+    "/var/lib/kubelet",
+    "/var/log/containers",
+    "/var/log/pods",
+];
+
+/// Single files, likewise.
+const FILES: [&str; 3] = ["/run/docker.pid", "/run/docker.sock", "/run/dockershim.sock"];
+
+/// Where named network namespaces are; containerd adds `cni-…` for pods that have one of their own.
+const NETNS: &str = "/run/netns";
+
+/// The kernel settings that a kubelet changes.
+const SETTINGS: [&str; 6] = [
+    "kernel/keys/root_maxbytes",
+    "kernel/keys/root_maxkeys",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+];
+
+/// The cgroup that the kubelet puts all pods into.
+pub(super) const PODS_CGROUP: &str = "kubepods";
+
+/// The machine before the cluster.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Before {
+    /// The names in each directory that was there.
+    directories: BTreeMap<PathBuf, BTreeSet<String>>,
+    files: BTreeSet<PathBuf>,
+    mounts: BTreeSet<PathBuf>,
+    cgroups: BTreeSet<PathBuf>,
+    settings: BTreeMap<String, String>,
+}
+
+impl Before {
+    /// Looks at the machine.
+    pub(super) fn note() -> Result<Self> {
+        let directories = DIRECTORIES.into_iter().chain([NETNS]).map(PathBuf::from);
+        let settings = SETTINGS.into_iter().filter_map(|name| Some((name.to_owned(), setting(name)?)));
+        Ok(Self {
+            directories: directories.filter_map(|dir| Some((dir.clone(), names(&dir)?))).collect(),
+            files: FILES.into_iter().map(PathBuf::from).filter(|file| file.exists()).collect(),
+            mounts: mounts()?.into_iter().map(|mount| mount.mount_point).collect(),
+            cgroups: pods_cgroups()?.into_iter().collect(),
+            settings: settings.collect(),
+        })
+    }
+
+    /// Unmounts and removes what came since, once nothing of the cluster runs any more. What cannot be removed is
+    /// returned in words.
+    pub(super) fn restore(&self, state: &Path) -> Result<Vec<String>> {
+        let mut left = Vec::new();
+        for (name, value) in &self.settings {
+            if setting(name).as_ref() != Some(value) && fs::write(setting_path(name), value).is_err() {
+                left.push(format!("the setting {name} is not {value} again"));
+            }
+        }
+        for mount in mounts()?.iter().rev() {
+            let at = &mount.mount_point;
+            let is_ours = at.starts_with(state) || self.is_new_in_directories(at);
+            if is_ours && !self.mounts.contains(at) {
+                // Later mounts come later in the list, so nothing is mounted below any more. What a file still open
+                // keeps busy goes from sight at least.
+                if unmount(at, UnmountFlags::empty()).or_else(|_| unmount(at, UnmountFlags::DETACH)).is_err() {
+                    left.push(format!("{} is still mounted", at.display()));
+                }
+            }
+        }
+        for dir in DIRECTORIES.map(PathBuf::from) {
+            self.remove_new(&dir, |_| true, &mut left)?;
+        }
+        self.remove_new(Path::new(NETNS), |name| name.starts_with("cni-"), &mut left)?;
+        if !self.directories.contains_key(Path::new(NETNS)) && names(Path::new(NETNS)).is_some_and(|it| it.is_empty()) {
+            // `ip netns add` mounts the directory onto itself; where others have begun to use it, it stays.
+            let _ = unmount(NETNS, UnmountFlags::empty());
+            let _ = fs::remove_dir(NETNS);
+        }
+        for file in FILES.map(PathBuf::from) {
+            if !self.files.contains(&file) && file.exists() {
+                fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+            }
+        }
+        for cgroup in pods_cgroups()? {
+            if !self.cgroups.contains(&cgroup) && !remove_cgroup(&cgroup, Duration::from_secs(5)) {
+                left.push(format!("{} is still in use", cgroup.display()));
+            }
+        }
+        Ok(left)
+    }
+
+    fn is_new_in_directories(&self, path: &Path) -> bool {
+        if let Ok(name) = path.strip_prefix(NETNS) {
+            return name.to_str().is_some_and(|name| name.starts_with("cni-"));
+        }
+        DIRECTORIES.iter().any(|dir| path.starts_with(dir))
+    }
+
+    /// Removes the entries of `dir` that were not there, and `dir` if it was not.
+    fn remove_new(&self, dir: &Path, which: impl Fn(&str) -> bool, left: &mut Vec<String>) -> Result<()> {
+        let Some(now) = names(dir) else { return Ok(()) };
+        let before = self.directories.get(dir);
+        for name in now.iter().filter(|name| which(name) && before.is_none_or(|before| !before.contains(*name))) {
+            remove_tree(&dir.join(name), left)?;
+        }
+        if before.is_none() && dir != Path::new(NETNS) {
+            remove_tree(dir, left)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes a file or a directory with all that is in it, but never through a mount.
+pub(super) fn remove_tree(path: &Path, left: &mut Vec<String>) -> Result<()> {
+    if let Some(mount) = mounts()?.into_iter().find(|mount| mount.mount_point.starts_with(path)) {
+        left.push(format!("{} stays: {} is mounted", path.display(), mount.mount_point.display()));
+        return Ok(());
+    }
+    let is_dir = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+    let removed = if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            left.push(format!("{} stays: {error}", path.display()));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    Ok(())
+}
+
+/// The pods' cgroup in every hierarchy that has it.
+fn pods_cgroups() -> Result<Vec<PathBuf>> {
+    let hierarchies = mounts()?.into_iter().filter(|mount| matches!(mount.fs_type.as_str(), "cgroup" | "cgroup2"));
+    Ok(hierarchies.map(|mount| mount.mount_point.join(PODS_CGROUP)).filter(|dir| dir.is_dir()).collect())
+}
+
+/// Removes a cgroup and those below it. Processes just killed stay in it until they are reaped.
+fn remove_cgroup(dir: &Path, limit: Duration) -> bool {
+    let start = Instant::now();
+    loop {
+        remove_cgroups_below(dir);
+        if fs::remove_dir(dir).is_ok() || !dir.exists() {
+            return true;
+        }
+        if start.elapsed() > limit {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn remove_cgroups_below(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for below in entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_cgroups_below(&below.path());
+        // One that is still in use is tried again.
+        let _ = fs::remove_dir(below.path());
+    }
+}
+
+fn mounts() -> Result<Vec<MountInfo>> {
+    let mounts = Process::myself().and_then(|me| me.mountinfo()).context("cannot read the list of mounts")?;
+    Ok(mounts.0)
+}
+
+fn names(dir: &Path) -> Option<BTreeSet<String>> {
+    let entries = fs::read_dir(dir).ok()?;
+    Some(entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect())
+}
+
+fn setting(name: &str) -> Option<String> {
+    fs::read_to_string(setting_path(name)).ok().map(|value| value.trim().to_owned())
+}
+
+fn setting_path(name: &str) -> PathBuf {
+    Path::new("/proc/sys").join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::Before;
+
+    #[test]
+    fn only_what_came_since_is_removed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(dir.path().join("old")).expect("a directory");
+        std::fs::create_dir(dir.path().join("new")).expect("a directory");
+        std::fs::write(dir.path().join("new/file"), "x").expect("a file");
+        let directories = BTreeMap::from([(dir.path().to_owned(), BTreeSet::from(["old".to_owned()]))]);
+        let before = Before { directories, ..Before::default() };
+        let mut left = Vec::new();
+        before.remove_new(dir.path(), |_| true, &mut left).expect("it can be read");
+        assert!(left.is_empty());
+        assert!(dir.path().join("old").exists() && !dir.path().join("new").exists());
+    }
+
+    #[test]
+    fn a_directory_that_was_not_there_goes_as_a_whole() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let dir = parent.path().join("dir");
+        std::fs::create_dir_all(dir.join("a/b")).expect("directories");
+        Before::default().remove_new(&dir, |_| true, &mut Vec::new()).expect("it can be read");
+        assert!(!dir.exists());
+    }
+}
