@@ -6,3 +6,4 @@
 pub mod correlate;
 pub mod decode;
 pub mod model;
+pub mod source;

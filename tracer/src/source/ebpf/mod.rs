@@ -1,0 +1,3 @@
+//! The kernel, by probes.
+
+pub mod btf;

@@ -1,0 +1,4 @@
+//! Where observations come from. Edge code: it does I/O and names `model`, never `correlate` or a sink.
+
+pub mod ebpf;
+pub mod snapshot;

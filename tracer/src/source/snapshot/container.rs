@@ -1,0 +1,478 @@
+//! Names of containers out of the runtime's own files: no cluster credential is needed.
+//!
+//! These files are written by or for whoever owns the container, and lie in the runtime's mount namespace: every path is
+//! resolved inside that namespace's root (openat2, RESOLVE_IN_ROOT), every read bounded, every name checked. JSON that makes
+//! no sense is no answer.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Read,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{Dir, FileType, Mode, OFlags, ResolveFlags},
+    io::Errno,
+};
+use serde::Deserialize;
+
+use super::procfs;
+use crate::model::ContainerInfo;
+
+/// A `config.json` has 5 to 50 KB.
+const MAX_CONFIG_BYTES: usize = 1 << 20;
+/// Entries of a folder that are looked at. kubelet's default is 110 pods a node.
+const MAX_ENTRIES: usize = 16 << 10;
+/// containerd namespaces: `k8s.io`, `moby`, `default` and few more.
+const MAX_CONTAINERD_NAMESPACES: usize = 64;
+/// Longest name that Kubernetes gives: a DNS subdomain.
+const MAX_NAME: usize = 253;
+/// Longest path that is opened.
+const MAX_PATH: usize = 4096;
+/// A pid has at most seven digits; a newline may follow.
+const MAX_PID_FILE: usize = 32;
+/// openat2 says EAGAIN where a folder was renamed meanwhile.
+const MAX_TRIES: usize = 4;
+
+/// How bundles lie below a folder.
+#[derive(Clone, Copy)]
+enum Layout {
+    /// `<containerd namespace>/<id>/config.json`
+    Containerd,
+    /// `<id>/userdata/config.json`
+    Crio,
+}
+
+/// Where runtimes keep the bundles of containers that run.
+const BUNDLES: &[(&str, Layout)] = &[
+    // containerd's default `state`.
+    ("/run/containerd/io.containerd.runtime.v2.task", Layout::Containerd),
+    // k3s and RKE2 bring their own containerd.
+    ("/run/k3s/containerd/io.containerd.runtime.v2.task", Layout::Containerd),
+    // k0s.
+    ("/run/k0s/containerd/io.containerd.runtime.v2.task", Layout::Containerd),
+    // microk8s, a snap.
+    ("/var/snap/microk8s/common/run/containerd/io.containerd.runtime.v2.task", Layout::Containerd),
+    // dockerd, where it starts containerd itself.
+    ("/run/docker/containerd/daemon/io.containerd.runtime.v2.task", Layout::Containerd),
+    // CRI-O and podman (containers/storage).
+    ("/run/containers/storage/overlay-containers", Layout::Crio),
+    ("/var/lib/containers/storage/overlay-containers", Layout::Crio),
+];
+/// dockerd's own folder of each container; bundles of dockerd have no annotations.
+const DOCKER: &str = "/var/lib/docker/containers";
+/// containerd namespace of dockerd.
+const DOCKER_NAMESPACE: &str = "moby";
+/// kubelet's links, for every runtime: `<pod>_<namespace>_<container>-<id>.log`.
+const LOGS: &str = "/var/log/containers";
+
+/// The files of one mount namespace.
+pub(super) struct Root(OwnedFd);
+
+impl Root {
+    /// `/`, or `/proc/PID/root`.
+    pub(super) fn open(path: &Path) -> Option<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty()).ok().map(Self)
+    }
+
+    /// Opens what lies there, links resolved inside this root. Never blocks, and never follows a link in the last place.
+    fn get(&self, path: &str, flags: OFlags) -> Option<OwnedFd> {
+        if path.len() > MAX_PATH {
+            return None;
+        }
+        let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        for _ in 0..MAX_TRIES {
+            match rustix::fs::openat2(self.0.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+                Ok(file) => return Some(file),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    /// A plain file of at most that many bytes.
+    fn read(&self, path: &str, most: usize) -> Option<Vec<u8>> {
+        let file = self.get(path, OFlags::empty())?;
+        let stat = rustix::fs::fstat(&file).ok()?;
+        if !FileType::from_raw_mode(stat.st_mode).is_file() {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        let limit = u64::try_from(most).ok()?.saturating_add(1);
+        File::from(file).take(limit).read_to_end(&mut bytes).ok()?;
+        (bytes.len() <= most).then_some(bytes)
+    }
+
+    /// Names in a folder, sorted: the order of a folder is not one.
+    fn list(&self, path: &str) -> Vec<String> {
+        let Some(folder) = self.get(path, OFlags::DIRECTORY) else { return Vec::new() };
+        let Ok(entries) = Dir::new(folder) else { return Vec::new() };
+        let mut names: Vec<String> = entries
+            .take(MAX_ENTRIES)
+            .map_while(Result::ok)
+            .filter_map(|entry| Some(entry.file_name().to_str().ok()?.to_owned()))
+            .filter(|name| name != "." && name != "..")
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The number in a pid file.
+    pub(super) fn pid_file(&self, path: &str) -> Option<u32> {
+        let bytes = self.read(path, MAX_PID_FILE)?;
+        procfs::number(bytes.trim_ascii_end()).filter(|pid| *pid != 0)
+    }
+
+    /// Every container whose bundle is here.
+    pub(super) fn containers(&self) -> BTreeMap<String, ContainerInfo> {
+        let logs = self.logs();
+        let mut found = BTreeMap::new();
+        for (base, layout) in BUNDLES {
+            let groups = match layout {
+                Layout::Containerd => self.list(base).into_iter().take(MAX_CONTAINERD_NAMESPACES).collect(),
+                Layout::Crio => vec![String::new()],
+            };
+            for group in groups {
+                for id in self.list(&format!("{base}/{group}")).into_iter().filter(|id| is_id(id)) {
+                    let names = logs.get(&id).cloned();
+                    if let Some(info) = self.resolve(&id, Some(&format!("{base}/{group}/{id}")), || names) {
+                        found.insert(id, info);
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// One container, by its id and, where known, a path in its bundle.
+    pub(super) fn container(&self, id: &str, inside: Option<&str>) -> Option<ContainerInfo> {
+        // Ids become parts of paths.
+        if !is_id(id) {
+            return None;
+        }
+        let hint = inside.and_then(|inside| bundle_of(inside, id));
+        let bundle = hint.filter(|bundle| self.config(bundle).is_some()).or_else(|| self.find_bundle(id));
+        self.resolve(id, bundle.as_deref(), || self.logs().remove(id))
+    }
+
+    fn find_bundle(&self, id: &str) -> Option<String> {
+        BUNDLES.iter().find_map(|(base, layout)| {
+            let groups = match layout {
+                Layout::Containerd => self.list(base).into_iter().take(MAX_CONTAINERD_NAMESPACES).collect(),
+                Layout::Crio => vec![String::new()],
+            };
+            groups.into_iter().map(|group| format!("{base}/{group}/{id}")).find(|bundle| self.config(bundle).is_some())
+        })
+    }
+
+    /// `config.json` of a bundle, of either layout.
+    fn config(&self, bundle: &str) -> Option<Vec<u8>> {
+        ["config.json", "userdata/config.json"]
+            .into_iter()
+            .find_map(|name| self.read(&format!("{bundle}/{name}"), MAX_CONFIG_BYTES))
+    }
+
+    /// What bundle, dockerd and kubelet's log links say, in this order: the first to know a name gives it.
+    fn resolve(
+        &self,
+        id: &str,
+        bundle: Option<&str>,
+        logs: impl FnOnce() -> Option<ContainerInfo>,
+    ) -> Option<ContainerInfo> {
+        let config = bundle.and_then(|bundle| self.config(bundle)).and_then(|bytes| parse_config(id, &bytes));
+        let of_docker = bundle.is_some_and(|bundle| bundle.split('/').any(|part| part == DOCKER_NAMESPACE));
+        let docker = (of_docker || config.is_none())
+            .then(|| self.read(&format!("{DOCKER}/{id}/config.v2.json"), MAX_CONFIG_BYTES))
+            .flatten()
+            .and_then(|bytes| parse_docker(id, &bytes));
+        let runtime = match bundle {
+            _ if of_docker || docker.is_some() => Some("docker"),
+            Some(bundle) if bundle.contains("/overlay-containers/") => Some("cri-o"),
+            Some(_) => Some("containerd"),
+            None => None,
+        };
+        let mut known = match (config, docker) {
+            (Some(config), Some(docker)) => Some(merge(config, docker)),
+            (one, other) => one.or(other),
+        };
+        if known.as_ref().is_none_or(|info| info.pod.is_none() || info.namespace.is_none())
+            && let Some(logs) = logs()
+        {
+            known = Some(match known {
+                Some(info) => merge(info, logs),
+                None => logs,
+            });
+        }
+        known.map(|info| ContainerInfo { runtime: runtime.map(str::to_owned).or(info.runtime), ..info })
+    }
+
+    fn logs(&self) -> BTreeMap<String, ContainerInfo> {
+        self.list(LOGS).iter().filter_map(|name| parse_log_name(name)).map(|info| (info.id.clone(), info)).collect()
+    }
+}
+
+/// An id as containerd, dockerd and CRI-O make them. Nothing else becomes part of a path.
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The folder of that container in a path inside it. Only an absolute path without `..`.
+fn bundle_of(inside: &str, id: &str) -> Option<String> {
+    if !inside.starts_with('/') || inside.len() > MAX_PATH || inside.split('/').any(|part| part == "..") {
+        return None;
+    }
+    let before: Vec<&str> = inside.split('/').take_while(|part| *part != id).collect();
+    let bundle = format!("{}/{id}", before.join("/"));
+    inside.strip_prefix(&bundle).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    Some(bundle)
+}
+
+/// What `first` does not know, from `second`.
+fn merge(first: ContainerInfo, second: ContainerInfo) -> ContainerInfo {
+    ContainerInfo {
+        id: first.id,
+        // A sandbox is no container of the pod, whatever its log is called.
+        name: first.name.or(second.name),
+        pod: first.pod.or(second.pod),
+        namespace: first.namespace.or(second.namespace),
+        pod_uid: first.pod_uid.or(second.pod_uid),
+        sandbox: first.sandbox.or(second.sandbox),
+        runtime: first.runtime.or(second.runtime),
+    }
+}
+
+/// Kubernetes' names are short and printable; what is not is none.
+fn name(text: Option<&String>) -> Option<String> {
+    text.filter(|text| (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()))
+        .cloned()
+}
+
+#[derive(Deserialize)]
+struct OciConfig {
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+/// Annotations that containerd's CRI, CRI-O and cri-dockerd write.
+fn parse_config(id: &str, bytes: &[u8]) -> Option<ContainerInfo> {
+    let annotations = serde_json::from_slice::<OciConfig>(bytes).ok()?.annotations;
+    let get = |keys: [&str; 2]| keys.into_iter().find_map(|key| name(annotations.get(key)));
+    let kind = get(["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"]);
+    let is_sandbox = kind.as_deref() == Some("sandbox");
+    let sandbox = get(["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"]).filter(|id| is_id(id));
+    Some(ContainerInfo {
+        id: id.to_owned(),
+        name: get(["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]).filter(|_| !is_sandbox),
+        pod: get(["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"]),
+        namespace: get(["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"]),
+        pod_uid: get(["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"]),
+        sandbox: sandbox.or_else(|| is_sandbox.then(|| id.to_owned())),
+        runtime: None,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerContainer {
+    config: DockerConfig,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerConfig {
+    // dockerd writes null where there are none.
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// Labels that dockershim and cri-dockerd give.
+fn parse_docker(id: &str, bytes: &[u8]) -> Option<ContainerInfo> {
+    let labels = serde_json::from_slice::<DockerContainer>(bytes).ok()?.config.labels.unwrap_or_default();
+    let get = |key: &str| name(labels.get(key));
+    let is_sandbox = get("io.kubernetes.docker.type").as_deref() == Some("podsandbox");
+    Some(ContainerInfo {
+        id: id.to_owned(),
+        name: get("io.kubernetes.container.name").filter(|_| !is_sandbox),
+        pod: get("io.kubernetes.pod.name"),
+        namespace: get("io.kubernetes.pod.namespace"),
+        pod_uid: get("io.kubernetes.pod.uid"),
+        sandbox: get("io.kubernetes.sandbox.id").filter(|id| is_id(id)).or_else(|| is_sandbox.then(|| id.to_owned())),
+        runtime: None,
+    })
+}
+
+/// `<pod>_<namespace>_<container>-<id>.log`; none of the names may hold an underscore.
+fn parse_log_name(file: &str) -> Option<ContainerInfo> {
+    let (names, id) = file.strip_suffix(".log")?.rsplit_once('-')?;
+    let mut parts = names.split('_').map(|part| name(Some(&part.to_owned())));
+    let (pod, namespace, container) = (parts.next()??, parts.next()??, parts.next()??);
+    (is_id(id) && parts.next().is_none()).then(|| ContainerInfo {
+        id: id.to_owned(),
+        name: Some(container),
+        pod: Some(pod),
+        namespace: Some(namespace),
+        ..ContainerInfo::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    const SANDBOX: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
+    const V2: &str = "run/containerd/io.containerd.runtime.v2.task";
+
+    fn write(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn web() -> ContainerInfo {
+        ContainerInfo {
+            id: ID.to_owned(),
+            name: Some("web".to_owned()),
+            pod: Some("web-0".to_owned()),
+            namespace: Some("shop".to_owned()),
+            pod_uid: Some("8c7a3f52-2f0f-4a08-9b39-0d4cf4e4d7a6".to_owned()),
+            sandbox: Some(SANDBOX.to_owned()),
+            runtime: Some("containerd".to_owned()),
+        }
+    }
+
+    fn containerd_config() -> String {
+        format!(
+            r#"{{"ociVersion":"1.0","process":{{"args":["sh"]}},"annotations":{{
+            "io.kubernetes.cri.container-type":"container","io.kubernetes.cri.container-name":"web",
+            "io.kubernetes.cri.sandbox-name":"web-0","io.kubernetes.cri.sandbox-namespace":"shop",
+            "io.kubernetes.cri.sandbox-uid":"8c7a3f52-2f0f-4a08-9b39-0d4cf4e4d7a6","io.kubernetes.cri.sandbox-id":"{SANDBOX}"}}}}"#
+        )
+    }
+
+    #[test]
+    fn containerd_names_container_and_sandbox() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &format!("{V2}/k8s.io/{ID}/config.json"), &containerd_config());
+        let sandbox = r#"{"annotations":{"io.kubernetes.cri.container-type":"sandbox","io.kubernetes.cri.sandbox-name":"web-0"}}"#;
+        write(dir.path(), &format!("{V2}/k8s.io/{SANDBOX}/config.json"), sandbox);
+        write(dir.path(), &format!("{V2}/k8s.io/not-an-id/config.json"), &containerd_config());
+        let root = Root::open(dir.path()).unwrap();
+        let found = root.containers();
+        assert_eq!(found.keys().collect::<Vec<_>>(), [ID, SANDBOX]);
+        assert_eq!(found[ID], web());
+        assert_eq!((found[SANDBOX].name.as_ref(), found[SANDBOX].sandbox.as_deref()), (None, Some(SANDBOX)));
+        assert_eq!(root.container(ID, None), Some(web()));
+        assert_eq!(root.container(&"0".repeat(64), None), None);
+        assert_eq!(root.container("../../../etc", None), None);
+    }
+
+    #[test]
+    fn a_bundle_elsewhere_is_found_through_a_path_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &format!("odd/state/k8s.io/{ID}/config.json"), &containerd_config());
+        let root = Root::open(dir.path()).unwrap();
+        assert_eq!(root.container(ID, None), None);
+        assert_eq!(root.container(ID, Some(&format!("/odd/state/k8s.io/{ID}/x.pid"))), Some(web()));
+        assert_eq!(root.container(ID, Some(&format!("/odd/../odd/state/k8s.io/{ID}"))), None);
+        assert_eq!(root.container(ID, Some(&format!("odd/state/k8s.io/{ID}"))), None);
+    }
+
+    #[test]
+    fn crio_and_docker_and_log_names_serve_where_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let crio = r#"{"annotations":{"io.kubernetes.cri-o.ContainerType":"container","io.kubernetes.container.name":"web",
+            "io.kubernetes.pod.name":"web-0","io.kubernetes.pod.namespace":"shop"}}"#;
+        write(dir.path(), &format!("run/containers/storage/overlay-containers/{ID}/userdata/config.json"), crio);
+        let docker = format!(
+            r#"{{"Config":{{"Labels":{{"io.kubernetes.container.name":"web","io.kubernetes.pod.name":"web-0",
+            "io.kubernetes.pod.namespace":"shop","io.kubernetes.docker.type":"container","io.kubernetes.sandbox.id":"{SANDBOX}"}}}}}}"#
+        );
+        let other = ID.replace('0', "1");
+        write(dir.path(), &format!("{V2}/moby/{other}/config.json"), r#"{"ociVersion":"1.0"}"#);
+        write(dir.path(), &format!("var/lib/docker/containers/{other}/config.v2.json"), &docker);
+        let bare = ID.replace('0', "2");
+        write(dir.path(), &format!("{V2}/k8s.io/{bare}/config.json"), "{}");
+        write(dir.path(), &format!("var/log/containers/web-0_shop_web-{bare}.log"), "");
+        let root = Root::open(dir.path()).unwrap();
+        for (id, runtime) in [(ID, "cri-o"), (&other, "docker"), (&bare, "containerd")] {
+            let found = root.container(id, None).unwrap();
+            let names = [&found.name, &found.pod, &found.namespace, &found.runtime].map(Option::as_deref);
+            assert_eq!(names, [Some("web"), Some("web-0"), Some("shop"), Some(runtime)]);
+            assert_eq!(root.containers()[id], found);
+        }
+        assert_eq!(root.container(&other, None).unwrap().sandbox.as_deref(), Some(SANDBOX));
+    }
+
+    #[test]
+    fn hostile_files_are_unknown_and_links_stay_inside_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        write(outside.path(), "config.json", &containerd_config());
+        let bundle = format!("{V2}/k8s.io/{ID}");
+        fs::create_dir_all(dir.path().join(&bundle)).unwrap();
+        let config = dir.path().join(&bundle).join("config.json");
+        let root = Root::open(dir.path()).unwrap();
+        symlink(outside.path().join("config.json"), &config).unwrap();
+        assert_eq!(root.container(ID, None), None, "a link in the last place");
+        fs::remove_file(&config).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &config, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        assert_eq!(root.container(ID, None), None, "a FIFO");
+        fs::remove_file(&config).unwrap();
+        let deep = format!("{{\"x\":{}", "[".repeat(100_000));
+        let huge = format!("{{\"annotations\":{{}},\"x\":\"{}\"}}", "y".repeat(MAX_CONFIG_BYTES));
+        for text in ["", "{", "[1]", "null", r#"{"annotations":7}"#, "\u{0}", &deep, &huge] {
+            fs::write(&config, text).unwrap();
+            assert_eq!(root.container(ID, None), None, "{:.20}", text);
+        }
+        let long = format!(r#"{{"annotations":{{"io.kubernetes.cri.sandbox-name":"{}"}}}}"#, "a".repeat(254));
+        let control = r#"{"annotations":{"io.kubernetes.cri.sandbox-name":"a\u001b[2J"}}"#;
+        for text in [&long, control] {
+            fs::write(&config, text).unwrap();
+            assert_eq!(root.container(ID, None).unwrap().pod, None);
+        }
+        fs::remove_dir_all(dir.path().join("run")).unwrap();
+        symlink(outside.path(), dir.path().join("run")).unwrap();
+        assert_eq!(root.containers(), BTreeMap::new(), "a link out of the root");
+    }
+
+    #[test]
+    fn log_names_are_taken_apart_only_where_they_fit() {
+        assert_eq!(parse_log_name(&format!("a_b_c-{ID}.log")).unwrap().namespace.as_deref(), Some("b"));
+        for odd in [format!("a_b-{ID}.log"), format!("a_b_c_d-{ID}.log"), "a_b_c-12.log".into(), format!("__-{ID}.log")]
+        {
+            assert_eq!(parse_log_name(&odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn pid_files_are_small_plain_and_digits() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        for (text, pid) in [
+            ("812", Some(812)),
+            ("812\n", Some(812)),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            ("0", None),
+            ("8 1", None),
+            ("99999999999", None),
+            ("000000000000000000000000000000001", None),
+        ] {
+            fs::write(dir.path().join("p"), text).unwrap();
+            assert_eq!(root.pid_file("/p"), pid, "{text}");
+        }
+        symlink("p", dir.path().join("link")).unwrap();
+        fs::write(dir.path().join("p"), "1").unwrap();
+        assert_eq!(root.pid_file("/link"), None);
+        assert_eq!(root.pid_file("/"), None);
+        assert_eq!(root.pid_file("/absent\0x"), None);
+    }
+}

@@ -1,0 +1,610 @@
+//! What exists already, when asked: processes, sockets and containers on the path, out of procfs, sock_diag and the
+//! runtime's files. Start at [`Snapshot::take`]; [`Snapshot::answer`] serves the correlator's questions.
+//!
+//! Synchronous, and never an error: what vanishes in the middle is left out, what cannot be reached is told by
+//! [`Snapshot::degraded`]. Nothing is guessed: where two sockets fit, neither is named.
+
+mod container;
+mod procfs;
+mod sock_diag;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use self::{
+    container::Root,
+    procfs::Proc,
+    sock_diag::{Namespaces, Sockets, TcpSocket, Trouble},
+};
+use crate::model::{
+    BootTime, Degraded, Fact, Observation, ProcessInfo, RawText, SocketId, SocketInfo, SocketRole, Source, TaskKey,
+    Tuple, Want,
+};
+
+/// Ports of the API server and the kubelet, where nobody chose others.
+const PORTS: [u16; 2] = [6443, 10250];
+/// Sockets on which container runtimes listen, as they name them when they bind.
+const RUNTIME_SOCKETS: &[&str] = &[
+    // containerd's default.
+    "/run/containerd/containerd.sock",
+    "/var/run/containerd/containerd.sock",
+    // k3s, RKE2, k0s and microk8s bring their own containerd.
+    "/run/k3s/containerd/containerd.sock",
+    "/run/k0s/containerd.sock",
+    "/var/snap/microk8s/common/run/containerd.sock",
+    // dockerd; by systemd as the one, by hand as the other.
+    "/run/docker.sock",
+    "/var/run/docker.sock",
+    // containerd, where dockerd starts it.
+    "/run/docker/containerd/containerd.sock",
+    "/var/run/docker/containerd/containerd.sock",
+    // CRI-O.
+    "/run/crio/crio.sock",
+    "/var/run/crio/crio.sock",
+    // dockerd behind the CRI since Kubernetes 1.24; the second before the unit moved.
+    "/run/cri-dockerd.sock",
+    "/var/run/cri-dockerd.sock",
+    // The kubelet's own, in front of dockerd, until 1.23.
+    "/var/run/dockershim.sock",
+];
+/// Folder of shims' sockets, each the SHA-256 of what it serves (containerd ≥ 1.4: pkg/shim `SocketAddress`).
+const SHIM_FOLDER: &[u8] = b"/run/containerd/s/";
+/// Abstract names of older shims: `/containerd-shim/<sha256>.sock`, `/containerd-shim/<namespace>/<id>/shim.sock`.
+const SHIM_ABSTRACT: &[u8] = b"\0/containerd-shim/";
+/// Every daemon talks to these: the journal, D-Bus. They are not on the path.
+const HOST_SERVICES: [&[u8]; 3] = [b"/run/systemd/", b"/run/dbus/", b"/var/run/dbus/"];
+/// Files of all processes together. The kernel's own limit for one process is as large.
+const MAX_FDS: usize = 1_000_000;
+/// Sockets told of at the start; a replay keeps them all.
+const MAX_FACTS: usize = 200_000;
+/// Mount namespaces in which runtimes keep files: one a host, a few where hosts share a kernel (kind).
+const MAX_ROOTS: usize = 64;
+/// Files through which one network namespace may be entered: the first process may be gone.
+const MAX_WAYS: usize = 4;
+/// Folders in which network namespaces without a process are kept.
+const NAMED_NAMESPACES: [&str; 2] = ["/run/netns", "/run/docker/netns"];
+/// Processes that keep their files in a mount namespace of their own. Prefixes of `comm`.
+const RUNTIME_COMMS: [&[u8]; 5] = [b"containerd", b"dockerd", b"crio", b"conmon", b"runc"];
+
+/// What the user asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Only the network namespace with this inode number.
+    pub netns: Option<u32>,
+    /// TCP ports beside the well-known ones.
+    pub ports: Vec<u16>,
+    /// Runtime sockets beside the well-known ones.
+    pub runtime_sockets: Vec<RawText>,
+}
+
+/// Looks at the host when asked.
+pub struct Snapshot {
+    proc: Proc,
+    netns: Option<u32>,
+    ports: BTreeSet<u16>,
+    runtime_sockets: BTreeSet<RawText>,
+    /// Where runtimes were seen to keep files: a process in each mount namespace other than the tracer's.
+    roots: BTreeMap<u32, TaskKey>,
+    troubles: BTreeSet<Trouble>,
+}
+
+/// Who holds which socket.
+#[derive(Default)]
+struct Holders {
+    by_inode: BTreeMap<u64, Vec<u32>>,
+    by_pid: BTreeMap<u32, Vec<u64>>,
+}
+
+impl Holders {
+    fn of(&self, inode: u64) -> &[u32] {
+        self.by_inode.get(&inode).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// A process and what it holds, seen while it was one and the same.
+struct Seen {
+    key: TaskKey,
+    info: ProcessInfo,
+    sockets: Vec<u64>,
+}
+
+impl Snapshot {
+    /// Has looked at nothing yet.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            proc: Proc::new("/proc"),
+            netns: options.netns,
+            ports: PORTS.into_iter().chain(options.ports).collect(),
+            runtime_sockets: RUNTIME_SOCKETS
+                .iter()
+                .map(|path| RawText::from(*path))
+                .chain(options.runtime_sockets)
+                .collect(),
+            roots: BTreeMap::new(),
+            troubles: BTreeSet::new(),
+        }
+    }
+
+    /// Everything on the path that exists now. A process comes before its sockets.
+    pub fn take(&mut self, now: BootTime) -> Vec<Observation> {
+        let pids = self.pids();
+        let sockets = sock_diag::dump(&self.namespaces(&pids));
+        self.troubles.extend(&sockets.troubles);
+        let mut budget = MAX_FDS;
+        let holders = self.holders(&pids, &sockets, &mut budget);
+        let cut_fds = budget == 0;
+
+        let (pids, paths) = self.on_path(&sockets, &holders);
+        let listeners: BTreeSet<(u32, u16)> = listening(sockets.tcp.values());
+        let mut facts = Vec::new();
+        let mut cut_facts = 0;
+        let mut late = Vec::new();
+        for pid in pids {
+            let Some(seen) = self.see(pid) else { continue };
+            self.remember_root(&seen.key, &seen.info);
+            let own = listening(seen.sockets.iter().filter_map(|inode| sockets.tcp.get(inode)));
+            let activator = is_activator(pid, &seen.info);
+            let key = seen.key;
+            facts.push(process_seen(now, key, seen.info));
+            for inode in seen.sockets {
+                if facts.len() + late.len() >= MAX_FACTS {
+                    cut_facts += 1;
+                } else if let Some(socket) = sockets.tcp.get(&inode) {
+                    if !(socket.listening && activator && holders.of(inode).len() > 1) {
+                        facts.push(Observation::of(now, Source::Snapshot, key, tcp_fact(socket, &own, &listeners)));
+                    }
+                } else if let Some(socket) = sockets.unix.get(&inode)
+                    && let Some(path) = socket.path.clone().filter(|path| paths.contains(path))
+                {
+                    if socket.listening {
+                        if !activator {
+                            let fact = Fact::ListeningUnix { path, socket: socket.id };
+                            facts.push(Observation::of(now, Source::Snapshot, key, fact));
+                        }
+                    } else if let Some(peer) = socket.peer {
+                        let connector = match holders.of(peer) {
+                            [one] => Some(*one),
+                            _ => None,
+                        };
+                        let id = sockets.unix.get(&peer).map_or(SocketId::new(0, peer), |peer| peer.id);
+                        let fact = Fact::UnixAccepted { socket: socket.id, peer: id, connector, path };
+                        late.push(Observation::of(now, Source::Snapshot, key, fact));
+                    }
+                }
+            }
+        }
+        facts.append(&mut late);
+        facts.extend(
+            self.containers()
+                .into_values()
+                .map(|info| Observation::new(now, Source::Snapshot, Fact::ContainerSeen(Box::new(info)))),
+        );
+        for (what, count) in [("snapshot-sockets", cut_facts), ("snapshot-fds", u64::from(cut_fds))] {
+            if count > 0 {
+                facts.push(Observation::new(now, Source::Snapshot, Fact::Lost { what: what.to_owned(), count }));
+            }
+        }
+        facts
+    }
+
+    /// Answers one question. Nothing for questions that are not for this source.
+    pub fn answer(&mut self, want: &Want, now: BootTime) -> Vec<Observation> {
+        match want {
+            Want::Watch(..) => Vec::new(),
+            Want::Process(key) => vec![match self.proc.describe(key.tgid) {
+                Some((found, info)) if found == *key => {
+                    self.remember_root(&found, &info);
+                    process_seen(now, found, info)
+                }
+                _ => Observation::of(now, Source::Snapshot, *key, Fact::ProcessGone),
+            }],
+            Want::Peer { tuple, netns } => self.peer(*tuple, *netns, now).unwrap_or_else(|| {
+                vec![Observation::new(now, Source::Snapshot, Fact::PeerAbsent { tuple: *tuple, netns: *netns })]
+            }),
+            Want::Container { id, bundle } => {
+                let inside = bundle.as_ref().and_then(RawText::as_str);
+                let fact = match self.in_roots(|root| root.container(id, inside)) {
+                    Some(info) => Fact::ContainerSeen(Box::new(info)),
+                    None => Fact::ContainerUnknown { id: id.clone() },
+                };
+                vec![Observation::new(now, Source::Snapshot, fact)]
+            }
+            Want::PidFile(path) => {
+                let pid = path.as_str().and_then(|path| self.in_roots(|root| root.pid_file(path)));
+                vec![Observation::new(now, Source::Snapshot, Fact::PidFile { path: path.clone(), pid })]
+            }
+        }
+    }
+
+    /// What could not be reached so far.
+    #[must_use]
+    pub fn degraded(&self) -> Vec<Degraded> {
+        self.troubles.iter().map(|trouble| degraded(*trouble)).collect()
+    }
+
+    /// Processes that may be looked at.
+    fn pids(&self) -> Vec<u32> {
+        let mut pids = self.proc.pids();
+        if self.netns.is_some() {
+            pids.retain(|pid| self.proc.namespace(*pid, "net") == self.netns);
+        }
+        pids
+    }
+
+    /// Network namespaces of these processes, and those that have a name.
+    fn namespaces(&self, pids: &[u32]) -> Namespaces {
+        let mut found = Namespaces::new();
+        let mut add = |netns: u32, path: PathBuf| {
+            if self.netns.is_none_or(|only| only == netns) {
+                let ways = found.entry(netns).or_default();
+                if ways.len() < MAX_WAYS {
+                    ways.push(path);
+                }
+            }
+        };
+        for pid in pids {
+            if let Some(netns) = self.proc.namespace(*pid, "net") {
+                add(netns, self.proc.path(*pid, "ns/net"));
+            }
+        }
+        for folder in NAMED_NAMESPACES {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten().take(sock_diag::MAX_NAMESPACES) {
+                if let Some(netns) = procfs::namespace_of(&entry.path()) {
+                    add(netns, entry.path());
+                }
+            }
+        }
+        found
+    }
+
+    /// Who holds those sockets.
+    fn holders(&self, pids: &[u32], sockets: &Sockets, budget: &mut usize) -> Holders {
+        let mut holders = Holders::default();
+        for pid in pids {
+            let mut held = self.proc.sockets(*pid, budget);
+            held.retain(|inode| sockets.tcp.contains_key(inode) || sockets.unix.contains_key(inode));
+            for inode in &held {
+                holders.by_inode.entry(*inode).or_default().push(*pid);
+            }
+            if !held.is_empty() {
+                holders.by_pid.insert(*pid, held);
+            }
+        }
+        holders
+    }
+
+    /// Processes on the path, and paths of the unix sockets that belong to it.
+    fn on_path(&self, sockets: &Sockets, holders: &Holders) -> (BTreeSet<u32>, BTreeSet<RawText>) {
+        let mut pids = BTreeSet::new();
+        let mut paths = BTreeSet::new();
+        let mut runtimes = BTreeSet::new();
+        for (inode, socket) in &sockets.tcp {
+            let port = |address: std::net::SocketAddr| self.ports.contains(&address.port());
+            if port(socket.tuple.local) || (!socket.listening && port(socket.tuple.remote)) {
+                pids.extend(holders.of(*inode));
+            }
+        }
+        for (inode, socket) in sockets.unix.iter().filter(|(_, socket)| socket.listening) {
+            let Some(path) = &socket.path else { continue };
+            let is_runtime = self.runtime_sockets.contains(path);
+            if is_runtime || is_shim_socket(path) {
+                // systemd holds a listener for a service that it has started, or will: it serves nobody.
+                let serving = holders
+                    .of(*inode)
+                    .iter()
+                    .filter(|pid| !self.proc.comm(**pid).is_none_or(|comm| is_init(**pid, &comm)));
+                let serving: Vec<u32> = serving.copied().collect();
+                paths.insert(path.clone());
+                pids.extend(&serving);
+                if is_runtime {
+                    runtimes.extend(serving);
+                }
+            }
+        }
+        // What a runtime connected to: shims and monitors, wherever they listen.
+        for inode in runtimes.iter().filter_map(|pid| holders.by_pid.get(pid)).flatten() {
+            let Some(socket) = sockets.unix.get(inode).filter(|socket| !socket.listening && socket.path.is_none())
+            else {
+                continue;
+            };
+            let Some(peer) = socket.peer else { continue };
+            // A pair made by socketpair(2) has no path, and nobody connected.
+            let Some(path) = sockets.unix.get(&peer).and_then(|peer| peer.path.clone()) else { continue };
+            if !HOST_SERVICES.iter().any(|prefix| path.as_bytes().starts_with(prefix)) {
+                pids.extend(holders.of(peer));
+                paths.insert(path);
+            }
+        }
+        (pids, paths)
+    }
+
+    /// Who has the other end. `None` where nobody has, or several might.
+    fn peer(&mut self, tuple: Tuple, netns: Option<u32>, now: BootTime) -> Option<Vec<Observation>> {
+        let pids = self.pids();
+        let mut namespaces = self.namespaces(&pids);
+        if tuple.is_loopback() {
+            // Another namespace may hold an equal tuple that is a stranger.
+            let own = netns?;
+            namespaces.retain(|netns, _| *netns == own);
+        }
+        let found = sock_diag::find(&namespaces, tuple.mirrored());
+        self.troubles.extend(&found.troubles);
+        let mut sockets = found.tcp.into_values();
+        let socket = sockets.next().filter(|_| sockets.next().is_none())?;
+        namespaces.retain(|netns, _| *netns == socket.netns);
+        let listeners = sock_diag::listeners(&namespaces).tcp;
+
+        // Its owner is most likely in its namespace; most processes are not.
+        let mut budget = MAX_FDS;
+        let (near, far): (Vec<u32>, Vec<u32>) =
+            pids.into_iter().partition(|pid| self.proc.namespace(*pid, "net") == Some(socket.netns));
+        let holders = [near, far].into_iter().find_map(|pids| {
+            let holds = |pid: &u32| self.proc.sockets(*pid, &mut budget).binary_search(&socket.inode).is_ok();
+            let holders: Vec<u32> = pids.into_iter().filter(holds).collect();
+            (!holders.is_empty()).then_some(holders)
+        })?;
+        let everyone = listening(listeners.values());
+        let mut facts = Vec::new();
+        for pid in holders {
+            let Some(seen) = self.see(pid).filter(|seen| seen.sockets.binary_search(&socket.inode).is_ok()) else {
+                continue;
+            };
+            self.remember_root(&seen.key, &seen.info);
+            let own = listening(seen.sockets.iter().filter_map(|inode| listeners.get(inode)));
+            facts.push(process_seen(now, seen.key, seen.info));
+            facts.push(Observation::of(now, Source::Snapshot, seen.key, tcp_fact(&socket, &own, &everyone)));
+        }
+        (!facts.is_empty()).then_some(facts)
+    }
+
+    /// A process and its sockets. The identity is read before and after, so that a reused pid gets nobody else's.
+    fn see(&self, pid: u32) -> Option<Seen> {
+        let (key, info) = self.proc.describe(pid)?;
+        let mut budget = MAX_FDS;
+        let sockets = self.proc.sockets(pid, &mut budget);
+        (self.proc.key(pid) == Some(key)).then_some(Seen { key, info, sockets })
+    }
+
+    fn remember_root(&mut self, key: &TaskKey, info: &ProcessInfo) {
+        let is_runtime = RUNTIME_COMMS.iter().any(|comm| info.comm.as_bytes().starts_with(comm));
+        let Some(mntns) = info.mntns.filter(|_| is_runtime) else { return };
+        let is_own = || procfs::namespace_of(Path::new("/proc/self/ns/mnt")) == Some(mntns);
+        if (self.roots.contains_key(&mntns) || self.roots.len() < MAX_ROOTS) && !is_own() {
+            self.roots.insert(mntns, *key);
+        }
+    }
+
+    /// The tracer's own root first, then those of runtimes elsewhere.
+    fn each_root(&self) -> impl Iterator<Item = Root> + '_ {
+        let elsewhere = self.roots.values().filter_map(|key| {
+            let root = Root::open(&self.proc.path(key.tgid, "root"))?;
+            (self.proc.key(key.tgid) == Some(*key)).then_some(root)
+        });
+        Root::open(Path::new("/")).into_iter().chain(elsewhere)
+    }
+
+    fn in_roots<T>(&self, ask: impl FnMut(Root) -> Option<T>) -> Option<T> {
+        self.each_root().find_map(ask)
+    }
+
+    fn containers(&self) -> BTreeMap<String, crate::model::ContainerInfo> {
+        let mut all = BTreeMap::new();
+        for root in self.each_root() {
+            for (id, info) in root.containers() {
+                all.entry(id).or_insert(info);
+            }
+        }
+        all
+    }
+}
+
+fn process_seen(now: BootTime, key: TaskKey, info: ProcessInfo) -> Observation {
+    Observation::of(now, Source::Snapshot, key, Fact::ProcessSeen(Box::new(info)))
+}
+
+/// `own`: listeners of the process; `all`: of everybody.
+fn tcp_fact(socket: &TcpSocket, own: &BTreeSet<(u32, u16)>, all: &BTreeSet<(u32, u16)>) -> Fact {
+    let local = (socket.netns, socket.tuple.local.port());
+    let role = if socket.listening {
+        Some(SocketRole::Listening)
+    } else if own.contains(&local) {
+        Some(SocketRole::Accepted)
+    } else if all.contains(&local) {
+        None // of another process: inherited, or the port is shared
+    } else {
+        Some(SocketRole::Connected)
+    };
+    let info =
+        SocketInfo { id: socket.id, family: socket.family, tuple: Some(socket.tuple), netns: Some(socket.netns), role };
+    if socket.listening { Fact::Listening { socket: info } } else { Fact::SocketSeen { socket: info } }
+}
+
+/// Namespace and port of each listener among these.
+fn listening<'a>(sockets: impl Iterator<Item = &'a TcpSocket>) -> BTreeSet<(u32, u16)> {
+    sockets.filter(|socket| socket.listening).map(|socket| (socket.netns, socket.tuple.local.port())).collect()
+}
+
+fn is_shim_socket(path: &RawText) -> bool {
+    let path = path.as_bytes();
+    path.starts_with(SHIM_ABSTRACT)
+        || path.strip_prefix(SHIM_FOLDER).is_some_and(|name| name.len() == 64 && name.iter().all(u8::is_ascii_hexdigit))
+}
+
+/// systemd, the host's or one in a container.
+fn is_init(pid: u32, comm: &RawText) -> bool {
+    pid == 1 || comm.as_bytes() == b"systemd"
+}
+
+fn is_activator(pid: u32, info: &ProcessInfo) -> bool {
+    is_init(pid, &info.comm)
+}
+
+fn degraded(trouble: Trouble) -> Degraded {
+    let (code, text, hint) = match trouble {
+        Trouble::NotPermitted => (
+            "no-netns",
+            "other network namespaces may not be entered: connections in them, older than the tracer, are unknown",
+            "run as root, or grant CAP_SYS_ADMIN",
+        ),
+        Trouble::NoTcp => (
+            "no-tcp-diag",
+            "the kernel does not list TCP sockets: connections older than the tracer are unknown",
+            "load the modules inet_diag and tcp_diag (CONFIG_INET_DIAG)",
+        ),
+        Trouble::NoUnix => (
+            "no-unix-diag",
+            "the kernel does not list unix sockets: runtimes and shims older than the tracer are found by what they do only",
+            "load the module unix_diag (CONFIG_UNIX_DIAG)",
+        ),
+        Trouble::TooMany => (
+            "snapshot-cut",
+            "this host has more sockets or network namespaces than a snapshot looks at: some are left out",
+            "limit the tracer to one network namespace: --netns",
+        ),
+    };
+    Degraded { code: code.to_owned(), text: text.to_owned(), hint: hint.to_owned(), fatal: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::{fd::AsFd, unix::net::UnixListener, unix::net::UnixStream},
+    };
+
+    use super::*;
+
+    const NOW: BootTime = BootTime(7);
+
+    fn inode(fd: impl AsFd) -> u64 {
+        rustix::fs::fstat(fd).unwrap().st_ino
+    }
+
+    fn own_key() -> TaskKey {
+        Proc::new("/proc").key(std::process::id()).unwrap()
+    }
+
+    fn own_netns() -> Option<u32> {
+        procfs::namespace_of(Path::new("/proc/self/ns/net"))
+    }
+
+    fn pair(listener: &TcpListener) -> (TcpStream, TcpStream, Tuple) {
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let tuple = Tuple::new(client.local_addr().unwrap(), client.peer_addr().unwrap());
+        (client, server, tuple)
+    }
+
+    #[test]
+    fn own_listener_and_connection_are_seen_after_the_process() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (client, server, tuple) = pair(&listener);
+        let options = Options { ports: vec![tuple.remote.port()], ..Options::default() };
+        let facts = Snapshot::new(options).take(NOW);
+        let own: Vec<_> = facts.iter().filter(|seen| seen.task == Some(own_key())).collect();
+        assert!(matches!(own[0].fact, Fact::ProcessSeen(_)));
+        assert!(own.iter().all(|seen| seen.at == NOW && seen.source == Source::Snapshot));
+        let of = |fd: &dyn AsFd| {
+            let sought = inode(fd.as_fd());
+            own.iter()
+                .find_map(|seen| match seen.fact {
+                    Fact::Listening { socket } | Fact::SocketSeen { socket } if socket.id.inode == Some(sought) => {
+                        Some(socket)
+                    }
+                    _ => None,
+                })
+                .unwrap()
+        };
+        assert_eq!(of(&listener).role, Some(SocketRole::Listening));
+        assert_eq!(of(&listener).id.cookie, Some(rustix::net::sockopt::socket_cookie(&listener).unwrap()));
+        assert_eq!(of(&listener).netns, own_netns());
+        assert_eq!((of(&client).role, of(&client).tuple), (Some(SocketRole::Connected), Some(tuple)));
+        assert_eq!((of(&server).role, of(&server).tuple), (Some(SocketRole::Accepted), Some(tuple.mirrored())));
+    }
+
+    #[test]
+    fn a_process_that_has_nothing_on_the_path_is_left_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (_client, _server, _) = pair(&listener);
+        let options =
+            Options { netns: Some(1), ports: vec![listener.local_addr().unwrap().port()], ..Options::default() };
+        let facts = Snapshot::new(options).take(NOW);
+        assert!(facts.iter().all(|seen| seen.task != Some(own_key())), "another network namespace");
+    }
+
+    #[test]
+    fn a_runtime_is_known_by_its_socket_and_who_connected_by_the_peer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runtime.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let client = UnixStream::connect(&path).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let path = RawText::from(path.to_str().unwrap());
+        let facts = Snapshot::new(Options { runtime_sockets: vec![path.clone()], ..Options::default() }).take(NOW);
+        let own: Vec<&Fact> = facts.iter().filter(|seen| seen.task == Some(own_key())).map(|seen| &seen.fact).collect();
+        assert!(own.iter().any(|fact| matches!(fact, Fact::ListeningUnix { path: at, socket }
+            if *at == path && socket.inode == Some(inode(&listener)))));
+        assert!(own.iter().any(|fact| matches!(fact, Fact::UnixAccepted { socket, peer, connector, path: at }
+            if *at == path && socket.inode == Some(inode(&server)) && peer.inode == Some(inode(&client))
+                && *connector == Some(std::process::id()))));
+    }
+
+    #[test]
+    fn the_other_end_is_named_with_its_process_or_is_absent() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (_client, server, tuple) = pair(&listener);
+        let mut snapshot = Snapshot::new(Options::default());
+        let facts = snapshot.answer(&Want::Peer { tuple, netns: own_netns() }, NOW);
+        assert!(matches!(facts[0].fact, Fact::ProcessSeen(_)));
+        assert_eq!((facts.len(), facts[1].task), (2, Some(own_key())));
+        let Fact::SocketSeen { socket } = facts[1].fact else { panic!("{facts:?}") };
+        assert_eq!((socket.id.inode, socket.role), (Some(inode(&server)), Some(SocketRole::Accepted)));
+        for netns in [None, Some(1)] {
+            let want = Want::Peer { tuple, netns };
+            let facts = snapshot.answer(&want, NOW);
+            assert_eq!(facts[0].fact, Fact::PeerAbsent { tuple, netns }, "loopback of an unknown or another namespace");
+        }
+    }
+
+    #[test]
+    fn a_process_is_answered_for_its_start_time_only() {
+        let mut snapshot = Snapshot::new(Options::default());
+        let facts = snapshot.answer(&Want::Process(own_key()), NOW);
+        assert!(matches!(facts[0].fact, Fact::ProcessSeen(_)));
+        for key in [TaskKey { start_ticks: 1, ..own_key() }, TaskKey::from_ticks(u32::MAX, 1)] {
+            let facts = snapshot.answer(&Want::Process(key), NOW);
+            assert_eq!((facts.len(), facts[0].task, &facts[0].fact), (1, Some(key), &Fact::ProcessGone));
+        }
+    }
+
+    #[test]
+    fn files_are_answered_for_and_watching_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.pid");
+        std::fs::write(&path, "4711\n").unwrap();
+        let path = RawText::from(path.to_str().unwrap());
+        let mut snapshot = Snapshot::new(Options::default());
+        let facts = snapshot.answer(&Want::PidFile(path.clone()), NOW);
+        assert_eq!(facts[0].fact, Fact::PidFile { path, pid: Some(4711) });
+        let facts = snapshot.answer(&Want::PidFile(RawText::from(&b"/\xff"[..])), NOW);
+        assert!(matches!(facts[0].fact, Fact::PidFile { pid: None, .. }));
+        let id = "0".repeat(64);
+        let facts = snapshot.answer(&Want::Container { id: id.clone(), bundle: None }, NOW);
+        assert_eq!(facts[0].fact, Fact::ContainerUnknown { id });
+        assert!(snapshot.answer(&Want::Watch(own_key(), crate::model::WatchAs::Daemon), NOW).is_empty());
+    }
+
+    #[test]
+    fn shims_are_known_by_the_shape_of_their_sockets() {
+        let hash = "0123456789abcdef".repeat(4);
+        for path in [format!("/run/containerd/s/{hash}"), format!("\0/containerd-shim/{hash}.sock")] {
+            assert!(is_shim_socket(&path.as_str().into()), "{path}");
+        }
+        for path in ["/run/containerd/s/x".to_owned(), format!("/tmp/s/{hash}"), "/containerd-shim/x".to_owned()] {
+            assert!(!is_shim_socket(&path.as_str().into()), "{path}");
+        }
+    }
+}

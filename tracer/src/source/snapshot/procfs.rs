@@ -1,0 +1,335 @@
+//! What `/proc` says of processes. The root is a parameter, so that tests can lie to it.
+//!
+//! Every read is bounded, every parser total: whatever a process writes into its name or arguments is text. A process
+//! that vanishes in the middle is `None`, never an error.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    os::unix::{ffi::OsStrExt, ffi::OsStringExt, fs::MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use crate::model::{ProcessInfo, RawText, TaskKey, parse_cgroup};
+
+/// `kernel.pid_max` is at most this on 64 bits (include/linux/threads.h: PID_MAX_LIMIT).
+const MAX_PROCESSES: usize = 4 << 20;
+/// The contract of recordings: enough for runc's and kubectl's own arguments.
+const MAX_ARGS: usize = 64;
+/// In all, NULs included.
+const MAX_ARG_BYTES: usize = 4096;
+/// `stat`, `status`, `cgroup`: about 3 KB at most; a cgroup path has at most 4096 bytes a hierarchy.
+const MAX_FILE_BYTES: u64 = 64 << 10;
+/// What the kernel appends to the path of a program whose file was replaced (fs/d_path.c).
+const DELETED: &[u8] = b" (deleted)";
+
+/// A procfs.
+pub(super) struct Proc {
+    root: PathBuf,
+}
+
+/// What the snapshot needs of `stat`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stat {
+    comm: RawText,
+    parent: u32,
+    start_ticks: u64,
+}
+
+/// What the snapshot needs of `status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Status {
+    tgid: Option<u32>,
+    uid: Option<u32>,
+}
+
+impl Proc {
+    pub(super) fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Path of a file of a process.
+    pub(super) fn path(&self, pid: u32, name: &str) -> PathBuf {
+        self.root.join(format!("{pid}/{name}"))
+    }
+
+    /// Processes, in order; threads are not listed by the kernel.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let mut pids: Vec<u32> = fs::read_dir(&self.root)
+            .into_iter()
+            .flatten()
+            .take(MAX_PROCESSES)
+            .filter_map(|entry| number(entry.ok()?.file_name().as_bytes()))
+            .collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    /// Identity of the process that has this pid now. `None` for the id of a thread: the kernel shows a folder for those
+    /// too, it only does not list it.
+    pub(super) fn key(&self, pid: u32) -> Option<TaskKey> {
+        self.stat_and_status(pid).map(|(stat, _)| TaskKey::from_ticks(pid, stat.start_ticks))
+    }
+
+    /// Its name.
+    pub(super) fn comm(&self, pid: u32) -> Option<RawText> {
+        Some(parse_stat(&self.read(pid, "stat")?)?.comm)
+    }
+
+    fn stat_and_status(&self, pid: u32) -> Option<(Stat, Status)> {
+        let stat = parse_stat(&self.read(pid, "stat")?)?;
+        let status = parse_status(&self.read(pid, "status")?);
+        (status.tgid == Some(pid)).then_some((stat, status))
+    }
+
+    /// Everything about a process, with its identity. Both are of one and the same process: the identity is read again at
+    /// the end.
+    pub(super) fn describe(&self, pid: u32) -> Option<(TaskKey, ProcessInfo)> {
+        let (stat, status) = self.stat_and_status(pid)?;
+        let (argv, argv_truncated) = parse_argv(&self.read_up_to(pid, "cmdline", MAX_ARG_BYTES as u64 + 1)?);
+        let info = ProcessInfo {
+            comm: stat.comm,
+            argv,
+            argv_truncated,
+            exe: self.link(pid, "exe").map(|exe| RawText::from(exe.strip_suffix(DELETED).unwrap_or(&exe))),
+            parent: (stat.parent != 0).then(|| self.key(stat.parent)).flatten(),
+            uid: status.uid,
+            login_uid: self
+                .read(pid, "loginuid")
+                .and_then(|text| number(text.trim_ascii()))
+                .filter(|uid| *uid != u32::MAX),
+            netns: self.namespace(pid, "net"),
+            mntns: self.namespace(pid, "mnt"),
+            cgroup: self.read(pid, "cgroup").and_then(|text| choose_cgroup(&text)),
+            watched: None,
+        };
+        let key = TaskKey::from_ticks(pid, stat.start_ticks);
+        (self.key(pid) == Some(key)).then_some((key, info))
+    }
+
+    /// Inode number of one of its namespaces.
+    pub(super) fn namespace(&self, pid: u32, kind: &str) -> Option<u32> {
+        bracketed(&self.link(pid, &format!("ns/{kind}"))?, kind)
+    }
+
+    /// Inodes of its sockets; at most `budget` files are looked at, and taken off it.
+    pub(super) fn sockets(&self, pid: u32, budget: &mut usize) -> Vec<u64> {
+        let Ok(entries) = fs::read_dir(self.path(pid, "fd")) else { return Vec::new() };
+        let mut sockets = Vec::new();
+        for entry in entries {
+            if *budget == 0 {
+                break;
+            }
+            *budget -= 1;
+            let Ok(entry) = entry else { break };
+            let Ok(target) = fs::read_link(entry.path()) else { continue };
+            sockets.extend(bracketed::<u64>(target.as_os_str().as_bytes(), "socket"));
+        }
+        sockets.sort_unstable();
+        sockets.dedup();
+        sockets
+    }
+
+    fn link(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
+        Some(fs::read_link(self.path(pid, name)).ok()?.into_os_string().into_vec())
+    }
+
+    fn read(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
+        self.read_up_to(pid, name, MAX_FILE_BYTES)
+    }
+
+    fn read_up_to(&self, pid: u32, name: &str, most: u64) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(self.path(pid, name)).ok()?.take(most).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+}
+
+/// Inode number of the namespace that a file stands for.
+pub(super) fn namespace_of(path: &Path) -> Option<u32> {
+    u32::try_from(fs::metadata(path).ok()?.ino()).ok()
+}
+
+/// A decimal number and nothing else.
+pub(super) fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    if !text.first()?.is_ascii_digit() {
+        return None; // `parse` takes a sign
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// The number in `kind:[number]`.
+fn bracketed<T: std::str::FromStr>(link: &[u8], kind: &str) -> Option<T> {
+    number(link.strip_prefix(kind.as_bytes())?.strip_prefix(b":[")?.strip_suffix(b"]")?)
+}
+
+/// `pid (comm) state ppid …`; comm may hold spaces, parentheses and newlines, so its end is the last parenthesis.
+fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+    let open = bytes.iter().position(|byte| *byte == b'(')?;
+    let close = bytes.iter().rposition(|byte| *byte == b')')?;
+    let comm = bytes.get(open + 1..close)?;
+    let mut fields = bytes.get(close + 1..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+    // Numbered as in proc(5): 3 is the state, 4 the parent, 22 the start.
+    let parent = number(fields.nth(1)?)?;
+    let start_ticks = number(fields.nth(22 - 4 - 1)?)?;
+    Some(Stat { comm: RawText::from(comm), parent, start_ticks })
+}
+
+/// `Tgid:` and the real user of `Uid:`. The kernel escapes newlines in `Name:`, so a line is a line.
+fn parse_status(bytes: &[u8]) -> Status {
+    let mut status = Status::default();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        match words.next() {
+            Some(b"Tgid:") => status.tgid = words.next().and_then(number),
+            Some(b"Uid:") => status.uid = words.next().and_then(number),
+            _ => {}
+        }
+    }
+    status
+}
+
+/// Arguments, and whether there were more.
+fn parse_argv(bytes: &[u8]) -> (Vec<RawText>, bool) {
+    let cut = bytes.len() > MAX_ARG_BYTES;
+    let bytes = bytes.get(..MAX_ARG_BYTES).unwrap_or(bytes);
+    if bytes.is_empty() {
+        return (Vec::new(), false);
+    }
+    // Each argument ends with NUL; a process that wrote over them may have left it out.
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    let mut args = bytes.split(|byte| *byte == 0);
+    let argv = args.by_ref().take(MAX_ARGS).map(RawText::from).collect();
+    (argv, cut || args.next().is_some())
+}
+
+/// One path out of `/proc/PID/cgroup`: of the hierarchy that names a container, else the unified one, else the first.
+fn choose_cgroup(bytes: &[u8]) -> Option<RawText> {
+    let lines: Vec<(&[u8], &[u8])> = bytes
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| {
+            let mut parts = line.splitn(3, |byte| *byte == b':');
+            let (hierarchy, _controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+            Some((hierarchy, path))
+        })
+        .collect();
+    let names_container = |path: &&[u8]| std::str::from_utf8(path).ok().and_then(parse_cgroup).is_some();
+    let path = lines
+        .iter()
+        .map(|(_, path)| *path)
+        .find(names_container)
+        .or_else(|| lines.iter().find(|(hierarchy, path)| *hierarchy == b"0" && *path != b"/").map(|(_, path)| *path))
+        .or_else(|| lines.first().map(|(_, path)| *path))?;
+    Some(RawText::from(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A process in a made-up /proc.
+    fn fake(root: &Path, pid: u32, comm: &[u8], tgid: u32, start: u64) {
+        let dir = root.join(pid.to_string());
+        fs::create_dir_all(dir.join("ns")).unwrap();
+        fs::create_dir_all(dir.join("fd")).unwrap();
+        let mut stat = format!("{pid} (").into_bytes();
+        stat.extend_from_slice(comm);
+        stat.extend_from_slice(format!(") S 1 {}{start} 0 0\n", "7 ".repeat(17)).as_bytes());
+        fs::write(dir.join("stat"), stat).unwrap();
+        fs::write(dir.join("status"), format!("Name:\tx\nTgid:\t{tgid}\nUid:\t1000\t0\t0\t0\n")).unwrap();
+        fs::write(dir.join("cmdline"), "sh\0-c\0\0").unwrap();
+        fs::write(dir.join("loginuid"), "4294967295").unwrap();
+        fs::write(dir.join("cgroup"), "0::/user.slice\n").unwrap();
+        symlink("net:[4026531840]", dir.join("ns/net")).unwrap();
+        symlink("mnt:[4026531841]", dir.join("ns/mnt")).unwrap();
+        symlink("/usr/bin/sh (deleted)", dir.join("exe")).unwrap();
+        symlink("socket:[77]", dir.join("fd/3")).unwrap();
+        symlink("socket:[x]", dir.join("fd/4")).unwrap();
+        symlink("/dev/null", dir.join("fd/5")).unwrap();
+    }
+
+    #[test]
+    fn a_process_is_described_whatever_its_name_and_a_thread_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        fake(root.path(), 7, b") S 9 (\n\xff", 7, 4200);
+        fake(root.path(), 8, b"sh", 7, 4200);
+        fs::create_dir(root.path().join("self")).unwrap();
+        fs::create_dir(root.path().join("9")).unwrap();
+        let proc = Proc::new(root.path());
+        assert_eq!(proc.pids(), [7, 8, 9]);
+        let (key, info) = proc.describe(7).unwrap();
+        assert_eq!(key, TaskKey::from_ticks(7, 4200));
+        assert_eq!(info.comm.as_bytes(), b") S 9 (\n\xff");
+        assert_eq!(info.argv, ["sh", "-c", ""].map(RawText::from));
+        assert_eq!(info.exe, Some("/usr/bin/sh".into()));
+        assert_eq!((info.uid, info.login_uid), (Some(1000), None));
+        assert_eq!((info.netns, info.mntns), (Some(4_026_531_840), Some(4_026_531_841)));
+        assert_eq!(info.cgroup, Some("/user.slice".into()));
+        assert_eq!(info.parent, None, "pid 1 is not there");
+        assert_eq!(proc.describe(8), None, "a thread's folder");
+        assert_eq!(proc.describe(9), None, "gone in the middle");
+        assert_eq!(proc.sockets(7, &mut 100), [77]);
+        let mut budget = 0;
+        assert_eq!(proc.sockets(7, &mut budget), [0; 0]);
+    }
+
+    #[test]
+    fn stat_of_any_bytes_is_none_or_numbers() {
+        for bytes in [
+            &b""[..],
+            b"1",
+            b"1 (a",
+            b")(",
+            b"1 () ",
+            b"1 (a) S",
+            b"1 (a) S x 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 5",
+            b"1 (a) S 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 99999999999999999999999",
+            b"1 (a) S -1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 5",
+            b"\xff\xff(\xff)\xff",
+        ] {
+            assert_eq!(parse_stat(bytes), None, "{}", String::from_utf8_lossy(bytes));
+        }
+        assert_eq!(parse_status(b"Tgid:\nUid:\tx\n\xff"), Status::default());
+    }
+
+    #[test]
+    fn arguments_are_bounded_in_number_and_bytes() {
+        assert_eq!(parse_argv(b""), (vec![], false));
+        assert_eq!(parse_argv(b"\0"), (vec!["".into()], false));
+        assert_eq!(parse_argv(b"kubectl: exec"), (vec!["kubectl: exec".into()], false));
+        let (argv, truncated) = parse_argv(&b"a\0".repeat(64));
+        assert_eq!((argv.len(), truncated), (64, false));
+        let (argv, truncated) = parse_argv(&b"a\0".repeat(65));
+        assert_eq!((argv.len(), truncated), (64, true));
+        let (argv, truncated) = parse_argv(&[b'x'; MAX_ARG_BYTES + 1]);
+        assert_eq!((argv[0].as_bytes().len(), truncated), (MAX_ARG_BYTES, true));
+        assert!(!parse_argv(&[b'x'; MAX_ARG_BYTES]).1);
+    }
+
+    #[test]
+    fn the_cgroup_that_names_the_container_wins() {
+        let id = "0123456789abcdef".repeat(4);
+        let both = format!("12:pids:/x\n1:name=systemd:/kubepods/podab/{id}\n0::/y\n");
+        assert_eq!(choose_cgroup(both.as_bytes()), Some(format!("/kubepods/podab/{id}").as_str().into()));
+        assert_eq!(choose_cgroup(b"4:memory:/a\n0::/b:c\n"), Some("/b:c".into()));
+        assert_eq!(choose_cgroup(b"4:memory:/a\n0::/\n"), Some("/a".into()));
+        assert_eq!(choose_cgroup(b"nonsense\n\xff"), None);
+    }
+
+    #[test]
+    fn this_process_is_itself_and_its_threads_are_not_processes() {
+        let proc = Proc::new("/proc");
+        let own = std::process::id();
+        let (key, info) = proc.describe(own).unwrap();
+        assert_eq!(key.tgid, own);
+        assert!(!info.argv.is_empty());
+        assert_eq!(info.parent.map(|parent| parent.tgid), Some(std::os::unix::process::parent_id()));
+        // The test itself runs in a thread that is not the leader.
+        let tid = fs::read_link("/proc/thread-self").unwrap();
+        let tid: u32 = number(tid.file_name().unwrap().as_bytes()).unwrap();
+        assert_ne!(tid, own);
+        assert_eq!(proc.key(tid), None);
+    }
+}

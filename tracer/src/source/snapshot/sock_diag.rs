@@ -1,0 +1,517 @@
+//! What sock_diag(7) says of sockets, in every network namespace that can be entered.
+//!
+//! sock_diag answers for the namespace in which its socket was made. So a thread of its own, which ends afterwards, walks
+//! through the namespaces: the caller's thread never leaves its own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{IpAddr, SocketAddr},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::{
+    AF_INET, AF_INET6, IPPROTO_TCP, SockDiagMessage, TCP_LISTEN,
+    inet::{self, ExtensionFlags, InetRequest, InetResponse},
+    unix::{self, ShowFlags, UnixRequest, UnixResponse, nlas::UnixDiagName},
+};
+use netlink_sys::{Socket, protocols::NETLINK_SOCK_DIAG};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+    net::{RecvFlags, sockopt},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+
+use crate::model::{Family, RawText, SocketId, Tuple};
+
+/// A pod is a namespace; the largest nodes run a few hundred.
+pub(super) const MAX_NAMESPACES: usize = 4096;
+/// In all. An API server of a large cluster has some ten thousand connections.
+const MAX_SOCKETS: usize = 1 << 20;
+/// The kernel fills up to 32 KiB at a time where the reader's buffer is that large (net/netlink/af_netlink.c: `netlink_dump`).
+const BUFFER_BYTES: usize = 64 << 10;
+/// The kernel answers out of memory; a second means that it never will.
+const RECEIVE_WITHIN: Duration = Duration::from_secs(1);
+/// A dump during which the kernel's table changed is asked for again this often, then taken as it is.
+const MAX_TRIES: usize = 3;
+/// Signals in a row before a read is given up.
+const MAX_INTERRUPTS: usize = 100;
+/// Every netlink header.
+const HEADER_BYTES: usize = 16;
+/// "Whatever its cookie is" (include/uapi/linux/inet_diag.h: INET_DIAG_NOCOOKIE, twice).
+const NO_COOKIE: [u8; 8] = [0xff; 8];
+
+/// Network namespaces by inode number, with files through which each can be entered.
+pub(super) type Namespaces = BTreeMap<u32, Vec<PathBuf>>;
+
+/// A TCP socket that a process may own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TcpSocket {
+    pub(super) id: SocketId,
+    pub(super) inode: u64,
+    pub(super) family: Family,
+    pub(super) tuple: Tuple,
+    pub(super) netns: u32,
+    pub(super) listening: bool,
+}
+
+/// A unix socket that a process may own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct UnixSocket {
+    pub(super) id: SocketId,
+    /// Its own, or the listener's that it was accepted from. An abstract name begins with NUL.
+    pub(super) path: Option<RawText>,
+    pub(super) peer: Option<u64>,
+    pub(super) listening: bool,
+}
+
+/// Why less is known than could be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Trouble {
+    /// Another network namespace may not be entered.
+    NotPermitted,
+    /// The kernel does not answer for TCP.
+    NoTcp,
+    /// The kernel does not answer for unix sockets.
+    NoUnix,
+    /// There were more sockets, or namespaces, than are looked at.
+    TooMany,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    pub(super) tcp: BTreeMap<u64, TcpSocket>,
+    /// Inode numbers of sockets are unique over all namespaces.
+    pub(super) unix: BTreeMap<u64, UnixSocket>,
+    pub(super) troubles: BTreeSet<Trouble>,
+}
+
+impl Sockets {
+    fn is_full(&self) -> bool {
+        self.tcp.len() + self.unix.len() >= MAX_SOCKETS
+    }
+}
+
+const FAMILIES: [(u8, Absent); 2] = [(AF_INET, Absent::Trouble(Trouble::NoTcp)), (AF_INET6, Absent::Fine)];
+
+/// Every listener and connection in these namespaces.
+pub(super) fn dump(namespaces: &Namespaces) -> Sockets {
+    visit(namespaces, |netns, diag, found| {
+        let states = inet::StateFlags::LISTEN | connected();
+        for (family, absent) in FAMILIES {
+            note(found, absent, |found| {
+                diag.ask(SockDiagMessage::InetRequest(tcp_request(family, states.clone())), true, netns, found)
+            });
+        }
+        let request = UnixRequest {
+            state_flags: unix::StateFlags::LISTEN | unix::StateFlags::ESTABLISHED,
+            inode: 0,
+            show_flags: ShowFlags::NAME | ShowFlags::PEER,
+            cookie: NO_COOKIE,
+        };
+        note(found, Absent::Trouble(Trouble::NoUnix), |found| {
+            diag.ask(SockDiagMessage::UnixRequest(request), true, netns, found)
+        });
+    })
+}
+
+/// The connections with exactly this tuple; at most one a namespace.
+pub(super) fn find(namespaces: &Namespaces, tuple: Tuple) -> Sockets {
+    let mut sockets = visit(namespaces, |netns, diag, found| {
+        let family = if tuple.local.is_ipv4() { AF_INET } else { AF_INET6 };
+        let mut request = tcp_request(family, connected());
+        request.socket_id = inet::SocketId {
+            source_port: tuple.local.port(),
+            destination_port: tuple.remote.port(),
+            source_address: tuple.local.ip(),
+            destination_address: tuple.remote.ip(),
+            interface_id: 0,
+            cookie: NO_COOKIE,
+        };
+        // A look-up, not a dump: one hash bucket, however many connections there are.
+        note(found, Absent::Fine, |found| diag.ask(SockDiagMessage::InetRequest(request), false, netns, found));
+    });
+    // Where there is no such connection the kernel answers with a listener that would take it.
+    sockets.tcp.retain(|_, socket| socket.tuple == tuple && !socket.listening);
+    sockets
+}
+
+/// The TCP listeners in these namespaces.
+pub(super) fn listeners(namespaces: &Namespaces) -> Sockets {
+    visit(namespaces, |netns, diag, found| {
+        for (family, absent) in FAMILIES {
+            let request = tcp_request(family, inet::StateFlags::LISTEN);
+            note(found, absent, |found| diag.ask(SockDiagMessage::InetRequest(request), true, netns, found));
+        }
+    })
+}
+
+/// Connections that still carry bytes one way or both. Later states have no process, earlier ones no peer.
+fn connected() -> inet::StateFlags {
+    inet::StateFlags::ESTABLISHED
+        | inet::StateFlags::CLOSE_WAIT
+        | inet::StateFlags::FIN_WAIT1
+        | inet::StateFlags::FIN_WAIT2
+}
+
+fn tcp_request(family: u8, states: inet::StateFlags) -> InetRequest {
+    let socket_id = if family == AF_INET { inet::SocketId::new_v4() } else { inet::SocketId::new_v6() };
+    InetRequest { family, protocol: IPPROTO_TCP, extensions: ExtensionFlags::empty(), states, socket_id }
+}
+
+/// What ENOENT means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    /// The kernel has no such socket, or no IPv6.
+    Fine,
+    /// The kernel has nothing that answers.
+    Trouble(Trouble),
+}
+
+/// Asks, and notes what failed.
+fn note(found: &mut Sockets, absent: Absent, ask: impl FnOnce(&mut Sockets) -> io::Result<()>) {
+    let trouble = match (ask(found), absent) {
+        _ if found.is_full() => Some(Trouble::TooMany),
+        (Ok(()), _) => None,
+        (Err(_), Absent::Trouble(trouble)) => Some(trouble),
+        (Err(error), Absent::Fine) => {
+            (error.raw_os_error() != Some(Errno::NOENT.raw_os_error())).then_some(Trouble::NoTcp)
+        }
+    };
+    found.troubles.extend(trouble);
+}
+
+/// Goes into each namespace in turn, on a thread of its own.
+fn visit(namespaces: &Namespaces, mut ask: impl FnMut(u32, &mut Diag, &mut Sockets) + Send) -> Sockets {
+    let walk = || {
+        let mut found = Sockets::default();
+        if namespaces.len() > MAX_NAMESPACES {
+            found.troubles.insert(Trouble::TooMany);
+        }
+        // The namespace that the thread is in already needs no privilege; it goes first, as there is no way back.
+        let own = super::procfs::namespace_of(Path::new("/proc/thread-self/ns/net"));
+        let first = namespaces.get_key_value(&own.unwrap_or_default());
+        let rest = namespaces.iter().filter(|(netns, _)| Some(**netns) != own);
+        for (netns, paths) in first.into_iter().chain(rest).take(MAX_NAMESPACES) {
+            if found.is_full() {
+                break;
+            }
+            match if Some(*netns) == own { Ok(true) } else { enter(*netns, paths) } {
+                Ok(true) => match Diag::open() {
+                    Ok(mut diag) => ask(*netns, &mut diag, &mut found),
+                    Err(_no_netlink) => {
+                        found.troubles.insert(Trouble::NoTcp);
+                    }
+                },
+                Ok(false) => {} // gone meanwhile
+                Err(NotPermitted) => {
+                    found.troubles.insert(Trouble::NotPermitted);
+                }
+            }
+        }
+        found
+    };
+    let nothing = || Sockets { troubles: BTreeSet::from([Trouble::NoTcp, Trouble::NoUnix]), ..Sockets::default() };
+    thread::scope(|scope| match thread::Builder::new().name("sock-diag".to_owned()).spawn_scoped(scope, walk) {
+        Ok(worker) => worker.join().unwrap_or_else(|_panic| nothing()),
+        Err(_no_thread) => nothing(),
+    })
+}
+
+struct NotPermitted;
+
+/// Whether the thread is in that namespace now.
+fn enter(netns: u32, paths: &[PathBuf]) -> Result<bool, NotPermitted> {
+    let mut refused = false;
+    for path in paths {
+        // Not blocking: what lies in /run/netns may be a FIFO.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::ACCESS | Errno::PERM) => {
+                refused = true;
+                continue;
+            }
+            Err(_gone) => continue,
+        };
+        // The process that had this pid may be another one by now.
+        if !rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_ino == u64::from(netns)) {
+            continue;
+        }
+        match move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network)) {
+            Ok(()) => return Ok(true),
+            Err(Errno::PERM) => refused = true,
+            Err(_no_namespace) => {}
+        }
+    }
+    if refused { Err(NotPermitted) } else { Ok(false) }
+}
+
+/// A netlink socket, of the namespace in which it was made.
+struct Diag {
+    socket: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+/// How far an answer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    More,
+    Done { consistent: bool },
+}
+
+impl Diag {
+    fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+        socket.bind_auto()?;
+        socket.connect(&netlink_sys::SocketAddr::new(0, 0))?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(RECEIVE_WITHIN))?;
+        Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(BUFFER_BYTES) })
+    }
+
+    fn ask(&mut self, request: SockDiagMessage, dump: bool, netns: u32, found: &mut Sockets) -> io::Result<()> {
+        for _ in 0..MAX_TRIES {
+            self.send(request.clone(), dump)?;
+            if self.receive(dump, netns, found)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, request: SockDiagMessage, dump: bool) -> io::Result<()> {
+        self.sequence += 1;
+        let mut header = NetlinkHeader::default();
+        header.flags = if dump { NLM_F_REQUEST | NLM_F_DUMP } else { NLM_F_REQUEST };
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, request.into());
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0).map(|_sent| ())
+    }
+
+    /// Reads one answer to its end; whether it is consistent.
+    fn receive(&mut self, dump: bool, netns: u32, found: &mut Sockets) -> io::Result<bool> {
+        let (mut interrupts, mut consistent) = (0, true);
+        let truncation = i32::try_from(RecvFlags::TRUNC.bits()).unwrap_or_default();
+        // A datagram holds at least one message, except for strays; twice the number of sockets is beyond any answer.
+        for _ in 0..2 * MAX_SOCKETS {
+            self.buffer.clear();
+            let (length, sender) = match self.socket.recv_from(&mut self.buffer, truncation) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted && interrupts < MAX_INTERRUPTS => {
+                    interrupts += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if sender.port_number() != 0 {
+                continue; // not from the kernel
+            }
+            if length > self.buffer.len() {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            match parse_datagram(&self.buffer, self.sequence, dump, netns, found)? {
+                Step::More => {}
+                Step::Done { consistent: last } => return Ok(consistent && last),
+            }
+            consistent &= !interrupted(&self.buffer);
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+}
+
+/// Whether the first message says that the table changed under the dump.
+fn interrupted(bytes: &[u8]) -> bool {
+    let flags = bytes.get(6..8).and_then(|flags| <[u8; 2]>::try_from(flags).ok());
+    flags.is_some_and(|flags| u16::from_ne_bytes(flags) & NLM_F_DUMP_INTR != 0)
+}
+
+/// Takes in the messages of one datagram. What makes no sense is skipped; what cannot be skipped is an error.
+fn parse_datagram(mut bytes: &[u8], sequence: u32, dump: bool, netns: u32, found: &mut Sockets) -> io::Result<Step> {
+    while bytes.len() >= HEADER_BYTES {
+        let length = bytes.first_chunk().map_or(0, |length| u32::from_ne_bytes(*length));
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let message = bytes.get(..length).filter(|_| length >= HEADER_BYTES).ok_or(io::ErrorKind::InvalidData)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        let Ok(message) = NetlinkMessage::<SockDiagMessage>::deserialize(message) else { continue };
+        if message.header.sequence_number != sequence {
+            continue; // of a question that was given up
+        }
+        match message.payload {
+            NetlinkPayload::Done(_) => {
+                return Ok(Step::Done { consistent: message.header.flags & NLM_F_DUMP_INTR == 0 });
+            }
+            NetlinkPayload::Error(error) => {
+                return if error.code.is_none() { Ok(Step::Done { consistent: true }) } else { Err(error.to_io()) };
+            }
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                found.tcp.extend(tcp_socket(&response, netns).map(|socket| (socket.inode, socket)));
+            }
+            NetlinkPayload::InnerMessage(SockDiagMessage::UnixResponse(response)) => {
+                found.unix.extend(unix_socket(&response));
+            }
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetRequest(_) | SockDiagMessage::UnixRequest(_))
+            | NetlinkPayload::Noop
+            | NetlinkPayload::Overrun(_)
+            | _ => {}
+        }
+        if !dump || found.is_full() {
+            return Ok(Step::Done { consistent: true });
+        }
+    }
+    Ok(Step::More)
+}
+
+/// `None` for sockets that no process has: their inode is 0.
+fn tcp_socket(response: &InetResponse, netns: u32) -> Option<TcpSocket> {
+    let header = &response.header;
+    let id = &header.socket_id;
+    let inode = (header.inode != 0).then_some(u64::from(header.inode))?;
+    let family = match id.source_address {
+        IpAddr::V4(_) => Family::Inet,
+        IpAddr::V6(_) => Family::Inet6,
+    };
+    Some(TcpSocket {
+        id: SocketId::new(cookie(id.cookie), inode),
+        inode,
+        family,
+        tuple: Tuple::new(
+            SocketAddr::new(id.source_address, id.source_port),
+            SocketAddr::new(id.destination_address, id.destination_port),
+        ),
+        netns,
+        listening: header.state == TCP_LISTEN,
+    })
+}
+
+fn unix_socket(response: &UnixResponse) -> Option<(u64, UnixSocket)> {
+    let header = &response.header;
+    let inode = (header.inode != 0).then_some(u64::from(header.inode))?;
+    let path = response.name().map(|name| match name {
+        UnixDiagName::Pathname(path) => RawText::from(path.as_bytes()),
+        UnixDiagName::Abstract(name) => RawText::from([b"\0", name.as_slice()].concat()),
+    });
+    let socket = UnixSocket {
+        id: SocketId::new(cookie(header.cookie), inode),
+        path,
+        peer: response.peer().filter(|peer| *peer != 0).map(u64::from),
+        listening: header.state == TCP_LISTEN,
+    };
+    Some((inode, socket))
+}
+
+/// Two words, the lower one first (net/core/sock_diag.c: `sock_diag_save_cookie`).
+fn cookie(bytes: [u8; 8]) -> u64 {
+    let [a, b, c, d, e, f, g, h] = bytes;
+    u64::from(u32::from_ne_bytes([a, b, c, d])) | (u64::from(u32::from_ne_bytes([e, f, g, h])) << 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::unix::net::{UnixListener, UnixStream},
+    };
+
+    use super::*;
+
+    fn here() -> Namespaces {
+        let path = PathBuf::from("/proc/self/ns/net");
+        Namespaces::from([(super::super::procfs::namespace_of(&path).unwrap(), vec![path])])
+    }
+
+    #[test]
+    fn a_listener_and_both_ends_of_a_connection_are_dumped_and_found() {
+        let listener = TcpListener::bind("[::1]:0").or_else(|_no_ipv6| TcpListener::bind("127.0.0.1:0")).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let found = dump(&here());
+        assert_eq!(found.troubles, BTreeSet::new());
+        let inode = |fd: &dyn std::os::fd::AsFd| rustix::fs::fstat(fd.as_fd()).unwrap().st_ino;
+        assert!(found.tcp[&inode(&listener)].listening);
+        let (near, far) = (found.tcp[&inode(&client)], found.tcp[&inode(&server)]);
+        assert_eq!(near.tuple, Tuple::new(client.local_addr().unwrap(), client.peer_addr().unwrap()));
+        assert_eq!(near.tuple, far.tuple.mirrored());
+        assert_eq!(near.id.cookie, Some(sockopt::socket_cookie(&client).unwrap()));
+        assert_eq!(find(&here(), far.tuple).tcp.into_values().collect::<Vec<_>>(), [far]);
+        let stranger = Tuple { remote: "192.0.2.1:9".parse().unwrap(), ..far.tuple };
+        assert!(find(&here(), stranger).tcp.is_empty());
+        // The kernel would answer with the listener.
+        let unborn = Tuple { remote: SocketAddr::new(far.tuple.remote.ip(), 9), ..far.tuple };
+        assert!(find(&here(), unborn).tcp.is_empty());
+        assert!(listeners(&here()).tcp.values().all(|socket| socket.listening));
+    }
+
+    #[test]
+    fn a_v4_mapped_connection_is_found_by_its_v4_tuple() {
+        let Ok(listener) = TcpListener::bind("[::]:0") else { return eprintln!("skipped: no IPv6") };
+        let client = TcpStream::connect(("127.0.0.1", listener.local_addr().unwrap().port())).unwrap();
+        let _server = listener.accept().unwrap();
+        let tuple = Tuple::new(client.peer_addr().unwrap(), client.local_addr().unwrap());
+        let found: Vec<_> = find(&here(), tuple).tcp.into_values().collect();
+        assert_eq!((found.len(), found[0].family), (1, Family::Inet6));
+    }
+
+    #[test]
+    fn unix_ends_name_each_other_and_the_accepted_one_has_the_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let client = UnixStream::connect(&path).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let found = dump(&here()).unix;
+        let inode = |fd: &dyn std::os::fd::AsFd| rustix::fs::fstat(fd.as_fd()).unwrap().st_ino;
+        let (near, far) = (&found[&inode(&client)], &found[&inode(&server)]);
+        assert!(found[&inode(&listener)].listening);
+        assert_eq!(far.path, Some(RawText::from(path.as_os_str().as_bytes())));
+        assert_eq!((near.peer, far.peer, near.path.clone()), (Some(inode(&server)), Some(inode(&client)), None));
+    }
+
+    #[test]
+    fn a_namespace_that_is_gone_or_is_none_is_skipped() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = dir.path().join("plain");
+        std::fs::write(&plain, "").unwrap();
+        let inode = super::super::procfs::namespace_of(&plain).unwrap_or(1);
+        let odd = Namespaces::from([(1, vec![PathBuf::from("/nonexistent")]), (inode, vec![plain])]);
+        let found = dump(&odd);
+        assert!(found.tcp.is_empty() && found.unix.is_empty());
+        assert_eq!(found.troubles, BTreeSet::new());
+    }
+
+    #[test]
+    fn datagrams_of_any_bytes_are_an_error_or_nothing_but_never_a_panic() {
+        let mut diag = Diag::open().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        diag.send(SockDiagMessage::InetRequest(tcp_request(AF_INET, inet::StateFlags::LISTEN)), true).unwrap();
+        diag.buffer.clear();
+        diag.socket.recv(&mut diag.buffer, 0).unwrap();
+        let whole = diag.buffer.clone();
+        drop(listener);
+        let mut found = Sockets::default();
+        parse_datagram(&whole, 1, true, 7, &mut found).unwrap();
+        assert!(!found.tcp.is_empty());
+        let mut foreign = Sockets::default();
+        parse_datagram(&whole, 2, true, 7, &mut foreign).unwrap();
+        assert!(foreign.tcp.is_empty(), "an answer to another question");
+        for end in 0..whole.len() {
+            let _outcome = parse_datagram(&whole[..end], 1, true, 7, &mut found);
+        }
+        for at in 0..whole.len() {
+            for bits in [0xff, 0x80, 0x01] {
+                let mut bent = whole.clone();
+                bent[at] ^= bits;
+                let _outcome = parse_datagram(&bent, 1, true, 7, &mut found);
+            }
+        }
+    }
+}
