@@ -19,9 +19,7 @@ impl WatchClass {
     /// The class of that number, if there is one.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        [Self::Endpoint, Self::Daemon, Self::Below, Self::Contained]
-            .into_iter()
-            .find(|class| *class as u32 == number)
+        [Self::Endpoint, Self::Daemon, Self::Below, Self::Contained].into_iter().find(|class| *class as u32 == number)
     }
 }
 

@@ -17,10 +17,10 @@ mod unix;
 pub use control::{Config, Counter, Offsets, ReadinessError, Watch, WatchClass};
 pub use header::{ABI, Header, Kind, Record};
 pub use process::{ARGV_BYTES, Exit, Fork, Process};
-pub use relay::{Actor, Fifo, FIFO_PATH_BYTES, HOW_SPLICE, HOW_THREAD, PairKey, Relayed};
+pub use relay::{Actor, FIFO_PATH_BYTES, Fifo, HOW_SPLICE, HOW_THREAD, PairKey, Relayed};
 pub use sock::{
-    Accepted, CLOSED_BY_CALL, CLOSED_BY_STATE, Closed, Connected, EndKey, End, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX,
-    LastKey, Last, Listening, ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, ROLE_UNKNOWN, Socket, Tracked,
+    Accepted, CLOSED_BY_CALL, CLOSED_BY_STATE, Closed, Connected, End, EndKey, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX,
+    Last, LastKey, Listening, ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, ROLE_UNKNOWN, Socket, Tracked,
 };
 pub use text::Text;
 pub use unix::{UNIX_PATH_BYTES, UnixAccepted, UnixConnected};
