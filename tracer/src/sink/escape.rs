@@ -97,7 +97,8 @@ pub fn command(argv: &[RawText], truncated: bool, max: usize) -> String {
 /// The longest start of a word that, quoted, is not longer than `max`. Words are bounded by the kernel's record, so that
 /// quoting them more than once does not matter.
 fn quoted_start(word: &[u8], max: usize) -> String {
-    let mut kept = word.len().min(max);
+    // A character has at most four bytes.
+    let mut kept = word.len().min(max.saturating_mul(4));
     while kept > 0 {
         let start = &word[..kept];
         // Not inside a character: the rest of it would look like bytes that are none.
