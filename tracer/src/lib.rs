@@ -4,5 +4,7 @@
 //! out, the same live and in replay. ARCHITECTURE.md has the map.
 
 pub mod correlate;
+pub mod engine;
 pub mod model;
+pub mod record;
 pub mod sink;
