@@ -1,1 +1,3 @@
 //! Shared by the test targets.
+
+pub mod samples;

@@ -5,5 +5,8 @@
 
 pub mod correlate;
 pub mod decode;
+pub mod engine;
 pub mod model;
+pub mod record;
+pub mod sink;
 pub mod source;

@@ -33,7 +33,7 @@ impl TaskKey {
     /// When it started, in nanoseconds since boot; as coarse as a tick.
     #[must_use]
     pub const fn start_ns(self) -> u64 {
-        self.start_ticks * Self::NS_PER_TICK
+        self.start_ticks.saturating_mul(Self::NS_PER_TICK)
     }
 }
 

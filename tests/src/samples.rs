@@ -1,0 +1,237 @@
+//! A session as it is on a real path: client, master and worker on one kernel, containerd below the kubelet.
+
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use execpath::{
+    model::{
+        Ability, BootTime, Change, Client, ClockAnchor, Confidence, Evidence, ExitStatus, Finding, Gap, GapCode, Hop,
+        HostFacts, Kind, Link, LinkKind, ProcessInfo, Role, Session, SessionId, SocketId, Span, State, Target, TaskKey,
+        TcpEnds, Tuple,
+    },
+    sink::Header,
+};
+
+/// Container id.
+pub const CONTAINER: &str = "0f3c5d1e8a7b4c2d9e6f0a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc";
+/// Exec id.
+pub const EXEC: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
+/// When the sample session opens.
+pub const OPENED: BootTime = BootTime(2_043_120_000_000);
+
+/// The host of the samples.
+#[must_use]
+pub fn header() -> Header {
+    Header {
+        anchor: ClockAnchor { boot_to_utc_ns: 1_795_297_200_000_000_000 },
+        host: HostFacts {
+            hostname: "worker".into(),
+            kernel: "6.18.5".into(),
+            arch: "x86_64".into(),
+            boot_id: "3b9ae1c4-8a7e-4b52-9c5e-0f1f0a4f7d11".into(),
+            btf: true,
+            ..HostFacts::default()
+        },
+        abilities: Ability::ALL.into(),
+        degraded: Vec::new(),
+    }
+}
+
+/// `milliseconds` after the session opened.
+#[must_use]
+pub fn after(milliseconds: u64) -> BootTime {
+    OPENED.plus(Span::from_millis(milliseconds))
+}
+
+fn hop(role: Role, pid: u32, comm: &str, argv: &[&str]) -> Hop {
+    Hop {
+        role,
+        task: TaskKey::from_ns(pid, OPENED.0 - 1_000_000_000),
+        process: ProcessInfo {
+            comm: comm.into(),
+            argv: argv.iter().map(|word| (*word).into()).collect(),
+            uid: Some(0),
+            login_uid: (role == Role::Client).then_some(1000),
+            ..ProcessInfo::default()
+        },
+        exit: None,
+    }
+}
+
+fn link(from: usize, to: usize, kind: LinkKind, evidence: &[Evidence]) -> Link {
+    Link {
+        from,
+        to,
+        kind,
+        confidence: Confidence::Exact,
+        evidence: evidence.to_vec(),
+        persistent: false,
+        tcp: None,
+        relay: None,
+        unix: None,
+    }
+}
+
+fn tcp(from: usize, local: &str, remote: &str, inode: u64) -> Link {
+    let parse = |text: &str| text.parse().expect("an address");
+    Link {
+        tcp: Some(TcpEnds {
+            tuple: Tuple::new(parse(local), parse(remote)),
+            near: Some(SocketId::new(inode, inode)),
+            far: Some(SocketId::new(inode + 1, inode + 1)),
+            sent: None,
+            received: None,
+        }),
+        ..link(from, from + 1, LinkKind::Tcp, &[Evidence::SocketPair])
+    }
+}
+
+fn relay(at: usize, inbound: u64) -> Link {
+    Link {
+        relay: Some((SocketId::new(inbound, inbound), SocketId::new(inbound + 1, inbound + 1))),
+        ..link(at, at, LinkKind::Relay, &[Evidence::Goroutine])
+    }
+}
+
+/// The whole session, open.
+#[must_use]
+pub fn whole() -> Session {
+    let command = ["sh", "-c", "sleep 5000"];
+    Session {
+        id: SessionId("s-4f9c2a".into()),
+        kind: Kind::Exec,
+        state: State::Open,
+        opened_at: OPENED,
+        closed_at: None,
+        last_seen: after(70),
+        preexisting: false,
+        target: Target {
+            namespace: Some("default".into()),
+            pod: Some("web".into()),
+            pod_uid: Some("8c7a3f52-2f0f-4a08-9b39-0d4cf4e4d7a6".into()),
+            container: Some("web".into()),
+            container_id: Some(CONTAINER.into()),
+            runtime: Some("containerd".into()),
+        },
+        client: Client { address: "192.168.205.1:60886".parse().ok(), uid: Some(0), login_uid: Some(1000) },
+        command: command.map(Into::into).into(),
+        command_truncated: false,
+        tty: Some(false),
+        stdin: Some(true),
+        exec_id: Some(EXEC.into()),
+        exit: None,
+        hops: vec![
+            hop(
+                Role::Client,
+                23605,
+                "kubectl",
+                &["kubectl", "exec", "-i", "web", "-c", "web", "--", "sh", "-c", "sleep 5000"],
+            ),
+            hop(Role::ApiServer, 812, "kube-apiserver", &["kube-apiserver", "--etcd-servers=http://127.0.0.1:2379"]),
+            hop(Role::Kubelet, 934, "kubelet", &["kubelet", "--config=/etc/kubelet.yaml"]),
+            hop(Role::Runtime, 640, "containerd", &["/usr/bin/containerd"]),
+            hop(Role::Shim, 1201, "containerd-shim", &["containerd-shim-runc-v2", "-namespace", "k8s.io"]),
+            hop(Role::Runc, 23641, "runc", &["runc", "exec"]),
+            hop(Role::Process, 23652, "sh", &command),
+        ],
+        links: vec![
+            tcp(0, "192.168.205.1:60886", "192.168.205.10:6443", 71_001),
+            relay(1, 71_002),
+            tcp(1, "192.168.205.10:55352", "192.168.205.11:10250", 71_011),
+            relay(2, 71_012),
+            tcp(2, "127.0.0.1:48000", "127.0.0.1:42367", 71_021),
+            Link {
+                persistent: true,
+                unix: Some((
+                    "/run/containerd/s/5d41402abc4b2a76b9719d911017c592ae8f3f1c2b6f4a7c9d0e1f2a3b4c5d6e".into(),
+                    SocketId::new(9001, 9001),
+                    SocketId::new(9002, 9002),
+                )),
+                evidence: vec![Evidence::UnixPeer, Evidence::ExecId, Evidence::Fifo],
+                ..link(3, 4, LinkKind::Unix, &[])
+            },
+            link(4, 5, LinkKind::Fork, &[Evidence::Fork, Evidence::RuncArgs]),
+            link(5, 6, LinkKind::Exec, &[Evidence::PidFile, Evidence::Cgroup]),
+        ],
+        beyond: Vec::new(),
+        gaps: Vec::new(),
+        complete: true,
+    }
+}
+
+/// The session while only the first `hops` hops are known.
+#[must_use]
+pub fn partial(hops: usize) -> Session {
+    let mut session = whole();
+    session.complete = hops == session.hops.len();
+    session.hops.truncate(hops);
+    session.links.retain(|link| link.to < hops);
+    if hops < 6 {
+        session.target = Target::default();
+        session.exec_id = None;
+    }
+    if hops < 7 {
+        session.command = Vec::new();
+        session.gaps.push(Gap {
+            code: GapCode::ProcessUnknown,
+            between: None,
+            text: "the process in the container was not seen".into(),
+        });
+    }
+    session
+}
+
+/// The session, closed after a minute with that exit.
+#[must_use]
+pub fn closed(status: ExitStatus) -> Session {
+    let mut session = whole();
+    session.state = State::Closed;
+    session.closed_at = Some(after(61_022));
+    session.exit = Some(status.into());
+    for ends in session.links.iter_mut().filter_map(|link| link.tcp.as_mut()) {
+        (ends.sent, ends.received) = (Some(234), Some(539));
+    }
+    session
+}
+
+/// A finding about `session`.
+#[must_use]
+pub fn finding(milliseconds: u64, change: fn(Box<Session>) -> Change, session: Session) -> Finding {
+    Finding { at: after(milliseconds), change: change(Box::new(session)) }
+}
+
+/// The life of one session, as the correlator tells it.
+#[must_use]
+pub fn life() -> Vec<Finding> {
+    let mut findings = vec![finding(1, Change::Opened, partial(1))];
+    findings.extend(
+        [(2, 2), (9, 3), (12, 4), (30, 6), (70, 7)].map(|(at, hops)| finding(at, Change::Changed, partial(hops))),
+    );
+    findings.push(finding(61_022, Change::Closed, closed(ExitStatus::Code(3))));
+    findings
+}
+
+/// A target that keeps what is written.
+#[derive(Clone, Default)]
+pub struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Kept {
+    /// What was written.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

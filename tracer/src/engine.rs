@@ -1,0 +1,453 @@
+//! The pump: observations → (recorder) → correlator → filter → sinks. The same for a live trace and a replay, which is why
+//! both print the same.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use regex::bytes::Regex;
+
+use crate::{
+    correlate::{Correlator, Options},
+    model::{Change, Fact, Finding, Kind, Observation, RawText, Report, Session, SessionId, State, parse_runc_exec},
+    record::{self, Place, Reader, Writer},
+    sink::{self, Sink},
+};
+
+/// Which kinds of session to show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kinds {
+    /// What people start.
+    #[default]
+    Exec,
+    /// What the kubelet starts by itself.
+    Probe,
+    /// All.
+    All,
+}
+
+impl Kinds {
+    const fn hold(self, kind: Kind) -> bool {
+        match (self, kind) {
+            (Self::All, _) | (Self::Exec, Kind::Exec) | (Self::Probe, Kind::Probe) => true,
+            (Self::Exec, Kind::Probe) | (Self::Probe, Kind::Exec) => false,
+        }
+    }
+}
+
+/// Which sessions to show. Names match whole; a session whose name is not known matches no name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Namespace of the pod.
+    pub namespace: Option<String>,
+    /// Name of the pod.
+    pub pod: Option<String>,
+    /// Name of the container.
+    pub container: Option<String>,
+    /// Kind.
+    pub kinds: Kinds,
+}
+
+impl Filter {
+    /// Whether this session is asked for.
+    #[must_use]
+    pub fn matches(&self, session: &Session) -> bool {
+        let target = &session.target;
+        let asked = |asked: &Option<String>, known: &Option<String>| asked.is_none() || asked == known;
+        self.kinds.hold(session.kind)
+            && asked(&self.namespace, &target.namespace)
+            && asked(&self.pod, &target.pod)
+            && asked(&self.container, &target.container)
+    }
+}
+
+/// Applies a filter over time: names often become known only after a session has opened, so that the first change that
+/// matches is told as the opening. What was shown once is shown to its end.
+#[derive(Debug, Default)]
+struct Selection {
+    filter: Filter,
+    shown: BTreeSet<SessionId>,
+}
+
+impl Selection {
+    fn pass(&mut self, finding: Finding) -> Vec<Finding> {
+        let at = finding.at;
+        let (session, over) = match finding.change {
+            Change::Opened(session) | Change::Changed(session) if !self.shown.contains(&session.id) => (session, false),
+            Change::Closed(session) if !self.shown.contains(&session.id) => (session, true),
+            change @ (Change::Opened(_) | Change::Changed(_) | Change::Loss { .. }) => {
+                return vec![Finding { at, change }];
+            }
+            Change::Closed(session) => {
+                self.shown.remove(&session.id);
+                return vec![Finding { at, change: Change::Closed(session) }];
+            }
+        };
+        if !self.filter.matches(&session) {
+            return Vec::new();
+        }
+        if over {
+            let opened = Session { state: State::Open, closed_at: None, exit: None, ..(*session).clone() };
+            let opened = Finding { at, change: Change::Opened(Box::new(opened)) };
+            return vec![opened, Finding { at, change: Change::Closed(session) }];
+        }
+        self.shown.insert(session.id.clone());
+        vec![Finding { at, change: Change::Opened(session) }]
+    }
+}
+
+/// What stands in the place of a secret.
+const REDACTED: &[u8] = b"***";
+
+/// Takes secrets out of arguments, before correlator and recorder alike.
+#[derive(Clone, Debug, Default)]
+pub struct Redactor {
+    /// Drop all arguments but the first, the program.
+    pub no_args: bool,
+    /// Replace what matches, in each argument by itself.
+    pub patterns: Vec<Regex>,
+}
+
+impl Redactor {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        !self.no_args && self.patterns.is_empty()
+    }
+
+    /// Redacts one observation. The arguments of the runtime's own `runc exec` stay: ids and paths that prove a link, while
+    /// the command itself is in a file.
+    pub fn redact(&self, seen: &mut Observation) {
+        if self.is_idle() {
+            return;
+        }
+        let process = match &mut seen.fact {
+            Fact::Exec(process) | Fact::Enrolled(process) | Fact::ProcessSeen(process) => process,
+            Fact::Fork { .. }
+            | Fact::ProcessGone
+            | Fact::Exit { .. }
+            | Fact::Listening { .. }
+            | Fact::ListeningUnix { .. }
+            | Fact::Connected { .. }
+            | Fact::Accepted { .. }
+            | Fact::Closed { .. }
+            | Fact::SocketSeen { .. }
+            | Fact::PeerAbsent { .. }
+            | Fact::UnixConnected { .. }
+            | Fact::UnixAccepted { .. }
+            | Fact::Relayed { .. }
+            | Fact::FifoMade { .. }
+            | Fact::ContainerSeen(_)
+            | Fact::ContainerUnknown { .. }
+            | Fact::PidFile { .. }
+            | Fact::Lost { .. }
+            | Fact::Tick
+            | Fact::Stopped => return,
+        };
+        if parse_runc_exec(&process.argv).is_some() {
+            return;
+        }
+        if self.no_args && process.argv.len() > 1 {
+            process.argv.truncate(1);
+            process.argv_truncated = true;
+        }
+        for pattern in &self.patterns {
+            for word in &mut process.argv {
+                if pattern.is_match(word.as_bytes()) {
+                    *word =
+                        RawText::from(pattern.replace_all(word.as_bytes(), regex::bytes::NoExpand(REDACTED)).as_ref());
+                }
+            }
+        }
+    }
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// Enough was seen (`--once`).
+    Stop,
+}
+
+/// What was shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Sessions that passed the filter.
+    pub sessions: u64,
+    /// Sessions that there were.
+    pub of: u64,
+}
+
+/// What a pump is made of.
+pub struct Setup {
+    /// Which sessions to show.
+    pub filter: Filter,
+    /// What to take out of arguments.
+    pub redactor: Redactor,
+    /// Stop after the first session that closed or is complete.
+    pub once: bool,
+    /// Where to show it.
+    pub sinks: Vec<Box<dyn Sink>>,
+}
+
+/// Takes observations in, and shows what follows.
+pub struct Pump {
+    correlator: Correlator,
+    selection: Selection,
+    redactor: Redactor,
+    once: bool,
+    sinks: Vec<Box<dyn Sink>>,
+    recorder: Option<Writer>,
+    shown: u64,
+}
+
+impl Pump {
+    /// Ready to pump; shows the header.
+    ///
+    /// # Errors
+    /// When a sink cannot write.
+    pub fn new(setup: Setup, header: &sink::Header, options: Options, recorder: Option<Writer>) -> io::Result<Self> {
+        let Setup { filter, redactor, once, mut sinks } = setup;
+        for sink in &mut sinks {
+            sink.host(header)?;
+        }
+        let correlator = Correlator::new(&header.host, options);
+        let selection = Selection { filter, shown: BTreeSet::new() };
+        Ok(Self { correlator, selection, redactor, once, sinks, recorder, shown: 0 })
+    }
+
+    /// Takes in one observation.
+    ///
+    /// # Errors
+    /// When a sink or the recording cannot be written.
+    pub fn take(&mut self, mut seen: Observation) -> io::Result<Flow> {
+        self.redactor.redact(&mut seen);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.write(&seen)?;
+            recorder.tick(seen.at)?;
+        }
+        self.correlator.ingest(&seen);
+        self.show()
+    }
+
+    /// Questions that came up: to be answered by observations.
+    pub fn wants(&mut self) -> Vec<crate::model::Want> {
+        self.correlator.wants()
+    }
+
+    /// Shows the rest and ends the recording. The last observation should have been [`Fact::Stopped`].
+    ///
+    /// # Errors
+    /// When a sink or the recording cannot be written.
+    pub fn finish(mut self) -> io::Result<Shown> {
+        self.correlator.flush();
+        self.show()?;
+        let report = self.correlator.report();
+        let sessions =
+            report.sessions.iter().filter(|session| self.selection.filter.matches(session)).cloned().collect();
+        let of = report.totals.opened;
+        let report = Report { sessions, ..report };
+        for sink in &mut self.sinks {
+            sink.finish(&report)?;
+        }
+        if let Some(recorder) = self.recorder {
+            recorder.finish()?;
+        }
+        Ok(Shown { sessions: self.shown, of })
+    }
+
+    fn show(&mut self) -> io::Result<Flow> {
+        let mut flow = Flow::Continue;
+        for finding in self.correlator.drain() {
+            for finding in self.selection.pass(finding) {
+                self.shown += u64::from(matches!(finding.change, Change::Opened(_)));
+                for sink in &mut self.sinks {
+                    sink.change(&finding)?;
+                }
+                if self.once && is_enough(&finding.change) {
+                    flow = Flow::Stop;
+                }
+            }
+        }
+        Ok(flow)
+    }
+}
+
+fn is_enough(change: &Change) -> bool {
+    match change {
+        Change::Opened(session) | Change::Changed(session) => session.complete,
+        Change::Closed(_) => true,
+        Change::Loss { .. } => false,
+    }
+}
+
+/// Shows a recording. How it ended is [`Reader::end`]'s to tell.
+///
+/// # Errors
+/// When a sink cannot write.
+pub fn replay(reader: &mut Reader, setup: Setup) -> io::Result<Shown> {
+    let record::Header { anchor, host, abilities, degraded, options, .. } = reader.header().clone();
+    let header = sink::Header { anchor, host, abilities, degraded };
+    let record::Settings { apiserver_port, kubelet_port, runtime_socket, .. } = options;
+    let mut pump = Pump::new(setup, &header, Options { apiserver_port, kubelet_port, runtime_socket }, None)?;
+    for seen in reader.by_ref() {
+        if pump.take(seen)? == Flow::Stop {
+            break;
+        }
+        // The answers are in the recording.
+        drop(pump.wants());
+    }
+    pump.finish()
+}
+
+/// One host's side, where several hosts share a kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetNs {
+    /// A name, as `ip netns` has it.
+    Name(String),
+    /// A file.
+    Path(PathBuf),
+    /// That of a process.
+    Pid(u32),
+}
+
+/// What a live trace was asked for.
+pub struct Live {
+    /// What to show, and where.
+    pub setup: Setup,
+    /// What changes what is found.
+    pub options: Options,
+    /// Which network namespace.
+    pub netns: Option<NetNs>,
+    /// When to stop.
+    pub duration: Option<Duration>,
+    /// Where to record.
+    pub record: Option<Place>,
+    /// The command line, for the recording.
+    pub command: String,
+}
+
+/// Why a trace did not come about or broke off.
+#[derive(Debug)]
+pub enum LiveError {
+    /// This build has no live source.
+    NotBuilt,
+    /// A sink or the recording cannot be written, or the runtime cannot be started.
+    Io(io::Error),
+}
+
+/// Traces until Ctrl-C, the end of the duration, or enough was seen.
+///
+/// # Errors
+/// When tracing is not possible here, or nothing can be written.
+pub fn live(live: Live) -> Result<Shown, LiveError> {
+    // One thread: the kernel's buffers are read in order, and nothing else here is slow.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LiveError::Io)?;
+    runtime.block_on(pump_live(live))
+}
+
+async fn pump_live(_live: Live) -> Result<Shown, LiveError> {
+    Err(LiveError::NotBuilt)
+}
+
+/// Opens a recording.
+///
+/// # Errors
+/// As [`Reader::open`].
+pub fn open(path: &Path) -> Result<Reader, record::OpenError> {
+    Reader::open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BootTime, ProcessInfo, SessionExit, Source, Target, TaskKey};
+
+    fn session(pod: Option<&str>) -> Box<Session> {
+        Box::new(Session {
+            id: SessionId("s-1".into()),
+            kind: Kind::Exec,
+            state: State::Open,
+            opened_at: BootTime(1),
+            closed_at: None,
+            last_seen: BootTime(1),
+            preexisting: false,
+            target: Target { pod: pod.map(str::to_owned), ..Target::default() },
+            client: Default::default(),
+            command: Vec::new(),
+            command_truncated: false,
+            tty: None,
+            stdin: None,
+            exec_id: None,
+            exit: None,
+            hops: Vec::new(),
+            links: Vec::new(),
+            beyond: Vec::new(),
+            gaps: Vec::new(),
+            complete: false,
+        })
+    }
+
+    fn names(selection: &mut Selection, change: Change) -> Vec<&'static str> {
+        let findings = selection.pass(Finding { at: BootTime(2), change });
+        let name = |finding: Finding| match finding.change {
+            Change::Opened(_) => "opened",
+            Change::Changed(_) => "changed",
+            Change::Closed(_) => "closed",
+            Change::Loss { .. } => "loss",
+        };
+        findings.into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_session_opens_for_the_reader_when_it_first_matches() {
+        let filter = Filter { pod: Some("web".into()), ..Filter::default() };
+        let mut selection = Selection { filter, ..Selection::default() };
+        assert!(names(&mut selection, Change::Opened(session(None))).is_empty());
+        assert_eq!(names(&mut selection, Change::Changed(session(Some("web")))), ["opened"]);
+        assert_eq!(names(&mut selection, Change::Changed(session(Some("web")))), ["changed"]);
+        assert_eq!(names(&mut selection, Change::Closed(session(Some("web")))), ["closed"]);
+        assert_eq!(names(&mut selection, Change::Closed(session(Some("web")))), ["opened", "closed"]);
+        assert!(names(&mut selection, Change::Closed(session(Some("web-1")))).is_empty());
+        assert_eq!(names(&mut selection, Change::Loss { what: "ring".into(), count: 1 }), ["loss"]);
+    }
+
+    #[test]
+    fn probes_are_shown_when_asked_for() {
+        let mut probe = session(None);
+        probe.kind = Kind::Probe;
+        for (kinds, shown) in [(Kinds::Exec, false), (Kinds::Probe, true), (Kinds::All, true)] {
+            assert_eq!(Filter { kinds, ..Filter::default() }.matches(&probe), shown);
+        }
+        assert!(SessionExit::from(crate::model::ExitStatus::Code(0)).signal.is_none());
+    }
+
+    fn redacted(redactor: &Redactor, words: &[&str]) -> (Vec<String>, bool) {
+        let argv = words.iter().map(|word| RawText::from(*word)).collect();
+        let process = Box::new(ProcessInfo { argv, ..ProcessInfo::default() });
+        let task = TaskKey::from_ticks(1, 1);
+        let mut seen = Observation::of(BootTime(1), Source::Ebpf, task, Fact::Exec(process));
+        redactor.redact(&mut seen);
+        let Fact::Exec(process) = seen.fact else { return Default::default() };
+        (process.argv.iter().map(|word| word.to_text().into_owned()).collect(), process.argv_truncated)
+    }
+
+    #[test]
+    fn secrets_go_and_what_proves_links_stays() {
+        let pattern = Redactor { no_args: false, patterns: vec![Regex::new("(token|password)=[^ ]+").unwrap()] };
+        let none = Redactor { no_args: true, patterns: Vec::new() };
+        let curl = ["curl", "-d", "a token=$1abc b", "password=x"];
+        assert_eq!(redacted(&pattern, &curl), (["curl", "-d", "a *** b", "***"].map(str::to_owned).into(), false));
+        assert_eq!(redacted(&none, &curl), (vec!["curl".to_owned()], true));
+        assert_eq!(redacted(&none, &["sh"]), (vec!["sh".to_owned()], false));
+        let runc = ["runc", "exec", "--process", "/tmp/token=p", "--pid-file", "/x/e.pid", "c"];
+        for redactor in [&pattern, &none] {
+            assert_eq!(redacted(redactor, &runc).0, runc);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Recordings: what was observed, to replay later. docs/recording-format.md is the contract.
+//!
+//! The writer takes observations in their order of arrival, before anything is put in order, so that a replay decides as the
+//! live run did. The reader believes nothing: a recording may come from anywhere.
+
+mod format;
+mod reader;
+mod writer;
+
+pub use format::{FORMAT, Header, MAX_LINE, Settings};
+pub use reader::{Damage, End, OpenError, Reader};
+pub use writer::{CreateError, Place, Writer};

@@ -1,0 +1,269 @@
+//! Makes text of strangers fit for a terminal.
+//!
+//! Names, paths and arguments come from processes, also from hostile ones: nothing of them may move the cursor, change the
+//! order of reading or hide. What would is shown as an escape; what is too long is cut, visibly.
+
+use crate::model::RawText;
+
+/// Stands where text was cut.
+pub const CUT: char = '…';
+
+/// Whether a character acts on the terminal or on the reading of others instead of being seen.
+#[must_use]
+pub fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{00ad}'                    // soft hyphen
+            | '\u{034f}'                  // grapheme joiner
+            | '\u{061c}'                  // Arabic letter mark
+            | '\u{115f}' | '\u{1160}'     // Hangul fillers: letters without ink
+            | '\u{17b4}' | '\u{17b5}'     // Khmer vowels without ink
+            | '\u{180b}'..='\u{180f}'     // Mongolian variation selectors
+            | '\u{200b}'..='\u{200f}'     // zero width, left-to-right and right-to-left marks
+            | '\u{2028}'..='\u{202e}'     // line separators, bidi embeddings and overrides
+            | '\u{2060}'..='\u{206f}'     // word joiner, invisible operators, bidi isolates
+            | '\u{3164}' | '\u{ffa0}'     // Hangul fillers
+            | '\u{fe00}'..='\u{fe0f}'     // variation selectors
+            | '\u{feff}'                  // byte order mark
+            | '\u{fff9}'..='\u{fffb}'     // interlinear annotation
+            | '\u{e0000}'..='\u{e0fff}'   // tags, more variation selectors
+        )
+}
+
+/// Text for a line of a terminal, at most `max` characters long.
+#[must_use]
+pub fn text(bytes: &[u8], max: usize) -> String {
+    let mut out = Bounded::new(max);
+    'all: for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if !out.push(&shown(character)) {
+                break 'all;
+            }
+        }
+        for byte in chunk.invalid() {
+            if !out.push(&format!("\\x{byte:02x}")) {
+                break 'all;
+            }
+        }
+    }
+    out.text
+}
+
+/// [`text`] of a string.
+#[must_use]
+pub fn str(text: &str, max: usize) -> String {
+    self::text(text.as_bytes(), max)
+}
+
+fn shown(character: char) -> String {
+    match character {
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        _ if !is_hidden(character) => character.to_string(),
+        _ if character.is_ascii() => format!("\\x{:02x}", u32::from(character)),
+        _ => format!("\\u{{{:x}}}", u32::from(character)),
+    }
+}
+
+/// A command as a person can paste it into a shell; at most `max` characters and a closing quote long. What is cut ends in
+/// [`CUT`], outside of quotes.
+#[must_use]
+pub fn command(argv: &[RawText], truncated: bool, max: usize) -> String {
+    let mut line = String::new();
+    for word in argv {
+        let space = usize::from(!line.is_empty());
+        let left = max.saturating_sub(line.chars().count() + space);
+        let whole = quoted(word.as_bytes());
+        if left == 0 {
+            line.push_str(if space == 1 { " …" } else { "…" });
+            return line;
+        }
+        line.push_str(if space == 1 { " " } else { "" });
+        if whole.chars().count() <= left {
+            line.push_str(&whole);
+            continue;
+        }
+        line.push_str(&quoted_start(word.as_bytes(), left));
+        line.push(CUT);
+        return line;
+    }
+    if truncated {
+        line.push_str(if line.is_empty() { "…" } else { " …" });
+    }
+    line
+}
+
+/// The longest start of a word that, quoted, is not longer than `max`. Words are bounded by the kernel's record, so that
+/// quoting them more than once does not matter.
+fn quoted_start(word: &[u8], max: usize) -> String {
+    // A character has at most four bytes.
+    let mut kept = word.len().min(max.saturating_mul(4));
+    while kept > 0 {
+        let start = &word[..kept];
+        // Not inside a character: the rest of it would look like bytes that are none.
+        let boundary = word.get(kept).is_none_or(|next| next & 0xc0 != 0x80);
+        if boundary {
+            let text = quoted(start);
+            if text.chars().count() <= max {
+                return text;
+            }
+        }
+        kept -= 1;
+    }
+    String::new()
+}
+
+/// One word for a POSIX shell: bare, in single quotes, or in `$'…'` where there is something to escape.
+fn quoted(word: &[u8]) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-./:=,@%+".contains(byte);
+    // A leading `=` or `~` means something to zsh and others.
+    if !word.is_empty() && word[0] != b'=' && word.iter().all(plain) {
+        return String::from_utf8_lossy(word).into_owned();
+    }
+    let clean = std::str::from_utf8(word).ok().filter(|text| !text.chars().any(is_hidden));
+    if let Some(text) = clean {
+        return format!("'{}'", text.replace('\'', "'\\''"));
+    }
+    let mut out = String::from("$'");
+    for chunk in word.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\\' => out.push_str("\\\\"),
+                '\'' => out.push_str("\\'"),
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                _ if !is_hidden(character) => out.push(character),
+                _ => {
+                    let code = u32::from(character);
+                    out.push_str(&match code {
+                        ..0x80 => format!("\\x{code:02x}"),
+                        0x80..0x1_0000 => format!("\\u{code:04x}"),
+                        _ => format!("\\U{code:08x}"),
+                    });
+                }
+            }
+        }
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out.push('\'');
+    out
+}
+
+/// Text that keeps a place free for [`CUT`].
+struct Bounded {
+    text: String,
+    length: usize,
+    max: usize,
+    /// Where to cut if more comes: the text up to here leaves room for the sign.
+    cut_at: usize,
+}
+
+impl Bounded {
+    fn new(max: usize) -> Self {
+        Self { text: String::new(), length: 0, max, cut_at: 0 }
+    }
+
+    /// Whether there was room.
+    fn push(&mut self, piece: &str) -> bool {
+        self.length += piece.chars().count();
+        if self.length > self.max {
+            self.text.truncate(self.cut_at);
+            self.text.push(CUT);
+            return false;
+        }
+        self.text.push_str(piece);
+        if self.length < self.max {
+            self.cut_at = self.text.len();
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: &[&str] = &[
+        "\x1b[2J\x1b[31mroot",
+        "\x1b]0;title\x07",
+        "\u{9b}31m",
+        "safe\revil",
+        "a\nb",
+        "user\u{202e}txt.exe",
+        "\u{2066}isolate\u{2069}",
+        "zero\u{200b}width\u{feff}",
+        "tag\u{e0041}",
+        "\x7f\x00",
+        "line\u{2028}separator",
+    ];
+
+    #[test]
+    fn nothing_hostile_reaches_the_terminal() {
+        for input in HOSTILE {
+            let argv = [RawText::from(*input)];
+            for output in [str(input, 200), command(&argv, false, 200), str(input, 6), command(&argv, false, 6)] {
+                assert!(!output.chars().any(is_hidden), "{output:?}");
+            }
+        }
+        assert_eq!(str("\x1b[2J", 80), "\\x1b[2J");
+        assert_eq!(str("a\u{202e}b", 80), "a\\u{202e}b");
+        assert_eq!(text(b"a\xffb", 80), "a\\xffb");
+    }
+
+    #[test]
+    fn what_is_harmless_stays_as_it_is() {
+        for input in ["sh", "naïve — ✓", "日本語", "back\\slash"] {
+            assert_eq!(str(input, 80), input);
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_visibly_and_never_inside_an_escape() {
+        assert_eq!(str("abcdef", 6), "abcdef");
+        assert_eq!(str("abcdefg", 6), "abcde…");
+        assert_eq!(str("abc\x1bdef", 6), "abc…");
+        assert_eq!(str("abc", 0), "…");
+        for max in 0..40 {
+            assert!(str(&"x\x1b".repeat(20), max).chars().count() <= max.max(1));
+        }
+    }
+
+    #[test]
+    fn commands_can_be_pasted() {
+        let line = |words: &[&[u8]]| {
+            let argv: Vec<RawText> = words.iter().map(|word| RawText::from(*word)).collect();
+            command(&argv, false, 200)
+        };
+        assert_eq!(line(&[b"sh", b"-c", b"sleep 5000"]), "sh -c 'sleep 5000'");
+        assert_eq!(line(&[b"echo", b"", b"it's", b"$HOME", b"~"]), r"echo '' 'it'\''s' '$HOME' '~'");
+        assert_eq!(line(&[b"a\nb\x1b'\\", b"\xff"]), r"$'a\nb\x1b\'\\' $'\xff'");
+        assert_eq!(line(&["\u{202e}".as_bytes(), "\u{e0041}".as_bytes()]), r"$'\u202e' $'\U000e0041'");
+    }
+
+    #[test]
+    fn the_shell_reads_back_what_was_quoted() {
+        let words: [&[u8]; 6] =
+            [b"it's", b"\xfe\xff\x01\x1b[0m", b"a\\nb\n", "\u{202e}x".as_bytes(), b"", b"$(reboot)`"];
+        let argv: Vec<RawText> = words.iter().map(|word| RawText::from(*word)).collect();
+        let script = format!("printf '%s\\0' {}", command(&argv, false, 500));
+        let output =
+            std::process::Command::new("bash").args(["-c", &script]).env("LC_ALL", "C.UTF-8").output().unwrap();
+        let expected: Vec<u8> = words.iter().flat_map(|word| word.iter().copied().chain([0])).collect();
+        assert_eq!(output.stdout, expected);
+    }
+
+    #[test]
+    fn a_cut_command_closes_its_quotes_and_says_so() {
+        let argv: Vec<RawText> = ["sh", "-c", "sleep 5000; echo done"].map(RawText::from).into();
+        assert_eq!(command(&argv, false, 16), "sh -c 'sleep 50'…");
+        assert_eq!(command(&argv, false, 5), "sh -c …");
+        assert_eq!(command(&argv[..2], true, 80), "sh -c …");
+        assert_eq!(command(&[], true, 80), "…");
+        let wide = [RawText::from("日本語日本語 x")];
+        assert_eq!(command(&wide, false, 5), "'日本語'…");
+    }
+}

@@ -1,0 +1,90 @@
+//! Sinks: what was found, shown. Pure renderers to a writer: they know no clock, no terminal, no file, and never ask the
+//! correlator for more. Add one: a file here, a row in [`FORMATS`].
+
+use std::io::{self, Write};
+
+use crate::model::{Ability, ClockAnchor, Degraded, Finding, HostFacts, Report};
+
+pub mod escape;
+mod jsonl;
+mod tree;
+pub mod view;
+
+pub use jsonl::Jsonl;
+pub use tree::Tree;
+
+/// Where observations come from: what every sink may need before the first of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Ties boot time to UTC.
+    pub anchor: ClockAnchor,
+    /// The host.
+    pub host: HostFacts,
+    /// What the tracer can do there.
+    pub abilities: Vec<Ability>,
+    /// What it cannot.
+    pub degraded: Vec<Degraded>,
+}
+
+/// Shows findings.
+pub trait Sink {
+    /// Called once, first.
+    ///
+    /// # Errors
+    /// When the writer fails.
+    fn host(&mut self, header: &Header) -> io::Result<()>;
+
+    /// A change, as it happens. Default: ignore it, for those that show the end state only.
+    ///
+    /// # Errors
+    /// When the writer fails.
+    fn change(&mut self, _finding: &Finding) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Called once, also after Ctrl-C, with everything and its gaps.
+    ///
+    /// # Errors
+    /// When the writer fails.
+    fn finish(&mut self, report: &Report) -> io::Result<()>;
+}
+
+/// How to show it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// Whether to use colours.
+    pub color: bool,
+}
+
+/// What a sink writes to.
+pub type Target = Box<dyn Write + Send>;
+
+/// A format of `--output`.
+pub struct Format {
+    /// Its name.
+    pub name: &'static str,
+    /// For `--help`.
+    pub about: &'static str,
+    /// Makes the sink.
+    pub open: fn(Target, Style) -> Box<dyn Sink>,
+}
+
+/// Every format, the default first.
+pub const FORMATS: &[Format] = &[
+    Format {
+        name: "tree",
+        about: "the path of each session, drawn hop by hop as it becomes known",
+        open: |target, style| Box::new(Tree::new(target, style)),
+    },
+    Format {
+        name: "jsonl",
+        about: "JSON Lines for programs: every change with the whole session",
+        open: |target, _| Box::new(Jsonl::new(target)),
+    },
+];
+
+/// The format of that name.
+#[must_use]
+pub fn format(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| format.name == name)
+}

@@ -1,0 +1,522 @@
+//! The default: draws each path as one would on a whiteboard, client above, process below, while it happens.
+//!
+//! Lines are only ever appended, so that a pipe and a log file show the same as a terminal. A block of lines belongs to one
+//! session and begins with its id; when something turns up in a part of the path that was drawn already, the whole path is
+//! drawn again. Width is fixed, not asked for: a replay prints what the live run printed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Write},
+};
+
+use super::{Header, Sink, Style, Target, escape, view};
+use crate::model::{
+    BootTime, Change, Confidence, ExitReason, Finding, Gap, GapCode, Hop, Link, LinkKind, RawText, Report, Role,
+    Session, SessionId, Span, State,
+};
+
+/// Columns that lines keep to where they can.
+const WIDTH: usize = 100;
+/// Columns of the first word of a line.
+const LABEL: usize = 10;
+/// A path that comes up is full of holes for an instant: holes that time will fill are told when they are older than this.
+/// Legs of one exec follow each other within tens of milliseconds.
+const SETTLED: Span = Span::from_secs(1);
+/// Longest name (of a pod, a process …) that is shown whole; Kubernetes allows 253, people read the start.
+const NAME: usize = 63;
+/// Longest path and gap text.
+const TEXT: usize = 300;
+
+/// The sink.
+pub struct Tree {
+    target: Target,
+    style: Style,
+    header: Header,
+    /// What was drawn of the sessions that are open.
+    drawn: BTreeMap<SessionId, Drawn>,
+    /// Whose block the last line belongs to.
+    current: Option<SessionId>,
+    seen: u64,
+    lost: u64,
+}
+
+#[derive(Default)]
+struct Drawn {
+    into: Option<String>,
+    command: Option<String>,
+    path: Vec<String>,
+    complete: bool,
+    gaps: BTreeSet<String>,
+}
+
+/// A part of the path: told from others by its key, since names in its lines may still change.
+struct Part {
+    key: String,
+    lines: Vec<String>,
+}
+
+#[derive(Clone, Copy)]
+enum Ink {
+    Bold,
+    Dim,
+    Good,
+    Doubt,
+    Bad,
+    Mark,
+}
+
+impl Tree {
+    /// Draws to `target`.
+    #[must_use]
+    pub fn new(target: Target, style: Style) -> Self {
+        Self { target, style, header: Header::default(), drawn: BTreeMap::new(), current: None, seen: 0, lost: 0 }
+    }
+
+    fn ink(&self, ink: Ink, text: &str) -> String {
+        if !self.style.color || text.is_empty() {
+            return text.to_owned();
+        }
+        let code = match ink {
+            Ink::Bold => "1",
+            Ink::Dim => "2",
+            Ink::Good => "32",
+            Ink::Doubt => "33",
+            Ink::Bad => "1;31",
+            Ink::Mark => "1;36",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+
+    /// Draws what is new of a session.
+    fn draw(&mut self, session: &Session, now: BootTime) -> io::Result<()> {
+        let known = self.drawn.remove(&session.id);
+        let first = known.is_none();
+        self.seen += u64::from(first);
+        let mut drawn = known.unwrap_or_default();
+        let path = self.path(session);
+
+        let appended =
+            path.len() >= drawn.path.len() && path.iter().zip(&drawn.path).all(|(part, key)| part.key == *key);
+        let again = !appended && !first;
+        if again {
+            drawn = Drawn::default();
+        }
+        let mut lines = Vec::new();
+        let (into, command) = (into(session), command(session));
+        if first || again {
+            // The line that opens a block names both.
+            self.current = None;
+        }
+        for part in path.iter().skip(drawn.path.len()) {
+            lines.extend(part.lines.iter().cloned());
+        }
+        if !first && !again {
+            let into = into.as_ref().filter(|_| into != drawn.into).map(|into| ("into", into));
+            // The line of the process says it too.
+            let told = session.hops.iter().any(|hop| hop.role == Role::Process);
+            let command = command.as_ref().filter(|_| !told && command != drawn.command);
+            for (label, text) in into.into_iter().chain(command.map(|command| ("command", command))) {
+                lines.push(format!("  {}{text}", self.label(Ink::Dim, label)));
+            }
+        }
+        if session.complete && !drawn.complete {
+            lines.push(self.complete(session));
+        }
+        let closed = session.state == State::Closed;
+        let settled = closed || view::age(session, now) >= SETTLED;
+        for gap in session.gaps.iter().filter(|gap| settled || stays(gap.code)) {
+            let text = gap_words(session, gap);
+            if drawn.gaps.insert(text.clone()) || closed {
+                lines.extend(self.wrapped(Ink::Doubt, "  ? ", "    ", &text));
+            }
+        }
+        if closed {
+            lines.push(self.outcome(session, now));
+        }
+
+        if first || again || (!lines.is_empty() && self.current.as_ref() != Some(&session.id)) {
+            self.open_block(session, first, again)?;
+        }
+        for line in &lines {
+            writeln!(self.target, "{line}")?;
+        }
+        if !closed {
+            drawn.into = into;
+            drawn.command = command;
+            drawn.path = path.into_iter().map(|part| part.key).collect();
+            drawn.complete = session.complete;
+            self.drawn.insert(session.id.clone(), drawn);
+        }
+        Ok(())
+    }
+
+    fn open_block(&mut self, session: &Session, first: bool, again: bool) -> io::Result<()> {
+        let id = escape::str(&session.id.0, NAME);
+        let mut line = format!("{} {}  {}", self.ink(Ink::Mark, "▸"), self.ink(Ink::Mark, &id), session.kind.token());
+        if let Some(into) = into(session) {
+            line.push_str("  ");
+            line.push_str(&self.ink(Ink::Bold, &into));
+        }
+        let note = match (first, again) {
+            (true, _) | (_, true) => view::moment(self.header.anchor, session.opened_at),
+            (false, false) => "(continued)".to_owned(),
+        };
+        line.push_str("  ");
+        line.push_str(&self.ink(Ink::Dim, &note));
+        let note = match (again, first && session.preexisting) {
+            (true, _) => "  (more is known: drawn again)",
+            (false, true) => "  (older than this trace)",
+            (false, false) => "",
+        };
+        line.push_str(&self.ink(Ink::Dim, note));
+        writeln!(self.target, "\n{line}")?;
+        if let Some(command) = command(session).filter(|_| first || again) {
+            writeln!(self.target, "  {} {command}", self.ink(Ink::Dim, "$"))?;
+        }
+        self.current = Some(session.id.clone());
+        Ok(())
+    }
+
+    /// The path, client first.
+    fn path(&self, session: &Session) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for (side, address) in session.beyond.iter().filter(|(side, _)| *side == "client") {
+            parts.push(self.beyond(side, &address.to_string()));
+        }
+        for (index, hop) in session.hops.iter().enumerate() {
+            parts.push(self.hop(hop));
+            let from_here = |inside: bool| {
+                session.links.iter().filter(move |link| link.from == index && (link.to == index) == inside)
+            };
+            for link in from_here(true).chain(from_here(false)) {
+                parts.push(self.link(session, link));
+            }
+            let spanned = session.links.iter().any(|link| link.from <= index && link.to > index);
+            if !spanned && index + 1 < session.hops.len() {
+                parts.push(self.hole(session, index));
+            }
+        }
+        for (side, address) in session.beyond.iter().filter(|(side, _)| *side != "client") {
+            parts.push(self.beyond(side, &address.to_string()));
+        }
+        parts
+    }
+
+    fn beyond(&self, side: &str, address: &str) -> Part {
+        let label = self.label(Ink::Dim, "beyond");
+        Part {
+            key: format!("beyond {side} {address}"),
+            lines: vec![format!("  {label}{} at {address}, not on this host", escape::str(side, NAME))],
+        }
+    }
+
+    fn hop(&self, hop: &Hop) -> Part {
+        let mut line = format!("pid {}", hop.task.tgid);
+        let comm = escape::text(hop.process.comm.as_bytes(), NAME);
+        if !comm.is_empty() {
+            line = format!("{comm} · {line}");
+        }
+        if hop.role == Role::Client {
+            if let Some(uid) = hop.process.uid {
+                line.push_str(&format!(" · uid {uid}"));
+            }
+            if let Some(login) = hop.process.login_uid.filter(|login| Some(*login) != hop.process.uid) {
+                line.push_str(&format!(" (login {login})"));
+            }
+        }
+        let mut lines = vec![format!("  {}{line}", self.label(Ink::Bold, hop.role.token()))];
+        // What was typed and what it became; the arguments of daemons are long and tell nothing of this session.
+        if matches!(hop.role, Role::Client | Role::Process) && !hop.process.argv.is_empty() {
+            const MARGIN: usize = 2 + LABEL + 1;
+            let command =
+                escape::command(&hop.process.argv, hop.process.argv_truncated, WIDTH - MARGIN - "$ ".len() - 1);
+            let used = MARGIN + line.chars().count() + " · ".chars().count() + command.chars().count();
+            if used <= WIDTH {
+                lines[0].push_str(&self.ink(Ink::Dim, &format!(" · {command}")));
+            } else {
+                lines.push(format!("{}{}", " ".repeat(MARGIN), self.ink(Ink::Dim, &format!("$ {command}"))));
+            }
+        }
+        Part { key: format!("hop {} {} {}", hop.role.token(), hop.task.tgid, hop.task.start_ticks), lines }
+    }
+
+    fn link(&self, session: &Session, link: &Link) -> Part {
+        let inside = link.from == link.to;
+        let mut what = match link.kind {
+            LinkKind::Tcp => link.tcp.map(|ends| format!("{} → {}", ends.tuple.local, ends.tuple.remote)),
+            LinkKind::Unix => link.unix.as_ref().map(|(path, ..)| shortened(path)),
+            LinkKind::Relay => Some("joined inside".to_owned()),
+            LinkKind::Fifo | LinkKind::Fork | LinkKind::Exec => None,
+        }
+        .unwrap_or_default();
+        if link.to > link.from + 1 {
+            let role = session.hops.get(link.to).map_or("a later hop", |hop| hop.role.token());
+            what.push_str(&format!("{}down to {role}", if what.is_empty() { "" } else { ", " }));
+        }
+        if link.persistent {
+            what.push_str(if what.is_empty() { "shared by sessions" } else { " (shared by sessions)" });
+        }
+        let rail = if inside { "  ┊ " } else { "  │ " };
+        let kind = if inside { String::new() } else { format!("{:<6}", link.kind.token()) };
+        let evidence: Vec<&str> = link.evidence.iter().map(|evidence| evidence.prose()).collect();
+        let known = format!("{}: {}", link.confidence.token(), evidence.join("; "));
+        let known = known.trim_end_matches(": ");
+        let ink = match link.confidence {
+            Confidence::Exact => Ink::Good,
+            Confidence::Strong | Confidence::Weak => Ink::Doubt,
+        };
+
+        let gap = if what.is_empty() { "" } else { "  " };
+        let before = 4 + kind.chars().count() + what.chars().count() + gap.len();
+        let start = format!("{}{}{what}", self.ink(Ink::Dim, rail), self.ink(Ink::Bold, &kind));
+        let lines = if before + known.chars().count() <= WIDTH {
+            vec![format!("{start}{gap}{}", self.ink(ink, known))]
+        } else {
+            let more = format!("{}{}", self.ink(Ink::Dim, rail), " ".repeat(kind.chars().count()));
+            std::iter::once(start).chain(self.wrapped(ink, &more, &more, known)).collect()
+        };
+        let key = format!(
+            "link {:?} {} {} {} {:?} {:?} {:?}",
+            link.kind,
+            link.from,
+            link.to,
+            link.confidence.token(),
+            link.tcp.map(|ends| ends.tuple),
+            link.unix.as_ref().map(|(path, ..)| path),
+            link.relay,
+        );
+        Part { key, lines }
+    }
+
+    /// Two hops that nothing joins: they must not look as if something did.
+    fn hole(&self, session: &Session, index: usize) -> Part {
+        let gap = session.gaps.iter().find(|gap| gap.between == Some((index, index + 1)));
+        let text =
+            gap.map_or_else(|| "no link between these two is proved".to_owned(), |gap| escape::str(&gap.text, TEXT));
+        let rail = self.ink(Ink::Dim, "  ┊ ");
+        let key = format!("hole {index}");
+        Part { key, lines: self.wrapped(Ink::Doubt, &format!("{rail}? "), &format!("{rail}  "), &text) }
+    }
+
+    fn complete(&self, session: &Session) -> String {
+        let how = match session.confidence() {
+            Some(Confidence::Exact) => self.ink(Ink::Good, "every link exact"),
+            Some(weakest) => self.ink(Ink::Doubt, &format!("its weakest link is {}", weakest.token())),
+            None => self.ink(Ink::Doubt, "no link"),
+        };
+        format!("  {} the whole path, {how}", self.ink(Ink::Good, "✓"))
+    }
+
+    fn outcome(&self, session: &Session, now: BootTime) -> String {
+        let (ink, how) = match session.exit {
+            None => (Ink::Doubt, "closed; how the process ended is not known".to_owned()),
+            Some(exit) => match (exit.reason, exit.code, exit.signal) {
+                (ExitReason::StartFailed, ..) => (Ink::Bad, "the runtime could not start it".to_owned()),
+                (_, Some(0), _) => (Ink::Good, "exited with code 0".to_owned()),
+                (_, Some(code), _) => (Ink::Bad, format!("exited with code {code}")),
+                (_, _, Some(signal)) => (Ink::Bad, format!("killed by signal {signal}{}", signal_name(signal))),
+                (ExitReason::Exited | ExitReason::Signalled | ExitReason::Unknown, None, None) => {
+                    (Ink::Doubt, "ended; how is not known".to_owned())
+                }
+            },
+        };
+        let incomplete = if session.complete { "" } else { " · the path is not complete" };
+        format!(
+            "  {} {} after {}{}",
+            self.ink(Ink::Dim, "╰"),
+            self.ink(ink, &how),
+            lasted(view::age(session, now)),
+            self.ink(Ink::Doubt, incomplete)
+        )
+    }
+
+    fn label(&self, ink: Ink, label: &str) -> String {
+        format!("{}{}", self.ink(ink, label), " ".repeat(LABEL.saturating_sub(label.chars().count()).max(1) + 1))
+    }
+
+    /// Text in lines of at most [`WIDTH`], broken between words.
+    fn wrapped(&self, ink: Ink, first: &str, more: &str, text: &str) -> Vec<String> {
+        // Both starts are four to ten columns wide; colour codes in them do not count.
+        const INDENT: usize = 10;
+        let mut lines: Vec<String> = Vec::new();
+        for word in text.split(' ') {
+            match lines.last_mut() {
+                Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH - INDENT => {
+                    line.push(' ');
+                    line.push_str(word);
+                }
+                _ => lines.push(word.to_owned()),
+            }
+        }
+        let start = |index| if index == 0 { first } else { more };
+        lines.iter().enumerate().map(|(index, line)| format!("{}{}", start(index), self.ink(ink, line))).collect()
+    }
+}
+
+impl Sink for Tree {
+    fn host(&mut self, header: &Header) -> io::Result<()> {
+        self.header = header.clone();
+        let host = &header.host;
+        let words: Vec<String> =
+            [&host.hostname, &host.kernel, &host.arch].iter().map(|word| escape::str(word, NAME)).collect();
+        writeln!(self.target, "{}", self.ink(Ink::Dim, &format!("on {}, Linux {}, {}", words[0], words[1], words[2])))?;
+        for degraded in &header.degraded {
+            let text = format!("{} [{}]", escape::str(&degraded.text, TEXT), escape::str(&degraded.code, NAME));
+            for line in self.wrapped(Ink::Doubt, "! ", "  ", &text) {
+                writeln!(self.target, "{line}")?;
+            }
+            writeln!(self.target, "  hint: {}", escape::str(&degraded.hint, TEXT))?;
+        }
+        self.target.flush()
+    }
+
+    fn change(&mut self, finding: &Finding) -> io::Result<()> {
+        match &finding.change {
+            Change::Opened(session) | Change::Changed(session) | Change::Closed(session) => {
+                self.draw(session, finding.at)?;
+            }
+            Change::Loss { what, count } => {
+                self.lost = self.lost.saturating_add(*count);
+                self.current = None;
+                let text = format!(
+                    "{} lost ({}): what is shown from here on may have holes",
+                    counted(*count, "event"),
+                    escape::str(what, NAME)
+                );
+                writeln!(self.target, "\n{}", self.ink(Ink::Bad, &format!("! {text}")))?;
+            }
+        }
+        self.target.flush()
+    }
+
+    fn finish(&mut self, report: &Report) -> io::Result<()> {
+        let mut open = 0_u64;
+        for session in report.sessions.iter().filter(|session| session.state == State::Open) {
+            open += 1;
+            // Holes that time could have filled did not get it.
+            let settled = session.opened_at.plus(SETTLED).max(report.at);
+            self.draw(session, settled)?;
+            if self.current.as_ref() != Some(&session.id) {
+                self.open_block(session, false, false)?;
+            }
+            let lasted = lasted(view::age(session, report.at));
+            writeln!(self.target, "  {} still open after {lasted}", self.ink(Ink::Dim, "…"))?;
+        }
+        let lost = match self.lost {
+            0 => "no event lost".to_owned(),
+            lost => self.ink(Ink::Bad, &format!("{} lost", counted(lost, "event"))),
+        };
+        writeln!(self.target, "\n{} seen, {open} still open, {lost}", counted(self.seen, "session"))?;
+        self.target.flush()
+    }
+}
+
+/// Gaps that no waiting fills.
+const fn stays(code: GapCode) -> bool {
+    match code {
+        GapCode::LostEvents | GapCode::Ambiguous | GapCode::ProcessLeftRunning => true,
+        GapCode::Unjoined
+        | GapCode::PeerUnknown
+        | GapCode::ShimUnknown
+        | GapCode::RuncUnknown
+        | GapCode::ProcessUnknown
+        | GapCode::NamesUnknown => false,
+    }
+}
+
+fn gap_words(session: &Session, gap: &Gap) -> String {
+    let text = escape::str(&gap.text, TEXT);
+    let role = |index: usize| session.hops.get(index).map(|hop| hop.role.token());
+    match gap.between.map(|(from, to)| (role(from), role(to), from == to)) {
+        Some((Some(inside), _, true)) => format!("inside {inside}: {text}"),
+        Some((Some(from), Some(to), false)) => format!("between {from} and {to}: {text}"),
+        Some((Some(from), None, false)) => format!("below {from}: {text}"),
+        Some(_) | None => text,
+    }
+}
+
+/// Where it leads, as far as that is known.
+fn into(session: &Session) -> Option<String> {
+    let target = &session.target;
+    let name = |name: &Option<String>| name.as_ref().map(|name| escape::str(name, NAME));
+    if let Some(pod) = name(&target.pod) {
+        let namespace = name(&target.namespace).map_or(String::new(), |namespace| namespace + "/");
+        let container = name(&target.container).map_or(String::new(), |container| format!("/{container}"));
+        return Some(format!("{namespace}{pod}{container}"));
+    }
+    // Twelve digits are what crictl and docker show.
+    target.container_id.as_ref().map(|id| format!("container {}", escape::str(id.get(..12).unwrap_or(id), NAME)))
+}
+
+fn command(session: &Session) -> Option<String> {
+    let known = !session.command.is_empty();
+    known.then(|| escape::command(&session.command, session.command_truncated, WIDTH - 2 - LABEL))
+}
+
+/// A path; of a long one the middle is left out, since containerd's sockets are named by a hash and the ends tell them apart.
+fn shortened(path: &RawText) -> String {
+    const START: usize = 40;
+    const END: usize = 12;
+    let text = escape::text(path.as_bytes(), TEXT);
+    let length = text.chars().count();
+    if length <= START + 1 + END {
+        return text;
+    }
+    let start: String = text.chars().take(START).collect();
+    let end: String = text.chars().skip(length - END).collect();
+    format!("{start}{}{end}", escape::CUT)
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A length of time as one would say it.
+fn lasted(span: Span) -> String {
+    let millis = span.as_millis();
+    let seconds = millis / 1_000;
+    match seconds {
+        0 => format!("{millis} ms"),
+        1..60 => format!("{seconds}.{} s", millis / 100 % 10),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+/// Names of the signals that end processes in practice; the numbers are those of every architecture that is supported.
+const fn signal_name(signal: u8) -> &'static str {
+    match signal {
+        1 => " (SIGHUP)",
+        2 => " (SIGINT)",
+        3 => " (SIGQUIT)",
+        4 => " (SIGILL)",
+        6 => " (SIGABRT)",
+        7 => " (SIGBUS)",
+        8 => " (SIGFPE)",
+        9 => " (SIGKILL)",
+        11 => " (SIGSEGV)",
+        13 => " (SIGPIPE)",
+        15 => " (SIGTERM)",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_are_said_as_people_say_them() {
+        for (millis, text) in [
+            (0, "0 ms"),
+            (412, "412 ms"),
+            (12_345, "12.3 s"),
+            (252_000, "4 min 12 s"),
+            (7_380_000, "2 h 3 min"),
+            (273_600_000, "3 d 4 h"),
+        ] {
+            assert_eq!(lasted(Span::from_millis(millis)), text);
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! The model as programs see it: the JSON of the contract, version 1. Sinks serialise these types, never the model's, so that
+//! the model can change. What is not known is null, never 0.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use serde::Serialize;
+
+use super::Header;
+use crate::model::{self, Ability, BootTime, ClockAnchor, Degraded, GapCode, LinkKind, RawText, Role, State, Totals};
+
+/// Version of everything here: grows when a field changes its meaning or goes; new fields do not change it.
+pub const VERSION: u32 = 1;
+
+/// A moment, as RFC 3339 in UTC with milliseconds.
+#[must_use]
+pub fn moment(anchor: ClockAnchor, at: BootTime) -> String {
+    rfc3339(anchor.utc_ns(at))
+}
+
+/// Nanoseconds since 1970 as RFC 3339 in UTC with milliseconds, rounded down. Years up to 2554: what 64 bits can hold.
+fn rfc3339(utc_ns: u64) -> String {
+    const DAY: u64 = 86_400;
+    let (seconds, millis) = (utc_ns / 1_000_000_000, utc_ns / 1_000_000 % 1_000);
+    let (year, month, day) = civil(seconds / DAY);
+    let second = seconds % DAY;
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+/// Days since 1970-01-01 as year, month and day of the Gregorian calendar. Counted in 400-year eras that begin on a first
+/// of March, so that the leap day is the last of its year.
+const fn civil(days: u64) -> (u64, u64, u64) {
+    const ERA: u64 = 146_097;
+    let days = days + 719_468; // from 0000-03-01 to 1970-01-01
+    let (era, day_of_era) = (days / ERA, days % ERA);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
+    (year, month, day)
+}
+
+/// A line of JSON Lines.
+#[derive(Debug, Serialize)]
+pub struct Line<T> {
+    /// [`VERSION`].
+    pub v: u32,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The rest.
+    #[serde(flatten)]
+    pub body: T,
+}
+
+impl<T> Line<T> {
+    /// A line of this version.
+    pub const fn new(kind: &'static str, body: T) -> Self {
+        Self { v: VERSION, kind, body }
+    }
+}
+
+/// The first line: where this comes from.
+#[derive(Debug, Serialize)]
+pub struct Host<'a> {
+    /// `uname -n`
+    pub hostname: &'a str,
+    /// `uname -r`
+    pub kernel: &'a str,
+    /// `uname -m`
+    pub arch: &'a str,
+    /// Tells one boot of a host from the next.
+    pub boot_id: &'a str,
+    /// What the tracer can do there.
+    pub abilities: Vec<&'static str>,
+    /// What it cannot.
+    pub degraded: &'a [Degraded],
+}
+
+impl<'a> Host<'a> {
+    /// Out of a header.
+    #[must_use]
+    pub fn new(header: &'a Header) -> Self {
+        Self {
+            hostname: &header.host.hostname,
+            kernel: &header.host.kernel,
+            arch: &header.host.arch,
+            boot_id: &header.host.boot_id,
+            abilities: header.abilities.iter().map(|ability| Ability::token(*ability)).collect(),
+            degraded: &header.degraded,
+        }
+    }
+}
+
+/// A change of a session.
+#[derive(Debug, Serialize)]
+pub struct Change<'a> {
+    /// When it became known.
+    pub at: String,
+    /// The whole session.
+    pub session: Session<'a>,
+}
+
+/// Observations that were lost.
+#[derive(Debug, Serialize)]
+pub struct Loss<'a> {
+    /// When it became known.
+    pub at: String,
+    /// Which counter.
+    pub what: &'a str,
+    /// How many.
+    pub count: u64,
+    /// The last time this counter was reported; null the first time.
+    pub since: Option<String>,
+}
+
+/// The last line.
+#[derive(Debug, Serialize)]
+pub struct End<'a> {
+    /// Core time at the end.
+    pub at: String,
+    /// Sums, over everything: filters do not change them.
+    pub totals: Sums<'a>,
+}
+
+/// Sums over a run.
+#[derive(Debug, Serialize)]
+pub struct Sums<'a> {
+    /// Observations taken in.
+    pub observations: u64,
+    /// Those that came too late to be put in order.
+    pub late: u64,
+    /// Sessions opened.
+    pub opened: u64,
+    /// Sessions closed.
+    pub closed: u64,
+    /// Losses by counter.
+    pub lost: &'a BTreeMap<String, u64>,
+}
+
+impl<'a> Sums<'a> {
+    /// Out of totals.
+    #[must_use]
+    pub const fn new(totals: &'a Totals) -> Self {
+        let Totals { observations, late, opened, closed, lost } = totals;
+        Self { observations: *observations, late: *late, opened: *opened, closed: *closed, lost }
+    }
+}
+
+/// A session.
+#[derive(Debug, Serialize)]
+pub struct Session<'a> {
+    id: &'a str,
+    kind: &'static str,
+    state: &'static str,
+    opened_at: String,
+    closed_at: Option<String>,
+    age_ms: u64,
+    preexisting: bool,
+    target: Target<'a>,
+    client: Client,
+    command: Option<&'a [RawText]>,
+    tty: Option<bool>,
+    stdin: Option<bool>,
+    exec_id: Option<&'a str>,
+    exit: Option<Exit>,
+    idle_ms: Option<u64>,
+    health: &'static str,
+    hops: Vec<Hop<'a>>,
+    links: Vec<Link<'a>>,
+    complete: bool,
+    confidence: Option<&'static str>,
+    beyond: Vec<Beyond>,
+    gaps: Vec<Gap<'a>>,
+}
+
+impl<'a> Session<'a> {
+    /// Out of a session of the model, as of core time `now`.
+    #[must_use]
+    pub fn new(session: &'a model::Session, header: &'a Header, now: BootTime) -> Self {
+        let when = |at| moment(header.anchor, at);
+        let model::Target { namespace, pod, pod_uid, container, container_id, runtime } = &session.target;
+        Self {
+            id: &session.id.0,
+            kind: session.kind.token(),
+            state: match session.state {
+                State::Open => "open",
+                State::Closed => "closed",
+            },
+            opened_at: when(session.opened_at),
+            closed_at: session.closed_at.map(when),
+            age_ms: age(session, now).as_millis(),
+            preexisting: session.preexisting,
+            target: Target {
+                namespace: namespace.as_deref(),
+                pod: pod.as_deref(),
+                pod_uid: pod_uid.as_deref(),
+                container: container.as_deref(),
+                container_id: container_id.as_deref(),
+                runtime: runtime.as_deref(),
+            },
+            client: Client {
+                address: session.client.address,
+                uid: session.client.uid,
+                login_uid: session.client.login_uid,
+                user: None,
+                groups: None,
+                audit_id: None,
+                confidence: client_confidence(session),
+            },
+            command: known(&session.command),
+            tty: session.tty,
+            stdin: session.stdin,
+            exec_id: session.exec_id.as_deref(),
+            exit: session.exit.map(|exit| Exit { code: exit.code, signal: exit.signal, reason: exit.reason.token() }),
+            idle_ms: None,
+            health: "unknown",
+            hops: session.hops.iter().map(|hop| Hop::new(hop, header)).collect(),
+            links: session.links.iter().map(Link::new).collect(),
+            complete: session.complete,
+            confidence: session.confidence().map(model::Confidence::token),
+            beyond: session.beyond.iter().map(|(side, address)| Beyond { side, address: *address }).collect(),
+            gaps: session
+                .gaps
+                .iter()
+                .map(|gap| Gap {
+                    code: GapCode::token(gap.code),
+                    between: gap.between.map(|(from, to)| [from, to]),
+                    text: &gap.text,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// How long a session lasted, or has lasted by `now`.
+#[must_use]
+pub fn age(session: &model::Session, now: BootTime) -> model::Span {
+    session.closed_at.unwrap_or(now).since(session.opened_at)
+}
+
+/// How sure it is that the first hop is the client: as sure as the leg that it has.
+fn client_confidence(session: &model::Session) -> Option<&'static str> {
+    session.hops.first().filter(|hop| hop.role == Role::Client)?;
+    session.links.iter().find(|link| link.from == 0 && link.to != 0).map(|link| link.confidence.token())
+}
+
+/// Arguments that were not seen are not known: every process has some.
+fn known(words: &[RawText]) -> Option<&[RawText]> {
+    Some(words).filter(|words| !words.is_empty())
+}
+
+#[derive(Debug, Serialize)]
+struct Target<'a> {
+    namespace: Option<&'a str>,
+    pod: Option<&'a str>,
+    pod_uid: Option<&'a str>,
+    container: Option<&'a str>,
+    container_id: Option<&'a str>,
+    runtime: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Client {
+    address: Option<SocketAddr>,
+    uid: Option<u32>,
+    login_uid: Option<u32>,
+    // The API server's audit log knows these; nothing reads it yet.
+    user: Option<String>,
+    groups: Option<Vec<String>>,
+    audit_id: Option<String>,
+    confidence: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Exit {
+    code: Option<u8>,
+    signal: Option<u8>,
+    reason: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Hop<'a> {
+    role: &'static str,
+    pid: u32,
+    started_at: String,
+    comm: Option<&'a RawText>,
+    exe: Option<&'a RawText>,
+    argv: Option<&'a [RawText]>,
+    uid: Option<u32>,
+    netns: Option<u32>,
+    host: Option<&'a str>,
+    state: Option<&'static str>,
+}
+
+impl<'a> Hop<'a> {
+    fn new(hop: &'a model::Hop, header: &'a Header) -> Self {
+        Self {
+            role: hop.role.token(),
+            pid: hop.task.tgid,
+            started_at: moment(header.anchor, BootTime(hop.task.start_ns())),
+            comm: Some(&hop.process.comm).filter(|comm| !comm.is_empty()),
+            exe: hop.process.exe.as_ref(),
+            argv: known(&hop.process.argv),
+            uid: hop.process.uid,
+            netns: hop.process.netns,
+            host: Some(header.host.hostname.as_str()).filter(|name| !name.is_empty()),
+            state: None,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Link<'a> {
+    from: usize,
+    to: usize,
+    kind: &'static str,
+    confidence: &'static str,
+    evidence: Vec<&'static str>,
+    persistent: bool,
+    tcp: Option<Tcp>,
+    unix: Option<Unix<'a>>,
+    relay: Option<Relay>,
+}
+
+impl<'a> Link<'a> {
+    fn new(link: &'a model::Link) -> Self {
+        let kind = link.kind;
+        Self {
+            from: link.from,
+            to: link.to,
+            kind: kind.token(),
+            confidence: link.confidence.token(),
+            evidence: link.evidence.iter().map(|evidence| evidence.token()).collect(),
+            persistent: link.persistent,
+            tcp: link.tcp.filter(|_| kind == LinkKind::Tcp).map(|ends| Tcp {
+                local: ends.tuple.local,
+                remote: ends.tuple.remote,
+                state: None,
+                inode: ends.near.and_then(|socket| socket.inode),
+                peer_inode: ends.far.and_then(|socket| socket.inode),
+                queues: Queues::default(),
+                rtt_us: None,
+                retransmits: None,
+                last_sent_ms: None,
+                last_received_ms: None,
+                bytes_sent: ends.sent,
+                bytes_received: ends.received,
+            }),
+            unix: link.unix.as_ref().filter(|_| kind == LinkKind::Unix).map(|(path, near, far)| Unix {
+                path,
+                inode: near.inode,
+                peer_inode: far.inode,
+                queues: Queues::default(),
+            }),
+            relay: link.relay.filter(|_| kind == LinkKind::Relay).map(|(inbound, outbound)| Relay {
+                inbound_inode: inbound.inode,
+                outbound_inode: outbound.inode,
+                bytes_forward: None,
+                bytes_back: None,
+                last_ms: None,
+            }),
+        }
+    }
+}
+
+/// What waits in the buffers of both ends; the sources so far do not tell.
+#[derive(Debug, Default, Serialize)]
+struct Queues {
+    recv_q: Option<u64>,
+    send_q: Option<u64>,
+    peer_recv_q: Option<u64>,
+    peer_send_q: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Tcp {
+    local: SocketAddr,
+    remote: SocketAddr,
+    state: Option<&'static str>,
+    inode: Option<u64>,
+    peer_inode: Option<u64>,
+    #[serde(flatten)]
+    queues: Queues,
+    rtt_us: Option<u64>,
+    retransmits: Option<u64>,
+    last_sent_ms: Option<u64>,
+    last_received_ms: Option<u64>,
+    bytes_sent: Option<u64>,
+    bytes_received: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Unix<'a> {
+    path: &'a RawText,
+    inode: Option<u64>,
+    peer_inode: Option<u64>,
+    #[serde(flatten)]
+    queues: Queues,
+}
+
+#[derive(Debug, Serialize)]
+struct Relay {
+    inbound_inode: Option<u64>,
+    outbound_inode: Option<u64>,
+    bytes_forward: Option<u64>,
+    bytes_back: Option<u64>,
+    last_ms: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Beyond {
+    side: &'static str,
+    address: SocketAddr,
+}
+
+#[derive(Debug, Serialize)]
+struct Gap<'a> {
+    code: &'static str,
+    between: Option<[usize; 2]>,
+    text: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_utc_with_milliseconds() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (951_868_800, "2000-03-01T00:00:00.000Z"),
+            (1_709_164_800, "2024-02-29T00:00:00.000Z"),
+            (1_795_299_243, "2026-11-21T22:14:03.000Z"),
+            (4_107_542_399, "2100-02-28T23:59:59.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(rfc3339(seconds * 1_000_000_000), text);
+        }
+        assert_eq!(rfc3339(1_999_999), "1970-01-01T00:00:00.001Z");
+        assert_eq!(rfc3339(u64::MAX), "2554-07-21T23:34:33.709Z");
+    }
+
+    #[test]
+    fn every_day_follows_the_one_before() {
+        let mut last = civil(0);
+        for days in 1..200_000 {
+            let day = civil(days);
+            let next_day = (last.0, last.1, last.2 + 1);
+            let next_month = (last.0, last.1 + 1, 1);
+            let next_year = (last.0 + 1, 1, 1);
+            assert!(
+                day == next_day
+                    || (day == next_month && last.2 >= 28)
+                    || (day == next_year && (last.1, last.2) == (12, 31)),
+                "{last:?} {day:?}"
+            );
+            last = day;
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Loads the object, attaches the planned probes, tells the kernel whom to watch. Everything goes with the process: no pins,
+//! and links that the kernel drops with their file descriptors, so `kill -9` leaves nothing attached.
+
+use std::{fmt, io, path::PathBuf};
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader,
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{Program, ProgramError},
+};
+use aya_log::EbpfLogger;
+use tracer_common::{Config, Counter, Offsets, Watch, WatchClass};
+
+use super::object;
+use crate::{
+    model::WatchAs,
+    plan::{Attach, ProbePlan, ProbeSpec},
+};
+
+/// What the loader is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Only processes of the network namespace with this inode number come onto the path.
+    pub netns: Option<u32>,
+    /// TCP ports of the path's listeners.
+    pub ports: Vec<u16>,
+    /// Size of the ring buffer in bytes: a power of two and a multiple of the page size. `None`: the object's own.
+    pub ring_bytes: Option<u32>,
+}
+
+/// Why nothing can be traced.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The file named by the environment cannot be read.
+    Object(PathBuf, io::Error),
+    /// The object cannot be loaded.
+    Load(EbpfError),
+    /// The kernel's BTF cannot be read.
+    Btf(aya::BtfError),
+    /// A probe cannot be loaded or attached.
+    Probe(&'static str, ProgramError),
+    /// The object lacks a program or map of this name: it is of another version.
+    Missing(&'static str),
+    /// A map cannot be used.
+    Map(&'static str, MapError),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(path, error) => write!(f, "cannot read the BPF object {}: {error}", path.display()),
+            Self::Load(error) => write!(f, "the kernel refused the BPF object: {error}"),
+            Self::Btf(error) => write!(f, "cannot read the kernel's BTF: {error}"),
+            Self::Probe(name, error) => write!(f, "cannot attach the probe {name}: {error}"),
+            Self::Missing(name) => write!(f, "the BPF object has no `{name}`: it is of another version"),
+            Self::Map(name, error) => write!(f, "cannot use the BPF map {name}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Object(_, error) => Some(error),
+            Self::Load(error) => Some(error),
+            Self::Btf(error) => Some(error),
+            Self::Probe(_, error) => Some(error),
+            Self::Map(_, error) => Some(error),
+            Self::Missing(_) => None,
+        }
+    }
+}
+
+/// Probes that are attached, for as long as this lives.
+pub struct Probes {
+    watched: HashMap<MapData, u32, Watch>,
+    counters: PerCpuArray<MapData, u64>,
+    logger: Option<EbpfLogger>,
+    /// Probes that could not be attached although the plan had them, with the reason.
+    pub failed: Vec<(&'static ProbeSpec, String)>,
+    _object: Ebpf,
+}
+
+/// Loads and attaches. The ring buffer comes back by itself: it is read elsewhere.
+///
+/// # Errors
+/// When the kernel refuses the object, or a probe without which nothing can be seen.
+pub fn attach(plan: &ProbePlan, offsets: Offsets, options: &Options) -> Result<(Probes, RingBuf<MapData>), LoadError> {
+    let bytes = object::bytes().map_err(|(path, error)| LoadError::Object(path, error))?;
+    let btf = Btf::from_sys_fs().map_err(LoadError::Btf)?;
+    let config = Config {
+        netns: options.netns.unwrap_or(0),
+        own_tgid: std::process::id(),
+        g_register: if cfg!(target_arch = "aarch64") { Config::G_REGISTER_AARCH64 } else { Config::G_REGISTER_X86_64 },
+    };
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(&btf)).override_global("OFFSETS", &offsets, true).override_global("CONFIG", &config, true);
+    if let Some(bytes) = options.ring_bytes {
+        loader.map_max_entries("RING", bytes);
+    }
+    let mut object = loader.load(&bytes).map_err(LoadError::Load)?;
+    // Its own diagnostics: an object without them is still an object.
+    let logger = EbpfLogger::init(&mut object).ok();
+
+    let mut ports: HashMap<_, u32, u32> = take(&mut object, "PORTS")?;
+    for port in &options.ports {
+        ports.insert(u32::from(*port), 1, 0).map_err(|error| LoadError::Map("PORTS", error))?;
+    }
+    let ring = take(&mut object, "RING")?;
+    let watched = take(&mut object, "WATCHED")?;
+    let counters = take(&mut object, "COUNTERS")?;
+
+    let mut failed = Vec::new();
+    for probe in &plan.probes {
+        let program = object.program_mut(probe.program).ok_or(LoadError::Missing(probe.program))?;
+        match attach_one(program, probe, &btf) {
+            Ok(()) => {}
+            Err(error) if probe.required => return Err(LoadError::Probe(probe.program, error)),
+            Err(error) => failed.push((*probe, error.to_string())),
+        }
+    }
+    Ok((Probes { watched, counters, logger, failed, _object: object }, ring))
+}
+
+fn attach_one(program: &mut Program, probe: &ProbeSpec, btf: &Btf) -> Result<(), ProgramError> {
+    match (program, probe.attach) {
+        (Program::BtfTracePoint(program), Attach::BtfTracepoint(name)) => {
+            program.load(name, btf)?;
+            program.attach()?;
+        }
+        (Program::TracePoint(program), Attach::Syscall(name)) => {
+            program.load()?;
+            program.attach("syscalls", name)?;
+        }
+        _ => return Err(ProgramError::UnexpectedProgramType),
+    }
+    Ok(())
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &'static str) -> Result<M, LoadError> {
+    let map = object.take_map(name).ok_or(LoadError::Missing(name))?;
+    M::try_from(map).map_err(|error| LoadError::Map(name, error))
+}
+
+impl Probes {
+    /// Watches a process from now on. What the kernel found out by itself in the meantime stays.
+    ///
+    /// # Errors
+    /// When the map is full.
+    pub fn watch(&mut self, tgid: u32, mntns: u32, watch: WatchAs) -> Result<(), MapError> {
+        let class = match watch {
+            WatchAs::Endpoint => WatchClass::Endpoint,
+            WatchAs::Daemon => WatchClass::Daemon,
+            // The kernel alone knows lineages.
+            WatchAs::Below | WatchAs::Contained => return Ok(()),
+        };
+        let known = self.watched.get(&tgid, 0).unwrap_or(Watch::NONE);
+        let ranks_higher = known.class == 0 || class == WatchClass::Daemon;
+        if ranks_higher {
+            let go = if known.class == 0 { Watch::GO_UNKNOWN } else { known.go };
+            let entry = Watch { mntns, class: class as u8, go, depth: 0, ..known };
+            self.watched.insert(tgid, entry, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a process off the list: it ended before it was on it.
+    pub fn unwatch(&mut self, tgid: u32) {
+        // Its exit probe may have been faster.
+        let _gone = self.watched.remove(&tgid);
+    }
+
+    /// Sum over all CPUs since the start.
+    #[must_use]
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.counters.get(&(counter as u32), 0).map_or(0, |slots| slots.iter().sum())
+    }
+
+    /// Hands the object's own diagnostics to the `log` facade.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+}
