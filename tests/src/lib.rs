@@ -1,3 +1,4 @@
 //! Shared by the test targets.
 
+pub mod binary;
 pub mod samples;

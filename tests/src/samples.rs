@@ -8,8 +8,8 @@ use std::{
 use execpath::{
     model::{
         Ability, BootTime, Change, Client, ClockAnchor, Confidence, Evidence, ExitStatus, Finding, Gap, GapCode, Hop,
-        HostFacts, Kind, Link, LinkKind, ProcessInfo, Role, Session, SessionId, SocketId, Span, State, Target, TaskKey,
-        TcpEnds, Tuple,
+        HostFacts, Kind, Link, LinkKind, ProcessInfo, Report, Role, Session, SessionId, SocketId, Span, State, Target,
+        TaskKey, TcpEnds, Totals, Tuple,
     },
     sink::Header,
 };
@@ -211,6 +211,39 @@ pub fn life() -> Vec<Finding> {
     );
     findings.push(finding(61_022, Change::Closed, closed(ExitStatus::Code(3))));
     findings
+}
+
+fn named(id: &str, session: Session) -> Session {
+    Session { id: SessionId(id.into()), ..session }
+}
+
+/// The life of one session; then one that is older than the trace and is joined late, the lines of a third between its
+/// own, and a loss.
+#[must_use]
+pub fn story() -> (Vec<Finding>, Report) {
+    let mut old = named("s-0b77e1", whole());
+    old.preexisting = true;
+    old.complete = false;
+    old.links.retain(|link| link.from != 1);
+    old.gaps.push(Gap {
+        code: GapCode::Unjoined,
+        between: Some((1, 2)),
+        text: "waiting for traffic: no byte has passed since the trace began, so nothing says which of its outbound \
+               connections belongs to this one"
+            .into(),
+    });
+    let third = named("s-c01d99", partial(3));
+    let mut findings = life();
+    findings.extend([
+        finding(70_000, Change::Opened, old),
+        finding(70_001, Change::Opened, named("s-c01d99", partial(2))),
+        finding(70_100, Change::Changed, named("s-0b77e1", whole())),
+        Finding { at: after(70_110), change: Change::Loss { what: "ring-full".into(), count: 12 } },
+        finding(70_120, Change::Changed, third.clone()),
+        finding(71_000, Change::Closed, named("s-0b77e1", closed(ExitStatus::Signal(9)))),
+    ]);
+    let totals = Totals { observations: 420, late: 0, opened: 3, closed: 2, lost: [("ring-full".into(), 12)].into() };
+    (findings, Report { at: after(75_000), sessions: vec![third], totals })
 }
 
 /// A target that keeps what is written.

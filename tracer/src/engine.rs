@@ -1,12 +1,7 @@
 //! The pump: observations → (recorder) → correlator → filter → sinks. The same for a live trace and a replay, which is why
 //! both print the same.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeSet, io, path::PathBuf, time::Duration};
 
 use regex::bytes::Regex;
 
@@ -328,6 +323,8 @@ pub struct Live {
     pub duration: Option<Duration>,
     /// Where to record.
     pub record: Option<Place>,
+    /// How much to say of the tracer itself: the number of `-v`.
+    pub verbose: u8,
     /// The command line, for the recording.
     pub command: String,
 }
@@ -355,18 +352,10 @@ async fn pump_live(_live: Live) -> Result<Shown, LiveError> {
     Err(LiveError::NotBuilt)
 }
 
-/// Opens a recording.
-///
-/// # Errors
-/// As [`Reader::open`].
-pub fn open(path: &Path) -> Result<Reader, record::OpenError> {
-    Reader::open(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BootTime, ProcessInfo, SessionExit, Source, Target, TaskKey};
+    use crate::model::{BootTime, ProcessInfo, Source, Target, TaskKey};
 
     fn session(pod: Option<&str>) -> Box<Session> {
         Box::new(Session {
@@ -424,7 +413,6 @@ mod tests {
         for (kinds, shown) in [(Kinds::Exec, false), (Kinds::Probe, true), (Kinds::All, true)] {
             assert_eq!(Filter { kinds, ..Filter::default() }.matches(&probe), shown);
         }
-        assert!(SessionExit::from(crate::model::ExitStatus::Code(0)).signal.is_none());
     }
 
     fn redacted(redactor: &Redactor, words: &[&str]) -> (Vec<String>, bool) {

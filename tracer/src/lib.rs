@@ -3,6 +3,7 @@
 //! The pure ring (`model`, `decode`, `correlate`, `plan`) knows no file, socket, clock, thread or async: facts in, findings
 //! out, the same live and in replay. ARCHITECTURE.md has the map.
 
+pub mod cli;
 pub mod correlate;
 pub mod decode;
 pub mod engine;

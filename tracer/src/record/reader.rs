@@ -347,9 +347,8 @@ mod tests {
         bytes[start] = b'?';
         let (seen, end) = read(bytes).unwrap();
         assert_eq!(seen, samples()[..1]);
-        let End::Damaged(damage) = end else { panic!("{end:?}") };
-        assert_eq!((damage.line, damage.byte), (3, start as u64));
-        assert_eq!(damage.text, "expected value (column 1)");
+        let text = "expected value (column 1)".to_owned();
+        assert_eq!(end, End::Damaged(Damage { line: 3, byte: start as u64, text }));
     }
 
     #[test]

@@ -308,26 +308,21 @@ impl Tree {
     }
 
     fn outcome(&self, session: &Session, now: BootTime) -> String {
-        let (ink, how) = match session.exit {
-            None => (Ink::Doubt, "closed; how the process ended is not known".to_owned()),
-            Some(exit) => match (exit.reason, exit.code, exit.signal) {
-                (ExitReason::StartFailed, ..) => (Ink::Bad, "the runtime could not start it".to_owned()),
-                (_, Some(0), _) => (Ink::Good, "exited with code 0".to_owned()),
-                (_, Some(code), _) => (Ink::Bad, format!("exited with code {code}")),
-                (_, _, Some(signal)) => (Ink::Bad, format!("killed by signal {signal}{}", signal_name(signal))),
-                (ExitReason::Exited | ExitReason::Signalled | ExitReason::Unknown, None, None) => {
-                    (Ink::Doubt, "ended; how is not known".to_owned())
-                }
-            },
-        };
+        let lasted = lasted(view::age(session, now));
+        let unknown = || (Ink::Doubt, format!("closed after {lasted}; how its process ended is not known"));
+        let (ink, how) = session.exit.map_or_else(unknown, |exit| match (exit.reason, exit.code, exit.signal) {
+            (ExitReason::StartFailed, ..) => {
+                (Ink::Bad, format!("the runtime could not start it; closed after {lasted}"))
+            }
+            (_, Some(0), _) => (Ink::Good, format!("exited with code 0 after {lasted}")),
+            (_, Some(code), _) => (Ink::Bad, format!("exited with code {code} after {lasted}")),
+            (_, _, Some(signal)) => {
+                (Ink::Bad, format!("killed by signal {signal}{} after {lasted}", signal_name(signal)))
+            }
+            (ExitReason::Exited | ExitReason::Signalled | ExitReason::Unknown, None, None) => unknown(),
+        });
         let incomplete = if session.complete { "" } else { " · the path is not complete" };
-        format!(
-            "  {} {} after {}{}",
-            self.ink(Ink::Dim, "╰"),
-            self.ink(ink, &how),
-            lasted(view::age(session, now)),
-            self.ink(Ink::Doubt, incomplete)
-        )
+        format!("  {} {}{}", self.ink(Ink::Dim, "╰"), self.ink(ink, &how), self.ink(Ink::Doubt, incomplete))
     }
 
     fn label(&self, ink: Ink, label: &str) -> String {

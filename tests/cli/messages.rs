@@ -1,0 +1,225 @@
+//! Every way to fail: one line that says what, one that says what to do, and the exit code.
+
+use std::{fs, path::Path};
+
+use execpath_tests::binary::run;
+
+#[track_caller]
+fn fails(arguments: &[&str], code: i32, error: &str, hint: &str) {
+    let ran = run(arguments);
+    assert_eq!(ran.stderr, format!("error: {error}\nhint: {hint}\n"), "{arguments:?}");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{arguments:?}");
+}
+
+fn help(command: &str) -> String {
+    format!("`execpath{command} --help` says what is possible")
+}
+
+const HEADER: &str = r#"{"execpath":"0.1.0","format":1,"boot_to_utc_ns":0,"host":{"hostname":"h","kernel":"k","arch":"a","boot_id":"b","btf":true,"capabilities":0}}"#;
+const TICK: &str = r#"{"at":1,"source":"engine","fact":"tick"}"#;
+const STOPPED: &str = r#"{"at":2,"source":"engine","fact":"stopped"}"#;
+
+fn recording(folder: &Path, lines: &[&str]) -> String {
+    let path = folder.join("recording.jsonl");
+    fs::write(&path, lines.join("\n") + "\n").expect("the folder can be written");
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn what_clap_refuses() {
+    fails(&[], 2, "no command was given", "`execpath --help` lists them");
+    fails(&["trce"], 2, "unrecognized subcommand 'trce'", "a similar subcommand exists: 'trace'");
+    fails(&["--nope"], 2, "unexpected argument '--nope' found", &help(""));
+    fails(&["trace", "--xyz"], 2, "unexpected argument '--xyz' found", &help(" trace"));
+    fails(&["trace", "--onc"], 2, "unexpected argument '--onc' found", "a similar argument exists: '--once'");
+    fails(&["replay"], 2, "the following required arguments were not provided: <FILE>", &help(" replay"));
+    fails(
+        &["trace", "--kind", "cp"],
+        2,
+        "invalid value 'cp' for '--kind <KIND>' [possible values: exec, probe, all]",
+        &help(" trace"),
+    );
+    fails(
+        &["completions", "tcsh"],
+        2,
+        "invalid value 'tcsh' for '<SHELL>' [possible values: bash, elvish, fish, powershell, zsh]",
+        "a similar value exists: 'zsh'",
+    );
+    fails(
+        &["trace", "--kubelet-port", "0"],
+        2,
+        "invalid value '0' for '--kubelet-port <PORT>': 0 is not in 1..=65535",
+        &help(" trace"),
+    );
+}
+
+#[test]
+fn durations_and_patterns() {
+    for (text, why) in [
+        ("x", "expected number at 0"),
+        ("0s", "it must be longer than nothing"),
+        ("30", "time unit needed, for example 30sec or 30ms"),
+    ] {
+        let error = format!("invalid value '{text}' for '--duration <TIME>': {why}");
+        fails(&["trace", "--duration", text], 2, &error, &help(" trace"));
+    }
+    fails(&["trace", "--redact", "("], 2, "invalid value '(' for '--redact <REGEX>': unclosed group", &help(" trace"));
+}
+
+#[test]
+fn outputs() {
+    fails(&["trace", "-o", "xml"], 2, "no output format `xml`", "formats are tree, jsonl");
+    fails(&["trace", "-o", "jsonl="], 2, "`-o jsonl=` names no file", "`-o jsonl` alone writes to stdout");
+    fails(
+        &["trace", "-o", "tree", "-o", "jsonl=-"],
+        2,
+        "two outputs go to stdout",
+        "give each its own file: `-o jsonl=FILE`",
+    );
+    fails(
+        &["trace", "-o", "tree=/nowhere/a", "-o", "jsonl=/nowhere/a"],
+        2,
+        "two outputs go to /nowhere/a",
+        "give each its own file: `-o jsonl=FILE`",
+    );
+    fails(
+        &["trace", "-o", "tree=/nowhere/a"],
+        5,
+        "cannot create /nowhere/a: No such file or directory (os error 2)",
+        "the folder must exist and be writable",
+    );
+}
+
+#[test]
+fn where_recordings_may_go() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let taken = recording(folder.path(), &["mine"]);
+    fails(
+        &["trace", "--record", &taken],
+        5,
+        &format!("cannot record to {taken}: the file exists and is not empty"),
+        "recordings are never overwritten: give another name, or remove the file",
+    );
+    assert_eq!(fs::read_to_string(&taken).expect("still there"), "mine\n");
+    fails(
+        &["trace", "--record", "/nowhere/a"],
+        5,
+        "cannot record to /nowhere/a: No such file or directory (os error 2)",
+        "the folder must exist and be writable",
+    );
+    fails(
+        &["trace", "--record", "-"],
+        2,
+        "`--record -` and `-o` both write to stdout",
+        "give one of them a file: `-o tree=FILE` or `--record FILE`",
+    );
+}
+
+#[test]
+fn namespaces() {
+    fails(&["trace", "--netns", ""], 2, "`--netns` is empty", "give a name of `ip netns list`, a path, or a pid");
+    fails(&["trace", "--netns", ".."], 2, "`--netns` is no name", "give its path, as under /run/netns");
+    fails(&["trace", "--netns", "0"], 2, "`--netns 0` is no pid", "a namespace named by digits: give its path");
+}
+
+#[test]
+fn files_that_are_no_recordings() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let wrote = "`replay` takes what `trace --record` wrote; the output of `-o jsonl` is none";
+    fails(
+        &["replay", "/nowhere/a"],
+        5,
+        "cannot open the recording: /nowhere/a: No such file or directory (os error 2)",
+        "`replay` takes a file that `trace --record FILE` wrote, or `-` for stdin",
+    );
+    let file = recording(folder.path(), &["hello"]);
+    fails(
+        &["replay", &file],
+        5,
+        &format!("cannot open the recording: {file}: not a recording of execpath: line 1: expected value (column 1)"),
+        wrote,
+    );
+    let file = recording(folder.path(), &[r#"{"v":1,"type":"host"}"#]);
+    fails(
+        &["replay", &file],
+        5,
+        &format!(
+            "cannot open the recording: {file}: not a recording of execpath: line 1: missing field `execpath` (column 21)"
+        ),
+        wrote,
+    );
+    let file = recording(folder.path(), &[r#"{"execpath":"3.0.0","format":9}"#]);
+    fails(
+        &["replay", &file],
+        5,
+        &format!(
+            "cannot open the recording: {file}: format 9, written by execpath 3.0.0; this execpath reads up to format 1"
+        ),
+        "replay it with that version or a later one",
+    );
+    fs::write(&file, "").expect("the folder can be written");
+    fails(
+        &["replay", &file],
+        5,
+        &format!("cannot open the recording: {file}: the file is empty"),
+        "the run that should have written it was ended before it began",
+    );
+}
+
+#[test]
+fn nothing_is_created_for_a_recording_that_does_not_exist() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = folder.path().join("out");
+    assert_eq!(run(["replay", "/nowhere/a", "-o", &format!("tree={}", output.display())]).code, Some(5));
+    assert!(!output.exists());
+}
+
+#[test]
+fn damage_is_named_after_what_precedes_it_was_shown() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = recording(folder.path(), &[HEADER, TICK, "{\"at\":3,\"fact\":\"mystery\"}", STOPPED]);
+    let ran = run(["replay", &file]);
+    assert_eq!(ran.code, Some(5));
+    assert!(ran.stdout.starts_with("on h, Linux k, a\n"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with(" lost\n"), "{}", ran.stdout);
+    let byte = HEADER.len() + TICK.len() + 2;
+    let start = format!("error: the recording is damaged: {file}: line 3 (byte {byte}): unknown variant `mystery`");
+    assert!(ran.stderr.starts_with(&start), "{}", ran.stderr);
+    let hint = "\nhint: what precedes the damage was shown; copy the file again if there is another\n";
+    assert!(ran.stderr.ends_with(hint), "{}", ran.stderr);
+    assert_eq!(ran.stderr.lines().count(), 2);
+}
+
+#[test]
+fn a_cut_recording_is_a_notice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = recording(folder.path(), &[HEADER, TICK]);
+    let ran = run(["replay", &file]);
+    assert_eq!(ran.code, Some(0));
+    assert_eq!(
+        ran.stderr,
+        format!("notice: the recording was cut after line 2: {file}; everything up to there was shown\n")
+    );
+}
+
+#[test]
+fn a_filter_that_nothing_matches_is_1_and_an_empty_recording_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = recording(folder.path(), &[HEADER, TICK, STOPPED]);
+    assert_eq!(run(["replay", &file]).code, Some(0));
+    for filter in [["--pod", "web"], ["--namespace", "default"], ["--container", "web"], ["--kind", "probe"]] {
+        let ran = run(["replay", &file].iter().chain(&filter));
+        assert_eq!(ran.code, Some(1));
+        assert_eq!(
+            ran.stderr,
+            "error: no session in the recording matches the filter\nhint: it holds 0 sessions in all; names match whole\n"
+        );
+    }
+}
+
+#[test]
+fn what_was_typed_does_not_reach_the_terminal_raw() {
+    fails(&["trace", "--a\u{202e}b"], 2, "unexpected argument '--a\\u{202e}b' found", &help(" trace"));
+    let ran = run(["replay", "/nowhere/\x1b[2J"]);
+    assert!(ran.stderr.contains("/nowhere/\\x1b[2J"), "{}", ran.stderr);
+}

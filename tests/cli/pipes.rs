@@ -1,0 +1,61 @@
+//! Output that goes away, and output that cannot be written.
+
+use std::{fs::OpenOptions, io::Write, path::PathBuf, process::Stdio};
+
+use execpath_tests::binary::{command, finish};
+
+fn recording() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recordings/hand-made.jsonl")
+}
+
+#[test]
+fn a_reader_that_leaves_is_a_quiet_success() {
+    for arguments in
+        [vec!["replay".into(), recording()], vec!["--help".into()], vec!["completions".into(), "zsh".into()]]
+    {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ran = finish(command().args(arguments).stdout(writer));
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let mut command = command();
+    let ran =
+        command.args(["replay".into(), recording()]).stdout(full).stderr(Stdio::piped()).output().expect("it runs");
+    assert_eq!(ran.status.code(), Some(5));
+    assert_eq!(
+        String::from_utf8_lossy(&ran.stderr),
+        "error: cannot write: No space left on device (os error 28)\n\
+         hint: check the space and the rights where the output goes\n"
+    );
+}
+
+#[test]
+fn a_recording_comes_through_a_pipe() {
+    let mut child = command()
+        .args(["replay", "-", "-o", "jsonl"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let bytes = std::fs::read(recording()).expect("the recording");
+    child.stdin.take().expect("a pipe").write_all(&bytes).expect("it reads");
+    let ran = child.wait_with_output().expect("it ends");
+    assert!(ran.status.success());
+    assert!(String::from_utf8_lossy(&ran.stdout).starts_with(r#"{"v":1,"type":"host","hostname":"worker""#));
+}
+
+#[test]
+fn colours_follow_the_option() {
+    let colour = |when: &str| finish(command().args(["replay".into(), recording()]).args(["--color", when])).stdout;
+    assert!(colour("always").contains('\x1b'));
+    assert!(!colour("auto").contains('\x1b'));
+    assert!(!colour("never").contains('\x1b'));
+    // Asked for by name, it wins over NO_COLOR.
+    let asked = finish(command().args(["replay".into(), recording()]).args(["--color=always"]).env("NO_COLOR", "1"));
+    assert!(asked.stdout.contains('\x1b'));
+}

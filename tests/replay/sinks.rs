@@ -1,0 +1,170 @@
+//! Sinks by themselves, on sample sessions.
+
+use execpath::{
+    model::{Change, ExitReason, ExitStatus, Finding, Gap, GapCode, RawText, Report, Session, SessionExit, Totals},
+    sink::{self, FORMATS, Header, Style, escape},
+};
+use execpath_tests::samples::{self, Kept, finding};
+
+fn rendered(format: &str, header: &Header, findings: &[Finding], report: &Report) -> String {
+    let kept = Kept::default();
+    let format = sink::format(format).expect("a format of that name");
+    let mut sink = (format.open)(Box::new(kept.clone()), Style { color: false });
+    sink.host(header).expect("memory can be written");
+    for seen in findings {
+        sink.change(seen).expect("memory can be written");
+    }
+    sink.finish(report).expect("memory can be written");
+    kept.text()
+}
+
+fn drawn(findings: &[Finding]) -> String {
+    rendered("tree", &samples::header(), findings, &Report::default())
+}
+
+#[test]
+fn the_story_in_every_format() {
+    let (findings, report) = samples::story();
+    for format in FORMATS {
+        insta::assert_snapshot!(
+            format!("story.{}", format.name),
+            rendered(format.name, &samples::header(), &findings, &report)
+        );
+    }
+}
+
+#[test]
+fn every_line_of_the_tree_fits() {
+    let (findings, report) = samples::story();
+    for line in rendered("tree", &samples::header(), &findings, &report).lines() {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+}
+
+#[test]
+fn a_session_that_grows_in_order_is_drawn_once() {
+    let text = drawn(&samples::life());
+    assert_eq!(text.matches("apiserver  kube-apiserver").count(), 1, "{text}");
+    assert!(!text.contains("drawn again"), "{text}");
+}
+
+#[test]
+fn endings_are_told_apart() {
+    let mut failed = samples::closed(ExitStatus::Code(0));
+    failed.exit = Some(SessionExit { code: None, signal: None, reason: ExitReason::StartFailed });
+    let mut unknown = samples::closed(ExitStatus::Code(0));
+    unknown.exit = None;
+    unknown.complete = false;
+    unknown.hops.pop();
+    unknown.links.pop();
+    unknown.gaps = vec![
+        Gap { code: GapCode::ProcessUnknown, between: None, text: "the process in the container was not seen".into() },
+        Gap { code: GapCode::LostEvents, between: Some((4, 5)), text: "12 records were lost while it was open".into() },
+    ];
+    let endings = [
+        samples::closed(ExitStatus::Code(0)),
+        samples::closed(ExitStatus::Code(137)),
+        samples::closed(ExitStatus::Signal(15)),
+        failed,
+        unknown,
+    ];
+    let last = endings.map(|session| {
+        let text = drawn(&[finding(61_022, Change::Closed, session)]);
+        text.lines().filter(|line| line.starts_with("  ?") || line.starts_with("  ╰")).collect::<Vec<_>>().join("\n")
+    });
+    assert_eq!(
+        last.join("\n"),
+        "  ╰ exited with code 0 after 1 min 1 s
+  ╰ exited with code 137 after 1 min 1 s
+  ╰ killed by signal 15 (SIGTERM) after 1 min 1 s
+  ╰ the runtime could not start it; closed after 1 min 1 s
+  ? the process in the container was not seen
+  ? between shim and runc: 12 records were lost while it was open
+  ╰ closed after 1 min 1 s; how its process ended is not known · the path is not complete"
+    );
+}
+
+#[test]
+fn a_client_elsewhere_is_named_by_its_address() {
+    let mut session = samples::whole();
+    session.hops.remove(0);
+    session.links.retain_mut(|link| {
+        let inside = link.from > 0;
+        (link.from, link.to) = (link.from.saturating_sub(1), link.to.saturating_sub(1));
+        inside
+    });
+    session.beyond.push(("client", "10.0.0.7:51233".parse().expect("an address")));
+    let text = drawn(&[finding(1, Change::Opened, session)]);
+    assert!(text.contains("\n  beyond     client at 10.0.0.7:51233, not on this host\n  apiserver "), "{text}");
+}
+
+fn hostile() -> (Header, Session) {
+    const BAD: &str = "\x1b[2J\u{202e}\u{9b}31m\u{200b}x\r\n\x07";
+    let mut header = samples::header();
+    header.host.hostname = BAD.into();
+    header.host.kernel = BAD.into();
+    let mut session = samples::whole();
+    session.id.0 = BAD.into();
+    session.target.pod = Some(BAD.into());
+    session.target.namespace = Some(BAD.into());
+    session.target.container = Some(BAD.into());
+    session.exec_id = Some(BAD.into());
+    session.command = vec![BAD.into(), RawText::from(b"\xff\x1b".as_slice())];
+    for hop in &mut session.hops {
+        hop.process.comm = BAD.into();
+        hop.process.argv = vec![BAD.into(); 3];
+        hop.process.exe = Some(BAD.into());
+    }
+    for link in &mut session.links {
+        if let Some((path, ..)) = &mut link.unix {
+            *path = RawText::from(BAD.repeat(100).as_str());
+        }
+    }
+    session.gaps.push(Gap { code: GapCode::LostEvents, between: Some((0, 99)), text: BAD.repeat(50) });
+    (header, session)
+}
+
+#[test]
+fn nothing_hostile_reaches_a_terminal_in_any_format() {
+    let (header, session) = hostile();
+    let loss = Finding { at: samples::OPENED, change: Change::Loss { what: "\x1b[31m".into(), count: 1 } };
+    let mut over = session.clone();
+    over.state = execpath::model::State::Closed;
+    let findings = [finding(1, Change::Opened, session), loss, finding(2_000, Change::Closed, over)];
+    let totals = Totals { lost: [("\x1b]0;t\x07".into(), 1)].into(), ..Totals::default() };
+    for format in FORMATS {
+        let text = rendered(format.name, &header, &findings, &Report { totals: totals.clone(), ..Report::default() });
+        let hidden: Vec<char> = text.chars().filter(|c| *c != '\n' && escape::is_hidden(*c)).collect();
+        assert!(hidden.is_empty(), "{}: {hidden:?}\n{text}", format.name);
+    }
+}
+
+#[test]
+fn every_line_of_json_lines_is_an_object_of_version_1() {
+    let (findings, report) = samples::story();
+    let text = rendered("jsonl", &samples::header(), &findings, &report);
+    let kinds: Vec<String> = text
+        .lines()
+        .map(|line| {
+            let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            assert_eq!(value["v"], 1);
+            value["type"].as_str().expect("a type").to_owned()
+        })
+        .collect();
+    assert_eq!(kinds.first().map(String::as_str), Some("host"));
+    assert_eq!(kinds.last().map(String::as_str), Some("end"));
+    for kind in ["session.opened", "session.changed", "session.closed", "loss"] {
+        assert!(kinds.iter().any(|seen| seen == kind), "{kind}");
+    }
+}
+
+#[test]
+fn colours_are_used_when_asked_for_only() {
+    let kept = Kept::default();
+    let mut sink = (FORMATS[0].open)(Box::new(kept.clone()), Style { color: true });
+    for seen in samples::life() {
+        sink.change(&seen).expect("memory can be written");
+    }
+    assert!(kept.text().contains("\x1b[1;36ms-4f9c2a\x1b[0m"));
+    assert!(!drawn(&samples::life()).contains('\x1b'));
+}

@@ -1,0 +1,238 @@
+//! What was typed. What it means is resolve.rs's business.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::ValueHint};
+use regex::bytes::Regex;
+
+/// The binary, and the binary as a plugin.
+pub(super) const BINARY: &str = "execpath";
+pub(super) const PLUGIN: &str = "kubectl-execpath";
+
+/// Columns of help on wide terminals, and where there is none.
+const HELP_WIDTH: usize = 100;
+
+/// See the path of `kubectl exec`: kubectl, API server, kubelet, runtime, shim, runc, process.
+///
+/// Each link between two processes is proved from what the kernel saw, and says how; what is not known is said too.
+#[derive(Debug, Parser)]
+#[command(name = "execpath", version, max_term_width = HELP_WIDTH, disable_help_subcommand = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+    /// Say more of what the tracer itself does, on stderr; repeat for more.
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Common options")]
+    pub(super) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show each session as it opens, changes and closes, from now on.
+    Trace(Box<Trace>),
+    /// Show what a recording holds, as `trace` showed it.
+    Replay(Box<Replay>),
+    /// The path in miniature on this machine, without a cluster, traced for real.
+    Demo(Demo),
+    /// Say what this host allows, what is missing and what to do about it.
+    Doctor(Doctor),
+    /// Print completions for a shell.
+    Completions(Completions),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Trace {
+    #[command(flatten)]
+    pub(super) output: Output,
+    /// Keep what was observed, for `replay`; a name ending in `.zst` compresses. Never overwrites.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) record: Option<PathBuf>,
+    /// Stop after the first session that closed or is complete.
+    #[arg(long)]
+    pub(super) once: bool,
+    /// Stop after this time: `30s`, `5m`, `1h 30m`.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) duration: Option<Duration>,
+    #[command(flatten)]
+    pub(super) filter: Filter,
+    /// Only this host's side, where several hosts share a kernel: a name of `ip netns`, a path, or a pid.
+    #[arg(long, value_name = "NAME|PATH|PID", help_heading = "Filters")]
+    pub(super) netns: Option<OsString>,
+    #[command(flatten)]
+    pub(super) privacy: Privacy,
+    /// Port of the API server, beside 6443.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "The cluster")]
+    pub(super) apiserver_port: Option<u16>,
+    /// Port of the kubelet, beside 10250.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "The cluster")]
+    pub(super) kubelet_port: Option<u16>,
+    /// Socket of the container runtime, beside the well-known ones.
+    #[arg(long, value_name = "PATH", help_heading = "The cluster")]
+    pub(super) runtime_socket: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// The recording, compressed or not; `-` is stdin.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) output: Output,
+    #[command(flatten)]
+    pub(super) filter: Filter,
+    #[command(flatten)]
+    pub(super) privacy: Privacy,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {}
+
+#[derive(Debug, Args)]
+pub(super) struct Completions {
+    /// Which shell.
+    pub(super) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Output {
+    /// How to show it, and where (`-` is stdout); repeatable.
+    #[arg(short, long, value_name = "FORMAT[=PATH]", default_value = "tree", help_heading = "Common options")]
+    pub(super) output: Vec<OsString>,
+    /// When to use colours.
+    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Common options")]
+    pub(super) color: Color,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Filters")]
+pub(super) struct Filter {
+    /// Only sessions into pods of this namespace.
+    #[arg(long, value_name = "NAME")]
+    pub(super) namespace: Option<String>,
+    /// Only sessions into this pod.
+    #[arg(long, value_name = "NAME")]
+    pub(super) pod: Option<String>,
+    /// Only sessions into containers of this name.
+    #[arg(long, value_name = "NAME")]
+    pub(super) container: Option<String>,
+    /// What sort of session.
+    #[arg(long, default_value = "exec")]
+    pub(super) kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kind {
+    /// What people start.
+    Exec,
+    /// Exec probes and hooks, which the kubelet starts by itself.
+    Probe,
+    /// Both.
+    All,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Privacy")]
+pub(super) struct Privacy {
+    /// Drop the arguments of processes, which can hold secrets; the program's name stays.
+    #[arg(long)]
+    pub(super) no_args: bool,
+    /// Replace what matches in arguments by `***`; repeatable. In recordings too.
+    #[arg(long, value_name = "REGEX", value_parser = regex)]
+    pub(super) redact: Vec<Regex>,
+}
+
+/// One line of a regex's error: the parser's own are drawings.
+fn regex(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| {
+        let text = error.to_string();
+        let last = text.lines().last().unwrap_or_default();
+        last.strip_prefix("error: ").unwrap_or(last).to_owned()
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time.is_zero() => Err("it must be longer than nothing".to_owned()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+const EXAMPLES: &[(&str, &str)] = &[
+    (
+        "",
+        "Examples:
+  {bin} trace                     what happens from now on, drawn
+  {bin} trace --pod web --once    the next session into one pod
+  {bin} replay incident.jsonl.zst",
+    ),
+    (
+        "trace",
+        "Examples:
+  {bin} trace                                     every session, drawn hop by hop
+  {bin} trace --namespace default --pod web       into one pod only
+  {bin} trace --once --duration 5m                the next one, waiting at most five minutes
+  {bin} trace -o jsonl | jq .session.id           for programs
+  {bin} trace -o tree -o jsonl=sessions.jsonl     drawn, and kept as JSON Lines
+  {bin} trace --record incident.jsonl.zst         keep all observations, to replay elsewhere
+  {bin} trace --redact 'password=[^ ]*'           keep secrets out of output and recording",
+    ),
+    (
+        "replay",
+        "Examples:
+  {bin} replay incident.jsonl.zst                 as it was shown live
+  {bin} replay incident.jsonl.zst -o jsonl        for programs
+  {bin} replay incident.jsonl.zst --pod web       one pod only
+  zstd -dc incident.jsonl.zst | {bin} replay -    from a pipe",
+    ),
+    (
+        "demo",
+        "Examples:
+  {bin} demo                                      drawn
+  {bin} demo -o jsonl                             for programs",
+    ),
+    (
+        "doctor",
+        "Examples:
+  {bin} doctor                                    before the first trace on a host",
+    ),
+    (
+        "completions",
+        "Examples:
+  {bin} completions bash > /etc/bash_completion.d/execpath
+  {bin} completions zsh > \"${fpath[1]}/_execpath\"",
+    ),
+];
+
+/// The command line, under the name that it was called by. `name` is shown in help, and `program` names the file.
+pub(super) fn command(name: &'static str) -> clap::Command {
+    use clap::CommandFactory;
+    let formats: Vec<String> =
+        crate::sink::FORMATS.iter().map(|format| format!("{:<6} {}", format.name, format.about)).collect();
+    let formats = format!("Formats:\n  {}", formats.join("\n  "));
+    let mut command = Cli::command().bin_name(name);
+    for (of, text) in EXAMPLES {
+        let text = text.replace("{bin}", name);
+        command = match *of {
+            "" => command.after_help(text),
+            "trace" | "replay" | "demo" => {
+                command.mut_subcommand(of, |sub| sub.after_help(format!("{formats}\n\n{text}")))
+            }
+            _ => command.mut_subcommand(of, |sub| sub.after_help(text)),
+        };
+    }
+    command
+}

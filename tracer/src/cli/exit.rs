@@ -1,0 +1,27 @@
+//! Exit codes: part of the contract.
+
+use std::process::ExitCode;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done; after Ctrl-C too.
+    Done = 0,
+    /// Nothing matched an id or a filter.
+    NothingMatched = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// A privilege is missing.
+    NeedPrivilege = 3,
+    /// This host, or this build, cannot do it.
+    Unsupported = 4,
+    /// A file cannot be read or written.
+    BadInput = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

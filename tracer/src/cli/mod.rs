@@ -1,0 +1,129 @@
+//! The command line: what was typed (args), what it means (resolve), how it ends (exit, error).
+
+use std::{ffi::OsString, io::Write, path::Path};
+
+use clap::{FromArgMatches, error::ErrorKind};
+
+mod args;
+mod error;
+mod exit;
+mod resolve;
+
+pub use error::{Failure, is_broken_pipe};
+pub use exit::Exit;
+
+use crate::{
+    engine::{self, LiveError},
+    record::{End, OpenError, Reader},
+};
+use args::{Cli, Command};
+use error::{named, tell};
+
+/// Runs the program with these arguments, the first of which is its name.
+#[must_use]
+pub fn run(arguments: Vec<OsString>) -> Exit {
+    match try_run(&arguments) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            failure.tell();
+            failure.exit
+        }
+    }
+}
+
+fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
+    let called = arguments.first().and_then(|name| Path::new(name).file_name()?.to_str()).unwrap_or_default();
+    let plugin = called == args::PLUGIN;
+    let name = if plugin { "kubectl execpath" } else { args::BINARY };
+    let matches = args::command(name).try_get_matches_from(arguments);
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return show_or_fail(&error, name, arguments),
+    };
+    match cli.command {
+        Command::Trace(trace) => {
+            let live = resolve::trace(*trace, cli.verbose, arguments)?;
+            engine::live(live).map_err(|error| live_failure(&error))?;
+            Ok(Exit::Done)
+        }
+        Command::Replay(args) => replay(*args),
+        Command::Demo(args::Demo { output: _ }) => Err(not_built("the demo")),
+        Command::Doctor(args::Doctor {}) => Err(not_built("the doctor")),
+        Command::Completions(args) => {
+            let file = if plugin { args::PLUGIN } else { args::BINARY };
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut args::command(file), file, &mut script);
+            std::io::stdout().write_all(&script).map_err(|error| Failure::writing(&error))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Help and version are what was asked for; all else is an error.
+fn show_or_fail(error: &clap::Error, name: &str, arguments: &[OsString]) -> Result<Exit, Failure> {
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        error.print().map_err(|error| Failure::writing(&error))?;
+        return Ok(Exit::Done);
+    }
+    if matches!(kind, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
+        return Err(Failure::usage("no command was given", format!("`{name} --help` lists them")));
+    }
+    let command = args::command(args::BINARY);
+    let subcommand =
+        arguments.iter().skip(1).find_map(|word| command.find_subcommand(word)).map(clap::Command::get_name);
+    Err(error::from_clap(error, name, subcommand))
+}
+
+fn replay(args: args::Replay) -> Result<Exit, Failure> {
+    let file = args.file.clone();
+    // Before any output is created: a name that is mistyped should leave nothing behind.
+    let mut reader = Reader::open(&file).map_err(|error| open_failure(&file, &error))?;
+    let setup = resolve::replay(args)?;
+    let narrow = resolve::is_narrow(&setup.filter);
+    let shown = engine::replay(&mut reader, setup).map_err(|error| Failure::writing(&error))?;
+    match reader.end() {
+        Some(End::Damaged(damage)) => {
+            return Err(Failure::new(
+                Exit::BadInput,
+                format!("the recording is damaged: {}: {damage}", named(&file)),
+                "what precedes the damage was shown; copy the file again if there is another",
+            ));
+        }
+        Some(End::Cut { lines }) => tell(
+            "notice",
+            &format!("the recording was cut after line {lines}: {}; everything up to there was shown", named(&file)),
+        ),
+        Some(End::Clean) | None => {}
+    }
+    if narrow && shown.sessions == 0 {
+        let of = shown.of;
+        return Err(Failure::new(
+            Exit::NothingMatched,
+            "no session in the recording matches the filter",
+            format!("it holds {of} session{} in all; names match whole", if of == 1 { "" } else { "s" }),
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+fn open_failure(file: &Path, error: &OpenError) -> Failure {
+    let hint = match error {
+        OpenError::Io(_) => "`replay` takes a file that `trace --record FILE` wrote, or `-` for stdin",
+        OpenError::Empty => "the run that should have written it was ended before it began",
+        OpenError::NotARecording(_) => "`replay` takes what `trace --record` wrote; the output of `-o jsonl` is none",
+        OpenError::Newer { .. } => "replay it with that version or a later one",
+    };
+    Failure::new(Exit::BadInput, format!("cannot open the recording: {}: {error}", named(file)), hint)
+}
+
+fn live_failure(error: &LiveError) -> Failure {
+    match error {
+        LiveError::NotBuilt => not_built("tracing"),
+        LiveError::Io(error) => Failure::writing(error),
+    }
+}
+
+fn not_built(what: &str) -> Failure {
+    Failure::new(Exit::Unsupported, format!("{what} is not built in yet"), "`replay` shows recordings made elsewhere")
+}

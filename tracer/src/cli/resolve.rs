@@ -1,0 +1,222 @@
+//! What was typed, as what it means: checked, opened, ready to run.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, IsTerminal},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    args::{self, Color},
+    error::{Failure, named},
+    exit::Exit,
+};
+use crate::{
+    correlate::Options,
+    engine::{Filter, Kinds, Live, NetNs, Redactor, Setup},
+    record::{CreateError, Place},
+    sink::{self, FORMATS, Format, Sink, Style, Target},
+};
+
+/// A format and where it goes; `None` is stdout.
+struct Output {
+    format: &'static Format,
+    path: Option<PathBuf>,
+}
+
+/// What the surroundings say about colours.
+pub(super) struct Surroundings {
+    /// Whether stdout is a terminal that knows colours.
+    pub(super) terminal: bool,
+    /// Whether NO_COLOR is set.
+    pub(super) no_color: bool,
+}
+
+impl Surroundings {
+    pub(super) fn look() -> Self {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let dumb = set("TERM").is_some_and(|term| term == "dumb");
+        Self { terminal: io::stdout().is_terminal() && !dumb, no_color: set("NO_COLOR").is_some() }
+    }
+}
+
+pub(super) fn trace(args: args::Trace, verbose: u8, command: &[OsString]) -> Result<Live, Failure> {
+    let outputs = outputs(&args.output.output)?;
+    let to_stdout = outputs.iter().any(|output| output.path.is_none());
+    if to_stdout && args.record.as_deref() == Some(Path::new("-")) {
+        return Err(Failure::usage(
+            "`--record -` and `-o` both write to stdout",
+            "give one of them a file: `-o tree=FILE` or `--record FILE`",
+        ));
+    }
+    let netns = args.netns.as_deref().map(netns).transpose()?;
+    let record = args.record.as_deref().map(place).transpose()?;
+    Ok(Live {
+        setup: Setup {
+            filter: filter(args.filter),
+            redactor: redactor(args.privacy),
+            once: args.once,
+            sinks: open(outputs, args.output.color)?,
+        },
+        options: Options {
+            apiserver_port: args.apiserver_port,
+            kubelet_port: args.kubelet_port,
+            runtime_socket: args.runtime_socket,
+        },
+        netns,
+        duration: args.duration,
+        record,
+        verbose,
+        command: command.iter().map(|word| named(Path::new(word))).collect::<Vec<_>>().join(" "),
+    })
+}
+
+pub(super) fn replay(args: args::Replay) -> Result<Setup, Failure> {
+    Ok(Setup {
+        filter: filter(args.filter),
+        redactor: redactor(args.privacy),
+        once: false,
+        sinks: open(outputs(&args.output.output)?, args.output.color)?,
+    })
+}
+
+/// Whether anything but the default was asked for.
+pub(super) fn is_narrow(filter: &Filter) -> bool {
+    *filter != Filter::default()
+}
+
+/// Checks what can be checked without opening anything.
+fn outputs(specs: &[OsString]) -> Result<Vec<Output>, Failure> {
+    let mut outputs: Vec<Output> = Vec::new();
+    for spec in specs {
+        let bytes = spec.as_bytes();
+        let (name, path) = match bytes.iter().position(|byte| *byte == b'=') {
+            Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
+            None => (bytes, None),
+        };
+        let Some(format) = std::str::from_utf8(name).ok().and_then(sink::format) else {
+            let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+            let name = named(Path::new(OsStr::from_bytes(name)));
+            return Err(Failure::usage(
+                format!("no output format `{name}`"),
+                format!("formats are {}", names.join(", ")),
+            ));
+        };
+        let path = match path {
+            Some([]) => {
+                return Err(Failure::usage(
+                    format!("`-o {}=` names no file", format.name),
+                    format!("`-o {}` alone writes to stdout", format.name),
+                ));
+            }
+            Some(b"-") | None => None,
+            Some(path) => Some(PathBuf::from(OsStr::from_bytes(path))),
+        };
+        if outputs.iter().any(|output| output.path == path) {
+            let place = path.as_deref().map_or_else(|| "stdout".to_owned(), named);
+            return Err(Failure::usage(
+                format!("two outputs go to {place}"),
+                format!("give each its own file: `-o {}=FILE`", format.name),
+            ));
+        }
+        outputs.push(Output { format, path });
+    }
+    Ok(outputs)
+}
+
+fn open(outputs: Vec<Output>, color: Color) -> Result<Vec<Box<dyn Sink>>, Failure> {
+    let surroundings = Surroundings::look();
+    let mut sinks = Vec::new();
+    for Output { format, path } in outputs {
+        let (target, terminal): (Target, bool) = match &path {
+            None => (Box::new(io::stdout()), surroundings.terminal),
+            Some(path) => (Box::new(create(path)?), false),
+        };
+        let color = match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && !surroundings.no_color,
+        };
+        sinks.push((format.open)(target, Style { color }));
+    }
+    Ok(sinks)
+}
+
+fn create(path: &Path) -> Result<File, Failure> {
+    File::create(path).map_err(|error| {
+        Failure::new(
+            Exit::BadInput,
+            format!("cannot create {}: {error}", named(path)),
+            "the folder must exist and be writable",
+        )
+    })
+}
+
+fn place(path: &Path) -> Result<Place, Failure> {
+    Place::create(path).map_err(|error| match &error {
+        CreateError::Exists => Failure::new(
+            Exit::BadInput,
+            format!("cannot record to {}: {error}", named(path)),
+            "recordings are never overwritten: give another name, or remove the file",
+        ),
+        CreateError::Terminal => Failure::usage(
+            format!("cannot record to stdout: {error}"),
+            "give a file, or pipe: `--record - -o tree=FILE | …`",
+        ),
+        CreateError::Io(_) => Failure::new(
+            Exit::BadInput,
+            format!("cannot record to {}: {error}", named(path)),
+            "the folder must exist and be writable",
+        ),
+    })
+}
+
+fn netns(text: &OsStr) -> Result<NetNs, Failure> {
+    let bytes = text.as_bytes();
+    if bytes.is_empty() {
+        return Err(Failure::usage("`--netns` is empty", "give a name of `ip netns list`, a path, or a pid"));
+    }
+    if bytes.contains(&b'/') {
+        return Ok(NetNs::Path(PathBuf::from(text)));
+    }
+    match text.to_str() {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().ok().filter(|pid| *pid > 0).map(NetNs::Pid).ok_or_else(|| {
+                Failure::usage(format!("`--netns {digits}` is no pid"), "a namespace named by digits: give its path")
+            })
+        }
+        Some(name) if name != "." && name != ".." => Ok(NetNs::Name(name.to_owned())),
+        Some(_) | None => Err(Failure::usage("`--netns` is no name", "give its path, as under /run/netns")),
+    }
+}
+
+fn filter(args: args::Filter) -> Filter {
+    let kinds = match args.kind {
+        args::Kind::Exec => Kinds::Exec,
+        args::Kind::Probe => Kinds::Probe,
+        args::Kind::All => Kinds::All,
+    };
+    Filter { namespace: args.namespace, pod: args.pod, container: args.container, kinds }
+}
+
+fn redactor(args: args::Privacy) -> Redactor {
+    Redactor { no_args: args.no_args, patterns: args.redact }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_a_name_a_path_or_a_pid() {
+        let is = |text: &str| netns(OsStr::new(text));
+        assert_eq!(is("worker").unwrap(), NetNs::Name("worker".into()));
+        assert_eq!(is("/run/netns/1").unwrap(), NetNs::Path("/run/netns/1".into()));
+        assert_eq!(is("812").unwrap(), NetNs::Pid(812));
+        for bad in ["", "0", "99999999999", ".."] {
+            assert_eq!(is(bad).unwrap_err().exit, Exit::Usage, "{bad}");
+        }
+    }
+}
