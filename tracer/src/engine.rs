@@ -1,14 +1,14 @@
 //! The pump: observations → (recorder) → correlator → filter → sinks. The same for a live trace and a replay, which is why
 //! both print the same.
 
-use std::{collections::BTreeSet, io, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, io};
 
 use regex::bytes::Regex;
 
 use crate::{
     correlate::{Correlator, Options},
     model::{Change, Fact, Finding, Kind, Observation, RawText, Report, Session, SessionId, State, parse_runc_exec},
-    record::{self, Place, Reader, Writer},
+    record::{self, Reader, Writer},
     sink::{self, Sink},
 };
 
@@ -169,6 +169,17 @@ pub enum Flow {
     Stop,
 }
 
+impl Flow {
+    /// Stops when either does.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        match self {
+            Self::Stop => self,
+            Self::Continue => other,
+        }
+    }
+}
+
 /// What was shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
@@ -206,7 +217,7 @@ impl Pump {
     ///
     /// # Errors
     /// When a sink cannot write.
-    pub fn new(setup: Setup, header: &sink::Header, options: Options, recorder: Option<Writer>) -> io::Result<Self> {
+    pub fn new(setup: Setup, header: &sink::Header, options: &Options, recorder: Option<Writer>) -> io::Result<Self> {
         let Setup { filter, redactor, once, mut sinks } = setup;
         for sink in &mut sinks {
             sink.host(header)?;
@@ -233,6 +244,12 @@ impl Pump {
     /// Questions that came up: to be answered by observations.
     pub fn wants(&mut self) -> Vec<crate::model::Want> {
         self.correlator.wants()
+    }
+
+    /// Whether time should be told soon: something waits for it.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.correlator.is_waiting()
     }
 
     /// Shows the rest and ends the recording. The last observation should have been [`Fact::Stopped`].
@@ -289,7 +306,7 @@ pub fn replay(reader: &mut Reader, setup: Setup) -> io::Result<Shown> {
     let record::Header { anchor, host, abilities, degraded, options, .. } = reader.header().clone();
     let header = sink::Header { anchor, host, abilities, degraded };
     let record::Settings { apiserver_port, kubelet_port, runtime_socket, .. } = options;
-    let mut pump = Pump::new(setup, &header, Options { apiserver_port, kubelet_port, runtime_socket }, None)?;
+    let mut pump = Pump::new(setup, &header, &Options { apiserver_port, kubelet_port, runtime_socket }, None)?;
     for seen in reader.by_ref() {
         if pump.take(seen)? == Flow::Stop {
             break;
@@ -298,58 +315,6 @@ pub fn replay(reader: &mut Reader, setup: Setup) -> io::Result<Shown> {
         drop(pump.wants());
     }
     pump.finish()
-}
-
-/// One host's side, where several hosts share a kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NetNs {
-    /// A name, as `ip netns` has it.
-    Name(String),
-    /// A file.
-    Path(PathBuf),
-    /// That of a process.
-    Pid(u32),
-}
-
-/// What a live trace was asked for.
-pub struct Live {
-    /// What to show, and where.
-    pub setup: Setup,
-    /// What changes what is found.
-    pub options: Options,
-    /// Which network namespace.
-    pub netns: Option<NetNs>,
-    /// When to stop.
-    pub duration: Option<Duration>,
-    /// Where to record.
-    pub record: Option<Place>,
-    /// How much to say of the tracer itself: the number of `-v`.
-    pub verbose: u8,
-    /// The command line, for the recording.
-    pub command: String,
-}
-
-/// Why a trace did not come about or broke off.
-#[derive(Debug)]
-pub enum LiveError {
-    /// This build has no live source.
-    NotBuilt,
-    /// A sink or the recording cannot be written, or the runtime cannot be started.
-    Io(io::Error),
-}
-
-/// Traces until Ctrl-C, the end of the duration, or enough was seen.
-///
-/// # Errors
-/// When tracing is not possible here, or nothing can be written.
-pub fn live(live: Live) -> Result<Shown, LiveError> {
-    // One thread: the kernel's buffers are read in order, and nothing else here is slow.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LiveError::Io)?;
-    runtime.block_on(pump_live(live))
-}
-
-async fn pump_live(_live: Live) -> Result<Shown, LiveError> {
-    Err(LiveError::NotBuilt)
 }
 
 #[cfg(test)]

@@ -6,8 +6,12 @@
 pub mod cli;
 pub mod correlate;
 pub mod decode;
+pub mod doctor;
 pub mod engine;
+pub mod live;
 pub mod model;
+pub mod plan;
+pub mod probe_host;
 pub mod record;
 pub mod sink;
 pub mod source;

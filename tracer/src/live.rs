@@ -1,11 +1,9 @@
 //! A live trace: probes and snapshot in, the clock and signals beside them, all into the pump. The only place that waits.
 
-#![expect(clippy::disallowed_methods, reason = "edge: the clock is read here, once per batch, and becomes data")]
-
 use std::{
     fmt, io,
     os::{
-        fd::{AsRawFd, RawFd},
+        fd::{AsRawFd, BorrowedFd, OwnedFd},
         unix::fs::MetadataExt,
     },
     path::PathBuf,
@@ -25,14 +23,14 @@ use crate::{
     correlate,
     decode::decode,
     engine::{Flow, Pump, Setup, Shown},
-    model::{BootTime, ClockAnchor, Degraded, Fact, HostFacts, Observation, RawText, Source, Want},
+    model::{BootTime, ClockAnchor, Degraded, Fact, HostFacts, Observation, RawText, Source, TaskKey, Want, WatchAs},
     plan::{ProbePlan, plan},
     probe_host,
     record::{self, Place, Writer},
     sink,
     source::{
         ebpf::{
-            btf::KernelBtf,
+            btf::{BtfError, KernelBtf},
             loader::{self, LoadError, Probes},
         },
         snapshot::{self, Snapshot},
@@ -114,6 +112,8 @@ pub enum LiveError {
     Host(Degraded),
     /// The network namespace is not there.
     NetNs(NetNs, io::Error),
+    /// The kernel's types cannot be read.
+    Btf(BtfError),
     /// The probes cannot be loaded.
     Load(LoadError),
     /// A sink or the recording cannot be written, or the runtime cannot be started.
@@ -126,7 +126,7 @@ impl From<io::Error> for LiveError {
     }
 }
 
-/// Traces until Ctrl-C, the end of the duration, or enough was seen.
+/// Traces until Ctrl-C (or SIGTERM), the end of the duration, or enough was seen.
 ///
 /// # Errors
 /// When tracing is not possible here, or nothing can be written.
@@ -157,20 +157,11 @@ fn nanoseconds(clock: ClockId) -> u64 {
 struct Trace {
     pump: Pump,
     probes: Probes,
-    ring: Ring,
+    ring: RingBuf<MapData>,
     snapshot: Snapshot,
     losses: Losses,
     duration: Option<Duration>,
     ready: Option<Box<dyn FnOnce() + Send>>,
-}
-
-/// The ring buffer by its file descriptor: tokio wants an owner of it.
-struct Ring(RingBuf<MapData>);
-
-impl AsRawFd for Ring {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
 }
 
 /// Counters of the object that say that something was missed, as of the last look.
@@ -178,9 +169,8 @@ impl AsRawFd for Ring {
 struct Losses {
     ring_full: u64,
     watch_full: u64,
-    /// Records that were not understood.
-    decode: u64,
-    decode_told: u64,
+    /// Records that were not understood since the last look.
+    not_understood: u64,
 }
 
 impl Trace {
@@ -189,12 +179,13 @@ impl Trace {
             Some(netns) => Some(netns.inode().map_err(|error| LiveError::NetNs(netns.clone(), error))?),
             None => None,
         };
-        let host = probe_host::host_facts();
+        let btf = KernelBtf::load();
+        let host = probe_host::probe(btf.as_ref().ok());
         let (plan, mut degraded) = plan(&host);
         if let Some(fatal) = degraded.iter().find(|degraded| degraded.fatal) {
             return Err(LiveError::Host(fatal.clone()));
         }
-        let (probes, ring) = Self::attach(&live, &plan, netns)?;
+        let (probes, ring) = Self::attach(&live, &plan, btf, netns)?;
         degraded.extend(probes.failed.iter().map(|(probe, reason)| Degraded {
             code: "probe-failed".to_owned(),
             text: format!("the probe {} could not be attached ({reason})", probe.program),
@@ -202,13 +193,8 @@ impl Trace {
             fatal: false,
         }));
         let anchor = anchor();
-        let recorder = match live.record {
-            Some(place) => Some(Writer::begin(
-                place,
-                &header(anchor, &host, &plan, &degraded, &live.options, live.netns.as_ref(), live.command),
-            )?),
-            None => None,
-        };
+        let head = header(anchor, &host, &plan, &degraded, &live);
+        let recorder = live.record.map(|place| Writer::begin(place, &head)).transpose()?;
         let shown = sink::Header { anchor, host, abilities: plan.abilities(), degraded };
         let pump = Pump::new(live.setup, &shown, &live.options, recorder)?;
         let snapshot = Snapshot::new(snapshot::Options {
@@ -217,23 +203,16 @@ impl Trace {
             runtime_sockets: live.options.runtime_socket.as_deref().map(RawText::from).into_iter().collect(),
         });
         let losses = Losses::default();
-        Ok(Self { pump, probes, ring: Ring(ring), snapshot, losses, duration: live.duration, ready: live.ready })
+        Ok(Self { pump, probes, ring, snapshot, losses, duration: live.duration, ready: live.ready })
     }
 
     fn attach(
         live: &Live,
         plan: &ProbePlan,
+        btf: Result<KernelBtf, BtfError>,
         netns: Option<u32>,
     ) -> Result<(Probes, RingBuf<MapData>), LiveError> {
-        let no_btf = |error: crate::source::ebpf::btf::BtfError| {
-            LiveError::Host(Degraded {
-                code: "no-btf".to_owned(),
-                text: format!("the kernel's types cannot be read: {error}"),
-                hint: "run `execpath doctor`".to_owned(),
-                fatal: true,
-            })
-        };
-        let offsets = KernelBtf::load().map_err(no_btf)?.offsets();
+        let offsets = btf.map_err(LiveError::Btf)?.offsets();
         let options = loader::Options {
             netns,
             ports: PORTS.into_iter().chain(live.options.apiserver_port).chain(live.options.kubelet_port).collect(),
@@ -246,17 +225,8 @@ impl Trace {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let end = self.duration.map(|duration| Instant::now() + duration);
-        // Probes first, snapshot second: what happens in between is seen twice, never missed.
-        let mut flow = Flow::Continue;
-        for seen in self.snapshot.take(now()) {
-            flow = flow.or(self.pump.take(seen)?);
-        }
-        flow = flow.or(self.answer()?);
-        if let Some(ready) = self.ready.take() {
-            ready();
-        }
-        let ring = AsyncFd::with_interest(self.ring, Interest::READABLE)?;
-        let mut this = Running { ring, pump: self.pump, probes: self.probes, snapshot: self.snapshot, losses: self.losses };
+        let readable = self.readable()?;
+        let mut flow = self.begin()?;
         let mut next_tick = Instant::now();
         while flow == Flow::Continue {
             flow = tokio::select! {
@@ -265,17 +235,169 @@ impl Trace {
                 _ = terminate.recv() => Flow::Stop,
                 () = sleep_until(end.unwrap_or(next_tick)), if end.is_some() => Flow::Stop,
                 () = sleep_until(next_tick) => {
-                    let flow = this.tick()?;
-                    next_tick = Instant::now() + this.until_tick();
+                    let flow = self.tick()?;
+                    next_tick = Instant::now() + self.until_tick();
                     flow
                 }
-                batch = this.batch() => {
-                    let flow = batch?;
-                    next_tick = next_tick.min(Instant::now() + this.until_tick());
+                guard = readable.readable() => {
+                    let (flow, drained) = self.batch()?;
+                    if drained {
+                        guard?.clear_ready();
+                    }
+                    next_tick = next_tick.min(Instant::now() + self.until_tick());
                     flow
                 }
             };
         }
-        this.stop()
+        self.stop()
+    }
+
+    /// Waits for records: on a file descriptor of its own, because the buffer itself must be borrowed to be read.
+    fn readable(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        // SAFETY: the ring buffer is open for as long as it is borrowed here.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }.try_clone_to_owned()?;
+        // SAFETY: an `OwnedFd` stays open, and the same, until it is dropped.
+        unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
+    }
+
+    /// Probes first, snapshot second: what happens in between is seen twice, never missed.
+    fn begin(&mut self) -> Result<Flow, LiveError> {
+        for seen in self.snapshot.take(now()) {
+            if self.pump.take(seen)? == Flow::Stop {
+                return Ok(Flow::Stop);
+            }
+        }
+        // The snapshot is old news by now: no record of the kernel waits for it.
+        let flow = self.tick()?;
+        if let Some(ready) = self.ready.take() {
+            ready();
+        }
+        Ok(flow)
+    }
+
+    /// Takes in what the ring buffer holds, at most [`BATCH`] records, and answers the questions that come up. Tells whether
+    /// the buffer was empty at the end.
+    fn batch(&mut self) -> Result<(Flow, bool), LiveError> {
+        let mut flow = Flow::Continue;
+        let mut drained = false;
+        for _ in 0..BATCH {
+            let Some(record) = self.ring.next() else {
+                drained = true;
+                break;
+            };
+            match decode(&record) {
+                Ok(seen) => {
+                    if self.pump.take(seen)? == Flow::Stop {
+                        flow = Flow::Stop;
+                    }
+                }
+                Err(error) => {
+                    self.losses.not_understood += 1;
+                    tracing::debug!(?error, bytes = record.len(), "a record was not understood");
+                }
+            }
+        }
+        if self.answer()? == Flow::Stop {
+            flow = Flow::Stop;
+        }
+        Ok((flow, drained))
+    }
+
+    fn answer(&mut self) -> Result<Flow, LiveError> {
+        // An answer may raise the next question; questions are asked once, so this ends.
+        loop {
+            let wants = self.pump.wants();
+            if wants.is_empty() {
+                return Ok(Flow::Continue);
+            }
+            for want in wants {
+                if let Want::Watch(task, class) = want {
+                    self.watch(task, class);
+                    continue;
+                }
+                for seen in self.snapshot.answer(&want, now()) {
+                    if self.pump.take(seen)? == Flow::Stop {
+                        return Ok(Flow::Stop);
+                    }
+                }
+            }
+        }
+    }
+
+    fn watch(&mut self, task: TaskKey, class: WatchAs) {
+        // Asked before and after: a pid that changed hands in between must not be watched.
+        let Some(mntns) = self.snapshot.mount_namespace(task) else { return };
+        if let Err(error) = self.probes.watch(task.tgid, mntns, class) {
+            tracing::warn!(tgid = task.tgid, %error, "a process cannot be watched");
+        }
+        if self.snapshot.mount_namespace(task).is_none() {
+            self.probes.unwatch(task.tgid);
+        }
+    }
+
+    /// Lets time pass, and tells losses.
+    fn tick(&mut self) -> Result<Flow, LiveError> {
+        self.probes.flush_log();
+        let at = now();
+        let mut flow = Flow::Continue;
+        for (what, count) in self.losses.look(&self.probes) {
+            let lost = Fact::Lost { what: what.to_owned(), count };
+            flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, lost))?);
+        }
+        flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, Fact::Tick))?);
+        Ok(flow.or(self.answer()?))
+    }
+
+    fn until_tick(&self) -> Duration {
+        if self.pump.is_waiting() { TICK_WAITING } else { TICK_IDLE }
+    }
+
+    fn stop(mut self) -> Result<Shown, LiveError> {
+        // What the kernel had written when the signal came belongs to the trace.
+        while let (Flow::Continue, false) = self.batch()? {}
+        self.tick()?;
+        self.pump.take(Observation::new(now(), Source::Engine, Fact::Stopped))?;
+        Ok(self.pump.finish()?)
+    }
+}
+
+impl Losses {
+    /// What was lost since the last look, by counter.
+    fn look(&mut self, probes: &Probes) -> Vec<(&'static str, u64)> {
+        let mut lost = Vec::new();
+        for (counter, seen) in [(Counter::RingFull, &mut self.ring_full), (Counter::WatchFull, &mut self.watch_full)] {
+            let count = probes.count(counter);
+            if count > *seen {
+                lost.push((counter.name(), count - *seen));
+                *seen = count;
+            }
+        }
+        if self.not_understood > 0 {
+            lost.push(("not-understood", std::mem::take(&mut self.not_understood)));
+        }
+        lost
+    }
+}
+
+fn header(
+    anchor: ClockAnchor,
+    host: &HostFacts,
+    plan: &ProbePlan,
+    degraded: &[Degraded],
+    live: &Live,
+) -> record::Header {
+    let correlate::Options { apiserver_port, kubelet_port, runtime_socket } = live.options.clone();
+    record::Header {
+        command: live.command.clone(),
+        abilities: plan.abilities(),
+        degraded: degraded.to_vec(),
+        options: record::Settings {
+            apiserver_port,
+            kubelet_port,
+            runtime_socket,
+            netns: live.netns.as_ref().map(NetNs::to_string),
+            redacted: !live.setup.redactor.is_idle(),
+        },
+        ..record::Header::new(anchor, host.clone())
     }
 }

@@ -68,6 +68,10 @@ pub(super) struct Trace {
     /// Socket of the container runtime, beside the well-known ones.
     #[arg(long, value_name = "PATH", help_heading = "The cluster")]
     pub(super) runtime_socket: Option<String>,
+
+    /// Size of the kernel's buffer in bytes: a power of two. For tests of what happens when records are lost.
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub(super) ring_bytes: Option<u32>,
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,8 @@ pub use error::{Failure, is_broken_pipe};
 pub use exit::Exit;
 
 use crate::{
-    engine::{self, LiveError},
+    engine,
+    live::{self, LiveError},
     record::{End, OpenError, Reader},
 };
 use args::{Cli, Command};
@@ -42,8 +43,9 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
     };
     match cli.command {
         Command::Trace(trace) => {
-            let live = resolve::trace(*trace, cli.verbose, arguments)?;
-            engine::live(live).map_err(|error| live_failure(&error))?;
+            log(cli.verbose);
+            let live = resolve::trace(*trace, arguments)?;
+            live::live(live).map_err(|error| live_failure(&error))?;
             Ok(Exit::Done)
         }
         Command::Replay(args) => replay(*args),
@@ -119,9 +121,46 @@ fn open_failure(file: &Path, error: &OpenError) -> Failure {
 
 fn live_failure(error: &LiveError) -> Failure {
     match error {
-        LiveError::NotBuilt => not_built("tracing"),
+        LiveError::Host(degraded) => {
+            let exit = if degraded.code == "no-privilege" { Exit::NeedPrivilege } else { Exit::Unsupported };
+            Failure::new(exit, degraded.text.clone(), degraded.hint.clone())
+        }
+        LiveError::NetNs(netns, error) => Failure::new(
+            Exit::BadInput,
+            format!("cannot look at the network namespace {}: {error}", named(Path::new(&netns.to_string()))),
+            "`ip netns list` has the names; a pid or a path will do too",
+        ),
+        LiveError::Btf(error) => Failure::new(
+            Exit::Unsupported,
+            format!("the kernel's types cannot be read: {error}"),
+            "`execpath doctor` says what this host lacks",
+        ),
+        LiveError::Load(error) => Failure::new(
+            Exit::Unsupported,
+            first_line(&error.to_string()),
+            "`execpath doctor` says what this host lacks; `-v` shows what the kernel said",
+        ),
         LiveError::Io(error) => Failure::writing(error),
     }
+}
+
+/// The verifier's log has thousands of lines.
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// What the tracer says of itself, on stderr.
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        2 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    let started =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().try_init();
+    // Whoever uses this as a library may have set up a log of its own.
+    drop(started);
 }
 
 fn not_built(what: &str) -> Failure {

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     correlate::Options,
-    engine::{Filter, Kinds, Live, NetNs, Redactor, Setup},
+    engine::{Filter, Kinds, Redactor, Setup},
+    live::{Live, NetNs},
     record::{CreateError, Place},
     sink::{self, FORMATS, Format, Sink, Style, Target},
 };
@@ -42,7 +43,7 @@ impl Surroundings {
     }
 }
 
-pub(super) fn trace(args: args::Trace, verbose: u8, command: &[OsString]) -> Result<Live, Failure> {
+pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Failure> {
     let outputs = outputs(&args.output.output)?;
     let to_stdout = outputs.iter().any(|output| output.path.is_none());
     if to_stdout && args.record.as_deref() == Some(Path::new("-")) {
@@ -68,7 +69,8 @@ pub(super) fn trace(args: args::Trace, verbose: u8, command: &[OsString]) -> Res
         netns,
         duration: args.duration,
         record,
-        verbose,
+        ring_bytes: args.ring_bytes,
+        ready: None,
         command: command.iter().map(|word| named(Path::new(word))).collect::<Vec<_>>().join(" "),
     })
 }

@@ -61,6 +61,8 @@ pub struct Correlator {
     /// Execs over since then, to be forgotten.
     over: VecDeque<(BootTime, ExecId)>,
     watched: BTreeSet<TaskKey>,
+    /// Pids that listen on a runtime's socket, of which nothing else is known yet.
+    daemons_to_come: BTreeSet<u32>,
     asked: BTreeSet<Want>,
     wants: Vec<Want>,
     findings: Vec<Finding>,
@@ -98,6 +100,7 @@ impl Correlator {
             again: BTreeSet::new(),
             over: VecDeque::new(),
             watched: BTreeSet::new(),
+            daemons_to_come: BTreeSet::new(),
             asked: BTreeSet::new(),
             wants: Vec::new(),
             findings: Vec::new(),
@@ -108,11 +111,17 @@ impl Correlator {
     /// Takes in one observation. Never fails: what makes no sense is left out.
     pub fn ingest(&mut self, seen: &Observation) {
         self.totals.observations += 1;
-        self.order.push(seen.clone());
+        // The passing of time has no place of its own in the order: it lets others go.
+        if seen.fact == Fact::Tick {
+            self.order.advance(seen.at);
+        } else {
+            self.order.push(seen.clone());
+        }
         self.totals.late = self.order.late;
         while let Some(seen) = self.order.pop() {
             self.take(seen);
         }
+        self.pass(self.order.settled());
     }
 
     /// Takes in everything that still waits for its turn in the reordering window.
@@ -122,7 +131,7 @@ impl Correlator {
         }
     }
 
-    /// Whether something waits for time to pass: then the next [`Fact::Tick`] should come soon.
+    /// Whether something waits for its turn: then the next [`Fact::Tick`] should come soon.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         !self.order.is_empty()
@@ -151,8 +160,14 @@ impl Correlator {
     }
 
     fn take(&mut self, seen: Observation) {
-        self.now = self.now.max(seen.at);
+        let at = seen.at;
         self.apply(seen);
+        self.pass(at);
+    }
+
+    /// It is that late, and everything before is taken in.
+    fn pass(&mut self, until: BootTime) {
+        self.now = self.now.max(until);
         while let Some((at, id)) = self.again.first().cloned() {
             if at > self.now {
                 break;
@@ -196,6 +211,10 @@ impl Correlator {
             }
             (Fact::SocketSeen { socket }, task) => {
                 self.socket(at, task, &socket);
+                if let (Some(task), Some(tuple)) = (task, socket.tuple) {
+                    self.endpoint_found(task, tuple.local.port());
+                    self.endpoint_found(task, tuple.remote.port());
+                }
             }
             (Fact::Closed { socket, received, acked }, _) => {
                 if let Some(no) = self.world.sockets.closed(at, socket, received, acked) {
@@ -211,6 +230,7 @@ impl Correlator {
                 if let Some(task) = self.world.processes.bearer(listener) {
                     self.daemon_found(task, &path);
                 } else if self.world.roles.is_daemon_socket(&path) {
+                    self.daemons_to_come.insert(listener);
                     self.ask(Want::Pid(listener));
                 }
             }
@@ -266,6 +286,10 @@ impl Correlator {
     fn learned(&mut self, task: TaskKey, info: &ProcessInfo) {
         self.world.processes.learn(task, info);
         self.touch(&Part::Task(task));
+        if self.daemons_to_come.remove(&task.tgid) {
+            self.watched.insert(task);
+            self.ask(Want::Watch(task, WatchAs::Daemon));
+        }
     }
 
     /// An execve: of runc, of the command in the container, or of something else below a daemon.
@@ -298,6 +322,7 @@ impl Correlator {
         self.dirty.insert(id);
     }
 
+    /// runc may be gone before its process has run execve: both orders were seen, 30 µs apart.
     fn exited(&mut self, at: BootTime, task: TaskKey, status: ExitStatus) {
         self.world.processes.exited(task, at, status);
         self.touch(&Part::Task(task));
@@ -309,12 +334,11 @@ impl Correlator {
         } else if let Some(id) = self.world.execs.by_runc(task).cloned() {
             let mut pid_file = None;
             if let Some(exec) = self.world.execs.get_mut(&id) {
-                match exec.process {
+                if status == ExitStatus::Code(0) {
                     // The file is written before `runc exec --detach` ends.
-                    Some(_) => pid_file.clone_from(&exec.pid_file),
-                    // In the foreground (CRI-O) runc ends with the process; here it never started one.
-                    None if status != ExitStatus::Code(0) => exec.start_failed = Some(at),
-                    None => {}
+                    pid_file.clone_from(&exec.pid_file);
+                } else if exec.process.is_none() {
+                    exec.start_failed = Some(at);
                 }
             }
             if let Some(path) = pid_file {
@@ -330,6 +354,14 @@ impl Correlator {
         if let Some(tuple) = socket.tuple {
             self.world.processes.entry(task).ports.insert(tuple.local.port());
             self.touch(&Part::Task(task));
+            self.endpoint_found(task, tuple.local.port());
+        }
+    }
+
+    /// A process with a socket on a port of the path that is older than the tracer.
+    fn endpoint_found(&mut self, task: TaskKey, port: u16) {
+        if self.world.roles.is_path_port(port) && self.watched.insert(task) {
+            self.ask(Want::Watch(task, WatchAs::Endpoint));
         }
     }
 

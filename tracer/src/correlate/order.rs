@@ -26,10 +26,21 @@ impl Order {
         self.waiting.insert((seen.at, self.arrived), seen);
     }
 
+    /// Time passed: what is older than the window may go.
+    pub(super) fn advance(&mut self, now: BootTime) {
+        self.newest = self.newest.max(now);
+    }
+
+    /// Up to when everything is known: nothing earlier is expected any more.
+    pub(super) fn settled(&self) -> BootTime {
+        self.newest.minus(REORDER_WITHIN)
+    }
+
     /// The next one whose turn has come.
     pub(super) fn pop(&mut self) -> Option<Observation> {
+        let settled = self.settled();
         let entry = self.waiting.first_entry()?;
-        if entry.key().0 > self.newest.minus(REORDER_WITHIN) {
+        if entry.key().0 > settled {
             return None;
         }
         let seen = entry.remove();

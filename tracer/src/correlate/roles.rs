@@ -62,6 +62,11 @@ impl Roles {
         }
     }
 
+    /// Whether the API server or the kubelet listens there.
+    pub(super) fn is_path_port(&self, port: u16) -> bool {
+        self.apiserver.contains(&port) || self.kubelet.contains(&port)
+    }
+
     /// Whether who listens there starts containers: what it forks is then followed.
     pub(super) fn is_daemon_socket(&self, path: &RawText) -> bool {
         let Some(path) = path.as_str() else { return false };

@@ -86,20 +86,20 @@ impl Evidence {
     #[must_use]
     pub const fn prose(self) -> &'static str {
         match self {
-            Self::SocketPair => "both ends of one TCP connection",
-            Self::UnixPeer => "both ends of one unix connection",
-            Self::Goroutine => "one goroutine served both connections",
-            Self::Thread => "one thread served both connections",
-            Self::ByteFlow => "the same bytes went through both",
-            Self::ExecId => "both name the same exec id",
-            Self::RuncArgs => "named in runc's arguments",
-            Self::PidFile => "named in the runtime's pid file",
-            Self::Cgroup => "named in the cgroup path",
-            Self::Fork => "one forked the other",
-            Self::Fifo => "both have the same FIFO open",
-            Self::Pty => "both have the same terminal open",
-            Self::Token => "both name the same streaming token",
-            Self::Time => "only the order in time suggests it",
+            Self::SocketPair => "both ends of one connection",
+            Self::UnixPeer => "both ends of one connection",
+            Self::Goroutine => "same goroutine",
+            Self::Thread => "same thread",
+            Self::ByteFlow => "same bytes",
+            Self::ExecId => "same exec id",
+            Self::RuncArgs => "runc's arguments",
+            Self::PidFile => "pid file",
+            Self::Cgroup => "cgroup",
+            Self::Fork => "forked",
+            Self::Fifo => "same FIFO",
+            Self::Pty => "same terminal",
+            Self::Token => "same token",
+            Self::Time => "only order in time",
         }
     }
 }

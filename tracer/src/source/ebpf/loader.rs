@@ -75,7 +75,7 @@ impl std::error::Error for LoadError {
 pub struct Probes {
     watched: HashMap<MapData, u32, Watch>,
     counters: PerCpuArray<MapData, u64>,
-    logger: Option<EbpfLogger>,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Probes that could not be attached although the plan had them, with the reason.
     pub failed: Vec<(&'static ProbeSpec, String)>,
     _object: Ebpf,

@@ -201,6 +201,13 @@ impl Snapshot {
                 }
                 _ => Observation::of(now, Source::Snapshot, *key, Fact::ProcessGone),
             }],
+            Want::Pid(pid) => match self.proc.describe(*pid) {
+                Some((found, info)) => {
+                    self.remember_root(&found, &info);
+                    vec![process_seen(now, found, info)]
+                }
+                None => Vec::new(),
+            },
             Want::Peer { tuple, netns } => self.peer(*tuple, *netns, now).unwrap_or_else(|| {
                 vec![Observation::new(now, Source::Snapshot, Fact::PeerAbsent { tuple: *tuple, netns: *netns })]
             }),
@@ -217,6 +224,14 @@ impl Snapshot {
                 vec![Observation::new(now, Source::Snapshot, Fact::PidFile { path: path.clone(), pid })]
             }
         }
+    }
+
+    /// Inode number of the mount namespace of that very process; `None` where it is gone, or may not be looked at.
+    #[must_use]
+    pub fn mount_namespace(&self, task: TaskKey) -> Option<u32> {
+        let mntns = self.proc.namespace(task.tgid, "mnt")?;
+        // Read after the namespace: a pid that changed hands in between is noticed.
+        (self.proc.key(task.tgid)? == task).then_some(mntns)
     }
 
     /// What could not be reached so far.
