@@ -170,6 +170,10 @@ impl Builder<'_> {
             }
         }
         self.below(exec, &mut hops, &mut links);
+        let standing: Vec<Link> = (1..hops.len()).filter_map(|to| self.standing(&hops, to)).collect();
+        links.extend(standing);
+        // In the order of the path; what is inside a hop before what leaves it.
+        links.sort_by_key(|link| (link.from, link.to));
         (hops, links)
     }
 
@@ -197,6 +201,17 @@ impl Builder<'_> {
             })
         });
         Link { tcp: ends, ..link(from, from + 1, LinkKind::Tcp, Confidence::Exact, vec![Evidence::SocketPair]) }
+    }
+
+    /// The connection over which one daemon asks the next: CRI, ttrpc. It stands for all sessions.
+    fn standing(&self, hops: &[Hop], to: usize) -> Option<Link> {
+        let (near, far) = (hops.get(to - 1)?.task, hops.get(to)?.task);
+        let standing = self.world.standing.get(&(near, far))?;
+        Some(Link {
+            persistent: true,
+            unix: Some((standing.path.clone(), standing.near, standing.far)),
+            ..link(to - 1, to, LinkKind::Unix, Confidence::Exact, vec![Evidence::UnixPeer])
+        })
     }
 
     /// Shim, runc, process.

@@ -27,7 +27,7 @@ use self::{
     processes::Processes,
     roles::Roles,
     sockets::{SocketNo, Sockets},
-    world::{Part, World},
+    world::{Part, Standing, World},
 };
 use crate::model::{
     Actor, BootTime, Change, ExitStatus, Fact, Finding, HostFacts, Observation, ProcessInfo, RawText, Report, Session,
@@ -90,6 +90,7 @@ impl Correlator {
                 sockets: Sockets::default(),
                 joins: Joins::default(),
                 execs: Execs::default(),
+                standing: BTreeMap::new(),
                 containers: BTreeMap::new(),
                 last_loss: None,
             },
@@ -234,7 +235,10 @@ impl Correlator {
                     self.ask(Want::Pid(listener));
                 }
             }
-            (Fact::UnixAccepted { path, .. }, Some(task)) => self.daemon_found(task, &path),
+            (Fact::UnixAccepted { socket, peer, connector, path }, Some(task)) => {
+                self.daemon_found(task, &path);
+                self.standing(task, connector, Standing { path, near: peer, far: socket });
+            }
             (Fact::Relayed { actor, from, to, .. }, Some(task)) => self.relayed(at, task, actor, &from, &to),
             (Fact::FifoMade { actor, inbound, path }, Some(task)) => self.fifo(at, task, actor, inbound, &path),
             (Fact::ContainerSeen(info), _) => {
@@ -369,6 +373,14 @@ impl Correlator {
         if self.world.roles.is_daemon_socket(path) {
             self.watched.insert(task);
             self.ask(Want::Watch(task, WatchAs::Daemon));
+        }
+    }
+
+    /// Of connections to daemons only; each process of theirs counts once, however often it connects.
+    fn standing(&mut self, accepting: TaskKey, connector: Option<u32>, standing: Standing) {
+        let connecting = connector.and_then(|tgid| self.world.processes.bearer(tgid));
+        if let (Some(connecting), true) = (connecting, self.world.roles.is_daemon_socket(&standing.path)) {
+            self.world.standing.insert((connecting, accepting), standing);
         }
     }
 
@@ -540,6 +552,7 @@ impl Correlator {
         }
         let processes = &self.world.processes;
         self.watched.retain(|task| processes.get(*task).is_some());
+        self.world.standing.retain(|(near, far), _| processes.get(*near).is_some() && processes.get(*far).is_some());
         if self.asked.len() > limits::MAX_ASKED {
             self.asked.clear();
         }
