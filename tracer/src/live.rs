@@ -15,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tracer_common::Counter;
 
@@ -164,6 +164,15 @@ struct Trace {
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
 
+/// What a look into the ring buffer gave.
+struct Batch {
+    flow: Flow,
+    /// Whether the buffer was empty at the end.
+    drained: bool,
+    /// Time of its newest record.
+    newest: BootTime,
+}
+
 /// Counters of the object that say that something was missed, as of the last look.
 #[derive(Default)]
 struct Losses {
@@ -196,7 +205,7 @@ impl Trace {
         let head = header(anchor, &host, &plan, &degraded, &live);
         let recorder = live.record.map(|place| Writer::begin(place, &head)).transpose()?;
         let shown = sink::Header { anchor, host, abilities: plan.abilities(), degraded };
-        let pump = Pump::new(live.setup, &shown, &live.options, recorder)?;
+        let pump = Pump::new(live.setup, shown, &live.options, recorder);
         let snapshot = Snapshot::new(snapshot::Options {
             netns,
             ports: live.options.apiserver_port.into_iter().chain(live.options.kubelet_port).collect(),
@@ -226,7 +235,7 @@ impl Trace {
         let mut terminate = signal(SignalKind::terminate())?;
         let end = self.duration.map(|duration| Instant::now() + duration);
         let readable = self.readable()?;
-        let mut flow = self.begin()?;
+        let mut flow = self.begin().await?;
         let mut next_tick = Instant::now();
         while flow == Flow::Continue {
             flow = tokio::select! {
@@ -240,12 +249,12 @@ impl Trace {
                     flow
                 }
                 guard = readable.readable() => {
-                    let (flow, drained) = self.batch()?;
-                    if drained {
+                    let batch = self.batch()?;
+                    if batch.drained {
                         guard?.clear_ready();
                     }
                     next_tick = next_tick.min(Instant::now() + self.until_tick());
-                    flow
+                    batch.flow
                 }
             };
         }
@@ -260,36 +269,40 @@ impl Trace {
         unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
     }
 
-    /// Probes first, snapshot second: what happens in between is seen twice, never missed.
-    fn begin(&mut self) -> Result<Flow, LiveError> {
+    /// Probes first, snapshot second: what happens in between is seen twice, never missed. The header is shown when all that
+    /// is there is watched: whoever waits for it knows that nothing is missed from then on.
+    async fn begin(&mut self) -> Result<Flow, LiveError> {
+        let mut flow = Flow::Continue;
         for seen in self.snapshot.take(now()) {
-            if self.pump.take(seen)? == Flow::Stop {
-                return Ok(Flow::Stop);
+            flow = flow.or(self.pump.take(seen)?);
+        }
+        // First the snapshot has to pass the reordering window, then the answers to the questions that it raised.
+        for _ in 0..2 {
+            let until = now();
+            while self.pump.settled() < until {
+                sleep(TICK_WAITING).await;
+                flow = flow.or(self.tick()?);
             }
         }
-        // The snapshot is old news by now: no record of the kernel waits for it.
-        let flow = self.tick()?;
+        flow = flow.or(self.pump.begin()?);
         if let Some(ready) = self.ready.take() {
             ready();
         }
         Ok(flow)
     }
 
-    /// Takes in what the ring buffer holds, at most [`BATCH`] records, and answers the questions that come up. Tells whether
-    /// the buffer was empty at the end.
-    fn batch(&mut self) -> Result<(Flow, bool), LiveError> {
-        let mut flow = Flow::Continue;
-        let mut drained = false;
+    /// Takes in what the ring buffer holds, at most [`BATCH`] records, and answers the questions that come up.
+    fn batch(&mut self) -> Result<Batch, LiveError> {
+        let mut batch = Batch { flow: Flow::Continue, drained: false, newest: BootTime::default() };
         for _ in 0..BATCH {
             let Some(record) = self.ring.next() else {
-                drained = true;
+                batch.drained = true;
                 break;
             };
             match decode(&record) {
                 Ok(seen) => {
-                    if self.pump.take(seen)? == Flow::Stop {
-                        flow = Flow::Stop;
-                    }
+                    batch.newest = batch.newest.max(seen.at);
+                    batch.flow = batch.flow.or(self.pump.take(seen)?);
                 }
                 Err(error) => {
                     self.losses.not_understood += 1;
@@ -297,10 +310,8 @@ impl Trace {
                 }
             }
         }
-        if self.answer()? == Flow::Stop {
-            flow = Flow::Stop;
-        }
-        Ok((flow, drained))
+        batch.flow = batch.flow.or(self.answer()?);
+        Ok(batch)
     }
 
     fn answer(&mut self) -> Result<Flow, LiveError> {
@@ -335,11 +346,18 @@ impl Trace {
         }
     }
 
-    /// Lets time pass, and tells losses.
+    /// Lets time pass, and tells losses. Time never overtakes what the kernel wrote before: that is taken in first.
     fn tick(&mut self) -> Result<Flow, LiveError> {
         self.probes.flush_log();
         let at = now();
         let mut flow = Flow::Continue;
+        loop {
+            let batch = self.batch()?;
+            flow = flow.or(batch.flow);
+            if batch.drained || batch.newest >= at {
+                break;
+            }
+        }
         for (what, count) in self.losses.look(&self.probes) {
             let lost = Fact::Lost { what: what.to_owned(), count };
             flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, lost))?);
@@ -354,7 +372,6 @@ impl Trace {
 
     fn stop(mut self) -> Result<Shown, LiveError> {
         // What the kernel had written when the signal came belongs to the trace.
-        while let (Flow::Continue, false) = self.batch()? {}
         self.tick()?;
         self.pump.take(Observation::new(now(), Source::Engine, Fact::Stopped))?;
         Ok(self.pump.finish()?)

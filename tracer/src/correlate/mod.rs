@@ -132,6 +132,12 @@ impl Correlator {
         }
     }
 
+    /// Up to when everything is taken in: nothing earlier is expected any more.
+    #[must_use]
+    pub fn settled(&self) -> BootTime {
+        self.order.settled()
+    }
+
     /// Whether something waits for its turn: then the next [`Fact::Tick`] should come soon.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
