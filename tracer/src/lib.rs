@@ -5,4 +5,6 @@
 
 pub mod correlate;
 pub mod model;
+pub mod plan;
+pub mod probe_host;
 pub mod source;

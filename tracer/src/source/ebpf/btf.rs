@@ -134,6 +134,25 @@ impl KernelBtf {
         Offsets::resolve(|of, path| self.offset_of(of, path))
     }
 
+    /// Fields, as `struct.member`, that this kernel lacks and without which no session can be seen.
+    #[must_use]
+    pub fn missing_fields(&self) -> Vec<String> {
+        let mut missing: Vec<String> = Vec::new();
+        let resolve = |known: &[String]| {
+            Offsets::resolve(|of, path| {
+                // One that has been told of is given any value, so that the next one shows.
+                if known.contains(&format!("{of}.{path}")) { Some(0) } else { self.offset_of(of, path) }
+            })
+        };
+        while let Err(lack) = resolve(&missing).ready() {
+            if missing.iter().any(|known| known == lack.field) {
+                break;
+            }
+            missing.push(lack.field.to_owned());
+        }
+        missing
+    }
+
     /// Tracepoints that BPF can attach to with typed arguments.
     #[must_use]
     pub fn tracepoints(&self) -> &BTreeSet<String> {
@@ -313,6 +332,9 @@ mod tests {
         assert_eq!(btf.offset_of("sock", "absent"), None);
         assert_eq!(btf.offset_of("absent", "head"), None);
         assert_eq!(btf.offset_of("sock", ""), None);
+        let missing = btf.missing_fields();
+        assert!(missing.iter().any(|field| field == "task_struct.start_boottime"), "by its newer name");
+        assert!(!missing.iter().any(|field| field == "task_struct.loginuid"), "optional");
         assert_eq!(btf.tracepoints().iter().collect::<Vec<_>>(), ["sched_process_exit"]);
     }
 
