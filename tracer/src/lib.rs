@@ -4,6 +4,7 @@
 //! out, the same live and in replay. ARCHITECTURE.md has the map.
 
 pub mod correlate;
+pub mod doctor;
 pub mod model;
 pub mod plan;
 pub mod probe_host;

@@ -1,0 +1,98 @@
+//! What `execpath doctor` says: a host and its plan, for people and for programs. Pure: I/O is the caller's.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::{
+    model::{Ability, Degraded, HostFacts},
+    plan::ProbePlan,
+};
+
+/// Whether a trace will show sessions.
+#[must_use]
+pub fn ready(degraded: &[Degraded]) -> bool {
+    !degraded.iter().any(|one| one.fatal)
+}
+
+/// For people. Ends with one sentence that says whether `execpath trace` will work.
+#[must_use]
+pub fn render(host: &HostFacts, plan: &ProbePlan, degraded: &[Degraded]) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _infallible = write_all(&mut out, host, plan, degraded);
+    out
+}
+
+fn write_all(
+    out: &mut String,
+    host: &HostFacts,
+    plan: &ProbePlan,
+    degraded: &[Degraded],
+) -> Result<(), std::fmt::Error> {
+    let clean = |text: &str| text.chars().filter(|letter| !letter.is_control()).collect::<String>();
+    writeln!(out, "host      {}", clean(&host.hostname))?;
+    writeln!(out, "kernel    Linux {} ({})", clean(&host.kernel), clean(&host.arch))?;
+    writeln!(out, "execpath  {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "lockdown  {}", host.lockdown.as_deref().map_or_else(|| "not known".to_owned(), clean))?;
+    writeln!(out, "tracefs   {}", host.tracefs.as_deref().map_or_else(|| "not mounted".to_owned(), clean))?;
+    writeln!(out)?;
+    for ability in Ability::ALL {
+        let mark = if plan.gives(ability) { "yes" } else { "no " };
+        writeln!(out, "{mark}  {:<10} {}", ability.token(), ability.prose())?;
+    }
+    for one in degraded {
+        let word = if one.fatal { "missing" } else { "reduced" };
+        writeln!(out, "\n{word}[{}]: {}\n  hint: {}", one.code, clean(&one.text), clean(&one.hint))?;
+    }
+    let verdict = match (ready(degraded), degraded.is_empty()) {
+        (true, true) => "`execpath trace` will work here.",
+        (true, false) => "`execpath trace` will work here, and will show less than it could.",
+        (false, _) => "`execpath trace` will not work here until what is missing is put right.",
+    };
+    writeln!(out, "\n{verdict}")
+}
+
+/// For programs.
+#[must_use]
+pub fn to_json(host: &HostFacts, plan: &ProbePlan, degraded: &[Degraded]) -> Value {
+    let abilities: Vec<Value> = Ability::ALL
+        .into_iter()
+        .map(|ability| {
+            let probes: Vec<&str> =
+                plan.probes.iter().filter(|spec| spec.ability == ability).map(|spec| spec.program).collect();
+            json!({ "ability": ability.token(), "available": plan.gives(ability), "probes": probes })
+        })
+        .collect();
+    json!({ "v": 1, "host": host, "abilities": abilities, "degraded": degraded, "ready": ready(degraded) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{plan, tests::host};
+
+    #[test]
+    fn people_read_what_works_what_is_missing_and_one_verdict() {
+        for name in ["debian-12-linux-6.18", "linux-6.1", "no-privilege", "no-btf", "no-tracefs"] {
+            let host = host(name);
+            let (plan, degraded) = plan(&host);
+            insta::assert_snapshot!(name, render(&host, &plan, &degraded));
+        }
+    }
+
+    #[test]
+    fn programs_read_the_same() {
+        let host = host("linux-6.1");
+        let (plan, degraded) = plan(&host);
+        let value = to_json(&host, &plan, &degraded);
+        insta::assert_json_snapshot!(value);
+    }
+
+    #[test]
+    fn control_characters_of_the_host_do_not_reach_the_terminal() {
+        let host = HostFacts { hostname: "a\u{1b}[2Jb".to_owned(), ..host("linux-6.1") };
+        let (plan, degraded) = plan(&host);
+        assert!(!render(&host, &plan, &degraded).contains('\u{1b}'));
+    }
+}
