@@ -409,7 +409,7 @@ impl Sink for Tree {
 /// Gaps that no waiting fills.
 const fn stays(code: GapCode) -> bool {
     match code {
-        GapCode::LostEvents | GapCode::Ambiguous | GapCode::ProcessLeftRunning => true,
+        GapCode::LostEvents | GapCode::Ambiguous | GapCode::ProcessLeftRunning | GapCode::KindUnknown => true,
         GapCode::Unjoined
         | GapCode::PeerUnknown
         | GapCode::ShimUnknown
