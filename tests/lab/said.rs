@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 /// What was said of a session.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Said(pub(crate) Value);
 
 /// A TCP link, with the pids of its ends.
@@ -21,6 +21,21 @@ pub(crate) struct Leg {
 
 /// Hops of a session through containerd, from kubectl to the process.
 pub(crate) const WHOLE: [&str; 7] = ["kubectl", "apiserver", "kubelet", "runtime", "shim", "runc", "process"];
+
+/// Short enough to be read in the message of a test that failed.
+impl std::fmt::Debug for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut value = self.0.clone();
+        for hop in value["hops"].as_array_mut().into_iter().flatten() {
+            *hop = format!("{} {}", hop["role"], hop["pid"]).into();
+        }
+        for link in value["links"].as_array_mut().into_iter().flatten() {
+            let (local, remote) = (&link["tcp"]["local"], &link["tcp"]["remote"]);
+            *link = format!("{}-{} {} {local} {remote}", link["from"], link["to"], link["kind"]).into();
+        }
+        write!(f, "{value}")
+    }
+}
 
 impl Said {
     /// Of a line, if it tells of a session.

@@ -45,6 +45,9 @@ const TICK_IDLE: Duration = Duration::from_millis(200);
 /// Records taken in before questions are answered: answers come soon, and a flood cannot put them off for ever.
 const BATCH: usize = 256;
 
+/// Batches taken in before time is told all the same: under a flood that never ends, late is better than never.
+const MAX_BATCHES: usize = 64;
+
 /// Ports and sockets of the path, where nobody chose others; the correlator knows their roles.
 const PORTS: [u16; 2] = [6443, 10250];
 
@@ -136,6 +139,40 @@ pub fn live(live: Live) -> Result<Shown, LiveError> {
     runtime.block_on(Trace::start(live)?.run())
 }
 
+/// What this host allows, by asking and then by attaching every probe once, for a moment.
+#[must_use]
+pub fn examine() -> (HostFacts, ProbePlan, Vec<Degraded>) {
+    let btf = KernelBtf::load();
+    let host = probe_host::probe(btf.as_ref().ok());
+    let (plan, mut degraded) = plan(&host);
+    if let (Ok(btf), false) = (btf, degraded.iter().any(|degraded| degraded.fatal)) {
+        match loader::attach(&plan, btf.offsets(), &loader::Options::default()) {
+            Ok((probes, _ring)) => degraded.extend(failed(&probes)),
+            Err(error) => degraded.push(Degraded {
+                code: "refused".to_owned(),
+                text: error.to_string().lines().next().unwrap_or_default().to_owned(),
+                hint: "`execpath -v trace` shows what the kernel said".to_owned(),
+                fatal: true,
+            }),
+        }
+    }
+    (host, plan, degraded)
+}
+
+/// Probes that the plan had and the kernel refused, where the trace goes on without them.
+fn failed(probes: &Probes) -> impl Iterator<Item = Degraded> + '_ {
+    probes.failed.iter().map(|(probe, reason)| Degraded {
+        code: "probe-failed".to_owned(),
+        text: format!(
+            "the probe {} could not be attached ({})",
+            probe.program,
+            reason.lines().next().unwrap_or_default()
+        ),
+        hint: format!("without it, execpath cannot {}", probe.ability.prose()),
+        fatal: false,
+    })
+}
+
 /// Boot time now.
 #[must_use]
 pub fn now() -> BootTime {
@@ -164,15 +201,6 @@ struct Trace {
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
 
-/// What a look into the ring buffer gave.
-struct Batch {
-    flow: Flow,
-    /// Whether the buffer was empty at the end.
-    drained: bool,
-    /// Time of its newest record.
-    newest: BootTime,
-}
-
 /// Counters of the object that say that something was missed, as of the last look.
 #[derive(Default)]
 struct Losses {
@@ -195,12 +223,7 @@ impl Trace {
             return Err(LiveError::Host(fatal.clone()));
         }
         let (probes, ring) = Self::attach(&live, &plan, btf, netns)?;
-        degraded.extend(probes.failed.iter().map(|(probe, reason)| Degraded {
-            code: "probe-failed".to_owned(),
-            text: format!("the probe {} could not be attached ({reason})", probe.program),
-            hint: format!("without it: no {}", probe.ability.token()),
-            fatal: false,
-        }));
+        degraded.extend(failed(&probes));
         let anchor = anchor();
         let head = header(anchor, &host, &plan, &degraded, &live);
         let recorder = live.record.map(|place| Writer::begin(place, &head)).transpose()?;
@@ -249,12 +272,12 @@ impl Trace {
                     flow
                 }
                 guard = readable.readable() => {
-                    let batch = self.batch()?;
-                    if batch.drained {
+                    let (flow, drained) = self.batch()?;
+                    if drained {
                         guard?.clear_ready();
                     }
                     next_tick = next_tick.min(Instant::now() + self.until_tick());
-                    batch.flow
+                    flow
                 }
             };
         }
@@ -291,18 +314,21 @@ impl Trace {
         Ok(flow)
     }
 
-    /// Takes in what the ring buffer holds, at most [`BATCH`] records, and answers the questions that come up.
-    fn batch(&mut self) -> Result<Batch, LiveError> {
-        let mut batch = Batch { flow: Flow::Continue, drained: false, newest: BootTime::default() };
+    /// Takes in what the ring buffer holds, at most [`BATCH`] records, and answers the questions that come up. Tells whether
+    /// the buffer was empty at the end.
+    fn batch(&mut self) -> Result<(Flow, bool), LiveError> {
+        let mut flow = Flow::Continue;
+        let mut drained = false;
         for _ in 0..BATCH {
             let Some(record) = self.ring.next() else {
-                batch.drained = true;
+                drained = true;
                 break;
             };
             match decode(&record) {
                 Ok(seen) => {
-                    batch.newest = batch.newest.max(seen.at);
-                    batch.flow = batch.flow.or(self.pump.take(seen)?);
+                    if self.pump.take(seen)? == Flow::Stop {
+                        flow = Flow::Stop;
+                    }
                 }
                 Err(error) => {
                     self.losses.not_understood += 1;
@@ -310,8 +336,10 @@ impl Trace {
                 }
             }
         }
-        batch.flow = batch.flow.or(self.answer()?);
-        Ok(batch)
+        if self.answer()? == Flow::Stop {
+            flow = Flow::Stop;
+        }
+        Ok((flow, drained))
     }
 
     fn answer(&mut self) -> Result<Flow, LiveError> {
@@ -346,15 +374,16 @@ impl Trace {
         }
     }
 
-    /// Lets time pass, and tells losses. Time never overtakes what the kernel wrote before: that is taken in first.
+    /// Lets time pass, and tells losses.
     fn tick(&mut self) -> Result<Flow, LiveError> {
         self.probes.flush_log();
         let at = now();
+        // Time may pass only where everything older is read.
         let mut flow = Flow::Continue;
-        loop {
-            let batch = self.batch()?;
-            flow = flow.or(batch.flow);
-            if batch.drained || batch.newest >= at {
+        for _ in 0..MAX_BATCHES {
+            let (enough, drained) = self.batch()?;
+            flow = flow.or(enough);
+            if drained {
                 break;
             }
         }

@@ -11,6 +11,10 @@ pub(super) const REORDER_WITHIN: Span = Span::from_millis(5);
 /// with its process left running. A process that ends because its stdin ended does so within milliseconds.
 pub(super) const CLOSE_GRACE: Span = Span::from_secs(1);
 
+/// How long a leg to a kubelet may be without its other end before that is asked for: where the kubelet is on this host, it
+/// accepts within microseconds.
+pub(super) const PEER_WITHIN: Span = Span::from_millis(200);
+
 /// How long what has ended is remembered, for records that come late and for `show` right after the end.
 pub(super) const REMEMBER: Span = Span::from_secs(30);
 

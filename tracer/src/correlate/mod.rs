@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::{
     execs::{ExecId, Execs},
-    joins::Joins,
+    joins::{Joins, Verdict},
     limits::{CLOSED_SESSIONS, SWEEP_EVERY},
     order::Order,
     processes::Processes,
@@ -58,6 +58,8 @@ pub struct Correlator {
     resting: BTreeMap<Part, BTreeSet<ExecId>>,
     dirty: BTreeSet<ExecId>,
     again: BTreeSet<(BootTime, ExecId)>,
+    /// Legs to kubelets, and when to ask for their other end.
+    leaving: VecDeque<(BootTime, SocketNo)>,
     /// Execs over since then, to be forgotten.
     over: VecDeque<(BootTime, ExecId)>,
     watched: BTreeSet<TaskKey>,
@@ -99,6 +101,7 @@ impl Correlator {
             resting: BTreeMap::new(),
             dirty: BTreeSet::new(),
             again: BTreeSet::new(),
+            leaving: VecDeque::new(),
             over: VecDeque::new(),
             watched: BTreeSet::new(),
             daemons_to_come: BTreeSet::new(),
@@ -175,6 +178,9 @@ impl Correlator {
     /// It is that late, and everything before is taken in.
     fn pass(&mut self, until: BootTime) {
         self.now = self.now.max(until);
+        while let Some((_, leg)) = self.leaving.pop_front_if(|(at, _)| *at <= until) {
+            self.look_after(leg);
+        }
         while let Some((at, id)) = self.again.first().cloned() {
             if at > self.now {
                 break;
@@ -230,7 +236,7 @@ impl Correlator {
             }
             (Fact::PeerAbsent { tuple, netns }, _) => {
                 for no in self.world.sockets.peer_absent(tuple, netns) {
-                    self.touch(&Part::Socket(no));
+                    self.peer_absent(at, no);
                 }
             }
             (Fact::UnixConnected { listener: Some(listener), path, .. }, _) => {
@@ -396,6 +402,37 @@ impl Correlator {
         if let Some(inbound) = inbound.and_then(|id| self.world.sockets.find(id)) {
             self.world.joins.dialled(inbound, outbound, actor);
             self.touch(&Part::Socket(outbound));
+            if socket.tuple.is_some_and(|tuple| self.world.roles.is_kubelet_port(tuple.remote.port())) {
+                self.leaving.push_back((at.plus(limits::PEER_WITHIN), outbound));
+            }
+        }
+    }
+
+    /// A leg dialled for somebody to a kubelet that nobody accepted here: is that kubelet on another host? What the API
+    /// server dials for one request, it dials for exec, attach or port-forward; logs ride pooled connections.
+    fn look_after(&mut self, leg: SocketNo) {
+        let Some(socket) = self.world.sockets.get(leg) else { return };
+        let (peer, closed, tuple, netns) = (socket.peer, socket.closed, socket.tuple, socket.netns);
+        if let (None, None, Some(tuple)) = (peer, closed, tuple) {
+            self.ask(Want::Peer { tuple, netns });
+        }
+    }
+
+    /// Nobody on this host has the other end.
+    fn peer_absent(&mut self, at: BootTime, leg: SocketNo) {
+        self.touch(&Part::Socket(leg));
+        let Some(socket) = self.world.sockets.get(leg) else { return };
+        let to_kubelet = socket.tuple.is_some_and(|tuple| self.world.roles.is_kubelet_port(tuple.remote.port()));
+        let dialled = socket.role == Some(SocketRole::Connected)
+            && matches!(self.world.joins.inbound_of(leg, &self.world.sockets), Verdict::Joined(_));
+        if let (true, true, Some(cookie)) = (to_kubelet, dialled, socket.id.cookie) {
+            // No exec id here: the session is named by its leg, as nothing else is seen of it.
+            let id = format!("leg-{cookie}");
+            let since = socket.since.min(at);
+            if let Some(exec) = self.world.execs.entry(&id, "", since) {
+                exec.leaves_by = Some(leg);
+                self.dirty.insert(id);
+            }
         }
     }
 
@@ -475,7 +512,7 @@ impl Correlator {
     fn rebuild(&mut self, id: &str) {
         let Some(exec) = self.world.execs.get(id) else { return };
         // Known from runc's arguments alone so far: not yet a session.
-        if exec.runtime.is_none() || exec.over {
+        if (exec.runtime.is_none() && exec.leaves_by.is_none()) || exec.over {
             return;
         }
         let built = self.world.build(id, exec, self.now);
