@@ -98,5 +98,5 @@ fn the_drawing_has_every_hop() {
     for leg in said.legs() {
         assert!(text.contains(&leg.remote.to_string()), "{leg:?}: {text}");
     }
-    assert!(text.contains("exit code 3") || text.contains("exited 3"), "{text}");
+    assert!(text.contains("exited with code 3"), "{text}");
 }

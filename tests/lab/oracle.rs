@@ -59,12 +59,14 @@ impl Oracle {
         Self { sockets, processes: text.lines().filter_map(process).collect() }
     }
 
-    /// The process that runs exactly this; not kubectl, which has it among its arguments.
+    /// The process that runs exactly this, or the last command of that script; not kubectl, which has it among its arguments.
     pub(crate) fn pid_of(&self, command: &[String]) -> Option<u32> {
-        let arguments = command.join(" ");
-        let mut found = self.processes.iter().filter(|(_, process)| process.arguments == arguments);
+        let whole = command.join(" ");
+        let last = command.last().and_then(|script| script.rsplit("; ").next()).unwrap_or_default();
+        let runs = |process: &Process| process.arguments == whole || process.arguments == last;
+        let mut found = self.processes.iter().filter(|(_, process)| runs(process));
         let (pid, _) = found.next()?;
-        assert!(found.next().is_none(), "two processes run {arguments}");
+        assert!(found.next().is_none(), "two processes run {whole}");
         Some(*pid)
     }
 

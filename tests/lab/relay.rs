@@ -4,9 +4,10 @@ use std::process::Stdio;
 
 use crate::{
     env::{lab, wait_until, xtask},
-    kubectl::{Exec, Kubectl, Mode, mark},
+    kubectl::{Exec, Kubectl, Mode},
     oracle::{Oracle, is_right},
     said::Said,
+    sessions::short,
     tracer::Tracer,
 };
 
@@ -34,9 +35,9 @@ fn a_relay_that_splices_is_a_hop_joined_exactly() {
         for (mode, version) in
             [(Mode::Plain, lab().newest()), (Mode::Stdin, lab().oldest()), (Mode::Tty, lab().newest())]
         {
-            let mark = mark();
+            let (mark, exec) = short(mode, version);
             let globals = [format!("--server=https://{LISTEN}"), "--tls-server-name=192.168.205.10".to_owned()];
-            let exec = Exec { mode, version, globals: globals.into(), ..Exec::sh(&format!("echo {mark}; sleep 1")) };
+            let exec = Exec { globals: globals.into(), ..exec };
             let kubectl = exec.start();
             let said = tracer.wait_for(&mark, "is whole", Said::is_complete);
             let oracle = Oracle::look();

@@ -13,10 +13,12 @@ const FEW: usize = 5;
 /// Runs at once.
 const GROUP: usize = 5;
 
-/// A session that goes on for a second.
-fn short(mode: Mode, version: Version) -> (String, Exec) {
+/// A session that goes on for a second. The shell makes way for its last command: the second has the mark's digits, so that
+/// `ps` tells it from all others.
+pub(crate) fn short(mode: Mode, version: Version) -> (String, Exec) {
     let mark = mark();
-    let exec = Exec { mode, version, ..Exec::sh(&format!("echo {mark}; sleep 1")) };
+    let digits: String = mark.chars().filter(char::is_ascii_digit).collect();
+    let exec = Exec { mode, version, ..Exec::sh(&format!("echo {mark}; sleep 1.0{digits}")) };
     (mark, exec)
 }
 

@@ -4,8 +4,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod ebpf;
 mod lab;
+mod record;
+mod tracer;
 
 /// Chores of the repository.
 #[derive(Parser)]
@@ -17,16 +20,22 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Measure, with the lab up.
+    Bench(bench::Bench),
     /// Build the BPF object from tracer-ebpf.
     Ebpf(ebpf::Ebpf),
     /// A real Kubernetes cluster on this machine, for tests.
     Lab(lab::Lab),
+    /// Make recordings for the replay tests, with the lab up.
+    Record(record::Record),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
+        Chore::Bench(chore) => chore.run(),
         Chore::Ebpf(chore) => chore.run(),
         Chore::Lab(chore) => chore.run(),
+        Chore::Record(chore) => chore.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
