@@ -63,6 +63,16 @@ impl Said {
         words.iter().any(|word| word.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| word == mark))
     }
 
+    /// Whether somebody else on this machine runs that kubectl: what its arguments ask for is what is said, and it bears no
+    /// mark of this run.
+    pub(crate) fn is_anothers(&self) -> bool {
+        let argv = self.hop("kubectl").and_then(|hop| hop["argv"].as_array()).into_iter().flatten();
+        let argv: Vec<&str> = argv.filter_map(Value::as_str).collect();
+        let asked = argv.iter().position(|word| *word == "--").and_then(|at| argv.get(at + 1..));
+        let ours = format!("mark-{}-", std::process::id());
+        asked.is_some_and(|asked| asked == self.command()) && !argv.iter().any(|word| word.contains(&ours))
+    }
+
     pub(crate) fn is_complete(&self) -> bool {
         self.0["complete"] == true
     }
