@@ -50,8 +50,10 @@ fn probes_watches_logs_gets_and_other_pods_make_no_session() {
         }
     }
     let probes = all.wait("ten probes", |lines| {
-        let probes: Vec<Said> =
-            sessions(lines).into_values().filter(|said| said.text("/kind") == Some("probe") && said.is_closed()).collect();
+        let probes: Vec<Said> = sessions(lines)
+            .into_values()
+            .filter(|said| said.text("/kind") == Some("probe") && said.is_closed())
+            .collect();
         (probes.len() >= 10).then_some(probes)
     });
     for said in &probes {

@@ -164,8 +164,12 @@ pub(crate) fn is_right(said: &Said, exec: &Exec, kubectl: u32) {
     assert_eq!(said.pid("apiserver"), Some(lab().daemon("kube-apiserver")));
     assert_eq!(said.pid("kubelet"), Some(lab().daemon("kubelet")));
     assert_eq!(said.pid("runtime"), Some(lab().daemon("containerd")));
-    let words: Vec<&str> =
-        said.hop("kubectl").expect("a hop")["argv"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let words: Vec<&str> = said.hop("kubectl").expect("a hop")["argv"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     assert_eq!(words[1..], exec.arguments(), "kubectl's arguments are its own");
     for (role, host) in [("kubectl", "client"), ("apiserver", "master"), ("kubelet", "worker"), ("runtime", "worker")] {
         assert_eq!(said.hop(role).expect("a hop")["netns"], netns(host), "{role}");

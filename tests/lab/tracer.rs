@@ -203,8 +203,7 @@ impl Trace {
     pub(crate) fn holds_only(&self, marks: &[String]) {
         let sessions = self.sessions();
         let (anothers, sessions): (Vec<Said>, Vec<Said>) = sessions.into_iter().partition(Said::is_anothers);
-        let strangers: Vec<&Said> =
-            sessions.iter().filter(|said| !marks.iter().any(|mark| said.has(mark))).collect();
+        let strangers: Vec<&Said> = sessions.iter().filter(|said| !marks.iter().any(|mark| said.has(mark))).collect();
         assert!(strangers.is_empty(), "invented: {strangers:?}");
         for mark in marks {
             self.session(mark);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use execpath::{
     correlate::{Correlator, Options},
-    model::{BootTime, Fact, HostFacts, LinkKind, Observation, Session, SocketId, Source, Span},
+    model::{BootTime, Fact, HostFacts, Kind, LinkKind, Observation, Session, SocketId, Source, Span, parse_fifo_path},
     record::Reader,
 };
 
@@ -23,7 +23,10 @@ fn all() -> Vec<Recording> {
     let read = |(name, path): (String, std::path::PathBuf)| {
         let mut reader = Reader::open(&path).expect("a recording");
         let host = reader.header().host.clone();
-        Recording { name, host, seen: reader.by_ref().collect() }
+        let recording = Recording { name, host, seen: reader.by_ref().collect() };
+        let sessions = sessions(&recording.host, &recording.seen);
+        assert!(sessions.values().any(|session| session.kind == Kind::Exec && session.complete), "{}", recording.name);
+        recording
     };
     recordings().into_iter().map(read).collect()
 }
@@ -109,6 +112,29 @@ fn what_else_goes_on_does_not_matter() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_connection_that_served_one_exec_serves_no_other() {
+    for Recording { name, host, seen } in all() {
+        let expected = sessions(&host, &seen);
+        // A probe's goroutine that got the `g` of one that ended: what that had read last was the exec's connection, which
+        // stays open for as long as the process runs.
+        let another = "f".repeat(64);
+        let stale = seen.iter().find_map(|seen| {
+            let Fact::FifoMade { actor, inbound: inbound @ Some(_), path } = &seen.fact else { return None };
+            let fifo = parse_fifo_path(path.as_str()?)?;
+            let path = path.as_str()?.replace(&fifo.exec, &another).as_str().into();
+            let at = seen.at.plus(Span::from_millis(20));
+            Some(Observation { at, fact: Fact::FifoMade { actor: *actor, inbound: *inbound, path }, ..seen.clone() })
+        });
+        let stale = stale.expect("an exec by a stream");
+        let mut more: Vec<&Observation> = seen.iter().chain([&stale]).collect();
+        more.sort_by_key(|seen| seen.at);
+        let mut found = sessions(&host, more);
+        found.retain(|_, session| session.exec_id.as_ref() != Some(&another) || session.kind != Kind::Probe);
+        assert_eq!(expected, found, "{name}");
     }
 }
 

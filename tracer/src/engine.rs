@@ -7,7 +7,9 @@ use regex::bytes::Regex;
 
 use crate::{
     correlate::{Correlator, Options},
-    model::{BootTime, Change, Fact, Finding, Kind, Observation, RawText, Report, Session, SessionId, State, parse_runc_exec},
+    model::{
+        BootTime, Change, Fact, Finding, Kind, Observation, RawText, Report, Session, SessionId, State, parse_runc_exec,
+    },
     record::{self, Reader, Writer},
     sink::{self, Sink},
 };

@@ -133,7 +133,9 @@ impl Scene {
         self.play(kubectl, &trace)?;
         drop(relay);
         trace.finish()?;
-        let text = lab.places()?.iter().fold(fs::read_to_string(&raw)?, |text, (place, name)| text.replace(place, name));
+        let typed = [(program.display().to_string(), "execpath"), (raw.display().to_string(), self.name)];
+        let places = typed.into_iter().chain(lab.places()?);
+        let text = places.fold(fs::read_to_string(&raw)?, |text, (place, name)| text.replace(&place, name));
         let mut file = zstd::Encoder::new(File::create(folder.join(format!("{}.jsonl.zst", self.name)))?, 19)?;
         file.write_all(text.as_bytes())?;
         file.finish()?;

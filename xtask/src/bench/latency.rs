@@ -100,7 +100,8 @@ fn one(lab: &Up, trace: &Tracer, run: u32) -> Result<Option<(u64, u64)>> {
             if session["command"][2] != mark.as_str() {
                 continue;
             }
-            let process = session["hops"].as_array().and_then(|hops| hops.last()).filter(|hop| hop["role"] == "process");
+            let process =
+                session["hops"].as_array().and_then(|hops| hops.last()).filter(|hop| hop["role"] == "process");
             if let (None, true, Some(process)) = (told, session["complete"] == true, process) {
                 told = Some((process["pid"].as_u64().context("a pid")?, line.at));
             }

@@ -128,7 +128,10 @@ impl Up {
 
     /// What differs from machine to machine, and what stands for it in files that are kept.
     pub(crate) fn places(&self) -> Result<Vec<(String, &'static str)>> {
-        let mut places = vec![(cache::dir()?.display().to_string(), "/opt/lab"), (self.state.dir().display().to_string(), "/var/lab")];
+        let mut places = vec![
+            (cache::dir()?.display().to_string(), "/opt/lab"),
+            (self.state.dir().display().to_string(), "/var/lab"),
+        ];
         for kubectl in self.facts.kubectls.by_version.values() {
             if let Some(dir) = kubectl.canonicalize()?.parent() {
                 places.push((dir.display().to_string(), "/usr/bin"));
