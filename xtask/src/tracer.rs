@@ -41,11 +41,11 @@ pub(crate) fn build() -> Result<PathBuf> {
     let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     ensure!(output.status.success(), "execpath cannot be built");
     let messages = String::from_utf8(output.stdout)?;
-    let executables = messages.lines().filter_map(|line| {
+    let mut executables = messages.lines().rev().filter_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
         Some(PathBuf::from(message["executable"].as_str()?))
     });
-    executables.last().context("cargo built no executable")
+    executables.next().context("cargo built no executable")
 }
 
 impl Tracer {
