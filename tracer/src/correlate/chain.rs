@@ -126,7 +126,7 @@ impl Builder<'_> {
             );
             return None;
         };
-        let verdict = self.world.joins.inbound_of(near_no, &self.world.sockets);
+        let verdict = self.world.inbound_of(near_no);
         let join = match verdict {
             Verdict::Joined(join) => Some(join),
             Verdict::Ambiguous | Verdict::Unknown => None,

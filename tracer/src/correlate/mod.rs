@@ -305,7 +305,8 @@ impl Correlator {
     /// An execve: of runc, of the command in the container, or of something else below a daemon.
     fn executed(&mut self, at: BootTime, task: TaskKey, info: &ProcessInfo) {
         self.watched.insert(task);
-        self.learned(task, info);
+        self.world.processes.executed(task, info);
+        self.touch(&Part::Task(task));
         if info.watched == Some(WatchAs::Contained) {
             self.contained(task, info);
         } else if let Some(runc) = parse_runc_exec(&info.argv)
@@ -417,8 +418,8 @@ impl Correlator {
         self.touch(&Part::Socket(leg));
         let Some(socket) = self.world.sockets.get(leg) else { return };
         let to_kubelet = socket.tuple.is_some_and(|tuple| self.world.roles.is_kubelet_port(tuple.remote.port()));
-        let dialled = socket.role == Some(SocketRole::Connected)
-            && matches!(self.world.joins.inbound_of(leg, &self.world.sockets), Verdict::Joined(_));
+        let dialled =
+            socket.role == Some(SocketRole::Connected) && matches!(self.world.inbound_of(leg), Verdict::Joined(_));
         if let (true, true, Some(cookie)) = (to_kubelet, dialled, socket.id.cookie) {
             // No exec id here: the session is named by its leg, as nothing else is seen of it.
             let id = format!("leg-{cookie}");
