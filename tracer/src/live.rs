@@ -348,7 +348,6 @@ impl Trace {
                     continue;
                 }
                 for seen in self.snapshot.answer(&want, now()) {
-                    self.set_program(&seen);
                     if self.pump.take(seen)? == Flow::Stop {
                         return Ok(Flow::Stop);
                     }
@@ -358,23 +357,13 @@ impl Trace {
     }
 
     fn watch(&mut self, task: TaskKey, class: WatchAs) {
-        let Some((mntns, program)) = self.snapshot.look(task) else { return };
-        let watched = self.probes.watch(task.tgid, mntns, class);
-        if let Err(error) = watched.and_then(|()| self.probes.set_program(task.tgid, program.as_ref())) {
+        // Asked before and after: a pid that changed hands in between must not be watched.
+        let Some(mntns) = self.snapshot.mount_namespace(task) else { return };
+        if let Err(error) = self.probes.watch(task.tgid, mntns, class) {
             tracing::warn!(tgid = task.tgid, %error, "a process cannot be watched");
         }
-        // A pid that changed hands in between must not be watched.
-        if !self.snapshot.is_there(task) {
+        if self.snapshot.mount_namespace(task).is_none() {
             self.probes.unwatch(task.tgid);
-        }
-    }
-
-    /// What a process that the kernel enrolled by itself was built with.
-    fn set_program(&mut self, seen: &Observation) {
-        if let (Fact::ProcessSeen(info), Some(task)) = (&seen.fact, seen.task)
-            && let Err(error) = self.probes.set_program(task.tgid, info.program.as_ref())
-        {
-            tracing::debug!(tgid = task.tgid, %error, "what a program was built with cannot be told to the kernel");
         }
     }
 

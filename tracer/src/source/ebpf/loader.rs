@@ -13,7 +13,7 @@ use tracer_common::{Config, Counter, Offsets, Watch, WatchClass};
 
 use super::object;
 use crate::{
-    model::{self, WatchAs},
+    model::WatchAs,
     plan::{Attach, ProbePlan, ProbeSpec},
 };
 
@@ -69,17 +69,6 @@ impl std::error::Error for LoadError {
             Self::Missing(_) => None,
         }
     }
-}
-
-/// BPF_EXIST: an entry that the kernel took off in the meantime is not put back.
-const EXISTING: u64 = 2;
-
-/// Since Go 1.17 `g` is in a register (on arm64 since 1.18; no Kubernetes of that age runs there). A version that is not in
-/// the file is older than 1.18.
-fn has_register_abi(version: &str) -> bool {
-    let Some(rest) = version.strip_prefix("go1.") else { return version.starts_with("devel") };
-    let minor: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    minor.parse::<u32>().is_ok_and(|minor| minor >= 17)
 }
 
 /// Probes that are attached, for as long as this lives.
@@ -173,24 +162,6 @@ impl Probes {
             self.watched.insert(tgid, entry, 0)?;
         }
         Ok(())
-    }
-
-    /// Tells what a watched process was built with. A file that cannot be read counts as not Go: the kernel has looked at
-    /// the process itself by then.
-    ///
-    /// # Errors
-    /// When the map cannot be written.
-    pub fn set_program(&mut self, tgid: u32, program: Option<&model::Program>) -> Result<(), MapError> {
-        let Ok(known) = self.watched.get(&tgid, 0) else { return Ok(()) };
-        if known.go != Watch::GO_UNKNOWN {
-            return Ok(());
-        }
-        let go = match program {
-            Some(model::Program::Go(version)) if has_register_abi(version) => Watch::GO_YES,
-            Some(model::Program::Go(_) | model::Program::Other) | None => Watch::GO_NO,
-        };
-        // Between the two calls the kernel may have changed the entry's class (an execve); that costs one process its watch.
-        self.watched.insert(tgid, Watch { go, ..known }, EXISTING)
     }
 
     /// Takes a process off the list: it ended before it was on it.

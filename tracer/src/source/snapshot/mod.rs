@@ -20,8 +20,8 @@ use self::{
     sock_diag::{Namespaces, Sockets, TcpSocket, Trouble},
 };
 use crate::model::{
-    BootTime, Degraded, Fact, Observation, ProcessInfo, Program, RawText, SocketId, SocketInfo, SocketRole, Source,
-    TaskKey, Tuple, Want,
+    BootTime, Degraded, Fact, Observation, ProcessInfo, RawText, SocketId, SocketInfo, SocketRole, Source, TaskKey,
+    Tuple, Want,
 };
 
 /// Ports of the API server and the kubelet, where nobody chose others.
@@ -227,19 +227,12 @@ impl Snapshot {
         }
     }
 
-    /// Mount namespace and program of that very process; `None` where it is gone, or may not be looked at.
+    /// Inode number of the mount namespace of that very process; `None` where it is gone, or may not be looked at.
     #[must_use]
-    pub fn look(&self, task: TaskKey) -> Option<(u32, Option<Program>)> {
+    pub fn mount_namespace(&self, task: TaskKey) -> Option<u32> {
         let mntns = self.proc.namespace(task.tgid, "mnt")?;
-        let program = golang::program(&self.proc.path(task.tgid, "exe"));
-        // Read last: a pid that changed hands in between is noticed.
-        self.is_there(task).then_some((mntns, program))
-    }
-
-    /// Whether that very process is still there.
-    #[must_use]
-    pub fn is_there(&self, task: TaskKey) -> bool {
-        self.proc.key(task.tgid) == Some(task)
+        // Read after the namespace: a pid that changed hands in between is noticed.
+        (self.proc.key(task.tgid)? == task).then_some(mntns)
     }
 
     /// What could not be reached so far.
