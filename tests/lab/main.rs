@@ -1,7 +1,7 @@
 //! End to end: real `kubectl exec` through a real API server, kubelet and container runtime, seen by the real tracer.
 //!
-//! `cargo test -p execpath-tests --features lab --test lab -- --test-threads=1`, as root, with a lab that is up. What the
-//! tracer says is compared with what `ss`, `ps` and the runtime's own files say. `EXECPATH_SOAK=1` runs everything longer.
+//! `cargo xtask test --only lab`, or with a lab that is up, as root, `cargo test -p execpath-tests --features lab --test lab
+//! -- --test-threads=1`. What the tracer says is compared with what `ss`, `ps` and the runtime's own files say. `EXECPATH_SOAK=1` runs everything longer.
 
 mod endings;
 mod env;

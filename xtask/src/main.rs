@@ -4,10 +4,21 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod abi;
+mod apt;
+mod arch;
 mod bench;
+mod cache;
+mod demo;
 mod ebpf;
+mod hint;
+mod hygiene;
 mod lab;
+mod progress;
 mod record;
+mod repo;
+mod test;
+mod tools;
 mod tracer;
 
 /// Chores of the repository.
@@ -20,22 +31,30 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Measure, with the lab up.
+    Abi(abi::Abi),
+    Arch(arch::Arch),
     Bench(bench::Bench),
-    /// Build the BPF object from tracer-ebpf.
+    Demo(demo::Demo),
     Ebpf(ebpf::Ebpf),
-    /// A real Kubernetes cluster on this machine, for tests.
+    Hygiene(hygiene::Hygiene),
     Lab(lab::Lab),
-    /// Make recordings for the replay tests, with the lab up.
     Record(record::Record),
+    Soak(test::Soak),
+    Test(test::Test),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
+        Chore::Abi(chore) => chore.run(),
+        Chore::Arch(chore) => chore.run(),
         Chore::Bench(chore) => chore.run(),
+        Chore::Demo(chore) => chore.run(),
         Chore::Ebpf(chore) => chore.run(),
+        Chore::Hygiene(chore) => chore.run(),
         Chore::Lab(chore) => chore.run(),
         Chore::Record(chore) => chore.run(),
+        Chore::Soak(chore) => chore.run(),
+        Chore::Test(chore) => chore.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -321,7 +321,9 @@ impl Tree {
 
     fn outcome(&self, session: &Session, now: BootTime) -> String {
         let lasted = lasted(view::age(session, now));
-        let unknown = || (Ink::Doubt, format!("closed after {lasted}; how its process ended is not known"));
+        let left = session.gaps.iter().any(|gap| gap.code == GapCode::ProcessLeftRunning);
+        let why = if left { "its process goes on running" } else { "how its process ended is not known" };
+        let unknown = || (Ink::Doubt, format!("closed after {lasted}; {why}"));
         let (ink, how) = session.exit.map_or_else(unknown, |exit| match (exit.reason, exit.code, exit.signal) {
             (ExitReason::StartFailed, ..) => {
                 (Ink::Bad, format!("the runtime could not start it; closed after {lasted}"))

@@ -12,12 +12,12 @@ use clap::{Args, Subcommand};
 
 use self::env::Env;
 use self::state::{Runtime, State};
+use crate::progress::Progress;
+use crate::{cache, tools};
 
-mod cache;
 mod cluster;
 mod config;
 mod env;
-mod hint;
 mod image;
 mod kube;
 mod kubectl;
@@ -27,10 +27,8 @@ mod packages;
 mod pki;
 mod pods;
 mod process;
-mod progress;
 mod relay;
 mod state;
-mod tools;
 mod traces;
 mod version;
 
@@ -129,7 +127,7 @@ impl Up {
     /// What differs from machine to machine, and what stands for it in files that are kept.
     pub(crate) fn places(&self) -> Result<Vec<(String, &'static str)>> {
         let mut places = vec![
-            (cache::dir()?.display().to_string(), "/opt/lab"),
+            (cache::dir("execpath-lab")?.display().to_string(), "/opt/lab"),
             (self.state.dir().display().to_string(), "/var/lab"),
         ];
         for kubectl in self.facts.kubectls.by_version.values() {
@@ -160,7 +158,7 @@ impl Lab {
             What::Pods { count } => {
                 let facts = state.facts_of_ready()?;
                 let _lock = state.lock()?;
-                pods::noise(&state, &facts, count, &progress::Progress::new())
+                pods::noise(&state, &facts, count, &Progress::new())
             }
             What::Relay { listen } => {
                 use std::os::unix::process::CommandExt as _;
@@ -173,7 +171,7 @@ impl Lab {
                 print(&(serde_json::to_string_pretty(&env)? + "\n"))
             }
             What::Down => {
-                let progress = progress::Progress::new();
+                let progress = Progress::new();
                 let was_there = cluster::down(&state)?;
                 progress.say(if was_there { "down" } else { "there was no lab" });
                 Ok(())

@@ -8,21 +8,21 @@ use anyhow::{Context as _, Result};
 
 use super::network::Host;
 use super::pki;
-use super::progress::Progress;
-use super::tools::{command, find, is_program, run};
-use super::{cache, packages};
+use crate::progress::Progress;
+use crate::tools::{command, find, is_program, run};
+use crate::{apt, cache};
 
 const SOURCE: &str = include_str!("../../../tests/lab/relay/main.go");
 
 /// The relay's program: built once for each version of its source.
 pub(super) fn program() -> Result<PathBuf> {
-    let dir = cache::dir()?.join("relay");
+    let dir = cache::dir("execpath-lab")?.join("relay");
     let (program, source) = (dir.join("relay"), dir.join("main.go"));
     if is_program(&program) && fs::read_to_string(&source).is_ok_and(|text| text == SOURCE) {
         return Ok(program);
     }
     if find("go").is_none() {
-        packages::install(&["golang-go"], &Progress::new())?;
+        apt::install(&["golang-go"], &Progress::new())?;
     }
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let new = dir.join("new.go");
