@@ -33,7 +33,7 @@ fn filters_show_what_matches_and_nothing_else() {
         pod.wait_for(mark, "is closed", Said::is_closed);
     }
     container.wait_for(&side, "is closed", Said::is_closed);
-    container.finish().holds_only(&[side.clone()]);
+    container.finish().holds_only(std::slice::from_ref(&side));
     pod.finish().holds_only(&[web.clone(), side.clone()]);
     all.finish().holds_only(&[web, side, own_net]);
     elsewhere.finish().holds_only(&[]);

@@ -103,7 +103,7 @@ impl Oracle {
         let far = (leg.remote, leg.local, leg.to, leg.peer_inode);
         for (local, remote, pid, inode) in [near, far] {
             let found = self.sockets.iter().find(|socket| (socket.local, socket.remote) == (local, remote));
-            let found = found.unwrap_or_else(|| &NOTHING);
+            let found = found.unwrap_or(&NOTHING);
             assert_eq!(found.local, local, "ss shows this end of {leg:?}");
             assert!(found.pids.contains(&pid), "ss shows {found:?}, not {leg:?}");
             assert_eq!(found.inode, inode, "ss shows {found:?}, not {leg:?}");

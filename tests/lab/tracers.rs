@@ -59,7 +59,7 @@ fn two_tracers_see_the_same_session_under_the_same_name() {
     assert!(kubectl.end().status.success());
     // One that goes does not take anything from the other.
     first.wait_for(&mark, "is closed", Said::is_closed);
-    first.finish().holds_only(&[mark.clone()]);
+    first.finish().holds_only(std::slice::from_ref(&mark));
     let later = crate::kubectl::mark();
     assert!(Exec::sh(&format!("echo {later}")).start().end().status.success());
     second.wait_for(&later, "is closed", Said::is_closed);
