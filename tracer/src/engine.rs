@@ -165,7 +165,7 @@ impl Redactor {
 pub enum Flow {
     /// Go on.
     Continue,
-    /// Enough was seen (`--once`).
+    /// Enough was seen.
     Stop,
 }
 
@@ -189,14 +189,26 @@ pub struct Shown {
     pub of: u64,
 }
 
+/// When enough was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Until {
+    /// Never: somebody else says when.
+    #[default]
+    Told,
+    /// A session closed or is complete (`--once`).
+    Complete,
+    /// A session closed.
+    Closed,
+}
+
 /// What a pump is made of.
 pub struct Setup {
     /// Which sessions to show.
     pub filter: Filter,
     /// What to take out of arguments.
     pub redactor: Redactor,
-    /// Stop after the first session that closed or is complete.
-    pub once: bool,
+    /// When to stop.
+    pub until: Until,
     /// Where to show it.
     pub sinks: Vec<Box<dyn Sink>>,
 }
@@ -206,7 +218,7 @@ pub struct Pump {
     correlator: Correlator,
     selection: Selection,
     redactor: Redactor,
-    once: bool,
+    until: Until,
     sinks: Vec<Box<dyn Sink>>,
     recorder: Option<Writer>,
     shown: u64,
@@ -218,13 +230,13 @@ impl Pump {
     /// # Errors
     /// When a sink cannot write.
     pub fn new(setup: Setup, header: &sink::Header, options: &Options, recorder: Option<Writer>) -> io::Result<Self> {
-        let Setup { filter, redactor, once, mut sinks } = setup;
+        let Setup { filter, redactor, until, mut sinks } = setup;
         for sink in &mut sinks {
             sink.host(header)?;
         }
         let correlator = Correlator::new(&header.host, options);
         let selection = Selection { filter, shown: BTreeSet::new() };
-        Ok(Self { correlator, selection, redactor, once, sinks, recorder, shown: 0 })
+        Ok(Self { correlator, selection, redactor, until, sinks, recorder, shown: 0 })
     }
 
     /// Takes in one observation.
@@ -281,7 +293,7 @@ impl Pump {
                 for sink in &mut self.sinks {
                     sink.change(&finding)?;
                 }
-                if self.once && is_enough(&finding.change) {
+                if self.until.is_reached(&finding.change) {
                     flow = Flow::Stop;
                 }
             }
@@ -290,11 +302,14 @@ impl Pump {
     }
 }
 
-fn is_enough(change: &Change) -> bool {
-    match change {
-        Change::Opened(session) | Change::Changed(session) => session.complete,
-        Change::Closed(_) => true,
-        Change::Loss { .. } => false,
+impl Until {
+    const fn is_reached(self, change: &Change) -> bool {
+        match (self, change) {
+            (Self::Told, _) | (_, Change::Loss { .. }) => false,
+            (Self::Complete | Self::Closed, Change::Closed(_)) => true,
+            (Self::Complete, Change::Opened(session) | Change::Changed(session)) => session.complete,
+            (Self::Closed, Change::Opened(_) | Change::Changed(_)) => false,
+        }
     }
 }
 

@@ -42,6 +42,8 @@ use crate::{
 const TICK_WAITING: Duration = Duration::from_millis(3);
 /// Otherwise this often: for what only time decides, and to read the loss counters.
 const TICK_IDLE: Duration = Duration::from_millis(200);
+/// Ticks that the snapshot and the answers to what it raised take at most to come through.
+const WINDOWS: usize = 16;
 /// Records taken in before questions are answered: answers come soon, and a flood cannot put them off for ever.
 const BATCH: usize = 256;
 
@@ -101,6 +103,8 @@ pub struct Live {
     pub command: String,
     /// Size of the kernel's ring buffer in bytes.
     pub ring_bytes: Option<u32>,
+    /// Where the bundles of containers are, instead of the well-known folders: `FOLDER/<namespace>/<id>/config.json`.
+    pub bundles: Option<String>,
     /// Called once, when every probe is attached and what existed before is known.
     pub ready: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -230,6 +234,7 @@ impl Trace {
             netns,
             ports: live.options.apiserver_port.into_iter().chain(live.options.kubelet_port).collect(),
             runtime_sockets: live.options.runtime_socket.as_deref().map(RawText::from).into_iter().collect(),
+            bundles: live.bundles,
         });
         let losses = Losses::default();
         Ok(Self { pump, probes, ring, snapshot, losses, duration: live.duration, ready: live.ready })
@@ -296,8 +301,15 @@ impl Trace {
                 return Ok(Flow::Stop);
             }
         }
-        // The snapshot is old news by now: no record of the kernel waits for it.
-        let flow = self.tick()?;
+        let mut flow = self.tick()?;
+        // What the snapshot found is to be watched before anybody is told that it is; that takes the reordering window.
+        for _ in 0..WINDOWS {
+            if flow == Flow::Stop || !self.pump.is_waiting() {
+                break;
+            }
+            std::thread::sleep(TICK_WAITING);
+            flow = self.tick()?;
+        }
         if let Some(ready) = self.ready.take() {
             ready();
         }
