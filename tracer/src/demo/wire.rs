@@ -123,6 +123,8 @@ fn copy(mut from: TcpStream, mut to: TcpStream) {
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Channel {
+    /// Which streams the client wants; the first frame, and the only one that it sends.
+    Streams,
     Stdout,
     Stderr,
     /// The exit code in decimal; the last frame.
@@ -130,11 +132,12 @@ pub(super) enum Channel {
 }
 
 impl Channel {
-    const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Exit];
+    const ALL: [Self; 4] = [Self::Streams, Self::Stdout, Self::Stderr, Self::Exit];
 
     /// Number on the wire.
     const fn number(self) -> u8 {
         match self {
+            Self::Streams => 0,
             Self::Stdout => 1,
             Self::Stderr => 2,
             Self::Exit => 3,

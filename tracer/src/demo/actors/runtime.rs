@@ -22,7 +22,7 @@ use super::{SHIM, ready};
 use crate::demo::{
     place::Place,
     stage,
-    wire::{Channel, ExecRequest, ExecResponse, Head, Lines, ShimExec, ShimSays, UPGRADED, write_frame},
+    wire::{Channel, ExecRequest, ExecResponse, Head, Lines, ShimExec, ShimSays, UPGRADED, read_frame, write_frame},
 };
 
 /// Commands that wait for their stream, by token.
@@ -99,6 +99,8 @@ fn serve(stream: &mut TcpStream, place: &Place, tokens: &Tokens, shim: &Shim, ex
     let args = tokens.lock().unwrap_or_else(PoisonError::into_inner).remove(token);
     let args = args.ok_or_else(|| io::Error::other("no such token"))?;
     stream.write_all(UPGRADED.as_bytes())?;
+    // As in the kubelet's streaming library: nothing is run before the client has opened its streams.
+    let (Channel::Streams, _) = read_frame(stream)? else { return Err(io::Error::other("no streams were asked for")) };
 
     let number = execs.fetch_add(1, Ordering::Relaxed);
     let (exec, folder) = (place.id("exec", number), place.fifos(number));
