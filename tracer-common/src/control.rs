@@ -63,7 +63,8 @@ impl Watch {
     };
     /// crio → conmon → runc → three stages → process are six forks.
     pub const MAX_DEPTH: u8 = 8;
-    /// Decide at the first socket call, by comparing R14 with the thread-local `g`.
+    /// Not known yet: decided at the next socket call, by comparing R14 with the thread-local `g`, or by the loader, which
+    /// looks at the file. A cgo program keeps its `g` elsewhere, so that a difference proves nothing.
     pub const GO_UNKNOWN: u8 = 0;
     /// A Go program, version 1.17 or later: R14 (amd64) or X28 (arm64) is the goroutine.
     pub const GO_YES: u8 = 1;

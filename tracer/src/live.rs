@@ -47,6 +47,9 @@ const WINDOWS: usize = 16;
 /// Records taken in before questions are answered: answers come soon, and a flood cannot put them off for ever.
 const BATCH: usize = 256;
 
+/// Batches taken in before time is told all the same: under a flood that never ends, late is better than never.
+const MAX_BATCHES: usize = 64;
+
 /// Ports and sockets of the path, where nobody chose others; the correlator knows their roles.
 const PORTS: [u16; 2] = [6443, 10250];
 
@@ -380,7 +383,15 @@ impl Trace {
     fn tick(&mut self) -> Result<Flow, LiveError> {
         self.probes.flush_log();
         let at = now();
+        // Time may pass only where everything older is read.
         let mut flow = Flow::Continue;
+        for _ in 0..MAX_BATCHES {
+            let (enough, drained) = self.batch()?;
+            flow = flow.or(enough);
+            if drained {
+                break;
+            }
+        }
         for (what, count) in self.losses.look(&self.probes) {
             let lost = Fact::Lost { what: what.to_owned(), count };
             flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, lost))?);
@@ -395,7 +406,6 @@ impl Trace {
 
     fn stop(mut self) -> Result<Shown, LiveError> {
         // What the kernel had written when the signal came belongs to the trace.
-        while let (Flow::Continue, false) = self.batch()? {}
         self.tick()?;
         self.pump.take(Observation::new(now(), Source::Engine, Fact::Stopped))?;
         Ok(self.pump.finish()?)

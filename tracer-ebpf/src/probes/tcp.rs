@@ -171,7 +171,13 @@ fn try_accept(ctx: &TracePointContext) -> Option<()> {
     }
     let sock = socket_of(fd as u32)?;
     let family = sock.family();
-    if family == FAMILY_INET || family == FAMILY_INET6 { accepted_tcp(tgid, sock) } else if family == FAMILY_UNIX { accepted_unix(sock) } else { None }
+    if family == FAMILY_INET || family == FAMILY_INET6 {
+        accepted_tcp(tgid, sock)
+    } else if family == FAMILY_UNIX {
+        accepted_unix(sock)
+    } else {
+        None
+    }
 }
 
 #[inline(always)]

@@ -126,7 +126,7 @@ impl Builder<'_> {
             );
             return None;
         };
-        let verdict = self.world.joins.inbound_of(near_no, &self.world.sockets);
+        let verdict = self.world.inbound_of(near_no);
         let join = match verdict {
             Verdict::Joined(join) => Some(join),
             Verdict::Ambiguous | Verdict::Unknown => None,
@@ -302,13 +302,10 @@ impl Builder<'_> {
             self.gap(GapCode::LostEvents, None, "records were lost while this session was open");
         }
         let target = self.target(exec);
-        if let (Some(closed_at), Some(process), None) = (ending.closed_at, exec.process, exec.exit) {
+        if let (Some(_), Some(process), None) = (ending.closed_at, exec.process, exec.exit) {
             let at = hops.len().saturating_sub(1);
-            let text = format!(
-                "the session ended {} ms after it lost a connection, its process {} goes on running in the container",
-                closed_at.since(ending.first_closed.unwrap_or(closed_at)).as_millis(),
-                process.tgid
-            );
+            let text =
+                format!("the connections are gone, the process {} goes on running in the container", process.tgid);
             self.gap_at(GapCode::ProcessLeftRunning, (at, at), &text);
         }
         let first_leg = up.last().and_then(|node| node.outbound).and_then(|no| self.world.sockets.get(no));
@@ -378,25 +375,21 @@ impl Builder<'_> {
         let ended = exec.exit.map(|(at, _)| at).or(exec.start_failed);
         let unknown = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
         match (first_closed, ended) {
-            (Some(closed), Some(ended)) => {
-                Ending { closed_at: Some(closed.max(ended)), exit, first_closed, again_at: None }
-            }
+            (Some(closed), Some(ended)) => Ending { closed_at: Some(closed.max(ended)), exit, again_at: None },
             // No connection to close: CRI ExecSync.
             (None, Some(ended)) if exec.stream.is_none() && !exec.stream_ambiguous => {
-                Ending { closed_at: Some(ended), exit, first_closed, again_at: None }
+                Ending { closed_at: Some(ended), exit, again_at: None }
             }
             // What ran is not on this host, nor how it ended.
             (Some(closed), None) if exec.leaves_by.is_some() => {
-                Ending { closed_at: Some(closed), exit: Some(unknown), first_closed, again_at: None }
+                Ending { closed_at: Some(closed), exit: Some(unknown), again_at: None }
             }
             (Some(closed), None) if now.since(closed) >= CLOSE_GRACE => {
-                Ending { closed_at: Some(closed.plus(CLOSE_GRACE)), exit: Some(unknown), first_closed, again_at: None }
+                Ending { closed_at: Some(closed), exit: Some(unknown), again_at: None }
             }
-            (Some(closed), None) => {
-                Ending { closed_at: None, exit: None, first_closed, again_at: Some(closed.plus(CLOSE_GRACE)) }
-            }
+            (Some(closed), None) => Ending { closed_at: None, exit: None, again_at: Some(closed.plus(CLOSE_GRACE)) },
             // The process is gone, its connections stand: open (a child may hold its output).
-            (None, _) => Ending { closed_at: None, exit: None, first_closed, again_at: None },
+            (None, _) => Ending { closed_at: None, exit: None, again_at: None },
         }
     }
 
@@ -412,7 +405,6 @@ impl Builder<'_> {
 struct Ending {
     closed_at: Option<BootTime>,
     exit: Option<SessionExit>,
-    first_closed: Option<BootTime>,
     again_at: Option<BootTime>,
 }
 

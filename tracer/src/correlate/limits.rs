@@ -37,3 +37,7 @@ pub(super) const MAX_HOPS: usize = 16;
 
 /// Questions remembered so that none is asked twice; beyond that all are forgotten, and may be asked once more.
 pub(super) const MAX_ASKED: usize = 20_000;
+
+/// Containers whose names are remembered: a node runs some hundred, new ones come with every job. Beyond that, only those
+/// with an open session are kept.
+pub(super) const MAX_CONTAINERS: usize = 10_000;

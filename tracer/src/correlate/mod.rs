@@ -30,8 +30,8 @@ use self::{
     world::{Part, Standing, World},
 };
 use crate::model::{
-    Actor, BootTime, Change, ExitStatus, Fact, Finding, HostFacts, Observation, ProcessInfo, RawText, Report, Session,
-    SocketId, SocketInfo, SocketRole, State, TaskKey, Totals, Want, WatchAs, parse_fifo_path, parse_runc_exec,
+    Actor, BootTime, Change, ExitStatus, Fact, Family, Finding, HostFacts, Observation, ProcessInfo, RawText, Report,
+    Session, SocketId, SocketInfo, SocketRole, State, TaskKey, Totals, Want, WatchAs, parse_fifo_path, parse_runc_exec,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -305,7 +305,8 @@ impl Correlator {
     /// An execve: of runc, of the command in the container, or of something else below a daemon.
     fn executed(&mut self, at: BootTime, task: TaskKey, info: &ProcessInfo) {
         self.watched.insert(task);
-        self.learned(task, info);
+        self.world.processes.executed(task, info);
+        self.touch(&Part::Task(task));
         if info.watched == Some(WatchAs::Contained) {
             self.contained(task, info);
         } else if let Some(runc) = parse_runc_exec(&info.argv)
@@ -417,8 +418,8 @@ impl Correlator {
         self.touch(&Part::Socket(leg));
         let Some(socket) = self.world.sockets.get(leg) else { return };
         let to_kubelet = socket.tuple.is_some_and(|tuple| self.world.roles.is_kubelet_port(tuple.remote.port()));
-        let dialled = socket.role == Some(SocketRole::Connected)
-            && matches!(self.world.joins.inbound_of(leg, &self.world.sockets), Verdict::Joined(_));
+        let dialled =
+            socket.role == Some(SocketRole::Connected) && matches!(self.world.inbound_of(leg), Verdict::Joined(_));
         if let (true, true, Some(cookie)) = (to_kubelet, dialled, socket.id.cookie) {
             // No exec id here: the session is named by its leg, as nothing else is seen of it.
             let id = format!("leg-{cookie}");
@@ -431,6 +432,10 @@ impl Correlator {
     }
 
     fn relayed(&mut self, at: BootTime, task: TaskKey, actor: Actor, from: &SocketInfo, to: &SocketInfo) {
+        // A unix connection of a daemon is shared (CRI, ttrpc): it is no session's leg.
+        if from.family == Family::Unix || to.family == Family::Unix {
+            return;
+        }
         let (Some(from), Some(to)) = (self.socket(at, Some(task), from), self.socket(at, Some(task), to)) else {
             return;
         };
@@ -590,6 +595,12 @@ impl Correlator {
         let processes = &self.world.processes;
         self.watched.retain(|task| processes.get(*task).is_some());
         self.world.standing.retain(|(near, far), _| processes.get(*near).is_some() && processes.get(*far).is_some());
+        if self.world.containers.len() > limits::MAX_CONTAINERS {
+            let resting = &self.resting;
+            self.world.containers.retain(|id, _| resting.contains_key(&Part::Container(id.clone())));
+            // Their names may be asked for again.
+            self.asked.retain(|want| !matches!(want, Want::Container { .. }));
+        }
         if self.asked.len() > limits::MAX_ASKED {
             self.asked.clear();
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     execs::{ExecId, Execs},
-    joins::Joins,
+    joins::{Joins, Verdict},
     processes::Processes,
     roles::Roles,
     sockets::{SocketNo, Sockets},
@@ -24,6 +24,14 @@ pub(super) struct World {
     pub(super) containers: BTreeMap<String, Option<ContainerInfo>>,
     /// When records were lost last.
     pub(super) last_loss: Option<BootTime>,
+}
+
+impl World {
+    /// The inbound connection that belongs to an outbound one of the same process.
+    pub(super) fn inbound_of(&self, outbound: SocketNo) -> Verdict {
+        let owner = self.sockets.get(outbound).and_then(|socket| socket.owner);
+        self.joins.inbound_of(outbound, &self.sockets, owner.is_some_and(|owner| self.processes.is_go(owner)))
+    }
 }
 
 /// A unix connection between two daemons.

@@ -5,6 +5,7 @@
 //! [`Snapshot::degraded`]. Nothing is guessed: where two sockets fit, neither is named.
 
 mod container;
+mod golang;
 mod procfs;
 mod sock_diag;
 

@@ -1,0 +1,1 @@
+//! Probes, in the kernel that runs here: `cargo xtask test --only kernel`.
