@@ -1,7 +1,8 @@
 //! Trims a recording to one session: `cargo run -p execpath-tests --example trim -- FROM TO [POD]`.
 //!
-//! Left out: other sessions, containers and processes, sockets that were there before and are on no leg, and ticks. What is
-//! left must give the same session, which is checked. Recordings that are kept in the repository are made so.
+//! Left out: other sessions, containers and processes, sockets that were there before and are on no leg, and ticks; of
+//! daemons and the client also paths of their programs, of daemons their arguments, which tell more of the machine than of
+//! the session. What is left must give the same session, which is checked. Recordings in the repository are made so.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +12,7 @@ use std::{
 
 use execpath::{
     correlate::{Correlator, Options},
-    model::{BootTime, Fact, HostFacts, Kind, Observation, Role, Session, SocketId, Source, TaskKey},
+    model::{BootTime, Fact, HostFacts, Kind, Observation, RawText, Role, Session, SocketId, Source, TaskKey},
     record::{Place, Reader, Writer},
 };
 
@@ -20,7 +21,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [from, to, pod @ ..] = words.as_slice() else { return Err("FROM and TO are needed".into()) };
     let mut reader = Reader::open(Path::new(from))?;
     let header = reader.header().clone();
-    let all: Vec<Observation> = reader.by_ref().collect();
+    let mut all: Vec<Observation> = reader.by_ref().collect();
+    let roles = session(&header.host, &all, pod.first())?.hops.into_iter().map(|hop| (hop.task, hop.role)).collect();
+    for seen in &mut all {
+        tidy(seen, &roles);
+    }
     let session = session(&header.host, &all, pod.first())?;
     let keep = Keep::new(&session, &all);
     let kept: Vec<Observation> = all.into_iter().filter(|seen| keep.holds(seen)).collect();
@@ -52,6 +57,23 @@ fn session(host: &HostFacts, all: &[Observation], pod: Option<&String>) -> Resul
         (Some(session), None) => Ok(Session { last_seen: BootTime::default(), ..session.clone() }),
         (None, _) => Err("no such session is complete".into()),
         (Some(_), Some(_)) => Err("more than one such session".into()),
+    }
+}
+
+/// Drops what tells of the machine alone.
+fn tidy(seen: &mut Observation, roles: &BTreeMap<TaskKey, Role>) {
+    let role = seen.task.and_then(|task| roles.get(&task));
+    let (Fact::Exec(info) | Fact::Enrolled(info) | Fact::ProcessSeen(info)) = &mut seen.fact else { return };
+    if role != Some(&Role::Process) {
+        info.exe = None;
+    }
+    if !matches!(role, Some(Role::Client | Role::Runc | Role::Process)) && info.argv.len() > 1 {
+        info.argv.truncate(1);
+        info.argv_truncated = true;
+        if let Some(name) = info.argv.first_mut() {
+            let start = name.as_bytes().iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+            *name = RawText::from(&name.as_bytes()[start..]);
+        }
     }
 }
 

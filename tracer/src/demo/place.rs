@@ -14,6 +14,9 @@ pub(super) const VARIABLE: &str = "EXECPATH_DEMO";
 /// Longest path of a unix socket (include/uapi/linux/un.h: UNIX_PATH_MAX, with its NUL).
 const MAX_SOCKET_PATH: usize = 107;
 
+/// Names that are tried for the folder.
+const TRIES: u32 = 8;
+
 /// The folder of one demo.
 #[derive(Clone, Debug)]
 pub(super) struct Place(PathBuf);
@@ -27,13 +30,19 @@ impl Place {
     /// A folder that did not exist, for its owner only.
     pub(super) fn make() -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
-        let fits = |folder: &PathBuf| Self(folder.join("execpath-demo-0123456789")).fits();
+        let fits = |folder: &PathBuf| Self(folder.join("execpath-demo-012345")).fits();
         let above = Some(std::env::temp_dir()).filter(fits).unwrap_or_else(|| PathBuf::from("/tmp"));
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let unique = hash(&format!("{} {}", std::process::id(), now.as_nanos()));
-        let place = Self(above.join(format!("execpath-demo-{}", &unique[..10])));
-        std::fs::DirBuilder::new().mode(0o700).create(&place.0)?;
-        Ok(place)
+        let mut made = Err(io::ErrorKind::AlreadyExists.into());
+        for number in 0..TRIES {
+            let unique = hash(&format!("{} {} {number}", std::process::id(), now.as_nanos()));
+            let place = Self(above.join(format!("execpath-demo-{}", &unique[..6])));
+            made = std::fs::DirBuilder::new().mode(0o700).create(&place.0).map(|()| place);
+            if made.as_ref().err().is_none_or(|error| error.kind() != io::ErrorKind::AlreadyExists) {
+                break;
+            }
+        }
+        made
     }
 
     fn fits(&self) -> bool {
