@@ -18,6 +18,10 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// How long everything may take to be gone after a demo was killed.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
+/// What the demo's processes are called.
+const ACTORS: [&str; 7] =
+    ["demo-stage", "demo-kubectl", "demo-apiserver", "demo-kubelet", "demo-containerd", "demo-shim", "demo-runc"];
+
 /// Processes and folders of demos.
 fn left() -> Vec<String> {
     let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
@@ -32,7 +36,7 @@ fn left() -> Vec<String> {
     });
     folders
         .filter(|name| name.starts_with("execpath-demo-"))
-        .chain(processes.filter(|name| name.starts_with("demo-")))
+        .chain(processes.filter(|name| ACTORS.contains(&name.as_str())))
         .collect()
 }
 
