@@ -263,7 +263,7 @@ impl Trace {
         let mut terminate = signal(SignalKind::terminate())?;
         let end = self.duration.map(|duration| Instant::now() + duration);
         let readable = self.readable()?;
-        let mut flow = self.begin()?;
+        let mut flow = self.begin().await?;
         let mut next_tick = Instant::now();
         while flow == Flow::Continue {
             flow = tokio::select! {
@@ -298,7 +298,7 @@ impl Trace {
     }
 
     /// Probes first, snapshot second: what happens in between is seen twice, never missed.
-    fn begin(&mut self) -> Result<Flow, LiveError> {
+    async fn begin(&mut self) -> Result<Flow, LiveError> {
         for seen in self.snapshot.take(now()) {
             if self.pump.take(seen)? == Flow::Stop {
                 return Ok(Flow::Stop);
@@ -310,7 +310,7 @@ impl Trace {
             if flow == Flow::Stop || !self.pump.is_waiting() {
                 break;
             }
-            std::thread::sleep(TICK_WAITING);
+            tokio::time::sleep(TICK_WAITING).await;
             flow = self.tick()?;
         }
         if let Some(ready) = self.ready.take() {

@@ -129,22 +129,23 @@ fn replay(args: args::Replay) -> Result<Exit, Failure> {
 
 /// The path in miniature; where it may not be traced, a recording of a real one.
 fn demo(args: args::Demo, arguments: &[OsString]) -> Result<Exit, Failure> {
-    let custom = !args.command.is_empty();
-    if demo::is_allowed() {
-        let (demo, drawn) = resolve::demo(args, arguments)?;
-        tell("notice", MINIATURE);
-        return match demo::run(demo).map_err(|error| demo_failure(&error))? {
-            Outcome::Seen(seen) => tell_story(&seen, drawn).map(|()| Exit::Done),
-            Outcome::Interrupted => Ok(Exit::Done),
-            Outcome::NotAllowed(demo) if demo.record.is_none() => recorded(demo.setup, custom),
-            Outcome::NotAllowed(_) => Err(not_recorded()),
-        };
-    }
-    if args.record.is_some() {
+    let (record, custom) = (args.record.is_some(), !args.command.is_empty());
+    let allowed = demo::is_allowed();
+    if !allowed && record {
         return Err(not_recorded());
     }
-    let (demo, _) = resolve::demo(args, arguments)?;
-    recorded(demo.setup, custom)
+    let command = if custom { args.command.clone() } else { demo::COMMAND.map(str::to_owned).to_vec() };
+    let (live, drawn) = resolve::demo(args, arguments)?;
+    if !allowed {
+        return recorded(live.setup, custom);
+    }
+    tell("notice", MINIATURE);
+    match demo::run(live, &command).map_err(|error| demo_failure(&error))? {
+        Outcome::Seen(seen) => tell_story(&seen, drawn).map(|()| Exit::Done),
+        Outcome::Interrupted => Ok(Exit::Done),
+        Outcome::NotAllowed(_) if record => Err(not_recorded()),
+        Outcome::NotAllowed(live) => recorded(live.setup, custom),
+    }
 }
 
 /// Said before the demo: what it is, and why its proof is not that of a real cluster.
@@ -156,7 +157,9 @@ const RECORDED: &str = "tracing needs root, so this is a recording of a real `ku
 
 fn recorded(setup: engine::Setup, custom: bool) -> Result<Exit, Failure> {
     tell("notice", &format!("{RECORDED}{}", if custom { "; your command was not run" } else { "" }));
-    demo::replay(setup).map_err(|error| Failure::writing(&error))?;
+    let name = Path::new("the built-in recording");
+    let mut reader = Reader::new(Box::new(demo::RECORDING)).map_err(|error| open_failure(name, &error))?;
+    engine::replay(&mut reader, setup).map_err(|error| Failure::writing(&error))?;
     Ok(Exit::Done)
 }
 

@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     correlate::Options,
-    demo,
     engine::{Filter, Kinds, Redactor, Setup, Until},
     live::{Live, NetNs},
     record::{CreateError, Place},
@@ -72,7 +71,7 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
 }
 
 /// The demo, and whether it is drawn on stdout: then a word for people follows.
-pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(demo::Demo, bool), Failure> {
+pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool), Failure> {
     let outputs = outputs(&args.output.output)?;
     one_to_stdout(&outputs, args.record.as_deref())?;
     let drawn = outputs.iter().any(|output| output.path.is_none() && output.format.name == FORMATS[0].name);
@@ -83,11 +82,18 @@ pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(demo::Demo
         until: Until::Told,
         sinks: open(outputs, args.output.color)?,
     };
-    let mut words = args.command;
-    if words.is_empty() {
-        words = demo::COMMAND.map(str::to_owned).to_vec();
-    }
-    Ok((demo::Demo { setup, record, line: line(command), command: words }, drawn))
+    let live = Live {
+        setup,
+        options: Options::default(),
+        netns: None,
+        duration: None,
+        record,
+        ring_bytes: None,
+        bundles: None,
+        ready: None,
+        command: line(command),
+    };
+    Ok((live, drawn))
 }
 
 /// The command line, as recordings keep it.

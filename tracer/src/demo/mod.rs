@@ -5,7 +5,7 @@
 //! * `stage` is the process that holds everything: a network namespace, a folder, the actors. It cleans up when the pipe
 //!   from us ends, whatever ended us;
 //! * `actors` has one file per actor, `wire` what they say to each other, `place` where things are;
-//! * `witness` is a sink that remembers what was seen; [`replay`] shows a bundled recording where tracing is not allowed.
+//! * `witness` is a sink that remembers what was seen; [`RECORDING`] is for where tracing is not allowed.
 
 mod actors;
 mod net;
@@ -14,12 +14,7 @@ mod stage;
 mod wire;
 mod witness;
 
-use std::{
-    fmt, io,
-    path::Path,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{fmt, path::Path, process::ExitCode, time::Duration};
 
 pub use witness::Seen;
 
@@ -29,11 +24,11 @@ use self::{
 };
 use crate::{
     correlate::Options,
-    engine::{self, Setup, Shown, Until},
-    live::{Live, LiveError, NetNs, live},
+    engine::Until,
+    live::{self, Live, LiveError, NetNs},
+    model::BootTime,
     plan::plan,
     probe_host,
-    record::{OpenError, Place, Reader},
 };
 
 /// All of it, from the first process to the last. The miniature itself takes a second, most of which its command sleeps.
@@ -41,25 +36,14 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// After the session closed, how long the client may take to say what it printed.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A recording of one `kubectl exec` on a real cluster; `tracer/demo/README.md` says how it was made.
-const RECORDING: &[u8] = include_bytes!("../../demo/exec.jsonl.zst");
+/// A recording of one `kubectl exec` on a real cluster, to be shown where tracing is not allowed; `tracer/demo/README.md`
+/// says how it was made.
+pub const RECORDING: &[u8] = include_bytes!("../../demo/exec.jsonl.zst");
 /// Set to this, the variable that actors get their folder by asks for the recording: for tests.
 const REPLAY: &str = "replay";
 
 /// What the command in the container is, where the user gives none.
 pub const COMMAND: [&str; 3] = ["sh", "-c", "echo hello from the container; sleep 1"];
-
-/// What is to be shown, and how.
-pub struct Demo {
-    /// Sinks and filters.
-    pub setup: Setup,
-    /// Where to record.
-    pub record: Option<Place>,
-    /// The command line, for the recording.
-    pub line: String,
-    /// The command to run in the container; not empty.
-    pub command: Vec<String>,
-}
 
 /// How it went.
 pub enum Outcome {
@@ -67,8 +51,8 @@ pub enum Outcome {
     Seen(Box<Seen>),
     /// Stopped by Ctrl-C.
     Interrupted,
-    /// The kernel lets this process make no namespace: [`replay`] can be shown instead.
-    NotAllowed(Box<Demo>),
+    /// The kernel lets this process make no namespace: [`RECORDING`] can be shown instead, as was asked.
+    NotAllowed(Box<Live>),
 }
 
 /// Why the demo did not come about.
@@ -99,7 +83,7 @@ pub fn play(name: &str, arguments: &[String]) -> Option<ExitCode> {
     (folder != REPLAY).then(|| actors::play(name, Path::new(&folder), arguments)).flatten()
 }
 
-/// Whether probes may be attached; where not, [`replay`] is what can be shown.
+/// Whether probes may be attached; where not, [`RECORDING`] is what can be shown.
 #[must_use]
 pub fn is_allowed() -> bool {
     let (_, missing) = plan(&probe_host::probe(None));
@@ -107,48 +91,42 @@ pub fn is_allowed() -> bool {
     !asked && !missing.iter().any(|degraded| degraded.code == "no-privilege")
 }
 
-/// Runs it, traced.
+/// Runs `command` at the end of the path, traced and shown as `asked`.
 ///
 /// # Errors
 /// When it cannot be set up or traced, or its session was not seen whole within ten seconds.
-pub fn run(demo: Demo) -> Result<Outcome, DemoError> {
-    let begun = Instant::now();
-    let mut stage = match Stage::start(&demo.command, DEADLINE) {
+pub fn run(asked: Live, command: &[String]) -> Result<Outcome, DemoError> {
+    let begun = live::now();
+    let mut stage = match Stage::start(command, DEADLINE) {
         Ok(stage) => stage,
-        Err(Refused::NotAllowed) => return Ok(Outcome::NotAllowed(Box::new(demo))),
+        Err(Refused::NotAllowed) => return Ok(Outcome::NotAllowed(Box::new(asked))),
         Err(Refused::Failed(text)) => return Err(DemoError::Stage(text)),
     };
     let witness = Witness::default();
     let seen = witness.seen();
-    let mut setup = demo.setup;
-    setup.until = Until::Closed;
-    setup.sinks.push(Box::new(witness));
+    let mut asked = asked;
+    asked.setup.until = Until::Closed;
+    asked.setup.sinks.push(Box::new(witness));
     let place = stage.place();
-    let go = stage.go();
-    let _shown: Shown = live(Live {
-        setup,
-        options: Options { runtime_socket: Some(place.runtime_socket()), ..Options::default() },
+    let live = Live {
+        options: Options { runtime_socket: Some(place.runtime_socket()), ..asked.options },
         netns: Some(NetNs::Pid(stage.pid())),
-        duration: Some(DEADLINE.saturating_sub(begun.elapsed())),
-        record: demo.record,
-        command: demo.line,
-        ring_bytes: None,
+        duration: Some(DEADLINE.saturating_sub(since(begun))),
         bundles: Some(place.bundles()),
-        ready: Some(go),
-    })
-    .map_err(DemoError::Live)?;
+        ready: Some(stage.go()),
+        ..asked
+    };
+    live::live(live).map_err(DemoError::Live)?;
     let told = stage.told(GRACE);
     stage.end();
-    // Copied out: nothing else holds it any more.
-    let seen = seen.take();
-    match seen {
+    match seen.take() {
         Some(session) if session.is_closed() && session.is_complete() => {
             Ok(Outcome::Seen(Box::new(Seen { session, printed: told.unwrap_or_default() })))
         }
         Some(session) if session.is_closed() => {
             Err(DemoError::Incomplete(format!("the session was seen, but not all of it: {}", session.missing())))
         }
-        _ if begun.elapsed() < DEADLINE => Ok(Outcome::Interrupted),
+        _ if since(begun) < DEADLINE => Ok(Outcome::Interrupted),
         Some(_) => Err(DemoError::Incomplete(format!("the command had not ended after {DEADLINE:?}"))),
         None => Err(DemoError::Incomplete(match told {
             Some(printed) => format!("no session was seen; the client said: {printed}"),
@@ -157,14 +135,6 @@ pub fn run(demo: Demo) -> Result<Outcome, DemoError> {
     }
 }
 
-/// Shows the bundled recording.
-///
-/// # Errors
-/// When a sink cannot write.
-pub fn replay(setup: Setup) -> io::Result<Shown> {
-    let mut reader = Reader::new(Box::new(RECORDING)).map_err(|error| match error {
-        OpenError::Io(error) => error,
-        other @ (OpenError::Empty | OpenError::NotARecording(_) | OpenError::Newer { .. }) => io::Error::other(other),
-    })?;
-    engine::replay(&mut reader, setup)
+fn since(begun: BootTime) -> Duration {
+    Duration::from_millis(live::now().since(begun).as_millis())
 }

@@ -3,10 +3,11 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use sha2::{Digest, Sha256};
+
+use crate::live;
 
 /// Environment variable that tells actors their folder.
 pub(super) const VARIABLE: &str = "EXECPATH_DEMO";
@@ -32,12 +33,12 @@ impl Place {
         use std::os::unix::fs::DirBuilderExt;
         let fits = |folder: &PathBuf| Self(folder.join("execpath-demo-012345")).fits();
         let above = Some(std::env::temp_dir()).filter(fits).unwrap_or_else(|| PathBuf::from("/tmp"));
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut made = Err(io::ErrorKind::AlreadyExists.into());
         for number in 0..TRIES {
-            let unique = hash(&format!("{} {} {number}", std::process::id(), now.as_nanos()));
+            let unique = hash(&format!("{} {} {number}", std::process::id(), live::now().0));
             let place = Self(above.join(format!("execpath-demo-{}", &unique[..6])));
-            made = std::fs::DirBuilder::new().mode(0o700).create(&place.0).map(|()| place);
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", place.0.display()));
+            made = std::fs::DirBuilder::new().mode(0o700).create(&place.0).map_err(named).map(|()| place.clone());
             if made.as_ref().err().is_none_or(|error| error.kind() != io::ErrorKind::AlreadyExists) {
                 break;
             }

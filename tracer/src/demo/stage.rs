@@ -8,7 +8,7 @@ use std::{
     process::{Child, ChildStdin, Command, ExitCode, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::{WaitOptions, set_child_subreaper, waitpid};
@@ -140,15 +140,18 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        let end = Instant::now() + 2 * LAST_EXITS;
-        while let Ok(None) = self.child.try_wait() {
-            if Instant::now() > end {
-                drop(self.child.kill());
-                drop(self.child.wait());
-                return;
+        // Its stdout, which nobody else has, ends with it.
+        loop {
+            match self.says.recv_timeout(2 * LAST_EXITS) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    drop(self.child.kill());
+                    break;
+                }
             }
-            thread::sleep(Duration::from_millis(2));
         }
+        drop(self.child.wait());
     }
 }
 
@@ -275,14 +278,12 @@ impl Drop for Held {
             drop(actor.wait());
         }
         // The shim ends when its runtime is gone, and ends what it started; both are ours to wait for.
-        let end = Instant::now() + LAST_EXITS;
-        loop {
-            match waitpid(None, WaitOptions::NOHANG) {
-                Ok(Some(_)) => {}
-                Ok(None) if Instant::now() < end => thread::sleep(Duration::from_millis(1)),
-                Ok(None) | Err(_) => break,
-            }
-        }
+        let (sender, gone) = channel::<()>();
+        thread::spawn(move || {
+            while waitpid(None, WaitOptions::empty()).is_ok() {}
+            drop(sender);
+        });
+        let _in_time = gone.recv_timeout(LAST_EXITS);
         // Where it cannot be removed there is nobody to tell any more.
         drop(std::fs::remove_dir_all(self.place.folder()));
     }

@@ -96,10 +96,13 @@ impl Seen {
         let first = self.printed.lines().next().map(|line| escape::str(line, LINE));
         let printed = first.map_or("nothing".to_owned(), |line| format!("\"{line}\""));
         let process = pid(Role::Process);
-        let began =
-            if process.is_empty() { "could not start it".to_owned() } else { format!("began it as pid {process}") };
+        let began = if process.is_empty() {
+            "could not start it".to_owned()
+        } else {
+            format!("started it as pid {process}, in a mount namespace of its own, and left")
+        };
         [
-            "What you saw: a command begun on one side of a cluster, run on the other.".to_owned(),
+            "What you saw: a command typed on one side of a cluster, run on the other.".to_owned(),
             format!(
                 "  The client can run nothing on a node: it asks the API server, on port {}.",
                 port(Role::ApiServer)
@@ -114,7 +117,7 @@ impl Seen {
             ),
             "  The runtime makes FIFOs named by the exec id; the shim has runc start the command by the same id."
                 .to_owned(),
-            format!("  runc (pid {}) {began}, in a mount namespace of its own, and left.", pid(Role::Runc)),
+            format!("  runc (pid {}) {began}.", pid(Role::Runc)),
             format!("  What it printed came back through all of them: {printed}."),
             "With a cluster: `execpath trace` here, `kubectl exec` there.".to_owned(),
         ]
