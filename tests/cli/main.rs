@@ -1,5 +1,6 @@
 //! The command line: messages, exit codes, help. No privilege, no cluster.
 
+mod demo;
 mod help;
 mod messages;
 mod pipes;

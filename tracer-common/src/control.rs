@@ -37,8 +37,8 @@ pub struct Watch {
     pub depth: u8,
     /// [`Watch::GO_UNKNOWN`], [`Watch::GO_YES`] or [`Watch::GO_NO`].
     pub go: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// Socket calls so far that no goroutine made, while `go` is unknown.
+    pub misses: u8,
     /// Offset of `goid` in the runtime's `g`; 0 where not known.
     pub goid_offset: u16,
     /// Offset of `parentGoid` in the runtime's `g`; 0 where not known.
@@ -56,20 +56,22 @@ impl Watch {
         class: 0,
         depth: 0,
         go: Self::GO_UNKNOWN,
-        reserved: 0,
+        misses: 0,
         goid_offset: 0,
         parent_goid_offset: 0,
         reserved2: 0,
     };
     /// crio → conmon → runc → three stages → process are six forks.
     pub const MAX_DEPTH: u8 = 8;
-    /// Not known yet: decided at the next socket call, by comparing R14 with the thread-local `g`, or by the loader, which
-    /// looks at the file. A cgo program keeps its `g` elsewhere, so that a difference proves nothing.
+    /// Not decided yet: no socket call of a goroutine was seen, and the loader has not looked at the file.
     pub const GO_UNKNOWN: u8 = 0;
-    /// A Go program, version 1.17 or later: R14 (amd64) or X28 (arm64) is the goroutine.
+    /// A Go program, version 1.17 or later: in its calls R14 (amd64) or X28 (arm64) is the goroutine.
     pub const GO_YES: u8 = 1;
     /// Not Go, or too old: the thread is the actor.
     pub const GO_NO: u8 = 2;
+    /// So many calls without a goroutine decide that it is not Go: looking costs, and a Go program's calls are goroutines'
+    /// from the first one on.
+    pub const GO_MISSES: u8 = 64;
 }
 
 /// Set once, before the object is loaded.
@@ -82,14 +84,20 @@ pub struct Config {
     pub own_tgid: u32,
     /// Offset in the saved user registers of the one that holds Go's `g`; one object serves every architecture.
     pub g_register: u32,
+    /// Offset in the saved user registers of the stack pointer.
+    pub stack_register: u32,
 }
-const _: () = assert!(size_of::<Config>() == 12);
+const _: () = assert!(size_of::<Config>() == 16);
 
 impl Config {
     /// R14, the second word of `struct pt_regs` (arch/x86/include/asm/ptrace.h).
     pub const G_REGISTER_X86_64: u32 = 8;
+    /// `sp`, the twentieth word of the same.
+    pub const STACK_REGISTER_X86_64: u32 = 19 * 8;
     /// X28 of `struct user_pt_regs` (arch/arm64/include/uapi/asm/ptrace.h).
     pub const G_REGISTER_AARCH64: u32 = 28 * 8;
+    /// `sp` of the same.
+    pub const STACK_REGISTER_AARCH64: u32 = 31 * 8;
 }
 
 /// What the object counts, per CPU.
@@ -188,8 +196,6 @@ offsets! {
     task_loginuid = "task_struct"."loginuid";
     /// `task_struct.files`
     task_files = "task_struct"."files";
-    /// `task_struct.thread.fsbase` (amd64)
-    task_fsbase = "task_struct"."thread.fsbase";
     /// `mm_struct.arg_start`
     mm_arg_start = "mm_struct"."arg_start";
     /// `mm_struct.arg_end`
@@ -276,9 +282,8 @@ impl Offsets {
     /// # Errors
     /// The first such field that this kernel lacks.
     pub fn ready(&self) -> Result<(), ReadinessError> {
-        // Optional: who logged in, the thread-local g (only tells Go from others), byte counters.
-        const OPTIONAL: [&str; 4] =
-            ["task_struct.loginuid", "task_struct.thread.fsbase", "tcp_sock.bytes_received", "tcp_sock.bytes_acked"];
+        // Optional: who logged in, byte counters.
+        const OPTIONAL: [&str; 3] = ["task_struct.loginuid", "tcp_sock.bytes_received", "tcp_sock.bytes_acked"];
         match self.rows().find(|(name, at)| *at == Self::ABSENT && !OPTIONAL.contains(name)) {
             Some((field, _)) => Err(ReadinessError { field }),
             None => Ok(()),

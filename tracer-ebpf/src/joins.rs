@@ -12,8 +12,12 @@ use tracer_common::{
 
 use crate::{
     emit::reserve,
-    kernel::{go, sock::Sock, task::about_current},
-    maps::{LAST, PAIRS, TRACKED, count},
+    kernel::{
+        go,
+        sock::Sock,
+        task::{about_current, current_pid_tgid},
+    },
+    maps::{LAST, PAIRS, SPLICING, TRACKED, count},
 };
 
 /// The cookie of a socket that a BTF tracepoint was given; makes one where there is none.
@@ -89,6 +93,9 @@ fn tell(actor: &Actor, from: Sock, from_cookie: u64, to: Sock, to_cookie: u64, s
     from.describe(from_cookie, role_of(from_cookie), &mut record.from);
     to.describe(to_cookie, role_of(to_cookie), &mut record.to);
     record.sightings = 1;
+    // kernel: fs/splice.c:splice_to_socket sends by sendmsg (since 6.5), whose tracepoint comes before the call's end.
+    // SAFETY: one word is read, written by this thread.
+    let splice = splice || unsafe { SPLICING.get(current_pid_tgid()) }.is_some_and(|call| call.to == to.0);
     record.how = if splice { HOW_SPLICE } else { 0 } | if actor.g == 0 { HOW_THREAD } else { 0 };
     entry.submit(0);
     true

@@ -52,7 +52,15 @@ pub fn enrol<C: EbpfContext>(ctx: &C) {
     let (own, only) = unsafe {
         (core::ptr::read_volatile(&raw const CONFIG.own_tgid), core::ptr::read_volatile(&raw const CONFIG.netns))
     };
-    if about.tgid == own || watched(about.tgid).is_some() || (only != 0 && task.netns() != only) {
+    if about.tgid == own || (only != 0 && task.netns() != only) {
+        return;
+    }
+    if let Some(watch) = watched(about.tgid) {
+        // The command of an exec, or of a container, is a client itself: from now on its sockets count.
+        if watch.class == WatchClass::Contained as u8 {
+            watch.class = WatchClass::Endpoint as u8;
+            describe(Kind::Enrolled, about, task, WatchClass::Endpoint as u8);
+        }
         return;
     }
     let watch =

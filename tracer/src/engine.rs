@@ -167,7 +167,7 @@ impl Redactor {
 pub enum Flow {
     /// Go on.
     Continue,
-    /// Enough was seen (`--once`).
+    /// Enough was seen.
     Stop,
 }
 
@@ -191,14 +191,26 @@ pub struct Shown {
     pub of: u64,
 }
 
+/// When enough was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Until {
+    /// Never: somebody else says when.
+    #[default]
+    Told,
+    /// A session closed or is complete (`--once`).
+    Complete,
+    /// A session closed.
+    Closed,
+}
+
 /// What a pump is made of.
 pub struct Setup {
     /// Which sessions to show.
     pub filter: Filter,
     /// What to take out of arguments.
     pub redactor: Redactor,
-    /// Stop after the first session that closed or is complete.
-    pub once: bool,
+    /// When to stop.
+    pub until: Until,
     /// Where to show it.
     pub sinks: Vec<Box<dyn Sink>>,
 }
@@ -208,7 +220,7 @@ pub struct Pump {
     correlator: Correlator,
     selection: Selection,
     redactor: Redactor,
-    once: bool,
+    until: Until,
     sinks: Vec<Box<dyn Sink>>,
     recorder: Option<Writer>,
     /// To be shown first; `None` once it was.
@@ -220,10 +232,10 @@ impl Pump {
     /// Ready to pump. Nothing is shown before [`Pump::begin`].
     #[must_use]
     pub fn new(setup: Setup, header: sink::Header, options: &Options, recorder: Option<Writer>) -> Self {
-        let Setup { filter, redactor, once, sinks } = setup;
+        let Setup { filter, redactor, until, sinks } = setup;
         let correlator = Correlator::new(&header.host, options);
         let selection = Selection { filter, shown: BTreeSet::new() };
-        Self { correlator, selection, redactor, once, sinks, recorder, header: Some(header), shown: 0 }
+        Self { correlator, selection, redactor, until, sinks, recorder, header: Some(header), shown: 0 }
     }
 
     /// Shows the header, then what was found so far; from now on findings are shown as they come. A reader of a live trace
@@ -303,7 +315,7 @@ impl Pump {
                 for sink in &mut self.sinks {
                     sink.change(&finding)?;
                 }
-                if self.once && is_enough(&finding.change) {
+                if self.until.is_reached(&finding.change) {
                     flow = Flow::Stop;
                 }
             }
@@ -312,11 +324,14 @@ impl Pump {
     }
 }
 
-fn is_enough(change: &Change) -> bool {
-    match change {
-        Change::Opened(session) | Change::Changed(session) => session.complete,
-        Change::Closed(_) => true,
-        Change::Loss { .. } => false,
+impl Until {
+    const fn is_reached(self, change: &Change) -> bool {
+        match (self, change) {
+            (Self::Told, _) | (_, Change::Loss { .. }) => false,
+            (Self::Complete | Self::Closed, Change::Closed(_)) => true,
+            (Self::Complete, Change::Opened(session) | Change::Changed(session)) => session.complete,
+            (Self::Closed, Change::Opened(_) | Change::Changed(_)) => false,
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod correlate;
 pub mod decode;
+pub mod demo;
 pub mod doctor;
 pub mod engine;
 pub mod live;

@@ -104,6 +104,8 @@ pub struct Live {
     pub command: String,
     /// Size of the kernel's ring buffer in bytes.
     pub ring_bytes: Option<u32>,
+    /// Where the bundles of containers are, instead of the well-known folders: `FOLDER/<namespace>/<id>/config.json`.
+    pub bundles: Option<String>,
     /// Called once, when every probe is attached and what existed before is known.
     pub ready: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -233,6 +235,7 @@ impl Trace {
             netns,
             ports: live.options.apiserver_port.into_iter().chain(live.options.kubelet_port).collect(),
             runtime_sockets: live.options.runtime_socket.as_deref().map(RawText::from).into_iter().collect(),
+            bundles: live.bundles,
         });
         let losses = Losses::default();
         Ok(Self { pump, probes, ring, snapshot, losses, duration: live.duration, ready: live.ready })

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    execpath::cli::run(std::env::args_os().collect()).into()
+    execpath::cli::main(std::env::args_os().collect())
 }

@@ -10,47 +10,45 @@ use super::{
 };
 use crate::maps::CONFIG;
 
-/// Where Go keeps `g` below the thread pointer (src/runtime/asm_amd64.s: `runtime·tls_g`, ELF targets).
-const TLS_G: u64 = 8;
+/// Go's limit of a goroutine's stack (src/runtime/proc.go: maxstacksize), and the smallest one (stackMin).
+const STACK_BYTES: core::ops::RangeInclusive<u64> = 2048..=1 << 30;
 
+/// The goroutine that made the system call; `None` where none did.
+///
+/// The register of `g` is any other program's to use as it likes, and in a Go program C code may make calls, too. So `g` is
+/// taken for one only where it names the stack that the call was made on: its first two words are that stack's bounds, in
+/// every version of Go (src/runtime/runtime2.go: `g.stack`). Thread-local storage does not tell Go from others: ordinary
+/// programs keep pointers both there and in that register.
 #[inline(always)]
-fn g_register(task: Task) -> u64 {
+fn goroutine(task: Task) -> Option<u64> {
     // SAFETY: the task came from `bpf_get_current_task_btf`; the result is read through a checking helper.
     let registers = unsafe { bpf_task_pt_regs(task.0 as *mut _) } as u64;
-    // SAFETY: a plain read of an initialised static; volatile because the loader overwrites it.
-    let g_register = unsafe { core::ptr::read_volatile(&raw const CONFIG.g_register) };
-    read(registers, g_register).unwrap_or(0)
-}
-
-/// Finds out, once per program image, whether the process is a Go program: then the register and the thread-local `g`
-/// are the same word. Measured equal in each of 1,777 calls of three Go programs; chance equality of a non-zero word in a
-/// program that is not Go would need it to keep its own thread pointer's neighbour in R14.
-#[inline(always)]
-fn probe(task: Task, g: u64) -> bool {
-    match task.fsbase() {
-        Some(base) if g != 0 => {
-            // SAFETY: the helper checks the address.
-            let thread_local = unsafe { bpf_probe_read_user((base - TLS_G) as *const u64) };
-            thread_local == Ok(g)
-        }
-        _ => false,
-    }
+    // SAFETY: plain reads of initialised statics; volatile because the loader overwrites them.
+    let (g_register, stack_register) = unsafe {
+        (core::ptr::read_volatile(&raw const CONFIG.g_register), core::ptr::read_volatile(&raw const CONFIG.stack_register))
+    };
+    let g = read::<u64>(registers, g_register).filter(|g| *g != 0)?;
+    let stack = read::<u64>(registers, stack_register)?;
+    // SAFETY: the helper checks the address.
+    let [low, high] = unsafe { bpf_probe_read_user(g as *const [u64; 2]) }.ok()?;
+    (low < stack && stack <= high && STACK_BYTES.contains(&(high - low))).then_some(g)
 }
 
 /// The actor of the call under way, and its key. `watch` learns here whether the process is Go.
 #[inline(always)]
 pub fn actor(tgid: u32, watch: &mut Watch) -> (LastKey, Actor) {
-    let task = Task::current();
     let mut actor = Actor { g: 0, goid: 0, parent_goid: 0 };
     if watch.go != Watch::GO_NO {
-        let g = g_register(task);
-        if watch.go == Watch::GO_UNKNOWN && probe(task, g) {
+        if let Some(g) = goroutine(Task::current()) {
             watch.go = Watch::GO_YES;
-        }
-        if watch.go == Watch::GO_YES {
             actor.g = g;
             actor.goid = word_of(g, watch.goid_offset);
             actor.parent_goid = word_of(g, watch.parent_goid_offset);
+        } else if watch.go == Watch::GO_UNKNOWN {
+            watch.misses = watch.misses.saturating_add(1);
+            if watch.misses >= Watch::GO_MISSES {
+                watch.go = Watch::GO_NO;
+            }
         }
     }
     let named = if actor.g != 0 { actor.g } else { LastKey::THREAD | (current_pid_tgid() & 0xffff_ffff) };

@@ -83,18 +83,14 @@ impl Task {
         if read::<u32>(signal, offset!(signal_flags)).unwrap_or(0) & SIGNAL_GROUP_EXIT != 0 {
             return read(signal, offset!(signal_group_exit_code));
         }
-        read(self.0, offset!(task_exit_code))
+        // Where threads end one by one without that flag (kernels before synchronize_group_exit), wait(2) tells the leader's
+        // code (kernel/exit.c:wait_task_zombie), not that of the last one.
+        read(pointer(self.0, offset!(task_group_leader))?, offset!(task_exit_code))
     }
 
     #[inline(always)]
     pub fn files(self) -> Option<u64> {
         pointer(self.0, offset!(task_files))
-    }
-
-    /// Thread-local storage (amd64).
-    #[inline(always)]
-    pub fn fsbase(self) -> Option<u64> {
-        pointer(self.0, offset!(task_fsbase))
     }
 }
 

@@ -1,6 +1,8 @@
 //! FIFOs that runtimes make for the streams of an exec: their path has the exec id.
 
-use aya_ebpf::{helpers::generated::bpf_probe_read_user_str, macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::{
+    helpers::{bpf_probe_read_user, generated::bpf_probe_read_user_str}, macros::tracepoint, programs::TracePointContext,
+};
 use tracer_common::{FIFO_PATH_BYTES, Fifo, Kind, WatchClass};
 
 use super::{argument, tcp::inbound, word};
@@ -48,7 +50,11 @@ fn try_mknod(ctx: &TracePointContext, filename: usize) -> Option<()> {
         bpf_probe_read_user_str(record.path.bytes.as_mut_ptr().cast(), FIFO_PATH_BYTES as u32, path as *const _)
     };
     record.path.len = if len > 0 { (len - 1) as u32 } else { 0 };
-    record.path.truncated = u32::from(len as usize == FIFO_PATH_BYTES);
+    // A path that fits to the byte is as long as a longer one that was cut: the byte behind tells.
+    let last = (path + FIFO_PATH_BYTES as u64 - 1) as *const u8;
+    // SAFETY: the helper checks the address.
+    let more = len as usize == FIFO_PATH_BYTES && unsafe { bpf_probe_read_user(last) } != Ok(0);
+    record.path.truncated = u32::from(more);
     entry.submit(0);
     Some(())
 }

@@ -59,6 +59,7 @@ fn try_exec() -> Option<()> {
     let task = Task::current();
     // A new image: what was known of the old one's runtime is void.
     watch.go = Watch::GO_UNKNOWN;
+    watch.misses = 0;
     watch.goid_offset = 0;
     watch.parent_goid_offset = 0;
     // Every container has a mount namespace of its own, whatever else it shares with the host: the first execve in

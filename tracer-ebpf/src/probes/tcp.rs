@@ -18,11 +18,11 @@ use crate::{
         file::socket_of,
         go,
         sock::Sock,
-        task::{about_current, current_tgid},
+        task::about_current,
         unix,
     },
     maps::TRACKED,
-    watch::{enrol, is_path_port, watched, watched_endpoint},
+    watch::{enrol, is_path_port, watched_endpoint},
 };
 
 /// include/net/tcp_states.h
@@ -41,11 +41,9 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         (_, LISTEN) => listening(&ctx, sock),
         (_, SYN_SENT) => connecting(&ctx, sock),
         (SYN_SENT, ESTABLISHED) => connected(sock),
-        // Made here, in softirq, so that accept(2) and splice(2), which cannot make one, find it.
-        (SYN_RECV, ESTABLISHED) => {
-            make_cookie(sock);
-            None
-        }
+        // Two that called connect(2) at the same time meet so; of an accepted end nothing is known yet. Its cookie is made
+        // here, in softirq, so that accept(2) and splice(2), which cannot make one, find it.
+        (SYN_RECV, ESTABLISHED) => connected(sock),
         (_, CLOSE) => closed(sock),
         _ => None,
     };
@@ -131,6 +129,10 @@ fn connected(sock: Sock) -> Option<()> {
 #[inline(always)]
 fn closed(sock: Sock) -> Option<()> {
     let cookie = sock.cookie();
+    // Most sockets of the machine have none.
+    if cookie == 0 {
+        return None;
+    }
     // SAFETY: three words are read.
     let tracked = unsafe { TRACKED.get(cookie) }?;
     let about = About { tgid: tracked.tgid, tid: 0, start_ns: tracked.start_ns };
@@ -163,7 +165,6 @@ pub fn sys_exit_accept(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn try_accept(ctx: &TracePointContext) -> Option<()> {
-    watched(current_tgid())?;
     let (tgid, _) = watched_endpoint()?;
     let fd = word!(ctx, SYSCALL_FIRST)? as i64;
     if fd < 0 {
@@ -194,7 +195,10 @@ fn accepted_tcp(tgid: u32, sock: Sock) -> Option<()> {
         role: u32::from(ROLE_ACCEPTED),
         reserved: 0,
     };
-    let _full = TRACKED.insert(cookie, tracked, 0);
+    // None where it is older than the probes, or came with a fast open: it has its inode then, and its close is not told.
+    if cookie != 0 {
+        let _full = TRACKED.insert(cookie, tracked, 0);
+    }
     let mut entry = reserve::<Accepted>(Kind::Accepted, about)?;
     // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
     let record = unsafe { &mut *entry.as_mut_ptr() };

@@ -91,6 +91,12 @@ pub(super) struct Replay {
 pub(super) struct Demo {
     #[command(flatten)]
     pub(super) output: Output,
+    /// Keep what was observed, for `replay`; a name ending in `.zst` compresses. Never overwrites.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) record: Option<PathBuf>,
+    /// What to run at the end of the path, instead of an echo. It runs on this machine, as you, and has some seconds.
+    #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    pub(super) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -218,7 +224,8 @@ const EXAMPLES: &[(&str, &str)] = &[
         "demo",
         "Examples:
   {bin} demo                                      drawn
-  {bin} demo -o jsonl                             for programs",
+  {bin} demo -o jsonl                             for programs
+  {bin} demo -- sh -c 'exit 7'                    another command at the end of the path",
     ),
     (
         "doctor",

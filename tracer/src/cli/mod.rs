@@ -1,6 +1,6 @@
 //! The command line: what was typed (args), what it means (resolve), how it ends (exit, error).
 
-use std::{ffi::OsString, io::Write, path::Path};
+use std::{ffi::OsString, io::Write, path::Path, process::ExitCode};
 
 use clap::{FromArgMatches, error::ErrorKind};
 
@@ -13,6 +13,7 @@ pub use error::{Failure, is_broken_pipe};
 pub use exit::Exit;
 
 use crate::{
+    demo::{self, DemoError, Outcome, Seen},
     doctor, engine,
     live::{self, LiveError},
     record::{End, OpenError, Reader},
@@ -22,6 +23,14 @@ use error::{named, tell};
 
 /// Code of what `plan` says where the user lacks a right.
 const NO_PRIVILEGE: &str = "no-privilege";
+
+/// Runs the program; or, where it was started as an actor of a demo, plays that.
+#[must_use]
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let name = arguments.first().and_then(|name| Path::new(name).file_name()?.to_str()).unwrap_or_default();
+    let words: Vec<String> = arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    demo::play(name, &words).unwrap_or_else(|| run(arguments).into())
+}
 
 /// Runs the program with these arguments, the first of which is its name.
 #[must_use]
@@ -52,7 +61,10 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Command::Replay(args) => replay(*args),
-        Command::Demo(args::Demo { output: _ }) => Err(not_built("the demo")),
+        Command::Demo(args) => {
+            log(cli.verbose);
+            demo(args, arguments)
+        }
         Command::Doctor(args) => {
             log(cli.verbose);
             doctor(args.output)
@@ -113,6 +125,68 @@ fn replay(args: args::Replay) -> Result<Exit, Failure> {
         ));
     }
     Ok(Exit::Done)
+}
+
+/// The path in miniature; where it may not be traced, a recording of a real one.
+fn demo(args: args::Demo, arguments: &[OsString]) -> Result<Exit, Failure> {
+    let (record, custom) = (args.record.is_some(), !args.command.is_empty());
+    let allowed = demo::is_allowed();
+    if !allowed && record {
+        return Err(not_recorded());
+    }
+    let command = if custom { args.command.clone() } else { demo::COMMAND.map(str::to_owned).to_vec() };
+    let (live, drawn) = resolve::demo(args, arguments)?;
+    if !allowed {
+        return recorded(live.setup, custom);
+    }
+    tell("notice", MINIATURE);
+    match demo::run(live, &command).map_err(|error| demo_failure(&error))? {
+        Outcome::Seen(seen) => tell_story(&seen, drawn).map(|()| Exit::Done),
+        Outcome::Interrupted => Ok(Exit::Done),
+        Outcome::NotAllowed(_) if record => Err(not_recorded()),
+        Outcome::NotAllowed(live) => recorded(live.setup, custom),
+    }
+}
+
+/// Said before the demo: what it is, and why its proof is not that of a real cluster.
+const MINIATURE: &str = "a miniature, traced for real: its proxies are threads, so links inside them are `strong`; \
+    Kubernetes is written in Go, where the goroutine makes them `exact`";
+
+/// Said before the recording.
+const RECORDED: &str = "tracing needs root, so this is a recording of a real `kubectl exec` on a small cluster";
+
+fn recorded(setup: engine::Setup, custom: bool) -> Result<Exit, Failure> {
+    tell("notice", &format!("{RECORDED}{}", if custom { "; your command was not run" } else { "" }));
+    let name = Path::new("the built-in recording");
+    let mut reader = Reader::new(Box::new(demo::RECORDING)).map_err(|error| open_failure(name, &error))?;
+    engine::replay(&mut reader, setup).map_err(|error| Failure::writing(&error))?;
+    Ok(Exit::Done)
+}
+
+fn not_recorded() -> Failure {
+    Failure::new(
+        Exit::NeedPrivilege,
+        "the demo can be recorded only where it can be traced, and that needs root",
+        "run it with sudo, or without `--record` to see a recording of a real path",
+    )
+}
+
+fn tell_story(seen: &Seen, drawn: bool) -> Result<(), Failure> {
+    if !drawn {
+        return Ok(());
+    }
+    writeln!(std::io::stdout(), "\n{}", seen.story()).map_err(|error| Failure::writing(&error))
+}
+
+fn demo_failure(error: &DemoError) -> Failure {
+    let hint = match error {
+        DemoError::Live(error) => return live_failure(error),
+        DemoError::Stage(_) => "it needs a network namespace of its own, and room in the temporary folder",
+        DemoError::Incomplete(_) => {
+            "try again, with a command that ends within some seconds; `execpath doctor` says what this host lacks"
+        }
+    };
+    Failure::new(Exit::Unsupported, error.to_string(), hint)
 }
 
 /// Says what this host allows: by asking, and, where nothing seems missing, by trying.
@@ -182,8 +256,4 @@ fn log(verbose: u8) {
         tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().try_init();
     // Whoever uses this as a library may have set up a log of its own.
     drop(started);
-}
-
-fn not_built(what: &str) -> Failure {
-    Failure::new(Exit::Unsupported, format!("{what} is not built in yet"), "`replay` shows recordings made elsewhere")
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     correlate::Options,
-    engine::{Filter, Kinds, Redactor, Setup},
+    engine::{Filter, Kinds, Redactor, Setup, Until},
     live::{Live, NetNs},
     record::{CreateError, Place},
     sink::{self, FORMATS, Format, Sink, Style, Target},
@@ -45,20 +45,14 @@ impl Surroundings {
 
 pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Failure> {
     let outputs = outputs(&args.output.output)?;
-    let to_stdout = outputs.iter().any(|output| output.path.is_none());
-    if to_stdout && args.record.as_deref() == Some(Path::new("-")) {
-        return Err(Failure::usage(
-            "`--record -` and `-o` both write to stdout",
-            "give one of them a file: `-o tree=FILE` or `--record FILE`",
-        ));
-    }
+    one_to_stdout(&outputs, args.record.as_deref())?;
     let netns = args.netns.as_deref().map(netns).transpose()?;
     let record = args.record.as_deref().map(place).transpose()?;
     Ok(Live {
         setup: Setup {
             filter: filter(args.filter),
             redactor: redactor(args.privacy),
-            once: args.once,
+            until: if args.once { Until::Complete } else { Until::Told },
             sinks: open(outputs, args.output.color)?,
         },
         options: Options {
@@ -70,16 +64,59 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
         duration: args.duration,
         record,
         ring_bytes: args.ring_bytes,
+        bundles: None,
         ready: None,
-        command: command.iter().map(|word| named(Path::new(word))).collect::<Vec<_>>().join(" "),
+        command: line(command),
     })
+}
+
+/// The demo, and whether it is drawn on stdout: then a word for people follows.
+pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool), Failure> {
+    let outputs = outputs(&args.output.output)?;
+    one_to_stdout(&outputs, args.record.as_deref())?;
+    let drawn = outputs.iter().any(|output| output.path.is_none() && output.format.name == FORMATS[0].name);
+    let record = args.record.as_deref().map(place).transpose()?;
+    let setup = Setup {
+        filter: Filter::default(),
+        redactor: Redactor::default(),
+        until: Until::Told,
+        sinks: open(outputs, args.output.color)?,
+    };
+    let live = Live {
+        setup,
+        options: Options::default(),
+        netns: None,
+        duration: None,
+        record,
+        ring_bytes: None,
+        bundles: None,
+        ready: None,
+        command: line(command),
+    };
+    Ok((live, drawn))
+}
+
+/// The command line, as recordings keep it.
+fn line(command: &[OsString]) -> String {
+    command.iter().map(|word| named(Path::new(word))).collect::<Vec<_>>().join(" ")
+}
+
+fn one_to_stdout(outputs: &[Output], record: Option<&Path>) -> Result<(), Failure> {
+    let to_stdout = outputs.iter().any(|output| output.path.is_none());
+    if to_stdout && record == Some(Path::new("-")) {
+        return Err(Failure::usage(
+            "`--record -` and `-o` both write to stdout",
+            "give one of them a file: `-o tree=FILE` or `--record FILE`",
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn replay(args: args::Replay) -> Result<Setup, Failure> {
     Ok(Setup {
         filter: filter(args.filter),
         redactor: redactor(args.privacy),
-        once: false,
+        until: Until::Told,
         sinks: open(outputs(&args.output.output)?, args.output.color)?,
     })
 }

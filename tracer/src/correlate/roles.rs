@@ -75,7 +75,8 @@ impl Roles {
     /// Whether who listens there starts containers: what it forks is then followed.
     pub(super) fn is_daemon_socket(&self, path: &RawText) -> bool {
         let Some(path) = path.as_str() else { return false };
-        let path = path.strip_prefix("/var").unwrap_or(path);
-        self.runtime.contains(path) || path.contains(SHIM_FOLDER)
+        // /var/run is a link to /run; what the user named is taken as it is.
+        let short = path.strip_prefix("/var").unwrap_or(path);
+        self.runtime.contains(path) || self.runtime.contains(short) || path.contains(SHIM_FOLDER)
     }
 }

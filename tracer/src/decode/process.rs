@@ -31,11 +31,17 @@ pub(super) fn info(record: &Process) -> ProcessInfo {
         mntns: some(record.mntns),
         cgroup: None,
         program: None,
-        watched: WatchClass::from_number(record.class).map(|class| match class {
-            WatchClass::Endpoint => WatchAs::Endpoint,
-            WatchClass::Daemon => WatchAs::Daemon,
-            WatchClass::Below => WatchAs::Below,
-            WatchClass::Contained => WatchAs::Contained,
-        }),
+        watched: WatchClass::from_number(record.class).map(WatchAs::from),
+    }
+}
+
+impl From<WatchClass> for WatchAs {
+    fn from(class: WatchClass) -> Self {
+        match class {
+            WatchClass::Endpoint => Self::Endpoint,
+            WatchClass::Daemon => Self::Daemon,
+            WatchClass::Below => Self::Below,
+            WatchClass::Contained => Self::Contained,
+        }
     }
 }

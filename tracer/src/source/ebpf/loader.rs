@@ -6,7 +6,7 @@ use std::{fmt, io, path::PathBuf};
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{Program, ProgramError},
+    programs::{Program, ProgramError, ProgramInfo},
 };
 use aya_log::EbpfLogger;
 use tracer_common::{Config, Counter, Offsets, Watch, WatchClass};
@@ -78,7 +78,7 @@ pub struct Probes {
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Probes that could not be attached although the plan had them, with the reason.
     pub failed: Vec<(&'static ProbeSpec, String)>,
-    _object: Ebpf,
+    object: Ebpf,
 }
 
 /// Loads and attaches. The ring buffer comes back by itself: it is read elsewhere.
@@ -88,10 +88,12 @@ pub struct Probes {
 pub fn attach(plan: &ProbePlan, offsets: Offsets, options: &Options) -> Result<(Probes, RingBuf<MapData>), LoadError> {
     let bytes = object::bytes().map_err(|(path, error)| LoadError::Object(path, error))?;
     let btf = Btf::from_sys_fs().map_err(LoadError::Btf)?;
+    let arm = cfg!(target_arch = "aarch64");
     let config = Config {
         netns: options.netns.unwrap_or(0),
         own_tgid: std::process::id(),
-        g_register: if cfg!(target_arch = "aarch64") { Config::G_REGISTER_AARCH64 } else { Config::G_REGISTER_X86_64 },
+        g_register: if arm { Config::G_REGISTER_AARCH64 } else { Config::G_REGISTER_X86_64 },
+        stack_register: if arm { Config::STACK_REGISTER_AARCH64 } else { Config::STACK_REGISTER_X86_64 },
     };
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&btf)).override_global("OFFSETS", &offsets, true).override_global("CONFIG", &config, true);
@@ -119,7 +121,7 @@ pub fn attach(plan: &ProbePlan, offsets: Offsets, options: &Options) -> Result<(
             Err(error) => failed.push((*probe, error.to_string())),
         }
     }
-    Ok((Probes { watched, counters, logger, failed, _object: object }, ring))
+    Ok((Probes { watched, counters, logger, failed, object }, ring))
 }
 
 fn attach_one(program: &mut Program, probe: &ProbeSpec, btf: &Btf) -> Result<(), ProgramError> {
@@ -168,6 +170,20 @@ impl Probes {
     pub fn unwatch(&mut self, tgid: u32) {
         // Its exit probe may have been faster.
         let _gone = self.watched.remove(&tgid);
+    }
+
+    /// What the kernel watches that process for now.
+    #[must_use]
+    pub fn watched_as(&self, tgid: u32) -> Option<WatchAs> {
+        let watch = self.watched.get(&tgid, 0).ok()?;
+        WatchClass::from_number(u32::from(watch.class)).map(WatchAs::from)
+    }
+
+    /// What the kernel says of each program that is loaded: its id, its run time where that is measured.
+    #[must_use]
+    pub fn programs(&self) -> Vec<(&str, ProgramInfo)> {
+        // A program that the plan left out is not loaded and has nothing to tell.
+        self.object.programs().filter_map(|(name, program)| Some((name, program.info().ok()?))).collect()
     }
 
     /// Sum over all CPUs since the start.

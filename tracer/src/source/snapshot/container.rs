@@ -69,13 +69,23 @@ const DOCKER_NAMESPACE: &str = "moby";
 const LOGS: &str = "/var/log/containers";
 
 /// The files of one mount namespace.
-pub(super) struct Root(OwnedFd);
+pub(super) struct Root {
+    folder: OwnedFd,
+    bundles: Vec<(String, Layout)>,
+}
 
 impl Root {
     /// `/`, or `/proc/PID/root`.
     pub(super) fn open(path: &Path) -> Option<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(path, flags, Mode::empty()).ok().map(Self)
+        let folder = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+        let bundles = BUNDLES.iter().map(|(base, layout)| ((*base).to_owned(), *layout)).collect();
+        Some(Self { folder, bundles })
+    }
+
+    /// With containerd's bundles there instead of anybody's in the well-known places.
+    pub(super) fn with_bundles(self, folder: &str) -> Self {
+        Self { bundles: vec![(folder.to_owned(), Layout::Containerd)], ..self }
     }
 
     /// Opens what lies there, links resolved inside this root. Never blocks, and never follows a link in the last place.
@@ -85,7 +95,7 @@ impl Root {
         }
         let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         for _ in 0..MAX_TRIES {
-            match rustix::fs::openat2(self.0.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+            match rustix::fs::openat2(self.folder.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
                 Ok(file) => return Some(file),
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(_) => return None,
@@ -131,7 +141,7 @@ impl Root {
     pub(super) fn containers(&self) -> BTreeMap<String, ContainerInfo> {
         let logs = self.logs();
         let mut found = BTreeMap::new();
-        for (base, layout) in BUNDLES {
+        for (base, layout) in &self.bundles {
             let groups = match layout {
                 Layout::Containerd => self.list(base).into_iter().take(MAX_CONTAINERD_NAMESPACES).collect(),
                 Layout::Crio => vec![String::new()],
@@ -160,7 +170,7 @@ impl Root {
     }
 
     fn find_bundle(&self, id: &str) -> Option<String> {
-        BUNDLES.iter().find_map(|(base, layout)| {
+        self.bundles.iter().find_map(|(base, layout)| {
             let groups = match layout {
                 Layout::Containerd => self.list(base).into_iter().take(MAX_CONTAINERD_NAMESPACES).collect(),
                 Layout::Crio => vec![String::new()],

@@ -78,6 +78,8 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Runtime sockets beside the well-known ones.
     pub runtime_sockets: Vec<RawText>,
+    /// Where the bundles of containers are, instead of the well-known folders.
+    pub bundles: Option<String>,
 }
 
 /// Looks at the host when asked.
@@ -86,6 +88,7 @@ pub struct Snapshot {
     netns: Option<u32>,
     ports: BTreeSet<u16>,
     runtime_sockets: BTreeSet<RawText>,
+    bundles: Option<String>,
     /// Where runtimes were seen to keep files: a process in each mount namespace other than the tracer's.
     roots: BTreeMap<u32, TaskKey>,
     troubles: BTreeSet<Trouble>,
@@ -124,6 +127,7 @@ impl Snapshot {
                 .map(|path| RawText::from(*path))
                 .chain(options.runtime_sockets)
                 .collect(),
+            bundles: options.bundles,
             roots: BTreeMap::new(),
             troubles: BTreeSet::new(),
         }
@@ -395,11 +399,15 @@ impl Snapshot {
 
     /// The tracer's own root first, then those of runtimes elsewhere.
     fn each_root(&self) -> impl Iterator<Item = Root> + '_ {
+        let own = Root::open(Path::new("/")).map(|root| match &self.bundles {
+            Some(folder) => root.with_bundles(folder),
+            None => root,
+        });
         let elsewhere = self.roots.values().filter_map(|key| {
             let root = Root::open(&self.proc.path(key.tgid, "root"))?;
             (self.proc.key(key.tgid) == Some(*key)).then_some(root)
         });
-        Root::open(Path::new("/")).into_iter().chain(elsewhere)
+        own.into_iter().chain(elsewhere)
     }
 
     fn in_roots<T>(&self, ask: impl FnMut(Root) -> Option<T>) -> Option<T> {

@@ -1,0 +1,43 @@
+//! `execpath demo` where it may not trace: it shows a recording instead.
+
+use execpath_tests::binary::{Ran, command, finish};
+
+/// As it is for users without rights, whoever runs the test.
+fn demo(arguments: &[&str]) -> Ran {
+    finish(command().arg("demo").args(arguments).env("EXECPATH_DEMO", "replay"))
+}
+
+#[test]
+fn the_recording_is_a_whole_session_and_says_that_it_is_one() {
+    let ran = demo(&[]);
+    assert_eq!(ran.code, Some(0));
+    insta::assert_snapshot!("demo.recorded", format!("{}\n{}", ran.stderr, ran.stdout));
+}
+
+#[test]
+fn for_programs_stdout_is_json_alone() {
+    let ran = demo(&["-o", "jsonl"]);
+    assert_eq!(ran.code, Some(0));
+    let lines: Vec<serde_json::Value> =
+        ran.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let closed = lines.iter().find(|line| line["type"] == "session.closed").expect("a closed session");
+    let session = &closed["session"];
+    assert_eq!((&session["complete"], &session["confidence"]), (&true.into(), &"exact".into()), "{session}");
+    let roles: Vec<&str> =
+        session["hops"].as_array().expect("hops").iter().filter_map(|hop| hop["role"].as_str()).collect();
+    assert_eq!(roles, ["kubectl", "apiserver", "kubelet", "runtime", "shim", "runc", "process"]);
+}
+
+#[test]
+fn what_cannot_be_done_without_rights_is_said() {
+    let ran = demo(&["--", "sh", "-c", "exit 7"]);
+    assert_eq!(ran.code, Some(0));
+    assert!(ran.stderr.ends_with("; your command was not run\n"), "{}", ran.stderr);
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("demo.jsonl");
+    let ran = demo(&["--record", &file.to_string_lossy()]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(3), ""));
+    assert!(ran.stderr.contains("\nhint: run it with sudo"), "{}", ran.stderr);
+    assert!(!file.exists());
+}

@@ -1,0 +1,143 @@
+//! Trims a recording to one session: `cargo run -p execpath-tests --example trim -- FROM TO [POD]`.
+//!
+//! Left out: other sessions, containers and processes, sockets that were there before and are on no leg, and ticks; of
+//! daemons and the client also paths of their programs, of daemons their arguments, which tell more of the machine than of
+//! the session. What is left must give the same session, which is checked. Recordings in the repository are made so.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    path::Path,
+};
+
+use execpath::{
+    correlate::{Correlator, Options},
+    model::{BootTime, Fact, HostFacts, Kind, Observation, RawText, Role, Session, SocketId, Source, TaskKey},
+    record::{Place, Reader, Writer},
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [from, to, pod @ ..] = words.as_slice() else { return Err("FROM and TO are needed".into()) };
+    let mut reader = Reader::open(Path::new(from))?;
+    let header = reader.header().clone();
+    let mut all: Vec<Observation> = reader.by_ref().collect();
+    let roles = session(&header.host, &all, pod.first())?.hops.into_iter().map(|hop| (hop.task, hop.role)).collect();
+    for seen in &mut all {
+        tidy(seen, &roles);
+    }
+    let session = session(&header.host, &all, pod.first())?;
+    let keep = Keep::new(&session, &all);
+    let kept: Vec<Observation> = all.into_iter().filter(|seen| keep.holds(seen)).collect();
+    if self::session(&header.host, &kept, None)? != session {
+        return Err("what is left gives another session".into());
+    }
+    let mut writer = Writer::begin(Place::create(Path::new(to))?, &header)?;
+    for seen in &kept {
+        writer.write(seen)?;
+    }
+    Ok(writer.finish()?)
+}
+
+/// The one exec session (into that pod).
+fn session(host: &HostFacts, all: &[Observation], pod: Option<&String>) -> Result<Session, Box<dyn Error>> {
+    let mut correlator = Correlator::new(host, &Options::default());
+    for seen in all {
+        correlator.ingest(seen);
+        drop(correlator.wants());
+        drop(correlator.drain());
+    }
+    correlator.flush();
+    let sessions = correlator.report().sessions;
+    let asked = |session: &&Session| {
+        session.kind == Kind::Exec && (pod.is_none() || session.target.pod.as_ref() == pod) && session.complete
+    };
+    let mut sessions = sessions.iter().filter(asked);
+    match (sessions.next(), sessions.next()) {
+        (Some(session), None) => Ok(Session { last_seen: BootTime::default(), ..session.clone() }),
+        (None, _) => Err("no such session is complete".into()),
+        (Some(_), Some(_)) => Err("more than one such session".into()),
+    }
+}
+
+/// Drops what tells of the machine alone.
+fn tidy(seen: &mut Observation, roles: &BTreeMap<TaskKey, Role>) {
+    let role = seen.task.and_then(|task| roles.get(&task));
+    let (Fact::Exec(info) | Fact::Enrolled(info) | Fact::ProcessSeen(info)) = &mut seen.fact else { return };
+    if role != Some(&Role::Process) {
+        info.exe = None;
+    }
+    if !matches!(role, Some(Role::Client | Role::Runc | Role::Process)) && info.argv.len() > 1 {
+        info.argv.truncate(1);
+        info.argv_truncated = true;
+        if let Some(name) = info.argv.first_mut() {
+            let start = name.as_bytes().iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+            *name = RawText::from(&name.as_bytes()[start..]);
+        }
+    }
+}
+
+/// What belongs to the session.
+struct Keep {
+    tasks: BTreeSet<TaskKey>,
+    sockets: BTreeSet<SocketId>,
+    exec: String,
+    container: String,
+}
+
+impl Keep {
+    fn new(session: &Session, all: &[Observation]) -> Self {
+        let mut tasks: BTreeSet<TaskKey> = session.hops.iter().map(|hop| hop.task).collect();
+        let made: BTreeMap<TaskKey, TaskKey> = all
+            .iter()
+            .filter_map(|seen| match (&seen.fact, seen.task) {
+                (Fact::Fork { child }, Some(by)) => Some((*child, by)),
+                _ => None,
+            })
+            .collect();
+        let runc = session.hops.iter().find(|hop| hop.role == Role::Runc).map(|hop| hop.task);
+        let below = |task: &TaskKey| {
+            std::iter::successors(Some(*task), |task| made.get(task).copied()).any(|above| Some(above) == runc)
+        };
+        tasks.extend(made.keys().filter(|task| below(task)));
+        let tcp = session.links.iter().filter_map(|link| link.tcp).flat_map(|ends| [ends.near, ends.far]).flatten();
+        Self {
+            tasks,
+            sockets: tcp.collect(),
+            exec: session.exec_id.clone().unwrap_or_default(),
+            container: session.target.container_id.clone().unwrap_or_default(),
+        }
+    }
+
+    fn holds(&self, seen: &Observation) -> bool {
+        let ours = seen.task.is_some_and(|task| self.tasks.contains(&task));
+        let process = |tgid: u32| self.tasks.iter().any(|task| task.tgid == tgid);
+        let of_exec = |path: &[u8]| path.windows(self.exec.len()).any(|part| part == self.exec.as_bytes());
+        match &seen.fact {
+            Fact::Tick => false,
+            Fact::Stopped | Fact::Lost { .. } | Fact::PeerAbsent { .. } => true,
+            Fact::ContainerSeen(info) => info.id == self.container,
+            Fact::ContainerUnknown { id } => *id == self.container,
+            Fact::PidFile { path, .. } => of_exec(path.as_bytes()),
+            Fact::FifoMade { path, .. } => ours && of_exec(path.as_bytes()),
+            Fact::Fork { child } => ours && self.tasks.contains(child),
+            Fact::UnixAccepted { connector, .. } => ours && connector.is_some_and(process),
+            Fact::SocketSeen { socket } if seen.source == Source::Snapshot => {
+                ours && self.sockets.iter().any(|one| one.cookie.is_some() && one.cookie == socket.id.cookie)
+            }
+            Fact::Exec(_)
+            | Fact::Enrolled(_)
+            | Fact::ProcessSeen(_)
+            | Fact::ProcessGone
+            | Fact::Exit { .. }
+            | Fact::Listening { .. }
+            | Fact::ListeningUnix { .. }
+            | Fact::Connected { .. }
+            | Fact::Accepted { .. }
+            | Fact::Closed { .. }
+            | Fact::SocketSeen { .. }
+            | Fact::UnixConnected { .. }
+            | Fact::Relayed { .. } => ours,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Plays API server and kubelet: what comes in goes on to the next, both ways, until either ends.
+
+use std::{
+    io::{self, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    process::ExitCode,
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
+    thread,
+};
+
+use super::ready;
+use crate::demo::{
+    place::Place,
+    wire::{APISERVER, ExecRequest, ExecResponse, Head, KUBELET, Lines, command, query, relay, request},
+};
+
+/// Where a request goes on to: a port, and the path there.
+type Next = dyn Fn(&Head) -> io::Result<(u16, String)> + Send + Sync;
+
+pub(super) fn apiserver() -> io::Result<ExitCode> {
+    let next = |head: &Head| Ok((KUBELET, format!("/exec/demo/miniature/web?{}", query(&command(head.path())))));
+    serve(APISERVER, Arc::new(next))
+}
+
+pub(super) fn kubelet(place: &Place) -> io::Result<ExitCode> {
+    let container = place.container();
+    let runtime = cri(UnixStream::connect(place.runtime_socket())?)?;
+    serve(
+        KUBELET,
+        Arc::new(move |head: &Head| {
+            let asked = ExecRequest { container_id: container.clone(), cmd: command(head.path()) };
+            let (answer, answers) = channel();
+            runtime.send((asked, answer)).map_err(io::Error::other)?;
+            let url = answers.recv().map_err(io::Error::other)??.url;
+            let rest = url.strip_prefix("http://127.0.0.1:").and_then(|rest| rest.split_once('/'));
+            let (port, path) = rest.ok_or_else(|| io::Error::other("the runtime's answer makes no sense"))?;
+            Ok((port.parse().map_err(io::Error::other)?, format!("/{path}")))
+        }),
+    )
+}
+
+type Answer = Sender<io::Result<ExecResponse>>;
+
+/// The standing connection to the runtime has a thread of its own, as gRPC's has goroutines.
+fn cri(stream: UnixStream) -> io::Result<Sender<(ExecRequest, Answer)>> {
+    let mut lines = Lines::new(stream)?;
+    let (sender, asked) = channel::<(ExecRequest, Answer)>();
+    thread::spawn(move || {
+        for (request, answer) in asked {
+            let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
+            let said = lines.write(&request).and_then(|()| lines.read()?.ok_or_else(gone));
+            drop(answer.send(said));
+        }
+    });
+    Ok(sender)
+}
+
+fn serve(port: u16, next: Arc<Next>) -> io::Result<ExitCode> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    ready()?;
+    for stream in listener.incoming() {
+        let (stream, next) = (stream?, Arc::clone(&next));
+        thread::spawn(move || {
+            let mut near = stream;
+            if let Err(error) = pass(&mut near, &*next) {
+                drop(write!(near, "HTTP/1.1 502 Bad Gateway\r\n\r\n{error}"));
+            }
+        });
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One thread reads the request, dials, and passes on the answer: what joins the two connections.
+fn pass(near: &mut TcpStream, next: &Next) -> io::Result<()> {
+    let head = Head::read(near)?;
+    let (port, path) = next(&head)?;
+    let mut far = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    far.write_all(request(&path).as_bytes())?;
+    let answer = Head::read(&mut far)?;
+    near.write_all(&answer.bytes)?;
+    relay(near.try_clone()?, far)
+}

@@ -1,0 +1,54 @@
+//! Plays runc: `demo-runc … --log LOG … exec --process FILE --detach --pid-file FILE CONTAINER`.
+
+use std::{
+    io,
+    os::unix::process::CommandExt,
+    process::{Command, ExitCode},
+};
+
+use rustix::{
+    process::setsid,
+    thread::{UnshareFlags, unshare_unsafe},
+};
+use serde::Deserialize;
+
+use crate::demo::place::VARIABLE;
+
+#[derive(Deserialize)]
+struct Process {
+    args: Vec<String>,
+}
+
+pub(super) fn play(arguments: &[String]) -> io::Result<ExitCode> {
+    let after = |name: &str| {
+        let found = arguments.iter().skip_while(|word| *word != name).nth(1);
+        found.ok_or_else(|| io::Error::other(format!("{name} is missing")))
+    };
+    let process: Process = serde_json::from_slice(&std::fs::read(after("--process")?)?)?;
+    match start(&process) {
+        // It is read when this process has ended.
+        Ok(pid) => std::fs::write(after("--pid-file")?, pid.to_string()).map(|()| ExitCode::SUCCESS),
+        Err(error) => {
+            let name = process.args.first().map_or("", String::as_str);
+            std::fs::write(after("--log")?, format!("{name}: {error}"))?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// In a mount namespace of its own, as every container is, but not in a root of its own: there is no image here.
+fn start(process: &Process) -> io::Result<u32> {
+    let (program, arguments) = process.args.split_first().ok_or_else(|| io::Error::other("no command"))?;
+    let mut command = Command::new(program);
+    command.args(arguments).env_remove(VARIABLE);
+    let enter = || {
+        setsid()?;
+        // SAFETY: the table of file descriptors stays shared.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+        Ok(())
+    };
+    // SAFETY: between fork and execve it makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(enter) };
+    // Returns when execve has succeeded. Whose child it is from now on is the shim's matter.
+    Ok(command.spawn()?.id())
+}

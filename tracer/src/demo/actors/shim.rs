@@ -1,0 +1,96 @@
+//! Plays the shim: has runc start commands, and is their parent once runc has gone. Ends with its runtime, and ends what it
+//! started then.
+
+use std::{
+    collections::BTreeSet,
+    fs::OpenOptions,
+    io,
+    os::unix::net::{UnixListener, UnixStream},
+    process::{Command, ExitCode, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, set_child_subreaper, waitid, waitpid,
+};
+
+use super::{RUNC, ready};
+use crate::demo::{
+    place::Place,
+    wire::{Lines, ShimExec, ShimSays, write_line},
+};
+
+/// What a shell adds to the number of the signal that ended a command.
+const BY_SIGNAL: i32 = 128;
+
+/// Commands that run.
+type Running = Arc<Mutex<BTreeSet<i32>>>;
+
+pub(super) fn play(place: &Place) -> io::Result<ExitCode> {
+    set_child_subreaper(Pid::from_raw(1))?;
+    let listener = UnixListener::bind(place.shim_socket())?;
+    ready()?;
+    let (stream, _) = listener.accept()?;
+    let says = stream.try_clone()?;
+    let mut lines = Lines::new(stream)?;
+    let running = Running::default();
+    while let Ok(Some(exec)) = lines.read::<ShimExec>() {
+        match start(place, &exec) {
+            Ok(pid) => {
+                running.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.as_raw_nonzero().get());
+                let started = ShimSays::Started { pid: pid.as_raw_nonzero().get().unsigned_abs() };
+                lines.write(&started)?;
+                let (says, running) = (says.try_clone()?, Arc::clone(&running));
+                thread::spawn(move || tell_exit(pid, says, &running));
+            }
+            Err(error) => lines.write(&ShimSays::Failed { why: format!("{error}\n") })?,
+        }
+    }
+    for pid in &*running.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(pid) = Pid::from_raw(*pid) {
+            let _gone_already = kill_process_group(pid, Signal::KILL);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Has runc start it; the pid is in the file that runc leaves.
+fn start(place: &Place, exec: &ShimExec) -> io::Result<Pid> {
+    let (process, pid_file) = (place.process_file(&exec.exec), place.pid_file(&exec.exec));
+    std::fs::write(&process, serde_json::json!({ "args": exec.args }).to_string())?;
+    let fifo = |path: &str| OpenOptions::new().write(true).open(path);
+    let log = place.runc_root().join("log.json");
+    // As containerd's go-runc writes them.
+    let status = Command::new(place.actor(RUNC))
+        .arg("--root")
+        .arg(place.runc_root())
+        .arg("--log")
+        .arg(&log)
+        .args(["--log-format", "json", "exec", "--process"])
+        .arg(process)
+        .arg("--detach")
+        .arg("--pid-file")
+        .arg(&pid_file)
+        .arg(place.container())
+        .stdin(Stdio::null())
+        .stdout(fifo(&exec.stdout)?)
+        .stderr(fifo(&exec.stderr)?)
+        .status()?;
+    if !status.success() {
+        return Err(io::Error::other(std::fs::read_to_string(log).unwrap_or_else(|error| error.to_string())));
+    }
+    let pid = std::fs::read_to_string(pid_file)?.trim_ascii().parse().map_err(io::Error::other)?;
+    Pid::from_raw(pid).ok_or_else(|| io::Error::other("runc's pid file makes no sense"))
+}
+
+fn tell_exit(pid: Pid, mut says: UnixStream, running: &Running) {
+    // It stays a zombie, and its pid its own, until it is no longer listed.
+    let _waited = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    running.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid.as_raw_nonzero().get());
+    let status = waitpid(Some(pid), WaitOptions::empty()).ok().flatten().map(|(_, status)| status);
+    let by_signal = |number: i32| number + BY_SIGNAL;
+    let code = status.and_then(|status| status.exit_status().or(status.terminating_signal().map(by_signal)));
+    // A runtime that is gone needs no exit code.
+    drop(write_line(&mut says, &ShimSays::Exited { code: code.unwrap_or(BY_SIGNAL) }));
+}

@@ -1,0 +1,121 @@
+//! Where things are: one folder that the stage makes and removes, laid out as a node's runtime does.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::live;
+
+/// Environment variable that tells actors their folder.
+pub(super) const VARIABLE: &str = "EXECPATH_DEMO";
+
+/// Longest path of a unix socket (include/uapi/linux/un.h: UNIX_PATH_MAX, with its NUL).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Names that are tried for the folder.
+const TRIES: u32 = 8;
+
+/// The folder of one demo.
+#[derive(Clone, Debug)]
+pub(super) struct Place(PathBuf);
+
+impl Place {
+    /// The folder that an actor was told.
+    pub(super) fn at(folder: &Path) -> Self {
+        Self(folder.to_owned())
+    }
+
+    /// A folder that did not exist, for its owner only.
+    pub(super) fn make() -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        let fits = |folder: &PathBuf| Self(folder.join("execpath-demo-012345")).fits();
+        let above = Some(std::env::temp_dir()).filter(fits).unwrap_or_else(|| PathBuf::from("/tmp"));
+        let mut made = Err(io::ErrorKind::AlreadyExists.into());
+        for number in 0..TRIES {
+            let unique = hash(&format!("{} {} {number}", std::process::id(), live::now().0));
+            let place = Self(above.join(format!("execpath-demo-{}", &unique[..6])));
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", place.0.display()));
+            made = std::fs::DirBuilder::new().mode(0o700).create(&place.0).map_err(named).map(|()| place.clone());
+            if made.as_ref().err().is_none_or(|error| error.kind() != io::ErrorKind::AlreadyExists) {
+                break;
+            }
+        }
+        made
+    }
+
+    fn fits(&self) -> bool {
+        let longest = self.shim_socket();
+        longest.len() <= MAX_SOCKET_PATH
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    fn below(&self, rest: &str) -> PathBuf {
+        self.0.join(rest)
+    }
+
+    /// The binary, under an actor's name: what `ps` shows.
+    pub(super) fn actor(&self, name: &str) -> PathBuf {
+        self.below("bin").join(name)
+    }
+
+    /// Where the runtime listens for the kubelet.
+    pub(super) fn runtime_socket(&self) -> String {
+        self.below("containerd/containerd.sock").to_string_lossy().into_owned()
+    }
+
+    /// Where the shim listens for the runtime: in containerd's folder for it, under a shorter name.
+    pub(super) fn shim_socket(&self) -> String {
+        self.below("containerd/s").join(&self.container()[..16]).to_string_lossy().into_owned()
+    }
+
+    /// Folder of the bundles of containers.
+    pub(super) fn bundles(&self) -> String {
+        self.below("io.containerd.runtime.v2.task").to_string_lossy().into_owned()
+    }
+
+    /// The bundle of the demo's one container.
+    pub(super) fn bundle(&self) -> PathBuf {
+        Path::new(&self.bundles()).join("demo").join(self.container())
+    }
+
+    /// Where runc is to leave the pid.
+    pub(super) fn pid_file(&self, exec: &str) -> PathBuf {
+        self.bundle().join(format!("{exec}.pid"))
+    }
+
+    /// What runc is to run.
+    pub(super) fn process_file(&self, exec: &str) -> PathBuf {
+        self.below("runc").join(format!("process-{}", &exec[..10]))
+    }
+
+    /// runc's own folder.
+    pub(super) fn runc_root(&self) -> PathBuf {
+        self.below("runc")
+    }
+
+    /// Folder of an exec's FIFOs.
+    pub(super) fn fifos(&self, number: u64) -> PathBuf {
+        self.below("containers").join(self.container()).join("io").join(number.to_string())
+    }
+
+    /// The container's id.
+    pub(super) fn container(&self) -> String {
+        hash(&format!("container {}", self.0.display()))
+    }
+
+    /// An id for an exec or a token.
+    pub(super) fn id(&self, what: &str, number: u64) -> String {
+        hash(&format!("{what} {number} {}", self.0.display()))
+    }
+}
+
+/// 64 hexadecimal digits, as runtimes make ids.
+fn hash(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}

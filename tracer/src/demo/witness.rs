@@ -1,0 +1,126 @@
+//! A sink that shows nothing and remembers the session, for what is told at the end.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    model::{Change, Finding, Link, Report, Role, Session, State},
+    sink::{Header, Sink, escape},
+};
+
+/// Longest line of the client's that is repeated.
+const LINE: usize = 60;
+
+/// Remembers the newest state of the one session.
+#[derive(Default)]
+pub(super) struct Witness(Memory);
+
+/// What a witness remembers.
+#[derive(Clone, Default)]
+pub(super) struct Memory(Arc<Mutex<Option<Session>>>);
+
+impl Memory {
+    pub(super) fn take(&self) -> Option<Witnessed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(Witnessed)
+    }
+
+    fn keep(&self, session: Session) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+    }
+}
+
+impl Witness {
+    pub(super) fn seen(&self) -> Memory {
+        self.0.clone()
+    }
+}
+
+impl Sink for Witness {
+    fn host(&mut self, _header: &Header) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn change(&mut self, finding: &Finding) -> io::Result<()> {
+        match &finding.change {
+            Change::Opened(session) | Change::Changed(session) | Change::Closed(session) => {
+                self.0.keep((**session).clone());
+            }
+            Change::Loss { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _report: &Report) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The session as it was last seen.
+pub(super) struct Witnessed(Session);
+
+impl Witnessed {
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.state == State::Closed
+    }
+
+    pub(super) const fn is_complete(&self) -> bool {
+        self.0.complete
+    }
+
+    /// What is not known.
+    pub(super) fn missing(&self) -> String {
+        self.0.gaps.iter().map(|gap| gap.text.as_str()).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// What was seen, and what the client printed.
+pub struct Seen {
+    pub(super) session: Witnessed,
+    pub(super) printed: String,
+}
+
+impl Seen {
+    /// What it was about, for people: a few lines.
+    #[must_use]
+    pub fn story(&self) -> String {
+        let session = &self.session.0;
+        let pid = |role: Role| {
+            session.hops.iter().find(|hop| hop.role == role).map_or(String::new(), |hop| hop.task.tgid.to_string())
+        };
+        let port = |to: Role| {
+            let link = session.links.iter().find(|link| session.hops.get(link.to).is_some_and(|hop| hop.role == to));
+            link.and_then(|link: &Link| link.tcp).map_or(0, |ends| ends.tuple.remote.port())
+        };
+        let first = self.printed.lines().next().map(|line| escape::str(line, LINE));
+        let printed = first.map_or("nothing".to_owned(), |line| format!("\"{line}\""));
+        let process = pid(Role::Process);
+        let began = if process.is_empty() {
+            "could not start it".to_owned()
+        } else {
+            format!("started it as pid {process}, in a mount namespace of its own, and left")
+        };
+        [
+            "What you saw: a command typed on one side of a cluster, run on the other.".to_owned(),
+            format!(
+                "  The client can run nothing on a node: it asks the API server, on port {}.",
+                port(Role::ApiServer)
+            ),
+            format!(
+                "  The API server dials the node's kubelet, on port {}: a connection for this session only.",
+                port(Role::Kubelet)
+            ),
+            format!(
+                "  The kubelet runs nothing either: the runtime gives it an address (port {}), which it dials.",
+                port(Role::Runtime)
+            ),
+            "  The runtime makes FIFOs named by the exec id; the shim has runc start the command by the same id."
+                .to_owned(),
+            format!("  runc (pid {}) {began}.", pid(Role::Runc)),
+            format!("  What it printed came back through all of them: {printed}."),
+            "With a cluster: `execpath trace` here, `kubectl exec` there.".to_owned(),
+        ]
+        .join("\n")
+    }
+}
