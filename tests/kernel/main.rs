@@ -1,0 +1,17 @@
+//! The probes, on this kernel: real processes and sockets, and what is decoded of them.
+//!
+//! Needs root: `cargo test -p execpath-tests --features kernel --test kernel -- --test-threads=1`. Each test loads the object
+//! for itself, with ports of its own, so that nothing else on the machine is seen. One thread, because tests watch their own
+//! process.
+
+mod cleanliness;
+mod cost;
+mod fifo;
+mod go;
+mod loss;
+mod process;
+mod puppet;
+mod relay;
+mod tcp;
+mod trace;
+mod unix;
