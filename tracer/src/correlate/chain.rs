@@ -346,8 +346,8 @@ impl Builder<'_> {
             (Some(closed), Some(ended)) => {
                 Ending { closed_at: Some(closed.max(ended)), exit, first_closed, again_at: None }
             }
-            // No connection to close: CRI ExecSync.
-            (None, Some(ended)) if exec.stream.is_none() && !exec.stream_ambiguous => {
+            // No connection to close: CRI ExecSync, or none that is known to be its own.
+            (None, Some(ended)) if exec.stream.is_none() => {
                 Ending { closed_at: Some(ended), exit, first_closed, again_at: None }
             }
             (Some(closed), None) if now.since(closed) >= CLOSE_GRACE => {

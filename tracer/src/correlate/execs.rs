@@ -43,6 +43,8 @@ pub(super) struct Execs {
     by_runc: BTreeMap<TaskKey, ExecId>,
     by_process: BTreeMap<TaskKey, ExecId>,
     by_pid_file: BTreeMap<RawText, ExecId>,
+    /// Who claimed a stream first.
+    by_stream: BTreeMap<SocketNo, ExecId>,
 }
 
 impl Execs {
@@ -83,6 +85,22 @@ impl Execs {
         }
     }
 
+    /// Notes that `id` says to have that stream. A stream carries one exec: where two claim it, one of them has it from a `g`
+    /// that stood for it before, and neither is believed. Tells the other one.
+    pub(super) fn claim_stream(&mut self, id: &str, stream: SocketNo) -> Option<ExecId> {
+        let first = self.by_stream.entry(stream).or_insert_with(|| id.to_owned()).clone();
+        if first == id {
+            return None;
+        }
+        for one in [first.as_str(), id] {
+            if let Some(exec) = self.all.get_mut(one) {
+                exec.stream_ambiguous = true;
+                exec.stream = None;
+            }
+        }
+        Some(first)
+    }
+
     pub(super) fn set_process(&mut self, id: &str, process: TaskKey) -> Option<&mut Exec> {
         let exec = self.all.get_mut(id)?;
         // `exec` within the shell is the same process; a second process below the same runc is none of ours.
@@ -109,5 +127,6 @@ impl Execs {
         if let Some(path) = exec.pid_file {
             self.by_pid_file.remove(&path);
         }
+        self.by_stream.retain(|_, claimed| claimed != id);
     }
 }

@@ -376,8 +376,10 @@ impl Correlator {
         let socket = SocketInfo { role: Some(SocketRole::Connected), ..socket };
         let Some(outbound) = self.socket(at, Some(task), &socket) else { return };
         if let Some(inbound) = inbound.and_then(|id| self.world.sockets.find(id)) {
-            self.world.joins.dialled(inbound, outbound, actor);
-            self.touch(&Part::Socket(outbound));
+            let rivals = self.world.joins.dialled(inbound, outbound, actor, &self.world.sockets);
+            for no in rivals.into_iter().chain([outbound]) {
+                self.touch(&Part::Socket(no));
+            }
         }
     }
 
@@ -420,6 +422,7 @@ impl Correlator {
             exec.stream_ambiguous |= exec.stream.is_some_and(|known| known != stream);
             exec.stream = Some(stream).filter(|_| !exec.stream_ambiguous);
             exec.stream_by_goroutine = actor.g.is_some();
+            self.dirty.extend(self.world.execs.claim_stream(&id, stream));
         }
         if !self.world.containers.contains_key(&fifo.container) {
             self.ask(Want::Container { id: fifo.container, bundle: None });
