@@ -4,6 +4,9 @@
 //! for itself, with ports of its own, so that nothing else on the machine is seen. One thread, because tests watch their own
 //! process.
 
+#![expect(clippy::panic, reason = "a test that fails panics; helpers of tests are not `#[test]` themselves")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one sort of fact among all of them")]
+
 mod cleanliness;
 mod cost;
 mod fifo;

@@ -118,14 +118,14 @@ fn arguments_are_bytes_and_bounded_and_say_when_they_were_cut() {
 fn an_empty_argv_is_no_trouble() {
     let mut trace = daemon();
     let mut command = Command::new("true");
+    let replace = || {
+        let none = [std::ptr::null()];
+        // SAFETY: path and lists end as execve(2) wants it, and live long enough.
+        unsafe { libc::execve(c"/bin/true".as_ptr(), none.as_ptr(), none.as_ptr()) };
+        Err(std::io::Error::last_os_error())
+    };
     // SAFETY: only execve(2) is called between fork and exec.
-    unsafe {
-        command.pre_exec(|| {
-            let none = [std::ptr::null()];
-            libc::execve(c"/bin/true".as_ptr(), none.as_ptr(), none.as_ptr());
-            Err(std::io::Error::last_os_error())
-        });
-    }
+    unsafe { command.pre_exec(replace) };
     let (_, info) = run(&mut trace, &mut command);
     // Linux ≥ 5.18 makes one empty argument of none (fs/exec.c: bprm_add_fixup).
     assert!(words(&info).iter().all(|word| word.is_empty()), "{info:?}");

@@ -151,7 +151,7 @@ impl<'a> Words<'a> {
 
     fn number<T: std::str::FromStr>(&mut self, what: &str) -> Result<T, String> {
         let word = self.next(what)?;
-        word.parse().map_err(|_| format!("{what} is a number, not `{word}`"))
+        word.parse().map_err(|_no_number| format!("{what} is a number, not `{word}`"))
     }
 
     fn is_next(&mut self, word: &str) -> bool {
@@ -176,7 +176,7 @@ fn nanoseconds(word: &str) -> Result<u64, String> {
     if whole.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong());
     }
-    digits.parse().map_err(|_| wrong())
+    digits.parse().map_err(|_no_number| wrong())
 }
 
 impl Names {
@@ -188,12 +188,14 @@ impl Names {
     fn pid(&self, word: &str) -> Result<TaskKey, String> {
         let (pid, start) = word.split_once('/').unwrap_or((word, "1"));
         let wrong = || format!("a process is named by its pid, not `{word}`");
-        let (pid, start): (u32, u64) = (pid.parse().map_err(|_| wrong())?, start.parse().map_err(|_| wrong())?);
+        let (pid, start): (u32, u64) =
+            (pid.parse().map_err(|_no_number| wrong())?, start.parse().map_err(|_no_number| wrong())?);
         Ok(TaskKey::from_ticks(pid + 100_000 * self.world, start))
     }
 
     fn address(&self, word: &str) -> Result<SocketAddr, String> {
-        let mut address: SocketAddr = word.parse().map_err(|_| format!("`{word}` is no address with a port"))?;
+        let mut address: SocketAddr =
+            word.parse().map_err(|_no_address| format!("`{word}` is no address with a port"))?;
         // Ports that a client's kernel chose.
         if address.port() >= 30_000 {
             address.set_port(address.port() + u16::try_from(self.world * 1_000).unwrap_or(0));
@@ -210,7 +212,8 @@ impl Names {
         let mut namespace = 1;
         if let Some(word) = addresses {
             let (ends, number) = word.split_once('%').unwrap_or((word, "1"));
-            namespace = number.parse().map_err(|_| format!("`{number}` is no number of a network namespace"))?;
+            namespace =
+                number.parse().map_err(|_no_number| format!("`{number}` is no number of a network namespace"))?;
             let (local, remote) = ends.split_once('>').ok_or("addresses are LOCAL>REMOTE")?;
             tuple = Some(Tuple::new(self.address(local)?, self.address(remote)?));
         }
@@ -257,7 +260,7 @@ impl Names {
                 ("@below", _) => info.watched = Some(WatchAs::Below),
                 ("@contained", _) => info.watched = Some(WatchAs::Contained),
                 ("@parent", pid) => info.parent = Some(self.pid(pid)?),
-                ("@uid", uid) => info.uid = Some(uid.parse().map_err(|_| format!("`{uid}` is no uid"))?),
+                ("@uid", uid) => info.uid = Some(uid.parse().map_err(|_no_number| format!("`{uid}` is no uid"))?),
                 _ => return Err(format!("`{word}` is none of @below, @contained, @parent=, @uid=")),
             }
         }
