@@ -76,12 +76,16 @@ pub fn sent(tgid: u32, watch: &mut Watch, sock: Sock, cookie: u64, splice: bool)
         unsafe { *sightings = (*sightings).saturating_add(1) };
         return;
     }
-    tell(&actor, from, from_cookie, sock, cookie, splice);
+    let told = tell(&actor, from, from_cookie, sock, cookie, splice);
+    // What did not fit is told at the next sighting.
+    if told {
+        let _full = PAIRS.insert(pair, 1, 0);
+    }
 }
 
 #[inline(always)]
-fn tell(actor: &Actor, from: Sock, from_cookie: u64, to: Sock, to_cookie: u64, splice: bool) {
-    let Some(mut entry) = reserve::<Relayed>(Kind::Relayed, about_current()) else { return };
+fn tell(actor: &Actor, from: Sock, from_cookie: u64, to: Sock, to_cookie: u64, splice: bool) -> bool {
+    let Some(mut entry) = reserve::<Relayed>(Kind::Relayed, about_current()) else { return false };
     // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
     let record = unsafe { &mut *entry.as_mut_ptr() };
     record.actor = *actor;
@@ -93,6 +97,5 @@ fn tell(actor: &Actor, from: Sock, from_cookie: u64, to: Sock, to_cookie: u64, s
     let splice = splice || unsafe { SPLICING.get(current_pid_tgid()) }.is_some_and(|call| call.to == to.0);
     record.how = if splice { HOW_SPLICE } else { 0 } | if actor.g == 0 { HOW_THREAD } else { 0 };
     entry.submit(0);
-    // Only after it was told: what did not fit is told at the next sighting.
-    let _full = PAIRS.insert(PairKey { from: from_cookie, to: to_cookie }, 1, 0);
+    true
 }

@@ -63,12 +63,8 @@ pub fn enrol<C: EbpfContext>(ctx: &C) {
         }
         return;
     }
-    let watch = Watch {
-        start_ns: about.start_ns,
-        mntns: task.mntns(),
-        class: WatchClass::Endpoint as u8,
-        ..Watch::NONE
-    };
+    let watch =
+        Watch { start_ns: about.start_ns, mntns: task.mntns(), class: WatchClass::Endpoint as u8, ..Watch::NONE };
     if WATCHED.insert(about.tgid, watch, u64::from(BPF_NOEXIST)).is_err() {
         // -EEXIST is a race with the loader and harmless; a full map is a loss.
         if watched(about.tgid).is_none() && count(Counter::WatchFull) == 1 {

@@ -45,6 +45,9 @@ const TICK_IDLE: Duration = Duration::from_millis(200);
 /// Records taken in before questions are answered: answers come soon, and a flood cannot put them off for ever.
 const BATCH: usize = 256;
 
+/// Batches taken in before time is told all the same: under a flood that never ends, late is better than never.
+const MAX_BATCHES: usize = 64;
+
 /// Ports and sockets of the path, where nobody chose others; the correlator knows their roles.
 const PORTS: [u16; 2] = [6443, 10250];
 
@@ -136,6 +139,40 @@ pub fn live(live: Live) -> Result<Shown, LiveError> {
     runtime.block_on(Trace::start(live)?.run())
 }
 
+/// What this host allows, by asking and then by attaching every probe once, for a moment.
+#[must_use]
+pub fn examine() -> (HostFacts, ProbePlan, Vec<Degraded>) {
+    let btf = KernelBtf::load();
+    let host = probe_host::probe(btf.as_ref().ok());
+    let (plan, mut degraded) = plan(&host);
+    if let (Ok(btf), false) = (btf, degraded.iter().any(|degraded| degraded.fatal)) {
+        match loader::attach(&plan, btf.offsets(), &loader::Options::default()) {
+            Ok((probes, _ring)) => degraded.extend(failed(&probes)),
+            Err(error) => degraded.push(Degraded {
+                code: "refused".to_owned(),
+                text: error.to_string().lines().next().unwrap_or_default().to_owned(),
+                hint: "`execpath -v trace` shows what the kernel said".to_owned(),
+                fatal: true,
+            }),
+        }
+    }
+    (host, plan, degraded)
+}
+
+/// Probes that the plan had and the kernel refused, where the trace goes on without them.
+fn failed(probes: &Probes) -> impl Iterator<Item = Degraded> + '_ {
+    probes.failed.iter().map(|(probe, reason)| Degraded {
+        code: "probe-failed".to_owned(),
+        text: format!(
+            "the probe {} could not be attached ({})",
+            probe.program,
+            reason.lines().next().unwrap_or_default()
+        ),
+        hint: format!("without it, execpath cannot {}", probe.ability.prose()),
+        fatal: false,
+    })
+}
+
 /// Boot time now.
 #[must_use]
 pub fn now() -> BootTime {
@@ -186,12 +223,7 @@ impl Trace {
             return Err(LiveError::Host(fatal.clone()));
         }
         let (probes, ring) = Self::attach(&live, &plan, btf, netns)?;
-        degraded.extend(probes.failed.iter().map(|(probe, reason)| Degraded {
-            code: "probe-failed".to_owned(),
-            text: format!("the probe {} could not be attached ({reason})", probe.program),
-            hint: format!("without it: no {}", probe.ability.token()),
-            fatal: false,
-        }));
+        degraded.extend(failed(&probes));
         let anchor = anchor();
         let head = header(anchor, &host, &plan, &degraded, &live);
         let recorder = live.record.map(|place| Writer::begin(place, &head)).transpose()?;
@@ -339,7 +371,15 @@ impl Trace {
     fn tick(&mut self) -> Result<Flow, LiveError> {
         self.probes.flush_log();
         let at = now();
+        // Time may pass only where everything older is read.
         let mut flow = Flow::Continue;
+        for _ in 0..MAX_BATCHES {
+            let (enough, drained) = self.batch()?;
+            flow = flow.or(enough);
+            if drained {
+                break;
+            }
+        }
         for (what, count) in self.losses.look(&self.probes) {
             let lost = Fact::Lost { what: what.to_owned(), count };
             flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, lost))?);
@@ -354,7 +394,6 @@ impl Trace {
 
     fn stop(mut self) -> Result<Shown, LiveError> {
         // What the kernel had written when the signal came belongs to the trace.
-        while let (Flow::Continue, false) = self.batch()? {}
         self.tick()?;
         self.pump.take(Observation::new(now(), Source::Engine, Fact::Stopped))?;
         Ok(self.pump.finish()?)

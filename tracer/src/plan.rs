@@ -92,7 +92,7 @@ const SYS_ADMIN: Capability = Capability("CAP_SYS_ADMIN", 21);
 const PERFMON: Capability = Capability("CAP_PERFMON", 38);
 const BPF: Capability = Capability("CAP_BPF", 39);
 
-/// Plans the probes, and says what is missing. Nothing works where one of the latter is fatal.
+/// Plans the probes, and says what is missing. Where one of the latter is fatal nothing is attached.
 #[must_use]
 pub fn plan(host: &HostFacts) -> (ProbePlan, Vec<Degraded>) {
     let mut missing = Vec::new();
@@ -114,6 +114,10 @@ pub fn plan(host: &HostFacts) -> (ProbePlan, Vec<Degraded>) {
         if !names.is_empty() {
             missing.push(without(*ability, &names));
         }
+    }
+    // The object is loaded as a whole or not at all.
+    if missing.iter().any(|one| one.fatal) {
+        return (ProbePlan::default(), missing);
     }
     let probes = PROBES.iter().filter(|spec| !lost.contains(&spec.ability) && exists(host, spec)).collect();
     (ProbePlan { probes }, missing)
@@ -139,7 +143,11 @@ fn privileges(host: &HostFacts, missing: &mut Vec<Degraded>) {
         missing.push(degraded(
             "no-privilege",
             true,
-            format!("{} is missing: the kernel lets this process load and attach no probes", lacks.join(" and ")),
+            format!(
+                "{} {} missing: the kernel lets this process load and attach no probes",
+                lacks.join(" and "),
+                if lacks.len() == 1 { "is" } else { "are" }
+            ),
             "run as root, with sudo, or grant CAP_BPF and CAP_PERFMON (before Linux 5.8: CAP_SYS_ADMIN)",
         ));
     }
@@ -287,16 +295,16 @@ pub(crate) mod tests {
     #[test]
     fn what_is_missing_is_said_once_and_by_its_cause() {
         for (name, codes, abilities) in [
-            ("no-btf", &["no-btf (fatal)"][..], &["accept", "unix", "splice", "fifo"][..]),
-            ("no-tracefs", &["no-tracefs (fatal)"], &["processes", "tcp", "relay"]),
+            ("no-btf", &["no-btf (fatal)"][..], &[][..]),
+            ("no-tracefs", &["no-tracefs (fatal)"], &[]),
             ("linux-6.1", &["no-relay"], &["processes", "tcp", "accept", "unix", "splice", "fifo"]),
             (
                 "no-privilege",
                 &["no-privilege (fatal)", "no-ptrace", "no-netns", "no-files", "no-syscalls (fatal)"],
-                &["processes", "tcp", "relay"],
+                &[],
             ),
             ("arm64", &[], &ALL),
-            ("locked-down", &["lockdown (fatal)", "no-fields (fatal)"], &ALL),
+            ("locked-down", &["lockdown (fatal)", "no-fields (fatal)"], &[]),
         ] {
             let (have_codes, have_abilities) = outcome(name);
             assert_eq!(

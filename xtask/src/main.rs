@@ -4,8 +4,19 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod abi;
+mod apt;
+mod arch;
+mod cache;
+mod demo;
 mod ebpf;
+mod hint;
+mod hygiene;
 mod lab;
+mod progress;
+mod repo;
+mod test;
+mod tools;
 
 /// Chores of the repository.
 #[derive(Parser)]
@@ -17,16 +28,26 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Build the BPF object from tracer-ebpf.
+    Abi(abi::Abi),
+    Arch(arch::Arch),
+    Demo(demo::Demo),
     Ebpf(ebpf::Ebpf),
-    /// A real Kubernetes cluster on this machine, for tests.
+    Hygiene(hygiene::Hygiene),
     Lab(lab::Lab),
+    Soak(test::Soak),
+    Test(test::Test),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
+        Chore::Abi(chore) => chore.run(),
+        Chore::Arch(chore) => chore.run(),
+        Chore::Demo(chore) => chore.run(),
         Chore::Ebpf(chore) => chore.run(),
+        Chore::Hygiene(chore) => chore.run(),
         Chore::Lab(chore) => chore.run(),
+        Chore::Soak(chore) => chore.run(),
+        Chore::Test(chore) => chore.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

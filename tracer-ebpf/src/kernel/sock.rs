@@ -75,8 +75,7 @@ impl Sock {
         let family = self.family();
         into.cookie = cookie;
         into.inode = self.inode();
-        into.netns =
-            pointer(self.0, offset!(sock_net)).and_then(|net| read(net, offset!(net_inum))).unwrap_or(0);
+        into.netns = pointer(self.0, offset!(sock_net)).and_then(|net| read(net, offset!(net_inum))).unwrap_or(0);
         into.family = family;
         into.local_port = 0;
         into.remote_port = 0;

@@ -1,9 +1,6 @@
 //! Fork, exec, exit of processes on the path.
 
-use aya_ebpf::{
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
-};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_common::{Counter, Exit, Fork, Kind, Watch, WatchClass};
 
 use crate::{

@@ -29,6 +29,7 @@ fn try_enter(ctx: &TracePointContext) -> Option<()> {
     Some(())
 }
 
+/// kernel: fs/splice.c:splice(2), its return value
 #[tracepoint(category = "syscalls", name = "sys_exit_splice")]
 pub fn sys_exit_splice(ctx: TracePointContext) -> u32 {
     let _none = try_exit(&ctx);

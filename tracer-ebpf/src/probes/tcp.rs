@@ -14,13 +14,7 @@ use super::{SYSCALL_FIRST, word};
 use crate::{
     emit::{About, reserve},
     joins::{last_received, make_cookie},
-    kernel::{
-        file::socket_of,
-        go,
-        sock::Sock,
-        task::about_current,
-        unix,
-    },
+    kernel::{file::socket_of, go, sock::Sock, task::about_current, unix},
     maps::TRACKED,
     watch::{enrol, is_path_port, watched_endpoint},
 };
@@ -172,7 +166,13 @@ fn try_accept(ctx: &TracePointContext) -> Option<()> {
     }
     let sock = socket_of(fd as u32)?;
     let family = sock.family();
-    if family == FAMILY_INET || family == FAMILY_INET6 { accepted_tcp(tgid, sock) } else if family == FAMILY_UNIX { accepted_unix(sock) } else { None }
+    if family == FAMILY_INET || family == FAMILY_INET6 {
+        accepted_tcp(tgid, sock)
+    } else if family == FAMILY_UNIX {
+        accepted_unix(sock)
+    } else {
+        None
+    }
 }
 
 #[inline(always)]

@@ -26,6 +26,7 @@ pub fn sys_enter_connect(ctx: TracePointContext) -> u32 {
     0
 }
 
+/// kernel: net/socket.c:connect(2), its return value
 #[tracepoint(category = "syscalls", name = "sys_exit_connect")]
 pub fn sys_exit_connect(ctx: TracePointContext) -> u32 {
     let _none = try_connected(&ctx);

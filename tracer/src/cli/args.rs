@@ -94,7 +94,19 @@ pub(super) struct Demo {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Doctor {}
+pub(super) struct Doctor {
+    /// How to say it: `text` for people, `json` for programs.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(super) output: DoctorOutput,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DoctorOutput {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {

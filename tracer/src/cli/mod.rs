@@ -13,12 +13,15 @@ pub use error::{Failure, is_broken_pipe};
 pub use exit::Exit;
 
 use crate::{
-    engine,
+    doctor, engine,
     live::{self, LiveError},
     record::{End, OpenError, Reader},
 };
 use args::{Cli, Command};
 use error::{named, tell};
+
+/// Code of what `plan` says where the user lacks a right.
+const NO_PRIVILEGE: &str = "no-privilege";
 
 /// Runs the program with these arguments, the first of which is its name.
 #[must_use]
@@ -50,7 +53,10 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         }
         Command::Replay(args) => replay(*args),
         Command::Demo(args::Demo { output: _ }) => Err(not_built("the demo")),
-        Command::Doctor(args::Doctor {}) => Err(not_built("the doctor")),
+        Command::Doctor(args) => {
+            log(cli.verbose);
+            doctor(args.output)
+        }
         Command::Completions(args) => {
             let file = if plugin { args::PLUGIN } else { args::BINARY };
             let mut script = Vec::new();
@@ -109,6 +115,21 @@ fn replay(args: args::Replay) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// Says what this host allows: by asking, and, where nothing seems missing, by trying.
+fn doctor(output: args::DoctorOutput) -> Result<Exit, Failure> {
+    let (host, plan, degraded) = live::examine();
+    let text = match output {
+        args::DoctorOutput::Text => doctor::render(&host, &plan, &degraded),
+        args::DoctorOutput::Json => format!("{:#}\n", doctor::to_json(&host, &plan, &degraded)),
+    };
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::writing(&error))?;
+    Ok(match degraded.iter().find(|degraded| degraded.fatal) {
+        None => Exit::Done,
+        Some(degraded) if degraded.code == NO_PRIVILEGE => Exit::NeedPrivilege,
+        Some(_) => Exit::Unsupported,
+    })
+}
+
 fn open_failure(file: &Path, error: &OpenError) -> Failure {
     let hint = match error {
         OpenError::Io(_) => "`replay` takes a file that `trace --record FILE` wrote, or `-` for stdin",
@@ -122,7 +143,7 @@ fn open_failure(file: &Path, error: &OpenError) -> Failure {
 fn live_failure(error: &LiveError) -> Failure {
     match error {
         LiveError::Host(degraded) => {
-            let exit = if degraded.code == "no-privilege" { Exit::NeedPrivilege } else { Exit::Unsupported };
+            let exit = if degraded.code == NO_PRIVILEGE { Exit::NeedPrivilege } else { Exit::Unsupported };
             Failure::new(exit, degraded.text.clone(), degraded.hint.clone())
         }
         LiveError::NetNs(netns, error) => Failure::new(

@@ -66,8 +66,17 @@ impl Builder<'_> {
     /// From the runtime to the client.
     fn upstream(&mut self, exec: &Exec) -> Vec<Node> {
         let mut up = Vec::new();
-        let Some(runtime) = exec.runtime else { return up };
-        up.push(Node { task: runtime, role: Role::Runtime, inbound: exec.stream, join: None, outbound: None });
+        if let Some(runtime) = exec.runtime {
+            up.push(Node { task: runtime, role: Role::Runtime, inbound: exec.stream, join: None, outbound: None });
+        } else if let Some(leg) = exec.leaves_by {
+            up.extend(self.dialler(leg));
+            self.beyond.extend(self.world.sockets.get(leg).and_then(|near| Some(("node", near.tuple?.remote))));
+            self.gap(
+                GapCode::KindUnknown,
+                None,
+                "exec, attach or port-forward: which of them, and what runs, is seen on the node alone",
+            );
+        }
         if exec.stream_ambiguous {
             self.gap(GapCode::Ambiguous, Some((0, 0)), "more than one connection fits this exec, so none is named");
         }
@@ -102,6 +111,11 @@ impl Builder<'_> {
             }
             return None;
         };
+        self.dialler(near_no)
+    }
+
+    /// The process that has this connecting end, and how it came to make the connection.
+    fn dialler(&mut self, near_no: SocketNo) -> Option<Node> {
         self.parts.insert(Part::Socket(near_no));
         let near = self.world.sockets.get(near_no)?;
         let Some(task) = near.owner else {
@@ -112,7 +126,7 @@ impl Builder<'_> {
             );
             return None;
         };
-        let verdict = self.world.joins.inbound_of(near_no, &self.world.sockets);
+        let verdict = self.world.inbound_of(near_no);
         let join = match verdict {
             Verdict::Joined(join) => Some(join),
             Verdict::Ambiguous | Verdict::Unknown => None,
@@ -165,11 +179,16 @@ impl Builder<'_> {
             if let Some(join) = node.join {
                 links.push(self.relay(index, join, node));
             }
-            if let Some(near) = node.outbound {
+            // The leg that leaves this host has no hop to lead to.
+            if let (Some(near), true) = (node.outbound, index + 1 < up.len()) {
                 links.push(self.tcp(index, near));
             }
         }
         self.below(exec, &mut hops, &mut links);
+        let standing: Vec<Link> = (1..hops.len()).filter_map(|to| self.standing(&hops, to)).collect();
+        links.extend(standing);
+        // In the order of the path; what is inside a hop before what leaves it.
+        links.sort_by_key(|link| (link.from, link.to));
         (hops, links)
     }
 
@@ -197,6 +216,17 @@ impl Builder<'_> {
             })
         });
         Link { tcp: ends, ..link(from, from + 1, LinkKind::Tcp, Confidence::Exact, vec![Evidence::SocketPair]) }
+    }
+
+    /// The connection over which one daemon asks the next: CRI, ttrpc. It stands for all sessions.
+    fn standing(&self, hops: &[Hop], to: usize) -> Option<Link> {
+        let (near, far) = (hops.get(to - 1)?.task, hops.get(to)?.task);
+        let standing = self.world.standing.get(&(near, far))?;
+        Some(Link {
+            persistent: true,
+            unix: Some((standing.path.clone(), standing.near, standing.far)),
+            ..link(to - 1, to, LinkKind::Unix, Confidence::Exact, vec![Evidence::UnixPeer])
+        })
     }
 
     /// Shim, runc, process.
@@ -262,26 +292,25 @@ impl Builder<'_> {
     }
 
     fn finish(mut self, id: &str, exec: &Exec, now: BootTime, up: &[Node], hops: Vec<Hop>, links: Vec<Link>) -> Built {
-        let kind = if exec.stream.is_some() || exec.stream_ambiguous { Kind::Exec } else { Kind::Probe };
+        let streams = exec.stream.is_some() || exec.stream_ambiguous || exec.leaves_by.is_some();
+        let kind = if streams { Kind::Exec } else { Kind::Probe };
         let ending = self.ending(exec, up, now);
-        let whole = exec.process.is_some() || exec.start_failed.is_some();
-        let complete = whole && exec.shim.is_some() && self.gaps.is_empty();
+        let to_the_end = exec.shim.is_some() && (exec.process.is_some() || exec.start_failed.is_some());
+        let complete =
+            (to_the_end || exec.leaves_by.is_some()) && self.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
         if !complete && self.world.last_loss.is_some_and(|lost| lost >= exec.since) {
             self.gap(GapCode::LostEvents, None, "records were lost while this session was open");
         }
         let target = self.target(exec);
-        if let (Some(closed_at), Some(process), None) = (ending.closed_at, exec.process, exec.exit) {
+        if let (Some(_), Some(process), None) = (ending.closed_at, exec.process, exec.exit) {
             let at = hops.len().saturating_sub(1);
-            let text = format!(
-                "the session ended {} ms after it lost a connection, its process {} goes on running in the container",
-                closed_at.since(ending.first_closed.unwrap_or(closed_at)).as_millis(),
-                process.tgid
-            );
+            let text =
+                format!("the connections are gone, the process {} goes on running in the container", process.tgid);
             self.gap_at(GapCode::ProcessLeftRunning, (at, at), &text);
         }
         let first_leg = up.last().and_then(|node| node.outbound).and_then(|no| self.world.sockets.get(no));
         let client_end = first_leg.and_then(|near| near.tuple).map(|tuple| tuple.local);
-        let beyond_end = self.beyond.first().map(|(_, address)| *address);
+        let beyond_end = self.beyond.iter().find(|(side, _)| *side == "client").map(|(_, address)| *address);
         let client = hops.first().filter(|hop| hop.role == Role::Client).map(|hop| &hop.process);
         let session = Session {
             id: session_id(&self.world.boot_id, id),
@@ -301,7 +330,7 @@ impl Builder<'_> {
             command_truncated: exec.command_truncated,
             tty: exec.tty,
             stdin: (!exec.streams.is_empty()).then(|| exec.streams.contains("stdin")),
-            exec_id: Some(id.to_owned()),
+            exec_id: exec.leaves_by.is_none().then(|| id.to_owned()),
             exit: ending.exit,
             hops,
             links,
@@ -313,6 +342,9 @@ impl Builder<'_> {
     }
 
     fn target(&mut self, exec: &Exec) -> Target {
+        if exec.container.is_empty() {
+            return Target::default();
+        }
         let id = exec.container.clone();
         let mut target = Target { container_id: Some(id.clone()), ..Target::default() };
         match self.world.containers.get(&id) {
@@ -343,21 +375,19 @@ impl Builder<'_> {
         let ended = exec.exit.map(|(at, _)| at).or(exec.start_failed);
         let unknown = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
         match (first_closed, ended) {
-            (Some(closed), Some(ended)) => {
-                Ending { closed_at: Some(closed.max(ended)), exit, first_closed, again_at: None }
-            }
+            (Some(closed), Some(ended)) => Ending { closed_at: Some(closed.max(ended)), exit, again_at: None },
             // No connection to close: CRI ExecSync, or none that is known to be its own.
-            (None, Some(ended)) if exec.stream.is_none() => {
-                Ending { closed_at: Some(ended), exit, first_closed, again_at: None }
+            (None, Some(ended)) if exec.stream.is_none() => Ending { closed_at: Some(ended), exit, again_at: None },
+            // What ran is not on this host, nor how it ended.
+            (Some(closed), None) if exec.leaves_by.is_some() => {
+                Ending { closed_at: Some(closed), exit: Some(unknown), again_at: None }
             }
             (Some(closed), None) if now.since(closed) >= CLOSE_GRACE => {
-                Ending { closed_at: Some(closed.plus(CLOSE_GRACE)), exit: Some(unknown), first_closed, again_at: None }
+                Ending { closed_at: Some(closed), exit: Some(unknown), again_at: None }
             }
-            (Some(closed), None) => {
-                Ending { closed_at: None, exit: None, first_closed, again_at: Some(closed.plus(CLOSE_GRACE)) }
-            }
+            (Some(closed), None) => Ending { closed_at: None, exit: None, again_at: Some(closed.plus(CLOSE_GRACE)) },
             // The process is gone, its connections stand: open (a child may hold its output).
-            (None, _) => Ending { closed_at: None, exit: None, first_closed, again_at: None },
+            (None, _) => Ending { closed_at: None, exit: None, again_at: None },
         }
     }
 
@@ -373,7 +403,6 @@ impl Builder<'_> {
 struct Ending {
     closed_at: Option<BootTime>,
     exit: Option<SessionExit>,
-    first_closed: Option<BootTime>,
     again_at: Option<BootTime>,
 }
 

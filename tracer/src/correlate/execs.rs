@@ -33,6 +33,8 @@ pub(super) struct Exec {
     pub(super) exit: Option<(BootTime, ExitStatus)>,
     /// runc ended, and had not started anything.
     pub(super) start_failed: Option<BootTime>,
+    /// The leg to another host's kubelet, where that is all this host sees of it; then there is no exec id either.
+    pub(super) leaves_by: Option<SocketNo>,
     /// Its session was told to be closed: what comes later does not open it again.
     pub(super) over: bool,
 }

@@ -68,21 +68,24 @@ impl Joins {
     }
 
     pub(super) fn moved(&mut self, from: SocketNo, to: SocketNo, actor: Actor) {
-        let by_goroutine = self.moved.entry((from, to)).or_insert(true);
-        *by_goroutine &= actor.g.is_some();
+        // One goroutine is enough: threads were told of only until the program was known to be Go.
+        *self.moved.entry((from, to)).or_default() |= actor.g.is_some();
         self.partners.entry(from).or_default().insert(to);
         self.partners.entry(to).or_default().insert(from);
     }
 
-    /// The inbound socket that belongs to `outbound`.
-    pub(super) fn inbound_of(&self, outbound: SocketNo, sockets: &Sockets) -> Verdict {
+    /// The inbound socket that belongs to `outbound`. In a Go program (`is_go`) threads prove nothing: the runtime moves
+    /// goroutines from one to another; what was seen of threads before that was known does not count.
+    pub(super) fn inbound_of(&self, outbound: SocketNo, sockets: &Sockets, is_go: bool) -> Verdict {
+        let counts = |by_goroutine: bool| by_goroutine || !is_go;
         let may_be_inbound = |no: SocketNo| {
             no != outbound
                 && sockets.get(no).is_some_and(|socket| socket.role == Some(SocketRole::Accepted))
                 && sockets.get(no).and_then(|socket| socket.owner)
                     == sockets.get(outbound).and_then(|socket| socket.owner)
         };
-        let dialled = self.dialled.get(&outbound).copied().filter(|(inbound, _)| may_be_inbound(*inbound));
+        let dialled = self.dialled.get(&outbound).copied();
+        let dialled = dialled.filter(|(inbound, by_goroutine)| may_be_inbound(*inbound) && counts(*by_goroutine));
         let mut both = self
             .partners
             .get(&outbound)
@@ -94,7 +97,8 @@ impl Joins {
                 let there = *self.moved.get(&(inbound, outbound))?;
                 let back = *self.moved.get(&(outbound, inbound))?;
                 Some((inbound, there && back))
-            });
+            })
+            .filter(|(_, by_goroutine)| counts(*by_goroutine));
         let (both, second) = (both.next(), both.next());
         match (dialled, both, second) {
             (_, _, Some(_)) => Verdict::Ambiguous,

@@ -11,6 +11,10 @@ pub(super) const REORDER_WITHIN: Span = Span::from_millis(5);
 /// with its process left running. A process that ends because its stdin ended does so within milliseconds.
 pub(super) const CLOSE_GRACE: Span = Span::from_secs(1);
 
+/// How long a leg to a kubelet may be without its other end before that is asked for: where the kubelet is on this host, it
+/// accepts within microseconds.
+pub(super) const PEER_WITHIN: Span = Span::from_millis(200);
+
 /// How long what has ended is remembered, for records that come late and for `show` right after the end.
 pub(super) const REMEMBER: Span = Span::from_secs(30);
 
@@ -33,3 +37,7 @@ pub(super) const MAX_HOPS: usize = 16;
 
 /// Questions remembered so that none is asked twice; beyond that all are forgotten, and may be asked once more.
 pub(super) const MAX_ASKED: usize = 20_000;
+
+/// Containers whose names are remembered: a node runs some hundred, new ones come with every job. Beyond that, only those
+/// with an open session are kept.
+pub(super) const MAX_CONTAINERS: usize = 10_000;

@@ -21,17 +21,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::{
     execs::{ExecId, Execs},
-    joins::Joins,
+    joins::{Joins, Verdict},
     limits::{CLOSED_SESSIONS, SWEEP_EVERY},
     order::Order,
     processes::Processes,
     roles::Roles,
     sockets::{SocketNo, Sockets},
-    world::{Part, World},
+    world::{Part, Standing, World},
 };
 use crate::model::{
-    Actor, BootTime, Change, ExitStatus, Fact, Finding, HostFacts, Observation, ProcessInfo, RawText, Report, Session,
-    SocketId, SocketInfo, SocketRole, State, TaskKey, Totals, Want, WatchAs, parse_fifo_path, parse_runc_exec,
+    Actor, BootTime, Change, ExitStatus, Fact, Family, Finding, HostFacts, Observation, ProcessInfo, RawText, Report,
+    Session, SocketId, SocketInfo, SocketRole, State, TaskKey, Totals, Want, WatchAs, parse_fifo_path, parse_runc_exec,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -58,6 +58,8 @@ pub struct Correlator {
     resting: BTreeMap<Part, BTreeSet<ExecId>>,
     dirty: BTreeSet<ExecId>,
     again: BTreeSet<(BootTime, ExecId)>,
+    /// Legs to kubelets, and when to ask for their other end.
+    leaving: VecDeque<(BootTime, SocketNo)>,
     /// Execs over since then, to be forgotten.
     over: VecDeque<(BootTime, ExecId)>,
     watched: BTreeSet<TaskKey>,
@@ -90,6 +92,7 @@ impl Correlator {
                 sockets: Sockets::default(),
                 joins: Joins::default(),
                 execs: Execs::default(),
+                standing: BTreeMap::new(),
                 containers: BTreeMap::new(),
                 last_loss: None,
             },
@@ -98,6 +101,7 @@ impl Correlator {
             resting: BTreeMap::new(),
             dirty: BTreeSet::new(),
             again: BTreeSet::new(),
+            leaving: VecDeque::new(),
             over: VecDeque::new(),
             watched: BTreeSet::new(),
             daemons_to_come: BTreeSet::new(),
@@ -168,6 +172,9 @@ impl Correlator {
     /// It is that late, and everything before is taken in.
     fn pass(&mut self, until: BootTime) {
         self.now = self.now.max(until);
+        while let Some((_, leg)) = self.leaving.pop_front_if(|(at, _)| *at <= until) {
+            self.look_after(leg);
+        }
         while let Some((at, id)) = self.again.first().cloned() {
             if at > self.now {
                 break;
@@ -223,7 +230,7 @@ impl Correlator {
             }
             (Fact::PeerAbsent { tuple, netns }, _) => {
                 for no in self.world.sockets.peer_absent(tuple, netns) {
-                    self.touch(&Part::Socket(no));
+                    self.peer_absent(at, no);
                 }
             }
             (Fact::UnixConnected { listener: Some(listener), path, .. }, _) => {
@@ -234,7 +241,10 @@ impl Correlator {
                     self.ask(Want::Pid(listener));
                 }
             }
-            (Fact::UnixAccepted { path, .. }, Some(task)) => self.daemon_found(task, &path),
+            (Fact::UnixAccepted { socket, peer, connector, path }, Some(task)) => {
+                self.daemon_found(task, &path);
+                self.standing(task, connector, Standing { path, near: peer, far: socket });
+            }
             (Fact::Relayed { actor, from, to, .. }, Some(task)) => self.relayed(at, task, actor, &from, &to),
             (Fact::FifoMade { actor, inbound, path }, Some(task)) => self.fifo(at, task, actor, inbound, &path),
             (Fact::ContainerSeen(info), _) => {
@@ -295,7 +305,8 @@ impl Correlator {
     /// An execve: of runc, of the command in the container, or of something else below a daemon.
     fn executed(&mut self, at: BootTime, task: TaskKey, info: &ProcessInfo) {
         self.watched.insert(task);
-        self.learned(task, info);
+        self.world.processes.executed(task, info);
+        self.touch(&Part::Task(task));
         if info.watched == Some(WatchAs::Contained) {
             self.contained(task, info);
         } else if let Some(runc) = parse_runc_exec(&info.argv)
@@ -372,6 +383,14 @@ impl Correlator {
         }
     }
 
+    /// Of connections to daemons only; each process of theirs counts once, however often it connects.
+    fn standing(&mut self, accepting: TaskKey, connector: Option<u32>, standing: Standing) {
+        let connecting = connector.and_then(|tgid| self.world.processes.bearer(tgid));
+        if let (Some(connecting), true) = (connecting, self.world.roles.is_daemon_socket(&standing.path)) {
+            self.world.standing.insert((connecting, accepting), standing);
+        }
+    }
+
     fn connected(&mut self, at: BootTime, task: TaskKey, socket: SocketInfo, actor: Actor, inbound: Option<SocketId>) {
         let socket = SocketInfo { role: Some(SocketRole::Connected), ..socket };
         let Some(outbound) = self.socket(at, Some(task), &socket) else { return };
@@ -380,10 +399,45 @@ impl Correlator {
             for no in rivals.into_iter().chain([outbound]) {
                 self.touch(&Part::Socket(no));
             }
+            if socket.tuple.is_some_and(|tuple| self.world.roles.is_kubelet_port(tuple.remote.port())) {
+                self.leaving.push_back((at.plus(limits::PEER_WITHIN), outbound));
+            }
+        }
+    }
+
+    /// A leg dialled for somebody to a kubelet that nobody accepted here: is that kubelet on another host? What the API
+    /// server dials for one request, it dials for exec, attach or port-forward; logs ride pooled connections.
+    fn look_after(&mut self, leg: SocketNo) {
+        let Some(socket) = self.world.sockets.get(leg) else { return };
+        let (peer, closed, tuple, netns) = (socket.peer, socket.closed, socket.tuple, socket.netns);
+        if let (None, None, Some(tuple)) = (peer, closed, tuple) {
+            self.ask(Want::Peer { tuple, netns });
+        }
+    }
+
+    /// Nobody on this host has the other end.
+    fn peer_absent(&mut self, at: BootTime, leg: SocketNo) {
+        self.touch(&Part::Socket(leg));
+        let Some(socket) = self.world.sockets.get(leg) else { return };
+        let to_kubelet = socket.tuple.is_some_and(|tuple| self.world.roles.is_kubelet_port(tuple.remote.port()));
+        let dialled =
+            socket.role == Some(SocketRole::Connected) && matches!(self.world.inbound_of(leg), Verdict::Joined(_));
+        if let (true, true, Some(cookie)) = (to_kubelet, dialled, socket.id.cookie) {
+            // No exec id here: the session is named by its leg, as nothing else is seen of it.
+            let id = format!("leg-{cookie}");
+            let since = socket.since.min(at);
+            if let Some(exec) = self.world.execs.entry(&id, "", since) {
+                exec.leaves_by = Some(leg);
+                self.dirty.insert(id);
+            }
         }
     }
 
     fn relayed(&mut self, at: BootTime, task: TaskKey, actor: Actor, from: &SocketInfo, to: &SocketInfo) {
+        // A unix connection of a daemon is shared (CRI, ttrpc): it is no session's leg.
+        if from.family == Family::Unix || to.family == Family::Unix {
+            return;
+        }
         let (Some(from), Some(to)) = (self.socket(at, Some(task), from), self.socket(at, Some(task), to)) else {
             return;
         };
@@ -460,7 +514,7 @@ impl Correlator {
     fn rebuild(&mut self, id: &str) {
         let Some(exec) = self.world.execs.get(id) else { return };
         // Known from runc's arguments alone so far: not yet a session.
-        if exec.runtime.is_none() || exec.over {
+        if (exec.runtime.is_none() && exec.leaves_by.is_none()) || exec.over {
             return;
         }
         let built = self.world.build(id, exec, self.now);
@@ -543,6 +597,13 @@ impl Correlator {
         }
         let processes = &self.world.processes;
         self.watched.retain(|task| processes.get(*task).is_some());
+        self.world.standing.retain(|(near, far), _| processes.get(*near).is_some() && processes.get(*far).is_some());
+        if self.world.containers.len() > limits::MAX_CONTAINERS {
+            let resting = &self.resting;
+            self.world.containers.retain(|id, _| resting.contains_key(&Part::Container(id.clone())));
+            // Their names may be asked for again.
+            self.asked.retain(|want| !matches!(want, Want::Container { .. }));
+        }
         if self.asked.len() > limits::MAX_ASKED {
             self.asked.clear();
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::limits::REORDER_WITHIN;
-use crate::model::{BootTime, Observation};
+use crate::model::{BootTime, Observation, Source};
 
 /// Holds observations back until nothing earlier can come.
 #[derive(Default)]
@@ -21,7 +21,10 @@ impl Order {
         if seen.at < self.released {
             self.late += 1;
         }
-        self.newest = self.newest.max(seen.at);
+        // An answer is as new as the question is old: records that the kernel wrote in between may still be unread.
+        if seen.source == Source::Ebpf {
+            self.newest = self.newest.max(seen.at);
+        }
         self.arrived += 1;
         self.waiting.insert((seen.at, self.arrived), seen);
     }
@@ -61,7 +64,7 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Fact, Source};
+    use crate::model::Fact;
 
     #[test]
     fn what_comes_in_disorder_within_the_window_goes_out_in_order() {

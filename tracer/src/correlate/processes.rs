@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::limits::{MAX_LINEAGE, MAX_PROCESSES, REMEMBER};
-use crate::model::{BootTime, ExitStatus, ProcessInfo, TaskKey};
+use crate::model::{BootTime, ExitStatus, ProcessInfo, Program, TaskKey};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Process {
@@ -58,11 +58,25 @@ impl Processes {
         }
     }
 
+    /// It runs another program now: what was known of the old one is void.
+    pub(super) fn executed(&mut self, task: TaskKey, info: &ProcessInfo) {
+        let known = &mut self.entry(task).info;
+        known.exe = None;
+        known.program = None;
+        self.learn(task, info);
+    }
+
+    /// Whether it is a Go program, as far as is known.
+    pub(super) fn is_go(&self, task: TaskKey) -> bool {
+        self.by_key.get(&task).is_some_and(|process| matches!(process.info.program, Some(Program::Go(_))))
+    }
+
     /// Takes over what `info` knows; what it does not know stays.
     pub(super) fn learn(&mut self, task: TaskKey, info: &ProcessInfo) {
         let known = &mut self.entry(task).info;
         let old = std::mem::replace(known, info.clone());
         known.exe = known.exe.take().or(old.exe);
+        known.program = known.program.take().or(old.program);
         known.cgroup = known.cgroup.take().or(old.cgroup);
         known.parent = known.parent.or(old.parent);
         known.uid = known.uid.or(old.uid);

@@ -62,6 +62,11 @@ impl Roles {
         }
     }
 
+    /// Whether the kubelet listens there.
+    pub(super) fn is_kubelet_port(&self, port: u16) -> bool {
+        self.kubelet.contains(&port)
+    }
+
     /// Whether the API server or the kubelet listens there.
     pub(super) fn is_path_port(&self, port: u16) -> bool {
         self.apiserver.contains(&port) || self.kubelet.contains(&port)

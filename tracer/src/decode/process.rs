@@ -30,6 +30,7 @@ pub(super) fn info(record: &Process) -> ProcessInfo {
         netns: some(record.netns),
         mntns: some(record.mntns),
         cgroup: None,
+        program: None,
         watched: WatchClass::from_number(record.class).map(WatchAs::from),
     }
 }

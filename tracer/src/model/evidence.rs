@@ -138,6 +138,8 @@ pub enum GapCode {
     NamesUnknown,
     /// The session is over, its process is not.
     ProcessLeftRunning,
+    /// What kind of session it is cannot be seen on this host.
+    KindUnknown,
 }
 
 impl GapCode {
@@ -154,6 +156,7 @@ impl GapCode {
             Self::ProcessUnknown => "process-unknown",
             Self::NamesUnknown => "names-unknown",
             Self::ProcessLeftRunning => "process-left-running",
+            Self::KindUnknown => "kind-unknown",
         }
     }
 }

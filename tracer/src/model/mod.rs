@@ -26,6 +26,6 @@ pub use net::{Family, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
 pub use session::{
     Client, ExitReason, Hop, Kind, Link, LinkKind, Role, Session, SessionExit, SessionId, State, Target, TcpEnds,
 };
-pub use task::{ExitStatus, ProcessInfo, TaskKey, WatchAs};
+pub use task::{ExitStatus, ProcessInfo, Program, TaskKey, WatchAs};
 pub use text::RawText;
 pub use time::{BootTime, ClockAnchor, Span};

@@ -69,9 +69,22 @@ pub struct ProcessInfo {
     /// Path of its cgroup (any hierarchy that names the container).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<RawText>,
+    /// What it was built with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Program>,
     /// What the kernel watches it for, where the kernel said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watched: Option<WatchAs>,
+}
+
+/// What a program was built with: in a Go program threads prove nothing, in others goroutines do not exist.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Program {
+    /// Go, of this version (`go1.19.8`); empty where the version is not in the file.
+    Go(String),
+    /// Anything else.
+    Other,
 }
 
 /// What a process is watched for.

@@ -89,6 +89,9 @@ impl Tree {
 
     /// Draws what is new of a session.
     fn draw(&mut self, session: &Session, now: BootTime) -> io::Result<()> {
+        if self.is_early(session, now) {
+            return Ok(());
+        }
         let known = self.drawn.remove(&session.id);
         let first = known.is_none();
         self.seen += u64::from(first);
@@ -126,7 +129,7 @@ impl Tree {
         let settled = closed || view::age(session, now) >= SETTLED;
         for gap in session.gaps.iter().filter(|gap| settled || stays(gap.code)) {
             let text = gap_words(session, gap);
-            if drawn.gaps.insert(text.clone()) || closed {
+            if drawn.gaps.insert(text.clone()) {
                 lines.extend(self.wrapped(Ink::Doubt, "  ? ", "    ", &text));
             }
         }
@@ -148,6 +151,14 @@ impl Tree {
             self.drawn.insert(session.id.clone(), drawn);
         }
         Ok(())
+    }
+
+    /// Whether to wait for the top of the path: the question who has the other end is answered within milliseconds, and then
+    /// the drawing begins where people begin to read.
+    fn is_early(&self, session: &Session, now: BootTime) -> bool {
+        let asked = session.gaps.iter().any(|gap| gap.code == GapCode::PeerUnknown);
+        let new = !self.drawn.contains_key(&session.id) && view::age(session, now) < SETTLED;
+        asked && new && session.state == State::Open
     }
 
     fn open_block(&mut self, session: &Session, first: bool, again: bool) -> io::Result<()> {
@@ -304,12 +315,15 @@ impl Tree {
             Some(weakest) => self.ink(Ink::Doubt, &format!("its weakest link is {}", weakest.token())),
             None => self.ink(Ink::Doubt, "no link"),
         };
-        format!("  {} the whole path, {how}", self.ink(Ink::Good, "✓"))
+        let what = if session.beyond.is_empty() { "the whole path" } else { "all of the path that is on this host" };
+        format!("  {} {what}, {how}", self.ink(Ink::Good, "✓"))
     }
 
     fn outcome(&self, session: &Session, now: BootTime) -> String {
         let lasted = lasted(view::age(session, now));
-        let unknown = || (Ink::Doubt, format!("closed after {lasted}; how its process ended is not known"));
+        let left = session.gaps.iter().any(|gap| gap.code == GapCode::ProcessLeftRunning);
+        let why = if left { "its process goes on running" } else { "how its process ended is not known" };
+        let unknown = || (Ink::Doubt, format!("closed after {lasted}; {why}"));
         let (ink, how) = session.exit.map_or_else(unknown, |exit| match (exit.reason, exit.code, exit.signal) {
             (ExitReason::StartFailed, ..) => {
                 (Ink::Bad, format!("the runtime could not start it; closed after {lasted}"))
@@ -409,7 +423,7 @@ impl Sink for Tree {
 /// Gaps that no waiting fills.
 const fn stays(code: GapCode) -> bool {
     match code {
-        GapCode::LostEvents | GapCode::Ambiguous | GapCode::ProcessLeftRunning => true,
+        GapCode::LostEvents | GapCode::Ambiguous | GapCode::ProcessLeftRunning | GapCode::KindUnknown => true,
         GapCode::Unjoined
         | GapCode::PeerUnknown
         | GapCode::ShimUnknown

@@ -12,17 +12,17 @@ use anyhow::{Context as _, Result, bail};
 use rustix::mount::mount_bind;
 use serde_json::Value;
 
-use super::hint::hinted;
 use super::kube::{Kube, last_lines};
 use super::kubectl::Kubectls;
 use super::network::{self, Host};
 use super::process::{Process, boot_id};
-use super::progress::{Progress, wait_until};
 use super::state::{Daemon, Facts, Runtime, State};
-use super::tools::{command, find, run};
 use super::traces::Before;
 use super::version::Version;
 use super::{config, image, leftovers, packages, pki, pods};
+use crate::hint::hinted;
+use crate::progress::{Progress, wait_until};
+use crate::tools::{command, find, run};
 
 /// How long a daemon may take to answer on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);

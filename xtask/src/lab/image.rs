@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::hint::hinted;
-use super::tools::{command, find, run};
+use crate::hint::hinted;
+use crate::tools::{command, find, run};
 
 /// A shell and its tools: what the pods run.
 pub(super) const BOX: &str = "localhost/lab/box:1";

@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::cache;
-use super::hint::hinted;
-use super::packages;
-use super::progress::Progress;
-use super::tools::{command, is_program, run, shown};
 use super::version::Version;
+use crate::hint::hinted;
+use crate::progress::Progress;
+use crate::tools::{command, is_program, run, shown};
+use crate::{apt, cache};
 
 const PROGRAMS: [&str; 2] = ["kube-apiserver", "kubelet"];
 
@@ -40,7 +39,7 @@ impl Kube {
             }
             return Self::at(dir);
         }
-        let dir = cache::dir()?.join("kube-1.20");
+        let dir = cache::dir("execpath-lab")?.join("kube-1.20");
         if !PROGRAMS.iter().all(|name| is_program(&dir.join(name))) {
             build(&dir, progress)?;
         }
@@ -73,13 +72,13 @@ fn tell(said: &str, minor: Option<&str>, dir: &Path) -> Option<Version> {
 
 /// Builds from Debian's source package. Without the tools the hint is KUBE_BIN: on another system that is the way.
 fn build(out: &Path, progress: &Progress) -> Result<()> {
-    if super::tools::find("apt-get").is_none() {
+    if crate::tools::find("apt-get").is_none() {
         return Err(hinted(
             "no kube-apiserver and kubelet, and no apt-get to build Debian's with",
             "set KUBE_BIN to a directory that holds both, of any version",
         ));
     }
-    packages::install(&missing_tools(), progress)?;
+    apt::install(&missing_tools(), progress)?;
     let work = cache::beside(out, ".build");
     let log = cache::beside(out, ".build.log");
     if work.exists() {
@@ -125,7 +124,7 @@ fn build(out: &Path, progress: &Progress) -> Result<()> {
 
 fn missing_tools() -> Vec<&'static str> {
     let tools = [("go", "golang-go"), ("rsync", "rsync"), ("jq", "jq"), ("make", "make"), ("gcc", "gcc")];
-    tools.into_iter().filter(|(program, _)| super::tools::find(program).is_none()).map(|(_, package)| package).collect()
+    tools.into_iter().filter(|(program, _)| crate::tools::find(program).is_none()).map(|(_, package)| package).collect()
 }
 
 /// What upstream's own build stamps in: without it the binaries call themselves 0.0.

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::cache;
-use super::hint::hinted;
-use super::progress::Progress;
-use super::tools::{command, find, is_program, run};
 use super::version::Version;
+use crate::cache;
+use crate::hint::hinted;
+use crate::progress::Progress;
+use crate::tools::{command, find, is_program, run};
 
 /// The kubectls that were found.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ impl Kubectls {
 
     /// Unpacked, never installed: the package conflicts with a kubectl from elsewhere.
     fn add_debians(&mut self, progress: &Progress) -> Result<()> {
-        let dir = cache::dir()?.join("kubectl-1.20");
+        let dir = cache::dir("execpath-lab")?.join("kubectl-1.20");
         let file = dir.join("usr/bin/kubectl");
         if !is_program(&file) {
             progress.say("fetching Debian's kubernetes-client");

@@ -12,12 +12,12 @@ use clap::{Args, Subcommand};
 
 use self::env::Env;
 use self::state::{Runtime, State};
+use crate::progress::Progress;
+use crate::tools;
 
-mod cache;
 mod cluster;
 mod config;
 mod env;
-mod hint;
 mod image;
 mod kube;
 mod kubectl;
@@ -27,9 +27,7 @@ mod packages;
 mod pki;
 mod pods;
 mod process;
-mod progress;
 mod state;
-mod tools;
 mod traces;
 mod version;
 
@@ -99,7 +97,7 @@ impl Lab {
             What::Pods { count } => {
                 let facts = state.facts_of_ready()?;
                 let _lock = state.lock()?;
-                pods::noise(&state, &facts, count, &progress::Progress::new())
+                pods::noise(&state, &facts, count, &Progress::new())
             }
             What::Status => status(&state),
             What::Env => {
@@ -107,7 +105,7 @@ impl Lab {
                 print(&(serde_json::to_string_pretty(&env)? + "\n"))
             }
             What::Down => {
-                let progress = progress::Progress::new();
+                let progress = Progress::new();
                 let was_there = cluster::down(&state)?;
                 progress.say(if was_there { "down" } else { "there was no lab" });
                 Ok(())

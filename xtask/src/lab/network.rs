@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
-use super::hint::hinted;
-use super::tools::{command, run};
+use crate::hint::hinted;
+use crate::tools::{command, run};
 
 /// One of the lab's hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -7,13 +7,13 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::hint::hinted;
 use super::image::BOX;
 use super::network::Host;
 use super::pki::{ADMIN, GROUP, NODE};
-use super::progress::Progress;
 use super::state::{Facts, State};
-use super::tools::{run, run_with_input};
+use crate::hint::hinted;
+use crate::progress::Progress;
+use crate::tools::{run, run_with_input};
 
 /// The pods that are always there:
 ///

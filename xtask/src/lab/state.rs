@@ -10,12 +10,12 @@ use anyhow::{Context as _, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::hint::hinted;
 use super::kube::Kube;
 use super::kubectl::Kubectls;
 use super::network::Host;
 use super::process::Process;
 use super::traces::Before;
+use crate::hint::hinted;
 
 /// The container runtime behind the kubelet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

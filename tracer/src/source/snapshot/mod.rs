@@ -5,6 +5,7 @@
 //! [`Snapshot::degraded`]. Nothing is guessed: where two sockets fit, neither is named.
 
 mod container;
+mod golang;
 mod procfs;
 mod sock_diag;
 
@@ -525,11 +526,9 @@ mod tests {
         let of = |fd: &dyn AsFd| {
             let sought = inode(fd.as_fd());
             own.iter()
-                .find_map(|seen| match seen.fact {
-                    Fact::Listening { socket } | Fact::SocketSeen { socket } if socket.id.inode == Some(sought) => {
-                        Some(socket)
-                    }
-                    _ => None,
+                .find_map(|seen| {
+                    let (Fact::Listening { socket } | Fact::SocketSeen { socket }) = seen.fact else { return None };
+                    (socket.id.inode == Some(sought)).then_some(socket)
                 })
                 .unwrap()
         };

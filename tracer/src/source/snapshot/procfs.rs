@@ -101,6 +101,7 @@ impl Proc {
             netns: self.namespace(pid, "net"),
             mntns: self.namespace(pid, "mnt"),
             cgroup: self.read(pid, "cgroup").and_then(|text| choose_cgroup(&text)),
+            program: super::golang::program(&self.path(pid, "exe")),
             watched: None,
         };
         let key = TaskKey::from_ticks(pid, stat.start_ticks);

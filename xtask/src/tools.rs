@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 const SBIN: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// PATH with the sbin directories, for ourselves and for the daemons (containerd looks for runc on it).
-pub(super) fn search_path() -> OsString {
+pub(crate) fn search_path() -> OsString {
     let mut dirs: Vec<PathBuf> = env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
     for sbin in SBIN.map(PathBuf::from) {
         if !dirs.contains(&sbin) {
@@ -24,30 +24,30 @@ pub(super) fn search_path() -> OsString {
 }
 
 /// The program of this name on [`search_path`].
-pub(super) fn find(name: &str) -> Option<PathBuf> {
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     env::split_paths(&search_path()).map(|dir| dir.join(name)).find(|file| is_program(file))
 }
 
 /// Whether there is a file that may be executed.
-pub(super) fn is_program(file: &Path) -> bool {
+pub(crate) fn is_program(file: &Path) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// A command that reads nothing and finds what [`find`] finds.
-pub(super) fn command(program: impl Into<PathBuf>) -> Command {
+pub(crate) fn command(program: impl Into<PathBuf>) -> Command {
     let mut command = Command::new(program.into());
     command.env("PATH", search_path()).stdin(Stdio::null());
     command
 }
 
 /// Runs to the end and gives standard output; anything but success is an error that quotes standard error.
-pub(super) fn run(command: &mut Command) -> Result<String> {
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start {}", shown(command)))?;
     checked(command, output)
 }
 
 /// As [`run`], with something to read on standard input.
-pub(super) fn run_with_input(command: &mut Command, input: &[u8]) -> Result<String> {
+pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Result<String> {
     use std::io::Write as _;
     let mut child = command
         .stdin(Stdio::piped())
@@ -74,10 +74,19 @@ fn checked(command: &Command, output: Output) -> Result<String> {
 }
 
 /// A command line as a person would type it, for messages.
-pub(super) fn shown(command: &Command) -> String {
+pub(crate) fn shown(command: &Command) -> String {
     let mut line = command.get_program().to_string_lossy().into_owned();
     for arg in command.get_args() {
         let _ = write!(line, " {}", arg.to_string_lossy());
     }
     line
+}
+
+/// Runs to the end with our standard output and error; anything but success is an error.
+pub(crate) fn run_through(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
+    if !status.success() {
+        bail!("{}: {status}", shown(command));
+    }
+    Ok(())
 }

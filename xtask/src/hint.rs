@@ -5,7 +5,7 @@ use std::fmt::Display;
 /// An error whose message has a second line, `hint: …`.
 ///
 /// It has to be the root cause of its chain: context goes in front of it, so the hint stays the last line.
-pub(super) fn hinted(what: impl Display, hint: impl Display) -> anyhow::Error {
+pub(crate) fn hinted(what: impl Display, hint: impl Display) -> anyhow::Error {
     anyhow::anyhow!("{what}\nhint: {hint}")
 }
 

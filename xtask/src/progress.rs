@@ -6,30 +6,30 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::hint::hinted;
+use crate::hint::hinted;
 
 /// How often a condition is looked at: often enough to lose no second, rarely enough to leave the CPU to what starts.
 const POLL: Duration = Duration::from_millis(200);
 
 /// Prints what is done and how long it has taken so far.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     start: Instant,
 }
 
 impl Progress {
     /// The clock starts now.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { start: Instant::now() }
     }
 
     /// One line on standard error, which leaves standard output to results.
-    pub(super) fn say(&self, what: impl std::fmt::Display) {
+    pub(crate) fn say(&self, what: impl std::fmt::Display) {
         eprintln!("[{:5.1} s] {what}", self.start.elapsed().as_secs_f64());
     }
 }
 
 /// Looks at `condition` until it holds. Its error ends the wait at once; after `limit` the wait is an error itself.
-pub(super) fn wait_until(
+pub(crate) fn wait_until(
     what: &str,
     limit: Duration,
     log: &Path,

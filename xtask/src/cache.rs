@@ -1,22 +1,22 @@
-//! What is kept between labs: binaries that took minutes to build or had to be fetched.
+//! What is kept between runs: binaries that took minutes to build or had to be fetched.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// `$XDG_CACHE_HOME/execpath-lab`, or `~/.cache/execpath-lab`.
-pub(super) fn dir() -> Result<PathBuf> {
+/// `$XDG_CACHE_HOME/NAME`, or `~/.cache/NAME`.
+pub(crate) fn dir(name: &str) -> Result<PathBuf> {
     let cache = env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
     let cache = match cache {
         Some(dir) => dir,
         None => PathBuf::from(env::var_os("HOME").context("HOME is not set")?).join(".cache"),
     };
-    Ok(cache.join("execpath-lab"))
+    Ok(cache.join(name))
 }
 
 /// A name beside a directory: its own and a suffix. (`with_extension` would take the minor version for an extension.)
-pub(super) fn beside(dir: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(dir: &Path, suffix: &str) -> PathBuf {
     let mut name = dir.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

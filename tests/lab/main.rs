@@ -1,0 +1,1 @@
+//! End to end, on a real cluster: `cargo xtask test --only lab`.

@@ -1,0 +1,88 @@
+//! Who may name whom, as data.
+
+/// A module of the tracer.
+pub(super) struct Module {
+    /// From the root, as `source::ebpf`. The innermost module that has a rule decides.
+    pub(super) name: &'static str,
+    /// What it may name besides itself.
+    pub(super) may_name: &'static [&'static str],
+    /// Of the pure ring: no file, socket, clock, thread, async; ordered maps.
+    pub(super) pure: bool,
+}
+
+const fn pure(name: &'static str, may_name: &'static [&'static str]) -> Module {
+    Module { name, may_name, pure: true }
+}
+
+const fn edge(name: &'static str, may_name: &'static [&'static str]) -> Module {
+    Module { name, may_name, pure: false }
+}
+
+/// Nothing names `cli` but `main`; no sink names the correlator; no source names a sink.
+pub(super) const MODULES: &[Module] = &[
+    // The vocabulary: everything names it, it names nothing.
+    pure("model", &[]),
+    pure("decode", &["model"]),
+    // Replay needs neither decoder nor sources nor sinks.
+    pure("correlate", &["model"]),
+    pure("plan", &["model"]),
+    edge("source", &["model", "record", "decode", "plan"]),
+    edge("record", &["model"]),
+    // A sink shows a report; it cannot ask for more.
+    edge("sink", &["model"]),
+    edge("tui", &["model", "sink::view"]),
+    edge("probe_host", &["model", "plan", "source::ebpf"]),
+    edge("doctor", &["model", "plan", "probe_host"]),
+    edge("engine", &["correlate", "model", "record", "sink", "source", "tui"]),
+    edge("live", &["correlate", "decode", "engine", "model", "plan", "probe_host", "record", "sink", "source"]),
+    edge("demo", &["correlate", "engine", "live", "model", "plan", "probe_host", "sink"]),
+    edge(
+        "cli",
+        &[
+            "correlate",
+            "demo",
+            "doctor",
+            "engine",
+            "live",
+            "model",
+            "plan",
+            "probe_host",
+            "record",
+            "sink",
+            "source",
+            "tui",
+        ],
+    ),
+    edge("main", &["cli"]),
+];
+
+/// What the pure ring may not name.
+pub(super) const BANNED_IN_PURE: &[&str] = &[
+    "std::env",
+    "std::fs",
+    "std::io",
+    "std::net",
+    "std::os",
+    "std::process",
+    "std::sync",
+    "std::thread",
+    "aya",
+    "libc",
+    "procfs",
+    "rustix",
+    "tokio",
+];
+
+/// Exceptions: these are data.
+pub(super) const HARMLESS: &[&str] = &[
+    "std::net::AddrParseError",
+    "std::net::IpAddr",
+    "std::net::Ipv4Addr",
+    "std::net::Ipv6Addr",
+    "std::net::SocketAddr",
+    "std::net::SocketAddrV4",
+    "std::net::SocketAddrV6",
+];
+
+/// Banned by whatever path: clocks, and maps whose order is random.
+pub(super) const BANNED_WORDS_IN_PURE: &[&str] = &["HashMap", "HashSet", "Instant", "SystemTime"];

@@ -1,0 +1,82 @@
+//! Makes the committed object from what the linker wrote: without DWARF, and without this machine's paths.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use object::build::elf::{Builder, SectionData};
+use object::elf::SHT_STRTAB;
+
+use super::btf;
+
+/// Sections that no loader reads. BTF's relocations are among them: what they would write is there already, since they are
+/// against the beginning of sections, or is found by the loader in the symbol table.
+fn is_idle(name: &[u8]) -> bool {
+    [b".debug_".as_slice(), b".rel.debug_", b".rel.BTF"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The name of a symbol without the hashes in it, which differ from one clone to the next; none where it has none.
+fn stable(name: &[u8]) -> Option<String> {
+    let name = std::str::from_utf8(name).ok()?;
+    if let Some(number) = name.strip_prefix("anon.").and_then(|rest| rest.rsplit('.').next()) {
+        return Some(format!("anon.{number}"));
+    }
+    // The alternate form leaves hashes out.
+    rustc_demangle::try_demangle(name).ok().map(|name| format!("{name:#}"))
+}
+
+/// The object as it is committed.
+pub(super) fn reduced(raw: &[u8], root: &Path) -> Result<Vec<u8>> {
+    let mut elf = Builder::read(raw).context("the linker's output is no ELF file")?;
+    let mut types = None;
+    let mut ext = None;
+    for section in &mut elf.sections {
+        section.delete |= is_idle(section.name.as_slice());
+        let SectionData::Data(data) = &section.data else { continue };
+        match section.name.as_slice() {
+            b".BTF" => types = Some(data.to_vec()),
+            b".BTF.ext" => ext = Some(data.to_vec()),
+            _ => {}
+        }
+    }
+    let (types, ext) = (types.context("the object has no .BTF")?, ext.context("the object has no .BTF.ext")?);
+    let (types, ext) = btf::reduced(&types, &ext, &|path| btf::portable(path, root))?;
+    for section in &mut elf.sections {
+        let data = match section.name.as_slice() {
+            b".BTF" => &types,
+            b".BTF.ext" => &ext,
+            _ => continue,
+        };
+        section.data = SectionData::Data(data.clone().into());
+    }
+    if !elf.sections.iter().any(|section| matches!(section.data, SectionData::SectionString)) {
+        // LLVM keeps the names of sections and of symbols in one table; this writer wants two.
+        let names = elf.sections.add();
+        names.name = b".shstrtab"[..].into();
+        names.sh_type = SHT_STRTAB;
+        names.sh_addralign = 1;
+        names.data = SectionData::SectionString;
+    }
+    for symbol in &mut elf.symbols {
+        if let Some(name) = stable(symbol.name.as_slice()) {
+            symbol.name = name.into_bytes().into();
+        }
+    }
+    elf.delete_orphans();
+    let mut object = Vec::new();
+    elf.write(&mut object).context("cannot write the object")?;
+    Ok(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stable;
+
+    #[test]
+    fn names_lose_their_hashes() {
+        let one = stable(b"_RNvNtCsa4hHWuXHJZC_12execpath_bpf5watch8describe");
+        assert_eq!(one.as_deref(), Some("execpath_bpf::watch::describe"));
+        assert_eq!(stable(b"_RNvNtCsdQld2VZN7pV_12execpath_bpf5watch8describe"), one);
+        assert_eq!(stable(b"anon.e174eb7d90078b7136713263edf8073d.2").as_deref(), Some("anon.2"));
+        assert_eq!(stable(b"sched_process_exec"), None);
+    }
+}

@@ -1,0 +1,40 @@
+//! Where the repository is, and what git keeps in it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::tools::{command, run};
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    // cargo tells it at run time: a binary that was built in one clone and is run from another looks at the other.
+    let here =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    here.parent().map_or_else(|| here.clone(), Path::to_path_buf)
+}
+
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    let told = env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
+    told.map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
+/// The cargo that runs this.
+pub(crate) fn cargo() -> PathBuf {
+    env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
+}
+
+/// Files that git keeps or would keep, relative to the root, in order.
+pub(crate) fn files() -> Result<Vec<PathBuf>> {
+    let root = root();
+    let mut git = command("git");
+    git.arg("-C").arg(&root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let names = run(&mut git).context("cannot list the repository's files")?;
+    let mut files: Vec<PathBuf> = names.split_terminator('\0').map(PathBuf::from).collect();
+    files.retain(|file| root.join(file).is_file());
+    files.sort();
+    files.dedup();
+    Ok(files)
+}

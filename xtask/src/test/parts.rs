@@ -1,0 +1,186 @@
+//! What is checked and tested, in order, as data.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::tally::Tally;
+use super::{Outcome, Session};
+use crate::ebpf;
+use crate::repo::{cargo, root, target};
+
+/// A part of the whole.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    /// For `--only`.
+    pub(super) name: &'static str,
+    /// How long it may take on two cores, from nothing.
+    pub(super) minutes: u64,
+    /// What it does.
+    pub(super) about: &'static str,
+    /// Whether CI fails where it cannot run.
+    pub(super) vital: bool,
+    /// Does it.
+    pub(super) run: fn(&mut Session) -> Result<Outcome>,
+}
+
+/// Together they stay below the hour that CI allows.
+pub(super) const PARTS: &[Part] = &[
+    Part { name: "fmt", minutes: 1, about: "formatting of both workspaces", vital: false, run: fmt },
+    Part { name: "hygiene", minutes: 1, about: "documents, paths, kernel lines of probes", vital: false, run: hygiene },
+    Part { name: "arch", minutes: 1, about: "which module names which", vital: false, run: arch },
+    Part { name: "build", minutes: 6, about: "cargo build, with stable Rust alone", vital: false, run: build },
+    Part {
+        name: "ebpf",
+        minutes: 4,
+        about: "the committed BPF object, and a fresh one",
+        vital: false,
+        run: bpf_object,
+    },
+    Part { name: "clippy", minutes: 5, about: "lints of both workspaces, as errors", vital: false, run: clippy },
+    Part { name: "abi", minutes: 1, about: "layouts of the records", vital: false, run: abi },
+    Part { name: "test", minutes: 8, about: "unit tests, replays, the command line", vital: false, run: tests },
+    Part { name: "doc", minutes: 3, about: "documentation, warnings as errors", vital: false, run: doc },
+    Part { name: "kernel", minutes: 6, about: "probes in this kernel (root)", vital: true, run: kernel },
+    Part { name: "lab", minutes: 20, about: "end to end on a real cluster (root)", vital: true, run: lab },
+];
+
+/// This program. Not by its path: `cargo build` may have put another there meanwhile.
+const SELF: &str = "/proc/self/exe";
+
+fn xtask(session: &Session, args: &[&str]) -> Command {
+    let mut command = session.command(SELF);
+    command.args(args);
+    command
+}
+
+fn cargo_with(session: &Session, args: &[&str]) -> Command {
+    let mut command = session.command(cargo());
+    command.args(args);
+    command
+}
+
+fn in_tracer_ebpf(mut command: Command) -> Command {
+    command.current_dir(root().join("tracer-ebpf"));
+    command
+}
+
+fn fmt(session: &mut Session) -> Result<Outcome> {
+    let ours = session.check(&mut cargo_with(session, &["fmt", "--all", "--check"]))?;
+    let bpf = session.check(&mut in_tracer_ebpf(cargo_with(session, &["fmt", "--check"])))?;
+    Ok(both(ours, bpf))
+}
+
+fn hygiene(session: &mut Session) -> Result<Outcome> {
+    session.check(&mut xtask(session, &["hygiene"]))
+}
+
+fn arch(session: &mut Session) -> Result<Outcome> {
+    session.check(&mut xtask(session, &["arch"]))
+}
+
+fn build(session: &mut Session) -> Result<Outcome> {
+    session.check(&mut cargo_with(session, &["build", "--workspace", "--locked"]))
+}
+
+fn bpf_object(session: &mut Session) -> Result<Outcome> {
+    let committed = session.check(&mut xtask(session, &["ebpf", "--check"]))?;
+    // The tests of the kernel and of the lab then load what these sources make, whatever is committed.
+    let (object, words) = ebpf::build_fresh()?;
+    session.env.insert("EXECPATH_BPF", object.into());
+    Ok(both(committed, Outcome::Ran(Tally::success(), words)))
+}
+
+fn clippy(session: &mut Session) -> Result<Outcome> {
+    let strict = ["--", "-D", "warnings"];
+    let mut ours = cargo_with(session, &["clippy", "--workspace", "--all-targets", "--all-features", "--locked"]);
+    let ours = session.check(ours.args(strict))?;
+    // Debian's BPF compiler has no clippy of its own version, and stable's has no `core` for BPF: it looks at the sources as
+    // at those of a program for this machine, which shows it the same code.
+    let mut bpf = in_tracer_ebpf(cargo_with(session, &["clippy", "--locked", "--target-dir"]));
+    bpf.arg(target().join("bpf-clippy"))
+        .env("CARGO_ENCODED_RUSTFLAGS", "--cfg=bpf_target_arch=\"x86_64\"\x1f-Cpanic=abort");
+    let bpf = session.check(bpf.args(strict))?;
+    Ok(both(ours, bpf))
+}
+
+fn abi(session: &mut Session) -> Result<Outcome> {
+    session.check(&mut xtask(session, &["abi", "--check"]))
+}
+
+fn tests(session: &mut Session) -> Result<Outcome> {
+    session
+        .tests(&mut cargo_with(session, &["test", "--workspace", "--locked", "--no-fail-fast", "--", "--show-output"]))
+}
+
+fn doc(session: &mut Session) -> Result<Outcome> {
+    let mut doc = cargo_with(session, &["doc", "--workspace", "--no-deps", "--locked"]);
+    session.check(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn kernel(session: &mut Session) -> Result<Outcome> {
+    if let Some(why) = lacking() {
+        return Ok(Outcome::Skipped(why));
+    }
+    privileged(session, "kernel")
+}
+
+fn lab(session: &mut Session) -> Result<Outcome> {
+    if let Some(why) = lacking() {
+        return Ok(Outcome::Skipped(why));
+    }
+    // Built before the lab is started, which takes both cores.
+    if !has_tests(session, "lab")? {
+        return Ok(Outcome::Skipped("there are no tests".to_owned()));
+    }
+    // A lab that somebody has up is used, and left.
+    let was_up = crate::tools::run(&mut xtask(session, &["lab", "env"])).is_ok();
+    let up = session.logged(&mut xtask(session, &["lab", "up"]))?;
+    let outcome = if up { privileged(session, "lab") } else { Ok(Outcome::Ran(Tally::failure(), "no lab".to_owned())) };
+    if was_up {
+        return outcome;
+    }
+    let down = session.check(&mut xtask(session, &["lab", "down"]))?;
+    Ok(both(outcome?, down))
+}
+
+/// What this machine lacks for probes.
+fn lacking() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("needs root".to_owned());
+    }
+    (!Path::new("/sys/kernel/btf/vmlinux").exists()).then(|| "this kernel has no BTF".to_owned())
+}
+
+fn target_of(session: &Session, name: &str) -> Command {
+    cargo_with(session, &["test", "--locked", "--package", "execpath-tests", "--features", name, "--test", name])
+}
+
+/// Tests that share one kernel, or one cluster, run one by one.
+fn privileged(session: &Session, name: &str) -> Result<Outcome> {
+    if !has_tests(session, name)? {
+        return Ok(Outcome::Skipped("there are no tests".to_owned()));
+    }
+    session.tests(target_of(session, name).args(["--", "--test-threads=1", "--show-output"]))
+}
+
+fn has_tests(session: &Session, name: &str) -> Result<bool> {
+    let list = target_of(session, name).args(["--", "--list"]).output()?;
+    // What does not build is not without tests: running it says why.
+    Ok(!list.status.success() || String::from_utf8_lossy(&list.stdout).lines().any(|line| line.ends_with(": test")))
+}
+
+fn both(one: Outcome, other: Outcome) -> Outcome {
+    match (one, other) {
+        (Outcome::Ran(a, left), Outcome::Ran(b, right)) => {
+            let words: Vec<String> = [left, right].into_iter().filter(|words| !words.is_empty()).collect();
+            Outcome::Ran(a + b, words.join("; "))
+        }
+        (Outcome::Ran(tally, words), Outcome::Skipped(why)) | (Outcome::Skipped(why), Outcome::Ran(tally, words)) => {
+            let skipped = Tally { skipped: 1, ..Tally::default() };
+            Outcome::Ran(tally + skipped, if words.is_empty() { why } else { format!("{words}; {why}") })
+        }
+        (Outcome::Skipped(one), Outcome::Skipped(_)) => Outcome::Skipped(one),
+    }
+}

@@ -1,0 +1,101 @@
+//! Counts of tests, from what cargo's test runner prints.
+
+use std::fmt;
+use std::ops::{Add, AddAssign};
+
+/// How many passed, failed, were skipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) passed: u32,
+    pub(super) failed: u32,
+    pub(super) skipped: u32,
+}
+
+impl Tally {
+    /// One check that passed.
+    pub(super) fn success() -> Self {
+        Self { passed: 1, ..Self::default() }
+    }
+
+    /// One check that failed.
+    pub(super) fn failure() -> Self {
+        Self { failed: 1, ..Self::default() }
+    }
+
+    /// Sums the result lines. A test that found that it cannot run here passes for the runner, and prints `skipped: WHY`.
+    pub(super) fn of(output: &str) -> Self {
+        let mut tally: Self = output.lines().filter_map(result).fold(Self::default(), Add::add);
+        let by_themselves = output.lines().filter(|line| line.trim_start().starts_with("skipped: ")).count();
+        let by_themselves = u32::try_from(by_themselves).unwrap_or(u32::MAX).min(tally.passed);
+        tally.passed -= by_themselves;
+        tally.skipped += by_themselves;
+        tally
+    }
+
+    /// What was skipped counts as failed.
+    pub(super) fn with_skips_failed(self) -> Self {
+        Self { failed: self.failed + self.skipped, skipped: 0, ..self }
+    }
+}
+
+/// `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.10s`
+fn result(line: &str) -> Option<Tally> {
+    let counts = line.trim_start().strip_prefix("test result: ")?;
+    let (_, counts) = counts.split_once(". ")?;
+    let count = |what: &str| {
+        counts.split("; ").find_map(|count| count.strip_suffix(what)?.trim_end().parse().ok()).unwrap_or(0)
+    };
+    Some(Tally { passed: count("passed"), failed: count("failed"), skipped: count("ignored") })
+}
+
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            skipped: self.skipped + other.skipped,
+        }
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        if self.skipped > 0 { write!(f, ", {} skipped", self.skipped) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+
+    const OUTPUT: &str = "\
+running 3 tests
+test a ... ok
+test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.10s
+
+---- b stdout ----
+skipped: needs cgroup v2
+test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 5 filtered out; finished in 1.00s
+";
+
+    #[test]
+    fn results_of_all_targets_are_summed() {
+        assert_eq!(Tally::of(OUTPUT), Tally { passed: 4, failed: 1, skipped: 2 });
+        assert_eq!(Tally::of(OUTPUT).to_string(), "4 passed, 1 failed, 2 skipped");
+        assert_eq!(Tally::of(OUTPUT).with_skips_failed().to_string(), "4 passed, 3 failed");
+    }
+
+    #[test]
+    fn no_result_is_no_test() {
+        assert_eq!(Tally::of("error: could not compile"), Tally::default());
+    }
+}
