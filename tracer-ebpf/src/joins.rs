@@ -89,9 +89,8 @@ pub fn sent(tgid: u32, watch: &mut Watch, sock: Sock, cookie: u64, splice: bool)
         return;
     }
     let told = tell(&actor, from, from_cookie, sock, cookie, splice);
-    // What did not fit is told at the next sighting; and so is what a thread did while it is not known whether the
-    // program is Go, where threads prove nothing.
-    if told && watch.go != Watch::GO_UNKNOWN {
+    // What did not fit is told at the next sighting.
+    if told {
         let _full = PAIRS.insert(pair, 1, 0);
     }
 }
