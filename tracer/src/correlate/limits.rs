@@ -7,6 +7,11 @@ use crate::model::Span;
 /// another clock reading. Measured on the lab's recordings: no record of the kernel came more than 0.1 ms late.
 pub(super) const REORDER_WITHIN: Span = Span::from_millis(5);
 
+/// How long after a runtime accepted a stream its exec's FIFOs are made, at most: it gives up on a client that opens no
+/// streams within 30 s (k8s.io/streaming: DefaultStreamCreationTimeout). What claims a stream later has it from a `g` that
+/// served another goroutine.
+pub(super) const STREAM_WITHIN: Span = Span::from_secs(31);
+
 /// After the first leg of a session closed, how long its process may take to follow before the session is said to be over
 /// with its process left running. A process that ends because its stdin ended does so within milliseconds.
 pub(super) const CLOSE_GRACE: Span = Span::from_secs(1);

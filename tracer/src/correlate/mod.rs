@@ -471,9 +471,10 @@ impl Correlator {
             return;
         }
         // A unix connection is CRI's or docker's API, shared by all: no session's leg.
-        let stream = inbound
-            .and_then(|id| self.world.sockets.find(id))
-            .filter(|no| self.world.sockets.get(*no).is_some_and(|socket| socket.tuple.is_some()));
+        let stream = inbound.and_then(|id| self.world.sockets.find(id)).filter(|no| {
+            let socket = self.world.sockets.get(*no);
+            socket.is_some_and(|socket| socket.tuple.is_some() && at.since(socket.since) <= limits::STREAM_WITHIN)
+        });
         let id = fifo.exec;
         if self.world.execs.entry(&id, &fifo.container, at).is_none() {
             return;
