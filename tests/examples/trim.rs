@@ -92,7 +92,7 @@ impl Keep {
             .iter()
             .filter_map(|seen| match (&seen.fact, seen.task) {
                 (Fact::Fork { child }, Some(by)) => Some((*child, by)),
-                _ => None,
+                (_, _) => None,
             })
             .collect();
         let runc = session.hops.iter().find(|hop| hop.role == Role::Runc).map(|hop| hop.task);
@@ -125,7 +125,19 @@ impl Keep {
             Fact::SocketSeen { socket } if seen.source == Source::Snapshot => {
                 ours && self.sockets.iter().any(|one| one.cookie.is_some() && one.cookie == socket.id.cookie)
             }
-            _ => ours,
+            Fact::Exec(_)
+            | Fact::Enrolled(_)
+            | Fact::ProcessSeen(_)
+            | Fact::ProcessGone
+            | Fact::Exit { .. }
+            | Fact::Listening { .. }
+            | Fact::ListeningUnix { .. }
+            | Fact::Connected { .. }
+            | Fact::Accepted { .. }
+            | Fact::Closed { .. }
+            | Fact::SocketSeen { .. }
+            | Fact::UnixConnected { .. }
+            | Fact::Relayed { .. } => ours,
         }
     }
 }
