@@ -1,1 +1,17 @@
-//! End to end, on a real cluster: `cargo xtask test --only lab`.
+//! End to end: real `kubectl exec` through a real API server, kubelet and container runtime, seen by the real tracer.
+//!
+//! `cargo xtask test --only lab`, or with a lab that is up, as root, `cargo test -p execpath-tests --features lab --test lab
+//! -- --test-threads=1`. What the tracer says is compared with what `ss`, `ps` and the runtime's own files say. `EXECPATH_SOAK=1` runs everything longer.
+
+mod endings;
+mod env;
+mod kubectl;
+mod latency;
+mod noise;
+mod options;
+mod oracle;
+mod relay;
+mod said;
+mod sessions;
+mod tracer;
+mod tracers;

@@ -1,4 +1,6 @@
 //! What recordings and sample sessions look like in every format.
 
+mod lab;
+mod laws;
 mod recordings;
 mod sinks;

@@ -7,7 +7,9 @@ use regex::bytes::Regex;
 
 use crate::{
     correlate::{Correlator, Options},
-    model::{Change, Fact, Finding, Kind, Observation, RawText, Report, Session, SessionId, State, parse_runc_exec},
+    model::{
+        BootTime, Change, Fact, Finding, Kind, Observation, RawText, Report, Session, SessionId, State, parse_runc_exec,
+    },
     record::{self, Reader, Writer},
     sink::{self, Sink},
 };
@@ -221,22 +223,33 @@ pub struct Pump {
     until: Until,
     sinks: Vec<Box<dyn Sink>>,
     recorder: Option<Writer>,
+    /// To be shown first; `None` once it was.
+    header: Option<sink::Header>,
     shown: u64,
 }
 
 impl Pump {
-    /// Ready to pump; shows the header.
+    /// Ready to pump. Nothing is shown before [`Pump::begin`].
+    #[must_use]
+    pub fn new(setup: Setup, header: sink::Header, options: &Options, recorder: Option<Writer>) -> Self {
+        let Setup { filter, redactor, until, sinks } = setup;
+        let correlator = Correlator::new(&header.host, options);
+        let selection = Selection { filter, shown: BTreeSet::new() };
+        Self { correlator, selection, redactor, until, sinks, recorder, header: Some(header), shown: 0 }
+    }
+
+    /// Shows the header, then what was found so far; from now on findings are shown as they come. A reader of a live trace
+    /// may rely on it: what happens after the header was shown is seen.
     ///
     /// # Errors
     /// When a sink cannot write.
-    pub fn new(setup: Setup, header: &sink::Header, options: &Options, recorder: Option<Writer>) -> io::Result<Self> {
-        let Setup { filter, redactor, until, mut sinks } = setup;
-        for sink in &mut sinks {
-            sink.host(header)?;
+    pub fn begin(&mut self) -> io::Result<Flow> {
+        if let Some(header) = self.header.take() {
+            for sink in &mut self.sinks {
+                sink.host(&header)?;
+            }
         }
-        let correlator = Correlator::new(&header.host, options);
-        let selection = Selection { filter, shown: BTreeSet::new() };
-        Ok(Self { correlator, selection, redactor, until, sinks, recorder, shown: 0 })
+        self.show()
     }
 
     /// Takes in one observation.
@@ -258,6 +271,12 @@ impl Pump {
         self.correlator.wants()
     }
 
+    /// Up to when everything was taken in that will come.
+    #[must_use]
+    pub fn settled(&self) -> BootTime {
+        self.correlator.settled()
+    }
+
     /// Whether time should be told soon: something waits for it.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -270,7 +289,7 @@ impl Pump {
     /// When a sink or the recording cannot be written.
     pub fn finish(mut self) -> io::Result<Shown> {
         self.correlator.flush();
-        self.show()?;
+        self.begin()?;
         let report = self.correlator.report();
         let sessions =
             report.sessions.iter().filter(|session| self.selection.filter.matches(session)).cloned().collect();
@@ -287,6 +306,9 @@ impl Pump {
 
     fn show(&mut self) -> io::Result<Flow> {
         let mut flow = Flow::Continue;
+        if self.header.is_some() {
+            return Ok(flow);
+        }
         for finding in self.correlator.drain() {
             for finding in self.selection.pass(finding) {
                 self.shown += u64::from(matches!(finding.change, Change::Opened(_)));
@@ -321,7 +343,8 @@ pub fn replay(reader: &mut Reader, setup: Setup) -> io::Result<Shown> {
     let record::Header { anchor, host, abilities, degraded, options, .. } = reader.header().clone();
     let header = sink::Header { anchor, host, abilities, degraded };
     let record::Settings { apiserver_port, kubelet_port, runtime_socket, .. } = options;
-    let mut pump = Pump::new(setup, &header, &Options { apiserver_port, kubelet_port, runtime_socket }, None)?;
+    let mut pump = Pump::new(setup, header, &Options { apiserver_port, kubelet_port, runtime_socket }, None);
+    pump.begin()?;
     for seen in reader.by_ref() {
         if pump.take(seen)? == Flow::Stop {
             break;
@@ -335,7 +358,7 @@ pub fn replay(reader: &mut Reader, setup: Setup) -> io::Result<Shown> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BootTime, ProcessInfo, Source, Target, TaskKey};
+    use crate::model::{ProcessInfo, Source, Target, TaskKey};
 
     fn session(pod: Option<&str>) -> Box<Session> {
         Box::new(Session {

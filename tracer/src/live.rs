@@ -15,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tracer_common::Counter;
 
@@ -42,8 +42,6 @@ use crate::{
 const TICK_WAITING: Duration = Duration::from_millis(3);
 /// Otherwise this often: for what only time decides, and to read the loss counters.
 const TICK_IDLE: Duration = Duration::from_millis(200);
-/// Ticks that the snapshot and the answers to what it raised take at most to come through.
-const WINDOWS: usize = 16;
 /// Records taken in before questions are answered: answers come soon, and a flood cannot put them off for ever.
 const BATCH: usize = 256;
 
@@ -232,7 +230,7 @@ impl Trace {
         let head = header(anchor, &host, &plan, &degraded, &live);
         let recorder = live.record.map(|place| Writer::begin(place, &head)).transpose()?;
         let shown = sink::Header { anchor, host, abilities: plan.abilities(), degraded };
-        let pump = Pump::new(live.setup, &shown, &live.options, recorder)?;
+        let pump = Pump::new(live.setup, shown, &live.options, recorder);
         let snapshot = Snapshot::new(snapshot::Options {
             netns,
             ports: live.options.apiserver_port.into_iter().chain(live.options.kubelet_port).collect(),
@@ -297,22 +295,22 @@ impl Trace {
         unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
     }
 
-    /// Probes first, snapshot second: what happens in between is seen twice, never missed.
+    /// Probes first, snapshot second: what happens in between is seen twice, never missed. The header is shown when all that
+    /// is there is watched: whoever waits for it knows that nothing is missed from then on.
     async fn begin(&mut self) -> Result<Flow, LiveError> {
+        let mut flow = Flow::Continue;
         for seen in self.snapshot.take(now()) {
-            if self.pump.take(seen)? == Flow::Stop {
-                return Ok(Flow::Stop);
+            flow = flow.or(self.pump.take(seen)?);
+        }
+        // First the snapshot has to pass the reordering window, then the answers to the questions that it raised.
+        for _ in 0..2 {
+            let until = now();
+            while self.pump.settled() < until {
+                sleep(TICK_WAITING).await;
+                flow = flow.or(self.tick()?);
             }
         }
-        let mut flow = self.tick()?;
-        // What the snapshot found is to be watched before anybody is told that it is; that takes the reordering window.
-        for _ in 0..WINDOWS {
-            if flow == Flow::Stop || !self.pump.is_waiting() {
-                break;
-            }
-            tokio::time::sleep(TICK_WAITING).await;
-            flow = self.tick()?;
-        }
+        flow = flow.or(self.pump.begin()?);
         if let Some(ready) = self.ready.take() {
             ready();
         }

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod abi;
 mod apt;
 mod arch;
+mod bench;
 mod cache;
 mod demo;
 mod ebpf;
@@ -14,9 +15,11 @@ mod hint;
 mod hygiene;
 mod lab;
 mod progress;
+mod record;
 mod repo;
 mod test;
 mod tools;
+mod tracer;
 
 /// Chores of the repository.
 #[derive(Parser)]
@@ -30,10 +33,12 @@ struct Cli {
 enum Chore {
     Abi(abi::Abi),
     Arch(arch::Arch),
+    Bench(bench::Bench),
     Demo(demo::Demo),
     Ebpf(ebpf::Ebpf),
     Hygiene(hygiene::Hygiene),
     Lab(lab::Lab),
+    Record(record::Record),
     Soak(test::Soak),
     Test(test::Test),
 }
@@ -42,10 +47,12 @@ fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Abi(chore) => chore.run(),
         Chore::Arch(chore) => chore.run(),
+        Chore::Bench(chore) => chore.run(),
         Chore::Demo(chore) => chore.run(),
         Chore::Ebpf(chore) => chore.run(),
         Chore::Hygiene(chore) => chore.run(),
         Chore::Lab(chore) => chore.run(),
+        Chore::Record(chore) => chore.run(),
         Chore::Soak(chore) => chore.run(),
         Chore::Test(chore) => chore.run(),
     };

@@ -45,6 +45,7 @@ pub(super) struct Execs {
     by_runc: BTreeMap<TaskKey, ExecId>,
     by_process: BTreeMap<TaskKey, ExecId>,
     by_pid_file: BTreeMap<RawText, ExecId>,
+    by_stream: BTreeMap<SocketNo, ExecId>,
 }
 
 impl Execs {
@@ -85,6 +86,12 @@ impl Execs {
         }
     }
 
+    /// Whether that connection is this exec's: a runtime's streaming connection carries one exec, that which made its FIFOs
+    /// first. A goroutine that ended leaves its `g` to others, and with it the memory of a connection that is still open.
+    pub(super) fn claim_stream(&mut self, id: &str, stream: SocketNo) -> bool {
+        self.by_stream.entry(stream).or_insert_with(|| id.to_owned()) == id
+    }
+
     pub(super) fn set_process(&mut self, id: &str, process: TaskKey) -> Option<&mut Exec> {
         let exec = self.all.get_mut(id)?;
         // `exec` within the shell is the same process; a second process below the same runc is none of ours.
@@ -98,6 +105,11 @@ impl Execs {
 
     pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut Exec> {
         self.all.get_mut(id)
+    }
+
+    /// That connection is gone. It outlives its exec's session where a process was left running.
+    pub(super) fn forget_stream(&mut self, stream: SocketNo) {
+        self.by_stream.remove(&stream);
     }
 
     pub(super) fn forget(&mut self, id: &str) {

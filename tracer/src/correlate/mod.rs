@@ -135,6 +135,12 @@ impl Correlator {
         }
     }
 
+    /// Up to when everything is taken in: nothing earlier is expected any more.
+    #[must_use]
+    pub fn settled(&self) -> BootTime {
+        self.order.settled()
+    }
+
     /// Whether something waits for its turn: then the next [`Fact::Tick`] should come soon.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -467,7 +473,11 @@ impl Correlator {
             .and_then(|id| self.world.sockets.find(id))
             .filter(|no| self.world.sockets.get(*no).is_some_and(|socket| socket.tuple.is_some()));
         let id = fifo.exec;
-        let Some(exec) = self.world.execs.entry(&id, &fifo.container, at) else { return };
+        if self.world.execs.entry(&id, &fifo.container, at).is_none() {
+            return;
+        }
+        let stream = stream.filter(|stream| self.world.execs.claim_stream(&id, *stream));
+        let Some(exec) = self.world.execs.get_mut(&id) else { return };
         exec.runtime = exec.runtime.or(Some(task));
         exec.streams.insert(fifo.stream);
         if let Some(stream) = stream {
@@ -584,6 +594,7 @@ impl Correlator {
         self.world.processes.sweep(now, |task| resting.contains_key(&Part::Task(task)));
         for no in self.world.sockets.sweep(now, |no| resting.contains_key(&Part::Socket(no))) {
             self.world.joins.forget(no);
+            self.world.execs.forget_stream(no);
         }
         while let Some((at, id)) = self.over.front() {
             if now.since(*at) < limits::REMEMBER {

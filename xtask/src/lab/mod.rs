@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 use self::env::Env;
 use self::state::{Runtime, State};
 use crate::progress::Progress;
-use crate::tools;
+use crate::{cache, tools};
 
 mod cluster;
 mod config;
@@ -27,6 +27,7 @@ mod packages;
 mod pki;
 mod pods;
 mod process;
+mod relay;
 mod state;
 mod traces;
 mod version;
@@ -70,12 +71,72 @@ enum What {
         #[arg(value_name = "N")]
         count: u32,
     },
+    /// Run a plain TCP relay to the API server on the client's host, in this process's place.
+    Relay {
+        /// Where it listens.
+        #[arg(value_name = "ADDRESS:PORT")]
+        listen: String,
+    },
     /// Say what runs.
     Status,
     /// Print what a test needs to know, as JSON.
     Env,
     /// Stop the cluster and remove all traces of it.
     Down,
+}
+
+/// A lab that is up, for other chores.
+pub(crate) struct Up {
+    state: State,
+    facts: state::Facts,
+}
+
+impl Up {
+    pub(crate) fn find() -> Result<Self> {
+        let state = State::of_environment()?;
+        let facts = state.facts_of_ready()?;
+        Ok(Self { state, facts })
+    }
+
+    /// A kubectl of that version, or else the newest, on the client's host.
+    pub(crate) fn kubectl(&self, version: Option<&str>) -> Result<std::process::Command> {
+        let program = match version {
+            Some(version) => self.facts.kubectls.pick(version)?,
+            None => self.facts.kubectls.newest()?.to_owned(),
+        };
+        let mut kubectl = network::Host::Client.command(program)?;
+        kubectl.envs(pods::environment(&self.state, pki::ADMIN));
+        Ok(kubectl)
+    }
+
+    /// A relay from `listen` on the client's host to the API server.
+    pub(crate) fn relay(&self, listen: &str) -> Result<std::process::Command> {
+        relay::to_api_server(listen)
+    }
+
+    /// Version of Kubernetes.
+    pub(crate) fn kubernetes(&self) -> String {
+        self.facts.kube.version.to_string()
+    }
+
+    /// Versions of the kubectls, oldest first.
+    pub(crate) fn kubectls(&self) -> Vec<String> {
+        self.facts.kubectls.by_version.keys().map(ToString::to_string).collect()
+    }
+
+    /// What differs from machine to machine, and what stands for it in files that are kept.
+    pub(crate) fn places(&self) -> Result<Vec<(String, &'static str)>> {
+        let mut places = vec![
+            (cache::dir("execpath-lab")?.display().to_string(), "/opt/lab"),
+            (self.state.dir().display().to_string(), "/var/lab"),
+        ];
+        for kubectl in self.facts.kubectls.by_version.values() {
+            if let Some(dir) = kubectl.canonicalize()?.parent() {
+                places.push((dir.display().to_string(), "/usr/bin"));
+            }
+        }
+        Ok(places)
+    }
 }
 
 impl Lab {
@@ -98,6 +159,11 @@ impl Lab {
                 let facts = state.facts_of_ready()?;
                 let _lock = state.lock()?;
                 pods::noise(&state, &facts, count, &Progress::new())
+            }
+            What::Relay { listen } => {
+                use std::os::unix::process::CommandExt as _;
+                state.facts_of_ready()?;
+                Err(relay::to_api_server(&listen)?.exec().into())
             }
             What::Status => status(&state),
             What::Env => {

@@ -1,0 +1,110 @@
+//! Every way to end is told as it was.
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    env::lab,
+    kubectl::{Exec, Mode, mark},
+    oracle::{Oracle, is_right},
+    said::Said,
+    tracer::Tracer,
+};
+
+/// Runs it to its end and gives what was said of it, and kubectl's exit code.
+fn ended(exec: &Exec, mark: &str) -> (Said, Option<i32>) {
+    let mut tracer = Tracer::start(&[]);
+    let mut kubectl = exec.start();
+    kubectl.close_stdin();
+    let code = kubectl.end().status.code();
+    let said = tracer.wait_for(mark, "is closed", Said::is_closed);
+    tracer.finish().holds_only(&[mark.to_owned()]);
+    (said, code)
+}
+
+#[test]
+fn an_exit_code_is_the_one_that_kubectl_shows() {
+    let mark = mark();
+    let (said, code) = ended(&Exec::sh(&format!("echo {mark}; exit 3")), &mark);
+    assert_eq!(said.exit(), (Some(3), None, "exited"));
+    assert_eq!(code, Some(3));
+    assert!(said.is_complete());
+}
+
+#[test]
+fn a_process_that_a_signal_ends_is_signalled() {
+    let mark = mark();
+    let (said, code) = ended(&Exec::sh(&format!("echo {mark}; kill -9 $$")), &mark);
+    assert_eq!(said.exit(), (None, Some(9), "signalled"));
+    assert_eq!(code, Some(137));
+    assert!(said.is_complete());
+}
+
+#[test]
+fn a_command_that_does_not_exist_never_started() {
+    let mark = mark();
+    let (said, code) = ended(&Exec::of(&[&mark]), &mark);
+    assert_eq!(said.exit(), (None, None, "start-failed"));
+    assert_ne!(code, Some(0));
+    assert!(said.is_complete(), "{said:?}");
+    assert_eq!(said.roles(), ["kubectl", "apiserver", "kubelet", "runtime", "shim", "runc"]);
+}
+
+#[test]
+fn closed_stdin_ends_cat_well() {
+    let mark = mark();
+    let mut tracer = Tracer::start(&[]);
+    let exec = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat; exit 0")) };
+    let mut kubectl = exec.start();
+    tracer.wait_for(&mark, "is whole", Said::is_complete);
+    kubectl.write("through the whole path\n");
+    kubectl.close_stdin();
+    let pid = kubectl.pid();
+    let ended = kubectl.end();
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(ended.output.contains("through the whole path"), "{ended:?}");
+    let said = tracer.wait_for(&mark, "is closed", Said::is_closed);
+    is_right(&said, &exec, pid);
+    assert_eq!(said.exit(), (Some(0), None, "exited"));
+    tracer.finish().holds_only(&[mark]);
+}
+
+#[test]
+fn a_killed_kubectl_leaves_its_process_running_and_that_is_said() {
+    let mark = mark();
+    let mut tracer = Tracer::start(&[]);
+    let exec = Exec::sh(&format!(": {mark}; sleep 600; exit 0"));
+    let kubectl = exec.start();
+    tracer.wait_for(&mark, "is whole", Said::is_complete);
+    kubectl.signal(Signal::KILL);
+    kubectl.end();
+    let said = tracer.wait_for(&mark, "is closed", Said::is_closed);
+    assert_eq!(said.exit(), (None, None, "unknown"));
+    assert_eq!(said.gaps(), ["process-left-running"], "{said:?}");
+    let process = said.pid("process").expect("a process");
+    assert_eq!(Oracle::look().pid_of(&exec.command), Some(process), "it runs indeed");
+    // A child of the shim, which nobody else ends.
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw).expect("a pid");
+    kill_process(pid, Signal::KILL).expect("it runs");
+    tracer.finish().holds_only(&[mark]);
+}
+
+#[test]
+fn a_long_command_is_cut_and_marked_and_nothing_else_breaks() {
+    let mark = mark();
+    let script = format!(": {mark}; sleep 1; : {}", "x".repeat(3_000));
+    let exec = Exec::of(&["sh", "-c", &script, "one", "two"]);
+    let mut tracer = Tracer::start(&[]);
+    let kubectl = exec.start();
+    let said = tracer.wait_for(&mark, "is whole", Said::is_complete);
+    assert_eq!(Oracle::look().pid_of(&exec.command), said.pid("process"));
+    assert_eq!(said.pid("kubelet"), Some(lab().daemon("kubelet")));
+    assert!(kubectl.end().status.success());
+    let said = tracer.wait_for(&mark, "is closed", Said::is_closed);
+    assert_eq!(said.exit(), (Some(0), None, "exited"));
+    assert_eq!(said.gaps(), [""; 0], "{said:?}");
+    let command = said.command();
+    assert_eq!(command[..2], ["sh", "-c"]);
+    assert!(script.starts_with(command[2]) && command[2].len() < script.len(), "{command:?}");
+    assert_eq!(said.0["command_truncated"], true, "{said:?}");
+    tracer.finish().holds_only(&[mark]);
+}

@@ -1,0 +1,130 @@
+//! The lab, as `cargo xtask lab env` tells.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    path::PathBuf,
+    process::Command,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// What the tests need to know of the lab.
+pub(crate) struct Lab {
+    /// Kubeconfigs by user.
+    pub(crate) kubeconfigs: BTreeMap<String, PathBuf>,
+    /// Home of the kubectls, for their caches.
+    pub(crate) home: PathBuf,
+    /// kubectls, oldest first.
+    pub(crate) kubectls: Vec<(Version, PathBuf)>,
+    /// Pids of the daemons.
+    pub(crate) daemons: BTreeMap<String, u32>,
+    /// Network namespaces: client, master, worker.
+    pub(crate) netns: BTreeMap<String, String>,
+}
+
+/// Major and minor.
+pub(crate) type Version = (u32, u32);
+
+/// Everything that is waited for comes within this time, also on a machine that is busy with other things.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a condition is looked at that nothing tells of.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// The lab that is up.
+pub(crate) fn lab() -> &'static Lab {
+    static LAB: OnceLock<Lab> = OnceLock::new();
+    LAB.get_or_init(read)
+}
+
+/// A cargo task of this repository.
+pub(crate) fn xtask(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).arg("xtask").args(arguments);
+    command
+}
+
+/// Whether this is the long run.
+pub(crate) fn soak() -> bool {
+    std::env::var_os("EXECPATH_SOAK").is_some_and(|value| !value.is_empty())
+}
+
+/// Looks until there is an answer.
+pub(crate) fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let found = look();
+        let late = Instant::now() > end;
+        if let Some(found) = found {
+            return found;
+        }
+        assert!(!late, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn read() -> Lab {
+    let output = xtask(&["lab", "env"]).output().expect("cargo runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "lab is not up: cargo xtask lab up\n{said}");
+    let env: Value = serde_json::from_slice(&output.stdout).expect("`lab env` prints JSON");
+    let object = |name: &str| env[name].as_object().expect("an object of `lab env`").clone();
+    let text = |value: &Value| value.as_str().expect("a text of `lab env`").to_owned();
+    let mut kubectls: Vec<(Version, PathBuf)> =
+        object("kubectl_by_version").iter().map(|(version, path)| (parse(version), text(path).into())).collect();
+    kubectls.sort();
+    let daemons = object("daemons").into_iter().map(|(name, daemon)| {
+        assert!(daemon["running"] == true, "{name} of the lab has ended: cargo xtask lab down, then up");
+        (name, daemon["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid"))
+    });
+    Lab {
+        kubeconfigs: object("kubeconfigs").iter().map(|(user, path)| (user.clone(), text(path).into())).collect(),
+        home: text(&env["kubectl_home"]).into(),
+        kubectls,
+        daemons: daemons.collect(),
+        netns: object("hosts").iter().map(|(host, facts)| (host.clone(), text(&facts["netns"]))).collect(),
+    }
+}
+
+fn parse(version: &str) -> Version {
+    let (major, minor) = version.split_once('.').expect("a version");
+    (major.parse().expect("a number"), minor.parse().expect("a number"))
+}
+
+impl Lab {
+    pub(crate) fn oldest(&self) -> Version {
+        self.kubectls.first().expect("a kubectl").0
+    }
+
+    pub(crate) fn newest(&self) -> Version {
+        self.kubectls.last().expect("a kubectl").0
+    }
+
+    pub(crate) fn kubectl(&self, version: Version) -> &PathBuf {
+        let found = self.kubectls.iter().find(|(known, _)| *known == version);
+        &found.expect("a kubectl of that version").1
+    }
+
+    pub(crate) fn daemon(&self, name: &str) -> u32 {
+        *self.daemons.get(name).expect("a daemon of the lab")
+    }
+}
+
+/// A command on one of the lab's hosts. `nsenter` makes way for it, so that the child's pid is the program's own.
+pub(crate) fn on(host: &str, program: impl AsRef<OsStr>) -> Command {
+    let netns = lab().netns.get(host).expect("a host of the lab");
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{netns}")).arg("--").arg(program);
+    command
+}
+
+/// What a command prints.
+pub(crate) fn output(command: &mut Command) -> String {
+    let output = command.output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    String::from_utf8(output.stdout).expect("text")
+}

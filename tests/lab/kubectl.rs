@@ -1,0 +1,202 @@
+//! Real kubectls on the client's host.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::fd::OwnedFd,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread::JoinHandle,
+};
+
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+};
+
+use crate::env::{Version, lab, on, wait_until};
+
+/// How stdin is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Not at all.
+    Plain,
+    /// `-i`
+    Stdin,
+    /// `-it`
+    Tty,
+}
+
+impl Mode {
+    pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Stdin, Self::Tty];
+
+    const fn flag(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Stdin => Some("-i"),
+            Self::Tty => Some("-it"),
+        }
+    }
+}
+
+/// One `kubectl exec` to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Exec {
+    pub(crate) version: Version,
+    pub(crate) user: &'static str,
+    /// User that runs kubectl on the client's host.
+    pub(crate) uid: u32,
+    pub(crate) mode: Mode,
+    pub(crate) pod: &'static str,
+    pub(crate) container: &'static str,
+    pub(crate) command: Vec<String>,
+    /// Options before `exec`.
+    pub(crate) globals: Vec<String>,
+}
+
+impl Exec {
+    /// Of a shell script in the container `web` of the pod `web`, by the newest kubectl.
+    pub(crate) fn sh(script: &str) -> Self {
+        Self::of(&["sh", "-c", script])
+    }
+
+    pub(crate) fn of(command: &[&str]) -> Self {
+        Self {
+            version: lab().newest(),
+            user: "admin",
+            uid: 0,
+            mode: Mode::Plain,
+            pod: "web",
+            container: "web",
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            globals: Vec::new(),
+        }
+    }
+
+    /// kubectl's arguments.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let flag = self.mode.flag().map(str::to_owned);
+        let words = [self.pod, "-c", self.container, "--"].map(str::to_owned);
+        let globals = self.globals.iter().cloned();
+        globals.chain(["exec".to_owned()]).chain(flag).chain(words).chain(self.command.iter().cloned()).collect()
+    }
+
+    /// Starts it.
+    pub(crate) fn start(&self) -> Kubectl {
+        let mut command = kubectl(self.version, self.user, self.uid);
+        command.args(self.arguments());
+        match self.mode {
+            Mode::Plain => Kubectl::start(command.stdin(Stdio::null()), None),
+            Mode::Stdin => Kubectl::start(command.stdin(Stdio::piped()), None),
+            Mode::Tty => {
+                let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+                grantpt(&terminal).expect("a terminal of our own");
+                unlockpt(&terminal).expect("a terminal of our own");
+                let path = ptsname(&terminal, Vec::new()).expect("its name").into_string().expect("ASCII");
+                let open = || File::options().read(true).write(true).open(&path).expect("a terminal");
+                Kubectl::start(command.stdin(open()).stdout(open()).stderr(open()), Some(terminal))
+            }
+        }
+    }
+}
+
+/// A script's mark: no other process on the machine has it in its arguments.
+pub(crate) fn mark() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("mark-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A kubectl to be.
+pub(crate) fn kubectl(version: Version, user: &str, uid: u32) -> Command {
+    let lab = lab();
+    let program = lab.kubectl(version);
+    let mut command = if uid == 0 {
+        on("client", program)
+    } else {
+        let mut command = on("client", "setpriv");
+        command.arg(format!("--reuid={uid}")).arg("--clear-groups").arg(program);
+        command
+    };
+    let kubeconfig = lab.kubeconfigs.get(user).expect("a user of the lab");
+    command.env("KUBECONFIG", kubeconfig).env("HOME", &lab.home).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A kubectl that runs; killed at the latest when this goes.
+pub(crate) struct Kubectl {
+    child: Child,
+    readers: Vec<JoinHandle<String>>,
+    ended: Option<ExitStatus>,
+}
+
+/// What a kubectl left.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    /// stdout, stderr, or both from a terminal.
+    pub(crate) output: String,
+}
+
+impl Kubectl {
+    /// Starts it.
+    pub(crate) fn start(command: &mut Command, terminal: Option<OwnedFd>) -> Self {
+        let mut child = command.spawn().expect("kubectl starts");
+        // What it inherited is not to be held open here.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut readers = Vec::new();
+        readers.extend(child.stdout.take().map(read));
+        readers.extend(child.stderr.take().map(read));
+        readers.extend(terminal.map(|terminal| read(File::from(terminal))));
+        Self { child, readers, ended: None }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes to its stdin, a pipe.
+    pub(crate) fn write(&mut self, text: &str) {
+        let stdin = self.child.stdin.as_mut().expect("a pipe");
+        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).expect("it reads");
+    }
+
+    /// Closes its stdin, a pipe.
+    pub(crate) fn close_stdin(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        if self.ended.is_none() {
+            // A child that was not waited for keeps its pid.
+            let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a pid");
+            kill_process(pid, signal).expect("a child of ours");
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Ended {
+        let status = wait_until("kubectl ends", || self.child.try_wait().expect("a child of ours"));
+        self.ended = Some(status);
+        self.child.stdin = None;
+        let output = self.readers.drain(..).map(|reader| reader.join().expect("it reads to the end")).collect();
+        Ended { status, output }
+    }
+}
+
+impl Drop for Kubectl {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+fn read(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A terminal whose other side is closed gives an error, not an end.
+        drop(from.read_to_end(&mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}

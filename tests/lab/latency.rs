@@ -1,0 +1,13 @@
+//! Within a blink.
+
+use crate::env::{soak, xtask};
+
+#[test]
+fn from_execve_to_the_line_is_a_blink() {
+    let runs = if soak() { "100" } else { "20" };
+    let output = xtask(&["bench", "latency", "--runs", runs]).output().expect("cargo runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    eprintln!("{text}");
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("p99"), "{text}");
+}

@@ -1,0 +1,102 @@
+//! What is asked for is what is shown.
+
+use rustix::process::Signal;
+
+use crate::{
+    env::lab,
+    kubectl::{Exec, mark},
+    said::{Said, WHOLE},
+    tracer::Tracer,
+};
+
+/// One short session into each of three containers; their marks.
+fn three_sessions() -> [String; 3] {
+    [("web", "web"), ("web", "side"), ("own-net", "own-net")].map(|(pod, container)| {
+        let mark = mark();
+        let exec = Exec { pod, container, ..Exec::sh(&format!("echo {mark}; sleep 0.2")) };
+        assert!(exec.start().end().status.success());
+        mark
+    })
+}
+
+#[test]
+fn filters_show_what_matches_and_nothing_else() {
+    let mut all = Tracer::start(&[]);
+    let mut pod = Tracer::start(&["--pod", "web"]);
+    let mut container = Tracer::start(&["--namespace", "default", "--pod", "web", "--container", "side"]);
+    let elsewhere = Tracer::start(&["--namespace", "kube-system"]);
+    let [web, side, own_net] = three_sessions();
+    for mark in [&web, &side, &own_net] {
+        all.wait_for(mark, "is closed", Said::is_closed);
+    }
+    for mark in [&web, &side] {
+        pod.wait_for(mark, "is closed", Said::is_closed);
+    }
+    container.wait_for(&side, "is closed", Said::is_closed);
+    container.finish().holds_only(std::slice::from_ref(&side));
+    pod.finish().holds_only(&[web.clone(), side.clone()]);
+    all.finish().holds_only(&[web, side, own_net]);
+    elsewhere.finish().holds_only(&[]);
+}
+
+#[test]
+fn once_stops_after_the_first_whole_session() {
+    let tracer = Tracer::start(&["--once"]);
+    let mark = mark();
+    let kubectl = Exec::sh(&format!("echo {mark}; sleep 1")).start();
+    let trace = tracer.end();
+    assert!(trace.session(&mark).is_complete());
+    assert!(kubectl.end().status.success(), "a tracer that goes does not disturb");
+}
+
+#[test]
+fn a_duration_ends_it_with_nothing_seen() {
+    let trace = Tracer::start(&["--duration", "300ms"]).end();
+    trace.holds_only(&[]);
+}
+
+#[test]
+fn a_service_manager_stops_it_as_ctrl_c_does() {
+    let tracer = Tracer::start(&[]);
+    tracer.signal(Signal::TERM);
+    tracer.end().lost_nothing();
+}
+
+#[test]
+fn one_hosts_side_ends_at_the_address_of_the_other_host() {
+    let mut tracer = Tracer::start(&["--netns", "lab-w"]);
+    let mark = mark();
+    let kubectl = Exec::sh(&format!("echo {mark}; sleep 1")).start();
+    let said = tracer.wait_for(&mark, "is whole", Said::is_complete);
+    assert!(kubectl.end().status.success());
+    tracer.wait_for(&mark, "is closed", Said::is_closed);
+    assert_eq!(said.roles(), WHOLE[2..], "{said:?}");
+    assert_eq!(said.pid("kubelet"), Some(lab().daemon("kubelet")));
+    assert_eq!(said.text("/confidence"), Some("exact"));
+    let beyond = said.0["beyond"].as_array().expect("addresses");
+    assert_eq!(beyond.len(), 1, "{beyond:?}");
+    assert_eq!(beyond[0]["side"], "client");
+    let address = beyond[0]["address"].as_str().expect("an address");
+    assert!(address.starts_with("192.168.205.10:"), "the API server's host: {address}");
+    tracer.finish().holds_only(&[mark]);
+}
+
+#[test]
+fn the_drawing_has_every_hop() {
+    let mut tracer = Tracer::start(&["-o", "tree=drawn"]);
+    let mark = mark();
+    let kubectl = Exec::sh(&format!("echo {mark}; exit 3")).start();
+    assert_eq!(kubectl.end().status.code(), Some(3));
+    let said = tracer.wait_for(&mark, "is closed", Said::is_closed);
+    let trace = tracer.finish();
+    let text = trace.read("drawn");
+    for hop in said.hops() {
+        let line = format!("pid {}", hop["pid"]);
+        let role = hop["role"].as_str().expect("a role");
+        assert!(text.lines().any(|drawn| drawn.contains(role) && drawn.contains(&line)), "{role}, {line}: {text}");
+    }
+    for leg in said.legs() {
+        assert!(text.contains(&leg.remote.to_string()), "{leg:?}: {text}");
+    }
+    assert!(text.contains("exited with code 3"), "{text}");
+}

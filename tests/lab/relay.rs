@@ -1,0 +1,55 @@
+//! A plain TCP relay on the way: Go moves its bytes by splice(2), which goes around the calls that others use.
+
+use std::process::Stdio;
+
+use crate::{
+    env::{lab, wait_until, xtask},
+    kubectl::{Exec, Kubectl, Mode},
+    oracle::{Oracle, is_right},
+    said::Said,
+    sessions::short,
+    tracer::Tracer,
+};
+
+const LISTEN: &str = "127.0.0.1:7443";
+
+/// The relay on the client's host.
+fn relay() -> Kubectl {
+    let mut command = xtask(&["lab", "relay", LISTEN]);
+    let relay = Kubectl::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()), None);
+    wait_until("the relay listens", || {
+        let text = crate::env::output(crate::env::on("client", "ss").args(["-tlnpH"]));
+        text.lines().any(|line| line.contains(LISTEN) && line.contains(&format!("pid={},", relay.pid()))).then_some(())
+    });
+    relay
+}
+
+#[test]
+fn a_relay_that_splices_is_a_hop_joined_exactly() {
+    // Older and younger than the tracer: it is found either way.
+    for before in [true, false] {
+        let early = before.then(relay);
+        let mut tracer = Tracer::start(&[]);
+        let relay = early.unwrap_or_else(relay);
+        let mut marks = Vec::new();
+        for (mode, version) in
+            [(Mode::Plain, lab().newest()), (Mode::Stdin, lab().oldest()), (Mode::Tty, lab().newest())]
+        {
+            let (mark, exec) = short(mode, version);
+            let globals = [format!("--server=https://{LISTEN}"), "--tls-server-name=192.168.205.10".to_owned()];
+            let exec = Exec { globals: globals.into(), ..exec };
+            let kubectl = exec.start();
+            let said = tracer.wait_for(&mark, "is whole", Said::is_complete);
+            let oracle = Oracle::look();
+            is_right(&said, &exec, kubectl.pid());
+            assert_eq!(said.roles()[..3], ["kubectl", "proxy", "apiserver"]);
+            assert_eq!(said.pid("proxy"), Some(relay.pid()));
+            let chain = [kubectl.pid(), relay.pid(), lab().daemon("kube-apiserver"), lab().daemon("kubelet")];
+            oracle.confirms(&said, &exec, &chain);
+            assert!(kubectl.end().status.success());
+            tracer.wait_for(&mark, "is closed", Said::is_closed);
+            marks.push(mark);
+        }
+        tracer.finish().holds_only(&marks);
+    }
+}

@@ -1,0 +1,117 @@
+//! Sessions as they are every day: each is one, whole, exact, and as `ss`, `ps` and the runtime's files show it.
+
+use crate::{
+    env::{Version, lab, soak},
+    kubectl::{Exec, Kubectl, Mode, mark},
+    oracle::{Oracle, is_right},
+    tracer::Tracer,
+};
+
+/// Runs in every mode; half of them one after another, the others in groups.
+const RUNS: usize = 20;
+const FEW: usize = 5;
+/// Runs at once.
+const GROUP: usize = 5;
+
+/// A session that goes on for a second. The shell makes way for its last command: the second has the mark's digits, so that
+/// `ps` tells it from all others.
+pub(crate) fn short(mode: Mode, version: Version) -> (String, Exec) {
+    let mark = mark();
+    let digits: String = mark.chars().filter(char::is_ascii_digit).collect();
+    let exec = Exec { mode, version, ..Exec::sh(&format!("echo {mark}; sleep 1.0{digits}")) };
+    (mark, exec)
+}
+
+/// Starts these at once, compares them with the oracle while they run, and waits for their ends. Tells which the oracle
+/// saw too late: on a busy machine a second can be over before `ss` has looked.
+fn watch(tracer: &mut Tracer, batch: &[(String, Exec)]) -> Vec<bool> {
+    let running: Vec<Kubectl> = batch.iter().map(|(_, exec)| exec.start()).collect();
+    let whole: Vec<_> =
+        batch.iter().map(|(mark, _)| tracer.wait_for(mark, "is whole", |said| said.is_complete())).collect();
+    let oracle = Oracle::look();
+    let mut confirmed = Vec::new();
+    for ((said, (_, exec)), kubectl) in whole.iter().zip(batch).zip(&running) {
+        is_right(said, exec, kubectl.pid());
+        let chain = [kubectl.pid(), lab().daemon("kube-apiserver"), lab().daemon("kubelet")];
+        confirmed.push(oracle.confirms(said, exec, &chain).is_some());
+    }
+    for ((mark, exec), kubectl) in batch.iter().zip(running) {
+        let pid = kubectl.pid();
+        let ended = kubectl.end();
+        assert!(ended.status.success() && ended.output.contains(mark.as_str()), "{ended:?}");
+        let said = tracer.wait_for(mark, "is closed", |said| said.is_closed());
+        is_right(&said, exec, pid);
+        assert_eq!(said.exit(), (Some(0), None, "exited"));
+    }
+    confirmed
+}
+
+/// So many sessions, each confirmed while it ran.
+fn all_of(count: usize, mode: Mode, version: Version) {
+    let mut tracer = Tracer::start(&[]);
+    let mut marks = Vec::new();
+    let mut confirmed = 0;
+    while confirmed < count {
+        let group = if confirmed < count.div_ceil(2) { 1 } else { GROUP.min(count - confirmed) };
+        let batch: Vec<_> = (0..group).map(|_| short(mode, version)).collect();
+        confirmed += watch(&mut tracer, &batch).into_iter().filter(|confirmed| *confirmed).count();
+        marks.extend(batch.into_iter().map(|(mark, _)| mark));
+        assert!(marks.len() <= 3 * count, "the oracle is too slow: {confirmed} of {}", marks.len());
+    }
+    tracer.finish().holds_only(&marks);
+    eprintln!("kubectl {version:?} {mode:?}: {} of {} sessions, {confirmed} confirmed", marks.len(), marks.len());
+}
+
+#[test]
+fn twenty_of_twenty_without_stdin_are_one_whole_exact_session_each() {
+    all_of(RUNS, Mode::Plain, lab().newest());
+}
+
+#[test]
+fn twenty_of_twenty_with_stdin_are_one_whole_exact_session_each() {
+    all_of(RUNS, Mode::Stdin, lab().newest());
+}
+
+#[test]
+fn twenty_of_twenty_with_a_terminal_are_one_whole_exact_session_each() {
+    all_of(RUNS, Mode::Tty, lab().newest());
+}
+
+#[test]
+fn a_websocket_attempt_that_falls_back_is_one_session() {
+    // The API server of the lab refuses WebSocket: this kubectl makes two attempts, two connections through the whole path.
+    let version = *lab().kubectls.iter().map(|(version, _)| version).find(|version| **version >= (1, 29)).expect("one");
+    for mode in Mode::ALL {
+        all_of(if soak() { RUNS } else { FEW }, mode, version);
+    }
+}
+
+#[test]
+fn the_oldest_kubectl_is_no_different() {
+    for mode in Mode::ALL {
+        all_of(if soak() { RUNS } else { FEW }, mode, lab().oldest());
+    }
+}
+
+#[test]
+fn a_pod_with_a_network_of_its_own_is_no_different() {
+    let mut tracer = Tracer::start(&[]);
+    let (mark, exec) = short(Mode::Stdin, lab().newest());
+    let batch = [(mark.clone(), Exec { pod: "own-net", container: "own-net", ..exec })];
+    watch(&mut tracer, &batch);
+    let trace = tracer.finish();
+    let said = trace.session(&mark);
+    let process = said.hop("process").expect("a hop")["netns"].as_u64();
+    assert!(process.is_some_and(|netns| netns != crate::oracle::netns("worker")), "{said:?}");
+    trace.holds_only(&[mark]);
+}
+
+#[test]
+fn another_user_and_another_container_are_told_apart() {
+    let mut tracer = Tracer::start(&[]);
+    let (first, exec) = short(Mode::Plain, lab().newest());
+    let alice = Exec { user: "alice", uid: 0, container: "side", ..exec };
+    let (second, admin) = short(Mode::Plain, lab().newest());
+    watch(&mut tracer, &[(first.clone(), alice), (second.clone(), admin)]);
+    tracer.finish().holds_only(&[first, second]);
+}

@@ -1,0 +1,248 @@
+//! The real tracer, as a guard: started, listened to, ended.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, ChildStdout, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use execpath_tests::binary;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    env::{PATIENCE, wait_until},
+    said::Said,
+};
+
+/// A line of `-o jsonl`.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) text: String,
+    pub(crate) value: Value,
+}
+
+#[derive(Default)]
+struct Lines {
+    seen: Mutex<Vec<Line>>,
+    more: Condvar,
+}
+
+impl Lines {
+    fn lock(&self) -> MutexGuard<'_, Vec<Line>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `execpath trace -o jsonl --record …` that runs; killed at the latest when this goes.
+pub(crate) struct Tracer {
+    child: Child,
+    arguments: Vec<String>,
+    folder: TempDir,
+    lines: Arc<Lines>,
+    reader: Option<JoinHandle<()>>,
+    ended: Option<ExitStatus>,
+}
+
+/// What a tracer left.
+pub(crate) struct Trace {
+    pub(crate) lines: Vec<Line>,
+    folder: TempDir,
+}
+
+impl Tracer {
+    /// Starts one; it watches by the time this returns.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stderr = fs::File::create(folder.path().join("stderr")).expect("a file");
+        let mut child = binary::command()
+            .args(["trace", "-o", "jsonl", "--record"])
+            .arg(folder.path().join("recording.jsonl.zst"))
+            .args(arguments)
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .expect("execpath starts");
+        let lines = Arc::new(Lines::default());
+        let reader = read(child.stdout.take().expect("a pipe"), Arc::clone(&lines));
+        let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+        let mut tracer = Self { child, arguments, folder, lines, reader: Some(reader), ended: None };
+        tracer.wait("the tracer is ready", |lines| (!lines.is_empty()).then_some(()));
+        tracer
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A file that the tracer was told to make.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Waits for lines.
+    pub(crate) fn wait<T>(&mut self, what: &str, look: impl Fn(&[Line]) -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        let lines = Arc::clone(&self.lines);
+        let mut seen = lines.lock();
+        loop {
+            if let Some(found) = look(&seen) {
+                return found;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            let gone = self.reader.as_ref().is_none_or(JoinHandle::is_finished);
+            assert!(!left.is_zero() && !gone, "waited in vain: {what}; {}", self.story(&seen));
+            // The end of the reader wakes nobody: so look now and then.
+            let pause = left.min(std::time::Duration::from_millis(200));
+            seen = lines.more.wait_timeout(seen, pause).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits until the session whose command has this mark is so.
+    pub(crate) fn wait_for(&mut self, mark: &str, what: &str, is: impl Fn(&Said) -> bool) -> Said {
+        self.wait(&format!("the session of {mark} {what}"), |lines| {
+            sessions(lines).into_values().find(|said| said.has(mark) && is(said))
+        })
+    }
+
+    /// Waits until the tracer ends by itself.
+    pub(crate) fn end(mut self) -> Trace {
+        self.close()
+    }
+
+    /// Ends it as Ctrl-C does, and replays what it recorded: the same lines, byte for byte.
+    pub(crate) fn finish(mut self) -> Trace {
+        self.signal(Signal::INT);
+        let arguments = self.arguments.clone();
+        let trace = self.close();
+        trace.replays(&arguments);
+        trace
+    }
+
+    /// Ends it so that it can do nothing more.
+    pub(crate) fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.ended = Some(self.child.wait().expect("a child of ours"));
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        // A child that was not waited for keeps its pid.
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, signal).expect("a child of ours");
+    }
+
+    fn close(&mut self) -> Trace {
+        let status = wait_until("the tracer ends", || self.child.try_wait().expect("a child of ours"));
+        self.ended = Some(status);
+        self.reader.take().expect("not ended before").join().expect("it reads to the end");
+        let lines = std::mem::take(&mut *self.lines.lock());
+        assert_eq!(status.code(), Some(0), "{}", self.story(&lines));
+        assert_eq!(lines.last().expect("a line").value["type"], "end", "{}", self.story(&lines));
+        let stderr = fs::read_to_string(self.file("stderr")).expect("what it said");
+        assert_eq!(stderr, "", "a tracer that has nothing to complain of is silent");
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
+        Trace { lines, folder }
+    }
+
+    fn story(&self, lines: &[Line]) -> String {
+        let stderr = fs::read_to_string(self.file("stderr")).unwrap_or_default();
+        let tail = lines.iter().rev().take(6).rev().map(|line| line.text.as_str());
+        format!("stderr: {stderr}\n{} lines, the last:\n{}", lines.len(), tail.collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+fn read(stdout: ChildStdout, lines: Arc<Lines>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        for text in BufReader::new(stdout).lines() {
+            let text = text.expect("UTF-8");
+            let value = serde_json::from_str(&text).expect("each line is JSON");
+            lines.lock().push(Line { text, value });
+            lines.more.notify_all();
+        }
+    })
+}
+
+/// The sessions, as last told, by id.
+pub(crate) fn sessions(lines: &[Line]) -> BTreeMap<String, Said> {
+    let told = lines.iter().filter_map(|line| Said::of(&line.value));
+    told.map(|said| (said.id().to_owned(), said)).collect()
+}
+
+impl Trace {
+    /// Sessions that were told of, as last told.
+    pub(crate) fn sessions(&self) -> Vec<Said> {
+        sessions(&self.lines).into_values().collect()
+    }
+
+    /// The only session that has this mark.
+    pub(crate) fn session(&self, mark: &str) -> Said {
+        let mut marked = self.sessions().into_iter().filter(|said| said.has(mark));
+        let said = marked.next().expect("a session with that mark");
+        assert!(marked.next().is_none(), "{mark} has two sessions");
+        said
+    }
+
+    /// Exactly these sessions were seen, none invented and none twice; nothing was lost or late. Whoever else uses the lab
+    /// meanwhile makes sessions too.
+    pub(crate) fn holds_only(&self, marks: &[String]) {
+        let sessions = self.sessions();
+        let (anothers, sessions): (Vec<Said>, Vec<Said>) = sessions.into_iter().partition(Said::is_anothers);
+        let strangers: Vec<&Said> = sessions.iter().filter(|said| !marks.iter().any(|mark| said.has(mark))).collect();
+        assert!(strangers.is_empty(), "invented: {strangers:?}");
+        for mark in marks {
+            self.session(mark);
+        }
+        let opened: BTreeSet<&str> = self
+            .lines
+            .iter()
+            .filter(|line| line.value["type"] == "session.opened")
+            .filter_map(|line| line.value["session"]["id"].as_str())
+            .collect();
+        assert_eq!(opened.len(), marks.len() + anothers.len(), "each session opens once");
+        self.lost_nothing();
+    }
+
+    pub(crate) fn lost_nothing(&self) {
+        let totals = &self.lines.last().expect("a line").value["totals"];
+        assert_eq!((&totals["lost"], &totals["late"]), (&serde_json::json!({}), &serde_json::json!(0)));
+    }
+
+    /// A file that the tracer was told to make.
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.path().join(name)).expect("a file of the tracer's")
+    }
+
+    fn replays(&self, arguments: &[String]) {
+        let mut replay = binary::command();
+        replay.args(["replay", "-o", "jsonl"]).arg(self.folder.path().join("recording.jsonl.zst"));
+        let mut words = arguments.iter();
+        while let Some(word) = words.next() {
+            // What chooses among sessions is chosen again; what changes what is found is in the recording.
+            if ["--namespace", "--pod", "--container", "--kind"].contains(&word.as_str()) {
+                replay.arg(word).args(words.next());
+            }
+        }
+        let again = binary::finish(&mut replay);
+        let live: String = self.lines.iter().map(|line| line.text.clone() + "\n").collect();
+        for (number, (live, again)) in live.lines().zip(again.stdout.lines()).enumerate() {
+            assert_eq!(live, again, "line {number} of the replay");
+        }
+        assert_eq!(live, again.stdout, "a replay shows what was shown live");
+    }
+}

@@ -1,0 +1,67 @@
+//! The tracer as a guest on the machine: it leaves nothing behind, and several of them do not disturb each other.
+
+use std::{collections::BTreeSet, fs, process::Command};
+
+use serde_json::Value;
+
+use crate::{
+    env::{output, wait_until},
+    kubectl::{Exec, mark},
+    said::Said,
+    tracer::Tracer,
+};
+
+/// Ids of everything of this sort that is loaded in the kernel.
+fn loaded(sort: &str) -> BTreeSet<u64> {
+    let text = output(Command::new("bpftool").args(["-j", sort, "show"]));
+    let all: Value = serde_json::from_str(&text).expect("bpftool prints JSON");
+    all.as_array().into_iter().flatten().filter_map(|one| one["id"].as_u64()).collect()
+}
+
+/// Ids of this sort that a process holds open.
+fn held(pid: u32, sort: &str) -> BTreeSet<u64> {
+    let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("a process");
+    let texts = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
+    let field = format!("{sort}_id:");
+    texts.filter_map(|text| text.lines().find_map(|line| line.strip_prefix(&field)?.trim().parse().ok())).collect()
+}
+
+#[test]
+fn a_killed_tracer_leaves_nothing_in_the_kernel() {
+    let mut tracer = Tracer::start(&[]);
+    // It is at work, not only loaded.
+    let mark = mark();
+    assert!(Exec::sh(&format!("echo {mark}")).start().end().status.success());
+    tracer.wait_for(&mark, "is closed", Said::is_closed);
+    let sorts = ["prog", "link", "map"];
+    let held = sorts.map(|sort| held(tracer.pid(), sort));
+    for (sort, held) in sorts.iter().zip(&held) {
+        assert!(!held.is_empty(), "it holds some {sort}");
+        assert!(held.is_subset(&loaded(sort)), "{sort}");
+    }
+    tracer.kill();
+    for (sort, held) in sorts.iter().zip(&held) {
+        // The kernel frees them a little later, when no CPU can be inside any more.
+        wait_until(&format!("every {sort} is gone"), || held.is_disjoint(&loaded(sort)).then_some(()));
+    }
+}
+
+#[test]
+fn two_tracers_see_the_same_session_under_the_same_name() {
+    let mut first = Tracer::start(&[]);
+    let mut second = Tracer::start(&[]);
+    let mark = mark();
+    let kubectl = Exec::sh(&format!("echo {mark}; sleep 1")).start();
+    let said = [&mut first, &mut second].map(|tracer| tracer.wait_for(&mark, "is whole", Said::is_complete));
+    assert_eq!(said[0].id(), said[1].id());
+    assert_eq!(said[0].legs(), said[1].legs());
+    assert_eq!(said[0].roles(), said[1].roles());
+    assert!(kubectl.end().status.success());
+    // One that goes does not take anything from the other.
+    first.wait_for(&mark, "is closed", Said::is_closed);
+    first.finish().holds_only(std::slice::from_ref(&mark));
+    let later = crate::kubectl::mark();
+    assert!(Exec::sh(&format!("echo {later}")).start().end().status.success());
+    second.wait_for(&later, "is closed", Said::is_closed);
+    second.finish().holds_only(&[mark, later]);
+}

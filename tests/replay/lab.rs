@@ -1,0 +1,46 @@
+//! Recordings made on the lab by `cargo xtask record`, in every format.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use execpath::sink::FORMATS;
+use execpath_tests::binary::run;
+
+/// The recordings, by name.
+pub(crate) fn recordings() -> Vec<(String, PathBuf)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
+    let files = fs::read_dir(folder).expect("the folder of recordings").map(|file| file.expect("a file").path());
+    let mut found: Vec<(String, PathBuf)> = files
+        .filter_map(|path| {
+            let name = path.file_name()?.to_str()?.strip_suffix(".jsonl.zst")?.to_owned();
+            Some((name, path))
+        })
+        .collect();
+    found.sort();
+    assert!(found.len() >= 5, "{found:?}");
+    found
+}
+
+#[test]
+fn every_recording_in_every_format() {
+    for (name, path) in recordings() {
+        for format in FORMATS {
+            let ran = run(["replay", &path.to_string_lossy(), "--kind", "all", "-o", format.name]);
+            assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{name}");
+            insta::assert_snapshot!(format!("{name}.{}", format.name), ran.stdout);
+        }
+    }
+}
+
+#[test]
+fn every_recording_has_a_card_and_is_small() {
+    for (name, path) in recordings() {
+        assert!(fs::metadata(&path).expect("a file").len() < 200_000, "{name}");
+        let card = fs::read_to_string(path.with_file_name(format!("{name}.toml"))).expect("a card");
+        for field in ["about", "kernel", "runtime", "kubernetes", "kubectl", "command"] {
+            assert!(card.lines().any(|line| line.starts_with(&format!("{field} = \""))), "{name}: {field}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What must hold whatever the order, the number and the lack of observations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use execpath::{
+    correlate::{Correlator, Options},
+    model::{BootTime, Fact, HostFacts, Kind, LinkKind, Observation, Session, SocketId, Source, Span, parse_fifo_path},
+    record::Reader,
+};
+
+use crate::lab::recordings;
+
+/// How far apart records may arrive in the wrong order.
+const WINDOW: Span = Span::from_millis(5);
+
+struct Recording {
+    name: String,
+    host: HostFacts,
+    seen: Vec<Observation>,
+}
+
+fn all() -> Vec<Recording> {
+    let read = |(name, path): (String, std::path::PathBuf)| {
+        let mut reader = Reader::open(&path).expect("a recording");
+        let host = reader.header().host.clone();
+        let recording = Recording { name, host, seen: reader.by_ref().collect() };
+        let sessions = sessions(&recording.host, &recording.seen);
+        assert!(sessions.values().any(|session| session.kind == Kind::Exec && session.complete), "{}", recording.name);
+        recording
+    };
+    recordings().into_iter().map(read).collect()
+}
+
+/// The sessions at the end, by id.
+fn sessions<'a>(host: &HostFacts, seen: impl IntoIterator<Item = &'a Observation>) -> BTreeMap<String, Session> {
+    let mut correlator = Correlator::new(host, &Options::default());
+    for seen in seen {
+        correlator.ingest(seen);
+    }
+    correlator.flush();
+    let sessions = correlator.report().sessions.into_iter();
+    // Times at which something was told differ; what is told does not.
+    sessions.map(|session| (session.id.0.clone(), Session { last_seen: BootTime(0), ..session })).collect()
+}
+
+/// Numbers that look random and are the same on every run.
+struct Dice(u64);
+
+impl Dice {
+    /// Below `limit`. xorshift64 by Marsaglia.
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+#[test]
+fn what_is_seen_twice_is_the_same_as_once() {
+    for Recording { name, host, seen } in all() {
+        let twice = seen.iter().flat_map(|seen| [seen, seen]);
+        assert_eq!(sessions(&host, &seen), sessions(&host, twice), "{name}");
+    }
+}
+
+#[test]
+fn the_order_of_arrival_within_the_window_does_not_matter() {
+    for Recording { name, host, seen } in all() {
+        let expected = sessions(&host, &seen);
+        for seed in 1..=10 {
+            let mut dice = Dice(seed);
+            // A record of the kernel arrives up to the window late. Time does not: it overtakes nothing. Answers come after
+            // their questions, and a snapshot whole.
+            let mut arrival: Vec<(u64, usize)> = seen
+                .iter()
+                .enumerate()
+                .map(|(index, seen)| match seen.source {
+                    Source::Ebpf => (seen.at.0 + dice.below(WINDOW.0), index),
+                    Source::Snapshot | Source::Engine => (seen.at.0, index),
+                })
+                .collect();
+            arrival.sort_unstable();
+            let shuffled = arrival.iter().filter_map(|(_, index)| seen.get(*index));
+            assert_eq!(expected, sessions(&host, shuffled), "{name}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn what_else_goes_on_does_not_matter() {
+    let all = all();
+    for one in &all {
+        let expected = sessions(&one.host, &one.seen);
+        for other in all.iter().filter(|other| other.name != one.name && other.host.boot_id == one.host.boot_id) {
+            // As if both had begun at once.
+            let start = |seen: &[Observation]| seen.first().expect("an observation").at;
+            let (here, there) = (start(&one.seen), start(&other.seen));
+            let mut both: Vec<Observation> = other
+                .seen
+                .iter()
+                .map(|seen| Observation { at: here.plus(seen.at.since(there)), ..seen.clone() })
+                .chain(one.seen.iter().cloned())
+                .filter(|seen| seen.fact != Fact::Stopped)
+                .collect();
+            both.sort_by_key(|seen| seen.at);
+            let found = sessions(&one.host, &both);
+            for (id, session) in &expected {
+                // The other recording may go on for longer: what was open at the end of this one then closes.
+                if session.closed_at.is_some() {
+                    assert_eq!(Some(session), found.get(id), "{} beside {}", one.name, other.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_served_one_exec_serves_no_other() {
+    for Recording { name, host, seen } in all() {
+        let expected = sessions(&host, &seen);
+        // A probe's goroutine that got the `g` of one that ended: what that had read last was the exec's connection, which
+        // stays open for as long as the process runs.
+        let another = "f".repeat(64);
+        let stale = seen.iter().find_map(|seen| {
+            let Fact::FifoMade { actor, inbound: inbound @ Some(_), path } = &seen.fact else { return None };
+            let fifo = parse_fifo_path(path.as_str()?)?;
+            let path = path.as_str()?.replace(&fifo.exec, &another).as_str().into();
+            let at = seen.at.plus(Span::from_millis(20));
+            Some(Observation { at, fact: Fact::FifoMade { actor: *actor, inbound: *inbound, path }, ..seen.clone() })
+        });
+        let stale = stale.expect("an exec by a stream");
+        let mut more: Vec<&Observation> = seen.iter().chain([&stale]).collect();
+        more.sort_by_key(|seen| seen.at);
+        let mut found = sessions(&host, more);
+        found.retain(|_, session| session.exec_id.as_ref() != Some(&another) || session.kind != Kind::Probe);
+        assert_eq!(expected, found, "{name}");
+    }
+}
+
+/// A link, by what it joins: kind, pids and sockets.
+type Joined = (LinkKind, u32, u32, Option<(SocketId, SocketId)>);
+
+fn joined(session: &Session) -> BTreeSet<Joined> {
+    let pid = |hop: usize| session.hops.get(hop).map(|hop| hop.task.tgid).expect("a hop");
+    let links = session.links.iter();
+    links
+        .map(|link| {
+            let tcp = link.tcp.and_then(|ends| Some((ends.near?, ends.far?)));
+            // The standing connections name their ends by what is known of them.
+            (link.kind, pid(link.from), pid(link.to), tcp.or(link.relay))
+        })
+        .collect()
+}
+
+/// Sockets may be known by fewer names: the same as far as both are known.
+fn is_same(a: &Joined, b: &Joined) -> bool {
+    let agree = |a: Option<u64>, b: Option<u64>| a.is_none() || b.is_none() || a == b;
+    let socket = |a: SocketId, b: SocketId| agree(a.cookie, b.cookie) && agree(a.inode, b.inode);
+    let ends = match (a.3, b.3) {
+        (Some(a), Some(b)) => socket(a.0, b.0) && socket(a.1, b.1),
+        (None, _) | (_, None) => true,
+    };
+    (a.0, a.1, a.2) == (b.0, b.1, b.2) && ends
+}
+
+#[test]
+fn what_was_not_seen_is_missing_and_nothing_takes_its_place() {
+    for Recording { name, host, seen } in all() {
+        let expected = sessions(&host, &seen);
+        for gone in (0..seen.len()).filter(|index| seen.get(*index).is_some_and(|seen| seen.fact != Fact::Tick)) {
+            let rest = seen.iter().enumerate().filter(|(index, _)| *index != gone).map(|(_, seen)| seen);
+            for (id, session) in sessions(&host, rest) {
+                let what = || format!("{name} without {:?}", seen.get(gone));
+                let whole = expected.get(&id).unwrap_or_else(|| unreachable!("{id} is invented in {}", what()));
+                let known = joined(whole);
+                for link in joined(&session) {
+                    // Where the shim is not known, the runtime's FIFOs lead to runc at once.
+                    let skips = link.0 == LinkKind::Fifo && session.gaps.len() > whole.gaps.len();
+                    assert!(
+                        skips || known.iter().any(|other| is_same(&link, other)),
+                        "{link:?} takes the place of another in {}",
+                        what()
+                    );
+                }
+            }
+        }
+    }
+}

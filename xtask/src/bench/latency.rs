@@ -1,0 +1,152 @@
+//! How soon a session is told of: from the kernel's own time of the process's execve to the time at which a reader of
+//! `-o jsonl` has the line that says that the session is complete. Both clocks are boot time.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::lab::Up;
+use crate::tracer::{self, Tracer};
+
+/// What issue and README promise.
+const LIMIT_NS: u64 = 50_000_000;
+
+/// From a process's execve to the line that tells of its session.
+#[derive(clap::Args)]
+pub(crate) struct Latency {
+    /// How many execs.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+}
+
+impl Latency {
+    pub(crate) fn run(self) -> Result<()> {
+        let lab = Up::find()?;
+        let program = tracer::build()?;
+        let folder = tempfile::tempdir()?;
+        let recording = folder.path().join("recording.jsonl.zst");
+        let trace = Tracer::start(&program, &recording)?;
+        let idle = processor_ticks(trace.pid())?;
+        let mut arrivals = BTreeMap::new();
+        let mut missed = 0_u32;
+        for run in 0..self.runs {
+            match one(&lab, &trace, run)? {
+                Some((pid, at)) => drop(arrivals.insert(pid, at)),
+                None => missed += 1,
+            }
+        }
+        let busy = processor_ticks(trace.pid())? - idle;
+        trace.finish()?;
+        let (execs, records) = execs(&recording)?;
+        let mut delays: Vec<u64> = arrivals
+            .iter()
+            .map(|(pid, at)| execs.get(pid).map(|exec| at.saturating_sub(*exec)).context("no execve was recorded"))
+            .collect::<Result<_>>()?;
+        delays.sort_unstable();
+        self.report(&delays, records, busy)?;
+        ensure!(missed == 0, "{missed} of {} sessions were not complete", self.runs);
+        let p99 = percentile(&delays, 99);
+        ensure!(p99 <= LIMIT_NS, "p99 is {} ms, over {} ms", p99 / 1_000_000, LIMIT_NS / 1_000_000);
+        Ok(())
+    }
+
+    fn report(&self, delays: &[u64], records: u64, ticks: u64) -> Result<()> {
+        let ms = |percent| {
+            let ns = percentile(delays, percent);
+            format!("{}.{:02}", ns / 1_000_000, ns % 1_000_000 / 10_000)
+        };
+        let runs = u64::from(self.runs);
+        let per_second = rustix::param::clock_ticks_per_second();
+        let us = ticks * 1_000_000 / per_second / runs;
+        let text = format!(
+            "execve to line, ms: p50 {}, p90 {}, p99 {}, max {} ({} of {runs} sessions)\n\
+             records of the kernel per session: {} (all that came, over the sessions)\n\
+             the tracer's processor time per session: {}.{:02} ms\n",
+            ms(50),
+            ms(90),
+            ms(99),
+            ms(100),
+            delays.len(),
+            records / runs,
+            us / 1_000,
+            us % 1_000 / 10,
+        );
+        Ok(std::io::stdout().write_all(text.as_bytes())?)
+    }
+}
+
+/// The smallest of which at least so many per cent are no larger.
+fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or(u64::MAX)
+}
+
+/// One exec; the pid of its process, and when the line was there.
+fn one(lab: &Up, trace: &Tracer, run: u32) -> Result<Option<(u64, u64)>> {
+    let mark = format!(": bench-{}-{run}; sleep 0.2", std::process::id());
+    let mut kubectl = lab.kubectl(None)?;
+    kubectl.args(["exec", "web", "-c", "web", "--", "sh", "-c", &mark]);
+    let mut kubectl = kubectl.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let mut told = None;
+    let mut look = || -> Result<()> {
+        loop {
+            let line = trace.next()?;
+            let session = &line.value["session"];
+            if session["command"][2] != mark.as_str() {
+                continue;
+            }
+            let process =
+                session["hops"].as_array().and_then(|hops| hops.last()).filter(|hop| hop["role"] == "process");
+            if let (None, true, Some(process)) = (told, session["complete"] == true, process) {
+                told = Some((process["pid"].as_u64().context("a pid")?, line.at));
+            }
+            if line.value["type"] == "session.closed" {
+                return Ok(());
+            }
+        }
+    };
+    let looked = look();
+    let status = kubectl.wait()?;
+    looked?;
+    if !status.success() {
+        bail!("kubectl failed: {status}");
+    }
+    Ok(told)
+}
+
+/// When each process in a container ran its first execve, and how many records the kernel wrote.
+fn execs(recording: &Path) -> Result<(BTreeMap<u64, u64>, u64)> {
+    let mut execs = BTreeMap::new();
+    let mut records = 0;
+    for line in BufReader::new(zstd::Decoder::new(File::open(recording)?)?).lines().skip(1) {
+        let seen: Value = serde_json::from_str(&line?)?;
+        records += u64::from(seen["source"] == "ebpf");
+        if seen["fact"]["exec"]["watched"] == "contained" {
+            let pid = seen["task"]["tgid"].as_u64().context("a pid")?;
+            execs.entry(pid).or_insert(seen["at"].as_u64().context("a time")?);
+        }
+    }
+    Ok((execs, records))
+}
+
+fn processor_ticks(pid: u32) -> Result<u64> {
+    let stat = procfs::process::Process::new(i32::try_from(pid)?)?.stat()?;
+    Ok(stat.utime + stat.stime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percentile;
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let hundred: Vec<u64> = (1..=100).collect();
+        assert_eq!([50, 90, 99, 100].map(|percent| percentile(&hundred, percent)), [50, 90, 99, 100]);
+        assert_eq!([50, 99, 100].map(|percent| percentile(&[7, 9], percent)), [7, 9, 9]);
+    }
+}

@@ -1,0 +1,212 @@
+//! `cargo xtask record`: the recordings that the replay tests rest on, made on the lab.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::Value;
+
+use crate::lab::Up;
+use crate::tracer::{self, PATIENCE, Tracer};
+
+/// Where the relay listens while it is recorded.
+const RELAY: &str = "127.0.0.1:7443";
+
+/// Make recordings for the replay tests.
+#[derive(clap::Args)]
+pub(crate) struct Record {
+    /// Which; else all.
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Where they go.
+    #[arg(long, value_name = "FOLDER", default_value = "tests/recordings")]
+    folder: PathBuf,
+}
+
+struct Scene {
+    name: &'static str,
+    /// In a sentence.
+    about: &'static str,
+    /// Else the newest.
+    oldest_kubectl: bool,
+    arguments: &'static [&'static str],
+    how: How,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Plain,
+    Terminal,
+    /// kubectl is killed when the session is whole, and the process that it leaves after the session was closed.
+    Killed,
+    Relay,
+}
+
+const SCENES: [Scene; 5] = [
+    Scene {
+        name: "terminal",
+        about: "a terminal, by a kubectl that tries WebSocket first, is refused, and falls back to SPDY",
+        oldest_kubectl: false,
+        arguments: &["exec", "-it", "web", "-c", "web", "--", "sh", "-c", "echo hello; sleep 0.2"],
+        how: How::Terminal,
+    },
+    Scene {
+        name: "exit-3",
+        about: "stdin, by an old kubectl, and an exit code",
+        oldest_kubectl: true,
+        arguments: &["exec", "-i", "web", "-c", "side", "--", "sh", "-c", "cat; exit 3"],
+        how: How::Plain,
+    },
+    Scene {
+        name: "start-failed",
+        about: "a command that does not exist",
+        oldest_kubectl: false,
+        arguments: &["exec", "own-net", "-c", "own-net", "--", "no-such-command"],
+        how: How::Plain,
+    },
+    Scene {
+        name: "kubectl-killed",
+        about: "kubectl is killed, its process goes on",
+        oldest_kubectl: false,
+        arguments: &["exec", "web", "-c", "web", "--", "sh", "-c", "sleep 600; exit 0"],
+        how: How::Killed,
+    },
+    Scene {
+        name: "relay",
+        about: "a plain TCP relay, which splices, between kubectl and the API server",
+        oldest_kubectl: false,
+        arguments: &["exec", "web", "-c", "web", "--", "sh", "-c", "echo hello; sleep 0.2"],
+        how: How::Relay,
+    },
+];
+
+impl Record {
+    pub(crate) fn run(self) -> Result<()> {
+        if let Some(unknown) = self.names.iter().find(|name| SCENES.iter().all(|scene| scene.name != **name)) {
+            let names: Vec<&str> = SCENES.iter().map(|scene| scene.name).collect();
+            bail!("no recording \"{unknown}\"\nhint: there are {}", names.join(", "));
+        }
+        let lab = Up::find()?;
+        let program = tracer::build()?;
+        fs::create_dir_all(&self.folder)?;
+        let asked = |scene: &&Scene| self.names.is_empty() || self.names.iter().any(|name| name == scene.name);
+        for scene in SCENES.iter().filter(asked) {
+            scene.record(&lab, &program, &self.folder).with_context(|| format!("recording {}", scene.name))?;
+        }
+        Ok(())
+    }
+}
+
+/// A child of ours; killed at the latest when this goes.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+impl Scene {
+    fn record(&self, lab: &Up, program: &Path, folder: &Path) -> Result<()> {
+        let work = tempfile::tempdir()?;
+        let raw = work.path().join("raw.jsonl");
+        let trace = Tracer::start(program, &raw)?;
+        let relay = if self.how == How::Relay {
+            let mut relay = Running(lab.relay(RELAY)?.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?);
+            wait_for_listener(&mut relay.0)?;
+            Some(relay)
+        } else {
+            None
+        };
+        let kubectls = lab.kubectls();
+        let version = if self.oldest_kubectl { kubectls.first() } else { kubectls.last() }.context("no kubectl")?;
+        let mut kubectl = lab.kubectl(Some(version))?;
+        if relay.is_some() {
+            kubectl.args([&format!("--server=https://{RELAY}"), "--tls-server-name=192.168.205.10"]);
+        }
+        kubectl.args(self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.play(kubectl, &trace)?;
+        drop(relay);
+        trace.finish()?;
+        let typed = [(program.display().to_string(), "execpath"), (raw.display().to_string(), self.name)];
+        let places = typed.into_iter().chain(lab.places()?);
+        let text = places.fold(fs::read_to_string(&raw)?, |text, (place, name)| text.replace(&place, name));
+        let mut file = zstd::Encoder::new(File::create(folder.join(format!("{}.jsonl.zst", self.name)))?, 19)?;
+        file.write_all(text.as_bytes())?;
+        file.finish()?;
+        fs::write(folder.join(format!("{}.toml", self.name)), self.card(&text, lab, version)?)?;
+        Ok(())
+    }
+
+    /// Runs kubectl to its end, and waits until its session is told to be over.
+    fn play(&self, mut kubectl: Command, trace: &Tracer) -> Result<()> {
+        let ours = |line: &Value| line["session"]["hops"][0]["role"] == "kubectl";
+        let closed = |line: &Value| ours(line) && line["type"] == "session.closed";
+        if self.how == How::Terminal {
+            let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+            grantpt(&terminal)?;
+            unlockpt(&terminal)?;
+            let path = ptsname(&terminal, Vec::new())?.into_string()?;
+            let open = || File::options().read(true).write(true).open(&path);
+            let running = Running(kubectl.stdin(open()?).stdout(open()?).stderr(open()?).spawn()?);
+            drop(kubectl);
+            let mut screen = Vec::new();
+            // The end of a terminal is an error.
+            drop(File::from(terminal).read_to_end(&mut screen));
+            trace.until(closed)?;
+            drop(running);
+            return Ok(());
+        }
+        let mut running = Running(kubectl.spawn()?);
+        if self.how == How::Killed {
+            trace.until(|line| ours(line) && line["session"]["complete"] == true)?;
+            running.0.kill()?;
+        }
+        running.0.wait()?;
+        let over = trace.until(closed)?.value;
+        if self.how == How::Killed {
+            let process = over["session"]["hops"].as_array().and_then(|hops| hops.last()).context("hops")?;
+            let pid = process["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+            kill_process(pid.context("a pid")?, Signal::KILL)?;
+        }
+        Ok(())
+    }
+
+    fn card(&self, recording: &str, lab: &Up, kubectl: &str) -> Result<String> {
+        let header: Value = serde_json::from_str(recording.lines().next().context("a header")?)?;
+        let kernel = header["host"]["kernel"].as_str().context("a kernel")?;
+        let runtime = Command::new("containerd").arg("--version").output().context("cannot start containerd")?;
+        let runtime = String::from_utf8(runtime.stdout)?;
+        let runtime: Vec<&str> = runtime.split_whitespace().collect();
+        let version = runtime.get(2).copied().unwrap_or("unknown");
+        let (about, kubernetes, command) = (self.about, lab.kubernetes(), self.arguments.join(" "));
+        let name = self.name;
+        Ok(format!(
+            "# Made by `cargo xtask record {name}`.\nabout = \"{about}\"\nkernel = \"{kernel}\"\nruntime = \"containerd {version}\"\n\
+             kubernetes = \"{kubernetes}\"\nkubectl = \"{kubectl}\"\ncommand = \"kubectl {command}\"\n"
+        ))
+    }
+}
+
+/// Until somebody listens there: asked of the kernel, since a connection would be recorded.
+fn wait_for_listener(relay: &mut Child) -> Result<()> {
+    let (_, port) = RELAY.rsplit_once(':').context("a port")?;
+    let port: u16 = port.parse()?;
+    let end = std::time::Instant::now() + PATIENCE;
+    while std::time::Instant::now() < end {
+        ensure!(relay.try_wait()?.is_none(), "the relay has ended");
+        let process = procfs::process::Process::new(i32::try_from(relay.id())?)?;
+        // Of the relay's network namespace.
+        let listens = |entry: &procfs::net::TcpNetEntry| entry.local_address.port() == port;
+        if process.tcp().is_ok_and(|entries| entries.iter().any(listens)) {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    bail!("the relay does not listen")
+}
