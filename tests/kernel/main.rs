@@ -1,1 +1,20 @@
-//! Probes, in the kernel that runs here: `cargo xtask test --only kernel`.
+//! The probes, on this kernel: real processes and sockets, and what is decoded of them.
+//!
+//! Needs root: `cargo test -p execpath-tests --features kernel --test kernel -- --test-threads=1`. Each test loads the object
+//! for itself, with ports of its own, so that nothing else on the machine is seen. One thread, because tests watch their own
+//! process.
+
+#![expect(clippy::panic, reason = "a test that fails panics; helpers of tests are not `#[test]` themselves")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one sort of fact among all of them")]
+
+mod cleanliness;
+mod cost;
+mod fifo;
+mod go;
+mod loss;
+mod process;
+mod puppet;
+mod relay;
+mod tcp;
+mod trace;
+mod unix;

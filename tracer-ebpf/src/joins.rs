@@ -44,13 +44,25 @@ pub fn received(tgid: u32, watch: &mut Watch, sock: Sock, cookie: u64) {
     let _full = LAST.insert(key, last, 0);
 }
 
+/// The running actor found `sock` at its end: it has nothing more of it to pass on, and whoever gets its `g` next never had.
+#[inline(always)]
+pub fn ended(tgid: u32, watch: &mut Watch, cookie: u64) {
+    let (key, _) = go::actor(tgid, watch);
+    // SAFETY: one word is read.
+    if unsafe { LAST.get(key) }.is_some_and(|last| last.cookie == cookie) {
+        let _gone = LAST.remove(key);
+    }
+}
+
 /// The socket on which that actor received last, if it is still the same open socket and the same goroutine.
 #[inline(always)]
 pub fn last_received(key: &LastKey, actor: &Actor) -> Option<(Sock, u64)> {
     // SAFETY: copied out at once; a torn read is caught by the comparison of cookies below.
     let last = unsafe { LAST.get(key) }?;
     let (sock, cookie, goid) = (Sock(last.sk), last.cookie, last.goid);
-    let same = goid == actor.goid && cookie != 0 && sock.cookie() == cookie && sock.is_open();
+    // 0: noted, or asked, before the loader told where the id is.
+    let same_goroutine = goid == 0 || actor.goid == 0 || goid == actor.goid;
+    let same = same_goroutine && cookie != 0 && sock.cookie() == cookie && sock.is_open();
     same.then_some((sock, cookie))
 }
 

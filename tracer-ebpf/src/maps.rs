@@ -51,12 +51,8 @@ pub static OFFSETS: Offsets = Offsets::UNKNOWN;
 
 /// Filled in by the loader.
 #[unsafe(no_mangle)]
-pub static CONFIG: Config = Config {
-    netns: 0,
-    own_tgid: 0,
-    g_register: Offsets::ABSENT,
-    stack_register: Offsets::ABSENT,
-};
+pub static CONFIG: Config =
+    Config { netns: 0, own_tgid: 0, g_register: Offsets::ABSENT, stack_register: Offsets::ABSENT };
 
 /// The two sides of a splice(2): address of the `struct sock`, or 0 where that side is not a socket.
 #[repr(C)]

@@ -358,6 +358,7 @@ impl Trace {
                     continue;
                 }
                 for seen in self.snapshot.answer(&want, now()) {
+                    self.enrolled(&seen);
                     if self.pump.take(seen)? == Flow::Stop {
                         return Ok(Flow::Stop);
                     }
@@ -369,11 +370,25 @@ impl Trace {
     fn watch(&mut self, task: TaskKey, class: WatchAs) {
         // Asked before and after: a pid that changed hands in between must not be watched.
         let Some(mntns) = self.snapshot.mount_namespace(task) else { return };
-        if let Err(error) = self.probes.watch(task.tgid, mntns, class) {
+        let mut watched = self.probes.watch(task.tgid, mntns, class);
+        if let Some(program) = self.snapshot.program(task) {
+            watched = watched.and_then(|()| self.probes.set_program(task.tgid, &program));
+        }
+        if let Err(error) = watched {
             tracing::warn!(tgid = task.tgid, %error, "a process cannot be watched");
         }
         if self.snapshot.mount_namespace(task).is_none() {
             self.probes.unwatch(task.tgid);
+        }
+    }
+
+    /// A process that the kernel enrolled by itself: what it was built with is in the file, not in the process.
+    fn enrolled(&mut self, seen: &Observation) {
+        if let (Fact::ProcessSeen(info), Some(task)) = (&seen.fact, seen.task)
+            && let Some(program) = &info.program
+            && let Err(error) = self.probes.set_program(task.tgid, program)
+        {
+            tracing::debug!(tgid = task.tgid, %error, "the kernel cannot be told of a program");
         }
     }
 

@@ -136,6 +136,10 @@ impl Scene {
         let typed = [(program.display().to_string(), "execpath"), (raw.display().to_string(), self.name)];
         let places = typed.into_iter().chain(lab.places()?);
         let text = places.fold(fs::read_to_string(&raw)?, |text, (place, name)| text.replace(&place, name));
+        ensure!(
+            !text.contains("\"comm\":\"execpath"),
+            "a demo or another tracer ran beside it: try again when it has ended"
+        );
         let mut file = zstd::Encoder::new(File::create(folder.join(format!("{}.jsonl.zst", self.name)))?, 19)?;
         file.write_all(text.as_bytes())?;
         file.finish()?;

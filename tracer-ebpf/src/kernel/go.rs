@@ -25,7 +25,10 @@ fn goroutine(task: Task) -> Option<u64> {
     let registers = unsafe { bpf_task_pt_regs(task.0 as *mut _) } as u64;
     // SAFETY: plain reads of initialised statics; volatile because the loader overwrites them.
     let (g_register, stack_register) = unsafe {
-        (core::ptr::read_volatile(&raw const CONFIG.g_register), core::ptr::read_volatile(&raw const CONFIG.stack_register))
+        (
+            core::ptr::read_volatile(&raw const CONFIG.g_register),
+            core::ptr::read_volatile(&raw const CONFIG.stack_register),
+        )
     };
     let g = read::<u64>(registers, g_register).filter(|g| *g != 0)?;
     let stack = read::<u64>(registers, stack_register)?;

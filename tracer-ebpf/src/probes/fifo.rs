@@ -1,7 +1,9 @@
 //! FIFOs that runtimes make for the streams of an exec: their path has the exec id.
 
 use aya_ebpf::{
-    helpers::{bpf_probe_read_user, generated::bpf_probe_read_user_str}, macros::tracepoint, programs::TracePointContext,
+    helpers::{bpf_probe_read_user, generated::bpf_probe_read_user_str},
+    macros::tracepoint,
+    programs::TracePointContext,
 };
 use tracer_common::{FIFO_PATH_BYTES, Fifo, Kind, WatchClass};
 

@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
-    joins::{is_joinable, make_cookie, received, sent},
+    joins::{ended, is_joinable, make_cookie, received, sent},
     kernel::sock::Sock,
     watch::watched_endpoint,
 };
@@ -14,13 +14,15 @@ const MSG_PEEK: i32 = 2;
 /// kernel: include/trace/events/sock.h:sock_recv_length(struct sock *sk, int ret, int flags). Fires on EAGAIN and EOF too.
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
-    if ctx.arg::<i32>(1) <= 0 || ctx.arg::<i32>(2) & MSG_PEEK != 0 {
+    let got = ctx.arg::<i32>(1);
+    if got < 0 || ctx.arg::<i32>(2) & MSG_PEEK != 0 {
         return 0;
     }
     if let Some((tgid, watch)) = watched_endpoint() {
         let sock = Sock(ctx.arg::<u64>(0));
         if is_joinable(sock) {
-            received(tgid, watch, sock, make_cookie(sock));
+            let cookie = make_cookie(sock);
+            if got == 0 { ended(tgid, watch, cookie) } else { received(tgid, watch, sock, cookie) }
         }
     }
     0

@@ -14,13 +14,7 @@ use super::{SYSCALL_FIRST, word};
 use crate::{
     emit::{About, reserve},
     joins::{last_received, make_cookie},
-    kernel::{
-        file::socket_of,
-        go,
-        sock::Sock,
-        task::about_current,
-        unix,
-    },
+    kernel::{file::socket_of, go, sock::Sock, task::about_current, unix},
     maps::TRACKED,
     watch::{enrol, is_path_port, watched_endpoint},
 };

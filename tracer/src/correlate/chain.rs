@@ -376,10 +376,8 @@ impl Builder<'_> {
         let unknown = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
         match (first_closed, ended) {
             (Some(closed), Some(ended)) => Ending { closed_at: Some(closed.max(ended)), exit, again_at: None },
-            // No connection to close: CRI ExecSync.
-            (None, Some(ended)) if exec.stream.is_none() && !exec.stream_ambiguous => {
-                Ending { closed_at: Some(ended), exit, again_at: None }
-            }
+            // No connection to close: CRI ExecSync, or none that is known to be its own.
+            (None, Some(ended)) if exec.stream.is_none() => Ending { closed_at: Some(ended), exit, again_at: None },
             // What ran is not on this host, nor how it ended.
             (Some(closed), None) if exec.leaves_by.is_some() => {
                 Ending { closed_at: Some(closed), exit: Some(unknown), again_at: None }

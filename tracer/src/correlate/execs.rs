@@ -45,6 +45,7 @@ pub(super) struct Execs {
     by_runc: BTreeMap<TaskKey, ExecId>,
     by_process: BTreeMap<TaskKey, ExecId>,
     by_pid_file: BTreeMap<RawText, ExecId>,
+    /// Who claimed a stream first.
     by_stream: BTreeMap<SocketNo, ExecId>,
 }
 
@@ -123,5 +124,6 @@ impl Execs {
         if let Some(path) = exec.pid_file {
             self.by_pid_file.remove(&path);
         }
+        self.by_stream.retain(|_, claimed| claimed != id);
     }
 }

@@ -31,6 +31,11 @@ pub(super) enum Verdict {
 pub(super) struct Joins {
     /// Outbound → inbound, and whether a goroutine did it.
     dialled: BTreeMap<SocketNo, (SocketNo, bool)>,
+    /// Inbound → every outbound that was dialled for it.
+    dials: BTreeMap<SocketNo, BTreeSet<SocketNo>>,
+    /// Outbound sockets whose inbound one was dialled from for another, too, while they were open: a `g` whose goroutine is
+    /// gone may still stand for a connection that is none of its successor's.
+    contested: BTreeSet<SocketNo>,
     /// (from, to) → whether a goroutine did it.
     moved: BTreeMap<(SocketNo, SocketNo), bool>,
     /// Every socket that moved bytes to or from this one.
@@ -38,8 +43,28 @@ pub(super) struct Joins {
 }
 
 impl Joins {
-    pub(super) fn dialled(&mut self, inbound: SocketNo, outbound: SocketNo, actor: Actor) {
-        self.dialled.entry(outbound).or_insert((inbound, actor.g.is_some()));
+    /// Takes in a dial; tells which other outbound sockets now have a rival.
+    pub(super) fn dialled(
+        &mut self,
+        inbound: SocketNo,
+        outbound: SocketNo,
+        actor: Actor,
+        sockets: &Sockets,
+    ) -> Vec<SocketNo> {
+        if self.dialled.contains_key(&outbound) {
+            return Vec::new();
+        }
+        self.dialled.insert(outbound, (inbound, actor.g.is_some()));
+        let dials = self.dials.entry(inbound).or_default();
+        // One that was closed before was an attempt, or the request before on the same connection.
+        let is_open = |no: &SocketNo| sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
+        let rivals: Vec<SocketNo> = dials.iter().copied().filter(is_open).collect();
+        dials.insert(outbound);
+        if !rivals.is_empty() {
+            self.contested.insert(outbound);
+            self.contested.extend(&rivals);
+        }
+        rivals
     }
 
     pub(super) fn moved(&mut self, from: SocketNo, to: SocketNo, actor: Actor) {
@@ -82,6 +107,7 @@ impl Joins {
             (Some((inbound, by_goroutine)), Some((_, both_by_goroutine)), None) => {
                 Verdict::Joined(join(inbound, by_goroutine || both_by_goroutine, Confidence::Strong))
             }
+            (Some(_), None, None) if self.contested.contains(&outbound) => Verdict::Ambiguous,
             (Some((inbound, by_goroutine)), None, None) | (None, Some((inbound, by_goroutine)), None) => {
                 Verdict::Joined(join(inbound, by_goroutine, Confidence::Weak))
             }
@@ -90,7 +116,16 @@ impl Joins {
     }
 
     pub(super) fn forget(&mut self, no: SocketNo) {
-        self.dialled.remove(&no);
+        if let Some((inbound, _)) = self.dialled.remove(&no)
+            && let Some(dials) = self.dials.get_mut(&inbound)
+        {
+            dials.remove(&no);
+            if dials.is_empty() {
+                self.dials.remove(&inbound);
+            }
+        }
+        self.dials.remove(&no);
+        self.contested.remove(&no);
         for partner in self.partners.remove(&no).unwrap_or_default() {
             self.moved.remove(&(no, partner));
             self.moved.remove(&(partner, no));

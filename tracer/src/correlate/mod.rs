@@ -401,8 +401,10 @@ impl Correlator {
         let socket = SocketInfo { role: Some(SocketRole::Connected), ..socket };
         let Some(outbound) = self.socket(at, Some(task), &socket) else { return };
         if let Some(inbound) = inbound.and_then(|id| self.world.sockets.find(id)) {
-            self.world.joins.dialled(inbound, outbound, actor);
-            self.touch(&Part::Socket(outbound));
+            let rivals = self.world.joins.dialled(inbound, outbound, actor, &self.world.sockets);
+            for no in rivals.into_iter().chain([outbound]) {
+                self.touch(&Part::Socket(no));
+            }
             if socket.tuple.is_some_and(|tuple| self.world.roles.is_kubelet_port(tuple.remote.port())) {
                 self.leaving.push_back((at.plus(limits::PEER_WITHIN), outbound));
             }

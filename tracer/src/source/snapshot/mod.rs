@@ -20,8 +20,8 @@ use self::{
     sock_diag::{Namespaces, Sockets, TcpSocket, Trouble},
 };
 use crate::model::{
-    BootTime, Degraded, Fact, Observation, ProcessInfo, RawText, SocketId, SocketInfo, SocketRole, Source, TaskKey,
-    Tuple, Want,
+    BootTime, Degraded, Fact, Observation, ProcessInfo, Program, RawText, SocketId, SocketInfo, SocketRole, Source,
+    TaskKey, Tuple, Want,
 };
 
 /// Ports of the API server and the kubelet, where nobody chose others.
@@ -237,6 +237,12 @@ impl Snapshot {
         let mntns = self.proc.namespace(task.tgid, "mnt")?;
         // Read after the namespace: a pid that changed hands in between is noticed.
         (self.proc.key(task.tgid)? == task).then_some(mntns)
+    }
+
+    /// What that process was built with.
+    #[must_use]
+    pub fn program(&self, task: TaskKey) -> Option<Program> {
+        golang::program(&self.proc.path(task.tgid, "exe"))
     }
 
     /// What could not be reached so far.

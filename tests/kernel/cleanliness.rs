@@ -1,0 +1,61 @@
+//! What is left behind: nothing.
+
+use std::{
+    collections::BTreeSet,
+    net::TcpListener,
+    thread,
+    time::{Duration, Instant},
+};
+
+use aya::programs::loaded_programs;
+use execpath::model::Fact;
+
+use crate::{
+    puppet::Puppet,
+    trace::{DEADLINE, Trace},
+};
+
+fn ids(trace: &Trace) -> BTreeSet<u32> {
+    trace.probes.programs().into_iter().map(|(_, info)| info.id()).collect()
+}
+
+fn loaded() -> BTreeSet<u32> {
+    loaded_programs().map(|info| info.expect("a program").id()).collect()
+}
+
+#[test]
+fn nothing_stays_in_the_kernel() {
+    let trace = Trace::on_ports(&[]);
+    let own = ids(&trace);
+    assert_eq!(own.len(), execpath::plan::PROBES.len(), "one program a probe: {own:?}");
+    assert!(own.is_subset(&loaded()));
+    drop(trace);
+    let end = Instant::now() + DEADLINE;
+    // The kernel frees a program a moment after its last user is gone.
+    while !own.is_disjoint(&loaded()) {
+        assert!(Instant::now() < end, "still there: {:?}", own.intersection(&loaded()));
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn two_tracers_do_not_disturb_each_other() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let to = listener.local_addr().expect("local");
+    let mut first = Trace::on_ports(&[to.port()]);
+    let mut second = Trace::on_ports(&[to.port()]);
+    let mut puppet = Puppet::start();
+    puppet.ask(&format!("connect a {to}"));
+    let connected = |trace: &mut Trace| {
+        trace.wait("the connection", |seen| match seen.fact {
+            Fact::Connected { socket, .. } => Some(socket),
+            _ => None,
+        })
+    };
+    let seen = connected(&mut first);
+    assert_eq!(seen, connected(&mut second));
+    drop(first);
+    second.seen.clear();
+    puppet.ask(&format!("connect b {to}"));
+    assert_ne!(connected(&mut second), seen, "the other one goes on");
+}

@@ -1,0 +1,185 @@
+//! Joins of a Go relay, whose actors are goroutines.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Barrier},
+    thread,
+};
+
+use execpath::model::{Fact, SocketId, SocketRole, WatchAs};
+
+use crate::trace::Trace;
+
+/// Open at once.
+const CONNECTIONS: u32 = 200;
+
+struct Relay {
+    process: Child,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _status = self.process.wait();
+    }
+}
+
+/// Builds and starts it; `None`, with a word, where there is no Go.
+fn relay(mode: &str, backend: SocketAddr) -> Option<Relay> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("relay");
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("kernel/go/relay.go");
+    let built = Command::new("go").args(["build", "-o"]).arg(&program).arg(source).env("CGO_ENABLED", "0").status();
+    match built {
+        Ok(status) => assert!(status.success(), "go build failed"),
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "CI must have Go: {error}");
+            eprintln!("skipped: no Go here ({error})");
+            return None;
+        }
+    }
+    let mut process = Command::new(&program)
+        .args([mode, &backend.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the relay starts");
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().expect("stdout")).read_line(&mut line).expect("its address");
+    let address = line.trim().parse().expect("an address");
+    Some(Relay { process, address, _folder: folder })
+}
+
+/// Answers every connection: eight bytes name it, then as many bytes come back as are sent. Tells where it came from.
+fn serve(mut stream: TcpStream, met: &std::sync::Mutex<BTreeMap<u64, SocketAddr>>) {
+    let mut name = [0; 8];
+    stream.read_exact(&mut name).expect("a name");
+    let from = stream.peer_addr().expect("a peer");
+    met.lock().expect("unpoisoned").insert(u64::from_be_bytes(name), from);
+    let mut bytes = vec![0; 4096];
+    loop {
+        match stream.read(&mut bytes).expect("receives") {
+            0 => return,
+            have => stream.write_all(&bytes[..have]).expect("sends"),
+        }
+    }
+}
+
+/// Small and repeatable: xorshift.
+fn next(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+/// A client: some exchanges of random size, then waits until everybody is as far.
+fn ask(address: SocketAddr, name: u64, all_there: &Barrier) -> SocketAddr {
+    let mut stream = TcpStream::connect(address).expect("connects");
+    stream.write_all(&name.to_be_bytes()).expect("sends");
+    all_there.wait();
+    let mut state = name + 1;
+    for _ in 0..4 {
+        let size = usize::try_from(next(&mut state) % 20_000 + 1).expect("small");
+        let mut writer = stream.try_clone().expect("a handle");
+        let sender = thread::spawn(move || writer.write_all(&vec![3; size]));
+        stream.read_exact(&mut vec![0; size]).expect("the echo");
+        sender.join().expect("ends").expect("sends");
+    }
+    all_there.wait();
+    stream.local_addr().expect("local")
+}
+
+/// Everybody talks through the relay at once. Returns what was seen, and the truth: who was connected to whom.
+fn exercise(mode: &str) -> Option<(Trace, u32, BTreeMap<SocketAddr, SocketAddr>)> {
+    let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let relay = relay(mode, backend.local_addr().expect("local"))?;
+    let mut trace = Trace::on_ports(&[]);
+    trace.watch(relay.process.id(), WatchAs::Endpoint);
+    let met = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
+    let servers = {
+        let met = Arc::clone(&met);
+        thread::spawn(move || {
+            let each = (0..CONNECTIONS).map(|_| {
+                let (stream, _) = backend.accept().expect("accepts");
+                let met = Arc::clone(&met);
+                thread::spawn(move || serve(stream, &met))
+            });
+            each.collect::<Vec<_>>()
+        })
+    };
+    let all_there = Arc::new(Barrier::new(CONNECTIONS as usize));
+    let clients: Vec<_> = (0..u64::from(CONNECTIONS))
+        .map(|name| {
+            let (all_there, address) = (Arc::clone(&all_there), relay.address);
+            thread::spawn(move || (name, ask(address, name, &all_there)))
+        })
+        .collect();
+    let clients: Vec<_> = clients.into_iter().map(|client| client.join().expect("a client ends")).collect();
+    for server in servers.join().expect("the backend ends") {
+        server.join().expect("a server ends");
+    }
+    trace.settle();
+    let met = met.lock().expect("unpoisoned");
+    let truth = clients.into_iter().map(|(name, client)| (client, met[&name])).collect();
+    assert_eq!(trace.probes.count(tracer_common::Counter::RingFull), 0, "nothing was lost");
+    Some((trace, relay.process.id(), truth))
+}
+
+/// Every pair joins what belongs together, each direction once.
+fn check(trace: &Trace, pid: u32, truth: &BTreeMap<SocketAddr, SocketAddr>, by_splice: bool) {
+    let mut there = BTreeSet::new();
+    let mut back = BTreeSet::new();
+    for seen in trace.of(pid) {
+        let Fact::Relayed { actor, from, to, splice, sightings } = seen.fact else { continue };
+        assert!(actor.g.is_some(), "an actor in Go is a goroutine: {seen:?}");
+        assert_eq!((splice, sightings), (by_splice, 1), "{seen:?}");
+        let (from, to) = (from.tuple.expect("TCP"), to.tuple.expect("TCP"));
+        let (set, client, outbound) = if truth.contains_key(&from.remote) {
+            (&mut there, from.remote, to.local)
+        } else {
+            (&mut back, to.remote, from.local)
+        };
+        assert_eq!(truth.get(&client), Some(&outbound), "strangers were joined: {seen:?}");
+        assert!(set.insert(client), "told twice: {seen:?}");
+    }
+    let expected: BTreeSet<SocketAddr> = truth.keys().copied().collect();
+    assert_eq!((there, back), (expected.clone(), expected), "every connection is joined in both directions");
+}
+
+#[test]
+fn connections_of_a_go_relay_are_never_mixed() {
+    let Some((trace, pid, truth)) = exercise("copy") else { return };
+    assert_eq!(truth.len(), CONNECTIONS as usize);
+    check(&trace, pid, &truth, false);
+    // The dial rule names the right one, too.
+    let mut accepted: BTreeMap<SocketId, SocketAddr> = BTreeMap::new();
+    let mut dials = 0;
+    for seen in trace.of(pid) {
+        match &seen.fact {
+            Fact::Accepted { socket } => {
+                assert_eq!(socket.role, Some(SocketRole::Accepted));
+                accepted.insert(socket.id, socket.tuple.expect("TCP").remote);
+            }
+            Fact::Connected { socket, actor, inbound } => {
+                assert!(actor.g.is_some(), "{seen:?}");
+                let client = accepted.get(&inbound.expect("it had received")).expect("accepted before");
+                assert_eq!(truth.get(client), Some(&socket.tuple.expect("TCP").local), "{seen:?}");
+                dials += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((accepted.len(), dials), (CONNECTIONS as usize, CONNECTIONS));
+}
+
+#[test]
+fn a_go_relay_that_splices_is_joined_too() {
+    let Some((trace, pid, truth)) = exercise("splice") else { return };
+    check(&trace, pid, &truth, true);
+}

@@ -1,0 +1,56 @@
+//! A reader that does not keep up.
+
+use std::{collections::BTreeMap, process::Command};
+
+use execpath::{
+    model::{Fact, WatchAs},
+    source::ebpf::loader::Options,
+};
+use tracer_common::Counter;
+
+use crate::trace::{Trace, own_namespace};
+
+#[test]
+fn what_does_not_fit_is_counted_and_leaves_a_hole_in_the_numbers() {
+    let mut trace =
+        Trace::with(&Options { netns: Some(own_namespace("net")), ports: Vec::new(), ring_bytes: Some(4096) });
+    trace.watch(std::process::id(), WatchAs::Daemon);
+    let mut pids = Vec::new();
+    for _ in 0..20 {
+        let mut child = Command::new("true").spawn().expect("starts");
+        pids.push(child.id());
+        child.wait().expect("wait(2)");
+    }
+    let lost = trace.probes.count(Counter::RingFull);
+    assert!(lost > 0, "a page holds no sixty records");
+    trace.drain();
+    let kept = trace.seen.len();
+    assert!(kept > 0, "what fits is there");
+    for pid in pids {
+        assert_eq!(trace.probes.watched_as(pid), None, "{pid} left the map although nobody could be told");
+    }
+    // There is room again: new records arrive, and between old and new ones numbers are missing.
+    let mut child = Command::new("true").spawn().expect("starts");
+    child.wait().expect("wait(2)");
+    trace.wait("the new exit", |seen| {
+        (matches!(seen.fact, Fact::Exit { .. }) && seen.task.is_some_and(|task| task.tgid == child.id())).then_some(())
+    });
+    assert_eq!(trace.probes.count(Counter::RingFull), lost, "nothing more was lost");
+    let total = trace.probes.count(Counter::Sequence);
+    assert_eq!(total, trace.seen.len() as u64 + lost, "every record was read or counted as lost");
+    let mut by_cpu: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    for seen in &trace.seen {
+        let (cpu, number) = seen.seq.expect("records are numbered");
+        by_cpu.entry(cpu).or_default().push(number);
+    }
+    let mut missing = 0;
+    for (cpu, numbers) in &by_cpu {
+        assert!(numbers.is_sorted_by(|a, b| a < b), "CPU {cpu}: {numbers:?}");
+        // Numbers begin with 1; what was lost before the first or between two is missing.
+        missing += numbers.last().expect("one at least") - numbers.len() as u64;
+    }
+    assert!(missing <= lost, "{missing} of {lost}: {by_cpu:?}");
+    let newest = trace.seen.last().expect("one at least").seq.expect("numbered");
+    eprintln!("{lost} lost, {kept} kept; holes of {missing} in {by_cpu:?}, the newest {newest:?}");
+    assert!(missing > 0, "no hole in {by_cpu:?}, although {lost} were lost");
+}

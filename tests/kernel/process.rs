@@ -1,0 +1,254 @@
+//! Fork, exec, exit.
+
+use std::{
+    os::unix::process::{CommandExt, ExitStatusExt},
+    process::{Command, Stdio},
+};
+
+use execpath::model::{ExitStatus, Fact, Observation, ProcessInfo, TaskKey, WatchAs};
+use tracer_common::{ARGV_BYTES, Watch};
+
+use crate::{
+    puppet::{Puppet, os},
+    trace::{Trace, key, own_namespace},
+};
+
+/// This process is the daemon.
+fn daemon() -> Trace {
+    let mut trace = Trace::on_ports(&[]);
+    trace.watch(std::process::id(), WatchAs::Daemon);
+    trace
+}
+
+#[test]
+fn a_client_inside_a_container_is_an_endpoint_like_any_other() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listens");
+    let to = listener.local_addr().expect("local");
+    let mut trace = Trace::on_ports(&[to.port()]);
+    trace.watch(std::process::id(), WatchAs::Daemon);
+    let mut puppet = Puppet::under("unshare", &["-m"]);
+    assert_eq!(trace.probes.watched_as(puppet.pid()), Some(WatchAs::Contained));
+    puppet.ask(&format!("connect a {to}"));
+    trace.wait("the connection", |seen| matches!(seen.fact, Fact::Connected { .. }).then_some(()));
+    let of_it = trace.of(puppet.pid());
+    let enrolled =
+        of_it.iter().any(|seen| matches!(&seen.fact, Fact::Enrolled(info) if info.watched == Some(WatchAs::Endpoint)));
+    assert!(enrolled, "{of_it:#?}");
+}
+
+fn info(seen: &Observation) -> Option<&ProcessInfo> {
+    match &seen.fact {
+        Fact::Exec(info) => Some(info),
+        _ => None,
+    }
+}
+
+fn exit_of(pid: u32) -> impl Fn(&Observation) -> Option<(TaskKey, ExitStatus)> {
+    move |seen| match (&seen.fact, seen.task) {
+        (Fact::Exit { status }, Some(task)) if task.tgid == pid => Some((task, *status)),
+        _ => None,
+    }
+}
+
+/// Runs it to its end and returns its pid and the arguments that were seen, of its last execve.
+fn run(trace: &mut Trace, command: &mut Command) -> (u32, ProcessInfo) {
+    let mut child = command.stdin(Stdio::null()).spawn().expect("starts");
+    let pid = child.id();
+    let status = child.wait().expect("wait(2)");
+    let (_, seen) = trace.wait("the exit", exit_of(pid));
+    assert_eq!(seen, from_wait(status), "the exit is the one that wait(2) tells");
+    let last = trace.of(pid).into_iter().filter_map(info).next_back().cloned();
+    (pid, last.unwrap_or_else(|| panic!("no execve of {pid} in {:#?}", trace.seen)))
+}
+
+fn from_wait(status: std::process::ExitStatus) -> ExitStatus {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => ExitStatus::Code(u8::try_from(code).expect("eight bits")),
+        (None, Some(signal)) => ExitStatus::Signal(u8::try_from(signal).expect("seven bits")),
+        (None, None) => panic!("neither exited nor killed: {status:?}"),
+    }
+}
+
+fn words(info: &ProcessInfo) -> Vec<&[u8]> {
+    info.argv.iter().map(execpath::model::RawText::as_bytes).collect()
+}
+
+#[test]
+fn a_daemons_child_is_seen_from_fork_to_exit() {
+    let mut trace = daemon();
+    let own = key(std::process::id());
+    let mut child = Command::new("sleep").arg("600").uid(65534).spawn().expect("starts");
+    let pid = child.id();
+    let seen =
+        trace.wait("the execve", |seen| info(seen).filter(|_| seen.task.is_some_and(|task| task.tgid == pid)).cloned());
+    let child_key = key(pid);
+    child.kill().expect("kills");
+    child.wait().expect("wait(2)");
+    let (ended, status) = trace.wait("the exit", exit_of(pid));
+    assert_eq!((ended, status), (child_key, ExitStatus::Signal(9)), "procfs and probe name the process alike");
+    let forks: Vec<_> = trace.seen.iter().filter(|seen| matches!(seen.fact, Fact::Fork { .. })).collect();
+    let [fork] = forks[..] else { panic!("one fork, not {forks:#?}") };
+    assert_eq!((fork.task, &fork.fact), (Some(own), &Fact::Fork { child: child_key }));
+    assert_eq!(words(&seen), [b"sleep".as_slice(), b"600"]);
+    assert_eq!(seen.comm.as_bytes(), b"sleep");
+    assert_eq!(seen.parent, Some(own));
+    assert_eq!(seen.uid, Some(65534));
+    assert_eq!((seen.netns, seen.mntns), (Some(own_namespace("net")), Some(own_namespace("mnt"))));
+    assert_eq!(seen.watched, Some(WatchAs::Below));
+    assert!(!seen.argv_truncated);
+    assert_eq!(trace.probes.watched_as(pid), None, "who exits leaves the map");
+}
+
+#[test]
+fn arguments_are_bytes_and_bounded_and_say_when_they_were_cut() {
+    let mut trace = daemon();
+    let (_, odd) = run(&mut trace, Command::new("true").arg0("").arg("").arg(os(b"\xff\xfe\n")).arg(""));
+    assert_eq!(words(&odd), [b"".as_slice(), b"", b"\xff\xfe\n", b""]);
+    assert!(!odd.argv_truncated);
+    // "true", NUL, the argument, NUL: exactly what fits, and one more.
+    for (len, truncated) in [(ARGV_BYTES - 6, false), (ARGV_BYTES - 5, true), (100_000, true)] {
+        let (_, long) = run(&mut trace, Command::new("true").arg("x".repeat(len)));
+        assert_eq!(long.argv_truncated, truncated, "an argument of {len} bytes: {} words", long.argv.len());
+        let kept = len.min(ARGV_BYTES - 5);
+        assert_eq!(words(&long), [b"true".as_slice(), "x".repeat(kept).as_bytes()], "an argument of {len} bytes");
+    }
+}
+
+#[test]
+fn an_empty_argv_is_no_trouble() {
+    let mut trace = daemon();
+    let mut command = Command::new("true");
+    let replace = || {
+        let none = [std::ptr::null()];
+        // SAFETY: path and lists end as execve(2) wants it, and live long enough.
+        unsafe { libc::execve(c"/bin/true".as_ptr(), none.as_ptr(), none.as_ptr()) };
+        Err(std::io::Error::last_os_error())
+    };
+    // SAFETY: only execve(2) is called between fork and exec.
+    unsafe { command.pre_exec(replace) };
+    let (_, info) = run(&mut trace, &mut command);
+    // Linux ≥ 5.18 makes one empty argument of none (fs/exec.c: bprm_add_fixup).
+    assert!(words(&info).iter().all(|word| word.is_empty()), "{info:?}");
+    assert!(!info.argv_truncated);
+}
+
+#[test]
+fn threads_are_no_forks() {
+    let mut trace = Trace::on_ports(&[]);
+    let mut puppet = Puppet::start();
+    trace.watch(puppet.pid(), WatchAs::Daemon);
+    puppet.ask("threads 5");
+    trace.settle();
+    assert_eq!(trace.of(puppet.pid()), Vec::<&Observation>::new());
+    assert_eq!(puppet.ask("run true"), ["Some(0)"]);
+    trace.settle();
+    let forks = trace.of(puppet.pid()).into_iter().filter(|seen| matches!(seen.fact, Fact::Fork { .. })).count();
+    assert_eq!(forks, 1, "{:#?}", trace.seen);
+}
+
+#[test]
+fn exit_codes_and_signals_are_those_of_wait() {
+    let mut trace = daemon();
+    for script in ["exit 0", "exit 3", "exit 255", "kill -TERM $$", "kill -ABRT $$", "kill -9 $$"] {
+        run(&mut trace, Command::new("sh").args(["-c", &format!("ulimit -c 0; {script}")]));
+    }
+}
+
+#[test]
+fn a_process_ends_with_its_last_thread_even_if_the_first_left_earlier() {
+    for how in ["leave group 3 5", "leave thread 3 5", "leave thread 0 5", "leave thread 5 0"] {
+        let mut trace = Trace::on_ports(&[]);
+        let mut puppet = Puppet::start();
+        trace.watch(puppet.pid(), WatchAs::Endpoint);
+        let expected = key(puppet.pid());
+        puppet.tell(how);
+        let status = from_wait(puppet.wait());
+        assert_eq!(trace.wait("the exit", exit_of(puppet.pid())), (expected, status), "{how}");
+        trace.settle();
+        let facts = trace.of(puppet.pid());
+        assert_eq!(facts.len(), 1, "{how}: one exit and nothing else, not {facts:#?}");
+        assert_eq!(trace.probes.watched_as(puppet.pid()), None, "{how}");
+    }
+}
+
+#[test]
+fn execve_by_another_thread_is_the_same_process() {
+    let mut trace = Trace::on_ports(&[]);
+    let mut puppet = Puppet::start();
+    trace.watch(puppet.pid(), WatchAs::Daemon);
+    let expected = key(puppet.pid());
+    puppet.tell("exec-by-thread sh -c true;exit${IFS}4");
+    assert_eq!(puppet.wait().code(), Some(4));
+    assert_eq!(trace.wait("the exit", exit_of(puppet.pid())), (expected, ExitStatus::Code(4)));
+    trace.settle();
+    let execs: Vec<_> =
+        trace.of(puppet.pid()).into_iter().filter_map(info).map(|info| info.argv[0].to_text()).collect();
+    assert_eq!(execs, ["sh"], "{:#?}", trace.seen);
+    assert!(trace.seen.iter().all(|seen| seen.task.is_none_or(|task| task.tgid != expected.tgid || task == expected)));
+}
+
+#[test]
+fn lineages_are_followed_only_so_far() {
+    let mut trace = daemon();
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = folder.path().join("nest");
+    std::fs::write(&script, "[ $1 -eq 0 ] || { sh $0 $(( $1 - 1 )); :; }\n").expect("writes");
+    let (pid, _) = run(&mut trace, Command::new("sh").arg(&script).arg("12"));
+    trace.settle();
+    let forks: Vec<TaskKey> = trace
+        .facts()
+        .into_iter()
+        .filter_map(|seen| match seen.fact {
+            Fact::Fork { child } => Some(child),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(forks.len(), usize::from(Watch::MAX_DEPTH), "{forks:?}");
+    assert_eq!(forks.first().map(|child| child.tgid), Some(pid));
+    for child in &forks {
+        assert_eq!(trace.probes.watched_as(child.tgid), None, "{child:?} ended and is still in the map");
+        let ended = trace.of(child.tgid).into_iter().any(|seen| matches!(seen.fact, Fact::Exit { .. }));
+        assert!(ended, "no exit of {child:?}");
+    }
+}
+
+#[test]
+fn who_is_not_watched_is_not_seen() {
+    let mut trace = Trace::on_ports(&[]);
+    Command::new("sh").args(["-c", "true; exit 3"]).status().expect("runs");
+    trace.settle();
+    assert_eq!(trace.facts(), Vec::<&Observation>::new());
+    // This process is now an endpoint, for the marker's sake: what those fork is not followed either.
+    Command::new("sh").args(["-c", "true; exit 3"]).status().expect("runs");
+    trace.settle();
+    assert_eq!(trace.facts(), Vec::<&Observation>::new());
+}
+
+#[test]
+fn the_first_execve_in_another_mount_namespace_is_the_containers_and_its_children_are_its_own_business() {
+    let mut trace = daemon();
+    let mut child = Command::new("unshare").args(["-m", "sh", "-c", "true; sh -c 'exit 7'"]).spawn().expect("starts");
+    let pid = child.id();
+    assert_eq!(child.wait().expect("wait(2)").code(), Some(7));
+    trace.wait("the exit", exit_of(pid));
+    trace.settle();
+    let of_it = trace.of(pid);
+    let kinds: Vec<_> =
+        of_it.iter().map(|seen| info(seen).map(|info| (info.watched, info.argv[0].to_text()))).collect();
+    let expected =
+        [Some((Some(WatchAs::Below), "unshare".into())), Some((Some(WatchAs::Contained), "sh".into())), None];
+    // A shell may run its last command without a fork: then the same process runs execve once more, and stays contained.
+    assert_eq!(kinds[..2], expected[..2], "{of_it:#?}");
+    assert!(
+        matches!(of_it.last().map(|seen| &seen.fact), Some(Fact::Exit { status: ExitStatus::Code(7) })),
+        "{of_it:#?}"
+    );
+    assert!(!of_it.iter().any(|seen| matches!(seen.fact, Fact::Fork { .. })), "{of_it:#?}");
+    assert_ne!(info(of_it[1]).and_then(|info| info.mntns), Some(own_namespace("mnt")));
+    let strangers: Vec<_> = trace
+        .facts()
+        .into_iter()
+        .filter(|seen| seen.task.is_some_and(|task| task.tgid != pid && task.tgid != std::process::id()))
+        .collect();
+    assert_eq!(strangers, Vec::<&Observation>::new(), "its children are not followed");
+}

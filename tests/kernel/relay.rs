@@ -1,0 +1,167 @@
+//! Joins of a relay whose actors are threads.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+};
+
+use execpath::model::{Fact, Observation, SocketId, SocketRole, WatchAs};
+
+use crate::{puppet::Puppet, trace::Trace};
+
+/// A relay with two connections: `a` it accepted, `b` it made. This process has the other ends.
+struct Scene {
+    trace: Trace,
+    relay: Puppet,
+    a: SocketId,
+    b: SocketId,
+    a_far: TcpStream,
+    b_far: TcpStream,
+}
+
+fn id(words: &[String]) -> SocketId {
+    let number = |word: &String| word.parse().expect("a number");
+    SocketId::new(number(&words[0]), number(&words[1]))
+}
+
+impl Scene {
+    fn set() -> Self {
+        let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
+        let trace = Trace::on_ports(&[]);
+        let mut relay = Puppet::start();
+        let mut scene = {
+            let listening = relay.ask("listen l 127.0.0.1:0");
+            let mut trace = trace;
+            trace.watch(relay.pid(), WatchAs::Endpoint);
+            let a_far = TcpStream::connect(&listening[2]).expect("connects");
+            let a = id(&relay.ask("accept a l"));
+            let b = id(&relay.ask(&format!("connect b {}", backend.local_addr().expect("local"))));
+            let (b_far, _) = backend.accept().expect("accepts");
+            Self { trace, relay, a, b, a_far, b_far }
+        };
+        assert_eq!(scene.pairs(), []);
+        scene
+    }
+
+    fn act(&mut self, lines: &[&str]) {
+        for line in lines {
+            self.relay.ask(line);
+        }
+    }
+
+    /// Pairs told so far, by names.
+    fn pairs(&mut self) -> Vec<(SocketId, SocketId)> {
+        self.trace.settle();
+        let pid = self.relay.pid();
+        let pair = |seen: &&Observation| match seen.fact {
+            Fact::Relayed { from, to, actor, splice, .. } => {
+                assert_eq!((actor.g, actor.goid, splice), (None, None, false), "a thread: {seen:?}");
+                assert_eq!(seen.tid, Some(pid), "{seen:?}");
+                assert_eq!(
+                    from.role,
+                    Some(if from.id == self.a { SocketRole::Accepted } else { SocketRole::Connected })
+                );
+                Some((from.id, to.id))
+            }
+            _ => None,
+        };
+        self.trace.of(pid).iter().filter_map(pair).collect()
+    }
+}
+
+#[test]
+fn each_direction_is_told_once_however_much_flows() {
+    let mut scene = Scene::set();
+    for size in [1_usize, 10, 100_000, 7].into_iter().cycle().take(40) {
+        scene.a_far.write_all(&vec![1; size]).expect("sends");
+        let mut far = scene.b_far.try_clone().expect("a handle");
+        let reader = std::thread::spawn(move || far.read_exact(&mut vec![0; size]));
+        scene.act(&[&format!("recv a {size}"), &format!("send b {size}")]);
+        reader.join().expect("ends").expect("receives");
+    }
+    assert_eq!(scene.pairs(), [(scene.a, scene.b)]);
+    for _ in 0..10 {
+        scene.b_far.write_all(&[1; 5]).expect("sends");
+        scene.act(&["recv b 5", "send a 5"]);
+    }
+    assert_eq!(scene.pairs(), [(scene.a, scene.b), (scene.b, scene.a)]);
+}
+
+#[test]
+fn a_socket_that_was_closed_is_forgotten() {
+    let mut scene = Scene::set();
+    scene.a_far.write_all(b"x").expect("sends");
+    scene.act(&["recv a 1", "close a", "send b 1"]);
+    assert_eq!(scene.pairs(), []);
+}
+
+#[test]
+fn who_answers_where_it_was_asked_pairs_nothing() {
+    let mut scene = Scene::set();
+    for _ in 0..3 {
+        scene.a_far.write_all(b"x").expect("sends");
+        scene.b_far.write_all(b"x").expect("sends");
+        scene.act(&["recv a 1", "send a 1", "recv b 1", "send b 1"]);
+    }
+    assert_eq!(scene.pairs(), []);
+    // The rule is about the last receive: without one on `b`, bytes to it count as passed on.
+    scene.a_far.write_all(b"x").expect("sends");
+    scene.act(&["recv a 1", "send a 1", "send b 1"]);
+    assert_eq!(scene.pairs(), [(scene.a, scene.b)]);
+}
+
+#[test]
+fn peeking_finding_nothing_and_the_end_are_no_receiving() {
+    let mut scene = Scene::set();
+    scene.act(&["try-recv a", "send b 1"]);
+    assert_eq!(scene.pairs(), [], "nothing was there");
+    scene.a_far.write_all(b"x").expect("sends");
+    scene.act(&["peek a", "send b 1"]);
+    assert_eq!(scene.pairs(), [], "a look");
+    // Received from `b` last: the end on `a` does not change that.
+    scene.act(&["recv a 1"]);
+    scene.b_far.write_all(b"x").expect("sends");
+    scene.act(&["recv b 1"]);
+    scene.a_far.shutdown(std::net::Shutdown::Write).expect("shuts down");
+    assert_eq!(scene.relay.ask("recv a 1"), ["eof"]);
+    scene.act(&["send b 1"]);
+    assert_eq!(scene.pairs(), [], "the end");
+    scene.act(&["send a 1"]);
+    assert_eq!(scene.pairs(), [(scene.b, scene.a)], "half of it is still open");
+}
+
+#[test]
+fn unix_connections_are_joined_like_tcp() {
+    let mut scene = Scene::set();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("s");
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("listens");
+    let unix = id(&scene.relay.ask(&format!("unix-connect u {}", path.display())));
+    let (_far, _) = listener.accept().expect("accepts");
+    scene.a_far.write_all(b"x").expect("sends");
+    scene.act(&["recv a 1", "send u 1"]);
+    assert_eq!(scene.pairs(), [(scene.a, unix)]);
+}
+
+#[test]
+fn a_dial_names_the_accepted_connection_that_was_received_from_last() {
+    let mut scene = Scene::set();
+    let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let to = backend.local_addr().expect("local");
+    scene.a_far.write_all(b"x").expect("sends");
+    scene.act(&["recv a 1"]);
+    let dialled = id(&scene.relay.ask(&format!("connect c {to}")));
+    let inbound = |trace: &mut Trace, of: SocketId| {
+        trace.wait("the dial", |seen| match seen.fact {
+            Fact::Connected { socket, inbound, .. } if socket.id == of => Some(inbound),
+            _ => None,
+        })
+    };
+    let a = scene.a;
+    assert_eq!(inbound(&mut scene.trace, dialled), Some(a));
+    let b = scene.b;
+    assert_eq!(inbound(&mut scene.trace, b), None, "made before anything was received");
+    scene.act(&["close a"]);
+    let later = id(&scene.relay.ask(&format!("connect d {to}")));
+    assert_eq!(inbound(&mut scene.trace, later), None, "closed connections are forgotten");
+}

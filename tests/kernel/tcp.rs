@@ -1,0 +1,213 @@
+//! TCP: who comes onto the path, and the life of its connections.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+};
+
+use execpath::{
+    model::{Fact, Family, Observation, SocketId, SocketInfo, SocketRole, Tuple, WatchAs},
+    source::ebpf::loader::Options,
+};
+
+use crate::{
+    puppet::Puppet,
+    trace::{Trace, key, names, namespace, own_namespace},
+};
+
+fn id(words: &[String]) -> SocketId {
+    let number = |word: &String| word.parse().expect("a number");
+    SocketId::new(number(&words[0]), number(&words[1]))
+}
+
+fn address(word: &str) -> SocketAddr {
+    word.parse().expect("an address")
+}
+
+fn connected(seen: &Observation) -> Option<SocketInfo> {
+    match seen.fact {
+        Fact::Connected { socket, .. } => Some(socket),
+        _ => None,
+    }
+}
+
+fn accepted(seen: &Observation) -> Option<SocketInfo> {
+    match seen.fact {
+        Fact::Accepted { socket } => Some(socket),
+        _ => None,
+    }
+}
+
+/// Connection of a stranger to a listener of ours: seen from both ends, from beginning to end.
+fn story(listen: &str, connect: &str, families: [Family; 2]) {
+    let listener = TcpListener::bind(listen).expect("listens");
+    let port = listener.local_addr().expect("local").port();
+    let mut trace = Trace::on_ports(&[port]);
+    trace.watch(std::process::id(), WatchAs::Endpoint);
+    let mut puppet = Puppet::start();
+    let to = format!("{connect}:{port}");
+    let answer = puppet.ask(&format!("connect a {to}"));
+    let (near, local, remote) = (id(&answer), address(&answer[2]), address(&answer[3]));
+    let (mut stream, _) = listener.accept().expect("accepts");
+    let far = names(&stream);
+    stream.write_all(&[1; 500]).expect("sends");
+    puppet.ask("recv a 500");
+    puppet.ask("send a 1000");
+    stream.read_exact(&mut [0; 1000]).expect("receives");
+    puppet.ask("close a");
+    assert_eq!(stream.read(&mut [0]).expect("receives"), 0, "the end");
+    drop(stream);
+    let end = |id: SocketId| {
+        move |seen: &Observation| match seen.fact {
+            Fact::Closed { socket, received, acked } if socket.cookie == id.cookie => Some((received, acked)),
+            _ => None,
+        }
+    };
+    let near_end = trace.wait("the near end's close", end(near));
+    let far_end = trace.wait("the far end's close", end(far));
+    let of_it = trace.of(puppet.pid());
+    let Fact::Enrolled(info) = &of_it[0].fact else { panic!("first it comes onto the path, not {of_it:#?}") };
+    assert_eq!(of_it[0].task, Some(key(puppet.pid())));
+    assert!(info.argv.iter().any(|word| word.as_bytes() == b"puppet"), "{info:?}");
+    assert_eq!((info.uid, info.netns), (Some(0), Some(own_namespace("net"))), "{info:?}");
+    assert_eq!(info.watched, Some(WatchAs::Endpoint));
+    assert_eq!(info.parent, Some(key(std::process::id())));
+    let expected = |id, role, family, tuple| SocketInfo {
+        id,
+        family,
+        tuple: Some(tuple),
+        netns: Some(own_namespace("net")),
+        role: Some(role),
+    };
+    let tuple = Tuple::new(local, remote);
+    let seen = trace.seen.iter().find_map(connected);
+    assert_eq!(seen, Some(expected(near, SocketRole::Connected, families[0], tuple)));
+    let seen = trace.seen.iter().find_map(accepted);
+    assert_eq!(seen, Some(expected(far, SocketRole::Accepted, families[1], tuple.mirrored())));
+    // A SYN and a FIN each may count as a byte (net/ipv4/tcp_input.c: tcp_snd_una_update, tcp_rcv_nxt_update).
+    let about = |(received, acked): (Option<u64>, Option<u64>), bytes_in: u64, bytes_out: u64| {
+        let (received, acked) = (received.expect("known"), acked.expect("known"));
+        assert!((bytes_in..=bytes_in + 2).contains(&received), "received {received}, not {bytes_in}");
+        assert!((bytes_out..=bytes_out + 2).contains(&acked), "acknowledged {acked}, not {bytes_out}");
+    };
+    about(near_end, 500, 1000);
+    about(far_end, 1000, 500);
+}
+
+#[test]
+fn a_stranger_who_connects_to_the_path_comes_onto_it() {
+    story("127.0.0.1:0", "127.0.0.1", [Family::Inet, Family::Inet]);
+}
+
+#[test]
+fn ipv6_is_seen_as_ipv4_is() {
+    story("[::1]:0", "[::1]", [Family::Inet6, Family::Inet6]);
+}
+
+#[test]
+fn a_dual_stack_listener_has_the_addresses_that_its_clients_have() {
+    story("[::]:0", "127.0.0.1", [Family::Inet, Family::Inet6]);
+    story("[::]:0", "[::ffff:127.0.0.1]", [Family::Inet6, Family::Inet6]);
+}
+
+/// A port on which nobody listens. Reserved for as long as it is held: bound, but not listening.
+fn closed_port() -> (rustix::fd::OwnedFd, u16) {
+    let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM);
+    let socket = rustix::net::socket_with(family, kind, rustix::net::SocketFlags::CLOEXEC, None).expect("a socket");
+    rustix::net::bind(&socket, &address("127.0.0.1:0")).expect("binds");
+    let bound = SocketAddr::try_from(rustix::net::getsockname(&socket).expect("a name")).expect("an address");
+    (socket, bound.port())
+}
+
+#[test]
+fn a_refused_connection_is_none() {
+    let (_held, port) = closed_port();
+    let mut trace = Trace::on_ports(&[port]);
+    let mut puppet = Puppet::start();
+    assert_eq!(puppet.ask(&format!("connect a 127.0.0.1:{port}")), ["error", "ConnectionRefused"]);
+    trace.settle();
+    let of_it = trace.of(puppet.pid());
+    assert!(matches!(of_it[0].fact, Fact::Enrolled(_)), "{of_it:#?}");
+    assert!(!of_it.iter().any(|seen| matches!(seen.fact, Fact::Connected { .. })), "{of_it:#?}");
+}
+
+#[test]
+fn who_begins_to_listen_on_a_port_of_the_path_comes_onto_it() {
+    let (held, port) = closed_port();
+    let mut trace = Trace::on_ports(&[port]);
+    let mut puppet = Puppet::start();
+    drop(held);
+    let answer = puppet.ask(&format!("listen l 127.0.0.1:{port}"));
+    let listening = trace.wait("the listener", |seen| match seen.fact {
+        Fact::Listening { socket } => Some(socket),
+        _ => None,
+    });
+    assert_eq!(listening.id, id(&answer));
+    assert_eq!(listening.tuple.map(|tuple| tuple.local), Some(address(&format!("127.0.0.1:{port}"))));
+    let of_it = trace.of(puppet.pid());
+    assert!(matches!(of_it[0].fact, Fact::Enrolled(_)), "{of_it:#?}");
+    let client = TcpStream::connect(("127.0.0.1", port)).expect("connects");
+    let answer = puppet.ask("accept a l");
+    let seen = trace.wait("the accepted end", accepted);
+    assert_eq!(seen.id, id(&answer));
+    assert_eq!(seen.tuple, Some(Tuple::new(client.peer_addr().expect("a"), client.local_addr().expect("b"))));
+}
+
+#[test]
+fn other_ports_are_nobodys_business() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let to = listener.local_addr().expect("local");
+    let (_held, port) = closed_port();
+    let mut trace = Trace::on_ports(&[port]);
+    let mut puppet = Puppet::start();
+    puppet.ask(&format!("connect a {to}"));
+    puppet.ask("listen l 127.0.0.1:0");
+    puppet.ask("send a 10");
+    puppet.ask("close a");
+    trace.settle();
+    assert_eq!(trace.facts(), Vec::<&Observation>::new());
+}
+
+#[test]
+fn another_network_namespace_is_seen_only_when_it_is_asked_for() {
+    let (_held, port) = closed_port();
+    let script = "ip link set lo up && exec \"$@\"";
+    let mut puppet = Puppet::under("unshare", &["-n", "sh", "-c", script, "sh"]);
+    let theirs = namespace(puppet.pid(), "net");
+    assert_ne!(theirs, own_namespace("net"));
+    puppet.ask(&format!("listen l 127.0.0.1:{port}"));
+    let mut ours = Trace::on_ports(&[port]);
+    let mut only = Trace::with(&Options { netns: Some(theirs), ports: vec![port], ring_bytes: None });
+    let mut all = Trace::with(&Options { netns: None, ports: vec![port], ring_bytes: None });
+    puppet.ask(&format!("connect a 127.0.0.1:{port}"));
+    ours.settle();
+    assert_eq!(ours.facts(), Vec::<&Observation>::new(), "not of this namespace");
+    for trace in [&mut only, &mut all] {
+        let seen = trace.wait("the connection", connected);
+        assert_eq!(seen.netns, Some(theirs));
+    }
+}
+
+/// Connections in a listener's queue when the probes attach have no cookie yet; their close is nobody else's.
+#[test]
+fn an_older_connection_accepted_now_has_an_inode() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let to = listener.local_addr().expect("local");
+    let queued = TcpStream::connect(to).expect("connects");
+    let stranger = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let other = TcpStream::connect(stranger.local_addr().expect("local")).expect("connects");
+    let mut trace = Trace::on_ports(&[]);
+    trace.watch(std::process::id(), WatchAs::Endpoint);
+    let (stream, _) = listener.accept().expect("accepts");
+    let inode = rustix::fs::fstat(&stream).expect("fstat").st_ino;
+    let seen = trace.wait("the accepted end", accepted);
+    assert_eq!(seen.id.inode, Some(inode));
+    // Another tracer on this machine may have had one made.
+    assert!(seen.id.cookie.is_none() || seen.id == names(&stream), "{:?}, not {:?}", seen.id, names(&stream));
+    drop(other);
+    drop(stranger);
+    trace.settle();
+    let closed: Vec<_> = trace.seen.iter().filter(|seen| matches!(seen.fact, Fact::Closed { .. })).collect();
+    assert_eq!(closed, Vec::<&Observation>::new(), "a stranger without a cookie was taken for another");
+    drop((queued, stream));
+}

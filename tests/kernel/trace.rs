@@ -1,0 +1,152 @@
+//! The probes under test, and what they said so far.
+
+use std::{
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::{
+            fs::MetadataExt,
+            net::{UnixListener, UnixStream},
+        },
+    },
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use aya::maps::{MapData, RingBuf};
+use execpath::{
+    decode::decode,
+    model::{Fact, Observation, SocketId, TaskKey, WatchAs},
+    plan::{ProbePlan, plan},
+    probe_host,
+    source::ebpf::{
+        btf::KernelBtf,
+        loader::{self, Options, Probes},
+    },
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tracer_common::Offsets;
+
+/// No wait takes longer; what is waited for comes within milliseconds on an idle machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What this host allows, asked once.
+fn host() -> &'static (ProbePlan, Offsets) {
+    static HOST: OnceLock<(ProbePlan, Offsets)> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let btf = KernelBtf::load().expect("the kernel shows its types");
+        let (plan, missing) = plan(&probe_host::probe(Some(&btf)));
+        let fatal: Vec<_> = missing.iter().filter(|one| one.fatal).collect();
+        assert!(fatal.is_empty(), "these tests need root and a kernel that can be traced: {fatal:?}");
+        (plan, btf.offsets())
+    })
+}
+
+/// Attached probes.
+pub(crate) struct Trace {
+    pub(crate) probes: Probes,
+    ring: RingBuf<MapData>,
+    /// Bytes and meaning of every record so far.
+    pub(crate) seen: Vec<Observation>,
+    pub(crate) raw: Vec<Vec<u8>>,
+    markers: u32,
+}
+
+impl Trace {
+    /// Watches nobody yet, except who acts on these ports in this network namespace.
+    pub(crate) fn on_ports(ports: &[u16]) -> Self {
+        Self::with(&Options { netns: Some(own_namespace("net")), ports: ports.to_vec(), ring_bytes: None })
+    }
+
+    pub(crate) fn with(options: &Options) -> Self {
+        let (plan, offsets) = host();
+        let (probes, ring) = loader::attach(plan, *offsets, options).expect("the probes attach");
+        assert!(probes.failed.is_empty(), "every probe attaches, not so {:?}", probes.failed);
+        Self { probes, ring, seen: Vec::new(), raw: Vec::new(), markers: 0 }
+    }
+
+    pub(crate) fn watch(&mut self, pid: u32, class: WatchAs) {
+        self.probes.watch(pid, own_namespace("mnt"), class).expect("the map has room");
+    }
+
+    /// Takes in what is there.
+    pub(crate) fn drain(&mut self) {
+        while let Some(record) = self.ring.next() {
+            self.seen.push(decode(&record).unwrap_or_else(|error| panic!("{error:?} in {:?}", &*record)));
+            self.raw.push(record.to_vec());
+        }
+    }
+
+    /// Waits until something was seen of which `find` makes something.
+    pub(crate) fn wait<T>(&mut self, what: &str, find: impl Fn(&Observation) -> Option<T>) -> T {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            self.drain();
+            if let Some(found) = self.seen.iter().find_map(&find) {
+                return found;
+            }
+            assert!(Instant::now() < end, "not seen: {what}; seen: {:#?}", self.seen);
+            // SAFETY: the ring buffer is open for as long as it is borrowed here.
+            let fd = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) };
+            let wake = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            // A signal only makes it look sooner.
+            let _ready = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&wake));
+        }
+    }
+
+    /// Everything that happened before is taken in: the buffer is in order, and an act of this process stands at its end.
+    pub(crate) fn settle(&mut self) {
+        self.markers += 1;
+        if self.probes.watched_as(std::process::id()).is_none() {
+            self.watch(std::process::id(), WatchAs::Endpoint);
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(format!("marker-{}", self.markers));
+        let listener = UnixListener::bind(&path).expect("a unix socket");
+        let _near = UnixStream::connect(&path).expect("connects");
+        drop(listener);
+        let marker = path.to_string_lossy().into_owned();
+        self.wait("the marker", |seen| is_marker(seen, &marker).then_some(()));
+    }
+
+    /// What was seen, markers left out.
+    pub(crate) fn facts(&self) -> Vec<&Observation> {
+        self.seen.iter().filter(|seen| !is_marker(seen, "/marker-")).collect()
+    }
+
+    /// What was seen of that process.
+    pub(crate) fn of(&self, pid: u32) -> Vec<&Observation> {
+        self.facts().into_iter().filter(|seen| seen.task.is_some_and(|task| task.tgid == pid)).collect()
+    }
+}
+
+fn is_marker(seen: &Observation, path: &str) -> bool {
+    match &seen.fact {
+        Fact::UnixConnected { path: of, .. } | Fact::UnixAccepted { path: of, .. } => of.to_text().contains(path),
+        _ => false,
+    }
+}
+
+/// Inode number of a namespace of this process.
+pub(crate) fn own_namespace(kind: &str) -> u32 {
+    namespace(std::process::id(), kind)
+}
+
+pub(crate) fn namespace(pid: u32, kind: &str) -> u32 {
+    let inode = std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).expect("a namespace").ino();
+    u32::try_from(inode).expect("32 bits")
+}
+
+/// The process as procfs names it: the other source of the same key.
+pub(crate) fn key(pid: u32) -> TaskKey {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
+    let behind = stat.rsplit_once(')').expect("a name").1;
+    let start = behind.split_whitespace().nth(19).and_then(|word| word.parse().ok()).expect("field 22");
+    TaskKey::from_ticks(pid, start)
+}
+
+/// Both names of a socket, as the kernel tells its owner.
+pub(crate) fn names(socket: impl AsFd) -> SocketId {
+    let cookie = rustix::net::sockopt::socket_cookie(&socket).expect("SO_COOKIE");
+    let inode = rustix::fs::fstat(&socket).expect("fstat").st_ino;
+    SocketId::new(cookie, inode)
+}

@@ -1,0 +1,138 @@
+//! Laws: facts in another order within the window, twice, or among strangers give the same sessions; fewer facts give fewer
+//! links, never others.
+
+use std::collections::BTreeSet;
+
+use execpath::model::{BootTime, Fact, GapCode, Observation, Report, Session, Span, TaskKey};
+use execpath_tests::scenario::{render, render_session};
+
+use crate::run::{outcome, read, texts};
+
+/// What arrives in the wrong order arrives at most so late: less than the correlator's window.
+const SHUFFLE: Span = Span::from_millis(4);
+
+/// Small and repeatable: xorshift.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// Another order of arrival: each fact comes up to [`SHUFFLE`] later than it happened. Facts of one moment keep their order,
+/// and the passing of time is told when it is so.
+fn shuffled(facts: &[Observation], dice: &mut Dice) -> Vec<Observation> {
+    let mut delays = std::collections::BTreeMap::new();
+    let mut arriving: Vec<(BootTime, usize)> = facts
+        .iter()
+        .enumerate()
+        .map(|(index, fact)| {
+            let delay = *delays.entry(fact.at).or_insert_with(|| dice.below(SHUFFLE.0));
+            (fact.at.plus(Span(if fact.fact == Fact::Tick { SHUFFLE.0 } else { delay })), index)
+        })
+        .collect();
+    arriving.sort();
+    arriving.into_iter().map(|(_, index)| facts[index].clone()).collect()
+}
+
+#[test]
+fn the_order_of_arrival_does_not_matter_within_the_window() {
+    for (name, text) in texts() {
+        let facts = read(&name, &text, 0).facts();
+        let expected = outcome(&facts);
+        for seed in 1..40 {
+            let seen = outcome(&shuffled(&facts, &mut Dice(seed)));
+            assert_eq!(render(&seen, 0), render(&expected, 0), "{name}, order {seed}");
+            assert_eq!(seen.sessions, expected.sessions, "{name}, order {seed}");
+        }
+    }
+}
+
+#[test]
+fn facts_told_twice_are_the_same_facts() {
+    for (name, text) in texts() {
+        let facts = read(&name, &text, 0).facts();
+        let twice: Vec<_> = facts.iter().flat_map(|fact| [fact.clone(), fact.clone()]).collect();
+        assert_eq!(render(&outcome(&twice), 0), render(&outcome(&facts), 0), "{name}");
+    }
+}
+
+/// Both, in order of time.
+fn merged(a: &[Observation], b: &[Observation]) -> Vec<Observation> {
+    let mut all: Vec<_> = a.iter().chain(b).cloned().collect();
+    all.sort_by_key(|fact| fact.at);
+    all
+}
+
+/// Facts that concern everybody: losses, and the passing of time beyond the other's end.
+fn concerns_all(facts: &[Observation]) -> bool {
+    facts.iter().any(|fact| matches!(fact.fact, Fact::Lost { .. } | Fact::Tick))
+}
+
+fn lines(report: &Report, world: u32, of: u32) -> BTreeSet<String> {
+    let own = |session: &&Session| session.hops.iter().all(|hop| hop.task.tgid / 100_000 == of);
+    report.sessions.iter().filter(own).map(|session| render_session(session, world)).collect()
+}
+
+#[test]
+fn strangers_change_nothing() {
+    let texts = texts();
+    for (name, text) in &texts {
+        let facts = read(name, text, 0).facts();
+        for (other, text) in &texts {
+            let strangers = read(other, text, 1).facts();
+            if concerns_all(&facts) || concerns_all(&strangers) {
+                continue;
+            }
+            let seen = outcome(&merged(&facts, &strangers));
+            assert_eq!(lines(&seen, 0, 0), lines(&outcome(&facts), 0, 0), "{name} with {other}");
+            assert_eq!(lines(&seen, 1, 1), lines(&outcome(&strangers), 1, 1), "{other} with {name}");
+        }
+    }
+}
+
+/// Links by whom they join, whatever their number. A link over a gap, where a hop between the two is not known, says so itself.
+fn links(report: &Report) -> BTreeSet<(Option<String>, TaskKey, TaskKey, &'static str)> {
+    let of = |session: &Session| {
+        let link = |link: &execpath::model::Link| {
+            (session.exec_id.clone(), session.hops[link.from].task, session.hops[link.to].task, link.kind.token())
+        };
+        let over_gap = |link: &&execpath::model::Link| {
+            session.gaps.iter().any(|gap| gap.code == GapCode::ShimUnknown && gap.between == Some((link.from, link.to)))
+        };
+        session.links.iter().filter(|link| !over_gap(link)).map(link).collect::<Vec<_>>()
+    };
+    report.sessions.iter().flat_map(of).collect()
+}
+
+#[test]
+fn fewer_facts_give_fewer_links_and_no_others() {
+    for (name, text) in texts() {
+        let scenario = read(&name, &text, 0);
+        // What speaks against a link may be what is left out: where two answers are possible, one alone may look exact.
+        if scenario.steps.iter().any(|step| step.expected.contains("ambiguous")) {
+            continue;
+        }
+        let facts = scenario.facts();
+        let all = links(&outcome(&facts));
+        let check = |left: &[Observation], what: &str| {
+            let seen = links(&outcome(left));
+            let others: Vec<_> = seen.difference(&all).collect();
+            assert!(others.is_empty(), "{name} without {what}: {others:?}");
+        };
+        for index in 0..facts.len() {
+            let mut left = facts.clone();
+            let gone = left.remove(index);
+            check(&left, &format!("{gone:?}"));
+        }
+        let mut dice = Dice(7);
+        for round in 0..200 {
+            let left: Vec<_> = facts.iter().filter(|_| dice.below(4) != 0).cloned().collect();
+            check(&left, &format!("a quarter, round {round}"));
+        }
+    }
+}

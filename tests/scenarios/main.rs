@@ -1,0 +1,6 @@
+//! Scenarios through the correlator, and laws that hold for every one of them.
+
+#![expect(clippy::panic, reason = "a test that fails panics; helpers of tests are not `#[test]` themselves")]
+
+mod laws;
+mod run;

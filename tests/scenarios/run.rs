@@ -1,0 +1,90 @@
+//! Each scenario gives what it expects.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use execpath::{
+    correlate::{Correlator, Options},
+    model::{BootTime, Change, Fact, Finding, HostFacts, Observation, Report, SessionId, Source},
+};
+use execpath_tests::scenario::{SETTLE, Scenario, parse, render};
+
+/// Names and texts, sorted.
+pub(crate) fn texts() -> Vec<(String, String)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    paths.sort();
+    assert!(!paths.is_empty(), "nothing to run would pass without testing");
+    let text = |path: PathBuf| {
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        (name, fs::read_to_string(path).expect("text"))
+    };
+    paths.into_iter().map(text).collect()
+}
+
+pub(crate) fn read(name: &str, text: &str, world: u32) -> Scenario {
+    parse(name, text, world).unwrap_or_else(|error| panic!("tests/scenarios/{error}"))
+}
+
+pub(crate) fn correlator() -> Correlator {
+    Correlator::new(&HostFacts { boot_id: "a-boot".to_owned(), ..HostFacts::default() }, &Options::default())
+}
+
+/// Time passes until everything before `at` is taken in.
+pub(crate) fn settle(correlator: &mut Correlator, at: BootTime) {
+    correlator.ingest(&Observation::new(at.plus(SETTLE), Source::Engine, Fact::Tick));
+}
+
+/// Everything at once; what is known at the end.
+pub(crate) fn outcome(facts: &[Observation]) -> Report {
+    let mut correlator = correlator();
+    for fact in facts {
+        correlator.ingest(fact);
+    }
+    settle(&mut correlator, facts.iter().map(|fact| fact.at).max().unwrap_or_default());
+    correlator.report()
+}
+
+#[test]
+fn every_scenario_gives_what_it_expects() {
+    let mut wrong = String::new();
+    for (name, text) in texts() {
+        let mut correlator = correlator();
+        let mut findings = Vec::new();
+        for step in read(&name, &text, 0).steps {
+            for fact in &step.facts {
+                correlator.ingest(fact);
+            }
+            settle(&mut correlator, step.facts.last().map(|fact| fact.at).unwrap_or_default());
+            findings.extend(correlator.drain());
+            let seen = render(&correlator.report(), 0);
+            if seen != step.expected {
+                wrong += &format!("tests/scenarios/{name}:{}: expected\n{}seen\n{seen}\n", step.line, step.expected);
+            }
+        }
+        check_findings(&name, &findings);
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// A session opens once, then changes, then closes once; nothing is told twice.
+fn check_findings(name: &str, findings: &[Finding]) {
+    let mut states: BTreeMap<SessionId, &str> = BTreeMap::new();
+    for finding in findings {
+        match &finding.change {
+            Change::Opened(session) => {
+                let before = states.insert(session.id.clone(), "open");
+                assert_eq!(before, None, "{name}: opened twice: {}", session.id.0);
+            }
+            Change::Changed(session) => {
+                assert_eq!(states.get(&session.id), Some(&"open"), "{name}: changed while not open: {}", session.id.0);
+            }
+            Change::Closed(session) => {
+                let before = states.insert(session.id.clone(), "closed");
+                assert_eq!(before, Some("open"), "{name}: closed while not open: {}", session.id.0);
+            }
+            Change::Loss { .. } => {}
+        }
+    }
+}

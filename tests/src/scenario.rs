@@ -1,0 +1,510 @@
+//! Scenarios: facts written by hand, and what must follow from them.
+//!
+//! ```text
+//! # Comment. Times are milliseconds since boot; `0.03` is 30 µs.
+//! 10    listen  60 10.0.0.1:6443             who, where
+//! 11    exec    50 kubectl exec web          who, arguments; `@below`, `@contained` or `@parent=40` before them
+//! 12    connect 50 a 10.0.0.9:1000>10.0.0.1:6443 by g1 from b
+//! 12.1  accept  60 b 10.0.0.1:6443<10.0.0.9:1000
+//! expect
+//! session e1 exec open
+//! then
+//! 20    exit    70 code 0
+//! expect
+//! …
+//! ```
+//!
+//! * Processes are named by pid; `812/2` is the second process of that pid.
+//! * Sockets are named by a word, the same in every fact; each has a cookie and an inode of its own. Addresses are given
+//!   where the socket is first seen: `LOCAL>REMOTE`, `%2` behind them for the second network namespace.
+//! * `by g1` is goroutine 1; without it, a thread. `from NAME` is the socket that the same actor received from last.
+//! * Containers and exec ids are words; facts get them as 64 hexadecimal digits.
+//! * `expect` is followed by the sessions as [`render`] writes them; `then` goes on with facts. Before an `expect`, time
+//!   passes until nothing waits for its turn any more.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr};
+
+use execpath::model::{
+    Actor, BootTime, ContainerInfo, ExitStatus, Fact, Family, Observation, ProcessInfo, RawText, Report, Session,
+    SocketId, SocketInfo, SocketRole, Source, Span, State, TaskKey, Tuple, WatchAs,
+};
+
+/// The correlator's reordering window, with something to spare: an `expect` stands so much after the facts before it.
+pub const SETTLE: Span = Span::from_millis(6);
+
+/// Why a scenario makes no sense, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ScenarioError {
+    /// Name of the file.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub text: String,
+}
+
+impl fmt::Display for ScenarioError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.text)
+    }
+}
+
+impl std::error::Error for ScenarioError {}
+
+/// Facts, and what is known after them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// In order of arrival.
+    pub facts: Vec<Observation>,
+    /// As [`render`] writes it.
+    pub expected: String,
+    /// Line of the `expect`.
+    pub line: usize,
+}
+
+/// A scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// In order of time.
+    pub steps: Vec<Step>,
+}
+
+impl Scenario {
+    /// Every fact, in order of arrival.
+    #[must_use]
+    pub fn facts(&self) -> Vec<Observation> {
+        self.steps.iter().flat_map(|step| step.facts.clone()).collect()
+    }
+}
+
+/// Reads a scenario. Another `world` gives everything in it other identities, so that two can be mixed: pids, ids, cookies,
+/// inodes, goroutines, and the ports that clients choose.
+///
+/// # Errors
+/// Where it makes no sense.
+pub fn parse(file: &str, text: &str, world: u32) -> Result<Scenario, ScenarioError> {
+    let mut names = Names { world, sockets: BTreeMap::new() };
+    let mut steps = Vec::new();
+    let mut facts = Vec::new();
+    let mut expected: Option<(usize, String)> = None;
+    for (index, whole) in text.lines().enumerate() {
+        let error = |text: String| ScenarioError { file: file.to_owned(), line: index + 1, text };
+        let line = whole.trim_end();
+        if line.starts_with('#') || (line.is_empty() && expected.is_none()) {
+            continue;
+        }
+        match (line, &mut expected) {
+            ("expect", None) => expected = Some((index + 1, String::new())),
+            ("then", Some(_)) => {
+                let (line, expected) = expected.take().ok_or_else(|| error("`then` without `expect`".to_owned()))?;
+                steps.push(Step { facts: std::mem::take(&mut facts), expected: clean(&expected), line });
+            }
+            (_, Some((_, expected))) => {
+                expected.push_str(line);
+                expected.push('\n');
+            }
+            (_, None) => facts.push(names.fact(line).map_err(error)?),
+        }
+    }
+    let lines = text.lines().count();
+    let Some((line, expected)) = expected else {
+        return Err(ScenarioError { file: file.to_owned(), line: lines, text: "no `expect` at the end".to_owned() });
+    };
+    steps.push(Step { facts, expected: clean(&expected), line });
+    Ok(Scenario { steps })
+}
+
+fn clean(text: &str) -> String {
+    format!("{}\n", text.trim())
+}
+
+/// A word as 64 hexadecimal digits.
+#[must_use]
+pub fn long_id(word: &str, world: u32) -> String {
+    let hex: String =
+        word.bytes().chain([b'-', u8::try_from(world).unwrap_or(0)]).map(|b| format!("{b:02x}")).collect();
+    format!("{hex:0<64}").chars().take(64).collect()
+}
+
+/// The word that such an id was made of.
+#[must_use]
+pub fn short_id(id: &str) -> String {
+    let bytes = (0..id.len() / 2).filter_map(|at| u8::from_str_radix(id.get(2 * at..2 * at + 2)?, 16).ok());
+    let text: String = bytes.take_while(|byte| *byte != b'-').map(char::from).collect();
+    if text.is_empty() { id.to_owned() } else { text }
+}
+
+struct Names {
+    world: u32,
+    sockets: BTreeMap<String, SocketInfo>,
+}
+
+/// Words of a line, taken one after the other.
+struct Words<'a> {
+    rest: std::iter::Peekable<std::str::SplitWhitespace<'a>>,
+}
+
+impl<'a> Words<'a> {
+    fn next(&mut self, what: &str) -> Result<&'a str, String> {
+        self.rest.next().ok_or_else(|| format!("{what} is missing"))
+    }
+
+    fn number<T: std::str::FromStr>(&mut self, what: &str) -> Result<T, String> {
+        let word = self.next(what)?;
+        word.parse().map_err(|_no_number| format!("{what} is a number, not `{word}`"))
+    }
+
+    fn is_next(&mut self, word: &str) -> bool {
+        self.rest.next_if(|next| *next == word).is_some()
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        match self.rest.next() {
+            None => Ok(()),
+            Some(word) => Err(format!("`{word}` is too much")),
+        }
+    }
+}
+
+fn nanoseconds(word: &str) -> Result<u64, String> {
+    let wrong = || format!("a line begins with a time in milliseconds, not `{word}`");
+    let (whole, part) = word.split_once('.').unwrap_or((word, ""));
+    if part.len() > 6 {
+        return Err(wrong());
+    }
+    let digits = format!("{whole}{part:0<6}");
+    if whole.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    digits.parse().map_err(|_no_number| wrong())
+}
+
+impl Names {
+    fn task(&self, words: &mut Words<'_>) -> Result<TaskKey, String> {
+        let word = words.next("a pid")?;
+        self.pid(word)
+    }
+
+    fn pid(&self, word: &str) -> Result<TaskKey, String> {
+        let (pid, start) = word.split_once('/').unwrap_or((word, "1"));
+        let wrong = || format!("a process is named by its pid, not `{word}`");
+        let (pid, start): (u32, u64) =
+            (pid.parse().map_err(|_no_number| wrong())?, start.parse().map_err(|_no_number| wrong())?);
+        Ok(TaskKey::from_ticks(pid + 100_000 * self.world, start))
+    }
+
+    fn address(&self, word: &str) -> Result<SocketAddr, String> {
+        let mut address: SocketAddr =
+            word.parse().map_err(|_no_address| format!("`{word}` is no address with a port"))?;
+        // Ports that a client's kernel chose.
+        if address.port() >= 30_000 {
+            address.set_port(address.port() + u16::try_from(self.world * 1_000).unwrap_or(0));
+        }
+        Ok(address)
+    }
+
+    /// A socket by its name; with addresses where the line has them.
+    fn socket(&mut self, words: &mut Words<'_>, role: Option<SocketRole>) -> Result<SocketInfo, String> {
+        let name = words.next("the name of a socket")?;
+        let number = u64::try_from(self.sockets.len()).unwrap_or(0) + 1 + u64::from(self.world) * 1_000;
+        let addresses = words.rest.next_if(|word| word.contains('>'));
+        let mut tuple = None;
+        let mut namespace = 1;
+        if let Some(word) = addresses {
+            let (ends, number) = word.split_once('%').unwrap_or((word, "1"));
+            namespace =
+                number.parse().map_err(|_no_number| format!("`{number}` is no number of a network namespace"))?;
+            let (local, remote) = ends.split_once('>').ok_or("addresses are LOCAL>REMOTE")?;
+            tuple = Some(Tuple::new(self.address(local)?, self.address(remote)?));
+        }
+        let unix = words.is_next("unix");
+        let known = self.sockets.entry(name.to_owned()).or_insert(SocketInfo {
+            id: SocketId::new(number, 100_000 + number),
+            family: if unix { Family::Unix } else { Family::Inet },
+            tuple: None,
+            netns: Some(namespace + 100 * self.world),
+            role: None,
+        });
+        if known.tuple.is_none() && known.family != Family::Unix {
+            known.tuple = Some(tuple.ok_or_else(|| format!("`{name}` has no addresses yet: LOCAL>REMOTE"))?);
+        }
+        Ok(SocketInfo { role, ..*known })
+    }
+
+    fn known(&self, name: &str) -> Result<SocketInfo, String> {
+        self.sockets.get(name).copied().ok_or_else(|| format!("no socket `{name}` so far"))
+    }
+
+    /// `by g1` and `from NAME`, where they are there.
+    fn actor(&self, words: &mut Words<'_>) -> Result<Actor, String> {
+        if !words.is_next("by") {
+            return Ok(Actor::default());
+        }
+        let word = words.next("a goroutine")?;
+        let number: Option<u64> = word.strip_prefix('g').and_then(|number| number.parse().ok());
+        let number = number.ok_or_else(|| format!("a goroutine is `g1`, not `{word}`"))?;
+        Ok(Actor { g: Some(0xc000_0000 + number + u64::from(self.world) * 10_000), ..Actor::default() })
+    }
+
+    fn from(&self, words: &mut Words<'_>) -> Result<Option<SocketId>, String> {
+        if !words.is_next("from") {
+            return Ok(None);
+        }
+        Ok(Some(self.known(words.next("the name of a socket")?)?.id))
+    }
+
+    fn info(&self, words: &mut Words<'_>) -> Result<ProcessInfo, String> {
+        let mut info = ProcessInfo { uid: Some(0), ..ProcessInfo::default() };
+        while let Some(word) = words.rest.next_if(|word| word.starts_with('@')) {
+            match word.split_once('=').unwrap_or((word, "")) {
+                ("@below", _) => info.watched = Some(WatchAs::Below),
+                ("@contained", _) => info.watched = Some(WatchAs::Contained),
+                ("@parent", pid) => info.parent = Some(self.pid(pid)?),
+                ("@uid", uid) => info.uid = Some(uid.parse().map_err(|_no_number| format!("`{uid}` is no uid"))?),
+                _ => return Err(format!("`{word}` is none of @below, @contained, @parent=, @uid=")),
+            }
+        }
+        info.argv = words.rest.by_ref().map(RawText::from).collect();
+        let program = info.argv.first().ok_or("arguments are missing")?;
+        info.comm = RawText::from(program.basename());
+        Ok(info)
+    }
+
+    fn pid_file(&self, container: &str, exec: &str) -> String {
+        let (container, exec) = (long_id(container, self.world), long_id(exec, self.world));
+        format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{container}/{exec}.pid")
+    }
+
+    fn fact(&mut self, line: &str) -> Result<Observation, String> {
+        let mut words = Words { rest: line.split_whitespace().peekable() };
+        let at = BootTime(nanoseconds(words.next("a time")?)?);
+        let kind = words.next("a fact")?;
+        let mut source = Source::Ebpf;
+        let mut task = None;
+        let fact = match kind {
+            "fork" => {
+                task = Some(self.task(&mut words)?);
+                Fact::Fork { child: self.task(&mut words)? }
+            }
+            "exec" | "enrolled" | "process" => {
+                task = Some(self.task(&mut words)?);
+                let info = Box::new(self.info(&mut words)?);
+                match kind {
+                    "exec" => Fact::Exec(info),
+                    "enrolled" => Fact::Enrolled(info),
+                    _ => {
+                        source = Source::Snapshot;
+                        Fact::ProcessSeen(info)
+                    }
+                }
+            }
+            // runc PID CONTAINER EXEC [tty]
+            "runc" => {
+                task = Some(self.task(&mut words)?);
+                let (container, exec) = (words.next("a container")?, words.next("an exec id")?);
+                let pid_file = self.pid_file(container, exec);
+                let tty = if words.is_next("tty") { "--console-socket /tmp/pty " } else { "" };
+                let line = format!(
+                    "runc --root /run/runc exec --process /tmp/p {tty}--detach --pid-file {pid_file} {}",
+                    long_id(container, self.world)
+                );
+                let mut info = self.info(&mut Words { rest: line.split_whitespace().peekable() })?;
+                info.watched = Some(WatchAs::Below);
+                Fact::Exec(Box::new(info))
+            }
+            "exit" => {
+                task = Some(self.task(&mut words)?);
+                let status = match words.next("`code` or `signal`")? {
+                    "code" => ExitStatus::Code(words.number("an exit code")?),
+                    "signal" => ExitStatus::Signal(words.number("a signal")?),
+                    other => return Err(format!("a process ends with `code` or `signal`, not `{other}`")),
+                };
+                Fact::Exit { status }
+            }
+            "listen" => {
+                task = Some(self.task(&mut words)?);
+                let address = self.address(words.next("an address")?)?;
+                let number = u64::from(address.port()) + 50_000 + u64::from(self.world) * 1_000_000;
+                let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+                source = Source::Snapshot;
+                Fact::Listening {
+                    socket: SocketInfo {
+                        id: SocketId::new(number, 100_000 + number),
+                        family: Family::Inet,
+                        tuple: Some(Tuple::new(address, nobody)),
+                        netns: Some(1 + 100 * self.world),
+                        role: Some(SocketRole::Listening),
+                    },
+                }
+            }
+            "unix-listen" => {
+                task = Some(self.task(&mut words)?);
+                source = Source::Snapshot;
+                Fact::ListeningUnix { path: words.next("a path")?.into(), socket: SocketId::new(0, 99) }
+            }
+            "connect" => {
+                task = Some(self.task(&mut words)?);
+                let socket = self.socket(&mut words, Some(SocketRole::Connected))?;
+                Fact::Connected { socket, actor: self.actor(&mut words)?, inbound: self.from(&mut words)? }
+            }
+            "accept" => {
+                task = Some(self.task(&mut words)?);
+                Fact::Accepted { socket: self.socket(&mut words, Some(SocketRole::Accepted))? }
+            }
+            "seen" => {
+                source = Source::Snapshot;
+                task = Some(self.task(&mut words)?);
+                Fact::SocketSeen { socket: self.socket(&mut words, None)? }
+            }
+            "close" => {
+                let socket = self.known(words.next("the name of a socket")?)?;
+                Fact::Closed { socket: socket.id, received: Some(100), acked: Some(200) }
+            }
+            "absent" => {
+                source = Source::Snapshot;
+                let socket = self.known(words.next("the name of a socket")?)?;
+                Fact::PeerAbsent { tuple: socket.tuple.ok_or("it has no addresses")?, netns: socket.netns }
+            }
+            "relay" => {
+                task = Some(self.task(&mut words)?);
+                let from = self.socket(&mut words, None)?;
+                let to = self.socket(&mut words, None)?;
+                let actor = self.actor(&mut words)?;
+                Fact::Relayed { actor, from, to, sightings: 1, splice: words.is_next("splice") }
+            }
+            "fifo" => {
+                task = Some(self.task(&mut words)?);
+                let (container, exec) = (words.next("a container")?, words.next("an exec id")?);
+                let stream = words.next("a stream")?;
+                let (container, exec) = (long_id(container, self.world), long_id(exec, self.world));
+                let path =
+                    format!("/run/containerd/io.containerd.grpc.v1.cri/containers/{container}/io/1/{exec}-{stream}");
+                let actor = self.actor(&mut words)?;
+                Fact::FifoMade { actor, inbound: self.from(&mut words)?, path: path.as_str().into() }
+            }
+            "container" => {
+                source = Source::Snapshot;
+                let (id, name) = (words.next("a container")?, words.next("NAMESPACE/POD/NAME")?);
+                let [namespace, pod, name] = name.split('/').collect::<Vec<_>>()[..] else {
+                    return Err(format!("a container is NAMESPACE/POD/NAME, not `{name}`"));
+                };
+                Fact::ContainerSeen(Box::new(ContainerInfo {
+                    id: long_id(id, self.world),
+                    name: Some(name.to_owned()),
+                    pod: Some(pod.to_owned()),
+                    namespace: Some(namespace.to_owned()),
+                    ..ContainerInfo::default()
+                }))
+            }
+            "pid-file" => {
+                source = Source::Snapshot;
+                let (container, exec) = (words.next("a container")?, words.next("an exec id")?);
+                let path = self.pid_file(container, exec);
+                Fact::PidFile { path: path.as_str().into(), pid: Some(self.task(&mut words)?.tgid) }
+            }
+            "lost" => {
+                source = Source::Engine;
+                Fact::Lost { what: "ring-full".to_owned(), count: words.number("how many")? }
+            }
+            "tick" => {
+                source = Source::Engine;
+                Fact::Tick
+            }
+            other => return Err(format!("there is no fact `{other}`")),
+        };
+        words.end()?;
+        Ok(Observation { at, source, seq: None, task, tid: task.map(|task| task.tgid), fact })
+    }
+}
+
+/// Sessions, in order of opening, as scenarios expect them.
+#[must_use]
+pub fn render(report: &Report, world: u32) -> String {
+    let text: Vec<String> = report.sessions.iter().map(|session| render_session(session, world)).collect();
+    clean(if text.is_empty() { "nothing".to_owned() } else { text.join("\n") }.as_str())
+}
+
+/// One session, as scenarios expect it.
+#[must_use]
+pub fn render_session(session: &Session, world: u32) -> String {
+    let mut lines = Vec::new();
+    let mut head = vec!["session".to_owned()];
+    head.push(session.exec_id.as_deref().map_or_else(|| session.id.0.clone(), short_id));
+    head.push(session.kind.token().to_owned());
+    head.push(if session.state == State::Open { "open" } else { "closed" }.to_owned());
+    head.push(if session.complete { "complete" } else { "incomplete" }.to_owned());
+    head.push(session.confidence().map_or("-", |confidence| confidence.token()).to_owned());
+    if session.tty == Some(true) {
+        head.push("tty".to_owned());
+    }
+    lines.push(head.join(" "));
+    if !session.command.is_empty() {
+        let words: Vec<_> = session.command.iter().map(RawText::to_text).collect();
+        lines.push(format!("  command {}", words.join(" ")));
+    }
+    if let Some(pod) = &session.target.pod {
+        lines.push(format!("  pod {pod}"));
+    }
+    for (index, hop) in session.hops.iter().enumerate() {
+        let pid = hop.task.tgid - 100_000 * world;
+        let again = if hop.task.start_ticks == 1 { String::new() } else { format!("/{}", hop.task.start_ticks) };
+        let exit = match hop.exit {
+            None => String::new(),
+            Some(ExitStatus::Code(code)) => format!(" code {code}"),
+            Some(ExitStatus::Signal(signal)) => format!(" signal {signal}"),
+        };
+        lines.push(format!("  {} {pid}{again}{exit}", hop.role.token()));
+        for link in session.links.iter().filter(|link| link.from == index) {
+            let evidence: Vec<_> = link.evidence.iter().map(|evidence| evidence.token()).collect();
+            lines.push(format!("    {} {} {}", link.kind.token(), link.confidence.token(), evidence.join(" ")));
+        }
+    }
+    for (side, address) in &session.beyond {
+        lines.push(format!("  beyond {side} {address}"));
+    }
+    for gap in &session.gaps {
+        let between = gap.between.map(|(from, to)| format!(" {from} {to}")).unwrap_or_default();
+        lines.push(format!("  gap {}{between}", gap.code.token()));
+    }
+    if let Some(exit) = &session.exit {
+        let code = exit.code.map(|code| format!(" {code}")).unwrap_or_default();
+        let signal = exit.signal.map(|signal| format!(" {signal}")).unwrap_or_default();
+        lines.push(format!("  exit {}{code}{signal}", exit.reason.token()));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_are_told_with_file_and_line() {
+        for (text, line, told) in [
+            ("x exec 1 sh\n", 1, "a line begins with a time in milliseconds, not `x`"),
+            ("# c\n\n1 dance 2\n", 3, "there is no fact `dance`"),
+            ("1 exit 2 code 0 0\n", 1, "`0` is too much"),
+            ("1 accept 2 a\n", 1, "`a` has no addresses yet: LOCAL>REMOTE"),
+            ("1 close a\n", 1, "no socket `a` so far"),
+            ("1 exec 5\n", 1, "arguments are missing"),
+            ("1 tick\n", 1, "no `expect` at the end"),
+        ] {
+            let error = parse("s.txt", text, 0).unwrap_err();
+            assert_eq!(error.to_string(), format!("s.txt:{line}: {told}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_milliseconds_with_a_part() {
+        assert_eq!(nanoseconds("10"), Ok(10_000_000));
+        assert_eq!(nanoseconds("0.03"), Ok(30_000));
+        assert!(nanoseconds("1.0000001").is_err() && nanoseconds(".1").is_err() && nanoseconds("-1").is_err());
+    }
+
+    #[test]
+    fn ids_are_words_and_come_back() {
+        assert_eq!(long_id("web", 0).len(), 64);
+        assert_ne!(long_id("web", 0), long_id("web", 1));
+        assert_eq!(short_id(&long_id("web", 3)), "web");
+    }
+}
