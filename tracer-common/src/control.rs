@@ -63,7 +63,7 @@ impl Watch {
     };
     /// crio → conmon → runc → three stages → process are six forks.
     pub const MAX_DEPTH: u8 = 8;
-    /// Not known yet: decided at the next socket calls, or by the loader, which looks at the file.
+    /// Not decided yet: no socket call of a goroutine was seen.
     pub const GO_UNKNOWN: u8 = 0;
     /// A Go program, version 1.17 or later: in its calls R14 (amd64) or X28 (arm64) is the goroutine.
     pub const GO_YES: u8 = 1;
