@@ -92,7 +92,7 @@ impl Keep {
             .iter()
             .filter_map(|seen| match (&seen.fact, seen.task) {
                 (Fact::Fork { child }, Some(by)) => Some((*child, by)),
-                _ => None,
+                (_, _) => None,
             })
             .collect();
         let runc = session.hops.iter().find(|hop| hop.role == Role::Runc).map(|hop| hop.task);
