@@ -23,7 +23,7 @@ use crate::{
     correlate,
     decode::decode,
     engine::{Flow, Pump, Setup, Shown},
-    model::{BootTime, ClockAnchor, Degraded, Fact, HostFacts, Observation, RawText, Source, TaskKey, Want, WatchAs},
+    model::{BootTime, ClockAnchor, Degraded, Fact, HostFacts, Observation, Source, TaskKey, Want, WatchAs},
     plan::{ProbePlan, plan},
     probe_host,
     record::{self, Place, Writer},
@@ -47,9 +47,6 @@ const BATCH: usize = 256;
 
 /// Batches taken in before time is told all the same: under a flood that never ends, late is better than never.
 const MAX_BATCHES: usize = 64;
-
-/// Ports and sockets of the path, where nobody chose others; the correlator knows their roles.
-const PORTS: [u16; 2] = [6443, 10250];
 
 /// One host's side, where several hosts share a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,12 +228,7 @@ impl Trace {
         let recorder = live.record.map(|place| Writer::begin(place, &head)).transpose()?;
         let shown = sink::Header { anchor, host, abilities: plan.abilities(), degraded };
         let pump = Pump::new(live.setup, shown, &live.options, recorder);
-        let snapshot = Snapshot::new(snapshot::Options {
-            netns,
-            ports: live.options.apiserver_port.into_iter().chain(live.options.kubelet_port).collect(),
-            runtime_sockets: live.options.runtime_socket.as_deref().map(RawText::from).into_iter().collect(),
-            bundles: live.bundles,
-        });
+        let snapshot = Snapshot::new(snapshot::Options { netns, places: live.options.places(), bundles: live.bundles });
         let losses = Losses::default();
         Ok(Self { pump, probes, ring, snapshot, losses, duration: live.duration, ready: live.ready })
     }
@@ -248,11 +240,8 @@ impl Trace {
         netns: Option<u32>,
     ) -> Result<(Probes, RingBuf<MapData>), LiveError> {
         let offsets = btf.map_err(LiveError::Btf)?.offsets();
-        let options = loader::Options {
-            netns,
-            ports: PORTS.into_iter().chain(live.options.apiserver_port).chain(live.options.kubelet_port).collect(),
-            ring_bytes: live.ring_bytes,
-        };
+        let options =
+            loader::Options { netns, ports: live.options.places().ports().collect(), ring_bytes: live.ring_bytes };
         loader::attach(plan, offsets, &options).map_err(LiveError::Load)
     }
 

@@ -9,6 +9,7 @@ use super::{
     execs::Exec,
     joins::{Join, Verdict},
     limits::{CLOSE_GRACE, MAX_HOPS},
+    roles::role_of,
     sockets::SocketNo,
     world::{Part, World},
 };
@@ -137,10 +138,9 @@ impl Builder<'_> {
             .and_then(|socket| socket.tuple)
             .map(|tuple| tuple.local.port());
         let process = self.world.processes.get(task);
-        let role = match process {
-            Some(process) => self.world.roles.of(inbound_port, &process.ports),
-            None => self.world.roles.of(inbound_port, &BTreeSet::new()),
-        };
+        let no_ports = BTreeSet::new();
+        let ports = process.map_or(&no_ports, |process| &process.ports);
+        let role = role_of(&self.world.places, inbound_port, ports);
         match verdict {
             Verdict::Joined(_) => {}
             Verdict::Ambiguous => self.gap(

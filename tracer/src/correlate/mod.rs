@@ -25,13 +25,13 @@ use self::{
     limits::{CLOSED_SESSIONS, SWEEP_EVERY},
     order::Order,
     processes::Processes,
-    roles::Roles,
     sockets::{SocketNo, Sockets},
     world::{Part, Standing, World},
 };
 use crate::model::{
-    Actor, BootTime, Change, ExitStatus, Fact, Family, Finding, HostFacts, Observation, ProcessInfo, RawText, Report,
-    Session, SocketId, SocketInfo, SocketRole, State, TaskKey, Totals, Want, WatchAs, parse_fifo_path, parse_runc_exec,
+    Actor, BootTime, Change, ExitStatus, Fact, Family, Finding, HostFacts, Observation, Places, ProcessInfo, RawText,
+    Report, Session, SocketId, SocketInfo, SocketRole, State, TaskKey, Totals, Want, WatchAs, parse_fifo_path,
+    parse_runc_exec,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -44,6 +44,14 @@ pub struct Options {
     pub kubelet_port: Option<u16>,
     /// Path of the runtime's socket, beside the well-known ones.
     pub runtime_socket: Option<String>,
+}
+
+impl Options {
+    /// Ports and sockets of the path.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        Places::new(self.apiserver_port, self.kubelet_port, self.runtime_socket.as_deref())
+    }
 }
 
 /// Facts in, findings out.
@@ -87,7 +95,7 @@ impl Correlator {
             next_sweep: BootTime::default(),
             world: World {
                 boot_id: host.boot_id.clone(),
-                roles: Roles::new(options),
+                places: options.places(),
                 processes: Processes::default(),
                 sockets: Sockets::default(),
                 joins: Joins::default(),
@@ -242,7 +250,7 @@ impl Correlator {
             (Fact::UnixConnected { listener: Some(listener), path, .. }, _) => {
                 if let Some(task) = self.world.processes.bearer(listener) {
                     self.daemon_found(task, &path);
-                } else if self.world.roles.is_daemon_socket(&path) {
+                } else if self.world.is_daemon_socket(&path) {
                     self.daemons_to_come.insert(listener);
                     self.ask(Want::Pid(listener));
                 }
@@ -377,13 +385,13 @@ impl Correlator {
 
     /// A process with a socket on a port of the path that is older than the tracer.
     fn endpoint_found(&mut self, task: TaskKey, port: u16) {
-        if self.world.roles.is_path_port(port) && self.watched.insert(task) {
+        if self.world.places.is_path_port(port) && self.watched.insert(task) {
             self.ask(Want::Watch(task, WatchAs::Endpoint));
         }
     }
 
     fn daemon_found(&mut self, task: TaskKey, path: &RawText) {
-        if self.world.roles.is_daemon_socket(path) {
+        if self.world.is_daemon_socket(path) {
             self.watched.insert(task);
             self.ask(Want::Watch(task, WatchAs::Daemon));
         }
@@ -392,7 +400,7 @@ impl Correlator {
     /// Of connections to daemons only; each process of theirs counts once, however often it connects.
     fn standing(&mut self, accepting: TaskKey, connector: Option<u32>, standing: Standing) {
         let connecting = connector.and_then(|tgid| self.world.processes.bearer(tgid));
-        if let (Some(connecting), true) = (connecting, self.world.roles.is_daemon_socket(&standing.path)) {
+        if let (Some(connecting), true) = (connecting, self.world.is_daemon_socket(&standing.path)) {
             self.world.standing.insert((connecting, accepting), standing);
         }
     }
@@ -405,7 +413,7 @@ impl Correlator {
             for no in rivals.into_iter().chain([outbound]) {
                 self.touch(&Part::Socket(no));
             }
-            if socket.tuple.is_some_and(|tuple| self.world.roles.is_kubelet_port(tuple.remote.port())) {
+            if socket.tuple.is_some_and(|tuple| self.world.places.is_kubelet_port(tuple.remote.port())) {
                 self.leaving.push_back((at.plus(limits::PEER_WITHIN), outbound));
             }
         }
@@ -425,7 +433,7 @@ impl Correlator {
     fn peer_absent(&mut self, at: BootTime, leg: SocketNo) {
         self.touch(&Part::Socket(leg));
         let Some(socket) = self.world.sockets.get(leg) else { return };
-        let to_kubelet = socket.tuple.is_some_and(|tuple| self.world.roles.is_kubelet_port(tuple.remote.port()));
+        let to_kubelet = socket.tuple.is_some_and(|tuple| self.world.places.is_kubelet_port(tuple.remote.port()));
         let dialled =
             socket.role == Some(SocketRole::Connected) && matches!(self.world.inbound_of(leg), Verdict::Joined(_));
         if let (true, true, Some(cookie)) = (to_kubelet, dialled, socket.id.cookie) {

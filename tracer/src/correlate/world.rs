@@ -6,14 +6,13 @@ use super::{
     execs::{ExecId, Execs},
     joins::{Joins, Verdict},
     processes::Processes,
-    roles::Roles,
     sockets::{SocketNo, Sockets},
 };
-use crate::model::{BootTime, ContainerInfo, RawText, SocketId, TaskKey};
+use crate::model::{BootTime, ContainerInfo, Places, RawText, SocketId, TaskKey};
 
 pub(super) struct World {
     pub(super) boot_id: String,
-    pub(super) roles: Roles,
+    pub(super) places: Places,
     pub(super) processes: Processes,
     pub(super) sockets: Sockets,
     pub(super) joins: Joins,
@@ -27,6 +26,11 @@ pub(super) struct World {
 }
 
 impl World {
+    /// Whether who listens there starts containers: what it forks is then followed.
+    pub(super) fn is_daemon_socket(&self, path: &RawText) -> bool {
+        self.places.is_runtime_socket(path) || self.places.is_shim_socket(path)
+    }
+
     /// The inbound connection that belongs to an outbound one of the same process.
     pub(super) fn inbound_of(&self, outbound: SocketNo) -> Verdict {
         let owner = self.sockets.get(outbound).and_then(|socket| socket.owner);

@@ -12,6 +12,7 @@ mod fact;
 mod finding;
 mod host;
 mod net;
+mod places;
 mod session;
 mod task;
 mod text;
@@ -23,6 +24,7 @@ pub use fact::{Actor, Fact, Observation, Source};
 pub use finding::{Change, Finding, Report, Totals, Want};
 pub use host::{Ability, Degraded, HostFacts};
 pub use net::{Family, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
+pub use places::Places;
 pub use session::{
     Client, ExitReason, Hop, Kind, Link, LinkKind, Role, Session, SessionExit, SessionId, State, Target, TcpEnds,
 };

@@ -20,40 +20,10 @@ use self::{
     sock_diag::{Namespaces, Sockets, TcpSocket, Trouble},
 };
 use crate::model::{
-    BootTime, Degraded, Fact, Observation, ProcessInfo, Program, RawText, SocketId, SocketInfo, SocketRole, Source,
-    TaskKey, Tuple, Want,
+    BootTime, Degraded, Fact, Observation, Places, ProcessInfo, Program, RawText, SocketId, SocketInfo, SocketRole,
+    Source, TaskKey, Tuple, Want,
 };
 
-/// Ports of the API server and the kubelet, where nobody chose others.
-const PORTS: [u16; 2] = [6443, 10250];
-/// Sockets on which container runtimes listen, as they name them when they bind.
-const RUNTIME_SOCKETS: &[&str] = &[
-    // containerd's default.
-    "/run/containerd/containerd.sock",
-    "/var/run/containerd/containerd.sock",
-    // k3s, RKE2, k0s and microk8s bring their own containerd.
-    "/run/k3s/containerd/containerd.sock",
-    "/run/k0s/containerd.sock",
-    "/var/snap/microk8s/common/run/containerd.sock",
-    // dockerd; by systemd as the one, by hand as the other.
-    "/run/docker.sock",
-    "/var/run/docker.sock",
-    // containerd, where dockerd starts it.
-    "/run/docker/containerd/containerd.sock",
-    "/var/run/docker/containerd/containerd.sock",
-    // CRI-O.
-    "/run/crio/crio.sock",
-    "/var/run/crio/crio.sock",
-    // dockerd behind the CRI since Kubernetes 1.24; the second before the unit moved.
-    "/run/cri-dockerd.sock",
-    "/var/run/cri-dockerd.sock",
-    // The kubelet's own, in front of dockerd, until 1.23.
-    "/var/run/dockershim.sock",
-];
-/// Folder of shims' sockets, each the SHA-256 of what it serves (containerd ≥ 1.4: pkg/shim `SocketAddress`).
-const SHIM_FOLDER: &[u8] = b"/run/containerd/s/";
-/// Abstract names of older shims: `/containerd-shim/<sha256>.sock`, `/containerd-shim/<namespace>/<id>/shim.sock`.
-const SHIM_ABSTRACT: &[u8] = b"\0/containerd-shim/";
 /// Every daemon talks to these: the journal, D-Bus. They are not on the path.
 const HOST_SERVICES: [&[u8]; 3] = [b"/run/systemd/", b"/run/dbus/", b"/var/run/dbus/"];
 /// Files of all processes together. The kernel's own limit for one process is as large.
@@ -74,10 +44,8 @@ const RUNTIME_COMMS: [&[u8]; 5] = [b"containerd", b"dockerd", b"crio", b"conmon"
 pub struct Options {
     /// Only the network namespace with this inode number.
     pub netns: Option<u32>,
-    /// TCP ports beside the well-known ones.
-    pub ports: Vec<u16>,
-    /// Runtime sockets beside the well-known ones.
-    pub runtime_sockets: Vec<RawText>,
+    /// Ports and sockets of the path.
+    pub places: Places,
     /// Where the bundles of containers are, instead of the well-known folders.
     pub bundles: Option<String>,
 }
@@ -86,8 +54,7 @@ pub struct Options {
 pub struct Snapshot {
     proc: Proc,
     netns: Option<u32>,
-    ports: BTreeSet<u16>,
-    runtime_sockets: BTreeSet<RawText>,
+    places: Places,
     bundles: Option<String>,
     /// Where runtimes were seen to keep files: a process in each mount namespace other than the tracer's.
     roots: BTreeMap<u32, TaskKey>,
@@ -121,12 +88,7 @@ impl Snapshot {
         Self {
             proc: Proc::new("/proc"),
             netns: options.netns,
-            ports: PORTS.into_iter().chain(options.ports).collect(),
-            runtime_sockets: RUNTIME_SOCKETS
-                .iter()
-                .map(|path| RawText::from(*path))
-                .chain(options.runtime_sockets)
-                .collect(),
+            places: options.places,
             bundles: options.bundles,
             roots: BTreeMap::new(),
             troubles: BTreeSet::new(),
@@ -308,15 +270,15 @@ impl Snapshot {
         let mut paths = BTreeSet::new();
         let mut runtimes = BTreeSet::new();
         for (inode, socket) in &sockets.tcp {
-            let port = |address: std::net::SocketAddr| self.ports.contains(&address.port());
+            let port = |address: std::net::SocketAddr| self.places.is_path_port(address.port());
             if port(socket.tuple.local) || (!socket.listening && port(socket.tuple.remote)) {
                 pids.extend(holders.of(*inode));
             }
         }
         for (inode, socket) in sockets.unix.iter().filter(|(_, socket)| socket.listening) {
             let Some(path) = &socket.path else { continue };
-            let is_runtime = self.runtime_sockets.contains(path);
-            if is_runtime || is_shim_socket(path) {
+            let is_runtime = self.places.is_runtime_socket(path);
+            if is_runtime || self.places.is_shim_socket(path) {
                 // systemd holds a listener for a service that it has started, or will: it serves nobody.
                 let serving = holders
                     .of(*inode)
@@ -457,12 +419,6 @@ fn listening<'a>(sockets: impl Iterator<Item = &'a TcpSocket>) -> BTreeSet<(u32,
     sockets.filter(|socket| socket.listening).map(|socket| (socket.netns, socket.tuple.local.port())).collect()
 }
 
-fn is_shim_socket(path: &RawText) -> bool {
-    let path = path.as_bytes();
-    path.starts_with(SHIM_ABSTRACT)
-        || path.strip_prefix(SHIM_FOLDER).is_some_and(|name| name.len() == 64 && name.iter().all(u8::is_ascii_hexdigit))
-}
-
 /// systemd, the host's or one in a container.
 fn is_init(pid: u32, comm: &RawText) -> bool {
     pid == 1 || comm.as_bytes() == b"systemd"
@@ -532,7 +488,7 @@ mod tests {
     fn own_listener_and_connection_are_seen_after_the_process() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (client, server, tuple) = pair(&listener);
-        let options = Options { ports: vec![tuple.remote.port()], ..Options::default() };
+        let options = Options { places: Places::new(Some(tuple.remote.port()), None, None), ..Options::default() };
         let facts = Snapshot::new(options).take(NOW);
         let own: Vec<_> = facts.iter().filter(|seen| seen.task == Some(own_key())).collect();
         assert!(matches!(own[0].fact, Fact::ProcessSeen(_)));
@@ -557,8 +513,11 @@ mod tests {
     fn a_process_that_has_nothing_on_the_path_is_left_out() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (_client, _server, _) = pair(&listener);
-        let options =
-            Options { netns: Some(1), ports: vec![listener.local_addr().unwrap().port()], ..Options::default() };
+        let options = Options {
+            netns: Some(1),
+            places: Places::new(Some(listener.local_addr().unwrap().port()), None, None),
+            ..Options::default()
+        };
         let facts = Snapshot::new(options).take(NOW);
         assert!(facts.iter().all(|seen| seen.task != Some(own_key())), "another network namespace");
     }
@@ -571,7 +530,8 @@ mod tests {
         let client = UnixStream::connect(&path).unwrap();
         let (server, _) = listener.accept().unwrap();
         let path = RawText::from(path.to_str().unwrap());
-        let facts = Snapshot::new(Options { runtime_sockets: vec![path.clone()], ..Options::default() }).take(NOW);
+        let facts =
+            Snapshot::new(Options { places: Places::new(None, None, path.as_str()), ..Options::default() }).take(NOW);
         let own: Vec<&Fact> = facts.iter().filter(|seen| seen.task == Some(own_key())).map(|seen| &seen.fact).collect();
         assert!(own.iter().any(|fact| matches!(fact, Fact::ListeningUnix { path: at, socket }
             if *at == path && socket.inode == Some(inode(&listener)))));
@@ -623,16 +583,5 @@ mod tests {
         let facts = snapshot.answer(&Want::Container { id: id.clone(), bundle: None }, NOW);
         assert_eq!(facts[0].fact, Fact::ContainerUnknown { id });
         assert!(snapshot.answer(&Want::Watch(own_key(), crate::model::WatchAs::Daemon), NOW).is_empty());
-    }
-
-    #[test]
-    fn shims_are_known_by_the_shape_of_their_sockets() {
-        let hash = "0123456789abcdef".repeat(4);
-        for path in [format!("/run/containerd/s/{hash}"), format!("\0/containerd-shim/{hash}.sock")] {
-            assert!(is_shim_socket(&path.as_str().into()), "{path}");
-        }
-        for path in ["/run/containerd/s/x".to_owned(), format!("/tmp/s/{hash}"), "/containerd-shim/x".to_owned()] {
-            assert!(!is_shim_socket(&path.as_str().into()), "{path}");
-        }
     }
 }

@@ -1,0 +1,140 @@
+//! Where the path's listeners are: the ports and sockets that make a process API server, kubelet, runtime or shim.
+
+use std::collections::BTreeSet;
+
+use super::RawText;
+
+/// The API server's secure port as kubeadm and most distributions set it.
+const APISERVER: u16 = 6443;
+/// The kubelet's port (pkg/cluster/ports: KubeletPort).
+const KUBELET: u16 = 10250;
+
+/// Sockets on which container runtimes listen, without the `/var` that some write before `/run`.
+const RUNTIMES: &[&str] = &[
+    // containerd's default.
+    "/run/containerd/containerd.sock",
+    // k3s, RKE2, k0s and microk8s bring their own containerd.
+    "/run/k3s/containerd/containerd.sock",
+    "/run/k0s/containerd.sock",
+    "/var/snap/microk8s/common/run/containerd.sock",
+    // dockerd, and containerd where dockerd starts it.
+    "/run/docker.sock",
+    "/run/docker/containerd/containerd.sock",
+    // CRI-O.
+    "/run/crio/crio.sock",
+    // dockerd behind the CRI, since Kubernetes 1.24.
+    "/run/cri-dockerd.sock",
+];
+/// Folder of shims' sockets, each named by the SHA-256 of what it serves (containerd ≥ 1.4: pkg/shim `SocketAddress`).
+const SHIM_FOLDER: &[u8] = b"/run/containerd/s/";
+/// Abstract names of older shims: `/containerd-shim/<sha256>.sock`, `/containerd-shim/<namespace>/<id>/shim.sock`.
+const SHIM_ABSTRACT: &[u8] = b"/containerd-shim/";
+/// Digits of a SHA-256.
+const SHA256: usize = 64;
+
+/// Ports and sockets of the path: the well-known ones and those that the user named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    apiserver: BTreeSet<u16>,
+    kubelet: BTreeSet<u16>,
+    runtimes: BTreeSet<RawText>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self::new(None, None, None)
+    }
+}
+
+impl Places {
+    /// The well-known ones and these.
+    #[must_use]
+    pub fn new(apiserver: Option<u16>, kubelet: Option<u16>, runtime: Option<&str>) -> Self {
+        Self {
+            apiserver: [APISERVER].into_iter().chain(apiserver).collect(),
+            kubelet: [KUBELET].into_iter().chain(kubelet).collect(),
+            runtimes: RUNTIMES.iter().copied().chain(runtime).map(RawText::from).collect(),
+        }
+    }
+
+    /// Every TCP port.
+    pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
+        self.apiserver.union(&self.kubelet).copied()
+    }
+
+    /// Whether the API server listens there.
+    #[must_use]
+    pub fn is_apiserver_port(&self, port: u16) -> bool {
+        self.apiserver.contains(&port)
+    }
+
+    /// Whether the kubelet listens there.
+    #[must_use]
+    pub fn is_kubelet_port(&self, port: u16) -> bool {
+        self.kubelet.contains(&port)
+    }
+
+    /// Whether either listens there.
+    #[must_use]
+    pub fn is_path_port(&self, port: u16) -> bool {
+        self.is_apiserver_port(port) || self.is_kubelet_port(port)
+    }
+
+    /// Whether a container runtime listens there.
+    #[must_use]
+    pub fn is_runtime_socket(&self, path: &RawText) -> bool {
+        // /var/run is a link to /run; what the user named is taken as it is.
+        let short = path.as_bytes().strip_prefix(b"/var").map(RawText::from);
+        self.runtimes.contains(path) || short.is_some_and(|short| self.runtimes.contains(&short))
+    }
+
+    /// Whether a shim listens there.
+    #[must_use]
+    pub fn is_shim_socket(&self, path: &RawText) -> bool {
+        let path = path.as_bytes();
+        // An abstract name begins with NUL, which people write as `@`.
+        let name = path.strip_prefix(b"\0").or_else(|| path.strip_prefix(b"@"));
+        let is_digest = |name: &[u8]| name.len() == SHA256 && name.iter().all(u8::is_ascii_hexdigit);
+        name.is_some_and(|name| name.starts_with(SHIM_ABSTRACT))
+            || path.strip_prefix(SHIM_FOLDER).is_some_and(is_digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runtimes_are_known_with_and_without_var() {
+        let places = Places::new(None, None, Some("/var/tmp/mine.sock"));
+        for path in [
+            "/run/docker.sock",
+            "/var/run/docker.sock",
+            "/var/snap/microk8s/common/run/containerd.sock",
+            "/var/tmp/mine.sock",
+        ] {
+            assert!(places.is_runtime_socket(&path.into()), "{path}");
+        }
+        for path in ["/tmp/mine.sock", "/run/docker.sock2", "", "/var"] {
+            assert!(!places.is_runtime_socket(&path.into()), "{path}");
+        }
+    }
+
+    #[test]
+    fn shims_are_known_by_folder_or_abstract_name() {
+        let digest = "0123456789abcdef".repeat(4);
+        let places = Places::default();
+        for path in [
+            format!("/run/containerd/s/{digest}"),
+            format!("\0/containerd-shim/{digest}.sock"),
+            format!("@/containerd-shim/moby/{digest}/shim.sock"),
+        ] {
+            assert!(places.is_shim_socket(&path.as_str().into()), "{path}");
+        }
+        for path in
+            [format!("/run/containerd/s/{}", &digest[1..]), format!("/tmp/run/containerd/s/{digest}"), String::new()]
+        {
+            assert!(!places.is_shim_socket(&path.as_str().into()), "{path}");
+        }
+    }
+}
