@@ -4,3 +4,4 @@ mod demo;
 mod help;
 mod messages;
 mod pipes;
+mod readme;
