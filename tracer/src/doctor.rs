@@ -3,6 +3,10 @@
 use std::fmt::Write;
 
 use serde_json::{Value, json};
+use tabled::{
+    builder::Builder,
+    settings::{Padding, Style},
+};
 
 use crate::{
     model::{Ability, Degraded, HostFacts},
@@ -37,9 +41,11 @@ fn write_all(
     writeln!(out, "lockdown  {}", host.lockdown.as_deref().map_or_else(|| "not known".to_owned(), clean))?;
     writeln!(out, "tracefs   {}", host.tracefs.as_deref().map_or_else(|| "not mounted".to_owned(), clean))?;
     writeln!(out)?;
-    for ability in Ability::ALL {
-        let mark = if plan.gives(ability) { "yes" } else { "no " };
-        writeln!(out, "{mark}  {:<10} {}", ability.token(), ability.prose())?;
+    let row = |ability: Ability| [if plan.gives(ability) { "yes" } else { "no" }, ability.token(), ability.prose()];
+    let mut table = Builder::from_iter(Ability::ALL.map(row)).build();
+    table.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
+    for line in table.to_string().lines() {
+        writeln!(out, "{}", line.trim_end())?;
     }
     for one in degraded {
         let word = if one.fatal { "missing" } else { "reduced" };

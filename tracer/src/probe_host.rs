@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use procfs::process::Process;
 use rustix::mount::{MountFlags, mount};
 
 use crate::{
@@ -19,8 +20,8 @@ use crate::{
 
 /// Where tracefs belongs.
 const TRACEFS: &str = "/sys/kernel/tracing";
-/// What is read here has a few lines; mounts of a node with many pods take some hundred KB.
-const MAX_BYTES: u64 = 4 << 20;
+/// What is read here has a line.
+const MAX_BYTES: u64 = 4 << 10;
 
 /// Asks. `btf` is the kernel's types where they could be read; loading takes a tenth of a second, so the caller shares it
 /// with the loader.
@@ -34,7 +35,7 @@ pub fn probe(btf: Option<&KernelBtf>) -> HostFacts {
         arch: names.machine().to_string_lossy().into_owned(),
         boot_id: read("/proc/sys/kernel/random/boot_id").trim().to_owned(),
         btf: Path::new(VMLINUX).exists(),
-        capabilities: effective(&read("/proc/self/status")),
+        capabilities: effective(),
         btf_tracepoints: Vec::new(),
         syscall_tracepoints: Vec::new(),
         lockdown: bracketed(&read("/sys/kernel/security/lockdown")),
@@ -67,37 +68,28 @@ fn read(path: &str) -> String {
 
 /// Where tracefs is mounted; mounted now, if need be and if we may.
 fn tracefs() -> Option<PathBuf> {
-    let mounted = || tracefs_mount(&read("/proc/self/mounts"));
-    if let Some(path) = mounted() {
+    if let Some(path) = tracefs_mount() {
         return Some(path);
     }
     // Not there in a kernel without tracing: then there is nothing to mount.
     fs::metadata(TRACEFS).ok()?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("tracefs", TRACEFS, "tracefs", flags, None).ok()?;
-    mounted()
+    tracefs_mount()
 }
 
-/// The first mount of that type whose path needs no unescaping. The usual place is taken before others.
-fn tracefs_mount(mounts: &str) -> Option<PathBuf> {
-    let mut paths: Vec<&str> = mounts
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split(' ');
-            let (_device, path, kind) = (words.next()?, words.next()?, words.next()?);
-            (kind == "tracefs" && !path.contains('\\')).then_some(path)
-        })
-        .collect();
-    paths.sort_by_key(|path| *path != TRACEFS);
-    paths.first().map(PathBuf::from)
+/// A mount of that type; the usual place is taken before others.
+fn tracefs_mount() -> Option<PathBuf> {
+    let mounts = Process::myself().and_then(|own| own.mountinfo()).ok()?;
+    let mut paths: Vec<PathBuf> =
+        mounts.into_iter().filter(|mount| mount.fs_type == "tracefs").map(|mount| mount.mount_point).collect();
+    paths.sort_by_key(|path| path != Path::new(TRACEFS));
+    paths.into_iter().next()
 }
 
-/// `CapEff:` of `/proc/self/status`.
-fn effective(status: &str) -> u64 {
-    status
-        .lines()
-        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
-        .unwrap_or_default()
+/// Effective capabilities; none where they cannot be read.
+fn effective() -> u64 {
+    Process::myself().and_then(|own| own.status()).map_or(0, |status| status.capeff)
 }
 
 /// The chosen word of `none [integrity] confidentiality`.
@@ -119,16 +111,7 @@ mod tests {
 
     #[test]
     fn words_of_the_kernel_are_read_and_others_are_none() {
-        assert_eq!(effective("Name:\tx\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
-        assert_eq!(effective("CapEff:\tnonsense\n"), 0);
         assert_eq!(bracketed("none [integrity] confidentiality\n").as_deref(), Some("integrity"));
         assert_eq!(bracketed(""), None);
-    }
-
-    #[test]
-    fn the_usual_place_of_tracefs_comes_first() {
-        let mounts = "a /x tmpfs rw 0 0\nnone /sys/kernel/debug/tracing tracefs rw 0 0\nb /sys/kernel/tracing tracefs rw 0 0\nodd\n";
-        assert_eq!(tracefs_mount(mounts), Some(PathBuf::from(TRACEFS)));
-        assert_eq!(tracefs_mount("a /with\\040space tracefs rw 0 0\n"), None);
     }
 }

@@ -42,8 +42,9 @@ pub(super) const PARTS: &[Part] = &[
     Part { name: "abi", minutes: 1, about: "layouts of the records", vital: false, run: abi },
     Part { name: "test", minutes: 8, about: "unit tests, replays, the command line", vital: false, run: tests },
     Part { name: "doc", minutes: 3, about: "documentation, warnings as errors", vital: false, run: doc },
-    Part { name: "kernel", minutes: 6, about: "probes in this kernel (root)", vital: true, run: kernel },
-    Part { name: "lab", minutes: 20, about: "end to end on a real cluster (root)", vital: true, run: lab },
+    Part { name: "kernel", minutes: 4, about: "probes in this kernel (root)", vital: true, run: kernel },
+    Part { name: "demo", minutes: 3, about: "the path in miniature, traced for real (root)", vital: true, run: demo },
+    Part { name: "lab", minutes: 15, about: "end to end on a real cluster (root)", vital: true, run: lab },
 ];
 
 /// This program. Not by its path: `cargo build` may have put another there meanwhile.
@@ -123,7 +124,14 @@ fn kernel(session: &mut Session) -> Result<Outcome> {
     if let Some(why) = lacking() {
         return Ok(Outcome::Skipped(why));
     }
-    privileged(session, "kernel")
+    privileged(session, "kernel", "kernel")
+}
+
+fn demo(session: &mut Session) -> Result<Outcome> {
+    if let Some(why) = lacking() {
+        return Ok(Outcome::Skipped(why));
+    }
+    privileged(session, "kernel", "demo")
 }
 
 fn lab(session: &mut Session) -> Result<Outcome> {
@@ -131,13 +139,14 @@ fn lab(session: &mut Session) -> Result<Outcome> {
         return Ok(Outcome::Skipped(why));
     }
     // Built before the lab is started, which takes both cores.
-    if !has_tests(session, "lab")? {
+    if !has_tests(session, "lab", "lab")? {
         return Ok(Outcome::Skipped("there are no tests".to_owned()));
     }
     // A lab that somebody has up is used, and left.
     let was_up = crate::tools::run(&mut xtask(session, &["lab", "env"])).is_ok();
     let up = session.logged(&mut xtask(session, &["lab", "up"]))?;
-    let outcome = if up { privileged(session, "lab") } else { Ok(Outcome::Ran(Tally::failure(), "no lab".to_owned())) };
+    let outcome =
+        if up { privileged(session, "lab", "lab") } else { Ok(Outcome::Ran(Tally::failure(), "no lab".to_owned())) };
     if was_up {
         return outcome;
     }
@@ -153,20 +162,20 @@ fn lacking() -> Option<String> {
     (!Path::new("/sys/kernel/btf/vmlinux").exists()).then(|| "this kernel has no BTF".to_owned())
 }
 
-fn target_of(session: &Session, name: &str) -> Command {
-    cargo_with(session, &["test", "--locked", "--package", "execpath-tests", "--features", name, "--test", name])
+fn target_of(session: &Session, feature: &str, test: &str) -> Command {
+    cargo_with(session, &["test", "--locked", "--package", "execpath-tests", "--features", feature, "--test", test])
 }
 
 /// Tests that share one kernel, or one cluster, run one by one.
-fn privileged(session: &Session, name: &str) -> Result<Outcome> {
-    if !has_tests(session, name)? {
+fn privileged(session: &Session, feature: &str, test: &str) -> Result<Outcome> {
+    if !has_tests(session, feature, test)? {
         return Ok(Outcome::Skipped("there are no tests".to_owned()));
     }
-    session.tests(target_of(session, name).args(["--", "--test-threads=1", "--show-output"]))
+    session.tests(target_of(session, feature, test).args(["--", "--test-threads=1", "--show-output"]))
 }
 
-fn has_tests(session: &Session, name: &str) -> Result<bool> {
-    let list = target_of(session, name).args(["--", "--list"]).output()?;
+fn has_tests(session: &Session, feature: &str, test: &str) -> Result<bool> {
+    let list = target_of(session, feature, test).args(["--", "--list"]).output()?;
     // What does not build is not without tests: running it says why.
     Ok(!list.status.success() || String::from_utf8_lossy(&list.stdout).lines().any(|line| line.ends_with(": test")))
 }
