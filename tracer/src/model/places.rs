@@ -25,12 +25,13 @@ const RUNTIMES: &[&str] = &[
     // dockerd behind the CRI, since Kubernetes 1.24.
     "/run/cri-dockerd.sock",
 ];
-/// Folder of shims' sockets, each named by the SHA-256 of what it serves (containerd ≥ 1.4: pkg/shim `SocketAddress`).
-const SHIM_FOLDER: &[u8] = b"/run/containerd/s/";
+/// End of the folder of shims' sockets, below containerd's state; each is named by the SHA-256 of what it serves
+/// (containerd ≥ 1.4: pkg/shim `SocketAddress`).
+const SHIM_FOLDER: &[u8] = b"/containerd/s";
 /// Abstract names of older shims: `/containerd-shim/<sha256>.sock`, `/containerd-shim/<namespace>/<id>/shim.sock`.
 const SHIM_ABSTRACT: &[u8] = b"/containerd-shim/";
-/// Digits of a SHA-256.
-const SHA256: usize = 64;
+/// Digits of a name there: 64, a SHA-256; fewer where a long folder leaves no room for them (`sun_path` has 108 bytes).
+const DIGITS: std::ops::RangeInclusive<usize> = 16..=64;
 
 /// Ports and sockets of the path: the well-known ones and those that the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,9 +95,10 @@ impl Places {
         let path = path.as_bytes();
         // An abstract name begins with NUL, which people write as `@`.
         let name = path.strip_prefix(b"\0").or_else(|| path.strip_prefix(b"@"));
-        let is_digest = |name: &[u8]| name.len() == SHA256 && name.iter().all(u8::is_ascii_hexdigit);
-        name.is_some_and(|name| name.starts_with(SHIM_ABSTRACT))
-            || path.strip_prefix(SHIM_FOLDER).is_some_and(is_digest)
+        let mut parts = path.rsplitn(2, |byte| *byte == b'/');
+        let (leaf, folder) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let is_digest = DIGITS.contains(&leaf.len()) && leaf.iter().all(u8::is_ascii_hexdigit);
+        name.is_some_and(|name| name.starts_with(SHIM_ABSTRACT)) || (is_digest && folder.ends_with(SHIM_FOLDER))
     }
 }
 
@@ -126,14 +128,13 @@ mod tests {
         let places = Places::default();
         for path in [
             format!("/run/containerd/s/{digest}"),
+            format!("/home/me/.state/containerd/s/{digest}"),
             format!("\0/containerd-shim/{digest}.sock"),
             format!("@/containerd-shim/moby/{digest}/shim.sock"),
         ] {
             assert!(places.is_shim_socket(&path.as_str().into()), "{path}");
         }
-        for path in
-            [format!("/run/containerd/s/{}", &digest[1..]), format!("/tmp/run/containerd/s/{digest}"), String::new()]
-        {
+        for path in [format!("/run/containerd/s/{}", &digest[..8]), format!("/tmp/s/{digest}"), String::new()] {
             assert!(!places.is_shim_socket(&path.as_str().into()), "{path}");
         }
     }
