@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use tracer_common::{Config, Counter, Last, LastKey, Offsets, PairKey, Tracked, Watch};
 
-/// Records for the tracer. A session's whole life is some 30 records, the largest (argv) 1.2 KiB; 4 MiB hold a burst of a
+/// Records for the tracer. A session's whole life is some 40 records, the largest (argv) 1.2 KiB; 4 MiB hold a burst of a
 /// hundred sessions starting at once while the tracer does not run for a second. The loader may set another size.
 #[map]
 pub static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
