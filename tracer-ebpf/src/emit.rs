@@ -22,7 +22,7 @@ pub fn reserve<T: Record + 'static>(kind: Kind, about: About) -> Option<RingBufE
     // Before the reservation, so that the order of times is the order of records within a CPU.
     // SAFETY: no argument.
     let at_ns = unsafe { bpf_ktime_get_boot_ns() };
-    // The number is taken in any case: a hole in it is a loss that the reader sees.
+    // The number is taken in any case: a hole in it is a loss, at that place.
     let seq = count(Counter::Sequence);
     let Some(mut entry) = RING.reserve::<T>(0) else {
         count(Counter::RingFull);

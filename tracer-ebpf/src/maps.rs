@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use tracer_common::{Config, Counter, Last, LastKey, Offsets, PairKey, Tracked, Watch};
 
-/// Records for the tracer. A session's whole life is some 40 records, the largest (argv) 1.2 KiB; 4 MiB hold a burst of a
+/// Records for the tracer. A session's whole life is 40 to 70 records, the largest (argv) 1.2 KiB; 4 MiB hold a burst of a
 /// hundred sessions starting at once while the tracer does not run for a second. The loader may set another size.
 #[map]
 pub static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
@@ -54,12 +54,15 @@ pub static OFFSETS: Offsets = Offsets::UNKNOWN;
 pub static CONFIG: Config =
     Config { netns: 0, own_tgid: 0, g_register: Offsets::ABSENT, stack_register: Offsets::ABSENT };
 
-/// The two sides of a splice(2): address of the `struct sock`, or 0 where that side is not a socket.
+/// The two sides of a splice(2): address of the `struct sock`, or 0 where that side is not a socket; and its cookie when the
+/// call began, because the socket may be closed and its memory another's when it ends.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Splicing {
     pub from: u64,
+    pub from_cookie: u64,
     pub to: u64,
+    pub to_cookie: u64,
 }
 
 /// Adds one to a counter of this CPU.

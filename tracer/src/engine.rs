@@ -8,7 +8,8 @@ use regex::bytes::Regex;
 use crate::{
     correlate::{Correlator, Options},
     model::{
-        BootTime, Change, Fact, Finding, Kind, Observation, RawText, Report, Session, SessionId, State, parse_runc_exec,
+        BootTime, Change, Fact, Finding, Kind, Observation, RawText, Report, Session, SessionId, State, WatchAs,
+        parse_runc_exec,
     },
     record::{self, Reader, Writer},
     sink::{self, Sink},
@@ -144,7 +145,8 @@ impl Redactor {
             | Fact::Tick
             | Fact::Stopped => return,
         };
-        if parse_runc_exec(&process.argv).is_some() {
+        let is_below = process.watched == Some(WatchAs::Below);
+        if is_below && parse_runc_exec(&process.argv).is_some() {
             return;
         }
         if self.no_args && process.argv.len() > 1 {
@@ -418,9 +420,9 @@ mod tests {
         }
     }
 
-    fn redacted(redactor: &Redactor, words: &[&str]) -> (Vec<String>, bool) {
+    fn redacted(redactor: &Redactor, words: &[&str], watched: WatchAs) -> (Vec<String>, bool) {
         let argv = words.iter().map(|word| RawText::from(*word)).collect();
-        let process = Box::new(ProcessInfo { argv, ..ProcessInfo::default() });
+        let process = Box::new(ProcessInfo { argv, watched: Some(watched), ..ProcessInfo::default() });
         let task = TaskKey::from_ticks(1, 1);
         let mut seen = Observation::of(BootTime(1), Source::Ebpf, task, Fact::Exec(process));
         redactor.redact(&mut seen);
@@ -433,12 +435,20 @@ mod tests {
         let pattern = Redactor { no_args: false, patterns: vec![Regex::new("(token|password)=[^ ]+").unwrap()] };
         let none = Redactor { no_args: true, patterns: Vec::new() };
         let curl = ["curl", "-d", "a token=$1abc b", "password=x"];
-        assert_eq!(redacted(&pattern, &curl), (["curl", "-d", "a *** b", "***"].map(str::to_owned).into(), false));
-        assert_eq!(redacted(&none, &curl), (vec!["curl".to_owned()], true));
-        assert_eq!(redacted(&none, &["sh"]), (vec!["sh".to_owned()], false));
+        assert_eq!(
+            redacted(&pattern, &curl, WatchAs::Contained),
+            (["curl", "-d", "a *** b", "***"].map(str::to_owned).into(), false)
+        );
+        assert_eq!(redacted(&none, &curl, WatchAs::Contained), (vec!["curl".to_owned()], true));
+        assert_eq!(redacted(&none, &["sh"], WatchAs::Contained), (vec!["sh".to_owned()], false));
         let runc = ["runc", "exec", "--process", "/tmp/token=p", "--pid-file", "/x/e.pid", "c"];
         for redactor in [&pattern, &none] {
-            assert_eq!(redacted(redactor, &runc).0, runc);
+            assert_eq!(redacted(redactor, &runc, WatchAs::Below).0, runc);
+            assert_ne!(redacted(redactor, &runc, WatchAs::Endpoint).0, runc, "anybody can have such arguments");
+        }
+        let kubectl = ["kubectl", "exec", "db", "--", "mysql", "-p", "hunter2", "db"];
+        for watched in [WatchAs::Endpoint, WatchAs::Below] {
+            assert_eq!(redacted(&none, &kubectl, watched).0, ["kubectl"]);
         }
     }
 }

@@ -248,7 +248,7 @@ impl Trace {
     async fn run(mut self) -> Result<Shown, LiveError> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let end = self.duration.map(|duration| Instant::now() + duration);
+        let end = self.duration.and_then(|duration| Instant::now().checked_add(duration));
         let readable = self.readable()?;
         let mut flow = self.begin().await?;
         let mut next_tick = Instant::now();

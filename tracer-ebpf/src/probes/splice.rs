@@ -24,7 +24,8 @@ fn try_enter(ctx: &TracePointContext) -> Option<()> {
     let from = word!(ctx, argument(0)).and_then(|fd| socket_of(fd as u32)).map_or(0, |sock| sock.0);
     let to = word!(ctx, argument(2)).and_then(|fd| socket_of(fd as u32)).map_or(0, |sock| sock.0);
     if from != 0 || to != 0 {
-        let _full = SPLICING.insert(current_pid_tgid(), Splicing { from, to }, 0);
+        let under_way = Splicing { from, from_cookie: Sock(from).cookie(), to, to_cookie: Sock(to).cookie() };
+        let _full = SPLICING.insert(current_pid_tgid(), under_way, 0);
     }
     Some(())
 }
@@ -40,7 +41,7 @@ pub fn sys_exit_splice(ctx: TracePointContext) -> u32 {
 fn try_exit(ctx: &TracePointContext) -> Option<()> {
     let (tgid, watch) = watched_endpoint()?;
     let key = current_pid_tgid();
-    // SAFETY: two words, written by this thread.
+    // SAFETY: four words, written by this thread.
     let under_way = *unsafe { SPLICING.get(key) }?;
     let _gone = SPLICING.remove(key);
     if (word!(ctx, SYSCALL_FIRST)? as i64) <= 0 {
@@ -49,11 +50,12 @@ fn try_exit(ctx: &TracePointContext) -> Option<()> {
     // No helper may make a cookie here; every TCP socket got one when its connection stood (`tcp.rs`), older ones when
     // sock_diag listed them at the start.
     let (from, to) = (Sock(under_way.from), Sock(under_way.to));
-    if from.0 != 0 && from.cookie() != 0 && is_joinable(from) {
-        received(tgid, watch, from, from.cookie());
+    let is_same = |sock: Sock, cookie: u64| sock.0 != 0 && cookie != 0 && sock.cookie() == cookie && is_joinable(sock);
+    if is_same(from, under_way.from_cookie) {
+        received(tgid, watch, from, under_way.from_cookie);
     }
-    if to.0 != 0 && to.cookie() != 0 && is_joinable(to) {
-        sent(tgid, watch, to, to.cookie(), true);
+    if is_same(to, under_way.to_cookie) {
+        sent(tgid, watch, to, under_way.to_cookie, true);
     }
     Some(())
 }

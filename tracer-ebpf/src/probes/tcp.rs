@@ -123,7 +123,7 @@ fn connected(sock: Sock) -> Option<()> {
 #[inline(always)]
 fn closed(sock: Sock) -> Option<()> {
     let cookie = sock.cookie();
-    // Most sockets of the machine have none.
+    // One without was never on the path: all that come onto it are given one.
     if cookie == 0 {
         return None;
     }

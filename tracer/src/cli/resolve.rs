@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     args::{self, Color},
-    error::{Failure, named},
+    error::{Failure, named, tell},
     exit::Exit,
 };
 use crate::{
@@ -65,7 +65,7 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
         record,
         ring_bytes: args.ring_bytes,
         bundles: None,
-        ready: None,
+        ready: io::stderr().is_terminal().then(watching),
         command: line(command),
     })
 }
@@ -110,6 +110,11 @@ fn one_to_stdout(outputs: &[Output], record: Option<&Path>) -> Result<(), Failur
         ));
     }
     Ok(())
+}
+
+/// Tells a person who waits that there is nothing more to wait for than a session.
+fn watching() -> Box<dyn FnOnce() + Send> {
+    Box::new(|| tell("notice", "watching; sessions are shown as they come, Ctrl-C ends"))
 }
 
 pub(super) fn replay(args: args::Replay) -> Result<Setup, Failure> {

@@ -83,6 +83,7 @@ impl Builder<'_> {
         }
         while let Some(far) = up.last().and_then(|node| node.inbound) {
             if up.len() >= MAX_HOPS {
+                self.gap(GapCode::PeerUnknown, Some((0, 0)), "the path has more proxies than are followed");
                 break;
             }
             let Some(node) = self.previous(far) else { break };
@@ -141,6 +142,7 @@ impl Builder<'_> {
         let no_ports = BTreeSet::new();
         let ports = process.map_or(&no_ports, |process| &process.ports);
         let role = role_of(&self.world.places, inbound_port, ports);
+        let serves = process.is_some_and(|process| process.accepts || !process.ports.is_empty());
         match verdict {
             Verdict::Joined(_) => {}
             Verdict::Ambiguous => self.gap(
@@ -148,7 +150,12 @@ impl Builder<'_> {
                 Some((0, 0)),
                 "more than one inbound connection fits this outbound one, so none is named",
             ),
-            Verdict::Unknown if role == Role::Client => {}
+            Verdict::Unknown if role == Role::Client && !serves => {}
+            Verdict::Unknown if role == Role::Client => self.gap(
+                GapCode::Unjoined,
+                Some((0, 0)),
+                "this process accepts connections, too: whether it began this one or passes it on for another is not known",
+            ),
             Verdict::Unknown => self.gap(
                 GapCode::Unjoined,
                 Some((0, 0)),
@@ -255,7 +262,8 @@ impl Builder<'_> {
                 last += 1;
                 let hop = self.hop(runc, Role::Runc);
                 hops.push(hop);
-                links.push(link(last, last + 1, LinkKind::Fork, Confidence::Exact, vec![Evidence::Fork]));
+                let forked = if exec.shim_forked { Confidence::Exact } else { Confidence::Strong };
+                links.push(link(last, last + 1, LinkKind::Fork, forked, vec![Evidence::Fork]));
             }
             // CRI-O starts the OCI runtime itself.
             Some(_) => {

@@ -27,6 +27,8 @@ pub(super) struct Exec {
     pub(super) pid_file: Option<RawText>,
     pub(super) pid_file_says: Option<u32>,
     pub(super) shim: Option<TaskKey>,
+    /// The shim was seen to fork runc; else it is runc's parent, which after a reparenting may be another.
+    pub(super) shim_forked: bool,
     pub(super) process: Option<TaskKey>,
     pub(super) command: Vec<RawText>,
     pub(super) command_truncated: bool,

@@ -23,6 +23,10 @@ pub(super) const PEER_WITHIN: Span = Span::from_millis(200);
 /// How long what has ended is remembered, for records that come late and for `show` right after the end.
 pub(super) const REMEMBER: Span = Span::from_secs(30);
 
+/// How long `runc exec` may be ahead of the FIFOs that make it a session's: they are made before it, so this is for records
+/// that come late, and generous.
+pub(super) const BEGUN: Span = Span::from_secs(60);
+
 /// How often the tables are swept.
 pub(super) const SWEEP_EVERY: Span = Span::from_secs(1);
 

@@ -68,6 +68,8 @@ pub struct Correlator {
     again: BTreeSet<(BootTime, ExecId)>,
     /// Legs to kubelets, and when to ask for their other end.
     leaving: VecDeque<(BootTime, SocketNo)>,
+    /// Execs that runc was started for, to be forgotten where they become no session.
+    begun: VecDeque<(BootTime, ExecId)>,
     /// Execs over since then, to be forgotten.
     over: VecDeque<(BootTime, ExecId)>,
     watched: BTreeSet<TaskKey>,
@@ -110,6 +112,7 @@ impl Correlator {
             dirty: BTreeSet::new(),
             again: BTreeSet::new(),
             leaving: VecDeque::new(),
+            begun: VecDeque::new(),
             over: VecDeque::new(),
             watched: BTreeSet::new(),
             daemons_to_come: BTreeSet::new(),
@@ -227,6 +230,7 @@ impl Correlator {
                 self.connected(at, task, socket, actor, inbound)
             }
             (Fact::Accepted { socket }, Some(task)) => {
+                self.world.processes.entry(task).accepts = true;
                 let socket = SocketInfo { role: Some(SocketRole::Accepted), ..socket };
                 self.socket(at, Some(task), &socket);
             }
@@ -323,14 +327,21 @@ impl Correlator {
         self.touch(&Part::Task(task));
         if info.watched == Some(WatchAs::Contained) {
             self.contained(task, info);
-        } else if let Some(runc) = parse_runc_exec(&info.argv)
+        } else if info.watched == Some(WatchAs::Below)
+            && let Some(runc) = parse_runc_exec(&info.argv)
             && let Some(id) = runc.exec
             && let Some(exec) = self.world.execs.entry(&id, &runc.container, at)
         {
-            exec.tty = Some(runc.tty);
-            let process = self.world.processes.get(task);
-            let shim = process.and_then(|process| process.forked_by.or(process.info.parent));
-            self.world.execs.set_runc(&id, task, shim, runc.pid_file.as_ref());
+            // The first one counts: the id is one exec's.
+            if exec.runc.is_none() {
+                exec.tty = Some(runc.tty);
+                let process = self.world.processes.get(task);
+                let forked_by = process.and_then(|process| process.forked_by);
+                exec.shim_forked = forked_by.is_some();
+                let shim = forked_by.or(process.and_then(|process| process.info.parent));
+                self.world.execs.set_runc(&id, task, shim, runc.pid_file.as_ref());
+                self.begun.push_back((at, id.clone()));
+            }
             self.touch(&Part::Exec(id.clone()));
             self.dirty.insert(id);
         }
@@ -478,8 +489,10 @@ impl Correlator {
         if fifo.exec == fifo.container {
             return;
         }
+        // In a Go program a thread proves nothing.
+        let counts = actor.g.is_some() || !self.world.processes.is_go(task);
         // A unix connection is CRI's or docker's API, shared by all: no session's leg.
-        let stream = inbound.and_then(|id| self.world.sockets.find(id)).filter(|no| {
+        let stream = inbound.filter(|_| counts).and_then(|id| self.world.sockets.find(id)).filter(|no| {
             let socket = self.world.sockets.get(*no);
             socket.is_some_and(|socket| socket.tuple.is_some() && at.since(socket.since) <= limits::STREAM_WITHIN)
         });
@@ -606,6 +619,16 @@ impl Correlator {
         for no in self.world.sockets.sweep(now, |no| resting.contains_key(&Part::Socket(no))) {
             self.world.joins.forget(no);
             self.world.execs.forget_stream(no);
+        }
+        while let Some((at, id)) = self.begun.front() {
+            if now.since(*at) < limits::BEGUN {
+                break;
+            }
+            // Known from runc's arguments alone: no runtime of the path made its FIFOs, so it never was a session.
+            if self.world.execs.get(id).is_some_and(|exec| exec.runtime.is_none() && exec.leaves_by.is_none()) {
+                self.world.execs.forget(id);
+            }
+            self.begun.pop_front();
         }
         while let Some((at, id)) = self.over.front() {
             if now.since(*at) < limits::REMEMBER {

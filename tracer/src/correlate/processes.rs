@@ -13,6 +13,8 @@ pub(super) struct Process {
     pub(super) exit: Option<(BootTime, ExitStatus)>,
     /// TCP ports it listens on.
     pub(super) ports: BTreeSet<u16>,
+    /// It was seen to accept connections.
+    pub(super) accepts: bool,
 }
 
 #[derive(Default)]
@@ -30,7 +32,7 @@ impl Processes {
 
     /// The one that has this pid now.
     pub(super) fn bearer(&self, tgid: u32) -> Option<TaskKey> {
-        self.by_tgid.get(&tgid).copied()
+        self.by_tgid.get(&tgid).copied().filter(|task| self.by_key.get(task).is_some_and(|one| one.exit.is_none()))
     }
 
     pub(super) fn entry(&mut self, task: TaskKey) -> &mut Process {

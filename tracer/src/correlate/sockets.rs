@@ -125,7 +125,10 @@ impl Sockets {
                     let same_namespace = other.netns.is_none() || other.netns == socket.netns;
                     // A connection has one connecting and one accepting end.
                     let roles_differ = other.role.is_none() || other.role != socket.role;
-                    roles_differ && (!tuple.is_loopback() || same_namespace)
+                    // Addresses are used again: the ends of one connection live at the same time.
+                    let ended_before = |one: &Socket, that: &Socket| one.closed.is_some_and(|at| at < that.since);
+                    let together = !ended_before(other, socket) && !ended_before(socket, other);
+                    roles_differ && together && (!tuple.is_loopback() || same_namespace)
                 })
         };
         let candidates = self.lonely.get(&tuple);

@@ -118,6 +118,10 @@ pub fn parse_runc_exec(argv: &[RawText]) -> Option<RuncExec> {
     words.by_ref().find(|word| *word == "exec")?;
     let (mut tty, mut process, mut pid_file, mut container) = (false, false, None, None);
     while let Some(word) = words.next() {
+        // With `--process` there is no command line to separate: this is somebody's `kubectl exec … -- …`.
+        if word == "--" {
+            return None;
+        }
         let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
         match name.trim_start_matches('-') {
             "tty" | "t" if name.starts_with('-') => tty = value != Some("false"),
@@ -214,7 +218,13 @@ mod tests {
                 tty: true
             }
         );
-        for not_it in [vec!["kubectl", "exec", "web", "--", "sh"], vec!["runc", "kill", CID], vec!["runc"], vec![]] {
+        for not_it in [
+            vec!["kubectl", "exec", "web", "--", "sh"],
+            vec!["kubectl", "exec", "db", "--", "mysql", "-p", "secret", "db"],
+            vec!["runc", "kill", CID],
+            vec!["runc"],
+            vec![],
+        ] {
             let argv: Vec<RawText> = not_it.into_iter().map(RawText::from).collect();
             assert_eq!(parse_runc_exec(&argv), None);
         }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::lab::Up;
 use crate::tracer::{self, Tracer};
 
-/// What issue and README promise.
+/// A blink: from there on a person would notice.
 const LIMIT_NS: u64 = 50_000_000;
 
 /// From a process's execve to the line that tells of its session.
