@@ -211,3 +211,31 @@ fn an_older_connection_accepted_now_has_an_inode() {
     assert_eq!(closed, Vec::<&Observation>::new(), "a stranger without a cookie was taken for another");
     drop((queued, stream));
 }
+
+#[test]
+fn an_mptcp_listener_is_one_too() {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with};
+    // Go ≥ 1.24 listens like this wherever the kernel can; clients that speak plain TCP get plain TCP sockets.
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::MPTCP));
+    let socket = socket.expect("this kernel has MPTCP: sysctl net.mptcp.enabled");
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
+    let port = SocketAddr::try_from(getsockname(&socket).expect("local")).expect("IPv4").port();
+    let mut trace = Trace::on_ports(&[port]);
+    let own = std::process::id();
+    trace.watch(own, WatchAs::Endpoint);
+    listen(&socket, 8).expect("listens");
+    trace.wait("its listener", |seen| match &seen.fact {
+        Fact::Listening { socket } if seen.task == Some(key(own)) => {
+            socket.tuple.filter(|tuple| tuple.local.port() == port)
+        }
+        _ => None,
+    });
+    let listener = TcpListener::from(socket);
+    let mut puppet = Puppet::start();
+    let near = id(&puppet.ask(&format!("connect a 127.0.0.1:{port}")));
+    let (stream, _) = listener.accept().expect("accepts");
+    let far = trace.wait("the accepted end", accepted);
+    assert_eq!(far.id, names(&stream), "the file's own socket");
+    let other = trace.wait("the connecting end", connected);
+    assert_eq!((other.id, other.tuple.map(Tuple::mirrored)), (near, far.tuple));
+}

@@ -299,7 +299,7 @@ impl Names {
                 }
             }
             // runc PID CONTAINER EXEC [tty]
-            "runc" => {
+            "runc" | "runc-as-endpoint" => {
                 task = Some(self.task(&mut words)?);
                 let (container, exec) = (words.next("a container")?, words.next("an exec id")?);
                 let pid_file = self.pid_file(container, exec);
@@ -309,7 +309,7 @@ impl Names {
                     long_id(container, self.world)
                 );
                 let mut info = self.info(&mut Words { rest: line.split_whitespace().peekable() })?;
-                info.watched = Some(WatchAs::Below);
+                info.watched = Some(if kind == "runc" { WatchAs::Below } else { WatchAs::Endpoint });
                 Fact::Exec(Box::new(info))
             }
             "exit" => {
