@@ -112,16 +112,13 @@ pub enum Counter {
     WatchFull = 2,
     /// Kernel reads that failed.
     ReadFailed = 3,
-    /// Socket calls of processes on the path that were looked at.
-    Calls = 4,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 5;
+    pub const COUNT: u32 = 4;
     /// All of them, in order.
-    pub const ALL: [Self; Self::COUNT as usize] =
-        [Self::Sequence, Self::RingFull, Self::WatchFull, Self::ReadFailed, Self::Calls];
+    pub const ALL: [Self; Self::COUNT as usize] = [Self::Sequence, Self::RingFull, Self::WatchFull, Self::ReadFailed];
     /// Stable name, as in `loss` lines.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -130,7 +127,6 @@ impl Counter {
             Self::RingFull => "ring-full",
             Self::WatchFull => "watch-full",
             Self::ReadFailed => "read-failed",
-            Self::Calls => "calls",
         }
     }
 }

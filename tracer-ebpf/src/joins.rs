@@ -6,8 +6,8 @@
 
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use tracer_common::{
-    Actor, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, HOW_SPLICE, HOW_THREAD, Kind, Last, LastKey, PairKey,
-    ROLE_UNKNOWN, Relayed, Watch,
+    Actor, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, HOW_SPLICE, HOW_THREAD, Kind, Last, LastKey, PairKey, ROLE_UNKNOWN,
+    Relayed, Watch,
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         sock::Sock,
         task::{about_current, current_pid_tgid},
     },
-    maps::{LAST, PAIRS, SPLICING, TRACKED, count},
+    maps::{LAST, PAIRS, SPLICING, TRACKED},
 };
 
 /// The cookie of a socket that a BTF tracepoint was given; makes one where there is none.
@@ -37,7 +37,6 @@ pub fn is_joinable(sock: Sock) -> bool {
 /// The running actor received from `sock`.
 #[inline(always)]
 pub fn received(tgid: u32, watch: &mut Watch, sock: Sock, cookie: u64) {
-    count(Counter::Calls);
     let (key, actor) = go::actor(tgid, watch);
     let last = Last { sk: sock.0, cookie, goid: actor.goid };
     // A full LRU map makes room by itself; any other failure means one join less, never a wrong one.
@@ -76,7 +75,6 @@ pub fn role_of(cookie: u64) -> u8 {
 /// The running actor sent to `sock`: tells the pair, once per direction.
 #[inline(always)]
 pub fn sent(tgid: u32, watch: &mut Watch, sock: Sock, cookie: u64, splice: bool) {
-    count(Counter::Calls);
     let (key, actor) = go::actor(tgid, watch);
     let Some((from, from_cookie)) = last_received(&key, &actor) else { return };
     if from_cookie == cookie || cookie == 0 {
