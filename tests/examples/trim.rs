@@ -91,7 +91,7 @@ impl Keep {
         let made: BTreeMap<TaskKey, TaskKey> = all
             .iter()
             .filter_map(|seen| match (&seen.fact, seen.task) {
-                (Fact::Fork { child }, Some(by)) => Some((*child, by)),
+                (Fact::Fork { child, .. }, Some(by)) => Some((*child, by)),
                 (_, _) => None,
             })
             .collect();
@@ -119,8 +119,10 @@ impl Keep {
             Fact::ContainerSeen(info) => info.id == self.container,
             Fact::ContainerUnknown { id } => *id == self.container,
             Fact::PidFile { path, .. } => of_exec(path.as_bytes()),
-            Fact::FifoMade { path, .. } => ours && of_exec(path.as_bytes()),
-            Fact::Fork { child } => ours && self.tasks.contains(child),
+            Fact::FifoMade { path, .. } | Fact::FifoHeld { path, .. } | Fact::FifoAwaited { path, .. } => {
+                ours && of_exec(path.as_bytes())
+            }
+            Fact::Fork { child, .. } => ours && self.tasks.contains(child),
             Fact::UnixAccepted { connector, .. } => ours && connector.is_some_and(process),
             Fact::SocketSeen { socket } if seen.source == Source::Snapshot => {
                 ours && self.sockets.iter().any(|one| one.cookie.is_some() && one.cookie == socket.id.cookie)
@@ -137,6 +139,8 @@ impl Keep {
             | Fact::Closed { .. }
             | Fact::SocketSeen { .. }
             | Fact::UnixConnected { .. }
+            | Fact::Touched { .. }
+            | Fact::FifoRelayed { .. }
             | Fact::Relayed { .. } => ours,
         }
     }

@@ -284,7 +284,7 @@ impl Names {
         let fact = match kind {
             "fork" => {
                 task = Some(self.task(&mut words)?);
-                Fact::Fork { child: self.task(&mut words)? }
+                Fact::Fork { child: self.task(&mut words)?, actor: Actor::default(), inbound: None }
             }
             "exec" | "enrolled" | "process" => {
                 task = Some(self.task(&mut words)?);

@@ -8,7 +8,7 @@ use regex::bytes::Regex;
 use crate::{
     correlate::{Correlator, Options},
     model::{
-        BootTime, Change, Fact, Finding, Kind, Observation, RawText, Report, Session, SessionId, State, WatchAs,
+        BootTime, Change, Finding, Kind, Observation, RawText, Report, Session, SessionId, State, WatchAs,
         parse_runc_exec,
     },
     record::{self, Reader, Writer},
@@ -122,29 +122,7 @@ impl Redactor {
         if self.is_idle() {
             return;
         }
-        let process = match &mut seen.fact {
-            Fact::Exec(process) | Fact::Enrolled(process) | Fact::ProcessSeen(process) => process,
-            Fact::Fork { .. }
-            | Fact::ProcessGone
-            | Fact::Exit { .. }
-            | Fact::Listening { .. }
-            | Fact::ListeningUnix { .. }
-            | Fact::Connected { .. }
-            | Fact::Accepted { .. }
-            | Fact::Closed { .. }
-            | Fact::SocketSeen { .. }
-            | Fact::PeerAbsent { .. }
-            | Fact::UnixConnected { .. }
-            | Fact::UnixAccepted { .. }
-            | Fact::Relayed { .. }
-            | Fact::FifoMade { .. }
-            | Fact::ContainerSeen(_)
-            | Fact::ContainerUnknown { .. }
-            | Fact::PidFile { .. }
-            | Fact::Lost { .. }
-            | Fact::Tick
-            | Fact::Stopped => return,
-        };
+        let Some(process) = seen.fact.process_mut() else { return };
         let is_below = process.watched == Some(WatchAs::Below);
         if is_below && parse_runc_exec(&process.argv).is_some() {
             return;
@@ -360,6 +338,7 @@ pub fn replay(reader: &mut Reader, setup: Setup) -> io::Result<Shown> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Fact;
     use crate::model::{ProcessInfo, Source, Target, TaskKey};
 
     fn session(pod: Option<&str>) -> Box<Session> {

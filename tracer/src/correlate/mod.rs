@@ -211,7 +211,7 @@ impl Correlator {
     fn apply(&mut self, seen: Observation) {
         let (at, task) = (seen.at, seen.task);
         match (seen.fact, task) {
-            (Fact::Fork { child }, Some(by)) => {
+            (Fact::Fork { child, .. }, Some(by)) => {
                 self.world.processes.forked(by, child);
                 self.watched.insert(child);
             }
@@ -305,7 +305,11 @@ impl Correlator {
                 | Fact::Accepted { .. }
                 | Fact::UnixAccepted { .. }
                 | Fact::Relayed { .. }
-                | Fact::FifoMade { .. },
+                | Fact::FifoMade { .. }
+                | Fact::Touched { .. }
+                | Fact::FifoHeld { .. }
+                | Fact::FifoRelayed { .. }
+                | Fact::FifoAwaited { .. },
                 _,
             ) => {}
         }

@@ -3,10 +3,14 @@
 use tracer_common::{Exit, Fork, Process, WatchClass};
 
 use super::some;
-use crate::model::{ExitStatus, Fact, ProcessInfo, RawText, TaskKey, WatchAs};
+use crate::model::{Actor, ExitStatus, Fact, ProcessInfo, RawText, TaskKey, WatchAs};
 
 pub(super) fn fork(record: &Fork) -> Fact {
-    Fact::Fork { child: TaskKey::from_ns(record.child_tgid, record.child_start_ns) }
+    Fact::Fork {
+        child: TaskKey::from_ns(record.child_tgid, record.child_start_ns),
+        actor: Actor::default(),
+        inbound: None,
+    }
 }
 
 pub(super) fn exit(record: &Exit) -> Fact {

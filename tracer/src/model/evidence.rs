@@ -36,6 +36,10 @@ pub enum Evidence {
     UnixPeer,
     /// One goroutine touched both.
     Goroutine,
+    /// Goroutines of one creator touched both, and nothing else.
+    Creator,
+    /// Goroutines that wait for both lead to each other by pointers in the process's memory.
+    Memory,
     /// One thread touched both.
     Thread,
     /// The same numbers of bytes went through both.
@@ -68,6 +72,8 @@ impl Evidence {
             Self::SocketPair => "socket-pair",
             Self::UnixPeer => "unix-peer",
             Self::Goroutine => "goroutine",
+            Self::Creator => "creator",
+            Self::Memory => "memory",
             Self::Thread => "thread",
             Self::ByteFlow => "byte-flow",
             Self::ExecId => "exec-id",
@@ -89,6 +95,8 @@ impl Evidence {
             Self::SocketPair => "both ends of one connection",
             Self::UnixPeer => "both ends of one connection",
             Self::Goroutine => "same goroutine",
+            Self::Creator => "goroutines of one creator",
+            Self::Memory => "pointers of the waiting goroutine",
             Self::Thread => "same thread",
             Self::ByteFlow => "same bytes",
             Self::ExecId => "same exec id",

@@ -66,6 +66,23 @@ pub struct Actor {
     pub parent_goid: Option<u64>,
 }
 
+impl Actor {
+    /// Whether it names nobody: a thread, or not told.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Names a file that is no socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FileId {
+    /// Its file system, as the kernel numbers devices (include/linux/kdev_t.h: major << 20 | minor).
+    pub device: u32,
+    /// Its inode number there.
+    pub inode: u64,
+}
+
 /// What can be observed. The observation names the process and time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -74,6 +91,13 @@ pub enum Fact {
     Fork {
         /// The new process.
         child: TaskKey,
+        /// Who called fork, where a daemon of the path did.
+        #[serde(default, skip_serializing_if = "Actor::is_none")]
+        actor: Actor,
+        /// The accepted socket on which the same actor received last: CRI-O starts the OCI runtime in the goroutine that
+        /// serves the stream.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inbound: Option<SocketId>,
     },
     /// It ran execve.
     Exec(Box<ProcessInfo>),
@@ -186,6 +210,38 @@ pub enum Fact {
         /// Path as given.
         path: RawText,
     },
+    /// A goroutine moved bytes on a TCP socket; told once for each creator (`actor.parent_goid`) and socket, in programs that
+    /// keep the id of a goroutine's creator (Go ≥ 1.21).
+    Touched {
+        /// Who.
+        actor: Actor,
+        /// On which.
+        socket: SocketInfo,
+    },
+    /// It has this FIFO open; a snapshot.
+    FifoHeld {
+        /// Path as the kernel knows it.
+        path: RawText,
+        /// The file.
+        file: FileId,
+    },
+    /// One of its goroutines called read(2) on a FIFO and then sent to a socket.
+    FifoRelayed {
+        /// Who.
+        actor: Actor,
+        /// Read from.
+        fifo: FileId,
+        /// Sent to.
+        to: SocketInfo,
+    },
+    /// The goroutine that waits to read from this FIFO leads, by pointers in the process's own memory, to that connection
+    /// and to no other; a snapshot.
+    FifoAwaited {
+        /// Path of the FIFO.
+        path: RawText,
+        /// The connection.
+        socket: SocketId,
+    },
     /// A container exists; the answer to [`super::Want::Container`].
     ContainerSeen(Box<ContainerInfo>),
     /// Nothing is known of that container id.
@@ -193,7 +249,7 @@ pub enum Fact {
         /// Container id.
         id: String,
     },
-    /// A pid file was read; the answer to [`super::Want::PidFile`].
+    /// A pid file was read; a snapshot, with the shim whose state it is, or the answer to [`super::Want::PidFile`].
     PidFile {
         /// Path.
         path: RawText,
@@ -212,4 +268,37 @@ pub enum Fact {
     Tick,
     /// The recording ends here, cleanly.
     Stopped,
+}
+
+impl Fact {
+    /// What it says of a process, to be looked at or changed: where arguments stand.
+    pub fn process_mut(&mut self) -> Option<&mut ProcessInfo> {
+        match self {
+            Self::Exec(process) | Self::Enrolled(process) | Self::ProcessSeen(process) => Some(process),
+            Self::Fork { .. }
+            | Self::ProcessGone
+            | Self::Exit { .. }
+            | Self::Listening { .. }
+            | Self::ListeningUnix { .. }
+            | Self::Connected { .. }
+            | Self::Accepted { .. }
+            | Self::Closed { .. }
+            | Self::SocketSeen { .. }
+            | Self::PeerAbsent { .. }
+            | Self::UnixConnected { .. }
+            | Self::UnixAccepted { .. }
+            | Self::Relayed { .. }
+            | Self::FifoMade { .. }
+            | Self::Touched { .. }
+            | Self::FifoHeld { .. }
+            | Self::FifoRelayed { .. }
+            | Self::FifoAwaited { .. }
+            | Self::ContainerSeen(_)
+            | Self::ContainerUnknown { .. }
+            | Self::PidFile { .. }
+            | Self::Lost { .. }
+            | Self::Tick
+            | Self::Stopped => None,
+        }
+    }
 }

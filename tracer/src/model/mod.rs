@@ -20,7 +20,7 @@ mod time;
 
 pub use container::{ContainerInfo, ContainerRef, ExecFifo, RuncExec, parse_cgroup, parse_fifo_path, parse_runc_exec};
 pub use evidence::{Confidence, Evidence, Gap, GapCode};
-pub use fact::{Actor, Fact, Observation, Source};
+pub use fact::{Actor, Fact, FileId, Observation, Source};
 pub use finding::{Change, Finding, Report, Totals, Want};
 pub use host::{Ability, Degraded, HostFacts};
 pub use net::{Family, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};

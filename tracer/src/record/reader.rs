@@ -262,7 +262,7 @@ fn zstd_damage(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        model::{BootTime, ClockAnchor, HostFacts, Source, TaskKey},
+        model::{Actor, BootTime, ClockAnchor, HostFacts, Source, TaskKey},
         record::{CreateError, Place, Writer},
     };
 
@@ -274,7 +274,7 @@ mod tests {
                     BootTime(at * 1_000_000_000),
                     Source::Ebpf,
                     task,
-                    Fact::Fork { child: TaskKey::from_ticks(8, at) },
+                    Fact::Fork { child: TaskKey::from_ticks(8, at), actor: Actor::default(), inbound: None },
                 )
             })
             .collect();
