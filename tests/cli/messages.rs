@@ -34,9 +34,9 @@ fn what_clap_refuses() {
     fails(&["trace", "--onc"], 2, "unexpected argument '--onc' found", "a similar argument exists: '--once'");
     fails(&["replay"], 2, "the following required arguments were not provided: <FILE>", &help(" replay"));
     fails(
-        &["trace", "--kind", "cp"],
+        &["trace", "--kind", "logs"],
         2,
-        "invalid value 'cp' for '--kind <KIND>' [possible values: exec, probe, all]",
+        "invalid value 'logs' for '--kind <KIND>' [possible values: people, exec, attach, debug, cp, port-forward, local, probe, all]",
         &help(" trace"),
     );
     fails(

@@ -107,6 +107,7 @@ pub fn whole() -> Session {
         closed_at: None,
         last_seen: after(70),
         preexisting: false,
+        merged_into: None,
         target: Target {
             namespace: Some("default".into()),
             pod: Some("web".into()),

@@ -17,7 +17,7 @@
 //! * Processes are named by pid; `812/2` is the second process of that pid.
 //! * Sockets are named by a word, the same in every fact; each has a cookie and an inode of its own. Addresses are given
 //!   where the socket is first seen: `LOCAL>REMOTE`, `%2` behind them for the second network namespace.
-//! * `by g1` is goroutine 1; without it, a thread. `from NAME` is the socket that the same actor received from last.
+//! * `by g1` is goroutine 1; `g1!` one whose id is known, `g1/7` one that goroutine 7 started; without it, a thread. `from NAME` is the socket that the same actor received from last.
 //! * Containers and exec ids are words; facts get them as 64 hexadecimal digits.
 //! * `expect` is followed by the sessions as [`render`] writes them; `then` goes on with facts. Before an `expect`, time
 //!   passes until nothing waits for its turn any more.
@@ -25,8 +25,8 @@
 use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
 use execpath::model::{
-    Actor, BootTime, ContainerInfo, ExitStatus, Fact, Family, Observation, ProcessInfo, RawText, Report, Session,
-    SocketId, SocketInfo, SocketRole, Source, Span, State, TaskKey, Tuple, WatchAs,
+    Actor, BootTime, ContainerInfo, ExitStatus, Fact, Family, FileId, Observation, ProcessInfo, Program, RawText,
+    Report, Session, SocketId, SocketInfo, SocketRole, Source, Span, State, TaskKey, Tuple, WatchAs,
 };
 
 /// The correlator's reordering window, with something to spare: an `expect` stands so much after the facts before it.
@@ -241,9 +241,16 @@ impl Names {
             return Ok(Actor::default());
         }
         let word = words.next("a goroutine")?;
-        let number: Option<u64> = word.strip_prefix('g').and_then(|number| number.parse().ok());
-        let number = number.ok_or_else(|| format!("a goroutine is `g1`, not `{word}`"))?;
-        Ok(Actor { g: Some(0xc000_0000 + number + u64::from(self.world) * 10_000), ..Actor::default() })
+        let wrong = || format!("a goroutine is `g1`, `g1!` or `g1/7`, not `{word}`");
+        let number = |digits: &str| {
+            digits.parse::<u64>().map(|number| number + u64::from(self.world) * 10_000).map_err(|_no_number| wrong())
+        };
+        let rest = word.strip_prefix('g').ok_or_else(wrong)?;
+        let (name, parent) = rest.split_once('/').map_or((rest, None), |(name, parent)| (name, Some(parent)));
+        let (name, identified) = name.strip_suffix('!').map_or((name, parent.is_some()), |name| (name, true));
+        let id = number(name)?;
+        let parent_goid = parent.map(number).transpose()?;
+        Ok(Actor { g: Some(0xc000_0000 + id), goid: identified.then_some(id), parent_goid })
     }
 
     fn from(&self, words: &mut Words<'_>) -> Result<Option<SocketId>, String> {
@@ -260,14 +267,42 @@ impl Names {
                 ("@below", _) => info.watched = Some(WatchAs::Below),
                 ("@contained", _) => info.watched = Some(WatchAs::Contained),
                 ("@parent", pid) => info.parent = Some(self.pid(pid)?),
+                ("@in", container) => {
+                    let id = long_id(container, self.world);
+                    info.cgroup = Some(format!("/kubepods/podab/{id}").as_str().into());
+                }
+                ("@go", version) => info.program = Some(Program::Go(version.to_owned())),
                 ("@uid", uid) => info.uid = Some(uid.parse().map_err(|_no_number| format!("`{uid}` is no uid"))?),
-                _ => return Err(format!("`{word}` is none of @below, @contained, @parent=, @uid=")),
+                _ => return Err(format!("`{word}` is none of @below, @contained, @parent=, @uid=, @in=, @go=")),
             }
         }
         info.argv = words.rest.by_ref().map(RawText::from).collect();
         let program = info.argv.first().ok_or("arguments are missing")?;
         info.comm = RawText::from(program.basename());
         Ok(info)
+    }
+
+    fn fifo_path(&self, container: &str, exec: &str, stream: &str) -> String {
+        let (container, exec) = (long_id(container, self.world), long_id(exec, self.world));
+        format!("/run/containerd/io.containerd.grpc.v1.cri/containers/{container}/io/1/{exec}-{stream}")
+    }
+
+    /// A FIFO's path, and the file that it is.
+    fn held(&self, words: &mut Words<'_>) -> Result<(String, FileId), String> {
+        let (container, exec) = (words.next("a container")?, words.next("an exec id")?);
+        let path = self.fifo_path(container, exec, words.next("a stream")?);
+        // Any number does that is the same for the same path.
+        let inode = path.bytes().fold(7, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        Ok((path, FileId { device: 1, inode }))
+    }
+
+    /// A unix socket by its name.
+    fn unix(&mut self, words: &mut Words<'_>) -> Result<SocketId, String> {
+        let name = words.next("the name of a socket")?;
+        let number = u64::try_from(self.sockets.len()).unwrap_or(0) + 1 + u64::from(self.world) * 1_000;
+        let id = SocketId::new(0, 100_000 + number);
+        let info = SocketInfo { id, family: Family::Unix, tuple: None, netns: None, role: None };
+        Ok(self.sockets.entry(name.to_owned()).or_insert(info).id)
     }
 
     fn pid_file(&self, container: &str, exec: &str) -> String {
@@ -284,7 +319,8 @@ impl Names {
         let fact = match kind {
             "fork" => {
                 task = Some(self.task(&mut words)?);
-                Fact::Fork { child: self.task(&mut words)?, actor: Actor::default(), inbound: None }
+                let child = self.task(&mut words)?;
+                Fact::Fork { child, actor: self.actor(&mut words)?, inbound: self.from(&mut words)? }
             }
             "exec" | "enrolled" | "process" => {
                 task = Some(self.task(&mut words)?);
@@ -310,6 +346,15 @@ impl Names {
                 );
                 let mut info = self.info(&mut Words { rest: line.split_whitespace().peekable() })?;
                 info.watched = Some(if kind == "runc" { WatchAs::Below } else { WatchAs::Endpoint });
+                Fact::Exec(Box::new(info))
+            }
+            // runc-foreground PID CONTAINER: as CRI-O starts it
+            "runc-foreground" => {
+                task = Some(self.task(&mut words)?);
+                let container = long_id(words.next("a container")?, self.world);
+                let line = format!("runc --root /run/runc exec --process /tmp/p {container}");
+                let mut info = self.info(&mut Words { rest: line.split_whitespace().peekable() })?;
+                info.watched = Some(WatchAs::Below);
                 Fact::Exec(Box::new(info))
             }
             "exit" => {
@@ -351,10 +396,15 @@ impl Names {
                 task = Some(self.task(&mut words)?);
                 Fact::Accepted { socket: self.socket(&mut words, Some(SocketRole::Accepted))? }
             }
-            "seen" => {
+            "seen" | "seen-accepted" | "seen-connected" => {
                 source = Source::Snapshot;
                 task = Some(self.task(&mut words)?);
-                Fact::SocketSeen { socket: self.socket(&mut words, None)? }
+                let role = match kind {
+                    "seen-accepted" => Some(SocketRole::Accepted),
+                    "seen-connected" => Some(SocketRole::Connected),
+                    _ => None,
+                };
+                Fact::SocketSeen { socket: self.socket(&mut words, role)? }
             }
             "close" => {
                 let socket = self.known(words.next("the name of a socket")?)?;
@@ -376,11 +426,39 @@ impl Names {
                 task = Some(self.task(&mut words)?);
                 let (container, exec) = (words.next("a container")?, words.next("an exec id")?);
                 let stream = words.next("a stream")?;
-                let (container, exec) = (long_id(container, self.world), long_id(exec, self.world));
-                let path =
-                    format!("/run/containerd/io.containerd.grpc.v1.cri/containers/{container}/io/1/{exec}-{stream}");
+                let path = self.fifo_path(container, exec, stream);
                 let actor = self.actor(&mut words)?;
                 Fact::FifoMade { actor, inbound: self.from(&mut words)?, path: path.as_str().into() }
+            }
+            // unix-accept PID FAR NEAR PID PATH
+            "unix-accept" => {
+                task = Some(self.task(&mut words)?);
+                let (far, near) = (self.unix(&mut words)?, self.unix(&mut words)?);
+                let connector = Some(self.task(&mut words)?.tgid);
+                Fact::UnixAccepted { socket: far, peer: near, connector, path: words.next("a path")?.into() }
+            }
+            "touch" => {
+                task = Some(self.task(&mut words)?);
+                let socket = self.socket(&mut words, None)?;
+                Fact::Touched { socket, actor: self.actor(&mut words)? }
+            }
+            "fifo-held" => {
+                source = Source::Snapshot;
+                task = Some(self.task(&mut words)?);
+                let (path, file) = self.held(&mut words)?;
+                Fact::FifoHeld { path: path.as_str().into(), file }
+            }
+            "fifo-relay" => {
+                task = Some(self.task(&mut words)?);
+                let (_, fifo) = self.held(&mut words)?;
+                let to = self.socket(&mut words, None)?;
+                Fact::FifoRelayed { fifo, to, actor: self.actor(&mut words)? }
+            }
+            "fifo-await" => {
+                source = Source::Snapshot;
+                task = Some(self.task(&mut words)?);
+                let (path, _) = self.held(&mut words)?;
+                Fact::FifoAwaited { path: path.as_str().into(), socket: self.known(words.next("a socket")?)?.id }
             }
             "container" => {
                 source = Source::Snapshot;
@@ -395,6 +473,14 @@ impl Names {
                     namespace: Some(namespace.to_owned()),
                     ..ContainerInfo::default()
                 }))
+            }
+            // Of a shim's state, found at the start: shim-pid-file SHIM CONTAINER EXEC PID
+            "shim-pid-file" => {
+                source = Source::Snapshot;
+                task = Some(self.task(&mut words)?);
+                let (container, exec) = (words.next("a container")?, words.next("an exec id")?);
+                let path = self.pid_file(container, exec);
+                Fact::PidFile { path: path.as_str().into(), pid: Some(self.task(&mut words)?.tgid) }
             }
             "pid-file" => {
                 source = Source::Snapshot;
@@ -434,6 +520,12 @@ pub fn render_session(session: &Session, world: u32) -> String {
     head.push(if session.state == State::Open { "open" } else { "closed" }.to_owned());
     head.push(if session.complete { "complete" } else { "incomplete" }.to_owned());
     head.push(session.confidence().map_or("-", |confidence| confidence.token()).to_owned());
+    if session.preexisting {
+        head.push("older".to_owned());
+    }
+    if session.merged_into.is_some() {
+        head.push("merged".to_owned());
+    }
     if session.tty == Some(true) {
         head.push("tty".to_owned());
     }

@@ -18,20 +18,21 @@ use crate::{
 /// Which kinds of session to show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kinds {
-    /// What people start.
+    /// What people start: all but what the kubelet starts by itself.
     #[default]
-    Exec,
-    /// What the kubelet starts by itself.
-    Probe,
+    People,
     /// All.
     All,
+    /// One.
+    Only(Kind),
 }
 
 impl Kinds {
-    const fn hold(self, kind: Kind) -> bool {
-        match (self, kind) {
-            (Self::All, _) | (Self::Exec, Kind::Exec) | (Self::Probe, Kind::Probe) => true,
-            (Self::Exec, Kind::Probe) | (Self::Probe, Kind::Exec) => false,
+    fn hold(self, kind: Kind) -> bool {
+        match self {
+            Self::All => true,
+            Self::People => kind != Kind::Probe,
+            Self::Only(only) => kind == only,
         }
     }
 }
@@ -251,6 +252,12 @@ impl Pump {
         self.correlator.wants()
     }
 
+    /// Whether reads of FIFOs would tell something.
+    #[must_use]
+    pub fn needs_reads(&self) -> bool {
+        self.correlator.needs_reads()
+    }
+
     /// Up to when everything was taken in that will come.
     #[must_use]
     pub fn settled(&self) -> BootTime {
@@ -350,6 +357,7 @@ mod tests {
             closed_at: None,
             last_seen: BootTime(1),
             preexisting: false,
+            merged_into: None,
             target: Target { pod: pod.map(str::to_owned), ..Target::default() },
             client: Default::default(),
             command: Vec::new(),
@@ -394,7 +402,7 @@ mod tests {
     fn probes_are_shown_when_asked_for() {
         let mut probe = session(None);
         probe.kind = Kind::Probe;
-        for (kinds, shown) in [(Kinds::Exec, false), (Kinds::Probe, true), (Kinds::All, true)] {
+        for (kinds, shown) in [(Kinds::People, false), (Kinds::Only(Kind::Probe), true), (Kinds::All, true)] {
             assert_eq!(Filter { kinds, ..Filter::default() }.matches(&probe), shown);
         }
     }

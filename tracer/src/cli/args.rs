@@ -151,17 +151,29 @@ pub(super) struct Filter {
     #[arg(long, value_name = "NAME")]
     pub(super) container: Option<String>,
     /// What sort of session.
-    #[arg(long, default_value = "exec")]
+    #[arg(long, default_value = "people")]
     pub(super) kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Kind {
-    /// What people start.
+    /// What people start: all but probes.
+    People,
+    /// kubectl exec.
     Exec,
+    /// kubectl attach, kubectl run -it.
+    Attach,
+    /// kubectl debug.
+    Debug,
+    /// kubectl cp.
+    Cp,
+    /// kubectl port-forward.
+    PortForward,
+    /// docker exec, ctr task exec, crictl exec.
+    Local,
     /// Exec probes and hooks, which the kubelet starts by itself.
     Probe,
-    /// Both.
+    /// All of them.
     All,
 }
 

@@ -17,6 +17,7 @@ use crate::{
     correlate::Options,
     engine::{Filter, Kinds, Redactor, Setup, Until},
     live::{Live, NetNs},
+    model::Kind,
     record::{CreateError, Place},
     sink::{self, FORMATS, Format, Sink, Style, Target},
 };
@@ -238,9 +239,15 @@ fn netns(text: &OsStr) -> Result<NetNs, Failure> {
 
 fn filter(args: args::Filter) -> Filter {
     let kinds = match args.kind {
-        args::Kind::Exec => Kinds::Exec,
-        args::Kind::Probe => Kinds::Probe,
+        args::Kind::People => Kinds::People,
         args::Kind::All => Kinds::All,
+        args::Kind::Exec => Kinds::Only(Kind::Exec),
+        args::Kind::Attach => Kinds::Only(Kind::Attach),
+        args::Kind::Debug => Kinds::Only(Kind::Debug),
+        args::Kind::Cp => Kinds::Only(Kind::Cp),
+        args::Kind::PortForward => Kinds::Only(Kind::PortForward),
+        args::Kind::Local => Kinds::Only(Kind::Local),
+        args::Kind::Probe => Kinds::Only(Kind::Probe),
     };
     Filter { namespace: args.namespace, pod: args.pod, container: args.container, kinds }
 }

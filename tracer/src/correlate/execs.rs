@@ -2,24 +2,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::sockets::SocketNo;
-use crate::model::{BootTime, ExitStatus, RawText, TaskKey};
+use super::{
+    limits::{MAX_FIFOS, MAX_FORKED},
+    sockets::SocketNo,
+};
+use crate::model::{BootTime, Evidence, ExitStatus, FileId, RawText, TaskKey};
 
-/// The runtime's id of an exec, within its container.
+/// Names an exec: the runtime's id of it; where it has none, what else there is one of ([`What`]).
 pub(super) type ExecId = String;
 
-/// What is known of one exec.
+/// What is known of one exec, or of one stream that may be an exec's.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Exec {
+    pub(super) what: What,
     pub(super) container: String,
-    /// When its first FIFO was made.
+    /// When it was seen first: its FIFO made, its stream found.
     pub(super) since: BootTime,
-    /// Who made the FIFOs.
+    /// It is older than the tracer.
+    pub(super) preexisting: bool,
+    /// Who made or holds the FIFOs, or accepted the stream.
     pub(super) runtime: Option<TaskKey>,
     /// The accepted connection that the FIFOs were made for; `None` for CRI ExecSync.
     pub(super) stream: Option<SocketNo>,
+    /// How that is known.
+    pub(super) stream_by: Option<Evidence>,
     pub(super) stream_ambiguous: bool,
-    pub(super) stream_by_goroutine: bool,
     /// `stdin`, `stdout`, `stderr`.
     pub(super) streams: BTreeSet<&'static str>,
     pub(super) runc: Option<TaskKey>,
@@ -41,14 +48,60 @@ pub(super) struct Exec {
     pub(super) over: bool,
 }
 
+/// What is behind an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum What {
+    /// A process that the runtime was asked to start in a container, by an id of the runtime's own.
+    #[default]
+    Exec,
+    /// The same, of a runtime that gives it no id (CRI-O): named by its `runc exec`.
+    Unnamed,
+    /// A process that somebody other than the kubelet asked the runtime for (`ctr task exec`): the runtime itself made no
+    /// FIFOs for it.
+    Local,
+    /// A connection to a runtime's streaming server, of which nothing else is known: exec, attach or port-forward.
+    Stream,
+    /// A leg to another host's kubelet.
+    Leg,
+}
+
+impl Exec {
+    /// The runtime's id of it.
+    pub(super) fn exec_id<'a>(&self, id: &'a str) -> Option<&'a str> {
+        matches!(self.what, What::Exec | What::Local).then_some(id)
+    }
+
+    /// Whether there is a session to tell of: an entry that is known from runc's arguments alone is none.
+    pub(super) fn is_session(&self) -> bool {
+        self.runtime.is_some() || self.leaves_by.is_some()
+    }
+}
+
+/// Whose a stream is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// The asker's.
+    Ours,
+    /// Another exec's.
+    Anothers,
+    /// The asker's from now on; before, it stood for itself.
+    Resolved(ExecId),
+}
+
 #[derive(Default)]
 pub(super) struct Execs {
     all: BTreeMap<ExecId, Exec>,
     by_runc: BTreeMap<TaskKey, ExecId>,
     by_process: BTreeMap<TaskKey, ExecId>,
     by_pid_file: BTreeMap<RawText, ExecId>,
+    /// Of those older than the tracer.
+    by_pid: BTreeMap<u32, ExecId>,
     /// Who claimed a stream first.
     by_stream: BTreeMap<SocketNo, ExecId>,
+    /// FIFOs that are held, by file: container and exec id, the container's own id for those of its first process.
+    fifos: BTreeMap<FileId, (String, ExecId)>,
+    /// Forked by the goroutine that serves a stream: what it becomes is that stream's.
+    forked_for: BTreeMap<TaskKey, (SocketNo, bool)>,
 }
 
 impl Execs {
@@ -91,8 +144,59 @@ impl Execs {
 
     /// Whether that connection is this exec's: a runtime's streaming connection carries one exec, that which made its FIFOs
     /// first. A goroutine that ended leaves its `g` to others, and with it the memory of a connection that is still open.
-    pub(super) fn claim_stream(&mut self, id: &str, stream: SocketNo) -> bool {
-        self.by_stream.entry(stream).or_insert_with(|| id.to_owned()) == id
+    pub(super) fn claim_stream(&mut self, id: &str, stream: SocketNo) -> Claim {
+        let holder = self.by_stream.entry(stream).or_insert_with(|| id.to_owned());
+        if holder == id {
+            return Claim::Ours;
+        }
+        if self.all.get(holder).is_some_and(|other| other.what != What::Stream) {
+            return Claim::Anothers;
+        }
+        Claim::Resolved(std::mem::replace(holder, id.to_owned()))
+    }
+
+    pub(super) fn by_stream(&self, stream: SocketNo) -> Option<&ExecId> {
+        self.by_stream.get(&stream)
+    }
+
+    /// Streams that stand for themselves: whose they are is not known.
+    pub(super) fn unresolved(&self) -> impl Iterator<Item = &Exec> {
+        self.by_stream.values().filter_map(|id| self.all.get(id)).filter(|exec| exec.what == What::Stream && !exec.over)
+    }
+
+    /// That exec's pid file holds this.
+    pub(super) fn set_pid(&mut self, id: &str, pid: u32) {
+        if let Some(exec) = self.all.get_mut(id) {
+            exec.pid_file_says = Some(pid);
+            self.by_pid.insert(pid, id.to_owned());
+        }
+    }
+
+    /// The exec older than the tracer whose pid file holds this.
+    pub(super) fn by_pid(&self, pid: u32) -> Option<&ExecId> {
+        self.by_pid.get(&pid)
+    }
+
+    pub(super) fn note_fifo(&mut self, file: FileId, container: &str, exec: &str) {
+        if self.fifos.len() >= MAX_FIFOS {
+            self.fifos.clear();
+        }
+        self.fifos.insert(file, (container.to_owned(), exec.to_owned()));
+    }
+
+    pub(super) fn of_fifo(&self, file: FileId) -> Option<&(String, ExecId)> {
+        self.fifos.get(&file)
+    }
+
+    pub(super) fn note_fork(&mut self, child: TaskKey, stream: SocketNo, by_goroutine: bool) {
+        if self.forked_for.len() >= MAX_FORKED {
+            self.forked_for.clear();
+        }
+        self.forked_for.insert(child, (stream, by_goroutine));
+    }
+
+    pub(super) fn take_fork(&mut self, child: TaskKey) -> Option<(SocketNo, bool)> {
+        self.forked_for.remove(&child)
     }
 
     pub(super) fn set_process(&mut self, id: &str, process: TaskKey) -> Option<&mut Exec> {
@@ -126,6 +230,12 @@ impl Execs {
         if let Some(path) = exec.pid_file {
             self.by_pid_file.remove(&path);
         }
+        if let Some(pid) = exec.pid_file_says
+            && self.by_pid.get(&pid).is_some_and(|owner| owner == id)
+        {
+            self.by_pid.remove(&pid);
+        }
         self.by_stream.retain(|_, claimed| claimed != id);
+        self.fifos.retain(|_, (_, exec)| exec != id);
     }
 }

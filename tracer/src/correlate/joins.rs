@@ -2,29 +2,51 @@
 //!
 //! The rules that were measured exact (3,300 sessions, 0 false):
 //! * *dial*: a goroutine received on an accepted socket, then connected the outbound one;
-//! * *both directions*: bytes went from inbound to outbound and back, each by one goroutine.
+//! * *both directions*: bytes went from inbound to outbound and back, each by one goroutine;
+//! * *creator*: the goroutines of one creator touched the two, and no third socket (Go ≥ 1.21).
 //!
-//! One sighting in one direction is never enough. Where the process is not Go, the actor is a thread: the same rules then
-//! give at most `strong`.
+//! One sighting in one direction is never enough by itself: [`Joins::outlets`] is for connections that are known to be one
+//! session's in another way. Where the process is not Go, the actor is a thread: the same rules then give at most `strong`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::sockets::{SocketNo, Sockets};
-use crate::model::{Actor, Confidence, Evidence, SocketRole};
+use crate::model::{Actor, Confidence, Evidence, SocketRole, TaskKey};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Join {
     pub(super) inbound: SocketNo,
     pub(super) confidence: Confidence,
-    pub(super) evidence: Evidence,
+    /// In order of strength.
+    pub(super) evidence: Vec<Evidence>,
+}
+
+impl Join {
+    pub(super) fn exact(inbound: SocketNo, evidence: Evidence) -> Self {
+        Self { inbound, confidence: Confidence::Exact, evidence: vec![evidence] }
+    }
 }
 
 /// What the acts seen so far say about an outbound socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Joined(Join),
     Ambiguous,
     Unknown,
+}
+
+/// A goroutine's creator: its process and id.
+type Creator = (TaskKey, u64);
+
+/// Sockets remembered of one creator: with a third one it proves nothing any more.
+const TOO_MANY: usize = 3;
+
+/// How a direction was seen.
+#[derive(Clone, Copy, Default)]
+struct Moved {
+    by_goroutine: bool,
+    /// The goroutine's id was known, so that it is no other's of the same `g`.
+    identified: bool,
 }
 
 #[derive(Default)]
@@ -36,10 +58,12 @@ pub(super) struct Joins {
     /// Outbound sockets whose inbound one was dialled from for another, too, while they were open: a `g` whose goroutine is
     /// gone may still stand for a connection that is none of its successor's.
     contested: BTreeSet<SocketNo>,
-    /// (from, to) → whether a goroutine did it.
-    moved: BTreeMap<(SocketNo, SocketNo), bool>,
+    moved: BTreeMap<(SocketNo, SocketNo), Moved>,
     /// Every socket that moved bytes to or from this one.
     partners: BTreeMap<SocketNo, BTreeSet<SocketNo>>,
+    /// Sockets that the goroutines of a creator touched; at most [`TOO_MANY`].
+    touched: BTreeMap<Creator, BTreeSet<SocketNo>>,
+    creators: BTreeMap<SocketNo, BTreeSet<Creator>>,
 }
 
 impl Joins {
@@ -69,24 +93,32 @@ impl Joins {
 
     pub(super) fn moved(&mut self, from: SocketNo, to: SocketNo, actor: Actor) {
         // One goroutine is enough: threads were told of only until the program was known to be Go.
-        *self.moved.entry((from, to)).or_default() |= actor.g.is_some();
+        let moved = self.moved.entry((from, to)).or_default();
+        moved.by_goroutine |= actor.g.is_some();
+        moved.identified |= actor.goid.is_some();
         self.partners.entry(from).or_default().insert(to);
         self.partners.entry(to).or_default().insert(from);
+    }
+
+    /// Takes in that a goroutine of that creator touched a socket; tells which others it had touched.
+    pub(super) fn touched(&mut self, task: TaskKey, creator: u64, socket: SocketNo) -> Vec<SocketNo> {
+        let touched = self.touched.entry((task, creator)).or_default();
+        let others = touched.iter().copied().filter(|other| *other != socket).collect();
+        if touched.len() < TOO_MANY {
+            touched.insert(socket);
+            self.creators.entry(socket).or_default().insert((task, creator));
+        }
+        others
     }
 
     /// The inbound socket that belongs to `outbound`. In a Go program (`is_go`) threads prove nothing: the runtime moves
     /// goroutines from one to another; what was seen of threads before that was known does not count.
     pub(super) fn inbound_of(&self, outbound: SocketNo, sockets: &Sockets, is_go: bool) -> Verdict {
         let counts = |by_goroutine: bool| by_goroutine || !is_go;
-        let may_be_inbound = |no: SocketNo| {
-            no != outbound
-                && sockets.get(no).is_some_and(|socket| socket.role == Some(SocketRole::Accepted))
-                && sockets.get(no).and_then(|socket| socket.owner)
-                    == sockets.get(outbound).and_then(|socket| socket.owner)
-        };
+        let may_be_inbound = |no: SocketNo| may_be_inbound(no, outbound, sockets);
         let dialled = self.dialled.get(&outbound).copied();
         let dialled = dialled.filter(|(inbound, by_goroutine)| may_be_inbound(*inbound) && counts(*by_goroutine));
-        let mut both = self
+        let both: Vec<(SocketNo, bool)> = self
             .partners
             .get(&outbound)
             .into_iter()
@@ -94,25 +126,87 @@ impl Joins {
             .copied()
             .filter(|inbound| may_be_inbound(*inbound))
             .filter_map(|inbound| {
-                let there = *self.moved.get(&(inbound, outbound))?;
-                let back = *self.moved.get(&(outbound, inbound))?;
-                Some((inbound, there && back))
+                let there = self.moved.get(&(inbound, outbound))?;
+                let back = self.moved.get(&(outbound, inbound))?;
+                Some((inbound, there.by_goroutine && back.by_goroutine))
             })
-            .filter(|(_, by_goroutine)| counts(*by_goroutine));
-        let (both, second) = (both.next(), both.next());
-        match (dialled, both, second) {
-            (_, _, Some(_)) => Verdict::Ambiguous,
-            (Some((dialled, _)), Some((both, _)), None) if dialled != both => Verdict::Ambiguous,
-            // Thread and thread agree on two rules: independent signs.
-            (Some((inbound, by_goroutine)), Some((_, both_by_goroutine)), None) => {
-                Verdict::Joined(join(inbound, by_goroutine || both_by_goroutine, Confidence::Strong))
-            }
-            (Some(_), None, None) if self.contested.contains(&outbound) => Verdict::Ambiguous,
-            (Some((inbound, by_goroutine)), None, None) | (None, Some((inbound, by_goroutine)), None) => {
-                Verdict::Joined(join(inbound, by_goroutine, Confidence::Weak))
-            }
-            (None, None, None) => Verdict::Unknown,
+            .filter(|(_, by_goroutine)| counts(*by_goroutine))
+            .collect();
+        let creator: BTreeSet<SocketNo> =
+            self.created_with(outbound).into_iter().filter(|no| may_be_inbound(*no)).collect();
+        let named: BTreeSet<SocketNo> =
+            dialled.iter().chain(&both).map(|(inbound, _)| *inbound).chain(creator.iter().copied()).collect();
+        let mut named = named.into_iter();
+        let inbound = match (named.next(), named.next()) {
+            (None, _) => return Verdict::Unknown,
+            (Some(inbound), None) => inbound,
+            (Some(_), Some(_)) => return Verdict::Ambiguous,
+        };
+        let by_goroutine = dialled.iter().chain(&both).any(|(_, by_goroutine)| *by_goroutine);
+        let mut evidence = Vec::new();
+        if by_goroutine {
+            evidence.push(Evidence::Goroutine);
         }
+        if !creator.is_empty() {
+            evidence.push(Evidence::Creator);
+        }
+        if both.is_empty() && creator.is_empty() && self.contested.contains(&outbound) {
+            return Verdict::Ambiguous;
+        }
+        // Another creator may have touched two of more to come: who has two partners has none.
+        let connected = |no: &SocketNo| is_connected(*no, sockets);
+        if evidence == [Evidence::Creator] && self.created_with(inbound).iter().filter(|no| connected(no)).count() > 1 {
+            return Verdict::Ambiguous;
+        }
+        let confidence = if !evidence.is_empty() {
+            Confidence::Exact
+        } else if dialled.is_some() && !both.is_empty() {
+            // Thread and thread agree on two rules: independent signs.
+            Confidence::Strong
+        } else {
+            Confidence::Weak
+        };
+        if evidence.is_empty() {
+            evidence.push(Evidence::Thread);
+        }
+        Verdict::Joined(Join { inbound, confidence, evidence })
+    }
+
+    /// What shares a creator with that socket and with nothing else.
+    fn created_with(&self, socket: SocketNo) -> BTreeSet<SocketNo> {
+        let creators = self.creators.get(&socket).into_iter().flatten();
+        creators
+            .filter_map(|creator| self.touched.get(creator).filter(|touched| touched.len() == 2))
+            .flatten()
+            .copied()
+            .filter(|other| *other != socket)
+            .collect()
+    }
+
+    /// Accepted sockets of the same process to which an identified goroutine moved bytes from that outbound one.
+    pub(super) fn outlets(&self, outbound: SocketNo, sockets: &Sockets) -> Vec<SocketNo> {
+        let mut found = self.partners(outbound);
+        found.retain(|to| self.is_identified(outbound, *to) && may_be_inbound(*to, outbound, sockets));
+        found
+    }
+
+    /// Connected sockets of the same process from which an identified goroutine moved bytes to that inbound one.
+    pub(super) fn inlets(&self, inbound: SocketNo, sockets: &Sockets) -> Vec<SocketNo> {
+        let mut found = self.partners(inbound);
+        found.retain(|from| {
+            self.is_identified(*from, inbound)
+                && is_connected(*from, sockets)
+                && may_be_inbound(inbound, *from, sockets)
+        });
+        found
+    }
+
+    fn partners(&self, no: SocketNo) -> Vec<SocketNo> {
+        self.partners.get(&no).into_iter().flatten().copied().collect()
+    }
+
+    fn is_identified(&self, from: SocketNo, to: SocketNo) -> bool {
+        self.moved.get(&(from, to)).is_some_and(|moved| moved.identified)
     }
 
     pub(super) fn forget(&mut self, no: SocketNo) {
@@ -133,13 +227,25 @@ impl Joins {
                 others.remove(&no);
             }
         }
+        // The others stay with what was touched: a creator that had three has never had two. It goes with its last socket.
+        for creator in self.creators.remove(&no).unwrap_or_default() {
+            let touched = self.touched.get(&creator);
+            let is_last = touched.into_iter().flatten().all(|other| !self.creators.contains_key(other));
+            if is_last {
+                self.touched.remove(&creator);
+            }
+        }
     }
 }
 
-fn join(inbound: SocketNo, by_goroutine: bool, by_thread: Confidence) -> Join {
-    if by_goroutine {
-        Join { inbound, confidence: Confidence::Exact, evidence: Evidence::Goroutine }
-    } else {
-        Join { inbound, confidence: by_thread, evidence: Evidence::Thread }
-    }
+/// Whether `no` was accepted by the process that has `outbound`.
+fn may_be_inbound(no: SocketNo, outbound: SocketNo, sockets: &Sockets) -> bool {
+    let owner = |no| sockets.get(no).and_then(|socket| socket.owner);
+    no != outbound
+        && sockets.get(no).is_some_and(|socket| socket.role == Some(SocketRole::Accepted))
+        && owner(no) == owner(outbound)
+}
+
+fn is_connected(no: SocketNo, sockets: &Sockets) -> bool {
+    sockets.get(no).is_some_and(|socket| socket.role == Some(SocketRole::Connected))
 }

@@ -27,6 +27,17 @@ pub(super) const REMEMBER: Span = Span::from_secs(30);
 /// that come late, and generous.
 pub(super) const BEGUN: Span = Span::from_secs(60);
 
+/// How long a new streaming connection may be without an exec before it stands for itself. An exec's FIFOs are made within
+/// milliseconds of it, once the client has opened its streams.
+pub(super) const STREAM_ALONE: Span = Span::from_secs(2);
+
+/// How long `runc exec` may be without the runtime's FIFOs before it is somebody else's than the kubelet's: those are made
+/// before it starts, so this is for records that come late.
+pub(super) const LOCAL_AFTER: Span = Span::from_millis(300);
+
+/// How long a unix connection is remembered that became no session's leg: no record tells its end.
+pub(super) const UNIX_KEPT: Span = Span::from_secs(60);
+
 /// How often the tables are swept.
 pub(super) const SWEEP_EVERY: Span = Span::from_secs(1);
 
@@ -50,3 +61,12 @@ pub(super) const MAX_ASKED: usize = 20_000;
 /// Containers whose names are remembered: a node runs some hundred, new ones come with every job. Beyond that, only those
 /// with an open session are kept.
 pub(super) const MAX_CONTAINERS: usize = 10_000;
+
+/// FIFOs known by file: three an exec and three a container.
+pub(super) const MAX_FIFOS: usize = 50_000;
+
+/// Forks for a stream whose execve was not seen yet: each takes a millisecond.
+pub(super) const MAX_FORKED: usize = 1_000;
+
+/// Forwarded connections shown of one port-forward.
+pub(super) const MAX_FORWARDED: usize = 32;

@@ -2,12 +2,15 @@
 //!
 //! * `order` puts records into the order of their times;
 //! * `processes`, `sockets`, `joins`, `execs` are tables of what is known (`world`), `roles` says who is who;
-//! * `chain` puts a session together from them, backwards from the exec id.
+//! * `starts` takes in what runs, `streams` what serves whom;
+//! * `chain` puts a session together from them, backwards from the exec id; `below` and `ending` do the rest.
 //!
 //! The same observations give the same findings, byte for byte, on any machine: findings depend on the sequence of
 //! observations alone, never on how often [`Correlator::drain`] is called.
 
+mod below;
 mod chain;
+mod ending;
 mod execs;
 mod joins;
 mod limits;
@@ -15,23 +18,24 @@ mod order;
 mod processes;
 mod roles;
 mod sockets;
+mod starts;
+mod streams;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::{
-    execs::{ExecId, Execs},
+    execs::{ExecId, Execs, What},
     joins::{Joins, Verdict},
     limits::{CLOSED_SESSIONS, SWEEP_EVERY},
     order::Order,
     processes::Processes,
-    sockets::{SocketNo, Sockets},
+    sockets::{SocketNo, Sockets, UnixEnds},
     world::{Part, Standing, World},
 };
 use crate::model::{
-    Actor, BootTime, Change, ExitStatus, Fact, Family, Finding, HostFacts, Observation, Places, ProcessInfo, RawText,
-    Report, Session, SocketId, SocketInfo, SocketRole, State, TaskKey, Totals, Want, WatchAs, parse_fifo_path,
-    parse_runc_exec,
+    Actor, BootTime, Change, Fact, Family, Finding, HostFacts, Observation, Places, ProcessInfo, RawText, Report,
+    Session, SocketId, SocketInfo, SocketRole, Source, State, TaskKey, Totals, Want, WatchAs,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -68,6 +72,14 @@ pub struct Correlator {
     again: BTreeSet<(BootTime, ExecId)>,
     /// Legs to kubelets, and when to ask for their other end.
     leaving: VecDeque<(BootTime, SocketNo)>,
+    /// Connections that may be to a streaming server, and when to look whether they stand for themselves.
+    streams: BTreeSet<(BootTime, SocketNo)>,
+    /// Execs that runc was started for and no runtime has claimed, and when to look at them.
+    unclaimed: VecDeque<(BootTime, ExecId)>,
+    /// Unix connections, by when they were last needed.
+    unix: VecDeque<(BootTime, UnixEnds)>,
+    /// Ends of unix connections whose processes are asked for, by pid.
+    unowned: BTreeMap<u32, Vec<SocketNo>>,
     /// Execs that runc was started for, to be forgotten where they become no session.
     begun: VecDeque<(BootTime, ExecId)>,
     /// Execs over since then, to be forgotten.
@@ -102,6 +114,7 @@ impl Correlator {
                 sockets: Sockets::default(),
                 joins: Joins::default(),
                 execs: Execs::default(),
+                streams: BTreeMap::new(),
                 standing: BTreeMap::new(),
                 containers: BTreeMap::new(),
                 last_loss: None,
@@ -112,6 +125,10 @@ impl Correlator {
             dirty: BTreeSet::new(),
             again: BTreeSet::new(),
             leaving: VecDeque::new(),
+            streams: BTreeSet::new(),
+            unclaimed: VecDeque::new(),
+            unix: VecDeque::new(),
+            unowned: BTreeMap::new(),
             begun: VecDeque::new(),
             over: VecDeque::new(),
             watched: BTreeSet::new(),
@@ -192,6 +209,16 @@ impl Correlator {
         while let Some((_, leg)) = self.leaving.pop_front_if(|(at, _)| *at <= until) {
             self.look_after(leg);
         }
+        while let Some(&(at, no)) = self.streams.first() {
+            if at > until {
+                break;
+            }
+            self.streams.pop_first();
+            self.look_at_stream(at, no);
+        }
+        while let Some((_, id)) = self.unclaimed.pop_front_if(|(at, _)| *at <= until) {
+            self.look_at_unclaimed(&id);
+        }
         while let Some((at, id)) = self.again.first().cloned() {
             if at > self.now {
                 break;
@@ -209,12 +236,9 @@ impl Correlator {
     }
 
     fn apply(&mut self, seen: Observation) {
-        let (at, task) = (seen.at, seen.task);
+        let (at, task, source) = (seen.at, seen.task, seen.source);
         match (seen.fact, task) {
-            (Fact::Fork { child, .. }, Some(by)) => {
-                self.world.processes.forked(by, child);
-                self.watched.insert(child);
-            }
+            (Fact::Fork { child, actor, inbound }, Some(by)) => self.forked(at, by, child, actor, inbound),
             (Fact::Exec(info), Some(task)) => self.executed(at, task, &info),
             (Fact::Enrolled(info), Some(task)) => {
                 self.watched.insert(task);
@@ -232,10 +256,18 @@ impl Correlator {
             (Fact::Accepted { socket }, Some(task)) => {
                 self.world.processes.entry(task).accepts = true;
                 let socket = SocketInfo { role: Some(SocketRole::Accepted), ..socket };
-                self.socket(at, Some(task), &socket);
+                if let Some(no) = self.socket(at, Some(task), &socket) {
+                    self.perhaps_stream(at.plus(limits::STREAM_ALONE), task, no);
+                }
             }
             (Fact::SocketSeen { socket }, task) => {
-                self.socket(at, task, &socket);
+                let is_new = self.world.sockets.find(socket.id).is_none();
+                if let (Some(no), Some(task), true) = (self.socket(at, task, &socket), task, is_new)
+                    && source == Source::Snapshot
+                {
+                    self.world.sockets.set_older(no);
+                    self.perhaps_stream(at, task, no);
+                }
                 if let (Some(task), Some(tuple)) = (task, socket.tuple) {
                     self.endpoint_found(task, tuple.local.port());
                     self.endpoint_found(task, tuple.remote.port());
@@ -261,8 +293,12 @@ impl Correlator {
             }
             (Fact::UnixAccepted { socket, peer, connector, path }, Some(task)) => {
                 self.daemon_found(task, &path);
-                self.standing(task, connector, Standing { path, near: peer, far: socket });
+                self.unix_accepted(at, task, connector, Standing { path, near: peer, far: socket });
             }
+            (Fact::Touched { actor, socket }, Some(task)) => self.touched(at, task, actor, &socket),
+            (Fact::FifoHeld { path, file }, Some(task)) => self.fifo_held(at, task, &path, file),
+            (Fact::FifoRelayed { actor, fifo, to }, Some(task)) => self.fifo_relayed(at, task, actor, fifo, &to),
+            (Fact::FifoAwaited { path, socket }, Some(_)) => self.fifo_awaited(at, &path, socket),
             (Fact::Relayed { actor, from, to, .. }, Some(task)) => self.relayed(at, task, actor, &from, &to),
             (Fact::FifoMade { actor, inbound, path }, Some(task)) => self.fifo(at, task, actor, inbound, &path),
             (Fact::ContainerSeen(info), _) => {
@@ -274,14 +310,7 @@ impl Correlator {
                 self.world.containers.entry(id.clone()).or_insert(None);
                 self.touch(&Part::Container(id));
             }
-            (Fact::PidFile { path, pid }, _) => {
-                if let Some(id) = self.world.execs.by_pid_file(&path).cloned()
-                    && let Some(exec) = self.world.execs.get_mut(&id)
-                {
-                    exec.pid_file_says = pid;
-                    self.touch(&Part::Exec(id));
-                }
-            }
+            (Fact::PidFile { path, pid }, shim) => self.pid_file(at, shim, &path, pid),
             (Fact::Lost { what, count }, _) => {
                 *self.totals.lost.entry(what.clone()).or_default() += count;
                 self.world.last_loss = Some(at);
@@ -322,70 +351,7 @@ impl Correlator {
             self.watched.insert(task);
             self.ask(Want::Watch(task, WatchAs::Daemon));
         }
-    }
-
-    /// An execve: of runc, of the command in the container, or of something else below a daemon.
-    fn executed(&mut self, at: BootTime, task: TaskKey, info: &ProcessInfo) {
-        self.watched.insert(task);
-        self.world.processes.executed(task, info);
-        self.touch(&Part::Task(task));
-        if info.watched == Some(WatchAs::Contained) {
-            self.contained(task, info);
-        } else if info.watched == Some(WatchAs::Below)
-            && let Some(runc) = parse_runc_exec(&info.argv)
-            && let Some(id) = runc.exec
-            && let Some(exec) = self.world.execs.entry(&id, &runc.container, at)
-        {
-            // The first one counts: the id is one exec's.
-            if exec.runc.is_none() {
-                exec.tty = Some(runc.tty);
-                let process = self.world.processes.get(task);
-                let forked_by = process.and_then(|process| process.forked_by);
-                exec.shim_forked = forked_by.is_some();
-                let shim = forked_by.or(process.and_then(|process| process.info.parent));
-                self.world.execs.set_runc(&id, task, shim, runc.pid_file.as_ref());
-                self.begun.push_back((at, id.clone()));
-            }
-            self.touch(&Part::Exec(id.clone()));
-            self.dirty.insert(id);
-        }
-    }
-
-    /// The first execve inside the container of something that a `runc exec` forked.
-    fn contained(&mut self, task: TaskKey, info: &ProcessInfo) {
-        let id = self.world.processes.lineage(task).skip(1).find_map(|above| self.world.execs.by_runc(above)).cloned();
-        let Some(id) = id else { return };
-        let Some(exec) = self.world.execs.set_process(&id, task) else { return };
-        exec.command.clone_from(&info.argv);
-        exec.command_truncated = info.argv_truncated;
-        self.ask(Want::Process(task));
-        self.dirty.insert(id);
-    }
-
-    /// runc may be gone before its process has run execve: both orders were seen, 30 µs apart.
-    fn exited(&mut self, at: BootTime, task: TaskKey, status: ExitStatus) {
-        self.world.processes.exited(task, at, status);
-        self.touch(&Part::Task(task));
-        if let Some(id) = self.world.execs.by_process(task).cloned() {
-            if let Some(exec) = self.world.execs.get_mut(&id) {
-                exec.exit = exec.exit.or(Some((at, status)));
-            }
-            self.dirty.insert(id);
-        } else if let Some(id) = self.world.execs.by_runc(task).cloned() {
-            let mut pid_file = None;
-            if let Some(exec) = self.world.execs.get_mut(&id) {
-                if status == ExitStatus::Code(0) {
-                    // The file is written before `runc exec --detach` ends.
-                    pid_file.clone_from(&exec.pid_file);
-                } else if exec.process.is_none() {
-                    exec.start_failed = Some(at);
-                }
-            }
-            if let Some(path) = pid_file {
-                self.ask(Want::PidFile(path));
-            }
-            self.dirty.insert(id);
-        }
+        self.bearer_found(task);
     }
 
     fn listening(&mut self, at: BootTime, task: TaskKey, socket: &SocketInfo) {
@@ -410,13 +376,8 @@ impl Correlator {
             self.watched.insert(task);
             self.ask(Want::Watch(task, WatchAs::Daemon));
         }
-    }
-
-    /// Of connections to daemons only; each process of theirs counts once, however often it connects.
-    fn standing(&mut self, accepting: TaskKey, connector: Option<u32>, standing: Standing) {
-        let connecting = connector.and_then(|tgid| self.world.processes.bearer(tgid));
-        if let (Some(connecting), true) = (connecting, self.world.is_daemon_socket(&standing.path)) {
-            self.world.standing.insert((connecting, accepting), standing);
+        if self.world.places.is_runtime_socket(path) {
+            self.world.processes.entry(task).is_runtime = true;
         }
     }
 
@@ -456,6 +417,7 @@ impl Correlator {
             let id = format!("leg-{cookie}");
             let since = socket.since.min(at);
             if let Some(exec) = self.world.execs.entry(&id, "", since) {
+                exec.what = What::Leg;
                 exec.leaves_by = Some(leg);
                 self.dirty.insert(id);
             }
@@ -463,17 +425,55 @@ impl Correlator {
     }
 
     fn relayed(&mut self, at: BootTime, task: TaskKey, actor: Actor, from: &SocketInfo, to: &SocketInfo) {
-        // A unix connection of a daemon is shared (CRI, ttrpc): it is no session's leg.
-        if from.family == Family::Unix || to.family == Family::Unix {
-            return;
-        }
-        let (Some(from), Some(to)) = (self.socket(at, Some(task), from), self.socket(at, Some(task), to)) else {
+        let (Some(from), Some(to)) = (self.relay_end(at, task, from), self.relay_end(at, task, to)) else {
             return;
         };
         self.infer_roles(from, to);
         self.world.joins.moved(from, to, actor);
-        self.touch(&Part::Socket(from));
-        self.touch(&Part::Socket(to));
+        self.joined(at, from, to);
+    }
+
+    /// One end of a relay. A unix connection of a daemon is shared (CRI, ttrpc) and no session's leg; of those that can be
+    /// one, it was seen who connected.
+    fn relay_end(&mut self, at: BootTime, task: TaskKey, end: &SocketInfo) -> Option<SocketNo> {
+        if end.family == Family::Unix {
+            let known = self.world.sockets.find(end.id)?;
+            return self.world.sockets.get(known).is_some_and(|socket| socket.unix.is_some()).then_some(known);
+        }
+        self.socket(at, Some(task), end)
+    }
+
+    /// Goroutines of one creator touched a socket.
+    fn touched(&mut self, at: BootTime, task: TaskKey, actor: Actor, socket: &SocketInfo) {
+        let (Some(no), Some(creator)) = (self.socket(at, Some(task), socket), actor.parent_goid) else { return };
+        for other in self.world.joins.touched(task, creator, no) {
+            self.joined(at, no, other);
+        }
+    }
+
+    /// Something new is known of these two sockets of one process.
+    fn joined(&mut self, at: BootTime, a: SocketNo, b: SocketNo) {
+        for no in [a, b] {
+            self.touch(&Part::Socket(no));
+            let Some(socket) = self.world.sockets.get(no) else { continue };
+            let (absent, leaves) = (
+                socket.peer_absent,
+                socket.role == Some(SocketRole::Connected)
+                    && socket.peer.is_none()
+                    && self.world.leads_to_kubelet(socket.tuple),
+            );
+            if leaves && matches!(self.world.inbound_of(no), Verdict::Joined(_)) {
+                if absent {
+                    self.peer_absent(at, no);
+                } else {
+                    self.leaving.push_back((at.plus(limits::PEER_WITHIN), no));
+                }
+            }
+            if let Some(id) = self.world.exec_of_hijacked(no).cloned() {
+                self.dirty.insert(id);
+            }
+        }
+        self.stream_served(a, b);
     }
 
     /// A relay whose inbound connection was accepted before the process came onto the path: the other one was seen to be
@@ -485,38 +485,6 @@ impl Correlator {
                 self.world.sockets.set_role(other, SocketRole::Accepted);
             }
         }
-    }
-
-    fn fifo(&mut self, at: BootTime, task: TaskKey, actor: Actor, inbound: Option<SocketId>, path: &RawText) {
-        let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
-        // The streams of a container's first process: a start, not an exec.
-        if fifo.exec == fifo.container {
-            return;
-        }
-        // In a Go program a thread proves nothing.
-        let counts = actor.g.is_some() || !self.world.processes.is_go(task);
-        // A unix connection is CRI's or docker's API, shared by all: no session's leg.
-        let stream = inbound.filter(|_| counts).and_then(|id| self.world.sockets.find(id)).filter(|no| {
-            let socket = self.world.sockets.get(*no);
-            socket.is_some_and(|socket| socket.tuple.is_some() && at.since(socket.since) <= limits::STREAM_WITHIN)
-        });
-        let id = fifo.exec;
-        if self.world.execs.entry(&id, &fifo.container, at).is_none() {
-            return;
-        }
-        let stream = stream.filter(|stream| self.world.execs.claim_stream(&id, *stream));
-        let Some(exec) = self.world.execs.get_mut(&id) else { return };
-        exec.runtime = exec.runtime.or(Some(task));
-        exec.streams.insert(fifo.stream);
-        if let Some(stream) = stream {
-            exec.stream_ambiguous |= exec.stream.is_some_and(|known| known != stream);
-            exec.stream = Some(stream).filter(|_| !exec.stream_ambiguous);
-            exec.stream_by_goroutine = actor.g.is_some();
-        }
-        if !self.world.containers.contains_key(&fifo.container) {
-            self.ask(Want::Container { id: fifo.container, bundle: None });
-        }
-        self.dirty.insert(id);
     }
 
     fn socket(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo) -> Option<SocketNo> {
@@ -548,8 +516,7 @@ impl Correlator {
 
     fn rebuild(&mut self, id: &str) {
         let Some(exec) = self.world.execs.get(id) else { return };
-        // Known from runc's arguments alone so far: not yet a session.
-        if (exec.runtime.is_none() && exec.leaves_by.is_none()) || exec.over {
+        if !exec.is_session() || exec.over {
             return;
         }
         let built = self.world.build(id, exec, self.now);
@@ -620,16 +587,34 @@ impl Correlator {
     fn sweep(&mut self) {
         let (now, resting) = (self.now, &self.resting);
         self.world.processes.sweep(now, |task| resting.contains_key(&Part::Task(task)));
-        for no in self.world.sockets.sweep(now, |no| resting.contains_key(&Part::Socket(no))) {
+        let mut gone = self.world.sockets.sweep(now, |no| resting.contains_key(&Part::Socket(no)));
+        while let Some((at, ends)) = self.unix.front().copied() {
+            if now.since(at) < limits::UNIX_KEPT {
+                break;
+            }
+            self.unix.pop_front();
+            if [ends.near, ends.far].iter().any(|no| resting.contains_key(&Part::Socket(*no))) {
+                self.unix.push_back((now, ends));
+            } else {
+                gone.extend([ends.near, ends.far]);
+                self.world.sockets.drop_entry(ends.near);
+                self.world.sockets.drop_entry(ends.far);
+            }
+        }
+        for no in gone {
             self.world.joins.forget(no);
             self.world.execs.forget_stream(no);
+            self.world.streams.retain(|_, streams| {
+                streams.remove(&no);
+                !streams.is_empty()
+            });
         }
         while let Some((at, id)) = self.begun.front() {
             if now.since(*at) < limits::BEGUN {
                 break;
             }
             // Known from runc's arguments alone: no runtime of the path made its FIFOs, so it never was a session.
-            if self.world.execs.get(id).is_some_and(|exec| exec.runtime.is_none() && exec.leaves_by.is_none()) {
+            if self.world.execs.get(id).is_some_and(|exec| !exec.is_session()) {
                 self.world.execs.forget(id);
             }
             self.begun.pop_front();

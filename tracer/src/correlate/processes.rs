@@ -15,6 +15,8 @@ pub(super) struct Process {
     pub(super) ports: BTreeSet<u16>,
     /// It was seen to accept connections.
     pub(super) accepts: bool,
+    /// It listens on a runtime's socket.
+    pub(super) is_runtime: bool,
 }
 
 #[derive(Default)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::limits::{MAX_SOCKETS, REMEMBER};
-use crate::model::{BootTime, SocketId, SocketInfo, SocketRole, TaskKey, Tuple};
+use crate::model::{BootTime, Family, RawText, SocketId, SocketInfo, SocketRole, TaskKey, Tuple};
 
 /// Number of an entry: never reused, unlike every name that the kernel gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,11 +20,24 @@ pub(super) struct Socket {
     pub(super) peer: Option<SocketNo>,
     /// No process of this host has the other end.
     pub(super) peer_absent: bool,
+    /// A unix connection to an API on which each session has a connection of its own, and its path.
+    pub(super) unix: Option<RawText>,
+    /// It is older than the tracer.
+    pub(super) older: bool,
     /// When it was first seen.
     pub(super) since: BootTime,
     pub(super) closed: Option<BootTime>,
     pub(super) received: Option<u64>,
     pub(super) acked: Option<u64>,
+}
+
+/// Both ends of a unix connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UnixEnds {
+    /// Of who connected.
+    pub(super) near: SocketNo,
+    /// Of who accepted.
+    pub(super) far: SocketNo,
 }
 
 #[derive(Default)]
@@ -102,6 +115,8 @@ impl Sockets {
             owner: None,
             peer: None,
             peer_absent: false,
+            unix: None,
+            older: false,
             since: at,
             closed: None,
             received: None,
@@ -145,6 +160,56 @@ impl Sockets {
                 None
             }
         }
+    }
+
+    /// Takes in a unix connection: both ends are known at once, and no record tells when they close.
+    pub(super) fn learn_unix(
+        &mut self,
+        at: BootTime,
+        near: SocketId,
+        far: SocketId,
+        path: &RawText,
+    ) -> Option<UnixEnds> {
+        let known = far.inode.and_then(|inode| self.by_inode.get(&inode)).copied();
+        let peer =
+            known.and_then(|no| self.all.get(&no)).filter(|socket| socket.unix.is_some()).and_then(|far| far.peer);
+        if let (Some(far), Some(peer)) = (known, peer)
+            && self.all.get(&peer).is_some_and(|socket| socket.id.inode == near.inode)
+        {
+            // Seen by the probe and by the snapshot.
+            return Some(UnixEnds { near: peer, far });
+        }
+        let mut end = |id: SocketId, role: SocketRole| {
+            // An inode is used again; a new connection has a new entry.
+            if let Some(inode) = id.inode {
+                self.by_inode.remove(&inode);
+            }
+            let info = SocketInfo { id, family: Family::Unix, tuple: None, netns: None, role: Some(role) };
+            let (no, _) = self.learn(at, None, &info)?;
+            self.all.get_mut(&no)?.unix = Some(path.clone());
+            Some(no)
+        };
+        let (near, far) = (end(near, SocketRole::Connected)?, end(far, SocketRole::Accepted)?);
+        self.marry(near, far);
+        self.marry(far, near);
+        Some(UnixEnds { near, far })
+    }
+
+    pub(super) fn set_older(&mut self, no: SocketNo) {
+        if let Some(socket) = self.all.get_mut(&no) {
+            socket.older = true;
+        }
+    }
+
+    pub(super) fn set_owner(&mut self, no: SocketNo, owner: TaskKey) {
+        if let Some(socket) = self.all.get_mut(&no) {
+            socket.owner = socket.owner.or(Some(owner));
+        }
+    }
+
+    /// Takes an entry off that nobody closes.
+    pub(super) fn drop_entry(&mut self, no: SocketNo) {
+        self.remove(no);
     }
 
     fn marry(&mut self, no: SocketNo, peer: SocketNo) {

@@ -1,14 +1,15 @@
 //! Everything the correlator knows, before it is put together into sessions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    execs::{ExecId, Execs},
-    joins::{Joins, Verdict},
+    execs::{Exec, ExecId, Execs},
+    joins::{Join, Joins, Verdict},
+    limits::STREAM_WITHIN,
     processes::Processes,
     sockets::{SocketNo, Sockets},
 };
-use crate::model::{BootTime, ContainerInfo, Places, RawText, SocketId, TaskKey};
+use crate::model::{BootTime, ContainerInfo, Evidence, Places, RawText, SocketId, TaskKey, Tuple};
 
 pub(super) struct World {
     pub(super) boot_id: String,
@@ -17,6 +18,8 @@ pub(super) struct World {
     pub(super) sockets: Sockets,
     pub(super) joins: Joins,
     pub(super) execs: Execs,
+    /// Connections that may be to a streaming server, by who accepted them.
+    pub(super) streams: BTreeMap<TaskKey, BTreeSet<SocketNo>>,
     /// Standing unix connections (CRI, ttrpc) by connecting and accepting process. Sessions share them.
     pub(super) standing: BTreeMap<(TaskKey, TaskKey), Standing>,
     /// `None`: asked for, and not known.
@@ -33,8 +36,88 @@ impl World {
 
     /// The inbound connection that belongs to an outbound one of the same process.
     pub(super) fn inbound_of(&self, outbound: SocketNo) -> Verdict {
-        let owner = self.sockets.get(outbound).and_then(|socket| socket.owner);
+        let socket = self.sockets.get(outbound);
+        if socket.is_some_and(|socket| socket.unix.is_some()) {
+            return self.stream_of(outbound);
+        }
+        let owner = socket.and_then(|socket| socket.owner);
         self.joins.inbound_of(outbound, &self.sockets, owner.is_some_and(|owner| self.processes.is_go(owner)))
+    }
+
+    /// The stream that a connection to dockerd's API serves, which carries one exec's bytes (hijacked: `POST /exec/ID/start`).
+    /// Another goroutine serves the stream and none copies both ways, so it is joined by output: the goroutine that
+    /// received on the one sent on the other. Measured: 498 of 500 sessions with output, none wrong; silent ones never.
+    fn stream_of(&self, hijacked: SocketNo) -> Verdict {
+        let is_stream = |no: &SocketNo| self.sockets.get(*no).is_some_and(|socket| socket.tuple.is_some());
+        let mut streams = self.joins.outlets(hijacked, &self.sockets);
+        streams.retain(is_stream);
+        let [stream] = streams[..] else {
+            return if streams.is_empty() { Verdict::Unknown } else { Verdict::Ambiguous };
+        };
+        // Pooled connections answer many requests, and send to many streams; only those of an exec are rivals.
+        let rivals = self.joins.inlets(stream, &self.sockets);
+        let is_rival = |no: &SocketNo| *no != hijacked && self.exec_of_hijacked(*no).is_some();
+        if rivals.iter().any(is_rival) {
+            return Verdict::Ambiguous;
+        }
+        Verdict::Joined(Join::exact(stream, Evidence::Goroutine))
+    }
+
+    /// The exec whose FIFOs dockerd made for that connection, by its connecting end.
+    pub(super) fn exec_of_hijacked(&self, near: SocketNo) -> Option<&ExecId> {
+        let near = self.sockets.get(near).filter(|socket| socket.unix.is_some())?;
+        self.execs.by_stream(near.peer?)
+    }
+
+    /// Whether that accepted connection is one of a streaming server of the path: a runtime's to which a kubelet connected, or
+    /// a kubelet's own (dockershim).
+    pub(super) fn is_stream(&self, no: SocketNo) -> bool {
+        let Some(socket) = self.sockets.get(no) else { return false };
+        let Some((owner, tuple)) = socket.owner.zip(socket.tuple) else { return false };
+        let dialler = socket.peer.and_then(|peer| self.sockets.get(peer)).and_then(|peer| peer.owner);
+        let is_runtime = self.processes.get(owner).is_some_and(|process| process.is_runtime);
+        let by_kubelet = dialler.is_some_and(|dialler| self.is_kubelet(dialler));
+        !self.places.is_path_port(tuple.local.port()) && by_kubelet && (is_runtime || dialler == Some(owner))
+    }
+
+    /// Connections that the runtime made for what came in on a stream (port-forward): one goroutine for each passes on what
+    /// they send.
+    pub(super) fn forwarded_by(&self, stream: SocketNo) -> Vec<SocketNo> {
+        let mut found = self.joins.inlets(stream, &self.sockets);
+        found
+            .retain(|no| self.sockets.get(*no).is_some_and(|socket| socket.tuple.is_some() && socket.closed.is_none()));
+        found
+    }
+
+    /// Whether there is a stream of that process of which nobody has said whom it serves, and which is not older than this
+    /// exec by more than a client may take.
+    pub(super) fn has_unserved_stream(&self, exec: &Exec) -> bool {
+        let asking =
+            exec.stream.and_then(|far| self.sockets.get(far)?.peer).and_then(|near| self.sockets.get(near)?.owner);
+        let Some(streams) = asking.and_then(|asking| self.streams.get(&asking)) else { return false };
+        let fits = |no: SocketNo| {
+            let socket = self.sockets.get(no);
+            socket.is_some_and(|socket| {
+                socket.since <= exec.since
+                    && exec.since.since(socket.since) <= STREAM_WITHIN
+                    && socket.closed.is_none_or(|closed| closed >= exec.since)
+            })
+        };
+        streams.iter().any(|no| fits(*no) && self.is_stream(*no) && !self.is_served(*no))
+    }
+
+    fn is_served(&self, stream: SocketNo) -> bool {
+        self.joins.inlets(stream, &self.sockets).iter().any(|near| self.exec_of_hijacked(*near).is_some())
+    }
+
+    pub(super) fn is_kubelet(&self, task: TaskKey) -> bool {
+        let process = self.processes.get(task);
+        process.is_some_and(|process| process.ports.iter().any(|port| self.places.is_kubelet_port(*port)))
+    }
+
+    /// Whether nothing else than a kubelet listens there.
+    pub(super) fn leads_to_kubelet(&self, tuple: Option<Tuple>) -> bool {
+        tuple.is_some_and(|tuple| self.places.is_kubelet_port(tuple.remote.port()))
     }
 }
 

@@ -82,4 +82,6 @@ pub enum Want {
     },
     /// Read this pid file.
     PidFile(RawText),
+    /// Tell which FIFOs of execs and containers this process has open.
+    Fifos(TaskKey),
 }

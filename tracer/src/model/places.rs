@@ -25,6 +25,8 @@ const RUNTIMES: &[&str] = &[
     // dockerd behind the CRI, since Kubernetes 1.24.
     "/run/cri-dockerd.sock",
 ];
+/// Name of the socket of dockerd's API (Docker Engine API, `POST /exec/ID/start`).
+const DOCKER_API: &[u8] = b"docker.sock";
 /// End of the folder of shims' sockets, below containerd's state; each is named by the SHA-256 of what it serves
 /// (containerd ≥ 1.4: pkg/shim `SocketAddress`).
 const SHIM_FOLDER: &[u8] = b"/containerd/s";
@@ -87,6 +89,12 @@ impl Places {
         // /var/run is a link to /run; what the user named is taken as it is.
         let short = path.as_bytes().strip_prefix(b"/var").map(RawText::from);
         self.runtimes.contains(path) || short.is_some_and(|short| self.runtimes.contains(&short))
+    }
+
+    /// Whether dockerd's API is there: HTTP on which each exec takes a connection of its own, unlike gRPC.
+    #[must_use]
+    pub fn is_docker_api(&self, path: &RawText) -> bool {
+        self.is_runtime_socket(path) && path.basename() == DOCKER_API
     }
 
     /// Whether a shim listens there.

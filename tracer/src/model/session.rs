@@ -9,19 +9,38 @@ pub struct SessionId(pub String);
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// `kubectl exec` and what looks the same on the node (`kubectl cp`).
+    /// `kubectl exec`, and what looks the same on the node.
     Exec,
+    /// `kubectl attach`, `kubectl run -it`: the container's own first process.
+    Attach,
+    /// `kubectl debug`: attached to a container made for it.
+    Debug,
+    /// `kubectl cp`: an exec of tar.
+    Cp,
+    /// `kubectl port-forward`
+    PortForward,
     /// CRI ExecSync: an exec probe or a lifecycle hook, no stream.
     Probe,
+    /// Past the kubelet: `docker exec`, `ctr task exec`, `crictl exec`.
+    Local,
 }
 
 impl Kind {
+    /// Every one.
+    pub const ALL: [Self; 7] =
+        [Self::Exec, Self::Attach, Self::Debug, Self::Cp, Self::PortForward, Self::Probe, Self::Local];
+
     /// Stable token.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match self {
             Self::Exec => "exec",
+            Self::Attach => "attach",
+            Self::Debug => "debug",
+            Self::Cp => "cp",
+            Self::PortForward => "port-forward",
             Self::Probe => "probe",
+            Self::Local => "local",
         }
     }
 }
@@ -247,6 +266,8 @@ pub struct Session {
     pub last_seen: BootTime,
     /// Whether it is older than the tracer.
     pub preexisting: bool,
+    /// It was a part of that session, which goes on; known only now.
+    pub merged_into: Option<SessionId>,
     /// Where it leads.
     pub target: Target,
     /// Who began it.

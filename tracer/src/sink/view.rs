@@ -159,6 +159,7 @@ pub struct Session<'a> {
     closed_at: Option<String>,
     age_ms: u64,
     preexisting: bool,
+    merged_into: Option<&'a str>,
     target: Target<'a>,
     client: Client,
     command: Option<&'a [RawText]>,
@@ -194,6 +195,7 @@ impl<'a> Session<'a> {
             closed_at: session.closed_at.map(when),
             age_ms: age(session, now).as_millis(),
             preexisting: session.preexisting,
+            merged_into: session.merged_into.as_ref().map(|id| id.0.as_str()),
             target: Target {
                 namespace: namespace.as_deref(),
                 pod: pod.as_deref(),

@@ -5,6 +5,7 @@
 //! [`Snapshot::degraded`]. Nothing is guessed: where two sockets fit, neither is named.
 
 mod container;
+mod fifos;
 mod golang;
 mod procfs;
 mod sock_diag;
@@ -74,6 +75,13 @@ impl Holders {
     }
 }
 
+/// What a process listens as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Daemon {
+    Runtime,
+    Shim,
+}
+
 /// A process and what it holds, seen while it was one and the same.
 struct Seen {
     key: TaskKey,
@@ -109,6 +117,7 @@ impl Snapshot {
         let mut facts = Vec::new();
         let mut cut_facts = 0;
         let mut late = Vec::new();
+        let mut daemons = BTreeMap::new();
         for pid in pids {
             let Some(seen) = self.see(pid) else { continue };
             self.remember_root(&seen.key, &seen.info);
@@ -128,6 +137,8 @@ impl Snapshot {
                 {
                     if socket.listening {
                         if !activator {
+                            let is_runtime = self.places.is_runtime_socket(&path);
+                            daemons.insert(key, if is_runtime { Daemon::Runtime } else { Daemon::Shim });
                             let fact = Fact::ListeningUnix { path, socket: socket.id };
                             facts.push(Observation::of(now, Source::Snapshot, key, fact));
                         }
@@ -144,6 +155,12 @@ impl Snapshot {
             }
         }
         facts.append(&mut late);
+        for (key, listens) in daemons {
+            facts.extend(self.fifos_of(key, &mut budget, now));
+            if listens == Daemon::Shim {
+                facts.extend(self.execs_of(key, &mut budget, now));
+            }
+        }
         facts.extend(
             self.containers()
                 .into_values()
@@ -178,6 +195,7 @@ impl Snapshot {
             Want::Peer { tuple, netns } => self.peer(*tuple, *netns, now).unwrap_or_else(|| {
                 vec![Observation::new(now, Source::Snapshot, Fact::PeerAbsent { tuple: *tuple, netns: *netns })]
             }),
+            Want::Fifos(key) => self.fifos_of(*key, &mut MAX_FDS.clone(), now),
             Want::Container { id, bundle } => {
                 let inside = bundle.as_ref().and_then(RawText::as_str);
                 let fact = match self.in_roots(|root| root.container(id, inside)) {

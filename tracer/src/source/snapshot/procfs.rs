@@ -4,13 +4,17 @@
 //! that vanishes in the middle is `None`, never an error.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::Read,
-    os::unix::{ffi::OsStrExt, ffi::OsStringExt, fs::MetadataExt},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::{FileTypeExt, MetadataExt},
+    },
     path::{Path, PathBuf},
 };
 
-use crate::model::{ProcessInfo, RawText, TaskKey, parse_cgroup};
+use crate::model::{FileId, ProcessInfo, RawText, TaskKey, parse_cgroup};
 
 /// `kernel.pid_max` is at most this on 64 bits (include/linux/threads.h: PID_MAX_LIMIT).
 const MAX_PROCESSES: usize = 4 << 20;
@@ -131,6 +135,36 @@ impl Proc {
         sockets
     }
 
+    /// FIFOs that it has open, with their paths; at most `budget` files are looked at, and taken off it.
+    pub(super) fn fifos(&self, pid: u32, budget: &mut usize) -> Vec<(RawText, FileId)> {
+        let Ok(entries) = fs::read_dir(self.path(pid, "fd")) else { return Vec::new() };
+        let mut fifos = BTreeMap::new();
+        for entry in entries {
+            if *budget == 0 {
+                break;
+            }
+            *budget -= 1;
+            let Ok(entry) = entry else { break };
+            let Ok(target) = fs::read_link(entry.path()) else { continue };
+            let path = target.as_os_str().as_bytes();
+            // Sockets, pipes and the like have no path.
+            if !path.starts_with(b"/") {
+                continue;
+            }
+            let Ok(file) = fs::metadata(entry.path()) else { continue };
+            if file.file_type().is_fifo() {
+                let path = RawText::from(path.strip_suffix(DELETED).unwrap_or(path));
+                fifos.insert(path, FileId { device: kernel_device(file.dev()), inode: file.ino() });
+            }
+        }
+        fifos.into_iter().collect()
+    }
+
+    /// Its working directory.
+    pub(super) fn folder(&self, pid: u32) -> Option<PathBuf> {
+        fs::read_link(self.path(pid, "cwd")).ok()
+    }
+
     fn link(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
         Some(fs::read_link(self.path(pid, name)).ok()?.into_os_string().into_vec())
     }
@@ -149,6 +183,11 @@ impl Proc {
 /// Inode number of the namespace that a file stands for.
 pub(super) fn namespace_of(path: &Path) -> Option<u32> {
     u32::try_from(fs::metadata(path).ok()?.ino()).ok()
+}
+
+/// stat(2)'s number of a device as the kernel has it (include/linux/kdev_t.h: MKDEV).
+fn kernel_device(device: u64) -> u32 {
+    rustix::fs::major(device) << 20 | rustix::fs::minor(device)
 }
 
 /// A decimal number and nothing else.

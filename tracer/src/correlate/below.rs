@@ -1,0 +1,149 @@
+//! The path from the runtime downwards: shim, runc, process; what an attached or forwarded stream leads to.
+
+use super::{
+    chain::{Builder, link},
+    execs::{Exec, What},
+    limits::MAX_FORWARDED,
+    sockets::SocketNo,
+};
+use crate::model::{Confidence, Evidence, GapCode, Hop, Link, LinkKind, Role, TaskKey, Want};
+
+impl Builder<'_> {
+    /// Hops and links below the runtime.
+    pub(super) fn below(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+        match exec.what {
+            What::Leg => {}
+            What::Stream => self.forwarded(exec, hops, links),
+            What::Exec | What::Unnamed | What::Local => {
+                if exec.runtime.is_some() {
+                    self.started(exec, hops, links);
+                }
+            }
+        }
+    }
+
+    /// Shim, runc, process.
+    fn started(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+        let runtime = hops.len() - 1;
+        if exec.runc.is_none() && !exec.preexisting {
+            self.gap_at(GapCode::RuncUnknown, (runtime, runtime), "the runtime has not started the command yet");
+            return;
+        }
+        let (confidence, evidence) = stream_to_command(exec);
+        match exec.shim {
+            Some(shim) if Some(shim) != exec.runtime => {
+                if let Some(between) = self.between(exec.runtime, shim) {
+                    let hop = self.hop(between, Role::Runtime);
+                    hops.push(hop);
+                }
+                let hop = self.hop(shim, Role::Shim);
+                hops.push(hop);
+                // The FIFOs of a stranger's exec are none of the runtime's: it has the shim told over their standing connection.
+                if exec.what != What::Local {
+                    links.push(link(runtime, hops.len() - 1, LinkKind::Fifo, confidence, evidence));
+                }
+            }
+            // CRI-O starts the OCI runtime itself.
+            Some(_) => {}
+            None => self.gap_at(GapCode::ShimUnknown, (runtime, runtime + 1), "who started runc was not seen"),
+        }
+        let parent = hops.len() - 1;
+        if let Some(runc) = exec.runc {
+            let hop = self.hop(runc, Role::Runc);
+            hops.push(hop);
+            let (confidence, evidence) = stream_to_command(exec);
+            links.push(match exec.shim {
+                Some(shim) if Some(shim) != exec.runtime => {
+                    let forked = if exec.shim_forked { Confidence::Exact } else { Confidence::Strong };
+                    link(parent, parent + 1, LinkKind::Fork, forked, vec![Evidence::Fork])
+                }
+                Some(_) => {
+                    let evidence = evidence.into_iter().chain([Evidence::Fork]).collect();
+                    link(parent, parent + 1, LinkKind::Fork, confidence, evidence)
+                }
+                None => link(parent, parent + 1, LinkKind::Fifo, confidence, evidence),
+            });
+        }
+        self.process(exec, hops, links);
+    }
+
+    fn process(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+        let last = hops.len() - 1;
+        let Some(process) = exec.process else {
+            if exec.start_failed.is_none() {
+                let text = if exec.preexisting {
+                    "which process of the container was started by this is not known"
+                } else {
+                    "the command has not been executed in the container yet"
+                };
+                self.gap_at(GapCode::ProcessUnknown, (last, last), text);
+            }
+            return;
+        };
+        let hop = self.hop(process, Role::Process);
+        hops.push(hop);
+        let says_so = exec.pid_file_says == Some(process.tgid);
+        let evidence = match exec.runc {
+            Some(_) if says_so => vec![Evidence::Fork, Evidence::PidFile],
+            Some(_) => vec![Evidence::Fork],
+            // runc is gone: the shim's child that its pid file names, in the right container.
+            None => vec![Evidence::PidFile, Evidence::Cgroup],
+        };
+        links.push(link(last, last + 1, LinkKind::Exec, Confidence::Exact, evidence));
+    }
+
+    /// containerd between dockerd and the shim: dockerd has it start the command.
+    fn between(&self, runtime: Option<TaskKey>, shim: TaskKey) -> Option<TaskKey> {
+        let runtime = runtime?;
+        let standing = &self.world.standing;
+        if standing.contains_key(&(runtime, shim)) {
+            return None;
+        }
+        let mut found = standing.keys().filter(|(from, to)| *to == shim && standing.contains_key(&(runtime, *from)));
+        let (found, second) = (found.next(), found.next());
+        found.filter(|_| second.is_none()).map(|(from, _)| *from)
+    }
+
+    /// A stream that no exec has claimed: connections that the runtime makes for it, or the container it is attached to.
+    fn forwarded(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+        let runtime = hops.len() - 1;
+        let Some(stream) = exec.stream else { return };
+        for near in self.world.forwarded_by(stream).into_iter().take(MAX_FORWARDED) {
+            let far = self.world.sockets.get(near).and_then(|near| near.peer);
+            match far.and_then(|far| self.world.sockets.get(far)).and_then(|far| far.owner) {
+                Some(process) => {
+                    let hop = self.hop(process, Role::Process);
+                    hops.push(hop);
+                    let to = hops.len() - 1;
+                    links.push(Link { to, ..self.leg(runtime, near) });
+                }
+                None => self.ask_for_peer(near),
+            }
+        }
+    }
+
+    fn ask_for_peer(&mut self, near: SocketNo) {
+        let Some(socket) = self.world.sockets.get(near) else { return };
+        if let (Some(tuple), false) = (socket.tuple, socket.peer_absent) {
+            self.wants.push(Want::Peer { tuple, netns: socket.netns });
+        }
+    }
+}
+
+/// How the stream's command is known: same goroutine, stream → FIFOs named by the exec id; the same exec id, FIFOs →
+/// arguments of runc.
+fn stream_to_command(exec: &Exec) -> (Confidence, Vec<Evidence>) {
+    let mut evidence = Vec::new();
+    let mut confidence = Confidence::Exact;
+    if exec.stream.is_some() {
+        let by = exec.stream_by.unwrap_or(Evidence::Thread);
+        evidence.push(by);
+        confidence = if by == Evidence::Goroutine { Confidence::Exact } else { Confidence::Strong };
+    }
+    match exec.what {
+        What::Exec if exec.runc.is_none() => evidence.push(Evidence::Fifo),
+        What::Exec => evidence.extend([Evidence::ExecId, Evidence::RuncArgs]),
+        What::Unnamed | What::Local | What::Stream | What::Leg => {}
+    }
+    (confidence, evidence)
+}

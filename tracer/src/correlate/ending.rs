@@ -1,0 +1,326 @@
+//! What a session is, where it leads, whether it is over.
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    chain::{Builder, Built, Node},
+    execs::{Exec, What},
+    limits::CLOSE_GRACE,
+    world::World,
+};
+use crate::model::{
+    BootTime, Client, ExitReason, GapCode, Hop, Kind, Link, LinkKind, ProcessInfo, RawText, Role, Session, SessionExit,
+    SessionId, State, Target,
+};
+
+impl World {
+    /// The same in every command and on every run: boot id and exec id, hashed and cut to ten digits (2^40: among a million
+    /// sessions of one boot, two share an id with a chance of a third; a prefix is enough to name one).
+    pub(super) fn session_id(&self, identity: &str) -> SessionId {
+        let digest = Sha256::digest(format!("{}/{identity}", self.boot_id));
+        let hex: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+        SessionId(format!("s-{hex}"))
+    }
+}
+
+impl Builder<'_> {
+    pub(super) fn finish(
+        mut self,
+        id: &str,
+        exec: &Exec,
+        now: BootTime,
+        up: &[Node],
+        hops: Vec<Hop>,
+        links: Vec<Link>,
+    ) -> Built {
+        let kind = self.kind(exec, &hops, &links);
+        let ending = self.ending(exec, up, now);
+        let complete =
+            self.is_complete(exec, kind, &hops) && self.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
+        if !complete && self.world.last_loss.is_some_and(|lost| lost >= exec.since) {
+            self.gap(GapCode::LostEvents, None, "records were lost while this session was open");
+        }
+        let target = self.target(exec);
+        if let (Some(_), Some(process), None) = (ending.closed_at, exec.process, exec.exit) {
+            let at = hops.len().saturating_sub(1);
+            let text =
+                format!("the connections are gone, the process {} goes on running in the container", process.tgid);
+            self.gap_at(GapCode::ProcessLeftRunning, (at, at), &text);
+        }
+        let first_leg = up.last().and_then(|node| node.outbound).and_then(|no| self.world.sockets.get(no));
+        let client_end = first_leg.and_then(|near| near.tuple).map(|tuple| tuple.local);
+        let beyond_end = self.beyond.iter().find(|(side, _)| *side == "client").map(|(_, address)| *address);
+        let client = hops.first().filter(|hop| hop.role == Role::Client);
+        let mut opened_at = first_leg.map_or(exec.since, |near| near.since.min(exec.since));
+        if exec.preexisting {
+            // When it began was not seen; its command and its client are as old, to the tick.
+            let began =
+                exec.process.into_iter().chain(client.map(|hop| hop.task)).map(|task| BootTime(task.start_ns()));
+            opened_at = began.chain([opened_at]).min().unwrap_or(opened_at);
+        }
+        let client = client.map(|hop| &hop.process);
+        let session = Session {
+            id: self.world.session_id(id),
+            kind,
+            state: if ending.closed_at.is_some() { State::Closed } else { State::Open },
+            opened_at,
+            closed_at: ending.closed_at,
+            last_seen: now,
+            preexisting: exec.preexisting,
+            merged_into: None,
+            target,
+            client: Client {
+                address: beyond_end.or(client_end),
+                uid: client.and_then(|process| process.uid),
+                login_uid: client.and_then(|process| process.login_uid),
+            },
+            command: exec.command.clone(),
+            command_truncated: exec.command_truncated,
+            tty: exec.tty,
+            stdin: (!exec.streams.is_empty()).then(|| exec.streams.contains("stdin")),
+            exec_id: exec.exec_id(id).map(str::to_owned),
+            exit: ending.exit,
+            hops,
+            links,
+            beyond: self.beyond,
+            gaps: self.gaps,
+            complete,
+        };
+        Built { session, parts: self.parts, wants: self.wants, again_at: ending.again_at }
+    }
+
+    /// Whether every hop from client to process that can be on this host is there.
+    fn is_complete(&self, exec: &Exec, kind: Kind, hops: &[Hop]) -> bool {
+        let ends = exec.process.is_some() || exec.start_failed.is_some();
+        match exec.what {
+            What::Exec | What::Unnamed | What::Local => exec.shim.is_some() && ends,
+            What::Leg => true,
+            What::Stream => kind == Kind::PortForward && hops.last().is_some_and(|hop| hop.role == Role::Process),
+        }
+    }
+
+    fn kind(&mut self, exec: &Exec, hops: &[Hop], links: &[Link]) -> Kind {
+        // The client says it itself, where it is on this host and is kubectl.
+        let client = hops.first().filter(|hop| hop.role == Role::Client).map(|hop| &hop.process);
+        let said = client.and_then(kubectl_says);
+        match exec.what {
+            What::Local => Kind::Local,
+            What::Leg => said.unwrap_or_else(|| {
+                self.kind_unknown(
+                    "exec, attach or port-forward: which of them, and what runs, is seen on the node alone",
+                )
+            }),
+            What::Stream if links.iter().any(|link| link.kind == LinkKind::Tcp && self.is_below(hops, link)) => {
+                Kind::PortForward
+            }
+            What::Stream if !exec.container.is_empty() => {
+                said.filter(|kind| *kind == Kind::Debug).unwrap_or(Kind::Attach)
+            }
+            What::Stream => said.unwrap_or_else(|| {
+                let text = if exec.preexisting {
+                    "exec, attach or port-forward: which of them, and what it leads to, the next output will tell"
+                } else {
+                    "attach or port-forward: which of them, the next output will tell"
+                };
+                self.kind_unknown(text)
+            }),
+            What::Exec | What::Unnamed => self.kind_of_exec(exec, hops, said),
+        }
+    }
+
+    fn kind_unknown(&mut self, text: &str) -> Kind {
+        self.gap(GapCode::KindUnknown, None, text);
+        Kind::Exec
+    }
+
+    fn is_below(&self, hops: &[Hop], link: &Link) -> bool {
+        hops.get(link.to).is_some_and(|hop| hop.role == Role::Process)
+    }
+
+    fn kind_of_exec(&mut self, exec: &Exec, hops: &[Hop], said: Option<Kind>) -> Kind {
+        let copies = is_tar_of_cp(&exec.command);
+        if exec.stream.is_none() && !exec.stream_ambiguous {
+            // Older than the tracer: a stream that nobody has claimed may be its own.
+            let may_be = exec.preexisting
+                && self.world.execs.unresolved().any(|stream| stream.runtime == exec.runtime || exec.runtime.is_none());
+            if !may_be {
+                return Kind::Probe;
+            }
+            self.gap_at(
+                GapCode::Unjoined,
+                (0, 0),
+                "which of the runtime's connections this serves is not known: waiting for its next output",
+            );
+            return if copies { Kind::Cp } else { Kind::Exec };
+        }
+        let hijacked =
+            exec.stream.is_some_and(|no| self.world.sockets.get(no).is_some_and(|socket| socket.unix.is_some()));
+        let by_kubelet = hops.iter().any(|hop| hop.role == Role::Kubelet);
+        let asks = hops.iter().rev().find(|hop| hop.role != Role::Process).map(|hop| hop.role);
+        if hijacked && by_kubelet && !hops.iter().any(|hop| hop.role == Role::ApiServer) && self.beyond.is_empty() {
+            // dockershim: a probe's connection looks like an exec's, but there is no stream that it could serve.
+            if !self.world.has_unserved_stream(exec) {
+                self.gaps.retain(|gap| gap.code != GapCode::Unjoined);
+                return Kind::Probe;
+            }
+        }
+        let direct = hops.first().is_some_and(|hop| hop.role == Role::Client)
+            && hops.get(1).is_some_and(|hop| hop.role == Role::Runtime);
+        if direct && asks.is_some() {
+            return Kind::Local;
+        }
+        match said {
+            Some(kind @ Kind::Cp) => kind,
+            Some(_) => Kind::Exec,
+            None if copies => Kind::Cp,
+            None => Kind::Exec,
+        }
+    }
+
+    fn target(&mut self, exec: &Exec) -> Target {
+        if exec.container.is_empty() {
+            return Target::default();
+        }
+        let id = exec.container.clone();
+        let mut target = Target { container_id: Some(id.clone()), ..Target::default() };
+        match self.world.containers.get(&id) {
+            Some(Some(info)) => {
+                target.namespace.clone_from(&info.namespace);
+                target.pod.clone_from(&info.pod);
+                target.pod_uid.clone_from(&info.pod_uid);
+                target.container.clone_from(&info.name);
+                target.runtime.clone_from(&info.runtime);
+            }
+            Some(None) => {
+                self.gap(GapCode::NamesUnknown, None, "no file of the runtime on this host names this container");
+            }
+            None => {}
+        }
+        target
+    }
+
+    /// Whether it is over, since when, and how it ended.
+    fn ending(&self, exec: &Exec, up: &[Node], now: BootTime) -> Ending {
+        let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
+        let first_closed = ends.filter_map(|no| self.world.sockets.get(no)?.closed).min();
+        let exit = match (exec.exit, exec.start_failed) {
+            (Some((_, status)), _) => Some(SessionExit::from(status)),
+            (None, Some(_)) => Some(SessionExit { code: None, signal: None, reason: ExitReason::StartFailed }),
+            (None, None) => None,
+        };
+        let ended = exec.exit.map(|(at, _)| at).or(exec.start_failed);
+        let unknown = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
+        match (first_closed, ended) {
+            (Some(closed), Some(ended)) => Ending { closed_at: Some(closed.max(ended)), exit, again_at: None },
+            // No connection to close: CRI ExecSync, or none that is known to be its own.
+            (None, Some(ended)) if exec.stream.is_none() => Ending { closed_at: Some(ended), exit, again_at: None },
+            // What ran is not on this host, nor how it ended.
+            (Some(closed), None) if exec.leaves_by.is_some() => {
+                Ending { closed_at: Some(closed), exit: Some(unknown), again_at: None }
+            }
+            (Some(closed), None) if now.since(closed) >= CLOSE_GRACE => {
+                Ending { closed_at: Some(closed), exit: Some(unknown), again_at: None }
+            }
+            (Some(closed), None) => Ending { closed_at: None, exit: None, again_at: Some(closed.plus(CLOSE_GRACE)) },
+            // The process is gone, its connections stand: open (a child may hold its output).
+            (None, _) => Ending { closed_at: None, exit: None, again_at: None },
+        }
+    }
+}
+
+struct Ending {
+    closed_at: Option<BootTime>,
+    exit: Option<SessionExit>,
+    again_at: Option<BootTime>,
+}
+
+/// Options of kubectl that stand before its command and take a word after them (staging/src/k8s.io/cli-runtime,
+/// pkg/genericclioptions/config_flags.go).
+const TAKES_A_WORD: &[&str] = &[
+    "-n",
+    "--namespace",
+    "-s",
+    "--server",
+    "-v",
+    "--v",
+    "--as",
+    "--as-group",
+    "--as-uid",
+    "--cache-dir",
+    "--certificate-authority",
+    "--client-certificate",
+    "--client-key",
+    "--cluster",
+    "--context",
+    "--kubeconfig",
+    "--password",
+    "--profile",
+    "--profile-output",
+    "--request-timeout",
+    "--tls-server-name",
+    "--token",
+    "--user",
+    "--username",
+];
+
+/// What kubectl was told to do.
+fn kubectl_says(client: &ProcessInfo) -> Option<Kind> {
+    let mut words = client.argv.iter().filter_map(RawText::as_str);
+    let program = words.next()?.rsplit('/').next()?;
+    if program != "kubectl" && client.comm.as_bytes() != b"kubectl" {
+        return None;
+    }
+    loop {
+        let word = words.next()?;
+        if TAKES_A_WORD.contains(&word) {
+            words.next();
+        } else if !word.starts_with('-') {
+            return match word {
+                "exec" => Some(Kind::Exec),
+                "attach" | "run" => Some(Kind::Attach),
+                "debug" => Some(Kind::Debug),
+                "cp" => Some(Kind::Cp),
+                "port-forward" => Some(Kind::PortForward),
+                _ => None,
+            };
+        }
+    }
+}
+
+/// The commands that `kubectl cp` runs (staging/src/k8s.io/kubectl, pkg/cmd/cp/cp.go): `tar cf - PATH` to read,
+/// `tar -xmf -`, with `-C DIR` where one is named, to write; `--no-same-permissions --no-same-owner` on request.
+fn is_tar_of_cp(command: &[RawText]) -> bool {
+    let words: Vec<&str> = command.iter().filter_map(RawText::as_str).collect();
+    matches!(
+        words[..],
+        ["tar", "cf", "-", _]
+            | ["tar", "-xmf", "-", ..]
+            | ["tar", "--no-same-permissions", "--no-same-owner", "-xmf", "-", ..]
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kubectl_was_told_stands_after_its_options() {
+        let says = |line: &str| {
+            let argv: Vec<RawText> = line.split_whitespace().map(RawText::from).collect();
+            kubectl_says(&ProcessInfo { argv, ..ProcessInfo::default() })
+        };
+        assert_eq!(says("/usr/bin/kubectl -n exec --context=a cp x:/y z"), Some(Kind::Cp));
+        assert_eq!(says("kubectl --token attach -v=9 exec web -- cp a b"), Some(Kind::Exec));
+        assert_eq!(says("kubectl port-forward web 80"), Some(Kind::PortForward));
+        assert_eq!(says("kubectl get pods"), None);
+        assert_eq!(says("sh exec"), None);
+        assert_eq!(says("kubectl -n"), None);
+    }
+
+    #[test]
+    fn cp_is_known_by_the_tar_that_it_runs() {
+        let is = |line: &str| is_tar_of_cp(&line.split_whitespace().map(RawText::from).collect::<Vec<_>>());
+        assert!(is("tar cf - /etc/hosts") && is("tar -xmf - -C /tmp") && is("tar -xmf -"));
+        assert!(!is("tar xf a.tar") && !is("sh") && !is(""));
+    }
+}

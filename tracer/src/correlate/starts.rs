@@ -1,0 +1,187 @@
+//! What runs: forks, the runtime's `runc exec`, the process in the container, and how they end.
+
+use super::{
+    Correlator,
+    execs::{ExecId, What},
+    limits,
+    world::Part,
+};
+use crate::model::{
+    Actor, BootTime, Evidence, ExitStatus, ProcessInfo, RawText, RuncExec, SocketId, TaskKey, Want, WatchAs,
+    parse_cgroup, parse_runc_exec,
+};
+
+impl Correlator {
+    pub(super) fn forked(
+        &mut self,
+        at: BootTime,
+        by: TaskKey,
+        child: TaskKey,
+        actor: Actor,
+        inbound: Option<SocketId>,
+    ) {
+        self.world.processes.forked(by, child);
+        self.watched.insert(child);
+        // CRI-O's goroutine that serves a stream starts the OCI runtime itself.
+        if let Some(stream) = self.stream_of_actor(at, by, actor, inbound)
+            && self.world.sockets.get(stream).is_some_and(|socket| socket.tuple.is_some())
+        {
+            self.world.execs.note_fork(child, stream, actor.g.is_some());
+        }
+    }
+
+    /// An execve: of runc, of the command in the container, or of something else below a daemon.
+    pub(super) fn executed(&mut self, at: BootTime, task: TaskKey, info: &ProcessInfo) {
+        self.watched.insert(task);
+        self.world.processes.executed(task, info);
+        self.touch(&Part::Task(task));
+        let forked_for = self.world.execs.take_fork(task);
+        match info.watched {
+            Some(WatchAs::Contained) => self.contained(task, info),
+            Some(WatchAs::Below) => {
+                let Some(runc) = parse_runc_exec(&info.argv) else { return };
+                match (&runc.exec, forked_for) {
+                    (Some(id), _) => self.runc_started(at, task, &id.clone(), What::Exec, &runc),
+                    (None, Some((stream, by_goroutine))) => {
+                        // No id of the runtime's: the process that starts it is as unique.
+                        let id = format!("runc-{}-{}", task.tgid, task.start_ticks);
+                        self.runc_started(at, task, &id, What::Unnamed, &runc);
+                        if let Some(exec) = self.world.execs.get_mut(&id) {
+                            exec.runtime = exec.shim;
+                        }
+                        let by = if by_goroutine { Evidence::Goroutine } else { Evidence::Thread };
+                        self.claim(at, &id, stream, by);
+                    }
+                    (None, None) => {}
+                }
+            }
+            Some(WatchAs::Endpoint | WatchAs::Daemon) | None => {}
+        }
+    }
+
+    fn runc_started(&mut self, at: BootTime, task: TaskKey, id: &ExecId, what: What, runc: &RuncExec) {
+        let Some(exec) = self.world.execs.entry(id, &runc.container, at) else { return };
+        // The first one counts: the id is one exec's.
+        if exec.runc.is_none() {
+            if what != What::Exec {
+                exec.what = what;
+            }
+            exec.tty = Some(runc.tty);
+            let process = self.world.processes.get(task);
+            let forked_by = process.and_then(|process| process.forked_by);
+            exec.shim_forked = forked_by.is_some();
+            let shim = forked_by.or(process.and_then(|process| process.info.parent));
+            self.world.execs.set_runc(id, task, shim, runc.pid_file.as_ref());
+            self.unclaimed.push_back((at.plus(limits::LOCAL_AFTER), id.clone()));
+            self.begun.push_back((at, id.clone()));
+        }
+        self.touch(&Part::Exec(id.clone()));
+        self.dirty.insert(id.clone());
+    }
+
+    /// `runc exec` below a shim, and nobody made FIFOs for it on the runtime's side: another client of the runtime's API did.
+    pub(super) fn look_at_unclaimed(&mut self, id: &ExecId) {
+        let Some(exec) = self.world.execs.get(id).filter(|exec| !exec.is_session()) else { return };
+        let (shim, container) = (exec.shim, exec.container.clone());
+        // Whoever is connected to the shim had it start the command.
+        let mut asking = self.world.standing.keys().filter(|(_, to)| Some(*to) == shim).map(|(from, _)| *from);
+        let (Some(runtime), None) = (asking.next(), asking.next()) else { return };
+        if let Some(exec) = self.world.execs.get_mut(id) {
+            exec.what = What::Local;
+            exec.runtime = Some(runtime);
+        }
+        self.ask(Want::Container { id: container, bundle: None });
+        self.dirty.insert(id.clone());
+    }
+
+    /// The first execve inside the container of something that a `runc exec` forked.
+    pub(super) fn contained(&mut self, task: TaskKey, info: &ProcessInfo) {
+        let id = self.world.processes.lineage(task).skip(1).find_map(|above| self.world.execs.by_runc(above)).cloned();
+        let Some(id) = id else { return };
+        let Some(exec) = self.world.execs.set_process(&id, task) else { return };
+        exec.command.clone_from(&info.argv);
+        exec.command_truncated = info.argv_truncated;
+        self.ask(Want::Process(task));
+        self.dirty.insert(id);
+    }
+
+    /// runc may be gone before its process has run execve: both orders were seen, 30 µs apart.
+    pub(super) fn exited(&mut self, at: BootTime, task: TaskKey, status: ExitStatus) {
+        self.world.processes.exited(task, at, status);
+        self.touch(&Part::Task(task));
+        if let Some(id) = self.world.execs.by_process(task).cloned() {
+            if let Some(exec) = self.world.execs.get_mut(&id) {
+                exec.exit = exec.exit.or(Some((at, status)));
+            }
+            self.dirty.insert(id);
+        } else if let Some(id) = self.world.execs.by_runc(task).cloned() {
+            let mut pid_file = None;
+            if let Some(exec) = self.world.execs.get_mut(&id) {
+                if status == ExitStatus::Code(0) {
+                    // The file is written before `runc exec --detach` ends.
+                    pid_file.clone_from(&exec.pid_file);
+                } else if exec.process.is_none() {
+                    exec.start_failed = Some(at);
+                }
+            }
+            if let Some(path) = pid_file {
+                self.ask(Want::PidFile(path));
+            }
+            self.dirty.insert(id);
+        }
+    }
+
+    /// A pid file: of runc, which ended well, or out of the state of a shim older than the tracer.
+    pub(super) fn pid_file(&mut self, at: BootTime, shim: Option<TaskKey>, path: &RawText, pid: Option<u32>) {
+        if let Some(id) = self.world.execs.by_pid_file(path).cloned()
+            && let Some(exec) = self.world.execs.get_mut(&id)
+        {
+            exec.pid_file_says = pid;
+            self.touch(&Part::Exec(id));
+            return;
+        }
+        let (Some(shim), Some(pid), Some((container, id))) = (shim, pid, parse_pid_file(path)) else { return };
+        let Some(exec) = self.world.execs.entry(&id, &container, at) else { return };
+        if exec.runc.is_some() || exec.process.is_some() {
+            return;
+        }
+        exec.preexisting = true;
+        exec.shim = exec.shim.or(Some(shim));
+        self.world.execs.set_pid(&id, pid);
+        match self.world.processes.bearer(pid) {
+            Some(task) => self.bearer_found(task),
+            None => self.ask(Want::Pid(pid)),
+        }
+        self.dirty.insert(id);
+    }
+
+    /// Something is known now of the process that has this pid: was it asked for?
+    pub(super) fn bearer_found(&mut self, task: TaskKey) {
+        for no in self.unowned.remove(&task.tgid).unwrap_or_default() {
+            self.world.sockets.set_owner(no, task);
+            self.touch(&Part::Socket(no));
+        }
+        let Some(id) = self.world.execs.by_pid(task.tgid).cloned() else { return };
+        let Some(info) = self.world.processes.get(task).map(|process| process.info.clone()) else { return };
+        let Some(exec) = self.world.execs.get(&id) else { return };
+        // The file stays when the process is gone: what has the pid now must be the shim's child, in that container.
+        let container = info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup);
+        let is_it = info.parent == exec.shim && container.is_some_and(|container| container.id == exec.container);
+        if exec.process.is_some() || !is_it {
+            return;
+        }
+        if let Some(exec) = self.world.execs.set_process(&id, task) {
+            exec.command.clone_from(&info.argv);
+            exec.command_truncated = info.argv_truncated;
+        }
+        self.dirty.insert(id);
+    }
+}
+
+/// Container and exec id out of `…/<cid>/<exec>.pid`.
+fn parse_pid_file(path: &RawText) -> Option<(String, ExecId)> {
+    let mut parts = path.as_str()?.rsplit('/');
+    let exec = parts.next()?.strip_suffix(".pid")?;
+    let container = parts.next()?;
+    (exec != "init" && !exec.is_empty()).then(|| (container.to_owned(), exec.to_owned()))
+}

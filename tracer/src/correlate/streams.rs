@@ -1,0 +1,254 @@
+//! What serves whom: streams of runtimes, the FIFOs of execs, and which belong together.
+
+use super::{
+    Correlator,
+    execs::{Claim, ExecId, What},
+    limits,
+    sockets::SocketNo,
+    world::Standing,
+};
+use crate::model::{
+    Actor, BootTime, Change, Evidence, FileId, RawText, Session, SocketId, SocketInfo, SocketRole, State, TaskKey,
+    Want, parse_fifo_path,
+};
+
+impl Correlator {
+    /// A unix connection to a daemon: one that stands for all sessions, and counts once for each pair of processes; or one to
+    /// dockerd's API, which may be a session's own.
+    pub(super) fn unix_accepted(
+        &mut self,
+        at: BootTime,
+        accepting: TaskKey,
+        connector: Option<u32>,
+        standing: Standing,
+    ) {
+        let connecting = connector.and_then(|tgid| self.world.processes.bearer(tgid));
+        if self.world.places.is_docker_api(&standing.path)
+            && let Some(ends) = self.world.sockets.learn_unix(at, standing.near, standing.far, &standing.path)
+        {
+            self.world.sockets.set_owner(ends.far, accepting);
+            match (connecting, connector) {
+                (Some(task), _) => self.world.sockets.set_owner(ends.near, task),
+                (None, Some(pid)) => {
+                    self.unowned.entry(pid).or_default().push(ends.near);
+                    self.ask(Want::Pid(pid));
+                }
+                (None, None) => {}
+            }
+            self.unix.push_back((at, ends));
+        }
+        if let (Some(connecting), true) = (connecting, self.world.is_daemon_socket(&standing.path)) {
+            self.world.standing.insert((connecting, accepting), standing);
+        }
+    }
+
+    /// The connection that an act of that actor was for: the accepted one on which it received last. A unix connection counts
+    /// where each session has one of its own.
+    pub(super) fn stream_of_actor(
+        &self,
+        at: BootTime,
+        task: TaskKey,
+        actor: Actor,
+        inbound: Option<SocketId>,
+    ) -> Option<SocketNo> {
+        // In a Go program a thread proves nothing.
+        if actor.g.is_none() && self.world.processes.is_go(task) {
+            return None;
+        }
+        let no = self.world.sockets.find(inbound?)?;
+        let socket = self.world.sockets.get(no)?;
+        let can_be = socket.tuple.is_some() || socket.unix.is_some();
+        let is_inbound = socket.role.is_none_or(|role| role == SocketRole::Accepted);
+        (can_be && is_inbound && at.since(socket.since) <= limits::STREAM_WITHIN).then_some(no)
+    }
+
+    /// The runtime makes a FIFO of an exec.
+    pub(super) fn fifo(
+        &mut self,
+        at: BootTime,
+        task: TaskKey,
+        actor: Actor,
+        inbound: Option<SocketId>,
+        path: &RawText,
+    ) {
+        let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
+        // The streams of a container's first process: a start, not an exec.
+        if fifo.exec == fifo.container {
+            return;
+        }
+        let stream = self.stream_of_actor(at, task, actor, inbound);
+        let id = fifo.exec;
+        let Some(exec) = self.world.execs.entry(&id, &fifo.container, at) else { return };
+        // `ctr` was faster with its FIFOs than the runtime with these: it is the runtime's all the same.
+        exec.what = What::Exec;
+        exec.runtime = exec.runtime.or(Some(task));
+        exec.streams.insert(fifo.stream);
+        if let Some(stream) = stream {
+            let by = if actor.g.is_some() { Evidence::Goroutine } else { Evidence::Thread };
+            self.claim(at, &id, stream, by);
+        }
+        if !self.world.containers.contains_key(&fifo.container) {
+            self.ask(Want::Container { id: fifo.container, bundle: None });
+        }
+        self.dirty.insert(id);
+    }
+
+    /// A FIFO that is older than the tracer, or was asked for: whoever holds it serves that exec.
+    pub(super) fn fifo_held(&mut self, at: BootTime, task: TaskKey, path: &RawText, file: FileId) {
+        let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
+        self.world.execs.note_fifo(file, &fifo.container, &fifo.exec);
+        let is_runtime = self.world.processes.get(task).is_some_and(|process| process.is_runtime);
+        let is_known = self.world.execs.get(&fifo.exec).is_some_and(|exec| !exec.preexisting);
+        if fifo.exec == fifo.container || is_known {
+            return;
+        }
+        let Some(exec) = self.world.execs.entry(&fifo.exec, &fifo.container, at) else { return };
+        exec.preexisting = true;
+        exec.streams.insert(fifo.stream);
+        if is_runtime {
+            exec.runtime = exec.runtime.or(Some(task));
+        } else {
+            exec.shim = exec.shim.or(Some(task));
+        }
+        if !self.world.containers.contains_key(&fifo.container) {
+            self.ask(Want::Container { id: fifo.container, bundle: None });
+        }
+        self.dirty.insert(fifo.exec);
+    }
+
+    /// A goroutine of the runtime passes on what a FIFO gave: to the stream of that exec, or, from a container's own output, to
+    /// one that is attached to it.
+    pub(super) fn fifo_relayed(&mut self, at: BootTime, task: TaskKey, actor: Actor, fifo: FileId, to: &SocketInfo) {
+        let Some((container, exec)) = self.world.execs.of_fifo(fifo).cloned() else {
+            self.ask(Want::Fifos(task));
+            return;
+        };
+        let Some(to) = self.relay_end(at, task, to) else { return };
+        if exec != container {
+            let by = if actor.g.is_some() { Evidence::Goroutine } else { Evidence::Thread };
+            self.claim(at, &exec, to, by);
+        } else if let Some(id) = self.world.execs.by_stream(to).cloned()
+            && let Some(stream) = self.world.execs.get_mut(&id)
+            && stream.what == What::Stream
+        {
+            stream.container.clone_from(&container);
+            self.ask(Want::Container { id: container, bundle: None });
+            self.dirty.insert(id);
+        }
+    }
+
+    /// The goroutine that waits for a FIFO leads to a connection.
+    pub(super) fn fifo_awaited(&mut self, at: BootTime, path: &RawText, socket: SocketId) {
+        let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
+        if let Some(stream) = self.world.sockets.find(socket)
+            && fifo.exec != fifo.container
+        {
+            self.claim(at, &fifo.exec, stream, Evidence::Memory);
+        }
+    }
+
+    /// That connection is this exec's. Two that claim to be leave none.
+    pub(super) fn claim(&mut self, at: BootTime, id: &str, stream: SocketNo, by: Evidence) {
+        let claim = self.world.execs.claim_stream(id, stream);
+        let Some(exec) = self.world.execs.get_mut(id) else { return };
+        if claim == Claim::Anothers {
+            // Its FIFOs may have been made on the `g` of another's server; what it reads and sends is its own.
+            exec.stream_ambiguous |= exec.preexisting;
+        } else if exec.stream.is_some_and(|known| known != stream) || exec.stream_ambiguous {
+            exec.stream_ambiguous = true;
+            exec.stream = None;
+        } else {
+            exec.stream = Some(stream);
+            // Ordered by strength: an act of a goroutine says more than memory, both more than a thread.
+            exec.stream_by = Some(exec.stream_by.map_or(by, |known| known.min(by)));
+        }
+        if let Claim::Resolved(standing_in) = claim {
+            self.resolve(at, &standing_in, id);
+        }
+        self.dirty.insert(id.to_owned());
+    }
+
+    /// Whose a stream is has become known: what stood for it is over, and names what it is a part of.
+    fn resolve(&mut self, at: BootTime, standing_in: &str, id: &str) {
+        self.world.execs.forget(standing_in);
+        let Some(open) = self.open.remove(standing_in) else { return };
+        for part in &open.parts {
+            self.unrest(part, standing_in);
+        }
+        self.totals.closed += 1;
+        let session = Session {
+            state: State::Closed,
+            closed_at: Some(at),
+            merged_into: Some(self.world.session_id(id)),
+            ..open.session
+        };
+        self.tell(Change::Closed(Box::new(session)));
+    }
+
+    /// An accepted connection that may be one of a streaming server: to be looked at when what explains it was seen.
+    pub(super) fn perhaps_stream(&mut self, due: BootTime, task: TaskKey, no: SocketNo) {
+        let Some(socket) = self.world.sockets.get(no) else { return };
+        let process = self.world.processes.get(task);
+        let serves = process.is_some_and(|process| process.is_runtime) || self.world.is_kubelet(task);
+        let is_path_port = socket.tuple.is_none_or(|tuple| self.world.places.is_path_port(tuple.local.port()));
+        if serves && !is_path_port && socket.role != Some(SocketRole::Connected) {
+            self.streams.insert((due, no));
+            self.world.streams.entry(task).or_default().insert(no);
+        }
+    }
+
+    /// Nobody has claimed that connection: exec, attach or port-forward, it stands for itself.
+    pub(super) fn look_at_stream(&mut self, at: BootTime, no: SocketNo) {
+        let Some(socket) = self.world.sockets.get(no) else { return };
+        if socket.closed.is_some() || self.world.execs.by_stream(no).is_some() || !self.world.is_stream(no) {
+            return;
+        }
+        // Of dockershim's own server: joined to an exec by its connection to dockerd.
+        if self
+            .world
+            .joins
+            .inlets(no, &self.world.sockets)
+            .iter()
+            .any(|from| self.world.exec_of_hijacked(*from).is_some())
+        {
+            return;
+        }
+        let (owner, older, since) = (socket.owner, socket.older, socket.since);
+        let Some(name) = socket.id.cookie.or(socket.id.inode) else { return };
+        let id: ExecId = format!("stream-{name}");
+        if let Some(exec) = self.world.execs.entry(&id, "", since.min(at)) {
+            exec.what = What::Stream;
+            exec.preexisting = older;
+            exec.runtime = owner;
+            exec.stream = Some(no);
+            self.world.execs.claim_stream(&id, no);
+            self.dirty.insert(id);
+        }
+    }
+
+    /// Bytes moved between two sockets of a process: when one is a stream, that tells whose it is or what it is for.
+    pub(super) fn stream_served(&mut self, a: SocketNo, b: SocketNo) {
+        for (stream, other) in [(a, b), (b, a)] {
+            let Some(id) = self.world.execs.by_stream(stream).cloned() else { continue };
+            if self.world.execs.get(&id).is_none_or(|exec| exec.what != What::Stream) {
+                continue;
+            }
+            if let Some(exec) = self.world.exec_of_hijacked(other).cloned()
+                && self.world.joins.outlets(other, &self.world.sockets).contains(&stream)
+            {
+                let at = self.now;
+                self.world.execs.forget_stream(stream);
+                self.resolve(at, &id, &exec);
+                self.dirty.insert(exec);
+            } else {
+                self.dirty.insert(id);
+            }
+        }
+    }
+
+    /// Whether reads of FIFOs would tell something: whose a stream is.
+    #[must_use]
+    pub fn needs_reads(&self) -> bool {
+        self.world.execs.unresolved().next().is_some()
+    }
+}
