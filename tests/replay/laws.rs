@@ -8,7 +8,7 @@ use execpath::{
     record::Reader,
 };
 
-use crate::lab::recordings;
+use crate::lab::{is_fixture, recordings};
 
 /// How far apart records may arrive in the wrong order.
 const WINDOW: Span = Span::from_millis(5);
@@ -25,7 +25,9 @@ fn all() -> Vec<Recording> {
         let host = reader.header().host.clone();
         let recording = Recording { name, host, seen: reader.by_ref().collect() };
         let sessions = sessions(&recording.host, &recording.seen);
-        assert!(sessions.values().any(|session| session.kind == Kind::Exec && session.complete), "{}", recording.name);
+        // Of fixtures no process below the runtime is known.
+        let whole = |session: &Session| session.kind == Kind::Exec && session.complete;
+        assert!(is_fixture(&recording.name) || sessions.values().any(whole), "{}", recording.name);
         recording
     };
     recordings().into_iter().map(read).collect()
@@ -129,7 +131,11 @@ fn a_connection_that_served_one_exec_serves_no_other() {
             let at = seen.at.plus(Span::from_millis(20));
             Some(Observation { at, fact: Fact::FifoMade { actor: *actor, inbound: *inbound, path }, ..seen.clone() })
         });
-        let stale = stale.expect("an exec by a stream");
+        // Sessions that are older than the recording have their FIFOs.
+        let Some(stale) = stale else {
+            assert!(is_fixture(&name), "{name} has no exec by a stream");
+            continue;
+        };
         let mut more: Vec<&Observation> = seen.iter().chain([&stale]).collect();
         more.sort_by_key(|seen| seen.at);
         let mut found = sessions(&host, more);

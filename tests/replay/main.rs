@@ -1,5 +1,6 @@
 //! What recordings and sample sessions look like in every format.
 
+mod fixtures;
 mod lab;
 mod laws;
 mod recordings;

@@ -12,10 +12,10 @@ use crate::run::{outcome, read, texts};
 const SHUFFLE: Span = Span::from_millis(4);
 
 /// Small and repeatable: xorshift.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -25,7 +25,7 @@ impl Dice {
 
 /// Another order of arrival: each fact comes up to [`SHUFFLE`] later than it happened. Facts of one moment keep their order,
 /// and the passing of time is told when it is so.
-fn shuffled(facts: &[Observation], dice: &mut Dice) -> Vec<Observation> {
+pub(crate) fn shuffled(facts: &[Observation], dice: &mut Dice) -> Vec<Observation> {
     let mut delays = std::collections::BTreeMap::new();
     let mut arriving: Vec<(BootTime, usize)> = facts
         .iter()

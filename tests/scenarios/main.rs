@@ -2,5 +2,6 @@
 
 #![expect(clippy::panic, reason = "a test that fails panics; helpers of tests are not `#[test]` themselves")]
 
+mod generated;
 mod laws;
 mod run;

@@ -1,5 +1,6 @@
 //! Shared by the test targets.
 
 pub mod binary;
+pub mod fixture;
 pub mod samples;
 pub mod scenario;

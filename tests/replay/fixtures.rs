@@ -1,0 +1,222 @@
+//! Recordings made of logs of real clusters by `cargo xtask fixtures`: exactly the joins that the logs' authors found by
+//! counting bytes, and no other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::Path,
+};
+
+use execpath::{
+    correlate::{Correlator, Options},
+    model::{
+        Confidence, Fact, GapCode, HostFacts, Kind, Link, LinkKind, Observation, Role, Session, SocketId, TaskKey,
+    },
+    record::{End, Reader},
+};
+use execpath_tests::fixture::{Ends, Truth, truth};
+
+const SEEN_FROM_THE_START: [&str; 2] = ["k8s-1.20-containerd-spdy-20", "k8s-1.36-containerd-websocket-20"];
+const OLDER: &str = "k8s-1.36-containerd-websocket-older-50";
+
+/// Whether sessions are found of which neither FIFO nor runc is seen, by their stream, and the kubelet's inbound connection by
+/// the creator of its goroutines. To be set when the correlator does both.
+const OLDER_ARE_FOUND: bool = false;
+
+struct Fixture {
+    host: HostFacts,
+    seen: Vec<Observation>,
+    truth: Vec<Truth>,
+}
+
+impl Fixture {
+    fn open(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
+        let mut reader = Reader::open(&folder.join(format!("fixture-{name}.jsonl.zst"))).expect("a recording");
+        let host = reader.header().host.clone();
+        let seen = reader.by_ref().collect();
+        assert_eq!(reader.end(), Some(&End::Clean), "{name}");
+        Self { host, seen, truth: truth(&folder.join(format!("fixture-{name}.truth.json"))).expect("its truth") }
+    }
+
+    fn sessions(&self) -> Vec<Session> {
+        let mut correlator = Correlator::new(&self.host, &Options::default());
+        for seen in &self.seen {
+            correlator.ingest(seen);
+        }
+        correlator.flush();
+        correlator.report().sessions
+    }
+}
+
+/// A connection, by the inodes of both ends, and the addresses of the connecting one.
+type Leg = (Option<u64>, Option<u64>, SocketAddr, SocketAddr);
+
+fn leg(ends: &Ends) -> Leg {
+    (ends.client_inode, Some(ends.server_inode), ends.client, ends.server)
+}
+
+fn leg_of(link: &Link) -> Leg {
+    let ends = link.tcp.expect("ends of a TCP leg");
+    let inode = |id: Option<SocketId>| id.and_then(|id| id.inode);
+    (inode(ends.near), inode(ends.far), ends.tuple.local, ends.tuple.remote)
+}
+
+fn relay_of(link: &Link) -> (u64, u64) {
+    let (inbound, outbound) = link.relay.expect("ends of a relay");
+    (inbound.inode.expect("an inode"), outbound.inode.expect("an inode"))
+}
+
+/// Inbound and outbound socket in the API server, and in the kubelet.
+fn relays(truth: &Truth) -> [(u64, u64); 2] {
+    let outbound = |ends: &Ends| ends.client_inode.expect("an inode");
+    [
+        (truth.client_leg.server_inode, outbound(&truth.kubelet_leg)),
+        (truth.kubelet_leg.server_inode, outbound(&truth.stream_leg)),
+    ]
+}
+
+/// What was compared.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Figures {
+    sessions: usize,
+    legs: usize,
+    relays: usize,
+    other: usize,
+}
+
+/// Every session of the truth, whole and exact, and nothing else.
+fn compare(name: &str, fixture: &Fixture) -> Figures {
+    let sessions = fixture.sessions();
+    let (mut found, mut figures) = (BTreeMap::new(), Figures::default());
+    let known: BTreeSet<(u64, u64)> = fixture.truth.iter().flat_map(relays).collect();
+    for session in &sessions {
+        let of = |kind| session.links.iter().filter(move |link| link.kind == kind);
+        figures.other += of(LinkKind::Relay).filter(|link| !known.contains(&relay_of(link))).count();
+        assert_eq!(session.kind, Kind::Exec, "{name}: {session:?}");
+        let stream = of(LinkKind::Tcp).next_back().map(leg_of).expect("a stream");
+        let same = found.insert(stream, session);
+        assert!(same.is_none(), "{name}: two sessions on {stream:?}");
+    }
+    for truth in &fixture.truth {
+        let session =
+            found.get(&leg(&truth.stream_leg)).unwrap_or_else(|| unreachable!("{name}: not found: {truth:?}"));
+        let hops: Vec<Role> = session.hops.iter().map(|hop| hop.role).collect();
+        assert_eq!(hops, [Role::ApiServer, Role::Kubelet, Role::Runtime], "{name}: {truth:?}");
+        let of = |kind| session.links.iter().filter(move |link| link.kind == kind);
+        let legs: Vec<Leg> = of(LinkKind::Tcp).map(leg_of).collect();
+        assert_eq!(legs, [leg(&truth.kubelet_leg), leg(&truth.stream_leg)], "{name}: {truth:?}");
+        let joined: Vec<(u64, u64)> = of(LinkKind::Relay).map(relay_of).collect();
+        assert_eq!(joined, relays(truth), "{name}: {truth:?}");
+        // kubectl was not logged: its end is known by address.
+        assert_eq!(session.beyond, [("client", truth.client_leg.client)], "{name}: {truth:?}");
+        assert_eq!(session.links.len(), legs.len() + joined.len(), "{name}: {:?}", session.links);
+        assert_eq!(session.confidence(), Some(Confidence::Exact), "{name}: {truth:?}");
+        figures.sessions += 1;
+        figures.legs += legs.len() + 1;
+        figures.relays += joined.len();
+    }
+    assert_eq!(sessions.len(), fixture.truth.len(), "{name}: a session is invented");
+    figures
+}
+
+#[test]
+fn sessions_seen_from_their_start_have_the_legs_of_the_truth_and_no_others() {
+    for name in SEEN_FROM_THE_START {
+        let fixture = Fixture::open(name);
+        let figures = compare(name, &fixture);
+        eprintln!("{name}: {figures:?}");
+        assert_eq!(figures, Figures { sessions: 20, legs: 60, relays: 40, other: 0 }, "{name}");
+        for session in fixture.sessions() {
+            // Nothing below the runtime was logged, and nothing above it is missing.
+            let gaps: Vec<GapCode> = session.gaps.iter().map(|gap| gap.code).collect();
+            assert_eq!(gaps, [GapCode::RuncUnknown], "{name}: {session:?}");
+            assert_eq!(session.stdin, Some(true), "{name}: FIFOs for stdin, stdout, stderr");
+        }
+    }
+}
+
+#[test]
+fn the_ends_of_exec_ids_in_the_log_are_those_of_the_truth() {
+    let fixture = Fixture::open("k8s-1.36-containerd-websocket-20");
+    let sessions = fixture.sessions();
+    for truth in &fixture.truth {
+        let on_stream = |session: &&Session| {
+            session.links.iter().any(|link| link.tcp.is_some() && leg_of(link) == leg(&truth.stream_leg))
+        };
+        let id = sessions.iter().find(on_stream).and_then(|session| session.exec_id.clone()).expect("an exec id");
+        let looked_up = truth.exec_id.as_deref().expect("an exec id");
+        assert_eq!(id.trim_start_matches('0'), &looked_up[24..].trim_start_matches('0').to_owned(), "{truth:?}");
+    }
+}
+
+#[test]
+fn sessions_older_than_the_log_have_the_legs_of_the_truth_and_no_others() {
+    let fixture = Fixture::open(OLDER);
+    if OLDER_ARE_FOUND {
+        let figures = compare(OLDER, &fixture);
+        eprintln!("{OLDER}: {figures:?}");
+        assert_eq!(figures, Figures { sessions: 50, legs: 150, relays: 100, other: 0 });
+        return;
+    }
+    // What is found of them is right all the same.
+    let known: BTreeSet<(u64, u64)> = fixture.truth.iter().flat_map(relays).collect();
+    let links = fixture.sessions().into_iter().flat_map(|session| session.links);
+    let found: BTreeSet<(u64, u64)> = links.filter(|link| link.relay.is_some()).map(|link| relay_of(&link)).collect();
+    assert!(found.is_subset(&known), "{:?}", found.difference(&known));
+    assert!(found.len() < known.len(), "they are found: set OLDER_ARE_FOUND");
+    eprintln!("skipped: sessions without an exec id are not looked for yet");
+}
+
+/// How many pairs of the truth a rule finds, and how many others.
+#[derive(Debug, PartialEq, Eq)]
+struct Score {
+    right: usize,
+    other: usize,
+}
+
+/// What the rules give on the facts alone: those that were scored on the logs themselves (dial, both directions, creator).
+fn scores(fixture: &Fixture) -> [Score; 3] {
+    let inode = |id: SocketId| id.inode.expect("an inode");
+    let pair = |a: u64, b: u64| (a.min(b), a.max(b));
+    let known: BTreeSet<(u64, u64)> = fixture.truth.iter().flat_map(relays).map(|(a, b)| pair(a, b)).collect();
+    let (mut accepted, mut dialled, mut moved) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut creators: BTreeMap<(Option<TaskKey>, Option<u64>), BTreeSet<u64>> = BTreeMap::new();
+    for seen in &fixture.seen {
+        if let Fact::Accepted { socket } = seen.fact {
+            accepted.insert(inode(socket.id));
+        } else if let Fact::Connected { socket, inbound: Some(inbound), .. } = seen.fact {
+            let inbound = Some(inode(inbound)).filter(|inbound| accepted.contains(inbound));
+            dialled.extend(inbound.map(|inbound| pair(inbound, inode(socket.id))));
+        } else if let Fact::Relayed { from, to, .. } = seen.fact {
+            moved.insert((inode(from.id), inode(to.id)));
+        } else if let Fact::Touched { actor, socket } = seen.fact {
+            creators.entry((seen.task, actor.parent_goid)).or_default().insert(inode(socket.id));
+        }
+    }
+    let back = |(from, to): &(u64, u64)| moved.contains(&(*to, *from));
+    let both: BTreeSet<(u64, u64)> = moved.iter().copied().filter(back).map(|(a, b)| pair(a, b)).collect();
+    let two = |touched: BTreeSet<u64>| Some(pair(*touched.first()?, *touched.last()?)).filter(|_| touched.len() == 2);
+    let created: BTreeSet<(u64, u64)> = creators.into_values().filter_map(two).collect();
+    [dialled, both, created].map(|found| {
+        let right = found.intersection(&known).count();
+        Score { right, other: found.len() - right }
+    })
+}
+
+#[test]
+fn recordings_hold_the_proof_of_every_join_and_of_no_other() {
+    // As the logs' authors scored the logs: of dial, of both directions, of one creator.
+    for (name, right) in [
+        // Go 1.19 keeps no creator.
+        ("k8s-1.20-containerd-spdy-20", [40, 40, 0]),
+        // A translator does not copy one to one.
+        ("k8s-1.36-containerd-websocket-20", [40, 38, 40]),
+        // The API server's half alone is copied; nothing was dialled.
+        (OLDER, [0, 50, 100]),
+    ] {
+        let found = scores(&Fixture::open(name));
+        eprintln!("{name}: dial, both directions, creator: {found:?}");
+        assert_eq!(found, right.map(|right| Score { right, other: 0 }), "{name}");
+    }
+}
