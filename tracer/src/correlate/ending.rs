@@ -140,10 +140,7 @@ impl Builder<'_> {
     fn kind_of_exec(&mut self, exec: &Exec, hops: &[Hop], said: Option<Kind>) -> Kind {
         let copies = is_tar_of_cp(&exec.command);
         if exec.stream.is_none() && !exec.stream_ambiguous {
-            // Older than the tracer: a stream that nobody has claimed may be its own.
-            let may_be = exec.preexisting
-                && self.world.execs.unresolved().any(|stream| stream.runtime == exec.runtime || exec.runtime.is_none());
-            if !may_be {
+            if !exec.may_have_stream {
                 return Kind::Probe;
             }
             self.gap_at(

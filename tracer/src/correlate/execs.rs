@@ -27,6 +27,8 @@ pub(super) struct Exec {
     /// How that is known.
     pub(super) stream_by: Option<Evidence>,
     pub(super) stream_ambiguous: bool,
+    /// Older than the tracer, and so was a stream that nobody had claimed: it may be its own.
+    pub(super) may_have_stream: bool,
     /// `stdin`, `stdout`, `stderr`.
     pub(super) streams: BTreeSet<&'static str>,
     pub(super) runc: Option<TaskKey>,
@@ -175,6 +177,23 @@ impl Execs {
     /// The exec older than the tracer whose pid file holds this.
     pub(super) fn by_pid(&self, pid: u32) -> Option<&ExecId> {
         self.by_pid.get(&pid)
+    }
+
+    /// A stream older than the tracer is nobody's yet: it may be that of each exec that is as old, of that runtime where one
+    /// is named. Tells which.
+    pub(super) fn offer_stream(&mut self, runtime: Option<TaskKey>) -> Vec<ExecId> {
+        let mut offered = Vec::new();
+        for (id, exec) in &mut self.all {
+            if exec.preexisting
+                && exec.what == What::Exec
+                && exec.stream.is_none()
+                && (runtime.is_none() || exec.runtime == runtime)
+            {
+                exec.may_have_stream = true;
+                offered.push(id.clone());
+            }
+        }
+        offered
     }
 
     pub(super) fn note_fifo(&mut self, file: FileId, container: &str, exec: &str) {

@@ -3,7 +3,9 @@
 //! The rules that were measured exact (3,300 sessions, 0 false):
 //! * *dial*: a goroutine received on an accepted socket, then connected the outbound one;
 //! * *both directions*: bytes went from inbound to outbound and back, each by one goroutine;
-//! * *creator*: the goroutines of one creator touched the two, and no third socket (Go ≥ 1.21).
+//! * *creator*: the goroutines of one creator touched the two, and no third socket (Go ≥ 1.21); and one of them touched both,
+//!   or one end was touched by two. Without the latter, two requests' goroutines, which the accepting one started, look
+//!   like one session's for as long as no third was seen.
 //!
 //! One sighting in one direction is never enough by itself: [`Joins::outlets`] is for connections that are known to be one
 //! session's in another way. Where the process is not Go, the actor is a thread: the same rules then give at most `strong`.
@@ -61,8 +63,8 @@ pub(super) struct Joins {
     moved: BTreeMap<(SocketNo, SocketNo), Moved>,
     /// Every socket that moved bytes to or from this one.
     partners: BTreeMap<SocketNo, BTreeSet<SocketNo>>,
-    /// Sockets that the goroutines of a creator touched; at most [`TOO_MANY`].
-    touched: BTreeMap<Creator, BTreeSet<SocketNo>>,
+    /// Sockets that the goroutines of a creator touched, and which ones did; at most [`TOO_MANY`].
+    touched: BTreeMap<Creator, BTreeMap<SocketNo, BTreeSet<u64>>>,
     creators: BTreeMap<SocketNo, BTreeSet<Creator>>,
 }
 
@@ -101,11 +103,14 @@ impl Joins {
     }
 
     /// Takes in that a goroutine of that creator touched a socket; tells which others it had touched.
-    pub(super) fn touched(&mut self, task: TaskKey, creator: u64, socket: SocketNo) -> Vec<SocketNo> {
+    pub(super) fn touched(&mut self, task: TaskKey, creator: u64, goid: u64, socket: SocketNo) -> Vec<SocketNo> {
         let touched = self.touched.entry((task, creator)).or_default();
-        let others = touched.iter().copied().filter(|other| *other != socket).collect();
-        if touched.len() < TOO_MANY {
-            touched.insert(socket);
+        let others = touched.keys().copied().filter(|other| *other != socket).collect();
+        if touched.len() < TOO_MANY || touched.contains_key(&socket) {
+            let by = touched.entry(socket).or_default();
+            if by.len() < TOO_MANY {
+                by.insert(goid);
+            }
             self.creators.entry(socket).or_default().insert((task, creator));
         }
         others
@@ -175,12 +180,7 @@ impl Joins {
     /// What shares a creator with that socket and with nothing else.
     fn created_with(&self, socket: SocketNo) -> BTreeSet<SocketNo> {
         let creators = self.creators.get(&socket).into_iter().flatten();
-        creators
-            .filter_map(|creator| self.touched.get(creator).filter(|touched| touched.len() == 2))
-            .flatten()
-            .copied()
-            .filter(|other| *other != socket)
-            .collect()
+        creators.filter_map(|creator| partner(self.touched.get(creator)?, socket)).collect()
     }
 
     /// Accepted sockets of the same process to which an identified goroutine moved bytes from that outbound one.
@@ -230,12 +230,20 @@ impl Joins {
         // The others stay with what was touched: a creator that had three has never had two. It goes with its last socket.
         for creator in self.creators.remove(&no).unwrap_or_default() {
             let touched = self.touched.get(&creator);
-            let is_last = touched.into_iter().flatten().all(|other| !self.creators.contains_key(other));
+            let is_last = touched.into_iter().flatten().all(|(other, _)| !self.creators.contains_key(other));
             if is_last {
                 self.touched.remove(&creator);
             }
         }
     }
+}
+
+/// The other one of the two that a creator's goroutines touched.
+fn partner(touched: &BTreeMap<SocketNo, BTreeSet<u64>>, socket: SocketNo) -> Option<SocketNo> {
+    let own = touched.get(&socket)?;
+    let mut others = touched.iter().filter(|(other, _)| **other != socket);
+    let ((other, by), None) = (others.next()?, others.next()) else { return None };
+    (own.len() > 1 || by.len() > 1 || !own.is_disjoint(by)).then_some(*other)
 }
 
 /// Whether `no` was accepted by the process that has `outbound`.

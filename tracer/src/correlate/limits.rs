@@ -27,6 +27,12 @@ pub(super) const REMEMBER: Span = Span::from_secs(30);
 /// that come late, and generous.
 pub(super) const BEGUN: Span = Span::from_secs(60);
 
+/// All facts of a snapshot have one time: after it, the whole of it is known.
+pub(super) const SNAPSHOT_WITHIN: Span = Span::from_millis(1);
+
+/// After that what follows from it, too.
+pub(super) const SNAPSHOT_TAKEN_IN: Span = Span::from_millis(2);
+
 /// How long a new streaming connection may be without an exec before it stands for itself. An exec's FIFOs are made within
 /// milliseconds of it, once the client has opened its streams.
 pub(super) const STREAM_ALONE: Span = Span::from_secs(2);

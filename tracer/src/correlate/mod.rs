@@ -266,7 +266,8 @@ impl Correlator {
                     && source == Source::Snapshot
                 {
                     self.world.sockets.set_older(no);
-                    self.perhaps_stream(at, task, no);
+                    // Everything else of the snapshot is as old.
+                    self.perhaps_stream(at.plus(limits::SNAPSHOT_WITHIN), task, no);
                 }
                 if let (Some(task), Some(tuple)) = (task, socket.tuple) {
                     self.endpoint_found(task, tuple.local.port());
@@ -445,8 +446,9 @@ impl Correlator {
 
     /// Goroutines of one creator touched a socket.
     fn touched(&mut self, at: BootTime, task: TaskKey, actor: Actor, socket: &SocketInfo) {
-        let (Some(no), Some(creator)) = (self.socket(at, Some(task), socket), actor.parent_goid) else { return };
-        for other in self.world.joins.touched(task, creator, no) {
+        let (Some(goid), Some(creator)) = (actor.goid, actor.parent_goid) else { return };
+        let Some(no) = self.socket(at, Some(task), socket) else { return };
+        for other in self.world.joins.touched(task, creator, goid, no) {
             self.joined(at, no, other);
         }
     }
@@ -517,6 +519,12 @@ impl Correlator {
     fn rebuild(&mut self, id: &str) {
         let Some(exec) = self.world.execs.get(id) else { return };
         if !exec.is_session() || exec.over {
+            return;
+        }
+        // Out of a snapshot: the rest of it is still to be read.
+        let known_at = exec.since.plus(limits::SNAPSHOT_TAKEN_IN);
+        if exec.preexisting && self.now < known_at {
+            self.again.insert((known_at, id.to_owned()));
             return;
         }
         let built = self.world.build(id, exec, self.now);

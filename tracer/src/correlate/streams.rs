@@ -223,6 +223,11 @@ impl Correlator {
             exec.stream = Some(no);
             self.world.execs.claim_stream(&id, no);
             self.dirty.insert(id);
+            if older {
+                // dockershim streams in the kubelet, for execs of dockerd's.
+                let runtime = owner.filter(|owner| !self.world.is_kubelet(*owner));
+                self.dirty.extend(self.world.execs.offer_stream(runtime));
+            }
         }
     }
 

@@ -210,8 +210,8 @@ pub enum Fact {
         /// Path as given.
         path: RawText,
     },
-    /// A goroutine moved bytes on a TCP socket; told once for each creator (`actor.parent_goid`) and socket, in programs that
-    /// keep the id of a goroutine's creator (Go ≥ 1.21).
+    /// A goroutine moved bytes on a TCP socket; told of the first two goroutines of each creator (`actor.parent_goid`) and
+    /// socket, in programs that keep the id of a goroutine's creator (Go ≥ 1.21).
     Touched {
         /// Who.
         actor: Actor,
