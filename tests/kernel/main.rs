@@ -9,8 +9,11 @@
 
 mod cleanliness;
 mod cost;
+mod creator;
+mod daemon;
 mod fifo;
 mod go;
+mod gopher;
 mod loss;
 mod process;
 mod puppet;
