@@ -11,6 +11,7 @@ mod bench;
 mod cache;
 mod demo;
 mod ebpf;
+mod golang;
 mod hint;
 mod hygiene;
 mod lab;
@@ -36,6 +37,7 @@ enum Chore {
     Bench(bench::Bench),
     Demo(demo::Demo),
     Ebpf(ebpf::Ebpf),
+    GoOffsets(golang::GoOffsets),
     Hygiene(hygiene::Hygiene),
     Lab(lab::Lab),
     Record(record::Record),
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Chore::Bench(chore) => chore.run(),
         Chore::Demo(chore) => chore.run(),
         Chore::Ebpf(chore) => chore.run(),
+        Chore::GoOffsets(chore) => chore.run(),
         Chore::Hygiene(chore) => chore.run(),
         Chore::Lab(chore) => chore.run(),
         Chore::Record(chore) => chore.run(),

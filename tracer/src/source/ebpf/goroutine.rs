@@ -7,13 +7,13 @@
 
 /// Offsets of fields of `runtime.g`, in bytes. The same on amd64 and arm64: every field is as wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub(super) struct Layout {
     /// Go 1.`minor`.
-    pub minor: u16,
+    minor: u16,
     /// Of `goid`: tells a goroutine from a later one that uses the same `g`.
-    pub goid: u16,
+    pub(super) goid: u16,
     /// Of `parentGoid`, since Go 1.21.
-    pub parent_goid: Option<u16>,
+    pub(super) parent_goid: Option<u16>,
 }
 
 const fn since_1_21(minor: u16, goid: u16, parent_goid: u16) -> Layout {
@@ -22,7 +22,7 @@ const fn since_1_21(minor: u16, goid: u16, parent_goid: u16) -> Layout {
 
 /// From Go 1.17 on, which keeps its `g` in a register: that is how a goroutine is found. 1.19 was measured with Debian's, and
 /// 1.21 to 1.27 by `cargo xtask go-offsets`; 1.17, 1.18 and 1.20 have the same fields before `goid` as 1.19.
-pub const LAYOUTS: [Layout; 11] = [
+const LAYOUTS: [Layout; 11] = [
     Layout { minor: 17, goid: 152, parent_goid: None },
     Layout { minor: 18, goid: 152, parent_goid: None },
     Layout { minor: 19, goid: 152, parent_goid: None },
@@ -37,8 +37,7 @@ pub const LAYOUTS: [Layout; 11] = [
 ];
 
 /// The layout of a program that calls its Go `go1.26.6`, `go1.22.10 X:boringcrypto` or the like.
-#[must_use]
-pub fn layout(version: &str) -> Option<Layout> {
+pub(super) fn layout(version: &str) -> Option<Layout> {
     let minor = version.strip_prefix("go1.")?.split(|letter: char| !letter.is_ascii_digit()).next()?;
     let minor: u16 = minor.parse().ok()?;
     LAYOUTS.into_iter().find(|layout| layout.minor == minor)

@@ -1,6 +1,6 @@
 //! The kernel, by probes.
 
 pub mod btf;
-pub mod goroutine;
+mod goroutine;
 pub mod loader;
 pub mod object;
