@@ -14,6 +14,7 @@ mod daemon;
 mod fifo;
 mod go;
 mod gopher;
+mod live;
 mod loss;
 mod process;
 mod puppet;

@@ -86,6 +86,7 @@ pub struct FileId {
 impl FileId {
     /// From what stat(2) says: there a device is 64 bits wide, with the minor number around the major one
     /// (include/linux/kdev_t.h: `new_encode_dev`; the C library's `makedev` is the same for these 32 bits).
+    /// Both agree on tmpfs, where runtimes keep FIFOs; btrfs and overlayfs may show another device than the kernel has.
     #[must_use]
     pub const fn from_stat(device: u64, inode: u64) -> Self {
         // 12 bits and 20 bits: the kernel has no more.
