@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     io::{Read, Write},
+    net::{TcpListener, TcpStream},
     os::unix::net::UnixStream,
     time::Duration,
 };
@@ -10,7 +12,10 @@ use std::{
 use aya::sys::{Stats, enable_stats};
 use execpath::model::WatchAs;
 
-use crate::trace::Trace;
+use crate::{
+    gopher::{Go, Gopher},
+    trace::Trace,
+};
 
 /// Socket calls to measure over.
 const CALLS: usize = 20_000;
@@ -32,6 +37,21 @@ fn exercise() {
     }
 }
 
+/// Every program that ran often enough since `before` to be measured.
+fn check(trace: &Trace, who: &str, before: &BTreeMap<String, (Duration, u64)>) {
+    for (name, (time, count)) in sums(trace) {
+        let (time_before, count_before) = before[&name];
+        let runs = count - count_before;
+        // Others on this machine run a few, too few to measure.
+        if runs < CALLS as u64 / 2 {
+            continue;
+        }
+        let each = (time - time_before) / u32::try_from(runs).expect("few");
+        eprintln!("{who}: {name} {runs} runs, {} ns each", each.as_nanos());
+        assert!(each < BOUND, "{name}, {who}: {each:?} each over {runs} runs");
+    }
+}
+
 #[test]
 fn a_probe_costs_little() {
     let _measured = enable_stats(Stats::RunTime).expect("the kernel measures");
@@ -42,16 +62,47 @@ fn a_probe_costs_little() {
         }
         let before = sums(&trace);
         exercise();
-        for (name, (time, count)) in sums(&trace) {
-            let (time_before, count_before) = before[&name];
-            let runs = count - count_before;
-            // Others on this machine run a few, too few to measure.
-            if runs < CALLS as u64 / 2 {
-                continue;
-            }
-            let each = (time - time_before) / u32::try_from(runs).expect("few");
-            eprintln!("{who}: {name} {runs} runs, {} ns each", each.as_nanos());
-            assert!(each < BOUND, "{name}, {who}: {each:?} each over {runs} runs");
-        }
+        check(&trace, who, &before);
     }
+}
+
+#[test]
+fn watching_reads_costs_little() {
+    let _measured = enable_stats(Stats::RunTime).expect("the kernel measures");
+    let mut trace = Trace::on_ports(&[]);
+    trace.probes.watch_reads(true).expect("attaches");
+    let mut zero = File::open("/dev/zero").expect("opens");
+    for who in ["strangers", "a daemon"] {
+        if who == "a daemon" {
+            trace.watch(std::process::id(), WatchAs::Daemon);
+        }
+        let before = sums(&trace);
+        for _ in 0..CALLS {
+            zero.read_exact(&mut [0]).expect("reads");
+        }
+        check(&trace, who, &before);
+    }
+}
+
+#[test]
+fn a_goroutine_costs_little_more_than_a_thread() {
+    let Some(go) = Go::since(21).into_iter().next() else { return };
+    let _measured = enable_stats(Stats::RunTime).expect("the kernel measures");
+    let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let proxy = Gopher::start(&go, "relay.go", &["copy", &backend.local_addr().expect("local").to_string()]);
+    let mut trace = Trace::on_ports(&[]);
+    trace.watch(proxy.pid(), WatchAs::Daemon);
+    trace.watch(std::process::id(), WatchAs::Endpoint);
+    trace.probes.set_program(proxy.pid(), &go.program()).expect("the map can be written");
+    trace.probes.watch_reads(true).expect("attaches");
+    let mut client = TcpStream::connect(proxy.address).expect("connects");
+    client.write_all(b"measures").expect("sends");
+    let (mut server, _) = backend.accept().expect("accepts");
+    server.read_exact(&mut [0; 8]).expect("receives");
+    let before = sums(&trace);
+    for _ in 0..CALLS / 4 {
+        client.write_all(b"x").expect("sends");
+        server.read_exact(&mut [0]).expect("receives");
+    }
+    check(&trace, "goroutines, and as many threads", &before);
 }

@@ -2,58 +2,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
     sync::{Arc, Barrier},
     thread,
 };
 
 use execpath::model::{Fact, SocketId, SocketRole, WatchAs};
 
-use crate::trace::Trace;
+use crate::{
+    gopher::{Go, Gopher},
+    trace::Trace,
+};
 
 /// Open at once.
 const CONNECTIONS: u32 = 200;
-
-struct Relay {
-    process: Child,
-    address: SocketAddr,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        let _gone = self.process.kill();
-        let _status = self.process.wait();
-    }
-}
-
-/// Builds and starts it; `None`, with a word, where there is no Go.
-fn relay(mode: &str, backend: SocketAddr) -> Option<Relay> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let program = folder.path().join("relay");
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("kernel/go/relay.go");
-    let built = Command::new("go").args(["build", "-o"]).arg(&program).arg(source).env("CGO_ENABLED", "0").status();
-    match built {
-        Ok(status) => assert!(status.success(), "go build failed"),
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "CI must have Go: {error}");
-            eprintln!("skipped: no Go here ({error})");
-            return None;
-        }
-    }
-    let mut process = Command::new(&program)
-        .args([mode, &backend.to_string()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the relay starts");
-    let mut line = String::new();
-    BufReader::new(process.stdout.take().expect("stdout")).read_line(&mut line).expect("its address");
-    let address = line.trim().parse().expect("an address");
-    Some(Relay { process, address, _folder: folder })
-}
 
 /// Answers every connection: eight bytes name it, then as many bytes come back as are sent. Tells where it came from.
 fn serve(mut stream: TcpStream, met: &std::sync::Mutex<BTreeMap<u64, SocketAddr>>) {
@@ -98,9 +61,10 @@ fn ask(address: SocketAddr, name: u64, all_there: &Barrier) -> SocketAddr {
 /// Everybody talks through the relay at once. Returns what was seen, and the truth: who was connected to whom.
 fn exercise(mode: &str) -> Option<(Trace, u32, BTreeMap<SocketAddr, SocketAddr>)> {
     let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
-    let relay = relay(mode, backend.local_addr().expect("local"))?;
+    let go = Go::since(17).into_iter().next()?;
+    let relay = Gopher::start(&go, "relay.go", &[mode, &backend.local_addr().expect("local").to_string()]);
     let mut trace = Trace::on_ports(&[]);
-    trace.watch(relay.process.id(), WatchAs::Endpoint);
+    trace.watch(relay.pid(), WatchAs::Endpoint);
     let met = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
     let servers = {
         let met = Arc::clone(&met);
@@ -128,7 +92,7 @@ fn exercise(mode: &str) -> Option<(Trace, u32, BTreeMap<SocketAddr, SocketAddr>)
     let met = met.lock().expect("unpoisoned");
     let truth = clients.into_iter().map(|(name, client)| (client, met[&name])).collect();
     assert_eq!(trace.probes.count(tracer_common::Counter::RingFull), 0, "nothing was lost");
-    Some((trace, relay.process.id(), truth))
+    Some((trace, relay.pid(), truth))
 }
 
 /// Every pair joins what belongs together, each direction once.

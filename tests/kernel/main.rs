@@ -9,8 +9,12 @@
 
 mod cleanliness;
 mod cost;
+mod creator;
+mod daemon;
 mod fifo;
 mod go;
+mod gopher;
+mod live;
 mod loss;
 mod process;
 mod puppet;

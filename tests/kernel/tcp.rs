@@ -239,3 +239,43 @@ fn an_mptcp_listener_is_one_too() {
     let other = trace.wait("the connecting end", connected);
     assert_eq!((other.id, other.tuple.map(Tuple::mirrored)), (near, far.tuple));
 }
+
+#[test]
+fn the_end_of_a_connection_that_is_older_than_the_tracer_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let mut puppet = Puppet::start();
+    let near = id(&puppet.ask(&format!("connect a {}", listener.local_addr().expect("local"))));
+    let (mut stream, _) = listener.accept().expect("accepts");
+    stream.write_all(&[1; 700]).expect("sends");
+    puppet.ask("recv a 700");
+    let mut trace = Trace::on_ports(&[]);
+    let owner = key(puppet.pid());
+    trace.probes.track(near, owner, Some(SocketRole::Connected)).expect("there is room");
+    puppet.ask("close a");
+    assert_eq!(stream.read(&mut [0]).expect("receives"), 0, "the end");
+    drop(stream);
+    let (task, received) = trace.wait("the close", |seen| match seen.fact {
+        Fact::Closed { socket, received, .. } if socket.cookie == near.cookie => Some((seen.task, received)),
+        _ => None,
+    });
+    assert_eq!(task, Some(owner));
+    assert!((700..=702).contains(&received.expect("known")), "{received:?}");
+}
+
+#[test]
+fn what_was_seen_of_a_connection_counts_more_than_what_was_found() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let to = listener.local_addr().expect("local");
+    let mut trace = Trace::on_ports(&[to.port()]);
+    let mut puppet = Puppet::start();
+    let near = id(&puppet.ask(&format!("connect a {to}")));
+    trace.probes.track(near, key(std::process::id()), None).expect("it stays as it is");
+    drop(listener);
+    puppet.ask("close a");
+    let task = trace.wait("the close", |seen| match seen.fact {
+        Fact::Closed { socket, .. } if socket.cookie == near.cookie => Some(seen.task),
+        _ => None,
+    });
+    assert_eq!(task, Some(key(puppet.pid())));
+    trace.probes.track(SocketId::new(0, 7), key(puppet.pid()), None).expect("nothing to know it by");
+}

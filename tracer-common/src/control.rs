@@ -226,6 +226,12 @@ offsets! {
     inode_ino = "inode"."i_ino";
     /// `inode.i_mode`
     inode_mode = "inode"."i_mode";
+    /// `inode.i_sb`
+    inode_sb = "inode"."i_sb";
+    /// `super_block.s_dev`
+    sb_dev = "super_block"."s_dev";
+    /// `super_block.s_magic`
+    sb_magic = "super_block"."s_magic";
     /// `socket.sk`
     socket_sk = "socket"."sk";
     /// `socket_alloc.vfs_inode`: a socket and its inode are one allocation (include/net/sock.h)
@@ -278,8 +284,15 @@ impl Offsets {
     /// # Errors
     /// The first such field that this kernel lacks.
     pub fn ready(&self) -> Result<(), ReadinessError> {
-        // Optional: who logged in, byte counters.
-        const OPTIONAL: [&str; 3] = ["task_struct.loginuid", "tcp_sock.bytes_received", "tcp_sock.bytes_acked"];
+        // Optional: who logged in, byte counters, which file system a FIFO is on.
+        const OPTIONAL: [&str; 6] = [
+            "task_struct.loginuid",
+            "tcp_sock.bytes_received",
+            "tcp_sock.bytes_acked",
+            "inode.i_sb",
+            "super_block.s_dev",
+            "super_block.s_magic",
+        ];
         match self.rows().find(|(name, at)| *at == Self::ABSENT && !OPTIONAL.contains(name)) {
             Some((field, _)) => Err(ReadinessError { field }),
             None => Ok(()),
@@ -296,4 +309,10 @@ mod user {
     unsafe impl aya::Pod for super::Config {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Offsets {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::Tracked {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::LastKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::Reading {}
 }

@@ -1,7 +1,7 @@
 //! The head of every record, and the numbers of the kinds.
 
 /// Raised with every change of a record's layout; the loader refuses an object of another number.
-pub const ABI: u16 = 3;
+pub const ABI: u16 = 4;
 
 /// Stands first in every record.
 #[repr(C)]
@@ -53,11 +53,15 @@ pub enum Kind {
     Relayed = 96,
     /// [`crate::Fifo`]
     Fifo = 97,
+    /// [`crate::Touched`]
+    Touched = 98,
+    /// [`crate::FifoRelayed`]
+    FifoRelayed = 99,
 }
 
 impl Kind {
     /// Every kind, for the decoder and its tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Fork,
         Self::Exec,
         Self::Exit,
@@ -70,6 +74,8 @@ impl Kind {
         Self::UnixAccepted,
         Self::Relayed,
         Self::Fifo,
+        Self::Touched,
+        Self::FifoRelayed,
     ];
 
     /// The kind of that number, if there is one.

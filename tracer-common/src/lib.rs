@@ -17,7 +17,10 @@ mod unix;
 pub use control::{Config, Counter, Offsets, ReadinessError, Watch, WatchClass};
 pub use header::{ABI, Header, Kind, Record};
 pub use process::{ARGV_BYTES, Exit, Fork, Process};
-pub use relay::{Actor, FIFO_PATH_BYTES, Fifo, HOW_SPLICE, HOW_THREAD, PairKey, Relayed};
+pub use relay::{
+    Actor, FIFO_PATH_BYTES, Fifo, FifoPairKey, FifoRelayed, HOW_SPLICE, HOW_THREAD, PairKey, Reading, Relayed,
+    TouchKey, Touched,
+};
 pub use sock::{
     Accepted, Closed, Connected, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Last, LastKey, Listening, ROLE_ACCEPTED,
     ROLE_CONNECTED, ROLE_LISTENING, ROLE_UNKNOWN, Socket, Tracked,

@@ -1,6 +1,6 @@
 //! Life of processes: fork, exec, exit.
 
-use crate::{Header, Text, header::record};
+use crate::{Actor, Header, Text, header::record};
 
 /// How much of an argv is kept: runc's own with two 64-digit ids is about 500 bytes.
 pub const ARGV_BYTES: usize = 1024;
@@ -17,8 +17,14 @@ pub struct Fork {
     pub reserved: u32,
     /// `start_boottime` of the new process, nanoseconds.
     pub child_start_ns: u64,
+    /// Who called fork, where a daemon did; zero below it.
+    pub actor: Actor,
+    /// Cookie of the socket on which the same actor received last; 0: none.
+    pub inbound_cookie: u64,
+    /// Its inode.
+    pub inbound_inode: u64,
 }
-record!(Fork = size_of::<Header>() + 4 + 4 + 8);
+record!(Fork = size_of::<Header>() + 4 + 4 + 8 + size_of::<Actor>() + 16);
 
 /// What a process is: after an execve, or when it came onto the path.
 #[repr(C)]

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::{env, fs};
 
 use tracer_common::{
-    ABI, Accepted, Actor, Closed, Config, Connected, Counter, Exit, Fifo, Fork, Header, Kind, Last, LastKey, Listening,
-    Offsets, PairKey, Process, Relayed, Socket, Text, Tracked, UnixAccepted, UnixConnected, Watch,
+    ABI, Accepted, Actor, Closed, Config, Connected, Counter, Exit, Fifo, FifoPairKey, FifoRelayed, Fork, Header, Kind,
+    Last, LastKey, Listening, Offsets, PairKey, Process, Reading, Relayed, Socket, Text, TouchKey, Touched, Tracked,
+    UnixAccepted, UnixConnected, Watch,
 };
 
 /// The type of a field, without its path.
@@ -47,16 +48,21 @@ layouts! {
     Connected { header, actor, socket, inbound_cookie, inbound_inode }
     Exit { header, status, reserved }
     Fifo { header, actor, inbound_cookie, inbound_inode, path }
-    Fork { header, child_tgid, reserved, child_start_ns }
+    FifoPairKey { inode, to, device, reserved }
+    FifoRelayed { header, actor, fifo_inode, fifo_device, reserved, to }
+    Fork { header, child_tgid, reserved, child_start_ns, actor, inbound_cookie, inbound_inode }
     Header { kind, abi, cpu, seq, at_ns, tgid, tid, start_ns }
     Last { sk, cookie, goid }
     LastKey { actor, tgid, reserved }
     Listening { header, socket }
     PairKey { from, to }
     Process { header, parent_start_ns, cgroup_id, parent_tgid, uid, login_uid, netns, mntns, class, comm, argv }
+    Reading { goid, inode, device, reserved }
     Relayed { header, actor, from, to, sightings, how }
     Socket { cookie, inode, local, remote, netns, family, local_port, remote_port, state, role, reserved }
     Text<8> { len, truncated, bytes }
+    TouchKey { parent_goid, cookie, tgid, reserved }
+    Touched { header, actor, socket }
     Tracked { actor, start_ns, inbound_cookie, inbound_inode, tgid, tid, role, reserved }
     UnixAccepted { header, inode, peer_inode, peer_tgid, reserved, path }
     UnixConnected { header, inode, listener_tgid, reserved, path }

@@ -7,7 +7,7 @@
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use tracer_common::{
     Actor, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, HOW_SPLICE, HOW_THREAD, Kind, Last, LastKey, PairKey, ROLE_UNKNOWN,
-    Relayed, Watch,
+    Relayed, TouchKey, Touched, Watch,
 };
 
 use crate::{
@@ -17,7 +17,8 @@ use crate::{
         sock::Sock,
         task::{about_current, current_pid_tgid},
     },
-    maps::{LAST, PAIRS, SPLICING, TRACKED},
+    maps::{LAST, PAIRS, SPLICING, TOUCHED, TRACKED},
+    reads,
 };
 
 /// The cookie of a socket that a BTF tracepoint was given; makes one where there is none.
@@ -41,6 +42,8 @@ pub fn received(tgid: u32, watch: &mut Watch, sock: Sock, cookie: u64) {
     let last = Last { sk: sock.0, cookie, goid: actor.goid };
     // A full LRU map makes room by itself; any other failure means one join less, never a wrong one.
     let _full = LAST.insert(key, last, 0);
+    reads::forget(&key);
+    touched(tgid, &actor, sock, cookie);
 }
 
 /// The running actor found `sock` at its end: it has nothing more of it to pass on, and whoever gets its `g` next never had.
@@ -76,8 +79,13 @@ pub fn role_of(cookie: u64) -> u8 {
 #[inline(always)]
 pub fn sent(tgid: u32, watch: &mut Watch, sock: Sock, cookie: u64, splice: bool) {
     let (key, actor) = go::actor(tgid, watch);
+    if cookie == 0 {
+        return;
+    }
+    touched(tgid, &actor, sock, cookie);
+    reads::sent(&key, &actor, sock, cookie);
     let Some((from, from_cookie)) = last_received(&key, &actor) else { return };
-    if from_cookie == cookie || cookie == 0 {
+    if from_cookie == cookie {
         return;
     }
     let pair = PairKey { from: from_cookie, to: cookie };
@@ -106,6 +114,35 @@ fn tell(actor: &Actor, from: Sock, from_cookie: u64, to: Sock, to_cookie: u64, s
     // SAFETY: one word is read, written by this thread.
     let splice = splice || unsafe { SPLICING.get(current_pid_tgid()) }.is_some_and(|call| call.to == to.0);
     record.how = if splice { HOW_SPLICE } else { 0 } | if actor.g == 0 { HOW_THREAD } else { 0 };
+    entry.submit(0);
+    true
+}
+
+/// The running actor moved bytes on `sock`: tells it once for each creator. In a proxy that translates no goroutine copies,
+/// but those that one goroutine started touch the two connections of one session.
+#[inline(always)]
+fn touched(tgid: u32, actor: &Actor, sock: Sock, cookie: u64) {
+    // Nothing where the offsets are not known: both ids are 0 then.
+    if !actor.has_creator() || cookie == 0 || sock.family() == FAMILY_UNIX {
+        return;
+    }
+    let key = TouchKey { parent_goid: actor.parent_goid, cookie, tgid, reserved: 0 };
+    if TOUCHED.get_ptr(key).is_some() || !sock.is_tcp() {
+        return;
+    }
+    // What did not fit is told at the next sighting.
+    if tell_touched(actor, sock, cookie) {
+        let _full = TOUCHED.insert(key, 1, 0);
+    }
+}
+
+#[inline(always)]
+fn tell_touched(actor: &Actor, sock: Sock, cookie: u64) -> bool {
+    let Some(mut entry) = reserve::<Touched>(Kind::Touched, about_current()) else { return false };
+    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
+    let record = unsafe { &mut *entry.as_mut_ptr() };
+    record.actor = *actor;
+    sock.describe(cookie, role_of(cookie), &mut record.socket);
     entry.submit(0);
     true
 }

@@ -2,6 +2,7 @@
 //!
 //! * `probes` has one file per family; entries are thin, logic is in `try_…` functions.
 //! * `watch` decides who is on the path, `joins` who moved bytes from which socket to which.
+//! * `reads` joins the FIFOs of a runtime to its sockets, on demand.
 //! * `kernel` reads kernel structures at offsets that the loader found in BTF.
 //! * `emit` is the only way to the ring buffer: it numbers records and counts those that do not fit.
 
@@ -13,6 +14,7 @@ mod joins;
 mod kernel;
 mod maps;
 mod probes;
+mod reads;
 mod watch;
 
 /// Needed for the helpers that read kernel memory: only GPL-compatible programs may call them.

@@ -2,9 +2,9 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use tracer_common::{Config, Counter, Last, LastKey, Offsets, PairKey, Tracked, Watch};
+use tracer_common::{Config, Counter, FifoPairKey, Last, LastKey, Offsets, PairKey, Reading, TouchKey, Tracked, Watch};
 
 /// Records for the tracer. A session's whole life is 40 to 70 records, the largest (argv) 1.2 KiB; 4 MiB hold a burst of a
 /// hundred sessions starting at once while the tracer does not run for a second. The loader may set another size.
@@ -32,6 +32,23 @@ pub static TRACKED: LruHashMap<u64, Tracked> = LruHashMap::with_max_entries(32_7
 /// Pairs already told, with the number of sightings: four a session and direction.
 #[map]
 pub static PAIRS: LruHashMap<PairKey, u32> = LruHashMap::with_max_entries(32_768, 0);
+
+/// Creators and sockets already told: a session's goroutines have one or two creators and touch two sockets; a creator that
+/// accepts touches every socket once.
+#[map]
+pub static TOUCHED: LruHashMap<TouchKey, u32> = LruHashMap::with_max_entries(16_384, 0);
+
+/// The FIFO that a goroutine of a daemon reads, while reads are watched: three a session.
+#[map]
+pub static READING: LruHashMap<LastKey, Reading> = LruHashMap::with_max_entries(8_192, 0);
+
+/// FIFOs and sockets already told.
+#[map]
+pub static FIFO_PAIRS: LruHashMap<FifoPairKey, u32> = LruHashMap::with_max_entries(8_192, 0);
+
+/// Its one word is not 0 while reads are watched: the loader attaches and detaches `sys_enter_read`.
+#[map]
+pub static READS_WATCHED: Array<u32> = Array::with_max_entries(1, 0);
 
 /// fd of a connect(2) under way, by pid_tgid: one per thread.
 #[map]

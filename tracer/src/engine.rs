@@ -270,7 +270,7 @@ impl Pump {
         self.correlator.is_waiting()
     }
 
-    /// Shows the rest and ends the recording. The last observation should have been [`Fact::Stopped`].
+    /// Shows the rest and ends the recording. The last observation should have been [`crate::model::Fact::Stopped`].
     ///
     /// # Errors
     /// When a sink or the recording cannot be written.

@@ -289,6 +289,7 @@ impl Trace {
     async fn begin(&mut self) -> Result<Flow, LiveError> {
         let mut flow = Flow::Continue;
         for seen in self.snapshot.take(now()) {
+            self.track(&seen);
             flow = flow.or(self.pump.take(seen)?);
         }
         // First the snapshot has to pass the reordering window, then the answers to the questions that it raised.
@@ -348,6 +349,7 @@ impl Trace {
                 }
                 for seen in self.snapshot.answer(&want, now()) {
                     self.enrolled(&seen);
+                    self.track(&seen);
                     if self.pump.take(seen)? == Flow::Stop {
                         return Ok(Flow::Stop);
                     }
@@ -378,6 +380,15 @@ impl Trace {
             && let Err(error) = self.probes.set_program(task.tgid, program)
         {
             tracing::debug!(tgid = task.tgid, %error, "the kernel cannot be told of a program");
+        }
+    }
+
+    /// A connection that was there before the probes: its end is told from now on.
+    fn track(&mut self, seen: &Observation) {
+        if let (Fact::SocketSeen { socket }, Some(task)) = (&seen.fact, seen.task)
+            && let Err(error) = self.probes.track(socket.id, task, socket.role)
+        {
+            tracing::debug!(tgid = task.tgid, %error, "the end of a connection will not be told");
         }
     }
 

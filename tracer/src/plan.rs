@@ -27,19 +27,28 @@ pub struct ProbeSpec {
     pub ability: Ability,
     /// Whether the ability is lost without it. Others are left out quietly where a kernel or a machine has no such call.
     pub required: bool,
+    /// Whether it is attached only while it is asked for, because strangers pay for it, too.
+    pub on_demand: bool,
 }
 
 const fn btf(name: &'static str, ability: Ability) -> ProbeSpec {
-    ProbeSpec { program: name, attach: Attach::BtfTracepoint(name), ability, required: true }
+    ProbeSpec { program: name, attach: Attach::BtfTracepoint(name), ability, required: true, on_demand: false }
 }
 
 const fn syscall(name: &'static str, ability: Ability) -> ProbeSpec {
-    ProbeSpec { program: name, attach: Attach::Syscall(name), ability, required: true }
+    ProbeSpec { program: name, attach: Attach::Syscall(name), ability, required: true, on_demand: false }
 }
 
 const fn optional(spec: ProbeSpec) -> ProbeSpec {
     ProbeSpec { required: false, ..spec }
 }
+
+const fn on_demand(spec: ProbeSpec) -> ProbeSpec {
+    ProbeSpec { on_demand: true, ..spec }
+}
+
+/// The probe of every read(2) of the host.
+pub const READ: &str = "sys_enter_read";
 
 /// Every probe, in the order in which they are attached: processes first, so that no later record is of an unknown one.
 pub const PROBES: &[ProbeSpec] = &[
@@ -59,6 +68,7 @@ pub const PROBES: &[ProbeSpec] = &[
     syscall("sys_enter_mknodat", Ability::Fifo),
     // arm64 never had it.
     optional(syscall("sys_enter_mknod", Ability::Fifo)),
+    optional(on_demand(syscall(READ, Ability::Fifo))),
 ];
 
 /// What is to be attached here.

@@ -12,6 +12,7 @@ mod cache;
 mod demo;
 mod ebpf;
 mod fixtures;
+mod golang;
 mod hint;
 mod hygiene;
 mod lab;
@@ -38,6 +39,7 @@ enum Chore {
     Demo(demo::Demo),
     Ebpf(ebpf::Ebpf),
     Fixtures(fixtures::Fixtures),
+    GoOffsets(golang::GoOffsets),
     Hygiene(hygiene::Hygiene),
     Lab(lab::Lab),
     Record(record::Record),
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Chore::Demo(chore) => chore.run(),
         Chore::Ebpf(chore) => chore.run(),
         Chore::Fixtures(chore) => chore.run(),
+        Chore::GoOffsets(chore) => chore.run(),
         Chore::Hygiene(chore) => chore.run(),
         Chore::Lab(chore) => chore.run(),
         Chore::Record(chore) => chore.run(),

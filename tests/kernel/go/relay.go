@@ -2,15 +2,18 @@
 //
 //	relay MODE BACKEND
 //
-// MODE is "copy" (read and write, as a proxy with TLS does) or "splice" (io.Copy between plain connections). Prints the
-// address on which it listens.
+// MODE is "copy" (read and write, as a proxy with TLS does), "splice" (io.Copy between plain connections) or "translate"
+// (one goroutine reads, another one writes what it is handed). Prints the address on which it listens; in "translate",
+// a line for each connection, too: the client's address and the id of the goroutine that serves it, as Go tells it.
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 )
 
@@ -34,10 +37,45 @@ func passOn(mode string, from, to net.Conn, done *sync.WaitGroup) {
 	to.(*net.TCPConn).CloseWrite()
 }
 
+// Reads, and hands over: the goroutine that writes is another one.
+func take(from net.Conn, messages chan<- []byte) {
+	defer close(messages)
+	for {
+		message := make([]byte, 4096)
+		have, err := from.Read(message)
+		if err != nil {
+			return
+		}
+		messages <- message[:have]
+	}
+}
+
+func give(to net.Conn, messages <-chan []byte, done *sync.WaitGroup) {
+	defer done.Done()
+	for message := range messages {
+		if _, err := to.Write(message); err != nil {
+			return
+		}
+	}
+	to.(*net.TCPConn).CloseWrite()
+}
+
+func translate(from, to net.Conn, done *sync.WaitGroup) {
+	messages := make(chan []byte, 1)
+	go take(from, messages)
+	go give(to, messages, done)
+}
+
+// "goroutine 18 [running]:"
+func ownID() string {
+	stack := make([]byte, 64)
+	return string(bytes.Fields(stack[:runtime.Stack(stack, false)])[1])
+}
+
 func serve(mode, backend string, inbound net.Conn) {
 	defer inbound.Close()
 	hello := make([]byte, 8)
-	if mode == "copy" {
+	if mode != "splice" {
 		if _, err := io.ReadFull(inbound, hello); err != nil {
 			return
 		}
@@ -45,14 +83,20 @@ func serve(mode, backend string, inbound net.Conn) {
 	outbound, err := net.Dial("tcp", backend)
 	check(err)
 	defer outbound.Close()
-	if mode == "copy" {
+	if mode != "splice" {
 		_, err = outbound.Write(hello)
 		check(err)
 	}
 	var done sync.WaitGroup
 	done.Add(2)
-	go passOn(mode, inbound, outbound, &done)
-	go passOn(mode, outbound, inbound, &done)
+	if mode == "translate" {
+		translate(inbound, outbound, &done)
+		translate(outbound, inbound, &done)
+		fmt.Println(inbound.RemoteAddr(), ownID())
+	} else {
+		go passOn(mode, inbound, outbound, &done)
+		go passOn(mode, outbound, inbound, &done)
+	}
 	done.Wait()
 }
 
@@ -60,9 +104,16 @@ func main() {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	check(err)
 	fmt.Println(listener.Addr())
-	for {
-		inbound, err := listener.Accept()
-		check(err)
-		go serve(os.Args[1], os.Args[2], inbound)
-	}
+	// As net/http does it: not in main, so that who serves has a creator like any other.
+	var done sync.WaitGroup
+	done.Add(1)
+	go func() {
+		defer done.Done()
+		for {
+			inbound, err := listener.Accept()
+			check(err)
+			go serve(os.Args[1], os.Args[2], inbound)
+		}
+	}()
+	done.Wait()
 }

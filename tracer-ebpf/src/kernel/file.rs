@@ -1,16 +1,29 @@
-//! From a file descriptor of the running process to its socket.
+//! From a file descriptor of the running process to what is behind it.
 
 use super::{offset, pointer, read, sock::Sock, task::Task};
 
 /// include/uapi/linux/stat.h
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
+const S_IFIFO: u16 = 0o010_000;
+/// include/uapi/linux/magic.h: the file system of what pipe(2) makes.
+const PIPEFS_MAGIC: u64 = 0x5049_5045;
 
-/// The socket behind `fd` of the running process; `None` where it is something else.
+/// A file.
 ///
-/// kernel: include/linux/fdtable.h:files_lookup_fd_raw; net/socket.c:sock_from_file (`private_data` of a socket's file)
+/// kernel: include/linux/fs.h:struct file
+#[derive(Clone, Copy)]
+struct File {
+    file: u64,
+    inode: u64,
+    kind: u16,
+}
+
+/// The file behind `fd` of the running process.
+///
+/// kernel: include/linux/fdtable.h:files_lookup_fd_raw
 #[inline(always)]
-pub fn socket_of(fd: u32) -> Option<Sock> {
+fn file_of(fd: u32) -> Option<File> {
     let files = Task::current().files()?;
     let table = pointer(files, offset!(files_fdt))?;
     if fd >= read::<u32>(table, offset!(fdt_max_fds))? {
@@ -19,9 +32,35 @@ pub fn socket_of(fd: u32) -> Option<Sock> {
     let array = pointer(table, offset!(fdt_fd))?;
     let file = pointer(array + u64::from(fd) * 8, 0)?;
     let inode = pointer(file, offset!(file_inode))?;
-    if read::<u16>(inode, offset!(inode_mode))? & S_IFMT != S_IFSOCK {
+    Some(File { file, inode, kind: read::<u16>(inode, offset!(inode_mode))? & S_IFMT })
+}
+
+/// The socket behind `fd` of the running process; `None` where it is something else.
+///
+/// kernel: net/socket.c:sock_from_file (`private_data` of a socket's file)
+#[inline(always)]
+pub fn socket_of(fd: u32) -> Option<Sock> {
+    let File { file, kind, .. } = file_of(fd)?;
+    if kind != S_IFSOCK {
         return None;
     }
     let socket = pointer(file, offset!(file_private_data))?;
     pointer(socket, offset!(socket_sk)).map(Sock)
+}
+
+/// Device and inode number of the FIFO behind `fd` of the running process; `None` where it is something else, a pipe
+/// included: it has no name by which others could know it.
+///
+/// kernel: include/linux/fs.h:struct super_block
+#[inline(always)]
+pub fn fifo_of(fd: u32) -> Option<(u32, u64)> {
+    let File { inode, kind, .. } = file_of(fd)?;
+    if kind != S_IFIFO {
+        return None;
+    }
+    let block = pointer(inode, offset!(inode_sb))?;
+    if read::<u64>(block, offset!(sb_magic))? == PIPEFS_MAGIC {
+        return None;
+    }
+    Some((read(block, offset!(sb_dev))?, read(inode, offset!(inode_ino))?))
 }

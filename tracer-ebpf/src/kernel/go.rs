@@ -40,7 +40,7 @@ fn goroutine(task: Task) -> Option<u64> {
 /// The actor of the call under way, and its key. `watch` learns here whether the process is Go.
 #[inline(always)]
 pub fn actor(tgid: u32, watch: &mut Watch) -> (LastKey, Actor) {
-    let mut actor = Actor { g: 0, goid: 0, parent_goid: 0 };
+    let mut actor = Actor::NONE;
     if watch.go != Watch::GO_NO {
         if let Some(g) = goroutine(Task::current()) {
             watch.go = Watch::GO_YES;

@@ -2,6 +2,7 @@
 
 mod fifo;
 mod process;
+mod read;
 mod relay;
 mod splice;
 mod tcp;

@@ -1,11 +1,15 @@
 //! Fork, exec, exit of processes on the path.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_common::{Counter, Exit, Fork, Kind, Watch, WatchClass};
+use tracer_common::{Actor, Counter, Exit, Fork, Kind, Watch, WatchClass};
 
+use super::tcp::inbound;
 use crate::{
     emit::reserve,
-    kernel::task::{Task, about_current, current_tgid},
+    kernel::{
+        go,
+        task::{Task, about_current, current_tgid},
+    },
     maps::{WATCHED, count},
     watch::{describe, watched},
 };
@@ -19,11 +23,12 @@ pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn try_fork(child: Task) -> Option<()> {
-    let watch = watched(current_tgid())?;
+    let tgid = current_tgid();
+    let watch = watched(tgid)?;
     let inherits = watch.class == WatchClass::Daemon as u8 || watch.class == WatchClass::Below as u8;
     let child_tgid = child.tgid()?;
     // A thread has its maker's tgid.
-    if !inherits || child_tgid == current_tgid() || watch.depth >= Watch::MAX_DEPTH {
+    if !inherits || child_tgid == tgid || watch.depth >= Watch::MAX_DEPTH {
         return None;
     }
     let below = Watch {
@@ -42,6 +47,15 @@ fn try_fork(child: Task) -> Option<()> {
     record.child_tgid = child_tgid;
     record.reserved = 0;
     record.child_start_ns = below.start_ns;
+    record.actor = Actor::NONE;
+    record.inbound_cookie = 0;
+    record.inbound_inode = 0;
+    // The daemon alone serves streams; what is below it runs for one of them.
+    if watch.class == WatchClass::Daemon as u8 {
+        let (key, actor) = go::actor(tgid, watch);
+        record.actor = actor;
+        inbound(&key, &actor, &mut record.inbound_cookie, &mut record.inbound_inode);
+    }
     entry.submit(0);
     Some(())
 }

@@ -180,7 +180,7 @@ fn accepted_tcp(tgid: u32, sock: Sock) -> Option<()> {
     let about = about_current();
     let cookie = sock.cookie();
     let tracked = Tracked {
-        actor: Actor { g: 0, goid: 0, parent_goid: 0 },
+        actor: Actor::NONE,
         start_ns: about.start_ns,
         inbound_cookie: 0,
         inbound_inode: 0,
@@ -189,7 +189,8 @@ fn accepted_tcp(tgid: u32, sock: Sock) -> Option<()> {
         role: u32::from(ROLE_ACCEPTED),
         reserved: 0,
     };
-    // None where it is older than the probes, or came with a fast open: it has its inode then, and its close is not told.
+    // None where it is older than the probes, or came with a fast open: it has its inode then, and its close is told only if
+    // user space finds it (`Probes::track`).
     if cookie != 0 {
         let _full = TRACKED.insert(cookie, tracked, 0);
     }

@@ -48,6 +48,8 @@ pub fn decode(bytes: &[u8]) -> Result<Observation, DecodeError> {
         Kind::UnixAccepted => sock::unix_accepted(&read(bytes)?),
         Kind::Relayed => relay::relayed(&read(bytes)?)?,
         Kind::Fifo => relay::fifo(&read(bytes)?),
+        Kind::Touched => relay::touched(&read(bytes)?)?,
+        Kind::FifoRelayed => relay::fifo_relayed(&read(bytes)?)?,
     };
     Ok(Observation {
         at: BootTime(header.at_ns),

@@ -2,14 +2,14 @@
 
 use tracer_common::{Exit, Fork, Process, WatchClass};
 
-use super::some;
-use crate::model::{Actor, ExitStatus, Fact, ProcessInfo, RawText, TaskKey, WatchAs};
+use super::{relay, sock, some};
+use crate::model::{ExitStatus, Fact, ProcessInfo, RawText, TaskKey, WatchAs};
 
 pub(super) fn fork(record: &Fork) -> Fact {
     Fact::Fork {
         child: TaskKey::from_ns(record.child_tgid, record.child_start_ns),
-        actor: Actor::default(),
-        inbound: None,
+        actor: relay::actor(&record.actor),
+        inbound: sock::named(record.inbound_cookie, record.inbound_inode),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Records of joins inside a process.
 
-use tracer_common::{Fifo, HOW_SPLICE, Relayed};
+use tracer_common::{Fifo, FifoRelayed, HOW_SPLICE, Relayed, Touched};
 
 use super::{DecodeError, sock};
-use crate::model::{Actor, Fact};
+use crate::model::{Actor, Fact, FileId};
 
 pub(super) fn actor(record: &tracer_common::Actor) -> Actor {
     let some = |word: u64| (word != 0).then_some(word);
@@ -26,4 +26,16 @@ pub(super) fn fifo(record: &Fifo) -> Fact {
         inbound: sock::named(record.inbound_cookie, record.inbound_inode),
         path: record.path.as_bytes().into(),
     }
+}
+
+pub(super) fn touched(record: &Touched) -> Result<Fact, DecodeError> {
+    Ok(Fact::Touched { actor: actor(&record.actor), socket: sock::info(&record.socket)? })
+}
+
+pub(super) fn fifo_relayed(record: &FifoRelayed) -> Result<Fact, DecodeError> {
+    Ok(Fact::FifoRelayed {
+        actor: actor(&record.actor),
+        fifo: FileId { device: record.fifo_device, inode: record.fifo_inode },
+        to: sock::info(&record.to)?,
+    })
 }

@@ -83,6 +83,20 @@ pub struct FileId {
     pub inode: u64,
 }
 
+impl FileId {
+    /// From what stat(2) says: there a device is 64 bits wide, with the minor number around the major one
+    /// (include/linux/kdev_t.h: `new_encode_dev`; the C library's `makedev` is the same for these 32 bits).
+    /// Both agree on tmpfs, where runtimes keep FIFOs; btrfs and overlayfs may show another device than the kernel has.
+    #[must_use]
+    pub const fn from_stat(device: u64, inode: u64) -> Self {
+        // 12 bits and 20 bits: the kernel has no more.
+        let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xf_ff00));
+        #[expect(clippy::cast_possible_truncation, reason = "12 and 20 bits")]
+        let device = ((major << 20) | minor) as u32;
+        Self { device, inode }
+    }
+}
+
 /// What can be observed. The observation names the process and time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -5,17 +5,23 @@ use std::{fmt, io, path::PathBuf};
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{Program, ProgramError, ProgramInfo},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{Program, ProgramError, ProgramInfo, trace_point::TracePointLinkId},
 };
 use aya_log::EbpfLogger;
-use tracer_common::{Config, Counter, Offsets, Watch, WatchClass};
-
-use super::object;
-use crate::{
-    model::{self, WatchAs},
-    plan::{Attach, ProbePlan, ProbeSpec},
+use tracer_common::{
+    Actor, Config, Counter, LastKey, Offsets, ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, ROLE_UNKNOWN, Reading,
+    Tracked, Watch, WatchClass,
 };
+
+use super::{goroutine, object};
+use crate::{
+    model::{self, SocketId, SocketRole, TaskKey, WatchAs},
+    plan::{Attach, ProbePlan, ProbeSpec, READ},
+};
+
+/// The group of tracepoints that system calls have.
+const SYSCALLS: &str = "syscalls";
 
 /// What the loader is asked for.
 #[derive(Clone, Debug, Default)]
@@ -73,22 +79,18 @@ impl std::error::Error for LoadError {
 
 /// BPF_EXIST: an entry that the kernel took off in the meantime is not put back.
 const EXISTING: u64 = 2;
-
-/// Offset of `goid` in the runtime's `g` (src/runtime/runtime2.go), for versions of which it was read or measured (1.19 and
-/// 1.26). With it a goroutine is told from a later one that uses the same `g`; without it the address alone has to do.
-fn goid_offset(program: &model::Program) -> Option<u16> {
-    let model::Program::Go(version) = program else { return None };
-    let minor = version.strip_prefix("go1.")?.split(|letter: char| !letter.is_ascii_digit()).next()?;
-    match minor.parse::<u32>().ok()? {
-        17..=22 | 26 => Some(152),
-        _ => None,
-    }
-}
+/// BPF_NOEXIST: what the kernel saw by itself is more than what was found.
+const ABSENT: u64 = 1;
 
 /// Probes that are attached, for as long as this lives.
 pub struct Probes {
     watched: HashMap<MapData, u32, Watch>,
     counters: PerCpuArray<MapData, u64>,
+    tracked: HashMap<MapData, u64, Tracked>,
+    reading: HashMap<MapData, LastKey, Reading>,
+    reads_watched: Array<MapData, u32>,
+    /// While reads are watched.
+    read_link: Option<TracePointLinkId>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Probes that could not be attached although the plan had them, with the reason.
     pub failed: Vec<(&'static ProbeSpec, String)>,
@@ -125,6 +127,9 @@ pub fn attach(plan: &ProbePlan, offsets: Offsets, options: &Options) -> Result<(
     let ring = take(&mut object, "RING")?;
     let watched = take(&mut object, "WATCHED")?;
     let counters = take(&mut object, "COUNTERS")?;
+    let tracked = take(&mut object, "TRACKED")?;
+    let reading = take(&mut object, "READING")?;
+    let reads_watched = take(&mut object, "READS_WATCHED")?;
 
     let mut failed = Vec::new();
     for probe in &plan.probes {
@@ -135,7 +140,8 @@ pub fn attach(plan: &ProbePlan, offsets: Offsets, options: &Options) -> Result<(
             Err(error) => failed.push((*probe, error.to_string())),
         }
     }
-    Ok((Probes { watched, counters, logger, failed, object }, ring))
+    let probes = Probes { watched, counters, tracked, reading, reads_watched, read_link: None, logger, failed, object };
+    Ok((probes, ring))
 }
 
 fn attach_one(program: &mut Program, probe: &ProbeSpec, btf: &Btf) -> Result<(), ProgramError> {
@@ -146,7 +152,10 @@ fn attach_one(program: &mut Program, probe: &ProbeSpec, btf: &Btf) -> Result<(),
         }
         (Program::TracePoint(program), Attach::Syscall(name)) => {
             program.load()?;
-            program.attach("syscalls", name)?;
+            // One that is attached on demand is loaded all the same: whether the kernel takes it is known from the start.
+            if !probe.on_demand {
+                program.attach(SYSCALLS, name)?;
+            }
         }
         _ => return Err(ProgramError::UnexpectedProgramType),
     }
@@ -185,12 +194,73 @@ impl Probes {
     /// # Errors
     /// When the map cannot be written.
     pub fn set_program(&mut self, tgid: u32, program: &model::Program) -> Result<(), MapError> {
-        let Some(goid_offset) = goid_offset(program) else { return Ok(()) };
+        let model::Program::Go(version) = program else { return Ok(()) };
+        let Some(layout) = goroutine::layout(version) else { return Ok(()) };
+        let (goid_offset, parent_goid_offset) = (layout.goid, layout.parent_goid.unwrap_or(0));
         let Ok(known) = self.watched.get(&tgid, 0) else { return Ok(()) };
-        if known.goid_offset == goid_offset {
+        if (known.goid_offset, known.parent_goid_offset) == (goid_offset, parent_goid_offset) {
             return Ok(());
         }
-        self.watched.insert(tgid, Watch { goid_offset, ..known }, EXISTING)
+        self.watched.insert(tgid, Watch { goid_offset, parent_goid_offset, ..known }, EXISTING)
+    }
+
+    /// Has the end of a connection told that is older than the probes. What the kernel saw of it by itself stays; a socket
+    /// without a cookie cannot be known again.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn track(&mut self, socket: SocketId, owner: TaskKey, role: Option<SocketRole>) -> Result<(), MapError> {
+        let Some(cookie) = socket.cookie else { return Ok(()) };
+        let role = match role {
+            Some(SocketRole::Accepted) => ROLE_ACCEPTED,
+            Some(SocketRole::Connected) => ROLE_CONNECTED,
+            Some(SocketRole::Listening) => ROLE_LISTENING,
+            None => ROLE_UNKNOWN,
+        };
+        let tracked = Tracked {
+            actor: Actor::NONE,
+            start_ns: owner.start_ns(),
+            inbound_cookie: 0,
+            inbound_inode: 0,
+            tgid: owner.tgid,
+            tid: 0,
+            role: u32::from(role),
+            reserved: 0,
+        };
+        match self.tracked.insert(cookie, tracked, ABSENT) {
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Watches, or no longer, which FIFOs goroutines of daemons read. Off at first: every read(2) of the host pays for it.
+    /// Does nothing where it is so already, or where the plan has no such probe.
+    ///
+    /// # Errors
+    /// When the probe cannot be attached or a map not be written; then reads are not watched.
+    pub fn watch_reads(&mut self, wanted: bool) -> Result<(), LoadError> {
+        let failed = |error| LoadError::Probe(READ, error);
+        let Some(Program::TracePoint(program)) = self.object.program_mut(READ) else {
+            return Err(LoadError::Missing(READ));
+        };
+        if wanted == self.read_link.is_some() || program.fd().is_err() {
+            return Ok(());
+        }
+        let switch = |map: &mut Array<MapData, u32>| {
+            map.set(0, u32::from(wanted), 0).map_err(|error| LoadError::Map("READS_WATCHED", error))
+        };
+        if !wanted {
+            switch(&mut self.reads_watched)?;
+            return self.read_link.take().map_or(Ok(()), |link| program.detach(link).map_err(failed));
+        }
+        // What was noted before is old: its goroutine may have read anything since.
+        let noted: Vec<LastKey> = self.reading.keys().filter_map(Result::ok).collect();
+        for key in noted {
+            // It may be gone, to make room.
+            let _gone = self.reading.remove(&key);
+        }
+        self.read_link = Some(program.attach(SYSCALLS, READ).map_err(failed)?);
+        switch(&mut self.reads_watched)
     }
 
     /// Takes a process off the list: it ended before it was on it.

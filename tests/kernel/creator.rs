@@ -1,0 +1,125 @@
+//! Creators of goroutines: what joins the connections of a Go proxy in which no goroutine copies from one to the other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread,
+};
+
+use execpath::model::{Fact, SocketRole, Tuple, WatchAs};
+
+use crate::{
+    gopher::{Go, Gopher},
+    trace::Trace,
+};
+
+/// Open at once.
+const SESSIONS: usize = 12;
+
+/// Sends back what comes. Returns who came, in order.
+fn echo(backend: &TcpListener) -> SocketAddr {
+    let (mut stream, from) = backend.accept().expect("accepts");
+    thread::spawn(move || {
+        let mut bytes = [0; 64];
+        while let Ok(have @ 1..) = stream.read(&mut bytes) {
+            stream.write_all(&bytes[..have]).expect("sends");
+        }
+    });
+    from
+}
+
+/// A session through the proxy.
+struct Session {
+    client: TcpStream,
+    /// The proxy's two ends of it.
+    ends: BTreeSet<Tuple>,
+    /// The goroutine that serves it, as the proxy tells it.
+    served_by: u64,
+}
+
+impl Session {
+    fn open(proxy: &mut Gopher, backend: &TcpListener) -> Self {
+        let mut client = TcpStream::connect(proxy.address).expect("connects");
+        client.write_all(b"sessions").expect("sends");
+        let from = echo(backend);
+        client.read_exact(&mut [0; 8]).expect("the way there and back is open");
+        let near = client.local_addr().expect("local");
+        let words = proxy.words();
+        assert_eq!(words[0], near.to_string());
+        let ends = [Tuple::new(proxy.address, near), Tuple::new(from, backend.local_addr().expect("local"))];
+        Self { client, ends: ends.into(), served_by: words[1].parse().expect("a goroutine") }
+    }
+
+    fn beat(&mut self) {
+        self.client.write_all(b"x").expect("sends");
+        self.client.read_exact(&mut [0]).expect("the echo");
+    }
+}
+
+/// Ends by creator. Each is told once.
+fn touched(trace: &mut Trace, pid: u32) -> BTreeMap<u64, BTreeSet<Tuple>> {
+    trace.settle();
+    let mut by_creator: BTreeMap<u64, BTreeSet<Tuple>> = BTreeMap::new();
+    for seen in trace.of(pid) {
+        match seen.fact {
+            Fact::Touched { actor, socket } => {
+                assert!(actor.g.is_some() && actor.goid.is_some(), "{seen:?}");
+                assert_eq!(socket.role, None, "older than the tracer: {seen:?}");
+                let creator = actor.parent_goid.expect("a creator");
+                assert_ne!(actor.goid, Some(creator), "{seen:?}");
+                let new = by_creator.entry(creator).or_default().insert(socket.tuple.expect("TCP"));
+                assert!(new, "told twice: {seen:?}");
+            }
+            Fact::Relayed { .. } => panic!("no goroutine copied: {seen:?}"),
+            _ => {}
+        }
+    }
+    by_creator
+}
+
+#[test]
+fn sessions_older_than_the_tracer_are_joined_by_who_started_their_goroutines() {
+    for go in Go::since(21) {
+        let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
+        let to = backend.local_addr().expect("local").to_string();
+        let mut proxy = Gopher::start(&go, "relay.go", &["translate", &to]);
+        let mut sessions: Vec<Session> = (0..SESSIONS).map(|_| Session::open(&mut proxy, &backend)).collect();
+        let mut trace = Trace::on_ports(&[]);
+        trace.watch(proxy.pid(), WatchAs::Endpoint);
+        sessions.iter_mut().for_each(Session::beat);
+        assert_eq!(touched(&mut trace, proxy.pid()), BTreeMap::new(), "the version of Go is not known yet");
+        trace.probes.set_program(proxy.pid(), &go.program()).expect("the map can be written");
+        assert_eq!(touched(&mut trace, proxy.pid()), BTreeMap::new(), "nothing flowed");
+        let truth: BTreeMap<u64, BTreeSet<Tuple>> =
+            sessions.iter().map(|session| (session.served_by, session.ends.clone())).collect();
+        assert_eq!(truth.len(), SESSIONS);
+        for _ in 0..2 {
+            sessions.iter_mut().for_each(Session::beat);
+            assert_eq!(touched(&mut trace, proxy.pid()), truth, "{}", go.version);
+        }
+    }
+}
+
+#[test]
+fn a_program_that_does_not_keep_creators_has_none() {
+    let Some(go) = Go::since(17).into_iter().next() else { return };
+    let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let to = backend.local_addr().expect("local").to_string();
+    let mut proxy = Gopher::start(&go, "relay.go", &["translate", &to]);
+    let mut trace = Trace::on_ports(&[]);
+    trace.watch(proxy.pid(), WatchAs::Endpoint);
+    // Whatever it is: of Go 1.20 it is known that it keeps none.
+    let program = execpath::model::Program::Go("go1.20.14".to_owned());
+    trace.probes.set_program(proxy.pid(), &program).expect("the map can be written");
+    let mut session = Session::open(&mut proxy, &backend);
+    session.beat();
+    trace.settle();
+    let told = trace.of(proxy.pid()).iter().any(|seen| matches!(seen.fact, Fact::Touched { .. }));
+    assert!(!told, "{:#?}", trace.seen);
+    let accepted = trace
+        .of(proxy.pid())
+        .into_iter()
+        .any(|seen| matches!(seen.fact, Fact::Accepted { socket } if socket.role == Some(SocketRole::Accepted)));
+    assert!(accepted, "the rest is seen");
+}

@@ -1,0 +1,172 @@
+//! A runtime in Go: the FIFOs that its goroutines read, and what they start.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use aya::sys::{Stats, enable_stats};
+use execpath::model::{Fact, FileId, Program, WatchAs};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use crate::{
+    gopher::{Go, Gopher},
+    trace::Trace,
+};
+
+/// Where the id of a goroutine is known of any Go that can be traced.
+const MINOR: u32 = 17;
+
+struct Scene {
+    daemon: Gopher,
+    trace: Trace,
+    folder: tempfile::TempDir,
+}
+
+/// A FIFO that can be written to, and the connection that it is copied to.
+struct Stream {
+    path: PathBuf,
+    writer: File,
+    client: TcpStream,
+}
+
+impl Scene {
+    fn set(go: &Go, class: WatchAs, program: &Program) -> Self {
+        let daemon = Gopher::start(go, "daemon.go", &[]);
+        let mut trace = Trace::on_ports(&[]);
+        trace.watch(daemon.pid(), class);
+        trace.probes.set_program(daemon.pid(), program).expect("the map can be written");
+        Self { daemon, trace, folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn stream(&mut self, verb: &str, name: &str) -> Stream {
+        let path = self.folder.path().join(name);
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+        let mut writer = File::options().read(true).write(true).open(&path).expect("opens");
+        writer.write_all(b"x").expect("there is room");
+        let client = TcpStream::connect(self.daemon.address).expect("connects");
+        self.daemon.ask(&format!("{verb} {}", path.display()));
+        let mut stream = Stream { path, writer, client };
+        stream.client.read_exact(&mut [0]).expect("what was in it");
+        stream
+    }
+
+    /// What was told of FIFOs. Each is told once.
+    fn told(&mut self) -> BTreeSet<(FileId, SocketAddr)> {
+        self.trace.settle();
+        let mut told = BTreeSet::new();
+        for seen in self.trace.of(self.daemon.pid()) {
+            if let Fact::FifoRelayed { actor, fifo, to } = seen.fact {
+                assert!(actor.g.is_some() && actor.goid.is_some(), "{seen:?}");
+                assert!(told.insert((fifo, to.tuple.expect("TCP").remote)), "told twice: {seen:?}");
+            }
+        }
+        told
+    }
+
+    /// How often the probe of read(2) ran.
+    fn runs(&self) -> u64 {
+        let programs = self.trace.probes.programs();
+        let read = programs.into_iter().find(|(name, _)| *name == execpath::plan::READ);
+        read.expect("it is loaded").1.run_count()
+    }
+}
+
+impl Stream {
+    fn pass(&mut self) {
+        self.writer.write_all(b"y").expect("there is room");
+        self.client.read_exact(&mut [0]).expect("it is copied");
+    }
+
+    fn join(&self) -> (FileId, SocketAddr) {
+        let meta = Path::new(&self.path).metadata().expect("the FIFO");
+        (FileId::from_stat(meta.dev(), meta.ino()), self.client.local_addr().expect("local"))
+    }
+}
+
+#[test]
+fn the_fifo_that_a_goroutine_copies_is_joined_to_its_connection_while_reads_are_watched() {
+    let _counted = enable_stats(Stats::RunTime).expect("the kernel counts");
+    for go in Go::since(MINOR) {
+        let mut scene = Scene::set(&go, WatchAs::Daemon, &go.program());
+        // Both wait to read when reads come to be watched.
+        let (mut one, mut two) = (scene.stream("copy", "one"), scene.stream("copy", "two"));
+        assert_eq!((scene.runs(), scene.told()), (0, BTreeSet::new()), "nobody asked");
+        scene.trace.probes.watch_reads(true).expect("attaches");
+        scene.trace.probes.watch_reads(true).expect("once is enough");
+        one.pass();
+        assert_eq!(scene.told(), [one.join()].into(), "{}", go.version);
+        for _ in 0..3 {
+            two.pass();
+            one.pass();
+        }
+        let three = scene.stream("copy", "three");
+        let all: BTreeSet<_> = [one.join(), two.join(), three.join()].into();
+        assert_eq!(scene.told(), all, "{}", go.version);
+        // It read something else in between.
+        let _other = scene.stream("swap", "swapped");
+        assert_eq!(scene.told(), all, "{}", go.version);
+        scene.trace.probes.watch_reads(false).expect("detaches");
+        let runs = scene.runs();
+        assert!(runs > 0);
+        let _four = scene.stream("copy", "four");
+        one.pass();
+        assert_eq!((scene.runs(), scene.told()), (runs, all), "nobody asks any more");
+        // And again.
+        scene.trace.probes.watch_reads(true).expect("attaches again");
+        let five = scene.stream("copy", "five");
+        assert!(scene.told().contains(&five.join()), "{}", go.version);
+        scene.trace.probes.watch_reads(false).expect("detaches");
+    }
+}
+
+#[test]
+fn other_processes_and_other_versions_read_unseen() {
+    let Some(go) = Go::since(MINOR).into_iter().next() else { return };
+    let mut endpoint = Scene::set(&go, WatchAs::Endpoint, &go.program());
+    endpoint.trace.probes.watch_reads(true).expect("attaches");
+    endpoint.stream("copy", "one").pass();
+    assert_eq!(endpoint.told(), BTreeSet::new(), "only runtimes have such FIFOs");
+    let mut unknown = Scene::set(&go, WatchAs::Daemon, &Program::Go("devel".to_owned()));
+    unknown.trace.probes.watch_reads(true).expect("attaches");
+    unknown.stream("copy", "one").pass();
+    assert_eq!(unknown.told(), BTreeSet::new(), "without its id a goroutine is not known again");
+}
+
+#[test]
+fn what_a_daemon_starts_names_the_goroutine_and_the_connection_that_it_serves() {
+    for go in Go::since(MINOR) {
+        let mut scene = Scene::set(&go, WatchAs::Daemon, &go.program());
+        let mut clients: Vec<TcpStream> = Vec::new();
+        for _ in 0..3 {
+            let mut client = TcpStream::connect(scene.daemon.address).expect("connects");
+            client.write_all(b"x").expect("sends");
+            clients.push(client);
+            scene.daemon.ask("serve");
+        }
+        scene.trace.settle();
+        let of_it = scene.trace.of(scene.daemon.pid());
+        let mut served = Vec::new();
+        for seen in &scene.trace.seen {
+            let (Fact::Exec(info), Some(task)) = (&seen.fact, seen.task) else { continue };
+            assert_eq!(info.argv.len(), 1, "true(1): {info:?}");
+            let fork = of_it.iter().find_map(|seen| match seen.fact {
+                Fact::Fork { child, actor, inbound } if child == task => Some((actor, inbound)),
+                _ => None,
+            });
+            let (actor, inbound) = fork.expect("forked before");
+            assert!(actor.g.is_some() && actor.goid.is_some(), "{actor:?}");
+            let remote = of_it.iter().find_map(|seen| match seen.fact {
+                Fact::Accepted { socket } if Some(socket.id) == inbound => socket.tuple.map(|tuple| tuple.remote),
+                _ => None,
+            });
+            served.push(remote.expect("accepted before"));
+        }
+        let expected: Vec<_> = clients.iter().map(|client| client.local_addr().expect("local")).collect();
+        assert_eq!(served, expected, "{}", go.version);
+    }
+}

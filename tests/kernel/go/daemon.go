@@ -1,0 +1,75 @@
+// A runtime as Go programs write them, for tests of the probes: what a line asks for is done in a goroutine of its own.
+//
+//	daemon
+//
+// Prints the address on which it listens, then answers lines, each when it is done:
+//
+//	copy FIFO     copies the FIFO to the next connection, in a goroutine that stays
+//	swap FIFO     reads from the FIFO once; then reads from a file, and sends a byte to the next connection
+//	serve         reads a byte from the next connection, then runs true(1), in the goroutine that serves it
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+func check(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func main() {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	check(err)
+	fmt.Println(listener.Addr())
+	// Nothing is closed: what is there stays until the end.
+	var kept []interface{}
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		words := strings.Fields(lines.Text())
+		connection, err := listener.Accept()
+		check(err)
+		kept = append(kept, connection)
+		done := make(chan bool)
+		var fifo *os.File
+		if len(words) > 1 {
+			// For both, so that it opens at once and has no end.
+			fifo, err = os.OpenFile(words[1], os.O_RDWR, 0)
+			check(err)
+			kept = append(kept, fifo)
+		}
+		go func() {
+			switch words[0] {
+			case "copy":
+				close(done)
+				_, err := io.Copy(connection, fifo)
+				check(err)
+			case "swap":
+				_, err := fifo.Read(make([]byte, 1))
+				check(err)
+				file, err := os.Open("/proc/self/stat")
+				check(err)
+				_, err = file.Read(make([]byte, 1))
+				check(err)
+				_, err = connection.Write([]byte("x"))
+				check(err)
+				close(done)
+			case "serve":
+				_, err := connection.Read(make([]byte, 1))
+				check(err)
+				check(exec.Command("true").Run())
+				close(done)
+			}
+		}()
+		<-done
+		fmt.Println("done")
+	}
+}

@@ -1,0 +1,118 @@
+//! Programs in Go that tests run: built with the Go of this machine, and with others.
+
+use std::{
+    ffi::OsString,
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use execpath::model::Program;
+
+/// Names `go` programs of other versions, as PATH names folders; `cargo xtask test` sets it.
+const VARIABLE: &str = "EXECPATH_GO";
+
+/// A Go that compiles.
+#[derive(Clone, Debug)]
+pub(crate) struct Go {
+    path: PathBuf,
+    /// `go1.26.6`
+    pub(crate) version: String,
+}
+
+impl Go {
+    fn at(path: impl Into<PathBuf>) -> Option<Self> {
+        let path = path.into();
+        let output = command(&path).args(["env", "GOVERSION"]).output().ok()?;
+        let version = String::from_utf8(output.stdout).expect("text").trim().to_owned();
+        Some(Self { path, version })
+    }
+
+    fn minor(&self) -> u32 {
+        let minor = self.version.strip_prefix("go1.").and_then(|rest| rest.split('.').next());
+        minor.and_then(|minor| minor.parse().ok()).unwrap_or_else(|| panic!("no version of Go: {}", self.version))
+    }
+
+    /// This machine's, and those that the environment names, from Go 1.`minor` on. Says so where there is none.
+    pub(crate) fn since(minor: u32) -> Vec<Self> {
+        let named = std::env::var_os(VARIABLE).unwrap_or_default();
+        let all = [PathBuf::from("go")].into_iter().chain(std::env::split_paths(&named)).filter_map(Self::at);
+        let new: Vec<Self> = all.filter(|go| go.minor() >= minor).collect();
+        if new.is_empty() {
+            assert!(std::env::var_os("CI").is_none(), "CI must have Go 1.{minor} or later");
+            eprintln!("skipped: no Go 1.{minor} or later here: `cargo xtask test --only kernel` gets one");
+        }
+        new
+    }
+
+    /// What the tracer is told of programs that it built.
+    pub(crate) fn program(&self) -> Program {
+        Program::Go(self.version.clone())
+    }
+}
+
+/// A `go` that takes neither another version nor anything from the network.
+fn command(path: &Path) -> Command {
+    let mut go = Command::new(path);
+    go.envs([("CGO_ENABLED", "0"), ("GO111MODULE", "off"), ("GOFLAGS", ""), ("GOTOOLCHAIN", "local")]);
+    go
+}
+
+/// A program of `tests/kernel/go` that runs.
+pub(crate) struct Gopher {
+    process: Child,
+    /// On which it listens.
+    pub(crate) address: SocketAddr,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+    _folder: tempfile::TempDir,
+}
+
+impl Gopher {
+    pub(crate) fn start(go: &Go, source: &str, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("program");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernel/go").join(source);
+        let words: [OsString; 4] = ["build".into(), "-o".into(), program.clone().into(), source.into()];
+        let status = command(&go.path).args(words).status().expect("go starts");
+        assert!(status.success(), "{} does not build it", go.version);
+        let mut process = Command::new(&program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let to = process.stdin.take().expect("stdin");
+        let mut from = BufReader::new(process.stdout.take().expect("stdout"));
+        let mut line = String::new();
+        from.read_line(&mut line).expect("its address");
+        let address = line.trim().parse().expect("an address");
+        Self { process, address, to, from, _folder: folder }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The words of the next line that it says.
+    pub(crate) fn words(&mut self) -> Vec<String> {
+        let mut line = String::new();
+        self.from.read_line(&mut line).expect("its stdout");
+        assert!(!line.is_empty(), "the program died");
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Has it done.
+    pub(crate) fn ask(&mut self, line: &str) {
+        writeln!(self.to, "{line}").expect("the program listens");
+        assert_eq!(self.words(), ["done"], "{line}");
+    }
+}
+
+impl Drop for Gopher {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _status = self.process.wait();
+    }
+}

