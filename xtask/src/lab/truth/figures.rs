@@ -1,0 +1,137 @@
+//! What came out: counted, and said in a table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use super::judge::{Case, Part, Verdict};
+use super::told::Told;
+
+/// How many of what is wrong are told in full.
+const SHOWN: usize = 10;
+
+/// Of one part of the sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) right: usize,
+    pub(super) wrong: usize,
+    pub(super) missing: usize,
+}
+
+/// Of one scenario.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    pub(super) sessions: usize,
+    pub(super) found: usize,
+    pub(super) complete: usize,
+    pub(super) exact: usize,
+    /// Sessions with a gap that says that two answers fit.
+    pub(super) ambiguous: usize,
+    /// Sessions that nobody made, and those told twice.
+    pub(super) invented: usize,
+    pub(super) left_open: usize,
+    pub(super) parts: BTreeMap<Part, Count>,
+    pub(super) lost: BTreeMap<String, u64>,
+    /// All that is wrong, in words.
+    pub(super) wrong: Vec<String>,
+    /// What else was measured, in words.
+    pub(super) notes: Vec<String>,
+    pub(super) took: Duration,
+}
+
+impl Figures {
+    /// Judges everything that was told. `case` is what is known of a session, by its number.
+    pub(super) fn judge<'a>(sessions: usize, told: &Told, case: impl Fn(u32) -> Option<Case<'a>>) -> Self {
+        let mut figures = Self { sessions, lost: told.lost.clone(), ..Self::default() };
+        let mut wrong: BTreeSet<(&str, Part)> = BTreeSet::new();
+        for (_, session) in &told.sayings {
+            let Some(case) = session.number().and_then(&case) else { continue };
+            for (part, verdict) in case.judge(session) {
+                if let Verdict::Wrong(why) = verdict
+                    && wrong.insert((&session.id, part))
+                {
+                    figures.wrong.push(format!("{}: {}: {why}\n    {session}", case.planned.token, part.name()));
+                }
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for session in told.sessions() {
+            let Some((number, case)) = session.number().and_then(|number| Some((number, case(number)?))) else {
+                if session.kind.as_deref() != Some("probe") {
+                    figures.invent(&format!("a session that nobody made\n    {session}"));
+                }
+                continue;
+            };
+            if !seen.insert(number) {
+                figures.invent(&format!("{} was told twice\n    {session}", case.planned.token));
+                continue;
+            }
+            figures.found += 1;
+            figures.complete += usize::from(session.complete);
+            figures.exact += usize::from(session.is_exact());
+            figures.ambiguous += usize::from(session.gaps.iter().any(|gap| gap.code == "ambiguous"));
+            figures.left_open += usize::from(!session.is_closed());
+            let case = Case { last: true, ..case };
+            for (part, verdict) in case.judge(session) {
+                let count = figures.parts.entry(part).or_default();
+                match verdict {
+                    Verdict::Wrong(why) => {
+                        count.wrong += 1;
+                        if wrong.insert((&session.id, part)) {
+                            let token = &case.planned.token;
+                            figures.wrong.push(format!("{token}: {}: {why}\n    {session}", part.name()));
+                        }
+                    }
+                    // Once wrong is wrong, whatever is said later.
+                    Verdict::Right | Verdict::Missing if wrong.contains(&(session.id.as_str(), part)) => {
+                        count.wrong += 1;
+                    }
+                    Verdict::Right => count.right += 1,
+                    Verdict::Missing | Verdict::Untold => count.missing += 1,
+                }
+            }
+        }
+        for part in Part::ALL {
+            figures.parts.entry(part).or_default().missing += sessions.saturating_sub(figures.found);
+        }
+        figures
+    }
+
+    fn invent(&mut self, what: &str) {
+        self.invented += 1;
+        self.wrong.push(what.to_owned());
+    }
+
+    /// Whether everything was found, and whole, and seen to end.
+    pub(super) fn is_whole(&self) -> bool {
+        self.found == self.sessions && self.complete == self.sessions && self.left_open == 0
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.values().sum()
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sessions, found, complete, exact, ambiguous, invented, left_open, .. } = self;
+        writeln!(f, "sessions {sessions}, found {found}, complete {complete}, exact {exact}, ambiguous {ambiguous}")?;
+        writeln!(f, "invented {invented}, left open {left_open}, records lost {}", self.lost())?;
+        writeln!(f, "{:20} {:>8} {:>8} {:>8}", "part", "right", "wrong", "missing")?;
+        for (part, Count { right, wrong, missing }) in &self.parts {
+            writeln!(f, "{:20} {right:>8} {wrong:>8} {missing:>8}", part.name())?;
+        }
+        for note in &self.notes {
+            writeln!(f, "{note}")?;
+        }
+        writeln!(f, "took {:.0} s", self.took.as_secs_f64())?;
+        let mut text = String::new();
+        for wrong in self.wrong.iter().take(SHOWN) {
+            writeln!(text, "WRONG: {wrong}")?;
+        }
+        if let Some(more) = self.wrong.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            writeln!(text, "… and {more} more")?;
+        }
+        f.write_str(&text)
+    }
+}
