@@ -80,16 +80,6 @@ impl Way {
     }
 }
 
-/// How bytes tell whose a leg is.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Rule {
-    /// All sessions are open and have been sent all: the legs of one way, in order of their counters, are theirs in order of
-    /// what they were sent. Headers and records of TLS add to a counter, and more to a large one, so the order stays.
-    Rank,
-    /// Others come and go meanwhile: a leg is that session's whose bytes it has, and not yet those of the next larger.
-    Interval,
-}
-
 /// What was seen.
 #[derive(Default)]
 pub(super) struct Look {
@@ -100,30 +90,43 @@ pub(super) struct Look {
 }
 
 impl Look {
-    /// Looks at these sessions.
-    pub(super) fn at(sessions: &[Planned], spacing: u64, rule: Rule) -> Result<Self> {
+    /// Looks at these sessions, which are all that are open, and have been sent all: the legs of one way, in order of their
+    /// counters, are theirs in order of what they were sent. Headers and records of TLS add to a counter, and more to a large
+    /// one, so the order stays.
+    pub(super) fn at_all(sessions: &[Planned], spacing: u64) -> Result<Self> {
         let mut look = Self { processes: processes(sessions)?, ..Self::default() };
+        look.add_legs(sessions, |legs, way| ranked(legs, sessions, spacing, way))?;
+        Ok(look)
+    }
+
+    /// Looks at one of these sessions while others come and go: a leg is that session's whose bytes it has, and not yet those
+    /// of the next larger.
+    pub(super) fn at_one(session: &Planned, open: &[Planned], spacing: u64) -> Result<Self> {
+        let mut look = Self { processes: processes(std::slice::from_ref(session))?, ..Self::default() };
+        look.add_legs(open, |legs, _way| Ok(by_interval(legs, open, spacing)))?;
+        Ok(look)
+    }
+
+    fn add_legs(
+        &mut self,
+        sessions: &[Planned],
+        owners: impl for<'a> Fn(&[&'a End], Way) -> Result<Vec<(&'a End, u32)>>,
+    ) -> Result<()> {
         let ends = sockets()?;
         let least = sessions.iter().map(|session| session.bytes).min().context("no session")?;
         for way in Way::ALL {
             let mut legs: Vec<&End> =
                 ends.values().filter(|end| end.received >= least && Way::of(end) == Some(way)).collect();
             legs.sort_by_key(|end| end.received);
-            let owned = match rule {
-                Rule::Rank => ranked(&legs, sessions, spacing, way)?,
-                Rule::Interval => by_interval(&legs, sessions, spacing),
-            };
-            if let Rule::Rank = rule {
-                let gaps = legs.windows(2).filter_map(|pair| Some(pair.last()?.received - pair.first()?.received));
-                look.gap = gaps.chain(look.gap).min();
-            }
-            for (end, number) in owned {
+            let gaps = legs.windows(2).filter_map(|pair| Some(pair.last()?.received - pair.first()?.received));
+            self.gap = gaps.chain(self.gap).min();
+            for (end, number) in owners(&legs, way)? {
                 let near = ends.get(&(end.remote, end.local)).cloned();
                 let leg = Leg { number, received: end.received, near, far: end.clone() };
-                look.legs.insert((end.local, end.remote), leg);
+                self.legs.insert((end.local, end.remote), leg);
             }
         }
-        Ok(look)
+        Ok(())
     }
 }
 
@@ -227,7 +230,7 @@ fn exec_ids() -> BTreeMap<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Planned, Rule, Way, by_interval, end, ranked};
+    use super::{Planned, Way, by_interval, end, ranked};
     use crate::lab::network::Host;
 
     fn leg(port: u16, received: u64) -> super::End {
@@ -258,7 +261,6 @@ mod tests {
         let near = leg(3, 34_000);
         assert!(ranked(&[&small, &near], &sessions, 10_000, Way::Kubelet).is_err(), "too near");
         assert!(ranked(&[&small], &sessions, 10_000, Way::Kubelet).is_err(), "one is missing");
-        let _both: [Rule; 2] = [Rule::Rank, Rule::Interval];
     }
 
     #[test]

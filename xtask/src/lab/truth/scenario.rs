@@ -13,7 +13,7 @@ use super::figures::Figures;
 use super::judge::{Case, Client};
 use super::kubectls::Kubectl;
 use super::load::Load;
-use super::look::{Look, Rule};
+use super::look::Look;
 use super::plan::Planned;
 use super::told::{Session, Told};
 use crate::lab::Up;
@@ -172,7 +172,7 @@ impl Play<'_> {
         mut told: Told,
         mut notes: Vec<String>,
     ) -> Result<Figures> {
-        let look = Look::at(sessions, self.scenario.spacing(), Rule::Rank)?;
+        let look = Look::at_all(sessions, self.scenario.spacing())?;
         let clients: BTreeMap<u32, Client> =
             sessions.iter().filter_map(|session| Some((session.number, crowd.client(session.number)?))).collect();
         self.progress.say("the oracle has looked");
@@ -235,7 +235,7 @@ impl Play<'_> {
             under_way.lock().map_err(|_poison| poisoned())?.insert(worker, session.clone());
             let kubectl = Kubectl::open(self.lab.kubectl(self.scenario.kubectl.as_deref())?, &session)?;
             let others: Vec<Planned> = under_way.lock().map_err(|_poison| poisoned())?.values().cloned().collect();
-            let look = Look::at(&others, SPACING, Rule::Interval)?;
+            let look = Look::at_one(&session, &others, SPACING)?;
             let client = Client { pid: kubectl.pid(), address: None };
             kubectl.end()?;
             let number = session.number;
