@@ -6,7 +6,7 @@ use super::look::{Leg, Look};
 use super::plan::Planned;
 use super::told::{Link, Session, Tcp};
 
-/// What of a session is judged: the rows of the table. Those up to `Target` have to be there for a session to be right.
+/// What of a session is judged: the rows of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     /// The process that asked.
@@ -111,15 +111,13 @@ impl Case<'_> {
             (Part::Target, self.target(session)),
         ];
         for (part, kind, to) in [
-            (Part::ToApiServer, "tcp", &["apiserver"][..]),
-            (Part::InApiServer, "relay", &["apiserver"]),
-            (Part::ToKubelet, "tcp", &["kubelet"]),
-            (Part::InKubelet, "relay", &["kubelet"]),
-            (Part::ToStreaming, "tcp", &["runtime"]),
+            (Part::ToApiServer, "tcp", "apiserver"),
+            (Part::InApiServer, "relay", "apiserver"),
+            (Part::ToKubelet, "tcp", "kubelet"),
+            (Part::InKubelet, "relay", "kubelet"),
+            (Part::ToStreaming, "tcp", "runtime"),
         ] {
-            let is = |link: &&Link| {
-                link.kind == kind && session.hops.get(link.to).is_some_and(|hop| to.contains(&hop.role.as_str()))
-            };
+            let is = |link: &&Link| link.kind == kind && session.hops.get(link.to).is_some_and(|hop| hop.role == to);
             let mut there = session.links.iter().filter(is).map(|link| (part, self.link(session, link))).peekable();
             if there.peek().is_none() {
                 parts.push((part, Verdict::Missing));
@@ -213,5 +211,178 @@ impl Case<'_> {
     /// What the oracle did not see cannot be a session's that it saw whole; before that it can have been a first attempt's.
     fn gone(&self, what: &str) -> Verdict {
         if self.last { Verdict::Wrong(format!("{what} carries no session's bytes")) } else { Verdict::Untold }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
+    use super::{Case, Client, Part, Verdict};
+    use crate::lab::network::Host;
+    use crate::lab::truth::look::{End, Leg, Look, Process};
+    use crate::lab::truth::plan::Planned;
+    use crate::lab::truth::told::Session;
+
+    /// Ports of the legs of a session, at the ends nearer to the client.
+    fn ports(number: u32) -> [u16; 3] {
+        [1, 2, 3].map(|leg| u16::try_from(leg * 1_000 + number).expect("a port"))
+    }
+
+    fn ends(number: u32, leg: usize) -> (String, String) {
+        let servers = ["10.0.0.2:6443", "10.0.0.3:10250", "127.0.0.1:4000"];
+        let clients = ["10.0.0.1", "10.0.0.2", "127.0.0.1"];
+        (format!("{}:{}", clients[leg], ports(number)[leg]), servers[leg].to_owned())
+    }
+
+    fn leg(number: u32, at: usize) -> Leg {
+        let (client, server) = ends(number, at);
+        let (client, server) = (client.parse().expect("an address"), server.parse().expect("an address"));
+        let inode = u64::from(ports(number)[at]);
+        let pids = [100 + number, 10, 20, 30];
+        let near = End {
+            local: client,
+            remote: server,
+            inode,
+            pids: vec![pids[at]],
+            received: 0,
+            host: Host::Client,
+            programs: String::new(),
+        };
+        let far =
+            End { local: server, remote: client, inode: inode + 10_000, pids: vec![pids[at + 1]], ..near.clone() };
+        Leg { number, received: 0, near: Some(near), far }
+    }
+
+    fn look() -> Look {
+        let legs = [1, 2].into_iter().flat_map(|number| (0..3).map(move |at| leg(number, at)));
+        let processes = [1, 2].map(|number| {
+            let (cgroups, exec_id) = ("0::/pod/c0ffee\n".to_owned(), Some(format!("exec-{number}")));
+            (number, Process { pid: 500 + number, parent: 40, cgroups, exec_id })
+        });
+        Look {
+            legs: legs.map(|leg| ((leg.far.local, leg.far.remote), leg)).collect(),
+            processes: BTreeMap::from(processes),
+            gap: None,
+        }
+    }
+
+    fn tcp(number: u32, at: usize) -> Value {
+        let ((local, remote), inode) = (ends(number, at), u64::from(ports(number)[at]));
+        let tcp = json!({"local": local, "remote": remote, "inode": inode, "peer_inode": inode + 10_000});
+        json!({"from": at, "to": at + 1, "kind": "tcp", "confidence": "exact", "tcp": tcp})
+    }
+
+    fn relay(inbound: u32, outbound: u32, at: usize) -> Value {
+        let relay = json!({
+            "inbound_inode": ports(inbound)[at - 1] + 10_000,
+            "outbound_inode": ports(outbound)[at],
+        });
+        json!({"from": at, "to": at, "kind": "relay", "confidence": "exact", "relay": relay})
+    }
+
+    /// Session 1, as a tracer tells it that errs in nothing.
+    fn told() -> Value {
+        let planned = Planned::new(1, 1, 1_000);
+        let hop = |role: &str, pid: u32| json!({"role": role, "pid": pid, "argv": ["x"]});
+        let argv = [vec!["kubectl".to_owned(), "exec".to_owned()], planned.command().to_vec()].concat();
+        json!({
+            "id": "s-1", "kind": "exec", "state": "open", "complete": true, "confidence": "exact",
+            "target": {"pod": planned.pod, "container": planned.container, "container_id": "c0ffee"},
+            "command": planned.command(), "exec_id": "exec-1",
+            "hops": [
+                {"role": "kubectl", "pid": 101, "argv": argv},
+                hop("apiserver", 10), hop("kubelet", 20), hop("runtime", 30), hop("shim", 40), hop("process", 501),
+            ],
+            "links": [tcp(1, 0), relay(1, 1, 1), tcp(1, 1), relay(1, 1, 2), tcp(1, 2)],
+            "gaps": [],
+        })
+    }
+
+    /// The parts that are not right.
+    fn amiss(told: Value, client: Client, last: bool) -> Vec<(Part, bool)> {
+        let session: Session = serde_json::from_value(told).expect("a session");
+        let (planned, look) = (Planned::new(1, 1, 1_000), look());
+        assert_eq!(session.number(), Some(1));
+        let case = Case { planned: &planned, client, look: &look, last };
+        let verdicts = case.judge(&session).into_iter();
+        let mut amiss: Vec<(Part, bool)> = verdicts
+            .filter(|(_, verdict)| *verdict != Verdict::Right)
+            .map(|(part, verdict)| (part, matches!(verdict, Verdict::Wrong(_))))
+            .collect();
+        amiss.sort();
+        amiss
+    }
+
+    const KUBECTL: Client = Client { pid: 101, address: None };
+
+    #[test]
+    fn what_is_right_is_right() {
+        assert_eq!(amiss(told(), KUBECTL, true), []);
+        let driver = Client { pid: 101, address: Some("10.0.0.1:1001".parse().expect("an address")) };
+        assert_eq!(amiss(told(), driver, true), []);
+    }
+
+    #[test]
+    fn a_leg_of_another_session_is_wrong_at_every_place() {
+        for (index, at, part) in [(0, 0, Part::ToApiServer), (2, 1, Part::ToKubelet), (4, 2, Part::ToStreaming)] {
+            let mut told = told();
+            told["links"][index] = tcp(2, at);
+            assert_eq!(amiss(told, KUBECTL, true), [(part, true)]);
+        }
+        for (index, at, part) in [(1, 1, Part::InApiServer), (3, 2, Part::InKubelet)] {
+            for (inbound, outbound) in [(1, 2), (2, 1), (2, 2)] {
+                let mut told = told();
+                told["links"][index] = relay(inbound, outbound, at);
+                assert_eq!(amiss(told, KUBECTL, true), [(part, true)]);
+            }
+        }
+    }
+
+    #[test]
+    fn an_end_that_another_process_holds_is_wrong() {
+        let mut told = told();
+        told["links"][2]["tcp"]["peer_inode"] = json!(1);
+        assert_eq!(amiss(told, KUBECTL, true), [(Part::ToKubelet, true)]);
+    }
+
+    #[test]
+    fn another_client_process_exec_id_shim_or_container_is_wrong() {
+        for (pointer, value, part) in [
+            ("/hops/4/pid", json!(41), Part::Shim),
+            ("/hops/5/pid", json!(502), Part::Process),
+            ("/exec_id", json!("exec-2"), Part::ExecId),
+            ("/target/container_id", json!("decaf"), Part::Target),
+            ("/target/container", json!("another"), Part::Target),
+        ] {
+            let mut told = told();
+            *told.pointer_mut(pointer).expect("it is there") = value;
+            assert_eq!(amiss(told, KUBECTL, true), [(part, true)], "{pointer}");
+        }
+        assert_eq!(amiss(told(), Client { pid: 102, address: None }, true), [(Part::Client, true)]);
+        let driver = Client { pid: 101, address: Some("10.0.0.1:1002".parse().expect("an address")) };
+        assert_eq!(amiss(told(), driver, true), [(Part::Client, true)]);
+        let mut told = told();
+        told["hops"][0]["argv"] = json!(["kubectl", "exec", "x", "--", Planned::new(2, 1, 1_000).command()[2]]);
+        assert_eq!(amiss(told, KUBECTL, true), [(Part::Client, true)]);
+    }
+
+    #[test]
+    fn what_is_not_told_is_missing_and_not_wrong() {
+        let mut told = told();
+        told["links"] = json!([tcp(1, 0)]);
+        told["exec_id"] = Value::Null;
+        let missing = [Part::InApiServer, Part::ToKubelet, Part::InKubelet, Part::ToStreaming, Part::ExecId];
+        assert_eq!(amiss(told, KUBECTL, true), missing.map(|part| (part, false)));
+    }
+
+    #[test]
+    fn a_connection_that_carries_nothing_is_wrong_only_where_it_is_told_last() {
+        let mut told = told();
+        told["links"][0] = tcp(3, 0);
+        assert_eq!(amiss(told.clone(), KUBECTL, true), [(Part::ToApiServer, true)]);
+        assert_eq!(amiss(told, KUBECTL, false), [(Part::ToApiServer, false)], "a first attempt's");
     }
 }

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -28,9 +30,10 @@ pub(super) struct End {
     pub(super) remote: SocketAddr,
     pub(super) inode: u64,
     pub(super) pids: Vec<u32>,
-    received: u64,
-    host: Host,
-    programs: String,
+    pub(super) received: u64,
+    pub(super) host: Host,
+    /// `"kubectl",pid=1,fd=3`, and others that hold it.
+    pub(super) programs: String,
 }
 
 /// A connection that carries the bytes of a session.
@@ -213,19 +216,23 @@ fn processes(sessions: &[Planned]) -> Result<BTreeMap<u32, Process>> {
     Ok(found)
 }
 
-/// Exec ids by the pid in their pid file.
+/// Exec ids by the pid in their pid file; of several files with the same pid the newest counts.
 fn exec_ids() -> BTreeMap<u32, String> {
-    let entries = |dir: &str| fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let containers = TASKS.iter().flat_map(|dir| entries(dir));
-    let files = containers.flat_map(|dir| entries(&dir.to_string_lossy()).collect::<Vec<_>>());
-    files
-        .filter(|file| file.extension().is_some_and(|it| it == "pid"))
-        .filter_map(|file| {
-            let pid = fs::read_to_string(&file).ok()?.trim().parse().ok()?;
-            Some((pid, file.file_stem()?.to_str()?.to_owned()))
+    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let containers = TASKS.iter().flat_map(|dir| entries(Path::new(dir)));
+    let files = containers.flat_map(|dir| entries(&dir).collect::<Vec<_>>());
+    let mut files: Vec<(SystemTime, PathBuf)> = files
+        .filter(|file| {
+            file.extension().is_some_and(|it| it == "pid") && file.file_stem().is_some_and(|it| it != "init")
         })
-        .filter(|(_, name)| name != "init")
-        .collect()
+        .filter_map(|file| Some((file.metadata().ok()?.modified().ok()?, file)))
+        .collect();
+    files.sort();
+    let read = |file: &Path| {
+        let pid = fs::read_to_string(file).ok()?.trim().parse().ok()?;
+        Some((pid, file.file_stem()?.to_str()?.to_owned()))
+    };
+    files.iter().filter_map(|(_, file)| read(file)).collect()
 }
 
 #[cfg(test)]
