@@ -1,7 +1,7 @@
 //! How sessions are made and watched.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,6 +27,8 @@ const LOAD_SPACING: u64 = 2_000;
 
 /// How long the tracer may take to say what it has to say after the last session is open, or closed.
 const SETTLE: Duration = Duration::from_secs(30);
+/// The same where records are lost: what does not come then never comes.
+const SETTLE_LOSSES: Duration = Duration::from_secs(5);
 /// A heartbeat of kubectl, and a second.
 const HEARTBEAT: Duration = Duration::from_secs(6);
 /// How often the tracer's memory is looked at.
@@ -96,7 +98,7 @@ impl Scenario {
 pub(super) struct Play<'a> {
     pub(super) lab: &'a Up,
     pub(super) program: &'a Path,
-    pub(super) recording: PathBuf,
+    pub(super) recording: &'a Path,
     pub(super) scenario: &'a Scenario,
     pub(super) progress: &'a Progress,
 }
@@ -118,9 +120,13 @@ impl Play<'_> {
         arguments.extend(self.scenario.ring_bytes.map(|bytes| format!("--ring-bytes={bytes}")));
         // The tracer overwrites nothing.
         if self.recording.exists() {
-            std::fs::remove_file(&self.recording)?;
+            std::fs::remove_file(self.recording)?;
         }
-        Tracer::start_with(self.program, &self.recording, &arguments)
+        Tracer::start_with(self.program, self.recording, &arguments)
+    }
+
+    fn settle(&self) -> Duration {
+        if self.scenario.ring_bytes.is_some() { SETTLE_LOSSES } else { SETTLE }
     }
 
     fn open(&self, sessions: &[Planned]) -> Result<Crowd> {
@@ -142,7 +148,7 @@ impl Play<'_> {
         let tracer = self.trace()?;
         let crowd = self.open(&sessions)?;
         let mut told = Told::default();
-        told.until(&tracer, SETTLE, |told| told.count(Session::is_exact) == sessions.len())?;
+        told.until(&tracer, self.settle(), |told| told.count(Session::is_exact) == sessions.len())?;
         self.judge(&sessions, crowd, tracer, told, Vec::new())
     }
 
@@ -177,7 +183,7 @@ impl Play<'_> {
             sessions.iter().filter_map(|session| Some((session.number, crowd.client(session.number)?))).collect();
         self.progress.say("the oracle has looked");
         crowd.end()?;
-        told.until(&tracer, SETTLE, |told| told.count(|session| !session.is_closed()) == 0)?;
+        told.until(&tracer, self.settle(), |told| told.count(|session| !session.is_closed()) == 0)?;
         tracer.finish_with(|line| told.take(line))?;
         if let Some(gap) = look.gap {
             notes.push(format!("smallest difference of two counters {gap} of {}", self.scenario.spacing()));
@@ -206,7 +212,7 @@ impl Play<'_> {
             self.churn(sessions, workers, &seen, &tracer, &mut told, &mut memory)?;
             self.progress.say(format!("{} sessions, {workers} at a time, are over", sessions.len()));
         }
-        told.until(&tracer, SETTLE, |told| told.count(|session| !session.is_closed()) == 0)?;
+        told.until(&tracer, self.settle(), |told| told.count(|session| !session.is_closed()) == 0)?;
         tracer.finish_with(|line| told.take(line))?;
         let seen = seen.into_inner().map_err(|_poisoned| anyhow!("a thread panicked"))?;
         let mut figures = Figures::judge(alone.len() + groups.len(), &told, |number| {
