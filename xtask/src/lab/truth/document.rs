@@ -28,7 +28,8 @@ of the client's end tells whose it is. None of this shares code with what it jud
   another, the other half twenty at a time. **older**: open and idle before the tracer starts. **ring**: with a buffer too small for
   what happens, so that records are lost; then sessions may be missing, but nothing may be wrong.
 * **found**: told at all. **complete**: with every hop. **exact**: complete, every link proved, no gap. **wrong**: links, ends, names or
-  whole sessions that are not as the oracle saw them, in any saying, not the last only. **left open**: told as open although over.
+  whole sessions that are not as the oracle saw them, in any saying, not the last only. **overstated**: sessions told to be complete
+  that lack something, or to be of another kind. **left open**: told as open although over.
 ";
 
 /// How a section begins.
@@ -38,8 +39,19 @@ const SECTION: &str = "\n## With ";
 pub(super) fn table<'a>(rows: impl IntoIterator<Item = (String, &'a Figures)>) -> String {
     let mut builder = Builder::default();
     builder.push_record(
-        ["scenario", "found", "complete", "exact", "wrong", "ambiguous", "left open", "records lost", "took"]
-            .map(str::to_owned),
+        [
+            "scenario",
+            "found",
+            "complete",
+            "exact",
+            "wrong",
+            "overstated",
+            "ambiguous",
+            "left open",
+            "records lost",
+            "took",
+        ]
+        .map(str::to_owned),
     );
     for (name, figures) in rows {
         let of = |count: usize| format!("{count} of {}", figures.sessions);
@@ -49,6 +61,7 @@ pub(super) fn table<'a>(rows: impl IntoIterator<Item = (String, &'a Figures)>) -
             of(figures.complete),
             of(figures.exact),
             figures.wrong.len().to_string(),
+            figures.overstated.len().to_string(),
             figures.ambiguous.to_string(),
             figures.left_open.to_string(),
             figures.lost().to_string(),

@@ -1,11 +1,11 @@
 //! What came out: counted, and said in a table.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::time::Duration;
 
 use super::judge::{Case, Part, Verdict};
-use super::told::Told;
+use super::told::{Session, Told};
 
 /// How many of what is wrong are told in full.
 const SHOWN: usize = 10;
@@ -32,20 +32,30 @@ pub(super) struct Figures {
     pub(super) left_open: usize,
     pub(super) parts: BTreeMap<Part, Count>,
     pub(super) lost: BTreeMap<String, u64>,
+    /// Sessions of which more was claimed than is so: complete, or of another kind.
+    pub(super) overstated: Vec<String>,
     /// All that is wrong, in words.
     pub(super) wrong: Vec<String>,
+    /// Kilobytes of the tracer's, in the first third of the time and in the last.
+    pub(super) memory: Option<(u64, u64)>,
     /// What else was measured, in words.
     pub(super) notes: Vec<String>,
     pub(super) took: Duration,
 }
 
 impl Figures {
-    /// Judges everything that was told. `case` is what is known of a session, by its number.
-    pub(super) fn judge<'a>(sessions: usize, told: &Told, case: impl Fn(u32) -> Option<Case<'a>>) -> Self {
+    /// Judges everything that was told. `case` is what is known of a session.
+    pub(super) fn judge<'a>(sessions: usize, told: &Told, case: impl Fn(&Session) -> Option<Case<'a>>) -> Self {
         let mut figures = Self { sessions, lost: told.lost.clone(), ..Self::default() };
         let mut wrong: BTreeSet<(&str, Part)> = BTreeSet::new();
+        let mut overstated: BTreeSet<&str> = BTreeSet::new();
         for (_, session) in &told.sayings {
-            let Some(case) = session.number().and_then(&case) else { continue };
+            let Some(case) = case(session) else { continue };
+            if let Some(why) = case.overstated(session)
+                && overstated.insert(&session.id)
+            {
+                figures.overstated.push(format!("{}: {why}\n    {session}", case.planned.token));
+            }
             for (part, verdict) in case.judge(session) {
                 if let Verdict::Wrong(why) = verdict
                     && wrong.insert((&session.id, part))
@@ -56,13 +66,13 @@ impl Figures {
         }
         let mut seen = BTreeSet::new();
         for session in told.sessions() {
-            let Some((number, case)) = session.number().and_then(|number| Some((number, case(number)?))) else {
+            let Some(case) = case(session) else {
                 if session.kind.as_deref() != Some("probe") {
                     figures.invent(&format!("a session that nobody made\n    {session}"));
                 }
                 continue;
             };
-            if !seen.insert(number) {
+            if !seen.insert(case.planned.number) {
                 figures.invent(&format!("{} was told twice\n    {session}", case.planned.token));
                 continue;
             }
@@ -107,6 +117,11 @@ impl Figures {
         self.found == self.sessions && self.complete == self.sessions && self.left_open == 0
     }
 
+    /// Whether the tracer's memory stayed, but for a tenth.
+    pub(super) fn memory_is_flat(&self) -> bool {
+        self.memory.is_none_or(|(first, last)| last <= first + first / 10)
+    }
+
     pub(super) fn lost(&self) -> u64 {
         self.lost.values().sum()
     }
@@ -116,7 +131,11 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sessions, found, complete, exact, ambiguous, invented, left_open, .. } = self;
         writeln!(f, "sessions {sessions}, found {found}, complete {complete}, exact {exact}, ambiguous {ambiguous}")?;
-        writeln!(f, "invented {invented}, left open {left_open}, records lost {}", self.lost())?;
+        let (wrong, overstated, lost) = (self.wrong.len(), self.overstated.len(), self.lost());
+        writeln!(
+            f,
+            "wrong {wrong}, overstated {overstated}, invented {invented}, left open {left_open}, records lost {lost}"
+        )?;
         writeln!(f, "{:20} {:>8} {:>8} {:>8}", "part", "right", "wrong", "missing")?;
         for (part, Count { right, wrong, missing }) in &self.parts {
             writeln!(f, "{:20} {right:>8} {wrong:>8} {missing:>8}", part.name())?;
@@ -125,13 +144,14 @@ impl fmt::Display for Figures {
             writeln!(f, "{note}")?;
         }
         writeln!(f, "took {:.0} s", self.took.as_secs_f64())?;
-        let mut text = String::new();
-        for wrong in self.wrong.iter().take(SHOWN) {
-            writeln!(text, "WRONG: {wrong}")?;
+        for (word, all) in [("WRONG", &self.wrong), ("OVERSTATED", &self.overstated)] {
+            for one in all.iter().take(SHOWN) {
+                writeln!(f, "{word}: {one}")?;
+            }
+            if all.len() > SHOWN {
+                writeln!(f, "… and {} more", all.len() - SHOWN)?;
+            }
         }
-        if let Some(more) = self.wrong.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-            writeln!(text, "… and {more} more")?;
-        }
-        f.write_str(&text)
+        Ok(())
     }
 }

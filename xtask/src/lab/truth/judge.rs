@@ -127,6 +127,16 @@ impl Case<'_> {
         parts
     }
 
+    /// What is claimed of the session as a whole and is not so, in words.
+    pub(super) fn overstated(&self, session: &Session) -> Option<String> {
+        if let Some(kind) = session.kind.as_deref().filter(|kind| *kind != "exec") {
+            return Some(format!("it is told to be of the kind {kind}"));
+        }
+        let verdicts = self.judge(session);
+        let missing = verdicts.iter().find(|(_, verdict)| *verdict == Verdict::Missing)?;
+        session.complete.then(|| format!("it is told to be complete, without: {}", missing.0.name()))
+    }
+
     fn client(&self, session: &Session) -> Verdict {
         let Some(hop) = session.hop("kubectl") else { return Verdict::Missing };
         if let Some(address) = self.client.address {
@@ -376,6 +386,22 @@ mod tests {
         told["exec_id"] = Value::Null;
         let missing = [Part::InApiServer, Part::ToKubelet, Part::InKubelet, Part::ToStreaming, Part::ExecId];
         assert_eq!(amiss(told, KUBECTL, true), missing.map(|part| (part, false)));
+    }
+
+    #[test]
+    fn a_session_that_lacks_something_is_not_complete_and_an_exec_is_no_probe() {
+        let (planned, look) = (Planned::new(1, 1, 1_000), look());
+        let case = Case { planned: &planned, client: KUBECTL, look: &look, last: true };
+        let overstated = |told: Value| case.overstated(&serde_json::from_value(told).expect("a session")).is_some();
+        assert!(!overstated(told()));
+        let mut lacks = told();
+        lacks["links"] = json!([]);
+        assert!(overstated(lacks.clone()));
+        lacks["complete"] = json!(false);
+        assert!(!overstated(lacks));
+        let mut probe = told();
+        probe["kind"] = json!("probe");
+        assert!(overstated(probe));
     }
 
     #[test]

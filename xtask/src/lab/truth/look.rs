@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::plan::Planned;
+use super::told::Session;
 use crate::lab::network::Host;
 use crate::tools::run;
 
@@ -108,6 +109,17 @@ impl Look {
         let mut look = Self { processes: processes(std::slice::from_ref(session))?, ..Self::default() };
         look.add_legs(open, |legs, _way| Ok(by_interval(legs, open, spacing)))?;
         Ok(look)
+    }
+
+    /// Whose this session is by its exec id or one of its connections, where it tells no token.
+    pub(super) fn owner(&self, session: &Session) -> Option<u32> {
+        let by_id = |exec_id: &String| {
+            let mut processes = self.processes.iter();
+            processes.find(|(_, process)| process.exec_id.as_ref() == Some(exec_id)).map(|(number, _)| *number)
+        };
+        let mut legs = session.links.iter().filter_map(|link| link.tcp.as_ref());
+        let by_leg = || legs.find_map(|tcp| self.legs.get(&(tcp.remote, tcp.local))).map(|leg| leg.number);
+        session.exec_id.as_ref().and_then(by_id).or_else(by_leg)
     }
 
     fn add_legs(

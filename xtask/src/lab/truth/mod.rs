@@ -140,8 +140,11 @@ impl Truth {
 
 /// Whether that is what had to come out.
 fn verdict(figures: &Figures, expected: Expected) -> Result<()> {
-    let Figures { sessions, found, complete, left_open, wrong, .. } = figures;
+    let Figures { sessions, found, complete, left_open, wrong, overstated, .. } = figures;
     ensure!(wrong.is_empty(), "{} wrong", wrong.len());
+    // Where records are lost the tracer is known to claim too much (docs/limitations.md).
+    ensure!(overstated.is_empty() || expected == Expected::Losses, "{} overstated", overstated.len());
+    ensure!(figures.memory_is_flat(), "the tracer's memory grows: {:?} KiB", figures.memory);
     match expected {
         Expected::Whole => {
             ensure!(figures.lost() == 0, "{} records were lost", figures.lost());
@@ -183,10 +186,18 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_grows_fails() {
+        assert!(verdict(&Figures { memory: Some((70_000, 70_500)), ..of(2, 0) }, Expected::Whole).is_ok());
+        assert!(verdict(&Figures { memory: Some((70_000, 80_000)), ..of(2, 0) }, Expected::Whole).is_err());
+    }
+
+    #[test]
     fn what_is_missing_fails_where_everything_is_expected() {
         assert!(verdict(&of(1, 0), Expected::Whole).is_err());
         assert!(verdict(&Figures { left_open: 1, ..of(2, 0) }, Expected::Whole).is_err());
         assert!(verdict(&of(1, 0), Expected::Counted).is_ok());
+        let overstated = Figures { overstated: vec!["complete".to_owned()], ..of(2, 0) };
+        assert!(verdict(&overstated, Expected::Whole).is_err());
         assert!(verdict(&of(2, 1), Expected::Whole).is_err(), "a loss");
         assert!(verdict(&of(1, 0), Expected::Losses).is_err(), "a loss that nobody told");
     }

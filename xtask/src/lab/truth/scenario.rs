@@ -188,7 +188,8 @@ impl Play<'_> {
         if let Some(gap) = look.gap {
             notes.push(format!("smallest difference of two counters {gap} of {}", self.scenario.spacing()));
         }
-        let mut figures = Figures::judge(sessions.len(), &told, |number| {
+        let mut figures = Figures::judge(sessions.len(), &told, |session| {
+            let number = session.number().or_else(|| look.owner(session))?;
             let planned = sessions.iter().find(|session| session.number == number)?;
             Some(Case { planned, client: *clients.get(&number)?, look: &look, last: false })
         });
@@ -215,11 +216,16 @@ impl Play<'_> {
         told.until(&tracer, self.settle(), |told| told.count(|session| !session.is_closed()) == 0)?;
         tracer.finish_with(|line| told.take(line))?;
         let seen = seen.into_inner().map_err(|_poisoned| anyhow!("a thread panicked"))?;
-        let mut figures = Figures::judge(alone.len() + groups.len(), &told, |number| {
-            let Short { planned, client, look } = seen.get(&number)?;
+        let mut figures = Figures::judge(alone.len() + groups.len(), &told, |session| {
+            let Short { planned, client, look } = seen.get(&session.number()?)?;
             Some(Case { planned, client: *client, look, last: false })
         });
-        figures.notes.push(thirds(&memory));
+        let (first, last) = thirds(&memory);
+        let most = memory.iter().max().copied().unwrap_or(0);
+        figures
+            .notes
+            .push(format!("the tracer's memory: first third {first} KiB, last third {last} KiB, most {most} KiB"));
+        figures.memory = Some((first, last));
         Ok(figures)
     }
 
@@ -277,14 +283,14 @@ fn resident(pid: u32) -> Result<u64> {
     status.vmrss.context("a process with memory")
 }
 
-/// The first third against the last.
-fn thirds(memory: &[u64]) -> String {
-    let third = (memory.len() / 3).max(1);
-    let mean = |part: &[u64]| part.iter().sum::<u64>() / u64::try_from(part.len().max(1)).unwrap_or(1);
-    let (first, last) = (memory.get(..third), memory.get(memory.len().saturating_sub(third)..));
-    let (first, last) = (mean(first.unwrap_or_default()), mean(last.unwrap_or_default()));
-    let most = memory.iter().max().copied().unwrap_or(0);
-    format!("the tracer's memory: first third {first} KiB, last third {last} KiB, most {most} KiB")
+/// Means of the first third and of the last.
+fn thirds(samples: &[u64]) -> (u64, u64) {
+    let third = (samples.len() / 3).max(1);
+    let mean = |part: Option<&[u64]>| {
+        let part = part.unwrap_or_default();
+        part.iter().sum::<u64>() / u64::try_from(part.len().max(1)).unwrap_or(1)
+    };
+    (mean(samples.get(..third)), mean(samples.get(samples.len().saturating_sub(third)..)))
 }
 
 /// When sessions became exact.
@@ -302,4 +308,16 @@ fn timing(when: &str, since: u64, told: &Told) -> String {
         last / 1_000_000_000,
         last / 10_000_000 % 100
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::thirds;
+
+    #[test]
+    fn thirds_of_samples() {
+        assert_eq!(thirds(&[1, 3, 100, 100, 6, 8]), (2, 7));
+        assert_eq!(thirds(&[5]), (5, 5));
+        assert_eq!(thirds(&[]), (0, 0));
+    }
 }

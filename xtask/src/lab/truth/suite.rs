@@ -29,8 +29,8 @@ pub(super) struct Asked {
     pub(super) expected: Expected,
 }
 
-/// Four pages: a session has some dozens of records, and twenty start at the same time.
-const SMALL_RING: u32 = 4 * 4096;
+/// A page, the least there is: a session has some dozens of records, and twenty start at the same time.
+const SMALL_RING: u32 = 4096;
 
 /// All of them. `oldest` is the oldest kubectl, which sends no heartbeats.
 pub(super) fn all(scale: Scale, oldest: &str) -> Vec<Asked> {
