@@ -192,6 +192,7 @@ cargo xtask lab exec -- exec -it web -c web -- sh     also: -c side, own-net, pr
 cargo xtask lab exec --as-user alice -- get pods      also: bob, carol
 cargo xtask lab exec --kubectl 1.20 -- version
 cargo xtask lab pods 10                               idle pods noise-0 to noise-9
+cargo xtask lab truth --sessions 20                   how much of what the tracer tells is true
 cargo xtask lab env                                   pids, paths and addresses as JSON
 cargo xtask lab down
 logs: {}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::judge::{Case, Part, Verdict};
 use super::told::{Session, Told};
+use crate::lab::state::Runtime;
 
 /// How many of what is wrong are told in full.
 const SHOWN: usize = 10;
@@ -45,7 +46,12 @@ pub(super) struct Figures {
 
 impl Figures {
     /// Judges everything that was told. `case` is what is known of a session.
-    pub(super) fn judge<'a>(sessions: usize, told: &Told, case: impl Fn(&Session) -> Option<Case<'a>>) -> Self {
+    pub(super) fn judge<'a>(
+        runtime: Runtime,
+        sessions: usize,
+        told: &Told,
+        case: impl Fn(&Session) -> Option<Case<'a>>,
+    ) -> Self {
         let mut figures = Self { sessions, lost: told.lost.clone(), ..Self::default() };
         let mut wrong: BTreeSet<(&str, Part)> = BTreeSet::new();
         let mut overstated: BTreeSet<&str> = BTreeSet::new();
@@ -101,7 +107,7 @@ impl Figures {
                 }
             }
         }
-        for part in Part::ALL {
+        for part in Part::of(runtime) {
             figures.parts.entry(part).or_default().missing += sessions.saturating_sub(figures.found);
         }
         figures

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::look::{Leg, Look};
 use super::plan::Planned;
 use super::told::{Link, Session, Tcp};
+use crate::lab::state::Runtime;
 
 /// What of a session is judged: the rows of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,8 +20,11 @@ pub(super) enum Part {
     ToKubelet,
     /// Through the kubelet.
     InKubelet,
-    /// TCP, kubelet to the runtime's streaming server, or to itself.
+    /// TCP, kubelet to the runtime's streaming server, or to its own.
     ToStreaming,
+    /// Through the kubelet's own streaming server to docker's socket: unix connections have no counters, so only that it is the
+    /// session's stream that goes there is judged, not where to.
+    InDockershim,
     /// The exec id: runtime to shim.
     ExecId,
     /// The shim.
@@ -32,18 +36,38 @@ pub(super) enum Part {
 }
 
 impl Part {
-    pub(super) const ALL: [Self; 10] = [
-        Self::Client,
-        Self::ToApiServer,
-        Self::InApiServer,
-        Self::ToKubelet,
-        Self::InKubelet,
-        Self::ToStreaming,
-        Self::ExecId,
-        Self::Shim,
-        Self::Process,
-        Self::Target,
-    ];
+    /// Those that a session through this runtime has.
+    pub(super) fn of(runtime: Runtime) -> impl Iterator<Item = Self> {
+        let all = [
+            Self::Client,
+            Self::ToApiServer,
+            Self::InApiServer,
+            Self::ToKubelet,
+            Self::InKubelet,
+            Self::ToStreaming,
+            Self::InDockershim,
+            Self::ExecId,
+            Self::Shim,
+            Self::Process,
+            Self::Target,
+        ];
+        all.into_iter().filter(move |part| *part != Self::InDockershim || runtime == Runtime::Docker)
+    }
+
+    /// What this link is, by the roles of its ends.
+    fn of_link(session: &Session, link: &Link) -> Option<Self> {
+        let role = |index: usize| session.hops.get(index).map(|hop| hop.role.as_str());
+        let streams_to_itself = || link.from.checked_sub(1).is_some_and(|before| role(before) == Some("kubelet"));
+        match (link.kind.as_str(), role(link.from)?, role(link.to)?) {
+            ("tcp", _, "apiserver") => Some(Self::ToApiServer),
+            ("tcp", "kubelet", "kubelet" | "runtime") => Some(Self::ToStreaming),
+            ("tcp", _, "kubelet") => Some(Self::ToKubelet),
+            ("relay", "apiserver", _) => Some(Self::InApiServer),
+            ("relay", "kubelet", _) if streams_to_itself() => Some(Self::InDockershim),
+            ("relay", "kubelet", _) => Some(Self::InKubelet),
+            _ => None,
+        }
+    }
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -53,6 +77,7 @@ impl Part {
             Self::ToKubelet => "tcp to kubelet",
             Self::InKubelet => "relay in kubelet",
             Self::ToStreaming => "tcp to streaming",
+            Self::InDockershim => "relay in dockershim",
             Self::ExecId => "exec id to shim",
             Self::Shim => "shim",
             Self::Process => "process",
@@ -82,6 +107,7 @@ pub(super) struct Client {
 
 /// One session: what was planned, and what the oracle saw.
 pub(super) struct Case<'a> {
+    pub(super) runtime: Runtime,
     pub(super) planned: &'a Planned,
     pub(super) client: Client,
     pub(super) look: &'a Look,
@@ -110,19 +136,12 @@ impl Case<'_> {
             (Part::Process, compare(pid("process"), process.map(|process| &process.pid))),
             (Part::Target, self.target(session)),
         ];
-        for (part, kind, to) in [
-            (Part::ToApiServer, "tcp", "apiserver"),
-            (Part::InApiServer, "relay", "apiserver"),
-            (Part::ToKubelet, "tcp", "kubelet"),
-            (Part::InKubelet, "relay", "kubelet"),
-            (Part::ToStreaming, "tcp", "runtime"),
-        ] {
-            let is = |link: &&Link| link.kind == kind && session.hops.get(link.to).is_some_and(|hop| hop.role == to);
-            let mut there = session.links.iter().filter(is).map(|link| (part, self.link(session, link))).peekable();
-            if there.peek().is_none() {
+        let links = session.links.iter().filter_map(|link| Some((Part::of_link(session, link)?, link)));
+        parts.extend(links.map(|(part, link)| (part, self.link(session, part, link))));
+        for part in Part::of(self.runtime) {
+            if !parts.iter().any(|(there, _)| *there == part) {
                 parts.push((part, Verdict::Missing));
             }
-            parts.extend(there);
         }
         parts
     }
@@ -168,7 +187,7 @@ impl Case<'_> {
         }
     }
 
-    fn link(&self, session: &Session, link: &Link) -> Verdict {
+    fn link(&self, session: &Session, part: Part, link: &Link) -> Verdict {
         if let Some(tcp) = &link.tcp {
             return self.leg(session, link, tcp);
         }
@@ -180,6 +199,7 @@ impl Case<'_> {
             .values()
             .find(|leg| leg.near.as_ref().is_some_and(|near| Some(near.inode) == relay.outbound_inode));
         match (inbound, outbound) {
+            (Some(inbound), _) if part == Part::InDockershim => self.owns(inbound),
             (Some(inbound), Some(outbound)) => {
                 let (one, other) = (self.owns(inbound), self.owns(outbound));
                 if one == Verdict::Right { other } else { one }
@@ -232,6 +252,7 @@ mod tests {
 
     use super::{Case, Client, Part, Verdict};
     use crate::lab::network::Host;
+    use crate::lab::state::Runtime;
     use crate::lab::truth::look::{End, Leg, Look, Process};
     use crate::lab::truth::plan::Planned;
     use crate::lab::truth::told::Session;
@@ -316,7 +337,7 @@ mod tests {
         let session: Session = serde_json::from_value(told).expect("a session");
         let (planned, look) = (Planned::new(1, 1, 1_000), look());
         assert_eq!(session.number(), Some(1));
-        let case = Case { planned: &planned, client, look: &look, last };
+        let case = Case { runtime: Runtime::Containerd, planned: &planned, client, look: &look, last };
         let verdicts = case.judge(&session).into_iter();
         let mut amiss: Vec<(Part, bool)> = verdicts
             .filter(|(_, verdict)| *verdict != Verdict::Right)
@@ -389,9 +410,36 @@ mod tests {
     }
 
     #[test]
+    fn a_kubelet_that_streams_to_itself_is_two_hops() {
+        let mut told = told();
+        told["hops"] = json!([
+            told["hops"][0], told["hops"][1], told["hops"][2], {"role": "kubelet", "pid": 30, "argv": ["x"]},
+            {"role": "runtime", "pid": 35, "argv": ["x"]}, told["hops"][4], told["hops"][5],
+        ]);
+        let into = |session: u32| {
+            let relay = json!({"inbound_inode": ports(session)[2] + 10_000, "outbound_inode": 1});
+            json!({"from": 3, "to": 3, "kind": "relay", "confidence": "exact", "relay": relay})
+        };
+        let amiss = |told: &Value| {
+            let session: Session = serde_json::from_value(told.clone()).expect("a session");
+            let (planned, look) = (Planned::new(1, 1, 1_000), look());
+            let case = Case { runtime: Runtime::Docker, planned: &planned, client: KUBECTL, look: &look, last: true };
+            let verdicts = case.judge(&session).into_iter();
+            verdicts.filter(|(_, verdict)| *verdict != Verdict::Right).map(|(part, _)| part).collect::<Vec<_>>()
+        };
+        assert_eq!(amiss(&told), [Part::InDockershim], "missing");
+        let links = told["links"].clone();
+        for (session, expected) in [(1, &[][..]), (2, &[Part::InDockershim])] {
+            told["links"] = links.clone();
+            told["links"].as_array_mut().expect("links").push(into(session));
+            assert_eq!(amiss(&told), expected);
+        }
+    }
+
+    #[test]
     fn a_session_that_lacks_something_is_not_complete_and_an_exec_is_no_probe() {
         let (planned, look) = (Planned::new(1, 1, 1_000), look());
-        let case = Case { planned: &planned, client: KUBECTL, look: &look, last: true };
+        let case = Case { runtime: Runtime::Containerd, planned: &planned, client: KUBECTL, look: &look, last: true };
         let overstated = |told: Value| case.overstated(&serde_json::from_value(told).expect("a session")).is_some();
         assert!(!overstated(told()));
         let mut lacks = told();

@@ -188,10 +188,11 @@ impl Play<'_> {
         if let Some(gap) = look.gap {
             notes.push(format!("smallest difference of two counters {gap} of {}", self.scenario.spacing()));
         }
-        let mut figures = Figures::judge(sessions.len(), &told, |session| {
+        let runtime = self.lab.facts.runtime;
+        let mut figures = Figures::judge(runtime, sessions.len(), &told, |session| {
             let number = session.number().or_else(|| look.owner(session))?;
             let planned = sessions.iter().find(|session| session.number == number)?;
-            Some(Case { planned, client: *clients.get(&number)?, look: &look, last: false })
+            Some(Case { runtime, planned, client: *clients.get(&number)?, look: &look, last: false })
         });
         figures.notes.extend(notes);
         Ok(figures)
@@ -199,16 +200,13 @@ impl Play<'_> {
 
     fn short(&self) -> Result<Figures> {
         let at_once = self.scenario.at_once();
-        let slots = u32::try_from(at_once)?;
         let single = self.scenario.sessions / 2;
         let tracer = self.trace()?;
         let mut told = Told::default();
         let mut memory = Vec::new();
         let seen = Mutex::new(BTreeMap::new());
-        let alone: Vec<Planned> = (1..=single).map(|number| Planned::new(number, 1, SPACING)).collect();
-        // The rank is that of the worker who will take it.
-        let groups: Vec<Planned> =
-            (single + 1..=self.scenario.sessions).map(|number| Planned::new(number, number % slots, SPACING)).collect();
+        let alone = Planned::all(1..=single, SPACING);
+        let groups = Planned::all(single + 1..=self.scenario.sessions, SPACING);
         for (sessions, workers) in [(&alone, 1), (&groups, at_once)] {
             self.churn(sessions, workers, &seen, &tracer, &mut told, &mut memory)?;
             self.progress.say(format!("{} sessions, {workers} at a time, are over", sessions.len()));
@@ -216,9 +214,10 @@ impl Play<'_> {
         told.until(&tracer, self.settle(), |told| told.count(|session| !session.is_closed()) == 0)?;
         tracer.finish_with(|line| told.take(line))?;
         let seen = seen.into_inner().map_err(|_poisoned| anyhow!("a thread panicked"))?;
-        let mut figures = Figures::judge(alone.len() + groups.len(), &told, |session| {
+        let runtime = self.lab.facts.runtime;
+        let mut figures = Figures::judge(runtime, alone.len() + groups.len(), &told, |session| {
             let Short { planned, client, look } = seen.get(&session.number()?)?;
-            Some(Case { planned, client: *client, look, last: false })
+            Some(Case { runtime, planned, client: *client, look, last: false })
         });
         let (first, last) = thirds(&memory);
         let most = memory.iter().max().copied().unwrap_or(0);
@@ -241,7 +240,7 @@ impl Play<'_> {
         let under_way: Mutex<BTreeMap<usize, Planned>> = Mutex::default();
         let poisoned = || anyhow!("another thread panicked");
         let one = |worker: usize, session: &Planned| -> Result<()> {
-            // Sent what nobody else is sent at the same time.
+            // Sent what nobody else is sent at the same time, and no more than it takes for that.
             let rank = u32::try_from(worker)? + 1;
             let session = Planned::new(session.number, rank, SPACING);
             under_way.lock().map_err(|_poison| poisoned())?.insert(worker, session.clone());
