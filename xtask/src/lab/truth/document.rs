@@ -30,7 +30,8 @@ of the client's end tells whose it is. None of this shares code with what it jud
   what happens, so that records are lost; then sessions may be missing, but nothing may be wrong.
 * **found**: told at all. **complete**: with every hop. **exact**: complete, every link proved, no gap. **wrong**: links, ends, names or
   whole sessions that are not as the oracle saw them, in any saying, not the last only. **overstated**: sessions told to be complete
-  that lack something, or to be of another kind. **left open**: told as open although over.
+  that lack something, or to be of another kind, or told twice; where records are lost, also pieces that cannot be told to be
+  anybody's. **left open**: told as open although over.
 ";
 
 /// How a section begins.

@@ -292,7 +292,7 @@ fn thirds(samples: &[u64]) -> (u64, u64) {
     (mean(samples.get(..third)), mean(samples.get(samples.len().saturating_sub(third)..)))
 }
 
-/// When sessions became exact.
+/// When sessions became exact, and what the others lack.
 fn timing(when: &str, since: u64, told: &Told) -> String {
     let mut first: BTreeMap<&str, u64> = BTreeMap::new();
     for (at, session) in &told.sayings {
@@ -301,12 +301,15 @@ fn timing(when: &str, since: u64, told: &Told) -> String {
         }
     }
     let (found, exact) = (told.count(|_session| true), told.count(Session::is_exact));
-    let last = first.values().max().map_or(0, |at| at.saturating_sub(since));
-    format!(
-        "{when}: found {found}, exact {exact}, the last after {}.{:02} s",
-        last / 1_000_000_000,
-        last / 10_000_000 % 100
-    )
+    let mut text = format!("{when}: found {found}, exact {exact}");
+    if let Some(last) = first.values().max().map(|at| at.saturating_sub(since)) {
+        text += &format!(", the last after {}.{:02} s", last / 1_000_000_000, last / 10_000_000 % 100);
+    }
+    let mut gaps: BTreeMap<&str, usize> = BTreeMap::new();
+    for gap in told.sessions().filter(|session| session.number().is_some()).flat_map(|session| &session.gaps) {
+        *gaps.entry(&gap.code).or_default() += 1;
+    }
+    gaps.iter().fold(text, |text, (code, count)| format!("{text}, {code} {count}"))
 }
 
 #[cfg(test)]
