@@ -15,3 +15,4 @@ mod said;
 mod sessions;
 mod tracer;
 mod tracers;
+mod truth;

@@ -554,7 +554,7 @@ impl World {
         let folder = "/run/containerd/io.containerd.grpc.v1.cri/containers";
         let path = format!("{folder}/{container}/io/1/{}-{stream}", run.id);
         let (actor, inbound) = (self.host.actor(goroutine), self.host.inbound(goroutine));
-        self.host.did(goroutine.task, Fact::FifoMade { actor, inbound, path: path.as_str().into() });
+        self.host.did(goroutine.task, Fact::FifoMade { actor, inbound, from: None, path: path.as_str().into() });
     }
 
     fn container_of(&self, run: &Run) -> String {

@@ -428,7 +428,7 @@ impl Names {
                 let stream = words.next("a stream")?;
                 let path = self.fifo_path(container, exec, stream);
                 let actor = self.actor(&mut words)?;
-                Fact::FifoMade { actor, inbound: self.from(&mut words)?, path: path.as_str().into() }
+                Fact::FifoMade { actor, inbound: self.from(&mut words)?, from: None, path: path.as_str().into() }
             }
             // unix-accept PID FAR NEAR PID PATH
             "unix-accept" => {

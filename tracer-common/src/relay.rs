@@ -78,20 +78,19 @@ pub struct Fifo {
     pub header: Header,
     /// Who.
     pub actor: Actor,
-    /// Cookie of the socket on which the same actor received last; 0: none.
-    pub inbound_cookie: u64,
-    /// Its inode.
-    pub inbound_inode: u64,
+    /// The socket on which the same actor received last; all zero: none.
+    pub inbound: Socket,
     /// The path as it was given.
     pub path: Text<FIFO_PATH_BYTES>,
 }
-record!(Fifo = size_of::<Header>() + size_of::<Actor>() + 16 + 8 + FIFO_PATH_BYTES);
+record!(Fifo = size_of::<Header>() + size_of::<Actor>() + size_of::<Socket>() + 8 + FIFO_PATH_BYTES);
 
-/// Key of the map of what was told of creators.
+/// Key of the map of what was told of creators. Value: the id of the goroutine that was told of, all ones once a second one
+/// was; with no creator, the number of the socket's creators.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct TouchKey {
-    /// `g.parentGoid` of who moved bytes.
+    /// `g.parentGoid` of who moved bytes; 0 for the socket's own entry.
     pub parent_goid: u64,
     /// Cookie of the socket.
     pub cookie: u64,
@@ -102,7 +101,8 @@ pub struct TouchKey {
 }
 const _: () = assert!(size_of::<TouchKey>() == 24);
 
-/// A goroutine whose creator is known moved bytes on a TCP socket: told once for each creator and socket.
+/// A goroutine whose creator is known moved bytes on a TCP socket: told of the first two goroutines
+/// of each creator and socket.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Touched {

@@ -47,7 +47,7 @@ layouts! {
     Config { netns, own_tgid, g_register, stack_register }
     Connected { header, actor, socket, inbound_cookie, inbound_inode }
     Exit { header, status, reserved }
-    Fifo { header, actor, inbound_cookie, inbound_inode, path }
+    Fifo { header, actor, inbound, path }
     FifoPairKey { inode, to, device, reserved }
     FifoRelayed { header, actor, fifo_inode, fifo_device, reserved, to }
     Fork { header, child_tgid, reserved, child_start_ns, actor, inbound_cookie, inbound_inode }

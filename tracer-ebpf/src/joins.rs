@@ -21,6 +21,11 @@ use crate::{
     reads,
 };
 
+/// Two goroutines of that creator were told of.
+const TOLD_TWICE: u64 = u64::MAX;
+/// Creators of one socket that are told of: a session's own leg has two or three.
+const MANY_CREATORS: u64 = 16;
+
 /// The cookie of a socket that a BTF tracepoint was given; makes one where there is none.
 #[inline(always)]
 pub fn make_cookie(sock: Sock) -> u64 {
@@ -118,8 +123,8 @@ fn tell(actor: &Actor, from: Sock, from_cookie: u64, to: Sock, to_cookie: u64, s
     true
 }
 
-/// The running actor moved bytes on `sock`: tells it once for each creator. In a proxy that translates no goroutine copies,
-/// but those that one goroutine started touch the two connections of one session.
+/// The running actor moved bytes on `sock`: tells it for the first two goroutines of each creator. In a proxy that translates
+/// no goroutine copies, but those that one goroutine started touch the two connections of one session.
 #[inline(always)]
 fn touched(tgid: u32, actor: &Actor, sock: Sock, cookie: u64) {
     // Nothing where the offsets are not known: both ids are 0 then.
@@ -127,12 +132,24 @@ fn touched(tgid: u32, actor: &Actor, sock: Sock, cookie: u64) {
         return;
     }
     let key = TouchKey { parent_goid: actor.parent_goid, cookie, tgid, reserved: 0 };
-    if TOUCHED.get_ptr(key).is_some() || !sock.is_tcp() {
+    // SAFETY: one word is read.
+    let told = unsafe { TOUCHED.get(key) }.copied().unwrap_or(0);
+    if told == TOLD_TWICE || told == actor.goid || !sock.is_tcp() {
+        return;
+    }
+    // A connection that many creators' goroutines touch is shared (HTTP/2: one a request), and no session's.
+    let own = TouchKey { parent_goid: 0, ..key };
+    // SAFETY: one word is read.
+    let creators = unsafe { TOUCHED.get(own) }.copied().unwrap_or(0);
+    if told == 0 && creators >= MANY_CREATORS {
         return;
     }
     // What did not fit is told at the next sighting.
     if tell_touched(actor, sock, cookie) {
-        let _full = TOUCHED.insert(key, 1, 0);
+        let _full = TOUCHED.insert(key, if told == 0 { actor.goid } else { TOLD_TWICE }, 0);
+        if told == 0 {
+            let _full = TOUCHED.insert(own, creators + 1, 0);
+        }
     }
 }
 

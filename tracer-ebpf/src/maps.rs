@@ -34,9 +34,9 @@ pub static TRACKED: LruHashMap<u64, Tracked> = LruHashMap::with_max_entries(32_7
 pub static PAIRS: LruHashMap<PairKey, u32> = LruHashMap::with_max_entries(32_768, 0);
 
 /// Creators and sockets already told: a session's goroutines have one or two creators and touch two sockets; a creator that
-/// accepts touches every socket once.
+/// accepts touches every socket once. See [`TouchKey`].
 #[map]
-pub static TOUCHED: LruHashMap<TouchKey, u32> = LruHashMap::with_max_entries(16_384, 0);
+pub static TOUCHED: LruHashMap<TouchKey, u64> = LruHashMap::with_max_entries(32_768, 0);
 
 /// The FIFO that a goroutine of a daemon reads, while reads are watched: three a session.
 #[map]

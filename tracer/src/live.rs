@@ -410,7 +410,11 @@ impl Trace {
             flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, lost))?);
         }
         flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, Fact::Tick))?);
-        Ok(flow.or(self.answer()?))
+        flow = flow.or(self.answer()?);
+        if let Err(error) = self.probes.watch_reads(self.pump.needs_reads()) {
+            tracing::warn!(%error, "reads of FIFOs cannot be watched");
+        }
+        Ok(flow)
     }
 
     fn until_tick(&self) -> Duration {

@@ -21,7 +21,7 @@ pub(crate) struct Line {
     pub(crate) value: Value,
 }
 
-/// `execpath trace -o jsonl --record …` that runs; killed at the latest when this goes.
+/// `execpath trace -o jsonl …` that runs; killed at the latest when this goes.
 pub(crate) struct Tracer {
     child: Child,
     lines: Receiver<Result<Line>>,
@@ -51,8 +51,13 @@ pub(crate) fn build() -> Result<PathBuf> {
 impl Tracer {
     /// Starts one; it watches by the time this returns.
     pub(crate) fn start(program: &Path, recording: &Path) -> Result<Self> {
+        Self::start_with(program, recording, &[])
+    }
+
+    /// Starts one with further arguments; it watches by the time this returns.
+    pub(crate) fn start_with(program: &Path, recording: &Path, arguments: &[String]) -> Result<Self> {
         let mut trace = Command::new(program);
-        trace.args(["trace", "-o", "jsonl", "--record"]).arg(recording);
+        trace.args(["trace", "-o", "jsonl", "--record"]).arg(recording).args(arguments);
         let mut child = trace.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().context("a pipe")?;
         let (send, lines) = channel();
@@ -78,9 +83,14 @@ impl Tracer {
 
     /// The next line.
     pub(crate) fn next(&self) -> Result<Line> {
-        match self.lines.recv_timeout(PATIENCE) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => bail!("the tracer has nothing to say for {PATIENCE:?}"),
+        self.next_within(PATIENCE)?.with_context(|| format!("the tracer has nothing to say for {PATIENCE:?}"))
+    }
+
+    /// The next line, if it comes in time.
+    pub(crate) fn next_within(&self, limit: Duration) -> Result<Option<Line>> {
+        match self.lines.recv_timeout(limit) {
+            Ok(line) => line.map(Some),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => bail!("the tracer has ended"),
         }
     }
@@ -96,11 +106,22 @@ impl Tracer {
     }
 
     /// Ends it as Ctrl-C does.
-    pub(crate) fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
+        self.finish_with(|_line| Ok(()))
+    }
+
+    /// Ends it as Ctrl-C does, and hands over what it still says.
+    pub(crate) fn finish_with(mut self, mut hear: impl FnMut(Line) -> Result<()>) -> Result<()> {
         // A child that was not waited for keeps its pid.
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a pid")?;
         kill_process(pid, Signal::INT)?;
-        self.until(|line| line["type"] == "end")?;
+        loop {
+            let line = self.next()?;
+            if line.value["type"] == "end" {
+                break;
+            }
+            hear(line)?;
+        }
         let status = self.child.wait()?;
         self.ended = true;
         ensure!(status.success(), "the tracer failed: {status}");

@@ -7,9 +7,10 @@ use aya_ebpf::{
 };
 use tracer_common::{FIFO_PATH_BYTES, Fifo, Kind, WatchClass};
 
-use super::{argument, tcp::inbound, word};
+use super::{argument, word};
 use crate::{
     emit::reserve,
+    joins::{last_received, role_of},
     kernel::{go, task::about_current},
     watch::watched_endpoint,
 };
@@ -44,9 +45,11 @@ fn try_mknod(ctx: &TracePointContext, filename: usize) -> Option<()> {
     // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
     let record = unsafe { &mut *entry.as_mut_ptr() };
     record.actor = actor;
-    record.inbound_cookie = 0;
-    record.inbound_inode = 0;
-    inbound(&key, &actor, &mut record.inbound_cookie, &mut record.inbound_inode);
+    // SAFETY: a socket of zeros is "none"; every field is a number.
+    record.inbound = unsafe { core::mem::zeroed() };
+    if let Some((sock, cookie)) = last_received(&key, &actor) {
+        sock.describe(cookie, role_of(cookie), &mut record.inbound);
+    }
     // SAFETY: the size is the buffer's; the helper checks the source and ends with NUL.
     let len = unsafe {
         bpf_probe_read_user_str(record.path.bytes.as_mut_ptr().cast(), FIFO_PATH_BYTES as u32, path as *const _)

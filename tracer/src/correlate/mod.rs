@@ -301,7 +301,12 @@ impl Correlator {
             (Fact::FifoRelayed { actor, fifo, to }, Some(task)) => self.fifo_relayed(at, task, actor, fifo, &to),
             (Fact::FifoAwaited { path, socket }, Some(_)) => self.fifo_awaited(at, &path, socket),
             (Fact::Relayed { actor, from, to, .. }, Some(task)) => self.relayed(at, task, actor, &from, &to),
-            (Fact::FifoMade { actor, inbound, path }, Some(task)) => self.fifo(at, task, actor, inbound, &path),
+            (Fact::FifoMade { actor, inbound, from, path }, Some(task)) => {
+                if let Some(from) = from {
+                    self.streamed_by(at, task, &from);
+                }
+                self.fifo(at, task, actor, inbound, &path);
+            }
             (Fact::ContainerSeen(info), _) => {
                 let part = Part::Container(info.id.clone());
                 self.world.containers.insert(info.id.clone(), Some(*info));

@@ -8,7 +8,7 @@ use super::{
     world::Standing,
 };
 use crate::model::{
-    Actor, BootTime, Change, Evidence, FileId, RawText, Session, SocketId, SocketInfo, SocketRole, State, TaskKey,
+    Actor, BootTime, Change, Evidence, Family, FileId, RawText, Session, SocketId, SocketInfo, SocketRole, State, TaskKey,
     Want, parse_fifo_path,
 };
 
@@ -60,6 +60,14 @@ impl Correlator {
         let can_be = socket.tuple.is_some() || socket.unix.is_some();
         let is_inbound = socket.role.is_none_or(|role| role == SocketRole::Accepted);
         (can_be && is_inbound && at.since(socket.since) <= limits::STREAM_WITHIN).then_some(no)
+    }
+
+    /// A connection by which an act is explained: known from here on, even where the record that it was accepted was lost.
+    pub(super) fn streamed_by(&mut self, at: BootTime, task: TaskKey, from: &SocketInfo) {
+        let Some(tuple) = from.tuple.filter(|_| from.family != Family::Unix) else { return };
+        let listens = self.world.processes.get(task).is_some_and(|process| process.ports.contains(&tuple.local.port()));
+        let role = from.role.or(listens.then_some(SocketRole::Accepted));
+        self.socket(at, Some(task), &SocketInfo { role, ..*from });
     }
 
     /// The runtime makes a FIFO of an exec.

@@ -47,7 +47,7 @@ pub fn decode(bytes: &[u8]) -> Result<Observation, DecodeError> {
         Kind::UnixConnected => sock::unix_connected(&read(bytes)?),
         Kind::UnixAccepted => sock::unix_accepted(&read(bytes)?),
         Kind::Relayed => relay::relayed(&read(bytes)?)?,
-        Kind::Fifo => relay::fifo(&read(bytes)?),
+        Kind::Fifo => relay::fifo(&read(bytes)?)?,
         Kind::Touched => relay::touched(&read(bytes)?)?,
         Kind::FifoRelayed => relay::fifo_relayed(&read(bytes)?)?,
     };

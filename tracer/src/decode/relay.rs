@@ -20,12 +20,14 @@ pub(super) fn relayed(record: &Relayed) -> Result<Fact, DecodeError> {
     })
 }
 
-pub(super) fn fifo(record: &Fifo) -> Fact {
-    Fact::FifoMade {
+pub(super) fn fifo(record: &Fifo) -> Result<Fact, DecodeError> {
+    let from = (record.inbound.cookie != 0).then(|| sock::info(&record.inbound)).transpose()?;
+    Ok(Fact::FifoMade {
         actor: actor(&record.actor),
-        inbound: sock::named(record.inbound_cookie, record.inbound_inode),
+        inbound: from.map(|from| from.id),
+        from,
         path: record.path.as_bytes().into(),
-    }
+    })
 }
 
 pub(super) fn touched(record: &Touched) -> Result<Fact, DecodeError> {

@@ -221,6 +221,9 @@ pub enum Fact {
         /// The socket on which the same actor received last.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         inbound: Option<SocketId>,
+        /// What that is: where the record of its beginning was lost, nothing else tells.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<SocketInfo>,
         /// Path as given.
         path: RawText,
     },

@@ -18,6 +18,7 @@ use crate::{cache, tools};
 mod cluster;
 mod config;
 mod env;
+mod golang;
 mod image;
 mod kube;
 mod kubectl;
@@ -30,6 +31,7 @@ mod process;
 mod relay;
 mod state;
 mod traces;
+mod truth;
 mod version;
 
 /// A real Kubernetes cluster on this machine, for tests.
@@ -81,6 +83,8 @@ enum What {
     Status,
     /// Print what a test needs to know, as JSON.
     Env,
+    /// Measure how much of what the tracer tells is true. Fails when anything is wrong.
+    Truth(truth::Truth),
     /// Stop the cluster and remove all traces of it.
     Down,
 }
@@ -170,6 +174,7 @@ impl Lab {
                 let env = Env::of(&state, state.facts_of_ready()?)?;
                 print(&(serde_json::to_string_pretty(&env)? + "\n"))
             }
+            What::Truth(truth) => truth.run(&state),
             What::Down => {
                 let progress = Progress::new();
                 let was_there = cluster::down(&state)?;
@@ -187,6 +192,7 @@ cargo xtask lab exec -- exec -it web -c web -- sh     also: -c side, own-net, pr
 cargo xtask lab exec --as-user alice -- get pods      also: bob, carol
 cargo xtask lab exec --kubectl 1.20 -- version
 cargo xtask lab pods 10                               idle pods noise-0 to noise-9
+cargo xtask lab truth --sessions 20                   how much of what the tracer tells is true
 cargo xtask lab env                                   pids, paths and addresses as JSON
 cargo xtask lab down
 logs: {}

@@ -1,0 +1,13 @@
+//! How much of it is true, with many sessions: `cargo xtask lab truth`, a tenth of it or the whole.
+
+use crate::env::{soak, xtask};
+
+#[test]
+fn nothing_is_wrong_with_many_sessions_at_once_short_ones_older_ones_and_losses() {
+    let whole = ["lab", "truth", "--suite", "whole", "--write", "docs/truth.md"];
+    let tenth = ["lab", "truth", "--suite", "tenth"];
+    let output = xtask(if soak() { &whole } else { &tenth }).output().expect("cargo runs");
+    let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    eprintln!("{text}");
+    assert!(output.status.success(), "{said}");
+}

@@ -1,0 +1,32 @@
+//! Programs of the lab that are written in Go: built once for each version of their source.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::progress::Progress;
+use crate::tools::{command, find, is_program, run};
+use crate::{apt, cache};
+
+/// The program of this name and source.
+pub(super) fn program(name: &str, text: &str) -> Result<PathBuf> {
+    let dir = cache::dir("execpath-lab")?.join(name);
+    let (program, source) = (dir.join(name), dir.join("main.go"));
+    if is_program(&program) && fs::read_to_string(&source).is_ok_and(|built| built == text) {
+        return Ok(program);
+    }
+    if find("go").is_none() {
+        apt::install(&["golang-go"], &Progress::new())?;
+    }
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let new = dir.join("new.go");
+    fs::write(&new, text)?;
+    let go = find("go").context("golang-go brought no go")?;
+    let mut build = command(go);
+    build.current_dir(&dir).envs([("GO111MODULE", "off"), ("CGO_ENABLED", "0")]);
+    run(build.args(["build", "-o", name, "new.go"]))?;
+    // The source last: it says that the program beside it is whole.
+    fs::rename(&new, &source)?;
+    Ok(program)
+}

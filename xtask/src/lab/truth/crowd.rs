@@ -1,0 +1,119 @@
+//! Sessions that are open at once, and whoever opened them.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Result, anyhow};
+
+use super::judge::Client;
+use super::kubectls::Kubectl;
+use super::load::Load;
+use super::plan::Planned;
+use crate::lab::Up;
+
+/// They are open; each of their processes has got all its bytes.
+pub(super) enum Crowd {
+    Kubectls(BTreeMap<u32, Kubectl>),
+    Load(Load),
+}
+
+impl Crowd {
+    /// Real kubectls of that version, or else the newest.
+    pub(super) fn kubectls(
+        lab: &Up,
+        version: Option<&str>,
+        sessions: &[Planned],
+        at_once: usize,
+        tell: impl Fn(usize) + Sync,
+    ) -> Result<Self> {
+        let opened = Mutex::new(BTreeMap::new());
+        in_turns(sessions, at_once, |_worker, session| {
+            let kubectl = Kubectl::open(lab.kubectl(version)?, session)?;
+            let mut opened = opened.lock().map_err(|_poisoned| anyhow!("another thread panicked"))?;
+            opened.insert(session.number, kubectl);
+            tell(opened.len());
+            Ok(())
+        })?;
+        Ok(Self::Kubectls(opened.into_inner().map_err(|_poisoned| anyhow!("another thread panicked"))?))
+    }
+
+    /// Who asked for this session.
+    pub(super) fn client(&self, number: u32) -> Option<Client> {
+        match self {
+            Self::Kubectls(kubectls) => Some(Client { pid: kubectls.get(&number)?.pid(), address: None }),
+            Self::Load(load) => Some(Client { pid: load.pid(), address: Some(*load.addresses.get(&number)?) }),
+        }
+    }
+
+    /// A byte through each, for its process to answer to.
+    pub(super) fn poke(&mut self) -> Result<()> {
+        match self {
+            Self::Kubectls(kubectls) => kubectls.values_mut().try_for_each(Kubectl::poke),
+            Self::Load(load) => load.poke(),
+        }
+    }
+
+    /// Ends them all.
+    pub(super) fn end(self) -> Result<()> {
+        match self {
+            Self::Kubectls(mut kubectls) => {
+                kubectls.values_mut().for_each(Kubectl::close);
+                kubectls.into_values().try_for_each(Kubectl::end)
+            }
+            Self::Load(load) => load.end(),
+        }
+    }
+}
+
+/// Does it with each, by so many workers at the same time, who know their numbers. The first error ends it.
+pub(super) fn in_turns(
+    sessions: &[Planned],
+    workers: usize,
+    work: impl Fn(usize, &Planned) -> Result<()> + Sync,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let worker = |number: usize| -> Result<()> {
+        while let Some(session) = sessions.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = work(number, session) {
+                // Nobody begins another one.
+                next.store(sessions.len(), Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let worker = &worker;
+        let threads: Vec<_> = (0..workers).map(|number| scope.spawn(move || worker(number))).collect();
+        let ended = threads.into_iter().map(|thread| thread.join().map_err(|_panic| anyhow!("a thread panicked"))?);
+        // All are waited for, whichever failed.
+        ended.fold(Ok(()), Result::and)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use anyhow::bail;
+
+    use super::{Planned, in_turns};
+
+    #[test]
+    fn each_has_its_turn_once() {
+        let sum = AtomicU32::new(0);
+        let add = |_worker: usize, session: &Planned| {
+            sum.fetch_add(session.number, Ordering::Relaxed);
+            Ok(())
+        };
+        in_turns(&Planned::all(1..=10, 1), 3, add).expect("nothing fails");
+        assert_eq!(sum.into_inner(), 55);
+    }
+
+    #[test]
+    fn an_error_ends_it() {
+        let failed = in_turns(&Planned::all(1..=10, 1), 2, |_worker, session| bail!("{}", session.number));
+        assert!(failed.is_err());
+    }
+}

@@ -1,0 +1,148 @@
+//! `docs/truth.md`: the figures of the last whole run, written by it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use tabled::Table;
+use tabled::builder::Builder;
+use tabled::settings::Style;
+
+use super::figures::{Count, Figures};
+use super::judge::Part;
+use crate::lab::Up;
+use crate::tools::{command, run};
+
+const HEAD: &str = "\
+# How much of what it tells is true
+
+Written by `cargo xtask soak`; by hand: `cargo xtask lab truth --suite whole --write docs/truth.md`. A tenth of each is part of
+`cargo xtask test`. Any wrong link fails either.
+
+Real sessions on the lab's cluster. Each has a token in its command, which the arguments of its kubectl and of its process share, and
+each is sent a number of bytes that no other is sent at the same time. The kernel's byte counters of each TCP connection, as `ss` shows
+them, tell whose it is; pid files, parents and cgroups tell the rest. With the load driver, one process with all connections, the port
+of the client's end tells whose it is. None of this shares code with what it judges.
+
+* **kubectl**: all open at once, each by a kubectl. **driver**: all open at once, by one process. **short**: one half one after
+  another, the other half twenty at a time. **older**: open and idle before the tracer starts. **ring**: with a buffer too small for
+  what happens, so that records are lost; then sessions may be missing, but nothing may be wrong.
+* **found**: told at all. **complete**: with every hop. **exact**: complete, every link proved, no gap. **wrong**: links, ends, names or
+  whole sessions that are not as the oracle saw them, in any saying, not the last only. **overstated**: sessions told to be complete
+  that lack something, or to be of another kind, or told twice; where records are lost, also pieces that cannot be told to be
+  anybody's. **left open**: told as open although over.
+";
+
+/// How a section begins.
+const SECTION: &str = "\n## With ";
+
+/// One row of the table.
+pub(super) fn table<'a>(rows: impl IntoIterator<Item = (String, &'a Figures)>) -> String {
+    let mut builder = Builder::default();
+    builder.push_record(
+        [
+            "scenario",
+            "found",
+            "complete",
+            "exact",
+            "wrong",
+            "overstated",
+            "ambiguous",
+            "left open",
+            "records lost",
+            "took",
+        ]
+        .map(str::to_owned),
+    );
+    for (name, figures) in rows {
+        let of = |count: usize| format!("{count} of {}", figures.sessions);
+        builder.push_record([
+            name,
+            of(figures.found),
+            of(figures.complete),
+            of(figures.exact),
+            figures.wrong.len().to_string(),
+            figures.overstated.len().to_string(),
+            figures.ambiguous.to_string(),
+            figures.left_open.to_string(),
+            figures.lost().to_string(),
+            format!("{:.0} s", figures.took.as_secs_f64()),
+        ]);
+    }
+    markdown(builder)
+}
+
+/// Links and ends, over all scenarios.
+fn parts(figures: &[&Figures]) -> String {
+    let mut builder = Builder::default();
+    builder.push_record(["what", "right", "wrong", "missing"].map(str::to_owned));
+    let all: BTreeSet<Part> = figures.iter().flat_map(|figures| figures.parts.keys().copied()).collect();
+    for part in all {
+        let counts = figures.iter().filter_map(|figures| figures.parts.get(&part));
+        let sum = counts.fold(Count::default(), |sum, count| Count {
+            right: sum.right + count.right,
+            wrong: sum.wrong + count.wrong,
+            missing: sum.missing + count.missing,
+        });
+        let Count { right, wrong, missing } = sum;
+        builder.push_record([part.name().to_owned(), right.to_string(), wrong.to_string(), missing.to_string()]);
+    }
+    markdown(builder)
+}
+
+fn markdown(builder: Builder) -> String {
+    let mut table: Table = builder.build();
+    table.with(Style::markdown()).to_string()
+}
+
+/// Writes the section of this lab's runtime anew, and leaves those of others.
+pub(super) fn write(file: &Path, lab: &Up, runtime: &str, rows: &[(String, Figures)]) -> Result<()> {
+    let mut body = format!("{runtime}\n\n{}.\n\n", circumstances(lab, runtime)?);
+    writeln!(body, "{}\n", table(rows.iter().map(|(name, figures)| (name.clone(), figures))))?;
+    for (name, figures) in rows {
+        for note in &figures.notes {
+            writeln!(body, "* {name}: {note}")?;
+        }
+    }
+    let all: Vec<&Figures> = rows.iter().map(|(_, figures)| figures).collect();
+    writeln!(body, "\nAll of these together, by part:\n\n{}", parts(&all))?;
+    let old = std::fs::read_to_string(file).unwrap_or_default();
+    std::fs::write(file, renewed(&old, runtime, &body)).with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn renewed(old: &str, runtime: &str, body: &str) -> String {
+    let others = old.split(SECTION).skip(1).filter(|section| section.lines().next() != Some(runtime));
+    let mut sections: Vec<&str> = others.chain([body]).collect();
+    sections.sort_unstable();
+    sections.iter().fold(HEAD.to_owned(), |text, section| text + SECTION + section.trim_end() + "\n")
+}
+
+fn circumstances(lab: &Up, runtime: &str) -> Result<String> {
+    let date = run(command("date").args(["-u", "+%F"]))?;
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let version = run(command(runtime).arg("--version"))?;
+    let version = version.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    let cores = std::thread::available_parallelism()?;
+    let kubectls = lab.kubectls();
+    let (oldest, newest) = (kubectls.first().context("a kubectl")?, kubectls.last().context("a kubectl")?);
+    Ok(format!(
+        "{}; Linux {kernel}, {cores} cores; Kubernetes {}, {runtime} {}; kubectl {newest}, and {oldest} where it is named",
+        date.trim(),
+        lab.kubernetes(),
+        version.unwrap_or("of unknown version").trim_end_matches(','),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HEAD, renewed};
+
+    #[test]
+    fn the_section_of_another_runtime_stays() {
+        let first = renewed("", "docker", "docker\n\none\n");
+        let second = renewed(&first, "containerd", "containerd\n\ntwo\n");
+        let third = renewed(&second, "docker", "docker\n\nthree\n");
+        assert_eq!(third, format!("{HEAD}\n## With containerd\n\ntwo\n\n## With docker\n\nthree\n"));
+    }
+}

@@ -1,0 +1,162 @@
+//! What came out: counted, and said in a table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use super::judge::{Case, Part, Verdict};
+use super::told::{Session, Told};
+use crate::lab::state::Runtime;
+
+/// How many of what is wrong are told in full.
+const SHOWN: usize = 10;
+
+/// Of one part of the sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) right: usize,
+    pub(super) wrong: usize,
+    pub(super) missing: usize,
+}
+
+/// Of one scenario.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    pub(super) sessions: usize,
+    pub(super) found: usize,
+    pub(super) complete: usize,
+    pub(super) exact: usize,
+    /// Sessions with a gap that says that two answers fit.
+    pub(super) ambiguous: usize,
+    /// Sessions that nobody made.
+    pub(super) invented: usize,
+    pub(super) left_open: usize,
+    pub(super) parts: BTreeMap<Part, Count>,
+    pub(super) lost: BTreeMap<String, u64>,
+    /// Sessions of which more was claimed than is so: complete, of another kind, two.
+    pub(super) overstated: Vec<String>,
+    /// All that is wrong, in words.
+    pub(super) wrong: Vec<String>,
+    /// Kilobytes of the tracer's, in the first third of the time and in the last.
+    pub(super) memory: Option<(u64, u64)>,
+    /// What else was measured, in words.
+    pub(super) notes: Vec<String>,
+    pub(super) took: Duration,
+}
+
+impl Figures {
+    /// Judges everything that was told. `case` is what is known of a session.
+    pub(super) fn judge<'a>(
+        runtime: Runtime,
+        sessions: usize,
+        told: &Told,
+        case: impl Fn(&Session) -> Option<Case<'a>>,
+    ) -> Self {
+        let mut figures = Self { sessions, lost: told.lost.clone(), ..Self::default() };
+        let mut wrong: BTreeSet<(&str, Part)> = BTreeSet::new();
+        let mut overstated: BTreeSet<&str> = BTreeSet::new();
+        for (_, session) in &told.sayings {
+            let Some(case) = case(session) else { continue };
+            if let Some(why) = case.overstated(session)
+                && overstated.insert(&session.id)
+            {
+                figures.overstated.push(format!("{}: {why}\n    {session}", case.planned.token));
+            }
+            for (part, verdict) in case.judge(session) {
+                if let Verdict::Wrong(why) = verdict
+                    && wrong.insert((&session.id, part))
+                {
+                    figures.wrong.push(format!("{}: {}: {why}\n    {session}", case.planned.token, part.name()));
+                }
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for session in told.sessions() {
+            let Some(case) = case(session) else {
+                if session.kind.as_deref() != Some("probe") {
+                    figures.invented += 1;
+                    let text = format!("a session that nobody made\n    {session}");
+                    // Or of one that the oracle could tell if nothing were lost.
+                    if figures.lost() > 0 { figures.overstated.push(text) } else { figures.wrong.push(text) }
+                }
+                continue;
+            };
+            if !seen.insert(case.planned.number) {
+                figures.overstated.push(format!("{}: it is told twice\n    {session}", case.planned.token));
+                continue;
+            }
+            figures.found += 1;
+            figures.complete += usize::from(session.complete);
+            figures.exact += usize::from(session.is_exact());
+            figures.ambiguous += usize::from(session.gaps.iter().any(|gap| gap.code == "ambiguous"));
+            figures.left_open += usize::from(!session.is_closed());
+            // Where an end was lost, what is told last may be long gone.
+            let case = Case { last: figures.lost() == 0, ..case };
+            for (part, verdict) in case.judge(session) {
+                let count = figures.parts.entry(part).or_default();
+                match verdict {
+                    Verdict::Wrong(why) => {
+                        count.wrong += 1;
+                        if wrong.insert((&session.id, part)) {
+                            let token = &case.planned.token;
+                            figures.wrong.push(format!("{token}: {}: {why}\n    {session}", part.name()));
+                        }
+                    }
+                    // Once wrong is wrong, whatever is said later.
+                    Verdict::Right | Verdict::Missing if wrong.contains(&(session.id.as_str(), part)) => {
+                        count.wrong += 1;
+                    }
+                    Verdict::Right => count.right += 1,
+                    Verdict::Missing | Verdict::Untold => count.missing += 1,
+                }
+            }
+        }
+        for part in Part::of(runtime) {
+            figures.parts.entry(part).or_default().missing += sessions.saturating_sub(figures.found);
+        }
+        figures
+    }
+
+    /// Whether everything was found, and whole, and seen to end.
+    pub(super) fn is_whole(&self) -> bool {
+        self.found == self.sessions && self.complete == self.sessions && self.left_open == 0
+    }
+
+    /// Whether the tracer's memory stayed, but for a tenth.
+    pub(super) fn memory_is_flat(&self) -> bool {
+        self.memory.is_none_or(|(first, last)| last <= first + first / 10)
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.values().sum()
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sessions, found, complete, exact, ambiguous, invented, left_open, .. } = self;
+        writeln!(f, "sessions {sessions}, found {found}, complete {complete}, exact {exact}, ambiguous {ambiguous}")?;
+        let (wrong, overstated, lost) = (self.wrong.len(), self.overstated.len(), self.lost());
+        writeln!(
+            f,
+            "wrong {wrong}, overstated {overstated}, invented {invented}, left open {left_open}, records lost {lost}"
+        )?;
+        writeln!(f, "{:20} {:>8} {:>8} {:>8}", "part", "right", "wrong", "missing")?;
+        for (part, Count { right, wrong, missing }) in &self.parts {
+            writeln!(f, "{:20} {right:>8} {wrong:>8} {missing:>8}", part.name())?;
+        }
+        for note in &self.notes {
+            writeln!(f, "{note}")?;
+        }
+        writeln!(f, "took {:.0} s", self.took.as_secs_f64())?;
+        for (word, all) in [("WRONG", &self.wrong), ("OVERSTATED", &self.overstated)] {
+            for one in all.iter().take(SHOWN) {
+                writeln!(f, "{word}: {one}")?;
+            }
+            if all.len() > SHOWN {
+                writeln!(f, "… and {} more", all.len() - SHOWN)?;
+            }
+        }
+        Ok(())
+    }
+}

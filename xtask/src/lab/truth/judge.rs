@@ -1,0 +1,462 @@
+//! Right or wrong: what was told of a session against what the oracle saw.
+
+use std::net::SocketAddr;
+
+use super::look::{Leg, Look};
+use super::plan::Planned;
+use super::told::{Link, Session, Tcp};
+use crate::lab::state::Runtime;
+
+/// What of a session is judged: the rows of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// The process that asked.
+    Client,
+    /// TCP, client to API server.
+    ToApiServer,
+    /// Through the API server.
+    InApiServer,
+    /// TCP, API server to kubelet.
+    ToKubelet,
+    /// Through the kubelet.
+    InKubelet,
+    /// TCP, kubelet to the runtime's streaming server, or to its own.
+    ToStreaming,
+    /// Through the kubelet's own streaming server to docker's socket: unix connections have no counters, so only that it is the
+    /// session's stream that goes there is judged, not where to.
+    InDockershim,
+    /// The exec id: runtime to shim.
+    ExecId,
+    /// The shim.
+    Shim,
+    /// The process in the container.
+    Process,
+    /// The names of pod and container, and the container's id.
+    Target,
+}
+
+impl Part {
+    /// Those that a session through this runtime has.
+    pub(super) fn of(runtime: Runtime) -> impl Iterator<Item = Self> {
+        let all = [
+            Self::Client,
+            Self::ToApiServer,
+            Self::InApiServer,
+            Self::ToKubelet,
+            Self::InKubelet,
+            Self::ToStreaming,
+            Self::InDockershim,
+            Self::ExecId,
+            Self::Shim,
+            Self::Process,
+            Self::Target,
+        ];
+        all.into_iter().filter(move |part| *part != Self::InDockershim || runtime == Runtime::Docker)
+    }
+
+    /// What this link is, by the roles of its ends.
+    fn of_link(session: &Session, link: &Link) -> Option<Self> {
+        let role = |index: usize| session.hops.get(index).map(|hop| hop.role.as_str());
+        let streams_to_itself = || link.from.checked_sub(1).is_some_and(|before| role(before) == Some("kubelet"));
+        match (link.kind.as_str(), role(link.from)?, role(link.to)?) {
+            ("tcp", _, "apiserver") => Some(Self::ToApiServer),
+            ("tcp", "kubelet", "kubelet" | "runtime") => Some(Self::ToStreaming),
+            ("tcp", _, "kubelet") => Some(Self::ToKubelet),
+            ("relay", "apiserver", _) => Some(Self::InApiServer),
+            ("relay", "kubelet", _) if streams_to_itself() => Some(Self::InDockershim),
+            ("relay", "kubelet", _) => Some(Self::InKubelet),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::ToApiServer => "tcp to apiserver",
+            Self::InApiServer => "relay in apiserver",
+            Self::ToKubelet => "tcp to kubelet",
+            Self::InKubelet => "relay in kubelet",
+            Self::ToStreaming => "tcp to streaming",
+            Self::InDockershim => "relay in dockershim",
+            Self::ExecId => "exec id to shim",
+            Self::Shim => "shim",
+            Self::Process => "process",
+            Self::Target => "container",
+        }
+    }
+}
+
+/// How it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Right,
+    /// Why.
+    Wrong(String),
+    Missing,
+    /// It was told before the oracle looked, of what was gone by then.
+    Untold,
+}
+
+/// Who asked for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Client {
+    pub(super) pid: u32,
+    /// Its end of the connection, where one process has many.
+    pub(super) address: Option<SocketAddr>,
+}
+
+/// One session: what was planned, and what the oracle saw.
+pub(super) struct Case<'a> {
+    pub(super) runtime: Runtime,
+    pub(super) planned: &'a Planned,
+    pub(super) client: Client,
+    pub(super) look: &'a Look,
+    /// Whether the saying is the last: then nothing of it may be gone.
+    pub(super) last: bool,
+}
+
+fn compare<T: PartialEq + std::fmt::Debug>(told: Option<T>, truth: Option<&T>) -> Verdict {
+    match (told, truth) {
+        (None, _) => Verdict::Missing,
+        (Some(told), Some(truth)) if told == *truth => Verdict::Right,
+        (Some(told), truth) => Verdict::Wrong(format!("{told:?} was told, it is {truth:?}")),
+    }
+}
+
+impl Case<'_> {
+    /// Every part of it. A part that was told twice is judged twice.
+    pub(super) fn judge(&self, session: &Session) -> Vec<(Part, Verdict)> {
+        let process = self.look.processes.get(&self.planned.number);
+        let pid = |role: &str| session.hop(role).map(|hop| hop.pid);
+        let exec_id = process.and_then(|process| process.exec_id.clone());
+        let mut parts = vec![
+            (Part::Client, self.client(session)),
+            (Part::ExecId, compare(session.exec_id.clone(), exec_id.as_ref())),
+            (Part::Shim, compare(pid("shim"), process.map(|process| &process.parent))),
+            (Part::Process, compare(pid("process"), process.map(|process| &process.pid))),
+            (Part::Target, self.target(session)),
+        ];
+        let links = session.links.iter().filter_map(|link| Some((Part::of_link(session, link)?, link)));
+        parts.extend(links.map(|(part, link)| (part, self.link(session, part, link))));
+        for part in Part::of(self.runtime) {
+            if !parts.iter().any(|(there, _)| *there == part) {
+                parts.push((part, Verdict::Missing));
+            }
+        }
+        parts
+    }
+
+    /// What is claimed of the session as a whole and is not so, in words.
+    pub(super) fn overstated(&self, session: &Session) -> Option<String> {
+        if let Some(kind) = session.kind.as_deref().filter(|kind| *kind != "exec") {
+            return Some(format!("it is told to be of the kind {kind}"));
+        }
+        let verdicts = self.judge(session);
+        let missing = verdicts.iter().find(|(_, verdict)| *verdict == Verdict::Missing)?;
+        session.complete.then(|| format!("it is told to be complete, without: {}", missing.0.name()))
+    }
+
+    fn client(&self, session: &Session) -> Verdict {
+        let Some(hop) = session.hop("kubectl") else { return Verdict::Missing };
+        if let Some(address) = self.client.address {
+            let first = session.links.iter().find_map(|link| link.tcp.as_ref()).map(|tcp| tcp.local);
+            let told = compare(first, Some(&address));
+            return if told == Verdict::Right { compare(Some(hop.pid), Some(&self.client.pid)) } else { told };
+        }
+        match session.asked() {
+            Some(number) if number != self.planned.number => {
+                Verdict::Wrong(format!("this client asked for session {number}"))
+            }
+            Some(_) | None => compare(Some(hop.pid), Some(&self.client.pid)),
+        }
+    }
+
+    fn target(&self, session: &Session) -> Verdict {
+        let target = &session.target;
+        let Some(id) = &target.container_id else { return Verdict::Missing };
+        let process = self.look.processes.get(&self.planned.number);
+        if !process.is_some_and(|process| process.cgroups.contains(id.as_str())) {
+            return Verdict::Wrong(format!("its process is not in container {id}"));
+        }
+        let names = (target.pod.as_deref(), target.container.as_deref());
+        match names {
+            (None, _) | (_, None) => Verdict::Missing,
+            (Some(pod), Some(container)) => {
+                compare(Some((pod, container)), Some(&(self.planned.pod, self.planned.container)))
+            }
+        }
+    }
+
+    fn link(&self, session: &Session, part: Part, link: &Link) -> Verdict {
+        if let Some(tcp) = &link.tcp {
+            return self.leg(session, link, tcp);
+        }
+        let Some(relay) = &link.relay else { return Verdict::Missing };
+        let inbound = self.look.legs.values().find(|leg| Some(leg.far.inode) == relay.inbound_inode);
+        let outbound = self
+            .look
+            .legs
+            .values()
+            .find(|leg| leg.near.as_ref().is_some_and(|near| Some(near.inode) == relay.outbound_inode));
+        match (inbound, outbound) {
+            (Some(inbound), _) if part == Part::InDockershim => self.owns(inbound),
+            (Some(inbound), Some(outbound)) => {
+                let (one, other) = (self.owns(inbound), self.owns(outbound));
+                if one == Verdict::Right { other } else { one }
+            }
+            (None, _) | (_, None) => self.gone("one of its connections"),
+        }
+    }
+
+    fn leg(&self, session: &Session, link: &Link, tcp: &Tcp) -> Verdict {
+        let Some(leg) = self.look.legs.get(&(tcp.remote, tcp.local)) else {
+            return self.gone("this connection");
+        };
+        let owned = self.owns(leg);
+        if owned != Verdict::Right {
+            return owned;
+        }
+        let pid = |index: usize| session.hops.get(index).map(|hop| hop.pid);
+        let ends = [(leg.near.as_ref(), pid(link.from), tcp.inode), (Some(&leg.far), pid(link.to), tcp.peer_inode)];
+        for (end, pid, inode) in ends {
+            let fits = end.is_some_and(|end| {
+                inode.is_none_or(|inode| inode == end.inode) && pid.is_some_and(|pid| end.pids.contains(&pid))
+            });
+            if !fits {
+                return Verdict::Wrong(format!("pid {pid:?} and inode {inode:?} were told of {end:?}"));
+            }
+        }
+        Verdict::Right
+    }
+
+    fn owns(&self, leg: &Leg) -> Verdict {
+        if leg.number == self.planned.number {
+            return Verdict::Right;
+        }
+        let (ends, received) = ((leg.far.remote, leg.far.local), leg.received);
+        let (sent, number) = (self.planned.bytes, leg.number);
+        Verdict::Wrong(format!("{ends:?} carried {received} bytes, session {number}'s; this one was sent {sent}"))
+    }
+
+    /// What the oracle did not see cannot be a session's that it saw whole; before that it can have been a first attempt's.
+    fn gone(&self, what: &str) -> Verdict {
+        if self.last { Verdict::Wrong(format!("{what} carries no session's bytes")) } else { Verdict::Untold }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
+    use super::{Case, Client, Part, Verdict};
+    use crate::lab::network::Host;
+    use crate::lab::state::Runtime;
+    use crate::lab::truth::look::{End, Leg, Look, Process};
+    use crate::lab::truth::plan::Planned;
+    use crate::lab::truth::told::Session;
+
+    /// Ports of the legs of a session, at the ends nearer to the client.
+    fn ports(number: u32) -> [u16; 3] {
+        [1, 2, 3].map(|leg| u16::try_from(leg * 1_000 + number).expect("a port"))
+    }
+
+    fn ends(number: u32, leg: usize) -> (String, String) {
+        let servers = ["10.0.0.2:6443", "10.0.0.3:10250", "127.0.0.1:4000"];
+        let clients = ["10.0.0.1", "10.0.0.2", "127.0.0.1"];
+        (format!("{}:{}", clients[leg], ports(number)[leg]), servers[leg].to_owned())
+    }
+
+    fn leg(number: u32, at: usize) -> Leg {
+        let (client, server) = ends(number, at);
+        let (client, server) = (client.parse().expect("an address"), server.parse().expect("an address"));
+        let inode = u64::from(ports(number)[at]);
+        let pids = [100 + number, 10, 20, 30];
+        let near = End {
+            local: client,
+            remote: server,
+            inode,
+            pids: vec![pids[at]],
+            received: 0,
+            host: Host::Client,
+            programs: String::new(),
+        };
+        let far =
+            End { local: server, remote: client, inode: inode + 10_000, pids: vec![pids[at + 1]], ..near.clone() };
+        Leg { number, received: 0, near: Some(near), far }
+    }
+
+    fn look() -> Look {
+        let legs = [1, 2].into_iter().flat_map(|number| (0..3).map(move |at| leg(number, at)));
+        let processes = [1, 2].map(|number| {
+            let (cgroups, exec_id) = ("0::/pod/c0ffee\n".to_owned(), Some(format!("exec-{number}")));
+            (number, Process { pid: 500 + number, parent: 40, cgroups, exec_id })
+        });
+        Look {
+            legs: legs.map(|leg| ((leg.far.local, leg.far.remote), leg)).collect(),
+            processes: BTreeMap::from(processes),
+            gap: None,
+        }
+    }
+
+    fn tcp(number: u32, at: usize) -> Value {
+        let ((local, remote), inode) = (ends(number, at), u64::from(ports(number)[at]));
+        let tcp = json!({"local": local, "remote": remote, "inode": inode, "peer_inode": inode + 10_000});
+        json!({"from": at, "to": at + 1, "kind": "tcp", "confidence": "exact", "tcp": tcp})
+    }
+
+    fn relay(inbound: u32, outbound: u32, at: usize) -> Value {
+        let relay = json!({
+            "inbound_inode": ports(inbound)[at - 1] + 10_000,
+            "outbound_inode": ports(outbound)[at],
+        });
+        json!({"from": at, "to": at, "kind": "relay", "confidence": "exact", "relay": relay})
+    }
+
+    /// Session 1, as a tracer tells it that errs in nothing.
+    fn told() -> Value {
+        let planned = Planned::new(1, 1, 1_000);
+        let hop = |role: &str, pid: u32| json!({"role": role, "pid": pid, "argv": ["x"]});
+        let argv = [vec!["kubectl".to_owned(), "exec".to_owned()], planned.command().to_vec()].concat();
+        json!({
+            "id": "s-1", "kind": "exec", "state": "open", "complete": true, "confidence": "exact",
+            "target": {"pod": planned.pod, "container": planned.container, "container_id": "c0ffee"},
+            "command": planned.command(), "exec_id": "exec-1",
+            "hops": [
+                {"role": "kubectl", "pid": 101, "argv": argv},
+                hop("apiserver", 10), hop("kubelet", 20), hop("runtime", 30), hop("shim", 40), hop("process", 501),
+            ],
+            "links": [tcp(1, 0), relay(1, 1, 1), tcp(1, 1), relay(1, 1, 2), tcp(1, 2)],
+            "gaps": [],
+        })
+    }
+
+    /// The parts that are not right.
+    fn amiss(told: Value, client: Client, last: bool) -> Vec<(Part, bool)> {
+        let session: Session = serde_json::from_value(told).expect("a session");
+        let (planned, look) = (Planned::new(1, 1, 1_000), look());
+        assert_eq!(session.number(), Some(1));
+        let case = Case { runtime: Runtime::Containerd, planned: &planned, client, look: &look, last };
+        let verdicts = case.judge(&session).into_iter();
+        let mut amiss: Vec<(Part, bool)> = verdicts
+            .filter(|(_, verdict)| *verdict != Verdict::Right)
+            .map(|(part, verdict)| (part, matches!(verdict, Verdict::Wrong(_))))
+            .collect();
+        amiss.sort();
+        amiss
+    }
+
+    const KUBECTL: Client = Client { pid: 101, address: None };
+
+    #[test]
+    fn what_is_right_is_right() {
+        assert_eq!(amiss(told(), KUBECTL, true), []);
+        let driver = Client { pid: 101, address: Some("10.0.0.1:1001".parse().expect("an address")) };
+        assert_eq!(amiss(told(), driver, true), []);
+    }
+
+    #[test]
+    fn a_leg_of_another_session_is_wrong_at_every_place() {
+        for (index, at, part) in [(0, 0, Part::ToApiServer), (2, 1, Part::ToKubelet), (4, 2, Part::ToStreaming)] {
+            let mut told = told();
+            told["links"][index] = tcp(2, at);
+            assert_eq!(amiss(told, KUBECTL, true), [(part, true)]);
+        }
+        for (index, at, part) in [(1, 1, Part::InApiServer), (3, 2, Part::InKubelet)] {
+            for (inbound, outbound) in [(1, 2), (2, 1), (2, 2)] {
+                let mut told = told();
+                told["links"][index] = relay(inbound, outbound, at);
+                assert_eq!(amiss(told, KUBECTL, true), [(part, true)]);
+            }
+        }
+    }
+
+    #[test]
+    fn an_end_that_another_process_holds_is_wrong() {
+        let mut told = told();
+        told["links"][2]["tcp"]["peer_inode"] = json!(1);
+        assert_eq!(amiss(told, KUBECTL, true), [(Part::ToKubelet, true)]);
+    }
+
+    #[test]
+    fn another_client_process_exec_id_shim_or_container_is_wrong() {
+        for (pointer, value, part) in [
+            ("/hops/4/pid", json!(41), Part::Shim),
+            ("/hops/5/pid", json!(502), Part::Process),
+            ("/exec_id", json!("exec-2"), Part::ExecId),
+            ("/target/container_id", json!("decaf"), Part::Target),
+            ("/target/container", json!("another"), Part::Target),
+        ] {
+            let mut told = told();
+            *told.pointer_mut(pointer).expect("it is there") = value;
+            assert_eq!(amiss(told, KUBECTL, true), [(part, true)], "{pointer}");
+        }
+        assert_eq!(amiss(told(), Client { pid: 102, address: None }, true), [(Part::Client, true)]);
+        let driver = Client { pid: 101, address: Some("10.0.0.1:1002".parse().expect("an address")) };
+        assert_eq!(amiss(told(), driver, true), [(Part::Client, true)]);
+        let mut told = told();
+        told["hops"][0]["argv"] = json!(["kubectl", "exec", "x", "--", Planned::new(2, 1, 1_000).command()[2]]);
+        assert_eq!(amiss(told, KUBECTL, true), [(Part::Client, true)]);
+    }
+
+    #[test]
+    fn what_is_not_told_is_missing_and_not_wrong() {
+        let mut told = told();
+        told["links"] = json!([tcp(1, 0)]);
+        told["exec_id"] = Value::Null;
+        let missing = [Part::InApiServer, Part::ToKubelet, Part::InKubelet, Part::ToStreaming, Part::ExecId];
+        assert_eq!(amiss(told, KUBECTL, true), missing.map(|part| (part, false)));
+    }
+
+    #[test]
+    fn a_kubelet_that_streams_to_itself_is_two_hops() {
+        let mut told = told();
+        told["hops"] = json!([
+            told["hops"][0], told["hops"][1], told["hops"][2], {"role": "kubelet", "pid": 30, "argv": ["x"]},
+            {"role": "runtime", "pid": 35, "argv": ["x"]}, told["hops"][4], told["hops"][5],
+        ]);
+        let into = |session: u32| {
+            let relay = json!({"inbound_inode": ports(session)[2] + 10_000, "outbound_inode": 1});
+            json!({"from": 3, "to": 3, "kind": "relay", "confidence": "exact", "relay": relay})
+        };
+        let amiss = |told: &Value| {
+            let session: Session = serde_json::from_value(told.clone()).expect("a session");
+            let (planned, look) = (Planned::new(1, 1, 1_000), look());
+            let case = Case { runtime: Runtime::Docker, planned: &planned, client: KUBECTL, look: &look, last: true };
+            let verdicts = case.judge(&session).into_iter();
+            verdicts.filter(|(_, verdict)| *verdict != Verdict::Right).map(|(part, _)| part).collect::<Vec<_>>()
+        };
+        assert_eq!(amiss(&told), [Part::InDockershim], "missing");
+        let links = told["links"].clone();
+        for (session, expected) in [(1, &[][..]), (2, &[Part::InDockershim])] {
+            told["links"] = links.clone();
+            told["links"].as_array_mut().expect("links").push(into(session));
+            assert_eq!(amiss(&told), expected);
+        }
+    }
+
+    #[test]
+    fn a_session_that_lacks_something_is_not_complete_and_an_exec_is_no_probe() {
+        let (planned, look) = (Planned::new(1, 1, 1_000), look());
+        let case = Case { runtime: Runtime::Containerd, planned: &planned, client: KUBECTL, look: &look, last: true };
+        let overstated = |told: Value| case.overstated(&serde_json::from_value(told).expect("a session")).is_some();
+        assert!(!overstated(told()));
+        let mut lacks = told();
+        lacks["links"] = json!([]);
+        assert!(overstated(lacks.clone()));
+        lacks["complete"] = json!(false);
+        assert!(!overstated(lacks));
+        let mut probe = told();
+        probe["kind"] = json!("probe");
+        assert!(overstated(probe));
+    }
+
+    #[test]
+    fn a_connection_that_carries_nothing_is_wrong_only_where_it_is_told_last() {
+        let mut told = told();
+        told["links"][0] = tcp(3, 0);
+        assert_eq!(amiss(told.clone(), KUBECTL, true), [(Part::ToApiServer, true)]);
+        assert_eq!(amiss(told, KUBECTL, false), [(Part::ToApiServer, false)], "a first attempt's");
+    }
+}

@@ -1,0 +1,325 @@
+//! How sessions are made and watched.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+
+use super::crowd::{Crowd, in_turns};
+use super::figures::Figures;
+use super::judge::{Case, Client};
+use super::kubectls::Kubectl;
+use super::load::Load;
+use super::look::Look;
+use super::plan::Planned;
+use super::told::{Session, Told};
+use crate::lab::Up;
+use crate::progress::Progress;
+use crate::tracer::{Tracer, boot_time};
+
+/// Between what two sessions by kubectl are sent: in pairing by byte counters the smallest difference of two hundred was 99 %.
+const SPACING: u64 = 20_000;
+/// Likewise for the load driver, whose frames and records are all alike. A thousand sessions then move one gigabyte.
+const LOAD_SPACING: u64 = 2_000;
+
+/// How long the tracer may take to say what it has to say after the last session is open, or closed.
+const SETTLE: Duration = Duration::from_secs(30);
+/// The same where records are lost: what does not come then never comes.
+const SETTLE_LOSSES: Duration = Duration::from_secs(5);
+/// A heartbeat of kubectl, and a second.
+const HEARTBEAT: Duration = Duration::from_secs(6);
+/// How often the tracer's memory is looked at.
+const SAMPLE: Duration = Duration::from_secs(1);
+/// Starts at the same time: both cores are busy, and nobody waits so long that it gives up.
+const OPENERS: u32 = 8;
+
+/// By whom, and in which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum How {
+    /// All open at once, each by a kubectl.
+    Kubectl,
+    /// All open at once, each a WebSocket connection of one process.
+    Driver,
+    /// Each over soon: one half one after another, the other half twenty at a time.
+    Short,
+    /// All open and idle, by kubectls, before the tracer starts.
+    Older,
+}
+
+impl How {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Kubectl => "kubectl",
+            Self::Driver => "driver",
+            Self::Short => "short",
+            Self::Older => "older",
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub(super) struct Scenario {
+    pub(super) how: How,
+    pub(super) sessions: u32,
+    pub(super) at_once: Option<u32>,
+    pub(super) kubectl: Option<String>,
+    pub(super) ring_bytes: Option<u32>,
+}
+
+impl Scenario {
+    /// In a few words, for tables and names of files.
+    pub(super) fn name(&self) -> String {
+        let kubectl = self.kubectl.as_ref().map(|version| format!("-{version}")).unwrap_or_default();
+        let ring = self.ring_bytes.map(|bytes| format!("-ring-{bytes}")).unwrap_or_default();
+        format!("{}{kubectl}-{}{ring}", self.how.name(), self.sessions)
+    }
+
+    fn spacing(&self) -> u64 {
+        match self.how {
+            How::Driver => LOAD_SPACING,
+            How::Kubectl | How::Short | How::Older => SPACING,
+        }
+    }
+
+    fn at_once(&self) -> usize {
+        let usual = match self.how {
+            How::Short => 20,
+            How::Kubectl | How::Driver | How::Older => OPENERS,
+        };
+        self.at_once.unwrap_or(usual).try_into().unwrap_or(usize::MAX)
+    }
+}
+
+/// A scenario that is played.
+pub(super) struct Play<'a> {
+    pub(super) lab: &'a Up,
+    pub(super) program: &'a Path,
+    pub(super) recording: &'a Path,
+    pub(super) scenario: &'a Scenario,
+    pub(super) progress: &'a Progress,
+}
+
+impl Play<'_> {
+    pub(super) fn run(&self) -> Result<Figures> {
+        let begun = Instant::now();
+        let mut figures = match self.scenario.how {
+            How::Kubectl | How::Driver => self.held()?,
+            How::Older => self.older()?,
+            How::Short => self.short()?,
+        };
+        figures.took = begun.elapsed();
+        Ok(figures)
+    }
+
+    fn trace(&self) -> Result<Tracer> {
+        let mut arguments = vec!["--kind".to_owned(), "all".to_owned()];
+        arguments.extend(self.scenario.ring_bytes.map(|bytes| format!("--ring-bytes={bytes}")));
+        // The tracer overwrites nothing.
+        if self.recording.exists() {
+            std::fs::remove_file(self.recording)?;
+        }
+        Tracer::start_with(self.program, self.recording, &arguments)
+    }
+
+    fn settle(&self) -> Duration {
+        if self.scenario.ring_bytes.is_some() { SETTLE_LOSSES } else { SETTLE }
+    }
+
+    fn open(&self, sessions: &[Planned]) -> Result<Crowd> {
+        let (count, at_once) = (sessions.len(), self.scenario.at_once());
+        // Ten lines, however many.
+        let tell = |open: usize| {
+            if open.is_multiple_of(count.div_ceil(10)) || open == count {
+                self.progress.say(format!("{open} of {count} open"));
+            }
+        };
+        if self.scenario.how == How::Driver {
+            return Ok(Crowd::Load(Load::open(&self.lab.state, sessions, at_once, tell)?));
+        }
+        Crowd::kubectls(self.lab, self.scenario.kubectl.as_deref(), sessions, at_once, tell)
+    }
+
+    fn held(&self) -> Result<Figures> {
+        let sessions = Planned::all(1..=self.scenario.sessions, self.scenario.spacing());
+        let tracer = self.trace()?;
+        let crowd = self.open(&sessions)?;
+        let mut told = Told::default();
+        told.until(&tracer, self.settle(), |told| told.count(Session::is_exact) == sessions.len())?;
+        self.judge(&sessions, crowd, tracer, told, Vec::new())
+    }
+
+    fn older(&self) -> Result<Figures> {
+        let sessions = Planned::all(1..=self.scenario.sessions, self.scenario.spacing());
+        let mut crowd = self.open(&sessions)?;
+        let tracer = self.trace()?;
+        let started = boot_time();
+        let mut told = Told::default();
+        let all = |told: &Told| told.count(Session::is_exact) == sessions.len();
+        let idle = told.until(&tracer, HEARTBEAT, all)?;
+        let mut notes = vec![timing("with nothing typed", started, &told)];
+        if !idle {
+            let poked = boot_time();
+            crowd.poke()?;
+            told.until(&tracer, HEARTBEAT, all)?;
+            notes.push(timing("after the next byte", poked, &told));
+        }
+        self.judge(&sessions, crowd, tracer, told, notes)
+    }
+
+    fn judge(
+        &self,
+        sessions: &[Planned],
+        crowd: Crowd,
+        tracer: Tracer,
+        mut told: Told,
+        mut notes: Vec<String>,
+    ) -> Result<Figures> {
+        let look = Look::at_all(sessions, self.scenario.spacing())?;
+        let clients: BTreeMap<u32, Client> =
+            sessions.iter().filter_map(|session| Some((session.number, crowd.client(session.number)?))).collect();
+        self.progress.say("the oracle has looked");
+        crowd.end()?;
+        told.until(&tracer, self.settle(), |told| told.count(|session| !session.is_closed()) == 0)?;
+        tracer.finish_with(|line| told.take(line))?;
+        if let Some(gap) = look.gap {
+            notes.push(format!("smallest difference of two counters {gap} of {}", self.scenario.spacing()));
+        }
+        let runtime = self.lab.facts.runtime;
+        let mut figures = Figures::judge(runtime, sessions.len(), &told, |session| {
+            let number = session.number().or_else(|| look.owner(session))?;
+            let planned = sessions.iter().find(|session| session.number == number)?;
+            Some(Case { runtime, planned, client: *clients.get(&number)?, look: &look, last: false })
+        });
+        figures.notes.extend(notes);
+        Ok(figures)
+    }
+
+    fn short(&self) -> Result<Figures> {
+        let at_once = self.scenario.at_once();
+        let single = self.scenario.sessions / 2;
+        let tracer = self.trace()?;
+        let mut told = Told::default();
+        let mut memory = Vec::new();
+        let seen = Mutex::new(BTreeMap::new());
+        let alone = Planned::all(1..=single, SPACING);
+        let groups = Planned::all(single + 1..=self.scenario.sessions, SPACING);
+        for (sessions, workers) in [(&alone, 1), (&groups, at_once)] {
+            self.churn(sessions, workers, &seen, &tracer, &mut told, &mut memory)?;
+            self.progress.say(format!("{} sessions, {workers} at a time, are over", sessions.len()));
+        }
+        told.until(&tracer, self.settle(), |told| told.count(|session| !session.is_closed()) == 0)?;
+        tracer.finish_with(|line| told.take(line))?;
+        let seen = seen.into_inner().map_err(|_poisoned| anyhow!("a thread panicked"))?;
+        let runtime = self.lab.facts.runtime;
+        let mut figures = Figures::judge(runtime, alone.len() + groups.len(), &told, |session| {
+            let Short { planned, client, look } = seen.get(&session.number()?)?;
+            Some(Case { runtime, planned, client: *client, look, last: false })
+        });
+        let (first, last) = thirds(&memory);
+        let most = memory.iter().max().copied().unwrap_or(0);
+        figures
+            .notes
+            .push(format!("the tracer's memory: first third {first} KiB, last third {last} KiB, most {most} KiB"));
+        figures.memory = Some((first, last));
+        Ok(figures)
+    }
+
+    fn churn(
+        &self,
+        sessions: &[Planned],
+        workers: usize,
+        seen: &Mutex<BTreeMap<u32, Short>>,
+        tracer: &Tracer,
+        told: &mut Told,
+        memory: &mut Vec<u64>,
+    ) -> Result<()> {
+        let under_way: Mutex<BTreeMap<usize, Planned>> = Mutex::default();
+        let poisoned = || anyhow!("another thread panicked");
+        let one = |worker: usize, session: &Planned| -> Result<()> {
+            // Sent what nobody else is sent at the same time, and no more than it takes for that.
+            let rank = u32::try_from(worker)? + 1;
+            let session = Planned::new(session.number, rank, SPACING);
+            under_way.lock().map_err(|_poison| poisoned())?.insert(worker, session.clone());
+            let kubectl = Kubectl::open(self.lab.kubectl(self.scenario.kubectl.as_deref())?, &session)?;
+            let others: Vec<Planned> = under_way.lock().map_err(|_poison| poisoned())?.values().cloned().collect();
+            let look = Look::at_one(&session, &others, SPACING)?;
+            let client = Client { pid: kubectl.pid(), address: None };
+            kubectl.end()?;
+            let number = session.number;
+            seen.lock().map_err(|_poison| poisoned())?.insert(number, Short { planned: session, client, look });
+            Ok(())
+        };
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let work = scope.spawn(|| {
+                let done = in_turns(sessions, workers, one);
+                over.store(true, Ordering::Relaxed);
+                done
+            });
+            while !over.load(Ordering::Relaxed) {
+                told.until(tracer, SAMPLE, |_told| over.load(Ordering::Relaxed))?;
+                memory.push(resident(tracer.pid())?);
+            }
+            work.join().map_err(|_panic| poisoned())?
+        })
+    }
+}
+
+/// A session that is over, and what was seen while it was open.
+struct Short {
+    planned: Planned,
+    client: Client,
+    look: Look,
+}
+
+/// Kilobytes that a process has in memory.
+fn resident(pid: u32) -> Result<u64> {
+    let status = procfs::process::Process::new(i32::try_from(pid)?)?.status()?;
+    status.vmrss.context("a process with memory")
+}
+
+/// Means of the first third and of the last.
+fn thirds(samples: &[u64]) -> (u64, u64) {
+    let third = (samples.len() / 3).max(1);
+    let mean = |part: Option<&[u64]>| {
+        let part = part.unwrap_or_default();
+        part.iter().sum::<u64>() / u64::try_from(part.len().max(1)).unwrap_or(1)
+    };
+    (mean(samples.get(..third)), mean(samples.get(samples.len().saturating_sub(third)..)))
+}
+
+/// When sessions became exact, and what the others lack.
+fn timing(when: &str, since: u64, told: &Told) -> String {
+    let mut first: BTreeMap<&str, u64> = BTreeMap::new();
+    for (at, session) in &told.sayings {
+        if session.number().is_some() && session.is_exact() {
+            first.entry(&session.id).or_insert(*at);
+        }
+    }
+    let (found, exact) = (told.count(|_session| true), told.count(Session::is_exact));
+    let mut text = format!("{when}: found {found}, exact {exact}");
+    if let Some(last) = first.values().max().map(|at| at.saturating_sub(since)) {
+        text += &format!(", the last after {}.{:02} s", last / 1_000_000_000, last / 10_000_000 % 100);
+    }
+    let mut gaps: BTreeMap<&str, usize> = BTreeMap::new();
+    for gap in told.sessions().filter(|session| session.number().is_some()).flat_map(|session| &session.gaps) {
+        *gaps.entry(&gap.code).or_default() += 1;
+    }
+    gaps.iter().fold(text, |text, (code, count)| format!("{text}, {code} {count}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::thirds;
+
+    #[test]
+    fn thirds_of_samples() {
+        assert_eq!(thirds(&[1, 3, 100, 100, 6, 8]), (2, 7));
+        assert_eq!(thirds(&[5]), (5, 5));
+        assert_eq!(thirds(&[]), (0, 0));
+    }
+}

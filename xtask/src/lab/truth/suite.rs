@@ -1,0 +1,83 @@
+//! All scenarios, as data: a tenth of each for every change, the whole for figures that are published.
+
+use super::scenario::{How, Scenario};
+
+/// How much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Scale {
+    /// A tenth of each, in a few minutes.
+    Tenth,
+    /// Everything.
+    Whole,
+}
+
+/// What has to come out, beside nothing that is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// Every session, complete, and nothing lost.
+    Whole,
+    /// What was found is counted.
+    Counted,
+    /// Losses, and that they are told.
+    Losses,
+}
+
+/// A scenario, and what has to come out.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) scenario: Scenario,
+    pub(super) expected: Expected,
+}
+
+/// A page, the least there is: a session has some dozens of records, and twenty start at the same time.
+const SMALL_RING: u32 = 4096;
+
+/// All of them. `oldest` is the oldest kubectl, which sends no heartbeats.
+pub(super) fn all(scale: Scale, oldest: &str) -> Vec<Asked> {
+    let share = |count: u32| match scale {
+        Scale::Tenth => count / 10,
+        Scale::Whole => count,
+    };
+    let asked = |how, count, expected| Asked {
+        scenario: Scenario { how, sessions: share(count), at_once: None, kubectl: None, ring_bytes: None },
+        expected,
+    };
+    let by_oldest = |asked: Asked| Asked {
+        scenario: Scenario { kubectl: Some(oldest.to_owned()), ..asked.scenario },
+        expected: asked.expected,
+    };
+    // The newest tries WebSocket first: connections that carry no bytes by which the oracle could tell whose they are.
+    let small = by_oldest(asked(How::Kubectl, 200, Expected::Losses));
+    let small = Scenario { ring_bytes: Some(SMALL_RING), at_once: Some(20), ..small.scenario };
+    vec![
+        asked(How::Kubectl, 200, Expected::Whole),
+        by_oldest(asked(How::Kubectl, 200, Expected::Whole)),
+        asked(How::Driver, 1_000, Expected::Whole),
+        asked(How::Short, 2_000, Expected::Whole),
+        // The tracer does not show them yet (docs/limitations.md).
+        asked(How::Older, 50, Expected::Counted),
+        by_oldest(asked(How::Older, 50, Expected::Counted)),
+        Asked { scenario: small, expected: Expected::Losses },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Scale, all};
+
+    #[test]
+    fn a_tenth_is_a_tenth_of_each() {
+        let (tenth, whole) = (all(Scale::Tenth, "1.20"), all(Scale::Whole, "1.20"));
+        let sessions = |all: Vec<super::Asked>| all.iter().map(|asked| asked.scenario.sessions).collect::<Vec<_>>();
+        assert_eq!(sessions(whole), sessions(tenth).iter().map(|count| count * 10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_two_have_the_same_name() {
+        let mut names: Vec<String> = all(Scale::Tenth, "1.20").iter().map(|asked| asked.scenario.name()).collect();
+        names.sort();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count, "{names:?}");
+    }
+}
