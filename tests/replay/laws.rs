@@ -125,11 +125,15 @@ fn a_connection_that_served_one_exec_serves_no_other() {
         // stays open for as long as the process runs.
         let another = "f".repeat(64);
         let stale = seen.iter().find_map(|seen| {
-            let Fact::FifoMade { actor, inbound: inbound @ Some(_), path } = &seen.fact else { return None };
+            let Fact::FifoMade { actor, inbound: inbound @ Some(_), from, path } = &seen.fact else { return None };
             let fifo = parse_fifo_path(path.as_str()?)?;
             let path = path.as_str()?.replace(&fifo.exec, &another).as_str().into();
             let at = seen.at.plus(Span::from_millis(20));
-            Some(Observation { at, fact: Fact::FifoMade { actor: *actor, inbound: *inbound, path }, ..seen.clone() })
+            Some(Observation {
+                at,
+                fact: Fact::FifoMade { actor: *actor, inbound: *inbound, from: *from, path },
+                ..seen.clone()
+            })
         });
         // Sessions that are older than the recording have their FIFOs.
         let Some(stale) = stale else {

@@ -8,8 +8,8 @@ use super::{
     world::Standing,
 };
 use crate::model::{
-    Actor, BootTime, Change, Evidence, Family, FileId, RawText, Session, SocketId, SocketInfo, SocketRole, State, TaskKey,
-    Want, parse_fifo_path,
+    Actor, BootTime, Change, Evidence, Family, FileId, RawText, Session, SocketId, SocketInfo, SocketRole, State,
+    TaskKey, Want, parse_fifo_path,
 };
 
 impl Correlator {
