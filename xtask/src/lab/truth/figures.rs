@@ -71,7 +71,8 @@ impl Figures {
             }
         }
         let mut seen = BTreeSet::new();
-        for session in told.sessions() {
+        // What turned out to be a part of another was judged above, and counts with that one.
+        for session in told.sessions().filter(|session| session.merged_into.is_none()) {
             let Some(case) = case(session) else {
                 if session.kind.as_deref() != Some("probe") {
                     figures.invented += 1;

@@ -1,6 +1,6 @@
 //! How sessions are made and watched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -300,8 +300,10 @@ fn timing(when: &str, since: u64, told: &Told) -> String {
             first.entry(&session.id).or_insert(*at);
         }
     }
-    let (found, exact) = (told.count(|_session| true), told.count(Session::is_exact));
-    let mut text = format!("{when}: found {found}, exact {exact}");
+    let asked: BTreeSet<u32> =
+        told.sessions().filter(|session| session.reaches_runtime()).filter_map(Session::asked).collect();
+    let exact = told.count(Session::is_exact);
+    let mut text = format!("{when}: joined from client to runtime {}, to the process {exact}", asked.len());
     if let Some(last) = first.values().max().map(|at| at.saturating_sub(since)) {
         text += &format!(", the last after {}.{:02} s", last / 1_000_000_000, last / 10_000_000 % 100);
     }

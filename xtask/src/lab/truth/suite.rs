@@ -54,9 +54,8 @@ pub(super) fn all(scale: Scale, oldest: &str) -> Vec<Asked> {
         by_oldest(asked(How::Kubectl, 200, Expected::Whole)),
         asked(How::Driver, 1_000, Expected::Whole),
         asked(How::Short, 2_000, Expected::Whole),
-        // The tracer does not show them yet (docs/limitations.md).
-        asked(How::Older, 50, Expected::Counted),
-        by_oldest(asked(How::Older, 50, Expected::Counted)),
+        asked(How::Older, 50, Expected::Whole),
+        by_oldest(asked(How::Older, 50, Expected::Whole)),
         Asked { scenario: small, expected: Expected::Losses },
     ]
 }

@@ -20,6 +20,8 @@ pub(super) struct Session {
     pub(super) kind: Option<String>,
     pub(super) state: String,
     pub(super) complete: bool,
+    /// It was a part of that session, which goes on.
+    pub(super) merged_into: Option<String>,
     pub(super) confidence: Option<String>,
     pub(super) target: Target,
     pub(super) command: Option<Vec<String>>,
@@ -95,6 +97,12 @@ impl Session {
         self.complete && self.confidence.as_deref() == Some("exact") && self.gaps.is_empty()
     }
 
+    /// Whether it is joined from its client to the runtime, whatever is below.
+    pub(super) fn reaches_runtime(&self) -> bool {
+        let relays = self.links.iter().filter(|link| link.relay.is_some() && link.confidence == "exact").count();
+        self.asked().is_some() && self.hop("runtime").is_some() && relays >= 2
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.state == "closed"
     }
@@ -143,7 +151,8 @@ impl Told {
 
     /// Those of our sessions that are so, as last told.
     pub(super) fn count(&self, is: impl Fn(&Session) -> bool) -> usize {
-        self.sessions().filter(|session| session.number().is_some() && is(session)).count()
+        let ours = |session: &&Session| session.number().is_some() && session.merged_into.is_none();
+        self.sessions().filter(ours).filter(|session| is(session)).count()
     }
 
     /// Takes in lines until it is so, or until nothing came of it in time. Tells which.
