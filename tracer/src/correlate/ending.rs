@@ -156,8 +156,12 @@ impl Builder<'_> {
         let asks = hops.iter().rev().find(|hop| hop.role != Role::Process).map(|hop| hop.role);
         if hijacked && by_kubelet && !hops.iter().any(|hop| hop.role == Role::ApiServer) && self.beyond.is_empty() {
             // dockershim: a probe's connection looks like an exec's, but there is no stream that it could serve.
-            if !self.world.has_unserved_stream(exec) {
+            if !exec.reads() && !self.world.has_unserved_stream(exec) {
                 self.gaps.retain(|gap| gap.code != GapCode::Unjoined);
+                return Kind::Probe;
+            }
+            if !exec.reads() && exec.exit.is_some() {
+                self.gap(GapCode::KindUnknown, None, "a probe, or an exec that printed nothing");
                 return Kind::Probe;
             }
         }

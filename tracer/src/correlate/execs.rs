@@ -73,6 +73,11 @@ impl Exec {
         matches!(self.what, What::Exec | What::Local).then_some(id)
     }
 
+    /// Whether it has stdin or a terminal, which no probe has.
+    pub(super) fn reads(&self) -> bool {
+        self.streams.contains("stdin") || self.tty == Some(true)
+    }
+
     /// Whether there is a session to tell of: an entry that is known from runc's arguments alone is none.
     pub(super) fn is_session(&self) -> bool {
         self.runtime.is_some() || self.leaves_by.is_some()

@@ -44,6 +44,9 @@ pub(super) const LOCAL_AFTER: Span = Span::from_millis(300);
 /// How long a unix connection is remembered that became no session's leg: no record tells its end.
 pub(super) const UNIX_KEPT: Span = Span::from_secs(60);
 
+/// How long an exec through dockershim that may be a probe is waited for: a probe's default limit (core/v1: timeoutSeconds).
+pub(super) const PROBE_WITHIN: Span = Span::from_secs(1);
+
 /// How often the tables are swept.
 pub(super) const SWEEP_EVERY: Span = Span::from_secs(1);
 
@@ -76,3 +79,6 @@ pub(super) const MAX_FORKED: usize = 1_000;
 
 /// Forwarded connections shown of one port-forward.
 pub(super) const MAX_FORWARDED: usize = 32;
+
+/// Unix connections to dockerd's API that are older than the tracer: nothing tells their end, and any may be a session's.
+pub(super) const MAX_OLDER_UNIX: usize = 10_000;

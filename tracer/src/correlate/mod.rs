@@ -78,6 +78,8 @@ pub struct Correlator {
     unclaimed: VecDeque<(BootTime, ExecId)>,
     /// Unix connections, by when they were last needed.
     unix: VecDeque<(BootTime, UnixEnds)>,
+    /// Unix connections older than the tracer, which are kept.
+    older_unix: usize,
     /// Ends of unix connections whose processes are asked for, by pid.
     unowned: BTreeMap<u32, Vec<SocketNo>>,
     /// Execs that runc was started for, to be forgotten where they become no session.
@@ -128,6 +130,7 @@ impl Correlator {
             streams: BTreeSet::new(),
             unclaimed: VecDeque::new(),
             unix: VecDeque::new(),
+            older_unix: 0,
             unowned: BTreeMap::new(),
             begun: VecDeque::new(),
             over: VecDeque::new(),
@@ -294,7 +297,8 @@ impl Correlator {
             }
             (Fact::UnixAccepted { socket, peer, connector, path }, Some(task)) => {
                 self.daemon_found(task, &path);
-                self.unix_accepted(at, task, connector, Standing { path, near: peer, far: socket });
+                let older = source == Source::Snapshot;
+                self.unix_accepted(at, task, connector, older, Standing { path, near: peer, far: socket });
             }
             (Fact::Touched { actor, socket }, Some(task)) => self.touched(at, task, actor, &socket),
             (Fact::FifoHeld { path, file }, Some(task)) => self.fifo_held(at, task, &path, file),
@@ -530,6 +534,12 @@ impl Correlator {
         let known_at = exec.since.plus(limits::SNAPSHOT_TAKEN_IN);
         if exec.preexisting && self.now < known_at {
             self.again.insert((known_at, id.to_owned()));
+            return;
+        }
+        // A probe of dockershim's, or an exec: the latter prints, stays or reads.
+        let decided_at = exec.since.plus(limits::PROBE_WITHIN);
+        if self.now < decided_at && exec.exit.is_none() && self.world.may_be_either(exec) {
+            self.again.insert((decided_at, id.to_owned()));
             return;
         }
         let built = self.world.build(id, exec, self.now);

@@ -20,6 +20,7 @@ impl Correlator {
         at: BootTime,
         accepting: TaskKey,
         connector: Option<u32>,
+        older: bool,
         standing: Standing,
     ) {
         let connecting = connector.and_then(|tgid| self.world.processes.bearer(tgid));
@@ -35,7 +36,11 @@ impl Correlator {
                 }
                 (None, None) => {}
             }
-            self.unix.push_back((at, ends));
+            if older && self.older_unix < limits::MAX_OLDER_UNIX {
+                self.older_unix += 1;
+            } else {
+                self.unix.push_back((at, ends));
+            }
         }
         if let (Some(connecting), true) = (connecting, self.world.is_daemon_socket(&standing.path)) {
             self.world.standing.insert((connecting, accepting), standing);

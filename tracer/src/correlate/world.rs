@@ -89,6 +89,24 @@ impl World {
         found
     }
 
+    /// Whether that is a probe of dockershim's, or an exec whose stream is not known yet: their connections to dockerd look the
+    /// same, and so do all that were under way when the tracer started. A probe reads nothing and has no terminal.
+    pub(super) fn may_be_either(&self, exec: &Exec) -> bool {
+        if exec.preexisting && exec.stream.is_none() {
+            return !exec.reads() || exec.shim.is_none();
+        }
+        let Some(near) =
+            exec.stream.and_then(|far| self.sockets.get(far)).filter(|far| far.unix.is_some()).and_then(|far| far.peer)
+        else {
+            return false;
+        };
+        let by_kubelet = self.sockets.get(near).and_then(|near| near.owner).is_some_and(|owner| self.is_kubelet(owner));
+        by_kubelet
+            && !exec.reads()
+            && matches!(self.stream_of(near), Verdict::Unknown)
+            && self.has_unserved_stream(exec)
+    }
+
     /// Whether there is a stream of that process of which nobody has said whom it serves, and which is not older than this
     /// exec by more than a client may take.
     pub(super) fn has_unserved_stream(&self, exec: &Exec) -> bool {

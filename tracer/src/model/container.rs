@@ -107,6 +107,8 @@ pub fn parse_fifo_path(path: &str) -> Option<ExecFifo> {
         return None;
     }
     let container = parts.take(3).find(|part| is_id(part))?;
+    // dockerd's name for a container's first process (libcontainerd: InitProcessName).
+    let exec = if exec == "init" { container } else { exec };
     Some(ExecFifo { container: container.to_owned(), exec: exec.to_owned(), stream })
 }
 
@@ -184,6 +186,8 @@ mod tests {
             let found = parse_fifo_path(&path).unwrap();
             assert_eq!((found.container.as_str(), found.exec.as_str(), found.stream), (CID, EXEC, "stdout"));
         }
+        let init = parse_fifo_path(&format!("/run/docker/containerd/{CID}/init-stdout")).unwrap();
+        assert_eq!(init.exec, CID, "the container's own");
         assert_eq!(parse_fifo_path("/tmp/mine-stdout"), None);
         assert_eq!(parse_fifo_path(&format!("/x/{CID}/{EXEC}-log")), None);
     }

@@ -89,7 +89,7 @@ impl Truth {
 
     fn asked(&self, lab: &Up) -> Result<Vec<Asked>> {
         if let Some(scale) = self.suite {
-            return Ok(suite::all(scale, lab.kubectls().first().context("no kubectl")?));
+            return Ok(suite::all(scale, self.runtime, lab.kubectls().first().context("no kubectl")?));
         }
         let scenario = Scenario {
             how: self.how,
@@ -121,7 +121,7 @@ impl Truth {
             match play.run() {
                 Ok(figures) => {
                     write!(std::io::stdout(), "{figures}")?;
-                    let verdict = verdict(&figures, expected);
+                    let verdict = verdict(&figures, expected).and_then(|()| heartbeats(&figures, &scenario, &lab));
                     failed.extend(verdict.err().map(|error| format!("{name}: {error}; {}", recording.display())));
                     rows.push((name, figures));
                 }
@@ -156,6 +156,16 @@ fn verdict(figures: &Figures, expected: Expected) -> Result<()> {
         Expected::Counted => ensure!(figures.lost() == 0, "{} records were lost", figures.lost()),
         Expected::Losses => ensure!(figures.lost() > 0, "no loss was told: a smaller buffer, or more sessions"),
     }
+    Ok(())
+}
+
+/// kubectl sends a heartbeat every five seconds since 1.27 (client-go: transport/spdy, remotecommand): idle sessions older than
+/// the tracer are joined by it; by an older one's they cannot be.
+fn heartbeats(figures: &Figures, scenario: &Scenario, lab: &Up) -> Result<()> {
+    let Some(joined) = figures.joined_idle else { return Ok(()) };
+    let beats = scenario.kubectl.as_ref().is_none_or(|version| Some(version) != lab.kubectls().first());
+    let expected = if beats { figures.sessions } else { 0 };
+    ensure!(joined == expected, "{joined} sessions were joined before anything was typed, not {expected}");
     Ok(())
 }
 

@@ -161,13 +161,15 @@ impl Play<'_> {
         let all = |told: &Told| told.count(Session::is_exact) == sessions.len();
         let idle = told.until(&tracer, HEARTBEAT, all)?;
         let mut notes = vec![timing("with nothing typed", started, &told)];
+        let joined_idle = joined(&told);
         if !idle {
             let poked = boot_time();
             crowd.poke()?;
             told.until(&tracer, HEARTBEAT, all)?;
             notes.push(timing("after the next byte", poked, &told));
         }
-        self.judge(&sessions, crowd, tracer, told, notes)
+        let figures = self.judge(&sessions, crowd, tracer, told, notes)?;
+        Ok(Figures { joined_idle: Some(joined_idle), ..figures })
     }
 
     fn judge(
@@ -292,6 +294,12 @@ fn thirds(samples: &[u64]) -> (u64, u64) {
     (mean(samples.get(..third)), mean(samples.get(samples.len().saturating_sub(third)..)))
 }
 
+/// Sessions of ours that are joined from the client to the stream.
+fn joined(told: &Told) -> usize {
+    let joined = told.sessions().filter(|session| session.reaches_stream());
+    joined.filter_map(Session::asked).collect::<BTreeSet<u32>>().len()
+}
+
 /// When sessions became exact, and what the others lack.
 fn timing(when: &str, since: u64, told: &Told) -> String {
     let mut first: BTreeMap<&str, u64> = BTreeMap::new();
@@ -300,10 +308,8 @@ fn timing(when: &str, since: u64, told: &Told) -> String {
             first.entry(&session.id).or_insert(*at);
         }
     }
-    let asked: BTreeSet<u32> =
-        told.sessions().filter(|session| session.reaches_runtime()).filter_map(Session::asked).collect();
-    let exact = told.count(Session::is_exact);
-    let mut text = format!("{when}: joined from client to runtime {}, to the process {exact}", asked.len());
+    let (joined, exact) = (joined(told), told.count(Session::is_exact));
+    let mut text = format!("{when}: joined from client to stream {joined}, to the process {exact}");
     if let Some(last) = first.values().max().map(|at| at.saturating_sub(since)) {
         text += &format!(", the last after {}.{:02} s", last / 1_000_000_000, last / 10_000_000 % 100);
     }

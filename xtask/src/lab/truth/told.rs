@@ -97,10 +97,10 @@ impl Session {
         self.complete && self.confidence.as_deref() == Some("exact") && self.gaps.is_empty()
     }
 
-    /// Whether it is joined from its client to the runtime, whatever is below.
-    pub(super) fn reaches_runtime(&self) -> bool {
+    /// Whether it is joined from its client to the stream, whatever is below.
+    pub(super) fn reaches_stream(&self) -> bool {
         let relays = self.links.iter().filter(|link| link.relay.is_some() && link.confidence == "exact").count();
-        self.asked().is_some() && self.hop("runtime").is_some() && relays >= 2
+        self.asked().is_some() && relays >= 2
     }
 
     pub(super) fn is_closed(&self) -> bool {
