@@ -49,6 +49,12 @@ pub(crate) struct Container {
     id: String,
 }
 
+impl Container {
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 impl Oracle {
     /// Looks at the sockets of all hosts, then at all processes: one that is still there then was there all the time.
     pub(crate) fn look() -> Self {

@@ -35,8 +35,7 @@ impl Builder<'_> {
     ) -> Built {
         let kind = self.kind(exec, &hops, &links);
         let ending = self.ending(exec, up, now);
-        let complete =
-            self.is_complete(exec, kind, &hops) && self.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
+        let complete = Self::is_complete(exec, kind) && self.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
         if !complete && self.world.last_loss.is_some_and(|lost| lost >= exec.since) {
             self.gap(GapCode::LostEvents, None, "records were lost while this session was open");
         }
@@ -90,12 +89,13 @@ impl Builder<'_> {
     }
 
     /// Whether every hop from client to process that can be on this host is there.
-    fn is_complete(&self, exec: &Exec, kind: Kind, hops: &[Hop]) -> bool {
+    fn is_complete(exec: &Exec, kind: Kind) -> bool {
         let ends = exec.process.is_some() || exec.start_failed.is_some();
         match exec.what {
             What::Exec | What::Unnamed | What::Local => exec.shim.is_some() && ends,
             What::Leg => true,
-            What::Stream => kind == Kind::PortForward && hops.last().is_some_and(|hop| hop.role == Role::Process),
+            // What is forwarded comes and goes.
+            What::Stream => kind == Kind::PortForward,
         }
     }
 
@@ -114,18 +114,28 @@ impl Builder<'_> {
                 Kind::PortForward
             }
             What::Stream if !exec.container.is_empty() => {
+                self.first_process_unknown(hops);
                 said.filter(|kind| *kind == Kind::Debug).unwrap_or(Kind::Attach)
             }
-            What::Stream => said.unwrap_or_else(|| {
-                let text = if exec.preexisting {
-                    "exec, attach or port-forward: which of them, and what it leads to, the next output will tell"
-                } else {
-                    "attach or port-forward: which of them, the next output will tell"
-                };
-                self.kind_unknown(text)
-            }),
+            What::Stream => match said {
+                Some(Kind::PortForward) => Kind::PortForward,
+                Some(kind) => {
+                    self.first_process_unknown(hops);
+                    kind
+                }
+                None if exec.preexisting => self.kind_unknown(
+                    "exec, attach or port-forward: which of them, and what it leads to, the next output will tell",
+                ),
+                None => self.kind_unknown("attach or port-forward: which of them, the next output will tell"),
+            },
             What::Exec | What::Unnamed => self.kind_of_exec(exec, hops, said),
         }
+    }
+
+    /// Attached: to what runs in the container since its start.
+    fn first_process_unknown(&mut self, hops: &[Hop]) {
+        let last = hops.len().saturating_sub(1);
+        self.gap_at(GapCode::ProcessUnknown, (last, last), "the container's first process is not looked for");
     }
 
     fn kind_unknown(&mut self, text: &str) -> Kind {
@@ -203,7 +213,10 @@ impl Builder<'_> {
     /// Whether it is over, since when, and how it ended.
     fn ending(&self, exec: &Exec, up: &[Node], now: BootTime) -> Ending {
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
-        let first_closed = ends.filter_map(|no| self.world.sockets.get(no)?.closed).min();
+        let ends: Vec<_> = ends.filter_map(|no| self.world.sockets.get(no)).collect();
+        let first_closed = ends.iter().filter_map(|end| end.closed).min();
+        // No record tells the end of a unix connection.
+        let is_told = ends.iter().any(|end| end.unix.is_none());
         let exit = match (exec.exit, exec.start_failed) {
             (Some((_, status)), _) => Some(SessionExit::from(status)),
             (None, Some(_)) => Some(SessionExit { code: None, signal: None, reason: ExitReason::StartFailed }),
@@ -214,7 +227,9 @@ impl Builder<'_> {
         match (first_closed, ended) {
             (Some(closed), Some(ended)) => Ending { closed_at: Some(closed.max(ended)), exit, again_at: None },
             // No connection to close: CRI ExecSync, or none that is known to be its own.
-            (None, Some(ended)) if exec.stream.is_none() => Ending { closed_at: Some(ended), exit, again_at: None },
+            (None, Some(ended)) if exec.stream.is_none() || !is_told => {
+                Ending { closed_at: Some(ended), exit, again_at: None }
+            }
             // What ran is not on this host, nor how it ended.
             (Some(closed), None) if exec.leaves_by.is_some() => {
                 Ending { closed_at: Some(closed), exit: Some(unknown), again_at: None }

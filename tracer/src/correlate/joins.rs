@@ -120,7 +120,7 @@ impl Joins {
     /// goroutines from one to another; what was seen of threads before that was known does not count.
     pub(super) fn inbound_of(&self, outbound: SocketNo, sockets: &Sockets, is_go: bool) -> Verdict {
         let counts = |by_goroutine: bool| by_goroutine || !is_go;
-        let may_be_inbound = |no: SocketNo| may_be_inbound(no, outbound, sockets);
+        let may_be_inbound = |no: SocketNo| may_be_inbound(no, outbound, sockets) && !is_later(no, outbound, sockets);
         let dialled = self.dialled.get(&outbound).copied();
         let dialled = dialled.filter(|(inbound, by_goroutine)| may_be_inbound(*inbound) && counts(*by_goroutine));
         let both: Vec<(SocketNo, bool)> = self
@@ -252,6 +252,13 @@ fn may_be_inbound(no: SocketNo, outbound: SocketNo, sockets: &Sockets) -> bool {
     no != outbound
         && sockets.get(no).is_some_and(|socket| socket.role == Some(SocketRole::Accepted))
         && owner(no) == owner(outbound)
+}
+
+/// Whether `outbound` stood before `inbound` was accepted: then it was not made for it, and others share it. `kubectl
+/// port-forward` moves bytes of many local connections through one.
+fn is_later(inbound: SocketNo, outbound: SocketNo, sockets: &Sockets) -> bool {
+    let begun = |no| sockets.get(no).and_then(|socket| socket.begun);
+    begun(inbound).zip(begun(outbound)).is_some_and(|(inbound, outbound)| inbound > outbound)
 }
 
 fn is_connected(no: SocketNo, sockets: &Sockets) -> bool {

@@ -260,6 +260,7 @@ impl Correlator {
                 self.world.processes.entry(task).accepts = true;
                 let socket = SocketInfo { role: Some(SocketRole::Accepted), ..socket };
                 if let Some(no) = self.socket(at, Some(task), &socket) {
+                    self.world.sockets.set_begun(no, at);
                     self.perhaps_stream(at.plus(limits::STREAM_ALONE), task, no);
                 }
             }
@@ -394,6 +395,7 @@ impl Correlator {
     fn connected(&mut self, at: BootTime, task: TaskKey, socket: SocketInfo, actor: Actor, inbound: Option<SocketId>) {
         let socket = SocketInfo { role: Some(SocketRole::Connected), ..socket };
         let Some(outbound) = self.socket(at, Some(task), &socket) else { return };
+        self.world.sockets.set_begun(outbound, at);
         if let Some(inbound) = inbound.and_then(|id| self.world.sockets.find(id)) {
             let rivals = self.world.joins.dialled(inbound, outbound, actor, &self.world.sockets);
             for no in rivals.into_iter().chain([outbound]) {

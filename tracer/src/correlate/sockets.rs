@@ -24,6 +24,8 @@ pub(super) struct Socket {
     pub(super) unix: Option<RawText>,
     /// It is older than the tracer.
     pub(super) older: bool,
+    /// When it was connected or accepted, where that was seen.
+    pub(super) begun: Option<BootTime>,
     /// When it was first seen.
     pub(super) since: BootTime,
     pub(super) closed: Option<BootTime>,
@@ -117,6 +119,7 @@ impl Sockets {
             peer_absent: false,
             unix: None,
             older: false,
+            begun: None,
             since: at,
             closed: None,
             received: None,
@@ -193,6 +196,12 @@ impl Sockets {
         self.marry(near, far);
         self.marry(far, near);
         Some(UnixEnds { near, far })
+    }
+
+    pub(super) fn set_begun(&mut self, no: SocketNo, at: BootTime) {
+        if let Some(socket) = self.all.get_mut(&no) {
+            socket.begun = socket.begun.or(Some(at));
+        }
     }
 
     pub(super) fn set_older(&mut self, no: SocketNo) {

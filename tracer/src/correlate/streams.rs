@@ -247,6 +247,10 @@ impl Correlator {
     /// Bytes moved between two sockets of a process: when one is a stream, that tells whose it is or what it is for.
     pub(super) fn stream_served(&mut self, a: SocketNo, b: SocketNo) {
         for (stream, other) in [(a, b), (b, a)] {
+            if self.world.forwarded_by(stream).contains(&other) {
+                // What the runtime connected to is forwarded: no exec will claim this stream.
+                self.look_at_stream(self.now, stream);
+            }
             let Some(id) = self.world.execs.by_stream(stream).cloned() else { continue };
             if self.world.execs.get(&id).is_none_or(|exec| exec.what != What::Stream) {
                 continue;

@@ -1,0 +1,147 @@
+//! What people do besides exec goes the same way: each kind is recognised, and joined as far as its path goes.
+
+use std::{
+    fs,
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use crate::{
+    env::{lab, on, output, wait_until},
+    kubectl::{Exec, Kubectl, Mode, kubectl, mark},
+    said::Said,
+    tracer::{Tracer, sessions},
+};
+
+fn of(arguments: &[&str]) -> Kubectl {
+    Kubectl::start(kubectl(lab().newest(), "admin", 0).args(arguments).stdin(Stdio::piped()), None)
+}
+
+/// The session of that kubectl, once it is so.
+fn of_client(tracer: &mut Tracer, pid: u32, is: impl Fn(&Said) -> bool) -> Said {
+    tracer.wait(&format!("a session of kubectl {pid}"), |lines| {
+        sessions(lines).into_values().find(|said| said.pid("kubectl") == Some(pid) && is(said))
+    })
+}
+
+/// From the client to the runtime, all proved.
+fn reaches_runtime(said: &Said) {
+    let roles = said.roles();
+    assert_eq!(roles.get(..4), Some(&["kubectl", "apiserver", "kubelet", "runtime"][..]), "{said:?}");
+    assert_eq!(said.text("/confidence"), Some("exact"), "{said:?}");
+    for (role, daemon) in [("apiserver", "kube-apiserver"), ("kubelet", "kubelet"), ("runtime", "containerd")] {
+        assert_eq!(said.pid(role), Some(lab().daemon(daemon)), "{said:?}");
+    }
+    let relays = said.links().iter().filter(|link| link["kind"] == "relay").count();
+    assert_eq!(relays, 2, "{said:?}");
+}
+
+#[test]
+fn a_copy_is_an_exec_of_tar_in_either_direction() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mark = mark();
+    let (here, there) = (folder.path().join(&mark), format!("web:/tmp/{mark}"));
+    let here = here.to_str().expect("UTF-8");
+    fs::write(here, &mark).expect("a file");
+    let mut tracer = Tracer::start(&["--kind", "cp"]);
+    for (from, to) in [(here, there.as_str()), (there.as_str(), here)] {
+        let kubectl = of(&["cp", from, to, "-c", "web"]);
+        let pid = kubectl.pid();
+        assert!(kubectl.end().status.success());
+        let tar = |said: &Said| said.is_closed() && said.command().first().is_some_and(|word| *word == "tar");
+        let said = of_client(&mut tracer, pid, tar);
+        reaches_runtime(&said);
+        assert_eq!((said.text("/kind"), said.is_complete()), (Some("cp"), true), "{said:?}");
+        assert_eq!(said.exit(), (Some(0), None, "exited"), "{said:?}");
+    }
+    tracer.finish().lost_nothing();
+}
+
+#[test]
+fn an_attached_client_is_joined_to_the_runtime() {
+    let mut tracer = Tracer::start(&[]);
+    let kubectl = of(&["attach", "-i", "web", "-c", "web"]);
+    let said = of_client(&mut tracer, kubectl.pid(), |said| said.text("/kind") == Some("attach"));
+    reaches_runtime(&said);
+    assert_eq!(said.gaps(), ["process-unknown"], "{said:?}");
+    let pid = kubectl.pid();
+    drop(kubectl);
+    let said = of_client(&mut tracer, pid, Said::is_closed);
+    assert_eq!(said.text("/kind"), Some("attach"));
+    tracer.finish().lost_nothing();
+}
+
+#[test]
+fn forwarded_connections_lead_to_who_serves_them() {
+    let (mark, port) = (mark(), 18_000 + std::process::id() % 1_000);
+    let mut tracer = Tracer::start(&[]);
+    // A server in the pod; it ends with its stdin.
+    let script = format!("httpd -f -p {port} -h /tmp & cat; kill $!; : {mark}");
+    let mut server = Exec { mode: Mode::Stdin, ..Exec::sh(&script) }.start();
+    let listener = wait_until("httpd listens", || {
+        let text = output(on("worker", "ss").args(["-tlnpH", &format!("sport = :{port}")]));
+        text.split("pid=").nth(1)?.split(',').next()?.parse::<u32>().ok()
+    });
+    let forward = of(&["port-forward", "web", &format!("{port}:{port}")]);
+    wait_until("kubectl listens", || {
+        let text = output(on("client", "ss").args(["-tlnH", &format!("sport = :{port}")]));
+        (!text.is_empty()).then_some(())
+    });
+    // Two connections at once, which stay.
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let script = format!(
+            "exec 3<>/dev/tcp/127.0.0.1/{port}; printf 'GET /{mark} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n' >&3; read -r line <&3; echo \"$line\"; cat >/dev/null"
+        );
+        let mut client: Command = on("client", "bash");
+        let client = client.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        clients.push(client.expect("bash"));
+    }
+    let said = of_client(&mut tracer, forward.pid(), |said| {
+        said.text("/kind") == Some("port-forward")
+            && said.roles().iter().filter(|role| **role == "process").count() == 2
+    });
+    reaches_runtime(&said);
+    assert_eq!((said.is_complete(), said.gaps()), (true, Vec::new()), "{said:?}");
+    // busybox's httpd forks for each connection.
+    for hop in said.hops().iter().filter(|hop| hop["role"] == "process") {
+        let pid = hop["pid"].as_u64().expect("a pid");
+        let parent = output(Command::new("ps").args(["-o", "ppid=", "-p", &pid.to_string()]));
+        assert!(pid == u64::from(listener) || parent.trim() == listener.to_string(), "{hop}, httpd {listener}");
+    }
+    for mut client in clients {
+        drop(client.stdin.take());
+        let output = client.wait_with_output().expect("a child of ours");
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with("HTTP/1"), "{output:?}");
+    }
+    let pid = forward.pid();
+    drop(forward);
+    of_client(&mut tracer, pid, Said::is_closed);
+    server.close_stdin();
+    server.end();
+    tracer.finish().lost_nothing();
+}
+
+#[test]
+fn what_ctr_asks_for_is_local() {
+    let mark = mark();
+    let mut tracer = Tracer::start(&["--kind", "local"]);
+    let container = crate::oracle::container("web", "web");
+    let mut ctr = on("worker", "ctr");
+    ctr.args(["-n", "k8s.io", "task", "exec", "--exec-id", &mark, container.id()]);
+    let mut ctr = ctr
+        .args(["sh", "-c", &format!("cat; : {mark}")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("ctr");
+    // It passes its stdin on only with a FIFO of its own; what matters is that it is there.
+    ctr.stdin.take().expect("a pipe").write_all(b"x").expect("it reads");
+    let said = tracer.wait_for(&mark, "is closed", Said::is_closed);
+    assert!(ctr.wait().expect("a child of ours").success());
+    assert_eq!((said.text("/kind"), said.is_complete()), (Some("local"), true), "{said:?}");
+    assert_eq!(said.roles(), ["runtime", "shim", "runc", "process"], "{said:?}");
+    assert_eq!(said.pid("runtime"), Some(lab().daemon("containerd")));
+    assert_eq!(said.text("/exec_id"), Some(mark.as_str()));
+    tracer.finish().lost_nothing();
+}
