@@ -27,6 +27,32 @@ const MAX_FILE_BYTES: u64 = 64 << 10;
 /// What the kernel appends to the path of a program whose file was replaced (fs/d_path.c).
 const DELETED: &[u8] = b" (deleted)";
 
+/// A line of `fdinfo` has some 80 bytes: of 100,000 files.
+const MAX_FDINFO_BYTES: u64 = 8 << 20;
+/// A line of `maps` has some 100 bytes; the kernel's default for `vm.max_map_count` is 65,530.
+const MAX_MAPS_BYTES: u64 = 8 << 20;
+/// What a link to an epoll instance says (fs/eventpoll.c: `do_epoll_create`).
+const EPOLL: &[u8] = b"anon_inode:[eventpoll]";
+
+/// A file that a runtime may wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    Epoll,
+    /// Its inode.
+    Socket(u64),
+    /// Path and inode.
+    Fifo(RawText, u64),
+}
+
+/// A file in an epoll instance, as it was when it was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Watched {
+    pub(super) fd: u32,
+    /// What the process had the kernel keep for it.
+    pub(super) data: u64,
+    pub(super) inode: u64,
+}
+
 /// A procfs.
 pub(super) struct Proc {
     root: PathBuf,
@@ -160,6 +186,47 @@ impl Proc {
         fifos.into_iter().collect()
     }
 
+    /// Its files that runtimes wait for, by descriptor; at most `budget` files are looked at, and taken off it.
+    pub(super) fn files(&self, pid: u32, budget: &mut usize) -> BTreeMap<u32, Held> {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(self.path(pid, "fd")).into_iter().flatten() {
+            if *budget == 0 {
+                break;
+            }
+            *budget -= 1;
+            let Ok(entry) = entry else { break };
+            let (Some(fd), Ok(target)) = (number(entry.file_name().as_bytes()), fs::read_link(entry.path())) else {
+                continue;
+            };
+            let target = target.as_os_str().as_bytes();
+            let held = if target == EPOLL {
+                Held::Epoll
+            } else if let Some(inode) = bracketed(target, "socket") {
+                Held::Socket(inode)
+            } else if let (true, Ok(file)) = (target.starts_with(b"/"), fs::metadata(entry.path()))
+                && file.file_type().is_fifo()
+            {
+                Held::Fifo(RawText::from(target.strip_suffix(DELETED).unwrap_or(target)), file.ino())
+            } else {
+                continue;
+            };
+            files.insert(fd, held);
+        }
+        files
+    }
+
+    /// What that epoll instance watches.
+    pub(super) fn watched(&self, pid: u32, epoll: u32) -> Vec<Watched> {
+        let text = self.read_up_to(pid, &format!("fdinfo/{epoll}"), MAX_FDINFO_BYTES).unwrap_or_default();
+        text.split(|byte| *byte == b'\n').filter_map(parse_watched).collect()
+    }
+
+    /// Its mappings that no file is behind and that it may write to: where heaps are, as `(start, end)` in order.
+    pub(super) fn anonymous(&self, pid: u32) -> Vec<(u64, u64)> {
+        let text = self.read_up_to(pid, "maps", MAX_MAPS_BYTES).unwrap_or_default();
+        text.split(|byte| *byte == b'\n').filter_map(parse_anonymous).collect()
+    }
+
     /// Its working directory.
     pub(super) fn folder(&self, pid: u32) -> Option<PathBuf> {
         fs::read_link(self.path(pid, "cwd")).ok()
@@ -201,6 +268,25 @@ pub(super) fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
 /// The number in `kind:[number]`.
 fn bracketed<T: std::str::FromStr>(link: &[u8], kind: &str) -> Option<T> {
     number(link.strip_prefix(kind.as_bytes())?.strip_prefix(b":[")?.strip_suffix(b"]")?)
+}
+
+/// `tfd:       45 events: 8000201d data:     7f013f23a4b8  pos:0 ino:2c8846 sdev:9` (fs/eventpoll.c: `ep_show_fdinfo`).
+fn parse_watched(line: &[u8]) -> Option<Watched> {
+    let line = std::str::from_utf8(line).ok()?.strip_prefix("tfd:")?;
+    let after = |name: &str| line.split_once(name)?.1.split_ascii_whitespace().next();
+    let hex = |name: &str| u64::from_str_radix(after(name)?, 16).ok();
+    let fd = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(Watched { fd, data: hex(" data:")?, inode: hex(" ino:")? })
+}
+
+/// `c000000000-c000800000 rw-p 00000000 00:00 0`, perhaps with a name as `[anon: Go: heap]` (proc(5)).
+fn parse_anonymous(line: &[u8]) -> Option<(u64, u64)> {
+    let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+    let (range, rights, inode) = (words.next()?, words.next()?, words.nth(2)?);
+    let (start, end) = range.split_once('-')?;
+    let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+    let is_anonymous = inode == "0" && words.next().is_none_or(|name| name.starts_with("[anon"));
+    (is_anonymous && rights.starts_with("rw") && start < end).then_some((start, end))
 }
 
 /// `pid (comm) state ppid …`; comm may hold spaces, parentheses and newlines, so its end is the last parenthesis.
