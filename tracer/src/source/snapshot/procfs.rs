@@ -421,6 +421,59 @@ mod tests {
     }
 
     #[test]
+    fn what_epoll_watches_is_a_number_its_data_and_an_inode() {
+        let line = b"tfd:       45 events: 8000201d data:     7f013f23a4b8  pos:0 ino:2c8846 sdev:9";
+        assert_eq!(parse_watched(line), Some(Watched { fd: 45, data: 0x7f01_3f23_a4b8, inode: 0x2c_8846 }));
+        let lines: [&[u8]; 5] =
+            [b"pos:\t0", b"tfd: x data: 1 ino:1", b"tfd: 1 data: 1", b"tfd: -1 data: 1 ino:1", b"\xff"];
+        assert!(lines.into_iter().all(|line| parse_watched(line).is_none()));
+        // A tagged pointer may fill all 64 bits, and then there is no room before it.
+        let line = b"tfd:        5 events:       19 data: ffffffffffffffff  pos:0 ino:1 sdev:9";
+        assert_eq!(parse_watched(line).map(|watched| watched.data), Some(u64::MAX));
+    }
+
+    #[test]
+    fn anonymous_mappings_are_those_without_a_file() {
+        let range = |line: &str| parse_anonymous(line.as_bytes());
+        assert_eq!(range("c000000000-c000800000 rw-p 00000000 00:00 0 "), Some((0xc0_0000_0000, 0xc0_0080_0000)));
+        assert_eq!(
+            range("1000-2000 rw-p 00000000 00:00 0                     [anon: Go: heap]"),
+            Some((0x1000, 0x2000))
+        );
+        for other in [
+            "1000-2000 r--p 00000000 00:00 0",
+            "1000-2000 rw-p 00000000 fe:00 17                         /usr/bin/containerd",
+            "1000-2000 rw-p 00000000 00:00 0                          [stack]",
+            "2000-1000 rw-p 00000000 00:00 0",
+            "x-2000 rw-p 00000000 00:00 0",
+            "",
+        ] {
+            assert_eq!(range(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn own_files_are_held_by_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let fifo = File::options().read(true).write(true).open(&path).unwrap();
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let inode = |fd: &dyn std::os::fd::AsFd| rustix::fs::fstat(fd.as_fd()).unwrap().st_ino;
+        let number = |fd: &dyn std::os::fd::AsRawFd| u32::try_from(fd.as_raw_fd()).unwrap();
+        let proc = Proc::new("/proc");
+        let files = proc.files(std::process::id(), &mut 1_000_000);
+        let held = Held::Fifo(RawText::from(path.to_str().unwrap()), inode(&fifo));
+        assert_eq!(files.get(&number(&fifo)), Some(&held));
+        assert_eq!(files.get(&number(&socket)), Some(&Held::Socket(inode(&socket))));
+        assert!(proc.files(std::process::id(), &mut 0).is_empty());
+        let local = 0_u64;
+        let at = std::ptr::from_ref(&local).addr() as u64;
+        let in_stack = proc.anonymous(std::process::id()).iter().any(|(start, end)| (*start..*end).contains(&at));
+        assert!(in_stack, "a thread's stack is an anonymous mapping, too");
+    }
+
+    #[test]
     fn arguments_are_bounded_in_number_and_bytes() {
         assert_eq!(parse_argv(b""), (vec![], false));
         assert_eq!(parse_argv(b"\0"), (vec!["".into()], false));

@@ -135,3 +135,136 @@ impl Walk<'_> {
         connections.get(index).filter(|connection| connection.poller == poller).map(|connection| connection.fd)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::source::snapshot::waiting::memory::Memory;
+
+    /// Words by address; what is not said is 0.
+    struct Fake(BTreeMap<u64, u64>);
+
+    impl Memory for Fake {
+        fn read(&self, at: u64, into: &mut [u8]) -> bool {
+            for (index, bytes) in into.chunks_mut(8).enumerate() {
+                let word = self.0.get(&(at + 8 * index as u64)).copied().unwrap_or(0);
+                bytes.copy_from_slice(&word.to_le_bytes());
+            }
+            true
+        }
+    }
+
+    const HEAP: [(u64, u64); 1] = [(0x1000, 0x0010_0000)];
+    const FIFO: (u32, u64) = (5, 0x1000);
+    const SOCKETS: [(u32, u64); 2] = [(6, 0x1100), (7, 0x1200)];
+    const G: u64 = 0x2000;
+    const STACK: u64 = 0x8000;
+    const TOP: u64 = 0x9000;
+    /// Streams of the two sockets, and one of a closed connection.
+    const STREAMS: [u64; 3] = [0x3000, 0x3100, 0x3200];
+
+    /// Go 1.19: a goroutine waits for the FIFO; three streams lie in the heap.
+    fn world(on_stack: &[u64]) -> Fake {
+        let mut words = BTreeMap::new();
+        for (fd, poller) in [FIFO, SOCKETS[0], SOCKETS[1]] {
+            words.insert(poller + 8, u64::from(fd));
+        }
+        words.insert(FIFO.1 + 24, G);
+        words.extend([(G, STACK), (G + 8, TOP), (G + 56, TOP - 0x100), (G + 72, G), (G + 144, 4), (G + 152, 33)]);
+        for (index, word) in on_stack.iter().enumerate() {
+            words.insert(TOP - 0x80 + 8 * index as u64, *word);
+        }
+        for (index, stream) in STREAMS.into_iter().enumerate() {
+            // Stream, Connection, connWrapper, TCPConn, netFD.
+            let base = 0x4000 + 0x1000 * index as u64;
+            words.extend([(stream, 3), (stream + 16, base), (base + 8, base + 0x100), (base + 0x108, base + 0x200)]);
+            words.insert(base + 0x200, base + 0x300);
+            let (fd, poller) = SOCKETS.get(index).map_or((u64::MAX, 0), |(fd, poller)| (u64::from(*fd), *poller));
+            words.extend([(base + 0x310, fd), (base + 0x318, poller)]);
+            // streamAndReply
+            words.insert(stream + 0x88, stream);
+        }
+        Fake(words)
+    }
+
+    fn reached(memory: &Fake) -> Option<Vec<u32>> {
+        let words = Words::new(memory, &HEAP);
+        let walk = Walk { words: &words, layout: Layout::of("go1.19.8").unwrap() };
+        let fifo = walk.polled(FIFO.0, FIFO.1)?;
+        let connections: Vec<Polled> = SOCKETS.iter().filter_map(|(fd, data)| walk.polled(*fd, *data)).collect();
+        Some(walk.reached(fifo, walk.waiter(fifo)?, &connections)?.into_iter().collect())
+    }
+
+    #[test]
+    fn a_stack_leads_to_the_connections_that_are_open() {
+        assert_eq!(reached(&world(&[])), Some(vec![]));
+        assert_eq!(reached(&world(&[STREAMS[0], 1, u64::MAX, 0x1001])), Some(vec![6]));
+        assert_eq!(reached(&world(&[STREAMS[1] + 0x80])), Some(vec![7]), "through a streamAndReply");
+        assert_eq!(reached(&world(&[STREAMS[2], STREAMS[0]])), Some(vec![6]), "the closed one's number is gone");
+        assert_eq!(reached(&world(&[STREAMS[0], STREAMS[1], STREAMS[0]])), Some(vec![6, 7]));
+    }
+
+    /// The world with one of its words changed, and a stream on the stack.
+    fn with(at: u64, word: u64) -> Option<Vec<u32>> {
+        let mut memory = world(&[STREAMS[0]]);
+        memory.0.insert(at, word);
+        reached(&memory)
+    }
+
+    #[test]
+    fn what_does_not_fit_is_no_answer() {
+        for (at, word, why) in [
+            (FIFO.1 + 8, 99, "another file's pollDesc"),
+            (FIFO.1 + 24, 0, "nobody waits"),
+            (FIFO.1 + 24, 2, "somebody is about to"),
+            (FIFO.1 + 24, u64::MAX - 7, "nonsense"),
+            (FIFO.1 + 24, G + 4, "nonsense"),
+            (G + 72, G + 8, "no g"),
+            (G + 144, 2, "it runs"),
+            (G + 56, TOP + 8, "not on its stack"),
+            (G + 8, u64::MAX, "too deep"),
+        ] {
+            assert_eq!(with(at, word), None, "{why}");
+        }
+        for (at, word, why) in [
+            (SOCKETS[0].1 + 8, 99, "not in Go's poller"),
+            (STREAMS[0], 0, "no stream's id"),
+            (STREAMS[0], 1 << 31, "no stream's id"),
+            (STREAMS[0] + 16, 0, "no connection"),
+            (STREAMS[0] + 16, u64::MAX - 7, "no connection"),
+            (0x4008, 0x4000, "a circle"),
+            (0x4310, 7, "the number of another"),
+            (0x4318, SOCKETS[1].1, "the pollDesc of another"),
+        ] {
+            assert_eq!(with(at, word), Some(vec![]), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_goroutine_that_moves_meanwhile_is_no_answer() {
+        /// Wakes up after that many reads.
+        struct Waking(Fake, std::cell::Cell<u32>);
+        impl Memory for Waking {
+            fn read(&self, at: u64, into: &mut [u8]) -> bool {
+                self.1.set(self.1.get().saturating_sub(1));
+                self.0.read(at, into) && {
+                    if at == FIFO.1 + 24 && self.1.get() == 0 {
+                        into.fill(0);
+                    }
+                    true
+                }
+            }
+        }
+        let outcome = |reads| {
+            let memory = Waking(world(&[STREAMS[0]]), std::cell::Cell::new(reads));
+            let words = Words::new(&memory, &HEAP);
+            let walk = Walk { words: &words, layout: Layout::of("go1.19.8").unwrap() };
+            let fifo = walk.polled(FIFO.0, FIFO.1)?;
+            walk.reached(fifo, walk.waiter(fifo)?, &[])
+        };
+        assert_eq!(outcome(u32::MAX), Some(BTreeSet::new()));
+        assert!((1..14).all(|reads| outcome(reads).is_none()), "woken up before, in or after the walk");
+    }
+}
