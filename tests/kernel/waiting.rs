@@ -154,7 +154,10 @@ fn idle_execs_lead_to_their_connections() {
             runtime.open("open");
         }
         let counts = runtime.check(60);
-        assert_eq!(counts.wrong, 0, "{counts:?}");
+        assert_eq!((counts.right, counts.wrong), (60, 0), "{counts:?}");
+        let mut without = Snapshot::new(Options { no_memory: true, ..Options::default() });
+        let facts = without.answer(&Want::Fifos(runtime.key()), BootTime(1));
+        assert!(facts.iter().all(|seen| matches!(seen.fact, Fact::FifoHeld { .. })), "left alone");
         eprintln!("{}: {counts:?}", go.version);
     }
 }

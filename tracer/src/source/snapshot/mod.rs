@@ -50,6 +50,8 @@ pub struct Options {
     pub places: Places,
     /// Where the bundles of containers are, instead of the well-known folders.
     pub bundles: Option<String>,
+    /// Leave the memory of runtimes alone.
+    pub no_memory: bool,
 }
 
 /// Looks at the host when asked.
@@ -58,6 +60,7 @@ pub struct Snapshot {
     netns: Option<u32>,
     places: Places,
     bundles: Option<String>,
+    no_memory: bool,
     /// Where runtimes were seen to keep files: a process in each mount namespace other than the tracer's.
     roots: BTreeMap<u32, TaskKey>,
     troubles: BTreeSet<Trouble>,
@@ -99,6 +102,7 @@ impl Snapshot {
             netns: options.netns,
             places: options.places,
             bundles: options.bundles,
+            no_memory: options.no_memory,
             roots: BTreeMap::new(),
             troubles: BTreeSet::new(),
         }

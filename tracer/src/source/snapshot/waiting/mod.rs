@@ -57,7 +57,9 @@ impl Snapshot {
 
     /// The same, with the sockets of its own network namespace.
     pub(super) fn waiting_now(&self, key: TaskKey, now: BootTime) -> Vec<Observation> {
-        let Some(netns) = self.proc.namespace(key.tgid, "net") else { return Vec::new() };
+        let Some(netns) = self.proc.namespace(key.tgid, "net").filter(|_| !self.no_memory) else {
+            return Vec::new();
+        };
         let namespaces = Namespaces::from([(netns, vec![self.proc.path(key.tgid, "ns/net")])]);
         self.waiting_of(key, &sock_diag::dump(&namespaces).tcp, &mut super::MAX_FDS.clone(), now)
     }
@@ -68,7 +70,7 @@ impl Snapshot {
         tcp: &BTreeMap<u64, TcpSocket>,
         budget: &mut usize,
     ) -> Option<Vec<(RawText, SocketId)>> {
-        if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        if self.no_memory || !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
             return None;
         }
         let Some(Program::Go(version)) = self.program(key) else { return None };
