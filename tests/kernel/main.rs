@@ -22,3 +22,4 @@ mod relay;
 mod tcp;
 mod trace;
 mod unix;
+mod waiting;

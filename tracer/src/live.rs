@@ -103,6 +103,8 @@ pub struct Live {
     pub ring_bytes: Option<u32>,
     /// Where the bundles of containers are, instead of the well-known folders: `FOLDER/<namespace>/<id>/config.json`.
     pub bundles: Option<String>,
+    /// Leave the memory of runtimes alone.
+    pub no_memory: bool,
     /// Called once, when every probe is attached and what existed before is known.
     pub ready: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -228,7 +230,12 @@ impl Trace {
         let recorder = live.record.map(|place| Writer::begin(place, &head)).transpose()?;
         let shown = sink::Header { anchor, host, abilities: plan.abilities(), degraded };
         let pump = Pump::new(live.setup, shown, &live.options, recorder);
-        let snapshot = Snapshot::new(snapshot::Options { netns, places: live.options.places(), bundles: live.bundles });
+        let snapshot = Snapshot::new(snapshot::Options {
+            netns,
+            places: live.options.places(),
+            bundles: live.bundles,
+            no_memory: live.no_memory,
+        });
         let losses = Losses::default();
         Ok(Self { pump, probes, ring, snapshot, losses, duration: live.duration, ready: live.ready })
     }

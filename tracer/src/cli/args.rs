@@ -69,6 +69,10 @@ pub(super) struct Trace {
     #[arg(long, value_name = "PATH", help_heading = "The cluster")]
     pub(super) runtime_socket: Option<String>,
 
+    /// Do not read the runtime's memory, which tells whose an idle session is that is older than the tracer
+    #[arg(long, help_heading = "Privacy")]
+    pub(super) no_memory: bool,
+
     /// Size of the kernel's buffer in bytes: a power of two. For tests of what happens when records are lost.
     #[arg(long, value_name = "BYTES", hide = true)]
     pub(super) ring_bytes: Option<u32>,

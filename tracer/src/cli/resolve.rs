@@ -66,6 +66,7 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
         record,
         ring_bytes: args.ring_bytes,
         bundles: None,
+        no_memory: args.no_memory,
         ready: io::stderr().is_terminal().then(watching),
         command: line(command),
     })
@@ -91,6 +92,7 @@ pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool
         record,
         ring_bytes: None,
         bundles: None,
+        no_memory: false,
         ready: None,
         command: line(command),
     };

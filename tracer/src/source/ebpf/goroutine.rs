@@ -7,13 +7,13 @@
 
 /// Offsets of fields of `runtime.g`, in bytes. The same on amd64 and arm64: every field is as wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     /// Go 1.`minor`.
-    minor: u16,
+    pub(crate) minor: u16,
     /// Of `goid`: tells a goroutine from a later one that uses the same `g`.
-    pub(super) goid: u16,
+    pub(crate) goid: u16,
     /// Of `parentGoid`, since Go 1.21.
-    pub(super) parent_goid: Option<u16>,
+    pub(crate) parent_goid: Option<u16>,
 }
 
 const fn since_1_21(minor: u16, goid: u16, parent_goid: u16) -> Layout {
@@ -37,7 +37,7 @@ const LAYOUTS: [Layout; 11] = [
 ];
 
 /// The layout of a program that calls its Go `go1.26.6`, `go1.22.10 X:boringcrypto` or the like.
-pub(super) fn layout(version: &str) -> Option<Layout> {
+pub(crate) fn layout(version: &str) -> Option<Layout> {
     let minor = version.strip_prefix("go1.")?.split(|letter: char| !letter.is_ascii_digit()).next()?;
     let minor: u16 = minor.parse().ok()?;
     LAYOUTS.into_iter().find(|layout| layout.minor == minor)

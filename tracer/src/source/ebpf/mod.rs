@@ -1,6 +1,6 @@
 //! The kernel, by probes.
 
 pub mod btf;
-mod goroutine;
+pub(crate) mod goroutine;
 pub mod loader;
 pub mod object;

@@ -9,6 +9,7 @@ mod fifos;
 mod golang;
 mod procfs;
 mod sock_diag;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -49,6 +50,8 @@ pub struct Options {
     pub places: Places,
     /// Where the bundles of containers are, instead of the well-known folders.
     pub bundles: Option<String>,
+    /// Leave the memory of runtimes alone.
+    pub no_memory: bool,
 }
 
 /// Looks at the host when asked.
@@ -57,6 +60,7 @@ pub struct Snapshot {
     netns: Option<u32>,
     places: Places,
     bundles: Option<String>,
+    no_memory: bool,
     /// Where runtimes were seen to keep files: a process in each mount namespace other than the tracer's.
     roots: BTreeMap<u32, TaskKey>,
     troubles: BTreeSet<Trouble>,
@@ -98,6 +102,7 @@ impl Snapshot {
             netns: options.netns,
             places: options.places,
             bundles: options.bundles,
+            no_memory: options.no_memory,
             roots: BTreeMap::new(),
             troubles: BTreeSet::new(),
         }
@@ -157,8 +162,9 @@ impl Snapshot {
         facts.append(&mut late);
         for (key, listens) in daemons {
             facts.extend(self.fifos_of(key, &mut budget, now));
-            if listens == Daemon::Shim {
-                facts.extend(self.execs_of(key, &mut budget, now));
+            match listens {
+                Daemon::Runtime => facts.extend(self.waiting_of(key, &sockets.tcp, &mut budget, now)),
+                Daemon::Shim => facts.extend(self.execs_of(key, &mut budget, now)),
             }
         }
         facts.extend(
@@ -195,7 +201,11 @@ impl Snapshot {
             Want::Peer { tuple, netns } => self.peer(*tuple, *netns, now).unwrap_or_else(|| {
                 vec![Observation::new(now, Source::Snapshot, Fact::PeerAbsent { tuple: *tuple, netns: *netns })]
             }),
-            Want::Fifos(key) => self.fifos_of(*key, &mut MAX_FDS.clone(), now),
+            Want::Fifos(key) => {
+                let mut facts = self.fifos_of(*key, &mut MAX_FDS.clone(), now);
+                facts.extend(self.waiting_now(*key, now));
+                facts
+            }
             Want::Container { id, bundle } => {
                 let inside = bundle.as_ref().and_then(RawText::as_str);
                 let fact = match self.in_roots(|root| root.container(id, inside)) {

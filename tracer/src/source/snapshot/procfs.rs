@@ -27,6 +27,32 @@ const MAX_FILE_BYTES: u64 = 64 << 10;
 /// What the kernel appends to the path of a program whose file was replaced (fs/d_path.c).
 const DELETED: &[u8] = b" (deleted)";
 
+/// A line of `fdinfo` has some 80 bytes: of 100,000 files.
+const MAX_FDINFO_BYTES: u64 = 8 << 20;
+/// A line of `maps` has some 100 bytes; the kernel's default for `vm.max_map_count` is 65,530.
+const MAX_MAPS_BYTES: u64 = 8 << 20;
+/// What a link to an epoll instance says (fs/eventpoll.c: `do_epoll_create`).
+const EPOLL: &[u8] = b"anon_inode:[eventpoll]";
+
+/// A file that a runtime may wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    Epoll,
+    /// Its inode.
+    Socket(u64),
+    /// Path and inode.
+    Fifo(RawText, u64),
+}
+
+/// A file in an epoll instance, as it was when it was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Watched {
+    pub(super) fd: u32,
+    /// What the process had the kernel keep for it.
+    pub(super) data: u64,
+    pub(super) inode: u64,
+}
+
 /// A procfs.
 pub(super) struct Proc {
     root: PathBuf,
@@ -160,6 +186,47 @@ impl Proc {
         fifos.into_iter().collect()
     }
 
+    /// Its files that runtimes wait for, by descriptor; at most `budget` files are looked at, and taken off it.
+    pub(super) fn files(&self, pid: u32, budget: &mut usize) -> BTreeMap<u32, Held> {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(self.path(pid, "fd")).into_iter().flatten() {
+            if *budget == 0 {
+                break;
+            }
+            *budget -= 1;
+            let Ok(entry) = entry else { break };
+            let (Some(fd), Ok(target)) = (number(entry.file_name().as_bytes()), fs::read_link(entry.path())) else {
+                continue;
+            };
+            let target = target.as_os_str().as_bytes();
+            let held = if target == EPOLL {
+                Held::Epoll
+            } else if let Some(inode) = bracketed(target, "socket") {
+                Held::Socket(inode)
+            } else if let (true, Ok(file)) = (target.starts_with(b"/"), fs::metadata(entry.path()))
+                && file.file_type().is_fifo()
+            {
+                Held::Fifo(RawText::from(target.strip_suffix(DELETED).unwrap_or(target)), file.ino())
+            } else {
+                continue;
+            };
+            files.insert(fd, held);
+        }
+        files
+    }
+
+    /// What that epoll instance watches.
+    pub(super) fn watched(&self, pid: u32, epoll: u32) -> Vec<Watched> {
+        let text = self.read_up_to(pid, &format!("fdinfo/{epoll}"), MAX_FDINFO_BYTES).unwrap_or_default();
+        text.split(|byte| *byte == b'\n').filter_map(parse_watched).collect()
+    }
+
+    /// Its mappings that no file is behind and that it may write to: where heaps are, as `(start, end)` in order.
+    pub(super) fn anonymous(&self, pid: u32) -> Vec<(u64, u64)> {
+        let text = self.read_up_to(pid, "maps", MAX_MAPS_BYTES).unwrap_or_default();
+        text.split(|byte| *byte == b'\n').filter_map(parse_anonymous).collect()
+    }
+
     /// Its working directory.
     pub(super) fn folder(&self, pid: u32) -> Option<PathBuf> {
         fs::read_link(self.path(pid, "cwd")).ok()
@@ -201,6 +268,25 @@ pub(super) fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
 /// The number in `kind:[number]`.
 fn bracketed<T: std::str::FromStr>(link: &[u8], kind: &str) -> Option<T> {
     number(link.strip_prefix(kind.as_bytes())?.strip_prefix(b":[")?.strip_suffix(b"]")?)
+}
+
+/// `tfd:       45 events: 8000201d data:     7f013f23a4b8  pos:0 ino:2c8846 sdev:9` (fs/eventpoll.c: `ep_show_fdinfo`).
+fn parse_watched(line: &[u8]) -> Option<Watched> {
+    let line = std::str::from_utf8(line).ok()?.strip_prefix("tfd:")?;
+    let after = |name: &str| line.split_once(name)?.1.split_ascii_whitespace().next();
+    let hex = |name: &str| u64::from_str_radix(after(name)?, 16).ok();
+    let fd = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(Watched { fd, data: hex(" data:")?, inode: hex(" ino:")? })
+}
+
+/// `c000000000-c000800000 rw-p 00000000 00:00 0`, perhaps with a name as `[anon: Go: heap]` (proc(5)).
+fn parse_anonymous(line: &[u8]) -> Option<(u64, u64)> {
+    let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+    let (range, rights, inode) = (words.next()?, words.next()?, words.nth(2)?);
+    let (start, end) = range.split_once('-')?;
+    let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+    let is_anonymous = inode == "0" && words.next().is_none_or(|name| name.starts_with("[anon"));
+    (is_anonymous && rights.starts_with("rw") && start < end).then_some((start, end))
 }
 
 /// `pid (comm) state ppid …`; comm may hold spaces, parentheses and newlines, so its end is the last parenthesis.
@@ -332,6 +418,59 @@ mod tests {
             assert_eq!(parse_stat(bytes), None, "{}", String::from_utf8_lossy(bytes));
         }
         assert_eq!(parse_status(b"Tgid:\nUid:\tx\n\xff"), Status::default());
+    }
+
+    #[test]
+    fn what_epoll_watches_is_a_number_its_data_and_an_inode() {
+        let line = b"tfd:       45 events: 8000201d data:     7f013f23a4b8  pos:0 ino:2c8846 sdev:9";
+        assert_eq!(parse_watched(line), Some(Watched { fd: 45, data: 0x7f01_3f23_a4b8, inode: 0x2c_8846 }));
+        let lines: [&[u8]; 5] =
+            [b"pos:\t0", b"tfd: x data: 1 ino:1", b"tfd: 1 data: 1", b"tfd: -1 data: 1 ino:1", b"\xff"];
+        assert!(lines.into_iter().all(|line| parse_watched(line).is_none()));
+        // A tagged pointer may fill all 64 bits, and then there is no room before it.
+        let line = b"tfd:        5 events:       19 data: ffffffffffffffff  pos:0 ino:1 sdev:9";
+        assert_eq!(parse_watched(line).map(|watched| watched.data), Some(u64::MAX));
+    }
+
+    #[test]
+    fn anonymous_mappings_are_those_without_a_file() {
+        let range = |line: &str| parse_anonymous(line.as_bytes());
+        assert_eq!(range("c000000000-c000800000 rw-p 00000000 00:00 0 "), Some((0xc0_0000_0000, 0xc0_0080_0000)));
+        assert_eq!(
+            range("1000-2000 rw-p 00000000 00:00 0                     [anon: Go: heap]"),
+            Some((0x1000, 0x2000))
+        );
+        for other in [
+            "1000-2000 r--p 00000000 00:00 0",
+            "1000-2000 rw-p 00000000 fe:00 17                         /usr/bin/containerd",
+            "1000-2000 rw-p 00000000 00:00 0                          [stack]",
+            "2000-1000 rw-p 00000000 00:00 0",
+            "x-2000 rw-p 00000000 00:00 0",
+            "",
+        ] {
+            assert_eq!(range(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn own_files_are_held_by_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let fifo = File::options().read(true).write(true).open(&path).unwrap();
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let inode = |fd: &dyn std::os::fd::AsFd| rustix::fs::fstat(fd.as_fd()).unwrap().st_ino;
+        let number = |fd: &dyn std::os::fd::AsRawFd| u32::try_from(fd.as_raw_fd()).unwrap();
+        let proc = Proc::new("/proc");
+        let files = proc.files(std::process::id(), &mut 1_000_000);
+        let held = Held::Fifo(RawText::from(path.to_str().unwrap()), inode(&fifo));
+        assert_eq!(files.get(&number(&fifo)), Some(&held));
+        assert_eq!(files.get(&number(&socket)), Some(&Held::Socket(inode(&socket))));
+        assert!(proc.files(std::process::id(), &mut 0).is_empty());
+        let local = 0_u64;
+        let at = std::ptr::from_ref(&local).addr() as u64;
+        let in_stack = proc.anonymous(std::process::id()).iter().any(|(start, end)| (*start..*end).contains(&at));
+        assert!(in_stack, "a thread's stack is an anonymous mapping, too");
     }
 
     #[test]

@@ -1,0 +1,72 @@
+//! Where Go keeps what is looked at, by version. No interface: each version has to be looked at, so versions that are not
+//! listed in `goroutine.rs` are not known here either. Every place is checked by what has to stand there.
+
+use crate::source::ebpf::goroutine;
+
+/// Offsets in bytes; the same on amd64 and arm64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Of `runtime.pollDesc.rg`, behind `link`, `fd`, since Go 1.21 `fdseq`, and `atomicInfo` (runtime/netpoll.go).
+    pub(super) reader: u64,
+    /// How `epoll_event.data` holds the address of a `runtime.pollDesc`; `None`: as it is.
+    pub(super) tagged: Option<Tagged>,
+    /// Of `poll.FD.pd`, behind `fdmu`, `Sysfd` and since Go 1.21 `SysFile` (internal/poll/fd_unix.go).
+    pub(super) poller: u64,
+    /// Of `runtime.g.goid`; `atomicstatus` and `stackLock` stand before it.
+    pub(super) goid: u64,
+    /// Of `runtime.g.parentGoid`.
+    pub(super) parent_goid: Option<u64>,
+}
+
+/// `taggedPointer` of runtime/tagptr_64bit.go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tagged {
+    /// `tagBits`: how many low bits hold the low bits of `pollDesc.fdseq`.
+    bits: u32,
+    /// Low bits of the address that are not kept because they are zero.
+    align: u32,
+}
+
+impl Layout {
+    /// Of a program that calls its Go `go1.26.6` or the like. Before Go 1.18 `pollDesc` is another one.
+    pub(super) fn of(version: &str) -> Option<Self> {
+        let g = goroutine::layout(version)?;
+        let tagged = match g.minor {
+            ..=17 => return None,
+            18..=20 => None,
+            21..=24 => Some(Tagged { bits: 19, align: 3 }),
+            25.. => Some(Tagged { bits: 24, align: 9 }),
+        };
+        let (reader, poller) = if tagged.is_some() { (32, 32) } else { (24, 24) };
+        Some(Self { reader, tagged, poller, goid: g.goid.into(), parent_goid: g.parent_goid.map(u64::from) })
+    }
+
+    /// The address in `epoll_event.data`, and the tag beside it. User space's addresses have their highest bits clear, so that
+    /// there is no sign to extend.
+    pub(super) fn poller_of(&self, data: u64) -> (u64, Option<u64>) {
+        match self.tagged {
+            None => (data, None),
+            Some(Tagged { bits, align }) => (data >> bits << align, Some(data & ((1 << bits) - 1))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_of_epoll_is_an_address_with_a_tag_since_1_21() {
+        let address = 0x7f01_1552_6000;
+        let old = Layout::of("go1.19.8").unwrap();
+        assert_eq!(old.poller_of(address), (address, None));
+        let tagged = Layout::of("go1.22.10").unwrap();
+        assert_eq!(tagged.poller_of(address << 16 | 5), (address, Some(5)));
+        let wider = Layout::of("go1.26.6 X:nodwarf5").unwrap();
+        assert_eq!(wider.poller_of(address << 15 | 7), (address, Some(7)));
+        assert_eq!((old.reader, tagged.reader, wider.reader), (24, 32, 32));
+        for unknown in ["go1.17.13", "go1.28.1", "devel", ""] {
+            assert_eq!(Layout::of(unknown), None, "{unknown}");
+        }
+    }
+}
