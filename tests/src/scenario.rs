@@ -458,7 +458,8 @@ impl Names {
                 source = Source::Snapshot;
                 task = Some(self.task(&mut words)?);
                 let (path, _) = self.held(&mut words)?;
-                Fact::FifoAwaited { path: path.as_str().into(), socket: self.known(words.next("a socket")?)?.id }
+                let socket = self.known(words.next("a socket")?)?.id;
+                Fact::FifoAwaited { path: path.as_str().into(), socket, copied: words.is_next("copied") }
             }
             "container" => {
                 source = Source::Snapshot;

@@ -138,7 +138,11 @@ fn stream_to_command(exec: &Exec) -> (Confidence, Vec<Evidence>) {
     if exec.stream.is_some() {
         let by = exec.stream_by.unwrap_or(Evidence::Thread);
         evidence.push(by);
-        confidence = if by == Evidence::Goroutine { Confidence::Exact } else { Confidence::Strong };
+        confidence = if by == Evidence::Goroutine || (by == Evidence::Memory && exec.stream_copied) {
+            Confidence::Exact
+        } else {
+            Confidence::Strong
+        };
     }
     match exec.what {
         What::Exec if exec.runc.is_none() => evidence.push(Evidence::Fifo),

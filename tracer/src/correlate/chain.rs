@@ -142,7 +142,9 @@ impl Builder<'_> {
         let inbound = join.as_ref().map(|join| join.inbound);
         let role = self.role(task, inbound, near_no);
         let process = self.world.processes.get(task);
-        let serves = process.is_some_and(|process| process.accepts || !process.ports.is_empty());
+        // What it connected before it served anybody it began by itself: `kubectl port-forward` listens last.
+        let serves_since = process.and_then(|process| process.serves_since);
+        let serves = serves_since.is_some_and(|since| near.begun.is_none_or(|begun| since <= begun));
         match verdict {
             Verdict::Joined(_) => {}
             Verdict::Ambiguous => self.gap(

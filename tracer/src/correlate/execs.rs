@@ -26,6 +26,8 @@ pub(super) struct Exec {
     pub(super) stream: Option<SocketNo>,
     /// How that is known.
     pub(super) stream_by: Option<Evidence>,
+    /// The arguments of the copy from FIFO to stream name both.
+    pub(super) stream_copied: bool,
     pub(super) stream_ambiguous: bool,
     /// Older than the tracer, and so was a stream that nobody had claimed: it may be its own.
     pub(super) may_have_stream: bool,

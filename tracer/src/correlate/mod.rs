@@ -257,7 +257,7 @@ impl Correlator {
                 self.connected(at, task, socket, actor, inbound)
             }
             (Fact::Accepted { socket }, Some(task)) => {
-                self.world.processes.entry(task).accepts = true;
+                self.world.processes.serves(task, at);
                 let socket = SocketInfo { role: Some(SocketRole::Accepted), ..socket };
                 if let Some(no) = self.socket(at, Some(task), &socket) {
                     self.world.sockets.set_begun(no, at);
@@ -304,7 +304,7 @@ impl Correlator {
             (Fact::Touched { actor, socket }, Some(task)) => self.touched(at, task, actor, &socket),
             (Fact::FifoHeld { path, file }, Some(task)) => self.fifo_held(at, task, &path, file),
             (Fact::FifoRelayed { actor, fifo, to }, Some(task)) => self.fifo_relayed(at, task, actor, fifo, &to),
-            (Fact::FifoAwaited { path, socket }, Some(_)) => self.fifo_awaited(at, &path, socket),
+            (Fact::FifoAwaited { path, socket, copied }, Some(_)) => self.fifo_awaited(at, &path, socket, copied),
             (Fact::Relayed { actor, from, to, .. }, Some(task)) => self.relayed(at, task, actor, &from, &to),
             (Fact::FifoMade { actor, inbound, from, path }, Some(task)) => {
                 if let Some(from) = from {
@@ -370,6 +370,7 @@ impl Correlator {
         self.socket(at, Some(task), &socket);
         if let Some(tuple) = socket.tuple {
             self.world.processes.entry(task).ports.insert(tuple.local.port());
+            self.world.processes.serves(task, at);
             self.touch(&Part::Task(task));
             self.endpoint_found(task, tuple.local.port());
         }

@@ -13,8 +13,8 @@ pub(super) struct Process {
     pub(super) exit: Option<(BootTime, ExitStatus)>,
     /// TCP ports it listens on.
     pub(super) ports: BTreeSet<u16>,
-    /// It was seen to accept connections.
-    pub(super) accepts: bool,
+    /// Since when it is known to listen or accept.
+    pub(super) serves_since: Option<BootTime>,
     /// It listens on a runtime's socket.
     pub(super) is_runtime: bool,
 }
@@ -50,6 +50,11 @@ impl Processes {
             }
         }
         self.by_key.entry(task).or_default()
+    }
+
+    pub(super) fn serves(&mut self, task: TaskKey, at: BootTime) {
+        let since = &mut self.entry(task).serves_since;
+        *since = since.or(Some(at));
     }
 
     pub(super) fn forked(&mut self, by: TaskKey, child: TaskKey) {

@@ -151,12 +151,15 @@ impl Correlator {
     }
 
     /// The goroutine that waits for a FIFO leads to a connection.
-    pub(super) fn fifo_awaited(&mut self, at: BootTime, path: &RawText, socket: SocketId) {
+    pub(super) fn fifo_awaited(&mut self, at: BootTime, path: &RawText, socket: SocketId, copied: bool) {
         let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
         if let Some(stream) = self.world.sockets.find(socket)
             && fifo.exec != fifo.container
         {
             self.claim(at, &fifo.exec, stream, Evidence::Memory);
+            if let Some(exec) = self.world.execs.get_mut(&fifo.exec) {
+                exec.stream_copied |= copied;
+            }
         }
     }
 

@@ -258,6 +258,9 @@ pub enum Fact {
         path: RawText,
         /// The connection.
         socket: SocketId,
+        /// Whether the arguments of the copy itself name both.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        copied: bool,
     },
     /// A container exists; the answer to [`super::Want::Container`].
     ContainerSeen(Box<ContainerInfo>),

@@ -65,7 +65,7 @@ pub(super) fn all(scale: Scale, runtime: Runtime, oldest: &str) -> Vec<Asked> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Scale, all};
+    use super::{Runtime, Scale, all};
 
     #[test]
     fn a_tenth_is_a_tenth_of_each() {

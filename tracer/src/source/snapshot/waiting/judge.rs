@@ -9,8 +9,16 @@ pub(super) struct Found<E> {
     pub(super) exec: E,
     /// Connections to which its stack leads, by number.
     pub(super) reached: BTreeSet<u32>,
+    /// Those that the copy's own arguments name.
+    pub(super) copied: BTreeSet<u32>,
     /// Who started it.
     pub(super) parent: Option<u64>,
+}
+
+/// Whether the copies of that exec say so themselves: each that names a connection names this one alone, and one does.
+pub(super) fn is_copied<E: PartialEq>(found: &[Found<E>], exec: &E, connection: u32) -> bool {
+    let mut copies = found.iter().filter(|one| one.exec == *exec && !one.copied.is_empty()).peekable();
+    copies.peek().is_some() && copies.all(|one| one.copied == BTreeSet::from([connection]))
 }
 
 /// Which connection each exec's FIFOs are read for. `readers`: the goroutine that started the one that reads that connection.
@@ -29,7 +37,7 @@ pub(super) fn connections<E: Clone + Ord>(found: &[Found<E>], readers: &BTreeMap
     for (connection, parent) in readers {
         read.entry(*parent).or_default().push(*connection);
     }
-    for Found { exec, reached, parent } in found {
+    for Found { exec, reached, parent, copied: _ } in found {
         by_stack.entry(exec).and_modify(|common| common.retain(|one| reached.contains(one))).or_insert(reached.clone());
         for connection in parent.and_then(|parent| read.get(&parent)).into_iter().flatten() {
             by_parent.entry(parent.unwrap_or_default()).or_default().meet(exec, *connection);
@@ -87,7 +95,8 @@ mod tests {
     use super::*;
 
     fn found(exec: &'static str, reached: &[u32], parent: u64) -> Found<&'static str> {
-        Found { exec, reached: reached.iter().copied().collect(), parent: (parent != 0).then_some(parent) }
+        let reached = reached.iter().copied().collect();
+        Found { exec, reached, copied: BTreeSet::new(), parent: (parent != 0).then_some(parent) }
     }
 
     fn say(found: &[Found<&'static str>], readers: &[(u32, u64)]) -> Vec<(&'static str, u32)> {
@@ -98,6 +107,15 @@ mod tests {
     fn a_stack_that_leads_to_one_connection_names_it() {
         assert_eq!(say(&[found("a", &[7], 0), found("a", &[7], 0), found("b", &[8], 0)], &[]), [("a", 7), ("b", 8)]);
         assert_eq!(say(&[found("a", &[], 0)], &[]), []);
+    }
+
+    #[test]
+    fn the_copy_itself_says_so_where_none_says_otherwise() {
+        let copy = |exec, copied: &[u32]| Found { copied: copied.iter().copied().collect(), ..found(exec, copied, 0) };
+        assert!(is_copied(&[copy("a", &[7]), found("a", &[7], 0), copy("b", &[8])], &"a", 7));
+        assert!(!is_copied(&[found("a", &[7], 0)], &"a", 7));
+        assert!(!is_copied(&[copy("a", &[7]), copy("a", &[8])], &"a", 7));
+        assert!(!is_copied(&[copy("a", &[7, 8])], &"a", 7));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use self::{
     judge::Found,
     layout::Layout,
     memory::Words,
-    walk::{Polled, Walk},
+    walk::{Polled, Reached, Walk},
 };
 use super::{
     Snapshot, listening,
@@ -51,7 +51,9 @@ impl Snapshot {
         budget: &mut usize,
         now: BootTime,
     ) -> Vec<Observation> {
-        let seen = |(path, socket)| Observation::of(now, Source::Snapshot, key, Fact::FifoAwaited { path, socket });
+        let seen = |(path, socket, copied)| {
+            Observation::of(now, Source::Snapshot, key, Fact::FifoAwaited { path, socket, copied })
+        };
         self.awaited(key, tcp, budget).unwrap_or_default().into_iter().map(seen).collect()
     }
 
@@ -69,7 +71,7 @@ impl Snapshot {
         key: TaskKey,
         tcp: &BTreeMap<u64, TcpSocket>,
         budget: &mut usize,
-    ) -> Option<Vec<(RawText, SocketId)>> {
+    ) -> Option<Vec<(RawText, SocketId, bool)>> {
         if self.no_memory || !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
             return None;
         }
@@ -93,7 +95,7 @@ impl Snapshot {
         let found = look(&walk, &fifos, &connections.into_keys().collect::<Vec<_>>());
         // What was not looked at, or changed hands, might have spoken against what was.
         let is_sound = words.is_complete() && self.proc.key(key.tgid)? == key;
-        let told = found.into_iter().filter_map(|(path, fd)| Some((path, *ids.get(&fd)?)));
+        let told = found.into_iter().filter_map(|(path, fd, copied)| Some((path, *ids.get(&fd)?, copied)));
         is_sound.then(|| told.collect())
     }
 
@@ -127,8 +129,8 @@ impl Snapshot {
     }
 }
 
-/// FIFOs, each with the number of its connection.
-fn look(walk: &Walk<'_>, fifos: &[Fifo], connections: &[Polled]) -> Vec<(RawText, u32)> {
+/// FIFOs, each with the number of its connection, and whether the copy's own arguments name it.
+fn look(walk: &Walk<'_>, fifos: &[Fifo], connections: &[Polled]) -> Vec<(RawText, u32, bool)> {
     let readers = connections
         .iter()
         .filter_map(|connection| Some((connection.fd, walk.waiter(*connection)?.parent_goid?)))
@@ -139,10 +141,15 @@ fn look(walk: &Walk<'_>, fifos: &[Fifo], connections: &[Polled]) -> Vec<(RawText
         let Some(waiter) = walk.waiter(fifo.file) else { continue };
         let Some(reached) = walk.reached(fifo.file, waiter, connections) else { continue };
         paths.push(fifo);
-        found.push(Found { exec: &fifo.exec, reached, parent: waiter.parent_goid });
+        let Reached { all, copied } = reached;
+        found.push(Found { exec: &fifo.exec, reached: all, copied, parent: waiter.parent_goid });
     }
     let judged = judge::connections(&found, &readers);
-    paths.into_iter().filter_map(|fifo| Some((fifo.path.clone(), *judged.get(&fifo.exec)?))).collect()
+    let told = |fifo: &Fifo| {
+        let connection = *judged.get(&&fifo.exec)?;
+        Some((fifo.path.clone(), connection, judge::is_copied(&found, &&fifo.exec, connection)))
+    };
+    paths.into_iter().filter_map(told).collect()
 }
 
 /// Whose FIFO that is; a container's own is none of an exec's.

@@ -14,7 +14,7 @@
 //! netFD of a closed connection has lost both its number and its pollDesc (internal/poll/fd_unix.go: `FD.destroy`). That
 //! leaves connections that are open and another exec's, which `judge` takes care of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{layout::Layout, memory::Words};
 
@@ -28,8 +28,20 @@ const SCHED: u64 = 56;
 const MAX_STACK: u64 = 64 << 10;
 /// `connWrapper`, `tls.Conn`, `TCPConn`, and one more.
 const MAX_WRAPPERS: usize = 4;
+/// Words of a reader in which its file is looked for (containerd/fifo: `fifo`, whose `file` is behind three channels).
+const READER: usize = 16;
 /// SPDY's ids of streams have 31 bits (SPDY/3, 2.6.1).
 const MAX_STREAM_ID: u64 = 0x7fff_ffff;
+
+/// Where a stack leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reached {
+    /// Every connection.
+    pub(super) all: BTreeSet<u32>,
+    /// Those that stand beside a reader of the goroutine's own file: the arguments of the copy itself. What an earlier copy left
+    /// there names the file that it read, and a FIFO is one exec's.
+    pub(super) copied: BTreeSet<u32>,
+}
 
 /// A goroutine that is parked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,17 +97,40 @@ impl Walk<'_> {
         (is_parked && self.words.one(reader) == Some(g)).then_some(Waiter { g, goid, parent_goid, top, bottom: sp })
     }
 
-    /// Which of these connections, in order of their numbers, its stack leads to; `None` where it did not keep still or is too deep.
-    pub(super) fn reached(&self, file: Polled, waiter: Waiter, connections: &[Polled]) -> Option<BTreeSet<u32>> {
+    /// Which of these connections, in order of their numbers, its stack leads to, and which of them it copies to; `None` where it did not keep still or is too deep.
+    pub(super) fn reached(&self, file: Polled, waiter: Waiter, connections: &[Polled]) -> Option<Reached> {
         let depth = waiter.top - waiter.bottom;
         if depth > MAX_STACK {
             return None;
         }
-        let mut stack = self.words.many(waiter.bottom, usize::try_from(depth / 8).ok()?)?;
-        stack.sort_unstable();
-        stack.dedup();
-        let found = stack.into_iter().filter_map(|word| self.connection_of_writer(word, connections)).collect();
+        let stack = self.words.many(waiter.bottom, usize::try_from(depth / 8).ok()?)?;
+        let mut seen = BTreeMap::new();
+        let mut found = Reached::default();
+        for (index, word) in stack.iter().enumerate() {
+            let connection = *seen.entry(*word).or_insert_with(|| self.connection_of_writer(*word, connections));
+            let Some(fd) = connection else { continue };
+            found.all.insert(fd);
+            // `io.Copy(dst, src)`: two interfaces, type and value each, side by side where arguments are kept.
+            if stack.get(index + 2).is_some_and(|source| self.reads(*source, file)) {
+                found.copied.insert(fd);
+            }
+        }
         (self.waiter(file) == Some(waiter)).then_some(found)
+    }
+
+    /// Whether that reads this very file: an `*os.File`, or something that holds one.
+    fn reads(&self, reader: u64, file: Polled) -> bool {
+        let is_file = |pointer: u64| {
+            let found = || {
+                // os.File, and the `file` in it, which begins with a `poll.FD` as a netFD does.
+                let inner = self.words.one(pointer)?;
+                let [_state, _semaphores, number] = self.words.some(inner)?;
+                let poller = self.words.one(inner.checked_add(self.layout.poller)?)?;
+                Some(number == u64::from(file.fd) && poller == file.poller)
+            };
+            found().unwrap_or(false)
+        };
+        is_file(reader) || self.words.many(reader, READER).is_some_and(|words| words.into_iter().any(is_file))
     }
 
     /// Number of the connection to which that writes, if it is a `*Stream` or a `*streamAndReply`.
@@ -194,7 +229,7 @@ mod tests {
         let walk = Walk { words: &words, layout: Layout::of("go1.19.8").unwrap() };
         let fifo = walk.polled(FIFO.0, FIFO.1)?;
         let connections: Vec<Polled> = SOCKETS.iter().filter_map(|(fd, data)| walk.polled(*fd, *data)).collect();
-        Some(walk.reached(fifo, walk.waiter(fifo)?, &connections)?.into_iter().collect())
+        Some(walk.reached(fifo, walk.waiter(fifo)?, &connections)?.all.into_iter().collect())
     }
 
     #[test]
@@ -264,7 +299,7 @@ mod tests {
             let fifo = walk.polled(FIFO.0, FIFO.1)?;
             walk.reached(fifo, walk.waiter(fifo)?, &[])
         };
-        assert_eq!(outcome(u32::MAX), Some(BTreeSet::new()));
+        assert_eq!(outcome(u32::MAX), Some(Reached::default()));
         assert!((1..14).all(|reads| outcome(reads).is_none()), "woken up before, in or after the walk");
     }
 }
