@@ -15,7 +15,8 @@
 //! ```
 //!
 //! * Processes are named by pid; `812/2` is the second process of that pid.
-//! * Sockets are named by a word, the same in every fact; each has a cookie and an inode of its own. Addresses are given
+//! * Sockets are named by a word, the same in every fact; each has a cookie and an inode of its own; `c2=c` has the
+//!   inode that `c` had. Addresses are given
 //!   where the socket is first seen: `LOCAL>REMOTE`, `%2` behind them for the second network namespace.
 //! * Ports 6443 and 16443 are API servers', 10250 and 20250 kubelets' ([`options`]). `listen` takes `%2` as well.
 //! * `by g1` is goroutine 1; `g1!` one whose id is known, `g1/7` one that goroutine 7 started; without it, a thread. `from NAME` is the socket that the same actor received from
@@ -25,7 +26,11 @@
 //! * `expect` is followed by the sessions as [`render`] writes them; `then` goes on with facts. Before an `expect`, time
 //!   passes until nothing waits for its turn any more.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use execpath::{
     correlate::Options,
@@ -84,7 +89,7 @@ impl Scenario {
 }
 
 /// Reads a scenario. Another `world` gives everything in it other identities, so that two can be mixed: pids, ids, cookies,
-/// inodes, goroutines, and the ports that clients choose.
+/// inodes, goroutines, addresses but loopback, and the ports that clients choose.
 ///
 /// # Errors
 /// Where it makes no sense.
@@ -213,6 +218,12 @@ impl Names {
     fn address(&self, word: &str) -> Result<SocketAddr, String> {
         let mut address: SocketAddr =
             word.parse().map_err(|_no_address| format!("`{word}` is no address with a port"))?;
+        // Who has an address has it on one host: two worlds share loopback alone.
+        if let (IpAddr::V4(ip), Ok(world)) = (address.ip(), u8::try_from(self.world))
+            && let [10, 0, 0, last] = ip.octets()
+        {
+            address.set_ip(IpAddr::from([10, 0, world, last]));
+        }
         // Ports that a client's kernel chose.
         if address.port() >= 30_000 {
             address.set_port(address.port() + u16::try_from(self.world * 1_000).unwrap_or(0));
@@ -228,6 +239,12 @@ impl Names {
 
     fn named(&mut self, name: &str, words: &mut Words<'_>, role: Option<SocketRole>) -> Result<SocketInfo, String> {
         let number = u64::try_from(self.sockets.len()).unwrap_or(0) + 1 + u64::from(self.world) * 1_000;
+        // `NAME=OTHER`: it has the inode that another one had before.
+        let (name, other) = name.split_once('=').map_or((name, None), |(name, other)| (name, Some(other)));
+        let inode = match other {
+            Some(other) => self.known(other)?.id.inode.unwrap_or(0),
+            None => 100_000 + number,
+        };
         let addresses = words.rest.next_if(|word| word.contains('>'));
         let mut tuple = None;
         let mut namespace = 1;
@@ -240,7 +257,7 @@ impl Names {
         }
         let unix = words.is_next("unix");
         let known = self.sockets.entry(name.to_owned()).or_insert(SocketInfo {
-            id: SocketId::new(number, 100_000 + number),
+            id: SocketId::new(number, inode),
             family: if unix { Family::Unix } else { Family::Inet },
             tuple: None,
             netns: Some(namespace + 100 * self.world),
@@ -287,7 +304,7 @@ impl Names {
     }
 
     /// `from NAME`, or `from NAME!` with what the probe knows of it; `NAME! LOCAL>REMOTE` where no line had it before.
-    fn from_with_addresses(&mut self, words: &mut Words<'_>) -> Result<(Option<SocketId>, Option<SocketInfo>), String> {
+    fn told_from(&mut self, words: &mut Words<'_>) -> Result<(Option<SocketId>, Option<SocketInfo>), String> {
         let name = words.rest.clone().nth(1).and_then(|name| name.strip_suffix('!'));
         let Some(name) = name.filter(|_| words.rest.peek() == Some(&"from")) else {
             return Ok((self.from(words)?, None));
@@ -472,7 +489,7 @@ impl Names {
                 let stream = words.next("a stream")?;
                 let path = self.fifo_path(container, exec, stream);
                 let actor = self.actor(&mut words)?;
-                let (inbound, from) = self.from_with_addresses(&mut words)?;
+                let (inbound, from) = self.told_from(&mut words)?;
                 Fact::FifoMade { actor, inbound, from, path: path.as_str().into() }
             }
             // unix-accept PID FAR NEAR PID PATH
