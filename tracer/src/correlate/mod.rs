@@ -260,7 +260,7 @@ impl Correlator {
             (Fact::Accepted { socket }, Some(task)) => {
                 self.world.processes.entry(task).accepts = true;
                 let socket = SocketInfo { role: Some(SocketRole::Accepted), ..socket };
-                if let Some(no) = self.socket(at, Some(task), &socket) {
+                if let Some(no) = self.socket_as(at, Some(task), &socket, true) {
                     self.perhaps_stream(at.plus(limits::STREAM_ALONE), task, no);
                 }
             }
@@ -401,7 +401,7 @@ impl Correlator {
 
     fn connected(&mut self, at: BootTime, task: TaskKey, socket: SocketInfo, actor: Actor, inbound: Option<SocketId>) {
         let socket = SocketInfo { role: Some(SocketRole::Connected), ..socket };
-        let Some(outbound) = self.socket(at, Some(task), &socket) else { return };
+        let Some(outbound) = self.socket_as(at, Some(task), &socket, true) else { return };
         if inbound.is_some_and(|id| self.world.sockets.find(id).is_none()) {
             // Accepted, and not told: whoever it was, this process did not begin the connection.
             self.world.joins.dialled_for_unknown(outbound);
@@ -515,7 +515,11 @@ impl Correlator {
     }
 
     fn socket(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo) -> Option<SocketNo> {
-        let (no, peer) = self.world.sockets.learn(at, task, info)?;
+        self.socket_as(at, task, info, false)
+    }
+
+    fn socket_as(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo, begins: bool) -> Option<SocketNo> {
+        let (no, peer) = self.world.sockets.learn(at, task, info, begins)?;
         self.touch(&Part::Socket(no));
         if let Some(peer) = peer {
             self.touch(&Part::Socket(peer));

@@ -29,6 +29,8 @@ pub(super) struct Socket {
     pub(super) older: bool,
     /// When it was first seen.
     pub(super) since: BootTime,
+    /// When it was connected or accepted, where that was told.
+    pub(super) begun: Option<BootTime>,
     /// When somebody last looked, and it was there.
     pub(super) found: Option<BootTime>,
     pub(super) closed: Option<BootTime>,
@@ -75,12 +77,13 @@ impl Sockets {
         }
     }
 
-    /// Takes in what was seen of a socket; tells its entry and, if it was found just now, its other end.
+    /// Takes in what was seen of a socket, `begins`: that it was connected or accepted just then; tells its entry and, if it was found just now, its other end.
     pub(super) fn learn(
         &mut self,
         at: BootTime,
         owner: Option<TaskKey>,
         info: &SocketInfo,
+        begins: bool,
     ) -> Option<(SocketNo, Option<SocketNo>)> {
         if info.id.is_none() {
             return None;
@@ -90,6 +93,9 @@ impl Sockets {
             None => self.make(at, info)?,
         };
         let socket = self.all.get_mut(&no)?;
+        if begins {
+            socket.begun = socket.begun.or(Some(at));
+        }
         socket.id.cookie = socket.id.cookie.or(info.id.cookie);
         socket.id.inode = socket.id.inode.or(info.id.inode);
         socket.tuple = socket.tuple.or(info.tuple);
@@ -130,6 +136,7 @@ impl Sockets {
             unix: None,
             older: false,
             since: at,
+            begun: None,
             found: None,
             closed: None,
             received: None,
@@ -187,7 +194,13 @@ impl Sockets {
                     let seen_together = socket.since.apart(other.since) <= ENDS_WITHIN
                         || socket.found >= Some(other.since)
                         || other.found >= Some(socket.since);
-                    roles_differ && together && seen_together && (!tuple.is_loopback() || same_namespace)
+                    // Nobody accepts before somebody connects.
+                    let in_order = |one: &Socket, that: &Socket| {
+                        one.role != Some(SocketRole::Connected)
+                            || one.begun.zip(that.begun).is_none_or(|(connected, accepted)| connected <= accepted)
+                    };
+                    let in_order = in_order(other, socket) && in_order(socket, other);
+                    roles_differ && together && in_order && seen_together && (!tuple.is_loopback() || same_namespace)
                 })
         };
         self.lonely.get(&tuple).into_iter().flatten().filter(fits).copied().take(2).collect()
@@ -216,7 +229,7 @@ impl Sockets {
                 self.by_inode.remove(&inode);
             }
             let info = SocketInfo { id, family: Family::Unix, tuple: None, netns: None, role: Some(role) };
-            let (no, _) = self.learn(at, None, &info)?;
+            let (no, _) = self.learn(at, None, &info, false)?;
             self.all.get_mut(&no)?.unix = Some(path.clone());
             Some(no)
         };
