@@ -707,11 +707,14 @@ fn wrong(session: &Session, books: &BTreeMap<String, Book>) -> Vec<String> {
     };
     let mut wrong = unknown(session, book);
     let says_kind = session.gaps.iter().all(|gap| gap.code != GapCode::KindUnknown);
-    match session.kind {
-        Kind::Exec if !book.stream && says_kind => wrong.push("a stream for a probe".to_owned()),
-        Kind::Probe if book.stream && session.complete => wrong.push(format!("an exec is a whole probe: {session:?}")),
-        Kind::Local if says_kind => wrong.push(format!("nobody went past the kubelet: {session:?}")),
-        _ => {}
+    if session.kind == Kind::Exec && !book.stream && says_kind {
+        wrong.push("a stream for a probe".to_owned());
+    }
+    if session.kind == Kind::Probe && book.stream && session.complete {
+        wrong.push(format!("an exec is a whole probe: {session:?}"));
+    }
+    if session.kind == Kind::Local && says_kind {
+        wrong.push(format!("nobody went past the kubelet: {session:?}"));
     }
     wrong
 }
