@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use execpath::{
-    correlate::{Correlator, Options},
+    correlate::Correlator,
     model::{BootTime, Change, Fact, Finding, HostFacts, Observation, Report, SessionId, Source},
 };
-use execpath_tests::scenario::{SETTLE, Scenario, parse, render};
+use execpath_tests::scenario::{SETTLE, Scenario, options, parse, render};
 
 /// Names and texts, sorted.
 pub(crate) fn texts() -> Vec<(String, String)> {
@@ -28,7 +28,7 @@ pub(crate) fn read(name: &str, text: &str, world: u32) -> Scenario {
 }
 
 pub(crate) fn correlator() -> Correlator {
-    Correlator::new(&HostFacts { boot_id: "a-boot".to_owned(), ..HostFacts::default() }, &Options::default())
+    Correlator::new(&HostFacts { boot_id: "a-boot".to_owned(), ..HostFacts::default() }, &options())
 }
 
 /// Time passes until everything before `at` is taken in.

@@ -15,18 +15,29 @@
 //! ```
 //!
 //! * Processes are named by pid; `812/2` is the second process of that pid.
-//! * Sockets are named by a word, the same in every fact; each has a cookie and an inode of its own. Addresses are given
+//! * Sockets are named by a word, the same in every fact; each has a cookie and an inode of its own; `c2=c` has the
+//!   inode that `c` had. Addresses are given
 //!   where the socket is first seen: `LOCAL>REMOTE`, `%2` behind them for the second network namespace.
-//! * `by g1` is goroutine 1; `g1!` one whose id is known, `g1/7` one that goroutine 7 started; without it, a thread. `from NAME` is the socket that the same actor received from last.
+//! * Ports 6443 and 16443 are API servers', 10250 and 20250 kubelets' ([`options`]). `listen` takes `%2` as well.
+//! * `by g1` is goroutine 1; `g1!` one whose id is known, `g1/7` one that goroutine 7 started; without it, a thread. `from NAME` is the socket that the same actor received from
+//!   last. `fifo … from NAME!` tells its addresses, too, as probes do: `from NAME! LOCAL>REMOTE` where it was not seen before.
+//!   `from NAME?` is one of which nothing else is ever told.
 //! * Containers and exec ids are words; facts get them as 64 hexadecimal digits.
 //! * `expect` is followed by the sessions as [`render`] writes them; `then` goes on with facts. Before an `expect`, time
 //!   passes until nothing waits for its turn any more.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
-use execpath::model::{
-    Actor, BootTime, ContainerInfo, ExitStatus, Fact, Family, FileId, Observation, ProcessInfo, Program, RawText,
-    Report, Session, SocketId, SocketInfo, SocketRole, Source, Span, State, TaskKey, Tuple, WatchAs,
+use execpath::{
+    correlate::Options,
+    model::{
+        Actor, BootTime, ContainerInfo, ExitStatus, Fact, Family, FileId, Observation, ProcessInfo, Program, RawText,
+        Report, Session, SocketId, SocketInfo, SocketRole, Source, Span, State, TaskKey, Tuple, WatchAs,
+    },
 };
 
 /// The correlator's reordering window, with something to spare: an `expect` stands so much after the facts before it.
@@ -78,7 +89,7 @@ impl Scenario {
 }
 
 /// Reads a scenario. Another `world` gives everything in it other identities, so that two can be mixed: pids, ids, cookies,
-/// inodes, goroutines, and the ports that clients choose.
+/// inodes, goroutines, addresses but loopback, and the ports that clients choose.
 ///
 /// # Errors
 /// Where it makes no sense.
@@ -116,6 +127,12 @@ pub fn parse(file: &str, text: &str, world: u32) -> Result<Scenario, ScenarioErr
 
 fn clean(text: &str) -> String {
     format!("{}\n", text.trim())
+}
+
+/// What scenarios are traced with: a second cluster on other ports.
+#[must_use]
+pub fn options() -> Options {
+    Options { apiserver_port: Some(16443), kubelet_port: Some(20250), ..Options::default() }
 }
 
 /// A word as 64 hexadecimal digits.
@@ -166,6 +183,11 @@ impl<'a> Words<'a> {
     }
 }
 
+/// Any number does that is the same for the same name.
+fn number_of(name: &str) -> u64 {
+    name.bytes().fold(7, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte))) % 1_000_000_000
+}
+
 fn nanoseconds(word: &str) -> Result<u64, String> {
     let wrong = || format!("a line begins with a time in milliseconds, not `{word}`");
     let (whole, part) = word.split_once('.').unwrap_or((word, ""));
@@ -196,6 +218,12 @@ impl Names {
     fn address(&self, word: &str) -> Result<SocketAddr, String> {
         let mut address: SocketAddr =
             word.parse().map_err(|_no_address| format!("`{word}` is no address with a port"))?;
+        // Who has an address has it on one host: two worlds share loopback alone.
+        if let (IpAddr::V4(ip), Ok(world)) = (address.ip(), u8::try_from(self.world))
+            && let [10, 0, 0, last] = ip.octets()
+        {
+            address.set_ip(IpAddr::from([10, 0, world, last]));
+        }
         // Ports that a client's kernel chose.
         if address.port() >= 30_000 {
             address.set_port(address.port() + u16::try_from(self.world * 1_000).unwrap_or(0));
@@ -206,7 +234,17 @@ impl Names {
     /// A socket by its name; with addresses where the line has them.
     fn socket(&mut self, words: &mut Words<'_>, role: Option<SocketRole>) -> Result<SocketInfo, String> {
         let name = words.next("the name of a socket")?;
+        self.named(name, words, role)
+    }
+
+    fn named(&mut self, name: &str, words: &mut Words<'_>, role: Option<SocketRole>) -> Result<SocketInfo, String> {
         let number = u64::try_from(self.sockets.len()).unwrap_or(0) + 1 + u64::from(self.world) * 1_000;
+        // `NAME=OTHER`: it has the inode that another one had before.
+        let (name, other) = name.split_once('=').map_or((name, None), |(name, other)| (name, Some(other)));
+        let inode = match other {
+            Some(other) => self.known(other)?.id.inode.unwrap_or(0),
+            None => 100_000 + number,
+        };
         let addresses = words.rest.next_if(|word| word.contains('>'));
         let mut tuple = None;
         let mut namespace = 1;
@@ -219,7 +257,7 @@ impl Names {
         }
         let unix = words.is_next("unix");
         let known = self.sockets.entry(name.to_owned()).or_insert(SocketInfo {
-            id: SocketId::new(number, 100_000 + number),
+            id: SocketId::new(number, inode),
             family: if unix { Family::Unix } else { Family::Inet },
             tuple: None,
             netns: Some(namespace + 100 * self.world),
@@ -257,7 +295,24 @@ impl Names {
         if !words.is_next("from") {
             return Ok(None);
         }
-        Ok(Some(self.known(words.next("the name of a socket")?)?.id))
+        let name = words.next("the name of a socket")?;
+        if let Some(unknown) = name.strip_suffix('?') {
+            let number = 1_000_000 + number_of(&format!("{unknown} {}", self.world));
+            return Ok(Some(SocketId::new(number, number)));
+        }
+        Ok(Some(self.known(name)?.id))
+    }
+
+    /// `from NAME`, or `from NAME!` with what the probe knows of it; `NAME! LOCAL>REMOTE` where no line had it before.
+    fn told_from(&mut self, words: &mut Words<'_>) -> Result<(Option<SocketId>, Option<SocketInfo>), String> {
+        let name = words.rest.clone().nth(1).and_then(|name| name.strip_suffix('!'));
+        let Some(name) = name.filter(|_| words.rest.peek() == Some(&"from")) else {
+            return Ok((self.from(words)?, None));
+        };
+        words.next("`from`")?;
+        words.next("the name of a socket")?;
+        let socket = self.named(name, words, Some(SocketRole::Accepted))?;
+        Ok((Some(socket.id), Some(socket)))
     }
 
     fn info(&self, words: &mut Words<'_>) -> Result<ProcessInfo, String> {
@@ -291,8 +346,7 @@ impl Names {
     fn held(&self, words: &mut Words<'_>) -> Result<(String, FileId), String> {
         let (container, exec) = (words.next("a container")?, words.next("an exec id")?);
         let path = self.fifo_path(container, exec, words.next("a stream")?);
-        // Any number does that is the same for the same path.
-        let inode = path.bytes().fold(7, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let inode = number_of(&path);
         Ok((path, FileId { device: 1, inode }))
     }
 
@@ -368,8 +422,15 @@ impl Names {
             }
             "listen" => {
                 task = Some(self.task(&mut words)?);
-                let address = self.address(words.next("an address")?)?;
-                let number = u64::from(address.port()) + 50_000 + u64::from(self.world) * 1_000_000;
+                let word = words.next("an address")?;
+                let (address, netns) = word.split_once('%').unwrap_or((word, "1"));
+                let address = self.address(address)?;
+                let netns: u32 =
+                    netns.parse().map_err(|_no_number| format!("`{netns}` is no number of a network namespace"))?;
+                // Any number does that is the same for the same listener.
+                let name = format!("{word} {}", self.world);
+                let number = name.bytes().fold(7, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
+                    % 1_000_000_000;
                 let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
                 source = Source::Snapshot;
                 Fact::Listening {
@@ -377,7 +438,7 @@ impl Names {
                         id: SocketId::new(number, 100_000 + number),
                         family: Family::Inet,
                         tuple: Some(Tuple::new(address, nobody)),
-                        netns: Some(1 + 100 * self.world),
+                        netns: Some(netns + 100 * self.world),
                         role: Some(SocketRole::Listening),
                     },
                 }
@@ -428,7 +489,8 @@ impl Names {
                 let stream = words.next("a stream")?;
                 let path = self.fifo_path(container, exec, stream);
                 let actor = self.actor(&mut words)?;
-                Fact::FifoMade { actor, inbound: self.from(&mut words)?, from: None, path: path.as_str().into() }
+                let (inbound, from) = self.told_from(&mut words)?;
+                Fact::FifoMade { actor, inbound, from, path: path.as_str().into() }
             }
             // unix-accept PID FAR NEAR PID PATH
             "unix-accept" => {

@@ -71,7 +71,9 @@ impl Builder<'_> {
         let last = hops.len() - 1;
         let Some(process) = exec.process else {
             if exec.start_failed.is_none() {
-                let text = if exec.preexisting {
+                let text = if exec.process_doubted {
+                    "records were lost: the first that ran in the container may be a child of the command"
+                } else if exec.preexisting {
                     "which process of the container was started by this is not known"
                 } else {
                     "the command has not been executed in the container yet"
@@ -140,6 +142,9 @@ fn stream_to_command(exec: &Exec) -> (Confidence, Vec<Evidence>) {
         evidence.push(by);
         confidence = if by == Evidence::Goroutine || (by == Evidence::Memory && exec.stream_copied) {
             Confidence::Exact
+        } else if by == Evidence::Thread {
+            // Where threads serve streams by turns, what one received last may be another's: only order in time.
+            Confidence::Weak
         } else {
             Confidence::Strong
         };

@@ -39,6 +39,9 @@ pub(super) struct Node {
 impl World {
     /// The session of that exec.
     pub(super) fn build(&self, id: &str, exec: &Exec, now: BootTime) -> Built {
+        let (stream, process) = (exec.stream.map(Part::Socket), exec.process.map(Part::Task));
+        let sure = self.without_doubts(exec);
+        let exec = sure.as_ref().unwrap_or(exec);
         let mut builder = Builder {
             world: self,
             parts: BTreeSet::from([Part::Exec(id.to_owned()), Part::Container(exec.container.clone())]),
@@ -46,9 +49,32 @@ impl World {
             gaps: Vec::new(),
             beyond: Vec::new(),
         };
+        builder.parts.extend(stream.into_iter().chain(process));
         let up = builder.upstream(exec);
         let (hops, links) = builder.path(exec, &up);
         builder.finish(id, exec, now, &up, hops, links)
+    }
+
+    /// The same without what is no proof, because something was lost meanwhile: a connection that is known by a `g` whose
+    /// goroutine's id is not, and which may be another's by then; a process that may be a child of the command's.
+    fn without_doubts(&self, exec: &Exec) -> Option<Exec> {
+        let opened = exec.stream.and_then(|no| self.sockets.get(no)).map(|stream| stream.since);
+        let stream_doubted =
+            opened.zip(exec.stream_unidentified).is_some_and(|(since, at)| self.losses.between(since, at));
+        let says_so = exec.process.is_some_and(|process| exec.pid_file_says == Some(process.tgid));
+        let process_doubted = !says_so && exec.process_since.is_some_and(|at| self.losses.between(exec.since, at));
+        if !stream_doubted && !process_doubted {
+            return None;
+        }
+        let mut sure = Exec { stream_doubted, process_doubted, ..exec.clone() };
+        if stream_doubted {
+            sure.stream = None;
+        }
+        if process_doubted {
+            (sure.process, sure.exit, sure.command_truncated) = (None, None, false);
+            sure.command.clear();
+        }
+        Some(sure)
     }
 }
 
@@ -70,10 +96,13 @@ impl Builder<'_> {
             let role = if is_runtime || !self.world.is_kubelet(runtime) { Role::Runtime } else { Role::Kubelet };
             up.push(Node { task: runtime, role, inbound: exec.stream, join: None, outbound: None });
         } else if let Some(leg) = exec.leaves_by {
-            up.extend(self.dialler(leg));
-            self.beyond.extend(self.world.sockets.get(leg).and_then(|near| Some(("node", near.tuple?.remote))));
+            up.extend(self.leaving(leg));
         }
-        if exec.stream_ambiguous {
+        if exec.stream_doubted {
+            let text =
+                "its connection is not named: records were lost, and what names it may be another's, whose were lost";
+            self.gap(GapCode::Ambiguous, Some((0, 0)), text);
+        } else if exec.stream_ambiguous {
             self.gap(GapCode::Ambiguous, Some((0, 0)), "more than one connection fits this exec, so none is named");
         }
         while let Some(far) = up.last().and_then(|node| node.inbound) {
@@ -98,12 +127,37 @@ impl Builder<'_> {
         up
     }
 
+    /// The process at the near end of a leg to a kubelet that nobody here accepted; the kubelet, where it did later.
+    fn leaving(&mut self, leg: SocketNo) -> Option<Node> {
+        let near = self.world.sockets.get(leg)?;
+        let far = near.peer.and_then(|no| Some((no, self.world.sockets.get(no)?.owner?)));
+        if let Some((inbound, task)) = far {
+            return Some(Node { task, role: Role::Kubelet, inbound: Some(inbound), join: None, outbound: None });
+        }
+        match near.tuple {
+            Some(tuple) if self.world.sockets.stays_here(tuple) => self.gone(),
+            Some(tuple) => self.beyond.push(("node", tuple.remote)),
+            None => {}
+        }
+        self.dialler(leg)
+    }
+
+    fn gone(&mut self) {
+        let text = "the other end of this connection is on this host, and no process has it: not accepted yet, or gone";
+        self.gap(GapCode::PeerUnknown, Some((0, 0)), text);
+    }
+
     /// The process at the other end of an accepted connection, and how it came to make that connection.
     fn previous(&mut self, far: SocketNo) -> Option<Node> {
         self.parts.insert(Part::Socket(far));
         let socket = self.world.sockets.get(far)?;
         let Some(near_no) = socket.peer else {
             match (socket.peer_absent, socket.tuple) {
+                (_, Some(_)) if self.world.sockets.is_ambiguous(far) => {
+                    let text = "more than one connection here has these addresses, so the other end is not named";
+                    self.gap(GapCode::Ambiguous, Some((0, 0)), text);
+                }
+                (true, Some(tuple)) if self.world.sockets.stays_here(tuple) => self.gone(),
                 (true, Some(tuple)) => self.beyond.push(("client", tuple.remote)),
                 (false, Some(tuple)) => {
                     self.wants.push(Want::Peer { tuple, netns: socket.netns });
@@ -140,11 +194,16 @@ impl Builder<'_> {
             Verdict::Ambiguous | Verdict::Unknown => None,
         };
         let inbound = join.as_ref().map(|join| join.inbound);
-        let role = self.role(task, inbound, near_no);
+        let mut role = self.role(task, inbound, near_no);
+        // It passes on for somebody: who, is open.
+        if role == Role::Client && verdict == Verdict::Ambiguous {
+            role = Role::Proxy;
+        }
         let process = self.world.processes.get(task);
         // What it connected before it served anybody it began by itself: `kubectl port-forward` listens last.
         let serves_since = process.and_then(|process| process.serves_since);
-        let serves = serves_since.is_some_and(|since| near.begun.is_none_or(|begun| since <= begun));
+        let serves = serves_since.is_some_and(|since| near.begun.is_none_or(|begun| since <= begun))
+            || self.world.joins.is_for_unknown(near_no);
         match verdict {
             Verdict::Joined(_) => {}
             Verdict::Ambiguous => self.gap(
@@ -182,7 +241,7 @@ impl Builder<'_> {
                 from_itself,
                 ports: process.map_or(&no_ports, |process| &process.ports),
                 is_runtime: process.is_some_and(|process| process.is_runtime),
-                dials_kubelet: self.world.leads_to_kubelet(socket(outbound).and_then(|socket| socket.tuple)),
+                dialled_port: socket(outbound).and_then(|socket| socket.tuple).map(|tuple| tuple.remote.port()),
             },
         )
     }

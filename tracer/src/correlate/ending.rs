@@ -5,7 +5,8 @@ use sha2::{Digest, Sha256};
 use super::{
     chain::{Builder, Built, Node},
     execs::{Exec, What},
-    limits::CLOSE_GRACE,
+    limits::{CLOSE_GRACE, LOSS_TOLD_WITHIN, STREAM_WITHIN},
+    sockets::SocketNo,
     world::World,
 };
 use crate::model::{
@@ -35,8 +36,10 @@ impl Builder<'_> {
     ) -> Built {
         let kind = self.kind(exec, &hops, &links);
         let ending = self.ending(exec, up, now);
-        let complete = Self::is_complete(exec, kind) && self.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
-        if !complete && self.world.last_loss.is_some_and(|lost| lost >= exec.since) {
+        let complete = self.is_complete(exec, kind)
+            && !self.may_lack_something(exec)
+            && self.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
+        if !complete && (self.world.losses.since(exec.since) || self.may_lack_something(exec)) {
             self.gap(GapCode::LostEvents, None, "records were lost while this session was open");
         }
         let target = self.target(exec);
@@ -89,13 +92,32 @@ impl Builder<'_> {
     }
 
     /// Whether every hop from client to process that can be on this host is there.
-    fn is_complete(exec: &Exec, kind: Kind) -> bool {
+    fn is_complete(&self, exec: &Exec, kind: Kind) -> bool {
         let ends = exec.process.is_some() || exec.start_failed.is_some();
         match exec.what {
             What::Exec | What::Unnamed | What::Local => exec.shim.is_some() && ends,
-            What::Leg => true,
+            What::Leg => {
+                exec.leaves_by.is_some_and(|leg| self.world.sockets.get(leg).is_some_and(|leg| leg.peer.is_none()))
+            }
             // What is forwarded comes and goes.
             What::Stream => kind == Kind::PortForward,
+        }
+    }
+
+    /// Whether what it is rests on what was not seen, and records were lost.
+    fn may_lack_something(&self, exec: &Exec) -> bool {
+        let losses = &self.world.losses;
+        match exec.what {
+            // It, and the end of its other half.
+            What::Leg => losses.since(exec.since),
+            // The runtime's FIFOs, made right before `runc exec`.
+            What::Local => losses.between(exec.since.minus(LOSS_TOLD_WITHIN), exec.since),
+            // The connection that it was made for.
+            What::Exec if exec.stream_doubted => true,
+            What::Exec => {
+                exec.stream.is_none() && exec.for_unknown && losses.between(exec.since.minus(STREAM_WITHIN), exec.since)
+            }
+            What::Unnamed | What::Stream => false,
         }
     }
 
@@ -104,6 +126,8 @@ impl Builder<'_> {
         let client = hops.first().filter(|hop| hop.role == Role::Client).map(|hop| &hop.process);
         let said = client.and_then(kubectl_says);
         match exec.what {
+            What::Local if self.may_lack_something(exec) => self
+                .kind_unknown("whether the kubelet asked for it is not known: what the runtime did for it may be lost"),
             What::Local => Kind::Local,
             What::Leg => said.unwrap_or_else(|| {
                 self.kind_unknown(
@@ -123,7 +147,7 @@ impl Builder<'_> {
                     self.first_process_unknown(hops);
                     kind
                 }
-                None if exec.preexisting => self.kind_unknown(
+                None if exec.preexisting || self.world.losses.since(exec.since) => self.kind_unknown(
                     "exec, attach or port-forward: which of them, and what it leads to, the next output will tell",
                 ),
                 None => self.kind_unknown("attach or port-forward: which of them, the next output will tell"),
@@ -148,8 +172,14 @@ impl Builder<'_> {
     }
 
     fn kind_of_exec(&mut self, exec: &Exec, hops: &[Hop], said: Option<Kind>) -> Kind {
+        if exec.stream_doubted {
+            return self.kind_unknown("exec or probe: whether the connection is its own is not known");
+        }
         let copies = is_tar_of_cp(&exec.command);
         if exec.stream.is_none() && !exec.stream_ambiguous {
+            if self.may_lack_something(exec) {
+                return self.kind_unknown("exec or probe: what is known of its connection may be lost");
+            }
             if !exec.may_have_stream {
                 return Kind::Probe;
             }
@@ -162,7 +192,9 @@ impl Builder<'_> {
         }
         let hijacked =
             exec.stream.is_some_and(|no| self.world.sockets.get(no).is_some_and(|socket| socket.unix.is_some()));
-        let by_kubelet = hops.iter().any(|hop| hop.role == Role::Kubelet);
+        // dockershim in the kubelet; cri-dockerd, which listens as a runtime.
+        let by_kubelet = hops.iter().any(|hop| hop.role == Role::Kubelet)
+            || hops.first().is_some_and(|hop| hop.role == Role::Runtime && Some(hop.task) != exec.runtime);
         let asks = hops.iter().rev().find(|hop| hop.role != Role::Process).map(|hop| hop.role);
         if hijacked && by_kubelet && !hops.iter().any(|hop| hop.role == Role::ApiServer) && self.beyond.is_empty() {
             // dockershim: a probe's connection looks like an exec's, but there is no stream that it could serve.
@@ -213,10 +245,9 @@ impl Builder<'_> {
     /// Whether it is over, since when, and how it ended.
     fn ending(&self, exec: &Exec, up: &[Node], now: BootTime) -> Ending {
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
-        let ends: Vec<_> = ends.filter_map(|no| self.world.sockets.get(no)).collect();
-        let first_closed = ends.iter().filter_map(|end| end.closed).min();
-        // No record tells the end of a unix connection.
-        let is_told = ends.iter().any(|end| end.unix.is_none());
+        let is_tcp = |no: SocketNo| self.world.sockets.get(no).is_some_and(|socket| socket.tuple.is_some());
+        let has_tcp = ends.clone().any(is_tcp);
+        let first_closed = ends.filter_map(|no| self.world.sockets.get(no)?.closed).min();
         let exit = match (exec.exit, exec.start_failed) {
             (Some((_, status)), _) => Some(SessionExit::from(status)),
             (None, Some(_)) => Some(SessionExit { code: None, signal: None, reason: ExitReason::StartFailed }),
@@ -226,8 +257,8 @@ impl Builder<'_> {
         let unknown = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
         match (first_closed, ended) {
             (Some(closed), Some(ended)) => Ending { closed_at: Some(closed.max(ended)), exit, again_at: None },
-            // No connection to close: CRI ExecSync, or none that is known to be its own.
-            (None, Some(ended)) if exec.stream.is_none() || !is_told => {
+            // No connection to close: CRI ExecSync, or none that is known to be its own. When unix connections close nothing tells.
+            (None, Some(ended)) if exec.stream.is_none() || !has_tcp => {
                 Ending { closed_at: Some(ended), exit, again_at: None }
             }
             // What ran is not on this host, nor how it ended.

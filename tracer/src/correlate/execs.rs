@@ -6,7 +6,7 @@ use super::{
     limits::{MAX_FIFOS, MAX_FORKED},
     sockets::SocketNo,
 };
-use crate::model::{BootTime, Evidence, ExitStatus, FileId, RawText, TaskKey};
+use crate::model::{Actor, BootTime, Evidence, ExitStatus, FileId, RawText, TaskKey};
 
 /// Names an exec: the runtime's id of it; where it has none, what else there is one of ([`What`]).
 pub(super) type ExecId = String;
@@ -28,7 +28,15 @@ pub(super) struct Exec {
     pub(super) stream_by: Option<Evidence>,
     /// The arguments of the copy from FIFO to stream name both.
     pub(super) stream_copied: bool,
+    /// When somebody said so who is not known by an id: a `g` alone, or a thread.
+    pub(super) stream_unidentified: Option<BootTime>,
+    /// It was made for a connection of which nothing was told.
+    pub(super) for_unknown: bool,
     pub(super) stream_ambiguous: bool,
+    /// Set while a session is put together: what says so is no proof, because records were lost.
+    pub(super) stream_doubted: bool,
+    /// The same of its process.
+    pub(super) process_doubted: bool,
     /// Older than the tracer, and so was a stream that nobody had claimed: it may be its own.
     pub(super) may_have_stream: bool,
     /// `stdin`, `stdout`, `stderr`.
@@ -41,6 +49,8 @@ pub(super) struct Exec {
     /// The shim was seen to fork runc; else it is runc's parent, which after a reparenting may be another.
     pub(super) shim_forked: bool,
     pub(super) process: Option<TaskKey>,
+    /// When it ran its first execve in the container, where that was seen.
+    pub(super) process_since: Option<BootTime>,
     pub(super) command: Vec<RawText>,
     pub(super) command_truncated: bool,
     pub(super) exit: Option<(BootTime, ExitStatus)>,
@@ -110,7 +120,7 @@ pub(super) struct Execs {
     /// FIFOs that are held, by file: container and exec id, the container's own id for those of its first process.
     fifos: BTreeMap<FileId, (String, ExecId)>,
     /// Forked by the goroutine that serves a stream: what it becomes is that stream's.
-    forked_for: BTreeMap<TaskKey, (SocketNo, bool)>,
+    forked_for: BTreeMap<TaskKey, (SocketNo, Actor)>,
 }
 
 impl Execs {
@@ -214,14 +224,14 @@ impl Execs {
         self.fifos.get(&file)
     }
 
-    pub(super) fn note_fork(&mut self, child: TaskKey, stream: SocketNo, by_goroutine: bool) {
+    pub(super) fn note_fork(&mut self, child: TaskKey, stream: SocketNo, actor: Actor) {
         if self.forked_for.len() >= MAX_FORKED {
             self.forked_for.clear();
         }
-        self.forked_for.insert(child, (stream, by_goroutine));
+        self.forked_for.insert(child, (stream, actor));
     }
 
-    pub(super) fn take_fork(&mut self, child: TaskKey) -> Option<(SocketNo, bool)> {
+    pub(super) fn take_fork(&mut self, child: TaskKey) -> Option<(SocketNo, Actor)> {
         self.forked_for.remove(&child)
     }
 

@@ -7,13 +7,20 @@
 //!   or one end was touched by two. Without the latter, two requests' goroutines, which the accepting one started, look
 //!   like one session's for as long as no third was seen.
 //!
+//! A dial by a `g` whose goroutine's id is not known proves nothing where records were lost meanwhile.
+//!
+//! Bytes both ways between one inbound and several outbound connections that are open prove nothing: a tunnel, or HTTP/2.
+//!
 //! One sighting in one direction is never enough by itself: [`Joins::outlets`] is for connections that are known to be one
 //! session's in another way. Where the process is not Go, the actor is a thread: the same rules then give at most `strong`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::sockets::{SocketNo, Sockets};
-use crate::model::{Actor, Confidence, Evidence, SocketRole, TaskKey};
+use super::{
+    sockets::{SocketNo, Sockets},
+    world::Losses,
+};
+use crate::model::{Actor, BootTime, Confidence, Evidence, SocketRole, TaskKey};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Join {
@@ -43,6 +50,16 @@ type Creator = (TaskKey, u64);
 /// Sockets remembered of one creator: with a third one it proves nothing any more.
 const TOO_MANY: usize = 3;
 
+/// A goroutine, or a thread, received on one socket and connected another.
+#[derive(Clone, Copy)]
+struct Dial {
+    at: BootTime,
+    inbound: SocketNo,
+    by_goroutine: bool,
+    /// See [`Moved::identified`].
+    identified: bool,
+}
+
 /// How a direction was seen.
 #[derive(Clone, Copy, Default)]
 struct Moved {
@@ -53,8 +70,10 @@ struct Moved {
 
 #[derive(Default)]
 pub(super) struct Joins {
-    /// Outbound → inbound, and whether a goroutine did it.
-    dialled: BTreeMap<SocketNo, (SocketNo, bool)>,
+    /// Outbound → inbound, by whom, when.
+    dialled: BTreeMap<SocketNo, Dial>,
+    /// Outbound sockets that were dialled for one of which nothing was told.
+    for_unknown: BTreeSet<SocketNo>,
     /// Inbound → every outbound that was dialled for it.
     dials: BTreeMap<SocketNo, BTreeSet<SocketNo>>,
     /// Outbound sockets whose inbound one was dialled from for another, too, while they were open: a `g` whose goroutine is
@@ -72,6 +91,7 @@ impl Joins {
     /// Takes in a dial; tells which other outbound sockets now have a rival.
     pub(super) fn dialled(
         &mut self,
+        at: BootTime,
         inbound: SocketNo,
         outbound: SocketNo,
         actor: Actor,
@@ -80,7 +100,8 @@ impl Joins {
         if self.dialled.contains_key(&outbound) {
             return Vec::new();
         }
-        self.dialled.insert(outbound, (inbound, actor.g.is_some()));
+        let (by_goroutine, identified) = (actor.g.is_some(), actor.goid.is_some());
+        self.dialled.insert(outbound, Dial { at, inbound, by_goroutine, identified });
         let dials = self.dials.entry(inbound).or_default();
         // One that was closed before was an attempt, or the request before on the same connection.
         let is_open = |no: &SocketNo| sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
@@ -91,6 +112,15 @@ impl Joins {
             self.contested.extend(&rivals);
         }
         rivals
+    }
+
+    /// It was dialled for a connection of which nothing was told.
+    pub(super) fn dialled_for_unknown(&mut self, outbound: SocketNo) {
+        self.for_unknown.insert(outbound);
+    }
+
+    pub(super) fn is_for_unknown(&self, outbound: SocketNo) -> bool {
+        self.for_unknown.contains(&outbound)
     }
 
     pub(super) fn moved(&mut self, from: SocketNo, to: SocketNo, actor: Actor) {
@@ -118,11 +148,11 @@ impl Joins {
 
     /// The inbound socket that belongs to `outbound`. In a Go program (`is_go`) threads prove nothing: the runtime moves
     /// goroutines from one to another; what was seen of threads before that was known does not count.
-    pub(super) fn inbound_of(&self, outbound: SocketNo, sockets: &Sockets, is_go: bool) -> Verdict {
+    pub(super) fn inbound_of(&self, outbound: SocketNo, sockets: &Sockets, is_go: bool, losses: &Losses) -> Verdict {
         let counts = |by_goroutine: bool| by_goroutine || !is_go;
         let may_be_inbound = |no: SocketNo| may_be_inbound(no, outbound, sockets) && !is_later(no, outbound, sockets);
         let dialled = self.dialled.get(&outbound).copied();
-        let dialled = dialled.filter(|(inbound, by_goroutine)| may_be_inbound(*inbound) && counts(*by_goroutine));
+        let dialled = dialled.filter(|dial| may_be_inbound(dial.inbound) && counts(dial.by_goroutine));
         let both: Vec<(SocketNo, bool)> = self
             .partners
             .get(&outbound)
@@ -139,15 +169,20 @@ impl Joins {
             .collect();
         let creator: BTreeSet<SocketNo> =
             self.created_with(outbound).into_iter().filter(|no| may_be_inbound(*no)).collect();
-        let named: BTreeSet<SocketNo> =
-            dialled.iter().chain(&both).map(|(inbound, _)| *inbound).chain(creator.iter().copied()).collect();
+        let named: BTreeSet<SocketNo> = dialled
+            .iter()
+            .map(|dial| dial.inbound)
+            .chain(both.iter().map(|(inbound, _)| *inbound))
+            .chain(creator.iter().copied())
+            .collect();
         let mut named = named.into_iter();
         let inbound = match (named.next(), named.next()) {
             (None, _) => return Verdict::Unknown,
             (Some(inbound), None) => inbound,
             (Some(_), Some(_)) => return Verdict::Ambiguous,
         };
-        let by_goroutine = dialled.iter().chain(&both).any(|(_, by_goroutine)| *by_goroutine);
+        let by_goroutine =
+            dialled.is_some_and(|dial| dial.by_goroutine) || both.iter().any(|(_, by_goroutine)| *by_goroutine);
         let mut evidence = Vec::new();
         if by_goroutine {
             evidence.push(Evidence::Goroutine);
@@ -155,7 +190,17 @@ impl Joins {
         if !creator.is_empty() {
             evidence.push(Evidence::Creator);
         }
-        if both.is_empty() && creator.is_empty() && self.contested.contains(&outbound) {
+        // What the `g` did before, for another goroutine, may be what was lost.
+        let is_doubtful = |dial: Dial| {
+            let since = sockets.get(inbound).map_or(dial.at, |socket| socket.since);
+            dial.by_goroutine && !dial.identified && losses.between(since, dial.at)
+        };
+        let doubtful = self.contested.contains(&outbound) || dialled.is_some_and(is_doubtful);
+        if both.is_empty() && creator.is_empty() && doubtful {
+            return Verdict::Ambiguous;
+        }
+        // What passes on bytes of several connections is a tunnel, or HTTP/2: no session's leg.
+        if dialled.is_none() && creator.is_empty() && self.is_shared(inbound, outbound, sockets) {
             return Verdict::Ambiguous;
         }
         // Another creator may have touched two of more to come: who has two partners has none.
@@ -175,6 +220,16 @@ impl Joins {
             evidence.push(Evidence::Thread);
         }
         Verdict::Joined(Join { inbound, confidence, evidence })
+    }
+
+    /// Whether bytes went both ways between that inbound socket and another outbound one, too, while they were open.
+    fn is_shared(&self, inbound: SocketNo, outbound: SocketNo, sockets: &Sockets) -> bool {
+        let is_open = |no: &SocketNo| sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
+        let both_ways =
+            |no: &SocketNo| self.moved.contains_key(&(inbound, *no)) && self.moved.contains_key(&(*no, inbound));
+        self.partners(inbound)
+            .iter()
+            .any(|no| *no != outbound && is_connected(*no, sockets) && is_open(no) && both_ways(no))
     }
 
     /// What shares a creator with that socket and with nothing else.
@@ -210,7 +265,8 @@ impl Joins {
     }
 
     pub(super) fn forget(&mut self, no: SocketNo) {
-        if let Some((inbound, _)) = self.dialled.remove(&no)
+        self.for_unknown.remove(&no);
+        if let Some(Dial { inbound, .. }) = self.dialled.remove(&no)
             && let Some(dials) = self.dials.get_mut(&inbound)
         {
             dials.remove(&no);

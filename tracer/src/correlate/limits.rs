@@ -20,6 +20,17 @@ pub(super) const CLOSE_GRACE: Span = Span::from_secs(1);
 /// accepts within microseconds.
 pub(super) const PEER_WITHIN: Span = Span::from_millis(200);
 
+/// How far apart both ends of a connection are first seen, at most, for their addresses alone to join them: a server accepts within
+/// microseconds. Where it took longer, the connection before may have had the same port, and its end may have been lost.
+pub(super) const ENDS_WITHIN: Span = Span::from_secs(1);
+
+/// How soon who has the other end of a connection may be asked again: it is asked where the answer would help, at most so
+/// often, because to answer takes a look at every process.
+pub(super) const PEER_AGAIN: Span = Span::from_secs(1);
+
+/// How long after records were lost that is told, at most: the counters are read with each tick, five a second when idle.
+pub(super) const LOSS_TOLD_WITHIN: Span = Span::from_millis(300);
+
 /// How long what has ended is remembered, for records that come late and for `show` right after the end.
 pub(super) const REMEMBER: Span = Span::from_secs(30);
 
@@ -63,6 +74,12 @@ pub(super) const MAX_LINEAGE: usize = 12;
 
 /// Proxies between client and runtime: API server, kubelet, and a few tunnels.
 pub(super) const MAX_HOPS: usize = 16;
+
+/// Addresses of this host that are remembered: some a network namespace.
+pub(super) const MAX_ADDRESSES: usize = 10_000;
+
+/// Losses remembered: told at most every few milliseconds, and looked for near what was seen lately.
+pub(super) const MAX_LOSSES: usize = 10_000;
 
 /// Questions remembered so that none is asked twice; beyond that all are forgotten, and may be asked once more.
 pub(super) const MAX_ASKED: usize = 20_000;

@@ -31,7 +31,7 @@ use self::{
     order::Order,
     processes::Processes,
     sockets::{SocketNo, Sockets, UnixEnds},
-    world::{Part, Standing, World},
+    world::{Losses, Part, Standing, World},
 };
 use crate::model::{
     Actor, BootTime, Change, Fact, Family, Finding, HostFacts, Observation, Places, ProcessInfo, RawText, Report,
@@ -72,6 +72,8 @@ pub struct Correlator {
     again: BTreeSet<(BootTime, ExecId)>,
     /// Legs to kubelets, and when to ask for their other end.
     leaving: VecDeque<(BootTime, SocketNo)>,
+    /// Sessions that are a leg to a kubelet and nothing else, by its connecting end.
+    legs: BTreeMap<SocketNo, ExecId>,
     /// Connections that may be to a streaming server, and when to look whether they stand for themselves.
     streams: BTreeSet<(BootTime, SocketNo)>,
     /// Execs that runc was started for and no runtime has claimed, and when to look at them.
@@ -89,7 +91,8 @@ pub struct Correlator {
     watched: BTreeSet<TaskKey>,
     /// Pids that listen on a runtime's socket, of which nothing else is known yet.
     daemons_to_come: BTreeSet<u32>,
-    asked: BTreeSet<Want>,
+    /// When it was asked last.
+    asked: BTreeMap<Want, BootTime>,
     wants: Vec<Want>,
     findings: Vec<Finding>,
     totals: Totals,
@@ -119,7 +122,7 @@ impl Correlator {
                 streams: BTreeMap::new(),
                 standing: BTreeMap::new(),
                 containers: BTreeMap::new(),
-                last_loss: None,
+                losses: Losses::default(),
             },
             open: BTreeMap::new(),
             closed: VecDeque::new(),
@@ -127,6 +130,7 @@ impl Correlator {
             dirty: BTreeSet::new(),
             again: BTreeSet::new(),
             leaving: VecDeque::new(),
+            legs: BTreeMap::new(),
             streams: BTreeSet::new(),
             unclaimed: VecDeque::new(),
             unix: VecDeque::new(),
@@ -136,7 +140,7 @@ impl Correlator {
             over: VecDeque::new(),
             watched: BTreeSet::new(),
             daemons_to_come: BTreeSet::new(),
-            asked: BTreeSet::new(),
+            asked: BTreeMap::new(),
             wants: Vec::new(),
             findings: Vec::new(),
             totals: Totals::default(),
@@ -259,14 +263,21 @@ impl Correlator {
             (Fact::Accepted { socket }, Some(task)) => {
                 self.world.processes.serves(task, at);
                 let socket = SocketInfo { role: Some(SocketRole::Accepted), ..socket };
-                if let Some(no) = self.socket(at, Some(task), &socket) {
-                    self.world.sockets.set_begun(no, at);
+                if let Some(no) = self.socket_as(at, Some(task), &socket, true) {
                     self.perhaps_stream(at.plus(limits::STREAM_ALONE), task, no);
                 }
             }
             (Fact::SocketSeen { socket }, task) => {
                 let is_new = self.world.sockets.find(socket.id).is_none();
-                if let (Some(no), Some(task), true) = (self.socket(at, task, &socket), task, is_new)
+                let no = self.socket(at, task, &socket);
+                if source == Source::Snapshot
+                    && let Some(no) = no
+                    && let Some(peer) = self.world.sockets.found(at, no)
+                {
+                    self.touch(&Part::Socket(no));
+                    self.touch(&Part::Socket(peer));
+                }
+                if let (Some(no), Some(task), true) = (no, task, is_new)
                     && source == Source::Snapshot
                 {
                     self.world.sockets.set_older(no);
@@ -324,7 +335,7 @@ impl Correlator {
             (Fact::PidFile { path, pid }, shim) => self.pid_file(at, shim, &path, pid),
             (Fact::Lost { what, count }, _) => {
                 *self.totals.lost.entry(what.clone()).or_default() += count;
-                self.world.last_loss = Some(at);
+                self.world.losses.push(at);
                 self.dirty.extend(self.open.keys().cloned());
                 self.tell(Change::Loss { what, count });
             }
@@ -395,10 +406,13 @@ impl Correlator {
 
     fn connected(&mut self, at: BootTime, task: TaskKey, socket: SocketInfo, actor: Actor, inbound: Option<SocketId>) {
         let socket = SocketInfo { role: Some(SocketRole::Connected), ..socket };
-        let Some(outbound) = self.socket(at, Some(task), &socket) else { return };
-        self.world.sockets.set_begun(outbound, at);
+        let Some(outbound) = self.socket_as(at, Some(task), &socket, true) else { return };
+        if inbound.is_some_and(|id| self.world.sockets.find(id).is_none()) {
+            // Accepted, and not told: whoever it was, this process did not begin the connection.
+            self.world.joins.dialled_for_unknown(outbound);
+        }
         if let Some(inbound) = inbound.and_then(|id| self.world.sockets.find(id)) {
-            let rivals = self.world.joins.dialled(inbound, outbound, actor, &self.world.sockets);
+            let rivals = self.world.joins.dialled(at, inbound, outbound, actor, &self.world.sockets);
             for no in rivals.into_iter().chain([outbound]) {
                 self.touch(&Part::Socket(no));
             }
@@ -432,6 +446,7 @@ impl Correlator {
             if let Some(exec) = self.world.execs.entry(&id, "", since) {
                 exec.what = What::Leg;
                 exec.leaves_by = Some(leg);
+                self.legs.insert(leg, id.clone());
                 self.dirty.insert(id);
             }
         }
@@ -491,18 +506,25 @@ impl Correlator {
     }
 
     /// A relay whose inbound connection was accepted before the process came onto the path: the other one was seen to be
-    /// connected by it, and what is not connected was accepted.
+    /// connected by it, and what is not connected was accepted. Servers' ports are lower than those that the kernel chooses for
+    /// who connects; the other way round it is a tunnel that this process connected itself (konnectivity, k3s agents).
     fn infer_roles(&mut self, a: SocketNo, b: SocketNo) {
         for (one, other) in [(a, b), (b, a)] {
             let role = |no| self.world.sockets.get(no).and_then(|socket| socket.role);
-            if role(one) == Some(SocketRole::Connected) && role(other).is_none() {
+            let tuple = self.world.sockets.get(other).and_then(|socket| socket.tuple);
+            let serves = tuple.is_some_and(|tuple| tuple.local.port() < tuple.remote.port());
+            if role(one) == Some(SocketRole::Connected) && role(other).is_none() && serves {
                 self.world.sockets.set_role(other, SocketRole::Accepted);
             }
         }
     }
 
     fn socket(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo) -> Option<SocketNo> {
-        let (no, peer) = self.world.sockets.learn(at, task, info)?;
+        self.socket_as(at, task, info, false)
+    }
+
+    fn socket_as(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo, begins: bool) -> Option<SocketNo> {
+        let (no, peer) = self.world.sockets.learn(at, task, info, begins)?;
         self.touch(&Part::Socket(no));
         if let Some(peer) = peer {
             self.touch(&Part::Socket(peer));
@@ -517,9 +539,12 @@ impl Correlator {
         }
     }
 
-    /// Asks once.
+    /// Asks once; who has the other end of a connection, again after a while: addresses are used again.
     fn ask(&mut self, want: Want) {
-        if self.asked.insert(want.clone()) {
+        let asked = self.asked.get(&want).copied();
+        let again = matches!(want, Want::Peer { .. });
+        if asked.is_none_or(|at| again && self.now.since(at) >= limits::PEER_AGAIN) {
+            self.asked.insert(want.clone(), self.now);
             self.wants.push(want);
         }
     }
@@ -545,7 +570,11 @@ impl Correlator {
             self.again.insert((decided_at, id.to_owned()));
             return;
         }
+        let is_leg = exec.leaves_by.is_some();
         let built = self.world.build(id, exec, self.now);
+        if !is_leg && !self.legs.is_empty() {
+            self.merge_legs(id, &built.parts);
+        }
         for want in built.wants {
             self.ask(want);
         }
@@ -584,6 +613,7 @@ impl Correlator {
             if let Some(exec) = self.world.execs.get_mut(id) {
                 exec.over = true;
             }
+            self.legs.retain(|_, leg| leg != id);
             self.over.push_back((self.now, id.to_owned()));
             return;
         }
@@ -598,6 +628,17 @@ impl Correlator {
             Some(_) => {}
         }
         self.open.insert(id.to_owned(), Open { session, parts: built.parts });
+    }
+
+    /// What stood for itself, because nobody had its other end, is a part of this one.
+    fn merge_legs(&mut self, id: &str, parts: &BTreeSet<Part>) {
+        let is_part = |no: &SocketNo| parts.contains(&Part::Socket(*no));
+        let merged: Vec<SocketNo> = self.legs.keys().copied().filter(is_part).collect();
+        for leg in merged {
+            if let Some(name) = self.legs.remove(&leg) {
+                self.resolve(self.now, &name, id);
+            }
+        }
     }
 
     fn unrest(&mut self, part: &Part, id: &str) {
@@ -659,7 +700,7 @@ impl Correlator {
             let resting = &self.resting;
             self.world.containers.retain(|id, _| resting.contains_key(&Part::Container(id.clone())));
             // Their names may be asked for again.
-            self.asked.retain(|want| !matches!(want, Want::Container { .. }));
+            self.asked.retain(|want, _| !matches!(want, Want::Container { .. }));
         }
         if self.asked.len() > limits::MAX_ASKED {
             self.asked.clear();

@@ -14,8 +14,8 @@ pub(super) struct Seen<'a> {
     pub(super) ports: &'a BTreeSet<u16>,
     /// It listens on a runtime's socket.
     pub(super) is_runtime: bool,
-    /// Its outbound connection goes to a kubelet's port.
-    pub(super) dials_kubelet: bool,
+    /// Where its outbound connection goes.
+    pub(super) dialled_port: Option<u16>,
 }
 
 /// What that process is.
@@ -29,7 +29,14 @@ pub(super) fn role_of(places: &Places, seen: &Seen<'_>) -> Role {
             None
         }
     };
-    let listens = || seen.ports.iter().find_map(|port| by_port(*port));
+    let listens_as = |role: Role| seen.ports.iter().any(|port| by_port(*port) == Some(role));
+    let dials = seen.dialled_port.and_then(by_port);
+    // One process may be both (k3s, MicroShift): kubelets dial runtimes, API servers dial kubelets and, by way of a tunnel,
+    // themselves.
+    let listens = || {
+        let likely = if dials.is_some() { [Role::ApiServer, Role::Kubelet] } else { [Role::Kubelet, Role::ApiServer] };
+        likely.into_iter().find(|role| listens_as(*role))
+    };
     match seen.inbound_port {
         // A role belongs to the socket: in k3s one process is both.
         Some(port) => match by_port(port) {
@@ -37,14 +44,15 @@ pub(super) fn role_of(places: &Places, seen: &Seen<'_>) -> Role {
             // cri-dockerd, between kubelet and dockerd.
             None if seen.is_runtime => Role::Runtime,
             // dockershim: the kubelet streams to a server of its own.
-            None if seen.from_itself && listens() == Some(Role::Kubelet) => Role::Kubelet,
+            None if seen.from_itself && listens_as(Role::Kubelet) => Role::Kubelet,
             None => Role::Proxy,
         },
         None => match listens() {
+            // Clients talk to API servers: what comes to a kubelet comes from one, or through a tunnel (k3s: to its own).
+            Some(Role::Kubelet) if dials == Some(Role::Kubelet) => Role::Proxy,
             Some(role) => role,
             None if seen.is_runtime => Role::Runtime,
-            // Clients talk to API servers: what comes to a kubelet comes from one, or through a tunnel.
-            None if seen.dials_kubelet => Role::Proxy,
+            None if dials == Some(Role::Kubelet) => Role::Proxy,
             None => Role::Client,
         },
     }

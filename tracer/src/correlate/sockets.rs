@@ -1,8 +1,11 @@
 //! The socket table: one entry a socket, whatever names it is called by, and its other end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use super::limits::{MAX_SOCKETS, REMEMBER};
+use super::limits::{ENDS_WITHIN, MAX_ADDRESSES, MAX_SOCKETS, REMEMBER};
 use crate::model::{BootTime, Family, RawText, SocketId, SocketInfo, SocketRole, TaskKey, Tuple};
 
 /// Number of an entry: never reused, unlike every name that the kernel gives.
@@ -24,10 +27,12 @@ pub(super) struct Socket {
     pub(super) unix: Option<RawText>,
     /// It is older than the tracer.
     pub(super) older: bool,
-    /// When it was connected or accepted, where that was seen.
-    pub(super) begun: Option<BootTime>,
     /// When it was first seen.
     pub(super) since: BootTime,
+    /// When it was connected or accepted, where that was told.
+    pub(super) begun: Option<BootTime>,
+    /// When somebody last looked, and it was there.
+    pub(super) found: Option<BootTime>,
     pub(super) closed: Option<BootTime>,
     pub(super) received: Option<u64>,
     pub(super) acked: Option<u64>,
@@ -50,6 +55,8 @@ pub(super) struct Sockets {
     /// Ends still without a partner, by what their partner's tuple must be.
     lonely: BTreeMap<Tuple, BTreeSet<SocketNo>>,
     closed: BTreeSet<(BootTime, SocketNo)>,
+    /// Addresses of this host: what processes here have as their own end.
+    addresses: BTreeSet<IpAddr>,
     made: u64,
 }
 
@@ -70,12 +77,13 @@ impl Sockets {
         }
     }
 
-    /// Takes in what was seen of a socket; tells its entry and, if it was found just now, its other end.
+    /// Takes in what was seen of a socket, `begins`: that it was connected or accepted just then; tells its entry and, if it was found just now, its other end.
     pub(super) fn learn(
         &mut self,
         at: BootTime,
         owner: Option<TaskKey>,
         info: &SocketInfo,
+        begins: bool,
     ) -> Option<(SocketNo, Option<SocketNo>)> {
         if info.id.is_none() {
             return None;
@@ -85,6 +93,9 @@ impl Sockets {
             None => self.make(at, info)?,
         };
         let socket = self.all.get_mut(&no)?;
+        if begins {
+            socket.begun = socket.begun.or(Some(at));
+        }
         socket.id.cookie = socket.id.cookie.or(info.id.cookie);
         socket.id.inode = socket.id.inode.or(info.id.inode);
         socket.tuple = socket.tuple.or(info.tuple);
@@ -92,7 +103,12 @@ impl Sockets {
         socket.role = socket.role.or(info.role);
         // The process that named it first keeps it: later ones have it by inheritance.
         socket.owner = socket.owner.or(owner);
-        let id = socket.id;
+        let (id, here) = (socket.id, socket.tuple.filter(|_| socket.owner.is_some()));
+        if let Some(tuple) = here
+            && self.addresses.len() < MAX_ADDRESSES
+        {
+            self.addresses.insert(tuple.local.ip());
+        }
         if let Some(cookie) = id.cookie {
             self.by_cookie.insert(cookie, no);
         }
@@ -119,8 +135,9 @@ impl Sockets {
             peer_absent: false,
             unix: None,
             older: false,
-            begun: None,
             since: at,
+            begun: None,
+            found: None,
             closed: None,
             received: None,
             acked: None,
@@ -129,14 +146,42 @@ impl Sockets {
         Some(no)
     }
 
+    /// Somebody looked: it was there, with these addresses. Tells its other end, if that was found just now.
+    pub(super) fn found(&mut self, at: BootTime, no: SocketNo) -> Option<SocketNo> {
+        let socket = self.all.get_mut(&no)?;
+        socket.found = socket.found.max(Some(at));
+        self.pair(no)
+    }
+
     /// Looks for the other end: the one socket that mirrors this one and has no partner yet. Where two fit (equal loopback
-    /// addresses in two namespaces, equal addresses behind two bridges) none is taken.
+    /// addresses in two namespaces, equal addresses behind two bridges) none is taken. Nor is one that was first seen at another
+    /// time: the end of the connection that had these addresses before may not have been told. One of the two must then have
+    /// been found when the other was there already.
     fn pair(&mut self, no: SocketNo) -> Option<SocketNo> {
         let socket = self.all.get(&no)?;
         let tuple = socket.tuple?;
         if socket.peer.is_some() || socket.role == Some(SocketRole::Listening) || tuple.remote.port() == 0 {
             return None;
         }
+        if let [other] = self.fitting(no)[..] {
+            self.marry(no, other);
+            self.marry(other, no);
+            return Some(other);
+        }
+        self.lonely.entry(tuple.mirrored()).or_default().insert(no);
+        None
+    }
+
+    /// Whether more than one may be its other end.
+    pub(super) fn is_ambiguous(&self, no: SocketNo) -> bool {
+        self.fitting(no).len() > 1
+    }
+
+    /// At most two that may be the other end.
+    fn fitting(&self, no: SocketNo) -> Vec<SocketNo> {
+        let Some((socket, tuple)) = self.all.get(&no).and_then(|socket| Some((socket, socket.tuple?))) else {
+            return Vec::new();
+        };
         let fits = |other: &&SocketNo| {
             **other != no
                 && self.all.get(other).is_some_and(|other| {
@@ -146,23 +191,19 @@ impl Sockets {
                     // Addresses are used again: the ends of one connection live at the same time.
                     let ended_before = |one: &Socket, that: &Socket| one.closed.is_some_and(|at| at < that.since);
                     let together = !ended_before(other, socket) && !ended_before(socket, other);
-                    roles_differ && together && (!tuple.is_loopback() || same_namespace)
+                    let seen_together = socket.since.apart(other.since) <= ENDS_WITHIN
+                        || socket.found >= Some(other.since)
+                        || other.found >= Some(socket.since);
+                    // Nobody accepts before somebody connects.
+                    let in_order = |one: &Socket, that: &Socket| {
+                        one.role != Some(SocketRole::Connected)
+                            || one.begun.zip(that.begun).is_none_or(|(connected, accepted)| connected <= accepted)
+                    };
+                    let in_order = in_order(other, socket) && in_order(socket, other);
+                    roles_differ && together && in_order && seen_together && (!tuple.is_loopback() || same_namespace)
                 })
         };
-        let candidates = self.lonely.get(&tuple);
-        let mut fitting = candidates.into_iter().flatten().filter(fits).copied();
-        let (found, second) = (fitting.next(), fitting.next());
-        match (found, second) {
-            (Some(other), None) => {
-                self.marry(no, other);
-                self.marry(other, no);
-                Some(other)
-            }
-            _ => {
-                self.lonely.entry(tuple.mirrored()).or_default().insert(no);
-                None
-            }
-        }
+        self.lonely.get(&tuple).into_iter().flatten().filter(fits).copied().take(2).collect()
     }
 
     /// Takes in a unix connection: both ends are known at once, and no record tells when they close.
@@ -188,7 +229,7 @@ impl Sockets {
                 self.by_inode.remove(&inode);
             }
             let info = SocketInfo { id, family: Family::Unix, tuple: None, netns: None, role: Some(role) };
-            let (no, _) = self.learn(at, None, &info)?;
+            let (no, _) = self.learn(at, None, &info, false)?;
             self.all.get_mut(&no)?.unix = Some(path.clone());
             Some(no)
         };
@@ -196,12 +237,6 @@ impl Sockets {
         self.marry(near, far);
         self.marry(far, near);
         Some(UnixEnds { near, far })
-    }
-
-    pub(super) fn set_begun(&mut self, no: SocketNo, at: BootTime) {
-        if let Some(socket) = self.all.get_mut(&no) {
-            socket.begun = socket.begun.or(Some(at));
-        }
     }
 
     pub(super) fn set_older(&mut self, no: SocketNo) {
@@ -216,14 +251,25 @@ impl Sockets {
         }
     }
 
+    /// Whether a connection from there leads to this host: then its other end is here, or it is gone.
+    pub(super) fn stays_here(&self, tuple: Tuple) -> bool {
+        tuple.is_loopback() || self.addresses.contains(&tuple.remote.ip())
+    }
+
     /// Takes an entry off that nobody closes.
     pub(super) fn drop_entry(&mut self, no: SocketNo) {
         self.remove(no);
     }
 
     fn marry(&mut self, no: SocketNo, peer: SocketNo) {
+        let role = self.all.get(&peer).and_then(|peer| match peer.role? {
+            SocketRole::Accepted => Some(SocketRole::Connected),
+            SocketRole::Connected => Some(SocketRole::Accepted),
+            SocketRole::Listening => None,
+        });
         if let Some(socket) = self.all.get_mut(&no) {
             socket.peer = Some(peer);
+            socket.role = socket.role.or(role);
             let tuple = socket.tuple;
             self.leave(no, tuple);
         }

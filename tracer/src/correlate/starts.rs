@@ -4,11 +4,12 @@ use super::{
     Correlator,
     execs::{ExecId, What},
     limits,
+    streams::by,
     world::Part,
 };
 use crate::model::{
-    Actor, BootTime, Evidence, ExitStatus, ProcessInfo, RawText, RuncExec, SocketId, TaskKey, Want, WatchAs,
-    parse_cgroup, parse_runc_exec,
+    Actor, BootTime, ExitStatus, ProcessInfo, RawText, RuncExec, SocketId, TaskKey, Want, WatchAs, parse_cgroup,
+    parse_runc_exec,
 };
 
 impl Correlator {
@@ -26,7 +27,7 @@ impl Correlator {
         if let Some(stream) = self.stream_of_actor(at, by, actor, inbound)
             && self.world.sockets.get(stream).is_some_and(|socket| socket.tuple.is_some())
         {
-            self.world.execs.note_fork(child, stream, actor.g.is_some());
+            self.world.execs.note_fork(child, stream, actor);
         }
     }
 
@@ -37,20 +38,19 @@ impl Correlator {
         self.touch(&Part::Task(task));
         let forked_for = self.world.execs.take_fork(task);
         match info.watched {
-            Some(WatchAs::Contained) => self.contained(task, info),
+            Some(WatchAs::Contained) => self.contained(at, task, info),
             Some(WatchAs::Below) => {
                 let Some(runc) = parse_runc_exec(&info.argv) else { return };
                 match (&runc.exec, forked_for) {
                     (Some(id), _) => self.runc_started(at, task, &id.clone(), What::Exec, &runc),
-                    (None, Some((stream, by_goroutine))) => {
+                    (None, Some((stream, actor))) => {
                         // No id of the runtime's: the process that starts it is as unique.
                         let id = format!("runc-{}-{}", task.tgid, task.start_ticks);
                         self.runc_started(at, task, &id, What::Unnamed, &runc);
                         if let Some(exec) = self.world.execs.get_mut(&id) {
                             exec.runtime = exec.shim;
                         }
-                        let by = if by_goroutine { Evidence::Goroutine } else { Evidence::Thread };
-                        self.claim(at, &id, stream, by);
+                        self.claim(at, &id, stream, by(actor), actor.goid.is_some());
                     }
                     (None, None) => {}
                 }
@@ -95,10 +95,11 @@ impl Correlator {
     }
 
     /// The first execve inside the container of something that a `runc exec` forked.
-    pub(super) fn contained(&mut self, task: TaskKey, info: &ProcessInfo) {
+    pub(super) fn contained(&mut self, at: BootTime, task: TaskKey, info: &ProcessInfo) {
         let id = self.world.processes.lineage(task).skip(1).find_map(|above| self.world.execs.by_runc(above)).cloned();
         let Some(id) = id else { return };
         let Some(exec) = self.world.execs.set_process(&id, task) else { return };
+        exec.process_since = Some(at);
         exec.command.clone_from(&info.argv);
         exec.command_truncated = info.argv_truncated;
         self.ask(Want::Process(task));

@@ -90,15 +90,16 @@ impl Correlator {
             return;
         }
         let stream = self.stream_of_actor(at, task, actor, inbound);
+        let for_unknown = inbound.is_some_and(|id| self.world.sockets.find(id).is_none());
         let id = fifo.exec;
         let Some(exec) = self.world.execs.entry(&id, &fifo.container, at) else { return };
         // `ctr` was faster with its FIFOs than the runtime with these: it is the runtime's all the same.
         exec.what = What::Exec;
         exec.runtime = exec.runtime.or(Some(task));
         exec.streams.insert(fifo.stream);
+        exec.for_unknown |= for_unknown;
         if let Some(stream) = stream {
-            let by = if actor.g.is_some() { Evidence::Goroutine } else { Evidence::Thread };
-            self.claim(at, &id, stream, by);
+            self.claim(at, &id, stream, by(actor), actor.goid.is_some());
         }
         if !self.world.containers.contains_key(&fifo.container) {
             self.ask(Want::Container { id: fifo.container, bundle: None });
@@ -138,8 +139,7 @@ impl Correlator {
         };
         let Some(to) = self.relay_end(at, task, to) else { return };
         if exec != container {
-            let by = if actor.g.is_some() { Evidence::Goroutine } else { Evidence::Thread };
-            self.claim(at, &exec, to, by);
+            self.claim(at, &exec, to, by(actor), actor.goid.is_some());
         } else if let Some(id) = self.world.execs.by_stream(to).cloned()
             && let Some(stream) = self.world.execs.get_mut(&id)
             && stream.what == What::Stream
@@ -156,15 +156,15 @@ impl Correlator {
         if let Some(stream) = self.world.sockets.find(socket)
             && fifo.exec != fifo.container
         {
-            self.claim(at, &fifo.exec, stream, Evidence::Memory);
+            self.claim(at, &fifo.exec, stream, Evidence::Memory, true);
             if let Some(exec) = self.world.execs.get_mut(&fifo.exec) {
                 exec.stream_copied |= copied;
             }
         }
     }
 
-    /// That connection is this exec's. Two that claim to be leave none.
-    pub(super) fn claim(&mut self, at: BootTime, id: &str, stream: SocketNo, by: Evidence) {
+    /// That connection is this exec's. Two that claim to be leave none. `identified`: who says so is nobody else.
+    pub(super) fn claim(&mut self, at: BootTime, id: &str, stream: SocketNo, by: Evidence, identified: bool) {
         let claim = self.world.execs.claim_stream(id, stream);
         let Some(exec) = self.world.execs.get_mut(id) else { return };
         if claim == Claim::Anothers {
@@ -174,6 +174,13 @@ impl Correlator {
             exec.stream_ambiguous = true;
             exec.stream = None;
         } else {
+            exec.stream_unidentified = if identified {
+                None
+            } else if exec.stream.is_none() {
+                Some(at)
+            } else {
+                exec.stream_unidentified
+            };
             exec.stream = Some(stream);
             // Ordered by strength: an act of a goroutine says more than memory, both more than a thread.
             exec.stream_by = Some(exec.stream_by.map_or(by, |known| known.min(by)));
@@ -185,7 +192,7 @@ impl Correlator {
     }
 
     /// Whose a stream is has become known: what stood for it is over, and names what it is a part of.
-    fn resolve(&mut self, at: BootTime, standing_in: &str, id: &str) {
+    pub(super) fn resolve(&mut self, at: BootTime, standing_in: &str, id: &str) {
         self.world.execs.forget(standing_in);
         let Some(open) = self.open.remove(standing_in) else { return };
         for part in &open.parts {
@@ -276,4 +283,9 @@ impl Correlator {
     pub fn needs_reads(&self) -> bool {
         self.world.execs.unresolved().next().is_some()
     }
+}
+
+/// What an act of that actor proves.
+pub(super) fn by(actor: Actor) -> Evidence {
+    if actor.g.is_some() { Evidence::Goroutine } else { Evidence::Thread }
 }

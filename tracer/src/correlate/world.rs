@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     execs::{Exec, ExecId, Execs},
     joins::{Join, Joins, Verdict},
-    limits::STREAM_WITHIN,
+    limits::{LOSS_TOLD_WITHIN, MAX_LOSSES, STREAM_WITHIN},
     processes::Processes,
     sockets::{SocketNo, Sockets},
 };
@@ -24,8 +24,7 @@ pub(super) struct World {
     pub(super) standing: BTreeMap<(TaskKey, TaskKey), Standing>,
     /// `None`: asked for, and not known.
     pub(super) containers: BTreeMap<String, Option<ContainerInfo>>,
-    /// When records were lost last.
-    pub(super) last_loss: Option<BootTime>,
+    pub(super) losses: Losses,
 }
 
 impl World {
@@ -41,7 +40,8 @@ impl World {
             return self.stream_of(outbound);
         }
         let owner = socket.and_then(|socket| socket.owner);
-        self.joins.inbound_of(outbound, &self.sockets, owner.is_some_and(|owner| self.processes.is_go(owner)))
+        let is_go = owner.is_some_and(|owner| self.processes.is_go(owner));
+        self.joins.inbound_of(outbound, &self.sockets, is_go, &self.losses)
     }
 
     /// The stream that a connection to dockerd's API serves, which carries one exec's bytes (hijacked: `POST /exec/ID/start`).
@@ -136,6 +136,29 @@ impl World {
     /// Whether nothing else than a kubelet listens there.
     pub(super) fn leads_to_kubelet(&self, tuple: Option<Tuple>) -> bool {
         tuple.is_some_and(|tuple| self.places.is_kubelet_port(tuple.remote.port()))
+    }
+}
+
+/// When it was told that records were lost.
+#[derive(Default)]
+pub(super) struct Losses(BTreeSet<BootTime>);
+
+impl Losses {
+    pub(super) fn push(&mut self, at: BootTime) {
+        self.0.insert(at);
+        if self.0.len() > MAX_LOSSES {
+            self.0.pop_first();
+        }
+    }
+
+    /// Whether something may have been lost from then on.
+    pub(super) fn since(&self, from: BootTime) -> bool {
+        self.0.last().is_some_and(|at| *at >= from)
+    }
+
+    /// Whether something may have been lost between the two: it is told a little later.
+    pub(super) fn between(&self, from: BootTime, to: BootTime) -> bool {
+        self.0.range(from..=to.plus(LOSS_TOLD_WITHIN).max(from)).next().is_some()
     }
 }
 

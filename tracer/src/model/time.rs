@@ -39,6 +39,12 @@ impl BootTime {
         Span(self.0.saturating_sub(earlier.0))
     }
 
+    /// How far apart the two are.
+    #[must_use]
+    pub const fn apart(self, other: Self) -> Span {
+        Span(self.0.abs_diff(other.0))
+    }
+
     /// The moment `span` later.
     #[must_use]
     pub const fn plus(self, span: Span) -> Self {
