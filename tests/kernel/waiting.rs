@@ -77,7 +77,7 @@ impl Runtime {
         let clients = connections(self.gopher.pid());
         let facts = snapshot().answer(&Want::Fifos(self.key()), BootTime(1));
         let told = |fact| {
-            let Fact::FifoAwaited { path, socket } = fact else { return None };
+            let Fact::FifoAwaited { path, socket, .. } = fact else { return None };
             let exec = parse_fifo_path(path.as_str()?).expect("a FIFO of an exec").exec;
             Some((exec, clients[&socket.inode.expect("from a snapshot")]))
         };
