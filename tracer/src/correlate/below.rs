@@ -5,6 +5,7 @@ use super::{
     execs::{Exec, What},
     limits::MAX_FORWARDED,
     sockets::SocketNo,
+    world::Part,
 };
 use crate::model::{Confidence, Evidence, GapCode, Hop, Link, LinkKind, Role, TaskKey, Want};
 
@@ -111,6 +112,7 @@ impl Builder<'_> {
         let runtime = hops.len() - 1;
         let Some(stream) = exec.stream else { return };
         for near in self.world.forwarded_by(stream).into_iter().take(MAX_FORWARDED) {
+            self.parts.insert(Part::Socket(near));
             let far = self.world.sockets.get(near).and_then(|near| near.peer);
             match far.and_then(|far| self.world.sockets.get(far)).and_then(|far| far.owner) {
                 Some(process) => {

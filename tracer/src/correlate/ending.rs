@@ -143,8 +143,14 @@ impl Builder<'_> {
             }
             What::Stream => match said {
                 Some(Kind::PortForward) => Kind::PortForward,
-                Some(kind) => {
+                Some(kind @ (Kind::Attach | Kind::Debug)) => {
                     self.first_process_unknown(hops);
+                    kind
+                }
+                Some(kind) => {
+                    let last = hops.len().saturating_sub(1);
+                    let text = "which process it leads to is not known: waiting for its next output";
+                    self.gap_at(GapCode::ProcessUnknown, (last, last), text);
                     kind
                 }
                 None if exec.preexisting || self.world.losses.since(exec.since) => self.kind_unknown(
