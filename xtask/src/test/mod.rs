@@ -64,9 +64,11 @@ impl Test {
 impl Soak {
     #[expect(clippy::unused_self, reason = "every chore is run the same way")]
     pub(crate) fn run(self) -> Result<()> {
-        let chosen = PARTS.iter().filter(|part| ["build", "ebpf", "lab"].contains(&part.name));
-        let chosen =
-            chosen.map(|part| Part { minutes: if part.name == "lab" { SOAK_MINUTES } else { part.minutes }, ..*part });
+        let chosen = PARTS.iter().filter(|part| ["build", "ebpf", "lab", "docker"].contains(&part.name));
+        let chosen = chosen.map(|part| Part {
+            minutes: if ["lab", "docker"].contains(&part.name) { SOAK_MINUTES } else { part.minutes },
+            ..*part
+        });
         Session::new(BTreeMap::from([("EXECPATH_SOAK", "1".into())]))?.run(chosen)
     }
 }

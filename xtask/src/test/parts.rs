@@ -31,7 +31,7 @@ pub(super) const PARTS: &[Part] = &[
     Part { name: "fmt", minutes: 1, about: "formatting of both workspaces", vital: false, run: fmt },
     Part { name: "hygiene", minutes: 1, about: "documents, paths, kernel lines of probes", vital: false, run: hygiene },
     Part { name: "arch", minutes: 1, about: "which module names which", vital: false, run: arch },
-    Part { name: "build", minutes: 6, about: "cargo build, with stable Rust alone", vital: false, run: build },
+    Part { name: "build", minutes: 5, about: "cargo build, with stable Rust alone", vital: false, run: build },
     Part {
         name: "ebpf",
         minutes: 4,
@@ -45,7 +45,8 @@ pub(super) const PARTS: &[Part] = &[
     Part { name: "doc", minutes: 3, about: "documentation, warnings as errors", vital: false, run: doc },
     Part { name: "kernel", minutes: 4, about: "probes in this kernel (root)", vital: true, run: kernel },
     Part { name: "demo", minutes: 3, about: "the path in miniature, traced for real (root)", vital: true, run: demo },
-    Part { name: "lab", minutes: 18, about: "end to end on a real cluster (root)", vital: true, run: lab },
+    Part { name: "lab", minutes: 17, about: "end to end on a real cluster (root)", vital: true, run: lab },
+    Part { name: "docker", minutes: 4, about: "how much is true through dockershim (root)", vital: true, run: docker },
 ];
 
 /// This program. Not by its path: `cargo build` may have put another there meanwhile.
@@ -164,6 +165,21 @@ fn lab(session: &mut Session) -> Result<Outcome> {
     }
     let down = session.check(&mut xtask(session, &["lab", "down"]))?;
     Ok(both(outcome?, down))
+}
+
+/// The cluster with the other runtime: sessions judged as in the lab's own tests. It is started and ended for this; a lab that
+/// somebody has up with containerd cannot be replaced.
+fn docker(session: &mut Session) -> Result<Outcome> {
+    if let Some(why) = lacking() {
+        return Ok(Outcome::Skipped(why));
+    }
+    if crate::tools::run(&mut xtask(session, &["lab", "env"])).is_ok() {
+        return Ok(Outcome::Skipped("a lab is up: cargo xtask lab down".to_owned()));
+    }
+    let whole = session.env.contains_key("EXECPATH_SOAK");
+    let (scale, write) = if whole { ("whole", &["--write", "docs/truth.md"][..]) } else { ("tenth", &[][..]) };
+    let mut truth = xtask(session, &["lab", "truth", "--runtime", "docker", "--suite", scale]);
+    session.check(truth.args(write))
 }
 
 /// What this machine lacks for probes.
