@@ -96,7 +96,7 @@ impl Builder<'_> {
     }
 
     /// containerd between dockerd and the shim: dockerd has it start the command.
-    fn between(&self, runtime: Option<TaskKey>, shim: TaskKey) -> Option<TaskKey> {
+    pub(super) fn between(&self, runtime: Option<TaskKey>, shim: TaskKey) -> Option<TaskKey> {
         let runtime = runtime?;
         let standing = &self.world.standing;
         if standing.contains_key(&(runtime, shim)) {

@@ -189,11 +189,13 @@ impl Builder<'_> {
             if !exec.may_have_stream {
                 return Kind::Probe;
             }
-            self.gap_at(
-                GapCode::Unjoined,
-                (0, 0),
-                "which of the runtime's connections this serves is not known: waiting for its next output",
-            );
+            // dockerd hands what a process prints from goroutine to goroutine: no act joins the two.
+            let text = if exec.shim.is_some_and(|shim| self.between(exec.runtime, shim).is_some()) {
+                "which of dockerd's connections this serves is told only of sessions seen from their start"
+            } else {
+                "which of the runtime's connections this serves is not known: waiting for its next output"
+            };
+            self.gap_at(GapCode::Unjoined, (0, 0), text);
             return if copies { Kind::Cp } else { Kind::Exec };
         }
         let hijacked =

@@ -126,7 +126,8 @@ impl Tree {
             lines.push(self.complete(session));
         }
         let closed = session.state == State::Closed;
-        let settled = closed || view::age(session, now) >= SETTLED;
+        // What it did not tell the other one does.
+        let settled = (closed && session.merged_into.is_none()) || view::age(session, now) >= SETTLED;
         for gap in session.gaps.iter().filter(|gap| settled || stays(gap.code)) {
             let text = gap_words(session, gap);
             if drawn.gaps.insert(text.clone()) {
@@ -320,6 +321,9 @@ impl Tree {
     }
 
     fn outcome(&self, session: &Session, now: BootTime) -> String {
+        if let Some(whole) = &session.merged_into {
+            return format!("  {} a part of {}, which goes on", self.ink(Ink::Dim, "╰"), self.ink(Ink::Bold, &whole.0));
+        }
         let lasted = lasted(view::age(session, now));
         let left = session.gaps.iter().any(|gap| gap.code == GapCode::ProcessLeftRunning);
         let why = if left { "its process goes on running" } else { "how its process ended is not known" };
@@ -383,6 +387,9 @@ impl Sink for Tree {
         match &finding.change {
             Change::Opened(session) | Change::Changed(session) | Change::Closed(session) => {
                 self.draw(session, finding.at)?;
+                if session.merged_into.is_some() {
+                    self.seen = self.seen.saturating_sub(1);
+                }
             }
             Change::Loss { what, count } => {
                 self.lost = self.lost.saturating_add(*count);
