@@ -57,10 +57,11 @@ impl Session {
     }
 }
 
-/// Ends by creator. Each is told once.
+/// Ends by creator. Two goroutines of each creator are told of at each end, and each once.
 fn touched(trace: &mut Trace, pid: u32) -> BTreeMap<u64, BTreeSet<Tuple>> {
     trace.settle();
     let mut by_creator: BTreeMap<u64, BTreeSet<Tuple>> = BTreeMap::new();
+    let mut goroutines: BTreeMap<(u64, Tuple), BTreeSet<Option<u64>>> = BTreeMap::new();
     for seen in trace.of(pid) {
         match seen.fact {
             Fact::Touched { actor, socket } => {
@@ -68,8 +69,11 @@ fn touched(trace: &mut Trace, pid: u32) -> BTreeMap<u64, BTreeSet<Tuple>> {
                 assert_eq!(socket.role, None, "older than the tracer: {seen:?}");
                 let creator = actor.parent_goid.expect("a creator");
                 assert_ne!(actor.goid, Some(creator), "{seen:?}");
-                let new = by_creator.entry(creator).or_default().insert(socket.tuple.expect("TCP"));
-                assert!(new, "told twice: {seen:?}");
+                let end = socket.tuple.expect("TCP");
+                by_creator.entry(creator).or_default().insert(end);
+                let told = goroutines.entry((creator, end)).or_default();
+                assert!(told.insert(actor.goid), "told twice: {seen:?}");
+                assert!(told.len() <= 2, "{seen:?}");
             }
             Fact::Relayed { .. } => panic!("no goroutine copied: {seen:?}"),
             _ => {}
