@@ -558,6 +558,10 @@ impl Correlator {
         if !exec.is_session() || exec.over {
             return;
         }
+        // Over before the tracer began: its process is gone, its FIFOs are not closed yet.
+        if exec.preexisting && exec.what == What::Exec && exec.runc.is_none() && exec.process.is_none() {
+            return;
+        }
         // Out of a snapshot: the rest of it is still to be read.
         let known_at = exec.since.plus(limits::SNAPSHOT_TAKEN_IN);
         if exec.preexisting && self.now < known_at {
