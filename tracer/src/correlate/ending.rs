@@ -203,7 +203,6 @@ impl Builder<'_> {
         // dockershim in the kubelet; cri-dockerd, which listens as a runtime.
         let by_kubelet = hops.iter().any(|hop| hop.role == Role::Kubelet)
             || hops.first().is_some_and(|hop| hop.role == Role::Runtime && Some(hop.task) != exec.runtime);
-        let asks = hops.iter().rev().find(|hop| hop.role != Role::Process).map(|hop| hop.role);
         if hijacked && by_kubelet && !hops.iter().any(|hop| hop.role == Role::ApiServer) && self.beyond.is_empty() {
             // dockershim: a probe's connection looks like an exec's, but there is no stream that it could serve.
             if !exec.reads() && !self.world.has_unserved_stream(exec) {
@@ -217,15 +216,11 @@ impl Builder<'_> {
         }
         let direct = hops.first().is_some_and(|hop| hop.role == Role::Client)
             && hops.get(1).is_some_and(|hop| hop.role == Role::Runtime);
-        if direct && asks.is_some() {
+        if direct {
             return Kind::Local;
         }
-        match said {
-            Some(kind @ Kind::Cp) => kind,
-            Some(_) => Kind::Exec,
-            None if copies => Kind::Cp,
-            None => Kind::Exec,
-        }
+        // The client knows better than the command looks.
+        if said.map_or(copies, |kind| kind == Kind::Cp) { Kind::Cp } else { Kind::Exec }
     }
 
     fn target(&mut self, exec: &Exec) -> Target {

@@ -227,13 +227,7 @@ impl Correlator {
             return;
         }
         // Of dockershim's own server: joined to an exec by its connection to dockerd.
-        if self
-            .world
-            .joins
-            .inlets(no, &self.world.sockets)
-            .iter()
-            .any(|from| self.world.exec_of_hijacked(*from).is_some())
-        {
+        if self.world.is_served(no) {
             return;
         }
         let (owner, older, since) = (socket.owner, socket.older, socket.since);
