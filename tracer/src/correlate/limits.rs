@@ -99,3 +99,6 @@ pub(super) const MAX_FORWARDED: usize = 32;
 
 /// Unix connections to dockerd's API that are older than the tracer: nothing tells their end, and any may be a session's.
 pub(super) const MAX_OLDER_UNIX: usize = 10_000;
+
+/// How long numbers are kept that are not taken again: those of what has ended.
+pub(super) const MEASURES_KEPT: Span = Span::from_secs(60);

@@ -14,6 +14,7 @@ mod ending;
 mod execs;
 mod joins;
 mod limits;
+mod loose;
 mod order;
 mod processes;
 mod roles;
@@ -34,8 +35,8 @@ use self::{
     world::{Losses, Part, Standing, World},
 };
 use crate::model::{
-    Actor, BootTime, Change, Fact, Family, Finding, HostFacts, Observation, Places, ProcessInfo, RawText, Report,
-    Session, SocketId, SocketInfo, SocketRole, Source, State, TaskKey, Totals, Want, WatchAs,
+    Actor, BootTime, Change, Fact, Family, Finding, HostFacts, Measures, Observation, Places, ProcessInfo, RawText,
+    Report, Session, SocketId, SocketInfo, SocketRole, Source, State, TaskKey, Totals, Want, WatchAs,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -95,6 +96,7 @@ pub struct Correlator {
     asked: BTreeMap<Want, BootTime>,
     wants: Vec<Want>,
     findings: Vec<Finding>,
+    measures: Measures,
     totals: Totals,
 }
 
@@ -143,6 +145,7 @@ impl Correlator {
             asked: BTreeMap::new(),
             wants: Vec::new(),
             findings: Vec::new(),
+            measures: Measures::default(),
             totals: Totals::default(),
         }
     }
@@ -201,7 +204,13 @@ impl Correlator {
             session.last_seen = self.now;
         }
         sessions.sort_by(|a, b| (a.opened_at, &a.id).cmp(&(b.opened_at, &b.id)));
-        Report { at: self.now, sessions, totals: self.totals.clone() }
+        Report {
+            at: self.now,
+            sessions,
+            loose: self.world.loose(|no| self.resting.contains_key(&Part::Socket(no))),
+            measures: self.measures.clone(),
+            totals: self.totals.clone(),
+        }
     }
 
     fn take(&mut self, seen: Observation) {
@@ -243,6 +252,7 @@ impl Correlator {
     }
 
     fn apply(&mut self, seen: Observation) {
+        self.measures.take(&seen);
         let (at, task, source) = (seen.at, seen.task, seen.source);
         match (seen.fact, task) {
             (Fact::Fork { child, actor, inbound }, Some(by)) => self.forked(at, by, child, actor, inbound),
@@ -361,6 +371,17 @@ impl Correlator {
                 | Fact::FifoHeld { .. }
                 | Fact::FifoRelayed { .. }
                 | Fact::FifoAwaited { .. },
+                _,
+            ) => {}
+            // Numbers change no link.
+            (
+                Fact::TcpMeasured { .. }
+                | Fact::UnixMeasured { .. }
+                | Fact::SocketGone { .. }
+                | Fact::SocketUnlisted { .. }
+                | Fact::ProcessMeasured(_)
+                | Fact::Descriptors { .. }
+                | Fact::FileMeasured { .. },
                 _,
             ) => {}
         }
@@ -709,5 +730,6 @@ impl Correlator {
         if self.asked.len() > limits::MAX_ASKED {
             self.asked.clear();
         }
+        self.measures.forget_before(now.minus(limits::MEASURES_KEPT));
     }
 }

@@ -65,6 +65,11 @@ impl Sockets {
         self.all.get(&no)
     }
 
+    /// Every entry.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SocketNo, &Socket)> {
+        self.all.iter().map(|(no, socket)| (*no, socket))
+    }
+
     /// The entry of that name. The cookie decides; an inode alone names the newest bearer.
     pub(super) fn find(&self, id: SocketId) -> Option<SocketNo> {
         match id.cookie {

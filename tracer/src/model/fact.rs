@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, ContainerInfo, ExitStatus, ProcessInfo, RawText, SocketId, SocketInfo, TaskKey, Tuple};
+use super::{
+    BootTime, ContainerInfo, Descriptor, ExitStatus, FileKind, FileMeasure, ProcessInfo, ProcessMeasure, RawText,
+    SocketId, SocketInfo, TaskKey, TcpMeasure, Tuple, UnixMeasure,
+};
 
 /// One fact, when it was so, and who said it. Recordings are sequences of these, in order of arrival.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -277,6 +280,51 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pid: Option<u32>,
     },
+    /// How one end of a TCP connection stands.
+    TcpMeasured {
+        /// Which.
+        socket: SocketId,
+        /// Its addresses.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tuple: Option<Tuple>,
+        /// How.
+        measure: TcpMeasure,
+    },
+    /// How one end of a unix connection stands.
+    UnixMeasured {
+        /// Which.
+        socket: SocketId,
+        /// How.
+        measure: UnixMeasure,
+    },
+    /// The kernel was asked for this socket, and lists it no more.
+    SocketGone {
+        /// Which.
+        socket: SocketId,
+    },
+    /// It holds a TCP socket that no table of the kernel lists: closed by a reset, not by the process.
+    SocketUnlisted {
+        /// By which descriptor.
+        fd: u32,
+        /// Its inode number in sockfs.
+        inode: u64,
+    },
+    /// How the process stands.
+    ProcessMeasured(Box<ProcessMeasure>),
+    /// Its descriptors through which a session's bytes may pass, all that were found.
+    Descriptors {
+        /// By number.
+        descriptors: Vec<Descriptor>,
+    },
+    /// What waits in a pipe, a FIFO or a terminal.
+    FileMeasured {
+        /// What it is.
+        kind: FileKind,
+        /// Which.
+        file: FileId,
+        /// What waits.
+        measure: FileMeasure,
+    },
     /// Observations were lost.
     Lost {
         /// Which counter.
@@ -316,6 +364,13 @@ impl Fact {
             | Self::ContainerSeen(_)
             | Self::ContainerUnknown { .. }
             | Self::PidFile { .. }
+            | Self::TcpMeasured { .. }
+            | Self::UnixMeasured { .. }
+            | Self::SocketGone { .. }
+            | Self::SocketUnlisted { .. }
+            | Self::ProcessMeasured(_)
+            | Self::Descriptors { .. }
+            | Self::FileMeasured { .. }
             | Self::Lost { .. }
             | Self::Tick
             | Self::Stopped => None,

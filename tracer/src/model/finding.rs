@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, RawText, Session, TaskKey, Tuple, WatchAs};
+use super::{BootTime, Measures, RawText, Role, Session, SocketInfo, TaskKey, Tuple, WatchAs};
 
 /// A change, told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +38,25 @@ pub struct Report {
     pub at: BootTime,
     /// Sessions, by time of opening.
     pub sessions: Vec<Session>,
+    /// Connections of processes on the path that belong to no session, by process and socket.
+    pub loose: Vec<Loose>,
+    /// What was measured, the last two times.
+    pub measures: Measures,
     /// Sums.
     pub totals: Totals,
+}
+
+/// An end of a connection that belongs to no session: another request's, a pooled one, or what a session left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loose {
+    /// Who holds it.
+    pub task: TaskKey,
+    /// What that process is on this end of it.
+    pub role: Role,
+    /// The end.
+    pub socket: SocketInfo,
+    /// Who holds the other end, where that is known.
+    pub peer: Option<TaskKey>,
 }
 
 /// Sums over a run.

@@ -11,6 +11,7 @@ mod evidence;
 mod fact;
 mod finding;
 mod host;
+mod measure;
 mod net;
 mod places;
 mod session;
@@ -21,8 +22,12 @@ mod time;
 pub use container::{ContainerInfo, ContainerRef, ExecFifo, RuncExec, parse_cgroup, parse_fifo_path, parse_runc_exec};
 pub use evidence::{Confidence, Evidence, Gap, GapCode};
 pub use fact::{Actor, Fact, FileId, Observation, Source};
-pub use finding::{Change, Finding, Report, Totals, Want};
+pub use finding::{Change, Finding, Loose, Report, Totals, Want};
 pub use host::{Ability, Degraded, HostFacts};
+pub use measure::{
+    Access, Call, CgroupMeasure, Descriptor, FileKind, FileMeasure, Measures, ProcessMeasure, Series, TcpInfo,
+    TcpMeasure, TcpState, ThreadMeasure, Timer, TimerKind, UnixMeasure, Unlisted,
+};
 pub use net::{Family, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
 pub use places::Places;
 pub use session::{

@@ -1,0 +1,45 @@
+//! Connections of processes on the path that belong to no session.
+
+use super::{
+    roles::{Seen, role_of},
+    sockets::{Socket, SocketNo},
+    world::World,
+};
+use crate::model::{Family, Loose, SocketInfo, SocketRole};
+
+impl World {
+    /// Open TCP connections of known processes, without those of sessions.
+    pub(super) fn loose(&self, is_taken: impl Fn(SocketNo) -> bool) -> Vec<Loose> {
+        let mut loose: Vec<Loose> = self
+            .sockets
+            .iter()
+            .filter(|(no, socket)| {
+                let is_open = socket.closed.is_none() && socket.role != Some(SocketRole::Listening);
+                is_open && !is_taken(*no)
+            })
+            .filter_map(|(_, socket)| self.loose_end(socket))
+            .collect();
+        loose.sort_by_key(|one| (one.task, one.socket.id));
+        loose
+    }
+
+    fn loose_end(&self, socket: &Socket) -> Option<Loose> {
+        let (task, tuple) = (socket.owner?, socket.tuple?);
+        let process = self.processes.get(task)?;
+        let accepted = socket.role == Some(SocketRole::Accepted);
+        let peer = socket.peer.and_then(|no| self.sockets.get(no)).and_then(|peer| peer.owner);
+        let role = role_of(
+            &self.places,
+            &Seen {
+                inbound_port: accepted.then_some(tuple.local.port()),
+                from_itself: peer == Some(task),
+                ports: &process.ports,
+                is_runtime: process.is_runtime,
+                dialled_port: (!accepted).then_some(tuple.remote.port()),
+            },
+        );
+        let family = if tuple.local.is_ipv4() { Family::Inet } else { Family::Inet6 };
+        let info = SocketInfo { id: socket.id, family, tuple: Some(tuple), netns: socket.netns, role: socket.role };
+        Some(Loose { task, role, socket: info, peer })
+    }
+}
