@@ -141,7 +141,14 @@ impl Keep {
             | Fact::UnixConnected { .. }
             | Fact::Touched { .. }
             | Fact::FifoRelayed { .. }
-            | Fact::Relayed { .. } => ours,
+            | Fact::Relayed { .. }
+            | Fact::SocketUnlisted { .. }
+            | Fact::ProcessMeasured(_)
+            | Fact::Descriptors { .. } => ours,
+            Fact::TcpMeasured { socket, .. } | Fact::UnixMeasured { socket, .. } | Fact::SocketGone { socket } => {
+                self.sockets.iter().any(|one| one.inode.is_some() && one.inode == socket.inode)
+            }
+            Fact::FileMeasured { .. } => true,
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod doctor;
 pub mod engine;
 pub mod live;
+pub mod look;
 pub mod model;
 pub mod plan;
 pub mod probe_host;

@@ -23,24 +23,33 @@ const TRACEFS: &str = "/sys/kernel/tracing";
 /// What is read here has a line.
 const MAX_BYTES: u64 = 4 << 10;
 
-/// Asks. `btf` is the kernel's types where they could be read; loading takes a tenth of a second, so the caller shares it
-/// with the loader.
+/// Names of this host and of its boot, and what this process may do: all that a look without probes needs.
 #[must_use]
-pub fn probe(btf: Option<&KernelBtf>) -> HostFacts {
+pub fn names() -> HostFacts {
     let names = rustix::system::uname();
-    let tracefs = tracefs();
-    let mut facts = HostFacts {
+    HostFacts {
         hostname: names.nodename().to_string_lossy().into_owned(),
         kernel: names.release().to_string_lossy().into_owned(),
         arch: names.machine().to_string_lossy().into_owned(),
         boot_id: read("/proc/sys/kernel/random/boot_id").trim().to_owned(),
-        btf: Path::new(VMLINUX).exists(),
         capabilities: effective(),
+        ..HostFacts::default()
+    }
+}
+
+/// Asks. `btf` is the kernel's types where they could be read; loading takes a tenth of a second, so the caller shares it
+/// with the loader.
+#[must_use]
+pub fn probe(btf: Option<&KernelBtf>) -> HostFacts {
+    let tracefs = tracefs();
+    let mut facts = HostFacts {
+        btf: Path::new(VMLINUX).exists(),
         btf_tracepoints: Vec::new(),
         syscall_tracepoints: Vec::new(),
         lockdown: bracketed(&read("/sys/kernel/security/lockdown")),
         missing_fields: btf.map(KernelBtf::missing_fields).unwrap_or_default(),
         tracefs: tracefs.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        ..names()
     };
     for spec in PROBES {
         match spec.attach {

@@ -29,6 +29,10 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Show each session as it opens, changes and closes, from now on.
     Trace(Box<Trace>),
+    /// List the sessions that are open now.
+    Ls(Box<Ls>),
+    /// Show one session: each hop, and both ends of each connection with their numbers.
+    Show(Box<Show>),
     /// Show what a recording holds, as `trace` showed it.
     Replay(Box<Replay>),
     /// The path in miniature on this machine, without a cluster, traced for real.
@@ -54,11 +58,22 @@ pub(super) struct Trace {
     pub(super) duration: Option<Duration>,
     #[command(flatten)]
     pub(super) filter: Filter,
+    #[command(flatten)]
+    pub(super) privacy: Privacy,
+    #[command(flatten)]
+    pub(super) places: Places,
+
+    /// Size of the kernel's buffer in bytes: a power of two. For tests of what happens when records are lost.
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub(super) ring_bytes: Option<u32>,
+}
+
+/// Where the path is.
+#[derive(Debug, Args)]
+pub(super) struct Places {
     /// Only this host's side, where several hosts share a kernel: a name of `ip netns`, a path, or a pid.
     #[arg(long, value_name = "NAME|PATH|PID", help_heading = "Filters")]
     pub(super) netns: Option<OsString>,
-    #[command(flatten)]
-    pub(super) privacy: Privacy,
     /// Port of the API server, beside 6443.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "The cluster")]
     pub(super) apiserver_port: Option<u16>,
@@ -68,14 +83,47 @@ pub(super) struct Trace {
     /// Socket of the container runtime, beside the well-known ones.
     #[arg(long, value_name = "PATH", help_heading = "The cluster")]
     pub(super) runtime_socket: Option<String>,
-
-    /// Do not read the runtime's memory, which tells whose an idle session is that is older than the tracer
+    /// Do not read the memory of daemons, which tells whose a connection is while nothing flows.
     #[arg(long, help_heading = "Privacy")]
     pub(super) no_memory: bool,
+}
 
-    /// Size of the kernel's buffer in bytes: a power of two. For tests of what happens when records are lost.
-    #[arg(long, value_name = "BYTES", hide = true)]
-    pub(super) ring_bytes: Option<u32>,
+#[derive(Debug, Args)]
+pub(super) struct Ls {
+    /// How to show it, and where (`-` is stdout); repeatable.
+    #[arg(short, long, value_name = "FORMAT[=PATH]", default_value = "table", help_heading = "Common options")]
+    pub(super) output: Vec<OsString>,
+    #[command(flatten)]
+    pub(super) look: Look,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// Which: its id or a unique start of it, a pid on its path, `POD`, `NAMESPACE/POD` or `NAMESPACE/POD/CONTAINER`.
+    #[arg(value_name = "ID")]
+    pub(super) id: String,
+    /// How to show it, and where (`-` is stdout); repeatable.
+    #[arg(short, long, value_name = "FORMAT[=PATH]", default_value = "tree", help_heading = "Common options")]
+    pub(super) output: Vec<OsString>,
+    #[command(flatten)]
+    pub(super) look: Look,
+}
+
+/// What `ls` and `show` have in common.
+#[derive(Debug, Args)]
+pub(super) struct Look {
+    /// When to use colours.
+    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Common options")]
+    pub(super) color: Color,
+    /// Look again every so often, until Ctrl-C: `2s`.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) watch: Option<Duration>,
+    #[command(flatten)]
+    pub(super) filter: Filter,
+    #[command(flatten)]
+    pub(super) privacy: Privacy,
+    #[command(flatten)]
+    pub(super) places: Places,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ use clap::{FromArgMatches, error::ErrorKind};
 mod args;
 mod error;
 mod exit;
+mod look;
 mod resolve;
 
 pub use error::{Failure, is_broken_pipe};
@@ -60,6 +61,8 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
             live::live(live).map_err(|error| live_failure(&error))?;
             Ok(Exit::Done)
         }
+        Command::Ls(args) => look::ls(*args),
+        Command::Show(args) => look::show(*args),
         Command::Replay(args) => replay(*args),
         Command::Demo(args) => {
             log(cli.verbose);

@@ -19,13 +19,20 @@ use crate::{
     live::{Live, NetNs},
     model::Kind,
     record::{CreateError, Place},
-    sink::{self, FORMATS, Format, Sink, Style, Target},
+    look::Look,
+    sink::{FORMATS, Format, Sink, Style, Target},
 };
 
 /// A format and where it goes; `None` is stdout.
-struct Output {
+pub(super) struct Output {
     format: &'static Format,
     path: Option<PathBuf>,
+}
+
+impl Output {
+    pub(super) const fn goes_to_a_file(&self) -> bool {
+        self.path.is_some()
+    }
 }
 
 /// What the surroundings say about colours.
@@ -45,28 +52,24 @@ impl Surroundings {
 }
 
 pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Failure> {
-    let outputs = outputs(&args.output.output)?;
+    let outputs = outputs(&args.output.output, FORMATS)?;
     one_to_stdout(&outputs, args.record.as_deref())?;
-    let netns = args.netns.as_deref().map(netns).transpose()?;
+    let netns = args.places.netns.as_deref().map(netns).transpose()?;
     let record = args.record.as_deref().map(place).transpose()?;
     Ok(Live {
         setup: Setup {
             filter: filter(args.filter),
             redactor: redactor(args.privacy),
             until: if args.once { Until::Complete } else { Until::Told },
-            sinks: open(outputs, args.output.color)?,
+            sinks: open(&outputs, args.output.color)?,
         },
-        options: Options {
-            apiserver_port: args.apiserver_port,
-            kubelet_port: args.kubelet_port,
-            runtime_socket: args.runtime_socket,
-        },
+        no_memory: args.places.no_memory,
+        options: options(args.places),
         netns,
         duration: args.duration,
         record,
         ring_bytes: args.ring_bytes,
         bundles: None,
-        no_memory: args.no_memory,
         ready: io::stderr().is_terminal().then(watching),
         command: line(command),
     })
@@ -74,7 +77,7 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
 
 /// The demo, and whether it is drawn on stdout: then a word for people follows.
 pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool), Failure> {
-    let outputs = outputs(&args.output.output)?;
+    let outputs = outputs(&args.output.output, FORMATS)?;
     one_to_stdout(&outputs, args.record.as_deref())?;
     let drawn = outputs.iter().any(|output| output.path.is_none() && output.format.name == FORMATS[0].name);
     let record = args.record.as_deref().map(place).transpose()?;
@@ -82,7 +85,7 @@ pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool
         filter: Filter::default(),
         redactor: Redactor::default(),
         until: Until::Told,
-        sinks: open(outputs, args.output.color)?,
+        sinks: open(&outputs, args.output.color)?,
     };
     let live = Live {
         setup,
@@ -125,8 +128,28 @@ pub(super) fn replay(args: args::Replay) -> Result<Setup, Failure> {
         filter: filter(args.filter),
         redactor: redactor(args.privacy),
         until: Until::Told,
-        sinks: open(outputs(&args.output.output)?, args.output.color)?,
+        sinks: open(&outputs(&args.output.output, FORMATS)?, args.output.color)?,
     })
+}
+
+/// What to look at.
+pub(super) fn look(args: args::Look) -> Result<Look, Failure> {
+    Ok(Look {
+        filter: filter(args.filter),
+        redactor: redactor(args.privacy),
+        netns: args.places.netns.as_deref().map(netns).transpose()?,
+        bundles: None,
+        no_memory: args.places.no_memory,
+        options: options(args.places),
+    })
+}
+
+fn options(args: args::Places) -> Options {
+    Options {
+        apiserver_port: args.apiserver_port,
+        kubelet_port: args.kubelet_port,
+        runtime_socket: args.runtime_socket,
+    }
 }
 
 /// Whether anything but the default was asked for.
@@ -135,7 +158,7 @@ pub(super) fn is_narrow(filter: &Filter) -> bool {
 }
 
 /// Checks what can be checked without opening anything.
-fn outputs(specs: &[OsString]) -> Result<Vec<Output>, Failure> {
+pub(super) fn outputs(specs: &[OsString], formats: &'static [Format]) -> Result<Vec<Output>, Failure> {
     let mut outputs: Vec<Output> = Vec::new();
     for spec in specs {
         let bytes = spec.as_bytes();
@@ -143,8 +166,8 @@ fn outputs(specs: &[OsString]) -> Result<Vec<Output>, Failure> {
             Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
             None => (bytes, None),
         };
-        let Some(format) = std::str::from_utf8(name).ok().and_then(sink::format) else {
-            let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+        let Some(format) = std::str::from_utf8(name).ok().and_then(|name| formats.iter().find(|format| format.name == name)) else {
+            let names: Vec<&str> = formats.iter().map(|format| format.name).collect();
             let name = named(Path::new(OsStr::from_bytes(name)));
             return Err(Failure::usage(
                 format!("no output format `{name}`"),
@@ -173,11 +196,11 @@ fn outputs(specs: &[OsString]) -> Result<Vec<Output>, Failure> {
     Ok(outputs)
 }
 
-fn open(outputs: Vec<Output>, color: Color) -> Result<Vec<Box<dyn Sink>>, Failure> {
+pub(super) fn open(outputs: &[Output], color: Color) -> Result<Vec<Box<dyn Sink>>, Failure> {
     let surroundings = Surroundings::look();
     let mut sinks = Vec::new();
     for Output { format, path } in outputs {
-        let (target, terminal): (Target, bool) = match &path {
+        let (target, terminal): (Target, bool) = match path {
             None => (Box::new(io::stdout()), surroundings.terminal),
             Some(path) => (Box::new(create(path)?), false),
         };

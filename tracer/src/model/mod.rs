@@ -14,6 +14,7 @@ mod host;
 mod measure;
 mod net;
 mod places;
+mod scope;
 mod session;
 mod task;
 mod text;
@@ -30,8 +31,10 @@ pub use measure::{
 };
 pub use net::{Family, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
 pub use places::Places;
+pub use scope::{Depth, Scope};
 pub use session::{
     Client, ExitReason, Hop, Kind, Link, LinkKind, Role, Session, SessionExit, SessionId, State, Target, TcpEnds,
+    matching,
 };
 pub use task::{ExitStatus, ProcessInfo, Program, TaskKey, WatchAs};
 pub use text::RawText;

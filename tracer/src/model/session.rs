@@ -303,3 +303,34 @@ impl Session {
         self.links.iter().map(|link| link.confidence).min()
     }
 }
+
+/// Which of these sessions a person means by `text`: the one with that id, else those whose id begins with it, those that have
+/// that pid on their path, and those that lead into the pod `POD`, `NAMESPACE/POD` or `NAMESPACE/POD/CONTAINER`.
+#[must_use]
+pub fn matching(sessions: &[Session], text: &str) -> Vec<usize> {
+    if let Some(exactly) = sessions.iter().position(|session| session.id.0 == text) {
+        return vec![exactly];
+    }
+    let pid: Option<u32> = text.parse().ok();
+    let words: Vec<&str> = text.split('/').collect();
+    let is_meant = |session: &Session| {
+        let target = &session.target;
+        let is = |name: &Option<String>, word: &str| name.as_deref() == Some(word);
+        let by_name = match words[..] {
+            [pod] => is(&target.pod, pod),
+            [namespace, pod] => is(&target.namespace, namespace) && is(&target.pod, pod),
+            [namespace, pod, container] => {
+                is(&target.namespace, namespace) && is(&target.pod, pod) && is(&target.container, container)
+            }
+            _ => false,
+        };
+        let by_pid = pid.is_some_and(|pid| session.hops.iter().any(|hop| hop.task.tgid == pid));
+        let by_id = text.len() >= MIN_ID && session.id.0.starts_with(text);
+        by_name || by_pid || by_id
+    };
+    let found = sessions.iter().enumerate().filter(|(_, session)| is_meant(session));
+    found.map(|(index, _)| index).collect()
+}
+
+/// `s-` and a digit.
+const MIN_ID: usize = 3;

@@ -6,10 +6,9 @@ use std::{
 };
 
 use serde::Serialize;
-use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-use super::{Header, Sink, Target, escape, view};
-use crate::model::{BootTime, Change, Finding, Report};
+use super::{Header, Sink, Target, json, view};
+use crate::model::{BootTime, Change, Finding, Measures, Report};
 
 /// The sink.
 pub struct Jsonl {
@@ -17,13 +16,15 @@ pub struct Jsonl {
     header: Header,
     /// When each counter of losses was reported last.
     losses: BTreeMap<String, BootTime>,
+    /// A change carries no numbers: they are the report's.
+    unmeasured: Measures,
 }
 
 impl Jsonl {
     /// Writes to `target`.
     #[must_use]
     pub fn new(target: Target) -> Self {
-        Self { target, header: Header::default(), losses: BTreeMap::new() }
+        Self { target, header: Header::default(), losses: BTreeMap::new(), unmeasured: Measures::default() }
     }
 }
 
@@ -45,7 +46,7 @@ impl Sink for Jsonl {
                 return write_line(&mut self.target, "loss", view::Loss { at, what, count: *count, since });
             }
         };
-        let session = view::Session::new(session, &self.header, finding.at);
+        let session = view::Session::new(session, &self.header, &self.unmeasured, finding.at);
         write_line(&mut self.target, kind, view::Change { at, session })
     }
 
@@ -55,44 +56,10 @@ impl Sink for Jsonl {
     }
 }
 
-fn write_line(target: &mut dyn Write, kind: &'static str, body: impl Serialize) -> io::Result<()> {
+pub(super) fn write_line(target: &mut dyn Write, kind: &'static str, body: impl Serialize) -> io::Result<()> {
     // Put together first: a reader never sees half a line, and a terminal gets one write.
-    let mut line = Vec::with_capacity(2_048);
-    view::Line::new(kind, body).serialize(&mut Serializer::with_formatter(&mut line, Visible))?;
+    let mut line = json::text(&view::Line::new(kind, body))?;
     line.push(b'\n');
     target.write_all(&line)?;
     target.flush()
-}
-
-/// JSON may hold C1 controls and bidi overrides as they are, and JSON Lines are read on terminals too: these are written as
-/// `\uXXXX`, which means the same.
-struct Visible;
-
-impl Formatter for Visible {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some((at, hidden)) = rest.char_indices().find(|(_, character)| escape::is_hidden(*character)) {
-            CompactFormatter.write_string_fragment(writer, &rest[..at])?;
-            for unit in hidden.encode_utf16(&mut [0; 2]) {
-                write!(writer, "\\u{unit:04x}")?;
-            }
-            rest = &rest[at + hidden.len_utf8()..];
-        }
-        CompactFormatter.write_string_fragment(writer, rest)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hidden_characters_are_escaped_and_read_back_the_same() {
-        let text = "a\u{9b}31m\u{202e}b\u{e0041}\x7f\x1b\n\"日本";
-        let mut line = Vec::new();
-        text.serialize(&mut Serializer::with_formatter(&mut line, Visible)).unwrap();
-        let line = String::from_utf8(line).unwrap();
-        assert!(!line.chars().any(escape::is_hidden), "{line:?}");
-        assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
-    }
 }

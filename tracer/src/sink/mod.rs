@@ -6,11 +6,18 @@ use std::io::{self, Write};
 use crate::model::{Ability, ClockAnchor, Degraded, Finding, HostFacts, Report};
 
 pub mod escape;
+mod ink;
+mod json;
 mod jsonl;
+mod list;
+mod show;
 mod tree;
 pub mod view;
+mod words;
 
 pub use jsonl::Jsonl;
+pub use list::{Json, Lines, Table};
+pub use show::Show;
 pub use tree::Tree;
 
 /// Where observations come from: what every sink may need before the first of them.
@@ -83,7 +90,43 @@ pub const FORMATS: &[Format] = &[
     },
 ];
 
-/// The format of that name.
+/// Every format of one session in full, the default first.
+pub const SHOWN: &[Format] = &[
+    Format {
+        name: "tree",
+        about: "the path, drawn, with both ends of each connection",
+        open: |target, style| Box::new(Show::new(target, style)),
+    },
+    Format { name: "table", about: "a row", open: |target, style| Box::new(Table::new(target, style)) },
+    Format { name: "json", about: "JSON for programs: an array of one", open: |target, _| Box::new(Json::new(target)) },
+    Format { name: "jsonl", about: "JSON Lines for programs", open: |target, _| Box::new(Lines::new(target)) },
+];
+
+/// Every format of a list of sessions, the default first.
+pub const LISTS: &[Format] = &[
+    Format {
+        name: "table",
+        about: "a row for each session",
+        open: |target, style| Box::new(Table::new(target, style)),
+    },
+    Format {
+        name: "tree",
+        about: "the path of each session, drawn",
+        open: |target, style| Box::new(Tree::new(target, style)),
+    },
+    Format {
+        name: "json",
+        about: "JSON for programs: an array of sessions",
+        open: |target, _| Box::new(Json::new(target)),
+    },
+    Format {
+        name: "jsonl",
+        about: "JSON Lines for programs: a session a line",
+        open: |target, _| Box::new(Lines::new(target)),
+    },
+];
+
+/// The format of that name, of a trace.
 #[must_use]
 pub fn format(name: &str) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.name == name)

@@ -9,23 +9,26 @@ use std::{
     io::{self, Write},
 };
 
-use super::{Header, Sink, Style, Target, escape, view};
+use super::{
+    Header, Sink, Style, Target, escape,
+    ink::Ink,
+    view,
+    words::{NAME, TEXT, command, counted, gap_words, into, lasted, shortened},
+};
 use crate::model::{
-    BootTime, Change, Confidence, ExitReason, Finding, Gap, GapCode, Hop, Link, LinkKind, RawText, Report, Role,
+    BootTime, Change, Confidence, ExitReason, Finding, GapCode, Hop, Link, LinkKind, Report, Role,
     Session, SessionId, Span, State,
 };
 
 /// Columns that lines keep to where they can.
-const WIDTH: usize = 100;
+pub(super) const WIDTH: usize = 100;
 /// Columns of the first word of a line.
-const LABEL: usize = 10;
+pub(super) const LABEL: usize = 10;
 /// A path that comes up is full of holes for an instant: holes that time will fill are told when they are older than this.
 /// Legs of one exec follow each other within tens of milliseconds.
 const SETTLED: Span = Span::from_secs(1);
-/// Longest name (of a pod, a process …) that is shown whole; Kubernetes allows 253, people read the start.
-const NAME: usize = 63;
-/// Longest path and gap text.
-const TEXT: usize = 300;
+/// Columns of a command.
+const COMMAND: usize = WIDTH - 2 - LABEL;
 
 /// The sink.
 pub struct Tree {
@@ -50,19 +53,23 @@ struct Drawn {
 }
 
 /// A part of the path: told from others by its key, since names in its lines may still change.
-struct Part {
+pub(super) struct Part {
     key: String,
-    lines: Vec<String>,
+    pub(super) lines: Vec<String>,
 }
 
+impl Part {
+    fn with(mut self, more: Vec<String>) -> Self {
+        self.lines.extend(more);
+        self
+    }
+}
+
+/// What a part is of.
 #[derive(Clone, Copy)]
-enum Ink {
-    Bold,
-    Dim,
-    Good,
-    Doubt,
-    Bad,
-    Mark,
+pub(super) enum Piece<'a> {
+    Hop(&'a Hop),
+    Link(&'a Link),
 }
 
 impl Tree {
@@ -73,18 +80,7 @@ impl Tree {
     }
 
     fn ink(&self, ink: Ink, text: &str) -> String {
-        if !self.style.color || text.is_empty() {
-            return text.to_owned();
-        }
-        let code = match ink {
-            Ink::Bold => "1",
-            Ink::Dim => "2",
-            Ink::Good => "32",
-            Ink::Doubt => "33",
-            Ink::Bad => "1;31",
-            Ink::Mark => "1;36",
-        };
-        format!("\x1b[{code}m{text}\x1b[0m")
+        ink.on(self.style, text)
     }
 
     /// Draws what is new of a session.
@@ -105,7 +101,7 @@ impl Tree {
             drawn = Drawn::default();
         }
         let mut lines = Vec::new();
-        let (into, command) = (into(session), command(session));
+        let (into, command) = (into(session), command(session, COMMAND));
         if first || again {
             // The line that opens a block names both.
             self.current = None;
@@ -182,7 +178,7 @@ impl Tree {
         };
         line.push_str(&self.ink(Ink::Dim, note));
         writeln!(self.target, "\n{line}")?;
-        if let Some(command) = command(session).filter(|_| first || again) {
+        if let Some(command) = command(session, COMMAND).filter(|_| first || again) {
             writeln!(self.target, "  {} {command}", self.ink(Ink::Dim, "$"))?;
         }
         self.current = Some(session.id.clone());
@@ -191,17 +187,22 @@ impl Tree {
 
     /// The path, client first.
     fn path(&self, session: &Session) -> Vec<Part> {
+        self.path_with(session, &|_piece| Vec::new())
+    }
+
+    /// The path, with more lines below what `more` has something to say of.
+    pub(super) fn path_with(&self, session: &Session, more: &dyn Fn(Piece<'_>) -> Vec<String>) -> Vec<Part> {
         let mut parts = Vec::new();
         for (side, address) in session.beyond.iter().filter(|(side, _)| *side == "client") {
             parts.push(self.beyond(side, &address.to_string()));
         }
         for (index, hop) in session.hops.iter().enumerate() {
-            parts.push(self.hop(hop));
+            parts.push(self.hop(hop).with(more(Piece::Hop(hop))));
             let from_here = |inside: bool| {
                 session.links.iter().filter(move |link| link.from == index && (link.to == index) == inside)
             };
             for link in from_here(true).chain(from_here(false)) {
-                parts.push(self.link(session, link));
+                parts.push(self.link(session, link).with(more(Piece::Link(link))));
             }
             let spanned = session.links.iter().any(|link| link.from <= index && link.to > index);
             if !spanned && index + 1 < session.hops.len() {
@@ -310,7 +311,7 @@ impl Tree {
         Part { key, lines: self.wrapped(Ink::Doubt, &format!("{rail}? "), &format!("{rail}  "), &text) }
     }
 
-    fn complete(&self, session: &Session) -> String {
+    pub(super) fn complete(&self, session: &Session) -> String {
         let how = match session.confidence() {
             Some(Confidence::Exact) => self.ink(Ink::Good, "every link exact"),
             Some(weakest) => self.ink(Ink::Doubt, &format!("its weakest link is {}", weakest.token())),
@@ -343,12 +344,12 @@ impl Tree {
         format!("  {} {}{}", self.ink(Ink::Dim, "╰"), self.ink(ink, &how), self.ink(Ink::Doubt, incomplete))
     }
 
-    fn label(&self, ink: Ink, label: &str) -> String {
+    pub(super) fn label(&self, ink: Ink, label: &str) -> String {
         format!("{}{}", self.ink(ink, label), " ".repeat(LABEL.saturating_sub(label.chars().count()).max(1) + 1))
     }
 
     /// Text in lines of at most [`WIDTH`], broken between words.
-    fn wrapped(&self, ink: Ink, first: &str, more: &str, text: &str) -> Vec<String> {
+    pub(super) fn wrapped(&self, ink: Ink, first: &str, more: &str, text: &str) -> Vec<String> {
         // Both starts are four to ten columns wide; colour codes in them do not count.
         const INDENT: usize = 10;
         let mut lines: Vec<String> = Vec::new();
@@ -440,66 +441,6 @@ const fn stays(code: GapCode) -> bool {
     }
 }
 
-fn gap_words(session: &Session, gap: &Gap) -> String {
-    let text = escape::str(&gap.text, TEXT);
-    let role = |index: usize| session.hops.get(index).map(|hop| hop.role.token());
-    match gap.between.map(|(from, to)| (role(from), role(to), from == to)) {
-        Some((Some(inside), _, true)) => format!("inside {inside}: {text}"),
-        Some((Some(from), Some(to), false)) => format!("between {from} and {to}: {text}"),
-        Some((Some(from), None, false)) => format!("below {from}: {text}"),
-        Some(_) | None => text,
-    }
-}
-
-/// Where it leads, as far as that is known.
-fn into(session: &Session) -> Option<String> {
-    let target = &session.target;
-    let name = |name: &Option<String>| name.as_ref().map(|name| escape::str(name, NAME));
-    if let Some(pod) = name(&target.pod) {
-        let namespace = name(&target.namespace).map_or(String::new(), |namespace| namespace + "/");
-        let container = name(&target.container).map_or(String::new(), |container| format!("/{container}"));
-        return Some(format!("{namespace}{pod}{container}"));
-    }
-    // Twelve digits are what crictl and docker show.
-    target.container_id.as_ref().map(|id| format!("container {}", escape::str(id.get(..12).unwrap_or(id), NAME)))
-}
-
-fn command(session: &Session) -> Option<String> {
-    let known = !session.command.is_empty();
-    known.then(|| escape::command(&session.command, session.command_truncated, WIDTH - 2 - LABEL))
-}
-
-/// A path; of a long one the middle is left out, since containerd's sockets are named by a hash and the ends tell them apart.
-fn shortened(path: &RawText) -> String {
-    const START: usize = 40;
-    const END: usize = 12;
-    let text = escape::text(path.as_bytes(), TEXT);
-    let length = text.chars().count();
-    if length <= START + 1 + END {
-        return text;
-    }
-    let start: String = text.chars().take(START).collect();
-    let end: String = text.chars().skip(length - END).collect();
-    format!("{start}{}{end}", escape::CUT)
-}
-
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-/// A length of time as one would say it.
-fn lasted(span: Span) -> String {
-    let millis = span.as_millis();
-    let seconds = millis / 1_000;
-    match seconds {
-        0 => format!("{millis} ms"),
-        1..60 => format!("{seconds}.{} s", millis / 100 % 10),
-        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
-    }
-}
-
 /// Names of the signals that end processes in practice; the numbers are those of every architecture that is supported.
 const fn signal_name(signal: u8) -> &'static str {
     match signal {
@@ -515,24 +456,5 @@ const fn signal_name(signal: u8) -> &'static str {
         13 => " (SIGPIPE)",
         15 => " (SIGTERM)",
         _ => "",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_of_time_are_said_as_people_say_them() {
-        for (millis, text) in [
-            (0, "0 ms"),
-            (412, "412 ms"),
-            (12_345, "12.3 s"),
-            (252_000, "4 min 12 s"),
-            (7_380_000, "2 h 3 min"),
-            (273_600_000, "3 d 4 h"),
-        ] {
-            assert_eq!(lasted(Span::from_millis(millis)), text);
-        }
     }
 }

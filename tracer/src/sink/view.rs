@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use serde::Serialize;
 
 use super::Header;
-use crate::model::{self, Ability, BootTime, ClockAnchor, Degraded, GapCode, LinkKind, RawText, Role, State, Totals};
+use crate::model::{
+    self, Ability, BootTime, ClockAnchor, Degraded, GapCode, LinkKind, Measures, RawText, Role, SocketId, State, TcpMeasure,
+    Totals,
+};
 
 /// Version of everything here: grows when a field changes its meaning or goes; new fields do not change it.
 pub const VERSION: u32 = 1;
@@ -181,7 +184,7 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     /// Out of a session of the model, as of core time `now`.
     #[must_use]
-    pub fn new(session: &'a model::Session, header: &'a Header, now: BootTime) -> Self {
+    pub fn new(session: &'a model::Session, header: &'a Header, measures: &Measures, now: BootTime) -> Self {
         let when = |at| moment(header.anchor, at);
         let model::Target { namespace, pod, pod_uid, container, container_id, runtime } = &session.target;
         Self {
@@ -219,10 +222,10 @@ impl<'a> Session<'a> {
             stdin: session.stdin,
             exec_id: session.exec_id.as_deref(),
             exit: session.exit.map(|exit| Exit { code: exit.code, signal: exit.signal, reason: exit.reason.token() }),
-            idle_ms: None,
+            idle_ms: idle(session, measures, now).map(model::Span::as_millis),
             health: "unknown",
-            hops: session.hops.iter().map(|hop| Hop::new(hop, header)).collect(),
-            links: session.links.iter().map(Link::new).collect(),
+            hops: session.hops.iter().map(|hop| Hop::new(hop, header, measures)).collect(),
+            links: session.links.iter().map(|link| Link::new(link, measures)).collect(),
             complete: session.complete,
             confidence: session.confidence().map(model::Confidence::token),
             beyond: session.beyond.iter().map(|(side, address)| Beyond { side, address: *address }).collect(),
@@ -243,6 +246,20 @@ impl<'a> Session<'a> {
 #[must_use]
 pub fn age(session: &model::Session, now: BootTime) -> model::Span {
     session.closed_at.unwrap_or(now).since(session.opened_at)
+}
+
+/// How long nothing was sent or received on the connections that are the session's own; `None` where none was measured.
+#[must_use]
+pub fn idle(session: &model::Session, measures: &Measures, now: BootTime) -> Option<model::Span> {
+    let ends = session.links.iter().filter(|link| !link.persistent).filter_map(|link| link.tcp);
+    let last_used = |socket: Option<SocketId>| {
+        let series = measures.tcp(socket?)?;
+        let info = series.last.info?;
+        let ago = info.last_sent_ms.min(info.last_received_ms);
+        Some(series.at.minus(model::Span::from_millis(ago.into())))
+    };
+    let last = ends.flat_map(|ends| [ends.near, ends.far]).filter_map(last_used).max()?;
+    Some(now.since(last))
 }
 
 /// How sure it is that the first hop is the client: as sure as the leg that it has.
@@ -297,11 +314,11 @@ struct Hop<'a> {
     uid: Option<u32>,
     netns: Option<u32>,
     host: Option<&'a str>,
-    state: Option<&'static str>,
+    state: Option<char>,
 }
 
 impl<'a> Hop<'a> {
-    fn new(hop: &'a model::Hop, header: &'a Header) -> Self {
+    fn new(hop: &'a model::Hop, header: &'a Header, measures: &Measures) -> Self {
         Self {
             role: hop.role.token(),
             pid: hop.task.tgid,
@@ -313,7 +330,7 @@ impl<'a> Hop<'a> {
             uid: hop.process.uid,
             netns: hop.process.netns,
             host: Some(header.host.hostname.as_str()).filter(|name| !name.is_empty()),
-            state: None,
+            state: measures.process(hop.task).map(|series| series.last.state),
         }
     }
 }
@@ -332,7 +349,7 @@ struct Link<'a> {
 }
 
 impl<'a> Link<'a> {
-    fn new(link: &'a model::Link) -> Self {
+    fn new(link: &'a model::Link, measures: &Measures) -> Self {
         let kind = link.kind;
         Self {
             from: link.from,
@@ -341,61 +358,126 @@ impl<'a> Link<'a> {
             confidence: link.confidence.token(),
             evidence: link.evidence.iter().map(|evidence| evidence.token()).collect(),
             persistent: link.persistent,
-            tcp: link.tcp.filter(|_| kind == LinkKind::Tcp).map(|ends| Tcp {
-                local: ends.tuple.local,
-                remote: ends.tuple.remote,
-                state: None,
-                inode: ends.near.and_then(|socket| socket.inode),
-                peer_inode: ends.far.and_then(|socket| socket.inode),
-                queues: Queues::default(),
-                rtt_us: None,
-                retransmits: None,
-                last_sent_ms: None,
-                last_received_ms: None,
-                bytes_sent: ends.sent,
-                bytes_received: ends.received,
+            tcp: link.tcp.filter(|_| kind == LinkKind::Tcp).map(|ends| Tcp::new(&ends, measures)),
+            unix: link.unix.as_ref().filter(|_| kind == LinkKind::Unix).map(|(path, near, far)| {
+                let measured = |socket: &SocketId| measures.unix(*socket).map(|series| series.last);
+                Unix {
+                    path,
+                    inode: near.inode,
+                    peer_inode: far.inode,
+                    queues: Queues::new(
+                        measured(near).map(|end| (end.recv_q, end.send_q)),
+                        measured(far).map(|end| (end.recv_q, end.send_q)),
+                    ),
+                }
             }),
-            unix: link.unix.as_ref().filter(|_| kind == LinkKind::Unix).map(|(path, near, far)| Unix {
-                path,
-                inode: near.inode,
-                peer_inode: far.inode,
-                queues: Queues::default(),
-            }),
-            relay: link.relay.filter(|_| kind == LinkKind::Relay).map(|(inbound, outbound)| Relay {
-                inbound_inode: inbound.inode,
-                outbound_inode: outbound.inode,
-                bytes_forward: None,
-                bytes_back: None,
-                last_ms: None,
-            }),
+            relay: link
+                .relay
+                .filter(|_| kind == LinkKind::Relay)
+                .map(|(inbound, outbound)| Relay::new(inbound, outbound, measures)),
         }
     }
 }
 
-/// What waits in the buffers of both ends; the sources so far do not tell.
+/// What waits in the buffers of both ends, in bytes.
 #[derive(Debug, Default, Serialize)]
 struct Queues {
-    recv_q: Option<u64>,
-    send_q: Option<u64>,
-    peer_recv_q: Option<u64>,
-    peer_send_q: Option<u64>,
+    recv_q: Option<u32>,
+    send_q: Option<u32>,
+    peer_recv_q: Option<u32>,
+    peer_send_q: Option<u32>,
+}
+
+impl Queues {
+    /// Of both ends: what waits to be read, what waits to be sent.
+    fn new(near: Option<(u32, u32)>, far: Option<(u32, u32)>) -> Self {
+        let ((recv_q, send_q), (peer_recv_q, peer_send_q)) = (near.unzip(), far.unzip());
+        Self { recv_q, send_q, peer_recv_q, peer_send_q }
+    }
 }
 
 #[derive(Debug, Serialize)]
 struct Tcp {
     local: SocketAddr,
     remote: SocketAddr,
-    state: Option<&'static str>,
     inode: Option<u64>,
     peer_inode: Option<u64>,
     #[serde(flatten)]
     queues: Queues,
-    rtt_us: Option<u64>,
-    retransmits: Option<u64>,
-    last_sent_ms: Option<u64>,
-    last_received_ms: Option<u64>,
+    #[serde(flatten)]
+    end: TcpEnd,
     bytes_sent: Option<u64>,
     bytes_received: Option<u64>,
+    /// The same of the other end, where that is on this host.
+    peer: Option<TcpEnd>,
+}
+
+impl Tcp {
+    fn new(ends: &model::TcpEnds, measures: &Measures) -> Self {
+        let measured = |socket: Option<SocketId>| socket.and_then(|socket| measures.tcp(socket)).map(|series| series.last);
+        let (near, far) = (measured(ends.near), measured(ends.far));
+        let info = near.and_then(|near| near.info);
+        Self {
+            local: ends.tuple.local,
+            remote: ends.tuple.remote,
+            inode: ends.near.and_then(|socket| socket.inode),
+            peer_inode: ends.far.and_then(|socket| socket.inode),
+            queues: Queues::new(
+                near.map(|end| (end.recv_q, end.send_q)),
+                far.map(|end| (end.recv_q, end.send_q)),
+            ),
+            end: TcpEnd::new(near),
+            bytes_sent: ends.sent.or(info.map(|info| info.bytes_acked)),
+            bytes_received: ends.received.or(info.map(|info| info.bytes_received)),
+            peer: far.map(|far| TcpEnd::new(Some(far))),
+        }
+    }
+}
+
+/// One end of a connection.
+#[derive(Debug, Serialize)]
+struct TcpEnd {
+    state: Option<&'static str>,
+    rtt_us: Option<u64>,
+    rto_us: Option<u64>,
+    backoff: Option<u8>,
+    retransmits: Option<u32>,
+    unacked: Option<u32>,
+    not_sent: Option<u32>,
+    send_window: Option<u32>,
+    last_sent_ms: Option<u32>,
+    last_received_ms: Option<u32>,
+    timer: Option<Timer>,
+}
+
+#[derive(Debug, Serialize)]
+struct Timer {
+    kind: &'static str,
+    expires_ms: u64,
+    retries: u8,
+}
+
+impl TcpEnd {
+    fn new(end: Option<TcpMeasure>) -> Self {
+        let info = end.and_then(|end| end.info);
+        Self {
+            state: end.map(|end| end.state.token()),
+            rtt_us: info.map(|info| info.rtt_us),
+            rto_us: info.map(|info| info.rto_us),
+            backoff: info.map(|info| info.backoff),
+            retransmits: info.map(|info| info.total_retransmits),
+            unacked: info.map(|info| info.unacked),
+            not_sent: info.map(|info| info.not_sent),
+            send_window: info.and_then(|info| info.send_window),
+            last_sent_ms: info.map(|info| info.last_sent_ms),
+            last_received_ms: info.map(|info| info.last_received_ms),
+            timer: end.and_then(|end| end.timer).map(|timer| Timer {
+                kind: timer.kind.token(),
+                expires_ms: timer.expires_ms,
+                retries: timer.retries,
+            }),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -413,7 +495,24 @@ struct Relay {
     outbound_inode: Option<u64>,
     bytes_forward: Option<u64>,
     bytes_back: Option<u64>,
-    last_ms: Option<u64>,
+    last_ms: Option<u32>,
+}
+
+impl Relay {
+    /// What came in by one connection is what was passed on by the other, or is about to be. Inside TLS the numbers of both
+    /// differ by its records, so that what was received is told, of either.
+    fn new(inbound: SocketId, outbound: SocketId, measures: &Measures) -> Self {
+        let info = |socket: SocketId| measures.tcp(socket).and_then(|series| series.last.info);
+        let (near, far) = (info(inbound), info(outbound));
+        let last = [near, far].into_iter().flatten().map(|info| info.last_sent_ms.min(info.last_received_ms)).min();
+        Self {
+            inbound_inode: inbound.inode,
+            outbound_inode: outbound.inode,
+            bytes_forward: near.map(|info| info.bytes_received),
+            bytes_back: far.map(|info| info.bytes_received),
+            last_ms: last,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]

@@ -7,6 +7,7 @@
 mod container;
 mod fifos;
 mod golang;
+mod measure;
 mod procfs;
 mod sock_diag;
 mod waiting;

@@ -25,7 +25,7 @@ const MAX_ARG_BYTES: usize = 4096;
 /// `stat`, `status`, `cgroup`: about 3 KB at most; a cgroup path has at most 4096 bytes a hierarchy.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 /// What the kernel appends to the path of a program whose file was replaced (fs/d_path.c).
-const DELETED: &[u8] = b" (deleted)";
+pub(super) const DELETED: &[u8] = b" (deleted)";
 
 /// A line of `fdinfo` has some 80 bytes: of 100,000 files.
 const MAX_FDINFO_BYTES: u64 = 8 << 20;
@@ -236,7 +236,7 @@ impl Proc {
         Some(fs::read_link(self.path(pid, name)).ok()?.into_os_string().into_vec())
     }
 
-    fn read(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
+    pub(super) fn read(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
         self.read_up_to(pid, name, MAX_FILE_BYTES)
     }
 
@@ -253,7 +253,7 @@ pub(super) fn namespace_of(path: &Path) -> Option<u32> {
 }
 
 /// stat(2)'s number of a device as the kernel has it (include/linux/kdev_t.h: MKDEV).
-fn kernel_device(device: u64) -> u32 {
+pub(super) fn kernel_device(device: u64) -> u32 {
     rustix::fs::major(device) << 20 | rustix::fs::minor(device)
 }
 
@@ -266,7 +266,7 @@ pub(super) fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
 }
 
 /// The number in `kind:[number]`.
-fn bracketed<T: std::str::FromStr>(link: &[u8], kind: &str) -> Option<T> {
+pub(super) fn bracketed<T: std::str::FromStr>(link: &[u8], kind: &str) -> Option<T> {
     number(link.strip_prefix(kind.as_bytes())?.strip_prefix(b":[")?.strip_suffix(b"]")?)
 }
 

@@ -27,7 +27,9 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use crate::model::{Family, RawText, SocketId, Tuple};
+use crate::model::{
+    Family, RawText, SocketId, TcpInfo, TcpMeasure, TcpState, Timer, TimerKind, Tuple, UnixMeasure,
+};
 
 /// A pod is a namespace; the largest nodes run a few hundred.
 pub(super) const MAX_NAMESPACES: usize = 4096;
@@ -90,9 +92,39 @@ pub(super) struct Sockets {
     /// Inode numbers of sockets are unique over all namespaces.
     pub(super) unix: BTreeMap<u64, UnixSocket>,
     pub(super) troubles: BTreeSet<Trouble>,
+    /// The answer to a question for one socket.
+    answer: Option<Answer>,
+    pub(super) measured: Vec<(SocketId, Option<Measured>)>,
+}
+
+/// How one socket stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measured {
+    Tcp(TcpMeasure),
+    Unix(UnixMeasure),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    id: SocketId,
+    /// Of TCP sockets.
+    tuple: Option<Tuple>,
+    measured: Measured,
+}
+
+/// What is to be measured in one namespace.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) tcp: Vec<(SocketId, Tuple)>,
+    pub(super) unix: Vec<SocketId>,
 }
 
 impl Sockets {
+    /// Whether a table lists it.
+    pub(super) fn holds(&self, inode: u64) -> bool {
+        self.tcp.contains_key(&inode) || self.unix.contains_key(&inode)
+    }
+
     fn is_full(&self) -> bool {
         self.tcp.len() + self.unix.len() >= MAX_SOCKETS
     }
@@ -124,22 +156,68 @@ pub(super) fn dump(namespaces: &Namespaces) -> Sockets {
 /// The connections with exactly this tuple; at most one a namespace.
 pub(super) fn find(namespaces: &Namespaces, tuple: Tuple) -> Sockets {
     let mut sockets = visit(namespaces, |netns, diag, found| {
-        let family = if tuple.local.is_ipv4() { AF_INET } else { AF_INET6 };
-        let mut request = tcp_request(family, connected());
-        request.socket_id = inet::SocketId {
-            source_port: tuple.local.port(),
-            destination_port: tuple.remote.port(),
-            source_address: tuple.local.ip(),
-            destination_address: tuple.remote.ip(),
-            interface_id: 0,
-            cookie: NO_COOKIE,
-        };
         // A look-up, not a dump: one hash bucket, however many connections there are.
-        note(found, Absent::Fine, |found| diag.ask(SockDiagMessage::InetRequest(request), false, netns, found));
+        let request = SockDiagMessage::InetRequest(exactly(tuple, connected()));
+        note(found, Absent::Fine, |found| diag.ask(request, false, netns, found));
     });
     // Where there is no such connection the kernel answers with a listener that would take it.
     sockets.tcp.retain(|_, socket| socket.tuple == tuple && !socket.listening);
     sockets
+}
+
+/// Every socket that is in a table, whatever its state.
+pub(super) fn everything(namespaces: &Namespaces) -> Sockets {
+    visit(namespaces, |netns, diag, found| {
+        for (family, absent) in FAMILIES {
+            let request = tcp_request(family, inet::StateFlags::all());
+            note(found, absent, |found| diag.ask(SockDiagMessage::InetRequest(request), true, netns, found));
+        }
+    })
+}
+
+/// How these sockets stand, by namespace; `None` for one that is not there any more. What could not be asked is left out.
+/// A look-up for each: one hash bucket, however many sockets the host has.
+pub(super) fn measure(namespaces: &Namespaces, wanted: &BTreeMap<u32, Wanted>) -> Sockets {
+    let namespaces = namespaces.iter().filter(|(netns, _)| wanted.contains_key(netns));
+    let namespaces = namespaces.map(|(netns, ways)| (*netns, ways.clone())).collect();
+    visit(&namespaces, |netns, diag, found| {
+        let Some(wanted) = wanted.get(&netns) else { return };
+        for (id, tuple) in &wanted.tcp {
+            let request = InetRequest { extensions: ExtensionFlags::INFO, ..exactly(*tuple, inet::StateFlags::all()) };
+            one(found, *id, Some(*tuple), |found| diag.ask(SockDiagMessage::InetRequest(request), false, netns, found));
+        }
+        for id in &wanted.unix {
+            let Some(inode) = id.inode.and_then(|inode| u32::try_from(inode).ok()) else { continue };
+            let request = UnixRequest {
+                state_flags: unix::StateFlags::all(),
+                inode,
+                show_flags: ShowFlags::RQLEN,
+                cookie: NO_COOKIE,
+            };
+            one(found, *id, None, |found| diag.ask(SockDiagMessage::UnixRequest(request), false, netns, found));
+        }
+    })
+}
+
+/// Asks for one socket, and keeps the answer if it is about that very one.
+fn one(
+    found: &mut Sockets,
+    id: SocketId,
+    tuple: Option<Tuple>,
+    ask: impl FnOnce(&mut Sockets) -> io::Result<()>,
+) {
+    found.answer = None;
+    match ask(found) {
+        Ok(()) => {
+            // Where there is no such connection the kernel answers with a listener that would take it.
+            let is_it = |answer: &Answer| {
+                answer.tuple == tuple && (id.cookie.is_none() || id.cookie == answer.id.cookie)
+            };
+            found.measured.push((id, found.answer.filter(is_it).map(|answer| answer.measured)));
+        }
+        Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => found.measured.push((id, None)),
+        Err(_no_answer) => {}
+    }
 }
 
 /// The TCP listeners in these namespaces.
@@ -158,6 +236,19 @@ fn connected() -> inet::StateFlags {
         | inet::StateFlags::CLOSE_WAIT
         | inet::StateFlags::FIN_WAIT1
         | inet::StateFlags::FIN_WAIT2
+}
+
+fn exactly(tuple: Tuple, states: inet::StateFlags) -> InetRequest {
+    let family = if tuple.local.is_ipv4() { AF_INET } else { AF_INET6 };
+    let socket_id = inet::SocketId {
+        source_port: tuple.local.port(),
+        destination_port: tuple.remote.port(),
+        source_address: tuple.local.ip(),
+        destination_address: tuple.remote.ip(),
+        interface_id: 0,
+        cookie: NO_COOKIE,
+    };
+    InetRequest { socket_id, ..tcp_request(family, states) }
 }
 
 fn tcp_request(family: u8, states: inet::StateFlags) -> InetRequest {
@@ -354,9 +445,15 @@ fn parse_datagram(mut bytes: &[u8], sequence: u32, dump: bool, netns: u32, found
                 return if error.code.is_none() { Ok(Step::Done { consistent: true }) } else { Err(error.to_io()) };
             }
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                if !dump {
+                    found.answer = tcp_answer(&response);
+                }
                 found.tcp.extend(tcp_socket(&response, netns).map(|socket| (socket.inode, socket)));
             }
             NetlinkPayload::InnerMessage(SockDiagMessage::UnixResponse(response)) => {
+                if !dump {
+                    found.answer = unix_answer(&response);
+                }
                 found.unix.extend(unix_socket(&response));
             }
             NetlinkPayload::InnerMessage(SockDiagMessage::InetRequest(_) | SockDiagMessage::UnixRequest(_))
@@ -391,6 +488,76 @@ fn tcp_socket(response: &InetResponse, netns: u32) -> Option<TcpSocket> {
         netns,
         listening: header.state == TCP_LISTEN,
     })
+}
+
+fn tcp_answer(response: &InetResponse) -> Option<Answer> {
+    let header = &response.header;
+    let id = &header.socket_id;
+    let timer = |kind, after: Duration, retries| Timer {
+        kind,
+        expires_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+        retries,
+    };
+    let info = response.nlas.iter().find_map(|nla| match nla {
+        inet::nlas::Nla::TcpInfo(bytes) => tcp_info(bytes),
+        _ => None,
+    });
+    let measure = TcpMeasure {
+        state: TcpState::from_kernel(header.state)?,
+        recv_q: header.recv_queue,
+        send_q: header.send_queue,
+        timer: header.timer.as_ref().map(|running| match running {
+            inet::Timer::Retransmit(after, retries) => timer(TimerKind::Retransmit, *after, *retries),
+            inet::Timer::KeepAlive(after) => timer(TimerKind::KeepAlive, *after, 0),
+            inet::Timer::TimeWait => timer(TimerKind::TimeWait, Duration::ZERO, 0),
+            inet::Timer::Probe(after) => timer(TimerKind::Probe, *after, 0),
+        }),
+        info,
+    };
+    let tuple = Tuple::new(
+        SocketAddr::new(id.source_address, id.source_port),
+        SocketAddr::new(id.destination_address, id.destination_port),
+    );
+    let id = SocketId::new(cookie(id.cookie), u64::from(header.inode));
+    Some(Answer { id, tuple: Some(tuple), measured: Measured::Tcp(measure) })
+}
+
+/// Fields of `struct tcp_info` by their offsets (include/uapi/linux/tcp.h), to which kernels only ever append. By hand
+/// because the reader of the netlink crate refuses what an older kernel sends, which is shorter.
+fn tcp_info(bytes: &[u8]) -> Option<TcpInfo> {
+    let byte = |at: usize| bytes.get(at).copied();
+    let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let long = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    Some(TcpInfo {
+        rtt_us: word(68)?.into(),
+        rto_us: word(8)?.into(),
+        backoff: byte(4)?,
+        retransmits: byte(2)?,
+        probes: byte(3)?,
+        total_retransmits: word(100)?,
+        unacked: word(24)?,
+        lost: word(32)?,
+        not_sent: word(144)?,
+        send_window: word(228),
+        send_mss: word(16)?,
+        path_mtu: word(60)?,
+        last_sent_ms: word(44)?,
+        last_received_ms: word(52)?,
+        last_ack_ms: word(56)?,
+        bytes_acked: long(120)?,
+        bytes_received: long(128)?,
+        data_segments_in: word(152)?,
+        data_segments_out: word(156)?,
+    })
+}
+
+fn unix_answer(response: &UnixResponse) -> Option<Answer> {
+    let id = SocketId::new(cookie(response.header.cookie), u64::from(response.header.inode));
+    let (recv_q, send_q) = response.nlas.iter().find_map(|nla| match nla {
+        unix::nlas::Nla::ReceiveQueueLength(recv_q, send_q) => Some((*recv_q, *send_q)),
+        _ => None,
+    })?;
+    Some(Answer { id, tuple: None, measured: Measured::Unix(UnixMeasure { recv_q, send_q }) })
 }
 
 fn unix_socket(response: &UnixResponse) -> Option<(u64, UnixSocket)> {

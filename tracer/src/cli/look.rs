@@ -1,0 +1,106 @@
+//! `ls` and `show`: what is there now, once or again and again.
+#![expect(clippy::disallowed_methods, reason = "edge: waits between two looks")]
+
+use std::{
+    io::{self, IsTerminal, Write},
+    thread,
+};
+
+use super::{
+    args,
+    error::Failure,
+    exit::Exit,
+    live_failure,
+    resolve::{self, Output},
+};
+use crate::{
+    look::{Depth, Look, Looker, Seen},
+    sink::{LISTS, SHOWN, Sink},
+};
+
+/// Clears a terminal and its scrollback's view, and goes to its top.
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
+
+pub(super) fn ls(args: args::Ls) -> Result<Exit, Failure> {
+    let outputs = resolve::outputs(&args.output, LISTS)?;
+    each(args.look, &outputs, Depth::List, |_seen| Ok(()))
+}
+
+pub(super) fn show(args: args::Show) -> Result<Exit, Failure> {
+    let outputs = resolve::outputs(&args.output, SHOWN)?;
+    let id = args.id;
+    each(args.look, &outputs, Depth::Whole, |seen| select(seen, &id))
+}
+
+/// Looks, narrows, shows; again and again where that is asked for.
+fn each(
+    args: args::Look,
+    outputs: &[Output],
+    depth: Depth,
+    narrow: impl Fn(&mut Seen) -> Result<(), Failure>,
+) -> Result<Exit, Failure> {
+    let (watch, color) = (args.watch, args.color);
+    if watch.is_some() && outputs.iter().any(|output| output.goes_to_a_file()) {
+        return Err(Failure::usage("`--watch` writes to stdout alone", "leave out `=PATH`, or look once"));
+    }
+    let look = resolve::look(args)?;
+    let mut sinks = resolve::open(outputs, color)?;
+    loop {
+        let mut seen = now(look.clone(), depth)?;
+        narrow(&mut seen)?;
+        if watch.is_some() && io::stdout().is_terminal() {
+            io::stdout().write_all(CLEAR).map_err(|error| Failure::writing(&error))?;
+        }
+        tell(&mut sinks, &seen).map_err(|error| Failure::writing(&error))?;
+        let Some(pause) = watch else { return Ok(Exit::Done) };
+        thread::sleep(pause);
+        sinks = resolve::open(outputs, color)?;
+    }
+}
+
+fn now(look: Look, depth: Depth) -> Result<Seen, Failure> {
+    let mut looker = Looker::begin(look).map_err(|error| live_failure(&error))?;
+    looker.measure(depth);
+    Ok(looker.seen())
+}
+
+fn tell(sinks: &mut [Box<dyn Sink>], seen: &Seen) -> io::Result<()> {
+    for sink in sinks {
+        sink.host(&seen.header)?;
+        sink.finish(&seen.report)?;
+    }
+    Ok(())
+}
+
+/// Leaves the one session that is meant.
+fn select(seen: &mut Seen, id: &str) -> Result<(), Failure> {
+    let meant = crate::model::matching(&seen.report.sessions, id);
+    match meant[..] {
+        [one] => {
+            let one = seen.report.sessions.get(one).cloned();
+            seen.report.sessions = one.into_iter().collect();
+            Ok(())
+        }
+        [] => Err(Failure::new(
+            Exit::NothingMatched,
+            format!("no open session matches `{}`", super::error::named(id.as_ref())),
+            match seen.report.sessions.len() {
+                0 => "no session is open; `execpath trace` shows those to come".to_owned(),
+                _ => "`execpath ls` lists those that are open; ids, pids, pods and ns/pod are taken".to_owned(),
+            },
+        )),
+        _ => {
+            let names = meant.iter().filter_map(|index| seen.report.sessions.get(*index));
+            let names: Vec<&str> = names.map(|session| session.id.0.as_str()).take(MAX_NAMED).collect();
+            let more = if meant.len() > names.len() { ", …" } else { "" };
+            Err(Failure::new(
+                Exit::NothingMatched,
+                format!("`{}` matches {} sessions", super::error::named(id.as_ref()), meant.len()),
+                format!("give one of them: {}{more}", names.join(", ")),
+            ))
+        }
+    }
+}
+
+/// Ids in one line of a message.
+const MAX_NAMED: usize = 12;

@@ -1,0 +1,171 @@
+//! A look at what is there now, for `ls`, `show` and `diagnose`: a snapshot without probes, put together by the same
+//! correlator, and measured. Nothing is waited for but the time between two samples.
+#![expect(clippy::disallowed_methods, reason = "edge: a look takes as long as it takes")]
+
+use std::{thread, time::Duration};
+
+use crate::{
+    correlate::{self, Correlator},
+    engine::{Filter, Redactor},
+    live::{self, LiveError, NetNs},
+    model::{BootTime, Degraded, Fact, Observation, Report, Scope, Session, Source, State},
+    probe_host, sink,
+    source::snapshot::{self, Snapshot},
+};
+
+/// The correlator waits this long for what its reordering window may hold.
+const STEP: Duration = Duration::from_millis(1);
+/// An answer raises the next question: who has the other end, what that process is. A path has some ten hops.
+const MAX_ROUNDS: usize = 16;
+
+/// CAP_SYS_PTRACE (include/uapi/linux/capability.h): to read the descriptors of others' processes.
+const SEE_OTHERS: u64 = 1 << 19;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Depth {
+    /// Connections, and the states of processes.
+    #[default]
+    List,
+    /// Files, threads and cgroups, too.
+    Whole,
+}
+
+/// What to look at.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// Which sessions.
+    pub filter: Filter,
+    /// What to take out of arguments.
+    pub redactor: Redactor,
+    /// What changes what is found.
+    pub options: correlate::Options,
+    /// Which network namespace.
+    pub netns: Option<NetNs>,
+    /// Where the bundles of containers are, instead of the well-known folders.
+    pub bundles: Option<String>,
+    /// Leave the memory of daemons alone.
+    pub no_memory: bool,
+}
+
+/// What was seen.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Where.
+    pub header: sink::Header,
+    /// Sessions that are open and asked for, and what they rest on.
+    pub report: Report,
+}
+
+/// Looks, and goes on looking at the same.
+pub struct Looker {
+    header: sink::Header,
+    correlator: Correlator,
+    snapshot: Snapshot,
+    filter: Filter,
+    redactor: Redactor,
+}
+
+impl Looker {
+    /// Looks at what is there.
+    ///
+    /// # Errors
+    /// When the network namespace is not there.
+    pub fn begin(look: Look) -> Result<Self, LiveError> {
+        let netns = match &look.netns {
+            Some(netns) => Some(netns.inode().map_err(|error| LiveError::NetNs(netns.clone(), error))?),
+            None => None,
+        };
+        let anchor = live::anchor();
+        let host = probe_host::names();
+        let correlator = Correlator::new(&host, &look.options);
+        let snapshot = Snapshot::new(snapshot::Options {
+            netns,
+            places: look.options.places(),
+            bundles: look.bundles,
+            no_memory: look.no_memory,
+        });
+        let header = sink::Header { anchor, host, ..sink::Header::default() };
+        let mut looker = Self { header, correlator, snapshot, filter: look.filter, redactor: look.redactor };
+        let facts = looker.snapshot.take(live::now());
+        looker.take(facts);
+        looker.settle();
+        looker.header.degraded = looker.degraded();
+        Ok(looker)
+    }
+
+    /// Measures what was found.
+    pub fn measure(&mut self, depth: Depth) {
+        let report = self.correlator.report();
+        let asked: Vec<Session> = report.sessions.iter().filter(|session| self.is_asked(session)).cloned().collect();
+        let deep = depth == Depth::Whole;
+        let mut scope = Scope::of(&asked, deep);
+        if deep {
+            scope = scope.with_loose(&report);
+        }
+        let facts = self.snapshot.measure(&scope, live::now());
+        self.take(facts);
+        self.settle();
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        let mut report = self.correlator.report();
+        report.sessions.retain(|session| self.is_asked(session));
+        Seen { header: self.header.clone(), report }
+    }
+
+    fn is_asked(&self, session: &Session) -> bool {
+        session.state == State::Open && self.filter.matches(session)
+    }
+
+    fn take(&mut self, facts: Vec<Observation>) {
+        for mut seen in facts {
+            self.redactor.redact(&mut seen);
+            self.correlator.ingest(&seen);
+        }
+    }
+
+    /// Lets the time pass that the correlator needs to take in what it was told, and answers its questions: first what was
+    /// told, then the answers, then what follows from those.
+    fn settle(&mut self) {
+        for _ in 0..MAX_ROUNDS {
+            let until = live::now();
+            while self.correlator.settled() < until {
+                thread::sleep(STEP);
+                self.correlator.ingest(&Observation::new(live::now(), Source::Engine, Fact::Tick));
+            }
+            let wants = self.correlator.wants();
+            if wants.is_empty() {
+                break;
+            }
+            for want in wants {
+                let facts = self.snapshot.answer(&want, live::now());
+                self.take(facts);
+            }
+        }
+        // Findings are for those who watch.
+        drop(self.correlator.drain());
+    }
+
+    fn degraded(&self) -> Vec<Degraded> {
+        let mut degraded = self.snapshot.degraded();
+        if self.header.host.capabilities & SEE_OTHERS == 0 {
+            degraded.insert(0, Degraded {
+                code: "own-processes".to_owned(),
+                text: "without root only your own processes can be looked at: of the daemons on the path nothing is known"
+                    .to_owned(),
+                hint: "run it with sudo".to_owned(),
+                fatal: false,
+            });
+        }
+        degraded
+    }
+}
+
+/// Core time of a look: of its last measurement, else of its report.
+#[must_use]
+pub fn at(report: &Report) -> BootTime {
+    report.measures.at().unwrap_or(report.at)
+}

@@ -1,0 +1,79 @@
+//! What is to be measured: the sockets, processes and files of some sessions.
+
+use std::collections::BTreeMap;
+
+use super::{Hop, Link, Report, Role, Session, SocketId, TaskKey, Tuple};
+
+/// How closely a process is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// Its state: a daemon that serves many, whose threads tell nothing of one session.
+    Brief,
+    /// Its threads and its cgroup, too.
+    Whole,
+}
+
+/// What is to be measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Ends of TCP connections: addresses and network namespace.
+    pub tcp: BTreeMap<SocketId, (Tuple, Option<u32>)>,
+    /// Ends of unix connections: network namespace.
+    pub unix: BTreeMap<SocketId, Option<u32>>,
+    /// Processes.
+    pub tasks: BTreeMap<TaskKey, Depth>,
+    /// Whether to look at what they have open and at who else has the same: that takes a look at every descriptor of the host.
+    pub files: bool,
+}
+
+impl Scope {
+    /// Everything that these sessions rest on; `deep`: as a diagnosis needs it, not only a list.
+    #[must_use]
+    pub fn of(sessions: &[Session], deep: bool) -> Self {
+        let mut scope = Self { files: deep, ..Self::default() };
+        for session in sessions {
+            for hop in &session.hops {
+                let depth = if deep { depth(hop) } else { Depth::Brief };
+                let known = scope.tasks.entry(hop.task).or_insert(depth);
+                *known = (*known).max(depth);
+            }
+            for link in &session.links {
+                scope.link(session, link);
+            }
+        }
+        scope
+    }
+
+    /// The connections that belong to no session, too.
+    #[must_use]
+    pub fn with_loose(mut self, report: &Report) -> Self {
+        for loose in &report.loose {
+            if let Some(tuple) = loose.socket.tuple {
+                self.tcp.insert(loose.socket.id, (tuple, loose.socket.netns));
+            }
+        }
+        self
+    }
+
+    fn link(&mut self, session: &Session, link: &Link) {
+        let netns = |hop: usize| session.hops.get(hop).and_then(|hop| hop.process.netns);
+        if let Some(ends) = link.tcp {
+            let sides = [(ends.near, ends.tuple, link.from), (ends.far, ends.tuple.mirrored(), link.to)];
+            for (id, tuple, hop) in sides {
+                self.tcp.extend(id.map(|id| (id, (tuple, netns(hop)))));
+            }
+        }
+        if let Some((_, near, far)) = &link.unix {
+            self.unix.insert(*near, netns(link.from));
+            self.unix.insert(*far, netns(link.to));
+        }
+    }
+}
+
+/// Threads and files of what serves one session, or one pod, tell of it.
+fn depth(hop: &Hop) -> Depth {
+    match hop.role {
+        Role::Client | Role::Shim | Role::Runc | Role::Process => Depth::Whole,
+        Role::Proxy | Role::ApiServer | Role::Kubelet | Role::Runtime => Depth::Brief,
+    }
+}

@@ -1,0 +1,32 @@
+//! Colours, for terminals alone.
+
+use super::Style;
+
+/// What a colour says.
+#[derive(Clone, Copy)]
+pub(super) enum Ink {
+    Bold,
+    Dim,
+    Good,
+    Doubt,
+    Bad,
+    Mark,
+}
+
+impl Ink {
+    /// Text in that colour, if there are any.
+    pub(super) fn on(self, style: Style, text: &str) -> String {
+        if !style.color || text.is_empty() {
+            return text.to_owned();
+        }
+        let code = match self {
+            Self::Bold => "1",
+            Self::Dim => "2",
+            Self::Good => "32",
+            Self::Doubt => "33",
+            Self::Bad => "1;31",
+            Self::Mark => "1;36",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}

@@ -1,0 +1,190 @@
+//! Sessions as a list: rows for people, JSON for programs. What changes is not shown, only how it stands in the end.
+
+use std::io::{self, Write};
+
+use tabled::{
+    builder::Builder,
+    settings::{Padding, Style as Borders},
+};
+
+use super::{
+    Header, Sink, Style, Target, escape,
+    ink::Ink,
+    json,
+    jsonl::write_line,
+    view,
+    words::{self, NAME, TEXT},
+};
+use crate::model::{BootTime, Degraded, GapCode, Report, Role, Session, Span};
+
+/// Columns of a command, and of the name of what it leads into: so that rows of common names fit 120 columns.
+const COMMAND: usize = 32;
+const INTO: usize = 40;
+
+/// When the numbers of a report were taken.
+fn now(report: &Report) -> BootTime {
+    report.measures.at().map_or(report.at, |at| at.max(report.at))
+}
+
+/// A row for each session.
+pub struct Table {
+    target: Target,
+    style: Style,
+    degraded: Vec<Degraded>,
+}
+
+impl Table {
+    /// Writes to `target`.
+    #[must_use]
+    pub fn new(target: Target, style: Style) -> Self {
+        Self { target, style, degraded: Vec::new() }
+    }
+}
+
+const HEAD: [&str; 9] = ["ID", "AGE", "KIND", "INTO", "COMMAND", "CLIENT", "PID", "IDLE", "HEALTH"];
+
+impl Sink for Table {
+    fn host(&mut self, header: &Header) -> io::Result<()> {
+        self.degraded.clone_from(&header.degraded);
+        Ok(())
+    }
+
+    fn finish(&mut self, report: &Report) -> io::Result<()> {
+        if report.sessions.is_empty() {
+            writeln!(self.target, "no session is open")?;
+        } else {
+            let mut table = Builder::from_iter([HEAD.map(str::to_owned)]);
+            for session in &report.sessions {
+                table.push_record(row(session, report));
+            }
+            let mut table = table.build();
+            table.with(Borders::empty()).with(Padding::new(0, 2, 0, 0));
+            for (index, line) in table.to_string().lines().enumerate() {
+                let ink = if index == 0 { Ink::Dim.on(self.style, line.trim_end()) } else { line.trim_end().to_owned() };
+                writeln!(self.target, "{ink}")?;
+            }
+        }
+        for one in &self.degraded {
+            let (text, hint) = (escape::str(&one.text, TEXT), escape::str(&one.hint, TEXT));
+            writeln!(self.target, "\n{} {text} [{}]\n  hint: {hint}", Ink::Doubt.on(self.style, "!"), one.code)?;
+        }
+        self.target.flush()
+    }
+}
+
+fn row(session: &Session, report: &Report) -> [String; 9] {
+    let at = now(report);
+    let unknown = || "?".to_owned();
+    let process = session.hops.iter().rev().find(|hop| hop.role == Role::Process);
+    [
+        escape::str(&session.id.0, NAME),
+        short(view::age(session, at)),
+        session.kind.token().to_owned(),
+        words::into(session).map_or_else(unknown, |into| escape::str(&into, INTO)),
+        words::command(session, COMMAND).unwrap_or_else(unknown),
+        client(session),
+        process.map_or_else(unknown, |hop| hop.task.tgid.to_string()),
+        view::idle(session, &report.measures, at).map_or_else(unknown, short),
+        "unknown".to_owned(),
+    ]
+}
+
+/// Who began it: the process, where that is on this host, else the address.
+fn client(session: &Session) -> String {
+    let hop = session.hops.first().filter(|hop| hop.role == Role::Client);
+    match (hop, session.client.address) {
+        (Some(hop), _) => {
+            let comm = escape::text(hop.process.comm.as_bytes(), 16);
+            let uid = hop.process.uid.map(|uid| format!(" uid {uid}")).unwrap_or_default();
+            format!("{comm} {}{uid}", hop.task.tgid)
+        }
+        (None, Some(address)) => address.to_string(),
+        (None, None) if session.gaps.iter().any(|gap| gap.code == GapCode::Unjoined) => "? (not joined yet)".to_owned(),
+        (None, None) => "?".to_owned(),
+    }
+}
+
+/// A length of time in at most four characters, as kubectl writes ages.
+fn short(span: Span) -> String {
+    let seconds = span.as_millis() / 1_000;
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// All sessions as one array.
+pub struct Json {
+    target: Target,
+    header: Header,
+}
+
+impl Json {
+    /// Writes to `target`.
+    #[must_use]
+    pub fn new(target: Target) -> Self {
+        Self { target, header: Header::default() }
+    }
+}
+
+impl Sink for Json {
+    fn host(&mut self, header: &Header) -> io::Result<()> {
+        self.header = header.clone();
+        Ok(())
+    }
+
+    fn finish(&mut self, report: &Report) -> io::Result<()> {
+        let at = now(report);
+        let view = |session| view::Session::new(session, &self.header, &report.measures, at);
+        let sessions: Vec<view::Session<'_>> = report.sessions.iter().map(view).collect();
+        let mut text = json::text(&sessions)?;
+        text.push(b'\n');
+        self.target.write_all(&text)?;
+        self.target.flush()
+    }
+}
+
+/// The host, then a session a line.
+pub struct Lines {
+    target: Target,
+    header: Header,
+}
+
+impl Lines {
+    /// Writes to `target`.
+    #[must_use]
+    pub fn new(target: Target) -> Self {
+        Self { target, header: Header::default() }
+    }
+}
+
+impl Sink for Lines {
+    fn host(&mut self, header: &Header) -> io::Result<()> {
+        self.header = header.clone();
+        write_line(&mut self.target, "host", view::Host::new(header))
+    }
+
+    fn finish(&mut self, report: &Report) -> io::Result<()> {
+        let at = now(report);
+        for session in &report.sessions {
+            let view = view::Session::new(session, &self.header, &report.measures, at);
+            let change = view::Change { at: view::moment(self.header.anchor, at), session: view };
+            write_line(&mut self.target, "session", change)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_short() {
+        for (seconds, text) in [(0, "0s"), (119, "119s"), (120, "2m"), (7_199, "119m"), (7_200, "2h"), (172_800, "2d")] {
+            assert_eq!(short(Span::from_secs(seconds)), text);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! One session in full: the path, both ends of each connection with their numbers, and where bytes wait.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
+
+use super::{
+    Header, Sink, Style, Target, escape,
+    ink::Ink,
+    tree::{LABEL, Piece, Tree},
+    view,
+    words::{self, TEXT, gap_words, lasted},
+};
+use crate::model::{
+    BootTime, Descriptor, FileKind, Hop, Link, LinkKind, Measures, ProcessMeasure, RawText, Report, Role, Session, SocketId,
+    Span, TaskKey, TcpMeasure, TcpState, TimerKind, parse_fifo_path,
+};
+
+/// Columns of a command.
+const COMMAND: usize = 86;
+/// Who has the other end of a file: more than some are not read.
+const MAX_HOLDERS: usize = 8;
+
+/// Draws what a session is made of.
+pub struct Show {
+    target: Target,
+    style: Style,
+    header: Header,
+}
+
+impl Show {
+    /// Draws to `target`.
+    #[must_use]
+    pub fn new(target: Target, style: Style) -> Self {
+        Self { target, style, header: Header::default() }
+    }
+}
+
+impl Sink for Show {
+    fn host(&mut self, header: &Header) -> io::Result<()> {
+        self.header = header.clone();
+        Ok(())
+    }
+
+    fn finish(&mut self, report: &Report) -> io::Result<()> {
+        let at = report.measures.at().map_or(report.at, |at| at.max(report.at));
+        for (index, session) in report.sessions.iter().enumerate() {
+            let drawing = Drawing { style: self.style, measures: &report.measures, session, at };
+            let blank = if index == 0 { "" } else { "\n" };
+            write!(self.target, "{blank}{}", drawing.draw())?;
+        }
+        for one in &self.header.degraded {
+            let (text, hint) = (escape::str(&one.text, TEXT), escape::str(&one.hint, TEXT));
+            writeln!(self.target, "\n{} {text} [{}]\n  hint: {hint}", Ink::Doubt.on(self.style, "!"), one.code)?;
+        }
+        self.target.flush()
+    }
+}
+
+struct Drawing<'a> {
+    style: Style,
+    measures: &'a Measures,
+    session: &'a Session,
+    at: BootTime,
+}
+
+impl Drawing<'_> {
+    fn draw(&self) -> String {
+        let session = self.session;
+        let tree = Tree::new(Box::new(io::sink()), self.style);
+        let mut lines = vec![self.title()];
+        lines.extend(words::command(session, COMMAND).map(|command| format!("  {} {command}", self.ink(Ink::Dim, "$"))));
+        lines.push(String::new());
+        let more = |piece: Piece<'_>| match piece {
+            Piece::Hop(hop) => self.hop(hop),
+            Piece::Link(link) => self.link(link),
+        };
+        lines.extend(tree.path_with(session, &more).into_iter().flat_map(|part| part.lines));
+        lines.push(String::new());
+        if session.complete {
+            lines.push(tree.complete(session));
+        }
+        for gap in &session.gaps {
+            lines.extend(tree.wrapped(Ink::Doubt, "  ? ", "    ", &gap_words(session, gap)));
+        }
+        lines.join("\n") + "\n"
+    }
+
+    fn ink(&self, ink: Ink, text: &str) -> String {
+        ink.on(self.style, text)
+    }
+
+    fn title(&self) -> String {
+        let session = self.session;
+        let mut title = format!("{}  {}", self.ink(Ink::Mark, &session.id.0), session.kind.token());
+        if let Some(into) = words::into(session) {
+            title.push_str(&format!("  {}", self.ink(Ink::Bold, &into)));
+        }
+        let age = lasted(view::age(session, self.at));
+        let terminal = match session.tty {
+            Some(true) => ", with a terminal",
+            Some(false) | None => "",
+        };
+        let idle = view::idle(session, self.measures, self.at);
+        let idle = idle.map_or(String::new(), |idle| format!(", idle for {}", lasted(idle)));
+        title.push_str(&self.ink(Ink::Dim, &format!("  open for {age}{idle}{terminal}")));
+        title
+    }
+
+    /// Below a hop: what it does, and the files that its bytes pass through.
+    fn hop(&self, hop: &Hop) -> Vec<String> {
+        let margin = " ".repeat(2 + LABEL + 1);
+        let mut lines = Vec::new();
+        if let Some(series) = self.measures.process(hop.task) {
+            let (text, bad) = doing(hop, &series.last);
+            lines.push(format!("{margin}{}", self.ink(if bad { Ink::Bad } else { Ink::Dim }, &text)));
+        }
+        if hop.role == Role::Process {
+            let of_stdio = self.measures.descriptors(hop.task).iter().filter(|one| one.fd <= 2);
+            lines.extend(of_stdio.map(|one| format!("{margin}{}", self.file(hop.task, one))));
+        }
+        lines
+    }
+
+    /// A file of a process: what waits in it, and who has the other end.
+    fn file(&self, task: TaskKey, one: &Descriptor) -> String {
+        let name = match one.fd {
+            0 => "stdin",
+            1 => "stdout",
+            _ => "stderr",
+        };
+        let measured = self.measures.file(one.kind, one.file).map(|series| series.last);
+        let waits = match measured {
+            Some(file) => match file.capacity {
+                Some(capacity) => format!("{} of {capacity} bytes wait", file.queued),
+                None => format!("{} bytes wait at its master", file.queued),
+            },
+            None => "what waits is not known".to_owned(),
+        };
+        let full = measured.is_some_and(|file| file.capacity.is_some_and(|capacity| file.queued >= capacity));
+        let is_other_end = |holder: &Descriptor| match one.kind {
+            FileKind::Pty => holder.master != one.master,
+            FileKind::Fifo | FileKind::Pipe | FileKind::Socket | FileKind::Other => {
+                if one.fd == 0 { holder.access.writes() } else { holder.access.reads() }
+            }
+        };
+        let mut pids: Vec<u32> = self
+            .measures
+            .holders(one.kind, one.file)
+            .filter(|(holder, descriptor)| *holder != task && is_other_end(descriptor))
+            .map(|(holder, _)| holder.tgid)
+            .collect();
+        pids.dedup();
+        let ends: Vec<String> = pids.iter().take(MAX_HOLDERS).map(u32::to_string).collect();
+        let ends = match ends.len() {
+            0 => "nobody seen has the other end".to_owned(),
+            1 => format!("other end: pid {}", ends.join("")),
+            _ => format!("other end: pids {}{}", ends.join(", "), if pids.len() > MAX_HOLDERS { ", …" } else { "" }),
+        };
+        let kind = if one.master { "ptmx" } else { one.kind.token() };
+        let text = format!("{name:<6} {kind}:[{}]  {waits}  {ends}", one.file.inode);
+        self.ink(if full { Ink::Bad } else { Ink::Dim }, &text)
+    }
+
+    /// Below a link: both ends, each with its numbers.
+    fn link(&self, link: &Link) -> Vec<String> {
+        let rail = format!("{}{}", self.ink(Ink::Dim, "  │ "), " ".repeat(6));
+        if let Some(ends) = link.tcp {
+            let near = ends.near.map(|near| self.tcp_end("near", near));
+            let far = ends.far.map(|far| self.tcp_end("far ", far));
+            return near.into_iter().chain(far).flatten().map(|line| format!("{rail}{line}")).collect();
+        }
+        if let Some((_, near, far)) = &link.unix {
+            let end = |side: &str, socket: SocketId| {
+                let series = self.measures.unix(socket)?;
+                let text = format!("{side}  recv-q {}  send-q {}", series.last.recv_q, series.last.send_q);
+                Some(self.ink(if series.last.recv_q > 0 { Ink::Doubt } else { Ink::Dim }, &text))
+            };
+            let ends = [end("near", *near), end("far ", *far)];
+            return ends.into_iter().flatten().map(|line| format!("{rail}{line}")).collect();
+        }
+        if link.kind == LinkKind::Fifo {
+            return self.fifos(link).into_iter().map(|line| format!("{rail}{line}")).collect();
+        }
+        Vec::new()
+    }
+
+    /// The exec's FIFOs: what waits in them, and who has them open.
+    fn fifos(&self, link: &Link) -> Vec<String> {
+        let (Some(exec), Some(shim)) = (&self.session.exec_id, self.session.hops.get(link.to)) else { return Vec::new() };
+        let mut seen = BTreeSet::new();
+        let mut lines = Vec::new();
+        for one in self.measures.descriptors(shim.task).iter().filter(|one| one.kind == FileKind::Fifo) {
+            let name = one.path.as_ref().and_then(RawText::as_str).and_then(parse_fifo_path);
+            let Some(name) = name.filter(|name| name.exec == *exec) else { continue };
+            if !seen.insert(one.file) {
+                continue;
+            }
+            let measured = self.measures.file(one.kind, one.file).map(|series| series.last);
+            let waits = measured.map_or_else(
+                || "what waits is not known".to_owned(),
+                |file| format!("{} of {} bytes wait", file.queued, file.capacity.unwrap_or_default()),
+            );
+            let mut pids: Vec<u32> = self.measures.holders(one.kind, one.file).map(|(task, _)| task.tgid).collect();
+            pids.dedup();
+            let pids: Vec<String> = pids.iter().take(MAX_HOLDERS).map(u32::to_string).collect();
+            let full = measured.is_some_and(|file| file.capacity.is_some_and(|capacity| file.queued >= capacity));
+            let text = format!("{:<6}  {waits}  open in pid {}", name.stream, pids.join(", "));
+            lines.push(self.ink(if full { Ink::Bad } else { Ink::Dim }, &text));
+        }
+        lines
+    }
+
+    fn tcp_end(&self, side: &str, socket: SocketId) -> Vec<String> {
+        let Some(series) = self.measures.tcp(socket) else {
+            let text = if self.measures.gone(socket).is_some() {
+                "the kernel does not know it any more"
+            } else {
+                "not measured"
+            };
+            return vec![self.ink(Ink::Doubt, &format!("{side}  {text}"))];
+        };
+        let end = series.last;
+        let clogged = end.recv_q > 0 || end.send_q > 0;
+        let ink = match end.state {
+            TcpState::Established if clogged => Ink::Bad,
+            TcpState::Established => Ink::Dim,
+            _ => Ink::Bad,
+        };
+        let troubles = troubles(&end).join(", ");
+        let more = Some(troubles).filter(|text| !text.is_empty()).map(|text| format!("{}  {text}", " ".repeat(side.len())));
+        let lines = [format!("{side}  {}", numbers(&end))].into_iter().chain(more);
+        lines.map(|line| self.ink(ink, &line)).collect()
+    }
+}
+
+/// The numbers of an end, on one line.
+fn numbers(end: &TcpMeasure) -> String {
+    let mut text = format!("{}  recv-q {}  send-q {}", end.state.token(), end.recv_q, end.send_q);
+    if let Some(info) = end.info {
+        let ago = |millis: u32| lasted(Span::from_millis(millis.into()));
+        text.push_str(&format!("  sent {} ago  received {} ago", ago(info.last_sent_ms), ago(info.last_received_ms)));
+        text.push_str(&format!("  rtt {}.{:03} ms", info.rtt_us / 1_000, info.rtt_us % 1_000));
+    }
+    text
+}
+
+/// What is out of the ordinary with an end.
+fn troubles(end: &TcpMeasure) -> Vec<String> {
+    let mut troubles = Vec::new();
+    if let Some(info) = end.info {
+        let counted = |count: u64, what: &str| words::counted(count, what);
+        if info.unacked > 0 {
+            troubles.push(format!("{} unacknowledged", counted(info.unacked.into(), "segment")));
+        }
+        if info.not_sent > 0 {
+            troubles.push(format!("{} not sent", counted(info.not_sent.into(), "byte")));
+        }
+        if info.send_window == Some(0) {
+            troubles.push("the other end's window is shut".to_owned());
+        }
+        if info.backoff > 0 {
+            troubles.push(format!("time-out doubled {}", counted(info.backoff.into(), "time")));
+        }
+    }
+    if let Some(timer) = end.timer.filter(|timer| timer.kind != TimerKind::KeepAlive) {
+        troubles.push(format!("{} in {}", timer.kind.token(), lasted(Span::from_millis(timer.expires_ms))));
+    }
+    troubles
+}
+
+/// What a process does, and whether that is bad by itself.
+fn doing(hop: &Hop, process: &ProcessMeasure) -> (String, bool) {
+    let (state, bad) = match process.state {
+        'R' => ("runs", false),
+        'S' | 'I' => ("sleeps", false),
+        'D' => ("waits in the kernel and cannot be interrupted", true),
+        'T' => ("is stopped", true),
+        't' => ("is stopped by a debugger", true),
+        'Z' => ("is dead, and its parent has not asked for its exit code", true),
+        'X' => ("is gone", true),
+        _ => ("is in a state that is not known", false),
+    };
+    let mut text = format!("{state} ({})", process.state);
+    // Which of a daemon's threads is in which call says nothing of one session.
+    if matches!(hop.role, Role::Client | Role::Runc | Role::Process)
+        && let Some(call) = process.threads.first().and_then(|thread| thread.call.as_ref())
+    {
+        let fd = call.fd.map_or(String::new(), |fd| fd.to_string());
+        text.push_str(&format!(" in {}({fd})", escape::str(&call.name, 32)));
+    }
+    if let Some(cgroup) = process.cgroup {
+        if cgroup.frozen == Some(true) {
+            text.push_str(", its cgroup is frozen");
+        }
+        if let (Some(pids), Some(max)) = (cgroup.pids, cgroup.pids_max) {
+            text.push_str(&format!(", {pids} of {max} processes"));
+        }
+    }
+    (text, bad)
+}

@@ -1,0 +1,91 @@
+//! Words and phrases that several sinks use for people.
+
+use super::escape;
+use crate::model::{Gap, RawText, Session, Span};
+
+/// Longest name (of a pod, a process …) that is shown whole; Kubernetes allows 253, people read the start.
+pub(super) const NAME: usize = 63;
+/// Longest path and gap text.
+pub(super) const TEXT: usize = 300;
+
+/// What is not known, and where.
+pub(super) fn gap_words(session: &Session, gap: &Gap) -> String {
+    let text = escape::str(&gap.text, TEXT);
+    let role = |index: usize| session.hops.get(index).map(|hop| hop.role.token());
+    match gap.between.map(|(from, to)| (role(from), role(to), from == to)) {
+        Some((Some(inside), _, true)) => format!("inside {inside}: {text}"),
+        Some((Some(from), Some(to), false)) => format!("between {from} and {to}: {text}"),
+        Some((Some(from), None, false)) => format!("below {from}: {text}"),
+        Some(_) | None => text,
+    }
+}
+
+/// Where it leads, as far as that is known.
+pub(super) fn into(session: &Session) -> Option<String> {
+    let target = &session.target;
+    let name = |name: &Option<String>| name.as_ref().map(|name| escape::str(name, NAME));
+    if let Some(pod) = name(&target.pod) {
+        let namespace = name(&target.namespace).map_or(String::new(), |namespace| namespace + "/");
+        let container = name(&target.container).map_or(String::new(), |container| format!("/{container}"));
+        return Some(format!("{namespace}{pod}{container}"));
+    }
+    // Twelve digits are what crictl and docker show.
+    target.container_id.as_ref().map(|id| format!("container {}", escape::str(id.get(..12).unwrap_or(id), NAME)))
+}
+
+/// The command, in at most that many columns, if it is known.
+pub(super) fn command(session: &Session, columns: usize) -> Option<String> {
+    let known = !session.command.is_empty();
+    known.then(|| escape::command(&session.command, session.command_truncated, columns))
+}
+
+/// A path; of a long one the middle is left out, since containerd's sockets are named by a hash and the ends tell them apart.
+pub(super) fn shortened(path: &RawText) -> String {
+    const START: usize = 40;
+    const END: usize = 12;
+    let text = escape::text(path.as_bytes(), TEXT);
+    let length = text.chars().count();
+    if length <= START + 1 + END {
+        return text;
+    }
+    let start: String = text.chars().take(START).collect();
+    let end: String = text.chars().skip(length - END).collect();
+    format!("{start}{}{end}", escape::CUT)
+}
+
+/// `1 event`, `2 events`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A length of time as one would say it.
+pub(super) fn lasted(span: Span) -> String {
+    let millis = span.as_millis();
+    let seconds = millis / 1_000;
+    match seconds {
+        0 => format!("{millis} ms"),
+        1..60 => format!("{seconds}.{} s", millis / 100 % 10),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_are_said_as_people_say_them() {
+        for (millis, text) in [
+            (0, "0 ms"),
+            (412, "412 ms"),
+            (12_345, "12.3 s"),
+            (252_000, "4 min 12 s"),
+            (7_380_000, "2 h 3 min"),
+            (273_600_000, "3 d 4 h"),
+        ] {
+            assert_eq!(lasted(Span::from_millis(millis)), text);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What cgroups say of a process: frozen, out of processes, out of memory. Both versions, also side by side.
+
+use std::{
+    fs::File,
+    io::Read,
+    os::unix::ffi::OsStrExt,
+    path::{Component, Path, PathBuf},
+};
+
+use procfs::process::{MountInfo, Process};
+
+use super::super::procfs::{Proc, number};
+use crate::model::CgroupMeasure;
+
+/// The files have a line, or some lines of a key and a number.
+const MAX_BYTES: u64 = 16 << 10;
+/// A container's cgroup is some five deep: kubepods, class, pod, container.
+const MAX_DEPTH: usize = 16;
+
+/// Where the hierarchies are mounted, as the tracer sees it.
+pub(super) struct Hierarchies {
+    /// Controllers, root of the mount inside the hierarchy, and where it is mounted. No controllers: version 2.
+    mounts: Vec<(Vec<String>, PathBuf, PathBuf)>,
+}
+
+/// A folder of a hierarchy, and whether it is of version 2.
+struct Group {
+    folder: PathBuf,
+    /// Where the hierarchy is mounted: no farther up.
+    top: PathBuf,
+    unified: bool,
+}
+
+impl Hierarchies {
+    pub(super) fn open() -> Self {
+        let mounts = Process::myself().and_then(|own| own.mountinfo()).map(|mounts| mounts.0).unwrap_or_default();
+        Self { mounts: mounts.into_iter().filter_map(mount).collect() }
+    }
+
+    /// What the cgroups of that process say; `None` where none is in reach.
+    pub(super) fn measure(&self, proc: &Proc, pid: u32) -> Option<CgroupMeasure> {
+        let text = proc.read(pid, "cgroup")?;
+        let group = |controller: &str| self.group(&text, controller);
+        let mut measure = CgroupMeasure::default();
+        if let Some(group) = group("freezer") {
+            measure.frozen = frozen(&group);
+        }
+        if let Some(group) = group("pids") {
+            pids(&group, &mut measure);
+        }
+        if let Some(group) = group("memory") {
+            memory(&group, &mut measure);
+        }
+        (measure != CgroupMeasure::default()).then_some(measure)
+    }
+
+    /// The folder of a controller: of version 1 where it has a hierarchy of its own.
+    fn group(&self, text: &[u8], controller: &str) -> Option<Group> {
+        let lines = || {
+            text.split(|byte| *byte == b'\n').filter_map(|line| {
+                let mut parts = line.splitn(3, |byte| *byte == b':');
+                let (hierarchy, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+                Some((hierarchy == b"0", std::str::from_utf8(controllers).ok()?, Path::new(std::ffi::OsStr::from_bytes(path))))
+            })
+        };
+        let own = lines().find(|(_, controllers, _)| controllers.split(',').any(|one| one == controller));
+        let (unified, path) = match own {
+            Some((_, _, path)) => (false, path),
+            None => (true, lines().find(|(unified, ..)| *unified)?.2),
+        };
+        let is_its = |(controllers, ..): &&(Vec<String>, PathBuf, PathBuf)| {
+            if unified { controllers.is_empty() } else { controllers.iter().any(|one| one == controller) }
+        };
+        let (_, root, top) = self.mounts.iter().find(is_its)?;
+        // Of a mount of a part of the hierarchy (in a container) the rest is out of reach.
+        let inside = path.strip_prefix(root).ok()?;
+        // `/../..`: above the tracer's own cgroup namespace.
+        let is_below = inside.components().all(|part| matches!(part, Component::Normal(_)));
+        is_below.then(|| Group { folder: top.join(inside), top: top.clone(), unified })
+    }
+}
+
+impl Group {
+    fn read(&self, name: &str) -> Option<Vec<u8>> {
+        read(&self.folder, name)
+    }
+
+    /// This folder and those above it.
+    fn upwards(&self) -> impl Iterator<Item = &Path> {
+        self.folder.ancestors().take_while(|folder| folder.starts_with(&self.top)).take(MAX_DEPTH)
+    }
+}
+
+fn mount(info: MountInfo) -> Option<(Vec<String>, PathBuf, PathBuf)> {
+    let controllers = match info.fs_type.as_str() {
+        "cgroup2" => Vec::new(),
+        "cgroup" => info.super_options.into_keys().collect(),
+        _ => return None,
+    };
+    Some((controllers, PathBuf::from(info.root), info.mount_point))
+}
+
+fn read(folder: &Path, name: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(folder.join(name)).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// A number alone in a file; `None` for `max`.
+fn value(folder: &Path, name: &str) -> Option<u64> {
+    number(read(folder, name)?.trim_ascii())
+}
+
+/// The number behind a key, one a line.
+fn keyed(text: &[u8], key: &str) -> Option<u64> {
+    text.split(|byte| *byte == b'\n').find_map(|line| number(line.strip_prefix(key.as_bytes())?.strip_prefix(b" ")?))
+}
+
+/// Frozen by itself or by one above: both files tell what holds in the end.
+fn frozen(group: &Group) -> Option<bool> {
+    if group.unified {
+        keyed(&group.read("cgroup.events")?, "frozen").map(|frozen| frozen == 1)
+    } else {
+        // FREEZING as long as not all have stopped.
+        group.read("freezer.state").map(|state| state.trim_ascii() != b"THAWED")
+    }
+}
+
+/// The limit that is nearest to being reached, of the group and those above it.
+fn tightest(group: &Group, current: &str, limit: &str) -> (Option<u64>, Option<u64>, Option<PathBuf>) {
+    let limits = group.upwards().filter_map(|folder| Some((value(folder, current)?, value(folder, limit)?, folder)));
+    // Version 1 of memory writes "no limit" as the largest multiple of a page.
+    let real = limits.filter(|(_, limit, _)| *limit < (1 << 62));
+    match real.min_by_key(|(current, limit, _)| limit.saturating_sub(*current)) {
+        Some((current, limit, folder)) => (Some(current), Some(limit), Some(folder.to_owned())),
+        None => (value(&group.folder, current), None, None),
+    }
+}
+
+fn pids(group: &Group, measure: &mut CgroupMeasure) {
+    let (current, limit, folder) = tightest(group, "pids.current", "pids.max");
+    (measure.pids, measure.pids_max) = (current, limit);
+    // Counted where the refused fork was, by newer kernels also where the limit is.
+    let counts = [Some(group.folder.clone()), folder].into_iter().flatten().filter_map(|folder| read(&folder, "pids.events"));
+    measure.pids_refused = counts.filter_map(|text| keyed(&text, "max")).max();
+}
+
+fn memory(group: &Group, measure: &mut CgroupMeasure) {
+    if group.unified {
+        let (current, limit, folder) = tightest(group, "memory.current", "memory.max");
+        (measure.memory, measure.memory_max) = (current, limit);
+        let events = |key: &str| {
+            let texts = [Some(group.folder.clone()), folder.clone()].into_iter().flatten();
+            texts.filter_map(|folder| keyed(&read(&folder, "memory.events")?, key)).max()
+        };
+        measure.memory_high_events = events("high");
+        measure.memory_limit_hits = events("max");
+        measure.memory_kills = events("oom_kill");
+    } else {
+        let (current, limit, folder) = tightest(group, "memory.usage_in_bytes", "memory.limit_in_bytes");
+        (measure.memory, measure.memory_max) = (current, limit);
+        let folder = folder.unwrap_or_else(|| group.folder.clone());
+        measure.memory_limit_hits = value(&folder, "memory.failcnt");
+        measure.memory_kills = read(&folder, "memory.oom_control").and_then(|text| keyed(&text, "oom_kill"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Hierarchies in a made-up folder.
+    fn made(root: &Path) -> Hierarchies {
+        let mount = |controllers: &[&str], name: &str| {
+            (controllers.iter().map(|one| (*one).to_owned()).collect(), PathBuf::from("/"), root.join(name))
+        };
+        Hierarchies { mounts: vec![mount(&["freezer"], "freezer"), mount(&["memory"], "memory"), mount(&[], "unified")] }
+    }
+
+    fn measured(root: &Path, cgroup: &str) -> Option<CgroupMeasure> {
+        fs::create_dir_all(root.join("proc/7")).unwrap();
+        fs::write(root.join("proc/7/cgroup"), cgroup).unwrap();
+        made(root).measure(&Proc::new(root.join("proc")), 7)
+    }
+
+    fn write(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn version_2_says_frozen_and_which_limit_is_near() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        write(root, "unified/pod/c/cgroup.events", "populated 1\nfrozen 1\n");
+        write(root, "unified/pod/c/pids.current", "3\n");
+        write(root, "unified/pod/c/pids.max", "max\n");
+        write(root, "unified/pod/c/pids.events", "max 0\n");
+        write(root, "unified/pod/pids.current", "9\n");
+        write(root, "unified/pod/pids.max", "10\n");
+        write(root, "unified/pod/pids.events", "max 4\n");
+        let measure = measured(root, "0::/pod/c\n").unwrap();
+        assert_eq!((measure.frozen, measure.pids, measure.pids_max, measure.pids_refused), (Some(true), Some(9), Some(10), Some(4)));
+        assert_eq!(measure.memory, None, "it says nothing of memory");
+    }
+
+    #[test]
+    fn version_1_has_a_folder_for_each_controller() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        write(root, "freezer/a/freezer.state", "FREEZING\n");
+        write(root, "memory/b/memory.usage_in_bytes", "4096\n");
+        write(root, "memory/b/memory.limit_in_bytes", "9223372036854771712\n");
+        write(root, "memory/b/memory.failcnt", "0\n");
+        write(root, "memory/b/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n");
+        let measure = measured(root, "4:memory:/b\n3:freezer:/a\n0::/\n").unwrap();
+        assert_eq!((measure.frozen, measure.memory, measure.memory_max), (Some(true), Some(4096), None));
+        assert_eq!((measure.memory_limit_hits, measure.memory_kills), (Some(0), Some(2)));
+    }
+
+    #[test]
+    fn what_is_out_of_reach_is_not_known() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(measured(root.path(), "0::/../../elsewhere\n"), None);
+        assert_eq!(measured(root.path(), "nonsense"), None);
+        assert_eq!(measured(root.path(), "0::/gone\n"), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! How things stand: numbers of the sockets, processes and files that sessions rest on.
+//!
+//! Nothing is changed: queues of pipes and terminals are asked for on a copy of the holder's descriptor (pidfd_getfd(2)), because
+//! to open a FIFO anew would be seen by its other end.
+
+mod cgroup;
+mod files;
+mod process;
+
+use std::collections::BTreeMap;
+
+use self::{
+    cgroup::Hierarchies,
+    files::{Files, Open},
+};
+use super::{
+    Snapshot, process_seen,
+    sock_diag::{self, Measured, Namespaces, Wanted},
+};
+use crate::model::{BootTime, Depth, Fact, Observation, Scope, SocketId, Source, TaskKey};
+
+impl Snapshot {
+    /// How everything in `scope` stands now.
+    pub fn measure(&mut self, scope: &Scope, now: BootTime) -> Vec<Observation> {
+        let namespaces = self.namespaces(&self.pids());
+        let mut facts = self.measure_sockets(scope, &namespaces, now);
+        let hierarchies = Hierarchies::open();
+        let mut files = Files::default();
+        let mut open = BTreeMap::new();
+        if scope.files {
+            let tasks = scope.tasks.keys();
+            open.extend(tasks.filter_map(|task| Some((*task, files.read(&self.proc, *task)?))));
+            facts.extend(self.unlisted(&open, &namespaces, now));
+        }
+        for (task, depth) in &scope.tasks {
+            facts.extend(self.measure_process(*task, *depth, open.get(task), &hierarchies, now));
+        }
+        if scope.files {
+            facts.extend(self.measure_strangers(scope, &mut files, &hierarchies, now));
+            facts.extend(files.tell(&self.proc, now));
+        }
+        facts
+    }
+
+    fn measure_sockets(&mut self, scope: &Scope, namespaces: &Namespaces, now: BootTime) -> Vec<Observation> {
+        let mut wanted: BTreeMap<u32, Wanted> = BTreeMap::new();
+        let only = namespaces.first_key_value().map(|(netns, _)| *netns).filter(|_| namespaces.len() == 1);
+        for (id, (tuple, netns)) in &scope.tcp {
+            if let Some(netns) = netns.or(only) {
+                wanted.entry(netns).or_default().tcp.push((*id, *tuple));
+            }
+        }
+        for (id, netns) in &scope.unix {
+            if let Some(netns) = netns.or(only) {
+                wanted.entry(netns).or_default().unix.push(*id);
+            }
+        }
+        let found = sock_diag::measure(namespaces, &wanted);
+        self.troubles.extend(&found.troubles);
+        let tuple = |id: SocketId| scope.tcp.get(&id).map(|(tuple, _)| *tuple);
+        let fact = |(socket, measured)| match measured {
+            Some(Measured::Tcp(measure)) => Fact::TcpMeasured { socket, tuple: tuple(socket), measure },
+            Some(Measured::Unix(measure)) => Fact::UnixMeasured { socket, measure },
+            None => Fact::SocketGone { socket },
+        };
+        found.measured.into_iter().map(|one| Observation::new(now, Source::Snapshot, fact(one))).collect()
+    }
+
+    fn measure_process(
+        &self,
+        task: TaskKey,
+        depth: Depth,
+        open: Option<&Open>,
+        hierarchies: &Hierarchies,
+        now: BootTime,
+    ) -> Option<Observation> {
+        let mut measure = self.proc.measure(task.tgid, depth);
+        if let (Some(open), Some(measure)) = (open, &mut measure) {
+            (measure.descriptors, measure.terminals) = (Some(open.count), Some(open.terminals));
+        }
+        if let (Depth::Whole, Some(measure)) = (depth, &mut measure) {
+            measure.cgroup = hierarchies.measure(&self.proc, task.tgid);
+        }
+        // Asked after: a pid that changed hands in between gets nobody else's numbers.
+        let is_there = self.proc.key(task.tgid) == Some(task);
+        let fact = match measure {
+            _ if !is_there => Fact::ProcessGone,
+            Some(measure) => Fact::ProcessMeasured(Box::new(measure)),
+            None => return None,
+        };
+        Some(Observation::of(now, Source::Snapshot, task, fact))
+    }
+
+    /// TCP sockets that these processes hold and no table lists.
+    fn unlisted(
+        &self,
+        open: &BTreeMap<TaskKey, Open>,
+        namespaces: &Namespaces,
+        now: BootTime,
+    ) -> Vec<Observation> {
+        let listed = sock_diag::everything(namespaces);
+        if !listed.troubles.is_empty() {
+            // A table that was cut may list them after all.
+            return Vec::new();
+        }
+        let mut facts = Vec::new();
+        for (task, open) in open {
+            let unlisted = open.sockets.iter().filter(|(_, inode)| !listed.holds(*inode)).take(MAX_UNLISTED);
+            for (fd, inode) in unlisted.copied() {
+                if files::was_connected(&self.proc, *task, fd, inode) {
+                    let fact = Fact::SocketUnlisted { fd, inode };
+                    facts.push(Observation::of(now, Source::Snapshot, *task, fact));
+                }
+            }
+        }
+        facts
+    }
+
+    /// Who else has the same files open.
+    fn measure_strangers(
+        &self,
+        scope: &Scope,
+        files: &mut Files,
+        hierarchies: &Hierarchies,
+        now: BootTime,
+    ) -> Vec<Observation> {
+        let mut budget = super::MAX_FDS;
+        for pid in self.proc.pids() {
+            if self.proc.key(pid).is_some_and(|task| !scope.tasks.contains_key(&task)) {
+                files.look_for_known(&self.proc, pid, &mut budget);
+            }
+        }
+        let strangers = files.tasks().filter(|task| !scope.tasks.contains_key(task)).take(MAX_STRANGERS);
+        let mut facts = Vec::new();
+        for task in strangers {
+            let Some((key, info)) = self.proc.describe(task.tgid).filter(|(key, _)| *key == task) else { continue };
+            facts.push(process_seen(now, key, info));
+            facts.extend(self.measure_process(task, Depth::Whole, None, hierarchies, now));
+        }
+        facts
+    }
+}
+
+/// Processes that hold a session's files and are none of its hops: the children of its command.
+const MAX_STRANGERS: usize = 1_000;
+/// Sockets of one process that are in no table; each takes some system calls to look at. Leaks were 50,000 (k8s#67659).
+const MAX_UNLISTED: usize = 100_000;

@@ -1,0 +1,181 @@
+//! A process and its threads.
+
+use std::{fs, os::unix::ffi::OsStrExt};
+
+use super::super::procfs::{Proc, number};
+use crate::model::{Call, Depth, ProcessMeasure, RawText, ThreadMeasure};
+
+/// Threads of one process that are looked at. A shim has about ten, runc about six.
+const MAX_THREADS: usize = 64;
+/// Functions of a stack. The kernel itself shows no more (fs/proc/base.c: MAX_STACK_TRACE_DEPTH).
+const MAX_FRAMES: usize = 64;
+/// System calls whose first argument is a descriptor that bytes pass through (or on which a thread waits).
+const ABOUT_A_DESCRIPTOR: [&str; 24] = [
+    "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "recvfrom", "sendto", "recvmsg", "sendmsg",
+    "splice", "sendfile", "accept", "accept4", "connect", "ioctl", "epoll_wait", "epoll_pwait", "fsync", "fdatasync", "flock",
+    "close",
+];
+
+impl Proc {
+    /// How a process stands; without what is told of its files and its cgroup. `None` where it is gone.
+    pub(super) fn measure(&self, pid: u32, depth: Depth) -> Option<ProcessMeasure> {
+        let stat = parse_stat(&self.read(pid, "stat")?)?;
+        let threads = match depth {
+            Depth::Brief => vec![ThreadMeasure { tid: pid, state: stat.state, call: None, stack: Vec::new() }],
+            Depth::Whole => self.threads(pid),
+        };
+        Some(ProcessMeasure {
+            state: stat.state,
+            parent: Some(stat.parent).filter(|parent| *parent != 0),
+            user_ticks: stat.user_ticks,
+            system_ticks: stat.system_ticks,
+            resident: self.read(pid, "statm").and_then(|text| resident(&text)),
+            descriptors: None,
+            descriptors_max: self.read(pid, "limits").and_then(|text| soft_limit(&text, b"Max open files")),
+            terminals: None,
+            threads,
+            thread_count: stat.threads,
+            foreground: stat.foreground,
+            group: Some(stat.group),
+            pidns: self.namespace(pid, "pid"),
+            cgroup: None,
+        })
+    }
+
+    fn threads(&self, pid: u32) -> Vec<ThreadMeasure> {
+        let entries = fs::read_dir(self.path(pid, "task")).into_iter().flatten().flatten();
+        let mut tids: Vec<u32> = entries.filter_map(|entry| number(entry.file_name().as_bytes())).take(MAX_THREADS).collect();
+        tids.sort_unstable_by_key(|tid| (*tid != pid, *tid));
+        tids.into_iter().filter_map(|tid| self.thread(pid, tid)).collect()
+    }
+
+    fn thread(&self, pid: u32, tid: u32) -> Option<ThreadMeasure> {
+        let file = |name: &str| self.read(pid, &format!("task/{tid}/{name}"));
+        let state = parse_stat(&file("stat")?)?.state;
+        Some(ThreadMeasure {
+            tid,
+            state,
+            call: file("syscall").and_then(|text| parse_call(&text)),
+            stack: file("stack").map(|text| parse_stack(&text)).unwrap_or_default(),
+        })
+    }
+}
+
+/// What is told here of `stat`, by its numbers in proc(5).
+struct Stat {
+    state: char,
+    parent: u32,
+    group: u32,
+    foreground: Option<u32>,
+    user_ticks: u64,
+    system_ticks: u64,
+    threads: u32,
+}
+
+/// Behind the last parenthesis: a name may hold some.
+fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+    let close = bytes.iter().rposition(|byte| *byte == b')')?;
+    let fields: Vec<&[u8]> =
+        bytes.get(close + 1..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).take(20).collect();
+    let field = |position: usize| fields.get(position - 3).copied();
+    let state = char::from(*field(3)?.first()?);
+    Some(Stat {
+        state: if state.is_ascii_alphabetic() { state } else { '?' },
+        parent: number(field(4)?)?,
+        group: number(field(5)?)?,
+        // -1 without a terminal.
+        foreground: number(field(8)?),
+        user_ticks: number(field(14)?)?,
+        system_ticks: number(field(15)?)?,
+        threads: number(field(20)?)?,
+    })
+}
+
+/// The second number of `statm` counts pages.
+fn resident(text: &[u8]) -> Option<u64> {
+    let pages: u64 = number(text.split(|byte| *byte == b' ').nth(1)?)?;
+    pages.checked_mul(u64::try_from(rustix::param::page_size()).ok()?)
+}
+
+/// `Max open files            1024                 524288               files`
+fn soft_limit(text: &[u8], name: &[u8]) -> Option<u64> {
+    let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
+    number(line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty())?)
+}
+
+/// `0 0x3 0x7ffd 0x1000 0x0 0x0 0x0 0x7ffd 0x7f01`: number, arguments, stack and instruction pointer; `running`, or -1 outside
+/// of any call (fs/proc/base.c: `proc_pid_syscall`).
+fn parse_call(text: &[u8]) -> Option<Call> {
+    let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
+    let number: usize = words.next()?.parse().ok()?;
+    let name = syscalls::Sysno::new(number)?.name();
+    let first = words.next().and_then(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+    // A descriptor is an int: the upper half of the register is whatever was left there.
+    let fd = first.filter(|_| ABOUT_A_DESCRIPTOR.contains(&name)).and_then(|fd| u32::try_from(fd & 0xffff_ffff).ok());
+    Some(Call { name: name.to_owned(), fd })
+}
+
+/// Lines of `[<0>] anon_pipe_write+0x2c4/0x6c0`.
+fn parse_stack(text: &[u8]) -> Vec<RawText> {
+    let function = |line: &[u8]| {
+        let name = line.split(|byte| *byte == b' ').nth(1)?;
+        let end = name.iter().position(|byte| *byte == b'+').unwrap_or(name.len());
+        name.get(..end).filter(|name| !name.is_empty()).map(RawText::from)
+    };
+    text.split(|byte| *byte == b'\n').filter_map(function).take(MAX_FRAMES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_a_group_and_a_terminal_are_read_behind_any_name() {
+        let line = b"7 (a) R 1 (b) T 5 6 7 34816 8 4194304 1 2 3 4 11 12 13 14 20 0 3 0 99 1 2";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!((stat.state, stat.parent, stat.group, stat.foreground), ('T', 5, 6, Some(8)));
+        assert_eq!((stat.user_ticks, stat.system_ticks, stat.threads), (11, 12, 3));
+        let without = b"7 (x) S 5 6 7 0 -1 4194304 1 2 3 4 11 12 13 14 20 0 3 0 99";
+        assert_eq!(parse_stat(without).unwrap().foreground, None);
+        for broken in [&b""[..], b"7 x", b"7 (x)", b"7 (x) S 1"] {
+            assert!(parse_stat(broken).is_none());
+        }
+    }
+
+    #[test]
+    fn a_call_names_the_descriptor_that_it_is_about() {
+        let read = syscalls::Sysno::read.id();
+        let call = parse_call(format!("{read} 0xffffffff00000003 0x7ffd 0x10 0x0 0x0 0x0 0x7f 0x7f\n").as_bytes());
+        assert_eq!(call, Some(Call { name: "read".to_owned(), fd: Some(3) }));
+        let nap = syscalls::Sysno::clock_nanosleep.id();
+        assert_eq!(parse_call(format!("{nap} 0x0 0x0\n").as_bytes()).unwrap().fd, None);
+        for outside in ["running\n", "-1 0x7f 0x7f\n", "99999 0x0\n", "", "x"] {
+            assert_eq!(parse_call(outside.as_bytes()), None, "{outside}");
+        }
+    }
+
+    #[test]
+    fn a_stack_is_its_functions() {
+        let text = b"[<0>] anon_pipe_write+0x2c4/0x6c0\n[<0>] vfs_write+0x1/0x2\n[<0>] do_syscall_64\n\n";
+        let names: Vec<String> = parse_stack(text).iter().map(|name| name.to_text().into_owned()).collect();
+        assert_eq!(names, ["anon_pipe_write", "vfs_write", "do_syscall_64"]);
+    }
+
+    #[test]
+    fn limits_and_sizes_are_numbers_or_nothing() {
+        let limits = b"Limit  Soft\nMax open files            1024                 524288               files\n";
+        assert_eq!(soft_limit(limits, b"Max open files"), Some(1024));
+        assert_eq!(soft_limit(b"Max open files  unlimited\n", b"Max open files"), None);
+        assert_eq!(resident(b"100 2 3"), Some(2 * rustix::param::page_size() as u64));
+        assert_eq!(resident(b"100"), None);
+    }
+
+    #[test]
+    fn this_process_is_measured() {
+        let measure = Proc::new("/proc").measure(std::process::id(), Depth::Whole).unwrap();
+        assert!(measure.thread_count >= 1 && !measure.threads.is_empty());
+        assert_eq!(measure.threads[0].tid, std::process::id());
+        assert!(measure.resident.unwrap() > 0);
+        assert!(Proc::new("/proc").measure(u32::MAX, Depth::Whole).is_none());
+    }
+}
