@@ -5,6 +5,8 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::ValueHint};
 use regex::bytes::Regex;
 
+use crate::sink::{FORMATS, Format, LISTS, SHOWN};
+
 /// The binary, and the binary as a plugin.
 pub(super) const BINARY: &str = "execpath";
 pub(super) const PLUGIN: &str = "kubectl-execpath";
@@ -261,6 +263,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     (
         "",
         "Examples:
+  {bin} ls                        which sessions are open now
+  {bin} show web                  the one into the pod `web`, with the numbers of each connection
   {bin} trace                     what happens from now on, drawn
   {bin} trace --pod web --once    the next session into one pod
   {bin} replay incident.jsonl.zst",
@@ -275,6 +279,22 @@ const EXAMPLES: &[(&str, &str)] = &[
   {bin} trace -o tree -o jsonl=sessions.jsonl     drawn, and kept as JSON Lines
   {bin} trace --record incident.jsonl.zst         keep all observations, to replay elsewhere
   {bin} trace --redact 'password=[^ ]*'           keep secrets out of output and recording",
+    ),
+    (
+        "ls",
+        "Examples:
+  {bin} ls                                        all that people started
+  {bin} ls --kind all                             exec probes, too
+  {bin} ls --namespace default --watch 2s         those of one namespace, again every two seconds
+  {bin} ls -o json | jq '.[] | select(.idle_ms > 60000) | .id'",
+    ),
+    (
+        "show",
+        "Examples:
+  {bin} show s-4f9c2a                             by its id, or a unique start of it
+  {bin} show 23605                                by a pid on its path
+  {bin} show default/web                          by its pod
+  {bin} show web --watch 1s                       its numbers, again every second",
     ),
     (
         "replay",
@@ -307,15 +327,21 @@ const EXAMPLES: &[(&str, &str)] = &[
 /// The command line, under the name that it was called by. `name` is shown in help, and `program` names the file.
 pub(super) fn command(name: &'static str) -> clap::Command {
     use clap::CommandFactory;
-    let formats: Vec<String> =
-        crate::sink::FORMATS.iter().map(|format| format!("{:<6} {}", format.name, format.about)).collect();
-    let formats = format!("Formats:\n  {}", formats.join("\n  "));
+    let formats = |formats: &[Format]| {
+        let lines: Vec<String> = formats.iter().map(|format| format!("{:<6} {}", format.name, format.about)).collect();
+        format!("Formats:\n  {}", lines.join("\n  "))
+    };
     let mut command = Cli::command().bin_name(name);
     for (of, text) in EXAMPLES {
         let text = text.replace("{bin}", name);
         command = match *of {
             "" => command.after_help(text),
-            "trace" | "replay" | "demo" => {
+            "trace" | "replay" | "demo" | "ls" | "show" => {
+                let formats = formats(match *of {
+                    "ls" => LISTS,
+                    "show" => SHOWN,
+                    _ => FORMATS,
+                });
                 command.mut_subcommand(of, |sub| sub.after_help(format!("{formats}\n\n{text}")))
             }
             _ => command.mut_subcommand(of, |sub| sub.after_help(text)),

@@ -28,8 +28,12 @@ pub(super) fn ls(args: args::Ls) -> Result<Exit, Failure> {
 
 pub(super) fn show(args: args::Show) -> Result<Exit, Failure> {
     let outputs = resolve::outputs(&args.output, SHOWN)?;
-    let id = args.id;
-    each(args.look, &outputs, Depth::Whole, |seen| select(seen, &id))
+    let args::Show { id, mut look, .. } = args;
+    // Who names one means it, whatever its kind.
+    if look.filter.kind == args::Kind::People {
+        look.filter.kind = args::Kind::All;
+    }
+    each(look, &outputs, Depth::Whole, |seen| select(seen, &id))
 }
 
 /// Looks, narrows, shows; again and again where that is asked for.

@@ -17,9 +17,9 @@ use crate::{
     correlate::Options,
     engine::{Filter, Kinds, Redactor, Setup, Until},
     live::{Live, NetNs},
+    look::Look,
     model::Kind,
     record::{CreateError, Place},
-    look::Look,
     sink::{FORMATS, Format, Sink, Style, Target},
 };
 
@@ -166,7 +166,9 @@ pub(super) fn outputs(specs: &[OsString], formats: &'static [Format]) -> Result<
             Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
             None => (bytes, None),
         };
-        let Some(format) = std::str::from_utf8(name).ok().and_then(|name| formats.iter().find(|format| format.name == name)) else {
+        let Some(format) =
+            std::str::from_utf8(name).ok().and_then(|name| formats.iter().find(|format| format.name == name))
+        else {
             let names: Vec<&str> = formats.iter().map(|format| format.name).collect();
             let name = named(Path::new(OsStr::from_bytes(name)));
             return Err(Failure::usage(

@@ -50,9 +50,10 @@ impl Builder<'_> {
             self.gap_at(GapCode::ProcessLeftRunning, (at, at), &text);
         }
         let first_leg = up.last().and_then(|node| node.outbound).and_then(|no| self.world.sockets.get(no));
-        let client_end = first_leg.and_then(|near| near.tuple).map(|tuple| tuple.local);
-        let beyond_end = self.beyond.iter().find(|(side, _)| *side == "client").map(|(_, address)| *address);
         let client = hops.first().filter(|hop| hop.role == Role::Client);
+        // What a proxy dialled with is no client's: who is behind it is not known yet.
+        let client_end = first_leg.filter(|_| client.is_some()).and_then(|near| near.tuple).map(|tuple| tuple.local);
+        let beyond_end = self.beyond.iter().find(|(side, _)| *side == "client").map(|(_, address)| *address);
         let mut opened_at = first_leg.map_or(exec.since, |near| near.since.min(exec.since));
         if exec.preexisting {
             // When it began was not seen; its command and its client are as old, to the tick.

@@ -15,7 +15,7 @@ use super::{
     view,
     words::{self, NAME, TEXT},
 };
-use crate::model::{BootTime, Degraded, GapCode, Report, Role, Session, Span};
+use crate::model::{BootTime, Degraded, Report, Role, Session, Span};
 
 /// Columns of a command, and of the name of what it leads into: so that rows of common names fit 120 columns.
 const COMMAND: usize = 32;
@@ -60,7 +60,8 @@ impl Sink for Table {
             let mut table = table.build();
             table.with(Borders::empty()).with(Padding::new(0, 2, 0, 0));
             for (index, line) in table.to_string().lines().enumerate() {
-                let ink = if index == 0 { Ink::Dim.on(self.style, line.trim_end()) } else { line.trim_end().to_owned() };
+                let ink =
+                    if index == 0 { Ink::Dim.on(self.style, line.trim_end()) } else { line.trim_end().to_owned() };
                 writeln!(self.target, "{ink}")?;
             }
         }
@@ -99,7 +100,6 @@ fn client(session: &Session) -> String {
             format!("{comm} {}{uid}", hop.task.tgid)
         }
         (None, Some(address)) => address.to_string(),
-        (None, None) if session.gaps.iter().any(|gap| gap.code == GapCode::Unjoined) => "? (not joined yet)".to_owned(),
         (None, None) => "?".to_owned(),
     }
 }
@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn ages_are_short() {
-        for (seconds, text) in [(0, "0s"), (119, "119s"), (120, "2m"), (7_199, "119m"), (7_200, "2h"), (172_800, "2d")] {
+        for (seconds, text) in [(0, "0s"), (119, "119s"), (120, "2m"), (7_199, "119m"), (7_200, "2h"), (172_800, "2d")]
+        {
             assert_eq!(short(Span::from_secs(seconds)), text);
         }
     }

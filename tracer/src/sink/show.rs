@@ -13,8 +13,8 @@ use super::{
     words::{self, TEXT, gap_words, lasted},
 };
 use crate::model::{
-    BootTime, Descriptor, FileKind, Hop, Link, LinkKind, Measures, ProcessMeasure, RawText, Report, Role, Session, SocketId,
-    Span, TaskKey, TcpMeasure, TcpState, TimerKind, parse_fifo_path,
+    BootTime, Descriptor, FileKind, Hop, Link, LinkKind, Measures, ProcessMeasure, RawText, Report, Role, Session,
+    SocketId, Span, TaskKey, TcpMeasure, TcpState, TimerKind, parse_fifo_path,
 };
 
 /// Columns of a command.
@@ -70,7 +70,8 @@ impl Drawing<'_> {
         let session = self.session;
         let tree = Tree::new(Box::new(io::sink()), self.style);
         let mut lines = vec![self.title()];
-        lines.extend(words::command(session, COMMAND).map(|command| format!("  {} {command}", self.ink(Ink::Dim, "$"))));
+        lines
+            .extend(words::command(session, COMMAND).map(|command| format!("  {} {command}", self.ink(Ink::Dim, "$"))));
         lines.push(String::new());
         let more = |piece: Piece<'_>| match piece {
             Piece::Hop(hop) => self.hop(hop),
@@ -142,7 +143,11 @@ impl Drawing<'_> {
         let is_other_end = |holder: &Descriptor| match one.kind {
             FileKind::Pty => holder.master != one.master,
             FileKind::Fifo | FileKind::Pipe | FileKind::Socket | FileKind::Other => {
-                if one.fd == 0 { holder.access.writes() } else { holder.access.reads() }
+                if one.fd == 0 {
+                    holder.access.writes()
+                } else {
+                    holder.access.reads()
+                }
             }
         };
         let mut pids: Vec<u32> = self
@@ -188,7 +193,9 @@ impl Drawing<'_> {
 
     /// The exec's FIFOs: what waits in them, and who has them open.
     fn fifos(&self, link: &Link) -> Vec<String> {
-        let (Some(exec), Some(shim)) = (&self.session.exec_id, self.session.hops.get(link.to)) else { return Vec::new() };
+        let (Some(exec), Some(shim)) = (&self.session.exec_id, self.session.hops.get(link.to)) else {
+            return Vec::new();
+        };
         let mut seen = BTreeSet::new();
         let mut lines = Vec::new();
         for one in self.measures.descriptors(shim.task).iter().filter(|one| one.kind == FileKind::Fifo) {
@@ -223,13 +230,10 @@ impl Drawing<'_> {
         };
         let end = series.last;
         let clogged = end.recv_q > 0 || end.send_q > 0;
-        let ink = match end.state {
-            TcpState::Established if clogged => Ink::Bad,
-            TcpState::Established => Ink::Dim,
-            _ => Ink::Bad,
-        };
+        let ink = if end.state == TcpState::Established && !clogged { Ink::Dim } else { Ink::Bad };
         let troubles = troubles(&end).join(", ");
-        let more = Some(troubles).filter(|text| !text.is_empty()).map(|text| format!("{}  {text}", " ".repeat(side.len())));
+        let more =
+            Some(troubles).filter(|text| !text.is_empty()).map(|text| format!("{}  {text}", " ".repeat(side.len())));
         let lines = [format!("{side}  {}", numbers(&end))].into_iter().chain(more);
         lines.map(|line| self.ink(ink, &line)).collect()
     }

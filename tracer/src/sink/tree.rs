@@ -16,8 +16,8 @@ use super::{
     words::{NAME, TEXT, command, counted, gap_words, into, lasted, shortened},
 };
 use crate::model::{
-    BootTime, Change, Confidence, ExitReason, Finding, GapCode, Hop, Link, LinkKind, Report, Role,
-    Session, SessionId, Span, State,
+    BootTime, Change, Confidence, ExitReason, Finding, GapCode, Hop, Link, LinkKind, Report, Role, Session, SessionId,
+    Span, State,
 };
 
 /// Columns that lines keep to where they can.

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::Header;
 use crate::model::{
-    self, Ability, BootTime, ClockAnchor, Degraded, GapCode, LinkKind, Measures, RawText, Role, SocketId, State, TcpMeasure,
-    Totals,
+    self, Ability, BootTime, ClockAnchor, Degraded, GapCode, LinkKind, Measures, RawText, Role, SocketId, State,
+    TcpMeasure, Totals,
 };
 
 /// Version of everything here: grows when a field changes its meaning or goes; new fields do not change it.
@@ -414,7 +414,8 @@ struct Tcp {
 
 impl Tcp {
     fn new(ends: &model::TcpEnds, measures: &Measures) -> Self {
-        let measured = |socket: Option<SocketId>| socket.and_then(|socket| measures.tcp(socket)).map(|series| series.last);
+        let measured =
+            |socket: Option<SocketId>| socket.and_then(|socket| measures.tcp(socket)).map(|series| series.last);
         let (near, far) = (measured(ends.near), measured(ends.far));
         let info = near.and_then(|near| near.info);
         Self {
@@ -422,10 +423,7 @@ impl Tcp {
             remote: ends.tuple.remote,
             inode: ends.near.and_then(|socket| socket.inode),
             peer_inode: ends.far.and_then(|socket| socket.inode),
-            queues: Queues::new(
-                near.map(|end| (end.recv_q, end.send_q)),
-                far.map(|end| (end.recv_q, end.send_q)),
-            ),
+            queues: Queues::new(near.map(|end| (end.recv_q, end.send_q)), far.map(|end| (end.recv_q, end.send_q))),
             end: TcpEnd::new(near),
             bytes_sent: ends.sent.or(info.map(|info| info.bytes_acked)),
             bytes_received: ends.received.or(info.map(|info| info.bytes_received)),

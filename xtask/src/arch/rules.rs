@@ -35,6 +35,7 @@ pub(super) const MODULES: &[Module] = &[
     edge("doctor", &["model", "plan", "probe_host"]),
     edge("engine", &["correlate", "model", "record", "sink", "source", "tui"]),
     edge("live", &["correlate", "decode", "engine", "model", "plan", "probe_host", "record", "sink", "source"]),
+    edge("look", &["correlate", "engine", "live", "model", "probe_host", "sink", "source"]),
     edge("demo", &["correlate", "engine", "live", "model", "plan", "probe_host", "sink"]),
     edge(
         "cli",
@@ -44,6 +45,7 @@ pub(super) const MODULES: &[Module] = &[
             "doctor",
             "engine",
             "live",
+            "look",
             "model",
             "plan",
             "probe_host",

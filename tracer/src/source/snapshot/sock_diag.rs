@@ -27,9 +27,7 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use crate::model::{
-    Family, RawText, SocketId, TcpInfo, TcpMeasure, TcpState, Timer, TimerKind, Tuple, UnixMeasure,
-};
+use crate::model::{Family, RawText, SocketId, TcpInfo, TcpMeasure, TcpState, Timer, TimerKind, Tuple, UnixMeasure};
 
 /// A pod is a namespace; the largest nodes run a few hundred.
 pub(super) const MAX_NAMESPACES: usize = 4096;
@@ -200,19 +198,13 @@ pub(super) fn measure(namespaces: &Namespaces, wanted: &BTreeMap<u32, Wanted>) -
 }
 
 /// Asks for one socket, and keeps the answer if it is about that very one.
-fn one(
-    found: &mut Sockets,
-    id: SocketId,
-    tuple: Option<Tuple>,
-    ask: impl FnOnce(&mut Sockets) -> io::Result<()>,
-) {
+fn one(found: &mut Sockets, id: SocketId, tuple: Option<Tuple>, ask: impl FnOnce(&mut Sockets) -> io::Result<()>) {
     found.answer = None;
     match ask(found) {
         Ok(()) => {
             // Where there is no such connection the kernel answers with a listener that would take it.
-            let is_it = |answer: &Answer| {
-                answer.tuple == tuple && (id.cookie.is_none() || id.cookie == answer.id.cookie)
-            };
+            let is_it =
+                |answer: &Answer| answer.tuple == tuple && (id.cookie.is_none() || id.cookie == answer.id.cookie);
             found.measured.push((id, found.answer.filter(is_it).map(|answer| answer.measured)));
         }
         Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => found.measured.push((id, None)),
@@ -498,9 +490,9 @@ fn tcp_answer(response: &InetResponse) -> Option<Answer> {
         expires_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
         retries,
     };
-    let info = response.nlas.iter().find_map(|nla| match nla {
-        inet::nlas::Nla::TcpInfo(bytes) => tcp_info(bytes),
-        _ => None,
+    let info = response.nlas.iter().find_map(|nla| {
+        let inet::nlas::Nla::TcpInfo(bytes) = nla else { return None };
+        tcp_info(bytes)
     });
     let measure = TcpMeasure {
         state: TcpState::from_kernel(header.state)?,
@@ -553,9 +545,9 @@ fn tcp_info(bytes: &[u8]) -> Option<TcpInfo> {
 
 fn unix_answer(response: &UnixResponse) -> Option<Answer> {
     let id = SocketId::new(cookie(response.header.cookie), u64::from(response.header.inode));
-    let (recv_q, send_q) = response.nlas.iter().find_map(|nla| match nla {
-        unix::nlas::Nla::ReceiveQueueLength(recv_q, send_q) => Some((*recv_q, *send_q)),
-        _ => None,
+    let (recv_q, send_q) = response.nlas.iter().find_map(|nla| {
+        let unix::nlas::Nla::ReceiveQueueLength(recv_q, send_q) = nla else { return None };
+        Some((*recv_q, *send_q))
     })?;
     Some(Answer { id, tuple: None, measured: Measured::Unix(UnixMeasure { recv_q, send_q }) })
 }

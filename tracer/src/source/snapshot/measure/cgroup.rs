@@ -60,7 +60,11 @@ impl Hierarchies {
             text.split(|byte| *byte == b'\n').filter_map(|line| {
                 let mut parts = line.splitn(3, |byte| *byte == b':');
                 let (hierarchy, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-                Some((hierarchy == b"0", std::str::from_utf8(controllers).ok()?, Path::new(std::ffi::OsStr::from_bytes(path))))
+                Some((
+                    hierarchy == b"0",
+                    std::str::from_utf8(controllers).ok()?,
+                    Path::new(std::ffi::OsStr::from_bytes(path)),
+                ))
             })
         };
         let own = lines().find(|(_, controllers, _)| controllers.split(',').any(|one| one == controller));
@@ -141,7 +145,8 @@ fn pids(group: &Group, measure: &mut CgroupMeasure) {
     let (current, limit, folder) = tightest(group, "pids.current", "pids.max");
     (measure.pids, measure.pids_max) = (current, limit);
     // Counted where the refused fork was, by newer kernels also where the limit is.
-    let counts = [Some(group.folder.clone()), folder].into_iter().flatten().filter_map(|folder| read(&folder, "pids.events"));
+    let counts =
+        [Some(group.folder.clone()), folder].into_iter().flatten().filter_map(|folder| read(&folder, "pids.events"));
     measure.pids_refused = counts.filter_map(|text| keyed(&text, "max")).max();
 }
 
@@ -176,7 +181,9 @@ mod tests {
         let mount = |controllers: &[&str], name: &str| {
             (controllers.iter().map(|one| (*one).to_owned()).collect(), PathBuf::from("/"), root.join(name))
         };
-        Hierarchies { mounts: vec![mount(&["freezer"], "freezer"), mount(&["memory"], "memory"), mount(&[], "unified")] }
+        Hierarchies {
+            mounts: vec![mount(&["freezer"], "freezer"), mount(&["memory"], "memory"), mount(&[], "unified")],
+        }
     }
 
     fn measured(root: &Path, cgroup: &str) -> Option<CgroupMeasure> {
@@ -203,7 +210,10 @@ mod tests {
         write(root, "unified/pod/pids.max", "10\n");
         write(root, "unified/pod/pids.events", "max 4\n");
         let measure = measured(root, "0::/pod/c\n").unwrap();
-        assert_eq!((measure.frozen, measure.pids, measure.pids_max, measure.pids_refused), (Some(true), Some(9), Some(10), Some(4)));
+        assert_eq!(
+            (measure.frozen, measure.pids, measure.pids_max, measure.pids_refused),
+            (Some(true), Some(9), Some(10), Some(4))
+        );
         assert_eq!(measure.memory, None, "it says nothing of memory");
     }
 

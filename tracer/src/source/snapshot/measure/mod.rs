@@ -92,12 +92,7 @@ impl Snapshot {
     }
 
     /// TCP sockets that these processes hold and no table lists.
-    fn unlisted(
-        &self,
-        open: &BTreeMap<TaskKey, Open>,
-        namespaces: &Namespaces,
-        now: BootTime,
-    ) -> Vec<Observation> {
+    fn unlisted(&self, open: &BTreeMap<TaskKey, Open>, namespaces: &Namespaces, now: BootTime) -> Vec<Observation> {
         let listed = sock_diag::everything(namespaces);
         if !listed.troubles.is_empty() {
             // A table that was cut may list them after all.

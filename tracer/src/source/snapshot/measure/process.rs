@@ -11,8 +11,29 @@ const MAX_THREADS: usize = 64;
 const MAX_FRAMES: usize = 64;
 /// System calls whose first argument is a descriptor that bytes pass through (or on which a thread waits).
 const ABOUT_A_DESCRIPTOR: [&str; 24] = [
-    "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "recvfrom", "sendto", "recvmsg", "sendmsg",
-    "splice", "sendfile", "accept", "accept4", "connect", "ioctl", "epoll_wait", "epoll_pwait", "fsync", "fdatasync", "flock",
+    "read",
+    "write",
+    "readv",
+    "writev",
+    "pread64",
+    "pwrite64",
+    "preadv",
+    "pwritev",
+    "recvfrom",
+    "sendto",
+    "recvmsg",
+    "sendmsg",
+    "splice",
+    "sendfile",
+    "accept",
+    "accept4",
+    "connect",
+    "ioctl",
+    "epoll_wait",
+    "epoll_pwait",
+    "fsync",
+    "fdatasync",
+    "flock",
     "close",
 ];
 
@@ -44,7 +65,8 @@ impl Proc {
 
     fn threads(&self, pid: u32) -> Vec<ThreadMeasure> {
         let entries = fs::read_dir(self.path(pid, "task")).into_iter().flatten().flatten();
-        let mut tids: Vec<u32> = entries.filter_map(|entry| number(entry.file_name().as_bytes())).take(MAX_THREADS).collect();
+        let mut tids: Vec<u32> =
+            entries.filter_map(|entry| number(entry.file_name().as_bytes())).take(MAX_THREADS).collect();
         tids.sort_unstable_by_key(|tid| (*tid != pid, *tid));
         tids.into_iter().filter_map(|tid| self.thread(pid, tid)).collect()
     }
