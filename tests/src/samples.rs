@@ -244,7 +244,7 @@ pub fn story() -> (Vec<Finding>, Report) {
         finding(71_000, Change::Closed, named("s-0b77e1", closed(ExitStatus::Signal(9)))),
     ]);
     let totals = Totals { observations: 420, late: 0, opened: 3, closed: 2, lost: [("ring-full".into(), 12)].into() };
-    (findings, Report { at: after(75_000), sessions: vec![third], totals })
+    (findings, Report { at: after(75_000), sessions: vec![third], totals, ..Report::default() })
 }
 
 /// A target that keeps what is written.

@@ -26,7 +26,7 @@ pub use finding::{Change, Finding, Loose, Report, Totals, Want};
 pub use host::{Ability, Degraded, HostFacts};
 pub use measure::{
     Access, Call, CgroupMeasure, Descriptor, FileKind, FileMeasure, Measures, ProcessMeasure, Series, TcpInfo,
-    TcpMeasure, TcpState, ThreadMeasure, Timer, TimerKind, UnixMeasure, Unlisted,
+    TcpMeasure, TcpState, ThreadMeasure, Timer, TimerKind, Told, UnixMeasure, Unlisted,
 };
 pub use net::{Family, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
 pub use places::Places;
