@@ -18,6 +18,7 @@ mod session;
 mod task;
 mod text;
 mod time;
+mod verdict;
 
 pub use container::{ContainerInfo, ContainerRef, ExecFifo, RuncExec, parse_cgroup, parse_fifo_path, parse_runc_exec};
 pub use evidence::{Confidence, Evidence, Gap, GapCode};
@@ -36,3 +37,4 @@ pub use session::{
 pub use task::{ExitStatus, ProcessInfo, Program, TaskKey, WatchAs};
 pub use text::RawText;
 pub use time::{BootTime, ClockAnchor, Span};
+pub use verdict::{About, Diagnosis, Health, Reading, Severity, ToldApart, Value, Verdict};

@@ -16,16 +16,16 @@ use crate::model::{
 };
 
 /// Columns that lines keep to where they can.
-const WIDTH: usize = 100;
+pub(super) const WIDTH: usize = 100;
 /// Columns of the first word of a line.
 const LABEL: usize = 10;
 /// A path that comes up is full of holes for an instant: holes that time will fill are told when they are older than this.
 /// Legs of one exec follow each other within tens of milliseconds.
 const SETTLED: Span = Span::from_secs(1);
 /// Longest name (of a pod, a process …) that is shown whole; Kubernetes allows 253, people read the start.
-const NAME: usize = 63;
+pub(super) const NAME: usize = 63;
 /// Longest path and gap text.
-const TEXT: usize = 300;
+pub(super) const TEXT: usize = 300;
 
 /// The sink.
 pub struct Tree {
@@ -452,7 +452,7 @@ fn gap_words(session: &Session, gap: &Gap) -> String {
 }
 
 /// Where it leads, as far as that is known.
-fn into(session: &Session) -> Option<String> {
+pub(super) fn into(session: &Session) -> Option<String> {
     let target = &session.target;
     let name = |name: &Option<String>| name.as_ref().map(|name| escape::str(name, NAME));
     if let Some(pod) = name(&target.pod) {
@@ -464,7 +464,7 @@ fn into(session: &Session) -> Option<String> {
     target.container_id.as_ref().map(|id| format!("container {}", escape::str(id.get(..12).unwrap_or(id), NAME)))
 }
 
-fn command(session: &Session) -> Option<String> {
+pub(super) fn command(session: &Session) -> Option<String> {
     let known = !session.command.is_empty();
     known.then(|| escape::command(&session.command, session.command_truncated, WIDTH - 2 - LABEL))
 }
@@ -483,7 +483,7 @@ fn shortened(path: &RawText) -> String {
     format!("{start}{}{end}", escape::CUT)
 }
 
-fn counted(count: u64, what: &str) -> String {
+pub(super) fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 

@@ -25,6 +25,8 @@ pub(super) const MODULES: &[Module] = &[
     pure("decode", &["model"]),
     // Replay needs neither decoder nor sources nor sinks.
     pure("correlate", &["model"]),
+    // What is wrong follows from a report, live and in replay.
+    pure("diagnose", &["model"]),
     pure("plan", &["model"]),
     edge("source", &["model", "record", "decode", "plan"]),
     edge("record", &["model"]),
