@@ -1,12 +1,13 @@
 //! execpath: sees the path of `kubectl exec`.
 //!
-//! The pure ring (`model`, `decode`, `correlate`, `plan`) knows no file, socket, clock, thread or async: facts in, findings
+//! The pure ring (`model`, `decode`, `correlate`, `diagnose`, `plan`) knows no file, socket, clock, thread or async: facts in, findings
 //! out, the same live and in replay. ARCHITECTURE.md has the map.
 
 pub mod cli;
 pub mod correlate;
 pub mod decode;
 pub mod demo;
+pub mod diagnose;
 pub mod doctor;
 pub mod engine;
 pub mod live;

@@ -6,9 +6,10 @@ use std::{thread, time::Duration};
 
 use crate::{
     correlate::{self, Correlator},
+    diagnose,
     engine::{Filter, Redactor},
     live::{self, LiveError, NetNs},
-    model::{BootTime, Degraded, Fact, Observation, Report, Scope, Session, Source, State},
+    model::{Degraded, Fact, Observation, Report, Scope, Session, Source, State},
     probe_host, sink,
     source::snapshot::{self, Snapshot},
 };
@@ -97,9 +98,11 @@ impl Looker {
     /// Measures what was found.
     pub fn measure(&mut self, depth: Depth) {
         let report = self.correlator.report();
-        let asked: Vec<Session> = report.sessions.iter().filter(|session| self.is_asked(session)).cloned().collect();
         let deep = depth == Depth::Whole;
-        let mut scope = Scope::of(&asked, deep);
+        // A diagnosis tells one's fault from everybody's by what it sees of the others.
+        let is_measured = |session: &&Session| session.state == State::Open && (deep || self.filter.matches(session));
+        let measured: Vec<Session> = report.sessions.iter().filter(is_measured).cloned().collect();
+        let mut scope = Scope::of(&measured, deep);
         if deep {
             scope = scope.with_loose(&report);
         }
@@ -112,12 +115,10 @@ impl Looker {
     #[must_use]
     pub fn seen(&self) -> Seen {
         let mut report = self.correlator.report();
-        report.sessions.retain(|session| self.is_asked(session));
+        report.sessions.retain(|session| session.state == State::Open);
+        report.diagnosis = diagnose::diagnosis(&report);
+        report.sessions.retain(|session| self.filter.matches(session));
         Seen { header: self.header.clone(), report }
-    }
-
-    fn is_asked(&self, session: &Session) -> bool {
-        session.state == State::Open && self.filter.matches(session)
     }
 
     fn take(&mut self, facts: Vec<Observation>) {
@@ -162,10 +163,4 @@ impl Looker {
         }
         degraded
     }
-}
-
-/// Core time of a look: of its last measurement, else of its report.
-#[must_use]
-pub fn at(report: &Report) -> BootTime {
-    report.measures.at().unwrap_or(report.at)
 }

@@ -35,6 +35,8 @@ pub(super) enum Command {
     Ls(Box<Ls>),
     /// Show one session: each hop, and both ends of each connection with their numbers.
     Show(Box<Show>),
+    /// Say what is wrong, where, how that is known, and what to do.
+    Diagnose(Box<Diagnose>),
     /// Show what a recording holds, as `trace` showed it.
     Replay(Box<Replay>),
     /// The path in miniature on this machine, without a cluster, traced for real.
@@ -96,6 +98,8 @@ pub(super) struct Ls {
     #[arg(short, long, value_name = "FORMAT[=PATH]", default_value = "table", help_heading = "Common options")]
     pub(super) output: Vec<OsString>,
     #[command(flatten)]
+    pub(super) watch: Watch,
+    #[command(flatten)]
     pub(super) look: Look,
 }
 
@@ -108,18 +112,48 @@ pub(super) struct Show {
     #[arg(short, long, value_name = "FORMAT[=PATH]", default_value = "tree", help_heading = "Common options")]
     pub(super) output: Vec<OsString>,
     #[command(flatten)]
+    pub(super) watch: Watch,
+    #[command(flatten)]
     pub(super) look: Look,
 }
 
-/// What `ls` and `show` have in common.
+#[derive(Debug, Args)]
+pub(super) struct Diagnose {
+    /// Which session: as for `show`. Without it all, and what is left over of those that are gone.
+    #[arg(value_name = "ID")]
+    pub(super) id: Option<String>,
+    /// How to say it: `text` for people, `json` for programs.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text", help_heading = "Common options")]
+    pub(super) output: Report,
+    /// Time between the two looks: what moves in between is not stuck. From 2s.
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = interval)]
+    pub(super) interval: Duration,
+    #[command(flatten)]
+    pub(super) look: Look,
+}
+
+/// How a report is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Report {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Watch {
+    /// Look again every so often, until Ctrl-C: `2s`.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) watch: Option<Duration>,
+}
+
+/// What `ls`, `show` and `diagnose` have in common.
 #[derive(Debug, Args)]
 pub(super) struct Look {
     /// When to use colours.
     #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Common options")]
     pub(super) color: Color,
-    /// Look again every so often, until Ctrl-C: `2s`.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub(super) watch: Option<Duration>,
     #[command(flatten)]
     pub(super) filter: Filter,
     #[command(flatten)]
@@ -157,15 +191,7 @@ pub(super) struct Demo {
 pub(super) struct Doctor {
     /// How to say it: `text` for people, `json` for programs.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    pub(super) output: DoctorOutput,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum DoctorOutput {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
+    pub(super) output: Report,
 }
 
 #[derive(Debug, Args)]
@@ -251,6 +277,15 @@ fn regex(text: &str) -> Result<Regex, String> {
     })
 }
 
+/// Two looks that are closer together show no standstill.
+fn interval(text: &str) -> Result<Duration, String> {
+    let least = Duration::from_millis(crate::diagnose::APART.as_millis());
+    match duration(text) {
+        Ok(time) if time < least => Err(format!("it must be at least {}", humantime::format_duration(least))),
+        outcome => outcome,
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(time) if time.is_zero() => Err("it must be longer than nothing".to_owned()),
@@ -295,6 +330,15 @@ const EXAMPLES: &[(&str, &str)] = &[
   {bin} show 23605                                by a pid on its path
   {bin} show default/web                          by its pod
   {bin} show web --watch 1s                       its numbers, again every second",
+    ),
+    (
+        "diagnose",
+        "Exits with 10 where a fault was found.
+
+Examples:
+  {bin} diagnose                                  every session, and what is left over of others
+  {bin} diagnose web                              the one into the pod `web`
+  {bin} diagnose -o json | jq '.[].code'",
     ),
     (
         "replay",

@@ -18,6 +18,8 @@ pub enum Exit {
     Unsupported = 4,
     /// A file cannot be read or written.
     BadInput = 5,
+    /// `diagnose` found a fault.
+    FaultFound = 10,
 }
 
 impl From<Exit> for ExitCode {

@@ -2,20 +2,22 @@
 #![expect(clippy::disallowed_methods, reason = "edge: waits between two looks")]
 
 use std::{
+    collections::BTreeSet,
     io::{self, IsTerminal, Write},
     thread,
 };
 
 use super::{
     args,
-    error::Failure,
+    error::{Failure, named, tell},
     exit::Exit,
     live_failure,
     resolve::{self, Output},
 };
 use crate::{
     look::{Depth, Look, Looker, Seen},
-    sink::{LISTS, SHOWN, Sink},
+    model::{SessionId, Severity, matching},
+    sink::{self, LISTS, SHOWN, Sink},
 };
 
 /// Clears a terminal and its scrollback's view, and goes to its top.
@@ -23,27 +25,66 @@ const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
 pub(super) fn ls(args: args::Ls) -> Result<Exit, Failure> {
     let outputs = resolve::outputs(&args.output, LISTS)?;
-    each(args.look, &outputs, Depth::List, |_seen| Ok(()))
+    each(args.look, args.watch, &outputs, Depth::List, |_seen| Ok(()))
 }
 
 pub(super) fn show(args: args::Show) -> Result<Exit, Failure> {
     let outputs = resolve::outputs(&args.output, SHOWN)?;
-    let args::Show { id, mut look, .. } = args;
-    // Who names one means it, whatever its kind.
+    let args::Show { id, mut look, watch, .. } = args;
+    of_any_kind(&mut look);
+    each(look, watch, &outputs, Depth::Whole, |seen| select(seen, &id))
+}
+
+/// Who names one means it, whatever its kind.
+fn of_any_kind(look: &mut args::Look) {
     if look.filter.kind == args::Kind::People {
         look.filter.kind = args::Kind::All;
     }
-    each(look, &outputs, Depth::Whole, |seen| select(seen, &id))
+}
+
+/// Looks twice, and says what is wrong.
+pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
+    let args::Diagnose { id, output, interval, mut look } = args;
+    let style = resolve::style(look.color);
+    of_any_kind(&mut look);
+    let mut looker = Looker::begin(resolve::look(look)?).map_err(|error| live_failure(&error))?;
+    looker.measure(Depth::Whole);
+    if io::stderr().is_terminal() {
+        let seconds = interval.as_secs_f32();
+        tell("notice", &format!("looking again in {seconds} s: what moves in between is not stuck"));
+    }
+    thread::sleep(interval);
+    looker.measure(Depth::Whole);
+    let mut seen = looker.seen();
+    if let Some(id) = id {
+        select(&mut seen, &id)?;
+    }
+    let Seen { header, report } = &mut seen;
+    let shown: BTreeSet<&SessionId> = report.sessions.iter().map(|session| &session.id).collect();
+    let narrowed = report.sessions.len() < report.diagnosis.health.len();
+    report.diagnosis.verdicts.retain(|verdict| match &verdict.session {
+        Some(session) => shown.contains(session),
+        None => !narrowed,
+    });
+    let mut out = io::stdout().lock();
+    match output {
+        args::Report::Text => sink::diagnosis::text(&mut out, style, header, report, &report.diagnosis),
+        args::Report::Json => sink::diagnosis::json(&mut out, header, &report.diagnosis),
+    }
+    .map_err(|error| Failure::writing(&error))?;
+    let found = report.diagnosis.verdicts.iter().any(|verdict| verdict.severity == Severity::Fault);
+    Ok(if found { Exit::FaultFound } else { Exit::Done })
 }
 
 /// Looks, narrows, shows; again and again where that is asked for.
 fn each(
     args: args::Look,
+    watch: args::Watch,
     outputs: &[Output],
     depth: Depth,
     narrow: impl Fn(&mut Seen) -> Result<(), Failure>,
 ) -> Result<Exit, Failure> {
-    let (watch, color) = (args.watch, args.color);
+    let (watch, color) = (watch.watch, args.color);
     if watch.is_some() && outputs.iter().any(|output| output.goes_to_a_file()) {
         return Err(Failure::usage("`--watch` writes to stdout alone", "leave out `=PATH`, or look once"));
     }
@@ -55,7 +96,7 @@ fn each(
         if watch.is_some() && io::stdout().is_terminal() {
             io::stdout().write_all(CLEAR).map_err(|error| Failure::writing(&error))?;
         }
-        tell(&mut sinks, &seen).map_err(|error| Failure::writing(&error))?;
+        render(&mut sinks, &seen).map_err(|error| Failure::writing(&error))?;
         let Some(pause) = watch else { return Ok(Exit::Done) };
         thread::sleep(pause);
         sinks = resolve::open(outputs, color)?;
@@ -68,7 +109,7 @@ fn now(look: Look, depth: Depth) -> Result<Seen, Failure> {
     Ok(looker.seen())
 }
 
-fn tell(sinks: &mut [Box<dyn Sink>], seen: &Seen) -> io::Result<()> {
+fn render(sinks: &mut [Box<dyn Sink>], seen: &Seen) -> io::Result<()> {
     for sink in sinks {
         sink.host(&seen.header)?;
         sink.finish(&seen.report)?;
@@ -78,7 +119,7 @@ fn tell(sinks: &mut [Box<dyn Sink>], seen: &Seen) -> io::Result<()> {
 
 /// Leaves the one session that is meant.
 fn select(seen: &mut Seen, id: &str) -> Result<(), Failure> {
-    let meant = crate::model::matching(&seen.report.sessions, id);
+    let meant = matching(&seen.report.sessions, id);
     match meant[..] {
         [one] => {
             let one = seen.report.sessions.get(one).cloned();
@@ -87,7 +128,7 @@ fn select(seen: &mut Seen, id: &str) -> Result<(), Failure> {
         }
         [] => Err(Failure::new(
             Exit::NothingMatched,
-            format!("no open session matches `{}`", super::error::named(id.as_ref())),
+            format!("no open session matches `{}`", named(id.as_ref())),
             match seen.report.sessions.len() {
                 0 => "no session is open; `execpath trace` shows those to come".to_owned(),
                 _ => "`execpath ls` lists those that are open; ids, pids, pods and ns/pod are taken".to_owned(),
@@ -99,7 +140,7 @@ fn select(seen: &mut Seen, id: &str) -> Result<(), Failure> {
             let more = if meant.len() > names.len() { ", …" } else { "" };
             Err(Failure::new(
                 Exit::NothingMatched,
-                format!("`{}` matches {} sessions", super::error::named(id.as_ref()), meant.len()),
+                format!("`{}` matches {} sessions", named(id.as_ref()), meant.len()),
                 format!("give one of them: {}{more}", names.join(", ")),
             ))
         }

@@ -63,6 +63,7 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         }
         Command::Ls(args) => look::ls(*args),
         Command::Show(args) => look::show(*args),
+        Command::Diagnose(args) => look::diagnose(*args),
         Command::Replay(args) => replay(*args),
         Command::Demo(args) => {
             log(cli.verbose);
@@ -193,11 +194,11 @@ fn demo_failure(error: &DemoError) -> Failure {
 }
 
 /// Says what this host allows: by asking, and, where nothing seems missing, by trying.
-fn doctor(output: args::DoctorOutput) -> Result<Exit, Failure> {
+fn doctor(output: args::Report) -> Result<Exit, Failure> {
     let (host, plan, degraded) = live::examine();
     let text = match output {
-        args::DoctorOutput::Text => doctor::render(&host, &plan, &degraded),
-        args::DoctorOutput::Json => format!("{:#}\n", doctor::to_json(&host, &plan, &degraded)),
+        args::Report::Text => doctor::render(&host, &plan, &degraded),
+        args::Report::Json => format!("{:#}\n", doctor::to_json(&host, &plan, &degraded)),
     };
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::writing(&error))?;
     Ok(match degraded.iter().find(|degraded| degraded.fatal) {

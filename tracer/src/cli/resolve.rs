@@ -49,6 +49,15 @@ impl Surroundings {
         let dumb = set("TERM").is_some_and(|term| term == "dumb");
         Self { terminal: io::stdout().is_terminal() && !dumb, no_color: set("NO_COLOR").is_some() }
     }
+
+    fn style(&self, color: Color, terminal: bool) -> Style {
+        let color = match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && !self.no_color,
+        };
+        Style { color }
+    }
 }
 
 pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Failure> {
@@ -152,6 +161,12 @@ fn options(args: args::Places) -> Options {
     }
 }
 
+/// How to write to stdout.
+pub(super) fn style(color: Color) -> Style {
+    let surroundings = Surroundings::look();
+    surroundings.style(color, surroundings.terminal)
+}
+
 /// Whether anything but the default was asked for.
 pub(super) fn is_narrow(filter: &Filter) -> bool {
     *filter != Filter::default()
@@ -206,12 +221,7 @@ pub(super) fn open(outputs: &[Output], color: Color) -> Result<Vec<Box<dyn Sink>
             None => (Box::new(io::stdout()), surroundings.terminal),
             Some(path) => (Box::new(create(path)?), false),
         };
-        let color = match color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => terminal && !surroundings.no_color,
-        };
-        sinks.push((format.open)(target, Style { color }));
+        sinks.push((format.open)(target, surroundings.style(color, terminal)));
     }
     Ok(sinks)
 }

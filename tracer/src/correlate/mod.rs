@@ -35,8 +35,8 @@ use self::{
     world::{Losses, Part, Standing, World},
 };
 use crate::model::{
-    Actor, BootTime, Change, Fact, Family, Finding, HostFacts, Measures, Observation, Places, ProcessInfo, RawText,
-    Report, Session, SocketId, SocketInfo, SocketRole, Source, State, TaskKey, Totals, Want, WatchAs,
+    Actor, BootTime, Change, Diagnosis, Fact, Family, Finding, HostFacts, Measures, Observation, Places, ProcessInfo,
+    RawText, Report, Session, SocketId, SocketInfo, SocketRole, Source, State, TaskKey, Totals, Want, WatchAs,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -209,6 +209,7 @@ impl Correlator {
             sessions,
             loose: self.world.loose(|no| self.resting.contains_key(&Part::Socket(no))),
             measures: self.measures.clone(),
+            diagnosis: Diagnosis::default(),
             totals: self.totals.clone(),
         }
     }

@@ -294,6 +294,9 @@ pub enum Fact {
     UnixMeasured {
         /// Which.
         socket: SocketId,
+        /// Path of the listener, at either end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<RawText>,
         /// How.
         measure: UnixMeasure,
     },

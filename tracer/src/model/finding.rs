@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, Measures, RawText, Role, Session, SocketInfo, TaskKey, Tuple, WatchAs};
+use super::{BootTime, Diagnosis, Measures, RawText, Role, Session, SocketInfo, TaskKey, Tuple, WatchAs};
 
 /// A change, told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Report {
     pub loose: Vec<Loose>,
     /// What was measured, the last two times.
     pub measures: Measures,
+    /// What is wrong, where that was asked.
+    pub diagnosis: Diagnosis,
     /// Sums.
     pub totals: Totals,
 }

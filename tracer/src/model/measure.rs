@@ -222,6 +222,10 @@ pub struct ProcessMeasure {
     /// Inode number of its pid namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pidns: Option<u32>,
+    /// Whether the first process of its container lives: the one that `init.pid` of the runtime's state names, or `State.Pid`
+    /// of dockerd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_lives: Option<bool>,
     /// What its cgroup says; `None` where that cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<CgroupMeasure>,
@@ -237,6 +241,10 @@ pub struct ThreadMeasure {
     /// The system call that it is in; `None` where it runs, or may not be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<Call>,
+    /// How often it gave up the processor by itself: `voluntary_ctxt_switches` of `/proc/PID/task/TID/status`. The same number
+    /// twice: it did not wake in between, whatever it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switches: Option<u64>,
     /// Functions of its kernel stack, innermost first; empty where it may not be read. Names change from kernel to kernel:
     /// never to be decided on alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -409,15 +417,24 @@ pub struct Unlisted {
     pub inode: u64,
 }
 
+/// When something was told of first and last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// First.
+    pub first: BootTime,
+    /// Last.
+    pub last: BootTime,
+}
+
 /// Everything that was measured, the last two times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Measures {
     tcp: BTreeMap<SocketKey, (Option<Tuple>, Series<TcpMeasure>)>,
-    unix: BTreeMap<SocketKey, Series<UnixMeasure>>,
+    unix: BTreeMap<SocketKey, (Option<RawText>, Series<UnixMeasure>)>,
     processes: BTreeMap<TaskKey, Series<ProcessMeasure>>,
     files: BTreeMap<(FileKind, FileId), Series<FileMeasure>>,
     descriptors: BTreeMap<TaskKey, (BootTime, Vec<Descriptor>)>,
-    unlisted: BTreeMap<Unlisted, BootTime>,
+    unlisted: BTreeMap<Unlisted, Told>,
     gone: BTreeMap<SocketKey, BootTime>,
     /// When something was measured last.
     at: Option<BootTime>,
@@ -442,10 +459,13 @@ impl Measures {
                     self.tcp.insert(key, (*tuple, Series::take(old, at, *measure)));
                 }
             }
-            (Fact::UnixMeasured { socket, measure }, _) => {
+            (Fact::UnixMeasured { socket, path, measure }, _) => {
                 let Some(key) = socket.inode else { return };
                 self.gone.remove(&key);
-                put(&mut self.unix, key, at, *measure);
+                if self.unix.len() < MAX || self.unix.contains_key(&key) {
+                    let old = self.unix.remove(&key).map(|(_, series)| series);
+                    self.unix.insert(key, (path.clone(), Series::take(old, at, *measure)));
+                }
             }
             (Fact::SocketGone { socket }, _) => {
                 let Some(key) = socket.inode else { return };
@@ -461,8 +481,9 @@ impl Measures {
                 }
             }
             (Fact::SocketUnlisted { fd, inode }, Some(task)) => {
-                if self.unlisted.len() < MAX {
-                    self.unlisted.insert(Unlisted { task, fd: *fd, inode: *inode }, at);
+                let one = Unlisted { task, fd: *fd, inode: *inode };
+                if self.unlisted.len() < MAX || self.unlisted.contains_key(&one) {
+                    self.unlisted.entry(one).or_insert(Told { first: at, last: at }).last = at;
                 }
             }
             _ => return,
@@ -482,10 +503,21 @@ impl Measures {
         self.tcp.get(&socket.inode?).map(|(_, series)| series)
     }
 
+    /// Addresses of that end, where they were told with its numbers.
+    #[must_use]
+    pub fn tuple(&self, socket: SocketId) -> Option<Tuple> {
+        self.tcp.get(&socket.inode?).and_then(|(tuple, _)| *tuple)
+    }
+
     /// One end of a unix connection.
     #[must_use]
     pub fn unix(&self, socket: SocketId) -> Option<&Series<UnixMeasure>> {
-        self.unix.get(&socket.inode?)
+        self.unix.get(&socket.inode?).map(|(_, series)| series)
+    }
+
+    /// Every end of a unix connection that was measured, with its inode number and the path of the listener.
+    pub fn unixes(&self) -> impl Iterator<Item = (u64, Option<&RawText>, &Series<UnixMeasure>)> {
+        self.unix.iter().map(|(inode, (path, series))| (*inode, path.as_ref(), series))
     }
 
     /// When it was asked for and the kernel did not know it any more.
@@ -517,14 +549,19 @@ impl Measures {
         self.descriptors.get(&task).map_or(&[], |(_, descriptors)| descriptors)
     }
 
+    /// Descriptors of every process that was looked at.
+    pub fn every_descriptor(&self) -> impl Iterator<Item = (TaskKey, &[Descriptor])> {
+        self.descriptors.iter().map(|(task, (_, descriptors))| (*task, descriptors.as_slice()))
+    }
+
     /// Forgets what was not measured since then.
     pub fn forget_before(&mut self, at: BootTime) {
         self.tcp.retain(|_, (_, series)| series.at >= at);
-        self.unix.retain(|_, series| series.at >= at);
+        self.unix.retain(|_, (_, series)| series.at >= at);
         self.processes.retain(|_, series| series.at >= at);
         self.files.retain(|_, series| series.at >= at);
         self.descriptors.retain(|_, (taken, _)| *taken >= at);
-        self.unlisted.retain(|_, taken| *taken >= at);
+        self.unlisted.retain(|_, told| told.last >= at);
         self.gone.retain(|_, taken| *taken >= at);
     }
 
@@ -535,9 +572,10 @@ impl Measures {
         })
     }
 
-    /// TCP sockets that a process holds and no table of the kernel lists.
-    pub fn unlisted(&self) -> impl Iterator<Item = Unlisted> + '_ {
-        self.unlisted.keys().copied()
+    /// TCP sockets that a process holds and no table of the kernel lists. Told of once it may be one that was made and not
+    /// connected yet: neither are those in a table.
+    pub fn unlisted(&self) -> impl Iterator<Item = (Unlisted, Told)> + '_ {
+        self.unlisted.iter().map(|(one, told)| (*one, *told))
     }
 }
 

@@ -19,6 +19,7 @@ mod session;
 mod task;
 mod text;
 mod time;
+mod verdict;
 
 pub use container::{ContainerInfo, ContainerRef, ExecFifo, RuncExec, parse_cgroup, parse_fifo_path, parse_runc_exec};
 pub use evidence::{Confidence, Evidence, Gap, GapCode};
@@ -27,7 +28,7 @@ pub use finding::{Change, Finding, Loose, Report, Totals, Want};
 pub use host::{Ability, Degraded, HostFacts};
 pub use measure::{
     Access, Call, CgroupMeasure, Descriptor, FileKind, FileMeasure, Measures, ProcessMeasure, Series, TcpInfo,
-    TcpMeasure, TcpState, ThreadMeasure, Timer, TimerKind, UnixMeasure, Unlisted,
+    TcpMeasure, TcpState, ThreadMeasure, Timer, TimerKind, Told, UnixMeasure, Unlisted,
 };
 pub use net::{Family, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
 pub use places::Places;
@@ -39,3 +40,4 @@ pub use session::{
 pub use task::{ExitStatus, ProcessInfo, Program, TaskKey, WatchAs};
 pub use text::RawText;
 pub use time::{BootTime, ClockAnchor, Span};
+pub use verdict::{About, Diagnosis, Health, Reading, Severity, ToldApart, Value, Verdict};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Hop, Link, Report, Role, Session, SocketId, TaskKey, Tuple};
+use super::{Hop, Link, RawText, Report, Role, Session, SocketId, TaskKey, Tuple};
 
 /// How closely a process is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,8 +18,8 @@ pub enum Depth {
 pub struct Scope {
     /// Ends of TCP connections: addresses and network namespace.
     pub tcp: BTreeMap<SocketId, (Tuple, Option<u32>)>,
-    /// Ends of unix connections: network namespace.
-    pub unix: BTreeMap<SocketId, Option<u32>>,
+    /// Ends of unix connections: path of the listener, and network namespace.
+    pub unix: BTreeMap<SocketId, (RawText, Option<u32>)>,
     /// Processes.
     pub tasks: BTreeMap<TaskKey, Depth>,
     /// Whether to look at what they have open and at who else has the same: that takes a look at every descriptor of the host.
@@ -63,9 +63,9 @@ impl Scope {
                 self.tcp.extend(id.map(|id| (id, (tuple, netns(hop)))));
             }
         }
-        if let Some((_, near, far)) = &link.unix {
-            self.unix.insert(*near, netns(link.from));
-            self.unix.insert(*far, netns(link.to));
+        if let Some((path, near, far)) = &link.unix {
+            self.unix.insert(*near, (path.clone(), netns(link.from)));
+            self.unix.insert(*far, (path.clone(), netns(link.to)));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::{Header, Sink, Target, json, view};
-use crate::model::{BootTime, Change, Finding, Measures, Report};
+use crate::model::{BootTime, Change, Finding, Report};
 
 /// The sink.
 pub struct Jsonl {
@@ -17,14 +17,14 @@ pub struct Jsonl {
     /// When each counter of losses was reported last.
     losses: BTreeMap<String, BootTime>,
     /// A change carries no numbers: they are the report's.
-    unmeasured: Measures,
+    unmeasured: Report,
 }
 
 impl Jsonl {
     /// Writes to `target`.
     #[must_use]
     pub fn new(target: Target) -> Self {
-        Self { target, header: Header::default(), losses: BTreeMap::new(), unmeasured: Measures::default() }
+        Self { target, header: Header::default(), losses: BTreeMap::new(), unmeasured: Report::default() }
     }
 }
 

@@ -86,7 +86,7 @@ fn row(session: &Session, report: &Report) -> [String; 9] {
         client(session),
         process.map_or_else(unknown, |hop| hop.task.tgid.to_string()),
         view::idle(session, &report.measures, at).map_or_else(unknown, short),
-        "unknown".to_owned(),
+        view::health(session, report).short().to_owned(),
     ]
 }
 
@@ -137,7 +137,7 @@ impl Sink for Json {
 
     fn finish(&mut self, report: &Report) -> io::Result<()> {
         let at = now(report);
-        let view = |session| view::Session::new(session, &self.header, &report.measures, at);
+        let view = |session| view::Session::new(session, &self.header, report, at);
         let sessions: Vec<view::Session<'_>> = report.sessions.iter().map(view).collect();
         let mut text = json::text(&sessions)?;
         text.push(b'\n');
@@ -169,7 +169,7 @@ impl Sink for Lines {
     fn finish(&mut self, report: &Report) -> io::Result<()> {
         let at = now(report);
         for session in &report.sessions {
-            let view = view::Session::new(session, &self.header, &report.measures, at);
+            let view = view::Session::new(session, &self.header, report, at);
             let change = view::Change { at: view::moment(self.header.anchor, at), session: view };
             write_line(&mut self.target, "session", change)?;
         }

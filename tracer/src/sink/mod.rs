@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use crate::model::{Ability, ClockAnchor, Degraded, Finding, HostFacts, Report};
 
+pub mod diagnosis;
 pub mod escape;
 mod ink;
 mod json;

@@ -13,8 +13,8 @@ use super::{
     words::{self, TEXT, gap_words, lasted},
 };
 use crate::model::{
-    BootTime, Descriptor, FileKind, Hop, Link, LinkKind, Measures, ProcessMeasure, RawText, Report, Role, Session,
-    SocketId, Span, TaskKey, TcpMeasure, TcpState, TimerKind, parse_fifo_path,
+    BootTime, Descriptor, FileKind, Health, Hop, Link, LinkKind, Measures, ProcessMeasure, RawText, Report, Role,
+    Session, SocketId, Span, TaskKey, TcpMeasure, TcpState, TimerKind, parse_fifo_path,
 };
 
 /// Columns of a command.
@@ -46,7 +46,8 @@ impl Sink for Show {
     fn finish(&mut self, report: &Report) -> io::Result<()> {
         let at = report.measures.at().map_or(report.at, |at| at.max(report.at));
         for (index, session) in report.sessions.iter().enumerate() {
-            let drawing = Drawing { style: self.style, measures: &report.measures, session, at };
+            let health = view::health(session, report);
+            let drawing = Drawing { style: self.style, measures: &report.measures, session, health, at };
             let blank = if index == 0 { "" } else { "\n" };
             write!(self.target, "{blank}{}", drawing.draw())?;
         }
@@ -62,6 +63,7 @@ struct Drawing<'a> {
     style: Style,
     measures: &'a Measures,
     session: &'a Session,
+    health: Health,
     at: BootTime,
 }
 
@@ -106,6 +108,11 @@ impl Drawing<'_> {
         let idle = view::idle(session, self.measures, self.at);
         let idle = idle.map_or(String::new(), |idle| format!(", idle for {}", lasted(idle)));
         title.push_str(&self.ink(Ink::Dim, &format!("  open for {age}{idle}{terminal}")));
+        title.push_str(&match self.health {
+            Health::Fault { code, short } => self.ink(Ink::Bad, &format!("  {code}: {short}")),
+            Health::Ok | Health::Waiting => self.ink(Ink::Good, &format!("  {}", self.health.short())),
+            Health::Unknown => String::new(),
+        });
         title
     }
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::Header;
 use crate::model::{
-    self, Ability, BootTime, ClockAnchor, Degraded, GapCode, LinkKind, Measures, RawText, Role, SocketId, State,
-    TcpMeasure, Totals,
+    self, Ability, BootTime, ClockAnchor, Degraded, GapCode, Health, LinkKind, Measures, RawText, Report, Role,
+    SocketId, State, TcpMeasure, Totals,
 };
 
 /// Version of everything here: grows when a field changes its meaning or goes; new fields do not change it.
@@ -182,9 +182,10 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Out of a session of the model, as of core time `now`.
+    /// Out of a session of the model, as of core time `now`; `report` has its numbers and how it is.
     #[must_use]
-    pub fn new(session: &'a model::Session, header: &'a Header, measures: &Measures, now: BootTime) -> Self {
+    pub fn new(session: &'a model::Session, header: &'a Header, report: &Report, now: BootTime) -> Self {
+        let measures = &report.measures;
         let when = |at| moment(header.anchor, at);
         let model::Target { namespace, pod, pod_uid, container, container_id, runtime } = &session.target;
         Self {
@@ -223,7 +224,7 @@ impl<'a> Session<'a> {
             exec_id: session.exec_id.as_deref(),
             exit: session.exit.map(|exit| Exit { code: exit.code, signal: exit.signal, reason: exit.reason.token() }),
             idle_ms: idle(session, measures, now).map(model::Span::as_millis),
-            health: "unknown",
+            health: health(session, report).token(),
             hops: session.hops.iter().map(|hop| Hop::new(hop, header, measures)).collect(),
             links: session.links.iter().map(|link| Link::new(link, measures)).collect(),
             complete: session.complete,
@@ -240,6 +241,12 @@ impl<'a> Session<'a> {
                 .collect(),
         }
     }
+}
+
+/// How a session is, as far as that was asked.
+#[must_use]
+pub fn health(session: &model::Session, report: &Report) -> Health {
+    report.diagnosis.health.get(&session.id).copied().unwrap_or(Health::Unknown)
 }
 
 /// How long a session lasted, or has lasted by `now`.

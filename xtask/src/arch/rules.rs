@@ -25,6 +25,8 @@ pub(super) const MODULES: &[Module] = &[
     pure("decode", &["model"]),
     // Replay needs neither decoder nor sources nor sinks.
     pure("correlate", &["model"]),
+    // What is wrong follows from a report, live and in replay.
+    pure("diagnose", &["model"]),
     pure("plan", &["model"]),
     edge("source", &["model", "record", "decode", "plan"]),
     edge("record", &["model"]),
@@ -35,13 +37,14 @@ pub(super) const MODULES: &[Module] = &[
     edge("doctor", &["model", "plan", "probe_host"]),
     edge("engine", &["correlate", "model", "record", "sink", "source", "tui"]),
     edge("live", &["correlate", "decode", "engine", "model", "plan", "probe_host", "record", "sink", "source"]),
-    edge("look", &["correlate", "engine", "live", "model", "probe_host", "sink", "source"]),
+    edge("look", &["correlate", "diagnose", "engine", "live", "model", "probe_host", "sink", "source"]),
     edge("demo", &["correlate", "engine", "live", "model", "plan", "probe_host", "sink"]),
     edge(
         "cli",
         &[
             "correlate",
             "demo",
+            "diagnose",
             "doctor",
             "engine",
             "live",

@@ -169,6 +169,16 @@ impl Root {
         self.resolve(id, bundle.as_deref(), || self.logs().remove(id))
     }
 
+    /// Pid of the container's first process, as the runtime wrote it down: containerd's shim beside the bundle's configuration
+    /// (pkg/process/init.go: InitPidFile), CRI-O in its own folder.
+    pub(super) fn first_pid(&self, id: &str) -> Option<u32> {
+        if !is_id(id) {
+            return None;
+        }
+        let bundle = self.find_bundle(id)?;
+        ["init.pid", "userdata/pidfile"].iter().find_map(|name| self.pid_file(&format!("{bundle}/{name}")))
+    }
+
     fn find_bundle(&self, id: &str) -> Option<String> {
         self.bundles.iter().find_map(|(base, layout)| {
             let groups = match layout {

@@ -130,12 +130,17 @@ impl Proc {
                 .filter(|uid| *uid != u32::MAX),
             netns: self.namespace(pid, "net"),
             mntns: self.namespace(pid, "mnt"),
-            cgroup: self.read(pid, "cgroup").and_then(|text| choose_cgroup(&text)),
+            cgroup: self.cgroup(pid),
             program: super::golang::program(&self.path(pid, "exe")),
             watched: None,
         };
         let key = TaskKey::from_ticks(pid, stat.start_ticks);
         (self.key(pid) == Some(key)).then_some((key, info))
+    }
+
+    /// Path of its cgroup that names its container, if one does.
+    pub(super) fn cgroup(&self, pid: u32) -> Option<RawText> {
+        self.read(pid, "cgroup").and_then(|text| choose_cgroup(&text))
     }
 
     /// Inode number of one of its namespaces.

@@ -17,7 +17,7 @@ use super::{
     Snapshot, process_seen,
     sock_diag::{self, Measured, Namespaces, Wanted},
 };
-use crate::model::{BootTime, Depth, Fact, Observation, Scope, SocketId, Source, TaskKey};
+use crate::model::{BootTime, Depth, Fact, Observation, Scope, SocketId, Source, TaskKey, parse_cgroup};
 
 impl Snapshot {
     /// How everything in `scope` stands now.
@@ -50,7 +50,7 @@ impl Snapshot {
                 wanted.entry(netns).or_default().tcp.push((*id, *tuple));
             }
         }
-        for (id, netns) in &scope.unix {
+        for (id, (_, netns)) in &scope.unix {
             if let Some(netns) = netns.or(only) {
                 wanted.entry(netns).or_default().unix.push(*id);
             }
@@ -58,9 +58,10 @@ impl Snapshot {
         let found = sock_diag::measure(namespaces, &wanted);
         self.troubles.extend(&found.troubles);
         let tuple = |id: SocketId| scope.tcp.get(&id).map(|(tuple, _)| *tuple);
+        let path = |id: SocketId| scope.unix.get(&id).map(|(path, _)| path.clone());
         let fact = |(socket, measured)| match measured {
             Some(Measured::Tcp(measure)) => Fact::TcpMeasured { socket, tuple: tuple(socket), measure },
-            Some(Measured::Unix(measure)) => Fact::UnixMeasured { socket, measure },
+            Some(Measured::Unix(measure)) => Fact::UnixMeasured { socket, path: path(socket), measure },
             None => Fact::SocketGone { socket },
         };
         found.measured.into_iter().map(|one| Observation::new(now, Source::Snapshot, fact(one))).collect()
@@ -80,6 +81,7 @@ impl Snapshot {
         }
         if let (Depth::Whole, Some(measure)) = (depth, &mut measure) {
             measure.cgroup = hierarchies.measure(&self.proc, task.tgid);
+            measure.first_lives = self.first_lives(task.tgid);
         }
         // Asked after: a pid that changed hands in between gets nobody else's numbers.
         let is_there = self.proc.key(task.tgid) == Some(task);
@@ -89,6 +91,15 @@ impl Snapshot {
             None => return None,
         };
         Some(Observation::of(now, Source::Snapshot, task, fact))
+    }
+
+    /// Whether the first process of that process's container lives.
+    fn first_lives(&self, pid: u32) -> Option<bool> {
+        let id = self.proc.cgroup(pid)?.as_str().and_then(parse_cgroup)?.id;
+        let first = self.in_roots(|root| root.first_pid(&id))?;
+        // The pid may be somebody else's by now.
+        let now = self.proc.cgroup(first);
+        Some(now.is_some_and(|path| path.as_str().and_then(parse_cgroup).is_some_and(|one| one.id == id)))
     }
 
     /// TCP sockets that these processes hold and no table lists.

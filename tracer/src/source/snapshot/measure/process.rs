@@ -42,7 +42,9 @@ impl Proc {
     pub(super) fn measure(&self, pid: u32, depth: Depth) -> Option<ProcessMeasure> {
         let stat = parse_stat(&self.read(pid, "stat")?)?;
         let threads = match depth {
-            Depth::Brief => vec![ThreadMeasure { tid: pid, state: stat.state, call: None, stack: Vec::new() }],
+            Depth::Brief => {
+                vec![ThreadMeasure { tid: pid, state: stat.state, call: None, switches: None, stack: Vec::new() }]
+            }
             Depth::Whole => self.threads(pid),
         };
         Some(ProcessMeasure {
@@ -59,6 +61,7 @@ impl Proc {
             foreground: stat.foreground,
             group: Some(stat.group),
             pidns: self.namespace(pid, "pid"),
+            first_lives: None,
             cgroup: None,
         })
     }
@@ -78,6 +81,7 @@ impl Proc {
             tid,
             state,
             call: file("syscall").and_then(|text| parse_call(&text)),
+            switches: file("status").and_then(|text| number(after(&text, b"voluntary_ctxt_switches:")?)),
             stack: file("stack").map(|text| parse_stack(&text)).unwrap_or_default(),
         })
     }
@@ -119,10 +123,14 @@ fn resident(text: &[u8]) -> Option<u64> {
     pages.checked_mul(u64::try_from(rustix::param::page_size()).ok()?)
 }
 
+/// What stands behind `name` on its line.
+fn after<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name)).map(<[u8]>::trim_ascii)
+}
+
 /// `Max open files            1024                 524288               files`
 fn soft_limit(text: &[u8], name: &[u8]) -> Option<u64> {
-    let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
-    number(line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty())?)
+    number(after(text, name)?.split(u8::is_ascii_whitespace).find(|word| !word.is_empty())?)
 }
 
 /// `0 0x3 0x7ffd 0x1000 0x0 0x0 0x0 0x7ffd 0x7f01`: number, arguments, stack and instruction pointer; `running`, or -1 outside

@@ -1,0 +1,84 @@
+//! F23.
+
+use crate::{
+    diagnose::{
+        case::Case,
+        fault::{Apart, Fault, Found, Made, Rule, Step, number, word},
+    },
+    model::{About, Severity},
+};
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F23",
+    name: "waiting for input",
+    short: "waiting",
+    severity: Severity::Info,
+    step: Step::Ends,
+    means: "Nothing is wrong. The command has read everything that was sent to it and asks for more: for somebody who types, \
+            or for what is piped into kubectl.",
+    why: "A shell at its prompt, `cat` without a file, a pager, a password prompt: each sleeps in read(2) on its standard \
+          input until a byte comes.",
+    needs: "One sample: the system call and the descriptor of each thread, and what that descriptor is.",
+    apart: &[
+        Apart { code: "F16", by: "nothing waits in a queue: it reads, it does not write" },
+        Apart { code: "F20", by: "the client's own input has not ended, as far as can be seen" },
+        Apart { code: "F22", by: "it sleeps in a state that a byte or a signal ends" },
+    ],
+    next: &["Type, or close the input. To end the session, end the command or kubectl."],
+    manual: &[
+        "cat /proc/{pid}/syscall   # begins with the number of read, then 0x0: the descriptor",
+        "ls -l /proc/{pid}/fd/0   # the terminal or pipe that it reads",
+    ],
+    sources: &["measured: an idle reader of a terminal and a blocked writer sleep in the same kernel function"],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    // Without stdin passed on nobody can type anything.
+    if !case.is_open() || case.session.stdin == Some(false) {
+        return None;
+    }
+    let (task, thread) = case.reads_stdin()?;
+    let call = thread.call.as_ref()?;
+    let hop = case.session.hops.iter().position(|hop| hop.task == task).or_else(|| Some(case.command()?.0));
+    let about = About { pid: Some(task.tgid), fd: call.fd, ..About::default() };
+    let queued = case.descriptor(0).and_then(|stdin| case.file(stdin)).map(|series| series.last.queued);
+    let mut found = Found { hop, about, ..Found::default() }
+        .with(word(format!("call of pid {}", task.tgid), call.name.as_str()))
+        .with(number("descriptor that it reads", call.fd.unwrap_or(0).into(), ""));
+    if let Some(queued) = queued {
+        found = found.with(number("bytes that wait in its standard input", queued.into(), "bytes"));
+    }
+    Some(found)
+}
+
+#[cfg(test)]
+use crate::diagnose::scene::{PROCESS, Scene};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let mut pipe = Scene::new("cat without a file", &["F23"]);
+    pipe.waits(PROCESS, "read", Some(0));
+    let mut shell = Scene::terminal("a shell at its prompt", &["F23"]);
+    shell.waits(PROCESS, "read", Some(0));
+    let mut child = Scene::terminal("a program that the shell started reads", &["F23"]);
+    child.process(PROCESS, |process, _| process.foreground = Some(610));
+    child.each(|sample, _| {
+        let mut reader = crate::diagnose::scene::sleeping("read", Some(0));
+        (reader.foreground, reader.group) = (Some(610), Some(610));
+        sample.processes.insert(610, reader);
+        sample.descriptors.insert(610, sample.descriptors[&PROCESS].clone());
+    });
+    let mut other = Scene::new("it reads something else", &[]);
+    other.waits(PROCESS, "read", Some(7));
+    let mut background = Scene::terminal("who reads the terminal is in the background", &[]);
+    background.waits(PROCESS, "read", Some(0));
+    background.process(PROCESS, |process, _| process.foreground = Some(999));
+    let mut without = Scene::new("stdin is not passed on", &[]);
+    without.session(|session| session.stdin = Some(false));
+    without.waits(PROCESS, "read", Some(0));
+    vec![pipe, shell, child, other, background, without]
+}

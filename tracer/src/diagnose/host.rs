@@ -1,0 +1,116 @@
+//! What sessions share: who is who on this host, and who holds which file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{
+    Descriptor, FileId, FileKind, Loose, Places, Report, Role, Session, SocketRole, State, TaskKey, parse_fifo_path,
+};
+
+/// A report, with tables that rules look up.
+pub(super) struct Host<'a> {
+    pub(super) report: &'a Report,
+    /// What each process is, as sessions and connections of no session show it.
+    roles: BTreeMap<TaskKey, BTreeSet<Role>>,
+    /// Who holds a file.
+    holders: BTreeMap<(FileKind, FileId), Vec<(TaskKey, &'a Descriptor)>>,
+    /// FIFOs of execs that are held, by exec id.
+    fifos: BTreeMap<String, Vec<Held<'a>>>,
+    /// Ports on which kubelets listen.
+    kubelet_ports: BTreeSet<u16>,
+}
+
+/// An exec's FIFO that a process holds.
+#[derive(Clone, Debug)]
+pub(super) struct Held<'a> {
+    pub(super) task: TaskKey,
+    pub(super) descriptor: &'a Descriptor,
+    pub(super) container: String,
+    pub(super) stream: &'static str,
+}
+
+impl<'a> Host<'a> {
+    pub(super) fn new(report: &'a Report) -> Self {
+        let mut roles: BTreeMap<TaskKey, BTreeSet<Role>> = BTreeMap::new();
+        let mut kubelet_ports = BTreeSet::new();
+        for session in &report.sessions {
+            for hop in &session.hops {
+                roles.entry(hop.task).or_default().insert(hop.role);
+            }
+            let to_kubelet = |to: &usize| session.hops.get(*to).is_some_and(|hop| hop.role == Role::Kubelet);
+            let legs = session.links.iter().filter(|link| link.from != link.to && to_kubelet(&link.to));
+            // dockershim's connection to itself goes to the kubelet, too, but not to its port.
+            let legs = legs.filter(|link| session.hops.get(link.from).is_some_and(|hop| hop.role != Role::Kubelet));
+            kubelet_ports.extend(legs.filter_map(|link| Some(link.tcp?.tuple.remote.port())));
+        }
+        for loose in &report.loose {
+            roles.entry(loose.task).or_default().insert(loose.role);
+        }
+        let mut holders: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut fifos: BTreeMap<String, Vec<Held<'_>>> = BTreeMap::new();
+        for (task, descriptors) in report.measures.every_descriptor() {
+            for one in descriptors {
+                holders.entry((one.kind, one.file)).or_default().push((task, one));
+                let path = one.path.as_ref().filter(|_| one.kind == FileKind::Fifo);
+                if let Some(fifo) = path.and_then(|path| parse_fifo_path(&path.to_text())) {
+                    let held = Held { task, descriptor: one, container: fifo.container, stream: fifo.stream };
+                    fifos.entry(fifo.exec).or_default().push(held);
+                }
+            }
+        }
+        Self { report, roles, holders, fifos, kubelet_ports }
+    }
+
+    /// Whether the process was seen in that role.
+    pub(super) fn is(&self, task: TaskKey, role: Role) -> bool {
+        self.roles.get(&task).is_some_and(|roles| roles.contains(&role))
+    }
+
+    /// Processes that were seen in that role.
+    pub(super) fn all(&self, role: Role) -> impl Iterator<Item = TaskKey> + '_ {
+        self.roles.iter().filter(move |(_, roles)| roles.contains(&role)).map(|(task, _)| *task)
+    }
+
+    /// Who holds that file, and how.
+    pub(super) fn holders(&self, kind: FileKind, file: FileId) -> &[(TaskKey, &'a Descriptor)] {
+        self.holders.get(&(kind, file)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Who holds FIFOs of that exec.
+    pub(super) fn fifos_of(&self, exec: &str) -> &[Held<'a>] {
+        self.fifos.get(exec).map_or(&[], Vec::as_slice)
+    }
+
+    /// FIFOs of execs that are held, by exec id.
+    pub(super) fn fifos(&self) -> impl Iterator<Item = (&str, &[Held<'a>])> {
+        self.fifos.iter().map(|(exec, held)| (exec.as_str(), held.as_slice()))
+    }
+
+    /// Whether that process was looked at: what it is not shown to hold it does not hold.
+    pub(super) fn was_looked_at(&self, task: TaskKey) -> bool {
+        !self.report.measures.descriptors(task).is_empty()
+    }
+
+    /// Shims that hold FIFOs of that container.
+    pub(super) fn shims_of(&self, container: &str) -> BTreeSet<TaskKey> {
+        let held = self.fifos.values().flatten().filter(|held| held.container == container);
+        held.map(|held| held.task).filter(|task| !self.is(*task, Role::Runtime)).collect()
+    }
+
+    /// Whether a kubelet listens on that port.
+    pub(super) fn is_kubelet_port(&self, port: u16) -> bool {
+        self.kubelet_ports.contains(&port) || Places::default().is_kubelet_port(port)
+    }
+
+    /// Ends of connections of no session that such a process made.
+    pub(super) fn dialled_by(&self, role: Role) -> impl Iterator<Item = &'a Loose> {
+        self.report
+            .loose
+            .iter()
+            .filter(move |loose| loose.role == role && loose.socket.role != Some(SocketRole::Accepted))
+    }
+
+    /// Sessions that go on.
+    pub(super) fn open(&self) -> impl Iterator<Item = &'a Session> {
+        self.report.sessions.iter().filter(|session| session.state == State::Open)
+    }
+}

@@ -1,0 +1,331 @@
+//! What holds for every rule and every scene.
+
+use std::collections::BTreeSet;
+
+use super::{
+    FAULTS, diagnosis,
+    fault::shown,
+    scene::{APISERVER, KUBECTL, On, PROCESS, RUNTIME, SHIM, Scene, fifo, idle, info, sleeping, socket, task},
+    verdicts,
+};
+use crate::model::{Access, FileKind, GapCode, Health, Kind, LinkKind, Report, Role, Session, TcpMeasure};
+
+fn codes(report: &Report) -> Vec<&'static str> {
+    verdicts(report).into_iter().map(|verdict| verdict.code).collect()
+}
+
+fn scenes() -> Vec<Scene> {
+    FAULTS.iter().flat_map(|fault| (fault.scenes)()).collect()
+}
+
+#[test]
+fn each_scene_names_its_fault_and_no_other() {
+    for scene in scenes() {
+        assert_eq!(codes(&scene.report()), scene.named, "{}", scene.about);
+    }
+}
+
+#[test]
+fn every_fault_has_a_scene_in_which_it_is_named_and_one_in_which_it_is_not() {
+    for fault in FAULTS {
+        let scenes = (fault.scenes)();
+        let named = scenes.iter().filter(|scene| scene.named.contains(&fault.code)).count();
+        assert!(named > 0 && named < scenes.len(), "{}", fault.code);
+    }
+}
+
+#[test]
+fn one_sample_alone_names_the_same_or_nothing() {
+    for scene in scenes() {
+        for samples in [&[0][..], &[1]] {
+            for code in codes(&scene.report_of(samples)) {
+                // Who waits for input is told by one sample; what is wrong with it besides, by two.
+                assert!(scene.named.contains(&code) || code == "F23", "{}: {code}", scene.about);
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_measured_names_nothing_that_numbers_prove() {
+    for mut scene in scenes() {
+        scene.samples = Default::default();
+        for code in codes(&scene.report()) {
+            assert!(scene.named.contains(&code), "{}: {code}", scene.about);
+        }
+    }
+}
+
+#[test]
+fn losses_never_name_another_fault() {
+    for mut scene in scenes() {
+        scene.lost.insert("ring-full".to_owned(), 1);
+        scene.gap(GapCode::LostEvents);
+        for code in codes(&scene.report()) {
+            assert!(scene.named.contains(&code), "{}: {code}", scene.about);
+        }
+    }
+}
+
+#[test]
+fn a_verdict_is_whole() {
+    for scene in scenes() {
+        for verdict in verdicts(&scene.report()) {
+            let about = scene.about;
+            assert!(!verdict.evidence.is_empty(), "{about}: no evidence");
+            assert!(!verdict.manual.is_empty(), "{about}: no command could be filled in");
+            assert!(!verdict.next.is_empty(), "{about}: nothing to do");
+            let own = verdict.session.as_ref().and_then(|id| scene.sessions.iter().find(|one| one.id == *id));
+            assert_eq!(own.is_some(), verdict.session.is_some(), "{about}");
+            if let Some(session) = own {
+                assert!(verdict.hop.is_none_or(|hop| hop < session.hops.len()), "{about}");
+                assert!(verdict.link.is_none_or(|link| link < session.links.len()), "{about}");
+            } else {
+                assert!(verdict.about != Default::default(), "{about}: what it is about is not named");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_code_is_there_once_and_every_text_is_filled() {
+    let codes: BTreeSet<&str> = FAULTS.iter().map(|fault| fault.code).collect();
+    assert_eq!(codes.len(), FAULTS.len());
+    for fault in FAULTS {
+        for text in [fault.name, fault.short, fault.means, fault.why, fault.needs] {
+            assert!(!text.trim().is_empty() && text.trim() == text, "{}: {text:?}", fault.code);
+        }
+        assert!(fault.short.len() <= 16, "{}: {} does not fit a column", fault.code, fault.short);
+        assert!(!fault.sources.is_empty() && !fault.apart.is_empty(), "{}", fault.code);
+        for apart in fault.apart {
+            assert!(apart.code != fault.code, "{}: {}", fault.code, apart.code);
+        }
+        for template in fault.next.iter().chain(fault.manual) {
+            assert!(!shown(template).contains(['{', '}']), "{}: {template}", fault.code);
+        }
+    }
+}
+
+#[test]
+fn the_table_is_in_the_order_of_the_decision() {
+    assert!(FAULTS.iter().is_sorted_by_key(|fault| fault.step));
+}
+
+/// Bytes moved between the samples, although both found some waiting.
+fn moving(tcp: &mut TcpMeasure, number: u64) {
+    (tcp.recv_q, tcp.send_q) = (200_000, 300_000);
+    let info = info(tcp);
+    info.bytes_acked += number * 50_000_000;
+    info.bytes_received += number * 50_000_000;
+    (info.last_sent_ms, info.last_received_ms, info.last_ack_ms) = (0, 0, 0);
+}
+
+fn busy(mut scene: Scene) -> Scene {
+    for leg in [On::Client, On::Kubelet, On::Stream] {
+        scene.near(leg, moving);
+        scene.far(leg, moving);
+    }
+    // In both samples everything is full, and the process waits until the pipe has room again.
+    for inode in 71..=72 {
+        scene.full(FileKind::Fifo, inode);
+        scene.full(FileKind::Pipe, inode - 10);
+    }
+    scene.waits(PROCESS, "write", Some(1));
+    scene.process(PROCESS, |process, number| {
+        process.system_ticks += number * 80;
+        process.threads[0].switches = Some(1_000 * (number + 1));
+    });
+    scene
+}
+
+/// dockershim: the kubelet streams to itself; dockerd has containerd start the command.
+fn docker(mut scene: Scene) -> Scene {
+    scene.session(|session| {
+        session.target.runtime = Some("docker".into());
+        // kubectl, API server, kubelet, kubelet, dockerd, shim, runc, process.
+        let mut own = session.hops[3].clone();
+        (own.role, own.task) = (Role::Kubelet, session.hops[2].task);
+        session.hops.insert(3, own);
+        for link in &mut session.links {
+            let inwards = |hop: usize| if hop >= 3 { hop + 1 } else { hop };
+            if link.kind != LinkKind::Tcp {
+                (link.from, link.to) = (inwards(link.from), inwards(link.to));
+            }
+        }
+        let mut hijacked = session.links[5].clone();
+        (hijacked.from, hijacked.to, hijacked.kind) = (3, 4, LinkKind::Unix);
+        hijacked.unix = Some(("/var/run/docker.sock".into(), socket(90), socket(91)));
+        session.links.insert(5, hijacked);
+    });
+    scene
+}
+
+/// A client that has never sent a ping: everything has been silent for an hour.
+fn silent(mut scene: Scene) -> Scene {
+    for leg in [On::Client, On::Kubelet, On::Stream] {
+        let hush = |tcp: &mut TcpMeasure, number: u64| {
+            let since = 3_600_000 + u32::try_from(number).unwrap() * 3_000;
+            let info = info(tcp);
+            (info.last_sent_ms, info.last_received_ms, info.last_ack_ms) = (since, since, 15_000);
+        };
+        scene.near(leg, hush);
+        scene.far(leg, hush);
+    }
+    scene
+}
+
+fn as_kind(mut scene: Scene, kind: Kind) -> Scene {
+    scene.session(|session| session.kind = kind);
+    scene
+}
+
+/// Only the node is this host.
+fn without_client(mut scene: Scene) -> Scene {
+    scene.session(|session| {
+        session.hops.drain(..2);
+        session.links.drain(..3);
+        for link in &mut session.links {
+            (link.from, link.to) = (link.from - 2, link.to - 2);
+        }
+        session.beyond.push(("client", "192.168.205.10:55352".parse().unwrap()));
+    });
+    scene
+}
+
+fn computing(mut scene: Scene) -> Scene {
+    scene.process(PROCESS, |process, number| {
+        process.state = 'R';
+        process.user_ticks += number * 300;
+        process.threads[0].state = 'R';
+        process.threads[0].call = None;
+    });
+    scene
+}
+
+/// Attached to the container's own process: it is not looked for.
+fn attached(mut scene: Scene) -> Scene {
+    scene.ends_after(4);
+    scene.session(|session| {
+        session.kind = Kind::Attach;
+        session.exec_id = None;
+        session.stdin = None;
+    });
+    scene.gap(GapCode::ProcessUnknown);
+    scene
+}
+
+fn forwarding(mut scene: Scene) -> Scene {
+    scene.ends_after(4);
+    scene.session(|session| {
+        session.kind = Kind::PortForward;
+        session.exec_id = None;
+        session.target = Default::default();
+        session.complete = true;
+    });
+    scene
+}
+
+/// Everything that a session may be and do while nothing is wrong.
+fn healthy() -> Vec<(&'static str, Scene)> {
+    let sessions = [Scene::new("pipes", &[]), Scene::terminal("terminal", &[])];
+    let mut all = Vec::new();
+    for one in sessions {
+        for two in [one.clone(), docker(one.clone()), without_client(one.clone())] {
+            all.extend([
+                ("idle", two.clone()),
+                ("busy", busy(two.clone())),
+                ("silent", silent(two.clone())),
+                ("computing", computing(two.clone())),
+                ("sleeping", {
+                    let mut scene = two.clone();
+                    scene.waits(PROCESS, "clock_nanosleep", None);
+                    scene
+                }),
+                ("cp", busy(as_kind(two.clone(), Kind::Cp))),
+                ("debug", as_kind(two.clone(), Kind::Debug)),
+                ("older", {
+                    let mut scene = two.clone();
+                    scene.session(|session| session.preexisting = true);
+                    scene
+                }),
+                ("unjoined", {
+                    let mut scene = two;
+                    scene.session(|session| {
+                        session.preexisting = true;
+                        session.hops.drain(..session.hops.len() - 4);
+                        session.links.clear();
+                    });
+                    scene.gap(GapCode::Unjoined);
+                    scene
+                }),
+            ]);
+        }
+        all.extend([("attach", attached(one.clone())), ("port-forward", forwarding(one.clone()))]);
+        all.push(("busy attach", attached(busy(one))));
+    }
+    all
+}
+
+#[test]
+fn a_healthy_session_of_any_kind_names_nothing() {
+    for (about, scene) in healthy() {
+        for samples in [&[0, 1][..], &[0], &[1]] {
+            let report = scene.report_of(samples);
+            assert_eq!(codes(&report), <[&str; 0]>::default(), "{} {about} {samples:?}", scene.about);
+        }
+    }
+}
+
+#[test]
+fn healthy_sessions_are_ok_where_two_samples_show_it() {
+    for (about, scene) in healthy() {
+        let health = diagnosis(&scene.report()).health;
+        let silent_beyond = about == "silent" && scene.sessions[0].hops.len() < 6;
+        let expected = if silent_beyond { Health::Unknown } else { Health::Ok };
+        assert!(health.values().all(|one| *one == expected), "{} {about}: {health:?}", scene.about);
+    }
+}
+
+#[test]
+fn what_was_not_measured_is_unknown() {
+    let mut scene = Scene::new("nothing measured", &[]);
+    scene.samples = Default::default();
+    assert!(diagnosis(&scene.report()).health.values().all(|one| *one == Health::Unknown));
+    let one_sample = busy(Scene::new("busy", &[])).report_of(&[1]);
+    assert!(diagnosis(&one_sample).health.values().all(|one| *one == Health::Unknown), "it may be stuck");
+}
+
+#[test]
+fn fifty_healthy_sessions_of_all_kinds_name_nothing_together() {
+    let all = healthy();
+    let mut whole = Scene::new("all of them", &[]);
+    whole.sessions = (0..50_usize)
+        .map(|number| {
+            let Session { id, .. } = &all[0].1.sessions[0];
+            let mut session = all[number % all.len()].1.sessions[0].clone();
+            session.id.0 = format!("{}{number}", id.0);
+            session
+        })
+        .collect();
+    // What a healthy host has besides: pooled connections, etcd, the kubelet's watch.
+    for (inode, remote) in [(200, "192.168.205.11:10250"), (202, "127.0.0.1:2379"), (204, "10.0.0.9:443")] {
+        whole.stray(APISERVER, Role::ApiServer, inode, remote, |_| idle());
+    }
+    whole.stray(KUBECTL, Role::Client, 206, "192.168.205.10:6443", |_| idle());
+    assert_eq!(codes(&whole.report()), <[&str; 0]>::default());
+}
+
+#[test]
+fn the_same_report_gives_the_same_verdicts() {
+    for scene in scenes() {
+        assert_eq!(verdicts(&scene.report()), verdicts(&scene.report()), "{}", scene.about);
+    }
+}
+
+#[test]
+fn helpers_of_scenes_build_what_they_say() {
+    let held = fifo(1, 2, Access::Read, "e", "stdout");
+    assert!(held.path.is_some_and(|path| path.to_text().ends_with("e-stdout")));
+    assert_eq!(sleeping("read", Some(0)).threads.len(), 1);
+    assert_ne!(task(SHIM), task(RUNTIME));
+}

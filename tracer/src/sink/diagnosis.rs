@@ -1,0 +1,259 @@
+//! What a diagnosis says: for people, and as the JSON array of the contract.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+};
+
+use serde::Serialize;
+
+use super::{
+    Header, Style, escape,
+    ink::Ink,
+    json,
+    tree::WIDTH,
+    view,
+    words::{self, NAME, TEXT},
+};
+use crate::model::{About, Diagnosis, Health, RawText, Reading, Report, Session, Severity, Value, Verdict};
+
+/// Columns of the first word of a line, with what stands before it.
+const LABEL: usize = 10;
+/// Longest command that is shown whole: it is to be pasted, so it is not folded.
+const COMMAND: usize = 400;
+
+/// For people: each session with what is wrong with it, in a line where nothing is; then what belongs to none.
+///
+/// Sessions are those of `report`, verdicts those of `diagnosis`: leave out of either what is not to be shown.
+///
+/// # Errors
+/// When the writer fails.
+pub fn text(
+    out: &mut dyn Write,
+    style: Style,
+    header: &Header,
+    report: &Report,
+    diagnosis: &Diagnosis,
+) -> io::Result<()> {
+    let page = Page { style, header };
+    for session in &report.sessions {
+        let own = diagnosis.verdicts.iter().find(|verdict| verdict.session.as_ref() == Some(&session.id));
+        let health = diagnosis.health.get(&session.id).copied().unwrap_or(Health::Unknown);
+        page.session(out, session, health, own)?;
+    }
+    let mut left_over = diagnosis.verdicts.iter().filter(|verdict| verdict.session.is_none()).peekable();
+    if left_over.peek().is_some() {
+        writeln!(out, "{}", page.ink(Ink::Bold, "of no session"))?;
+    }
+    for verdict in left_over {
+        page.verdict(out, None, verdict)?;
+    }
+    let faults = diagnosis.verdicts.iter().filter(|verdict| verdict.severity == Severity::Fault).count() as u64;
+    let sessions = report.sessions.len() as u64;
+    let faults = match faults {
+        0 => page.ink(Ink::Good, "no fault"),
+        _ => page.ink(Ink::Bad, &words::counted(faults, "fault")),
+    };
+    writeln!(out, "{}, {faults}", words::counted(sessions, "session"))?;
+    out.flush()
+}
+
+/// For programs: the verdicts as one array.
+///
+/// # Errors
+/// When the writer fails.
+pub fn json(out: &mut dyn Write, header: &Header, diagnosis: &Diagnosis) -> io::Result<()> {
+    let verdicts: Vec<View<'_>> = diagnosis.verdicts.iter().map(|verdict| View::new(verdict, header)).collect();
+    out.write_all(&json::text(&verdicts)?)?;
+    writeln!(out)?;
+    out.flush()
+}
+
+struct Page<'a> {
+    style: Style,
+    header: &'a Header,
+}
+
+impl Page<'_> {
+    fn ink(&self, ink: Ink, text: &str) -> String {
+        ink.on(self.style, text)
+    }
+
+    fn session(&self, out: &mut dyn Write, session: &Session, health: Health, own: Option<&Verdict>) -> io::Result<()> {
+        let mut head = self.ink(Ink::Bold, &escape::str(&session.id.0, NAME));
+        for part in words::into(session).into_iter().chain(words::command(session, WIDTH - 2 - LABEL)) {
+            head.push_str(&format!("  {part}"));
+        }
+        writeln!(out, "{head}")?;
+        match own {
+            Some(verdict) if verdict.severity == Severity::Fault => self.verdict(out, Some(session), verdict),
+            Some(verdict) => {
+                let pid = verdict.about.pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
+                writeln!(out, "  {}{pid}\n", self.ink(Ink::Good, &format!("{}: {}", verdict.code, verdict.name)))
+            }
+            None => {
+                let (ink, text) = match health {
+                    Health::Ok => (Ink::Good, "ok"),
+                    Health::Waiting => (Ink::Good, "waiting for input"),
+                    Health::Unknown | Health::Fault { .. } => {
+                        (Ink::Doubt, "unknown: too little of it could be measured to say that nothing is wrong")
+                    }
+                };
+                writeln!(out, "  {}\n", self.ink(ink, text))
+            }
+        }
+    }
+
+    fn verdict(&self, out: &mut dyn Write, session: Option<&Session>, verdict: &Verdict) -> io::Result<()> {
+        let ink = if verdict.severity == Severity::Fault { Ink::Bad } else { Ink::Good };
+        writeln!(out, "  {} {}", self.ink(ink, verdict.code), self.ink(Ink::Bold, verdict.name))?;
+        for line in folded(verdict.means, WIDTH - 2) {
+            writeln!(out, "  {line}")?;
+        }
+        let place = place(session, verdict);
+        self.block(out, "where", if place.is_empty() { None } else { Some(place) })?;
+        let since = verdict.since.map(|at| format!("{} or earlier", view::moment(self.header.anchor, at)));
+        self.block(out, "since", since)?;
+        self.block(out, "seen", verdict.evidence.iter().map(reading))?;
+        let apart =
+            verdict.told_apart_from.iter().map(|other| format!("{} ({}): {}", other.code, other.name, other.by));
+        self.block(out, "not", apart)?;
+        self.block(out, "do", verdict.next.iter().map(|next| escape::str(next, TEXT)))?;
+        for (number, command) in verdict.manual.iter().enumerate() {
+            let label = if number == 0 { "by hand" } else { "" };
+            let command = format!("$ {}", escape::str(command, COMMAND));
+            writeln!(out, "  {label:LABEL$}{}", self.ink(Ink::Dim, &command))?;
+        }
+        writeln!(out)
+    }
+
+    fn block(&self, out: &mut dyn Write, label: &str, items: impl IntoIterator<Item = String>) -> io::Result<()> {
+        let mut label = label;
+        for item in items {
+            for (number, line) in folded(&item, WIDTH - LABEL - 4).into_iter().enumerate() {
+                let indent = if number == 0 { "" } else { "  " };
+                writeln!(out, "  {}{indent}{line}", self.ink(Ink::Dim, &format!("{label:LABEL$}")))?;
+                label = "";
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hop, leg, and what else names the place.
+fn place(session: Option<&Session>, verdict: &Verdict) -> String {
+    let mut parts = Vec::new();
+    let hop = session.and_then(|session| session.hops.get(verdict.hop?));
+    let About { pid, fd, inode, local, remote } = verdict.about;
+    if let Some(hop) = hop {
+        let comm = escape::text(hop.process.comm.as_bytes(), NAME);
+        let comm = if comm.is_empty() { String::new() } else { format!("{comm}, ") };
+        parts.push(format!("{} ({comm}pid {})", hop.role.token(), hop.task.tgid));
+    }
+    if let Some(pid) = pid.filter(|pid| hop.is_none_or(|hop| hop.task.tgid != *pid)) {
+        parts.push(format!("pid {pid}"));
+    }
+    let link = session.and_then(|session| session.links.get(verdict.link?));
+    if let Some(ends) = link.and_then(|link| link.tcp) {
+        parts.push(format!("leg {} → {}", ends.tuple.local, ends.tuple.remote));
+    } else if let (Some(local), Some(remote)) = (local, remote) {
+        parts.push(format!("connection {local} → {remote}"));
+    } else if let Some(remote) = remote {
+        parts.push(format!("connection to {remote}"));
+    }
+    parts.extend(fd.map(|fd| format!("descriptor {fd}")));
+    parts.extend(inode.map(|inode| format!("inode {inode}")));
+    parts.join(", ")
+}
+
+fn reading(reading: &Reading) -> String {
+    let what = escape::str(&reading.what, TEXT);
+    let value = match &reading.value {
+        Value::Number(number) => number.to_string(),
+        Value::Text(text) => escape::text(text.as_bytes(), NAME),
+    };
+    let space = if reading.unit.is_empty() { "" } else { " " };
+    format!("{what}: {value}{space}{}", reading.unit)
+}
+
+/// In lines of at most so many columns, broken between words.
+fn folded(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// A verdict as programs see it.
+#[derive(Debug, Serialize)]
+struct View<'a> {
+    code: &'a str,
+    name: &'a str,
+    severity: &'static str,
+    session: Option<&'a str>,
+    hop: Option<usize>,
+    link: Option<usize>,
+    pid: Option<u32>,
+    fd: Option<u32>,
+    inode: Option<u64>,
+    local: Option<SocketAddr>,
+    remote: Option<SocketAddr>,
+    since: Option<String>,
+    evidence: Vec<Evidence<'a>>,
+    told_apart_from: Vec<&'a str>,
+    next: &'a [String],
+    manual: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct Evidence<'a> {
+    what: &'a str,
+    value: Read<'a>,
+    unit: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Read<'a> {
+    Number(u64),
+    Text(&'a RawText),
+}
+
+impl<'a> View<'a> {
+    fn new(verdict: &'a Verdict, header: &Header) -> Self {
+        let About { pid, fd, inode, local, remote } = verdict.about;
+        let evidence = |reading: &'a Reading| Evidence {
+            what: &reading.what,
+            value: match &reading.value {
+                Value::Number(number) => Read::Number(*number),
+                Value::Text(text) => Read::Text(text),
+            },
+            unit: Some(reading.unit).filter(|unit| !unit.is_empty()),
+        };
+        Self {
+            code: verdict.code,
+            name: verdict.name,
+            severity: verdict.severity.token(),
+            session: verdict.session.as_ref().map(|id| id.0.as_str()),
+            hop: verdict.hop,
+            link: verdict.link,
+            pid,
+            fd,
+            inode,
+            local,
+            remote,
+            since: verdict.since.map(|at| view::moment(header.anchor, at)),
+            evidence: verdict.evidence.iter().map(evidence).collect(),
+            told_apart_from: verdict.told_apart_from.iter().map(|other| other.code).collect(),
+            next: &verdict.next,
+            manual: &verdict.manual,
+        }
+    }
+}
