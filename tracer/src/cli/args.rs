@@ -249,6 +249,8 @@ pub(super) enum Kind {
     Cp,
     /// kubectl port-forward.
     PortForward,
+    /// kubectl logs.
+    Logs,
     /// docker exec, ctr task exec, crictl exec.
     Local,
     /// Exec probes and hooks, which the kubelet starts by itself.

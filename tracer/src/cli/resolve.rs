@@ -283,6 +283,7 @@ fn filter(args: args::Filter) -> Filter {
         args::Kind::Debug => Kinds::Only(Kind::Debug),
         args::Kind::Cp => Kinds::Only(Kind::Cp),
         args::Kind::PortForward => Kinds::Only(Kind::PortForward),
+        args::Kind::Logs => Kinds::Only(Kind::Logs),
         args::Kind::Local => Kinds::Only(Kind::Local),
         args::Kind::Probe => Kinds::Only(Kind::Probe),
     };

@@ -1,19 +1,21 @@
 //! The path from the runtime downwards: shim, runc, process; what an attached or forwarded stream leads to.
 
 use super::{
+    asked::kubectl_says,
     chain::{Builder, link},
     execs::{Exec, What},
     limits::MAX_FORWARDED,
     sockets::SocketNo,
     world::Part,
 };
-use crate::model::{Confidence, Evidence, GapCode, Hop, Link, LinkKind, Role, TaskKey, Want};
+use crate::model::{Confidence, Evidence, GapCode, Hop, Kind, Link, LinkKind, Role, TaskKey, Want};
 
 impl Builder<'_> {
     /// Hops and links below the runtime.
     pub(super) fn below(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         match exec.what {
             What::Leg => {}
+            What::Asked => self.not_passed_on(hops),
             What::Stream => self.forwarded(exec, hops, links),
             What::Exec | What::Unnamed | What::Local => {
                 if exec.runtime.is_some() {
@@ -21,6 +23,16 @@ impl Builder<'_> {
                 }
             }
         }
+    }
+
+    /// What kubectl asked for leads no farther than to the API server.
+    fn not_passed_on(&mut self, hops: &[Hop]) {
+        let Some(last) = hops.iter().rposition(|hop| hop.role == Role::ApiServer) else { return };
+        let text = match hops.first().and_then(|hop| kubectl_says(&hop.process)) {
+            Some(Kind::Logs) => "the kubelet hands out logs on a connection that many requests of the API server share",
+            _ => "the API server has not passed it on: none of its connections to a kubelet was made for it",
+        };
+        self.gap_at(GapCode::Unjoined, (last, last), text);
     }
 
     /// Shim, runc, process.
@@ -154,7 +166,7 @@ fn stream_to_command(exec: &Exec) -> (Confidence, Vec<Evidence>) {
     match exec.what {
         What::Exec if exec.runc.is_none() => evidence.push(Evidence::Fifo),
         What::Exec => evidence.extend([Evidence::ExecId, Evidence::RuncArgs]),
-        What::Unnamed | What::Local | What::Stream | What::Leg => {}
+        What::Unnamed | What::Local | What::Stream | What::Leg | What::Asked => {}
     }
     (confidence, evidence)
 }

@@ -127,16 +127,22 @@ impl Builder<'_> {
         up
     }
 
-    /// The process at the near end of a leg to a kubelet that nobody here accepted; the kubelet, where it did later.
+    /// The process at the near end of a leg that leads no farther; who accepted it, where that is known: the kubelet, or the API server
+    /// of a kubectl's.
     fn leaving(&mut self, leg: SocketNo) -> Option<Node> {
         let near = self.world.sockets.get(leg)?;
         let far = near.peer.and_then(|no| Some((no, self.world.sockets.get(no)?.owner?)));
+        let to_kubelet = self.world.leads_to_kubelet(near.tuple);
         if let Some((inbound, task)) = far {
-            return Some(Node { task, role: Role::Kubelet, inbound: Some(inbound), join: None, outbound: None });
+            let role = if to_kubelet { Role::Kubelet } else { Role::ApiServer };
+            return Some(Node { task, role, inbound: Some(inbound), join: None, outbound: None });
+        }
+        if let (Some(tuple), false) = (near.tuple, near.peer_absent) {
+            self.wants.push(Want::Peer { tuple, netns: near.netns });
         }
         match near.tuple {
             Some(tuple) if self.world.sockets.stays_here(tuple) => self.gone(),
-            Some(tuple) => self.beyond.push(("node", tuple.remote)),
+            Some(tuple) => self.beyond.push((if to_kubelet { "node" } else { "apiserver" }, tuple.remote)),
             None => {}
         }
         self.dialler(leg)

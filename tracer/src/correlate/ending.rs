@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{
+    asked::kubectl_says,
     chain::{Builder, Built, Node},
     execs::{Exec, What},
     limits::{CLOSE_GRACE, LOSS_TOLD_WITHIN, STREAM_WITHIN},
@@ -10,8 +11,8 @@ use super::{
     world::World,
 };
 use crate::model::{
-    BootTime, Client, ExitReason, GapCode, Hop, Kind, Link, LinkKind, ProcessInfo, RawText, Role, Session, SessionExit,
-    SessionId, State, Target,
+    BootTime, Client, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SessionId,
+    State, Target,
 };
 
 impl World {
@@ -100,6 +101,10 @@ impl Builder<'_> {
             What::Leg => {
                 exec.leaves_by.is_some_and(|leg| self.world.sockets.get(leg).is_some_and(|leg| leg.peer.is_none()))
             }
+            // Where the API server is another host's, kubectl and its connection are all there is.
+            What::Asked => {
+                exec.leaves_by.is_some_and(|leg| self.world.sockets.get(leg).is_some_and(|leg| leg.peer_absent))
+            }
             // What is forwarded comes and goes.
             What::Stream => kind == Kind::PortForward,
         }
@@ -118,7 +123,7 @@ impl Builder<'_> {
             What::Exec => {
                 exec.stream.is_none() && exec.for_unknown && losses.between(exec.since.minus(STREAM_WITHIN), exec.since)
             }
-            What::Unnamed | What::Stream => false,
+            What::Unnamed | What::Stream | What::Asked => false,
         }
     }
 
@@ -130,6 +135,7 @@ impl Builder<'_> {
             What::Local if self.may_lack_something(exec) => self
                 .kind_unknown("whether the kubelet asked for it is not known: what the runtime did for it may be lost"),
             What::Local => Kind::Local,
+            What::Asked => said.unwrap_or(Kind::Exec),
             What::Leg => said.unwrap_or_else(|| {
                 self.kind_unknown(
                     "exec, attach or port-forward: which of them, and what runs, is seen on the node alone",
@@ -285,59 +291,6 @@ struct Ending {
     again_at: Option<BootTime>,
 }
 
-/// Options of kubectl that stand before its command and take a word after them (staging/src/k8s.io/cli-runtime,
-/// pkg/genericclioptions/config_flags.go).
-const TAKES_A_WORD: &[&str] = &[
-    "-n",
-    "--namespace",
-    "-s",
-    "--server",
-    "-v",
-    "--v",
-    "--as",
-    "--as-group",
-    "--as-uid",
-    "--cache-dir",
-    "--certificate-authority",
-    "--client-certificate",
-    "--client-key",
-    "--cluster",
-    "--context",
-    "--kubeconfig",
-    "--password",
-    "--profile",
-    "--profile-output",
-    "--request-timeout",
-    "--tls-server-name",
-    "--token",
-    "--user",
-    "--username",
-];
-
-/// What kubectl was told to do.
-fn kubectl_says(client: &ProcessInfo) -> Option<Kind> {
-    let mut words = client.argv.iter().filter_map(RawText::as_str);
-    let program = words.next()?.rsplit('/').next()?;
-    if program != "kubectl" && client.comm.as_bytes() != b"kubectl" {
-        return None;
-    }
-    loop {
-        let word = words.next()?;
-        if TAKES_A_WORD.contains(&word) {
-            words.next();
-        } else if !word.starts_with('-') {
-            return match word {
-                "exec" => Some(Kind::Exec),
-                "attach" | "run" => Some(Kind::Attach),
-                "debug" => Some(Kind::Debug),
-                "cp" => Some(Kind::Cp),
-                "port-forward" => Some(Kind::PortForward),
-                _ => None,
-            };
-        }
-    }
-}
-
 /// The commands that `kubectl cp` runs (staging/src/k8s.io/kubectl, pkg/cmd/cp/cp.go): `tar cf - PATH` to read,
 /// `tar -xmf -`, with `-C DIR` where one is named, to write; `--no-same-permissions --no-same-owner` on request.
 fn is_tar_of_cp(command: &[RawText]) -> bool {
@@ -353,20 +306,6 @@ fn is_tar_of_cp(command: &[RawText]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_kubectl_was_told_stands_after_its_options() {
-        let says = |line: &str| {
-            let argv: Vec<RawText> = line.split_whitespace().map(RawText::from).collect();
-            kubectl_says(&ProcessInfo { argv, ..ProcessInfo::default() })
-        };
-        assert_eq!(says("/usr/bin/kubectl -n exec --context=a cp x:/y z"), Some(Kind::Cp));
-        assert_eq!(says("kubectl --token attach -v=9 exec web -- cp a b"), Some(Kind::Exec));
-        assert_eq!(says("kubectl port-forward web 80"), Some(Kind::PortForward));
-        assert_eq!(says("kubectl get pods"), None);
-        assert_eq!(says("sh exec"), None);
-        assert_eq!(says("kubectl -n"), None);
-    }
 
     #[test]
     fn cp_is_known_by_the_tar_that_it_runs() {

@@ -56,7 +56,8 @@ pub(super) struct Exec {
     pub(super) exit: Option<(BootTime, ExitStatus)>,
     /// runc ended, and had not started anything.
     pub(super) start_failed: Option<BootTime>,
-    /// The leg to another host's kubelet, where that is all this host sees of it; then there is no exec id either.
+    /// The leg to another host's kubelet, or kubectl's to the API server, where that is all that is seen of it; then there is no exec
+    /// id either.
     pub(super) leaves_by: Option<SocketNo>,
     /// Its session was told to be closed: what comes later does not open it again.
     pub(super) over: bool,
@@ -77,6 +78,8 @@ pub(super) enum What {
     Stream,
     /// A leg to another host's kubelet.
     Leg,
+    /// A kubectl of this host and its connection to the API server.
+    Asked,
 }
 
 impl Exec {

@@ -102,3 +102,13 @@ pub(super) const MAX_OLDER_UNIX: usize = 10_000;
 
 /// How long numbers are kept that are not taken again: those of what has ended.
 pub(super) const MEASURES_KEPT: Span = Span::from_secs(60);
+
+/// How long a kubectl of this host may run before it is told of by itself. With a kubelet that answers, an exec's path is whole
+/// within tens of milliseconds.
+pub(super) const ASKED_AFTER: Span = Span::from_secs(2);
+
+/// How soon it is looked at again, where a session without a client may be its own.
+pub(super) const ASKED_AGAIN: Span = Span::from_secs(1);
+
+/// Connections to API servers of one process that are kept: kubectl makes two or three.
+pub(super) const MAX_CALLS: usize = 16;

@@ -8,6 +8,7 @@
 //! The same observations give the same findings, byte for byte, on any machine: findings depend on the sequence of
 //! observations alone, never on how often [`Correlator::drain`] is called.
 
+mod asked;
 mod below;
 mod chain;
 mod ending;
@@ -75,6 +76,10 @@ pub struct Correlator {
     leaving: VecDeque<(BootTime, SocketNo)>,
     /// Sessions that are a leg to a kubelet and nothing else, by its connecting end.
     legs: BTreeMap<SocketNo, ExecId>,
+    /// kubectls that nothing else may show, and when to look at them.
+    asking: BTreeSet<(BootTime, TaskKey)>,
+    /// Those that stand for what they asked for.
+    asked_for: BTreeMap<TaskKey, ExecId>,
     /// Connections that may be to a streaming server, and when to look whether they stand for themselves.
     streams: BTreeSet<(BootTime, SocketNo)>,
     /// Execs that runc was started for and no runtime has claimed, and when to look at them.
@@ -122,6 +127,7 @@ impl Correlator {
                 joins: Joins::default(),
                 execs: Execs::default(),
                 streams: BTreeMap::new(),
+                calls: BTreeMap::new(),
                 standing: BTreeMap::new(),
                 containers: BTreeMap::new(),
                 losses: Losses::default(),
@@ -133,6 +139,8 @@ impl Correlator {
             again: BTreeSet::new(),
             leaving: VecDeque::new(),
             legs: BTreeMap::new(),
+            asking: BTreeSet::new(),
+            asked_for: BTreeMap::new(),
             streams: BTreeSet::new(),
             unclaimed: VecDeque::new(),
             unix: VecDeque::new(),
@@ -232,6 +240,13 @@ impl Correlator {
             }
             self.streams.pop_first();
             self.look_at_stream(at, no);
+        }
+        while let Some(&(at, task)) = self.asking.first() {
+            if at > until || !self.dirty.is_empty() {
+                break;
+            }
+            self.asking.pop_first();
+            self.look_at_asked(at, task);
         }
         while let Some((_, id)) = self.unclaimed.pop_front_if(|(at, _)| *at <= until) {
             self.look_at_unclaimed(&id);
@@ -391,6 +406,7 @@ impl Correlator {
     fn learned(&mut self, task: TaskKey, info: &ProcessInfo) {
         self.world.processes.learn(task, info);
         self.touch(&Part::Task(task));
+        self.perhaps_asked(task);
         if self.daemons_to_come.remove(&task.tgid) {
             self.watched.insert(task);
             self.ask(Want::Watch(task, WatchAs::Daemon));
@@ -548,6 +564,9 @@ impl Correlator {
     fn socket_as(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo, begins: bool) -> Option<SocketNo> {
         let (no, peer) = self.world.sockets.learn(at, task, info, begins)?;
         self.touch(&Part::Socket(no));
+        if let Some(task) = task {
+            self.perhaps_call(task, no, info);
+        }
         if let Some(peer) = peer {
             self.touch(&Part::Socket(peer));
         }
@@ -601,6 +620,9 @@ impl Correlator {
         if !is_leg && !self.legs.is_empty() {
             self.merge_legs(id, &built.parts);
         }
+        if !self.asked_for.is_empty() {
+            self.asked_is_shown(id, &built.parts);
+        }
         for want in built.wants {
             self.ask(want);
         }
@@ -640,6 +662,7 @@ impl Correlator {
                 exec.over = true;
             }
             self.legs.retain(|_, leg| leg != id);
+            self.asked_for.retain(|_, asked| asked != id);
             self.over.push_back((self.now, id.to_owned()));
             return;
         }
@@ -719,6 +742,7 @@ impl Correlator {
             self.world.execs.forget(id);
             self.over.pop_front();
         }
+        self.world.forget_calls();
         let processes = &self.world.processes;
         self.watched.retain(|task| processes.get(*task).is_some());
         self.world.standing.retain(|(near, far), _| processes.get(*near).is_some() && processes.get(*far).is_some());

@@ -22,6 +22,8 @@ pub(super) struct World {
     pub(super) streams: BTreeMap<TaskKey, BTreeSet<SocketNo>>,
     /// Standing unix connections (CRI, ttrpc) by connecting and accepting process. Sessions share them.
     pub(super) standing: BTreeMap<(TaskKey, TaskKey), Standing>,
+    /// Connections to API servers, by who made them.
+    pub(super) calls: BTreeMap<TaskKey, Vec<SocketNo>>,
     /// `None`: asked for, and not known.
     pub(super) containers: BTreeMap<String, Option<ContainerInfo>>,
     pub(super) losses: Losses,

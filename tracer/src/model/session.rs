@@ -19,6 +19,8 @@ pub enum Kind {
     Cp,
     /// `kubectl port-forward`
     PortForward,
+    /// `kubectl logs`
+    Logs,
     /// CRI ExecSync: an exec probe or a lifecycle hook, no stream.
     Probe,
     /// Past the kubelet: `docker exec`, `ctr task exec`, `crictl exec`.
@@ -27,8 +29,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every one.
-    pub const ALL: [Self; 7] =
-        [Self::Exec, Self::Attach, Self::Debug, Self::Cp, Self::PortForward, Self::Probe, Self::Local];
+    pub const ALL: [Self; 8] =
+        [Self::Exec, Self::Attach, Self::Debug, Self::Cp, Self::PortForward, Self::Logs, Self::Probe, Self::Local];
 
     /// Stable token.
     #[must_use]
@@ -39,6 +41,7 @@ impl Kind {
             Self::Debug => "debug",
             Self::Cp => "cp",
             Self::PortForward => "port-forward",
+            Self::Logs => "logs",
             Self::Probe => "probe",
             Self::Local => "local",
         }

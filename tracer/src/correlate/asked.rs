@@ -1,0 +1,167 @@
+//! What a kubectl of this host asked for, as long as nothing else shows it: an API server that lets it wait, a kubelet that is
+//! not reached, an API server on another host; and `kubectl logs`, whose bytes ride a connection that others share.
+
+use super::{
+    Correlator,
+    execs::{ExecId, What},
+    limits::{ASKED_AFTER, ASKED_AGAIN, MAX_CALLS, SNAPSHOT_WITHIN},
+    sockets::SocketNo,
+    world::{Part, World},
+};
+use crate::model::{BootTime, Kind, ProcessInfo, RawText, Role, SocketInfo, SocketRole, TaskKey};
+
+impl Correlator {
+    /// A connection to an API server: if a kubectl made it that keeps it, it may be all that is seen of what was asked for.
+    pub(super) fn perhaps_call(&mut self, task: TaskKey, no: SocketNo, socket: &SocketInfo) {
+        let to_apiserver = socket.tuple.is_some_and(|tuple| self.world.places.is_apiserver_port(tuple.remote.port()));
+        if !to_apiserver || socket.role == Some(SocketRole::Accepted) {
+            return;
+        }
+        let calls = self.world.calls.entry(task).or_default();
+        if !calls.contains(&no) && calls.len() < MAX_CALLS {
+            calls.push(no);
+        }
+        self.perhaps_asked(task);
+    }
+
+    /// A process of which something was learned: if it is such a kubectl, look at it when it would be served.
+    pub(super) fn perhaps_asked(&mut self, task: TaskKey) {
+        let process = self.world.processes.get(task);
+        if self.world.calls.contains_key(&task)
+            && !self.asked_for.contains_key(&task)
+            && process.is_some_and(|process| kubectl_says(&process.info).is_some())
+        {
+            let served_by = BootTime(task.start_ns()).plus(ASKED_AFTER);
+            // One that is older than that is told of by a snapshot, of which the rest is still to come.
+            self.asking.insert((served_by.max(self.now.plus(SNAPSHOT_WITHIN)), task));
+        }
+    }
+
+    /// Nothing shows what that kubectl asked for: its own connection does, then.
+    pub(super) fn look_at_asked(&mut self, at: BootTime, task: TaskKey) {
+        let gone = self.world.processes.get(task).is_none_or(|process| process.exit.is_some());
+        if gone || self.asked_for.contains_key(&task) || self.resting.contains_key(&Part::Task(task)) {
+            return;
+        }
+        // A session whose client is not known yet may be this one.
+        if self.open.values().any(|open| open.session.hops.first().is_some_and(|hop| is_headless(hop.role))) {
+            self.asking.insert((at.plus(ASKED_AGAIN), task));
+            return;
+        }
+        let calls = self.world.calls.get(&task).into_iter().flatten().copied();
+        let open = calls.filter(|no| self.world.sockets.get(*no).is_some_and(|socket| socket.closed.is_none()));
+        // The last that it made is the one that it waits on: before it, it asked for the pod.
+        let Some(call) = open.max() else { return };
+        let id: ExecId = format!("kubectl-{}-{}", task.tgid, task.start_ticks);
+        let older = self.world.sockets.get(call).is_some_and(|socket| socket.older);
+        if let Some(exec) = self.world.execs.entry(&id, "", at) {
+            exec.what = What::Asked;
+            exec.preexisting = older;
+            exec.leaves_by = Some(call);
+            self.asked_for.insert(task, id.clone());
+            self.dirty.insert(id);
+        }
+    }
+
+    /// A session turned up that shows it.
+    pub(super) fn asked_is_shown(&mut self, id: &str, parts: &std::collections::BTreeSet<Part>) {
+        let shown: Vec<TaskKey> =
+            self.asked_for.keys().copied().filter(|task| parts.contains(&Part::Task(*task))).collect();
+        for task in shown {
+            if let Some(asked) = self.asked_for.get(&task).cloned().filter(|asked| asked != id) {
+                self.asked_for.remove(&task);
+                self.resolve(self.now, &asked, id);
+            }
+        }
+    }
+}
+
+impl World {
+    /// Forgets the connections of processes that are gone.
+    pub(super) fn forget_calls(&mut self) {
+        let processes = &self.processes;
+        self.calls.retain(|task, _| processes.get(*task).is_some());
+    }
+}
+
+/// Whether something must stand before that.
+const fn is_headless(role: Role) -> bool {
+    match role {
+        Role::Proxy | Role::ApiServer | Role::Kubelet | Role::Runtime => true,
+        Role::Client | Role::Shim | Role::Runc | Role::Process => false,
+    }
+}
+
+/// Options of kubectl that stand before its command and take a word after them (staging/src/k8s.io/cli-runtime,
+/// pkg/genericclioptions/config_flags.go).
+const TAKES_A_WORD: &[&str] = &[
+    "-n",
+    "--namespace",
+    "-s",
+    "--server",
+    "-v",
+    "--v",
+    "--as",
+    "--as-group",
+    "--as-uid",
+    "--cache-dir",
+    "--certificate-authority",
+    "--client-certificate",
+    "--client-key",
+    "--cluster",
+    "--context",
+    "--kubeconfig",
+    "--password",
+    "--profile",
+    "--profile-output",
+    "--request-timeout",
+    "--tls-server-name",
+    "--token",
+    "--user",
+    "--username",
+];
+
+/// What kubectl was told to do, where that keeps a connection open.
+pub(super) fn kubectl_says(client: &ProcessInfo) -> Option<Kind> {
+    let mut words = client.argv.iter().filter_map(RawText::as_str);
+    let program = words.next()?.rsplit('/').next()?;
+    if program != "kubectl" && client.comm.as_bytes() != b"kubectl" {
+        return None;
+    }
+    loop {
+        let word = words.next()?;
+        if TAKES_A_WORD.contains(&word) {
+            words.next();
+        } else if !word.starts_with('-') {
+            return match word {
+                "exec" => Some(Kind::Exec),
+                "attach" | "run" => Some(Kind::Attach),
+                "debug" => Some(Kind::Debug),
+                "cp" => Some(Kind::Cp),
+                "port-forward" => Some(Kind::PortForward),
+                "logs" => Some(Kind::Logs),
+                _ => None,
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kubectl_was_told_stands_after_its_options() {
+        let says = |line: &str| {
+            let argv: Vec<RawText> = line.split_whitespace().map(RawText::from).collect();
+            kubectl_says(&ProcessInfo { argv, ..ProcessInfo::default() })
+        };
+        assert_eq!(says("/usr/bin/kubectl -n exec --context=a cp x:/y z"), Some(Kind::Cp));
+        assert_eq!(says("kubectl --token attach -v=9 exec web -- cp a b"), Some(Kind::Exec));
+        assert_eq!(says("kubectl port-forward web 80"), Some(Kind::PortForward));
+        assert_eq!(says("kubectl logs -f web"), Some(Kind::Logs));
+        assert_eq!(says("kubectl get pods"), None);
+        assert_eq!(says("sh exec"), None);
+        assert_eq!(says("kubectl -n"), None);
+    }
+}
