@@ -74,6 +74,8 @@ struct Luck {
 struct Book {
     /// Connecting and accepting end, by cookie.
     legs: BTreeSet<(u64, u64)>,
+    /// The client's idle connection, which is on no session's way.
+    idle: BTreeSet<(u64, u64)>,
     /// Inbound and outbound end, by cookie.
     relays: BTreeSet<(u64, u64)>,
     /// Neighbours on the way.
@@ -469,6 +471,8 @@ impl World {
                 let (near, _) = run.legs[0].expect("a connection");
                 let far = self.host.accept(self.apiserver, near);
                 run.legs[0] = Some((near, Some(far)));
+                let idle = (self.host.cookie(near), self.host.cookie(far));
+                self.books.entry(run.id.clone()).or_default().idle.insert(idle);
                 let goroutine = self.copies(self.apiserver, far, self.etcd);
                 self.host.ends(goroutine);
             }
@@ -731,7 +735,12 @@ fn unknown(session: &Session, book: &Book) -> Vec<String> {
         let is_over =
             |gap: &execpath::model::Gap| gap.code == GapCode::ShimUnknown && gap.between == Some((link.from, link.to));
         let known = match link.kind {
-            LinkKind::Tcp => ends.is_none_or(|ends| book.legs.contains(&ends)) && book.steps.contains(&tasks),
+            // What kubectl asked for, and nobody serves as far as is seen, is told with all of its connections.
+            LinkKind::Tcp => {
+                let is_leg =
+                    |ends| book.legs.contains(&ends) || (session.exec_id.is_none() && book.idle.contains(&ends));
+                ends.is_none_or(is_leg) && book.steps.contains(&tasks)
+            }
             LinkKind::Relay => relay.is_some_and(|relay| book.relays.contains(&relay)),
             LinkKind::Unix | LinkKind::Fifo | LinkKind::Fork | LinkKind::Exec => {
                 book.steps.contains(&tasks) || session.gaps.iter().any(is_over)

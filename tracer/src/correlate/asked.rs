@@ -8,7 +8,7 @@ use super::{
     sockets::SocketNo,
     world::{Part, World},
 };
-use crate::model::{BootTime, Kind, ProcessInfo, RawText, Role, SocketInfo, SocketRole, TaskKey};
+use crate::model::{BootTime, Kind, ProcessInfo, RawText, Role, Session, SocketInfo, SocketRole, TaskKey};
 
 impl Correlator {
     /// A connection to an API server: if a kubectl made it that keeps it, it may be all that is seen of what was asked for.
@@ -44,14 +44,11 @@ impl Correlator {
             return;
         }
         // A session whose client is not known yet may be this one.
-        if self.open.values().any(|open| open.session.hops.first().is_some_and(|hop| is_headless(hop.role))) {
+        if self.open.values().any(|open| lacks_client(&open.session)) {
             self.asking.insert((at.plus(ASKED_AGAIN), task));
             return;
         }
-        let calls = self.world.calls.get(&task).into_iter().flatten().copied();
-        let open = calls.filter(|no| self.world.sockets.get(*no).is_some_and(|socket| socket.closed.is_none()));
-        // The last that it made is the one that it waits on: before it, it asked for the pod.
-        let Some(call) = open.max() else { return };
+        let Some(call) = self.world.open_calls(task).max() else { return };
         let id: ExecId = format!("kubectl-{}-{}", task.tgid, task.start_ticks);
         let older = self.world.sockets.get(call).is_some_and(|socket| socket.older);
         if let Some(exec) = self.world.execs.entry(&id, "", at) {
@@ -77,6 +74,13 @@ impl Correlator {
 }
 
 impl World {
+    /// Open connections of that process to API servers. Before it asks for the exec, kubectl asks for the pod, on another
+    /// connection: which of them is which is not seen.
+    pub(super) fn open_calls(&self, task: TaskKey) -> impl Iterator<Item = SocketNo> + '_ {
+        let is_open = |no: &SocketNo| self.sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
+        self.calls.get(&task).into_iter().flatten().copied().filter(is_open)
+    }
+
     /// Forgets the connections of processes that are gone.
     pub(super) fn forget_calls(&mut self) {
         let processes = &self.processes;
@@ -84,12 +88,14 @@ impl World {
     }
 }
 
-/// Whether something must stand before that.
-const fn is_headless(role: Role) -> bool {
-    match role {
+/// Whether somebody must stand before its first hop, who is not known and not elsewhere.
+fn lacks_client(session: &Session) -> bool {
+    let elsewhere = session.beyond.iter().any(|(side, _)| *side == "client");
+    let headless = session.hops.first().is_some_and(|hop| match hop.role {
         Role::Proxy | Role::ApiServer | Role::Kubelet | Role::Runtime => true,
         Role::Client | Role::Shim | Role::Runc | Role::Process => false,
-    }
+    });
+    headless && !elsewhere && session.kind != Kind::Probe
 }
 
 /// Options of kubectl that stand before its command and take a word after them (staging/src/k8s.io/cli-runtime,

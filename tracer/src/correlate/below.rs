@@ -15,7 +15,7 @@ impl Builder<'_> {
     pub(super) fn below(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         match exec.what {
             What::Leg => {}
-            What::Asked => self.not_passed_on(hops),
+            What::Asked => self.not_passed_on(hops, links),
             What::Stream => self.forwarded(exec, hops, links),
             What::Exec | What::Unnamed | What::Local => {
                 if exec.runtime.is_some() {
@@ -25,8 +25,21 @@ impl Builder<'_> {
         }
     }
 
-    /// What kubectl asked for leads no farther than to the API server.
-    fn not_passed_on(&mut self, hops: &[Hop]) {
+    /// What kubectl asked for leads no farther than to the API server, by any of its connections.
+    fn not_passed_on(&mut self, hops: &[Hop], links: &mut Vec<Link>) {
+        let Some(client) = hops.iter().position(|hop| hop.role == Role::Client) else { return };
+        let (Some(task), server) = (hops.get(client).map(|hop| hop.task), hops.get(client + 1).map(|hop| hop.task))
+        else {
+            return;
+        };
+        for near in self.world.open_calls(task) {
+            self.parts.insert(Part::Socket(near));
+            let far = self.world.sockets.get(near).and_then(|near| self.world.sockets.get(near.peer?));
+            let leg = self.leg(client, near);
+            if server.is_some() && far.and_then(|far| far.owner) == server && !links.contains(&leg) {
+                links.push(leg);
+            }
+        }
         let Some(last) = hops.iter().rposition(|hop| hop.role == Role::ApiServer) else { return };
         let text = match hops.first().and_then(|hop| kubectl_says(&hop.process)) {
             Some(Kind::Logs) => "the kubelet hands out logs on a connection that many requests of the API server share",

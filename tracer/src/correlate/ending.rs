@@ -252,8 +252,22 @@ impl Builder<'_> {
         target
     }
 
+    /// What kubectl asked for is over when kubectl is, or the last of its connections.
+    fn ending_of_asked(&self, exec: &Exec) -> Ending {
+        let call = exec.leaves_by.and_then(|no| self.world.sockets.get(no));
+        let task = call.and_then(|call| call.owner);
+        let exited = task.and_then(|task| self.world.processes.get(task)?.exit).map(|(at, _)| at);
+        let waits = task.is_some_and(|task| self.world.open_calls(task).next().is_some());
+        let closed_at = exited.or(call.and_then(|call| call.closed).filter(|_| !waits));
+        let unknown = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
+        Ending { closed_at, exit: closed_at.map(|_| unknown), again_at: None }
+    }
+
     /// Whether it is over, since when, and how it ended.
     fn ending(&self, exec: &Exec, up: &[Node], now: BootTime) -> Ending {
+        if exec.what == What::Asked {
+            return self.ending_of_asked(exec);
+        }
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
         let is_tcp = |no: SocketNo| self.world.sockets.get(no).is_some_and(|socket| socket.tuple.is_some());
         let has_tcp = ends.clone().any(is_tcp);
