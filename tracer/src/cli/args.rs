@@ -69,7 +69,7 @@ pub(super) struct Trace {
     #[arg(long, value_name = "PATH", help_heading = "The cluster")]
     pub(super) runtime_socket: Option<String>,
 
-    /// Do not read the runtime's memory, which tells whose an idle session is that is older than the tracer
+    /// Do not read the memory of API server, kubelet and runtime, which joins idle sessions older than the tracer
     #[arg(long, help_heading = "Privacy")]
     pub(super) no_memory: bool,
 
