@@ -124,6 +124,11 @@ impl Keep {
             }
             Fact::Fork { child, .. } => ours && self.tasks.contains(child),
             Fact::UnixAccepted { connector, .. } => ours && connector.is_some_and(process),
+            Fact::RelayAwaited { from, to, .. } => {
+                let is_own =
+                    |id: &SocketId| self.sockets.iter().any(|one| one.cookie.is_some() && one.cookie == id.cookie);
+                ours && is_own(from) && is_own(to)
+            }
             Fact::SocketSeen { socket } if seen.source == Source::Snapshot => {
                 ours && self.sockets.iter().any(|one| one.cookie.is_some() && one.cookie == socket.id.cookie)
             }

@@ -34,11 +34,16 @@ impl Go {
         minor.and_then(|minor| minor.parse().ok()).unwrap_or_else(|| panic!("no version of Go: {}", self.version))
     }
 
+    /// Whether it is Go 1.`minor` or later.
+    pub(crate) fn is_since(&self, minor: u32) -> bool {
+        self.minor() >= minor
+    }
+
     /// This machine's, and those that the environment names, from Go 1.`minor` on. Says so where there is none.
     pub(crate) fn since(minor: u32) -> Vec<Self> {
         let named = std::env::var_os(VARIABLE).unwrap_or_default();
         let all = [PathBuf::from("go")].into_iter().chain(std::env::split_paths(&named)).filter_map(Self::at);
-        let new: Vec<Self> = all.filter(|go| go.minor() >= minor).collect();
+        let new: Vec<Self> = all.filter(|go| go.is_since(minor)).collect();
         if new.is_empty() {
             assert!(std::env::var_os("CI").is_none(), "CI must have Go 1.{minor} or later");
             eprintln!("skipped: no Go 1.{minor} or later here: `cargo xtask test --only kernel` gets one");

@@ -2,8 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{BufRead, BufReader, Write},
+    fs::File,
+    io::{BufRead, BufReader, ErrorKind, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -49,6 +51,29 @@ impl Runtime {
         assert_eq!(line, "ready\n");
         self.sessions.insert(exec.clone(), stream);
         exec
+    }
+
+    /// The command writes until nobody takes more, to stdout and stderr: the client does not read.
+    fn stuff(&self, exec: &str) {
+        for stream in ["stdout", "stderr"] {
+            let fifo = self.folder.join(format!("{exec}-{stream}"));
+            let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).expect("small");
+            let mut fifo = File::options().write(true).custom_flags(flags).open(fifo).expect("its FIFO");
+            let until = Instant::now() + WITHIN;
+            let mut refused = 0;
+            // What copies it takes what was written last a little later.
+            while refused < 20 {
+                match fifo.write(&[0; 4096]) {
+                    Ok(_) => refused = 0,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        refused += 1;
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+                assert!(Instant::now() < until, "buffers end");
+            }
+        }
     }
 
     /// Ended by its client: FIFOs and connection are closed, and their numbers and goroutines used again.
@@ -158,6 +183,20 @@ fn idle_execs_lead_to_their_connections() {
         let mut without = Snapshot::new(Options { no_memory: true, ..Options::default() });
         let facts = without.answer(&Want::Fifos(runtime.key()), BootTime(1));
         assert!(facts.iter().all(|seen| matches!(seen.fact, Fact::FifoHeld { .. })), "left alone");
+        eprintln!("{}: {counts:?}", go.version);
+    }
+}
+
+#[test]
+fn stuck_execs_lead_to_their_connections() {
+    for go in Go::since(SINCE) {
+        let mut runtime = Runtime::start(&go);
+        for _ in 0..10 {
+            let exec = runtime.open("open");
+            runtime.stuff(&exec);
+        }
+        let counts = runtime.check(10);
+        assert_eq!((counts.right, counts.wrong), (10, 0), "{counts:?}");
         eprintln!("{}: {counts:?}", go.version);
     }
 }

@@ -523,6 +523,13 @@ impl Names {
                 let socket = self.known(words.next("a socket")?)?.id;
                 Fact::FifoAwaited { path: path.as_str().into(), socket, copied: words.is_next("copied") }
             }
+            "await" => {
+                source = Source::Snapshot;
+                task = Some(self.task(&mut words)?);
+                let (from, to) = (words.next("from a socket")?, words.next("to a socket")?);
+                let (from, to) = (self.known(from)?.id, self.known(to)?.id);
+                Fact::RelayAwaited { from, to, copied: words.is_next("copied") }
+            }
             "container" => {
                 source = Source::Snapshot;
                 let (id, name) = (words.next("a container")?, words.next("NAMESPACE/POD/NAME")?);

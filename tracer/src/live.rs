@@ -103,7 +103,7 @@ pub struct Live {
     pub ring_bytes: Option<u32>,
     /// Where the bundles of containers are, instead of the well-known folders: `FOLDER/<namespace>/<id>/config.json`.
     pub bundles: Option<String>,
-    /// Leave the memory of runtimes alone.
+    /// Leave the memory of the daemons alone.
     pub no_memory: bool,
     /// Called once, when every probe is attached and what existed before is known.
     pub ready: Option<Box<dyn FnOnce() + Send>>,

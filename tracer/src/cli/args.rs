@@ -87,7 +87,7 @@ pub(super) struct Places {
     /// Socket of the container runtime, beside the well-known ones.
     #[arg(long, value_name = "PATH", help_heading = "The cluster")]
     pub(super) runtime_socket: Option<String>,
-    /// Do not read the memory of daemons, which tells whose a connection is while nothing flows.
+    /// Do not read the memory of API server, kubelet and runtime, which joins idle sessions older than the tracer.
     #[arg(long, help_heading = "Privacy")]
     pub(super) no_memory: bool,
 }

@@ -7,6 +7,9 @@
 //!   or one end was touched by two. Without the latter, two requests' goroutines, which the accepting one started, look
 //!   like one session's for as long as no third was seen.
 //!
+//! * *memory*: goroutines that wait for the two copy between them, in both directions; in one, or by one creator, it is
+//!   `strong`. It speaks where no act does.
+//!
 //! A dial by a `g` whose goroutine's id is not known proves nothing where records were lost meanwhile.
 //!
 //! Bytes both ways between one inbound and several outbound connections that are open prove nothing: a tunnel, or HTTP/2.
@@ -17,6 +20,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    awaited::Awaited,
     sockets::{SocketNo, Sockets},
     world::Losses,
 };
@@ -85,6 +89,7 @@ pub(super) struct Joins {
     /// Sockets that the goroutines of a creator touched, and which ones did; at most [`TOO_MANY`].
     touched: BTreeMap<Creator, BTreeMap<SocketNo, BTreeSet<u64>>>,
     creators: BTreeMap<SocketNo, BTreeSet<Creator>>,
+    awaited: Awaited,
 }
 
 impl Joins {
@@ -146,6 +151,11 @@ impl Joins {
         others
     }
 
+    /// Takes in that goroutines which wait pass on what comes in by one to the other.
+    pub(super) fn awaited(&mut self, from: SocketNo, to: SocketNo, copied: bool) {
+        self.awaited.push(from, to, copied);
+    }
+
     /// The inbound socket that belongs to `outbound`. In a Go program (`is_go`) threads prove nothing: the runtime moves
     /// goroutines from one to another; what was seen of threads before that was known does not count.
     pub(super) fn inbound_of(&self, outbound: SocketNo, sockets: &Sockets, is_go: bool, losses: &Losses) -> Verdict {
@@ -177,7 +187,7 @@ impl Joins {
             .collect();
         let mut named = named.into_iter();
         let inbound = match (named.next(), named.next()) {
-            (None, _) => return Verdict::Unknown,
+            (None, _) => return self.awaited_inbound_of(outbound, sockets, may_be_inbound),
             (Some(inbound), None) => inbound,
             (Some(_), Some(_)) => return Verdict::Ambiguous,
         };
@@ -222,14 +232,42 @@ impl Joins {
         Verdict::Joined(Join { inbound, confidence, evidence })
     }
 
+    /// What goroutines that wait say, where no act says anything. Each of the two has to have no other partner, by whatever is
+    /// known: what passes on for many is a tunnel, or HTTP/2.
+    fn awaited_inbound_of(
+        &self,
+        outbound: SocketNo,
+        sockets: &Sockets,
+        may_be_inbound: impl Fn(SocketNo) -> bool,
+    ) -> Verdict {
+        let is_open = |no: &SocketNo| sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
+        let mut named = self.awaited.partners(outbound).filter(|no| may_be_inbound(*no));
+        let inbound = match (named.next(), named.next()) {
+            (None, _) => return Verdict::Unknown,
+            (Some(inbound), None) => inbound,
+            (Some(_), Some(_)) => return Verdict::Ambiguous,
+        };
+        let dialled = self.dials.get(&inbound).into_iter().flatten().copied();
+        let moved = self.partners(inbound).into_iter().filter(|no| self.moved_both_ways(inbound, *no));
+        let others = self.awaited.partners(inbound).chain(dialled).chain(moved).chain(self.created_with(inbound));
+        if others.into_iter().any(|no| no != outbound && is_connected(no, sockets) && is_open(&no)) {
+            return Verdict::Ambiguous;
+        }
+        let both = self.awaited.copied(inbound, outbound) && self.awaited.copied(outbound, inbound);
+        let confidence = if both { Confidence::Exact } else { Confidence::Strong };
+        Verdict::Joined(Join { inbound, confidence, evidence: vec![Evidence::Memory] })
+    }
+
+    fn moved_both_ways(&self, one: SocketNo, other: SocketNo) -> bool {
+        self.moved.contains_key(&(one, other)) && self.moved.contains_key(&(other, one))
+    }
+
     /// Whether bytes went both ways between that inbound socket and another outbound one, too, while they were open.
     fn is_shared(&self, inbound: SocketNo, outbound: SocketNo, sockets: &Sockets) -> bool {
         let is_open = |no: &SocketNo| sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
-        let both_ways =
-            |no: &SocketNo| self.moved.contains_key(&(inbound, *no)) && self.moved.contains_key(&(*no, inbound));
-        self.partners(inbound)
-            .iter()
-            .any(|no| *no != outbound && is_connected(*no, sockets) && is_open(no) && both_ways(no))
+        self.partners(inbound).iter().any(|no| {
+            *no != outbound && is_connected(*no, sockets) && is_open(no) && self.moved_both_ways(inbound, *no)
+        })
     }
 
     /// What shares a creator with that socket and with nothing else.
@@ -238,22 +276,26 @@ impl Joins {
         creators.filter_map(|creator| partner(self.touched.get(creator)?, socket)).collect()
     }
 
-    /// Accepted sockets of the same process to which an identified goroutine moved bytes from that outbound one.
-    pub(super) fn outlets(&self, outbound: SocketNo, sockets: &Sockets) -> Vec<SocketNo> {
+    /// Accepted sockets of the same process to which an identified goroutine moved bytes from that outbound one, or else
+    /// copies while it waits.
+    pub(super) fn outlets(&self, outbound: SocketNo, sockets: &Sockets) -> (Vec<SocketNo>, Evidence) {
+        let can_be = |to: &SocketNo| may_be_inbound(*to, outbound, sockets);
         let mut found = self.partners(outbound);
-        found.retain(|to| self.is_identified(outbound, *to) && may_be_inbound(*to, outbound, sockets));
-        found
+        found.retain(|to| self.is_identified(outbound, *to) && can_be(to));
+        if !found.is_empty() {
+            return (found, Evidence::Goroutine);
+        }
+        let awaited = self.awaited.partners(outbound);
+        (awaited.filter(|to| self.awaited.copied(outbound, *to) && can_be(to)).collect(), Evidence::Memory)
     }
 
-    /// Connected sockets of the same process from which an identified goroutine moved bytes to that inbound one.
-    pub(super) fn inlets(&self, inbound: SocketNo, sockets: &Sockets) -> Vec<SocketNo> {
-        let mut found = self.partners(inbound);
-        found.retain(|from| {
-            self.is_identified(*from, inbound)
-                && is_connected(*from, sockets)
-                && may_be_inbound(inbound, *from, sockets)
-        });
-        found
+    /// Connected sockets of the same process from which an identified goroutine moved bytes to that inbound one, or copies
+    /// while it waits.
+    pub(super) fn inlets(&self, inbound: SocketNo, sockets: &Sockets) -> BTreeSet<SocketNo> {
+        let moved = self.partners(inbound).into_iter().filter(|from| self.is_identified(*from, inbound));
+        let awaited = self.awaited.partners(inbound).filter(|from| self.awaited.copied(*from, inbound));
+        let can_be = |from: &SocketNo| is_connected(*from, sockets) && may_be_inbound(inbound, *from, sockets);
+        moved.chain(awaited).filter(can_be).collect()
     }
 
     fn partners(&self, no: SocketNo) -> Vec<SocketNo> {
@@ -266,6 +308,7 @@ impl Joins {
 
     pub(super) fn forget(&mut self, no: SocketNo) {
         self.for_unknown.remove(&no);
+        self.awaited.forget(no);
         if let Some(Dial { inbound, .. }) = self.dialled.remove(&no)
             && let Some(dials) = self.dials.get_mut(&inbound)
         {

@@ -9,6 +9,7 @@
 //! observations alone, never on how often [`Correlator::drain`] is called.
 
 mod asked;
+mod awaited;
 mod below;
 mod chain;
 mod ending;
@@ -342,6 +343,7 @@ impl Correlator {
             (Fact::FifoHeld { path, file }, Some(task)) => self.fifo_held(at, task, &path, file),
             (Fact::FifoRelayed { actor, fifo, to }, Some(task)) => self.fifo_relayed(at, task, actor, fifo, &to),
             (Fact::FifoAwaited { path, socket, copied }, Some(_)) => self.fifo_awaited(at, &path, socket, copied),
+            (Fact::RelayAwaited { from, to, copied }, Some(_)) => self.relay_awaited(at, from, to, copied),
             (Fact::Relayed { actor, from, to, .. }, Some(task)) => self.relayed(at, task, actor, &from, &to),
             (Fact::FifoMade { actor, inbound, from, path }, Some(task)) => {
                 if let Some(from) = from {
@@ -386,7 +388,8 @@ impl Correlator {
                 | Fact::Touched { .. }
                 | Fact::FifoHeld { .. }
                 | Fact::FifoRelayed { .. }
-                | Fact::FifoAwaited { .. },
+                | Fact::FifoAwaited { .. }
+                | Fact::RelayAwaited { .. },
                 _,
             ) => {}
             // Numbers change no link.
@@ -497,6 +500,18 @@ impl Correlator {
         self.infer_roles(from, to);
         self.world.joins.moved(from, to, actor);
         self.joined(at, from, to);
+    }
+
+    /// Goroutines that wait copy between two sockets. Those of one creator do so where a request is served for the path: whoever
+    /// else serves may have started, in one goroutine, one for each of two that have nothing to do with each other.
+    fn relay_awaited(&mut self, at: BootTime, from: SocketId, to: SocketId, copied: bool) {
+        let (Some(from), Some(to)) = (self.world.sockets.find(from), self.world.sockets.find(to)) else { return };
+        let port = |no| self.world.sockets.get(no).and_then(|socket| socket.tuple).map(|tuple| tuple.local.port());
+        let is_path_port = |no| port(no).is_some_and(|port| self.world.places.is_path_port(port));
+        if copied || is_path_port(from) || is_path_port(to) {
+            self.world.joins.awaited(from, to, copied);
+            self.joined(at, from, to);
+        }
     }
 
     /// One end of a relay. A unix connection of a daemon is shared (CRI, ttrpc) and no session's leg; of those that can be

@@ -260,7 +260,7 @@ impl Correlator {
                 continue;
             }
             if let Some(exec) = self.world.exec_of_hijacked(other).cloned()
-                && self.world.joins.outlets(other, &self.world.sockets).contains(&stream)
+                && self.world.joins.outlets(other, &self.world.sockets).0.contains(&stream)
             {
                 let at = self.now;
                 self.world.execs.forget_stream(stream);

@@ -9,7 +9,7 @@ use super::{
     processes::Processes,
     sockets::{SocketNo, Sockets},
 };
-use crate::model::{BootTime, ContainerInfo, Evidence, Places, RawText, SocketId, TaskKey, Tuple};
+use crate::model::{BootTime, ContainerInfo, Places, RawText, SocketId, TaskKey, Tuple};
 
 pub(super) struct World {
     pub(super) boot_id: String,
@@ -48,10 +48,10 @@ impl World {
 
     /// The stream that a connection to dockerd's API serves, which carries one exec's bytes (hijacked: `POST /exec/ID/start`).
     /// Another goroutine serves the stream and none copies both ways, so it is joined by output: the goroutine that
-    /// received on the one sent on the other; silent ones are not. `cargo xtask lab truth --runtime docker` measures it.
+    /// received on the one sent on the other, or copies while it waits to receive. `cargo xtask lab truth --runtime docker` measures it.
     fn stream_of(&self, hijacked: SocketNo) -> Verdict {
         let is_stream = |no: &SocketNo| self.sockets.get(*no).is_some_and(|socket| socket.tuple.is_some());
-        let mut streams = self.joins.outlets(hijacked, &self.sockets);
+        let (mut streams, evidence) = self.joins.outlets(hijacked, &self.sockets);
         streams.retain(is_stream);
         let [stream] = streams[..] else {
             return if streams.is_empty() { Verdict::Unknown } else { Verdict::Ambiguous };
@@ -62,7 +62,7 @@ impl World {
         if rivals.iter().any(is_rival) {
             return Verdict::Ambiguous;
         }
-        Verdict::Joined(Join::exact(stream, Evidence::Goroutine))
+        Verdict::Joined(Join::exact(stream, evidence))
     }
 
     /// The exec whose FIFOs dockerd made for that connection, by its connecting end.
@@ -85,7 +85,8 @@ impl World {
     /// Connections that the runtime made for what came in on a stream (port-forward): one goroutine for each passes on what
     /// they send.
     pub(super) fn forwarded_by(&self, stream: SocketNo) -> Vec<SocketNo> {
-        let mut found = self.joins.inlets(stream, &self.sockets);
+        let found = self.joins.inlets(stream, &self.sockets);
+        let mut found: Vec<SocketNo> = found.into_iter().collect();
         found
             .retain(|no| self.sockets.get(*no).is_some_and(|socket| socket.tuple.is_some() && socket.closed.is_none()));
         found

@@ -265,6 +265,18 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         copied: bool,
     },
+    /// The goroutine that waits to read from the one connection, or to write to the other, copies between them, by pointers in
+    /// the process's own memory (Go: io/io.go, `Copy`); a snapshot.
+    RelayAwaited {
+        /// Read from.
+        from: SocketId,
+        /// Written to.
+        to: SocketId,
+        /// Whether the arguments of the copy itself name both. Else goroutines that one creator started, and no other, wait for
+        /// both, and those of that creator for nothing else.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        copied: bool,
+    },
     /// A container exists; the answer to [`super::Want::Container`].
     ContainerSeen(Box<ContainerInfo>),
     /// Nothing is known of that container id.
@@ -364,6 +376,7 @@ impl Fact {
             | Self::FifoHeld { .. }
             | Self::FifoRelayed { .. }
             | Self::FifoAwaited { .. }
+            | Self::RelayAwaited { .. }
             | Self::ContainerSeen(_)
             | Self::ContainerUnknown { .. }
             | Self::PidFile { .. }

@@ -51,7 +51,7 @@ pub struct Options {
     pub places: Places,
     /// Where the bundles of containers are, instead of the well-known folders.
     pub bundles: Option<String>,
-    /// Leave the memory of runtimes alone.
+    /// Leave the memory of the daemons alone.
     pub no_memory: bool,
 }
 
@@ -124,12 +124,17 @@ impl Snapshot {
         let mut cut_facts = 0;
         let mut late = Vec::new();
         let mut daemons = BTreeMap::new();
+        let mut servers = BTreeSet::new();
         for pid in pids {
             let Some(seen) = self.see(pid) else { continue };
             self.remember_root(&seen.key, &seen.info);
             let own = listening(seen.sockets.iter().filter_map(|inode| sockets.tcp.get(inode)));
             let activator = is_activator(pid, &seen.info);
             let key = seen.key;
+            let is_listener = |inode| sockets.unix.get(inode).is_some_and(|socket| socket.listening);
+            if !own.is_empty() || seen.sockets.iter().any(is_listener) {
+                servers.insert(key);
+            }
             facts.push(process_seen(now, key, seen.info));
             for inode in seen.sockets {
                 if facts.len() + late.len() >= MAX_FACTS {
@@ -163,10 +168,13 @@ impl Snapshot {
         facts.append(&mut late);
         for (key, listens) in daemons {
             facts.extend(self.fifos_of(key, &mut budget, now));
-            match listens {
-                Daemon::Runtime => facts.extend(self.waiting_of(key, &sockets.tcp, &mut budget, now)),
-                Daemon::Shim => facts.extend(self.execs_of(key, &mut budget, now)),
+            if listens == Daemon::Shim {
+                facts.extend(self.execs_of(key, &mut budget, now));
+                servers.remove(&key);
             }
+        }
+        for key in servers {
+            facts.extend(self.waiting_of(key, &sockets, &mut budget, now));
         }
         facts.extend(
             self.containers()

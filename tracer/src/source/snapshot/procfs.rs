@@ -53,6 +53,21 @@ pub(super) struct Watched {
     pub(super) inode: u64,
 }
 
+/// Where its memory is, as `(start, end)` in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mappings {
+    /// No file is behind it, and it may write to it: where heaps are.
+    pub(super) anonymous: Vec<(u64, u64)>,
+    /// Programs and libraries.
+    pub(super) files: Vec<(u64, u64)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mapping {
+    Anonymous,
+    File,
+}
+
 /// A procfs.
 pub(super) struct Proc {
     root: PathBuf,
@@ -226,10 +241,17 @@ impl Proc {
         text.split(|byte| *byte == b'\n').filter_map(parse_watched).collect()
     }
 
-    /// Its mappings that no file is behind and that it may write to: where heaps are, as `(start, end)` in order.
-    pub(super) fn anonymous(&self, pid: u32) -> Vec<(u64, u64)> {
+    /// Its mappings.
+    pub(super) fn mappings(&self, pid: u32) -> Mappings {
         let text = self.read_up_to(pid, "maps", MAX_MAPS_BYTES).unwrap_or_default();
-        text.split(|byte| *byte == b'\n').filter_map(parse_anonymous).collect()
+        let mut mappings = Mappings::default();
+        for (kind, range) in text.split(|byte| *byte == b'\n').filter_map(parse_mapping) {
+            match kind {
+                Mapping::Anonymous => mappings.anonymous.push(range),
+                Mapping::File => mappings.files.push(range),
+            }
+        }
+        mappings
     }
 
     /// Its working directory.
@@ -285,13 +307,18 @@ fn parse_watched(line: &[u8]) -> Option<Watched> {
 }
 
 /// `c000000000-c000800000 rw-p 00000000 00:00 0`, perhaps with a name as `[anon: Go: heap]` (proc(5)).
-fn parse_anonymous(line: &[u8]) -> Option<(u64, u64)> {
+fn parse_mapping(line: &[u8]) -> Option<(Mapping, (u64, u64))> {
     let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
     let (range, rights, inode) = (words.next()?, words.next()?, words.nth(2)?);
     let (start, end) = range.split_once('-')?;
     let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
     let is_anonymous = inode == "0" && words.next().is_none_or(|name| name.starts_with("[anon"));
-    (is_anonymous && rights.starts_with("rw") && start < end).then_some((start, end))
+    let kind = match (is_anonymous, inode) {
+        (true, _) if rights.starts_with("rw") => Mapping::Anonymous,
+        (false, inode) if inode != "0" && rights.starts_with('r') => Mapping::File,
+        _ => return None,
+    };
+    (start < end).then_some((kind, (start, end)))
 }
 
 /// `pid (comm) state ppid …`; comm may hold spaces, parentheses and newlines, so its end is the last parenthesis.
@@ -439,15 +466,20 @@ mod tests {
 
     #[test]
     fn anonymous_mappings_are_those_without_a_file() {
-        let range = |line: &str| parse_anonymous(line.as_bytes());
-        assert_eq!(range("c000000000-c000800000 rw-p 00000000 00:00 0 "), Some((0xc0_0000_0000, 0xc0_0080_0000)));
+        let range = |line: &str| parse_mapping(line.as_bytes());
+        let heap = (Mapping::Anonymous, (0xc0_0000_0000, 0xc0_0080_0000));
+        assert_eq!(range("c000000000-c000800000 rw-p 00000000 00:00 0 "), Some(heap));
         assert_eq!(
             range("1000-2000 rw-p 00000000 00:00 0                     [anon: Go: heap]"),
-            Some((0x1000, 0x2000))
+            Some((Mapping::Anonymous, (0x1000, 0x2000)))
         );
+        for rights in ["r--p", "rw-p", "r-xp"] {
+            let line = format!("1000-2000 {rights} 00000000 fe:00 17                         /usr/bin/containerd");
+            assert_eq!(range(&line), Some((Mapping::File, (0x1000, 0x2000))));
+        }
         for other in [
             "1000-2000 r--p 00000000 00:00 0",
-            "1000-2000 rw-p 00000000 fe:00 17                         /usr/bin/containerd",
+            "1000-2000 ---p 00000000 fe:00 17                         /usr/bin/containerd",
             "1000-2000 rw-p 00000000 00:00 0                          [stack]",
             "2000-1000 rw-p 00000000 00:00 0",
             "x-2000 rw-p 00000000 00:00 0",
@@ -474,7 +506,8 @@ mod tests {
         assert!(proc.files(std::process::id(), &mut 0).is_empty());
         let local = 0_u64;
         let at = std::ptr::from_ref(&local).addr() as u64;
-        let in_stack = proc.anonymous(std::process::id()).iter().any(|(start, end)| (*start..*end).contains(&at));
+        let in_stack =
+            proc.mappings(std::process::id()).anonymous.iter().any(|(start, end)| (*start..*end).contains(&at));
         assert!(in_stack, "a thread's stack is an anonymous mapping, too");
     }
 

@@ -121,7 +121,7 @@ impl Truth {
             match play.run() {
                 Ok(figures) => {
                     write!(std::io::stdout(), "{figures}")?;
-                    let verdict = verdict(&figures, expected).and_then(|()| heartbeats(&figures, &scenario, &lab));
+                    let verdict = verdict(&figures, expected).and_then(|()| idle(&figures));
                     failed.extend(verdict.err().map(|error| format!("{name}: {error}; {}", recording.display())));
                     rows.push((name, figures));
                 }
@@ -159,12 +159,11 @@ fn verdict(figures: &Figures, expected: Expected) -> Result<()> {
     Ok(())
 }
 
-/// kubectl sends a heartbeat every five seconds since 1.27 (client-go: transport/spdy, remotecommand): idle sessions older than
-/// the tracer are joined by it; by an older one's they cannot be.
-fn heartbeats(figures: &Figures, scenario: &Scenario, lab: &Up) -> Result<()> {
+/// Idle sessions older than the tracer are joined from client to stream by what waits for them, whether their kubectl sends
+/// heartbeats or, before 1.27, none (client-go: transport/spdy, remotecommand).
+fn idle(figures: &Figures) -> Result<()> {
     let Some(joined) = figures.joined_idle else { return Ok(()) };
-    let beats = scenario.kubectl.as_ref().is_none_or(|version| Some(version) != lab.kubectls().first());
-    let expected = if beats { figures.sessions } else { 0 };
+    let expected = figures.sessions;
     ensure!(joined == expected, "{joined} sessions were joined before anything was typed, not {expected}");
     Ok(())
 }

@@ -6,7 +6,8 @@ use crate::source::ebpf::goroutine;
 /// Offsets in bytes; the same on amd64 and arm64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Of `runtime.pollDesc.rg`, behind `link`, `fd`, since Go 1.21 `fdseq`, and `atomicInfo` (runtime/netpoll.go).
+    /// Of `runtime.pollDesc.rg`, behind `link`, `fd`, since Go 1.21 `fdseq`, and `atomicInfo` (runtime/netpoll.go); `wg`
+    /// is the next word.
     pub(super) reader: u64,
     /// How `epoll_event.data` holds the address of a `runtime.pollDesc`; `None`: as it is.
     pub(super) tagged: Option<Tagged>,

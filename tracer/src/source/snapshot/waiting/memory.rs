@@ -1,6 +1,13 @@
 //! Another process's memory, read and never written.
 
-use std::{cell::Cell, fs::File, os::unix::fs::FileExt};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, btree_map::Entry},
+    fs::File,
+    os::unix::fs::FileExt,
+};
+
+use crate::source::snapshot::procfs::Mappings;
 
 /// Something that has words at addresses.
 pub(super) trait Memory {
@@ -15,20 +22,24 @@ impl Memory for File {
     }
 }
 
-/// Reads of all FIFOs together: some hundred each. A process that makes walks long is given up on.
+/// Reads of all files together: some hundred each. A process that makes walks long is given up on.
 const MAX_READS: u32 = 1 << 20;
+/// The smallest page that kernels map; heaps begin and end with one.
+const PAGE: u64 = 4 << 10;
+const PAGE_WORDS: usize = 512;
+/// Pages remembered: 16 MiB. A thousand sessions touch about as many.
+const MAX_PAGES: usize = 4 << 10;
 
 /// Reads words, within anonymous writable mappings and a budget.
 pub(super) struct Words<'a> {
     memory: &'a dyn Memory,
-    /// `(start, end)`, in order.
-    ranges: &'a [(u64, u64)],
+    mappings: &'a Mappings,
     left: Cell<u32>,
 }
 
 impl<'a> Words<'a> {
-    pub(super) fn new(memory: &'a dyn Memory, ranges: &'a [(u64, u64)]) -> Self {
-        Self { memory, ranges, left: Cell::new(MAX_READS) }
+    pub(super) fn new(memory: &'a dyn Memory, mappings: &'a Mappings) -> Self {
+        Self { memory, mappings, left: Cell::new(MAX_READS) }
     }
 
     /// Whether everything that was asked for was looked at: what is missing might have spoken against the rest.
@@ -37,15 +48,19 @@ impl<'a> Words<'a> {
     }
 
     /// Whether `bytes` from there on may be an object of the heap, or of the runtime.
-    pub(super) fn holds(&self, at: u64, bytes: u64) -> bool {
-        let after = self.ranges.partition_point(|(start, _)| *start <= at);
-        let range = after.checked_sub(1).and_then(|index| self.ranges.get(index));
-        at.is_multiple_of(8) && range.is_some_and(|(_, end)| at.checked_add(bytes).is_some_and(|behind| behind <= *end))
+    fn holds(&self, at: u64, bytes: u64) -> bool {
+        at.is_multiple_of(8) && within(&self.mappings.anonymous, at, bytes)
+    }
+
+    fn is_of_program(&self, word: u64) -> bool {
+        word.is_multiple_of(8) && within(&self.mappings.files, word, 8)
     }
 
     /// `N` words from there on.
     pub(super) fn some<const N: usize>(&self, at: u64) -> Option<[u64; N]> {
-        self.many(at, N)?.try_into().ok()
+        let mut bytes = [[0; 8]; N];
+        self.fill(at, bytes.as_flattened_mut())?;
+        Some(bytes.map(u64::from_le_bytes))
     }
 
     pub(super) fn one(&self, at: u64) -> Option<u64> {
@@ -54,17 +69,94 @@ impl<'a> Words<'a> {
 
     /// That many words from there on.
     pub(super) fn many(&self, at: u64, count: usize) -> Option<Vec<u64>> {
+        // Asked before there is room for them: nobody has that many.
         if !self.holds(at, u64::try_from(count).ok()?.checked_mul(8)?) {
             return None;
         }
-        self.left.set(self.left.get().checked_sub(1)?);
-        let mut bytes = vec![0; count * 8];
-        if !self.memory.read(at, &mut bytes) {
+        let mut bytes = vec![[0; 8]; count];
+        self.fill(at, bytes.as_flattened_mut())?;
+        Some(bytes.into_iter().map(u64::from_le_bytes).collect())
+    }
+
+    fn fill(&self, at: u64, bytes: &mut [u8]) -> Option<()> {
+        if !self.holds(at, u64::try_from(bytes.len()).ok()?) {
             return None;
         }
-        let (words, _) = bytes.as_chunks::<8>();
-        Some(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
+        self.left.set(self.left.get().checked_sub(1)?);
+        self.memory.read(at, bytes).then_some(())
     }
+}
+
+/// Where words are read from.
+pub(super) trait Source {
+    /// `N` words from there on.
+    fn some<const N: usize>(&self, at: u64) -> Option<[u64; N]>;
+
+    /// Whether that lies in a mapped file.
+    fn is_of_program(&self, word: u64) -> bool;
+
+    /// Whether that may be an interface's type: a type or an `itab` of the program, or an `itab` that the runtime made
+    /// (runtime/iface.go: `getitab`), which begins with two types of the program's. Heaps are full of pointers.
+    fn is_type(&self, word: u64) -> bool {
+        self.is_of_program(word)
+            || self.some(word).is_some_and(|types: [u64; 2]| types.into_iter().all(|one| self.is_of_program(one)))
+    }
+
+    fn one(&self, at: u64) -> Option<u64> {
+        self.some::<1>(at).map(|[word]| word)
+    }
+}
+
+impl Source for Words<'_> {
+    fn some<const N: usize>(&self, at: u64) -> Option<[u64; N]> {
+        Words::some(self, at)
+    }
+
+    fn is_of_program(&self, word: u64) -> bool {
+        Words::is_of_program(self, word)
+    }
+}
+
+/// The same words as they were when their page was read first: what most lead to is nothing, and found so without asking
+/// anew. What is found has to be read again.
+pub(super) struct Pages<'a> {
+    words: &'a Words<'a>,
+    pages: RefCell<BTreeMap<u64, Vec<u64>>>,
+}
+
+impl<'a> Pages<'a> {
+    pub(super) fn new(words: &'a Words<'a>) -> Self {
+        Self { words, pages: RefCell::default() }
+    }
+}
+
+impl Source for Pages<'_> {
+    fn some<const N: usize>(&self, at: u64) -> Option<[u64; N]> {
+        let (page, offset) = (at - at % PAGE, usize::try_from(at % PAGE / 8).ok()?);
+        if !at.is_multiple_of(8) || offset + N > PAGE_WORDS {
+            return self.words.some(at);
+        }
+        let mut pages = self.pages.borrow_mut();
+        if pages.len() >= MAX_PAGES {
+            pages.clear();
+        }
+        let words = match pages.entry(page) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(self.words.many(page, PAGE_WORDS)?),
+        };
+        words.get(offset..offset + N)?.try_into().ok()
+    }
+
+    fn is_of_program(&self, word: u64) -> bool {
+        self.words.is_of_program(word)
+    }
+}
+
+/// Whether all of these bytes lie in one of these ranges.
+fn within(ranges: &[(u64, u64)], at: u64, bytes: u64) -> bool {
+    let after = ranges.partition_point(|(start, _)| *start <= at);
+    let range = after.checked_sub(1).and_then(|index| ranges.get(index));
+    range.is_some_and(|(_, end)| at.checked_add(bytes).is_some_and(|behind| behind <= *end))
 }
 
 #[cfg(test)]
@@ -73,16 +165,19 @@ mod tests {
 
     #[test]
     fn words_are_read_within_mappings_alone() {
-        let words: [u64; 4] = [1, 2, 3, 4];
+        let words: [u64; 4] = [1, 2, 0x1000, 0x1ff8];
         let at = words.as_ptr() as u64;
         let memory = File::open("/proc/self/mem").unwrap();
-        let ranges = [(at, at + 32)];
-        let read = Words::new(&memory, &ranges);
-        assert_eq!(read.some(at + 8), Some([2, 3]));
+        let mappings = |range| Mappings { anonymous: vec![range], files: vec![(0x1000, 0x2000)] };
+        let own = mappings((at, at + 32));
+        let read = Words::new(&memory, &own);
+        assert_eq!(read.some(at + 8), Some([2, 0x1000]));
         for outside in [at - 8, at + 24, at + 1, 0, u64::MAX, u64::MAX - 7] {
             assert_eq!(read.some::<2>(outside), None);
         }
-        let unmapped = [(8, u64::MAX)];
+        assert!(read.is_type(at + 16) && read.is_type(0x1ff8));
+        assert!([0, 0x1004, 0x2000, at, at + 8].into_iter().all(|word| !read.is_type(word)));
+        let unmapped = mappings((8, u64::MAX));
         assert_eq!(Words::new(&memory, &unmapped).one(8), None, "the kernel says no");
         assert_eq!(Words::new(&memory, &unmapped).many(8, usize::MAX), None);
     }
@@ -96,8 +191,8 @@ mod tests {
                 true
             }
         }
-        let ranges = [(0, 64)];
-        let read = Words::new(&Zero, &ranges);
+        let mappings = Mappings { anonymous: vec![(0, 64)], files: Vec::new() };
+        let read = Words::new(&Zero, &mappings);
         let reads = std::iter::from_fn(|| read.one(8)).count();
         assert_eq!((reads, read.is_complete()), (MAX_READS as usize, false));
     }

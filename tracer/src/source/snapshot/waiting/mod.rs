@@ -1,12 +1,14 @@
-//! Which connection an exec's FIFOs are read for, while nothing flows: from the memory of the runtime, read and never written;
-//! nothing is stopped. Go's own bookkeeping says which goroutine waits for a FIFO, and that goroutine's stack what for.
+//! What belongs together inside a process, while nothing flows: from its memory, read and never written; nothing is stopped.
+//! Go's own bookkeeping says which goroutine waits for a connection or an exec's FIFO, and that goroutine's stack what for.
 //!
 //! Everything read is whatever the process wrote there. Each step is checked against what the kernel says of the same file,
 //! everything is bounded, and what does not fit, or moves meanwhile, is no answer.
 
+mod ends;
 mod judge;
 mod layout;
 mod memory;
+mod relays;
 mod walk;
 
 use std::{
@@ -17,19 +19,20 @@ use std::{
 use self::{
     judge::Found,
     layout::Layout,
-    memory::Words,
-    walk::{Polled, Reached, Walk},
+    memory::{Pages, Words},
+    relays::Copies,
+    walk::{Polled, Reached, Side, Walk},
 };
 use super::{
     Snapshot, listening,
     procfs::Held,
-    sock_diag::{self, Namespaces, TcpSocket},
+    sock_diag::{self, Namespaces, Sockets},
 };
 use crate::model::{BootTime, Fact, Observation, Program, RawText, SocketId, Source, TaskKey, parse_fifo_path};
 
 /// FIFOs that are looked at: of 2,000 execs.
 const MAX_FIFOS: usize = 4_000;
-/// Accepted connections that are looked at.
+/// Connections that are looked at.
 const MAX_CONNECTIONS: usize = 20_000;
 /// The runtime's own, and those of libraries (containerd/console).
 const MAX_EPOLLS: usize = 16;
@@ -42,19 +45,43 @@ struct Fifo {
     file: Polled,
 }
 
+/// A connection in Go's poller.
+#[derive(Clone, Copy)]
+struct Connection {
+    id: SocketId,
+    is_tcp: bool,
+    is_accepted: bool,
+}
+
+/// What Go's poller watches.
+#[derive(Default)]
+struct Watching {
+    fifos: Vec<Fifo>,
+    connections: BTreeMap<Polled, Connection>,
+}
+
+impl Watching {
+    fn connections(&self, which: impl Fn(&Connection) -> bool) -> Vec<Polled> {
+        self.connections.iter().filter(|(_, connection)| which(connection)).map(|(file, _)| *file).collect()
+    }
+
+    fn connection(&self, fd: u32) -> Option<Connection> {
+        let (_, connection) = self.connections.iter().find(|(file, _)| file.fd == fd)?;
+        Some(*connection)
+    }
+}
+
 impl Snapshot {
-    /// FIFOs of that runtime's execs whose readers lead to one of its accepted connections each.
+    /// What the goroutines of that process that wait for connections and for FIFOs of execs say belongs together.
     pub(super) fn waiting_of(
         &self,
         key: TaskKey,
-        tcp: &BTreeMap<u64, TcpSocket>,
+        sockets: &Sockets,
         budget: &mut usize,
         now: BootTime,
     ) -> Vec<Observation> {
-        let seen = |(path, socket, copied)| {
-            Observation::of(now, Source::Snapshot, key, Fact::FifoAwaited { path, socket, copied })
-        };
-        self.awaited(key, tcp, budget).unwrap_or_default().into_iter().map(seen).collect()
+        let seen = |fact| Observation::of(now, Source::Snapshot, key, fact);
+        self.awaited(key, sockets, budget).unwrap_or_default().into_iter().map(seen).collect()
     }
 
     /// The same, with the sockets of its own network namespace.
@@ -63,93 +90,129 @@ impl Snapshot {
             return Vec::new();
         };
         let namespaces = Namespaces::from([(netns, vec![self.proc.path(key.tgid, "ns/net")])]);
-        self.waiting_of(key, &sock_diag::dump(&namespaces).tcp, &mut super::MAX_FDS.clone(), now)
+        self.waiting_of(key, &sock_diag::dump(&namespaces), &mut super::MAX_FDS.clone(), now)
     }
 
-    fn awaited(
-        &self,
-        key: TaskKey,
-        tcp: &BTreeMap<u64, TcpSocket>,
-        budget: &mut usize,
-    ) -> Option<Vec<(RawText, SocketId, bool)>> {
+    fn awaited(&self, key: TaskKey, sockets: &Sockets, budget: &mut usize) -> Option<Vec<Fact>> {
         if self.no_memory || !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
             return None;
         }
         let Some(Program::Go(version)) = self.program(key) else { return None };
         let layout = Layout::of(&version)?;
         let files = self.proc.files(key.tgid, budget);
-        let is_exec = |held: &Held| matches!(held, Held::Fifo(path, _) if exec_of(path).is_some());
-        if !files.values().any(is_exec) {
-            return Some(Vec::new());
+        let connections = connections(&files, sockets);
+        if connections.is_empty() {
+            return None;
         }
         let memory = File::open(self.proc.path(key.tgid, "mem")).ok()?;
         // It stays that process's memory, whoever has the pid later.
         if self.proc.key(key.tgid)? != key {
             return None;
         }
-        let ranges = self.proc.anonymous(key.tgid);
-        let words = Words::new(&memory, &ranges);
-        let walk = Walk { words: &words, layout };
-        let (fifos, connections) = self.polled(key.tgid, &files, &accepted(&files, tcp), &walk);
-        let ids: BTreeMap<u32, SocketId> = connections.iter().map(|(file, id)| (file.fd, *id)).collect();
-        let found = look(&walk, &fifos, &connections.into_keys().collect::<Vec<_>>());
+        let mappings = self.proc.mappings(key.tgid);
+        let words = Words::new(&memory, &mappings);
+        let pages = Pages::new(&words);
+        let walk = Walk { words: &words, pages: &pages, layout };
+        let watching = self.polled(key.tgid, &files, &connections, &walk);
+        let found = look(&walk, &watching);
         // What was not looked at, or changed hands, might have spoken against what was.
-        let is_sound = words.is_complete() && self.proc.key(key.tgid)? == key;
-        let told = found.into_iter().filter_map(|(path, fd, copied)| Some((path, *ids.get(&fd)?, copied)));
-        is_sound.then(|| told.collect())
+        (words.is_complete() && self.proc.key(key.tgid)? == key).then_some(found)
     }
 
-    /// FIFOs of execs, and accepted connections, that Go's poller watches.
+    /// FIFOs of execs, and connections, that Go's poller watches.
     fn polled(
         &self,
         pid: u32,
         files: &BTreeMap<u32, Held>,
-        accepted: &BTreeMap<u64, SocketId>,
+        connections: &BTreeMap<u64, Connection>,
         walk: &Walk<'_>,
-    ) -> (Vec<Fifo>, BTreeMap<Polled, SocketId>) {
-        let (mut fifos, mut connections) = (Vec::new(), BTreeMap::new());
+    ) -> Watching {
+        let mut watching = Watching::default();
         let epolls = files.iter().filter(|(_, held)| **held == Held::Epoll).map(|(fd, _)| *fd);
         for watched in epolls.take(MAX_EPOLLS).flat_map(|epoll| self.proc.watched(pid, epoll)) {
             match files.get(&watched.fd) {
                 // The number may have been another file's when it was added.
-                Some(Held::Fifo(path, inode)) if *inode == watched.inode && fifos.len() < MAX_FIFOS => {
-                    if let (Some(exec), Some(file)) = (exec_of(path), walk.polled(watched.fd, watched.data)) {
-                        fifos.push(Fifo { path: path.clone(), exec, file });
+                Some(Held::Fifo(path, inode)) if *inode == watched.inode && watching.fifos.len() < MAX_FIFOS => {
+                    if let (Some(exec), Some(file)) = (exec_of(path), walk.polled(watched.fd, watched.data, true)) {
+                        watching.fifos.push(Fifo { path: path.clone(), exec, file });
                     }
                 }
-                Some(Held::Socket(inode)) if *inode == watched.inode && connections.len() < MAX_CONNECTIONS => {
-                    if let (Some(id), Some(file)) = (accepted.get(inode), walk.polled(watched.fd, watched.data)) {
-                        connections.insert(file, *id);
+                Some(Held::Socket(inode))
+                    if *inode == watched.inode && watching.connections.len() < MAX_CONNECTIONS =>
+                {
+                    if let (Some(connection), Some(file)) =
+                        (connections.get(inode), walk.polled(watched.fd, watched.data, false))
+                    {
+                        watching.connections.insert(file, *connection);
                     }
                 }
                 _ => {}
             }
         }
-        (fifos, connections)
+        watching
     }
 }
 
-/// FIFOs, each with the number of its connection, and whether the copy's own arguments name it.
-fn look(walk: &Walk<'_>, fifos: &[Fifo], connections: &[Polled]) -> Vec<(RawText, u32, bool)> {
+/// What waits for what, and for whom.
+fn look(walk: &Walk<'_>, watching: &Watching) -> Vec<Fact> {
+    let connections = watching.connections(|_| true);
+    let mut files: Vec<Polled> =
+        connections.iter().copied().chain(watching.fifos.iter().map(|fifo| fifo.file)).collect();
+    files.sort_unstable();
+    let copies = relays::copies(walk, &connections, &files);
+    let mut facts = fifos(walk, watching, &copies);
+    let id = |fd| Some(watching.connection(fd)?.id);
+    let mut said = BTreeSet::new();
+    let mut tell = |from: u32, to: u32, copied: bool| {
+        if let (Some(from), Some(to)) = (id(from), id(to)) {
+            facts.push(Fact::RelayAwaited { from, to, copied });
+        }
+    };
+    for (from, to) in &copies.copied {
+        said.extend([*from, *to]);
+        tell(*from, *to, true);
+    }
+    let is_accepted = |fd| watching.connection(fd).is_some_and(|connection| connection.is_accepted);
+    for (accepted, connected) in relays::created_together(&copies.creators, is_accepted) {
+        if !said.contains(&accepted) && !said.contains(&connected) {
+            tell(accepted, connected, false);
+            tell(connected, accepted, false);
+        }
+    }
+    facts
+}
+
+/// FIFOs, each with its connection, and whether the copy's own arguments name it.
+fn fifos(walk: &Walk<'_>, watching: &Watching, copies: &Copies) -> Vec<Fact> {
+    if watching.fifos.is_empty() {
+        return Vec::new();
+    }
+    let connections = watching.connections(|connection| connection.is_tcp && connection.is_accepted);
     let readers = connections
         .iter()
-        .filter_map(|connection| Some((connection.fd, walk.waiter(*connection)?.parent_goid?)))
+        .filter_map(|connection| Some((connection.fd, walk.waiter(*connection, Side::Reads)?.parent_goid?)))
         .collect();
-    let mut paths = Vec::new();
     let mut found = Vec::new();
-    for fifo in fifos {
-        let Some(waiter) = walk.waiter(fifo.file) else { continue };
-        let Some(reached) = walk.reached(fifo.file, waiter, connections) else { continue };
-        paths.push(fifo);
-        let Reached { all, copied } = reached;
-        found.push(Found { exec: &fifo.exec, reached: all, copied, parent: waiter.parent_goid });
+    for fifo in &watching.fifos {
+        if let Some(waiter) = walk.waiter(fifo.file, Side::Reads)
+            && let Some(Reached { all, copied }) = walk.reached(fifo.file, waiter, &connections)
+        {
+            found.push(Found { exec: &fifo.exec, reached: all, copied, parent: waiter.parent_goid });
+        }
+        // Who reads it may wait to write, for a client that does not read.
+        for (_, to) in copies.copied.iter().filter(|(from, _)| *from == fifo.file.fd) {
+            let to = BTreeSet::from([*to]);
+            found.push(Found { exec: &fifo.exec, reached: to.clone(), copied: to, parent: None });
+        }
     }
     let judged = judge::connections(&found, &readers);
     let told = |fifo: &Fifo| {
         let connection = *judged.get(&&fifo.exec)?;
-        Some((fifo.path.clone(), connection, judge::is_copied(&found, &&fifo.exec, connection)))
+        let copied = judge::is_copied(&found, &&fifo.exec, connection);
+        let socket = watching.connection(connection)?.id;
+        Some(Fact::FifoAwaited { path: fifo.path.clone(), socket, copied })
     };
-    paths.into_iter().filter_map(told).collect()
+    watching.fifos.iter().filter_map(told).collect()
 }
 
 /// Whose FIFO that is; a container's own is none of an exec's.
@@ -158,14 +221,19 @@ fn exec_of(path: &RawText) -> Option<(String, String)> {
     (fifo.exec != fifo.container).then_some((fifo.container, fifo.exec))
 }
 
-/// Connections that the process accepted, by inode.
-fn accepted(files: &BTreeMap<u32, Held>, tcp: &BTreeMap<u64, TcpSocket>) -> BTreeMap<u64, SocketId> {
+/// Connections of the process, by inode.
+fn connections(files: &BTreeMap<u32, Held>, sockets: &Sockets) -> BTreeMap<u64, Connection> {
     let inodes: BTreeSet<u64> =
         files.values().filter_map(|held| if let Held::Socket(inode) = held { Some(*inode) } else { None }).collect();
-    let held = || inodes.iter().filter_map(|inode| Some((*inode, tcp.get(inode)?)));
-    let own = listening(held().map(|(_, socket)| socket));
-    held()
-        .filter(|(_, socket)| !socket.listening && own.contains(&(socket.netns, socket.tuple.local.port())))
-        .map(|(inode, socket)| (inode, socket.id))
-        .collect()
+    let own = listening(inodes.iter().filter_map(|inode| sockets.tcp.get(inode)));
+    let connection = |inode: &u64| {
+        if let Some(socket) = sockets.tcp.get(inode).filter(|socket| !socket.listening) {
+            let is_accepted = own.contains(&(socket.netns, socket.tuple.local.port()));
+            return Some((*inode, Connection { id: socket.id, is_tcp: true, is_accepted }));
+        }
+        let socket = sockets.unix.get(inode).filter(|socket| !socket.listening)?;
+        // What was accepted has the path of its listener.
+        Some((*inode, Connection { id: socket.id, is_tcp: false, is_accepted: socket.path.is_some() }))
+    };
+    inodes.iter().filter_map(connection).collect()
 }

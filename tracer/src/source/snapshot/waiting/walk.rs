@@ -1,22 +1,22 @@
 //! From a file that a goroutine waits for to the connections that it leads to.
 //!
 //! 1. `runtime.pollDesc`, whose address the kernel keeps for the runtime (runtime/netpoll_epoll.go: `netpollopen`), names
-//!    the goroutine that waits to read: `rg`.
-//! 2. Its stack, from where it was left to where it began, holds what `io.Copy` writes to (containerd:
-//!    pkg/cri/io/exec_io.go, `ExecIO.Attach`): a `*spdystream.Stream`, or a `streamAndReply`, which begins with one as an
-//!    interface (Kubernetes' streaming server: remotecommand/httpstream.go).
-//! 3. That leads to its connection: `Stream.conn`, `Connection.conn` (moby/spdystream: the same places since its first
-//!    version), through wrappers that begin with the `net.Conn` that they wrap (k8s.io/apimachinery:
-//!    httpstream/spdy, `connWrapper`; crypto/tls: `Conn`), to the `net.netFD` of a `*net.TCPConn`.
+//!    the goroutine that waits to read, `rg`, and the one that waits to write, `wg`.
+//! 2. Its stack, from where it was left to where it began, holds what `io.Copy` writes to and reads from: `ends` says how
+//!    values lead to files.
 //!
 //! A stack also holds words that are of no use any more, left there by earlier calls, or by earlier goroutines: Go hands
 //! stacks on without clearing them (runtime/proc.go: `gfget`). So a word proves nothing. What it leads to must be open now: the
 //! netFD of a closed connection has lost both its number and its pollDesc (internal/poll/fd_unix.go: `FD.destroy`). That
 //! leaves connections that are open and another exec's, which `judge` takes care of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::{layout::Layout, memory::Words};
+use super::{
+    ends::Ends,
+    layout::Layout,
+    memory::{Pages, Source as _, Words},
+};
 
 /// `pdReady` and `pdWait`: a goroutine's address is none of these.
 const MAX_STATE: u64 = 2;
@@ -24,14 +24,8 @@ const MAX_STATE: u64 = 2;
 const WAITING: [u64; 2] = [4, 0x1004];
 /// Of `runtime.g.sched`: behind `stack`, two guards, `_panic`, `_defer` and `m`.
 const SCHED: u64 = 56;
-/// Stacks of copying goroutines are used by about 1 KiB.
+/// Stacks of copying goroutines are used by about 1 KiB, below TLS by 2.
 const MAX_STACK: u64 = 64 << 10;
-/// `connWrapper`, `tls.Conn`, `TCPConn`, and one more.
-const MAX_WRAPPERS: usize = 4;
-/// Words of a reader in which its file is looked for (containerd/fifo: `fifo`, whose `file` is behind three channels).
-const READER: usize = 16;
-/// SPDY's ids of streams have 31 bits (SPDY/3, 2.6.1).
-const MAX_STREAM_ID: u64 = 0x7fff_ffff;
 
 /// Where a stack leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +35,15 @@ pub(super) struct Reached {
     /// Those that stand beside a reader of the goroutine's own file: the arguments of the copy itself. What an earlier copy left
     /// there names the file that it read, and a FIFO is one exec's.
     pub(super) copied: BTreeSet<u32>,
+}
+
+/// What a goroutine waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    /// That there is something to read.
+    Reads,
+    /// That there is room to write: whoever is at the other end has stopped to read.
+    Writes,
 }
 
 /// A goroutine that is parked.
@@ -58,125 +61,127 @@ pub(super) struct Waiter {
 pub(super) struct Polled {
     pub(super) fd: u32,
     /// Address of its `runtime.pollDesc`.
-    poller: u64,
+    pub(super) poller: u64,
+    pub(super) is_fifo: bool,
 }
 
 /// What the walk needs.
 pub(super) struct Walk<'a> {
     pub(super) words: &'a Words<'a>,
+    pub(super) pages: &'a Pages<'a>,
     pub(super) layout: Layout,
 }
 
 impl Walk<'_> {
     /// A file of the runtime's epoll instance, and no other's: its pollDesc says the same number, and the same tag.
-    pub(super) fn polled(&self, fd: u32, data: u64) -> Option<Polled> {
+    pub(super) fn polled(&self, fd: u32, data: u64, is_fifo: bool) -> Option<Polled> {
         let (poller, tag) = self.layout.poller_of(data);
         let [_link, number, seq] = self.words.some(poller)?;
         // The tag is as many low bits of `fdseq` as fit; it is kept within them (runtime/netpoll.go: `pollCache.free`).
-        (number == u64::from(fd) && tag.is_none_or(|tag| tag == seq)).then_some(Polled { fd, poller })
+        (number == u64::from(fd) && tag.is_none_or(|tag| tag == seq)).then_some(Polled { fd, poller, is_fifo })
     }
 
-    /// Who waits to read from it, as it is while nobody runs it.
-    pub(super) fn waiter(&self, file: Polled) -> Option<Waiter> {
-        let reader = file.poller + self.layout.reader;
-        let g = self.words.one(reader)?;
+    /// Who waits for it on that side, as it is while nobody runs it.
+    pub(super) fn waiter(&self, file: Polled, side: Side) -> Option<Waiter> {
+        let waits = match side {
+            Side::Reads => file.poller.checked_add(self.layout.reader)?,
+            Side::Writes => file.poller.checked_add(self.layout.reader + 8)?,
+        };
+        let g = self.words.one(waits)?;
         if g <= MAX_STATE {
             return None;
         }
-        let [bottom, top] = self.words.some(g)?;
-        // gobuf: sp, pc, g. A `g` that was left holds its own address.
-        let [sp, _pc, own] = self.words.some(g.checked_add(SCHED)?)?;
-        let status = self.words.one(g.checked_add(self.layout.goid)? - 8)? & u64::from(u32::MAX);
-        let goid = self.words.one(g + self.layout.goid)?;
-        let parent_goid = match self.layout.parent_goid {
-            Some(offset) => Some(self.words.one(g.checked_add(offset)?)?).filter(|parent| *parent != 0),
-            None => None,
-        };
-        let is_parked = own == g && WAITING.contains(&status) && bottom < sp && sp < top && goid != 0;
+        let waiter = self.parked(g)?;
         // Read again: it may have been woken up in between.
-        (is_parked && self.words.one(reader) == Some(g)).then_some(Waiter { g, goid, parent_goid, top, bottom: sp })
+        (self.words.one(waits) == Some(g)).then_some(waiter)
     }
 
-    /// Which of these connections, in order of their numbers, its stack leads to, and which of them it copies to; `None` where it did not keep still or is too deep.
-    pub(super) fn reached(&self, file: Polled, waiter: Waiter, connections: &[Polled]) -> Option<Reached> {
+    /// That goroutine, if it is parked.
+    fn parked(&self, g: u64) -> Option<Waiter> {
+        let last = self.layout.parent_goid.unwrap_or(self.layout.goid);
+        let words = self.words.many(g, usize::try_from(last / 8).ok()? + 1)?;
+        let word = |offset: u64| words.get(usize::try_from(offset / 8).ok()?).copied();
+        let (bottom, top) = (word(0)?, word(8)?);
+        // gobuf: sp, pc, g. A `g` that was left holds its own address.
+        let (sp, own) = (word(SCHED)?, word(SCHED + 16)?);
+        let (status, goid) = (word(self.layout.goid - 8)? & u64::from(u32::MAX), word(self.layout.goid)?);
+        let parent_goid = self.layout.parent_goid.and_then(word).filter(|parent| *parent != 0);
+        let is_parked = own == g && WAITING.contains(&status) && bottom < sp && sp < top && goid != 0;
+        is_parked.then_some(Waiter { g, goid, parent_goid, top, bottom: sp })
+    }
+
+    /// Its stack, from where it was left; `None` where that is too deep.
+    pub(super) fn stack(&self, waiter: Waiter) -> Option<Vec<u64>> {
         let depth = waiter.top - waiter.bottom;
         if depth > MAX_STACK {
             return None;
         }
-        let stack = self.words.many(waiter.bottom, usize::try_from(depth / 8).ok()?)?;
-        let mut seen = BTreeMap::new();
+        self.words.many(waiter.bottom, usize::try_from(depth / 8).ok()?)
+    }
+
+    /// Which of these connections, in order of their numbers, the stack of who waits to read leads to, and which of them it
+    /// copies to; `None` where it did not keep still or is too deep.
+    pub(super) fn reached(&self, file: Polled, waiter: Waiter, connections: &[Polled]) -> Option<Reached> {
+        let stack = self.stack(waiter)?;
+        let (hasty, ends) = (self.hasty(), self.ends());
         let mut found = Reached::default();
         for (index, word) in stack.iter().enumerate() {
-            let connection = *seen.entry(*word).or_insert_with(|| self.connection_of_writer(*word, connections));
-            let Some(fd) = connection else { continue };
+            let Some(fd) = hasty.stream_of(*word, connections).and_then(|_| ends.stream_of(*word, connections)) else {
+                continue;
+            };
             found.all.insert(fd);
             // `io.Copy(dst, src)`: two interfaces, type and value each, side by side where arguments are kept.
-            if stack.get(index + 2).is_some_and(|source| self.reads(*source, file)) {
+            if !found.copied.contains(&fd) && stack.get(index + 2).is_some_and(|source| ends.reads(*source, file)) {
                 found.copied.insert(fd);
             }
         }
-        (self.waiter(file) == Some(waiter)).then_some(found)
+        (self.waiter(file, Side::Reads) == Some(waiter)).then_some(found)
     }
 
-    /// Whether that reads this very file: an `*os.File`, or something that holds one.
-    fn reads(&self, reader: u64, file: Polled) -> bool {
-        let is_file = |pointer: u64| {
-            let found = || {
-                // os.File, and the `file` in it, which begins with a `poll.FD` as a netFD does.
-                let inner = self.words.one(pointer)?;
-                let [_state, _semaphores, number] = self.words.some(inner)?;
-                let poller = self.words.one(inner.checked_add(self.layout.poller)?)?;
-                Some(number == u64::from(file.fd) && poller == file.poller)
-            };
-            found().unwrap_or(false)
+    /// From which of these files, in order of their numbers, to which that goroutine copies, one of them being the file that
+    /// it waits for: one, unless earlier copies left words. `None` where it did not keep still or is too deep.
+    pub(super) fn copies(
+        &self,
+        file: Polled,
+        side: Side,
+        waiter: Waiter,
+        files: &[Polled],
+    ) -> Option<BTreeSet<(u32, u32)>> {
+        let stack = self.stack(waiter)?;
+        let (hasty, ends) = (self.hasty(), self.ends());
+        let interface = |at: usize| {
+            let (kind, value) = (*stack.get(at)?, *stack.get(at + 1)?);
+            (value != 0 && hasty.words.is_type(kind)).then_some(value)
         };
-        is_file(reader) || self.words.many(reader, READER).is_some_and(|words| words.into_iter().any(is_file))
-    }
-
-    /// Number of the connection to which that writes, if it is a `*Stream` or a `*streamAndReply`.
-    fn connection_of_writer(&self, writer: u64, connections: &[Polled]) -> Option<u32> {
-        self.connection_of(writer, connections).or_else(|| {
-            let [_type, stream] = self.words.some(writer)?;
-            self.connection_of(stream, connections)
-        })
-    }
-
-    /// Number of the connection whose stream that is, if it is a stream's address.
-    fn connection_of(&self, stream: u64, connections: &[Polled]) -> Option<u32> {
-        // streamId, parent, conn
-        let [id, _parent, connection] = self.words.some(stream)?;
-        if !(1..=MAX_STREAM_ID).contains(&id) {
-            return None;
-        }
-        // An interface's type and value; so is what a wrapper begins with.
-        let [_type, mut inner] = self.words.some(connection)?;
-        for _ in 0..MAX_WRAPPERS {
-            let [first, second] = self.words.some(inner)?;
-            if let Some(fd) = self.is_open(first, connections) {
-                return Some(fd);
+        let mut found = BTreeSet::new();
+        for at in 0..stack.len() {
+            let (Some(writer), Some(second)) = (interface(at), interface(at + 2)) else { continue };
+            // `io.Copy(dst, src)`, and docker's `stdcopy.StdCopy(dstout, dsterr, src)`, which is handed three.
+            for reader in [Some(second), interface(at + 4)].into_iter().flatten() {
+                let pair = (writer, reader);
+                if hasty.copies(file, side, pair, files).is_some_and(|copy| !found.contains(&copy)) {
+                    found.extend(ends.copies(file, side, pair, files));
+                }
             }
-            inner = second;
         }
-        None
+        (self.waiter(file, side) == Some(waiter)).then_some(found)
     }
 
-    /// Number of the connection whose `netFD` that is.
-    fn is_open(&self, net_fd: u64, connections: &[Polled]) -> Option<u32> {
-        // fdMutex: `state`, and two semaphores.
-        let [_state, _semaphores, number] = self.words.some(net_fd)?;
-        let number = u32::try_from(number).ok()?;
-        let index = connections.binary_search_by_key(&number, |connection| connection.fd).ok()?;
-        let poller = self.words.one(net_fd + self.layout.poller)?;
-        connections.get(index).filter(|connection| connection.poller == poller).map(|connection| connection.fd)
+    fn ends(&self) -> Ends<'_, Words<'_>> {
+        Ends { words: self.words, layout: self.layout }
+    }
+
+    fn hasty(&self) -> Ends<'_, Pages<'_>> {
+        Ends { words: self.pages, layout: self.layout }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{cell::Cell, collections::BTreeMap};
 
     use super::*;
-    use crate::source::snapshot::waiting::memory::Memory;
+    use crate::source::snapshot::{procfs::Mappings, waiting::memory::Memory};
 
     /// Words by address; what is not said is 0.
     struct Fake(BTreeMap<u64, u64>);
@@ -191,7 +196,6 @@ mod tests {
         }
     }
 
-    const HEAP: [(u64, u64); 1] = [(0x1000, 0x0010_0000)];
     const FIFO: (u32, u64) = (5, 0x1000);
     const SOCKETS: [(u32, u64); 2] = [(6, 0x1100), (7, 0x1200)];
     const G: u64 = 0x2000;
@@ -199,53 +203,95 @@ mod tests {
     const TOP: u64 = 0x9000;
     /// Streams of the two sockets, and one of a closed connection.
     const STREAMS: [u64; 3] = [0x3000, 0x3100, 0x3200];
+    /// Connections of the same, as `*tls.Conn`.
+    const CONNECTIONS: [u64; 3] = [0x4100, 0x5100, 0x6100];
+    /// An `*os.File` of the FIFO, a `fifo` of containerd's that holds it, a `*bufio.Reader` of the first connection.
+    const READERS: [u64; 3] = [0x7000, 0x7100, 0x7200];
+    /// An interface's type.
+    const TYPE: u64 = 0x20_0000;
 
-    /// Go 1.19: a goroutine waits for the FIFO; three streams lie in the heap.
-    fn world(on_stack: &[u64]) -> Fake {
+    fn mappings() -> Mappings {
+        Mappings { anonymous: vec![(0x1000, 0x10_0000)], files: vec![(TYPE, TYPE + 0x1000)] }
+    }
+
+    /// Go 1.19: a goroutine waits for `file`, to read or to write.
+    fn waiting(file: u64, side: Side, on_stack: &[u64]) -> Fake {
         let mut words = BTreeMap::new();
         for (fd, poller) in [FIFO, SOCKETS[0], SOCKETS[1]] {
             words.insert(poller + 8, u64::from(fd));
         }
-        words.insert(FIFO.1 + 24, G);
+        words.insert(file + if side == Side::Reads { 24 } else { 32 }, G);
         words.extend([(G, STACK), (G + 8, TOP), (G + 56, TOP - 0x100), (G + 72, G), (G + 144, 4), (G + 152, 33)]);
         for (index, word) in on_stack.iter().enumerate() {
             words.insert(TOP - 0x80 + 8 * index as u64, *word);
         }
         for (index, stream) in STREAMS.into_iter().enumerate() {
-            // Stream, Connection, connWrapper, TCPConn, netFD.
+            // Stream, Connection, tls.Conn, TCPConn, netFD.
             let base = 0x4000 + 0x1000 * index as u64;
-            words.extend([(stream, 3), (stream + 16, base), (base + 8, base + 0x100), (base + 0x108, base + 0x200)]);
-            words.insert(base + 0x200, base + 0x300);
+            words.extend([(stream, 3), (stream + 16, base), (base, TYPE), (base + 8, base + 0x100)]);
+            words.extend([(base + 0x100, TYPE), (base + 0x108, base + 0x200), (base + 0x200, base + 0x300)]);
             let (fd, poller) = SOCKETS.get(index).map_or((u64::MAX, 0), |(fd, poller)| (u64::from(*fd), *poller));
             words.extend([(base + 0x310, fd), (base + 0x318, poller)]);
             // streamAndReply
-            words.insert(stream + 0x88, stream);
+            words.extend([(stream + 0x80, TYPE), (stream + 0x88, stream)]);
         }
+        let [file, fifo, buffered] = READERS;
+        words.extend([(file, file + 0x80), (file + 0x90, u64::from(FIFO.0)), (file + 0x98, FIFO.1), (fifo + 48, file)]);
+        for number in 1..4 {
+            let channel = fifo + 0x40 + 0x18 * number;
+            words.extend([(fifo + 8 * number, channel), (channel + 16, channel + 16)]);
+        }
+        words.extend([(buffered, 0x7800), (buffered + 8, 4096), (buffered + 16, 4096)]);
+        words.extend([(buffered + 24, TYPE), (buffered + 32, CONNECTIONS[0])]);
+        // A pointer to something, and beside it one to the first connection; a pointer to its `*net.TCPConn`.
+        words.extend([(0x7300, 0x7700), (0x7308, CONNECTIONS[0]), (0x7400, CONNECTIONS[0] + 0x100)]);
         Fake(words)
     }
 
-    fn reached(memory: &Fake) -> Option<Vec<u32>> {
-        let words = Words::new(memory, &HEAP);
-        let walk = Walk { words: &words, layout: Layout::of("go1.19.8").unwrap() };
-        let fifo = walk.polled(FIFO.0, FIFO.1)?;
-        let connections: Vec<Polled> = SOCKETS.iter().filter_map(|(fd, data)| walk.polled(*fd, *data)).collect();
-        Some(walk.reached(fifo, walk.waiter(fifo)?, &connections)?.all.into_iter().collect())
+    fn world(on_stack: &[u64]) -> Fake {
+        waiting(FIFO.1, Side::Reads, on_stack)
+    }
+
+    /// Asks a walk for what it thinks of the FIFO, and of the sockets.
+    fn ask<T>(memory: &dyn Memory, ask: impl Fn(&Walk<'_>, Polled, [Polled; 2]) -> Option<T>) -> Option<T> {
+        let mappings = mappings();
+        let words = Words::new(memory, &mappings);
+        let walk = Walk { words: &words, pages: &Pages::new(&words), layout: Layout::of("go1.19.8").unwrap() };
+        let [one, other] = SOCKETS.map(|(fd, data)| walk.polled(fd, data, false));
+        let nobody = Polled { fd: 0, poller: 0, is_fifo: false };
+        ask(&walk, walk.polled(FIFO.0, FIFO.1, true)?, [one.unwrap_or(nobody), other.unwrap_or(nobody)])
+    }
+
+    fn reached(memory: &dyn Memory) -> Option<Reached> {
+        ask(memory, |walk, fifo, sockets| walk.reached(fifo, walk.waiter(fifo, Side::Reads)?, &sockets))
+    }
+
+    fn all(memory: &dyn Memory) -> Option<Vec<u32>> {
+        Some(reached(memory)?.all.into_iter().collect())
     }
 
     #[test]
     fn a_stack_leads_to_the_connections_that_are_open() {
-        assert_eq!(reached(&world(&[])), Some(vec![]));
-        assert_eq!(reached(&world(&[STREAMS[0], 1, u64::MAX, 0x1001])), Some(vec![6]));
-        assert_eq!(reached(&world(&[STREAMS[1] + 0x80])), Some(vec![7]), "through a streamAndReply");
-        assert_eq!(reached(&world(&[STREAMS[2], STREAMS[0]])), Some(vec![6]), "the closed one's number is gone");
-        assert_eq!(reached(&world(&[STREAMS[0], STREAMS[1], STREAMS[0]])), Some(vec![6, 7]));
+        assert_eq!(all(&world(&[])), Some(vec![]));
+        assert_eq!(all(&world(&[STREAMS[0], 1, u64::MAX, 0x1001])), Some(vec![6]));
+        assert_eq!(all(&world(&[STREAMS[1] + 0x80])), Some(vec![7]), "through a streamAndReply");
+        assert_eq!(all(&world(&[STREAMS[2], STREAMS[0]])), Some(vec![6]), "the closed one's number is gone");
+        assert_eq!(all(&world(&[STREAMS[0], STREAMS[1], STREAMS[0]])), Some(vec![6, 7]));
     }
 
-    /// The world with one of its words changed, and a stream on the stack.
+    #[test]
+    fn a_copy_names_stream_and_reader_side_by_side() {
+        let copied = |on_stack| reached(&world(on_stack)).unwrap().copied.into_iter().collect::<Vec<_>>();
+        assert_eq!(copied(&[STREAMS[0], TYPE, READERS[0]]), [6]);
+        assert_eq!(copied(&[STREAMS[0], TYPE, READERS[1]]), [6], "a file in a fifo");
+        assert_eq!(copied(&[STREAMS[0], READERS[0]]), [0; 0], "a word apart");
+        assert_eq!(copied(&[STREAMS[0], TYPE, READERS[2]]), [0; 0], "another reader");
+    }
+
     fn with(at: u64, word: u64) -> Option<Vec<u32>> {
         let mut memory = world(&[STREAMS[0]]);
         memory.0.insert(at, word);
-        reached(&memory)
+        all(&memory)
     }
 
     #[test]
@@ -270,6 +316,8 @@ mod tests {
             (STREAMS[0] + 16, 0, "no connection"),
             (STREAMS[0] + 16, u64::MAX - 7, "no connection"),
             (0x4008, 0x4000, "a circle"),
+            (0x4100, 0x30_0000, "no interface"),
+            (0x4300, 1, "being closed"),
             (0x4310, 7, "the number of another"),
             (0x4318, SOCKETS[1].1, "the pollDesc of another"),
         ] {
@@ -277,29 +325,67 @@ mod tests {
         }
     }
 
+    /// What who waits for the first socket copies.
+    fn copies(side: Side, on_stack: &[u64]) -> Vec<(u32, u32)> {
+        let memory = waiting(SOCKETS[0].1, side, on_stack);
+        let copies = |walk: &Walk<'_>, fifo, [one, other]: [Polled; 2]| {
+            walk.copies(one, side, walk.waiter(one, side)?, &[fifo, one, other])
+        };
+        ask(&memory, copies).unwrap().into_iter().collect()
+    }
+
     #[test]
-    fn a_goroutine_that_moves_meanwhile_is_no_answer() {
-        /// Wakes up after that many reads.
-        struct Waking(Fake, std::cell::Cell<u32>);
-        impl Memory for Waking {
-            fn read(&self, at: u64, into: &mut [u8]) -> bool {
-                self.1.set(self.1.get().saturating_sub(1));
-                self.0.read(at, into) && {
-                    if at == FIFO.1 + 24 && self.1.get() == 0 {
-                        into.fill(0);
-                    }
-                    true
+    fn who_waits_for_a_connection_copies_to_or_from_another() {
+        let [one, other, closed] = CONNECTIONS;
+        let [file, fifo, buffered] = READERS;
+        assert_eq!(copies(Side::Reads, &[TYPE, other, TYPE, one]), [(6, 7)]);
+        assert_eq!(copies(Side::Writes, &[TYPE, one, TYPE, other]), [(7, 6)], "who does not read holds it up");
+        assert_eq!(copies(Side::Reads, &[9, TYPE, other + 0x100, TYPE, one + 0x100]), [(6, 7)], "plain TCP");
+        assert_eq!(copies(Side::Reads, &[TYPE, STREAMS[1], TYPE, buffered]), [(6, 7)], "hijacked, to a stream");
+        assert_eq!(copies(Side::Reads, &[TYPE, STREAMS[1], TYPE, TYPE, TYPE, buffered]), [(6, 7)], "stdcopy");
+        assert_eq!(copies(Side::Writes, &[TYPE, STREAMS[0], TYPE, fifo]), [(5, 6)], "an exec's output");
+        assert_eq!(copies(Side::Writes, &[TYPE, STREAMS[0], TYPE, file]), [(5, 6)]);
+        assert_eq!(copies(Side::Writes, &[TYPE, STREAMS[0], TYPE, file - 48]), [], "a neighbour's file");
+        assert_eq!(
+            copies(Side::Reads, &[TYPE, other, TYPE, one, TYPE, other]),
+            [(6, 7)],
+            "the other order is another copy's"
+        );
+        for (words, why) in [
+            (&[TYPE, one, TYPE, other][..], "it reads the other one: not this goroutine, now"),
+            (&[TYPE, closed, TYPE, one], "a closed one"),
+            (&[TYPE, one, TYPE, one], "itself"),
+            (&[1, other, TYPE, one], "no interface"),
+            (&[TYPE, other, 0, one], "no interface"),
+            (&[TYPE, other, TYPE, 8, one], "a word apart"),
+            (&[TYPE, other, TYPE, 0x7300], "its neighbour in the heap holds one"),
+        ] {
+            assert_eq!(copies(Side::Reads, words), [], "{why}");
+        }
+        assert_eq!(copies(Side::Writes, &[TYPE, other, TYPE, one]), [], "it would wait to read");
+    }
+
+    /// Wakes up after that many reads.
+    struct Waking(Fake, u64, Cell<u32>);
+
+    impl Memory for Waking {
+        fn read(&self, at: u64, into: &mut [u8]) -> bool {
+            self.2.set(self.2.get().saturating_sub(1));
+            self.0.read(at, into) && {
+                if at == self.1 && self.2.get() == 0 {
+                    into.fill(0);
                 }
+                true
             }
         }
-        let outcome = |reads| {
-            let memory = Waking(world(&[STREAMS[0]]), std::cell::Cell::new(reads));
-            let words = Words::new(&memory, &HEAP);
-            let walk = Walk { words: &words, layout: Layout::of("go1.19.8").unwrap() };
-            let fifo = walk.polled(FIFO.0, FIFO.1)?;
-            walk.reached(fifo, walk.waiter(fifo)?, &[])
-        };
-        assert_eq!(outcome(u32::MAX), Some(Reached::default()));
-        assert!((1..14).all(|reads| outcome(reads).is_none()), "woken up before, in or after the walk");
+    }
+
+    #[test]
+    fn a_goroutine_that_moves_meanwhile_is_no_answer() {
+        let waking = |reads| Waking(world(&[STREAMS[0]]), FIFO.1 + 24, Cell::new(reads));
+        assert_eq!(reached(&waking(u32::MAX)).unwrap().all, BTreeSet::from([6]));
+        let needed = (1..).find(|reads| reached(&waking(*reads)).is_some()).unwrap();
+        assert!(needed > 10, "woken up before, in or after the walk: {needed}");
+        assert!((needed..needed + 100).all(|reads| reached(&waking(reads)).is_some()));
     }
 }

@@ -1,0 +1,178 @@
+//! Which connections belong together inside Go relays that stand still, from their memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use execpath::{
+    model::{BootTime, Fact, Places},
+    source::snapshot::{Options, Snapshot},
+};
+
+use crate::gopher::{Go, Gopher};
+
+/// The layouts are listed from here on.
+const SINCE: u32 = 18;
+/// Who started a goroutine is known from here on.
+const CREATOR_SINCE: u32 = 21;
+/// Goroutines are started, and have to be waiting.
+const WITHIN: Duration = Duration::from_secs(10);
+/// What the relay takes before it connects, and passes on.
+const HELLO: [u8; 8] = *b"hello...";
+
+/// A relay, what it connects to, and the truth about both.
+struct Relay {
+    gopher: Gopher,
+    backend: TcpListener,
+    /// Client and backend's end, by the client's address.
+    sessions: BTreeMap<SocketAddr, (TcpStream, TcpStream)>,
+    /// Clients that have said nothing.
+    silent: Vec<TcpStream>,
+}
+
+/// What was told of a session.
+type Told = BTreeMap<SocketAddr, BTreeSet<(SocketAddr, bool, bool)>>;
+
+impl Relay {
+    fn start(go: &Go, mode: &str) -> Self {
+        let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
+        let address = backend.local_addr().expect("an address").to_string();
+        let gopher = Gopher::start(go, "relay.go", &[mode, &address]);
+        Self { gopher, backend, sessions: BTreeMap::new(), silent: Vec::new() }
+    }
+
+    fn open(&mut self) -> SocketAddr {
+        let mut client = TcpStream::connect(self.gopher.address).expect("connects");
+        client.write_all(&HELLO).expect("sends");
+        let (mut end, _) = self.backend.accept().expect("the relay connects");
+        end.read_exact(&mut [0; HELLO.len()]).expect("what the client sent");
+        let name = client.local_addr().expect("an address");
+        self.sessions.insert(name, (client, end));
+        name
+    }
+
+    fn be_silent(&mut self) {
+        self.silent.extend((0..3).map(|_| TcpStream::connect(self.gopher.address).expect("connects")));
+    }
+
+    /// The backend sends until nobody takes more: the client does not read.
+    fn stuff(&self, session: SocketAddr) {
+        let (_, end) = &self.sessions[&session];
+        end.set_nonblocking(true).expect("a socket");
+        let until = Instant::now() + WITHIN;
+        let mut refused = 0;
+        // The relay takes what was sent last a little later.
+        while refused < 20 {
+            match (&mut &*end).write(&[0; 1 << 16]) {
+                Ok(_) => refused = 0,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    refused += 1;
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => panic!("{error}"),
+            }
+            assert!(Instant::now() < until, "buffers end");
+        }
+    }
+
+    /// What a snapshot says: which connection of the backend's a client's is joined to, in which direction, and whether by copy.
+    fn told(&self, no_memory: bool) -> Told {
+        let port = self.gopher.address.port();
+        let places = Places::new(Some(port), None, None);
+        let facts = Snapshot::new(Options { places, no_memory, ..Options::default() }).take(BootTime(1));
+        let own = || facts.iter().filter(|seen| seen.task.is_some_and(|task| task.tgid == self.gopher.pid()));
+        let tuples: BTreeMap<_, _> = own()
+            .filter_map(|seen| {
+                if let Fact::SocketSeen { socket } = &seen.fact { Some((socket.id, socket.tuple?)) } else { None }
+            })
+            .collect();
+        let mut told = Told::new();
+        for seen in own() {
+            let Fact::RelayAwaited { from, to, copied } = seen.fact else { continue };
+            let (from, to) = (tuples[&from], tuples[&to]);
+            let inwards = from.local.port() == port;
+            let (client, backend) = if inwards { (from.remote, to.local) } else { (to.remote, from.local) };
+            told.entry(client).or_default().insert((backend, inwards, copied));
+        }
+        told
+    }
+
+    /// What would be right to say of each.
+    fn truth(&self, copied: bool) -> Told {
+        let truth = |(client, (_, end)): (&SocketAddr, &(TcpStream, TcpStream))| {
+            let backend = end.peer_addr().expect("connected");
+            (*client, BTreeSet::from([(backend, true, copied), (backend, false, copied)]))
+        };
+        self.sessions.iter().map(truth).collect()
+    }
+
+    /// Compares what is told with what is so until all of it is told; nothing else may be told meanwhile.
+    fn check(&self, copied: bool) {
+        let truth = self.truth(copied);
+        let until = Instant::now() + WITHIN;
+        loop {
+            let told = self.told(false);
+            for (client, pairs) in &told {
+                assert!(truth.get(client).is_some_and(|right| pairs.is_subset(right)), "{client}: {pairs:?}");
+            }
+            if told == truth {
+                return;
+            }
+            assert!(Instant::now() < until, "of {} sessions {} were told", truth.len(), told.len());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn idle_and_stuck_relays_lead_from_connection_to_connection() {
+    for go in Go::since(SINCE) {
+        for mode in ["copy", "splice"] {
+            let mut relay = Relay::start(&go, mode);
+            let first: Vec<SocketAddr> = (0..20).map(|_| relay.open()).collect();
+            // Without a first word nothing is connected for them; who splices does not wait for one.
+            if mode == "copy" {
+                relay.be_silent();
+            }
+            relay.check(true);
+            // Their stacks and their numbers are used again.
+            for gone in first.iter().step_by(2) {
+                relay.sessions.remove(gone);
+            }
+            for _ in 0..15 {
+                relay.open();
+            }
+            let some: Vec<SocketAddr> = relay.sessions.keys().copied().step_by(5).collect();
+            for session in some {
+                relay.stuff(session);
+            }
+            relay.check(true);
+            assert_eq!(relay.told(true), Told::new(), "left alone");
+            eprintln!("{}: {mode}: {} sessions", go.version, relay.sessions.len());
+        }
+    }
+}
+
+#[test]
+fn relays_that_hand_over_are_joined_by_who_started_their_goroutines() {
+    for go in Go::since(CREATOR_SINCE) {
+        let mut relay = Relay::start(&go, "translate");
+        for _ in 0..20 {
+            relay.open();
+        }
+        relay.be_silent();
+        relay.check(false);
+        eprintln!("{}: {} sessions", go.version, relay.sessions.len());
+    }
+    for go in Go::since(SINCE).into_iter().filter(|go| !go.is_since(CREATOR_SINCE)) {
+        let mut relay = Relay::start(&go, "translate");
+        for _ in 0..5 {
+            relay.open();
+        }
+        assert_eq!(relay.told(false), Told::new(), "nobody says who started them");
+    }
+}

@@ -1,0 +1,42 @@
+//! Which sockets of one process belong together by the goroutines that wait for them, while nothing flows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::sockets::SocketNo;
+
+#[derive(Default)]
+pub(super) struct Awaited {
+    /// From socket to socket; whether the arguments of the copy name both.
+    pairs: BTreeMap<(SocketNo, SocketNo), bool>,
+    partners: BTreeMap<SocketNo, BTreeSet<SocketNo>>,
+}
+
+impl Awaited {
+    pub(super) fn push(&mut self, from: SocketNo, to: SocketNo, copied: bool) {
+        *self.pairs.entry((from, to)).or_default() |= copied;
+        self.partners.entry(from).or_default().insert(to);
+        self.partners.entry(to).or_default().insert(from);
+    }
+
+    pub(super) fn partners(&self, no: SocketNo) -> impl Iterator<Item = SocketNo> + '_ {
+        self.partners.get(&no).into_iter().flatten().copied()
+    }
+
+    /// Whether the arguments of a copy name both, from and to.
+    pub(super) fn copied(&self, from: SocketNo, to: SocketNo) -> bool {
+        self.pairs.get(&(from, to)) == Some(&true)
+    }
+
+    pub(super) fn forget(&mut self, no: SocketNo) {
+        for partner in self.partners.remove(&no).unwrap_or_default() {
+            self.pairs.remove(&(no, partner));
+            self.pairs.remove(&(partner, no));
+            if let Some(others) = self.partners.get_mut(&partner) {
+                others.remove(&no);
+                if others.is_empty() {
+                    self.partners.remove(&partner);
+                }
+            }
+        }
+    }
+}
