@@ -10,7 +10,7 @@ use super::{
     world::World,
 };
 use crate::model::{
-    BootTime, Client, ExitReason, GapCode, Hop, Kind, Link, LinkKind, ProcessInfo, RawText, Role, Session, SessionExit,
+    BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, ProcessInfo, RawText, Role, Session, SessionExit,
     SessionId, State, Target,
 };
 
@@ -60,7 +60,7 @@ impl Builder<'_> {
                 exec.process.into_iter().chain(client.map(|hop| hop.task)).map(|task| BootTime(task.start_ns()));
             opened_at = began.chain([opened_at]).min().unwrap_or(opened_at);
         }
-        let client = client.map(|hop| &hop.process);
+        let client = self.client(client, beyond_end.or(client_end));
         let session = Session {
             id: self.world.session_id(id),
             kind,
@@ -71,11 +71,7 @@ impl Builder<'_> {
             preexisting: exec.preexisting,
             merged_into: None,
             target,
-            client: Client {
-                address: beyond_end.or(client_end),
-                uid: client.and_then(|process| process.uid),
-                login_uid: client.and_then(|process| process.login_uid),
-            },
+            client,
             command: exec.command.clone(),
             command_truncated: exec.command_truncated,
             tty: exec.tty,

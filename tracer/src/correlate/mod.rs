@@ -3,7 +3,7 @@
 //! * `order` puts records into the order of their times;
 //! * `processes`, `sockets`, `joins`, `execs` are tables of what is known (`world`), `roles` says who is who;
 //! * `starts` takes in what runs, `streams` what serves whom;
-//! * `chain` puts a session together from them, backwards from the exec id; `below` and `ending` do the rest.
+//! * `chain` puts a session together from them, backwards from the exec id; `below`, `ending` and `who` do the rest.
 //!
 //! The same observations give the same findings, byte for byte, on any machine: findings depend on the sequence of
 //! observations alone, never on how often [`Correlator::drain`] is called.
@@ -20,6 +20,7 @@ mod roles;
 mod sockets;
 mod starts;
 mod streams;
+mod who;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -251,6 +252,12 @@ impl Correlator {
                 self.watched.insert(task);
                 self.learned(task, &info);
                 self.ask(Want::Process(task));
+                // Asked now: who started it may be gone by the time that it is known to be a session's client.
+                self.ask(Want::Ancestry(task));
+            }
+            (Fact::Ancestry(ancestry), Some(task)) => {
+                self.world.processes.entry(task).ancestry = Some(*ancestry);
+                self.touch(&Part::Task(task));
             }
             (Fact::ProcessSeen(info), Some(task)) => self.learned(task, &info),
             (Fact::ProcessGone, Some(task)) => self.touch(&Part::Task(task)),
@@ -348,6 +355,7 @@ impl Correlator {
                 | Fact::Exec(_)
                 | Fact::Enrolled(_)
                 | Fact::ProcessSeen(_)
+                | Fact::Ancestry(_)
                 | Fact::ProcessGone
                 | Fact::Exit { .. }
                 | Fact::Listening { .. }

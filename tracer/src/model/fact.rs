@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, ContainerInfo, ExitStatus, ProcessInfo, RawText, SocketId, SocketInfo, TaskKey, Tuple};
+use super::{
+    Ancestry, BootTime, ContainerInfo, ExitStatus, ProcessInfo, RawText, SocketId, SocketInfo, TaskKey, Tuple,
+};
 
 /// One fact, when it was so, and who said it. Recordings are sequences of these, in order of arrival.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +121,8 @@ pub enum Fact {
     Enrolled(Box<ProcessInfo>),
     /// It exists; a snapshot or the answer to [`super::Want::Process`].
     ProcessSeen(Box<ProcessInfo>),
+    /// It comes from there; the answer to [`super::Want::Ancestry`].
+    Ancestry(Box<Ancestry>),
     /// It does not exist (any more).
     ProcessGone,
     /// It ended.
@@ -296,6 +300,7 @@ impl Fact {
         match self {
             Self::Exec(process) | Self::Enrolled(process) | Self::ProcessSeen(process) => Some(process),
             Self::Fork { .. }
+            | Self::Ancestry(_)
             | Self::ProcessGone
             | Self::Exit { .. }
             | Self::Listening { .. }

@@ -17,6 +17,7 @@ mod session;
 mod task;
 mod text;
 mod time;
+mod who;
 
 pub use container::{ContainerInfo, ContainerRef, ExecFifo, RuncExec, parse_cgroup, parse_fifo_path, parse_runc_exec};
 pub use evidence::{Confidence, Evidence, Gap, GapCode};
@@ -31,3 +32,4 @@ pub use session::{
 pub use task::{ExitStatus, ProcessInfo, Program, TaskKey, WatchAs};
 pub use text::RawText;
 pub use time::{BootTime, ClockAnchor, Span};
+pub use who::{Ancestor, Ancestry};

@@ -11,8 +11,8 @@ use std::{
 
 use super::{Header, Sink, Style, Target, escape, view};
 use crate::model::{
-    BootTime, Change, Confidence, ExitReason, Finding, Gap, GapCode, Hop, Link, LinkKind, RawText, Report, Role,
-    Session, SessionId, Span, State,
+    BootTime, Change, Client, Confidence, ExitReason, Finding, Gap, GapCode, Hop, Link, LinkKind, RawText, Report,
+    Role, Session, SessionId, Span, State,
 };
 
 /// Columns that lines keep to where they can.
@@ -44,6 +44,7 @@ pub struct Tree {
 struct Drawn {
     into: Option<String>,
     command: Option<String>,
+    who: Option<String>,
     path: Vec<String>,
     complete: bool,
     gaps: BTreeSet<String>,
@@ -105,7 +106,7 @@ impl Tree {
             drawn = Drawn::default();
         }
         let mut lines = Vec::new();
-        let (into, command) = (into(session), command(session));
+        let (into, command, who) = (into(session), command(session), who(session));
         if first || again {
             // The line that opens a block names both.
             self.current = None;
@@ -120,6 +121,9 @@ impl Tree {
             let command = command.as_ref().filter(|_| !told && command != drawn.command);
             for (label, text) in into.into_iter().chain(command.map(|command| ("command", command))) {
                 lines.push(format!("  {}{text}", self.label(Ink::Dim, label)));
+            }
+            if let Some(who) = who.as_ref().filter(|_| who != drawn.who) {
+                lines.extend(self.who(who));
             }
         }
         if session.complete && !drawn.complete {
@@ -147,6 +151,7 @@ impl Tree {
         if !closed {
             drawn.into = into;
             drawn.command = command;
+            drawn.who = who;
             drawn.path = path.into_iter().map(|part| part.key).collect();
             drawn.complete = session.complete;
             self.drawn.insert(session.id.clone(), drawn);
@@ -184,6 +189,11 @@ impl Tree {
         writeln!(self.target, "\n{line}")?;
         if let Some(command) = command(session).filter(|_| first || again) {
             writeln!(self.target, "  {} {command}", self.ink(Ink::Dim, "$"))?;
+        }
+        if let Some(who) = who(session).filter(|_| first || again) {
+            for line in self.who(&who) {
+                writeln!(self.target, "{line}")?;
+            }
         }
         self.current = Some(session.id.clone());
         Ok(())
@@ -227,14 +237,6 @@ impl Tree {
         let comm = escape::text(hop.process.comm.as_bytes(), NAME);
         if !comm.is_empty() {
             line = format!("{comm} · {line}");
-        }
-        if hop.role == Role::Client {
-            if let Some(uid) = hop.process.uid {
-                line.push_str(&format!(" · uid {uid}"));
-            }
-            if let Some(login) = hop.process.login_uid.filter(|login| Some(*login) != hop.process.uid) {
-                line.push_str(&format!(" (login {login})"));
-            }
         }
         let mut lines = vec![format!("  {}{line}", self.label(Ink::Bold, hop.role.token()))];
         // What was typed and what it became; the arguments of daemons are long and tell nothing of this session.
@@ -341,6 +343,11 @@ impl Tree {
         });
         let incomplete = if session.complete { "" } else { " · the path is not complete" };
         format!("  {} {}{}", self.ink(Ink::Dim, "╰"), self.ink(ink, &how), self.ink(Ink::Doubt, incomplete))
+    }
+
+    fn who(&self, text: &str) -> Vec<String> {
+        let more = format!("  {}", " ".repeat(LABEL + 1));
+        self.wrapped(Ink::Bold, &format!("  {}", self.label(Ink::Dim, "who")), &more, text)
     }
 
     fn label(&self, ink: Ink, label: &str) -> String {
@@ -462,6 +469,24 @@ fn into(session: &Session) -> Option<String> {
     }
     // Twelve digits are what crictl and docker show.
     target.container_id.as_ref().map(|id| format!("container {}", escape::str(id.get(..12).unwrap_or(id), NAME)))
+}
+
+/// Who began it, as far as the client's host knows; a client elsewhere is an address on the path.
+fn who(session: &Session) -> Option<String> {
+    let client = session.hops.first().filter(|hop| hop.role == Role::Client)?;
+    let Client { uid, uid_name, login_uid, login_name, tty, parents, .. } = &session.client;
+    let named = |what: &str, uid: u32, name: &Option<String>| match name {
+        Some(name) => format!("{} ({what} {uid})", escape::str(name, NAME)),
+        None => format!("{what} {uid}"),
+    };
+    let mut words: Vec<String> = uid.iter().map(|uid| named("uid", *uid, uid_name)).collect();
+    words.extend(login_uid.filter(|login| Some(*login) != *uid).map(|login| named("login", login, login_name)));
+    words.extend(tty.as_ref().map(|tty| escape::str(tty, NAME)));
+    if let Some(parents) = parents.as_ref().filter(|parents| !parents.is_empty()) {
+        let chain = parents.iter().rev().map(|above| &above.comm).chain([&client.process.comm]);
+        words.push(chain.map(|comm| escape::text(comm.as_bytes(), NAME)).collect::<Vec<_>>().join(" → "));
+    }
+    (!words.is_empty()).then(|| words.join(" · "))
 }
 
 fn command(session: &Session) -> Option<String> {

@@ -161,7 +161,7 @@ pub struct Session<'a> {
     preexisting: bool,
     merged_into: Option<&'a str>,
     target: Target<'a>,
-    client: Client,
+    client: Client<'a>,
     command: Option<&'a [RawText]>,
     command_truncated: bool,
     tty: Option<bool>,
@@ -204,15 +204,7 @@ impl<'a> Session<'a> {
                 container_id: container_id.as_deref(),
                 runtime: runtime.as_deref(),
             },
-            client: Client {
-                address: session.client.address,
-                uid: session.client.uid,
-                login_uid: session.client.login_uid,
-                user: None,
-                groups: None,
-                audit_id: None,
-                confidence: client_confidence(session),
-            },
+            client: Client::new(session, header),
             command: known(&session.command),
             command_truncated: session.command_truncated,
             tty: session.tty,
@@ -267,15 +259,53 @@ struct Target<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Client {
+struct Client<'a> {
     address: Option<SocketAddr>,
     uid: Option<u32>,
+    uid_name: Option<&'a str>,
     login_uid: Option<u32>,
+    login_name: Option<&'a str>,
+    tty: Option<&'a str>,
+    parents: Option<Vec<Parent<'a>>>,
     // The API server's audit log knows these; nothing reads it yet.
     user: Option<String>,
     groups: Option<Vec<String>>,
     audit_id: Option<String>,
     confidence: Option<&'static str>,
+}
+
+impl<'a> Client<'a> {
+    fn new(session: &'a model::Session, header: &'a Header) -> Self {
+        let model::Client { address, uid, uid_name, login_uid, login_name, tty, parents } = &session.client;
+        Self {
+            address: *address,
+            uid: *uid,
+            uid_name: uid_name.as_deref(),
+            login_uid: *login_uid,
+            login_name: login_name.as_deref(),
+            tty: tty.as_deref(),
+            parents: parents.as_ref().map(|all| all.iter().map(|above| Parent::new(above, header)).collect()),
+            user: None,
+            groups: None,
+            audit_id: None,
+            confidence: client_confidence(session),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Parent<'a> {
+    pid: u32,
+    started_at: String,
+    comm: &'a RawText,
+    uid: Option<u32>,
+}
+
+impl<'a> Parent<'a> {
+    fn new(above: &'a model::Ancestor, header: &Header) -> Self {
+        let started_at = moment(header.anchor, BootTime(above.task.start_ns()));
+        Self { pid: above.task.tgid, started_at, comm: &above.comm, uid: above.uid }
+    }
 }
 
 #[derive(Debug, Serialize)]
