@@ -7,9 +7,9 @@ use std::{
 
 use execpath::{
     model::{
-        Ability, Ancestor, BootTime, Change, Client, ClockAnchor, Confidence, Evidence, ExitStatus, Finding, Gap,
-        GapCode, Hop, HostFacts, Kind, Link, LinkKind, ProcessInfo, Report, Role, Session, SessionId, SocketId, Span,
-        State, Target, TaskKey, TcpEnds, Totals, Tuple,
+        Ability, Ancestor, AuditUser, BootTime, Change, Client, ClockAnchor, Confidence, Evidence, ExitStatus, Finding,
+        Gap, GapCode, Hop, HostFacts, Kind, KubeUser, Link, LinkKind, ProcessInfo, Report, Role, Session, SessionId,
+        SocketId, Span, State, Target, TaskKey, TcpEnds, Totals, Tuple,
     },
     sink::Header,
 };
@@ -128,6 +128,17 @@ pub fn whole() -> Session {
             login_uid: Some(1000),
             login_name: Some("alice".into()),
             tty: Some("pts/3".into()),
+            user: Some(Box::new(KubeUser {
+                user: AuditUser {
+                    name: "alice@example.com".into(),
+                    groups: ["oncall", "system:authenticated"].map(str::to_owned).into(),
+                    impersonated: Some("admin".into()),
+                    agent: Some("kubectl/v1.33.2 (linux/amd64) kubernetes/a0b1c2d".into()),
+                },
+                audit_id: Some("d2f7a8c1-6b0e-4c53-9a3f-0e1d2c3b4a59".into()),
+                confidence: Confidence::Exact,
+            })),
+            pending: false,
             parents: Some(["sudo", "bash", "sshd"].into_iter().zip(1..).map(above).collect()),
         },
         command: command.map(Into::into).into(),
@@ -188,6 +199,7 @@ pub fn partial(hops: usize) -> Session {
     }
     if hops < 7 {
         session.command = Vec::new();
+        session.client.user = None;
         session.gaps.push(Gap {
             code: GapCode::ProcessUnknown,
             between: None,

@@ -123,17 +123,24 @@ impl Redactor {
         if self.is_idle() {
             return;
         }
+        if let Some((command, truncated)) = seen.fact.request_mut() {
+            self.redact_words(command, truncated);
+        }
         let Some(process) = seen.fact.process_mut() else { return };
         let is_below = process.watched == Some(WatchAs::Below);
         if is_below && parse_runc_exec(&process.argv).is_some() {
             return;
         }
-        if self.no_args && process.argv.len() > 1 {
-            process.argv.truncate(1);
-            process.argv_truncated = true;
+        self.redact_words(&mut process.argv, &mut process.argv_truncated);
+    }
+
+    fn redact_words(&self, words: &mut Vec<RawText>, truncated: &mut bool) {
+        if self.no_args && words.len() > 1 {
+            words.truncate(1);
+            *truncated = true;
         }
         for pattern in &self.patterns {
-            for word in &mut process.argv {
+            for word in words.iter_mut() {
                 if pattern.is_match(word.as_bytes()) {
                     *word =
                         RawText::from(pattern.replace_all(word.as_bytes(), regex::bytes::NoExpand(REDACTED)).as_ref());
@@ -316,7 +323,9 @@ impl Until {
         match (self, change) {
             (Self::Told, _) | (_, Change::Loss { .. }) => false,
             (Self::Complete | Self::Closed, Change::Closed(_)) => true,
-            (Self::Complete, Change::Opened(session) | Change::Changed(session)) => session.complete,
+            (Self::Complete, Change::Opened(session) | Change::Changed(session)) => {
+                session.complete && !session.client.pending
+            }
             (Self::Closed, Change::Opened(_) | Change::Changed(_)) => false,
         }
     }

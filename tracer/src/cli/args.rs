@@ -68,6 +68,8 @@ pub(super) struct Trace {
     /// Socket of the container runtime, beside the well-known ones.
     #[arg(long, value_name = "PATH", help_heading = "The cluster")]
     pub(super) runtime_socket: Option<String>,
+    #[command(flatten)]
+    pub(super) audit: Audit,
 
     /// Do not read the runtime's memory, which tells whose an idle session is that is older than the tracer
     #[arg(long, help_heading = "Privacy")]
@@ -192,6 +194,13 @@ pub(super) struct Privacy {
     pub(super) redact: Vec<Regex>,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Audit {
+    /// The API server's audit log on this host (`kube-apiserver --audit-log-path`): says which user is behind a session.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "The cluster")]
+    pub(super) audit_log: Option<PathBuf>,
+}
+
 /// One line of a regex's error: the parser's own are drawings.
 fn regex(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| {
@@ -226,7 +235,8 @@ const EXAMPLES: &[(&str, &str)] = &[
   {bin} trace -o jsonl | jq .session.id           for programs
   {bin} trace -o tree -o jsonl=sessions.jsonl     drawn, and kept as JSON Lines
   {bin} trace --record incident.jsonl.zst         keep all observations, to replay elsewhere
-  {bin} trace --redact 'password=[^ ]*'           keep secrets out of output and recording",
+  {bin} trace --redact 'password=[^ ]*'           keep secrets out of output and recording
+  {bin} trace --audit-log /var/log/audit.log      with the user behind each session",
     ),
     (
         "replay",

@@ -20,6 +20,7 @@ use crate::{
     model::Kind,
     record::{CreateError, Place},
     sink::{self, FORMATS, Format, Sink, Style, Target},
+    source::audit::AuditLog,
 };
 
 /// A format and where it goes; `None` is stdout.
@@ -48,6 +49,7 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
     let outputs = outputs(&args.output.output)?;
     one_to_stdout(&outputs, args.record.as_deref())?;
     let netns = args.netns.as_deref().map(netns).transpose()?;
+    let audit_log = audit_log(&args.audit)?;
     let record = args.record.as_deref().map(place).transpose()?;
     Ok(Live {
         setup: Setup {
@@ -67,6 +69,7 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
         ring_bytes: args.ring_bytes,
         bundles: None,
         no_memory: args.no_memory,
+        audit_log,
         ready: io::stderr().is_terminal().then(watching),
         command: line(command),
     })
@@ -93,6 +96,7 @@ pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool
         ring_bytes: None,
         bundles: None,
         no_memory: false,
+        audit_log: None,
         ready: None,
         command: line(command),
     };
@@ -217,6 +221,18 @@ fn place(path: &Path) -> Result<Place, Failure> {
             format!("cannot record to {}: {error}", named(path)),
             "the folder must exist and be writable",
         ),
+    })
+}
+
+/// Of every command that looks at sessions as they are.
+fn audit_log(args: &args::Audit) -> Result<Option<AuditLog>, Failure> {
+    let Some(path) = args.audit_log.as_deref() else { return Ok(None) };
+    AuditLog::open(path).map(Some).map_err(|error| {
+        Failure::new(
+            Exit::BadInput,
+            format!("cannot read the audit log {}: {error}", named(path)),
+            "it is the file that kube-apiserver was given as --audit-log-path",
+        )
     })
 }
 

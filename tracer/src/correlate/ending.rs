@@ -35,7 +35,7 @@ impl Builder<'_> {
         links: Vec<Link>,
     ) -> Built {
         let kind = self.kind(exec, &hops, &links);
-        let ending = self.ending(exec, up, now);
+        let mut ending = self.ending(exec, up, now);
         let complete = self.is_complete(exec, kind)
             && !self.may_lack_something(exec)
             && self.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
@@ -43,6 +43,16 @@ impl Builder<'_> {
             self.gap(GapCode::LostEvents, None, "records were lost while this session was open");
         }
         let target = self.target(exec);
+        let question = self.question(exec, up, &hops, kind, &target);
+        if let Some(question) = &question {
+            let held =
+                ending.closed_at.map(|closed| self.held_until(id, question, closed)).filter(|until| now < *until);
+            if held.is_some() {
+                ending = Ending { closed_at: None, exit: None, again_at: None };
+            }
+            let due = question.due.filter(|due| now < *due);
+            ending.again_at = ending.again_at.into_iter().chain(held).chain(due).min();
+        }
         if let (Some(_), Some(process), None) = (ending.closed_at, exec.process, exec.exit) {
             let at = hops.len().saturating_sub(1);
             let text =
@@ -84,7 +94,7 @@ impl Builder<'_> {
             gaps: self.gaps,
             complete,
         };
-        Built { session, parts: self.parts, wants: self.wants, again_at: ending.again_at }
+        Built { session, parts: self.parts, wants: self.wants, again_at: ending.again_at, question }
     }
 
     /// Whether every hop from client to process that can be on this host is there.
@@ -310,7 +320,7 @@ const TAKES_A_WORD: &[&str] = &[
 ];
 
 /// What kubectl was told to do.
-fn kubectl_says(client: &ProcessInfo) -> Option<Kind> {
+pub(super) fn kubectl_says(client: &ProcessInfo) -> Option<Kind> {
     let mut words = client.argv.iter().filter_map(RawText::as_str);
     let program = words.next()?.rsplit('/').next()?;
     if program != "kubectl" && client.comm.as_bytes() != b"kubectl" {

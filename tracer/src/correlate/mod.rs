@@ -8,6 +8,7 @@
 //! The same observations give the same findings, byte for byte, on any machine: findings depend on the sequence of
 //! observations alone, never on how often [`Correlator::drain`] is called.
 
+mod audit;
 mod below;
 mod chain;
 mod ending;
@@ -26,6 +27,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::{
+    audit::Audits,
     execs::{ExecId, Execs, What},
     joins::{Joins, Verdict},
     limits::{CLOSED_SESSIONS, SWEEP_EVERY},
@@ -124,6 +126,7 @@ impl Correlator {
                 standing: BTreeMap::new(),
                 containers: BTreeMap::new(),
                 losses: Losses::default(),
+                audits: Audits::default(),
             },
             open: BTreeMap::new(),
             closed: VecDeque::new(),
@@ -340,6 +343,26 @@ impl Correlator {
                 self.touch(&Part::Container(id));
             }
             (Fact::PidFile { path, pid }, shim) => self.pid_file(at, shim, &path, pid),
+            (Fact::AuditFollowed, _) => {
+                self.world.audits.followed = self.world.audits.followed.or(Some(at));
+                self.dirty.extend(self.open.keys().cloned());
+            }
+            (Fact::Audited(event), _) => {
+                let touched = self.world.audits.take(at, *event);
+                self.reconsider(touched);
+            }
+            (Fact::AuditSkipped { count }, _) => {
+                let what = "audit-log".to_owned();
+                *self.totals.lost.entry(what.clone()).or_default() += count;
+                self.world.audits.skipped(at);
+                self.dirty.extend(self.open.keys().cloned());
+                self.tell(Change::Loss { what, count });
+            }
+            (Fact::Stopped, _) => {
+                // What waits for the log waits in vain.
+                self.world.audits.ended = true;
+                self.dirty.extend(self.open.keys().cloned());
+            }
             (Fact::Lost { what, count }, _) => {
                 *self.totals.lost.entry(what.clone()).or_default() += count;
                 self.world.losses.push(at);
@@ -349,7 +372,6 @@ impl Correlator {
             // The passing of time is in `at`; the rest needs a process and has none: a damaged or made-up recording.
             (
                 Fact::Tick
-                | Fact::Stopped
                 | Fact::UnixConnected { .. }
                 | Fact::Fork { .. }
                 | Fact::Exec(_)
@@ -606,7 +628,8 @@ impl Correlator {
         for new in built.parts.difference(&old_parts) {
             self.resting.entry(new.clone()).or_default().insert(id.to_owned());
         }
-        let session = built.session;
+        let mut session = built.session;
+        self.name_user(id, &mut session, built.question);
         let told = Box::new(session.clone());
         if session.state == State::Closed {
             if old.is_none() {
@@ -664,6 +687,7 @@ impl Correlator {
 
     /// Forgets what is over.
     fn sweep(&mut self) {
+        let mut again = BTreeSet::new();
         let (now, resting) = (self.now, &self.resting);
         self.world.processes.sweep(now, |task| resting.contains_key(&Part::Task(task)));
         let mut gone = self.world.sockets.sweep(now, |no| resting.contains_key(&Part::Socket(no)));
@@ -703,8 +727,12 @@ impl Correlator {
                 break;
             }
             self.world.execs.forget(id);
+            let touched = self.world.audits.forget(id);
             self.over.pop_front();
+            again.extend(touched);
         }
+        self.world.audits.sweep(now);
+        self.reconsider(again);
         let processes = &self.world.processes;
         self.watched.retain(|task| processes.get(*task).is_some());
         self.world.standing.retain(|(near, far), _| processes.get(*near).is_some() && processes.get(*far).is_some());

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ancestry, BootTime, ContainerInfo, ExitStatus, ProcessInfo, RawText, SocketId, SocketInfo, TaskKey, Tuple,
+    Ancestry, AuditEvent, BootTime, ContainerInfo, ExitStatus, ProcessInfo, RawText, SocketId, SocketInfo, TaskKey,
+    Tuple,
 };
 
 /// One fact, when it was so, and who said it. Recordings are sequences of these, in order of arrival.
@@ -281,6 +282,15 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pid: Option<u32>,
     },
+    /// The API server's audit log is followed from here on; what it had for sessions that may be open was told before.
+    AuditFollowed,
+    /// A line of the audit log.
+    Audited(Box<AuditEvent>),
+    /// Lines of the audit log that may have told of a session could not be read.
+    AuditSkipped {
+        /// How many since the last such fact.
+        count: u64,
+    },
     /// Observations were lost.
     Lost {
         /// Which counter.
@@ -295,6 +305,14 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// A command that it tells, and whether it was cut, to be looked at or changed: where no process is.
+    pub fn request_mut(&mut self) -> Option<(&mut Vec<RawText>, &mut bool)> {
+        if let Self::Audited(event) = self {
+            return Some((&mut event.request.command, &mut event.request.command_truncated));
+        }
+        None
+    }
+
     /// What it says of a process, to be looked at or changed: where arguments stand.
     pub fn process_mut(&mut self) -> Option<&mut ProcessInfo> {
         match self {
@@ -321,6 +339,9 @@ impl Fact {
             | Self::ContainerSeen(_)
             | Self::ContainerUnknown { .. }
             | Self::PidFile { .. }
+            | Self::AuditFollowed
+            | Self::Audited(_)
+            | Self::AuditSkipped { .. }
             | Self::Lost { .. }
             | Self::Tick
             | Self::Stopped => None,

@@ -1,7 +1,7 @@
 //! The session: the answer.
 
 use super::{
-    Ancestor, BootTime, Confidence, Evidence, ExitStatus, Gap, ProcessInfo, RawText, SocketId, TaskKey, Tuple,
+    Ancestor, BootTime, Confidence, Evidence, ExitStatus, Gap, KubeUser, ProcessInfo, RawText, SocketId, TaskKey, Tuple,
 };
 
 /// Short hash of a stable identity: the boot id with the exec id, else with the client socket's cookie.
@@ -90,6 +90,10 @@ pub struct Client {
     pub tty: Option<String>,
     /// Processes above it, its parent first; `None` where nobody told.
     pub parents: Option<Vec<Ancestor>>,
+    /// Whom the API server took it for, as its audit log has it.
+    pub user: Option<Box<KubeUser>>,
+    /// Whether the audit log may still tell.
+    pub pending: bool,
 }
 
 /// How it ended.

@@ -11,8 +11,8 @@ use std::{
 
 use super::{Header, Sink, Style, Target, escape, view};
 use crate::model::{
-    BootTime, Change, Client, Confidence, ExitReason, Finding, Gap, GapCode, Hop, Link, LinkKind, RawText, Report,
-    Role, Session, SessionId, Span, State,
+    AuditUser, BootTime, Change, Client, Confidence, ExitReason, Finding, Gap, GapCode, Hop, Link, LinkKind, RawText,
+    Report, Role, Session, SessionId, Span, State,
 };
 
 /// Columns that lines keep to where they can.
@@ -24,6 +24,8 @@ const LABEL: usize = 10;
 const SETTLED: Span = Span::from_secs(1);
 /// Longest name (of a pod, a process …) that is shown whole; Kubernetes allows 253, people read the start.
 const NAME: usize = 63;
+/// Groups of a user that are named.
+const GROUPS: usize = 4;
 /// Longest path and gap text.
 const TEXT: usize = 300;
 
@@ -45,6 +47,7 @@ struct Drawn {
     into: Option<String>,
     command: Option<String>,
     who: Option<String>,
+    user: Option<String>,
     path: Vec<String>,
     complete: bool,
     gaps: BTreeSet<String>,
@@ -106,7 +109,8 @@ impl Tree {
             drawn = Drawn::default();
         }
         let mut lines = Vec::new();
-        let (into, command, who) = (into(session), command(session), who(session));
+        let (into, command) = (into(session), command(session));
+        let (who, user) = (who(session), user(session));
         if first || again {
             // The line that opens a block names both.
             self.current = None;
@@ -123,7 +127,11 @@ impl Tree {
                 lines.push(format!("  {}{text}", self.label(Ink::Dim, label)));
             }
             if let Some(who) = who.as_ref().filter(|_| who != drawn.who) {
-                lines.extend(self.who(who));
+                lines.extend(self.who("who", who));
+            }
+            if user != drawn.user {
+                let user = user.as_deref().unwrap_or("not known any more: requests of others fit as well");
+                lines.extend(self.who("user", user));
             }
         }
         if session.complete && !drawn.complete {
@@ -152,6 +160,7 @@ impl Tree {
             drawn.into = into;
             drawn.command = command;
             drawn.who = who;
+            drawn.user = user;
             drawn.path = path.into_iter().map(|part| part.key).collect();
             drawn.complete = session.complete;
             self.drawn.insert(session.id.clone(), drawn);
@@ -190,8 +199,9 @@ impl Tree {
         if let Some(command) = command(session).filter(|_| first || again) {
             writeln!(self.target, "  {} {command}", self.ink(Ink::Dim, "$"))?;
         }
-        if let Some(who) = who(session).filter(|_| first || again) {
-            for line in self.who(&who) {
+        for (label, text) in [("who", who(session)), ("user", user(session))] {
+            let lines = text.filter(|_| first || again).map(|text| self.who(label, &text));
+            for line in lines.into_iter().flatten() {
                 writeln!(self.target, "{line}")?;
             }
         }
@@ -345,9 +355,9 @@ impl Tree {
         format!("  {} {}{}", self.ink(Ink::Dim, "╰"), self.ink(ink, &how), self.ink(Ink::Doubt, incomplete))
     }
 
-    fn who(&self, text: &str) -> Vec<String> {
+    fn who(&self, label: &str, text: &str) -> Vec<String> {
         let more = format!("  {}", " ".repeat(LABEL + 1));
-        self.wrapped(Ink::Bold, &format!("  {}", self.label(Ink::Dim, "who")), &more, text)
+        self.wrapped(Ink::Bold, &format!("  {}", self.label(Ink::Dim, label)), &more, text)
     }
 
     fn label(&self, ink: Ink, label: &str) -> String {
@@ -487,6 +497,23 @@ fn who(session: &Session) -> Option<String> {
         words.push(chain.map(|comm| escape::text(comm.as_bytes(), NAME)).collect::<Vec<_>>().join(" → "));
     }
     (!words.is_empty()).then(|| words.join(" · "))
+}
+
+/// Who it is for the API server.
+fn user(session: &Session) -> Option<String> {
+    let known = session.client.user.as_ref()?;
+    let AuditUser { name, groups, impersonated, agent: _ } = &known.user;
+    let mut text = escape::str(name, NAME);
+    if let Some(other) = impersonated {
+        text.push_str(&format!(" as {}", escape::str(other, NAME)));
+    }
+    // Every user is in that one, and it tells nothing.
+    let groups: Vec<&String> = groups.iter().filter(|group| *group != "system:authenticated").collect();
+    if !groups.is_empty() {
+        let shown = groups.iter().take(GROUPS).map(|group| escape::str(group, NAME)).collect::<Vec<_>>().join(", ");
+        text.push_str(&format!(" ({shown}{})", if groups.len() > GROUPS { ", …" } else { "" }));
+    }
+    Some(format!("{text}  {}: audit log", known.confidence.token()))
 }
 
 fn command(session: &Session) -> Option<String> {

@@ -237,10 +237,13 @@ pub fn age(session: &model::Session, now: BootTime) -> model::Span {
     session.closed_at.unwrap_or(now).since(session.opened_at)
 }
 
-/// How sure it is that the first hop is the client: as sure as the leg that it has.
-fn client_confidence(session: &model::Session) -> Option<&'static str> {
-    session.hops.first().filter(|hop| hop.role == Role::Client)?;
-    session.links.iter().find(|link| link.from == 0 && link.to != 0).map(|link| link.confidence.token())
+/// How sure it is who it is: that the first hop is the client, as the leg that it has; that the user of the audit log is behind
+/// it. Of both, the weaker one.
+fn client_confidence(session: &model::Session) -> Option<model::Confidence> {
+    let is_client = session.hops.first().is_some_and(|hop| hop.role == Role::Client);
+    let leg = session.links.iter().find(|link| is_client && link.from == 0 && link.to != 0);
+    let user = session.client.user.as_ref().map(|user| user.confidence);
+    leg.map(|leg| leg.confidence).into_iter().chain(user).min()
 }
 
 /// Arguments that were not seen are not known: every process has some.
@@ -267,16 +270,19 @@ struct Client<'a> {
     login_name: Option<&'a str>,
     tty: Option<&'a str>,
     parents: Option<Vec<Parent<'a>>>,
-    // The API server's audit log knows these; nothing reads it yet.
-    user: Option<String>,
-    groups: Option<Vec<String>>,
-    audit_id: Option<String>,
+    user: Option<&'a str>,
+    groups: Option<&'a [String]>,
+    impersonated_user: Option<&'a str>,
+    user_agent: Option<&'a str>,
+    audit_id: Option<&'a str>,
     confidence: Option<&'static str>,
 }
 
 impl<'a> Client<'a> {
     fn new(session: &'a model::Session, header: &'a Header) -> Self {
-        let model::Client { address, uid, uid_name, login_uid, login_name, tty, parents } = &session.client;
+        let model::Client { address, uid, uid_name, login_uid, login_name, tty, parents, user, pending: _ } =
+            &session.client;
+        let known = user.as_ref().map(|known| &known.user);
         Self {
             address: *address,
             uid: *uid,
@@ -285,10 +291,12 @@ impl<'a> Client<'a> {
             login_name: login_name.as_deref(),
             tty: tty.as_deref(),
             parents: parents.as_ref().map(|all| all.iter().map(|above| Parent::new(above, header)).collect()),
-            user: None,
-            groups: None,
-            audit_id: None,
-            confidence: client_confidence(session),
+            user: known.map(|user| user.name.as_str()),
+            groups: known.map(|user| user.groups.as_slice()),
+            impersonated_user: known.and_then(|user| user.impersonated.as_deref()),
+            user_agent: known.and_then(|user| user.agent.as_deref()),
+            audit_id: user.as_ref().and_then(|user| user.audit_id.as_deref()),
+            confidence: client_confidence(session).map(model::Confidence::token),
         }
     }
 }
