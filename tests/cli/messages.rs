@@ -123,6 +123,18 @@ fn namespaces() {
 }
 
 #[test]
+fn audit_logs_that_are_none() {
+    let hint = "it is the file that kube-apiserver was given as --audit-log-path";
+    for (path, why) in [
+        ("/nowhere/a", "No such file or directory (os error 2)"),
+        ("/dev/null", "it is not a regular file"),
+        ("/", "it is not a regular file"),
+    ] {
+        fails(&["trace", "--audit-log", path], 5, &format!("cannot read the audit log {path}: {why}"), hint);
+    }
+}
+
+#[test]
 fn files_that_are_no_recordings() {
     let folder = tempfile::tempdir().expect("a folder");
     let wrote = "`replay` takes what `trace --record` wrote; the output of `-o jsonl` is none";

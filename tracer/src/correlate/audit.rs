@@ -33,6 +33,8 @@ pub(super) struct Sought {
     pub(super) timed: bool,
     /// It was under way then.
     pub(super) open_at: BootTime,
+    /// It is older than the tracer.
+    pub(super) older: bool,
     /// Something was started for it: it was not refused.
     pub(super) started: bool,
     /// Whether records of the kernel were lost meanwhile: then others may fit as well.
@@ -77,6 +79,10 @@ struct Entry {
     event: AuditEvent,
     /// When it was received, as far as its clock can be believed.
     received: (BootTime, BootTime),
+    /// Whether it can: it was read when it was written.
+    prompt: bool,
+    /// Whether it may be of a session older than the tracer: what begins such a session was in the log before.
+    may_be_older: bool,
     /// The latest that it was over.
     over: Option<BootTime>,
     sessions: BTreeSet<ExecId>,
@@ -113,6 +119,8 @@ impl Audits {
     pub(super) fn take(&mut self, at: BootTime, event: AuditEvent) -> BTreeSet<ExecId> {
         let over = event.over.then(|| possible(event.written, &event, at).1);
         let received = possible(event.received, &event, at);
+        let may_be_older = event.older || event.over;
+        let prompt = received == around(event.received);
         let key = (event.received, event.id.clone(), event.user.name.clone());
         let no = match self.by_key.get(&key) {
             Some(no) => *no,
@@ -123,8 +131,14 @@ impl Audits {
                 self.made
             }
         };
-        let entry =
-            self.events.entry(no).or_insert(Entry { event: event.clone(), received, over, sessions: BTreeSet::new() });
+        let entry = self.events.entry(no).or_insert(Entry {
+            event: event.clone(),
+            received,
+            prompt,
+            may_be_older,
+            over,
+            sessions: BTreeSet::new(),
+        });
         entry.over = entry.over.or(over);
         entry.event.code = event.code.or(entry.event.code);
         let changes: Vec<(ExecId, Option<Confidence>)> =
@@ -290,8 +304,13 @@ fn possible(stamp: BootTime, event: &AuditEvent, read: BootTime) -> (BootTime, B
     if event.written > read.plus(CLOCK_JITTER) {
         return (BootTime::default(), read);
     }
-    let late = if event.older { AUDIT_SKEW } else { read.since(event.written).max(AUDIT_SKEW) };
-    (stamp.minus(AUDIT_SKEW), stamp.plus(late))
+    let around = around(stamp);
+    if event.older { around } else { (around.0, around.1.max(stamp.plus(read.since(event.written)))) }
+}
+
+/// The same by a clock that is right.
+fn around(stamp: BootTime) -> (BootTime, BootTime) {
+    (stamp.minus(AUDIT_SKEW), stamp.plus(AUDIT_SKEW))
 }
 
 impl Sought {
@@ -299,7 +318,7 @@ impl Sought {
     fn fits(&self, entry: &Entry) -> Option<Confidence> {
         let (request, (earliest, latest)) = (&entry.event.request, entry.received);
         let in_time = earliest <= self.between.1 && self.between.0 <= latest;
-        if !in_time || !self.subresources.contains(&request.subresource) {
+        if !in_time || (self.older && !entry.may_be_older) || !self.subresources.contains(&request.subresource) {
             return None;
         }
         if entry.over.is_some_and(|over| over < self.open_at) || (self.started && entry.is_refused()) {
@@ -316,7 +335,7 @@ impl Sought {
         if elsewhere || from_elsewhere {
             return None;
         }
-        let mut sure = self.timed && !self.doubted && pod.is_some() && namespace.is_some();
+        let mut sure = entry.prompt && self.timed && !self.doubted && pod.is_some() && namespace.is_some();
         sure &= self.address.is_some() && seen.is_some();
         if request.subresource == Subresource::Exec {
             let otherwise = |known: Option<bool>, asked: bool| known.is_some_and(|known| known != asked);

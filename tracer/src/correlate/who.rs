@@ -17,6 +17,8 @@ pub(super) struct Question {
     pub(super) sought: Sought,
     /// When everything is known that may speak against an answer; `None` where the session itself is not known well enough.
     pub(super) due: Option<BootTime>,
+    /// Whether the API server is known to have been asked: else it may be, which is enough to be another's rival.
+    pub(super) asked: bool,
 }
 
 impl Builder<'_> {
@@ -60,13 +62,10 @@ impl Builder<'_> {
         };
         let client = hops.first().filter(|hop| hop.role == Role::Client);
         let server = up.iter().position(|node| node.role == Role::ApiServer);
-        // Whoever talks to the kubelet itself is in nobody's log.
-        if client.is_some() && server.is_none() {
-            return None;
-        }
         let socket = |no| self.world.sockets.get(no);
         let inbound = server.and_then(|at| up.get(at)?.inbound).and_then(socket);
-        let begun = inbound.and_then(|far| far.begun.into_iter().chain(far.peer.and_then(socket)?.begun).min());
+        let ends = inbound.into_iter().chain(inbound.and_then(|far| socket(far.peer?)));
+        let begun = ends.filter_map(|end| end.begun).min();
         let born = client.map(|hop| BootTime(hop.task.start_ns())).filter(|_| exec.preexisting);
         // What the API server did because of the request, and what came of that.
         let below = up.get(..server.unwrap_or(up.len())).unwrap_or_default();
@@ -97,10 +96,14 @@ impl Builder<'_> {
             between: (from, to),
             timed: known.is_some(),
             open_at: if exec.preexisting { exec.since } else { to },
+            older: exec.preexisting,
             started: matches!(exec.what, What::Exec | What::Unnamed),
             doubted: self.world.losses.between(from, exec.since.plus(AUDIT_SETTLED)),
         };
-        Some(Question { sought, due })
+        // Whoever talks to the kubelet itself is in nobody's log. Of what is older, parts are known at first.
+        let first = hops.first().map(|hop| hop.role);
+        let is_part = exec.preexisting && !matches!(first, Some(Role::Client | Role::Proxy));
+        Some(Question { sought, due, asked: server.is_some() || is_part })
     }
 
     /// Until when an end is not told, because who was behind it is not known yet.
@@ -116,10 +119,11 @@ impl Builder<'_> {
 impl Correlator {
     /// Puts the user of the audit log to a session.
     pub(super) fn name_user(&mut self, id: &str, session: &mut Session, question: Option<Question>) {
-        let Some(Question { sought, due }) = question else {
+        let Some(Question { sought, due, asked }) = question else {
             let touched = self.world.audits.forget(id);
             return self.reconsider(touched);
         };
+        let timed = sought.timed;
         let touched = self.world.audits.seek(id, sought);
         self.reconsider(touched);
         if due.is_none_or(|due| self.now < due) {
@@ -128,6 +132,9 @@ impl Correlator {
         }
         match self.world.audits.verdict(id) {
             Verdict::Unknown => {}
+            Verdict::User(_) | Verdict::Ambiguous if !asked => {}
+            // Of a part little is known, and much fits it.
+            Verdict::Ambiguous if !timed => {}
             Verdict::User(user) => session.client.user = Some(user),
             Verdict::Ambiguous => session.gaps.push(Gap {
                 code: GapCode::Ambiguous,
