@@ -34,9 +34,9 @@ fn what_clap_refuses() {
     fails(&["trace", "--onc"], 2, "unexpected argument '--onc' found", "a similar argument exists: '--once'");
     fails(&["replay"], 2, "the following required arguments were not provided: <FILE>", &help(" replay"));
     fails(
-        &["trace", "--kind", "logs"],
+        &["trace", "--kind", "steer"],
         2,
-        "invalid value 'logs' for '--kind <KIND>' [possible values: people, exec, attach, debug, cp, port-forward, local, probe, all]",
+        "invalid value 'steer' for '--kind <KIND>' [possible values: people, exec, attach, debug, cp, port-forward, logs, local, probe, all]",
         &help(" trace"),
     );
     fails(
@@ -120,6 +120,18 @@ fn namespaces() {
     fails(&["trace", "--netns", ""], 2, "`--netns` is empty", "give a name of `ip netns list`, a path, or a pid");
     fails(&["trace", "--netns", ".."], 2, "`--netns` is no name", "give its path, as under /run/netns");
     fails(&["trace", "--netns", "0"], 2, "`--netns 0` is no pid", "a namespace named by digits: give its path");
+}
+
+#[test]
+fn audit_logs_that_are_none() {
+    let hint = "it is the file that kube-apiserver was given as --audit-log-path";
+    for (path, why) in [
+        ("/nowhere/a", "No such file or directory (os error 2)"),
+        ("/dev/null", "it is not a regular file"),
+        ("/", "it is not a regular file"),
+    ] {
+        fails(&["trace", "--audit-log", path], 5, &format!("cannot read the audit log {path}: {why}"), hint);
+    }
 }
 
 #[test]

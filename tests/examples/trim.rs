@@ -149,11 +149,12 @@ impl Keep {
             | Fact::Relayed { .. }
             | Fact::SocketUnlisted { .. }
             | Fact::ProcessMeasured(_)
+            | Fact::Ancestry(_)
             | Fact::Descriptors { .. } => ours,
             Fact::TcpMeasured { socket, .. } | Fact::UnixMeasured { socket, .. } | Fact::SocketGone { socket } => {
                 self.sockets.iter().any(|one| one.inode.is_some() && one.inode == socket.inode)
             }
-            Fact::FileMeasured { .. } => true,
+            Fact::FileMeasured { .. } | Fact::AuditFollowed | Fact::Audited(_) | Fact::AuditSkipped { .. } => true,
         }
     }
 }

@@ -24,3 +24,4 @@ mod tcp;
 mod trace;
 mod unix;
 mod waiting;
+mod who;

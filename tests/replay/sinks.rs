@@ -1,7 +1,9 @@
 //! Sinks by themselves, on sample sessions.
 
 use execpath::{
-    model::{Change, ExitReason, ExitStatus, Finding, Gap, GapCode, RawText, Report, Session, SessionExit, Totals},
+    model::{
+        AuditUser, Change, ExitReason, ExitStatus, Finding, Gap, GapCode, RawText, Report, Session, SessionExit, Totals,
+    },
     sink::{self, FORMATS, Header, Style, escape},
 };
 use execpath_tests::samples::{self, Kept, finding};
@@ -119,6 +121,16 @@ fn hostile() -> (Header, Session) {
         if let Some((path, ..)) = &mut link.unix {
             *path = RawText::from(BAD.repeat(100).as_str());
         }
+    }
+    let client = &mut session.client;
+    (client.uid_name, client.login_name, client.tty) = (Some(BAD.into()), Some(BAD.into()), Some(BAD.into()));
+    for above in client.parents.iter_mut().flatten() {
+        above.comm = BAD.into();
+    }
+    if let Some(user) = &mut client.user {
+        user.audit_id = Some(BAD.into());
+        let (name, agent) = (BAD.repeat(20), Some(BAD.into()));
+        user.user = AuditUser { name, groups: vec![BAD.into(); 9], impersonated: Some(BAD.into()), agent };
     }
     session.gaps.push(Gap { code: GapCode::LostEvents, between: Some((0, 99)), text: BAD.repeat(50) });
     (header, session)

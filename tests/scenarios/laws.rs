@@ -1,10 +1,10 @@
 //! Laws: facts in another order within the window, twice, or among strangers give the same sessions; fewer facts give fewer
 //! links, never others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use execpath::model::{BootTime, Fact, GapCode, Observation, Report, Session, SocketId, Span, TaskKey};
-use execpath_tests::scenario::{render, render_session};
+use execpath_tests::scenario::{render, render_session, short_id};
 
 use crate::run::{outcome, read, texts};
 
@@ -26,7 +26,7 @@ impl Dice {
 /// Another order of arrival: each fact comes up to [`SHUFFLE`] later than it happened. Facts of one moment keep their order,
 /// and the passing of time is told when it is so.
 pub(crate) fn shuffled(facts: &[Observation], dice: &mut Dice) -> Vec<Observation> {
-    let mut delays = std::collections::BTreeMap::new();
+    let mut delays = BTreeMap::new();
     let mut arriving: Vec<(BootTime, usize)> = facts
         .iter()
         .enumerate()
@@ -70,7 +70,7 @@ fn merged(a: &[Observation], b: &[Observation]) -> Vec<Observation> {
 
 /// Facts that concern everybody: losses, and the passing of time beyond the other's end.
 fn concerns_all(facts: &[Observation]) -> bool {
-    facts.iter().any(|fact| matches!(fact.fact, Fact::Lost { .. } | Fact::Tick))
+    facts.iter().any(|fact| matches!(fact.fact, Fact::Lost { .. } | Fact::AuditSkipped { .. } | Fact::Tick))
 }
 
 fn lines(report: &Report, world: u32, of: u32) -> BTreeSet<String> {
@@ -157,6 +157,85 @@ fn fewer_facts_give_fewer_links_and_no_others() {
         for round in 0..200 {
             let left: Vec<_> = facts.iter().filter(|fact| !may_go(fact) || dice.below(4) != 0).cloned().collect();
             check(&left, &format!("a quarter, round {round}"));
+        }
+    }
+}
+
+/// The user of each session that has one, by the session's name.
+fn users(report: &Report) -> BTreeMap<String, String> {
+    let of = |session: &Session| {
+        let user = &session.client.user.as_ref()?.user;
+        let name = session.exec_id.as_deref().map_or_else(|| session.id.0.clone(), short_id);
+        Some((name, format!("{} as {:?}", user.name, user.impersonated)))
+    };
+    report.sessions.iter().filter_map(of).collect()
+}
+
+/// Whose the sessions are: in a scenario the request `a1` is that of `e1`. Where there is no exec id, what is said of it with
+/// everything known.
+fn truth(facts: &[Observation]) -> BTreeMap<String, String> {
+    let mut truth = users(&outcome(facts));
+    truth.retain(|session, _| session.starts_with("s-"));
+    for seen in facts {
+        if let Fact::Audited(event) = &seen.fact
+            && let Some(number) = event.id.strip_prefix('a').and_then(|id| id.split('-').next())
+        {
+            let user = format!("{} as {:?}", event.user.name, event.user.impersonated);
+            truth.entry(format!("e{number}")).or_insert(user);
+        }
+    }
+    truth
+}
+
+/// Users that are not those of their sessions.
+fn wrong(left: &[Observation], truth: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    // Of a part whose exec is not known, nothing says here whose it is.
+    let is_known = |session: &str| !session.starts_with("s-") || truth.contains_key(session);
+    let others = |(session, user): &(String, String)| is_known(session) && truth.get(session) != Some(user);
+    users(&outcome(left)).into_iter().filter(others).collect()
+}
+
+#[test]
+fn fewer_lines_of_the_audit_log_give_fewer_users_and_no_others() {
+    let mut named = 0;
+    for (name, text) in texts() {
+        let facts = read(&name, &text, 0).facts();
+        let lines: Vec<usize> = (0..facts.len()).filter(|at| matches!(facts[*at].fact, Fact::Audited(_))).collect();
+        let truth = truth(&facts);
+        named += users(&outcome(&facts)).len();
+        for some in 0..1_u32 << lines.len() {
+            let is_left = |at: &usize| lines.iter().position(|line| line == at).is_none_or(|bit| some >> bit & 1 == 1);
+            let left: Vec<_> = (0..facts.len()).filter(is_left).map(|at| facts[at].clone()).collect();
+            // That an attempt was refused its last line alone tells.
+            let refused = |seen: &Observation| matches!(&seen.fact, Fact::Audited(event) if event.code >= Some(400));
+            if facts.iter().filter(|seen| refused(seen)).count() == left.iter().filter(|seen| refused(seen)).count() {
+                assert_eq!(wrong(&left, &truth), [], "{name}, lines {some:b}");
+            }
+        }
+    }
+    assert!(named >= 10, "{named} users in all scenarios");
+}
+
+#[test]
+fn fewer_facts_give_no_other_users() {
+    for (name, text) in texts() {
+        let facts = read(&name, &text, 0).facts();
+        let truth = truth(&facts);
+        // Where one request is missing already, and its session as well, nothing says that there was another one.
+        let names = outcome(&facts).sessions.into_iter().filter_map(|session| session.exec_id);
+        if names.map(|id| short_id(&id)).any(|name| !truth.contains_key(&name)) {
+            continue;
+        }
+        let may_go = |seen: &Observation| !matches!(seen.fact, Fact::Lost { .. } | Fact::Audited(_));
+        for at in (0..facts.len()).filter(|at| may_go(&facts[*at])) {
+            let mut left = facts.clone();
+            let gone = left.remove(at);
+            assert_eq!(wrong(&left, &truth), [], "{name} without {gone:?}");
+        }
+        let mut dice = Dice(11);
+        for round in 0..200 {
+            let left: Vec<_> = facts.iter().filter(|fact| !may_go(fact) || dice.below(4) != 0).cloned().collect();
+            assert_eq!(wrong(&left, &truth), [], "{name}, a quarter, round {round}");
         }
     }
 }

@@ -7,9 +7,9 @@ use std::{
 
 use execpath::{
     model::{
-        Ability, BootTime, Change, Client, ClockAnchor, Confidence, Evidence, ExitStatus, Finding, Gap, GapCode, Hop,
-        HostFacts, Kind, Link, LinkKind, ProcessInfo, Report, Role, Session, SessionId, SocketId, Span, State, Target,
-        TaskKey, TcpEnds, Totals, Tuple,
+        Ability, Ancestor, AuditUser, BootTime, Change, Client, ClockAnchor, Confidence, Evidence, ExitStatus, Finding,
+        Gap, GapCode, Hop, HostFacts, Kind, KubeUser, Link, LinkKind, ProcessInfo, Report, Role, Session, SessionId,
+        SocketId, Span, State, Target, TaskKey, TcpEnds, Totals, Tuple,
     },
     sink::Header,
 };
@@ -58,6 +58,11 @@ fn hop(role: Role, pid: u32, comm: &str, argv: &[&str]) -> Hop {
         },
         exit: None,
     }
+}
+
+fn above((comm, generation): (&str, u32)) -> Ancestor {
+    let task = TaskKey::from_ns(23605 - generation, OPENED.0 - 2_000_000_000);
+    Ancestor { task, comm: comm.into(), uid: Some(if comm == "bash" { 1000 } else { 0 }) }
 }
 
 fn link(from: usize, to: usize, kind: LinkKind, evidence: &[Evidence]) -> Link {
@@ -116,7 +121,26 @@ pub fn whole() -> Session {
             container_id: Some(CONTAINER.into()),
             runtime: Some("containerd".into()),
         },
-        client: Client { address: "192.168.205.1:60886".parse().ok(), uid: Some(0), login_uid: Some(1000) },
+        client: Client {
+            address: "192.168.205.1:60886".parse().ok(),
+            uid: Some(0),
+            uid_name: Some("root".into()),
+            login_uid: Some(1000),
+            login_name: Some("alice".into()),
+            tty: Some("pts/3".into()),
+            user: Some(Box::new(KubeUser {
+                user: AuditUser {
+                    name: "alice@example.com".into(),
+                    groups: ["oncall", "system:authenticated"].map(str::to_owned).into(),
+                    impersonated: Some("admin".into()),
+                    agent: Some("kubectl/v1.33.2 (linux/amd64) kubernetes/a0b1c2d".into()),
+                },
+                audit_id: Some("d2f7a8c1-6b0e-4c53-9a3f-0e1d2c3b4a59".into()),
+                confidence: Confidence::Exact,
+            })),
+            pending: false,
+            parents: Some(["sudo", "bash", "sshd"].into_iter().zip(1..).map(above).collect()),
+        },
         command: command.map(Into::into).into(),
         command_truncated: false,
         tty: Some(false),
@@ -175,6 +199,7 @@ pub fn partial(hops: usize) -> Session {
     }
     if hops < 7 {
         session.command = Vec::new();
+        session.client.user = None;
         session.gaps.push(Gap {
             code: GapCode::ProcessUnknown,
             between: None,

@@ -23,6 +23,10 @@
 //!   last. `fifo … from NAME!` tells its addresses, too, as probes do: `from NAME! LOCAL>REMOTE` where it was not seen before.
 //!   `from NAME?` is one of which nothing else is ever told.
 //! * Containers and exec ids are words; facts get them as 64 hexadecimal digits.
+//! * `audit-follow` is the beginning of an audit log; `audit ID USER SUBRESOURCE NS/POD/CONTAINER at TIME` a line of it, read then:
+//!   `from ADDR,ADDR`, `as USER`, `code N`, `over`, `older`, `tty`, `stdin` may follow, and `-- COMMAND`. `written TIME` is when it
+//!   was written by its own clock: else right before it was read.
+//! * `ancestry PID COMM:PID:UID… [UID=NAME…]`
 //! * `expect` is followed by the sessions as [`render`] writes them; `then` goes on with facts. Before an `expect`, time
 //!   passes until nothing waits for its turn any more.
 
@@ -35,8 +39,9 @@ use std::{
 use execpath::{
     correlate::Options,
     model::{
-        Actor, BootTime, ContainerInfo, ExitStatus, Fact, Family, FileId, Observation, ProcessInfo, Program, RawText,
-        Report, Session, SocketId, SocketInfo, SocketRole, Source, Span, State, TaskKey, Tuple, WatchAs,
+        Actor, Ancestor, Ancestry, AuditEvent, AuditRequest, AuditUser, BootTime, ContainerInfo, ExitStatus, Fact,
+        Family, FileId, KubeUser, Observation, ProcessInfo, Program, RawText, Report, Session, SocketId, SocketInfo,
+        SocketRole, Source, Span, State, Subresource, TaskKey, Tuple, WatchAs,
     },
 };
 
@@ -364,6 +369,65 @@ impl Names {
         format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{container}/{exec}.pid")
     }
 
+    fn audit(&self, words: &mut Words<'_>, read: BootTime) -> Result<AuditEvent, String> {
+        let (id, user) = (words.next("an id")?, words.next("a user")?);
+        let subresource = words.next("a subresource")?;
+        let subresource =
+            Subresource::named(subresource).ok_or_else(|| format!("`{subresource}` is no subresource"))?;
+        let (namespace, pod, container) = self.container_name(words.next("NAMESPACE/POD/NAME")?)?;
+        let time = |words: &mut Words<'_>| Ok::<_, String>(BootTime(nanoseconds(words.next("a time")?)?));
+        let mut event = AuditEvent {
+            id: format!("{id}-{}", self.world),
+            received: read,
+            written: read,
+            over: false,
+            code: None,
+            older: false,
+            sources: Vec::new(),
+            user: AuditUser { name: user.to_owned(), ..AuditUser::default() },
+            request: AuditRequest {
+                subresource,
+                namespace,
+                pod,
+                container: (container != "-").then_some(container),
+                command: Vec::new(),
+                command_truncated: false,
+                stdin: false,
+                tty: false,
+            },
+        };
+        while let Some(word) = words.rest.next() {
+            match word {
+                "at" => event.received = time(words)?,
+                "written" => event.written = time(words)?,
+                "from" => {
+                    for address in words.next("addresses")?.split(',') {
+                        event.sources.push(self.address(&format!("{address}:1"))?.ip());
+                    }
+                }
+                "as" => event.user.impersonated = Some(words.next("a user")?.to_owned()),
+                "code" => event.code = Some(words.number("a code")?),
+                "over" => event.over = true,
+                "older" => event.older = true,
+                "tty" => event.request.tty = true,
+                "stdin" => event.request.stdin = true,
+                "cut" => event.request.command_truncated = true,
+                "--" => event.request.command = words.rest.by_ref().map(RawText::from).collect(),
+                other => return Err(format!("`{other}` is nothing of an audit log")),
+            }
+        }
+        Ok(event)
+    }
+
+    /// Namespaces of two worlds are those of two clusters.
+    fn container_name(&self, word: &str) -> Result<(String, String, String), String> {
+        let [namespace, pod, name] = word.split('/').collect::<Vec<_>>()[..] else {
+            return Err(format!("a container is NAMESPACE/POD/NAME, not `{word}`"));
+        };
+        let namespace = if self.world == 0 { namespace.to_owned() } else { format!("{namespace}-{}", self.world) };
+        Ok((namespace, pod.to_owned(), name.to_owned()))
+    }
+
     fn fact(&mut self, line: &str) -> Result<Observation, String> {
         let mut words = Words { rest: line.split_whitespace().peekable() };
         let at = BootTime(nanoseconds(words.next("a time")?)?);
@@ -533,14 +597,12 @@ impl Names {
             "container" => {
                 source = Source::Snapshot;
                 let (id, name) = (words.next("a container")?, words.next("NAMESPACE/POD/NAME")?);
-                let [namespace, pod, name] = name.split('/').collect::<Vec<_>>()[..] else {
-                    return Err(format!("a container is NAMESPACE/POD/NAME, not `{name}`"));
-                };
+                let (namespace, pod, name) = self.container_name(name)?;
                 Fact::ContainerSeen(Box::new(ContainerInfo {
                     id: long_id(id, self.world),
-                    name: Some(name.to_owned()),
-                    pod: Some(pod.to_owned()),
-                    namespace: Some(namespace.to_owned()),
+                    name: Some(name),
+                    pod: Some(pod),
+                    namespace: Some(namespace),
                     ..ContainerInfo::default()
                 }))
             }
@@ -557,6 +619,34 @@ impl Names {
                 let (container, exec) = (words.next("a container")?, words.next("an exec id")?);
                 let path = self.pid_file(container, exec);
                 Fact::PidFile { path: path.as_str().into(), pid: Some(self.task(&mut words)?.tgid) }
+            }
+            "ancestry" => {
+                source = Source::Snapshot;
+                task = Some(self.task(&mut words)?);
+                let mut ancestry = Ancestry::default();
+                for word in words.rest.by_ref() {
+                    let wrong = || format!("COMM:PID:UID or UID=NAME, not `{word}`");
+                    if let Some((uid, name)) = word.split_once('=') {
+                        ancestry.names.insert(uid.parse().map_err(|_no_number| wrong())?, name.to_owned());
+                        continue;
+                    }
+                    let [comm, pid, uid] = word.split(':').collect::<Vec<_>>()[..] else { return Err(wrong()) };
+                    let uid = Some(uid.parse().map_err(|_no_number| wrong())?);
+                    ancestry.parents.push(Ancestor { task: self.pid(pid)?, comm: comm.into(), uid });
+                }
+                Fact::Ancestry(Box::new(ancestry))
+            }
+            "audit-follow" => {
+                source = Source::Snapshot;
+                Fact::AuditFollowed
+            }
+            "audit-skipped" => {
+                source = Source::Snapshot;
+                Fact::AuditSkipped { count: words.number("how many")? }
+            }
+            "audit" => {
+                source = Source::Snapshot;
+                Fact::Audited(Box::new(self.audit(&mut words, at)?))
             }
             "lost" => {
                 source = Source::Engine;
@@ -606,6 +696,16 @@ pub fn render_session(session: &Session, world: u32) -> String {
     }
     if let Some(pod) = &session.target.pod {
         lines.push(format!("  pod {pod}"));
+    }
+    if let Some(KubeUser { user, audit_id, confidence }) = session.client.user.as_deref() {
+        let other = user.impersonated.as_ref().map(|other| format!(" as {other}")).unwrap_or_default();
+        let id = audit_id.as_ref().and_then(|id| id.split('-').next()).unwrap_or("-");
+        lines.push(format!("  user {}{other} {} {id}", user.name, confidence.token()));
+    }
+    if let Some(parents) = session.client.parents.as_ref().filter(|parents| !parents.is_empty()) {
+        let chain: Vec<_> = parents.iter().rev().map(|above| above.comm.to_text()).collect();
+        let name = session.client.uid_name.as_deref().unwrap_or("-");
+        lines.push(format!("  client {name} {}", chain.join(" ")));
     }
     for (index, hop) in session.hops.iter().enumerate() {
         let pid = hop.task.tgid - 100_000 * world;

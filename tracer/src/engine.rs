@@ -123,17 +123,24 @@ impl Redactor {
         if self.is_idle() {
             return;
         }
+        if let Some((command, truncated)) = seen.fact.request_mut() {
+            self.redact_words(command, truncated);
+        }
         let Some(process) = seen.fact.process_mut() else { return };
         let is_below = process.watched == Some(WatchAs::Below);
         if is_below && parse_runc_exec(&process.argv).is_some() {
             return;
         }
-        if self.no_args && process.argv.len() > 1 {
-            process.argv.truncate(1);
-            process.argv_truncated = true;
+        self.redact_words(&mut process.argv, &mut process.argv_truncated);
+    }
+
+    fn redact_words(&self, words: &mut Vec<RawText>, truncated: &mut bool) {
+        if self.no_args && words.len() > 1 {
+            words.truncate(1);
+            *truncated = true;
         }
         for pattern in &self.patterns {
-            for word in &mut process.argv {
+            for word in words.iter_mut() {
                 if pattern.is_match(word.as_bytes()) {
                     *word =
                         RawText::from(pattern.replace_all(word.as_bytes(), regex::bytes::NoExpand(REDACTED)).as_ref());
@@ -316,7 +323,9 @@ impl Until {
         match (self, change) {
             (Self::Told, _) | (_, Change::Loss { .. }) => false,
             (Self::Complete | Self::Closed, Change::Closed(_)) => true,
-            (Self::Complete, Change::Opened(session) | Change::Changed(session)) => session.complete,
+            (Self::Complete, Change::Opened(session) | Change::Changed(session)) => {
+                session.complete && !session.client.pending
+            }
             (Self::Closed, Change::Opened(_) | Change::Changed(_)) => false,
         }
     }
@@ -346,7 +355,7 @@ pub fn replay(reader: &mut Reader, setup: Setup) -> io::Result<Shown> {
 mod tests {
     use super::*;
     use crate::model::Fact;
-    use crate::model::{ProcessInfo, Source, Target, TaskKey};
+    use crate::model::{AuditEvent, AuditRequest, AuditUser, ProcessInfo, Source, Subresource, Target, TaskKey};
 
     fn session(pod: Option<&str>) -> Box<Session> {
         Box::new(Session {
@@ -417,6 +426,29 @@ mod tests {
         (process.argv.iter().map(|word| word.to_text().into_owned()).collect(), process.argv_truncated)
     }
 
+    fn requested(command: &[&str]) -> Fact {
+        Fact::Audited(Box::new(AuditEvent {
+            id: "a".into(),
+            received: BootTime(1),
+            written: BootTime(1),
+            over: false,
+            code: None,
+            older: false,
+            sources: Vec::new(),
+            user: AuditUser::default(),
+            request: AuditRequest {
+                subresource: Subresource::Exec,
+                namespace: "default".into(),
+                pod: "web".into(),
+                container: None,
+                command: command.iter().map(|word| RawText::from(*word)).collect(),
+                command_truncated: false,
+                stdin: false,
+                tty: false,
+            },
+        }))
+    }
+
     #[test]
     fn secrets_go_and_what_proves_links_stays() {
         let pattern = Redactor { no_args: false, patterns: vec![Regex::new("(token|password)=[^ ]+").unwrap()] };
@@ -436,6 +468,15 @@ mod tests {
         let kubectl = ["kubectl", "exec", "db", "--", "mysql", "-p", "hunter2", "db"];
         for watched in [WatchAs::Endpoint, WatchAs::Below] {
             assert_eq!(redacted(&none, &kubectl, watched).0, ["kubectl"]);
+        }
+        for (redactor, left) in [(&pattern, &["sh", "***"][..]), (&none, &["sh"])] {
+            let mut seen = Observation::new(BootTime(1), Source::Snapshot, requested(&["sh", "token=x"]));
+            redactor.redact(&mut seen);
+            let (command, truncated) = seen.fact.request_mut().expect("a request");
+            assert_eq!(
+                (&command[..], *truncated),
+                (&left.iter().map(|word| RawText::from(*word)).collect::<Vec<_>>()[..], redactor.no_args)
+            );
         }
     }
 }

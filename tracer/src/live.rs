@@ -23,12 +23,13 @@ use crate::{
     correlate,
     decode::decode,
     engine::{Flow, Pump, Setup, Shown},
-    model::{BootTime, ClockAnchor, Degraded, Fact, HostFacts, Observation, Source, TaskKey, Want, WatchAs},
+    model::{BootTime, ClockAnchor, Degraded, Fact, HostFacts, Observation, Source, Span, TaskKey, Want, WatchAs},
     plan::{ProbePlan, plan},
     probe_host,
     record::{self, Place, Writer},
     sink,
     source::{
+        audit::AuditLog,
         ebpf::{
             btf::{BtfError, KernelBtf},
             loader::{self, LoadError, Probes},
@@ -44,6 +45,11 @@ const TICK_WAITING: Duration = Duration::from_millis(3);
 const TICK_IDLE: Duration = Duration::from_millis(200);
 /// Records taken in before questions are answered: answers come soon, and a flood cannot put them off for ever.
 const BATCH: usize = 256;
+
+/// How often the audit log is looked at, at most.
+const AUDIT_EVERY: Duration = Duration::from_millis(50);
+/// After the end of the audit log was read, what it says of sessions older than the tracer is known within this time.
+const AUDIT_TAKEN_IN: Duration = Duration::from_millis(110);
 
 /// Batches taken in before time is told all the same: under a flood that never ends, late is better than never.
 const MAX_BATCHES: usize = 64;
@@ -105,6 +111,8 @@ pub struct Live {
     pub bundles: Option<String>,
     /// Leave the memory of the daemons alone.
     pub no_memory: bool,
+    /// The API server's audit log, where it may be read.
+    pub audit_log: Option<AuditLog>,
     /// Called once, when every probe is attached and what existed before is known.
     pub ready: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -183,7 +191,22 @@ pub fn now() -> BootTime {
 /// Ties boot time to UTC, as of now.
 #[must_use]
 pub fn anchor() -> ClockAnchor {
-    ClockAnchor { boot_to_utc_ns: nanoseconds(ClockId::Realtime).saturating_sub(nanoseconds(ClockId::Boottime)) }
+    // The two are not read at one instant: where something came in between, they are read again.
+    const CLOSE: u64 = 20_000;
+    const TRIES: usize = 10;
+    let looks = (0..TRIES).map(|_| {
+        let before = nanoseconds(ClockId::Boottime);
+        let utc = nanoseconds(ClockId::Realtime);
+        (nanoseconds(ClockId::Boottime).saturating_sub(before), utc.saturating_sub(before))
+    });
+    let mut best = (u64::MAX, 0);
+    for look in looks {
+        best = best.min(look);
+        if best.0 <= CLOSE {
+            break;
+        }
+    }
+    ClockAnchor { boot_to_utc_ns: best.1 }
 }
 
 fn nanoseconds(clock: ClockId) -> u64 {
@@ -198,6 +221,8 @@ struct Trace {
     ring: RingBuf<MapData>,
     snapshot: Snapshot,
     losses: Losses,
+    audit_log: Option<AuditLog>,
+    audit_read: Instant,
     duration: Option<Duration>,
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -237,7 +262,18 @@ impl Trace {
             no_memory: live.no_memory,
         });
         let losses = Losses::default();
-        Ok(Self { pump, probes, ring, snapshot, losses, duration: live.duration, ready: live.ready })
+        let (audit_log, audit_read) = (live.audit_log, Instant::now());
+        Ok(Self {
+            pump,
+            probes,
+            ring,
+            snapshot,
+            losses,
+            audit_log,
+            audit_read,
+            duration: live.duration,
+            ready: live.ready,
+        })
     }
 
     fn attach(
@@ -299,9 +335,17 @@ impl Trace {
             self.track(&seen);
             flow = flow.or(self.pump.take(seen)?);
         }
-        // First the snapshot has to pass the reordering window, then the answers to the questions that it raised.
-        for _ in 0..2 {
-            let until = now();
+        // After the snapshot: what is over by then was no session of it.
+        if let Some(log) = &mut self.audit_log {
+            for fact in log.begin(now(), anchor())? {
+                flow = flow.or(self.pump.take(Observation::new(now(), Source::Snapshot, fact))?);
+            }
+        }
+        // First the snapshot has to pass the reordering window, then the answers to the questions that it raised; then what the
+        // audit log has for these is known.
+        let audited = if self.audit_log.is_some() { AUDIT_TAKEN_IN } else { Duration::ZERO };
+        for more in [Duration::ZERO, audited] {
+            let until = now().plus(Span(u64::try_from(more.as_nanos()).unwrap_or(0)));
             while self.pump.settled() < until {
                 sleep(TICK_WAITING).await;
                 flow = flow.or(self.tick()?);
@@ -412,6 +456,7 @@ impl Trace {
                 break;
             }
         }
+        flow = flow.or(self.read_audit_log()?);
         for (what, count) in self.losses.look(&self.probes) {
             let lost = Fact::Lost { what: what.to_owned(), count };
             flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, lost))?);
@@ -420,6 +465,19 @@ impl Trace {
         flow = flow.or(self.answer()?);
         if let Err(error) = self.probes.watch_reads(self.pump.needs_reads()) {
             tracing::warn!(%error, "reads of FIFOs cannot be watched");
+        }
+        Ok(flow)
+    }
+
+    fn read_audit_log(&mut self) -> Result<Flow, LiveError> {
+        let mut flow = Flow::Continue;
+        let Some(log) = self.audit_log.as_mut().filter(|_| self.audit_read.elapsed() >= AUDIT_EVERY) else {
+            return Ok(flow);
+        };
+        self.audit_read = Instant::now();
+        // The clock is read after the log: what stands there was written before.
+        for fact in log.poll(anchor()) {
+            flow = flow.or(self.pump.take(Observation::new(now(), Source::Snapshot, fact))?);
         }
         Ok(flow)
     }

@@ -66,6 +66,8 @@ pub(super) struct Trace {
     pub(super) privacy: Privacy,
     #[command(flatten)]
     pub(super) places: Places,
+    #[command(flatten)]
+    pub(super) audit: Audit,
 
     /// Size of the kernel's buffer in bytes: a power of two. For tests of what happens when records are lost.
     #[arg(long, value_name = "BYTES", hide = true)]
@@ -160,6 +162,8 @@ pub(super) struct Look {
     pub(super) privacy: Privacy,
     #[command(flatten)]
     pub(super) places: Places,
+    #[command(flatten)]
+    pub(super) audit: Audit,
 }
 
 #[derive(Debug, Args)]
@@ -270,6 +274,13 @@ pub(super) struct Privacy {
     pub(super) redact: Vec<Regex>,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Audit {
+    /// The API server's audit log on this host (`kube-apiserver --audit-log-path`): says which user is behind a session.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "The cluster")]
+    pub(super) audit_log: Option<PathBuf>,
+}
+
 /// One line of a regex's error: the parser's own are drawings.
 fn regex(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| {
@@ -315,7 +326,8 @@ const EXAMPLES: &[(&str, &str)] = &[
   {bin} trace -o jsonl | jq .session.id           for programs
   {bin} trace -o tree -o jsonl=sessions.jsonl     drawn, and kept as JSON Lines
   {bin} trace --record incident.jsonl.zst         keep all observations, to replay elsewhere
-  {bin} trace --redact 'password=[^ ]*'           keep secrets out of output and recording",
+  {bin} trace --redact 'password=[^ ]*'           keep secrets out of output and recording
+  {bin} trace --audit-log /var/log/audit.log      with the user behind each session",
     ),
     (
         "ls",

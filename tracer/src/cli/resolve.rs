@@ -21,6 +21,7 @@ use crate::{
     model::Kind,
     record::{CreateError, Place},
     sink::{FORMATS, Format, Sink, Style, Target},
+    source::audit::AuditLog,
 };
 
 /// A format and where it goes; `None` is stdout.
@@ -64,6 +65,7 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
     let outputs = outputs(&args.output.output, FORMATS)?;
     one_to_stdout(&outputs, args.record.as_deref())?;
     let netns = args.places.netns.as_deref().map(netns).transpose()?;
+    let audit_log = audit_log(&args.audit)?;
     let record = args.record.as_deref().map(place).transpose()?;
     Ok(Live {
         setup: Setup {
@@ -79,6 +81,7 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
         record,
         ring_bytes: args.ring_bytes,
         bundles: None,
+        audit_log,
         ready: io::stderr().is_terminal().then(watching),
         command: line(command),
     })
@@ -105,6 +108,7 @@ pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool
         ring_bytes: None,
         bundles: None,
         no_memory: false,
+        audit_log: None,
         ready: None,
         command: line(command),
     };
@@ -252,6 +256,18 @@ fn place(path: &Path) -> Result<Place, Failure> {
             format!("cannot record to {}: {error}", named(path)),
             "the folder must exist and be writable",
         ),
+    })
+}
+
+/// Of every command that looks at sessions as they are.
+fn audit_log(args: &args::Audit) -> Result<Option<AuditLog>, Failure> {
+    let Some(path) = args.audit_log.as_deref() else { return Ok(None) };
+    AuditLog::open(path).map(Some).map_err(|error| {
+        Failure::new(
+            Exit::BadInput,
+            format!("cannot read the audit log {}: {error}", named(path)),
+            "it is the file that kube-apiserver was given as --audit-log-path",
+        )
     })
 }
 

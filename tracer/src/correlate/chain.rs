@@ -9,6 +9,7 @@ use super::{
     limits::MAX_HOPS,
     roles::{Seen, role_of},
     sockets::SocketNo,
+    who::Question,
     world::{Part, World},
 };
 use crate::model::{
@@ -22,6 +23,8 @@ pub(super) struct Built {
     pub(super) wants: Vec<Want>,
     /// When to look again although nothing happened.
     pub(super) again_at: Option<BootTime>,
+    /// Who it is.
+    pub(super) question: Option<Question>,
 }
 
 /// One process on the way, seen from the runtime.

@@ -11,8 +11,8 @@ use super::{
     world::World,
 };
 use crate::model::{
-    BootTime, Client, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SessionId,
-    State, Target,
+    BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SessionId, State,
+    Target,
 };
 
 impl World {
@@ -36,7 +36,7 @@ impl Builder<'_> {
         links: Vec<Link>,
     ) -> Built {
         let kind = self.kind(exec, &hops, &links);
-        let ending = self.ending(exec, up, now);
+        let mut ending = self.ending(exec, up, now);
         let complete = self.is_complete(exec, kind)
             && !self.may_lack_something(exec)
             && self.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
@@ -44,6 +44,16 @@ impl Builder<'_> {
             self.gap(GapCode::LostEvents, None, "records were lost while this session was open");
         }
         let target = self.target(exec);
+        let question = self.question(exec, up, &hops, kind, &target);
+        if let Some(question) = &question {
+            let held =
+                ending.closed_at.map(|closed| self.held_until(id, question, closed)).filter(|until| now < *until);
+            if held.is_some() {
+                ending = Ending { closed_at: None, exit: None, again_at: None };
+            }
+            let due = question.due.filter(|due| now < *due);
+            ending.again_at = ending.again_at.into_iter().chain(held).chain(due).min();
+        }
         if let (Some(_), Some(process), None) = (ending.closed_at, exec.process, exec.exit) {
             let at = hops.len().saturating_sub(1);
             let text =
@@ -62,7 +72,7 @@ impl Builder<'_> {
                 exec.process.into_iter().chain(client.map(|hop| hop.task)).map(|task| BootTime(task.start_ns()));
             opened_at = began.chain([opened_at]).min().unwrap_or(opened_at);
         }
-        let client = client.map(|hop| &hop.process);
+        let client = self.client(client, beyond_end.or(client_end));
         let session = Session {
             id: self.world.session_id(id),
             kind,
@@ -73,11 +83,7 @@ impl Builder<'_> {
             preexisting: exec.preexisting,
             merged_into: None,
             target,
-            client: Client {
-                address: beyond_end.or(client_end),
-                uid: client.and_then(|process| process.uid),
-                login_uid: client.and_then(|process| process.login_uid),
-            },
+            client,
             command: exec.command.clone(),
             command_truncated: exec.command_truncated,
             tty: exec.tty,
@@ -90,7 +96,7 @@ impl Builder<'_> {
             gaps: self.gaps,
             complete,
         };
-        Built { session, parts: self.parts, wants: self.wants, again_at: ending.again_at }
+        Built { session, parts: self.parts, wants: self.wants, again_at: ending.again_at, question }
     }
 
     /// Whether every hop from client to process that can be on this host is there.

@@ -112,3 +112,36 @@ pub(super) const ASKED_AGAIN: Span = Span::from_secs(1);
 
 /// Connections to API servers of one process that are kept: kubectl makes two or three.
 pub(super) const MAX_CALLS: usize = 16;
+
+/// How far the API server's clock may be off, before and after: both are one host's, so that it is steps alone, and how far
+/// requests of two sessions must be apart to be told apart by time.
+pub(super) const AUDIT_SKEW: Span = Span::from_millis(250);
+
+/// Two clocks are not read at one instant: what is newer than now by so little is not of another clock.
+pub(super) const CLOCK_JITTER: Span = Span::from_millis(2);
+
+/// How long after a session began its requests, and all that may be taken for them, are read: the log is written at once, and
+/// read five times a second when idle.
+pub(super) const AUDIT_SETTLED: Span = Span::from_millis(750);
+
+/// The same of sessions older than the tracer: the log was read up to its end, what is asked about them is answered.
+pub(super) const AUDIT_OLDER: Span = Span::from_millis(100);
+
+/// How long an end waits for a request that is written when it is over.
+pub(super) const AUDIT_CLOSED: Span = Span::from_millis(300);
+
+/// How long before the first that is seen of a session its request may have been received, at most: admission has 30 s, a
+/// client that opens its streams another 30 s ([`STREAM_WITHIN`]).
+pub(super) const REQUEST_WITHIN: Span = Span::from_secs(61);
+
+/// Times of processes are as coarse as that.
+pub(super) const TICK: Span = Span::from_millis(10);
+
+/// Requests of the audit log known at once: those of open sessions, and some seconds more.
+pub(super) const MAX_AUDIT_EVENTS: usize = 5_000;
+
+/// Sessions that one request may fit before it says nothing of any of them.
+pub(super) const MAX_AUDIT_RIVALS: usize = 16;
+
+/// Pairs of request and session that fit, in all; beyond, no user is named.
+pub(super) const MAX_AUDIT_FITS: usize = 100_000;

@@ -3,12 +3,13 @@
 //! * `order` puts records into the order of their times;
 //! * `processes`, `sockets`, `joins`, `execs` are tables of what is known (`world`), `roles` says who is who;
 //! * `starts` takes in what runs, `streams` what serves whom;
-//! * `chain` puts a session together from them, backwards from the exec id; `below` and `ending` do the rest.
+//! * `chain` puts a session together from them, backwards from the exec id; `below`, `ending` and `who` do the rest.
 //!
 //! The same observations give the same findings, byte for byte, on any machine: findings depend on the sequence of
 //! observations alone, never on how often [`Correlator::drain`] is called.
 
 mod asked;
+mod audit;
 mod awaited;
 mod below;
 mod chain;
@@ -23,11 +24,13 @@ mod roles;
 mod sockets;
 mod starts;
 mod streams;
+mod who;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::{
+    audit::Audits,
     execs::{ExecId, Execs, What},
     joins::{Joins, Verdict},
     limits::{CLOSED_SESSIONS, SWEEP_EVERY},
@@ -132,6 +135,7 @@ impl Correlator {
                 standing: BTreeMap::new(),
                 containers: BTreeMap::new(),
                 losses: Losses::default(),
+                audits: Audits::default(),
             },
             open: BTreeMap::new(),
             closed: VecDeque::new(),
@@ -278,6 +282,12 @@ impl Correlator {
                 self.watched.insert(task);
                 self.learned(task, &info);
                 self.ask(Want::Process(task));
+                // Asked now: who started it may be gone by the time that it is known to be a session's client.
+                self.ask(Want::Ancestry(task));
+            }
+            (Fact::Ancestry(ancestry), Some(task)) => {
+                self.world.processes.entry(task).ancestry = Some(*ancestry);
+                self.touch(&Part::Task(task));
             }
             (Fact::ProcessSeen(info), Some(task)) => self.learned(task, &info),
             (Fact::ProcessGone, Some(task)) => self.touch(&Part::Task(task)),
@@ -361,6 +371,26 @@ impl Correlator {
                 self.touch(&Part::Container(id));
             }
             (Fact::PidFile { path, pid }, shim) => self.pid_file(at, shim, &path, pid),
+            (Fact::AuditFollowed, _) => {
+                self.world.audits.followed = self.world.audits.followed.or(Some(at));
+                self.dirty.extend(self.open.keys().cloned());
+            }
+            (Fact::Audited(event), _) => {
+                let touched = self.world.audits.take(at, *event);
+                self.reconsider(touched);
+            }
+            (Fact::AuditSkipped { count }, _) => {
+                let what = "audit-log".to_owned();
+                *self.totals.lost.entry(what.clone()).or_default() += count;
+                self.world.audits.skipped(at);
+                self.dirty.extend(self.open.keys().cloned());
+                self.tell(Change::Loss { what, count });
+            }
+            (Fact::Stopped, _) => {
+                // What waits for the log waits in vain.
+                self.world.audits.ended = true;
+                self.dirty.extend(self.open.keys().cloned());
+            }
             (Fact::Lost { what, count }, _) => {
                 *self.totals.lost.entry(what.clone()).or_default() += count;
                 self.world.losses.push(at);
@@ -370,12 +400,12 @@ impl Correlator {
             // The passing of time is in `at`; the rest needs a process and has none: a damaged or made-up recording.
             (
                 Fact::Tick
-                | Fact::Stopped
                 | Fact::UnixConnected { .. }
                 | Fact::Fork { .. }
                 | Fact::Exec(_)
                 | Fact::Enrolled(_)
                 | Fact::ProcessSeen(_)
+                | Fact::Ancestry(_)
                 | Fact::ProcessGone
                 | Fact::Exit { .. }
                 | Fact::Listening { .. }
@@ -657,7 +687,8 @@ impl Correlator {
         for new in built.parts.difference(&old_parts) {
             self.resting.entry(new.clone()).or_default().insert(id.to_owned());
         }
-        let session = built.session;
+        let mut session = built.session;
+        self.name_user(id, &mut session, built.question);
         let told = Box::new(session.clone());
         if session.state == State::Closed {
             if old.is_none() {
@@ -716,6 +747,7 @@ impl Correlator {
 
     /// Forgets what is over.
     fn sweep(&mut self) {
+        let mut again = BTreeSet::new();
         let (now, resting) = (self.now, &self.resting);
         self.world.processes.sweep(now, |task| resting.contains_key(&Part::Task(task)));
         let mut gone = self.world.sockets.sweep(now, |no| resting.contains_key(&Part::Socket(no)));
@@ -755,9 +787,13 @@ impl Correlator {
                 break;
             }
             self.world.execs.forget(id);
+            let touched = self.world.audits.forget(id);
             self.over.pop_front();
+            again.extend(touched);
         }
         self.world.forget_calls();
+        self.world.audits.sweep(now);
+        self.reconsider(again);
         let processes = &self.world.processes;
         self.watched.retain(|task| processes.get(*task).is_some());
         self.world.standing.retain(|(near, far), _| processes.get(*near).is_some() && processes.get(*far).is_some());

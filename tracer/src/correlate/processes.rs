@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::limits::{MAX_LINEAGE, MAX_PROCESSES, REMEMBER};
-use crate::model::{BootTime, ExitStatus, ProcessInfo, Program, TaskKey};
+use crate::model::{Ancestry, BootTime, ExitStatus, ProcessInfo, Program, TaskKey};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Process {
@@ -17,6 +17,8 @@ pub(super) struct Process {
     pub(super) serves_since: Option<BootTime>,
     /// It listens on a runtime's socket.
     pub(super) is_runtime: bool,
+    /// Where it comes from.
+    pub(super) ancestry: Option<Ancestry>,
 }
 
 #[derive(Default)]
@@ -90,6 +92,7 @@ impl Processes {
         known.parent = known.parent.or(old.parent);
         known.uid = known.uid.or(old.uid);
         known.login_uid = known.login_uid.or(old.login_uid);
+        known.tty = known.tty.take().or(old.tty);
         known.netns = known.netns.or(old.netns);
         known.mntns = known.mntns.or(old.mntns);
         known.watched = known.watched.or(old.watched);

@@ -194,6 +194,8 @@ impl Correlator {
     /// Whose a stream is has become known: what stood for it is over, and names what it is a part of.
     pub(super) fn resolve(&mut self, at: BootTime, standing_in: &str, id: &str) {
         self.world.execs.forget(standing_in);
+        let touched = self.world.audits.forget(standing_in);
+        self.reconsider(touched);
         let Some(open) = self.open.remove(standing_in) else { return };
         for part in &open.parts {
             self.unrest(part, standing_in);

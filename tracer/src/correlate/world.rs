@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    audit::Audits,
     execs::{Exec, ExecId, Execs},
     joins::{Join, Joins, Verdict},
     limits::{LOSS_TOLD_WITHIN, MAX_LOSSES, STREAM_WITHIN},
@@ -27,6 +28,7 @@ pub(super) struct World {
     /// `None`: asked for, and not known.
     pub(super) containers: BTreeMap<String, Option<ContainerInfo>>,
     pub(super) losses: Losses,
+    pub(super) audits: Audits,
 }
 
 impl World {

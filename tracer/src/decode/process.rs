@@ -31,6 +31,7 @@ pub(super) fn info(record: &Process) -> ProcessInfo {
         parent: some(record.parent_tgid).map(|tgid| TaskKey::from_ns(tgid, record.parent_start_ns)),
         uid: (record.uid != u32::MAX).then_some(record.uid),
         login_uid: (record.login_uid != u32::MAX).then_some(record.login_uid),
+        tty: None,
         netns: some(record.netns),
         mntns: some(record.mntns),
         cgroup: None,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootTime, ContainerInfo, Descriptor, ExitStatus, FileKind, FileMeasure, ProcessInfo, ProcessMeasure, RawText,
-    SocketId, SocketInfo, TaskKey, TcpMeasure, Tuple, UnixMeasure,
+    Ancestry, AuditEvent, BootTime, ContainerInfo, Descriptor, ExitStatus, FileKind, FileMeasure, ProcessInfo,
+    ProcessMeasure, RawText, SocketId, SocketInfo, TaskKey, TcpMeasure, Tuple, UnixMeasure,
 };
 
 /// One fact, when it was so, and who said it. Recordings are sequences of these, in order of arrival.
@@ -122,6 +122,8 @@ pub enum Fact {
     Enrolled(Box<ProcessInfo>),
     /// It exists; a snapshot or the answer to [`super::Want::Process`].
     ProcessSeen(Box<ProcessInfo>),
+    /// It comes from there; the answer to [`super::Want::Ancestry`].
+    Ancestry(Box<Ancestry>),
     /// It does not exist (any more).
     ProcessGone,
     /// It ended.
@@ -340,6 +342,15 @@ pub enum Fact {
         /// What waits.
         measure: FileMeasure,
     },
+    /// The API server's audit log is followed from here on; what it had for sessions that may be open was told before.
+    AuditFollowed,
+    /// A line of the audit log.
+    Audited(Box<AuditEvent>),
+    /// Lines of the audit log that may have told of a session could not be read.
+    AuditSkipped {
+        /// How many since the last such fact.
+        count: u64,
+    },
     /// Observations were lost.
     Lost {
         /// Which counter.
@@ -354,11 +365,20 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// A command that it tells, and whether it was cut, to be looked at or changed: where no process is.
+    pub fn request_mut(&mut self) -> Option<(&mut Vec<RawText>, &mut bool)> {
+        if let Self::Audited(event) = self {
+            return Some((&mut event.request.command, &mut event.request.command_truncated));
+        }
+        None
+    }
+
     /// What it says of a process, to be looked at or changed: where arguments stand.
     pub fn process_mut(&mut self) -> Option<&mut ProcessInfo> {
         match self {
             Self::Exec(process) | Self::Enrolled(process) | Self::ProcessSeen(process) => Some(process),
             Self::Fork { .. }
+            | Self::Ancestry(_)
             | Self::ProcessGone
             | Self::Exit { .. }
             | Self::Listening { .. }
@@ -387,6 +407,9 @@ impl Fact {
             | Self::ProcessMeasured(_)
             | Self::Descriptors { .. }
             | Self::FileMeasured { .. }
+            | Self::AuditFollowed
+            | Self::Audited(_)
+            | Self::AuditSkipped { .. }
             | Self::Lost { .. }
             | Self::Tick
             | Self::Stopped => None,

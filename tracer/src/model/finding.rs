@@ -83,6 +83,8 @@ pub enum Want {
     Watch(TaskKey, WatchAs),
     /// Tell what this process is.
     Process(TaskKey),
+    /// Tell where this process comes from.
+    Ancestry(TaskKey),
     /// Tell what has this pid now, and where it listens.
     Pid(u32),
     /// Tell who has the other end of this connection.

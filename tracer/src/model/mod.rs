@@ -6,6 +6,7 @@
 //!   [`Evidence`], each hole is a [`Gap`].
 //! * A [`Want`] is a question of the correlator to its surroundings; answers come back as observations.
 
+mod audit;
 mod container;
 mod evidence;
 mod fact;
@@ -20,7 +21,9 @@ mod task;
 mod text;
 mod time;
 mod verdict;
+mod who;
 
+pub use audit::{AuditEvent, AuditRequest, AuditUser, KubeUser, Subresource};
 pub use container::{ContainerInfo, ContainerRef, ExecFifo, RuncExec, parse_cgroup, parse_fifo_path, parse_runc_exec};
 pub use evidence::{Confidence, Evidence, Gap, GapCode};
 pub use fact::{Actor, Fact, FileId, Observation, Source};
@@ -41,3 +44,4 @@ pub use task::{ExitStatus, ProcessInfo, Program, TaskKey, WatchAs};
 pub use text::RawText;
 pub use time::{BootTime, ClockAnchor, Span};
 pub use verdict::{About, Diagnosis, Health, Reading, Severity, ToldApart, Value, Verdict};
+pub use who::{Ancestor, Ancestry};

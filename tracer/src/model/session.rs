@@ -1,6 +1,8 @@
 //! The session: the answer.
 
-use super::{BootTime, Confidence, Evidence, ExitStatus, Gap, ProcessInfo, RawText, SocketId, TaskKey, Tuple};
+use super::{
+    Ancestor, BootTime, Confidence, Evidence, ExitStatus, Gap, KubeUser, ProcessInfo, RawText, SocketId, TaskKey, Tuple,
+};
 
 /// Short hash of a stable identity: the boot id with the exec id, else with the client socket's cookie.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,8 +83,20 @@ pub struct Client {
     pub address: Option<std::net::SocketAddr>,
     /// User of the client's process, where that is on this host.
     pub uid: Option<u32>,
+    /// Name of that user on this host.
+    pub uid_name: Option<String>,
     /// Login user of it.
     pub login_uid: Option<u32>,
+    /// Name of that user on this host.
+    pub login_name: Option<String>,
+    /// Its terminal.
+    pub tty: Option<String>,
+    /// Processes above it, its parent first; `None` where nobody told.
+    pub parents: Option<Vec<Ancestor>>,
+    /// Whom the API server took it for, as its audit log has it.
+    pub user: Option<Box<KubeUser>>,
+    /// Whether the audit log may still tell.
+    pub pending: bool,
 }
 
 /// How it ended.

@@ -60,6 +60,9 @@ pub struct ProcessInfo {
     /// Login user id of the audit system; `None` where nobody logged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_uid: Option<u32>,
+    /// Its terminal, as `ps` names it: `pts/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tty: Option<String>,
     /// Inode number of the network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<u32>,

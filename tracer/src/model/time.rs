@@ -58,7 +58,7 @@ impl BootTime {
     }
 }
 
-/// Ties boot time to UTC. Taken once, at the start; only sinks use it.
+/// Ties boot time to UTC. Taken at the start for sinks, and anew by who reads what has times of UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ClockAnchor {
@@ -71,5 +71,11 @@ impl ClockAnchor {
     #[must_use]
     pub const fn utc_ns(self, at: BootTime) -> u64 {
         self.boot_to_utc_ns.saturating_add(at.0)
+    }
+
+    /// The moment of UTC, or boot where that was later.
+    #[must_use]
+    pub const fn boot_time(self, utc_ns: u64) -> BootTime {
+        BootTime(utc_ns.saturating_sub(self.boot_to_utc_ns))
     }
 }

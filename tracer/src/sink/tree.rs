@@ -13,7 +13,7 @@ use super::{
     Header, Sink, Style, Target, escape,
     ink::Ink,
     view,
-    words::{NAME, TEXT, command, counted, gap_words, into, lasted, shortened},
+    words::{NAME, TEXT, command, counted, gap_words, into, lasted, shortened, user, who},
 };
 use crate::model::{
     BootTime, Change, Confidence, ExitReason, Finding, GapCode, Hop, Link, LinkKind, Report, Role, Session, SessionId,
@@ -47,6 +47,8 @@ pub struct Tree {
 struct Drawn {
     into: Option<String>,
     command: Option<String>,
+    who: Option<String>,
+    user: Option<String>,
     path: Vec<String>,
     complete: bool,
     gaps: BTreeSet<String>,
@@ -102,6 +104,7 @@ impl Tree {
         }
         let mut lines = Vec::new();
         let (into, command) = (into(session), command(session, COMMAND));
+        let (who, user) = (who(session), user(session));
         if first || again {
             // The line that opens a block names both.
             self.current = None;
@@ -116,6 +119,13 @@ impl Tree {
             let command = command.as_ref().filter(|_| !told && command != drawn.command);
             for (label, text) in into.into_iter().chain(command.map(|command| ("command", command))) {
                 lines.push(format!("  {}{text}", self.label(Ink::Dim, label)));
+            }
+            if let Some(who) = who.as_ref().filter(|_| who != drawn.who) {
+                lines.extend(self.who("who", who));
+            }
+            if user != drawn.user {
+                let user = user.as_deref().unwrap_or("not known any more: requests of others fit as well");
+                lines.extend(self.who("user", user));
             }
         }
         if session.complete && !drawn.complete {
@@ -143,6 +153,8 @@ impl Tree {
         if !closed {
             drawn.into = into;
             drawn.command = command;
+            drawn.who = who;
+            drawn.user = user;
             drawn.path = path.into_iter().map(|part| part.key).collect();
             drawn.complete = session.complete;
             self.drawn.insert(session.id.clone(), drawn);
@@ -180,6 +192,12 @@ impl Tree {
         writeln!(self.target, "\n{line}")?;
         if let Some(command) = command(session, COMMAND).filter(|_| first || again) {
             writeln!(self.target, "  {} {command}", self.ink(Ink::Dim, "$"))?;
+        }
+        for (label, text) in [("who", who(session)), ("user", user(session))] {
+            let lines = text.filter(|_| first || again).map(|text| self.who(label, &text));
+            for line in lines.into_iter().flatten() {
+                writeln!(self.target, "{line}")?;
+            }
         }
         self.current = Some(session.id.clone());
         Ok(())
@@ -228,14 +246,6 @@ impl Tree {
         let comm = escape::text(hop.process.comm.as_bytes(), NAME);
         if !comm.is_empty() {
             line = format!("{comm} · {line}");
-        }
-        if hop.role == Role::Client {
-            if let Some(uid) = hop.process.uid {
-                line.push_str(&format!(" · uid {uid}"));
-            }
-            if let Some(login) = hop.process.login_uid.filter(|login| Some(*login) != hop.process.uid) {
-                line.push_str(&format!(" (login {login})"));
-            }
         }
         let mut lines = vec![format!("  {}{line}", self.label(Ink::Bold, hop.role.token()))];
         // What was typed and what it became; the arguments of daemons are long and tell nothing of this session.
@@ -342,6 +352,11 @@ impl Tree {
         });
         let incomplete = if session.complete { "" } else { " · the path is not complete" };
         format!("  {} {}{}", self.ink(Ink::Dim, "╰"), self.ink(ink, &how), self.ink(Ink::Doubt, incomplete))
+    }
+
+    pub(super) fn who(&self, label: &str, text: &str) -> Vec<String> {
+        let more = format!("  {}", " ".repeat(LABEL + 1));
+        self.wrapped(Ink::Bold, &format!("  {}", self.label(Ink::Dim, label)), &more, text)
     }
 
     pub(super) fn label(&self, ink: Ink, label: &str) -> String {

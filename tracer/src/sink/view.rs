@@ -164,7 +164,7 @@ pub struct Session<'a> {
     preexisting: bool,
     merged_into: Option<&'a str>,
     target: Target<'a>,
-    client: Client,
+    client: Client<'a>,
     command: Option<&'a [RawText]>,
     command_truncated: bool,
     tty: Option<bool>,
@@ -208,15 +208,7 @@ impl<'a> Session<'a> {
                 container_id: container_id.as_deref(),
                 runtime: runtime.as_deref(),
             },
-            client: Client {
-                address: session.client.address,
-                uid: session.client.uid,
-                login_uid: session.client.login_uid,
-                user: None,
-                groups: None,
-                audit_id: None,
-                confidence: client_confidence(session),
-            },
+            client: Client::new(session, header),
             command: known(&session.command),
             command_truncated: session.command_truncated,
             tty: session.tty,
@@ -269,10 +261,13 @@ pub fn idle(session: &model::Session, measures: &Measures, now: BootTime) -> Opt
     Some(now.since(last))
 }
 
-/// How sure it is that the first hop is the client: as sure as the leg that it has.
-fn client_confidence(session: &model::Session) -> Option<&'static str> {
-    session.hops.first().filter(|hop| hop.role == Role::Client)?;
-    session.links.iter().find(|link| link.from == 0 && link.to != 0).map(|link| link.confidence.token())
+/// How sure it is who it is: that the first hop is the client, as the leg that it has; that the user of the audit log is behind
+/// it. Of both, the weaker one.
+fn client_confidence(session: &model::Session) -> Option<model::Confidence> {
+    let is_client = session.hops.first().is_some_and(|hop| hop.role == Role::Client);
+    let leg = session.links.iter().find(|link| is_client && link.from == 0 && link.to != 0);
+    let user = session.client.user.as_ref().map(|user| user.confidence);
+    leg.map(|leg| leg.confidence).into_iter().chain(user).min()
 }
 
 /// Arguments that were not seen are not known: every process has some.
@@ -291,15 +286,58 @@ struct Target<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Client {
+struct Client<'a> {
     address: Option<SocketAddr>,
     uid: Option<u32>,
+    uid_name: Option<&'a str>,
     login_uid: Option<u32>,
-    // The API server's audit log knows these; nothing reads it yet.
-    user: Option<String>,
-    groups: Option<Vec<String>>,
-    audit_id: Option<String>,
+    login_name: Option<&'a str>,
+    tty: Option<&'a str>,
+    parents: Option<Vec<Parent<'a>>>,
+    user: Option<&'a str>,
+    groups: Option<&'a [String]>,
+    impersonated_user: Option<&'a str>,
+    user_agent: Option<&'a str>,
+    audit_id: Option<&'a str>,
     confidence: Option<&'static str>,
+}
+
+impl<'a> Client<'a> {
+    fn new(session: &'a model::Session, header: &'a Header) -> Self {
+        let model::Client { address, uid, uid_name, login_uid, login_name, tty, parents, user, pending: _ } =
+            &session.client;
+        let known = user.as_ref().map(|known| &known.user);
+        Self {
+            address: *address,
+            uid: *uid,
+            uid_name: uid_name.as_deref(),
+            login_uid: *login_uid,
+            login_name: login_name.as_deref(),
+            tty: tty.as_deref(),
+            parents: parents.as_ref().map(|all| all.iter().map(|above| Parent::new(above, header)).collect()),
+            user: known.map(|user| user.name.as_str()),
+            groups: known.map(|user| user.groups.as_slice()),
+            impersonated_user: known.and_then(|user| user.impersonated.as_deref()),
+            user_agent: known.and_then(|user| user.agent.as_deref()),
+            audit_id: user.as_ref().and_then(|user| user.audit_id.as_deref()),
+            confidence: client_confidence(session).map(model::Confidence::token),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Parent<'a> {
+    pid: u32,
+    started_at: String,
+    comm: &'a RawText,
+    uid: Option<u32>,
+}
+
+impl<'a> Parent<'a> {
+    fn new(above: &'a model::Ancestor, header: &Header) -> Self {
+        let started_at = moment(header.anchor, BootTime(above.task.start_ns()));
+        Self { pid: above.task.tgid, started_at, comm: &above.comm, uid: above.uid }
+    }
 }
 
 #[derive(Debug, Serialize)]

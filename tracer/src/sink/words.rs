@@ -1,12 +1,14 @@
 //! Words and phrases that several sinks use for people.
 
 use super::escape;
-use crate::model::{Gap, RawText, Session, Span};
+use crate::model::{AuditUser, Client, Gap, RawText, Role, Session, Span};
 
 /// Longest name (of a pod, a process …) that is shown whole; Kubernetes allows 253, people read the start.
 pub(super) const NAME: usize = 63;
 /// Longest path and gap text.
 pub(super) const TEXT: usize = 300;
+/// Groups of a user that are named.
+const GROUPS: usize = 4;
 
 /// What is not known, and where.
 pub(super) fn gap_words(session: &Session, gap: &Gap) -> String {
@@ -31,6 +33,41 @@ pub(super) fn into(session: &Session) -> Option<String> {
     }
     // Twelve digits are what crictl and docker show.
     target.container_id.as_ref().map(|id| format!("container {}", escape::str(id.get(..12).unwrap_or(id), NAME)))
+}
+
+/// Who began it, as far as the client's host knows; a client elsewhere is an address on the path.
+pub(super) fn who(session: &Session) -> Option<String> {
+    let client = session.hops.first().filter(|hop| hop.role == Role::Client)?;
+    let Client { uid, uid_name, login_uid, login_name, tty, parents, .. } = &session.client;
+    let named = |what: &str, uid: u32, name: &Option<String>| match name {
+        Some(name) => format!("{} ({what} {uid})", escape::str(name, NAME)),
+        None => format!("{what} {uid}"),
+    };
+    let mut words: Vec<String> = uid.iter().map(|uid| named("uid", *uid, uid_name)).collect();
+    words.extend(login_uid.filter(|login| Some(*login) != *uid).map(|login| named("login", login, login_name)));
+    words.extend(tty.as_ref().map(|tty| escape::str(tty, NAME)));
+    if let Some(parents) = parents.as_ref().filter(|parents| !parents.is_empty()) {
+        let chain = parents.iter().rev().map(|above| &above.comm).chain([&client.process.comm]);
+        words.push(chain.map(|comm| escape::text(comm.as_bytes(), NAME)).collect::<Vec<_>>().join(" → "));
+    }
+    (!words.is_empty()).then(|| words.join(" · "))
+}
+
+/// Who it is for the API server.
+pub(super) fn user(session: &Session) -> Option<String> {
+    let known = session.client.user.as_ref()?;
+    let AuditUser { name, groups, impersonated, agent: _ } = &known.user;
+    let mut text = escape::str(name, NAME);
+    if let Some(other) = impersonated {
+        text.push_str(&format!(" as {}", escape::str(other, NAME)));
+    }
+    // Every user is in that one, and it tells nothing.
+    let groups: Vec<&String> = groups.iter().filter(|group| *group != "system:authenticated").collect();
+    if !groups.is_empty() {
+        let shown = groups.iter().take(GROUPS).map(|group| escape::str(group, NAME)).collect::<Vec<_>>().join(", ");
+        text.push_str(&format!(" ({shown}{})", if groups.len() > GROUPS { ", …" } else { "" }));
+    }
+    Some(format!("{text}  {}: audit log", known.confidence.token()))
 }
 
 /// The command, in at most that many columns, if it is known.

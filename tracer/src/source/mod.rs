@@ -1,4 +1,5 @@
 //! Where observations come from. Edge code: it does I/O and names `model`, never `correlate` or a sink.
 
+pub mod audit;
 pub mod ebpf;
 pub mod snapshot;

@@ -8,6 +8,7 @@ mod container;
 mod fifos;
 mod golang;
 mod measure;
+mod passwd;
 mod procfs;
 mod sock_diag;
 mod waiting;
@@ -23,8 +24,8 @@ use self::{
     sock_diag::{Namespaces, Sockets, TcpSocket, Trouble},
 };
 use crate::model::{
-    BootTime, Degraded, Fact, Observation, Places, ProcessInfo, Program, RawText, SocketId, SocketInfo, SocketRole,
-    Source, TaskKey, Tuple, Want,
+    Ancestry, BootTime, Degraded, Fact, Observation, Places, ProcessInfo, Program, RawText, SocketId, SocketInfo,
+    SocketRole, Source, TaskKey, Tuple, Want,
 };
 
 /// Every daemon talks to these: the journal, D-Bus. They are not on the path.
@@ -200,6 +201,7 @@ impl Snapshot {
                 }
                 _ => Observation::of(now, Source::Snapshot, *key, Fact::ProcessGone),
             }],
+            Want::Ancestry(key) => self.ancestry(*key, now).into_iter().collect(),
             Want::Pid(pid) => match self.proc.describe(*pid) {
                 Some((found, info)) => {
                     self.remember_root(&found, &info);
@@ -383,6 +385,21 @@ impl Snapshot {
             facts.push(Observation::of(now, Source::Snapshot, seen.key, tcp_fact(&socket, &own, &everyone)));
         }
         (!facts.is_empty()).then_some(facts)
+    }
+
+    /// Where a process comes from; `None` where it is gone.
+    fn ancestry(&self, key: TaskKey, now: BootTime) -> Option<Observation> {
+        let parents = self.proc.ancestors(key)?;
+        let (found, info) = self.proc.describe(key.tgid)?;
+        let uids = parents.iter().map(|above| above.uid).chain([info.uid, info.login_uid]).flatten().collect();
+        // In a container the tracer's own list is the image's.
+        let names = [self.proc.path(1, "root/etc/passwd"), PathBuf::from("/etc/passwd")]
+            .into_iter()
+            .map(|list| passwd::names(&list, &uids))
+            .find(|names| !names.is_empty())
+            .unwrap_or_default();
+        let ancestry = Fact::Ancestry(Box::new(Ancestry { parents, names }));
+        (found == key).then(|| Observation::of(now, Source::Snapshot, key, ancestry))
     }
 
     /// A process and its sockets. The identity is read before and after, so that a reused pid gets nobody else's.

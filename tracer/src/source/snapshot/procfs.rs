@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::model::{FileId, ProcessInfo, RawText, TaskKey, parse_cgroup};
+use crate::model::{Ancestor, FileId, ProcessInfo, RawText, TaskKey, parse_cgroup};
 
 /// `kernel.pid_max` is at most this on 64 bits (include/linux/threads.h: PID_MAX_LIMIT).
 const MAX_PROCESSES: usize = 4 << 20;
@@ -26,6 +26,25 @@ const MAX_ARG_BYTES: usize = 4096;
 const MAX_FILE_BYTES: u64 = 64 << 10;
 /// What the kernel appends to the path of a program whose file was replaced (fs/d_path.c).
 pub(super) const DELETED: &[u8] = b" (deleted)";
+
+/// Processes above a client that are told of: a login, its shell, sudo, a script or two.
+const MAX_ANCESTORS: usize = 16;
+/// Processes that let people in, or start things by themselves: what is above them tells nothing of who it was. Prefixes of
+/// `comm`.
+const ORIGINS: [&[u8]; 12] = [
+    b"sshd",
+    b"login",
+    b"systemd",
+    b"init",
+    b"cron",
+    b"atd",
+    b"containerd-shim",
+    b"conmon",
+    b"dockerd",
+    b"gdm-",
+    b"lightdm",
+    b"sddm",
+];
 
 /// A line of `fdinfo` has some 80 bytes: of 100,000 files.
 const MAX_FDINFO_BYTES: u64 = 8 << 20;
@@ -78,6 +97,8 @@ pub(super) struct Proc {
 struct Stat {
     comm: RawText,
     parent: u32,
+    /// As the kernel numbers devices for user space (include/linux/kdev_t.h: `new_encode_dev`).
+    terminal: u32,
     start_ticks: u64,
 }
 
@@ -143,6 +164,7 @@ impl Proc {
                 .read(pid, "loginuid")
                 .and_then(|text| number(text.trim_ascii()))
                 .filter(|uid| *uid != u32::MAX),
+            tty: terminal_name(stat.terminal),
             netns: self.namespace(pid, "net"),
             mntns: self.namespace(pid, "mnt"),
             cgroup: self.cgroup(pid),
@@ -156,6 +178,30 @@ impl Proc {
     /// Path of its cgroup that names its container, if one does.
     pub(super) fn cgroup(&self, pid: u32) -> Option<RawText> {
         self.read(pid, "cgroup").and_then(|text| choose_cgroup(&text))
+    }
+
+    /// The processes above it, its parent first, up to where somebody logged in or a service began. Each was the parent of
+    /// the one before at one moment: that one is asked again afterwards.
+    pub(super) fn ancestors(&self, of: TaskKey) -> Option<Vec<Ancestor>> {
+        let mut child = self.stat_and_status(of.tgid).filter(|(stat, _)| stat.start_ticks == of.start_ticks)?.0;
+        let mut pid = of.tgid;
+        let mut found = Vec::new();
+        // The first process is above everything, and tells nothing.
+        while child.parent > 1 && found.len() < MAX_ANCESTORS {
+            let above = child.parent;
+            let Some((stat, status)) = self.stat_and_status(above) else { break };
+            if self.stat_and_status(pid).is_none_or(|(again, _)| again != child) {
+                break;
+            }
+            let task = TaskKey::from_ticks(above, stat.start_ticks);
+            let is_origin = ORIGINS.iter().any(|comm| stat.comm.as_bytes().starts_with(comm));
+            found.push(Ancestor { task, comm: stat.comm.clone(), uid: status.uid });
+            if is_origin {
+                break;
+            }
+            (pid, child) = (above, stat);
+        }
+        Some(found)
     }
 
     /// Inode number of one of its namespaces.
@@ -327,10 +373,31 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let close = bytes.iter().rposition(|byte| *byte == b')')?;
     let comm = bytes.get(open + 1..close)?;
     let mut fields = bytes.get(close + 1..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
-    // Numbered as in proc(5): 3 is the state, 4 the parent, 22 the start.
+    // Numbered as in proc(5): 3 is the state, 4 the parent, 7 the terminal, 22 the start.
     let parent = number(fields.nth(1)?)?;
-    let start_ticks = number(fields.nth(22 - 4 - 1)?)?;
-    Some(Stat { comm: RawText::from(comm), parent, start_ticks })
+    let terminal = signed(fields.nth(7 - 4 - 1)?)?;
+    let start_ticks = number(fields.nth(22 - 7 - 1)?)?;
+    Some(Stat { comm: RawText::from(comm), parent, terminal, start_ticks })
+}
+
+/// The bits of a number that the kernel prints with a sign.
+fn signed(text: &[u8]) -> Option<u32> {
+    let number: i32 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    Some(number.cast_unsigned())
+}
+
+/// What `ps` calls a terminal (Documentation/admin-guide/devices.txt). Of other drivers the name is not in the number.
+fn terminal_name(device: u32) -> Option<String> {
+    let device = FileId::from_stat(device.into(), 0).device;
+    let (major, minor) = (device >> 20, device & 0xf_ffff);
+    match (major, minor) {
+        (4, 0..64) => Some(format!("tty{minor}")),
+        (4, 64..) => Some(format!("ttyS{}", minor - 64)),
+        (5, 1) => Some("console".to_owned()),
+        (136..144, _) => Some(format!("pts/{}", (major - 136) * 256 + minor)),
+        (229, _) => Some(format!("hvc{minor}")),
+        _ => None,
+    }
 }
 
 /// `Tgid:` and the real user of `Uid:`. The kernel escapes newlines in `Name:`, so a line is a line.
@@ -431,6 +498,51 @@ mod tests {
         assert_eq!(proc.sockets(7, &mut 100), [77]);
         let mut budget = 0;
         assert_eq!(proc.sockets(7, &mut budget), [0; 0]);
+    }
+
+    #[test]
+    fn terminals_are_called_as_ps_calls_them() {
+        for (device, name) in [
+            (0, None),
+            (0x8803, Some("pts/3")),
+            (0x10_8801, Some("pts/257")),
+            (0x8901, Some("pts/257")),
+            (0x0401, Some("tty1")),
+            (0x0440, Some("ttyS0")),
+            (0x0501, Some("console")),
+            (0x0101, None),
+            (u32::MAX, None),
+        ] {
+            assert_eq!(terminal_name(device).as_deref(), name, "{device:x}");
+        }
+        assert_eq!(signed(b"-1"), Some(u32::MAX));
+        assert_eq!((signed(b"4294967296"), signed(b"")), (None, None));
+    }
+
+    #[test]
+    fn ancestors_end_where_somebody_logged_in() {
+        let root = tempfile::tempdir().unwrap();
+        let chain = |processes: &[(u32, &str, u32)]| {
+            for (pid, comm, parent) in processes {
+                let dir = root.path().join(pid.to_string());
+                fs::create_dir_all(&dir).unwrap();
+                fs::write(dir.join("stat"), format!("{pid} ({comm}) S {parent} {}{pid} 0 0\n", "7 ".repeat(17)))
+                    .unwrap();
+                fs::write(dir.join("status"), format!("Tgid:\t{pid}\nUid:\t{}\n", pid * 10)).unwrap();
+            }
+        };
+        chain(&[(2, "systemd", 1), (3, "sshd-session", 2), (4, "bash", 3), (5, "sudo", 4), (6, "kubectl", 5)]);
+        let proc = Proc::new(root.path());
+        let found = proc.ancestors(TaskKey::from_ticks(6, 6)).unwrap();
+        let names: Vec<_> = found.iter().map(|above| above.comm.as_str().unwrap()).collect();
+        assert_eq!(names, ["sudo", "bash", "sshd-session"]);
+        assert_eq!((found[0].task, found[0].uid), (TaskKey::from_ticks(5, 5), Some(50)));
+        assert_eq!(proc.ancestors(TaskKey::from_ticks(6, 7)), None, "another one of that pid");
+        chain(&[(7, "a", 1), (8, "b", 9), (9, "c", 8)]);
+        assert_eq!(proc.ancestors(TaskKey::from_ticks(7, 7)), Some(Vec::new()), "the first process is left out");
+        assert_eq!(proc.ancestors(TaskKey::from_ticks(8, 8)).unwrap().len(), MAX_ANCESTORS, "a procfs that lies");
+        chain(&[(10, "d", 11)]);
+        assert_eq!(proc.ancestors(TaskKey::from_ticks(10, 10)), Some(Vec::new()), "gone");
     }
 
     #[test]

@@ -1,0 +1,170 @@
+//! Who is behind a session.
+
+use std::net::SocketAddr;
+
+use super::{
+    Correlator,
+    audit::{Command, From, Sought, Verdict},
+    chain::{Builder, Node},
+    execs::{Exec, What},
+    limits::{AUDIT_CLOSED, AUDIT_OLDER, AUDIT_SETTLED, REQUEST_WITHIN, TICK},
+    world::Part,
+};
+use crate::model::{BootTime, Client, Gap, GapCode, Hop, Kind, RawText, Role, Session, Subresource, Target, Want};
+
+/// What the audit log is asked about a session.
+pub(super) struct Question {
+    pub(super) sought: Sought,
+    /// When everything is known that may speak against an answer; `None` where the session itself is not known well enough.
+    pub(super) due: Option<BootTime>,
+    /// Whether the API server is known to have been asked: else it may be, which is enough to be another's rival.
+    pub(super) asked: bool,
+}
+
+impl Builder<'_> {
+    /// The client: what its own host knows of it, or else its address alone.
+    pub(super) fn client(&mut self, hop: Option<&Hop>, address: Option<SocketAddr>) -> Client {
+        let Some(Hop { task, process, .. }) = hop else { return Client { address, ..Client::default() } };
+        let ancestry = self.world.processes.get(*task).and_then(|process| process.ancestry.as_ref());
+        if ancestry.is_none() {
+            self.wants.push(Want::Ancestry(*task));
+        }
+        let name = |uid: Option<u32>| ancestry?.names.get(&uid?).cloned();
+        Client {
+            address,
+            uid: process.uid,
+            uid_name: name(process.uid),
+            login_uid: process.login_uid,
+            login_name: name(process.login_uid),
+            tty: process.tty.clone(),
+            parents: ancestry.map(|ancestry| ancestry.parents.clone()),
+            ..Client::default()
+        }
+    }
+
+    /// What the audit log is to be asked; `None` where nobody reads one, or the API server was not asked for this session.
+    pub(super) fn question(
+        &self,
+        exec: &Exec,
+        up: &[Node],
+        hops: &[Hop],
+        kind: Kind,
+        target: &Target,
+    ) -> Option<Question> {
+        let followed = self.world.audits.followed?;
+        let unknown = self.gaps.iter().any(|gap| gap.code == GapCode::KindUnknown);
+        let subresources: &[Subresource] = match kind {
+            Kind::Probe | Kind::Local | Kind::Logs => return None,
+            _ if unknown => &[Subresource::Exec, Subresource::Attach, Subresource::PortForward],
+            Kind::Exec | Kind::Cp => &[Subresource::Exec],
+            Kind::Attach | Kind::Debug => &[Subresource::Attach],
+            Kind::PortForward => &[Subresource::PortForward],
+        };
+        let client = hops.first().filter(|hop| hop.role == Role::Client);
+        let server = up.iter().position(|node| node.role == Role::ApiServer);
+        let socket = |no| self.world.sockets.get(no);
+        let inbound = server.and_then(|at| up.get(at)?.inbound).and_then(socket);
+        let ends = inbound.into_iter().chain(inbound.and_then(|far| socket(far.peer?)));
+        let begun = ends.filter_map(|end| end.begun).min();
+        let born = client.map(|hop| BootTime(hop.task.start_ns())).filter(|_| exec.preexisting);
+        // What the API server did because of the request, and what came of that.
+        let below = up.get(..server.unwrap_or(up.len())).unwrap_or_default();
+        let legs = below.iter().filter_map(|node| node.inbound).chain(server.and_then(|at| up.get(at)?.outbound));
+        let started = exec.process.filter(|_| exec.preexisting).map(|task| BootTime(task.start_ns()).plus(TICK));
+        let to = legs.filter_map(socket).map(|leg| leg.since).chain(started).fold(exec.since, BootTime::min);
+        let known = begun.or(born);
+        let from = match (known, started) {
+            (Some(from), _) => from,
+            (None, None) if exec.preexisting => BootTime::default(),
+            (None, _) => to.minus(REQUEST_WITHIN),
+        };
+        let to = to.max(from);
+        let ripe = exec.process.is_some() || exec.start_failed.is_some() || exec.preexisting;
+        let due = match exec.what {
+            _ if exec.preexisting => Some(followed.max(exec.since).plus(AUDIT_OLDER)),
+            What::Exec | What::Unnamed if !ripe => None,
+            What::Exec | What::Unnamed | What::Local | What::Stream | What::Leg | What::Asked => {
+                Some(exec.since.plus(AUDIT_SETTLED))
+            }
+        };
+        let sought = Sought {
+            subresources,
+            target: target.clone(),
+            command: client.and_then(asked_by_kubectl).or_else(|| command_seen(exec)),
+            tty: exec.tty,
+            // What is closed meanwhile is not held any more.
+            stdin: (!exec.preexisting && !exec.streams.is_empty()).then(|| exec.streams.contains("stdin")),
+            address: inbound.and_then(|far| far.tuple).map(|tuple| tuple.remote.ip().to_canonical()),
+            between: (from, to),
+            timed: known.is_some(),
+            open_at: if exec.preexisting { exec.since } else { to },
+            older: exec.preexisting,
+            started: matches!(exec.what, What::Exec | What::Unnamed),
+            doubted: self.world.losses.between(from, exec.since.plus(AUDIT_SETTLED)),
+        };
+        // Whoever talks to the kubelet itself is in nobody's log. Of what is older, parts are known at first.
+        let first = hops.first().map(|hop| hop.role);
+        let is_part = exec.preexisting && !matches!(first, Some(Role::Client | Role::Proxy));
+        Some(Question { sought, due, asked: server.is_some() || is_part })
+    }
+
+    /// Until when an end is not told, because who was behind it is not known yet.
+    pub(super) fn held_until(&self, id: &str, question: &Question, closed: BootTime) -> BootTime {
+        if self.world.audits.ended {
+            return closed;
+        }
+        let settled = question.due.unwrap_or_default();
+        if self.world.audits.has_one(id) { settled } else { settled.max(closed.plus(AUDIT_CLOSED)) }
+    }
+}
+
+impl Correlator {
+    /// Puts the user of the audit log to a session.
+    pub(super) fn name_user(&mut self, id: &str, session: &mut Session, question: Option<Question>) {
+        let Some(Question { sought, due, asked }) = question else {
+            let touched = self.world.audits.forget(id);
+            return self.reconsider(touched);
+        };
+        let timed = sought.timed;
+        let touched = self.world.audits.seek(id, sought);
+        self.reconsider(touched);
+        if due.is_none_or(|due| self.now < due) {
+            session.client.pending = !self.world.audits.ended;
+            return;
+        }
+        match self.world.audits.verdict(id) {
+            Verdict::Unknown => {}
+            Verdict::User(_) | Verdict::Ambiguous if !asked => {}
+            // Of a part little is known, and much fits it.
+            Verdict::Ambiguous if !timed => {}
+            Verdict::User(user) => session.client.user = Some(user),
+            Verdict::Ambiguous => session.gaps.push(Gap {
+                code: GapCode::Ambiguous,
+                between: None,
+                text: "requests of others fit this session in the audit log as well, so no user is named".to_owned(),
+            }),
+        }
+    }
+
+    /// For these sessions the audit log says something else now.
+    pub(super) fn reconsider(&mut self, sessions: impl IntoIterator<Item = String>) {
+        for id in sessions {
+            self.touch(&Part::Exec(id));
+        }
+    }
+}
+
+/// What kubectl was told to run: behind `--`.
+fn asked_by_kubectl(client: &Hop) -> Option<Command> {
+    let argv = &client.process.argv;
+    let is_exec = super::asked::kubectl_says(&client.process) == Some(Kind::Exec);
+    let at = argv.iter().position(|word| word.as_bytes() == b"--").filter(|_| is_exec)?;
+    let words: Vec<RawText> = argv.get(at + 1..)?.to_vec();
+    Some(Command { words, truncated: client.process.argv_truncated, from: From::Client })
+}
+
+fn command_seen(exec: &Exec) -> Option<Command> {
+    let from = if exec.preexisting { From::Process } else { From::Start };
+    let command = Command { words: exec.command.clone(), truncated: exec.command_truncated, from };
+    (!command.words.is_empty()).then_some(command)
+}
