@@ -1,13 +1,6 @@
 //! F16.
 
-use crate::{
-    diagnose::{
-        case::{Case, Leg},
-        fault::{Apart, Fault, Found, Made, Rule, Step, number, word},
-        queues::{self, Stuck},
-    },
-    model::{About, Role, Severity},
-};
+use super::prelude::*;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F16",
@@ -74,7 +67,7 @@ fn names(case: &Case<'_>, reader: Option<usize>) -> Option<&'static str> {
 /// `leg` is seen from the reader.
 fn found(
     case: &Case<'_>,
-    stuck: &Stuck<'_>,
+    stuck: &queues::Stuck<'_>,
     reader: Option<usize>,
     leg: &Leg<'_>,
     name: Option<&'static str>,
