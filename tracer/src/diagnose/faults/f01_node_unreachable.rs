@@ -67,7 +67,7 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
 }
 
 fn read_off(times: u8) -> crate::model::Reading {
-    number("SYN sent again without an answer", times.into(), "times")
+    number("SYN sent again without an answer", times.into(), "")
 }
 
 #[cfg(test)]

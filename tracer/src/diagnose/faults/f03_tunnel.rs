@@ -86,11 +86,7 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
     many.map(|((task, remote), dials)| {
         let about = About { pid: Some(task.tgid), remote: Some(remote), ..About::default() };
         let count = dials.len() as u64;
-        Found { about, ..Found::default() }.with(number(
-            "dials into the tunnel without an answer",
-            count,
-            "connections",
-        ))
+        Found { about, ..Found::default() }.with(number("dials into the tunnel without an answer", count, ""))
     })
     .collect()
 }

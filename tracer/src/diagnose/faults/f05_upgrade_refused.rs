@@ -10,8 +10,8 @@ pub(super) const FAULT: Fault = Fault {
     step: Step::Ends,
     means: "kubectl came twice for one command: its first attempt was hung up on before anything ran, the second one went \
             through. It costs a round trip; clients that have no second way fail here.",
-    why: "kubectl 1.29 and later asks for WebSocket first and falls back to SPDY. API servers before 1.29, and balancers or \
-          proxies that drop the Upgrade header, refuse the first.",
+    why: "Newer kubectl asks for WebSocket first and falls back to SPDY. API servers that do not know v5.channel.k8s.io, and \
+          balancers or proxies that drop the Upgrade header, refuse the first.",
     needs: "A trace of both attempts: a session that ended within seconds without a process, and another of the same client \
             right behind it. Where both are refused before the API server has dialled a kubelet there is no session to see.",
     apart: &[

@@ -53,7 +53,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
             Found { hop: case.session.hops.len().checked_sub(1), about, since, ..Found::default() }
                 .with(number("memory of the container", memory, "bytes"))
                 .with(number("its limit", most, "bytes"))
-                .with(number("times that the limit was hit between the samples", hits + high, "times"))
+                .with(number("times that the limit was hit between the samples", hits + high, ""))
                 .with(number("processor time of runc's init between the samples", ticks * 10, "ms")),
         )
     })

@@ -42,7 +42,7 @@ fn refused(case: &Case<'_>) -> Option<Found> {
         let (now, then) = (last.cgroup?, before.cgroup?);
         let refused = now.pids_refused?.checked_sub(then.pids_refused?).filter(|refused| *refused > 0)?;
         let found = found(case, task, now.pids?, now.pids_max?);
-        Some(found.with(number("forks refused between the samples", refused, "times")))
+        Some(found.with(number("forks refused between the samples", refused, "")))
     })
 }
 

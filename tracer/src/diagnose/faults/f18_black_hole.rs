@@ -81,7 +81,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
         let since = Case::at_least_since(end);
         Some(
             Found { hop, link: leg.link, about, since, ..Found::default() }
-                .with(number(format!("{} sent again in vain", case.called(hop)), times.into(), "times"))
+                .with(number(format!("{} sent again in vain", case.called(hop)), times.into(), ""))
                 .with(number(format!("bytes that {} has not acknowledged", case.called(other)), send_q.into(), "bytes"))
                 .with(number("since anything was heard from it", heard.into(), "ms")),
         )

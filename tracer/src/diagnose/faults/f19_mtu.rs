@@ -69,8 +69,8 @@ fn rule(case: &Case<'_>) -> Option<Found> {
             Found { hop, link: leg.link, about, since, ..Found::default() }
                 .with(number(format!("send_q of {}", case.called(hop)), send_q.into(), "bytes"))
                 .with(number("its largest segment", info.send_mss.into(), "bytes"))
-                .with(number("sent again in vain", info.backoff.into(), "times"))
-                .with(number("segments that arrived meanwhile, none in order", arrive.into(), "segments")),
+                .with(number("sent again in vain", info.backoff.into(), ""))
+                .with(number("segments that arrived meanwhile, none in order", arrive.into(), "")),
         )
     })
 }

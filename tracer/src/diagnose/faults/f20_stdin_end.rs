@@ -20,7 +20,7 @@ pub(super) const FAULT: Fault = Fault {
     ],
     next: &[
         "End it: close kubectl. A command that knows where its input ends (head -c, a here-document read by sh -c) avoids it.",
-        "kubectl 1.30 and an API server 1.30 or later pass the end on (v5.channel.k8s.io).",
+        "kubectl and API servers that speak WebSocket with v5.channel.k8s.io pass the end on (KEP-4006).",
     ],
     manual: &[
         "cat /proc/{pid}/syscall; ls -l /proc/{pid}/fd/0   # reads its pipe",

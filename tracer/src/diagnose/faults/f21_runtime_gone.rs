@@ -23,8 +23,8 @@ pub(super) const FAULT: Fault = Fault {
         "Reading the FIFO by hand lets the command go on (below); what is read is lost to the client.",
     ],
     manual: &[
-        "ls -l /proc/{pid}/fd/{fd}; grep -l . /proc/[0-9]*/fdinfo/{fd} 2>/dev/null | head -1",
-        "find /proc/[0-9]*/fd -lname '*-stdout' 2>/dev/null | grep -v /{pid}/   # who else has such a FIFO",
+        "ls -l /proc/{pid}/fd/{fd}",
+        "find -L /proc/[0-9]*/fd -inum {inode} 2>/dev/null   # who has it open: the shim alone",
         "timeout 1 cat /proc/{pid}/fd/{fd} | wc -c   # empties it, and lets the command go on",
     ],
     sources: &["containerd/containerd#9342", "containerd/containerd#11511"],

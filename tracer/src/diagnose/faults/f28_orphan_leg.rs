@@ -90,11 +90,11 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
         let found = Found { about: left.about.unwrap_or_default(), ..Found::default() };
         let found = match left.half_closed {
             0 => found,
-            count => found.with(number("connections in CLOSE-WAIT on which nothing moves", count, "connections")),
+            count => found.with(number("connections in CLOSE-WAIT on which nothing moves", count, "")),
         };
         match left.unlisted {
             0 => found,
-            count => found.with(number("descriptors of TCP sockets that are in no table", count, "descriptors")),
+            count => found.with(number("descriptors of TCP sockets that are in no table", count, "")),
         }
     });
     found.collect()

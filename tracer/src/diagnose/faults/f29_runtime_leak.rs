@@ -22,7 +22,7 @@ pub(super) const FAULT: Fault = Fault {
         Apart { code: "F15", by: "descriptors are left" },
     ],
     next: &[
-        "Update the runtime: leaks of this kind were mended in containerd 1.6.12, 1.7.29, 2.0.2 and 2.1.5.",
+        "Update the runtime: leaks of this kind were mended one by one, see the sources.",
         "Restarting containerd frees them; running containers stay, running execs lose their output.",
     ],
     manual: &[
@@ -65,9 +65,9 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
         let (fd, inode) = execs.first().copied().unzip();
         let about = About { pid: Some(task.tgid), fd, inode, ..About::default() };
         let mut found = Found { about, ..Found::default() };
-        found = found.with(number("execs that are over and whose FIFOs are open", execs.len() as u64, "execs"));
+        found = found.with(number("execs that are over and whose FIFOs are open", execs.len() as u64, ""));
         if let Some(series) = host.report.measures.process(task) {
-            found = found.with(number("threads of the runtime", series.last.thread_count.into(), "threads"));
+            found = found.with(number("threads of the runtime", series.last.thread_count.into(), ""));
             if let Some(resident) = series.last.resident {
                 found = found.with(number("its resident memory", resident, "bytes"));
             }

@@ -61,7 +61,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
         }
         None => return None,
     };
-    let together = number("sessions through it that closed together", together.count() as u64, "sessions");
+    let together = number("sessions through it that closed together", together.count() as u64, "");
     Some(Found { hop: Some(at), about, since: Some(closed_at), ..Found::default() }.with(how).with(together))
 }
 

@@ -58,7 +58,7 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
         });
         let about = About { pid: parent.map(|task| task.tgid), ..About::default() };
         Found { about, ..Found::default() }
-            .with(number("probes of one container that run", probes.len() as u64, "probes"))
+            .with(number("probes of one container that run", probes.len() as u64, ""))
             .with(number("the oldest has run for", oldest, "ms"))
     });
     let shims: Vec<TaskKey> = host.all(Role::Shim).collect();
@@ -67,7 +67,7 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
             |series: &&Series<ProcessMeasure>| twice(series, |one| one.state == 'Z' && one.parent == Some(shim.tgid));
         let count = host.report.measures.processes().filter(|(_, series)| is_left(series)).count();
         let about = About { pid: Some(shim.tgid), ..About::default() };
-        let reading = number("children of the shim that ended and were not waited for", count as u64, "zombies");
+        let reading = number("children of the shim that ended and were not waited for", count as u64, "");
         (count >= ZOMBIES).then(|| Found { about, ..Found::default() }.with(reading))
     });
     open.chain(zombies).collect()
