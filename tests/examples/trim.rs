@@ -127,6 +127,11 @@ impl Keep {
             Fact::SocketSeen { socket } if seen.source == Source::Snapshot => {
                 ours && self.sockets.iter().any(|one| one.cookie.is_some() && one.cookie == socket.id.cookie)
             }
+            Fact::TcpMeasured { socket, .. } | Fact::SocketGone { socket } => {
+                self.sockets.iter().any(|one| one.inode.is_some() && one.inode == socket.inode)
+            }
+            // They name nobody; which are the session's, descriptors tell.
+            Fact::UnixMeasured { .. } | Fact::FileMeasured { .. } => true,
             Fact::Exec(_)
             | Fact::Enrolled(_)
             | Fact::ProcessSeen(_)
@@ -141,7 +146,10 @@ impl Keep {
             | Fact::UnixConnected { .. }
             | Fact::Touched { .. }
             | Fact::FifoRelayed { .. }
-            | Fact::Relayed { .. } => ours,
+            | Fact::Relayed { .. }
+            | Fact::SocketUnlisted { .. }
+            | Fact::ProcessMeasured(_)
+            | Fact::Descriptors { .. } => ours,
         }
     }
 }
