@@ -44,8 +44,11 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     let shim = case.shim()?;
     let holders = own(case, shim).or_else(|| unclaimed(case, shim))?;
     // Who is about to end, too, is not the cause.
-    let lives =
-        |task: TaskKey| case.process(task).is_some_and(|series| twice(series, |one| !matches!(one.state, 'Z' | 'X')));
+    let lives = |task: TaskKey| {
+        case.process(task).is_some_and(|series| {
+            twice(series, |one| !matches!(one.state, 'Z' | 'X')) && ended_before(case, command.task, series)
+        })
+    };
     let (task, fd, inode) = holders.into_iter().find(|(task, ..)| lives(*task))?;
     let about = About { pid: Some(task.tgid), fd: Some(fd), inode: Some(inode), ..About::default() };
     Some(
@@ -54,6 +57,13 @@ fn rule(case: &Case<'_>) -> Option<Found> {
             .with(number("its output is still open in process", task.tgid.into(), ""))
             .with(number("by descriptor", fd.into(), "")),
     )
+}
+
+/// Whether the command had ended when that process was measured the time before: a moment after its end the session is open
+/// anyway.
+fn ended_before(case: &Case<'_>, command: TaskKey, other: &Series<ProcessMeasure>) -> bool {
+    let Some((earlier, _)) = &other.before else { return false };
+    case.process(command).is_none_or(|series| series.at < *earlier || twice(series, |one| one.state == 'Z'))
 }
 
 /// Others that can write to the pipes that the command had, which were seen while it lived.
@@ -125,9 +135,11 @@ fn scenes() -> Vec<Scene> {
     });
     let mut ending = of("the child ends, too", &[], 1);
     ending.samples[1].processes.get_mut(&620).unwrap().state = 'Z';
+    let mut just = of("the command has just ended", &[], 1);
+    just.samples[0].processes.insert(PROCESS, sleeping("wait4", None));
     let mut nobody = of("nobody has it any more", &[], 1);
     nobody.each(|sample, _| {
         sample.descriptors.remove(&620);
     });
-    vec![seen, unseen, init, ending, nobody]
+    vec![seen, unseen, init, ending, just, nobody]
 }

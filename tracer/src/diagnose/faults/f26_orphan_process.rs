@@ -94,9 +94,11 @@ fn streams_left(case: &Case<'_>, runtime: TaskKey) -> usize {
     let through = |other: &&Session| other.hops.iter().any(|hop| hop.task == runtime);
     let (claimed, unclaimed): (Vec<_>, Vec<_>) =
         case.host.open().filter(through).partition(|other| other.exec_id.is_some());
-    let unclaimed = unclaimed.iter().filter(|other| other.links.iter().any(|link| link.tcp.is_some())).count();
-    let loose = case.host.report.loose.iter();
-    let loose = loose.filter(|loose| loose.task == runtime && loose.socket.role != Some(SocketRole::Connected)).count();
+    let unclaimed = unclaimed.iter().filter(|other| !is_over(&Case::new(case.host, other))).count();
+    let loose = case.host.report.loose.iter().filter(|loose| {
+        let is_over = measures.tcp(loose.socket.id).is_some_and(|series| series.last.state == TcpState::CloseWait);
+        loose.task == runtime && loose.socket.role != Some(SocketRole::Connected) && !is_over
+    });
     let taken: BTreeSet<u64> = claimed
         .iter()
         .flat_map(|other| &other.links)
@@ -106,10 +108,16 @@ fn streams_left(case: &Case<'_>, runtime: TaskKey) -> usize {
         .collect();
     let held = measures.descriptors(runtime).iter().filter(|one| {
         let socket = SocketId { cookie: None, inode: Some(one.file.inode) };
-        let stands = || measures.tcp(socket).is_some_and(|series| series.last.state != TcpState::Listen);
+        let stands = || measures.tcp(socket).is_some_and(|series| series.last.state == TcpState::Established);
         one.kind == FileKind::Socket && !taken.contains(&one.file.inode) && stands()
     });
-    unclaimed + loose + held.count()
+    unclaimed + loose.count() + held.count()
+}
+
+/// Whether the client of a stream is gone, and the runtime was told so.
+fn is_over(stream: &Case<'_>) -> bool {
+    let far = stream.leg_to(Role::Runtime).and_then(|leg| leg.far?.series);
+    far.is_some_and(|series| series.last.state == TcpState::CloseWait)
 }
 
 #[cfg(test)]
@@ -151,7 +159,12 @@ fn scenes() -> Vec<Scene> {
     let mut streams = found("a stream is left that may be its own", &[]);
     streams.stray(RUNTIME, Role::Runtime, 200, "127.0.0.1:48000", |_| crate::diagnose::scene::idle());
     streams.loose[0].socket.role = Some(SocketRole::Accepted);
+    let mut over = streams.clone();
+    (over.about, over.named) = ("the stream that is left is over", &["F26"]);
+    over.each(|sample, _| sample.tcp.get_mut(&200).unwrap().state = TcpState::CloseWait);
+    over.samples[0].tcp.get_mut(&200).unwrap().state = TcpState::Established;
     vec![
+        over,
         left("kubectl was killed", &["F26"], 20_000),
         left("kubectl was killed a moment ago", &[], 58_000),
         ended,

@@ -1,6 +1,6 @@
 //! F28.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::prelude::*;
 
@@ -56,7 +56,10 @@ struct Left {
 fn rule(host: &Host<'_>) -> Vec<Found> {
     let is_proxy = |task: TaskKey| PROXIES.iter().any(|role| host.is(task, *role));
     let mut left: BTreeMap<TaskKey, Left> = BTreeMap::new();
-    for loose in host.report.loose.iter().filter(|loose| is_proxy(loose.task)) {
+    let explained = of_orphans(host);
+    let unexplained = |inode: Option<u64>| inode.is_none_or(|inode| !explained.contains(&inode));
+    let loose = host.report.loose.iter().filter(|loose| is_proxy(loose.task) && unexplained(loose.socket.id.inode));
+    for loose in loose {
         if host.report.measures.tcp(loose.socket.id).is_some_and(is_left) {
             let tuple = loose.socket.tuple;
             let about = About {
@@ -100,6 +103,15 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
     found.collect()
 }
 
+/// Sockets of sessions whose process runs on: the runtime keeps its end until that has ended, which is F26.
+fn of_orphans(host: &Host<'_>) -> BTreeSet<u64> {
+    let runs_on =
+        |session: &&crate::model::Session| session.gaps.iter().any(|gap| gap.code == GapCode::ProcessLeftRunning);
+    let links = host.report.sessions.iter().filter(runs_on).flat_map(|session| &session.links);
+    let ends = links.filter_map(|link| link.tcp).flat_map(|ends| [ends.near, ends.far]);
+    ends.filter_map(|socket| socket?.inode).collect()
+}
+
 /// The other end closed, this one did not, and nobody does anything about it.
 fn is_left(series: &Series<TcpMeasure>) -> bool {
     let same = both(series).is_some_and(|(last, before)| {
@@ -111,7 +123,7 @@ fn is_left(series: &Series<TcpMeasure>) -> bool {
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{KUBECTL, KUBELET, Scene, idle, info};
+use crate::diagnose::scene::{KUBECTL, KUBELET, On, RUNTIME, Scene, idle, info};
 
 #[cfg(test)]
 fn scenes() -> Vec<Scene> {
@@ -130,7 +142,14 @@ fn scenes() -> Vec<Scene> {
     making.samples[1].unlisted = vec![(KUBELET, 50, 300)];
     let mut closing = half("it is being closed", &[], KUBELET, Role::Kubelet, 0);
     closing.samples[0].tcp.insert(200, idle());
+    let mut runs_on = half("the runtime keeps its end while the command runs on", &["F26"], RUNTIME, Role::Runtime, 0);
+    runs_on.loose[0].socket.id = crate::diagnose::scene::socket(31);
+    runs_on.near(On::Stream, |tcp, _| tcp.state = TcpState::FinWait2);
+    runs_on.far(On::Stream, |tcp, _| tcp.state = TcpState::CloseWait);
+    runs_on.closes_after(20_000);
+    runs_on.gap(GapCode::ProcessLeftRunning);
     vec![
+        runs_on,
         half("the kubelet keeps its end", &["F28"], KUBELET, Role::Kubelet, 0),
         unlisted,
         half("the kubelet still sends", &[], KUBELET, Role::Kubelet, 900),
