@@ -1,14 +1,18 @@
 //! What a diagnosis says of sample sessions, in each of its formats.
 
 use execpath::{
-    diagnose::diagnosis,
+    correlate::{Correlator, Options},
+    diagnose::{diagnosis, verdicts},
     model::{
-        BootTime, Diagnosis, Fact, Health, Measures, Observation, ProcessMeasure, Report, Session, SessionId, SocketId,
-        Source, Span, TcpInfo, TcpMeasure, TcpState, Timer, TimerKind,
+        BootTime, Diagnosis, Fact, Health, Measures, Observation, ProcessMeasure, Report, Session, SessionId, Severity,
+        SocketId, Source, Span, TcpInfo, TcpMeasure, TcpState, Timer, TimerKind,
     },
+    record::Reader,
     sink::{Style, diagnosis, escape},
 };
 use execpath_tests::samples::{self, after};
+
+use crate::lab::recordings;
 
 /// When the samples were taken.
 const TAKEN: [BootTime; 2] = [samples::OPENED.plus(Span::from_secs(60)), samples::OPENED.plus(Span::from_secs(63))];
@@ -133,4 +137,28 @@ fn names_of_strangers_reach_no_terminal() {
 #[test]
 fn nothing_wrong_is_an_empty_array() {
     assert_eq!(json(&diagnosis(&Report::default())), "[]\n");
+}
+
+/// Real sessions, none of which had a fault; at every moment, also while they come up and end.
+#[test]
+fn recorded_sessions_name_no_fault_at_any_time() {
+    /// Observations between two looks: a report of many sessions takes a while to make.
+    const EVERY: usize = 64;
+    for (name, path) in recordings() {
+        let mut reader = Reader::open(&path).expect("a recording");
+        let mut correlator = Correlator::new(&reader.header().host.clone(), &Options::default());
+        let look = |correlator: &Correlator| {
+            let found = verdicts(&correlator.report());
+            let fault = found.iter().find(|verdict| verdict.severity == Severity::Fault);
+            assert!(fault.is_none(), "{name}: {fault:?}");
+        };
+        for (number, seen) in reader.by_ref().enumerate() {
+            correlator.ingest(&seen);
+            if number % EVERY == 0 {
+                look(&correlator);
+            }
+        }
+        correlator.flush();
+        look(&correlator);
+    }
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use super::{
     FAULTS, diagnosis,
     fault::shown,
-    scene::{APISERVER, KUBECTL, On, PROCESS, RUNTIME, SHIM, Scene, fifo, idle, info, sleeping, socket, task},
+    scene::{APISERVER, KUBECTL, On, PROCESS, Scene, idle, info, socket},
     verdicts,
 };
-use crate::model::{Access, FileKind, GapCode, Health, Kind, LinkKind, Report, Role, Session, TcpMeasure};
+use crate::model::{FileKind, GapCode, Health, Kind, LinkKind, Report, Role, Session, TcpMeasure};
 
 fn codes(report: &Report) -> Vec<&'static str> {
     verdicts(report).into_iter().map(|verdict| verdict.code).collect()
@@ -332,12 +332,4 @@ fn the_same_report_gives_the_same_verdicts() {
     for scene in scenes() {
         assert_eq!(verdicts(&scene.report()), verdicts(&scene.report()), "{}", scene.about);
     }
-}
-
-#[test]
-fn helpers_of_scenes_build_what_they_say() {
-    let held = fifo(1, 2, Access::Read, "e", "stdout");
-    assert!(held.path.is_some_and(|path| path.to_text().ends_with("e-stdout")));
-    assert_eq!(sleeping("read", Some(0)).threads.len(), 1);
-    assert_ne!(task(SHIM), task(RUNTIME));
 }
