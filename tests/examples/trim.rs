@@ -132,6 +132,11 @@ impl Keep {
             Fact::SocketSeen { socket } if seen.source == Source::Snapshot => {
                 ours && self.sockets.iter().any(|one| one.cookie.is_some() && one.cookie == socket.id.cookie)
             }
+            Fact::TcpMeasured { socket, .. } | Fact::SocketGone { socket } => {
+                self.sockets.iter().any(|one| one.inode.is_some() && one.inode == socket.inode)
+            }
+            // They name nobody; which are the session's, descriptors tell.
+            Fact::UnixMeasured { .. } | Fact::FileMeasured { .. } => true,
             Fact::Exec(_)
             | Fact::Enrolled(_)
             | Fact::ProcessSeen(_)
@@ -151,10 +156,7 @@ impl Keep {
             | Fact::ProcessMeasured(_)
             | Fact::Ancestry(_)
             | Fact::Descriptors { .. } => ours,
-            Fact::TcpMeasured { socket, .. } | Fact::UnixMeasured { socket, .. } | Fact::SocketGone { socket } => {
-                self.sockets.iter().any(|one| one.inode.is_some() && one.inode == socket.inode)
-            }
-            Fact::FileMeasured { .. } | Fact::AuditFollowed | Fact::Audited(_) | Fact::AuditSkipped { .. } => true,
+            Fact::AuditFollowed | Fact::Audited(_) | Fact::AuditSkipped { .. } => true,
         }
     }
 }

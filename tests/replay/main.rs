@@ -1,5 +1,6 @@
 //! What recordings and sample sessions look like in every format.
 
+mod diagnosis;
 mod fixtures;
 mod lab;
 mod laws;

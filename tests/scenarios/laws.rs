@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use execpath::model::{BootTime, Fact, GapCode, Observation, Report, Session, SocketId, Span, TaskKey};
+use execpath::{
+    diagnose::verdicts,
+    model::{BootTime, Fact, GapCode, Observation, Report, Session, Severity, SocketId, Source, Span, TaskKey},
+};
 use execpath_tests::scenario::{render, render_session, short_id};
 
-use crate::run::{outcome, read, texts};
+use crate::run::{correlator, outcome, read, texts};
 
 /// What arrives in the wrong order arrives at most so late: less than the correlator's window.
 const SHUFFLE: Span = Span::from_millis(4);
@@ -236,6 +239,27 @@ fn fewer_facts_give_no_other_users() {
         for round in 0..200 {
             let left: Vec<_> = facts.iter().filter(|fact| !may_go(fact) || dice.below(4) != 0).cloned().collect();
             assert_eq!(wrong(&left, &truth), [], "{name}, a quarter, round {round}");
+        }
+    }
+}
+
+/// Nothing was measured in them; time goes on for longer than any rule waits.
+#[test]
+fn no_scenario_names_a_fault_but_that_of_a_daemon_that_restarts() {
+    for (name, text) in texts() {
+        let mut correlator = correlator();
+        let facts = read(&name, &text, 0).facts();
+        let last = facts.iter().map(|fact| fact.at).max().unwrap_or_default();
+        for fact in &facts {
+            correlator.ingest(fact);
+        }
+        for seconds in [1, 30, 90] {
+            correlator.ingest(&Observation::new(last.plus(Span::from_secs(seconds)), Source::Engine, Fact::Tick));
+            let found = verdicts(&correlator.report());
+            let faults = found.iter().filter(|verdict| verdict.severity == Severity::Fault);
+            let codes: Vec<_> = faults.map(|verdict| verdict.code).collect();
+            let expected: &[&str] = if name == "daemon-restarts.txt" { &["F30"] } else { &[] };
+            assert_eq!(codes, expected, "{name}");
         }
     }
 }

@@ -10,6 +10,7 @@ mod arch;
 mod bench;
 mod cache;
 mod demo;
+mod docs;
 mod ebpf;
 mod fixtures;
 mod golang;
@@ -37,6 +38,7 @@ enum Chore {
     Arch(arch::Arch),
     Bench(bench::Bench),
     Demo(demo::Demo),
+    Docs(docs::Docs),
     Ebpf(ebpf::Ebpf),
     Fixtures(fixtures::Fixtures),
     GoOffsets(golang::GoOffsets),
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Chore::Arch(chore) => chore.run(),
         Chore::Bench(chore) => chore.run(),
         Chore::Demo(chore) => chore.run(),
+        Chore::Docs(chore) => chore.run(),
         Chore::Ebpf(chore) => chore.run(),
         Chore::Fixtures(chore) => chore.run(),
         Chore::GoOffsets(chore) => chore.run(),

@@ -154,6 +154,58 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// What runc has started and that has not become what was asked for yet: `runc:[2:INIT]`.
+    pub(super) fn beginnings(&self) -> Vec<(TaskKey, &'a Series<ProcessMeasure>)> {
+        let Some((_, runc)) = self.hop(Role::Runc).filter(|_| self.last_role() == Some(Role::Runc)) else {
+            return Vec::new();
+        };
+        let is_child = |series: &Series<ProcessMeasure>| series.last.parent == Some(runc.task.tgid);
+        self.host.report.measures.processes().filter(|(_, series)| is_child(series)).collect()
+    }
+
+    /// What was asked for, and what has not become it yet.
+    pub(super) fn inside(&self) -> Vec<(TaskKey, &'a Series<ProcessMeasure>)> {
+        let command = self.command().map(|(_, hop, series)| (hop.task, series));
+        command.into_iter().chain(self.beginnings()).collect()
+    }
+
+    /// The shim of its container.
+    pub(super) fn shim(&self) -> Option<TaskKey> {
+        let hop = self.hop(Role::Shim).map(|(_, hop)| hop.task);
+        hop.or_else(|| {
+            let shims = self.host.shims_of(self.session.target.container_id.as_deref()?);
+            shims.first().copied().filter(|_| shims.len() == 1)
+        })
+    }
+
+    /// The leg that ends at this role.
+    pub(super) fn leg_to(&self, role: Role) -> Option<Leg<'a>> {
+        let is =
+            |leg: &Leg<'_>| leg.far_hop.and_then(|at| self.session.hops.get(at)).is_some_and(|hop| hop.role == role);
+        self.legs().into_iter().rev().find(is)
+    }
+
+    /// Bytes of a closed leg, as its near end counted them: sent, received.
+    pub(super) fn bytes(&self, leg: &Leg<'_>) -> Option<(u64, u64)> {
+        let closed = leg.link.and_then(|at| self.session.links[at].tcp).and_then(|ends| ends.sent.zip(ends.received));
+        closed.or_else(|| {
+            let info = leg.near?.series?.last.info?;
+            Some((info.bytes_acked, info.bytes_received))
+        })
+    }
+
+    /// Whether its stream may serve an exec that is told as a session of its own: then what it lacks is known of that one.
+    pub(super) fn may_be_in_two(&self) -> bool {
+        let overlaps = |other: &&Session| {
+            let end = |one: &Session| one.closed_at.unwrap_or(self.host.report.at).plus(Span::from_secs(1));
+            other.id != self.session.id
+                && other.opened_at <= end(self.session)
+                && self.session.opened_at <= end(other)
+                && !other.links.iter().any(|link| link.kind == LinkKind::Tcp)
+        };
+        self.host.report.sessions.iter().any(|other| overlaps(&other))
+    }
+
     /// FIFOs of its exec that are held, and by whom.
     pub(super) fn fifos(&self) -> &'a [Held<'a>] {
         self.session.exec_id.as_deref().map_or(&[], |exec| self.host.fifos_of(exec))
@@ -227,7 +279,7 @@ impl<'a> Case<'a> {
         let ends = || legs.iter().flat_map(|leg| [leg.near, leg.far]).flatten().filter_map(|end| end.series);
         if until > Step::Legs && ends().next().is_some() {
             let standing = ends().filter(|series| series.last.state == TcpState::Established).count();
-            steps.push(number("ends of TCP legs that stand", standing as u64, "ends"));
+            steps.push(number("ends of TCP legs that stand", standing as u64, ""));
         }
         if let (Some((_, hop, series)), true) = (self.command(), until > Step::Process) {
             let state = series.last.state.to_string();
@@ -235,11 +287,11 @@ impl<'a> Case<'a> {
         }
         if until > Step::Silence && ends().next().is_some() {
             let silent = ends().filter(|series| retransmits(&series.last)).count();
-            steps.push(number("ends that send again and get no answer", silent as u64, "ends"));
+            steps.push(number("ends that send again and get no answer", silent as u64, ""));
         }
         if until > Step::Queues && ends().any(|series| both(series).is_some()) {
             let unread = legs.iter().filter(|leg| queues::unread_at(leg.near).is_some()).count();
-            steps.push(number("legs of which output is not read", unread as u64, "legs"));
+            steps.push(number("legs of which output is not read", unread as u64, ""));
         }
         steps
     }

@@ -98,6 +98,8 @@ pub(super) enum Rule {
     Session(fn(&Case<'_>) -> Option<Found>),
     /// Of the host: each belongs to no session.
     Host(fn(&Host<'_>) -> Vec<Found>),
+    /// Of a session, or of what never became one.
+    Both(fn(&Case<'_>) -> Option<Found>, fn(&Host<'_>) -> Vec<Found>),
 }
 
 /// What a rule found.

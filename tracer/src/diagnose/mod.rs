@@ -39,12 +39,14 @@ pub fn verdicts(report: &Report) -> Vec<Verdict> {
         let case = Case::new(&host, session);
         // The table is in the order of the decision.
         FAULTS.iter().find_map(|fault| match fault.rule {
-            Rule::Session(rule) => rule(&case).map(|found| fault.verdict(Some(&case), found)),
+            Rule::Session(rule) | Rule::Both(rule, _) => rule(&case).map(|found| fault.verdict(Some(&case), found)),
             Rule::Host(_) => None,
         })
     });
     let of_none = FAULTS.iter().flat_map(|fault| match fault.rule {
-        Rule::Host(rule) => rule(&host).into_iter().map(|found| fault.verdict(None, found)).collect(),
+        Rule::Host(rule) | Rule::Both(_, rule) => {
+            rule(&host).into_iter().map(|found| fault.verdict(None, found)).collect()
+        }
         Rule::Session(_) => Vec::new(),
     });
     of_sessions.chain(of_none).collect()

@@ -4,7 +4,7 @@
 //! between two samples, which the counters of TCP tell.
 
 use super::case::{Case, End, Leg, both};
-use crate::model::{TcpMeasure, TimerKind};
+use crate::model::{FileMeasure, TcpMeasure, TimerKind};
 
 /// Bytes that the process has taken out of the socket.
 fn taken(tcp: &TcpMeasure) -> Option<u64> {
@@ -54,4 +54,11 @@ fn stuck<'a>(leg: Leg<'a>, reader: Option<End<'a>>, writer: Option<End<'a>>) -> 
     // Where the reader's end is here, its own queue decides.
     let sure = if reader.is_some_and(|end| end.series.is_some()) { unread.is_some() } else { refused.is_some() };
     sure.then_some(Stuck { leg, unread, refused })
+}
+
+/// Whether a pipe or FIFO has no room for another page: what remains below that is too little for a writer to be woken
+/// (fs/pipe.c: pipe_write wakes and writes by pages).
+pub(super) fn is_full(file: &FileMeasure) -> bool {
+    const PAGE: u32 = 4_096;
+    file.capacity.is_some_and(|capacity| file.queued.saturating_add(PAGE) > capacity)
 }

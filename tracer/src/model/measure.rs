@@ -193,6 +193,9 @@ pub struct ProcessMeasure {
     /// Its parent now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<u32>,
+    /// `/proc/PID/exe`: which shim it is, where its name is cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<RawText>,
     /// Clock ticks in user mode, of all threads.
     pub user_ticks: u64,
     /// Clock ticks in the kernel, of all threads.

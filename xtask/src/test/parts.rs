@@ -41,6 +41,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part { name: "clippy", minutes: 5, about: "lints of both workspaces, as errors", vital: false, run: clippy },
     Part { name: "abi", minutes: 1, about: "layouts of the records", vital: false, run: abi },
+    Part { name: "docs", minutes: 1, about: "pages of faults, as the rules say", vital: false, run: docs },
     Part { name: "test", minutes: 8, about: "unit tests, replays, the command line", vital: false, run: tests },
     Part { name: "doc", minutes: 3, about: "documentation, warnings as errors", vital: false, run: doc },
     Part { name: "kernel", minutes: 4, about: "probes in this kernel (root)", vital: true, run: kernel },
@@ -110,6 +111,10 @@ fn clippy(session: &mut Session) -> Result<Outcome> {
 
 fn abi(session: &mut Session) -> Result<Outcome> {
     session.check(&mut xtask(session, &["abi", "--check"]))
+}
+
+fn docs(session: &mut Session) -> Result<Outcome> {
+    session.check(&mut xtask(session, &["docs", "--check"]))
 }
 
 fn tests(session: &mut Session) -> Result<Outcome> {

@@ -1,13 +1,6 @@
 //! F16.
 
-use crate::{
-    diagnose::{
-        case::{Case, Leg},
-        fault::{Apart, Fault, Found, Made, Rule, Step, number, word},
-        queues::{self, Stuck},
-    },
-    model::{About, Role, Severity},
-};
+use super::prelude::*;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F16",
@@ -22,9 +15,9 @@ pub(super) const FAULT: Fault = Fault {
     needs: "Two samples of the queues and counters of both ends of the legs. Of a client on another host the shut window of \
             this host's end tells.",
     apart: &[
-        Apart { code: "F17", by: "both ends of every leg are there" },
+        Apart { code: "F17", by: "the other end is there: it is what does not read" },
         Apart { code: "F18", by: "the other end answers: its window is shut, nothing is sent again in vain" },
-        Apart { code: "F21", by: "a reader of the FIFO is there: what is full lies nearer to the client" },
+        Apart { code: "F21", by: "what is full lies nearer to the client than the FIFO" },
         Apart { code: "F22", by: "bytes wait in a queue that somebody else has to empty" },
     ],
     next: &[
@@ -74,7 +67,7 @@ fn names(case: &Case<'_>, reader: Option<usize>) -> Option<&'static str> {
 /// `leg` is seen from the reader.
 fn found(
     case: &Case<'_>,
-    stuck: &Stuck<'_>,
+    stuck: &queues::Stuck<'_>,
     reader: Option<usize>,
     leg: &Leg<'_>,
     name: Option<&'static str>,

@@ -1,12 +1,6 @@
 //! F23.
 
-use crate::{
-    diagnose::{
-        case::Case,
-        fault::{Apart, Fault, Found, Made, Rule, Step, number, word},
-    },
-    model::{About, Severity},
-};
+use super::prelude::*;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F23",

@@ -305,7 +305,7 @@ impl Proc {
         fs::read_link(self.path(pid, "cwd")).ok()
     }
 
-    fn link(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
+    pub(super) fn link(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
         Some(fs::read_link(self.path(pid, name)).ok()?.into_os_string().into_vec())
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::ffi::OsStrExt};
 
-use super::super::procfs::{Proc, number};
+use super::super::procfs::{DELETED, Proc, number};
 use crate::model::{Call, Depth, ProcessMeasure, RawText, ThreadMeasure};
 
 /// Threads of one process that are looked at. A shim has about ten, runc about six.
@@ -60,6 +60,7 @@ impl Proc {
             thread_count: stat.threads,
             foreground: stat.foreground,
             group: Some(stat.group),
+            exe: self.link(pid, "exe").map(|exe| RawText::from(exe.strip_suffix(DELETED).unwrap_or(&exe))),
             pidns: self.namespace(pid, "pid"),
             first_lives: None,
             cgroup: None,

@@ -1,0 +1,164 @@
+//! What a diagnosis says of sample sessions, in each of its formats.
+
+use execpath::{
+    correlate::{Correlator, Options},
+    diagnose::{diagnosis, verdicts},
+    model::{
+        BootTime, Diagnosis, Fact, Health, Measures, Observation, ProcessMeasure, Report, Session, SessionId, Severity,
+        SocketId, Source, Span, TcpInfo, TcpMeasure, TcpState, Timer, TimerKind,
+    },
+    record::Reader,
+    sink::{Style, diagnosis, escape},
+};
+use execpath_tests::samples::{self, after};
+
+use crate::lab::recordings;
+
+/// When the samples were taken.
+const TAKEN: [BootTime; 2] = [samples::OPENED.plus(Span::from_secs(60)), samples::OPENED.plus(Span::from_secs(63))];
+
+fn measured(at: BootTime, inode: u64, measure: TcpMeasure) -> Observation {
+    let socket = SocketId::new(inode, inode);
+    Observation::new(at, Source::Snapshot, Fact::TcpMeasured { socket, tuple: None, measure })
+}
+
+fn idle() -> TcpMeasure {
+    let info = TcpInfo { bytes_acked: 5_000, bytes_received: 500_000, ..TcpInfo::default() };
+    TcpMeasure { state: TcpState::Established, recv_q: 0, send_q: 0, timer: None, info: Some(info) }
+}
+
+fn named(id: &str) -> Session {
+    Session { id: SessionId(id.into()), ..samples::whole() }
+}
+
+/// The session with sockets of its own.
+fn apart(id: &str, by: u64) -> Session {
+    let mut session = named(id);
+    let moved = |socket: &mut Option<SocketId>| {
+        let inode = socket.and_then(|socket| socket.inode).unwrap_or(0) + by;
+        *socket = Some(SocketId::new(inode, inode));
+    };
+    for ends in session.links.iter_mut().filter_map(|link| link.tcp.as_mut()) {
+        moved(&mut ends.near);
+        moved(&mut ends.far);
+    }
+    session
+}
+
+/// A session whose kubectl is stopped, a healthy one, one of which nothing is known, and what a kubelet left over.
+fn report() -> Report {
+    let mut measures = Measures::default();
+    for at in TAKEN {
+        let legs = [71_001, 71_002, 71_011, 71_012, 71_021, 71_022];
+        for inode in legs.into_iter().flat_map(|inode| [inode, inode + 1_000]) {
+            measures.take(&measured(at, inode, idle()));
+        }
+        let timer = Some(Timer { kind: TimerKind::Probe, expires_ms: 800, retries: 4 });
+        measures.take(&measured(at, 71_001, TcpMeasure { recv_q: 65_536, ..idle() }));
+        measures.take(&measured(at, 71_002, TcpMeasure { send_q: 2_565_120, timer, ..idle() }));
+        let hops = samples::whole().hops;
+        let stopped = ProcessMeasure { state: 'T', ..ProcessMeasure::default() };
+        let measure = Fact::ProcessMeasured(Box::new(stopped));
+        measures.take(&Observation::of(at, Source::Snapshot, hops[0].task, measure));
+        let unlisted = Fact::SocketUnlisted { fd: 57, inode: 99_120 };
+        measures.take(&Observation::of(at, Source::Snapshot, hops[2].task, unlisted));
+    }
+    let sessions = vec![named("s-4f9c2a"), apart("s-0b77e1", 1_000), apart("s-c01d99", 2_000)];
+    Report { at: after(63_000), sessions, measures, ..Report::default() }
+}
+
+fn text(report: &Report, found: &Diagnosis) -> String {
+    let mut out = Vec::new();
+    diagnosis::text(&mut out, Style { color: false }, &samples::header(), report, found)
+        .expect("memory can be written");
+    String::from_utf8(out).expect("it is text")
+}
+
+fn json(found: &Diagnosis) -> String {
+    let mut out = Vec::new();
+    diagnosis::json(&mut out, &samples::header(), found).expect("memory can be written");
+    String::from_utf8(out).expect("it is text")
+}
+
+#[test]
+fn a_diagnosis_for_people() {
+    let report = report();
+    insta::assert_snapshot!("diagnosis.text", text(&report, &diagnosis(&report)));
+}
+
+#[test]
+fn a_diagnosis_for_programs() {
+    let parsed: serde_json::Value = serde_json::from_str(&json(&diagnosis(&report()))).expect("it is JSON");
+    insta::assert_json_snapshot!("diagnosis.json", parsed);
+}
+
+#[test]
+fn health_is_a_word() {
+    let health = diagnosis(&report()).health;
+    let words: Vec<_> = health.values().map(|health| (health.token(), health.short())).collect();
+    assert_eq!(words, [("ok", "ok"), ("F16", "slow reader"), ("unknown", "unknown")]);
+    assert_eq!(Health::Waiting.token(), "waiting");
+}
+
+#[test]
+fn lines_fit_but_those_to_be_pasted() {
+    let report = report();
+    for line in text(&report, &diagnosis(&report)).lines().filter(|line| !line.contains("$ ")) {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+}
+
+#[test]
+fn names_of_strangers_reach_no_terminal() {
+    const BAD: &str = "\x1b[2J\u{202e}\u{9b}31m\u{200b}x\r\n\x07";
+    let mut report = report();
+    for session in &mut report.sessions {
+        session.id.0.push_str(BAD);
+        session.target.pod = Some(BAD.into());
+        session.command = vec![BAD.into()];
+        for hop in &mut session.hops {
+            hop.process.comm = BAD.into();
+        }
+    }
+    let mut found = diagnosis(&report);
+    for verdict in &mut found.verdicts {
+        verdict.manual.push(BAD.to_owned());
+        verdict.next.push(BAD.to_owned());
+        for reading in &mut verdict.evidence {
+            reading.what.push_str(BAD);
+            reading.value = execpath::model::Value::Text(BAD.into());
+        }
+    }
+    let text = text(&report, &found);
+    assert!(!text.lines().any(|line| line.chars().any(escape::is_hidden)), "{text:?}");
+    serde_json::from_str::<serde_json::Value>(&json(&found)).expect("it is JSON");
+}
+
+#[test]
+fn nothing_wrong_is_an_empty_array() {
+    assert_eq!(json(&diagnosis(&Report::default())), "[]\n");
+}
+
+/// Real sessions, none of which had a fault; at every moment, also while they come up and end.
+#[test]
+fn recorded_sessions_name_no_fault_at_any_time() {
+    /// Observations between two looks: a report of many sessions takes a while to make.
+    const EVERY: usize = 64;
+    for (name, path) in recordings() {
+        let mut reader = Reader::open(&path).expect("a recording");
+        let mut correlator = Correlator::new(&reader.header().host.clone(), &Options::default());
+        let look = |correlator: &Correlator| {
+            let found = verdicts(&correlator.report());
+            let fault = found.iter().find(|verdict| verdict.severity == Severity::Fault);
+            assert!(fault.is_none(), "{name}: {fault:?}");
+        };
+        for (number, seen) in reader.by_ref().enumerate() {
+            correlator.ingest(&seen);
+            if number % EVERY == 0 {
+                look(&correlator);
+            }
+        }
+        correlator.flush();
+        look(&correlator);
+    }
+}

@@ -1,0 +1,99 @@
+//! F01.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F01",
+    name: "the kubelet's port cannot be reached",
+    short: "node unreachable",
+    severity: Severity::Fault,
+    step: Step::Legs,
+    means: "The API server dials the kubelet and gets no answer. kubectl shows nothing until that dial is given up, and then \
+            says `dial tcp …:10250: i/o timeout`.",
+    why: "A firewall or security group that drops port 10250, a node address that the API server cannot route to, a node \
+          that is down. A port that refuses, or an address without a route, fails at once instead and leaves nothing to see.",
+    needs: "One sample of the dial: SYN-SENT, with how often it was sent again.",
+    apart: &[
+        Apart { code: "F02", by: "no connection came about: nothing of TLS could be said" },
+        Apart { code: "F03", by: "the dial goes to the kubelet itself, not into a tunnel" },
+        Apart { code: "F18", by: "the connection never stood" },
+    ],
+    next: &[
+        "From the API server's host: can it reach that address and port at all?",
+        "Compare the address with the node's InternalIP, and see --kubelet-preferred-address-types of the API server.",
+        "Look for rules that drop the port on both hosts and between them.",
+    ],
+    manual: &[
+        "ss -tnpo state syn-sent dst {remote}   # timer:(on,…,N): N times sent again",
+        "curl -k -m 5 https://{remote}/healthz",
+        "kubectl get nodes -o wide   # is {host} the node's address?",
+    ],
+    sources: &["kubernetes/kubernetes#107186", "kubernetes/kubernetes#62511", "rancher/rke2#3481"],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Both(of_session, of_host),
+    #[cfg(test)]
+    scenes,
+};
+
+/// The first SYN is sent again after one second, then after two and four (RFC 6298): three seconds without an answer.
+const OFTEN: u8 = 2;
+
+/// How often it was sent again, of a dial that waits.
+fn sent_again(tcp: &TcpMeasure) -> Option<u8> {
+    let by_timer = tcp.timer.map_or(0, |timer| timer.retries);
+    let times = by_timer.max(tcp.info.map_or(0, |info| info.retransmits));
+    (tcp.state == TcpState::SynSent && times >= OFTEN).then_some(times)
+}
+
+fn of_session(case: &Case<'_>) -> Option<Found> {
+    case.legs().into_iter().find_map(|leg| {
+        let tuple = leg.tuple.filter(|tuple| case.host.is_kubelet_port(tuple.remote.port()))?;
+        let times = sent_again(&leg.near?.series?.last)?;
+        let pid = leg.near_hop.and_then(|at| case.session.hops.get(at)).map(|hop| hop.task.tgid);
+        let about = About { pid, local: Some(tuple.local), remote: Some(tuple.remote), ..About::default() };
+        Some(Found { hop: leg.near_hop, link: leg.link, about, ..Found::default() }.with(read_off(times)))
+    })
+}
+
+fn of_host(host: &Host<'_>) -> Vec<Found> {
+    let dials = host.report.loose.iter().filter_map(|loose| {
+        let tuple = loose.socket.tuple.filter(|tuple| host.is_kubelet_port(tuple.remote.port()))?;
+        let times = sent_again(&host.report.measures.tcp(loose.socket.id)?.last)?;
+        let pid = Some(loose.task.tgid);
+        let about = About { pid, local: Some(tuple.local), remote: Some(tuple.remote), ..About::default() };
+        Some(Found { about, ..Found::default() }.with(read_off(times)))
+    });
+    dials.collect()
+}
+
+fn read_off(times: u8) -> crate::model::Reading {
+    number("SYN sent again without an answer", times.into(), "")
+}
+
+#[cfg(test)]
+use crate::{
+    diagnose::scene::{APISERVER, Scene, idle},
+    model::Timer,
+};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let dial = |retries: u8| {
+        move |_: u64| TcpMeasure {
+            state: TcpState::SynSent,
+            timer: Some(Timer { kind: TimerKind::Retransmit, expires_ms: 900, retries }),
+            info: None,
+            ..idle()
+        }
+    };
+    let of = |about, named: &'static [&'static str], remote: &str, retries| {
+        let mut scene = Scene::new(about, named);
+        scene.stray(APISERVER, Role::ApiServer, 200, remote, dial(retries));
+        scene
+    };
+    vec![
+        of("the node drops what comes to its kubelet", &["F01"], "192.168.205.12:10250", 5),
+        of("a dial has just begun", &[], "192.168.205.12:10250", 0),
+        of("a webhook cannot be reached", &[], "192.168.205.12:443", 5),
+    ]
+}

@@ -1,0 +1,99 @@
+//! F02.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F02",
+    name: "TLS to the kubelet is refused",
+    short: "kubelet TLS",
+    severity: Severity::Fault,
+    step: Step::Legs,
+    means: "The API server reached the kubelet and hung up during the TLS handshake, before it had asked for anything. kubectl \
+            says `remote error: tls: …` or `x509: …`.",
+    why: "The kubelet's serving certificate is not signed yet (its CSR waits for approval), does not name the address that is \
+          dialled, or is signed by a CA that --kubelet-certificate-authority does not hold.",
+    needs: "A session that was traced to its end, with the bytes of the closed leg. The Go version of the API server says how \
+            long a handshake that fails is.",
+    apart: &[
+        Apart { code: "F01", by: "the connection stood" },
+        Apart { code: "F07", by: "the kubelet was asked nothing, and asked no runtime" },
+    ],
+    next: &[
+        "Look for CSRs that wait: approve those of kubelet-serving whose node you know.",
+        "See that the certificate names the address that the API server dials.",
+    ],
+    manual: &[
+        "openssl s_client -connect {remote} </dev/null 2>/dev/null | openssl x509 -noout -issuer -dates -ext subjectAltName",
+        "kubectl get csr | grep -v Approved",
+    ],
+    sources: &["weaveworks/eksctl#1324", "kubernetes/kubeadm#591", "kelseyhightower/kubernetes-the-hard-way#146"],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// A handshake and an alert take a few round trips.
+const QUICK: Span = Span::from_secs(1);
+/// What a ServerHello with a certificate has at least: below it nothing was refused, nothing was offered.
+const CERTIFICATE: u64 = 500;
+
+/// The most that a client of that Go sends in a handshake that it gives up. A ClientHello has about 300 bytes, since Go 1.23
+/// with a post-quantum key share of 1,216 bytes more (crypto/tls: defaultCurvePreferences); the alert has 30. With a request behind it
+/// there are 350 bytes more at least: Finished, and the headers of SPDY or WebSocket.
+fn given_up(program: Option<&Program>) -> Option<u64> {
+    let Some(Program::Go(version)) = program else { return None };
+    let minor: u32 = version.strip_prefix("go1.")?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    Some(if minor >= 23 { 1_750 } else { 500 })
+}
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    let ended_by_itself = case.session.exit.is_some_and(|exit| exit.reason != ExitReason::Unknown);
+    if case.is_open() || !case.is_seen_whole() || case.age() >= QUICK || ended_by_itself {
+        return None;
+    }
+    let (at, server) = case.hop(Role::ApiServer)?;
+    let below_kubelet = case.hop(Role::Runtime).is_some() || case.hop(Role::Process).is_some();
+    let leg = case.legs().into_iter().find(|leg| leg.near_hop == Some(at)).filter(|_| !below_kubelet)?;
+    let tuple = leg.tuple.filter(|tuple| case.host.is_kubelet_port(tuple.remote.port()))?;
+    let (sent, received) = case.bytes(&leg)?;
+    let most = given_up(server.process.program.as_ref())?;
+    if sent == 0 || sent > most || received < CERTIFICATE {
+        return None;
+    }
+    let about =
+        About { pid: Some(server.task.tgid), local: Some(tuple.local), remote: Some(tuple.remote), ..About::default() };
+    let found = Found { hop: Some(at), link: leg.link, about, since: case.session.closed_at, ..Found::default() };
+    Some(
+        found
+            .with(number("sent by the API server: a handshake, no request", sent, "bytes"))
+            .with(number("received from the kubelet", received, "bytes"))
+            .with(number("the session lasted", case.age().as_millis(), "ms")),
+    )
+}
+
+#[cfg(test)]
+use crate::diagnose::scene::Scene;
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let of = |about, named: &'static [&'static str], go: &str, sent: u64, millis: u64| {
+        let mut scene = Scene::new(about, named);
+        scene.ends_after(3);
+        scene.closes_after(millis);
+        scene.session(|session| {
+            session.hops[1].process.program = Some(Program::Go(go.to_owned()));
+            let leg = session.links[2].tcp.as_mut().unwrap();
+            (leg.sent, leg.received) = (Some(sent), Some(1_900));
+        });
+        scene
+    };
+    vec![
+        of("a certificate that is not trusted", &["F02"], "go1.19.8", 330, 14),
+        of("the same with a post-quantum key share", &["F02"], "go1.26.0", 1_580, 14),
+        of("the kubelet was asked, and had no such container", &[], "go1.19.8", 1_900, 30),
+        of("the same with a post-quantum key share", &[], "go1.24.1", 3_400, 30),
+        of("no knowing how long a handshake is", &[], "", 330, 14),
+        of("it lasted", &[], "go1.19.8", 330, 40_000),
+    ]
+}

@@ -1,0 +1,123 @@
+//! F03.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F03",
+    name: "the tunnel to the nodes is stuck",
+    short: "tunnel stuck",
+    severity: Severity::Fault,
+    step: Step::Legs,
+    means: "The API server reaches its nodes through a tunnel (konnectivity, remotedialer), and the tunnel takes requests and \
+            does nothing with them. exec, logs and port-forward hang alike, for every node behind it.",
+    why: "The proxy server waits for an agent that is gone or does not read; one stream of a shared connection fills its \
+          window and holds up the others; dials pile up.",
+    needs: "Two samples. Of dials that pile up: the connections of the API server to konnectivity's server by TCP (ports 8090, \
+            8131); its unix socket is not looked at. Of a session: the queues on both sides of the proxy.",
+    apart: &[
+        Apart { code: "F01", by: "the proxy took the connection" },
+        Apart { code: "F16", by: "the proxy behind the API server is the first who does not read" },
+    ],
+    next: &[
+        "See whether the agents are connected: their logs, and konnectivity_network_proxy_server_ready_backend_connections.",
+        "Restart the agent of the node first, then the proxy server: every session through it ends.",
+    ],
+    manual: &[
+        "ss -tnpi dst {remote} | grep -c ESTAB   # dials that pile up",
+        "ss -tnpi dst {remote}   # lastsnd, lastrcv: nothing came since the request",
+        "curl -s localhost:8133/metrics | grep -e pending -e ready   # konnectivity's admin port",
+    ],
+    sources: &[
+        "kubernetes-sigs/apiserver-network-proxy#855",
+        "kubernetes-sigs/apiserver-network-proxy#152",
+        "kubernetes-sigs/apiserver-network-proxy#261",
+        "k3s-io/k3s#7332",
+        "k3s-io/k3s#6216",
+    ],
+    made: Made::Scenario("needs a tunnel that is stuck: konnectivity is not in the lab"),
+    rule: Rule::Both(of_session, of_host),
+    #[cfg(test)]
+    scenes,
+};
+
+/// Where konnectivity's server takes dials of the API server: its default, and what its examples use.
+const PORTS: [u16; 2] = [8_090, 8_131];
+/// A single dial may wait for its node; API servers give one up after 30 s (apiserver, pkg/server/egressselector).
+const MANY: usize = 3;
+/// Longer than a dial within a cluster takes, shorter than it may.
+const LONG: u32 = 10_000;
+
+fn of_session(case: &Case<'_>) -> Option<Found> {
+    let stuck = queues::output(case).filter(|_| case.is_open())?;
+    let (server, _) = case.hop(Role::ApiServer)?;
+    let at = stuck.leg.near_hop.filter(|at| *at > server)?;
+    let hop = case.session.hops.get(at).filter(|hop| hop.role == Role::Proxy)?;
+    let about = About {
+        pid: Some(hop.task.tgid),
+        local: stuck.leg.tuple.map(|tuple| tuple.local),
+        remote: stuck.leg.tuple.map(|tuple| tuple.remote),
+        ..About::default()
+    };
+    let since = Case::at_least_since(stuck.leg.near);
+    let unread = stuck.unread.unwrap_or(0).into();
+    let found = Found { hop: Some(at), link: stuck.leg.link, about, since, ..Found::default() };
+    Some(found.with(number(format!("recv_q of {}, nothing taken out", case.called(Some(at))), unread, "bytes")))
+}
+
+/// Something was asked long ago, and nothing was heard since.
+fn is_unanswered(series: &Series<TcpMeasure>) -> bool {
+    twice(series, |tcp| {
+        let asked = |info: crate::model::TcpInfo| {
+            info.bytes_acked > 0 && info.last_sent_ms >= LONG && info.last_received_ms >= info.last_sent_ms
+        };
+        tcp.state == TcpState::Established && tcp.info.is_some_and(asked)
+    })
+}
+
+fn of_host(host: &Host<'_>) -> Vec<Found> {
+    let mut waiting: std::collections::BTreeMap<_, Vec<_>> = std::collections::BTreeMap::new();
+    for loose in host.dialled_by(Role::ApiServer) {
+        let Some(tuple) = loose.socket.tuple.filter(|tuple| PORTS.contains(&tuple.remote.port())) else { continue };
+        if host.report.measures.tcp(loose.socket.id).is_some_and(is_unanswered) {
+            waiting.entry((loose.task, tuple.remote)).or_default().push(tuple);
+        }
+    }
+    let many = waiting.into_iter().filter(|(_, dials)| dials.len() >= MANY);
+    many.map(|((task, remote), dials)| {
+        let about = About { pid: Some(task.tgid), remote: Some(remote), ..About::default() };
+        let count = dials.len() as u64;
+        Found { about, ..Found::default() }.with(number("dials into the tunnel without an answer", count, ""))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+use crate::diagnose::scene::{APISERVER, On, Scene, idle, info};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let dials = |about, named: &'static [&'static str], remote: &str, count: u64, answered: bool| {
+        let mut scene = Scene::new(about, named);
+        for number in 0..count {
+            scene.stray(APISERVER, Role::ApiServer, 200 + 2 * number, remote, |_| {
+                let mut tcp = idle();
+                (info(&mut tcp).last_sent_ms, info(&mut tcp).last_received_ms) = (20_000, 20_500);
+                if answered {
+                    info(&mut tcp).last_received_ms = 10;
+                }
+                tcp
+            });
+        }
+        scene
+    };
+    let mut proxy = Scene::new("the proxy behind the API server does not read", &["F03"]);
+    proxy.session(|session| session.hops[2].role = Role::Proxy);
+    proxy.near(On::Stream, |tcp, _| tcp.recv_q = 4_000);
+    vec![
+        dials("dials pile up at the tunnel", &["F03"], "10.0.0.5:8131", 4, false),
+        proxy,
+        dials("two dials wait", &[], "10.0.0.5:8131", 2, false),
+        dials("the tunnel answers", &[], "10.0.0.5:8131", 4, true),
+        dials("etcd has nothing to say", &[], "10.0.0.5:2379", 4, false),
+    ]
+}

@@ -1,0 +1,86 @@
+//! F06.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F06",
+    name: "the client opened no streams",
+    short: "no streams",
+    severity: Severity::Fault,
+    step: Step::Legs,
+    means: "The connection reached the runtime, and the streams for stdin, stdout and errors were not opened on it in time: \
+            the runtime hung up after its 30 seconds and started nothing.",
+    why: "A client that died or hung right after the upgrade, a proxy that passes the upgrade and holds back what follows, a \
+          client library that opens other streams than the runtime expects.",
+    needs: "A session that was traced from its start to its end, of a client on this host that says that it is an exec.",
+    apart: &[
+        Apart { code: "F07", by: "the runtime waited its 30 seconds before it hung up" },
+        Apart { code: "F09", by: "the runtime never made the FIFOs: it had nothing to ask the shim for" },
+    ],
+    next: &[
+        "Try with kubectl from the API server's host: if that works, look at what lies in front of it.",
+        "See the runtime's log for `timed out waiting for client to create streams`.",
+    ],
+    manual: &["journalctl _PID={runtime} | grep -i 'create streams'", "ss -tnpi dst {remote}   # while it lasts"],
+    sources: &["containerd/containerd#1817", "k8s.io/kubelet, pkg/cri/streaming: DefaultStreamCreationTimeout = 30 s"],
+    made: Made::Scenario("needs a client of its own that opens no streams"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// The time-out of cri-streaming, and how exactly it is kept.
+const GIVEN_UP: std::ops::RangeInclusive<u64> = 29_500..=33_000;
+
+/// The leg to a runtime that was never told what to do, of what the client calls an exec.
+pub(super) fn idle_stream<'a>(case: &Case<'a>) -> Option<Leg<'a>> {
+    let is_exec = matches!(case.session.kind, Kind::Exec | Kind::Cp) && !case.has_gap(&[GapCode::KindUnknown]);
+    let nothing_ran = case.last_role() == Some(Role::Runtime) && case.session.exec_id.is_none();
+    let sure = is_exec && nothing_ran && case.is_seen_whole() && !case.may_be_in_two();
+    case.leg_to(Role::Runtime).filter(|_| sure && !case.is_open())
+}
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    let lasted = Some(case.age().as_millis()).filter(|lasted| GIVEN_UP.contains(lasted))?;
+    let leg = idle_stream(case)?;
+    let about = About {
+        pid: case.hop(Role::Runtime).map(|(_, hop)| hop.task.tgid),
+        local: leg.tuple.map(|tuple| tuple.local),
+        remote: leg.tuple.map(|tuple| tuple.remote),
+        ..About::default()
+    };
+    let found = Found { hop: leg.far_hop, link: leg.link, about, since: case.session.closed_at, ..Found::default() };
+    Some(found.with(number("the runtime waited for streams, and hung up", lasted, "ms")))
+}
+
+#[cfg(test)]
+use crate::diagnose::scene::Scene;
+
+#[cfg(test)]
+pub(super) fn ended(about: &'static str, named: &'static [&'static str], millis: u64) -> Scene {
+    let mut scene = Scene::new(about, named);
+    scene.ends_after(4);
+    scene.session(|session| session.exec_id = None);
+    scene.closes_after(millis);
+    scene
+}
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let mut attach = ended("attach starts nothing", &[], 30_000);
+    attach.session(|session| session.kind = Kind::Attach);
+    let mut unknown = ended("whether it is an exec is not known", &[], 30_000);
+    unknown.gap(GapCode::KindUnknown);
+    let mut two = ended("dockerd: stream and exec are told apart", &[], 30_000);
+    let mut exec = two.sessions[0].clone();
+    exec.id.0 = "s-exec".to_owned();
+    exec.links.clear();
+    two.sessions.push(exec);
+    vec![
+        ended("given up after 30 seconds", &["F06"], 30_040),
+        ended("ended by the user after a minute", &[], 60_000),
+        attach,
+        unknown,
+        two,
+    ]
+}

@@ -1,0 +1,84 @@
+//! F07.
+
+use super::{f06_streams_missing::idle_stream, prelude::*};
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F07",
+    name: "the runtime refuses the protocol",
+    short: "protocol refused",
+    severity: Severity::Fault,
+    step: Step::Legs,
+    means: "The kubelet connected to the runtime's streaming server, asked, and was turned away at once: nothing was started.",
+    why: "The server speaks WebSocket alone (conmon-rs) and the kubelet asks for SPDY, or it does not know the newest version \
+          of the protocol; a token that was used before or is older than a minute.",
+    needs: "A session that was traced to its end, with the bytes of its closed legs, and kubectl on this host, which ended with \
+            an error.",
+    apart: &[
+        Apart { code: "F06", by: "the runtime hung up at once, not after 30 seconds" },
+        Apart { code: "F02", by: "the kubelet was asked and went on to the runtime" },
+    ],
+    next: &[
+        "See the runtime's answer in the kubelet's log, and compare what both of them support.",
+        "CRI-O: stream_websockets needs a kubelet that speaks WebSocket to the runtime.",
+    ],
+    manual: &[
+        "tcpdump -nAi lo port {port}   # while it is tried again: request and answer are plain text",
+        "journalctl _PID={kubelet} | grep -i -e upgrade -e 'bad handshake'",
+    ],
+    sources: &["kubernetes/kubernetes#133448", "cri-o/cri-o#9289", "KEP-4006, non-goal 2"],
+    made: Made::Scenario("needs a runtime that refuses: conmon-rs is not in the lab"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// An HTTP answer that refuses, with its headers and a line of text; more would be streams.
+const ANSWER: std::ops::RangeInclusive<u64> = 1..=2_000;
+/// Asking and being refused take a round trip on loopback.
+const QUICK: Span = Span::from_secs(1);
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    let leg = idle_stream(case).filter(|_| case.age() < QUICK)?;
+    let (sent, received) = case.bytes(&leg)?;
+    // Who ended kubectl by a signal ended the session, too.
+    let failed = matches!(case.client_exit(), Some(ExitStatus::Code(1..)));
+    if sent == 0 || !ANSWER.contains(&received) || !failed {
+        return None;
+    }
+    let about = About {
+        pid: case.hop(Role::Runtime).map(|(_, hop)| hop.task.tgid),
+        local: leg.tuple.map(|tuple| tuple.local),
+        remote: leg.tuple.map(|tuple| tuple.remote),
+        ..About::default()
+    };
+    let found = Found { hop: leg.far_hop, link: leg.link, about, since: case.session.closed_at, ..Found::default() };
+    Some(
+        found
+            .with(number("sent to the runtime", sent, "bytes"))
+            .with(number("its answer", received, "bytes"))
+            .with(number("the session lasted", case.age().as_millis(), "ms")),
+    )
+}
+
+#[cfg(test)]
+use super::f06_streams_missing::ended;
+#[cfg(test)]
+use crate::diagnose::scene::Scene;
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let of = |about, named: &'static [&'static str], received: u64, exit: ExitStatus| {
+        let mut scene = ended(about, named, 30);
+        scene.session(|session| {
+            let leg = session.links[4].tcp.as_mut().unwrap();
+            (leg.sent, leg.received) = (Some(410), Some(received));
+            session.hops[0].exit = Some(exit);
+        });
+        scene
+    };
+    vec![
+        of("a 4xx answer", &["F07"], 190, ExitStatus::Code(1)),
+        of("Ctrl-C right after the start", &[], 190, ExitStatus::Signal(2)),
+        of("streams were opened", &[], 9_000, ExitStatus::Code(1)),
+    ]
+}

@@ -1,0 +1,110 @@
+//! F08.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F08",
+    name: "the runtime does not answer the kubelet",
+    short: "runtime silent",
+    severity: Severity::Fault,
+    step: Step::Legs,
+    means: "The kubelet has the request and asks the runtime over the CRI; the runtime does not read its socket. Nothing is \
+            dialled, nothing is started, and kubectl hangs. Other pods of the node suffer, too: PLEG turns unhealthy.",
+    why: "The runtime is stopped, out of threads, or holds a lock while it waits for one shim or for the disk.",
+    needs: "A trace that saw the session come to the kubelet, and two samples: the runtime's process, or the queue of its \
+            socket. A runtime that reads its socket and then waits for a lock looks busy from outside: then this is silent.",
+    apart: &[
+        Apart { code: "F09", by: "the runtime has not even answered with the address of a stream" },
+        Apart { code: "F01", by: "the kubelet was reached" },
+        Apart { code: "F04", by: "the API server has asked the kubelet" },
+    ],
+    next: &[
+        "See what the runtime does: its state, its goroutines (SIGUSR1 makes containerd and dockerd write them down).",
+        "Restarting containerd leaves containers running; execs that run lose their output.",
+    ],
+    manual: &[
+        "grep State /proc/{pid}/status",
+        "timeout 5 crictl version || echo 'no answer'",
+        "ss -xlp | grep -e containerd.sock -e crio.sock   # Recv-Q: connections that nobody accepts",
+        "kill -USR1 {pid}   # containerd: stacks of its goroutines, to its log",
+    ],
+    sources: &["containerd/containerd#2438", "containerd/containerd#13814", "containerd/containerd#3440"],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// The CRI's Exec only makes a token: milliseconds.
+const LONG: Span = Span::from_secs(10);
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    let asked = case.is_open() && case.is_seen_whole() && case.age() >= LONG;
+    let (at, _) = case.hop(Role::Kubelet).filter(|_| asked && case.last_role() == Some(Role::Kubelet))?;
+    let stopped = case.host.all(Role::Runtime).find(|task| case.is_stopped(*task));
+    let unread = unread_requests(case.host);
+    if stopped.is_none() && unread.is_none() {
+        return None;
+    }
+    let runtime = stopped.or_else(|| case.host.all(Role::Runtime).next());
+    let inode = unread.map(|(inode, _)| inode);
+    let about = About { pid: runtime.map(|task| task.tgid), inode, ..About::default() };
+    let mut found = Found { hop: Some(at), about, ..Found::default() }.with(number(
+        "the kubelet has the request, and no connection to the runtime for it",
+        case.age().as_millis(),
+        "ms",
+    ));
+    if let Some(task) = stopped {
+        found = found.with(word(format!("state of the runtime (pid {})", task.tgid), "T"));
+    }
+    if let Some((_, bytes)) = unread {
+        found = found.with(number("recv_q of the runtime's CRI socket, not read", bytes.into(), ""));
+    }
+    Some(found)
+}
+
+/// What waits at a runtime's socket, in both samples and not less in the last: bytes, or at a listener connections.
+fn unread_requests(host: &Host<'_>) -> Option<(u64, u32)> {
+    let places = Places::default();
+    host.report.measures.unixes().find_map(|(inode, path, series)| {
+        let (last, before) = both(series).filter(|_| path.is_some_and(|path| places.is_runtime_socket(path)))?;
+        (before.recv_q > 0 && last.recv_q >= before.recv_q).then_some((inode, last.recv_q))
+    })
+}
+
+#[cfg(test)]
+use crate::{
+    diagnose::scene::{RUNTIME, Scene},
+    model::{State, UnixMeasure},
+};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let waiting = |about, named: &'static [&'static str]| {
+        let mut scene = Scene::new(about, named);
+        // Of the runtime another session tells.
+        let mut other = scene.sessions[0].clone();
+        other.id.0 = "s-other".to_owned();
+        other.state = State::Closed;
+        other.closed_at = Some(other.opened_at);
+        scene.ends_after(3);
+        scene.sessions.push(other);
+        scene
+    };
+    let mut stopped = waiting("containerd is stopped", &["F08"]);
+    stopped.process(RUNTIME, |process, _| process.state = 'T');
+    let socket = |scene: &mut Scene, queues: [u32; 2]| {
+        scene.each(|sample, number| {
+            let recv_q = queues[usize::try_from(number).unwrap()];
+            let measure = UnixMeasure { recv_q, send_q: 0 };
+            sample.unix.insert(90, ("/run/containerd/containerd.sock".into(), measure));
+        });
+    };
+    let mut unread = waiting("nobody reads the CRI socket", &["F08"]);
+    socket(&mut unread, [300, 700]);
+    let mut busy = waiting("the CRI socket is read", &[]);
+    socket(&mut busy, [700, 0]);
+    let mut logs = waiting("a kubelet that answers itself, and a runtime that is well", &[]);
+    socket(&mut logs, [0, 0]);
+    vec![stopped, unread, busy, logs]
+}

@@ -1,0 +1,137 @@
+//! F09.
+
+use super::{f24_guest::is_sandboxed, prelude::*};
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F09",
+    name: "the shim is stuck",
+    short: "shim stuck",
+    severity: Severity::Fault,
+    step: Step::Legs,
+    means: "The runtime has made the FIFOs of the exec and told the shim of the pod to start it; the shim has started \
+            nothing. Every exec, probe and stop of that pod hangs alike, other pods are well.",
+    why: "The shim waits for a lock of its own or for a child that it lost, or it was stopped. Its container may be gone \
+          while the runtime believes it runs.",
+    needs: "A trace that saw the runtime make the FIFOs, and two samples: the shim's process, or the queue of its socket. The \
+            descriptors of runtime and shim show who has opened the FIFOs.",
+    apart: &[
+        Apart { code: "F08", by: "the runtime answered, and has made the FIFOs of the exec" },
+        Apart { code: "F10", by: "no runc was started" },
+        Apart { code: "F24", by: "the shim is one that starts runc on this host" },
+    ],
+    next: &[
+        "Save its stacks for a report (SIGUSR1 to containerd-shim-runc-v2), then delete the pod.",
+        "If the pod does not go: kill the shim; its containers end with it and the runtime cleans up.",
+    ],
+    manual: &[
+        "grep -e State -e Threads /proc/{pid}/status",
+        "pgrep -lP {pid}   # its children: no runc",
+        "timeout 5 ctr -n k8s.io task ls",
+        "kill -USR1 {pid}   # stacks of its goroutines",
+    ],
+    sources: &[
+        "containerd/containerd#13849",
+        "containerd/containerd#14081",
+        "containerd/containerd#2709",
+        "moby/moby#40145",
+    ],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// Starting runc takes milliseconds.
+const LONG: Span = Span::from_secs(10);
+/// As long as a shim waits for a console itself (containerd-shim-runc-v2, process/exec.go), so that this is no slow start.
+const VERY_LONG: Span = Span::from_secs(35);
+
+/// The shim of an exec for which the runtime did its part and nothing was started.
+pub(super) fn idle_shim(case: &Case<'_>) -> Option<TaskKey> {
+    let asked = case.is_open() && case.is_seen_whole() && case.session.exec_id.is_some() && case.age() >= LONG;
+    let nothing_ran = case.last_role() == Some(Role::Runtime) && case.has_gap(&[GapCode::RuncUnknown]);
+    case.shim().filter(|_| asked && nothing_ran)
+}
+
+/// Whether the runtime has the exec's FIFOs open, and the shim, which was looked at, has not.
+pub(super) fn has_not_opened(case: &Case<'_>, shim: TaskKey) -> bool {
+    let holds = |task: TaskKey| case.fifos().iter().any(|held| held.task == task);
+    let runtime = case.hop(Role::Runtime).is_some_and(|(_, hop)| holds(hop.task));
+    runtime && case.host.was_looked_at(shim) && !holds(shim) && case.age() >= VERY_LONG
+}
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    let shim = idle_shim(case)?;
+    let stopped = case.is_stopped(shim);
+    let unread = unread_requests(case, shim);
+    // A guest that does not answer keeps its shim waiting.
+    let silent = has_not_opened(case, shim) && is_sandboxed(case, shim) == Some(false);
+    if !stopped && unread.is_none() && !silent {
+        return None;
+    }
+    let about = About { pid: Some(shim.tgid), ..About::default() };
+    let mut found = Found { hop: case.hop(Role::Runtime).map(|(at, _)| at), about, ..Found::default() };
+    found = found.with(number("since the runtime made the FIFOs, no runc", case.age().as_millis(), "ms"));
+    if stopped {
+        found = found.with(word(format!("state of the shim (pid {})", shim.tgid), "T"));
+    }
+    if let Some(bytes) = unread {
+        found = found.with(number("recv_q of the shim's socket, not read", bytes.into(), "bytes"));
+    }
+    if silent {
+        found = found.with(number("FIFOs of the exec that the shim has opened", 0, ""));
+    }
+    Some(found)
+}
+
+/// What waits at a socket that the shim holds, in both samples and not less in the last.
+fn unread_requests(case: &Case<'_>, shim: TaskKey) -> Option<u32> {
+    let own = case.host.report.measures.descriptors(shim);
+    case.host.report.measures.unixes().find_map(|(inode, _, series)| {
+        let is_own = own.iter().any(|one| one.kind == FileKind::Socket && one.file.inode == inode);
+        let (last, before) = both(series).filter(|_| is_own)?;
+        (before.recv_q > 0 && last.recv_q >= before.recv_q).then_some(last.recv_q)
+    })
+}
+
+#[cfg(test)]
+use crate::{
+    diagnose::scene::{CONTAINER, SHIM, Scene, fifo, pipe},
+    model::{Access, UnixMeasure},
+};
+
+#[cfg(test)]
+pub(super) fn unstarted(about: &'static str, named: &'static [&'static str], exe: &str) -> Scene {
+    let mut scene = Scene::new(about, named);
+    scene.ends_after(4);
+    scene.gap(GapCode::RuncUnknown);
+    scene.each(|sample, _| {
+        sample.descriptors.remove(&SHIM);
+        // The container's own, by which the shim is known.
+        sample.hold(SHIM, fifo(9, 99, Access::Write, CONTAINER, "stdout"));
+        sample.processes.get_mut(&SHIM).unwrap().exe = Some(exe.into());
+    });
+    scene
+}
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let runc = "/usr/bin/containerd-shim-runc-v2";
+    let mut stopped = unstarted("the shim is stopped", &["F09"], runc);
+    stopped.process(SHIM, |process, _| process.state = 'T');
+    let mut unread = unstarted("the shim does not read its socket", &["F09"], "/usr/bin/containerd-shim-kata-v2");
+    unread.session(|session| session.opened_at = session.opened_at.plus(Span::from_secs(40)));
+    unread.each(|sample, _| {
+        sample.hold(SHIM, crate::model::Descriptor { kind: FileKind::Socket, ..pipe(5, 91, true) });
+        let path = "/run/containerd/s/0123456789abcdef".into();
+        sample.unix.insert(91, (path, UnixMeasure { recv_q: 400, send_q: 0 }));
+    });
+    let mut early = unstarted("it was told to start a moment ago", &[], runc);
+    early.session(|session| session.opened_at = session.opened_at.plus(Span::from_secs(58)));
+    let older = {
+        let mut scene = unstarted("older than the tracer: runc was not seen", &[], runc);
+        scene.session(|session| session.preexisting = true);
+        scene
+    };
+    vec![stopped, unstarted("the shim opens no FIFO", &["F09"], runc), unread, early, older]
+}

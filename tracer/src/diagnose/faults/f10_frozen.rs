@@ -1,0 +1,95 @@
+//! F10.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F10",
+    name: "the container is frozen",
+    short: "frozen",
+    severity: Severity::Fault,
+    step: Step::Process,
+    means: "The cgroup of the container is frozen: nothing in it runs, neither what was there nor what this session starts. A \
+            new exec stays `runc:[2:INIT]` for ever.",
+    why: "Somebody paused the container (docker pause, ctr task pause, a checkpoint) and did not resume it; runc froze it to \
+          change a limit and was ended before it thawed it.",
+    needs: "Two samples of cgroup.events (v2) or freezer.state (v1): runc freezes a container for a moment itself.",
+    apart: &[
+        Apart { code: "F22", by: "the cgroup says that it is frozen; with v1 that looks like state D" },
+        Apart { code: "F11", by: "no processor time is used" },
+        Apart { code: "F23", by: "what is frozen does not wait for a byte" },
+    ],
+    next: &["Thaw it: with what froze it (docker unpause, ctr task resume, crictl has none), or by hand as below."],
+    manual: &[
+        "cat /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/{pid}/cgroup)/cgroup.events",
+        "cat /sys/fs/cgroup/freezer$(sed -n 's/.*:freezer://p' /proc/{pid}/cgroup)/freezer.state   # cgroup v1",
+        "echo 0 > /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/{pid}/cgroup)/cgroup.freeze   # thaws it",
+    ],
+    sources: &[
+        "opencontainers/runc#2753",
+        "opencontainers/runc#3663",
+        "opencontainers/runc#4481",
+        "cloudfoundry/garden-runc-release#121",
+    ],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    let frozen = |one: &ProcessMeasure| one.cgroup.is_some_and(|cgroup| cgroup.frozen == Some(true));
+    let inside = case.inside().into_iter();
+    let (task, series) = inside.filter(|_| case.is_open()).find(|(_, series)| twice(series, frozen))?;
+    let about = About { pid: Some(task.tgid), ..About::default() };
+    let since = series.before.as_ref().map(|(at, _)| *at);
+    let hop = case.session.hops.len().checked_sub(1);
+    Some(
+        Found { hop, about, since, ..Found::default() }
+            .with(word(format!("cgroup of pid {}", task.tgid), "frozen"))
+            .with(word(format!("state of pid {}", task.tgid), series.last.state.to_string().as_str())),
+    )
+}
+
+#[cfg(test)]
+use crate::{
+    diagnose::scene::{PROCESS, RUNC, Scene, sleeping},
+    model::CgroupMeasure,
+};
+
+/// runc has begun, and what was asked for has not.
+#[cfg(test)]
+pub(super) fn beginning(about: &'static str, named: &'static [&'static str]) -> Scene {
+    let mut scene = Scene::new(about, named);
+    scene.ends_after(6);
+    scene.session(|session| session.hops[5].exit = None);
+    scene.gap(GapCode::ProcessUnknown);
+    scene.each(|sample, _| {
+        sample.processes.insert(RUNC, sleeping("epoll_pwait", None));
+        let mut init = sleeping("read", Some(3));
+        init.parent = Some(RUNC);
+        init.cgroup = Some(CgroupMeasure { frozen: Some(false), ..CgroupMeasure::default() });
+        sample.processes.insert(595, init);
+    });
+    scene
+}
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let freeze = |process: &mut ProcessMeasure, frozen| {
+        process.cgroup = Some(CgroupMeasure { frozen: Some(frozen), ..CgroupMeasure::default() });
+    };
+    let mut start = beginning("runc's init is frozen", &["F10"]);
+    start.process(595, |process, _| freeze(process, true));
+    let mut paused = Scene::new("the container was paused", &["F10"]);
+    paused.process(PROCESS, |process, _| freeze(process, true));
+    paused.waits(PROCESS, "read", Some(0));
+    let mut v1 = Scene::new("cgroup v1: a frozen process looks like one in D", &["F10"]);
+    v1.process(PROCESS, |process, _| {
+        freeze(process, true);
+        process.state = 'D';
+        process.threads[0].state = 'D';
+    });
+    let mut moment = Scene::new("runc changes a limit", &[]);
+    moment.process(PROCESS, |process, number| freeze(process, number == 1));
+    vec![start, paused, v1, moment]
+}

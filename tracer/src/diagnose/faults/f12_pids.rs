@@ -1,0 +1,107 @@
+//! F12.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F12",
+    name: "no more processes are allowed",
+    short: "pids limit",
+    severity: Severity::Fault,
+    step: Step::Process,
+    means: "The container has as many processes and threads as its cgroup allows. A new exec fails at its start, and in one \
+            that runs every fork fails: `Resource temporarily unavailable`.",
+    why: "A program that leaks processes or threads, zombies that nobody waits for, a limit that is too small \
+          (podPidsLimit). The kernel lets a process be moved into a full group, so that the count may exceed the limit.",
+    needs: "Two samples of pids.current, pids.max and pids.events of a process in the container. Of an exec that failed: that \
+            it did, and one sample of another session in the same container.",
+    apart: &[
+        Apart { code: "F11", by: "the limit that is hit is that of processes" },
+        Apart { code: "F15", by: "descriptors are left" },
+        Apart { code: "F32", by: "what fills the container are not the children of its shim" },
+    ],
+    next: &["List what runs in the container; end what is too much, or raise podPidsLimit of the kubelet."],
+    manual: &[
+        "grep . /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/{pid}/cgroup)/pids.*",
+        "cat /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/{pid}/cgroup)/cgroup.threads | wc -l",
+    ],
+    sources: &["opencontainers/runc#4083", "opencontainers/runc#4413"],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    if case.is_open() { refused(case) } else { failed(case) }
+}
+
+/// Forks were refused between the samples.
+fn refused(case: &Case<'_>) -> Option<Found> {
+    case.inside().into_iter().find_map(|(task, series)| {
+        let (last, before) = both(series)?;
+        let (now, then) = (last.cgroup?, before.cgroup?);
+        let refused = now.pids_refused?.checked_sub(then.pids_refused?).filter(|refused| *refused > 0)?;
+        let found = found(case, task, now.pids?, now.pids_max?);
+        Some(found.with(number("forks refused between the samples", refused, "")))
+    })
+}
+
+/// It could not be started, and the container is full.
+fn failed(case: &Case<'_>) -> Option<Found> {
+    case.session.exit.filter(|exit| exit.reason == ExitReason::StartFailed)?;
+    let container = case.session.target.container_id.as_ref()?;
+    case.host.open().filter(|other| other.target.container_id.as_ref() == Some(container)).find_map(|other| {
+        let (task, series) = Case::new(case.host, other).inside().into_iter().next()?;
+        let cgroup = series.last.cgroup?;
+        let (pids, most) = (cgroup.pids?, cgroup.pids_max?);
+        (pids >= most).then(|| found(case, task, pids, most).with(word("start of the command", "failed")))
+    })
+}
+
+fn found(case: &Case<'_>, task: TaskKey, pids: u64, most: u64) -> Found {
+    let about = About { pid: Some(task.tgid), ..About::default() };
+    Found { hop: case.session.hops.len().checked_sub(1), about, ..Found::default() }
+        .with(number("processes and threads in the container", pids, ""))
+        .with(number("as many as it may have", most, ""))
+}
+
+#[cfg(test)]
+use crate::{
+    diagnose::scene::{PROCESS, Scene},
+    model::{CgroupMeasure, SessionExit, State},
+};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let of = |about, named: &'static [&'static str], refused: u64| {
+        let mut scene = Scene::new(about, named);
+        scene.process(PROCESS, |process, number| {
+            let refused = Some(5 + number * refused);
+            let (pids, pids_max) = (Some(100), Some(100));
+            process.cgroup = Some(CgroupMeasure {
+                frozen: Some(false),
+                pids,
+                pids_max,
+                pids_refused: refused,
+                ..CgroupMeasure::default()
+            });
+        });
+        scene
+    };
+    let second = |mut scene: Scene, reason| {
+        let mut other = scene.sessions[0].clone();
+        other.id.0 = "s-failed".to_owned();
+        other.hops.truncate(6);
+        other.links.retain(|link| link.to < 6);
+        (other.state, other.closed_at) = (State::Closed, Some(other.opened_at));
+        other.exit = Some(SessionExit { code: Some(1), signal: None, reason });
+        scene.sessions.push(other);
+        scene
+    };
+    vec![
+        of("forks are refused", &["F12"], 3),
+        of("full, and nobody forks", &[], 0),
+        second(of("an exec could not be started in a full container", &["F12"], 0), ExitReason::StartFailed),
+        second(of("an exec ended with 1 in a full container", &[], 0), ExitReason::Exited),
+    ]
+}

@@ -1,0 +1,91 @@
+//! F13.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F13",
+    name: "runc waits for systemd",
+    short: "systemd silent",
+    severity: Severity::Fault,
+    step: Step::Process,
+    means: "runc was started and asks systemd over D-Bus to put the command into the container's cgroup; no answer comes. No \
+            container of this node starts or stops until it does.",
+    why: "systemd or dbus-daemon hangs, is being re-executed or has too many connections; runc's systemd cgroup driver cannot \
+          do without them.",
+    needs: "Two samples: the sockets that `runc exec` holds, with the path of the listener of each.",
+    apart: &[
+        Apart {
+            code: "F10",
+            by: "runc holds a connection to D-Bus, which it closes before the command is in its cgroup",
+        },
+        Apart { code: "F14", by: "it waits for an answer, not for room in a pipe" },
+        Apart { code: "F09", by: "the shim has started runc" },
+    ],
+    next: &[
+        "See whether systemd answers at all (below). If it does not: systemctl daemon-reexec, or a restart of dbus.",
+        "As a last resort the node has to be drained and rebooted.",
+    ],
+    manual: &[
+        "ls -l /proc/{pid}/fd | grep socket; ss -xp | grep pid={pid},",
+        "timeout 5 busctl --system call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.DBus.Peer Ping",
+        "timeout 5 systemctl is-system-running",
+    ],
+    sources: &["opencontainers/runc#1959", "opencontainers/runc#3464", "opencontainers/runc#4853"],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// systemd answers in milliseconds, on a busy node within a second or two.
+const LONG: Span = Span::from_secs(10);
+/// Where systemd and D-Bus listen, without the `/var` that some write before `/run`.
+const LISTENERS: [&str; 2] = ["/run/dbus/system_bus_socket", "/run/systemd/private"];
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    let (at, runc) = case.hop(Role::Runc).filter(|(_, hop)| hop.exit.is_none())?;
+    if !case.is_open() || case.age() < LONG || case.last_role() != Some(Role::Runc) {
+        return None;
+    }
+    let own = case.host.report.measures.descriptors(runc.task);
+    let (inode, path) = case.host.report.measures.unixes().find_map(|(inode, path, series)| {
+        let path = path?;
+        let text = path.to_text();
+        let listens = LISTENERS.contains(&text.strip_prefix("/var").unwrap_or(&text));
+        let is_own = own.iter().any(|one| one.kind == FileKind::Socket && one.file.inode == inode);
+        both(series).filter(|_| listens && is_own).map(|_| (inode, path.clone()))
+    })?;
+    let about = About { pid: Some(runc.task.tgid), inode: Some(inode), ..About::default() };
+    Some(
+        Found { hop: Some(at), about, ..Found::default() }
+            .with(number("since the session began, runc has not ended", case.age().as_millis(), "ms"))
+            .with(word("runc is connected to", path)),
+    )
+}
+
+#[cfg(test)]
+use super::f10_frozen::beginning;
+#[cfg(test)]
+use crate::{
+    diagnose::scene::{RUNC, Scene, pipe},
+    model::{Descriptor, UnixMeasure},
+};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let of = |about, named: &'static [&'static str], path: &str| {
+        let mut scene = beginning(about, named);
+        scene.each(|sample, _| {
+            sample.hold(RUNC, Descriptor { kind: FileKind::Socket, ..pipe(7, 92, true) });
+            sample.unix.insert(92, (path.into(), UnixMeasure { recv_q: 0, send_q: 0 }));
+        });
+        scene
+    };
+    let mut early = of("systemd was asked a moment ago", &[], "/run/systemd/private");
+    early.session(|session| session.opened_at = session.opened_at.plus(Span::from_secs(58)));
+    vec![
+        of("systemd does not answer", &["F13"], "/var/run/dbus/system_bus_socket"),
+        of("the terminal's socket", &[], "/tmp/pty123/pty.sock"),
+        early,
+    ]
+}

@@ -1,0 +1,91 @@
+//! F14.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F14",
+    name: "runc blocks on its own errors",
+    short: "runc blocked",
+    severity: Severity::Fault,
+    step: Step::Process,
+    means: "runc writes more errors or warnings than its pipe to the shim holds, and the shim reads that pipe only once runc \
+            has ended. Both wait for each other; the command is never started.",
+    why: "runc with --debug, or one that repeats a warning for every mount or cgroup; 64 KiB are enough.",
+    needs: "Two samples: the call of runc's threads with its descriptor, and what waits in that pipe.",
+    apart: &[
+        Apart { code: "F13", by: "it waits for room in a pipe, which is full" },
+        Apart { code: "F16", by: "the pipe that is full is runc's, not the command's" },
+    ],
+    next: &[
+        "Read what it has to say out of the pipe (below): that also lets it go on.",
+        "Turn runc's debugging off, or mend what it complains about.",
+    ],
+    manual: &[
+        "cat /proc/{pid}/syscall; ls -l /proc/{pid}/fd/{fd}",
+        "timeout 1 dd if=/proc/{pid}/fd/{fd} bs=64k count=1 2>/dev/null   # reads it, and lets runc go on",
+    ],
+    sources: &["opencontainers/runc#2530", "containerd/containerd#4434"],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    let (at, runc) = case.hop(Role::Runc).filter(|(_, hop)| hop.exit.is_none())?;
+    if !case.is_open() || case.last_role() != Some(Role::Runc) {
+        return None;
+    }
+    let own = case.process(runc.task).map(|series| (runc.task, series));
+    own.into_iter().chain(case.beginnings()).find_map(|(task, series)| {
+        let fd = blocked_writes(series).into_iter().next()?;
+        let descriptors = case.host.report.measures.descriptors(task);
+        let pipe = descriptors.iter().find(|one| one.fd == fd && one.kind == FileKind::Pipe)?;
+        let queued = case.file(pipe).filter(|file| twice(file, queues::is_full))?.last.queued;
+        let about = About { pid: Some(task.tgid), fd: Some(fd), inode: Some(pipe.file.inode), ..About::default() };
+        let since = series.before.as_ref().map(|(at, _)| *at);
+        Some(
+            Found { hop: Some(at), about, since, ..Found::default() }
+                .with(word(format!("call of runc (pid {})", task.tgid), "write"))
+                .with(number("bytes in the pipe that it writes to: it is full", queued.into(), "bytes")),
+        )
+    })
+}
+
+/// Descriptors to which a thread wanted to write in both samples, without having woken in between.
+fn blocked_writes(series: &Series<ProcessMeasure>) -> Vec<u32> {
+    let Some((last, before)) = both(series) else { return Vec::new() };
+    let writes = last.threads.iter().filter_map(|thread| {
+        let call = thread.call.as_ref().filter(|call| matches!(call.name.as_str(), "write" | "writev"))?;
+        let same = before
+            .threads
+            .iter()
+            .any(|one| one.tid == thread.tid && one.call == thread.call && one.switches == thread.switches);
+        call.fd.filter(|_| same)
+    });
+    writes.collect()
+}
+
+#[cfg(test)]
+use super::f10_frozen::beginning;
+#[cfg(test)]
+use crate::diagnose::scene::{RUNC, Scene, pipe, room};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let of = |about, named: &'static [&'static str], full: bool| {
+        let mut scene = beginning(about, named);
+        scene.waits(RUNC, "write", Some(2));
+        scene.each(|sample, _| {
+            sample.hold(RUNC, pipe(2, 93, false));
+            sample.files.insert((FileKind::Pipe, 93), room());
+        });
+        if full {
+            scene.full(FileKind::Pipe, 93);
+        }
+        scene
+    };
+    let mut woke = of("it gets on, slowly", &[], true);
+    woke.process(RUNC, |process, number| process.threads[0].switches = Some(number));
+    vec![of("64 KiB of warnings", &["F14"], true), of("there is room", &[], false), woke]
+}

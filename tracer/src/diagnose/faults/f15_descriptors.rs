@@ -1,0 +1,80 @@
+//! F15.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F15",
+    name: "a daemon has no descriptors left",
+    short: "no descriptors",
+    severity: Severity::Fault,
+    step: Step::Process,
+    means: "A daemon of the path has as many files open as it may. The next session through it fails at its start, with `too \
+            many open files`; sessions that run are not touched.",
+    why: "Something leaks: terminals or FIFOs of sessions that ended, sockets. Or the limit is small for what the node does.",
+    needs: "Two samples of the daemon: how many descriptors it has, and its limit. The limit of terminals of the whole host \
+            (kernel.pty.max) is not looked at; how many masters the daemon holds is shown.",
+    apart: &[
+        Apart { code: "F12", by: "processes are allowed" },
+        Apart { code: "F29", by: "the limit is reached, whatever it was that filled it" },
+        Apart { code: "F28", by: "the limit is reached, whatever it was that filled it" },
+    ],
+    next: &[
+        "See what the descriptors are (below): what there are thousands of leaks.",
+        "Until it is mended, raise the limit with prlimit, or restart the daemon.",
+    ],
+    manual: &[
+        "ls -l /proc/{pid}/fd | sed 's/.*-> //; s/[0-9]\\+/N/g' | sort | uniq -c | sort -rn | head",
+        "grep 'open files' /proc/{pid}/limits",
+        "prlimit --pid {pid} --nofile=1048576",
+    ],
+    sources: &["docker/for-linux#374", "kata-containers/agent#762", "containerd/containerd#11205", "moby/moby#30063"],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Host(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// A session takes about ten descriptors of a shim: three FIFOs twice and three pipes, or one and a terminal.
+const SESSION: u64 = 10;
+/// Daemons through which sessions pass.
+const DAEMONS: [Role; 5] = [Role::ApiServer, Role::Kubelet, Role::Runtime, Role::Shim, Role::Proxy];
+
+fn rule(host: &Host<'_>) -> Vec<Found> {
+    let is_daemon = |task: TaskKey| DAEMONS.iter().any(|role| host.is(task, *role));
+    let full = |one: &ProcessMeasure| {
+        one.descriptors.zip(one.descriptors_max).is_some_and(|(count, most)| count + SESSION > most)
+    };
+    let found = host.report.measures.processes().filter(|(task, series)| is_daemon(*task) && twice(series, full));
+    found
+        .map(|(task, series)| {
+            let about = About { pid: Some(task.tgid), ..About::default() };
+            let one = &series.last;
+            let mut found = Found { about, ..Found::default() }
+                .with(number("descriptors", one.descriptors.unwrap_or(0), ""))
+                .with(number("as many as it may have", one.descriptors_max.unwrap_or(0), ""));
+            if let Some(terminals) = one.terminals.filter(|terminals| *terminals > 0) {
+                found = found.with(number("masters of terminals among them", terminals, ""));
+            }
+            found
+        })
+        .collect()
+}
+
+#[cfg(test)]
+use crate::diagnose::scene::{KUBECTL, SHIM, Scene};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let of = |about, named: &'static [&'static str], pid: u32, count: u64| {
+        let mut scene = Scene::new(about, named);
+        scene.process(pid, |process, _| {
+            (process.descriptors, process.descriptors_max, process.terminals) = (Some(count), Some(1_024), Some(900));
+        });
+        scene
+    };
+    vec![
+        of("a shim that leaks terminals", &["F15"], SHIM, 1_020),
+        of("a shim with many sessions", &[], SHIM, 900),
+        of("a client is no daemon", &[], KUBECTL, 1_020),
+    ]
+}

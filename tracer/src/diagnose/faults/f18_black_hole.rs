@@ -1,0 +1,123 @@
+//! F18.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F18",
+    name: "nothing comes back from the other side",
+    short: "black hole",
+    severity: Severity::Fault,
+    step: Step::Silence,
+    means: "What this side sends is not acknowledged, and nothing arrives: the path to the other side, or its host, is gone \
+            without a word. The connection looks established until the kernel gives up, after about 15 minutes.",
+    why: "A node that lost power or its network, a route or a firewall rule that changed, a NAT that forgot the connection \
+          and drops in silence.",
+    needs: "Two samples of one end: what is sent again, and when something was heard last.",
+    apart: &[
+        Apart { code: "F19", by: "nothing arrives at all, small or large" },
+        Apart { code: "F17", by: "the other end, where it is on this host, is there" },
+        Apart { code: "F16", by: "the other side's window is not shut: it does not answer" },
+    ],
+    next: &[
+        "Can this host reach the other one at all? Look at the node, at routes, at what was changed last.",
+        "To be rid of it at once: end kubectl, or close the socket with ss -K.",
+    ],
+    manual: &[
+        "ss -tnpoi 'src {local} and dst {remote}'   # timer:(on,…,N), backoff, unacked, lastrcv",
+        "ping -c 3 {host}; ip route get {host}",
+        "tcpdump -ni any host {host} and port {port}",
+    ],
+    sources: &[
+        "kubernetes/kubernetes#52176",
+        "kubernetes/kubernetes#48670",
+        "kubernetes/kubernetes#41185",
+        "kubernetes/kubernetes#87615",
+    ],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// With the first time-outs of a connection, 0.2 to 1 s, three of them take longer than this.
+const SILENT: u32 = 2_000;
+/// Keepalive probes that were not answered: Go sends them every 15 s.
+const PROBES: u8 = 3;
+
+/// Since when nothing was heard, of an end that waits for an answer.
+fn silent(series: &Series<TcpMeasure>) -> Option<(u32, u8)> {
+    let (last, before) = both(series)?;
+    let (now, then) = (last.info?, before.info?);
+    let still = now.bytes_acked == then.bytes_acked && now.bytes_received == then.bytes_received;
+    let waits = |tcp: &TcpMeasure| {
+        let probes = tcp.timer.filter(|timer| timer.kind == TimerKind::KeepAlive).map_or(0, |timer| timer.retries);
+        tcp.state == TcpState::Established && (retransmits(tcp) || probes >= PROBES)
+    };
+    let unheard = |info: crate::model::TcpInfo| info.last_received_ms >= SILENT && info.last_ack_ms >= SILENT;
+    let sure = still && waits(last) && waits(before) && unheard(now) && unheard(then);
+    let times = last.timer.map_or(now.backoff, |timer| timer.retries);
+    sure.then_some((now.last_received_ms.min(now.last_ack_ms), times))
+}
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    case.legs().into_iter().filter(|_| case.is_open()).find_map(|leg| {
+        let at = |end: Option<End<'_>>| end.and_then(|end| silent(end.series?));
+        let (hop, other, end, (heard, times)) = match (at(leg.near), at(leg.far)) {
+            (Some(read), _) => (leg.near_hop, leg.far_hop, leg.near, read),
+            (None, Some(read)) => (leg.far_hop, leg.near_hop, leg.far, read),
+            (None, None) => return None,
+        };
+        let tuple = leg
+            .tuple
+            .map(|tuple| if end.map(|e| e.socket) == leg.near.map(|e| e.socket) { tuple } else { tuple.mirrored() });
+        let about = About {
+            pid: hop.and_then(|at| case.session.hops.get(at)).map(|hop| hop.task.tgid),
+            inode: end.and_then(|end| end.socket.inode),
+            local: tuple.map(|tuple| tuple.local),
+            remote: tuple.map(|tuple| tuple.remote),
+            fd: None,
+        };
+        let send_q = end.and_then(|end| end.series).map_or(0, |series| series.last.send_q);
+        let since = Case::at_least_since(end);
+        Some(
+            Found { hop, link: leg.link, about, since, ..Found::default() }
+                .with(number(format!("{} sent again in vain", case.called(hop)), times.into(), ""))
+                .with(number(format!("bytes that {} has not acknowledged", case.called(other)), send_q.into(), "bytes"))
+                .with(number("since anything was heard from it", heard.into(), "ms")),
+        )
+    })
+}
+
+#[cfg(test)]
+use crate::{
+    diagnose::scene::{On, Scene, info},
+    model::Timer,
+};
+
+#[cfg(test)]
+pub(super) fn sends_again(tcp: &mut TcpMeasure) {
+    tcp.timer = Some(Timer { kind: TimerKind::Retransmit, expires_ms: 6_000, retries: 6 });
+    tcp.send_q = 4_000;
+    let info = info(tcp);
+    (info.backoff, info.retransmits, info.unacked, info.total_retransmits) = (6, 6, 3, 6);
+}
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let of = |about, named: &'static [&'static str], heard: u32| {
+        let mut scene = Scene::new(about, named);
+        scene.near(On::Kubelet, |tcp, _| {
+            sends_again(tcp);
+            (info(tcp).last_received_ms, info(tcp).last_ack_ms) = (heard, heard);
+        });
+        scene
+    };
+    let mut probes = Scene::new("an idle leg whose probes nobody answers", &["F18"]);
+    probes.far(On::Client, |tcp, _| {
+        tcp.timer = Some(Timer { kind: TimerKind::KeepAlive, expires_ms: 9_000, retries: 4 });
+        (info(tcp).last_received_ms, info(tcp).last_ack_ms) = (600_000, 600_000);
+    });
+    let mut lossy = of("a lossy network", &[], 40_000);
+    lossy.near(On::Kubelet, |tcp, number| info(tcp).bytes_acked += number * 100);
+    vec![of("the node is gone", &["F18"], 40_000), probes, of("answers come", &[], 100), lossy]
+}

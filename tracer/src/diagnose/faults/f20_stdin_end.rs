@@ -1,0 +1,127 @@
+//! F20.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F20",
+    name: "the end of the input was not passed on",
+    short: "no EOF",
+    severity: Severity::Fault,
+    step: Step::Doing,
+    means: "kubectl's input has ended, the command inside still waits for more: `cat`, `sh`, `tar` or `psql` never see the end \
+            and never return.",
+    why: "The version of the protocol has no message for it (WebSocket up to v4), a client library does not send it, the \
+          runtime keeps the other end of the FIFO open.",
+    needs: "Two samples: the command's call and its pipe, kubectl on this host with an input whose end is certain: /dev/null or \
+            a file. Whether a pipe into kubectl has ended cannot be seen from outside: then this is silent.",
+    apart: &[
+        Apart { code: "F23", by: "nobody can type any more: the client's input is at its end" },
+        Apart { code: "F16", by: "every byte of the input has arrived: no queue holds one" },
+    ],
+    next: &[
+        "End it: close kubectl. A command that knows where its input ends (head -c, a here-document read by sh -c) avoids it.",
+        "kubectl and API servers that speak WebSocket with v5.channel.k8s.io pass the end on (KEP-4006).",
+    ],
+    manual: &[
+        "cat /proc/{pid}/syscall; ls -l /proc/{pid}/fd/0   # reads its pipe",
+        "ls -l /proc/{kubectl}/fd/0   # the client's input",
+        "ls -l /proc/{shim}/fd | grep pipe:   # the other end, still open",
+    ],
+    sources: &[
+        "kubernetes/kubernetes#89899",
+        "kubernetes/kubernetes#13394",
+        "containerd/containerd#2439",
+        "cri-o/cri-o#3175",
+        "kubernetes-client/csharp#1723",
+    ],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// kubectl reads a file as fast as the network takes it, and a small one in no time.
+const LONG: Span = Span::from_secs(5);
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    if !case.is_open() || case.session.stdin != Some(true) || case.age() < LONG {
+        return None;
+    }
+    let (task, thread) = case.reads_stdin()?;
+    let stdin = case.descriptor(0).filter(|one| one.kind == FileKind::Pipe)?;
+    let is_empty = case.file(stdin).is_some_and(|file| twice(file, |file| file.queued == 0));
+    let shim = case.shim()?;
+    let held = case.host.holders(stdin.kind, stdin.file);
+    let held = held.iter().any(|(holder, one)| *holder == shim && one.access.writes());
+    let (_, client) = case.hop(Role::Client)?;
+    let input = case.host.report.measures.descriptors(client.task).iter().find(|one| one.fd == 0)?;
+    let path = input.path.as_ref().filter(|path| input.kind == FileKind::Other && ends(path))?;
+    let arrived = has_arrived(case);
+    if !is_empty || !held || !arrived {
+        return None;
+    }
+    let fd = thread.call.as_ref().and_then(|call| call.fd);
+    let about = About { pid: Some(task.tgid), fd, inode: Some(stdin.file.inode), ..About::default() };
+    let hop = case.hop(Role::Process).map(|(at, _)| at);
+    Some(
+        Found { hop, about, ..Found::default() }
+            .with(word(format!("input of {}", case.called(Some(0))), path.clone()))
+            .with(word(format!("call of pid {}", task.tgid), "read"))
+            .with(number("bytes in its pipe", 0, "bytes"))
+            .with(word("other end of that pipe", format!("still open in the shim (pid {})", shim.tgid).as_str())),
+    )
+}
+
+/// Whether reading it comes to an end: a file, and the empty device.
+fn ends(path: &RawText) -> bool {
+    let path = path.as_bytes();
+    path == b"/dev/null" || (path.starts_with(b"/") && !path.starts_with(b"/dev/") && !path.starts_with(b"/proc/"))
+}
+
+/// Whether nothing of the input is under way: all queues are empty, and nothing but pings left the client between the samples.
+fn has_arrived(case: &Case<'_>) -> bool {
+    // A ping of kubectl's has tens of bytes, and comes every 5 s.
+    const PINGS: u64 = 1_000;
+    case.legs().iter().all(|leg| {
+        let idle = |end: Option<End<'_>>| {
+            end.and_then(|end| both(end.series?)).is_some_and(|(last, before)| {
+                let moved = last.info.zip(before.info).map(|(now, then)| {
+                    now.bytes_acked.saturating_sub(then.bytes_acked)
+                        + now.bytes_received.saturating_sub(then.bytes_received)
+                });
+                last.send_q == 0 && last.recv_q == 0 && moved.is_some_and(|moved| moved < PINGS)
+            })
+        };
+        idle(leg.near) && idle(leg.far)
+    })
+}
+
+#[cfg(test)]
+use crate::{
+    diagnose::scene::{KUBECTL, On, PROCESS, Scene, info, pipe},
+    model::Descriptor,
+};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let of = |about, named: &'static [&'static str], path: &str| {
+        let mut scene = Scene::new(about, named);
+        scene.waits(PROCESS, "read", Some(0));
+        scene.each(|sample, _| {
+            let input = Descriptor { kind: FileKind::Other, path: Some(path.into()), ..pipe(0, 50, true) };
+            sample.descriptors.insert(KUBECTL, vec![input]);
+        });
+        scene
+    };
+    let mut moving = of("a file is being sent", &["F23"], "/root/dump.sql");
+    moving.far(On::Client, |tcp, number| info(tcp).bytes_received += 5_000_000 * number);
+    let mut sleeps = of("the command does not ask for input", &[], "/dev/null");
+    sleeps.waits(PROCESS, "clock_nanosleep", None);
+    vec![
+        of("kubectl exec -i … cat </dev/null", &["F20"], "/dev/null"),
+        of("a file was sent whole", &["F20"], "/root/dump.sql"),
+        of("a device that has no end", &["F23"], "/dev/urandom"),
+        moving,
+        sleeps,
+    ]
+}

@@ -1,0 +1,104 @@
+//! F21.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F21",
+    name: "the runtime does not empty the FIFO",
+    short: "FIFO full",
+    severity: Severity::Fault,
+    step: Step::Queues,
+    means: "The command's output has filled the FIFO between shim and runtime, and no runtime reads it: the shim blocks, then \
+            the command, in its next write. The shim keeps the FIFO open itself, so that there is no SIGPIPE.",
+    why: "containerd or dockerd was stopped, or was restarted and did not take this exec up again.",
+    needs: "Two samples of what waits in the exec's FIFOs, and the descriptors of the runtime: that it does not hold them, or \
+            that it is stopped.",
+    apart: &[
+        Apart { code: "F16", by: "no reader of the FIFO is left: nothing nearer to the client can be to blame" },
+        Apart { code: "F22", by: "the command waits for room in a pipe" },
+        Apart { code: "F26", by: "the command is blocked, not idle" },
+    ],
+    next: &[
+        "Start the runtime. Execs from before are not always taken up again: end the command in the container.",
+        "Reading the FIFO by hand lets the command go on (below); what is read is lost to the client.",
+    ],
+    manual: &[
+        "ls -l /proc/{pid}/fd/{fd}",
+        "find -L /proc/[0-9]*/fd -inum {inode} 2>/dev/null   # who has it open: the shim alone",
+        "timeout 1 cat /proc/{pid}/fd/{fd} | wc -c   # empties it, and lets the command go on",
+    ],
+    sources: &["containerd/containerd#9342", "containerd/containerd#11511"],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    let writer = |held: &&Held<'_>| held.stream != "stdin" && held.descriptor.access.writes();
+    let fifo = case
+        .fifos()
+        .iter()
+        .filter(|_| case.is_open())
+        .filter(writer)
+        .find(|held| case.file(held.descriptor).is_some_and(|file| twice(file, queues::is_full)))?;
+    let held = case.host.holders(fifo.descriptor.kind, fifo.descriptor.file);
+    let writes = |task: TaskKey| held.iter().any(|(holder, one)| *holder == task && one.access.writes());
+    // The shim reads it, too, in name.
+    let mut readers = held.iter().filter(|(task, one)| one.access.reads() && !writes(*task)).map(|(task, _)| *task);
+    let stopped = readers.clone().find(|task| case.is_stopped(*task));
+    let (hop, runtime) = case.hop(Role::Runtime)?;
+    let looked_at = runtime.exit.is_some() || case.host.was_looked_at(runtime.task);
+    let unread = readers.next().is_none() && looked_at;
+    if !unread && stopped.is_none() {
+        return None;
+    }
+    let (task, queued) = (fifo.task, case.file(fifo.descriptor)?.last.queued);
+    let about = About {
+        pid: Some(task.tgid),
+        fd: Some(fifo.descriptor.fd),
+        inode: Some(fifo.descriptor.file.inode),
+        ..About::default()
+    };
+    let since = case.file(fifo.descriptor)?.before.as_ref().map(|(at, _)| *at);
+    let found = Found { hop: Some(hop), about, since, ..Found::default() };
+    let found =
+        found.with(number(format!("bytes in the FIFO for {}: it is full", fifo.stream), queued.into(), "bytes"));
+    Some(match stopped {
+        Some(task) => found.with(word(format!("state of its reader (pid {})", task.tgid), "T")),
+        None => found.with(number("readers of it besides the shim", 0, "")),
+    })
+}
+
+#[cfg(test)]
+use crate::diagnose::scene::{On, PROCESS, RUNTIME, Scene};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let full = |about, named: &'static [&'static str]| {
+        let mut scene = Scene::new(about, named);
+        scene.full(FileKind::Fifo, 71);
+        scene.full(FileKind::Pipe, 61);
+        scene.waits(PROCESS, "write", Some(1));
+        scene
+    };
+    let mut stopped = full("containerd is stopped", &["F21"]);
+    stopped.process(RUNTIME, |process, _| process.state = 'T');
+    let mut restarted = full("containerd was restarted, and does not hold the FIFO", &["F21"]);
+    restarted.each(|sample, _| sample.descriptors.get_mut(&RUNTIME).unwrap().retain(|one| one.file.inode != 71));
+    let mut ended = full("containerd ended", &["F21"]);
+    ended.session(|session| session.hops[3].exit = Some(ExitStatus::Signal(9)));
+    ended.each(|sample, _| {
+        sample.descriptors.remove(&RUNTIME);
+        sample.processes.remove(&RUNTIME);
+        for inode in [On::Stream as u64, On::Stream as u64 + 1] {
+            sample.tcp.remove(&inode);
+        }
+    });
+    let mut unseen = full("whether containerd holds it was not looked at", &[]);
+    unseen.each(|sample, _| {
+        sample.descriptors.remove(&RUNTIME);
+    });
+    let busy = full("full at both moments, and read", &[]);
+    vec![stopped, restarted, ended, unseen, busy]
+}

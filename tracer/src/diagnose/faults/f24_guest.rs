@@ -1,0 +1,82 @@
+//! F24.
+
+use super::{
+    f09_shim_stuck::{has_not_opened, idle_shim},
+    prelude::*,
+};
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F24",
+    name: "the sandbox's guest does not answer",
+    short: "guest silent",
+    severity: Severity::Fault,
+    step: Step::Silence,
+    means: "The pod runs in a virtual machine or a user-space kernel (Kata, gVisor). Everything on this host has done its \
+            part; what should start the command inside does not answer.",
+    why: "The agent in the guest hangs or lost its connection (vsock); the guest is out of memory or stopped; gVisor's sentry \
+          hangs.",
+    needs: "A trace that saw the runtime make the FIFOs, and the descriptors of runtime and shim: the shim opens the FIFOs once \
+            the guest has started the command. What goes on inside the guest is not seen.",
+    apart: &[
+        Apart { code: "F09", by: "the shim is Kata's or gVisor's, and is not stopped" },
+        Apart { code: "F08", by: "the runtime answered" },
+    ],
+    next: &[
+        "Look at the guest: kata-runtime exec, the hypervisor's console, runsc debug --stacks.",
+        "If the guest does not come back, delete the pod: its sandbox ends with it.",
+    ],
+    manual: &[
+        "pgrep -alP {pid}   # the hypervisor or the sentry",
+        "ls -l /proc/{pid}/fd | grep -c fifo",
+        "ss --vsock -p",
+    ],
+    sources: &[
+        "kata-containers/kata-containers#5249",
+        "kata-containers/kata-containers#869",
+        "google/gvisor#14548",
+        "google/gvisor#9383",
+    ],
+    made: Made::Scenario("needs Kata or gVisor: neither is in the lab"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// Whether that shim keeps its containers away from this kernel; `None` where it is not known which one it is.
+pub(super) fn is_sandboxed(case: &Case<'_>, shim: TaskKey) -> Option<bool> {
+    let exe = case.process(shim)?.last.exe.as_ref()?;
+    let name = String::from_utf8_lossy(exe.basename()).into_owned();
+    Some(["-kata-", "-runsc-"].iter().any(|word| name.contains(word)))
+}
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    let shim = idle_shim(case).filter(|shim| has_not_opened(case, *shim) && is_sandboxed(case, *shim) == Some(true))?;
+    let about = About { pid: Some(shim.tgid), ..About::default() };
+    let found = Found { hop: case.hop(Role::Runtime).map(|(at, _)| at), about, ..Found::default() };
+    let exe = case.process(shim)?.last.exe.clone().unwrap_or_default();
+    Some(
+        found
+            .with(number("since the runtime made the FIFOs, the shim has opened none", case.age().as_millis(), "ms"))
+            .with(word(format!("program of the shim (pid {})", shim.tgid), exe)),
+    )
+}
+
+#[cfg(test)]
+use super::f09_shim_stuck::unstarted;
+#[cfg(test)]
+use crate::{
+    diagnose::scene::{EXEC, SHIM, Scene, fifo},
+    model::Access,
+};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let kata = "/opt/kata/bin/containerd-shim-kata-v2";
+    let mut healthy = unstarted("a process in the guest: this host sees none", &[], kata);
+    healthy.each(|sample, _| sample.hold(SHIM, fifo(30, 71, Access::Write, EXEC, "stdout")));
+    vec![
+        unstarted("Kata's agent hangs", &["F24"], kata),
+        unstarted("gVisor's sentry hangs", &["F24"], "/usr/bin/containerd-shim-runsc-v1"),
+        healthy,
+    ]
+}

@@ -1,0 +1,145 @@
+//! F25.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F25",
+    name: "a background process holds the output open",
+    short: "output held",
+    severity: Severity::Fault,
+    step: Step::Ends,
+    means: "The command has ended, kubectl has not: a process that the command left behind still has its output open, and the \
+            shim waits for the end of that.",
+    why: "`sh -c 'server &'`: a background child inherits stdout and stderr. Daemons close them, or should.",
+    needs: "Two samples: that the command ended, who holds the other end of its pipes, and that they still live.",
+    apart: &[
+        Apart { code: "F16", by: "the command is over, and no output waits" },
+        Apart { code: "F26", by: "the client is still there" },
+        Apart { code: "F09", by: "the shim waits for an end of file, which somebody keeps from it" },
+    ],
+    next: &[
+        "End the process named above, or kubectl, if the process is to stay.",
+        "Start background processes with their output elsewhere: `server >/dev/null 2>&1 &`, or setsid.",
+    ],
+    manual: &[
+        "ls -l /proc/{pid}/fd/{fd}   # pipe:[{inode}]",
+        "find /proc/[0-9]*/fd -lname 'pipe:\\[{inode}\\]' 2>/dev/null   # everybody who has it, the shim among them",
+        "tr '\\0' ' ' </proc/{pid}/cmdline",
+    ],
+    sources: &[
+        "kubernetes/kubernetes#44371",
+        "moby/moby#33039",
+        "containerd/containerd#2823",
+        "containerd/containerd#10094",
+        "GHSA-7jxh-36q5-gcqv",
+    ],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    let (at, command) = case.command_ended().filter(|_| case.is_open())?;
+    let shim = case.shim()?;
+    let holders = own(case, shim).or_else(|| unclaimed(case, shim))?;
+    // Who is about to end, too, is not the cause.
+    let lives = |task: TaskKey| {
+        case.process(task).is_some_and(|series| {
+            twice(series, |one| !matches!(one.state, 'Z' | 'X')) && ended_before(case, command.task, series)
+        })
+    };
+    let (task, fd, inode) = holders.into_iter().find(|(task, ..)| lives(*task))?;
+    let about = About { pid: Some(task.tgid), fd: Some(fd), inode: Some(inode), ..About::default() };
+    Some(
+        Found { hop: Some(at), about, ..Found::default() }
+            .with(word(format!("the command (pid {})", command.task.tgid), "ended"))
+            .with(number("its output is still open in process", task.tgid.into(), ""))
+            .with(number("by descriptor", fd.into(), "")),
+    )
+}
+
+/// Whether the command had ended when that process was measured the time before: a moment after its end the session is open
+/// anyway.
+fn ended_before(case: &Case<'_>, command: TaskKey, other: &Series<ProcessMeasure>) -> bool {
+    let Some((earlier, _)) = &other.before else { return false };
+    case.process(command).is_none_or(|series| series.at < *earlier || twice(series, |one| one.state == 'Z'))
+}
+
+/// Others that can write to the pipes that the command had, which were seen while it lived.
+fn own(case: &Case<'_>, shim: TaskKey) -> Option<Vec<(TaskKey, u32, u64)>> {
+    let (_, command) = case.hop(Role::Process)?;
+    let pipes = case.host.report.measures.descriptors(command.task).iter();
+    let pipes = pipes.filter(|one| one.kind == FileKind::Pipe && one.access.writes() && matches!(one.fd, 1 | 2));
+    let held = pipes.flat_map(|pipe| case.host.holders(pipe.kind, pipe.file));
+    let others = held.filter(|(task, one)| *task != command.task && *task != shim && one.access.writes());
+    let others: Vec<_> = others.map(|(task, one)| (*task, one.fd, one.file.inode)).collect();
+    Some(others).filter(|others| !others.is_empty())
+}
+
+/// The same without having seen them: a pipe that this shim reads and that is neither of a session that goes on nor of the
+/// container's own process, which is a child of the shim; where one session alone can have left it.
+fn unclaimed(case: &Case<'_>, shim: TaskKey) -> Option<Vec<(TaskKey, u32, u64)>> {
+    let measures = &case.host.report.measures;
+    let ended = case.host.open().map(|session| Case::new(case.host, session));
+    let ended = ended.filter(|other| other.shim() == Some(shim) && other.command_ended().is_some());
+    if ended.count() != 1 {
+        return None;
+    }
+    let in_sessions = |task: TaskKey| case.host.is(task, Role::Process);
+    let read = measures.descriptors(shim).iter().filter(|one| one.kind == FileKind::Pipe && one.access.reads());
+    let left = read.filter_map(|pipe| {
+        let writers: Vec<_> = case
+            .host
+            .holders(pipe.kind, pipe.file)
+            .iter()
+            .filter(|(task, one)| *task != shim && one.access.writes())
+            .map(|(task, one)| (*task, one.fd, one.file.inode))
+            .collect();
+        // Whose parent is not known may be the container's own process.
+        let parent = |task: TaskKey| measures.process(task).and_then(|series| series.last.parent);
+        let is_left = |(task, ..): &(TaskKey, u32, u64)| {
+            !in_sessions(*task) && parent(*task).is_some_and(|parent| parent != shim.tgid)
+        };
+        (!writers.is_empty() && writers.iter().all(is_left)).then_some(writers)
+    });
+    Some(left.flatten().collect::<Vec<_>>()).filter(|left| !left.is_empty())
+}
+
+#[cfg(test)]
+use crate::diagnose::scene::{PROCESS, SHIM, Scene, pipe, sleeping};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let of = |about, named: &'static [&'static str], parent: u32| {
+        let mut scene = Scene::new(about, named);
+        scene.session(|session| session.hops[6].exit = Some(ExitStatus::Code(0)));
+        scene.each(|sample, _| {
+            sample.processes.remove(&PROCESS);
+            let mut child = sleeping("accept4", Some(5));
+            child.parent = Some(parent);
+            sample.processes.insert(620, child);
+            sample.hold(620, pipe(1, 61, false));
+        });
+        scene
+    };
+    let mut seen = of("a child that it left behind", &["F25"], 1);
+    seen.samples[1].descriptors.remove(&PROCESS);
+    let mut unseen = of("the command ended before anybody looked", &["F25"], 510);
+    unseen.each(|sample, _| {
+        sample.descriptors.remove(&PROCESS);
+    });
+    let mut init = of("the container's own process writes to a pipe of its own", &[], SHIM);
+    init.each(|sample, _| {
+        sample.descriptors.remove(&PROCESS);
+    });
+    let mut ending = of("the child ends, too", &[], 1);
+    ending.samples[1].processes.get_mut(&620).unwrap().state = 'Z';
+    let mut just = of("the command has just ended", &[], 1);
+    just.samples[0].processes.insert(PROCESS, sleeping("wait4", None));
+    let mut nobody = of("nobody has it any more", &[], 1);
+    nobody.each(|sample, _| {
+        sample.descriptors.remove(&620);
+    });
+    vec![seen, unseen, init, ending, just, nobody]
+}

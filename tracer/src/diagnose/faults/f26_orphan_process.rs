@@ -1,0 +1,176 @@
+//! F26.
+
+use std::collections::BTreeSet;
+
+use super::prelude::*;
+use crate::model::{Session, SocketId};
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F26",
+    name: "the command runs on without its client",
+    short: "orphan process",
+    severity: Severity::Fault,
+    step: Step::Ends,
+    means: "The client is gone and the command is not: it stays in the container, with its memory, locks and open files, until \
+            it ends by itself. Hundreds of them add up.",
+    why: "By design, runtimes wait for a command to end: closing the stream does not end it. Without a terminal it gets the \
+          end of its input at most, and no signal; with one the shim keeps the terminal open.",
+    needs: "A trace that saw the connections go, and one sample of the process later. In a snapshot: that the exec's FIFOs are \
+            open in the shim alone; or that it takes input, which probes do not, and that the runtime has no stream left that \
+            could be its own.",
+    apart: &[
+        Apart { code: "F25", by: "the command itself runs" },
+        Apart { code: "F27", by: "its container is there" },
+        Apart { code: "F32", by: "it was no probe: it had a connection, or takes input" },
+    ],
+    next: &[
+        "End it, if nobody misses it: kill {pid} on the node, or from a new exec by its pid inside.",
+        "Start what may hang under `timeout`; give interactive shells TMOUT.",
+    ],
+    manual: &[
+        "ps -o pid,ppid,lstart,etime,args -p {pid}",
+        "ls -l /proc/{shim}/fd | grep -c -e stdout -e stderr   # FIFOs of execs that run",
+        "kill {pid}",
+    ],
+    sources: &[
+        "kubernetes/kubernetes#89031",
+        "kubernetes/kubectl#1076",
+        "k3s-io/k3s#13749",
+        "opencontainers/runc#3359",
+        "containerd/containerd#8856",
+    ],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// A command that reads its input, or writes, notices by itself; a shell needs a moment to clean up.
+const GRACE: Span = Span::from_secs(5);
+/// containerd's CRI plugin keeps its FIFOs here; what dockerd and `ctr` start has other clients.
+const CRI: &str = "/io.containerd.grpc.v1.cri/";
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    let (at, hop, series) = case.command()?;
+    let why = match case.session.closed_at {
+        Some(closed) => {
+            let left = case.has_gap(&[GapCode::ProcessLeftRunning]) && series.at >= closed.plus(GRACE);
+            let ago = series.at.since(closed).as_millis();
+            left.then(|| number("since its connections closed", ago, "ms"))?
+        }
+        None => without_stream(case)?,
+    };
+    let about = About { pid: Some(hop.task.tgid), ..About::default() };
+    let state = word(format!("state of the process (pid {})", hop.task.tgid), series.last.state.to_string().as_str());
+    Some(Found { hop: Some(at), about, since: case.session.closed_at, ..Found::default() }.with(why).with(state))
+}
+
+/// Of a session that was found: that it has no connection, and can have none.
+fn without_stream(case: &Case<'_>) -> Option<crate::model::Reading> {
+    let session = case.session;
+    let is_exec = matches!(session.kind, Kind::Exec | Kind::Cp) && session.preexisting;
+    if !is_exec || !case.legs().is_empty() || !case.host.report.totals.lost.is_empty() {
+        return None;
+    }
+    let (_, runtime) = case.hop(Role::Runtime)?;
+    let is_cri = |held: &Held<'_>| held.descriptor.path.as_ref().is_some_and(|path| path.to_text().contains(CRI));
+    let shim = case.shim()?;
+    let by = |task: TaskKey| case.fifos().iter().any(|held| held.task == task && is_cri(held));
+    if !by(shim) || !case.host.was_looked_at(runtime.task) {
+        return None;
+    }
+    if !by(runtime.task) {
+        return Some(number("holders of its FIFOs besides the shim", 0, ""));
+    }
+    let interactive = session.stdin == Some(true) || session.tty == Some(true);
+    let left = streams_left(case, runtime.task);
+    (interactive && left == 0).then(|| number("streams of the runtime that no exec has claimed", 0, ""))
+}
+
+/// Connections to the runtime's streaming server that may be anybody's: of sessions without an exec, of none, and sockets that
+/// the runtime holds and of which nothing else is known.
+fn streams_left(case: &Case<'_>, runtime: TaskKey) -> usize {
+    let measures = &case.host.report.measures;
+    let through = |other: &&Session| other.hops.iter().any(|hop| hop.task == runtime);
+    let (claimed, unclaimed): (Vec<_>, Vec<_>) =
+        case.host.open().filter(through).partition(|other| other.exec_id.is_some());
+    let unclaimed = unclaimed.iter().filter(|other| !is_over(&Case::new(case.host, other))).count();
+    let loose = case.host.report.loose.iter().filter(|loose| {
+        let is_over = measures.tcp(loose.socket.id).is_some_and(|series| series.last.state == TcpState::CloseWait);
+        loose.task == runtime && loose.socket.role != Some(SocketRole::Connected) && !is_over
+    });
+    let taken: BTreeSet<u64> = claimed
+        .iter()
+        .flat_map(|other| &other.links)
+        .filter_map(|link| link.tcp)
+        .flat_map(|ends| [ends.near, ends.far])
+        .filter_map(|socket| socket?.inode)
+        .collect();
+    let held = measures.descriptors(runtime).iter().filter(|one| {
+        let socket = SocketId { cookie: None, inode: Some(one.file.inode) };
+        let stands = || measures.tcp(socket).is_some_and(|series| series.last.state == TcpState::Established);
+        one.kind == FileKind::Socket && !taken.contains(&one.file.inode) && stands()
+    });
+    unclaimed + loose.count() + held.count()
+}
+
+/// Whether the client of a stream is gone, and the runtime was told so.
+fn is_over(stream: &Case<'_>) -> bool {
+    let far = stream.leg_to(Role::Runtime).and_then(|leg| leg.far?.series);
+    far.is_some_and(|series| series.last.state == TcpState::CloseWait)
+}
+
+#[cfg(test)]
+use crate::diagnose::scene::{PROCESS, RUNTIME, Scene};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let left = |about, named: &'static [&'static str], millis: u64| {
+        let mut scene = Scene::new(about, named);
+        scene.closes_after(millis);
+        scene.gap(GapCode::ProcessLeftRunning);
+        scene
+    };
+    let found = |about, named: &'static [&'static str]| {
+        let mut scene = Scene::new(about, named);
+        scene.session(|session| {
+            session.preexisting = true;
+            session.hops.drain(..3);
+            session.links.clear();
+        });
+        scene.gap(GapCode::Unjoined);
+        scene
+    };
+    let mut ended = left("it ended after its client", &[], 20_000);
+    ended.each(|sample, _| {
+        sample.processes.remove(&PROCESS);
+    });
+    let mut alone = found("its FIFOs are open in the shim alone", &["F26"]);
+    alone.each(|sample, _| {
+        let held = sample.descriptors.get_mut(&RUNTIME).unwrap();
+        held.retain(|one| one.kind == FileKind::Fifo);
+        for one in held {
+            one.file.inode += 100;
+            one.path = Some("/run/other".into());
+        }
+    });
+    let mut probe = found("an old ExecSync: it takes no input", &[]);
+    probe.session(|session| session.stdin = Some(false));
+    let mut streams = found("a stream is left that may be its own", &[]);
+    streams.stray(RUNTIME, Role::Runtime, 200, "127.0.0.1:48000", |_| crate::diagnose::scene::idle());
+    streams.loose[0].socket.role = Some(SocketRole::Accepted);
+    let mut over = streams.clone();
+    (over.about, over.named) = ("the stream that is left is over", &["F26"]);
+    over.each(|sample, _| sample.tcp.get_mut(&200).unwrap().state = TcpState::CloseWait);
+    over.samples[0].tcp.get_mut(&200).unwrap().state = TcpState::Established;
+    vec![
+        over,
+        left("kubectl was killed", &["F26"], 20_000),
+        left("kubectl was killed a moment ago", &[], 58_000),
+        ended,
+        found("no stream can be its own", &["F26"]),
+        alone,
+        probe,
+        streams,
+    ]
+}

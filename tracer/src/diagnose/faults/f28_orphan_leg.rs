@@ -1,0 +1,160 @@
+//! F28.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F28",
+    name: "a daemon keeps connections that are over",
+    short: "orphan legs",
+    severity: Severity::Fault,
+    step: Step::Ends,
+    means: "A daemon of the path has not closed its end of connections whose other end is gone. Each costs a descriptor and \
+            memory; after tens of thousands the daemon fails for everybody.",
+    why: "A proxy that keeps the outbound side when the inbound one ends; an error path that forgets to close, such as an exec \
+          into a container that crashes in a loop.",
+    needs: "Two samples: sockets in CLOSE-WAIT of no session on which nothing moves, or descriptors of TCP sockets that the \
+            kernel lists in no table.",
+    apart: &[
+        Apart { code: "F17", by: "the end that is left was told that it is over" },
+        Apart { code: "F29", by: "what is left are connections of a proxy, not FIFOs of a runtime" },
+        Apart { code: "F15", by: "descriptors are left" },
+    ],
+    next: &[
+        "Count them over time (below): a number that grows with every exec is a leak; report it with the daemon's version.",
+        "Restarting the daemon closes them. A restart of the kubelet or the API server ends the execs through it.",
+    ],
+    manual: &[
+        "ss -tnp state close-wait | grep -c pid={pid},",
+        "ls -l /proc/{pid}/fd/{fd}; grep -w {inode} /proc/{pid}/net/tcp /proc/{pid}/net/tcp6 || echo 'in no table'",
+        "ls -l /proc/{pid}/fd | grep -c socket:",
+    ],
+    sources: &[
+        "kubernetes/kubernetes#67659",
+        "kubernetes/kubernetes#67913",
+        "kubernetes/kubernetes#57992",
+        "kubernetes/kubernetes#135245",
+        "kubernetes/kubernetes#135257",
+    ],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Host(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// Who passes connections on for others. Clients come and go, and their connections with them.
+const PROXIES: [Role; 4] = [Role::ApiServer, Role::Kubelet, Role::Runtime, Role::Proxy];
+
+#[derive(Default)]
+struct Left {
+    half_closed: u64,
+    unlisted: u64,
+    about: Option<About>,
+}
+
+fn rule(host: &Host<'_>) -> Vec<Found> {
+    let is_proxy = |task: TaskKey| PROXIES.iter().any(|role| host.is(task, *role));
+    let mut left: BTreeMap<TaskKey, Left> = BTreeMap::new();
+    let explained = of_orphans(host);
+    let unexplained = |inode: Option<u64>| inode.is_none_or(|inode| !explained.contains(&inode));
+    let loose = host.report.loose.iter().filter(|loose| is_proxy(loose.task) && unexplained(loose.socket.id.inode));
+    for loose in loose {
+        if host.report.measures.tcp(loose.socket.id).is_some_and(is_left) {
+            let tuple = loose.socket.tuple;
+            let about = About {
+                pid: Some(loose.task.tgid),
+                inode: loose.socket.id.inode,
+                local: tuple.map(|tuple| tuple.local),
+                remote: tuple.map(|tuple| tuple.remote),
+                fd: None,
+            };
+            let one = left.entry(loose.task).or_default();
+            one.half_closed += 1;
+            one.about.get_or_insert(about);
+        }
+    }
+    for (one, told) in host.report.measures.unlisted() {
+        // A socket that is being made is in no table, either.
+        if is_proxy(one.task) && told.last.since(told.first) >= APART {
+            let (pid, fd, inode) = (Some(one.task.tgid), Some(one.fd), Some(one.inode));
+            let left = left.entry(one.task).or_default();
+            left.unlisted += 1;
+            // A descriptor can be looked at; it is the better example.
+            left.about = Some(left.about.filter(|about| about.fd.is_some()).unwrap_or(About {
+                pid,
+                fd,
+                inode,
+                ..About::default()
+            }));
+        }
+    }
+    let found = left.into_values().map(|left| {
+        let found = Found { about: left.about.unwrap_or_default(), ..Found::default() };
+        let found = match left.half_closed {
+            0 => found,
+            count => found.with(number("connections in CLOSE-WAIT on which nothing moves", count, "")),
+        };
+        match left.unlisted {
+            0 => found,
+            count => found.with(number("descriptors of TCP sockets that are in no table", count, "")),
+        }
+    });
+    found.collect()
+}
+
+/// Sockets of sessions whose process runs on: the runtime keeps its end until that has ended, which is F26.
+fn of_orphans(host: &Host<'_>) -> BTreeSet<u64> {
+    let runs_on =
+        |session: &&crate::model::Session| session.gaps.iter().any(|gap| gap.code == GapCode::ProcessLeftRunning);
+    let links = host.report.sessions.iter().filter(runs_on).flat_map(|session| &session.links);
+    let ends = links.filter_map(|link| link.tcp).flat_map(|ends| [ends.near, ends.far]);
+    ends.filter_map(|socket| socket?.inode).collect()
+}
+
+/// The other end closed, this one did not, and nobody does anything about it.
+fn is_left(series: &Series<TcpMeasure>) -> bool {
+    let same = both(series).is_some_and(|(last, before)| {
+        last.recv_q == before.recv_q
+            && last.send_q == before.send_q
+            && last.info.zip(before.info).is_none_or(|(now, then)| now.bytes_acked == then.bytes_acked)
+    });
+    same && twice(series, |tcp| tcp.state == TcpState::CloseWait)
+}
+
+#[cfg(test)]
+use crate::diagnose::scene::{KUBECTL, KUBELET, On, RUNTIME, Scene, idle, info};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let half = |about, named: &'static [&'static str], pid: u32, role: Role, moves: u64| {
+        let mut scene = Scene::new(about, named);
+        scene.stray(pid, role, 200, "127.0.0.1:42367", |number| {
+            let mut tcp = TcpMeasure { state: TcpState::CloseWait, ..idle() };
+            info(&mut tcp).bytes_acked += number * moves;
+            tcp
+        });
+        scene
+    };
+    let mut unlisted = Scene::new("sockets that were reset, and are kept", &["F28"]);
+    unlisted.each(|sample, _| sample.unlisted = vec![(KUBELET, 50, 300), (KUBELET, 51, 301)]);
+    let mut making = Scene::new("a socket that is being made", &[]);
+    making.samples[1].unlisted = vec![(KUBELET, 50, 300)];
+    let mut closing = half("it is being closed", &[], KUBELET, Role::Kubelet, 0);
+    closing.samples[0].tcp.insert(200, idle());
+    let mut runs_on = half("the runtime keeps its end while the command runs on", &["F26"], RUNTIME, Role::Runtime, 0);
+    runs_on.loose[0].socket.id = crate::diagnose::scene::socket(31);
+    runs_on.near(On::Stream, |tcp, _| tcp.state = TcpState::FinWait2);
+    runs_on.far(On::Stream, |tcp, _| tcp.state = TcpState::CloseWait);
+    runs_on.closes_after(20_000);
+    runs_on.gap(GapCode::ProcessLeftRunning);
+    vec![
+        runs_on,
+        half("the kubelet keeps its end", &["F28"], KUBELET, Role::Kubelet, 0),
+        unlisted,
+        half("the kubelet still sends", &[], KUBELET, Role::Kubelet, 900),
+        half("a client's own affair", &[], KUBECTL, Role::Client, 0),
+        making,
+        closing,
+    ]
+}

@@ -1,0 +1,89 @@
+//! F30.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F30",
+    name: "cut by the end of a daemon",
+    short: "daemon ended",
+    severity: Severity::Fault,
+    step: Step::Ends,
+    means: "A daemon in the middle of the path ended, was restarted or upgraded, and every session through it ended at that \
+            moment. kubectl may even say success. What ran may run on in the container.",
+    why: "A connection that was upgraded belongs to nobody's graceful shutdown: API server, kubelet and runtime drop it when \
+          they stop.",
+    needs: "A trace that saw the daemon end while the session was open.",
+    apart: &[
+        Apart { code: "F17", by: "the process at the other end is gone, not only its connection" },
+        Apart { code: "F26", by: "the client did not leave by itself" },
+        Apart { code: "F31", by: "the command had not ended" },
+    ],
+    next: &[
+        "See why it ended: its unit's log, an upgrade, the OOM killer.",
+        "Look for what the sessions left running in their containers. Long work belongs into a Job, or under tmux.",
+    ],
+    manual: &[
+        "journalctl _PID={pid} -n 50   # its last words",
+        "journalctl -k | grep -i -e oom -e 'killed process {pid}'",
+        "ps -eo pid,lstart,args | grep -e kube-apiserver -e kubelet -e containerd   # younger than the sessions",
+    ],
+    sources: &[
+        "kubernetes/kubectl#1726",
+        "kubernetes/kubernetes#72970",
+        "cri-o/cri-o#7826",
+        "containerd/containerd#8856",
+    ],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// Shims end with their pods: that is no restart.
+const DAEMONS: [Role; 4] = [Role::ApiServer, Role::Kubelet, Role::Runtime, Role::Proxy];
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    let session = case.session;
+    // What ended by itself needed no daemon to end it.
+    let cut = session.exit.is_none_or(|exit| exit.reason == ExitReason::Unknown);
+    let closed_at = session.closed_at.filter(|_| cut)?;
+    let ended = |hop: &crate::model::Hop| DAEMONS.contains(&hop.role) && hop.exit.is_some();
+    let (at, hop) = session.hops.iter().enumerate().find(|(_, hop)| ended(hop))?;
+    let together = case.host.report.sessions.iter().filter(|other| {
+        let through = other.hops.iter().any(|one| one.task == hop.task);
+        through && other.closed_at.is_some_and(|other| other.apart(closed_at) < Span::from_secs(2))
+    });
+    let about = About { pid: Some(hop.task.tgid), ..About::default() };
+    let how = match hop.exit {
+        Some(ExitStatus::Code(code)) => number(format!("{} exited with code", case.called(Some(at))), code.into(), ""),
+        Some(ExitStatus::Signal(signal)) => {
+            number(format!("{} was ended by signal", case.called(Some(at))), signal.into(), "")
+        }
+        None => return None,
+    };
+    let together = number("sessions through it that closed together", together.count() as u64, "");
+    Some(Found { hop: Some(at), about, since: Some(closed_at), ..Found::default() }.with(how).with(together))
+}
+
+#[cfg(test)]
+use crate::{diagnose::scene::Scene, model::SessionExit};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let of = |about, named: &'static [&'static str], hop: usize, reason: ExitReason| {
+        let mut scene = Scene::new(about, named);
+        scene.closes_after(50_000);
+        scene.exits(SessionExit { code: None, signal: None, reason });
+        scene.session(|session| session.hops[hop].exit = Some(ExitStatus::Signal(15)));
+        scene
+    };
+    let mut left = of("the kubelet was restarted, and the command runs on", &["F30"], 2, ExitReason::Unknown);
+    left.gap(GapCode::ProcessLeftRunning);
+    vec![
+        of("the API server was restarted", &["F30"], 1, ExitReason::Unknown),
+        left,
+        of("the command had ended", &[], 2, ExitReason::Exited),
+        of("the shim ended with its pod", &[], 4, ExitReason::Unknown),
+        of("kubectl was ended", &[], 0, ExitReason::Unknown),
+    ]
+}

@@ -1,0 +1,88 @@
+//! F31.
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F31",
+    name: "output was lost at the end",
+    short: "output cut",
+    severity: Severity::Fault,
+    step: Step::Ends,
+    means: "kubectl ended with success and did not get everything that the command printed: the last part is missing, without \
+            a word. A dump or an archive made this way is not complete.",
+    why: "Somebody on the way closed the connection when the command ended, before what was still under way had been passed \
+          on.",
+    needs: "A session that was traced to its end, with the bytes of its closed legs, and kubectl on this host. Encryption and \
+            framing only add bytes: fewer at kubectl than came from the runtime were lost.",
+    apart: &[
+        Apart { code: "F30", by: "no daemon ended, and kubectl says success" },
+        Apart { code: "F16", by: "the session is over" },
+    ],
+    next: &[
+        "Do not trust that output. Check its length or a checksum that is made inside the container.",
+        "Copy what matters in another way (a volume, an upload), or end the command with `; sleep 1`.",
+    ],
+    manual: &[
+        "kubectl exec … -- sh -c 'COMMAND | tee /tmp/out | wc -c'   # compare with what process {kubectl} got",
+        "ss -tni dst {remote}   # bytes_received, while it is tried again",
+    ],
+    sources: &["kubernetes/kubernetes#73056", "kubernetes/kubernetes#124571", "cilium/cilium#34939"],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Session(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// What either framing may add at most to what the other adds: SPDY's headers and pings on one leg alone.
+const FRAMING: u64 = 16_384;
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    // Who ended kubectl did not want the rest.
+    let success = case.client_exit() == Some(ExitStatus::Code(0));
+    let closed_at = case.session.closed_at.filter(|_| success && case.is_seen_whole())?;
+    let stream = case.leg_to(Role::Runtime)?;
+    let client = case.legs().into_iter().find(|leg| leg.near_hop == Some(0))?;
+    let ((_, printed), (_, got)) = (case.bytes(&stream)?, case.bytes(&client)?);
+    // SPDY's frames have 8 bytes for 32 KiB at most, and small ones as many as WebSocket's.
+    let lost = printed.checked_sub(got).filter(|lost| *lost > FRAMING.max(printed / 20))?;
+    let about = About {
+        pid: Some(case.session.hops.first()?.task.tgid),
+        local: client.tuple.map(|tuple| tuple.local),
+        remote: client.tuple.map(|tuple| tuple.remote),
+        ..About::default()
+    };
+    Some(
+        Found { hop: Some(0), link: client.link, about, since: Some(closed_at), ..Found::default() }
+            .with(number("came from the runtime", printed, "bytes"))
+            .with(number("came to kubectl", got, "bytes"))
+            .with(number("lost at least", lost, "bytes"))
+            .with(number("exit code of kubectl", 0, "")),
+    )
+}
+
+#[cfg(test)]
+use crate::{diagnose::scene::Scene, model::SessionExit};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let of = |about, named: &'static [&'static str], printed: u64, got: u64, exit: ExitStatus| {
+        let mut scene = Scene::new(about, named);
+        scene.closes_after(9_000);
+        scene.exits(SessionExit { code: Some(0), signal: None, reason: ExitReason::Exited });
+        scene.session(|session| {
+            session.hops[0].exit = Some(exit);
+            for (link, received) in [(0, got), (4, printed)] {
+                let leg = session.links[link].tcp.as_mut().unwrap();
+                (leg.sent, leg.received) = (Some(900), Some(received));
+            }
+        });
+        scene
+    };
+    let code = ExitStatus::Code;
+    vec![
+        of("the last half of a megabyte is missing", &["F31"], 1_048_576, 524_288, code(0)),
+        of("all of it, with TLS", &[], 1_048_576, 1_060_000, code(0)),
+        of("other frames", &[], 1_048_576, 1_040_000, code(0)),
+        of("Ctrl-C", &[], 1_048_576, 524_288, ExitStatus::Signal(2)),
+    ]
+}

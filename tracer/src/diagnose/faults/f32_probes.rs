@@ -1,0 +1,112 @@
+//! F32.
+
+use std::collections::BTreeMap;
+
+use super::prelude::*;
+
+pub(super) const FAULT: Fault = Fault {
+    code: "F32",
+    name: "exec probes pile up",
+    short: "probes pile up",
+    severity: Severity::Fault,
+    step: Step::Ends,
+    means: "Probes of one container do not end before the next begin, or end and are not waited for. Each holds a process of \
+            the container; in the end none can be started, and real execs fail with them.",
+    why: "A probe that takes longer than its period, whose time-out does not end what it started, or a shim that does not wait \
+          for its children.",
+    needs: "Open probes of one container at one moment; of zombies two samples, with the shim as their parent.",
+    apart: &[
+        Apart { code: "F26", by: "nobody typed these: they come from the kubelet, without a connection" },
+        Apart { code: "F12", by: "the limit is not reached yet" },
+    ],
+    next: &[
+        "Run the probe's command by hand and see how long it takes; make its timeoutSeconds shorter than its periodSeconds.",
+        "End what is left: kill it on the node. A shim that keeps zombies has to be replaced, with its pod.",
+    ],
+    manual: &[
+        "pgrep -alP {pid}",
+        "ps --ppid {pid} -o pid,stat,etime,args",
+        "crictl inspect CONTAINER | grep -A9 -i probe",
+    ],
+    sources: &["kubernetes/kubernetes#81042", "Mirantis/cri-dockerd#124", "containerd/containerd#4255"],
+    made: Made::Scenario("no fault-maker yet"),
+    rule: Rule::Host(rule),
+    #[cfg(test)]
+    scenes,
+};
+
+/// Liveness, readiness and startup probes of one container may run at once, each once.
+const AT_ONCE: usize = 4;
+/// timeoutSeconds is 1 unless somebody sets it, and rarely above 10.
+const LONG: Span = Span::from_secs(10);
+/// A shim waits for its children at once; one that is just ending may be seen.
+const ZOMBIES: usize = 3;
+
+fn rule(host: &Host<'_>) -> Vec<Found> {
+    let mut probes: BTreeMap<&str, Vec<Case<'_>>> = BTreeMap::new();
+    for session in host.open().filter(|session| session.kind == Kind::Probe) {
+        let case = Case::new(host, session);
+        if let Some(container) = session.target.container_id.as_deref().filter(|_| case.age() >= LONG) {
+            probes.entry(container).or_default().push(case);
+        }
+    }
+    let open = probes.into_values().filter(|probes| probes.len() >= AT_ONCE).map(|probes| {
+        let oldest = probes.iter().map(|case| case.age().as_millis()).max().unwrap_or(0);
+        let parent = probes.iter().find_map(Case::shim).or_else(|| {
+            let hops = probes.iter().flat_map(|case| &case.session.hops);
+            hops.map(|hop| hop.task).next()
+        });
+        let about = About { pid: parent.map(|task| task.tgid), ..About::default() };
+        Found { about, ..Found::default() }
+            .with(number("probes of one container that run", probes.len() as u64, ""))
+            .with(number("the oldest has run for", oldest, "ms"))
+    });
+    let shims: Vec<TaskKey> = host.all(Role::Shim).collect();
+    let zombies = shims.into_iter().filter_map(|shim| {
+        let is_left =
+            |series: &&Series<ProcessMeasure>| twice(series, |one| one.state == 'Z' && one.parent == Some(shim.tgid));
+        let count = host.report.measures.processes().filter(|(_, series)| is_left(series)).count();
+        let about = About { pid: Some(shim.tgid), ..About::default() };
+        let reading = number("children of the shim that ended and were not waited for", count as u64, "");
+        (count >= ZOMBIES).then(|| Found { about, ..Found::default() }.with(reading))
+    });
+    open.chain(zombies).collect()
+}
+
+#[cfg(test)]
+use crate::diagnose::scene::{PROCESS, SHIM, Scene, sleeping};
+
+#[cfg(test)]
+fn scenes() -> Vec<Scene> {
+    let of = |about, named: &'static [&'static str], count: usize, seconds: u64| {
+        let mut scene = Scene::new(about, named);
+        let mut probe = scene.sessions[0].clone();
+        probe.kind = Kind::Probe;
+        (probe.stdin, probe.hops) = (Some(false), probe.hops.split_off(3));
+        probe.links.clear();
+        probe.opened_at = scene.report().at.minus(Span::from_secs(seconds));
+        for number in 0..count {
+            probe.id.0 = format!("s-probe{number}");
+            scene.sessions.push(probe.clone());
+        }
+        scene
+    };
+    let zombies = |about, named: &'static [&'static str], parent: u32| {
+        let mut scene = Scene::new(about, named);
+        scene.each(|sample, _| {
+            for pid in 700..705 {
+                let mut zombie = sleeping("exit_group", None);
+                (zombie.state, zombie.parent, zombie.threads) = ('Z', Some(parent), Vec::new());
+                sample.processes.insert(pid, zombie);
+            }
+        });
+        scene
+    };
+    vec![
+        of("five probes hang", &["F32"], 5, 40),
+        of("three kinds of probes at work", &[], 3, 40),
+        of("probes that have just begun", &[], 5, 1),
+        zombies("a shim that waits for nobody", &["F32"], SHIM),
+        zombies("a program that waits for nobody", &[], PROCESS),
+    ]
+}

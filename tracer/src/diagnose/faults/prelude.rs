@@ -1,0 +1,15 @@
+//! What every fault's file needs.
+
+pub(super) use crate::{
+    diagnose::{
+        APART,
+        case::{Case, End, Leg, both, retransmits, twice},
+        fault::{Apart, Fault, Found, Made, Rule, Step, number, word},
+        host::{Held, Host},
+        queues,
+    },
+    model::{
+        About, ExitReason, ExitStatus, FileKind, GapCode, Kind, Places, ProcessMeasure, Program, RawText, Role, Series,
+        Severity, SocketRole, Span, TaskKey, TcpMeasure, TcpState, TimerKind,
+    },
+};
