@@ -235,6 +235,7 @@ impl Trace {
             places: live.options.places(),
             bundles: live.bundles,
             no_memory: live.no_memory,
+            of_one_moment: false,
         });
         let losses = Losses::default();
         Ok(Self { pump, probes, ring, snapshot, losses, duration: live.duration, ready: live.ready })

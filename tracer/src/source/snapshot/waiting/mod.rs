@@ -21,8 +21,9 @@ use self::{
     walk::{Polled, Reached, Walk},
 };
 use super::{
-    Snapshot, listening,
-    procfs::Held,
+    Snapshot,
+    descriptors::Held,
+    listening,
     sock_diag::{self, Namespaces, TcpSocket},
 };
 use crate::model::{BootTime, Fact, Observation, Program, RawText, SocketId, Source, TaskKey, parse_fifo_path};
@@ -44,17 +45,11 @@ struct Fifo {
 
 impl Snapshot {
     /// FIFOs of that runtime's execs whose readers lead to one of its accepted connections each.
-    pub(super) fn waiting_of(
-        &self,
-        key: TaskKey,
-        tcp: &BTreeMap<u64, TcpSocket>,
-        budget: &mut usize,
-        now: BootTime,
-    ) -> Vec<Observation> {
+    pub(super) fn waiting_of(&self, key: TaskKey, tcp: &BTreeMap<u64, TcpSocket>, now: BootTime) -> Vec<Observation> {
         let seen = |(path, socket, copied)| {
             Observation::of(now, Source::Snapshot, key, Fact::FifoAwaited { path, socket, copied })
         };
-        self.awaited(key, tcp, budget).unwrap_or_default().into_iter().map(seen).collect()
+        self.awaited(key, tcp).unwrap_or_default().into_iter().map(seen).collect()
     }
 
     /// The same, with the sockets of its own network namespace.
@@ -63,21 +58,16 @@ impl Snapshot {
             return Vec::new();
         };
         let namespaces = Namespaces::from([(netns, vec![self.proc.path(key.tgid, "ns/net")])]);
-        self.waiting_of(key, &sock_diag::dump(&namespaces).tcp, &mut super::MAX_FDS.clone(), now)
+        self.waiting_of(key, &sock_diag::dump(&namespaces).tcp, now)
     }
 
-    fn awaited(
-        &self,
-        key: TaskKey,
-        tcp: &BTreeMap<u64, TcpSocket>,
-        budget: &mut usize,
-    ) -> Option<Vec<(RawText, SocketId, bool)>> {
+    fn awaited(&self, key: TaskKey, tcp: &BTreeMap<u64, TcpSocket>) -> Option<Vec<(RawText, SocketId, bool)>> {
         if self.no_memory || !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
             return None;
         }
         let Some(Program::Go(version)) = self.program(key) else { return None };
         let layout = Layout::of(&version)?;
-        let files = self.proc.files(key.tgid, budget);
+        let files = self.held(key);
         let is_exec = |held: &Held| matches!(held, Held::Fifo(path, _) if exec_of(path).is_some());
         if !files.values().any(is_exec) {
             return Some(Vec::new());
