@@ -16,6 +16,7 @@ mod go;
 mod gopher;
 mod live;
 mod loss;
+mod measure;
 mod process;
 mod puppet;
 mod relay;
