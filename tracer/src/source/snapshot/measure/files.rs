@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::Path,
 };
 
 use rustix::{
-    fs::FileType,
+    fs::{FileType, FsWord, Mode, OFlags, ResolveFlags},
     io::Errno,
     net::{getpeername, getsockname, ipproto, sockopt},
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
@@ -27,6 +28,9 @@ const MAX_TOLD: usize = 4_096;
 const PTY_SLAVES: std::ops::Range<u32> = 136..144;
 /// Of /dev/ptmx (TTYAUX_MAJOR and 2), through which every master is opened.
 const PTMX: (u32, u32) = (5, 2);
+
+/// File system of terminals (include/uapi/linux/magic.h: DEVPTS_SUPER_MAGIC).
+const DEVPTS: FsWord = 0x1cd1;
 
 /// What a process has open.
 pub(super) struct Open {
@@ -136,7 +140,9 @@ fn describe(
     } else {
         return None;
     };
-    let id = |inode| FileId { device: kernel_device(file.st_dev), inode };
+    let device = if master { terminals(proc, pid, open.fd, path.as_ref()?) } else { Some(file.st_dev) };
+    let device = kernel_device(device?);
+    let id = |inode| FileId { device, inode };
     let info = || proc.read(pid, &format!("fdinfo/{}", open.fd));
     let known = match (kind, master) {
         // Which terminal that is the master of, its information alone tells.
@@ -160,6 +166,21 @@ fn describe(
         _ => Access::Both,
     };
     Some(Descriptor { fd: open.fd, file: id(inode), kind, access, master, path })
+}
+
+/// The file system of the slaves of a master: its own where it was opened as `/dev/pts/ptmx`, else the one mounted beside it
+/// (fs/devpts/inode.c: `devpts_mntget`), in its process's root.
+fn terminals(proc: &Proc, pid: u32, fd: u32, path: &RawText) -> Option<u64> {
+    let own = proc.path(pid, &format!("fd/{fd}"));
+    if rustix::fs::statfs(&own).ok()?.f_type == DEVPTS {
+        return Some(rustix::fs::stat(&own).ok()?.st_dev);
+    }
+    let folder = Path::new(path.as_str()?).parent()?.join("pts");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = proc.open(&format!("{pid}/root"), flags).ok()?;
+    let slaves = rustix::fs::openat2(&root, folder, flags, Mode::empty(), ResolveFlags::IN_ROOT).ok()?;
+    let is_meant = rustix::fs::fstatfs(&slaves).ok()?.f_type == DEVPTS;
+    rustix::fs::fstat(&slaves).ok().filter(|_| is_meant).map(|file| file.st_dev)
 }
 
 fn after<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
@@ -189,10 +210,15 @@ fn copy(proc: &Proc, task: TaskKey, fd: u32) -> Option<OwnedFd> {
 /// What waits in a file.
 fn measure(proc: &Proc, task: TaskKey, descriptor: &Descriptor) -> Option<FileMeasure> {
     let file = copy(proc, task, descriptor.fd)?;
-    let stat = rustix::fs::fstat(&file).ok()?;
     // The number may have gone to another file meanwhile.
-    let same = kernel_device(stat.st_dev) == descriptor.file.device
-        && (descriptor.kind == FileKind::Pty || stat.st_ino == descriptor.file.inode);
+    let same = if descriptor.kind == FileKind::Pty {
+        // Masters of all terminals are one file: what the kernel says of the copy tells which it is.
+        let info = proc.read(std::process::id(), &format!("fdinfo/{}", file.as_raw_fd()))?;
+        keyed(&info, "tty-index:") == Some(descriptor.file.inode)
+    } else {
+        let stat = rustix::fs::fstat(&file).ok()?;
+        FileId { device: kernel_device(stat.st_dev), inode: stat.st_ino } == descriptor.file
+    };
     let queued = rustix::io::ioctl_fionread(&file).ok().filter(|_| same)?;
     let capacity = match descriptor.kind {
         FileKind::Fifo | FileKind::Pipe => rustix::pipe::fcntl_getpipe_size(&file).ok(),
