@@ -17,6 +17,7 @@ mod go;
 mod gopher;
 mod live;
 mod loss;
+mod measure;
 mod process;
 mod puppet;
 mod relay;

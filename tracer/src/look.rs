@@ -1,21 +1,16 @@
 //! A look at what is there now, for `ls`, `show` and `diagnose`: a snapshot without probes, put together by the same
-//! correlator, and measured. Nothing is waited for but the time between two samples.
-#![expect(clippy::disallowed_methods, reason = "edge: a look takes as long as it takes")]
-
-use std::{thread, time::Duration};
+//! correlator, and measured. Nothing is waited for: no records of the kernel are read, which come out of order.
 
 use crate::{
     correlate::{self, Correlator},
     diagnose,
     engine::{Filter, Redactor},
     live::{self, LiveError, NetNs},
-    model::{Degraded, Fact, Observation, Report, Scope, Session, Source, State},
+    model::{Degraded, Observation, Report, Scope, Session, State},
     probe_host, sink,
     source::snapshot::{self, Snapshot},
 };
 
-/// The correlator waits this long for what its reordering window may hold.
-const STEP: Duration = Duration::from_millis(1);
 /// An answer raises the next question: who has the other end, what that process is. A path has some ten hops.
 const MAX_ROUNDS: usize = 16;
 
@@ -85,6 +80,7 @@ impl Looker {
             places: look.options.places(),
             bundles: look.bundles,
             no_memory: look.no_memory,
+            of_one_moment: true,
         });
         let header = sink::Header { anchor, host, ..sink::Header::default() };
         let mut looker = Self { header, correlator, snapshot, filter: look.filter, redactor: look.redactor };
@@ -128,23 +124,16 @@ impl Looker {
         }
     }
 
-    /// Lets the time pass that the correlator needs to take in what it was told, and answers its questions: first what was
-    /// told, then the answers, then what follows from those.
+    /// Has the correlator take in what it was told, and answers its questions.
     fn settle(&mut self) {
         for _ in 0..MAX_ROUNDS {
-            let until = live::now();
-            while self.correlator.settled() < until {
-                thread::sleep(STEP);
-                self.correlator.ingest(&Observation::new(live::now(), Source::Engine, Fact::Tick));
-            }
+            self.correlator.settle(live::now());
             let wants = self.correlator.wants();
             if wants.is_empty() {
                 break;
             }
-            for want in wants {
-                let facts = self.snapshot.answer(&want, live::now());
-                self.take(facts);
-            }
+            let facts = self.snapshot.answers(&wants, live::now());
+            self.take(facts);
         }
         // Findings are for those who watch.
         drop(self.correlator.drain());

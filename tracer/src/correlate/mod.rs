@@ -186,6 +186,12 @@ impl Correlator {
         }
     }
 
+    /// Takes in everything, as of now: for whoever reads no records of the kernel, which alone come out of order.
+    pub fn settle(&mut self, now: BootTime) {
+        self.flush();
+        self.pass(now);
+    }
+
     /// Up to when everything is taken in: nothing earlier is expected any more.
     #[must_use]
     pub fn settled(&self) -> BootTime {

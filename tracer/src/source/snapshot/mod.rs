@@ -4,42 +4,43 @@
 //! Synchronous, and never an error: what vanishes in the middle is left out, what cannot be reached is told by
 //! [`Snapshot::degraded`]. Nothing is guessed: where two sockets fit, neither is named.
 
+mod census;
 mod container;
+mod descriptors;
 mod fifos;
 mod golang;
 mod measure;
 mod passwd;
+mod peers;
 mod procfs;
 mod sock_diag;
 mod waiting;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use self::{
+    census::Census,
     container::Root,
+    descriptors::OpenFile,
     procfs::Proc,
-    sock_diag::{Namespaces, Sockets, TcpSocket, Trouble},
+    sock_diag::{TcpSocket, Trouble},
 };
 use crate::model::{
     Ancestry, BootTime, Degraded, Fact, Observation, Places, ProcessInfo, Program, RawText, SocketId, SocketInfo,
-    SocketRole, Source, TaskKey, Tuple, Want,
+    SocketRole, Source, TaskKey, Want,
 };
 
 /// Every daemon talks to these: the journal, D-Bus. They are not on the path.
 const HOST_SERVICES: [&[u8]; 3] = [b"/run/systemd/", b"/run/dbus/", b"/var/run/dbus/"];
-/// Files of all processes together. The kernel's own limit for one process is as large.
-const MAX_FDS: usize = 1_000_000;
 /// Sockets told of at the start; a replay keeps them all.
 const MAX_FACTS: usize = 200_000;
 /// Mount namespaces in which runtimes keep files: one a host, a few where hosts share a kernel (kind).
 const MAX_ROOTS: usize = 64;
-/// Files through which one network namespace may be entered: the first process may be gone.
-const MAX_WAYS: usize = 4;
-/// Folders in which network namespaces without a process are kept.
-const NAMED_NAMESPACES: [&str; 2] = ["/run/netns", "/run/docker/netns"];
 /// Processes that keep their files in a mount namespace of their own. Prefixes of `comm`.
 const RUNTIME_COMMS: [&[u8]; 5] = [b"containerd", b"dockerd", b"crio", b"conmon", b"runc"];
 
@@ -54,6 +55,9 @@ pub struct Options {
     pub bundles: Option<String>,
     /// Leave the memory of the daemons alone.
     pub no_memory: bool,
+    /// Questions are about the moment of the snapshot, up to the next measurement, and answered out of the same look; else
+    /// each is about now.
+    pub of_one_moment: bool,
 }
 
 /// Looks at the host when asked.
@@ -63,22 +67,12 @@ pub struct Snapshot {
     places: Places,
     bundles: Option<String>,
     no_memory: bool,
+    of_one_moment: bool,
+    /// What was found, as long as it is asked about.
+    census: Option<Arc<Census>>,
     /// Where runtimes were seen to keep files: a process in each mount namespace other than the tracer's.
     roots: BTreeMap<u32, TaskKey>,
     troubles: BTreeSet<Trouble>,
-}
-
-/// Who holds which socket.
-#[derive(Default)]
-struct Holders {
-    by_inode: BTreeMap<u64, Vec<u32>>,
-    by_pid: BTreeMap<u32, Vec<u64>>,
-}
-
-impl Holders {
-    fn of(&self, inode: u64) -> &[u32] {
-        self.by_inode.get(&inode).map_or(&[], Vec::as_slice)
-    }
 }
 
 /// What a process listens as.
@@ -105,6 +99,8 @@ impl Snapshot {
             places: options.places,
             bundles: options.bundles,
             no_memory: options.no_memory,
+            of_one_moment: options.of_one_moment,
+            census: None,
             roots: BTreeMap::new(),
             troubles: BTreeSet::new(),
         }
@@ -112,14 +108,9 @@ impl Snapshot {
 
     /// Everything on the path that exists now. A process comes before its sockets.
     pub fn take(&mut self, now: BootTime) -> Vec<Observation> {
-        let pids = self.pids();
-        let sockets = sock_diag::dump(&self.namespaces(&pids));
-        self.troubles.extend(&sockets.troubles);
-        let mut budget = MAX_FDS;
-        let holders = self.holders(&pids, &sockets, &mut budget);
-        let cut_fds = budget == 0;
-
-        let (pids, paths) = self.on_path(&sockets, &holders);
+        let census = self.look();
+        let sockets = &census.sockets;
+        let (pids, paths) = self.on_path(&census);
         let listeners: BTreeSet<(u32, u16)> = listening(sockets.tcp.values());
         let mut facts = Vec::new();
         let mut cut_facts = 0;
@@ -141,7 +132,7 @@ impl Snapshot {
                 if facts.len() + late.len() >= MAX_FACTS {
                     cut_facts += 1;
                 } else if let Some(socket) = sockets.tcp.get(&inode) {
-                    if !(socket.listening && activator && holders.of(inode).len() > 1) {
+                    if !(socket.listening && activator && census.holders(inode).len() > 1) {
                         facts.push(Observation::of(now, Source::Snapshot, key, tcp_fact(socket, &own, &listeners)));
                     }
                 } else if let Some(socket) = sockets.unix.get(&inode)
@@ -155,7 +146,7 @@ impl Snapshot {
                             facts.push(Observation::of(now, Source::Snapshot, key, fact));
                         }
                     } else if let Some(peer) = socket.peer {
-                        let connector = match holders.of(peer) {
+                        let connector = match census.holders(peer) {
                             [one] => Some(*one),
                             _ => None,
                         };
@@ -168,21 +159,24 @@ impl Snapshot {
         }
         facts.append(&mut late);
         for (key, listens) in daemons {
-            facts.extend(self.fifos_of(key, &mut budget, now));
+            facts.extend(self.fifos_of(key, now));
             if listens == Daemon::Shim {
-                facts.extend(self.execs_of(key, &mut budget, now));
+                facts.extend(self.execs_of(key, now));
                 servers.remove(&key);
             }
         }
         for key in servers {
-            facts.extend(self.waiting_of(key, &sockets, &mut budget, now));
+            facts.extend(self.waiting_of(key, sockets, now));
+        }
+        if !self.of_one_moment {
+            self.census = None;
         }
         facts.extend(
             self.containers()
                 .into_values()
                 .map(|info| Observation::new(now, Source::Snapshot, Fact::ContainerSeen(Box::new(info)))),
         );
-        for (what, count) in [("snapshot-sockets", cut_facts), ("snapshot-fds", u64::from(cut_fds))] {
+        for (what, count) in [("snapshot-sockets", cut_facts), ("snapshot-fds", u64::from(census.is_cut))] {
             if count > 0 {
                 facts.push(Observation::new(now, Source::Snapshot, Fact::Lost { what: what.to_owned(), count }));
             }
@@ -209,11 +203,9 @@ impl Snapshot {
                 }
                 None => Vec::new(),
             },
-            Want::Peer { tuple, netns } => self.peer(*tuple, *netns, now).unwrap_or_else(|| {
-                vec![Observation::new(now, Source::Snapshot, Fact::PeerAbsent { tuple: *tuple, netns: *netns })]
-            }),
+            Want::Peer { tuple, netns } => self.peers(&[(*tuple, *netns)], now),
             Want::Fifos(key) => {
-                let mut facts = self.fifos_of(*key, &mut MAX_FDS.clone(), now);
+                let mut facts = self.fifos_of(*key, now);
                 facts.extend(self.waiting_now(*key, now));
                 facts
             }
@@ -232,12 +224,23 @@ impl Snapshot {
         }
     }
 
+    /// Answers many questions; those for the other ends of connections together.
+    pub fn answers(&mut self, wants: &[Want], now: BootTime) -> Vec<Observation> {
+        let peer = |want: &Want| if let Want::Peer { tuple, netns } = want { Some((*tuple, *netns)) } else { None };
+        let peers: Vec<_> = wants.iter().filter_map(peer).collect();
+        let mut facts = self.peers(&peers, now);
+        for want in wants.iter().filter(|want| peer(want).is_none()) {
+            facts.extend(self.answer(want, now));
+        }
+        facts
+    }
+
     /// Inode number of the mount namespace of that very process; `None` where it is gone, or may not be looked at.
     #[must_use]
     pub fn mount_namespace(&self, task: TaskKey) -> Option<u32> {
         let mntns = self.proc.namespace(task.tgid, "mnt")?;
         // Read after the namespace: a pid that changed hands in between is noticed.
-        (self.proc.key(task.tgid)? == task).then_some(mntns)
+        self.proc.is_still(task).then_some(mntns)
     }
 
     /// What that process was built with.
@@ -252,66 +255,37 @@ impl Snapshot {
         self.troubles.iter().map(|trouble| degraded(*trouble)).collect()
     }
 
-    /// Processes that may be looked at.
-    fn pids(&self) -> Vec<u32> {
-        let mut pids = self.proc.pids();
-        if self.netns.is_some() {
-            pids.retain(|pid| self.proc.namespace(*pid, "net") == self.netns);
+    /// Looks at everybody, and keeps what was found.
+    fn look(&mut self) -> Arc<Census> {
+        let census = Arc::new(Census::take(&self.proc, self.netns));
+        self.troubles.extend(&census.sockets.troubles);
+        if census.is_hidden {
+            self.troubles.insert(Trouble::Hidden);
         }
-        pids
+        self.census = Some(Arc::clone(&census));
+        census
     }
 
-    /// Network namespaces of these processes, and those that have a name.
-    fn namespaces(&self, pids: &[u32]) -> Namespaces {
-        let mut found = Namespaces::new();
-        let mut add = |netns: u32, path: PathBuf| {
-            if self.netns.is_none_or(|only| only == netns) {
-                let ways = found.entry(netns).or_default();
-                if ways.len() < MAX_WAYS {
-                    ways.push(path);
-                }
-            }
-        };
-        for pid in pids {
-            if let Some(netns) = self.proc.namespace(*pid, "net") {
-                add(netns, self.proc.path(*pid, "ns/net"));
-            }
+    /// What that very process has open; `None` where it is gone, or may not be looked at.
+    fn files_of(&self, task: TaskKey) -> Option<Cow<'_, [OpenFile]>> {
+        if let Some(files) = self.census.as_ref().and_then(|census| census.files(task)) {
+            return Some(Cow::Borrowed(files));
         }
-        for folder in NAMED_NAMESPACES {
-            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten().take(sock_diag::MAX_NAMESPACES) {
-                if let Some(netns) = procfs::namespace_of(&entry.path()) {
-                    add(netns, entry.path());
-                }
-            }
-        }
-        found
-    }
-
-    /// Who holds those sockets.
-    fn holders(&self, pids: &[u32], sockets: &Sockets, budget: &mut usize) -> Holders {
-        let mut holders = Holders::default();
-        for pid in pids {
-            let mut held = self.proc.sockets(*pid, budget);
-            held.retain(|inode| sockets.tcp.contains_key(inode) || sockets.unix.contains_key(inode));
-            for inode in &held {
-                holders.by_inode.entry(*inode).or_default().push(*pid);
-            }
-            if !held.is_empty() {
-                holders.by_pid.insert(*pid, held);
-            }
-        }
-        holders
+        let files = self.proc.open_files(task.tgid, census::MAX_FDS).ok()?;
+        // Asked after: a pid that changed hands in between is noticed.
+        self.proc.is_still(task).then_some(Cow::Owned(files))
     }
 
     /// Processes on the path, and paths of the unix sockets that belong to it.
-    fn on_path(&self, sockets: &Sockets, holders: &Holders) -> (BTreeSet<u32>, BTreeSet<RawText>) {
+    fn on_path(&self, census: &Census) -> (BTreeSet<u32>, BTreeSet<RawText>) {
+        let sockets = &census.sockets;
         let mut pids = BTreeSet::new();
         let mut paths = BTreeSet::new();
         let mut runtimes = BTreeSet::new();
         for (inode, socket) in &sockets.tcp {
             let port = |address: std::net::SocketAddr| self.places.is_path_port(address.port());
             if port(socket.tuple.local) || (!socket.listening && port(socket.tuple.remote)) {
-                pids.extend(holders.of(*inode));
+                pids.extend(census.holders(*inode));
             }
         }
         for (inode, socket) in sockets.unix.iter().filter(|(_, socket)| socket.listening) {
@@ -319,8 +293,8 @@ impl Snapshot {
             let is_runtime = self.places.is_runtime_socket(path);
             if is_runtime || self.places.is_shim_socket(path) {
                 // systemd holds a listener for a service that it has started, or will: it serves nobody.
-                let serving = holders
-                    .of(*inode)
+                let serving = census
+                    .holders(*inode)
                     .iter()
                     .filter(|pid| !self.proc.comm(**pid).is_none_or(|comm| is_init(**pid, &comm)));
                 let serving: Vec<u32> = serving.copied().collect();
@@ -332,8 +306,8 @@ impl Snapshot {
             }
         }
         // What a runtime connected to: shims and monitors, wherever they listen.
-        for inode in runtimes.iter().filter_map(|pid| holders.by_pid.get(pid)).flatten() {
-            let Some(socket) = sockets.unix.get(inode).filter(|socket| !socket.listening && socket.path.is_none())
+        for inode in runtimes.iter().flat_map(|pid| census.held_by(*pid)) {
+            let Some(socket) = sockets.unix.get(&inode).filter(|socket| !socket.listening && socket.path.is_none())
             else {
                 continue;
             };
@@ -341,50 +315,11 @@ impl Snapshot {
             // A pair made by socketpair(2) has no path, and nobody connected.
             let Some(path) = sockets.unix.get(&peer).and_then(|peer| peer.path.clone()) else { continue };
             if !HOST_SERVICES.iter().any(|prefix| path.as_bytes().starts_with(prefix)) {
-                pids.extend(holders.of(peer));
+                pids.extend(census.holders(peer));
                 paths.insert(path);
             }
         }
         (pids, paths)
-    }
-
-    /// Who has the other end. `None` where nobody has, or several might.
-    fn peer(&mut self, tuple: Tuple, netns: Option<u32>, now: BootTime) -> Option<Vec<Observation>> {
-        let pids = self.pids();
-        let mut namespaces = self.namespaces(&pids);
-        if tuple.is_loopback() {
-            // Another namespace may hold an equal tuple that is a stranger.
-            let own = netns?;
-            namespaces.retain(|netns, _| *netns == own);
-        }
-        let found = sock_diag::find(&namespaces, tuple.mirrored());
-        self.troubles.extend(&found.troubles);
-        let mut sockets = found.tcp.into_values();
-        let socket = sockets.next().filter(|_| sockets.next().is_none())?;
-        namespaces.retain(|netns, _| *netns == socket.netns);
-        let listeners = sock_diag::listeners(&namespaces).tcp;
-
-        // Its owner is most likely in its namespace; most processes are not.
-        let mut budget = MAX_FDS;
-        let (near, far): (Vec<u32>, Vec<u32>) =
-            pids.into_iter().partition(|pid| self.proc.namespace(*pid, "net") == Some(socket.netns));
-        let holders = [near, far].into_iter().find_map(|pids| {
-            let holds = |pid: &u32| self.proc.sockets(*pid, &mut budget).binary_search(&socket.inode).is_ok();
-            let holders: Vec<u32> = pids.into_iter().filter(holds).collect();
-            (!holders.is_empty()).then_some(holders)
-        })?;
-        let everyone = listening(listeners.values());
-        let mut facts = Vec::new();
-        for pid in holders {
-            let Some(seen) = self.see(pid).filter(|seen| seen.sockets.binary_search(&socket.inode).is_ok()) else {
-                continue;
-            };
-            self.remember_root(&seen.key, &seen.info);
-            let own = listening(seen.sockets.iter().filter_map(|inode| listeners.get(inode)));
-            facts.push(process_seen(now, seen.key, seen.info));
-            facts.push(Observation::of(now, Source::Snapshot, seen.key, tcp_fact(&socket, &own, &everyone)));
-        }
-        (!facts.is_empty()).then_some(facts)
     }
 
     /// Where a process comes from; `None` where it is gone.
@@ -402,12 +337,11 @@ impl Snapshot {
         (found == key).then(|| Observation::of(now, Source::Snapshot, key, ancestry))
     }
 
-    /// A process and its sockets. The identity is read before and after, so that a reused pid gets nobody else's.
+    /// A process and its sockets: what was seen before it was described is its own only where it had the pid by then.
     fn see(&self, pid: u32) -> Option<Seen> {
         let (key, info) = self.proc.describe(pid)?;
-        let mut budget = MAX_FDS;
-        let sockets = self.proc.sockets(pid, &mut budget);
-        (self.proc.key(pid) == Some(key)).then_some(Seen { key, info, sockets })
+        let sockets = self.files_of(key).map(|files| census::inodes(&files)).unwrap_or_default();
+        Some(Seen { key, info, sockets })
     }
 
     fn remember_root(&mut self, key: &TaskKey, info: &ProcessInfo) {
@@ -427,7 +361,7 @@ impl Snapshot {
         });
         let elsewhere = self.roots.values().filter_map(|key| {
             let root = Root::open(&self.proc.path(key.tgid, "root"))?;
-            (self.proc.key(key.tgid) == Some(*key)).then_some(root)
+            self.proc.is_still(*key).then_some(root)
         });
         own.into_iter().chain(elsewhere)
     }
@@ -499,6 +433,11 @@ fn degraded(trouble: Trouble) -> Degraded {
             "the kernel does not list unix sockets: runtimes and shims older than the tracer are found by what they do only",
             "load the module unix_diag (CONFIG_UNIX_DIAG)",
         ),
+        Trouble::Hidden => (
+            "hidden-processes",
+            "some processes do not show what they have open: what they hold is nobody's",
+            "run as root, with CAP_SYS_PTRACE, outside of containers",
+        ),
         Trouble::TooMany => (
             "snapshot-cut",
             "this host has more sockets or network namespaces than a snapshot looks at: some are left out",
@@ -516,6 +455,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::model::Tuple;
 
     const NOW: BootTime = BootTime(7);
 

@@ -4,14 +4,18 @@
 //! that vanishes in the middle is `None`, never an error.
 
 use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::Read,
-    os::unix::{
-        ffi::{OsStrExt, OsStringExt},
-        fs::{FileTypeExt, MetadataExt},
+    fs,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{ffi::OsStrExt, fs::MetadataExt},
     },
     path::{Path, PathBuf},
+};
+
+use rustix::{
+    buffer::spare_capacity,
+    fs::{Mode, OFlags},
+    io::Errno,
 };
 
 use crate::model::{Ancestor, FileId, ProcessInfo, RawText, TaskKey, parse_cgroup};
@@ -23,7 +27,7 @@ const MAX_ARGS: usize = 64;
 /// In all, NULs included.
 const MAX_ARG_BYTES: usize = 4096;
 /// `stat`, `status`, `cgroup`: about 3 KB at most; a cgroup path has at most 4096 bytes a hierarchy.
-const MAX_FILE_BYTES: u64 = 64 << 10;
+const MAX_FILE_BYTES: usize = 64 << 10;
 /// What the kernel appends to the path of a program whose file was replaced (fs/d_path.c).
 pub(super) const DELETED: &[u8] = b" (deleted)";
 
@@ -47,21 +51,11 @@ const ORIGINS: [&[u8]; 12] = [
 ];
 
 /// A line of `fdinfo` has some 80 bytes: of 100,000 files.
-const MAX_FDINFO_BYTES: u64 = 8 << 20;
+const MAX_FDINFO_BYTES: usize = 8 << 20;
 /// A line of `maps` has some 100 bytes; the kernel's default for `vm.max_map_count` is 65,530.
-const MAX_MAPS_BYTES: u64 = 8 << 20;
-/// What a link to an epoll instance says (fs/eventpoll.c: `do_epoll_create`).
-const EPOLL: &[u8] = b"anon_inode:[eventpoll]";
-
-/// A file that a runtime may wait for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Held {
-    Epoll,
-    /// Its inode.
-    Socket(u64),
-    /// Path and inode.
-    Fifo(RawText, u64),
-}
+const MAX_MAPS_BYTES: usize = 8 << 20;
+/// First guess at the size of a file: `stat` and most others fit, and are read in one call.
+const FILE_BYTES: usize = 4 << 10;
 
 /// A file in an epoll instance, as it was when it was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +84,8 @@ enum Mapping {
 /// A procfs.
 pub(super) struct Proc {
     root: PathBuf,
+    /// The same, opened: paths below it are shorter. `None` where it is not there.
+    folder: Option<OwnedFd>,
 }
 
 /// What the snapshot needs of `stat`.
@@ -111,7 +107,14 @@ struct Status {
 
 impl Proc {
     pub(super) fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        let root = root.into();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&root, flags, Mode::empty()).ok();
+        Self { root, folder }
+    }
+
+    pub(super) fn folder(&self) -> Option<BorrowedFd<'_>> {
+        self.folder.as_ref().map(AsFd::as_fd)
     }
 
     /// Path of a file of a process.
@@ -137,6 +140,12 @@ impl Proc {
         self.stat_and_status(pid).map(|(stat, _)| TaskKey::from_ticks(pid, stat.start_ticks))
     }
 
+    /// Whether that very process has its pid still. Its `stat` alone tells: that the pid is no thread's was seen before.
+    pub(super) fn is_still(&self, task: TaskKey) -> bool {
+        let stat = self.read(task.tgid, "stat").and_then(|text| parse_stat(&text));
+        stat.is_some_and(|stat| stat.start_ticks == task.start_ticks)
+    }
+
     /// Its name.
     pub(super) fn comm(&self, pid: u32) -> Option<RawText> {
         Some(parse_stat(&self.read(pid, "stat")?)?.comm)
@@ -152,7 +161,7 @@ impl Proc {
     /// the end.
     pub(super) fn describe(&self, pid: u32) -> Option<(TaskKey, ProcessInfo)> {
         let (stat, status) = self.stat_and_status(pid)?;
-        let (argv, argv_truncated) = parse_argv(&self.read_up_to(pid, "cmdline", MAX_ARG_BYTES as u64 + 1)?);
+        let (argv, argv_truncated) = parse_argv(&self.read_up_to(pid, "cmdline", MAX_ARG_BYTES + 1)?);
         let info = ProcessInfo {
             comm: stat.comm,
             argv,
@@ -172,7 +181,7 @@ impl Proc {
             watched: None,
         };
         let key = TaskKey::from_ticks(pid, stat.start_ticks);
-        (self.key(pid) == Some(key)).then_some((key, info))
+        self.is_still(key).then_some((key, info))
     }
 
     /// Path of its cgroup that names its container, if one does.
@@ -209,78 +218,6 @@ impl Proc {
         bracketed(&self.link(pid, &format!("ns/{kind}"))?, kind)
     }
 
-    /// Inodes of its sockets; at most `budget` files are looked at, and taken off it.
-    pub(super) fn sockets(&self, pid: u32, budget: &mut usize) -> Vec<u64> {
-        let Ok(entries) = fs::read_dir(self.path(pid, "fd")) else { return Vec::new() };
-        let mut sockets = Vec::new();
-        for entry in entries {
-            if *budget == 0 {
-                break;
-            }
-            *budget -= 1;
-            let Ok(entry) = entry else { break };
-            let Ok(target) = fs::read_link(entry.path()) else { continue };
-            sockets.extend(bracketed::<u64>(target.as_os_str().as_bytes(), "socket"));
-        }
-        sockets.sort_unstable();
-        sockets.dedup();
-        sockets
-    }
-
-    /// FIFOs that it has open, with their paths; at most `budget` files are looked at, and taken off it.
-    pub(super) fn fifos(&self, pid: u32, budget: &mut usize) -> Vec<(RawText, FileId)> {
-        let Ok(entries) = fs::read_dir(self.path(pid, "fd")) else { return Vec::new() };
-        let mut fifos = BTreeMap::new();
-        for entry in entries {
-            if *budget == 0 {
-                break;
-            }
-            *budget -= 1;
-            let Ok(entry) = entry else { break };
-            let Ok(target) = fs::read_link(entry.path()) else { continue };
-            let path = target.as_os_str().as_bytes();
-            // Sockets, pipes and the like have no path.
-            if !path.starts_with(b"/") {
-                continue;
-            }
-            let Ok(file) = fs::metadata(entry.path()) else { continue };
-            if file.file_type().is_fifo() {
-                let path = RawText::from(path.strip_suffix(DELETED).unwrap_or(path));
-                fifos.insert(path, FileId { device: kernel_device(file.dev()), inode: file.ino() });
-            }
-        }
-        fifos.into_iter().collect()
-    }
-
-    /// Its files that runtimes wait for, by descriptor; at most `budget` files are looked at, and taken off it.
-    pub(super) fn files(&self, pid: u32, budget: &mut usize) -> BTreeMap<u32, Held> {
-        let mut files = BTreeMap::new();
-        for entry in fs::read_dir(self.path(pid, "fd")).into_iter().flatten() {
-            if *budget == 0 {
-                break;
-            }
-            *budget -= 1;
-            let Ok(entry) = entry else { break };
-            let (Some(fd), Ok(target)) = (number(entry.file_name().as_bytes()), fs::read_link(entry.path())) else {
-                continue;
-            };
-            let target = target.as_os_str().as_bytes();
-            let held = if target == EPOLL {
-                Held::Epoll
-            } else if let Some(inode) = bracketed(target, "socket") {
-                Held::Socket(inode)
-            } else if let (true, Ok(file)) = (target.starts_with(b"/"), fs::metadata(entry.path()))
-                && file.file_type().is_fifo()
-            {
-                Held::Fifo(RawText::from(target.strip_suffix(DELETED).unwrap_or(target)), file.ino())
-            } else {
-                continue;
-            };
-            files.insert(fd, held);
-        }
-        files
-    }
-
     /// What that epoll instance watches.
     pub(super) fn watched(&self, pid: u32, epoll: u32) -> Vec<Watched> {
         let text = self.read_up_to(pid, &format!("fdinfo/{epoll}"), MAX_FDINFO_BYTES).unwrap_or_default();
@@ -301,21 +238,33 @@ impl Proc {
     }
 
     /// Its working directory.
-    pub(super) fn folder(&self, pid: u32) -> Option<PathBuf> {
+    pub(super) fn folder_of(&self, pid: u32) -> Option<PathBuf> {
         fs::read_link(self.path(pid, "cwd")).ok()
     }
 
     pub(super) fn link(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
-        Some(fs::read_link(self.path(pid, name)).ok()?.into_os_string().into_vec())
+        Some(rustix::fs::readlinkat(self.folder()?, format!("{pid}/{name}"), Vec::new()).ok()?.into_bytes())
     }
 
     pub(super) fn read(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
         self.read_up_to(pid, name, MAX_FILE_BYTES)
     }
 
-    fn read_up_to(&self, pid: u32, name: &str, most: u64) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(self.path(pid, name)).ok()?.take(most).read_to_end(&mut bytes).ok()?;
+    fn read_up_to(&self, pid: u32, name: &str, most: usize) -> Option<Vec<u8>> {
+        let file = self.open(&format!("{pid}/{name}"), OFlags::empty()).ok()?;
+        let mut bytes = Vec::with_capacity(FILE_BYTES.min(most));
+        while bytes.len() < most {
+            if bytes.len() == bytes.capacity() {
+                bytes.reserve(bytes.len());
+            }
+            match rustix::io::read(&file, spare_capacity(&mut bytes)) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                // It is gone.
+                Err(_) => return None,
+            }
+        }
+        bytes.truncate(most);
         Some(bytes)
     }
 }
@@ -495,9 +444,9 @@ mod tests {
         assert_eq!(info.parent, None, "pid 1 is not there");
         assert_eq!(proc.describe(8), None, "a thread's folder");
         assert_eq!(proc.describe(9), None, "gone in the middle");
-        assert_eq!(proc.sockets(7, &mut 100), [77]);
-        let mut budget = 0;
-        assert_eq!(proc.sockets(7, &mut budget), [0; 0]);
+        let sockets: Vec<u64> = proc.open_files(7, 100).unwrap().iter().filter_map(|file| file.socket()).collect();
+        assert_eq!(sockets, [77]);
+        assert!(proc.is_still(key) && !proc.is_still(TaskKey::from_ticks(7, 1)));
     }
 
     #[test]
@@ -602,24 +551,14 @@ mod tests {
     }
 
     #[test]
-    fn own_files_are_held_by_number() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("fifo");
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        let fifo = File::options().read(true).write(true).open(&path).unwrap();
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let inode = |fd: &dyn std::os::fd::AsFd| rustix::fs::fstat(fd.as_fd()).unwrap().st_ino;
-        let number = |fd: &dyn std::os::fd::AsRawFd| u32::try_from(fd.as_raw_fd()).unwrap();
-        let proc = Proc::new("/proc");
-        let files = proc.files(std::process::id(), &mut 1_000_000);
-        let held = Held::Fifo(RawText::from(path.to_str().unwrap()), inode(&fifo));
-        assert_eq!(files.get(&number(&fifo)), Some(&held));
-        assert_eq!(files.get(&number(&socket)), Some(&Held::Socket(inode(&socket))));
-        assert!(proc.files(std::process::id(), &mut 0).is_empty());
+    fn a_stack_is_an_anonymous_mapping() {
         let local = 0_u64;
         let at = std::ptr::from_ref(&local).addr() as u64;
-        let in_stack =
-            proc.mappings(std::process::id()).anonymous.iter().any(|(start, end)| (*start..*end).contains(&at));
+        let in_stack = Proc::new("/proc")
+            .mappings(std::process::id())
+            .anonymous
+            .iter()
+            .any(|(start, end)| (*start..*end).contains(&at));
         assert!(in_stack, "a thread's stack is an anonymous mapping, too");
     }
 

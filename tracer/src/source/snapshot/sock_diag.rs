@@ -79,6 +79,8 @@ pub(super) enum Trouble {
     NoTcp,
     /// The kernel does not answer for unix sockets.
     NoUnix,
+    /// A process does not show what it has open.
+    Hidden,
     /// There were more sockets, or namespaces, than are looked at.
     TooMany,
 }
@@ -151,15 +153,17 @@ pub(super) fn dump(namespaces: &Namespaces) -> Sockets {
     })
 }
 
-/// The connections with exactly this tuple; at most one a namespace.
-pub(super) fn find(namespaces: &Namespaces, tuple: Tuple) -> Sockets {
+/// The connections with exactly these tuples; of each at most one a namespace.
+pub(super) fn find(namespaces: &Namespaces, tuples: &BTreeSet<Tuple>) -> Sockets {
     let mut sockets = visit(namespaces, |netns, diag, found| {
-        // A look-up, not a dump: one hash bucket, however many connections there are.
-        let request = SockDiagMessage::InetRequest(exactly(tuple, connected()));
-        note(found, Absent::Fine, |found| diag.ask(request, false, netns, found));
+        for tuple in tuples {
+            // A look-up, not a dump: one hash bucket, however many connections there are.
+            let request = SockDiagMessage::InetRequest(exactly(*tuple, connected()));
+            note(found, Absent::Fine, |found| diag.ask(request, false, netns, found));
+        }
     });
     // Where there is no such connection the kernel answers with a listener that would take it.
-    sockets.tcp.retain(|_, socket| socket.tuple == tuple && !socket.listening);
+    sockets.tcp.retain(|_, socket| tuples.contains(&socket.tuple) && !socket.listening);
     sockets
 }
 
@@ -601,12 +605,12 @@ mod tests {
         assert_eq!(near.tuple, Tuple::new(client.local_addr().unwrap(), client.peer_addr().unwrap()));
         assert_eq!(near.tuple, far.tuple.mirrored());
         assert_eq!(near.id.cookie, Some(sockopt::socket_cookie(&client).unwrap()));
-        assert_eq!(find(&here(), far.tuple).tcp.into_values().collect::<Vec<_>>(), [far]);
+        assert_eq!(find(&here(), &[far.tuple].into()).tcp.into_values().collect::<Vec<_>>(), [far]);
         let stranger = Tuple { remote: "192.0.2.1:9".parse().unwrap(), ..far.tuple };
-        assert!(find(&here(), stranger).tcp.is_empty());
+        assert!(find(&here(), &[stranger].into()).tcp.is_empty());
         // The kernel would answer with the listener.
         let unborn = Tuple { remote: SocketAddr::new(far.tuple.remote.ip(), 9), ..far.tuple };
-        assert!(find(&here(), unborn).tcp.is_empty());
+        assert!(find(&here(), &[unborn].into()).tcp.is_empty());
         assert!(listeners(&here()).tcp.values().all(|socket| socket.listening));
     }
 
@@ -616,7 +620,7 @@ mod tests {
         let client = TcpStream::connect(("127.0.0.1", listener.local_addr().unwrap().port())).unwrap();
         let _server = listener.accept().unwrap();
         let tuple = Tuple::new(client.peer_addr().unwrap(), client.local_addr().unwrap());
-        let found: Vec<_> = find(&here(), tuple).tcp.into_values().collect();
+        let found: Vec<_> = find(&here(), &[tuple].into()).tcp.into_values().collect();
         assert_eq!((found.len(), found[0].family), (1, Family::Inet6));
     }
 

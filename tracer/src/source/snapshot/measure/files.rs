@@ -2,33 +2,35 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     net::SocketAddr,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::{ffi::OsStrExt, fs::FileTypeExt, fs::MetadataExt},
-    },
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::Path,
 };
 
 use rustix::{
+    fs::{FileType, FsWord, Mode, OFlags, ResolveFlags},
     io::Errno,
     net::{getpeername, getsockname, ipproto, sockopt},
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
 };
 
-use super::super::procfs::{DELETED, Proc, bracketed, kernel_device, number};
+use super::super::{
+    descriptors::{OpenFile, Target},
+    procfs::{DELETED, Proc, kernel_device, number},
+};
 use crate::model::{
     Access, BootTime, Descriptor, Fact, FileId, FileKind, FileMeasure, Observation, RawText, Source, TaskKey,
 };
 
-/// Descriptors of one process that are looked at: its share of the whole host's.
-const MAX_FDS: usize = 200_000;
 /// Descriptors of one process that are told: those of a shim with some hundred sessions.
 const MAX_TOLD: usize = 4_096;
 /// Major number of the slaves of Unix 98 terminals, the first of eight (include/uapi/linux/major.h: UNIX98_PTY_SLAVE_MAJOR).
 const PTY_SLAVES: std::ops::Range<u32> = 136..144;
 /// Of /dev/ptmx (TTYAUX_MAJOR and 2), through which every master is opened.
 const PTMX: (u32, u32) = (5, 2);
+
+/// File system of terminals (include/uapi/linux/magic.h: DEVPTS_SUPER_MAGIC).
+const DEVPTS: FsWord = 0x1cd1;
 
 /// What a process has open.
 pub(super) struct Open {
@@ -48,55 +50,39 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Reads what a process on the path has open. `None` where it may not be looked at, or is another one by now.
-    pub(super) fn read(&mut self, proc: &Proc, task: TaskKey) -> Option<Open> {
+    /// Takes in what a process on the path has open. `None` where it is another one by now.
+    pub(super) fn read(&mut self, proc: &Proc, task: TaskKey, files: &[OpenFile]) -> Option<Open> {
         let mut open = Open { count: 0, terminals: 0, sockets: Vec::new() };
         let mut told = Vec::new();
-        for entry in fs::read_dir(proc.path(task.tgid, "fd")).ok()?.take(MAX_FDS) {
-            let Ok(entry) = entry else { break };
+        for file in files {
             open.count += 1;
-            let Some(fd) = number(entry.file_name().as_bytes()) else { continue };
-            let Ok(target) = fs::read_link(entry.path()) else { continue };
-            if let Some(inode) = bracketed(target.as_os_str().as_bytes(), "socket") {
-                open.sockets.push((fd, inode));
-            } else if let Some(descriptor) = describe(proc, task.tgid, fd, target.as_os_str().as_bytes()) {
+            if let Target::Socket(inode) = file.target {
+                open.sockets.push((file.fd, inode));
+            } else if let Some(descriptor) = describe(proc, task.tgid, file, |_, _| true) {
                 open.terminals += u64::from(descriptor.master);
-                if descriptor.kind != FileKind::Other && told.len() < MAX_TOLD {
+                if told.len() < MAX_TOLD {
                     told.push(descriptor);
                 }
             }
         }
-        if proc.key(task.tgid) != Some(task) {
+        if !proc.is_still(task) {
             return None;
         }
-        told.sort_unstable_by_key(|descriptor| descriptor.fd);
         self.known.extend(told.iter().map(|descriptor| (descriptor.kind, descriptor.file)));
         self.by_task.insert(task, told);
         Some(open)
     }
 
-    /// Looks whether another process has one of the files open that are known.
-    pub(super) fn look_for_known(&mut self, proc: &Proc, pid: u32, budget: &mut usize) {
-        let Ok(entries) = fs::read_dir(proc.path(pid, "fd")) else { return };
-        let mut told = Vec::new();
-        for entry in entries {
-            if *budget == 0 || told.len() >= MAX_TOLD {
-                break;
-            }
-            *budget -= 1;
-            let Ok(entry) = entry else { break };
-            let Ok(target) = fs::read_link(entry.path()) else { continue };
-            let target = target.as_os_str().as_bytes();
-            // Only what may be one of them is worth another look.
-            let likely = bracketed::<u64>(target, "pipe").is_some() || target.starts_with(b"/");
-            let Some(fd) = number(entry.file_name().as_bytes()).filter(|_| likely) else { continue };
-            let descriptor = describe(proc, pid, fd, target);
-            told.extend(descriptor.filter(|one| self.known.contains(&(one.kind, one.file))));
-        }
-        if let (false, Some(task)) = (told.is_empty(), proc.key(pid)) {
-            told.sort_unstable_by_key(|descriptor| descriptor.fd);
-            self.by_task.insert(task, told);
-        }
+    /// Files that are known, among those that another process has open.
+    pub(super) fn known_among(&self, proc: &Proc, pid: u32, files: &[OpenFile]) -> Vec<Descriptor> {
+        let is_known = |kind, file| self.known.contains(&(kind, file));
+        let found = files.iter().filter_map(|file| describe(proc, pid, file, is_known));
+        found.take(MAX_TOLD).collect()
+    }
+
+    /// Another process that has files open that are known.
+    pub(super) fn add(&mut self, task: TaskKey, found: Vec<Descriptor>) {
+        self.by_task.insert(task, found);
     }
 
     /// Who has something open.
@@ -129,32 +115,49 @@ impl Files {
     }
 }
 
-/// What that descriptor is; `None` where it cannot be told.
-fn describe(proc: &Proc, pid: u32, fd: u32, target: &[u8]) -> Option<Descriptor> {
-    let path = (target.starts_with(b"/")).then(|| RawText::from(target.strip_suffix(DELETED).unwrap_or(target)));
-    let is_pipe = bracketed::<u64>(target, "pipe").is_some();
-    if !is_pipe && path.is_none() {
-        return None;
-    }
-    let file = fs::metadata(proc.path(pid, &format!("fd/{fd}"))).ok()?;
-    let (major, minor) = (rustix::fs::major(file.rdev()), rustix::fs::minor(file.rdev()));
-    let is_device = file.file_type().is_char_device();
-    let master = is_device && (major, minor) == PTMX;
-    let kind = if is_pipe {
+/// What that descriptor is, if it is one through which bytes pass, and wanted; `None` where it cannot be told.
+fn describe(
+    proc: &Proc,
+    pid: u32,
+    open: &OpenFile,
+    is_wanted: impl Fn(FileKind, FileId) -> bool,
+) -> Option<Descriptor> {
+    let path = match &open.target {
+        Target::Pipe(_) => None,
+        Target::Path(path) => Some(path.as_bytes().strip_suffix(DELETED).map_or_else(|| path.clone(), RawText::from)),
+        Target::Socket(_) | Target::Epoll | Target::Other => return None,
+    };
+    let file = proc.stat_of(pid, open.fd)?;
+    let (major, minor) = (rustix::fs::major(file.st_rdev), rustix::fs::minor(file.st_rdev));
+    let file_type = FileType::from_raw_mode(file.st_mode);
+    let master = file_type.is_char_device() && (major, minor) == PTMX;
+    let kind = if path.is_none() {
         FileKind::Pipe
-    } else if file.file_type().is_fifo() {
+    } else if file_type.is_fifo() {
         FileKind::Fifo
-    } else if master || (is_device && PTY_SLAVES.contains(&major)) {
+    } else if master || (file_type.is_char_device() && PTY_SLAVES.contains(&major)) {
         FileKind::Pty
     } else {
-        FileKind::Other
+        return None;
     };
-    let info = if kind == FileKind::Other { Vec::new() } else { proc.read(pid, &format!("fdinfo/{fd}"))? };
-    let inode = match (kind, master) {
-        (FileKind::Pty, true) => keyed(&info, "tty-index:")?,
+    let device = if master { terminals(proc, pid, open.fd, path.as_ref()?) } else { Some(file.st_dev) };
+    let device = kernel_device(device?);
+    let id = |inode| FileId { device, inode };
+    let info = || proc.read(pid, &format!("fdinfo/{}", open.fd));
+    let known = match (kind, master) {
+        // Which terminal that is the master of, its information alone tells.
+        (FileKind::Pty, true) => None,
         // 256 minor numbers a major one (drivers/tty/pty.c).
-        (FileKind::Pty, false) => u64::from(major - PTY_SLAVES.start) << 8 | u64::from(minor),
-        _ => file.ino(),
+        (FileKind::Pty, false) => Some(u64::from(major - PTY_SLAVES.start) << 8 | u64::from(minor)),
+        _ => Some(file.st_ino),
+    };
+    if known.is_some_and(|inode| !is_wanted(kind, id(inode))) {
+        return None;
+    }
+    let info = info()?;
+    let inode = match known {
+        Some(inode) => inode,
+        None => keyed(&info, "tty-index:").filter(|index| is_wanted(kind, id(*index)))?,
     };
     // Bits 0 and 1 of the flags (include/uapi/asm-generic/fcntl.h: O_ACCMODE), in octal.
     let access = match keyed_octal(&info, "flags:").unwrap_or(2) & 3 {
@@ -162,7 +165,22 @@ fn describe(proc: &Proc, pid: u32, fd: u32, target: &[u8]) -> Option<Descriptor>
         1 => Access::Write,
         _ => Access::Both,
     };
-    Some(Descriptor { fd, file: FileId { device: kernel_device(file.dev()), inode }, kind, access, master, path })
+    Some(Descriptor { fd: open.fd, file: id(inode), kind, access, master, path })
+}
+
+/// The file system of the slaves of a master: its own where it was opened as `/dev/pts/ptmx`, else the one mounted beside it
+/// (fs/devpts/inode.c: `devpts_mntget`), in its process's root.
+fn terminals(proc: &Proc, pid: u32, fd: u32, path: &RawText) -> Option<u64> {
+    let own = proc.path(pid, &format!("fd/{fd}"));
+    if rustix::fs::statfs(&own).ok()?.f_type == DEVPTS {
+        return Some(rustix::fs::stat(&own).ok()?.st_dev);
+    }
+    let folder = Path::new(path.as_str()?).parent()?.join("pts");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = proc.open(&format!("{pid}/root"), flags).ok()?;
+    let slaves = rustix::fs::openat2(&root, folder, flags, Mode::empty(), ResolveFlags::IN_ROOT).ok()?;
+    let is_meant = rustix::fs::fstatfs(&slaves).ok()?.f_type == DEVPTS;
+    rustix::fs::fstat(&slaves).ok().filter(|_| is_meant).map(|file| file.st_dev)
 }
 
 fn after<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
@@ -183,7 +201,7 @@ fn copy(proc: &Proc, task: TaskKey, fd: u32) -> Option<OwnedFd> {
     let pid = Pid::from_raw(i32::try_from(task.tgid).ok()?)?;
     let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
     // Read after it was opened: it stays that process's.
-    if proc.key(task.tgid) != Some(task) {
+    if !proc.is_still(task) {
         return None;
     }
     pidfd_getfd(process.as_fd(), i32::try_from(fd).ok()?, PidfdGetfdFlags::empty()).ok()
@@ -192,10 +210,15 @@ fn copy(proc: &Proc, task: TaskKey, fd: u32) -> Option<OwnedFd> {
 /// What waits in a file.
 fn measure(proc: &Proc, task: TaskKey, descriptor: &Descriptor) -> Option<FileMeasure> {
     let file = copy(proc, task, descriptor.fd)?;
-    let stat = rustix::fs::fstat(&file).ok()?;
     // The number may have gone to another file meanwhile.
-    let same = kernel_device(stat.st_dev) == descriptor.file.device
-        && (descriptor.kind == FileKind::Pty || stat.st_ino == descriptor.file.inode);
+    let same = if descriptor.kind == FileKind::Pty {
+        // Masters of all terminals are one file: what the kernel says of the copy tells which it is.
+        let info = proc.read(std::process::id(), &format!("fdinfo/{}", file.as_raw_fd()))?;
+        keyed(&info, "tty-index:") == Some(descriptor.file.inode)
+    } else {
+        let stat = rustix::fs::fstat(&file).ok()?;
+        FileId { device: kernel_device(stat.st_dev), inode: stat.st_ino } == descriptor.file
+    };
     let queued = rustix::io::ioctl_fionread(&file).ok().filter(|_| same)?;
     let capacity = match descriptor.kind {
         FileKind::Fifo | FileKind::Pipe => rustix::pipe::fcntl_getpipe_size(&file).ok(),

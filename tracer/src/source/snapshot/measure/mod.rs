@@ -7,14 +7,16 @@ mod cgroup;
 mod files;
 mod process;
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use self::{
     cgroup::Hierarchies,
     files::{Files, Open},
 };
 use super::{
-    Snapshot, process_seen,
+    Snapshot,
+    census::{self, Census},
+    process_seen,
     sock_diag::{self, Measured, Namespaces, Wanted},
 };
 use crate::model::{BootTime, Depth, Fact, Observation, Scope, SocketId, Source, TaskKey, parse_cgroup};
@@ -22,23 +24,32 @@ use crate::model::{BootTime, Depth, Fact, Observation, Scope, SocketId, Source, 
 impl Snapshot {
     /// How everything in `scope` stands now.
     pub fn measure(&mut self, scope: &Scope, now: BootTime) -> Vec<Observation> {
-        let namespaces = self.namespaces(&self.pids());
+        if self.census.is_none() && scope.files {
+            self.look();
+        }
+        let census = self.census.clone();
+        let namespaces = match &census {
+            Some(census) => Cow::Borrowed(&census.namespaces),
+            None => Cow::Owned(census::processes(&self.proc, self.netns).1),
+        };
         let mut facts = self.measure_sockets(scope, &namespaces, now);
         let hierarchies = Hierarchies::open();
         let mut files = Files::default();
         let mut open = BTreeMap::new();
         if scope.files {
             let tasks = scope.tasks.keys();
-            open.extend(tasks.filter_map(|task| Some((*task, files.read(&self.proc, *task)?))));
+            open.extend(tasks.filter_map(|task| Some((*task, files.read(&self.proc, *task, &self.files_of(*task)?)?))));
             facts.extend(self.unlisted(&open, &namespaces, now));
         }
         for (task, depth) in &scope.tasks {
             facts.extend(self.measure_process(*task, *depth, open.get(task), &hierarchies, now));
         }
-        if scope.files {
-            facts.extend(self.measure_strangers(scope, &mut files, &hierarchies, now));
+        if let Some(census) = census.filter(|_| scope.files) {
+            facts.extend(self.measure_strangers(scope, &census, &mut files, &hierarchies, now));
             facts.extend(files.tell(&self.proc, now));
         }
+        // The next one is of another moment.
+        self.census = None;
         facts
     }
 
@@ -84,7 +95,7 @@ impl Snapshot {
             measure.first_lives = self.first_lives(task.tgid);
         }
         // Asked after: a pid that changed hands in between gets nobody else's numbers.
-        let is_there = self.proc.key(task.tgid) == Some(task);
+        let is_there = self.proc.is_still(task);
         let fact = match measure {
             _ if !is_there => Fact::ProcessGone,
             Some(measure) => Fact::ProcessMeasured(Box::new(measure)),
@@ -126,14 +137,17 @@ impl Snapshot {
     fn measure_strangers(
         &self,
         scope: &Scope,
+        census: &Census,
         files: &mut Files,
         hierarchies: &Hierarchies,
         now: BootTime,
     ) -> Vec<Observation> {
-        let mut budget = super::MAX_FDS;
-        for pid in self.proc.pids() {
-            if self.proc.key(pid).is_some_and(|task| !scope.tasks.contains_key(&task)) {
-                files.look_for_known(&self.proc, pid, &mut budget);
+        for (pid, open) in census.everybody() {
+            let found = files.known_among(&self.proc, pid, open);
+            // Only now is it of interest who that is; what a younger process has open was another's.
+            let Some(task) = self.proc.key(pid).filter(|_| !found.is_empty()) else { continue };
+            if census.knows(task) && !scope.tasks.contains_key(&task) {
+                files.add(task, found);
             }
         }
         let strangers = files.tasks().filter(|task| !scope.tasks.contains_key(task)).take(MAX_STRANGERS);

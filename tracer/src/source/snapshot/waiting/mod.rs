@@ -24,8 +24,9 @@ use self::{
     walk::{Polled, Reached, Side, Walk},
 };
 use super::{
-    Snapshot, listening,
-    procfs::Held,
+    Snapshot,
+    descriptors::Held,
+    listening,
     sock_diag::{self, Namespaces, Sockets},
 };
 use crate::model::{BootTime, Fact, Observation, Program, RawText, SocketId, Source, TaskKey, parse_fifo_path};
@@ -73,15 +74,9 @@ impl Watching {
 
 impl Snapshot {
     /// What the goroutines of that process that wait for connections and for FIFOs of execs say belongs together.
-    pub(super) fn waiting_of(
-        &self,
-        key: TaskKey,
-        sockets: &Sockets,
-        budget: &mut usize,
-        now: BootTime,
-    ) -> Vec<Observation> {
+    pub(super) fn waiting_of(&self, key: TaskKey, sockets: &Sockets, now: BootTime) -> Vec<Observation> {
         let seen = |fact| Observation::of(now, Source::Snapshot, key, fact);
-        self.awaited(key, sockets, budget).unwrap_or_default().into_iter().map(seen).collect()
+        self.awaited(key, sockets).unwrap_or_default().into_iter().map(seen).collect()
     }
 
     /// The same, with the sockets of its own network namespace.
@@ -90,16 +85,16 @@ impl Snapshot {
             return Vec::new();
         };
         let namespaces = Namespaces::from([(netns, vec![self.proc.path(key.tgid, "ns/net")])]);
-        self.waiting_of(key, &sock_diag::dump(&namespaces), &mut super::MAX_FDS.clone(), now)
+        self.waiting_of(key, &sock_diag::dump(&namespaces), now)
     }
 
-    fn awaited(&self, key: TaskKey, sockets: &Sockets, budget: &mut usize) -> Option<Vec<Fact>> {
+    fn awaited(&self, key: TaskKey, sockets: &Sockets) -> Option<Vec<Fact>> {
         if self.no_memory || !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
             return None;
         }
         let Some(Program::Go(version)) = self.program(key) else { return None };
         let layout = Layout::of(&version)?;
-        let files = self.proc.files(key.tgid, budget);
+        let files = self.held(key);
         let connections = connections(&files, sockets);
         if connections.is_empty() {
             return None;

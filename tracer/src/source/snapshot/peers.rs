@@ -1,0 +1,141 @@
+//! Who has the other ends of connections.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Seen, Snapshot, census, listening, process_seen,
+    sock_diag::{self, TcpSocket},
+    tcp_fact,
+};
+use crate::model::{BootTime, Fact, Observation, Source, Tuple};
+
+/// An end of a connection: its addresses, and its network namespace where that is known.
+pub(super) type End = (Tuple, Option<u32>);
+
+/// The sockets that roles are told by, and who was looked at for these answers, each once.
+struct Looked<'a> {
+    tcp: &'a BTreeMap<u64, TcpSocket>,
+    everyone: BTreeSet<(u32, u16)>,
+    processes: BTreeMap<u32, Option<Owner>>,
+}
+
+/// A process, and what it listens on.
+struct Owner {
+    seen: Seen,
+    listens: BTreeSet<(u32, u16)>,
+}
+
+impl<'a> Looked<'a> {
+    fn with(tcp: &'a BTreeMap<u64, TcpSocket>) -> Self {
+        Self { tcp, everyone: listening(tcp.values()), processes: BTreeMap::new() }
+    }
+}
+
+impl Snapshot {
+    /// Who has the other ends of these; absent is what nobody has, or several might have.
+    pub(super) fn peers(&mut self, ends: &[End], now: BootTime) -> Vec<Observation> {
+        let mut unknown: BTreeSet<End> = ends.iter().copied().collect();
+        let mut facts = Vec::new();
+        if let Some(census) = self.census.clone().filter(|_| !unknown.is_empty()) {
+            let mut looked = Looked::with(&census.sockets.tcp);
+            unknown.retain(|end| {
+                let mut fitting = census.connections(end.0.mirrored()).filter(|socket| may_be(end, socket));
+                let Some(socket) = fitting.next() else { return true };
+                // Two that fit: neither is named.
+                let is_only = fitting.next().is_none();
+                let holders = if is_only { census.holders(socket.inode) } else { &[] };
+                facts.extend(or_absent(end, self.owners(socket, holders, &mut looked, now), now));
+                false
+            });
+        }
+        if !unknown.is_empty() {
+            // What no table listed a moment ago may be younger than that: this is asked of the kernel as it is now.
+            let census = self.census.take();
+            facts.extend(self.look_up(&unknown, now));
+            self.census = census;
+        }
+        facts
+    }
+
+    fn look_up(&mut self, ends: &BTreeSet<End>, now: BootTime) -> Vec<Observation> {
+        let (pids, mut namespaces) = census::processes(&self.proc, self.netns);
+        if ends.iter().all(|(tuple, _)| tuple.is_loopback()) {
+            namespaces.retain(|netns, _| ends.iter().any(|(_, own)| *own == Some(*netns)));
+        }
+        let tuples: BTreeSet<Tuple> = ends.iter().map(|(tuple, _)| tuple.mirrored()).collect();
+        let found = sock_diag::find(&namespaces, &tuples);
+        self.troubles.extend(&found.troubles);
+        namespaces.retain(|netns, _| found.tcp.values().any(|socket| socket.netns == *netns));
+        let listeners = sock_diag::listeners(&namespaces).tcp;
+        let mut looked = Looked::with(&listeners);
+        let mut facts = Vec::new();
+        for end in ends {
+            let is_it = |socket: &&TcpSocket| socket.tuple == end.0.mirrored() && may_be(end, socket);
+            let mut fitting = found.tcp.values().filter(is_it);
+            let owners = match (fitting.next(), fitting.next()) {
+                (Some(socket), None) => {
+                    let holders = self.holders(socket, &pids);
+                    self.owners(socket, &holders, &mut looked, now)
+                }
+                _ => Vec::new(),
+            };
+            facts.extend(or_absent(end, owners, now));
+        }
+        facts
+    }
+
+    /// Who has that socket open. Its owner is most likely in its namespace; most processes are not.
+    fn holders(&self, socket: &TcpSocket, pids: &[u32]) -> Vec<u32> {
+        let (near, far): (Vec<u32>, Vec<u32>) =
+            pids.iter().partition(|pid| self.proc.namespace(**pid, "net") == Some(socket.netns));
+        let holds = |pid: &u32| {
+            let files = self.proc.open_files(*pid, census::MAX_FDS).unwrap_or_default();
+            files.iter().any(|file| file.socket() == Some(socket.inode))
+        };
+        let holders = |pids: Vec<u32>| pids.into_iter().filter(holds).collect::<Vec<u32>>();
+        Some(holders(near)).filter(|found| !found.is_empty()).unwrap_or_else(|| holders(far))
+    }
+
+    /// What is to be told of the processes that have that socket.
+    fn owners(
+        &mut self,
+        socket: &TcpSocket,
+        holders: &[u32],
+        looked: &mut Looked<'_>,
+        now: BootTime,
+    ) -> Vec<Observation> {
+        let Looked { tcp, everyone, processes } = looked;
+        let mut facts = Vec::new();
+        for pid in holders {
+            let is_new = !processes.contains_key(pid);
+            let owner = processes.entry(*pid).or_insert_with(|| {
+                let seen = self.see(*pid)?;
+                let listens = listening(seen.sockets.iter().filter_map(|inode| tcp.get(inode)));
+                Some(Owner { seen, listens })
+            });
+            let Some(Owner { seen, listens }) = owner else { continue };
+            if seen.sockets.binary_search(&socket.inode).is_err() {
+                continue;
+            }
+            if is_new {
+                self.remember_root(&seen.key, &seen.info);
+                facts.push(process_seen(now, seen.key, seen.info.clone()));
+            }
+            facts.push(Observation::of(now, Source::Snapshot, seen.key, tcp_fact(socket, listens, everyone)));
+        }
+        facts
+    }
+}
+
+/// These, or that there is nobody.
+fn or_absent((tuple, netns): &End, owners: Vec<Observation>, now: BootTime) -> Vec<Observation> {
+    if !owners.is_empty() {
+        return owners;
+    }
+    vec![Observation::new(now, Source::Snapshot, Fact::PeerAbsent { tuple: *tuple, netns: *netns })]
+}
+
+/// Whether that socket may be the other end: on loopback another namespace may hold an equal tuple that is a stranger.
+fn may_be((tuple, own): &End, socket: &TcpSocket) -> bool {
+    !tuple.is_loopback() || *own == Some(socket.netns)
+}

@@ -1,0 +1,149 @@
+//! How long `execpath ls` takes where there is much to look at, beside what people type instead of it. Both are run by turns,
+//! in the same network namespace, so that the machine's mood is the same for both.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::crowd::Crowd;
+use crate::lab::Up;
+use crate::progress::Progress;
+use crate::tools::{command, find};
+use crate::{apt, tracer};
+
+/// What people type.
+const OTHERS: [(&str, &[&str]); 3] = [("ss", &["-tanpi"]), ("ss", &["-xap"]), ("ps", &["-efww"])];
+/// With BPF iterators `ls` takes at most that part of the others' time.
+const PART: u32 = 3;
+/// What iterators need besides root.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// `execpath ls` beside `ss -tanpi; ss -xap; ps -efww`. Fails when it takes longer, or, where BPF iterators are to be had, more
+/// than a third of it.
+#[derive(clap::Args)]
+pub(crate) struct Ls {
+    /// How many sockets there are besides the machine's own.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    sockets: usize,
+    /// How many processes have them.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    processes: u32,
+    /// How often each is run.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+}
+
+impl Ls {
+    pub(crate) fn run(self) -> Result<()> {
+        let progress = Progress::new();
+        let lacks = [("ss", "iproute2"), ("ps", "procps")];
+        let missing: Vec<&str> =
+            lacks.iter().filter(|(tool, _)| find(tool).is_none()).map(|(_, package)| *package).collect();
+        apt::install(&missing, &progress)?;
+        let program = tracer::build()?;
+        progress.say(format!("starting {} processes with {} sockets", self.processes, self.sockets));
+        // A thread of its own: it goes into the crowd's namespace, and what it starts is there, too.
+        let (own, others) = std::thread::scope(|scope| {
+            scope
+                .spawn(|| self.measure(&program, &progress))
+                .join()
+                .map_err(|_panic| anyhow::anyhow!("the measurement panicked"))
+        })??;
+        self.report(&own, &others)
+    }
+
+    fn measure(&self, program: &Path, progress: &Progress) -> Result<(Vec<Duration>, Vec<Duration>)> {
+        let _crowd = Crowd::gather(usize::try_from(self.processes)?, self.sockets)?;
+        progress.say(format!("measuring, {} runs of each", self.runs));
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        // The first time fills caches, for both.
+        for run in 0..=self.runs {
+            let ls = timed([Command::new(program).arg("ls")])?;
+            let rest = timed(
+                OTHERS
+                    .map(|(tool, args)| {
+                        let mut other = command(tool);
+                        other.args(args);
+                        other
+                    })
+                    .iter_mut(),
+            )?;
+            if run > 0 {
+                own.push(ls);
+                others.push(rest);
+            }
+        }
+        Ok((own, others))
+    }
+
+    fn report(&self, own: &[Duration], others: &[Duration]) -> Result<()> {
+        let (ls, rest) = (median(own), median(others));
+        let ratio = ls.as_secs_f64() / rest.as_secs_f64();
+        let lab = if Up::find().is_ok() { "beside a lab" } else { "without a lab" };
+        let iterators = rustix::process::geteuid().is_root() && Path::new(BTF).exists();
+        let limit = if iterators { 1.0 / f64::from(PART) } else { 1.0 };
+        let ms = |times: &[Duration]| {
+            let of = |time: Option<Duration>| time.map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0);
+            format!(
+                "{:>8.1} {:>8.1} {:>8.1}",
+                of(times.iter().min().copied()),
+                of(Some(median(times))),
+                of(times.iter().max().copied())
+            )
+        };
+        let text = format!(
+            "{} sockets and {} processes, {lab}; {} runs by turns, wall time in ms\n\
+             {:<34} {:>8} {:>8} {:>8}\n\
+             {:<34} {}\n\
+             {:<34} {}\n\
+             ratio of medians: {ratio:.2} (at most {limit:.2}: {})\n",
+            self.sockets,
+            self.processes,
+            self.runs,
+            "",
+            "min",
+            "median",
+            "max",
+            "execpath ls",
+            ms(own),
+            "ss -tanpi; ss -xap; ps -efww",
+            ms(others),
+            if iterators { "iterators are to be had" } else { "there are no iterators" },
+        );
+        std::io::stdout().write_all(text.as_bytes())?;
+        ensure!(ratio <= limit, "ls takes {ratio:.2} of the others' time, over {limit:.2}");
+        Ok(())
+    }
+}
+
+/// Runs these one after the other, and tells how long they took together.
+fn timed<'a>(commands: impl IntoIterator<Item = &'a mut Command>) -> Result<Duration> {
+    let begin = Instant::now();
+    for command in commands {
+        let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+        let status = status.with_context(|| format!("cannot start {}", crate::tools::shown(command)))?;
+        ensure!(status.success(), "{}: {status}", crate::tools::shown(command));
+    }
+    Ok(begin.elapsed())
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_one_in_the_middle() {
+        let ms = Duration::from_millis;
+        assert_eq!(median(&[ms(9), ms(1), ms(2)]), ms(2));
+        assert_eq!(median(&[]), Duration::ZERO);
+    }
+}
