@@ -23,3 +23,4 @@ mod tcp;
 mod trace;
 mod unix;
 mod waiting;
+mod who;

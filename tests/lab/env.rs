@@ -21,6 +21,8 @@ pub(crate) struct Lab {
     pub(crate) kubectls: Vec<(Version, PathBuf)>,
     /// Pids of the daemons.
     pub(crate) daemons: BTreeMap<String, u32>,
+    /// Where the API server tells of requests for sessions.
+    pub(crate) audit_log: PathBuf,
     /// Network namespaces: client, master, worker.
     pub(crate) netns: BTreeMap<String, String>,
 }
@@ -85,6 +87,7 @@ fn read() -> Lab {
         home: text(&env["kubectl_home"]).into(),
         kubectls,
         daemons: daemons.collect(),
+        audit_log: text(&env["audit_log"]).into(),
         netns: object("hosts").iter().map(|(host, facts)| (host.clone(), text(&facts["netns"]))).collect(),
     }
 }

@@ -17,3 +17,4 @@ mod sessions;
 mod tracer;
 mod tracers;
 mod truth;
+mod who;

@@ -228,6 +228,12 @@ impl Trace {
         fs::read_to_string(self.folder.path().join(name)).expect("a file of the tracer's")
     }
 
+    /// Everything that was recorded.
+    pub(crate) fn recording(&self) -> String {
+        let bytes = fs::read(self.folder.path().join("recording.jsonl.zst")).expect("a recording");
+        String::from_utf8(zstd::decode_all(bytes.as_slice()).expect("zstd")).expect("UTF-8")
+    }
+
     fn replays(&self, arguments: &[String]) {
         let mut replay = binary::command();
         replay.args(["replay", "-o", "jsonl"]).arg(self.folder.path().join("recording.jsonl.zst"));

@@ -617,7 +617,7 @@ impl Names {
                 source = Source::Snapshot;
                 task = Some(self.task(&mut words)?);
                 let mut ancestry = Ancestry::default();
-                while let Some(word) = words.rest.next() {
+                for word in words.rest.by_ref() {
                     let wrong = || format!("COMM:PID:UID or UID=NAME, not `{word}`");
                     if let Some((uid, name)) = word.split_once('=') {
                         ancestry.names.insert(uid.parse().map_err(|_no_number| wrong())?, name.to_owned());

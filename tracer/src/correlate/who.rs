@@ -83,7 +83,7 @@ impl Builder<'_> {
         let due = match exec.what {
             _ if exec.preexisting => Some(followed.max(exec.since).plus(AUDIT_OLDER)),
             What::Exec | What::Unnamed if !ripe => None,
-            _ => Some(exec.since.plus(AUDIT_SETTLED)),
+            What::Exec | What::Unnamed | What::Local | What::Stream | What::Leg => Some(exec.since.plus(AUDIT_SETTLED)),
         };
         let sought = Sought {
             subresources,

@@ -67,10 +67,14 @@ pub(super) fn cni(ipam_dir: &Path) -> Value {
     })
 }
 
-/// Every request, at each of its stages, without bodies: an exec shows when it was received, when it was upgraded and
-/// when it ended.
+/// Requests that open sessions, at each of their stages, without bodies: one shows when it was received, when it was upgraded
+/// and when it ended. Others tell nothing of a session, and are many.
 pub(super) fn audit_policy() -> Value {
-    json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Metadata"}]})
+    let sessions = ["pods/exec", "pods/attach", "pods/portforward"];
+    json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [
+        {"level": "Metadata", "resources": [{"group": "", "resources": sessions}]},
+        {"level": "None"},
+    ]})
 }
 
 /// The API server's arguments.
@@ -207,7 +211,7 @@ exec '{}' "$@"
 mod tests {
     use std::path::Path;
 
-    use super::{apiserver_args, cni, containerd, kubelet, kubelet_args};
+    use super::{apiserver_args, audit_policy, cni, containerd, kubelet, kubelet_args};
     use crate::lab::state::{Runtime, State};
     use crate::lab::version::Version;
 
@@ -233,6 +237,16 @@ mod tests {
         let has = |minor| apiserver_args(&state(), Version::one(minor)).contains(&"--insecure-port=0".to_owned());
         assert!(has(20));
         assert!(!has(24));
+    }
+
+    #[test]
+    fn sessions_are_audited_and_nothing_else() {
+        let policy = audit_policy();
+        assert_eq!(policy["rules"][0]["resources"][0]["resources"][0], "pods/exec");
+        assert_eq!(policy["rules"][1], serde_json::json!({"level": "None"}));
+        assert!(policy.get("omitStages").is_none(), "each stage tells something");
+        let args = apiserver_args(&state(), Version::one(20)).join(" ");
+        assert!(args.contains("--audit-policy-file=") && args.contains("--audit-log-format=json"));
     }
 
     #[test]

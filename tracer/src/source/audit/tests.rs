@@ -1,11 +1,6 @@
 //! A log that grows, is renamed, is cut, and lies.
 
-use std::{
-    fmt::Write as _,
-    fs,
-    io::Write as _,
-    time::{Duration, Instant},
-};
+use std::{fmt::Write as _, fs, io::Write as _};
 
 use super::*;
 use crate::model::RawText;
@@ -27,9 +22,9 @@ fn other() -> String {
 
 /// Ids and users of events, other facts by name.
 fn told(facts: &[Fact]) -> Vec<String> {
-    let name = |fact: &Fact| match fact {
-        Fact::Audited(event) => format!("{} {}{}", event.id, event.user.name, if event.over { " over" } else { "" }),
-        other => format!("{other:?}"),
+    let name = |fact: &Fact| {
+        let Fact::Audited(event) = fact else { return format!("{fact:?}") };
+        format!("{} {}{}", event.id, event.user.name, if event.over { " over" } else { "" })
     };
     facts.iter().map(name).collect()
 }
@@ -194,8 +189,6 @@ fn of_a_gigabyte_the_end_is_read() {
     OpenOptions::new().write(true).open(&log.path).unwrap().set_len(1 << 30).unwrap();
     log.append("\n");
     log.append(&line("a", "alice", "RequestReceived", 1));
-    let started = Instant::now();
     assert_eq!(log.begin(), ["a alice", "AuditFollowed"]);
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     assert!(log.log.line.capacity() <= 4 * MAX_LINE);
 }

@@ -1,0 +1,178 @@
+//! Who is behind a session: the API server's audit log against what each kubectl was started as.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    env::lab,
+    kubectl::{Exec, Kubectl, mark},
+    said::Said,
+    tracer::{Trace, Tracer, sessions},
+};
+
+const USERS: [&str; 3] = ["alice", "bob", "carol"];
+/// What their certificates say.
+const GROUP: &str = "lab-users";
+/// Sessions at once.
+const RUNS: usize = 20;
+
+fn tracer() -> Tracer {
+    Tracer::start(&["--audit-log", lab().audit_log.to_str().expect("text")])
+}
+
+fn user(said: &Said) -> Option<&str> {
+    said.text("/client/user")
+}
+
+/// Starts one for each command, the users by turns; who each kubectl is of, by its pid.
+fn start(commands: &[String]) -> (Vec<Kubectl>, BTreeMap<u32, &'static str>) {
+    let start = |(command, user): (&String, &&'static str)| {
+        let kubectl = Exec { user, ..Exec::sh(command) }.start();
+        let pid = kubectl.pid();
+        (kubectl, (pid, *user))
+    };
+    commands.iter().zip(USERS.iter().cycle()).map(start).unzip()
+}
+
+fn end(running: Vec<Kubectl>) {
+    for kubectl in running {
+        let ended = kubectl.end();
+        assert!(ended.status.success(), "{ended:?}");
+    }
+}
+
+/// In no line a session has a user that is not its own.
+fn is_never_anothers(trace: &Trace, truth: &BTreeMap<u32, &str>) {
+    for said in trace.lines.iter().filter_map(|line| Said::of(&line.value)) {
+        let own = said.pid("kubectl").and_then(|pid| truth.get(&pid).copied());
+        let Some(own) = own else { continue };
+        assert!(user(&said).is_none_or(|named| named == own), "{own}'s: {said:?}");
+    }
+}
+
+#[test]
+fn twenty_at_once_by_three_users_have_each_their_own() {
+    let mut tracer = tracer();
+    let marks: Vec<String> = (0..RUNS).map(|_| mark()).collect();
+    let commands: Vec<String> = marks.iter().map(|mark| format!("echo {mark}; sleep 2")).collect();
+    let (running, truth) = start(&commands);
+    for (mark, kubectl) in marks.iter().zip(&running) {
+        let said = tracer.wait_for(mark, "has a user", |said| user(said).is_some());
+        assert_eq!(user(&said), truth.get(&kubectl.pid()).copied(), "{said:?}");
+        assert_eq!(said.pid("kubectl"), Some(kubectl.pid()), "{said:?}");
+        assert_eq!(said.text("/client/confidence"), Some("exact"), "{said:?}");
+        let groups = said.0["client"]["groups"].as_array().expect("groups");
+        assert!(groups.iter().any(|group| group == GROUP), "{said:?}");
+        assert!(said.text("/client/audit_id").is_some_and(|id| id.len() >= 32), "{said:?}");
+        assert!(said.text("/client/user_agent").is_some_and(|agent| agent.starts_with("kubectl")), "{said:?}");
+        assert_eq!(said.0["client"]["impersonated_user"], serde_json::Value::Null, "{said:?}");
+    }
+    end(running);
+    for mark in &marks {
+        let said = tracer.wait_for(mark, "is closed", Said::is_closed);
+        assert!(user(&said).is_some(), "it keeps its user: {said:?}");
+    }
+    let trace = tracer.finish();
+    is_never_anothers(&trace, &truth);
+    trace.holds_only(&marks);
+}
+
+#[test]
+fn equal_commands_at_once_have_their_own_user_or_none() {
+    let mut tracer = tracer();
+    let mark = mark();
+    let (running, truth) = start(&vec![format!("echo {mark}; sleep 2"); RUNS]);
+    end(running);
+    tracer.wait("all are closed", |lines| {
+        let marked = sessions(lines).into_values().filter(|said| said.has(&mark) && said.is_closed()).count();
+        (marked == RUNS).then_some(())
+    });
+    let trace = tracer.finish();
+    is_never_anothers(&trace, &truth);
+    trace.lost_nothing();
+    let named = trace.sessions().iter().filter(|said| said.has(&mark) && user(said).is_some()).count();
+    eprintln!("{named} of {RUNS} equal commands have a user");
+}
+
+#[test]
+fn one_after_another_the_same_command_has_each_its_user() {
+    let mut tracer = tracer();
+    let mark = mark();
+    let mut truth = BTreeMap::new();
+    for user in USERS {
+        let kubectl = Exec { user, ..Exec::sh(&format!("echo {mark}; sleep 1")) }.start();
+        let pid = kubectl.pid();
+        truth.insert(pid, user);
+        end(vec![kubectl]);
+        let said = tracer.wait("its session is closed", |lines| {
+            sessions(lines).into_values().find(|said| said.pid("kubectl") == Some(pid) && said.is_closed())
+        });
+        assert_eq!(said.text("/client/user"), Some(user), "{said:?}");
+    }
+    is_never_anothers(&tracer.finish(), &truth);
+}
+
+#[test]
+fn sessions_older_than_the_tracer_have_their_users_from_the_end_of_the_log() {
+    let marks: Vec<String> = (0..USERS.len()).map(|_| mark()).collect();
+    let commands: Vec<String> =
+        marks.iter().map(|mark| format!("while sleep 0.2; do echo {mark}; done & sleep 20; kill $!")).collect();
+    let (running, truth) = start(&commands);
+    // They have begun when their processes run.
+    for mark in &marks {
+        crate::env::wait_until("the command runs", || {
+            let all = crate::env::output(std::process::Command::new("ps").args(["-e", "-w", "-w", "-o", "args="]));
+            (all.lines().filter(|line| line.contains(mark.as_str())).count() >= 2).then_some(())
+        });
+    }
+    let mut tracer = tracer();
+    for (pid, own) in &truth {
+        let said = tracer.wait("an older session has its user", |lines| {
+            sessions(lines).into_values().find(|said| said.pid("kubectl") == Some(*pid) && user(said).is_some())
+        });
+        assert_eq!(user(&said), Some(*own), "{said:?}");
+        assert_eq!(said.0["preexisting"], true, "{said:?}");
+    }
+    is_never_anothers(&tracer.finish(), &truth);
+    end(running);
+}
+
+#[test]
+fn who_acts_as_another_is_told_with_whom() {
+    let mut tracer = tracer();
+    let mark = mark();
+    let globals = ["--as", "bob", "--as-group", GROUP].map(str::to_owned).into();
+    let kubectl = Exec { globals, ..Exec::sh(&format!("echo {mark}; sleep 2")) }.start();
+    let said = tracer.wait_for(&mark, "has a user", |said| user(said).is_some());
+    assert_eq!(user(&said), Some("admin"), "{said:?}");
+    assert_eq!(said.text("/client/impersonated_user"), Some("bob"), "{said:?}");
+    end(vec![kubectl]);
+    tracer.finish();
+}
+
+#[test]
+fn redacted_commands_are_compared_as_they_are() {
+    let mut tracer =
+        Tracer::start(&["--audit-log", lab().audit_log.to_str().expect("text"), "--redact", "secret-[0-9]+"]);
+    let mark = mark();
+    let secret = format!("secret-{}", std::process::id());
+    let kubectl = Exec { user: "carol", ..Exec::sh(&format!(": {secret}; echo {mark}; sleep 2")) }.start();
+    let said = tracer.wait_for(&mark, "has a user", |said| user(said).is_some());
+    assert_eq!(user(&said), Some("carol"), "{said:?}");
+    end(vec![kubectl]);
+    let trace = tracer.finish();
+    assert!(trace.lines.iter().all(|line| !line.text.contains(&secret)), "what is secret is nowhere");
+    assert!(!trace.recording().contains(&secret), "not in the recording either");
+}
+
+#[test]
+fn the_client_is_told_with_the_processes_above_it() {
+    let mut tracer = Tracer::start(&[]);
+    let mark = mark();
+    let kubectl = Exec::sh(&format!("echo {mark}; sleep 2")).start();
+    let said = tracer.wait_for(&mark, "has parents", |said| said.0["client"]["parents"].is_array());
+    let parents = said.0["client"]["parents"].as_array().expect("parents");
+    assert_eq!(parents.first().map(|above| above["pid"].clone()), Some(std::process::id().into()), "{said:?}");
+    assert_eq!(said.text("/client/uid_name"), Some("root"), "{said:?}");
+    end(vec![kubectl]);
+    tracer.finish();
+}
