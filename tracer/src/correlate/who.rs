@@ -50,6 +50,7 @@ impl Builder<'_> {
         hops: &[Hop],
         kind: Kind,
         target: &Target,
+        now: BootTime,
     ) -> Option<Question> {
         let followed = self.world.audits.followed?;
         let unknown = self.gaps.iter().any(|gap| gap.code == GapCode::KindUnknown);
@@ -85,6 +86,8 @@ impl Builder<'_> {
             What::Exec | What::Unnamed if !ripe => None,
             What::Exec | What::Unnamed | What::Local | What::Stream | What::Leg => Some(exec.since.plus(AUDIT_SETTLED)),
         };
+        let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
+        let closed = ends.filter_map(|no| socket(no)?.closed).min();
         let sought = Sought {
             subresources,
             target: target.clone(),
@@ -95,7 +98,7 @@ impl Builder<'_> {
             address: inbound.and_then(|far| far.tuple).map(|tuple| tuple.remote.ip().to_canonical()),
             between: (from, to),
             timed: known.is_some(),
-            open_at: if exec.preexisting { exec.since } else { to },
+            alive_at: now.min(closed.unwrap_or(now)).min(due.unwrap_or(now)),
             older: exec.preexisting,
             started: matches!(exec.what, What::Exec | What::Unnamed),
             doubted: self.world.losses.between(from, exec.since.plus(AUDIT_SETTLED)),
