@@ -83,6 +83,7 @@ struct Keep {
     sockets: BTreeSet<SocketId>,
     exec: String,
     container: String,
+    audit_id: Option<String>,
 }
 
 impl Keep {
@@ -106,6 +107,7 @@ impl Keep {
             sockets: tcp.collect(),
             exec: session.exec_id.clone().unwrap_or_default(),
             container: session.target.container_id.clone().unwrap_or_default(),
+            audit_id: session.client.user.as_ref().and_then(|user| user.audit_id.clone()),
         }
     }
 
@@ -115,7 +117,12 @@ impl Keep {
         let of_exec = |path: &[u8]| path.windows(self.exec.len()).any(|part| part == self.exec.as_bytes());
         match &seen.fact {
             Fact::Tick => false,
-            Fact::Stopped | Fact::Lost { .. } | Fact::PeerAbsent { .. } => true,
+            Fact::Stopped
+            | Fact::Lost { .. }
+            | Fact::PeerAbsent { .. }
+            | Fact::AuditFollowed
+            | Fact::AuditSkipped { .. } => true,
+            Fact::Audited(event) => self.audit_id.as_ref() == Some(&event.id),
             Fact::ContainerSeen(info) => info.id == self.container,
             Fact::ContainerUnknown { id } => *id == self.container,
             Fact::PidFile { path, .. } => of_exec(path.as_bytes()),
@@ -140,6 +147,7 @@ impl Keep {
             Fact::Exec(_)
             | Fact::Enrolled(_)
             | Fact::ProcessSeen(_)
+            | Fact::Ancestry(_)
             | Fact::ProcessGone
             | Fact::Exit { .. }
             | Fact::Listening { .. }

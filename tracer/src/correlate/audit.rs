@@ -31,8 +31,8 @@ pub(super) struct Sought {
     pub(super) between: (BootTime, BootTime),
     /// Whether the earlier of the two was seen; else it is what is possible.
     pub(super) timed: bool,
-    /// It was under way then.
-    pub(super) open_at: BootTime,
+    /// It was under way then: a request that was over is not its own.
+    pub(super) alive_at: BootTime,
     /// It is older than the tracer.
     pub(super) older: bool,
     /// Something was started for it: it was not refused.
@@ -321,7 +321,7 @@ impl Sought {
         if !in_time || (self.older && !entry.may_be_older) || !self.subresources.contains(&request.subresource) {
             return None;
         }
-        if entry.over.is_some_and(|over| over < self.open_at) || (self.started && entry.is_refused()) {
+        if entry.over.is_some_and(|over| over < self.alive_at) || (self.started && entry.is_refused()) {
             return None;
         }
         let differs = |asked: &str, known: &Option<String>| known.as_ref().is_some_and(|known| known != asked);

@@ -44,7 +44,7 @@ impl Builder<'_> {
             self.gap(GapCode::LostEvents, None, "records were lost while this session was open");
         }
         let target = self.target(exec);
-        let question = self.question(exec, up, &hops, kind, &target);
+        let question = self.question(exec, up, &hops, kind, &target, now);
         if let Some(question) = &question {
             let held =
                 ending.closed_at.map(|closed| self.held_until(id, question, closed)).filter(|until| now < *until);

@@ -17,6 +17,8 @@ pub(super) struct Question {
     pub(super) sought: Sought,
     /// When everything is known that may speak against an answer; `None` where the session itself is not known well enough.
     pub(super) due: Option<BootTime>,
+    /// It comes up, and its path is not known yet: much that is not its own would fit for a moment.
+    pub(super) early: bool,
     /// Whether the API server is known to have been asked: else it may be, which is enough to be another's rival.
     pub(super) asked: bool,
 }
@@ -50,6 +52,7 @@ impl Builder<'_> {
         hops: &[Hop],
         kind: Kind,
         target: &Target,
+        now: BootTime,
     ) -> Option<Question> {
         let followed = self.world.audits.followed?;
         let unknown = self.gaps.iter().any(|gap| gap.code == GapCode::KindUnknown);
@@ -87,6 +90,8 @@ impl Builder<'_> {
                 Some(exec.since.plus(AUDIT_SETTLED))
             }
         };
+        let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
+        let closed = ends.filter_map(|no| socket(no)?.closed).min();
         let sought = Sought {
             subresources,
             target: target.clone(),
@@ -97,7 +102,7 @@ impl Builder<'_> {
             address: inbound.and_then(|far| far.tuple).map(|tuple| tuple.remote.ip().to_canonical()),
             between: (from, to),
             timed: known.is_some(),
-            open_at: if exec.preexisting { exec.since } else { to },
+            alive_at: now.min(closed.unwrap_or(now)).min(due.unwrap_or(now)),
             older: exec.preexisting,
             started: matches!(exec.what, What::Exec | What::Unnamed),
             doubted: self.world.losses.between(from, exec.since.plus(AUDIT_SETTLED)),
@@ -105,7 +110,8 @@ impl Builder<'_> {
         // Whoever talks to the kubelet itself is in nobody's log. Of what is older, parts are known at first.
         let first = hops.first().map(|hop| hop.role);
         let is_part = exec.preexisting && !matches!(first, Some(Role::Client | Role::Proxy));
-        Some(Question { sought, due, asked: server.is_some() || is_part })
+        let early = !exec.preexisting && known.is_none() && now < exec.since.plus(AUDIT_SETTLED);
+        Some(Question { sought, due, early, asked: server.is_some() || is_part })
     }
 
     /// Until when an end is not told, because who was behind it is not known yet.
@@ -121,10 +127,14 @@ impl Builder<'_> {
 impl Correlator {
     /// Puts the user of the audit log to a session.
     pub(super) fn name_user(&mut self, id: &str, session: &mut Session, question: Option<Question>) {
-        let Some(Question { sought, due, asked }) = question else {
+        let Some(Question { sought, due, early, asked }) = question else {
             let touched = self.world.audits.forget(id);
             return self.reconsider(touched);
         };
+        if early {
+            session.client.pending = !self.world.audits.ended;
+            return;
+        }
         let timed = sought.timed;
         let touched = self.world.audits.seek(id, sought);
         self.reconsider(touched);
