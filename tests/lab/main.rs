@@ -5,6 +5,7 @@
 
 mod endings;
 mod env;
+mod faults;
 mod kinds;
 mod kubectl;
 mod latency;

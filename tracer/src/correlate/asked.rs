@@ -4,7 +4,7 @@
 use super::{
     Correlator,
     execs::{ExecId, What},
-    limits::{ASKED_AFTER, ASKED_AGAIN, MAX_CALLS, SNAPSHOT_WITHIN},
+    limits::{ASKED_AFTER, ASKED_AGAIN, MAX_CALLS, SNAPSHOT_TAKEN_IN},
     sockets::SocketNo,
     world::{Part, World},
 };
@@ -31,10 +31,16 @@ impl Correlator {
             && !self.asked_for.contains_key(&task)
             && process.is_some_and(|process| kubectl_says(&process.info).is_some())
         {
-            let served_by = BootTime(task.start_ns()).plus(ASKED_AFTER);
             // One that is older than that is told of by a snapshot, of which the rest is still to come.
-            self.asking.insert((served_by.max(self.now.plus(SNAPSHOT_WITHIN)), task));
+            let since = |no| self.world.sockets.get(no).map(|socket| socket.since.plus(SNAPSHOT_TAKEN_IN));
+            let told = self.world.open_calls(task).filter_map(since).max();
+            self.asking.insert((served_by(task).max(told.unwrap_or_default()), task));
         }
+    }
+
+    /// Nothing more will come: those that were put off are looked at again.
+    pub(super) fn reconsider_asked(&mut self) {
+        self.asking = self.asking.iter().map(|(_, task)| (served_by(*task), *task)).collect();
     }
 
     /// Nothing shows what that kubectl asked for: its own connection does, then.
@@ -86,6 +92,11 @@ impl World {
         let processes = &self.processes;
         self.calls.retain(|task, _| processes.get(*task).is_some());
     }
+}
+
+/// When what that kubectl asked for would be served.
+fn served_by(task: TaskKey) -> BootTime {
+    BootTime(task.start_ns()).plus(ASKED_AFTER)
 }
 
 /// Whether somebody must stand before its first hop, who is not known and not elsewhere.

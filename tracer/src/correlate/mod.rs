@@ -189,6 +189,7 @@ impl Correlator {
     /// Takes in everything, as of now: for whoever reads no records of the kernel, which alone come out of order.
     pub fn settle(&mut self, now: BootTime) {
         self.flush();
+        self.reconsider_asked();
         self.pass(now);
     }
 
@@ -252,13 +253,6 @@ impl Correlator {
             self.streams.pop_first();
             self.look_at_stream(at, no);
         }
-        while let Some(&(at, task)) = self.asking.first() {
-            if at > until || !self.dirty.is_empty() {
-                break;
-            }
-            self.asking.pop_first();
-            self.look_at_asked(at, task);
-        }
         while let Some((_, id)) = self.unclaimed.pop_front_if(|(at, _)| *at <= until) {
             self.look_at_unclaimed(&id);
         }
@@ -269,9 +263,13 @@ impl Correlator {
             self.again.pop_first();
             self.dirty.insert(id);
         }
-        while let Some(id) = self.dirty.pop_first() {
-            self.rebuild(&id);
+        self.rebuild_all();
+        // What kubectl asked for is told where no session shows it.
+        while let Some((at, task)) = self.asking.first().copied().filter(|(at, _)| *at <= until) {
+            self.asking.pop_first();
+            self.look_at_asked(at, task);
         }
+        self.rebuild_all();
         if self.now >= self.next_sweep {
             self.next_sweep = self.now.plus(SWEEP_EVERY);
             self.sweep();
@@ -643,6 +641,12 @@ impl Correlator {
 
     fn tell(&mut self, change: Change) {
         self.findings.push(Finding { at: self.now, change });
+    }
+
+    fn rebuild_all(&mut self) {
+        while let Some(id) = self.dirty.pop_first() {
+            self.rebuild(&id);
+        }
     }
 
     fn rebuild(&mut self, id: &str) {

@@ -7,8 +7,9 @@ use super::{
     queues,
 };
 use crate::model::{
-    BootTime, Descriptor, ExitStatus, FileKind, FileMeasure, Gap, GapCode, Hop, LinkKind, ProcessMeasure, Reading,
-    Role, Series, Session, SocketId, Span, State, TaskKey, TcpMeasure, TcpState, ThreadMeasure, TimerKind, Tuple,
+    BootTime, Descriptor, ExitStatus, FileKind, FileMeasure, Gap, GapCode, Hop, Kind, LinkKind, ProcessMeasure,
+    Reading, Role, Series, Session, SocketId, Span, State, TaskKey, TcpMeasure, TcpState, ThreadMeasure, TimerKind,
+    Tuple,
 };
 
 /// A session.
@@ -269,7 +270,9 @@ impl<'a> Case<'a> {
             let waits = series.last.recv_q > 0 || series.last.send_q > 0;
             (waits && both(series).is_none()) || series.last.state != TcpState::Established
         });
-        measured && !open_question && !legs.iter().any(is_silent_beyond)
+        // What kubectl waits for and nobody serves is not well, whatever its one leg says.
+        let is_served = self.session.exec_id.is_some() || self.session.complete || self.session.kind == Kind::Logs;
+        measured && is_served && !open_question && !legs.iter().any(is_silent_beyond)
     }
 
     /// What was asked before this step, and what the answer was.

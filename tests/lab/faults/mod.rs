@@ -1,0 +1,164 @@
+//! Faults, made for real, and what `execpath diagnose` says of them. Every fault is undone when its test ends, also where it fails.
+
+mod client;
+mod network;
+mod process;
+mod runtime;
+
+use std::process::{Command, Stdio};
+
+use execpath_tests::binary;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::{
+    env::{on, wait_until},
+    kubectl::{Exec, Kubectl, Mode, mark},
+};
+
+/// A session whose command has a mark of its own.
+struct Session {
+    mark: String,
+    kubectl: Option<Kubectl>,
+}
+
+impl Session {
+    /// Starts one, and waits until its whole path is there. `script` runs in a shell.
+    fn start(mode: Mode, script: &str) -> Self {
+        let mark = mark();
+        let kubectl = Exec { mode, ..Exec::sh(&format!(": {mark}; {script}")) }.start();
+        let session = Self { mark, kubectl: Some(kubectl) };
+        wait_until("its path is whole", || session.listed().filter(|one| one["complete"] == true));
+        session
+    }
+
+    /// Starts one that will not come far.
+    fn ask(script: &str) -> Self {
+        let mark = mark();
+        let kubectl = Exec::sh(&format!(": {mark}; {script}")).start();
+        Self { mark, kubectl: Some(kubectl) }
+    }
+
+    fn kubectl(&self) -> &Kubectl {
+        self.kubectl.as_ref().expect("it was not ended")
+    }
+
+    /// Kills kubectl.
+    fn kill_client(&mut self) {
+        if let Some(kubectl) = self.kubectl.take() {
+            kubectl.signal(Signal::KILL);
+            drop(kubectl);
+        }
+    }
+
+    /// As `ls` shows it: its command or kubectl's has the mark.
+    fn listed(&self) -> Option<Value> {
+        list().into_iter().find(|session| session.to_string().contains(&self.mark))
+    }
+
+    fn pid(&self, role: &str) -> u32 {
+        let session = self.listed().expect("it is listed");
+        let hop = session["hops"].as_array().expect("hops").iter().rfind(|hop| hop["role"] == role);
+        let pid = hop.and_then(|hop| hop["pid"].as_u64()).expect("a hop of that role");
+        u32::try_from(pid).expect("a pid")
+    }
+
+    /// What is said of it.
+    fn diagnosed(&self) -> (Option<i32>, Vec<Value>) {
+        let id = self.listed().expect("it is listed")["id"].as_str().expect("an id").to_owned();
+        diagnose(&["diagnose", &id])
+    }
+
+    /// Waits until what is said of it is this fault; then nothing else is.
+    fn is(&self, code: &str) {
+        wait_until(code, || {
+            let (exit, found) = self.listed().map(|_| self.diagnosed())?;
+            let faults = codes(&found);
+            let named = faults.iter().any(|one| one == code);
+            if named {
+                assert_eq!((exit, faults), (Some(10), vec![code.to_owned()]), "{found:#?}");
+            }
+            named.then_some(())
+        });
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.kill_client();
+        // What it left in the container: nobody else ends it.
+        let _ended = Command::new("pkill").args(["-KILL", "-f", &self.mark]).status();
+    }
+}
+
+fn codes(found: &[Value]) -> Vec<String> {
+    let faults = found.iter().filter(|verdict| verdict["severity"] == "fault");
+    faults.filter_map(|verdict| Some(verdict["code"].as_str()?.to_owned())).collect()
+}
+
+fn run(arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let output = binary::command().args(arguments).stderr(Stdio::inherit()).output().expect("execpath starts");
+    let said = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    (output.status.code(), said)
+}
+
+fn list() -> Vec<Value> {
+    run(&["ls", "--kind", "all", "-o", "json"]).1
+}
+
+fn diagnose(arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+    run(&[arguments, &["-o", "json", "--interval", "2500ms"]].concat())
+}
+
+/// Waits until that fault is named of no session.
+fn left_over(code: &str) -> Value {
+    wait_until(code, || {
+        let (exit, found) = diagnose(&["diagnose"]);
+        let verdict = found.into_iter().find(|verdict| verdict["code"] == code && verdict["session"].is_null())?;
+        assert_eq!(exit, Some(10));
+        Some(verdict)
+    })
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
+    // It may be gone by the time that it is undone.
+    drop(kill_process(pid, signal));
+}
+
+/// A process that does nothing until this goes.
+struct Stopped(u32);
+
+impl Stopped {
+    fn new(pid: u32) -> Self {
+        signal(pid, Signal::STOP);
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal(self.0, Signal::CONT);
+    }
+}
+
+/// A rule of a host's packet filter, until this goes.
+struct Filter {
+    host: &'static str,
+    rule: Vec<String>,
+}
+
+impl Filter {
+    fn new(host: &'static str, rule: &[&str]) -> Self {
+        let rule: Vec<String> = rule.iter().map(|word| (*word).to_owned()).collect();
+        let ran = on(host, "iptables").args(["-w", "-I"]).args(&rule).status().expect("iptables");
+        assert!(ran.success(), "iptables {rule:?}");
+        Self { host, rule }
+    }
+}
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        let _gone = on(self.host, "iptables").args(["-w", "-D"]).args(&self.rule).status();
+    }
+}
