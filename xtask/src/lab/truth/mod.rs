@@ -89,7 +89,7 @@ impl Truth {
 
     fn asked(&self, lab: &Up) -> Result<Vec<Asked>> {
         if let Some(scale) = self.suite {
-            return Ok(suite::all(scale, self.runtime, lab.kubectls().first().context("no kubectl")?));
+            return Ok(suite::all(scale, lab.kubectls().first().context("no kubectl")?));
         }
         let scenario = Scenario {
             how: self.how,

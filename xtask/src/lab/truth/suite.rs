@@ -1,7 +1,6 @@
 //! All scenarios, as data: a tenth of each for every change, the whole for figures that are published.
 
 use super::scenario::{How, Scenario};
-use crate::lab::state::Runtime;
 
 /// How much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -34,7 +33,7 @@ pub(super) struct Asked {
 const SMALL_RING: u32 = 4096;
 
 /// All of them. `oldest` is the oldest kubectl, which sends no heartbeats.
-pub(super) fn all(scale: Scale, runtime: Runtime, oldest: &str) -> Vec<Asked> {
+pub(super) fn all(scale: Scale, oldest: &str) -> Vec<Asked> {
     let share = |count: u32| match scale {
         Scale::Tenth => count / 10,
         Scale::Whole => count,
@@ -50,35 +49,32 @@ pub(super) fn all(scale: Scale, runtime: Runtime, oldest: &str) -> Vec<Asked> {
     // The newest tries WebSocket first: connections that carry no bytes by which the oracle could tell whose they are.
     let small = by_oldest(asked(How::Kubectl, 200, Expected::Losses));
     let small = Scenario { ring_bytes: Some(SMALL_RING), at_once: Some(20), ..small.scenario };
-    // dockerd hands what a process prints from goroutine to goroutine: which exec an older stream serves is not told.
-    let older = if runtime == Runtime::Docker { Expected::Counted } else { Expected::Whole };
     vec![
         asked(How::Kubectl, 200, Expected::Whole),
         by_oldest(asked(How::Kubectl, 200, Expected::Whole)),
         asked(How::Short, 2_000, Expected::Whole),
         // Behind the short ones: kubelet and runtime clear up after a thousand for minutes, and start nothing meanwhile.
         asked(How::Driver, 1_000, Expected::Whole),
-        asked(How::Older, 50, older),
-        by_oldest(asked(How::Older, 50, older)),
+        asked(How::Older, 50, Expected::Whole),
+        by_oldest(asked(How::Older, 50, Expected::Whole)),
         Asked { scenario: small, expected: Expected::Losses },
     ]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Runtime, Scale, all};
+    use super::{Scale, all};
 
     #[test]
     fn a_tenth_is_a_tenth_of_each() {
-        let (tenth, whole) = (all(Scale::Tenth, Runtime::Docker, "1.20"), all(Scale::Whole, Runtime::Docker, "1.20"));
+        let (tenth, whole) = (all(Scale::Tenth, "1.20"), all(Scale::Whole, "1.20"));
         let sessions = |all: Vec<super::Asked>| all.iter().map(|asked| asked.scenario.sessions).collect::<Vec<_>>();
         assert_eq!(sessions(whole), sessions(tenth).iter().map(|count| count * 10).collect::<Vec<_>>());
     }
 
     #[test]
     fn no_two_have_the_same_name() {
-        let mut names: Vec<String> =
-            all(Scale::Tenth, Runtime::Containerd, "1.20").iter().map(|asked| asked.scenario.name()).collect();
+        let mut names: Vec<String> = all(Scale::Tenth, "1.20").iter().map(|asked| asked.scenario.name()).collect();
         names.sort();
         let count = names.len();
         names.dedup();

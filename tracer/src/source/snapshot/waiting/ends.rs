@@ -76,14 +76,18 @@ impl<S: Source> Ends<'_, S> {
 
     /// Number of the FIFO that a `fifo` holds. What is no `fifo` is less, and behind it in the heap lies another's.
     fn held(&self, reader: u64, files: &[Polled]) -> Option<u32> {
-        let [flag, opened, closed, closing, _error, _value, file] = self.words.some(reader)?;
+        let words: [u64; 8] = self.words.some(reader)?;
         // A channel of nothing has no room for elements: `buf` is its own address (runtime/chan.go: `makechan`).
         let is_channel = |channel: u64| {
             self.words.some(channel).is_some_and(|[count, size, buf]| (count, size, buf) == (0, 0, channel + 16))
         };
-        if flag > u64::from(u32::MAX) || ![opened, closed, closing].into_iter().all(is_channel) {
-            return None;
-        }
+        let file_behind = |flags: usize| {
+            let small = words.get(..flags)?.iter().all(|word| *word <= u64::from(u32::MAX));
+            let channels = words.get(flags..flags + 3)?.iter().all(|word| is_channel(*word));
+            (small && channels).then(|| words.get(flags + 5).copied())?
+        };
+        // Some versions have `block` beside `flag`.
+        let file = file_behind(1).or_else(|| file_behind(2))?;
         let fd = self.is_open(self.words.one(file)?, files)?;
         files.iter().find(|file| file.fd == fd && file.is_fifo).map(|file| file.fd)
     }

@@ -5,9 +5,12 @@
 //! everything is bounded, and what does not fit, or moves meanwhile, is no answer.
 
 mod ends;
+#[cfg(test)]
+mod fake;
 mod judge;
 mod layout;
 mod memory;
+mod pipes;
 mod relays;
 mod walk;
 
@@ -50,7 +53,6 @@ struct Fifo {
 #[derive(Clone, Copy)]
 struct Connection {
     id: SocketId,
-    is_tcp: bool,
     is_accepted: bool,
 }
 
@@ -182,23 +184,32 @@ fn fifos(walk: &Walk<'_>, watching: &Watching, copies: &Copies) -> Vec<Fact> {
     if watching.fifos.is_empty() {
         return Vec::new();
     }
-    let connections = watching.connections(|connection| connection.is_tcp && connection.is_accepted);
+    let connections = watching.connections(|connection| connection.is_accepted);
     let readers = connections
         .iter()
         .filter_map(|connection| Some((connection.fd, walk.waiter(*connection, Side::Reads)?.parent_goid?)))
         .collect();
     let mut found = Vec::new();
+    let mut left = Vec::new();
     for fifo in &watching.fifos {
+        // Who reads it may wait to write, for a client that does not read.
+        let mut told = copied(fifo, &copies.copied);
         if let Some(waiter) = walk.waiter(fifo.file, Side::Reads)
             && let Some(Reached { all, copied }) = walk.reached(fifo.file, waiter, &connections)
         {
-            found.push(Found { exec: &fifo.exec, reached: all, copied, parent: waiter.parent_goid });
+            told.push(Found { exec: &fifo.exec, reached: all, copied, parent: waiter.parent_goid });
         }
-        // Who reads it may wait to write, for a client that does not read.
-        for (_, to) in copies.copied.iter().filter(|(from, _)| *from == fifo.file.fd) {
-            let to = BTreeSet::from([*to]);
-            found.push(Found { exec: &fifo.exec, reached: to.clone(), copied: to, parent: None });
+        if told.iter().all(|found| found.reached.is_empty()) {
+            left.push((fifo, told));
+        } else {
+            found.extend(told);
         }
+    }
+    let files: Vec<Polled> = left.iter().map(|(fifo, _)| fifo.file).collect();
+    let piped = pipes::copies(walk, &files, &connections);
+    for (fifo, told) in left {
+        let piped = copied(fifo, &piped);
+        found.extend(if piped.is_empty() { told } else { piped });
     }
     let judged = judge::connections(&found, &readers);
     let told = |fifo: &Fifo| {
@@ -208,6 +219,16 @@ fn fifos(walk: &Walk<'_>, watching: &Watching, copies: &Copies) -> Vec<Fact> {
         Some(Fact::FifoAwaited { path: fifo.path.clone(), socket, copied })
     };
     watching.fifos.iter().filter_map(told).collect()
+}
+
+/// What copies say of that FIFO.
+fn copied<'a>(fifo: &'a Fifo, copies: &BTreeSet<(u32, u32)>) -> Vec<Found<&'a (String, String)>> {
+    let of_fifo = copies.iter().filter(|(from, _)| *from == fifo.file.fd);
+    let found = |(_, to): &(u32, u32)| {
+        let to = BTreeSet::from([*to]);
+        Found { exec: &fifo.exec, reached: to.clone(), copied: to, parent: None }
+    };
+    of_fifo.map(found).collect()
 }
 
 /// Whose FIFO that is; a container's own is none of an exec's.
@@ -224,11 +245,11 @@ fn connections(files: &BTreeMap<u32, Held>, sockets: &Sockets) -> BTreeMap<u64, 
     let connection = |inode: &u64| {
         if let Some(socket) = sockets.tcp.get(inode).filter(|socket| !socket.listening) {
             let is_accepted = own.contains(&(socket.netns, socket.tuple.local.port()));
-            return Some((*inode, Connection { id: socket.id, is_tcp: true, is_accepted }));
+            return Some((*inode, Connection { id: socket.id, is_accepted }));
         }
         let socket = sockets.unix.get(inode).filter(|socket| !socket.listening)?;
         // What was accepted has the path of its listener.
-        Some((*inode, Connection { id: socket.id, is_tcp: false, is_accepted: socket.path.is_some() }))
+        Some((*inode, Connection { id: socket.id, is_accepted: socket.path.is_some() }))
     };
     inodes.iter().filter_map(connection).collect()
 }

@@ -97,7 +97,7 @@ impl Walk<'_> {
     }
 
     /// That goroutine, if it is parked.
-    fn parked(&self, g: u64) -> Option<Waiter> {
+    pub(super) fn parked(&self, g: u64) -> Option<Waiter> {
         let last = self.layout.parent_goid.unwrap_or(self.layout.goid);
         let words = self.words.many(g, usize::try_from(last / 8).ok()? + 1)?;
         let word = |offset: u64| words.get(usize::try_from(offset / 8).ok()?).copied();
@@ -149,25 +149,32 @@ impl Walk<'_> {
     ) -> Option<BTreeSet<(u32, u32)>> {
         let stack = self.stack(waiter)?;
         let (hasty, ends) = (self.hasty(), self.ends());
-        let interface = |at: usize| {
-            let (kind, value) = (*stack.get(at)?, *stack.get(at + 1)?);
-            (value != 0 && hasty.words.is_type(kind)).then_some(value)
-        };
         let mut found = BTreeSet::new();
-        for at in 0..stack.len() {
-            let (Some(writer), Some(second)) = (interface(at), interface(at + 2)) else { continue };
-            // `io.Copy(dst, src)`, and docker's `stdcopy.StdCopy(dstout, dsterr, src)`, which is handed three.
-            for reader in [Some(second), interface(at + 4)].into_iter().flatten() {
-                let pair = (writer, reader);
-                if hasty.copies(file, side, pair, files).is_some_and(|copy| !found.contains(&copy)) {
-                    found.extend(ends.copies(file, side, pair, files));
-                }
+        for pair in self.interfaces(&stack) {
+            if hasty.copies(file, side, pair, files).is_some_and(|copy| !found.contains(&copy)) {
+                found.extend(ends.copies(file, side, pair, files));
             }
         }
         (self.waiter(file, side) == Some(waiter)).then_some(found)
     }
 
-    fn ends(&self) -> Ends<'_, Words<'_>> {
+    /// Values that stand on that stack as a copy's arguments do: writer and reader.
+    pub(super) fn interfaces(&self, stack: &[u64]) -> Vec<(u64, u64)> {
+        let types = self.hasty().words;
+        let interface = |at: usize| {
+            let (kind, value) = (*stack.get(at)?, *stack.get(at + 1)?);
+            (value != 0 && types.is_type(kind)).then_some(value)
+        };
+        let mut found = Vec::new();
+        for at in 0..stack.len() {
+            let (Some(writer), Some(second)) = (interface(at), interface(at + 2)) else { continue };
+            // `io.Copy(dst, src)`, and docker's `stdcopy.StdCopy(dstout, dsterr, src)`, which is handed three.
+            found.extend([Some(second), interface(at + 4)].into_iter().flatten().map(|reader| (writer, reader)));
+        }
+        found
+    }
+
+    pub(super) fn ends(&self) -> Ends<'_, Words<'_>> {
         Ends { words: self.words, layout: self.layout }
     }
 
@@ -181,20 +188,10 @@ mod tests {
     use std::{cell::Cell, collections::BTreeMap};
 
     use super::*;
-    use crate::source::snapshot::{procfs::Mappings, waiting::memory::Memory};
-
-    /// Words by address; what is not said is 0.
-    struct Fake(BTreeMap<u64, u64>);
-
-    impl Memory for Fake {
-        fn read(&self, at: u64, into: &mut [u8]) -> bool {
-            for (index, bytes) in into.chunks_mut(8).enumerate() {
-                let word = self.0.get(&(at + 8 * index as u64)).copied().unwrap_or(0);
-                bytes.copy_from_slice(&word.to_le_bytes());
-            }
-            true
-        }
-    }
+    use crate::source::snapshot::waiting::{
+        fake::{Fake, TYPE, mappings},
+        memory::Memory,
+    };
 
     const FIFO: (u32, u64) = (5, 0x1000);
     const SOCKETS: [(u32, u64); 2] = [(6, 0x1100), (7, 0x1200)];
@@ -207,12 +204,6 @@ mod tests {
     const CONNECTIONS: [u64; 3] = [0x4100, 0x5100, 0x6100];
     /// An `*os.File` of the FIFO, a `fifo` of containerd's that holds it, a `*bufio.Reader` of the first connection.
     const READERS: [u64; 3] = [0x7000, 0x7100, 0x7200];
-    /// An interface's type.
-    const TYPE: u64 = 0x20_0000;
-
-    fn mappings() -> Mappings {
-        Mappings { anonymous: vec![(0x1000, 0x10_0000)], files: vec![(TYPE, TYPE + 0x1000)] }
-    }
 
     /// Go 1.19: a goroutine waits for `file`, to read or to write.
     fn waiting(file: u64, side: Side, on_stack: &[u64]) -> Fake {
@@ -221,10 +212,6 @@ mod tests {
             words.insert(poller + 8, u64::from(fd));
         }
         words.insert(file + if side == Side::Reads { 24 } else { 32 }, G);
-        words.extend([(G, STACK), (G + 8, TOP), (G + 56, TOP - 0x100), (G + 72, G), (G + 144, 4), (G + 152, 33)]);
-        for (index, word) in on_stack.iter().enumerate() {
-            words.insert(TOP - 0x80 + 8 * index as u64, *word);
-        }
         for (index, stream) in STREAMS.into_iter().enumerate() {
             // Stream, Connection, tls.Conn, TCPConn, netFD.
             let base = 0x4000 + 0x1000 * index as u64;
@@ -245,7 +232,9 @@ mod tests {
         words.extend([(buffered + 24, TYPE), (buffered + 32, CONNECTIONS[0])]);
         // A pointer to something, and beside it one to the first connection; a pointer to its `*net.TCPConn`.
         words.extend([(0x7300, 0x7700), (0x7308, CONNECTIONS[0]), (0x7400, CONNECTIONS[0] + 0x100)]);
-        Fake(words)
+        let mut memory = Fake(words);
+        memory.park(G, STACK, on_stack);
+        memory
     }
 
     fn world(on_stack: &[u64]) -> Fake {
