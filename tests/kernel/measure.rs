@@ -279,7 +279,7 @@ fn unix_queues_are_those_of_ss() {
     let sent = fill(&near);
     for (end, received) in [(&near, 0), (&far, sent)] {
         let id = names(end);
-        let scope = Scope { unix: [(id, netns())].into(), ..Scope::default() };
+        let scope = Scope { unix: [(id, (Default::default(), netns()))].into(), ..Scope::default() };
         let measure = measured(&mut snapshot(), &scope).unix(id).expect("it is there").last;
         let line = ss("-xa", id.inode.expect("a socket"));
         let words: Vec<u32> =

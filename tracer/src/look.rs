@@ -100,7 +100,7 @@ impl Looker {
         let measured: Vec<Session> = report.sessions.iter().filter(is_measured).cloned().collect();
         let mut scope = Scope::of(&measured, deep);
         if deep {
-            scope = scope.with_loose(&report);
+            scope = scope.with_others(&report);
         }
         let facts = self.snapshot.measure(&scope, live::now());
         self.take(facts);

@@ -123,7 +123,7 @@ fn left_over(code: &str) -> Value {
 fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
     // It may be gone by the time that it is undone.
-    drop(kill_process(pid, signal));
+    let _gone = kill_process(pid, signal);
 }
 
 /// A process that does nothing until this goes.

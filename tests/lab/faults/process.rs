@@ -23,7 +23,7 @@ struct Set(PathBuf, String);
 
 impl Set {
     fn new(path: PathBuf, to: &str, back: &str) -> Self {
-        fs::write(&path, to).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        fs::write(&path, to).expect("a file of the cgroup takes it");
         Self(path, back.to_owned())
     }
 }

@@ -43,7 +43,9 @@ impl Builder<'_> {
         let Some(last) = hops.iter().rposition(|hop| hop.role == Role::ApiServer) else { return };
         let text = match hops.first().and_then(|hop| kubectl_says(&hop.process)) {
             Some(Kind::Logs) => "the kubelet hands out logs on a connection that many requests of the API server share",
-            _ => "the API server has not passed it on: none of its connections to a kubelet was made for it",
+            _ => {
+                "nothing that is known of the API server's connections to kubelets leads on: it has not passed this on, or what it did is not seen"
+            }
         };
         self.gap_at(GapCode::Unjoined, (last, last), text);
     }
@@ -100,7 +102,7 @@ impl Builder<'_> {
                 let text = if exec.process_doubted {
                     "records were lost: the first that ran in the container may be a child of the command"
                 } else if exec.preexisting {
-                    "which process of the container was started by this is not known"
+                    "its command has ended, or was not found: the process that the runtime wrote down is gone"
                 } else {
                     "the command has not been executed in the container yet"
                 };

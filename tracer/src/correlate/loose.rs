@@ -1,13 +1,49 @@
-//! Connections of processes on the path that belong to no session.
+//! What belongs to no session: connections of processes on the path, and the daemons themselves.
+
+use std::collections::BTreeSet;
 
 use super::{
     roles::{Seen, role_of},
     sockets::{Socket, SocketNo},
     world::World,
 };
-use crate::model::{Family, Loose, SocketInfo, SocketRole};
+use crate::model::{Daemon, Family, Loose, Role, SocketInfo, SocketRole, Standing, TaskKey};
 
 impl World {
+    /// Daemons of the path that live.
+    pub(super) fn daemons(&self) -> Vec<Daemon> {
+        let mut daemons = BTreeSet::new();
+        for (task, process) in self.processes.iter().filter(|(_, process)| process.exit.is_none()) {
+            let mut add = |role| {
+                daemons.insert(Daemon { task, role, netns: process.info.netns });
+            };
+            for port in &process.ports {
+                if self.places.is_kubelet_port(*port) {
+                    add(Role::Kubelet);
+                } else if self.places.is_apiserver_port(*port) {
+                    add(Role::ApiServer);
+                }
+            }
+            if process.is_runtime {
+                add(Role::Runtime);
+            }
+            if self.standing.iter().any(|((_, far), one)| *far == task && self.places.is_shim_socket(&one.path)) {
+                add(Role::Shim);
+            }
+        }
+        daemons.into_iter().collect()
+    }
+
+    /// Standing unix connections of daemons.
+    pub(super) fn standing(&self) -> Vec<Standing> {
+        let told = |((near, far), one): (&(TaskKey, TaskKey), &super::world::Standing)| Standing {
+            path: one.path.clone(),
+            near: (*near, one.near),
+            far: (*far, one.far),
+        };
+        self.standing.iter().map(told).collect()
+    }
+
     /// Open TCP connections of known processes, without those of sessions.
     pub(super) fn loose(&self, is_taken: impl Fn(SocketNo) -> bool) -> Vec<Loose> {
         let mut loose: Vec<Loose> = self

@@ -228,6 +228,8 @@ impl Correlator {
             at: self.now,
             sessions,
             loose: self.world.loose(|no| self.resting.contains_key(&Part::Socket(no))),
+            daemons: self.world.daemons(),
+            standing: self.world.standing(),
             measures: self.measures.clone(),
             diagnosis: Diagnosis::default(),
             totals: self.totals.clone(),
@@ -654,8 +656,10 @@ impl Correlator {
         if !exec.is_session() || exec.over {
             return;
         }
-        // Over before the tracer began: its process is gone, its FIFOs are not closed yet.
-        if exec.preexisting && exec.what == What::Exec && exec.runc.is_none() && exec.process.is_none() {
+        // Over before the tracer began: its process is gone, its FIFOs are not closed yet. Where its connection stands, somebody
+        // waits for its end all the same.
+        let is_gone = exec.runc.is_none() && exec.process.is_none() && exec.stream.is_none();
+        if exec.preexisting && exec.what == What::Exec && is_gone {
             return;
         }
         // Out of a snapshot: the rest of it is still to be read.

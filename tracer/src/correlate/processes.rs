@@ -34,6 +34,11 @@ impl Processes {
         self.by_key.get(&task)
     }
 
+    /// Every one that is known.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TaskKey, &Process)> {
+        self.by_key.iter().map(|(task, process)| (*task, process))
+    }
+
     /// The one that has this pid now.
     pub(super) fn bearer(&self, tgid: u32) -> Option<TaskKey> {
         self.by_tgid.get(&tgid).copied().filter(|task| self.by_key.get(task).is_some_and(|one| one.exit.is_none()))

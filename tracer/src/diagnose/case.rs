@@ -93,6 +93,13 @@ impl<'a> Case<'a> {
         Some((at, hop, series))
     }
 
+    /// Whether it was found without its command, which had ended by then: the runtime wrote its pid down, and nobody has it.
+    pub(super) fn is_command_gone(&self) -> bool {
+        let session = self.session;
+        let stands = !self.legs().is_empty() && session.exec_id.is_some();
+        session.preexisting && stands && self.hop(Role::Process).is_none() && self.has_gap(&[GapCode::ProcessUnknown])
+    }
+
     /// How what was asked for ended, where it did: as the tracer saw it, or because it is a zombie.
     pub(super) fn command_ended(&self) -> Option<(usize, &'a Hop)> {
         let (at, hop) = self.hop(Role::Process)?;
@@ -271,7 +278,9 @@ impl<'a> Case<'a> {
             (waits && both(series).is_none()) || series.last.state != TcpState::Established
         });
         // What kubectl waits for and nobody serves is not well, whatever its one leg says.
-        let is_served = self.session.exec_id.is_some() || self.session.complete || self.session.kind == Kind::Logs;
+        let is_served = self.session.kind == Kind::Logs
+            || !self.session.beyond.is_empty()
+            || self.session.hops.iter().any(|hop| matches!(hop.role, Role::Kubelet | Role::Runtime | Role::Process));
         measured && is_served && !open_question && !legs.iter().any(is_silent_beyond)
     }
 

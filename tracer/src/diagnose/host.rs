@@ -42,6 +42,9 @@ impl<'a> Host<'a> {
             let legs = legs.filter(|link| session.hops.get(link.from).is_some_and(|hop| hop.role != Role::Kubelet));
             kubelet_ports.extend(legs.filter_map(|link| Some(link.tcp?.tuple.remote.port())));
         }
+        for daemon in &report.daemons {
+            roles.entry(daemon.task).or_default().insert(daemon.role);
+        }
         for loose in &report.loose {
             roles.entry(loose.task).or_default().insert(loose.role);
         }

@@ -265,6 +265,8 @@ impl Scene {
         }
         Report {
             diagnosis: Diagnosis::default(),
+            daemons: Vec::new(),
+            standing: Vec::new(),
             at: NOW,
             sessions: self.sessions.clone(),
             loose: self.loose.clone(),

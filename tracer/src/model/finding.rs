@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, Diagnosis, Measures, RawText, Role, Session, SocketInfo, TaskKey, Tuple, WatchAs};
+use super::{BootTime, Diagnosis, Measures, RawText, Role, Session, SocketId, SocketInfo, TaskKey, Tuple, WatchAs};
 
 /// A change, told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +40,38 @@ pub struct Report {
     pub sessions: Vec<Session>,
     /// Connections of processes on the path that belong to no session, by process and socket.
     pub loose: Vec<Loose>,
+    /// Daemons of the path that live, whether sessions go through them or not.
+    pub daemons: Vec<Daemon>,
+    /// Standing unix connections between them.
+    pub standing: Vec<Standing>,
     /// What was measured, the last two times.
     pub measures: Measures,
     /// What is wrong, where that was asked.
     pub diagnosis: Diagnosis,
     /// Sums.
     pub totals: Totals,
+}
+
+/// A daemon of the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Daemon {
+    /// Which process.
+    pub task: TaskKey,
+    /// What it is.
+    pub role: Role,
+    /// Inode number of its network namespace.
+    pub netns: Option<u32>,
+}
+
+/// A unix connection by which one daemon asks another, of all sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Path of the listener.
+    pub path: RawText,
+    /// Who connected, and its end.
+    pub near: (TaskKey, SocketId),
+    /// Who accepted, and its end.
+    pub far: (TaskKey, SocketId),
 }
 
 /// An end of a connection that belongs to no session: another request's, a pooled one, or what a session left behind.

@@ -27,7 +27,7 @@ pub use audit::{AuditEvent, AuditRequest, AuditUser, KubeUser, Subresource};
 pub use container::{ContainerInfo, ContainerRef, ExecFifo, RuncExec, parse_cgroup, parse_fifo_path, parse_runc_exec};
 pub use evidence::{Confidence, Evidence, Gap, GapCode};
 pub use fact::{Actor, Fact, FileId, Observation, Source};
-pub use finding::{Change, Finding, Loose, Report, Totals, Want};
+pub use finding::{Change, Daemon, Finding, Loose, Report, Standing, Totals, Want};
 pub use host::{Ability, Degraded, HostFacts};
 pub use measure::{
     Access, Call, CgroupMeasure, Descriptor, FileKind, FileMeasure, Measures, ProcessMeasure, Series, TcpInfo,

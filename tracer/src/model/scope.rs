@@ -44,9 +44,22 @@ impl Scope {
         scope
     }
 
-    /// The connections that belong to no session, too.
+    /// The connections that belong to no session, and the daemons, too.
     #[must_use]
-    pub fn with_loose(mut self, report: &Report) -> Self {
+    pub fn with_others(mut self, report: &Report) -> Self {
+        let mut netns = BTreeMap::new();
+        for daemon in &report.daemons {
+            let depth = if daemon.role == Role::Shim { Depth::Whole } else { Depth::Brief };
+            let known = self.tasks.entry(daemon.task).or_insert(depth);
+            *known = (*known).max(depth);
+            netns.insert(daemon.task, daemon.netns);
+        }
+        for one in &report.standing {
+            for (task, socket) in [one.near, one.far] {
+                let netns = netns.get(&task).copied().flatten();
+                self.unix.entry(socket).or_insert_with(|| (one.path.clone(), netns));
+            }
+        }
         for loose in &report.loose {
             if let Some(tuple) = loose.socket.tuple {
                 self.tcp.insert(loose.socket.id, (tuple, loose.socket.netns));

@@ -30,7 +30,7 @@ pub(super) const FAULT: Fault = Fault {
     ],
     sources: &["containerd/containerd#2438", "containerd/containerd#13814", "containerd/containerd#3440"],
     made: Made::Scenario("no fault-maker yet"),
-    rule: Rule::Session(rule),
+    rule: Rule::Both(of_session, of_host),
     #[cfg(test)]
     scenes,
 };
@@ -38,7 +38,7 @@ pub(super) const FAULT: Fault = Fault {
 /// The CRI's Exec only makes a token: milliseconds.
 const LONG: Span = Span::from_secs(10);
 
-fn rule(case: &Case<'_>) -> Option<Found> {
+fn of_session(case: &Case<'_>) -> Option<Found> {
     let asked = case.is_open() && case.is_seen_whole() && case.age() >= LONG;
     let (at, _) = case.hop(Role::Kubelet).filter(|_| asked && case.last_role() == Some(Role::Kubelet))?;
     let stopped = case.host.all(Role::Runtime).find(|task| case.is_stopped(*task));
@@ -61,6 +61,23 @@ fn rule(case: &Case<'_>) -> Option<Found> {
         found = found.with(number("recv_q of the runtime's CRI socket, not read", bytes.into(), ""));
     }
     Some(found)
+}
+
+/// A runtime that is stopped answers nobody, whoever asks. Where sessions go through it, they show what follows.
+fn of_host(host: &Host<'_>) -> Vec<Found> {
+    if host.open().any(|session| of_session(&Case::new(host, session)).is_some()) {
+        return Vec::new();
+    }
+    let shows = |task: TaskKey| host.open().any(|session| session.hops.iter().any(|hop| hop.task == task));
+    let stopped = host.all(Role::Runtime).filter(|task| {
+        let process = host.report.measures.process(*task);
+        process.is_some_and(|series| twice(series, |process| matches!(process.state, 'T' | 't'))) && !shows(*task)
+    });
+    let found = |task: TaskKey| {
+        let about = About { pid: Some(task.tgid), ..About::default() };
+        Found { about, ..Found::default() }.with(word(format!("state of the runtime (pid {})", task.tgid), "T"))
+    };
+    stopped.map(found).collect()
 }
 
 /// What waits at a runtime's socket, in both samples and not less in the last: bytes, or at a listener connections.

@@ -40,20 +40,26 @@ pub(super) const FAULT: Fault = Fault {
 };
 
 fn rule(case: &Case<'_>) -> Option<Found> {
-    let (at, command) = case.command_ended().filter(|_| case.is_open())?;
+    let ended = case.command_ended().map(|(at, command)| (at, Some(command.task)));
+    let gone = || case.is_command_gone().then(|| (case.session.hops.len().saturating_sub(1), None));
+    let (at, command) = ended.or_else(gone).filter(|_| case.is_open())?;
     let shim = case.shim()?;
     let holders = own(case, shim).or_else(|| unclaimed(case, shim))?;
     // Who is about to end, too, is not the cause.
     let lives = |task: TaskKey| {
         case.process(task).is_some_and(|series| {
-            twice(series, |one| !matches!(one.state, 'Z' | 'X')) && ended_before(case, command.task, series)
+            let is_left = command.is_none_or(|command| ended_before(case, command, series));
+            twice(series, |one| !matches!(one.state, 'Z' | 'X')) && is_left
         })
     };
     let (task, fd, inode) = holders.into_iter().find(|(task, ..)| lives(*task))?;
     let about = About { pid: Some(task.tgid), fd: Some(fd), inode: Some(inode), ..About::default() };
     Some(
         Found { hop: Some(at), about, ..Found::default() }
-            .with(word(format!("the command (pid {})", command.task.tgid), "ended"))
+            .with(word(
+                command.map_or("the command".to_owned(), |task| format!("the command (pid {})", task.tgid)),
+                "ended",
+            ))
             .with(number("its output is still open in process", task.tgid.into(), ""))
             .with(number("by descriptor", fd.into(), "")),
     )
@@ -82,7 +88,9 @@ fn own(case: &Case<'_>, shim: TaskKey) -> Option<Vec<(TaskKey, u32, u64)>> {
 fn unclaimed(case: &Case<'_>, shim: TaskKey) -> Option<Vec<(TaskKey, u32, u64)>> {
     let measures = &case.host.report.measures;
     let ended = case.host.open().map(|session| Case::new(case.host, session));
-    let ended = ended.filter(|other| other.shim() == Some(shim) && other.command_ended().is_some());
+    let ended = ended.filter(|other| {
+        other.shim() == Some(shim) && (other.command_ended().is_some() || other.hop(Role::Process).is_none())
+    });
     if ended.count() != 1 {
         return None;
     }

@@ -135,7 +135,8 @@ const FAMILIES: [(u8, Absent); 2] = [(AF_INET, Absent::Trouble(Trouble::NoTcp)),
 /// Every listener and connection in these namespaces.
 pub(super) fn dump(namespaces: &Namespaces) -> Sockets {
     visit(namespaces, |netns, diag, found| {
-        let states = inet::StateFlags::LISTEN | connected();
+        // Who dials, and gets no answer, is on the path, too.
+        let states = inet::StateFlags::LISTEN | inet::StateFlags::SYN_SENT | connected();
         for (family, absent) in FAMILIES {
             note(found, absent, |found| {
                 diag.ask(SockDiagMessage::InetRequest(tcp_request(family, states.clone())), true, netns, found)

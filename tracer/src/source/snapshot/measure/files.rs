@@ -22,8 +22,8 @@ use crate::model::{
     Access, BootTime, Descriptor, Fact, FileId, FileKind, FileMeasure, Observation, RawText, Source, TaskKey,
 };
 
-/// Descriptors of one process that are told: those of a shim with some hundred sessions.
-const MAX_TOLD: usize = 4_096;
+/// Descriptors of one process that are told: those of a runtime with some thousand sessions.
+const MAX_TOLD: usize = 65_536;
 /// Major number of the slaves of Unix 98 terminals, the first of eight (include/uapi/linux/major.h: UNIX98_PTY_SLAVE_MAJOR).
 const PTY_SLAVES: std::ops::Range<u32> = 136..144;
 /// Of /dev/ptmx (TTYAUX_MAJOR and 2), through which every master is opened.
@@ -58,17 +58,21 @@ impl Files {
             open.count += 1;
             if let Target::Socket(inode) = file.target {
                 open.sockets.push((file.fd, inode));
+                told.push(socket(file.fd, inode));
             } else if let Some(descriptor) = describe(proc, task.tgid, file, |_, _| true) {
                 open.terminals += u64::from(descriptor.master);
-                if told.len() < MAX_TOLD {
-                    told.push(descriptor);
-                }
+                told.push(descriptor);
             }
         }
         if !proc.is_still(task) {
             return None;
         }
-        self.known.extend(told.iter().map(|descriptor| (descriptor.kind, descriptor.file)));
+        // A list that was cut would say of what is not in it that it is not held.
+        if told.len() > MAX_TOLD {
+            told.clear();
+        }
+        let files = told.iter().filter(|descriptor| descriptor.kind != FileKind::Socket);
+        self.known.extend(files.map(|descriptor| (descriptor.kind, descriptor.file)));
         self.by_task.insert(task, told);
         Some(open)
     }
@@ -98,7 +102,7 @@ impl Files {
             for descriptor in descriptors {
                 let (kind, file) = (descriptor.kind, descriptor.file);
                 // What waits for the reader of a terminal is told at its master.
-                let tells = kind != FileKind::Pty || descriptor.master;
+                let tells = kind != FileKind::Socket && (kind != FileKind::Pty || descriptor.master);
                 if !tells || asked.contains(&(kind, file)) {
                     continue;
                 }
@@ -113,6 +117,12 @@ impl Files {
         }
         facts
     }
+}
+
+/// A descriptor of a socket: of sockfs, which has one device that nobody needs to know.
+const fn socket(fd: u32, inode: u64) -> Descriptor {
+    let file = FileId { device: 0, inode };
+    Descriptor { fd, file, kind: FileKind::Socket, access: Access::Both, master: false, path: None }
 }
 
 /// What that descriptor is, if it is one through which bytes pass, and wanted; `None` where it cannot be told.
