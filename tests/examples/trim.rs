@@ -162,9 +162,7 @@ impl Keep {
             | Fact::Relayed { .. }
             | Fact::SocketUnlisted { .. }
             | Fact::ProcessMeasured(_)
-            | Fact::Ancestry(_)
             | Fact::Descriptors { .. } => ours,
-            Fact::AuditFollowed | Fact::Audited(_) | Fact::AuditSkipped { .. } => true,
         }
     }
 }

@@ -274,6 +274,12 @@ offsets! {
     unix_address_len = "unix_address"."len";
     /// `unix_address.name`
     unix_address_name = "unix_address"."name";
+    /// `inode.i_rdev`
+    inode_rdev = "inode"."i_rdev";
+    /// `sock.sk_type`
+    sock_type = "sock"."sk_type";
+    /// `mptcp_sock.first`: the TCP socket that a listener of multipath TCP has in the kernel's table
+    mptcp_first = "mptcp_sock"."first";
     /// `pid.numbers`: the first is the initial pid namespace's
     pid_numbers = "pid"."numbers";
 }
@@ -284,14 +290,17 @@ impl Offsets {
     /// # Errors
     /// The first such field that this kernel lacks.
     pub fn ready(&self) -> Result<(), ReadinessError> {
-        // Optional: who logged in, byte counters, which file system a FIFO is on.
-        const OPTIONAL: [&str; 6] = [
+        // Optional: who logged in, byte counters, which file system a FIFO is on, what the iterator alone reads.
+        const OPTIONAL: [&str; 9] = [
             "task_struct.loginuid",
             "tcp_sock.bytes_received",
             "tcp_sock.bytes_acked",
             "inode.i_sb",
             "super_block.s_dev",
             "super_block.s_magic",
+            "inode.i_rdev",
+            "sock.sk_type",
+            "mptcp_sock.first",
         ];
         match self.rows().find(|(name, at)| *at == Self::ABSENT && !OPTIONAL.contains(name)) {
             Some((field, _)) => Err(ReadinessError { field }),

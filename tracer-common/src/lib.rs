@@ -8,6 +8,7 @@
 
 mod control;
 mod header;
+mod open;
 mod process;
 mod relay;
 mod sock;
@@ -16,6 +17,7 @@ mod unix;
 
 pub use control::{Config, Counter, Offsets, ReadinessError, Watch, WatchClass};
 pub use header::{ABI, Header, Kind, Record};
+pub use open::{OpenFile, OpenKind, OpenUnix};
 pub use process::{ARGV_BYTES, Exit, Fork, Process};
 pub use relay::{
     Actor, FIFO_PATH_BYTES, Fifo, FifoPairKey, FifoRelayed, HOW_SPLICE, HOW_THREAD, PairKey, Reading, Relayed,

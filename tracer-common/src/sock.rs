@@ -45,6 +45,22 @@ pub struct Socket {
     /// Zero.
     pub reserved: u32,
 }
+impl Socket {
+    /// Nothing known.
+    pub const NONE: Self = Self {
+        cookie: 0,
+        inode: 0,
+        local: [0; 16],
+        remote: [0; 16],
+        netns: 0,
+        family: 0,
+        local_port: 0,
+        remote_port: 0,
+        state: 0,
+        role: ROLE_UNKNOWN,
+        reserved: 0,
+    };
+}
 const _: () = assert!(size_of::<Socket>() == 8 + 8 + 16 + 16 + 4 + 2 + 2 + 2 + 1 + 1 + 4);
 
 /// A TCP connection was established by a process on the path, or to a listener on the path.

@@ -9,8 +9,8 @@ use std::{env, fs};
 
 use tracer_common::{
     ABI, Accepted, Actor, Closed, Config, Connected, Counter, Exit, Fifo, FifoPairKey, FifoRelayed, Fork, Header, Kind,
-    Last, LastKey, Listening, Offsets, PairKey, Process, Reading, Relayed, Socket, Text, TouchKey, Touched, Tracked,
-    UnixAccepted, UnixConnected, Watch,
+    Last, LastKey, Listening, Offsets, OpenFile, OpenKind, OpenUnix, PairKey, Process, Reading, Relayed, Socket, Text,
+    TouchKey, Touched, Tracked, UnixAccepted, UnixConnected, Watch,
 };
 
 /// The type of a field, without its path.
@@ -55,6 +55,8 @@ layouts! {
     Last { sk, cookie, goid }
     LastKey { actor, tgid, reserved }
     Listening { header, socket }
+    OpenFile { start_ns, inode, tgid, fd, kind, device, netns, reserved }
+    OpenUnix { cookie, peer_inode, netns, state, path }
     PairKey { from, to }
     Process { header, parent_start_ns, cgroup_id, parent_tgid, uid, login_uid, netns, mntns, class, comm, argv }
     Reading { goid, inode, device, reserved }
@@ -79,6 +81,10 @@ fn now() -> String {
     text.push_str("\nKind\n");
     for kind in Kind::ALL {
         let _ok = writeln!(text, "  {} {kind:?}", kind as u16);
+    }
+    text.push_str("\nOpenKind\n");
+    for kind in OpenKind::ALL {
+        let _ok = writeln!(text, "  {} {kind:?}", kind as u32);
     }
     text.push_str("\nCounter\n");
     for counter in Counter::ALL {

@@ -260,7 +260,7 @@ impl Trace {
             places: live.options.places(),
             bundles: live.bundles,
             no_memory: live.no_memory,
-            of_one_moment: false,
+            ..snapshot::Options::default()
         });
         let losses = Losses::default();
         let (audit_log, audit_read) = (live.audit_log, Instant::now());

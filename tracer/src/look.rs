@@ -81,6 +81,7 @@ impl Looker {
             bundles: look.bundles,
             no_memory: look.no_memory,
             of_one_moment: true,
+            ..snapshot::Options::default()
         });
         let header = sink::Header { anchor, host, ..sink::Header::default() };
         let mut looker = Self { header, correlator, snapshot, filter: look.filter, redactor: look.redactor };
@@ -142,6 +143,8 @@ impl Looker {
     fn degraded(&self) -> Vec<Degraded> {
         let mut degraded = self.snapshot.degraded();
         if self.header.host.capabilities & SEE_OTHERS == 0 {
+            // Then it is plain that others hide.
+            degraded.retain(|one| one.code != snapshot::HIDDEN);
             degraded.insert(0, Degraded {
                 code: "own-processes".to_owned(),
                 text: "without root only your own processes can be looked at: of the daemons on the path nothing is known"

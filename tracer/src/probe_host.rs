@@ -51,10 +51,11 @@ pub fn probe(btf: Option<&KernelBtf>) -> HostFacts {
         tracefs: tracefs.as_ref().map(|path| path.to_string_lossy().into_owned()),
         ..names()
     };
+    let tracepoints = btf.map(KernelBtf::tracepoints).unwrap_or_default();
     for spec in PROBES {
         match spec.attach {
             Attach::BtfTracepoint(name) => {
-                if btf.is_some_and(|btf| btf.tracepoints().contains(name)) {
+                if tracepoints.contains(name) {
                     facts.btf_tracepoints.push(name.to_owned());
                 }
             }

@@ -3,11 +3,12 @@
 use super::{offset, pointer, read, sock::Sock, task::Task};
 
 /// include/uapi/linux/stat.h
-const S_IFMT: u16 = 0o170_000;
-const S_IFSOCK: u16 = 0o140_000;
-const S_IFIFO: u16 = 0o010_000;
+pub const S_IFMT: u16 = 0o170_000;
+pub const S_IFSOCK: u16 = 0o140_000;
+pub const S_IFIFO: u16 = 0o010_000;
+pub const S_IFCHR: u16 = 0o020_000;
 /// include/uapi/linux/magic.h: the file system of what pipe(2) makes.
-const PIPEFS_MAGIC: u64 = 0x5049_5045;
+pub const PIPEFS_MAGIC: u64 = 0x5049_5045;
 
 /// A file.
 ///

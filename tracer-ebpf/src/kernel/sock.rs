@@ -53,6 +53,12 @@ impl Sock {
         u16::from_be(read(self.0, offset!(sock_dport)).unwrap_or(0))
     }
 
+    /// Inode number of its network namespace.
+    #[inline(always)]
+    pub fn netns(self) -> u32 {
+        pointer(self.0, offset!(sock_net)).and_then(|net| read(net, offset!(net_inum))).unwrap_or(0)
+    }
+
     /// Process that called connect(2) or listen(2) at the other end of a unix socket, in the initial pid namespace.
     #[inline(always)]
     pub fn peer_tgid(self) -> u32 {
@@ -75,7 +81,7 @@ impl Sock {
         let family = self.family();
         into.cookie = cookie;
         into.inode = self.inode();
-        into.netns = pointer(self.0, offset!(sock_net)).and_then(|net| read(net, offset!(net_inum))).unwrap_or(0);
+        into.netns = self.netns();
         into.family = family;
         into.local_port = 0;
         into.remote_port = 0;

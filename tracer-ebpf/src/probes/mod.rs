@@ -1,6 +1,7 @@
 //! One file per family. Entries are thin; what they do is in the functions they call.
 
 mod fifo;
+mod open;
 mod process;
 mod read;
 mod relay;

@@ -2,15 +2,18 @@
 //!
 //! rustc writes no CO-RE relocations, so offsets are found here and handed to the object as a global. Start at
 //! [`KernelBtf::load`]. Bit fields are refused: the object reads whole bytes.
+//!
+//! The kernel has some 150,000 types and the object asks for some twenty: they are found, not parsed. The format is
+//! Documentation/bpf/btf.rst.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt, fs,
     io::{self, Read},
+    ops::Range,
     path::Path,
 };
 
-use btfparse::{Error as ParseError, ErrorKind, MemberList, Offset, Readable, TypeInformation, TypeVariant};
 use tracer_common::Offsets;
 
 /// Where the kernel shows its own types.
@@ -21,7 +24,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// Anonymous structs within structs, typedefs of typedefs: the kernel has four or five.
 const MAX_DEPTH: u32 = 16;
 /// The compiler's typedef for each tracepoint that BPF can attach to (include/trace/bpf_probe.h).
-const TRACEPOINT_PREFIX: &str = "btf_trace_";
+const TRACEPOINT_PREFIX: &[u8] = b"btf_trace_";
 
 /// Why there are no offsets.
 #[derive(Debug)]
@@ -56,26 +59,75 @@ impl std::error::Error for BtfError {
     }
 }
 
-/// btfparse reads a few bytes at a time: from memory that is cheap, from sysfs each is a system call.
-struct Buffer<'a>(&'a [u8]);
+/// What a type is (include/uapi/linux/btf.h).
+mod kind {
+    pub(super) const INT: u32 = 1;
+    pub(super) const ARRAY: u32 = 3;
+    pub(super) const STRUCT: u32 = 4;
+    pub(super) const UNION: u32 = 5;
+    pub(super) const ENUM: u32 = 6;
+    pub(super) const TYPEDEF: u32 = 8;
+    pub(super) const VOLATILE: u32 = 9;
+    pub(super) const CONST: u32 = 10;
+    pub(super) const RESTRICT: u32 = 11;
+    pub(super) const FUNC: u32 = 12;
+    pub(super) const FUNC_PROTO: u32 = 13;
+    pub(super) const VAR: u32 = 14;
+    pub(super) const DATASEC: u32 = 15;
+    pub(super) const DECL_TAG: u32 = 17;
+    pub(super) const TYPE_TAG: u32 = 18;
+    pub(super) const ENUM64: u32 = 19;
+    /// The last one that there is; of later ones the length is not known.
+    pub(super) const LAST: u32 = ENUM64;
+}
 
-impl Readable for Buffer<'_> {
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> btfparse::Result<()> {
-        let bytes = usize::try_from(offset)
-            .ok()
-            .and_then(|from| self.0.get(from..from.checked_add(buffer.len())?))
-            .ok_or_else(|| ParseError::new(ErrorKind::InvalidOffset, "beyond the end"))?;
-        buffer.copy_from_slice(bytes);
-        Ok(())
+/// `struct btf_header`, in 32-bit words behind magic, version and flags.
+const HEADER_BYTES: usize = 24;
+const MAGIC: u16 = 0xeb9f;
+/// `struct btf_type`.
+const TYPE_BYTES: usize = 12;
+/// `struct btf_member`.
+const MEMBER_BYTES: usize = 12;
+
+/// A type where it stands in the file.
+#[derive(Clone, Copy)]
+struct Type {
+    name: u32,
+    kind: u32,
+    /// Members and the like.
+    count: usize,
+    /// Whether members may be bit fields.
+    has_bit_fields: bool,
+    /// Another type's number, or a size.
+    last: u32,
+    /// Where what belongs to it begins.
+    behind: usize,
+}
+
+impl Type {
+    /// Bytes of what belongs to it.
+    fn length(&self) -> Option<usize> {
+        let each = match self.kind {
+            kind::INT | kind::VAR | kind::DECL_TAG => return Some(4),
+            kind::ARRAY => return Some(12),
+            kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => 12,
+            kind::ENUM | kind::FUNC_PROTO => 8,
+            other if other > kind::LAST => return None,
+            _ => 0,
+        };
+        self.count.checked_mul(each)
     }
 }
 
-/// The kernel's types, parsed once.
+/// The kernel's types: as they are in the file, and where each of them is. Only what is asked for is looked at closer.
 pub struct KernelBtf {
-    types: TypeInformation,
-    /// By name, structs only: functions and typedefs share names with them (`struct socket`, `socket()`).
-    structs: BTreeMap<String, Vec<u32>>,
-    tracepoints: BTreeSet<String>,
+    bytes: Vec<u8>,
+    strings: Range<usize>,
+    /// Where each type begins; they are numbered from 1.
+    types: Vec<usize>,
+    /// Hash of the name and number, in order: of structs only, as functions and typedefs share names with them (`struct socket`,
+    /// `socket()`).
+    structs: Vec<(u64, u32)>,
 }
 
 impl KernelBtf {
@@ -97,35 +149,75 @@ impl KernelBtf {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(BtfError::Absent),
             Err(error) => return Err(BtfError::Unreadable(error)),
         };
-        let mut bytes = Vec::new();
+        let size = file.metadata().map_err(BtfError::Unreadable)?.len().min(MAX_BYTES);
+        // Room for all of it at once: growing means copying.
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(BtfError::Unreadable)?;
         if u64::try_from(bytes.len()).is_ok_and(|have| have > MAX_BYTES) {
             return Err(BtfError::TooLarge);
         }
-        Self::parse(&bytes)
+        Self::parse(bytes)
     }
 
     /// Out of bytes.
     ///
     /// # Errors
     /// Where they are no BTF.
-    pub fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
-        let types =
-            TypeInformation::new(&Buffer(bytes)).map_err(|error| BtfError::Malformed(format!("{:?}", error.kind())))?;
-        let mut structs: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        let mut tracepoints = BTreeSet::new();
-        for (id, kind) in types.get() {
-            if let TypeVariant::Struct(found) = kind
-                && let Some(name) = found.name()
-            {
-                structs.entry(name.clone()).or_default().push(*id);
-            } else if let TypeVariant::Typedef(found) = kind
-                && let Some(name) = found.name().as_deref().and_then(|name| name.strip_prefix(TRACEPOINT_PREFIX))
-            {
-                tracepoints.insert(name.to_owned());
-            }
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
+        let malformed = |why: &str| BtfError::Malformed(why.to_owned());
+        if bytes.first_chunk().map(|magic| u16::from_ne_bytes(*magic)) != Some(MAGIC) {
+            return Err(malformed("it does not begin as BTF does"));
         }
-        Ok(Self { types, structs, tracepoints })
+        let field = |at| Some(usize::try_from(word(&bytes, at)?).unwrap_or(usize::MAX));
+        let section = |begin: Option<usize>, length: Option<usize>| {
+            let begin = field(4)?.checked_add(begin?)?;
+            let section = begin..begin.checked_add(length?)?;
+            (begin >= HEADER_BYTES && section.end <= bytes.len()).then_some(section)
+        };
+        let types = section(field(8), field(12)).ok_or_else(|| malformed("its types are not in it"))?;
+        let strings = section(field(16), field(20)).ok_or_else(|| malformed("its names are not in it"))?;
+        let mut btf = Self { bytes, strings, types: Vec::new(), structs: Vec::new() };
+        let mut at = types.start;
+        while at < types.end {
+            let found =
+                btf.read(at).filter(|found| found.behind <= types.end).ok_or_else(|| malformed("a type is cut"))?;
+            btf.types.push(at);
+            if let (kind::STRUCT, Ok(id)) = (found.kind, u32::try_from(btf.types.len())) {
+                btf.structs.push((hash(btf.text(found.name)), id));
+            }
+            let length = found.length().ok_or_else(|| malformed("a type is of no known kind"))?;
+            at = found.behind.checked_add(length).ok_or_else(|| malformed("a type is too long"))?;
+        }
+        btf.structs.sort_unstable();
+        Ok(btf)
+    }
+
+    fn read(&self, at: usize) -> Option<Type> {
+        let info = word(&self.bytes, at + 4)?;
+        Some(Type {
+            name: word(&self.bytes, at)?,
+            kind: (info >> 24) & 0x1f,
+            count: usize::try_from(info & 0xffff).ok()?,
+            has_bit_fields: info >> 31 != 0,
+            last: word(&self.bytes, at + 8)?,
+            behind: at + TYPE_BYTES,
+        })
+    }
+
+    fn get(&self, id: u32) -> Option<Type> {
+        self.read(*self.types.get(usize::try_from(id.checked_sub(1)?).ok()?)?)
+    }
+
+    /// A name; empty where it has none.
+    fn text(&self, at: u32) -> &[u8] {
+        let strings = self.bytes.get(self.strings.clone()).unwrap_or_default();
+        let text = usize::try_from(at).ok().and_then(|at| strings.get(at..)).unwrap_or_default();
+        text.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+
+    /// Every type with its number.
+    fn all(&self) -> impl Iterator<Item = (u32, Type)> {
+        (1..).zip(&self.types).filter_map(|(id, at)| Some((id, self.read(*at)?)))
     }
 
     /// Where the object's fields lie.
@@ -155,15 +247,28 @@ impl KernelBtf {
 
     /// Tracepoints that BPF can attach to with typed arguments.
     #[must_use]
-    pub fn tracepoints(&self) -> &BTreeSet<String> {
-        &self.tracepoints
+    pub fn tracepoints(&self) -> BTreeSet<String> {
+        let typedefs = self.all().filter(|(_, found)| found.kind == kind::TYPEDEF);
+        let names = typedefs.filter_map(|(_, found)| self.text(found.name).strip_prefix(TRACEPOINT_PREFIX));
+        names.filter_map(|name| Some(std::str::from_utf8(name).ok()?.to_owned())).collect()
+    }
+
+    /// Number of the function of that name: what an iterator is attached to.
+    #[must_use]
+    pub fn function(&self, name: &str) -> Option<u32> {
+        let is_it = |found: &Type| found.kind == kind::FUNC && self.text(found.name) == name.as_bytes();
+        self.all().find(|(_, found)| is_it(found)).map(|(id, _)| id)
     }
 
     /// Where `path` (`member.member…`) lies in `struct of`, in bytes. `None` where there is no such member, where it is a bit
     /// field, or where several structs of that name disagree.
     #[must_use]
     pub fn offset_of(&self, of: &str, path: &str) -> Option<u32> {
-        let mut found = self.structs.get(of)?.iter().filter_map(|id| self.walk(*id, path));
+        let wanted = hash(of.as_bytes());
+        let begin = self.structs.partition_point(|(hash, _)| *hash < wanted);
+        let same = self.structs.get(begin..)?.iter().take_while(|(hash, _)| *hash == wanted).map(|(_, id)| *id);
+        let named = same.filter(|id| self.get(*id).is_some_and(|found| self.text(found.name) == of.as_bytes()));
+        let mut found = named.filter_map(|id| self.walk(id, path));
         let first = found.next()?;
         found.all(|other| other == first).then_some(first)
     }
@@ -171,52 +276,63 @@ impl KernelBtf {
     fn walk(&self, id: u32, path: &str) -> Option<u32> {
         let (mut id, mut at) = (id, 0_u32);
         for name in path.split('.') {
-            let (next, offset) = self.member(id, name, 0)?;
+            let (next, offset) = self.member(id, name.as_bytes(), 0)?;
             (id, at) = (next, at.checked_add(offset)?);
         }
         Some(at)
     }
 
     /// Type and offset of a member, anonymous structs and unions looked through.
-    fn member(&self, id: u32, name: &str, depth: u32) -> Option<(u32, u32)> {
-        if depth > MAX_DEPTH {
+    fn member(&self, id: u32, name: &[u8], depth: u32) -> Option<(u32, u32)> {
+        if depth > MAX_DEPTH || name.is_empty() {
             return None;
         }
-        let members = self.members(id)?;
-        let bytes = |offset: Offset| match offset {
-            Offset::ByteOffset(at) => Some(at),
-            Offset::BitOffsetAndSize(..) => None,
-        };
-        if let Some(found) = members.iter().find(|member| member.name().as_deref() == Some(name)) {
-            return Some((found.tid(), bytes(found.offset())?));
+        let of = self.composite(id)?;
+        if let Some((_, id, at)) = self.members(of).find(|(found, ..)| self.text(*found) == name) {
+            return Some((id, bytes(of, at)?));
         }
-        members.iter().filter(|member| member.name().is_none()).find_map(|anonymous| {
-            let (id, inner) = self.member(anonymous.tid(), name, depth + 1)?;
-            Some((id, bytes(anonymous.offset())?.checked_add(inner)?))
+        self.members(of).filter(|(found, ..)| self.text(*found).is_empty()).find_map(|(_, anonymous, at)| {
+            let (id, inner) = self.member(anonymous, name, depth + 1)?;
+            Some((id, bytes(of, at)?.checked_add(inner)?))
         })
     }
 
-    fn members(&self, mut id: u32) -> Option<&MemberList> {
+    /// Name, type and what stands for the offset, of each member.
+    fn members(&self, of: Type) -> impl Iterator<Item = (u32, u32, u32)> {
+        (0..of.count).map_while(move |index| {
+            let at = of.behind + index * MEMBER_BYTES;
+            Some((word(&self.bytes, at)?, word(&self.bytes, at + 4)?, word(&self.bytes, at + 8)?))
+        })
+    }
+
+    /// The struct or union that a type is, by whatever name.
+    fn composite(&self, mut id: u32) -> Option<Type> {
         for _ in 0..MAX_DEPTH {
-            let kind = self.types.get().get(&id)?;
-            if let TypeVariant::Struct(found) = kind {
-                return Some(found.member_list());
-            } else if let TypeVariant::Union(found) = kind {
-                return Some(found.member_list());
-            } else if let TypeVariant::Typedef(alias) = kind {
-                id = *alias.tid();
-            } else if let TypeVariant::Const(alias) = kind {
-                id = *alias.tid();
-            } else if let TypeVariant::Volatile(alias) = kind {
-                id = *alias.tid();
-            } else if let TypeVariant::TypeTag(alias) = kind {
-                id = *alias.tid();
-            } else {
-                return None;
+            let found = self.get(id)?;
+            match found.kind {
+                kind::STRUCT | kind::UNION => return Some(found),
+                kind::TYPEDEF | kind::CONST | kind::VOLATILE | kind::RESTRICT | kind::TYPE_TAG => id = found.last,
+                _ => return None,
             }
         }
         None
     }
+}
+
+/// A word of the file; the kernel's own order.
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word))
+}
+
+/// Whole bytes of what stands for a member's offset; `None` for a bit field.
+fn bytes(of: Type, offset: u32) -> Option<u32> {
+    let (size, bits) = if of.has_bit_fields { (offset >> 24, offset & 0xff_ffff) } else { (0, offset) };
+    (size == 0 && bits.is_multiple_of(8)).then_some(bits / 8)
+}
+
+/// FNV-1a: names are compared by it first.
+fn hash(name: &[u8]) -> u64 {
+    name.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// Offsets out of the bytes of a BTF file.
@@ -224,7 +340,7 @@ impl KernelBtf {
 /// # Errors
 /// Where the bytes are no BTF.
 pub fn offsets(btf_bytes: &[u8]) -> Result<Offsets, BtfError> {
-    Ok(KernelBtf::parse(btf_bytes)?.offsets())
+    Ok(KernelBtf::parse(btf_bytes.to_vec())?.offsets())
 }
 
 /// Tracepoints out of the bytes of a BTF file.
@@ -232,7 +348,7 @@ pub fn offsets(btf_bytes: &[u8]) -> Result<Offsets, BtfError> {
 /// # Errors
 /// Where the bytes are no BTF.
 pub fn tracepoints(btf_bytes: &[u8]) -> Result<BTreeSet<String>, BtfError> {
-    Ok(KernelBtf::parse(btf_bytes)?.tracepoints)
+    Ok(KernelBtf::parse(btf_bytes.to_vec())?.tracepoints())
 }
 
 #[cfg(test)]
@@ -247,10 +363,10 @@ mod tests {
         count: u32,
     }
 
-    const INT: u32 = 1;
-    const STRUCT: u32 = 4;
-    const UNION: u32 = 5;
-    const TYPEDEF: u32 = 8;
+    use super::kind::{INT, STRUCT, TYPEDEF, UNION};
+
+    /// Number of the function in the sample.
+    const FUNCTION: u32 = 12;
     const HAS_BIT_FIELDS: u32 = 1 << 31;
 
     impl Writer {
@@ -318,6 +434,9 @@ mod tests {
         out.composite("twice", STRUCT, &[("same", int, 32), ("other", int, 64)]);
         out.composite("twice", STRUCT, &[("same", int, 32), ("other", int, 96)]);
         out.add("btf_trace_sched_process_exit", TYPEDEF, 0, int);
+        let prototype = out.add("", kind::FUNC_PROTO, 0, int);
+        let function = out.add("bpf_iter_task_file", kind::FUNC, 0, prototype);
+        assert_eq!(function, FUNCTION);
         let own = out.count + 1;
         out.add("endless", TYPEDEF, 0, own);
         out.composite("loops", STRUCT, &[("", own, 0)]);
@@ -326,7 +445,7 @@ mod tests {
 
     #[test]
     fn members_are_found_through_typedefs_and_anonymous_unions() {
-        let btf = KernelBtf::parse(&sample()).unwrap();
+        let btf = KernelBtf::parse(sample()).unwrap();
         assert_eq!(btf.offset_of("sock", "__sk_common"), Some(16));
         assert_eq!(btf.offset_of("sock", "__sk_common.second"), Some(16 + 8 + 4));
         assert_eq!(btf.offset_of("sock", "absent"), None);
@@ -336,11 +455,12 @@ mod tests {
         assert!(missing.iter().any(|field| field == "task_struct.start_boottime"), "by its newer name");
         assert!(!missing.iter().any(|field| field == "task_struct.loginuid"), "optional");
         assert_eq!(btf.tracepoints().iter().collect::<Vec<_>>(), ["sched_process_exit"]);
+        assert_eq!((btf.function("bpf_iter_task_file"), btf.function("sock")), (Some(FUNCTION), None));
     }
 
     #[test]
     fn bit_fields_contradictions_and_endless_types_have_no_offset() {
-        let btf = KernelBtf::parse(&sample()).unwrap();
+        let btf = KernelBtf::parse(sample()).unwrap();
         assert_eq!(btf.offset_of("bits", "flag"), None);
         assert_eq!(btf.offset_of("bits", "word"), Some(4));
         assert_eq!(btf.offset_of("twice", "same"), Some(4));
@@ -352,14 +472,14 @@ mod tests {
     fn cut_or_foreign_bytes_are_an_error_or_less_but_never_a_panic() {
         let whole = sample();
         for end in 0..whole.len() {
-            let _outcome = KernelBtf::parse(&whole[..end]).map(|btf| btf.offsets());
+            let _outcome = KernelBtf::parse(whole[..end].to_vec()).map(|btf| btf.offsets());
         }
         for at in 0..whole.len() {
             let mut bent = whole.clone();
             bent[at] ^= 0xff;
-            let _outcome = KernelBtf::parse(&bent).map(|btf| (btf.offsets(), btf.offset_of("sock", "head")));
+            let _outcome = KernelBtf::parse(bent).map(|btf| (btf.offsets(), btf.offset_of("sock", "head")));
         }
-        assert!(matches!(KernelBtf::parse(b""), Err(BtfError::Malformed(_))));
+        assert!(matches!(KernelBtf::parse(Vec::new()), Err(BtfError::Malformed(_))));
         assert!(matches!(KernelBtf::load_from(Path::new("/nonexistent")), Err(BtfError::Absent)));
     }
 

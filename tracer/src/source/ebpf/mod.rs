@@ -2,5 +2,6 @@
 
 pub mod btf;
 pub(crate) mod goroutine;
+pub(crate) mod iterator;
 pub mod loader;
 pub mod object;

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     num::NonZero,
     path::PathBuf,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -15,6 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     descriptors::{Hidden, OpenFile},
+    iterated::{self, Iterated, Owner},
     procfs::{self, Proc},
     sock_diag::{self, Namespaces, Sockets, TcpSocket},
 };
@@ -31,11 +33,32 @@ const MAX_WALKERS: usize = 4;
 /// A thread is worth its start from so many processes on.
 const PROCESSES_OF_ONE: usize = 100;
 
+/// Files that are open on this host (fs/file_table.c); from so many on the iterator is faster than a walk: loading it costs
+/// as much as some 2,000 links, measured on two cores (`cargo xtask bench ls`).
+const FILE_COUNT: &str = "/proc/sys/fs/file-nr";
+const MANY_FILES: u64 = 5_000;
+
+/// How to find out what is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Road {
+    /// The faster one.
+    #[default]
+    Best,
+    /// procfs and sock_diag.
+    Walk,
+    /// A BPF iterator, where the kernel has it and lets us; else as [`Road::Walk`].
+    Iterator,
+}
+
 /// What there was at one moment.
 pub(super) struct Census {
-    /// When the walk began.
+    /// When the look began.
     began: TaskKey,
+    /// Whose files the iterator saw: it tells who that was.
+    owners: BTreeMap<u32, Owner>,
     files: BTreeMap<u32, Vec<OpenFile>>,
+    /// Whether files that are no sockets, pipes or terminals were left out.
+    is_partial: bool,
     /// Processes that have a socket open, by its inode.
     holders: BTreeMap<u64, Vec<u32>>,
     pub(super) namespaces: Namespaces,
@@ -49,9 +72,23 @@ pub(super) struct Census {
 
 impl Census {
     /// Looks at everybody: of one network namespace, or of all.
-    pub(super) fn take(proc: &Proc, only: Option<u32>) -> Self {
-        // Of no process: to compare times with as processes have them.
-        let began = TaskKey::from_ns(0, now_ns());
+    pub(super) fn take(proc: &Proc, only: Option<u32>, road: Road) -> Self {
+        let by_iterator = match road {
+            Road::Best => are_many_open(),
+            Road::Walk => false,
+            Road::Iterator => true,
+        };
+        if by_iterator {
+            match Self::by_iterator(proc, only) {
+                Ok(census) => return census,
+                Err(error) => log::debug!("no iterator: {error}"),
+            }
+        }
+        Self::by_walk(proc, only)
+    }
+
+    fn by_walk(proc: &Proc, only: Option<u32>) -> Self {
+        let began = now();
         let (pids, namespaces) = processes(proc, only);
         let walk = Walk::over(proc, &pids);
         let mut files = BTreeMap::new();
@@ -70,6 +107,50 @@ impl Census {
                 files.extend(helper.join().unwrap_or_default());
             }
         });
+        let (is_cut, is_hidden) = (walk.is_cut(), walk.is_hidden());
+        Self::of(Found { began, owners: BTreeMap::new(), files, namespaces, sockets, is_cut, is_hidden })
+    }
+
+    fn by_iterator(proc: &Proc, only: Option<u32>) -> io::Result<Self> {
+        let began = now();
+        let Iterated { owners, mut files, mut sockets, is_cut } = iterated::everything(proc, only)?;
+        let mut namespaces = Namespaces::new();
+        for (pid, owner) in &owners {
+            add(&mut namespaces, only, owner.netns, || proc.path(*pid, "ns/net"));
+        }
+        add_named(&mut namespaces, only);
+        // Whom the iterator left out; among them those of the kernel itself, which have nothing open.
+        let mut rest = proc.pids();
+        rest.retain(|pid| !owners.contains_key(pid));
+        let walk = Walk::over(proc, &rest);
+        let mut unlisted = Namespaces::new();
+        for (pid, open) in walk.run().into_iter().filter(|(_, open)| !open.is_empty()) {
+            let Some(netns) = proc.namespace(pid, "net") else { continue };
+            if add(&mut unlisted, only, netns, || proc.path(pid, "ns/net")) {
+                files.insert(pid, open);
+            }
+        }
+        if !unlisted.is_empty() {
+            // The kernel's tables know their sockets: those of the namespaces that they are in.
+            let listed = sock_diag::dump(&unlisted);
+            sockets.troubles.extend(&listed.troubles);
+            for (inode, socket) in listed.tcp {
+                sockets.tcp.entry(inode).or_insert(socket);
+            }
+            for (inode, socket) in listed.unix {
+                sockets.unix.entry(inode).or_insert(socket);
+            }
+            for (netns, ways) in unlisted {
+                namespaces.entry(netns).or_insert(ways);
+            }
+        }
+        let (is_cut, is_hidden) = (is_cut || walk.is_cut(), walk.is_hidden());
+        let found = Found { began, owners, files, namespaces, sockets, is_cut, is_hidden };
+        Ok(Self { is_partial: true, ..Self::of(found) })
+    }
+
+    fn of(found: Found) -> Self {
+        let Found { began, owners, files, namespaces, sockets, is_cut, is_hidden } = found;
         let mut holders: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
         for (pid, files) in &files {
             for inode in inodes(files) {
@@ -80,20 +161,30 @@ impl Census {
         for (inode, socket) in sockets.tcp.iter().filter(|(_, socket)| !socket.listening) {
             by_tuple.entry(socket.tuple).or_default().push(*inode);
         }
-        let is_cut = walk.left.load(Ordering::Relaxed) == 0;
-        let is_hidden = walk.hidden.load(Ordering::Relaxed);
-        Self { began, files, holders, namespaces, sockets, by_tuple, is_cut, is_hidden }
+        Self { began, owners, files, is_partial: false, holders, namespaces, sockets, by_tuple, is_cut, is_hidden }
     }
 
-    /// What that very process has open; `None` where it was not seen, or may have been another one's.
+    pub(super) fn road(&self) -> Road {
+        if self.is_partial { Road::Iterator } else { Road::Walk }
+    }
+
+    /// What that very process has open; `None` where not all of it was seen, or it may have been another one's.
     pub(super) fn files(&self, task: TaskKey) -> Option<&[OpenFile]> {
-        self.files.get(&task.tgid).filter(|_| self.knows(task)).map(Vec::as_slice)
+        self.files.get(&task.tgid).filter(|_| !self.is_partial && self.knows(task)).map(Vec::as_slice)
+    }
+
+    /// Sockets of that very process; `None` where they may have been another one's.
+    pub(super) fn sockets_of(&self, task: TaskKey) -> Option<Vec<u64>> {
+        self.knows(task).then(|| self.held_by(task.tgid))
     }
 
     /// Whether what was seen of its pid is of that very process, which has the pid now: by then it had it already. A process
     /// that started in the tick in which the walk began may have come after it.
     pub(super) fn knows(&self, task: TaskKey) -> bool {
-        task.start_ticks < self.began.start_ticks
+        match self.owners.get(&task.tgid) {
+            Some(owner) => owner.task == task,
+            None => task.start_ticks < self.began.start_ticks,
+        }
     }
 
     /// Everybody who has something open.
@@ -118,6 +209,26 @@ impl Census {
     }
 }
 
+/// What one road or the other led to.
+struct Found {
+    began: TaskKey,
+    owners: BTreeMap<u32, Owner>,
+    files: BTreeMap<u32, Vec<OpenFile>>,
+    namespaces: Namespaces,
+    sockets: Sockets,
+    is_cut: bool,
+    is_hidden: bool,
+}
+
+/// `files in use, 0, limit`.
+fn are_many_open() -> bool {
+    let text = std::fs::read_to_string(FILE_COUNT).unwrap_or_default();
+    text.split_ascii_whitespace()
+        .next()
+        .and_then(|count| count.parse().ok())
+        .is_some_and(|count: u64| count >= MANY_FILES)
+}
+
 /// Sockets among files, in order, each once.
 pub(super) fn inodes(files: &[OpenFile]) -> Vec<u64> {
     let mut inodes: Vec<u64> = files.iter().filter_map(OpenFile::socket).collect();
@@ -126,9 +237,11 @@ pub(super) fn inodes(files: &[OpenFile]) -> Vec<u64> {
     inodes
 }
 
-fn now_ns() -> u64 {
+/// Of no process: to compare times with as processes have them.
+fn now() -> TaskKey {
     let time = clock_gettime(ClockId::Boottime);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    TaskKey::from_ns(0, seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 fn walkers() -> usize {
@@ -139,30 +252,36 @@ fn walkers() -> usize {
 /// Processes, and the network namespaces that they are in or that have a name.
 pub(super) fn processes(proc: &Proc, only: Option<u32>) -> (Vec<u32>, Namespaces) {
     let mut found = Namespaces::new();
-    let mut add = |netns: u32, path: &dyn Fn() -> PathBuf| {
-        let is_meant = only.is_none_or(|only| only == netns);
-        if is_meant {
-            let ways = found.entry(netns).or_default();
-            if ways.len() < MAX_WAYS {
-                ways.push(path());
-            }
-        }
-        is_meant
-    };
     let mut pids = proc.pids();
     pids.retain(|pid| match proc.namespace(*pid, "net") {
-        Some(netns) => add(netns, &|| proc.path(*pid, "ns/net")),
+        Some(netns) => add(&mut found, only, netns, || proc.path(*pid, "ns/net")),
         // Another user's: where one namespace is asked for, it is not known to be in it.
         None => only.is_none(),
     });
+    add_named(&mut found, only);
+    (pids, found)
+}
+
+/// Whether it is one that is asked for.
+fn add(to: &mut Namespaces, only: Option<u32>, netns: u32, way: impl FnOnce() -> PathBuf) -> bool {
+    if only.is_some_and(|only| only != netns) {
+        return false;
+    }
+    let ways = to.entry(netns).or_default();
+    if ways.len() < MAX_WAYS {
+        ways.push(way());
+    }
+    true
+}
+
+fn add_named(to: &mut Namespaces, only: Option<u32>) {
     for folder in NAMED_NAMESPACES {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten().take(sock_diag::MAX_NAMESPACES) {
             if let Some(netns) = procfs::namespace_of(&entry.path()) {
-                add(netns, &|| entry.path());
+                add(to, only, netns, || entry.path());
             }
         }
     }
-    (pids, found)
 }
 
 /// A walk over the descriptors of all processes, by as many threads as run it.
@@ -178,6 +297,14 @@ impl<'a> Walk<'a> {
     fn over(proc: &'a Proc, pids: &'a [u32]) -> Self {
         let (next, left) = (AtomicUsize::new(0), AtomicUsize::new(MAX_FDS));
         Self { proc, pids, next, left, hidden: AtomicBool::new(false) }
+    }
+
+    fn is_cut(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
+    }
+
+    fn is_hidden(&self) -> bool {
+        self.hidden.load(Ordering::Relaxed)
     }
 
     fn run(&self) -> Vec<(u32, Vec<OpenFile>)> {
@@ -209,7 +336,7 @@ mod tests {
     #[test]
     fn who_started_before_the_walk_is_known_and_who_came_with_it_is_not() {
         let proc = Proc::new("/proc");
-        let census = Census::take(&proc, None);
+        let census = Census::take(&proc, None, Road::Walk);
         let own = proc.key(std::process::id()).unwrap();
         // This process may be as young as the walk.
         let older = TaskKey { start_ticks: 0, ..own };
@@ -224,7 +351,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (_server, _) = listener.accept().unwrap();
-        let census = Census::take(&Proc::new("/proc"), None);
+        let census = Census::take(&Proc::new("/proc"), None, Road::Walk);
         let tuple = Tuple::new(client.local_addr().unwrap(), client.peer_addr().unwrap());
         let found: Vec<&TcpSocket> = census.connections(tuple).collect();
         assert_eq!(found.len(), 1);
@@ -236,11 +363,11 @@ mod tests {
     #[test]
     fn of_one_namespace_only_its_processes_are_looked_at() {
         let proc = Proc::new("/proc");
-        let census = Census::take(&proc, Some(1));
-        assert_eq!((census.everybody().count(), census.namespaces.len(), census.sockets.tcp.len()), (0, 0, 0));
+        let census = Census::take(&proc, Some(1), Road::Best);
+        assert_eq!((census.everybody().count(), census.sockets.tcp.len()), (0, 0));
         let own = proc.namespace(std::process::id(), "net");
-        let census = Census::take(&proc, own);
+        let census = Census::take(&proc, own, Road::Iterator);
         assert!(census.everybody().any(|(pid, _)| pid == std::process::id()));
-        assert_eq!(census.namespaces.keys().copied().collect::<Vec<_>>(), own.into_iter().collect::<Vec<_>>());
+        assert_eq!(census.namespaces.into_keys().collect::<Vec<_>>(), own.into_iter().collect::<Vec<_>>());
     }
 }

@@ -94,6 +94,13 @@ impl Proc {
         Ok(files)
     }
 
+    /// What one descriptor leads to.
+    pub(super) fn target_of(&self, pid: u32, fd: u32) -> Option<Target> {
+        let mut link = [MaybeUninit::uninit(); LINK_BYTES];
+        let (text, _) = rustix::fs::readlinkat_raw(self.folder()?, format!("{pid}/fd/{fd}"), &mut link).ok()?;
+        Some(target(text))
+    }
+
     /// What stat(2) says of the file behind a descriptor, whatever its path leads to by now.
     pub(super) fn stat_of(&self, pid: u32, fd: u32) -> Option<Stat> {
         rustix::fs::statat(self.folder()?, format!("{pid}/fd/{fd}"), AtFlags::empty()).ok()
@@ -158,6 +165,19 @@ mod tests {
         let proc = Proc::new("/proc");
         assert_eq!(proc.open_files(std::process::id(), 5).unwrap().len(), 5);
         assert_eq!(proc.open_files(std::process::id(), 0), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_hundred_thousand_descriptors_are_all_found() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("7/fd");
+        std::fs::create_dir_all(&folder).unwrap();
+        for fd in 0..100_000 {
+            std::os::unix::fs::symlink(format!("socket:[{fd}]"), folder.join(fd.to_string())).unwrap();
+        }
+        let files = Proc::new(root.path()).open_files(7, 1_000_000).unwrap();
+        assert!(files.iter().enumerate().all(|(at, file)| file.socket() == Some(at as u64)));
+        assert_eq!(files.len(), 100_000);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod container;
 mod descriptors;
 mod fifos;
 mod golang;
+mod iterated;
 mod measure;
 mod passwd;
 mod peers;
@@ -23,6 +24,7 @@ use std::{
     sync::Arc,
 };
 
+pub use self::census::Road;
 use self::{
     census::Census,
     container::Root,
@@ -44,6 +46,9 @@ const MAX_ROOTS: usize = 64;
 /// Processes that keep their files in a mount namespace of their own. Prefixes of `comm`.
 const RUNTIME_COMMS: [&[u8]; 5] = [b"containerd", b"dockerd", b"crio", b"conmon", b"runc"];
 
+/// Code of what is told where processes do not show what they have open.
+pub const HIDDEN: &str = "hidden-processes";
+
 /// What the user asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -58,6 +63,8 @@ pub struct Options {
     /// Questions are about the moment of the snapshot, up to the next measurement, and answered out of the same look; else
     /// each is about now.
     pub of_one_moment: bool,
+    /// How to find out what is open.
+    pub road: Road,
 }
 
 /// Looks at the host when asked.
@@ -68,6 +75,9 @@ pub struct Snapshot {
     bundles: Option<String>,
     no_memory: bool,
     of_one_moment: bool,
+    road: Road,
+    /// The one that the last look took.
+    taken: Road,
     /// What was found, as long as it is asked about.
     census: Option<Arc<Census>>,
     /// Where runtimes were seen to keep files: a process in each mount namespace other than the tracer's.
@@ -100,6 +110,8 @@ impl Snapshot {
             bundles: options.bundles,
             no_memory: options.no_memory,
             of_one_moment: options.of_one_moment,
+            road: options.road,
+            taken: Road::default(),
             census: None,
             roots: BTreeMap::new(),
             troubles: BTreeSet::new(),
@@ -249,6 +261,12 @@ impl Snapshot {
         golang::program(&self.proc.path(task.tgid, "exe"))
     }
 
+    /// Which road the last look took; [`Road::Best`] before the first.
+    #[must_use]
+    pub fn road_taken(&self) -> Road {
+        self.taken
+    }
+
     /// What could not be reached so far.
     #[must_use]
     pub fn degraded(&self) -> Vec<Degraded> {
@@ -257,11 +275,12 @@ impl Snapshot {
 
     /// Looks at everybody, and keeps what was found.
     fn look(&mut self) -> Arc<Census> {
-        let census = Arc::new(Census::take(&self.proc, self.netns));
+        let census = Arc::new(Census::take(&self.proc, self.netns, self.road));
         self.troubles.extend(&census.sockets.troubles);
         if census.is_hidden {
             self.troubles.insert(Trouble::Hidden);
         }
+        self.taken = census.road();
         self.census = Some(Arc::clone(&census));
         census
     }
@@ -340,7 +359,8 @@ impl Snapshot {
     /// A process and its sockets: what was seen before it was described is its own only where it had the pid by then.
     fn see(&self, pid: u32) -> Option<Seen> {
         let (key, info) = self.proc.describe(pid)?;
-        let sockets = self.files_of(key).map(|files| census::inodes(&files)).unwrap_or_default();
+        let known = self.census.as_ref().and_then(|census| census.sockets_of(key));
+        let sockets = known.or_else(|| self.files_of(key).map(|files| census::inodes(&files))).unwrap_or_default();
         Some(Seen { key, info, sockets })
     }
 
@@ -434,8 +454,8 @@ fn degraded(trouble: Trouble) -> Degraded {
             "load the module unix_diag (CONFIG_UNIX_DIAG)",
         ),
         Trouble::Hidden => (
-            "hidden-processes",
-            "some processes do not show what they have open: what they hold is nobody's",
+            HIDDEN,
+            "some processes do not show what they have open: their sockets and files are taken for nobody's",
             "run as root, with CAP_SYS_PTRACE, outside of containers",
         ),
         Trouble::TooMany => (

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Seen, Snapshot, census, listening, process_seen,
-    sock_diag::{self, TcpSocket},
+    sock_diag::{self, Namespaces, TcpSocket},
     tcp_fact,
 };
 use crate::model::{BootTime, Fact, Observation, Source, Tuple};
@@ -51,14 +51,15 @@ impl Snapshot {
         if !unknown.is_empty() {
             // What no table listed a moment ago may be younger than that: this is asked of the kernel as it is now.
             let census = self.census.take();
-            facts.extend(self.look_up(&unknown, now));
+            let namespaces = census.as_ref().map(|census| census.namespaces.clone());
+            let namespaces = namespaces.unwrap_or_else(|| census::processes(&self.proc, self.netns).1);
+            facts.extend(self.look_up(&unknown, namespaces, now));
             self.census = census;
         }
         facts
     }
 
-    fn look_up(&mut self, ends: &BTreeSet<End>, now: BootTime) -> Vec<Observation> {
-        let (pids, mut namespaces) = census::processes(&self.proc, self.netns);
+    fn look_up(&mut self, ends: &BTreeSet<End>, mut namespaces: Namespaces, now: BootTime) -> Vec<Observation> {
         if ends.iter().all(|(tuple, _)| tuple.is_loopback()) {
             namespaces.retain(|netns, _| ends.iter().any(|(_, own)| *own == Some(*netns)));
         }
@@ -74,7 +75,7 @@ impl Snapshot {
             let mut fitting = found.tcp.values().filter(is_it);
             let owners = match (fitting.next(), fitting.next()) {
                 (Some(socket), None) => {
-                    let holders = self.holders(socket, &pids);
+                    let holders = self.holders(socket);
                     self.owners(socket, &holders, &mut looked, now)
                 }
                 _ => Vec::new(),
@@ -85,7 +86,8 @@ impl Snapshot {
     }
 
     /// Who has that socket open. Its owner is most likely in its namespace; most processes are not.
-    fn holders(&self, socket: &TcpSocket, pids: &[u32]) -> Vec<u32> {
+    fn holders(&self, socket: &TcpSocket) -> Vec<u32> {
+        let pids = census::processes(&self.proc, self.netns).0;
         let (near, far): (Vec<u32>, Vec<u32>) =
             pids.iter().partition(|pid| self.proc.namespace(**pid, "net") == Some(socket.netns));
         let holds = |pid: &u32| {

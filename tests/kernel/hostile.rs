@@ -1,0 +1,138 @@
+//! A snapshot among processes that come, go, hide, or have more open than anybody should.
+
+use std::{
+    fs::File,
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use execpath::{
+    model::{BootTime, Depth, Fact, Observation, Places, Scope, TaskKey, Want},
+    source::snapshot::{Options, Snapshot},
+};
+use execpath_tests::binary;
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Far beyond what was measured, on a machine that does other things, too: it catches what hangs.
+const BOUND: Duration = Duration::from_secs(30);
+/// Where the hard limit allows them; else as many as it does.
+const MANY: u64 = 100_000;
+/// What the test itself has open.
+const OWN: u64 = 1_000;
+
+fn take(options: Options) -> (Vec<Observation>, Duration) {
+    let begin = Instant::now();
+    let facts = Snapshot::new(options).take(BootTime(1));
+    (facts, begin.elapsed())
+}
+
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("procfs");
+    let pages: usize = text.split(' ').nth(1).expect("a column").parse().expect("a number");
+    pages * rustix::param::page_size()
+}
+
+/// This process, by what a snapshot says of it.
+fn own(snapshot: &mut Snapshot) -> TaskKey {
+    snapshot.answer(&Want::Pid(std::process::id()), BootTime(1))[0].task.expect("it runs")
+}
+
+#[test]
+fn a_hundred_thousand_descriptors_in_one_process_are_looked_at() {
+    let mut limit = getrlimit(Resource::Nofile);
+    let before = limit;
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("up to the hard limit");
+    let many = limit.maximum.map_or(MANY, |most| most.saturating_sub(OWN).min(MANY));
+    let file = File::open("/etc/passwd").expect("opens");
+    let files: Vec<OwnedFd> = (0..many).map(|_| file.try_clone().expect("within the limit").into()).collect();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listens");
+    let port = listener.local_addr().expect("local").port();
+    let memory = resident();
+    let (facts, took) = take(Options { places: Places::new(Some(port), None, None), ..Options::default() });
+    eprintln!("{many} descriptors: took {took:?}, {} MiB more", resident().saturating_sub(memory) >> 20);
+    assert!(took < BOUND, "{took:?}");
+    assert!(resident() < memory + (64 << 20), "some 100 bytes a descriptor");
+    let sees = |fact: &Fact| matches!(fact, Fact::Listening { socket } if socket.tuple.is_some_and(|tuple| tuple.local.port() == port));
+    assert!(facts.iter().any(|seen| sees(&seen.fact)), "the last descriptor, behind all others");
+    assert!(!facts.iter().any(|seen| matches!(seen.fact, Fact::Lost { .. })), "nothing was left out");
+
+    let mut snapshot = Snapshot::new(Options::default());
+    let task = own(&mut snapshot);
+    let scope = Scope { tasks: [(task, Depth::Whole)].into(), files: true, ..Scope::default() };
+    let begin = Instant::now();
+    let facts = snapshot.measure(&scope, BootTime(1));
+    assert!(begin.elapsed() < BOUND, "{:?}", begin.elapsed());
+    let counted = facts.iter().find_map(|seen| match &seen.fact {
+        Fact::ProcessMeasured(measure) if seen.task == Some(task) => measure.descriptors,
+        _ => None,
+    });
+    assert!(counted.is_some_and(|count| count > many), "{counted:?}");
+    drop(files);
+    setrlimit(Resource::Nofile, before).expect("as it was");
+}
+
+#[test]
+fn processes_that_vanish_meanwhile_are_left_out() {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let mut child = Command::new("sleep").arg("1").stdin(Stdio::piped()).spawn().expect("starts");
+                    thread::sleep(Duration::from_micros(u64::from(child.id() % 7) * 300));
+                    child.kill().expect("it is not waited for yet");
+                    child.wait().expect("ends");
+                }
+            });
+        }
+        let mut slowest = Duration::ZERO;
+        for _ in 0..20 {
+            let mut snapshot = Snapshot::new(Options { of_one_moment: true, ..Options::default() });
+            let begin = Instant::now();
+            let facts = snapshot.take(BootTime(1));
+            // Everybody who was seen, many of whom are gone by now.
+            let tasks = facts.iter().filter_map(|seen| seen.task).map(|task| (task, Depth::Whole)).collect();
+            let _facts = snapshot.measure(&Scope { tasks, files: true, ..Scope::default() }, BootTime(2));
+            slowest = slowest.max(begin.elapsed());
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(slowest < BOUND, "{slowest:?}");
+    });
+}
+
+#[test]
+fn who_is_gone_or_another_by_now_has_no_numbers() {
+    let mut child = Command::new("sleep").arg("1000").spawn().expect("starts");
+    let mut snapshot = Snapshot::new(Options::default());
+    let task = snapshot.answer(&Want::Pid(child.id()), BootTime(1))[0].task.expect("it runs");
+    let other = TaskKey { start_ticks: task.start_ticks + 1, ..task };
+    let mut told = |task| {
+        let scope = Scope { tasks: [(task, Depth::Whole)].into(), files: true, ..Scope::default() };
+        let facts = snapshot.measure(&scope, BootTime(1));
+        let of_it: Vec<Fact> = facts.into_iter().filter(|seen| seen.task == Some(task)).map(|seen| seen.fact).collect();
+        (
+            of_it.contains(&Fact::ProcessGone),
+            of_it.iter().any(|fact| matches!(fact, Fact::ProcessMeasured(_) | Fact::Descriptors { .. })),
+        )
+    };
+    assert_eq!((told(task), told(other)), ((false, true), (true, false)));
+    child.kill().expect("it runs");
+    child.wait().expect("ends");
+    assert_eq!(told(task), (true, false));
+}
+
+#[test]
+fn without_root_ls_says_what_it_cannot_see() {
+    let out = binary::command().arg("ls").uid(65_534).gid(65_534).stdin(Stdio::null()).output();
+    let out = match out {
+        Ok(out) => out,
+        Err(error) => return eprintln!("skipped: nobody may not run {}: {error}", binary::path().display()),
+    };
+    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{text}");
+    assert!(text.contains("only your own processes"), "{text}");
+}

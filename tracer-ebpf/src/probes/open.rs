@@ -1,0 +1,161 @@
+//! Every open file of every process, in one pass: sockets of all network namespaces with what a snapshot tells of them. It is
+//! loaded by itself, and runs when it is read.
+
+use core::{ffi::c_void, mem::size_of};
+
+use aya_ebpf::{
+    bindings::seq_file,
+    helpers::generated::{bpf_get_socket_cookie, bpf_seq_write, bpf_sock_from_file},
+};
+use tracer_common::{
+    FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, OpenFile, OpenKind, OpenUnix, ROLE_UNKNOWN, Socket, Text, UNIX_PATH_BYTES,
+};
+
+use crate::kernel::{
+    file::{PIPEFS_MAGIC, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK},
+    offset, pointer, read,
+    sock::Sock,
+    task::Task,
+    unix,
+};
+
+/// IPPROTO_TCP, IPPROTO_MPTCP; SOCK_STREAM
+const TCP: u16 = 6;
+const MPTCP: u16 = 262;
+const STREAM: u16 = 1;
+
+/// kernel: include/linux/bpf.h:struct bpf_iter_meta
+#[repr(C)]
+pub struct Meta {
+    seq: *mut seq_file,
+}
+
+/// kernel: kernel/bpf/task_iter.c:struct bpf_iter__task_file
+#[repr(C)]
+pub struct Context {
+    meta: *const Meta,
+    task: *const c_void,
+    fd: u32,
+    reserved: u32,
+    file: *mut c_void,
+}
+
+/// kernel: kernel/bpf/task_iter.c:__task_file_seq_show. Threads that share their files with the first one are left out.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn open_files(ctx: *const Context) -> i32 {
+    // SAFETY: the kernel hands over a context of this type; its pointers are null once, at the end.
+    let Context { meta, task, fd, file, .. } = unsafe { ctx.read() };
+    if task.is_null() || file.is_null() {
+        return 0;
+    }
+    // SAFETY: never null.
+    let seq = unsafe { (*meta).seq };
+    let _none = tell(seq, Task(task as u64), fd, file);
+    0
+}
+
+#[inline(always)]
+fn tell(seq: *mut seq_file, task: Task, fd: u32, file: *mut c_void) -> Option<()> {
+    let inode = pointer(file as u64, offset!(file_inode))?;
+    let mut open = OpenFile {
+        start_ns: task.start_ns(),
+        inode: read(inode, offset!(inode_ino))?,
+        tgid: task.tgid()?,
+        fd,
+        kind: OpenKind::Other as u32,
+        device: 0,
+        netns: task.netns(),
+        reserved: 0,
+    };
+    match read::<u16>(inode, offset!(inode_mode))? & S_IFMT {
+        S_IFSOCK => return socket(seq, open, file),
+        S_IFIFO => {
+            let block = pointer(inode, offset!(inode_sb))?;
+            let is_pipe = read::<u64>(block, offset!(sb_magic))? == PIPEFS_MAGIC;
+            open.kind = if is_pipe { OpenKind::Pipe } else { OpenKind::Fifo } as u32;
+        }
+        S_IFCHR => {
+            open.kind = OpenKind::Device as u32;
+            open.device = read(inode, offset!(inode_rdev))?;
+        }
+        _ => {}
+    }
+    write(seq, &open)
+}
+
+#[inline(always)]
+fn socket(seq: *mut seq_file, mut open: OpenFile, file: *mut c_void) -> Option<()> {
+    // SAFETY: the kernel handed over this file.
+    let socket = unsafe { bpf_sock_from_file(file.cast()) };
+    if socket.is_null() {
+        return None;
+    }
+    let at = offset!(socket_sk) as usize;
+    // SAFETY: a field of a structure that the open file keeps; the verifier follows its type, so that the helper below may be
+    // called with it.
+    let sk = unsafe { socket.cast::<u8>().add(at).cast::<*mut c_void>().read() };
+    open.kind = OpenKind::Socket as u32;
+    if sk.is_null() {
+        return write(seq, &open);
+    }
+    let sock = Sock(sk as u64);
+    let family = sock.family();
+    if family == FAMILY_UNIX {
+        open.kind = OpenKind::Unix as u32;
+        write(seq, &open)?;
+        return write(seq, &unix_socket(sock, cookie(sk)));
+    }
+    let (kind, protocol) =
+        (read::<u16>(sk as u64, offset!(sock_type))?, read::<u16>(sk as u64, offset!(sock_protocol))?);
+    if kind != STREAM || (family != FAMILY_INET && family != FAMILY_INET6) {
+        return write(seq, &open);
+    }
+    if protocol == TCP {
+        open.kind = OpenKind::Tcp as u32;
+        write(seq, &open)?;
+        return write(seq, &tcp_socket(sock, cookie(sk)));
+    }
+    // What listens for multipath TCP too (Go does, since 1.24) is in the kernel's table by its first subflow.
+    let first = if protocol == MPTCP { pointer(sk as u64, offset!(mptcp_first)).map(Sock) } else { None };
+    let Some(first) = first else { return write(seq, &open) };
+    open.kind = OpenKind::Tcp as u32;
+    write(seq, &open)?;
+    write(seq, &tcp_socket(first, first.cookie()))
+}
+
+/// Makes a cookie where there is none.
+#[inline(always)]
+fn cookie(sk: *mut c_void) -> u64 {
+    // SAFETY: only called with a pointer whose type the verifier followed.
+    unsafe { bpf_get_socket_cookie(sk) }
+}
+
+#[inline(always)]
+fn tcp_socket(sock: Sock, cookie: u64) -> Socket {
+    let mut socket = Socket::NONE;
+    sock.describe(cookie, ROLE_UNKNOWN, &mut socket);
+    socket
+}
+
+#[inline(always)]
+fn unix_socket(sock: Sock, cookie: u64) -> OpenUnix {
+    let mut socket = OpenUnix {
+        cookie,
+        peer_inode: unix::peer(sock).map_or(0, Sock::inode),
+        netns: sock.netns(),
+        state: u32::from(read::<u8>(sock.0, offset!(sock_state)).unwrap_or(0)),
+        // What is read goes to user space whole: no byte of the stack with it.
+        path: Text { len: 0, truncated: 0, bytes: [0; UNIX_PATH_BYTES + 4] },
+    };
+    unix::path(sock, &mut socket.path);
+    socket
+}
+
+/// What does not fit now is asked for again by the kernel: the whole descriptor.
+#[inline(always)]
+fn write<T>(seq: *mut seq_file, record: &T) -> Option<()> {
+    // SAFETY: a record of integers without padding, as large as it is.
+    let written = unsafe { bpf_seq_write(seq, core::ptr::from_ref(record).cast(), size_of::<T>() as u32) };
+    (written == 0).then_some(())
+}

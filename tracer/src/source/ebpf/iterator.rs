@@ -1,0 +1,324 @@
+//! Open files of all processes, by a BPF iterator: one program, loaded by itself and run by reading.
+//!
+//! aya's loader parses all of the kernel's types before it does anything, and makes every map of the object: for a trace that
+//! is paid once, for `ls` it would be most of the time. So the one program is taken out of the object here, and loaded with the
+//! system calls themselves.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    mem::{MaybeUninit, size_of},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use aya_obj::{
+    Map, Object,
+    generated::{bpf_attach_type::BPF_TRACE_ITER, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type::BPF_PROG_TYPE_TRACING},
+};
+use tracer_common::{OpenFile, OpenKind, OpenUnix, Socket};
+
+use super::{btf::KernelBtf, object};
+
+/// The program, as the object names it.
+const PROGRAM: &str = "open_files";
+/// The function of the kernel that stands for this kind of iterator (kernel/bpf/task_iter.c).
+const FUNCTION: &str = "bpf_iter_task_file";
+/// Where the compiler puts globals that are not written to.
+const READ_ONLY: &str = ".rodata";
+/// What the compiler calls to fill memory.
+const HELPERS: [&str; 3] = ["memset", "memcpy", "memmove"];
+/// What the verifier says, where it refuses.
+const LOG_BYTES: usize = 256 << 10;
+/// The kernel hands over eight pages at a time (kernel/bpf/bpf_iter.c).
+const CHUNK_BYTES: usize = 64 << 10;
+/// After a million of files without a record the kernel says EAGAIN.
+const MAX_PAUSES: usize = 1_000;
+
+/// A descriptor, with what its socket is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Opened {
+    /// No socket that is told of closer.
+    File(OpenKind),
+    /// A TCP socket.
+    Tcp(Socket),
+    /// A unix socket.
+    Unix(OpenUnix),
+}
+
+/// Reads every open file that the kernel shows; `each` gets one after the other, until it says that it has enough.
+///
+/// # Errors
+/// Where the kernel has no such iterator, does not let us, or lacks a field.
+pub(crate) fn open_files(each: impl FnMut(&OpenFile, &Opened) -> bool) -> io::Result<()> {
+    let types = KernelBtf::load().map_err(io::Error::other)?;
+    let function = types.function(FUNCTION).ok_or(io::ErrorKind::Unsupported)?;
+    let offsets = types.offsets();
+    offsets.ready().map_err(|lack| io::Error::new(io::ErrorKind::Unsupported, lack.field))?;
+    drop(types);
+    let bytes = object::bytes().map_err(|(_, error)| error)?;
+    let mut object = Object::parse(&bytes).map_err(io::Error::other)?;
+    // SAFETY: integers without padding.
+    let words = unsafe { std::slice::from_raw_parts((&raw const offsets).cast::<u8>(), size_of_val(&offsets)) };
+    object.patch_map_data([("OFFSETS", (words, true))].into()).map_err(io::Error::other)?;
+    let (instructions, maps) = linked(&mut object)?;
+    let program = load(&instructions, function)?;
+    drop(maps);
+    read(run(&program)?, each)
+}
+
+/// The one program with its maps, which it holds once it is loaded.
+fn linked(object: &mut Object) -> io::Result<(Vec<bpf_insn>, Vec<OwnedFd>)> {
+    let sections = object.functions.keys().map(|(section, _)| *section).collect();
+    object.programs.retain(|name, _| name == PROGRAM);
+    let key = object.programs.get(PROGRAM).ok_or(io::ErrorKind::NotFound)?.function_key();
+    object.functions.retain(|at, function| *at == key || HELPERS.contains(&function.name.as_str()));
+    let mut maps: Vec<(String, OwnedFd, Map)> = Vec::new();
+    for name in [READ_ONLY, "COUNTERS"] {
+        let map = object.maps.get(name).ok_or(io::ErrorKind::NotFound)?.clone();
+        maps.push((name.to_owned(), create(&map, name == READ_ONLY)?, map));
+    }
+    let rows = maps.iter().map(|(name, fd, map)| (name.as_str(), fd.as_raw_fd(), map));
+    object.relocate_maps(rows, &sections).map_err(io::Error::other)?;
+    object.relocate_calls(&sections).map_err(io::Error::other)?;
+    let function = object.functions.get(&key).ok_or(io::ErrorKind::NotFound)?;
+    Ok((function.instructions.clone(), maps.into_iter().map(|(_, fd, _)| fd).collect()))
+}
+
+/// A system call of BPF.
+///
+/// # Safety
+/// What `attr` points to has to be what `command` takes.
+unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
+    // SAFETY: as the caller promises.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut *attr, size_of::<bpf_attr>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { RawFd::try_from(result).map_err(io::Error::other) }
+}
+
+/// As [`bpf`], of what makes a descriptor.
+///
+/// # Safety
+/// As [`bpf`].
+unsafe fn bpf_fd(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: as the caller promises.
+    let fd = unsafe { bpf(command, attr) }?;
+    // SAFETY: the kernel has just made it, for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Nothing is asked for.
+fn empty() -> bpf_attr {
+    // SAFETY: integers and pointers as integers: all zero is what the kernel takes for "not given".
+    unsafe { MaybeUninit::zeroed().assume_init() }
+}
+
+fn address<T: ?Sized>(of: *const T) -> u64 {
+    of.cast::<u8>().addr() as u64
+}
+
+fn create(map: &Map, read_only: bool) -> io::Result<OwnedFd> {
+    let mut attr = empty();
+    // SAFETY: a union of integers.
+    let new = unsafe { &mut attr.__bindgen_anon_1 };
+    new.map_type = map.map_type();
+    new.key_size = map.key_size();
+    new.value_size = map.value_size();
+    new.max_entries = map.max_entries();
+    new.map_flags = map.map_flags();
+    // SAFETY: no pointer is in it.
+    let fd = unsafe { bpf_fd(bpf_cmd::BPF_MAP_CREATE, &mut attr) }?;
+    if !read_only {
+        return Ok(fd);
+    }
+    let number = u32::try_from(fd.as_raw_fd()).map_err(io::Error::other)?;
+    let mut attr = empty();
+    let key = 0_u32;
+    // SAFETY: a union of integers.
+    let entry = unsafe { &mut attr.__bindgen_anon_2 };
+    entry.map_fd = number;
+    entry.key = address(&raw const key);
+    entry.__bindgen_anon_1.value = address(map.data());
+    // SAFETY: key and value are as long as the map was made for, and live.
+    unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr) }?;
+    let mut attr = empty();
+    attr.__bindgen_anon_2.map_fd = number;
+    // The verifier then takes what is in it for constants.
+    // SAFETY: no pointer is in it.
+    unsafe { bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr) }?;
+    Ok(fd)
+}
+
+fn load(instructions: &[bpf_insn], function: u32) -> io::Result<OwnedFd> {
+    let license = c"Dual MIT/GPL";
+    let try_load = |log: &mut [u8]| {
+        let mut attr = empty();
+        // SAFETY: a union of integers.
+        let program = unsafe { &mut attr.__bindgen_anon_3 };
+        program.prog_type = BPF_PROG_TYPE_TRACING as u32;
+        program.expected_attach_type = BPF_TRACE_ITER as u32;
+        program.attach_btf_id = function;
+        program.insn_cnt = u32::try_from(instructions.len()).map_err(io::Error::other)?;
+        program.insns = address(instructions);
+        program.license = address(license.as_ptr());
+        if !log.is_empty() {
+            program.log_level = 1;
+            program.log_size = u32::try_from(log.len()).map_err(io::Error::other)?;
+            program.log_buf = address(&raw const *log);
+        }
+        // SAFETY: instructions, license and log live, and are as long as it says.
+        unsafe { bpf_fd(bpf_cmd::BPF_PROG_LOAD, &mut attr) }
+    };
+    try_load(&mut []).or_else(|error| {
+        let mut log = vec![0; LOG_BYTES];
+        let again = try_load(&mut log);
+        let text = log.split(|byte| *byte == 0).next().unwrap_or_default();
+        log::debug!("the kernel refuses the iterator: {error}: {}", String::from_utf8_lossy(text));
+        again
+    })
+}
+
+/// The file that the program writes to.
+fn run(program: &OwnedFd) -> io::Result<File> {
+    let number = |fd: &OwnedFd| u32::try_from(fd.as_raw_fd()).map_err(io::Error::other);
+    let mut attr = empty();
+    attr.link_create.__bindgen_anon_1.prog_fd = number(program)?;
+    attr.link_create.attach_type = BPF_TRACE_ITER as u32;
+    // SAFETY: no pointer is in it.
+    let link = unsafe { bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr) }?;
+    let mut attr = empty();
+    attr.iter_create.link_fd = number(&link)?;
+    // SAFETY: no pointer is in it.
+    unsafe { bpf_fd(bpf_cmd::BPF_ITER_CREATE, &mut attr) }.map(File::from)
+}
+
+fn read(mut from: impl Read, mut each: impl FnMut(&OpenFile, &Opened) -> bool) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let (mut filled, mut pauses) = (0, 0);
+    loop {
+        match from.read(buffer.get_mut(filled..).unwrap_or_default()) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && pauses < MAX_PAUSES => {
+                pauses += 1;
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        let mut rest = buffer.get(..filled).unwrap_or_default();
+        while let Some((file, opened, length)) = record(rest)? {
+            if !each(&file, &opened) {
+                return Ok(());
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        let left = rest.len();
+        buffer.copy_within(filled - left..filled, 0);
+        filled = left;
+    }
+    if filled == 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// The first record, and how long it is; `None` where it is not all there yet.
+fn record(bytes: &[u8]) -> io::Result<Option<(OpenFile, Opened, usize)>> {
+    let Some((file, rest)) = plain::<OpenFile>(bytes) else { return Ok(None) };
+    let opened = match OpenKind::from_number(file.kind).ok_or(io::ErrorKind::InvalidData)? {
+        OpenKind::Tcp => plain(rest).map(|(socket, rest)| (Opened::Tcp(socket), rest)),
+        OpenKind::Unix => plain(rest).map(|(socket, rest)| (Opened::Unix(socket), rest)),
+        kind @ (OpenKind::Other | OpenKind::Pipe | OpenKind::Fifo | OpenKind::Device | OpenKind::Socket) => {
+            Some((Opened::File(kind), rest))
+        }
+    };
+    Ok(opened.map(|(opened, rest)| (file, opened, bytes.len() - rest.len())))
+}
+
+/// What may be read from bytes.
+///
+/// # Safety
+/// `repr(C)` integers without padding: every bit pattern is valid.
+unsafe trait Plain: Copy {}
+// SAFETY: their sizes are proved where they are declared.
+unsafe impl Plain for OpenFile {}
+// SAFETY: as above.
+unsafe impl Plain for Socket {}
+// SAFETY: as above.
+unsafe impl Plain for OpenUnix {}
+
+fn plain<T: Plain>(bytes: &[u8]) -> Option<(T, &[u8])> {
+    let (head, rest) = bytes.split_at_checked(size_of::<T>())?;
+    // SAFETY: as long as a T, every bit pattern of which is valid; an unaligned read asks nothing of the buffer.
+    Some((unsafe { head.as_ptr().cast::<T>().read_unaligned() }, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes<T: Plain>(record: &T) -> Vec<u8> {
+        let at = std::ptr::from_ref(record).cast::<u8>();
+        // SAFETY: integers without padding.
+        unsafe { std::slice::from_raw_parts(at, size_of::<T>()) }.to_vec()
+    }
+
+    fn file(kind: OpenKind) -> OpenFile {
+        OpenFile { start_ns: 1, inode: 2, tgid: 3, fd: 4, kind: kind as u32, device: 0, netns: 0, reserved: 0 }
+    }
+
+    /// Hands out one byte less than it is asked for, or one.
+    struct Slow<'a>(&'a [u8]);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let count = self.0.len().min(7).min(into.len());
+            self.0.read(&mut into[..count])
+        }
+    }
+
+    #[test]
+    fn records_are_read_wherever_they_are_cut() {
+        let socket = Socket { cookie: 77, ..Socket::NONE };
+        let mut all = [bytes(&file(OpenKind::Pipe)), bytes(&file(OpenKind::Tcp)), bytes(&socket)].concat();
+        all.extend(bytes(&file(OpenKind::Other)));
+        let mut seen = Vec::new();
+        read(Slow(&all), |file, opened| {
+            seen.push((file.kind, matches!(opened, Opened::Tcp(socket) if socket.cookie == 77)));
+            true
+        })
+        .unwrap();
+        assert_eq!(seen, [(1, false), (5, true), (0, false)]);
+        for cut in 1..all.len() {
+            let whole = read(&all[..cut], |_, _| true);
+            let ends = [size_of::<OpenFile>(), 2 * size_of::<OpenFile>() + size_of::<Socket>()];
+            assert_eq!(whole.is_ok(), ends.contains(&cut), "{cut}");
+        }
+        let mut count = 0;
+        read(&all[..], |_, _| {
+            count += 1;
+            false
+        })
+        .unwrap();
+        assert_eq!(count, 1, "enough");
+    }
+
+    #[test]
+    fn a_kind_that_is_none_is_an_error() {
+        let odd = OpenFile { kind: 99, ..file(OpenKind::Other) };
+        assert!(read(&bytes(&odd)[..], |_, _| true).is_err());
+    }
+
+    #[test]
+    fn own_files_are_among_them() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let fd = u32::try_from(listener.as_raw_fd()).unwrap();
+        let mut found = None;
+        let read = open_files(|file, opened| {
+            if (file.tgid, file.fd) == (std::process::id(), fd) {
+                found = Some((file.inode, matches!(opened, Opened::Tcp(_))));
+            }
+            true
+        });
+        match read {
+            Ok(()) => assert_eq!(found, Some((rustix::fs::fstat(&listener).unwrap().st_ino, true))),
+            Err(error) => eprintln!("skipped: {error}"),
+        }
+    }
+}

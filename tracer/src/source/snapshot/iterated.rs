@@ -1,0 +1,147 @@
+//! What a BPF iterator says of everybody's open files: the same as the walk over procfs and the dump of sock_diag, for sockets
+//! that somebody has open.
+
+use std::{collections::BTreeMap, io, net::SocketAddr, path::Path};
+
+use tracer_common::{FAMILY_INET, FAMILY_INET6, OpenKind, OpenUnix, Socket};
+
+use super::{
+    census::MAX_FDS,
+    descriptors::{OpenFile, Target},
+    procfs::{self, Proc},
+    sock_diag::{Sockets, TcpSocket, UnixSocket},
+};
+use crate::{
+    model::{Family, RawText, SocketId, TaskKey, TcpState, Tuple, parse_endpoint},
+    source::ebpf::iterator::{self, Opened},
+};
+
+/// The initial pid namespace (include/linux/proc_ns.h: PROC_PID_INIT_INO). The iterator tells pids of it.
+const INITIAL_PIDNS: u32 = 0xeffffffc;
+/// Major numbers of terminals' slaves, and number of `/dev/ptmx`, their master (Documentation/admin-guide/devices.txt).
+const PTY_SLAVES: std::ops::Range<u32> = 136..144;
+const PTMX: u32 = 5 << 20 | 2;
+
+/// A process that has something open.
+#[derive(Clone, Copy)]
+pub(super) struct Owner {
+    pub(super) task: TaskKey,
+    pub(super) netns: u32,
+}
+
+/// What was read.
+#[derive(Default)]
+pub(super) struct Iterated {
+    pub(super) owners: BTreeMap<u32, Owner>,
+    /// Sockets, pipes, FIFOs and terminals.
+    pub(super) files: BTreeMap<u32, Vec<OpenFile>>,
+    pub(super) sockets: Sockets,
+    pub(super) is_cut: bool,
+}
+
+/// Reads all that the kernel shows, or what is in one network namespace.
+pub(super) fn everything(proc: &Proc, only: Option<u32>) -> io::Result<Iterated> {
+    if procfs::namespace_of(Path::new("/proc/self/ns/pid")) != Some(INITIAL_PIDNS) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let mut found = Iterated::default();
+    let mut left = MAX_FDS;
+    iterator::open_files(|file, opened| {
+        let task = TaskKey::from_ns(file.tgid, file.start_ns);
+        found.owners.insert(file.tgid, Owner { task, netns: file.netns });
+        if only.is_some_and(|only| only != file.netns) {
+            return true;
+        }
+        let target = match opened {
+            Opened::Tcp(socket) if only.is_some_and(|only| only != socket.netns) => Some(Target::Socket(file.inode)),
+            Opened::Unix(socket) if only.is_some_and(|only| only != socket.netns) => Some(Target::Socket(file.inode)),
+            Opened::Tcp(socket) => {
+                found.sockets.tcp.extend(tcp_socket(socket, file.inode).map(|socket| (file.inode, socket)));
+                Some(Target::Socket(file.inode))
+            }
+            Opened::Unix(socket) => {
+                found.sockets.unix.extend(unix_socket(socket, file.inode).map(|socket| (file.inode, socket)));
+                Some(Target::Socket(file.inode))
+            }
+            Opened::File(OpenKind::Socket) => Some(Target::Socket(file.inode)),
+            Opened::File(OpenKind::Pipe) => Some(Target::Pipe(file.inode)),
+            // These have paths, and are few.
+            Opened::File(OpenKind::Fifo) => proc.target_of(file.tgid, file.fd),
+            Opened::File(OpenKind::Device) if is_terminal(file.device) => proc.target_of(file.tgid, file.fd),
+            Opened::File(_) => None,
+        };
+        let files = found.files.entry(file.tgid).or_default();
+        let open = target.map(|target| OpenFile { fd: file.fd, target });
+        left = left.saturating_sub(open.as_ref().map_or(1, OpenFile::cost));
+        files.extend(open);
+        left > 0
+    })?;
+    found.is_cut = left == 0;
+    Ok(found)
+}
+
+fn is_terminal(device: u32) -> bool {
+    PTY_SLAVES.contains(&(device >> 20)) || device == PTMX
+}
+
+/// `None` for states that sock_diag is not asked for, either: those before and after a connection.
+fn tcp_socket(socket: &Socket, inode: u64) -> Option<TcpSocket> {
+    let state = TcpState::from_kernel(socket.state)?;
+    let is_told = matches!(
+        state,
+        TcpState::Listen | TcpState::Established | TcpState::CloseWait | TcpState::FinWait1 | TcpState::FinWait2
+    );
+    let family = match socket.family {
+        FAMILY_INET => Family::Inet,
+        FAMILY_INET6 => Family::Inet6,
+        _ => return None,
+    };
+    let end = |address, port| parse_endpoint(family, address, port);
+    let ends: (SocketAddr, SocketAddr) =
+        end(socket.local, socket.local_port).zip(end(socket.remote, socket.remote_port))?;
+    is_told.then(|| TcpSocket {
+        id: SocketId::new(socket.cookie, inode),
+        inode,
+        family,
+        tuple: Tuple::new(ends.0, ends.1),
+        netns: socket.netns,
+        listening: state == TcpState::Listen,
+    })
+}
+
+fn unix_socket(socket: &OpenUnix, inode: u64) -> Option<UnixSocket> {
+    let state = u8::try_from(socket.state).ok().and_then(TcpState::from_kernel)?;
+    let listening = state == TcpState::Listen;
+    let path = socket.path.as_bytes();
+    let path = match path.first() {
+        None => None,
+        // An abstract name may hold anything.
+        Some(0) => Some(RawText::from(path)),
+        Some(_) => path.split(|byte| *byte == 0).next().map(RawText::from),
+    };
+    (listening || state == TcpState::Established).then(|| UnixSocket {
+        id: SocketId::new(socket.cookie, inode),
+        path,
+        peer: Some(socket.peer_inode).filter(|peer| *peer != 0),
+        listening,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminals_are_known_by_their_numbers() {
+        assert!(is_terminal(136 << 20 | 3) && is_terminal(143 << 20) && is_terminal(PTMX));
+        assert!(!is_terminal(1 << 20 | 3) && !is_terminal(5 << 20) && !is_terminal(0));
+    }
+
+    #[test]
+    fn sockets_of_other_states_are_left_out() {
+        let of = |state, family| tcp_socket(&Socket { state, family, netns: 7, cookie: 9, ..Socket::NONE }, 5);
+        assert!(of(10, FAMILY_INET).is_some_and(|socket| socket.listening && socket.netns == 7));
+        assert!(of(1, FAMILY_INET6).is_some_and(|socket| !socket.listening && socket.family == Family::Inet6));
+        assert_eq!((of(7, FAMILY_INET), of(6, FAMILY_INET), of(1, 1), of(0, FAMILY_INET)), (None, None, None, None));
+    }
+}
