@@ -49,7 +49,7 @@ const BATCH: usize = 256;
 /// How often the audit log is looked at, at most.
 const AUDIT_EVERY: Duration = Duration::from_millis(50);
 /// After the end of the audit log was read, what it says of sessions older than the tracer is known within this time.
-const AUDIT_TAKEN_IN: Duration = Duration::from_millis(110);
+pub(crate) const AUDIT_TAKEN_IN: Duration = Duration::from_millis(110);
 
 /// Batches taken in before time is told all the same: under a flood that never ends, late is better than never.
 const MAX_BATCHES: usize = 64;

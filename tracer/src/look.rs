@@ -1,14 +1,21 @@
 //! A look at what is there now, for `ls`, `show` and `diagnose`: a snapshot without probes, put together by the same
-//! correlator, and measured. Nothing is waited for: no records of the kernel are read, which come out of order.
+//! correlator, and measured. Nothing else is waited for: no records of the kernel are read, which
+//! come out of order.
+#![expect(clippy::disallowed_methods, reason = "edge: what the audit log has is known a moment after it was asked")]
+
+use std::thread;
 
 use crate::{
     correlate::{self, Correlator},
     diagnose,
     engine::{Filter, Redactor},
     live::{self, LiveError, NetNs},
-    model::{Degraded, Observation, Report, Scope, Session, State},
+    model::{Degraded, Observation, Report, Scope, Session, Source, State},
     probe_host, sink,
-    source::snapshot::{self, Snapshot},
+    source::{
+        audit::AuditLog,
+        snapshot::{self, Snapshot},
+    },
 };
 
 /// An answer raises the next question: who has the other end, what that process is. A path has some ten hops.
@@ -66,8 +73,8 @@ impl Looker {
     /// Looks at what is there.
     ///
     /// # Errors
-    /// When the network namespace is not there.
-    pub fn begin(look: Look) -> Result<Self, LiveError> {
+    /// When the network namespace is not there, or the audit log cannot be read.
+    pub fn begin(look: Look, audit_log: Option<AuditLog>) -> Result<Self, LiveError> {
         let netns = match &look.netns {
             Some(netns) => Some(netns.inode().map_err(|error| LiveError::NetNs(netns.clone(), error))?),
             None => None,
@@ -87,6 +94,14 @@ impl Looker {
         let mut looker = Self { header, correlator, snapshot, filter: look.filter, redactor: look.redactor };
         let facts = looker.snapshot.take(live::now());
         looker.take(facts);
+        if let Some(mut log) = audit_log {
+            // What sessions were asked for is compared when they are known.
+            let told = log.begin(live::now(), anchor)?;
+            let at = live::now();
+            looker.take(told.into_iter().map(|fact| Observation::new(at, Source::Snapshot, fact)).collect());
+            looker.settle();
+            thread::sleep(live::AUDIT_TAKEN_IN);
+        }
         looker.settle();
         looker.header.degraded = looker.degraded();
         Ok(looker)

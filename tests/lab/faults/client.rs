@@ -1,7 +1,5 @@
 //! What clients do.
 
-use rustix::process::Signal;
-
 use super::{Session, Stopped, codes};
 use crate::kubectl::Mode;
 
@@ -18,12 +16,4 @@ fn f23_a_shell_that_waits_for_input_is_no_fault() {
     let (exit, found) = session.diagnosed();
     assert_eq!((exit, codes(&found)), (Some(0), Vec::new()), "{found:#?}");
     assert!(found.iter().any(|verdict| verdict["code"] == "F23"), "{found:#?}");
-}
-
-#[test]
-fn f26_a_command_outlives_a_killed_kubectl() {
-    let mut session = Session::start(Mode::Stdin, "exec sleep 600");
-    session.kubectl().signal(Signal::KILL);
-    session.kill_client();
-    session.is("F26");
 }

@@ -18,6 +18,7 @@ use crate::{
     look::{Depth, Look, Looker, Seen},
     model::{SessionId, Severity, matching},
     sink::{self, LISTS, SHOWN, Sink},
+    source::audit::AuditLog,
 };
 
 /// Clears a terminal and its scrollback's view, and goes to its top.
@@ -47,7 +48,8 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
     let args::Diagnose { id, output, interval, mut look } = args;
     let style = resolve::style(look.color);
     of_any_kind(&mut look);
-    let mut looker = Looker::begin(resolve::look(look)?).map_err(|error| live_failure(&error))?;
+    let audit_log = resolve::audit_log(&look.audit)?;
+    let mut looker = Looker::begin(resolve::look(look)?, audit_log).map_err(|error| live_failure(&error))?;
     looker.measure(Depth::Whole);
     if io::stderr().is_terminal() {
         let seconds = interval.as_secs_f32();
@@ -88,10 +90,11 @@ fn each(
     if watch.is_some() && outputs.iter().any(|output| output.goes_to_a_file()) {
         return Err(Failure::usage("`--watch` writes to stdout alone", "leave out `=PATH`, or look once"));
     }
+    let audit = args::Audit { audit_log: args.audit.audit_log.clone() };
     let look = resolve::look(args)?;
     let mut sinks = resolve::open(outputs, color)?;
     loop {
-        let mut seen = now(look.clone(), depth)?;
+        let mut seen = now(look.clone(), resolve::audit_log(&audit)?, depth)?;
         narrow(&mut seen)?;
         if watch.is_some() && io::stdout().is_terminal() {
             io::stdout().write_all(CLEAR).map_err(|error| Failure::writing(&error))?;
@@ -103,8 +106,8 @@ fn each(
     }
 }
 
-fn now(look: Look, depth: Depth) -> Result<Seen, Failure> {
-    let mut looker = Looker::begin(look).map_err(|error| live_failure(&error))?;
+fn now(look: Look, audit_log: Option<AuditLog>, depth: Depth) -> Result<Seen, Failure> {
+    let mut looker = Looker::begin(look, audit_log).map_err(|error| live_failure(&error))?;
     looker.measure(depth);
     Ok(looker.seen())
 }

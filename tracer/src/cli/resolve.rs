@@ -260,7 +260,8 @@ fn place(path: &Path) -> Result<Place, Failure> {
 }
 
 /// Of every command that looks at sessions as they are.
-fn audit_log(args: &args::Audit) -> Result<Option<AuditLog>, Failure> {
+/// The audit log, opened.
+pub(super) fn audit_log(args: &args::Audit) -> Result<Option<AuditLog>, Failure> {
     let Some(path) = args.audit_log.as_deref() else { return Ok(None) };
     AuditLog::open(path).map(Some).map_err(|error| {
         Failure::new(

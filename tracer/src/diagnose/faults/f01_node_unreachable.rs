@@ -29,7 +29,7 @@ pub(super) const FAULT: Fault = Fault {
         "kubectl get nodes -o wide   # is {host} the node's address?",
     ],
     sources: &["kubernetes/kubernetes#107186", "kubernetes/kubernetes#62511", "rancher/rke2#3481"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Both(of_session, of_host),
     #[cfg(test)]
     scenes,

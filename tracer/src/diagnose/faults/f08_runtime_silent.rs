@@ -29,7 +29,7 @@ pub(super) const FAULT: Fault = Fault {
         "kill -USR1 {pid}   # containerd: stacks of its goroutines, to its log",
     ],
     sources: &["containerd/containerd#2438", "containerd/containerd#13814", "containerd/containerd#3440"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Both(of_session, of_host),
     #[cfg(test)]
     scenes,

@@ -30,7 +30,7 @@ pub(super) const FAULT: Fault = Fault {
         "opencontainers/runc#4481",
         "cloudfoundry/garden-runc-release#121",
     ],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

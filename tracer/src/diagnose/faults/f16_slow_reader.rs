@@ -32,7 +32,7 @@ pub(super) const FAULT: Fault = Fault {
         "ls -l /proc/{pid}/fd/1   # where its output goes",
     ],
     sources: &["cri-o/cri-o#6699", "kubernetes/kubernetes#96339", "kubernetes/kubernetes#35846"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

@@ -33,7 +33,7 @@ pub(super) const FAULT: Fault = Fault {
         "kubernetes/kubernetes#41185",
         "kubernetes/kubernetes#87615",
     ],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

@@ -24,7 +24,7 @@ pub(super) const FAULT: Fault = Fault {
         "ls -l /proc/{pid}/fd/0   # the terminal or pipe that it reads",
     ],
     sources: &["measured: an idle reader of a terminal and a blocked writer sleep in the same kernel function"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

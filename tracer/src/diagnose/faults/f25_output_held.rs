@@ -33,7 +33,7 @@ pub(super) const FAULT: Fault = Fault {
         "containerd/containerd#10094",
         "GHSA-7jxh-36q5-gcqv",
     ],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,
