@@ -20,8 +20,8 @@ fn of(arguments: &[&str]) -> Kubectl {
 }
 
 #[test]
-fn probes_watches_logs_gets_and_other_pods_make_no_session() {
-    let mut execs = Tracer::start(&[]);
+fn probes_watches_logs_gets_and_other_pods_make_no_exec() {
+    let mut execs = Tracer::start(&["--kind", "exec"]);
     let mut all = Tracer::start(&["--kind", "all"]);
     let long = [
         of(&["get", "pods", "--watch"]),
@@ -73,6 +73,10 @@ fn probes_watches_logs_gets_and_other_pods_make_no_session() {
     for said in execs {
         assert!(said.is_anothers() || marks.iter().any(|mark| said.has(mark)), "invented: {said:?}");
     }
+    // Those that are followed; the others are over before they would be told of.
+    let logs: Vec<&Said> = sessions.iter().filter(|said| said.text("/kind") == Some("logs")).collect();
+    assert_eq!(logs.len(), 2, "{logs:?}");
+    assert!(logs.iter().all(|said| said.roles() == ["kubectl", "apiserver"]), "{logs:?}");
     trace.lost_nothing();
     output(&mut xtask(&["lab", "pods", "0"]));
 }

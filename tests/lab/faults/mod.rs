@@ -20,6 +20,8 @@ use crate::{
 struct Session {
     mark: String,
     kubectl: Option<Kubectl>,
+    /// Its process in the container, which nobody else ends.
+    process: Option<u32>,
 }
 
 impl Session {
@@ -27,8 +29,9 @@ impl Session {
     fn start(mode: Mode, script: &str) -> Self {
         let mark = mark();
         let kubectl = Exec { mode, ..Exec::sh(&format!(": {mark}; {script}")) }.start();
-        let session = Self { mark, kubectl: Some(kubectl) };
+        let mut session = Self { mark, kubectl: Some(kubectl), process: None };
         wait_until("its path is whole", || session.listed().filter(|one| one["complete"] == true));
+        session.process = Some(session.pid("process"));
         session
     }
 
@@ -36,7 +39,7 @@ impl Session {
     fn ask(script: &str) -> Self {
         let mark = mark();
         let kubectl = Exec::sh(&format!(": {mark}; {script}")).start();
-        Self { mark, kubectl: Some(kubectl) }
+        Self { mark, kubectl: Some(kubectl), process: None }
     }
 
     fn kubectl(&self) -> &Kubectl {
@@ -86,7 +89,10 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.kill_client();
-        // What it left in the container: nobody else ends it.
+        if let Some(process) = self.process {
+            signal(process, Signal::KILL);
+        }
+        // What it began since, or began late.
         let _ended = Command::new("pkill").args(["-KILL", "-f", &self.mark]).status();
     }
 }

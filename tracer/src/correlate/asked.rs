@@ -46,7 +46,11 @@ impl Correlator {
     /// Nothing shows what that kubectl asked for: its own connection does, then.
     pub(super) fn look_at_asked(&mut self, at: BootTime, task: TaskKey) {
         let gone = self.world.processes.get(task).is_none_or(|process| process.exit.is_some());
-        if gone || self.asked_for.contains_key(&task) || self.resting.contains_key(&Part::Task(task)) {
+        if gone
+            || self.served.contains(&task)
+            || self.asked_for.contains_key(&task)
+            || self.resting.contains_key(&Part::Task(task))
+        {
             return;
         }
         // A session whose client is not known yet may be this one.

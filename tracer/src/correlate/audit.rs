@@ -141,6 +141,8 @@ impl Audits {
         });
         entry.over = entry.over.or(over);
         entry.event.code = event.code.or(entry.event.code);
+        // Who is acted as is known after the first stage (k8s.io/apiserver: WithAudit stands before WithImpersonation).
+        entry.event.user.impersonated = entry.event.user.impersonated.take().or(event.user.impersonated);
         let changes: Vec<(ExecId, Option<Confidence>)> =
             self.sessions.iter().map(|(id, seeker)| (id.clone(), seeker.sought.fits(entry))).collect();
         let mut touched = BTreeSet::new();

@@ -199,15 +199,6 @@ impl Builder<'_> {
             if self.may_lack_something(exec) {
                 return self.kind_unknown("exec or probe: what is known of its connection may be lost");
             }
-            // The kubelet's own take no input: somebody asked for it, who is gone.
-            if !exec.may_have_stream && exec.preexisting && exec.reads() {
-                self.gap_at(
-                    GapCode::Unjoined,
-                    (0, 0),
-                    "no connection of the runtime serves it: who asked for it is gone",
-                );
-                return if copies { Kind::Cp } else { Kind::Exec };
-            }
             if !exec.may_have_stream {
                 return Kind::Probe;
             }

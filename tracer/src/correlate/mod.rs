@@ -41,7 +41,7 @@ use self::{
 };
 use crate::model::{
     Actor, BootTime, Change, Diagnosis, Fact, Family, Finding, HostFacts, Measures, Observation, Places, ProcessInfo,
-    RawText, Report, Session, SocketId, SocketInfo, SocketRole, Source, State, TaskKey, Totals, Want, WatchAs,
+    RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole, Source, State, TaskKey, Totals, Want, WatchAs,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -82,6 +82,8 @@ pub struct Correlator {
     legs: BTreeMap<SocketNo, ExecId>,
     /// kubectls that nothing else may show, and when to look at them.
     asking: BTreeSet<(BootTime, TaskKey)>,
+    /// Those that a session had as its client: what they asked for was shown.
+    served: BTreeSet<TaskKey>,
     /// Those that stand for what they asked for.
     asked_for: BTreeMap<TaskKey, ExecId>,
     /// Connections that may be to a streaming server, and when to look whether they stand for themselves.
@@ -145,6 +147,7 @@ impl Correlator {
             leaving: VecDeque::new(),
             legs: BTreeMap::new(),
             asking: BTreeSet::new(),
+            served: BTreeSet::new(),
             asked_for: BTreeMap::new(),
             streams: BTreeSet::new(),
             unclaimed: VecDeque::new(),
@@ -658,7 +661,9 @@ impl Correlator {
         }
         // Over before the tracer began: its process is gone, its FIFOs are not closed yet. Where its connection stands, somebody
         // waits for its end all the same.
-        let is_gone = exec.runc.is_none() && exec.process.is_none() && exec.stream.is_none();
+        let stands = exec.stream.and_then(|no| self.world.sockets.get(no));
+        let stands = stands.is_some_and(|stream| stream.closed.is_none() && stream.peer.is_some());
+        let is_gone = exec.runc.is_none() && exec.process.is_none() && !stands;
         if exec.preexisting && exec.what == What::Exec && is_gone {
             return;
         }
@@ -674,10 +679,14 @@ impl Correlator {
             self.again.insert((decided_at, id.to_owned()));
             return;
         }
-        let is_leg = exec.leaves_by.is_some();
+        let (is_leg, is_asked) = (exec.leaves_by.is_some(), exec.what == What::Asked);
         let built = self.world.build(id, exec, self.now);
         if !is_leg && !self.legs.is_empty() {
             self.merge_legs(id, &built.parts);
+        }
+        if !is_asked {
+            let client = built.session.hops.first().filter(|hop| hop.role == Role::Client);
+            self.served.extend(client.map(|hop| hop.task));
         }
         if !self.asked_for.is_empty() {
             self.asked_is_shown(id, &built.parts);
@@ -810,6 +819,7 @@ impl Correlator {
         self.reconsider(again);
         let processes = &self.world.processes;
         self.watched.retain(|task| processes.get(*task).is_some());
+        self.served.retain(|task| processes.get(*task).is_some());
         self.world.standing.retain(|(near, far), _| processes.get(*near).is_some() && processes.get(*far).is_some());
         if self.world.containers.len() > limits::MAX_CONTAINERS {
             let resting = &self.resting;
