@@ -33,7 +33,7 @@ pub(super) const FAULT: Fault = Fault {
         "kubernetes/kubernetes#41185",
         "kubernetes/kubernetes#87615",
     ],
-    made: Made::Lab,
+    made: Made::Scenario("made on the lab by hand, and named; not in every run yet"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,
