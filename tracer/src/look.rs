@@ -1,6 +1,6 @@
 //! A look at what is there now, for `ls`, `show` and `diagnose`: a snapshot without probes, put together by the same
-//! correlator, and measured. Nothing else is waited for: no records of the kernel are read, which
-//! come out of order.
+//! correlator, and measured. Nothing is waited for but the audit log: no records of the kernel are read, which come out of
+//! order.
 #![expect(clippy::disallowed_methods, reason = "edge: what the audit log has is known a moment after it was asked")]
 
 use std::thread;
@@ -10,7 +10,7 @@ use crate::{
     diagnose,
     engine::{Filter, Redactor},
     live::{self, LiveError, NetNs},
-    model::{Degraded, Observation, Report, Scope, Session, Source, State},
+    model::{Degraded, Depth, Observation, Report, Scope, Session, Source, State},
     probe_host, sink,
     source::{
         audit::AuditLog,
@@ -24,16 +24,6 @@ const MAX_ROUNDS: usize = 16;
 /// CAP_SYS_PTRACE (include/uapi/linux/capability.h): to read the descriptors of others' processes.
 const SEE_OTHERS: u64 = 1 << 19;
 
-/// How much is measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Depth {
-    /// Connections, and the states of processes.
-    #[default]
-    List,
-    /// Files, threads and cgroups, too.
-    Whole,
-}
-
 /// What to look at.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
@@ -45,8 +35,6 @@ pub struct Look {
     pub options: correlate::Options,
     /// Which network namespace.
     pub netns: Option<NetNs>,
-    /// Where the bundles of containers are, instead of the well-known folders.
-    pub bundles: Option<String>,
     /// Leave the memory of daemons alone.
     pub no_memory: bool,
 }
@@ -85,7 +73,6 @@ impl Looker {
         let snapshot = Snapshot::new(snapshot::Options {
             netns,
             places: look.options.places(),
-            bundles: look.bundles,
             no_memory: look.no_memory,
             of_one_moment: true,
             ..snapshot::Options::default()
@@ -107,14 +94,14 @@ impl Looker {
         Ok(looker)
     }
 
-    /// Measures what was found.
+    /// Measures what was found: for a list briefly, for a diagnosis whole, and then all that belongs to no session, too.
     pub fn measure(&mut self, depth: Depth) {
         let report = self.correlator.report();
         let deep = depth == Depth::Whole;
         // A diagnosis tells one's fault from everybody's by what it sees of the others.
         let is_measured = |session: &&Session| session.state == State::Open && (deep || self.filter.matches(session));
         let measured: Vec<Session> = report.sessions.iter().filter(is_measured).cloned().collect();
-        let mut scope = Scope::of(&measured, deep);
+        let mut scope = Scope::of(&measured, depth);
         if deep {
             scope = scope.with_others(&report);
         }

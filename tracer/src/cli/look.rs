@@ -1,4 +1,4 @@
-//! `ls` and `show`: what is there now, once or again and again.
+//! `ls`, `show` and `diagnose`: what is there now, once or again and again.
 #![expect(clippy::disallowed_methods, reason = "edge: waits between two looks")]
 
 use std::{
@@ -15,8 +15,8 @@ use super::{
     resolve::{self, Output},
 };
 use crate::{
-    look::{Depth, Look, Looker, Seen},
-    model::{SessionId, Severity, matching},
+    look::{Look, Looker, Seen},
+    model::{Depth, SessionId, Severity, matching},
     sink::{self, LISTS, SHOWN, Sink},
     source::audit::AuditLog,
 };
@@ -26,7 +26,7 @@ const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
 pub(super) fn ls(args: args::Ls) -> Result<Exit, Failure> {
     let outputs = resolve::outputs(&args.output, LISTS)?;
-    each(args.look, args.watch, &outputs, Depth::List, |_seen| Ok(()))
+    each(args.look, args.watch, &outputs, Depth::Brief, |_seen| Ok(()))
 }
 
 pub(super) fn show(args: args::Show) -> Result<Exit, Failure> {
@@ -58,15 +58,15 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
     thread::sleep(interval);
     looker.measure(Depth::Whole);
     let mut seen = looker.seen();
-    if let Some(id) = id {
-        select(&mut seen, &id)?;
+    if let Some(id) = &id {
+        select(&mut seen, id)?;
     }
     let Seen { header, report } = &mut seen;
     let shown: BTreeSet<&SessionId> = report.sessions.iter().map(|session| &session.id).collect();
-    let narrowed = report.sessions.len() < report.diagnosis.health.len();
     report.diagnosis.verdicts.retain(|verdict| match &verdict.session {
         Some(session) => shown.contains(session),
-        None => !narrowed,
+        // Leftovers are nobody's: who asks for one session is not told of them.
+        None => id.is_none(),
     });
     let mut out = io::stdout().lock();
     match output {

@@ -151,7 +151,6 @@ pub(super) fn look(args: args::Look) -> Result<Look, Failure> {
         filter: filter(args.filter),
         redactor: redactor(args.privacy),
         netns: args.places.netns.as_deref().map(netns).transpose()?,
-        bundles: None,
         no_memory: args.places.no_memory,
         options: options(args.places),
     })

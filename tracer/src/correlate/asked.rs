@@ -1,6 +1,8 @@
 //! What a kubectl of this host asked for, as long as nothing else shows it: an API server that lets it wait, a kubelet that is
 //! not reached, an API server on another host; and `kubectl logs`, whose bytes ride a connection that others share.
 
+use std::collections::BTreeSet;
+
 use super::{
     Correlator,
     execs::{ExecId, What},
@@ -71,7 +73,7 @@ impl Correlator {
     }
 
     /// A session turned up that shows it.
-    pub(super) fn asked_is_shown(&mut self, id: &str, parts: &std::collections::BTreeSet<Part>) {
+    pub(super) fn asked_is_shown(&mut self, id: &str, parts: &BTreeSet<Part>) {
         let shown: Vec<TaskKey> =
             self.asked_for.keys().copied().filter(|task| parts.contains(&Part::Task(*task))).collect();
         for task in shown {

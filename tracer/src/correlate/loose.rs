@@ -12,6 +12,8 @@ use crate::model::{Daemon, Family, Loose, Role, SocketInfo, SocketRole, Standing
 impl World {
     /// Daemons of the path that live.
     pub(super) fn daemons(&self) -> Vec<Daemon> {
+        let of_shims = self.standing.iter().filter(|(_, one)| self.places.is_shim_socket(&one.path));
+        let shims: BTreeSet<TaskKey> = of_shims.map(|((_, far), _)| *far).collect();
         let mut daemons = BTreeSet::new();
         for (task, process) in self.processes.iter().filter(|(_, process)| process.exit.is_none()) {
             let mut add = |role| {
@@ -27,7 +29,7 @@ impl World {
             if process.is_runtime {
                 add(Role::Runtime);
             }
-            if self.standing.iter().any(|((_, far), one)| *far == task && self.places.is_shim_socket(&one.path)) {
+            if shims.contains(&task) {
                 add(Role::Shim);
             }
         }

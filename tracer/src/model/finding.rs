@@ -52,6 +52,14 @@ pub struct Report {
     pub totals: Totals,
 }
 
+impl Report {
+    /// How late it is by what was told: what was measured last may be newer than what sessions rest on.
+    #[must_use]
+    pub fn now(&self) -> BootTime {
+        self.measures.at().map_or(self.at, |at| at.max(self.at))
+    }
+}
+
 /// A daemon of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Daemon {

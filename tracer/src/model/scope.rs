@@ -27,13 +27,13 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Everything that these sessions rest on; `deep`: as a diagnosis needs it, not only a list.
+    /// Everything that these sessions rest on, at most that closely: what is looked at as a whole is looked at with its files.
     #[must_use]
-    pub fn of(sessions: &[Session], deep: bool) -> Self {
-        let mut scope = Self { files: deep, ..Self::default() };
+    pub fn of(sessions: &[Session], most: Depth) -> Self {
+        let mut scope = Self { files: most == Depth::Whole, ..Self::default() };
         for session in sessions {
             for hop in &session.hops {
-                let depth = if deep { depth(hop) } else { Depth::Brief };
+                let depth = depth(hop).min(most);
                 let known = scope.tasks.entry(hop.task).or_insert(depth);
                 *known = (*known).max(depth);
             }

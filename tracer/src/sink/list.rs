@@ -13,18 +13,13 @@ use super::{
     json,
     jsonl::write_line,
     view,
-    words::{self, NAME, TEXT},
+    words::{self, NAME},
 };
-use crate::model::{BootTime, Degraded, Report, Role, Session, Span};
+use crate::model::{Degraded, Report, Role, Session, Span};
 
 /// Columns of a command, and of the name of what it leads into: so that rows of common names fit 120 columns.
 const COMMAND: usize = 32;
 const INTO: usize = 40;
-
-/// When the numbers of a report were taken.
-fn now(report: &Report) -> BootTime {
-    report.measures.at().map_or(report.at, |at| at.max(report.at))
-}
 
 /// A row for each session.
 pub struct Table {
@@ -65,16 +60,13 @@ impl Sink for Table {
                 writeln!(self.target, "{ink}")?;
             }
         }
-        for one in &self.degraded {
-            let (text, hint) = (escape::str(&one.text, TEXT), escape::str(&one.hint, TEXT));
-            writeln!(self.target, "\n{} {text} [{}]\n  hint: {hint}", Ink::Doubt.on(self.style, "!"), one.code)?;
-        }
+        self.target.write_all(words::degraded(self.style, &self.degraded).as_bytes())?;
         self.target.flush()
     }
 }
 
 fn row(session: &Session, report: &Report) -> [String; 9] {
-    let at = now(report);
+    let at = report.now();
     let unknown = || "?".to_owned();
     let process = session.hops.iter().rev().find(|hop| hop.role == Role::Process);
     [
@@ -136,7 +128,7 @@ impl Sink for Json {
     }
 
     fn finish(&mut self, report: &Report) -> io::Result<()> {
-        let at = now(report);
+        let at = report.now();
         let view = |session| view::Session::new(session, &self.header, report, at);
         let sessions: Vec<view::Session<'_>> = report.sessions.iter().map(view).collect();
         let mut text = json::text(&sessions)?;
@@ -167,7 +159,7 @@ impl Sink for Lines {
     }
 
     fn finish(&mut self, report: &Report) -> io::Result<()> {
-        let at = now(report);
+        let at = report.now();
         for session in &report.sessions {
             let view = view::Session::new(session, &self.header, report, at);
             let change = view::Change { at: view::moment(self.header.anchor, at), session: view };

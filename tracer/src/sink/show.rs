@@ -10,7 +10,7 @@ use super::{
     ink::Ink,
     tree::{LABEL, Piece, Tree},
     view,
-    words::{self, TEXT, gap_words, lasted},
+    words::{self, gap_words, lasted},
 };
 use crate::model::{
     BootTime, Descriptor, FileKind, Health, Hop, Link, LinkKind, Measures, ProcessMeasure, RawText, Report, Role,
@@ -44,17 +44,14 @@ impl Sink for Show {
     }
 
     fn finish(&mut self, report: &Report) -> io::Result<()> {
-        let at = report.measures.at().map_or(report.at, |at| at.max(report.at));
+        let at = report.now();
         for (index, session) in report.sessions.iter().enumerate() {
             let health = view::health(session, report);
             let drawing = Drawing { style: self.style, measures: &report.measures, session, health, at };
             let blank = if index == 0 { "" } else { "\n" };
             write!(self.target, "{blank}{}", drawing.draw())?;
         }
-        for one in &self.header.degraded {
-            let (text, hint) = (escape::str(&one.text, TEXT), escape::str(&one.hint, TEXT));
-            writeln!(self.target, "\n{} {text} [{}]\n  hint: {hint}", Ink::Doubt.on(self.style, "!"), one.code)?;
-        }
+        self.target.write_all(words::degraded(self.style, &self.header.degraded).as_bytes())?;
         self.target.flush()
     }
 }
@@ -138,15 +135,7 @@ impl Drawing<'_> {
             1 => "stdout",
             _ => "stderr",
         };
-        let measured = self.measures.file(one.kind, one.file).map(|series| series.last);
-        let waits = match measured {
-            Some(file) => match file.capacity {
-                Some(capacity) => format!("{} of {capacity} bytes wait", file.queued),
-                None => format!("{} bytes wait at its master", file.queued),
-            },
-            None => "what waits is not known".to_owned(),
-        };
-        let full = measured.is_some_and(|file| file.capacity.is_some_and(|capacity| file.queued >= capacity));
+        let (waits, ink) = self.waits(one);
         let is_other_end = |holder: &Descriptor| match one.kind {
             FileKind::Pty => holder.master != one.master,
             FileKind::Fifo | FileKind::Pipe | FileKind::Socket | FileKind::Other => {
@@ -172,7 +161,21 @@ impl Drawing<'_> {
         };
         let kind = if one.master { "ptmx" } else { one.kind.token() };
         let text = format!("{name:<6} {kind}:[{}]  {waits}  {ends}", one.file.inode);
-        self.ink(if full { Ink::Bad } else { Ink::Dim }, &text)
+        self.ink(ink, &text)
+    }
+
+    /// What waits in a file, and how that is to be taken.
+    fn waits(&self, one: &Descriptor) -> (String, Ink) {
+        let Some(file) = self.measures.file(one.kind, one.file).map(|series| series.last) else {
+            return ("what waits is not known".to_owned(), Ink::Dim);
+        };
+        match file.capacity {
+            Some(capacity) => {
+                let ink = if file.queued >= capacity { Ink::Bad } else { Ink::Dim };
+                (format!("{} of {capacity} bytes wait", file.queued), ink)
+            }
+            None => (format!("{} bytes wait at its master", file.queued), Ink::Dim),
+        }
     }
 
     /// Below a link: both ends, each with its numbers.
@@ -211,17 +214,12 @@ impl Drawing<'_> {
             if !seen.insert(one.file) {
                 continue;
             }
-            let measured = self.measures.file(one.kind, one.file).map(|series| series.last);
-            let waits = measured.map_or_else(
-                || "what waits is not known".to_owned(),
-                |file| format!("{} of {} bytes wait", file.queued, file.capacity.unwrap_or_default()),
-            );
+            let (waits, ink) = self.waits(one);
             let mut pids: Vec<u32> = self.measures.holders(one.kind, one.file).map(|(task, _)| task.tgid).collect();
             pids.dedup();
             let pids: Vec<String> = pids.iter().take(MAX_HOLDERS).map(u32::to_string).collect();
-            let full = measured.is_some_and(|file| file.capacity.is_some_and(|capacity| file.queued >= capacity));
             let text = format!("{:<6}  {waits}  open in pid {}", name.stream, pids.join(", "));
-            lines.push(self.ink(if full { Ink::Bad } else { Ink::Dim }, &text));
+            lines.push(self.ink(ink, &text));
         }
         lines
     }

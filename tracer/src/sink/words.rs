@@ -1,7 +1,7 @@
 //! Words and phrases that several sinks use for people.
 
-use super::escape;
-use crate::model::{AuditUser, Client, Gap, RawText, Role, Session, Span};
+use super::{Style, escape, ink::Ink};
+use crate::model::{AuditUser, Client, Degraded, Gap, RawText, Role, Session, Span};
 
 /// Longest name (of a pod, a process …) that is shown whole; Kubernetes allows 253, people read the start.
 pub(super) const NAME: usize = 63;
@@ -88,6 +88,15 @@ pub(super) fn shortened(path: &RawText) -> String {
     let start: String = text.chars().take(START).collect();
     let end: String = text.chars().skip(length - END).collect();
     format!("{start}{}{end}", escape::CUT)
+}
+
+/// What could not be looked at: below what could.
+pub(super) fn degraded(style: Style, degraded: &[Degraded]) -> String {
+    let told = degraded.iter().map(|one| {
+        let (text, hint) = (escape::str(&one.text, TEXT), escape::str(&one.hint, TEXT));
+        format!("\n{} {text} [{}]\n  hint: {hint}\n", Ink::Doubt.on(style, "!"), one.code)
+    });
+    told.collect()
 }
 
 /// `1 event`, `2 events`.

@@ -90,12 +90,27 @@ pub(super) struct Proc {
 
 /// What the snapshot needs of `stat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Stat {
+pub(super) struct Stat {
     comm: RawText,
-    parent: u32,
+    /// One letter; `?` for anything else.
+    pub(super) state: char,
+    pub(super) parent: u32,
+    pub(super) group: u32,
+    /// Foreground process group of its terminal; `None` without one.
+    pub(super) foreground: Option<u32>,
+    pub(super) user_ticks: u64,
+    pub(super) system_ticks: u64,
+    pub(super) threads: u32,
     /// As the kernel numbers devices for user space (include/linux/kdev_t.h: `new_encode_dev`).
     terminal: u32,
     start_ticks: u64,
+}
+
+impl Stat {
+    /// What stays while a process has this parent, runs this program, and is on this terminal.
+    fn lineage(&self) -> (&RawText, u32, u32, u64) {
+        (&self.comm, self.parent, self.terminal, self.start_ticks)
+    }
 }
 
 /// What the snapshot needs of `status`.
@@ -166,7 +181,7 @@ impl Proc {
             comm: stat.comm,
             argv,
             argv_truncated,
-            exe: self.link(pid, "exe").map(|exe| RawText::from(exe.strip_suffix(DELETED).unwrap_or(&exe))),
+            exe: self.exe(pid),
             parent: (stat.parent != 0).then(|| self.key(stat.parent)).flatten(),
             uid: status.uid,
             login_uid: self
@@ -184,6 +199,11 @@ impl Proc {
         self.is_still(key).then_some((key, info))
     }
 
+    /// Path of its program.
+    pub(super) fn exe(&self, pid: u32) -> Option<RawText> {
+        self.link(pid, "exe").map(|exe| RawText::from(exe.strip_suffix(DELETED).unwrap_or(&exe)))
+    }
+
     /// Path of its cgroup that names its container, if one does.
     pub(super) fn cgroup(&self, pid: u32) -> Option<RawText> {
         self.read(pid, "cgroup").and_then(|text| choose_cgroup(&text))
@@ -199,7 +219,7 @@ impl Proc {
         while child.parent > 1 && found.len() < MAX_ANCESTORS {
             let above = child.parent;
             let Some((stat, status)) = self.stat_and_status(above) else { break };
-            if self.stat_and_status(pid).is_none_or(|(again, _)| again != child) {
+            if self.stat_and_status(pid).is_none_or(|(again, _)| again.lineage() != child.lineage()) {
                 break;
             }
             let task = TaskKey::from_ticks(above, stat.start_ticks);
@@ -242,7 +262,7 @@ impl Proc {
         fs::read_link(self.path(pid, "cwd")).ok()
     }
 
-    pub(super) fn link(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
+    fn link(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
         Some(rustix::fs::readlinkat(self.folder()?, format!("{pid}/{name}"), Vec::new()).ok()?.into_bytes())
     }
 
@@ -287,6 +307,11 @@ pub(super) fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// What stands behind `name` on its line of a file of `name value`.
+pub(super) fn after<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name)).map(<[u8]>::trim_ascii)
+}
+
 /// The number in `kind:[number]`.
 pub(super) fn bracketed<T: std::str::FromStr>(link: &[u8], kind: &str) -> Option<T> {
     number(link.strip_prefix(kind.as_bytes())?.strip_prefix(b":[")?.strip_suffix(b"]")?)
@@ -317,16 +342,28 @@ fn parse_mapping(line: &[u8]) -> Option<(Mapping, (u64, u64))> {
 }
 
 /// `pid (comm) state ppid …`; comm may hold spaces, parentheses and newlines, so its end is the last parenthesis.
-fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+pub(super) fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let open = bytes.iter().position(|byte| *byte == b'(')?;
     let close = bytes.iter().rposition(|byte| *byte == b')')?;
     let comm = bytes.get(open + 1..close)?;
-    let mut fields = bytes.get(close + 1..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
-    // Numbered as in proc(5): 3 is the state, 4 the parent, 7 the terminal, 22 the start.
-    let parent = number(fields.nth(1)?)?;
-    let terminal = signed(fields.nth(7 - 4 - 1)?)?;
-    let start_ticks = number(fields.nth(22 - 7 - 1)?)?;
-    Some(Stat { comm: RawText::from(comm), parent, terminal, start_ticks })
+    let fields = bytes.get(close + 1..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+    let fields: Vec<&[u8]> = fields.take(22 - 2).collect();
+    // Numbered as in proc(5).
+    let field = |position: usize| fields.get(position - 3).copied();
+    let state = char::from(*field(3)?.first()?);
+    Some(Stat {
+        comm: RawText::from(comm),
+        state: if state.is_ascii_alphabetic() { state } else { '?' },
+        parent: number(field(4)?)?,
+        group: number(field(5)?)?,
+        // -1 without a terminal.
+        foreground: number(field(8)?),
+        user_ticks: number(field(14)?)?,
+        system_ticks: number(field(15)?)?,
+        threads: number(field(20)?)?,
+        terminal: signed(field(7)?)?,
+        start_ticks: number(field(22)?)?,
+    })
 }
 
 /// The bits of a number that the kernel prints with a sign.

@@ -9,7 +9,7 @@ use std::{
 
 use procfs::process::{MountInfo, Process};
 
-use super::super::procfs::{Proc, number};
+use super::super::procfs::{Proc, after, number};
 use crate::model::CgroupMeasure;
 
 /// The files have a line, or some lines of a key and a number.
@@ -117,7 +117,7 @@ fn value(folder: &Path, name: &str) -> Option<u64> {
 
 /// The number behind a key, one a line.
 fn keyed(text: &[u8], key: &str) -> Option<u64> {
-    text.split(|byte| *byte == b'\n').find_map(|line| number(line.strip_prefix(key.as_bytes())?.strip_prefix(b" ")?))
+    number(after(text, format!("{key} ").as_bytes())?)
 }
 
 /// Frozen by itself or by one above: both files tell what holds in the end.

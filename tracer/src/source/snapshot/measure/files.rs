@@ -16,7 +16,7 @@ use rustix::{
 
 use super::super::{
     descriptors::{OpenFile, Target},
-    procfs::{DELETED, Proc, kernel_device, number},
+    procfs::{DELETED, Proc, after, kernel_device, number},
 };
 use crate::model::{
     Access, BootTime, Descriptor, Fact, FileId, FileKind, FileMeasure, Observation, RawText, Source, TaskKey,
@@ -193,17 +193,12 @@ fn terminals(proc: &Proc, pid: u32, fd: u32, path: &RawText) -> Option<u64> {
     rustix::fs::fstat(&slaves).ok().filter(|_| is_meant).map(|file| file.st_dev)
 }
 
-fn after<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
-    let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(key.as_bytes()))?;
-    Some(line.trim_ascii())
-}
-
 fn keyed(text: &[u8], key: &str) -> Option<u64> {
-    number(after(text, key)?)
+    number(after(text, key.as_bytes())?)
 }
 
 fn keyed_octal(text: &[u8], key: &str) -> Option<u32> {
-    u32::from_str_radix(std::str::from_utf8(after(text, key)?).ok()?, 8).ok()
+    u32::from_str_radix(std::str::from_utf8(after(text, key.as_bytes())?).ok()?, 8).ok()
 }
 
 /// A copy of somebody's descriptor, of that very process. Nothing is opened: the other end does not notice.

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::ffi::OsStrExt};
 
-use super::super::procfs::{DELETED, Proc, number};
+use super::super::procfs::{Proc, after, number, parse_stat};
 use crate::model::{Call, Depth, ProcessMeasure, RawText, ThreadMeasure};
 
 /// Threads of one process that are looked at. A shim has about ten, runc about six.
@@ -60,7 +60,7 @@ impl Proc {
             thread_count: stat.threads,
             foreground: stat.foreground,
             group: Some(stat.group),
-            exe: self.link(pid, "exe").map(|exe| RawText::from(exe.strip_suffix(DELETED).unwrap_or(&exe))),
+            exe: self.exe(pid),
             pidns: self.namespace(pid, "pid"),
             first_lives: None,
             cgroup: None,
@@ -88,45 +88,10 @@ impl Proc {
     }
 }
 
-/// What is told here of `stat`, by its numbers in proc(5).
-struct Stat {
-    state: char,
-    parent: u32,
-    group: u32,
-    foreground: Option<u32>,
-    user_ticks: u64,
-    system_ticks: u64,
-    threads: u32,
-}
-
-/// Behind the last parenthesis: a name may hold some.
-fn parse_stat(bytes: &[u8]) -> Option<Stat> {
-    let close = bytes.iter().rposition(|byte| *byte == b')')?;
-    let fields: Vec<&[u8]> =
-        bytes.get(close + 1..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).take(20).collect();
-    let field = |position: usize| fields.get(position - 3).copied();
-    let state = char::from(*field(3)?.first()?);
-    Some(Stat {
-        state: if state.is_ascii_alphabetic() { state } else { '?' },
-        parent: number(field(4)?)?,
-        group: number(field(5)?)?,
-        // -1 without a terminal.
-        foreground: number(field(8)?),
-        user_ticks: number(field(14)?)?,
-        system_ticks: number(field(15)?)?,
-        threads: number(field(20)?)?,
-    })
-}
-
 /// The second number of `statm` counts pages.
 fn resident(text: &[u8]) -> Option<u64> {
     let pages: u64 = number(text.split(|byte| *byte == b' ').nth(1)?)?;
     pages.checked_mul(u64::try_from(rustix::param::page_size()).ok()?)
-}
-
-/// What stands behind `name` on its line.
-fn after<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name)).map(<[u8]>::trim_ascii)
 }
 
 /// `Max open files            1024                 524288               files`
