@@ -60,6 +60,9 @@ pub(super) struct Trace {
     /// Stop after this time: `30s`, `5m`, `1h 30m`.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(super) duration: Option<Duration>,
+    /// Measure the open sessions so often, from 1s to 30s: their numbers are recorded, for `replay` to diagnose.
+    #[arg(long, value_name = "TIME", value_parser = measure)]
+    pub(super) measure: Option<Duration>,
     #[command(flatten)]
     pub(super) filter: Filter,
     #[command(flatten)]
@@ -301,6 +304,16 @@ fn interval(text: &str) -> Result<Duration, String> {
     let least = Duration::from_millis(crate::diagnose::APART.as_millis());
     match duration(text) {
         Ok(time) if time < least => Err(format!("it must be at least {}", humantime::format_duration(least))),
+        outcome => outcome,
+    }
+}
+
+/// Twice within the time that numbers are kept, and not so often that measuring is all that happens.
+fn measure(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Ok(time) if !(Duration::from_secs(1)..=Duration::from_secs(30)).contains(&time) => {
+            Err("it must be from 1s to 30s".to_owned())
+        }
         outcome => outcome,
     }
 }

@@ -15,7 +15,8 @@ use super::{
     resolve::{self, Output},
 };
 use crate::{
-    look::{Look, Looker, Seen},
+    engine::Seen,
+    look::{Look, Looker},
     model::{Depth, SessionId, Severity, matching},
     sink::{self, LISTS, SHOWN, Sink},
     source::audit::AuditLog,

@@ -38,9 +38,9 @@ pub(super) const MODULES: &[Module] = &[
     edge("tui", &["explain", "model", "sink"]),
     edge("probe_host", &["model", "plan", "source::ebpf"]),
     edge("doctor", &["model", "plan", "probe_host"]),
-    edge("engine", &["correlate", "model", "record", "sink", "source", "tui"]),
+    edge("engine", &["correlate", "diagnose", "model", "record", "sink", "source", "tui"]),
     edge("live", &["correlate", "decode", "engine", "model", "plan", "probe_host", "record", "sink", "source"]),
-    edge("look", &["correlate", "diagnose", "engine", "live", "model", "probe_host", "sink", "source"]),
+    edge("look", &["correlate", "engine", "live", "model", "probe_host", "sink", "source"]),
     edge("demo", &["correlate", "engine", "live", "model", "plan", "probe_host", "sink"]),
     edge(
         "cli",
