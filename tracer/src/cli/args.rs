@@ -116,6 +116,9 @@ pub(super) struct Show {
     /// How to show it, and where (`-` is stdout); repeatable.
     #[arg(short, long, value_name = "FORMAT[=PATH]", default_value = "tree", help_heading = "Common options")]
     pub(super) output: Vec<OsString>,
+    /// Say in plain words what each step is, why it is there, and how to see the same by hand: `explain` in place of `tree`.
+    #[arg(long, help_heading = "Common options")]
+    pub(super) explain: bool,
     #[command(flatten)]
     pub(super) watch: Watch,
     #[command(flatten)]
@@ -212,6 +215,9 @@ pub(super) struct Output {
     /// How to show it, and where (`-` is stdout); repeatable.
     #[arg(short, long, value_name = "FORMAT[=PATH]", default_value = "tree", help_heading = "Common options")]
     pub(super) output: Vec<OsString>,
+    /// Say in plain words what each step is, why it is there, and how to see the same by hand: `explain` in place of `tree`.
+    #[arg(long, help_heading = "Common options")]
+    pub(super) explain: bool,
     /// When to use colours.
     #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Common options")]
     pub(super) color: Color,
@@ -340,6 +346,7 @@ const EXAMPLES: &[(&str, &str)] = &[
   {bin} trace                                     every session, drawn hop by hop
   {bin} trace --namespace default --pod web       into one pod only
   {bin} trace --once --duration 5m                the next one, waiting at most five minutes
+  {bin} trace --explain --once                    the next one, step by step, in plain words
   {bin} trace -o jsonl | jq .session.id           for programs
   {bin} trace -o tree -o jsonl=sessions.jsonl     drawn, and kept as JSON Lines
   {bin} trace --record incident.jsonl.zst         keep all observations, to replay elsewhere
@@ -360,7 +367,8 @@ const EXAMPLES: &[(&str, &str)] = &[
   {bin} show s-4f9c2a                             by its id, or a unique start of it
   {bin} show 23605                                by a pid on its path
   {bin} show default/web                          by its pod
-  {bin} show web --watch 1s                       its numbers, again every second",
+  {bin} show web --watch 1s                       its numbers, again every second
+  {bin} show web --explain                        what each step of it is, in plain words",
     ),
     (
         "diagnose",
@@ -375,6 +383,7 @@ Examples:
         "replay",
         "Examples:
   {bin} replay incident.jsonl.zst                 as it was shown live
+  {bin} replay incident.jsonl.zst --explain       with what each step is, in plain words
   {bin} replay incident.jsonl.zst -o jsonl        for programs
   {bin} replay incident.jsonl.zst --pod web       one pod only
   zstd -dc incident.jsonl.zst | {bin} replay -    from a pipe",
@@ -403,7 +412,7 @@ Examples:
 pub(super) fn command(name: &'static str) -> clap::Command {
     use clap::CommandFactory;
     let formats = |formats: &[Format]| {
-        let lines: Vec<String> = formats.iter().map(|format| format!("{:<6} {}", format.name, format.about)).collect();
+        let lines: Vec<String> = formats.iter().map(|format| format!("{:<8} {}", format.name, format.about)).collect();
         format!("Formats:\n  {}", lines.join("\n  "))
     };
     let mut command = Cli::command().bin_name(name);

@@ -62,7 +62,7 @@ impl Surroundings {
 }
 
 pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Failure> {
-    let outputs = outputs(&args.output.output, FORMATS)?;
+    let outputs = explained(outputs(&args.output.output, FORMATS)?, args.output.explain, FORMATS)?;
     one_to_stdout(&outputs, args.record.as_deref())?;
     let netns = args.places.netns.as_deref().map(netns).transpose()?;
     let audit_log = audit_log(&args.audit)?;
@@ -91,9 +91,9 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
 
 /// The demo, and whether it is drawn on stdout: then a word for people follows.
 pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool), Failure> {
-    let outputs = outputs(&args.output.output, FORMATS)?;
+    let outputs = explained(outputs(&args.output.output, FORMATS)?, args.output.explain, FORMATS)?;
     one_to_stdout(&outputs, args.record.as_deref())?;
-    let drawn = outputs.iter().any(|output| output.path.is_none() && output.format.name == FORMATS[0].name);
+    let drawn = outputs.iter().any(|output| output.path.is_none() && [DRAWN, EXPLAINED].contains(&output.format.name));
     let record = args.record.as_deref().map(place).transpose()?;
     let setup = Setup {
         filter: Filter::default(),
@@ -145,7 +145,10 @@ pub(super) fn replay(args: args::Replay) -> Result<Setup, Failure> {
         filter: filter(args.filter),
         redactor: redactor(args.privacy),
         until: Until::Told,
-        sinks: open(&outputs(&args.output.output, FORMATS)?, args.output.color)?,
+        sinks: open(
+            &explained(outputs(&args.output.output, FORMATS)?, args.output.explain, FORMATS)?,
+            args.output.color,
+        )?,
     })
 }
 
@@ -217,6 +220,29 @@ pub(super) fn outputs(specs: &[OsString], formats: &'static [Format]) -> Result<
         }
         outputs.push(Output { format, path });
     }
+    Ok(outputs)
+}
+
+/// The format that draws, and the one that draws and explains.
+const DRAWN: &str = "tree";
+const EXPLAINED: &str = "explain";
+
+/// Has what is drawn explained as well, where that is asked for.
+pub(super) fn explained(
+    mut outputs: Vec<Output>,
+    explain: bool,
+    formats: &'static [Format],
+) -> Result<Vec<Output>, Failure> {
+    let words = formats.iter().find(|format| format.name == EXPLAINED).filter(|_| explain);
+    let Some(words) = words else { return Ok(outputs) };
+    let mut drawn = outputs.iter_mut().filter(|output| [DRAWN, EXPLAINED].contains(&output.format.name)).peekable();
+    if drawn.peek().is_none() {
+        return Err(Failure::usage(
+            "`--explain` has nothing to explain: no output is drawn",
+            "words are for people: leave out `-o`, or add `-o explain=FILE`",
+        ));
+    }
+    drawn.for_each(|output| output.format = words);
     Ok(outputs)
 }
 

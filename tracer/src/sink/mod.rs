@@ -7,6 +7,7 @@ use crate::model::{Ability, ClockAnchor, Degraded, Finding, HostFacts, Report};
 
 pub mod diagnosis;
 pub mod escape;
+mod explained;
 mod ink;
 mod json;
 mod jsonl;
@@ -16,6 +17,7 @@ mod tree;
 pub mod view;
 mod words;
 
+pub use explained::Explained;
 pub use jsonl::Jsonl;
 pub use list::{Json, Lines, Table};
 pub use show::Show;
@@ -85,6 +87,11 @@ pub const FORMATS: &[Format] = &[
         open: |target, style| Box::new(Tree::new(target, style)),
     },
     Format {
+        name: "explain",
+        about: "drawn, and each step of the path in plain words",
+        open: |target, style| Box::new(Explained::new(target, style, |target| Box::new(Tree::new(target, style)))),
+    },
+    Format {
         name: "jsonl",
         about: "JSON Lines for programs: every change with the whole session",
         open: |target, _| Box::new(Jsonl::new(target)),
@@ -97,6 +104,11 @@ pub const SHOWN: &[Format] = &[
         name: "tree",
         about: "the path, drawn, with both ends of each connection",
         open: |target, style| Box::new(Show::new(target, style)),
+    },
+    Format {
+        name: "explain",
+        about: "drawn, and each step of the path in plain words",
+        open: |target, style| Box::new(Explained::new(target, style, |target| Box::new(Show::new(target, style)))),
     },
     Format { name: "table", about: "a row", open: |target, style| Box::new(Table::new(target, style)) },
     Format { name: "json", about: "JSON for programs: an array of one", open: |target, _| Box::new(Json::new(target)) },

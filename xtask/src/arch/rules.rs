@@ -27,12 +27,15 @@ pub(super) const MODULES: &[Module] = &[
     pure("correlate", &["model"]),
     // What is wrong follows from a report, live and in replay.
     pure("diagnose", &["model"]),
+    // What a path is, in words; names of strangers are escaped in them already.
+    pure("explain", &["model", "sink::escape"]),
     pure("plan", &["model"]),
     edge("source", &["model", "record", "decode", "plan"]),
     edge("record", &["model"]),
     // A sink shows a report; it cannot ask for more.
-    edge("sink", &["model"]),
-    edge("tui", &["model", "sink::view"]),
+    edge("sink", &["explain", "model"]),
+    pure("sink::escape", &["model"]),
+    edge("tui", &["explain", "model", "sink"]),
     edge("probe_host", &["model", "plan", "source::ebpf"]),
     edge("doctor", &["model", "plan", "probe_host"]),
     edge("engine", &["correlate", "diagnose", "model", "record", "sink", "source", "tui"]),
