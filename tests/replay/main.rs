@@ -4,5 +4,7 @@ mod diagnosis;
 mod fixtures;
 mod lab;
 mod laws;
+mod parts;
 mod recordings;
 mod sinks;
+mod then;
