@@ -25,8 +25,8 @@ fn said(arguments: &[&str]) -> String {
 /// The session as it was told when it was whole, and when.
 fn whole() -> (Value, String) {
     let told = said(&["replay", "FILE", "-o", "jsonl"]);
-    let lines = told.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let line = lines.filter(|line| line["type"] == "session.changed").last().expect("a change");
+    let mut lines = told.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let line = lines.rfind(|line| line["type"] == "session.changed").expect("a change");
     (line["session"].clone(), line["at"].as_str().expect("a time").to_owned())
 }
 

@@ -58,18 +58,13 @@ impl Repeat {
         let mut names = Names { began: start.0 / TICK, ..Names::default() };
         let mut older = BTreeSet::new();
         for seen in seen {
-            let socket = match &seen.fact {
-                Fact::SocketSeen { socket } | Fact::Listening { socket } => {
-                    older.extend(socket.id.inode);
-                    continue;
-                }
-                Fact::Connected { socket, .. } | Fact::Accepted { socket } => socket,
-                Fact::FifoMade { path, .. } => {
-                    names.execs.extend(path.as_str().and_then(parse_fifo_path).map(|fifo| fifo.exec));
-                    continue;
-                }
-                _ => continue,
-            };
+            if let Fact::SocketSeen { socket } | Fact::Listening { socket } = &seen.fact {
+                older.extend(socket.id.inode);
+            }
+            if let Fact::FifoMade { path, .. } = &seen.fact {
+                names.execs.extend(path.as_str().and_then(parse_fifo_path).map(|fifo| fifo.exec));
+            }
+            let (Fact::Connected { socket, .. } | Fact::Accepted { socket }) = &seen.fact else { continue };
             if socket.id.inode.is_none_or(|inode| !older.contains(&inode)) {
                 names.cookies.extend(socket.id.cookie);
                 names.inodes.extend(socket.id.inode);
