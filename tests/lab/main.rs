@@ -12,6 +12,7 @@ mod latency;
 mod noise;
 mod options;
 mod oracle;
+mod recorded;
 mod relay;
 mod said;
 mod sessions;

@@ -223,6 +223,11 @@ impl Trace {
         assert_eq!((&totals["lost"], &totals["late"]), (&serde_json::json!({}), &serde_json::json!(0)));
     }
 
+    /// Where a file is that the tracer was told to make.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// A file that the tracer was told to make.
     pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.folder.path().join(name)).expect("a file of the tracer's")

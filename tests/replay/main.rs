@@ -5,5 +5,7 @@ mod explained;
 mod fixtures;
 mod lab;
 mod laws;
+mod parts;
 mod recordings;
 mod sinks;
+mod then;

@@ -17,5 +17,6 @@ pub mod model;
 pub mod plan;
 pub mod probe_host;
 pub mod record;
+pub mod redact;
 pub mod sink;
 pub mod source;

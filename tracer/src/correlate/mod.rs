@@ -16,6 +16,7 @@ mod chain;
 mod ending;
 mod execs;
 mod joins;
+mod kept;
 mod limits;
 mod loose;
 mod order;
@@ -31,6 +32,7 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub use self::limits::REORDER_WITHIN;
 use self::{
     audit::Audits,
     execs::{ExecId, Execs, What},
@@ -191,6 +193,12 @@ impl Correlator {
         while let Some(seen) = self.order.pop_any() {
             self.take(seen);
         }
+    }
+
+    /// Takes in everything that was told, and lets time pass up to then: for whoever knows that nothing earlier follows.
+    pub fn reach(&mut self, at: BootTime) {
+        self.flush();
+        self.pass(at);
     }
 
     /// Takes in everything, as of now: for whoever reads no records of the kernel, which alone come out of order.
@@ -419,6 +427,7 @@ impl Correlator {
             // The passing of time is in `at`; the rest needs a process and has none: a damaged or made-up recording.
             (
                 Fact::Tick
+                | Fact::Continued
                 | Fact::UnixConnected { .. }
                 | Fact::Fork { .. }
                 | Fact::Exec(_)

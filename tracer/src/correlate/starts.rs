@@ -5,7 +5,7 @@ use super::{
     execs::{ExecId, What},
     limits,
     streams::by,
-    world::Part,
+    world::{Part, World},
 };
 use crate::model::{
     Actor, BootTime, ExitStatus, ProcessInfo, RawText, RuncExec, SocketId, TaskKey, Want, WatchAs, parse_cgroup,
@@ -183,6 +183,13 @@ impl Correlator {
             exec.command_truncated = info.argv_truncated;
         }
         self.dirty.insert(id);
+    }
+}
+
+impl World {
+    /// Whose pid file that is: runc was told so, or it lies where a shim keeps them.
+    pub(super) fn exec_of_pid_file(&self, path: &RawText) -> Option<ExecId> {
+        self.execs.by_pid_file(path).cloned().or_else(|| parse_pid_file(path).map(|(_, id)| id))
     }
 }
 

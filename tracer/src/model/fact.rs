@@ -360,6 +360,8 @@ pub enum Fact {
     },
     /// Time passed.
     Tick,
+    /// The file ends here, and the recording goes on in another.
+    Continued,
     /// The recording ends here, cleanly.
     Stopped,
 }
@@ -371,6 +373,21 @@ impl Fact {
             return Some((&mut event.request.command, &mut event.request.command_truncated));
         }
         None
+    }
+
+    /// Whether it is a number that was taken, and says nothing of what belongs to what.
+    #[must_use]
+    pub const fn is_measure(&self) -> bool {
+        matches!(
+            self,
+            Self::TcpMeasured { .. }
+                | Self::UnixMeasured { .. }
+                | Self::SocketGone { .. }
+                | Self::SocketUnlisted { .. }
+                | Self::ProcessMeasured(_)
+                | Self::Descriptors { .. }
+                | Self::FileMeasured { .. }
+        )
     }
 
     /// What it says of a process, to be looked at or changed: where arguments stand.
@@ -412,6 +429,7 @@ impl Fact {
             | Self::AuditSkipped { .. }
             | Self::Lost { .. }
             | Self::Tick
+            | Self::Continued
             | Self::Stopped => None,
         }
     }

@@ -96,6 +96,11 @@ pub const FORMATS: &[Format] = &[
         about: "JSON Lines for programs: every change with the whole session",
         open: |target, _| Box::new(Jsonl::new(target)),
     },
+    Format {
+        name: "json",
+        about: "JSON for programs: an array of sessions as they were in the end",
+        open: |target, _| Box::new(Json::new(target)),
+    },
 ];
 
 /// Every format of one session in full, the default first.
@@ -138,6 +143,18 @@ pub const LISTS: &[Format] = &[
         open: |target, _| Box::new(Lines::new(target)),
     },
 ];
+
+/// Shows how things stand, or stood.
+///
+/// # Errors
+/// When a writer fails.
+pub fn render(sinks: &mut [Box<dyn Sink>], header: &Header, report: &Report) -> io::Result<()> {
+    for sink in sinks {
+        sink.host(header)?;
+        sink.finish(report)?;
+    }
+    Ok(())
+}
 
 /// The format of that name, of a trace.
 #[must_use]

@@ -104,7 +104,8 @@ impl Drawing<'_> {
         };
         let idle = view::idle(session, self.measures, self.at);
         let idle = idle.map_or(String::new(), |idle| format!(", idle for {}", lasted(idle)));
-        title.push_str(&self.ink(Ink::Dim, &format!("  open for {age}{idle}{terminal}")));
+        let lasted = if session.closed_at.is_some() { "closed after" } else { "open for" };
+        title.push_str(&self.ink(Ink::Dim, &format!("  {lasted} {age}{idle}{terminal}")));
         title.push_str(&match self.health {
             Health::Fault { code, short } => self.ink(Ink::Bad, &format!("  {code}: {short}")),
             Health::Ok | Health::Waiting => self.ink(Ink::Good, &format!("  {}", self.health.short())),
