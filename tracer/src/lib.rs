@@ -19,3 +19,5 @@ pub mod probe_host;
 pub mod record;
 pub mod sink;
 pub mod source;
+pub mod tui;
+pub mod watch;

@@ -9,6 +9,7 @@ mod error;
 mod exit;
 mod look;
 mod resolve;
+mod screen;
 
 pub use error::{Failure, is_broken_pipe};
 pub use exit::Exit;
@@ -64,6 +65,7 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         Command::Ls(args) => look::ls(*args),
         Command::Show(args) => look::show(*args),
         Command::Diagnose(args) => look::diagnose(*args),
+        Command::Watch(args) => screen::watch(*args, arguments),
         Command::Replay(args) => replay(*args),
         Command::Demo(args) => {
             log(cli.verbose);

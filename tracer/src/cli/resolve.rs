@@ -89,6 +89,27 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
     })
 }
 
+/// A live trace for the screen, which sets who is told.
+pub(super) fn screen(args: args::Screen, command: &[OsString]) -> Result<Live, Failure> {
+    let audit_log = audit_log(&args.look.audit)?;
+    let Look { filter, redactor, options, netns, no_memory } = look(args.look)?;
+    Ok(Live {
+        setup: Setup { filter, redactor, until: Until::Told, sinks: Vec::new() },
+        options,
+        netns,
+        duration: None,
+        measure: Some(args.measure),
+        watcher: None,
+        record: None,
+        command: line(command),
+        ring_bytes: None,
+        bundles: None,
+        no_memory,
+        audit_log,
+        ready: None,
+    })
+}
+
 /// The demo, and whether it is drawn on stdout: then a word for people follows.
 pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool), Failure> {
     let outputs = explained(outputs(&args.output.output, FORMATS)?, args.output.explain, FORMATS)?;

@@ -62,7 +62,7 @@ fn client(session: &Session, hop: &Hop) -> Words {
         Kind::PortForward => {
             "It listens on a port of the user's machine and passes on, to the API server, what comes in there."
         }
-        _ => {
+        Kind::Exec | Kind::Attach | Kind::Debug | Kind::Cp | Kind::Probe | Kind::Local => {
             "It reads the kubeconfig for the API server's address and the user's credential, asks for a stream into the \
              container, and then copies: keys to the stream, what comes back to the screen."
         }
@@ -120,8 +120,7 @@ fn proxy(session: &Session, index: usize) -> Words {
               server's connections to kubelets come through that, the other way round. The kubelet sees this process as \
               its client."
             .to_owned(),
-        unknown: shared
-            .then(|| "Which API server and which client are behind it is not shown: bytes of many sessions share a tunnel.")
+        unknown: shared.then_some("Which API server and which client are behind it is not shown: bytes of many sessions share a tunnel.")
             .map(str::to_owned)
             .into_iter()
             .collect(),
@@ -134,7 +133,7 @@ fn apiserver(session: &Session, index: usize) -> Words {
     let again = is_again(session, index);
     let mut what = match session.kind {
         Kind::Logs => "It takes the request for `pods/log`, checks who asks (authentication) and whether they may (RBAC).",
-        _ => {
+        Kind::Exec | Kind::Attach | Kind::Debug | Kind::Cp | Kind::PortForward | Kind::Probe | Kind::Local => {
             "It takes the request, checks who asks (authentication), whether they may (RBAC: `create` on `pods/exec` and \
              the like) and whether a webhook objects (admission)."
         }
@@ -186,7 +185,7 @@ fn kubelet(session: &Session, index: usize) -> Words {
     let mut what = match session.kind {
         Kind::PortForward => "It asks the runtime, by the CRI call PortForward, for a stream to the pod's ports.",
         Kind::Attach | Kind::Debug => "It asks the runtime, by the CRI call Attach, for a stream to the container.",
-        _ => {
+        Kind::Exec | Kind::Cp | Kind::Logs | Kind::Probe | Kind::Local => {
             "It does not run the command either: it asks the runtime by the CRI call Exec. The answer is no result but a \
              URL, at which the runtime waits for a stream; the kubelet connects there and passes bytes both ways."
         }

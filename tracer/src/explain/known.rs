@@ -18,7 +18,7 @@ const fn proof(evidence: Evidence, kind: LinkKind) -> &'static str {
                 "The same goroutine received on the one connection and then connected or wrote to the other. The kernel \
                  saves the processor's registers at each system call, and one of them names the goroutine."
             }
-            _ => {
+            LinkKind::Tcp | LinkKind::Unix | LinkKind::Fifo | LinkKind::Fork | LinkKind::Exec => {
                 "The goroutine that served the session's stream is the one that did this. The kernel saves the \
                  processor's registers at each system call, and one of them names the goroutine."
             }

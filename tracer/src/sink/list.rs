@@ -83,7 +83,7 @@ fn row(session: &Session, report: &Report) -> [String; 9] {
 }
 
 /// Who began it: the process, where that is on this host, else the address.
-fn client(session: &Session) -> String {
+pub(crate) fn client(session: &Session) -> String {
     let hop = session.hops.first().filter(|hop| hop.role == Role::Client);
     match (hop, session.client.address) {
         (Some(hop), _) => {
@@ -97,7 +97,7 @@ fn client(session: &Session) -> String {
 }
 
 /// A length of time in at most four characters, as kubectl writes ages.
-fn short(span: Span) -> String {
+pub(crate) fn short(span: Span) -> String {
     let seconds = span.as_millis() / 1_000;
     match seconds {
         0..120 => format!("{seconds}s"),

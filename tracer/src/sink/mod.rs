@@ -11,11 +11,11 @@ mod explained;
 mod ink;
 mod json;
 mod jsonl;
-mod list;
-mod show;
+pub(crate) mod list;
+pub(crate) mod show;
 mod tree;
 pub mod view;
-mod words;
+pub(crate) mod words;
 
 pub use explained::Explained;
 pub use jsonl::Jsonl;
@@ -37,7 +37,7 @@ pub struct Header {
 }
 
 /// Shows findings.
-pub trait Sink {
+pub trait Sink: Send {
     /// Called once, first.
     ///
     /// # Errors

@@ -245,7 +245,7 @@ impl Drawing<'_> {
 }
 
 /// The numbers of an end, on one line.
-fn numbers(end: &TcpMeasure) -> String {
+pub(crate) fn numbers(end: &TcpMeasure) -> String {
     let mut text = format!("{}  recv-q {}  send-q {}", end.state.token(), end.recv_q, end.send_q);
     if let Some(info) = end.info {
         let ago = |millis: u32| lasted(Span::from_millis(millis.into()));
@@ -256,7 +256,7 @@ fn numbers(end: &TcpMeasure) -> String {
 }
 
 /// What is out of the ordinary with an end.
-fn troubles(end: &TcpMeasure) -> Vec<String> {
+pub(crate) fn troubles(end: &TcpMeasure) -> Vec<String> {
     let mut troubles = Vec::new();
     if let Some(info) = end.info {
         let counted = |count: u64, what: &str| words::counted(count, what);
@@ -280,7 +280,7 @@ fn troubles(end: &TcpMeasure) -> Vec<String> {
 }
 
 /// What a process does, and whether that is bad by itself.
-fn doing(hop: &Hop, process: &ProcessMeasure) -> (String, bool) {
+pub(crate) fn doing(hop: &Hop, process: &ProcessMeasure) -> (String, bool) {
     let (state, bad) = match process.state {
         'R' => ("runs", false),
         'S' | 'I' => ("sleeps", false),
