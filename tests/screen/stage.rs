@@ -6,7 +6,7 @@ use execpath::{
     diagnose::diagnosis,
     model::{
         BootTime, Confidence, Fact, LinkKind, Measures, Observation, ProcessMeasure, Report, Session, SessionId,
-        SocketId, Source, Span, State as Life, TcpInfo, TcpMeasure, TcpState,
+        SocketId, Source, Span, State as Life, TcpInfo, TcpMeasure, TcpState, Timer, TimerKind,
     },
     tui::{Clock, Effect, Msg, State, Theme, draw},
 };
@@ -129,44 +129,44 @@ fn established(bytes: u64) -> TcpMeasure {
 
 /// What is known of these sessions: bytes move on their first leg and on no other.
 pub(crate) fn report(sessions: Vec<Session>) -> Report {
+    measured(sessions, |leg, _end, time| established(1_000 + if leg == 0 { 4_500 * time } else { 0 }), 'S')
+}
+
+/// A session whose kubectl is stopped and does not read: the diagnosis names it.
+pub(crate) fn stuck() -> Report {
+    let sessions = vec![session("s-4f9c2a", 0)];
+    let waits = |leg, end, _time| match (leg, end) {
+        (0, 0) => TcpMeasure { recv_q: 65_536, ..established(5_500) },
+        (0, _) => {
+            let timer = Some(Timer { kind: TimerKind::Probe, expires_ms: 800, retries: 4 });
+            TcpMeasure { send_q: 2_565_120, timer, ..established(5_500) }
+        }
+        _ => established(5_500),
+    };
+    measured(sessions, waits, 'T')
+}
+
+/// Each end of each leg measured twice; `numbers` are told leg, end and time. The client is in that state, everybody else sleeps.
+fn measured(sessions: Vec<Session>, numbers: impl Fn(usize, usize, u64) -> TcpMeasure, client: char) -> Report {
     let mut measures = Measures::default();
-    for (moved, at) in [(0, TAKEN[0]), (4_500, TAKEN[1])] {
+    for (time, at) in (0..).zip(TAKEN) {
         for session in &sessions {
-            let legs = session.links.iter().filter(|link| link.kind == LinkKind::Tcp);
-            for (number, ends) in legs.filter_map(|link| link.tcp).enumerate() {
-                let measure = established(1_000 + if number == 0 { moved } else { 0 });
-                for socket in [ends.near, ends.far].into_iter().flatten() {
-                    let fact = Fact::TcpMeasured { socket, tuple: None, measure };
+            let legs = session.links.iter().filter(|link| link.kind == LinkKind::Tcp).filter_map(|link| link.tcp);
+            for (leg, ends) in legs.enumerate() {
+                for (end, socket) in [ends.near, ends.far].into_iter().enumerate() {
+                    let socket = socket.expect("an end");
+                    let fact = Fact::TcpMeasured { socket, tuple: None, measure: numbers(leg, end, time) };
                     measures.take(&Observation::new(at, Source::Snapshot, fact));
                 }
             }
-            for hop in &session.hops {
-                let fact = Fact::ProcessMeasured(Box::new(ProcessMeasure { state: 'S', ..ProcessMeasure::default() }));
+            for (index, hop) in session.hops.iter().enumerate() {
+                let state = if index == 0 { client } else { 'S' };
+                let fact = Fact::ProcessMeasured(Box::new(ProcessMeasure { state, ..ProcessMeasure::default() }));
                 measures.take(&Observation::of(at, Source::Snapshot, hop.task, fact));
             }
         }
     }
     let mut report = Report { at: samples::after(63_000), sessions, measures, ..Report::default() };
-    report.diagnosis = diagnosis(&report);
-    report
-}
-
-/// A session whose kubectl is stopped and does not read: the diagnosis names it.
-pub(crate) fn stuck() -> Report {
-    let mut report = report(vec![session("s-4f9c2a", 0)]);
-    let one = report.sessions[0].clone();
-    let ends = one.links[0].tcp.expect("a leg");
-    for at in TAKEN.map(|at| at.plus(Span::from_secs(3))) {
-        for (socket, recv_q, send_q) in [(ends.near, 65_536, 0), (ends.far, 0, 2_565_120)] {
-            let timer = execpath::model::Timer { kind: execpath::model::TimerKind::Probe, expires_ms: 800, retries: 4 };
-            let timer = Some(timer).filter(|_| send_q > 0);
-            let measure = TcpMeasure { recv_q, send_q, timer, ..established(5_500) };
-            let fact = Fact::TcpMeasured { socket: socket.expect("an end"), tuple: None, measure };
-            report.measures.take(&Observation::new(at, Source::Snapshot, fact));
-        }
-        let stopped = Fact::ProcessMeasured(Box::new(ProcessMeasure { state: 'T', ..ProcessMeasure::default() }));
-        report.measures.take(&Observation::of(at, Source::Snapshot, one.hops[0].task, stopped));
-    }
     report.diagnosis = diagnosis(&report);
     report
 }

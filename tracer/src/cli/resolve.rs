@@ -275,7 +275,11 @@ pub(super) fn open(outputs: &[Output], color: Color) -> Result<Vec<Box<dyn Sink>
             None => (Box::new(io::stdout()), surroundings.terminal),
             Some(path) => (Box::new(create(path)?), false),
         };
-        sinks.push((format.open)(target, surroundings.style(color, terminal)));
+        let mut sink = (format.open)(target, surroundings.style(color, terminal));
+        if let (true, Ok((columns, _))) = (terminal, ratatui::crossterm::terminal::size()) {
+            sink.fit(columns);
+        }
+        sinks.push(sink);
     }
     Ok(sinks)
 }

@@ -22,6 +22,7 @@ pub const TERMS: &[Term] = &[
         &[],
         "The API server's last check of a request: built-in rules and webhooks may change or refuse it.",
     ),
+    term("API", &[], "What a program offers to other programs: calls, and what they answer."),
     term(
         "API server",
         &["kube-apiserver", "apiserver", "API servers"],

@@ -141,7 +141,7 @@ fn apiserver(session: &Session, index: usize) -> Words {
     .to_owned();
     what.push_str(if leads_on {
         " The pod's object names the node, the node's object has the address and port of its kubelet; it connected there \
-         and now passes bytes both ways. What they are it does not look at."
+         and now passes bytes both ways, without a look at what they are."
     } else {
         " The pod's object names the node, the node's object has the address and port of its kubelet: that is where it \
          connects."

@@ -49,7 +49,7 @@ const fn proof(evidence: Evidence, kind: LinkKind) -> &'static str {
 
 const fn sureness(confidence: Confidence) -> &'static str {
     match confidence {
-        Confidence::Exact => "That is exact: an identity proves it, and nothing is guessed by time or by sizes.",
+        Confidence::Exact => "That is exact: an identity proves it.",
         Confidence::Strong => {
             "That is strong, not exact: signs agree and nothing else fits, but no identity proves it."
         }

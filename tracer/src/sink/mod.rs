@@ -38,6 +38,13 @@ pub struct Header {
 
 /// Shows findings.
 pub trait Sink: Send {
+    /// Columns of the terminal that it writes to, where it does. Default: it does not matter, since lines are to be the same
+    /// everywhere.
+    fn fit(&mut self, _columns: u16) {}
+
+    /// Somebody else wrote to its target: what it writes next should not lean on what it wrote before.
+    fn interrupted(&mut self) {}
+
     /// Called once, first.
     ///
     /// # Errors

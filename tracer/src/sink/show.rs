@@ -93,7 +93,8 @@ impl Drawing<'_> {
 
     fn title(&self) -> String {
         let session = self.session;
-        let mut title = format!("{}  {}", self.ink(Ink::Mark, &session.id.0), session.kind.token());
+        let mut title =
+            format!("{}  {}", self.ink(Ink::Mark, &escape::str(&session.id.0, words::NAME)), session.kind.token());
         if let Some(into) = words::into(session) {
             title.push_str(&format!("  {}", self.ink(Ink::Bold, &into)));
         }

@@ -62,13 +62,13 @@ impl Page {
     }
 
     fn text(&mut self, style: Style, text: &str) {
-        let folded = words::folded(text, self.width);
+        let folded = broken(text, self.width);
         self.lines.extend(folded.into_iter().map(|line| Line::from(Span::styled(line, style))));
     }
 
     /// A label, and what stands beside it.
     fn row(&mut self, label: &str, text: &str, style: Style) {
-        let folded = words::folded(text, self.width.saturating_sub(LABEL + 1).max(1));
+        let folded = broken(text, self.width.saturating_sub(LABEL + 1).max(1));
         for (number, line) in folded.into_iter().enumerate() {
             let label = if number == 0 { label } else { "" };
             let label = Span::styled(format!("{label:LABEL$} "), self.theme.dim());
@@ -178,6 +178,16 @@ impl Page {
 fn unix_queues(end: SocketId, report: &Report) -> String {
     let measured = report.measures.unix(end).map(|series| series.last);
     measured.map_or_else(String::new, |end| format!("  recv-q {}  send-q {}", end.recv_q, end.send_q))
+}
+
+/// In lines that fit, broken between words; ids and paths that do not fit are broken within.
+fn broken(text: &str, width: usize) -> Vec<String> {
+    let lines = words::folded(text, width);
+    let pieces = lines.iter().flat_map(|line| {
+        let characters: Vec<char> = line.chars().collect();
+        characters.chunks(width).map(|piece| piece.iter().collect::<String>()).collect::<Vec<_>>()
+    });
+    pieces.collect()
 }
 
 /// What is said of that session.

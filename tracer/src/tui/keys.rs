@@ -46,7 +46,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("s S", "sort by the next column; turn around"),
     ("c", "show or hide what is over"),
     ("Space", "hold still; of a recording: play"),
-    ("← →  h l", "of a recording: back and on; with Shift a little"),
+    ("← →  h l", "of a recording: back and on; Shift: a little"),
     ("- +", "of a recording: slower and faster"),
     ("?", "this help"),
     ("q  Ctrl-C", "quit"),

@@ -3,18 +3,18 @@
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
-    style::Style,
     text::{Line, Span},
     widgets::Widget,
 };
 
 use super::{
+    details::verdict_of,
     numbers::{Rate, bytes, rate},
     state::{Focus, State},
 };
 use crate::{
     explain::{self, Step},
-    model::{Confidence, Hop, Link, LinkKind, Measures, Report, Role, Session, SocketId, TcpState},
+    model::{Confidence, Hop, Link, LinkKind, Measures, Report, Role, Session, Severity, SocketId, TcpState, Verdict},
     sink::{escape, words},
 };
 
@@ -27,10 +27,12 @@ const TEXT: usize = 160;
 
 pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let (Some(session), Some(report)) = (state.session(), &state.report) else { return };
+    let verdict = verdict_of(session, report).filter(|verdict| verdict.severity == Severity::Fault);
+    let drawing = Drawing { state, session, report, verdict };
     let steps = explain::steps(session);
     let selected = state.step.min(steps.len().saturating_sub(1));
     for ((index, step), line) in steps.iter().enumerate().skip(state.path_top).zip(area.rows()) {
-        Drawing { state, session, report }.line(*step).render(line, buffer);
+        drawing.line(*step).render(line, buffer);
         if index == selected {
             let style = if state.focus == Focus::Path { state.theme.selected() } else { state.theme.chosen() };
             buffer.set_style(line, style);
@@ -42,6 +44,8 @@ struct Drawing<'a> {
     state: &'a State,
     session: &'a Session,
     report: &'a Report,
+    /// What is wrong with it.
+    verdict: Option<&'a Verdict>,
 }
 
 impl Drawing<'_> {
@@ -56,8 +60,8 @@ impl Drawing<'_> {
                     Span::raw(format!("{} at {address}, not on this host", escape::str(side, COMM))),
                 ])
             }),
-            Step::Hop(index) => session.hops.get(index).map_or_else(Line::default, |hop| self.hop(hop)),
-            Step::Link(index) => session.links.get(index).map_or_else(Line::default, |link| self.link(link)),
+            Step::Hop(index) => session.hops.get(index).map_or_else(Line::default, |hop| self.hop(index, hop)),
+            Step::Link(index) => session.links.get(index).map_or_else(Line::default, |link| self.link(index, link)),
             Step::Gap(index) => session.gaps.get(index).map_or_else(Line::default, |gap| {
                 Line::from(Span::styled(format!(" ? {}", words::gap_words(session, gap)), theme.doubt()))
             }),
@@ -78,7 +82,7 @@ impl Drawing<'_> {
         Line::from(spans)
     }
 
-    fn hop(&self, hop: &Hop) -> Line<'static> {
+    fn hop(&self, index: usize, hop: &Hop) -> Line<'static> {
         let theme = self.state.theme;
         let comm = escape::text(hop.process.comm.as_bytes(), COMM);
         let mut spans = vec![
@@ -91,6 +95,9 @@ impl Drawing<'_> {
             let bad = matches!(state, 'D' | 'T' | 't' | 'Z' | 'X');
             spans.push(Span::styled(format!("  {state}"), if bad { theme.bad() } else { theme.dim() }));
         }
+        if let Some(verdict) = self.verdict.filter(|verdict| verdict.hop == Some(index)) {
+            spans.push(Span::styled(format!("  {}", verdict.code), theme.bad()));
+        }
         if hop.exit.is_some() {
             spans.push(Span::styled("  gone", theme.dim()));
         } else if matches!(hop.role, Role::Client | Role::Process) && !hop.process.argv.is_empty() {
@@ -100,36 +107,39 @@ impl Drawing<'_> {
         Line::from(spans)
     }
 
-    fn link(&self, link: &Link) -> Line<'static> {
+    fn link(&self, index: usize, link: &Link) -> Line<'static> {
         let theme = self.state.theme;
         let known = match link.confidence {
             Confidence::Exact => theme.good(),
             Confidence::Strong | Confidence::Weak => theme.doubt(),
         };
         let moves = rate(link, &self.report.measures, self.report.now());
-        let mut spans = vec![Span::styled("   ", theme.dim())];
+        let here = self.verdict.filter(|verdict| verdict.link == Some(index));
+        let mark = here.map_or("", |verdict| verdict.code);
+        let mut spans = vec![Span::styled(format!("{mark:<3}"), theme.bad())];
         spans.extend(self.track(link, moves));
+        spans.push(Span::raw(" "));
+        // First what changes: a narrow screen cuts what is behind.
+        if let Some(trouble) = trouble(link, &self.report.measures) {
+            spans.push(Span::styled(format!("{trouble}  "), theme.bad()));
+        }
+        if let Some(Rate { down, up }) = moves.filter(|rate| rate.down + rate.up > 0) {
+            spans.push(Span::styled(format!("▸{} ◂{}  ", bytes(down), bytes(up)), theme.mark()));
+        }
         let what = match link.kind {
             LinkKind::Relay => "joined inside".to_owned(),
             LinkKind::Tcp => {
                 link.tcp.map_or_else(String::new, |ends| format!("{} → {}", ends.tuple.local, ends.tuple.remote))
             }
-            LinkKind::Unix => link.unix.as_ref().map_or_else(String::new, |(path, ..)| words::shortened(path)),
+            LinkKind::Unix => link.unix.as_ref().map_or_else(String::new, |(path, ..)| escape::shortened(path)),
             LinkKind::Fifo => "stdin, stdout, stderr".to_owned(),
             LinkKind::Fork => "started".to_owned(),
             LinkKind::Exec => "became".to_owned(),
         };
-        // Of a relay it would say the same twice.
-        let kind = if link.kind == LinkKind::Relay { "" } else { link.kind.token() };
-        spans.push(Span::styled(format!(" {kind:<5}"), theme.dim()));
+        if link.kind != LinkKind::Relay {
+            spans.push(Span::styled(format!("{:<5}", link.kind.token()), theme.dim()));
+        }
         spans.push(Span::raw(format!("{what}  ")));
-        if let Some(Rate { down, up }) = moves {
-            let style = if down + up > 0 { theme.mark() } else { theme.dim() };
-            spans.push(Span::styled(format!("▸{} ◂{}  ", bytes(down), bytes(up)), style));
-        }
-        if let Some(trouble) = trouble(link, &self.report.measures) {
-            spans.push(Span::styled(format!("{trouble}  "), theme.bad()));
-        }
         spans.push(Span::styled(link.confidence.token(), known));
         Line::from(spans)
     }
@@ -137,13 +147,15 @@ impl Drawing<'_> {
     /// What moves is seen to move: towards the process to the right, back to the client to the left.
     fn track(&self, link: &Link, moves: Option<Rate>) -> Vec<Span<'static>> {
         let theme = self.state.theme;
-        let plain = |text: &str, style: Style| vec![Span::styled(text.repeat(TRACK), style)];
         let Some(Rate { down, up }) = moves else {
-            return match link.kind {
-                LinkKind::Relay => plain("┄", theme.dim()),
-                LinkKind::Fifo => plain("═", theme.dim()),
-                LinkKind::Tcp | LinkKind::Unix | LinkKind::Fork | LinkKind::Exec => plain("─", theme.dim()),
+            let sign = match link.kind {
+                LinkKind::Relay => "·",
+                LinkKind::Fifo => "═",
+                LinkKind::Tcp | LinkKind::Unix => "╌",
+                LinkKind::Fork | LinkKind::Exec => "│",
             };
+            let width = if sign == "│" { 1 } else { TRACK };
+            return vec![Span::styled(format!("{:TRACK$}", sign.repeat(width)), theme.dim())];
         };
         let beat = usize::try_from(self.state.beat % TRACK as u64).unwrap_or(0);
         let cell = |at: usize| {

@@ -174,7 +174,7 @@ fn help(state: &State, screen: Rect, buffer: &mut Buffer) {
     let mut lines: Vec<Line<'_>> = keys.collect();
     lines.extend([
         Line::default(),
-        Line::from(" ▸ bytes to the process   ◂ bytes back   ┄ joined inside"),
+        Line::from(" ▸ bytes to the process  ◂ bytes back  ─ still  ╌ not measured"),
         Line::from(Span::styled(" A click selects, on a column it sorts; the wheel scrolls.", theme.dim())),
     ]);
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_add(2).min(screen.height);
