@@ -126,8 +126,15 @@ fn what_is_selected_stays_so_while_others_come_and_go() {
     stage.show(crowd(900));
     assert_eq!(selected(&stage), before);
     assert_eq!(stage.inverted().len(), 1, "and in sight");
+    // The newest is the fourth now, and goes.
+    stage.show(crowd(47));
+    stage.keys(&[Home, Down, Down]);
+    let mut fewer = crowd(47);
+    fewer.sessions.retain(|session| session.id.0 != "s-00002c");
+    stage.show(fewer);
+    assert_eq!(selected(&stage), "s-00002b", "it is gone: what took its place is selected");
     stage.show(crowd(1));
-    assert_eq!(selected(&stage), "s-000000", "it is gone: what is there is selected");
+    assert_eq!(selected(&stage), "s-000000");
     stage.show(Report::default());
     assert_eq!(selected(&stage), "");
 }

@@ -136,12 +136,12 @@ pub(crate) fn report(sessions: Vec<Session>) -> Report {
 pub(crate) fn stuck() -> Report {
     let sessions = vec![session("s-4f9c2a", 0)];
     let waits = |leg, end, _time| match (leg, end) {
-        (0, 0) => TcpMeasure { recv_q: 65_536, ..established(5_500) },
+        (0, 0) => TcpMeasure { recv_q: 65_536, ..established(500_000) },
         (0, _) => {
             let timer = Some(Timer { kind: TimerKind::Probe, expires_ms: 800, retries: 4 });
-            TcpMeasure { send_q: 2_565_120, timer, ..established(5_500) }
+            TcpMeasure { send_q: 2_565_120, timer, ..established(500_000) }
         }
-        _ => established(5_500),
+        _ => established(500_000),
     };
     measured(sessions, waits, 'T')
 }

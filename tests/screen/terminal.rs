@@ -31,7 +31,7 @@ impl Pane {
     /// `None`, and said, where there is no tmux.
     fn start(arguments: &[&str]) -> Option<Self> {
         if Command::new("tmux").arg("-V").output().is_err() {
-            println!("skipped: there is no tmux; apt-get install tmux");
+            eprintln!("skipped: there is no tmux; apt-get install tmux");
             return None;
         }
         let pane = Self { folder: tempfile::tempdir().expect("a folder") };
@@ -168,7 +168,7 @@ fn a_panic_is_told_on_a_terminal_that_is_as_before() {
 
 #[test]
 fn colours_are_used_unless_they_are_not_wanted() {
-    let coloured = |pane: &Pane| pane.tmux(&["capture-pane", "-p", "-e"]).contains("36m");
+    let coloured = |pane: &Pane| pane.tmux(&["capture-pane", "-p", "-e"]).contains("[38;5;");
     for (arguments, expected) in [(&[][..], true), (&["--color", "never"], false)] {
         let Some(pane) = Pane::start(arguments) else { return };
         pane.shows("over: exited with code 0");

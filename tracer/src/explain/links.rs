@@ -51,9 +51,13 @@ fn tcp(session: &Session, link: &Link) -> Texts {
     let title = format!("TCP connection{ends}");
     let (from, to) = (role(session, link.from), role(session, link.to));
     let (what, why) = match (from, to) {
+        (Some(Role::Client), Some(Role::ApiServer | Role::Proxy)) if session.kind == Kind::Logs => (
+            "HTTPS. What was printed comes back as the answer to a plain request; with `-f` that answer does not end.",
+            "Nothing is typed here, so no stream for both directions is needed.",
+        ),
         (Some(Role::Client), Some(Role::ApiServer | Role::Proxy)) => (
-            "HTTPS. The client's request on it was turned into a stream (an HTTP upgrade): from then on input, output, \
-             errors, the size of the window and the exit code share this one connection.",
+            "HTTPS. Once the client's request is granted, it is turned into a stream (an HTTP upgrade): from then on input, \
+             output, errors, the size of the window and the exit code share this one connection.",
             "kubectl makes another one to the same place as a rule, to ask for the pod first. `ss` shows both alike, and does \
              not say which of them is the session's.",
         ),

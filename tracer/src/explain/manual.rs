@@ -121,11 +121,12 @@ fn family(session: &Session, link: &Link) -> Option<Manual> {
     if to.exit.is_some() {
         return None;
     }
+    // runc's pid may be another's by now.
+    if from.role == Role::Runc {
+        let command = format!("ps -o pid,ppid,args -p {}", to.task.tgid);
+        let shows = "the process; once runc is gone its parent is the shim, or whoever takes in orphans";
+        return Some(Manual::new(command, shows));
+    }
     let command = format!("ps -o pid,ppid,args -p {},{}", from.task.tgid, to.task.tgid);
-    let shows = if from.role == Role::Runc {
-        "the process; once runc is gone its parent is the shim, or whoever takes in orphans"
-    } else {
-        "parent and child: the one's pid is the other's ppid"
-    };
-    Some(Manual::new(command, shows))
+    Some(Manual::new(command, "parent and child: the one's pid is the other's ppid"))
 }

@@ -16,7 +16,7 @@ use super::{
     state::{Focus, State},
 };
 use crate::{
-    model::{Health, Session, Severity, State as Life},
+    model::{Health, Session, SessionId, Severity, State as Life, Verdict},
     sink::{escape, view, words},
 };
 
@@ -57,10 +57,17 @@ fn title(state: &State, area: Rect, buffer: &mut Buffer) {
     let mut left = vec![Span::styled("execpath", theme.mark()), Span::raw(format!("  {host}  "))];
     if let Some(report) = &state.report {
         let open = report.sessions.iter().filter(|one| one.state == Life::Open).count() as u64;
-        let faults = report.diagnosis.verdicts.iter().filter(|one| one.severity == Severity::Fault).count() as u64;
+        let is_shown = |id: &SessionId| report.sessions.iter().any(|session| session.id == *id);
+        let faults = report.diagnosis.verdicts.iter().filter(|one| one.severity == Severity::Fault);
+        let (of_sessions, left_over): (Vec<&Verdict>, Vec<&Verdict>) =
+            faults.filter(|one| one.session.as_ref().is_none_or(is_shown)).partition(|one| one.session.is_some());
+        let (faults, left_over) = (of_sessions.len() as u64, left_over.len());
         left.push(Span::raw(format!("{} open", words::counted(open, "session"))));
         if faults > 0 {
             left.push(Span::styled(format!(", {}", words::counted(faults, "fault")), theme.bad()));
+        }
+        if left_over > 0 {
+            left.push(Span::styled(format!(", {left_over} left over: `execpath diagnose`"), theme.doubt()));
         }
         let lost: u64 = report.totals.lost.values().sum();
         if lost > 0 {

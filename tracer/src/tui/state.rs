@@ -72,6 +72,8 @@ pub struct State {
     pub(super) beat: u64,
     pub(super) rows: Vec<usize>,
     pub(super) selected: Option<SessionId>,
+    /// Row of it, when it was last seen: what takes its place is selected when it is gone.
+    pub(super) cursor: usize,
     pub(super) top: usize,
     pub(super) sort: Sort,
     pub(super) reversed: bool,
@@ -129,7 +131,6 @@ impl State {
 
     /// Puts rows together anew. What was selected stays so; where it has gone, what took its place is.
     pub(super) fn refresh(&mut self) {
-        let before = self.row();
         let Some(report) = &self.report else { return };
         self.rows = list::rows(report, self);
         let id =
@@ -138,7 +139,7 @@ impl State {
             |id: &SessionId| self.rows.iter().any(|index| report.sessions.get(*index).is_some_and(|one| one.id == *id));
         if !self.selected.as_ref().is_some_and(there) {
             let last = self.rows.len().saturating_sub(1);
-            self.selected = id(before.unwrap_or(0).min(last));
+            self.selected = id(self.cursor.min(last));
             (self.step, self.path_top, self.scroll) = (0, 0, 0);
         }
     }

@@ -227,6 +227,7 @@ impl State {
         let Areas { rows, path, details, .. } = areas(self.size, self);
         let height = usize::from(rows.height).max(1);
         let row = self.row().unwrap_or(0);
+        self.cursor = row;
         self.top = self.top.clamp((row + 1).saturating_sub(height), row).min(self.rows.len().saturating_sub(height));
         // Each step has one line.
         let height = usize::from(path.height).max(1);

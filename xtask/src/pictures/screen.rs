@@ -18,10 +18,17 @@ const RECORDING: &str = "docs/pictures/watch.jsonl.zst";
 const PICTURE: &str = "docs/pictures/watch.svg";
 /// Columns and lines: wide enough for path and details side by side, and narrow enough for a README.
 const SIZE: (&str, &str) = ("120", "34");
-/// To the leg that is worth a look: into the path, and down.
-const KEYS: [&str; 4] = ["Enter", "Down", "Down", "Down"];
-/// What is on the screen when it is done.
-const DONE: &str = "known by";
+/// Keys, and what the screen shows when they have done what they should.
+const KEYS: &[(&str, usize, &str)] = &[
+    // Back to a moment at which all are open.
+    ("Left", 20, "4 sessions open"),
+    // What is wrong first.
+    ("s", 6, "HEALTH▾"),
+    ("Home", 1, "F16"),
+    // Into the path, to the leg on which it is wrong.
+    ("Enter", 1, "Enter details"),
+    ("Down", 2, "known by"),
+];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn take() -> Result<()> {
@@ -67,9 +74,12 @@ impl Terminal<'_> {
     }
 
     fn take(&self) -> Result<String> {
-        self.shows("kubelet")?;
-        self.tmux(&[&["send-keys"][..], &KEYS].concat())?;
-        self.shows(DONE)
+        let mut shown = self.shows("kubelet")?;
+        for (key, times, done) in KEYS {
+            self.tmux(&["send-keys", "-N", &times.to_string(), key])?;
+            shown = self.shows(done)?;
+        }
+        Ok(shown)
     }
 }
 
