@@ -80,7 +80,7 @@ fn durations_and_patterns() {
 
 #[test]
 fn outputs() {
-    fails(&["trace", "-o", "xml"], 2, "no output format `xml`", "formats are tree, jsonl, json");
+    fails(&["trace", "-o", "xml"], 2, "no output format `xml`", "formats are tree, explain, jsonl, json");
     fails(&["trace", "-o", "jsonl="], 2, "`-o jsonl=` names no file", "`-o jsonl` alone writes to stdout");
     fails(
         &["trace", "-o", "tree", "-o", "jsonl=-"],
@@ -246,4 +246,19 @@ fn what_was_typed_does_not_reach_the_terminal_raw() {
     fails(&["trace", "--a\u{202e}b"], 2, "unexpected argument '--a\\u{202e}b' found", &help(" trace"));
     let ran = run(["replay", "/nowhere/\x1b[2J"]);
     assert!(ran.stderr.contains("/nowhere/\\x1b[2J"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_screen_needs_a_terminal_and_a_recording_that_can_be_gone_back_in() {
+    let error = "`watch` needs a terminal for its keys and its screen";
+    let hint = "`execpath ls` and `trace` write to pipes and files; `ls --watch 2s` looks again and again";
+    fails(&["watch"], 2, error, hint);
+    fails(&["watch", "recording.jsonl"], 2, error, hint);
+}
+
+#[test]
+fn words_need_a_drawing() {
+    let error = "`--explain` has nothing to explain: no output is drawn";
+    let hint = "words are for people: leave out `-o`, or add `-o explain=FILE`";
+    fails(&["trace", "--explain", "-o", "jsonl"], 2, error, hint);
 }

@@ -20,3 +20,5 @@ pub mod record;
 pub mod redact;
 pub mod sink;
 pub mod source;
+pub mod tui;
+pub mod watch;

@@ -17,6 +17,7 @@ mod golang;
 mod hint;
 mod hygiene;
 mod lab;
+mod pictures;
 mod progress;
 mod record;
 mod repo;
@@ -44,6 +45,7 @@ enum Chore {
     GoOffsets(golang::GoOffsets),
     Hygiene(hygiene::Hygiene),
     Lab(lab::Lab),
+    Pictures(pictures::Pictures),
     Record(record::Record),
     Soak(test::Soak),
     Test(test::Test),
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Chore::GoOffsets(chore) => chore.run(),
         Chore::Hygiene(chore) => chore.run(),
         Chore::Lab(chore) => chore.run(),
+        Chore::Pictures(chore) => chore.run(),
         Chore::Record(chore) => chore.run(),
         Chore::Soak(chore) => chore.run(),
         Chore::Test(chore) => chore.run(),

@@ -40,6 +40,8 @@ pub(super) enum Command {
     Show(Box<Show>),
     /// Say what is wrong, where, how that is known, and what to do.
     Diagnose(Box<Diagnose>),
+    /// A live screen: sessions, the path of the selected one, and bytes that move on it. Of a recording, too.
+    Watch(Box<Screen>),
     /// Keep what is observed, for later; nothing is shown.
     Record(Box<Record>),
     /// Show what a recording holds, as `trace` showed it.
@@ -168,6 +170,22 @@ pub(super) struct Diagnose {
     pub(super) interval: Duration,
     #[command(flatten)]
     pub(super) look: Look,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Screen {
+    /// A recording, to look at any moment of it; without it, what happens now.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) file: Option<PathBuf>,
+    /// Measure the open sessions so often, from 1s to 30s: bytes are seen to move by it.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = measure)]
+    pub(super) measure: Duration,
+    #[command(flatten)]
+    pub(super) look: Look,
+
+    /// The key `!` panics. For tests of what a panic leaves on the terminal.
+    #[arg(long, hide = true)]
+    pub(super) panics: bool,
 }
 
 /// How a report is said.
@@ -424,6 +442,7 @@ const EXAMPLES: &[(&str, &str)] = &[
   {bin} ls                        which sessions are open now
   {bin} show web                  the one into the pod `web`, with the numbers of each connection
   {bin} trace                     what happens from now on, drawn
+  {bin} watch                     the same as a live screen
   {bin} trace --pod web --once    the next session into one pod
   {bin} replay incident.jsonl.zst",
     ),
@@ -477,6 +496,16 @@ Examples:
   {bin} record incident.jsonl.zst --duration 10m
   {bin} record node.jsonl.zst --rotate 100MB,24h,keep=7
                                                      for weeks, in files of which each can be replayed",
+    ),
+    (
+        "watch",
+        "Keys: arrows, Enter, Tab and Esc to look around, / to filter, s to sort, Space to hold still, ? for all, q to quit.
+Bytes that move are seen to move on their connection. If it was ended by `kill -9`, `reset` mends the terminal.
+
+Examples:
+  {bin} watch                                     what happens now
+  {bin} watch --namespace default                 in one namespace
+  {bin} watch incident.jsonl.zst                  a recording: Space plays, the arrows go back and on",
     ),
     (
         "replay",

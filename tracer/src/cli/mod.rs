@@ -10,6 +10,7 @@ mod exit;
 mod look;
 mod played;
 mod resolve;
+mod screen;
 
 pub use error::{Failure, is_broken_pipe};
 pub use exit::Exit;
@@ -66,6 +67,7 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         Command::Ls(args) => look::ls(*args),
         Command::Show(args) => look::show(*args),
         Command::Diagnose(args) => look::diagnose(*args),
+        Command::Watch(args) => screen::watch(*args, arguments),
         Command::Record(args) => {
             log(cli.verbose);
             live::live(resolve::record(*args, arguments)?).map_err(|error| live_failure(&error))?;

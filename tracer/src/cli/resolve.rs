@@ -116,6 +116,27 @@ pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, F
     })
 }
 
+/// A live trace for the screen, which sets who is told.
+pub(super) fn screen(args: args::Screen, command: &[OsString]) -> Result<Live, Failure> {
+    let audit_log = audit_log(&args.look.audit)?;
+    let Look { filter, redactor, options, netns, no_memory } = look(args.look)?;
+    Ok(Live {
+        setup: Setup { filter, redactor, until: Until::Told, sinks: Vec::new() },
+        options,
+        netns,
+        duration: None,
+        measure: Some(args.measure),
+        watcher: None,
+        record: None,
+        command: line(command),
+        ring_bytes: None,
+        bundles: None,
+        no_memory,
+        audit_log,
+        ready: None,
+    })
+}
+
 /// The demo, and whether it is drawn on stdout: then a word for people follows.
 pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool), Failure> {
     let outputs = explained(outputs(&args.output.output, FORMATS)?, args.output.explain, FORMATS)?;
@@ -287,7 +308,11 @@ pub(super) fn open(outputs: &[Output], color: Color) -> Result<Vec<Box<dyn Sink>
             None => (Box::new(io::stdout()), surroundings.terminal),
             Some(path) => (Box::new(create(path)?), false),
         };
-        sinks.push((format.open)(target, surroundings.style(color, terminal)));
+        let mut sink = (format.open)(target, surroundings.style(color, terminal));
+        if let (true, Ok((columns, _))) = (terminal, ratatui::crossterm::terminal::size()) {
+            sink.fit(columns);
+        }
+        sinks.push(sink);
     }
     Ok(sinks)
 }

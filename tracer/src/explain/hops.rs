@@ -63,7 +63,7 @@ fn client(session: &Session, hop: &Hop) -> Words {
         Kind::PortForward => {
             "It listens on a port of the user's machine and passes on, to the API server, what comes in there."
         }
-        _ => {
+        Kind::Exec | Kind::Attach | Kind::Debug | Kind::Cp | Kind::Probe | Kind::Local => {
             "It reads the kubeconfig for the API server's address and the user's credential, asks for a stream into the \
              container, and then copies: keys to the stream, what comes back to the screen."
         }
@@ -121,8 +121,7 @@ fn proxy(session: &Session, index: usize) -> Words {
               server's connections to kubelets come through that, the other way round. The kubelet sees this process as \
               its client."
             .to_owned(),
-        unknown: shared
-            .then(|| "Which API server and which client are behind it is not shown: bytes of many sessions share a tunnel.")
+        unknown: shared.then_some("Which API server and which client are behind it is not shown: bytes of many sessions share a tunnel.")
             .map(str::to_owned)
             .into_iter()
             .collect(),
@@ -133,17 +132,14 @@ fn proxy(session: &Session, index: usize) -> Words {
 fn apiserver(session: &Session, index: usize) -> Words {
     let leads_on = session.links.iter().any(|link| link.from == index && link.to > index);
     let again = is_again(session, index);
-    let mut what = match session.kind {
-        Kind::Logs => "It takes the request for `pods/log`, checks who asks (authentication) and whether they may (RBAC).",
-        _ => {
-            "It takes the request, checks who asks (authentication), whether they may (RBAC: `create` on `pods/exec` and \
-             the like) and whether a webhook objects (admission)."
-        }
-    }
-    .to_owned();
+    let mut what = format!(
+        "It takes the request, checks who asks (authentication), whether they may (RBAC: {}) and whether a webhook objects \
+         (admission).",
+        right(session.kind)
+    );
     what.push_str(if leads_on {
         " The pod's object names the node, the node's object has the address and port of its kubelet; it connected there \
-         and now passes bytes both ways. What they are it does not look at."
+         and now passes bytes both ways, without a look at what they are."
     } else {
         " The pod's object names the node, the node's object has the address and port of its kubelet: that is where it \
          connects."
@@ -172,6 +168,17 @@ fn apiserver(session: &Session, index: usize) -> Words {
     }
 }
 
+/// What one has to be allowed to do.
+const fn right(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Exec | Kind::Cp => "`create` on `pods/exec`",
+        Kind::Attach | Kind::Debug => "`create` on `pods/attach`",
+        Kind::PortForward => "`create` on `pods/portforward`",
+        Kind::Logs => "`get` on `pods/log`",
+        Kind::Probe | Kind::Local => "the verb on the thing",
+    }
+}
+
 fn kubelet(session: &Session, index: usize) -> Words {
     let before = index.checked_sub(1).and_then(|before| session.hops.get(before));
     if before.is_some_and(|before| before.role == Role::Kubelet) && is_again(session, index) {
@@ -187,7 +194,7 @@ fn kubelet(session: &Session, index: usize) -> Words {
     let mut what = match session.kind {
         Kind::PortForward => "It asks the runtime, by the CRI call PortForward, for a stream to the pod's ports.",
         Kind::Attach | Kind::Debug => "It asks the runtime, by the CRI call Attach, for a stream to the container.",
-        _ => {
+        Kind::Exec | Kind::Cp | Kind::Logs | Kind::Probe | Kind::Local => {
             "It does not run the command either: it asks the runtime by the CRI call Exec. The answer is no result but a \
              URL, at which the runtime waits for a stream; the kubelet connects there and passes bytes both ways."
         }

@@ -51,7 +51,7 @@ pub(super) fn runtime(session: &Session, index: usize) -> Words {
         Kind::PortForward => "It accepted the kubelet's stream and connects to the ports inside the pod's network namespace.",
         Kind::Attach | Kind::Debug => "It accepted the kubelet's stream and joins it to the container's own input and output.",
         Kind::Local => "It was asked to run a command in a container that it keeps.",
-        _ => {
+        Kind::Exec | Kind::Cp | Kind::Logs => {
             "It answered the kubelet's CRI call with a URL on its own streaming server, accepted the stream there, and has \
              the command started."
         }

@@ -11,11 +11,11 @@ mod explained;
 mod ink;
 mod json;
 mod jsonl;
-mod list;
-mod show;
+pub(crate) mod list;
+pub(crate) mod show;
 mod tree;
 pub mod view;
-mod words;
+pub(crate) mod words;
 
 pub use explained::Explained;
 pub use jsonl::Jsonl;
@@ -37,7 +37,14 @@ pub struct Header {
 }
 
 /// Shows findings.
-pub trait Sink {
+pub trait Sink: Send {
+    /// Columns of the terminal that it writes to, where it does. Default: it does not matter, since lines are to be the same
+    /// everywhere.
+    fn fit(&mut self, _columns: u16) {}
+
+    /// Somebody else wrote to its target: what it writes next should not lean on what it wrote before.
+    fn interrupted(&mut self) {}
+
     /// Called once, first.
     ///
     /// # Errors

@@ -93,7 +93,8 @@ impl Drawing<'_> {
 
     fn title(&self) -> String {
         let session = self.session;
-        let mut title = format!("{}  {}", self.ink(Ink::Mark, &session.id.0), session.kind.token());
+        let mut title =
+            format!("{}  {}", self.ink(Ink::Mark, &escape::str(&session.id.0, words::NAME)), session.kind.token());
         if let Some(into) = words::into(session) {
             title.push_str(&format!("  {}", self.ink(Ink::Bold, &into)));
         }
@@ -246,7 +247,7 @@ impl Drawing<'_> {
 }
 
 /// The numbers of an end, on one line.
-fn numbers(end: &TcpMeasure) -> String {
+pub(crate) fn numbers(end: &TcpMeasure) -> String {
     let mut text = format!("{}  recv-q {}  send-q {}", end.state.token(), end.recv_q, end.send_q);
     if let Some(info) = end.info {
         let ago = |millis: u32| lasted(Span::from_millis(millis.into()));
@@ -257,7 +258,7 @@ fn numbers(end: &TcpMeasure) -> String {
 }
 
 /// What is out of the ordinary with an end.
-fn troubles(end: &TcpMeasure) -> Vec<String> {
+pub(crate) fn troubles(end: &TcpMeasure) -> Vec<String> {
     let mut troubles = Vec::new();
     if let Some(info) = end.info {
         let counted = |count: u64, what: &str| words::counted(count, what);
@@ -281,7 +282,7 @@ fn troubles(end: &TcpMeasure) -> Vec<String> {
 }
 
 /// What a process does, and whether that is bad by itself.
-fn doing(hop: &Hop, process: &ProcessMeasure) -> (String, bool) {
+pub(crate) fn doing(hop: &Hop, process: &ProcessMeasure) -> (String, bool) {
     let (state, bad) = match process.state {
         'R' => ("runs", false),
         'S' | 'I' => ("sleeps", false),

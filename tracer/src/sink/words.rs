@@ -1,17 +1,17 @@
 //! Words and phrases that several sinks use for people.
 
 use super::{Style, escape, ink::Ink};
-use crate::model::{AuditUser, Client, Degraded, Gap, RawText, Role, Session, Span};
+use crate::model::{AuditUser, Client, Degraded, Gap, Role, Session, Span};
 
 /// Longest name (of a pod, a process …) that is shown whole; Kubernetes allows 253, people read the start.
-pub(super) const NAME: usize = 63;
+pub(crate) const NAME: usize = 63;
 /// Longest path and gap text.
-pub(super) const TEXT: usize = 300;
+pub(crate) const TEXT: usize = 300;
 /// Groups of a user that are named.
 const GROUPS: usize = 4;
 
 /// What is not known, and where.
-pub(super) fn gap_words(session: &Session, gap: &Gap) -> String {
+pub(crate) fn gap_words(session: &Session, gap: &Gap) -> String {
     let text = escape::str(&gap.text, TEXT);
     let role = |index: usize| session.hops.get(index).map(|hop| hop.role.token());
     match gap.between.map(|(from, to)| (role(from), role(to), from == to)) {
@@ -23,7 +23,7 @@ pub(super) fn gap_words(session: &Session, gap: &Gap) -> String {
 }
 
 /// Where it leads, as far as that is known.
-pub(super) fn into(session: &Session) -> Option<String> {
+pub(crate) fn into(session: &Session) -> Option<String> {
     let target = &session.target;
     let name = |name: &Option<String>| name.as_ref().map(|name| escape::str(name, NAME));
     if let Some(pod) = name(&target.pod) {
@@ -36,7 +36,7 @@ pub(super) fn into(session: &Session) -> Option<String> {
 }
 
 /// Who began it, as far as the client's host knows; a client elsewhere is an address on the path.
-pub(super) fn who(session: &Session) -> Option<String> {
+pub(crate) fn who(session: &Session) -> Option<String> {
     let client = session.hops.first().filter(|hop| hop.role == Role::Client)?;
     let Client { uid, uid_name, login_uid, login_name, tty, parents, .. } = &session.client;
     let named = |what: &str, uid: u32, name: &Option<String>| match name {
@@ -54,7 +54,7 @@ pub(super) fn who(session: &Session) -> Option<String> {
 }
 
 /// Who it is for the API server.
-pub(super) fn user(session: &Session) -> Option<String> {
+pub(crate) fn user(session: &Session) -> Option<String> {
     let known = session.client.user.as_ref()?;
     let AuditUser { name, groups, impersonated, agent: _ } = &known.user;
     let mut text = escape::str(name, NAME);
@@ -71,27 +71,13 @@ pub(super) fn user(session: &Session) -> Option<String> {
 }
 
 /// The command, in at most that many columns, if it is known.
-pub(super) fn command(session: &Session, columns: usize) -> Option<String> {
+pub(crate) fn command(session: &Session, columns: usize) -> Option<String> {
     let known = !session.command.is_empty();
     known.then(|| escape::command(&session.command, session.command_truncated, columns))
 }
 
-/// A path; of a long one the middle is left out, since containerd's sockets are named by a hash and the ends tell them apart.
-pub(super) fn shortened(path: &RawText) -> String {
-    const START: usize = 40;
-    const END: usize = 12;
-    let text = escape::text(path.as_bytes(), TEXT);
-    let length = text.chars().count();
-    if length <= START + 1 + END {
-        return text;
-    }
-    let start: String = text.chars().take(START).collect();
-    let end: String = text.chars().skip(length - END).collect();
-    format!("{start}{}{end}", escape::CUT)
-}
-
 /// What could not be looked at: below what could.
-pub(super) fn degraded(style: Style, degraded: &[Degraded]) -> String {
+pub(crate) fn degraded(style: Style, degraded: &[Degraded]) -> String {
     let told = degraded.iter().map(|one| {
         let (text, hint) = (escape::str(&one.text, TEXT), escape::str(&one.hint, TEXT));
         format!("\n{} {text} [{}]\n  hint: {hint}\n", Ink::Doubt.on(style, "!"), one.code)
@@ -100,7 +86,7 @@ pub(super) fn degraded(style: Style, degraded: &[Degraded]) -> String {
 }
 
 /// In lines of at most so many columns, broken between words.
-pub(super) fn folded(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn folded(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ').filter(|word| !word.is_empty()) {
         match lines.last_mut() {
@@ -115,12 +101,12 @@ pub(super) fn folded(text: &str, width: usize) -> Vec<String> {
 }
 
 /// `1 event`, `2 events`.
-pub(super) fn counted(count: u64, what: &str) -> String {
+pub(crate) fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A length of time as one would say it.
-pub(super) fn lasted(span: Span) -> String {
+pub(crate) fn lasted(span: Span) -> String {
     let millis = span.as_millis();
     let seconds = millis / 1_000;
     match seconds {

@@ -36,12 +36,14 @@ pub(super) const MODULES: &[Module] = &[
     // A sink shows a report; it cannot ask for more.
     edge("sink", &["explain", "model"]),
     pure("sink::escape", &["model"]),
-    edge("tui", &["explain", "model", "sink"]),
+    // What is on the screen follows from what was told, and from keys.
+    pure("tui", &["explain", "model", "sink"]),
     edge("probe_host", &["model", "plan", "source::ebpf"]),
     edge("doctor", &["model", "plan", "probe_host"]),
     edge("engine", &["correlate", "diagnose", "model", "record", "redact", "sink"]),
     edge("live", &["correlate", "decode", "engine", "model", "plan", "probe_host", "record", "sink", "source"]),
     edge("look", &["correlate", "engine", "live", "model", "probe_host", "redact", "sink", "source"]),
+    edge("watch", &["correlate", "diagnose", "engine", "live", "model", "record", "sink", "tui"]),
     edge("demo", &["correlate", "engine", "live", "model", "plan", "probe_host", "sink"]),
     edge(
         "cli",
@@ -61,6 +63,7 @@ pub(super) const MODULES: &[Module] = &[
             "sink",
             "source",
             "tui",
+            "watch",
         ],
     ),
     edge("main", &["cli"]),
