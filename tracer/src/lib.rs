@@ -16,5 +16,6 @@ pub mod model;
 pub mod plan;
 pub mod probe_host;
 pub mod record;
+pub mod render;
 pub mod sink;
 pub mod source;

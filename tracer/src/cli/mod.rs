@@ -8,6 +8,7 @@ mod args;
 mod error;
 mod exit;
 mod look;
+mod render;
 mod resolve;
 
 pub use error::{Failure, is_broken_pipe};
@@ -65,6 +66,7 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         Command::Show(args) => look::show(*args),
         Command::Diagnose(args) => look::diagnose(*args),
         Command::Replay(args) => replay(*args),
+        Command::Render(args) => render::render(*args),
         Command::Demo(args) => {
             log(cli.verbose);
             demo(args, arguments)
@@ -106,20 +108,7 @@ fn replay(args: args::Replay) -> Result<Exit, Failure> {
     let setup = resolve::replay(args)?;
     let narrow = resolve::is_narrow(&setup.filter);
     let shown = engine::replay(&mut reader, setup).map_err(|error| Failure::writing(&error))?;
-    match reader.end() {
-        Some(End::Damaged(damage)) => {
-            return Err(Failure::new(
-                Exit::BadInput,
-                format!("the recording is damaged: {}: {damage}", named(&file)),
-                "what precedes the damage was shown; copy the file again if there is another",
-            ));
-        }
-        Some(End::Cut { lines }) => tell(
-            "notice",
-            &format!("the recording was cut after line {lines}: {}; everything up to there was shown", named(&file)),
-        ),
-        Some(End::Clean) | None => {}
-    }
+    finish_reading(&file, &reader)?;
     if narrow && shown.sessions == 0 {
         let of = shown.of;
         return Err(Failure::new(
@@ -129,6 +118,25 @@ fn replay(args: args::Replay) -> Result<Exit, Failure> {
         ));
     }
     Ok(Exit::Done)
+}
+
+/// Says how the recording ended, where that was not cleanly.
+fn finish_reading(file: &Path, reader: &Reader) -> Result<(), Failure> {
+    match reader.end() {
+        Some(End::Damaged(damage)) => {
+            return Err(Failure::new(
+                Exit::BadInput,
+                format!("the recording is damaged: {}: {damage}", named(file)),
+                "what precedes the damage was shown; copy the file again if there is another",
+            ));
+        }
+        Some(End::Cut { lines }) => tell(
+            "notice",
+            &format!("the recording was cut after line {lines}: {}; everything up to there was shown", named(file)),
+        ),
+        Some(End::Clean) | None => {}
+    }
+    Ok(())
 }
 
 /// The path in miniature; where it may not be traced, a recording of a real one.

@@ -20,14 +20,33 @@ use crate::{
     look::Look,
     model::Kind,
     record::{CreateError, Place},
+    render::Picture,
     sink::{FORMATS, Format, Sink, Style, Target},
     source::audit::AuditLog,
 };
 
 /// A format and where it goes; `None` is stdout.
-pub(super) struct Output {
-    format: &'static Format,
-    path: Option<PathBuf>,
+pub(super) struct Output<F: 'static = Format> {
+    pub(super) format: &'static F,
+    pub(super) path: Option<PathBuf>,
+}
+
+/// What `--output` names.
+pub(super) trait Named {
+    /// Its name.
+    fn name(&self) -> &'static str;
+}
+
+impl Named for Format {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl Named for Picture {
+    fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 impl Output {
@@ -145,6 +164,13 @@ pub(super) fn replay(args: args::Replay) -> Result<Setup, Failure> {
     })
 }
 
+/// A replay into one sink, and whether it is narrowed down.
+pub(super) fn render(wanted: args::Filter, privacy: args::Privacy, sink: Box<dyn Sink>) -> (Setup, bool) {
+    let filter = filter(wanted);
+    let narrow = is_narrow(&filter);
+    (Setup { filter, redactor: redactor(privacy), until: Until::Told, sinks: vec![sink] }, narrow)
+}
+
 /// What to look at.
 pub(super) fn look(args: args::Look) -> Result<Look, Failure> {
     Ok(Look {
@@ -176,8 +202,8 @@ pub(super) fn is_narrow(filter: &Filter) -> bool {
 }
 
 /// Checks what can be checked without opening anything.
-pub(super) fn outputs(specs: &[OsString], formats: &'static [Format]) -> Result<Vec<Output>, Failure> {
-    let mut outputs: Vec<Output> = Vec::new();
+pub(super) fn outputs<F: Named>(specs: &[OsString], formats: &'static [F]) -> Result<Vec<Output<F>>, Failure> {
+    let mut outputs: Vec<Output<F>> = Vec::new();
     for spec in specs {
         let bytes = spec.as_bytes();
         let (name, path) = match bytes.iter().position(|byte| *byte == b'=') {
@@ -185,9 +211,9 @@ pub(super) fn outputs(specs: &[OsString], formats: &'static [Format]) -> Result<
             None => (bytes, None),
         };
         let Some(format) =
-            std::str::from_utf8(name).ok().and_then(|name| formats.iter().find(|format| format.name == name))
+            std::str::from_utf8(name).ok().and_then(|name| formats.iter().find(|format| format.name() == name))
         else {
-            let names: Vec<&str> = formats.iter().map(|format| format.name).collect();
+            let names: Vec<&str> = formats.iter().map(Named::name).collect();
             let name = named(Path::new(OsStr::from_bytes(name)));
             return Err(Failure::usage(
                 format!("no output format `{name}`"),
@@ -197,8 +223,8 @@ pub(super) fn outputs(specs: &[OsString], formats: &'static [Format]) -> Result<
         let path = match path {
             Some([]) => {
                 return Err(Failure::usage(
-                    format!("`-o {}=` names no file", format.name),
-                    format!("`-o {}` alone writes to stdout", format.name),
+                    format!("`-o {}=` names no file", format.name()),
+                    format!("`-o {}` alone writes to stdout", format.name()),
                 ));
             }
             Some(b"-") | None => None,
@@ -208,7 +234,7 @@ pub(super) fn outputs(specs: &[OsString], formats: &'static [Format]) -> Result<
             let place = path.as_deref().map_or_else(|| "stdout".to_owned(), named);
             return Err(Failure::usage(
                 format!("two outputs go to {place}"),
-                format!("give each its own file: `-o {}=FILE`", format.name),
+                format!("give each its own file: `-o {}=FILE`", format.name()),
             ));
         }
         outputs.push(Output { format, path });
@@ -229,7 +255,7 @@ pub(super) fn open(outputs: &[Output], color: Color) -> Result<Vec<Box<dyn Sink>
     Ok(sinks)
 }
 
-fn create(path: &Path) -> Result<File, Failure> {
+pub(super) fn create(path: &Path) -> Result<File, Failure> {
     File::create(path).map_err(|error| {
         Failure::new(
             Exit::BadInput,

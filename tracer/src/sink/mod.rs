@@ -7,14 +7,14 @@ use crate::model::{Ability, ClockAnchor, Degraded, Finding, HostFacts, Report};
 
 pub mod diagnosis;
 pub mod escape;
-mod ink;
+pub(crate) mod ink;
 mod json;
 mod jsonl;
 mod list;
 mod show;
 mod tree;
 pub mod view;
-mod words;
+pub(crate) mod words;
 
 pub use jsonl::Jsonl;
 pub use list::{Json, Lines, Table};

@@ -1,17 +1,17 @@
 //! Words and phrases that several sinks use for people.
 
-use super::{Style, escape, ink::Ink};
-use crate::model::{AuditUser, Client, Degraded, Gap, RawText, Role, Session, Span};
+use super::{Style, escape, ink::Ink, view};
+use crate::model::{AuditUser, BootTime, Client, Degraded, ExitReason, Gap, GapCode, RawText, Role, Session, Span};
 
 /// Longest name (of a pod, a process …) that is shown whole; Kubernetes allows 253, people read the start.
-pub(super) const NAME: usize = 63;
+pub(crate) const NAME: usize = 63;
 /// Longest path and gap text.
-pub(super) const TEXT: usize = 300;
+pub(crate) const TEXT: usize = 300;
 /// Groups of a user that are named.
 const GROUPS: usize = 4;
 
 /// What is not known, and where.
-pub(super) fn gap_words(session: &Session, gap: &Gap) -> String {
+pub(crate) fn gap_words(session: &Session, gap: &Gap) -> String {
     let text = escape::str(&gap.text, TEXT);
     let role = |index: usize| session.hops.get(index).map(|hop| hop.role.token());
     match gap.between.map(|(from, to)| (role(from), role(to), from == to)) {
@@ -23,7 +23,7 @@ pub(super) fn gap_words(session: &Session, gap: &Gap) -> String {
 }
 
 /// Where it leads, as far as that is known.
-pub(super) fn into(session: &Session) -> Option<String> {
+pub(crate) fn into(session: &Session) -> Option<String> {
     let target = &session.target;
     let name = |name: &Option<String>| name.as_ref().map(|name| escape::str(name, NAME));
     if let Some(pod) = name(&target.pod) {
@@ -36,7 +36,7 @@ pub(super) fn into(session: &Session) -> Option<String> {
 }
 
 /// Who began it, as far as the client's host knows; a client elsewhere is an address on the path.
-pub(super) fn who(session: &Session) -> Option<String> {
+pub(crate) fn who(session: &Session) -> Option<String> {
     let client = session.hops.first().filter(|hop| hop.role == Role::Client)?;
     let Client { uid, uid_name, login_uid, login_name, tty, parents, .. } = &session.client;
     let named = |what: &str, uid: u32, name: &Option<String>| match name {
@@ -54,7 +54,7 @@ pub(super) fn who(session: &Session) -> Option<String> {
 }
 
 /// Who it is for the API server.
-pub(super) fn user(session: &Session) -> Option<String> {
+pub(crate) fn user(session: &Session) -> Option<String> {
     let known = session.client.user.as_ref()?;
     let AuditUser { name, groups, impersonated, agent: _ } = &known.user;
     let mut text = escape::str(name, NAME);
@@ -71,13 +71,13 @@ pub(super) fn user(session: &Session) -> Option<String> {
 }
 
 /// The command, in at most that many columns, if it is known.
-pub(super) fn command(session: &Session, columns: usize) -> Option<String> {
+pub(crate) fn command(session: &Session, columns: usize) -> Option<String> {
     let known = !session.command.is_empty();
     known.then(|| escape::command(&session.command, session.command_truncated, columns))
 }
 
 /// A path; of a long one the middle is left out, since containerd's sockets are named by a hash and the ends tell them apart.
-pub(super) fn shortened(path: &RawText) -> String {
+pub(crate) fn shortened(path: &RawText) -> String {
     const START: usize = 40;
     const END: usize = 12;
     let text = escape::text(path.as_bytes(), TEXT);
@@ -91,7 +91,7 @@ pub(super) fn shortened(path: &RawText) -> String {
 }
 
 /// What could not be looked at: below what could.
-pub(super) fn degraded(style: Style, degraded: &[Degraded]) -> String {
+pub(crate) fn degraded(style: Style, degraded: &[Degraded]) -> String {
     let told = degraded.iter().map(|one| {
         let (text, hint) = (escape::str(&one.text, TEXT), escape::str(&one.hint, TEXT));
         format!("\n{} {text} [{}]\n  hint: {hint}\n", Ink::Doubt.on(style, "!"), one.code)
@@ -100,12 +100,12 @@ pub(super) fn degraded(style: Style, degraded: &[Degraded]) -> String {
 }
 
 /// `1 event`, `2 events`.
-pub(super) fn counted(count: u64, what: &str) -> String {
+pub(crate) fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A length of time as one would say it.
-pub(super) fn lasted(span: Span) -> String {
+pub(crate) fn lasted(span: Span) -> String {
     let millis = span.as_millis();
     let seconds = millis / 1_000;
     match seconds {
@@ -114,6 +114,39 @@ pub(super) fn lasted(span: Span) -> String {
         60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
         3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+/// How a session that is over ended.
+pub(crate) fn outcome(session: &Session, now: BootTime) -> (Ink, String) {
+    let lasted = lasted(view::age(session, now));
+    let left = session.gaps.iter().any(|gap| gap.code == GapCode::ProcessLeftRunning);
+    let why = if left { "its process goes on running" } else { "how its process ended is not known" };
+    let unknown = || (Ink::Doubt, format!("closed after {lasted}; {why}"));
+    session.exit.map_or_else(unknown, |exit| match (exit.reason, exit.code, exit.signal) {
+        (ExitReason::StartFailed, ..) => (Ink::Bad, format!("the runtime could not start it; closed after {lasted}")),
+        (_, Some(0), _) => (Ink::Good, format!("exited with code 0 after {lasted}")),
+        (_, Some(code), _) => (Ink::Bad, format!("exited with code {code} after {lasted}")),
+        (_, _, Some(signal)) => (Ink::Bad, format!("killed by signal {signal}{} after {lasted}", signal_name(signal))),
+        (ExitReason::Exited | ExitReason::Signalled | ExitReason::Unknown, None, None) => unknown(),
+    })
+}
+
+/// Names of the signals that end processes in practice; the numbers are those of every architecture that is supported.
+const fn signal_name(signal: u8) -> &'static str {
+    match signal {
+        1 => " (SIGHUP)",
+        2 => " (SIGINT)",
+        3 => " (SIGQUIT)",
+        4 => " (SIGILL)",
+        6 => " (SIGABRT)",
+        7 => " (SIGBUS)",
+        8 => " (SIGFPE)",
+        9 => " (SIGKILL)",
+        11 => " (SIGSEGV)",
+        13 => " (SIGPIPE)",
+        15 => " (SIGTERM)",
+        _ => "",
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) const MODULES: &[Module] = &[
     edge("record", &["model"]),
     // A sink shows a report; it cannot ask for more.
     edge("sink", &["model"]),
+    // Pictures are made of what a replay tells a sink.
+    edge("render", &["model", "sink"]),
     edge("tui", &["model", "sink::view"]),
     edge("probe_host", &["model", "plan", "source::ebpf"]),
     edge("doctor", &["model", "plan", "probe_host"]),
@@ -53,6 +55,7 @@ pub(super) const MODULES: &[Module] = &[
             "plan",
             "probe_host",
             "record",
+            "render",
             "sink",
             "source",
             "tui",
