@@ -1,6 +1,7 @@
 //! What recordings and sample sessions look like in every format.
 
 mod diagnosis;
+mod explained;
 mod fixtures;
 mod lab;
 mod laws;

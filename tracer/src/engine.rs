@@ -7,8 +7,9 @@ use regex::bytes::Regex;
 
 use crate::{
     correlate::{Correlator, Options},
+    diagnose,
     model::{
-        BootTime, Change, Finding, Kind, Observation, RawText, Report, Session, SessionId, State, WatchAs,
+        BootTime, Change, Depth, Finding, Kind, Observation, RawText, Report, Scope, Session, SessionId, State, WatchAs,
         parse_runc_exec,
     },
     record::{self, Reader, Writer},
@@ -179,6 +180,38 @@ pub struct Shown {
     pub of: u64,
 }
 
+/// How things stand.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Where.
+    pub header: sink::Header,
+    /// Sessions that are open and asked for, what they rest on, what was measured of it, and what is wrong.
+    pub report: Report,
+}
+
+impl Seen {
+    /// Of a report, what is open and asked for. What is wrong is decided on all that is open: one's fault is told from
+    /// everybody's by the others.
+    #[must_use]
+    pub fn of(header: sink::Header, mut report: Report, filter: &Filter) -> Self {
+        report.sessions.retain(|session| session.state == State::Open);
+        report.diagnosis = diagnose::diagnosis(&report);
+        report.sessions.retain(|session| filter.matches(session));
+        Self { header, report }
+    }
+}
+
+/// What to measure of the sessions that are open: for a list briefly, those asked for; for a diagnosis whole, all of them and
+/// what belongs to none.
+#[must_use]
+pub fn to_measure(report: &Report, depth: Depth, filter: &Filter) -> Scope {
+    let deep = depth == Depth::Whole;
+    let is_measured = |session: &&Session| session.state == State::Open && (deep || filter.matches(session));
+    let measured: Vec<Session> = report.sessions.iter().filter(is_measured).cloned().collect();
+    let scope = Scope::of(&measured, depth);
+    if deep { scope.with_others(report) } else { scope }
+}
+
 /// When enough was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Until {
@@ -211,9 +244,11 @@ pub struct Pump {
     until: Until,
     sinks: Vec<Box<dyn Sink>>,
     recorder: Option<Writer>,
-    /// To be shown first; `None` once it was.
-    header: Option<sink::Header>,
+    header: sink::Header,
+    /// Whether the header was shown.
+    begun: bool,
     shown: u64,
+    told: u64,
 }
 
 impl Pump {
@@ -223,7 +258,7 @@ impl Pump {
         let Setup { filter, redactor, until, sinks } = setup;
         let correlator = Correlator::new(&header.host, options);
         let selection = Selection { filter, shown: BTreeSet::new() };
-        Self { correlator, selection, redactor, until, sinks, recorder, header: Some(header), shown: 0 }
+        Self { correlator, selection, redactor, until, sinks, recorder, header, begun: false, shown: 0, told: 0 }
     }
 
     /// Shows the header, then what was found so far; from now on findings are shown as they come. A reader of a live trace
@@ -232,9 +267,10 @@ impl Pump {
     /// # Errors
     /// When a sink cannot write.
     pub fn begin(&mut self) -> io::Result<Flow> {
-        if let Some(header) = self.header.take() {
+        if !self.begun {
+            self.begun = true;
             for sink in &mut self.sinks {
-                sink.host(&header)?;
+                sink.host(&self.header)?;
             }
         }
         self.show()
@@ -251,6 +287,11 @@ impl Pump {
             recorder.tick(seen.at)?;
         }
         self.correlator.ingest(&seen);
+        if seen.fact.is_measure() {
+            for sink in &mut self.sinks {
+                sink.measured(&seen)?;
+            }
+        }
         self.show()
     }
 
@@ -277,6 +318,30 @@ impl Pump {
         self.correlator.is_waiting()
     }
 
+    /// How things stand now, by what was taken in.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        Seen::of(self.header.clone(), self.correlator.report(), &self.selection.filter)
+    }
+
+    /// How many changes were shown: where it grows, [`Pump::seen`] has something new.
+    #[must_use]
+    pub const fn told(&self) -> u64 {
+        self.told
+    }
+
+    /// Whether a session is open, asked for or not.
+    #[must_use]
+    pub fn is_anything_open(&self) -> bool {
+        self.correlator.is_anything_open()
+    }
+
+    /// What to measure, for a diagnosis.
+    #[must_use]
+    pub fn to_measure(&self) -> Scope {
+        to_measure(&self.correlator.report(), Depth::Whole, &self.selection.filter)
+    }
+
     /// Shows the rest and ends the recording. The last observation should have been [`crate::model::Fact::Stopped`].
     ///
     /// # Errors
@@ -300,11 +365,12 @@ impl Pump {
 
     fn show(&mut self) -> io::Result<Flow> {
         let mut flow = Flow::Continue;
-        if self.header.is_some() {
+        if !self.begun {
             return Ok(flow);
         }
         for finding in self.correlator.drain() {
             for finding in self.selection.pass(finding) {
+                self.told += 1;
                 self.shown += u64::from(matches!(finding.change, Change::Opened(_)));
                 for sink in &mut self.sinks {
                     sink.change(&finding)?;

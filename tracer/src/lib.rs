@@ -1,6 +1,6 @@
 //! execpath: sees the path of `kubectl exec`.
 //!
-//! The pure ring (`model`, `decode`, `correlate`, `diagnose`, `plan`) knows no file, socket, clock, thread or async: facts in, findings
+//! The pure ring (`model`, `decode`, `correlate`, `diagnose`, `explain`, `plan`) knows no file, socket, clock, thread or async: facts in, findings
 //! out, the same live and in replay. ARCHITECTURE.md has the map.
 
 pub mod cli;
@@ -10,6 +10,7 @@ pub mod demo;
 pub mod diagnose;
 pub mod doctor;
 pub mod engine;
+pub mod explain;
 pub mod live;
 pub mod look;
 pub mod model;

@@ -22,7 +22,7 @@ use tracer_common::Counter;
 use crate::{
     correlate,
     decode::decode,
-    engine::{Flow, Pump, Setup, Shown},
+    engine::{Flow, Pump, Seen, Setup, Shown},
     model::{BootTime, ClockAnchor, Degraded, Fact, HostFacts, Observation, Source, Span, TaskKey, Want, WatchAs},
     plan::{ProbePlan, plan},
     probe_host,
@@ -50,6 +50,13 @@ const BATCH: usize = 256;
 const AUDIT_EVERY: Duration = Duration::from_millis(50);
 /// After the end of the audit log was read, what it says of sessions older than the tracer is known within this time.
 pub(crate) const AUDIT_TAKEN_IN: Duration = Duration::from_millis(110);
+
+/// Whoever watches is told of a change at most this often: faster than an eye sees.
+const WATCHED: Duration = Duration::from_millis(100);
+/// After the last session ended, what it left behind is measured for so long: a leftover is one that stays.
+const MEASURED_AFTER: Duration = Duration::from_secs(60);
+/// Of the time, measuring may take one in so many.
+const SHARE: u32 = 10;
 
 /// Batches taken in before time is told all the same: under a flood that never ends, late is better than never.
 const MAX_BATCHES: usize = 64;
@@ -91,6 +98,14 @@ impl NetNs {
     }
 }
 
+/// Somebody who wants to see how things stand, again and again.
+pub struct Watcher {
+    /// So often where nothing changes; what changes is told at once, at most ten times a second.
+    pub every: Duration,
+    /// Told how things stand; says whether to go on. Records wait meanwhile, so it should hand on and return.
+    pub tell: Box<dyn FnMut(Seen) -> Flow + Send>,
+}
+
 /// What a live trace was asked for.
 pub struct Live {
     /// What to show, and where.
@@ -101,6 +116,10 @@ pub struct Live {
     pub netns: Option<NetNs>,
     /// When to stop.
     pub duration: Option<Duration>,
+    /// How often to measure the sessions that are open; `None`: never. Numbers older than a minute are forgotten.
+    pub measure: Option<Duration>,
+    /// Who is told how things stand, besides the sinks.
+    pub watcher: Option<Watcher>,
     /// Where to record.
     pub record: Option<Place>,
     /// The command line, for the recording.
@@ -223,8 +242,40 @@ struct Trace {
     losses: Losses,
     audit_log: Option<AuditLog>,
     audit_read: Instant,
+    measuring: Option<Measuring>,
+    watching: Option<Watching>,
     duration: Option<Duration>,
     ready: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// Something that is done again and again.
+struct Again {
+    every: Duration,
+    next: Instant,
+}
+
+impl Again {
+    fn new(every: Duration) -> Self {
+        Self { every, next: Instant::now() }
+    }
+
+    /// Done, and when it was begun: what takes long is done less often.
+    fn done(&mut self, began: Instant) {
+        self.next = Instant::now().max(began + self.every).max(began + began.elapsed() * SHARE);
+    }
+}
+
+struct Measuring {
+    again: Again,
+    /// Until when, where nothing is open any more.
+    until: Instant,
+}
+
+struct Watching {
+    watcher: Watcher,
+    again: Again,
+    /// [`Pump::told`] when it was told last.
+    told: u64,
 }
 
 /// Counters of the object that say that something was missed, as of the last look.
@@ -272,6 +323,12 @@ impl Trace {
             losses,
             audit_log,
             audit_read,
+            measuring: live.measure.map(|every| Measuring { again: Again::new(every), until: Instant::now() }),
+            watching: live.watcher.map(|watcher| Watching {
+                again: Again::new(watcher.every.min(WATCHED)),
+                watcher,
+                told: 0,
+            }),
             duration: live.duration,
             ready: live.ready,
         })
@@ -463,7 +520,7 @@ impl Trace {
             flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, lost))?);
         }
         flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, Fact::Tick))?);
-        flow = flow.or(self.answer()?);
+        flow = flow.or(self.answer()?).or(self.measure_again()?).or(self.tell());
         if let Err(error) = self.probes.watch_reads(self.pump.needs_reads()) {
             tracing::warn!(%error, "reads of FIFOs cannot be watched");
         }
@@ -483,6 +540,47 @@ impl Trace {
         Ok(flow)
     }
 
+    /// Measures, where it is time. While nothing is open, and nothing was lately, there is nothing to measure.
+    fn measure_again(&mut self) -> Result<Flow, LiveError> {
+        let open = self.pump.is_anything_open();
+        let Some(measuring) = &mut self.measuring else { return Ok(Flow::Continue) };
+        let began = Instant::now();
+        if open {
+            measuring.until = began + MEASURED_AFTER;
+        }
+        if began < measuring.again.next || began > measuring.until {
+            return Ok(Flow::Continue);
+        }
+        let flow = self.measure()?;
+        if let Some(measuring) = &mut self.measuring {
+            measuring.again.done(began);
+        }
+        Ok(flow)
+    }
+
+    fn measure(&mut self) -> Result<Flow, LiveError> {
+        let mut flow = Flow::Continue;
+        for seen in self.snapshot.measure(&self.pump.to_measure(), now()) {
+            flow = flow.or(self.pump.take(seen)?);
+        }
+        Ok(flow)
+    }
+
+    /// Tells who watches, where there is something to tell.
+    fn tell(&mut self) -> Flow {
+        let told = self.pump.told();
+        let Some(watching) = &mut self.watching else { return Flow::Continue };
+        let began = Instant::now();
+        let due = if told > watching.told { watching.again.next } else { watching.again.next + watching.watcher.every };
+        if began < due {
+            return Flow::Continue;
+        }
+        watching.told = told;
+        let flow = (watching.watcher.tell)(self.pump.seen());
+        watching.again.done(began);
+        flow
+    }
+
     fn until_tick(&self) -> Duration {
         if self.pump.is_waiting() { TICK_WAITING } else { TICK_IDLE }
     }
@@ -490,6 +588,10 @@ impl Trace {
     fn stop(mut self) -> Result<Shown, LiveError> {
         // What the kernel had written when the signal came belongs to the trace.
         self.tick()?;
+        if self.measuring.is_some() && self.pump.is_anything_open() {
+            // How things stood in the end.
+            self.measure()?;
+        }
         self.pump.take(Observation::new(now(), Source::Engine, Fact::Stopped))?;
         Ok(self.pump.finish()?)
     }

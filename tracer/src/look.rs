@@ -7,10 +7,9 @@ use std::thread;
 
 use crate::{
     correlate::{self, Correlator},
-    diagnose,
-    engine::{Filter, Redactor},
+    engine::{Filter, Redactor, Seen, to_measure},
     live::{self, LiveError, NetNs},
-    model::{Degraded, Depth, Observation, Report, Scope, Session, Source, State},
+    model::{Degraded, Depth, Observation, Source},
     probe_host, sink,
     source::{
         audit::AuditLog,
@@ -37,15 +36,6 @@ pub struct Look {
     pub netns: Option<NetNs>,
     /// Leave the memory of daemons alone.
     pub no_memory: bool,
-}
-
-/// What was seen.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// Where.
-    pub header: sink::Header,
-    /// Sessions that are open and asked for, and what they rest on.
-    pub report: Report,
 }
 
 /// Looks, and goes on looking at the same.
@@ -96,15 +86,7 @@ impl Looker {
 
     /// Measures what was found: for a list briefly, for a diagnosis whole, and then all that belongs to no session, too.
     pub fn measure(&mut self, depth: Depth) {
-        let report = self.correlator.report();
-        let deep = depth == Depth::Whole;
-        // A diagnosis tells one's fault from everybody's by what it sees of the others.
-        let is_measured = |session: &&Session| session.state == State::Open && (deep || self.filter.matches(session));
-        let measured: Vec<Session> = report.sessions.iter().filter(is_measured).cloned().collect();
-        let mut scope = Scope::of(&measured, depth);
-        if deep {
-            scope = scope.with_others(&report);
-        }
+        let scope = to_measure(&self.correlator.report(), depth, &self.filter);
         let facts = self.snapshot.measure(&scope, live::now());
         self.take(facts);
         self.settle();
@@ -113,11 +95,7 @@ impl Looker {
     /// What is known now.
     #[must_use]
     pub fn seen(&self) -> Seen {
-        let mut report = self.correlator.report();
-        report.sessions.retain(|session| session.state == State::Open);
-        report.diagnosis = diagnose::diagnosis(&report);
-        report.sessions.retain(|session| self.filter.matches(session));
-        Seen { header: self.header.clone(), report }
+        Seen::of(self.header.clone(), self.correlator.report(), &self.filter)
     }
 
     fn take(&mut self, facts: Vec<Observation>) {

@@ -65,6 +65,9 @@ pub(super) struct Trace {
     /// Stop after this time: `30s`, `5m`, `1h 30m`.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(super) duration: Option<Duration>,
+    /// Measure the open sessions so often, from 1s to 30s: their numbers are recorded, for `replay` to diagnose.
+    #[arg(long, value_name = "TIME", value_parser = measure)]
+    pub(super) measure: Option<Duration>,
     #[command(flatten)]
     pub(super) filter: Filter,
     #[command(flatten)]
@@ -118,6 +121,9 @@ pub(super) struct Show {
     /// How to show it, and where (`-` is stdout); repeatable.
     #[arg(short, long, value_name = "FORMAT[=PATH]", default_value = "tree", help_heading = "Common options")]
     pub(super) output: Vec<OsString>,
+    /// Say in plain words what each step is, why it is there, and how to see the same by hand: `explain` in place of `tree`.
+    #[arg(long, help_heading = "Common options")]
+    pub(super) explain: bool,
     #[command(flatten)]
     pub(super) watch: Watch,
     #[command(flatten)]
@@ -231,6 +237,9 @@ pub(super) struct Output {
     /// How to show it, and where (`-` is stdout); repeatable.
     #[arg(short, long, value_name = "FORMAT[=PATH]", default_value = "tree", help_heading = "Common options")]
     pub(super) output: Vec<OsString>,
+    /// Say in plain words what each step is, why it is there, and how to see the same by hand: `explain` in place of `tree`.
+    #[arg(long, help_heading = "Common options")]
+    pub(super) explain: bool,
     /// When to use colours.
     #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Common options")]
     pub(super) color: Color,
@@ -321,6 +330,16 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Twice within the time that numbers are kept, and not so often that measuring is all that happens.
+fn measure(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Ok(time) if !(Duration::from_secs(1)..=Duration::from_secs(30)).contains(&time) => {
+            Err("it must be from 1s to 30s".to_owned())
+        }
+        outcome => outcome,
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(time) if time.is_zero() => Err("it must be longer than nothing".to_owned()),
@@ -345,6 +364,7 @@ const EXAMPLES: &[(&str, &str)] = &[
   {bin} trace                                     every session, drawn hop by hop
   {bin} trace --namespace default --pod web       into one pod only
   {bin} trace --once --duration 5m                the next one, waiting at most five minutes
+  {bin} trace --explain --once                    the next one, step by step, in plain words
   {bin} trace -o jsonl | jq .session.id           for programs
   {bin} trace -o tree -o jsonl=sessions.jsonl     drawn, and kept as JSON Lines
   {bin} trace --record incident.jsonl.zst         keep all observations, to replay elsewhere
@@ -365,7 +385,8 @@ const EXAMPLES: &[(&str, &str)] = &[
   {bin} show s-4f9c2a                             by its id, or a unique start of it
   {bin} show 23605                                by a pid on its path
   {bin} show default/web                          by its pod
-  {bin} show web --watch 1s                       its numbers, again every second",
+  {bin} show web --watch 1s                       its numbers, again every second
+  {bin} show web --explain                        what each step of it is, in plain words",
     ),
     (
         "diagnose",
@@ -380,6 +401,7 @@ Examples:
         "replay",
         "Examples:
   {bin} replay incident.jsonl.zst                 as it was shown live
+  {bin} replay incident.jsonl.zst --explain       with what each step is, in plain words
   {bin} replay incident.jsonl.zst -o jsonl        for programs
   {bin} replay incident.jsonl.zst --pod web       one pod only
   zstd -dc incident.jsonl.zst | {bin} replay -    from a pipe",

@@ -15,7 +15,8 @@ use super::{
     resolve::{self, Output},
 };
 use crate::{
-    look::{Look, Looker, Seen},
+    engine::Seen,
+    look::{Look, Looker},
     model::{Depth, SessionId, Severity, matching},
     sink::{self, LISTS, SHOWN, Sink},
     source::audit::AuditLog,
@@ -30,7 +31,7 @@ pub(super) fn ls(args: args::Ls) -> Result<Exit, Failure> {
 }
 
 pub(super) fn show(args: args::Show) -> Result<Exit, Failure> {
-    let outputs = resolve::outputs(&args.output, SHOWN)?;
+    let outputs = resolve::explained(resolve::outputs(&args.output, SHOWN)?, args.explain, SHOWN)?;
     let args::Show { id, mut look, watch, .. } = args;
     of_any_kind(&mut look);
     each(look, watch, &outputs, Depth::Whole, |seen| select(seen, &id))

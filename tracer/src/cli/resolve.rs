@@ -81,7 +81,7 @@ impl Surroundings {
 }
 
 pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Failure> {
-    let outputs = outputs(&args.output.output, FORMATS)?;
+    let outputs = explained(outputs(&args.output.output, FORMATS)?, args.output.explain, FORMATS)?;
     one_to_stdout(&outputs, args.record.as_deref())?;
     let netns = args.places.netns.as_deref().map(netns).transpose()?;
     let audit_log = audit_log(&args.audit)?;
@@ -97,6 +97,8 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
         options: options(args.places),
         netns,
         duration: args.duration,
+        measure: args.measure,
+        watcher: None,
         record,
         ring_bytes: args.ring_bytes,
         bundles: None,
@@ -108,9 +110,9 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
 
 /// The demo, and whether it is drawn on stdout: then a word for people follows.
 pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool), Failure> {
-    let outputs = outputs(&args.output.output, FORMATS)?;
+    let outputs = explained(outputs(&args.output.output, FORMATS)?, args.output.explain, FORMATS)?;
     one_to_stdout(&outputs, args.record.as_deref())?;
-    let drawn = outputs.iter().any(|output| output.path.is_none() && output.format.name == FORMATS[0].name);
+    let drawn = outputs.iter().any(|output| output.path.is_none() && [DRAWN, EXPLAINED].contains(&output.format.name));
     let record = args.record.as_deref().map(place).transpose()?;
     let setup = Setup {
         filter: Filter::default(),
@@ -123,6 +125,8 @@ pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool
         options: Options::default(),
         netns: None,
         duration: None,
+        measure: None,
+        watcher: None,
         record,
         ring_bytes: None,
         bundles: None,
@@ -160,7 +164,10 @@ pub(super) fn replay(args: args::Replay) -> Result<Setup, Failure> {
         filter: filter(args.filter),
         redactor: redactor(args.privacy),
         until: Until::Told,
-        sinks: open(&outputs(&args.output.output, FORMATS)?, args.output.color)?,
+        sinks: open(
+            &explained(outputs(&args.output.output, FORMATS)?, args.output.explain, FORMATS)?,
+            args.output.color,
+        )?,
     })
 }
 
@@ -239,6 +246,29 @@ pub(super) fn outputs<F: Named>(specs: &[OsString], formats: &'static [F]) -> Re
         }
         outputs.push(Output { format, path });
     }
+    Ok(outputs)
+}
+
+/// The format that draws, and the one that draws and explains.
+const DRAWN: &str = "tree";
+const EXPLAINED: &str = "explain";
+
+/// Has what is drawn explained as well, where that is asked for.
+pub(super) fn explained(
+    mut outputs: Vec<Output>,
+    explain: bool,
+    formats: &'static [Format],
+) -> Result<Vec<Output>, Failure> {
+    let words = formats.iter().find(|format| format.name == EXPLAINED).filter(|_| explain);
+    let Some(words) = words else { return Ok(outputs) };
+    let mut drawn = outputs.iter_mut().filter(|output| [DRAWN, EXPLAINED].contains(&output.format.name)).peekable();
+    if drawn.peek().is_none() {
+        return Err(Failure::usage(
+            "`--explain` has nothing to explain: no output is drawn",
+            "words are for people: leave out `-o`, or add `-o explain=FILE`",
+        ));
+    }
+    drawn.for_each(|output| output.format = words);
     Ok(outputs)
 }
 

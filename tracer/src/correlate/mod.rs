@@ -208,6 +208,12 @@ impl Correlator {
         !self.order.is_empty()
     }
 
+    /// Whether a session is open.
+    #[must_use]
+    pub fn is_anything_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Questions that came up since the last call.
     pub fn wants(&mut self) -> Vec<Want> {
         std::mem::take(&mut self.wants)

@@ -365,6 +365,12 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// Whether it tells how a connection stands at one moment.
+    #[must_use]
+    pub const fn is_measure(&self) -> bool {
+        matches!(self, Self::TcpMeasured { .. } | Self::UnixMeasured { .. })
+    }
+
     /// A command that it tells, and whether it was cut, to be looked at or changed: where no process is.
     pub fn request_mut(&mut self) -> Option<(&mut Vec<RawText>, &mut bool)> {
         if let Self::Audited(event) = self {

@@ -79,7 +79,7 @@ const MARGIN: u32 = 12;
 /// Between a place and its hops.
 const PAD: u32 = 14;
 /// Of a place's two lines of title.
-const TITLE: u32 = 44;
+const TITLE: u32 = 48;
 /// Between places beside each other: two short lines of words fit.
 const GAP: u32 = 112;
 /// Two lines of words of one link below another.
@@ -91,8 +91,8 @@ const HOP: u32 = 56;
 const RELAY: u32 = 20;
 /// Between lines beside each other.
 const RAIL: u32 = 18;
-/// Width of a letter of a link's words, in tenths: 11 px of a common sans-serif.
-const LETTER: u32 = 62;
+/// Width of a letter of a link's words, in tenths: 11 px of the widest sans-serif that is common.
+const LETTER: u32 = 68;
 
 /// How a hop stands to the one before it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -269,14 +269,14 @@ impl<'a> Layout<'a> {
         if to.x > from.x {
             let (start, end) = (from.x + from.w, to.x);
             let (y1, y2) = (from.y + 28 + row * WORDS, to.y + 28 + row * WORDS);
-            let middle = end - (GAP - PAD) / 2;
+            let middle = end - PAD - GAP / 2;
             let path = if y1 == y2 {
                 format!("M{start} {y1}H{end}")
             } else {
                 let turn = start + 2 * PAD;
                 format!("M{start} {y1}H{turn}V{y2}H{end}")
             };
-            let room = (GAP + PAD) * 10 / LETTER;
+            let room = GAP * 10 / LETTER;
             return Line {
                 link: None,
                 path,

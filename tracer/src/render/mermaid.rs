@@ -44,7 +44,7 @@ fn session(number: usize, tale: &Tale, target: &mut dyn Write) -> io::Result<()>
             let inside = links(tale).filter(|link| link.from == index && link.to == index);
             let inside: String = inside
                 .map(|link| {
-                    format!("<br/>{}", label(&format!("⇄ {} · {}", words::evidence(link), link.confidence.token())))
+                    format!("<br/>{}", label(&format!("⇄ {} · {}", words::evidence(&link.evidence), link.confidence.token())))
                 })
                 .collect();
             writeln!(target, "      {}[\"{}<br/>{}{inside}\"]", hop(index), label(&role), label(&what))?;

@@ -5,13 +5,17 @@
 
 use std::io::{self, Write};
 
+mod html;
+mod island;
 mod layout;
 mod mermaid;
 mod perfetto;
+mod samples;
 mod story;
 mod svg;
 mod words;
 
+pub use samples::{Sample, Samples};
 pub use story::{Collector, Part, Proof, Story, Tale, Tie};
 
 /// A format of `render --output`.
@@ -26,6 +30,7 @@ pub struct Picture {
 
 /// Every format.
 pub const PICTURES: &[Picture] = &[
+    Picture { name: "html", about: "a page to explore in a browser, without any server", write: html::write },
     Picture { name: "svg", about: "one drawing of each path", write: svg::write },
     Picture { name: "mermaid", about: "a flowchart as text, for Markdown", write: mermaid::write },
     Picture { name: "perfetto", about: "a trace for ui.perfetto.dev: hops and legs over time", write: perfetto::write },

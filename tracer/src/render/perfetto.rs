@@ -25,7 +25,7 @@ pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
     write!(target, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{other},\"traceEvents\":[")?;
     let mut first = true;
     for (tale, number) in story.tales.iter().zip(1..) {
-        for event in (Tracks { tale, number, end: story.end }).events() {
+        for event in (Tracks { tale, number, story }).events() {
             write!(target, "{}\n{event}", if first { "" } else { "," })?;
             first = false;
         }
@@ -39,7 +39,7 @@ pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
 struct Tracks<'a> {
     tale: &'a Tale,
     number: usize,
-    end: BootTime,
+    story: &'a Story,
 }
 
 impl Tracks<'_> {
@@ -52,8 +52,8 @@ impl Tracks<'_> {
             self.meta("process_sort_index", 0, json!({ "sort_index": self.number })),
             self.meta("thread_name", 0, json!({ "name": "session" })),
         ];
-        let (outcome, _ink) = words::outcome(&session, self.end);
-        let until = self.over();
+        let (outcome, _ink) = words::outcome(&session, self.story.end);
+        let until = self.tale.until(self.story.end);
         let args = json!({
             "id": id,
             "command": words::command(&session),
@@ -83,7 +83,7 @@ impl Tracks<'_> {
             let (kind, what) = words::link(link);
             let args = json!({
                 "confidence": link.confidence.token(),
-                "evidence": words::evidence(link),
+                "evidence": words::evidence(&link.evidence),
                 "shared": link.persistent,
                 "opened_us": link.tcp.and_then(|ends| ends.begun).map(micros),
                 "inode": link.tcp.and_then(|ends| ends.near?.inode),
@@ -93,13 +93,13 @@ impl Tracks<'_> {
             });
             let track = self.leg(number, link);
             events.push(self.name(track, &format!("   {kind} {what}")));
-            let begin = link.tcp.and_then(|ends| ends.begun).map_or(part.since, |begun| begun.min(part.since));
-            let end = part.until.unwrap_or(until);
-            events.push(self.slice(track, &kind, begin, end, args));
+                        let end = part.until.unwrap_or(until);
+            events.push(self.slice(track, &kind, self.tale.begun(part), end, args));
             if link.from != link.to {
                 events.extend(self.arrow(number, link, part.since));
             }
         }
+        events.extend(self.counters());
         for part in &self.tale.gaps {
             let text = words::gap(self.tale, &part.what);
             let args = json!({ "code": part.what.code.token(), "until_us": part.until.map(micros) });
@@ -111,9 +111,24 @@ impl Tracks<'_> {
         events
     }
 
-    /// When the session ended, or the recording.
-    fn over(&self) -> BootTime {
-        self.tale.session.closed_at.map_or(self.end, |closed| closed.max(self.tale.over.unwrap_or(closed)))
+    /// Bytes of each leg over time, by its end that is nearer to the client; nothing where nothing was measured.
+    fn counters(&self) -> Vec<Value> {
+        let (from, until) = (self.tale.told, self.tale.until(self.story.end));
+        let mut events = Vec::new();
+        for (number, part) in self.tale.links.iter().enumerate() {
+            let (kind, what) = words::link(&part.what.link);
+            for sample in self.story.samples.of(words::near(&part.what.link), from, until) {
+                let queues = json!({ "recv_q": sample.recv_q, "send_q": sample.send_q });
+                let moved = sample.moved.map(|(sent, received)| json!({ "sent": sent, "received": received }));
+                for (name, args) in [("queues", Some(queues)), ("bytes", moved)] {
+                    events.extend(args.map(|args| json!({
+                        "ph": "C", "cat": "measure", "name": format!("{name}: {kind} {what}"),
+                        "id": format!("{}.{number}", self.number), "pid": self.number, "ts": micros(sample.at), "args": args,
+                    })));
+                }
+            }
+        }
+        events
     }
 
     fn leg(&self, number: usize, link: &Link) -> usize {

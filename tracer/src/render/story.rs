@@ -3,9 +3,10 @@
 
 use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc};
 
+use super::samples::Samples;
 use crate::{
     model::{
-        BootTime, Change, Confidence, Evidence, Finding, Gap, Health, Hop, Link, Report, Session, SessionId, State,
+        BootTime, Change, Confidence, Evidence, Finding, Gap, Health, Hop, Link, Observation, Report, Session, SessionId, State,
         Totals,
     },
     sink::{Header, Sink, view},
@@ -84,6 +85,26 @@ pub struct Tale {
 }
 
 impl Tale {
+    /// When a link came about, as far as that was seen: a connection may be older than what is known of it.
+    #[must_use]
+    pub fn begun(&self, link: &Part<Tie>) -> BootTime {
+        link.what.link.tcp.and_then(|ends| ends.begun).map_or(link.since, |begun| begun.min(link.since))
+    }
+
+    /// When a hop came onto the path: with the first of its connections to others.
+    #[must_use]
+    pub fn joined(&self, hop: usize) -> BootTime {
+        let touches = |link: &&Part<Tie>| link.what.link.from != link.what.link.to && [link.what.link.from, link.what.link.to].contains(&hop);
+        let known = self.hops.get(hop).map_or(self.told, |hop| hop.since);
+        self.links.iter().filter(touches).map(|link| self.begun(link)).min().map_or(known, |begun| begun.min(known))
+    }
+
+    /// When it was over, or the recording was, at `end`.
+    #[must_use]
+    pub fn until(&self, end: BootTime) -> BootTime {
+        self.session.closed_at.map_or(end, |closed| closed.max(self.over.unwrap_or(closed)))
+    }
+
     /// The session with the parts that still hold: what a trace showed last.
     #[must_use]
     pub fn last(&self) -> Session {
@@ -133,6 +154,8 @@ pub struct Story {
     pub end: BootTime,
     /// Sums over all of it.
     pub totals: Totals,
+    /// Numbers of connections over time.
+    pub samples: Samples,
 }
 
 impl Story {
@@ -157,6 +180,7 @@ pub struct Collector {
     order: Vec<SessionId>,
     end: BootTime,
     totals: Totals,
+    samples: Samples,
 }
 
 impl Collector {
@@ -176,6 +200,7 @@ impl Collector {
             tales: self.order.drain(..).filter_map(|id| Some(growing.remove(&id)?.tale())).collect(),
             end: self.end,
             totals: std::mem::take(&mut self.totals),
+            samples: std::mem::take(&mut self.samples),
         }
     }
 
@@ -204,6 +229,11 @@ impl Sink for Handle {
             }
             Change::Loss { .. } => {}
         }
+        Ok(())
+    }
+
+    fn measured(&mut self, seen: &Observation) -> io::Result<()> {
+        self.0.borrow_mut().samples.take(seen);
         Ok(())
     }
 

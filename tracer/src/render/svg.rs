@@ -154,7 +154,7 @@ fn paint_hop(tale: &Tale, index: usize, area: Area) -> Group {
         .add(text(x + 42, y + 43, "small", &words::cut(&what, room)));
     let inside = tale.links.iter().map(|tie| &tie.what.link).filter(|link| link.from == index && link.to == index);
     for (link, row) in inside.zip(0..) {
-        let line = format!("⇄ {} · {}", words::evidence(link), link.confidence.token());
+        let line = format!("⇄ {} · {}", words::evidence(&link.evidence), link.confidence.token());
         let class = format!("small {}", sureness(Some(link)));
         group.append(text(x + 14, y + 64 + row * 20, &class, &words::cut(&line, (w - 28) * 10 / 62)));
     }

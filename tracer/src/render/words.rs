@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use super::story::Tale;
 use crate::{
-    model::{BootTime, Gap, Hop, Link, LinkKind, Role, Session, State},
+    model::{BootTime, Evidence, Gap, Hop, Link, LinkKind, Role, Session, SocketId, State, Tuple},
     sink::{
         escape,
         ink::Ink,
@@ -38,8 +38,9 @@ pub(super) fn link(link: &Link) -> (String, String) {
     let shared = if link.persistent { " · shared" } else { "" };
     let what = match link.kind {
         LinkKind::Tcp => link.tcp.map(|ends| {
-            let tuple = ends.tuple;
-            format!("{} → {}", tuple.local, tuple.remote)
+            let Tuple { local, remote } = ends.tuple;
+            // To itself: the address once.
+            if local.ip() == remote.ip() { format!("{local} → :{}", remote.port()) } else { format!("{local} → {remote}") }
         }),
         LinkKind::Unix => link.unix.as_ref().map(|(path, ..)| escape::text(path.as_bytes(), PATH)),
         LinkKind::Fifo => Some("stdin, stdout, stderr".to_owned()),
@@ -56,9 +57,19 @@ pub(super) fn link_between(link: &Link) -> (String, String) {
     (kind, ports.unwrap_or(what))
 }
 
+/// The end of a connection that is nearer to the client.
+pub(super) fn near(link: &Link) -> Option<SocketId> {
+    link.tcp.map_or_else(|| link.unix.as_ref().map(|(_, near, _)| *near), |ends| ends.near)
+}
+
+/// The other end.
+pub(super) fn far(link: &Link) -> Option<SocketId> {
+    link.tcp.map_or_else(|| link.unix.as_ref().map(|(.., far)| *far), |ends| ends.far)
+}
+
 /// How a link is known.
-pub(super) fn evidence(link: &Link) -> String {
-    let evidence: Vec<&str> = link.evidence.iter().map(|evidence| evidence.prose()).collect();
+pub(super) fn evidence(evidence: &[Evidence]) -> String {
+    let evidence: Vec<&str> = evidence.iter().map(|evidence| evidence.prose()).collect();
     evidence.join("; ")
 }
 

@@ -13,7 +13,7 @@ use super::{
     json,
     tree::WIDTH,
     view,
-    words::{self, NAME, TEXT},
+    words::{self, NAME, TEXT, folded},
 };
 use crate::model::{About, Diagnosis, Health, RawText, Reading, Report, Session, Severity, Value, Verdict};
 
@@ -174,21 +174,6 @@ fn reading(reading: &Reading) -> String {
     };
     let space = if reading.unit.is_empty() { "" } else { " " };
     format!("{what}: {value}{space}{}", reading.unit)
-}
-
-/// In lines of at most so many columns, broken between words.
-fn folded(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }
 
 /// A verdict as programs see it.

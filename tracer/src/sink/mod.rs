@@ -3,12 +3,13 @@
 
 use std::io::{self, Write};
 
-use crate::model::{Ability, ClockAnchor, Degraded, Finding, HostFacts, Report};
+use crate::model::{Ability, ClockAnchor, Degraded, Finding, HostFacts, Observation, Report};
 
 pub mod diagnosis;
 pub mod escape;
+mod explained;
 pub(crate) mod ink;
-mod json;
+pub(crate) mod json;
 mod jsonl;
 mod list;
 mod show;
@@ -16,6 +17,7 @@ mod tree;
 pub mod view;
 pub(crate) mod words;
 
+pub use explained::Explained;
 pub use jsonl::Jsonl;
 pub use list::{Json, Lines, Table};
 pub use show::Show;
@@ -47,6 +49,14 @@ pub trait Sink {
     /// # Errors
     /// When the writer fails.
     fn change(&mut self, _finding: &Finding) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// A measure, as it was taken. Default: ignore it, for those that the report's last ones are enough for.
+    ///
+    /// # Errors
+    /// When the writer fails.
+    fn measured(&mut self, _seen: &Observation) -> io::Result<()> {
         Ok(())
     }
 
@@ -85,6 +95,11 @@ pub const FORMATS: &[Format] = &[
         open: |target, style| Box::new(Tree::new(target, style)),
     },
     Format {
+        name: "explain",
+        about: "drawn, and each step of the path in plain words",
+        open: |target, style| Box::new(Explained::new(target, style, |target| Box::new(Tree::new(target, style)))),
+    },
+    Format {
         name: "jsonl",
         about: "JSON Lines for programs: every change with the whole session",
         open: |target, _| Box::new(Jsonl::new(target)),
@@ -97,6 +112,11 @@ pub const SHOWN: &[Format] = &[
         name: "tree",
         about: "the path, drawn, with both ends of each connection",
         open: |target, style| Box::new(Show::new(target, style)),
+    },
+    Format {
+        name: "explain",
+        about: "drawn, and each step of the path in plain words",
+        open: |target, style| Box::new(Explained::new(target, style, |target| Box::new(Show::new(target, style)))),
     },
     Format { name: "table", about: "a row", open: |target, style| Box::new(Table::new(target, style)) },
     Format { name: "json", about: "JSON for programs: an array of one", open: |target, _| Box::new(Json::new(target)) },

@@ -27,19 +27,22 @@ pub(super) const MODULES: &[Module] = &[
     pure("correlate", &["model"]),
     // What is wrong follows from a report, live and in replay.
     pure("diagnose", &["model"]),
+    // What a path is, in words; names of strangers are escaped in them already.
+    pure("explain", &["model", "sink::escape"]),
     pure("plan", &["model"]),
     edge("source", &["model", "record", "decode", "plan"]),
     edge("record", &["model"]),
     // A sink shows a report; it cannot ask for more.
-    edge("sink", &["model"]),
+    edge("sink", &["explain", "model"]),
+    pure("sink::escape", &["model"]),
     // Pictures are made of what a replay tells a sink.
-    edge("render", &["model", "sink"]),
-    edge("tui", &["model", "sink::view"]),
+    edge("render", &["explain", "model", "sink"]),
+    edge("tui", &["explain", "model", "sink"]),
     edge("probe_host", &["model", "plan", "source::ebpf"]),
     edge("doctor", &["model", "plan", "probe_host"]),
-    edge("engine", &["correlate", "model", "record", "sink", "source", "tui"]),
+    edge("engine", &["correlate", "diagnose", "model", "record", "sink", "source", "tui"]),
     edge("live", &["correlate", "decode", "engine", "model", "plan", "probe_host", "record", "sink", "source"]),
-    edge("look", &["correlate", "diagnose", "engine", "live", "model", "probe_host", "sink", "source"]),
+    edge("look", &["correlate", "engine", "live", "model", "probe_host", "sink", "source"]),
     edge("demo", &["correlate", "engine", "live", "model", "plan", "probe_host", "sink"]),
     edge(
         "cli",

@@ -1,0 +1,171 @@
+//! Sessions in plain words, for who has not seen a path yet: drawn, then explained step by step.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{
+    Header, Sink, Style, Target, escape,
+    ink::Ink,
+    words::{self, NAME},
+};
+use crate::{
+    explain::{self, Explanation, Step},
+    model::{BootTime, Change, Finding, Report, Session, SessionId, Span, State},
+};
+
+/// Columns of prose: those of the narrowest terminal that people use.
+const WIDTH: usize = 80;
+/// A session that is not complete is explained when it is older than this: more may be missing than what is about to come.
+const SETTLED: Span = Span::from_secs(1);
+/// Columns before the text of a step.
+const INDENT: &str = "     ";
+
+/// Shows what another sink shows, and explains each session once: when its path is complete, else when it is over, or when
+/// waiting for more makes no sense any more.
+pub struct Explained {
+    drawing: Box<dyn Sink>,
+    target: Shared,
+    style: Style,
+    told: BTreeSet<SessionId>,
+}
+
+impl Explained {
+    /// Explains to `target`, below what the sink that `draw` makes shows there.
+    pub fn new(target: Target, style: Style, draw: impl FnOnce(Target) -> Box<dyn Sink>) -> Self {
+        let target = Shared(Arc::new(Mutex::new(target)));
+        Self { drawing: draw(Box::new(target.clone())), target, style, told: BTreeSet::new() }
+    }
+
+    fn explain(&mut self, session: &Session) -> io::Result<()> {
+        if session.merged_into.is_some() || !self.told.insert(session.id.clone()) {
+            return Ok(());
+        }
+        let page = Page { style: self.style };
+        self.target.write_all(page.session(session).as_bytes())?;
+        self.target.flush()
+    }
+
+    fn is_ripe(session: &Session, at: BootTime) -> bool {
+        session.complete || session.state == State::Closed || at.since(session.opened_at) >= SETTLED
+    }
+}
+
+impl Sink for Explained {
+    fn host(&mut self, header: &Header) -> io::Result<()> {
+        self.drawing.host(header)
+    }
+
+    fn change(&mut self, finding: &Finding) -> io::Result<()> {
+        self.drawing.change(finding)?;
+        match &finding.change {
+            Change::Opened(session) | Change::Changed(session) if Self::is_ripe(session, finding.at) => {
+                self.explain(session)
+            }
+            Change::Closed(session) => {
+                self.explain(session)?;
+                self.told.remove(&session.id);
+                Ok(())
+            }
+            Change::Opened(_) | Change::Changed(_) | Change::Loss { .. } => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, report: &Report) -> io::Result<()> {
+        self.drawing.finish(report)?;
+        for session in report.sessions.iter().filter(|session| session.state == State::Open) {
+            self.explain(session)?;
+        }
+        Ok(())
+    }
+}
+
+/// A target of two sinks.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Target>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
+}
+
+struct Page {
+    style: Style,
+}
+
+impl Page {
+    fn ink(&self, ink: Ink, text: &str) -> String {
+        ink.on(self.style, text)
+    }
+
+    fn session(&self, session: &Session) -> String {
+        let id = escape::str(&session.id.0, NAME);
+        let mut lines = vec![
+            String::new(),
+            format!("{} {}", self.ink(Ink::Mark, "▸"), self.ink(Ink::Mark, &format!("{id}  step by step"))),
+        ];
+        let mut hops = 0;
+        for step in explain::steps(session) {
+            let Some(explanation) = explain::explain(session, step) else { continue };
+            let mark = match step {
+                Step::Hop(_) => {
+                    hops += 1;
+                    format!("{hops:>2}")
+                }
+                Step::Session => String::new(),
+                Step::Link(_) => " │".to_owned(),
+                Step::Beyond(_) => " ↗".to_owned(),
+                Step::Gap(_) => " ?".to_owned(),
+            };
+            lines.push(String::new());
+            lines.extend(self.step(&mark, step, &explanation));
+        }
+        lines.join("\n") + "\n"
+    }
+
+    fn step(&self, mark: &str, step: Step, explanation: &Explanation) -> Vec<String> {
+        let ink = match step {
+            Step::Session | Step::Hop(_) => Ink::Bold,
+            Step::Gap(_) => Ink::Doubt,
+            Step::Link(_) | Step::Beyond(_) => Ink::Mark,
+        };
+        let mut lines = Vec::new();
+        for (number, line) in words::folded(&explanation.title, WIDTH - INDENT.len()).into_iter().enumerate() {
+            let mark = if number == 0 { mark } else { "" };
+            lines.push(format!("  {mark:<3}{}", self.ink(ink, &line)));
+        }
+        let known = explanation.known.join(" ");
+        for text in [&explanation.what, &explanation.why, &known] {
+            lines.extend(self.paragraph("", text));
+        }
+        for text in &explanation.unknown {
+            lines.extend(self.paragraph("? ", text));
+        }
+        for manual in &explanation.manual {
+            // To be pasted, so it is not folded.
+            lines.push(format!("{INDENT}$ {}", self.ink(Ink::Good, &manual.command)));
+            lines.extend(self.paragraph("  ", &format!("shows {}", manual.shows)));
+        }
+        lines
+    }
+
+    /// Prose in lines that fit; with a mark before the first one it is an aside.
+    fn paragraph(&self, mark: &str, text: &str) -> Vec<String> {
+        let width = mark.chars().count();
+        let shown = |line: String| if mark.is_empty() { line } else { self.ink(Ink::Dim, &line) };
+        let lines = words::folded(text, WIDTH - INDENT.len() - width).into_iter().enumerate();
+        lines
+            .map(|(number, line)| {
+                let mark = if number == 0 { mark } else { "" };
+                format!("{INDENT}{mark:width$}{}", shown(line))
+            })
+            .collect()
+    }
+}
