@@ -5,5 +5,6 @@ mod explained;
 mod fixtures;
 mod lab;
 mod laws;
+mod pictures;
 mod recordings;
 mod sinks;

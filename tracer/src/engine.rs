@@ -9,8 +9,8 @@ use crate::{
     correlate::{Correlator, Options},
     diagnose,
     model::{
-        BootTime, Change, Depth, Finding, Kind, Observation, RawText, Report, Scope, Session, SessionId, State, WatchAs,
-        parse_runc_exec,
+        BootTime, Change, Depth, Finding, Kind, Observation, RawText, Report, Scope, Session, SessionId, State,
+        WatchAs, parse_runc_exec,
     },
     record::{self, Reader, Writer},
     sink::{self, Sink},

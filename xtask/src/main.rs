@@ -8,6 +8,7 @@ mod abi;
 mod apt;
 mod arch;
 mod bench;
+mod browser;
 mod cache;
 mod demo;
 mod docs;
@@ -17,6 +18,7 @@ mod golang;
 mod hint;
 mod hygiene;
 mod lab;
+mod pictures;
 mod progress;
 mod record;
 mod repo;
@@ -44,6 +46,7 @@ enum Chore {
     GoOffsets(golang::GoOffsets),
     Hygiene(hygiene::Hygiene),
     Lab(lab::Lab),
+    Pictures(pictures::Pictures),
     Record(record::Record),
     Soak(test::Soak),
     Test(test::Test),
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Chore::GoOffsets(chore) => chore.run(),
         Chore::Hygiene(chore) => chore.run(),
         Chore::Lab(chore) => chore.run(),
+        Chore::Pictures(chore) => chore.run(),
         Chore::Record(chore) => chore.run(),
         Chore::Soak(chore) => chore.run(),
         Chore::Test(chore) => chore.run(),

@@ -82,7 +82,9 @@ mod tests {
     #[test]
     fn scripts_make_no_markup_of_text_and_ask_nobody() {
         for script in SCRIPTS {
-            for banned in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "fetch(", "import("] {
+            for banned in
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "fetch(", "import("]
+            {
                 assert!(!script.contains(banned), "{banned}");
             }
         }

@@ -143,7 +143,10 @@ impl Island {
         let mut notes: Vec<String> =
             story.header.degraded.iter().map(|one| escape::str(&one.text, phrases::TEXT)).collect();
         if story.samples.left_out > 0 {
-            notes.push(format!("{} were left out: there are more than a page holds", phrases::counted(story.samples.left_out, "later measure")));
+            notes.push(format!(
+                "{} were left out: there are more than a page holds",
+                phrases::counted(story.samples.left_out, "later measure")
+            ));
         }
         let lost = story.totals.lost.iter().filter(|(_, count)| **count > 0);
         #[expect(clippy::cast_precision_loss, reason = "a double holds milliseconds of UTC")]
@@ -245,11 +248,14 @@ impl Maker<'_> {
         let wide = self.shape(tale, Form::Wide);
         let shape = layout::shape(tale, Form::Wide);
         let places = shape.places.iter().map(|place| words::place(tale, place.hops.0, place.hops.1)).collect();
-        let beyond = last.beyond.iter().enumerate().map(|(index, (side, address))| Beyond {
-            side: escape::str(side, NAME),
-            address: address.to_string(),
-            say: self.say(&last, Step::Beyond(index)),
-        });
+        let ends = last.beyond.iter().enumerate();
+        let beyond: Vec<Beyond> = ends
+            .map(|(index, (side, address))| Beyond {
+                side: escape::str(side, NAME),
+                address: address.to_string(),
+                say: self.say(&last, Step::Beyond(index)),
+            })
+            .collect();
         SessionView {
             id: escape::str(&last.id.0, NAME),
             kind: last.kind.token(),
@@ -268,7 +274,7 @@ impl Maker<'_> {
             health: Some(tale.health).filter(|health| *health != Health::Unknown).map(Health::short),
             complete: last.complete,
             confidence: last.confidence().map(crate::model::Confidence::token),
-            beyond: beyond.collect(),
+            beyond,
             say: self.say(&last, Step::Session),
             wide,
             tall: self.shape(tale, Form::Tall),

@@ -36,6 +36,8 @@ pub(super) struct Area {
 pub(super) struct Place {
     /// Where it is.
     pub(super) area: Area,
+    /// Left end of its title, beside the lines that come in from above.
+    pub(super) title: u32,
     /// First and last of its hops.
     pub(super) hops: (usize, usize),
 }
@@ -45,6 +47,8 @@ pub(super) struct Place {
 pub(super) struct Line {
     /// Index of a link; `None` of two neighbours that no link joins.
     pub(super) link: Option<usize>,
+    /// The hops that it joins, or that nothing joins; `None` where it leaves this host.
+    pub(super) hops: Option<(usize, usize)>,
     /// From where to where, as `d` of an SVG path.
     pub(super) path: String,
     /// Where it begins and ends.
@@ -92,7 +96,7 @@ const RELAY: u32 = 20;
 /// Between lines beside each other.
 const RAIL: u32 = 18;
 /// Width of a letter of a link's words, in tenths: 11 px of the widest sans-serif that is common.
-const LETTER: u32 = 68;
+const LETTER: u32 = 66;
 
 /// How a hop stands to the one before it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -205,7 +209,12 @@ impl<'a> Layout<'a> {
             _ => {
                 let top = area.y - TITLE;
                 let area = Area { x: *x, y: top, w: self.column, h: end - top };
-                self.shape.places.push(Place { area, hops: (index, index) });
+                let from_above = match (step, self.form) {
+                    (None, _) | (Some(Step::Beside), Form::Wide) => 0,
+                    _ => 18 + rows * RAIL,
+                };
+                let title = *x + PAD + from_above;
+                self.shape.places.push(Place { area, title, hops: (index, index) });
             }
         }
     }
@@ -238,14 +247,14 @@ impl<'a> Layout<'a> {
             for to in from + 1..count {
                 for link in self.between(from, to) {
                     let line = if to == from + 1 { self.line(from, to, rows) } else { self.bow(from, to, rows, rails) };
-                    self.shape.lines.push(Line { link: Some(link), ..line });
+                    self.shape.lines.push(Line { link: Some(link), hops: Some((from, to)), ..line });
                     rows += 1;
                 }
             }
             let spanned = self.links().any(|(_, link)| link.from <= from && link.to > from);
             if !spanned && from + 1 < count {
                 let line = self.line(from, from + 1, 0);
-                self.shape.lines.push(line);
+                self.shape.lines.push(Line { hops: Some((from, from + 1)), ..line });
             }
         }
         // Where the path leaves this host: a line without words, since the address stands in the box.
@@ -266,7 +275,7 @@ impl<'a> Layout<'a> {
     }
 
     fn joining(&self, from: Area, to: Area, row: u32, rails: u32) -> Line {
-        if to.x > from.x {
+        if to.x >= from.x + from.w {
             let (start, end) = (from.x + from.w, to.x);
             let (y1, y2) = (from.y + 28 + row * WORDS, to.y + 28 + row * WORDS);
             let middle = end - PAD - GAP / 2;
@@ -279,6 +288,7 @@ impl<'a> Layout<'a> {
             let room = GAP * 10 / LETTER;
             return Line {
                 link: None,
+                hops: None,
                 path,
                 ends: ((start, y1), (end, y2)),
                 words: (middle, y2 - 24),
@@ -288,8 +298,18 @@ impl<'a> Layout<'a> {
         }
         let x = from.x + 22 + row * RAIL;
         let (y1, y2) = (from.y + from.h, to.y);
-        let (words, room) = self.beside_rails(from, rails, row);
-        Line { link: None, path: format!("M{x} {y1}V{y2}"), ends: ((x, y1), (x, y2)), words, centred: false, room }
+        let (mut words, room) = self.beside_rails(from, rails, row);
+        // Outside of its place, where it leads to another.
+        words.1 += if y2 - y1 > rails * WORDS + 2 * AIR { PAD } else { 0 };
+        Line {
+            link: None,
+            hops: None,
+            path: format!("M{x} {y1}V{y2}"),
+            ends: ((x, y1), (x, y2)),
+            words,
+            centred: false,
+            room,
+        }
     }
 
     /// Where words stand beside the lines that go down from a hop, and how many letters fit.
@@ -304,9 +324,9 @@ impl<'a> Layout<'a> {
         let (y1, y2) = (from.y + from.h / 2 + row * 6, to.y + to.h / 2 - row * 6);
         let right = from.x + from.w;
         let out = right.max(to.x + to.w) + PAD / 2;
-        let (turn, end) = if to.x > from.x { (right + PAD, to.x) } else { (out, to.x + to.w) };
+        let (turn, end) = if to.x >= right { (right + PAD, to.x) } else { (out, to.x + to.w) };
         let path = format!("M{right} {y1}H{turn}V{y2}H{end}");
         let (words, room) = self.beside_rails(from, rails, row);
-        Line { link: None, path, ends: ((right, y1), (end, y2)), words, centred: false, room }
+        Line { link: None, hops: None, path, ends: ((right, y1), (end, y2)), words, centred: false, room }
     }
 }

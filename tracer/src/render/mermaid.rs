@@ -44,7 +44,10 @@ fn session(number: usize, tale: &Tale, target: &mut dyn Write) -> io::Result<()>
             let inside = links(tale).filter(|link| link.from == index && link.to == index);
             let inside: String = inside
                 .map(|link| {
-                    format!("<br/>{}", label(&format!("⇄ {} · {}", words::evidence(&link.evidence), link.confidence.token())))
+                    format!(
+                        "<br/>{}",
+                        label(&format!("⇄ {} · {}", words::evidence(&link.evidence), link.confidence.token()))
+                    )
                 })
                 .collect();
             writeln!(target, "      {}[\"{}<br/>{}{inside}\"]", hop(index), label(&role), label(&what))?;
@@ -70,11 +73,8 @@ fn session(number: usize, tale: &Tale, target: &mut dyn Write) -> io::Result<()>
         };
         writeln!(target, "    {} {arrow}|\"{}{what}\"| {}", hop(link.from), label(&kind), hop(link.to))?;
     }
-    for line in shape.lines.iter().filter(|line| line.link.is_none() && line.room > 0) {
-        // Two neighbours that nothing joins.
-        if let Some(from) = shape.hops.iter().position(|area| area.y + area.h == line.ends.0.1) {
-            writeln!(target, "    {} -.-|\"? no link is proved\"| {}", hop(from), hop(from + 1))?;
-        }
+    for (from, to) in shape.lines.iter().filter(|line| line.link.is_none()).filter_map(|line| line.hops) {
+        writeln!(target, "    {} -.-|\"? no link is proved\"| {}", hop(from), hop(to))?;
     }
     writeln!(target, "  end")
 }

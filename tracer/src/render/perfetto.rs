@@ -93,7 +93,7 @@ impl Tracks<'_> {
             });
             let track = self.leg(number, link);
             events.push(self.name(track, &format!("   {kind} {what}")));
-                        let end = part.until.unwrap_or(until);
+            let end = part.until.unwrap_or(until);
             events.push(self.slice(track, &kind, self.tale.begun(part), end, args));
             if link.from != link.to {
                 events.extend(self.arrow(number, link, part.since));

@@ -6,8 +6,8 @@ use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc};
 use super::samples::Samples;
 use crate::{
     model::{
-        BootTime, Change, Confidence, Evidence, Finding, Gap, Health, Hop, Link, Observation, Report, Session, SessionId, State,
-        Totals,
+        BootTime, Change, Confidence, Evidence, Finding, Gap, Health, Hop, Link, Observation, Report, Session,
+        SessionId, State, Totals,
     },
     sink::{Header, Sink, view},
 };
@@ -94,7 +94,9 @@ impl Tale {
     /// When a hop came onto the path: with the first of its connections to others.
     #[must_use]
     pub fn joined(&self, hop: usize) -> BootTime {
-        let touches = |link: &&Part<Tie>| link.what.link.from != link.what.link.to && [link.what.link.from, link.what.link.to].contains(&hop);
+        let touches = |link: &&Part<Tie>| {
+            link.what.link.from != link.what.link.to && [link.what.link.from, link.what.link.to].contains(&hop)
+        };
         let known = self.hops.get(hop).map_or(self.told, |hop| hop.since);
         self.links.iter().filter(touches).map(|link| self.begun(link)).min().map_or(known, |begun| begun.min(known))
     }

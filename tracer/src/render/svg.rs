@@ -136,16 +136,17 @@ fn paint(tale: &Tale, shape: &Shape) -> Group {
 fn paint_place(tale: &Tale, place: &Place) -> Group {
     let (title, netns) = words::place(tale, place.hops.0, place.hops.1);
     let Area { x, y, w, .. } = place.area;
+    let (left, room) = (place.title, (w - 14 - (place.title - x)) * 10 / 74);
     Group::new()
         .add(boxed(place.area, 12, "place"))
-        .add(text(x + 14, y + 21, "place-title", &words::cut(&title, (w - 28) * 10 / 72)))
-        .add(text(x + 14, y + 37, "small", &netns))
+        .add(text(left, y + 22, "place-title", &words::cut(&title, room)))
+        .add(text(left, y + 38, "small", &netns))
 }
 
 fn paint_hop(tale: &Tale, index: usize, area: Area) -> Group {
     let (role, what) = words::hop(&tale.hops[index].what);
     let Area { x, y, w, .. } = area;
-    let room = (w - 50) * 10 / 62;
+    let room = (w - 50) * 10 / 59;
     let mut group = Group::new()
         .add(boxed(area, 8, "hop"))
         .add(Circle::new().set("class", "number").set("cx", x + 22).set("cy", y + 28).set("r", 12))

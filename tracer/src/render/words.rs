@@ -40,7 +40,11 @@ pub(super) fn link(link: &Link) -> (String, String) {
         LinkKind::Tcp => link.tcp.map(|ends| {
             let Tuple { local, remote } = ends.tuple;
             // To itself: the address once.
-            if local.ip() == remote.ip() { format!("{local} → :{}", remote.port()) } else { format!("{local} → {remote}") }
+            if local.ip() == remote.ip() {
+                format!("{local} → :{}", remote.port())
+            } else {
+                format!("{local} → {remote}")
+            }
         }),
         LinkKind::Unix => link.unix.as_ref().map(|(path, ..)| escape::text(path.as_bytes(), PATH)),
         LinkKind::Fifo => Some("stdin, stdout, stderr".to_owned()),
@@ -124,16 +128,28 @@ pub(super) fn gap(tale: &Tale, gap: &Gap) -> String {
     words::gap_words(&Session { hops, ..tale.session.clone() }, gap)
 }
 
-/// What fits into so many letters; of a path the end says more, of all else the start.
+/// What fits into so many letters; of a path the end tells as much as the start.
 pub(super) fn cut(text: &str, room: u32) -> String {
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     let length = text.chars().count();
     if length <= room {
         return text.to_owned();
     }
-    let kept = room.saturating_sub(1);
-    if text.starts_with('/') {
-        return std::iter::once(escape::CUT).chain(text.chars().skip(length - kept)).collect();
+    let end = if text.starts_with('/') { room / 3 } else { 0 };
+    let start = text.chars().take(room.saturating_sub(1 + end));
+    start.chain([escape::CUT]).chain(text.chars().skip(length - end)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn what_is_too_long_is_cut_visibly_and_paths_keep_their_ends() {
+        assert_eq!(cut("abcdef", 6), "abcdef");
+        assert_eq!(cut("abcdefg", 6), "abcde…");
+        assert_eq!(cut("/run/containerd/containerd.sock", 15), "/run/cont….sock");
+        assert_eq!(cut("日本語", 2), "日…");
+        assert_eq!(cut("abc", 0), "…");
     }
-    text.chars().take(kept).chain([escape::CUT]).collect()
 }
