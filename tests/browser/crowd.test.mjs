@@ -12,7 +12,7 @@ test("hostile names and arguments stay text, and are seen for what they are", as
   const opened = await open(browser, render(crowd(2, "hostile"), "html"));
   const { page } = opened;
   const title = await page.locator("#head h2").textContent();
-  assert.ok(title.includes("</script><img src=x onerror=alert(1)><!--\\x1b[31m\\u{202e}\\u{2066}\\u{2028}"), title);
+  assert.ok(title.includes("\\u{202e}tluafed/</script><img src=x onerror=alert(1)><!--\\x1b[31m\\u{202e}…/web"), title);
   assert.equal(await page.locator("img").count(), 0);
   assert.equal(await page.locator("script").count(), 2);
   const hidden = await page.evaluate(() => (document.body.innerText + document.title).match(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f]/gu));

@@ -20,7 +20,8 @@ const STAMP: &str = "installed.json";
 /// runs `node` there.
 pub(crate) fn node(progress: &Progress) -> Result<Command> {
     let wanted = [("node", "nodejs"), ("npm", "npm"), ("chromium", "chromium")];
-    let mut missing: Vec<&str> = wanted.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+    let mut missing: Vec<&str> =
+        wanted.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
     // Without a font of its own every machine would draw other letters.
     if !fs::exists("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")? {
         missing.push("fonts-dejavu-core");

@@ -174,7 +174,8 @@ pub(super) fn replay(args: args::Replay) -> Result<Setup, Failure> {
 /// A replay into one sink, and whether it is narrowed down.
 pub(super) fn render(wanted: args::Filter, privacy: args::Privacy, sink: Box<dyn Sink>) -> (Setup, bool) {
     let filter = filter(wanted);
-    let narrow = is_narrow(&filter);
+    // All kinds are more than what is asked for else, not less.
+    let narrow = is_narrow(&filter) && filter != Filter { kinds: Kinds::All, ..Filter::default() };
     (Setup { filter, redactor: redactor(privacy), until: Until::Told, sinks: vec![sink] }, narrow)
 }
 

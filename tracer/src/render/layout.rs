@@ -96,7 +96,7 @@ const RELAY: u32 = 20;
 /// Between lines beside each other.
 const RAIL: u32 = 18;
 /// Width of a letter of a link's words, in tenths: 11 px of the widest sans-serif that is common.
-const LETTER: u32 = 66;
+const LETTER: u32 = 68;
 
 /// How a hop stands to the one before it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -173,7 +173,7 @@ impl<'a> Layout<'a> {
 
     fn outside(&mut self, x: &mut u32, y: &mut u32) {
         let first = self.shape.hops.is_empty();
-        let area = Area { x: *x, y: *y, w: self.column, h: TITLE + HOP + 2 * PAD };
+        let area = Area { x: *x, y: *y, w: self.column, h: TITLE + HOP };
         self.shape.beyond.push(area);
         *y += area.h;
         if first {
@@ -260,6 +260,7 @@ impl<'a> Layout<'a> {
         // Where the path leaves this host: a line without words, since the address stands in the box.
         for index in 0..self.shape.beyond.len() {
             let area = self.shape.beyond[index];
+            let area = Area { y: area.y + TITLE, h: area.h - TITLE, ..area };
             let (from, to) = match (index < client, self.shape.hops.first(), self.shape.hops.last()) {
                 (true, Some(first), _) => (area, *first),
                 (false, _, Some(last)) => (*last, area),

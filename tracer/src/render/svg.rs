@@ -163,7 +163,7 @@ fn paint_hop(tale: &Tale, index: usize, area: Area) -> Group {
 }
 
 fn paint_line(line: &Line, link: Option<&Link>, shape: &Shape) -> Group {
-    let class = sureness(link);
+    let class = if line.hops.is_some() { sureness(link) } else { "away" };
     let mut group = Group::new().set("class", class);
     group.append(Path::new().set("class", "line").set("d", line.path.as_str()));
     for (x, y) in [line.ends.0, line.ends.1] {

@@ -95,7 +95,7 @@ class Picture {
 
   line(line) {
     const link = line.link === null ? null : this.session.links[line.link];
-    const group = drawn("g", { class: link ? "" : "hole" }, drawn("path", { class: "reach", d: line.path }), drawn("path", { class: "line", d: line.path }));
+    const group = drawn("g", { class: line.hops ? "hole" : "away" }, drawn("path", { class: "reach", d: line.path }), drawn("path", { class: "line", d: line.path }));
     for (const [x, y] of line.ends) group.append(drawn("circle", { class: "end", cx: x, cy: y, r: 4 }));
     if (line.room > 0) {
       const anchor = { "text-anchor": line.centred ? "middle" : "start" };

@@ -35,8 +35,8 @@ class Timeline {
     this.marks = drawn("svg", { class: "marks", viewBox: `0 0 ${STEPS} 14`, preserveAspectRatio: "none", "aria-hidden": "true" });
     this.reads = el("output", { for: "moment", class: "reads" });
     this.says = el("p", { class: "says", role: "status" });
-    const by = (factor, text, label) => {
-      const one = el("button", { type: "button", text, "aria-label": label });
+    const by = (factor, text) => {
+      const one = el("button", { type: "button", text });
       one.addEventListener("click", () => { this.speed.value = String(Number((Number(this.speed.value) * factor).toPrecision(2))); });
       return one;
     };
@@ -49,7 +49,7 @@ class Timeline {
           button("on", "One event on", () => this.step(1)), button("end", "To the end", () => this.jump(Infinity))),
         this.reads, this.says),
       el("div", { class: "line options" },
-        el("span", { class: "option" }, el("label", { for: "speed", text: "Speed ×" }), by(0.5, "½", "Half the speed"), this.speed, by(2, "2", "Twice the speed")),
+        el("span", { class: "option" }, el("label", { for: "speed", text: "Speed ×" }), by(0.5, "slower"), this.speed, by(2, "faster")),
         el("span", { class: "option" }, this.shorten, el("label", { for: "shorten", text: "shorten waits" })),
         el("span", { class: "option" }, el("label", { for: "clock", text: "Show it" }), this.clocks)));
   }
