@@ -22,6 +22,7 @@ const SCRIPTS: &[&str] = &[
     include_str!("page/list.js"),
     include_str!("page/picture.js"),
     include_str!("page/steps.js"),
+    include_str!("page/beside.js"),
     include_str!("page/timeline.js"),
     include_str!("page/main.js"),
 ];

@@ -21,16 +21,18 @@ function choose(session) {
   document.title = `${session.kind} ${session.into ?? session.id} · execpath`;
   history.replaceState(null, "", `#${encodeURIComponent(session.id)}`);
   head(session);
-  byId("about").replaceChildren(...said(session.say));
+  beside.show(session);
   picture.show(session);
   steps.show(session);
   timeline.show(session);
 }
 
 const steps = new Steps(byId("steps"));
-const picture = new Picture(byId("picture"), (id) => steps.pick(id));
-const timeline = new Timeline(byId("timeline"), (at, clock) => {
+const beside = new Beside(byId("beside"), (id) => steps.pick(id));
+const picture = new Picture(byId("picture"), (id) => (picture.form === "wide" ? beside.pick(id) : steps.pick(id)), (shape) => beside.settle(shape));
+const timeline = new Timeline(byId("timeline"), (at, clock, over) => {
   picture.at(at, clock);
+  beside.at(at, clock, over);
   steps.at(at, clock);
 });
 

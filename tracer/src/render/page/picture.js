@@ -12,9 +12,10 @@ function box(area, radius, kind) {
 }
 
 class Picture {
-  constructor(holder, pick) {
+  constructor(holder, pick, settled) {
     this.holder = holder;
     this.pick = pick;
+    this.settled = settled;
     this.session = null;
     new ResizeObserver(() => this.fit()).observe(holder);
   }
@@ -49,6 +50,7 @@ class Picture {
     shape.lines.forEach((line) => all.append(this.line(line)));
     shape.hops.forEach((area, index) => all.append(this.hop(area, index)));
     this.holder.replaceChildren(all);
+    this.settled(shape);
   }
 
   keep(group, part, step) {

@@ -45,7 +45,7 @@ function events(session, clock) {
   });
   session.links.forEach((link) => {
     const between = link.from === link.to ? `inside ${session.hops[link.from].role}` : `${session.hops[link.from].role} → ${session.hops[link.to].role}`;
-    const what = link.what ? `${link.kind} ${link.what}` : link.kind;
+    const what = link.kind === "relay" ? "one connection leads to the other" : [link.kind, link.what].filter(Boolean).join(" ");
     add(begins(link, clock), `${between}: ${what}`, link.proofs[0][1] === "exact" ? "good" : "doubt");
     link.proofs.slice(1).forEach((later) => add(later[0], `${between}: now ${later[1]}: ${later[2]}`));
     if (link.until !== null) add(link.until, `taken back: ${between}, ${what}`, "doubt");
