@@ -13,7 +13,7 @@ use crate::{
 const TIME: Duration = Duration::from_secs(20);
 const SOAK: Duration = Duration::from_secs(300);
 /// Pods beside the standing ones.
-const PODS: &str = "20";
+const PODS: u8 = 20;
 
 fn of(arguments: &[&str]) -> Kubectl {
     Kubectl::start(kubectl(lab().newest(), "admin", 0).args(arguments).stdin(std::process::Stdio::null()), None)
@@ -29,8 +29,8 @@ fn probes_watches_logs_gets_and_other_pods_make_no_exec() {
         of(&["logs", "--follow", "web", "-c", "web"]),
         of(&["logs", "--follow", "probed"]),
     ];
-    // Twenty pods start: their containers' first processes are no execs.
-    output(&mut xtask(&["lab", "pods", PODS]));
+    // Twenty pods start: their containers' first processes are no execs, but starts.
+    output(&mut xtask(&["lab", "pods", &PODS.to_string()]));
     let mut marks = Vec::new();
     let end = Instant::now() + if soak() { SOAK } else { TIME };
     while Instant::now() < end {
@@ -63,6 +63,15 @@ fn probes_watches_logs_gets_and_other_pods_make_no_exec() {
         assert!(said.is_complete(), "{said:?}");
         assert_eq!(said.roles(), ["runtime", "shim", "runc", "process"], "{said:?}");
     }
+    let began = all.wait("the starts of the pods", |lines| {
+        let starts: Vec<Said> = sessions(lines).into_values().filter(|said| is_start_of_noise(said)).collect();
+        (starts.len() >= usize::from(PODS) && starts.iter().all(Said::is_complete)).then_some(starts)
+    });
+    for said in &began {
+        let path = ["kubelet", "runtime", "shim", "runc", "process", "runc", "process"];
+        assert_eq!(said.roles(), path, "{said:?}");
+        assert_eq!(said.text("/confidence"), Some("exact"), "{said:?}");
+    }
     drop(long);
     let trace = execs.finish();
     trace.holds_only(&marks);
@@ -77,6 +86,18 @@ fn probes_watches_logs_gets_and_other_pods_make_no_exec() {
     let logs: Vec<&Said> = sessions.iter().filter(|said| said.text("/kind") == Some("logs")).collect();
     assert_eq!(logs.len(), 2, "{logs:?}");
     assert!(logs.iter().all(|said| said.roles() == ["kubectl", "apiserver"]), "{logs:?}");
+    // kubectl, the API server, and what that keeps everything in.
+    let requests: Vec<&Said> = sessions.iter().filter(|said| said.text("/kind") == Some("request")).collect();
+    let gets: Vec<&&Said> = requests.iter().filter(|said| said.command().ends_with(&["get", "pods"])).collect();
+    assert!(gets.len() >= marks.len(), "{} of {}", gets.len(), marks.len());
+    for said in gets {
+        assert_eq!(said.roles(), ["kubectl", "apiserver", "etcd"], "{said:?}");
+        assert_eq!(said.exit(), (Some(0), None, "exited"), "{said:?}");
+    }
     trace.lost_nothing();
     output(&mut xtask(&["lab", "pods", "0"]));
+}
+
+fn is_start_of_noise(said: &Said) -> bool {
+    said.text("/kind") == Some("start") && said.text("/target/pod").is_some_and(|pod| pod.starts_with("noise-"))
 }

@@ -11,7 +11,7 @@ use execpath::{
     explain::{Explanation, Step, explain, glossary, steps},
     model::{BootTime, Fact, HostFacts, Link, Observation, Report, Session, SocketId, Source, Span},
     record::Reader,
-    sink::{self, Sink, Style},
+    sink::{self, Style},
 };
 use execpath_tests::{
     samples::{self, Kept},

@@ -466,6 +466,17 @@ impl Names {
                 info.watched = Some(if kind == "runc" { WatchAs::Below } else { WatchAs::Endpoint });
                 Fact::Exec(Box::new(info))
             }
+            // runc-create PID CONTAINER [moby]: dockerd's, else the kubelet's
+            "runc-create" => {
+                task = Some(self.task(&mut words)?);
+                let container = long_id(words.next("a container")?, self.world);
+                let namespace = if words.is_next("moby") { "moby" } else { "k8s.io" };
+                let bundle = format!("/run/containerd/io.containerd.runtime.v2.task/{namespace}/{container}");
+                let line = format!("runc create --bundle {bundle} --pid-file {bundle}/init.pid {container}");
+                let mut info = self.info(&mut Words { rest: line.split_whitespace().peekable() })?;
+                info.watched = Some(WatchAs::Below);
+                Fact::Exec(Box::new(info))
+            }
             // runc-foreground PID CONTAINER: as CRI-O starts it
             "runc-foreground" => {
                 task = Some(self.task(&mut words)?);

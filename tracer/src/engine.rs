@@ -32,7 +32,7 @@ impl Kinds {
     fn hold(self, kind: Kind) -> bool {
         match self {
             Self::All => true,
-            Self::People => kind != Kind::Probe,
+            Self::People => kind.is_of_people(),
             Self::Only(only) => kind == only,
         }
     }

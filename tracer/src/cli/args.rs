@@ -272,7 +272,7 @@ pub(super) struct Filter {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Kind {
-    /// What people start: all but probes.
+    /// What people keep open: all but probes, starts and requests.
     People,
     /// kubectl exec.
     Exec,
@@ -290,6 +290,10 @@ pub(super) enum Kind {
     Local,
     /// Exec probes and hooks, which the kubelet starts by itself.
     Probe,
+    /// The start of a pod: its sandbox, then its containers.
+    Start,
+    /// kubectl get, create and the like: to the API server and its store.
+    Request,
     /// All of them.
     All,
 }

@@ -359,6 +359,8 @@ fn filter(args: args::Filter) -> Filter {
         args::Kind::Logs => Kinds::Only(Kind::Logs),
         args::Kind::Local => Kinds::Only(Kind::Local),
         args::Kind::Probe => Kinds::Only(Kind::Probe),
+        args::Kind::Start => Kinds::Only(Kind::Start),
+        args::Kind::Request => Kinds::Only(Kind::Request),
     };
     Filter { namespace: args.namespace, pod: args.pod, container: args.container, kinds }
 }

@@ -31,8 +31,13 @@ impl Correlator {
         let process = self.world.processes.get(task);
         if self.world.calls.contains_key(&task)
             && !self.asked_for.contains_key(&task)
-            && process.is_some_and(|process| kubectl_says(&process.info).is_some())
+            && let Some(process) = process
+            && let Some(said) = kubectl_word(&process.info)
         {
+            if kept_open(said).is_none() {
+                self.asking.insert((self.now, task));
+                return;
+            }
             // One that is older than that is told of by a snapshot, of which the rest is still to come.
             let since = |no| self.world.sockets.get(no).map(|socket| socket.since.plus(SNAPSHOT_TAKEN_IN));
             let told = self.world.open_calls(task).filter_map(since).max();
@@ -47,6 +52,7 @@ impl Correlator {
 
     /// Nothing shows what that kubectl asked for: its own connection does, then.
     pub(super) fn look_at_asked(&mut self, at: BootTime, task: TaskKey) {
+        let is_request = self.world.processes.get(task).is_some_and(|process| is_request(&process.info));
         let gone = self.world.processes.get(task).is_none_or(|process| process.exit.is_some());
         if gone
             || self.served.contains(&task)
@@ -56,7 +62,7 @@ impl Correlator {
             return;
         }
         // A session whose client is not known yet may be this one.
-        if self.open.values().any(|open| lacks_client(&open.session)) {
+        if !is_request && self.open.values().any(|open| lacks_client(&open.session)) {
             self.asking.insert((at.plus(ASKED_AGAIN), task));
             return;
         }
@@ -64,7 +70,7 @@ impl Correlator {
         let id: ExecId = format!("kubectl-{}-{}", task.tgid, task.start_ticks);
         let older = self.world.sockets.get(call).is_some_and(|socket| socket.older);
         if let Some(exec) = self.world.execs.entry(&id, "", at) {
-            exec.what = What::Asked;
+            exec.what = if is_request { What::Request } else { What::Asked };
             exec.preexisting = older;
             exec.leaves_by = Some(call);
             self.asked_for.insert(task, id.clone());
@@ -110,9 +116,9 @@ fn lacks_client(session: &Session) -> bool {
     let elsewhere = session.beyond.iter().any(|(side, _)| *side == "client");
     let headless = session.hops.first().is_some_and(|hop| match hop.role {
         Role::Proxy | Role::ApiServer | Role::Kubelet | Role::Runtime => true,
-        Role::Client | Role::Shim | Role::Runc | Role::Process => false,
+        Role::Client | Role::Etcd | Role::Shim | Role::Runc | Role::Process => false,
     });
-    headless && !elsewhere && session.kind != Kind::Probe
+    headless && !elsewhere && session.kind.is_of_people()
 }
 
 /// Options of kubectl that stand before its command and take a word after them (staging/src/k8s.io/cli-runtime,
@@ -146,6 +152,28 @@ const TAKES_A_WORD: &[&str] = &[
 
 /// What kubectl was told to do, where that keeps a connection open.
 pub(super) fn kubectl_says(client: &ProcessInfo) -> Option<Kind> {
+    kept_open(kubectl_word(client)?)
+}
+
+/// Whether that is a kubectl that was told to do something else.
+fn is_request(client: &ProcessInfo) -> bool {
+    kubectl_word(client).is_some_and(|word| kept_open(word).is_none())
+}
+
+fn kept_open(word: &str) -> Option<Kind> {
+    match word {
+        "exec" => Some(Kind::Exec),
+        "attach" | "run" => Some(Kind::Attach),
+        "debug" => Some(Kind::Debug),
+        "cp" => Some(Kind::Cp),
+        "port-forward" => Some(Kind::PortForward),
+        "logs" => Some(Kind::Logs),
+        _ => None,
+    }
+}
+
+/// kubectl's command.
+fn kubectl_word(client: &ProcessInfo) -> Option<&str> {
     let mut words = client.argv.iter().filter_map(RawText::as_str);
     let program = words.next()?.rsplit('/').next()?;
     if program != "kubectl" && client.comm.as_bytes() != b"kubectl" {
@@ -156,15 +184,7 @@ pub(super) fn kubectl_says(client: &ProcessInfo) -> Option<Kind> {
         if TAKES_A_WORD.contains(&word) {
             words.next();
         } else if !word.starts_with('-') {
-            return match word {
-                "exec" => Some(Kind::Exec),
-                "attach" | "run" => Some(Kind::Attach),
-                "debug" => Some(Kind::Debug),
-                "cp" => Some(Kind::Cp),
-                "port-forward" => Some(Kind::PortForward),
-                "logs" => Some(Kind::Logs),
-                _ => None,
-            };
+            return Some(word);
         }
     }
 }

@@ -14,10 +14,11 @@ impl Builder<'_> {
     /// Hops and links below the runtime.
     pub(super) fn below(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         match exec.what {
-            What::Leg => {}
+            What::Leg | What::Beside => {}
+            What::Request => self.kept_by(hops, links),
             What::Asked => self.not_passed_on(hops, links),
             What::Stream => self.forwarded(exec, hops, links),
-            What::Exec | What::Unnamed | What::Local => {
+            What::Exec | What::Unnamed | What::Local | What::Start => {
                 if exec.runtime.is_some() {
                     self.started(exec, hops, links);
                 }
@@ -60,15 +61,20 @@ impl Builder<'_> {
         let (confidence, evidence) = stream_to_command(exec);
         match exec.shim {
             Some(shim) if Some(shim) != exec.runtime => {
-                if let Some(between) = self.between(exec.runtime, shim) {
+                if let Some(between) = self.between(exec.runtime, shim).filter(|_| exec.what != What::Start) {
                     let hop = self.hop(between, Role::Runtime);
                     hops.push(hop);
                 }
                 let hop = self.hop(shim, Role::Shim);
                 hops.push(hop);
-                // The FIFOs of a stranger's exec are none of the runtime's: it has the shim told over their standing connection.
-                if exec.what != What::Local {
-                    links.push(link(runtime, hops.len() - 1, LinkKind::Fifo, confidence, evidence));
+                let to = hops.len() - 1;
+                match exec.what {
+                    What::Start if self.forked(exec.runtime, shim) => {
+                        links.push(link(runtime, to, LinkKind::Fork, Confidence::Exact, vec![Evidence::Fork]));
+                    }
+                    // The FIFOs of a stranger's exec are none of the runtime's: it has the shim told over their standing connection.
+                    What::Local | What::Start => {}
+                    _ => links.push(link(runtime, to, LinkKind::Fifo, confidence, evidence)),
                 }
             }
             // CRI-O starts the OCI runtime itself.
@@ -76,20 +82,33 @@ impl Builder<'_> {
             None => self.gap_at(GapCode::ShimUnknown, (runtime, runtime + 1), "who started runc was not seen"),
         }
         let parent = hops.len() - 1;
+        self.run(exec, parent, hops, links);
+        let world = self.world;
+        for id in &exec.beside {
+            self.parts.insert(Part::Exec(id.clone()));
+            if let Some(beside) = world.execs.get(id) {
+                self.run(beside, parent, hops, links);
+            }
+        }
+    }
+
+    /// runc, which somebody started, and what it started.
+    fn run(&mut self, exec: &Exec, parent: usize, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         if let Some(runc) = exec.runc {
             let hop = self.hop(runc, Role::Runc);
             hops.push(hop);
+            let to = hops.len() - 1;
             let (confidence, evidence) = stream_to_command(exec);
             links.push(match exec.shim {
                 Some(shim) if Some(shim) != exec.runtime => {
                     let forked = if exec.shim_forked { Confidence::Exact } else { Confidence::Strong };
-                    link(parent, parent + 1, LinkKind::Fork, forked, vec![Evidence::Fork])
+                    link(parent, to, LinkKind::Fork, forked, vec![Evidence::Fork])
                 }
                 Some(_) => {
                     let evidence = evidence.into_iter().chain([Evidence::Fork]).collect();
-                    link(parent, parent + 1, LinkKind::Fork, confidence, evidence)
+                    link(parent, to, LinkKind::Fork, confidence, evidence)
                 }
-                None => link(parent, parent + 1, LinkKind::Fifo, confidence, evidence),
+                None => link(parent, to, LinkKind::Fifo, confidence, evidence),
             });
         }
         self.process(exec, hops, links);
@@ -181,7 +200,14 @@ fn stream_to_command(exec: &Exec) -> (Confidence, Vec<Evidence>) {
     match exec.what {
         What::Exec if exec.runc.is_none() => evidence.push(Evidence::Fifo),
         What::Exec => evidence.extend([Evidence::ExecId, Evidence::RuncArgs]),
-        What::Unnamed | What::Local | What::Stream | What::Leg | What::Asked => {}
+        What::Unnamed
+        | What::Local
+        | What::Stream
+        | What::Leg
+        | What::Asked
+        | What::Request
+        | What::Start
+        | What::Beside => {}
     }
     (confidence, evidence)
 }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{
-    execs::Exec,
+    execs::{Exec, What},
     joins::{Join, Verdict},
     limits::MAX_HOPS,
     roles::{Seen, role_of},
@@ -100,6 +100,9 @@ impl Builder<'_> {
             up.push(Node { task: runtime, role, inbound: exec.stream, join: None, outbound: None });
         } else if let Some(leg) = exec.leaves_by {
             up.extend(self.leaving(leg));
+        }
+        if exec.what == What::Start {
+            self.started_for(exec, &mut up);
         }
         if exec.stream_doubted {
             let text =

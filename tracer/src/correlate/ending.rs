@@ -37,7 +37,7 @@ impl Builder<'_> {
     ) -> Built {
         let kind = self.kind(exec, &hops, &links);
         let mut ending = self.ending(exec, up, now);
-        let complete = self.is_complete(exec, kind)
+        let complete = self.is_complete(exec, kind, &hops)
             && !self.may_lack_something(exec)
             && self.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
         if !complete && (self.world.losses.since(exec.since) || self.may_lack_something(exec)) {
@@ -72,6 +72,11 @@ impl Builder<'_> {
                 exec.process.into_iter().chain(client.map(|hop| hop.task)).map(|task| BootTime(task.start_ns()));
             opened_at = began.chain([opened_at]).min().unwrap_or(opened_at);
         }
+        // Nothing else runs for a request than kubectl.
+        let (command, command_truncated) = match client.filter(|_| exec.what == What::Request) {
+            Some(kubectl) => (kubectl.process.argv.clone(), kubectl.process.argv_truncated),
+            None => (exec.command.clone(), exec.command_truncated),
+        };
         let client = self.client(client, beyond_end.or(client_end));
         let session = Session {
             id: self.world.session_id(id),
@@ -84,8 +89,8 @@ impl Builder<'_> {
             merged_into: None,
             target,
             client,
-            command: exec.command.clone(),
-            command_truncated: exec.command_truncated,
+            command,
+            command_truncated,
             tty: exec.tty,
             stdin: (!exec.streams.is_empty()).then(|| exec.streams.contains("stdin")),
             exec_id: exec.exec_id(id).map(str::to_owned),
@@ -100,13 +105,14 @@ impl Builder<'_> {
     }
 
     /// Whether every hop from client to process that can be on this host is there.
-    fn is_complete(&self, exec: &Exec, kind: Kind) -> bool {
+    fn is_complete(&self, exec: &Exec, kind: Kind, hops: &[Hop]) -> bool {
         let ends = exec.process.is_some() || exec.start_failed.is_some();
         match exec.what {
-            What::Exec | What::Unnamed | What::Local => exec.shim.is_some() && ends,
+            What::Exec | What::Unnamed | What::Local | What::Start | What::Beside => exec.shim.is_some() && ends,
             What::Leg => {
                 exec.leaves_by.is_some_and(|leg| self.world.sockets.get(leg).is_some_and(|leg| leg.peer.is_none()))
             }
+            What::Request => hops.iter().any(|hop| hop.role == Role::Etcd),
             // Where the API server is another host's, kubectl and its connection are all there is.
             What::Asked => {
                 exec.leaves_by.is_some_and(|leg| self.world.sockets.get(leg).is_some_and(|leg| leg.peer_absent))
@@ -129,7 +135,7 @@ impl Builder<'_> {
             What::Exec => {
                 exec.stream.is_none() && exec.for_unknown && losses.between(exec.since.minus(STREAM_WITHIN), exec.since)
             }
-            What::Unnamed | What::Stream | What::Asked => false,
+            What::Unnamed | What::Stream | What::Asked | What::Request | What::Start | What::Beside => false,
         }
     }
 
@@ -142,6 +148,8 @@ impl Builder<'_> {
                 .kind_unknown("whether the kubelet asked for it is not known: what the runtime did for it may be lost"),
             What::Local => Kind::Local,
             What::Asked => said.unwrap_or(Kind::Exec),
+            What::Request => Kind::Request,
+            What::Start | What::Beside => Kind::Start,
             What::Leg => said.unwrap_or_else(|| {
                 self.kind_unknown(
                     "exec, attach or port-forward: which of them, and what runs, is seen on the node alone",
@@ -269,10 +277,29 @@ impl Builder<'_> {
         Ending { closed_at, exit: closed_at.map(|_| unknown), again_at: None }
     }
 
+    /// A request is over when kubectl is, and ended as kubectl did.
+    fn ending_of_request(&self, exec: &Exec, now: BootTime) -> Ending {
+        let call = exec.leaves_by.and_then(|no| self.world.sockets.get(no));
+        let task = call.and_then(|call| call.owner);
+        if let Some((at, status)) = task.and_then(|task| self.world.processes.get(task)?.exit) {
+            return Ending { closed_at: Some(at), exit: Some(status.into()), again_at: None };
+        }
+        let waits = task.is_some_and(|task| self.world.open_calls(task).next().is_some());
+        match call.and_then(|call| call.closed).filter(|_| !waits) {
+            Some(closed) if now.since(closed) >= CLOSE_GRACE => {
+                let exit = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
+                Ending { closed_at: Some(closed), exit: Some(exit), again_at: None }
+            }
+            closed => Ending { closed_at: None, exit: None, again_at: closed.map(|at| at.plus(CLOSE_GRACE)) },
+        }
+    }
+
     /// Whether it is over, since when, and how it ended.
     fn ending(&self, exec: &Exec, up: &[Node], now: BootTime) -> Ending {
-        if exec.what == What::Asked {
-            return self.ending_of_asked(exec);
+        match exec.what {
+            What::Asked => return self.ending_of_asked(exec),
+            What::Request => return self.ending_of_request(exec, now),
+            _ => {}
         }
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
         let is_tcp = |no: SocketNo| self.world.sockets.get(no).is_some_and(|socket| socket.tuple.is_some());

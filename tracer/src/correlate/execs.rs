@@ -59,6 +59,10 @@ pub(super) struct Exec {
     /// The leg to another host's kubelet, or kubectl's to the API server, where that is all that is seen of it; then there is no exec
     /// id either.
     pub(super) leaves_by: Option<SocketNo>,
+    /// dockerd had containerd start it.
+    pub(super) by_dockerd: bool,
+    /// Containers that the same shim started after it.
+    pub(super) beside: Vec<ExecId>,
     /// Its session was told to be closed: what comes later does not open it again.
     pub(super) over: bool,
 }
@@ -80,6 +84,12 @@ pub(super) enum What {
     Leg,
     /// A kubectl of this host and its connection to the API server.
     Asked,
+    /// The same, of what the API server answers by itself.
+    Request,
+    /// The first container that a shim starts: a pod's sandbox, or one that has a shim of its own.
+    Start,
+    /// Another container of that shim: a part of the first one's session.
+    Beside,
 }
 
 impl Exec {
@@ -276,5 +286,8 @@ impl Execs {
         }
         self.by_stream.retain(|_, claimed| claimed != id);
         self.fifos.retain(|_, (_, exec)| exec != id);
+        for beside in exec.beside {
+            self.forget(&beside);
+        }
     }
 }

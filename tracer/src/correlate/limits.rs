@@ -72,6 +72,12 @@ pub(super) const MAX_SOCKETS: usize = 400_000;
 /// Forks between a process and the `runc exec` above it: runc makes three stages, crun and youki fewer.
 pub(super) const MAX_LINEAGE: usize = 12;
 
+/// Containers of a pod that are told of with it: the kubelet's own limit is that of the API's object, a few hundred.
+pub(super) const MAX_BESIDE: usize = 256;
+
+/// Connections of an API server to etcd that are looked at: it has one for each kind of object, about a hundred.
+pub(super) const MAX_STORES: usize = 512;
+
 /// Proxies between client and runtime: API server, kubelet, and a few tunnels.
 pub(super) const MAX_HOPS: usize = 16;
 

@@ -2,7 +2,7 @@
 //!
 //! * `order` puts records into the order of their times;
 //! * `processes`, `sockets`, `joins`, `execs` are tables of what is known (`world`), `roles` says who is who;
-//! * `starts` takes in what runs, `streams` what serves whom;
+//! * `starts` takes in what runs, `pods` what starts a pod, `streams` what serves whom;
 //! * `chain` puts a session together from them, backwards from the exec id; `below`, `ending` and `who` do the rest.
 //!
 //! The same observations give the same findings, byte for byte, on any machine: findings depend on the sequence of
@@ -19,7 +19,9 @@ mod joins;
 mod limits;
 mod loose;
 mod order;
+mod pods;
 mod processes;
+mod requests;
 mod roles;
 mod sockets;
 mod starts;
@@ -134,6 +136,8 @@ impl Correlator {
                 execs: Execs::default(),
                 streams: BTreeMap::new(),
                 calls: BTreeMap::new(),
+                stores: BTreeMap::new(),
+                pods: BTreeMap::new(),
                 standing: BTreeMap::new(),
                 containers: BTreeMap::new(),
                 losses: Losses::default(),
@@ -626,6 +630,7 @@ impl Correlator {
         self.touch(&Part::Socket(no));
         if let Some(task) = task {
             self.perhaps_call(task, no, info);
+            self.perhaps_store(task, no, info);
         }
         if let Some(peer) = peer {
             self.touch(&Part::Socket(peer));
@@ -685,7 +690,7 @@ impl Correlator {
             self.again.insert((decided_at, id.to_owned()));
             return;
         }
-        let (is_leg, is_asked) = (exec.leaves_by.is_some(), exec.what == What::Asked);
+        let (is_leg, is_asked) = (exec.leaves_by.is_some(), matches!(exec.what, What::Asked | What::Request));
         let built = self.world.build(id, exec, self.now);
         if !is_leg && !self.legs.is_empty() {
             self.merge_legs(id, &built.parts);
@@ -821,11 +826,13 @@ impl Correlator {
             again.extend(touched);
         }
         self.world.forget_calls();
+        self.world.forget_stores();
         self.world.audits.sweep(now);
         self.reconsider(again);
         let processes = &self.world.processes;
         self.watched.retain(|task| processes.get(*task).is_some());
         self.served.retain(|task| processes.get(*task).is_some());
+        self.world.pods.retain(|shim, _| processes.get(*shim).is_some());
         self.world.standing.retain(|(near, far), _| processes.get(*near).is_some() && processes.get(*far).is_some());
         if self.world.containers.len() > limits::MAX_CONTAINERS {
             let resting = &self.resting;

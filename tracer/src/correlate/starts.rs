@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{
     Actor, BootTime, ExitStatus, ProcessInfo, RawText, RuncExec, SocketId, TaskKey, Want, WatchAs, parse_cgroup,
-    parse_runc_exec,
+    parse_runc_create, parse_runc_exec,
 };
 
 impl Correlator {
@@ -40,6 +40,10 @@ impl Correlator {
         match info.watched {
             Some(WatchAs::Contained) => self.contained(at, task, info),
             Some(WatchAs::Below) => {
+                if let Some(create) = parse_runc_create(&info.argv) {
+                    self.container_created(at, task, &create);
+                    return;
+                }
                 let Some(runc) = parse_runc_exec(&info.argv) else { return };
                 match (&runc.exec, forked_for) {
                     (Some(id), _) => self.runc_started(at, task, &id.clone(), What::Exec, &runc),
@@ -103,6 +107,7 @@ impl Correlator {
         exec.command.clone_from(&info.argv);
         exec.command_truncated = info.argv_truncated;
         self.ask(Want::Process(task));
+        self.touch(&Part::Exec(id.clone()));
         self.dirty.insert(id);
     }
 
@@ -114,6 +119,7 @@ impl Correlator {
             if let Some(exec) = self.world.execs.get_mut(&id) {
                 exec.exit = exec.exit.or(Some((at, status)));
             }
+            self.touch(&Part::Exec(id.clone()));
             self.dirty.insert(id);
         } else if let Some(id) = self.world.execs.by_runc(task).cloned() {
             let mut pid_file = None;
@@ -128,6 +134,7 @@ impl Correlator {
             if let Some(path) = pid_file {
                 self.ask(Want::PidFile(path));
             }
+            self.touch(&Part::Exec(id.clone()));
             self.dirty.insert(id);
         }
     }

@@ -57,7 +57,7 @@ impl Builder<'_> {
         let followed = self.world.audits.followed?;
         let unknown = self.gaps.iter().any(|gap| gap.code == GapCode::KindUnknown);
         let subresources: &[Subresource] = match kind {
-            Kind::Probe | Kind::Local | Kind::Logs => return None,
+            Kind::Probe | Kind::Local | Kind::Logs | Kind::Start | Kind::Request => return None,
             _ if unknown => &[Subresource::Exec, Subresource::Attach, Subresource::PortForward],
             Kind::Exec | Kind::Cp => &[Subresource::Exec],
             Kind::Attach | Kind::Debug => &[Subresource::Attach],
@@ -86,9 +86,7 @@ impl Builder<'_> {
         let due = match exec.what {
             _ if exec.preexisting => Some(followed.max(exec.since).plus(AUDIT_OLDER)),
             What::Exec | What::Unnamed if !ripe => None,
-            What::Exec | What::Unnamed | What::Local | What::Stream | What::Leg | What::Asked => {
-                Some(exec.since.plus(AUDIT_SETTLED))
-            }
+            _ => Some(exec.since.plus(AUDIT_SETTLED)),
         };
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
         let closed = ends.filter_map(|no| socket(no)?.closed).min();

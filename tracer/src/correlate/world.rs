@@ -25,6 +25,10 @@ pub(super) struct World {
     pub(super) standing: BTreeMap<(TaskKey, TaskKey), Standing>,
     /// Connections to API servers, by who made them.
     pub(super) calls: BTreeMap<TaskKey, Vec<SocketNo>>,
+    /// Connections of API servers to etcd, by who made them.
+    pub(super) stores: BTreeMap<TaskKey, Vec<SocketNo>>,
+    /// First containers, by the shim that started them.
+    pub(super) pods: BTreeMap<TaskKey, ExecId>,
     /// `None`: asked for, and not known.
     pub(super) containers: BTreeMap<String, Option<ContainerInfo>>,
     pub(super) losses: Losses,

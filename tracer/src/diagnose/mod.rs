@@ -35,7 +35,7 @@ pub const APART: Span = Span::from_secs(2);
 #[must_use]
 pub fn verdicts(report: &Report) -> Vec<Verdict> {
     let host = Host::new(report);
-    let of_sessions = report.sessions.iter().filter_map(|session| {
+    let of_sessions = report.sessions.iter().filter(|session| !session.kind.is_story()).filter_map(|session| {
         let case = Case::new(&host, session);
         // The table is in the order of the decision.
         FAULTS.iter().find_map(|fault| match fault.rule {

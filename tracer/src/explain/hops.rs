@@ -4,7 +4,7 @@ use super::{
     Explanation,
     manual::{self, Manual},
     programs::{self, Program, is_again, is_program, name, program, who},
-    runtimes,
+    runtimes, stories,
 };
 use crate::{
     model::{Client, Hop, Kind, LinkKind, Role, Session, State},
@@ -23,7 +23,7 @@ pub(super) struct Words {
 
 pub(super) fn hop(session: &Session, index: usize) -> Option<Explanation> {
     let hop = session.hops.get(index)?;
-    let words = match hop.role {
+    let words = stories::hop(session, index).unwrap_or_else(|| match hop.role {
         Role::Client => client(session, hop),
         Role::Proxy => proxy(session, index),
         Role::ApiServer => apiserver(session, index),
@@ -32,7 +32,8 @@ pub(super) fn hop(session: &Session, index: usize) -> Option<Explanation> {
         Role::Shim => runtimes::shim(session, index),
         Role::Runc => runtimes::runc(session, index),
         Role::Process => runtimes::process(session, index),
-    };
+        Role::Etcd => stories::etcd(),
+    });
     let Words { title, what, why, unknown, manual } = words;
     let by_hand = manual::process(session, hop);
     Some(Explanation {

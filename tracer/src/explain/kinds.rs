@@ -61,6 +61,19 @@ pub(super) const fn words(kind: Kind) -> Words {
             why: "So Kubernetes finds out whether a container is alive and ready. No user, no kubectl and no API server \
                   takes part, and no stream is open.",
         },
+        Kind::Start => Words {
+            typed: "the start of a pod",
+            what: "A pod that was bound to this node is made: first a sandbox, whose one process holds the pod's network, then its \
+                   containers, one after another. No user and no kubectl takes part any more.",
+            why: "kubectl only writes down that there is to be a pod. The scheduler chooses a node, the node's kubelet sees it \
+                  and has the runtime do the rest.",
+        },
+        Kind::Request => Words {
+            typed: "a request of kubectl",
+            what: "kubectl asks the API server for objects, or to change some. The API server answers by itself: no node takes \
+                   part.",
+            why: "The API server is the only way to what the cluster knows of itself, and etcd keeps that.",
+        },
         Kind::Local => Words {
             typed: "a command given to the runtime",
             what: "Somebody on the node itself runs a command in a container, through the runtime's own client (docker, \

@@ -54,6 +54,9 @@ fn tcp(session: &Session, link: &Link) -> Texts {
     let title = format!("TCP connection{ends}");
     let (from, to) = (role(session, link.from), role(session, link.to));
     let (what, why) = match (from, to) {
+        (Some(Role::Client), _) if session.kind == Kind::Request => {
+            ("HTTPS. Requests and answers, one after another or side by side (HTTP/2).", "")
+        }
         (Some(Role::Client), Some(Role::ApiServer | Role::Proxy)) => (
             "HTTPS. The client's request on it was turned into a stream (an HTTP upgrade): from then on input, output, \
              errors, the size of the window and the exit code share this one connection.",
@@ -82,6 +85,10 @@ fn tcp(session: &Session, link: &Link) -> Texts {
              most often at a random port of 127.0.0.1, and it is made for this session alone.",
             "The CRI's own connection carries short questions and answers. Streams get one of their own beside it.",
         ),
+        (_, Some(Role::Etcd)) => (
+            "gRPC, encrypted. The API server has a connection for each kind of object, and all requests share them.",
+            "What the API server knows it has from etcd, and what it is told it writes there.",
+        ),
         (Some(Role::Runtime), Some(Role::Process)) => (
             "The runtime connected to the forwarded port, inside the pod's network namespace, where the pod's own \
              127.0.0.1 is.",
@@ -104,6 +111,10 @@ fn unix(session: &Session, link: &Link) -> Texts {
         (Some(Role::Runtime), Some(Role::Runtime)) => (
             "gRPC over a unix socket: the one runtime has the other do the work.",
             "dockerd keeps no container itself.",
+        ),
+        (Some(Role::Kubelet), Some(Role::Runtime)) if session.kind == Kind::Start => (
+            "gRPC over a unix socket: the CRI. The kubelet asks for the sandbox and for each container by it.",
+            "All requests of the kubelet share it, so that its bytes say nothing of one pod.",
         ),
         (Some(Role::Kubelet), Some(Role::Runtime)) => (
             "gRPC over a unix socket: the CRI. The request for the exec went this way, and the answer was the URL of the \

@@ -15,6 +15,7 @@ mod manual;
 mod overview;
 mod programs;
 mod runtimes;
+mod stories;
 
 pub use manual::Manual;
 

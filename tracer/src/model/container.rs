@@ -49,6 +49,19 @@ pub struct ExecFifo {
     pub stream: &'static str,
 }
 
+/// What the arguments of `runc create` say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuncCreate {
+    /// Container id.
+    pub container: String,
+    /// Folder with its `config.json`.
+    pub bundle: RawText,
+    /// Path of the pid file.
+    pub pid_file: Option<RawText>,
+    /// Whether its first process gets a terminal.
+    pub tty: bool,
+}
+
 /// What the arguments of `runc exec` say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuncExec {
@@ -116,34 +129,62 @@ pub fn parse_fifo_path(path: &str) -> Option<ExecFifo> {
 /// CRI-O write it. Not by the name of the binary: crun, youki and wrappers take the same arguments.
 #[must_use]
 pub fn parse_runc_exec(argv: &[RawText]) -> Option<RuncExec> {
-    let mut words = argv.iter().skip(1).map_while(|word| word.as_str());
-    words.by_ref().find(|word| *word == "exec")?;
-    let (mut tty, mut process, mut pid_file, mut container) = (false, false, None, None);
-    while let Some(word) = words.next() {
-        // With `--process` there is no command line to separate: this is somebody's `kubectl exec … -- …`.
-        if word == "--" {
-            return None;
-        }
-        let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
-        match name.trim_start_matches('-') {
-            "tty" | "t" if name.starts_with('-') => tty = value != Some("false"),
-            "console-socket" if name.starts_with('-') => {
-                tty = true;
-                let _path = value.or_else(|| words.next());
-            }
-            "process" | "p" if name.starts_with('-') => process = value.or_else(|| words.next()).is_some(),
-            "pid-file" if name.starts_with('-') => pid_file = value.or_else(|| words.next()),
-            _ if name.starts_with('-') => {}
-            // The container comes last; with `--process` no command follows it.
-            _ => container = Some(word),
-        }
-    }
-    let exec = pid_file
+    let runc = Runc::parse(argv, "exec")?;
+    let exec = runc
+        .pid_file
         .and_then(|path| path.rsplit('/').next()?.strip_suffix(".pid"))
         .filter(|exec| is_exec_id(exec))
         .map(str::to_owned);
-    let container = container.filter(|_| process)?.to_owned();
-    Some(RuncExec { container, exec, pid_file: pid_file.map(RawText::from), tty })
+    let container = runc.container.filter(|_| runc.process)?.to_owned();
+    Some(RuncExec { container, exec, pid_file: runc.pid_file.map(RawText::from), tty: runc.tty })
+}
+
+/// `runc [GLOBAL…] create --bundle B [--console-socket S] --pid-file F CID`, as go-runc and conmon write it.
+#[must_use]
+pub fn parse_runc_create(argv: &[RawText]) -> Option<RuncCreate> {
+    let runc = Runc::parse(argv, "create")?;
+    let container = runc.container.filter(|id| is_id(id))?.to_owned();
+    let bundle = RawText::from(runc.bundle?);
+    Some(RuncCreate { container, bundle, pid_file: runc.pid_file.map(RawText::from), tty: runc.tty })
+}
+
+/// Words of one of runc's commands.
+#[derive(Default)]
+struct Runc<'a> {
+    tty: bool,
+    process: bool,
+    pid_file: Option<&'a str>,
+    bundle: Option<&'a str>,
+    container: Option<&'a str>,
+}
+
+impl<'a> Runc<'a> {
+    fn parse(argv: &'a [RawText], command: &str) -> Option<Self> {
+        let mut words = argv.iter().skip(1).map_while(|word| word.as_str());
+        words.by_ref().find(|word| *word == command)?;
+        let mut runc = Self::default();
+        while let Some(word) = words.next() {
+            // Runtimes hand over the command in a file: this is somebody's `kubectl exec … -- …`.
+            if word == "--" {
+                return None;
+            }
+            let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+            match name.trim_start_matches('-') {
+                "tty" | "t" if name.starts_with('-') => runc.tty = value != Some("false"),
+                "console-socket" if name.starts_with('-') => {
+                    runc.tty = true;
+                    let _path = value.or_else(|| words.next());
+                }
+                "process" | "p" if name.starts_with('-') => runc.process = value.or_else(|| words.next()).is_some(),
+                "pid-file" if name.starts_with('-') => runc.pid_file = value.or_else(|| words.next()),
+                "bundle" | "b" if name.starts_with('-') => runc.bundle = value.or_else(|| words.next()),
+                _ if name.starts_with('-') => {}
+                // The container comes last; no command follows it.
+                _ => runc.container = Some(word),
+            }
+        }
+        Some(runc)
+    }
 }
 
 #[cfg(test)]
@@ -190,6 +231,19 @@ mod tests {
         assert_eq!(init.exec, CID, "the container's own");
         assert_eq!(parse_fifo_path("/tmp/mine-stdout"), None);
         assert_eq!(parse_fifo_path(&format!("/x/{CID}/{EXEC}-log")), None);
+    }
+
+    #[test]
+    fn runc_create_is_known_by_its_arguments() {
+        let bundle = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{CID}");
+        let line = format!("runc --root /run/r create --bundle {bundle} --pid-file {bundle}/init.pid {CID}");
+        let argv = |line: &str| -> Vec<RawText> { line.split_whitespace().map(RawText::from).collect() };
+        let found = parse_runc_create(&argv(&line)).unwrap();
+        assert_eq!((found.container.as_str(), found.tty), (CID, false));
+        assert_eq!(found.bundle.as_str(), Some(bundle.as_str()));
+        assert_eq!(parse_runc_create(&argv("kubectl create --bundle x job")), None, "no id");
+        assert_eq!(parse_runc_create(&argv(&format!("runc start {CID}"))), None);
+        assert_eq!(parse_runc_exec(&argv(&line)), None);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use super::RawText;
 const APISERVER: u16 = 6443;
 /// The kubelet's port (pkg/cluster/ports: KubeletPort).
 const KUBELET: u16 = 10250;
+/// etcd's port for clients (IANA: etcd-client).
+const ETCD: u16 = 2379;
 
 /// Sockets on which container runtimes listen, without the `/var` that some write before `/run`.
 const RUNTIMES: &[&str] = &[
@@ -75,6 +77,12 @@ impl Places {
     #[must_use]
     pub fn is_kubelet_port(&self, port: u16) -> bool {
         self.kubelet.contains(&port)
+    }
+
+    /// Whether etcd listens there.
+    #[must_use]
+    pub const fn is_etcd_port(&self, port: u16) -> bool {
+        port == ETCD
     }
 
     /// Whether either listens there.

@@ -31,7 +31,7 @@ impl Scope {
     #[must_use]
     pub fn of(sessions: &[Session], most: Depth) -> Self {
         let mut scope = Self { files: most == Depth::Whole, ..Self::default() };
-        for session in sessions {
+        for session in sessions.iter().filter(|session| !session.kind.is_story()) {
             for hop in &session.hops {
                 let depth = depth(hop).min(most);
                 let known = scope.tasks.entry(hop.task).or_insert(depth);
@@ -87,6 +87,6 @@ impl Scope {
 fn depth(hop: &Hop) -> Depth {
     match hop.role {
         Role::Client | Role::Shim | Role::Runc | Role::Process => Depth::Whole,
-        Role::Proxy | Role::ApiServer | Role::Kubelet | Role::Runtime => Depth::Brief,
+        Role::Proxy | Role::ApiServer | Role::Etcd | Role::Kubelet | Role::Runtime => Depth::Brief,
     }
 }

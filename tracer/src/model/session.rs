@@ -27,12 +27,39 @@ pub enum Kind {
     Probe,
     /// Past the kubelet: `docker exec`, `ctr task exec`, `crictl exec`.
     Local,
+    /// A pod's start: its sandbox, then its containers.
+    Start,
+    /// What kubectl asks of the API server and of nobody behind it but its store: `kubectl get`, `kubectl create`.
+    Request,
 }
 
 impl Kind {
     /// Every one.
-    pub const ALL: [Self; 8] =
-        [Self::Exec, Self::Attach, Self::Debug, Self::Cp, Self::PortForward, Self::Logs, Self::Probe, Self::Local];
+    pub const ALL: [Self; 10] = [
+        Self::Exec,
+        Self::Attach,
+        Self::Debug,
+        Self::Cp,
+        Self::PortForward,
+        Self::Logs,
+        Self::Probe,
+        Self::Local,
+        Self::Start,
+        Self::Request,
+    ];
+
+    /// Whether somebody waits at a terminal for it, or a script does: what can be stuck. Probes come by themselves; starts and
+    /// requests are there to tell the story of a pod.
+    #[must_use]
+    pub const fn is_of_people(self) -> bool {
+        !matches!(self, Self::Probe | Self::Start | Self::Request)
+    }
+
+    /// Whether it tells a story rather than carries bytes: nothing of it is measured, and it is never at fault.
+    #[must_use]
+    pub const fn is_story(self) -> bool {
+        matches!(self, Self::Start | Self::Request)
+    }
 
     /// Stable token.
     #[must_use]
@@ -46,6 +73,8 @@ impl Kind {
             Self::Logs => "logs",
             Self::Probe => "probe",
             Self::Local => "local",
+            Self::Start => "start",
+            Self::Request => "request",
         }
     }
 }
@@ -154,6 +183,8 @@ pub enum Role {
     Proxy,
     /// kube-apiserver.
     ApiServer,
+    /// Where the API server keeps everything.
+    Etcd,
     /// kubelet.
     Kubelet,
     /// dockerd, containerd, crio …
@@ -174,6 +205,7 @@ impl Role {
             Self::Client => "kubectl",
             Self::Proxy => "proxy",
             Self::ApiServer => "apiserver",
+            Self::Etcd => "etcd",
             Self::Kubelet => "kubelet",
             Self::Runtime => "runtime",
             Self::Shim => "shim",

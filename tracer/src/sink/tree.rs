@@ -214,9 +214,13 @@ impl Tree {
             parts.push(self.beyond(side, &address.to_string()));
         }
         for (index, hop) in session.hops.iter().enumerate() {
+            for link in session.links.iter().filter(|link| link.to == index && branches(session, link)) {
+                parts.push(self.link(session, link).with(more(Piece::Link(link))));
+            }
             parts.push(self.hop(hop).with(more(Piece::Hop(hop))));
             let from_here = |inside: bool| {
-                session.links.iter().filter(move |link| link.from == index && (link.to == index) == inside)
+                let here = move |link: &&Link| link.from == index && (link.to == index) == inside;
+                session.links.iter().filter(here).filter(|link| !branches(session, link))
             };
             for link in from_here(true).chain(from_here(false)) {
                 parts.push(self.link(session, link).with(more(Piece::Link(link))));
@@ -272,8 +276,9 @@ impl Tree {
         }
         .unwrap_or_default();
         if link.to > link.from + 1 {
-            let role = session.hops.get(link.to).map_or("a later hop", |hop| hop.role.token());
-            what.push_str(&format!("{}down to {role}", if what.is_empty() { "" } else { ", " }));
+            let (way, hop) = if branches(session, link) { ("from", link.from) } else { ("down to", link.to) };
+            let role = session.hops.get(hop).map_or("another hop", |hop| hop.role.token());
+            what.push_str(&format!("{}{way} {role}", if what.is_empty() { "" } else { ", " }));
         }
         if link.persistent {
             what.push_str(if what.is_empty() { "shared by sessions" } else { " (shared by sessions)" });
@@ -439,4 +444,10 @@ const fn stays(code: GapCode) -> bool {
         | GapCode::ProcessUnknown
         | GapCode::NamesUnknown => false,
     }
+}
+
+/// Whether what it leads to does not hang on the hop before: a shim's second container, a forwarded port's second connection.
+fn branches(session: &Session, link: &Link) -> bool {
+    let follows = |other: &Link| other.to == link.to && other.from + 1 == link.to;
+    link.to > link.from + 1 && !session.links.iter().any(follows)
 }

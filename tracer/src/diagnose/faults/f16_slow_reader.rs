@@ -60,7 +60,7 @@ fn names(case: &Case<'_>, reader: Option<usize>) -> Option<&'static str> {
         Some(Role::Kubelet) => Some("the kubelet does not read"),
         Some(Role::Runtime) => Some("the runtime does not read"),
         Some(Role::Proxy) => Some("a proxy on the way does not read"),
-        None | Some(Role::Client | Role::Shim | Role::Runc | Role::Process) => None,
+        None | Some(Role::Client | Role::Etcd | Role::Shim | Role::Runc | Role::Process) => None,
     }
 }
 
