@@ -149,7 +149,6 @@ impl Island {
             ));
         }
         let lost = story.totals.lost.iter().filter(|(_, count)| **count > 0);
-        #[expect(clippy::cast_precision_loss, reason = "a double holds milliseconds of UTC")]
         let origin_ms = story.header.anchor.utc_ns(origin) as f64 / 1e6;
         Self {
             host: escape::str(&host.hostname, NAME),

@@ -173,7 +173,12 @@ impl<'a> Layout<'a> {
 
     fn outside(&mut self, x: &mut u32, y: &mut u32) {
         let first = self.shape.hops.is_empty();
-        let area = Area { x: *x, y: *y, w: self.column, h: TITLE + HOP };
+        // Beside hops, its line leaves it at their height.
+        let h = match self.form {
+            Form::Wide => TITLE + HOP,
+            Form::Tall => TITLE + PAD,
+        };
+        let area = Area { x: *x, y: *y, w: self.column, h };
         self.shape.beyond.push(area);
         *y += area.h;
         if first {
@@ -210,8 +215,9 @@ impl<'a> Layout<'a> {
                 let top = area.y - TITLE;
                 let area = Area { x: *x, y: top, w: self.column, h: end - top };
                 let from_above = match (step, self.form) {
-                    (None, _) | (Some(Step::Beside), Form::Wide) => 0,
-                    _ => 18 + rows * RAIL,
+                    (None, _) if self.form == Form::Wide || self.shape.beyond.is_empty() => 0,
+                    (Some(Step::Beside), Form::Wide) => 0,
+                    _ => 18 + rows.max(1) * RAIL,
                 };
                 let title = *x + PAD + from_above;
                 self.shape.places.push(Place { area, title, hops: (index, index) });
@@ -260,7 +266,11 @@ impl<'a> Layout<'a> {
         // Where the path leaves this host: a line without words, since the address stands in the box.
         for index in 0..self.shape.beyond.len() {
             let area = self.shape.beyond[index];
-            let area = Area { y: area.y + TITLE, h: area.h - TITLE, ..area };
+            let inset = match self.form {
+                Form::Wide => 0,
+                Form::Tall => PAD,
+            };
+            let area = Area { x: area.x + inset, y: area.y + TITLE, h: area.h - TITLE, ..area };
             let (from, to) = match (index < client, self.shape.hops.first(), self.shape.hops.last()) {
                 (true, Some(first), _) => (area, *first),
                 (false, _, Some(last)) => (*last, area),

@@ -170,8 +170,7 @@ impl Tracks<'_> {
 /// Legs that leave one hop and have tracks of their own; more share the last.
 const SLOTS: usize = 16;
 
-/// Microseconds since boot.
-#[expect(clippy::cast_precision_loss, reason = "a double holds microseconds of 285 years")]
+/// Microseconds since boot: a double holds those of 285 years.
 fn micros(at: BootTime) -> f64 {
     at.0 as f64 / 1_000.0
 }

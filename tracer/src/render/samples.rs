@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{BootTime, Fact, Observation, SocketId};
+use crate::model::{BootTime, Fact, Observation, SocketId, TcpInfo};
 
 /// One end of a connection at one moment. Bytes, as `ss` shows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +35,19 @@ impl Samples {
     /// Takes in what was measured of a connection; everything else passes by.
     pub fn take(&mut self, seen: &Observation) {
         let at = seen.at;
-        let (socket, sample) = match &seen.fact {
-            Fact::TcpMeasured { socket, measure, .. } => {
-                let (recv_q, send_q) = (measure.recv_q, measure.send_q);
-                let moved = measure.info.map(|info| (info.bytes_acked, info.bytes_received));
-                (socket, Sample { at, recv_q, send_q, moved, rtt_us: measure.info.map(|info| info.rtt_us) })
-            }
-            Fact::UnixMeasured { socket, measure, .. } => {
-                let (recv_q, send_q) = (measure.recv_q, measure.send_q);
-                (socket, Sample { at, recv_q, send_q, moved: None, rtt_us: None })
-            }
-            _ => return,
+        let sample = |recv_q, send_q, info: Option<TcpInfo>| Sample {
+            at,
+            recv_q,
+            send_q,
+            moved: info.map(|info| (info.bytes_acked, info.bytes_received)),
+            rtt_us: info.map(|info| info.rtt_us),
+        };
+        let (socket, sample) = if let Fact::TcpMeasured { socket, measure, .. } = &seen.fact {
+            (socket, sample(measure.recv_q, measure.send_q, measure.info))
+        } else if let Fact::UnixMeasured { socket, measure, .. } = &seen.fact {
+            (socket, sample(measure.recv_q, measure.send_q, None))
+        } else {
+            return;
         };
         let Some(inode) = socket.inode else { return };
         if self.count >= MAX {

@@ -30,10 +30,10 @@ function choose(session) {
 const steps = new Steps(byId("steps"));
 const beside = new Beside(byId("beside"), (id) => steps.pick(id));
 const picture = new Picture(byId("picture"), (id) => (picture.form === "wide" ? beside.pick(id) : steps.pick(id)), (shape) => beside.settle(shape));
-const timeline = new Timeline(byId("timeline"), (at, clock, over) => {
+const timeline = new Timeline(byId("timeline"), (at, clock, first, last) => {
   picture.at(at, clock);
-  beside.at(at, clock, over);
-  steps.at(at, clock);
+  beside.at(at, clock, at >= last);
+  steps.at(at, clock, first);
 });
 
 byId("host").textContent = `${counted(story.sessions.length, "session")} on ${story.host || "a host without a name"}${story.kernel ? `, Linux ${story.kernel}` : ""}`;

@@ -98,7 +98,7 @@ class Steps {
     if (measured.length) {
       const head = el("tr", {}, el("td"), ...["nearer to the client", "nearer to the process"].map((text) => el("th", { scope: "col", text })));
       const body = measured.map((row) => el("tr", {}, el("th", { scope: "row", text: row[0] }), cell(near, row), cell(far, row)));
-      parts.push(el("table", {}, el("caption", { text: `Measured at ${duration((near ?? far)[0])}` }), head, ...body));
+      parts.push(el("table", {}, el("caption", { text: `Measured at +${duration((near ?? far)[0] - this.zero)}` }), head, ...body));
     } else {
       parts.push(el("p", {}, "Queues: ", el("span", { class: "none", text: "not measured" })));
     }
@@ -112,13 +112,16 @@ class Steps {
     return parts;
   }
 
-  at(at, clock) {
+  /** Shows how things stood at a moment; moments are told from `zero` on. */
+  at(at, clock, zero) {
+    this.zero = zero;
+    const said = (time) => `+${duration(time - zero)}`;
     for (const { item, part, when, update } of this.parts) {
       const standing = stands(part, clock, at);
       item.dataset.stands = standing;
-      const known = `known at ${duration(part.since)}`;
-      const came = part.at < part.since ? `came about at ${duration(part.at)}, ${known}` : known;
-      when.textContent = { later: `not there yet: ${came}`, here: came, gone: `taken back at ${duration(part.until ?? 0)}` }[standing];
+      const known = `known at ${said(part.since)}`;
+      const came = part.at < part.since ? `came about at ${said(part.at)}, ${known}` : known;
+      when.textContent = { later: `not there yet: ${came}`, here: came, gone: `taken back at ${said(part.until ?? zero)}` }[standing];
       if (update) update(at);
     }
   }

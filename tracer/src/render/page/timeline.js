@@ -114,7 +114,7 @@ class Timeline {
     const text = newest.slice(0, 2).join("; ") + (newest.length > 2 ? `; and ${newest.length - 2} more` : "");
     this.says.replaceChildren(el("b", { text: `${here(hops)} of ${counted(all(hops), "hop")}, ${here(links)} of ${counted(all(links), "link")}` }), ` — ${text}`);
     this.range.setAttribute("aria-valuetext", `${after}: ${text}`);
-    this.moved(this.now, this.clock, this.now >= this.last);
+    this.moved(this.now, this.clock, this.first, this.last);
   }
 
   jump(to) {
