@@ -6,11 +6,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use execpath::{render::PICTURES, sink::escape};
-use execpath_tests::binary::{Ran, run};
+use execpath::{
+    model::{Change, Fact, Finding, Observation, Report, Source, TcpInfo, TcpMeasure, TcpState},
+    render::{Collector, PICTURES, Picture},
+    sink::{Header, escape},
+};
+use execpath_tests::{
+    binary::{Ran, run},
+    samples,
+};
 use serde_json::Value;
 
-use crate::lab::{is_fixture, recordings};
+use crate::{
+    lab::{is_fixture, recordings},
+    sinks::hostile,
+};
 
 fn rendered(file: &Path, format: &str) -> String {
     let ran = run(["render", &file.to_string_lossy(), "--kind", "all", "-o", format]);
@@ -107,6 +117,66 @@ fn every_trace_is_one_that_perfetto_opens() {
         let named = |what: &str| events.iter().filter(|event| event["name"] == what).count();
         assert!(named("process_name") > 0 && named("thread_name") > named("process_name"), "{name}");
     }
+}
+
+/// What findings and measures are drawn as, by format.
+fn drawn(header: &Header, findings: &[Finding], measures: &[Observation]) -> BTreeMap<&'static str, String> {
+    let (mut sink, kept) = Collector::shared();
+    sink.host(header).expect("memory can be written");
+    for seen in findings {
+        sink.change(seen).expect("memory can be written");
+    }
+    for seen in measures {
+        sink.measured(seen).expect("memory can be written");
+    }
+    let at = findings.last().expect("findings").at;
+    sink.finish(&Report { at, ..Report::default() }).expect("memory can be written");
+    let story = kept.borrow_mut().story();
+    let written = |picture: &Picture| {
+        let mut text = Vec::new();
+        (picture.write)(&story, &mut text).expect("memory can be written");
+        (picture.name, String::from_utf8(text).expect("text"))
+    };
+    PICTURES.iter().map(written).collect()
+}
+
+#[test]
+fn hostile_names_are_text_in_every_picture() {
+    let (header, session) = hostile();
+    let mut pictures = drawn(&header, &[samples::finding(1, Change::Opened, session)], &[]);
+    for (name, text) in &pictures {
+        let hidden: Vec<char> = text.chars().filter(|one| *one != '\n' && escape::is_hidden(*one)).collect();
+        assert!(hidden.is_empty(), "{name}: {hidden:?}");
+    }
+    roxmltree::Document::parse(&pictures["svg"]).expect("well-formed");
+    is_trace("hostile", &pictures.remove("perfetto").expect("a trace"));
+}
+
+#[test]
+fn what_was_measured_of_a_leg_is_a_counter_and_what_was_not_is_none() {
+    let leg = samples::whole().links.iter().find_map(|link| link.tcp).expect("a leg");
+    let measure = TcpMeasure {
+        state: TcpState::Established,
+        recv_q: 4_096,
+        send_q: 0,
+        timer: None,
+        info: Some(TcpInfo { bytes_acked: 234, bytes_received: 539, ..TcpInfo::default() }),
+    };
+    let fact = Fact::TcpMeasured { socket: leg.near.expect("an end"), tuple: None, measure };
+    let seen = Observation::new(samples::after(1_000), Source::Snapshot, fact);
+    let counters = |measures: &[Observation]| -> Vec<Value> {
+        let text = drawn(&samples::header(), &samples::life(), measures).remove("perfetto").expect("a trace");
+        is_trace("life", &text)
+            .into_iter()
+            .filter(|event| event["ph"] == "C")
+            .map(|event| event["args"].clone())
+            .collect()
+    };
+    assert_eq!(counters(&[]), [] as [Value; 0]);
+    assert_eq!(
+        counters(&[seen]),
+        [serde_json::json!({ "recv_q": 4_096, "send_q": 0 }), serde_json::json!({ "sent": 234, "received": 539 })]
+    );
 }
 
 fn terminal() -> PathBuf {

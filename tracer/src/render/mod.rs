@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 
+mod collector;
 mod html;
 mod island;
 mod layout;
@@ -15,8 +16,9 @@ mod story;
 mod svg;
 mod words;
 
+pub use collector::Collector;
 pub use samples::{Sample, Samples};
-pub use story::{Collector, Part, Proof, Story, Tale, Tie};
+pub use story::{Part, Proof, Story, Tale, Tie};
 
 /// A format of `render --output`.
 pub struct Picture {
