@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
@@ -25,7 +25,7 @@ export function recording(name) {
 /** A recording of so many sessions; with `hostile`, of names that try to be more than text. */
 export function crowd(sessions, ...more) {
   const file = path.join(work, `crowd-${[sessions, ...more].join("-")}.jsonl`);
-  execFileSync(CROWD, [String(sessions), file, ...more]);
+  if (!existsSync(file)) execFileSync(CROWD, [String(sessions), file, ...more]);
   return file;
 }
 

@@ -1,6 +1,11 @@
 //! Takes in what a replay tells, and keeps from when each part of a session was known.
 
-use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    io,
+    rc::Rc,
+};
 
 use super::{
     samples::Samples,
@@ -37,6 +42,11 @@ impl Collector {
     #[must_use]
     pub fn story(&mut self) -> Story {
         let mut growing = std::mem::take(&mut self.growing);
+        // What turned out to be a part of another is told there.
+        let is_part = |one: &Growing| one.session.merged_into.as_ref().is_some_and(|whole| growing.contains_key(whole));
+        let parts: BTreeSet<SessionId> =
+            growing.iter().filter(|(_, one)| is_part(one)).map(|(id, _)| id.clone()).collect();
+        growing.retain(|id, _| !parts.contains(id));
         Story {
             header: std::mem::take(&mut self.header),
             tales: self.order.drain(..).filter_map(|id| Some(growing.remove(&id)?.tale())).collect(),
@@ -311,5 +321,22 @@ mod tests {
         let known: Vec<_> = proofs.iter().map(|proof| (proof.since.0, proof.confidence)).collect();
         assert_eq!(known, [(1, Confidence::Strong), (3, Confidence::Exact)]);
         assert_eq!(tale.links.len(), 1);
+    }
+
+    #[test]
+    fn a_part_of_another_session_is_told_there_alone() {
+        let whole = session(vec![hop(Role::Client, 1)], vec![], vec![]);
+        let part = Session {
+            id: SessionId("s-2".into()),
+            merged_into: Some(whole.id.clone()),
+            state: State::Closed,
+            ..whole.clone()
+        };
+        let mut collector = Collector::default();
+        for (at, session) in (1..).zip([&part, &whole]) {
+            collector.told(session, BootTime(at));
+        }
+        let ids: Vec<_> = collector.story().tales.iter().map(|tale| tale.session.id.0.clone()).collect();
+        assert_eq!(ids, ["s-1"]);
     }
 }
