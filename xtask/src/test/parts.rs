@@ -125,7 +125,7 @@ fn tests(session: &mut Session) -> Result<Outcome> {
 
 fn browser(session: &mut Session) -> Result<Outcome> {
     let mut node = crate::browser::node(&Progress::new())?;
-    session.tests(node.args(["--test", "--test-reporter=tap"]))
+    session.tests(node.args(["--test", "--test-concurrency=1", "--test-reporter=tap"]))
 }
 
 fn doc(session: &mut Session) -> Result<Outcome> {
