@@ -6,6 +6,7 @@ mod fixtures;
 mod lab;
 mod laws;
 mod parts;
+mod pictures;
 mod recordings;
 mod sinks;
 mod then;

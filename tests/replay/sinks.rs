@@ -101,8 +101,8 @@ fn a_client_elsewhere_is_named_by_its_address() {
     assert!(text.contains("\n  beyond     client at 10.0.0.7:51233, not on this host\n  apiserver "), "{text}");
 }
 
-fn hostile() -> (Header, Session) {
-    const BAD: &str = "\x1b[2J\u{202e}\u{9b}31m\u{200b}x\r\n\x07";
+pub(crate) fn hostile() -> (Header, Session) {
+    const BAD: &str = "\x1b[2J\u{202e}\u{9b}31m\u{200b}\u{fffe}x\r\n\x07";
     let mut header = samples::header();
     header.host.hostname = BAD.into();
     header.host.kernel = BAD.into();

@@ -86,6 +86,7 @@ fn tcp(from: usize, local: &str, remote: &str, inode: u64) -> Link {
             tuple: Tuple::new(parse(local), parse(remote)),
             near: Some(SocketId::new(inode, inode)),
             far: Some(SocketId::new(inode + 1, inode + 1)),
+            begun: None,
             sent: None,
             received: None,
         }),

@@ -18,6 +18,7 @@ pub mod plan;
 pub mod probe_host;
 pub mod record;
 pub mod redact;
+pub mod render;
 pub mod sink;
 pub mod source;
 pub mod tui;

@@ -8,6 +8,7 @@ mod abi;
 mod apt;
 mod arch;
 mod bench;
+mod browser;
 mod cache;
 mod demo;
 mod docs;

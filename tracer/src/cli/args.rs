@@ -7,6 +7,7 @@ use regex::bytes::Regex;
 
 use crate::{
     record::Rotate,
+    render::PICTURES,
     sink::{FORMATS, Format, LISTS, SHOWN},
 };
 
@@ -46,6 +47,8 @@ pub(super) enum Command {
     Record(Box<Record>),
     /// Show what a recording holds, as `trace` showed it.
     Replay(Box<Replay>),
+    /// Draw what a recording holds: a page to explore, a drawing, Mermaid, Perfetto.
+    Render(Box<Render>),
     /// The path in miniature on this machine, without a cluster, traced for real.
     Demo(Demo),
     /// Say what this host allows, what is missing and what to do about it.
@@ -261,6 +264,23 @@ pub(super) struct Replay {
     pub(super) at: Option<Moment>,
     #[command(flatten)]
     pub(super) output: Output,
+    #[command(flatten)]
+    pub(super) filter: Filter,
+    #[command(flatten)]
+    pub(super) privacy: Privacy,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Render {
+    /// The recording, compressed or not; `-` is stdin.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) file: PathBuf,
+    /// Which session: as for `show`. Without it all.
+    #[arg(value_name = "ID")]
+    pub(super) id: Option<String>,
+    /// What to draw, and where (`-` is stdout); repeatable.
+    #[arg(short, long, value_name = "FORMAT[=PATH]", required = true, help_heading = "Common options")]
+    pub(super) output: Vec<OsString>,
     #[command(flatten)]
     pub(super) filter: Filter,
     #[command(flatten)]
@@ -521,6 +541,14 @@ Examples:
   zstd -dc incident.jsonl.zst | {bin} replay -    from a pipe",
     ),
     (
+        "render",
+        "Examples:
+  {bin} render incident.jsonl.zst -o html=incident.html     a page: open it in a browser
+  {bin} render incident.jsonl.zst web -o svg=web.svg        the session into one pod, drawn
+  {bin} render incident.jsonl.zst -o mermaid                for Markdown
+  {bin} render incident.jsonl.zst -o perfetto=trace.json    for ui.perfetto.dev",
+    ),
+    (
         "demo",
         "Examples:
   {bin} demo                                      drawn
@@ -543,20 +571,23 @@ Examples:
 /// The command line, under the name that it was called by. `name` is shown in help, and `program` names the file.
 pub(super) fn command(name: &'static str) -> clap::Command {
     use clap::CommandFactory;
-    let formats = |formats: &[Format]| {
-        let lines: Vec<String> = formats.iter().map(|format| format!("{:<8} {}", format.name, format.about)).collect();
+    let formats = |formats: &[(&str, &str)]| {
+        let widest = formats.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let lines: Vec<String> = formats.iter().map(|(name, about)| format!("{name:<widest$}  {about}")).collect();
         format!("Formats:\n  {}", lines.join("\n  "))
     };
+    let of_sinks = |formats: &[Format]| formats.iter().map(|format| (format.name, format.about)).collect::<Vec<_>>();
     let mut command = Cli::command().bin_name(name);
     for (of, text) in EXAMPLES {
         let text = text.replace("{bin}", name);
         command = match *of {
             "" => command.after_help(text),
-            "trace" | "replay" | "demo" | "ls" | "show" => {
-                let formats = formats(match *of {
-                    "ls" => LISTS,
-                    "show" => SHOWN,
-                    _ => FORMATS,
+            "trace" | "replay" | "demo" | "ls" | "show" | "render" => {
+                let formats = formats(&match *of {
+                    "ls" => of_sinks(LISTS),
+                    "show" => of_sinks(SHOWN),
+                    "render" => PICTURES.iter().map(|picture| (picture.name, picture.about)).collect(),
+                    _ => of_sinks(FORMATS),
                 });
                 command.mut_subcommand(of, |sub| sub.after_help(format!("{formats}\n\n{text}")))
             }

@@ -9,6 +9,7 @@ mod error;
 mod exit;
 mod look;
 mod played;
+mod render;
 mod resolve;
 mod screen;
 
@@ -74,6 +75,7 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Command::Replay(args) => played::replay(*args),
+        Command::Render(args) => render::render(*args),
         Command::Demo(args) => {
             log(cli.verbose);
             demo(args, arguments)

@@ -96,12 +96,12 @@ fn play(reader: Reader, setup: Setup, at: Option<Moment>) -> Result<Playback, Fa
     Ok(played)
 }
 
-fn open(files: &[PathBuf]) -> Result<Reader, Failure> {
+pub(super) fn open(files: &[PathBuf]) -> Result<Reader, Failure> {
     Reader::open_all(files).map_err(|(file, error)| open_failure(&file, &error))
 }
 
 /// Says how a recording ended, where that was not cleanly.
-fn ended(reader: &Reader) -> Result<(), Failure> {
+pub(super) fn ended(reader: &Reader) -> Result<(), Failure> {
     let file = if reader.path().as_os_str().is_empty() { "-".to_owned() } else { named(reader.path()) };
     match reader.end() {
         Some(End::Damaged(damage)) => Err(Failure::new(

@@ -21,14 +21,33 @@ use crate::{
     model::{Kind, RawText},
     record::{CreateError, Place, Rotate},
     redact::Redactor,
+    render::Picture,
     sink::{FORMATS, Format, LISTS, Sink, Style, Target},
     source::audit::AuditLog,
 };
 
 /// A format and where it goes; `None` is stdout.
-pub(super) struct Output {
-    format: &'static Format,
-    path: Option<PathBuf>,
+pub(super) struct Output<F: 'static = Format> {
+    pub(super) format: &'static F,
+    pub(super) path: Option<PathBuf>,
+}
+
+/// What `--output` names.
+pub(super) trait Named {
+    /// Its name.
+    fn name(&self) -> &'static str;
+}
+
+impl Named for Format {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl Named for Picture {
+    fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 impl Output {
@@ -120,6 +139,7 @@ pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, F
 pub(super) fn screen(args: args::Screen, command: &[OsString]) -> Result<Live, Failure> {
     let audit_log = audit_log(&args.look.audit)?;
     let Look { filter, redactor, options, netns, no_memory } = look(args.look)?;
+    let command = line(command, &redactor);
     Ok(Live {
         setup: Setup { filter, redactor, until: Until::Told, sinks: Vec::new() },
         options,
@@ -128,7 +148,7 @@ pub(super) fn screen(args: args::Screen, command: &[OsString]) -> Result<Live, F
         measure: Some(args.measure),
         watcher: None,
         record: None,
-        command: line(command),
+        command,
         ring_bytes: None,
         bundles: None,
         no_memory,
@@ -206,6 +226,14 @@ pub(super) fn silent(filtered: args::Filter, privacy: args::Privacy) -> Setup {
     Setup { filter: filter(filtered), redactor: redactor(privacy), until: Until::Told, sinks: Vec::new() }
 }
 
+/// A replay into one sink, and whether it is narrowed down.
+pub(super) fn render(wanted: args::Filter, privacy: args::Privacy, sink: Box<dyn Sink>) -> (Setup, bool) {
+    let filter = filter(wanted);
+    // All kinds are more than what is asked for else, not less.
+    let narrow = is_narrow(&filter) && filter != Filter { kinds: Kinds::All, ..Filter::default() };
+    (Setup { filter, redactor: redactor(privacy), until: Until::Told, sinks: vec![sink] }, narrow)
+}
+
 /// What to look at.
 pub(super) fn look(args: args::Look) -> Result<Look, Failure> {
     Ok(Look {
@@ -237,8 +265,8 @@ pub(super) fn is_narrow(filter: &Filter) -> bool {
 }
 
 /// Checks what can be checked without opening anything.
-pub(super) fn outputs(specs: &[OsString], formats: &'static [Format]) -> Result<Vec<Output>, Failure> {
-    let mut outputs: Vec<Output> = Vec::new();
+pub(super) fn outputs<F: Named>(specs: &[OsString], formats: &'static [F]) -> Result<Vec<Output<F>>, Failure> {
+    let mut outputs: Vec<Output<F>> = Vec::new();
     for spec in specs {
         let bytes = spec.as_bytes();
         let (name, path) = match bytes.iter().position(|byte| *byte == b'=') {
@@ -246,9 +274,9 @@ pub(super) fn outputs(specs: &[OsString], formats: &'static [Format]) -> Result<
             None => (bytes, None),
         };
         let Some(format) =
-            std::str::from_utf8(name).ok().and_then(|name| formats.iter().find(|format| format.name == name))
+            std::str::from_utf8(name).ok().and_then(|name| formats.iter().find(|format| format.name() == name))
         else {
-            let names: Vec<&str> = formats.iter().map(|format| format.name).collect();
+            let names: Vec<&str> = formats.iter().map(Named::name).collect();
             let name = named(Path::new(OsStr::from_bytes(name)));
             return Err(Failure::usage(
                 format!("no output format `{name}`"),
@@ -258,8 +286,8 @@ pub(super) fn outputs(specs: &[OsString], formats: &'static [Format]) -> Result<
         let path = match path {
             Some([]) => {
                 return Err(Failure::usage(
-                    format!("`-o {}=` names no file", format.name),
-                    format!("`-o {}` alone writes to stdout", format.name),
+                    format!("`-o {}=` names no file", format.name()),
+                    format!("`-o {}` alone writes to stdout", format.name()),
                 ));
             }
             Some(b"-") | None => None,
@@ -269,7 +297,7 @@ pub(super) fn outputs(specs: &[OsString], formats: &'static [Format]) -> Result<
             let place = path.as_deref().map_or_else(|| "stdout".to_owned(), named);
             return Err(Failure::usage(
                 format!("two outputs go to {place}"),
-                format!("give each its own file: `-o {}=FILE`", format.name),
+                format!("give each its own file: `-o {}=FILE`", format.name()),
             ));
         }
         outputs.push(Output { format, path });
@@ -317,7 +345,7 @@ pub(super) fn open(outputs: &[Output], color: Color) -> Result<Vec<Box<dyn Sink>
     Ok(sinks)
 }
 
-fn create(path: &Path) -> Result<File, Failure> {
+pub(super) fn create(path: &Path) -> Result<File, Failure> {
     File::create(path).map_err(|error| {
         Failure::new(
             Exit::BadInput,

@@ -10,7 +10,9 @@ use super::{
     args,
     error::{Failure, named},
     exit::Exit,
-    live_failure, open_failure, resolve,
+    live_failure,
+    played::open_failure,
+    resolve,
 };
 use crate::{
     tui::Theme,

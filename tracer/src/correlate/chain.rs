@@ -323,6 +323,7 @@ impl Builder<'_> {
                 tuple: near.tuple?,
                 near: Some(near.id),
                 far: far.map(|far| far.id),
+                begun: near.begun.or_else(|| far?.begun),
                 // What one end sent the other received; a FIN may be counted as a byte, so the receivers' sums are told.
                 sent: far.and_then(|far| far.received),
                 received: near.received,

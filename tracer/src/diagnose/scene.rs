@@ -412,8 +412,14 @@ fn link(from: usize, to: usize, kind: LinkKind) -> Link {
 fn leg(from: usize, on: On) -> Link {
     let (local, remote) = on.addresses();
     let tuple = Tuple::new(local.parse().unwrap(), remote.parse().unwrap());
-    let ends =
-        TcpEnds { tuple, near: Some(socket(on.near())), far: Some(socket(on.far())), sent: None, received: None };
+    let ends = TcpEnds {
+        tuple,
+        near: Some(socket(on.near())),
+        far: Some(socket(on.far())),
+        begun: None,
+        sent: None,
+        received: None,
+    };
     Link { tcp: Some(ends), ..link(from, from + 1, LinkKind::Tcp) }
 }
 

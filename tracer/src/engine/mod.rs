@@ -163,6 +163,11 @@ impl Pump {
             recorder.write(&seen)?;
         }
         self.correlator.ingest(&seen);
+        if seen.fact.is_measure() {
+            for sink in &mut self.sinks {
+                sink.measured(&seen)?;
+            }
+        }
         // A file ends where nothing goes on.
         if let (Some(recorder), Fact::Tick) = (&mut self.recorder, &seen.fact) {
             recorder.go_on(seen.at, &self.correlator)?;

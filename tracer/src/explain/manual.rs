@@ -32,7 +32,7 @@ pub(super) fn process(session: &Session, hop: &Hop) -> Option<Manual> {
         Role::Process => {
             Manual::new(format!("cat /proc/{pid}/cgroup"), "the container's id, in the name of its cgroup")
         }
-        Role::Client | Role::Proxy | Role::ApiServer | Role::Kubelet | Role::Runtime | Role::Runc => {
+        Role::Client | Role::Proxy | Role::ApiServer | Role::Etcd | Role::Kubelet | Role::Runtime | Role::Runc => {
             Manual::new(format!("ps -o pid,ppid,user,args -p {pid}"), "the process, and with what it was started")
         }
     })

@@ -269,6 +269,8 @@ pub struct TcpEnds {
     pub near: Option<SocketId>,
     /// The end nearer to the process.
     pub far: Option<SocketId>,
+    /// When the near end connected, or else the far end was accepted; `None` where neither was seen.
+    pub begun: Option<BootTime>,
     /// Bytes that the near end sent and the far end acknowledged; known once it is closed.
     pub sent: Option<u64>,
     /// Bytes that the near end received; known once it is closed.

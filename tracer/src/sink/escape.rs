@@ -26,6 +26,7 @@ pub fn is_hidden(character: char) -> bool {
             | '\u{fe00}'..='\u{fe0f}'     // variation selectors
             | '\u{feff}'                  // byte order mark
             | '\u{fff9}'..='\u{fffb}'     // interlinear annotation
+            | '\u{fffe}' | '\u{ffff}'     // no characters: XML may not hold them
             | '\u{e0000}'..='\u{e0fff}'   // tags, more variation selectors
         )
 }

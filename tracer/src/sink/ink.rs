@@ -1,10 +1,10 @@
-//! Colours, for terminals alone.
+//! What colours say, and how terminals show them.
 
 use super::Style;
 
 /// What a colour says.
-#[derive(Clone, Copy)]
-pub(super) enum Ink {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ink {
     Bold,
     Dim,
     Good,
@@ -15,7 +15,7 @@ pub(super) enum Ink {
 
 impl Ink {
     /// Text in that colour, if there are any.
-    pub(super) fn on(self, style: Style, text: &str) -> String {
+    pub(crate) fn on(self, style: Style, text: &str) -> String {
         if !style.color || text.is_empty() {
             return text.to_owned();
         }

@@ -3,13 +3,13 @@
 
 use std::io::{self, Write};
 
-use crate::model::{Ability, ClockAnchor, Degraded, Finding, HostFacts, Report};
+use crate::model::{Ability, ClockAnchor, Degraded, Finding, HostFacts, Observation, Report};
 
 pub mod diagnosis;
 pub mod escape;
 mod explained;
-mod ink;
-mod json;
+pub(crate) mod ink;
+pub(crate) mod json;
 mod jsonl;
 pub(crate) mod list;
 pub(crate) mod show;
@@ -56,6 +56,14 @@ pub trait Sink: Send {
     /// # Errors
     /// When the writer fails.
     fn change(&mut self, _finding: &Finding) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// A measure, as it was taken. Default: ignore it, for those that the report's last ones are enough for.
+    ///
+    /// # Errors
+    /// When the writer fails.
+    fn measured(&mut self, _seen: &Observation) -> io::Result<()> {
         Ok(())
     }
 

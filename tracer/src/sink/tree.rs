@@ -13,11 +13,10 @@ use super::{
     Header, Sink, Style, Target, escape,
     ink::Ink,
     view,
-    words::{NAME, TEXT, command, counted, gap_words, into, lasted, user, who},
+    words::{NAME, TEXT, command, counted, gap_words, into, lasted, outcome, user, who},
 };
 use crate::model::{
-    BootTime, Change, Confidence, ExitReason, Finding, GapCode, Hop, Link, LinkKind, Report, Role, Session, SessionId,
-    Span, State,
+    BootTime, Change, Confidence, Finding, GapCode, Hop, Link, LinkKind, Report, Role, Session, SessionId, Span, State,
 };
 
 /// Columns that lines keep to where they can.
@@ -344,21 +343,7 @@ impl Tree {
                 self.ink(Ink::Bold, &escape::str(&whole.0, NAME))
             );
         }
-        let lasted = lasted(view::age(session, now));
-        let left = session.gaps.iter().any(|gap| gap.code == GapCode::ProcessLeftRunning);
-        let why = if left { "its process goes on running" } else { "how its process ended is not known" };
-        let unknown = || (Ink::Doubt, format!("closed after {lasted}; {why}"));
-        let (ink, how) = session.exit.map_or_else(unknown, |exit| match (exit.reason, exit.code, exit.signal) {
-            (ExitReason::StartFailed, ..) => {
-                (Ink::Bad, format!("the runtime could not start it; closed after {lasted}"))
-            }
-            (_, Some(0), _) => (Ink::Good, format!("exited with code 0 after {lasted}")),
-            (_, Some(code), _) => (Ink::Bad, format!("exited with code {code} after {lasted}")),
-            (_, _, Some(signal)) => {
-                (Ink::Bad, format!("killed by signal {signal}{} after {lasted}", signal_name(signal)))
-            }
-            (ExitReason::Exited | ExitReason::Signalled | ExitReason::Unknown, None, None) => unknown(),
-        });
+        let (ink, how) = outcome(session, now);
         let incomplete = if session.complete { "" } else { " · the path is not complete" };
         format!("  {} {}{}", self.ink(Ink::Dim, "╰"), self.ink(ink, &how), self.ink(Ink::Doubt, incomplete))
     }
@@ -466,24 +451,6 @@ const fn stays(code: GapCode) -> bool {
         | GapCode::RuncUnknown
         | GapCode::ProcessUnknown
         | GapCode::NamesUnknown => false,
-    }
-}
-
-/// Names of the signals that end processes in practice; the numbers are those of every architecture that is supported.
-const fn signal_name(signal: u8) -> &'static str {
-    match signal {
-        1 => " (SIGHUP)",
-        2 => " (SIGINT)",
-        3 => " (SIGQUIT)",
-        4 => " (SIGILL)",
-        6 => " (SIGABRT)",
-        7 => " (SIGBUS)",
-        8 => " (SIGFPE)",
-        9 => " (SIGKILL)",
-        11 => " (SIGSEGV)",
-        13 => " (SIGPIPE)",
-        15 => " (SIGTERM)",
-        _ => "",
     }
 }
 

@@ -1,7 +1,7 @@
 //! Words and phrases that several sinks use for people.
 
-use super::{Style, escape, ink::Ink};
-use crate::model::{AuditUser, Client, Degraded, Gap, Role, Session, Span};
+use super::{Style, escape, ink::Ink, view};
+use crate::model::{AuditUser, BootTime, Client, Degraded, ExitReason, Gap, GapCode, Role, Session, Span};
 
 /// Longest name (of a pod, a process …) that is shown whole; Kubernetes allows 253, people read the start.
 pub(crate) const NAME: usize = 63;
@@ -115,6 +115,39 @@ pub(crate) fn lasted(span: Span) -> String {
         60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
         3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+/// How a session that is over ended.
+pub(crate) fn outcome(session: &Session, now: BootTime) -> (Ink, String) {
+    let lasted = lasted(view::age(session, now));
+    let left = session.gaps.iter().any(|gap| gap.code == GapCode::ProcessLeftRunning);
+    let why = if left { "its process goes on running" } else { "how its process ended is not known" };
+    let unknown = || (Ink::Doubt, format!("closed after {lasted}; {why}"));
+    session.exit.map_or_else(unknown, |exit| match (exit.reason, exit.code, exit.signal) {
+        (ExitReason::StartFailed, ..) => (Ink::Bad, format!("the runtime could not start it; closed after {lasted}")),
+        (_, Some(0), _) => (Ink::Good, format!("exited with code 0 after {lasted}")),
+        (_, Some(code), _) => (Ink::Bad, format!("exited with code {code} after {lasted}")),
+        (_, _, Some(signal)) => (Ink::Bad, format!("killed by signal {signal}{} after {lasted}", signal_name(signal))),
+        (ExitReason::Exited | ExitReason::Signalled | ExitReason::Unknown, None, None) => unknown(),
+    })
+}
+
+/// Names of the signals that end processes in practice; the numbers are those of every architecture that is supported.
+const fn signal_name(signal: u8) -> &'static str {
+    match signal {
+        1 => " (SIGHUP)",
+        2 => " (SIGINT)",
+        3 => " (SIGQUIT)",
+        4 => " (SIGILL)",
+        6 => " (SIGABRT)",
+        7 => " (SIGBUS)",
+        8 => " (SIGFPE)",
+        9 => " (SIGKILL)",
+        11 => " (SIGSEGV)",
+        13 => " (SIGPIPE)",
+        15 => " (SIGTERM)",
+        _ => "",
     }
 }
 

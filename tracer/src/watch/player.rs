@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::{
     correlate::{Correlator, Options},
     diagnose,
-    engine::{Filter, Redactor},
+    engine::Filter,
     model::{BootTime, Observation, Report},
     record::{End, OpenError, Reader},
+    redact::Redactor,
     sink,
 };
 
@@ -88,6 +89,7 @@ impl Player {
         match &self.end {
             Some(End::Cut { lines }) => format!("cut after line {lines}"),
             Some(End::Damaged(damage)) => format!("damaged at line {}: shown up to there", damage.line),
+            Some(End::Continues { part }) => format!("goes on in part {part}, which is not here"),
             Some(End::Clean) | None => String::new(),
         }
     }

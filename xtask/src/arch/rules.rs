@@ -38,12 +38,14 @@ pub(super) const MODULES: &[Module] = &[
     pure("sink::escape", &["model"]),
     // What is on the screen follows from what was told, and from keys.
     pure("tui", &["explain", "model", "sink"]),
+    // Pictures are made of what a replay tells a sink.
+    edge("render", &["explain", "model", "sink"]),
     edge("probe_host", &["model", "plan", "source::ebpf"]),
     edge("doctor", &["model", "plan", "probe_host"]),
     edge("engine", &["correlate", "diagnose", "model", "record", "redact", "sink"]),
     edge("live", &["correlate", "decode", "engine", "model", "plan", "probe_host", "record", "sink", "source"]),
     edge("look", &["correlate", "engine", "live", "model", "probe_host", "redact", "sink", "source"]),
-    edge("watch", &["correlate", "diagnose", "engine", "live", "model", "record", "sink", "tui"]),
+    edge("watch", &["correlate", "diagnose", "engine", "live", "model", "record", "redact", "sink", "tui"]),
     edge("demo", &["correlate", "engine", "live", "model", "plan", "probe_host", "sink"]),
     edge(
         "cli",
@@ -60,6 +62,7 @@ pub(super) const MODULES: &[Module] = &[
             "probe_host",
             "record",
             "redact",
+            "render",
             "sink",
             "source",
             "tui",

@@ -43,6 +43,7 @@ pub(super) const PARTS: &[Part] = &[
     Part { name: "abi", minutes: 1, about: "layouts of the records", vital: false, run: abi },
     Part { name: "docs", minutes: 1, about: "pages of faults, as the rules say", vital: false, run: docs },
     Part { name: "test", minutes: 8, about: "unit tests, replays, the command line", vital: false, run: tests },
+    Part { name: "browser", minutes: 4, about: "drawn pages in a real browser", vital: true, run: browser },
     Part { name: "doc", minutes: 3, about: "documentation, warnings as errors", vital: false, run: doc },
     Part { name: "kernel", minutes: 4, about: "probes in this kernel (root)", vital: true, run: kernel },
     Part { name: "demo", minutes: 3, about: "the path in miniature, traced for real (root)", vital: true, run: demo },
@@ -124,6 +125,11 @@ fn tests(session: &mut Session) -> Result<Outcome> {
     }
     session
         .tests(&mut cargo_with(session, &["test", "--workspace", "--locked", "--no-fail-fast", "--", "--show-output"]))
+}
+
+fn browser(session: &mut Session) -> Result<Outcome> {
+    let mut node = crate::browser::node(&Progress::new())?;
+    session.tests(node.args(["--test", "--test-concurrency=1", "--test-reporter=tap"]))
 }
 
 fn doc(session: &mut Session) -> Result<Outcome> {

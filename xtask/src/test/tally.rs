@@ -1,4 +1,4 @@
-//! Counts of tests, from what cargo's test runner prints.
+//! Counts of tests, from what the test runners of cargo and of node print.
 
 use std::fmt;
 use std::ops::{Add, AddAssign};
@@ -24,7 +24,8 @@ impl Tally {
 
     /// Sums the result lines. A test that found that it cannot run here passes for the runner, and prints `skipped: WHY`.
     pub(super) fn of(output: &str) -> Self {
-        let mut tally: Self = output.lines().filter_map(result).fold(Self::default(), Add::add);
+        let lines = output.lines().filter_map(|line| result(line).or_else(|| summary(line)));
+        let mut tally: Self = lines.fold(Self::default(), Add::add);
         let by_themselves = output.lines().filter(|line| line.trim_start().starts_with("skipped: ")).count();
         let by_themselves = u32::try_from(by_themselves).unwrap_or(u32::MAX).min(tally.passed);
         tally.passed -= by_themselves;
@@ -46,6 +47,18 @@ fn result(line: &str) -> Option<Tally> {
         counts.split("; ").find_map(|count| count.strip_suffix(what)?.trim_end().parse().ok()).unwrap_or(0)
     };
     Some(Tally { passed: count("passed"), failed: count("failed"), skipped: count("ignored") })
+}
+
+/// `# pass 12`: a line of the summary of node's runner in TAP. What was cancelled, it counts by itself.
+fn summary(line: &str) -> Option<Tally> {
+    let (what, count) = line.strip_prefix("# ")?.split_once(' ')?;
+    let count = count.parse().ok()?;
+    match what {
+        "pass" => Some(Tally { passed: count, ..Tally::default() }),
+        "fail" | "cancelled" => Some(Tally { failed: count, ..Tally::default() }),
+        "skipped" | "todo" => Some(Tally { skipped: count, ..Tally::default() }),
+        _ => None,
+    }
 }
 
 impl Add for Tally {
@@ -92,6 +105,12 @@ test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 5 filtered out; 
         assert_eq!(Tally::of(OUTPUT), Tally { passed: 4, failed: 1, skipped: 2 });
         assert_eq!(Tally::of(OUTPUT).to_string(), "4 passed, 1 failed, 2 skipped");
         assert_eq!(Tally::of(OUTPUT).with_skips_failed().to_string(), "4 passed, 3 failed");
+    }
+
+    #[test]
+    fn what_node_counts_is_counted() {
+        let output = "ok 1 - a\n1..4\n# tests 5\n# suites 0\n# pass 2\n# fail 1\n# cancelled 1\n# skipped 1\n# todo 0\n# duration_ms 7";
+        assert_eq!(Tally::of(output), Tally { passed: 2, failed: 2, skipped: 1 });
     }
 
     #[test]

@@ -1,0 +1,175 @@
+// The page of `execpath render -o html`, as somebody uses it.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { crowd, isQuiet, launch, open, recording, render } from "./browser.mjs";
+
+let browser;
+let pages;
+
+before(async () => {
+  browser = await launch();
+  pages = {
+    terminal: render(recording("terminal.jsonl.zst"), "html"),
+    killed: render(recording("kubectl-killed.jsonl.zst"), "html"),
+    few: render(crowd(9), "html"),
+  };
+});
+after(() => browser.close());
+
+/** Opens a page, does something there, and sees that it stayed quiet. */
+async function on(file, act, options) {
+  const opened = await open(browser, file, options);
+  await act(opened.page);
+  isQuiet(opened);
+  await opened.page.close();
+}
+
+const rows = (page) => page.locator("#list [role=option]");
+const standing = (page, how) => page.locator(`#picture [data-stands=${how}]`).count();
+const reads = (page) => page.locator(".reads").textContent();
+
+test("sessions are listed, and the first one is shown", () => on(pages.few, async (page) => {
+  assert.equal(await rows(page).count(), 9);
+  assert.equal(await page.locator("#count").textContent(), "9 sessions");
+  assert.equal(await page.locator("#head h2").textContent(), "exec default/web-0/web");
+  assert.equal(await page.locator("#picture .hop").count(), 7);
+  assert.equal(await page.locator("#steps > .step.hop").count(), 7);
+  assert.equal(await standing(page, "later"), 0);
+}));
+
+test("a click shows another session, and its address leads back to it", () => on(pages.few, async (page) => {
+  await rows(page).nth(4).click();
+  assert.equal(await page.locator("#head h2").textContent(), "exec default/web-4/web");
+  const id = await page.locator("#head dd").first().textContent();
+  assert.ok(page.url().endsWith(`#${id}`));
+  await on(pages.few, async (again) => {
+    assert.equal(await again.locator("#head h2").textContent(), "exec default/web-4/web");
+  }, { hash: `#${id}` });
+}));
+
+test("the filter takes words in any order, the list can be sorted", () => on(pages.few, async (page) => {
+  await page.fill("#filter", "web-1 20001");
+  assert.equal(await page.locator("#count").textContent(), "1 of 9 sessions");
+  await page.fill("#filter", "nobody has this");
+  assert.equal(await rows(page).count(), 0);
+  await page.fill("#filter", "");
+  await page.selectOption("#sort", "bad");
+  assert.match(await rows(page).first().textContent(), /code [12]/);
+  await page.selectOption("#sort", "new");
+  assert.match(await rows(page).first().textContent(), /web-1/);
+}));
+
+test("the keyboard alone finds a session, moves in time and plays", () => on(pages.few, async (page) => {
+  const { keyboard } = page;
+  await keyboard.press("/");
+  await keyboard.type("web-3");
+  await keyboard.press("ArrowDown");
+  assert.equal(await page.locator("#head h2").textContent(), "exec default/web-3/web");
+  await keyboard.press("/");
+  await keyboard.press("Control+A");
+  await keyboard.press("Delete");
+  await keyboard.press("Tab");
+  await keyboard.press("Tab");
+  await keyboard.press("End");
+  assert.equal(await page.locator("#list [aria-selected=true]").getAttribute("aria-posinset"), "9");
+  await keyboard.press("Home");
+  assert.equal(await page.locator("#list [aria-selected=true]").getAttribute("aria-posinset"), "1");
+  for (let presses = 0; presses < 20 && (await page.evaluate(() => document.activeElement.id)) !== "moment"; presses += 1) await keyboard.press("Tab");
+  await keyboard.press("Home");
+  assert.equal(await reads(page), "+0 µs");
+  assert.ok((await standing(page, "later")) > 0);
+  await keyboard.press("End");
+  assert.equal(await standing(page, "later"), 0);
+  await keyboard.press("Tab");
+  await keyboard.press("Enter");
+  assert.equal(await reads(page), "+0 µs");
+  await keyboard.press("Tab");
+  await keyboard.press("Tab");
+  await keyboard.press("Tab");
+  await keyboard.press("Enter");
+  assert.notEqual(await reads(page), "+0 µs");
+}));
+
+test("events follow each other hop by hop, and nothing is there before it came", () => on(pages.terminal, async (page) => {
+  await page.click("button[aria-label='To the start']");
+  const seen = [await page.locator("#picture g[data-stands=here] > .hop").count()];
+  const end = await page.evaluate(() => document.querySelector("#moment").max);
+  while ((await page.inputValue("#moment")) !== end) {
+    await page.click("button[aria-label='One event on']");
+    seen.push(await page.locator("#picture g[data-stands=here] > .hop").count());
+  }
+  assert.deepEqual(seen, seen.toSorted?.((one, other) => one - other) ?? [...seen].sort((one, other) => one - other));
+  assert.ok(new Set(seen).size >= 4, `grows in steps: ${seen}`);
+  assert.equal(seen.at(-1), 7);
+  await page.selectOption("#clock", "known");
+  await page.click("button[aria-label='To the start']");
+  assert.equal(await page.locator("#picture g[data-stands=here] > .hop").count(), 4, "four hops became known at once");
+}));
+
+test("it plays to the end at any speed, and pauses", () => on(pages.terminal, async (page) => {
+  await page.fill("#speed", "0.001");
+  await page.uncheck("#shorten");
+  await page.click("button[aria-label=Play]");
+  await page.waitForFunction(() => document.querySelector(".reads").textContent !== "+0 µs");
+  await page.click("button[aria-label=Pause]");
+  const paused = await reads(page);
+  assert.notEqual(paused, "+243.5 ms");
+  await page.fill("#speed", "100");
+  await page.click("button[aria-label=Play]");
+  await page.waitForFunction(() => document.querySelector("#moment").value === document.querySelector("#moment").max);
+  await page.waitForSelector("button[aria-label=Play]");
+}));
+
+test("what was measured is shown at its time, what was not is said and never 0", () => on(pages.few, async (page) => {
+  const leg = page.locator("#link-0 .numbers");
+  assert.match(await leg.textContent(), /4,096 B/);
+  assert.match(await leg.textContent(), /1,539 B/);
+  assert.match(await leg.locator("td.none").first().textContent(), /not measured/);
+  await page.click("button[aria-label='To the start']");
+  assert.match(await leg.textContent(), /Queues: not measured/);
+  await rows(page).nth(1).click();
+  assert.match(await leg.textContent(), /Queues: not measured/);
+  for (const text of await page.locator(".numbers").allTextContents()) assert.doesNotMatch(text, /(^|\D)0 B/);
+}));
+
+test("a gap is shown as one, with its text", () => on(pages.killed, async (page) => {
+  const gaps = page.locator("#steps .step.gap[data-stands=here]");
+  const texts = await gaps.locator("h4").allTextContents();
+  assert.ok(texts.length > 0);
+  for (const text of texts) assert.match(text, /^Not known: .+/);
+}));
+
+test("every link says how it is known, every hop how to see it by hand with its own numbers", () => on(pages.terminal, async (page) => {
+  for (const text of await page.locator("#steps .step.leg").allTextContents()) assert.match(text, /How it is known: /);
+  const commands = await page.locator("#steps .manual code").allTextContents();
+  assert.ok(commands.some((command) => command.includes("19574")), "kubectl's pid");
+  assert.ok(commands.some((command) => /ss .*40304/.test(command)), "its port");
+}));
+
+test("light and dark follow the system, and the switch", async () => {
+  const ground = (page) => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const [light, dark] = ["rgb(255, 255, 255)", "rgb(16, 22, 28)"];
+  await on(pages.few, async (page) => {
+    assert.equal(await ground(page), light);
+    await page.selectOption("#scheme", "dark");
+    assert.equal(await ground(page), dark);
+  }, { colorScheme: "light" });
+  await on(pages.few, async (page) => {
+    assert.equal(await ground(page), dark);
+    await page.selectOption("#scheme", "light");
+    assert.equal(await ground(page), light);
+  }, { colorScheme: "dark" });
+});
+
+test("it prints: the session without the controls", () => on(pages.terminal, async (page) => {
+  const pdf = await page.pdf({ format: "A4" });
+  assert.equal(pdf.subarray(0, 5).toString(), "%PDF-");
+  await page.emulateMedia({ media: "print" });
+  for (const hidden of [".sessions", "#timeline"]) assert.equal(await page.locator(hidden).isVisible(), false);
+  for (const shown of ["#head", "#picture svg", "#steps"]) assert.equal(await page.locator(shown).isVisible(), true);
+}));
+
+test("without a session it says so", () => on(render(crowd(0), "html"), async (page) => {
+  assert.match(await page.locator("#main").textContent(), /no session/);
+}));

@@ -1,0 +1,62 @@
+//! `execpath render`: pictures of a recording.
+
+use std::{
+    io::{self, BufWriter, Write},
+    sync::PoisonError,
+};
+
+use super::{
+    args,
+    error::{Failure, named, tell},
+    exit::Exit,
+    played,
+    resolve::{self, Output},
+};
+use crate::{
+    engine,
+    render::{Collector, PICTURES, Picture, Story},
+};
+
+/// Reads the whole recording first: whether anything matches is known before a file is made.
+pub(super) fn render(args: args::Render) -> Result<Exit, Failure> {
+    let outputs = resolve::outputs(&args.output, PICTURES)?;
+    let mut reader = played::open(std::slice::from_ref(&args.file))?;
+    let (sink, collector) = Collector::shared();
+    let (setup, narrow) = resolve::render(args.filter, args.privacy, sink);
+    let shown =
+        engine::replay(&mut reader, setup, |_at| engine::Flow::Continue).map_err(|error| Failure::writing(&error))?;
+    let mut story = collector.lock().unwrap_or_else(PoisonError::into_inner).story();
+    if let Some(id) = &args.id {
+        story.choose(id);
+    }
+    if story.tales.is_empty() && (narrow || args.id.is_some()) {
+        let of = shown.of;
+        return Err(Failure::new(
+            Exit::NothingMatched,
+            "no session in the recording matches",
+            format!(
+                "it holds {of} session{} in all: `execpath replay {}` lists them",
+                if of == 1 { "" } else { "s" },
+                named(&args.file)
+            ),
+        ));
+    }
+    for output in &outputs {
+        write(output, &story)?;
+    }
+    if story.tales.is_empty() {
+        tell("notice", "the recording holds no session of a person; `--kind all` draws probes, too");
+    }
+    played::ended(&reader)?;
+    Ok(Exit::Done)
+}
+
+fn write(output: &Output<Picture>, story: &Story) -> Result<(), Failure> {
+    let target: Box<dyn Write> = match &output.path {
+        None => Box::new(io::stdout()),
+        Some(path) => Box::new(resolve::create(path)?),
+    };
+    let mut target = BufWriter::new(target);
+    let written = (output.format.write)(story, &mut target).and_then(|()| target.flush());
+    written.map_err(|error| Failure::writing(&error))
+}

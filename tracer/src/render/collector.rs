@@ -1,0 +1,347 @@
+//! Takes in what a replay tells, and keeps from when each part of a session was known.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    samples::Samples,
+    story::{Part, Story, Tale, Tie},
+};
+use crate::{
+    model::{
+        BootTime, Change, Finding, Gap, Health, Hop, Link, Observation, Report, Session, SessionId, State, Totals,
+    },
+    sink::{Header, Sink, view},
+};
+
+/// Takes in what a replay shows.
+#[derive(Default)]
+pub struct Collector {
+    header: Header,
+    growing: BTreeMap<SessionId, Growing>,
+    /// Ids in the order in which they were told.
+    order: Vec<SessionId>,
+    end: BootTime,
+    totals: Totals,
+    samples: Samples,
+}
+
+impl Collector {
+    /// A collector to hand to a replay, and the same to ask afterwards.
+    #[must_use]
+    pub fn shared() -> (Box<dyn Sink>, Arc<Mutex<Self>>) {
+        let kept = Arc::new(Mutex::new(Self::default()));
+        (Box::new(Handle(Arc::clone(&kept))), kept)
+    }
+
+    /// What it has taken in.
+    #[must_use]
+    pub fn story(&mut self) -> Story {
+        let mut growing = std::mem::take(&mut self.growing);
+        // What turned out to be a part of another is told there.
+        let is_part = |one: &Growing| one.session.merged_into.as_ref().is_some_and(|whole| growing.contains_key(whole));
+        let parts: BTreeSet<SessionId> =
+            growing.iter().filter(|(_, one)| is_part(one)).map(|(id, _)| id.clone()).collect();
+        growing.retain(|id, _| !parts.contains(id));
+        Story {
+            header: std::mem::take(&mut self.header),
+            tales: self.order.drain(..).filter_map(|id| Some(growing.remove(&id)?.tale())).collect(),
+            end: self.end,
+            totals: std::mem::take(&mut self.totals),
+            samples: std::mem::take(&mut self.samples),
+        }
+    }
+
+    fn told(&mut self, session: &Session, at: BootTime) {
+        let growing = self.growing.entry(session.id.clone()).or_insert_with(|| {
+            self.order.push(session.id.clone());
+            Growing::new(session, at)
+        });
+        growing.grow(session, at);
+    }
+}
+
+/// What the replay owns of a collector.
+struct Handle(Arc<Mutex<Collector>>);
+
+impl Handle {
+    fn collector(&self) -> MutexGuard<'_, Collector> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Handle {
+    fn host(&mut self, header: &Header) -> io::Result<()> {
+        self.collector().header = header.clone();
+        Ok(())
+    }
+
+    fn change(&mut self, finding: &Finding) -> io::Result<()> {
+        match &finding.change {
+            Change::Opened(session) | Change::Changed(session) | Change::Closed(session) => {
+                self.collector().told(session, finding.at);
+            }
+            Change::Loss { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn measured(&mut self, seen: &Observation) -> io::Result<()> {
+        self.collector().samples.take(seen);
+        Ok(())
+    }
+
+    fn finish(&mut self, report: &Report) -> io::Result<()> {
+        let mut kept = self.collector();
+        (kept.end, kept.totals) = (report.now(), report.totals.clone());
+        for session in &report.sessions {
+            if let Some(growing) = kept.growing.get_mut(&session.id) {
+                growing.health = view::health(session, report);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A tale while it is told. Parts keep their place here for good; the order of the path is kept beside them, since a hop may
+/// turn up before others.
+struct Growing {
+    session: Session,
+    hops: Vec<Part<Hop>>,
+    order: Vec<usize>,
+    links: Vec<Part<Tie>>,
+    gaps: Vec<Part<Gap>>,
+    told: BootTime,
+    over: Option<BootTime>,
+    health: Health,
+}
+
+impl Growing {
+    fn new(session: &Session, told: BootTime) -> Self {
+        Self {
+            session: session.clone(),
+            hops: Vec::new(),
+            order: Vec::new(),
+            links: Vec::new(),
+            gaps: Vec::new(),
+            told,
+            over: None,
+            health: Health::Unknown,
+        }
+    }
+
+    fn grow(&mut self, session: &Session, at: BootTime) {
+        let places = self.place(&session.hops, at);
+        let place = |index: usize| places.get(index).copied();
+        let links = session.links.iter().filter_map(|link| {
+            let (from, to) = (place(link.from)?, place(link.to)?);
+            Some(Tie::new(Link { from, to, ..link.clone() }, at))
+        });
+        let gaps = session.gaps.iter().map(|gap| Gap {
+            between: gap.between.and_then(|(from, to)| Some((place(from)?, place(to)?))),
+            ..gap.clone()
+        });
+        merge(&mut self.links, links.collect(), at, is_same_link, Tie::learn);
+        merge(&mut self.gaps, gaps.collect(), at, PartialEq::eq, |gap, later| *gap = later);
+        self.over = (session.state == State::Closed).then_some(at);
+        self.session = session.clone();
+    }
+
+    /// Where each of these hops is kept. New ones stand behind the one before them.
+    fn place(&mut self, hops: &[Hop], at: BootTime) -> Vec<usize> {
+        let mut places: Vec<usize> = Vec::with_capacity(hops.len());
+        for hop in hops {
+            let is_it = |kept: &Part<Hop>| kept.holds() && kept.what.role == hop.role && kept.what.task == hop.task;
+            let known = (0..self.hops.len()).find(|index| !places.contains(index) && is_it(&self.hops[*index]));
+            let place = known.unwrap_or(self.hops.len());
+            if known.is_none() {
+                self.hops.push(Part { what: hop.clone(), since: at, until: None });
+                let before = places.last().and_then(|last| self.order.iter().position(|one| one == last));
+                self.order.insert(before.map_or(0, |before| before + 1), place);
+            }
+            self.hops[place].what = hop.clone();
+            places.push(place);
+        }
+        for (index, hop) in self.hops.iter_mut().enumerate() {
+            if hop.holds() && !places.contains(&index) {
+                hop.until = Some(at);
+            }
+        }
+        places
+    }
+
+    fn tale(mut self) -> Tale {
+        let place = |index: usize| self.order.iter().position(|one| *one == index).unwrap_or(index);
+        for link in &mut self.links {
+            let link = &mut link.what.link;
+            (link.from, link.to) = (place(link.from), place(link.to));
+        }
+        for gap in &mut self.gaps {
+            gap.what.between = gap.what.between.map(|(from, to)| (place(from), place(to)));
+        }
+        self.links.sort_by_key(|tie| (tie.what.link.from, tie.what.link.to));
+        (self.session.hops, self.session.links, self.session.gaps) = (Vec::new(), Vec::new(), Vec::new());
+        Tale {
+            hops: self.order.iter().map(|index| self.hops[*index].clone()).collect(),
+            session: self.session,
+            links: self.links,
+            gaps: self.gaps,
+            told: self.told,
+            over: self.over,
+            health: self.health,
+        }
+    }
+}
+
+/// Takes in the parts that hold from `at` on.
+fn merge<T>(
+    kept: &mut Vec<Part<T>>,
+    now: Vec<T>,
+    at: BootTime,
+    is_same: impl Fn(&T, &T) -> bool,
+    learn: impl Fn(&mut T, T),
+) {
+    let mut held: Vec<usize> = (0..kept.len()).filter(|index| kept[*index].holds()).collect();
+    for what in now {
+        match held.iter().position(|index| is_same(&kept[*index].what, &what)) {
+            Some(found) => learn(&mut kept[held.remove(found)].what, what),
+            None => kept.push(Part { what, since: at, until: None }),
+        }
+    }
+    for index in held {
+        kept[index].until = Some(at);
+    }
+}
+
+/// Whether both are the same link. What it rests on and what was counted may have grown.
+fn is_same_link(one: &Tie, other: &Tie) -> bool {
+    let claim = |tie: &Tie| {
+        let link = &tie.link;
+        let tuple = link.tcp.map(|ends| ends.tuple);
+        let path = link.unix.as_ref().map(|(path, ..)| path.clone());
+        (link.from, link.to, link.kind, link.persistent, tuple, path)
+    };
+    claim(one) == claim(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Confidence, Evidence, GapCode, Kind, LinkKind, ProcessInfo, Role, TaskKey};
+
+    fn hop(role: Role, pid: u32) -> Hop {
+        Hop { role, task: TaskKey::from_ticks(pid, 1), process: ProcessInfo::default(), exit: None }
+    }
+
+    fn link(from: usize, to: usize, confidence: Confidence) -> Link {
+        Link {
+            from,
+            to,
+            kind: LinkKind::Tcp,
+            confidence,
+            evidence: vec![Evidence::SocketPair],
+            persistent: false,
+            tcp: None,
+            relay: None,
+            unix: None,
+        }
+    }
+
+    fn session(hops: Vec<Hop>, links: Vec<Link>, gaps: Vec<Gap>) -> Session {
+        Session {
+            id: SessionId("s-1".into()),
+            kind: Kind::Exec,
+            state: State::Open,
+            opened_at: BootTime(1),
+            closed_at: None,
+            last_seen: BootTime(1),
+            preexisting: false,
+            merged_into: None,
+            target: Default::default(),
+            client: Default::default(),
+            command: Vec::new(),
+            command_truncated: false,
+            tty: None,
+            stdin: None,
+            exec_id: None,
+            exit: None,
+            hops,
+            links,
+            beyond: Vec::new(),
+            gaps,
+            complete: false,
+        }
+    }
+
+    fn told(steps: Vec<Session>) -> Tale {
+        let mut collector = Collector::default();
+        for (at, session) in (1..).zip(&steps) {
+            collector.told(session, BootTime(at));
+        }
+        collector.story().tales.remove(0)
+    }
+
+    #[test]
+    fn a_hop_that_turns_up_late_stands_at_its_place_and_links_follow_it() {
+        let (client, server, kubelet) = (hop(Role::Client, 1), hop(Role::ApiServer, 2), hop(Role::Kubelet, 3));
+        let exact = Confidence::Exact;
+        let last =
+            session(vec![client, server.clone(), kubelet.clone()], vec![link(0, 1, exact), link(1, 2, exact)], vec![]);
+        let tale = told(vec![session(vec![server, kubelet], vec![link(0, 1, exact)], vec![]), last.clone()]);
+        let roles: Vec<Role> = tale.hops.iter().map(|hop| hop.what.role).collect();
+        assert_eq!(roles, [Role::Client, Role::ApiServer, Role::Kubelet]);
+        assert_eq!(tale.hops.iter().map(|hop| hop.since.0).collect::<Vec<_>>(), [2, 1, 1]);
+        assert_eq!(
+            tale.links.iter().map(|tie| (tie.what.link.from, tie.since.0)).collect::<Vec<_>>(),
+            [(0, 2), (1, 1)]
+        );
+        assert_eq!(tale.last(), last);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_kept_with_its_time_and_is_not_in_the_last_word() {
+        let gap = Gap { code: GapCode::Unjoined, between: Some((0, 1)), text: "why".into() };
+        let (proxy, client, server) = (hop(Role::Proxy, 1), hop(Role::Client, 1), hop(Role::ApiServer, 2));
+        let first = session(vec![proxy, server.clone()], vec![link(0, 1, Confidence::Weak)], vec![gap]);
+        let last = session(vec![client, server], vec![link(0, 1, Confidence::Exact)], vec![]);
+        let tale = told(vec![first, last.clone()]);
+        let hops: Vec<_> = tale.hops.iter().map(|hop| (hop.what.role, hop.since.0, hop.until.map(|at| at.0))).collect();
+        assert_eq!(hops, [(Role::Client, 2, None), (Role::Proxy, 1, Some(2)), (Role::ApiServer, 1, None)]);
+        assert_eq!(tale.gaps.iter().map(|gap| gap.until).collect::<Vec<_>>(), [Some(BootTime(2))]);
+        let exact: Vec<_> = tale.links.iter().map(|tie| (tie.what.link.confidence, tie.holds())).collect();
+        assert_eq!(exact, [(Confidence::Exact, true), (Confidence::Weak, false)]);
+        assert_eq!((tale.last(), tale.settled().last()), (last.clone(), last));
+        assert_eq!(tale.settled().hops.len(), 2);
+    }
+
+    #[test]
+    fn a_proof_that_grows_is_kept_with_its_times() {
+        let hops = vec![hop(Role::Client, 1), hop(Role::ApiServer, 2)];
+        let with = |confidence| session(hops.clone(), vec![link(0, 1, confidence)], vec![]);
+        let tale = told(vec![with(Confidence::Strong), with(Confidence::Strong), with(Confidence::Exact)]);
+        let proofs = &tale.links[0].what.proofs;
+        let known: Vec<_> = proofs.iter().map(|proof| (proof.since.0, proof.confidence)).collect();
+        assert_eq!(known, [(1, Confidence::Strong), (3, Confidence::Exact)]);
+        assert_eq!(tale.links.len(), 1);
+    }
+
+    #[test]
+    fn a_part_of_another_session_is_told_there_alone() {
+        let whole = session(vec![hop(Role::Client, 1)], vec![], vec![]);
+        let part = Session {
+            id: SessionId("s-2".into()),
+            merged_into: Some(whole.id.clone()),
+            state: State::Closed,
+            ..whole.clone()
+        };
+        let mut collector = Collector::default();
+        for (at, session) in (1..).zip([&part, &whole]) {
+            collector.told(session, BootTime(at));
+        }
+        let ids: Vec<_> = collector.story().tales.iter().map(|tale| tale.session.id.0.clone()).collect();
+        assert_eq!(ids, ["s-1"]);
+    }
+}

@@ -1,0 +1,93 @@
+//! One page in one file: it works from disk, asks nobody for anything, and can do no more than its policy allows.
+//!
+//! The page's own policy names its script and its styles by their hashes, and allows nothing else. Data stand in an element that
+//! no browser runs; the script puts them into the page as text alone.
+
+use std::io::{self, Write};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use sha2::{Digest, Sha256};
+
+use super::{Story, island::Island};
+use crate::sink::json;
+
+/// The page, with places for the rest: `{{policy}}`, `{{style}}`, `{{data}}`, `{{script}}`.
+const PAGE: &str = include_str!("page/page.html");
+/// In the order in which later ones rely on earlier ones.
+const STYLES: &[&str] = &[include_str!("page/picture.css"), include_str!("page/page.css")];
+/// In the order in which later ones rely on earlier ones.
+const SCRIPTS: &[&str] = &[
+    include_str!("page/elements.js"),
+    include_str!("page/story.js"),
+    include_str!("page/list.js"),
+    include_str!("page/picture.js"),
+    include_str!("page/steps.js"),
+    include_str!("page/beside.js"),
+    include_str!("page/timeline.js"),
+    include_str!("page/main.js"),
+];
+
+/// Writes the page.
+///
+/// # Errors
+/// When the writer fails.
+pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
+    let style = STYLES.concat();
+    let script = format!("\"use strict\";\n(() => {{\n{}}})();\n", SCRIPTS.concat());
+    let policy = format!(
+        "default-src 'none'; script-src '{}'; style-src '{}'; base-uri 'none'; form-action 'none'",
+        hash(&script),
+        hash(&style)
+    );
+    let mut rest = PAGE;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (name, after) = after.split_once("}}").unwrap_or((after, ""));
+        target.write_all(before.as_bytes())?;
+        match name {
+            "policy" => target.write_all(policy.as_bytes())?,
+            "style" => target.write_all(style.as_bytes())?,
+            "script" => target.write_all(script.as_bytes())?,
+            _ => json::island(&Island::new(story), target)?,
+        }
+        rest = after;
+    }
+    target.write_all(rest.as_bytes())
+}
+
+/// A source by its hash, as a Content-Security-Policy names it.
+fn hash(text: &str) -> String {
+    format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_each_part_once_and_its_sources_are_those_of_its_policy() {
+        let mut page = Vec::new();
+        write(&Story::default(), &mut page).unwrap();
+        let page = String::from_utf8(page).unwrap();
+        assert!(!page.contains("{{"));
+        let between = |start: &str, end: &str| {
+            let (_, rest) = page.split_once(start).unwrap();
+            rest.split_once(end).unwrap().0
+        };
+        for inline in [between("<style>", "</style>"), between("<script>", "</script>")] {
+            assert_eq!(page.matches(&hash(inline)).count(), 1);
+        }
+        let data = between("type=\"application/json\">", "</script>");
+        assert!(serde_json::from_str::<serde_json::Value>(data).unwrap()["sessions"].as_array().unwrap().is_empty());
+    }
+
+    #[test]
+    fn scripts_make_no_markup_of_text_and_ask_nobody() {
+        for script in SCRIPTS {
+            for banned in
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "fetch(", "import("]
+            {
+                assert!(!script.contains(banned), "{banned}");
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A flowchart as text, for Markdown: what Mermaid reads.
+
+use std::io::{self, Write};
+
+use super::{
+    Story, Tale,
+    layout::{self, Form},
+    words,
+};
+use crate::{
+    model::{Confidence, Link},
+    sink::{escape, words as phrases},
+};
+
+/// Letters of a label: Mermaid breaks no lines by itself.
+const ROOM: u32 = 60;
+
+/// Writes one flowchart, with a box for each session.
+///
+/// # Errors
+/// When the writer fails.
+pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
+    writeln!(target, "flowchart LR")?;
+    if story.tales.is_empty() {
+        writeln!(target, "  none[\"no session in this recording\"]")?;
+    }
+    for (number, tale) in story.tales.iter().enumerate() {
+        session(number, &tale.settled(), target)?;
+    }
+    target.flush()
+}
+
+fn session(number: usize, tale: &Tale, target: &mut dyn Write) -> io::Result<()> {
+    let hop = |index: usize| format!("s{number}h{index}");
+    let title = format!("{} · {}", words::title(&tale.session), escape::str(&tale.session.id.0, phrases::NAME));
+    writeln!(target, "  subgraph s{number}[\"{}\"]", label(&title))?;
+    let shape = layout::shape(tale, Form::Tall);
+    for (place, at) in shape.places.iter().zip(0..) {
+        let (first, last) = place.hops;
+        let (title, netns) = words::place(tale, first, last);
+        writeln!(target, "    subgraph s{number}p{at}[\"{}<br/>{}\"]", label(&title), label(&netns))?;
+        for (index, one) in tale.hops.iter().enumerate().take(last + 1).skip(first) {
+            let (role, what) = words::hop(&one.what);
+            let inside = links(tale).filter(|link| link.from == index && link.to == index);
+            let inside: String = inside
+                .map(|link| {
+                    format!(
+                        "<br/>{}",
+                        label(&format!("⇄ {} · {}", words::evidence(&link.evidence), link.confidence.token()))
+                    )
+                })
+                .collect();
+            writeln!(target, "      {}[\"{}<br/>{}{inside}\"]", hop(index), label(&role), label(&what))?;
+        }
+        writeln!(target, "    end")?;
+    }
+    for ((side, address), at) in tale.session.beyond.iter().zip(0..) {
+        let outside = format!("s{number}b{at}");
+        let text = format!("{}, not on this host", escape::str(side, phrases::NAME));
+        writeln!(target, "    {outside}([\"{}<br/>{}\"])", label(&text), label(&address.to_string()))?;
+        match (*side == "client", tale.hops.len()) {
+            (_, 0) => {}
+            (true, _) => writeln!(target, "    {outside} --- {}", hop(0))?,
+            (false, count) => writeln!(target, "    {} --- {outside}", hop(count - 1))?,
+        }
+    }
+    for link in links(tale).filter(|link| link.from != link.to) {
+        let (kind, what) = words::link_between(link);
+        let what = if what.is_empty() { String::new() } else { format!("<br/>{}", label(&what)) };
+        let arrow = match link.confidence {
+            Confidence::Exact => "-->",
+            Confidence::Strong | Confidence::Weak => "-.->",
+        };
+        writeln!(target, "    {} {arrow}|\"{}{what}\"| {}", hop(link.from), label(&kind), hop(link.to))?;
+    }
+    for (from, to) in shape.lines.iter().filter(|line| line.link.is_none()).filter_map(|line| line.hops) {
+        writeln!(target, "    {} -.-|\"? no link is proved\"| {}", hop(from), hop(to))?;
+    }
+    writeln!(target, "  end")
+}
+
+fn links(tale: &Tale) -> impl Iterator<Item = &Link> {
+    tale.links.iter().map(|tie| &tie.what.link)
+}
+
+/// Text inside quotes: all that means something to Mermaid, HTML or Markdown is written as the number of its character.
+fn label(text: &str) -> String {
+    let plain = |character: char| character.is_alphanumeric() || " .:/,→·⇄…()-".contains(character);
+    let escaped = words::cut(text, ROOM)
+        .chars()
+        .map(|character| if plain(character) { character.to_string() } else { format!("#{};", u32::from(character)) })
+        .collect::<String>();
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_means_something_to_mermaid_is_a_number() {
+        assert_eq!(super::label("web \"x\"]<img>&#;`"), "web #34;x#34;#93;#60;img#62;#38;#35;#59;#96;");
+        assert_eq!(super::label("日本 → /run/x.sock"), "日本 → /run/x.sock");
+    }
+}

@@ -1,0 +1,39 @@
+//! Pictures of a recording: one page to explore, one drawing, text for Mermaid, a trace for Perfetto.
+//!
+//! A replay tells its findings to a [`Collector`]; each picture is written of the [`Story`] that it kept. Add one: a file here,
+//! and its row in [`PICTURES`].
+
+use std::io::{self, Write};
+
+mod collector;
+mod html;
+mod island;
+mod layout;
+mod mermaid;
+mod perfetto;
+mod samples;
+mod story;
+mod svg;
+mod words;
+
+pub use collector::Collector;
+pub use samples::{Sample, Samples};
+pub use story::{Part, Proof, Story, Tale, Tie};
+
+/// A format of `render --output`.
+pub struct Picture {
+    /// Its name.
+    pub name: &'static str,
+    /// For `--help`.
+    pub about: &'static str,
+    /// Writes it.
+    pub write: fn(&Story, &mut dyn Write) -> io::Result<()>,
+}
+
+/// Every format.
+pub const PICTURES: &[Picture] = &[
+    Picture { name: "html", about: "a page to explore in a browser, without any server", write: html::write },
+    Picture { name: "svg", about: "one drawing of each path", write: svg::write },
+    Picture { name: "mermaid", about: "a flowchart as text, for Markdown", write: mermaid::write },
+    Picture { name: "perfetto", about: "a trace for ui.perfetto.dev: hops and legs over time", write: perfetto::write },
+];

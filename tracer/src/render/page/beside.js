@@ -1,0 +1,55 @@
+// What is newest in the picture, in a few words beside it: while the film runs the step that came last, at its end the whole.
+
+/** Least height of free room in a picture, in its units, that words fit into. */
+const ROOM = 200;
+
+class Beside {
+  constructor(holder, more) {
+    this.holder = holder;
+    this.more = more;
+  }
+
+  show(session) {
+    this.session = session;
+    this.told = null;
+  }
+
+  /** Stands where the picture leaves room: below all places but those of the last column. */
+  settle(shape) {
+    const last = Math.max(...shape.places.map((place) => place.area.x));
+    const before = [...shape.places.map((place) => place.area), ...shape.beyond].filter((area) => area.x < last);
+    const top = Math.max(0, ...before.map((area) => area.y + area.h)) + 24;
+    const free = before.length > 0 && shape.h - top >= ROOM;
+    this.holder.classList.toggle("inside", free);
+    const share = (part, whole) => `${((100 * part) / whole).toFixed(2)}%`;
+    Object.assign(this.holder.style, free
+      ? { left: share(12, shape.w), top: share(top, shape.h), width: share(last - 60, shape.w), maxHeight: share(shape.h - top - 12, shape.h) }
+      : { left: "", top: "", width: "", maxHeight: "" });
+  }
+
+  at(at, clock, over) {
+    const came = (parts, sort) => parts.map((part, index) => ({ part, id: `${sort}-${index}`, at: begins(part, clock) }));
+    const parts = [...came(this.session.links, "link"), ...came(this.session.hops, "hop")];
+    const here = parts.filter(({ part }) => stands(part, clock, at) === "here");
+    const newest = here.reduce((last, one) => (last && last.at > one.at ? last : one), null);
+    if (over || !newest) this.tell(null, this.session.say);
+    else this.tell(newest.id, newest.part.say);
+  }
+
+  /** A step that somebody asked for. */
+  pick(id) {
+    const [sort, index] = id.split("-");
+    this.tell(id, this.session[`${sort}s`][Number(index)].say);
+  }
+
+  tell(id, say) {
+    if (this.told === (id ?? "all")) return;
+    this.told = id ?? "all";
+    if (!say) return this.holder.replaceChildren();
+    const parts = [el("h4", { text: say.title }), ...[say.what, say.why].map(sentence).filter(Boolean).map((text) => el("p", { text }))];
+    say.manual.slice(0, 2).forEach(([command]) => parts.push(el("p", { class: "by-hand" }, "By hand: ", el("code", { text: command }))));
+    const more = el("button", { type: "button", text: id ? "More of this step" : "Step by step" });
+    more.addEventListener("click", () => this.more(id ?? "steps-title"));
+    this.holder.replaceChildren(...parts, more);
+  }
+}

@@ -1,0 +1,59 @@
+// Puts the page together.
+
+function head(session) {
+  const facts = [
+    ["Session", session.id], ["Began", `${moment(session.opened)}${session.older ? " (older than the trace)" : ""}`], ["Who", session.who], ["User", session.user],
+    ["Diagnosis", session.health],
+  ].filter(([, value]) => value);
+  const whole = session.complete
+    ? `${session.beyond.length ? "all of the path that is on this host" : "the whole path"}, ${session.confidence === "exact" ? "every link exact" : `its weakest link is ${session.confidence}`}`
+    : "the path is not complete";
+  byId("head").replaceChildren(
+    el("h2", {}, el("span", { class: "kind", text: session.kind }), " ", el("span", { text: session.into ?? "a container that is not known" })),
+    session.command ? el("p", { class: "command" }, el("code", { text: `$ ${session.command}` })) : "",
+    el("p", { class: "outcome" }, el("span", { class: `pill ${session.open ? "open" : session.tone}`, text: session.outcome }), " ",
+      el("span", { class: `pill ${session.complete && session.confidence === "exact" ? "good" : "doubt"}`, text: whole })),
+    el("dl", {}, ...facts.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })])),
+    ...[...story.lost.map((text) => `Records were lost: ${text}`), ...story.notes].map((text) => el("p", { class: "notice", text })));
+}
+
+function choose(session) {
+  document.title = `${session.kind} ${session.into ?? session.id} · execpath`;
+  history.replaceState(null, "", `#${encodeURIComponent(session.id)}`);
+  head(session);
+  beside.show(session);
+  picture.show(session);
+  steps.show(session);
+  timeline.show(session);
+}
+
+const steps = new Steps(byId("steps"));
+const beside = new Beside(byId("beside"), (id) => steps.pick(id));
+const picture = new Picture(byId("picture"), (id) => (picture.form === "wide" ? beside.pick(id) : steps.pick(id)), (shape) => beside.settle(shape));
+const timeline = new Timeline(byId("timeline"), (at, clock, first, last) => {
+  picture.at(at, clock);
+  beside.at(at, clock, at >= last);
+  steps.at(at, clock, first);
+});
+
+byId("host").textContent = `${counted(story.sessions.length, "session")} on ${story.host || "a host without a name"}${story.kernel ? `, Linux ${story.kernel}` : ""}`;
+byId("scheme").addEventListener("change", (event) => {
+  document.documentElement.dataset.scheme = event.target.value;
+});
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.matches("input:not([type=checkbox]):not([type=range]), select");
+  if (event.key === "/" && !typing) {
+    event.preventDefault();
+    byId("filter").focus();
+  }
+});
+
+if (story.sessions.length) {
+  const list = new SessionList(story.sessions, choose);
+  performance.mark("list");
+  list.pick(decodeURIComponent(location.hash.slice(1)));
+  addEventListener("hashchange", () => list.pick(decodeURIComponent(location.hash.slice(1))));
+} else {
+  byId("count").textContent = "no session";
+  byId("main").replaceChildren(el("p", { class: "notice", text: "There is no session in this recording." }));
+}

@@ -1,0 +1,135 @@
+// The path in words: each hop and each leg, why it is there, how it is known, its numbers, and how to see the same by hand.
+
+function sentence(number) {
+  return story.sentences[number];
+}
+
+/** A number of bytes, or that it is not known. */
+function bytes(value) {
+  return value === null || value === undefined ? null : `${value.toLocaleString("en")} B`;
+}
+
+/** An explanation, as elements. */
+function said(say) {
+  if (!say) return [];
+  const prose = [say.what, say.why].map(sentence).filter(Boolean);
+  const parts = prose.map((text, index) => el("p", { class: index ? "why" : "what", text }));
+  const known = say.known.map(sentence);
+  if (known.length) parts.push(el("p", { class: "known" }, el("b", { text: "How it is known: " }), known.join(" ")));
+  say.unknown.map(sentence).forEach((text) => parts.push(el("p", { class: "unknown", text: `? ${text}` })));
+  if (say.manual.length) {
+    const lines = say.manual.map(([command, shows]) => el("li", {}, el("code", { text: command }), el("span", { text: sentence(shows) })));
+    parts.push(el("div", { class: "manual" }, el("p", { text: "The same by hand" }), el("ul", {}, ...lines)));
+  }
+  return parts;
+}
+
+class Steps {
+  constructor(holder) {
+    this.holder = holder;
+    this.parts = [];
+  }
+
+  show(session) {
+    this.session = session;
+    this.parts = [];
+    const items = [];
+    session.beyond.filter((end) => end.side === "client").forEach((end) => items.push(this.beyond(end)));
+    session.hops.forEach((hop, index) => {
+      items.push(this.hop(hop, index));
+      const leaving = session.links.map((link, number) => ({ link, number })).filter(({ link }) => link.from === index);
+      leaving.sort((one, other) => Number(one.link.to !== index) - Number(other.link.to !== index));
+      leaving.forEach(({ link, number }) => items.push(this.link(link, number)));
+    });
+    session.beyond.filter((end) => end.side !== "client").forEach((end) => items.push(this.beyond(end)));
+    session.gaps.forEach((gap, index) => items.push(this.gap(gap, index)));
+    this.holder.replaceChildren(...items);
+  }
+
+  keep(item, part, update) {
+    const when = el("p", { class: "when" });
+    item.append(when);
+    this.parts.push({ item, part, when, update });
+    return item;
+  }
+
+  hop(hop, index) {
+    const item = el("li", { class: "step hop", id: `hop-${index}`, tabindex: -1 },
+      el("span", { class: "badge", text: String(index + 1), "aria-hidden": "true" }),
+      el("h4", { text: hop.say?.title ?? `${hop.role}: ${hop.what}` }), ...said(hop.say));
+    return this.keep(item, hop);
+  }
+
+  beyond(end) {
+    return el("li", { class: "step outside" }, el("h4", { text: end.say?.title ?? `${end.side} at ${end.address}` }), ...said(end.say));
+  }
+
+  link(link, number) {
+    const inside = link.from === link.to;
+    const sure = link.proofs[link.proofs.length - 1][1];
+    const numbers = el("div", { class: "numbers" });
+    const where = inside ? "inside" : `to ${link.to + 1}`;
+    const item = el("li", { class: `step leg ${sure}`, id: `link-${number}`, tabindex: -1 },
+      el("span", { class: "badge", text: inside ? "⇄" : "↓", "aria-hidden": "true" }),
+      el("h4", { text: link.say?.title ?? `${link.kind} ${link.what}` },
+        el("span", { class: "sure", text: `${where} · ${sure}` })), ...said(link.say), numbers);
+    return this.keep(item, link, (at) => numbers.replaceChildren(...this.numbers(link, at)));
+  }
+
+  gap(gap, index) {
+    const item = el("li", { class: "step gap", id: `gap-${index}`, tabindex: -1 },
+      el("span", { class: "badge", text: "?", "aria-hidden": "true" }),
+      el("h4", { text: `Not known: ${gap.text}` }), ...said(gap.say));
+    return this.keep(item, gap);
+  }
+
+  /** What was measured of a connection by then. */
+  numbers(link, at) {
+    if (!link.inodes) return [];
+    const [near, far] = [sampled(link.near, at), sampled(link.far, at)];
+    const closed = link.bytes && !this.session.open && at >= this.session.until;
+    const rows = [["to be read", 1, bytes], ["to be acknowledged", 2, bytes], ["sent in all", 3, bytes], ["received in all", 4, bytes], ["round trip", 5, (value) => (value === null ? null : duration(value))]];
+    const cell = (end, [, index, format]) => {
+      const value = end ? format(end[index]) : null;
+      return el("td", value === null ? { class: "none", text: "not measured" } : { text: value });
+    };
+    const measured = rows.filter((row) => [near, far].some((end) => end && end[row[1]] !== null));
+    const parts = [];
+    if (measured.length) {
+      const head = el("tr", {}, el("td"), ...["nearer to the client", "nearer to the process"].map((text) => el("th", { scope: "col", text })));
+      const body = measured.map((row) => el("tr", {}, el("th", { scope: "row", text: row[0] }), cell(near, row), cell(far, row)));
+      parts.push(el("table", {}, el("caption", { text: `Measured at +${duration((near ?? far)[0] - this.zero)}` }), head, ...body));
+    } else {
+      parts.push(el("p", {}, "Queues: ", el("span", { class: "none", text: "not measured" })));
+    }
+    const [sent, received] = closed ? link.bytes : [null, null];
+    if (link.bytes && (sent !== null || received !== null)) {
+      const said = (value) => bytes(value) ?? "not known";
+      parts.push(el("p", { text: `In all: ${said(sent)} towards the process, ${said(received)} back.` }));
+    } else if (link.bytes && !measured.length) {
+      parts.push(el("p", {}, "Bytes: ", el("span", { class: "none", text: this.session.open || at < this.session.until ? "not measured by then" : "not measured" })));
+    }
+    return parts;
+  }
+
+  /** Shows how things stood at a moment; moments are told from `zero` on. */
+  at(at, clock, zero) {
+    this.zero = zero;
+    const said = (time) => `+${duration(time - zero)}`;
+    for (const { item, part, when, update } of this.parts) {
+      const standing = stands(part, clock, at);
+      item.dataset.stands = standing;
+      const known = `known at ${said(part.since)}`;
+      const came = part.at < part.since ? `came about at ${said(part.at)}, ${known}` : known;
+      when.textContent = { later: `not there yet: ${came}`, here: came, gone: `taken back at ${said(part.until ?? zero)}` }[standing];
+      if (update) update(at);
+    }
+  }
+
+  pick(id) {
+    const item = byId(id);
+    if (!item) return;
+    item.scrollIntoView({ block: "center", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+    item.focus({ preventScroll: true });
+  }
+}

@@ -1,0 +1,65 @@
+// The data of the page, and what follows from them at a moment.
+
+const story = JSON.parse(byId("data").textContent);
+
+/** A moment in UTC: date and time with milliseconds. */
+function moment(at) {
+  return new Date(story.origin_ms + at / 1e3).toISOString().replace("T", " ").replace("Z", " UTC");
+}
+
+/** When a part of a session is there, by the clock that is chosen: when it came about, or when it became known. */
+function begins(part, clock) {
+  return clock === "known" ? part.since : part.at;
+}
+
+/** How a part stands at a moment: not there yet, there, or taken back. */
+function stands(part, clock, at) {
+  if (begins(part, clock) > at) return "later";
+  if (part.until !== null && part.until <= at) return "gone";
+  return "here";
+}
+
+/** How sure a link was at a moment, and by what. */
+function proof(link, at) {
+  const told = link.proofs.filter((one) => one[0] <= at);
+  return told.length ? told[told.length - 1] : link.proofs[0];
+}
+
+/** What was measured last of one end by a moment. */
+function sampled(samples, at) {
+  let last = null;
+  for (const sample of samples) {
+    if (sample[0] > at) break;
+    last = sample;
+  }
+  return last;
+}
+
+/** What happened to a session, in order of time. */
+function events(session, clock) {
+  const all = [];
+  const add = (at, text, tone = "plain") => all.push({ at, text, tone });
+  session.hops.forEach((hop) => {
+    add(begins(hop, clock), `${hop.role} is on the path: ${hop.what}`);
+    if (hop.until !== null) add(hop.until, `taken back: ${hop.role}`, "doubt");
+  });
+  session.links.forEach((link) => {
+    const between = link.from === link.to ? `inside ${session.hops[link.from].role}` : `${session.hops[link.from].role} → ${session.hops[link.to].role}`;
+    const what = link.kind === "relay" ? "one connection leads to the other" : [link.kind, link.what].filter(Boolean).join(" ");
+    add(begins(link, clock), `${between}: ${what}`, link.proofs[0][1] === "exact" ? "good" : "doubt");
+    link.proofs.slice(1).forEach((later) => add(later[0], `${between}: now ${later[1]}: ${later[2]}`));
+    if (link.until !== null) add(link.until, `taken back: ${between}, ${what}`, "doubt");
+  });
+  session.gaps.forEach((gap) => {
+    add(gap.since, `not known: ${gap.text}`, "doubt");
+    if (gap.until !== null) add(gap.until, `known now: ${gap.text}`);
+  });
+  if (!session.open) add(session.until, session.outcome, session.tone);
+  return all.sort((one, other) => one.at - other.at);
+}
+
+/** The class of a link's colour. */
+function sureness(link, at) {
+  const sure = proof(link, at)[1];
+  return link.shared ? `${sure} shared` : sure;
+}

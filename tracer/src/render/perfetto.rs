@@ -1,0 +1,176 @@
+//! A trace in the Trace Event Format (JSON), which ui.perfetto.dev opens: a process for each session, in it a track for each hop
+//! and each leg; arrows are links. Times are microseconds since boot.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::{Story, Tale, words};
+use crate::{
+    model::{BootTime, Link, LinkKind},
+    sink::{escape, view, words as phrases},
+};
+
+/// Writes every session.
+///
+/// # Errors
+/// When the writer fails.
+pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
+    let host = &story.header.host;
+    let other = json!({
+        "host": escape::str(&host.hostname, phrases::NAME),
+        "kernel": escape::str(&host.kernel, phrases::NAME),
+        "boot": view::moment(story.header.anchor, BootTime(0)),
+    });
+    write!(target, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{other},\"traceEvents\":[")?;
+    let mut first = true;
+    for (tale, number) in story.tales.iter().zip(1..) {
+        for event in (Tracks { tale, number, story }).events() {
+            write!(target, "{}\n{event}", if first { "" } else { "," })?;
+            first = false;
+        }
+    }
+    writeln!(target, "\n]}}")?;
+    target.flush()
+}
+
+/// The tracks of one session. A hop's track has an even number, that of a leg an odd one, so that each leg stands below the hop
+/// that it leaves.
+struct Tracks<'a> {
+    tale: &'a Tale,
+    number: usize,
+    story: &'a Story,
+}
+
+impl Tracks<'_> {
+    fn events(&self) -> Vec<Value> {
+        let session = self.tale.last();
+        let id = escape::str(&session.id.0, phrases::NAME);
+        let name = format!("{} · {id}", words::title(&session));
+        let mut events = vec![
+            self.meta("process_name", 0, json!({ "name": name })),
+            self.meta("process_sort_index", 0, json!({ "sort_index": self.number })),
+            self.meta("thread_name", 0, json!({ "name": "session" })),
+        ];
+        let (outcome, _ink) = words::outcome(&session, self.story.end);
+        let until = self.tale.until(self.story.end);
+        let args = json!({
+            "id": id,
+            "command": words::command(&session),
+            "outcome": outcome,
+            "who": phrases::who(&session),
+            "user": phrases::user(&session),
+            "complete": session.complete,
+            "confidence": session.confidence().map(crate::model::Confidence::token),
+        });
+        events.push(self.slice(0, &words::title(&session), session.opened_at.max(BootTime(1)), until, args));
+        for (part, index) in self.tale.hops.iter().zip(0..) {
+            let (role, what) = words::hop(&part.what);
+            let track = 2 + 2 * SLOTS * index;
+            events.push(self.name(track, &format!("{} {role} · {what}", index + 1)));
+            let process = &part.what.process;
+            let args = json!({
+                "pid": part.what.task.tgid,
+                "started_us": micros(BootTime(part.what.task.start_ns())),
+                "command": (!process.argv.is_empty())
+                    .then(|| escape::command(&process.argv, process.argv_truncated, words::COMMAND)),
+                "netns": process.netns,
+            });
+            events.push(self.slice(track, &role, part.since, part.until.unwrap_or(until), args));
+        }
+        for (number, part) in self.tale.links.iter().enumerate() {
+            let link = &part.what.link;
+            let (kind, what) = words::link(link);
+            let args = json!({
+                "confidence": link.confidence.token(),
+                "evidence": words::evidence(&link.evidence),
+                "shared": link.persistent,
+                "opened_us": link.tcp.and_then(|ends| ends.begun).map(micros),
+                "inode": link.tcp.and_then(|ends| ends.near?.inode),
+                "peer_inode": link.tcp.and_then(|ends| ends.far?.inode),
+                "bytes_sent": link.tcp.and_then(|ends| ends.sent),
+                "bytes_received": link.tcp.and_then(|ends| ends.received),
+            });
+            let track = self.leg(number, link);
+            events.push(self.name(track, &format!("   {kind} {what}")));
+            let end = part.until.unwrap_or(until);
+            events.push(self.slice(track, &kind, self.tale.begun(part), end, args));
+            if link.from != link.to {
+                events.extend(self.arrow(number, link, part.since));
+            }
+        }
+        events.extend(self.counters());
+        for part in &self.tale.gaps {
+            let text = words::gap(self.tale, &part.what);
+            let args = json!({ "code": part.what.code.token(), "until_us": part.until.map(micros) });
+            events.push(json!({
+                "ph": "i", "s": "p", "cat": "gap", "name": format!("? {text}"),
+                "pid": self.number, "tid": 0, "ts": micros(part.since), "args": args,
+            }));
+        }
+        events
+    }
+
+    /// Bytes of each leg over time, by its end that is nearer to the client; nothing where nothing was measured.
+    fn counters(&self) -> Vec<Value> {
+        let (from, until) = (self.tale.told, self.tale.until(self.story.end));
+        let mut events = Vec::new();
+        for (number, part) in self.tale.links.iter().enumerate() {
+            let (kind, what) = words::link(&part.what.link);
+            for sample in self.story.samples.of(words::near(&part.what.link), from, until) {
+                let queues = json!({ "recv_q": sample.recv_q, "send_q": sample.send_q });
+                let moved = sample.moved.map(|(sent, received)| json!({ "sent": sent, "received": received }));
+                for (name, args) in [("queues", Some(queues)), ("bytes", moved)] {
+                    events.extend(args.map(|args| json!({
+                        "ph": "C", "cat": "measure", "name": format!("{name}: {kind} {what}"),
+                        "id": format!("{}.{number}", self.number), "pid": self.number, "ts": micros(sample.at), "args": args,
+                    })));
+                }
+            }
+        }
+        events
+    }
+
+    fn leg(&self, number: usize, link: &Link) -> usize {
+        let before = self.tale.links[..number].iter().filter(|part| part.what.link.from == link.from).count();
+        2 + 2 * SLOTS * link.from + 1 + 2 * before.min(SLOTS - 1)
+    }
+
+    fn meta(&self, what: &str, track: usize, args: Value) -> Value {
+        json!({ "ph": "M", "name": what, "pid": self.number, "tid": track, "args": args })
+    }
+
+    fn name(&self, track: usize, name: &str) -> Value {
+        self.meta("thread_name", track, json!({ "name": name }))
+    }
+
+    fn slice(&self, track: usize, name: &str, from: BootTime, until: BootTime, args: Value) -> Value {
+        let (ts, end) = (micros(from), micros(until.max(from)));
+        json!({
+            "ph": "X", "cat": "execpath", "name": name, "pid": self.number, "tid": track, "ts": ts, "dur": end - ts, "args": args,
+        })
+    }
+
+    /// An arrow from hop to hop, at the moment when both and the link were known.
+    fn arrow(&self, number: usize, link: &Link, known: BootTime) -> [Value; 2] {
+        let at = |hop: usize| self.tale.hops.get(hop).map_or(known, |hop| hop.since.max(known));
+        let ts = micros(at(link.from).max(at(link.to)));
+        let name = if link.kind == LinkKind::Tcp && link.persistent { "shared" } else { link.kind.token() };
+        let id = format!("{}.{number}", self.number);
+        let event = |ph: &str, hop: usize| {
+            json!({
+                "ph": ph, "cat": "link", "name": name, "id": id, "bp": "e",
+                "pid": self.number, "tid": 2 + 2 * SLOTS * hop, "ts": ts,
+            })
+        };
+        [event("s", link.from), event("f", link.to)]
+    }
+}
+
+/// Legs that leave one hop and have tracks of their own; more share the last.
+const SLOTS: usize = 16;
+
+/// Microseconds since boot: a double holds those of 285 years.
+fn micros(at: BootTime) -> f64 {
+    at.0 as f64 / 1_000.0
+}

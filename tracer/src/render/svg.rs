@@ -1,0 +1,229 @@
+//! One drawing, by itself: no script, nothing from elsewhere, legible on light and on dark.
+
+use std::io::{self, Write};
+
+use svg::{
+    Document, Node,
+    node::{
+        Text as Words,
+        element::{Circle, Description, Group, Path, Rectangle, Style, Text, Title},
+    },
+};
+
+use super::{
+    Story, Tale,
+    layout::{self, Area, Form, Line, Place, Shape},
+    words,
+};
+use crate::{
+    model::{Confidence, Link, LinkKind},
+    sink::{escape, view, words as phrases},
+};
+
+/// Colours of both schemes, and type.
+const STYLE: &str = include_str!("page/picture.css");
+/// Around a drawing, and between two.
+const MARGIN: u32 = 20;
+/// Height of the lines above a picture.
+const LINE: u32 = 22;
+/// Narrowest drawing: what is written above a picture needs some room.
+const NARROWEST: u32 = 640;
+/// Width of a letter of text, in tenths: 12 px of a common sans-serif, the widest that is usual.
+const LETTER: u32 = 68;
+
+/// Draws every session of a story.
+///
+/// # Errors
+/// When the writer fails.
+pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
+    let drawings: Vec<Drawing> = story.tales.iter().map(|tale| Drawing::new(story, tale)).collect();
+    let width = drawings.iter().map(|drawing| drawing.width).max().unwrap_or(NARROWEST) + 2 * MARGIN;
+    let mut top = MARGIN;
+    let mut all = Group::new();
+    for drawing in drawings {
+        let height = drawing.height;
+        all.append(drawing.group.set("transform", format!("translate({MARGIN} {top})")));
+        top += height + 2 * MARGIN;
+    }
+    if story.tales.is_empty() {
+        all.append(text(MARGIN, top + LINE, "title", "no session in this recording"));
+        top += 2 * LINE;
+    }
+    let title = format!("Paths of kubectl exec: {}", phrases::counted(story.tales.len() as u64, "session"));
+    let document = Document::new()
+        .set("width", width)
+        .set("height", top)
+        .set("viewBox", (0, 0, width, top))
+        .set("role", "img")
+        .set("class", "execpath")
+        .add(Title::new(title))
+        .add(Style::new(STYLE))
+        .add(Rectangle::new().set("class", "ground").set("width", width).set("height", top))
+        .add(all);
+    writeln!(target, "{document}")
+}
+
+/// One session.
+struct Drawing {
+    group: Group,
+    width: u32,
+    height: u32,
+}
+
+impl Drawing {
+    fn new(story: &Story, tale: &Tale) -> Self {
+        let tale = tale.settled();
+        let session = tale.last();
+        let shape = layout::shape(&tale, Form::Wide);
+        let width = shape.w.max(NARROWEST);
+        let room = width * 10 / LETTER;
+        let (outcome, _ink) = words::outcome(&session, story.end);
+        let opened = view::moment(story.header.anchor, session.opened_at);
+        let id = escape::str(&session.id.0, phrases::NAME);
+        let mut head = vec![("title", words::title(&session)), ("note", format!("{id} · {opened} · {outcome}"))];
+        head.extend(phrases::command(&session, room as usize).map(|command| ("code", format!("$ {command}"))));
+        head.extend(phrases::who(&session).map(|who| ("note", format!("who: {who}"))));
+        head.extend(phrases::user(&session).map(|user| ("note", format!("user: {user}"))));
+        let mut group = Group::new().set("class", "session");
+        group.append(Description::new().add(Words::new(said(&tale))));
+        let mut y = 0;
+        for (class, line) in head {
+            y += LINE;
+            group.append(text(0, y, class, &words::cut(&line, room)));
+        }
+        y += MARGIN / 2;
+        group.append(paint(&tale, &shape).set("transform", format!("translate(0 {y})")));
+        y += shape.h;
+        for gap in &session.gaps {
+            for (index, line) in wrapped(&phrases::gap_words(&session, gap), room).iter().enumerate() {
+                y += LINE;
+                let mark = if index == 0 { "? " } else { "   " };
+                group.append(text(0, y, "gap", &format!("{mark}{line}")));
+            }
+        }
+        Self { group, width, height: y }
+    }
+}
+
+/// The path in a sentence, for who does not see it.
+fn said(tale: &Tale) -> String {
+    let hops: Vec<String> =
+        tale.hops.iter().map(|hop| words::hop(&hop.what)).map(|(role, what)| format!("{role}, {what}")).collect();
+    format!("The path: {}.", hops.join("; then "))
+}
+
+fn paint(tale: &Tale, shape: &Shape) -> Group {
+    let mut all = Group::new();
+    for place in &shape.places {
+        all.append(paint_place(tale, place));
+    }
+    for ((side, address), area) in tale.session.beyond.iter().zip(&shape.beyond) {
+        all.append(boxed(*area, 12, "beyond"));
+        let side = escape::str(side, phrases::NAME);
+        all.append(text(area.x + 14, area.y + 28, "place-title", &format!("{side}, not on this host")));
+        all.append(text(area.x + 14, area.y + 48, "small", &address.to_string()));
+    }
+    for line in &shape.lines {
+        let link = line.link.map(|index| &tale.links[index].what.link);
+        all.append(paint_line(line, link, shape));
+    }
+    for (index, area) in shape.hops.iter().enumerate() {
+        all.append(paint_hop(tale, index, *area));
+    }
+    all
+}
+
+fn paint_place(tale: &Tale, place: &Place) -> Group {
+    let (title, netns) = words::place(tale, place.hops.0, place.hops.1);
+    let Area { x, y, w, .. } = place.area;
+    let (left, room) = (place.title, (w - 14 - (place.title - x)) * 10 / 74);
+    Group::new()
+        .add(boxed(place.area, 12, "place"))
+        .add(text(left, y + 22, "place-title", &words::cut(&title, room)))
+        .add(text(left, y + 38, "small", &netns))
+}
+
+fn paint_hop(tale: &Tale, index: usize, area: Area) -> Group {
+    let (role, what) = words::hop(&tale.hops[index].what);
+    let Area { x, y, w, .. } = area;
+    let room = (w - 50) * 10 / 59;
+    let mut group = Group::new()
+        .add(boxed(area, 8, "hop"))
+        .add(Circle::new().set("class", "number").set("cx", x + 22).set("cy", y + 28).set("r", 12))
+        .add(text(x + 22, y + 32, "number-text", &(index + 1).to_string()).set("text-anchor", "middle"))
+        .add(text(x + 42, y + 25, "role", &role))
+        .add(text(x + 42, y + 43, "small", &words::cut(&what, room)));
+    let inside = tale.links.iter().map(|tie| &tie.what.link).filter(|link| link.from == index && link.to == index);
+    for (link, row) in inside.zip(0..) {
+        let line = format!("⇄ {} · {}", words::evidence(&link.evidence), link.confidence.token());
+        let class = format!("small {}", sureness(Some(link)));
+        group.append(text(x + 14, y + 64 + row * 20, &class, &words::cut(&line, (w - 28) * 10 / 62)));
+    }
+    group
+}
+
+fn paint_line(line: &Line, link: Option<&Link>, shape: &Shape) -> Group {
+    let class = if line.hops.is_some() { sureness(link) } else { "away" };
+    let mut group = Group::new().set("class", class);
+    group.append(Path::new().set("class", "line").set("d", line.path.as_str()));
+    for (x, y) in [line.ends.0, line.ends.1] {
+        group.append(Circle::new().set("class", "end").set("cx", x).set("cy", y).set("r", 4));
+    }
+    if line.room == 0 {
+        return group;
+    }
+    let (first, second) = match link {
+        Some(link) if line.centred => words::link_between(link),
+        Some(link) => words::link(link),
+        None => ("?".to_owned(), "no link is proved".to_owned()),
+    };
+    // Of a line past others, where it leads.
+    let second = match link {
+        Some(link) if link.to > link.from + 1 && link.kind != LinkKind::Relay => {
+            format!("down to {}  {second}", link.to + 1)
+        }
+        _ => second,
+    };
+    let anchor = if line.centred { "middle" } else { "start" };
+    let (x, y) = line.words;
+    for (class, row, words) in [("kind", 0, first), ("small", 14, second)] {
+        group.append(text(x, y + row, class, &words::cut(&words, line.room)).set("text-anchor", anchor));
+    }
+    debug_assert!(x < shape.w, "words stand inside the picture");
+    group
+}
+
+/// How sure a link is, as a class.
+fn sureness(link: Option<&Link>) -> &'static str {
+    match link.map(|link| (link.confidence, link.persistent)) {
+        Some((Confidence::Exact, false)) => "exact",
+        Some((Confidence::Exact, true)) => "exact shared",
+        Some((Confidence::Strong, _)) => "strong",
+        Some((Confidence::Weak, _)) => "weak",
+        None => "hole",
+    }
+}
+
+fn boxed(area: Area, radius: u32, class: &str) -> Rectangle {
+    let Area { x, y, w, h } = area;
+    Rectangle::new().set("class", class).set("x", x).set("y", y).set("width", w).set("height", h).set("rx", radius)
+}
+
+fn text(x: u32, y: u32, class: &str, words: &str) -> Text {
+    Text::new(words).set("class", class).set("x", x).set("y", y)
+}
+
+/// Lines of so many letters, broken between words.
+fn wrapped(text: &str, room: u32) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room as usize => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(words::cut(word, room)),
+        }
+    }
+    lines
+}

@@ -1,0 +1,155 @@
+//! Words of pictures: every one fit to be shown, bounded, and taken from the session.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use super::story::Tale;
+use crate::{
+    model::{BootTime, Evidence, Gap, Hop, Link, LinkKind, Role, Session, SocketId, State, Tuple},
+    sink::{
+        escape,
+        ink::Ink,
+        words::{self, NAME, lasted},
+    },
+};
+
+/// Longest command that is told.
+pub(super) const COMMAND: usize = 2_000;
+/// Longest path.
+pub(super) const PATH: usize = 500;
+
+/// What a hop is: two short lines.
+pub(super) fn hop(hop: &Hop) -> (String, String) {
+    let comm = escape::text(hop.process.comm.as_bytes(), NAME);
+    let pid = format!("pid {}", hop.task.tgid);
+    let what = if comm.is_empty() { pid } else { format!("{comm} · {pid}") };
+    (role(hop), what)
+}
+
+/// The name of its role, as people write it.
+pub(super) fn role(hop: &Hop) -> String {
+    match hop.role.token() {
+        "apiserver" => "API server".to_owned(),
+        token => token.to_owned(),
+    }
+}
+
+/// What a link is: its kind and how sure it is; what tells it from others.
+pub(super) fn link(link: &Link) -> (String, String) {
+    let shared = if link.persistent { " · shared" } else { "" };
+    let what = match link.kind {
+        LinkKind::Tcp => link.tcp.map(|ends| {
+            let Tuple { local, remote } = ends.tuple;
+            // To itself: the address once.
+            if local.ip() == remote.ip() {
+                format!("{local} → :{}", remote.port())
+            } else {
+                format!("{local} → {remote}")
+            }
+        }),
+        LinkKind::Unix => link.unix.as_ref().map(|(path, ..)| escape::text(path.as_bytes(), PATH)),
+        LinkKind::Fifo => Some("stdin, stdout, stderr".to_owned()),
+        LinkKind::Relay => Some("joined inside".to_owned()),
+        LinkKind::Fork | LinkKind::Exec => None,
+    };
+    (format!("{}{shared} · {}", link.kind.token(), link.confidence.token()), what.unwrap_or_default())
+}
+
+/// The same with ports alone: between places, whose titles have the addresses.
+pub(super) fn link_between(link: &Link) -> (String, String) {
+    let (kind, what) = self::link(link);
+    let ports = link.tcp.map(|ends| format!(":{} → :{}", ends.tuple.local.port(), ends.tuple.remote.port()));
+    (kind, ports.unwrap_or(what))
+}
+
+/// The end of a connection that is nearer to the client.
+pub(super) fn near(link: &Link) -> Option<SocketId> {
+    link.tcp.map_or_else(|| link.unix.as_ref().map(|(_, near, _)| *near), |ends| ends.near)
+}
+
+/// The other end.
+pub(super) fn far(link: &Link) -> Option<SocketId> {
+    link.tcp.map_or_else(|| link.unix.as_ref().map(|(.., far)| *far), |ends| ends.far)
+}
+
+/// How a link is known.
+pub(super) fn evidence(evidence: &[Evidence]) -> String {
+    let evidence: Vec<&str> = evidence.iter().map(|evidence| evidence.prose()).collect();
+    evidence.join("; ")
+}
+
+/// What hops `first..=last` share: addresses that they have in common use, and the network namespace.
+pub(super) fn place(tale: &Tale, first: usize, last: usize) -> (String, String) {
+    let within = |hop: usize| (first..=last).contains(&hop);
+    let links = tale.links.iter().map(|tie| &tie.what.link);
+    let ends = links.filter_map(|link| Some((link.from, link.to, link.tcp?.tuple)));
+    let used = ends.flat_map(|(from, to, tuple)| {
+        [(from, tuple.local.ip()), (to, tuple.remote.ip())].into_iter().filter(|(hop, _)| within(*hop))
+    });
+    let own: BTreeSet<IpAddr> = used.map(|(_, ip)| ip).filter(|ip| !ip.is_loopback()).collect();
+    let hops = &tale.hops[first..=last];
+    let netns = hops.iter().find_map(|hop| hop.what.process.netns);
+    let addresses: Vec<String> = own.iter().map(ToString::to_string).collect();
+    let only_process = hops.iter().all(|hop| hop.what.role == Role::Process);
+    let title = match (only_process, words::into(&tale.session)) {
+        (true, Some(into)) => into,
+        _ if addresses.is_empty() => "on this machine".to_owned(),
+        _ => addresses.join(", "),
+    };
+    let netns = netns.map_or("network namespace not known".to_owned(), |netns| format!("network namespace {netns}"));
+    (title, netns)
+}
+
+/// A session in a line: what it is, and where it leads.
+pub(super) fn title(session: &Session) -> String {
+    let into = words::into(session).map_or(String::new(), |into| format!(" into {into}"));
+    format!("{}{into}", session.kind.token())
+}
+
+/// The command.
+pub(super) fn command(session: &Session) -> Option<String> {
+    words::command(session, COMMAND)
+}
+
+/// How it ended, or that it did not; and how that is to be taken. `session` is its last word.
+pub(super) fn outcome(session: &Session, end: BootTime) -> (String, Ink) {
+    if let Some(whole) = &session.merged_into {
+        return (format!("a part of {}, which goes on", escape::str(&whole.0, NAME)), Ink::Dim);
+    }
+    if session.state == State::Open {
+        return (format!("still open after {}", lasted(end.since(session.opened_at))), Ink::Dim);
+    }
+    let (ink, text) = words::outcome(session, end);
+    (text, ink)
+}
+
+/// What is not known, and where.
+pub(super) fn gap(tale: &Tale, gap: &Gap) -> String {
+    let hops = tale.hops.iter().map(|hop| hop.what.clone()).collect();
+    words::gap_words(&Session { hops, ..tale.session.clone() }, gap)
+}
+
+/// What fits into so many letters; of a path the end tells as much as the start.
+pub(super) fn cut(text: &str, room: u32) -> String {
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    let length = text.chars().count();
+    if length <= room {
+        return text.to_owned();
+    }
+    let end = if text.starts_with('/') { room / 3 } else { 0 };
+    let start = text.chars().take(room.saturating_sub(1 + end));
+    start.chain([escape::CUT]).chain(text.chars().skip(length - end)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn what_is_too_long_is_cut_visibly_and_paths_keep_their_ends() {
+        assert_eq!(cut("abcdef", 6), "abcdef");
+        assert_eq!(cut("abcdefg", 6), "abcde…");
+        assert_eq!(cut("/run/containerd/containerd.sock", 15), "/run/cont….sock");
+        assert_eq!(cut("日本語", 2), "日…");
+        assert_eq!(cut("abc", 0), "…");
+    }
+}

@@ -1,0 +1,56 @@
+//! The pages that execpath draws, in a real browser: what tests and pictures of them need, set up where it is missing.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::apt;
+use crate::progress::Progress;
+use crate::repo::{cargo, root, target};
+use crate::tools::{command, find, run};
+
+/// Scripts and what they need, in the repository.
+const SCRIPTS: &str = "tests/browser";
+/// Beside the installed packages: the lock file that they are of.
+const STAMP: &str = "installed.json";
+
+/// Copies the scripts to a folder of their own, with the packages that they name, builds what they run, and tells the command that
+/// runs `node` there.
+pub(crate) fn node(progress: &Progress) -> Result<Command> {
+    let wanted = [("node", "nodejs"), ("npm", "npm"), ("chromium", "chromium")];
+    let mut missing: Vec<&str> =
+        wanted.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+    // Without a font of its own every machine would draw other letters.
+    if !fs::exists("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")? {
+        missing.push("fonts-dejavu-core");
+    }
+    apt::install(&missing, progress)?;
+
+    let folder = target().join("browser");
+    fs::create_dir_all(&folder)?;
+    for file in fs::read_dir(root().join(SCRIPTS)).context(SCRIPTS)? {
+        let file = file?;
+        fs::copy(file.path(), folder.join(file.file_name()))?;
+    }
+    let lock = fs::read(folder.join("package-lock.json"))?;
+    let stamp = folder.join("node_modules").join(STAMP);
+    if fs::read(&stamp).ok().as_ref() != Some(&lock) {
+        progress.say("installing the packages of tests/browser");
+        run(command("npm").args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&folder))?;
+        fs::write(&stamp, &lock)?;
+    }
+
+    run(command(cargo()).args(["build", "--quiet", "--locked", "--package", "execpath"]).current_dir(root()))?;
+    let example = ["build", "--quiet", "--locked", "--package", "execpath-tests", "--example", "crowd"];
+    run(command(cargo()).args(example).current_dir(root()))?;
+    let built = |name: &str| -> PathBuf { target().join("debug").join(name) };
+    let mut node = command("node");
+    node.current_dir(&folder)
+        .env("EXECPATH_PROGRAM", built("execpath"))
+        .env("EXECPATH_CROWD", built("examples/crowd"))
+        .env("EXECPATH_ROOT", root())
+        .env("CHROMIUM", find("chromium").context("chromium is not there")?);
+    Ok(node)
+}
