@@ -116,7 +116,7 @@ impl Drawing<'_> {
         let moves = rate(link, &self.report.measures, self.report.now());
         let here = self.verdict.filter(|verdict| verdict.link == Some(index));
         let mark = here.map_or("", |verdict| verdict.code);
-        let mut spans = vec![Span::styled(format!("{mark:<3}"), theme.bad())];
+        let mut spans = vec![Span::styled(format!("{mark:<4}"), theme.bad())];
         spans.extend(self.track(link, moves));
         spans.push(Span::raw(" "));
         // First what changes: a narrow screen cuts what is behind.

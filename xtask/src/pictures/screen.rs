@@ -17,7 +17,7 @@ use crate::tools::{find, run};
 const RECORDING: &str = "docs/pictures/watch.jsonl.zst";
 const PICTURE: &str = "docs/pictures/watch.svg";
 /// Columns and lines: wide enough for path and details side by side, and narrow enough for a README.
-const SIZE: (&str, &str) = ("120", "34");
+const SIZE: (&str, &str) = ("120", "40");
 /// Keys, and what the screen shows when they have done what they should.
 const KEYS: &[(&str, usize, &str)] = &[
     // Back to a moment at which all are open.
