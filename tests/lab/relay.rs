@@ -11,11 +11,13 @@ use crate::{
     tracer::Tracer,
 };
 
-const LISTEN: &str = "127.0.0.1:7443";
+/// Where it listens on the client's host.
+pub(crate) const LISTEN: &str = "127.0.0.1:7443";
 
-/// The relay on the client's host.
-fn relay() -> Kubectl {
+/// The relay on the client's host. Of what comes back for a client it passes on so many bytes, and drops the rest.
+pub(crate) fn start(most: Option<u32>) -> Kubectl {
     let mut command = xtask(&["lab", "relay", LISTEN]);
+    command.args(most.map(|most| format!("--most={most}")));
     let relay = Kubectl::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()), None);
     wait_until("the relay listens", || {
         let text = crate::env::output(crate::env::on("client", "ss").args(["-tlnpH"]));
@@ -28,9 +30,9 @@ fn relay() -> Kubectl {
 fn a_relay_that_splices_is_a_hop_joined_exactly() {
     // Older and younger than the tracer: it is found either way.
     for before in [true, false] {
-        let early = before.then(relay);
+        let early = before.then(|| start(None));
         let mut tracer = Tracer::start(&[]);
-        let relay = early.unwrap_or_else(relay);
+        let relay = early.unwrap_or_else(|| start(None));
         let mut marks = Vec::new();
         for (mode, version) in
             [(Mode::Plain, lab().newest()), (Mode::Stdin, lab().oldest()), (Mode::Tty, lab().newest())]

@@ -1,4 +1,6 @@
 // A plain TCP relay: what load balancers and port publishers are at heart. Go moves the bytes with splice(2).
+//
+// With MOST it is a bad one: of what comes back for a client it passes on so many bytes, and drops the rest.
 package main
 
 import (
@@ -6,11 +8,20 @@ import (
 	"log"
 	"net"
 	"os"
+	"strconv"
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		log.Fatal("usage: relay LISTEN TARGET")
+	if len(os.Args) < 3 || len(os.Args) > 4 {
+		log.Fatal("usage: relay LISTEN TARGET [MOST]")
+	}
+	most := int64(-1)
+	if len(os.Args) == 4 {
+		parsed, err := strconv.ParseInt(os.Args[3], 10, 64)
+		if err != nil {
+			log.Fatal(err)
+		}
+		most = parsed
 	}
 	listener, err := net.Listen("tcp", os.Args[1])
 	if err != nil {
@@ -21,11 +32,11 @@ func main() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		go relay(inbound.(*net.TCPConn), os.Args[2])
+		go relay(inbound.(*net.TCPConn), os.Args[2], most)
 	}
 }
 
-func relay(inbound *net.TCPConn, target string) {
+func relay(inbound *net.TCPConn, target string, most int64) {
 	defer inbound.Close()
 	conn, err := net.Dial("tcp", target)
 	if err != nil {
@@ -36,6 +47,10 @@ func relay(inbound *net.TCPConn, target string) {
 	defer outbound.Close()
 	done := make(chan struct{})
 	go func() {
+		if most >= 0 {
+			io.CopyN(inbound, outbound, most)
+			io.Copy(io.Discard, outbound)
+		}
 		copyAll(inbound, outbound)
 		close(done)
 	}()

@@ -200,7 +200,8 @@ impl Builder<'_> {
                 return self.kind_unknown("exec or probe: what is known of its connection may be lost");
             }
             if !exec.may_have_stream {
-                return Kind::Probe;
+                let people = self.is_left_by_its_client(exec);
+                return if people { if copies { Kind::Cp } else { Kind::Exec } } else { Kind::Probe };
             }
             // dockerd hands what a process prints from goroutine to goroutine: no act joins the two.
             let text = if exec.shim.is_some_and(|shim| self.between(exec.runtime, shim).is_some()) {
@@ -234,6 +235,17 @@ impl Builder<'_> {
         }
         // The client knows better than the command looks.
         if said.map_or(copies, |kind| kind == Kind::Cp) { Kind::Cp } else { Kind::Exec }
+    }
+
+    /// Whether somebody asked for it who is gone: it is no probe's, which take no input and are read by the runtime up to their end,
+    /// and no connection of the runtime's streaming server, which was looked at, can be its own.
+    fn is_left_by_its_client(&self, exec: &Exec) -> bool {
+        let server = exec.runtime.and_then(|runtime| self.world.processes.get(runtime));
+        exec.preexisting
+            && exec.by_cri
+            && (exec.reads() || !exec.held_by_runtime)
+            && server.is_some_and(|server| !server.ports.is_empty())
+            && !self.world.losses.since(exec.since)
     }
 
     fn target(&mut self, exec: &Exec) -> Target {

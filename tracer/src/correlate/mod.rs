@@ -454,6 +454,7 @@ impl Correlator {
             self.ask(Want::Watch(task, WatchAs::Daemon));
         }
         self.bearer_found(task);
+        self.perhaps_starting(task);
     }
 
     fn listening(&mut self, at: BootTime, task: TaskKey, socket: &SocketInfo) {

@@ -112,6 +112,12 @@ pub fn parse_fifo_path(path: &str) -> Option<ExecFifo> {
     Some(ExecFifo { container: container.to_owned(), exec: exec.to_owned(), stream })
 }
 
+/// Whether a FIFO lies where containerd's CRI plug-in makes those of what the kubelet asks for; `ctr` and others have other places.
+#[must_use]
+pub fn is_of_cri(path: &str) -> bool {
+    path.contains("/io.containerd.grpc.v1.cri/")
+}
+
 /// `runc [GLOBAL…] exec [--tty] [--console-socket S] --process F --detach --pid-file …/<exec>.pid CID`, as go-runc and
 /// CRI-O write it. Not by the name of the binary: crun, youki and wrappers take the same arguments.
 #[must_use]

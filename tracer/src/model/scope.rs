@@ -1,6 +1,6 @@
 //! What is to be measured: the sockets, processes and files of some sessions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Hop, Link, RawText, Report, Role, Session, SocketId, TaskKey, Tuple};
 
@@ -22,6 +22,8 @@ pub struct Scope {
     pub unix: BTreeMap<SocketId, (RawText, Option<u32>)>,
     /// Processes.
     pub tasks: BTreeMap<TaskKey, Depth>,
+    /// Processes whose children are measured, too, as a whole.
+    pub parents: BTreeSet<TaskKey>,
     /// Whether to look at what they have open and at who else has the same: that takes a look at every descriptor of the host.
     pub files: bool,
 }
@@ -36,6 +38,9 @@ impl Scope {
                 let depth = depth(hop).min(most);
                 let known = scope.tasks.entry(hop.task).or_insert(depth);
                 *known = (*known).max(depth);
+                if hop.role == Role::Runc && hop.exit.is_none() && scope.files {
+                    scope.parents.insert(hop.task);
+                }
             }
             for link in &session.links {
                 scope.link(session, link);
