@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::prelude::*;
-use crate::model::{Reading, Session, SocketId, is_of_cri};
+use crate::model::{Link, LinkKind, Reading, Session, SocketId, is_of_cri};
 
 pub(super) const FAULT: Fault = Fault {
     code: "F26",
@@ -67,7 +67,10 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 fn without_stream(case: &Case<'_>) -> Option<Reading> {
     let session = case.session;
     let is_exec = matches!(session.kind, Kind::Exec | Kind::Cp) && session.preexisting && session.exec_id.is_some();
-    if !is_exec || !case.legs().is_empty() || !case.host.report.totals.lost.is_empty() {
+    // dockerd's clients have unix connections of their own.
+    let own = |link: &Link| matches!(link.kind, LinkKind::Tcp | LinkKind::Unix) && !link.persistent;
+    let is_served = !case.legs().is_empty() || session.links.iter().any(own);
+    if !is_exec || is_served || !case.host.report.totals.lost.is_empty() {
         return None;
     }
     if session.gaps.is_empty() {
