@@ -24,7 +24,9 @@ mod verdict;
 mod who;
 
 pub use audit::{AuditEvent, AuditRequest, AuditUser, KubeUser, Subresource};
-pub use container::{ContainerInfo, ContainerRef, ExecFifo, RuncExec, parse_cgroup, parse_fifo_path, parse_runc_exec};
+pub use container::{
+    ContainerInfo, ContainerRef, ExecFifo, RuncExec, parse_cgroup, parse_fifo_path, parse_pid_file, parse_runc_exec,
+};
 pub use evidence::{Confidence, Evidence, Gap, GapCode};
 pub use fact::{Actor, Fact, FileId, Observation, Source};
 pub use finding::{Change, Daemon, Finding, Loose, Report, Standing, Totals, Want};

@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -78,7 +79,13 @@ enum What {
         /// Where it listens.
         #[arg(value_name = "ADDRESS:PORT")]
         listen: String,
+        /// Of the connection of that number, hold back what the client sends after so many TLS records of application data.
+        #[arg(long, value_name = "CONNECTION:RECORDS")]
+        hold: Option<relay::Hold>,
     },
+    /// Run the load driver on the client's host, in this process's place: sessions by WebSocket, as its stdin says
+    /// (tests/lab/load/main.go).
+    Load,
     /// Say what runs.
     Status,
     /// Print what a test needs to know, as JSON.
@@ -115,7 +122,7 @@ impl Up {
 
     /// A relay from `listen` on the client's host to the API server.
     pub(crate) fn relay(&self, listen: &str) -> Result<std::process::Command> {
-        relay::to_api_server(listen)
+        relay::to_api_server(listen, None)
     }
 
     /// Version of Kubernetes.
@@ -164,10 +171,13 @@ impl Lab {
                 let _lock = state.lock()?;
                 pods::noise(&state, &facts, count, &Progress::new())
             }
-            What::Relay { listen } => {
-                use std::os::unix::process::CommandExt as _;
+            What::Relay { listen, hold } => {
                 state.facts_of_ready()?;
-                Err(relay::to_api_server(&listen)?.exec().into())
+                Err(relay::to_api_server(&listen, hold)?.exec().into())
+            }
+            What::Load => {
+                state.facts_of_ready()?;
+                Err(truth::driver()?.exec().into())
             }
             What::Status => status(&state),
             What::Env => {
