@@ -17,6 +17,7 @@ mod oracle;
 mod relay;
 mod said;
 mod sessions;
+mod show;
 mod tracer;
 mod tracers;
 mod truth;

@@ -1,11 +1,17 @@
 //! Faults, made for real, and what `execpath diagnose` says of them. Every fault is undone when its test ends, also where it fails.
 
 mod client;
+mod driver;
 mod network;
 mod process;
 mod runtime;
+mod second;
+mod silent;
 mod traced;
+mod trust;
+mod tunnel;
 mod undo;
+mod webhook;
 
 use std::process::{Command, Stdio};
 
@@ -16,6 +22,7 @@ use serde_json::Value;
 use crate::{
     env::{on, wait_until},
     kubectl::{Exec, Kubectl, Mode, mark},
+    said::{Leg, Said},
 };
 
 /// A session whose command has a mark of its own.
@@ -36,7 +43,12 @@ impl Session {
     fn start_in(pod: &'static str, mode: Mode, script: &str) -> Self {
         let mark = mark();
         let kubectl = Exec { mode, pod, container: pod, ..Exec::sh(&format!(": {mark}; {script}")) }.start();
-        let mut session = Self { mark, kubectl: Some(kubectl), process: None };
+        Self::of(mark, kubectl)
+    }
+
+    /// That which a kubectl, or another client, has just asked for, when its whole path is there.
+    fn of(mark: String, client: Kubectl) -> Self {
+        let mut session = Self { mark, kubectl: Some(client), process: None };
         wait_until("its path is whole", || session.listed().filter(|one| one["complete"] == true));
         session.process = Some(session.pid("process"));
         session
@@ -44,13 +56,23 @@ impl Session {
 
     /// Starts one that will not come far.
     fn ask(script: &str) -> Self {
+        Self::ask_by(Exec::sh(script))
+    }
+
+    /// The same, by this kubectl.
+    fn ask_by(mut exec: Exec) -> Self {
         let mark = mark();
-        let kubectl = Exec::sh(&format!(": {mark}; {script}")).start();
-        Self { mark, kubectl: Some(kubectl), process: None }
+        let script = exec.command.last_mut().expect("a script");
+        *script = format!(": {mark}; {script}");
+        Self { mark, kubectl: Some(exec.start()), process: None }
     }
 
     fn kubectl(&self) -> &Kubectl {
         self.kubectl.as_ref().expect("it was not ended")
+    }
+
+    fn kubectl_mut(&mut self) -> &mut Kubectl {
+        self.kubectl.as_mut().expect("it was not ended")
     }
 
     /// Kills kubectl.
@@ -76,6 +98,11 @@ impl Session {
         let hop = session["hops"].as_array().expect("hops").iter().rfind(|hop| hop["role"] == role);
         let pid = hop.and_then(|hop| hop["pid"].as_u64()).expect("a hop of that role");
         u32::try_from(pid).expect("a pid")
+    }
+
+    /// Its connections, from the client inwards.
+    fn legs(&self) -> Vec<Leg> {
+        Said(self.listed().expect("it is listed")).legs()
     }
 
     /// What is said of it.
@@ -136,8 +163,13 @@ pub(crate) fn diagnose(arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
 
 /// Waits until that fault is named of no session.
 fn left_over(code: &str) -> Value {
+    left_over_by(&[], code)
+}
+
+/// The same, by a diagnosis with these options.
+fn left_over_by(options: &[&str], code: &str) -> Value {
     wait_until(code, || {
-        let (exit, found) = diagnose(&["diagnose"]);
+        let (exit, found) = diagnose(&[["diagnose"].as_slice(), options].concat());
         let verdict = found.into_iter().find(|verdict| verdict["code"] == code && verdict["session"].is_null())?;
         assert_eq!(exit, Some(10));
         Some(verdict)

@@ -4,7 +4,7 @@ use super::undo::{Ended, Quiet};
 use crate::{
     env::lab,
     kubectl::{Exec, Mode, mark},
-    relay::{self, LISTEN},
+    relay::{self, through},
     said::Said,
     tracer::Tracer,
 };
@@ -30,14 +30,13 @@ fn f30_a_daemon_in_the_middle_is_killed() {
 fn f31_a_proxy_drops_the_end_of_the_output() {
     /// What the command prints, and what the proxy lets through.
     const PRINTED: u32 = 1 << 20;
-    const PASSED: u32 = 300_000;
-    let relay = relay::start(Some(PASSED));
+    const PASSED: &str = "300000";
+    let relay = relay::relay(&["--most", PASSED]);
     let mark = mark();
     let mut tracer = Tracer::start(&[]);
-    let globals = [format!("--server=https://{LISTEN}"), "--tls-server-name=192.168.205.10".to_owned()];
     // SPDY has no word for an end that comes too early: this kubectl says success.
     let script = format!(": {mark}; head -c {PRINTED} /dev/zero");
-    let ended = Exec { version: lab().oldest(), globals: globals.into(), ..Exec::sh(&script) }.start().end();
+    let ended = Exec { version: lab().oldest(), globals: through(), ..Exec::sh(&script) }.start().end();
     tracer.wait_for(&mark, "is closed", Said::is_closed);
     assert!(ended.status.success() && ended.output.len() < PRINTED as usize, "{:?}", ended.status);
     assert_eq!(tracer.finish().faults(&mark), ["F31"]);

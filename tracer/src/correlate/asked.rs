@@ -56,7 +56,7 @@ impl Correlator {
             return;
         }
         // A session whose client is not known yet may be this one.
-        if self.open.values().any(|open| lacks_client(&open.session)) {
+        if self.open.values().any(|open| lacks_client(&open.session) && !self.is_abandoned(&open.parts)) {
             self.asking.insert((at.plus(ASKED_AGAIN), task));
             return;
         }
@@ -70,6 +70,15 @@ impl Correlator {
             self.asked_for.insert(task, id.clone());
             self.dirty.insert(id);
         }
+    }
+
+    /// Whether a session that rests on these had a client whose connection is gone: it is nobody's who waits.
+    fn is_abandoned(&self, parts: &BTreeSet<Part>) -> bool {
+        let sockets = parts.iter().filter_map(|part| if let Part::Socket(no) = part { Some(*no) } else { None });
+        sockets.filter_map(|no| self.world.sockets.get(no)).any(|socket| {
+            let here = socket.tuple.is_some_and(|tuple| self.world.sockets.stays_here(tuple));
+            socket.role == Some(SocketRole::Accepted) && socket.peer.is_none() && socket.peer_absent && here
+        })
     }
 
     /// A session turned up that shows it.

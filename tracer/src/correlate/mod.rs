@@ -20,6 +20,7 @@ mod limits;
 mod loose;
 mod order;
 mod processes;
+mod refused;
 mod roles;
 mod sockets;
 mod starts;
@@ -230,7 +231,9 @@ impl Correlator {
         Report {
             at: self.now,
             sessions,
-            loose: self.world.loose(|no| self.resting.contains_key(&Part::Socket(no))),
+            loose: self
+                .world
+                .loose(|no| self.resting.get(&Part::Socket(no))?.first().map(|id| self.world.session_id(id))),
             daemons: self.world.daemons(),
             standing: self.world.standing(),
             measures: self.measures.clone(),
@@ -434,6 +437,7 @@ impl Correlator {
             // Numbers change no link.
             (
                 Fact::TcpMeasured { .. }
+                | Fact::PeerMeasured { .. }
                 | Fact::UnixMeasured { .. }
                 | Fact::SocketGone { .. }
                 | Fact::SocketUnlisted { .. }

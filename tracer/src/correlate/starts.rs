@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{
     Actor, BootTime, ExitStatus, ProcessInfo, RawText, RuncExec, SocketId, TaskKey, Want, WatchAs, parse_cgroup,
-    parse_runc_exec,
+    parse_pid_file, parse_runc_exec,
 };
 
 impl Correlator {
@@ -121,6 +121,7 @@ impl Correlator {
     pub(super) fn exited(&mut self, at: BootTime, task: TaskKey, status: ExitStatus) {
         self.world.processes.exited(task, at, status);
         self.touch(&Part::Task(task));
+        self.perhaps_refused(at, task);
         if let Some(id) = self.world.execs.by_process(task).cloned() {
             if let Some(exec) = self.world.execs.get_mut(&id) {
                 exec.exit = exec.exit.or(Some((at, status)));
@@ -152,7 +153,9 @@ impl Correlator {
             self.touch(&Part::Exec(id));
             return;
         }
-        let (Some(shim), Some(pid), Some((container, id))) = (shim, pid, parse_pid_file(path)) else { return };
+        let (Some(shim), Some(pid), Some((container, id))) = (shim, pid, path.as_str().and_then(parse_pid_file)) else {
+            return;
+        };
         let Some(exec) = self.world.execs.entry(&id, &container, at) else { return };
         if exec.runc.is_some() || exec.process.is_some() {
             return;
@@ -188,12 +191,4 @@ impl Correlator {
         }
         self.dirty.insert(id);
     }
-}
-
-/// Container and exec id out of `…/<cid>/<exec>.pid`.
-fn parse_pid_file(path: &RawText) -> Option<(String, ExecId)> {
-    let mut parts = path.as_str()?.rsplit('/');
-    let exec = parts.next()?.strip_suffix(".pid")?;
-    let container = parts.next()?;
-    (exec != "init" && !exec.is_empty()).then(|| (container.to_owned(), exec.to_owned()))
 }

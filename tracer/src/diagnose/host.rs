@@ -46,7 +46,7 @@ impl<'a> Host<'a> {
         for daemon in &report.daemons {
             roles.entry(daemon.task).or_default().insert(daemon.role);
         }
-        for loose in &report.loose {
+        for loose in report.loose.iter().filter(|one| one.session.is_none()) {
             roles.entry(loose.task).or_default().insert(loose.role);
         }
         let mut holders: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -124,12 +124,14 @@ impl<'a> Host<'a> {
         self.kubelet_ports.contains(&port) || Places::default().is_kubelet_port(port)
     }
 
-    /// Ends of connections of no session that such a process made.
-    pub(super) fn dialled_by(&self, role: Role) -> impl Iterator<Item = &'a Loose> {
-        self.report
-            .loose
-            .iter()
-            .filter(move |loose| loose.role == role && loose.socket.role != Some(SocketRole::Accepted))
+    /// Ends of connections of no session.
+    pub(super) fn loose(&self) -> impl Iterator<Item = &'a Loose> + use<'a> {
+        self.report.loose.iter().filter(|one| one.session.is_none())
+    }
+
+    /// Those of them that such a process made.
+    pub(super) fn dialled_by(&self, role: Role) -> impl Iterator<Item = &'a Loose> + use<'a> {
+        self.loose().filter(move |loose| loose.role == role && loose.socket.role != Some(SocketRole::Accepted))
     }
 
     /// Sessions that go on.

@@ -70,6 +70,7 @@ pub(super) fn socket(inode: u64) -> SocketId {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sample {
     pub(super) tcp: BTreeMap<u64, TcpMeasure>,
+    pub(super) peers: BTreeMap<u64, Option<TcpState>>,
     pub(super) unix: BTreeMap<u64, (RawText, UnixMeasure)>,
     pub(super) processes: BTreeMap<u32, ProcessMeasure>,
     pub(super) files: BTreeMap<(FileKind, u64), FileMeasure>,
@@ -246,9 +247,29 @@ impl Scene {
             netns: None,
             role: Some(SocketRole::Connected),
         };
-        self.loose.push(Loose { task: task(pid), role, socket, peer: None });
+        self.loose.push(Loose { task: task(pid), role, socket, peer: None, session: None, is_lonely: false });
         self.each(|sample, number| {
             sample.tcp.insert(inode, tcp(number));
+        });
+    }
+
+    /// The session's outermost end: its other end is on this host, in that state, and no process has it.
+    pub(super) fn outermost(
+        &mut self,
+        pid: u32,
+        role: Role,
+        inode: u64,
+        remote: &str,
+        other: Option<TcpState>,
+        tcp: impl Fn(u64) -> TcpMeasure,
+    ) {
+        self.stray(pid, role, inode, remote, tcp);
+        let session = self.sessions.first().map(|session| session.id.clone());
+        if let Some(end) = self.loose.last_mut() {
+            (end.session, end.is_lonely) = (session, true);
+        }
+        self.each(|sample, _| {
+            sample.peers.insert(inode, other);
         });
     }
 
@@ -295,6 +316,8 @@ impl Sample {
         facts.extend(self.tcp.iter().map(|(inode, measure)| {
             plain(Fact::TcpMeasured { socket: socket(*inode), tuple: tuple_of(*inode), measure: *measure })
         }));
+        let peer = |(inode, state): (&u64, &_)| plain(Fact::PeerMeasured { socket: socket(*inode), state: *state });
+        facts.extend(self.peers.iter().map(peer));
         facts.extend(self.unix.iter().map(|(inode, (path, measure))| {
             plain(Fact::UnixMeasured { socket: socket(*inode), path: Some(path.clone()), measure: *measure })
         }));

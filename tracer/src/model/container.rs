@@ -118,6 +118,15 @@ pub fn is_of_cri(path: &str) -> bool {
     path.contains("/io.containerd.grpc.v1.cri/")
 }
 
+/// Container and exec id out of `…/<cid>/<exec>.pid`, where containerd's shims keep an exec's pid; not the container's own.
+#[must_use]
+pub fn parse_pid_file(path: &str) -> Option<(String, String)> {
+    let mut parts = path.rsplit('/');
+    let exec = parts.next()?.strip_suffix(".pid")?;
+    let container = parts.next()?;
+    (exec != "init" && !exec.is_empty()).then(|| (container.to_owned(), exec.to_owned()))
+}
+
 /// `runc [GLOBAL…] exec [--tty] [--console-socket S] --process F --detach --pid-file …/<exec>.pid CID`, as go-runc and
 /// CRI-O write it. Not by the name of the binary: crun, youki and wrappers take the same arguments.
 #[must_use]
@@ -196,6 +205,14 @@ mod tests {
         assert_eq!(init.exec, CID, "the container's own");
         assert_eq!(parse_fifo_path("/tmp/mine-stdout"), None);
         assert_eq!(parse_fifo_path(&format!("/x/{CID}/{EXEC}-log")), None);
+    }
+
+    #[test]
+    fn pid_files_name_container_and_exec() {
+        let found = parse_pid_file(&format!("/run/x/k8s.io/{CID}/{EXEC}.pid")).unwrap();
+        assert_eq!((found.0.as_str(), found.1.as_str()), (CID, EXEC));
+        assert_eq!(parse_pid_file(&format!("/run/x/k8s.io/{CID}/init.pid")), None, "the container's first process");
+        assert_eq!(parse_pid_file(".pid"), None);
     }
 
     #[test]

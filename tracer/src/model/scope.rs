@@ -18,6 +18,8 @@ pub enum Depth {
 pub struct Scope {
     /// Ends of TCP connections: addresses and network namespace.
     pub tcp: BTreeMap<SocketId, (Tuple, Option<u32>)>,
+    /// Those of them whose other end is on this host and no process has it: that is looked for, too.
+    pub lonely: BTreeSet<SocketId>,
     /// Ends of unix connections: path of the listener, and network namespace.
     pub unix: BTreeMap<SocketId, (RawText, Option<u32>)>,
     /// Processes.
@@ -68,6 +70,7 @@ impl Scope {
         for loose in &report.loose {
             if let Some(tuple) = loose.socket.tuple {
                 self.tcp.insert(loose.socket.id, (tuple, loose.socket.netns));
+                self.lonely.extend(loose.is_lonely.then_some(loose.socket.id));
             }
         }
         self

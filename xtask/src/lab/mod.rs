@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -78,8 +79,11 @@ enum What {
         /// Where it listens.
         #[arg(value_name = "ADDRESS:PORT")]
         listen: String,
+        /// Of the connection of that number, hold back what the client sends after so many TLS records of application data.
+        #[arg(long, value_name = "CONNECTION:RECORDS")]
+        hold: Option<relay::Hold>,
         /// Of what comes back for a client pass on so many bytes, and drop the rest.
-        #[arg(long, value_name = "BYTES")]
+        #[arg(long, value_name = "BYTES", conflicts_with = "hold")]
         most: Option<u64>,
     },
     /// End one daemon: etcd, kube-apiserver, kubelet, containerd or dockerd. The rest goes on without it.
@@ -100,6 +104,9 @@ enum What {
         #[arg(value_name = "DAEMON")]
         daemon: String,
     },
+    /// Run the load driver on the client's host, in this process's place: sessions by WebSocket, as its stdin says
+    /// (tests/lab/load/main.go).
+    Load,
     /// Say what runs.
     Status,
     /// Print what a test needs to know, as JSON.
@@ -136,7 +143,7 @@ impl Up {
 
     /// A relay from `listen` on the client's host to the API server.
     pub(crate) fn relay(&self, listen: &str) -> Result<std::process::Command> {
-        relay::to_api_server(listen, None)
+        relay::to_api_server(listen, None, None)
     }
 
     /// Version of Kubernetes.
@@ -185,10 +192,13 @@ impl Lab {
                 let _lock = state.lock()?;
                 pods::noise(&state, &facts, count, &Progress::new())
             }
-            What::Relay { listen, most } => {
-                use std::os::unix::process::CommandExt as _;
+            What::Relay { listen, hold, most } => {
                 state.facts_of_ready()?;
-                Err(relay::to_api_server(&listen, most)?.exec().into())
+                Err(relay::to_api_server(&listen, hold, most)?.exec().into())
+            }
+            What::Load => {
+                state.facts_of_ready()?;
+                Err(truth::driver()?.exec().into())
             }
             What::Stop { daemon, kill } => cluster::stop_one(&state, &daemon, kill),
             What::Start { daemon } => cluster::start_one(&state, &daemon),

@@ -102,7 +102,7 @@ fn streams_left(case: &Case<'_>, runtime: TaskKey) -> usize {
     let (claimed, unclaimed): (Vec<_>, Vec<_>) =
         case.host.open().filter(through).partition(|other| other.exec_id.is_some());
     let unclaimed = unclaimed.iter().filter(|other| !is_over(&Case::new(case.host, other))).count();
-    let loose = case.host.report.loose.iter().filter(|loose| {
+    let loose = case.host.loose().filter(|loose| {
         let is_over = measures.tcp(loose.socket.id).is_some_and(|series| series.last.state == TcpState::CloseWait);
         loose.task == runtime && loose.socket.role != Some(SocketRole::Connected) && !is_over
     });
