@@ -38,11 +38,15 @@ pub(crate) fn first_processes() -> BTreeMap<String, u32> {
     entries.filter_map(|entry| first(entry.file_name().into_string().ok()?)).collect()
 }
 
+/// Every process.
+pub(crate) fn pids() -> impl Iterator<Item = u32> {
+    let processes = fs::read_dir("/proc").expect("procfs").filter_map(Result::ok);
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// Processes in containers that are not their first.
 fn leftovers() -> Vec<u32> {
     let first = first_processes();
-    let processes = fs::read_dir("/proc").expect("procfs").filter_map(Result::ok);
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let is_left = |pid: &u32| {
         // One that ends while it is looked at is one less.
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -50,7 +54,7 @@ fn leftovers() -> Vec<u32> {
             && first.keys().any(|id| groups.contains(id))
             && !first.values().any(|one| one == pid)
     };
-    pids.filter(is_left).collect()
+    pids().filter(is_left).collect()
 }
 
 /// Folder of a controller's cgroup of that process: the lab's controllers are of version 1, or there is one hierarchy.

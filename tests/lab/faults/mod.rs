@@ -36,13 +36,8 @@ struct Session {
 impl Session {
     /// Starts one, and waits until its whole path is there. `script` runs in a shell.
     fn start(mode: Mode, script: &str) -> Self {
-        Self::start_in("web", mode, script)
-    }
-
-    /// In the container of a pod that is called like it.
-    fn start_in(pod: &'static str, mode: Mode, script: &str) -> Self {
         let mark = mark();
-        let kubectl = Exec { mode, pod, container: pod, ..Exec::sh(&format!(": {mark}; {script}")) }.start();
+        let kubectl = Exec { mode, ..Exec::sh(&format!(": {mark}; {script}")) }.start();
         Self::of(mark, kubectl)
     }
 

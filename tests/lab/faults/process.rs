@@ -1,14 +1,13 @@
 //! What commands and their containers do.
 
-use std::{fs, process::Command};
+use std::process::Command;
 
 use super::{
     Session, alone, first_of, signal,
-    undo::{FrozenDisk, Pod, Quiet, Written, frozen},
+    undo::{FrozenDisk, Quiet, Written, frozen},
 };
 use crate::{clear::cgroup_of, faults::list, kubectl::Mode};
 use rustix::process::Signal;
-use serde_json::json;
 
 #[test]
 fn f10_a_frozen_container_runs_nothing() {
@@ -58,19 +57,4 @@ fn f26_a_command_runs_on_without_its_kubectl() {
         let listed = list().into_iter().find(|one| one["health"] == "F26").expect("`ls` says so, too");
         assert_eq!(listed["kind"], "exec", "{listed:#}");
     }
-}
-
-#[test]
-fn f27_the_container_ended_and_its_exec_did_not() {
-    const POD: &str = "no-pidns";
-    let _quiet = Quiet::new();
-    let _pod = Pod::new(POD, &json!({"hostPID": true}));
-    let session = Session::start_in(POD, Mode::Stdin, "exec cat");
-    let process = session.pid("process");
-    // runc ends what it finds in this cgroup, where the end of the first process does not.
-    let group = cgroup_of(process, "devices");
-    let top = group.ancestors().find(|folder| folder.ends_with("devices"));
-    fs::write(top.expect("it is mounted").join("cgroup.procs"), process.to_string()).expect("it takes it");
-    signal(first_of(POD, POD), Signal::KILL);
-    session.is("F27");
 }

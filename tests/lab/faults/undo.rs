@@ -2,17 +2,17 @@
 
 use std::{
     fs,
-    os::unix::fs::FileTypeExt,
-    path::PathBuf,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::{Path, PathBuf},
     process::{Child, Command},
 };
 
-use serde_json::{Value, json};
+use rustix::process::Signal;
 
+use super::signal;
 use crate::{
-    clear::{cgroup_of, clear, end_leftovers},
+    clear::{cgroup_of, clear, end_leftovers, pids},
     env::{lab, output, wait_until, xtask},
-    kubectl::kubectl,
 };
 
 /// Nobody's processes are left in the lab's containers when this begins, and when it goes.
@@ -202,6 +202,11 @@ impl Drop for Runc {
     fn drop(&mut self) {
         // Those that still run have the program open.
         let _back = Command::new("umount").args(["--lazy", &self.place]).status();
+        let file = |path: &Path| fs::metadata(path).map(|one| (one.dev(), one.ino())).ok();
+        let own = file(Path::new(PROGRAM));
+        for pid in pids().filter(|pid| file(Path::new(&format!("/proc/{pid}/exe"))) == own) {
+            signal(pid, Signal::KILL);
+        }
         let _forgotten = fs::remove_file(Self::PLAN);
         let _kept = &self.folder;
     }
@@ -233,49 +238,4 @@ impl Drop for Systemd {
         drop(self.0.kill());
         drop(self.0.wait());
     }
-}
-
-/// A pod of its own, with a container of the same name, until this goes.
-pub(super) struct Pod(&'static str);
-
-impl Pod {
-    /// `more` goes into its specification.
-    pub(super) fn new(name: &'static str, more: &Value) -> Self {
-        let container = json!({
-            "name": name, "image": "localhost/lab/box:1", "imagePullPolicy": "Never", "command": ["sleep", "2147483647"],
-        });
-        let mut pod = json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name},
-            "spec": {
-                "nodeName": "lab-node",
-                "hostNetwork": true,
-                "automountServiceAccountToken": false,
-                "terminationGracePeriodSeconds": 0,
-                "restartPolicy": "Never",
-                "containers": [container],
-            },
-        });
-        for (key, value) in more.as_object().expect("an object") {
-            pod["spec"][key] = value.clone();
-        }
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("pod.json");
-        fs::write(&file, pod.to_string()).expect("a file");
-        let made = Self(name);
-        output(by_admin().args(["create", "--validate=false", "-f"]).arg(&file));
-        output(by_admin().args(["wait", "--for=condition=Ready", "--timeout=60s"]).arg(format!("pod/{name}")));
-        made
-    }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        let _gone = by_admin().args(["delete", "pod", self.0, "--now", "--timeout=60s"]).output();
-    }
-}
-
-fn by_admin() -> Command {
-    kubectl(lab().newest(), "admin", 0)
 }
