@@ -53,7 +53,7 @@ fn f26_a_command_runs_on_without_its_kubectl() {
         let process = session.pid("process");
         session.kill_client();
         let found = alone("F26");
-        assert!(found.iter().any(|verdict| verdict["about"]["pid"] == process), "{found:#?}");
+        assert!(found.iter().any(|verdict| verdict["pid"] == process), "{found:#?}");
         let listed = list().into_iter().find(|one| one["health"] == "F26").expect("`ls` says so, too");
         assert_eq!(listed["kind"], "exec", "{listed:#}");
     }
