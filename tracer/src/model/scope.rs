@@ -51,6 +51,17 @@ impl Scope {
         scope
     }
 
+    /// Ends of sessions' own connections whose other end is nobody's, too.
+    #[must_use]
+    pub fn with_ends(mut self, report: &Report) -> Self {
+        for loose in report.loose.iter().filter(|loose| loose.session.is_some()) {
+            if let Some(tuple) = loose.socket.tuple {
+                self.tcp.insert(loose.socket.id, (tuple, loose.socket.netns));
+            }
+        }
+        self
+    }
+
     /// The connections that belong to no session, and the daemons, too.
     #[must_use]
     pub fn with_others(mut self, report: &Report) -> Self {

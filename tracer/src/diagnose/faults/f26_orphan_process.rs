@@ -73,6 +73,9 @@ fn without_stream(case: &Case<'_>) -> Option<Reading> {
     if !is_exec || is_served || !case.host.report.totals.lost.is_empty() {
         return None;
     }
+    if let Some(gone) = half_a_stream(case) {
+        return Some(gone);
+    }
     if session.gaps.is_empty() {
         // What began between two looks may have a connection that neither saw.
         let none = || number("connections of the runtime that could be its own", 0, "");
@@ -92,6 +95,15 @@ fn without_stream(case: &Case<'_>) -> Option<Reading> {
     let interactive = session.stdin == Some(true) || session.tty == Some(true);
     let left = streams_left(case, runtime.task);
     (interactive && left == 0).then(|| number("streams of the runtime that no exec has claimed", 0, ""))
+}
+
+/// Its own connection, whose other end is gone: the runtime keeps its own until the command has ended.
+fn half_a_stream(case: &Case<'_>) -> Option<Reading> {
+    let at_runtime =
+        |hop: Option<usize>| hop.and_then(|at| case.session.hops.get(at)).is_some_and(|hop| hop.role == Role::Runtime);
+    let mut ends = case.outermost().filter(|side| at_runtime(side.hop)).filter_map(|side| side.end?.series);
+    let is_over = ends.any(|series| series.last.state == TcpState::CloseWait);
+    (is_over && case.age() >= GRACE).then(|| word("the runtime's end of its connection", "CLOSE-WAIT"))
 }
 
 /// Connections to the runtime's streaming server that may be anybody's: of sessions without an exec, of none, and sockets that
@@ -175,8 +187,16 @@ fn scenes() -> Vec<Scene> {
     let mut young = nobody.clone();
     (young.about, young.named) = ("it has just begun", &[]);
     young.session(|session| session.opened_at = session.opened_at.plus(Span::from_secs(58)));
+    let mut half = nobody.clone();
+    half.about = "the other end of its connection is gone";
+    half.gap(GapCode::PeerUnknown);
+    half.outermost(RUNTIME, Role::Runtime, 200, "127.0.0.1:48000", None, |_| TcpMeasure {
+        state: TcpState::CloseWait,
+        ..crate::diagnose::scene::idle()
+    });
     vec![
         over,
+        half,
         nobody,
         young,
         left("kubectl was killed", &["F26"], 20_000),
