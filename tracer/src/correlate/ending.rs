@@ -11,8 +11,8 @@ use super::{
     world::World,
 };
 use crate::model::{
-    BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SessionId, State,
-    Target,
+    BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SessionId, SocketId,
+    State, Target,
 };
 
 impl World {
@@ -22,6 +22,22 @@ impl World {
         let digest = Sha256::digest(format!("{}/{identity}", self.boot_id));
         let hex: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
         SessionId(format!("s-{hex}"))
+    }
+}
+
+impl World {
+    /// Adds what became known after a session was told to be closed, which it is with its first connection and its command: how its
+    /// client ended, and what the other connections had received by their end.
+    pub(super) fn add_late(&self, session: &mut Session) {
+        if let Some(client) = session.hops.first_mut().filter(|hop| hop.role == Role::Client) {
+            let exit = self.processes.get(client.task).and_then(|process| process.exit);
+            client.exit = client.exit.or(exit.map(|(_, status)| status));
+        }
+        let received = |end: Option<SocketId>| self.sockets.get(self.sockets.find(end?)?)?.received;
+        for ends in session.links.iter_mut().filter_map(|link| link.tcp.as_mut()) {
+            ends.sent = ends.sent.or_else(|| received(ends.far));
+            ends.received = ends.received.or_else(|| received(ends.near));
+        }
     }
 }
 

@@ -226,11 +226,7 @@ impl Correlator {
             self.closed.iter().chain(self.open.values().map(|open| &open.session)).cloned().collect();
         for session in &mut sessions {
             session.last_seen = self.now;
-            // A client outlives its connections by a moment, and so what was told of the end.
-            if let Some(client) = session.hops.first_mut().filter(|hop| hop.role == Role::Client) {
-                let exit = self.world.processes.get(client.task).and_then(|process| process.exit);
-                client.exit = client.exit.or(exit.map(|(_, status)| status));
-            }
+            self.world.add_late(session);
         }
         sessions.sort_by(|a, b| (a.opened_at, &a.id).cmp(&(b.opened_at, &b.id)));
         Report {
