@@ -166,7 +166,7 @@ fn scenes() -> Vec<Scene> {
     };
     let mut nobodys = at_work("a shim is stopped that no session goes through", &["F09"], ['T'; 2]);
     nobodys.daemons.push((SHIM, Role::Shim));
-    nobodys.sessions.clear();
+    nobodys.closes_after(50_000);
     let older = {
         let mut scene = unstarted("older than the tracer: runc was not seen", &[], runc);
         scene.session(|session| session.preexisting = true);
