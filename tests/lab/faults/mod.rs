@@ -7,7 +7,6 @@ mod process;
 mod runtime;
 mod second;
 mod silent;
-mod trust;
 mod tunnel;
 mod webhook;
 

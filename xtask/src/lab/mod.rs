@@ -177,7 +177,7 @@ impl Lab {
             }
             What::Load => {
                 state.facts_of_ready()?;
-                Err(truth::driver()?.exec().into())
+                Err(truth::driver()?.stdin(std::process::Stdio::inherit()).exec().into())
             }
             What::Status => status(&state),
             What::Env => {
