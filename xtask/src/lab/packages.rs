@@ -18,13 +18,16 @@ struct Need {
     package: &'static str,
 }
 
-const ALWAYS: [Need; 6] = [
+const ALWAYS: [Need; 8] = [
     Need { program: "containerd", package: "containerd" },
     Need { program: "runc", package: "runc" },
     Need { program: "etcd", package: "etcd-server" },
     Need { program: "ip", package: "iproute2" },
     Need { program: "busybox", package: "busybox-static" },
     Need { program: "/usr/lib/cni/bridge", package: "containernetworking-plugins" },
+    // What tests make faults with.
+    Need { program: "iptables", package: "iptables" },
+    Need { program: "openssl", package: "openssl" },
 ];
 
 const DOCKER: [Need; 3] = [
