@@ -8,7 +8,6 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::PathBuf,
-    process::Command,
 };
 
 use execpath_tests::binary;
@@ -45,7 +44,7 @@ impl Others {
         let each =
             |options: &str| lab().netns.keys().map(|host| output(on(host, "ss").arg(options))).collect::<String>();
         let tcp = each("-tanpeoiOH").lines().filter_map(tcp_end).collect();
-        let unix = output(Command::new("ss").arg("-xnH")).lines().filter_map(unix_end).collect();
+        let unix = each("-xnH").lines().filter_map(unix_end).collect();
         Self { tcp, unix }
     }
 

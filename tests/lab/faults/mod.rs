@@ -8,7 +8,6 @@ mod runtime;
 mod second;
 mod silent;
 mod traced;
-mod trust;
 mod tunnel;
 mod undo;
 mod webhook;

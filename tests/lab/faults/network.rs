@@ -38,6 +38,8 @@ fn f17_the_api_servers_end_is_gone_and_kubectl_waits() {
 
 #[test]
 fn f17_kubectls_end_is_gone_and_the_api_server_waits() {
+    // That its address is this host's is known by whoever else has it.
+    let _other = Session::start(Mode::Plain, "sleep 600; :");
     let session = Session::start(Mode::Plain, TICKS);
     let leg = session.legs()[0];
     let _filter = cut("client", leg.local, leg.remote);

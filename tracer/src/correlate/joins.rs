@@ -119,11 +119,6 @@ impl Joins {
         rivals
     }
 
-    /// Every outbound socket that was dialled for that inbound one.
-    pub(super) fn dialled_for(&self, inbound: SocketNo) -> impl Iterator<Item = SocketNo> + '_ {
-        self.dials.get(&inbound).into_iter().flatten().copied()
-    }
-
     /// It was dialled for a connection of which nothing was told.
     pub(super) fn dialled_for_unknown(&mut self, outbound: SocketNo) {
         self.for_unknown.insert(outbound);

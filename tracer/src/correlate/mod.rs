@@ -20,7 +20,6 @@ mod limits;
 mod loose;
 mod order;
 mod processes;
-mod refused;
 mod roles;
 mod sockets;
 mod starts;

@@ -121,7 +121,6 @@ impl Correlator {
     pub(super) fn exited(&mut self, at: BootTime, task: TaskKey, status: ExitStatus) {
         self.world.processes.exited(task, at, status);
         self.touch(&Part::Task(task));
-        self.perhaps_refused(at, task);
         if let Some(id) = self.world.execs.by_process(task).cloned() {
             if let Some(exec) = self.world.execs.get_mut(&id) {
                 exec.exit = exec.exit.or(Some((at, status)));

@@ -198,7 +198,7 @@ impl Lab {
             }
             What::Load => {
                 state.facts_of_ready()?;
-                Err(truth::driver()?.exec().into())
+                Err(truth::driver()?.stdin(std::process::Stdio::inherit()).exec().into())
             }
             What::Stop { daemon, kill } => cluster::stop_one(&state, &daemon, kill),
             What::Start { daemon } => cluster::start_one(&state, &daemon),

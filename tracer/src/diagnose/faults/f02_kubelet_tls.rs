@@ -12,8 +12,8 @@ pub(super) const FAULT: Fault = Fault {
             says `remote error: tls: …` or `x509: …`.",
     why: "The kubelet's serving certificate is not signed yet (its CSR waits for approval), does not name the address that is \
           dialled, or is signed by a CA that --kubelet-certificate-authority does not hold.",
-    needs: "A trace of it, with kubectl on this host, and the bytes of the closed leg. The Go version of the API server says how long a \
-            handshake that fails is.",
+    needs: "A session that was traced to its end, with the bytes of the closed leg. The Go version of the API server says how \
+            long a handshake that fails is.",
     apart: &[
         Apart { code: "F01", by: "the connection stood" },
         Apart { code: "F07", by: "the kubelet was asked nothing, and asked no runtime" },
@@ -27,7 +27,7 @@ pub(super) const FAULT: Fault = Fault {
         "kubectl get csr | grep -v Approved",
     ],
     sources: &["weaveworks/eksctl#1324", "kubernetes/kubeadm#591", "kelseyhightower/kubernetes-the-hard-way#146"],
-    made: Made::Lab,
+    made: Made::Scenario("an attempt that is refused at once leaves no session to tell of"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

@@ -94,9 +94,12 @@ fn is_of_cluster(port: u16) -> bool {
 /// Of a kubectl whose request was read, and of which nothing else is there.
 fn of_session(case: &Case<'_>) -> Option<Found> {
     let (at, server) = case.hop(Role::ApiServer).filter(|_| case.last_role() == Some(Role::ApiServer))?;
-    let leg = case.leg_to(Role::ApiServer)?;
-    let found = asked(case.host, server.task, waits(leg.far?.series?)?, true)?;
-    Some(Found { hop: Some(at), link: leg.link, ..found })
+    // Before it asks for the exec, kubectl asks for the pod, on another connection.
+    let mut legs = case.legs().into_iter().filter(|leg| leg.far_hop == Some(at));
+    legs.find_map(|leg| {
+        let found = asked(case.host, server.task, waits(leg.far?.series?)?, true)?;
+        Some(Found { hop: Some(at), link: leg.link, ..found })
+    })
 }
 
 /// Of requests whose client is on another host.
@@ -108,7 +111,7 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{APISERVER, On, Scene, idle, info};
+use crate::diagnose::scene::{APISERVER, On, Scene, idle, info, socket};
 
 #[cfg(test)]
 fn scenes() -> Vec<Scene> {
@@ -135,6 +138,15 @@ fn scenes() -> Vec<Scene> {
     session.far(On::Client, |tcp, number| {
         let ago = 9_000 - 3_000 * u32::try_from(1 - number).unwrap();
         (info(tcp).last_received_ms, info(tcp).last_sent_ms) = (ago, ago + 20);
+    });
+    session.session(|session| {
+        // The connection on which the pod was asked for, and answered.
+        let mut idle = session.links[0].clone();
+        idle.tcp.as_mut().unwrap().far = Some(socket(19));
+        session.links.insert(1, idle);
+    });
+    session.each(|sample, _| {
+        sample.tcp.insert(19, idle());
     });
     let mut fresh = session.clone();
     fresh.about = "its connection is new: the handshake ended when it was asked";
