@@ -139,7 +139,8 @@ impl<'a> Kept<'a> {
             | Fact::SocketUnlisted { .. }
             | Fact::ProcessMeasured(_)
             | Fact::Descriptors { .. }
-            | Fact::FileMeasured { .. } => false,
+            | Fact::FileMeasured { .. }
+            | Fact::PeerMeasured { .. } => false,
         }
     }
 

@@ -243,12 +243,15 @@ impl Correlator {
             self.closed.iter().chain(self.open.values().map(|open| &open.session)).cloned().collect();
         for session in &mut sessions {
             session.last_seen = self.now;
+            self.world.add_late(session);
         }
         sessions.sort_by(|a, b| (a.opened_at, &a.id).cmp(&(b.opened_at, &b.id)));
         Report {
             at: self.now,
             sessions,
-            loose: self.world.loose(|no| self.resting.contains_key(&Part::Socket(no))),
+            loose: self
+                .world
+                .loose(|no| self.resting.get(&Part::Socket(no))?.first().map(|id| self.world.session_id(id))),
             daemons: self.world.daemons(),
             standing: self.world.standing(),
             measures: self.measures.clone(),
@@ -453,6 +456,7 @@ impl Correlator {
             // Numbers change no link.
             (
                 Fact::TcpMeasured { .. }
+                | Fact::PeerMeasured { .. }
                 | Fact::UnixMeasured { .. }
                 | Fact::SocketGone { .. }
                 | Fact::SocketUnlisted { .. }
@@ -473,6 +477,7 @@ impl Correlator {
             self.ask(Want::Watch(task, WatchAs::Daemon));
         }
         self.bearer_found(task);
+        self.perhaps_starting(task);
     }
 
     fn listening(&mut self, at: BootTime, task: TaskKey, socket: &SocketInfo) {

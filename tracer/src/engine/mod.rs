@@ -82,9 +82,10 @@ impl Seen {
 #[must_use]
 pub fn to_measure(report: &Report, depth: Depth, filter: &Filter) -> Scope {
     let deep = depth == Depth::Whole;
+    // A diagnosis tells one's fault from everybody's by what it sees of the others.
     let is_measured = |session: &&Session| session.state == State::Open && (deep || filter.matches(session));
     let measured: Vec<Session> = report.sessions.iter().filter(is_measured).cloned().collect();
-    let scope = Scope::of(&measured, depth);
+    let scope = Scope::of(&measured, depth).with_ends(report);
     if deep { scope.with_others(report) } else { scope }
 }
 

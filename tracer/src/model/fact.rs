@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Ancestry, AuditEvent, BootTime, ContainerInfo, Descriptor, ExitStatus, FileKind, FileMeasure, ProcessInfo,
-    ProcessMeasure, RawText, SocketId, SocketInfo, TaskKey, TcpMeasure, Tuple, UnixMeasure,
+    ProcessMeasure, RawText, SocketId, SocketInfo, TaskKey, TcpMeasure, TcpState, Tuple, UnixMeasure,
 };
 
 /// One fact, when it was so, and who said it. Recordings are sequences of these, in order of arrival.
@@ -182,6 +182,14 @@ pub enum Fact {
         /// Its network namespace.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         netns: Option<u32>,
+    },
+    /// How the other end of a connection stands, which no process of this host has although it has its address.
+    PeerMeasured {
+        /// The end that a process has.
+        socket: SocketId,
+        /// State of the other one; `None` where no table of the kernel has it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<TcpState>,
     },
     /// It connected to a unix socket.
     UnixConnected {
@@ -387,6 +395,7 @@ impl Fact {
                 | Self::ProcessMeasured(_)
                 | Self::Descriptors { .. }
                 | Self::FileMeasured { .. }
+                | Self::PeerMeasured { .. }
         )
     }
 
@@ -405,6 +414,7 @@ impl Fact {
             | Self::Closed { .. }
             | Self::SocketSeen { .. }
             | Self::PeerAbsent { .. }
+            | Self::PeerMeasured { .. }
             | Self::UnixConnected { .. }
             | Self::UnixAccepted { .. }
             | Self::Relayed { .. }

@@ -124,7 +124,8 @@ impl Drawing<'_> {
             lines.push(format!("{margin}{}", self.ink(if bad { Ink::Bad } else { Ink::Dim }, &text)));
         }
         if hop.role == Role::Process {
-            let of_stdio = self.measures.descriptors(hop.task).iter().filter(|one| one.fd <= 2);
+            let own = self.measures.descriptors(hop.task).iter();
+            let of_stdio = own.filter(|one| one.fd <= 2 && one.kind != FileKind::Other);
             lines.extend(of_stdio.map(|one| format!("{margin}{}", self.file(hop.task, one))));
         }
         lines
