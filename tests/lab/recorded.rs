@@ -30,12 +30,13 @@ fn list(arguments: &[&str]) -> Vec<Value> {
 fn numbers_are_recorded_and_tell_in_a_replay_what_they_told_live() {
     let mut tracer = Tracer::start(&["--measure", "2s", "-o", "tree=live.tree", "-o", "json=live.json"]);
     let mark = mark();
-    let kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat")) }.start();
+    let mut kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat")) }.start();
     let open = tracer.wait_for(&mark, "is whole", Said::is_complete);
     // Nothing tells of a measurement but the recording, which is not to be read yet.
     std::thread::sleep(MEASURED);
     let at = view::moment(anchor(), now());
-    kubectl.end();
+    kubectl.close_stdin();
+    assert!(kubectl.end().status.success());
     tracer.wait_for(&mark, "is closed", Said::is_closed);
     // JSON Lines are compared here.
     let trace = tracer.finish();
@@ -71,7 +72,7 @@ fn a_recording_in_parts_goes_on_where_the_first_are_gone() {
     let first = folder.path().join("a.000001.jsonl.zst");
     wait_until("it records", || Reader::open(&first).ok());
     let mark = mark();
-    let kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat")) }.start();
+    let mut kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat")) }.start();
     let ran = child.wait_with_output().expect("it ends");
     assert!(ran.status.success());
     let mut files: Vec<_> =
@@ -89,5 +90,6 @@ fn a_recording_in_parts_goes_on_where_the_first_are_gone() {
     let one = listed.iter().find(|one| one.to_string().contains(&mark)).expect("it is listed");
     assert_eq!((&one["complete"], &one["confidence"]), (&true.into(), &"exact".into()), "{one}");
     assert_eq!(one["health"], "waiting", "{one}");
-    kubectl.end();
+    kubectl.close_stdin();
+    assert!(kubectl.end().status.success());
 }
