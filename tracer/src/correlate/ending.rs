@@ -83,9 +83,9 @@ impl Builder<'_> {
         let beyond_end = self.beyond.iter().find(|(side, _)| *side == "client").map(|(_, address)| *address);
         let mut opened_at = first_leg.map_or(exec.since, |near| near.since.min(exec.since));
         if exec.preexisting {
-            // When it began was not seen; its command and its client are as old, to the tick.
-            let began =
-                exec.process.into_iter().chain(client.map(|hop| hop.task)).map(|task| BootTime(task.start_ns()));
+            // When it began was not seen; its command, or what starts it, and its client are as old, to the tick.
+            let began = exec.process.into_iter().chain(exec.runc).chain(client.map(|hop| hop.task));
+            let began = began.map(|task| BootTime(task.start_ns()));
             opened_at = began.chain([opened_at]).min().unwrap_or(opened_at);
         }
         // Nothing else runs for a request than kubectl.
