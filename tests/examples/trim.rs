@@ -117,7 +117,8 @@ impl Keep {
         let of_exec = |path: &[u8]| path.windows(self.exec.len()).any(|part| part == self.exec.as_bytes());
         match &seen.fact {
             Fact::Tick => false,
-            Fact::Continued | Fact::Stopped
+            Fact::Continued
+            | Fact::Stopped
             | Fact::Lost { .. }
             | Fact::PeerAbsent { .. }
             | Fact::AuditFollowed
