@@ -11,7 +11,8 @@ use crate::{
     tracer::Tracer,
 };
 
-const LISTEN: &str = "127.0.0.1:7443";
+/// Where it listens on the client's host.
+pub(crate) const LISTEN: &str = "127.0.0.1:7443";
 
 /// The relay on the client's host.
 pub(crate) fn relay(options: &[&str]) -> Kubectl {

@@ -2,6 +2,8 @@
 //
 // With `hold CONNECTION RECORDS` it is a bad one: of that connection, counted from 1, it passes on so many TLS records of
 // application data that the client sends, and holds back what follows for ever.
+//
+// With `most BYTES` it is another: of what comes back for a client it passes on so many bytes, and drops the rest.
 package main
 
 import (
@@ -18,12 +20,16 @@ type hold struct{ connection, records int }
 
 func main() {
 	var bad hold
+	back := copyAll
 	switch {
 	case len(os.Args) == 3:
 	case len(os.Args) == 6 && os.Args[3] == "hold":
 		bad = hold{number(os.Args[4]), number(os.Args[5])}
+	case len(os.Args) == 5 && os.Args[3] == "most":
+		most := number(os.Args[4])
+		back = func(to, from *net.TCPConn) { copyMost(to, from, int64(most)) }
 	default:
-		log.Fatal("usage: relay LISTEN TARGET [hold CONNECTION RECORDS]")
+		log.Fatal("usage: relay LISTEN TARGET [hold CONNECTION RECORDS | most BYTES]")
 	}
 	listener, err := net.Listen("tcp", os.Args[1])
 	if err != nil {
@@ -38,7 +44,7 @@ func main() {
 		if count == bad.connection {
 			there = func(to, from *net.TCPConn) { copyRecords(to, from, bad.records) }
 		}
-		go relay(inbound.(*net.TCPConn), os.Args[2], there)
+		go relay(inbound.(*net.TCPConn), os.Args[2], there, back)
 	}
 }
 
@@ -50,8 +56,8 @@ func number(text string) int {
 	return number
 }
 
-// `there` passes on what the client sends.
-func relay(inbound *net.TCPConn, target string, there func(to, from *net.TCPConn)) {
+// `there` passes on what the client sends, `back` what comes back for it.
+func relay(inbound *net.TCPConn, target string, there, back func(to, from *net.TCPConn)) {
 	defer inbound.Close()
 	conn, err := net.Dial("tcp", target)
 	if err != nil {
@@ -62,7 +68,7 @@ func relay(inbound *net.TCPConn, target string, there func(to, from *net.TCPConn
 	defer outbound.Close()
 	done := make(chan struct{})
 	go func() {
-		copyAll(inbound, outbound)
+		back(inbound, outbound)
 		close(done)
 	}()
 	there(outbound, inbound)
@@ -89,6 +95,12 @@ func copyRecords(to, from *net.TCPConn, left int) {
 			left--
 		}
 	}
+	io.Copy(io.Discard, from)
+	to.CloseWrite()
+}
+
+func copyMost(to, from *net.TCPConn, most int64) {
+	io.CopyN(to, from, most)
 	io.Copy(io.Discard, from)
 	to.CloseWrite()
 }

@@ -26,12 +26,16 @@ impl std::str::FromStr for Hold {
     }
 }
 
-/// A relay from `listen` on the client's host to the API server.
-pub(super) fn to_api_server(listen: &str, hold: Option<Hold>) -> Result<Command> {
+/// A relay from `listen` on the client's host to the API server. Of what comes back for a client it passes on `most` bytes, and drops
+/// the rest.
+pub(super) fn to_api_server(listen: &str, hold: Option<Hold>, most: Option<u64>) -> Result<Command> {
     let mut relay = Host::Client.command(golang::program("relay", SOURCE)?)?;
     relay.args([listen, pki::API_SERVER.trim_start_matches("https://")]);
     if let Some(Hold { connection, records }) = hold {
         relay.args(["hold".to_owned(), connection.to_string(), records.to_string()]);
+    }
+    if let Some(most) = most {
+        relay.args(["most".to_owned(), most.to_string()]);
     }
     Ok(relay)
 }
