@@ -101,7 +101,7 @@ impl Looker {
         // A diagnosis tells one's fault from everybody's by what it sees of the others.
         let is_measured = |session: &&Session| session.state == State::Open && (deep || self.filter.matches(session));
         let measured: Vec<Session> = report.sessions.iter().filter(is_measured).cloned().collect();
-        let mut scope = Scope::of(&measured, depth);
+        let mut scope = Scope::of(&measured, depth).with_ends(&report);
         if deep {
             scope = scope.with_others(&report);
         }

@@ -121,7 +121,9 @@ fn lacks_client(session: &Session) -> bool {
         Role::Proxy | Role::ApiServer | Role::Kubelet | Role::Runtime => true,
         Role::Client | Role::Shim | Role::Runc | Role::Process => false,
     });
-    headless && !elsewhere && session.kind != Kind::Probe
+    // Its client is gone, and everything else is known of it.
+    let is_left = session.exec_id.is_some() && session.gaps.is_empty();
+    headless && !elsewhere && session.kind != Kind::Probe && !is_left
 }
 
 /// Options of kubectl that stand before its command and take a word after them (staging/src/k8s.io/cli-runtime,

@@ -225,6 +225,7 @@ impl Correlator {
             self.closed.iter().chain(self.open.values().map(|open| &open.session)).cloned().collect();
         for session in &mut sessions {
             session.last_seen = self.now;
+            self.world.add_late(session);
         }
         sessions.sort_by(|a, b| (a.opened_at, &a.id).cmp(&(b.opened_at, &b.id)));
         Report {
@@ -457,6 +458,7 @@ impl Correlator {
             self.ask(Want::Watch(task, WatchAs::Daemon));
         }
         self.bearer_found(task);
+        self.perhaps_starting(task);
     }
 
     fn listening(&mut self, at: BootTime, task: TaskKey, socket: &SocketInfo) {

@@ -79,6 +79,17 @@ impl Correlator {
         self.dirty.insert(id.clone());
     }
 
+    /// Something is known now of that process: is it the `runc exec` of an exec that was found, which is still being started?
+    pub(super) fn perhaps_starting(&mut self, task: TaskKey) {
+        let Some(info) = self.world.processes.get(task).map(|process| &process.info) else { return };
+        let Some(runc) = parse_runc_exec(&info.argv) else { return };
+        let of_shim = info.parent.is_some_and(|parent| self.world.standing.keys().any(|(_, to)| *to == parent));
+        let Some(id) = runc.exec.clone().filter(|_| of_shim) else { return };
+        if self.world.execs.get(&id).is_some_and(|exec| exec.preexisting && exec.process.is_none()) {
+            self.runc_started(self.now, task, &id, What::Exec, &runc);
+        }
+    }
+
     /// `runc exec` below a shim, and nobody made FIFOs for it on the runtime's side: another client of the runtime's API did.
     pub(super) fn look_at_unclaimed(&mut self, id: &ExecId) {
         let Some(exec) = self.world.execs.get(id).filter(|exec| !exec.is_session()) else { return };

@@ -112,6 +112,12 @@ pub fn parse_fifo_path(path: &str) -> Option<ExecFifo> {
     Some(ExecFifo { container: container.to_owned(), exec: exec.to_owned(), stream })
 }
 
+/// Whether a FIFO lies where containerd's CRI plug-in makes those of what the kubelet asks for; `ctr` and others have other places.
+#[must_use]
+pub fn is_of_cri(path: &str) -> bool {
+    path.contains("/io.containerd.grpc.v1.cri/")
+}
+
 /// Container and exec id out of `…/<cid>/<exec>.pid`, where containerd's shims keep an exec's pid; not the container's own.
 #[must_use]
 pub fn parse_pid_file(path: &str) -> Option<(String, String)> {

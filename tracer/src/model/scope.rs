@@ -24,6 +24,8 @@ pub struct Scope {
     pub unix: BTreeMap<SocketId, (RawText, Option<u32>)>,
     /// Processes.
     pub tasks: BTreeMap<TaskKey, Depth>,
+    /// Processes whose children are measured, too, as a whole.
+    pub parents: BTreeSet<TaskKey>,
     /// Whether to look at what they have open and at who else has the same: that takes a look at every descriptor of the host.
     pub files: bool,
 }
@@ -38,12 +40,26 @@ impl Scope {
                 let depth = depth(hop).min(most);
                 let known = scope.tasks.entry(hop.task).or_insert(depth);
                 *known = (*known).max(depth);
+                if hop.role == Role::Runc && hop.exit.is_none() && scope.files {
+                    scope.parents.insert(hop.task);
+                }
             }
             for link in &session.links {
                 scope.link(session, link);
             }
         }
         scope
+    }
+
+    /// Ends of sessions' own connections whose other end is nobody's, too.
+    #[must_use]
+    pub fn with_ends(mut self, report: &Report) -> Self {
+        for loose in report.loose.iter().filter(|loose| loose.session.is_some()) {
+            if let Some(tuple) = loose.socket.tuple {
+                self.tcp.insert(loose.socket.id, (tuple, loose.socket.netns));
+            }
+        }
+        self
     }
 
     /// The connections that belong to no session, and the daemons, too.

@@ -27,6 +27,7 @@ impl Snapshot {
         if self.census.is_none() && scope.files {
             self.look();
         }
+        let scope = &self.with_children(scope);
         let census = self.census.clone();
         let namespaces = match &census {
             Some(census) => Cow::Borrowed(&census.namespaces),
