@@ -139,7 +139,7 @@ impl<'a> Case<'a> {
 
     /// A hop that is stopped by a signal, in two samples.
     pub(super) fn is_stopped(&self, task: TaskKey) -> bool {
-        self.process(task).is_some_and(|series| twice(series, |process| matches!(process.state, 'T' | 't')))
+        self.host.is_stopped(task)
     }
 
     fn end(&self, socket: SocketId) -> End<'a> {

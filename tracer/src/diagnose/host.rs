@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::case::twice;
 use crate::model::{
     Descriptor, FileId, FileKind, Loose, Places, Report, Role, Session, SocketRole, State, TaskKey, parse_fifo_path,
 };
@@ -86,6 +87,25 @@ impl<'a> Host<'a> {
     /// FIFOs of execs that are held, by exec id.
     pub(super) fn fifos(&self) -> impl Iterator<Item = (&str, &[Held<'a>])> {
         self.fifos.iter().map(|(exec, held)| (exec.as_str(), held.as_slice()))
+    }
+
+    /// Whether that process is stopped by a signal, in two samples.
+    pub(super) fn is_stopped(&self, task: TaskKey) -> bool {
+        let process = self.report.measures.process(task);
+        process.is_some_and(|series| twice(series, |process| matches!(process.state, 'T' | 't')))
+    }
+
+    /// Execs of that shim's containers whose FIFOs it has not opened, although others have. It is looked at.
+    pub(super) fn unopened_by(&self, shim: TaskKey) -> usize {
+        let holds = |held: &[Held<'_>]| held.iter().any(|one| one.task == shim);
+        let containers: BTreeSet<&str> = self
+            .fifos
+            .values()
+            .filter(|held| holds(held))
+            .filter_map(|held| Some(held.first()?.container.as_str()))
+            .collect();
+        let waiting = self.fifos.values().filter(|held| !holds(held));
+        waiting.filter(|held| held.first().is_some_and(|one| containers.contains(one.container.as_str()))).count()
     }
 
     /// Whether that process was looked at: what it is not shown to hold it does not hold.

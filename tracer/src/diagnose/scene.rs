@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::APART;
 use crate::model::{
-    Access, BootTime, Call, CgroupMeasure, Client, Confidence, Descriptor, Diagnosis, Evidence, ExitStatus, Fact,
-    Family, FileId, FileKind, FileMeasure, Gap, GapCode, Hop, Kind, Link, LinkKind, Loose, Measures, Observation,
+    Access, BootTime, Call, CgroupMeasure, Client, Confidence, Daemon, Descriptor, Diagnosis, Evidence, ExitStatus,
+    Fact, Family, FileId, FileKind, FileMeasure, Gap, GapCode, Hop, Kind, Link, LinkKind, Loose, Measures, Observation,
     ProcessInfo, ProcessMeasure, RawText, Report, Role, Session, SessionExit, SessionId, SocketId, SocketInfo,
     SocketRole, Source, Span, State, Target, TaskKey, TcpEnds, TcpInfo, TcpMeasure, TcpState, ThreadMeasure, Timer,
     TimerKind, Totals, Tuple, UnixMeasure,
@@ -87,6 +87,8 @@ pub(super) struct Scene {
     pub(super) named: &'static [&'static str],
     pub(super) sessions: Vec<Session>,
     pub(super) loose: Vec<Loose>,
+    /// Daemons that are known whether sessions go through them or not.
+    pub(super) daemons: Vec<(u32, Role)>,
     pub(super) lost: BTreeMap<String, u64>,
     /// The earlier one first.
     pub(super) samples: [Sample; 2],
@@ -119,6 +121,7 @@ impl Scene {
             named,
             sessions: vec![session()],
             loose: Vec::new(),
+            daemons: Vec::new(),
             lost: BTreeMap::new(),
             samples: [sample.clone(), sample],
         };
@@ -286,7 +289,11 @@ impl Scene {
         }
         Report {
             diagnosis: Diagnosis::default(),
-            daemons: Vec::new(),
+            daemons: self
+                .daemons
+                .iter()
+                .map(|(pid, role)| Daemon { task: task(*pid), role: *role, netns: None })
+                .collect(),
             standing: Vec::new(),
             at: NOW,
             sessions: self.sessions.clone(),

@@ -109,7 +109,8 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
             }));
         }
     }
-    let found = left.into_values().map(|left| {
+    let more = |(task, left): &(TaskKey, Left)| left.half_closed + left.unlisted > commands_left(host, *task);
+    let found = left.into_iter().filter(more).map(|(_, left)| {
         let found = Found { about: left.about.unwrap_or_default(), ..Found::default() };
         let found = match left.half_closed {
             0 => found,
@@ -121,6 +122,15 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
         }
     });
     found.collect()
+}
+
+/// Commands of that runtime that were found without a connection: a runtime keeps the connection of each until it has ended, which is
+/// F26, and which is whose nothing tells.
+fn commands_left(host: &Host<'_>, runtime: TaskKey) -> u64 {
+    let is_left = |session: &&crate::model::Session| {
+        session.hops.first().is_some_and(|hop| hop.task == runtime && hop.role == Role::Runtime)
+    };
+    host.open().filter(is_left).count() as u64
 }
 
 /// Sockets of sessions whose process runs on: the runtime keeps its end until that has ended, which is F26.
@@ -181,7 +191,17 @@ fn scenes() -> Vec<Scene> {
         scene.outermost(pid, role, 200, "192.168.205.10:55352", Some(TcpState::FinWait2), left);
         scene
     };
+    let mut kept =
+        half("the runtime keeps the connection of a command that was found", &["F26"], RUNTIME, Role::Runtime, 0);
+    kept.loose[0].socket.role = Some(SocketRole::Accepted);
+    kept.session(|session| {
+        session.preexisting = true;
+        session.hops.drain(..3);
+        session.links.clear();
+    });
+    kept.gap(GapCode::Unjoined);
     vec![
+        kept,
         abandoned("the client is gone, and the kubelet has not noticed", &["F28"], KUBELET, Role::Kubelet, 2),
         abandoned("the runtime waits for the command", &[], RUNTIME, Role::Runtime, 3),
         runs_on,
