@@ -7,7 +7,9 @@ mod process;
 mod runtime;
 mod second;
 mod silent;
+mod traced;
 mod tunnel;
+mod undo;
 mod webhook;
 
 use std::process::{Command, Stdio};
@@ -80,6 +82,11 @@ impl Session {
         list().into_iter().find(|session| session.to_string().contains(&self.mark))
     }
 
+    /// Writes to kubectl's stdin, a pipe.
+    fn write(&mut self, text: &str) {
+        self.kubectl.as_mut().expect("it was not ended").write(text);
+    }
+
     fn pid(&self, role: &str) -> u32 {
         let session = self.listed().expect("it is listed");
         let hop = session["hops"].as_array().expect("hops").iter().rfind(|hop| hop["role"] == role);
@@ -123,7 +130,13 @@ impl Drop for Session {
     }
 }
 
-fn codes(found: &[Value]) -> Vec<String> {
+/// The first process of a container of the lab.
+fn first_of(pod: &str, name: &str) -> u32 {
+    let container = crate::oracle::container(pod, name);
+    *crate::clear::first_processes().get(container.id()).expect("it runs")
+}
+
+pub(crate) fn codes(found: &[Value]) -> Vec<String> {
     let faults = found.iter().filter(|verdict| verdict["severity"] == "fault");
     faults.filter_map(|verdict| Some(verdict["code"].as_str()?.to_owned())).collect()
 }
@@ -134,11 +147,11 @@ fn run(arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
     (output.status.code(), said)
 }
 
-fn list() -> Vec<Value> {
+pub(crate) fn list() -> Vec<Value> {
     run(&["ls", "--kind", "all", "-o", "json"]).1
 }
 
-fn diagnose(arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+pub(crate) fn diagnose(arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
     run(&[arguments, &["-o", "json", "--interval", "2500ms"]].concat())
 }
 
@@ -157,7 +170,18 @@ fn left_over_by(options: &[&str], code: &str) -> Value {
     })
 }
 
-fn signal(pid: u32, signal: Signal) {
+/// Waits until that fault is named, of whatever it is; no other is at any time.
+fn alone(code: &str) -> Vec<Value> {
+    wait_until(code, || {
+        let (exit, found) = diagnose(&["diagnose"]);
+        let faults = codes(&found);
+        assert!(faults.iter().all(|one| one == code), "{found:#?}");
+        assert_eq!(exit, Some(if faults.is_empty() { 0 } else { 10 }));
+        (!faults.is_empty()).then_some(found)
+    })
+}
+
+pub(crate) fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
     // It may be gone by the time that it is undone.
     let _gone = kill_process(pid, signal);
