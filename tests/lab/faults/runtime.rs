@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Session, Stopped, alone, first_of, left_over,
-    undo::{Ended, Limited, Quiet, Runc, Systemd},
+    undo::{Ended, Limited, Quiet, Runc},
 };
 use crate::{env::lab, env::output, kubectl::Mode, oracle::container};
 
@@ -43,18 +43,9 @@ fn f09_a_stopped_shim_passes_nothing_on() {
 }
 
 #[test]
-fn f13_runc_waits_for_systemd() {
-    let _quiet = Quiet::new();
-    let systemd = Systemd::silent();
-    let _runc = Runc::that(&format!("ask {}", systemd.place()));
-    let _session = Session::ask("exec sleep 600");
-    alone("F13");
-}
-
-#[test]
 fn f14_runc_writes_more_than_its_pipe_takes() {
     let _quiet = Quiet::new();
-    let _runc = Runc::that("warn much");
+    let _runc = Runc::that_warns();
     let _session = Session::ask("exec sleep 600");
     alone("F14");
 }

@@ -2,9 +2,9 @@
 
 use std::{
     fs,
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::Command,
 };
 
 use rustix::process::Signal;
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::signal;
 use crate::{
     clear::{cgroup_of, clear, end_leftovers, pids},
-    env::{lab, output, wait_until, xtask},
+    env::{lab, output, xtask},
 };
 
 /// Nobody's processes are left in the lab's containers when this begins, and when it goes.
@@ -183,16 +183,16 @@ pub(super) struct Runc {
 }
 
 impl Runc {
-    /// Where that program reads what to do.
+    /// Where that program reads the path of the real one.
     const PLAN: &str = "/run/execpath-lab-runc";
 
-    /// Before each exec it does `what`: `tests/lab/faults/runc.rs`.
-    pub(super) fn that(what: &str) -> Self {
+    /// Before each exec it warns of more than a pipe takes: `tests/lab/faults/runc.rs`.
+    pub(super) fn that_warns() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let place = output(Command::new("which").arg("runc")).trim().to_owned();
         let real = folder.path().join("runc");
         fs::copy(&place, &real).expect("runc");
-        fs::write(Self::PLAN, format!("{what}\n{}\n", real.display())).expect("a file");
+        fs::write(Self::PLAN, real.as_os_str().as_encoded_bytes()).expect("a file");
         output(Command::new("mount").args(["--bind", PROGRAM, &place]));
         Self { folder, place }
     }
@@ -209,33 +209,5 @@ impl Drop for Runc {
         }
         let _forgotten = fs::remove_file(Self::PLAN);
         let _kept = &self.folder;
-    }
-}
-
-/// A systemd that does not answer: it listens where the real one does, in a mount namespace of its own.
-pub(super) struct Systemd(Child);
-
-impl Systemd {
-    const PLACE: &str = "/run/systemd/private";
-
-    pub(super) fn silent() -> Self {
-        let script = format!("mount -t tmpfs none {} && exec {PROGRAM} listen {}", "/run/systemd", Self::PLACE);
-        fs::create_dir_all("/run/systemd").expect("a folder");
-        let child = Command::new("unshare").args(["--mount", "--", "sh", "-c", &script]).spawn().expect("unshare");
-        let systemd = Self(child);
-        wait_until("it listens", || fs::metadata(systemd.place()).ok().filter(|place| place.file_type().is_socket()));
-        systemd
-    }
-
-    /// As others reach it.
-    pub(super) fn place(&self) -> String {
-        format!("/proc/{}/root{}", self.0.id(), Self::PLACE)
-    }
-}
-
-impl Drop for Systemd {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
     }
 }

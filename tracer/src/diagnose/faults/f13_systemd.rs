@@ -31,7 +31,7 @@ pub(super) const FAULT: Fault = Fault {
         "timeout 5 systemctl is-system-running",
     ],
     sources: &["opencontainers/runc#1959", "opencontainers/runc#3464", "opencontainers/runc#4853"],
-    made: Made::LabWith("a program in the place of runc asks a systemd that is silent"),
+    made: Made::Scenario("runc 1.1 does not ask systemd before an exec, and there is no systemd in the lab"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Snapshot, descriptors::Target, process_seen};
+use super::{Snapshot, process_seen};
 use crate::model::{BootTime, Depth, Fact, Observation, Scope, TaskKey, parse_fifo_path, parse_runc_exec};
 
 /// Children of one process that are looked at. runc has three, one after the other.
@@ -43,23 +43,8 @@ impl Snapshot {
             // Asked after: a pid that changed hands in between has other children.
             if self.proc.is_still(parent) {
                 scope.tasks.extend(keys.into_iter().map(|key| (key, Depth::Whole)));
-                self.add_asked(parent, &mut scope);
             }
         }
         scope
-    }
-
-    /// Adds the unix connections of that process to somebody who listens: whom it may wait for.
-    fn add_asked(&self, task: TaskKey, scope: &mut Scope) {
-        let (Some(census), Some(files)) = (&self.census, self.files_of(task)) else { return };
-        let netns = self.proc.namespace(task.tgid, "net");
-        let sockets = &census.sockets.unix;
-        for file in files.iter() {
-            let Target::Socket(inode) = file.target else { continue };
-            let Some(own) = sockets.get(&inode) else { continue };
-            if let Some(path) = own.peer.and_then(|peer| sockets.get(&peer)?.path.clone()) {
-                scope.unix.entry(own.id).or_insert((path, netns));
-            }
-        }
     }
 }
