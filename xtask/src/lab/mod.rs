@@ -83,9 +83,6 @@ enum What {
         #[arg(long, value_name = "CONNECTION:RECORDS")]
         hold: Option<relay::Hold>,
     },
-    /// Run the load driver on the client's host, in this process's place: sessions by WebSocket, as its stdin says
-    /// (tests/lab/load/main.go).
-    Load,
     /// Say what runs.
     Status,
     /// Print what a test needs to know, as JSON.
@@ -174,10 +171,6 @@ impl Lab {
             What::Relay { listen, hold } => {
                 state.facts_of_ready()?;
                 Err(relay::to_api_server(&listen, hold)?.exec().into())
-            }
-            What::Load => {
-                state.facts_of_ready()?;
-                Err(truth::driver()?.stdin(std::process::Stdio::inherit()).exec().into())
             }
             What::Status => status(&state),
             What::Env => {
