@@ -15,7 +15,6 @@ mod oracle;
 mod relay;
 mod said;
 mod sessions;
-mod show;
 mod tracer;
 mod tracers;
 mod truth;
