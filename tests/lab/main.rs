@@ -18,7 +18,6 @@ mod recorded;
 mod relay;
 mod said;
 mod sessions;
-mod show;
 mod tracer;
 mod tracers;
 mod truth;

@@ -1,7 +1,6 @@
 //! Faults, made for real, and what `execpath diagnose` says of them. Every fault is undone when its test ends, also where it fails.
 
 mod client;
-mod driver;
 mod network;
 mod process;
 mod runtime;

@@ -1,13 +1,12 @@
 //! An admission webhook that hangs.
 
-use std::{io::Write, process::Stdio};
+use std::{fs, io::Write, process::Stdio};
 
 use serde_json::json;
 
 use super::{
     Session,
-    driver::kubeconfig,
-    silent::{Silent, sockets},
+    silent::{Silent, pki, sockets},
 };
 use crate::{
     env::{lab, wait_until},
@@ -61,6 +60,8 @@ impl Drop for Webhook {
 }
 
 fn configuration() -> serde_json::Value {
+    let kubeconfig: serde_json::Value =
+        serde_json::from_slice(&fs::read(pki("admin.kubeconfig")).expect("a kubeconfig")).expect("JSON is YAML");
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
@@ -69,7 +70,7 @@ fn configuration() -> serde_json::Value {
             "name": "hangs.lab.example",
             "clientConfig": {
                 "url": format!("https://{ADDRESS}/"),
-                "caBundle": kubeconfig()["clusters"][0]["cluster"]["certificate-authority-data"],
+                "caBundle": kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"],
             },
             "rules": [{
                 "apiGroups": [""],

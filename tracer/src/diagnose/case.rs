@@ -56,20 +56,20 @@ pub(super) struct Side<'a> {
 
 impl<'a> Leg<'a> {
     /// Seen from the client's side.
-    pub(super) fn from_near(&self) -> Side<'a> {
+    pub(super) fn near_side(&self) -> Side<'a> {
         let Self { link, near_hop, far_hop, tuple, near, far } = *self;
         Side { link, hop: near_hop, other_hop: far_hop, end: near, other: far, tuple }
     }
 
     /// Seen from the process's side.
-    pub(super) fn from_far(&self) -> Side<'a> {
+    pub(super) fn far_side(&self) -> Side<'a> {
         let Self { link, near_hop, far_hop, tuple, near, far } = *self;
         Side { link, hop: far_hop, other_hop: near_hop, end: far, other: near, tuple: tuple.map(Tuple::mirrored) }
     }
 
     /// Seen from both ends, the client's first.
     pub(super) fn sides(self) -> [Side<'a>; 2] {
-        [self.from_near(), self.from_far()]
+        [self.near_side(), self.far_side()]
     }
 }
 

@@ -104,9 +104,6 @@ enum What {
         #[arg(value_name = "DAEMON")]
         daemon: String,
     },
-    /// Run the load driver on the client's host, in this process's place: sessions by WebSocket, as its stdin says
-    /// (tests/lab/load/main.go).
-    Load,
     /// Say what runs.
     Status,
     /// Print what a test needs to know, as JSON.
@@ -195,10 +192,6 @@ impl Lab {
             What::Relay { listen, hold, most } => {
                 state.facts_of_ready()?;
                 Err(relay::to_api_server(&listen, hold, most)?.exec().into())
-            }
-            What::Load => {
-                state.facts_of_ready()?;
-                Err(truth::driver()?.stdin(std::process::Stdio::inherit()).exec().into())
             }
             What::Stop { daemon, kill } => cluster::stop_one(&state, &daemon, kill),
             What::Start { daemon } => cluster::start_one(&state, &daemon),

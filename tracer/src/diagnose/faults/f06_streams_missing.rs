@@ -48,7 +48,7 @@ fn nothing_ran(case: &Case<'_>) -> bool {
 
 /// What is found at the runtime's end of that leg.
 pub(super) fn at_runtime(case: &Case<'_>, leg: &Leg<'_>) -> Found {
-    let Found { about, .. } = case.found_at(&leg.from_near());
+    let Found { about, .. } = case.found_at(&leg.near_side());
     let pid = case.hop(Role::Runtime).map(|(_, hop)| hop.task.tgid);
     let about = About { pid, inode: None, ..about };
     Found { hop: leg.far_hop, link: leg.link, about, since: case.session.closed_at, ..Found::default() }

@@ -42,13 +42,13 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     let case_is_open = case.is_open();
     let output = queues::output(case).filter(|_| case_is_open);
     if let Some(stuck) = output {
-        let reader = stuck.leg.from_near();
+        let reader = stuck.leg.near_side();
         return Some(found(case, &stuck, &reader, names(case, reader.hop)));
     }
     // That a command does not read its input is its own affair. That it asks for input, which waits elsewhere, is not.
     case.reads_stdin().filter(|_| case_is_open)?;
     let stuck = queues::input(case)?;
-    Some(found(case, &stuck, &stuck.leg.from_far(), Some("what is typed is not passed on")))
+    Some(found(case, &stuck, &stuck.leg.far_side(), Some("what is typed is not passed on")))
 }
 
 fn names(case: &Case<'_>, reader: Option<usize>) -> Option<&'static str> {

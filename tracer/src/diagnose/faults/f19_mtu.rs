@@ -62,7 +62,7 @@ fn is_narrow(sender: End<'_>, receiver: End<'_>) -> Option<Narrow> {
 
 fn rule(case: &Case<'_>) -> Option<Found> {
     // Output first: there is more of it.
-    let sides = case.legs().into_iter().filter(|_| case.is_open()).flat_map(|leg| [leg.from_far(), leg.from_near()]);
+    let sides = case.legs().into_iter().filter(|_| case.is_open()).flat_map(|leg| [leg.far_side(), leg.near_side()]);
     sides.into_iter().find_map(|side| {
         let (end, other) = side.end.zip(side.other)?;
         let Narrow { send_q, arrived, answered } = is_narrow(end, other)?;
