@@ -126,7 +126,7 @@ fn a_recording_is_wound_back_and_played_to_its_end() {
     pane.keys(&["-", "-", "-", "Space"]);
     pane.shows("▶");
     // It is played by the clock: the session comes up, and is over in the end.
-    pane.shows("⏸ 331 ms of 331 ms");
+    pane.shows("‖ 331 ms of 331 ms");
     pane.shows("over: exited with code 0");
     pane.keys(&["q"]);
     pane.is_as_before(0);

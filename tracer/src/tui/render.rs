@@ -156,7 +156,7 @@ fn footer(state: &State, areas: &Areas, buffer: &mut Buffer) {
     let mut spans = Vec::new();
     if let Some(clock) = &state.clock {
         let (at, length) = (clock.at.since(clock.from), clock.length());
-        let sign = if clock.playing { "▶" } else { "⏸" };
+        let sign = if clock.playing { "▶" } else { "‖" };
         let text = format!("{sign} {} of {} ×{}  ", words::lasted(at), words::lasted(length), clock.speed());
         spans.push(Span::styled(text, theme.mark()));
     }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anstyle_svg::Term;
+use anstyle_svg::{Term, WIN10_CONSOLE};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::apt;
@@ -84,5 +84,9 @@ impl Terminal<'_> {
 }
 
 fn drawing(screen: &str) -> String {
-    Term::new().render_svg(screen.trim_end())
+    // The default's colours are those of 1987, and what is dim in it cannot be read.
+    Term::new()
+        .palette(WIN10_CONSOLE)
+        .render_svg(screen.trim_end())
+        .replace(".dimmed { opacity: 0.4; }", ".dimmed { opacity: 0.7; }")
 }
