@@ -2,6 +2,7 @@
 
 mod demo;
 mod help;
+mod hostile;
 mod messages;
 mod pipes;
 mod readme;

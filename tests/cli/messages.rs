@@ -32,7 +32,7 @@ fn what_clap_refuses() {
     fails(&["--nope"], 2, "unexpected argument '--nope' found", &help(""));
     fails(&["trace", "--xyz"], 2, "unexpected argument '--xyz' found", &help(" trace"));
     fails(&["trace", "--onc"], 2, "unexpected argument '--onc' found", "a similar argument exists: '--once'");
-    fails(&["replay"], 2, "the following required arguments were not provided: <FILE>", &help(" replay"));
+    fails(&["replay"], 2, "the following required arguments were not provided: <FILE>...", &help(" replay"));
     fails(
         &["trace", "--kind", "steer"],
         2,
@@ -63,12 +63,24 @@ fn durations_and_patterns() {
         let error = format!("invalid value '{text}' for '--duration <TIME>': {why}");
         fails(&["trace", "--duration", text], 2, &error, &help(" trace"));
     }
+    for (text, why) in [("1s", "it must be from 2s to 30s"), ("1m", "it must be from 2s to 30s")] {
+        let error = format!("invalid value '{text}' for '--measure <TIME>': {why}");
+        fails(&["trace", "--measure", text], 2, &error, &help(" trace"));
+    }
+    let error = "invalid value 'keep=7' for '--rotate <WHEN>': it needs a size or an age: `100MB`, `24h`";
+    fails(&["record", "a", "--rotate", "keep=7"], 2, error, &help(" record"));
+    fails(
+        &["record", "-", "--rotate", "1h"],
+        2,
+        "`--rotate` needs a name for files",
+        "stdout is one file: leave out `--rotate`",
+    );
     fails(&["trace", "--redact", "("], 2, "invalid value '(' for '--redact <REGEX>': unclosed group", &help(" trace"));
 }
 
 #[test]
 fn outputs() {
-    fails(&["trace", "-o", "xml"], 2, "no output format `xml`", "formats are tree, jsonl");
+    fails(&["trace", "-o", "xml"], 2, "no output format `xml`", "formats are tree, explain, jsonl, json");
     fails(&["trace", "-o", "jsonl="], 2, "`-o jsonl=` names no file", "`-o jsonl` alone writes to stdout");
     fails(
         &["trace", "-o", "tree", "-o", "jsonl=-"],
@@ -165,7 +177,7 @@ fn files_that_are_no_recordings() {
         &["replay", &file],
         5,
         &format!(
-            "cannot open the recording: {file}: format 9, written by execpath 3.0.0; this execpath reads up to format 1"
+            "cannot open the recording: {file}: format 9, written by execpath 3.0.0; this execpath reads up to format 2"
         ),
         "replay it with that version or a later one",
     );
@@ -234,4 +246,19 @@ fn what_was_typed_does_not_reach_the_terminal_raw() {
     fails(&["trace", "--a\u{202e}b"], 2, "unexpected argument '--a\\u{202e}b' found", &help(" trace"));
     let ran = run(["replay", "/nowhere/\x1b[2J"]);
     assert!(ran.stderr.contains("/nowhere/\\x1b[2J"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_screen_needs_a_terminal_and_a_recording_that_can_be_gone_back_in() {
+    let error = "`watch` needs a terminal for its keys and its screen";
+    let hint = "`execpath ls` and `trace` write to pipes and files; `ls --watch 2s` looks again and again";
+    fails(&["watch"], 2, error, hint);
+    fails(&["watch", "recording.jsonl"], 2, error, hint);
+}
+
+#[test]
+fn words_need_a_drawing() {
+    let error = "`--explain` has nothing to explain: no output is drawn";
+    let hint = "words are for people: leave out `-o`, or add `-o explain=FILE`";
+    fails(&["trace", "--explain", "-o", "jsonl"], 2, error, hint);
 }

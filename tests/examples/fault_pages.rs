@@ -108,6 +108,7 @@ fn index() -> Result<String> {
 fn made(made: Made) -> String {
     match made {
         Made::Lab => "made for real, in a session of the lab".to_owned(),
+        Made::LabWith(how) => format!("made for real, in a session of the lab: {how}"),
         Made::Processes => "made for real, with processes".to_owned(),
         Made::Scenario(why) => format!("scenario only: {why}"),
     }

@@ -3,11 +3,17 @@
 use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader},
+    path::Path,
     process::{Child, Stdio},
     thread,
+    time::Duration,
 };
 
-use execpath::model::{Fact, Observation, SocketId};
+use execpath::{
+    live::now,
+    model::{BootTime, Fact, Observation, SocketId, Span},
+    record::{End, Reader},
+};
 use execpath_tests::binary;
 
 use crate::{puppet::Puppet, trace::Trace};
@@ -77,4 +83,36 @@ fn a_trace_tells_the_end_of_connections_that_it_found() {
     let seen = text.lines().skip(1).map(|line| serde_json::from_str::<Observation>(line).expect("an observation"));
     let told: BTreeSet<u64> = seen.filter_map(|seen| closed(&seen)).filter(|cookie| both.contains(cookie)).collect();
     assert_eq!(told, both, "{text}");
+}
+
+/// The latest that a recording tells of, which may be written still, and how it ends.
+fn latest(path: &Path) -> Option<(BootTime, Option<End>)> {
+    let mut reader = Reader::open(path).ok()?;
+    let at = reader.by_ref().map(|seen| seen.at).max()?;
+    Some((at, reader.end().cloned()))
+}
+
+#[test]
+fn a_recorder_that_is_killed_costs_at_most_the_last_second() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["a.jsonl", "a.jsonl.zst"] {
+        let path = folder.path().join(name);
+        let record = binary::command().arg("record").arg(&path).stdout(Stdio::null()).spawn();
+        let mut recorder = Tracer(record.expect("it starts"));
+        let begun = now();
+        while latest(&path).is_none_or(|(at, _)| at.since(begun) < Span::from_secs(3)) {
+            assert!(now().since(begun) < Span::from_secs(60), "it does not record");
+            thread::sleep(Duration::from_millis(50));
+        }
+        let killed = now();
+        recorder.0.kill().expect("it runs");
+        recorder.0.wait().expect("it ends");
+        let (last, end) = latest(&path).expect("a recording");
+        assert!(matches!(end, Some(End::Cut { .. })), "{end:?}");
+        // What is written waits for the next tick besides, five a second.
+        assert!(killed.since(last) < Span::from_millis(1_500), "{:?} are lost", killed.since(last));
+        let ran = binary::run(["replay", &path.to_string_lossy()]);
+        assert_eq!(ran.code, Some(0));
+        assert!(ran.stderr.starts_with("notice: the recording was cut after line "), "{}", ran.stderr);
+    }
 }

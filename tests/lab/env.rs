@@ -5,7 +5,7 @@ use std::{
     ffi::OsStr,
     path::PathBuf,
     process::Command,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -19,8 +19,8 @@ pub(crate) struct Lab {
     pub(crate) home: PathBuf,
     /// kubectls, oldest first.
     pub(crate) kubectls: Vec<(Version, PathBuf)>,
-    /// Pids of the daemons.
-    pub(crate) daemons: BTreeMap<String, u32>,
+    /// Pids of the daemons, as far as they are known since the last of them was started.
+    daemons: Mutex<BTreeMap<String, u32>>,
     /// Where the API server tells of requests for sessions.
     pub(crate) audit_log: PathBuf,
     /// Network namespaces: client, master, worker.
@@ -68,25 +68,34 @@ pub(crate) fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
     }
 }
 
-fn read() -> Lab {
+fn env() -> Value {
     let output = xtask(&["lab", "env"]).output().expect("cargo runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "lab is not up: cargo xtask lab up\n{said}");
-    let env: Value = serde_json::from_slice(&output.stdout).expect("`lab env` prints JSON");
+    serde_json::from_slice(&output.stdout).expect("`lab env` prints JSON")
+}
+
+/// Pids of the daemons, which all run.
+fn daemons(env: &Value) -> BTreeMap<String, u32> {
+    let daemons = env["daemons"].as_object().expect("an object of `lab env`").iter().map(|(name, daemon)| {
+        assert!(daemon["running"] == true, "{name} of the lab has ended: cargo xtask lab start {name}");
+        (name.clone(), daemon["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid"))
+    });
+    daemons.collect()
+}
+
+fn read() -> Lab {
+    let env = env();
     let object = |name: &str| env[name].as_object().expect("an object of `lab env`").clone();
     let text = |value: &Value| value.as_str().expect("a text of `lab env`").to_owned();
     let mut kubectls: Vec<(Version, PathBuf)> =
         object("kubectl_by_version").iter().map(|(version, path)| (parse(version), text(path).into())).collect();
     kubectls.sort();
-    let daemons = object("daemons").into_iter().map(|(name, daemon)| {
-        assert!(daemon["running"] == true, "{name} of the lab has ended: cargo xtask lab down, then up");
-        (name, daemon["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid"))
-    });
     Lab {
         kubeconfigs: object("kubeconfigs").iter().map(|(user, path)| (user.clone(), text(path).into())).collect(),
         home: text(&env["kubectl_home"]).into(),
         kubectls,
-        daemons: daemons.collect(),
+        daemons: Mutex::new(daemons(&env)),
         audit_log: text(&env["audit_log"]).into(),
         netns: object("hosts").iter().map(|(host, facts)| (host.clone(), text(&facts["netns"]))).collect(),
     }
@@ -112,7 +121,13 @@ impl Lab {
     }
 
     pub(crate) fn daemon(&self, name: &str) -> u32 {
-        *self.daemons.get(name).expect("a daemon of the lab")
+        let daemons = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
+        *daemons.get(name).expect("a daemon of the lab")
+    }
+
+    /// One of them was started anew.
+    pub(crate) fn daemons_changed(&self) {
+        *self.daemons.lock().unwrap_or_else(PoisonError::into_inner) = daemons(&env());
     }
 }
 

@@ -173,6 +173,12 @@ impl Kubectl {
         }
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.ended = self.ended.or_else(|| self.child.try_wait().expect("a child of ours"));
+        self.ended.is_some()
+    }
+
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ended {
         let status = wait_until("kubectl ends", || self.child.try_wait().expect("a child of ours"));

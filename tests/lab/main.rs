@@ -3,18 +3,22 @@
 //! `cargo xtask test --only lab`, or with a lab that is up, as root, `cargo test -p execpath-tests --features lab --test lab
 //! -- --test-threads=1`. What the tracer says is compared with what `ss`, `ps` and the runtime's own files say. `EXECPATH_SOAK=1` runs everything longer.
 
+mod clear;
 mod endings;
 mod env;
 mod faults;
+mod healthy;
 mod kinds;
 mod kubectl;
 mod latency;
 mod noise;
 mod options;
 mod oracle;
+mod recorded;
 mod relay;
 mod said;
 mod sessions;
+mod show;
 mod tracer;
 mod tracers;
 mod truth;

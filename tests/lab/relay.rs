@@ -11,11 +11,12 @@ use crate::{
     tracer::Tracer,
 };
 
-const LISTEN: &str = "127.0.0.1:7443";
+/// Where it listens on the client's host.
+pub(crate) const LISTEN: &str = "127.0.0.1:7443";
 
 /// The relay on the client's host.
-fn relay() -> Kubectl {
-    let mut command = xtask(&["lab", "relay", LISTEN]);
+pub(crate) fn relay(options: &[&str]) -> Kubectl {
+    let mut command = xtask(&[["lab", "relay", LISTEN].as_slice(), options].concat());
     let relay = Kubectl::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()), None);
     wait_until("the relay listens", || {
         let text = crate::env::output(crate::env::on("client", "ss").args(["-tlnpH"]));
@@ -24,20 +25,24 @@ fn relay() -> Kubectl {
     relay
 }
 
+/// What has kubectl go through it.
+pub(crate) fn through() -> Vec<String> {
+    vec![format!("--server=https://{LISTEN}"), "--tls-server-name=192.168.205.10".to_owned()]
+}
+
 #[test]
 fn a_relay_that_splices_is_a_hop_joined_exactly() {
     // Older and younger than the tracer: it is found either way.
     for before in [true, false] {
-        let early = before.then(relay);
+        let early = before.then(|| relay(&[]));
         let mut tracer = Tracer::start(&[]);
-        let relay = early.unwrap_or_else(relay);
+        let relay = early.unwrap_or_else(|| relay(&[]));
         let mut marks = Vec::new();
         for (mode, version) in
             [(Mode::Plain, lab().newest()), (Mode::Stdin, lab().oldest()), (Mode::Tty, lab().newest())]
         {
             let (mark, exec) = short(mode, version);
-            let globals = [format!("--server=https://{LISTEN}"), "--tls-server-name=192.168.205.10".to_owned()];
-            let exec = Exec { globals: globals.into(), ..exec };
+            let exec = Exec { globals: through(), ..exec };
             let kubectl = exec.start();
             let said = tracer.wait_for(&mark, "is whole", Said::is_complete);
             let oracle = Oracle::look();

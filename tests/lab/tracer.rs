@@ -11,6 +11,12 @@ use std::{
     time::Instant,
 };
 
+use execpath::{
+    correlate::{Correlator, Options},
+    diagnose::verdicts,
+    model::Severity,
+    record::Reader,
+};
 use execpath_tests::binary;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -223,6 +229,11 @@ impl Trace {
         assert_eq!((&totals["lost"], &totals["late"]), (&serde_json::json!({}), &serde_json::json!(0)));
     }
 
+    /// Where a file is that the tracer was told to make.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// A file that the tracer was told to make.
     pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.folder.path().join(name)).expect("a file of the tracer's")
@@ -232,6 +243,19 @@ impl Trace {
     pub(crate) fn recording(&self) -> String {
         let bytes = fs::read(self.folder.path().join("recording.jsonl.zst")).expect("a recording");
         String::from_utf8(zstd::decode_all(bytes.as_slice()).expect("zstd")).expect("UTF-8")
+    }
+
+    /// Codes of the faults that a diagnosis names of the session with that mark, by what was recorded.
+    pub(crate) fn faults(&self, mark: &str) -> Vec<&'static str> {
+        let mut reader = Reader::open(&self.folder.path().join("recording.jsonl.zst")).expect("a recording");
+        let mut correlator = Correlator::new(&reader.header().host.clone(), &Options::default());
+        for seen in reader.by_ref() {
+            correlator.ingest(&seen);
+        }
+        correlator.flush();
+        let id = self.session(mark).id().to_owned();
+        let verdicts = verdicts(&correlator.report()).into_iter().filter(|one| one.severity == Severity::Fault);
+        verdicts.filter(|one| one.session.as_ref().is_some_and(|session| session.0 == id)).map(|one| one.code).collect()
     }
 
     fn replays(&self, arguments: &[String]) {

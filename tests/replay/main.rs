@@ -5,6 +5,8 @@ mod explained;
 mod fixtures;
 mod lab;
 mod laws;
+mod parts;
 mod pictures;
 mod recordings;
 mod sinks;
+mod then;

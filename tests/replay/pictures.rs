@@ -131,7 +131,7 @@ fn drawn(header: &Header, findings: &[Finding], measures: &[Observation]) -> BTr
     }
     let at = findings.last().expect("findings").at;
     sink.finish(&Report { at, ..Report::default() }).expect("memory can be written");
-    let story = kept.borrow_mut().story();
+    let story = kept.lock().expect("not poisoned").story();
     let written = |picture: &Picture| {
         let mut text = Vec::new();
         (picture.write)(&story, &mut text).expect("memory can be written");

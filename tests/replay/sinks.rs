@@ -2,9 +2,10 @@
 
 use execpath::{
     model::{
-        AuditUser, Change, ExitReason, ExitStatus, Finding, Gap, GapCode, RawText, Report, Session, SessionExit, Totals,
+        AuditUser, Change, ExitReason, ExitStatus, Finding, Gap, GapCode, RawText, Report, Session, SessionExit,
+        SessionId, Totals,
     },
-    sink::{self, FORMATS, Header, Style, escape},
+    sink::{self, FORMATS, Header, LISTS, SHOWN, Sink as _, Style, Table, escape},
 };
 use execpath_tests::samples::{self, Kept, finding};
 
@@ -148,6 +149,50 @@ fn nothing_hostile_reaches_a_terminal_in_any_format() {
         let text = rendered(format.name, &header, &findings, &Report { totals: totals.clone(), ..Report::default() });
         let hidden: Vec<char> = text.chars().filter(|c| *c != '\n' && escape::is_hidden(*c)).collect();
         assert!(hidden.is_empty(), "{}: {hidden:?}\n{text}", format.name);
+    }
+}
+
+#[test]
+fn nothing_hostile_reaches_a_terminal_in_any_list() {
+    let (header, session) = hostile();
+    let report = Report { at: samples::after(60_000), sessions: vec![session], ..Report::default() };
+    for format in LISTS.iter().chain(SHOWN) {
+        let kept = Kept::default();
+        let mut sink = (format.open)(Box::new(kept.clone()), Style { color: false });
+        sink.fit(80);
+        sink.host(&header).expect("memory can be written");
+        sink.finish(&report).expect("memory can be written");
+        let text = kept.text();
+        let hidden: Vec<char> = text.chars().filter(|c| *c != '\n' && escape::is_hidden(*c)).collect();
+        assert!(hidden.is_empty(), "{}: {hidden:?}\n{text}", format.name);
+    }
+}
+
+#[test]
+fn a_list_of_a_thousand_sessions_fits_the_terminal() {
+    let session = |number: usize| {
+        let mut session = samples::whole();
+        session.id = SessionId(format!("s-{number:010x}"));
+        session.target.pod = Some(format!("a-deployment-with-a-long-name-{number}-x7k2p"));
+        session.command = vec!["sh".into(), "-c".into(), "x".repeat(number).as_str().into()];
+        session
+    };
+    let report =
+        Report { at: samples::after(60_000), sessions: (0..1_000).map(session).collect(), ..Report::default() };
+    for columns in [80_u16, 100, 120, 200] {
+        let kept = Kept::default();
+        let mut table = Table::new(Box::new(kept.clone()), Style { color: false });
+        table.fit(columns);
+        table.host(&samples::header()).expect("memory can be written");
+        table.finish(&report).expect("memory can be written");
+        let text = kept.text();
+        assert_eq!(text.lines().count(), 1 + report.sessions.len(), "a row each");
+        let wide = text.lines().find(|line| line.chars().count() > usize::from(columns));
+        assert_eq!(wide, None);
+        // Ids are for `show`: they stay whole where anything does.
+        let whole = text.lines().skip(1).zip(&report.sessions).all(|(row, session)| row.starts_with(&session.id.0));
+        assert!(whole, "{columns}\n{text}");
+        assert!(text.lines().nth(900).is_some_and(|row| row.contains('…')), "{columns}");
     }
 }
 

@@ -2,5 +2,6 @@
 
 pub mod binary;
 pub mod fixture;
+pub mod repeat;
 pub mod samples;
 pub mod scenario;

@@ -259,9 +259,9 @@ impl Again {
         Self { every, next: Instant::now() }
     }
 
-    /// Done, and when it was begun: what takes long is done less often.
+    /// Done, and when it was begun: what takes long is done less often. Two measurements must not be closer than was asked for.
     fn done(&mut self, began: Instant) {
-        self.next = Instant::now().max(began + self.every).max(began + began.elapsed() * SHARE);
+        self.next = Instant::now() + self.every.max(began.elapsed() * SHARE);
     }
 }
 

@@ -7,10 +7,12 @@ use std::thread;
 
 use crate::{
     correlate::{self, Correlator},
-    engine::{Filter, Redactor, Seen, to_measure},
+    engine::{Filter, Seen, to_measure},
     live::{self, LiveError, NetNs},
     model::{Degraded, Depth, Observation, Source},
-    probe_host, sink,
+    probe_host,
+    redact::Redactor,
+    sink,
     source::{
         audit::AuditLog,
         snapshot::{self, Snapshot},

@@ -44,9 +44,18 @@ enum How {
     /// kubectl is killed when the session is whole, and the process that it leaves after the session was closed.
     Killed,
     Relay,
+    /// Its stdin stays open, nothing is typed, and it is measured meanwhile.
+    Waiting,
+    /// kubectl is stopped while output comes, and measured meanwhile: a fault.
+    Stopped,
+    /// So many at once.
+    Crowd(usize),
 }
 
-const SCENES: [Scene; 5] = [
+/// Time for three measurements, two of which show a standstill.
+const MEASURED: std::time::Duration = std::time::Duration::from_secs(7);
+
+const SCENES: [Scene; 8] = [
     Scene {
         name: "terminal",
         about: "a terminal, by a kubectl that tries WebSocket first, is refused, and falls back to SPDY",
@@ -82,6 +91,27 @@ const SCENES: [Scene; 5] = [
         arguments: &["exec", "web", "-c", "web", "--", "sh", "-c", "echo hello; sleep 0.2"],
         how: How::Relay,
     },
+    Scene {
+        name: "waiting",
+        about: "a session that waits for input, measured every two seconds",
+        oldest_kubectl: false,
+        arguments: &["exec", "-i", "web", "-c", "web", "--", "sh", "-c", "cat; exit 3"],
+        how: How::Waiting,
+    },
+    Scene {
+        name: "stopped",
+        about: "kubectl is stopped while output comes, measured every two seconds",
+        oldest_kubectl: false,
+        arguments: &["exec", "web", "-c", "web", "--", "sh", "-c", "yes; exit 0"],
+        how: How::Stopped,
+    },
+    Scene {
+        name: "crowd-200",
+        about: "200 sessions at once",
+        oldest_kubectl: false,
+        arguments: &["exec", "web", "-c", "web", "--", "sh", "-c", "echo hello; sleep 10"],
+        how: How::Crowd(200),
+    },
 ];
 
 impl Record {
@@ -115,7 +145,12 @@ impl Scene {
     fn record(&self, lab: &Up, program: &Path, folder: &Path) -> Result<()> {
         let work = tempfile::tempdir()?;
         let raw = work.path().join("raw.jsonl");
-        let trace = Tracer::start(program, &raw)?;
+        let measured: &[&str] = match self.how {
+            How::Waiting | How::Stopped => &["--measure", "2s"],
+            How::Plain | How::Terminal | How::Killed | How::Relay | How::Crowd(_) => &[],
+        };
+        let trace =
+            Tracer::start_with(program, &raw, &measured.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())?;
         let relay = if self.how == How::Relay {
             let mut relay = Running(lab.relay(RELAY)?.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?);
             wait_for_listener(&mut relay.0)?;
@@ -130,7 +165,16 @@ impl Scene {
             kubectl.args([&format!("--server=https://{RELAY}"), "--tls-server-name=192.168.205.10"]);
         }
         kubectl.args(self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.play(kubectl, &trace)?;
+        if let How::Crowd(many) = self.how {
+            drop(kubectl);
+            crowd(many, &trace, || {
+                let mut kubectl = lab.kubectl(Some(version))?;
+                kubectl.args(self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                Ok(kubectl)
+            })?;
+        } else {
+            self.play(kubectl, &trace)?;
+        }
         drop(relay);
         trace.finish()?;
         let typed = [(program.display().to_string(), "execpath"), (raw.display().to_string(), self.name)];
@@ -166,7 +210,22 @@ impl Scene {
             drop(running);
             return Ok(());
         }
+        if self.how == How::Waiting {
+            kubectl.stdin(Stdio::piped());
+        }
         let mut running = Running(kubectl.spawn()?);
+        if matches!(self.how, How::Waiting | How::Stopped) {
+            trace.until(|line| ours(line) && line["session"]["complete"] == true)?;
+            let pid = Pid::from_child(&running.0);
+            if self.how == How::Stopped {
+                kill_process(pid, Signal::STOP)?;
+            }
+            std::thread::sleep(MEASURED);
+            if self.how == How::Stopped {
+                running.0.kill()?;
+            }
+            drop(running.0.stdin.take());
+        }
         if self.how == How::Killed {
             trace.until(|line| ours(line) && line["session"]["complete"] == true)?;
             running.0.kill()?;
@@ -195,6 +254,20 @@ impl Scene {
              kubernetes = \"{kubernetes}\"\nkubectl = \"{kubectl}\"\ncommand = \"kubectl {command}\"\n"
         ))
     }
+}
+
+/// Runs so many kubectls at once, to their ends, and waits until their sessions are told to be over.
+fn crowd(many: usize, trace: &Tracer, kubectl: impl Fn() -> Result<Command>) -> Result<()> {
+    let running: Vec<Running> = (0..many).map(|_| Ok(Running(kubectl()?.spawn()?))).collect::<Result<_>>()?;
+    for mut one in running {
+        ensure!(one.0.wait()?.success(), "a kubectl failed");
+    }
+    let mut over = 0;
+    trace.until(|line| {
+        over += usize::from(line["type"] == "session.closed" && line["session"]["kind"] == "exec");
+        over == many
+    })?;
+    Ok(())
 }
 
 /// Until somebody listens there: asked of the kernel, since a connection would be recorded.

@@ -96,7 +96,7 @@ impl Tracer {
     }
 
     /// Lines until one is so.
-    pub(crate) fn until(&self, is: impl Fn(&Value) -> bool) -> Result<Line> {
+    pub(crate) fn until(&self, mut is: impl FnMut(&Value) -> bool) -> Result<Line> {
         loop {
             let line = self.next()?;
             if is(&line.value) {

@@ -1,7 +1,20 @@
 //! What clients do.
 
 use super::{Session, Stopped, codes};
-use crate::kubectl::Mode;
+use crate::{
+    env::lab,
+    kubectl::{Exec, Mode},
+    relay::{relay, through},
+};
+
+#[test]
+fn f06_streams_are_held_back_after_the_upgrade() {
+    // kubectl's first connection asks for the pod. On the second it shows its certificate in three records, and asks in the
+    // fourth.
+    let _relay = relay(&["--hold", "2:4"]);
+    let session = Session::ask_by(Exec { version: lab().oldest(), globals: through(), ..Exec::sh("sleep 600") });
+    session.is("F06");
+}
 
 #[test]
 fn f16_a_stopped_kubectl_does_not_read() {
@@ -16,4 +29,12 @@ fn f23_a_shell_that_waits_for_input_is_no_fault() {
     let (exit, found) = session.diagnosed();
     assert_eq!((exit, codes(&found)), (Some(0), Vec::new()), "{found:#?}");
     assert!(found.iter().any(|verdict| verdict["code"] == "F23"), "{found:#?}");
+}
+
+#[test]
+fn f28_a_stopped_kubelet_keeps_the_connection_of_a_client_that_is_gone() {
+    let mut session = Session::start(Mode::Stdin, "sleep 600; :");
+    let _stopped = Stopped::new(lab().daemon("kubelet"));
+    session.kill_client();
+    session.is("F28");
 }

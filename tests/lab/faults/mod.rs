@@ -1,9 +1,16 @@
 //! Faults, made for real, and what `execpath diagnose` says of them. Every fault is undone when its test ends, also where it fails.
 
 mod client;
+mod driver;
 mod network;
 mod process;
 mod runtime;
+mod second;
+mod silent;
+mod traced;
+mod tunnel;
+mod undo;
+mod webhook;
 
 use std::process::{Command, Stdio};
 
@@ -14,6 +21,7 @@ use serde_json::Value;
 use crate::{
     env::{on, wait_until},
     kubectl::{Exec, Kubectl, Mode, mark},
+    said::{Leg, Said},
 };
 
 /// A session whose command has a mark of its own.
@@ -29,7 +37,12 @@ impl Session {
     fn start(mode: Mode, script: &str) -> Self {
         let mark = mark();
         let kubectl = Exec { mode, ..Exec::sh(&format!(": {mark}; {script}")) }.start();
-        let mut session = Self { mark, kubectl: Some(kubectl), process: None };
+        Self::of(mark, kubectl)
+    }
+
+    /// That which a kubectl, or another client, has just asked for, when its whole path is there.
+    fn of(mark: String, client: Kubectl) -> Self {
+        let mut session = Self { mark, kubectl: Some(client), process: None };
         wait_until("its path is whole", || session.listed().filter(|one| one["complete"] == true));
         session.process = Some(session.pid("process"));
         session
@@ -37,13 +50,23 @@ impl Session {
 
     /// Starts one that will not come far.
     fn ask(script: &str) -> Self {
+        Self::ask_by(Exec::sh(script))
+    }
+
+    /// The same, by this kubectl.
+    fn ask_by(mut exec: Exec) -> Self {
         let mark = mark();
-        let kubectl = Exec::sh(&format!(": {mark}; {script}")).start();
-        Self { mark, kubectl: Some(kubectl), process: None }
+        let script = exec.command.last_mut().expect("a script");
+        *script = format!(": {mark}; {script}");
+        Self { mark, kubectl: Some(exec.start()), process: None }
     }
 
     fn kubectl(&self) -> &Kubectl {
         self.kubectl.as_ref().expect("it was not ended")
+    }
+
+    fn kubectl_mut(&mut self) -> &mut Kubectl {
+        self.kubectl.as_mut().expect("it was not ended")
     }
 
     /// Kills kubectl.
@@ -59,11 +82,21 @@ impl Session {
         list().into_iter().find(|session| session.to_string().contains(&self.mark))
     }
 
+    /// Writes to kubectl's stdin, a pipe.
+    fn write(&mut self, text: &str) {
+        self.kubectl.as_mut().expect("it was not ended").write(text);
+    }
+
     fn pid(&self, role: &str) -> u32 {
         let session = self.listed().expect("it is listed");
         let hop = session["hops"].as_array().expect("hops").iter().rfind(|hop| hop["role"] == role);
         let pid = hop.and_then(|hop| hop["pid"].as_u64()).expect("a hop of that role");
         u32::try_from(pid).expect("a pid")
+    }
+
+    /// Its connections, from the client inwards.
+    fn legs(&self) -> Vec<Leg> {
+        Said(self.listed().expect("it is listed")).legs()
     }
 
     /// What is said of it.
@@ -97,7 +130,13 @@ impl Drop for Session {
     }
 }
 
-fn codes(found: &[Value]) -> Vec<String> {
+/// The first process of a container of the lab.
+fn first_of(pod: &str, name: &str) -> u32 {
+    let container = crate::oracle::container(pod, name);
+    *crate::clear::first_processes().get(container.id()).expect("it runs")
+}
+
+pub(crate) fn codes(found: &[Value]) -> Vec<String> {
     let faults = found.iter().filter(|verdict| verdict["severity"] == "fault");
     faults.filter_map(|verdict| Some(verdict["code"].as_str()?.to_owned())).collect()
 }
@@ -108,25 +147,41 @@ fn run(arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
     (output.status.code(), said)
 }
 
-fn list() -> Vec<Value> {
+pub(crate) fn list() -> Vec<Value> {
     run(&["ls", "--kind", "all", "-o", "json"]).1
 }
 
-fn diagnose(arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+pub(crate) fn diagnose(arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
     run(&[arguments, &["-o", "json", "--interval", "2500ms"]].concat())
 }
 
 /// Waits until that fault is named of no session.
 fn left_over(code: &str) -> Value {
+    left_over_by(&[], code)
+}
+
+/// The same, by a diagnosis with these options.
+fn left_over_by(options: &[&str], code: &str) -> Value {
     wait_until(code, || {
-        let (exit, found) = diagnose(&["diagnose"]);
+        let (exit, found) = diagnose(&[["diagnose"].as_slice(), options].concat());
         let verdict = found.into_iter().find(|verdict| verdict["code"] == code && verdict["session"].is_null())?;
         assert_eq!(exit, Some(10));
         Some(verdict)
     })
 }
 
-fn signal(pid: u32, signal: Signal) {
+/// Waits until that fault is named, of whatever it is; no other is at any time.
+fn alone(code: &str) -> Vec<Value> {
+    wait_until(code, || {
+        let (exit, found) = diagnose(&["diagnose"]);
+        let faults = codes(&found);
+        assert!(faults.iter().all(|one| one == code), "{found:#?}");
+        assert_eq!(exit, Some(if faults.is_empty() { 0 } else { 10 }));
+        (!faults.is_empty()).then_some(found)
+    })
+}
+
+pub(crate) fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
     // It may be gone by the time that it is undone.
     let _gone = kill_process(pid, signal);

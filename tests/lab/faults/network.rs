@@ -1,10 +1,64 @@
 //! What networks do.
 
+use std::net::SocketAddr;
+
 use super::{Filter, Session, left_over};
+use crate::{
+    env::{on, output},
+    kubectl::Mode,
+};
+
+/// What prints now and then, in small segments.
+const TICKS: &str = "while sleep 0.2; do echo tick; done";
 
 #[test]
 fn f01_the_kubelets_port_is_not_reached() {
     let _filter = Filter::new("master", &["OUTPUT", "-p", "tcp", "--dport", "10250", "--syn", "-j", "DROP"]);
     let _session = Session::ask("sleep 600");
     left_over("F01");
+}
+
+/// Closes one end of a connection without a word to the other.
+fn cut(host: &'static str, local: SocketAddr, remote: SocketAddr) -> Filter {
+    let (own, other) = (local.port().to_string(), remote.port().to_string());
+    let filter = Filter::new(host, &["OUTPUT", "-p", "tcp", "--sport", &own, "--dport", &other, "-j", "DROP"]);
+    let (local, remote) = (local.to_string(), remote.to_string());
+    let closed = output(on(host, "ss").args(["-HKt", "src", &local, "dst", &remote]));
+    assert_eq!(closed.lines().count(), 1, "one socket is closed: {closed}");
+    filter
+}
+
+#[test]
+fn f17_the_api_servers_end_is_gone_and_kubectl_waits() {
+    let session = Session::start(Mode::Plain, "sleep 600; :");
+    let leg = session.legs()[0];
+    let _filter = cut("master", leg.remote, leg.local);
+    session.is("F17");
+}
+
+#[test]
+fn f17_kubectls_end_is_gone_and_the_api_server_waits() {
+    // That its address is this host's is known by whoever else has it.
+    let _other = Session::start(Mode::Plain, "sleep 600; :");
+    let session = Session::start(Mode::Plain, TICKS);
+    let leg = session.legs()[0];
+    let _filter = cut("client", leg.local, leg.remote);
+    session.is("F17");
+}
+
+#[test]
+fn f18_nothing_reaches_the_kubelet_any_more() {
+    let session = Session::start(Mode::Plain, TICKS);
+    let _filter = Filter::new("master", &["OUTPUT", "-p", "tcp", "--dport", "10250", "-j", "DROP"]);
+    session.is("F18");
+}
+
+#[test]
+fn f19_large_segments_from_the_kubelet_are_lost() {
+    let mut session = Session::start(Mode::Stdin, "read go; exec yes");
+    let from_kubelet = ["INPUT", "-p", "tcp", "--sport", "10250"];
+    let large = ["-m", "length", "--length", "700:65535", "-j", "DROP"];
+    let _filter = Filter::new("master", &[from_kubelet.as_slice(), large.as_slice()].concat());
+    session.kubectl_mut().write("go\n");
+    session.is("F19");
 }

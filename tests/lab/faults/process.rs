@@ -1,10 +1,41 @@
-//! What commands do.
+//! What commands and their containers do.
 
 use std::process::Command;
 
-use super::{Session, signal};
-use crate::kubectl::Mode;
+use super::{
+    Session, alone, first_of, signal,
+    undo::{FrozenDisk, Quiet, Written, frozen},
+};
+use crate::{clear::cgroup_of, faults::list, kubectl::Mode};
 use rustix::process::Signal;
+
+#[test]
+fn f10_a_frozen_container_runs_nothing() {
+    let _quiet = Quiet::new();
+    let session = Session::start(Mode::Stdin, "exec cat");
+    let _frozen = frozen(session.pid("process"));
+    session.is("F10");
+}
+
+#[test]
+fn f12_a_container_has_as_many_processes_as_it_may() {
+    let _quiet = Quiet::new();
+    // It starts another one every second, and goes on when it cannot.
+    let session = Session::start(Mode::Plain, "exec watch -n 1 true");
+    let _full = Written::new(cgroup_of(session.pid("process"), "pids").join("pids.max"), "1");
+    session.is("F12");
+}
+
+#[test]
+fn f22_a_write_waits_for_a_disk() {
+    let _quiet = Quiet::new();
+    let disk = FrozenDisk::new(first_of("web", "web"));
+    let script = format!("read -r line; exec dd if=/dev/zero of={}/file bs=4k count=4 conv=fsync", FrozenDisk::THERE);
+    let mut session = Session::start(Mode::Stdin, &script);
+    disk.freeze();
+    session.write("go\n");
+    session.is("F22");
+}
 
 #[test]
 fn f25_a_child_in_the_background_holds_the_output() {
@@ -12,4 +43,18 @@ fn f25_a_child_in_the_background_holds_the_output() {
     session.is("F25");
     let _ended = Command::new("pkill").args(["-KILL", "-x", "-f", "sleep 600"]).status();
     signal(session.kubectl().pid(), Signal::TERM);
+}
+
+#[test]
+fn f26_a_command_runs_on_without_its_kubectl() {
+    for mode in [Mode::Stdin, Mode::Tty] {
+        let _quiet = Quiet::new();
+        let mut session = Session::start(mode, "exec sleep 600");
+        let process = session.pid("process");
+        session.kill_client();
+        let found = alone("F26");
+        assert!(found.iter().any(|verdict| verdict["pid"] == process), "{found:#?}");
+        let listed = list().into_iter().find(|one| one["health"] == "F26").expect("`ls` says so, too");
+        assert_eq!(listed["kind"], "exec", "{listed:#}");
+    }
 }

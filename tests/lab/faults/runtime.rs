@@ -1,11 +1,127 @@
 //! What daemons on the node do.
 
-use super::{Session, Stopped, left_over};
-use crate::env::lab;
+use std::{
+    io::Write,
+    process::{Child, Command, Stdio},
+};
+
+use super::{
+    Session, Stopped, alone, first_of, left_over,
+    undo::{Ended, Limited, Quiet, Runc, Systemd},
+};
+use crate::{env::lab, env::output, kubectl::Mode, oracle::container};
+
+/// The shim of a pod of the lab.
+fn shim_of(pod: &str, name: &str) -> u32 {
+    let parent = output(Command::new("ps").args(["-o", "ppid=", "-p", &first_of(pod, name).to_string()]));
+    parent.trim().parse().expect("a pid")
+}
 
 #[test]
 fn f08_a_stopped_runtime_does_not_answer() {
     let _stopped = Stopped::new(lab().daemon("containerd"));
     let _session = Session::ask("exec sleep 600");
     left_over("F08");
+}
+
+#[test]
+fn f09_a_stopped_shim_starts_nothing() {
+    let _quiet = Quiet::new();
+    let shim = shim_of("web", "web");
+    let _stopped = Stopped::new(shim);
+    let _session = Session::ask("exec sleep 600");
+    let found = alone("F09");
+    assert!(found.iter().any(|verdict| verdict["pid"] == shim), "{found:#?}");
+}
+
+#[test]
+fn f09_a_stopped_shim_passes_nothing_on() {
+    let _quiet = Quiet::new();
+    let session = Session::start(Mode::Tty, "exec cat");
+    let _stopped = Stopped::new(shim_of("web", "web"));
+    session.is("F09");
+}
+
+#[test]
+fn f13_runc_waits_for_systemd() {
+    let _quiet = Quiet::new();
+    let systemd = Systemd::silent();
+    let _runc = Runc::that(&format!("ask {}", systemd.place()));
+    let _session = Session::ask("exec sleep 600");
+    alone("F13");
+}
+
+#[test]
+fn f14_runc_writes_more_than_its_pipe_takes() {
+    let _quiet = Quiet::new();
+    let _runc = Runc::that("warn much");
+    let _session = Session::ask("exec sleep 600");
+    alone("F14");
+}
+
+#[test]
+fn f15_a_kubelet_has_no_descriptors_left() {
+    let _quiet = Quiet::new();
+    let kubelet = lab().daemon("kubelet");
+    let _limited = Limited::new(kubelet, 2);
+    let _session = Session::ask("exec sleep 600");
+    let found = alone("F15");
+    assert!(found.iter().any(|verdict| verdict["pid"] == kubelet), "{found:#?}");
+}
+
+#[test]
+fn f21_a_stopped_runtime_does_not_read() {
+    let _quiet = Quiet::new();
+    let session = Session::start(Mode::Plain, "sleep 2; exec yes");
+    let _stopped = Stopped::new(lab().daemon("containerd"));
+    session.is("F21");
+}
+
+#[test]
+fn f21_a_runtime_that_was_killed_has_let_go() {
+    let _quiet = Quiet::new();
+    let _session = Session::start(Mode::Plain, "sleep 2; exec yes");
+    let mut ended = Ended::kill("containerd");
+    ended.start_again();
+    alone("F21");
+}
+
+#[test]
+fn f32_probes_that_hang_pile_up() {
+    let _quiet = Quiet::new();
+    let id = container("web", "web");
+    let probes: Vec<Probe> = (0..5).map(|_| Probe::start(id.id(), &["sleep", "600"])).collect();
+    alone("F32");
+    drop(probes);
+}
+
+/// What the kubelet asks the runtime for where a probe or a hook is a command: the CRI's `ExecSync`.
+struct Probe(Child);
+
+impl Probe {
+    fn start(container: &str, command: &[&str]) -> Self {
+        let text = |field: u8, text: &str| {
+            let length = u8::try_from(text.len()).ok().filter(|length| *length < 0x80).expect("a short text");
+            [&[field << 3 | 2, length], text.as_bytes()].concat()
+        };
+        // api/v1alpha2: ExecSyncRequest { container_id = 1; cmd = 2; timeout = 3 }, without a limit.
+        let words = command.iter().flat_map(|word| text(2, word));
+        let request: Vec<u8> = text(1, container).into_iter().chain(words).collect();
+        let length = u32::try_from(request.len()).expect("it is short");
+        let frame = [&[0], &length.to_be_bytes()[..], &request].concat();
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--http2-prior-knowledge", "--unix-socket", "/run/containerd/containerd.sock"]);
+        curl.args(["--header", "content-type: application/grpc", "--header", "te: trailers", "--data-binary", "@-"]);
+        curl.arg("http://localhost/runtime.v1alpha2.RuntimeService/ExecSync");
+        let mut child = curl.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("curl");
+        child.stdin.take().expect("a pipe").write_all(&frame).expect("it reads");
+        Self(child)
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }

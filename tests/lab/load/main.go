@@ -3,7 +3,8 @@
 // Speaks the WebSocket protocol of exec by itself: one request, and frames whose first byte is the stream. The first line of
 // stdin says how to connect, each further one up to an empty one asks for a session. When a session's process has said that it
 // got all its bytes, its token and the local address of its connection are printed. Afterwards each line is a byte for all
-// processes to answer to; the end of stdin closes every connection.
+// processes to answer to; the end of stdin closes every connection, or none where they are to be held: this version of the protocol
+// has no message for it.
 package main
 
 import (
@@ -26,6 +27,7 @@ type server struct {
 	Address       string
 	CA, Cert, Key []byte // PEM
 	AtOnce        int    // how many sessions are opened at the same time
+	Hold          bool   // whether connections stay when stdin ends
 }
 
 type session struct {
@@ -89,6 +91,9 @@ func main() {
 				log.Fatal(err)
 			}
 		}
+	}
+	if to.Hold {
+		select {} // the listeners read on
 	}
 	for _, conn := range conns {
 		conn.Close()

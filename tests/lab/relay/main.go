@@ -1,31 +1,63 @@
 // A plain TCP relay: what load balancers and port publishers are at heart. Go moves the bytes with splice(2).
+//
+// With `hold CONNECTION RECORDS` it is a bad one: of that connection, counted from 1, it passes on so many TLS records of
+// application data that the client sends, and holds back what follows for ever.
+//
+// With `most BYTES` it is another: of what comes back for a client it passes on so many bytes, and drops the rest.
 package main
 
 import (
+	"encoding/binary"
 	"io"
 	"log"
 	"net"
 	"os"
+	"strconv"
 )
 
+// What of the client is passed on: everything, or so many records.
+type hold struct{ connection, records int }
+
 func main() {
-	if len(os.Args) != 3 {
-		log.Fatal("usage: relay LISTEN TARGET")
+	var bad hold
+	back := copyAll
+	switch {
+	case len(os.Args) == 3:
+	case len(os.Args) == 6 && os.Args[3] == "hold":
+		bad = hold{number(os.Args[4]), number(os.Args[5])}
+	case len(os.Args) == 5 && os.Args[3] == "most":
+		most := number(os.Args[4])
+		back = func(to, from *net.TCPConn) { copyMost(to, from, int64(most)) }
+	default:
+		log.Fatal("usage: relay LISTEN TARGET [hold CONNECTION RECORDS | most BYTES]")
 	}
 	listener, err := net.Listen("tcp", os.Args[1])
 	if err != nil {
 		log.Fatal(err)
 	}
-	for {
+	for count := 1; ; count++ {
 		inbound, err := listener.Accept()
 		if err != nil {
 			log.Fatal(err)
 		}
-		go relay(inbound.(*net.TCPConn), os.Args[2])
+		there := copyAll
+		if count == bad.connection {
+			there = func(to, from *net.TCPConn) { copyRecords(to, from, bad.records) }
+		}
+		go relay(inbound.(*net.TCPConn), os.Args[2], there, back)
 	}
 }
 
-func relay(inbound *net.TCPConn, target string) {
+func number(text string) int {
+	number, err := strconv.Atoi(text)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return number
+}
+
+// `there` passes on what the client sends, `back` what comes back for it.
+func relay(inbound *net.TCPConn, target string, there, back func(to, from *net.TCPConn)) {
 	defer inbound.Close()
 	conn, err := net.Dial("tcp", target)
 	if err != nil {
@@ -36,11 +68,41 @@ func relay(inbound *net.TCPConn, target string) {
 	defer outbound.Close()
 	done := make(chan struct{})
 	go func() {
-		copyAll(inbound, outbound)
+		back(inbound, outbound)
 		close(done)
 	}()
-	copyAll(outbound, inbound)
+	there(outbound, inbound)
 	<-done
+}
+
+// TLS records (RFC 8446, 5.1): a type, a version, a length.
+func copyRecords(to, from *net.TCPConn, left int) {
+	const applicationData = 23
+	for left > 0 {
+		var head [5]byte
+		if _, err := io.ReadFull(from, head[:]); err != nil {
+			return
+		}
+		record := make([]byte, len(head)+int(binary.BigEndian.Uint16(head[3:])))
+		copy(record, head[:])
+		if _, err := io.ReadFull(from, record[len(head):]); err != nil {
+			return
+		}
+		if _, err := to.Write(record); err != nil {
+			return
+		}
+		if head[0] == applicationData {
+			left--
+		}
+	}
+	io.Copy(io.Discard, from)
+	to.CloseWrite()
+}
+
+func copyMost(to, from *net.TCPConn, most int64) {
+	io.CopyN(to, from, most)
+	io.Copy(io.Discard, from)
+	to.CloseWrite()
 }
 
 func copyAll(to, from *net.TCPConn) {

@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::ValueHint};
 use regex::bytes::Regex;
 
 use crate::{
+    record::Rotate,
     render::PICTURES,
     sink::{FORMATS, Format, LISTS, SHOWN},
 };
@@ -40,6 +41,10 @@ pub(super) enum Command {
     Show(Box<Show>),
     /// Say what is wrong, where, how that is known, and what to do.
     Diagnose(Box<Diagnose>),
+    /// A live screen: sessions, the path of the selected one, and bytes that move on it. Of a recording, too.
+    Watch(Box<Screen>),
+    /// Keep what is observed, for later; nothing is shown.
+    Record(Box<Record>),
     /// Show what a recording holds, as `trace` showed it.
     Replay(Box<Replay>),
     /// Draw what a recording holds: a page to explore, a drawing, Mermaid, Perfetto.
@@ -59,13 +64,16 @@ pub(super) struct Trace {
     /// Keep what was observed, for `replay`; a name ending in `.zst` compresses. Never overwrites.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) record: Option<PathBuf>,
+    /// Begin a new recording file by size or age, and keep so many: `100MB,24h,keep=7`.
+    #[arg(long, value_name = "WHEN", requires = "record")]
+    pub(super) rotate: Option<Rotate>,
     /// Stop after the first session that closed or is complete.
     #[arg(long)]
     pub(super) once: bool,
     /// Stop after this time: `30s`, `5m`, `1h 30m`.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(super) duration: Option<Duration>,
-    /// Measure the open sessions so often, from 1s to 30s: their numbers are recorded, for `replay` to diagnose.
+    /// Measure the open sessions so often, from 2s to 30s: their numbers are recorded, for `replay` to diagnose.
     #[arg(long, value_name = "TIME", value_parser = measure)]
     pub(super) measure: Option<Duration>,
     #[command(flatten)]
@@ -80,6 +88,28 @@ pub(super) struct Trace {
     /// Size of the kernel's buffer in bytes: a power of two. For tests of what happens when records are lost.
     #[arg(long, value_name = "BYTES", hide = true)]
     pub(super) ring_bytes: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Record {
+    /// Where to: `.zst` at the end compresses, `-` is stdout. Never overwrites.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) file: PathBuf,
+    /// Begin a new file by size or age, and keep so many: `100MB,24h,keep=7`. They are called FILE with a number before its ending.
+    #[arg(long, value_name = "WHEN")]
+    pub(super) rotate: Option<Rotate>,
+    /// Stop after this time: `30s`, `5m`, `1h 30m`.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) duration: Option<Duration>,
+    /// Measure the open sessions so often, from 2s to 30s.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = measure)]
+    pub(super) measure: Duration,
+    #[command(flatten)]
+    pub(super) privacy: Privacy,
+    #[command(flatten)]
+    pub(super) places: Places,
+    #[command(flatten)]
+    pub(super) audit: Audit,
 }
 
 /// Where the path is.
@@ -139,10 +169,26 @@ pub(super) struct Diagnose {
     #[arg(short, long, value_name = "FORMAT", default_value = "text", help_heading = "Common options")]
     pub(super) output: Report,
     /// Time between the two looks: what moves in between is not stuck. From 2s.
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = interval)]
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = interval, conflicts_with = "from")]
     pub(super) interval: Duration,
     #[command(flatten)]
     pub(super) look: Look,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Screen {
+    /// A recording, to look at any moment of it; without it, what happens now.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) file: Option<PathBuf>,
+    /// Measure the open sessions so often, from 1s to 30s: bytes are seen to move by it.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = measure)]
+    pub(super) measure: Duration,
+    #[command(flatten)]
+    pub(super) look: Look,
+
+    /// The key `!` panics. For tests of what a panic leaves on the terminal.
+    #[arg(long, hide = true)]
+    pub(super) panics: bool,
 }
 
 /// How a report is said.
@@ -157,13 +203,15 @@ pub(super) enum Report {
 #[derive(Debug, Args)]
 pub(super) struct Watch {
     /// Look again every so often, until Ctrl-C: `2s`.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "from")]
     pub(super) watch: Option<Duration>,
 }
 
 /// What `ls`, `show` and `diagnose` have in common.
 #[derive(Debug, Args)]
 pub(super) struct Look {
+    #[command(flatten)]
+    pub(super) then: Then,
     /// When to use colours.
     #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Common options")]
     pub(super) color: Color,
@@ -177,11 +225,43 @@ pub(super) struct Look {
     pub(super) audit: Audit,
 }
 
+/// How things stood, instead of how they stand.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Recordings")]
+pub(super) struct Then {
+    /// Out of a recording instead of from this host; repeatable for its parts.
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        conflicts_with_all = ["netns", "apiserver_port", "kubelet_port", "runtime_socket", "no_memory", "audit_log"]
+    )]
+    pub(super) from: Vec<PathBuf>,
+    /// As of then, instead of the end of the recording: `2026-11-21T22:14:03Z`, or `+90s` after its beginning.
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "from")]
+    pub(super) at: Option<Moment>,
+}
+
+/// A moment of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// Nanoseconds of UTC since 1970.
+    Utc(u64),
+    /// So long after its beginning.
+    After(Duration),
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Replay {
-    /// The recording, compressed or not; `-` is stdin.
-    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(super) file: PathBuf,
+    /// The recording, compressed or not; `-` is stdin. More than one: its parts.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, required = true)]
+    pub(super) file: Vec<PathBuf>,
+    /// As fast as it was, times this: `1`, `10`, `0.5`. Else as fast as it goes.
+    #[arg(long, value_name = "FACTOR", value_parser = speed, conflicts_with = "at")]
+    pub(super) speed: Option<f64>,
+    /// What was open then, in the formats of `ls`: `2026-11-21T22:14:03Z`, or `+90s` after its beginning.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(super) at: Option<Moment>,
     #[command(flatten)]
     pub(super) output: Output,
     #[command(flatten)]
@@ -307,6 +387,9 @@ pub(super) struct Privacy {
     /// Replace what matches in arguments by `***`; repeatable. In recordings too.
     #[arg(long, value_name = "REGEX", value_parser = regex)]
     pub(super) redact: Vec<Regex>,
+    /// Show and record what looks like a password, a token or a key; else it is `***`.
+    #[arg(long)]
+    pub(super) no_redact_defaults: bool,
 }
 
 #[derive(Debug, Args)]
@@ -334,13 +417,33 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Twice within the time that numbers are kept, and not so often that measuring is all that happens.
+/// As far apart as two looks must be to show a standstill, and twice within the time that numbers are kept.
 fn measure(text: &str) -> Result<Duration, String> {
+    let least = Duration::from_millis(crate::diagnose::APART.as_millis());
     match duration(text) {
-        Ok(time) if !(Duration::from_secs(1)..=Duration::from_secs(30)).contains(&time) => {
-            Err("it must be from 1s to 30s".to_owned())
+        Ok(time) if !(least..=Duration::from_secs(30)).contains(&time) => {
+            Err(format!("it must be from {} to 30s", humantime::format_duration(least)))
         }
         outcome => outcome,
+    }
+}
+
+/// RFC 3339, or `+` and a time.
+fn moment(text: &str) -> Result<Moment, String> {
+    if let Some(after) = text.strip_prefix('+') {
+        return humantime::parse_duration(after).map(Moment::After).map_err(|error| error.to_string());
+    }
+    let time = humantime::parse_rfc3339_weak(text)
+        .map_err(|error| format!("{error}; it is like `2026-11-21T22:14:03Z` or `+90s`"))?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|error| error.to_string())?;
+    u64::try_from(since.as_nanos()).map(Moment::Utc).map_err(|error| error.to_string())
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if (0.001..=1_000_000.0).contains(&factor) => Ok(factor),
+        Ok(_) => Err("it must be from 0.001 to 1000000".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -359,6 +462,7 @@ const EXAMPLES: &[(&str, &str)] = &[
   {bin} ls                        which sessions are open now
   {bin} show web                  the one into the pod `web`, with the numbers of each connection
   {bin} trace                     what happens from now on, drawn
+  {bin} watch                     the same as a live screen
   {bin} trace --pod web --once    the next session into one pod
   {bin} replay incident.jsonl.zst",
     ),
@@ -372,6 +476,7 @@ const EXAMPLES: &[(&str, &str)] = &[
   {bin} trace -o jsonl | jq .session.id           for programs
   {bin} trace -o tree -o jsonl=sessions.jsonl     drawn, and kept as JSON Lines
   {bin} trace --record incident.jsonl.zst         keep all observations, to replay elsewhere
+  {bin} trace --record a.jsonl.zst --measure 5s   with the numbers that `diagnose --from` needs
   {bin} trace --redact 'password=[^ ]*'           keep secrets out of output and recording
   {bin} trace --audit-log /var/log/audit.log      with the user behind each session",
     ),
@@ -381,7 +486,8 @@ const EXAMPLES: &[(&str, &str)] = &[
   {bin} ls                                        all that people started
   {bin} ls --kind all                             exec probes, too
   {bin} ls --namespace default --watch 2s         those of one namespace, again every two seconds
-  {bin} ls -o json | jq '.[] | select(.idle_ms > 60000) | .id'",
+  {bin} ls -o json | jq '.[] | select(.idle_ms > 60000) | .id'
+  {bin} ls --from incident.jsonl.zst --at +90s    those that were open then",
     ),
     (
         "show",
@@ -390,7 +496,8 @@ const EXAMPLES: &[(&str, &str)] = &[
   {bin} show 23605                                by a pid on its path
   {bin} show default/web                          by its pod
   {bin} show web --watch 1s                       its numbers, again every second
-  {bin} show web --explain                        what each step of it is, in plain words",
+  {bin} show web --explain                        what each step of it is, in plain words
+  {bin} show web --from incident.jsonl.zst        as it was recorded last",
     ),
     (
         "diagnose",
@@ -399,7 +506,26 @@ const EXAMPLES: &[(&str, &str)] = &[
 Examples:
   {bin} diagnose                                  every session, and what is left over of others
   {bin} diagnose web                              the one into the pod `web`
-  {bin} diagnose -o json | jq '.[].code'",
+  {bin} diagnose -o json | jq '.[].code'
+  {bin} diagnose --from incident.jsonl.zst --at 2026-11-21T22:14:03Z",
+    ),
+    (
+        "record",
+        "Examples:
+  {bin} record incident.jsonl.zst                 until Ctrl-C
+  {bin} record incident.jsonl.zst --duration 10m
+  {bin} record node.jsonl.zst --rotate 100MB,24h,keep=7
+                                                     for weeks, in files of which each can be replayed",
+    ),
+    (
+        "watch",
+        "Keys: arrows, Enter, Tab and Esc to look around, / to filter, s to sort, Space to hold still, ? for all, q to quit.
+Bytes that move are seen to move on their connection. If it was ended by `kill -9`, `reset` mends the terminal.
+
+Examples:
+  {bin} watch                                     what happens now
+  {bin} watch --namespace default                 in one namespace
+  {bin} watch incident.jsonl.zst                  a recording: Space plays, the arrows go back and on",
     ),
     (
         "replay",
@@ -408,6 +534,10 @@ Examples:
   {bin} replay incident.jsonl.zst --explain       with what each step is, in plain words
   {bin} replay incident.jsonl.zst -o jsonl        for programs
   {bin} replay incident.jsonl.zst --pod web       one pod only
+  {bin} replay incident.jsonl.zst --speed 1       as fast as it was
+  {bin} replay incident.jsonl.zst --at +90s -o table
+                                                     what was open then
+  {bin} replay node.*.jsonl.zst                   a recording in parts
   zstd -dc incident.jsonl.zst | {bin} replay -    from a pipe",
     ),
     (

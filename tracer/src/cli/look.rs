@@ -5,20 +5,21 @@ use std::{
     collections::BTreeSet,
     io::{self, IsTerminal, Write},
     thread,
+    time::Duration,
 };
 
 use super::{
     args,
     error::{Failure, named, tell},
     exit::Exit,
-    live_failure,
+    live_failure, played,
     resolve::{self, Output},
 };
 use crate::{
     engine::Seen,
     look::{Look, Looker},
     model::{Depth, SessionId, Severity, matching},
-    sink::{self, LISTS, SHOWN, Sink},
+    sink::{self, LISTS, SHOWN},
     source::audit::AuditLog,
 };
 
@@ -34,7 +35,8 @@ pub(super) fn show(args: args::Show) -> Result<Exit, Failure> {
     let outputs = resolve::explained(resolve::outputs(&args.output, SHOWN)?, args.explain, SHOWN)?;
     let args::Show { id, mut look, watch, .. } = args;
     of_any_kind(&mut look);
-    each(look, watch, &outputs, Depth::Whole, |seen| select(seen, &id))
+    let recorded = !look.then.from.is_empty();
+    each(look, watch, &outputs, Depth::Whole, |seen| select(seen, &id, recorded))
 }
 
 /// Who names one means it, whatever its kind.
@@ -49,18 +51,14 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
     let args::Diagnose { id, output, interval, mut look } = args;
     let style = resolve::style(look.color);
     of_any_kind(&mut look);
-    let audit_log = resolve::audit_log(&look.audit)?;
-    let mut looker = Looker::begin(resolve::look(look)?, audit_log).map_err(|error| live_failure(&error))?;
-    looker.measure(Depth::Whole);
-    if io::stderr().is_terminal() {
-        let seconds = interval.as_secs_f32();
-        tell("notice", &format!("looking again in {seconds} s: what moves in between is not stuck"));
-    }
-    thread::sleep(interval);
-    looker.measure(Depth::Whole);
-    let mut seen = looker.seen();
+    let recorded = !look.then.from.is_empty();
+    let mut seen = if recorded {
+        played::then(&look.then, resolve::silent(look.filter, look.privacy), false)?
+    } else {
+        twice(look, interval)?
+    };
     if let Some(id) = &id {
-        select(&mut seen, id)?;
+        select(&mut seen, id, recorded)?;
     }
     let Seen { header, report } = &mut seen;
     let shown: BTreeSet<&SessionId> = report.sessions.iter().map(|session| &session.id).collect();
@@ -79,6 +77,20 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
     Ok(if found { Exit::FaultFound } else { Exit::Done })
 }
 
+/// Looks, and looks again: what moves in between is not stuck.
+fn twice(look: args::Look, interval: Duration) -> Result<Seen, Failure> {
+    let audit_log = resolve::audit_log(&look.audit)?;
+    let mut looker = Looker::begin(resolve::look(look)?, audit_log).map_err(|error| live_failure(&error))?;
+    looker.measure(Depth::Whole);
+    if io::stderr().is_terminal() {
+        let seconds = interval.as_secs_f32();
+        tell("notice", &format!("looking again in {seconds} s: what moves in between is not stuck"));
+    }
+    thread::sleep(interval);
+    looker.measure(Depth::Whole);
+    Ok(looker.seen())
+}
+
 /// Looks, narrows, shows; again and again where that is asked for.
 fn each(
     args: args::Look,
@@ -91,6 +103,15 @@ fn each(
     if watch.is_some() && outputs.iter().any(|output| output.goes_to_a_file()) {
         return Err(Failure::usage("`--watch` writes to stdout alone", "leave out `=PATH`, or look once"));
     }
+    if !args.then.from.is_empty() {
+        let mut sinks = resolve::open(outputs, color)?;
+        // Who names one session of a recording may mean one that is over.
+        let at_all = depth == Depth::Whole;
+        let mut seen = played::then(&args.then, resolve::silent(args.filter, args.privacy), at_all)?;
+        narrow(&mut seen)?;
+        sink::render(&mut sinks, &seen.header, &seen.report).map_err(|error| Failure::writing(&error))?;
+        return Ok(Exit::Done);
+    }
     let audit = args::Audit { audit_log: args.audit.audit_log.clone() };
     let look = resolve::look(args)?;
     let mut sinks = resolve::open(outputs, color)?;
@@ -100,7 +121,7 @@ fn each(
         if watch.is_some() && io::stdout().is_terminal() {
             io::stdout().write_all(CLEAR).map_err(|error| Failure::writing(&error))?;
         }
-        render(&mut sinks, &seen).map_err(|error| Failure::writing(&error))?;
+        sink::render(&mut sinks, &seen.header, &seen.report).map_err(|error| Failure::writing(&error))?;
         let Some(pause) = watch else { return Ok(Exit::Done) };
         thread::sleep(pause);
         sinks = resolve::open(outputs, color)?;
@@ -113,16 +134,8 @@ fn now(look: Look, audit_log: Option<AuditLog>, depth: Depth) -> Result<Seen, Fa
     Ok(looker.seen())
 }
 
-fn render(sinks: &mut [Box<dyn Sink>], seen: &Seen) -> io::Result<()> {
-    for sink in sinks {
-        sink.host(&seen.header)?;
-        sink.finish(&seen.report)?;
-    }
-    Ok(())
-}
-
 /// Leaves the one session that is meant.
-fn select(seen: &mut Seen, id: &str) -> Result<(), Failure> {
+fn select(seen: &mut Seen, id: &str, recorded: bool) -> Result<(), Failure> {
     let meant = matching(&seen.report.sessions, id);
     match meant[..] {
         [one] => {
@@ -130,6 +143,11 @@ fn select(seen: &mut Seen, id: &str) -> Result<(), Failure> {
             seen.report.sessions = one.into_iter().collect();
             Ok(())
         }
+        [] if recorded => Err(Failure::new(
+            Exit::NothingMatched,
+            format!("no session matches `{}`", named(id.as_ref())),
+            "`execpath replay` shows those of the recording; ids, pids, pods and ns/pod are taken",
+        )),
         [] => Err(Failure::new(
             Exit::NothingMatched,
             format!("no open session matches `{}`", named(id.as_ref())),

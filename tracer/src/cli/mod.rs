@@ -8,17 +8,20 @@ mod args;
 mod error;
 mod exit;
 mod look;
+mod played;
 mod render;
 mod resolve;
+mod screen;
 
 pub use error::{Failure, is_broken_pipe};
 pub use exit::Exit;
 
 use crate::{
     demo::{self, DemoError, Outcome, Seen},
-    doctor, engine,
+    doctor,
+    engine::{self, Flow},
     live::{self, LiveError},
-    record::{End, OpenError, Reader},
+    record::Reader,
 };
 use args::{Cli, Command};
 use error::{named, tell};
@@ -65,7 +68,13 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         Command::Ls(args) => look::ls(*args),
         Command::Show(args) => look::show(*args),
         Command::Diagnose(args) => look::diagnose(*args),
-        Command::Replay(args) => replay(*args),
+        Command::Watch(args) => screen::watch(*args, arguments),
+        Command::Record(args) => {
+            log(cli.verbose);
+            live::live(resolve::record(*args, arguments)?).map_err(|error| live_failure(&error))?;
+            Ok(Exit::Done)
+        }
+        Command::Replay(args) => played::replay(*args),
         Command::Render(args) => render::render(*args),
         Command::Demo(args) => {
             log(cli.verbose);
@@ -101,44 +110,6 @@ fn show_or_fail(error: &clap::Error, name: &str, arguments: &[OsString]) -> Resu
     Err(error::from_clap(error, name, subcommand))
 }
 
-fn replay(args: args::Replay) -> Result<Exit, Failure> {
-    let file = args.file.clone();
-    // Before any output is created: a name that is mistyped should leave nothing behind.
-    let mut reader = Reader::open(&file).map_err(|error| open_failure(&file, &error))?;
-    let setup = resolve::replay(args)?;
-    let narrow = resolve::is_narrow(&setup.filter);
-    let shown = engine::replay(&mut reader, setup).map_err(|error| Failure::writing(&error))?;
-    finish_reading(&file, &reader)?;
-    if narrow && shown.sessions == 0 {
-        let of = shown.of;
-        return Err(Failure::new(
-            Exit::NothingMatched,
-            "no session in the recording matches the filter",
-            format!("it holds {of} session{} in all; names match whole", if of == 1 { "" } else { "s" }),
-        ));
-    }
-    Ok(Exit::Done)
-}
-
-/// Says how the recording ended, where that was not cleanly.
-fn finish_reading(file: &Path, reader: &Reader) -> Result<(), Failure> {
-    match reader.end() {
-        Some(End::Damaged(damage)) => {
-            return Err(Failure::new(
-                Exit::BadInput,
-                format!("the recording is damaged: {}: {damage}", named(file)),
-                "what precedes the damage was shown; copy the file again if there is another",
-            ));
-        }
-        Some(End::Cut { lines }) => tell(
-            "notice",
-            &format!("the recording was cut after line {lines}: {}; everything up to there was shown", named(file)),
-        ),
-        Some(End::Clean) | None => {}
-    }
-    Ok(())
-}
-
 /// The path in miniature; where it may not be traced, a recording of a real one.
 fn demo(args: args::Demo, arguments: &[OsString]) -> Result<Exit, Failure> {
     let (record, custom) = (args.record.is_some(), !args.command.is_empty());
@@ -170,8 +141,8 @@ const RECORDED: &str = "tracing needs root, so this is a recording of a real `ku
 fn recorded(setup: engine::Setup, custom: bool) -> Result<Exit, Failure> {
     tell("notice", &format!("{RECORDED}{}", if custom { "; your command was not run" } else { "" }));
     let name = Path::new("the built-in recording");
-    let mut reader = Reader::new(Box::new(demo::RECORDING)).map_err(|error| open_failure(name, &error))?;
-    engine::replay(&mut reader, setup).map_err(|error| Failure::writing(&error))?;
+    let mut reader = Reader::new(Box::new(demo::RECORDING)).map_err(|error| played::open_failure(name, &error))?;
+    engine::replay(&mut reader, setup, |_at| Flow::Continue).map_err(|error| Failure::writing(&error))?;
     Ok(Exit::Done)
 }
 
@@ -214,16 +185,6 @@ fn doctor(output: args::Report) -> Result<Exit, Failure> {
         Some(degraded) if degraded.code == NO_PRIVILEGE => Exit::NeedPrivilege,
         Some(_) => Exit::Unsupported,
     })
-}
-
-fn open_failure(file: &Path, error: &OpenError) -> Failure {
-    let hint = match error {
-        OpenError::Io(_) => "`replay` takes a file that `trace --record FILE` wrote, or `-` for stdin",
-        OpenError::Empty => "the run that should have written it was ended before it began",
-        OpenError::NotARecording(_) => "`replay` takes what `trace --record` wrote; the output of `-o jsonl` is none",
-        OpenError::Newer { .. } => "replay it with that version or a later one",
-    };
-    Failure::new(Exit::BadInput, format!("cannot open the recording: {}: {error}", named(file)), hint)
 }
 
 fn live_failure(error: &LiveError) -> Failure {

@@ -1,28 +1,31 @@
 //! `execpath render`: pictures of a recording.
 
-use std::io::{self, BufWriter, Write};
+use std::{
+    io::{self, BufWriter, Write},
+    sync::PoisonError,
+};
 
 use super::{
     args,
     error::{Failure, named, tell},
     exit::Exit,
-    finish_reading, open_failure,
+    played,
     resolve::{self, Output},
 };
 use crate::{
     engine,
-    record::Reader,
     render::{Collector, PICTURES, Picture, Story},
 };
 
 /// Reads the whole recording first: whether anything matches is known before a file is made.
 pub(super) fn render(args: args::Render) -> Result<Exit, Failure> {
     let outputs = resolve::outputs(&args.output, PICTURES)?;
-    let mut reader = Reader::open(&args.file).map_err(|error| open_failure(&args.file, &error))?;
+    let mut reader = played::open(std::slice::from_ref(&args.file))?;
     let (sink, collector) = Collector::shared();
     let (setup, narrow) = resolve::render(args.filter, args.privacy, sink);
-    let shown = engine::replay(&mut reader, setup).map_err(|error| Failure::writing(&error))?;
-    let mut story = collector.borrow_mut().story();
+    let shown =
+        engine::replay(&mut reader, setup, |_at| engine::Flow::Continue).map_err(|error| Failure::writing(&error))?;
+    let mut story = collector.lock().unwrap_or_else(PoisonError::into_inner).story();
     if let Some(id) = &args.id {
         story.choose(id);
     }
@@ -44,7 +47,7 @@ pub(super) fn render(args: args::Render) -> Result<Exit, Failure> {
     if story.tales.is_empty() {
         tell("notice", "the recording holds no session of a person; `--kind all` draws probes, too");
     }
-    finish_reading(&args.file, &reader)?;
+    played::ended(&reader)?;
     Ok(Exit::Done)
 }
 

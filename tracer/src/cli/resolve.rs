@@ -15,13 +15,14 @@ use super::{
 };
 use crate::{
     correlate::Options,
-    engine::{Filter, Kinds, Redactor, Setup, Until},
+    engine::{Filter, Kinds, Setup, Until},
     live::{Live, NetNs},
     look::Look,
-    model::Kind,
-    record::{CreateError, Place},
+    model::{Kind, RawText},
+    record::{CreateError, Place, Rotate},
+    redact::Redactor,
     render::Picture,
-    sink::{FORMATS, Format, Sink, Style, Target},
+    sink::{FORMATS, Format, LISTS, Sink, Style, Target},
     source::audit::AuditLog,
 };
 
@@ -85,11 +86,13 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
     one_to_stdout(&outputs, args.record.as_deref())?;
     let netns = args.places.netns.as_deref().map(netns).transpose()?;
     let audit_log = audit_log(&args.audit)?;
-    let record = args.record.as_deref().map(place).transpose()?;
+    let record = args.record.as_deref().map(|path| place(path, args.rotate)).transpose()?;
+    let redactor = redactor(args.privacy);
     Ok(Live {
+        command: line(command, &redactor),
         setup: Setup {
             filter: filter(args.filter),
-            redactor: redactor(args.privacy),
+            redactor,
             until: if args.once { Until::Complete } else { Until::Told },
             sinks: open(&outputs, args.output.color)?,
         },
@@ -104,7 +107,53 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
         bundles: None,
         audit_log,
         ready: io::stderr().is_terminal().then(watching),
-        command: line(command),
+    })
+}
+
+/// A trace that shows nothing.
+pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, Failure> {
+    let netns = args.places.netns.as_deref().map(netns).transpose()?;
+    let audit_log = audit_log(&args.audit)?;
+    let record = place(&args.file, args.rotate)?;
+    let redactor = redactor(args.privacy);
+    Ok(Live {
+        command: line(command, &redactor),
+        setup: Setup { filter: Filter::default(), redactor, until: Until::Told, sinks: Vec::new() },
+        no_memory: args.places.no_memory,
+        options: options(args.places),
+        netns,
+        duration: args.duration,
+        measure: Some(args.measure),
+        watcher: None,
+        record: Some(record),
+        ring_bytes: None,
+        bundles: None,
+        audit_log,
+        ready: io::stderr()
+            .is_terminal()
+            .then(|| -> Box<dyn FnOnce() + Send> { Box::new(|| tell("notice", "recording; Ctrl-C ends")) }),
+    })
+}
+
+/// A live trace for the screen, which sets who is told.
+pub(super) fn screen(args: args::Screen, command: &[OsString]) -> Result<Live, Failure> {
+    let audit_log = audit_log(&args.look.audit)?;
+    let Look { filter, redactor, options, netns, no_memory } = look(args.look)?;
+    let command = line(command, &redactor);
+    Ok(Live {
+        setup: Setup { filter, redactor, until: Until::Told, sinks: Vec::new() },
+        options,
+        netns,
+        duration: None,
+        measure: Some(args.measure),
+        watcher: None,
+        record: None,
+        command,
+        ring_bytes: None,
+        bundles: None,
+        no_memory,
+        audit_log,
+        ready: None,
     })
 }
 
@@ -113,7 +162,7 @@ pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool
     let outputs = explained(outputs(&args.output.output, FORMATS)?, args.output.explain, FORMATS)?;
     one_to_stdout(&outputs, args.record.as_deref())?;
     let drawn = outputs.iter().any(|output| output.path.is_none() && [DRAWN, EXPLAINED].contains(&output.format.name));
-    let record = args.record.as_deref().map(place).transpose()?;
+    let record = args.record.as_deref().map(|path| place(path, None)).transpose()?;
     let setup = Setup {
         filter: Filter::default(),
         redactor: Redactor::default(),
@@ -133,14 +182,16 @@ pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool
         no_memory: false,
         audit_log: None,
         ready: None,
-        command: line(command),
+        command: line(command, &Redactor::default()),
     };
     Ok((live, drawn))
 }
 
 /// The command line, as recordings keep it.
-fn line(command: &[OsString]) -> String {
-    command.iter().map(|word| named(Path::new(word))).collect::<Vec<_>>().join(" ")
+fn line(command: &[OsString], redactor: &Redactor) -> String {
+    let mut words: Vec<RawText> = command.iter().map(|word| RawText::from(word.as_bytes())).collect();
+    redactor.redact_words(&mut words, &mut false);
+    words.iter().map(|word| named(Path::new(OsStr::from_bytes(word.as_bytes())))).collect::<Vec<_>>().join(" ")
 }
 
 fn one_to_stdout(outputs: &[Output], record: Option<&Path>) -> Result<(), Failure> {
@@ -160,15 +211,19 @@ fn watching() -> Box<dyn FnOnce() + Send> {
 }
 
 pub(super) fn replay(args: args::Replay) -> Result<Setup, Failure> {
-    Ok(Setup {
-        filter: filter(args.filter),
-        redactor: redactor(args.privacy),
-        until: Until::Told,
-        sinks: open(
-            &explained(outputs(&args.output.output, FORMATS)?, args.output.explain, FORMATS)?,
-            args.output.color,
-        )?,
-    })
+    let outputs = explained(outputs(&args.output.output, FORMATS)?, args.output.explain, FORMATS)?;
+    let sinks = open(&outputs, args.output.color)?;
+    Ok(Setup { sinks, ..silent(args.filter, args.privacy) })
+}
+
+/// How to show what was open at one moment.
+pub(super) fn as_of(output: &args::Output) -> Result<Vec<Box<dyn Sink>>, Failure> {
+    open(&outputs(&output.output, LISTS)?, output.color)
+}
+
+/// What to play a recording with that is looked at afterwards.
+pub(super) fn silent(filtered: args::Filter, privacy: args::Privacy) -> Setup {
+    Setup { filter: filter(filtered), redactor: redactor(privacy), until: Until::Told, sinks: Vec::new() }
 }
 
 /// A replay into one sink, and whether it is narrowed down.
@@ -281,7 +336,11 @@ pub(super) fn open(outputs: &[Output], color: Color) -> Result<Vec<Box<dyn Sink>
             None => (Box::new(io::stdout()), surroundings.terminal),
             Some(path) => (Box::new(create(path)?), false),
         };
-        sinks.push((format.open)(target, surroundings.style(color, terminal)));
+        let mut sink = (format.open)(target, surroundings.style(color, terminal));
+        if let (true, Ok((columns, _))) = (terminal, ratatui::crossterm::terminal::size()) {
+            sink.fit(columns);
+        }
+        sinks.push(sink);
     }
     Ok(sinks)
 }
@@ -296,8 +355,18 @@ pub(super) fn create(path: &Path) -> Result<File, Failure> {
     })
 }
 
-fn place(path: &Path) -> Result<Place, Failure> {
-    Place::create(path).map_err(|error| match &error {
+fn place(path: &Path, rotate: Option<Rotate>) -> Result<Place, Failure> {
+    let place = match rotate {
+        Some(_) if path == Path::new("-") => {
+            return Err(Failure::usage(
+                "`--rotate` needs a name for files",
+                "stdout is one file: leave out `--rotate`",
+            ));
+        }
+        Some(rotate) => Place::create_parts(path, rotate),
+        None => Place::create(path),
+    };
+    place.map_err(|error| match &error {
         CreateError::Exists => Failure::new(
             Exit::BadInput,
             format!("cannot record to {}: {error}", named(path)),
@@ -366,7 +435,7 @@ fn filter(args: args::Filter) -> Filter {
 }
 
 fn redactor(args: args::Privacy) -> Redactor {
-    Redactor { no_args: args.no_args, patterns: args.redact }
+    Redactor { no_args: args.no_args, patterns: args.redact, keep_secrets: args.no_redact_defaults }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Correlator,
+    Correlator, Open,
     execs::{ExecId, What},
     limits::{ASKED_AFTER, ASKED_AGAIN, MAX_CALLS, SNAPSHOT_TAKEN_IN},
     sockets::SocketNo,
@@ -62,7 +62,8 @@ impl Correlator {
             return;
         }
         // A session whose client is not known yet may be this one.
-        if !is_request && self.open.values().any(|open| lacks_client(&open.session)) {
+        let may_be = |open: &Open| lacks_client(&open.session) && !self.is_abandoned(&open.parts);
+        if !is_request && self.open.values().any(may_be) {
             self.asking.insert((at.plus(ASKED_AGAIN), task));
             return;
         }
@@ -76,6 +77,15 @@ impl Correlator {
             self.asked_for.insert(task, id.clone());
             self.dirty.insert(id);
         }
+    }
+
+    /// Whether a session that rests on these had a client whose connection is gone: it is nobody's who waits.
+    fn is_abandoned(&self, parts: &BTreeSet<Part>) -> bool {
+        let sockets = parts.iter().filter_map(|part| if let Part::Socket(no) = part { Some(*no) } else { None });
+        sockets.filter_map(|no| self.world.sockets.get(no)).any(|socket| {
+            let here = socket.tuple.is_some_and(|tuple| self.world.sockets.stays_here(tuple));
+            socket.role == Some(SocketRole::Accepted) && socket.peer.is_none() && socket.peer_absent && here
+        })
     }
 
     /// A session turned up that shows it.
@@ -118,7 +128,9 @@ fn lacks_client(session: &Session) -> bool {
         Role::Proxy | Role::ApiServer | Role::Kubelet | Role::Runtime => true,
         Role::Client | Role::Etcd | Role::Shim | Role::Runc | Role::Process => false,
     });
-    headless && !elsewhere && session.kind.is_of_people()
+    // Its client is gone, and everything else is known of it.
+    let is_left = session.exec_id.is_some() && session.gaps.is_empty();
+    headless && !elsewhere && session.kind.is_of_people() && !is_left
 }
 
 /// Options of kubectl that stand before its command and take a word after them (staging/src/k8s.io/cli-runtime,

@@ -215,6 +215,12 @@ impl Audits {
         touched
     }
 
+    /// The sessions that a request fits; `None` where it is not known, or not any more.
+    pub(super) fn fits_of(&self, event: &AuditEvent) -> Option<&BTreeSet<ExecId>> {
+        let key = (event.received, event.id.clone(), event.user.name.clone());
+        self.by_key.get(&key).and_then(|no| self.events.get(no)).map(|entry| &entry.sessions)
+    }
+
     /// Whether any request fits that session.
     pub(super) fn has_one(&self, id: &str) -> bool {
         self.sessions.get(id).is_some_and(|seeker| !seeker.fits.is_empty())

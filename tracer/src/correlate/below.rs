@@ -120,7 +120,7 @@ impl Builder<'_> {
             if exec.start_failed.is_none() {
                 let text = if exec.process_doubted {
                     "records were lost: the first that ran in the container may be a child of the command"
-                } else if exec.preexisting {
+                } else if exec.preexisting && exec.runc.is_none() {
                     "its command has ended, or was not found: the process that the runtime wrote down is gone"
                 } else {
                     "the command has not been executed in the container yet"

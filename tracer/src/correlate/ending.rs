@@ -11,8 +11,8 @@ use super::{
     world::World,
 };
 use crate::model::{
-    BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SessionId, State,
-    Target,
+    BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SessionId, SocketId,
+    State, Target,
 };
 
 impl World {
@@ -22,6 +22,22 @@ impl World {
         let digest = Sha256::digest(format!("{}/{identity}", self.boot_id));
         let hex: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
         SessionId(format!("s-{hex}"))
+    }
+}
+
+impl World {
+    /// Adds what became known after a session was told to be closed, which it is with its first connection and its command: how its
+    /// client ended, and what the other connections had received by their end.
+    pub(super) fn add_late(&self, session: &mut Session) {
+        if let Some(client) = session.hops.first_mut().filter(|hop| hop.role == Role::Client) {
+            let exit = self.processes.get(client.task).and_then(|process| process.exit);
+            client.exit = client.exit.or(exit.map(|(_, status)| status));
+        }
+        let received = |end: Option<SocketId>| self.sockets.get(self.sockets.find(end?)?)?.received;
+        for ends in session.links.iter_mut().filter_map(|link| link.tcp.as_mut()) {
+            ends.sent = ends.sent.or_else(|| received(ends.far));
+            ends.received = ends.received.or_else(|| received(ends.near));
+        }
     }
 }
 
@@ -67,9 +83,9 @@ impl Builder<'_> {
         let beyond_end = self.beyond.iter().find(|(side, _)| *side == "client").map(|(_, address)| *address);
         let mut opened_at = first_leg.map_or(exec.since, |near| near.since.min(exec.since));
         if exec.preexisting {
-            // When it began was not seen; its command and its client are as old, to the tick.
-            let began =
-                exec.process.into_iter().chain(client.map(|hop| hop.task)).map(|task| BootTime(task.start_ns()));
+            // When it began was not seen; its command, or what starts it, and its client are as old, to the tick.
+            let began = exec.process.into_iter().chain(exec.runc).chain(client.map(|hop| hop.task));
+            let began = began.map(|task| BootTime(task.start_ns()));
             opened_at = began.chain([opened_at]).min().unwrap_or(opened_at);
         }
         // Nothing else runs for a request than kubectl.
@@ -208,7 +224,8 @@ impl Builder<'_> {
                 return self.kind_unknown("exec or probe: what is known of its connection may be lost");
             }
             if !exec.may_have_stream {
-                return Kind::Probe;
+                let people = self.is_left_by_its_client(exec);
+                return if people { if copies { Kind::Cp } else { Kind::Exec } } else { Kind::Probe };
             }
             // dockerd hands what a process prints from goroutine to goroutine: no act joins the two.
             let text = if exec.shim.is_some_and(|shim| self.between(exec.runtime, shim).is_some()) {
@@ -242,6 +259,17 @@ impl Builder<'_> {
         }
         // The client knows better than the command looks.
         if said.map_or(copies, |kind| kind == Kind::Cp) { Kind::Cp } else { Kind::Exec }
+    }
+
+    /// Whether somebody asked for it who is gone: it is no probe's, which take no input and are read by the runtime up to their end,
+    /// and no connection of the runtime's streaming server, which was looked at, can be its own.
+    fn is_left_by_its_client(&self, exec: &Exec) -> bool {
+        let server = exec.runtime.and_then(|runtime| self.world.processes.get(runtime));
+        exec.preexisting
+            && exec.by_cri
+            && (exec.reads() || !exec.held_by_runtime)
+            && server.is_some_and(|server| !server.ports.is_empty())
+            && !self.world.losses.since(exec.since)
     }
 
     fn target(&mut self, exec: &Exec) -> Target {

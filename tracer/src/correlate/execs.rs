@@ -39,6 +39,10 @@ pub(super) struct Exec {
     pub(super) process_doubted: bool,
     /// Older than the tracer, and so was a stream that nobody had claimed: it may be its own.
     pub(super) may_have_stream: bool,
+    /// Its FIFOs are where containerd's CRI makes them: the kubelet asked for it.
+    pub(super) by_cri: bool,
+    /// Older than the tracer, and the runtime has FIFOs of it open.
+    pub(super) held_by_runtime: bool,
     /// `stdin`, `stdout`, `stderr`.
     pub(super) streams: BTreeSet<&'static str>,
     pub(super) runc: Option<TaskKey>,

@@ -5,7 +5,7 @@ use crate::model::Span;
 /// How far apart in time two records may arrive in the wrong order. The ring buffer is one for all CPUs and a record's time
 /// is taken right before its place is reserved, so only an interrupt in between can swap two; snapshot answers come from
 /// another clock reading. Measured on the lab's recordings: no record of the kernel came more than 0.1 ms late.
-pub(super) const REORDER_WITHIN: Span = Span::from_millis(5);
+pub const REORDER_WITHIN: Span = Span::from_millis(5);
 
 /// How long after a runtime accepted a stream its exec's FIFOs are made, at most: it gives up on a client that opens no
 /// streams within 30 s (k8s.io/streaming: DefaultStreamCreationTimeout). What claims a stream later has it from a `g` that
@@ -151,3 +151,6 @@ pub(super) const MAX_AUDIT_RIVALS: usize = 16;
 
 /// Pairs of request and session that fit, in all; beyond, no user is named.
 pub(super) const MAX_AUDIT_FITS: usize = 100_000;
+
+/// Observations that a new file of a recording begins with: of 1,000 sessions some 100,000. Beyond, the oldest are left out.
+pub(super) const MAX_TOLD_AGAIN: usize = 500_000;

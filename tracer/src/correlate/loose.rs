@@ -1,4 +1,5 @@
-//! What belongs to no session: connections of processes on the path, and the daemons themselves.
+//! What belongs to no session: connections of processes on the path, and the daemons themselves; and where sessions end on this
+//! host.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +8,7 @@ use super::{
     sockets::{Socket, SocketNo},
     world::World,
 };
-use crate::model::{Daemon, Family, Loose, Role, SocketInfo, SocketRole, Standing, TaskKey};
+use crate::model::{Daemon, Family, Loose, Role, SessionId, SocketInfo, SocketRole, Standing, TaskKey};
 
 impl World {
     /// Daemons of the path that live.
@@ -46,22 +47,21 @@ impl World {
         self.standing.iter().map(told).collect()
     }
 
-    /// Open TCP connections of known processes, without those of sessions.
-    pub(super) fn loose(&self, is_taken: impl Fn(SocketNo) -> bool) -> Vec<Loose> {
+    /// Open TCP connections of known processes, without those whose both ends a session of `session_of` has.
+    pub(super) fn loose(&self, session_of: impl Fn(SocketNo) -> Option<SessionId>) -> Vec<Loose> {
         let mut loose: Vec<Loose> = self
             .sockets
             .iter()
-            .filter(|(no, socket)| {
-                let is_open = socket.closed.is_none() && socket.role != Some(SocketRole::Listening);
-                is_open && !is_taken(*no)
-            })
-            .filter_map(|(_, socket)| self.loose_end(socket))
+            .filter(|(_, socket)| socket.closed.is_none() && socket.role != Some(SocketRole::Listening))
+            .map(|(no, socket)| (socket, session_of(no)))
+            .filter(|(socket, session)| socket.peer.is_none() || session.is_none())
+            .filter_map(|(socket, session)| self.loose_end(socket, session))
             .collect();
         loose.sort_by_key(|one| (one.task, one.socket.id));
         loose
     }
 
-    fn loose_end(&self, socket: &Socket) -> Option<Loose> {
+    fn loose_end(&self, socket: &Socket, session: Option<SessionId>) -> Option<Loose> {
         let (task, tuple) = (socket.owner?, socket.tuple?);
         let process = self.processes.get(task)?;
         let accepted = socket.role == Some(SocketRole::Accepted);
@@ -78,6 +78,7 @@ impl World {
         );
         let family = if tuple.local.is_ipv4() { Family::Inet } else { Family::Inet6 };
         let info = SocketInfo { id: socket.id, family, tuple: Some(tuple), netns: socket.netns, role: socket.role };
-        Some(Loose { task, role, socket: info, peer })
+        let is_lonely = socket.peer.is_none() && self.sockets.stays_here(tuple);
+        Some(Loose { task, role, socket: info, peer, session, is_lonely })
     }
 }

@@ -16,6 +16,7 @@ mod chain;
 mod ending;
 mod execs;
 mod joins;
+mod kept;
 mod limits;
 mod loose;
 mod order;
@@ -31,6 +32,7 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub use self::limits::REORDER_WITHIN;
 use self::{
     audit::Audits,
     execs::{ExecId, Execs, What},
@@ -193,6 +195,12 @@ impl Correlator {
         }
     }
 
+    /// Takes in everything that was told, and lets time pass up to then: for whoever knows that nothing earlier follows.
+    pub fn reach(&mut self, at: BootTime) {
+        self.flush();
+        self.pass(at);
+    }
+
     /// Takes in everything, as of now: for whoever reads no records of the kernel, which alone come out of order.
     pub fn settle(&mut self, now: BootTime) {
         self.flush();
@@ -235,12 +243,15 @@ impl Correlator {
             self.closed.iter().chain(self.open.values().map(|open| &open.session)).cloned().collect();
         for session in &mut sessions {
             session.last_seen = self.now;
+            self.world.add_late(session);
         }
         sessions.sort_by(|a, b| (a.opened_at, &a.id).cmp(&(b.opened_at, &b.id)));
         Report {
             at: self.now,
             sessions,
-            loose: self.world.loose(|no| self.resting.contains_key(&Part::Socket(no))),
+            loose: self
+                .world
+                .loose(|no| self.resting.get(&Part::Socket(no))?.first().map(|id| self.world.session_id(id))),
             daemons: self.world.daemons(),
             standing: self.world.standing(),
             measures: self.measures.clone(),
@@ -419,6 +430,7 @@ impl Correlator {
             // The passing of time is in `at`; the rest needs a process and has none: a damaged or made-up recording.
             (
                 Fact::Tick
+                | Fact::Continued
                 | Fact::UnixConnected { .. }
                 | Fact::Fork { .. }
                 | Fact::Exec(_)
@@ -444,6 +456,7 @@ impl Correlator {
             // Numbers change no link.
             (
                 Fact::TcpMeasured { .. }
+                | Fact::PeerMeasured { .. }
                 | Fact::UnixMeasured { .. }
                 | Fact::SocketGone { .. }
                 | Fact::SocketUnlisted { .. }
@@ -464,6 +477,7 @@ impl Correlator {
             self.ask(Want::Watch(task, WatchAs::Daemon));
         }
         self.bearer_found(task);
+        self.perhaps_starting(task);
     }
 
     fn listening(&mut self, at: BootTime, task: TaskKey, socket: &SocketInfo) {

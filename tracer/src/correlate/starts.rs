@@ -5,11 +5,11 @@ use super::{
     execs::{ExecId, What},
     limits,
     streams::by,
-    world::Part,
+    world::{Part, World},
 };
 use crate::model::{
     Actor, BootTime, ExitStatus, ProcessInfo, RawText, RuncExec, SocketId, TaskKey, Want, WatchAs, parse_cgroup,
-    parse_runc_create, parse_runc_exec,
+    parse_pid_file, parse_runc_create, parse_runc_exec,
 };
 
 impl Correlator {
@@ -83,6 +83,17 @@ impl Correlator {
         self.dirty.insert(id.clone());
     }
 
+    /// Something is known now of that process: is it the `runc exec` of an exec that was found, which is still being started?
+    pub(super) fn perhaps_starting(&mut self, task: TaskKey) {
+        let Some(info) = self.world.processes.get(task).map(|process| &process.info) else { return };
+        let Some(runc) = parse_runc_exec(&info.argv) else { return };
+        let of_shim = info.parent.is_some_and(|parent| self.world.standing.keys().any(|(_, to)| *to == parent));
+        let Some(id) = runc.exec.clone().filter(|_| of_shim) else { return };
+        if self.world.execs.get(&id).is_some_and(|exec| exec.preexisting && exec.process.is_none()) {
+            self.runc_started(self.now, task, &id, What::Exec, &runc);
+        }
+    }
+
     /// `runc exec` below a shim, and nobody made FIFOs for it on the runtime's side: another client of the runtime's API did.
     pub(super) fn look_at_unclaimed(&mut self, id: &ExecId) {
         let Some(exec) = self.world.execs.get(id).filter(|exec| !exec.is_session()) else { return };
@@ -148,7 +159,9 @@ impl Correlator {
             self.touch(&Part::Exec(id));
             return;
         }
-        let (Some(shim), Some(pid), Some((container, id))) = (shim, pid, parse_pid_file(path)) else { return };
+        let (Some(shim), Some(pid), Some((container, id))) = (shim, pid, path.as_str().and_then(parse_pid_file)) else {
+            return;
+        };
         let Some(exec) = self.world.execs.entry(&id, &container, at) else { return };
         if exec.runc.is_some() || exec.process.is_some() {
             return;
@@ -186,10 +199,9 @@ impl Correlator {
     }
 }
 
-/// Container and exec id out of `…/<cid>/<exec>.pid`.
-fn parse_pid_file(path: &RawText) -> Option<(String, ExecId)> {
-    let mut parts = path.as_str()?.rsplit('/');
-    let exec = parts.next()?.strip_suffix(".pid")?;
-    let container = parts.next()?;
-    (exec != "init" && !exec.is_empty()).then(|| (container.to_owned(), exec.to_owned()))
+impl World {
+    /// Whose pid file that is: runc was told so, or it lies where a shim keeps them.
+    pub(super) fn exec_of_pid_file(&self, path: &RawText) -> Option<ExecId> {
+        self.execs.by_pid_file(path).cloned().or_else(|| path.as_str().and_then(parse_pid_file).map(|(_, id)| id))
+    }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{
     Actor, BootTime, Change, Evidence, Family, FileId, RawText, Session, SocketId, SocketInfo, SocketRole, State,
-    TaskKey, Want, parse_fifo_path,
+    TaskKey, Want, is_of_cri, parse_fifo_path,
 };
 
 impl Correlator {
@@ -119,10 +119,17 @@ impl Correlator {
         let Some(exec) = self.world.execs.entry(&fifo.exec, &fifo.container, at) else { return };
         exec.preexisting = true;
         exec.streams.insert(fifo.stream);
+        exec.by_cri = path.as_str().is_some_and(is_of_cri);
         if is_runtime {
             exec.runtime = exec.runtime.or(Some(task));
+            exec.held_by_runtime = true;
         } else {
             exec.shim = exec.shim.or(Some(task));
+            // The runtime let go of it, or is another one by now: whoever is connected to the shim.
+            let mut connected = self.world.standing.keys().filter(|(_, to)| *to == task).map(|(from, _)| *from);
+            if let (true, Some(runtime), None) = (exec.by_cri, connected.next(), connected.next()) {
+                exec.runtime = exec.runtime.or(Some(runtime));
+            }
         }
         if !self.world.containers.contains_key(&fifo.container) {
             self.ask(Want::Container { id: fifo.container, bundle: None });

@@ -2,12 +2,12 @@
 
 use super::{
     APART,
-    fault::{Step, number, word},
+    fault::{Found, Step, number, word},
     host::{Held, Host},
     queues,
 };
 use crate::model::{
-    BootTime, Descriptor, ExitStatus, FileKind, FileMeasure, Gap, GapCode, Hop, Kind, LinkKind, ProcessMeasure,
+    About, BootTime, Descriptor, ExitStatus, FileKind, FileMeasure, Gap, GapCode, Hop, Kind, LinkKind, ProcessMeasure,
     Reading, Role, Series, Session, SocketId, Span, State, TaskKey, TcpMeasure, TcpState, ThreadMeasure, TimerKind,
     Tuple,
 };
@@ -41,6 +41,36 @@ pub(super) struct Leg<'a> {
 /// Two samples that are far enough apart: the last one, and the one before.
 pub(super) fn both<T>(series: &Series<T>) -> Option<(&T, &T)> {
     series.earlier().filter(|(_, span)| *span >= APART).map(|(before, _)| (&series.last, before))
+}
+
+/// A leg seen from one of its ends.
+#[derive(Clone, Copy)]
+pub(super) struct Side<'a> {
+    pub(super) link: Option<usize>,
+    pub(super) hop: Option<usize>,
+    pub(super) other_hop: Option<usize>,
+    pub(super) end: Option<End<'a>>,
+    pub(super) other: Option<End<'a>>,
+    pub(super) tuple: Option<Tuple>,
+}
+
+impl<'a> Leg<'a> {
+    /// Seen from the client's side.
+    pub(super) fn from_near(&self) -> Side<'a> {
+        let Self { link, near_hop, far_hop, tuple, near, far } = *self;
+        Side { link, hop: near_hop, other_hop: far_hop, end: near, other: far, tuple }
+    }
+
+    /// Seen from the process's side.
+    pub(super) fn from_far(&self) -> Side<'a> {
+        let Self { link, near_hop, far_hop, tuple, near, far } = *self;
+        Side { link, hop: far_hop, other_hop: near_hop, end: far, other: near, tuple: tuple.map(Tuple::mirrored) }
+    }
+
+    /// Seen from both ends, the client's first.
+    pub(super) fn sides(self) -> [Side<'a>; 2] {
+        [self.from_near(), self.from_far()]
+    }
 }
 
 /// Whether it was so in two samples that are far enough apart.
@@ -109,7 +139,7 @@ impl<'a> Case<'a> {
 
     /// A hop that is stopped by a signal, in two samples.
     pub(super) fn is_stopped(&self, task: TaskKey) -> bool {
-        self.process(task).is_some_and(|series| twice(series, |process| matches!(process.state, 'T' | 't')))
+        self.host.is_stopped(task)
     }
 
     fn end(&self, socket: SocketId) -> End<'a> {
@@ -152,6 +182,37 @@ impl<'a> Case<'a> {
             far: None,
         });
         first.into_iter().chain(inside).chain(last).collect()
+    }
+
+    /// Its outermost ends here: the process at the other end is not known.
+    pub(super) fn outermost(&self) -> impl Iterator<Item = Side<'a>> + '_ {
+        let own = self.host.report.loose.iter().filter(|one| one.session.as_ref() == Some(&self.session.id));
+        own.map(|one| Side {
+            link: None,
+            hop: self.session.hops.iter().position(|hop| hop.task == one.task),
+            other_hop: None,
+            end: Some(self.end(one.socket.id)),
+            other: None,
+            tuple: one.socket.tuple,
+        })
+    }
+
+    /// What is found at that end.
+    pub(super) fn found_at(&self, side: &Side<'_>) -> Found {
+        let about = About {
+            pid: side.hop.and_then(|at| self.session.hops.get(at)).map(|hop| hop.task.tgid),
+            inode: side.end.and_then(|end| end.socket.inode),
+            local: side.tuple.map(|tuple| tuple.local),
+            remote: side.tuple.map(|tuple| tuple.remote),
+            fd: None,
+        };
+        Found {
+            hop: side.hop,
+            link: side.link,
+            about,
+            since: Self::at_least_since(side.end.or(side.other)),
+            ..Found::default()
+        }
     }
 
     /// The role of a hop in words.
@@ -219,10 +280,11 @@ impl<'a> Case<'a> {
         self.session.exec_id.as_deref().map_or(&[], |exec| self.host.fifos_of(exec))
     }
 
-    /// Descriptor of what was asked for.
+    /// Descriptor of what was asked for, where bytes pass through it.
     pub(super) fn descriptor(&self, fd: u32) -> Option<&'a Descriptor> {
         let (_, hop) = self.hop(Role::Process)?;
-        self.host.report.measures.descriptors(hop.task).iter().find(|one| one.fd == fd)
+        let own = self.host.report.measures.descriptors(hop.task);
+        own.iter().find(|one| one.fd == fd && one.kind != FileKind::Other)
     }
 
     pub(super) fn file(&self, one: &Descriptor) -> Option<&'a Series<FileMeasure>> {

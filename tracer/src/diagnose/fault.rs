@@ -8,6 +8,8 @@ use crate::model::{About, BootTime, RawText, Reading, Severity, ToldApart, Value
 pub enum Made {
     /// The fault is made in the lab, in a real session.
     Lab,
+    /// The same, and what is other than in a diagnosis of every day.
+    LabWith(&'static str),
     /// The fault is made with real processes, sockets and pipes, without a cluster.
     Processes,
     /// Only numbers written by hand have it so far; why.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::case::twice;
 use crate::model::{
     Descriptor, FileId, FileKind, Loose, Places, Report, Role, Session, SocketRole, State, TaskKey, parse_fifo_path,
 };
@@ -45,7 +46,7 @@ impl<'a> Host<'a> {
         for daemon in &report.daemons {
             roles.entry(daemon.task).or_default().insert(daemon.role);
         }
-        for loose in &report.loose {
+        for loose in report.loose.iter().filter(|one| one.session.is_none()) {
             roles.entry(loose.task).or_default().insert(loose.role);
         }
         let mut holders: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -88,6 +89,25 @@ impl<'a> Host<'a> {
         self.fifos.iter().map(|(exec, held)| (exec.as_str(), held.as_slice()))
     }
 
+    /// Whether that process is stopped by a signal, in two samples.
+    pub(super) fn is_stopped(&self, task: TaskKey) -> bool {
+        let process = self.report.measures.process(task);
+        process.is_some_and(|series| twice(series, |process| matches!(process.state, 'T' | 't')))
+    }
+
+    /// Execs of that shim's containers whose FIFOs it has not opened, although others have. It is looked at.
+    pub(super) fn unopened_by(&self, shim: TaskKey) -> usize {
+        let holds = |held: &[Held<'_>]| held.iter().any(|one| one.task == shim);
+        let containers: BTreeSet<&str> = self
+            .fifos
+            .values()
+            .filter(|held| holds(held))
+            .filter_map(|held| Some(held.first()?.container.as_str()))
+            .collect();
+        let waiting = self.fifos.values().filter(|held| !holds(held));
+        waiting.filter(|held| held.first().is_some_and(|one| containers.contains(one.container.as_str()))).count()
+    }
+
     /// Whether that process was looked at: what it is not shown to hold it does not hold.
     pub(super) fn was_looked_at(&self, task: TaskKey) -> bool {
         !self.report.measures.descriptors(task).is_empty()
@@ -104,12 +124,14 @@ impl<'a> Host<'a> {
         self.kubelet_ports.contains(&port) || Places::default().is_kubelet_port(port)
     }
 
-    /// Ends of connections of no session that such a process made.
-    pub(super) fn dialled_by(&self, role: Role) -> impl Iterator<Item = &'a Loose> {
-        self.report
-            .loose
-            .iter()
-            .filter(move |loose| loose.role == role && loose.socket.role != Some(SocketRole::Accepted))
+    /// Ends of connections of no session.
+    pub(super) fn loose(&self) -> impl Iterator<Item = &'a Loose> + use<'a> {
+        self.report.loose.iter().filter(|one| one.session.is_none())
+    }
+
+    /// Those of them that such a process made.
+    pub(super) fn dialled_by(&self, role: Role) -> impl Iterator<Item = &'a Loose> + use<'a> {
+        self.loose().filter(move |loose| loose.role == role && loose.socket.role != Some(SocketRole::Accepted))
     }
 
     /// Sessions that go on.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::APART;
 use crate::model::{
-    Access, BootTime, Call, CgroupMeasure, Client, Confidence, Descriptor, Diagnosis, Evidence, ExitStatus, Fact,
-    Family, FileId, FileKind, FileMeasure, Gap, GapCode, Hop, Kind, Link, LinkKind, Loose, Measures, Observation,
+    Access, BootTime, Call, CgroupMeasure, Client, Confidence, Daemon, Descriptor, Diagnosis, Evidence, ExitStatus,
+    Fact, Family, FileId, FileKind, FileMeasure, Gap, GapCode, Hop, Kind, Link, LinkKind, Loose, Measures, Observation,
     ProcessInfo, ProcessMeasure, RawText, Report, Role, Session, SessionExit, SessionId, SocketId, SocketInfo,
     SocketRole, Source, Span, State, Target, TaskKey, TcpEnds, TcpInfo, TcpMeasure, TcpState, ThreadMeasure, Timer,
     TimerKind, Totals, Tuple, UnixMeasure,
@@ -70,6 +70,7 @@ pub(super) fn socket(inode: u64) -> SocketId {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sample {
     pub(super) tcp: BTreeMap<u64, TcpMeasure>,
+    pub(super) peers: BTreeMap<u64, Option<TcpState>>,
     pub(super) unix: BTreeMap<u64, (RawText, UnixMeasure)>,
     pub(super) processes: BTreeMap<u32, ProcessMeasure>,
     pub(super) files: BTreeMap<(FileKind, u64), FileMeasure>,
@@ -86,6 +87,8 @@ pub(super) struct Scene {
     pub(super) named: &'static [&'static str],
     pub(super) sessions: Vec<Session>,
     pub(super) loose: Vec<Loose>,
+    /// Daemons that are known whether sessions go through them or not.
+    pub(super) daemons: Vec<(u32, Role)>,
     pub(super) lost: BTreeMap<String, u64>,
     /// The earlier one first.
     pub(super) samples: [Sample; 2],
@@ -118,6 +121,7 @@ impl Scene {
             named,
             sessions: vec![session()],
             loose: Vec::new(),
+            daemons: Vec::new(),
             lost: BTreeMap::new(),
             samples: [sample.clone(), sample],
         };
@@ -243,9 +247,29 @@ impl Scene {
             netns: None,
             role: Some(SocketRole::Connected),
         };
-        self.loose.push(Loose { task: task(pid), role, socket, peer: None });
+        self.loose.push(Loose { task: task(pid), role, socket, peer: None, session: None, is_lonely: false });
         self.each(|sample, number| {
             sample.tcp.insert(inode, tcp(number));
+        });
+    }
+
+    /// The session's outermost end: its other end is on this host, in that state, and no process has it.
+    pub(super) fn outermost(
+        &mut self,
+        pid: u32,
+        role: Role,
+        inode: u64,
+        remote: &str,
+        other: Option<TcpState>,
+        tcp: impl Fn(u64) -> TcpMeasure,
+    ) {
+        self.stray(pid, role, inode, remote, tcp);
+        let session = self.sessions.first().map(|session| session.id.clone());
+        if let Some(end) = self.loose.last_mut() {
+            (end.session, end.is_lonely) = (session, true);
+        }
+        self.each(|sample, _| {
+            sample.peers.insert(inode, other);
         });
     }
 
@@ -265,7 +289,11 @@ impl Scene {
         }
         Report {
             diagnosis: Diagnosis::default(),
-            daemons: Vec::new(),
+            daemons: self
+                .daemons
+                .iter()
+                .map(|(pid, role)| Daemon { task: task(*pid), role: *role, netns: None })
+                .collect(),
             standing: Vec::new(),
             at: NOW,
             sessions: self.sessions.clone(),
@@ -288,6 +316,8 @@ impl Sample {
         facts.extend(self.tcp.iter().map(|(inode, measure)| {
             plain(Fact::TcpMeasured { socket: socket(*inode), tuple: tuple_of(*inode), measure: *measure })
         }));
+        let peer = |(inode, state): (&u64, &_)| plain(Fact::PeerMeasured { socket: socket(*inode), state: *state });
+        facts.extend(self.peers.iter().map(peer));
         facts.extend(self.unix.iter().map(|(inode, (path, measure))| {
             plain(Fact::UnixMeasured { socket: socket(*inode), path: Some(path.clone()), measure: *measure })
         }));

@@ -121,8 +121,7 @@ fn proxy(session: &Session, index: usize) -> Words {
               server's connections to kubelets come through that, the other way round. The kubelet sees this process as \
               its client."
             .to_owned(),
-        unknown: shared
-            .then(|| "Which API server and which client are behind it is not shown: bytes of many sessions share a tunnel.")
+        unknown: shared.then_some("Which API server and which client are behind it is not shown: bytes of many sessions share a tunnel.")
             .map(str::to_owned)
             .into_iter()
             .collect(),
@@ -133,17 +132,14 @@ fn proxy(session: &Session, index: usize) -> Words {
 fn apiserver(session: &Session, index: usize) -> Words {
     let leads_on = session.links.iter().any(|link| link.from == index && link.to > index);
     let again = is_again(session, index);
-    let mut what = match session.kind {
-        Kind::Logs => "It takes the request for `pods/log`, checks who asks (authentication) and whether they may (RBAC).",
-        _ => {
-            "It takes the request, checks who asks (authentication), whether they may (RBAC: `create` on `pods/exec` and \
-             the like) and whether a webhook objects (admission)."
-        }
-    }
-    .to_owned();
+    let mut what = format!(
+        "It takes the request, checks who asks (authentication), whether they may (RBAC: {}) and whether a webhook objects \
+         (admission).",
+        right(session.kind)
+    );
     what.push_str(if leads_on {
         " The pod's object names the node, the node's object has the address and port of its kubelet; it connected there \
-         and now passes bytes both ways. What they are it does not look at."
+         and now passes bytes both ways, without a look at what they are."
     } else {
         " The pod's object names the node, the node's object has the address and port of its kubelet: that is where it \
          connects."
@@ -169,6 +165,17 @@ fn apiserver(session: &Session, index: usize) -> Words {
         why: "It is the only way in: it alone knows users, rights, and which node a pod is on.".to_owned(),
         unknown: if session.kind == Kind::Logs { Vec::new() } else { unknown },
         manual: manual::listens(session, index).into_iter().collect(),
+    }
+}
+
+/// What one has to be allowed to do.
+const fn right(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Exec | Kind::Cp => "`create` on `pods/exec`",
+        Kind::Attach | Kind::Debug => "`create` on `pods/attach`",
+        Kind::PortForward => "`create` on `pods/portforward`",
+        Kind::Logs => "`get` on `pods/log`",
+        Kind::Probe | Kind::Local | Kind::Start | Kind::Request => "the verb on the thing",
     }
 }
 

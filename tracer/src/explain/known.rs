@@ -18,7 +18,7 @@ const fn proof(evidence: Evidence, kind: LinkKind) -> &'static str {
                 "The same goroutine received on the one connection and then connected or wrote to the other. The kernel \
                  saves the processor's registers at each system call, and one of them names the goroutine."
             }
-            _ => {
+            LinkKind::Tcp | LinkKind::Unix | LinkKind::Fifo | LinkKind::Fork | LinkKind::Exec => {
                 "The goroutine that served the session's stream is the one that did this. The kernel saves the \
                  processor's registers at each system call, and one of them names the goroutine."
             }
@@ -49,7 +49,7 @@ const fn proof(evidence: Evidence, kind: LinkKind) -> &'static str {
 
 const fn sureness(confidence: Confidence) -> &'static str {
     match confidence {
-        Confidence::Exact => "That is exact: an identity proves it, and nothing is guessed by time or by sizes.",
+        Confidence::Exact => "That is exact: an identity proves it.",
         Confidence::Strong => {
             "That is strong, not exact: signs agree and nothing else fits, but no identity proves it."
         }

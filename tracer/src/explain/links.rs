@@ -9,9 +9,6 @@ use crate::{
     sink::escape,
 };
 
-/// Longest path that is shown whole.
-const PATH: usize = 120;
-
 pub(super) fn link(session: &Session, index: usize) -> Option<Explanation> {
     let link = session.links.get(index)?;
     let (title, what, why) = match link.kind {
@@ -57,11 +54,15 @@ fn tcp(session: &Session, link: &Link) -> Texts {
         (Some(Role::Client), _) if session.kind == Kind::Request => {
             ("HTTPS. Requests and answers, one after another or side by side (HTTP/2).", "")
         }
+        (Some(Role::Client), Some(Role::ApiServer | Role::Proxy)) if session.kind == Kind::Logs => (
+            "HTTPS. What was printed comes back as the answer to a plain request; with `-f` that answer does not end.",
+            "Nothing is typed here, so no stream for both directions is needed.",
+        ),
         (Some(Role::Client), Some(Role::ApiServer | Role::Proxy)) => (
-            "HTTPS. The client's request on it was turned into a stream (an HTTP upgrade): from then on input, output, \
-             errors, the size of the window and the exit code share this one connection.",
-            "kubectl has another connection to the same place, on which it asked for the pod before; from outside nothing \
-             but the goroutines tells which of the two is the session's.",
+            "HTTPS. Once the client's request is granted, it is turned into a stream (an HTTP upgrade): from then on input, \
+             output, errors, the size of the window and the exit code share this one connection.",
+            "kubectl makes another one to the same place as a rule, to ask for the pod first. `ss` shows both alike, and does \
+             not say which of them is the session's.",
         ),
         (Some(Role::ApiServer), Some(Role::Kubelet)) if is_again(session, link.to) => (
             "HTTPS, to the kubelet's port. Both ends are in one process: it connected to itself.",
@@ -81,8 +82,8 @@ fn tcp(session: &Session, link: &Link) -> Texts {
             "dockershim was written as if it were a runtime of its own, so the kubelet calls on itself as on any other.",
         ),
         (Some(Role::Kubelet), Some(Role::Runtime)) => (
-            "Plain HTTP, turned into a stream by an upgrade (SPDY). It goes to the URL that the runtime gave the kubelet, \
-             most often at a random port of 127.0.0.1, and it is made for this session alone.",
+            "As a rule plain HTTP, turned into a stream by an upgrade (SPDY). It goes to the URL that the runtime gave the \
+             kubelet, most often at a random port of 127.0.0.1, and it is made for this session alone.",
             "The CRI's own connection carries short questions and answers. Streams get one of their own beside it.",
         ),
         (_, Some(Role::Etcd)) => (
@@ -100,7 +101,7 @@ fn tcp(session: &Session, link: &Link) -> Texts {
 }
 
 fn unix(session: &Session, link: &Link) -> Texts {
-    let path = link.unix.as_ref().map(|(path, ..)| escape::text(path.as_bytes(), PATH)).unwrap_or_default();
+    let path = link.unix.as_ref().map(|(path, ..)| escape::shortened(path)).unwrap_or_default();
     let title = format!("unix connection {path}");
     let (from, to) = (role(session, link.from), role(session, link.to));
     let (what, why) = match (from, to) {
@@ -173,6 +174,7 @@ fn exec(session: &Session, link: &Link) -> Texts {
     };
     let why = match session.kind {
         Kind::Exec | Kind::Cp => "This is where the command that was typed begins to run.",
+        Kind::Start => "This is where the container begins to run.",
         _ => "This is where the command begins to run.",
     };
     (format!("{to} was started in the container"), what, why)

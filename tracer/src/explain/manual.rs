@@ -32,7 +32,9 @@ pub(super) fn process(session: &Session, hop: &Hop) -> Option<Manual> {
         Role::Process => {
             Manual::new(format!("cat /proc/{pid}/cgroup"), "the container's id, in the name of its cgroup")
         }
-        _ => Manual::new(format!("ps -o pid,ppid,user,args -p {pid}"), "the process, and with what it was started"),
+        Role::Client | Role::Proxy | Role::ApiServer | Role::Etcd | Role::Kubelet | Role::Runtime | Role::Runc => {
+            Manual::new(format!("ps -o pid,ppid,user,args -p {pid}"), "the process, and with what it was started")
+        }
     })
 }
 
@@ -119,11 +121,12 @@ fn family(session: &Session, link: &Link) -> Option<Manual> {
     if to.exit.is_some() {
         return None;
     }
+    // runc's pid may be another's by now.
+    if from.role == Role::Runc {
+        let command = format!("ps -o pid,ppid,args -p {}", to.task.tgid);
+        let shows = "the process; once runc is gone its parent is the shim, or whoever takes in orphans";
+        return Some(Manual::new(command, shows));
+    }
     let command = format!("ps -o pid,ppid,args -p {},{}", from.task.tgid, to.task.tgid);
-    let shows = if from.role == Role::Runc {
-        "the process; once runc is gone its parent is the shim, or whoever takes in orphans"
-    } else {
-        "parent and child: the one's pid is the other's ppid"
-    };
-    Some(Manual::new(command, shows))
+    Some(Manual::new(command, "parent and child: the one's pid is the other's ppid"))
 }

@@ -44,14 +44,16 @@ pub(super) fn runtime(session: &Session, index: usize) -> Words {
             ..Words::default()
         };
     }
+    let is_runc = |hop: usize| session.hops.get(hop).is_some_and(|hop| hop.role == Role::Runc);
     let starts_runc =
-        session.links.iter().any(|link| link.from == index && link.to > index && link.kind == LinkKind::Fork);
+        session.links.iter().any(|link| link.from == index && is_runc(link.to) && link.kind == LinkKind::Fork);
     let mut what = match session.kind {
         Kind::Probe => "The kubelet asked it by the CRI call ExecSync to run a command and to give back what it printed.",
         Kind::PortForward => "It accepted the kubelet's stream and connects to the ports inside the pod's network namespace.",
         Kind::Attach | Kind::Debug => "It accepted the kubelet's stream and joins it to the container's own input and output.",
         Kind::Local => "It was asked to run a command in a container that it keeps.",
-        _ => {
+        Kind::Start => "It was asked for a container, fetched what the container is made of, and started a shim for it.",
+        Kind::Exec | Kind::Cp | Kind::Logs | Kind::Request => {
             "It answered the kubelet's CRI call with a URL on its own streaming server, accepted the stream there, and has \
              the command started."
         }

@@ -125,6 +125,21 @@ pub fn parse_fifo_path(path: &str) -> Option<ExecFifo> {
     Some(ExecFifo { container: container.to_owned(), exec: exec.to_owned(), stream })
 }
 
+/// Whether a FIFO lies where containerd's CRI plug-in makes those of what the kubelet asks for; `ctr` and others have other places.
+#[must_use]
+pub fn is_of_cri(path: &str) -> bool {
+    path.contains("/io.containerd.grpc.v1.cri/")
+}
+
+/// Container and exec id out of `…/<cid>/<exec>.pid`, where containerd's shims keep an exec's pid; not the container's own.
+#[must_use]
+pub fn parse_pid_file(path: &str) -> Option<(String, String)> {
+    let mut parts = path.rsplit('/');
+    let exec = parts.next()?.strip_suffix(".pid")?;
+    let container = parts.next()?;
+    (exec != "init" && !exec.is_empty()).then(|| (container.to_owned(), exec.to_owned()))
+}
+
 /// `runc [GLOBAL…] exec [--tty] [--console-socket S] --process F --detach --pid-file …/<exec>.pid CID`, as go-runc and
 /// CRI-O write it. Not by the name of the binary: crun, youki and wrappers take the same arguments.
 #[must_use]
@@ -244,6 +259,14 @@ mod tests {
         assert_eq!(parse_runc_create(&argv("kubectl create --bundle x job")), None, "no id");
         assert_eq!(parse_runc_create(&argv(&format!("runc start {CID}"))), None);
         assert_eq!(parse_runc_exec(&argv(&line)), None);
+    }
+
+    #[test]
+    fn pid_files_name_container_and_exec() {
+        let found = parse_pid_file(&format!("/run/x/k8s.io/{CID}/{EXEC}.pid")).unwrap();
+        assert_eq!((found.0.as_str(), found.1.as_str()), (CID, EXEC));
+        assert_eq!(parse_pid_file(&format!("/run/x/k8s.io/{CID}/init.pid")), None, "the container's first process");
+        assert_eq!(parse_pid_file(".pid"), None);
     }
 
     #[test]

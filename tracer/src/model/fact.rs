@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Ancestry, AuditEvent, BootTime, ContainerInfo, Descriptor, ExitStatus, FileKind, FileMeasure, ProcessInfo,
-    ProcessMeasure, RawText, SocketId, SocketInfo, TaskKey, TcpMeasure, Tuple, UnixMeasure,
+    ProcessMeasure, RawText, SocketId, SocketInfo, TaskKey, TcpMeasure, TcpState, Tuple, UnixMeasure,
 };
 
 /// One fact, when it was so, and who said it. Recordings are sequences of these, in order of arrival.
@@ -183,6 +183,14 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         netns: Option<u32>,
     },
+    /// How the other end of a connection stands, which no process of this host has although it has its address.
+    PeerMeasured {
+        /// The end that a process has.
+        socket: SocketId,
+        /// State of the other one; `None` where no table of the kernel has it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<TcpState>,
+    },
     /// It connected to a unix socket.
     UnixConnected {
         /// The connecting end.
@@ -360,23 +368,35 @@ pub enum Fact {
     },
     /// Time passed.
     Tick,
+    /// The file ends here, and the recording goes on in another.
+    Continued,
     /// The recording ends here, cleanly.
     Stopped,
 }
 
 impl Fact {
-    /// Whether it tells how a connection stands at one moment.
-    #[must_use]
-    pub const fn is_measure(&self) -> bool {
-        matches!(self, Self::TcpMeasured { .. } | Self::UnixMeasured { .. })
-    }
-
     /// A command that it tells, and whether it was cut, to be looked at or changed: where no process is.
     pub fn request_mut(&mut self) -> Option<(&mut Vec<RawText>, &mut bool)> {
         if let Self::Audited(event) = self {
             return Some((&mut event.request.command, &mut event.request.command_truncated));
         }
         None
+    }
+
+    /// Whether it is a number that was taken, and says nothing of what belongs to what.
+    #[must_use]
+    pub const fn is_measure(&self) -> bool {
+        matches!(
+            self,
+            Self::TcpMeasured { .. }
+                | Self::UnixMeasured { .. }
+                | Self::SocketGone { .. }
+                | Self::SocketUnlisted { .. }
+                | Self::ProcessMeasured(_)
+                | Self::Descriptors { .. }
+                | Self::FileMeasured { .. }
+                | Self::PeerMeasured { .. }
+        )
     }
 
     /// What it says of a process, to be looked at or changed: where arguments stand.
@@ -394,6 +414,7 @@ impl Fact {
             | Self::Closed { .. }
             | Self::SocketSeen { .. }
             | Self::PeerAbsent { .. }
+            | Self::PeerMeasured { .. }
             | Self::UnixConnected { .. }
             | Self::UnixAccepted { .. }
             | Self::Relayed { .. }
@@ -418,6 +439,7 @@ impl Fact {
             | Self::AuditSkipped { .. }
             | Self::Lost { .. }
             | Self::Tick
+            | Self::Continued
             | Self::Stopped => None,
         }
     }

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, Diagnosis, Measures, RawText, Role, Session, SocketId, SocketInfo, TaskKey, Tuple, WatchAs};
+use super::{
+    BootTime, Diagnosis, Measures, RawText, Role, Session, SessionId, SocketId, SocketInfo, TaskKey, Tuple, WatchAs,
+};
 
 /// A change, told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ pub struct Report {
     pub at: BootTime,
     /// Sessions, by time of opening.
     pub sessions: Vec<Session>,
-    /// Connections of processes on the path that belong to no session, by process and socket.
+    /// Ends of connections of processes on the path that no link of a session names, by process and socket.
     pub loose: Vec<Loose>,
     /// Daemons of the path that live, whether sessions go through them or not.
     pub daemons: Vec<Daemon>,
@@ -82,8 +84,9 @@ pub struct Standing {
     pub far: (TaskKey, SocketId),
 }
 
-/// An end of a connection that belongs to no session: another request's, a pooled one, or what a session left behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An end of a connection that no link of a session names: another request's, a pooled one, what a session left behind, or the
+/// outermost end of a session, whose other end nobody here has.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loose {
     /// Who holds it.
     pub task: TaskKey,
@@ -93,6 +96,10 @@ pub struct Loose {
     pub socket: SocketInfo,
     /// Who holds the other end, where that is known.
     pub peer: Option<TaskKey>,
+    /// The session whose outermost end it is.
+    pub session: Option<SessionId>,
+    /// Whether the other end was on this host, going by its address, and no process has it.
+    pub is_lonely: bool,
 }
 
 /// Sums over a run.

@@ -433,6 +433,7 @@ pub struct Told {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Measures {
     tcp: BTreeMap<SocketKey, (Option<Tuple>, Series<TcpMeasure>)>,
+    peers: BTreeMap<SocketKey, Series<Option<TcpState>>>,
     unix: BTreeMap<SocketKey, (Option<RawText>, Series<UnixMeasure>)>,
     processes: BTreeMap<TaskKey, Series<ProcessMeasure>>,
     files: BTreeMap<(FileKind, FileId), Series<FileMeasure>>,
@@ -461,6 +462,10 @@ impl Measures {
                     let old = self.tcp.remove(&key).map(|(_, series)| series);
                     self.tcp.insert(key, (*tuple, Series::take(old, at, *measure)));
                 }
+            }
+            (Fact::PeerMeasured { socket, state }, _) => {
+                let Some(key) = socket.inode else { return };
+                put(&mut self.peers, key, at, *state);
             }
             (Fact::UnixMeasured { socket, path, measure }, _) => {
                 let Some(key) = socket.inode else { return };
@@ -512,6 +517,13 @@ impl Measures {
         self.tcp.get(&socket.inode?).and_then(|(tuple, _)| *tuple)
     }
 
+    /// How the other end of that one stands, which no process of this host has although it has its address; `None` inside where
+    /// no table of the kernel has it.
+    #[must_use]
+    pub fn peer(&self, socket: SocketId) -> Option<&Series<Option<TcpState>>> {
+        self.peers.get(&socket.inode?)
+    }
+
     /// One end of a unix connection.
     #[must_use]
     pub fn unix(&self, socket: SocketId) -> Option<&Series<UnixMeasure>> {
@@ -560,6 +572,7 @@ impl Measures {
     /// Forgets what was not measured since then.
     pub fn forget_before(&mut self, at: BootTime) {
         self.tcp.retain(|_, (_, series)| series.at >= at);
+        self.peers.retain(|_, series| series.at >= at);
         self.unix.retain(|_, (_, series)| series.at >= at);
         self.processes.retain(|_, series| series.at >= at);
         self.files.retain(|_, series| series.at >= at);

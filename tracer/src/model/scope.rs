@@ -1,6 +1,6 @@
 //! What is to be measured: the sockets, processes and files of some sessions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Hop, Link, RawText, Report, Role, Session, SocketId, TaskKey, Tuple};
 
@@ -18,10 +18,14 @@ pub enum Depth {
 pub struct Scope {
     /// Ends of TCP connections: addresses and network namespace.
     pub tcp: BTreeMap<SocketId, (Tuple, Option<u32>)>,
+    /// Those of them whose other end is on this host and no process has it: that is looked for, too.
+    pub lonely: BTreeSet<SocketId>,
     /// Ends of unix connections: path of the listener, and network namespace.
     pub unix: BTreeMap<SocketId, (RawText, Option<u32>)>,
     /// Processes.
     pub tasks: BTreeMap<TaskKey, Depth>,
+    /// Processes whose children are measured, too, as a whole.
+    pub parents: BTreeSet<TaskKey>,
     /// Whether to look at what they have open and at who else has the same: that takes a look at every descriptor of the host.
     pub files: bool,
 }
@@ -36,12 +40,26 @@ impl Scope {
                 let depth = depth(hop).min(most);
                 let known = scope.tasks.entry(hop.task).or_insert(depth);
                 *known = (*known).max(depth);
+                if hop.role == Role::Runc && hop.exit.is_none() && scope.files {
+                    scope.parents.insert(hop.task);
+                }
             }
             for link in &session.links {
                 scope.link(session, link);
             }
         }
         scope
+    }
+
+    /// Ends of sessions' own connections whose other end is nobody's, too.
+    #[must_use]
+    pub fn with_ends(mut self, report: &Report) -> Self {
+        for loose in report.loose.iter().filter(|loose| loose.session.is_some()) {
+            if let Some(tuple) = loose.socket.tuple {
+                self.tcp.insert(loose.socket.id, (tuple, loose.socket.netns));
+            }
+        }
+        self
     }
 
     /// The connections that belong to no session, and the daemons, too.
@@ -63,6 +81,7 @@ impl Scope {
         for loose in &report.loose {
             if let Some(tuple) = loose.socket.tuple {
                 self.tcp.insert(loose.socket.id, (tuple, loose.socket.netns));
+                self.lonely.extend(loose.is_lonely.then_some(loose.socket.id));
             }
         }
         self

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Ability, ClockAnchor, Degraded, HostFacts};
 
 /// Number of the format: grows when an old reader would misunderstand a new recording.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Longest line, with its end. The largest observation is an exec with its arguments, bounded by the kernel's record to some
 /// tens of KiB; JSON escapes make six bytes of one at most.
@@ -38,6 +38,18 @@ pub struct Header {
     /// What was asked for that changes what is found.
     #[serde(default)]
     pub options: Settings,
+    /// Which part of a recording in parts this is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
+}
+
+/// A part of a recording. Parts have the same header but for this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its number.
+    pub number: u64,
+    /// How many observations at its beginning stand in earlier parts, too.
+    pub told_again: u64,
 }
 
 /// What was asked for that changes what is found.
@@ -73,6 +85,7 @@ impl Header {
             abilities: Vec::new(),
             degraded: Vec::new(),
             options: Settings::default(),
+            part: None,
         }
     }
 }

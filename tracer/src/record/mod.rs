@@ -4,9 +4,13 @@
 //! live run did. The reader believes nothing: a recording may come from anywhere.
 
 mod format;
+mod parts;
+mod place;
 mod reader;
 mod writer;
 
-pub use format::{FORMAT, Header, MAX_LINE, Settings};
+pub use format::{FORMAT, Header, MAX_LINE, Part, Settings};
+pub use parts::Rotate;
+pub use place::{CreateError, Place};
 pub use reader::{Damage, End, OpenError, Reader};
-pub use writer::{CreateError, Place, Writer};
+pub use writer::Writer;

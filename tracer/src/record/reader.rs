@@ -1,11 +1,12 @@
 //! Reads recordings, also cut, damaged and hostile ones: never panics, never holds more than a line and a zstd window.
 
 use std::{
+    collections::VecDeque,
     error::Error,
     fmt,
     fs::File,
     io::{self, BufRead, BufReader, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
@@ -17,7 +18,7 @@ use crate::model::{Fact, Observation};
 /// a hostile file could ask for gigabytes.
 const MAX_WINDOW_LOG: u32 = 23;
 
-/// Streams the observations of one recording.
+/// Streams the observations of one recording, in one file or in parts.
 pub struct Reader {
     stream: Box<dyn BufRead + Send>,
     header: Header,
@@ -26,8 +27,23 @@ pub struct Reader {
     line: u64,
     /// Bytes read so far, after decompression.
     offset: u64,
-    stopped: bool,
+    last: Last,
     end: Option<End>,
+    /// The file that is read; empty for a stream.
+    path: PathBuf,
+    /// Parts that follow.
+    rest: VecDeque<PathBuf>,
+}
+
+/// What the observation that was read last says of the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// It goes on.
+    Any,
+    /// The recording ends.
+    Stopped,
+    /// The file ends, and the recording goes on in another.
+    Continued,
 }
 
 /// How a recording ends.
@@ -39,6 +55,11 @@ pub enum End {
     Cut {
         /// Lines that could be read, the header among them.
         lines: u64,
+    },
+    /// With the word that it goes on in another file, which was not given.
+    Continues {
+        /// Number of that part.
+        part: u64,
     },
     /// With something that is no record.
     Damaged(Damage),
@@ -77,6 +98,8 @@ pub enum OpenError {
         /// Version of the program that wrote it.
         by: String,
     },
+    /// It is given with others, and is not the part that follows them.
+    Apart(String),
 }
 
 impl fmt::Display for OpenError {
@@ -88,6 +111,7 @@ impl fmt::Display for OpenError {
             Self::Newer { format, by } => {
                 write!(f, "format {format}, written by execpath {by}; this execpath reads up to format {FORMAT}")
             }
+            Self::Apart(why) => f.write_str(why),
         }
     }
 }
@@ -96,7 +120,7 @@ impl Error for OpenError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io(error) => Some(error),
-            Self::Empty | Self::NotARecording(_) | Self::Newer { .. } => None,
+            Self::Empty | Self::NotARecording(_) | Self::Newer { .. } | Self::Apart(_) => None,
         }
     }
 }
@@ -127,7 +151,66 @@ impl Reader {
         if path == Path::new("-") {
             return Self::new(Box::new(io::stdin()));
         }
-        Self::new(Box::new(File::open(path).map_err(OpenError::Io)?))
+        let reader = Self::new(Box::new(File::open(path).map_err(OpenError::Io)?))?;
+        Ok(Self { path: path.to_owned(), ..reader })
+    }
+
+    /// Opens a recording: one file, or its parts, in any order, of which none may be missing between two others.
+    ///
+    /// # Errors
+    /// The file at fault, and why.
+    pub fn open_all(paths: &[PathBuf]) -> Result<Self, (PathBuf, OpenError)> {
+        let open = |path: &PathBuf| Self::open(path).map_err(|error| (path.clone(), error));
+        if let [path] = paths {
+            return open(path);
+        }
+        let mut parts = Vec::new();
+        for path in paths {
+            let header = open(path)?.header;
+            let Some(part) = header.part else {
+                let why = "it is a recording by itself, and others are given, too".to_owned();
+                return Err((path.clone(), OpenError::Apart(why)));
+            };
+            parts.push((part.number, path, Header { part: None, ..header }));
+        }
+        parts.sort_by_key(|(number, ..)| *number);
+        for pair in parts.windows(2) {
+            let [(before, _, one), (number, path, other)] = pair else { continue };
+            if *number != before + 1 {
+                let why = format!("it is part {number}, and the one before it that is given is part {before}");
+                return Err(((*path).clone(), OpenError::Apart(why)));
+            }
+            if one != other {
+                let why = "it is a part of another recording than the one before it".to_owned();
+                return Err(((*path).clone(), OpenError::Apart(why)));
+            }
+        }
+        let mut rest: VecDeque<PathBuf> = parts.iter().map(|(_, path, _)| (*path).clone()).collect();
+        let first = rest.pop_front().unwrap_or_default();
+        Ok(Self { rest, ..open(&first)? })
+    }
+
+    /// Goes on with the next part, behind what it tells again.
+    fn next_part(&mut self, path: &Path) -> Result<(), End> {
+        let damaged = |line, byte, text: String| End::Damaged(Damage { line, byte, text });
+        let rest = std::mem::take(&mut self.rest);
+        let next = Self::open(path).map_err(|error| damaged(1, 0, error.to_string()));
+        *self = Self { rest, ..next? };
+        for _ in 0..self.header.part.map_or(0, |part| part.told_again) {
+            match self.read_line() {
+                Ok(Line::Whole) => {}
+                Ok(Line::TooLong) => return Err(damaged(self.line, self.offset, TOO_LONG.to_owned())),
+                Ok(Line::Unfinished | Line::None) => return Err(End::Cut { lines: self.line }),
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The file that is read, for messages; empty for a stream.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Reads a stream. Compression is found by its first bytes, not by a name.
@@ -147,9 +230,17 @@ impl Reader {
         } else {
             Box::new(whole)
         };
-        let (buffer, line, offset, stopped, end) = (Vec::new(), 0, 0, false, None);
-        let header = Header::new(Default::default(), Default::default());
-        let mut reader = Self { stream, header, buffer, line, offset, stopped, end };
+        let mut reader = Self {
+            stream,
+            header: Header::new(Default::default(), Default::default()),
+            buffer: Vec::new(),
+            line: 0,
+            offset: 0,
+            last: Last::Any,
+            end: None,
+            path: PathBuf::new(),
+            rest: VecDeque::new(),
+        };
         reader.header = reader.read_header()?;
         Ok(reader)
     }
@@ -205,32 +296,59 @@ impl Reader {
     }
 
     fn read(&mut self) -> Result<Observation, End> {
-        let byte = self.offset;
-        let damage = |line, text: String| End::Damaged(Damage { line, byte, text });
         loop {
+            let byte = self.offset;
+            let damage = |line, text: String| End::Damaged(Damage { line, byte, text });
             match self.read_line() {
-                Ok(Line::Whole) if self.buffer.iter().all(u8::is_ascii_whitespace) => {}
-                Ok(Line::Whole) => break,
-                Ok(Line::TooLong) => return Err(damage(self.line, "longer than 1 MiB".to_owned())),
-                Ok(Line::None) if self.stopped => return Err(End::Clean),
-                Ok(Line::None) => return Err(End::Cut { lines: self.line }),
-                Ok(Line::Unfinished) => return Err(End::Cut { lines: self.line - 1 }),
-                // A zstd frame without its end: the run was killed.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Err(End::Cut { lines: self.line });
+                Ok(Line::Whole) if self.buffer.iter().all(u8::is_ascii_whitespace) => continue,
+                Ok(Line::Whole) => {}
+                Ok(Line::TooLong) => return Err(damage(self.line, TOO_LONG.to_owned())),
+                Ok(Line::None) => {
+                    self.ended()?;
+                    continue;
                 }
-                Err(error) => return Err(damage(self.line + 1, error.to_string())),
+                Ok(Line::Unfinished) => return Err(End::Cut { lines: self.line - 1 }),
+                Err(error) => return Err(self.failed(&error)),
+            }
+            if self.last != Last::Any {
+                return Err(damage(self.line, "something follows the last record".to_owned()));
+            }
+            let seen: Observation =
+                serde_json::from_slice(&self.buffer).map_err(|error| damage(self.line, without_place(&error)))?;
+            if seen.fact == Fact::Stopped {
+                self.last = Last::Stopped;
+            } else if seen.fact == Fact::Continued {
+                self.last = Last::Continued;
+            }
+            if self.last != Last::Continued {
+                return Ok(seen);
             }
         }
-        if self.stopped {
-            return Err(damage(self.line, "something follows the last record".to_owned()));
+    }
+
+    /// The file has ended: goes on with the next one, or tells how the recording ends.
+    fn ended(&mut self) -> Result<(), End> {
+        match self.last {
+            Last::Stopped => Err(End::Clean),
+            Last::Any => Err(End::Cut { lines: self.line }),
+            Last::Continued => match self.rest.pop_front() {
+                Some(path) => self.next_part(&path),
+                None => Err(End::Continues { part: self.header.part.map_or(1, |part| part.number) + 1 }),
+            },
         }
-        let seen: Observation =
-            serde_json::from_slice(&self.buffer).map_err(|error| damage(self.line, without_place(&error)))?;
-        self.stopped = matches!(seen.fact, Fact::Stopped);
-        Ok(seen)
+    }
+
+    fn failed(&self, error: &io::Error) -> End {
+        // A zstd frame without its end: the run was killed.
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return End::Cut { lines: self.line };
+        }
+        End::Damaged(Damage { line: self.line + 1, byte: self.offset, text: error.to_string() })
     }
 }
+
+/// What is wrong with a line that has no end.
+const TOO_LONG: &str = "longer than 1 MiB";
 
 /// Observations, up to the end or the first damage: [`Reader::end`] tells which.
 impl Iterator for Reader {
@@ -385,7 +503,7 @@ mod tests {
         assert_eq!(error("hello\n"), "not a recording of execpath: line 1: expected value (column 1)");
         assert_eq!(
             error("{\"execpath\":\"9.1.0\",\"format\":7,\"new\":[]}\n"),
-            "format 7, written by execpath 9.1.0; this execpath reads up to format 1"
+            "format 7, written by execpath 9.1.0; this execpath reads up to format 2"
         );
         assert!(error("{\"execpath\":\"0.1.0\",\"format\":0}\n").ends_with("there is no format 0"));
     }

@@ -1,112 +1,78 @@
 //! Writes recordings. Reads no clock: the engine says when time has passed.
 
-use std::{
-    error::Error,
-    fmt,
-    fs::{File, OpenOptions, Permissions},
-    io::{self, BufWriter, IsTerminal, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
-};
+use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
 
-use super::format::Header;
-use crate::model::{BootTime, Observation, Span};
+use super::{
+    format::{Header, Part},
+    place::{Output, Place},
+};
+use crate::model::{BootTime, Fact, Observation, Source, Span};
 
 /// How much of a recording a killed run may lose. A zstd block a second costs little and keeps what was written readable.
 const FLUSH_EVERY: Span = Span::from_secs(1);
-
-/// Arguments can hold secrets: for the owner only.
-const MODE: u32 = 0o600;
-
-/// Where a recording goes: made before tracing starts, so that a mistake costs no trace.
-#[derive(Debug)]
-pub struct Place {
-    file: Box<dyn Output>,
-    zstd: bool,
-}
-
-trait Output: Write + Send + fmt::Debug {}
-impl<T: Write + Send + fmt::Debug> Output for T {}
-
-/// Why there is no place.
-#[derive(Debug)]
-pub enum CreateError {
-    /// The file holds something.
-    Exists,
-    /// `-` is a terminal.
-    Terminal,
-    /// The file cannot be made.
-    Io(io::Error),
-}
-
-impl fmt::Display for CreateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exists => f.write_str("the file exists and is not empty"),
-            Self::Terminal => f.write_str("stdout is a terminal"),
-            Self::Io(error) => fmt::Display::fmt(error, f),
-        }
-    }
-}
-
-impl Error for CreateError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Io(error) => Some(error),
-            Self::Exists | Self::Terminal => None,
-        }
-    }
-}
-
-impl Place {
-    /// A new file, or one that is empty; `-` is stdout. A name that ends in `.zst` compresses.
-    ///
-    /// # Errors
-    /// When the file holds something or cannot be made, or stdout is a terminal.
-    pub fn create(path: &Path) -> Result<Self, CreateError> {
-        if path == Path::new("-") {
-            let stdout = io::stdout();
-            if stdout.is_terminal() {
-                return Err(CreateError::Terminal);
-            }
-            return Ok(Self { file: Box::new(stdout), zstd: false });
-        }
-        let zstd = path.extension().is_some_and(|extension| extension == "zst");
-        let file = match OpenOptions::new().write(true).create_new(true).mode(MODE).open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => reuse(path)?,
-            Err(error) => return Err(CreateError::Io(error)),
-        };
-        Ok(Self { file: Box::new(file), zstd })
-    }
-}
-
-/// Takes a file that exists and holds nothing, or a pipe.
-fn reuse(path: &Path) -> Result<File, CreateError> {
-    let file = OpenOptions::new().append(true).open(path).map_err(CreateError::Io)?;
-    // Asked of the open file, not of the path: it may have changed in between.
-    let facts = file.metadata().map_err(CreateError::Io)?;
-    if facts.len() > 0 {
-        return Err(CreateError::Exists);
-    }
-    if facts.is_file() {
-        file.set_permissions(Permissions::from_mode(MODE)).map_err(CreateError::Io)?;
-    }
-    Ok(file)
-}
 
 /// Writes one recording. Dropped without [`Writer::finish`], it flushes what it can.
 pub struct Writer {
     stream: Stream,
     line: Vec<u8>,
     flushed: Option<BootTime>,
+    place: Place,
+    header: Header,
+    /// When the file was begun, once that is known.
+    begun: Option<BootTime>,
+    /// What stood in it by then.
+    base: u64,
 }
 
 enum Stream {
-    Plain(BufWriter<Box<dyn Output>>),
-    Zstd(Box<zstd::Encoder<'static, BufWriter<Box<dyn Output>>>>),
+    Plain(BufWriter<Counted>),
+    Zstd(Box<zstd::Encoder<'static, BufWriter<Counted>>>),
+}
+
+/// Counts what reaches the file.
+struct Counted {
+    file: Box<dyn Output>,
+    bytes: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Stream {
+    fn new(place: &mut Place) -> io::Result<Self> {
+        let file = BufWriter::new(Counted { file: place.open()?, bytes: 0 });
+        if place.zstd() {
+            return Ok(Self::Zstd(Box::new(zstd::Encoder::new(file, zstd::DEFAULT_COMPRESSION_LEVEL)?)));
+        }
+        Ok(Self::Plain(file))
+    }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Plain(stream) => stream.get_ref().bytes,
+            Self::Zstd(stream) => stream.get_ref().get_ref().bytes,
+        }
+    }
+
+    /// Ends the file.
+    fn end(&mut self) -> io::Result<()> {
+        if let Self::Zstd(stream) = self {
+            stream.do_finish()?;
+            return stream.get_mut().flush();
+        }
+        self.flush()
+    }
 }
 
 impl Write for Stream {
@@ -130,17 +96,25 @@ impl Writer {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn begin(place: Place, header: &Header) -> io::Result<Self> {
-        let file = BufWriter::new(place.file);
-        let stream = if place.zstd {
-            Stream::Zstd(Box::new(zstd::Encoder::new(file, zstd::DEFAULT_COMPRESSION_LEVEL)?))
-        } else {
-            Stream::Plain(file)
-        };
-        let mut writer = Self { stream, line: Vec::new(), flushed: None };
-        writer.write_line(header)?;
-        writer.stream.flush()?;
+    pub fn begin(mut place: Place, header: &Header) -> io::Result<Self> {
+        let stream = Stream::new(&mut place)?;
+        let (header, line) = (header.clone(), Vec::new());
+        let mut writer = Self { stream, line, flushed: None, place, header, begun: None, base: 0 };
+        writer.begin_file(&[])?;
         Ok(writer)
+    }
+
+    /// Header, and what is told again.
+    fn begin_file(&mut self, told: &[Observation]) -> io::Result<()> {
+        let part = self.place.number().map(|number| Part { number, told_again: told.len() as u64 });
+        let header = Header { part, ..self.header.clone() };
+        self.write_line(&header)?;
+        for seen in told {
+            self.write_line(seen)?;
+        }
+        self.stream.flush()?;
+        self.base = self.stream.bytes();
+        Ok(())
     }
 
     /// Writes one observation.
@@ -160,19 +134,45 @@ impl Writer {
             return Ok(());
         }
         self.flushed = Some(now);
+        self.begun = self.begun.or(Some(now));
         self.stream.flush()
     }
 
-    /// Ends the file. The last observation should be [`crate::model::Fact::Stopped`].
+    /// Whether this is a recording in parts.
+    #[must_use]
+    pub const fn is_in_parts(&self) -> bool {
+        self.place.rotate().is_some()
+    }
+
+    /// Whether the file is large or old enough for the next one. What was told again at its beginning does not count, else a host
+    /// with many sessions would get a file with each look.
+    #[must_use]
+    pub fn is_full(&self, now: BootTime) -> bool {
+        let Some(rotate) = self.place.rotate() else { return false };
+        let large = rotate.bytes.is_some_and(|most| self.stream.bytes() >= most.saturating_add(self.base));
+        let old = rotate.age.zip(self.begun).is_some_and(|(most, begun)| now.since(begun) >= most);
+        large || old
+    }
+
+    /// Ends the file and goes on in the next one, which begins with what still matters: `told` again.
+    ///
+    /// # Errors
+    /// When a file cannot be written, made or removed.
+    pub fn go_on(&mut self, now: BootTime, told: &[Observation]) -> io::Result<()> {
+        self.write_line(&Observation::new(now, Source::Engine, Fact::Continued))?;
+        self.stream.end()?;
+        self.place.next()?;
+        self.stream = Stream::new(&mut self.place)?;
+        (self.begun, self.flushed) = (Some(now), Some(now));
+        self.begin_file(told)
+    }
+
+    /// Ends the file. The last observation should be [`Fact::Stopped`].
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn finish(mut self) -> io::Result<()> {
-        if let Stream::Zstd(stream) = &mut self.stream {
-            stream.do_finish()?;
-            return stream.get_mut().flush();
-        }
-        self.stream.flush()
+        self.stream.end()
     }
 
     fn write_line(&mut self, value: &impl Serialize) -> io::Result<()> {

@@ -1,10 +1,9 @@
 //! Takes in what a replay tells, and keeps from when each part of a session was known.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     io,
-    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{
@@ -33,9 +32,9 @@ pub struct Collector {
 impl Collector {
     /// A collector to hand to a replay, and the same to ask afterwards.
     #[must_use]
-    pub fn shared() -> (Box<dyn Sink>, Rc<RefCell<Self>>) {
-        let kept = Rc::new(RefCell::new(Self::default()));
-        (Box::new(Handle(Rc::clone(&kept))), kept)
+    pub fn shared() -> (Box<dyn Sink>, Arc<Mutex<Self>>) {
+        let kept = Arc::new(Mutex::new(Self::default()));
+        (Box::new(Handle(Arc::clone(&kept))), kept)
     }
 
     /// What it has taken in.
@@ -66,18 +65,24 @@ impl Collector {
 }
 
 /// What the replay owns of a collector.
-struct Handle(Rc<RefCell<Collector>>);
+struct Handle(Arc<Mutex<Collector>>);
+
+impl Handle {
+    fn collector(&self) -> MutexGuard<'_, Collector> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Sink for Handle {
     fn host(&mut self, header: &Header) -> io::Result<()> {
-        self.0.borrow_mut().header = header.clone();
+        self.collector().header = header.clone();
         Ok(())
     }
 
     fn change(&mut self, finding: &Finding) -> io::Result<()> {
         match &finding.change {
             Change::Opened(session) | Change::Changed(session) | Change::Closed(session) => {
-                self.0.borrow_mut().told(session, finding.at);
+                self.collector().told(session, finding.at);
             }
             Change::Loss { .. } => {}
         }
@@ -85,12 +90,12 @@ impl Sink for Handle {
     }
 
     fn measured(&mut self, seen: &Observation) -> io::Result<()> {
-        self.0.borrow_mut().samples.take(seen);
+        self.collector().samples.take(seen);
         Ok(())
     }
 
     fn finish(&mut self, report: &Report) -> io::Result<()> {
-        let mut kept = self.0.borrow_mut();
+        let mut kept = self.collector();
         (kept.end, kept.totals) = (report.now(), report.totals.clone());
         for session in &report.sessions {
             if let Some(growing) = kept.growing.get_mut(&session.id) {

@@ -166,7 +166,7 @@ fn place(session: Option<&Session>, verdict: &Verdict) -> String {
     parts.join(", ")
 }
 
-fn reading(reading: &Reading) -> String {
+pub(crate) fn reading(reading: &Reading) -> String {
     let what = escape::str(&reading.what, TEXT);
     let value = match &reading.value {
         Value::Number(number) => number.to_string(),

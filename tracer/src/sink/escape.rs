@@ -56,6 +56,22 @@ pub fn str(text: &str, max: usize) -> String {
     self::text(text.as_bytes(), max)
 }
 
+/// A path; of a long one the middle is left out, since containerd's sockets are named by a hash and the ends tell them apart.
+#[must_use]
+pub fn shortened(path: &RawText) -> String {
+    const MAX: usize = 300;
+    const START: usize = 40;
+    const END: usize = 12;
+    let text = text(path.as_bytes(), MAX);
+    let length = text.chars().count();
+    if length <= START + 1 + END {
+        return text;
+    }
+    let start: String = text.chars().take(START).collect();
+    let end: String = text.chars().skip(length - END).collect();
+    format!("{start}{CUT}{end}")
+}
+
 fn shown(character: char) -> String {
     match character {
         '\n' => "\\n".to_owned(),

@@ -45,6 +45,7 @@ impl Explained {
         }
         let page = Page { style: self.style };
         self.target.write_all(page.session(session).as_bytes())?;
+        self.drawing.interrupted();
         self.target.flush()
     }
 

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use tabled::{
     builder::Builder,
-    settings::{Padding, Style as Borders},
+    grid::util::string::get_line_width,
+    settings::{Padding, Style as Borders, Width, object::Columns},
 };
 
 use super::{
@@ -25,20 +26,30 @@ const INTO: usize = 40;
 pub struct Table {
     target: Target,
     style: Style,
+    columns: Option<u16>,
     degraded: Vec<Degraded>,
 }
+
+/// Columns between two cells.
+const GAP: usize = 2;
 
 impl Table {
     /// Writes to `target`.
     #[must_use]
     pub fn new(target: Target, style: Style) -> Self {
-        Self { target, style, degraded: Vec::new() }
+        Self { target, style, columns: None, degraded: Vec::new() }
     }
 }
+
+type Row = [String; 9];
 
 const HEAD: [&str; 9] = ["ID", "AGE", "KIND", "INTO", "COMMAND", "CLIENT", "PID", "IDLE", "HEALTH"];
 
 impl Sink for Table {
+    fn fit(&mut self, columns: u16) {
+        self.columns = Some(columns);
+    }
+
     fn host(&mut self, header: &Header) -> io::Result<()> {
         self.degraded.clone_from(&header.degraded);
         Ok(())
@@ -48,12 +59,15 @@ impl Sink for Table {
         if report.sessions.is_empty() {
             writeln!(self.target, "no session is open")?;
         } else {
-            let mut table = Builder::from_iter([HEAD.map(str::to_owned)]);
-            for session in &report.sessions {
-                table.push_record(row(session, report));
+            let rows: Vec<Row> = report.sessions.iter().map(|session| row(session, report)).collect();
+            let head = HEAD.map(str::to_owned);
+            let mut table = Builder::from_iter([&head].into_iter().chain(&rows)).build();
+            table.with(Borders::empty()).with(Padding::new(0, GAP, 0, 0));
+            if let Some(columns) = self.columns {
+                for (column, width) in GIVING.into_iter().zip(widths(&head, &rows, columns.into())) {
+                    table.modify(Columns::one(column), Width::truncate(width).suffix("…"));
+                }
             }
-            let mut table = table.build();
-            table.with(Borders::empty()).with(Padding::new(0, 2, 0, 0));
             for (index, line) in table.to_string().lines().enumerate() {
                 let ink =
                     if index == 0 { Ink::Dim.on(self.style, line.trim_end()) } else { line.trim_end().to_owned() };
@@ -65,7 +79,29 @@ impl Sink for Table {
     }
 }
 
-fn row(session: &Session, report: &Report) -> [String; 9] {
+/// Columns that give way on a narrow terminal: what it leads into, the command, who began it. Ids stay whole: `show` asks for them.
+const GIVING: [usize; 3] = [3, 4, 5];
+/// Narrower they say nothing.
+const LEAST: usize = 4;
+
+/// How wide those columns may be, so that rows fit that many columns.
+fn widths(head: &Row, rows: &[Row], columns: usize) -> [usize; GIVING.len()] {
+    let natural = |column: usize| {
+        let cells = [head].into_iter().chain(rows).filter_map(|row| row.get(column));
+        cells.map(|cell| get_line_width(cell)).max().unwrap_or(0)
+    };
+    let stay: usize = (0..HEAD.len()).filter(|column| !GIVING.contains(column)).map(natural).sum();
+    let left = columns.saturating_sub(stay + GAP * (HEAD.len() - 1));
+    let mut widths = GIVING.map(natural);
+    // The widest gives way first.
+    while widths.iter().sum::<usize>() > left {
+        let Some(widest) = widths.iter_mut().filter(|width| **width > LEAST).max() else { break };
+        *widest -= 1;
+    }
+    widths
+}
+
+fn row(session: &Session, report: &Report) -> Row {
     let at = report.now();
     let unknown = || "?".to_owned();
     let process = session.hops.iter().rev().find(|hop| hop.role == Role::Process);
@@ -83,7 +119,7 @@ fn row(session: &Session, report: &Report) -> [String; 9] {
 }
 
 /// Who began it: the process, where that is on this host, else the address.
-fn client(session: &Session) -> String {
+pub(crate) fn client(session: &Session) -> String {
     let hop = session.hops.first().filter(|hop| hop.role == Role::Client);
     match (hop, session.client.address) {
         (Some(hop), _) => {
@@ -97,7 +133,7 @@ fn client(session: &Session) -> String {
 }
 
 /// A length of time in at most four characters, as kubectl writes ages.
-fn short(span: Span) -> String {
+pub(crate) fn short(span: Span) -> String {
     let seconds = span.as_millis() / 1_000;
     match seconds {
         0..120 => format!("{seconds}s"),

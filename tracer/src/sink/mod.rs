@@ -11,8 +11,8 @@ mod explained;
 pub(crate) mod ink;
 pub(crate) mod json;
 mod jsonl;
-mod list;
-mod show;
+pub(crate) mod list;
+pub(crate) mod show;
 mod tree;
 pub mod view;
 pub(crate) mod words;
@@ -37,7 +37,14 @@ pub struct Header {
 }
 
 /// Shows findings.
-pub trait Sink {
+pub trait Sink: Send {
+    /// Columns of the terminal that it writes to, where it does. Default: it does not matter, since lines are to be the same
+    /// everywhere.
+    fn fit(&mut self, _columns: u16) {}
+
+    /// Somebody else wrote to its target: what it writes next should not lean on what it wrote before.
+    fn interrupted(&mut self) {}
+
     /// Called once, first.
     ///
     /// # Errors
@@ -104,6 +111,11 @@ pub const FORMATS: &[Format] = &[
         about: "JSON Lines for programs: every change with the whole session",
         open: |target, _| Box::new(Jsonl::new(target)),
     },
+    Format {
+        name: "json",
+        about: "JSON for programs: an array of sessions as they were in the end",
+        open: |target, _| Box::new(Json::new(target)),
+    },
 ];
 
 /// Every format of one session in full, the default first.
@@ -146,6 +158,18 @@ pub const LISTS: &[Format] = &[
         open: |target, _| Box::new(Lines::new(target)),
     },
 ];
+
+/// Shows how things stand, or stood.
+///
+/// # Errors
+/// When a writer fails.
+pub fn render(sinks: &mut [Box<dyn Sink>], header: &Header, report: &Report) -> io::Result<()> {
+    for sink in sinks {
+        sink.host(header)?;
+        sink.finish(report)?;
+    }
+    Ok(())
+}
 
 /// The format of that name, of a trace.
 #[must_use]

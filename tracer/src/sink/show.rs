@@ -93,7 +93,8 @@ impl Drawing<'_> {
 
     fn title(&self) -> String {
         let session = self.session;
-        let mut title = format!("{}  {}", self.ink(Ink::Mark, &session.id.0), session.kind.token());
+        let mut title =
+            format!("{}  {}", self.ink(Ink::Mark, &escape::str(&session.id.0, words::NAME)), session.kind.token());
         if let Some(into) = words::into(session) {
             title.push_str(&format!("  {}", self.ink(Ink::Bold, &into)));
         }
@@ -104,7 +105,8 @@ impl Drawing<'_> {
         };
         let idle = view::idle(session, self.measures, self.at);
         let idle = idle.map_or(String::new(), |idle| format!(", idle for {}", lasted(idle)));
-        title.push_str(&self.ink(Ink::Dim, &format!("  open for {age}{idle}{terminal}")));
+        let lasted = if session.closed_at.is_some() { "closed after" } else { "open for" };
+        title.push_str(&self.ink(Ink::Dim, &format!("  {lasted} {age}{idle}{terminal}")));
         title.push_str(&match self.health {
             Health::Fault { code, short } => self.ink(Ink::Bad, &format!("  {code}: {short}")),
             Health::Ok | Health::Waiting => self.ink(Ink::Good, &format!("  {}", self.health.short())),
@@ -122,7 +124,8 @@ impl Drawing<'_> {
             lines.push(format!("{margin}{}", self.ink(if bad { Ink::Bad } else { Ink::Dim }, &text)));
         }
         if hop.role == Role::Process {
-            let of_stdio = self.measures.descriptors(hop.task).iter().filter(|one| one.fd <= 2);
+            let own = self.measures.descriptors(hop.task).iter();
+            let of_stdio = own.filter(|one| one.fd <= 2 && one.kind != FileKind::Other);
             lines.extend(of_stdio.map(|one| format!("{margin}{}", self.file(hop.task, one))));
         }
         lines
@@ -245,7 +248,7 @@ impl Drawing<'_> {
 }
 
 /// The numbers of an end, on one line.
-fn numbers(end: &TcpMeasure) -> String {
+pub(crate) fn numbers(end: &TcpMeasure) -> String {
     let mut text = format!("{}  recv-q {}  send-q {}", end.state.token(), end.recv_q, end.send_q);
     if let Some(info) = end.info {
         let ago = |millis: u32| lasted(Span::from_millis(millis.into()));
@@ -256,7 +259,7 @@ fn numbers(end: &TcpMeasure) -> String {
 }
 
 /// What is out of the ordinary with an end.
-fn troubles(end: &TcpMeasure) -> Vec<String> {
+pub(crate) fn troubles(end: &TcpMeasure) -> Vec<String> {
     let mut troubles = Vec::new();
     if let Some(info) = end.info {
         let counted = |count: u64, what: &str| words::counted(count, what);
@@ -280,7 +283,7 @@ fn troubles(end: &TcpMeasure) -> Vec<String> {
 }
 
 /// What a process does, and whether that is bad by itself.
-fn doing(hop: &Hop, process: &ProcessMeasure) -> (String, bool) {
+pub(crate) fn doing(hop: &Hop, process: &ProcessMeasure) -> (String, bool) {
     let (state, bad) = match process.state {
         'R' => ("runs", false),
         'S' | 'I' => ("sleeps", false),

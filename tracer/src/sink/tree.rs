@@ -13,7 +13,7 @@ use super::{
     Header, Sink, Style, Target, escape,
     ink::Ink,
     view,
-    words::{NAME, TEXT, command, counted, gap_words, into, lasted, outcome, shortened, user, who},
+    words::{NAME, TEXT, command, counted, gap_words, into, lasted, outcome, user, who},
 };
 use crate::model::{
     BootTime, Change, Confidence, Finding, GapCode, Hop, Link, LinkKind, Report, Role, Session, SessionId, Span, State,
@@ -270,7 +270,7 @@ impl Tree {
         let inside = link.from == link.to;
         let mut what = match link.kind {
             LinkKind::Tcp => link.tcp.map(|ends| format!("{} → {}", ends.tuple.local, ends.tuple.remote)),
-            LinkKind::Unix => link.unix.as_ref().map(|(path, ..)| shortened(path)),
+            LinkKind::Unix => link.unix.as_ref().map(|(path, ..)| escape::shortened(path)),
             LinkKind::Relay => Some("joined inside".to_owned()),
             LinkKind::Fifo | LinkKind::Fork | LinkKind::Exec => None,
         }
@@ -337,7 +337,11 @@ impl Tree {
 
     fn outcome(&self, session: &Session, now: BootTime) -> String {
         if let Some(whole) = &session.merged_into {
-            return format!("  {} a part of {}, which goes on", self.ink(Ink::Dim, "╰"), self.ink(Ink::Bold, &whole.0));
+            return format!(
+                "  {} a part of {}, which goes on",
+                self.ink(Ink::Dim, "╰"),
+                self.ink(Ink::Bold, &escape::str(&whole.0, NAME))
+            );
         }
         let (ink, how) = outcome(session, now);
         let incomplete = if session.complete { "" } else { " · the path is not complete" };
@@ -387,6 +391,10 @@ impl Sink for Tree {
             writeln!(self.target, "  hint: {}", escape::str(&degraded.hint, TEXT))?;
         }
         self.target.flush()
+    }
+
+    fn interrupted(&mut self) {
+        self.current = None;
     }
 
     fn change(&mut self, finding: &Finding) -> io::Result<()> {

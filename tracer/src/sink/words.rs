@@ -1,7 +1,7 @@
 //! Words and phrases that several sinks use for people.
 
 use super::{Style, escape, ink::Ink, view};
-use crate::model::{AuditUser, BootTime, Client, Degraded, ExitReason, Gap, GapCode, RawText, Role, Session, Span};
+use crate::model::{AuditUser, BootTime, Client, Degraded, ExitReason, Gap, GapCode, Role, Session, Span};
 
 /// Longest name (of a pod, a process …) that is shown whole; Kubernetes allows 253, people read the start.
 pub(crate) const NAME: usize = 63;
@@ -76,20 +76,6 @@ pub(crate) fn command(session: &Session, columns: usize) -> Option<String> {
     known.then(|| escape::command(&session.command, session.command_truncated, columns))
 }
 
-/// A path; of a long one the middle is left out, since containerd's sockets are named by a hash and the ends tell them apart.
-pub(crate) fn shortened(path: &RawText) -> String {
-    const START: usize = 40;
-    const END: usize = 12;
-    let text = escape::text(path.as_bytes(), TEXT);
-    let length = text.chars().count();
-    if length <= START + 1 + END {
-        return text;
-    }
-    let start: String = text.chars().take(START).collect();
-    let end: String = text.chars().skip(length - END).collect();
-    format!("{start}{}{end}", escape::CUT)
-}
-
 /// What could not be looked at: below what could.
 pub(crate) fn degraded(style: Style, degraded: &[Degraded]) -> String {
     let told = degraded.iter().map(|one| {
@@ -100,7 +86,7 @@ pub(crate) fn degraded(style: Style, degraded: &[Degraded]) -> String {
 }
 
 /// In lines of at most so many columns, broken between words.
-pub(super) fn folded(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn folded(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ').filter(|word| !word.is_empty()) {
         match lines.last_mut() {

@@ -3,6 +3,7 @@
 mod crowd;
 mod latency;
 mod ls;
+mod replay;
 
 /// Figures, measured.
 #[derive(clap::Args)]
@@ -17,6 +18,8 @@ enum What {
     Latency(latency::Latency),
     /// How long `execpath ls` takes beside `ss` and `ps`, with many sockets and processes.
     Ls(ls::Ls),
+    /// How long `execpath replay` takes, and how much memory.
+    Replay(replay::Replay),
     /// A process of the crowd that `ls` looks at.
     #[command(hide = true)]
     Member(crowd::Member),
@@ -27,6 +30,7 @@ impl Bench {
         match self.what {
             What::Latency(latency) => latency.run(),
             What::Ls(ls) => ls.run(),
+            What::Replay(replay) => replay.run(),
             What::Member(member) => member.run(),
         }
     }

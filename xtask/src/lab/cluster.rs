@@ -27,6 +27,9 @@ use crate::tools::{command, find, run};
 /// How long a daemon may take to answer on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// How long one that is told to end may take before it is killed: as a unit's manager would wait, only shorter.
+const LIMIT_OF_STOP: Duration = Duration::from_secs(10);
+
 /// Starts the cluster, or finds it started.
 pub(super) fn up(state: &State, runtime: Runtime, noise: Option<u32>) -> Result<()> {
     let progress = Progress::new();
@@ -115,6 +118,51 @@ pub(super) fn down(state: &State) -> Result<bool> {
     Ok(true)
 }
 
+/// Ends one daemon of the lab, and leaves the rest as it is.
+pub(super) fn stop_one(state: &State, name: &str, kill: bool) -> Result<()> {
+    let (_, daemon) = one(state, name)?;
+    let _lock = state.lock()?;
+    if kill {
+        daemon.process.kill()?;
+    } else {
+        daemon.process.stop(LIMIT_OF_STOP)?;
+    }
+    Progress::new().say(format!("{name} has ended"));
+    Ok(())
+}
+
+/// Starts one daemon of the lab that has ended, and waits until an exec works: all of them are on its way.
+pub(super) fn start_one(state: &State, name: &str) -> Result<()> {
+    let (facts, daemon) = one(state, name)?;
+    let _lock = state.lock()?;
+    let progress = Progress::new();
+    let starting = Starting { state, facts: &facts, progress: &progress };
+    let daemon = match name {
+        _ if daemon.process.runs() => daemon,
+        "etcd" => starting.etcd()?,
+        "kube-apiserver" => starting.apiserver()?,
+        "kubelet" => starting.kubelet()?,
+        "containerd" => starting.containerd()?,
+        "dockerd" => starting.dockerd()?,
+        _ => bail!("nobody knows how to start {name}"),
+    };
+    let works = || Ok(starting.kubectl(&["exec", "web", "-c", "web", "--", "true"]).is_ok());
+    starting.wait(&daemon, "an exec", works)?;
+    progress.say(format!("{name} runs, pid {}; an exec works", daemon.process.pid));
+    Ok(())
+}
+
+/// A daemon of the lab that is up.
+fn one(state: &State, name: &str) -> Result<(Facts, Daemon)> {
+    let facts = state.facts_of_ready()?;
+    let mut daemons = state.daemons()?;
+    let daemon = daemons.remove(name).ok_or_else(|| {
+        let names: Vec<&str> = daemons.keys().map(String::as_str).collect();
+        hinted(format!("the lab has no daemon {name}"), names.join(", "))
+    })?;
+    Ok((facts, daemon))
+}
+
 /// Whether all was started in this boot and still runs.
 fn is_whole(state: &State, facts: &Facts) -> Result<bool> {
     let daemons = state.daemons()?;
@@ -175,8 +223,14 @@ impl Starting<'_> {
         self.progress.say("certificates and network are there");
 
         // The slowest first: the API server starts while the images are made.
-        let apiserver = self.master()?;
+        self.etcd()?;
+        let apiserver = self.apiserver()?;
+        self.lay_over("/var/lib/containerd")?;
         let containerd = self.containerd()?;
+        if self.facts.runtime == Runtime::Docker {
+            self.lay_over("/var/lib/docker")?;
+            self.dockerd()?;
+        }
         self.images()?;
         self.wait_for_apiserver(&apiserver)?;
         let kubelet = self.kubelet()?;
@@ -193,12 +247,14 @@ impl Starting<'_> {
         Ok(())
     }
 
-    fn master(&self) -> Result<Daemon> {
+    fn etcd(&self) -> Result<Daemon> {
         let mut etcd = Host::Master.command("etcd")?;
         etcd.arg("--data-dir").arg(self.state.path("etcd"));
         etcd.args(["--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379"]);
-        self.start("etcd", Host::Master, etcd)?;
+        self.start("etcd", Host::Master, etcd)
+    }
 
+    fn apiserver(&self) -> Result<Daemon> {
         self.write("audit-policy.json", &config::audit_policy())?;
         let mut apiserver = Host::Master.command(self.facts.kube.program("kube-apiserver"))?;
         apiserver.args(config::apiserver_args(self.state, self.facts.kube.version));
@@ -206,7 +262,6 @@ impl Starting<'_> {
     }
 
     fn containerd(&self) -> Result<Daemon> {
-        self.lay_over("/var/lib/containerd")?;
         fs::create_dir_all(self.state.path("cni/net.d"))?;
         self.write("cni/net.d/10-lab.conflist", &config::cni(&self.state.path("cni/ipam")))?;
         let toml = self.state.path("containerd.toml");
@@ -216,14 +271,10 @@ impl Starting<'_> {
         let containerd = self.start("containerd", Host::Worker, containerd)?;
         self.wait(&containerd, "containerd", || Ok(run(command("ctr").arg("version")).is_ok()))?;
         self.progress.say("containerd answers");
-        if self.facts.runtime == Runtime::Docker {
-            self.dockerd()?;
-        }
         Ok(containerd)
     }
 
-    fn dockerd(&self) -> Result<()> {
-        self.lay_over("/var/lib/docker")?;
+    fn dockerd(&self) -> Result<Daemon> {
         let wrapper = self.state.path("runc-lab");
         fs::write(&wrapper, config::runc_wrapper(&find("runc").context("no runc on PATH")?))?;
         fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
@@ -232,7 +283,7 @@ impl Starting<'_> {
         let dockerd = self.start("dockerd", Host::Worker, dockerd)?;
         self.wait(&dockerd, "dockerd", || Ok(run(self.docker().args(["version"])).is_ok()))?;
         self.progress.say("dockerd answers");
-        Ok(())
+        Ok(dockerd)
     }
 
     fn docker(&self) -> Command {
@@ -275,7 +326,12 @@ impl Starting<'_> {
     /// Starts a daemon in a session of its own, so that neither a closed terminal nor Ctrl-C reaches it.
     fn start(&self, name: &str, host: Host, mut command: Command) -> Result<Daemon> {
         let log = self.state.log(name);
-        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        // What it said before it was ended is worth more than an empty file.
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("cannot write {}", log.display()))?;
         command.stdout(output.try_clone()?).stderr(output).current_dir("/");
         // SAFETY: between fork and exec the closure makes one system call: it allocates nothing and takes no lock.
         unsafe { command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?)) };

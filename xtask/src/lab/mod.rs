@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -78,7 +79,34 @@ enum What {
         /// Where it listens.
         #[arg(value_name = "ADDRESS:PORT")]
         listen: String,
+        /// Of the connection of that number, hold back what the client sends after so many TLS records of application data.
+        #[arg(long, value_name = "CONNECTION:RECORDS")]
+        hold: Option<relay::Hold>,
+        /// Of what comes back for a client pass on so many bytes, and drop the rest.
+        #[arg(long, value_name = "BYTES", conflicts_with = "hold")]
+        most: Option<u64>,
     },
+    /// End one daemon: etcd, kube-apiserver, kubelet, containerd or dockerd. The rest goes on without it.
+    Stop {
+        #[arg(value_name = "DAEMON")]
+        daemon: String,
+        /// By SIGKILL: it can do nothing more.
+        #[arg(long)]
+        kill: bool,
+    },
+    /// Start a daemon that has ended, and wait until an exec works.
+    Start {
+        #[arg(value_name = "DAEMON")]
+        daemon: String,
+    },
+    /// End one daemon and start it again.
+    Restart {
+        #[arg(value_name = "DAEMON")]
+        daemon: String,
+    },
+    /// Run the load driver on the client's host, in this process's place: sessions by WebSocket, as its stdin says
+    /// (tests/lab/load/main.go).
+    Load,
     /// Say what runs.
     Status,
     /// Print what a test needs to know, as JSON.
@@ -115,7 +143,7 @@ impl Up {
 
     /// A relay from `listen` on the client's host to the API server.
     pub(crate) fn relay(&self, listen: &str) -> Result<std::process::Command> {
-        relay::to_api_server(listen)
+        relay::to_api_server(listen, None, None)
     }
 
     /// Version of Kubernetes.
@@ -164,10 +192,19 @@ impl Lab {
                 let _lock = state.lock()?;
                 pods::noise(&state, &facts, count, &Progress::new())
             }
-            What::Relay { listen } => {
-                use std::os::unix::process::CommandExt as _;
+            What::Relay { listen, hold, most } => {
                 state.facts_of_ready()?;
-                Err(relay::to_api_server(&listen)?.exec().into())
+                Err(relay::to_api_server(&listen, hold, most)?.exec().into())
+            }
+            What::Load => {
+                state.facts_of_ready()?;
+                Err(truth::driver()?.stdin(std::process::Stdio::inherit()).exec().into())
+            }
+            What::Stop { daemon, kill } => cluster::stop_one(&state, &daemon, kill),
+            What::Start { daemon } => cluster::start_one(&state, &daemon),
+            What::Restart { daemon } => {
+                cluster::stop_one(&state, &daemon, false)?;
+                cluster::start_one(&state, &daemon)
             }
             What::Status => status(&state),
             What::Env => {
@@ -193,6 +230,7 @@ cargo xtask lab exec --as-user alice -- get pods      also: bob, carol
 cargo xtask lab exec --kubectl 1.20 -- version
 cargo xtask lab pods 10                               idle pods noise-0 to noise-9
 cargo xtask lab truth --sessions 20                   how much of what the tracer tells is true
+cargo xtask lab restart kubelet                       also: stop, start; etcd, kube-apiserver, containerd
 cargo xtask lab env                                   pids, paths and addresses as JSON
 cargo xtask lab down
 logs: {}

@@ -18,13 +18,20 @@ struct Need {
     package: &'static str,
 }
 
-const ALWAYS: [Need; 6] = [
+const ALWAYS: [Need; 11] = [
     Need { program: "containerd", package: "containerd" },
     Need { program: "runc", package: "runc" },
     Need { program: "etcd", package: "etcd-server" },
     Need { program: "ip", package: "iproute2" },
     Need { program: "busybox", package: "busybox-static" },
     Need { program: "/usr/lib/cni/bridge", package: "containernetworking-plugins" },
+    // What tests make faults with: a probe without a kubelet, a disk in a file, an end of whatever has a mark, a packet filter, a
+    // certificate.
+    Need { program: "curl", package: "curl" },
+    Need { program: "mkfs.ext4", package: "e2fsprogs" },
+    Need { program: "pkill", package: "procps" },
+    Need { program: "iptables", package: "iptables" },
+    Need { program: "openssl", package: "openssl" },
 ];
 
 const DOCKER: [Need; 3] = [

@@ -62,10 +62,15 @@ impl Process {
     pub(super) fn stop(&self, patience: Duration) -> Result<()> {
         self.signal(Signal::TERM)?;
         if !self.wait(patience)? {
-            self.signal(Signal::KILL)?;
-            self.wait(Duration::from_secs(10))?;
+            self.kill()?;
         }
         Ok(())
+    }
+
+    /// Ends it so that it can do nothing more.
+    pub(super) fn kill(&self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        self.wait(Duration::from_secs(10)).map(drop)
     }
 }
 

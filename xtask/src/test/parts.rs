@@ -119,6 +119,10 @@ fn docs(session: &mut Session) -> Result<Outcome> {
 }
 
 fn tests(session: &mut Session) -> Result<Outcome> {
+    // What plays the terminal; tests that miss it say so.
+    if crate::tools::find("tmux").is_none() {
+        drop(crate::apt::install(&["tmux"], &Progress::new()));
+    }
     session
         .tests(&mut cargo_with(session, &["test", "--workspace", "--locked", "--no-fail-fast", "--", "--show-output"]))
 }

@@ -56,7 +56,7 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
 }
 
 fn of_host(host: &Host<'_>) -> Vec<Found> {
-    let dials = host.report.loose.iter().filter_map(|loose| {
+    let dials = host.loose().filter_map(|loose| {
         let tuple = loose.socket.tuple.filter(|tuple| host.is_kubelet_port(tuple.remote.port()))?;
         let times = sent_again(&host.report.measures.tcp(loose.socket.id)?.last)?;
         let pid = Some(loose.task.tgid);

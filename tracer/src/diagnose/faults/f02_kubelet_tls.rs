@@ -27,7 +27,7 @@ pub(super) const FAULT: Fault = Fault {
         "kubectl get csr | grep -v Approved",
     ],
     sources: &["weaveworks/eksctl#1324", "kubernetes/kubeadm#591", "kelseyhightower/kubernetes-the-hard-way#146"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Scenario("an attempt that is refused at once leaves no session to tell of"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

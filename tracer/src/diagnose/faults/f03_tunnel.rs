@@ -34,7 +34,7 @@ pub(super) const FAULT: Fault = Fault {
         "k3s-io/k3s#7332",
         "k3s-io/k3s#6216",
     ],
-    made: Made::Scenario("needs a tunnel that is stuck: konnectivity is not in the lab"),
+    made: Made::Lab,
     rule: Rule::Both(of_session, of_host),
     #[cfg(test)]
     scenes,
@@ -67,7 +67,7 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
 /// Something was asked long ago, and nothing was heard since.
 fn is_unanswered(series: &Series<TcpMeasure>) -> bool {
     twice(series, |tcp| {
-        let asked = |info: crate::model::TcpInfo| {
+        let asked = |info: TcpInfo| {
             info.bytes_acked > 0 && info.last_sent_ms >= LONG && info.last_received_ms >= info.last_sent_ms
         };
         tcp.state == TcpState::Established && tcp.info.is_some_and(asked)

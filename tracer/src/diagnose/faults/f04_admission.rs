@@ -28,8 +28,8 @@ pub(super) const FAULT: Fault = Fault {
         "kubectl get --raw /metrics | grep apiserver_admission_webhook_admission_duration_seconds_sum",
     ],
     sources: &["kubernetes/kubernetes#59759", "kubernetes/kubernetes#60914", "kubernetes/kubernetes#133515"],
-    made: Made::Scenario("needs an admission webhook that hangs: none is in the lab"),
-    rule: Rule::Host(rule),
+    made: Made::Lab,
+    rule: Rule::Both(of_session, of_host),
     #[cfg(test)]
     scenes,
 };
@@ -41,52 +41,77 @@ const RIGHT_AFTER: u32 = 500;
 /// etcd, which API servers watch all the time (IANA: 2379 and 2380).
 const ETCD: [u16; 2] = [2_379, 2_380];
 
-/// How long ago it was spoken to, where nothing was said by `answers` since and nothing moved between the samples.
-fn unanswered(series: &Series<TcpMeasure>, asked: fn(&TcpMeasure) -> Option<(u32, u32)>) -> Option<u32> {
+/// How long ago it was spoken to, by `times` of that and of the last answer, where nothing moved between the samples.
+fn spoken(series: &Series<TcpMeasure>, times: fn(TcpInfo) -> (u32, u32)) -> Option<(u32, u32)> {
     let (last, before) = both(series)?;
     let still =
         last.info?.bytes_received == before.info?.bytes_received && last.info?.bytes_acked == before.info?.bytes_acked;
-    let (asked, answered) = asked(last)?;
-    (still && last.state == TcpState::Established && answered > asked).then_some(asked)
+    (still && last.state == TcpState::Established).then_some(times(last.info?))
 }
 
-fn rule(host: &Host<'_>) -> Vec<Found> {
-    let measures = &host.report.measures;
-    let is_server = |task: &TaskKey| host.is(*task, Role::ApiServer);
-    let mut found = Vec::new();
-    for request in host.report.loose.iter().filter(|one| one.socket.role == Some(SocketRole::Accepted)) {
-        let heard = |tcp: &TcpMeasure| tcp.info.map(|info| (info.last_received_ms, info.last_sent_ms));
-        let waits = measures.tcp(request.socket.id).and_then(|series| unanswered(series, heard));
-        let Some(waits) = waits.filter(|waits| WAIT.contains(waits) && is_server(&request.task)) else { continue };
-        let asked: Vec<_> = host
-            .dialled_by(Role::ApiServer)
-            .filter(|dial| dial.task == request.task && dial.peer != Some(request.task))
-            .filter_map(|dial| {
-                let tuple = dial.socket.tuple?;
-                let port = tuple.remote.port();
-                if host.is_kubelet_port(port) || Places::default().is_apiserver_port(port) || ETCD.contains(&port) {
-                    return None;
-                }
-                let spoke = |tcp: &TcpMeasure| tcp.info.map(|info| (info.last_sent_ms, info.last_received_ms));
-                let asked = unanswered(measures.tcp(dial.socket.id)?, spoke)?;
-                (asked <= waits && waits - asked <= RIGHT_AFTER).then_some((tuple, asked))
-            })
-            .collect();
-        if let [(tuple, asked)] = asked[..] {
-            let pid = Some(request.task.tgid);
-            let about = About { pid, local: Some(tuple.local), remote: Some(tuple.remote), ..About::default() };
-            found.push(
-                Found { about, ..Found::default() }
-                    .with(number("since the request was read, without an answer", waits.into(), "ms"))
-                    .with(number("since the API server asked there, without an answer", asked.into(), "ms")),
-            );
-        }
+/// How long ago that request was read, if it waits for as long as a webhook is waited for.
+fn waits(series: &Series<TcpMeasure>) -> Option<u32> {
+    let (heard, answered) = spoken(series, |info| (info.last_received_ms, info.last_sent_ms))?;
+    (answered > heard && WAIT.contains(&heard)).then_some(heard)
+}
+
+/// What this API server waits for since it read a request, `waits` milliseconds ago. Times are as coarse as the kernel's ticks: the
+/// end of a handshake and the question behind it may have the same, and so may a question and its answer. The former counts
+/// where the request is `sure` to wait.
+fn asked(host: &Host<'_>, server: TaskKey, waits: u32, sure: bool) -> Option<Found> {
+    let dials = host.dialled_by(Role::ApiServer).filter(|dial| dial.task == server && dial.peer != Some(server));
+    let asked: Vec<_> = dials
+        .filter_map(|dial| {
+            let (tuple, series) = (dial.socket.tuple?, host.report.measures.tcp(dial.socket.id)?);
+            if host.is_kubelet_port(tuple.remote.port()) && series.last.state == TcpState::SynSent {
+                return Some((tuple, 0));
+            }
+            let (asked, answered) = spoken(series, |info| (info.last_sent_ms, info.last_received_ms))?;
+            let unanswered = answered > asked || (sure && answered == asked);
+            (unanswered && asked <= waits && waits - asked <= RIGHT_AFTER).then_some((tuple, asked))
+        })
+        .filter(|(tuple, _)| !is_of_cluster(tuple.remote.port()))
+        .collect();
+    // A kubelet that was asked right then, and does not answer, is what is waited for: admission is behind it.
+    let [(tuple, asked)] = asked[..] else { return None };
+    if host.is_kubelet_port(tuple.remote.port()) {
+        return None;
     }
-    found
+    let (pid, local, remote) = (Some(server.tgid), Some(tuple.local), Some(tuple.remote));
+    let about = About { pid, local, remote, ..About::default() };
+    Some(
+        Found { about, ..Found::default() }
+            .with(number("since the request was read, without an answer", waits.into(), "ms"))
+            .with(number("since the API server asked there, without an answer", asked.into(), "ms")),
+    )
+}
+
+/// Of etcd and other API servers nothing is asked for one request.
+fn is_of_cluster(port: u16) -> bool {
+    Places::default().is_apiserver_port(port) || ETCD.contains(&port)
+}
+
+/// Of a kubectl whose request was read, and of which nothing else is there.
+fn of_session(case: &Case<'_>) -> Option<Found> {
+    let (at, server) = case.hop(Role::ApiServer).filter(|_| case.last_role() == Some(Role::ApiServer))?;
+    // Before it asks for the exec, kubectl asks for the pod, on another connection.
+    let mut legs = case.legs().into_iter().filter(|leg| leg.far_hop == Some(at));
+    legs.find_map(|leg| {
+        let found = asked(case.host, server.task, waits(leg.far?.series?)?, true)?;
+        Some(Found { hop: Some(at), link: leg.link, ..found })
+    })
+}
+
+/// Of requests whose client is on another host.
+fn of_host(host: &Host<'_>) -> Vec<Found> {
+    let requests = host.loose().filter(|one| one.socket.role == Some(SocketRole::Accepted));
+    let requests = requests.filter(|one| host.is(one.task, Role::ApiServer));
+    let waiting = requests.filter_map(|one| Some((one.task, waits(host.report.measures.tcp(one.socket.id)?)?)));
+    waiting.filter_map(|(server, waits)| asked(host, server, waits, false)).collect()
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{APISERVER, Scene, idle, info};
+use crate::diagnose::scene::{APISERVER, On, Scene, idle, info, socket};
 
 #[cfg(test)]
 fn scenes() -> Vec<Scene> {
@@ -107,7 +132,40 @@ fn scenes() -> Vec<Scene> {
         });
         scene
     };
+    let mut session = of("a webhook hangs, and kubectl is here", &["F04"], "10.96.0.40:443", 9_000, 8_990);
+    session.loose.remove(0);
+    session.ends_after(2);
+    session.far(On::Client, |tcp, number| {
+        let ago = 9_000 - 3_000 * u32::try_from(1 - number).unwrap();
+        (info(tcp).last_received_ms, info(tcp).last_sent_ms) = (ago, ago + 20);
+    });
+    session.session(|session| {
+        // The connection on which the pod was asked for, and answered.
+        let mut idle = session.links[0].clone();
+        idle.tcp.as_mut().unwrap().far = Some(socket(19));
+        session.links.insert(1, idle);
+    });
+    session.each(|sample, _| {
+        sample.tcp.insert(19, idle());
+    });
+    let mut fresh = session.clone();
+    fresh.about = "its connection is new: the handshake ended when it was asked";
+    fresh.each(|sample, _| {
+        let info = info(sample.tcp.get_mut(&202).unwrap());
+        info.last_received_ms = info.last_sent_ms;
+    });
+    let mut kubelet = session.clone();
+    (kubelet.about, kubelet.named) = ("the webhook has answered, the kubelet does not", &[]);
+    kubelet.stray(APISERVER, Role::ApiServer, 204, "192.168.205.11:10250", |number| {
+        let mut tcp = idle();
+        let ago = 8_900 - 3_000 * u32::try_from(1 - number).unwrap();
+        (info(&mut tcp).last_sent_ms, info(&mut tcp).last_received_ms) = (ago, ago + 5);
+        tcp
+    });
     vec![
+        session,
+        fresh,
+        kubelet,
         of("a webhook hangs", &["F04"], "10.96.0.40:443", 9_000, 8_990),
         of("something else was asked, later", &[], "10.96.0.40:443", 20_000, 9_000),
         of("a watch that has nothing to say for minutes", &[], "10.96.0.40:443", 300_000, 299_990),

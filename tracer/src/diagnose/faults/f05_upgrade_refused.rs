@@ -29,7 +29,7 @@ pub(super) const FAULT: Fault = Fault {
         "gravitational/teleport#55696",
         "cilium/cilium#38988",
     ],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Scenario("on the lab the attempt that is refused leaves no session to tell of"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

@@ -9,10 +9,11 @@ pub(super) const FAULT: Fault = Fault {
     severity: Severity::Fault,
     step: Step::Legs,
     means: "The connection reached the runtime, and the streams for stdin, stdout and errors were not opened on it in time: \
-            the runtime hung up after its 30 seconds and started nothing.",
+            the runtime hangs up after its 30 seconds and starts nothing.",
     why: "A client that died or hung right after the upgrade, a proxy that passes the upgrade and holds back what follows, a \
           client library that opens other streams than the runtime expects.",
-    needs: "A session that was traced from its start to its end, of a client on this host that says that it is an exec.",
+    needs: "A client on this host that says that it is an exec, and two samples while the runtime waits; or a trace from its start to \
+            its end.",
     apart: &[
         Apart { code: "F07", by: "the runtime waited its 30 seconds before it hung up" },
         Apart { code: "F09", by: "the runtime never made the FIFOs: it had nothing to ask the shim for" },
@@ -23,7 +24,7 @@ pub(super) const FAULT: Fault = Fault {
     ],
     manual: &["journalctl _PID={runtime} | grep -i 'create streams'", "ss -tnpi dst {remote}   # while it lasts"],
     sources: &["containerd/containerd#1817", "k8s.io/kubelet, pkg/cri/streaming: DefaultStreamCreationTimeout = 30 s"],
-    made: Made::Scenario("needs a client of its own that opens no streams"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,
@@ -31,30 +32,61 @@ pub(super) const FAULT: Fault = Fault {
 
 /// The time-out of cri-streaming, and how exactly it is kept.
 const GIVEN_UP: std::ops::RangeInclusive<u64> = 29_500..=33_000;
+/// A client opens its streams in the round trip after the upgrade.
+const LONG: Span = Span::from_secs(5);
 
 /// The leg to a runtime that was never told what to do, of what the client calls an exec.
 pub(super) fn idle_stream<'a>(case: &Case<'a>) -> Option<Leg<'a>> {
-    let is_exec = matches!(case.session.kind, Kind::Exec | Kind::Cp) && !case.has_gap(&[GapCode::KindUnknown]);
-    let nothing_ran = case.last_role() == Some(Role::Runtime) && case.session.exec_id.is_none();
-    let sure = is_exec && nothing_ran && case.is_seen_whole() && !case.may_be_in_two();
+    let sure = nothing_ran(case) && case.is_seen_whole() && !case.may_be_in_two();
     case.leg_to(Role::Runtime).filter(|_| sure && !case.is_open())
 }
 
-fn rule(case: &Case<'_>) -> Option<Found> {
+fn nothing_ran(case: &Case<'_>) -> bool {
+    let is_exec = matches!(case.session.kind, Kind::Exec | Kind::Cp) && !case.has_gap(&[GapCode::KindUnknown]);
+    is_exec && case.last_role() == Some(Role::Runtime) && case.session.exec_id.is_none()
+}
+
+/// What is found at the runtime's end of that leg.
+pub(super) fn at_runtime(case: &Case<'_>, leg: &Leg<'_>) -> Found {
+    let Found { about, .. } = case.found_at(&leg.from_near());
+    let pid = case.hop(Role::Runtime).map(|(_, hop)| hop.task.tgid);
+    let about = About { pid, inode: None, ..about };
+    Found { hop: leg.far_hop, link: leg.link, about, since: case.session.closed_at, ..Found::default() }
+}
+
+/// The runtime still waits: after the request nothing came.
+fn while_it_lasts(case: &Case<'_>) -> Option<Found> {
+    if !case.is_open() || !nothing_ran(case) || case.age() < LONG {
+        return None;
+    }
+    let leg = case.leg_to(Role::Runtime)?;
+    let runtime = leg.far?.series?;
+    // The request fits a segment on loopback; streams that are opened come in others.
+    let asked_alone =
+        twice(runtime, |tcp| tcp.info.is_some_and(|info| info.data_segments_in == 1 && info.bytes_acked > 0));
+    if !asked_alone || runtime.last.state != TcpState::Established {
+        return None;
+    }
+    let waits = runtime.last.info?.last_received_ms;
+    Some(at_runtime(case, &leg).with(number(
+        "since the runtime got the request, and nothing behind it",
+        waits.into(),
+        "ms",
+    )))
+}
+
+fn afterwards(case: &Case<'_>) -> Option<Found> {
     let lasted = Some(case.age().as_millis()).filter(|lasted| GIVEN_UP.contains(lasted))?;
     let leg = idle_stream(case)?;
-    let about = About {
-        pid: case.hop(Role::Runtime).map(|(_, hop)| hop.task.tgid),
-        local: leg.tuple.map(|tuple| tuple.local),
-        remote: leg.tuple.map(|tuple| tuple.remote),
-        ..About::default()
-    };
-    let found = Found { hop: leg.far_hop, link: leg.link, about, since: case.session.closed_at, ..Found::default() };
-    Some(found.with(number("the runtime waited for streams, and hung up", lasted, "ms")))
+    Some(at_runtime(case, &leg).with(number("the runtime waited for streams, and hung up", lasted, "ms")))
+}
+
+fn rule(case: &Case<'_>) -> Option<Found> {
+    while_it_lasts(case).or_else(|| afterwards(case))
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::Scene;
+use crate::diagnose::scene::{On, Scene, info};
 
 #[cfg(test)]
 pub(super) fn ended(about: &'static str, named: &'static [&'static str], millis: u64) -> Scene {
@@ -76,7 +108,16 @@ fn scenes() -> Vec<Scene> {
     exec.id.0 = "s-exec".to_owned();
     exec.links.clear();
     two.sessions.push(exec);
+    let waits = |about, named: &'static [&'static str], segments: u32| {
+        let mut scene = Scene::new(about, named);
+        scene.ends_after(4);
+        scene.session(|session| session.exec_id = None);
+        scene.far(On::Stream, |tcp, _| info(tcp).data_segments_in = segments);
+        scene
+    };
     vec![
+        waits("the runtime has the request, and nothing behind it", &["F06"], 1),
+        waits("streams were opened", &[], 4),
         ended("given up after 30 seconds", &["F06"], 30_040),
         ended("ended by the user after a minute", &[], 60_000),
         attach,

@@ -1,6 +1,9 @@
 //! F07.
 
-use super::{f06_streams_missing::idle_stream, prelude::*};
+use super::{
+    f06_streams_missing::{at_runtime, idle_stream},
+    prelude::*,
+};
 
 pub(super) const FAULT: Fault = Fault {
     code: "F07",
@@ -45,15 +48,8 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     if sent == 0 || !ANSWER.contains(&received) || !failed {
         return None;
     }
-    let about = About {
-        pid: case.hop(Role::Runtime).map(|(_, hop)| hop.task.tgid),
-        local: leg.tuple.map(|tuple| tuple.local),
-        remote: leg.tuple.map(|tuple| tuple.remote),
-        ..About::default()
-    };
-    let found = Found { hop: leg.far_hop, link: leg.link, about, since: case.session.closed_at, ..Found::default() };
     Some(
-        found
+        at_runtime(case, &leg)
             .with(number("sent to the runtime", sent, "bytes"))
             .with(number("its answer", received, "bytes"))
             .with(number("the session lasted", case.age().as_millis(), "ms")),

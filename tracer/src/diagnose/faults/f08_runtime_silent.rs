@@ -69,10 +69,7 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
         return Vec::new();
     }
     let shows = |task: TaskKey| host.open().any(|session| session.hops.iter().any(|hop| hop.task == task));
-    let stopped = host.all(Role::Runtime).filter(|task| {
-        let process = host.report.measures.process(*task);
-        process.is_some_and(|series| twice(series, |process| matches!(process.state, 'T' | 't'))) && !shows(*task)
-    });
+    let stopped = host.all(Role::Runtime).filter(|task| host.is_stopped(*task) && !shows(*task));
     let found = |task: TaskKey| {
         let about = About { pid: Some(task.tgid), ..About::default() };
         Found { about, ..Found::default() }.with(word(format!("state of the runtime (pid {})", task.tgid), "T"))

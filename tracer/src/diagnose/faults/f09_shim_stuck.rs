@@ -1,6 +1,7 @@
 //! F09.
 
 use super::{f24_guest::is_sandboxed, prelude::*};
+use crate::model::Reading;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F09",
@@ -12,8 +13,8 @@ pub(super) const FAULT: Fault = Fault {
             nothing. Every exec, probe and stop of that pod hangs alike, other pods are well.",
     why: "The shim waits for a lock of its own or for a child that it lost, or it was stopped. Its container may be gone \
           while the runtime believes it runs.",
-    needs: "A trace that saw the runtime make the FIFOs, and two samples: the shim's process, or the queue of its socket. The \
-            descriptors of runtime and shim show who has opened the FIFOs.",
+    needs: "Two samples of the shim's process: whether it is stopped. Of one that is not, a trace that saw the runtime make the \
+            FIFOs, and two samples of the queue of its socket, or the descriptors of runtime and shim: who has opened the FIFOs.",
     apart: &[
         Apart { code: "F08", by: "the runtime answered, and has made the FIFOs of the exec" },
         Apart { code: "F10", by: "no runc was started" },
@@ -35,8 +36,8 @@ pub(super) const FAULT: Fault = Fault {
         "containerd/containerd#2709",
         "moby/moby#40145",
     ],
-    made: Made::Scenario("no fault-maker yet"),
-    rule: Rule::Session(rule),
+    made: Made::Lab,
+    rule: Rule::Both(of_session, of_host),
     #[cfg(test)]
     scenes,
 };
@@ -60,20 +61,25 @@ pub(super) fn has_not_opened(case: &Case<'_>, shim: TaskKey) -> bool {
     runtime && case.host.was_looked_at(shim) && !holds(shim) && case.age() >= VERY_LONG
 }
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    let shim = idle_shim(case)?;
-    let stopped = case.is_stopped(shim);
-    let unread = unread_requests(case, shim);
+fn of_session(case: &Case<'_>) -> Option<Found> {
+    // Whatever a session is at, a shim that is stopped passes nothing on and starts nothing.
+    let stopped = case.shim().filter(|shim| case.is_open() && case.is_stopped(*shim));
+    let idle = idle_shim(case);
+    let shim = stopped.or(idle)?;
+    let unread = idle.and_then(|shim| unread_requests(case, shim));
     // A guest that does not answer keeps its shim waiting.
-    let silent = has_not_opened(case, shim) && is_sandboxed(case, shim) == Some(false);
-    if !stopped && unread.is_none() && !silent {
+    let silent = idle.is_some() && has_not_opened(case, shim) && is_sandboxed(case, shim) == Some(false);
+    if stopped.is_none() && unread.is_none() && !silent {
         return None;
     }
     let about = About { pid: Some(shim.tgid), ..About::default() };
-    let mut found = Found { hop: case.hop(Role::Runtime).map(|(at, _)| at), about, ..Found::default() };
-    found = found.with(number("since the runtime made the FIFOs, no runc", case.age().as_millis(), "ms"));
-    if stopped {
-        found = found.with(word(format!("state of the shim (pid {})", shim.tgid), "T"));
+    let hop = case.hop(Role::Shim).or_else(|| case.hop(Role::Runtime)).map(|(at, _)| at);
+    let mut found = Found { hop, about, ..Found::default() };
+    if idle.is_some() {
+        found = found.with(number("since the runtime made the FIFOs, no runc", case.age().as_millis(), "ms"));
+    }
+    if stopped.is_some() {
+        found = found.with(is_stopped(shim));
     }
     if let Some(bytes) = unread {
         found = found.with(number("recv_q of the shim's socket, not read", bytes.into(), "bytes"));
@@ -82,6 +88,30 @@ fn rule(case: &Case<'_>) -> Option<Found> {
         found = found.with(number("FIFOs of the exec that the shim has opened", 0, ""));
     }
     Some(found)
+}
+
+/// A shim that is stopped starts nothing, whoever asks. Where sessions go through it, they show what follows.
+fn of_host(host: &Host<'_>) -> Vec<Found> {
+    let shows = |shim: TaskKey| {
+        let mut sessions = host.open().map(|session| Case::new(host, session));
+        sessions.any(|case| case.shim() == Some(shim))
+    };
+    let stopped = host.all(Role::Shim).filter(|shim| host.is_stopped(*shim) && !shows(*shim));
+    let found = |shim: TaskKey| {
+        let about = About { pid: Some(shim.tgid), ..About::default() };
+        let found = Found { about, ..Found::default() }.with(is_stopped(shim));
+        match host.unopened_by(shim) {
+            0 => found,
+            waiting => {
+                found.with(number("execs whose FIFOs the runtime holds and the shim does not", waiting as u64, ""))
+            }
+        }
+    };
+    stopped.map(found).collect()
+}
+
+fn is_stopped(shim: TaskKey) -> Reading {
+    word(format!("state of the shim (pid {})", shim.tgid), "T")
 }
 
 /// What waits at a socket that the shim holds, in both samples and not less in the last.
@@ -128,10 +158,28 @@ fn scenes() -> Vec<Scene> {
     });
     let mut early = unstarted("it was told to start a moment ago", &[], runc);
     early.session(|session| session.opened_at = session.opened_at.plus(Span::from_secs(58)));
+    let at_work = |about, named: &'static [&'static str], states: [char; 2]| {
+        let mut scene = Scene::new(about, named);
+        scene.process(SHIM, |process, number| process.state = states[usize::try_from(number).unwrap()]);
+        scene.waits(crate::diagnose::scene::PROCESS, "read", Some(0));
+        scene
+    };
+    let mut nobodys = at_work("a shim is stopped that no session goes through", &["F09"], ['T'; 2]);
+    nobodys.daemons.push((SHIM, Role::Shim));
+    nobodys.closes_after(50_000);
     let older = {
         let mut scene = unstarted("older than the tracer: runc was not seen", &[], runc);
         scene.session(|session| session.preexisting = true);
         scene
     };
-    vec![stopped, unstarted("the shim opens no FIFO", &["F09"], runc), unread, early, older]
+    vec![
+        at_work("the shim of a session at work is stopped", &["F09"], ['T'; 2]),
+        at_work("the shim was stopped for a moment", &["F23"], ['T', 'S']),
+        nobodys,
+        stopped,
+        unstarted("the shim opens no FIFO", &["F09"], runc),
+        unread,
+        early,
+        older,
+    ]
 }

@@ -30,7 +30,7 @@ pub(super) const FAULT: Fault = Fault {
         "opencontainers/runc#4481",
         "cloudfoundry/garden-runc-release#121",
     ],
-    made: Made::Scenario("made on the lab by hand, and named; not in every run yet"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

@@ -24,7 +24,7 @@ pub(super) const FAULT: Fault = Fault {
         "cat /proc/{pid}/stack   # shrink_…: reclaim",
     ],
     sources: &["opencontainers/runc#1432"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Scenario("not to be had at will: at its limit the kernel ends runc's init, or lets it in"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

@@ -25,7 +25,7 @@ pub(super) const FAULT: Fault = Fault {
         "cat /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/{pid}/cgroup)/cgroup.threads | wc -l",
     ],
     sources: &["opencontainers/runc#4083", "opencontainers/runc#4413"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

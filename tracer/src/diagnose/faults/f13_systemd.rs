@@ -31,7 +31,7 @@ pub(super) const FAULT: Fault = Fault {
         "timeout 5 systemctl is-system-running",
     ],
     sources: &["opencontainers/runc#1959", "opencontainers/runc#3464", "opencontainers/runc#4853"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::LabWith("a program in the place of runc asks a systemd that is silent"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

@@ -25,7 +25,7 @@ pub(super) const FAULT: Fault = Fault {
         "timeout 1 dd if=/proc/{pid}/fd/{fd} bs=64k count=1 2>/dev/null   # reads it, and lets runc go on",
     ],
     sources: &["opencontainers/runc#2530", "containerd/containerd#4434"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::LabWith("a program in the place of runc warns of much"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

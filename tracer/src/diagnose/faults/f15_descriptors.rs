@@ -28,7 +28,7 @@ pub(super) const FAULT: Fault = Fault {
         "prlimit --pid {pid} --nofile=1048576",
     ],
     sources: &["docker/for-linux#374", "kata-containers/agent#762", "containerd/containerd#11205", "moby/moby#30063"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Host(rule),
     #[cfg(test)]
     scenes,

@@ -42,15 +42,13 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     let case_is_open = case.is_open();
     let output = queues::output(case).filter(|_| case_is_open);
     if let Some(stuck) = output {
-        let reader = stuck.leg.near_hop;
-        return Some(found(case, &stuck, reader, &stuck.leg, names(case, reader)));
+        let reader = stuck.leg.from_near();
+        return Some(found(case, &stuck, &reader, names(case, reader.hop)));
     }
     // That a command does not read its input is its own affair. That it asks for input, which waits elsewhere, is not.
     case.reads_stdin().filter(|_| case_is_open)?;
     let stuck = queues::input(case)?;
-    let reader = stuck.leg.far_hop;
-    let mirrored = Leg { tuple: stuck.leg.tuple.map(crate::model::Tuple::mirrored), ..stuck.leg };
-    Some(found(case, &stuck, reader, &mirrored, Some("what is typed is not passed on")))
+    Some(found(case, &stuck, &stuck.leg.from_far(), Some("what is typed is not passed on")))
 }
 
 fn names(case: &Case<'_>, reader: Option<usize>) -> Option<&'static str> {
@@ -64,26 +62,9 @@ fn names(case: &Case<'_>, reader: Option<usize>) -> Option<&'static str> {
     }
 }
 
-/// `leg` is seen from the reader.
-fn found(
-    case: &Case<'_>,
-    stuck: &queues::Stuck<'_>,
-    reader: Option<usize>,
-    leg: &Leg<'_>,
-    name: Option<&'static str>,
-) -> Found {
-    let hop = reader.and_then(|at| case.session.hops.get(at));
-    let end = if reader == stuck.leg.near_hop { stuck.leg.near } else { stuck.leg.far };
-    let about = About {
-        pid: hop.map(|hop| hop.task.tgid),
-        inode: end.and_then(|end| end.socket.inode),
-        local: leg.tuple.map(|tuple| tuple.local),
-        remote: leg.tuple.map(|tuple| tuple.remote),
-        fd: None,
-    };
-    let since = Case::at_least_since(stuck.leg.near.or(stuck.leg.far));
-    let mut found = Found { name, hop: reader, link: stuck.leg.link, about, since, evidence: Vec::new() };
-    let who = case.called(reader);
+fn found(case: &Case<'_>, stuck: &queues::Stuck<'_>, reader: &Side<'_>, name: Option<&'static str>) -> Found {
+    let mut found = Found { name, ..case.found_at(reader) };
+    let who = case.called(reader.hop);
     if let Some(unread) = stuck.unread {
         found = found.with(number(
             format!("recv_q of {who}, nothing taken out between the samples"),
@@ -94,6 +75,7 @@ fn found(
     if let Some(refused) = stuck.refused {
         found = found.with(number(format!("send_q towards {who}, its window is shut"), refused.into(), "bytes"));
     }
+    let hop = reader.hop.and_then(|at| case.session.hops.get(at));
     if let Some(series) = hop.and_then(|hop| case.process(hop.task)) {
         found = found.with(word(format!("state of {who}"), series.last.state.to_string().as_str()));
     }

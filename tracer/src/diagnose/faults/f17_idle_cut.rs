@@ -1,6 +1,6 @@
 //! F17.
 
-use super::prelude::*;
+use super::{f18_black_hole::silent, prelude::*};
 
 pub(super) const FAULT: Fault = Fault {
     code: "F17",
@@ -12,7 +12,8 @@ pub(super) const FAULT: Fault = Fault {
             typed goes nowhere, and the command runs on without anybody who sees it.",
     why: "A balancer, a NAT or a firewall between both forgot the connection because it was idle (20 seconds to 4 hours), and \
           reset one side alone.",
-    needs: "Two samples, both ends on this host: one stands, and the kernel was asked for the other and does not know it.",
+    needs: "Two samples, both ends on this host: one stands, and the kernel was asked for the other and does not know it. Where the \
+            other end was gone before the first look, the one that stands must also have sent something in vain.",
     apart: &[
         Apart { code: "F18", by: "the other end does not exist any more" },
         Apart { code: "F30", by: "the process at the other end did not end" },
@@ -34,7 +35,7 @@ pub(super) const FAULT: Fault = Fault {
         "gravitational/teleport#3765",
         "kubernetes-sigs/kind#740",
     ],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,
@@ -51,38 +52,44 @@ fn is_half(case: &Case<'_>, stands: End<'_>, gone: End<'_>) -> bool {
         && gone.series.is_none_or(|series| earlier.is_some_and(|earlier| series.at < earlier))
 }
 
+/// The end that stands, where the path was whole once.
+fn between_hops<'a>(case: &Case<'a>) -> Option<Side<'a>> {
+    let sides = case.legs().into_iter().flat_map(Leg::sides);
+    sides.into_iter().find(|side| side.end.zip(side.other).is_some_and(|(end, other)| is_half(case, end, other)))
+}
+
+/// The outermost end, whose other end was gone before anybody looked: it sends and gets no answer, and no table of the kernel has
+/// the other end of it, although its address is this host's. Without the former it may be there under another address (NAT).
+fn outermost<'a>(case: &Case<'a>) -> Option<Side<'a>> {
+    case.outermost().find(|side| {
+        let Some(end) = side.end else { return false };
+        let other = case.host.report.measures.peer(end.socket);
+        end.series.is_some_and(|series| silent(series).is_some()) && other.is_some_and(|it| twice(it, Option::is_none))
+    })
+}
+
 fn rule(case: &Case<'_>) -> Option<Found> {
-    case.legs().into_iter().find_map(|leg| {
-        let (near, far) = leg.near.zip(leg.far)?;
-        let tuple = leg.tuple?;
-        let (hop, lost, end, tuple) = if is_half(case, near, far) {
-            (leg.near_hop, leg.far_hop, near, tuple)
-        } else if is_half(case, far, near) {
-            (leg.far_hop, leg.near_hop, far, tuple.mirrored())
-        } else {
-            return None;
-        };
-        let about = About {
-            pid: hop.and_then(|at| case.session.hops.get(at)).map(|hop| hop.task.tgid),
-            inode: end.socket.inode,
-            local: Some(tuple.local),
-            remote: Some(tuple.remote),
-            fd: None,
-        };
-        let since = Case::at_least_since(Some(end));
-        let mut found = Found { hop, link: leg.link, about, since, ..Found::default() }
-            .with(word(format!("end of {}", case.called(hop)), "ESTABLISHED"))
-            .with(word(format!("end of {}", case.called(lost)), "not known to the kernel any more"));
-        if let Some(info) = end.series.and_then(|series| series.last.info) {
-            found = found.with(number("since something was received", info.last_received_ms.into(), "ms"));
-        }
-        Some(found)
+    let side = between_hops(case).or_else(|| outermost(case))?;
+    let gone = side.other_hop.map_or_else(
+        || "its other end, on this host".to_owned(),
+        |_| format!("end of {}", case.called(side.other_hop)),
+    );
+    let found = case
+        .found_at(&side)
+        .with(word(format!("end of {}", case.called(side.hop)), "ESTABLISHED"))
+        .with(word(gone, "not known to the kernel any more"));
+    let info = side.end.and_then(|end| end.series?.last.info);
+    Some(match info {
+        Some(info) => found.with(number("since something was received", info.last_received_ms.into(), "ms")),
+        None => found,
     })
 }
 
 #[cfg(test)]
+use super::f18_black_hole::sends_again;
+#[cfg(test)]
 use crate::{
-    diagnose::scene::{On, Scene, info},
+    diagnose::scene::{KUBECTL, On, Scene, idle, info},
     model::Timer,
 };
 
@@ -104,7 +111,23 @@ fn scenes() -> Vec<Scene> {
     closed.about = "the session was closed by it";
     closed.closes_after(30_000);
     let mut ending = Scene::new("it is being closed", &[]);
+    let alone = |about, named: &'static [&'static str], other: Option<TcpState>, waits: bool| {
+        let mut scene = Scene::new(about, named);
+        scene.ends_after(1);
+        scene.outermost(KUBECTL, Role::Client, 200, "192.168.205.10:6443", other, |_| {
+            let mut tcp = idle();
+            if waits {
+                sends_again(&mut tcp);
+                (info(&mut tcp).last_received_ms, info(&mut tcp).last_ack_ms) = (20_000, 20_000);
+            }
+            tcp
+        });
+        scene
+    };
+    let gone = alone("its other end went before anybody looked", &["F17"], None, true);
+    let pending = alone("the API server has not accepted it yet", &[], Some(TcpState::Established), true);
+    let translated = alone("its other end has another address", &[], None, false);
     ending.samples[1].tcp.remove(&11);
     ending.samples[1].gone.push(11);
-    vec![cut, closed, ending]
+    vec![cut, closed, ending, gone, pending, translated]
 }

@@ -33,7 +33,7 @@ pub(super) const FAULT: Fault = Fault {
         "kubernetes/kubernetes#41185",
         "kubernetes/kubernetes#87615",
     ],
-    made: Made::Scenario("made on the lab by hand, and named; not in every run yet"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,
@@ -45,7 +45,7 @@ const SILENT: u32 = 2_000;
 const PROBES: u8 = 3;
 
 /// Since when nothing was heard, of an end that waits for an answer.
-fn silent(series: &Series<TcpMeasure>) -> Option<(u32, u8)> {
+pub(super) fn silent(series: &Series<TcpMeasure>) -> Option<(u32, u8)> {
     let (last, before) = both(series)?;
     let (now, then) = (last.info?, before.info?);
     let still = now.bytes_acked == then.bytes_acked && now.bytes_received == then.bytes_received;
@@ -53,36 +53,22 @@ fn silent(series: &Series<TcpMeasure>) -> Option<(u32, u8)> {
         let probes = tcp.timer.filter(|timer| timer.kind == TimerKind::KeepAlive).map_or(0, |timer| timer.retries);
         tcp.state == TcpState::Established && (retransmits(tcp) || probes >= PROBES)
     };
-    let unheard = |info: crate::model::TcpInfo| info.last_received_ms >= SILENT && info.last_ack_ms >= SILENT;
+    let unheard = |info: TcpInfo| info.last_received_ms >= SILENT && info.last_ack_ms >= SILENT;
     let sure = still && waits(last) && waits(before) && unheard(now) && unheard(then);
     let times = last.timer.map_or(now.backoff, |timer| timer.retries);
     sure.then_some((now.last_received_ms.min(now.last_ack_ms), times))
 }
 
 fn rule(case: &Case<'_>) -> Option<Found> {
-    case.legs().into_iter().filter(|_| case.is_open()).find_map(|leg| {
-        let at = |end: Option<End<'_>>| end.and_then(|end| silent(end.series?));
-        let (hop, other, end, (heard, times)) = match (at(leg.near), at(leg.far)) {
-            (Some(read), _) => (leg.near_hop, leg.far_hop, leg.near, read),
-            (None, Some(read)) => (leg.far_hop, leg.near_hop, leg.far, read),
-            (None, None) => return None,
-        };
-        let tuple = leg
-            .tuple
-            .map(|tuple| if end.map(|e| e.socket) == leg.near.map(|e| e.socket) { tuple } else { tuple.mirrored() });
-        let about = About {
-            pid: hop.and_then(|at| case.session.hops.get(at)).map(|hop| hop.task.tgid),
-            inode: end.and_then(|end| end.socket.inode),
-            local: tuple.map(|tuple| tuple.local),
-            remote: tuple.map(|tuple| tuple.remote),
-            fd: None,
-        };
-        let send_q = end.and_then(|end| end.series).map_or(0, |series| series.last.send_q);
-        let since = Case::at_least_since(end);
+    let sides = case.legs().into_iter().filter(|_| case.is_open()).flat_map(Leg::sides);
+    sides.into_iter().find_map(|side| {
+        let series = side.end?.series?;
+        let (heard, times) = silent(series)?;
+        let other = case.called(side.other_hop);
         Some(
-            Found { hop, link: leg.link, about, since, ..Found::default() }
-                .with(number(format!("{} sent again in vain", case.called(hop)), times.into(), ""))
-                .with(number(format!("bytes that {} has not acknowledged", case.called(other)), send_q.into(), "bytes"))
+            case.found_at(&side)
+                .with(number(format!("{} sent again in vain", case.called(side.hop)), times.into(), ""))
+                .with(number(format!("bytes that {other} has not acknowledged"), series.last.send_q.into(), "bytes"))
                 .with(number("since anything was heard from it", heard.into(), "ms")),
         )
     })
@@ -119,5 +105,11 @@ fn scenes() -> Vec<Scene> {
     });
     let mut lossy = of("a lossy network", &[], 40_000);
     lossy.near(On::Kubelet, |tcp, number| info(tcp).bytes_acked += number * 100);
-    vec![of("the node is gone", &["F18"], 40_000), probes, of("answers come", &[], 100), lossy]
+    let mut one_way = of("acknowledgements are lost: what is sent again arrives, and had arrived", &["F18"], 40_000);
+    one_way.near(On::Kubelet, |tcp, _| tcp.send_q = 90_000);
+    one_way.far(On::Kubelet, |tcp, number| {
+        info(tcp).bytes_received += 60_000;
+        info(tcp).data_segments_in += 2 * u32::try_from(number).unwrap();
+    });
+    vec![of("the node is gone", &["F18"], 40_000), probes, of("answers come", &[], 100), lossy, one_way]
 }

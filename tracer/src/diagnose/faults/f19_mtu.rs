@@ -12,10 +12,10 @@ pub(super) const FAULT: Fault = Fault {
             hangs.",
     why: "A tunnel (VXLAN, IPIP, WireGuard, a VPN) makes the path narrower than the hosts believe, and the ICMP message that \
           would say so is filtered.",
-    needs: "Two samples of both ends of the leg on this host: the sender's queue and what it sends again, and that segments \
-            still arrive at the other end.",
+    needs: "Two samples of both ends of the leg on this host: the sender's queue and what it sends again, and that between them \
+            small segments passed: others of its own, or acknowledgements of what the other end sent (kubectl's pings).",
     apart: &[
-        Apart { code: "F18", by: "segments still arrive" },
+        Apart { code: "F18", by: "small segments still pass, both ways" },
         Apart { code: "F16", by: "the reader's window is open" },
     ],
     next: &[
@@ -28,49 +28,53 @@ pub(super) const FAULT: Fault = Fault {
         "tracepath -n {host}",
     ],
     sources: &["kubernetes/kubernetes#11555", "projectcalico/calico#7651", "superedge/superedge#275"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,
 };
 
-/// A full segment is sent again and again, while others arrive: read at the sender, and at the receiver.
-fn is_narrow(sender: End<'_>, receiver: End<'_>) -> Option<(u32, u32)> {
+/// What shows that small segments pass while a full one is sent again and again.
+struct Narrow {
+    send_q: u32,
+    /// Segments of the sender that came to the receiver, none in its order.
+    arrived: u32,
+    /// Bytes of the receiver's own that the sender's acknowledgements, which are small, came back for.
+    answered: u64,
+}
+
+/// Read at the sender, and at the receiver.
+fn is_narrow(sender: End<'_>, receiver: End<'_>) -> Option<Narrow> {
     let (last, before) = both(sender.series?)?;
     let (there, earlier) = both(receiver.series?)?;
     let (now, then) = (last.info?, before.info?);
     let (there, earlier) = (there.info?, earlier.info?);
     let stuck = retransmits(last) && retransmits(before) && now.bytes_acked == then.bytes_acked;
     let large = now.send_mss > 0 && last.send_q >= now.send_mss && before.send_q >= now.send_mss;
-    // Bytes are counted once they are in order; segments, when they come.
-    let arrive = there.data_segments_in.saturating_sub(earlier.data_segments_in);
-    let in_order = there.bytes_received == earlier.bytes_received;
-    (stuck && large && in_order && arrive > 0).then_some((last.send_q, arrive))
+    // Bytes are counted once they are in order. Where the receiver has what the sender sends again, acknowledgements are lost. (The
+    // SYN counts as a byte at one of them.)
+    let missing = there.bytes_received == earlier.bytes_received && there.bytes_received <= now.bytes_acked + 1;
+    let arrived = there.data_segments_in.saturating_sub(earlier.data_segments_in);
+    let answered = there.bytes_acked.saturating_sub(earlier.bytes_acked);
+    let narrow = Narrow { send_q: last.send_q, arrived, answered };
+    (stuck && large && missing && (arrived > 0 || answered > 0)).then_some(narrow)
 }
 
 fn rule(case: &Case<'_>) -> Option<Found> {
-    case.legs().into_iter().filter(|_| case.is_open()).find_map(|leg| {
-        let (near, far, tuple) = (leg.near?, leg.far?, leg.tuple?);
-        let (hop, end, tuple, (send_q, arrive)) = match (is_narrow(far, near), is_narrow(near, far)) {
-            (Some(read), _) => (leg.far_hop, far, tuple.mirrored(), read),
-            (None, Some(read)) => (leg.near_hop, near, tuple, read),
-            (None, None) => return None,
-        };
-        let about = About {
-            pid: hop.and_then(|at| case.session.hops.get(at)).map(|hop| hop.task.tgid),
-            inode: end.socket.inode,
-            local: Some(tuple.local),
-            remote: Some(tuple.remote),
-            fd: None,
-        };
+    // Output first: there is more of it.
+    let sides = case.legs().into_iter().filter(|_| case.is_open()).flat_map(|leg| [leg.from_far(), leg.from_near()]);
+    sides.into_iter().find_map(|side| {
+        let (end, other) = side.end.zip(side.other)?;
+        let Narrow { send_q, arrived, answered } = is_narrow(end, other)?;
         let info = end.series?.last.info?;
-        let since = Case::at_least_since(Some(end));
+        let other = case.called(side.other_hop);
         Some(
-            Found { hop, link: leg.link, about, since, ..Found::default() }
-                .with(number(format!("send_q of {}", case.called(hop)), send_q.into(), "bytes"))
+            case.found_at(&side)
+                .with(number(format!("send_q of {}", case.called(side.hop)), send_q.into(), "bytes"))
                 .with(number("its largest segment", info.send_mss.into(), "bytes"))
                 .with(number("sent again in vain", info.backoff.into(), ""))
-                .with(number("segments that arrived meanwhile, none in order", arrive.into(), "")),
+                .with(number("segments that arrived meanwhile, none in order", arrived.into(), ""))
+                .with(number(format!("what {other} sent meanwhile and got acknowledged"), answered, "bytes")),
         )
     })
 }
@@ -92,7 +96,10 @@ fn scenes() -> Vec<Scene> {
         scene.near(On::Kubelet, |tcp, number| info(tcp).data_segments_in += arrive * u32::try_from(number).unwrap());
         scene
     };
+    let mut answered = of("the client's pings are acknowledged meanwhile", &["F19"], 90_000, 0);
+    answered.near(On::Kubelet, |tcp, number| info(tcp).bytes_acked += 24 * number);
     vec![
+        answered,
         of("pings pass, output does not", &["F19"], 90_000, 2),
         of("small segments are lost, too", &[], 90_000, 0),
         of("nothing large was sent", &[], 120, 2),

@@ -11,12 +11,12 @@ pub(super) const FAULT: Fault = Fault {
     means: "The command's output has filled the FIFO between shim and runtime, and no runtime reads it: the shim blocks, then \
             the command, in its next write. The shim keeps the FIFO open itself, so that there is no SIGPIPE.",
     why: "containerd or dockerd was stopped, or was restarted and did not take this exec up again.",
-    needs: "Two samples of what waits in the exec's FIFOs, and the descriptors of the runtime: that it does not hold them, or \
-            that it is stopped.",
+    needs: "Two samples of what waits in the exec's FIFOs, and the descriptors of a runtime younger than the command: that it does \
+            not hold them; or that the runtime has ended, or is stopped.",
     apart: &[
         Apart { code: "F16", by: "no reader of the FIFO is left: nothing nearer to the client can be to blame" },
         Apart { code: "F22", by: "the command waits for room in a pipe" },
-        Apart { code: "F26", by: "the command is blocked, not idle" },
+        Apart { code: "F26", by: "it is the runtime that let go, not the client" },
     ],
     next: &[
         "Start the runtime. Execs from before are not always taken up again: end the command in the container.",
@@ -28,7 +28,7 @@ pub(super) const FAULT: Fault = Fault {
         "timeout 1 cat /proc/{pid}/fd/{fd} | wc -c   # empties it, and lets the command go on",
     ],
     sources: &["containerd/containerd#9342", "containerd/containerd#11511"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,
@@ -48,8 +48,10 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     let mut readers = held.iter().filter(|(task, one)| one.access.reads() && !writes(*task)).map(|(task, _)| *task);
     let stopped = readers.clone().find(|task| case.is_stopped(*task));
     let (hop, runtime) = case.hop(Role::Runtime)?;
-    let looked_at = runtime.exit.is_some() || case.host.was_looked_at(runtime.task);
-    let unread = readers.next().is_none() && looked_at;
+    // One that was there when the command began let go of the FIFO because the client did.
+    let is_another = case.hop(Role::Process).is_some_and(|(_, hop)| runtime.task.start_ticks > hop.task.start_ticks);
+    let is_gone = runtime.exit.is_some() || (is_another && case.host.was_looked_at(runtime.task));
+    let unread = readers.next().is_none() && is_gone;
     if !unread && stopped.is_none() {
         return None;
     }
@@ -86,6 +88,9 @@ fn scenes() -> Vec<Scene> {
     stopped.process(RUNTIME, |process, _| process.state = 'T');
     let mut restarted = full("containerd was restarted, and does not hold the FIFO", &["F21"]);
     restarted.each(|sample, _| sample.descriptors.get_mut(&RUNTIME).unwrap().retain(|one| one.file.inode != 71));
+    let mut left = restarted.clone();
+    (left.about, left.named) = ("the runtime that began it has let go of the FIFO", &[]);
+    restarted.session(|session| session.hops[6].task = TaskKey::from_ns(PROCESS, 1));
     let mut ended = full("containerd ended", &["F21"]);
     ended.session(|session| session.hops[3].exit = Some(ExitStatus::Signal(9)));
     ended.each(|sample, _| {
@@ -100,5 +105,5 @@ fn scenes() -> Vec<Scene> {
         sample.descriptors.remove(&RUNTIME);
     });
     let busy = full("full at both moments, and read", &[]);
-    vec![stopped, restarted, ended, unseen, busy]
+    vec![stopped, restarted, left, ended, unseen, busy]
 }

@@ -28,7 +28,7 @@ pub(super) const FAULT: Fault = Fault {
         "dmesg | grep -e 'blocked for more than' -e 'not responding'",
     ],
     sources: &["moby/moby#37886", "moby/moby#31614", "containerd/containerd#1722", "kubernetes/kubernetes#72048"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

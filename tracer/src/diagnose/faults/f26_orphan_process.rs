@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::prelude::*;
-use crate::model::{Session, SocketId};
+use crate::model::{Link, LinkKind, Reading, Session, SocketId, is_of_cri};
 
 pub(super) const FAULT: Fault = Fault {
     code: "F26",
@@ -15,9 +15,9 @@ pub(super) const FAULT: Fault = Fault {
             it ends by itself. Hundreds of them add up.",
     why: "By design, runtimes wait for a command to end: closing the stream does not end it. Without a terminal it gets the \
           end of its input at most, and no signal; with one the shim keeps the terminal open.",
-    needs: "A trace that saw the connections go, and one sample of the process later. In a snapshot: that the exec's FIFOs are \
-            open in the shim alone; or that it takes input, which probes do not, and that the runtime has no stream left that \
-            could be its own.",
+    needs: "A trace that saw the connections go, and one sample of the process later. Where it was found: that the exec's FIFOs \
+            are open in the shim alone; or that it takes input, which probes do not, and that the runtime has no stream left that \
+            could be its own. One that takes no input and prints nothing looks like a probe, and is not named.",
     apart: &[
         Apart { code: "F25", by: "the command itself runs" },
         Apart { code: "F27", by: "its container is there" },
@@ -39,7 +39,7 @@ pub(super) const FAULT: Fault = Fault {
         "opencontainers/runc#3359",
         "containerd/containerd#8856",
     ],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,
@@ -47,8 +47,6 @@ pub(super) const FAULT: Fault = Fault {
 
 /// A command that reads its input, or writes, notices by itself; a shell needs a moment to clean up.
 const GRACE: Span = Span::from_secs(5);
-/// containerd's CRI plugin keeps its FIFOs here; what dockerd and `ctr` start has other clients.
-const CRI: &str = "/io.containerd.grpc.v1.cri/";
 
 fn rule(case: &Case<'_>) -> Option<Found> {
     let (at, hop, series) = case.command()?;
@@ -66,14 +64,26 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 }
 
 /// Of a session that was found: that it has no connection, and can have none.
-fn without_stream(case: &Case<'_>) -> Option<crate::model::Reading> {
+fn without_stream(case: &Case<'_>) -> Option<Reading> {
     let session = case.session;
-    let is_exec = matches!(session.kind, Kind::Exec | Kind::Cp) && session.preexisting;
-    if !is_exec || !case.legs().is_empty() || !case.host.report.totals.lost.is_empty() {
+    let is_exec = matches!(session.kind, Kind::Exec | Kind::Cp) && session.preexisting && session.exec_id.is_some();
+    // dockerd's clients have unix connections of their own.
+    let own = |link: &Link| matches!(link.kind, LinkKind::Tcp | LinkKind::Unix) && !link.persistent;
+    let is_served = !case.legs().is_empty() || session.links.iter().any(own);
+    if !is_exec || is_served || !case.host.report.totals.lost.is_empty() {
         return None;
     }
+    if let Some(gone) = half_a_stream(case) {
+        return Some(gone);
+    }
+    if session.gaps.is_empty() {
+        // What began between two looks may have a connection that neither saw.
+        let none = || number("connections of the runtime that could be its own", 0, "");
+        return (case.age() >= GRACE).then(none);
+    }
     let (_, runtime) = case.hop(Role::Runtime)?;
-    let is_cri = |held: &Held<'_>| held.descriptor.path.as_ref().is_some_and(|path| path.to_text().contains(CRI));
+    // What dockerd and `ctr` start has other clients.
+    let is_cri = |held: &Held<'_>| held.descriptor.path.as_ref().is_some_and(|path| is_of_cri(&path.to_text()));
     let shim = case.shim()?;
     let by = |task: TaskKey| case.fifos().iter().any(|held| held.task == task && is_cri(held));
     if !by(shim) || !case.host.was_looked_at(runtime.task) {
@@ -87,6 +97,15 @@ fn without_stream(case: &Case<'_>) -> Option<crate::model::Reading> {
     (interactive && left == 0).then(|| number("streams of the runtime that no exec has claimed", 0, ""))
 }
 
+/// Its own connection, whose other end is gone: the runtime keeps its own until the command has ended.
+fn half_a_stream(case: &Case<'_>) -> Option<Reading> {
+    let at_runtime =
+        |hop: Option<usize>| hop.and_then(|at| case.session.hops.get(at)).is_some_and(|hop| hop.role == Role::Runtime);
+    let mut ends = case.outermost().filter(|side| at_runtime(side.hop)).filter_map(|side| side.end?.series);
+    let is_over = ends.any(|series| series.last.state == TcpState::CloseWait);
+    (is_over && case.age() >= GRACE).then(|| word("the runtime's end of its connection", "CLOSE-WAIT"))
+}
+
 /// Connections to the runtime's streaming server that may be anybody's: of sessions without an exec, of none, and sockets that
 /// the runtime holds and of which nothing else is known.
 fn streams_left(case: &Case<'_>, runtime: TaskKey) -> usize {
@@ -95,7 +114,7 @@ fn streams_left(case: &Case<'_>, runtime: TaskKey) -> usize {
     let (claimed, unclaimed): (Vec<_>, Vec<_>) =
         case.host.open().filter(through).partition(|other| other.exec_id.is_some());
     let unclaimed = unclaimed.iter().filter(|other| !is_over(&Case::new(case.host, other))).count();
-    let loose = case.host.report.loose.iter().filter(|loose| {
+    let loose = case.host.loose().filter(|loose| {
         let is_over = measures.tcp(loose.socket.id).is_some_and(|series| series.last.state == TcpState::CloseWait);
         loose.task == runtime && loose.socket.role != Some(SocketRole::Connected) && !is_over
     });
@@ -163,8 +182,23 @@ fn scenes() -> Vec<Scene> {
     (over.about, over.named) = ("the stream that is left is over", &["F26"]);
     over.each(|sample, _| sample.tcp.get_mut(&200).unwrap().state = TcpState::CloseWait);
     over.samples[0].tcp.get_mut(&200).unwrap().state = TcpState::Established;
+    let mut nobody = found("nothing that it lacks is to be found", &["F26"]);
+    nobody.session(|session| session.gaps.clear());
+    let mut young = nobody.clone();
+    (young.about, young.named) = ("it has just begun", &[]);
+    young.session(|session| session.opened_at = session.opened_at.plus(Span::from_secs(58)));
+    let mut half = nobody.clone();
+    half.about = "the other end of its connection is gone";
+    half.gap(GapCode::PeerUnknown);
+    half.outermost(RUNTIME, Role::Runtime, 200, "127.0.0.1:48000", None, |_| TcpMeasure {
+        state: TcpState::CloseWait,
+        ..crate::diagnose::scene::idle()
+    });
     vec![
         over,
+        half,
+        nobody,
+        young,
         left("kubectl was killed", &["F26"], 20_000),
         left("kubectl was killed a moment ago", &[], 58_000),
         ended,

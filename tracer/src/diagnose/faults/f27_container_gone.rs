@@ -24,7 +24,9 @@ pub(super) const FAULT: Fault = Fault {
         "crictl ps -a --state exited",
     ],
     sources: &["kubernetes/kubernetes#89233", "kubernetes/kubernetes#129144", "moby/moby#45120"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Scenario(
+        "nothing of it lasts on the lab: containerd 1.6 ends what the container left, or takes its session down",
+    ),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

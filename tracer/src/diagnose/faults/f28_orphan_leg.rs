@@ -14,8 +14,8 @@ pub(super) const FAULT: Fault = Fault {
             memory; after tens of thousands the daemon fails for everybody.",
     why: "A proxy that keeps the outbound side when the inbound one ends; an error path that forgets to close, such as an exec \
           into a container that crashes in a loop.",
-    needs: "Two samples: sockets in CLOSE-WAIT of no session on which nothing moves, or descriptors of TCP sockets that the \
-            kernel lists in no table.",
+    needs: "Two samples: sockets in CLOSE-WAIT on which nothing moves, of no session or the first of one whose client is gone, or \
+            descriptors of TCP sockets that the kernel lists in no table.",
     apart: &[
         Apart { code: "F17", by: "the end that is left was told that it is over" },
         Apart { code: "F29", by: "what is left are connections of a proxy, not FIFOs of a runtime" },
@@ -37,8 +37,8 @@ pub(super) const FAULT: Fault = Fault {
         "kubernetes/kubernetes#135245",
         "kubernetes/kubernetes#135257",
     ],
-    made: Made::Scenario("no fault-maker yet"),
-    rule: Rule::Host(rule),
+    made: Made::Lab,
+    rule: Rule::Both(of_session, of_host),
     #[cfg(test)]
     scenes,
 };
@@ -53,12 +53,32 @@ struct Left {
     about: Option<About>,
 }
 
-fn rule(host: &Host<'_>) -> Vec<Found> {
+/// Of a session that goes on without the client whose connection is over: whoever passes its bytes on has not noticed, or does
+/// nothing about it. That a runtime keeps its end until the command has ended is F26.
+fn of_session(case: &Case<'_>) -> Option<Found> {
+    let passes_on = |side: &Side<'_>| {
+        let role = side.hop.and_then(|at| case.session.hops.get(at)).map(|hop| hop.role);
+        matches!(role, Some(Role::ApiServer | Role::Kubelet | Role::Proxy))
+    };
+    let has_left = |side: &Side<'_>| side.end.and_then(|end| end.series).is_some_and(is_left);
+    let side = case.outermost().find(|side| passes_on(side) && has_left(side))?;
+    let (hop, state) = (side.hop.and_then(|at| case.session.hops.get(at))?, word("its end", "CLOSE-WAIT"));
+    let found = case.found_at(&side).with(state);
+    Some(match case.process(hop.task) {
+        Some(series) => {
+            let state = series.last.state.to_string();
+            found.with(word(format!("state of {}", case.called(side.hop)), state.as_str()))
+        }
+        None => found,
+    })
+}
+
+fn of_host(host: &Host<'_>) -> Vec<Found> {
     let is_proxy = |task: TaskKey| PROXIES.iter().any(|role| host.is(task, *role));
     let mut left: BTreeMap<TaskKey, Left> = BTreeMap::new();
     let explained = of_orphans(host);
     let unexplained = |inode: Option<u64>| inode.is_none_or(|inode| !explained.contains(&inode));
-    let loose = host.report.loose.iter().filter(|loose| is_proxy(loose.task) && unexplained(loose.socket.id.inode));
+    let loose = host.loose().filter(|loose| is_proxy(loose.task) && unexplained(loose.socket.id.inode));
     for loose in loose {
         if host.report.measures.tcp(loose.socket.id).is_some_and(is_left) {
             let tuple = loose.socket.tuple;
@@ -89,7 +109,8 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
             }));
         }
     }
-    let found = left.into_values().map(|left| {
+    let more = |(task, left): &(TaskKey, Left)| left.half_closed + left.unlisted > commands_left(host, *task);
+    let found = left.into_iter().filter(more).map(|(_, left)| {
         let found = Found { about: left.about.unwrap_or_default(), ..Found::default() };
         let found = match left.half_closed {
             0 => found,
@@ -101,6 +122,15 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
         }
     });
     found.collect()
+}
+
+/// Commands of that runtime that were found without a connection: a runtime keeps the connection of each until it has ended, which is
+/// F26, and which is whose nothing tells.
+fn commands_left(host: &Host<'_>, runtime: TaskKey) -> u64 {
+    let is_left = |session: &&crate::model::Session| {
+        session.hops.first().is_some_and(|hop| hop.task == runtime && hop.role == Role::Runtime)
+    };
+    host.open().filter(is_left).count() as u64
 }
 
 /// Sockets of sessions whose process runs on: the runtime keeps its end until that has ended, which is F26.
@@ -148,7 +178,32 @@ fn scenes() -> Vec<Scene> {
     runs_on.far(On::Stream, |tcp, _| tcp.state = TcpState::CloseWait);
     runs_on.closes_after(20_000);
     runs_on.gap(GapCode::ProcessLeftRunning);
+    let abandoned = |about, named: &'static [&'static str], pid: u32, role: Role, before: usize| {
+        let mut scene = Scene::new(about, named);
+        scene.session(|session| {
+            session.hops.drain(..before);
+            session.links.retain(|link| link.from >= before);
+            for link in &mut session.links {
+                (link.from, link.to) = (link.from - before, link.to - before);
+            }
+        });
+        let left = |_| TcpMeasure { state: TcpState::CloseWait, recv_q: 1, ..idle() };
+        scene.outermost(pid, role, 200, "192.168.205.10:55352", Some(TcpState::FinWait2), left);
+        scene
+    };
+    let mut kept =
+        half("the runtime keeps the connection of a command that was found", &["F26"], RUNTIME, Role::Runtime, 0);
+    kept.loose[0].socket.role = Some(SocketRole::Accepted);
+    kept.session(|session| {
+        session.preexisting = true;
+        session.hops.drain(..3);
+        session.links.clear();
+    });
+    kept.gap(GapCode::Unjoined);
     vec![
+        kept,
+        abandoned("the client is gone, and the kubelet has not noticed", &["F28"], KUBELET, Role::Kubelet, 2),
+        abandoned("the runtime waits for the command", &[], RUNTIME, Role::Runtime, 3),
         runs_on,
         half("the kubelet keeps its end", &["F28"], KUBELET, Role::Kubelet, 0),
         unlisted,

@@ -33,7 +33,7 @@ pub(super) const FAULT: Fault = Fault {
         "cri-o/cri-o#7826",
         "containerd/containerd#8856",
     ],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::LabWith("by what a trace recorded"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

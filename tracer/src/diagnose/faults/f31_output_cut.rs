@@ -27,7 +27,7 @@ pub(super) const FAULT: Fault = Fault {
         "ss -tni dst {remote}   # bytes_received, while it is tried again",
     ],
     sources: &["kubernetes/kubernetes#73056", "kubernetes/kubernetes#124571", "cilium/cilium#34939"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::LabWith("by what a trace recorded"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

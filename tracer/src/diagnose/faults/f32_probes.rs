@@ -29,7 +29,7 @@ pub(super) const FAULT: Fault = Fault {
         "crictl inspect CONTAINER | grep -A9 -i probe",
     ],
     sources: &["kubernetes/kubernetes#81042", "Mirantis/cri-dockerd#124", "containerd/containerd#4255"],
-    made: Made::Scenario("no fault-maker yet"),
+    made: Made::Lab,
     rule: Rule::Host(rule),
     #[cfg(test)]
     scenes,

@@ -3,13 +3,13 @@
 pub(super) use crate::{
     diagnose::{
         APART,
-        case::{Case, End, Leg, both, retransmits, twice},
+        case::{Case, End, Leg, Side, both, retransmits, twice},
         fault::{Apart, Fault, Found, Made, Rule, Step, number, word},
         host::{Held, Host},
         queues,
     },
     model::{
         About, ExitReason, ExitStatus, FileKind, GapCode, Kind, Places, ProcessMeasure, Program, RawText, Role, Series,
-        Severity, SocketRole, Span, TaskKey, TcpMeasure, TcpState, TimerKind,
+        Severity, SocketRole, Span, TaskKey, TcpInfo, TcpMeasure, TcpState, TimerKind,
     },
 };

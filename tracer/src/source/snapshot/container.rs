@@ -19,7 +19,7 @@ use rustix::{
 use serde::Deserialize;
 
 use super::procfs;
-use crate::model::ContainerInfo;
+use crate::model::{ContainerInfo, FileId};
 
 /// A `config.json` has 5 to 50 KB.
 const MAX_CONFIG_BYTES: usize = 1 << 20;
@@ -115,6 +115,13 @@ impl Root {
         let limit = u64::try_from(most).ok()?.saturating_add(1);
         File::from(file).take(limit).read_to_end(&mut bytes).ok()?;
         (bytes.len() <= most).then_some(bytes)
+    }
+
+    /// The FIFO that lies there. It is not opened: whoever waits for its other end would notice.
+    pub(super) fn fifo(&self, path: &str) -> Option<FileId> {
+        let stat = rustix::fs::fstat(self.get(path, OFlags::PATH)?).ok()?;
+        let is_fifo = FileType::from_raw_mode(stat.st_mode).is_fifo();
+        is_fifo.then(|| FileId { device: procfs::kernel_device(stat.st_dev), inode: stat.st_ino })
     }
 
     /// Names in a folder, sorted: the order of a folder is not one.

@@ -1,7 +1,7 @@
 //! Execs that are older than the tracer: the FIFOs that runtime and shim have open name them, the shim's pid files their
 //! processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustix::fs::FileType;
 
@@ -76,7 +76,7 @@ impl Snapshot {
             return Vec::new();
         }
         let roots: Vec<Root> = self.each_root().collect();
-        let mut facts = Vec::new();
+        let mut facts = self.inputs_of(shim, &roots, now);
         for (container, exec) in execs {
             let path = format!("{state}/{container}/{exec}.pid");
             let Some(pid) = roots.iter().find_map(|root| root.pid_file(&path)) else { continue };
@@ -87,5 +87,17 @@ impl Snapshot {
             facts.push(Observation::of(now, Source::Snapshot, shim, fact));
         }
         facts
+    }
+
+    /// FIFOs for the input of that shim's execs which nobody holds: both ends are closed when the client's comes to its end. That there
+    /// is one tells an exec from a probe.
+    fn inputs_of(&self, shim: TaskKey, roots: &[Root], now: BootTime) -> Vec<Observation> {
+        let held: Vec<RawText> = self.exec_fifos(shim).into_iter().map(|(_, path, _)| path).collect();
+        let input = |path: &RawText| Some(format!("{}-stdin", path.as_str()?.rsplit_once('-')?.0));
+        let inputs: BTreeSet<String> = held.iter().filter_map(input).collect();
+        let left = inputs.into_iter().filter(|path| !held.iter().any(|one| one.as_str() == Some(path)));
+        let found = left.filter_map(|path| Some((roots.iter().find_map(|root| root.fifo(&path))?, path)));
+        let seen = |(file, path): (FileId, String)| Fact::FifoHeld { path: path.as_str().into(), file };
+        found.map(|one| Observation::of(now, Source::Snapshot, shim, seen(one))).collect()
     }
 }

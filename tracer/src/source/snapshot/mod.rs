@@ -15,6 +15,7 @@ mod passwd;
 mod peers;
 mod procfs;
 mod sock_diag;
+mod starting;
 mod waiting;
 
 use std::{
@@ -170,12 +171,19 @@ impl Snapshot {
             }
         }
         facts.append(&mut late);
+        let mut shims = BTreeSet::new();
+        let before = facts.len();
         for (key, listens) in daemons {
             facts.extend(self.fifos_of(key, now));
             if listens == Daemon::Shim {
                 facts.extend(self.execs_of(key, now));
                 servers.remove(&key);
+                shims.insert(key);
             }
+        }
+        if self.of_one_moment {
+            // A trace sees how it goes on; what it saw of the start alone would stay.
+            facts.extend(self.starting(&shims, &facts[before..], now));
         }
         for key in servers {
             facts.extend(self.waiting_of(key, sockets, now));

@@ -50,6 +50,9 @@ const ORIGINS: [&[u8]; 12] = [
     b"sddm",
 ];
 
+/// Threads whose children are looked at. A shim has about ten.
+const MAX_THREADS: usize = 256;
+
 /// A line of `fdinfo` has some 80 bytes: of 100,000 files.
 const MAX_FDINFO_BYTES: usize = 8 << 20;
 /// A line of `maps` has some 100 bytes; the kernel's default for `vm.max_map_count` is 65,530.
@@ -231,6 +234,17 @@ impl Proc {
             (pid, child) = (above, stat);
         }
         Some(found)
+    }
+
+    /// Its children: each thread has its own (CONFIG_PROC_CHILDREN). Some may be missing while others come and go.
+    pub(super) fn children(&self, pid: u32) -> Vec<u32> {
+        let threads = fs::read_dir(self.path(pid, "task")).into_iter().flatten().take(MAX_THREADS);
+        let tids = threads.filter_map(|entry| number::<u32>(entry.ok()?.file_name().as_bytes()));
+        let lists = tids.filter_map(|tid| self.read(pid, &format!("task/{tid}/children")));
+        let mut children: Vec<u32> =
+            lists.flat_map(|list| list.split(u8::is_ascii_whitespace).filter_map(number).collect::<Vec<_>>()).collect();
+        children.sort_unstable();
+        children
     }
 
     /// Inode number of one of its namespaces.

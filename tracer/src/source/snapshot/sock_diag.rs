@@ -202,6 +202,36 @@ pub(super) fn measure(namespaces: &Namespaces, wanted: &BTreeMap<u32, Wanted>) -
     })
 }
 
+/// How the other ends of these stand, whether a process has them or not; `None` for one that no table has. Nothing where not every
+/// namespace can be asked: it may be in that one.
+pub(super) fn others(
+    namespaces: &Namespaces,
+    ends: &BTreeMap<SocketId, (Tuple, Option<u32>)>,
+) -> BTreeMap<SocketId, Option<TcpState>> {
+    let found = visit(namespaces, |netns, diag, found| {
+        for (id, (tuple, own)) in ends {
+            // On loopback another namespace may hold an equal tuple that is a stranger.
+            if tuple.is_loopback() && *own != Some(netns) {
+                continue;
+            }
+            let other = tuple.mirrored();
+            let request = SockDiagMessage::InetRequest(exactly(other, inet::StateFlags::all()));
+            let near = SocketId { cookie: None, ..*id };
+            one(found, near, Some(other), |found| diag.ask(request, false, netns, found));
+        }
+    });
+    if !found.troubles.is_empty() {
+        return BTreeMap::new();
+    }
+    let mut states: BTreeMap<SocketId, Option<TcpState>> = BTreeMap::new();
+    for (id, measured) in found.measured {
+        let state = if let Some(Measured::Tcp(measure)) = measured { Some(measure.state) } else { None };
+        let known = states.entry(id).or_default();
+        *known = known.or(state);
+    }
+    states
+}
+
 /// Asks for one socket, and keeps the answer if it is about that very one.
 fn one(found: &mut Sockets, id: SocketId, tuple: Option<Tuple>, ask: impl FnOnce(&mut Sockets) -> io::Result<()>) {
     found.answer = None;
@@ -499,15 +529,17 @@ fn tcp_answer(response: &InetResponse) -> Option<Answer> {
         let inet::nlas::Nla::TcpInfo(bytes) = nla else { return None };
         tcp_info(bytes)
     });
+    // Of these two timers the crate does not tell how often they fired in vain; the counters do.
+    let probes = info.map_or(0, |info: TcpInfo| info.probes);
     let measure = TcpMeasure {
         state: TcpState::from_kernel(header.state)?,
         recv_q: header.recv_queue,
         send_q: header.send_queue,
         timer: header.timer.as_ref().map(|running| match running {
             inet::Timer::Retransmit(after, retries) => timer(TimerKind::Retransmit, *after, *retries),
-            inet::Timer::KeepAlive(after) => timer(TimerKind::KeepAlive, *after, 0),
+            inet::Timer::KeepAlive(after) => timer(TimerKind::KeepAlive, *after, probes),
             inet::Timer::TimeWait => timer(TimerKind::TimeWait, Duration::ZERO, 0),
-            inet::Timer::Probe(after) => timer(TimerKind::Probe, *after, 0),
+            inet::Timer::Probe(after) => timer(TimerKind::Probe, *after, probes),
         }),
         info,
     };
@@ -613,6 +645,24 @@ mod tests {
         let unborn = Tuple { remote: SocketAddr::new(far.tuple.remote.ip(), 9), ..far.tuple };
         assert!(find(&here(), &[unborn].into()).tcp.is_empty());
         assert!(listeners(&here()).tcp.values().all(|socket| socket.listening));
+    }
+
+    #[test]
+    fn the_other_end_is_told_whoever_has_it_and_that_there_is_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Not accepted yet: no process has the other end.
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let own = here().into_keys().next();
+        let tuple = Tuple::new(client.local_addr().unwrap(), client.peer_addr().unwrap());
+        let id = SocketId::new(0, rustix::fs::fstat(&client).unwrap().st_ino);
+        let unborn = Tuple { local: SocketAddr::new(tuple.local.ip(), 9), ..tuple };
+        let ends = BTreeMap::from([(id, (tuple, own)), (SocketId::new(0, 1), (unborn, own))]);
+        let found = others(&here(), &ends);
+        let states: Vec<_> = found.into_values().collect();
+        assert_eq!(states.len(), 2);
+        assert!(states.contains(&Some(TcpState::Established)) && states.contains(&None), "{states:?}");
+        let elsewhere = BTreeMap::from([(id, (tuple, None))]);
+        assert!(others(&here(), &elsewhere).is_empty(), "loopback of an unknown namespace");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -40,12 +40,8 @@ impl Load {
         at_once: usize,
         mut tell: impl FnMut(usize),
     ) -> Result<Self> {
-        let mut child = Host::Client
-            .command(golang::program("load", SOURCE)?)?
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("the load driver does not start")?;
+        let mut child =
+            driver()?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("the load driver does not start")?;
         let mut stdin = child.stdin.take().context("a pipe")?;
         let stdout = child.stdout.take().context("a pipe")?;
         let mut load = Self { child, stdin: None, addresses: BTreeMap::new() };
@@ -102,6 +98,11 @@ impl Drop for Load {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// The driver, on the client's host.
+pub(in crate::lab) fn driver() -> Result<Command> {
+    Host::Client.command(golang::program("load", SOURCE)?)
 }
 
 /// The administrator's, out of the kubeconfig.

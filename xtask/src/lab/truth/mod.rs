@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use self::figures::Figures;
+pub(super) use self::load::driver;
 use self::scenario::{How, Play, Scenario};
 use self::suite::{Asked, Expected, Scale};
 use super::state::{Runtime, State};

@@ -29,6 +29,9 @@ const PTY_SLAVES: std::ops::Range<u32> = 136..144;
 /// Of /dev/ptmx (TTYAUX_MAJOR and 2), through which every master is opened.
 const PTMX: (u32, u32) = (5, 2);
 
+/// Where a program reads what it is given: of a client, where the session's input comes from.
+const STDIN: u32 = 0;
+
 /// File system of terminals (include/uapi/linux/magic.h: DEVPTS_SUPER_MAGIC).
 const DEVPTS: FsWord = 0x1cd1;
 
@@ -62,6 +65,8 @@ impl Files {
             } else if let Some(descriptor) = describe(proc, task.tgid, file, |_, _| true) {
                 open.terminals += u64::from(descriptor.master);
                 told.push(descriptor);
+            } else if file.fd == STDIN {
+                told.extend(plain(proc, task.tgid, file));
             }
         }
         if !proc.is_still(task) {
@@ -102,7 +107,11 @@ impl Files {
             for descriptor in descriptors {
                 let (kind, file) = (descriptor.kind, descriptor.file);
                 // What waits for the reader of a terminal is told at its master.
-                let tells = kind != FileKind::Socket && (kind != FileKind::Pty || descriptor.master);
+                let tells = match kind {
+                    FileKind::Fifo | FileKind::Pipe => true,
+                    FileKind::Pty => descriptor.master,
+                    FileKind::Socket | FileKind::Other => false,
+                };
                 if !tells || asked.contains(&(kind, file)) {
                     continue;
                 }
@@ -125,6 +134,29 @@ const fn socket(fd: u32, inode: u64) -> Descriptor {
     Descriptor { fd, file, kind: FileKind::Socket, access: Access::Both, master: false, path: None }
 }
 
+/// A descriptor of a file or a device that is neither pipe nor terminal.
+fn plain(proc: &Proc, pid: u32, open: &OpenFile) -> Option<Descriptor> {
+    let Target::Path(path) = &open.target else { return None };
+    let file = proc.stat_of(pid, open.fd)?;
+    let file = FileId { device: kernel_device(file.st_dev), inode: file.st_ino };
+    let (access, path) = (access(&proc.read(pid, &format!("fdinfo/{}", open.fd))?), Some(without_mark(path)));
+    Some(Descriptor { fd: open.fd, file, kind: FileKind::Other, access, master: false, path })
+}
+
+/// The path of a file, whether it was deleted or not.
+fn without_mark(path: &RawText) -> RawText {
+    path.as_bytes().strip_suffix(DELETED).map_or_else(|| path.clone(), RawText::from)
+}
+
+/// Bits 0 and 1 of the flags (include/uapi/asm-generic/fcntl.h: O_ACCMODE), in octal.
+fn access(info: &[u8]) -> Access {
+    match keyed_octal(info, "flags:").unwrap_or(2) & 3 {
+        0 => Access::Read,
+        1 => Access::Write,
+        _ => Access::Both,
+    }
+}
+
 /// What that descriptor is, if it is one through which bytes pass, and wanted; `None` where it cannot be told.
 fn describe(
     proc: &Proc,
@@ -134,7 +166,7 @@ fn describe(
 ) -> Option<Descriptor> {
     let path = match &open.target {
         Target::Pipe(_) => None,
-        Target::Path(path) => Some(path.as_bytes().strip_suffix(DELETED).map_or_else(|| path.clone(), RawText::from)),
+        Target::Path(path) => Some(without_mark(path)),
         Target::Socket(_) | Target::Epoll | Target::Other => return None,
     };
     let file = proc.stat_of(pid, open.fd)?;
@@ -169,13 +201,7 @@ fn describe(
         Some(inode) => inode,
         None => keyed(&info, "tty-index:").filter(|index| is_wanted(kind, id(*index)))?,
     };
-    // Bits 0 and 1 of the flags (include/uapi/asm-generic/fcntl.h: O_ACCMODE), in octal.
-    let access = match keyed_octal(&info, "flags:").unwrap_or(2) & 3 {
-        0 => Access::Read,
-        1 => Access::Write,
-        _ => Access::Both,
-    };
-    Some(Descriptor { fd: open.fd, file: id(inode), kind, access, master, path })
+    Some(Descriptor { fd: open.fd, file: id(inode), kind, access: access(&info), master, path })
 }
 
 /// The file system of the slaves of a master: its own where it was opened as `/dev/pts/ptmx`, else the one mounted beside it

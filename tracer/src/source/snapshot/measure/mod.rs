@@ -27,6 +27,7 @@ impl Snapshot {
         if self.census.is_none() && scope.files {
             self.look();
         }
+        let scope = &self.with_children(scope);
         let census = self.census.clone();
         let namespaces = match &census {
             Some(census) => Cow::Borrowed(&census.namespaces),
@@ -70,12 +71,17 @@ impl Snapshot {
         self.troubles.extend(&found.troubles);
         let tuple = |id: SocketId| scope.tcp.get(&id).map(|(tuple, _)| *tuple);
         let path = |id: SocketId| scope.unix.get(&id).map(|(path, _)| path.clone());
+        let lonely = scope.lonely.iter().filter_map(|id| Some((*id, *scope.tcp.get(id)?)));
+        let lonely: BTreeMap<_, _> = lonely.map(|(id, (tuple, netns))| (id, (tuple, netns.or(only)))).collect();
+        let others = if lonely.is_empty() { BTreeMap::new() } else { sock_diag::others(namespaces, &lonely) };
+        let others = others.into_iter().map(|(socket, state)| Fact::PeerMeasured { socket, state });
         let fact = |(socket, measured)| match measured {
             Some(Measured::Tcp(measure)) => Fact::TcpMeasured { socket, tuple: tuple(socket), measure },
             Some(Measured::Unix(measure)) => Fact::UnixMeasured { socket, path: path(socket), measure },
             None => Fact::SocketGone { socket },
         };
-        found.measured.into_iter().map(|one| Observation::new(now, Source::Snapshot, fact(one))).collect()
+        let facts = found.measured.into_iter().map(fact).chain(others);
+        facts.map(|fact| Observation::new(now, Source::Snapshot, fact)).collect()
     }
 
     fn measure_process(

@@ -1,0 +1,44 @@
+//! What only a trace has seen: how sessions ended. What is said of them is made of what it recorded.
+
+use super::undo::{Ended, Quiet};
+use crate::{
+    env::lab,
+    kubectl::{Exec, Mode, mark},
+    relay::{self, through},
+    said::Said,
+    tracer::Tracer,
+};
+
+#[test]
+fn f30_a_daemon_in_the_middle_is_killed() {
+    for daemon in ["kubelet", "kube-apiserver"] {
+        let _quiet = Quiet::new();
+        let mark = mark();
+        let mut tracer = Tracer::start(&[]);
+        let kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; exec sleep 600")) }.start();
+        tracer.wait_for(&mark, "is whole", Said::is_complete);
+        let mut ended = Ended::kill(daemon);
+        tracer.wait_for(&mark, "is closed", Said::is_closed);
+        let found = tracer.finish().faults(&mark);
+        ended.start_again();
+        drop(kubectl);
+        assert_eq!(found, ["F30"], "{daemon}");
+    }
+}
+
+#[test]
+fn f31_a_proxy_drops_the_end_of_the_output() {
+    /// What the command prints, and what the proxy lets through.
+    const PRINTED: u32 = 1 << 20;
+    const PASSED: &str = "300000";
+    let relay = relay::relay(&["--most", PASSED]);
+    let mark = mark();
+    let mut tracer = Tracer::start(&[]);
+    // SPDY has no word for an end that comes too early: this kubectl says success.
+    let script = format!(": {mark}; head -c {PRINTED} /dev/zero");
+    let ended = Exec { version: lab().oldest(), globals: through(), ..Exec::sh(&script) }.start().end();
+    tracer.wait_for(&mark, "is closed", Said::is_closed);
+    assert!(ended.status.success() && ended.output.len() < PRINTED as usize, "{:?}", ended.status);
+    assert_eq!(tracer.finish().faults(&mark), ["F31"]);
+    drop(relay);
+}

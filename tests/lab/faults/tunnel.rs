@@ -1,0 +1,45 @@
+//! A tunnel to the nodes that takes dials and does nothing with them.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::{
+    Session, left_over_by,
+    second::{PORT, Second, through},
+    silent::{Silent, pki},
+};
+use crate::kubectl::Exec;
+
+/// Where konnectivity's server would take dials.
+const TUNNEL: &str = "192.168.205.10:8131";
+
+#[test]
+fn f03_dials_into_a_tunnel_pile_up() {
+    let _tunnel = Silent::new(TUNNEL);
+    let config = json!({
+        "apiVersion": "apiserver.k8s.io/v1beta1",
+        "kind": "EgressSelectorConfiguration",
+        "egressSelections": [{
+            "name": "cluster",
+            "connection": {
+                "proxyProtocol": "HTTPConnect",
+                "transport": {"tcp": {
+                    "url": format!("https://{TUNNEL}"),
+                    "tlsConfig": {
+                        "caBundle": pki("ca.crt"),
+                        "clientCert": pki("kubelet-client.crt"),
+                        "clientKey": pki("kubelet-client.key"),
+                    },
+                }},
+            },
+        }],
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("egress.json");
+    fs::write(&file, config.to_string()).expect("a file");
+    let _server = Second::new(&format!("--egress-selector-config-file={}", file.display()));
+    let ask = || Session::ask_by(Exec { globals: through(), ..Exec::sh("sleep 600") });
+    let _sessions = [ask(), ask(), ask(), ask()];
+    left_over_by(&["--apiserver-port", PORT], "F03");
+}

@@ -1,0 +1,90 @@
+//! How things stood: `ls`, `show` and `diagnose` out of a recording, at its end or at a moment of it.
+
+use std::{path::PathBuf, time::Instant};
+
+use execpath_tests::binary::{Ran, run};
+use serde_json::Value;
+
+fn recording() -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recordings/terminal.jsonl.zst");
+    path.to_string_lossy().into_owned()
+}
+
+fn ran(arguments: &[&str]) -> Ran {
+    let file = recording();
+    let words: Vec<&str> = arguments.iter().map(|word| if *word == "FILE" { file.as_str() } else { word }).collect();
+    run(words)
+}
+
+fn said(arguments: &[&str]) -> String {
+    let ran = ran(arguments);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    ran.stdout
+}
+
+/// The session as it was told when it was whole, and when.
+fn whole() -> (Value, String) {
+    let told = said(&["replay", "FILE", "-o", "jsonl"]);
+    let mut lines = told.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let line = lines.rfind(|line| line["type"] == "session.changed").expect("a change");
+    (line["session"].clone(), line["at"].as_str().expect("a time").to_owned())
+}
+
+#[test]
+fn a_session_is_listed_while_it_was_open_and_not_after() {
+    let (whole, at) = whole();
+    let list = |at: &[&str]| -> Vec<Value> {
+        let words: Vec<&str> = ["ls", "--from", "FILE", "-o", "json"].iter().chain(at).copied().collect();
+        serde_json::from_str(&said(&words)).expect("JSON")
+    };
+    // Told to the millisecond: one later it was so.
+    let after = at.replace('Z', "999Z");
+    let listed = list(&["--at", &after]);
+    assert_eq!(listed.len(), 1);
+    for field in ["id", "hops", "opened_at", "target", "command", "exec_id"] {
+        assert_eq!(listed[0][field], whole[field], "{field}");
+    }
+    assert!(list(&["--at", "+0s"]).is_empty(), "it had not begun");
+    assert!(list(&[]).is_empty(), "it was over in the end");
+}
+
+#[test]
+fn a_replay_up_to_a_moment_is_the_list_of_then() {
+    for format in ["table", "tree", "json", "jsonl"] {
+        let replayed = said(&["replay", "FILE", "--at", "+200ms", "-o", format]);
+        assert_eq!(replayed, said(&["ls", "--from", "FILE", "--at", "+200ms", "-o", format]), "{format}");
+        assert!(replayed.contains("s-"), "{replayed}");
+    }
+}
+
+#[test]
+fn show_finds_what_is_over_too() {
+    let text = said(&["show", "web", "--from", "FILE"]);
+    assert!(text.contains(" closed after "), "{text}");
+    let ran = ran(&["show", "nobody", "--from", "FILE"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.starts_with("error: no session matches `nobody`\n"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_moment_outside_of_the_recording_is_said() {
+    let early = ran(&["ls", "--from", "FILE", "--at", "2020-01-01T00:00:00Z"]);
+    assert!(early.stderr.starts_with("notice: that is before the recording begins, at 2026-"), "{}", early.stderr);
+    let late = ran(&["ls", "--from", "FILE", "--at", "+1h"]);
+    assert!(late.stderr.starts_with("notice: that is after the recording ends, at 2026-"), "{}", late.stderr);
+    for wrong in ["yesterday", "+soon", "1960-01-01T00:00:00Z"] {
+        assert_eq!(ran(&["ls", "--from", "FILE", "--at", wrong]).code, Some(2), "{wrong}");
+    }
+}
+
+#[test]
+fn a_replay_at_the_speed_that_it_had_takes_that_time_and_says_the_same() {
+    let begin = Instant::now();
+    // The recording takes a third of a second.
+    let slow = said(&["replay", "FILE", "-o", "jsonl", "--speed", "0.5"]);
+    assert!(begin.elapsed().as_millis() > 500, "{:?}", begin.elapsed());
+    assert_eq!(slow, said(&["replay", "FILE", "-o", "jsonl"]));
+    for wrong in ["0", "-1", "NaN", "fast"] {
+        assert_eq!(ran(&["replay", "FILE", &format!("--speed={wrong}")]).code, Some(2), "{wrong}");
+    }
+}

@@ -1,0 +1,192 @@
+//! What the screen looks like.
+
+use execpath::{
+    model::{RawText, Report, Role},
+    sink::escape,
+    tui::{Msg, Theme},
+};
+use execpath_tests::samples;
+use ratatui::crossterm::event::KeyCode::{self, Down, End, Enter, Home, PageDown};
+
+use crate::stage::{Stage, crowd, report, session, stuck};
+
+#[test]
+fn one_session_on_a_small_screen() {
+    let mut stage = Stage::new(80, 24).showing(report(vec![session("s-4f9c2a", 0)]));
+    insta::assert_snapshot!("one.80x24", stage.picture());
+    stage.keys(&[Enter, Down, Down, Enter]);
+    insta::assert_snapshot!("one.80x24.leg", stage.picture());
+}
+
+#[test]
+fn one_session_on_a_large_screen() {
+    let mut stage = Stage::new(120, 40).showing(report(vec![session("s-4f9c2a", 0)]));
+    insta::assert_snapshot!("one.120x40", stage.picture());
+    stage.keys(&[Enter, Down]);
+    insta::assert_snapshot!("one.120x40.hop", stage.picture());
+}
+
+#[test]
+fn a_fault_is_named_and_shown_where_it_is() {
+    let mut stage = Stage::new(120, 40).showing(stuck());
+    assert!(stage.picture().contains("F16 the client does not read"), "{}", stage.picture());
+    insta::assert_snapshot!("fault.120x40", stage.picture());
+    stage.keys(&[Enter, Down, Down]);
+    insta::assert_snapshot!("fault.120x40.leg", stage.picture());
+}
+
+#[test]
+fn a_thousand_sessions() {
+    let mut stage = Stage::new(80, 24).showing(crowd(1_000));
+    insta::assert_snapshot!("crowd.80x24", stage.picture());
+    stage.key(End);
+    insta::assert_snapshot!("crowd.80x24.last", stage.picture());
+    stage.keys(&[Home, PageDown]);
+    insta::assert_snapshot!("crowd.80x24.page", stage.picture());
+    stage.text("/kube-system 999");
+    insta::assert_snapshot!("crowd.80x24.filter", stage.picture());
+}
+
+#[test]
+fn a_recording_has_a_timeline() {
+    let mut stage = Stage::replay(80, 24).showing(report(vec![session("s-4f9c2a", 0)]));
+    insta::assert_snapshot!("replay.80x24", stage.picture());
+    for _ in 0..20 {
+        stage.key(KeyCode::Left);
+    }
+    insta::assert_snapshot!("replay.80x24.back", stage.picture());
+}
+
+#[test]
+fn help_names_every_key() {
+    let mut stage = Stage::new(80, 24).showing(Report::default());
+    insta::assert_snapshot!("help.80x24", stage.text("?").picture());
+}
+
+#[test]
+fn where_there_is_nothing_it_says_so() {
+    let mut stage = Stage::new(80, 24);
+    assert!(stage.picture().contains("looking …"));
+    stage.show(Report::default());
+    assert!(stage.picture().contains("no session is open; they appear here as they come"));
+    stage.show(crowd(3));
+    assert!(stage.text("/xyz").picture().contains("no session matches the filter"));
+    stage.state.update(Msg::Note("cut after line 7".into()));
+    assert!(stage.picture().contains("cut after line 7"));
+    let mut stage = Stage::replay(80, 24).showing(Report::default());
+    assert!(stage.picture().contains("no session is known at this moment of the recording"));
+}
+
+#[test]
+fn every_size_is_drawn() {
+    for (width, height) in [(1, 1), (10, 3), (39, 30), (40, 10), (41, 11), (79, 12), (109, 50), (110, 10), (300, 100)] {
+        let mut stage = Stage::new(width, height).showing(stuck());
+        for keys in [&[][..], &[Enter], &[Enter, Enter], &[KeyCode::Char('?')]] {
+            let picture = stage.keys(keys).picture();
+            assert_eq!(picture.lines().count(), usize::from(height), "{width}×{height}");
+            let drawn = picture.contains("execpath  worker") || picture.contains("┌ keys ");
+            assert_eq!(drawn, width >= 40 && height >= 10, "{picture}");
+        }
+    }
+}
+
+#[test]
+fn bytes_that_move_are_seen_to_move_and_others_not() {
+    let legs = |stage: &mut Stage| -> Vec<String> {
+        let picture = stage.picture();
+        picture.lines().filter(|line| line.contains("tcp ")).map(str::to_owned).collect()
+    };
+    let mut stage = Stage::new(80, 24).showing(report(vec![session("s-4f9c2a", 0)]));
+    let before = legs(&mut stage);
+    stage.state.update(Msg::Tick(execpath::model::Span::from_millis(100)));
+    let after = legs(&mut stage);
+    assert_eq!(before.len(), 3, "{before:?}");
+    assert_ne!(before[0], after[0]);
+    assert_eq!(before[1..], after[1..]);
+    assert!(before[0].contains("▸1.5 kB ◂1.5 kB"), "{}", before[0]);
+    assert!(before[1].contains("─".repeat(8).as_str()), "{}", before[1]);
+}
+
+#[test]
+fn what_was_not_measured_is_not_said_to_be_nothing() {
+    let mut stage = Stage::new(80, 24).showing(Report { sessions: vec![samples::whole()], ..Report::default() });
+    let picture = stage.picture();
+    let legs: Vec<&str> = picture.lines().filter(|line| line.contains("tcp ")).collect();
+    assert!(legs.len() == 3 && legs.iter().all(|leg| leg.contains("╌╌╌╌╌╌╌╌ tcp")), "{legs:?}");
+    assert!(picture.contains("not measured enough"), "{picture}");
+    assert!(stage.keys(&[Enter, Down, Down, Enter]).picture().contains("not measured"));
+}
+
+#[test]
+fn colours_are_used_when_asked_for_only() {
+    for color in [false, true] {
+        let mut stage = Stage::with(80, 24, None, Theme { color }).showing(stuck());
+        stage.picture();
+        assert_eq!(stage.has_colours(), color);
+    }
+}
+
+/// What strangers may choose, as they may choose it.
+const BAD: &str = "\x1b[2J\u{202e}\u{9b}31m\u{200b}x\r\n\x07\x1b]0;t\x07";
+
+fn hostile() -> Report {
+    let mut one = session("s-4f9c2a", 0);
+    let bad = || Some(BAD.to_owned());
+    (one.target.pod, one.target.namespace, one.target.container) = (bad(), bad(), bad());
+    (one.exec_id, one.target.container_id) = (bad(), bad());
+    one.command = vec![BAD.into(), RawText::from(b"\xff\x1b".as_slice())];
+    for hop in &mut one.hops {
+        let process = &mut hop.process;
+        (process.comm, process.argv, process.exe) = (BAD.into(), vec![BAD.into(); 3], Some(BAD.into()));
+    }
+    for link in &mut one.links {
+        if let Some((path, ..)) = &mut link.unix {
+            *path = BAD.repeat(50).as_str().into();
+        }
+    }
+    let client = &mut one.client;
+    (client.uid_name, client.login_name, client.tty) = (bad(), bad(), bad());
+    if let Some(user) = &mut client.user {
+        (user.user.name, user.user.impersonated) = (BAD.to_owned(), bad());
+    }
+    one.gaps.push(execpath::model::Gap {
+        code: execpath::model::GapCode::LostEvents,
+        between: Some((0, 99)),
+        text: BAD.repeat(50),
+    });
+    report(vec![one])
+}
+
+#[test]
+fn nothing_hostile_reaches_the_screen() {
+    for (width, height) in [(80, 24), (120, 60)] {
+        let mut stage = Stage::new(width, height).showing(hostile());
+        stage.state.header.host.hostname = BAD.into();
+        stage.state.update(Msg::Note(BAD.into()));
+        stage.text("/x").key(Enter);
+        stage.key(Enter);
+        for _ in 0..20 {
+            let picture = stage.picture();
+            let hidden: Vec<char> = picture.chars().filter(|c| *c != '\n' && escape::is_hidden(*c)).collect();
+            assert!(hidden.is_empty(), "{hidden:?}\n{picture}");
+            assert!(picture.contains("\\x1b"), "it is shown, escaped: {picture}");
+            stage.keys(&[Enter, KeyCode::Esc, Down]);
+        }
+    }
+}
+
+#[test]
+fn every_step_has_its_details() {
+    let one = session("s-4f9c2a", 0);
+    let steps = execpath::explain::steps(&one);
+    let mut stage = Stage::new(120, 60).showing(report(vec![one.clone()]));
+    stage.key(Enter);
+    for step in steps {
+        let said = execpath::explain::explain(&one, step).expect("it can be explained");
+        // What does not fit goes on in the next line.
+        let begin: String = said.title.chars().take(12).collect();
+        assert!(stage.picture().contains(&begin), "{step:?}: {begin}\n{}", stage.picture());
+        stage.key(Down);
+    }
+    assert_eq!(one.hops.last().map(|hop| hop.role), Some(Role::Process));
+}

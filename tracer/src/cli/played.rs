@@ -1,0 +1,175 @@
+//! `replay`, and recordings for `ls`, `show` and `diagnose`.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    args::{self, Moment},
+    error::{Failure, named, tell},
+    exit::Exit,
+    resolve,
+};
+use crate::{
+    engine::{self, Flow, Playback, Seen, Setup},
+    model::{BootTime, Span},
+    record::{End, OpenError, Reader},
+    sink,
+};
+
+pub(super) fn replay(args: args::Replay) -> Result<Exit, Failure> {
+    // Before any output is created: a name that is mistyped should leave nothing behind.
+    let mut reader = open(&args.file)?;
+    if let Some(at) = args.at {
+        let mut sinks = resolve::as_of(&args.output)?;
+        let setup = resolve::silent(args.filter, args.privacy);
+        let narrow = resolve::is_narrow(&setup.filter);
+        let seen = play(reader, setup, Some(at))?.seen();
+        sink::render(&mut sinks, &seen.header, &seen.report).map_err(|error| Failure::writing(&error))?;
+        return if narrow && seen.report.sessions.is_empty() {
+            Err(Failure::new(
+                Exit::NothingMatched,
+                "no session that was open then matches the filter",
+                "names match whole; without `--at` the whole recording is searched",
+            ))
+        } else {
+            Ok(Exit::Done)
+        };
+    }
+    let speed = args.speed;
+    let setup = resolve::replay(args)?;
+    let narrow = resolve::is_narrow(&setup.filter);
+    let shown = match speed {
+        None => engine::replay(&mut reader, setup, |_at| Flow::Continue),
+        Some(speed) => Pace::new(speed).and_then(|mut pace| engine::replay(&mut reader, setup, |at| pace.wait(at))),
+    };
+    let shown = shown.map_err(|error| Failure::writing(&error))?;
+    ended(&reader)?;
+    if narrow && shown.sessions == 0 {
+        let of = shown.of;
+        return Err(Failure::new(
+            Exit::NothingMatched,
+            "no session in the recording matches the filter",
+            format!("it holds {of} session{} in all; names match whole", if of == 1 { "" } else { "s" }),
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+/// How things stood in a recording, then or at its end; for who asks for one session, with those that were over.
+pub(super) fn then(then: &args::Then, setup: Setup, at_all: bool) -> Result<Seen, Failure> {
+    let played = play(open(&then.from)?, setup, then.at)?;
+    Ok(if at_all { played.seen_at_all() } else { played.seen() })
+}
+
+fn play(reader: Reader, setup: Setup, at: Option<Moment>) -> Result<Playback, Failure> {
+    let anchor = reader.header().anchor;
+    let mut played = Playback::new(reader, setup).map_err(|error| Failure::writing(&error))?;
+    let start = played.start().unwrap_or_default();
+    let Some(at) = at else {
+        played.to_the_end().map_err(|error| Failure::writing(&error))?;
+        ended(played.reader())?;
+        return Ok(played);
+    };
+    let at = match at {
+        Moment::Utc(ns) => anchor.boot_time(ns),
+        Moment::After(after) => start.plus(Span(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))),
+    };
+    let utc = |at: BootTime| sink::view::moment(anchor, at);
+    if at < start {
+        tell("notice", &format!("that is before the recording begins, at {}", utc(start)));
+    }
+    let more = played.to(at).map_err(|error| Failure::writing(&error))?;
+    if !more {
+        ended(played.reader())?;
+        if at > played.end() {
+            tell("notice", &format!("that is after the recording ends, at {}", utc(played.end())));
+        }
+    }
+    Ok(played)
+}
+
+pub(super) fn open(files: &[PathBuf]) -> Result<Reader, Failure> {
+    Reader::open_all(files).map_err(|(file, error)| open_failure(&file, &error))
+}
+
+/// Says how a recording ended, where that was not cleanly.
+pub(super) fn ended(reader: &Reader) -> Result<(), Failure> {
+    let file = if reader.path().as_os_str().is_empty() { "-".to_owned() } else { named(reader.path()) };
+    match reader.end() {
+        Some(End::Damaged(damage)) => Err(Failure::new(
+            Exit::BadInput,
+            format!("the recording is damaged: {file}: {damage}"),
+            "what precedes the damage was shown; copy the file again if there is another",
+        )),
+        Some(End::Cut { lines }) => {
+            tell(
+                "notice",
+                &format!("the recording was cut after line {lines}: {file}; everything up to there was shown"),
+            );
+            Ok(())
+        }
+        Some(End::Continues { part }) => {
+            tell("notice", &format!("the recording goes on in part {part}: {file} is not its last"));
+            Ok(())
+        }
+        Some(End::Clean) | None => Ok(()),
+    }
+}
+
+pub(super) fn open_failure(file: &Path, error: &OpenError) -> Failure {
+    let hint = match error {
+        OpenError::Io(_) => "`replay` takes a file that `trace --record FILE` wrote, or `-` for stdin",
+        OpenError::Empty => "the run that should have written it was ended before it began",
+        OpenError::NotARecording(_) => "`replay` takes what `trace --record` wrote; the output of `-o jsonl` is none",
+        OpenError::Newer { .. } => "replay it with that version or a later one",
+        OpenError::Apart(_) => {
+            "give the parts of one recording, each that follows the one before; `merge` joins several"
+        }
+    };
+    Failure::new(Exit::BadInput, format!("cannot open the recording: {}: {error}", named(file)), hint)
+}
+
+/// Lets time pass as it did when the recording was made, or faster, or slower.
+struct Pace {
+    speed: f64,
+    /// When the first was shown, and when it was.
+    first: Option<(Instant, BootTime)>,
+    runtime: tokio::runtime::Runtime,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Pace {
+    fn new(speed: f64) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let inside = runtime.enter();
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        drop(inside);
+        Ok(Self { speed, first: None, runtime, interrupt, terminate })
+    }
+
+    fn wait(&mut self, at: BootTime) -> Flow {
+        let (begun, first) = *self.first.get_or_insert_with(|| (Instant::now(), at));
+        #[expect(clippy::cast_precision_loss, reason = "a wait, and exact for three months of nanoseconds")]
+        let after = at.since(first).0 as f64 / 1e9 / self.speed;
+        let after = Duration::try_from_secs_f64(after).unwrap_or(Duration::MAX);
+        let Some(due) = begun.checked_add(after) else { return Flow::Stop };
+        let Self { runtime, interrupt, terminate, .. } = self;
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = interrupt.recv() => Flow::Stop,
+                _ = terminate.recv() => Flow::Stop,
+                () = sleep_until(due) => Flow::Continue,
+            }
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! `watch`: whether there is a screen to draw on, and what to show on it.
+
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal},
+    path::Path,
+};
+
+use super::{
+    args,
+    error::{Failure, named},
+    exit::Exit,
+    live_failure,
+    played::open_failure,
+    resolve,
+};
+use crate::{
+    tui::Theme,
+    watch::{self, Board, Feed, Player, WatchError},
+};
+
+pub(super) fn watch(args: args::Screen, arguments: &[OsString]) -> Result<Exit, Failure> {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return Err(Failure::usage(
+            "`watch` needs a terminal for its keys and its screen",
+            "`execpath ls` and `trace` write to pipes and files; `ls --watch 2s` looks again and again",
+        ));
+    }
+    let theme = Theme { color: resolve::style(args.look.color).color };
+    let panics = args.panics;
+    let feed = match args.file.clone() {
+        Some(file) => recording(&file, args)?,
+        None => {
+            let live = resolve::screen(args, arguments)?;
+            Feed::Live(Board::start(live).map_err(|error| terminal(&error))?)
+        }
+    };
+    watch::watch(feed, theme, panics).map_err(|error| failure(&error))?;
+    Ok(Exit::Done)
+}
+
+fn recording(file: &Path, args: args::Screen) -> Result<Feed, Failure> {
+    if file == Path::new("-") {
+        return Err(Failure::usage(
+            "`watch` goes back and forth in a recording, which a pipe cannot",
+            "save it to a file first, or `replay -`",
+        ));
+    }
+    let look = resolve::look(args.look)?;
+    let player = Player::open(file, look.filter, look.redactor).map_err(|error| open_failure(file, &error))?;
+    Ok(Feed::Recording(Box::new(player)))
+}
+
+fn failure(error: &WatchError) -> Failure {
+    match error {
+        WatchError::Terminal(error) => terminal(error),
+        WatchError::Live(error) => live_failure(error),
+        WatchError::Recording(error) => Failure::new(
+            Exit::BadInput,
+            format!("the recording cannot be read again: {}", named(Path::new(error))),
+            "it must stay where it is while it is watched",
+        ),
+        WatchError::Panic => Failure::new(
+            Exit::Unsupported,
+            "the trace broke off: an error in execpath itself",
+            "what it said is above; `execpath trace` may still work",
+        ),
+    }
+}
+
+fn terminal(error: &io::Error) -> Failure {
+    Failure::new(
+        Exit::BadInput,
+        format!("the terminal cannot be used: {error}"),
+        "`execpath ls --watch 2s` asks less of it",
+    )
+}

@@ -1,0 +1,196 @@
+//! What of the past still matters: told again to somebody who knows nothing, it leads to the sessions that are open now, as they
+//! are. So a recording can go on in a new file while the old one is removed.
+//!
+//! A fact matters while what it is about does: a process that lives or that an open session rests on, a socket likewise, an
+//! exec that is not over. What is over is left out whole: half of it would look like something else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Correlator,
+    limits::{MAX_LINEAGE, MAX_TOLD_AGAIN},
+    world::Part,
+};
+use crate::model::{BootTime, Fact, Observation, RawText, SocketId, TaskKey, Tuple, parse_fifo_path};
+
+impl Correlator {
+    /// Of observations in their order of arrival, those that still matter. Measurements: the last two of each time.
+    #[must_use]
+    pub fn still_matter(&self, told: Vec<Observation>) -> Vec<Observation> {
+        let kept = Kept::new(self, &told);
+        let mut told: Vec<Observation> = told.into_iter().filter(|seen| kept.matters(seen)).collect();
+        if told.len() > MAX_TOLD_AGAIN {
+            told.drain(..told.len() - MAX_TOLD_AGAIN);
+        }
+        told
+    }
+}
+
+struct Kept<'a> {
+    known: &'a Correlator,
+    /// Beside those that matter by themselves: who forked them.
+    above: BTreeSet<TaskKey>,
+    /// Beside those that matter by themselves: on whose behalf they were connected.
+    inbound: BTreeSet<SocketId>,
+    /// Addresses of what matters, for questions that were asked by them.
+    tuples: BTreeSet<Tuple>,
+    /// Where the names of a container were told last.
+    containers: BTreeMap<String, BootTime>,
+    measured_from: BootTime,
+}
+
+impl<'a> Kept<'a> {
+    fn new(known: &'a Correlator, told: &[Observation]) -> Self {
+        let mut kept = Self {
+            known,
+            above: BTreeSet::new(),
+            inbound: BTreeSet::new(),
+            tuples: BTreeSet::new(),
+            containers: BTreeMap::new(),
+            measured_from: BootTime::default(),
+        };
+        let mut maker = BTreeMap::new();
+        let mut measured = BTreeSet::new();
+        for seen in told {
+            if seen.fact.is_measure() {
+                measured.insert(seen.at);
+            }
+            match (&seen.fact, seen.task) {
+                (Fact::Fork { child, .. }, Some(by)) => drop(maker.insert(*child, by)),
+                (Fact::ContainerSeen(info), _) => drop(kept.containers.insert(info.id.clone(), seen.at)),
+                (Fact::ContainerUnknown { id }, _) => drop(kept.containers.insert(id.clone(), seen.at)),
+                _ => {}
+            }
+        }
+        kept.measured_from = measured.into_iter().rev().nth(1).unwrap_or_default();
+        let made: Vec<TaskKey> = maker.keys().copied().filter(|child| kept.is_of_an_exec(*child)).collect();
+        for child in made {
+            let above = std::iter::successors(Some(child), |task| maker.get(task).copied());
+            kept.above.extend(above.skip(1).take(MAX_LINEAGE));
+        }
+        // Backwards: for whom a connection was made was told before it.
+        for seen in told.iter().rev() {
+            if let Fact::Connected { socket, inbound: Some(inbound), .. } = &seen.fact
+                && (kept.socket(socket.id) || kept.inbound.contains(&socket.id))
+            {
+                kept.inbound.insert(*inbound);
+            }
+        }
+        let sockets = known.world.sockets.iter().filter(|(_, socket)| kept.socket(socket.id));
+        kept.tuples = sockets.filter_map(|(_, socket)| socket.tuple).collect();
+        kept
+    }
+
+    fn matters(&self, seen: &Observation) -> bool {
+        // What waits for its turn was not taken in: nothing is known of it.
+        if seen.at >= self.known.settled() {
+            return !matches!(seen.fact, Fact::Tick | Fact::Continued | Fact::Stopped);
+        }
+        if seen.fact.is_measure() {
+            return seen.at >= self.measured_from;
+        }
+        let task = seen.task.is_some_and(|task| self.task(task) || self.above.contains(&task));
+        match &seen.fact {
+            Fact::Fork { child, .. } => self.task(*child) || self.above.contains(child),
+            Fact::Exec(_)
+            | Fact::Enrolled(_)
+            | Fact::ProcessSeen(_)
+            | Fact::Ancestry(_)
+            | Fact::ProcessGone
+            | Fact::Exit { .. }
+            | Fact::Listening { .. }
+            | Fact::ListeningUnix { .. } => task,
+            Fact::Connected { socket, .. } | Fact::Accepted { socket } | Fact::SocketSeen { socket } => {
+                self.socket(socket.id) || self.inbound.contains(&socket.id)
+            }
+            Fact::Touched { socket, .. } => self.socket(socket.id),
+            Fact::Closed { socket, .. } => self.socket(*socket) || self.inbound.contains(socket),
+            Fact::PeerAbsent { tuple, .. } => self.tuples.contains(tuple) || self.tuples.contains(&tuple.mirrored()),
+            Fact::UnixConnected { socket, .. } => self.socket(*socket),
+            Fact::UnixAccepted { socket, peer, .. } => {
+                self.socket(*socket) || self.socket(*peer) || self.stands(*peer, *socket)
+            }
+            Fact::Relayed { from, to, .. } => self.socket(from.id) && self.socket(to.id),
+            Fact::RelayAwaited { from, to, .. } => self.socket(*from) && self.socket(*to),
+            Fact::FifoMade { path, from, .. } => {
+                self.fifo(path) || from.is_some_and(|from| self.socket(from.id) && self.of_container(path))
+            }
+            Fact::FifoHeld { path, file } => {
+                let is_known = self.known.world.execs.of_fifo(*file).is_some();
+                is_known && (self.fifo(path) || (task && self.of_container(path)))
+            }
+            Fact::FifoRelayed { to, .. } => self.socket(to.id),
+            Fact::FifoAwaited { path, socket, .. } => self.fifo(path) && self.socket(*socket),
+            Fact::ContainerSeen(info) => self.container(&info.id, seen.at),
+            Fact::ContainerUnknown { id } => self.container(id, seen.at),
+            Fact::PidFile { path, .. } => self.known.world.exec_of_pid_file(path).is_some_and(|id| self.exec(&id)),
+            Fact::Audited(event) => {
+                let fits = self.known.world.audits.fits_of(event);
+                fits.is_some_and(|fits| fits.is_empty() || fits.iter().any(|id| self.exec(id)))
+            }
+            Fact::AuditFollowed | Fact::AuditSkipped { .. } | Fact::Lost { .. } => true,
+            // Passed and past; measurements were dealt with.
+            Fact::Tick
+            | Fact::Continued
+            | Fact::Stopped
+            | Fact::TcpMeasured { .. }
+            | Fact::UnixMeasured { .. }
+            | Fact::SocketGone { .. }
+            | Fact::SocketUnlisted { .. }
+            | Fact::ProcessMeasured(_)
+            | Fact::Descriptors { .. }
+            | Fact::FileMeasured { .. }
+            | Fact::PeerMeasured { .. } => false,
+        }
+    }
+
+    /// A kubectl whose session is over would be taken for one that nobody serves, and a process that an exec left running for
+    /// somebody else's.
+    fn task(&self, task: TaskKey) -> bool {
+        let known = self.known;
+        let lives = || known.world.processes.get(task).is_some_and(|process| process.exit.is_none());
+        known.resting.contains_key(&Part::Task(task))
+            || (lives() && !known.served.contains(&task) && self.is_over(task) != Some(true))
+    }
+
+    /// Who forked it tells whose it is.
+    fn is_of_an_exec(&self, task: TaskKey) -> bool {
+        self.known.resting.contains_key(&Part::Task(task)) || self.is_over(task) == Some(false)
+    }
+
+    /// Whether the exec is over that it is of; `None` where it is of none that is known.
+    fn is_over(&self, task: TaskKey) -> Option<bool> {
+        let execs = &self.known.world.execs;
+        let mut lineage = self.known.world.processes.lineage(task);
+        let id = lineage.find_map(|task| execs.by_runc(task).or_else(|| execs.by_process(task)))?;
+        execs.get(id).map(|exec| exec.over)
+    }
+
+    fn socket(&self, id: SocketId) -> bool {
+        let sockets = &self.known.world.sockets;
+        let Some((no, socket)) = sockets.find(id).and_then(|no| Some((no, sockets.get(no)?))) else { return false };
+        socket.closed.is_none() || self.known.resting.contains_key(&Part::Socket(no))
+    }
+
+    fn exec(&self, id: &str) -> bool {
+        self.known.world.execs.get(id).is_some_and(|exec| !exec.over)
+    }
+
+    /// Whether that is a FIFO of an exec that matters.
+    fn fifo(&self, path: &RawText) -> bool {
+        path.as_str().and_then(parse_fifo_path).is_some_and(|fifo| self.exec(&fifo.exec))
+    }
+
+    /// Whether that is a FIFO of a container's first process.
+    fn of_container(&self, path: &RawText) -> bool {
+        path.as_str().and_then(parse_fifo_path).is_some_and(|fifo| fifo.exec == fifo.container)
+    }
+
+    fn container(&self, id: &str, told: BootTime) -> bool {
+        self.known.world.containers.contains_key(id) && self.containers.get(id) == Some(&told)
+    }
+
+    fn stands(&self, near: SocketId, far: SocketId) -> bool {
+        self.known.world.standing.values().any(|one| one.near == near && one.far == far)
+    }
+}

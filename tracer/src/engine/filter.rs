@@ -1,0 +1,153 @@
+//! Which sessions are shown.
+
+use std::collections::BTreeSet;
+
+use crate::model::{Change, Finding, Kind, Session, SessionId, State};
+
+/// Which kinds of session to show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kinds {
+    /// What people start: all but what the kubelet starts by itself.
+    #[default]
+    People,
+    /// All.
+    All,
+    /// One.
+    Only(Kind),
+}
+
+impl Kinds {
+    fn hold(self, kind: Kind) -> bool {
+        match self {
+            Self::All => true,
+            Self::People => kind.is_of_people(),
+            Self::Only(only) => kind == only,
+        }
+    }
+}
+
+/// Which sessions to show. Names match whole; a session whose name is not known matches no name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Namespace of the pod.
+    pub namespace: Option<String>,
+    /// Name of the pod.
+    pub pod: Option<String>,
+    /// Name of the container.
+    pub container: Option<String>,
+    /// Kind.
+    pub kinds: Kinds,
+}
+
+impl Filter {
+    /// Whether this session is asked for.
+    #[must_use]
+    pub fn matches(&self, session: &Session) -> bool {
+        let target = &session.target;
+        let asked = |asked: &Option<String>, known: &Option<String>| asked.is_none() || asked == known;
+        self.kinds.hold(session.kind)
+            && asked(&self.namespace, &target.namespace)
+            && asked(&self.pod, &target.pod)
+            && asked(&self.container, &target.container)
+    }
+}
+
+/// Applies a filter over time: names often become known only after a session has opened, so that the first change that
+/// matches is told as the opening. What was shown once is shown to its end.
+#[derive(Debug, Default)]
+pub(super) struct Selection {
+    pub(super) filter: Filter,
+    pub(super) shown: BTreeSet<SessionId>,
+}
+
+impl Selection {
+    pub(super) fn pass(&mut self, finding: Finding) -> Vec<Finding> {
+        let at = finding.at;
+        let (session, over) = match finding.change {
+            Change::Opened(session) | Change::Changed(session) if !self.shown.contains(&session.id) => (session, false),
+            Change::Closed(session) if !self.shown.contains(&session.id) => (session, true),
+            change @ (Change::Opened(_) | Change::Changed(_) | Change::Loss { .. }) => {
+                return vec![Finding { at, change }];
+            }
+            Change::Closed(session) => {
+                self.shown.remove(&session.id);
+                return vec![Finding { at, change: Change::Closed(session) }];
+            }
+        };
+        if !self.filter.matches(&session) {
+            return Vec::new();
+        }
+        if over {
+            let opened = Session { state: State::Open, closed_at: None, exit: None, ..(*session).clone() };
+            let opened = Finding { at, change: Change::Opened(Box::new(opened)) };
+            return vec![opened, Finding { at, change: Change::Closed(session) }];
+        }
+        self.shown.insert(session.id.clone());
+        vec![Finding { at, change: Change::Opened(session) }]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BootTime, Target};
+
+    fn session(pod: Option<&str>) -> Box<Session> {
+        Box::new(Session {
+            id: SessionId("s-1".into()),
+            kind: Kind::Exec,
+            state: State::Open,
+            opened_at: BootTime(1),
+            closed_at: None,
+            last_seen: BootTime(1),
+            preexisting: false,
+            merged_into: None,
+            target: Target { pod: pod.map(str::to_owned), ..Target::default() },
+            client: Default::default(),
+            command: Vec::new(),
+            command_truncated: false,
+            tty: None,
+            stdin: None,
+            exec_id: None,
+            exit: None,
+            hops: Vec::new(),
+            links: Vec::new(),
+            beyond: Vec::new(),
+            gaps: Vec::new(),
+            complete: false,
+        })
+    }
+
+    fn names(selection: &mut Selection, change: Change) -> Vec<&'static str> {
+        let findings = selection.pass(Finding { at: BootTime(2), change });
+        let name = |finding: Finding| match finding.change {
+            Change::Opened(_) => "opened",
+            Change::Changed(_) => "changed",
+            Change::Closed(_) => "closed",
+            Change::Loss { .. } => "loss",
+        };
+        findings.into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_session_opens_for_the_reader_when_it_first_matches() {
+        let filter = Filter { pod: Some("web".into()), ..Filter::default() };
+        let mut selection = Selection { filter, ..Selection::default() };
+        assert!(names(&mut selection, Change::Opened(session(None))).is_empty());
+        assert_eq!(names(&mut selection, Change::Changed(session(Some("web")))), ["opened"]);
+        assert_eq!(names(&mut selection, Change::Changed(session(Some("web")))), ["changed"]);
+        assert_eq!(names(&mut selection, Change::Closed(session(Some("web")))), ["closed"]);
+        assert_eq!(names(&mut selection, Change::Closed(session(Some("web")))), ["opened", "closed"]);
+        assert!(names(&mut selection, Change::Closed(session(Some("web-1")))).is_empty());
+        assert_eq!(names(&mut selection, Change::Loss { what: "ring".into(), count: 1 }), ["loss"]);
+    }
+
+    #[test]
+    fn probes_are_shown_when_asked_for() {
+        let mut probe = session(None);
+        probe.kind = Kind::Probe;
+        for (kinds, shown) in [(Kinds::People, false), (Kinds::Only(Kind::Probe), true), (Kinds::All, true)] {
+            assert_eq!(Filter { kinds, ..Filter::default() }.matches(&probe), shown);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Where what is: the same for painting and for the mouse.
+
+use ratatui::layout::{Constraint, Layout, Rect};
+
+use super::state::{Focus, State};
+
+/// Narrower than this, or lower, nothing makes sense.
+pub(super) const LEAST: (u16, u16) = (40, 10);
+/// From here on details stand beside the path; before, in its place.
+const WIDE: u16 = 110;
+
+/// The parts of the screen. A part that is not shown is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Areas {
+    pub(super) title: Rect,
+    /// The line of the columns' names.
+    pub(super) head: Rect,
+    pub(super) rows: Rect,
+    pub(super) verdict: Rect,
+    pub(super) path: Rect,
+    pub(super) details: Rect,
+    pub(super) timeline: Rect,
+    pub(super) footer: Rect,
+}
+
+pub(super) fn areas(screen: Rect, state: &State) -> Areas {
+    let replay = u16::from(state.clock.is_some());
+    let [title, body, timeline, footer] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Min(0),
+        Constraint::Length(replay),
+        Constraint::Length(1),
+    ])
+    .areas(screen);
+    // A third for the list; the path of a session has some fifteen lines.
+    let wanted = u16::try_from(state.rows.len()).unwrap_or(u16::MAX).saturating_add(1);
+    let list = wanted.clamp(2, (body.height / 3).max(5)).min(body.height);
+    let [list, verdict, below] =
+        Layout::vertical([Constraint::Length(list), Constraint::Length(1), Constraint::Min(0)]).areas(body);
+    let [head, rows] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(list);
+    let (path, details) = if screen.width >= WIDE {
+        let [path, _gap, details] =
+            Layout::horizontal([Constraint::Percentage(54), Constraint::Length(2), Constraint::Min(0)]).areas(below);
+        (path, details)
+    } else if state.focus == Focus::Details {
+        (Rect::default(), below)
+    } else {
+        (below, Rect::default())
+    };
+    Areas { title, head, rows, verdict, path, details, timeline, footer }
+}

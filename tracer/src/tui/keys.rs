@@ -1,0 +1,103 @@
+//! Which key does what: those that people know from less, top, htop and their mail.
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+
+/// What somebody wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Quit,
+    Back,
+    Help,
+    Filter,
+    Sort,
+    Reverse,
+    Closed,
+    Pause,
+    Enter,
+    NextPane,
+    LastPane,
+    Up,
+    Down,
+    PageUp,
+    PageDown,
+    First,
+    Last,
+    Wind(Wind),
+    Redraw,
+}
+
+/// What somebody wants of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wind {
+    Step { on: bool, fine: bool },
+    Slower,
+    Faster,
+}
+
+/// Keys and what they do, for the help.
+pub const HELP: &[(&str, &str)] = &[
+    ("↑ ↓  k j", "up and down"),
+    ("PgUp PgDn", "a page"),
+    ("Home End  g G", "first and last"),
+    ("Enter", "go in: sessions, path, details"),
+    ("Tab", "next pane"),
+    ("Esc", "back; drops the filter"),
+    ("/", "filter: any part of a row"),
+    ("s S", "sort by the next column; turn around"),
+    ("c", "show or hide what is over"),
+    ("Space", "hold still; of a recording: play"),
+    ("← →  h l", "of a recording: back and on; Shift: a little"),
+    ("- +", "of a recording: slower and faster"),
+    ("?", "this help"),
+    ("q  Ctrl-C", "quit"),
+];
+
+/// What a key means while no text is typed.
+#[expect(clippy::wildcard_enum_match_arm, reason = "keys that mean nothing here")]
+pub(super) fn action(key: KeyEvent) -> Option<Action> {
+    if key.kind == KeyEventKind::Release {
+        return None;
+    }
+    let fine = key.modifiers.contains(KeyModifiers::SHIFT);
+    if key.modifiers.contains(KeyModifiers::CONTROL) {
+        return match key.code {
+            KeyCode::Char('c') => Some(Action::Quit),
+            KeyCode::Char('l') => Some(Action::Redraw),
+            KeyCode::Char('b') => Some(Action::PageUp),
+            KeyCode::Char('f') => Some(Action::PageDown),
+            _ => None,
+        };
+    }
+    Some(match key.code {
+        KeyCode::Char('q') => Action::Quit,
+        KeyCode::Esc => Action::Back,
+        KeyCode::Char('?') | KeyCode::F(1) => Action::Help,
+        KeyCode::Char('/') => Action::Filter,
+        KeyCode::Char('s') => Action::Sort,
+        KeyCode::Char('S') => Action::Reverse,
+        KeyCode::Char('c') => Action::Closed,
+        KeyCode::Char(' ') => Action::Pause,
+        KeyCode::Enter => Action::Enter,
+        KeyCode::Tab => Action::NextPane,
+        KeyCode::BackTab => Action::LastPane,
+        KeyCode::Up | KeyCode::Char('k') => Action::Up,
+        KeyCode::Down | KeyCode::Char('j') => Action::Down,
+        KeyCode::PageUp => Action::PageUp,
+        KeyCode::PageDown => Action::PageDown,
+        KeyCode::Home | KeyCode::Char('g') => Action::First,
+        KeyCode::End | KeyCode::Char('G') => Action::Last,
+        KeyCode::Left => step(false, fine),
+        KeyCode::Right => step(true, fine),
+        KeyCode::Char('h') => step(false, false),
+        KeyCode::Char('l') => step(true, false),
+        KeyCode::Char('H') => step(false, true),
+        KeyCode::Char('L') => step(true, true),
+        KeyCode::Char('-') => Action::Wind(Wind::Slower),
+        KeyCode::Char('+' | '=') => Action::Wind(Wind::Faster),
+        _ => return None,
+    })
+}
+
+const fn step(on: bool, fine: bool) -> Action {
+    Action::Wind(Wind::Step { on, fine })
+}

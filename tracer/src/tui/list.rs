@@ -1,0 +1,205 @@
+//! The list of sessions: which, in which order, and what of them fits. Only rows that are seen are made.
+
+use ratatui::{
+    buffer::Buffer,
+    layout::{Constraint, Layout, Rect},
+    style::Style,
+    text::{Line, Span},
+    widgets::Widget,
+};
+
+use super::state::{Focus, Sort, State};
+use crate::{
+    model::{Health, Report, Session, State as Life},
+    sink::{
+        escape,
+        list::{client, short},
+        view, words,
+    },
+};
+
+/// Longest text that is looked at for a cell: more is never seen.
+const CELL: usize = 200;
+
+/// A column: its name, what it sorts by, and how wide it is on a screen of that width.
+struct Column {
+    name: &'static str,
+    sort: Option<Sort>,
+    width: fn(u16) -> Constraint,
+    cell: fn(&Session, &Report) -> String,
+}
+
+/// From here on there is room for who began it.
+const WIDE: u16 = 100;
+
+const COLUMNS: [Column; 8] = [
+    Column { name: "ID", sort: None, width: |_| Constraint::Length(12), cell: |one, _| escape::str(&one.id.0, CELL) },
+    Column { name: "AGE", sort: Some(Sort::Age), width: |_| Constraint::Length(4), cell: age },
+    Column {
+        name: "KIND",
+        sort: Some(Sort::Kind),
+        width: |width| Constraint::Length(if width < WIDE { 6 } else { 12 }),
+        cell: |one, _| one.kind.token().to_owned(),
+    },
+    Column {
+        name: "INTO",
+        sort: Some(Sort::Into),
+        width: |_| Constraint::Fill(5),
+        cell: |one, _| words::into(one).unwrap_or_else(unknown),
+    },
+    Column {
+        name: "COMMAND",
+        sort: Some(Sort::Command),
+        width: |_| Constraint::Fill(5),
+        cell: |one, _| words::command(one, CELL).unwrap_or_else(unknown),
+    },
+    Column {
+        name: "CLIENT",
+        sort: Some(Sort::Client),
+        width: |width| if width < WIDE { Constraint::Length(0) } else { Constraint::Fill(4) },
+        cell: |one, _| client(one),
+    },
+    Column { name: "IDLE", sort: Some(Sort::Idle), width: |_| Constraint::Length(4), cell: idle },
+    Column { name: "HEALTH", sort: Some(Sort::Health), width: |_| Constraint::Length(12), cell: health },
+];
+
+fn unknown() -> String {
+    "?".to_owned()
+}
+
+fn age(session: &Session, report: &Report) -> String {
+    short(view::age(session, report.now()))
+}
+
+fn idle(session: &Session, report: &Report) -> String {
+    view::idle(session, &report.measures, report.now()).map_or_else(unknown, short)
+}
+
+fn health(session: &Session, report: &Report) -> String {
+    match (session.state, session.exit) {
+        (Life::Open, _) => view::health(session, report).short().to_owned(),
+        (Life::Closed, Some(exit)) => match (exit.code, exit.signal) {
+            (Some(code), _) => format!("exit {code}"),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => exit.reason.token().to_owned(),
+        },
+        (Life::Closed, None) => "over".to_owned(),
+    }
+}
+
+/// Indices of the sessions that are to be shown, in order.
+pub(super) fn rows(report: &Report, state: &State) -> Vec<usize> {
+    let words: Vec<String> = state.filter.to_lowercase().split_whitespace().map(str::to_owned).collect();
+    let is_shown = |session: &Session| {
+        session.merged_into.is_none()
+            && !(state.without_closed && session.state == Life::Closed)
+            && (words.is_empty() || {
+                let text = searched(session, report);
+                words.iter().all(|word| text.contains(word))
+            })
+    };
+    let shown = report.sessions.iter().enumerate().filter(|(_, session)| is_shown(session));
+    let mut rows: Vec<(Key, usize)> = shown.map(|(index, session)| (key(session, report, state.sort), index)).collect();
+    rows.sort();
+    if state.reversed {
+        rows.reverse();
+    }
+    rows.into_iter().map(|(_, index)| index).collect()
+}
+
+/// What a filter looks in: every cell, and who is behind it.
+fn searched(session: &Session, report: &Report) -> String {
+    let cells = COLUMNS.iter().map(|column| (column.cell)(session, report));
+    let pids = session.hops.iter().map(|hop| hop.task.tgid.to_string());
+    let more = words::who(session).into_iter().chain(words::user(session)).chain(pids);
+    cells.chain(more).collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
+/// Number and text first, then what tells equals apart: the newest first.
+type Key = (u64, String, std::cmp::Reverse<u64>, String);
+
+fn key(session: &Session, report: &Report, sort: Sort) -> Key {
+    let newest = std::cmp::Reverse(session.opened_at.0);
+    let id = session.id.0.clone();
+    let by_text = |text: String| (0, text);
+    let (number, text) = match sort {
+        Sort::Age => (0, String::new()),
+        Sort::Kind => by_text(session.kind.token().to_owned()),
+        Sort::Into => by_text(words::into(session).unwrap_or_default()),
+        Sort::Command => by_text(words::command(session, CELL).unwrap_or_default()),
+        Sort::Client => by_text(client(session)),
+        Sort::Idle => {
+            let idle = view::idle(session, &report.measures, report.now());
+            (idle.map_or(u64::MAX, |idle| u64::MAX - 1 - idle.0.min(u64::MAX - 1)), String::new())
+        }
+        Sort::Health => match (session.state, view::health(session, report)) {
+            (Life::Closed, _) => (4, String::new()),
+            (Life::Open, Health::Fault { code, .. }) => (0, code.to_owned()),
+            (Life::Open, Health::Unknown) => (1, String::new()),
+            (Life::Open, Health::Waiting) => (2, String::new()),
+            (Life::Open, Health::Ok) => (3, String::new()),
+        },
+    };
+    (number, text, newest, id)
+}
+
+/// Where each column is.
+fn columns(row: Rect) -> Vec<(&'static Column, Rect)> {
+    let widths = COLUMNS.iter().map(|column| (column.width)(row.width));
+    let (shown, widths): (Vec<&Column>, Vec<Constraint>) =
+        COLUMNS.iter().zip(widths).filter(|(_, width)| *width != Constraint::Length(0)).unzip();
+    let cells = Layout::horizontal(widths).spacing(1).split(row);
+    shown.into_iter().zip(cells.iter().copied()).collect()
+}
+
+/// What a click on the columns' names sorts by.
+pub(super) fn column_at(head: Rect, x: u16) -> Option<Sort> {
+    let at = columns(head).into_iter().find(|(_, cell)| (cell.left()..cell.right()).contains(&x));
+    at.and_then(|(column, _)| column.sort)
+}
+
+pub(super) fn draw(state: &State, head: Rect, area: Rect, buffer: &mut Buffer) {
+    for (column, cell) in columns(head) {
+        let sorted = column.sort == Some(state.sort);
+        let arrow = if !sorted {
+            ""
+        } else if state.reversed {
+            "▴"
+        } else {
+            "▾"
+        };
+        let name = Span::styled(
+            format!("{}{arrow}", column.name),
+            if sorted { state.theme.bold() } else { state.theme.dim() },
+        );
+        Line::from(name).render(cell, buffer);
+    }
+    let Some(report) = &state.report else { return };
+    for (row, line) in state.rows.iter().skip(state.top).zip(area.rows()) {
+        if let Some(session) = report.sessions.get(*row) {
+            draw_row(state, session, report, line, buffer);
+        }
+    }
+}
+
+fn draw_row(state: &State, session: &Session, report: &Report, line: Rect, buffer: &mut Buffer) {
+    let base = if session.state == Life::Closed { state.theme.dim() } else { Style::new() };
+    for (column, cell) in columns(line) {
+        let text = escape::str(&(column.cell)(session, report), usize::from(cell.width));
+        let style = if column.name == "HEALTH" { healthy(state, session, report) } else { base };
+        Line::from(Span::styled(text, style)).render(cell, buffer);
+    }
+    if state.selected.as_ref() == Some(&session.id) {
+        let style = if state.focus == Focus::List { state.theme.selected() } else { state.theme.chosen() };
+        buffer.set_style(line, style);
+    }
+}
+
+fn healthy(state: &State, session: &Session, report: &Report) -> Style {
+    match (session.state, view::health(session, report)) {
+        (Life::Closed, _) => state.theme.dim(),
+        (Life::Open, Health::Ok | Health::Waiting) => state.theme.good(),
+        (Life::Open, Health::Fault { .. }) => state.theme.bad(),
+        (Life::Open, Health::Unknown) => state.theme.dim(),
+    }
+}

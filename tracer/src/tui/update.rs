@@ -1,0 +1,296 @@
+//! Messages fold into the state.
+
+use ratatui::{
+    crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind},
+    layout::{Position, Rect},
+};
+
+use super::{
+    area::{Areas, areas},
+    details,
+    keys::{Action, Wind, action},
+    list,
+    state::{Focus, State},
+};
+use crate::{
+    explain,
+    model::{BootTime, Report, Span},
+};
+
+/// Longest filter.
+const FILTER: usize = 100;
+/// Rows that a turn of the wheel moves.
+const WHEEL: usize = 3;
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Msg {
+    /// A key.
+    Key(KeyEvent),
+    /// The mouse.
+    Mouse(MouseEvent),
+    /// The screen has another size: columns and lines.
+    Resize(u16, u16),
+    /// How things stand now.
+    Report(Box<Report>),
+    /// So much time went by since the last one.
+    Tick(Span),
+    /// Something to be said beside all else; empty: nothing any more.
+    Note(String),
+}
+
+/// What is to be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// End.
+    Quit,
+    /// Show the recording as of then.
+    Seek(BootTime),
+    /// Paint everything anew: something else wrote to the terminal.
+    Redraw,
+}
+
+impl State {
+    /// Takes in what happened; says what is to be done.
+    pub fn update(&mut self, msg: Msg) -> Option<Effect> {
+        match msg {
+            Msg::Key(key) if self.typing => self.typed(key),
+            Msg::Key(key) => action(key).and_then(|action| self.act(action)),
+            Msg::Mouse(mouse) => self.mouse(mouse),
+            Msg::Resize(width, height) => {
+                self.size = Rect::new(0, 0, width, height);
+                self.keep_in_sight();
+                None
+            }
+            Msg::Report(report) => {
+                match &mut self.held {
+                    Some(held) => *held = Some(report),
+                    None => self.show(*report),
+                }
+                None
+            }
+            Msg::Tick(span) => {
+                self.beat = self.beat.wrapping_add(1);
+                let clock = self.clock.as_mut().filter(|clock| clock.playing)?;
+                clock.pass(span);
+                Some(Effect::Seek(clock.at))
+            }
+            Msg::Note(note) => {
+                self.note = note;
+                None
+            }
+        }
+    }
+
+    fn show(&mut self, report: Report) {
+        self.report = Some(report);
+        self.refresh();
+        self.keep_in_sight();
+    }
+
+    /// While a filter is typed.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "keys that mean nothing here")]
+    fn typed(&mut self, key: KeyEvent) -> Option<Effect> {
+        if key.kind == KeyEventKind::Release {
+            return None;
+        }
+        match key.code {
+            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return Some(Effect::Quit),
+            KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => self.filter.clear(),
+            KeyCode::Char(_) if key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) => {}
+            KeyCode::Char(character) if self.filter.chars().count() < FILTER => self.filter.push(character),
+            KeyCode::Backspace => {
+                self.typing &= self.filter.pop().is_some();
+            }
+            KeyCode::Enter => self.typing = false,
+            KeyCode::Esc => {
+                self.typing = false;
+                self.filter.clear();
+            }
+            _ => {}
+        }
+        self.refresh();
+        self.keep_in_sight();
+        None
+    }
+
+    fn act(&mut self, action: Action) -> Option<Effect> {
+        let help = std::mem::take(&mut self.help);
+        match action {
+            Action::Quit => return Some(Effect::Quit),
+            Action::Redraw => return Some(Effect::Redraw),
+            Action::Help => self.help = !help,
+            Action::Back if help => {}
+            Action::Back => self.back(),
+            Action::Filter => {
+                self.typing = true;
+                self.focus = Focus::List;
+            }
+            Action::Sort => self.sort = self.sort.next(),
+            Action::Reverse => self.reversed = !self.reversed,
+            Action::Closed => self.without_closed = !self.without_closed,
+            Action::Enter | Action::NextPane => self.focus = self.pane(1, action == Action::NextPane),
+            Action::LastPane => self.focus = self.pane(2, true),
+            Action::Up => self.go(|at| at.saturating_sub(1)),
+            Action::Down => self.go(|at| at.saturating_add(1)),
+            Action::PageUp => self.page(false),
+            Action::PageDown => self.page(true),
+            Action::First => self.go(|_| 0),
+            Action::Last => self.go(|_| usize::MAX),
+            Action::Pause => return self.pause(),
+            Action::Wind(wind) => return self.wind(wind),
+        }
+        self.refresh();
+        self.keep_in_sight();
+        None
+    }
+
+    /// The pane so many places on; around from the last to the first, where asked for.
+    fn pane(&self, by: usize, around: bool) -> Focus {
+        const PANES: [Focus; 3] = [Focus::List, Focus::Path, Focus::Details];
+        let at = PANES.iter().position(|pane| *pane == self.focus).unwrap_or(0) + by;
+        if self.session().is_none() {
+            return Focus::List;
+        }
+        PANES[if around { at % PANES.len() } else { at.min(PANES.len() - 1) }]
+    }
+
+    fn back(&mut self) {
+        match self.focus {
+            Focus::Details => self.focus = Focus::Path,
+            Focus::Path => self.focus = Focus::List,
+            Focus::List => self.filter.clear(),
+        }
+    }
+
+    fn pause(&mut self) -> Option<Effect> {
+        if let Some(clock) = &mut self.clock {
+            clock.toggle();
+            return Some(Effect::Seek(clock.at));
+        }
+        match self.held.take() {
+            None => self.held = Some(None),
+            Some(None) => {}
+            Some(Some(report)) => self.show(*report),
+        }
+        None
+    }
+
+    fn wind(&mut self, wind: Wind) -> Option<Effect> {
+        let clock = self.clock.as_mut()?;
+        match wind {
+            Wind::Slower => clock.slower(),
+            Wind::Faster => clock.faster(),
+            Wind::Step { on, fine } => clock.step(on, fine),
+        }
+        Some(Effect::Seek(clock.at))
+    }
+
+    fn page(&mut self, down: bool) {
+        let areas = areas(self.size, self);
+        let height = match self.focus {
+            Focus::List => areas.rows.height,
+            Focus::Path => areas.path.height,
+            Focus::Details => areas.details.height,
+        };
+        let page = usize::from(height.saturating_sub(1)).max(1);
+        self.go(|at| if down { at.saturating_add(page) } else { at.saturating_sub(page) });
+    }
+
+    /// Moves in the pane that has the focus.
+    fn go(&mut self, to: impl FnOnce(usize) -> usize) {
+        match self.focus {
+            Focus::List => self.select(to(self.row().unwrap_or(0))),
+            Focus::Path => self.select_step(to(self.step)),
+            Focus::Details => self.scroll = to(self.scroll),
+        }
+    }
+
+    fn select(&mut self, row: usize) {
+        let row = row.min(self.rows.len().saturating_sub(1));
+        let id =
+            self.rows.get(row).and_then(|index| self.report.as_ref()?.sessions.get(*index)).map(|one| one.id.clone());
+        if id != self.selected {
+            self.selected = id;
+            (self.step, self.path_top, self.scroll) = (0, 0, 0);
+        }
+    }
+
+    fn select_step(&mut self, step: usize) {
+        let count = self.session().map_or(0, |session| explain::steps(session).len());
+        self.step = step.min(count.saturating_sub(1));
+        self.scroll = 0;
+    }
+
+    /// What is selected is on the screen; nothing is scrolled past its end.
+    fn keep_in_sight(&mut self) {
+        let Areas { rows, path, details, .. } = areas(self.size, self);
+        let height = usize::from(rows.height).max(1);
+        let row = self.row().unwrap_or(0);
+        self.cursor = row;
+        self.top = self.top.clamp((row + 1).saturating_sub(height), row).min(self.rows.len().saturating_sub(height));
+        // Each step has one line.
+        let height = usize::from(path.height).max(1);
+        self.path_top = self.path_top.clamp((self.step + 1).saturating_sub(height), self.step);
+        let all = details::lines(self, details.width).len();
+        self.scroll = self.scroll.min(all.saturating_sub(usize::from(details.height)));
+    }
+
+    fn mouse(&mut self, mouse: MouseEvent) -> Option<Effect> {
+        let areas = areas(self.size, self);
+        let at = Position::new(mouse.column, mouse.row);
+        let down = match mouse.kind {
+            MouseEventKind::ScrollDown => Some(true),
+            MouseEventKind::ScrollUp => Some(false),
+            MouseEventKind::Down(_)
+            | MouseEventKind::Up(_)
+            | MouseEventKind::Drag(_)
+            | MouseEventKind::Moved
+            | MouseEventKind::ScrollLeft
+            | MouseEventKind::ScrollRight => None,
+        };
+        if let Some(down) = down {
+            self.focus = pane_at(&areas, at).unwrap_or(self.focus);
+            self.go(|at| if down { at.saturating_add(WHEEL) } else { at.saturating_sub(WHEEL) });
+            self.keep_in_sight();
+            return None;
+        }
+        let clicked = matches!(mouse.kind, MouseEventKind::Down(MouseButton::Left));
+        let dragged = matches!(mouse.kind, MouseEventKind::Drag(MouseButton::Left));
+        if (clicked || dragged) && areas.timeline.contains(at) {
+            let clock = self.clock.as_mut()?;
+            let width = u64::from(areas.timeline.width.saturating_sub(1)).max(1);
+            clock.go_to_share(u64::from(at.x - areas.timeline.x) * 1_000 / width);
+            return Some(Effect::Seek(clock.at));
+        }
+        if !clicked {
+            return None;
+        }
+        self.help = false;
+        if areas.head.contains(at) {
+            if let Some(sort) = list::column_at(areas.head, at.x) {
+                self.reversed = sort == self.sort && !self.reversed;
+                self.sort = sort;
+            }
+            self.refresh();
+        } else if areas.rows.contains(at) {
+            self.focus = Focus::List;
+            let row = self.top + usize::from(at.y - areas.rows.y);
+            if row < self.rows.len() {
+                self.select(row);
+            }
+        } else if areas.path.contains(at) && self.session().is_some() {
+            self.focus = Focus::Path;
+            self.select_step(self.path_top + usize::from(at.y - areas.path.y));
+        } else if areas.details.contains(at) && self.session().is_some() {
+            self.focus = Focus::Details;
+        }
+        self.keep_in_sight();
+        None
+    }
+}
+
+fn pane_at(areas: &Areas, at: Position) -> Option<Focus> {
+    let panes = [(areas.rows, Focus::List), (areas.path, Focus::Path), (areas.details, Focus::Details)];
+    panes.into_iter().find(|(area, _)| area.contains(at)).map(|(_, focus)| focus)
+}

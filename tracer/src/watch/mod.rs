@@ -1,0 +1,180 @@
+//! `watch`: the live screen on a real terminal. What is on it is `tui`'s; here are clock, keys, signals, and where sessions come from.
+#![expect(clippy::disallowed_methods, reason = "edge: a picture is painted so often a second")]
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use ratatui::crossterm::event::{self, Event};
+
+use crate::{
+    live::LiveError,
+    model::Span,
+    tui::{Clock, Effect, Msg, State, Theme, draw},
+};
+
+mod board;
+mod player;
+mod signals;
+mod terminal;
+
+pub use board::Board;
+pub use player::Player;
+use terminal::Screen;
+
+/// Pictures follow each other so fast at most: what moves is seen to move, and an idle screen costs next to nothing.
+const BEAT: Duration = Duration::from_millis(100);
+/// Observations of a recording that are taken in between two looks at the keyboard.
+const BUDGET: usize = 20_000;
+
+/// Where sessions come from.
+pub enum Feed {
+    /// This kernel.
+    Live(Board),
+    /// A recording.
+    Recording(Box<Player>),
+}
+
+/// Why the screen ended early.
+#[derive(Debug)]
+pub enum WatchError {
+    /// The terminal cannot be used.
+    Terminal(io::Error),
+    /// The trace below it did not come about, or broke off.
+    Live(LiveError),
+    /// The recording cannot be read again.
+    Recording(String),
+    /// The tracer's thread panicked.
+    Panic,
+}
+
+impl From<io::Error> for WatchError {
+    fn from(error: io::Error) -> Self {
+        Self::Terminal(error)
+    }
+}
+
+/// Shows the screen until somebody ends it, by a key or by a signal. With `panics` the key `!` panics: for tests of what a panic
+/// leaves behind.
+///
+/// # Errors
+/// When the terminal cannot be used, or sessions cannot be seen.
+pub fn watch(feed: Feed, theme: Theme, panics: bool) -> Result<(), WatchError> {
+    let ended = signals::listen()?;
+    let mut feed = feed;
+    // A live trace first: where it may not be, the screen is not touched.
+    if let Feed::Live(board) = &mut feed
+        && !board.wait()
+    {
+        return feed.end();
+    }
+    let mut state = feed.begin(theme);
+    let outcome = {
+        let mut screen = Screen::enter()?;
+        run(&mut screen, &mut feed, &mut state, &ended, panics)
+    };
+    outcome.and(feed.end())
+}
+
+fn run(
+    screen: &mut Screen,
+    feed: &mut Feed,
+    state: &mut State,
+    ended: &signals::Ended,
+    panics: bool,
+) -> Result<(), WatchError> {
+    let size = screen.size()?;
+    let mut last = Instant::now();
+    state.update(Msg::Resize(size.width, size.height));
+    while !ended.is_set() && !screen.is_gone() {
+        screen.draw(|frame| draw(state, frame))?;
+        let mut msgs = keys(last + BEAT, panics)?;
+        msgs.extend(feed.news()?);
+        let now = Instant::now();
+        let passed = now.duration_since(last);
+        if passed >= BEAT {
+            last = now;
+            msgs.push(Msg::Tick(Span(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX))));
+        }
+        for msg in msgs {
+            match state.update(msg) {
+                Some(Effect::Quit) => return Ok(()),
+                Some(Effect::Seek(at)) => feed.seek(at),
+                Some(Effect::Redraw) => screen.clear()?,
+                None => {}
+            }
+        }
+        if feed.is_over() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// What was typed until then; all of it, where much was.
+fn keys(until: Instant, panics: bool) -> io::Result<Vec<Msg>> {
+    let mut msgs = Vec::new();
+    while event::poll(if msgs.is_empty() { until.saturating_duration_since(Instant::now()) } else { Duration::ZERO })? {
+        msgs.extend(match event::read()? {
+            Event::Key(key) => {
+                #[expect(clippy::panic, reason = "asked for, by a hidden option")]
+                if panics && key.code == event::KeyCode::Char('!') {
+                    panic!("asked for");
+                }
+                Some(Msg::Key(key))
+            }
+            Event::Mouse(mouse) => Some(Msg::Mouse(mouse)),
+            Event::Resize(width, height) => Some(Msg::Resize(width, height)),
+            Event::FocusGained | Event::FocusLost | Event::Paste(_) => None,
+        });
+    }
+    Ok(msgs)
+}
+
+impl Feed {
+    fn begin(&mut self, theme: Theme) -> State {
+        match self {
+            Self::Live(board) => State::new(board.header(), theme, None),
+            Self::Recording(player) => {
+                let (from, to) = player.span();
+                let mut state = State::new(player.header(), theme, Some(Clock::new(from, to)));
+                state.note = player.note();
+                player.seek(to);
+                state
+            }
+        }
+    }
+
+    /// What there is to tell.
+    fn news(&mut self) -> Result<Vec<Msg>, WatchError> {
+        match self {
+            Self::Live(board) => Ok(board.news().map(|report| Msg::Report(Box::new(report))).into_iter().collect()),
+            Self::Recording(player) => {
+                let told = player.play(BUDGET).map_err(WatchError::Recording)?;
+                Ok(told.map(|report| Msg::Report(Box::new(report))).into_iter().collect())
+            }
+        }
+    }
+
+    fn seek(&mut self, at: crate::model::BootTime) {
+        match self {
+            Self::Live(_) => {}
+            Self::Recording(player) => player.seek(at),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Live(board) => board.is_over(),
+            Self::Recording(_) => false,
+        }
+    }
+
+    fn end(self) -> Result<(), WatchError> {
+        match self {
+            Self::Live(board) => board.end(),
+            Self::Recording(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Signals that end the screen: the terminal is to be given back before the process goes.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Whether a signal came.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ended(Arc<AtomicBool>);
+
+impl Ended {
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// From now on SIGINT, SIGTERM, SIGHUP and SIGQUIT are noted instead of ending the process.
+pub(super) fn listen() -> io::Result<Ended> {
+    let ended = Ended::default();
+    let told = ended.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
+        kinds.into_iter().map(signal).collect::<io::Result<Vec<_>>>()?
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(std::future::poll_fn(|context| {
+            let came = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+            if came { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        }));
+        told.0.store(true, Ordering::Relaxed);
+    })?;
+    Ok(ended)
+}
