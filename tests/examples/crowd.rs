@@ -76,9 +76,8 @@ fn session(number: u64) -> String {
 
 /// The client's connection of the first session, while it was open.
 fn measures(facts: &[Observation]) -> Vec<Observation> {
-    let connected = facts.iter().find_map(|seen| match &seen.fact {
-        Fact::Connected { socket, .. } => Some((seen.at, socket.id)),
-        _ => None,
+    let connected = facts.iter().find_map(|seen| {
+        if let Fact::Connected { socket, .. } = &seen.fact { Some((seen.at, socket.id)) } else { None }
     });
     let Some((begun, socket)) = connected else { return Vec::new() };
     let at = |millis: u64, recv_q: u32, bytes: u64| {

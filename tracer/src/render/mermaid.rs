@@ -86,11 +86,10 @@ fn links(tale: &Tale) -> impl Iterator<Item = &Link> {
 /// Text inside quotes: all that means something to Mermaid, HTML or Markdown is written as the number of its character.
 fn label(text: &str) -> String {
     let plain = |character: char| character.is_alphanumeric() || " .:/,→·⇄…()-".contains(character);
-    let escaped = words::cut(text, ROOM)
+    words::cut(text, ROOM)
         .chars()
         .map(|character| if plain(character) { character.to_string() } else { format!("#{};", u32::from(character)) })
-        .collect::<String>();
-    escaped
+        .collect()
 }
 
 #[cfg(test)]
