@@ -116,7 +116,7 @@ impl Keep {
         let process = |tgid: u32| self.tasks.iter().any(|task| task.tgid == tgid);
         let of_exec = |path: &[u8]| path.windows(self.exec.len()).any(|part| part == self.exec.as_bytes());
         match &seen.fact {
-            Fact::Tick => false,
+            Fact::Tick | Fact::Continued => false,
             Fact::Stopped
             | Fact::Lost { .. }
             | Fact::PeerAbsent { .. }
