@@ -116,9 +116,8 @@ impl Keep {
         let process = |tgid: u32| self.tasks.iter().any(|task| task.tgid == tgid);
         let of_exec = |path: &[u8]| path.windows(self.exec.len()).any(|part| part == self.exec.as_bytes());
         match &seen.fact {
-            Fact::Tick => false,
-            Fact::Continued
-            | Fact::Stopped
+            Fact::Tick | Fact::Continued => false,
+            Fact::Stopped
             | Fact::Lost { .. }
             | Fact::PeerAbsent { .. }
             | Fact::AuditFollowed
@@ -140,7 +139,7 @@ impl Keep {
             Fact::SocketSeen { socket } if seen.source == Source::Snapshot => {
                 ours && self.sockets.iter().any(|one| one.cookie.is_some() && one.cookie == socket.id.cookie)
             }
-            Fact::TcpMeasured { socket, .. } | Fact::PeerMeasured { socket, .. } | Fact::SocketGone { socket } => {
+            Fact::TcpMeasured { socket, .. } | Fact::SocketGone { socket } => {
                 self.sockets.iter().any(|one| one.inode.is_some() && one.inode == socket.inode)
             }
             // They name nobody; which are the session's, descriptors tell.

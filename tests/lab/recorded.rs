@@ -8,6 +8,7 @@ use execpath::{
     sink::view,
 };
 use execpath_tests::binary;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
@@ -63,16 +64,19 @@ fn numbers_are_recorded_and_tell_in_a_replay_what_they_told_live() {
 fn a_recording_in_parts_goes_on_where_the_first_are_gone() {
     let folder = tempfile::tempdir().expect("a folder");
     let base = folder.path().join("a.jsonl.zst");
-    let child = binary::command()
-        .args(["record", "--rotate", "1s,keep=3", "--duration", "9s"])
-        .arg(&base)
-        .spawn()
-        .expect("execpath starts");
+    let child =
+        binary::command().args(["record", "--rotate", "1s,keep=3"]).arg(&base).spawn().expect("execpath starts");
     // The probes are attached by then.
     let first = folder.path().join("a.000001.jsonl.zst");
     wait_until("it records", || Reader::open(&first).ok());
     let mark = mark();
     let mut kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat")) }.start();
+    wait_until("its path is whole", || {
+        let listed = list(&["ls", "-o", "json"]);
+        listed.into_iter().find(|one| one.to_string().contains(&mark) && one["complete"] == true)
+    });
+    std::thread::sleep(MEASURED);
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
     let ran = child.wait_with_output().expect("it ends");
     assert!(ran.status.success());
     let mut files: Vec<_> =
