@@ -139,7 +139,7 @@ impl Keep {
             Fact::SocketSeen { socket } if seen.source == Source::Snapshot => {
                 ours && self.sockets.iter().any(|one| one.cookie.is_some() && one.cookie == socket.id.cookie)
             }
-            Fact::TcpMeasured { socket, .. } | Fact::SocketGone { socket } => {
+            Fact::TcpMeasured { socket, .. } | Fact::PeerMeasured { socket, .. } | Fact::SocketGone { socket } => {
                 self.sockets.iter().any(|one| one.inode.is_some() && one.inode == socket.inode)
             }
             // They name nobody; which are the session's, descriptors tell.

@@ -64,7 +64,7 @@ fn probes_watches_logs_gets_and_other_pods_make_no_exec() {
         assert_eq!(said.roles(), ["runtime", "shim", "runc", "process"], "{said:?}");
     }
     let began = all.wait("the starts of the pods", |lines| {
-        let starts: Vec<Said> = sessions(lines).into_values().filter(|said| is_start_of_noise(said)).collect();
+        let starts: Vec<Said> = sessions(lines).into_values().filter(is_start_of_noise).collect();
         (starts.len() >= usize::from(PODS) && starts.iter().all(Said::is_complete)).then_some(starts)
     });
     for said in &began {

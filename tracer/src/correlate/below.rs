@@ -74,7 +74,13 @@ impl Builder<'_> {
                     }
                     // The FIFOs of a stranger's exec are none of the runtime's: it has the shim told over their standing connection.
                     What::Local | What::Start => {}
-                    _ => links.push(link(runtime, to, LinkKind::Fifo, confidence, evidence)),
+                    What::Exec
+                    | What::Unnamed
+                    | What::Stream
+                    | What::Leg
+                    | What::Asked
+                    | What::Request
+                    | What::Beside => links.push(link(runtime, to, LinkKind::Fifo, confidence, evidence)),
                 }
             }
             // CRI-O starts the OCI runtime itself.

@@ -324,10 +324,11 @@ impl Builder<'_> {
 
     /// Whether it is over, since when, and how it ended.
     fn ending(&self, exec: &Exec, up: &[Node], now: BootTime) -> Ending {
-        match exec.what {
-            What::Asked => return self.ending_of_asked(exec),
-            What::Request => return self.ending_of_request(exec, now),
-            _ => {}
+        if exec.what == What::Asked {
+            return self.ending_of_asked(exec);
+        }
+        if exec.what == What::Request {
+            return self.ending_of_request(exec, now);
         }
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
         let is_tcp = |no: SocketNo| self.world.sockets.get(no).is_some_and(|socket| socket.tuple.is_some());

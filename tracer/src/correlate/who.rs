@@ -83,10 +83,11 @@ impl Builder<'_> {
         };
         let to = to.max(from);
         let ripe = exec.process.is_some() || exec.start_failed.is_some() || exec.preexisting;
-        let due = match exec.what {
-            _ if exec.preexisting => Some(followed.max(exec.since).plus(AUDIT_OLDER)),
-            What::Exec | What::Unnamed if !ripe => None,
-            _ => Some(exec.since.plus(AUDIT_SETTLED)),
+        let due = if exec.preexisting {
+            Some(followed.max(exec.since).plus(AUDIT_OLDER))
+        } else {
+            let waits = matches!(exec.what, What::Exec | What::Unnamed) && !ripe;
+            (!waits).then(|| exec.since.plus(AUDIT_SETTLED))
         };
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
         let closed = ends.filter_map(|no| socket(no)?.closed).min();

@@ -63,7 +63,14 @@ fn client(session: &Session, hop: &Hop) -> Words {
         Kind::PortForward => {
             "It listens on a port of the user's machine and passes on, to the API server, what comes in there."
         }
-        _ => {
+        Kind::Exec
+        | Kind::Attach
+        | Kind::Debug
+        | Kind::Cp
+        | Kind::Probe
+        | Kind::Local
+        | Kind::Start
+        | Kind::Request => {
             "It reads the kubeconfig for the API server's address and the user's credential, asks for a stream into the \
              container, and then copies: keys to the stream, what comes back to the screen."
         }
@@ -194,7 +201,7 @@ fn kubelet(session: &Session, index: usize) -> Words {
     let mut what = match session.kind {
         Kind::PortForward => "It asks the runtime, by the CRI call PortForward, for a stream to the pod's ports.",
         Kind::Attach | Kind::Debug => "It asks the runtime, by the CRI call Attach, for a stream to the container.",
-        _ => {
+        Kind::Exec | Kind::Cp | Kind::Logs | Kind::Probe | Kind::Local | Kind::Start | Kind::Request => {
             "It does not run the command either: it asks the runtime by the CRI call Exec. The answer is no result but a \
              URL, at which the runtime waits for a stream; the kubelet connects there and passes bytes both ways."
         }

@@ -175,7 +175,9 @@ fn exec(session: &Session, link: &Link) -> Texts {
     let why = match session.kind {
         Kind::Exec | Kind::Cp => "This is where the command that was typed begins to run.",
         Kind::Start => "This is where the container begins to run.",
-        _ => "This is where the command begins to run.",
+        Kind::Attach | Kind::Debug | Kind::PortForward | Kind::Logs | Kind::Probe | Kind::Local | Kind::Request => {
+            "This is where the command begins to run."
+        }
     };
     (format!("{to} was started in the container"), what, why)
 }

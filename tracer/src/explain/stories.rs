@@ -8,7 +8,14 @@ pub(super) fn hop(session: &Session, index: usize) -> Option<Words> {
     match session.kind {
         Kind::Start => started(session, index),
         Kind::Request => requested(session, index),
-        _ => None,
+        Kind::Exec
+        | Kind::Attach
+        | Kind::Debug
+        | Kind::Cp
+        | Kind::PortForward
+        | Kind::Logs
+        | Kind::Probe
+        | Kind::Local => None,
     }
 }
 
@@ -53,7 +60,7 @@ fn started(session: &Session, index: usize) -> Option<Words> {
             "What the image or the pod says is to run. In the container it is pid 1, unless the pod shares its process namespace.",
             "When it ends the container has ended.",
         ),
-        _ => None,
+        Role::Client | Role::Proxy | Role::ApiServer | Role::Etcd | Role::Runtime => None,
     }
 }
 
@@ -71,7 +78,7 @@ fn requested(session: &Session, index: usize) -> Option<Words> {
              own memory or from etcd, and writes to etcd.",
             "Everything else in the cluster watches it, and acts on what it finds there: nothing is told to a node directly.",
         ),
-        _ => None,
+        Role::Proxy | Role::Etcd | Role::Kubelet | Role::Runtime | Role::Shim | Role::Runc | Role::Process => None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
         Once,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use ratatui::{
@@ -19,6 +20,10 @@ use ratatui::{
         terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
     },
     layout::Size,
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
 };
 
 /// Whether the terminal is ours.
@@ -75,6 +80,28 @@ impl Drop for Screen {
     fn drop(&mut self) {
         give_back();
     }
+}
+
+/// Waits until something was typed, or it is that late. A terminal that is gone (a window that was closed, a connection that broke) can
+/// be read for ever and gives nothing: crossterm would do so without an end, and then no signal is looked at any more.
+///
+/// # Errors
+/// When the terminal is gone, or cannot be asked.
+pub(super) fn has_input(until: Instant) -> io::Result<bool> {
+    let stdin = io::stdin();
+    let mut asked = [PollFd::new(&stdin, PollFlags::IN)];
+    let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).map_err(io::Error::other)?;
+    match poll(&mut asked, Some(&left)) {
+        Ok(_) => {}
+        // A signal: whoever asks looks what it was.
+        Err(Errno::INTR) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    }
+    let [asked] = asked;
+    if asked.revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+        return Err(io::Error::new(io::ErrorKind::NotConnected, "it is gone"));
+    }
+    Ok(asked.revents().contains(PollFlags::IN))
 }
 
 /// Gives it back, once. What fails is left: there is no other way to tell.
