@@ -36,8 +36,8 @@ fn what_clap_refuses() {
     fails(
         &["trace", "--kind", "steer"],
         2,
-        "invalid value 'steer' for '--kind <KIND>' [possible values: people, exec, attach, debug, cp, port-forward, logs, local, probe, all]",
-        &help(" trace"),
+        "invalid value 'steer' for '--kind <KIND>' [possible values: people, exec, attach, debug, cp, port-forward, logs, local, probe, start, request, all]",
+        "a similar value exists: 'start'",
     );
     fails(
         &["completions", "tcsh"],

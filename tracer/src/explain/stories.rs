@@ -29,7 +29,7 @@ fn started(session: &Session, index: usize) -> Option<Words> {
         Role::Kubelet => words(
             "the kubelet, which saw that the pod is its own",
             "It watches the API server for pods that the scheduler has bound to its node. Then it asks the runtime, by CRI calls, \
-             for the pod's sandbox (RunPodSandbox) and for each container (CreateContainer, StartContainer).",
+             for the pod's sandbox and then for each container.",
             "Nobody calls the kubelet to start a pod: it finds out by itself, and goes on trying until the node is as the API \
              server says.",
         ),
@@ -51,7 +51,7 @@ fn started(session: &Session, index: usize) -> Option<Words> {
             words(
                 "holds the pod's namespaces",
                 "The first process that the shim had made: in a pod the sandbox's, `pause`, which does nothing but wait. The \
-                 containers after it join its network and its IPC.",
+                 containers after it join its network.",
                 "Containers come and go; the pod's address stays, because it is this process's.",
             )
         }

@@ -115,7 +115,9 @@ fn run(
 /// What was typed until then; all of it, where much was.
 fn keys(until: Instant, panics: bool) -> io::Result<Vec<Msg>> {
     let mut msgs = Vec::new();
-    while terminal::has_input(if msgs.is_empty() { until } else { Instant::now() })? && event::poll(Duration::ZERO)? {
+    terminal::await_input(until)?;
+    // Also where nothing was typed: new sizes come by a signal.
+    while event::poll(Duration::ZERO)? {
         msgs.extend(match event::read()? {
             Event::Key(key) => {
                 #[expect(clippy::panic, reason = "asked for, by a hidden option")]

@@ -87,21 +87,21 @@ impl Drop for Screen {
 ///
 /// # Errors
 /// When the terminal is gone, or cannot be asked.
-pub(super) fn has_input(until: Instant) -> io::Result<bool> {
+pub(super) fn await_input(until: Instant) -> io::Result<()> {
     let stdin = io::stdin();
     let mut asked = [PollFd::new(&stdin, PollFlags::IN)];
     let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).map_err(io::Error::other)?;
     match poll(&mut asked, Some(&left)) {
         Ok(_) => {}
         // A signal: whoever asks looks what it was.
-        Err(Errno::INTR) => return Ok(false),
+        Err(Errno::INTR) => return Ok(()),
         Err(error) => return Err(error.into()),
     }
     let [asked] = asked;
     if asked.revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
         return Err(io::Error::new(io::ErrorKind::NotConnected, "it is gone"));
     }
-    Ok(asked.revents().contains(PollFlags::IN))
+    Ok(())
 }
 
 /// Gives it back, once. What fails is left: there is no other way to tell.
