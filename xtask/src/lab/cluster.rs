@@ -67,7 +67,8 @@ pub(super) fn up(state: &State, runtime: Runtime, noise: Option<u32>) -> Result<
     let kubectls = kubectls.linked_in(&state.path("kubectl"))?;
     let boot_id = boot_id()?;
     let before = Before::note()?;
-    let mut facts = Facts { boot_id, ready: false, runtime, kube, kubectls, before };
+    let began = Some(Process::of(i32::try_from(std::process::id())?)?.start_time);
+    let mut facts = Facts { boot_id, began, ready: false, runtime, kube, kubectls, before };
     state.write_facts(&facts)?;
     progress.say(format!("Kubernetes {} with {} in {}", facts.kube.version, name_of(runtime), state.dir().display()));
 
@@ -106,7 +107,8 @@ pub(super) fn down(state: &State) -> Result<bool> {
         && facts.boot_id == boot_id()?
     {
         if let Some(containerd) = daemons.get("containerd") {
-            leftovers::stop(&containerd.process)?;
+            let first = facts.began.unwrap_or(containerd.process.start_time);
+            leftovers::stop(&Process { start_time: first, ..containerd.process.clone() })?;
         }
         network::down()?;
         left = facts.before.restore(state.dir())?;

@@ -19,8 +19,8 @@ struct Seen {
     in_pod: bool,
 }
 
-/// Kills what containerd's shims hold, then the shims. `containerd` is the lab's, already stopped: only shims that were
-/// born after it count, and those name its socket.
+/// Kills what containerd's shims hold, then the shims. `containerd` is the first of the lab, already stopped: only shims that
+/// were born after it count, and those name its socket.
 pub(super) fn stop(containerd: &Process) -> Result<()> {
     let (shims, others) = of_the_lab(&look(containerd)?, containerd);
     for process in others.iter().chain(&shims) {

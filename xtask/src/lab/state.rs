@@ -45,6 +45,9 @@ pub(super) struct Daemon {
 pub(super) struct Facts {
     /// The boot that it was started in: nothing of it runs in another.
     pub(super) boot_id: String,
+    /// Since when there may be something of it: a daemon may have been started anew, and be younger than the rest. Clock ticks since boot.
+    #[serde(default)]
+    pub(super) began: Option<u64>,
     /// Set last, when all pods are ready.
     pub(super) ready: bool,
     pub(super) runtime: Runtime,
