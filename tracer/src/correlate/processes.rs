@@ -91,6 +91,10 @@ impl Processes {
     pub(super) fn learn(&mut self, task: TaskKey, info: &ProcessInfo) {
         let known = &mut self.entry(task).info;
         let old = std::mem::replace(known, info.clone());
+        // Of a process that has ended meanwhile, /proc has no arguments any more.
+        if known.argv.is_empty() {
+            (known.argv, known.argv_truncated) = (old.argv, old.argv_truncated);
+        }
         known.exe = known.exe.take().or(old.exe);
         known.program = known.program.take().or(old.program);
         known.cgroup = known.cgroup.take().or(old.cgroup);
@@ -140,5 +144,23 @@ impl Processes {
         if self.by_tgid.get(&task.tgid) == Some(&task) {
             self.by_tgid.remove(&task.tgid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RawText;
+
+    #[test]
+    fn what_was_known_outlasts_a_look_at_what_has_ended() {
+        let task = TaskKey { tgid: 50, start_ticks: 1 };
+        let argv: Vec<RawText> = ["kubectl", "get", "pods"].map(RawText::from).to_vec();
+        let mut processes = Processes::default();
+        processes.learn(task, &ProcessInfo { argv: argv.clone(), uid: Some(0), ..ProcessInfo::default() });
+        // A zombie: /proc/PID/cmdline is empty.
+        processes.learn(task, &ProcessInfo { netns: Some(1), ..ProcessInfo::default() });
+        let known = &processes.get(task).unwrap().info;
+        assert_eq!((&known.argv, known.uid, known.netns), (&argv, Some(0), Some(1)));
     }
 }
