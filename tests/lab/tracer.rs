@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs,
     io::{BufRead, BufReader},
     path::PathBuf,
@@ -11,12 +12,6 @@ use std::{
     time::Instant,
 };
 
-use execpath::{
-    correlate::{Correlator, Options},
-    diagnose::verdicts,
-    model::Severity,
-    record::Reader,
-};
 use execpath_tests::binary;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -24,6 +19,7 @@ use tempfile::TempDir;
 
 use crate::{
     env::{PATIENCE, wait_until},
+    faults::codes,
     said::Said,
 };
 
@@ -245,17 +241,20 @@ impl Trace {
         String::from_utf8(zstd::decode_all(bytes.as_slice()).expect("zstd")).expect("UTF-8")
     }
 
-    /// Codes of the faults that a diagnosis names of the session with that mark, by what was recorded.
-    pub(crate) fn faults(&self, mark: &str) -> Vec<&'static str> {
-        let mut reader = Reader::open(&self.folder.path().join("recording.jsonl.zst")).expect("a recording");
-        let mut correlator = Correlator::new(&reader.header().host.clone(), &Options::default());
-        for seen in reader.by_ref() {
-            correlator.ingest(&seen);
-        }
-        correlator.flush();
+    /// How a diagnosis of what was recorded ends that is asked for the session with that mark, and the codes of the faults it names.
+    pub(crate) fn faults(&self, mark: &str) -> (Option<i32>, Vec<String>) {
+        let recording = self.path("recording.jsonl.zst");
         let id = self.session(mark).id().to_owned();
-        let verdicts = verdicts(&correlator.report()).into_iter().filter(|one| one.severity == Severity::Fault);
-        verdicts.filter(|one| one.session.as_ref().is_some_and(|session| session.0 == id)).map(|one| one.code).collect()
+        let ran = binary::run([
+            OsStr::new("diagnose"),
+            id.as_ref(),
+            "--from".as_ref(),
+            recording.as_ref(),
+            "-o".as_ref(),
+            "json".as_ref(),
+        ]);
+        let found: Vec<Value> = serde_json::from_str(&ran.stdout).expect("an array");
+        (ran.code, codes(&found))
     }
 
     fn replays(&self, arguments: &[String]) {

@@ -22,7 +22,7 @@ fn f30_a_daemon_in_the_middle_is_killed() {
         let found = tracer.finish().faults(&mark);
         ended.start_again();
         drop(kubectl);
-        assert_eq!(found, ["F30"], "{daemon}");
+        assert_eq!(found, (Some(10), vec!["F30".to_owned()]), "{daemon}");
     }
 }
 
@@ -39,6 +39,6 @@ fn f31_a_proxy_drops_the_end_of_the_output() {
     let ended = Exec { version: lab().oldest(), globals: through(), ..Exec::sh(&script) }.start().end();
     tracer.wait_for(&mark, "is closed", Said::is_closed);
     assert!(ended.status.success() && ended.output.len() < PRINTED as usize, "{:?}", ended.status);
-    assert_eq!(tracer.finish().faults(&mark), ["F31"]);
+    assert_eq!(tracer.finish().faults(&mark), (Some(10), vec!["F31".to_owned()]));
     drop(relay);
 }
