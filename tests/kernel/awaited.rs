@@ -2,10 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{ErrorKind, Read, Write},
+    io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use execpath::{
@@ -13,7 +12,10 @@ use execpath::{
     source::snapshot::{Options, Snapshot},
 };
 
-use crate::gopher::{Go, Gopher};
+use crate::{
+    gopher::{Go, Gopher},
+    wait::{stuff, wait_for},
+};
 
 /// The layouts are listed from here on.
 const SINCE: u32 = 18;
@@ -63,20 +65,7 @@ impl Relay {
     fn stuff(&self, session: SocketAddr) {
         let (_, end) = &self.sessions[&session];
         end.set_nonblocking(true).expect("a socket");
-        let until = Instant::now() + WITHIN;
-        let mut refused = 0;
-        // The relay takes what was sent last a little later.
-        while refused < 20 {
-            match (&mut &*end).write(&[0; 1 << 16]) {
-                Ok(_) => refused = 0,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    refused += 1;
-                    thread::sleep(Duration::from_millis(5));
-                }
-                Err(error) => panic!("{error}"),
-            }
-            assert!(Instant::now() < until, "buffers end");
-        }
+        stuff(end, WITHIN);
     }
 
     /// What a snapshot says: which connection of the backend's a client's is joined to, in which direction, and whether by copy.
@@ -113,18 +102,16 @@ impl Relay {
     /// Compares what is told with what is so until all of it is told; nothing else may be told meanwhile.
     fn check(&self, copied: bool) {
         let truth = self.truth(copied);
-        let until = Instant::now() + WITHIN;
-        loop {
+        let mut count = 0;
+        let found = wait_for(WITHIN, || {
             let told = self.told(false);
             for (client, pairs) in &told {
                 assert!(truth.get(client).is_some_and(|right| pairs.is_subset(right)), "{client}: {pairs:?}");
             }
-            if told == truth {
-                return;
-            }
-            assert!(Instant::now() < until, "of {} sessions {} were told", truth.len(), told.len());
-            thread::sleep(Duration::from_millis(20));
-        }
+            count = told.len();
+            (told == truth).then_some(())
+        });
+        assert!(found.is_some(), "of {} sessions {count} were told", truth.len());
     }
 }
 

@@ -3,12 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::{BufRead, BufReader, ErrorKind, Write},
+    io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use execpath::{
@@ -16,7 +15,10 @@ use execpath::{
     source::snapshot::{Options, Snapshot},
 };
 
-use crate::gopher::{Go, Gopher};
+use crate::{
+    gopher::{Go, Gopher},
+    wait::{stuff, wait_for},
+};
 
 /// The layouts are listed from here on.
 const SINCE: u32 = 18;
@@ -58,21 +60,7 @@ impl Runtime {
         for stream in ["stdout", "stderr"] {
             let fifo = self.folder.join(format!("{exec}-{stream}"));
             let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).expect("small");
-            let mut fifo = File::options().write(true).custom_flags(flags).open(fifo).expect("its FIFO");
-            let until = Instant::now() + WITHIN;
-            let mut refused = 0;
-            // What copies it takes what was written last a little later.
-            while refused < 20 {
-                match fifo.write(&[0; 4096]) {
-                    Ok(_) => refused = 0,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        refused += 1;
-                        thread::sleep(Duration::from_millis(5));
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-                assert!(Instant::now() < until, "buffers end");
-            }
+            stuff(File::options().write(true).custom_flags(flags).open(fifo).expect("its FIFO"), WITHIN);
         }
     }
 
@@ -83,12 +71,9 @@ impl Runtime {
             let files = std::fs::read_dir(format!("/proc/{}/fd", self.gopher.pid())).expect("it runs");
             files.flatten().all(|file| std::fs::read_link(file.path()).ok().as_deref() != Some(path))
         };
-        let until = Instant::now() + WITHIN;
         for stream in ["stdout", "stderr"] {
-            while !gone(&self.folder.join(format!("{exec}-{stream}"))) {
-                assert!(Instant::now() < until, "the session ends");
-                thread::sleep(Duration::from_millis(1));
-            }
+            let path = self.folder.join(format!("{exec}-{stream}"));
+            wait_for(WITHIN, || gone(&path).then_some(())).expect("the session ends");
         }
     }
 
@@ -111,23 +96,26 @@ impl Runtime {
 
     /// Compares what is told with what is so, until `right` sessions are told of; nothing may be wrong meanwhile.
     fn check(&self, right: usize) -> Counts {
-        let until = Instant::now() + WITHIN;
-        loop {
-            let told = self.told();
-            let mut counts = Counts { none: self.sessions.len(), ..Counts::default() };
-            for (exec, client) in told {
-                if self.sessions.get(&exec).and_then(|stream| stream.local_addr().ok()) == Some(client) {
-                    counts.right += 1;
-                } else {
-                    counts.wrong += 1;
-                }
-                counts.none -= 1;
+        let mut counts = Counts::default();
+        wait_for(WITHIN, || {
+            counts = self.counts();
+            (counts.wrong > 0 || counts.right >= right).then_some(())
+        });
+        counts
+    }
+
+    fn counts(&self) -> Counts {
+        let told = self.told();
+        let mut counts = Counts { none: self.sessions.len(), ..Counts::default() };
+        for (exec, client) in told {
+            if self.sessions.get(&exec).and_then(|stream| stream.local_addr().ok()) == Some(client) {
+                counts.right += 1;
+            } else {
+                counts.wrong += 1;
             }
-            if counts.wrong > 0 || counts.right >= right || Instant::now() > until {
-                return counts;
-            }
-            thread::sleep(Duration::from_millis(20));
+            counts.none -= 1;
         }
+        counts
     }
 }
 
@@ -217,8 +205,7 @@ fn what_others_left_on_stacks_names_no_stranger() {
             for exec in some {
                 runtime.close(&exec);
             }
-            thread::sleep(Duration::from_millis(300));
-            counts += runtime.check(0);
+            counts += runtime.check(1);
         }
         assert_eq!(counts.wrong, 0, "{counts:?}");
         eprintln!("{}: {counts:?}", go.version);

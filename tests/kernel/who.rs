@@ -6,7 +6,6 @@ use std::{
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
 };
 
 use execpath::model::{Ancestry, Fact, Observation, ProcessInfo, TaskKey};
@@ -19,6 +18,7 @@ use rustix::{
 use crate::{
     puppet::Puppet,
     trace::{DEADLINE, key},
+    wait::wait_for,
 };
 
 /// Ends with the test, however that ends.
@@ -86,14 +86,7 @@ fn a_client_has_its_terminal_and_the_processes_above_it() {
     let mut client = on_terminal(&path);
     let connected = client.ask(&format!("connect a {}", listening[2]));
     // The recording is written out once a second.
-    let until = Instant::now() + DEADLINE;
-    let (task, process, ancestry) = loop {
-        if let Some(told) = told(&recording, &connected[2]) {
-            break told;
-        }
-        assert!(Instant::now() < until, "not told");
-        thread::sleep(Duration::from_millis(50));
-    };
+    let (task, process, ancestry) = wait_for(DEADLINE, || told(&recording, &connected[2])).expect("told");
     kill_process(Pid::from_child(&tracer.0), Signal::INT).expect("it runs");
     tracer.0.wait().expect("it ends");
     rest.join().expect("ends").expect("stdout can be read");

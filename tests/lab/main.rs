@@ -18,6 +18,7 @@ mod recorded;
 mod relay;
 mod said;
 mod sessions;
+mod show;
 mod tracer;
 mod tracers;
 mod truth;

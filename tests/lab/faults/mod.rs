@@ -1,6 +1,7 @@
 //! Faults, made for real, and what `execpath diagnose` says of them. Every fault is undone when its test ends, also where it fails.
 
 mod client;
+mod input;
 mod network;
 mod process;
 mod runtime;

@@ -37,6 +37,16 @@ fn f17_the_api_servers_end_is_gone_and_kubectl_waits() {
 }
 
 #[test]
+fn f17_kubectls_end_is_gone_and_the_api_server_waits() {
+    // That its address is this host's is known by whoever else has it.
+    let _other = Session::start(Mode::Plain, "sleep 600; :");
+    let session = Session::start(Mode::Plain, TICKS);
+    let leg = session.legs()[0];
+    let _filter = cut("client", leg.local, leg.remote);
+    session.is("F17");
+}
+
+#[test]
 fn f18_nothing_reaches_the_kubelet_any_more() {
     let session = Session::start(Mode::Plain, TICKS);
     let _filter = Filter::new("master", &["OUTPUT", "-p", "tcp", "--dport", "10250", "-j", "DROP"]);

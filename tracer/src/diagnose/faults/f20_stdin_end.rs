@@ -34,7 +34,7 @@ pub(super) const FAULT: Fault = Fault {
         "cri-o/cri-o#3175",
         "kubernetes-client/csharp#1723",
     ],
-    made: Made::Scenario("its fault-maker was not tried yet"),
+    made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

@@ -38,7 +38,7 @@ pub(super) const FAULT: Fault = Fault {
         "moby/spdystream#92",
         "kubernetes/kubernetes#105830",
     ],
-    made: Made::Scenario("needs a runtime that leaks"),
+    made: Made::Processes,
     rule: Rule::Host(rule),
     #[cfg(test)]
     scenes,

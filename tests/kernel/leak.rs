@@ -1,0 +1,55 @@
+//! A runtime that leaks, played by this process: it keeps FIFOs of execs that are over.
+
+use std::{
+    fs::{self, File},
+    os::unix::net::UnixListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use execpath_tests::binary;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use serde_json::Value;
+
+/// Execs that are over, and whose FIFOs are open.
+const LEAKED: u64 = 5;
+
+/// What runs in the container beside them, whose FIFO its shim has open as well.
+struct Shim(Child);
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A FIFO of that exec, where containerd puts it, open for both so that nobody waits for its other end.
+fn fifo(folder: &Path, exec: u64) -> File {
+    let path = folder.join(format!("{exec:064x}-stdout"));
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+    File::options().read(true).write(true).open(path).expect("it opens")
+}
+
+#[test]
+fn f29_fifos_of_execs_that_are_over_stay_open_in_the_runtime_alone() {
+    let root = tempfile::tempdir().expect("a folder");
+    let folder = root.path().join("containers").join("c".repeat(64)).join("io/1");
+    fs::create_dir_all(&folder).expect("a folder");
+    let socket = root.path().join("runtime.sock");
+    let _listener = UnixListener::bind(&socket).expect("listens");
+    let runs = fifo(&folder, 0);
+    let shim = Command::new("sleep").arg("600").stdin(runs.try_clone().expect("a copy")).stdout(Stdio::null()).spawn();
+    let _shim = Shim(shim.expect("sleep starts"));
+    let _leaked: Vec<File> = (1..=LEAKED).map(|exec| fifo(&folder, exec)).collect();
+
+    let mut diagnose = binary::command();
+    diagnose.args(["diagnose", "-o", "json", "--interval", "2500ms", "--runtime-socket"]).arg(&socket);
+    let output = diagnose.output().expect("execpath starts");
+    let found: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+    let own = u64::from(std::process::id());
+    let own: Vec<&Value> = found.iter().filter(|verdict| verdict["pid"] == own).collect();
+    let codes: Vec<&str> = own.iter().filter_map(|verdict| verdict["code"].as_str()).collect();
+    assert_eq!((codes, output.status.code()), (vec!["F29"], Some(10)), "{found:#?}");
+    assert_eq!(own[0]["evidence"][0]["value"], LEAKED, "{found:#?}");
+}

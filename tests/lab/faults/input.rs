@@ -1,0 +1,45 @@
+//! Input whose end is not passed on.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+};
+
+use super::Session;
+use crate::kubectl::{Exec, Kubectl, Mode, kubectl, mark};
+
+/// More than fits into all buffers on the way.
+const BYTES: u64 = 64 << 20;
+
+/// Who holds the writing end of the FIFO by which the runtime passes input on: its reader never sees the end.
+fn hold(session: &Session) -> File {
+    let exec = session.listed().expect("it is listed")["exec_id"].as_str().expect("an exec id").to_owned();
+    let runtime = session.pid("runtime");
+    let files = fs::read_dir(format!("/proc/{runtime}/fd"))
+        .expect("it runs")
+        .filter_map(|file| file.ok()?.path().read_link().ok());
+    let is_it = |path: &PathBuf| path.to_str().is_some_and(|path| path.ends_with(&format!("{exec}-stdin")));
+    let fifo = files.into_iter().find(is_it).expect("its FIFO");
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).expect("small");
+    File::options().write(true).custom_flags(flags).open(fifo).expect("it opens")
+}
+
+#[test]
+fn f20_somebody_holds_the_fifo_of_the_input() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let input = folder.path().join("input");
+    File::create(&input).and_then(|file| file.set_len(BYTES)).expect("a file");
+    let mark = mark();
+    let script = format!("until [ -e /{mark} ]; do sleep 0.1; done; cat > /dev/null; :");
+    let exec = Exec { mode: Mode::Stdin, ..Exec::sh(&script) };
+    let mut command = kubectl(exec.version, exec.user, exec.uid);
+    command.args(exec.arguments()).stdin(File::open(&input).expect("a file"));
+    let session = Session::of(mark.clone(), Kubectl::start(&mut command, None));
+    let _held = hold(&session);
+    // Now it may read.
+    let go = format!("/proc/{}/root/{mark}", session.pid("process"));
+    File::create(&go).expect("a file in the container");
+    session.is("F20");
+    fs::remove_file(go).expect("it is there");
+}
