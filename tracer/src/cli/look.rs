@@ -53,7 +53,8 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
     of_any_kind(&mut look);
     let recorded = !look.then.from.is_empty();
     let mut seen = if recorded {
-        played::then(&look.then, resolve::silent(look.filter, look.privacy), false)?
+        // Who names one may mean one that is over: how it ended is a verdict, too.
+        played::then(&look.then, resolve::silent(look.filter, look.privacy), id.is_some())?
     } else {
         twice(look, interval)?
     };
