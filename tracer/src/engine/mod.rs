@@ -208,6 +208,12 @@ impl Pump {
         self.correlator.is_waiting()
     }
 
+    /// Where it comes from.
+    #[must_use]
+    pub const fn header(&self) -> &sink::Header {
+        &self.header
+    }
+
     /// How things stand now, by what was taken in.
     #[must_use]
     pub fn seen(&self) -> Seen {

@@ -87,15 +87,37 @@ impl Playback {
         &self.reader
     }
 
+    /// Where it was recorded.
+    #[must_use]
+    pub const fn header(&self) -> &sink::Header {
+        self.pump.header()
+    }
+
     /// Takes in all that was so by then, and tells whether there is more.
     ///
     /// # Errors
     /// When a sink cannot write.
     pub fn to(&mut self, at: BootTime) -> io::Result<bool> {
+        while !self.towards(at, usize::MAX)? {}
+        Ok(!self.ahead.is_empty())
+    }
+
+    /// Takes in at most so many observations of what was so by then, and tells whether that was all: for whoever has something else to
+    /// look at meanwhile.
+    ///
+    /// # Errors
+    /// When a sink cannot write.
+    pub fn towards(&mut self, at: BootTime, mut budget: usize) -> io::Result<bool> {
         let mut later = VecDeque::new();
+        let mut is_there = true;
         while let Some(seen) = self.ahead.pop_front().or_else(|| self.read()) {
             if seen.at <= at {
                 self.take(seen)?;
+                budget = budget.saturating_sub(1);
+                if budget == 0 {
+                    is_there = false;
+                    break;
+                }
                 continue;
             }
             // Answers may be put late, records of the kernel come within the window, and time overtakes nothing.
@@ -107,8 +129,10 @@ impl Playback {
         }
         later.append(&mut self.ahead);
         self.ahead = later;
-        self.pump.reach(at)?;
-        Ok(!self.ahead.is_empty())
+        if is_there {
+            self.pump.reach(at)?;
+        }
+        Ok(is_there)
     }
 
     /// Takes in all.

@@ -1,13 +1,14 @@
 //! A recording, as of any moment of it. It is read on while time goes on, and anew from its beginning where time goes back:
 //! however long it is, no more of it is held than what was known at one moment.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::{
-    correlate::{Correlator, Options},
-    diagnose,
-    engine::Filter,
-    model::{BootTime, Observation, Report},
+    engine::{Filter, Playback, Setup, Until},
+    model::{BootTime, Report},
     record::{End, OpenError, Reader},
     redact::Redactor,
     sink,
@@ -18,13 +19,8 @@ pub struct Player {
     path: PathBuf,
     filter: Filter,
     redactor: Redactor,
-    header: sink::Header,
-    options: Options,
-    reader: Reader,
-    correlator: Correlator,
-    /// Read, and not yet of the moment that is shown.
-    next: Option<Observation>,
-    /// Up to when all was taken in.
+    playback: Playback,
+    /// Nothing later was taken in.
     at: BootTime,
     /// Up to when it is to be; `None`: it is shown.
     wanted: Option<BootTime>,
@@ -40,41 +36,18 @@ impl Player {
     /// When it is none.
     pub fn open(path: &Path, filter: Filter, redactor: Redactor) -> Result<Self, OpenError> {
         let mut reader = Reader::open(path)?;
-        let (mut from, mut to) = (None::<BootTime>, BootTime::default());
-        for seen in reader.by_ref() {
-            from = Some(from.map_or(seen.at, |from| from.min(seen.at)));
-            to = to.max(seen.at);
-        }
+        let to = reader.by_ref().map(|seen| seen.at).max().unwrap_or_default();
         let end = reader.end().cloned();
-        let reader = Reader::open(path)?;
-        let crate::record::Header { anchor, host, abilities, degraded, options, .. } = reader.header().clone();
-        let header = sink::Header { anchor, host, abilities, degraded };
-        let crate::record::Settings { apiserver_port, kubelet_port, runtime_socket, .. } = options;
-        let options = Options { apiserver_port, kubelet_port, runtime_socket };
-        let correlator = Correlator::new(&header.host, &options);
-        let from = from.unwrap_or_default();
+        let playback = begin(Reader::open(path)?, &filter, &redactor).map_err(OpenError::Io)?;
+        let from = playback.start().unwrap_or_default();
         let path = path.to_owned();
-        Ok(Self {
-            path,
-            filter,
-            redactor,
-            header,
-            options,
-            reader,
-            correlator,
-            next: None,
-            at: from,
-            wanted: None,
-            from,
-            to: to.max(from),
-            end,
-        })
+        Ok(Self { path, filter, redactor, playback, at: from, wanted: None, from, to: to.max(from), end })
     }
 
     /// Where it was made.
     #[must_use]
     pub fn header(&self) -> sink::Header {
-        self.header.clone()
+        self.playback.header().clone()
     }
 
     /// Its first and its last moment.
@@ -106,33 +79,22 @@ impl Player {
     pub fn play(&mut self, budget: usize) -> Result<Option<Report>, String> {
         let Some(wanted) = self.wanted else { return Ok(None) };
         if wanted < self.at {
-            self.reader = Reader::open(&self.path).map_err(|error| error.to_string())?;
-            self.correlator = Correlator::new(&self.header.host, &self.options);
-            (self.next, self.at) = (None, self.from);
+            let reader = Reader::open(&self.path).map_err(|error| error.to_string())?;
+            self.playback = begin(reader, &self.filter, &self.redactor).map_err(|error| error.to_string())?;
+            self.at = self.from;
         }
-        for _ in 0..budget {
-            let Some(mut seen) = self.next.take().or_else(|| self.reader.next()) else {
-                self.correlator.flush();
-                return Ok(Some(self.reached(wanted)));
-            };
-            if seen.at > wanted {
-                self.next = Some(seen);
-                return Ok(Some(self.reached(wanted)));
-            }
-            self.redactor.redact(&mut seen);
-            self.correlator.ingest(&seen);
-            // Questions were answered when it was recorded; changes are for those who do not see the whole.
-            drop((self.correlator.wants(), self.correlator.drain()));
+        // On the way as well: whoever asks for an earlier moment meanwhile must not be shown what was taken in since.
+        self.at = wanted;
+        if !self.playback.towards(wanted, budget).map_err(|error| error.to_string())? {
+            return Ok(None);
         }
-        Ok(None)
+        self.wanted = None;
+        Ok(Some(self.playback.seen_at_all().report))
     }
+}
 
-    fn reached(&mut self, wanted: BootTime) -> Report {
-        (self.at, self.wanted) = (wanted, None);
-        let mut report = self.correlator.report();
-        report.at = report.at.max(wanted);
-        report.diagnosis = diagnose::diagnosis(&report);
-        report.sessions.retain(|session| self.filter.matches(session));
-        report
-    }
+/// Nothing is shown as it comes: the screen asks how things stand.
+fn begin(reader: Reader, filter: &Filter, redactor: &Redactor) -> io::Result<Playback> {
+    let setup = Setup { filter: filter.clone(), redactor: redactor.clone(), until: Until::Told, sinks: Vec::new() };
+    Playback::new(reader, setup)
 }

@@ -45,7 +45,7 @@ pub(super) const MODULES: &[Module] = &[
     edge("engine", &["correlate", "diagnose", "model", "record", "redact", "sink"]),
     edge("live", &["correlate", "decode", "engine", "model", "plan", "probe_host", "record", "sink", "source"]),
     edge("look", &["correlate", "engine", "live", "model", "probe_host", "redact", "sink", "source"]),
-    edge("watch", &["correlate", "diagnose", "engine", "live", "model", "record", "redact", "sink", "tui"]),
+    edge("watch", &["engine", "live", "model", "record", "redact", "sink", "tui"]),
     edge("demo", &["correlate", "engine", "live", "model", "plan", "probe_host", "sink"]),
     edge(
         "cli",
