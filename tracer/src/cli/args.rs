@@ -140,6 +140,8 @@ pub(super) struct Ls {
     #[command(flatten)]
     pub(super) watch: Watch,
     #[command(flatten)]
+    pub(super) then: Then,
+    #[command(flatten)]
     pub(super) look: Look,
 }
 
@@ -157,6 +159,8 @@ pub(super) struct Show {
     #[command(flatten)]
     pub(super) watch: Watch,
     #[command(flatten)]
+    pub(super) then: Then,
+    #[command(flatten)]
     pub(super) look: Look,
 }
 
@@ -172,6 +176,8 @@ pub(super) struct Diagnose {
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = interval, conflicts_with = "from")]
     pub(super) interval: Duration,
     #[command(flatten)]
+    pub(super) then: Then,
+    #[command(flatten)]
     pub(super) look: Look,
 }
 
@@ -180,7 +186,7 @@ pub(super) struct Screen {
     /// A recording, to look at any moment of it; without it, what happens now.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) file: Option<PathBuf>,
-    /// Measure the open sessions so often, from 1s to 30s: bytes are seen to move by it.
+    /// Measure the open sessions so often, from 2s to 30s: bytes are seen to move by it.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = measure)]
     pub(super) measure: Duration,
     #[command(flatten)]
@@ -207,11 +213,9 @@ pub(super) struct Watch {
     pub(super) watch: Option<Duration>,
 }
 
-/// What `ls`, `show` and `diagnose` have in common.
+/// What `ls`, `show`, `diagnose` and `watch` have in common.
 #[derive(Debug, Args)]
 pub(super) struct Look {
-    #[command(flatten)]
-    pub(super) then: Then,
     /// When to use colours.
     #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Common options")]
     pub(super) color: Color,

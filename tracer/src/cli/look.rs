@@ -28,15 +28,15 @@ const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
 pub(super) fn ls(args: args::Ls) -> Result<Exit, Failure> {
     let outputs = resolve::outputs(&args.output, LISTS)?;
-    each(args.look, args.watch, &outputs, Depth::Brief, |_seen| Ok(()))
+    each(args.look, args.then, args.watch, &outputs, Depth::Brief, |_seen| Ok(()))
 }
 
 pub(super) fn show(args: args::Show) -> Result<Exit, Failure> {
     let outputs = resolve::explained(resolve::outputs(&args.output, SHOWN)?, args.explain, SHOWN)?;
-    let args::Show { id, mut look, watch, .. } = args;
+    let args::Show { id, mut look, then, watch, .. } = args;
     of_any_kind(&mut look);
-    let recorded = !look.then.from.is_empty();
-    each(look, watch, &outputs, Depth::Whole, |seen| select(seen, &id, recorded))
+    let recorded = !then.from.is_empty();
+    each(look, then, watch, &outputs, Depth::Whole, |seen| select(seen, &id, recorded))
 }
 
 /// Who names one means it, whatever its kind.
@@ -48,13 +48,13 @@ fn of_any_kind(look: &mut args::Look) {
 
 /// Looks twice, and says what is wrong.
 pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
-    let args::Diagnose { id, output, interval, mut look } = args;
+    let args::Diagnose { id, output, interval, then, mut look } = args;
     let style = resolve::style(look.color);
     of_any_kind(&mut look);
-    let recorded = !look.then.from.is_empty();
+    let recorded = !then.from.is_empty();
     let mut seen = if recorded {
         // Who names one may mean one that is over: how it ended is a verdict, too.
-        played::then(&look.then, resolve::silent(look.filter, look.privacy), id.is_some())?
+        played::then(&then, resolve::silent(look.filter, look.privacy), id.is_some())?
     } else {
         twice(look, interval)?
     };
@@ -95,6 +95,7 @@ fn twice(look: args::Look, interval: Duration) -> Result<Seen, Failure> {
 /// Looks, narrows, shows; again and again where that is asked for.
 fn each(
     args: args::Look,
+    then: args::Then,
     watch: args::Watch,
     outputs: &[Output],
     depth: Depth,
@@ -104,11 +105,11 @@ fn each(
     if watch.is_some() && outputs.iter().any(|output| output.goes_to_a_file()) {
         return Err(Failure::usage("`--watch` writes to stdout alone", "leave out `=PATH`, or look once"));
     }
-    if !args.then.from.is_empty() {
+    if !then.from.is_empty() {
         let mut sinks = resolve::open(outputs, color)?;
         // Who names one session of a recording may mean one that is over.
         let at_all = depth == Depth::Whole;
-        let mut seen = played::then(&args.then, resolve::silent(args.filter, args.privacy), at_all)?;
+        let mut seen = played::then(&then, resolve::silent(args.filter, args.privacy), at_all)?;
         narrow(&mut seen)?;
         sink::render(&mut sinks, &seen.header, &seen.report).map_err(|error| Failure::writing(&error))?;
         return Ok(Exit::Done);
