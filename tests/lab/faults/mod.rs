@@ -43,8 +43,7 @@ impl Session {
     /// That which a kubectl, or another client, has just asked for, when its whole path is there.
     fn of(mark: String, client: Kubectl) -> Self {
         let mut session = Self { mark, kubectl: Some(client), process: None };
-        wait_until("its path is whole", || session.listed().filter(|one| one["complete"] == true));
-        session.process = Some(session.pid("process"));
+        session.begins();
         session
     }
 
@@ -59,6 +58,13 @@ impl Session {
         let script = exec.command.last_mut().expect("a script");
         *script = format!(": {mark}; {script}");
         Self { mark, kubectl: Some(exec.start()), process: None }
+    }
+
+    /// Waits until its process runs and its whole path is there. What was held up begins once it may go on, and would be the next
+    /// test's if nobody ended it.
+    fn begins(&mut self) {
+        wait_until("its path is whole", || self.listed().filter(|one| one["complete"] == true));
+        self.process = Some(self.pid("process"));
     }
 
     fn kubectl(&self) -> &Kubectl {

@@ -28,10 +28,12 @@ fn f08_a_stopped_runtime_does_not_answer() {
 fn f09_a_stopped_shim_starts_nothing() {
     let _quiet = Quiet::new();
     let shim = shim_of("web", "web");
-    let _stopped = Stopped::new(shim);
-    let _session = Session::ask("exec sleep 600");
+    let stopped = Stopped::new(shim);
+    let mut session = Session::ask("exec sleep 600");
     let found = alone("F09");
     assert!(found.iter().any(|verdict| verdict["pid"] == shim), "{found:#?}");
+    drop(stopped);
+    session.begins();
 }
 
 #[test]
