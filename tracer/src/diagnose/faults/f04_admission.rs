@@ -41,23 +41,44 @@ const RIGHT_AFTER: u32 = 500;
 /// etcd, which API servers watch all the time (IANA: 2379 and 2380).
 const ETCD: [u16; 2] = [2_379, 2_380];
 
-/// How long ago it was spoken to, by `times` of that and of the last answer, where nothing moved between the samples.
-fn spoken(series: &Series<TcpMeasure>, times: fn(TcpInfo) -> (u32, u32)) -> Option<(u32, u32)> {
-    let (last, before) = both(series)?;
-    let still =
-        last.info?.bytes_received == before.info?.bytes_received && last.info?.bytes_acked == before.info?.bytes_acked;
-    (still && last.state == TcpState::Established).then_some(times(last.info?))
+/// A TLS handshake and one question take no more segments than this in either direction.
+const HANDSHAKE: u32 = 8;
+
+/// When a connection on which nothing moved between the samples was asked last, and when that was answered.
+struct Spoken {
+    /// Milliseconds since then.
+    asked: u32,
+    /// Milliseconds since then.
+    answered: u32,
+    /// It may have carried no more than a handshake and this one question.
+    is_new: bool,
+}
+
+impl Spoken {
+    /// `times` of a question and of its answer.
+    fn of(series: &Series<TcpMeasure>, times: fn(TcpInfo) -> (u32, u32)) -> Option<Self> {
+        let (last, before) = both(series)?;
+        let (info, before) = (last.info?, before.info?);
+        let still = info.bytes_received == before.bytes_received && info.bytes_acked == before.bytes_acked;
+        let (asked, answered) = times(info);
+        let is_new = info.data_segments_in.max(info.data_segments_out) <= HANDSHAKE;
+        (still && last.state == TcpState::Established).then_some(Self { asked, answered, is_new })
+    }
+
+    /// Whether it was not answered. Times are as coarse as the kernel's ticks: the end of a handshake and the question behind it may
+    /// have the same, and so may a question and its answer. The former counts where somebody is `sure` to wait.
+    const fn waits(&self, sure: bool) -> bool {
+        self.answered > self.asked || (sure && self.is_new && self.answered == self.asked)
+    }
 }
 
 /// How long ago that request was read, if it waits for as long as a webhook is waited for.
-fn waits(series: &Series<TcpMeasure>) -> Option<u32> {
-    let (heard, answered) = spoken(series, |info| (info.last_received_ms, info.last_sent_ms))?;
-    (answered > heard && WAIT.contains(&heard)).then_some(heard)
+fn waits(series: &Series<TcpMeasure>, sure: bool) -> Option<u32> {
+    let request = Spoken::of(series, |info| (info.last_received_ms, info.last_sent_ms))?;
+    (request.waits(sure) && WAIT.contains(&request.asked)).then_some(request.asked)
 }
 
-/// What this API server waits for since it read a request, `waits` milliseconds ago. Times are as coarse as the kernel's ticks: the
-/// end of a handshake and the question behind it may have the same, and so may a question and its answer. The former counts
-/// where the request is `sure` to wait.
+/// What this API server waits for since it read a request, `waits` milliseconds ago; `sure`: somebody does wait for its answer.
 fn asked(host: &Host<'_>, server: TaskKey, waits: u32, sure: bool) -> Option<Found> {
     let dials = host.dialled_by(Role::ApiServer).filter(|dial| dial.task == server && dial.peer != Some(server));
     let asked: Vec<_> = dials
@@ -66,9 +87,9 @@ fn asked(host: &Host<'_>, server: TaskKey, waits: u32, sure: bool) -> Option<Fou
             if host.is_kubelet_port(tuple.remote.port()) && series.last.state == TcpState::SynSent {
                 return Some((tuple, 0));
             }
-            let (asked, answered) = spoken(series, |info| (info.last_sent_ms, info.last_received_ms))?;
-            let unanswered = answered > asked || (sure && answered == asked);
-            (unanswered && asked <= waits && waits - asked <= RIGHT_AFTER).then_some((tuple, asked))
+            let question = Spoken::of(series, |info| (info.last_sent_ms, info.last_received_ms))?;
+            let ago = question.asked;
+            (question.waits(sure) && ago <= waits && waits - ago <= RIGHT_AFTER).then_some((tuple, ago))
         })
         .filter(|(tuple, _)| !is_of_cluster(tuple.remote.port()))
         .collect();
@@ -97,7 +118,7 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
     // Before it asks for the exec, kubectl asks for the pod, on another connection.
     let mut legs = case.legs().into_iter().filter(|leg| leg.far_hop == Some(at));
     legs.find_map(|leg| {
-        let found = asked(case.host, server.task, waits(leg.far?.series?)?, true)?;
+        let found = asked(case.host, server.task, waits(leg.far?.series?, true)?, true)?;
         Some(Found { hop: Some(at), link: leg.link, ..found })
     })
 }
@@ -106,7 +127,7 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
 fn of_host(host: &Host<'_>) -> Vec<Found> {
     let requests = host.loose().filter(|one| one.socket.role == Some(SocketRole::Accepted));
     let requests = requests.filter(|one| host.is(one.task, Role::ApiServer));
-    let waiting = requests.filter_map(|one| Some((one.task, waits(host.report.measures.tcp(one.socket.id)?)?)));
+    let waiting = requests.filter_map(|one| Some((one.task, waits(host.report.measures.tcp(one.socket.id)?, false)?)));
     waiting.filter_map(|(server, waits)| asked(host, server, waits, false)).collect()
 }
 
@@ -153,7 +174,18 @@ fn scenes() -> Vec<Scene> {
     fresh.each(|sample, _| {
         let info = info(sample.tcp.get_mut(&202).unwrap());
         info.last_received_ms = info.last_sent_ms;
+        (info.data_segments_in, info.data_segments_out) = (3, 3);
     });
+    let mut all_fresh = fresh.clone();
+    all_fresh.about = "its connection is new, and so is kubectl's";
+    all_fresh.far(On::Client, |tcp, _| {
+        let info = info(tcp);
+        info.last_sent_ms = info.last_received_ms;
+        (info.data_segments_in, info.data_segments_out) = (4, 1);
+    });
+    let mut pooled = fresh.clone();
+    (pooled.about, pooled.named) = ("another connection was asked and answered within a tick", &[]);
+    pooled.each(|sample, _| info(sample.tcp.get_mut(&202).unwrap()).data_segments_in = 40);
     let mut kubelet = session.clone();
     (kubelet.about, kubelet.named) = ("the webhook has answered, the kubelet does not", &[]);
     kubelet.stray(APISERVER, Role::ApiServer, 204, "192.168.205.11:10250", |number| {
@@ -165,6 +197,8 @@ fn scenes() -> Vec<Scene> {
     vec![
         session,
         fresh,
+        all_fresh,
+        pooled,
         kubelet,
         of("a webhook hangs", &["F04"], "10.96.0.40:443", 9_000, 8_990),
         of("something else was asked, later", &[], "10.96.0.40:443", 20_000, 9_000),
