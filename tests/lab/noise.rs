@@ -43,8 +43,13 @@ fn probes_watches_logs_gets_and_other_pods_make_no_exec() {
         marks.push(mark);
     }
     for tracer in [&mut execs, &mut all] {
-        for mark in &marks {
-            let said = tracer.wait_for(mark, "is closed", Said::is_closed);
+        // All at once: each look goes through everything that was told.
+        let closed = tracer.wait("all are closed", |lines| {
+            let told: Vec<Said> = sessions(lines).into_values().filter(Said::is_closed).collect();
+            let of = |mark: &String| told.iter().find(|said| said.has(mark)).cloned();
+            marks.iter().map(of).collect::<Option<Vec<Said>>>()
+        });
+        for said in closed {
             assert!(said.is_complete(), "{said:?}");
             assert_eq!(said.text("/confidence"), Some("exact"), "{said:?}");
         }

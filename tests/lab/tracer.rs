@@ -208,7 +208,8 @@ impl Trace {
         let strangers: Vec<&Said> = sessions.iter().filter(|said| !marks.iter().any(|mark| said.has(mark))).collect();
         assert!(strangers.is_empty(), "invented: {strangers:?}");
         for mark in marks {
-            self.session(mark);
+            let of_mark = sessions.iter().filter(|said| said.has(mark)).count();
+            assert_eq!(of_mark, 1, "sessions of {mark}");
         }
         let opened: BTreeSet<&str> = self
             .lines
