@@ -37,7 +37,8 @@ pub fn text(bytes: &[u8], max: usize) -> String {
     let mut out = Bounded::new(max);
     'all: for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if !out.push(&shown(character)) {
+            let fits = if is_hidden(character) { out.push(&escaped(character)) } else { out.push_one(character) };
+            if !fits {
                 break 'all;
             }
         }
@@ -72,12 +73,12 @@ pub fn shortened(path: &RawText) -> String {
     format!("{start}{CUT}{end}")
 }
 
-fn shown(character: char) -> String {
+/// An escape for a character that [`is_hidden`].
+fn escaped(character: char) -> String {
     match character {
         '\n' => "\\n".to_owned(),
         '\r' => "\\r".to_owned(),
         '\t' => "\\t".to_owned(),
-        _ if !is_hidden(character) => character.to_string(),
         _ if character.is_ascii() => format!("\\x{:02x}", u32::from(character)),
         _ => format!("\\u{{{:x}}}", u32::from(character)),
     }
@@ -182,6 +183,11 @@ struct Bounded {
 impl Bounded {
     fn new(max: usize) -> Self {
         Self { text: String::new(), length: 0, max, cut_at: 0 }
+    }
+
+    /// [`Bounded::push`] of one character.
+    fn push_one(&mut self, character: char) -> bool {
+        self.push(character.encode_utf8(&mut [0; 4]))
     }
 
     /// Whether there was room.

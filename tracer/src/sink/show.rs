@@ -75,8 +75,9 @@ impl Drawing<'_> {
         let more = |piece: Piece<'_>| match piece {
             Piece::Hop(hop) => self.hop(hop),
             Piece::Link(link) => self.link(link),
+            Piece::Beyond(..) | Piece::Hole(_) => Vec::new(),
         };
-        lines.extend(tree.path_with(session, &more).into_iter().flat_map(|part| part.lines));
+        lines.extend(tree.path_with(session, &more));
         lines.push(String::new());
         if session.complete {
             lines.push(tree.complete(session));

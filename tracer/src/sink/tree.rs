@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Write},
+    net::SocketAddr,
 };
 
 use super::{
@@ -16,7 +17,8 @@ use super::{
     words::{NAME, TEXT, command, counted, gap_words, into, lasted, outcome, user, who},
 };
 use crate::model::{
-    BootTime, Change, Confidence, Finding, GapCode, Hop, Link, LinkKind, Report, Role, Session, SessionId, Span, State,
+    BootTime, Change, Confidence, Finding, GapCode, Hop, Link, LinkKind, RawText, Report, Role, Session, SessionId,
+    SocketId, Span, State, TaskKey, Tuple,
 };
 
 /// Columns that lines keep to where they can.
@@ -48,29 +50,79 @@ struct Drawn {
     command: Option<String>,
     who: Option<String>,
     user: Option<String>,
-    path: Vec<String>,
+    path: Vec<Key>,
     complete: bool,
     gaps: BTreeSet<String>,
 }
 
-/// A part of the path: told from others by its key, since names in its lines may still change.
-pub(super) struct Part {
-    key: String,
-    pub(super) lines: Vec<String>,
+/// A part of the path.
+#[derive(Clone, Copy)]
+pub(super) enum Piece<'a> {
+    /// An end that leaves this host.
+    Beyond(&'static str, SocketAddr),
+    Hop(&'a Hop),
+    Link(&'a Link),
+    /// Nothing joins the hop of this index to the next.
+    Hole(usize),
 }
 
-impl Part {
-    fn with(mut self, more: Vec<String>) -> Self {
-        self.lines.extend(more);
-        self
+/// Tells a part of the path from others: names in its lines may still change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Key {
+    Beyond(&'static str, SocketAddr),
+    Hop(Role, TaskKey),
+    Link {
+        kind: LinkKind,
+        hops: (usize, usize),
+        confidence: Confidence,
+        tuple: Option<Tuple>,
+        path: Option<RawText>,
+        relay: Option<(SocketId, SocketId)>,
+    },
+    Hole(usize),
+}
+
+impl Key {
+    fn of(piece: Piece<'_>) -> Self {
+        match piece {
+            Piece::Beyond(side, address) => Self::Beyond(side, address),
+            Piece::Hop(hop) => Self::Hop(hop.role, hop.task),
+            Piece::Link(link) => Self::Link {
+                kind: link.kind,
+                hops: (link.from, link.to),
+                confidence: link.confidence,
+                tuple: link.tcp.map(|ends| ends.tuple),
+                path: link.unix.as_ref().map(|(path, ..)| path.clone()),
+                relay: link.relay,
+            },
+            Piece::Hole(index) => Self::Hole(index),
+        }
     }
 }
 
-/// What a part is of.
-#[derive(Clone, Copy)]
-pub(super) enum Piece<'a> {
-    Hop(&'a Hop),
-    Link(&'a Link),
+/// The path, client first.
+fn pieces(session: &Session) -> Vec<Piece<'_>> {
+    let beyond = |client: bool| {
+        let ends = session.beyond.iter().filter(move |(side, _)| (*side == "client") == client);
+        ends.map(|(side, address)| Piece::Beyond(side, *address))
+    };
+    let mut pieces: Vec<Piece<'_>> = beyond(true).collect();
+    for (index, hop) in session.hops.iter().enumerate() {
+        let branching = session.links.iter().filter(|link| link.to == index && branches(session, link));
+        pieces.extend(branching.map(Piece::Link));
+        pieces.push(Piece::Hop(hop));
+        let from_here = |inside: bool| {
+            let here = move |link: &&Link| link.from == index && (link.to == index) == inside;
+            session.links.iter().filter(here).filter(|link| !branches(session, link))
+        };
+        pieces.extend(from_here(true).chain(from_here(false)).map(Piece::Link));
+        let spanned = session.links.iter().any(|link| link.from <= index && link.to > index);
+        if !spanned && index + 1 < session.hops.len() {
+            pieces.push(Piece::Hole(index));
+        }
+    }
+    pieces.extend(beyond(false));
+    pieces
 }
 
 impl Tree {
@@ -93,10 +145,9 @@ impl Tree {
         let first = known.is_none();
         self.seen += u64::from(first);
         let mut drawn = known.unwrap_or_default();
-        let path = self.path(session);
-
-        let appended =
-            path.len() >= drawn.path.len() && path.iter().zip(&drawn.path).all(|(part, key)| part.key == *key);
+        let path = pieces(session);
+        let keys: Vec<Key> = path.iter().copied().map(Key::of).collect();
+        let appended = keys.starts_with(&drawn.path);
         let again = !appended && !first;
         if again {
             drawn = Drawn::default();
@@ -108,8 +159,8 @@ impl Tree {
             // The line that opens a block names both.
             self.current = None;
         }
-        for part in path.iter().skip(drawn.path.len()) {
-            lines.extend(part.lines.iter().cloned());
+        for piece in path.iter().skip(drawn.path.len()) {
+            lines.extend(self.lines(session, *piece));
         }
         if !first && !again {
             let into = into.as_ref().filter(|_| into != drawn.into).map(|into| ("into", into));
@@ -154,7 +205,7 @@ impl Tree {
             drawn.command = command;
             drawn.who = who;
             drawn.user = user;
-            drawn.path = path.into_iter().map(|part| part.key).collect();
+            drawn.path = keys;
             drawn.complete = session.complete;
             self.drawn.insert(session.id.clone(), drawn);
         }
@@ -202,53 +253,37 @@ impl Tree {
         Ok(())
     }
 
-    /// The path, client first.
-    fn path(&self, session: &Session) -> Vec<Part> {
-        self.path_with(session, &|_piece| Vec::new())
+    /// The lines of a part of the path.
+    fn lines(&self, session: &Session, piece: Piece<'_>) -> Vec<String> {
+        match piece {
+            Piece::Beyond(side, address) => vec![self.beyond(side, address)],
+            Piece::Hop(hop) => self.hop(hop),
+            Piece::Link(link) => self.link(session, link),
+            Piece::Hole(index) => self.hole(session, index),
+        }
     }
 
     /// The path, with more lines below what `more` has something to say of.
-    pub(super) fn path_with(&self, session: &Session, more: &dyn Fn(Piece<'_>) -> Vec<String>) -> Vec<Part> {
-        let mut parts = Vec::new();
-        for (side, address) in session.beyond.iter().filter(|(side, _)| *side == "client") {
-            parts.push(self.beyond(side, &address.to_string()));
-        }
-        for (index, hop) in session.hops.iter().enumerate() {
-            for link in session.links.iter().filter(|link| link.to == index && branches(session, link)) {
-                parts.push(self.link(session, link).with(more(Piece::Link(link))));
-            }
-            parts.push(self.hop(hop).with(more(Piece::Hop(hop))));
-            let from_here = |inside: bool| {
-                let here = move |link: &&Link| link.from == index && (link.to == index) == inside;
-                session.links.iter().filter(here).filter(|link| !branches(session, link))
-            };
-            for link in from_here(true).chain(from_here(false)) {
-                parts.push(self.link(session, link).with(more(Piece::Link(link))));
-            }
-            let spanned = session.links.iter().any(|link| link.from <= index && link.to > index);
-            if !spanned && index + 1 < session.hops.len() {
-                parts.push(self.hole(session, index));
-            }
-        }
-        for (side, address) in session.beyond.iter().filter(|(side, _)| *side != "client") {
-            parts.push(self.beyond(side, &address.to_string()));
-        }
-        parts
+    pub(super) fn path_with(&self, session: &Session, more: &dyn Fn(Piece<'_>) -> Vec<String>) -> Vec<String> {
+        pieces(session)
+            .into_iter()
+            .flat_map(|piece| self.lines(session, piece).into_iter().chain(more(piece)))
+            .collect()
     }
 
-    fn beyond(&self, side: &str, address: &str) -> Part {
+    fn beyond(&self, side: &str, address: SocketAddr) -> String {
         let label = self.label(Ink::Dim, "beyond");
-        Part {
-            key: format!("beyond {side} {address}"),
-            lines: vec![format!("  {label}{} at {address}, not on this host", escape::str(side, NAME))],
-        }
+        format!("  {label}{} at {address}, not on this host", escape::str(side, NAME))
     }
 
-    fn hop(&self, hop: &Hop) -> Part {
+    fn hop(&self, hop: &Hop) -> Vec<String> {
         let mut line = format!("pid {}", hop.task.tgid);
         let comm = escape::text(hop.process.comm.as_bytes(), NAME);
         if !comm.is_empty() {
             line = format!("{comm} · {line}");
+        }
+        if let Some(host) = self.header.distinct(hop.task.host) {
+            line = format!("{line} on {}", escape::str(host, NAME));
         }
         let mut lines = vec![format!("  {}{line}", self.label(Ink::Bold, hop.role.token()))];
         // What was typed and what it became; the arguments of daemons are long and tell nothing of this session.
@@ -263,10 +298,10 @@ impl Tree {
                 lines.push(format!("{}{}", " ".repeat(MARGIN), self.ink(Ink::Dim, &format!("$ {command}"))));
             }
         }
-        Part { key: format!("hop {} {} {}", hop.role.token(), hop.task.tgid, hop.task.start_ticks), lines }
+        lines
     }
 
-    fn link(&self, session: &Session, link: &Link) -> Part {
+    fn link(&self, session: &Session, link: &Link) -> Vec<String> {
         let inside = link.from == link.to;
         let mut what = match link.kind {
             LinkKind::Tcp => link.tcp.map(|ends| format!("{} → {}", ends.tuple.local, ends.tuple.remote)),
@@ -296,33 +331,20 @@ impl Tree {
         let gap = if what.is_empty() { "" } else { "  " };
         let before = 4 + kind.chars().count() + what.chars().count() + gap.len();
         let start = format!("{}{}{what}", self.ink(Ink::Dim, rail), self.ink(Ink::Bold, &kind));
-        let lines = if before + known.chars().count() <= WIDTH {
-            vec![format!("{start}{gap}{}", self.ink(ink, known))]
-        } else {
-            let more = format!("{}{}", self.ink(Ink::Dim, rail), " ".repeat(kind.chars().count()));
-            std::iter::once(start).chain(self.wrapped(ink, &more, &more, known)).collect()
-        };
-        let key = format!(
-            "link {:?} {} {} {} {:?} {:?} {:?}",
-            link.kind,
-            link.from,
-            link.to,
-            link.confidence.token(),
-            link.tcp.map(|ends| ends.tuple),
-            link.unix.as_ref().map(|(path, ..)| path),
-            link.relay,
-        );
-        Part { key, lines }
+        if before + known.chars().count() <= WIDTH {
+            return vec![format!("{start}{gap}{}", self.ink(ink, known))];
+        }
+        let more = format!("{}{}", self.ink(Ink::Dim, rail), " ".repeat(kind.chars().count()));
+        std::iter::once(start).chain(self.wrapped(ink, &more, &more, known)).collect()
     }
 
     /// Two hops that nothing joins: they must not look as if something did.
-    fn hole(&self, session: &Session, index: usize) -> Part {
+    fn hole(&self, session: &Session, index: usize) -> Vec<String> {
         let gap = session.gaps.iter().find(|gap| gap.between == Some((index, index + 1)));
         let text =
             gap.map_or_else(|| "no link between these two is proved".to_owned(), |gap| escape::str(&gap.text, TEXT));
         let rail = self.ink(Ink::Dim, "  ┊ ");
-        let key = format!("hole {index}");
-        Part { key, lines: self.wrapped(Ink::Doubt, &format!("{rail}? "), &format!("{rail}  "), &text) }
+        self.wrapped(Ink::Doubt, &format!("{rail}? "), &format!("{rail}  "), &text)
     }
 
     pub(super) fn complete(&self, session: &Session) -> String {
@@ -379,10 +401,12 @@ impl Tree {
 impl Sink for Tree {
     fn host(&mut self, header: &Header) -> io::Result<()> {
         self.header = header.clone();
-        let host = &header.host;
-        let words: Vec<String> =
-            [&host.hostname, &host.kernel, &host.arch].iter().map(|word| escape::str(word, NAME)).collect();
-        writeln!(self.target, "{}", self.ink(Ink::Dim, &format!("on {}, Linux {}, {}", words[0], words[1], words[2])))?;
+        for host in header.hosts() {
+            let words: Vec<String> =
+                [&host.hostname, &host.kernel, &host.arch].iter().map(|word| escape::str(word, NAME)).collect();
+            let line = format!("on {}, Linux {}, {}", words[0], words[1], words[2]);
+            writeln!(self.target, "{}", self.ink(Ink::Dim, &line))?;
+        }
         for degraded in &header.degraded {
             let text = format!("{} [{}]", escape::str(&degraded.text, TEXT), escape::str(&degraded.code, NAME));
             for line in self.wrapped(Ink::Doubt, "! ", "  ", &text) {
