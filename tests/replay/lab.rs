@@ -40,6 +40,26 @@ fn every_recording_in_every_format() {
 }
 
 #[test]
+fn of_two_hundred_at_once_every_path_is_whole() {
+    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings/crowds/crowd-200.jsonl.zst");
+    let ran = run(["replay", &recording.to_string_lossy(), "-o", "json"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let sessions: Vec<serde_json::Value> = serde_json::from_str(&ran.stdout).expect("an array");
+    assert_eq!(sessions.len(), 200);
+    for one in &sessions {
+        assert_eq!((&one["complete"], &one["confidence"]), (&true.into(), &"exact".into()), "{one}");
+        assert_eq!(one["exit"]["code"], 0, "{one}");
+    }
+    // What kubectl was asked for is what the process was started with, and no other's.
+    let mut scripts = std::collections::BTreeSet::new();
+    for one in &sessions {
+        let asked = one["hops"][0]["argv"].as_array().and_then(|words| words.last()).expect("a script");
+        assert_eq!(Some(asked), one["command"].as_array().and_then(|words| words.last()), "{one}");
+        assert!(scripts.insert(asked.as_str().expect("a text").to_owned()), "{one}");
+    }
+}
+
+#[test]
 fn every_recording_has_a_card_and_is_small() {
     for (name, path) in recordings() {
         assert!(fs::metadata(&path).expect("a file").len() < 200_000, "{name}");

@@ -1,5 +1,6 @@
 //! `cargo xtask record`: the recordings that the replay tests rest on, made on the lab.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::tracer::{self, PATIENCE, Tracer};
 /// Where the relay listens while it is recorded.
 const RELAY: &str = "127.0.0.1:7443";
 
-/// Make recordings for the replay tests.
+/// Make recordings for the replay tests, on the lab that is up: with dockerd, their names begin with `docker-`.
 #[derive(clap::Args)]
 pub(crate) struct Record {
     /// Which; else all.
@@ -50,12 +51,22 @@ enum How {
     Stopped,
     /// So many at once.
     Crowd(usize),
+    /// So many at once, recorded four times at the same time: whole, and each host by itself.
+    Hosts(usize),
 }
+
+/// What is recorded at the same time, by name: the arguments of each tracer.
+const SIDES: [(&str, &[&str]); 4] = [
+    ("all", &[]),
+    ("client", &["--netns", "lab-c"]),
+    ("master", &["--netns", "lab-m"]),
+    ("worker", &["--netns", "lab-w"]),
+];
 
 /// Time for three measurements, two of which show a standstill.
 const MEASURED: std::time::Duration = std::time::Duration::from_secs(7);
 
-const SCENES: [Scene; 8] = [
+const SCENES: [Scene; 9] = [
     Scene {
         name: "terminal",
         about: "a terminal, by a kubectl that tries WebSocket first, is refused, and falls back to SPDY",
@@ -112,6 +123,13 @@ const SCENES: [Scene; 8] = [
         arguments: &["exec", "web", "-c", "web", "--", "sh", "-c", "echo hello; sleep 10"],
         how: How::Crowd(200),
     },
+    Scene {
+        name: "hosts",
+        about: "six sessions at once, recorded whole and on each host by itself, to be merged",
+        oldest_kubectl: false,
+        arguments: &["exec", "-i", "web", "-c", "web", "--", "sh", "-c", "echo hello; sleep 1"],
+        how: How::Hosts(6),
+    },
 ];
 
 impl Record {
@@ -144,13 +162,23 @@ impl Drop for Running {
 impl Scene {
     fn record(&self, lab: &Up, program: &Path, folder: &Path) -> Result<()> {
         let work = tempfile::tempdir()?;
-        let raw = work.path().join("raw.jsonl");
-        let measured: &[&str] = match self.how {
-            How::Waiting | How::Stopped => &["--measure", "2s"],
-            How::Plain | How::Terminal | How::Killed | How::Relay | How::Crowd(_) => &[],
+        let start = |name: &str, arguments: &[&str]| -> Result<(PathBuf, Tracer)> {
+            let raw = work.path().join(name);
+            let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+            let tracer = Tracer::start_with(program, &raw, &arguments)?;
+            Ok((raw, tracer))
         };
-        let trace =
-            Tracer::start_with(program, &raw, &measured.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())?;
+        let mut beside = Vec::new();
+        let (raw, trace) = match self.how {
+            How::Hosts(_) => {
+                for (name, arguments) in &SIDES[1..] {
+                    beside.push((*name, start(name, arguments)?));
+                }
+                start(SIDES[0].0, SIDES[0].1)?
+            }
+            How::Waiting | How::Stopped => start(self.name, &["--measure", "2s"])?,
+            How::Plain | How::Terminal | How::Killed | How::Relay | How::Crowd(_) => start(self.name, &[])?,
+        };
         let relay = if self.how == How::Relay {
             let mut relay = Running(lab.relay(RELAY)?.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?);
             wait_for_listener(&mut relay.0)?;
@@ -165,29 +193,54 @@ impl Scene {
             kubectl.args([&format!("--server=https://{RELAY}"), "--tls-server-name=192.168.205.10"]);
         }
         kubectl.args(self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        if let How::Crowd(many) = self.how {
+        if let How::Crowd(many) | How::Hosts(many) = self.how {
             drop(kubectl);
-            crowd(many, &trace, || {
+            crowd(many, &trace, |number| {
                 let mut kubectl = lab.kubectl(Some(version))?;
-                kubectl.args(self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                let (script, others) = self.arguments.split_last().context("a script")?;
+                let script = format!(": session-{number}; {script}");
+                kubectl.args(others).arg(script).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
                 Ok(kubectl)
             })?;
         } else {
             self.play(kubectl, &trace)?;
         }
         drop(relay);
+        let tracers = std::iter::once(&trace).chain(beside.iter().map(|(_, (_, trace))| trace));
+        let own: Vec<String> = tracers.map(|trace| format!("\"tgid\":{},", trace.pid())).collect();
         trace.finish()?;
-        let typed = [(program.display().to_string(), "execpath"), (raw.display().to_string(), self.name)];
-        let places = typed.into_iter().chain(lab.places()?);
-        let text = places.fold(fs::read_to_string(&raw)?, |text, (place, name)| text.replace(&place, name));
-        ensure!(
-            !text.contains("\"comm\":\"execpath"),
-            "a demo or another tracer ran beside it: try again when it has ended"
-        );
-        let mut file = zstd::Encoder::new(File::create(folder.join(format!("{}.jsonl.zst", self.name)))?, 19)?;
-        file.write_all(text.as_bytes())?;
-        file.finish()?;
-        fs::write(folder.join(format!("{}.toml", self.name)), self.card(&text, lab, version)?)?;
+        let mut folder = folder.to_owned();
+        let named = if lab.runtime() == "dockerd" { format!("docker-{}", self.name) } else { self.name.to_owned() };
+        let mut recordings = vec![(named, raw)];
+        // Those that are not looked at in every format.
+        match self.how {
+            How::Hosts(_) => {
+                folder.push("hosts");
+                recordings[0].0 = SIDES[0].0.to_owned();
+            }
+            How::Crowd(_) => folder.push("crowds"),
+            How::Plain | How::Terminal | How::Killed | How::Relay | How::Waiting | How::Stopped => {}
+        }
+        fs::create_dir_all(&folder)?;
+        for (name, (raw, trace)) in beside {
+            trace.finish()?;
+            recordings.push((name.to_owned(), raw));
+        }
+        for (name, raw) in recordings {
+            let typed = [(program.display().to_string(), "execpath"), (raw.display().to_string(), name.as_str())];
+            let places = typed.into_iter().chain(lab.places()?);
+            let text = places.fold(fs::read_to_string(&raw)?, |text, (place, name)| text.replace(&place, name));
+            // Its own tracer may hold a pipe that was handed to all.
+            let is_other =
+                |line: &str| line.contains("\"comm\":\"execpath") && !own.iter().any(|own| line.contains(own));
+            ensure!(!text.lines().any(is_other), "a demo or another tracer ran beside it: try again when it has ended");
+            let mut file = zstd::Encoder::new(File::create(folder.join(format!("{name}.jsonl.zst")))?, 19)?;
+            for line in text.lines() {
+                writeln!(file, "{}", without_surroundings(line)?)?;
+            }
+            file.finish()?;
+            fs::write(folder.join(format!("{name}.toml")), self.card(&text, lab, version)?)?;
+        }
         Ok(())
     }
 
@@ -243,22 +296,40 @@ impl Scene {
     fn card(&self, recording: &str, lab: &Up, kubectl: &str) -> Result<String> {
         let header: Value = serde_json::from_str(recording.lines().next().context("a header")?)?;
         let kernel = header["host"]["kernel"].as_str().context("a kernel")?;
-        let runtime = Command::new("containerd").arg("--version").output().context("cannot start containerd")?;
-        let runtime = String::from_utf8(runtime.stdout)?;
-        let runtime: Vec<&str> = runtime.split_whitespace().collect();
-        let version = runtime.get(2).copied().unwrap_or("unknown");
+        let runtime = lab.runtime();
+        let said =
+            Command::new(runtime).arg("--version").output().with_context(|| format!("cannot start {runtime}"))?;
+        let said = String::from_utf8(said.stdout)?;
+        let said: Vec<&str> = said.split_whitespace().collect();
+        let version = said.get(2).map_or("unknown", |version| version.trim_end_matches(','));
         let (about, kubernetes, command) = (self.about, lab.kubernetes(), self.arguments.join(" "));
         let name = self.name;
         Ok(format!(
-            "# Made by `cargo xtask record {name}`.\nabout = \"{about}\"\nkernel = \"{kernel}\"\nruntime = \"containerd {version}\"\n\
+            "# Made by `cargo xtask record {name}`.\nabout = \"{about}\"\nkernel = \"{kernel}\"\nruntime = \"{runtime} {version}\"\n\
              kubernetes = \"{kubernetes}\"\nkubectl = \"{kubectl}\"\ncommand = \"kubectl {command}\"\n"
         ))
     }
 }
 
+/// Whoever runs this stands above each kubectl, and is nobody's business: the processes that are told of end with this one.
+fn without_surroundings(line: &str) -> Result<Cow<'_, str>> {
+    if !line.contains("\"ancestry\"") {
+        return Ok(line.into());
+    }
+    let mut seen: Value = serde_json::from_str(line)?;
+    let parents = seen.pointer_mut("/fact/ancestry/parents").and_then(Value::as_array_mut);
+    if let Some(parents) = parents
+        && let Some(own) = parents.iter().position(|above| above["comm"] == "xtask")
+    {
+        parents.truncate(own + 1);
+    }
+    Ok(seen.to_string().into())
+}
+
 /// Runs so many kubectls at once, to their ends, and waits until their sessions are told to be over.
-fn crowd(many: usize, trace: &Tracer, kubectl: impl Fn() -> Result<Command>) -> Result<()> {
-    let running: Vec<Running> = (0..many).map(|_| Ok(Running(kubectl()?.spawn()?))).collect::<Result<_>>()?;
+fn crowd(many: usize, trace: &Tracer, kubectl: impl Fn(usize) -> Result<Command>) -> Result<()> {
+    let running: Vec<Running> =
+        (0..many).map(|number| Ok(Running(kubectl(number)?.spawn()?))).collect::<Result<_>>()?;
     for mut one in running {
         ensure!(one.0.wait()?.success(), "a kubectl failed");
     }

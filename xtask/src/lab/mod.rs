@@ -148,6 +148,14 @@ impl Up {
         self.facts.kube.version.to_string()
     }
 
+    /// The daemon that runs containers: `containerd` or `dockerd`.
+    pub(crate) fn runtime(&self) -> &'static str {
+        match self.facts.runtime {
+            Runtime::Containerd => "containerd",
+            Runtime::Docker => "dockerd",
+        }
+    }
+
     /// Versions of the kubectls, oldest first.
     pub(crate) fn kubectls(&self) -> Vec<String> {
         self.facts.kubectls.by_version.keys().map(ToString::to_string).collect()
