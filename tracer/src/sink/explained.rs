@@ -1,7 +1,7 @@
 //! Sessions in plain words, for who has not seen a path yet: drawn, then explained step by step.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -30,13 +30,15 @@ pub struct Explained {
     target: Shared,
     style: Style,
     told: BTreeSet<SessionId>,
+    /// Sessions that are to be explained when they are drawn.
+    held: BTreeMap<SessionId, Arc<Session>>,
 }
 
 impl Explained {
     /// Explains to `target`, below what the sink that `draw` makes shows there.
     pub fn new(target: Target, style: Style, draw: impl FnOnce(Target) -> Box<dyn Sink>) -> Self {
         let target = Shared(Arc::new(Mutex::new(target)));
-        Self { drawing: draw(Box::new(target.clone())), target, style, told: BTreeSet::new() }
+        Self { drawing: draw(Box::new(target.clone())), target, style, told: BTreeSet::new(), held: BTreeMap::new() }
     }
 
     fn explain(&mut self, session: &Session) -> io::Result<()> {
@@ -62,16 +64,30 @@ impl Sink for Explained {
     fn change(&mut self, finding: &Finding) -> io::Result<()> {
         self.drawing.change(finding)?;
         match &finding.change {
+            Change::Opened(session) | Change::Changed(session) if self.drawing.holds(&session.id) => {
+                self.held.insert(session.id.clone(), Arc::clone(session));
+                Ok(())
+            }
             Change::Opened(session) | Change::Changed(session) if Self::is_ripe(session, finding.at) => {
+                self.held.remove(&session.id);
                 self.explain(session)
             }
             Change::Closed(session) => {
+                self.held.remove(&session.id);
                 self.explain(session)?;
                 self.told.remove(&session.id);
                 Ok(())
             }
             Change::Opened(_) | Change::Changed(_) | Change::Loss { .. } => Ok(()),
         }
+    }
+
+    fn passed(&mut self, now: BootTime) -> io::Result<()> {
+        self.drawing.passed(now)?;
+        let drawing = &self.drawing;
+        let is_due = |session: &SessionId| !drawing.holds(session);
+        let due: Vec<Arc<Session>> = self.held.extract_if(.., |id, _| is_due(id)).map(|(_, session)| session).collect();
+        due.iter().filter(|session| Self::is_ripe(session, now)).try_for_each(|session| self.explain(session))
     }
 
     fn finish(&mut self, report: &Report) -> io::Result<()> {

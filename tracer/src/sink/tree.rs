@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use super::{
@@ -28,6 +29,9 @@ pub(super) const LABEL: usize = 10;
 /// A path that comes up is full of holes for an instant: holes that time will fill are told when they are older than this.
 /// Legs of one exec follow each other within tens of milliseconds.
 const SETTLED: Span = Span::from_secs(1);
+/// While another path comes up, one that does so as well is held back until it is whole, or so old: two that are drawn in turns are
+/// hard to read.
+const HELD: Span = Span::from_secs(5);
 /// Columns of a command.
 const COMMAND: usize = WIDTH - 2 - LABEL;
 
@@ -38,8 +42,12 @@ pub struct Tree {
     header: Header,
     /// What was drawn of the sessions that are open.
     drawn: BTreeMap<SessionId, Drawn>,
+    /// Sessions that are not drawn yet, because another comes up.
+    held: BTreeMap<SessionId, Arc<Session>>,
     /// Whose block the last line belongs to.
     current: Option<SessionId>,
+    /// Whether the last line says how a session ended, and nothing else.
+    is_brief: bool,
     seen: u64,
     lost: u64,
 }
@@ -129,7 +137,17 @@ impl Tree {
     /// Draws to `target`.
     #[must_use]
     pub fn new(target: Target, style: Style) -> Self {
-        Self { target, style, header: Header::default(), drawn: BTreeMap::new(), current: None, seen: 0, lost: 0 }
+        Self {
+            target,
+            style,
+            header: Header::default(),
+            drawn: BTreeMap::new(),
+            held: BTreeMap::new(),
+            current: None,
+            is_brief: false,
+            seen: 0,
+            lost: 0,
+        }
     }
 
     fn ink(&self, ink: Ink, text: &str) -> String {
@@ -141,6 +159,7 @@ impl Tree {
         if self.is_early(session, now) {
             return Ok(());
         }
+        self.held.remove(&session.id);
         let known = self.drawn.remove(&session.id);
         let first = known.is_none();
         self.seen += u64::from(first);
@@ -182,6 +201,7 @@ impl Tree {
             lines.push(self.complete(session));
         }
         let closed = session.state == State::Closed;
+        let nothing_new = lines.is_empty();
         // What it did not tell the other one does.
         let settled = (closed && session.merged_into.is_none()) || view::age(session, now) >= SETTLED;
         for gap in session.gaps.iter().filter(|gap| settled || stays(gap.code)) {
@@ -189,6 +209,9 @@ impl Tree {
             if drawn.gaps.insert(text.clone()) {
                 lines.extend(self.wrapped(Ink::Doubt, "  ? ", "    ", &text));
             }
+        }
+        if closed && nothing_new && lines.is_empty() && self.current.as_ref() != Some(&session.id) {
+            return self.brief(session, now);
         }
         if closed {
             lines.push(self.outcome(session, now));
@@ -218,6 +241,26 @@ impl Tree {
         let asked = session.gaps.iter().any(|gap| gap.code == GapCode::PeerUnknown);
         let new = !self.drawn.contains_key(&session.id) && view::age(session, now) < SETTLED;
         asked && new && session.state == State::Open
+    }
+
+    /// Whether to wait until it is whole, because another path is being drawn.
+    fn is_crowded_out(&self, session: &Session, now: BootTime) -> bool {
+        let other = self.current.as_ref().filter(|id| **id != session.id).and_then(|id| self.drawn.get(id));
+        let is_busy = other.is_some_and(|other| !other.complete) || self.held.contains_key(&session.id);
+        let is_coming = session.state == State::Open && !session.complete && view::age(session, now) < HELD;
+        is_busy && is_coming && !self.drawn.contains_key(&session.id)
+    }
+
+    /// How a session ended that was drawn, in a line.
+    fn brief(&mut self, session: &Session, now: BootTime) -> io::Result<()> {
+        let id = self.ink(Ink::Mark, &escape::str(&session.id.0, NAME));
+        let into = into(session).map_or_else(String::new, |into| format!("  {}", self.ink(Ink::Bold, &into)));
+        let (mark, outcome) = (self.ink(Ink::Mark, "▸"), self.outcome(session, now));
+        let before = if self.is_brief { "" } else { "\n" };
+        writeln!(self.target, "{before}{mark} {id}  {}{into}{outcome}", session.kind.token())?;
+        self.current = None;
+        self.is_brief = true;
+        Ok(())
     }
 
     fn open_block(&mut self, session: &Session, first: bool, again: bool) -> io::Result<()> {
@@ -250,6 +293,7 @@ impl Tree {
             }
         }
         self.current = Some(session.id.clone());
+        self.is_brief = false;
         Ok(())
     }
 
@@ -424,6 +468,14 @@ impl Sink for Tree {
     fn change(&mut self, finding: &Finding) -> io::Result<()> {
         match &finding.change {
             Change::Opened(session) | Change::Changed(session) | Change::Closed(session) => {
+                if self.is_crowded_out(session, finding.at) {
+                    self.held.insert(session.id.clone(), Arc::clone(session));
+                    return Ok(());
+                }
+                // A part of another, which nobody has seen.
+                if session.merged_into.is_some() && self.held.remove(&session.id).is_some() {
+                    return Ok(());
+                }
                 self.draw(session, finding.at)?;
                 if session.merged_into.is_some() {
                     self.seen = self.seen.saturating_sub(1);
@@ -441,6 +493,19 @@ impl Sink for Tree {
             }
         }
         self.target.flush()
+    }
+
+    fn holds(&self, session: &SessionId) -> bool {
+        self.held.contains_key(session)
+    }
+
+    fn passed(&mut self, now: BootTime) -> io::Result<()> {
+        let is_due = |session: &Arc<Session>| now.since(session.opened_at) >= HELD;
+        let due: Vec<Arc<Session>> = self.held.values().filter(|session| is_due(session)).cloned().collect();
+        for session in &due {
+            self.draw(session, now)?;
+        }
+        if due.is_empty() { Ok(()) } else { self.target.flush() }
     }
 
     fn finish(&mut self, report: &Report) -> io::Result<()> {
