@@ -6,9 +6,22 @@ use execpath_tests::binary::{self, command, finish, run};
 
 #[test]
 fn help_of_every_command() {
-    for name in
-        ["", "trace", "ls", "show", "diagnose", "watch", "record", "replay", "render", "demo", "doctor", "completions"]
-    {
+    for name in [
+        "",
+        "trace",
+        "ls",
+        "show",
+        "diagnose",
+        "watch",
+        "record",
+        "replay",
+        "merge",
+        "render",
+        "demo",
+        "doctor",
+        "schema",
+        "completions",
+    ] {
         let arguments = [name, "--help"];
         let ran = run(arguments.iter().filter(|word| !word.is_empty()));
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));

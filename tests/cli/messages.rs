@@ -177,7 +177,7 @@ fn files_that_are_no_recordings() {
         &["replay", &file],
         5,
         &format!(
-            "cannot open the recording: {file}: format 9, written by execpath 3.0.0; this execpath reads up to format 2"
+            "cannot open the recording: {file}: format 9, written by execpath 3.0.0; this execpath reads up to format 3"
         ),
         "replay it with that version or a later one",
     );
@@ -187,6 +187,38 @@ fn files_that_are_no_recordings() {
         5,
         &format!("cannot open the recording: {file}: the file is empty"),
         "the run that should have written it was ended before it began",
+    );
+}
+
+#[test]
+fn what_cannot_be_merged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let one = recording(folder.path(), &[HEADER, TICK, STOPPED]);
+    let out = folder.path().join("merged.jsonl").to_string_lossy().into_owned();
+    fails(
+        &["merge", &one, "-o", &out],
+        2,
+        "2 values required by '<FILE> <FILE>...'; only 1 was provided",
+        &help(" merge"),
+    );
+    let ran = run(["merge", &one, &one]);
+    assert_eq!((ran.code, ran.stderr.contains("--output <FILE>")), (Some(2), true), "{}", ran.stderr);
+    fails(&["merge", "-", &one, "-o", &out], 2, "stdin cannot be merged", "each recording is read twice: give files");
+    fails(
+        &["merge", &one, &one, "-o", &one],
+        5,
+        &format!("cannot record to {one}: the file exists and is not empty"),
+        "recordings are never overwritten: give another name, or remove the file",
+    );
+    assert!(!Path::new(&out).exists());
+    let ran = run(["merge", &one, &one, "-o", &out]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""), "{}", ran.stderr);
+    assert_eq!(
+        ran.stderr,
+        format!(
+            "h: its clock counts\nh: no connection joins it to the others; its clock is believed\n\
+             merged: 2 observations of 2 recordings: {out}\n"
+        )
     );
 }
 

@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn session(host: &HostFacts, all: &[Observation], pod: Option<&String>) -> Result<Session, Box<dyn Error>> {
     let mut correlator = Correlator::new(host, &Options::default());
     for seen in all {
-        correlator.ingest(seen);
+        correlator.ingest(seen.clone());
         drop(correlator.wants());
         drop(correlator.drain());
     }

@@ -11,6 +11,7 @@ mod healthy;
 mod kinds;
 mod kubectl;
 mod latency;
+mod merged;
 mod noise;
 mod options;
 mod oracle;

@@ -33,9 +33,9 @@ fn outcome(name: &str) -> Report {
     let facts: Vec<Observation> = scenario.steps.into_iter().flat_map(|step| step.facts).collect();
     let end = facts.iter().map(|fact| fact.at).max().unwrap_or_default();
     for fact in facts {
-        correlator.ingest(&fact);
+        correlator.ingest(fact);
     }
-    correlator.ingest(&Observation::new(end.plus(scenario::SETTLE), Source::Engine, Fact::Tick));
+    correlator.ingest(Observation::new(end.plus(scenario::SETTLE), Source::Engine, Fact::Tick));
     correlator.report()
 }
 
@@ -52,7 +52,7 @@ fn recorded() -> Vec<Session> {
     let sessions = recordings().into_iter().flat_map(|(_, path)| {
         let mut reader = Reader::open(&path).expect("a recording");
         let mut correlator = Correlator::new(&reader.header().host.clone(), &Options::default());
-        reader.by_ref().for_each(|seen| correlator.ingest(&seen));
+        reader.by_ref().for_each(|seen| correlator.ingest(seen));
         correlator.flush();
         correlator.report().sessions
     });

@@ -38,7 +38,7 @@ impl Fixture {
     fn sessions(&self) -> Vec<Session> {
         let mut correlator = Correlator::new(&self.host, &Options::default());
         for seen in &self.seen {
-            correlator.ingest(seen);
+            correlator.ingest(seen.clone());
         }
         correlator.flush();
         correlator.report().sessions

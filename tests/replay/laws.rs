@@ -37,7 +37,7 @@ fn all() -> Vec<Recording> {
 fn sessions<'a>(host: &HostFacts, seen: impl IntoIterator<Item = &'a Observation>) -> BTreeMap<String, Session> {
     let mut correlator = Correlator::new(host, &Options::default());
     for seen in seen {
-        correlator.ingest(seen);
+        correlator.ingest(seen.clone());
     }
     correlator.flush();
     let sessions = correlator.report().sessions.into_iter();

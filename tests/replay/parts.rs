@@ -51,7 +51,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn sessions(header: &execpath::record::Header, seen: &[Observation]) -> BTreeMap<String, Session> {
     let mut correlator = Correlator::new(&header.host, &Options::default());
     for seen in seen {
-        correlator.ingest(seen);
+        correlator.ingest(seen.clone());
         drop(correlator.wants());
         drop(correlator.drain());
     }

@@ -1,5 +1,7 @@
 //! Sinks by themselves, on sample sessions.
 
+use std::sync::Arc;
+
 use execpath::{
     model::{
         AuditUser, Change, ExitReason, ExitStatus, Finding, Gap, GapCode, RawText, Report, Session, SessionExit,
@@ -114,9 +116,10 @@ pub(crate) fn hostile() -> (Header, Session) {
     session.exec_id = Some(BAD.into());
     session.command = vec![BAD.into(), RawText::from(b"\xff\x1b".as_slice())];
     for hop in &mut session.hops {
-        hop.process.comm = BAD.into();
-        hop.process.argv = vec![BAD.into(); 3];
-        hop.process.exe = Some(BAD.into());
+        let process = Arc::make_mut(&mut hop.process);
+        process.comm = BAD.into();
+        process.argv = vec![BAD.into(); 3];
+        process.exe = Some(BAD.into());
     }
     for link in &mut session.links {
         if let Some((path, ..)) = &mut link.unix {

@@ -766,7 +766,7 @@ fn found<'a>(told: impl IntoIterator<Item = &'a Observation>, books: &BTreeMap<S
     let mut last = BootTime::default();
     for seen in told {
         last = last.max(seen.at);
-        correlator.ingest(seen);
+        correlator.ingest(seen.clone());
         for finding in correlator.drain() {
             if let Change::Opened(session) | Change::Changed(session) | Change::Closed(session) = finding.change {
                 found.wrong.extend(wrong(&session, books));

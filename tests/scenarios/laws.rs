@@ -251,10 +251,10 @@ fn no_scenario_names_a_fault_but_that_of_a_daemon_that_restarts() {
         let facts = read(&name, &text, 0).facts();
         let last = facts.iter().map(|fact| fact.at).max().unwrap_or_default();
         for fact in &facts {
-            correlator.ingest(fact);
+            correlator.ingest(fact.clone());
         }
         for seconds in [1, 30, 90] {
-            correlator.ingest(&Observation::new(last.plus(Span::from_secs(seconds)), Source::Engine, Fact::Tick));
+            correlator.ingest(Observation::new(last.plus(Span::from_secs(seconds)), Source::Engine, Fact::Tick));
             let found = verdicts(&correlator.report());
             let faults = found.iter().filter(|verdict| verdict.severity == Severity::Fault);
             let codes: Vec<_> = faults.map(|verdict| verdict.code).collect();

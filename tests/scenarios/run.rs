@@ -33,14 +33,14 @@ pub(crate) fn correlator() -> Correlator {
 
 /// Time passes until everything before `at` is taken in.
 pub(crate) fn settle(correlator: &mut Correlator, at: BootTime) {
-    correlator.ingest(&Observation::new(at.plus(SETTLE), Source::Engine, Fact::Tick));
+    correlator.ingest(Observation::new(at.plus(SETTLE), Source::Engine, Fact::Tick));
 }
 
 /// Everything at once; what is known at the end.
 pub(crate) fn outcome(facts: &[Observation]) -> Report {
     let mut correlator = correlator();
     for fact in facts {
-        correlator.ingest(fact);
+        correlator.ingest(fact.clone());
     }
     settle(&mut correlator, facts.iter().map(|fact| fact.at).max().unwrap_or_default());
     correlator.report()
@@ -54,7 +54,7 @@ fn every_scenario_gives_what_it_expects() {
         let mut findings = Vec::new();
         for step in read(&name, &text, 0).steps {
             for fact in &step.facts {
-                correlator.ingest(fact);
+                correlator.ingest(fact.clone());
             }
             settle(&mut correlator, step.facts.last().map(|fact| fact.at).unwrap_or_default());
             findings.extend(correlator.drain());

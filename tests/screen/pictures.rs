@@ -1,5 +1,7 @@
 //! What the screen looks like.
 
+use std::sync::Arc;
+
 use execpath::{
     model::{RawText, Report, Role},
     sink::escape,
@@ -136,7 +138,7 @@ fn hostile() -> Report {
     (one.exec_id, one.target.container_id) = (bad(), bad());
     one.command = vec![BAD.into(), RawText::from(b"\xff\x1b".as_slice())];
     for hop in &mut one.hops {
-        let process = &mut hop.process;
+        let process = Arc::make_mut(&mut hop.process);
         (process.comm, process.argv, process.exe) = (BAD.into(), vec![BAD.into(); 3], Some(BAD.into()));
     }
     for link in &mut one.links {

@@ -2,6 +2,7 @@
 
 pub mod binary;
 pub mod fixture;
+pub mod merged;
 pub mod repeat;
 pub mod samples;
 pub mod scenario;

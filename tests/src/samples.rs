@@ -34,6 +34,7 @@ pub fn header() -> Header {
             btf: true,
             ..HostFacts::default()
         },
+        others: Vec::new(),
         abilities: Ability::ALL.into(),
         degraded: Vec::new(),
     }
@@ -49,13 +50,13 @@ fn hop(role: Role, pid: u32, comm: &str, argv: &[&str]) -> Hop {
     Hop {
         role,
         task: TaskKey::from_ns(pid, OPENED.0 - 1_000_000_000),
-        process: ProcessInfo {
+        process: Arc::new(ProcessInfo {
             comm: comm.into(),
             argv: argv.iter().map(|word| (*word).into()).collect(),
             uid: Some(0),
             login_uid: (role == Role::Client).then_some(1000),
             ..ProcessInfo::default()
-        },
+        }),
         exit: None,
     }
 }
@@ -225,8 +226,8 @@ pub fn closed(status: ExitStatus) -> Session {
 
 /// A finding about `session`.
 #[must_use]
-pub fn finding(milliseconds: u64, change: fn(Box<Session>) -> Change, session: Session) -> Finding {
-    Finding { at: after(milliseconds), change: change(Box::new(session)) }
+pub fn finding(milliseconds: u64, change: fn(Arc<Session>) -> Change, session: Session) -> Finding {
+    Finding { at: after(milliseconds), change: change(Arc::new(session)) }
 }
 
 /// The life of one session, as the correlator tells it.

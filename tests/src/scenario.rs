@@ -40,8 +40,8 @@ use execpath::{
     correlate::Options,
     model::{
         Actor, Ancestor, Ancestry, AuditEvent, AuditRequest, AuditUser, BootTime, ContainerInfo, ExitStatus, Fact,
-        Family, FileId, KubeUser, Observation, ProcessInfo, Program, RawText, Report, Session, SocketId, SocketInfo,
-        SocketRole, Source, Span, State, Subresource, TaskKey, Tuple, WatchAs,
+        Family, FileId, HostNo, KubeUser, Observation, ProcessInfo, Program, RawText, Report, Session, SocketId,
+        SocketInfo, SocketRole, Source, Span, State, Subresource, TaskKey, Tuple, WatchAs,
     },
 };
 
@@ -352,7 +352,7 @@ impl Names {
         let (container, exec) = (words.next("a container")?, words.next("an exec id")?);
         let path = self.fifo_path(container, exec, words.next("a stream")?);
         let inode = number_of(&path);
-        Ok((path, FileId { device: 1, inode }))
+        Ok((path, FileId::new(1, inode)))
     }
 
     /// A unix socket by its name.
@@ -549,7 +549,11 @@ impl Names {
             "absent" => {
                 source = Source::Snapshot;
                 let socket = self.known(words.next("the name of a socket")?)?;
-                Fact::PeerAbsent { tuple: socket.tuple.ok_or("it has no addresses")?, netns: socket.netns }
+                Fact::PeerAbsent {
+                    tuple: socket.tuple.ok_or("it has no addresses")?,
+                    netns: socket.netns,
+                    host: HostNo::default(),
+                }
             }
             "relay" => {
                 task = Some(self.task(&mut words)?);

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod explain;
 pub mod live;
 pub mod look;
+pub mod merge;
 pub mod model;
 pub mod plan;
 pub mod probe_host;

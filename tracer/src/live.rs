@@ -304,7 +304,7 @@ impl Trace {
         let anchor = anchor();
         let head = header(anchor, &host, &plan, &degraded, &live);
         let recorder = live.record.map(|place| Writer::begin(place, &head)).transpose()?;
-        let shown = sink::Header { anchor, host, abilities: plan.abilities(), degraded };
+        let shown = sink::Header { anchor, host, others: Vec::new(), abilities: plan.abilities(), degraded };
         let pump = Pump::new(live.setup, shown, &live.options, recorder);
         let snapshot = Snapshot::new(snapshot::Options {
             netns,

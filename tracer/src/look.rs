@@ -103,7 +103,7 @@ impl Looker {
     fn take(&mut self, facts: Vec<Observation>) {
         for mut seen in facts {
             self.redactor.redact(&mut seen);
-            self.correlator.ingest(&seen);
+            self.correlator.ingest(seen);
         }
     }
 

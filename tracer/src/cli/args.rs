@@ -47,12 +47,16 @@ pub(super) enum Command {
     Record(Box<Record>),
     /// Show what a recording holds, as `trace` showed it.
     Replay(Box<Replay>),
+    /// Make one recording of those of several hosts: sessions run from client to node.
+    Merge(Merge),
     /// Draw what a recording holds: a page to explore, a drawing, Mermaid, Perfetto.
     Render(Box<Render>),
     /// The path in miniature on this machine, without a cluster, traced for real.
     Demo(Demo),
     /// Say what this host allows, what is missing and what to do about it.
     Doctor(Doctor),
+    /// Print the JSON Schema of everything that is printed as JSON.
+    Schema,
     /// Print completions for a shell.
     Completions(Completions),
 }
@@ -272,6 +276,16 @@ pub(super) struct Replay {
     pub(super) filter: Filter,
     #[command(flatten)]
     pub(super) privacy: Privacy,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Merge {
+    /// Recordings, of one host each; parts of one may be given one by one. The clock of the first counts.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, required = true, num_args = 2..)]
+    pub(super) file: Vec<PathBuf>,
+    /// Where to: `.zst` at the end compresses, `-` is stdout. Never overwrites.
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) output: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -543,6 +557,18 @@ Examples:
                                                      what was open then
   {bin} replay node.*.jsonl.zst                   a recording in parts
   zstd -dc incident.jsonl.zst | {bin} replay -    from a pipe",
+    ),
+    (
+        "merge",
+        "Examples:
+  {bin} record client.jsonl.zst                   on each host, under another name
+  {bin} merge client.jsonl.zst master.jsonl.zst node.jsonl.zst -o whole.jsonl.zst
+  {bin} replay whole.jsonl.zst                    from kubectl to the process",
+    ),
+    (
+        "schema",
+        "Examples:
+  {bin} schema > execpath.schema.json",
     ),
     (
         "render",

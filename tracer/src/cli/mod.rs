@@ -1,6 +1,11 @@
 //! The command line: what was typed (args), what it means (resolve), how it ends (exit, error).
 
-use std::{ffi::OsString, io::Write, path::Path, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
 
 use clap::{FromArgMatches, error::ErrorKind};
 
@@ -8,6 +13,7 @@ mod args;
 mod error;
 mod exit;
 mod look;
+mod merge;
 mod played;
 mod render;
 mod resolve;
@@ -22,6 +28,7 @@ use crate::{
     engine::{self, Flow},
     live::{self, LiveError},
     record::Reader,
+    sink::schema,
 };
 use args::{Cli, Command};
 use error::{named, tell};
@@ -75,6 +82,7 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Command::Replay(args) => played::replay(*args),
+        Command::Merge(args) => merge::merge(&args, arguments),
         Command::Render(args) => render::render(*args),
         Command::Demo(args) => {
             log(cli.verbose);
@@ -84,11 +92,16 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
             log(cli.verbose);
             doctor(args.output)
         }
+        Command::Schema => {
+            let text = serde_json::to_string_pretty(&schema::schema()).map_err(io::Error::from);
+            text.and_then(|text| writeln!(io::stdout(), "{text}")).map_err(|error| Failure::writing(&error))?;
+            Ok(Exit::Done)
+        }
         Command::Completions(args) => {
             let file = if plugin { args::PLUGIN } else { args::BINARY };
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut args::command(file), file, &mut script);
-            std::io::stdout().write_all(&script).map_err(|error| Failure::writing(&error))?;
+            io::stdout().write_all(&script).map_err(|error| Failure::writing(&error))?;
             Ok(Exit::Done)
         }
     }
@@ -158,7 +171,7 @@ fn tell_story(seen: &Seen, drawn: bool) -> Result<(), Failure> {
     if !drawn {
         return Ok(());
     }
-    writeln!(std::io::stdout(), "\n{}", seen.story()).map_err(|error| Failure::writing(&error))
+    writeln!(io::stdout(), "\n{}", seen.story()).map_err(|error| Failure::writing(&error))
 }
 
 fn demo_failure(error: &DemoError) -> Failure {
@@ -179,7 +192,7 @@ fn doctor(output: args::Report) -> Result<Exit, Failure> {
         args::Report::Text => doctor::render(&host, &plan, &degraded),
         args::Report::Json => format!("{:#}\n", doctor::to_json(&host, &plan, &degraded)),
     };
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::writing(&error))?;
+    io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::writing(&error))?;
     Ok(match degraded.iter().find(|degraded| degraded.fatal) {
         None => Exit::Done,
         Some(degraded) if degraded.code == NO_PRIVILEGE => Exit::NeedPrivilege,
@@ -225,8 +238,7 @@ fn log(verbose: u8) {
         2 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };
-    let started =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().try_init();
+    let started = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).without_time().try_init();
     // Whoever uses this as a library may have set up a log of its own.
     drop(started);
 }

@@ -188,7 +188,7 @@ pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool
 }
 
 /// The command line, as recordings keep it.
-fn line(command: &[OsString], redactor: &Redactor) -> String {
+pub(super) fn line(command: &[OsString], redactor: &Redactor) -> String {
     let mut words: Vec<RawText> = command.iter().map(|word| RawText::from(word.as_bytes())).collect();
     redactor.redact_words(&mut words, &mut false);
     words.iter().map(|word| named(Path::new(OsStr::from_bytes(word.as_bytes())))).collect::<Vec<_>>().join(" ")
@@ -355,7 +355,7 @@ pub(super) fn create(path: &Path) -> Result<File, Failure> {
     })
 }
 
-fn place(path: &Path, rotate: Option<Rotate>) -> Result<Place, Failure> {
+pub(super) fn place(path: &Path, rotate: Option<Rotate>) -> Result<Place, Failure> {
     let place = match rotate {
         Some(_) if path == Path::new("-") => {
             return Err(Failure::usage(

@@ -68,9 +68,9 @@ impl Correlator {
             return;
         }
         let Some(call) = self.world.open_calls(task).max() else { return };
-        let id: ExecId = format!("kubectl-{}-{}", task.tgid, task.start_ticks);
+        let id: ExecId = self.world.hosts.name("kubectl", task);
         let older = self.world.sockets.get(call).is_some_and(|socket| socket.older);
-        if let Some(exec) = self.world.execs.entry(&id, "", at) {
+        if let Some(exec) = self.world.exec(task.host, &id, "", at) {
             exec.what = if is_request { What::Request } else { What::Asked };
             exec.preexisting = older;
             exec.leaves_by = Some(call);

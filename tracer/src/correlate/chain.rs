@@ -1,7 +1,7 @@
 //! Puts a session together: from the exec id backwards to the client, leg by leg, and forwards to the process. Walking
 //! backwards takes only what is proved: a connection that leads nowhere (kubectl's idle GET) is never on the way.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use super::{
     execs::{Exec, What},
@@ -264,7 +264,7 @@ impl Builder<'_> {
         Hop {
             role,
             task,
-            process: process.map(|process| process.info.clone()).unwrap_or_default(),
+            process: process.map(|process| Arc::clone(&process.info)).unwrap_or_default(),
             exit: process.and_then(|process| process.exit).map(|(_, status)| status),
         }
     }

@@ -1,7 +1,5 @@
 //! What a session is, where it leads, whether it is over.
 
-use sha2::{Digest, Sha256};
-
 use super::{
     asked::kubectl_says,
     chain::{Builder, Built, Node},
@@ -11,19 +9,9 @@ use super::{
     world::World,
 };
 use crate::model::{
-    BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SessionId, SocketId,
-    State, Target,
+    BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SocketId, State,
+    Target,
 };
-
-impl World {
-    /// The same in every command and on every run: boot id and exec id, hashed and cut to ten digits (2^40: among a million
-    /// sessions of one boot, two share an id with a chance of a third; a prefix is enough to name one).
-    pub(super) fn session_id(&self, identity: &str) -> SessionId {
-        let digest = Sha256::digest(format!("{}/{identity}", self.boot_id));
-        let hex: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-        SessionId(format!("s-{hex}"))
-    }
-}
 
 impl World {
     /// Adds what became known after a session was told to be closed, which it is with its first connection and its command: how its
@@ -95,7 +83,7 @@ impl Builder<'_> {
         };
         let client = self.client(client, beyond_end.or(client_end));
         let session = Session {
-            id: self.world.session_id(id),
+            id: exec.session.clone(),
             kind,
             state: if ending.closed_at.is_some() { State::Closed } else { State::Open },
             opened_at,
@@ -158,7 +146,7 @@ impl Builder<'_> {
     fn kind(&mut self, exec: &Exec, hops: &[Hop], links: &[Link]) -> Kind {
         // The client says it itself, where it is on this host and is kubectl.
         let client = hops.first().filter(|hop| hop.role == Role::Client).map(|hop| &hop.process);
-        let said = client.and_then(kubectl_says);
+        let said = client.and_then(|client| kubectl_says(client));
         match exec.what {
             What::Local if self.may_lack_something(exec) => self
                 .kind_unknown("whether the kubelet asked for it is not known: what the runtime did for it may be lost"),

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    hosts::Hosts,
     limits::{MAX_FIFOS, MAX_FORKED},
     sockets::SocketNo,
 };
-use crate::model::{Actor, BootTime, Evidence, ExitStatus, FileId, RawText, TaskKey};
+use crate::model::{Actor, BootTime, Evidence, ExitStatus, FileId, HostNo, RawText, SessionId, TaskKey};
 
 /// Names an exec: the runtime's id of it; where it has none, what else there is one of ([`What`]).
 pub(super) type ExecId = String;
@@ -20,6 +21,10 @@ pub(super) struct Exec {
     pub(super) since: BootTime,
     /// It is older than the tracer.
     pub(super) preexisting: bool,
+    /// What its session is called.
+    pub(super) session: SessionId,
+    /// On which host that was, going by what told of it.
+    pub(super) host: HostNo,
     /// Who made or holds the FIFOs, or accepted the stream.
     pub(super) runtime: Option<TaskKey>,
     /// The accepted connection that the FIFOs were made for; `None` for CRI ExecSync.
@@ -131,7 +136,7 @@ pub(super) struct Execs {
     by_process: BTreeMap<TaskKey, ExecId>,
     by_pid_file: BTreeMap<RawText, ExecId>,
     /// Of those older than the tracer.
-    by_pid: BTreeMap<u32, ExecId>,
+    by_pid: BTreeMap<(HostNo, u32), ExecId>,
     /// Who claimed a stream first.
     by_stream: BTreeMap<SocketNo, ExecId>,
     /// FIFOs that are held, by file: container and exec id, the container's own id for those of its first process.
@@ -146,10 +151,19 @@ impl Execs {
     }
 
     /// The exec, made where it is new. `None` where the id is already that of another container.
-    pub(super) fn entry(&mut self, id: &str, container: &str, at: BootTime) -> Option<&mut Exec> {
+    pub(super) fn entry(
+        &mut self,
+        hosts: &Hosts,
+        host: HostNo,
+        id: &str,
+        container: &str,
+        at: BootTime,
+    ) -> Option<&mut Exec> {
         let exec = self.all.entry(id.to_owned()).or_insert_with(|| Exec {
+            session: hosts.session(host, id),
             container: container.to_owned(),
             since: at,
+            host,
             ..Exec::default()
         });
         (exec.container == container).then_some(exec)
@@ -204,13 +218,13 @@ impl Execs {
     pub(super) fn set_pid(&mut self, id: &str, pid: u32) {
         if let Some(exec) = self.all.get_mut(id) {
             exec.pid_file_says = Some(pid);
-            self.by_pid.insert(pid, id.to_owned());
+            self.by_pid.insert((exec.host, pid), id.to_owned());
         }
     }
 
     /// The exec older than the tracer whose pid file holds this.
-    pub(super) fn by_pid(&self, pid: u32) -> Option<&ExecId> {
-        self.by_pid.get(&pid)
+    pub(super) fn by_pid(&self, host: HostNo, pid: u32) -> Option<&ExecId> {
+        self.by_pid.get(&(host, pid))
     }
 
     /// A stream older than the tracer is nobody's yet: it may be that of each exec that is as old, of that runtime where one
@@ -273,7 +287,25 @@ impl Execs {
     }
 
     pub(super) fn forget(&mut self, id: &str) {
-        let Some(exec) = self.all.remove(id) else { return };
+        self.forget_all(BTreeSet::from([id.to_owned()]));
+    }
+
+    /// Forgets these, and what stands beside them.
+    pub(super) fn forget_all(&mut self, mut ids: BTreeSet<ExecId>) {
+        let mut gone = BTreeSet::new();
+        while let Some(id) = ids.pop_first() {
+            ids.extend(self.take(&id));
+            gone.insert(id);
+        }
+        if !gone.is_empty() {
+            self.by_stream.retain(|_, claimed| !gone.contains(claimed));
+            self.fifos.retain(|_, (_, exec)| !gone.contains(exec));
+        }
+    }
+
+    /// Takes an exec out; tells what stands beside it.
+    fn take(&mut self, id: &str) -> Vec<ExecId> {
+        let Some(exec) = self.all.remove(id) else { return Vec::new() };
         if let Some(runc) = exec.runc {
             self.by_runc.remove(&runc);
         }
@@ -284,14 +316,10 @@ impl Execs {
             self.by_pid_file.remove(&path);
         }
         if let Some(pid) = exec.pid_file_says
-            && self.by_pid.get(&pid).is_some_and(|owner| owner == id)
+            && self.by_pid.get(&(exec.host, pid)).is_some_and(|owner| owner == id)
         {
-            self.by_pid.remove(&pid);
+            self.by_pid.remove(&(exec.host, pid));
         }
-        self.by_stream.retain(|_, claimed| claimed != id);
-        self.fifos.retain(|_, (_, exec)| exec != id);
-        for beside in exec.beside {
-            self.forget(&beside);
-        }
+        exec.beside
     }
 }

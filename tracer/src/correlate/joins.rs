@@ -65,7 +65,7 @@ struct Dial {
 }
 
 /// How a direction was seen.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Moved {
     by_goroutine: bool,
     /// The goroutine's id was known, so that it is no other's of the same `g`.
@@ -128,13 +128,19 @@ impl Joins {
         self.for_unknown.contains(&outbound)
     }
 
-    pub(super) fn moved(&mut self, from: SocketNo, to: SocketNo, actor: Actor) {
+    /// Takes in that bytes were moved; tells whether that is anything new.
+    pub(super) fn moved(&mut self, from: SocketNo, to: SocketNo, actor: Actor) -> bool {
         // One goroutine is enough: threads were told of only until the program was known to be Go.
+        let known = self.moved.get(&(from, to)).copied();
         let moved = self.moved.entry((from, to)).or_default();
         moved.by_goroutine |= actor.g.is_some();
         moved.identified |= actor.goid.is_some();
+        if known == Some(*moved) {
+            return false;
+        }
         self.partners.entry(from).or_default().insert(to);
         self.partners.entry(to).or_default().insert(from);
+        true
     }
 
     /// Takes in that a goroutine of that creator touched a socket; tells which others it had touched.

@@ -15,6 +15,7 @@ mod below;
 mod chain;
 mod ending;
 mod execs;
+mod hosts;
 mod joins;
 mod kept;
 mod limits;
@@ -30,22 +31,27 @@ mod streams;
 mod who;
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 pub use self::limits::REORDER_WITHIN;
 use self::{
     audit::Audits,
     execs::{ExecId, Execs, What},
+    hosts::Hosts,
     joins::{Joins, Verdict},
     limits::{CLOSED_SESSIONS, SWEEP_EVERY},
     order::Order,
     processes::Processes,
-    sockets::{SocketNo, Sockets, UnixEnds},
+    sockets::{Learnt, SocketNo, Sockets, UnixEnds},
     world::{Losses, Part, Standing, World},
 };
 use crate::model::{
-    Actor, BootTime, Change, Diagnosis, Fact, Family, Finding, HostFacts, Measures, Observation, Places, ProcessInfo,
-    RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole, Source, State, TaskKey, Totals, Want, WatchAs,
+    Actor, BootTime, Change, Diagnosis, Fact, Family, Finding, HostFacts, HostNo, Measures, Observation, Places,
+    ProcessInfo, RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole, Source, State, TaskKey, Totals,
+    Want, WatchAs,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -75,7 +81,7 @@ pub struct Correlator {
     next_sweep: BootTime,
     world: World,
     open: BTreeMap<ExecId, Open>,
-    closed: VecDeque<Session>,
+    closed: VecDeque<Arc<Session>>,
     /// Which sessions rest on what.
     resting: BTreeMap<Part, BTreeSet<ExecId>>,
     dirty: BTreeSet<ExecId>,
@@ -99,14 +105,14 @@ pub struct Correlator {
     /// Unix connections older than the tracer, which are kept.
     older_unix: usize,
     /// Ends of unix connections whose processes are asked for, by pid.
-    unowned: BTreeMap<u32, Vec<SocketNo>>,
+    unowned: BTreeMap<(HostNo, u32), Vec<SocketNo>>,
     /// Execs that runc was started for, to be forgotten where they become no session.
     begun: VecDeque<(BootTime, ExecId)>,
     /// Execs over since then, to be forgotten.
     over: VecDeque<(BootTime, ExecId)>,
     watched: BTreeSet<TaskKey>,
     /// Pids that listen on a runtime's socket, of which nothing else is known yet.
-    daemons_to_come: BTreeSet<u32>,
+    daemons_to_come: BTreeSet<(HostNo, u32)>,
     /// When it was asked last.
     asked: BTreeMap<Want, BootTime>,
     wants: Vec<Want>,
@@ -117,7 +123,7 @@ pub struct Correlator {
 
 /// A session that was told of and goes on.
 struct Open {
-    session: Session,
+    session: Arc<Session>,
     parts: BTreeSet<Part>,
 }
 
@@ -130,7 +136,7 @@ impl Correlator {
             now: BootTime::default(),
             next_sweep: BootTime::default(),
             world: World {
-                boot_id: host.boot_id.clone(),
+                hosts: Hosts::new(host),
                 places: options.places(),
                 processes: Processes::default(),
                 sockets: Sockets::default(),
@@ -172,20 +178,29 @@ impl Correlator {
         }
     }
 
+    /// Of several hosts: what follows is of these, too, by their numbers from 1.
+    #[must_use]
+    pub fn with(mut self, others: &[HostFacts]) -> Self {
+        self.world.hosts.add(others);
+        self
+    }
+
     /// Takes in one observation. Never fails: what makes no sense is left out.
-    pub fn ingest(&mut self, seen: &Observation) {
+    pub fn ingest(&mut self, seen: Observation) {
         self.totals.observations += 1;
         // The passing of time has no place of its own in the order: it lets others go.
         if seen.fact == Fact::Tick {
             self.order.advance(seen.at);
         } else {
-            self.order.push(seen.clone());
+            self.order.push(seen);
         }
         self.totals.late = self.order.late;
         while let Some(seen) = self.order.pop() {
             self.take(seen);
         }
-        self.pass(self.order.settled());
+        if self.order.settled() > self.now {
+            self.pass(self.order.settled());
+        }
     }
 
     /// Takes in everything that still waits for its turn in the reordering window.
@@ -239,8 +254,8 @@ impl Correlator {
     /// Everything that is known.
     #[must_use]
     pub fn report(&self) -> Report {
-        let mut sessions: Vec<Session> =
-            self.closed.iter().chain(self.open.values().map(|open| &open.session)).cloned().collect();
+        let all = self.closed.iter().chain(self.open.values().map(|open| &open.session));
+        let mut sessions: Vec<Session> = all.map(|session| Session::clone(session)).collect();
         for session in &mut sessions {
             session.last_seen = self.now;
             self.world.add_late(session);
@@ -282,12 +297,8 @@ impl Correlator {
         while let Some((_, id)) = self.unclaimed.pop_front_if(|(at, _)| *at <= until) {
             self.look_at_unclaimed(&id);
         }
-        while let Some((at, id)) = self.again.first().cloned() {
-            if at > self.now {
-                break;
-            }
-            self.again.pop_first();
-            self.dirty.insert(id);
+        while self.again.first().is_some_and(|(at, _)| *at <= self.now) {
+            self.dirty.extend(self.again.pop_first().map(|(_, id)| id));
         }
         self.rebuild_all();
         // What kubectl asked for is told where no session shows it.
@@ -361,16 +372,16 @@ impl Correlator {
                     self.touch(&Part::Socket(no));
                 }
             }
-            (Fact::PeerAbsent { tuple, netns }, _) => {
-                for no in self.world.sockets.peer_absent(tuple, netns) {
+            (Fact::PeerAbsent { tuple, netns, host }, _) => {
+                for no in self.world.sockets.peer_absent(tuple, netns, host) {
                     self.peer_absent(at, no);
                 }
             }
-            (Fact::UnixConnected { listener: Some(listener), path, .. }, _) => {
-                if let Some(task) = self.world.processes.bearer(listener) {
+            (Fact::UnixConnected { socket, listener: Some(listener), path }, _) => {
+                if let Some(task) = self.world.processes.bearer(socket.host, listener) {
                     self.daemon_found(task, &path);
                 } else if self.world.is_daemon_socket(&path) {
-                    self.daemons_to_come.insert(listener);
+                    self.daemons_to_come.insert((socket.host, listener));
                     self.ask(Want::Pid(listener));
                 }
             }
@@ -469,10 +480,11 @@ impl Correlator {
     }
 
     fn learned(&mut self, task: TaskKey, info: &ProcessInfo) {
-        self.world.processes.learn(task, info);
-        self.touch(&Part::Task(task));
+        if self.world.processes.learn(task, info) {
+            self.touch(&Part::Task(task));
+        }
         self.perhaps_asked(task);
-        if self.daemons_to_come.remove(&task.tgid) {
+        if self.daemons_to_come.remove(&(task.host, task.tgid)) {
             self.watched.insert(task);
             self.ask(Want::Watch(task, WatchAs::Daemon));
         }
@@ -545,9 +557,10 @@ impl Correlator {
             socket.role == Some(SocketRole::Connected) && matches!(self.world.inbound_of(leg), Verdict::Joined(_));
         if let (true, true, Some(cookie)) = (to_kubelet, dialled, socket.id.cookie) {
             // No exec id here: the session is named by its leg, as nothing else is seen of it.
-            let id = format!("leg-{cookie}");
+            let host = socket.id.host;
+            let id = host.name(format!("leg-{cookie}"));
             let since = socket.since.min(at);
-            if let Some(exec) = self.world.execs.entry(&id, "", since) {
+            if let Some(exec) = self.world.exec(host, &id, "", since) {
                 exec.what = What::Leg;
                 exec.leaves_by = Some(leg);
                 self.legs.insert(leg, id.clone());
@@ -560,9 +573,8 @@ impl Correlator {
         let (Some(from), Some(to)) = (self.relay_end(at, task, from), self.relay_end(at, task, to)) else {
             return;
         };
-        self.infer_roles(from, to);
-        self.world.joins.moved(from, to, actor);
-        self.joined(at, from, to);
+        let is_news = self.infer_roles(from, to) | self.world.joins.moved(from, to, actor);
+        self.joined_if(is_news, at, from, to);
     }
 
     /// Goroutines that wait copy between two sockets. Those of one creator do so where a request is served for the path: whoever
@@ -598,8 +610,16 @@ impl Correlator {
 
     /// Something new is known of these two sockets of one process.
     fn joined(&mut self, at: BootTime, a: SocketNo, b: SocketNo) {
+        self.joined_if(true, at, a, b);
+    }
+
+    /// These two sockets of one process were seen together. Where that `is_news`, sessions that rest on them change; where it is not,
+    /// what it means may have come to be known meanwhile.
+    fn joined_if(&mut self, is_news: bool, at: BootTime, a: SocketNo, b: SocketNo) {
         for no in [a, b] {
-            self.touch(&Part::Socket(no));
+            if is_news {
+                self.touch(&Part::Socket(no));
+            }
             let Some(socket) = self.world.sockets.get(no) else { continue };
             let (absent, leaves) = (
                 socket.peer_absent,
@@ -623,16 +643,20 @@ impl Correlator {
 
     /// A relay whose inbound connection was accepted before the process came onto the path: the other one was seen to be
     /// connected by it, and what is not connected was accepted. Servers' ports are lower than those that the kernel chooses for
-    /// who connects; the other way round it is a tunnel that this process connected itself (konnectivity, k3s agents).
-    fn infer_roles(&mut self, a: SocketNo, b: SocketNo) {
+    /// who connects; the other way round it is a tunnel that this process connected itself (konnectivity, k3s agents). Tells whether
+    /// that is anything new.
+    fn infer_roles(&mut self, a: SocketNo, b: SocketNo) -> bool {
+        let mut is_news = false;
         for (one, other) in [(a, b), (b, a)] {
             let role = |no| self.world.sockets.get(no).and_then(|socket| socket.role);
             let tuple = self.world.sockets.get(other).and_then(|socket| socket.tuple);
             let serves = tuple.is_some_and(|tuple| tuple.local.port() < tuple.remote.port());
             if role(one) == Some(SocketRole::Connected) && role(other).is_none() && serves {
                 self.world.sockets.set_role(other, SocketRole::Accepted);
+                is_news = true;
             }
         }
+        is_news
     }
 
     fn socket(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo) -> Option<SocketNo> {
@@ -640,8 +664,10 @@ impl Correlator {
     }
 
     fn socket_as(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo, begins: bool) -> Option<SocketNo> {
-        let (no, peer) = self.world.sockets.learn(at, task, info, begins)?;
-        self.touch(&Part::Socket(no));
+        let Learnt { no, peer, is_news } = self.world.sockets.learn(at, task, info, begins)?;
+        if is_news {
+            self.touch(&Part::Socket(no));
+        }
         if let Some(task) = task {
             self.perhaps_call(task, no, info);
             self.perhaps_store(task, no, info);
@@ -728,23 +754,34 @@ impl Correlator {
             self.again.insert((at, id.to_owned()));
         }
         let old = self.open.remove(id);
-        let old_parts = old.as_ref().map(|open| open.parts.clone()).unwrap_or_default();
-        for gone in old_parts.difference(&built.parts) {
-            self.unrest(gone, id);
-        }
-        for new in built.parts.difference(&old_parts) {
-            self.resting.entry(new.clone()).or_default().insert(id.to_owned());
+        let none = BTreeSet::new();
+        let old_parts = old.as_ref().map_or(&none, |open| &open.parts);
+        if *old_parts != built.parts {
+            for gone in old_parts.difference(&built.parts) {
+                self.unrest(gone, id);
+            }
+            for new in built.parts.difference(old_parts) {
+                self.resting.entry(new.clone()).or_default().insert(id.to_owned());
+            }
         }
         let mut session = built.session;
         self.name_user(id, &mut session, built.question);
-        let told = Box::new(session.clone());
+        let is_new = old.is_none();
+        let is_news = old.is_none_or(|old| {
+            // That it was seen again is none.
+            let last_seen = std::mem::replace(&mut session.last_seen, old.session.last_seen);
+            let differs = session != *old.session;
+            session.last_seen = last_seen;
+            differs
+        });
+        self.totals.opened += u64::from(is_new);
+        let session = Arc::new(session);
         if session.state == State::Closed {
-            if old.is_none() {
-                self.totals.opened += 1;
-                self.tell(Change::Opened(told.clone()));
+            if is_new {
+                self.tell(Change::Opened(Arc::clone(&session)));
             }
             self.totals.closed += 1;
-            self.tell(Change::Closed(told));
+            self.tell(Change::Closed(Arc::clone(&session)));
             for part in &built.parts {
                 self.unrest(part, id);
             }
@@ -760,15 +797,10 @@ impl Correlator {
             self.over.push_back((self.now, id.to_owned()));
             return;
         }
-        match old {
-            None => {
-                self.totals.opened += 1;
-                self.tell(Change::Opened(told));
-            }
-            Some(old) if Session { last_seen: old.session.last_seen, ..session.clone() } != old.session => {
-                self.tell(Change::Changed(told));
-            }
-            Some(_) => {}
+        if is_new {
+            self.tell(Change::Opened(Arc::clone(&session)));
+        } else if is_news {
+            self.tell(Change::Changed(Arc::clone(&session)));
         }
         self.open.insert(id.to_owned(), Open { session, parts: built.parts });
     }
@@ -812,33 +844,29 @@ impl Correlator {
                 self.world.sockets.drop_entry(ends.far);
             }
         }
-        for no in gone {
-            self.world.joins.forget(no);
-            self.world.execs.forget_stream(no);
+        for no in &gone {
+            self.world.joins.forget(*no);
+            self.world.execs.forget_stream(*no);
+        }
+        if !gone.is_empty() {
+            let gone: BTreeSet<SocketNo> = gone.into_iter().collect();
             self.world.streams.retain(|_, streams| {
-                streams.remove(&no);
+                streams.retain(|no| !gone.contains(no));
                 !streams.is_empty()
             });
         }
-        while let Some((at, id)) = self.begun.front() {
-            if now.since(*at) < limits::BEGUN {
-                break;
-            }
+        let mut forgotten = BTreeSet::new();
+        while let Some((_, id)) = self.begun.pop_front_if(|(at, _)| now.since(*at) >= limits::BEGUN) {
             // Known from runc's arguments alone: no runtime of the path made its FIFOs, so it never was a session.
-            if self.world.execs.get(id).is_some_and(|exec| !exec.is_session()) {
-                self.world.execs.forget(id);
+            if self.world.execs.get(&id).is_some_and(|exec| !exec.is_session()) {
+                forgotten.insert(id);
             }
-            self.begun.pop_front();
         }
-        while let Some((at, id)) = self.over.front() {
-            if now.since(*at) < limits::REMEMBER {
-                break;
-            }
-            self.world.execs.forget(id);
-            let touched = self.world.audits.forget(id);
-            self.over.pop_front();
-            again.extend(touched);
+        while let Some((_, id)) = self.over.pop_front_if(|(at, _)| now.since(*at) >= limits::REMEMBER) {
+            again.extend(self.world.audits.forget(&id));
+            forgotten.insert(id);
         }
+        self.world.execs.forget_all(forgotten);
         self.world.forget_calls();
         self.world.forget_stores();
         self.world.audits.sweep(now);

@@ -8,7 +8,8 @@ use crate::model::{BootTime, Observation, Source};
 /// Holds observations back until nothing earlier can come.
 #[derive(Default)]
 pub(super) struct Order {
-    waiting: BTreeMap<(BootTime, u64), Observation>,
+    /// Boxed: they are large, and a tree moves what it holds.
+    waiting: BTreeMap<(BootTime, u64), Box<Observation>>,
     arrived: u64,
     newest: BootTime,
     released: BootTime,
@@ -26,7 +27,7 @@ impl Order {
             self.newest = self.newest.max(seen.at);
         }
         self.arrived += 1;
-        self.waiting.insert((seen.at, self.arrived), seen);
+        self.waiting.insert((seen.at, self.arrived), Box::new(seen));
     }
 
     /// Time passed: what is older than the window may go.
@@ -48,12 +49,12 @@ impl Order {
         }
         let seen = entry.remove();
         self.released = self.released.max(seen.at);
-        Some(seen)
+        Some(*seen)
     }
 
     /// The next one, its turn or not: nothing more will come.
     pub(super) fn pop_any(&mut self) -> Option<Observation> {
-        self.waiting.pop_first().map(|(_, seen)| seen)
+        self.waiting.pop_first().map(|(_, seen)| *seen)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -23,7 +23,7 @@ impl Correlator {
         let Some(shim) = forked_by.or(process.and_then(|process| process.info.parent)) else { return };
         // No exec's id has a colon.
         let id: ExecId = format!("container:{}", create.container);
-        let Some(exec) = self.world.execs.entry(&id, &create.container, at) else { return };
+        let Some(exec) = self.world.exec(task.host, &id, &create.container, at) else { return };
         if exec.runc.is_some() {
             return;
         }

@@ -1,13 +1,16 @@
 //! The process table: reuse-safe, bounded, with tombstones.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::limits::{MAX_LINEAGE, MAX_PROCESSES, REMEMBER};
-use crate::model::{Ancestry, BootTime, ExitStatus, ProcessInfo, Program, TaskKey};
+use crate::model::{Ancestry, BootTime, ExitStatus, HostNo, ProcessInfo, Program, TaskKey};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Process {
-    pub(super) info: ProcessInfo,
+    pub(super) info: Arc<ProcessInfo>,
     /// Who called fork, as seen; `info.parent` may be another one (CLONE_PARENT, reparenting).
     pub(super) forked_by: Option<TaskKey>,
     pub(super) exit: Option<(BootTime, ExitStatus)>,
@@ -25,7 +28,7 @@ pub(super) struct Process {
 pub(super) struct Processes {
     by_key: BTreeMap<TaskKey, Process>,
     /// Newest bearer of a pid: unix peers are named by pid alone.
-    by_tgid: BTreeMap<u32, TaskKey>,
+    by_tgid: BTreeMap<(HostNo, u32), TaskKey>,
     ended: BTreeSet<(BootTime, TaskKey)>,
 }
 
@@ -39,9 +42,12 @@ impl Processes {
         self.by_key.iter().map(|(task, process)| (*task, process))
     }
 
-    /// The one that has this pid now.
-    pub(super) fn bearer(&self, tgid: u32) -> Option<TaskKey> {
-        self.by_tgid.get(&tgid).copied().filter(|task| self.by_key.get(task).is_some_and(|one| one.exit.is_none()))
+    /// The one that has this pid now on that host.
+    pub(super) fn bearer(&self, host: HostNo, tgid: u32) -> Option<TaskKey> {
+        self.by_tgid
+            .get(&(host, tgid))
+            .copied()
+            .filter(|task| self.by_key.get(task).is_some_and(|one| one.exit.is_none()))
     }
 
     pub(super) fn entry(&mut self, task: TaskKey) -> &mut Process {
@@ -51,9 +57,10 @@ impl Processes {
             {
                 self.remove(oldest);
             }
-            let newer = self.by_tgid.get(&task.tgid).is_none_or(|other| other.start_ticks <= task.start_ticks);
+            let newer =
+                self.by_tgid.get(&(task.host, task.tgid)).is_none_or(|other| other.start_ticks <= task.start_ticks);
             if newer {
-                self.by_tgid.insert(task.tgid, task);
+                self.by_tgid.insert((task.host, task.tgid), task);
             }
         }
         self.by_key.entry(task).or_default()
@@ -65,18 +72,19 @@ impl Processes {
     }
 
     pub(super) fn forked(&mut self, by: TaskKey, child: TaskKey) {
-        let inherited = self.by_key.get(&by).map(|parent| parent.info.clone());
+        let inherited = self.by_key.get(&by).map(|parent| Arc::clone(&parent.info));
         let process = self.entry(child);
         process.forked_by = Some(by);
         // Until it runs execve, it is a copy of its maker.
-        if let (true, Some(inherited)) = (process.info == ProcessInfo::default(), inherited) {
-            process.info = ProcessInfo { parent: Some(by), watched: None, ..inherited };
+        if let (true, Some(inherited)) = (*process.info == ProcessInfo::default(), inherited) {
+            let inherited = Arc::unwrap_or_clone(inherited);
+            process.info = Arc::new(ProcessInfo { parent: Some(by), watched: None, ..inherited });
         }
     }
 
     /// It runs another program now: what was known of the old one is void.
     pub(super) fn executed(&mut self, task: TaskKey, info: &ProcessInfo) {
-        let known = &mut self.entry(task).info;
+        let known = Arc::make_mut(&mut self.entry(task).info);
         known.exe = None;
         known.program = None;
         self.learn(task, info);
@@ -87,24 +95,30 @@ impl Processes {
         self.by_key.get(&task).is_some_and(|process| matches!(process.info.program, Some(Program::Go(_))))
     }
 
-    /// Takes over what `info` knows; what it does not know stays.
-    pub(super) fn learn(&mut self, task: TaskKey, info: &ProcessInfo) {
+    /// Takes over what `info` knows; what it does not know stays. Tells whether that is anything new.
+    pub(super) fn learn(&mut self, task: TaskKey, info: &ProcessInfo) -> bool {
+        let is_new = !self.by_key.contains_key(&task);
         let known = &mut self.entry(task).info;
-        let old = std::mem::replace(known, info.clone());
+        let (old, mut new) = (&**known, info.clone());
         // Of a process that has ended meanwhile, /proc has no arguments any more.
-        if known.argv.is_empty() {
-            (known.argv, known.argv_truncated) = (old.argv, old.argv_truncated);
+        if new.argv.is_empty() {
+            (new.argv, new.argv_truncated) = (old.argv.clone(), old.argv_truncated);
         }
-        known.exe = known.exe.take().or(old.exe);
-        known.program = known.program.take().or(old.program);
-        known.cgroup = known.cgroup.take().or(old.cgroup);
-        known.parent = known.parent.or(old.parent);
-        known.uid = known.uid.or(old.uid);
-        known.login_uid = known.login_uid.or(old.login_uid);
-        known.tty = known.tty.take().or(old.tty);
-        known.netns = known.netns.or(old.netns);
-        known.mntns = known.mntns.or(old.mntns);
-        known.watched = known.watched.or(old.watched);
+        new.exe = new.exe.or_else(|| old.exe.clone());
+        new.program = new.program.or_else(|| old.program.clone());
+        new.cgroup = new.cgroup.or_else(|| old.cgroup.clone());
+        new.parent = new.parent.or(old.parent);
+        new.uid = new.uid.or(old.uid);
+        new.login_uid = new.login_uid.or(old.login_uid);
+        new.tty = new.tty.or_else(|| old.tty.clone());
+        new.netns = new.netns.or(old.netns);
+        new.mntns = new.mntns.or(old.mntns);
+        new.watched = new.watched.or(old.watched);
+        let is_different = new != *old;
+        if is_different {
+            *known = Arc::new(new);
+        }
+        is_new || is_different
     }
 
     pub(super) fn exited(&mut self, task: TaskKey, at: BootTime, status: ExitStatus) {
@@ -141,8 +155,9 @@ impl Processes {
 
     fn remove(&mut self, task: TaskKey) {
         self.by_key.remove(&task);
-        if self.by_tgid.get(&task.tgid) == Some(&task) {
-            self.by_tgid.remove(&task.tgid);
+        let bearer = (task.host, task.tgid);
+        if self.by_tgid.get(&bearer) == Some(&task) {
+            self.by_tgid.remove(&bearer);
         }
     }
 }
@@ -154,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_was_known_outlasts_a_look_at_what_has_ended() {
-        let task = TaskKey { tgid: 50, start_ticks: 1 };
+        let task = TaskKey::from_ticks(50, 1);
         let argv: Vec<RawText> = ["kubectl", "get", "pods"].map(RawText::from).to_vec();
         let mut processes = Processes::default();
         processes.learn(task, &ProcessInfo { argv: argv.clone(), uid: Some(0), ..ProcessInfo::default() });

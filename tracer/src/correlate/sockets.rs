@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::limits::{ENDS_WITHIN, MAX_ADDRESSES, MAX_SOCKETS, REMEMBER};
-use crate::model::{BootTime, Family, RawText, SocketId, SocketInfo, SocketRole, TaskKey, Tuple};
+use crate::model::{BootTime, Family, HostNo, RawText, SocketId, SocketInfo, SocketRole, TaskKey, Tuple};
 
 /// Number of an entry: never reused, unlike every name that the kernel gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +38,25 @@ pub(super) struct Socket {
     pub(super) acked: Option<u64>,
 }
 
+/// What of a socket is told by who sees it.
+type Told = (SocketId, Option<Tuple>, Option<u32>, Option<SocketRole>, Option<TaskKey>, Option<BootTime>);
+
+impl Socket {
+    const fn told(&self) -> Told {
+        (self.id, self.tuple, self.netns, self.role, self.owner, self.begun)
+    }
+}
+
+/// What came of seeing a socket.
+pub(super) struct Learnt {
+    /// Its entry.
+    pub(super) no: SocketNo,
+    /// Its other end, if that was found just now.
+    pub(super) peer: Option<SocketNo>,
+    /// Whether more is known of it than before.
+    pub(super) is_news: bool,
+}
+
 /// Both ends of a unix connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UnixEnds {
@@ -50,8 +69,8 @@ pub(super) struct UnixEnds {
 #[derive(Default)]
 pub(super) struct Sockets {
     all: BTreeMap<SocketNo, Socket>,
-    by_cookie: BTreeMap<u64, SocketNo>,
-    by_inode: BTreeMap<u64, SocketNo>,
+    by_cookie: BTreeMap<(HostNo, u64), SocketNo>,
+    by_inode: BTreeMap<(HostNo, u64), SocketNo>,
     /// Ends still without a partner, by what their partner's tuple must be.
     lonely: BTreeMap<Tuple, BTreeSet<SocketNo>>,
     closed: BTreeSet<(BootTime, SocketNo)>,
@@ -73,31 +92,33 @@ impl Sockets {
     /// The entry of that name. The cookie decides; an inode alone names the newest bearer.
     pub(super) fn find(&self, id: SocketId) -> Option<SocketNo> {
         match id.cookie {
-            Some(cookie) => self.by_cookie.get(&cookie).copied().or_else(|| {
+            Some(cookie) => self.by_cookie.get(&(id.host, cookie)).copied().or_else(|| {
                 // Known by inode only so far: the same socket, if no other cookie was ever seen on it.
-                let no = self.by_inode.get(&id.inode?).copied()?;
+                let no = self.by_inode.get(&(id.host, id.inode?)).copied()?;
                 self.all.get(&no).is_some_and(|socket| socket.id.cookie.is_none()).then_some(no)
             }),
-            None => self.by_inode.get(&id.inode?).copied(),
+            None => self.by_inode.get(&(id.host, id.inode?)).copied(),
         }
     }
 
-    /// Takes in what was seen of a socket, `begins`: that it was connected or accepted just then; tells its entry and, if it was found just now, its other end.
+    /// Takes in what was seen of a socket, `begins`: that it was connected or accepted just then.
     pub(super) fn learn(
         &mut self,
         at: BootTime,
         owner: Option<TaskKey>,
         info: &SocketInfo,
         begins: bool,
-    ) -> Option<(SocketNo, Option<SocketNo>)> {
+    ) -> Option<Learnt> {
         if info.id.is_none() {
             return None;
         }
-        let no = match self.find(info.id) {
+        let known = self.find(info.id);
+        let no = match known {
             Some(no) => no,
             None => self.make(at, info)?,
         };
         let socket = self.all.get_mut(&no)?;
+        let before = socket.told();
         if begins {
             socket.begun = socket.begun.or(Some(at));
         }
@@ -108,6 +129,7 @@ impl Sockets {
         socket.role = socket.role.or(info.role);
         // The process that named it first keeps it: later ones have it by inheritance.
         socket.owner = socket.owner.or(owner);
+        let is_news = known.is_none() || socket.told() != before;
         let (id, here) = (socket.id, socket.tuple.filter(|_| socket.owner.is_some()));
         if let Some(tuple) = here
             && self.addresses.len() < MAX_ADDRESSES
@@ -115,12 +137,13 @@ impl Sockets {
             self.addresses.insert(tuple.local.ip());
         }
         if let Some(cookie) = id.cookie {
-            self.by_cookie.insert(cookie, no);
+            self.by_cookie.insert((id.host, cookie), no);
         }
         if let Some(inode) = id.inode {
-            self.by_inode.insert(inode, no);
+            self.by_inode.insert((id.host, inode), no);
         }
-        Some((no, self.pair(no)))
+        let peer = self.pair(no);
+        Some(Learnt { no, peer, is_news: is_news || peer.is_some() })
     }
 
     fn make(&mut self, at: BootTime, info: &SocketInfo) -> Option<SocketNo> {
@@ -190,7 +213,8 @@ impl Sockets {
         let fits = |other: &&SocketNo| {
             **other != no
                 && self.all.get(other).is_some_and(|other| {
-                    let same_namespace = other.netns.is_none() || other.netns == socket.netns;
+                    let same_host = other.id.host == socket.id.host;
+                    let same_namespace = same_host && (other.netns.is_none() || other.netns == socket.netns);
                     // A connection has one connecting and one accepting end.
                     let roles_differ = other.role.is_none() || other.role != socket.role;
                     // Addresses are used again: the ends of one connection live at the same time.
@@ -219,7 +243,7 @@ impl Sockets {
         far: SocketId,
         path: &RawText,
     ) -> Option<UnixEnds> {
-        let known = far.inode.and_then(|inode| self.by_inode.get(&inode)).copied();
+        let known = far.inode.and_then(|inode| self.by_inode.get(&(far.host, inode))).copied();
         let peer =
             known.and_then(|no| self.all.get(&no)).filter(|socket| socket.unix.is_some()).and_then(|far| far.peer);
         if let (Some(far), Some(peer)) = (known, peer)
@@ -231,10 +255,10 @@ impl Sockets {
         let mut end = |id: SocketId, role: SocketRole| {
             // An inode is used again; a new connection has a new entry.
             if let Some(inode) = id.inode {
-                self.by_inode.remove(&inode);
+                self.by_inode.remove(&(id.host, inode));
             }
             let info = SocketInfo { id, family: Family::Unix, tuple: None, netns: None, role: Some(role) };
-            let (no, _) = self.learn(at, None, &info, false)?;
+            let no = self.learn(at, None, &info, false)?.no;
             self.all.get_mut(&no)?.unix = Some(path.clone());
             Some(no)
         };
@@ -297,9 +321,10 @@ impl Sockets {
     }
 
     /// Nobody on this host has the other end.
-    pub(super) fn peer_absent(&mut self, tuple: Tuple, netns: Option<u32>) -> Vec<SocketNo> {
+    pub(super) fn peer_absent(&mut self, tuple: Tuple, netns: Option<u32>, host: HostNo) -> Vec<SocketNo> {
         let lonely = self.lonely.get(&tuple.mirrored()).cloned().unwrap_or_default();
-        let here = |no: &SocketNo| self.all.get(no).is_some_and(|socket| netns.is_none() || socket.netns == netns);
+        let is_of = |socket: &Socket| socket.id.host == host && (netns.is_none() || socket.netns == netns);
+        let here = |no: &SocketNo| self.all.get(no).is_some_and(is_of);
         let found: Vec<SocketNo> = lonely.into_iter().filter(here).collect();
         for no in &found {
             if let Some(socket) = self.all.get_mut(no) {
@@ -325,9 +350,9 @@ impl Sockets {
             self.closed.insert((at, no));
             // The inode goes to the next socket.
             if let Some(inode) = socket.id.inode
-                && self.by_inode.get(&inode) == Some(&no)
+                && self.by_inode.get(&(socket.id.host, inode)) == Some(&no)
             {
-                self.by_inode.remove(&inode);
+                self.by_inode.remove(&(socket.id.host, inode));
             }
         }
         Some(no)
@@ -355,14 +380,14 @@ impl Sockets {
         let Some(socket) = self.all.remove(&no) else { return };
         self.leave(no, socket.tuple);
         if let Some(cookie) = socket.id.cookie
-            && self.by_cookie.get(&cookie) == Some(&no)
+            && self.by_cookie.get(&(socket.id.host, cookie)) == Some(&no)
         {
-            self.by_cookie.remove(&cookie);
+            self.by_cookie.remove(&(socket.id.host, cookie));
         }
         if let Some(inode) = socket.id.inode
-            && self.by_inode.get(&inode) == Some(&no)
+            && self.by_inode.get(&(socket.id.host, inode)) == Some(&no)
         {
-            self.by_inode.remove(&inode);
+            self.by_inode.remove(&(socket.id.host, inode));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What runs: forks, the runtime's `runc exec`, the process in the container, and how they end.
 
+use std::sync::Arc;
+
 use super::{
     Correlator,
     execs::{ExecId, What},
@@ -49,7 +51,7 @@ impl Correlator {
                     (Some(id), _) => self.runc_started(at, task, &id.clone(), What::Exec, &runc),
                     (None, Some((stream, actor))) => {
                         // No id of the runtime's: the process that starts it is as unique.
-                        let id = format!("runc-{}-{}", task.tgid, task.start_ticks);
+                        let id = self.world.hosts.name("runc", task);
                         self.runc_started(at, task, &id, What::Unnamed, &runc);
                         if let Some(exec) = self.world.execs.get_mut(&id) {
                             exec.runtime = exec.shim;
@@ -64,7 +66,8 @@ impl Correlator {
     }
 
     fn runc_started(&mut self, at: BootTime, task: TaskKey, id: &ExecId, what: What, runc: &RuncExec) {
-        let Some(exec) = self.world.execs.entry(id, &runc.container, at) else { return };
+        let (execs, hosts) = (&mut self.world.execs, &self.world.hosts);
+        let Some(exec) = execs.entry(hosts, task.host, id, &runc.container, at) else { return };
         // The first one counts: the id is one exec's.
         if exec.runc.is_none() {
             if what != What::Exec {
@@ -162,14 +165,14 @@ impl Correlator {
         let (Some(shim), Some(pid), Some((container, id))) = (shim, pid, path.as_str().and_then(parse_pid_file)) else {
             return;
         };
-        let Some(exec) = self.world.execs.entry(&id, &container, at) else { return };
+        let Some(exec) = self.world.exec(shim.host, &id, &container, at) else { return };
         if exec.runc.is_some() || exec.process.is_some() {
             return;
         }
         exec.preexisting = true;
         exec.shim = exec.shim.or(Some(shim));
         self.world.execs.set_pid(&id, pid);
-        match self.world.processes.bearer(pid) {
+        match self.world.processes.bearer(shim.host, pid) {
             Some(task) => self.bearer_found(task),
             None => self.ask(Want::Pid(pid)),
         }
@@ -178,12 +181,12 @@ impl Correlator {
 
     /// Something is known now of the process that has this pid: was it asked for?
     pub(super) fn bearer_found(&mut self, task: TaskKey) {
-        for no in self.unowned.remove(&task.tgid).unwrap_or_default() {
+        for no in self.unowned.remove(&(task.host, task.tgid)).unwrap_or_default() {
             self.world.sockets.set_owner(no, task);
             self.touch(&Part::Socket(no));
         }
-        let Some(id) = self.world.execs.by_pid(task.tgid).cloned() else { return };
-        let Some(info) = self.world.processes.get(task).map(|process| process.info.clone()) else { return };
+        let Some(id) = self.world.execs.by_pid(task.host, task.tgid).cloned() else { return };
+        let Some(info) = self.world.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
         let Some(exec) = self.world.execs.get(&id) else { return };
         // The file stays when the process is gone: what has the pid now must be the shim's child, in that container.
         let container = info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup);

@@ -1,5 +1,7 @@
 //! What serves whom: streams of runtimes, the FIFOs of execs, and which belong together.
 
+use std::sync::Arc;
+
 use super::{
     Correlator,
     execs::{Claim, ExecId, What},
@@ -23,7 +25,7 @@ impl Correlator {
         older: bool,
         standing: Standing,
     ) {
-        let connecting = connector.and_then(|tgid| self.world.processes.bearer(tgid));
+        let connecting = connector.and_then(|tgid| self.world.processes.bearer(accepting.host, tgid));
         if self.world.places.is_docker_api(&standing.path)
             && let Some(ends) = self.world.sockets.learn_unix(at, standing.near, standing.far, &standing.path)
         {
@@ -31,7 +33,7 @@ impl Correlator {
             match (connecting, connector) {
                 (Some(task), _) => self.world.sockets.set_owner(ends.near, task),
                 (None, Some(pid)) => {
-                    self.unowned.entry(pid).or_default().push(ends.near);
+                    self.unowned.entry((accepting.host, pid)).or_default().push(ends.near);
                     self.ask(Want::Pid(pid));
                 }
                 (None, None) => {}
@@ -92,7 +94,7 @@ impl Correlator {
         let stream = self.stream_of_actor(at, task, actor, inbound);
         let for_unknown = inbound.is_some_and(|id| self.world.sockets.find(id).is_none());
         let id = fifo.exec;
-        let Some(exec) = self.world.execs.entry(&id, &fifo.container, at) else { return };
+        let Some(exec) = self.world.exec(task.host, &id, &fifo.container, at) else { return };
         // `ctr` was faster with its FIFOs than the runtime with these: it is the runtime's all the same.
         exec.what = What::Exec;
         exec.runtime = exec.runtime.or(Some(task));
@@ -116,7 +118,8 @@ impl Correlator {
         if fifo.exec == fifo.container || is_known {
             return;
         }
-        let Some(exec) = self.world.execs.entry(&fifo.exec, &fifo.container, at) else { return };
+        let (execs, hosts) = (&mut self.world.execs, &self.world.hosts);
+        let Some(exec) = execs.entry(hosts, task.host, &fifo.exec, &fifo.container, at) else { return };
         exec.preexisting = true;
         exec.streams.insert(fifo.stream);
         exec.by_cri = path.as_str().is_some_and(is_of_cri);
@@ -212,9 +215,9 @@ impl Correlator {
             state: State::Closed,
             closed_at: Some(at),
             merged_into: Some(self.world.session_id(id)),
-            ..open.session
+            ..Arc::unwrap_or_clone(open.session)
         };
-        self.tell(Change::Closed(Box::new(session)));
+        self.tell(Change::Closed(Arc::new(session)));
     }
 
     /// An accepted connection that may be one of a streaming server: to be looked at when what explains it was seen.
@@ -232,17 +235,20 @@ impl Correlator {
     /// Nobody has claimed that connection: exec, attach or port-forward, it stands for itself.
     pub(super) fn look_at_stream(&mut self, at: BootTime, no: SocketNo) {
         let Some(socket) = self.world.sockets.get(no) else { return };
-        if socket.closed.is_some() || self.world.execs.by_stream(no).is_some() || !self.world.is_stream(no) {
+        // An attempt that was refused is over, also where the record of one end's close was lost.
+        let peer = socket.peer.and_then(|peer| self.world.sockets.get(peer));
+        let is_over = socket.closed.or(peer.and_then(|peer| peer.closed)).is_some();
+        if is_over || self.world.execs.by_stream(no).is_some() || !self.world.is_stream(no) {
             return;
         }
         // Of dockershim's own server: joined to an exec by its connection to dockerd.
         if self.world.is_served(no) {
             return;
         }
-        let (owner, older, since) = (socket.owner, socket.older, socket.since);
+        let (owner, older, since, host) = (socket.owner, socket.older, socket.since, socket.id.host);
         let Some(name) = socket.id.cookie.or(socket.id.inode) else { return };
-        let id: ExecId = format!("stream-{name}");
-        if let Some(exec) = self.world.execs.entry(&id, "", since.min(at)) {
+        let id: ExecId = host.name(format!("stream-{name}"));
+        if let Some(exec) = self.world.exec(host, &id, "", since.min(at)) {
             exec.what = What::Stream;
             exec.preexisting = older;
             exec.runtime = owner;

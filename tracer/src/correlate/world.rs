@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     audit::Audits,
     execs::{Exec, ExecId, Execs},
+    hosts::Hosts,
     joins::{Join, Joins, Verdict},
     limits::{LOSS_TOLD_WITHIN, MAX_LOSSES, STREAM_WITHIN},
     processes::Processes,
     sockets::{SocketNo, Sockets},
 };
-use crate::model::{BootTime, ContainerInfo, Places, RawText, SocketId, TaskKey, Tuple};
+use crate::model::{BootTime, ContainerInfo, HostNo, Places, RawText, SessionId, SocketId, TaskKey, Tuple};
 
 pub(super) struct World {
-    pub(super) boot_id: String,
+    pub(super) hosts: Hosts,
     pub(super) places: Places,
     pub(super) processes: Processes,
     pub(super) sockets: Sockets,
@@ -36,6 +37,16 @@ pub(super) struct World {
 }
 
 impl World {
+    /// The exec of that id, made where it is new. `None` where the id is already that of another container.
+    pub(super) fn exec(&mut self, host: HostNo, id: &str, container: &str, at: BootTime) -> Option<&mut Exec> {
+        self.execs.entry(&self.hosts, host, id, container, at)
+    }
+
+    /// What its session is called.
+    pub(super) fn session_id(&self, id: &str) -> SessionId {
+        self.execs.get(id).map_or_else(|| self.hosts.session(HostNo::default(), id), |exec| exec.session.clone())
+    }
+
     /// Whether who listens there starts containers: what it forks is then followed.
     pub(super) fn is_daemon_socket(&self, path: &RawText) -> bool {
         self.places.is_runtime_socket(path) || self.places.is_shim_socket(path)

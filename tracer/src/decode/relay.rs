@@ -37,7 +37,7 @@ pub(super) fn touched(record: &Touched) -> Result<Fact, DecodeError> {
 pub(super) fn fifo_relayed(record: &FifoRelayed) -> Result<Fact, DecodeError> {
     Ok(Fact::FifoRelayed {
         actor: actor(&record.actor),
-        fifo: FileId { device: record.fifo_device, inode: record.fifo_inode },
+        fifo: FileId::new(record.fifo_device, record.fifo_inode),
         to: sock::info(&record.to)?,
     })
 }

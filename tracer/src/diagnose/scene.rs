@@ -349,7 +349,7 @@ fn tuple_of(inode: u64) -> Option<Tuple> {
 }
 
 pub(super) fn file(inode: u64) -> FileId {
-    FileId { device: 14, inode }
+    FileId::new(14, inode)
 }
 
 /// An end of a pipe.
@@ -422,7 +422,8 @@ pub(super) fn sleeping(call: &str, fd: Option<u32>) -> ProcessMeasure {
 
 fn hop(role: Role, pid: u32, comm: &str, exit: Option<ExitStatus>) -> Hop {
     let argv = vec![comm.into()];
-    Hop { role, task: task(pid), process: ProcessInfo { comm: comm.into(), argv, ..ProcessInfo::default() }, exit }
+    let process = ProcessInfo { comm: comm.into(), argv, ..ProcessInfo::default() };
+    Hop { role, task: task(pid), process: process.into(), exit }
 }
 
 fn link(from: usize, to: usize, kind: LinkKind) -> Link {

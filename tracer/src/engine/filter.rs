@@ -1,6 +1,6 @@
 //! Which sessions are shown.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::model::{Change, Finding, Kind, Session, SessionId, State};
 
@@ -79,7 +79,7 @@ impl Selection {
         }
         if over {
             let opened = Session { state: State::Open, closed_at: None, exit: None, ..(*session).clone() };
-            let opened = Finding { at, change: Change::Opened(Box::new(opened)) };
+            let opened = Finding { at, change: Change::Opened(Arc::new(opened)) };
             return vec![opened, Finding { at, change: Change::Closed(session) }];
         }
         self.shown.insert(session.id.clone());
@@ -92,8 +92,8 @@ mod tests {
     use super::*;
     use crate::model::{BootTime, Target};
 
-    fn session(pod: Option<&str>) -> Box<Session> {
-        Box::new(Session {
+    fn session(pod: Option<&str>) -> Arc<Session> {
+        Arc::new(Session {
             id: SessionId("s-1".into()),
             kind: Kind::Exec,
             state: State::Open,
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn probes_are_shown_when_asked_for() {
         let mut probe = session(None);
-        probe.kind = Kind::Probe;
+        Arc::make_mut(&mut probe).kind = Kind::Probe;
         for (kinds, shown) in [(Kinds::People, false), (Kinds::Only(Kind::Probe), true), (Kinds::All, true)] {
             assert_eq!(Filter { kinds, ..Filter::default() }.matches(&probe), shown);
         }

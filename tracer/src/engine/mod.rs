@@ -133,7 +133,7 @@ impl Pump {
     #[must_use]
     pub fn new(setup: Setup, header: sink::Header, options: &Options, recorder: Option<Writer>) -> Self {
         let Setup { filter, redactor, until, sinks } = setup;
-        let correlator = Correlator::new(&header.host, options);
+        let correlator = Correlator::new(&header.host, options).with(&header.others);
         let selection = Selection { filter, ..Selection::default() };
         let recorder = recorder.map(Recording::new);
         Self { correlator, selection, redactor, until, sinks, recorder, header, begun: false, shown: 0, told: 0 }
@@ -163,15 +163,16 @@ impl Pump {
         if let Some(recorder) = &mut self.recorder {
             recorder.write(&seen)?;
         }
-        self.correlator.ingest(&seen);
         if seen.fact.is_measure() {
             for sink in &mut self.sinks {
                 sink.measured(&seen)?;
             }
         }
+        let (at, is_tick) = (seen.at, seen.fact == Fact::Tick);
+        self.correlator.ingest(seen);
         // A file ends where nothing goes on.
-        if let (Some(recorder), Fact::Tick) = (&mut self.recorder, &seen.fact) {
-            recorder.go_on(seen.at, &self.correlator)?;
+        if let (Some(recorder), true) = (&mut self.recorder, is_tick) {
+            recorder.go_on(at, &self.correlator)?;
         }
         self.show()
     }
@@ -280,12 +281,15 @@ impl Pump {
                 }
             }
         }
+        for sink in &mut self.sinks {
+            sink.passed(self.correlator.settled())?;
+        }
         Ok(flow)
     }
 }
 
 impl Until {
-    const fn is_reached(self, change: &Change) -> bool {
+    fn is_reached(self, change: &Change) -> bool {
         match (self, change) {
             (Self::Told, _) | (_, Change::Loss { .. }) => false,
             (Self::Complete | Self::Closed, Change::Closed(_)) => true,

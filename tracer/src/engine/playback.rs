@@ -29,8 +29,8 @@ pub fn replay(reader: &mut Reader, setup: Setup, mut wait: impl FnMut(BootTime) 
 }
 
 fn pump(reader: &Reader, setup: Setup) -> Pump {
-    let record::Header { anchor, host, abilities, degraded, options, .. } = reader.header().clone();
-    let header = sink::Header { anchor, host, abilities, degraded };
+    let record::Header { anchor, host, others, abilities, degraded, options, .. } = reader.header().clone();
+    let header = sink::Header { anchor, host, others, abilities, degraded };
     let record::Settings { apiserver_port, kubelet_port, runtime_socket, .. } = options;
     Pump::new(setup, header, &Options { apiserver_port, kubelet_port, runtime_socket }, None)
 }

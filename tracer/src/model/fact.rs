@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ancestry, AuditEvent, BootTime, ContainerInfo, Descriptor, ExitStatus, FileKind, FileMeasure, ProcessInfo,
+    Ancestry, AuditEvent, BootTime, ContainerInfo, Descriptor, ExitStatus, FileKind, FileMeasure, HostNo, ProcessInfo,
     ProcessMeasure, RawText, SocketId, SocketInfo, TaskKey, TcpMeasure, TcpState, Tuple, UnixMeasure,
 };
 
@@ -84,9 +84,18 @@ pub struct FileId {
     pub device: u32,
     /// Its inode number there.
     pub inode: u64,
+    /// On which host.
+    #[serde(default, skip_serializing_if = "HostNo::is_first")]
+    pub host: HostNo,
 }
 
 impl FileId {
+    /// By the kernel's number of the device, and the inode number.
+    #[must_use]
+    pub const fn new(device: u32, inode: u64) -> Self {
+        Self { device, inode, host: HostNo(0) }
+    }
+
     /// From what stat(2) says: there a device is 64 bits wide, with the minor number around the major one
     /// (include/linux/kdev_t.h: `new_encode_dev`; the C library's `makedev` is the same for these 32 bits).
     /// Both agree on tmpfs, where runtimes keep FIFOs; btrfs and overlayfs may show another device than the kernel has.
@@ -96,7 +105,7 @@ impl FileId {
         let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xf_ff00));
         #[expect(clippy::cast_possible_truncation, reason = "12 and 20 bits")]
         let device = ((major << 20) | minor) as u32;
-        Self { device, inode }
+        Self::new(device, inode)
     }
 }
 
@@ -182,6 +191,9 @@ pub enum Fact {
         /// Its network namespace.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         netns: Option<u32>,
+        /// That host.
+        #[serde(default, skip_serializing_if = "HostNo::is_first")]
+        host: HostNo,
     },
     /// How the other end of a connection stands, which no process of this host has although it has its address.
     PeerMeasured {

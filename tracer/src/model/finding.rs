@@ -1,5 +1,7 @@
 //! What follows from the observations.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -19,11 +21,11 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A session is there.
-    Opened(Box<Session>),
+    Opened(Arc<Session>),
     /// More is known of it.
-    Changed(Box<Session>),
+    Changed(Arc<Session>),
     /// It is over.
-    Closed(Box<Session>),
+    Closed(Arc<Session>),
     /// Observations were lost.
     Loss {
         /// Which counter.

@@ -1,5 +1,6 @@
 //! What a host allows.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Asked once, at the start; data from then on.
@@ -32,7 +33,44 @@ pub struct HostFacts {
     /// Kernel fields of the plan that this kernel's BTF does not have.
     #[serde(default)]
     pub missing_fields: Vec<String>,
+    /// Clock ticks that were added to the times at which its processes started, to set its clock by another host's.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ticks_added: u64,
 }
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Number of a host in a recording of several: ids of one kernel mean something else on another. The first is 0, and so is the only one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HostNo(pub u16);
+
+impl HostNo {
+    /// Whether it is the first, of which recordings do not speak.
+    #[must_use]
+    pub const fn is_first(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// Distinguishes a name that is made of ids of this host's kernel: the first one's as they are.
+    #[must_use]
+    pub fn name(self, text: String) -> String {
+        if self.is_first() { text } else { format!("{text}{NAME_OF}{}", self.0) }
+    }
+
+    /// The host of such a name, and the name without it.
+    #[must_use]
+    pub fn of_name(text: &str) -> Option<(Self, &str)> {
+        let (name, number) = text.rsplit_once(NAME_OF)?;
+        Some((Self(number.parse().ok()?), name))
+    }
+}
+
+/// Stands in no id that a runtime gives ([`super::parse_fifo_path`]).
+const NAME_OF: char = '@';
 
 /// Something that the tracer can do here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,7 +127,7 @@ impl Ability {
 }
 
 /// Something that the tracer cannot do here, why, and what would help.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Degraded {
     /// Stable token.
     pub code: String,

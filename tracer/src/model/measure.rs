@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, Fact, FileId, Observation, RawText, SocketId, Span, TaskKey, Tuple};
+use super::{BootTime, Fact, FileId, HostNo, Observation, RawText, SocketId, Span, TaskKey, Tuple};
 
 /// State of a TCP socket (include/net/tcp_states.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -445,7 +445,11 @@ pub struct Measures {
 }
 
 /// A socket by what both sources know: sock_diag always tells the inode of a socket that a process holds.
-type SocketKey = u64;
+type SocketKey = (HostNo, u64);
+
+fn key(socket: SocketId) -> Option<SocketKey> {
+    Some((socket.host, socket.inode?))
+}
 
 /// Things of one sort that are kept: of 10,000 sessions, with room. What is beyond is not measured.
 const MAX: usize = 200_000;
@@ -456,7 +460,7 @@ impl Measures {
         let at = seen.at;
         match (&seen.fact, seen.task) {
             (Fact::TcpMeasured { socket, tuple, measure }, _) => {
-                let Some(key) = socket.inode else { return };
+                let Some(key) = key(*socket) else { return };
                 self.gone.remove(&key);
                 if self.tcp.len() < MAX || self.tcp.contains_key(&key) {
                     let old = self.tcp.remove(&key).map(|(_, series)| series);
@@ -464,11 +468,11 @@ impl Measures {
                 }
             }
             (Fact::PeerMeasured { socket, state }, _) => {
-                let Some(key) = socket.inode else { return };
+                let Some(key) = key(*socket) else { return };
                 put(&mut self.peers, key, at, *state);
             }
             (Fact::UnixMeasured { socket, path, measure }, _) => {
-                let Some(key) = socket.inode else { return };
+                let Some(key) = key(*socket) else { return };
                 self.gone.remove(&key);
                 if self.unix.len() < MAX || self.unix.contains_key(&key) {
                     let old = self.unix.remove(&key).map(|(_, series)| series);
@@ -476,7 +480,7 @@ impl Measures {
                 }
             }
             (Fact::SocketGone { socket }, _) => {
-                let Some(key) = socket.inode else { return };
+                let Some(key) = key(*socket) else { return };
                 if self.gone.len() < MAX {
                     self.gone.insert(key, at);
                 }
@@ -508,37 +512,37 @@ impl Measures {
     /// One end of a TCP connection.
     #[must_use]
     pub fn tcp(&self, socket: SocketId) -> Option<&Series<TcpMeasure>> {
-        self.tcp.get(&socket.inode?).map(|(_, series)| series)
+        self.tcp.get(&key(socket)?).map(|(_, series)| series)
     }
 
     /// Addresses of that end, where they were told with its numbers.
     #[must_use]
     pub fn tuple(&self, socket: SocketId) -> Option<Tuple> {
-        self.tcp.get(&socket.inode?).and_then(|(tuple, _)| *tuple)
+        self.tcp.get(&key(socket)?).and_then(|(tuple, _)| *tuple)
     }
 
     /// How the other end of that one stands, which no process of this host has although it has its address; `None` inside where
     /// no table of the kernel has it.
     #[must_use]
     pub fn peer(&self, socket: SocketId) -> Option<&Series<Option<TcpState>>> {
-        self.peers.get(&socket.inode?)
+        self.peers.get(&key(socket)?)
     }
 
     /// One end of a unix connection.
     #[must_use]
     pub fn unix(&self, socket: SocketId) -> Option<&Series<UnixMeasure>> {
-        self.unix.get(&socket.inode?).map(|(_, series)| series)
+        self.unix.get(&key(socket)?).map(|(_, series)| series)
     }
 
-    /// Every end of a unix connection that was measured, with its inode number and the path of the listener.
-    pub fn unixes(&self) -> impl Iterator<Item = (u64, Option<&RawText>, &Series<UnixMeasure>)> {
-        self.unix.iter().map(|(inode, (path, series))| (*inode, path.as_ref(), series))
+    /// Every end of a unix connection that was measured, by host and inode number, with the path of the listener.
+    pub fn unixes(&self) -> impl Iterator<Item = ((HostNo, u64), Option<&RawText>, &Series<UnixMeasure>)> {
+        self.unix.iter().map(|(key, (path, series))| (*key, path.as_ref(), series))
     }
 
     /// When it was asked for and the kernel did not know it any more.
     #[must_use]
     pub fn gone(&self, socket: SocketId) -> Option<BootTime> {
-        self.gone.get(&socket.inode?).copied()
+        self.gone.get(&key(socket)?).copied()
     }
 
     /// A process.

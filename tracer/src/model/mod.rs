@@ -13,6 +13,7 @@ mod fact;
 mod finding;
 mod host;
 mod measure;
+mod moved;
 mod net;
 mod places;
 mod scope;
@@ -31,11 +32,12 @@ pub use container::{
 pub use evidence::{Confidence, Evidence, Gap, GapCode};
 pub use fact::{Actor, Fact, FileId, Observation, Source};
 pub use finding::{Change, Daemon, Finding, Loose, Report, Standing, Totals, Want};
-pub use host::{Ability, Degraded, HostFacts};
+pub use host::{Ability, Degraded, HostFacts, HostNo};
 pub use measure::{
     Access, Call, CgroupMeasure, Descriptor, FileKind, FileMeasure, Measures, ProcessMeasure, Series, TcpInfo,
     TcpMeasure, TcpState, ThreadMeasure, Timer, TimerKind, Told, UnixMeasure, Unlisted,
 };
+pub use moved::Move;
 pub use net::{Family, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
 pub use places::Places;
 pub use scope::{Depth, Scope};

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::HostNo;
+
 /// Names a socket. Either may be missing; two are the same when the cookie agrees, or, where one has none, the inode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SocketId {
@@ -13,13 +15,17 @@ pub struct SocketId {
     /// Inode number in sockfs, as in `/proc/PID/fd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
+    /// On which host.
+    #[serde(default, skip_serializing_if = "HostNo::is_first")]
+    pub host: HostNo,
 }
 
 impl SocketId {
     /// From the kernel's words, in which 0 is "none".
     #[must_use]
     pub fn new(cookie: u64, inode: u64) -> Self {
-        Self { cookie: (cookie != 0).then_some(cookie), inode: (inode != 0).then_some(inode) }
+        let some = |number| (number != 0).then_some(number);
+        Self { cookie: some(cookie), inode: some(inode), host: HostNo::default() }
     }
 
     /// Whether it names nothing.

@@ -1,11 +1,13 @@
 //! The session: the answer.
 
+use std::sync::Arc;
+
 use super::{
     Ancestor, BootTime, Confidence, Evidence, ExitStatus, Gap, KubeUser, ProcessInfo, RawText, SocketId, TaskKey, Tuple,
 };
 
 /// Short hash of a stable identity: the boot id with the exec id, else with the client socket's cookie.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(pub String);
 
 /// What a session is for.
@@ -222,8 +224,8 @@ pub struct Hop {
     pub role: Role,
     /// Which process.
     pub task: TaskKey,
-    /// What is known of it.
-    pub process: ProcessInfo,
+    /// What is known of it; shared by what is known of it elsewhere, since arguments can be long and sessions many.
+    pub process: Arc<ProcessInfo>,
     /// How it ended, if it did.
     pub exit: Option<ExitStatus>,
 }

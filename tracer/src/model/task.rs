@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::RawText;
+use super::{HostNo, RawText};
 
 /// A process, told apart from earlier and later ones of the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -11,23 +11,26 @@ pub struct TaskKey {
     pub tgid: u32,
     /// When it started, in clock ticks since boot: the unit of the coarsest source, `/proc/PID/stat`.
     pub start_ticks: u64,
+    /// On which host.
+    #[serde(default, skip_serializing_if = "HostNo::is_first")]
+    pub host: HostNo,
 }
 
 impl TaskKey {
     /// `/proc/PID/stat` counts 1/100 s (USER_HZ, include/asm-generic/param.h); nanoseconds are cut down to them as the
     /// kernel does it, rounding down (`nsec_to_clock_t`).
-    const NS_PER_TICK: u64 = 10_000_000;
+    pub(super) const NS_PER_TICK: u64 = 10_000_000;
 
     /// From the nanoseconds that BPF reads.
     #[must_use]
     pub const fn from_ns(tgid: u32, start_ns: u64) -> Self {
-        Self { tgid, start_ticks: start_ns / Self::NS_PER_TICK }
+        Self::from_ticks(tgid, start_ns / Self::NS_PER_TICK)
     }
 
     /// From field 22 of `/proc/PID/stat`.
     #[must_use]
     pub const fn from_ticks(tgid: u32, start_ticks: u64) -> Self {
-        Self { tgid, start_ticks }
+        Self { tgid, start_ticks, host: HostNo(0) }
     }
 
     /// When it started, in nanoseconds since boot; as coarse as a tick.

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 
 /// Bytes of a name, path or argument. In JSON a string, or `{"bytes":"<base64>"}` where they are not UTF-8.
@@ -62,6 +63,26 @@ impl From<Vec<u8>> for RawText {
 impl fmt::Debug for RawText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.to_text(), f)
+    }
+}
+
+impl JsonSchema for RawText {
+    fn schema_name() -> Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A string; where the bytes are no UTF-8, the bytes.",
+            "anyOf": [
+                { "type": "string" },
+                {
+                    "type": "object",
+                    "properties": { "bytes": { "type": "string", "contentEncoding": "base64" } },
+                    "required": ["bytes"],
+                },
+            ],
+        })
     }
 }
 

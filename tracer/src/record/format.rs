@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Ability, ClockAnchor, Degraded, HostFacts};
 
 /// Number of the format: grows when an old reader would misunderstand a new recording.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Longest line, with its end. The largest observation is an exec with its arguments, bounded by the kernel's record to some
 /// tens of KiB; JSON escapes make six bytes of one at most.
@@ -26,6 +26,9 @@ pub struct Header {
     pub anchor: ClockAnchor,
     /// The host.
     pub host: HostFacts,
+    /// Further hosts, where it was merged out of several recordings: numbered from 1, while `host` is 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<HostFacts>,
     /// The command line that made it.
     #[serde(default)]
     pub command: String,
@@ -81,6 +84,7 @@ impl Header {
             format: FORMAT,
             anchor,
             host,
+            others: Vec::new(),
             command: String::new(),
             abilities: Vec::new(),
             degraded: Vec::new(),

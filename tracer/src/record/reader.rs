@@ -100,6 +100,8 @@ pub enum OpenError {
     },
     /// It is given with others, and is not the part that follows them.
     Apart(String),
+    /// It is to be merged, and is of several hosts already.
+    Merged,
 }
 
 impl fmt::Display for OpenError {
@@ -112,6 +114,7 @@ impl fmt::Display for OpenError {
                 write!(f, "format {format}, written by execpath {by}; this execpath reads up to format {FORMAT}")
             }
             Self::Apart(why) => f.write_str(why),
+            Self::Merged => f.write_str("it is merged already"),
         }
     }
 }
@@ -120,7 +123,7 @@ impl Error for OpenError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io(error) => Some(error),
-            Self::Empty | Self::NotARecording(_) | Self::Newer { .. } | Self::Apart(_) => None,
+            Self::Empty | Self::NotARecording(_) | Self::Newer { .. } | Self::Apart(_) | Self::Merged => None,
         }
     }
 }
@@ -503,7 +506,7 @@ mod tests {
         assert_eq!(error("hello\n"), "not a recording of execpath: line 1: expected value (column 1)");
         assert_eq!(
             error("{\"execpath\":\"9.1.0\",\"format\":7,\"new\":[]}\n"),
-            "format 7, written by execpath 9.1.0; this execpath reads up to format 2"
+            "format 7, written by execpath 9.1.0; this execpath reads up to format 3"
         );
         assert!(error("{\"execpath\":\"0.1.0\",\"format\":0}\n").ends_with("there is no format 0"));
     }

@@ -230,10 +230,10 @@ fn is_same_link(one: &Tie, other: &Tie) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Confidence, Evidence, GapCode, Kind, LinkKind, ProcessInfo, Role, TaskKey};
+    use crate::model::{Confidence, Evidence, GapCode, Kind, LinkKind, Role, TaskKey};
 
     fn hop(role: Role, pid: u32) -> Hop {
-        Hop { role, task: TaskKey::from_ticks(pid, 1), process: ProcessInfo::default(), exit: None }
+        Hop { role, task: TaskKey::from_ticks(pid, 1), process: Arc::default(), exit: None }
     }
 
     fn link(from: usize, to: usize, confidence: Confidence) -> Link {

@@ -246,7 +246,8 @@ impl Maker<'_> {
         let (outcome, ink) = words::outcome(&last, end);
         let wide = self.shape(tale, Form::Wide);
         let shape = layout::shape(tale, Form::Wide);
-        let places = shape.places.iter().map(|place| words::place(tale, place.hops.0, place.hops.1)).collect();
+        let header = &self.story.header;
+        let places = shape.places.iter().map(|place| words::place(header, tale, place.hops.0, place.hops.1)).collect();
         let ends = last.beyond.iter().enumerate();
         let beyond: Vec<Beyond> = ends
             .map(|(index, (side, address))| Beyond {

@@ -228,8 +228,10 @@ impl<'a> Layout<'a> {
     /// What is local leads to the same machine; what has the same network namespace is at the same place. A hop of which the
     /// namespace is not known stands with the one that a local link joins it to, or by itself.
     fn step(&self, before: usize, index: usize, spanning: &[usize]) -> Step {
-        let netns =
-            |hop: usize| self.tale.hops.get(hop).and_then(|hop: &super::story::Part<Hop>| hop.what.process.netns);
+        let netns = |hop: usize| {
+            let hop: &Hop = &self.tale.hops.get(hop)?.what;
+            Some((hop.task.host, hop.process.netns?))
+        };
         let (one, other) = (netns(before), netns(index));
         let local = spanning.iter().any(|link| {
             let link = &self.tale.links[*link].what.link;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{Confidence, Link},
-    sink::{escape, words as phrases},
+    sink::{Header, escape, words as phrases},
 };
 
 /// Letters of a label: Mermaid breaks no lines by itself.
@@ -25,19 +25,19 @@ pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
         writeln!(target, "  none[\"no session in this recording\"]")?;
     }
     for (number, tale) in story.tales.iter().enumerate() {
-        session(number, &tale.settled(), target)?;
+        session(&story.header, number, &tale.settled(), target)?;
     }
     target.flush()
 }
 
-fn session(number: usize, tale: &Tale, target: &mut dyn Write) -> io::Result<()> {
+fn session(header: &Header, number: usize, tale: &Tale, target: &mut dyn Write) -> io::Result<()> {
     let hop = |index: usize| format!("s{number}h{index}");
     let title = format!("{} · {}", words::title(&tale.session), escape::str(&tale.session.id.0, phrases::NAME));
     writeln!(target, "  subgraph s{number}[\"{}\"]", label(&title))?;
     let shape = layout::shape(tale, Form::Tall);
     for (place, at) in shape.places.iter().zip(0..) {
         let (first, last) = place.hops;
-        let (title, netns) = words::place(tale, first, last);
+        let (title, netns) = words::place(header, tale, first, last);
         writeln!(target, "    subgraph s{number}p{at}[\"{}<br/>{}\"]", label(&title), label(&netns))?;
         for (index, one) in tale.hops.iter().enumerate().take(last + 1).skip(first) {
             let (role, what) = words::hop(&one.what);

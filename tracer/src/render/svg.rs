@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     model::{Confidence, Link, LinkKind},
-    sink::{escape, view, words as phrases},
+    sink::{Header, escape, view, words as phrases},
 };
 
 /// Colours of both schemes, and type.
@@ -92,7 +92,7 @@ impl Drawing {
             group.append(text(0, y, class, &words::cut(&line, room)));
         }
         y += MARGIN / 2;
-        group.append(paint(&tale, &shape).set("transform", format!("translate(0 {y})")));
+        group.append(paint(&story.header, &tale, &shape).set("transform", format!("translate(0 {y})")));
         y += shape.h;
         for gap in &session.gaps {
             for (index, line) in wrapped(&phrases::gap_words(&session, gap), room).iter().enumerate() {
@@ -112,10 +112,10 @@ fn said(tale: &Tale) -> String {
     format!("The path: {}.", hops.join("; then "))
 }
 
-fn paint(tale: &Tale, shape: &Shape) -> Group {
+fn paint(header: &Header, tale: &Tale, shape: &Shape) -> Group {
     let mut all = Group::new();
     for place in &shape.places {
-        all.append(paint_place(tale, place));
+        all.append(paint_place(header, tale, place));
     }
     for ((side, address), area) in tale.session.beyond.iter().zip(&shape.beyond) {
         all.append(boxed(*area, 12, "beyond"));
@@ -133,8 +133,8 @@ fn paint(tale: &Tale, shape: &Shape) -> Group {
     all
 }
 
-fn paint_place(tale: &Tale, place: &Place) -> Group {
-    let (title, netns) = words::place(tale, place.hops.0, place.hops.1);
+fn paint_place(header: &Header, tale: &Tale, place: &Place) -> Group {
+    let (title, netns) = words::place(header, tale, place.hops.0, place.hops.1);
     let Area { x, y, w, .. } = place.area;
     let (left, room) = (place.title, (w - 14 - (place.title - x)) * 10 / 74);
     Group::new()

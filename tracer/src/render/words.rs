@@ -6,7 +6,7 @@ use super::story::Tale;
 use crate::{
     model::{BootTime, Evidence, Gap, Hop, Link, LinkKind, Role, Session, SocketId, State, Tuple},
     sink::{
-        escape,
+        Header, escape,
         ink::Ink,
         words::{self, NAME, lasted},
     },
@@ -77,8 +77,9 @@ pub(super) fn evidence(evidence: &[Evidence]) -> String {
     evidence.join("; ")
 }
 
-/// What hops `first..=last` share: addresses that they have in common use, and the network namespace.
-pub(super) fn place(tale: &Tale, first: usize, last: usize) -> (String, String) {
+/// What hops `first..=last` share: their host, where there is more than one, addresses that they have in common use, and the network
+/// namespace.
+pub(super) fn place(header: &Header, tale: &Tale, first: usize, last: usize) -> (String, String) {
     let within = |hop: usize| (first..=last).contains(&hop);
     let links = tale.links.iter().map(|tie| &tie.what.link);
     let ends = links.filter_map(|link| Some((link.from, link.to, link.tcp?.tuple)));
@@ -95,6 +96,8 @@ pub(super) fn place(tale: &Tale, first: usize, last: usize) -> (String, String) 
         _ if addresses.is_empty() => "on this machine".to_owned(),
         _ => addresses.join(", "),
     };
+    let host = hops.first().and_then(|hop| header.distinct(hop.what.task.host));
+    let title = host.map_or_else(|| title.clone(), |host| format!("{} · {title}", escape::str(host, NAME)));
     let netns = netns.map_or("network namespace not known".to_owned(), |netns| format!("network namespace {netns}"));
     (title, netns)
 }

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -177,8 +178,8 @@ pub(crate) fn reading(reading: &Reading) -> String {
 }
 
 /// A verdict as programs see it.
-#[derive(Debug, Serialize)]
-struct View<'a> {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct View<'a> {
     code: &'a str,
     name: &'a str,
     severity: &'static str,
@@ -188,7 +189,9 @@ struct View<'a> {
     pid: Option<u32>,
     fd: Option<u32>,
     inode: Option<u64>,
+    #[schemars(with = "Option<String>")]
     local: Option<SocketAddr>,
+    #[schemars(with = "Option<String>")]
     remote: Option<SocketAddr>,
     since: Option<String>,
     evidence: Vec<Evidence<'a>>,
@@ -197,14 +200,14 @@ struct View<'a> {
     manual: &'a [String],
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Evidence<'a> {
     what: &'a str,
     value: Read<'a>,
     unit: Option<&'a str>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 enum Read<'a> {
     Number(u64),

@@ -3,7 +3,9 @@
 
 use std::io::{self, Write};
 
-use crate::model::{Ability, ClockAnchor, Degraded, Finding, HostFacts, Observation, Report};
+use crate::model::{
+    Ability, BootTime, ClockAnchor, Degraded, Finding, HostFacts, HostNo, Observation, Report, SessionId,
+};
 
 pub mod diagnosis;
 pub mod escape;
@@ -12,6 +14,7 @@ pub(crate) mod ink;
 pub(crate) mod json;
 mod jsonl;
 pub(crate) mod list;
+pub mod schema;
 pub(crate) mod show;
 mod tree;
 pub mod view;
@@ -30,10 +33,32 @@ pub struct Header {
     pub anchor: ClockAnchor,
     /// The host.
     pub host: HostFacts,
+    /// Further hosts, of a merged recording: numbered from 1.
+    pub others: Vec<HostFacts>,
     /// What the tracer can do there.
     pub abilities: Vec<Ability>,
     /// What it cannot.
     pub degraded: Vec<Degraded>,
+}
+
+impl Header {
+    /// The hosts, in the order of their numbers.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostFacts> {
+        std::iter::once(&self.host).chain(&self.others)
+    }
+
+    /// The name of a host; `None` where it has none.
+    #[must_use]
+    pub fn name(&self, host: HostNo) -> Option<&str> {
+        let name = self.hosts().nth(host.0.into()).map(|host| host.hostname.as_str());
+        name.filter(|name| !name.is_empty())
+    }
+
+    /// The same where there is more than one: else it needs no telling.
+    #[must_use]
+    pub fn distinct(&self, host: HostNo) -> Option<&str> {
+        self.name(host).filter(|_| !self.others.is_empty())
+    }
 }
 
 /// Shows findings.
@@ -50,6 +75,19 @@ pub trait Sink: Send {
     /// # Errors
     /// When the writer fails.
     fn host(&mut self, header: &Header) -> io::Result<()>;
+
+    /// It is that late, and every change up to then was told. Default: it does not matter.
+    ///
+    /// # Errors
+    /// When the writer fails.
+    fn passed(&mut self, _now: BootTime) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether it holds that session back for a moment, to show it whole. Default: it does so with none.
+    fn holds(&self, _session: &SessionId) -> bool {
+        false
+    }
 
     /// A change, as it happens. Default: ignore it, for those that show the end state only.
     ///

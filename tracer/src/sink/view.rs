@@ -3,12 +3,13 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Header;
 use crate::model::{
-    self, Ability, BootTime, ClockAnchor, Degraded, GapCode, Health, LinkKind, Measures, RawText, Report, Role,
-    SocketId, State, TcpMeasure, Totals,
+    self, Ability, BootTime, ClockAnchor, Degraded, GapCode, Health, HostFacts, LinkKind, Measures, RawText, Report,
+    Role, SocketId, State, TcpMeasure, Totals,
 };
 
 /// Version of everything here: grows when a field changes its meaning or goes; new fields do not change it.
@@ -66,7 +67,7 @@ impl<T> Line<T> {
 }
 
 /// The first line: where this comes from.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Host<'a> {
     /// `uname -n`
     pub hostname: &'a str,
@@ -76,6 +77,9 @@ pub struct Host<'a> {
     pub arch: &'a str,
     /// Tells one boot of a host from the next.
     pub boot_id: &'a str,
+    /// Further hosts, where several recordings were merged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Further<'a>>,
     /// What the tracer can do there.
     pub abilities: Vec<&'static str>,
     /// What it cannot.
@@ -91,14 +95,34 @@ impl<'a> Host<'a> {
             kernel: &header.host.kernel,
             arch: &header.host.arch,
             boot_id: &header.host.boot_id,
+            others: header.others.iter().map(Further::new).collect(),
             abilities: header.abilities.iter().map(|ability| Ability::token(*ability)).collect(),
             degraded: &header.degraded,
         }
     }
 }
 
+/// Another host.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Further<'a> {
+    /// `uname -n`
+    pub hostname: &'a str,
+    /// `uname -r`
+    pub kernel: &'a str,
+    /// `uname -m`
+    pub arch: &'a str,
+    /// Tells one boot of a host from the next.
+    pub boot_id: &'a str,
+}
+
+impl<'a> Further<'a> {
+    fn new(host: &'a HostFacts) -> Self {
+        Self { hostname: &host.hostname, kernel: &host.kernel, arch: &host.arch, boot_id: &host.boot_id }
+    }
+}
+
 /// A change of a session.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Change<'a> {
     /// When it became known.
     pub at: String,
@@ -107,7 +131,7 @@ pub struct Change<'a> {
 }
 
 /// Observations that were lost.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Loss<'a> {
     /// When it became known.
     pub at: String,
@@ -120,7 +144,7 @@ pub struct Loss<'a> {
 }
 
 /// The last line.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct End<'a> {
     /// Core time at the end.
     pub at: String,
@@ -129,7 +153,7 @@ pub struct End<'a> {
 }
 
 /// Sums over a run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Sums<'a> {
     /// Observations taken in.
     pub observations: u64,
@@ -153,7 +177,7 @@ impl<'a> Sums<'a> {
 }
 
 /// A session.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Session<'a> {
     id: &'a str,
     kind: &'static str,
@@ -275,7 +299,7 @@ fn known(words: &[RawText]) -> Option<&[RawText]> {
     Some(words).filter(|words| !words.is_empty())
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Target<'a> {
     namespace: Option<&'a str>,
     pod: Option<&'a str>,
@@ -285,8 +309,9 @@ struct Target<'a> {
     runtime: Option<&'a str>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Client<'a> {
+    #[schemars(with = "Option<String>")]
     address: Option<SocketAddr>,
     uid: Option<u32>,
     uid_name: Option<&'a str>,
@@ -325,7 +350,7 @@ impl<'a> Client<'a> {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Parent<'a> {
     pid: u32,
     started_at: String,
@@ -340,14 +365,14 @@ impl<'a> Parent<'a> {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Exit {
     code: Option<u8>,
     signal: Option<u8>,
     reason: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Hop<'a> {
     role: &'static str,
     pid: u32,
@@ -374,13 +399,13 @@ impl<'a> Hop<'a> {
             argv_truncated: hop.process.argv_truncated,
             uid: hop.process.uid,
             netns: hop.process.netns,
-            host: Some(header.host.hostname.as_str()).filter(|name| !name.is_empty()),
+            host: header.name(hop.task.host),
             state: measures.process(hop.task).map(|series| series.last.state),
         }
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Link<'a> {
     from: usize,
     to: usize,
@@ -425,7 +450,7 @@ impl<'a> Link<'a> {
 }
 
 /// What waits in the buffers of both ends, in bytes.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 struct Queues {
     recv_q: Option<u32>,
     send_q: Option<u32>,
@@ -441,9 +466,11 @@ impl Queues {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Tcp {
+    #[schemars(with = "String")]
     local: SocketAddr,
+    #[schemars(with = "String")]
     remote: SocketAddr,
     inode: Option<u64>,
     peer_inode: Option<u64>,
@@ -478,7 +505,7 @@ impl Tcp {
 }
 
 /// One end of a connection.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct TcpEnd {
     state: Option<&'static str>,
     rtt_us: Option<u64>,
@@ -493,7 +520,7 @@ struct TcpEnd {
     timer: Option<Timer>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Timer {
     kind: &'static str,
     expires_ms: u64,
@@ -523,7 +550,7 @@ impl TcpEnd {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Unix<'a> {
     path: &'a RawText,
     inode: Option<u64>,
@@ -532,7 +559,7 @@ struct Unix<'a> {
     queues: Queues,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Relay {
     inbound_inode: Option<u64>,
     outbound_inode: Option<u64>,
@@ -558,13 +585,14 @@ impl Relay {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Beyond {
     side: &'static str,
+    #[schemars(with = "String")]
     address: SocketAddr,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Gap<'a> {
     code: &'static str,
     between: Option<[usize; 2]>,

@@ -53,7 +53,8 @@ pub fn draw(state: &State, frame: &mut Frame<'_>) {
 
 fn title(state: &State, area: Rect, buffer: &mut Buffer) {
     let theme = state.theme;
-    let host = escape::str(&state.header.host.hostname, NAME);
+    let names: Vec<&str> = state.header.hosts().map(|host| host.hostname.as_str()).collect();
+    let host = escape::str(&names.join(", "), NAME);
     let mut left = vec![Span::styled("execpath", theme.mark()), Span::raw(format!("  {host}  "))];
     if let Some(report) = &state.report {
         let open = report.sessions.iter().filter(|one| one.state == Life::Open).count() as u64;

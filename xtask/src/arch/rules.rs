@@ -33,6 +33,10 @@ pub(super) const MODULES: &[Module] = &[
     edge("source", &["model", "record", "decode", "plan"]),
     edge("record", &["model"]),
     edge("redact", &["model"]),
+    // Facts of several hosts become one recording; what follows from them is the correlator's.
+    edge("merge", &["model", "record"]),
+    pure("merge::clocks", &["model"]),
+    pure("merge::survey", &["merge::clocks", "model"]),
     // A sink shows a report; it cannot ask for more.
     edge("sink", &["explain", "model"]),
     pure("sink::escape", &["model"]),
@@ -57,6 +61,7 @@ pub(super) const MODULES: &[Module] = &[
             "engine",
             "live",
             "look",
+            "merge",
             "model",
             "plan",
             "probe_host",
@@ -98,6 +103,7 @@ pub(super) const HARMLESS: &[&str] = &[
     "std::net::SocketAddr",
     "std::net::SocketAddrV4",
     "std::net::SocketAddrV6",
+    "std::sync::Arc",
 ];
 
 /// Banned by whatever path: clocks, and maps whose order is random.

@@ -73,6 +73,9 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 }
 
 #[cfg(test)]
+use std::sync::Arc;
+
+#[cfg(test)]
 use crate::diagnose::scene::Scene;
 
 #[cfg(test)]
@@ -82,7 +85,7 @@ fn scenes() -> Vec<Scene> {
         scene.ends_after(3);
         scene.closes_after(millis);
         scene.session(|session| {
-            session.hops[1].process.program = Some(Program::Go(go.to_owned()));
+            Arc::make_mut(&mut session.hops[1].process).program = Some(Program::Go(go.to_owned()));
             let leg = session.links[2].tcp.as_mut().unwrap();
             (leg.sent, leg.received) = (Some(sent), Some(1_900));
         });

@@ -80,7 +80,7 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
 /// What waits at a runtime's socket, in both samples and not less in the last: bytes, or at a listener connections.
 fn unread_requests(host: &Host<'_>) -> Option<(u64, u32)> {
     let places = Places::default();
-    host.report.measures.unixes().find_map(|(inode, path, series)| {
+    host.report.measures.unixes().find_map(|((_, inode), path, series)| {
         let (last, before) = both(series).filter(|_| path.is_some_and(|path| places.is_runtime_socket(path)))?;
         (before.recv_q > 0 && last.recv_q >= before.recv_q).then_some((inode, last.recv_q))
     })

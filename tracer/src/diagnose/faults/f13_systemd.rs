@@ -48,11 +48,12 @@ fn rule(case: &Case<'_>) -> Option<Found> {
         return None;
     }
     let own = case.host.report.measures.descriptors(runc.task);
-    let (inode, path) = case.host.report.measures.unixes().find_map(|(inode, path, series)| {
+    let (inode, path) = case.host.report.measures.unixes().find_map(|((host, inode), path, series)| {
         let path = path?;
         let text = path.to_text();
         let listens = LISTENERS.contains(&text.strip_prefix("/var").unwrap_or(&text));
-        let is_own = own.iter().any(|one| one.kind == FileKind::Socket && one.file.inode == inode);
+        let is_it = |file: FileId| file.inode == inode && file.host == host;
+        let is_own = own.iter().any(|one| one.kind == FileKind::Socket && is_it(one.file));
         both(series).filter(|_| listens && is_own).map(|_| (inode, path.clone()))
     })?;
     let about = About { pid: Some(runc.task.tgid), inode: Some(inode), ..About::default() };

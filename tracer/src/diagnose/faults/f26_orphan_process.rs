@@ -126,7 +126,7 @@ fn streams_left(case: &Case<'_>, runtime: TaskKey) -> usize {
         .filter_map(|socket| socket?.inode)
         .collect();
     let held = measures.descriptors(runtime).iter().filter(|one| {
-        let socket = SocketId { cookie: None, inode: Some(one.file.inode) };
+        let socket = SocketId { cookie: None, inode: Some(one.file.inode), host: one.file.host };
         let stands = || measures.tcp(socket).is_some_and(|series| series.last.state == TcpState::Established);
         one.kind == FileKind::Socket && !taken.contains(&one.file.inode) && stands()
     });

@@ -121,7 +121,7 @@ impl Root {
     pub(super) fn fifo(&self, path: &str) -> Option<FileId> {
         let stat = rustix::fs::fstat(self.get(path, OFlags::PATH)?).ok()?;
         let is_fifo = FileType::from_raw_mode(stat.st_mode).is_fifo();
-        is_fifo.then(|| FileId { device: procfs::kernel_device(stat.st_dev), inode: stat.st_ino })
+        is_fifo.then(|| FileId::new(procfs::kernel_device(stat.st_dev), stat.st_ino))
     }
 
     /// Names in a folder, sorted: the order of a folder is not one.

@@ -34,7 +34,7 @@ impl Snapshot {
             }
             let Some(stat) = self.proc.stat_of(key.tgid, file.fd) else { continue };
             if FileType::from_raw_mode(stat.st_mode).is_fifo() {
-                let id = FileId { device: kernel_device(stat.st_dev), inode: stat.st_ino };
+                let id = FileId::new(kernel_device(stat.st_dev), stat.st_ino);
                 fifos.push((file.fd, path, id));
             }
         }

@@ -483,7 +483,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::model::Tuple;
+    use crate::model::{HostNo, Tuple};
 
     const NOW: BootTime = BootTime(7);
 
@@ -575,7 +575,11 @@ mod tests {
         for netns in [None, Some(1)] {
             let want = Want::Peer { tuple, netns };
             let facts = snapshot.answer(&want, NOW);
-            assert_eq!(facts[0].fact, Fact::PeerAbsent { tuple, netns }, "loopback of an unknown or another namespace");
+            assert_eq!(
+                facts[0].fact,
+                Fact::PeerAbsent { tuple, netns, host: HostNo::default() },
+                "loopback of an unknown or another namespace"
+            );
         }
     }
 

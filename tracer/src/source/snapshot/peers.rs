@@ -7,7 +7,7 @@ use super::{
     sock_diag::{self, Namespaces, TcpSocket},
     tcp_fact,
 };
-use crate::model::{BootTime, Fact, Observation, Source, Tuple};
+use crate::model::{BootTime, Fact, HostNo, Observation, Source, Tuple};
 
 /// An end of a connection: its addresses, and its network namespace where that is known.
 pub(super) type End = (Tuple, Option<u32>);
@@ -134,7 +134,11 @@ fn or_absent((tuple, netns): &End, owners: Vec<Observation>, now: BootTime) -> V
     if !owners.is_empty() {
         return owners;
     }
-    vec![Observation::new(now, Source::Snapshot, Fact::PeerAbsent { tuple: *tuple, netns: *netns })]
+    vec![Observation::new(
+        now,
+        Source::Snapshot,
+        Fact::PeerAbsent { tuple: *tuple, netns: *netns, host: HostNo::default() },
+    )]
 }
 
 /// Whether that socket may be the other end: on loopback another namespace may hold an equal tuple that is a stranger.

@@ -130,7 +130,7 @@ impl Files {
 
 /// A descriptor of a socket: of sockfs, which has one device that nobody needs to know.
 const fn socket(fd: u32, inode: u64) -> Descriptor {
-    let file = FileId { device: 0, inode };
+    let file = FileId::new(0, inode);
     Descriptor { fd, file, kind: FileKind::Socket, access: Access::Both, master: false, path: None }
 }
 
@@ -138,7 +138,7 @@ const fn socket(fd: u32, inode: u64) -> Descriptor {
 fn plain(proc: &Proc, pid: u32, open: &OpenFile) -> Option<Descriptor> {
     let Target::Path(path) = &open.target else { return None };
     let file = proc.stat_of(pid, open.fd)?;
-    let file = FileId { device: kernel_device(file.st_dev), inode: file.st_ino };
+    let file = FileId::new(kernel_device(file.st_dev), file.st_ino);
     let (access, path) = (access(&proc.read(pid, &format!("fdinfo/{}", open.fd))?), Some(without_mark(path)));
     Some(Descriptor { fd: open.fd, file, kind: FileKind::Other, access, master: false, path })
 }
@@ -184,7 +184,7 @@ fn describe(
     };
     let device = if master { terminals(proc, pid, open.fd, path.as_ref()?) } else { Some(file.st_dev) };
     let device = kernel_device(device?);
-    let id = |inode| FileId { device, inode };
+    let id = |inode| FileId::new(device, inode);
     let info = || proc.read(pid, &format!("fdinfo/{}", open.fd));
     let known = match (kind, master) {
         // Which terminal that is the master of, its information alone tells.
@@ -248,7 +248,7 @@ fn measure(proc: &Proc, task: TaskKey, descriptor: &Descriptor) -> Option<FileMe
         keyed(&info, "tty-index:") == Some(descriptor.file.inode)
     } else {
         let stat = rustix::fs::fstat(&file).ok()?;
-        FileId { device: kernel_device(stat.st_dev), inode: stat.st_ino } == descriptor.file
+        FileId::new(kernel_device(stat.st_dev), stat.st_ino) == descriptor.file
     };
     let queued = rustix::io::ioctl_fionread(&file).ok().filter(|_| same)?;
     let capacity = match descriptor.kind {

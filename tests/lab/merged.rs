@@ -1,0 +1,95 @@
+//! Recordings of each host by itself, merged: what one recording of all hosts tells.
+
+use std::path::{Path, PathBuf};
+
+use execpath::model::Span;
+use execpath_tests::{
+    binary,
+    merged::{Elsewhere, essence},
+};
+use serde_json::Value;
+
+use crate::{
+    env::lab,
+    kubectl::{Exec, Mode, mark},
+    said::Said,
+    tracer::{Trace, Tracer},
+};
+
+const HOSTS: [&str; 3] = ["client", "master", "worker"];
+
+/// What is told of sessions with these marks, by mark.
+fn told(recording: &Path, marks: &[String]) -> Vec<String> {
+    let ran = binary::run(["replay".as_ref(), recording.as_os_str(), "-o".as_ref(), "json".as_ref()]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let sessions: Vec<Value> = serde_json::from_str(&ran.stdout).expect("an array");
+    let of = |mark: &String| {
+        let own: Vec<&Value> =
+            sessions.iter().filter(|one| one["command"].to_string().contains(&format!("echo {mark};"))).collect();
+        assert_eq!(own.len(), 1, "{mark}: {own:#?}");
+        own.into_iter().map(|one| format!("{:#}", essence(one))).collect()
+    };
+    marks.iter().map(of).collect()
+}
+
+fn merge(files: &[PathBuf], into: &Path) -> String {
+    let mut merge = binary::command();
+    merge.arg("merge").args(files).arg("-o").arg(into);
+    let ran = binary::finish(&mut merge);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    ran.stderr
+}
+
+#[test]
+fn three_hosts_recorded_apart_tell_what_one_recording_of_all_tells() {
+    let mut tracers: Vec<Tracer> = HOSTS.iter().map(|host| Tracer::start(&["--netns", &lab().netns[*host]])).collect();
+    let mut whole = Tracer::start(&[]);
+    let marks: Vec<String> = (0..12).map(|_| mark()).collect();
+    let modes = [Mode::Plain, Mode::Stdin, Mode::Tty];
+    let versions = [lab().oldest(), lab().newest()];
+    let start = |(index, mark): (usize, &String)| {
+        let mut kubectl = Exec {
+            mode: modes[index % modes.len()],
+            version: versions[index % versions.len()],
+            ..Exec::sh(&format!("echo {mark}; sleep 1; exit {index}"))
+        }
+        .start();
+        if index % modes.len() == 1 {
+            kubectl.close_stdin();
+        }
+        kubectl
+    };
+    let kubectls: Vec<_> = marks.iter().enumerate().map(start).collect();
+    for (index, kubectl) in kubectls.into_iter().enumerate() {
+        assert_eq!(kubectl.end().status.code(), i32::try_from(index).ok());
+    }
+    for mark in &marks {
+        whole.wait_for(mark, "is closed", Said::is_closed);
+        // Of the node's side alone the command is known, too.
+        tracers[2].wait_for(mark, "is closed", Said::is_closed);
+    }
+    let whole = whole.finish();
+    let traces: Vec<Trace> = tracers.into_iter().map(Tracer::finish).collect();
+    let files: Vec<PathBuf> = traces.iter().map(|trace| trace.path("recording.jsonl.zst")).collect();
+    let expected = told(&whole.path("recording.jsonl.zst"), &marks);
+    assert!(expected.iter().all(|one| one.contains("\"complete\": true")), "{expected:#?}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let merged = folder.path().join("merged.jsonl.zst");
+    let said = merge(&files, &merged);
+    assert_eq!(told(&merged, &marks), expected, "{said}");
+
+    // The same, as if each host had a kernel and a clock of its own.
+    let clocks = [(0, 0), (500, 180), (20, 60)];
+    let apart = files.iter().zip(HOSTS).zip(clocks).map(|((file, hostname), (up, ahead))| {
+        Elsewhere { hostname, up: Span::from_secs(up), ahead: Span::from_secs(ahead) }.record(file, folder.path())
+    });
+    let apart: Vec<PathBuf> = apart.collect();
+    let merged = folder.path().join("apart.jsonl.zst");
+    let said = merge(&apart, &merged);
+    assert_eq!(told(&merged, &marks), expected, "{said}");
+    for (host, off) in [("master", "180.0"), ("worker", "60.0")] {
+        let line = said.lines().find(|line| line.starts_with(host)).expect("a line");
+        assert!(line.contains(&format!("its clock was {off}")), "{said}");
+    }
+}

@@ -1,0 +1,139 @@
+//! Recordings of several hosts, merged: what one recording of all hosts tells. `cargo xtask record hosts` made them, on the lab, at the same
+//! time.
+
+use std::path::{Path, PathBuf};
+
+use execpath::model::Span;
+use execpath_tests::{
+    binary::{Ran, run},
+    merged::{Elsewhere, another_cluster, essence},
+};
+use serde_json::Value;
+
+const HOSTS: [&str; 3] = ["client", "master", "worker"];
+const MINUTE: u64 = 60;
+
+fn recorded(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("recordings/hosts/{name}.jsonl.zst"))
+}
+
+/// Merges into that folder.
+fn merge(files: &[PathBuf], folder: &Path) -> (PathBuf, Ran) {
+    let merged = folder.join("merged.jsonl.zst");
+    let files = files.iter().map(|file| file.as_os_str());
+    let output = [merged.as_os_str()];
+    let ran = run(std::iter::once("merge".as_ref()).chain(files).chain(std::iter::once("-o".as_ref())).chain(output));
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""), "{}", ran.stderr);
+    (merged, ran)
+}
+
+/// Those of people: the kubelet's probes come by themselves, and each recording begins and ends a little apart.
+fn sessions(recording: &Path) -> Vec<Value> {
+    let ran = run(["replay".as_ref(), recording.as_os_str(), "-o".as_ref(), "json".as_ref()]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    serde_json::from_str(&ran.stdout).expect("an array")
+}
+
+/// In an order of their own, since each recording has times of its own.
+fn essences(sessions: &[Value]) -> Vec<String> {
+    let mut found: Vec<String> = sessions.iter().map(|one| format!("{:#}", essence(one))).collect();
+    found.sort();
+    found
+}
+
+fn ids(sessions: &[Value]) -> Vec<&str> {
+    let mut ids: Vec<&str> = sessions.iter().filter_map(|one| one["id"].as_str()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn three_hosts_merged_are_what_one_recording_of_all_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = sessions(&recorded("all"));
+    assert!(whole.iter().filter(|one| one["complete"] == true).count() >= 5, "{whole:#?}");
+    let mut files = HOSTS.map(recorded);
+    // In whatever order they are given.
+    for _ in 0..files.len() {
+        let (merged, said) = merge(&files, folder.path());
+        let sessions = sessions(&merged);
+        assert_eq!(essences(&sessions), essences(&whole), "{}", said.stderr);
+        assert_eq!(ids(&sessions), ids(&whole));
+        std::fs::remove_file(merged).expect("a file of ours");
+        files.rotate_left(1);
+    }
+}
+
+#[test]
+fn clocks_that_are_minutes_apart_change_nothing() {
+    let whole = sessions(&recorded("all"));
+    let elsewhere = [(0, 0), (500, 3 * MINUTE), (20, 0)]
+        .into_iter()
+        .zip(HOSTS)
+        .map(|((up, ahead), hostname)| Elsewhere { hostname, up: Span::from_secs(up), ahead: Span::from_secs(ahead) });
+    let elsewhere: Vec<Elsewhere> = elsewhere.collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut files: Vec<PathBuf> =
+        elsewhere.iter().map(|one| one.record(&recorded(one.hostname), folder.path())).collect();
+    for _ in 0..files.len() {
+        let (merged, said) = merge(&files, folder.path());
+        let sessions = sessions(&merged);
+        assert_eq!(essences(&sessions), essences(&whole), "{}", said.stderr);
+        let off =
+            said.stderr.lines().find(|line| line.starts_with("master: ") || files[0].ends_with("master.jsonl.zst"));
+        assert!(off.is_some_and(|line| line.contains("its clock")), "{}", said.stderr);
+        // Where each process ran.
+        for hop in sessions.iter().flat_map(|one| one["hops"].as_array().expect("hops")) {
+            let host = match hop["role"].as_str().expect("a role") {
+                "kubectl" => "client",
+                "apiserver" | "etcd" => "master",
+                _ => "worker",
+            };
+            assert_eq!(hop["host"], host, "{hop}");
+        }
+        std::fs::remove_file(merged).expect("a file of ours");
+        files.rotate_left(1);
+    }
+}
+
+#[test]
+fn ids_that_two_kernels_gave_are_kept_apart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let one = recorded("all");
+    let other = another_cluster(&one, "another", folder.path());
+    let (alone, alone_there) = (sessions(&one), sessions(&other));
+    let (merged, _) = merge(&[one, other], folder.path());
+    let both = sessions(&merged);
+    let mut expected = [essences(&alone), essences(&alone_there)].concat();
+    expected.sort();
+    assert_eq!(essences(&both), expected);
+    let mut expected = [ids(&alone), ids(&alone_there)].concat();
+    expected.sort_unstable();
+    assert_eq!(ids(&both), expected);
+}
+
+#[test]
+fn the_clock_that_is_wrong_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |hostname, ahead| {
+        let elsewhere = Elsewhere { hostname, up: Span::from_secs(30), ahead: Span::from_secs(ahead) };
+        elsewhere.record(&recorded(hostname), folder.path())
+    };
+    let (_, said) = merge(&[file("client", 0), file("master", 3 * MINUTE), file("worker", 0)], folder.path());
+    let line = |host: &str| said.stderr.lines().find(|line| line.starts_with(host)).expect("a line").to_owned();
+    assert_eq!(line("client"), "client: its clock counts");
+    assert!(line("master").starts_with("master: its clock was 180.00"), "{}", said.stderr);
+    assert!(line("master").contains(" s ahead and is set by "), "{}", said.stderr);
+    assert!(line("merged").ends_with("merged.jsonl.zst"), "{}", said.stderr);
+}
+
+#[test]
+fn a_merged_recording_is_merged_no_further() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let other = another_cluster(&recorded("all"), "another", folder.path());
+    let (merged, _) = merge(&[recorded("all"), other], folder.path());
+    let ran = run(["merge".as_ref(), merged.as_os_str(), recorded("client").as_os_str(), "-o".as_ref(), "x".as_ref()]);
+    assert_eq!(ran.code, Some(5));
+    assert!(ran.stderr.contains("it is merged already"), "{}", ran.stderr);
+    assert!(ran.stderr.lines().any(|line| line.starts_with("hint: ")), "{}", ran.stderr);
+}

@@ -1,0 +1,117 @@
+//! Recordings as if they came from other hosts, and what of sessions must be the same wherever it was recorded.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use execpath::{
+    model::{Move, Observation, Span},
+    record::{Header, Place, Reader, Writer},
+};
+use serde_json::{Value, json};
+
+/// Another host, with a clock of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Elsewhere {
+    /// Its name.
+    pub hostname: &'static str,
+    /// It was booted so much earlier: its boot clock shows more.
+    pub up: Span,
+    /// Its UTC is so much ahead of everybody's.
+    pub ahead: Span,
+}
+
+impl Elsewhere {
+    /// The recording as it would have been made there.
+    ///
+    /// # Panics
+    /// When one cannot be read or written.
+    pub fn record(&self, recording: &Path, folder: &Path) -> PathBuf {
+        let mut reader = Reader::open(recording).expect("a recording");
+        let mut header = reader.header().clone();
+        self.hostname.clone_into(&mut header.host.hostname);
+        header.host.boot_id = format!("boot of {}", self.hostname);
+        let anchor = &mut header.anchor.boot_to_utc_ns;
+        *anchor = *anchor - self.up.0 + self.ahead.0;
+        let to = Move { later: self.up, ..Move::default() };
+        write(&folder.join(format!("{}.jsonl.zst", self.hostname)), &header, reader.by_ref(), |seen| seen.move_to(to))
+    }
+}
+
+/// Another cluster: a recording in which the addresses, and the ids that runtimes give, are others. Those of kernels are the same.
+///
+/// # Panics
+/// When it cannot be read or written.
+pub fn another_cluster(recording: &Path, boot_id: &str, folder: &Path) -> PathBuf {
+    let mut reader = Reader::open(recording).expect("a recording");
+    let mut header = reader.header().clone();
+    boot_id.clone_into(&mut header.host.boot_id);
+    boot_id.clone_into(&mut header.host.hostname);
+    write(&folder.join("another.jsonl.zst"), &header, reader.by_ref(), |seen| {
+        let text = serde_json::to_string(&seen).expect("an observation is JSON");
+        let text = other_ids(&text).replace("192.168.205.", "192.168.206.");
+        *seen = serde_json::from_str(&text).expect("it is one still");
+    })
+}
+
+/// Ids of 64 hexadecimal digits, each digit another one.
+fn other_ids(text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for run in bytes.chunk_by_mut(|a, b| a.is_ascii_hexdigit() && b.is_ascii_hexdigit()) {
+        if run.len() == 64 {
+            for digit in run {
+                *digit = match digit {
+                    b'0'..=b'8' | b'a'..=b'e' => *digit + 1,
+                    b'9' => b'a',
+                    _ => b'0',
+                };
+            }
+        }
+    }
+    String::from_utf8(bytes).expect("digits are ASCII")
+}
+
+fn write(
+    path: &Path,
+    header: &Header,
+    seen: impl Iterator<Item = Observation>,
+    change: impl Fn(&mut Observation),
+) -> PathBuf {
+    if path.exists() {
+        fs::remove_file(path).expect("a file of ours");
+    }
+    let mut writer = Writer::begin(Place::create(path).expect("a file"), header).expect("it can be written");
+    for mut seen in seen {
+        change(&mut seen);
+        writer.write(&seen).expect("it can be written");
+    }
+    writer.finish().expect("it can be written");
+    path.to_owned()
+}
+
+/// What of a session, as JSON has it, is the same whoever recorded it: which processes and connections it has, how they are joined, and
+/// what is not known. Not times, which each tracer reads itself, nor the names of hosts.
+#[must_use]
+pub fn essence(session: &Value) -> Value {
+    let pick = |value: &Value, names: &[&str]| -> Value {
+        names.iter().map(|name| ((*name).to_owned(), value[*name].clone())).collect::<serde_json::Map<_, _>>().into()
+    };
+    let list = |name: &str| session[name].as_array().cloned().unwrap_or_default();
+    let hops: Vec<Value> =
+        list("hops").iter().map(|hop| pick(hop, &["role", "pid", "comm", "argv", "netns"])).collect();
+    let link = |link: &Value| {
+        json!({
+            "what": pick(link, &["from", "to", "kind", "confidence", "evidence", "persistent"]),
+            "tcp": pick(&link["tcp"], &["local", "remote", "inode", "peer_inode"]),
+            "unix": pick(&link["unix"], &["path", "inode", "peer_inode"]),
+            "relay": pick(&link["relay"], &["inbound_inode", "outbound_inode"]),
+        })
+    };
+    json!({
+        "what": pick(session, &["kind", "state", "command", "complete", "confidence", "exit", "gaps", "beyond", "exec_id"]),
+        "into": pick(session, &["namespace", "pod", "container", "container_id"]),
+        "hops": hops,
+        "links": list("links").iter().map(link).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,81 @@
+//! `merge`
+
+use std::ffi::OsString;
+
+use super::{
+    args,
+    error::{Failure, named, tell},
+    exit::Exit,
+    played, resolve,
+};
+use crate::{
+    merge::{By, Clock, Input, Merge},
+    record::{End, Writer},
+    redact::Redactor,
+    sink::{escape, words::NAME},
+};
+
+const NS_PER_SECOND: u128 = 1_000_000_000;
+
+pub(super) fn merge(args: &args::Merge, arguments: &[OsString]) -> Result<Exit, Failure> {
+    if args.file.iter().any(|file| file.as_os_str() == "-") {
+        return Err(Failure::usage("stdin cannot be merged", "each recording is read twice: give files"));
+    }
+    let merge = Merge::survey(&args.file).map_err(|(file, error)| played::open_failure(&file, &error))?;
+    let place = resolve::place(&args.output, None)?;
+    let header = merge.header(resolve::line(arguments, &Redactor::default()));
+    let written = Writer::begin(place, &header).and_then(|writer| merge.write(writer));
+    let written = written.map_err(|error| Failure::writing(&error))?;
+    for input in merge.inputs() {
+        tell(&escape::str(&input.host().hostname, NAME), &clock(input.clock));
+    }
+    tell("merged", &format!("{written} observations of {} recordings: {}", merge.inputs().len(), named(&args.output)));
+    merge.inputs().iter().try_for_each(whole)?;
+    Ok(Exit::Done)
+}
+
+/// How a clock stood, for people.
+fn clock(clock: Clock) -> String {
+    let of = |connections: usize| format!("{connections} connection{}", if connections == 1 { "" } else { "s" });
+    match clock.by {
+        By::Itself => "its clock counts".to_owned(),
+        By::Agreed { connections } => format!("its clock agrees ({})", of(connections)),
+        By::Measured { connections, within, off } => {
+            let side = if off < 0 { "behind" } else { "ahead" };
+            let within = within.map_or_else(
+                || "the fastest is taken to have taken no time".to_owned(),
+                |within| format!("within {} ms", within.as_millis() + 1),
+            );
+            format!("its clock was {} {side} and is set by {} ({within})", seconds(off.unsigned_abs()), of(connections))
+        }
+        By::Unproved => "no connection joins it to the others; its clock is believed".to_owned(),
+    }
+}
+
+fn seconds(ns: u128) -> String {
+    format!("{}.{:03} s", ns / NS_PER_SECOND, ns % NS_PER_SECOND / 1_000_000)
+}
+
+/// Says where a part of the merged one ends before its time.
+fn whole(input: &Input) -> Result<(), Failure> {
+    let file = input.files.last().map(|file| named(file)).unwrap_or_default();
+    match &input.end {
+        Some(End::Damaged(damage)) => Err(Failure::new(
+            Exit::BadInput,
+            format!("a recording is damaged: {file}: {damage}"),
+            "what precedes the damage was merged; copy the file again if there is another",
+        )),
+        Some(End::Cut { lines }) => {
+            tell(
+                "notice",
+                &format!("a recording was cut after line {lines}: {file}; everything up to there was merged"),
+            );
+            Ok(())
+        }
+        Some(End::Continues { part }) => {
+            tell("notice", &format!("a recording goes on in part {part}: {file} is not its last"));
+            Ok(())
+        }
+        Some(End::Clean) | None => Ok(()),
+    }
+}

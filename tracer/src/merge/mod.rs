@@ -1,0 +1,218 @@
+//! Recordings of several hosts made one. Ids of kernels get the number of their host, times are set by one clock, and what was known
+//! of one host alone ("nobody here has the other end") is left out where another one tells. Sessions are not looked at: the
+//! correlator finds them in the merged recording, as it does in any.
+
+mod clocks;
+mod survey;
+
+use std::{io, path::PathBuf};
+
+pub use self::clocks::{By, Clock};
+use self::survey::Survey;
+use crate::{
+    model::{BootTime, Fact, HostFacts, HostNo, Move, Observation, Source, Span},
+    record::{End, Header, OpenError, Reader, Settings, Writer},
+};
+
+/// A recording that is to be a part of another: one file, or its parts.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Its files.
+    pub files: Vec<PathBuf>,
+    /// How its clock stands.
+    pub clock: Clock,
+    /// How it ends.
+    pub end: Option<End>,
+    header: Header,
+    to: Move,
+}
+
+impl Input {
+    /// Where it was made.
+    #[must_use]
+    pub const fn host(&self) -> &HostFacts {
+        &self.header.host
+    }
+}
+
+/// Recordings that were looked through, to be merged.
+pub struct Merge {
+    inputs: Vec<Input>,
+    surveys: Vec<Survey>,
+    /// When the last of them ends.
+    end: BootTime,
+}
+
+/// The file at fault, and why.
+type Fault = (PathBuf, OpenError);
+
+impl Merge {
+    /// Looks through recordings. Files that are parts of one recording count as one. The clock of the first counts.
+    ///
+    /// # Errors
+    /// The file that cannot be read, or is no recording.
+    pub fn survey(files: &[PathBuf]) -> Result<Self, Fault> {
+        let (mut inputs, mut surveys) = (Vec::new(), Vec::new());
+        let mut last = Vec::new();
+        for files in together(files)? {
+            let mut reader = Reader::open_all(&files)?;
+            let (mut survey, mut end) = (Survey::default(), BootTime::default());
+            for seen in reader.by_ref() {
+                survey.take(&seen);
+                end = end.max(seen.at);
+            }
+            let (header, ended) = (reader.header().clone(), reader.end().cloned());
+            let clock = Clock { ahead: 0, by: By::Itself };
+            inputs.push(Input { files, clock, end: ended, header, to: Move::default() });
+            surveys.push(survey);
+            last.push(end);
+        }
+        let told: Vec<i128> = inputs.iter().map(|input| told(&inputs, input)).collect();
+        let clocks = clocks::compare(&told, &survey::crossings(&surveys));
+        // No time is before boot: the clock that is furthest ahead stays as it is, and the others are set by it.
+        let furthest = clocks.iter().map(|clock| clock.ahead).max().unwrap_or_default();
+        let mut boots: Vec<String> = Vec::new();
+        let mut end = BootTime::default();
+        for ((input, clock), last) in inputs.iter_mut().zip(clocks).zip(last) {
+            let boot = &input.header.host.boot_id;
+            let host = boots.iter().position(|one| one == boot).unwrap_or_else(|| {
+                boots.push(boot.clone());
+                boots.len() - 1
+            });
+            let later = Span(u64::try_from(furthest - clock.ahead).unwrap_or(u64::MAX));
+            input.clock = clock;
+            input.to = Move { host: HostNo(u16::try_from(host).unwrap_or(u16::MAX)), later };
+            end = end.max(last.plus(later));
+        }
+        Ok(Self { inputs, surveys, end })
+    }
+
+    /// What is merged, in the order in which it was given.
+    #[must_use]
+    pub fn inputs(&self) -> &[Input] {
+        &self.inputs
+    }
+
+    /// The first line of the merged recording, which was made by that command.
+    #[must_use]
+    pub fn header(&self, command: String) -> Header {
+        let mut hosts: Vec<HostFacts> = Vec::new();
+        let (mut abilities, mut degraded, mut options) = (Vec::new(), Vec::new(), Settings::default());
+        for Input { header, to, .. } in &self.inputs {
+            if usize::from(to.host.0) == hosts.len() {
+                hosts.push(HostFacts { ticks_added: to.ticks(), ..header.host.clone() });
+            }
+            abilities
+                .extend(header.abilities.iter().copied().filter(|one| !abilities.contains(one)).collect::<Vec<_>>());
+            degraded.extend(header.degraded.iter().filter(|one| !degraded.contains(*one)).cloned().collect::<Vec<_>>());
+            let Settings { apiserver_port, kubelet_port, runtime_socket, netns: _, redacted } = header.options.clone();
+            options.apiserver_port = options.apiserver_port.or(apiserver_port);
+            options.kubelet_port = options.kubelet_port.or(kubelet_port);
+            options.runtime_socket = options.runtime_socket.or(runtime_socket);
+            options.redacted |= redacted;
+        }
+        let anchor = self.inputs.first().map(|first| {
+            let mut anchor = first.header.anchor;
+            anchor.boot_to_utc_ns = anchor.boot_to_utc_ns.saturating_sub(first.to.later.0);
+            anchor
+        });
+        let mut hosts = hosts.into_iter();
+        let host = hosts.next().unwrap_or_default();
+        let others = hosts.collect();
+        Header { others, command, abilities, degraded, options, ..Header::new(anchor.unwrap_or_default(), host) }
+    }
+
+    /// Reads them again and writes them as one, in the order of their times. Tells how many observations that were.
+    ///
+    /// # Errors
+    /// When one cannot be opened any more, or the merged one cannot be written.
+    pub fn write(&self, mut writer: Writer) -> io::Result<u64> {
+        let mut sources = Vec::new();
+        for input in &self.inputs {
+            let reader = Reader::open_all(&input.files).map_err(|(_, error)| io::Error::other(error))?;
+            sources.push(Stream { reader, to: input.to, next: None, at: BootTime::default() }.read());
+        }
+        let mut written = 0;
+        while let Some((index, _)) =
+            sources.iter().enumerate().filter(|(_, one)| one.next.is_some()).min_by_key(|(_, one)| one.at)
+        {
+            let Some(source) = sources.get_mut(index) else { break };
+            let (seen, at) = (source.next.take(), source.at);
+            source.advance();
+            if let Some(seen) = seen.filter(|seen| self.is_true_of_all(index, &seen.fact)) {
+                writer.write(&seen)?;
+                written += 1;
+                writer.tick(at)?;
+            }
+        }
+        writer.write(&Observation::new(self.end, Source::Engine, Fact::Stopped))?;
+        writer.finish()?;
+        Ok(written)
+    }
+
+    /// Whether that, of the recording of this number, holds where all hosts are looked at.
+    fn is_true_of_all(&self, index: usize, fact: &Fact) -> bool {
+        if matches!(fact, Fact::Stopped | Fact::Continued) {
+            return false;
+        }
+        // Where another of the hosts has that address, its recording tells of the other end, or that one is gone.
+        let Fact::PeerAbsent { tuple, .. } = fact else { return true };
+        let address = tuple.remote.ip();
+        let own = self.surveys.get(index).is_some_and(|own| own.has(address));
+        own || !self.surveys.iter().any(|other| other.has(address))
+    }
+}
+
+/// Files that are parts of one recording, by recording, in the order in which they were given.
+fn together(files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, Fault> {
+    let mut groups: Vec<(Option<Header>, Vec<PathBuf>)> = Vec::new();
+    for file in files {
+        let reader = Reader::open(file).map_err(|error| (file.clone(), error))?;
+        let header = reader.header().clone();
+        if !header.others.is_empty() {
+            return Err((file.clone(), OpenError::Merged));
+        }
+        let whole = header.part.is_some().then_some(Header { part: None, ..header });
+        match groups.iter_mut().find(|(other, _)| whole.is_some() && *other == whole) {
+            Some((_, group)) => group.push(file.clone()),
+            None => groups.push((whole, vec![file.clone()])),
+        }
+    }
+    Ok(groups.into_iter().map(|(_, files)| files).collect())
+}
+
+/// How much the clock of that one is ahead of the first one's, by what UTC was there; of one kernel they are the same clock.
+fn told(inputs: &[Input], input: &Input) -> i128 {
+    let Some(first) = inputs.first().filter(|first| first.header.host.boot_id != input.header.host.boot_id) else {
+        return 0;
+    };
+    // The later it booted, by UTC, the less its clock shows.
+    i128::from(first.header.anchor.boot_to_utc_ns) - i128::from(input.header.anchor.boot_to_utc_ns)
+}
+
+/// One of the recordings, while it is read.
+struct Stream {
+    reader: Reader,
+    to: Move,
+    next: Option<Observation>,
+    /// Up to when the kernel told, with the next one.
+    at: BootTime,
+}
+
+impl Stream {
+    fn read(mut self) -> Self {
+        self.advance();
+        self
+    }
+
+    fn advance(&mut self) {
+        self.next = self.reader.next();
+        if let Some(seen) = &mut self.next {
+            seen.move_to(self.to);
+            // Answers are put into the past: what counts is how far the records are.
+            if seen.source == Source::Ebpf || seen.fact == Fact::Tick {
+                self.at = self.at.max(seen.at);
+            }
+        }
+    }
+}
