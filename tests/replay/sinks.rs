@@ -54,6 +54,43 @@ fn a_session_that_grows_in_order_is_drawn_once() {
 }
 
 #[test]
+fn a_thousand_that_grow_at_the_same_time_are_drawn_whole_one_after_another() {
+    const MANY: usize = 1_000;
+    let life = samples::life();
+    let of = |change: &Change, number: usize| {
+        let other = |session: &Session| Session { id: SessionId(format!("s-{number:04}")), ..session.clone() }.into();
+        match change {
+            Change::Opened(session) => Change::Opened(other(session)),
+            Change::Changed(session) => Change::Changed(other(session)),
+            Change::Closed(session) => Change::Closed(other(session)),
+            Change::Loss { .. } => change.clone(),
+        }
+    };
+    // Each step of all of them, then the next step.
+    let steps = life.iter().flat_map(|step| {
+        (0..MANY).map(|number| Finding { at: step.at, change: of(&step.change, number) })
+    });
+    let text = drawn(&steps.collect::<Vec<_>>());
+    let path = drawn_path(&drawn(&life));
+    let blocks: Vec<&str> = text.split("\n\n").filter(|block| block.contains("▸")).collect();
+    let (whole, brief): (Vec<&str>, Vec<&str>) = blocks.into_iter().partition(|block| block.contains("kube-apiserver"));
+    assert_eq!(whole.len(), MANY);
+    for block in whole {
+        assert_eq!(drawn_path(block), path, "{block}");
+    }
+    // How each ended is a line; the last was being drawn when it ended.
+    assert_eq!(brief.iter().flat_map(|block| block.lines()).filter(|line| line.contains("╰")).count(), MANY, "{brief:?}");
+    assert!(!text.contains("drawn again") && !text.contains("(continued)"));
+}
+
+/// The lines of hops and links, by their first words.
+fn drawn_path(block: &str) -> Vec<&'static str> {
+    const WORDS: [&str; 9] =
+        ["kubectl ", "apiserver ", "kubelet ", "runtime ", "shim ", "runc ", "process ", "│ tcp", "┊ joined"];
+    block.lines().filter_map(|line| WORDS.into_iter().find(|word| line.trim_start().starts_with(word))).collect()
+}
+
+#[test]
 fn endings_are_told_apart() {
     let mut failed = samples::closed(ExitStatus::Code(0));
     failed.exit = Some(SessionExit { code: None, signal: None, reason: ExitReason::StartFailed });

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     merge::{By, Clock, Input, Merge},
-    record::{End, Writer},
+    record::Writer,
     redact::Redactor,
     sink::{escape, words::NAME},
 };
@@ -59,23 +59,5 @@ fn seconds(ns: u128) -> String {
 /// Says where a part of the merged one ends before its time.
 fn whole(input: &Input) -> Result<(), Failure> {
     let file = input.files.last().map(|file| named(file)).unwrap_or_default();
-    match &input.end {
-        Some(End::Damaged(damage)) => Err(Failure::new(
-            Exit::BadInput,
-            format!("a recording is damaged: {file}: {damage}"),
-            "what precedes the damage was merged; copy the file again if there is another",
-        )),
-        Some(End::Cut { lines }) => {
-            tell(
-                "notice",
-                &format!("a recording was cut after line {lines}: {file}; everything up to there was merged"),
-            );
-            Ok(())
-        }
-        Some(End::Continues { part }) => {
-            tell("notice", &format!("a recording goes on in part {part}: {file} is not its last"));
-            Ok(())
-        }
-        Some(End::Clean) | None => Ok(()),
-    }
+    played::ended_as(input.end.as_ref(), &file, "merged")
 }

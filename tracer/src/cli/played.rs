@@ -100,20 +100,23 @@ pub(super) fn open(files: &[PathBuf]) -> Result<Reader, Failure> {
     Reader::open_all(files).map_err(|(file, error)| open_failure(&file, &error))
 }
 
-/// Says how a recording ended, where that was not cleanly.
+/// Says how a recording ended that was shown, where that was not cleanly.
 pub(super) fn ended(reader: &Reader) -> Result<(), Failure> {
     let file = if reader.path().as_os_str().is_empty() { "-".to_owned() } else { named(reader.path()) };
-    match reader.end() {
+    ended_as(reader.end(), &file, "shown")
+}
+
+/// Says how that recording ended, where that was not cleanly: what precedes was `done` with.
+pub(super) fn ended_as(end: Option<&End>, file: &str, done: &str) -> Result<(), Failure> {
+    match end {
         Some(End::Damaged(damage)) => Err(Failure::new(
             Exit::BadInput,
             format!("the recording is damaged: {file}: {damage}"),
-            "what precedes the damage was shown; copy the file again if there is another",
+            format!("what precedes the damage was {done}; copy the file again if there is another"),
         )),
         Some(End::Cut { lines }) => {
-            tell(
-                "notice",
-                &format!("the recording was cut after line {lines}: {file}; everything up to there was shown"),
-            );
+            let text = format!("the recording was cut after line {lines}: {file}; everything up to there was {done}");
+            tell("notice", &text);
             Ok(())
         }
         Some(End::Continues { part }) => {

@@ -321,7 +321,7 @@ impl Correlator {
             (Fact::Exec(info), Some(task)) => self.executed(at, task, &info),
             (Fact::Enrolled(info), Some(task)) => {
                 self.watched.insert(task);
-                self.learned(task, &info);
+                self.learned(task, *info);
                 self.ask(Want::Process(task));
                 // Asked now: who started it may be gone by the time that it is known to be a session's client.
                 self.ask(Want::Ancestry(task));
@@ -330,7 +330,7 @@ impl Correlator {
                 self.world.processes.entry(task).ancestry = Some(*ancestry);
                 self.touch(&Part::Task(task));
             }
-            (Fact::ProcessSeen(info), Some(task)) => self.learned(task, &info),
+            (Fact::ProcessSeen(info), Some(task)) => self.learned(task, *info),
             (Fact::ProcessGone, Some(task)) => self.touch(&Part::Task(task)),
             (Fact::Exit { status }, Some(task)) => self.exited(at, task, status),
             (Fact::Listening { socket }, Some(task)) => self.listening(at, task, &socket),
@@ -479,7 +479,7 @@ impl Correlator {
         }
     }
 
-    fn learned(&mut self, task: TaskKey, info: &ProcessInfo) {
+    fn learned(&mut self, task: TaskKey, info: ProcessInfo) {
         if self.world.processes.learn(task, info) {
             self.touch(&Part::Task(task));
         }

@@ -87,7 +87,7 @@ impl Processes {
         let known = Arc::make_mut(&mut self.entry(task).info);
         known.exe = None;
         known.program = None;
-        self.learn(task, info);
+        self.learn(task, info.clone());
     }
 
     /// Whether it is a Go program, as far as is known.
@@ -96,10 +96,10 @@ impl Processes {
     }
 
     /// Takes over what `info` knows; what it does not know stays. Tells whether that is anything new.
-    pub(super) fn learn(&mut self, task: TaskKey, info: &ProcessInfo) -> bool {
+    pub(super) fn learn(&mut self, task: TaskKey, info: ProcessInfo) -> bool {
         let is_new = !self.by_key.contains_key(&task);
         let known = &mut self.entry(task).info;
-        let (old, mut new) = (&**known, info.clone());
+        let (old, mut new) = (&**known, info);
         // Of a process that has ended meanwhile, /proc has no arguments any more.
         if new.argv.is_empty() {
             (new.argv, new.argv_truncated) = (old.argv.clone(), old.argv_truncated);
@@ -172,9 +172,9 @@ mod tests {
         let task = TaskKey::from_ticks(50, 1);
         let argv: Vec<RawText> = ["kubectl", "get", "pods"].map(RawText::from).to_vec();
         let mut processes = Processes::default();
-        processes.learn(task, &ProcessInfo { argv: argv.clone(), uid: Some(0), ..ProcessInfo::default() });
+        processes.learn(task, ProcessInfo { argv: argv.clone(), uid: Some(0), ..ProcessInfo::default() });
         // A zombie: /proc/PID/cmdline is empty.
-        processes.learn(task, &ProcessInfo { netns: Some(1), ..ProcessInfo::default() });
+        processes.learn(task, ProcessInfo { netns: Some(1), ..ProcessInfo::default() });
         let known = &processes.get(task).unwrap().info;
         assert_eq!((&known.argv, known.uid, known.netns), (&argv, Some(0), Some(1)));
     }

@@ -54,13 +54,35 @@ pub struct Tree {
 
 #[derive(Default)]
 struct Drawn {
+    /// As it was then.
+    session: Option<Arc<Session>>,
+    named: Named,
+    path: Vec<Key>,
+    complete: bool,
+    gaps: BTreeSet<String>,
+}
+
+/// What is told of a session beside its path.
+#[derive(Default)]
+struct Named {
     into: Option<String>,
     command: Option<String>,
     who: Option<String>,
     user: Option<String>,
-    path: Vec<Key>,
-    complete: bool,
-    gaps: BTreeSet<String>,
+}
+
+impl Named {
+    fn of(session: &Session) -> Self {
+        Self { into: into(session), command: command(session, COMMAND), who: who(session), user: user(session) }
+    }
+}
+
+/// Whether all that [`Named`] is made of is the same.
+fn are_named_alike(one: &Session, other: &Session) -> bool {
+    one.target == other.target
+        && one.client == other.client
+        && (&one.command, one.command_truncated) == (&other.command, other.command_truncated)
+        && one.hops == other.hops
 }
 
 /// A part of the path.
@@ -155,7 +177,7 @@ impl Tree {
     }
 
     /// Draws what is new of a session.
-    fn draw(&mut self, session: &Session, now: BootTime) -> io::Result<()> {
+    fn draw(&mut self, session: &Arc<Session>, now: BootTime) -> io::Result<()> {
         if self.is_early(session, now) {
             return Ok(());
         }
@@ -172,8 +194,8 @@ impl Tree {
             drawn = Drawn::default();
         }
         let mut lines = Vec::new();
-        let (into, command) = (into(session), command(session, COMMAND));
-        let (who, user) = (who(session), user(session));
+        let is_alike = drawn.session.as_ref().is_some_and(|old| are_named_alike(old, session));
+        let named = if is_alike { std::mem::take(&mut drawn.named) } else { Named::of(session) };
         if first || again {
             // The line that opens a block names both.
             self.current = None;
@@ -181,18 +203,20 @@ impl Tree {
         for piece in path.iter().skip(drawn.path.len()) {
             lines.extend(self.lines(session, *piece));
         }
-        if !first && !again {
-            let into = into.as_ref().filter(|_| into != drawn.into).map(|into| ("into", into));
+        if !first && !again && !is_alike {
+            let Named { into, command, who, user } = &named;
+            let before = &drawn.named;
+            let into = into.as_ref().filter(|_| *into != before.into).map(|into| ("into", into));
             // The line of the process says it too.
             let told = session.hops.iter().any(|hop| hop.role == Role::Process);
-            let command = command.as_ref().filter(|_| !told && command != drawn.command);
+            let command = command.as_ref().filter(|_| !told && *command != before.command);
             for (label, text) in into.into_iter().chain(command.map(|command| ("command", command))) {
                 lines.push(format!("  {}{text}", self.label(Ink::Dim, label)));
             }
-            if let Some(who) = who.as_ref().filter(|_| who != drawn.who) {
+            if let Some(who) = who.as_ref().filter(|_| *who != before.who) {
                 lines.extend(self.who("who", who));
             }
-            if user != drawn.user {
+            if *user != before.user {
                 let user = user.as_deref().unwrap_or("not known any more: requests of others fit as well");
                 lines.extend(self.who("user", user));
             }
@@ -224,10 +248,8 @@ impl Tree {
             writeln!(self.target, "{line}")?;
         }
         if !closed {
-            drawn.into = into;
-            drawn.command = command;
-            drawn.who = who;
-            drawn.user = user;
+            drawn.session = Some(Arc::clone(session));
+            drawn.named = named;
             drawn.path = keys;
             drawn.complete = session.complete;
             self.drawn.insert(session.id.clone(), drawn);
@@ -514,7 +536,7 @@ impl Sink for Tree {
             open += 1;
             // Holes that time could have filled did not get it.
             let settled = session.opened_at.plus(SETTLED).max(report.at);
-            self.draw(session, settled)?;
+            self.draw(&Arc::new(session.clone()), settled)?;
             if self.current.as_ref() != Some(&session.id) {
                 self.open_block(session, false, false)?;
             }

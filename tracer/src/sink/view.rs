@@ -69,17 +69,12 @@ impl<T> Line<T> {
 /// The first line: where this comes from.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Host<'a> {
-    /// `uname -n`
-    pub hostname: &'a str,
-    /// `uname -r`
-    pub kernel: &'a str,
-    /// `uname -m`
-    pub arch: &'a str,
-    /// Tells one boot of a host from the next.
-    pub boot_id: &'a str,
+    /// Which host.
+    #[serde(flatten)]
+    pub machine: Machine<'a>,
     /// Further hosts, where several recordings were merged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub others: Vec<Further<'a>>,
+    pub others: Vec<Machine<'a>>,
     /// What the tracer can do there.
     pub abilities: Vec<&'static str>,
     /// What it cannot.
@@ -91,20 +86,17 @@ impl<'a> Host<'a> {
     #[must_use]
     pub fn new(header: &'a Header) -> Self {
         Self {
-            hostname: &header.host.hostname,
-            kernel: &header.host.kernel,
-            arch: &header.host.arch,
-            boot_id: &header.host.boot_id,
-            others: header.others.iter().map(Further::new).collect(),
+            machine: Machine::new(&header.host),
+            others: header.others.iter().map(Machine::new).collect(),
             abilities: header.abilities.iter().map(|ability| Ability::token(*ability)).collect(),
             degraded: &header.degraded,
         }
     }
 }
 
-/// Another host.
+/// A host.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Further<'a> {
+pub struct Machine<'a> {
     /// `uname -n`
     pub hostname: &'a str,
     /// `uname -r`
@@ -115,7 +107,7 @@ pub struct Further<'a> {
     pub boot_id: &'a str,
 }
 
-impl<'a> Further<'a> {
+impl<'a> Machine<'a> {
     fn new(host: &'a HostFacts) -> Self {
         Self { hostname: &host.hostname, kernel: &host.kernel, arch: &host.arch, boot_id: &host.boot_id }
     }
