@@ -67,9 +67,8 @@ fn a_thousand_that_grow_at_the_same_time_are_drawn_whole_one_after_another() {
         }
     };
     // Each step of all of them, then the next step.
-    let steps = life.iter().flat_map(|step| {
-        (0..MANY).map(|number| Finding { at: step.at, change: of(&step.change, number) })
-    });
+    let steps =
+        life.iter().flat_map(|step| (0..MANY).map(|number| Finding { at: step.at, change: of(&step.change, number) }));
     let text = drawn(&steps.collect::<Vec<_>>());
     let path = drawn_path(&drawn(&life));
     let blocks: Vec<&str> = text.split("\n\n").filter(|block| block.contains("▸")).collect();
@@ -79,7 +78,11 @@ fn a_thousand_that_grow_at_the_same_time_are_drawn_whole_one_after_another() {
         assert_eq!(drawn_path(block), path, "{block}");
     }
     // How each ended is a line; the last was being drawn when it ended.
-    assert_eq!(brief.iter().flat_map(|block| block.lines()).filter(|line| line.contains("╰")).count(), MANY, "{brief:?}");
+    assert_eq!(
+        brief.iter().flat_map(|block| block.lines()).filter(|line| line.contains("╰")).count(),
+        MANY,
+        "{brief:?}"
+    );
     assert!(!text.contains("drawn again") && !text.contains("(continued)"));
 }
 
