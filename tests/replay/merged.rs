@@ -1,7 +1,10 @@
 //! Recordings of several hosts, merged: what one recording of all hosts tells. `cargo xtask record hosts` made them, on the lab, at the same
 //! time.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cmp::Ordering,
+    path::{Path, PathBuf},
+};
 
 use execpath::model::Span;
 use execpath_tests::{
@@ -79,9 +82,18 @@ fn clocks_that_are_minutes_apart_change_nothing() {
         let (merged, said) = merge(&files, folder.path());
         let sessions = sessions(&merged);
         assert_eq!(essences(&sessions), essences(&whole), "{}", said.stderr);
-        let off =
-            said.stderr.lines().find(|line| line.starts_with("master: ") || files[0].ends_with("master.jsonl.zst"));
-        assert!(off.is_some_and(|line| line.contains("its clock")), "{}", said.stderr);
+        let first = elsewhere.iter().find(|one| files[0].ends_with(format!("{}.jsonl.zst", one.hostname)));
+        let first = first.expect("one of them");
+        for one in &elsewhere {
+            let line = said.stderr.lines().find_map(|line| line.strip_prefix(&format!("{}: its clock ", one.hostname)));
+            let expected = match one.ahead.cmp(&first.ahead) {
+                _ if one.hostname == first.hostname => "counts",
+                Ordering::Equal => "agrees (",
+                Ordering::Greater => " s ahead and is set by ",
+                Ordering::Less => " s behind and is set by ",
+            };
+            assert!(line.is_some_and(|line| line.contains(expected)), "{}: {}", one.hostname, said.stderr);
+        }
         // Where each process ran.
         for hop in sessions.iter().flat_map(|one| one["hops"].as_array().expect("hops")) {
             let host = match hop["role"].as_str().expect("a role") {

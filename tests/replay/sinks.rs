@@ -77,7 +77,7 @@ fn a_thousand_that_grow_at_the_same_time_are_drawn_whole_one_after_another() {
     for block in whole {
         assert_eq!(drawn_path(block), path, "{block}");
     }
-    // How each ended is a line; the last was being drawn when it ended.
+    // How each ended is a line.
     assert_eq!(
         brief.iter().flat_map(|block| block.lines()).filter(|line| line.contains("╰")).count(),
         MANY,

@@ -12,7 +12,10 @@ use crate::{
     merge::{By, Clock, Input, Merge},
     record::Writer,
     redact::Redactor,
-    sink::{escape, words::NAME},
+    sink::{
+        escape,
+        words::{NAME, counted},
+    },
 };
 
 const NS_PER_SECOND: u128 = 1_000_000_000;
@@ -36,7 +39,7 @@ pub(super) fn merge(args: &args::Merge, arguments: &[OsString]) -> Result<Exit, 
 
 /// How a clock stood, for people.
 fn clock(clock: Clock) -> String {
-    let of = |connections: usize| format!("{connections} connection{}", if connections == 1 { "" } else { "s" });
+    let of = |connections: usize| counted(connections as u64, "connection");
     match clock.by {
         By::Itself => "its clock counts".to_owned(),
         By::Agreed { connections } => format!("its clock agrees ({})", of(connections)),

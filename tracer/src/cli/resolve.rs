@@ -384,7 +384,6 @@ pub(super) fn place(path: &Path, rotate: Option<Rotate>) -> Result<Place, Failur
     })
 }
 
-/// Of every command that looks at sessions as they are.
 /// The audit log, opened.
 pub(super) fn audit_log(args: &args::Audit) -> Result<Option<AuditLog>, Failure> {
     let Some(path) = args.audit_log.as_deref() else { return Ok(None) };

@@ -102,9 +102,8 @@ impl Merge {
             if usize::from(to.host.0) == hosts.len() {
                 hosts.push(HostFacts { ticks_added: to.ticks(), ..header.host.clone() });
             }
-            abilities
-                .extend(header.abilities.iter().copied().filter(|one| !abilities.contains(one)).collect::<Vec<_>>());
-            degraded.extend(header.degraded.iter().filter(|one| !degraded.contains(*one)).cloned().collect::<Vec<_>>());
+            add_new(&mut abilities, &header.abilities);
+            add_new(&mut degraded, &header.degraded);
             let Settings { apiserver_port, kubelet_port, runtime_socket, netns: _, redacted } = header.options.clone();
             options.apiserver_port = options.apiserver_port.or(apiserver_port);
             options.kubelet_port = options.kubelet_port.or(kubelet_port);
@@ -160,6 +159,15 @@ impl Merge {
         let address = tuple.remote.ip();
         let own = self.surveys.get(index).is_some_and(|own| own.has(address));
         own || !self.surveys.iter().any(|other| other.has(address))
+    }
+}
+
+/// Adds what is not there yet.
+fn add_new<T: Clone + PartialEq>(to: &mut Vec<T>, more: &[T]) {
+    for one in more {
+        if !to.contains(one) {
+            to.push(one.clone());
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! How things stand at one moment: numbers of sockets, files and processes, as the kernel gives them. What a source cannot
 //! know is `None`, never 0.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -537,6 +537,14 @@ impl Measures {
     /// Every end of a unix connection that was measured, by host and inode number, with the path of the listener.
     pub fn unixes(&self) -> impl Iterator<Item = ((HostNo, u64), Option<&RawText>, &Series<UnixMeasure>)> {
         self.unix.iter().map(|(key, (path, series))| (*key, path.as_ref(), series))
+    }
+
+    /// Those that this process holds, by their inode numbers.
+    pub fn unixes_of(&self, task: TaskKey) -> impl Iterator<Item = (u64, Option<&RawText>, &Series<UnixMeasure>)> {
+        let own = self.descriptors(task).iter().filter(|one| one.kind == FileKind::Socket);
+        let own: BTreeSet<SocketKey> = own.map(|one| (one.file.host, one.file.inode)).collect();
+        let unixes = self.unixes().filter(move |(key, ..)| own.contains(key));
+        unixes.map(|((_, inode), path, series)| (inode, path, series))
     }
 
     /// When it was asked for and the kernel did not know it any more.

@@ -484,7 +484,7 @@ impl Sink for Tree {
     }
 
     fn interrupted(&mut self) {
-        self.current = None;
+        (self.current, self.is_brief) = (None, false);
     }
 
     fn change(&mut self, finding: &Finding) -> io::Result<()> {
@@ -505,7 +505,7 @@ impl Sink for Tree {
             }
             Change::Loss { what, count } => {
                 self.lost = self.lost.saturating_add(*count);
-                self.current = None;
+                self.interrupted();
                 let text = format!(
                     "{} lost ({}): what is shown from here on may have holes",
                     counted(*count, "event"),

@@ -116,11 +116,8 @@ fn is_stopped(shim: TaskKey) -> Reading {
 
 /// What waits at a socket that the shim holds, in both samples and not less in the last.
 fn unread_requests(case: &Case<'_>, shim: TaskKey) -> Option<u32> {
-    let own = case.host.report.measures.descriptors(shim);
-    case.host.report.measures.unixes().find_map(|((host, inode), _, series)| {
-        let is_it = |file: FileId| file.inode == inode && file.host == host;
-        let is_own = own.iter().any(|one| one.kind == FileKind::Socket && is_it(one.file));
-        let (last, before) = both(series).filter(|_| is_own)?;
+    case.host.report.measures.unixes_of(shim).find_map(|(_, _, series)| {
+        let (last, before) = both(series)?;
         (before.recv_q > 0 && last.recv_q >= before.recv_q).then_some(last.recv_q)
     })
 }

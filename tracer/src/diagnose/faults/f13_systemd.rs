@@ -47,14 +47,11 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     if !case.is_open() || case.age() < LONG || case.last_role() != Some(Role::Runc) {
         return None;
     }
-    let own = case.host.report.measures.descriptors(runc.task);
-    let (inode, path) = case.host.report.measures.unixes().find_map(|((host, inode), path, series)| {
+    let (inode, path) = case.host.report.measures.unixes_of(runc.task).find_map(|(inode, path, series)| {
         let path = path?;
         let text = path.to_text();
         let listens = LISTENERS.contains(&text.strip_prefix("/var").unwrap_or(&text));
-        let is_it = |file: FileId| file.inode == inode && file.host == host;
-        let is_own = own.iter().any(|one| one.kind == FileKind::Socket && is_it(one.file));
-        both(series).filter(|_| listens && is_own).map(|_| (inode, path.clone()))
+        both(series).filter(|_| listens).map(|_| (inode, path.clone()))
     })?;
     let about = About { pid: Some(runc.task.tgid), inode: Some(inode), ..About::default() };
     Some(

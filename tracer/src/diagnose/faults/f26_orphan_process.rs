@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::prelude::*;
-use crate::model::{Link, LinkKind, Reading, Session, SocketId, is_of_cri};
+use crate::model::{HostNo, Link, LinkKind, Reading, Session, SocketId, is_of_cri};
 
 pub(super) const FAULT: Fault = Fault {
     code: "F26",
@@ -118,17 +118,17 @@ fn streams_left(case: &Case<'_>, runtime: TaskKey) -> usize {
         let is_over = measures.tcp(loose.socket.id).is_some_and(|series| series.last.state == TcpState::CloseWait);
         loose.task == runtime && loose.socket.role != Some(SocketRole::Connected) && !is_over
     });
-    let taken: BTreeSet<u64> = claimed
+    let taken: BTreeSet<(HostNo, u64)> = claimed
         .iter()
         .flat_map(|other| &other.links)
         .filter_map(|link| link.tcp)
         .flat_map(|ends| [ends.near, ends.far])
-        .filter_map(|socket| socket?.inode)
+        .filter_map(|socket| Some((socket?.host, socket?.inode?)))
         .collect();
     let held = measures.descriptors(runtime).iter().filter(|one| {
         let socket = SocketId { cookie: None, inode: Some(one.file.inode), host: one.file.host };
         let stands = || measures.tcp(socket).is_some_and(|series| series.last.state == TcpState::Established);
-        one.kind == FileKind::Socket && !taken.contains(&one.file.inode) && stands()
+        one.kind == FileKind::Socket && !taken.contains(&(one.file.host, one.file.inode)) && stands()
     });
     unclaimed + loose.count() + held.count()
 }

@@ -9,7 +9,7 @@ pub(super) use crate::{
         queues,
     },
     model::{
-        About, ExitReason, ExitStatus, FileId, FileKind, GapCode, Kind, Places, ProcessMeasure, Program, RawText, Role,
-        Series, Severity, SocketRole, Span, TaskKey, TcpInfo, TcpMeasure, TcpState, TimerKind,
+        About, ExitReason, ExitStatus, FileKind, GapCode, Kind, Places, ProcessMeasure, Program, RawText, Role, Series,
+        Severity, SocketRole, Span, TaskKey, TcpInfo, TcpMeasure, TcpState, TimerKind,
     },
 };
