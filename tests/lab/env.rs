@@ -55,15 +55,19 @@ pub(crate) fn soak() -> bool {
 }
 
 /// Looks until there is an answer.
-pub(crate) fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait(look).unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain: {what}"))
+}
+
+/// Looks until there is an answer; `None` when [`PATIENCE`] ends.
+pub(crate) fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let found = look();
         let late = Instant::now() > end;
-        if let Some(found) = found {
+        let found = look();
+        if found.is_some() || late {
             return found;
         }
-        assert!(!late, "waited {PATIENCE:?} in vain: {what}");
         std::thread::sleep(LOOK);
     }
 }

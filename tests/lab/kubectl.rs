@@ -9,12 +9,13 @@ use std::{
     thread::JoinHandle,
 };
 
+use execpath_tests::binary;
 use rustix::{
     process::{Pid, Signal, kill_process},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
 };
 
-use crate::env::{Version, lab, on, wait_until};
+use crate::env::{PATIENCE, Version, lab, on, wait};
 
 /// How stdin is passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,11 +182,29 @@ impl Kubectl {
 
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ended {
-        let status = wait_until("kubectl ends", || self.child.try_wait().expect("a child of ours"));
+        let Some(status) = wait(|| self.child.try_wait().expect("a child of ours")) else {
+            self.tell_why_it_is_stuck()
+        };
         self.ended = Some(status);
         self.child.stdin = None;
-        let output = self.readers.drain(..).map(|reader| reader.join().expect("it reads to the end")).collect();
-        Ended { status, output }
+        Ended { status, output: self.output() }
+    }
+
+    /// What it left; it has ended.
+    fn output(&mut self) -> String {
+        self.readers.drain(..).map(|reader| reader.join().expect("it reads to the end")).collect()
+    }
+
+    /// Fails with what is known of the session from outside and, from kubectl itself, of its goroutines.
+    fn tell_why_it_is_stuck(&mut self) -> ! {
+        let mut show = binary::command();
+        let shown = show.args(["show", "--kind", "all", &self.pid().to_string()]).output().expect("it starts");
+        let shown = [shown.stdout, shown.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+        // A Go program that is aborted tells what each goroutine does: runtime/signal_unix.go, sighandler.
+        self.signal(Signal::ABORT);
+        self.child.stdin = None;
+        self.ended = Some(self.child.wait().expect("a child of ours"));
+        panic!("kubectl did not end within {PATIENCE:?}\n{shown}\n{}", self.output());
     }
 }
 
