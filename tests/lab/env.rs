@@ -56,7 +56,9 @@ pub(crate) fn soak() -> bool {
 
 /// Looks until there is an answer.
 pub(crate) fn wait_until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    wait(look).unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain: {what}"))
+    let found = wait(look);
+    assert!(found.is_some(), "waited {PATIENCE:?} in vain: {what}");
+    found.expect("it was looked at")
 }
 
 /// Looks until there is an answer; `None` when [`PATIENCE`] ends.

@@ -182,9 +182,9 @@ impl Kubectl {
 
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ended {
-        let Some(status) = wait(|| self.child.try_wait().expect("a child of ours")) else {
-            self.tell_why_it_is_stuck()
-        };
+        let ended = wait(|| self.child.try_wait().expect("a child of ours"));
+        assert!(ended.is_some(), "kubectl did not end within {PATIENCE:?}\n{}", self.why_it_is_stuck());
+        let status = ended.expect("it was looked at");
         self.ended = Some(status);
         self.child.stdin = None;
         Ended { status, output: self.output() }
@@ -195,8 +195,8 @@ impl Kubectl {
         self.readers.drain(..).map(|reader| reader.join().expect("it reads to the end")).collect()
     }
 
-    /// Fails with what is known of the session from outside and, from kubectl itself, of its goroutines.
-    fn tell_why_it_is_stuck(&mut self) -> ! {
+    /// What is known of the session from outside and, from kubectl itself, which is ended for that, of its goroutines.
+    fn why_it_is_stuck(&mut self) -> String {
         let mut show = binary::command();
         let shown = show.args(["show", "--kind", "all", &self.pid().to_string()]).output().expect("it starts");
         let shown = [shown.stdout, shown.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
@@ -204,7 +204,7 @@ impl Kubectl {
         self.signal(Signal::ABORT);
         self.child.stdin = None;
         self.ended = Some(self.child.wait().expect("a child of ours"));
-        panic!("kubectl did not end within {PATIENCE:?}\n{shown}\n{}", self.output());
+        format!("{shown}\n{}", self.output())
     }
 }
 
