@@ -105,7 +105,7 @@ impl Keep {
         Self {
             tasks,
             sockets: tcp.collect(),
-            exec: session.exec_id.clone().unwrap_or_default(),
+            exec: session.exec_id.as_deref().unwrap_or_default().to_owned(),
             container: session.target.container_id.clone().unwrap_or_default(),
             audit_id: session.client.user.as_ref().and_then(|user| user.audit_id.clone()),
         }

@@ -115,9 +115,9 @@ fn names_of_strangers_reach_no_terminal() {
     const BAD: &str = "\x1b[2J\u{202e}\u{9b}31m\u{200b}x\r\n\x07";
     let mut report = report();
     for session in &mut report.sessions {
-        session.id.0.push_str(BAD);
-        session.target.pod = Some(BAD.into());
-        session.command = vec![BAD.into()];
+        session.id.0 = format!("{}{BAD}", session.id.0).into();
+        Arc::make_mut(&mut session.target).pod = Some(BAD.into());
+        session.command = [BAD.into()].into();
         for hop in &mut session.hops {
             Arc::make_mut(&mut hop.process).comm = BAD.into();
         }

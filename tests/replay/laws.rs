@@ -42,7 +42,7 @@ fn sessions<'a>(host: &HostFacts, seen: impl IntoIterator<Item = &'a Observation
     correlator.flush();
     let sessions = correlator.report().sessions.into_iter();
     // Times at which something was told differ; what is told does not.
-    sessions.map(|session| (session.id.0.clone(), Session { last_seen: BootTime(0), ..session })).collect()
+    sessions.map(|session| (session.id.0.to_string(), Session { last_seen: BootTime(0), ..session })).collect()
 }
 
 /// Numbers that look random and are the same on every run.
@@ -143,7 +143,7 @@ fn a_connection_that_served_one_exec_serves_no_other() {
         let mut more: Vec<&Observation> = seen.iter().chain([&stale]).collect();
         more.sort_by_key(|seen| seen.at);
         let mut found = sessions(&host, more);
-        found.retain(|_, session| session.exec_id.as_ref() != Some(&another) || session.kind != Kind::Probe);
+        found.retain(|_, session| session.exec_id.as_deref() != Some(another.as_str()) || session.kind != Kind::Probe);
         assert_eq!(expected, found, "{name}");
     }
 }

@@ -57,7 +57,7 @@ fn sessions(header: &execpath::record::Header, seen: &[Observation]) -> BTreeMap
     }
     correlator.flush();
     let sessions = correlator.report().sessions.into_iter();
-    sessions.map(|session| (session.id.0.clone(), Session { last_seen: BootTime(0), ..session })).collect()
+    sessions.map(|session| (session.id.0.to_string(), Session { last_seen: BootTime(0), ..session })).collect()
 }
 
 /// Every recording, and one of many sessions, one after another.

@@ -41,6 +41,9 @@ fn all_that_recordings_give_is_as_described() {
             kinds.extend(value["type"].as_str().map(str::to_owned));
         }
     }
+    // Whatever this host allows.
+    let doctor: Value = serde_json::from_str(&run(["doctor", "-o", "json"]).stdout).expect("JSON");
+    assert_eq!(schema.validate(&doctor).err().map(|error| error.to_string()), None, "{doctor:#}");
     for kind in ["host", "session", "session.opened", "session.changed", "session.closed", "end"] {
         assert!(kinds.contains(kind), "{kind} was never printed");
     }

@@ -58,7 +58,8 @@ fn a_thousand_that_grow_at_the_same_time_are_drawn_whole_one_after_another() {
     const MANY: usize = 1_000;
     let life = samples::life();
     let of = |change: &Change, number: usize| {
-        let other = |session: &Session| Session { id: SessionId(format!("s-{number:04}")), ..session.clone() }.into();
+        let other =
+            |session: &Session| Session { id: SessionId(format!("s-{number:04}").into()), ..session.clone() }.into();
         match change {
             Change::Opened(session) => Change::Opened(other(session)),
             Change::Changed(session) => Change::Changed(other(session)),
@@ -150,11 +151,10 @@ pub(crate) fn hostile() -> (Header, Session) {
     header.host.kernel = BAD.into();
     let mut session = samples::whole();
     session.id.0 = BAD.into();
-    session.target.pod = Some(BAD.into());
-    session.target.namespace = Some(BAD.into());
-    session.target.container = Some(BAD.into());
+    let target = Arc::make_mut(&mut session.target);
+    (target.pod, target.namespace, target.container) = (Some(BAD.into()), Some(BAD.into()), Some(BAD.into()));
     session.exec_id = Some(BAD.into());
-    session.command = vec![BAD.into(), RawText::from(b"\xff\x1b".as_slice())];
+    session.command = [BAD.into(), RawText::from(b"\xff\x1b".as_slice())].into();
     for hop in &mut session.hops {
         let process = Arc::make_mut(&mut hop.process);
         process.comm = BAD.into();
@@ -168,7 +168,7 @@ pub(crate) fn hostile() -> (Header, Session) {
     }
     let client = &mut session.client;
     (client.uid_name, client.login_name, client.tty) = (Some(BAD.into()), Some(BAD.into()), Some(BAD.into()));
-    for above in client.parents.iter_mut().flatten() {
+    for above in client.parents.iter_mut().flat_map(Arc::make_mut) {
         above.comm = BAD.into();
     }
     if let Some(user) = &mut client.user {
@@ -215,9 +215,9 @@ fn nothing_hostile_reaches_a_terminal_in_any_list() {
 fn a_list_of_a_thousand_sessions_fits_the_terminal() {
     let session = |number: usize| {
         let mut session = samples::whole();
-        session.id = SessionId(format!("s-{number:010x}"));
-        session.target.pod = Some(format!("a-deployment-with-a-long-name-{number}-x7k2p"));
-        session.command = vec!["sh".into(), "-c".into(), "x".repeat(number).as_str().into()];
+        session.id = SessionId(format!("s-{number:010x}").into());
+        Arc::make_mut(&mut session.target).pod = Some(format!("a-deployment-with-a-long-name-{number}-x7k2p"));
+        session.command = ["sh".into(), "-c".into(), "x".repeat(number).as_str().into()].into();
         session
     };
     let report =
@@ -233,7 +233,7 @@ fn a_list_of_a_thousand_sessions_fits_the_terminal() {
         let wide = text.lines().find(|line| line.chars().count() > usize::from(columns));
         assert_eq!(wide, None);
         // Ids are for `show`: they stay whole where anything does.
-        let whole = text.lines().skip(1).zip(&report.sessions).all(|(row, session)| row.starts_with(&session.id.0));
+        let whole = text.lines().skip(1).zip(&report.sessions).all(|(row, session)| row.starts_with(&*session.id.0));
         assert!(whole, "{columns}\n{text}");
         assert!(text.lines().nth(900).is_some_and(|row| row.contains('…')), "{columns}");
     }

@@ -706,7 +706,7 @@ fn wrong(session: &Session, books: &BTreeMap<String, Book>) -> Vec<String> {
         let fits = !session.complete && books.values().any(is_of);
         return if fits { Vec::new() } else { vec![format!("no exec's: {session:?}")] };
     };
-    let Some(book) = books.get(id) else {
+    let Some(book) = books.get(&**id) else {
         return vec![format!("no such exec: {session:?}")];
     };
     let mut wrong = unknown(session, book);
@@ -776,7 +776,9 @@ fn found<'a>(told: impl IntoIterator<Item = &'a Observation>, books: &BTreeMap<S
     settle(&mut correlator, last);
     let report = correlator.report();
     found.wrong.extend(report.sessions.iter().flat_map(|session| wrong(session, books)));
-    let by_id = |session: Session| Some((session.exec_id.clone()?, Session { last_seen: BootTime(0), ..session }));
+    let by_id = |session: Session| {
+        Some((session.exec_id.as_deref()?.to_owned(), Session { last_seen: BootTime(0), ..session }))
+    };
     found.sessions = report.sessions.into_iter().filter_map(by_id).collect();
     found
 }

@@ -115,7 +115,7 @@ fn links(report: &Report) -> BTreeSet<Joint> {
             let tcp = link.tcp.map(|ends| vec![ends.near, ends.far]);
             let relay = link.relay.map(|(inbound, outbound)| vec![Some(inbound), Some(outbound)]);
             Joint {
-                exec: session.exec_id.clone(),
+                exec: session.exec_id.as_deref().map(str::to_owned),
                 tasks: (session.hops[link.from].task, session.hops[link.to].task),
                 kind: link.kind.token(),
                 sockets: tcp.or(relay).unwrap_or_default(),
@@ -168,7 +168,7 @@ fn fewer_facts_give_fewer_links_and_no_others() {
 fn users(report: &Report) -> BTreeMap<String, String> {
     let of = |session: &Session| {
         let user = &session.client.user.as_ref()?.user;
-        let name = session.exec_id.as_deref().map_or_else(|| session.id.0.clone(), short_id);
+        let name = session.exec_id.as_deref().map_or_else(|| session.id.0.to_string(), short_id);
         Some((name, format!("{} as {:?}", user.name, user.impersonated)))
     };
     report.sessions.iter().filter_map(of).collect()

@@ -13,7 +13,7 @@ use ratatui::crossterm::event::{
 use crate::stage::{Stage, crowd, report, session};
 
 fn selected(stage: &Stage) -> &str {
-    stage.state.session().map_or("", |session| session.id.0.as_str())
+    stage.state.session().map_or("", |session| &*session.id.0)
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn what_is_selected_stays_so_while_others_come_and_go() {
     stage.show(crowd(47));
     stage.keys(&[Home, Down, Down]);
     let mut fewer = crowd(47);
-    fewer.sessions.retain(|session| session.id.0 != "s-00002c");
+    fewer.sessions.retain(|session| *session.id.0 != *"s-00002c");
     stage.show(fewer);
     assert_eq!(selected(&stage), "s-00002b", "it is gone: what took its place is selected");
     stage.show(crowd(1));

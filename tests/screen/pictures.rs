@@ -134,9 +134,10 @@ const BAD: &str = "\x1b[2J\u{202e}\u{9b}31m\u{200b}x\r\n\x07\x1b]0;t\x07";
 fn hostile() -> Report {
     let mut one = session("s-4f9c2a", 0);
     let bad = || Some(BAD.to_owned());
-    (one.target.pod, one.target.namespace, one.target.container) = (bad(), bad(), bad());
-    (one.exec_id, one.target.container_id) = (bad(), bad());
-    one.command = vec![BAD.into(), RawText::from(b"\xff\x1b".as_slice())];
+    let target = Arc::make_mut(&mut one.target);
+    (target.pod, target.namespace, target.container, target.container_id) = (bad(), bad(), bad(), bad());
+    one.exec_id = Some(BAD.into());
+    one.command = [BAD.into(), RawText::from(b"\xff\x1b".as_slice())].into();
     for hop in &mut one.hops {
         let process = Arc::make_mut(&mut hop.process);
         (process.comm, process.argv, process.exe) = (BAD.into(), vec![BAD.into(); 3], Some(BAD.into()));

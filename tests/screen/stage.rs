@@ -1,6 +1,6 @@
 //! A screen without a terminal, and sessions to show on it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use execpath::{
     diagnose::diagnosis,
@@ -110,7 +110,7 @@ impl fmt::Debug for Stage {
 
 /// The sample session, with that id and sockets of its own.
 pub(crate) fn session(id: &str, number: u64) -> Session {
-    let mut session = Session { id: SessionId(id.to_owned()), ..samples::whole() };
+    let mut session = Session { id: SessionId(id.into()), ..samples::whole() };
     session.opened_at = samples::OPENED.plus(Span::from_millis(number));
     for ends in session.links.iter_mut().filter_map(|link| link.tcp.as_mut()) {
         for socket in [&mut ends.near, &mut ends.far] {
@@ -175,9 +175,10 @@ fn measured(sessions: Vec<Session>, numbers: impl Fn(usize, usize, u64) -> TcpMe
 pub(crate) fn crowd(count: u64) -> Report {
     let mut sessions: Vec<Session> = (0..count).map(|number| session(&format!("s-{number:06x}"), number)).collect();
     for (number, session) in sessions.iter_mut().enumerate() {
-        session.target.pod = Some(format!("web-{number}"));
-        session.target.namespace = Some(["default", "kube-system"][number % 2].to_owned());
-        session.command = vec!["sh".into(), "-c".into(), format!("echo {number}").as_str().into()];
+        let target = Arc::make_mut(&mut session.target);
+        target.pod = Some(format!("web-{number}"));
+        target.namespace = Some(["default", "kube-system"][number % 2].to_owned());
+        session.command = ["sh".into(), "-c".into(), format!("echo {number}").as_str().into()].into();
         if number % 3 == 2 {
             session.state = Life::Closed;
             session.closed_at = Some(samples::after(30_000));

@@ -72,7 +72,7 @@ fn link(from: usize, to: usize, kind: LinkKind, evidence: &[Evidence]) -> Link {
         to,
         kind,
         confidence: Confidence::Exact,
-        evidence: evidence.to_vec(),
+        evidence: evidence.iter().copied().collect(),
         persistent: false,
         tcp: None,
         relay: None,
@@ -115,14 +115,14 @@ pub fn whole() -> Session {
         last_seen: after(70),
         preexisting: false,
         merged_into: None,
-        target: Target {
+        target: Arc::new(Target {
             namespace: Some("default".into()),
             pod: Some("web".into()),
             pod_uid: Some("8c7a3f52-2f0f-4a08-9b39-0d4cf4e4d7a6".into()),
             container: Some("web".into()),
             container_id: Some(CONTAINER.into()),
             runtime: Some("containerd".into()),
-        },
+        }),
         client: Client {
             address: "192.168.205.1:60886".parse().ok(),
             uid: Some(0),
@@ -176,7 +176,7 @@ pub fn whole() -> Session {
                     SocketId::new(9001, 9001),
                     SocketId::new(9002, 9002),
                 )),
-                evidence: vec![Evidence::UnixPeer, Evidence::ExecId, Evidence::Fifo],
+                evidence: [Evidence::UnixPeer, Evidence::ExecId, Evidence::Fifo].into_iter().collect(),
                 ..link(3, 4, LinkKind::Unix, &[])
             },
             link(4, 5, LinkKind::Fork, &[Evidence::Fork, Evidence::RuncArgs]),
@@ -196,11 +196,11 @@ pub fn partial(hops: usize) -> Session {
     session.hops.truncate(hops);
     session.links.retain(|link| link.to < hops);
     if hops < 6 {
-        session.target = Target::default();
+        session.target = Arc::default();
         session.exec_id = None;
     }
     if hops < 7 {
-        session.command = Vec::new();
+        session.command = Arc::default();
         session.client.user = None;
         session.gaps.push(Gap {
             code: GapCode::ProcessUnknown,

@@ -690,7 +690,7 @@ pub fn render(report: &Report, world: u32) -> String {
 pub fn render_session(session: &Session, world: u32) -> String {
     let mut lines = Vec::new();
     let mut head = vec!["session".to_owned()];
-    head.push(session.exec_id.as_deref().map_or_else(|| session.id.0.clone(), short_id));
+    head.push(session.exec_id.as_deref().map_or_else(|| session.id.0.to_string(), short_id));
     head.push(session.kind.token().to_owned());
     head.push(if session.state == State::Open { "open" } else { "closed" }.to_owned());
     head.push(if session.complete { "complete" } else { "incomplete" }.to_owned());

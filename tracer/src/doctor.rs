@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 use tabled::{
     builder::Builder,
     settings::{Padding, Style},
@@ -59,18 +60,42 @@ fn write_all(
     writeln!(out, "\n{verdict}")
 }
 
-/// For programs.
-#[must_use]
-pub fn to_json(host: &HostFacts, plan: &ProbePlan, degraded: &[Degraded]) -> Value {
-    let abilities: Vec<Value> = Ability::ALL
-        .into_iter()
-        .map(|ability| {
-            let probes: Vec<&str> =
-                plan.probes.iter().filter(|spec| spec.ability == ability).map(|spec| spec.program).collect();
-            json!({ "ability": ability.token(), "available": plan.gives(ability), "probes": probes })
-        })
-        .collect();
-    json!({ "v": 1, "host": host, "abilities": abilities, "degraded": degraded, "ready": ready(degraded) })
+/// The same for programs.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Doctor")]
+pub struct View<'a> {
+    /// Version of everything here: grows when a field changes its meaning or goes.
+    v: u32,
+    /// What was looked at.
+    host: &'a HostFacts,
+    /// What the tracer can do here.
+    abilities: Vec<Able>,
+    /// What is missing.
+    degraded: &'a [Degraded],
+    /// Whether a trace will show sessions.
+    ready: bool,
+}
+
+/// Something that the tracer can do on some hosts.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Able {
+    ability: &'static str,
+    /// Whether it can here.
+    available: bool,
+    /// Programs of the kernel's that it takes.
+    probes: Vec<&'static str>,
+}
+
+impl<'a> View<'a> {
+    /// Of a host and its plan.
+    #[must_use]
+    pub fn new(host: &'a HostFacts, plan: &ProbePlan, degraded: &'a [Degraded]) -> Self {
+        let able = |ability: Ability| {
+            let probes = plan.probes.iter().filter(|spec| spec.ability == ability).map(|spec| spec.program).collect();
+            Able { ability: ability.token(), available: plan.gives(ability), probes }
+        };
+        Self { v: 1, host, abilities: Ability::ALL.map(able).into(), degraded, ready: ready(degraded) }
+    }
 }
 
 #[cfg(test)]
@@ -91,8 +116,7 @@ mod tests {
     fn programs_read_the_same() {
         let host = host("linux-6.1");
         let (plan, degraded) = plan(&host);
-        let value = to_json(&host, &plan, &degraded);
-        insta::assert_json_snapshot!(value);
+        insta::assert_json_snapshot!(View::new(&host, &plan, &degraded));
     }
 
     #[test]

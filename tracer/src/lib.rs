@@ -20,6 +20,7 @@ pub mod probe_host;
 pub mod record;
 pub mod redact;
 pub mod render;
+pub mod schema;
 pub mod sink;
 pub mod source;
 pub mod tui;

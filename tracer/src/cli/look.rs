@@ -160,7 +160,7 @@ fn select(seen: &mut Seen, id: &str, recorded: bool) -> Result<(), Failure> {
         )),
         _ => {
             let names = meant.iter().filter_map(|index| seen.report.sessions.get(*index));
-            let names: Vec<&str> = names.map(|session| session.id.0.as_str()).take(MAX_NAMED).collect();
+            let names: Vec<&str> = names.map(|session| &*session.id.0).take(MAX_NAMED).collect();
             let more = if meant.len() > names.len() { ", …" } else { "" };
             Err(Failure::new(
                 Exit::NothingMatched,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::{FromArgMatches, error::ErrorKind};
+use serde::Serialize;
 
 mod args;
 mod error;
@@ -28,7 +29,7 @@ use crate::{
     engine::{self, Flow},
     live::{self, LiveError},
     record::Reader,
-    sink::schema,
+    schema,
 };
 use args::{Cli, Command};
 use error::{named, tell};
@@ -93,8 +94,8 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
             doctor(args.output)
         }
         Command::Schema => {
-            let text = serde_json::to_string_pretty(&schema::schema()).map_err(io::Error::from);
-            text.and_then(|text| writeln!(io::stdout(), "{text}")).map_err(|error| Failure::writing(&error))?;
+            let text = json(&schema::schema())?;
+            io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::writing(&error))?;
             Ok(Exit::Done)
         }
         Command::Completions(args) => {
@@ -185,12 +186,17 @@ fn demo_failure(error: &DemoError) -> Failure {
     Failure::new(Exit::Unsupported, error.to_string(), hint)
 }
 
+fn json(value: &impl Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::writing(&error.into()))?;
+    Ok(text + "\n")
+}
+
 /// Says what this host allows: by asking, and, where nothing seems missing, by trying.
 fn doctor(output: args::Report) -> Result<Exit, Failure> {
     let (host, plan, degraded) = live::examine();
     let text = match output {
         args::Report::Text => doctor::render(&host, &plan, &degraded),
-        args::Report::Json => format!("{:#}\n", doctor::to_json(&host, &plan, &degraded)),
+        args::Report::Json => json(&doctor::View::new(&host, &plan, &degraded))?,
     };
     io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::writing(&error))?;
     Ok(match degraded.iter().find(|degraded| degraded.fatal) {

@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, IsTerminal},
+    io::{self, BufWriter, IsTerminal},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -332,9 +332,10 @@ pub(super) fn open(outputs: &[Output], color: Color) -> Result<Vec<Box<dyn Sink>
     let surroundings = Surroundings::look();
     let mut sinks = Vec::new();
     for Output { format, path } in outputs {
+        // Sinks say when what they wrote belongs together: a line of a drawing is no reason for a system call.
         let (target, terminal): (Target, bool) = match path {
-            None => (Box::new(io::stdout()), surroundings.terminal),
-            Some(path) => (Box::new(create(path)?), false),
+            None => (Box::new(BufWriter::new(io::stdout())), surroundings.terminal),
+            Some(path) => (Box::new(BufWriter::new(create(path)?)), false),
         };
         let mut sink = (format.open)(target, surroundings.style(color, terminal));
         if let (true, Ok((columns, _))) = (terminal, ratatui::crossterm::terminal::size()) {

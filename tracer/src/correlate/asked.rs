@@ -68,13 +68,13 @@ impl Correlator {
             return;
         }
         let Some(call) = self.world.open_calls(task).max() else { return };
-        let id: ExecId = self.world.hosts.name("kubectl", task);
+        let id: ExecId = self.world.hosts.name("kubectl", task).into();
         let older = self.world.sockets.get(call).is_some_and(|socket| socket.older);
         if let Some(exec) = self.world.exec(task.host, &id, "", at) {
             exec.what = if is_request { What::Request } else { What::Asked };
             exec.preexisting = older;
             exec.leaves_by = Some(call);
-            self.asked_for.insert(task, id.clone());
+            self.asked_for.insert(task, ExecId::clone(&id));
             self.dirty.insert(id);
         }
     }
@@ -93,7 +93,7 @@ impl Correlator {
         let shown: Vec<TaskKey> =
             self.asked_for.keys().copied().filter(|task| parts.contains(&Part::Task(*task))).collect();
         for task in shown {
-            if let Some(asked) = self.asked_for.get(&task).cloned().filter(|asked| asked != id) {
+            if let Some(asked) = self.asked_for.get(&task).cloned().filter(|asked| **asked != *id) {
                 self.asked_for.remove(&task);
                 self.resolve(self.now, &asked, id);
             }

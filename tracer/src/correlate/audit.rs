@@ -5,6 +5,7 @@
 //! of them as sessions that they fit: one that is missing from the log then leaves its session without a user, and not with
 //! another's. What a client can choose (the id of its request, forwarded addresses) proves nothing.
 
+use std::sync::Arc;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -21,7 +22,7 @@ use crate::model::{AuditEvent, AuditRequest, BootTime, Confidence, KubeUser, Raw
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sought {
     pub(super) subresources: &'static [Subresource],
-    pub(super) target: Target,
+    pub(super) target: Arc<Target>,
     pub(super) command: Option<Command>,
     pub(super) tty: Option<bool>,
     pub(super) stdin: Option<bool>,
@@ -44,7 +45,7 @@ pub(super) struct Sought {
 /// The words of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Command {
-    pub(super) words: Vec<RawText>,
+    pub(super) words: Arc<[RawText]>,
     pub(super) truncated: bool,
     pub(super) from: From,
 }
@@ -144,7 +145,7 @@ impl Audits {
         // Who is acted as is known after the first stage (k8s.io/apiserver: WithAudit stands before WithImpersonation).
         entry.event.user.impersonated = entry.event.user.impersonated.take().or(event.user.impersonated);
         let changes: Vec<(ExecId, Option<Confidence>)> =
-            self.sessions.iter().map(|(id, seeker)| (id.clone(), seeker.sought.fits(entry))).collect();
+            self.sessions.iter().map(|(id, seeker)| (ExecId::clone(id), seeker.sought.fits(entry))).collect();
         let mut touched = BTreeSet::new();
         for (id, fits) in changes {
             self.join(&id, no, fits, &mut touched);
@@ -160,8 +161,7 @@ impl Audits {
         }
         let fits: Vec<(EventNo, Option<Confidence>)> =
             self.events.iter().map(|(no, entry)| (*no, sought.fits(entry))).collect();
-        let seeker =
-            self.sessions.entry(id.to_owned()).or_insert(Seeker { sought: sought.clone(), fits: BTreeMap::new() });
+        let seeker = self.sessions.entry(id.into()).or_insert(Seeker { sought: sought.clone(), fits: BTreeMap::new() });
         seeker.sought = sought;
         for (no, fits) in fits {
             self.join(id, no, fits, &mut touched);
@@ -179,7 +179,7 @@ impl Audits {
         if before == fits {
             return;
         }
-        touched.insert(id.to_owned());
+        touched.insert(id.into());
         if before.is_some() == fits.is_some() {
             return;
         }
@@ -190,7 +190,7 @@ impl Audits {
             return;
         }
         if fits.is_some() {
-            entry.sessions.insert(id.to_owned());
+            entry.sessions.insert(id.into());
             self.fits += 1;
         } else {
             entry.sessions.remove(id);
@@ -333,7 +333,7 @@ impl Sought {
             return None;
         }
         let differs = |asked: &str, known: &Option<String>| known.as_ref().is_some_and(|known| known != asked);
-        let Target { namespace, pod, container, .. } = &self.target;
+        let Target { namespace, pod, container, .. } = &*self.target;
         let elsewhere = differs(&request.namespace, namespace)
             || differs(&request.pod, pod)
             || request.container.as_ref().is_some_and(|asked| differs(asked, container));
@@ -429,7 +429,7 @@ mod tests {
             stdin: false,
             tty: false,
         };
-        Command { words: words(seen), truncated: false, from }.agrees(&request)
+        Command { words: words(seen).into(), truncated: false, from }.agrees(&request)
     }
 
     #[test]

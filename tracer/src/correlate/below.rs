@@ -3,12 +3,13 @@
 use super::{
     asked::kubectl_says,
     chain::{Builder, link},
-    execs::{Exec, What},
+    execs::{Exec, ExecId, What},
     limits::MAX_FORWARDED,
     sockets::SocketNo,
     world::Part,
 };
-use crate::model::{Confidence, Evidence, GapCode, Hop, Kind, Link, LinkKind, Role, TaskKey, Want};
+use crate::model::{Confidence, Evidence, GapCode, Hop, Kind, Link, LinkKind, Proofs, Role, TaskKey, Want};
+use smallvec::smallvec;
 
 impl Builder<'_> {
     /// Hops and links below the runtime.
@@ -34,7 +35,7 @@ impl Builder<'_> {
             return;
         };
         for near in self.world.open_calls(task) {
-            self.parts.insert(Part::Socket(near));
+            self.parts.push(Part::Socket(near));
             let far = self.world.sockets.get(near).and_then(|near| self.world.sockets.get(near.peer?));
             let leg = self.leg(client, near);
             if server.is_some() && far.and_then(|far| far.owner) == server && !links.contains(&leg) {
@@ -70,7 +71,7 @@ impl Builder<'_> {
                 let to = hops.len() - 1;
                 match exec.what {
                     What::Start if self.forked(exec.runtime, shim) => {
-                        links.push(link(runtime, to, LinkKind::Fork, Confidence::Exact, vec![Evidence::Fork]));
+                        links.push(link(runtime, to, LinkKind::Fork, Confidence::Exact, smallvec![Evidence::Fork]));
                     }
                     // The FIFOs of a stranger's exec are none of the runtime's: it has the shim told over their standing connection.
                     What::Local | What::Start => {}
@@ -91,7 +92,7 @@ impl Builder<'_> {
         self.run(exec, parent, hops, links);
         let world = self.world;
         for id in &exec.beside {
-            self.parts.insert(Part::Exec(id.clone()));
+            self.parts.push(Part::Exec(ExecId::clone(id)));
             if let Some(beside) = world.execs.get(id) {
                 self.run(beside, parent, hops, links);
             }
@@ -108,7 +109,7 @@ impl Builder<'_> {
             links.push(match exec.shim {
                 Some(shim) if Some(shim) != exec.runtime => {
                     let forked = if exec.shim_forked { Confidence::Exact } else { Confidence::Strong };
-                    link(parent, to, LinkKind::Fork, forked, vec![Evidence::Fork])
+                    link(parent, to, LinkKind::Fork, forked, smallvec![Evidence::Fork])
                 }
                 Some(_) => {
                     let evidence = evidence.into_iter().chain([Evidence::Fork]).collect();
@@ -139,10 +140,10 @@ impl Builder<'_> {
         hops.push(hop);
         let says_so = exec.pid_file_says == Some(process.tgid);
         let evidence = match exec.runc {
-            Some(_) if says_so => vec![Evidence::Fork, Evidence::PidFile],
-            Some(_) => vec![Evidence::Fork],
+            Some(_) if says_so => smallvec![Evidence::Fork, Evidence::PidFile],
+            Some(_) => smallvec![Evidence::Fork],
             // runc is gone: the shim's child that its pid file names, in the right container.
-            None => vec![Evidence::PidFile, Evidence::Cgroup],
+            None => smallvec![Evidence::PidFile, Evidence::Cgroup],
         };
         links.push(link(last, last + 1, LinkKind::Exec, Confidence::Exact, evidence));
     }
@@ -164,7 +165,7 @@ impl Builder<'_> {
         let runtime = hops.len() - 1;
         let Some(stream) = exec.stream else { return };
         for near in self.world.forwarded_by(stream).into_iter().take(MAX_FORWARDED) {
-            self.parts.insert(Part::Socket(near));
+            self.parts.push(Part::Socket(near));
             let far = self.world.sockets.get(near).and_then(|near| near.peer);
             match far.and_then(|far| self.world.sockets.get(far)).and_then(|far| far.owner) {
                 Some(process) => {
@@ -188,8 +189,8 @@ impl Builder<'_> {
 
 /// How the stream's command is known: same goroutine, stream → FIFOs named by the exec id; the same exec id, FIFOs →
 /// arguments of runc.
-fn stream_to_command(exec: &Exec) -> (Confidence, Vec<Evidence>) {
-    let mut evidence = Vec::new();
+fn stream_to_command(exec: &Exec) -> (Confidence, Proofs) {
+    let mut evidence = Proofs::new();
     let mut confidence = Confidence::Exact;
     if exec.stream.is_some() {
         let by = exec.stream_by.unwrap_or(Evidence::Thread);

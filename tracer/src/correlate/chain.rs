@@ -1,10 +1,11 @@
 //! Puts a session together: from the exec id backwards to the client, leg by leg, and forwards to the process. Walking
 //! backwards takes only what is proved: a connection that leads nowhere (kubectl's idle GET) is never on the way.
 
+use smallvec::smallvec;
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use super::{
-    execs::{Exec, What},
+    execs::{Exec, ExecId, What},
     joins::{Join, Verdict},
     limits::MAX_HOPS,
     roles::{Seen, role_of},
@@ -13,7 +14,7 @@ use super::{
     world::{Part, World},
 };
 use crate::model::{
-    BootTime, Confidence, Evidence, Gap, GapCode, Hop, Link, LinkKind, Role, Session, TaskKey, TcpEnds, Want,
+    BootTime, Confidence, Evidence, Gap, GapCode, Hop, Link, LinkKind, Proofs, Role, Session, TaskKey, TcpEnds, Want,
 };
 
 /// A session as of now, and what it rests on.
@@ -41,13 +42,13 @@ pub(super) struct Node {
 
 impl World {
     /// The session of that exec.
-    pub(super) fn build(&self, id: &str, exec: &Exec, now: BootTime) -> Built {
+    pub(super) fn build(&self, id: &ExecId, exec: &Exec, now: BootTime) -> Built {
         let (stream, process) = (exec.stream.map(Part::Socket), exec.process.map(Part::Task));
         let sure = self.without_doubts(exec);
         let exec = sure.as_ref().unwrap_or(exec);
         let mut builder = Builder {
             world: self,
-            parts: BTreeSet::from([Part::Exec(id.to_owned()), Part::Container(exec.container.clone())]),
+            parts: Vec::from([Part::Exec(ExecId::clone(id)), Part::Container(Arc::clone(&exec.container))]),
             wants: Vec::new(),
             gaps: Vec::new(),
             beyond: Vec::new(),
@@ -75,7 +76,7 @@ impl World {
         }
         if process_doubted {
             (sure.process, sure.exit, sure.command_truncated) = (None, None, false);
-            sure.command.clear();
+            sure.command = Arc::default();
         }
         Some(sure)
     }
@@ -83,7 +84,7 @@ impl World {
 
 pub(super) struct Builder<'a> {
     pub(super) world: &'a World,
-    pub(super) parts: BTreeSet<Part>,
+    pub(super) parts: Vec<Part>,
     pub(super) wants: Vec<Want>,
     pub(super) gaps: Vec<Gap>,
     pub(super) beyond: Vec<(&'static str, SocketAddr)>,
@@ -161,7 +162,7 @@ impl Builder<'_> {
 
     /// The process at the other end of an accepted connection, and how it came to make that connection.
     fn previous(&mut self, far: SocketNo) -> Option<Node> {
-        self.parts.insert(Part::Socket(far));
+        self.parts.push(Part::Socket(far));
         let socket = self.world.sockets.get(far)?;
         let Some(near_no) = socket.peer else {
             match (socket.peer_absent, socket.tuple) {
@@ -190,7 +191,7 @@ impl Builder<'_> {
 
     /// The process that has this connecting end, and how it came to make the connection.
     fn dialler(&mut self, near_no: SocketNo) -> Option<Node> {
-        self.parts.insert(Part::Socket(near_no));
+        self.parts.push(Part::Socket(near_no));
         let near = self.world.sockets.get(near_no)?;
         let Some(task) = near.owner else {
             self.gap(
@@ -259,7 +260,7 @@ impl Builder<'_> {
     }
 
     pub(super) fn hop(&mut self, task: TaskKey, role: Role) -> Hop {
-        self.parts.insert(Part::Task(task));
+        self.parts.push(Part::Task(task));
         let process = self.world.processes.get(task);
         Hop {
             role,
@@ -315,7 +316,7 @@ impl Builder<'_> {
         {
             return Link {
                 unix: Some((path, near.id, far.id)),
-                ..link(from, from + 1, LinkKind::Unix, Confidence::Exact, vec![Evidence::UnixPeer])
+                ..link(from, from + 1, LinkKind::Unix, Confidence::Exact, smallvec![Evidence::UnixPeer])
             };
         }
         let ends = near.and_then(|near| {
@@ -329,7 +330,7 @@ impl Builder<'_> {
                 received: near.received,
             })
         });
-        Link { tcp: ends, ..link(from, from + 1, LinkKind::Tcp, Confidence::Exact, vec![Evidence::SocketPair]) }
+        Link { tcp: ends, ..link(from, from + 1, LinkKind::Tcp, Confidence::Exact, smallvec![Evidence::SocketPair]) }
     }
 
     /// The connection over which one daemon asks the next: CRI, ttrpc. It stands for all sessions.
@@ -339,7 +340,7 @@ impl Builder<'_> {
         Some(Link {
             persistent: true,
             unix: Some((standing.path.clone(), standing.near, standing.far)),
-            ..link(to - 1, to, LinkKind::Unix, Confidence::Exact, vec![Evidence::UnixPeer])
+            ..link(to - 1, to, LinkKind::Unix, Confidence::Exact, smallvec![Evidence::UnixPeer])
         })
     }
 
@@ -352,6 +353,6 @@ impl Builder<'_> {
     }
 }
 
-pub(super) fn link(from: usize, to: usize, kind: LinkKind, confidence: Confidence, evidence: Vec<Evidence>) -> Link {
+pub(super) fn link(from: usize, to: usize, kind: LinkKind, confidence: Confidence, evidence: Proofs) -> Link {
     Link { from, to, kind, confidence, evidence, persistent: false, tcp: None, relay: None, unix: None }
 }

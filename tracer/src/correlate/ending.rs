@@ -3,7 +3,7 @@
 use super::{
     asked::kubectl_says,
     chain::{Builder, Built, Node},
-    execs::{Exec, What},
+    execs::{Exec, ExecId, What},
     limits::{CLOSE_GRACE, LOSS_TOLD_WITHIN, STREAM_WITHIN},
     sockets::SocketNo,
     world::World,
@@ -12,6 +12,7 @@ use crate::model::{
     BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SocketId, State,
     Target,
 };
+use std::sync::Arc;
 
 impl World {
     /// Adds what became known after a session was told to be closed, which it is with its first connection and its command: how its
@@ -32,7 +33,7 @@ impl World {
 impl Builder<'_> {
     pub(super) fn finish(
         mut self,
-        id: &str,
+        id: &ExecId,
         exec: &Exec,
         now: BootTime,
         up: &[Node],
@@ -78,8 +79,8 @@ impl Builder<'_> {
         }
         // Nothing else runs for a request than kubectl.
         let (command, command_truncated) = match client.filter(|_| exec.what == What::Request) {
-            Some(kubectl) => (kubectl.process.argv.clone(), kubectl.process.argv_truncated),
-            None => (exec.command.clone(), exec.command_truncated),
+            Some(kubectl) => (kubectl.process.argv.as_slice().into(), kubectl.process.argv_truncated),
+            None => (Arc::clone(&exec.command), exec.command_truncated),
         };
         let client = self.client(client, beyond_end.or(client_end));
         let session = Session {
@@ -97,7 +98,7 @@ impl Builder<'_> {
             command_truncated,
             tty: exec.tty,
             stdin: (!exec.streams.is_empty()).then(|| exec.streams.contains("stdin")),
-            exec_id: exec.exec_id(id).map(str::to_owned),
+            exec_id: exec.exec_id(id),
             exit: ending.exit,
             hops,
             links,
@@ -105,7 +106,13 @@ impl Builder<'_> {
             gaps: self.gaps,
             complete,
         };
-        Built { session, parts: self.parts, wants: self.wants, again_at: ending.again_at, question }
+        Built {
+            session,
+            parts: self.parts.into_iter().collect(),
+            wants: self.wants,
+            again_at: ending.again_at,
+            question,
+        }
     }
 
     /// Whether every hop from client to process that can be on this host is there.
@@ -260,26 +267,18 @@ impl Builder<'_> {
             && !self.world.losses.since(exec.since)
     }
 
-    fn target(&mut self, exec: &Exec) -> Target {
+    fn target(&mut self, exec: &Exec) -> Arc<Target> {
         if exec.container.is_empty() {
-            return Target::default();
+            return Arc::default();
         }
-        let id = exec.container.clone();
-        let mut target = Target { container_id: Some(id.clone()), ..Target::default() };
-        match self.world.containers.get(&id) {
-            Some(Some(info)) => {
-                target.namespace.clone_from(&info.namespace);
-                target.pod.clone_from(&info.pod);
-                target.pod_uid.clone_from(&info.pod_uid);
-                target.container.clone_from(&info.name);
-                target.runtime.clone_from(&info.runtime);
-            }
+        match self.world.containers.get(&*exec.container) {
+            Some(Some(target)) => return Arc::clone(target),
             Some(None) => {
                 self.gap(GapCode::NamesUnknown, None, "no file of the runtime on this host names this container");
             }
             None => {}
         }
-        target
+        Arc::new(Target { container_id: Some(exec.container.to_string()), ..Target::default() })
     }
 
     /// What kubectl asked for is over when kubectl is, or the last of its connections.

@@ -1,6 +1,7 @@
 //! From the exec id to shim, runc and process.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{
     hosts::Hosts,
@@ -10,13 +11,13 @@ use super::{
 use crate::model::{Actor, BootTime, Evidence, ExitStatus, FileId, HostNo, RawText, SessionId, TaskKey};
 
 /// Names an exec: the runtime's id of it; where it has none, what else there is one of ([`What`]).
-pub(super) type ExecId = String;
+pub(super) type ExecId = Arc<str>;
 
 /// What is known of one exec, or of one stream that may be an exec's.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Exec {
     pub(super) what: What,
-    pub(super) container: String,
+    pub(super) container: Arc<str>,
     /// When it was seen first: its FIFO made, its stream found.
     pub(super) since: BootTime,
     /// It is older than the tracer.
@@ -60,7 +61,7 @@ pub(super) struct Exec {
     pub(super) process: Option<TaskKey>,
     /// When it ran its first execve in the container, where that was seen.
     pub(super) process_since: Option<BootTime>,
-    pub(super) command: Vec<RawText>,
+    pub(super) command: Arc<[RawText]>,
     pub(super) command_truncated: bool,
     pub(super) exit: Option<(BootTime, ExitStatus)>,
     /// runc ended, and had not started anything.
@@ -103,8 +104,8 @@ pub(super) enum What {
 
 impl Exec {
     /// The runtime's id of it.
-    pub(super) fn exec_id<'a>(&self, id: &'a str) -> Option<&'a str> {
-        matches!(self.what, What::Exec | What::Local).then_some(id)
+    pub(super) fn exec_id(&self, id: &ExecId) -> Option<ExecId> {
+        matches!(self.what, What::Exec | What::Local).then(|| ExecId::clone(id))
     }
 
     /// Whether it has stdin or a terminal, which no probe has.
@@ -131,7 +132,8 @@ pub(super) enum Claim {
 
 #[derive(Default)]
 pub(super) struct Execs {
-    all: BTreeMap<ExecId, Exec>,
+    /// Boxed: they are large, and a tree moves what it holds.
+    all: BTreeMap<ExecId, Box<Exec>>,
     by_runc: BTreeMap<TaskKey, ExecId>,
     by_process: BTreeMap<TaskKey, ExecId>,
     by_pid_file: BTreeMap<RawText, ExecId>,
@@ -147,7 +149,7 @@ pub(super) struct Execs {
 
 impl Execs {
     pub(super) fn get(&self, id: &str) -> Option<&Exec> {
-        self.all.get(id)
+        self.all.get(id).map(|exec| &**exec)
     }
 
     /// The exec, made where it is new. `None` where the id is already that of another container.
@@ -159,14 +161,16 @@ impl Execs {
         container: &str,
         at: BootTime,
     ) -> Option<&mut Exec> {
-        let exec = self.all.entry(id.to_owned()).or_insert_with(|| Exec {
-            session: hosts.session(host, id),
-            container: container.to_owned(),
-            since: at,
-            host,
-            ..Exec::default()
+        let exec = self.all.entry(id.into()).or_insert_with(|| {
+            Box::new(Exec {
+                session: hosts.session(host, id),
+                container: container.into(),
+                since: at,
+                host,
+                ..Exec::default()
+            })
         });
-        (exec.container == container).then_some(exec)
+        (*exec.container == *container).then_some(exec)
     }
 
     pub(super) fn by_runc(&self, runc: TaskKey) -> Option<&ExecId> {
@@ -186,23 +190,23 @@ impl Execs {
         exec.runc = Some(runc);
         exec.shim = shim;
         exec.pid_file = pid_file.cloned();
-        self.by_runc.insert(runc, id.to_owned());
+        self.by_runc.insert(runc, id.into());
         if let Some(path) = pid_file {
-            self.by_pid_file.insert(path.clone(), id.to_owned());
+            self.by_pid_file.insert(path.clone(), id.into());
         }
     }
 
     /// Whether that connection is this exec's: a runtime's streaming connection carries one exec, that which made its FIFOs
     /// first. A goroutine that ended leaves its `g` to others, and with it the memory of a connection that is still open.
     pub(super) fn claim_stream(&mut self, id: &str, stream: SocketNo) -> Claim {
-        let holder = self.by_stream.entry(stream).or_insert_with(|| id.to_owned());
-        if holder == id {
+        let holder = self.by_stream.entry(stream).or_insert_with(|| id.into());
+        if **holder == *id {
             return Claim::Ours;
         }
         if self.all.get(holder).is_some_and(|other| other.what != What::Stream) {
             return Claim::Anothers;
         }
-        Claim::Resolved(std::mem::replace(holder, id.to_owned()))
+        Claim::Resolved(std::mem::replace(holder, id.into()))
     }
 
     pub(super) fn by_stream(&self, stream: SocketNo) -> Option<&ExecId> {
@@ -211,14 +215,14 @@ impl Execs {
 
     /// Streams that stand for themselves: whose they are is not known.
     pub(super) fn unresolved(&self) -> impl Iterator<Item = &Exec> {
-        self.by_stream.values().filter_map(|id| self.all.get(id)).filter(|exec| exec.what == What::Stream && !exec.over)
+        self.by_stream.values().filter_map(|id| self.get(id)).filter(|exec| exec.what == What::Stream && !exec.over)
     }
 
     /// That exec's pid file holds this.
     pub(super) fn set_pid(&mut self, id: &str, pid: u32) {
         if let Some(exec) = self.all.get_mut(id) {
             exec.pid_file_says = Some(pid);
-            self.by_pid.insert((exec.host, pid), id.to_owned());
+            self.by_pid.insert((exec.host, pid), id.into());
         }
     }
 
@@ -238,7 +242,7 @@ impl Execs {
                 && (runtime.is_none() || exec.runtime == runtime)
             {
                 exec.may_have_stream = true;
-                offered.push(id.clone());
+                offered.push(ExecId::clone(id));
             }
         }
         offered
@@ -248,7 +252,7 @@ impl Execs {
         if self.fifos.len() >= MAX_FIFOS {
             self.fifos.clear();
         }
-        self.fifos.insert(file, (container.to_owned(), exec.to_owned()));
+        self.fifos.insert(file, (container.to_owned(), exec.into()));
     }
 
     pub(super) fn of_fifo(&self, file: FileId) -> Option<&(String, ExecId)> {
@@ -273,12 +277,12 @@ impl Execs {
             return None;
         }
         exec.process = Some(process);
-        self.by_process.insert(process, id.to_owned());
+        self.by_process.insert(process, id.into());
         Some(exec)
     }
 
     pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut Exec> {
-        self.all.get_mut(id)
+        self.all.get_mut(id).map(|exec| &mut **exec)
     }
 
     /// That connection is gone. It outlives its exec's session where a process was left running.
@@ -287,7 +291,7 @@ impl Execs {
     }
 
     pub(super) fn forget(&mut self, id: &str) {
-        self.forget_all(BTreeSet::from([id.to_owned()]));
+        self.forget_all(BTreeSet::from([id.into()]));
     }
 
     /// Forgets these, and what stands beside them.
@@ -316,7 +320,7 @@ impl Execs {
             self.by_pid_file.remove(&path);
         }
         if let Some(pid) = exec.pid_file_says
-            && self.by_pid.get(&(exec.host, pid)).is_some_and(|owner| owner == id)
+            && self.by_pid.get(&(exec.host, pid)).is_some_and(|owner| **owner == *id)
         {
             self.by_pid.remove(&(exec.host, pid));
         }

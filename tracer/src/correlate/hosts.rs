@@ -35,7 +35,7 @@ impl Hosts {
         let boot_id = self.get(host).map_or("", |host| &host.boot_id);
         let digest = Sha256::digest(format!("{boot_id}/{identity}"));
         let hex: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-        SessionId(format!("s-{hex}"))
+        SessionId(format!("s-{hex}").into())
     }
 
     /// A name that is made of a process's: that which its own host alone would give, but for the number of the host.

@@ -17,26 +17,27 @@
 //! One sighting in one direction is never enough by itself: [`Joins::outlets`] is for connections that are known to be one
 //! session's in another way. Where the process is not Go, the actor is a thread: the same rules then give at most `strong`.
 
+use smallvec::smallvec;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     awaited::Awaited,
-    sockets::{SocketNo, Sockets},
+    sockets::{Socket, SocketNo, Sockets},
     world::Losses,
 };
-use crate::model::{Actor, BootTime, Confidence, Evidence, SocketRole, TaskKey};
+use crate::model::{Actor, BootTime, Confidence, Evidence, Proofs, SocketRole, TaskKey};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Join {
     pub(super) inbound: SocketNo,
     pub(super) confidence: Confidence,
     /// In order of strength.
-    pub(super) evidence: Vec<Evidence>,
+    pub(super) evidence: Proofs,
 }
 
 impl Join {
     pub(super) fn exact(inbound: SocketNo, evidence: Evidence) -> Self {
-        Self { inbound, confidence: Confidence::Exact, evidence: vec![evidence] }
+        Self { inbound, confidence: Confidence::Exact, evidence: smallvec![evidence] }
     }
 }
 
@@ -166,7 +167,9 @@ impl Joins {
     /// goroutines from one to another; what was seen of threads before that was known does not count.
     pub(super) fn inbound_of(&self, outbound: SocketNo, sockets: &Sockets, is_go: bool, losses: &Losses) -> Verdict {
         let counts = |by_goroutine: bool| by_goroutine || !is_go;
-        let may_be_inbound = |no: SocketNo| may_be_inbound(no, outbound, sockets) && !is_later(no, outbound, sockets);
+        let near = sockets.get(outbound);
+        let may_be_inbound =
+            |no: SocketNo| accepted_beside(no, outbound, near, sockets).is_some_and(|inbound| !is_later(inbound, near));
         let dialled = self.dialled.get(&outbound).copied();
         let dialled = dialled.filter(|dial| may_be_inbound(dial.inbound) && counts(dial.by_goroutine));
         let both: Vec<(SocketNo, bool)> = self
@@ -185,21 +188,20 @@ impl Joins {
             .collect();
         let creator: BTreeSet<SocketNo> =
             self.created_with(outbound).into_iter().filter(|no| may_be_inbound(*no)).collect();
-        let named: BTreeSet<SocketNo> = dialled
+        let mut named = dialled
             .iter()
             .map(|dial| dial.inbound)
             .chain(both.iter().map(|(inbound, _)| *inbound))
-            .chain(creator.iter().copied())
-            .collect();
-        let mut named = named.into_iter();
-        let inbound = match (named.next(), named.next()) {
-            (None, _) => return self.awaited_inbound_of(outbound, sockets, may_be_inbound),
-            (Some(inbound), None) => inbound,
-            (Some(_), Some(_)) => return Verdict::Ambiguous,
+            .chain(creator.iter().copied());
+        let Some(inbound) = named.next() else {
+            return self.awaited_inbound_of(outbound, sockets, may_be_inbound);
         };
+        if named.any(|other| other != inbound) {
+            return Verdict::Ambiguous;
+        }
         let by_goroutine =
             dialled.is_some_and(|dial| dial.by_goroutine) || both.iter().any(|(_, by_goroutine)| *by_goroutine);
-        let mut evidence = Vec::new();
+        let mut evidence = Proofs::new();
         if by_goroutine {
             evidence.push(Evidence::Goroutine);
         }
@@ -221,7 +223,9 @@ impl Joins {
         }
         // Another creator may have touched two of more to come: who has two partners has none.
         let connected = |no: &SocketNo| is_connected(*no, sockets);
-        if evidence == [Evidence::Creator] && self.created_with(inbound).iter().filter(|no| connected(no)).count() > 1 {
+        if evidence[..] == [Evidence::Creator]
+            && self.created_with(inbound).iter().filter(|no| connected(no)).count() > 1
+        {
             return Verdict::Ambiguous;
         }
         let confidence = if !evidence.is_empty() {
@@ -261,7 +265,7 @@ impl Joins {
         }
         let both = self.awaited.copied(inbound, outbound) && self.awaited.copied(outbound, inbound);
         let confidence = if both { Confidence::Exact } else { Confidence::Strong };
-        Verdict::Joined(Join { inbound, confidence, evidence: vec![Evidence::Memory] })
+        Verdict::Joined(Join { inbound, confidence, evidence: smallvec![Evidence::Memory] })
     }
 
     fn moved_both_ways(&self, one: SocketNo, other: SocketNo) -> bool {
@@ -353,17 +357,26 @@ fn partner(touched: &BTreeMap<SocketNo, BTreeSet<u64>>, socket: SocketNo) -> Opt
 
 /// Whether `no` was accepted by the process that has `outbound`.
 fn may_be_inbound(no: SocketNo, outbound: SocketNo, sockets: &Sockets) -> bool {
-    let owner = |no| sockets.get(no).and_then(|socket| socket.owner);
-    no != outbound
-        && sockets.get(no).is_some_and(|socket| socket.role == Some(SocketRole::Accepted))
-        && owner(no) == owner(outbound)
+    accepted_beside(no, outbound, sockets.get(outbound), sockets).is_some()
+}
+
+/// The same, of an outbound socket that was looked up: `no`'s entry, if it may be.
+fn accepted_beside<'a>(
+    no: SocketNo,
+    outbound: SocketNo,
+    near: Option<&Socket>,
+    sockets: &'a Sockets,
+) -> Option<&'a Socket> {
+    let is_it = |far: &&Socket| {
+        no != outbound && far.role == Some(SocketRole::Accepted) && far.owner == near.and_then(|near| near.owner)
+    };
+    sockets.get(no).filter(is_it)
 }
 
 /// Whether `outbound` stood before `inbound` was accepted: then it was not made for it, and others share it. `kubectl
 /// port-forward` moves bytes of many local connections through one.
-fn is_later(inbound: SocketNo, outbound: SocketNo, sockets: &Sockets) -> bool {
-    let begun = |no| sockets.get(no).and_then(|socket| socket.begun);
-    begun(inbound).zip(begun(outbound)).is_some_and(|(inbound, outbound)| inbound > outbound)
+fn is_later(inbound: &Socket, outbound: Option<&Socket>) -> bool {
+    inbound.begun.zip(outbound.and_then(|near| near.begun)).is_some_and(|(inbound, outbound)| inbound > outbound)
 }
 
 fn is_connected(no: SocketNo, sockets: &Sockets) -> bool {

@@ -7,6 +7,10 @@ use crate::model::Span;
 /// another clock reading. Measured on the lab's recordings: no record of the kernel came more than 0.1 ms late.
 pub const REORDER_WITHIN: Span = Span::from_millis(5);
 
+/// What happens within so long is taken in together, and sessions are put together once for all of it: much of what happens to one
+/// does so within milliseconds. Counted from boot, so that it depends on times alone what that is.
+pub(super) const TOGETHER: Span = Span::from_millis(1);
+
 /// How long after a runtime accepted a stream its exec's FIFOs are made, at most: it gives up on a client that opens no
 /// streams within 30 s (k8s.io/streaming: DefaultStreamCreationTimeout). What claims a stream later has it from a `g` that
 /// served another goroutine.
@@ -58,8 +62,9 @@ pub(super) const UNIX_KEPT: Span = Span::from_secs(60);
 /// How long an exec through dockershim that may be a probe is waited for: a probe's default limit (core/v1: timeoutSeconds).
 pub(super) const PROBE_WITHIN: Span = Span::from_secs(1);
 
-/// How often the tables are swept.
-pub(super) const SWEEP_EVERY: Span = Span::from_secs(1);
+/// How often the tables are swept: each time goes through some of them whole, and nothing is kept for so short a time that it
+/// would matter.
+pub(super) const SWEEP_EVERY: Span = Span::from_secs(5);
 
 /// Closed sessions kept for the report; older ones were told when they closed.
 pub(super) const CLOSED_SESSIONS: usize = 1_000;

@@ -42,7 +42,7 @@ use self::{
     execs::{ExecId, Execs, What},
     hosts::Hosts,
     joins::{Joins, Verdict},
-    limits::{CLOSED_SESSIONS, SWEEP_EVERY},
+    limits::{CLOSED_SESSIONS, SWEEP_EVERY, TOGETHER},
     order::Order,
     processes::Processes,
     sockets::{Learnt, SocketNo, Sockets, UnixEnds},
@@ -50,8 +50,8 @@ use self::{
 };
 use crate::model::{
     Actor, BootTime, Change, Diagnosis, Fact, Family, Finding, HostFacts, HostNo, Measures, Observation, Places,
-    ProcessInfo, RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole, Source, State, TaskKey, Totals,
-    Want, WatchAs,
+    ProcessInfo, RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole, Source, State, Target, TaskKey,
+    Totals, Want, WatchAs,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -198,9 +198,7 @@ impl Correlator {
         while let Some(seen) = self.order.pop() {
             self.take(seen);
         }
-        if self.order.settled() > self.now {
-            self.pass(self.order.settled());
-        }
+        self.elapse(self.order.settled());
     }
 
     /// Takes in everything that still waits for its turn in the reordering window.
@@ -208,31 +206,41 @@ impl Correlator {
         while let Some(seen) = self.order.pop_any() {
             self.take(seen);
         }
+        self.conclude();
     }
 
     /// Takes in everything that was told, and lets time pass up to then: for whoever knows that nothing earlier follows.
     pub fn reach(&mut self, at: BootTime) {
         self.flush();
-        self.pass(at);
+        self.elapse(at);
+        self.conclude();
     }
 
     /// Takes in everything, as of now: for whoever reads no records of the kernel, which alone come out of order.
     pub fn settle(&mut self, now: BootTime) {
         self.flush();
         self.reconsider_asked();
-        self.pass(now);
+        self.elapse(now);
+        self.conclude();
     }
 
-    /// Up to when everything is taken in: nothing earlier is expected any more.
+    /// Up to when everything is taken in and what follows from it is told: nothing earlier is expected any more.
     #[must_use]
     pub fn settled(&self) -> BootTime {
-        self.order.settled()
+        let settled = self.order.settled();
+        if self.is_told() { settled } else { settled.min(self.now.whole(TOGETHER)) }
     }
 
-    /// Whether something waits for its turn: then the next [`Fact::Tick`] should come soon.
+    /// Whether everything that was taken in was told.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.dirty.is_empty()
+    }
+
+    /// Whether something waits for its turn, or to be told: then the next [`Fact::Tick`] should come soon.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        !self.order.is_empty()
+        !(self.order.is_empty() && self.is_told())
     }
 
     /// Whether a session is open.
@@ -276,39 +284,48 @@ impl Correlator {
     }
 
     fn take(&mut self, seen: Observation) {
-        let at = seen.at;
+        self.elapse(seen.at);
         self.apply(seen);
-        self.pass(at);
     }
 
     /// It is that late, and everything before is taken in.
-    fn pass(&mut self, until: BootTime) {
+    fn elapse(&mut self, until: BootTime) {
+        if until.whole(TOGETHER) > self.now {
+            if !self.dirty.is_empty() {
+                self.now = self.now.whole(TOGETHER).plus(TOGETHER);
+                self.conclude();
+            }
+            self.now = until.whole(TOGETHER);
+            self.conclude();
+        }
         self.now = self.now.max(until);
-        while let Some((_, leg)) = self.leaving.pop_front_if(|(at, _)| *at <= until) {
+    }
+
+    /// Looks at what was put off until now, and puts together what changed.
+    fn conclude(&mut self) {
+        let now = self.now;
+        while let Some((_, leg)) = self.leaving.pop_front_if(|(at, _)| *at <= now) {
             self.look_after(leg);
         }
-        while let Some(&(at, no)) = self.streams.first() {
-            if at > until {
-                break;
-            }
+        while let Some((at, no)) = self.streams.first().copied().filter(|(at, _)| *at <= now) {
             self.streams.pop_first();
             self.look_at_stream(at, no);
         }
-        while let Some((_, id)) = self.unclaimed.pop_front_if(|(at, _)| *at <= until) {
+        while let Some((_, id)) = self.unclaimed.pop_front_if(|(at, _)| *at <= now) {
             self.look_at_unclaimed(&id);
         }
-        while self.again.first().is_some_and(|(at, _)| *at <= self.now) {
+        while self.again.first().is_some_and(|(at, _)| *at <= now) {
             self.dirty.extend(self.again.pop_first().map(|(_, id)| id));
         }
         self.rebuild_all();
         // What kubectl asked for is told where no session shows it.
-        while let Some((at, task)) = self.asking.first().copied().filter(|(at, _)| *at <= until) {
+        while let Some((at, task)) = self.asking.first().copied().filter(|(at, _)| *at <= now) {
             self.asking.pop_first();
             self.look_at_asked(at, task);
         }
         self.rebuild_all();
-        if self.now >= self.next_sweep {
-            self.next_sweep = self.now.plus(SWEEP_EVERY);
+        if now >= self.next_sweep {
+            self.next_sweep = now.plus(SWEEP_EVERY);
             self.sweep();
         }
     }
@@ -327,7 +344,7 @@ impl Correlator {
                 self.ask(Want::Ancestry(task));
             }
             (Fact::Ancestry(ancestry), Some(task)) => {
-                self.world.processes.entry(task).ancestry = Some(*ancestry);
+                self.world.processes.entry(task).ancestry = Some((*ancestry).into());
                 self.touch(&Part::Task(task));
             }
             (Fact::ProcessSeen(info), Some(task)) => self.learned(task, *info),
@@ -403,13 +420,13 @@ impl Correlator {
                 self.fifo(at, task, actor, inbound, &path);
             }
             (Fact::ContainerSeen(info), _) => {
-                let part = Part::Container(info.id.clone());
-                self.world.containers.insert(info.id.clone(), Some(*info));
+                let part = Part::Container(info.id.as_str().into());
+                self.world.containers.insert(info.id.clone(), Some(Arc::new(Target::from(*info))));
                 self.touch(&part);
             }
             (Fact::ContainerUnknown { id }, _) => {
                 self.world.containers.entry(id.clone()).or_insert(None);
-                self.touch(&Part::Container(id));
+                self.touch(&Part::Container(id.into()));
             }
             (Fact::PidFile { path, pid }, shim) => self.pid_file(at, shim, &path, pid),
             (Fact::AuditFollowed, _) => {
@@ -558,12 +575,12 @@ impl Correlator {
         if let (true, true, Some(cookie)) = (to_kubelet, dialled, socket.id.cookie) {
             // No exec id here: the session is named by its leg, as nothing else is seen of it.
             let host = socket.id.host;
-            let id = host.name(format!("leg-{cookie}"));
+            let id: ExecId = host.name(format!("leg-{cookie}")).into();
             let since = socket.since.min(at);
             if let Some(exec) = self.world.exec(host, &id, "", since) {
                 exec.what = What::Leg;
                 exec.leaves_by = Some(leg);
-                self.legs.insert(leg, id.clone());
+                self.legs.insert(leg, ExecId::clone(&id));
                 self.dirty.insert(id);
             }
         }
@@ -680,8 +697,10 @@ impl Correlator {
 
     /// Marks every session that rests on that part.
     fn touch(&mut self, part: &Part) {
-        if let Some(sessions) = self.resting.get(part) {
-            self.dirty.extend(sessions.iter().cloned());
+        for id in self.resting.get(part).into_iter().flatten() {
+            if !self.dirty.contains(id) {
+                self.dirty.insert(ExecId::clone(id));
+            }
         }
     }
 
@@ -705,7 +724,7 @@ impl Correlator {
         }
     }
 
-    fn rebuild(&mut self, id: &str) {
+    fn rebuild(&mut self, id: &ExecId) {
         let Some(exec) = self.world.execs.get(id) else { return };
         if !exec.is_session() || exec.over {
             return;
@@ -721,13 +740,13 @@ impl Correlator {
         // Out of a snapshot: the rest of it is still to be read.
         let known_at = exec.since.plus(limits::SNAPSHOT_TAKEN_IN);
         if exec.preexisting && self.now < known_at {
-            self.again.insert((known_at, id.to_owned()));
+            self.again.insert((known_at, ExecId::clone(id)));
             return;
         }
         // A probe of dockershim's, or an exec: the latter prints, stays or reads.
         let decided_at = exec.since.plus(limits::PROBE_WITHIN);
         if self.now < decided_at && exec.exit.is_none() && self.world.may_be_either(exec) {
-            self.again.insert((decided_at, id.to_owned()));
+            self.again.insert((decided_at, ExecId::clone(id)));
             return;
         }
         let (is_leg, is_asked) = (exec.leaves_by.is_some(), matches!(exec.what, What::Asked | What::Request));
@@ -751,7 +770,7 @@ impl Correlator {
             }
         }
         if let Some(at) = built.again_at {
-            self.again.insert((at, id.to_owned()));
+            self.again.insert((at, ExecId::clone(id)));
         }
         let old = self.open.remove(id);
         let none = BTreeSet::new();
@@ -761,7 +780,7 @@ impl Correlator {
                 self.unrest(gone, id);
             }
             for new in built.parts.difference(old_parts) {
-                self.resting.entry(new.clone()).or_default().insert(id.to_owned());
+                self.resting.entry(new.clone()).or_default().insert(ExecId::clone(id));
             }
         }
         let mut session = built.session;
@@ -794,7 +813,7 @@ impl Correlator {
             }
             self.legs.retain(|_, leg| leg != id);
             self.asked_for.retain(|_, asked| asked != id);
-            self.over.push_back((self.now, id.to_owned()));
+            self.over.push_back((self.now, ExecId::clone(id)));
             return;
         }
         if is_new {
@@ -802,7 +821,7 @@ impl Correlator {
         } else if is_news {
             self.tell(Change::Changed(Arc::clone(&session)));
         }
-        self.open.insert(id.to_owned(), Open { session, parts: built.parts });
+        self.open.insert(ExecId::clone(id), Open { session, parts: built.parts });
     }
 
     /// What stood for itself, because nobody had its other end, is a part of this one.
@@ -878,7 +897,7 @@ impl Correlator {
         self.world.standing.retain(|(near, far), _| processes.get(*near).is_some() && processes.get(*far).is_some());
         if self.world.containers.len() > limits::MAX_CONTAINERS {
             let resting = &self.resting;
-            self.world.containers.retain(|id, _| resting.contains_key(&Part::Container(id.clone())));
+            self.world.containers.retain(|id, _| resting.contains_key(&Part::Container(id.as_str().into())));
             // Their names may be asked for again.
             self.asked.retain(|want, _| !matches!(want, Want::Container { .. }));
         }

@@ -22,7 +22,7 @@ impl Correlator {
         let forked_by = process.and_then(|process| process.forked_by);
         let Some(shim) = forked_by.or(process.and_then(|process| process.info.parent)) else { return };
         // No exec's id has a colon.
-        let id: ExecId = format!("container:{}", create.container);
+        let id: ExecId = format!("container:{}", create.container).into();
         let Some(exec) = self.world.exec(task.host, &id, &create.container, at) else { return };
         if exec.runc.is_some() {
             return;
@@ -36,8 +36,8 @@ impl Correlator {
         let first = self.world.pods.get(&shim).filter(|_| seen).cloned();
         match first.and_then(|first| self.world.execs.get_mut(&first)).filter(|pod| !pod.over) {
             Some(pod) if pod.beside.len() < MAX_BESIDE => {
-                pod.beside.push(id.clone());
-                let first = format!("container:{}", pod.container);
+                pod.beside.push(ExecId::clone(&id));
+                let first = format!("container:{}", pod.container).into();
                 if let Some(exec) = self.world.execs.get_mut(&id) {
                     exec.what = What::Beside;
                 }
@@ -49,8 +49,8 @@ impl Correlator {
                     exec.what = What::Start;
                     exec.runtime = runtime;
                 }
-                self.world.pods.insert(shim, id.clone());
-                self.begun.push_back((at, id.clone()));
+                self.world.pods.insert(shim, ExecId::clone(&id));
+                self.begun.push_back((at, ExecId::clone(&id)));
                 self.ask(Want::Container { id: create.container.clone(), bundle: Some(create.bundle.clone()) });
                 self.dirty.insert(id);
             }
@@ -95,7 +95,7 @@ impl Builder<'_> {
                 _ => return,
             };
             passes_on = false;
-            self.parts.insert(Part::Task(task));
+            self.parts.push(Part::Task(task));
             up.push(Node { task, role, inbound: None, join: None, outbound: None });
             if role == Role::Kubelet {
                 return;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::limits::{MAX_LINEAGE, MAX_PROCESSES, REMEMBER};
-use crate::model::{Ancestry, BootTime, ExitStatus, HostNo, ProcessInfo, Program, TaskKey};
+use crate::model::{Ancestor, Ancestry, BootTime, ExitStatus, HostNo, ProcessInfo, Program, TaskKey};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Process {
@@ -21,7 +21,20 @@ pub(super) struct Process {
     /// It listens on a runtime's socket.
     pub(super) is_runtime: bool,
     /// Where it comes from.
-    pub(super) ancestry: Option<Ancestry>,
+    pub(super) ancestry: Option<Above>,
+}
+
+/// Where a process comes from: its sessions share it.
+#[derive(Clone, Debug)]
+pub(super) struct Above {
+    pub(super) parents: Arc<[Ancestor]>,
+    pub(super) names: BTreeMap<u32, String>,
+}
+
+impl From<Ancestry> for Above {
+    fn from(Ancestry { parents, names }: Ancestry) -> Self {
+        Self { parents: parents.into(), names }
+    }
 }
 
 #[derive(Default)]

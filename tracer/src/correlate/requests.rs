@@ -8,6 +8,7 @@ use super::{
     world::{Part, World},
 };
 use crate::model::{Confidence, Evidence, GapCode, Hop, Link, LinkKind, Role, SocketInfo, SocketRole, TaskKey, Want};
+use smallvec::smallvec;
 
 impl Correlator {
     /// A connection to etcd: an API server's is the way to what it keeps.
@@ -54,14 +55,14 @@ impl Builder<'_> {
             return;
         };
         for no in &stores {
-            self.parts.insert(Part::Socket(*no));
+            self.parts.push(Part::Socket(*no));
         }
         let hop = self.hop(etcd, Role::Etcd);
         hops.push(hop);
         let to = hops.len() - 1;
         links.push(Link {
             persistent: true,
-            ..link(server, to, LinkKind::Tcp, Confidence::Exact, vec![Evidence::SocketPair])
+            ..link(server, to, LinkKind::Tcp, Confidence::Exact, smallvec![Evidence::SocketPair])
         });
         let text = "all requests share the connections to etcd: which of them carried this one, if it was not answered out of memory, is not seen";
         self.gap_at(GapCode::Unjoined, (server, to), text);

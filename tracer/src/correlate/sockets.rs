@@ -68,7 +68,8 @@ pub(super) struct UnixEnds {
 
 #[derive(Default)]
 pub(super) struct Sockets {
-    all: BTreeMap<SocketNo, Socket>,
+    /// Boxed: they are large, and a tree moves what it holds.
+    all: BTreeMap<SocketNo, Box<Socket>>,
     by_cookie: BTreeMap<(HostNo, u64), SocketNo>,
     by_inode: BTreeMap<(HostNo, u64), SocketNo>,
     /// Ends still without a partner, by what their partner's tuple must be.
@@ -81,12 +82,12 @@ pub(super) struct Sockets {
 
 impl Sockets {
     pub(super) fn get(&self, no: SocketNo) -> Option<&Socket> {
-        self.all.get(&no)
+        self.all.get(&no).map(|socket| &**socket)
     }
 
     /// Every entry.
     pub(super) fn iter(&self) -> impl Iterator<Item = (SocketNo, &Socket)> {
-        self.all.iter().map(|(no, socket)| (*no, socket))
+        self.all.iter().map(|(no, socket)| (*no, &**socket))
     }
 
     /// The entry of that name. The cookie decides; an inode alone names the newest bearer.
@@ -170,7 +171,7 @@ impl Sockets {
             received: None,
             acked: None,
         };
-        self.all.insert(no, socket);
+        self.all.insert(no, Box::new(socket));
         Some(no)
     }
 
@@ -324,7 +325,7 @@ impl Sockets {
     pub(super) fn peer_absent(&mut self, tuple: Tuple, netns: Option<u32>, host: HostNo) -> Vec<SocketNo> {
         let lonely = self.lonely.get(&tuple.mirrored()).cloned().unwrap_or_default();
         let is_of = |socket: &Socket| socket.id.host == host && (netns.is_none() || socket.netns == netns);
-        let here = |no: &SocketNo| self.all.get(no).is_some_and(is_of);
+        let here = |no: &SocketNo| self.all.get(no).is_some_and(|socket| is_of(socket));
         let found: Vec<SocketNo> = lonely.into_iter().filter(here).collect();
         for no in &found {
             if let Some(socket) = self.all.get_mut(no) {

@@ -48,10 +48,10 @@ impl Correlator {
                 }
                 let Some(runc) = parse_runc_exec(&info.argv) else { return };
                 match (&runc.exec, forked_for) {
-                    (Some(id), _) => self.runc_started(at, task, &id.clone(), What::Exec, &runc),
+                    (Some(id), _) => self.runc_started(at, task, &id.as_str().into(), What::Exec, &runc),
                     (None, Some((stream, actor))) => {
                         // No id of the runtime's: the process that starts it is as unique.
-                        let id = self.world.hosts.name("runc", task);
+                        let id = self.world.hosts.name("runc", task).into();
                         self.runc_started(at, task, &id, What::Unnamed, &runc);
                         if let Some(exec) = self.world.execs.get_mut(&id) {
                             exec.runtime = exec.shim;
@@ -79,11 +79,11 @@ impl Correlator {
             exec.shim_forked = forked_by.is_some();
             let shim = forked_by.or(process.and_then(|process| process.info.parent));
             self.world.execs.set_runc(id, task, shim, runc.pid_file.as_ref());
-            self.unclaimed.push_back((at.plus(limits::LOCAL_AFTER), id.clone()));
-            self.begun.push_back((at, id.clone()));
+            self.unclaimed.push_back((at.plus(limits::LOCAL_AFTER), ExecId::clone(id)));
+            self.begun.push_back((at, ExecId::clone(id)));
         }
-        self.touch(&Part::Exec(id.clone()));
-        self.dirty.insert(id.clone());
+        self.touch(&Part::Exec(ExecId::clone(id)));
+        self.dirty.insert(ExecId::clone(id));
     }
 
     /// Something is known now of that process: is it the `runc exec` of an exec that was found, which is still being started?
@@ -91,7 +91,7 @@ impl Correlator {
         let Some(info) = self.world.processes.get(task).map(|process| &process.info) else { return };
         let Some(runc) = parse_runc_exec(&info.argv) else { return };
         let of_shim = info.parent.is_some_and(|parent| self.world.standing.keys().any(|(_, to)| *to == parent));
-        let Some(id) = runc.exec.clone().filter(|_| of_shim) else { return };
+        let Some(id) = runc.exec.as_deref().filter(|_| of_shim).map(ExecId::from) else { return };
         if self.world.execs.get(&id).is_some_and(|exec| exec.preexisting && exec.process.is_none()) {
             self.runc_started(self.now, task, &id, What::Exec, &runc);
         }
@@ -100,7 +100,7 @@ impl Correlator {
     /// `runc exec` below a shim, and nobody made FIFOs for it on the runtime's side: another client of the runtime's API did.
     pub(super) fn look_at_unclaimed(&mut self, id: &ExecId) {
         let Some(exec) = self.world.execs.get(id).filter(|exec| !exec.is_session()) else { return };
-        let (shim, container) = (exec.shim, exec.container.clone());
+        let (shim, container) = (exec.shim, Arc::clone(&exec.container));
         // Whoever is connected to the shim had it start the command.
         let mut asking = self.world.standing.keys().filter(|(_, to)| Some(*to) == shim).map(|(from, _)| *from);
         let (Some(runtime), None) = (asking.next(), asking.next()) else { return };
@@ -108,8 +108,8 @@ impl Correlator {
             exec.what = What::Local;
             exec.runtime = Some(runtime);
         }
-        self.ask(Want::Container { id: container, bundle: None });
-        self.dirty.insert(id.clone());
+        self.ask(Want::Container { id: container.to_string(), bundle: None });
+        self.dirty.insert(ExecId::clone(id));
     }
 
     /// The first execve inside the container of something that a `runc exec` forked.
@@ -118,10 +118,10 @@ impl Correlator {
         let Some(id) = id else { return };
         let Some(exec) = self.world.execs.set_process(&id, task) else { return };
         exec.process_since = Some(at);
-        exec.command.clone_from(&info.argv);
+        exec.command = info.argv.as_slice().into();
         exec.command_truncated = info.argv_truncated;
         self.ask(Want::Process(task));
-        self.touch(&Part::Exec(id.clone()));
+        self.touch(&Part::Exec(ExecId::clone(&id)));
         self.dirty.insert(id);
     }
 
@@ -133,7 +133,7 @@ impl Correlator {
             if let Some(exec) = self.world.execs.get_mut(&id) {
                 exec.exit = exec.exit.or(Some((at, status)));
             }
-            self.touch(&Part::Exec(id.clone()));
+            self.touch(&Part::Exec(ExecId::clone(&id)));
             self.dirty.insert(id);
         } else if let Some(id) = self.world.execs.by_runc(task).cloned() {
             let mut pid_file = None;
@@ -148,7 +148,7 @@ impl Correlator {
             if let Some(path) = pid_file {
                 self.ask(Want::PidFile(path));
             }
-            self.touch(&Part::Exec(id.clone()));
+            self.touch(&Part::Exec(ExecId::clone(&id)));
             self.dirty.insert(id);
         }
     }
@@ -176,7 +176,7 @@ impl Correlator {
             Some(task) => self.bearer_found(task),
             None => self.ask(Want::Pid(pid)),
         }
-        self.dirty.insert(id);
+        self.dirty.insert(id.into());
     }
 
     /// Something is known now of the process that has this pid: was it asked for?
@@ -190,12 +190,12 @@ impl Correlator {
         let Some(exec) = self.world.execs.get(&id) else { return };
         // The file stays when the process is gone: what has the pid now must be the shim's child, in that container.
         let container = info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup);
-        let is_it = info.parent == exec.shim && container.is_some_and(|container| container.id == exec.container);
+        let is_it = info.parent == exec.shim && container.is_some_and(|container| *container.id == *exec.container);
         if exec.process.is_some() || !is_it {
             return;
         }
         if let Some(exec) = self.world.execs.set_process(&id, task) {
-            exec.command.clone_from(&info.argv);
+            exec.command = info.argv.as_slice().into();
             exec.command_truncated = info.argv_truncated;
         }
         self.dirty.insert(id);
@@ -205,6 +205,9 @@ impl Correlator {
 impl World {
     /// Whose pid file that is: runc was told so, or it lies where a shim keeps them.
     pub(super) fn exec_of_pid_file(&self, path: &RawText) -> Option<ExecId> {
-        self.execs.by_pid_file(path).cloned().or_else(|| path.as_str().and_then(parse_pid_file).map(|(_, id)| id))
+        self.execs
+            .by_pid_file(path)
+            .cloned()
+            .or_else(|| path.as_str().and_then(parse_pid_file).map(|(_, id)| id.into()))
     }
 }

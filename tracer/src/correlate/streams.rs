@@ -93,7 +93,7 @@ impl Correlator {
         }
         let stream = self.stream_of_actor(at, task, actor, inbound);
         let for_unknown = inbound.is_some_and(|id| self.world.sockets.find(id).is_none());
-        let id = fifo.exec;
+        let id: ExecId = fifo.exec.into();
         let Some(exec) = self.world.exec(task.host, &id, &fifo.container, at) else { return };
         // `ctr` was faster with its FIFOs than the runtime with these: it is the runtime's all the same.
         exec.what = What::Exec;
@@ -137,7 +137,7 @@ impl Correlator {
         if !self.world.containers.contains_key(&fifo.container) {
             self.ask(Want::Container { id: fifo.container, bundle: None });
         }
-        self.dirty.insert(fifo.exec);
+        self.dirty.insert(fifo.exec.into());
     }
 
     /// A goroutine of the runtime passes on what a FIFO gave: to the stream of that exec, or, from a container's own output, to
@@ -148,13 +148,13 @@ impl Correlator {
             return;
         };
         let Some(to) = self.relay_end(at, task, to) else { return };
-        if exec != container {
+        if *exec != *container {
             self.claim(at, &exec, to, by(actor), actor.goid.is_some());
         } else if let Some(id) = self.world.execs.by_stream(to).cloned()
             && let Some(stream) = self.world.execs.get_mut(&id)
             && stream.what == What::Stream
         {
-            stream.container.clone_from(&container);
+            stream.container = container.as_str().into();
             self.ask(Want::Container { id: container, bundle: None });
             self.dirty.insert(id);
         }
@@ -198,7 +198,7 @@ impl Correlator {
         if let Claim::Resolved(standing_in) = claim {
             self.resolve(at, &standing_in, id);
         }
-        self.dirty.insert(id.to_owned());
+        self.dirty.insert(id.into());
     }
 
     /// Whose a stream is has become known: what stood for it is over, and names what it is a part of.
@@ -247,7 +247,7 @@ impl Correlator {
         }
         let (owner, older, since, host) = (socket.owner, socket.older, socket.since, socket.id.host);
         let Some(name) = socket.id.cookie.or(socket.id.inode) else { return };
-        let id: ExecId = host.name(format!("stream-{name}"));
+        let id: ExecId = host.name(format!("stream-{name}")).into();
         if let Some(exec) = self.world.exec(host, &id, "", since.min(at)) {
             exec.what = What::Stream;
             exec.preexisting = older;

@@ -1,12 +1,13 @@
 //! Who is behind a session.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::{
     Correlator,
     audit::{Command, From, Sought, Verdict},
     chain::{Builder, Node},
-    execs::{Exec, What},
+    execs::{Exec, ExecId, What},
     limits::{AUDIT_CLOSED, AUDIT_OLDER, AUDIT_SETTLED, REQUEST_WITHIN, TICK},
     world::Part,
 };
@@ -39,7 +40,7 @@ impl Builder<'_> {
             login_uid: process.login_uid,
             login_name: name(process.login_uid),
             tty: process.tty.clone(),
-            parents: ancestry.map(|ancestry| ancestry.parents.clone()),
+            parents: ancestry.map(|ancestry| Arc::clone(&ancestry.parents)),
             ..Client::default()
         }
     }
@@ -51,7 +52,7 @@ impl Builder<'_> {
         up: &[Node],
         hops: &[Hop],
         kind: Kind,
-        target: &Target,
+        target: &Arc<Target>,
         now: BootTime,
     ) -> Option<Question> {
         let followed = self.world.audits.followed?;
@@ -93,7 +94,7 @@ impl Builder<'_> {
         let closed = ends.filter_map(|no| socket(no)?.closed).min();
         let sought = Sought {
             subresources,
-            target: target.clone(),
+            target: Arc::clone(target),
             command: client.and_then(asked_by_kubectl).or_else(|| command_seen(exec)),
             tty: exec.tty,
             // What is closed meanwhile is not held any more.
@@ -156,7 +157,7 @@ impl Correlator {
     }
 
     /// For these sessions the audit log says something else now.
-    pub(super) fn reconsider(&mut self, sessions: impl IntoIterator<Item = String>) {
+    pub(super) fn reconsider(&mut self, sessions: impl IntoIterator<Item = ExecId>) {
         for id in sessions {
             self.touch(&Part::Exec(id));
         }
@@ -168,12 +169,12 @@ fn asked_by_kubectl(client: &Hop) -> Option<Command> {
     let argv = &client.process.argv;
     let is_exec = super::asked::kubectl_says(&client.process) == Some(Kind::Exec);
     let at = argv.iter().position(|word| word.as_bytes() == b"--").filter(|_| is_exec)?;
-    let words: Vec<RawText> = argv.get(at + 1..)?.to_vec();
+    let words: Arc<[RawText]> = argv.get(at + 1..)?.into();
     Some(Command { words, truncated: client.process.argv_truncated, from: From::Client })
 }
 
 fn command_seen(exec: &Exec) -> Option<Command> {
     let from = if exec.preexisting { From::Process } else { From::Start };
-    let command = Command { words: exec.command.clone(), truncated: exec.command_truncated, from };
+    let command = Command { words: Arc::clone(&exec.command), truncated: exec.command_truncated, from };
     (!command.words.is_empty()).then_some(command)
 }

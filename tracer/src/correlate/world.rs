@@ -1,6 +1,7 @@
 //! Everything the correlator knows, before it is put together into sessions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{
     audit::Audits,
@@ -11,7 +12,7 @@ use super::{
     processes::Processes,
     sockets::{SocketNo, Sockets},
 };
-use crate::model::{BootTime, ContainerInfo, HostNo, Places, RawText, SessionId, SocketId, TaskKey, Tuple};
+use crate::model::{BootTime, HostNo, Places, RawText, SessionId, SocketId, Target, TaskKey, Tuple};
 
 pub(super) struct World {
     pub(super) hosts: Hosts,
@@ -31,7 +32,7 @@ pub(super) struct World {
     /// First containers, by the shim that started them.
     pub(super) pods: BTreeMap<TaskKey, ExecId>,
     /// `None`: asked for, and not known.
-    pub(super) containers: BTreeMap<String, Option<ContainerInfo>>,
+    pub(super) containers: BTreeMap<String, Option<Arc<Target>>>,
     pub(super) losses: Losses,
     pub(super) audits: Audits,
 }
@@ -197,5 +198,5 @@ pub(super) enum Part {
     Task(TaskKey),
     Socket(SocketNo),
     Exec(ExecId),
-    Container(String),
+    Container(Arc<str>),
 }

@@ -1,6 +1,6 @@
 //! What holds for every rule and every scene.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     FAULTS, diagnosis,
@@ -143,7 +143,7 @@ fn busy(mut scene: Scene) -> Scene {
 /// dockershim: the kubelet streams to itself; dockerd has containerd start the command.
 fn docker(mut scene: Scene) -> Scene {
     scene.session(|session| {
-        session.target.runtime = Some("docker".into());
+        Arc::make_mut(&mut session.target).runtime = Some("docker".into());
         // kubectl, API server, kubelet, kubelet, dockerd, shim, runc, process.
         let mut own = session.hops[3].clone();
         (own.role, own.task) = (Role::Kubelet, session.hops[2].task);
@@ -230,7 +230,7 @@ fn forwarding(mut scene: Scene) -> Scene {
 /// Older than the tracer: which stream is the exec's is not known, so that it is told as two.
 fn in_two(mut scene: Scene) -> Scene {
     let mut stream = scene.sessions[0].clone();
-    stream.id.0 = "s-stream".to_owned();
+    stream.id.0 = "s-stream".into();
     stream.preexisting = true;
     stream.hops.truncate(stream.hops.len() - 3);
     let hops = stream.hops.len();
@@ -315,7 +315,7 @@ fn fifty_healthy_sessions_of_all_kinds_name_nothing_together() {
         .map(|number| {
             let Session { id, .. } = &all[0].1.sessions[0];
             let mut session = all[number % all.len()].1.sessions[0].clone();
-            session.id.0 = format!("{}{number}", id.0);
+            session.id.0 = format!("{}{number}", id.0).into();
             session
         })
         .collect();

@@ -1,6 +1,6 @@
 //! Made-up reports: a healthy session, measured twice, in which a rule's scene changes what matters.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::APART;
 use crate::model::{
@@ -212,7 +212,7 @@ impl Scene {
         self.session(|session| {
             session.hops.truncate(hops);
             session.links.retain(|link| link.to < hops);
-            session.command.clear();
+            session.command = Default::default();
             session.complete = false;
         });
         self.each(|sample, _| {
@@ -432,7 +432,7 @@ fn link(from: usize, to: usize, kind: LinkKind) -> Link {
         to,
         kind,
         confidence: Confidence::Exact,
-        evidence: vec![Evidence::SocketPair],
+        evidence: [Evidence::SocketPair].into_iter().collect(),
         persistent: false,
         tcp: None,
         relay: None,
@@ -469,14 +469,14 @@ fn session() -> Session {
         last_seen: NOW,
         preexisting: false,
         merged_into: None,
-        target: Target {
+        target: Arc::new(Target {
             pod: Some("web".into()),
             container_id: Some(CONTAINER.into()),
             runtime: Some("containerd".into()),
             ..Target::default()
-        },
+        }),
         client: Client::default(),
-        command: vec!["cat".into()],
+        command: ["cat".into()].into(),
         command_truncated: false,
         tty: Some(false),
         stdin: Some(true),

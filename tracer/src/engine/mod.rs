@@ -170,8 +170,8 @@ impl Pump {
         }
         let (at, is_tick) = (seen.at, seen.fact == Fact::Tick);
         self.correlator.ingest(seen);
-        // A file ends where nothing goes on.
-        if let (Some(recorder), true) = (&mut self.recorder, is_tick) {
+        // A file ends where nothing goes on, and what is known was told.
+        if let (Some(recorder), true) = (&mut self.recorder, is_tick && self.correlator.is_told()) {
             recorder.go_on(at, &self.correlator)?;
         }
         self.show()

@@ -1,6 +1,7 @@
 //! How a link is known, and what is not.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 /// How sure a link is. Ordered weakest first, so that `min` over a chain is the strength of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -111,6 +112,9 @@ impl Evidence {
         }
     }
 }
+
+/// What one link rests on, in order of strength: seldom more than three.
+pub type Proofs = SmallVec<[Evidence; 8]>;
 
 /// Something on the path that is not known, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -29,7 +29,7 @@ pub use container::{
     ContainerInfo, ContainerRef, ExecFifo, RuncCreate, RuncExec, is_of_cri, parse_cgroup, parse_fifo_path,
     parse_pid_file, parse_runc_create, parse_runc_exec,
 };
-pub use evidence::{Confidence, Evidence, Gap, GapCode};
+pub use evidence::{Confidence, Evidence, Gap, GapCode, Proofs};
 pub use fact::{Actor, Fact, FileId, Observation, Source};
 pub use finding::{Change, Daemon, Finding, Loose, Report, Standing, Totals, Want};
 pub use host::{Ability, Degraded, HostFacts, HostNo};

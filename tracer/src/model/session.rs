@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    Ancestor, BootTime, Confidence, Evidence, ExitStatus, Gap, KubeUser, ProcessInfo, RawText, SocketId, TaskKey, Tuple,
+    Ancestor, BootTime, Confidence, ContainerInfo, ExitStatus, Gap, KubeUser, ProcessInfo, Proofs, RawText, SocketId,
+    TaskKey, Tuple,
 };
 
 /// Short hash of a stable identity: the boot id with the exec id, else with the client socket's cookie.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SessionId(pub String);
+pub struct SessionId(pub Arc<str>);
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,6 +108,13 @@ pub struct Target {
     pub runtime: Option<String>,
 }
 
+impl From<ContainerInfo> for Target {
+    fn from(info: ContainerInfo) -> Self {
+        let ContainerInfo { id, name, pod, namespace, pod_uid, sandbox: _, runtime } = info;
+        Self { namespace, pod, pod_uid, container: name, container_id: Some(id), runtime }
+    }
+}
+
 /// Who began it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
@@ -123,7 +131,7 @@ pub struct Client {
     /// Its terminal.
     pub tty: Option<String>,
     /// Processes above it, its parent first; `None` where nobody told.
-    pub parents: Option<Vec<Ancestor>>,
+    pub parents: Option<Arc<[Ancestor]>>,
     /// Whom the API server took it for, as its audit log has it.
     pub user: Option<Box<KubeUser>>,
     /// Whether the audit log may still tell.
@@ -291,7 +299,7 @@ pub struct Link {
     /// How sure it is.
     pub confidence: Confidence,
     /// What it rests on, in order of strength.
-    pub evidence: Vec<Evidence>,
+    pub evidence: Proofs,
     /// Whether sessions share it.
     pub persistent: bool,
     /// Of TCP legs.
@@ -322,11 +330,11 @@ pub struct Session {
     /// It was a part of that session, which goes on; known only now.
     pub merged_into: Option<SessionId>,
     /// Where it leads.
-    pub target: Target,
+    pub target: Arc<Target>,
     /// Who began it.
     pub client: Client,
     /// The command, as the process has it.
-    pub command: Vec<RawText>,
+    pub command: Arc<[RawText]>,
     /// Whether the command was cut.
     pub command_truncated: bool,
     /// Whether the process has a terminal; `None` until runc was seen.
@@ -334,7 +342,7 @@ pub struct Session {
     /// Whether stdin is passed on.
     pub stdin: Option<bool>,
     /// The runtime's id of the exec.
-    pub exec_id: Option<String>,
+    pub exec_id: Option<Arc<str>>,
     /// How it ended; `None` while open.
     pub exit: Option<SessionExit>,
     /// Client to process.
@@ -361,7 +369,7 @@ impl Session {
 /// that pid on their path, and those that lead into the pod `POD`, `NAMESPACE/POD` or `NAMESPACE/POD/CONTAINER`.
 #[must_use]
 pub fn matching(sessions: &[Session], text: &str) -> Vec<usize> {
-    if let Some(exactly) = sessions.iter().position(|session| session.id.0 == text) {
+    if let Some(exactly) = sessions.iter().position(|session| *session.id.0 == *text) {
         return vec![exactly];
     }
     let pid: Option<u32> = text.parse().ok();

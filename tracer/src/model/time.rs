@@ -51,6 +51,15 @@ impl BootTime {
         Self(self.0.saturating_add(span.0))
     }
 
+    /// The last moment, up to this one, that is a whole number of `span` after boot.
+    #[must_use]
+    pub const fn whole(self, span: Span) -> Self {
+        match self.0.checked_rem(span.0) {
+            Some(rest) => Self(self.0 - rest),
+            None => self,
+        }
+    }
+
     /// The moment `span` earlier, or boot.
     #[must_use]
     pub const fn minus(self, span: Span) -> Self {

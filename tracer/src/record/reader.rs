@@ -229,7 +229,7 @@ impl Reader {
         let stream: Box<dyn BufRead + Send> = if zstd {
             let mut decoder = zstd::Decoder::with_buffer(whole).map_err(OpenError::Io)?;
             decoder.window_log_max(MAX_WINDOW_LOG).map_err(OpenError::Io)?;
-            Box::new(BufReader::new(decoder))
+            Box::new(BufReader::with_capacity(zstd::Decoder::<&[u8]>::recommended_output_size(), decoder))
         } else {
             Box::new(whole)
         };
@@ -316,8 +316,7 @@ impl Reader {
             if self.last != Last::Any {
                 return Err(damage(self.line, "something follows the last record".to_owned()));
             }
-            let seen: Observation =
-                serde_json::from_slice(&self.buffer).map_err(|error| damage(self.line, without_place(&error)))?;
+            let seen = parse(&self.buffer).map_err(|error| damage(self.line, without_place(&error)))?;
             if seen.fact == Fact::Stopped {
                 self.last = Last::Stopped;
             } else if seen.fact == Fact::Continued {
@@ -363,6 +362,11 @@ impl Iterator for Reader {
         }
         self.read().map_err(|end| self.end = Some(end)).ok()
     }
+}
+
+/// Whether a line is UTF-8 is asked once, not for each string in it.
+fn parse(line: &[u8]) -> serde_json::Result<Observation> {
+    std::str::from_utf8(line).map_or_else(|_| serde_json::from_slice(line), serde_json::from_str)
 }
 
 /// serde_json counts lines inside the one that it was given: that number would contradict ours.

@@ -242,7 +242,7 @@ mod tests {
             to,
             kind: LinkKind::Tcp,
             confidence,
-            evidence: vec![Evidence::SocketPair],
+            evidence: [Evidence::SocketPair].into_iter().collect(),
             persistent: false,
             tcp: None,
             relay: None,
@@ -262,7 +262,7 @@ mod tests {
             merged_into: None,
             target: Default::default(),
             client: Default::default(),
-            command: Vec::new(),
+            command: Default::default(),
             command_truncated: false,
             tty: None,
             stdin: None,
@@ -341,7 +341,7 @@ mod tests {
         for (at, session) in (1..).zip([&part, &whole]) {
             collector.told(session, BootTime(at));
         }
-        let ids: Vec<_> = collector.story().tales.iter().map(|tale| tale.session.id.0.clone()).collect();
-        assert_eq!(ids, ["s-1"]);
+        let ids: Vec<_> = collector.story().tales.iter().map(|tale| Arc::clone(&tale.session.id.0)).collect();
+        assert_eq!(ids, ["s-1".into()]);
     }
 }

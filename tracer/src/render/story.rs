@@ -3,7 +3,7 @@
 
 use super::samples::Samples;
 use crate::{
-    model::{BootTime, Confidence, Evidence, Gap, Health, Hop, Link, Session, Totals, matching},
+    model::{BootTime, Confidence, Gap, Health, Hop, Link, Proofs, Session, Totals, matching},
     sink::Header,
 };
 
@@ -43,7 +43,7 @@ pub struct Proof {
     /// How sure.
     pub confidence: Confidence,
     /// By what.
-    pub evidence: Vec<Evidence>,
+    pub evidence: Proofs,
 }
 
 impl Tie {

@@ -77,7 +77,7 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn ink(&self, ink: Ink, text: &str) -> String {
-        ink.on(self.style, text)
+        ink.on(self.style, text).into_owned()
     }
 
     fn session(&self, out: &mut dyn Write, session: &Session, health: Health, own: Option<&Verdict>) -> io::Result<()> {
@@ -179,7 +179,7 @@ pub(crate) fn reading(reading: &Reading) -> String {
 
 /// A verdict as programs see it.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct View<'a> {
+pub struct View<'a> {
     code: &'a str,
     name: &'a str,
     severity: &'static str,
@@ -229,7 +229,7 @@ impl<'a> View<'a> {
             code: verdict.code,
             name: verdict.name,
             severity: verdict.severity.token(),
-            session: verdict.session.as_ref().map(|id| id.0.as_str()),
+            session: verdict.session.as_ref().map(|id| &*id.0),
             hop: verdict.hop,
             link: verdict.link,
             pid,

@@ -119,7 +119,7 @@ struct Page {
 
 impl Page {
     fn ink(&self, ink: Ink, text: &str) -> String {
-        ink.on(self.style, text)
+        ink.on(self.style, text).into_owned()
     }
 
     fn session(&self, session: &Session) -> String {

@@ -1,5 +1,7 @@
 //! What colours say, and how terminals show them.
 
+use std::borrow::Cow;
+
 use super::Style;
 
 /// What a colour says.
@@ -15,9 +17,9 @@ pub(crate) enum Ink {
 
 impl Ink {
     /// Text in that colour, if there are any.
-    pub(crate) fn on(self, style: Style, text: &str) -> String {
+    pub(crate) fn on(self, style: Style, text: &str) -> Cow<'_, str> {
         if !style.color || text.is_empty() {
-            return text.to_owned();
+            return Cow::Borrowed(text);
         }
         let code = match self {
             Self::Bold => "1",
@@ -27,6 +29,6 @@ impl Ink {
             Self::Bad => "1;31",
             Self::Mark => "1;36",
         };
-        format!("\x1b[{code}m{text}\x1b[0m")
+        Cow::Owned(format!("\x1b[{code}m{text}\x1b[0m"))
     }
 }

@@ -69,8 +69,8 @@ impl Sink for Table {
                 }
             }
             for (index, line) in table.to_string().lines().enumerate() {
-                let ink =
-                    if index == 0 { Ink::Dim.on(self.style, line.trim_end()) } else { line.trim_end().to_owned() };
+                let line = line.trim_end();
+                let ink = if index == 0 { Ink::Dim.on(self.style, line) } else { line.into() };
                 writeln!(self.target, "{ink}")?;
             }
         }

@@ -14,7 +14,6 @@ pub(crate) mod ink;
 pub(crate) mod json;
 mod jsonl;
 pub(crate) mod list;
-pub mod schema;
 pub(crate) mod show;
 mod tree;
 pub mod view;

@@ -89,7 +89,7 @@ impl Drawing<'_> {
     }
 
     fn ink(&self, ink: Ink, text: &str) -> String {
-        ink.on(self.style, text)
+        ink.on(self.style, text).into_owned()
     }
 
     fn title(&self) -> String {
@@ -214,7 +214,7 @@ impl Drawing<'_> {
         let mut lines = Vec::new();
         for one in self.measures.descriptors(shim.task).iter().filter(|one| one.kind == FileKind::Fifo) {
             let name = one.path.as_ref().and_then(RawText::as_str).and_then(parse_fifo_path);
-            let Some(name) = name.filter(|name| name.exec == *exec) else { continue };
+            let Some(name) = name.filter(|name| *name.exec == **exec) else { continue };
             if !seen.insert(one.file) {
                 continue;
             }

@@ -5,6 +5,7 @@
 //! drawn again. Width is fixed, not asked for: a replay prints what the live run printed.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     net::SocketAddr,
@@ -82,7 +83,7 @@ fn are_named_alike(one: &Session, other: &Session) -> bool {
     one.target == other.target
         && one.client == other.client
         && (&one.command, one.command_truncated) == (&other.command, other.command_truncated)
-        && one.hops == other.hops
+        && one.hops.first() == other.hops.first()
 }
 
 /// A part of the path.
@@ -136,7 +137,8 @@ fn pieces(session: &Session) -> Vec<Piece<'_>> {
         let ends = session.beyond.iter().filter(move |(side, _)| (*side == "client") == client);
         ends.map(|(side, address)| Piece::Beyond(side, *address))
     };
-    let mut pieces: Vec<Piece<'_>> = beyond(true).collect();
+    let mut pieces = Vec::with_capacity(session.beyond.len() + session.links.len() + 2 * session.hops.len());
+    pieces.extend(beyond(true));
     for (index, hop) in session.hops.iter().enumerate() {
         let branching = session.links.iter().filter(|link| link.to == index && branches(session, link));
         pieces.extend(branching.map(Piece::Link));
@@ -172,7 +174,7 @@ impl Tree {
         }
     }
 
-    fn ink(&self, ink: Ink, text: &str) -> String {
+    fn ink<'a>(&self, ink: Ink, text: &'a str) -> Cow<'a, str> {
         ink.on(self.style, text)
     }
 
@@ -187,8 +189,8 @@ impl Tree {
         self.seen += u64::from(first);
         let mut drawn = known.unwrap_or_default();
         let path = pieces(session);
-        let keys: Vec<Key> = path.iter().copied().map(Key::of).collect();
-        let appended = keys.starts_with(&drawn.path);
+        let is_there = |(at, key): (usize, &Key)| path.get(at).is_some_and(|piece| Key::of(*piece) == *key);
+        let appended = drawn.path.iter().enumerate().all(is_there);
         let again = !appended && !first;
         if again {
             drawn = Drawn::default();
@@ -207,8 +209,9 @@ impl Tree {
             let Named { into, command, who, user } = &named;
             let before = &drawn.named;
             let into = into.as_ref().filter(|_| *into != before.into).map(|into| ("into", into));
-            // The line of the process says it too.
-            let told = session.hops.iter().any(|hop| hop.role == Role::Process);
+            // The line of the process says it too, unless that is another program by now.
+            let is_it = |hop: &Hop| hop.role == Role::Process && *hop.process.argv == *session.command;
+            let told = session.hops.iter().any(is_it);
             let command = command.as_ref().filter(|_| !told && *command != before.command);
             for (label, text) in into.into_iter().chain(command.map(|command| ("command", command))) {
                 lines.push(format!("  {}{text}", self.label(Ink::Dim, label)));
@@ -250,7 +253,8 @@ impl Tree {
         if !closed {
             drawn.session = Some(Arc::clone(session));
             drawn.named = named;
-            drawn.path = keys;
+            let new = path.iter().skip(drawn.path.len());
+            drawn.path.extend(new.copied().map(Key::of));
             drawn.complete = session.complete;
             self.drawn.insert(session.id.clone(), drawn);
         }
@@ -275,7 +279,8 @@ impl Tree {
 
     /// How a session ended that was drawn, in a line.
     fn brief(&mut self, session: &Session, now: BootTime) -> io::Result<()> {
-        let id = self.ink(Ink::Mark, &escape::str(&session.id.0, NAME));
+        let id = escape::str(&session.id.0, NAME);
+        let id = self.ink(Ink::Mark, &id);
         let into = into(session).map_or_else(String::new, |into| format!("  {}", self.ink(Ink::Bold, &into)));
         let (mark, outcome) = (self.ink(Ink::Mark, "▸"), self.outcome(session, now));
         let before = if self.is_brief { "" } else { "\n" };
@@ -414,11 +419,12 @@ impl Tree {
     }
 
     pub(super) fn complete(&self, session: &Session) -> String {
-        let how = match session.confidence() {
-            Some(Confidence::Exact) => self.ink(Ink::Good, "every link exact"),
-            Some(weakest) => self.ink(Ink::Doubt, &format!("its weakest link is {}", weakest.token())),
-            None => self.ink(Ink::Doubt, "no link"),
+        let (ink, how) = match session.confidence() {
+            Some(Confidence::Exact) => (Ink::Good, "every link exact".to_owned()),
+            Some(weakest) => (Ink::Doubt, format!("its weakest link is {}", weakest.token())),
+            None => (Ink::Doubt, "no link".to_owned()),
         };
+        let how = self.ink(ink, &how);
         let what = if session.beyond.is_empty() { "the whole path" } else { "all of the path that is on this host" };
         format!("  {} {what}, {how}", self.ink(Ink::Good, "✓"))
     }
@@ -545,7 +551,7 @@ impl Sink for Tree {
         }
         let lost = match self.lost {
             0 => "no event lost".to_owned(),
-            lost => self.ink(Ink::Bad, &format!("{} lost", counted(lost, "event"))),
+            lost => self.ink(Ink::Bad, &format!("{} lost", counted(lost, "event"))).into_owned(),
         };
         writeln!(self.target, "\n{} seen, {open} still open, {lost}", counted(self.seen, "session"))?;
         self.target.flush()

@@ -203,7 +203,7 @@ impl<'a> Session<'a> {
     pub fn new(session: &'a model::Session, header: &'a Header, report: &Report, now: BootTime) -> Self {
         let measures = &report.measures;
         let when = |at| moment(header.anchor, at);
-        let model::Target { namespace, pod, pod_uid, container, container_id, runtime } = &session.target;
+        let model::Target { namespace, pod, pod_uid, container, container_id, runtime } = &*session.target;
         Self {
             id: &session.id.0,
             kind: session.kind.token(),
@@ -215,7 +215,7 @@ impl<'a> Session<'a> {
             closed_at: session.closed_at.map(when),
             age_ms: age(session, now).as_millis(),
             preexisting: session.preexisting,
-            merged_into: session.merged_into.as_ref().map(|id| id.0.as_str()),
+            merged_into: session.merged_into.as_ref().map(|id| &*id.0),
             target: Target {
                 namespace: namespace.as_deref(),
                 pod: pod.as_deref(),

@@ -1,5 +1,7 @@
 //! The list of sessions: which, in which order, and what of them fits. Only rows that are seen are made.
 
+use std::sync::Arc;
+
 use ratatui::{
     buffer::Buffer,
     layout::{Constraint, Layout, Rect},
@@ -116,11 +118,11 @@ fn searched(session: &Session, report: &Report) -> String {
 }
 
 /// Number and text first, then what tells equals apart: the newest first.
-type Key = (u64, String, std::cmp::Reverse<u64>, String);
+type Key = (u64, String, std::cmp::Reverse<u64>, Arc<str>);
 
 fn key(session: &Session, report: &Report, sort: Sort) -> Key {
     let newest = std::cmp::Reverse(session.opened_at.0);
-    let id = session.id.0.clone();
+    let id = Arc::clone(&session.id.0);
     let by_text = |text: String| (0, text);
     let (number, text) = match sort {
         Sort::Age => (0, String::new()),

@@ -46,6 +46,8 @@ pub(super) const MODULES: &[Module] = &[
     edge("render", &["explain", "model", "sink"]),
     edge("probe_host", &["model", "plan", "source::ebpf"]),
     edge("doctor", &["model", "plan", "probe_host"]),
+    // What is printed as JSON, described.
+    edge("schema", &["doctor", "sink"]),
     edge("engine", &["correlate", "diagnose", "model", "record", "redact", "sink"]),
     edge("live", &["correlate", "decode", "engine", "model", "plan", "probe_host", "record", "sink", "source"]),
     edge("look", &["correlate", "engine", "live", "model", "probe_host", "redact", "sink", "source"]),
@@ -68,6 +70,7 @@ pub(super) const MODULES: &[Module] = &[
             "record",
             "redact",
             "render",
+            "schema",
             "sink",
             "source",
             "tui",

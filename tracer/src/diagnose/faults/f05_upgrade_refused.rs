@@ -51,7 +51,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     })?;
     let about = About { pid: Some(client.task.tgid), ..About::default() };
     let lasted = number("the first attempt lasted", case.age().as_millis(), "ms");
-    let second = word("the second attempt is session", again.id.0.as_str());
+    let second = word("the second attempt is session", &*again.id.0);
     Some(Found { hop: Some(0), about, since: Some(closed_at), ..Found::default() }.with(lasted).with(second))
 }
 
@@ -62,7 +62,7 @@ use crate::diagnose::scene::Scene;
 fn scenes() -> Vec<Scene> {
     let mut refused = Scene::new("WebSocket was refused, SPDY was not", &["F05"]);
     let mut second = refused.sessions[0].clone();
-    second.id.0 = "s-second".to_owned();
+    second.id.0 = "s-second".into();
     let process = refused.samples.clone();
     refused.ends_after(3);
     refused.samples = process;

@@ -105,7 +105,7 @@ fn scenes() -> Vec<Scene> {
     unknown.gap(GapCode::KindUnknown);
     let mut two = ended("dockerd: stream and exec are told apart", &[], 30_000);
     let mut exec = two.sessions[0].clone();
-    exec.id.0 = "s-exec".to_owned();
+    exec.id.0 = "s-exec".into();
     exec.links.clear();
     two.sessions.push(exec);
     let waits = |about, named: &'static [&'static str], segments: u32| {

@@ -98,7 +98,7 @@ fn scenes() -> Vec<Scene> {
         let mut scene = Scene::new(about, named);
         // Of the runtime another session tells.
         let mut other = scene.sessions[0].clone();
-        other.id.0 = "s-other".to_owned();
+        other.id.0 = "s-other".into();
         other.state = State::Closed;
         other.closed_at = Some(other.opened_at);
         scene.ends_after(3);

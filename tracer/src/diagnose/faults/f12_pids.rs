@@ -90,7 +90,7 @@ fn scenes() -> Vec<Scene> {
     };
     let second = |mut scene: Scene, reason| {
         let mut other = scene.sessions[0].clone();
-        other.id.0 = "s-failed".to_owned();
+        other.id.0 = "s-failed".into();
         other.hops.truncate(6);
         other.links.retain(|link| link.to < 6);
         (other.state, other.closed_at) = (State::Closed, Some(other.opened_at));

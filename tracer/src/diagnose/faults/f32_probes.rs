@@ -86,7 +86,7 @@ fn scenes() -> Vec<Scene> {
         probe.links.clear();
         probe.opened_at = scene.report().at.minus(Span::from_secs(seconds));
         for number in 0..count {
-            probe.id.0 = format!("s-probe{number}");
+            probe.id.0 = format!("s-probe{number}").into();
             scene.sessions.push(probe.clone());
         }
         scene

@@ -2,7 +2,10 @@
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
-use super::{diagnosis, view};
+use crate::{
+    doctor,
+    sink::{diagnosis, view},
+};
 
 /// What execpath prints as JSON, version 1. Fields may be added; readers should ignore those that they do not know.
 #[derive(JsonSchema)]
@@ -13,6 +16,8 @@ enum Printed<'a> {
     Sessions(Vec<view::Session<'a>>),
     /// `diagnose -o json`: what is wrong.
     Verdicts(Vec<diagnosis::View<'a>>),
+    /// `doctor -o json`: what this host allows.
+    Host(doctor::View<'a>),
     /// A line of `-o jsonl`.
     Line(Line<'a>),
 }
