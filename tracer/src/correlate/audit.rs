@@ -5,10 +5,10 @@
 //! of them as sessions that they fit: one that is missing from the log then leaves its session without a user, and not with
 //! another's. What a client can choose (the id of its request, forwarded addresses) proves nothing.
 
-use std::sync::Arc;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use super::{

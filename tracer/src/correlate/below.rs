@@ -1,5 +1,7 @@
 //! The path from the runtime downwards: shim, runc, process; what an attached or forwarded stream leads to.
 
+use smallvec::smallvec;
+
 use super::{
     asked::kubectl_says,
     chain::{Builder, link},
@@ -9,7 +11,6 @@ use super::{
     world::Part,
 };
 use crate::model::{Confidence, Evidence, GapCode, Hop, Kind, Link, LinkKind, Proofs, Role, TaskKey, Want};
-use smallvec::smallvec;
 
 impl Builder<'_> {
     /// Hops and links below the runtime.

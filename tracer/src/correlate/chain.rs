@@ -1,8 +1,9 @@
 //! Puts a session together: from the exec id backwards to the client, leg by leg, and forwards to the process. Walking
 //! backwards takes only what is proved: a connection that leads nowhere (kubectl's idle GET) is never on the way.
 
-use smallvec::smallvec;
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+
+use smallvec::smallvec;
 
 use super::{
     execs::{Exec, ExecId, What},

@@ -1,5 +1,7 @@
 //! What a session is, where it leads, whether it is over.
 
+use std::sync::Arc;
+
 use super::{
     asked::kubectl_says,
     chain::{Builder, Built, Node},
@@ -12,7 +14,6 @@ use crate::model::{
     BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SocketId, State,
     Target,
 };
-use std::sync::Arc;
 
 impl World {
     /// Adds what became known after a session was told to be closed, which it is with its first connection and its command: how its

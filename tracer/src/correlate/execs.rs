@@ -1,7 +1,9 @@
 //! From the exec id to shim, runc and process.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     hosts::Hosts,

@@ -17,8 +17,9 @@
 //! One sighting in one direction is never enough by itself: [`Joins::outlets`] is for connections that are known to be one
 //! session's in another way. Where the process is not Go, the actor is a thread: the same rules then give at most `strong`.
 
-use smallvec::smallvec;
 use std::collections::{BTreeMap, BTreeSet};
+
+use smallvec::smallvec;
 
 use super::{
     awaited::Awaited,

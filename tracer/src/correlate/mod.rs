@@ -291,7 +291,7 @@ impl Correlator {
     /// It is that late, and everything before is taken in.
     fn elapse(&mut self, until: BootTime) {
         if until.whole(TOGETHER) > self.now {
-            if !self.dirty.is_empty() {
+            if !self.is_told() {
                 self.now = self.now.whole(TOGETHER).plus(TOGETHER);
                 self.conclude();
             }

@@ -1,5 +1,7 @@
 //! What kubectl asks of the API server, and where that keeps it: `kubectl get`, `kubectl create` and the like.
 
+use smallvec::smallvec;
+
 use super::{
     Correlator,
     chain::{Builder, link},
@@ -8,7 +10,6 @@ use super::{
     world::{Part, World},
 };
 use crate::model::{Confidence, Evidence, GapCode, Hop, Link, LinkKind, Role, SocketInfo, SocketRole, TaskKey, Want};
-use smallvec::smallvec;
 
 impl Correlator {
     /// A connection to etcd: an API server's is the way to what it keeps.

@@ -1,7 +1,6 @@
 //! Who is behind a session.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use super::{
     Correlator,

@@ -1,7 +1,9 @@
 //! Everything the correlator knows, before it is put together into sessions.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     audit::Audits,
