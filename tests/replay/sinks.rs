@@ -57,6 +57,25 @@ fn a_session_that_grows_in_order_is_drawn_once() {
 fn a_thousand_that_grow_at_the_same_time_are_drawn_whole_one_after_another() {
     const MANY: usize = 1_000;
     let life = samples::life();
+    // Each step of all of them, then the next step.
+    drawn_whole(MANY, &life, (0..life.len()).flat_map(|step| (0..MANY).map(move |number| (number, step))));
+}
+
+#[test]
+fn a_path_that_is_whole_does_not_break_into_one_that_comes_up() {
+    const MANY: usize = 100;
+    let life = samples::life();
+    // Each third one is quick: it is whole, and over, between two steps of the one before it.
+    let trio = |first: usize| {
+        let slow = (0..life.len()).flat_map(move |step| [(first, step), (first + 1, step)]);
+        let quick = (0..life.len()).map(move |step| (first + 2, step));
+        slow.clone().take(4).chain(quick).chain(slow.skip(4))
+    };
+    drawn_whole(MANY * 3, &life, (0..MANY).flat_map(|number| trio(number * 3)));
+}
+
+/// Draws `many` sessions that live `life`, each step of which comes in that order of (session, step): none is drawn in parts.
+fn drawn_whole(many: usize, life: &[Finding], order: impl Iterator<Item = (usize, usize)>) {
     let of = |change: &Change, number: usize| {
         let other =
             |session: &Session| Session { id: SessionId(format!("s-{number:04}").into()), ..session.clone() }.into();
@@ -67,24 +86,19 @@ fn a_thousand_that_grow_at_the_same_time_are_drawn_whole_one_after_another() {
             Change::Loss { .. } => change.clone(),
         }
     };
-    // Each step of all of them, then the next step.
-    let steps =
-        life.iter().flat_map(|step| (0..MANY).map(|number| Finding { at: step.at, change: of(&step.change, number) }));
+    // All within an instant: nothing is so old that waiting makes no sense any more.
+    let steps = order.map(|(number, step)| Finding { at: life[0].at, change: of(&life[step].change, number) });
     let text = drawn(&steps.collect::<Vec<_>>());
-    let path = drawn_path(&drawn(&life));
+    let path = drawn_path(&drawn(life));
     let blocks: Vec<&str> = text.split("\n\n").filter(|block| block.contains("▸")).collect();
-    let (whole, brief): (Vec<&str>, Vec<&str>) = blocks.into_iter().partition(|block| block.contains("kube-apiserver"));
-    assert_eq!(whole.len(), MANY);
+    let whole: Vec<&str> = blocks.into_iter().filter(|block| block.contains("kube-apiserver")).collect();
+    assert_eq!(whole.len(), many);
     for block in whole {
         assert_eq!(drawn_path(block), path, "{block}");
     }
     // How each ended is a line.
-    assert_eq!(
-        brief.iter().flat_map(|block| block.lines()).filter(|line| line.contains("╰")).count(),
-        MANY,
-        "{brief:?}"
-    );
-    assert!(!text.contains("drawn again") && !text.contains("(continued)"));
+    assert_eq!(text.lines().filter(|line| line.contains("╰")).count(), many, "{text}");
+    assert!(!text.contains("drawn again") && !text.contains("(continued)"), "{text}");
 }
 
 /// The lines of hops and links, by their first words.

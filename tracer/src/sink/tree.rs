@@ -30,8 +30,7 @@ pub(super) const LABEL: usize = 10;
 /// A path that comes up is full of holes for an instant: holes that time will fill are told when they are older than this.
 /// Legs of one exec follow each other within tens of milliseconds.
 const SETTLED: Span = Span::from_secs(1);
-/// While another path comes up, one that does so as well is held back until it is whole, or so old: two that are drawn in turns are
-/// hard to read.
+/// While a path comes up, what is new of others waits until it is whole, or so old: two that are drawn in turns are hard to read.
 const HELD: Span = Span::from_secs(5);
 /// Columns of a command.
 const COMMAND: usize = WIDTH - 2 - LABEL;
@@ -43,11 +42,13 @@ pub struct Tree {
     header: Header,
     /// What was drawn of the sessions that are open.
     drawn: BTreeMap<SessionId, Drawn>,
-    /// Sessions that are not drawn yet, because another comes up.
+    /// Sessions that are not drawn yet, because another comes up and so do they.
     held: BTreeMap<SessionId, Arc<Session>>,
+    /// What is whole, or was drawn before, and would break into the path that comes up.
+    waiting: BTreeMap<SessionId, Arc<Session>>,
     /// Whose block the last line belongs to.
     current: Option<SessionId>,
-    /// Whether the last line says how a session ended, and nothing else.
+    /// Whether the last line says how a session ended, or that it is open, and nothing else.
     is_brief: bool,
     seen: u64,
     lost: u64,
@@ -167,6 +168,7 @@ impl Tree {
             header: Header::default(),
             drawn: BTreeMap::new(),
             held: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             current: None,
             is_brief: false,
             seen: 0,
@@ -184,6 +186,7 @@ impl Tree {
             return Ok(());
         }
         self.held.remove(&session.id);
+        self.waiting.remove(&session.id);
         let known = self.drawn.remove(&session.id);
         let first = known.is_none();
         self.seen += u64::from(first);
@@ -227,6 +230,9 @@ impl Tree {
         if session.complete && !drawn.complete {
             lines.push(self.complete(session));
         }
+        if session.merged_into.is_some() {
+            self.seen = self.seen.saturating_sub(1);
+        }
         let closed = session.state == State::Closed;
         let nothing_new = lines.is_empty();
         // What it did not tell the other one does.
@@ -238,7 +244,7 @@ impl Tree {
             }
         }
         if closed && nothing_new && lines.is_empty() && self.current.as_ref() != Some(&session.id) {
-            return self.brief(session, now);
+            return self.brief(session, &self.outcome(session, now));
         }
         if closed {
             lines.push(self.outcome(session, now));
@@ -269,22 +275,51 @@ impl Tree {
         asked && new && session.state == State::Open
     }
 
-    /// Whether to wait until it is whole, because another path is being drawn.
-    fn is_crowded_out(&self, session: &Session, now: BootTime) -> bool {
-        let other = self.current.as_ref().filter(|id| **id != session.id).and_then(|id| self.drawn.get(id));
-        let is_busy = other.is_some_and(|other| !other.complete) || self.held.contains_key(&session.id);
-        let is_coming = session.state == State::Open && !session.complete && view::age(session, now) < HELD;
-        is_busy && is_coming && !self.drawn.contains_key(&session.id)
+    /// Whether the path that is being drawn still comes up, so that the lines of another would break into it.
+    fn is_busy(&self, now: BootTime) -> bool {
+        let drawn = self.current.as_ref().and_then(|id| self.drawn.get(id));
+        let is_coming_up = |drawn: &Drawn| {
+            let is_young = |session: &Arc<Session>| view::age(session, now) < HELD;
+            !drawn.complete && drawn.session.as_ref().is_some_and(is_young)
+        };
+        drawn.is_some_and(is_coming_up)
     }
 
-    /// How a session ended that was drawn, in a line.
-    fn brief(&mut self, session: &Session, now: BootTime) -> io::Result<()> {
+    /// Puts a session back that would break into another's path; whether it did.
+    fn is_crowded_out(&mut self, session: &Arc<Session>, now: BootTime) -> bool {
+        let is_busy = self.current.as_ref() != Some(&session.id) && self.is_busy(now);
+        let is_coming = session.state == State::Open
+            && !session.complete
+            && view::age(session, now) < HELD
+            && !self.drawn.contains_key(&session.id);
+        // Once held back, it is drawn when it is whole.
+        let is_held = is_coming && (is_busy || self.held.contains_key(&session.id));
+        if is_held {
+            self.held.insert(session.id.clone(), Arc::clone(session));
+        } else if is_busy {
+            self.held.remove(&session.id);
+            self.waiting.insert(session.id.clone(), Arc::clone(session));
+        }
+        is_held || is_busy
+    }
+
+    /// Draws what waited for the path before, if that does not come up any more.
+    fn release(&mut self, now: BootTime) -> io::Result<()> {
+        if self.waiting.is_empty() || self.is_busy(now) {
+            return Ok(());
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.values().try_for_each(|session| self.draw(session, now))
+    }
+
+    /// How a session ended that was drawn, or that it did not, in a line.
+    fn brief(&mut self, session: &Session, how: &str) -> io::Result<()> {
         let id = escape::str(&session.id.0, NAME);
         let id = self.ink(Ink::Mark, &id);
         let into = into(session).map_or_else(String::new, |into| format!("  {}", self.ink(Ink::Bold, &into)));
-        let (mark, outcome) = (self.ink(Ink::Mark, "▸"), self.outcome(session, now));
+        let mark = self.ink(Ink::Mark, "▸");
         let before = if self.is_brief { "" } else { "\n" };
-        writeln!(self.target, "{before}{mark} {id}  {}{into}{outcome}", session.kind.token())?;
+        writeln!(self.target, "{before}{mark} {id}  {}{into}{how}", session.kind.token())?;
         self.current = None;
         self.is_brief = true;
         Ok(())
@@ -496,18 +531,17 @@ impl Sink for Tree {
     fn change(&mut self, finding: &Finding) -> io::Result<()> {
         match &finding.change {
             Change::Opened(session) | Change::Changed(session) | Change::Closed(session) => {
-                if self.is_crowded_out(session, finding.at) {
-                    self.held.insert(session.id.clone(), Arc::clone(session));
+                self.release(finding.at)?;
+                // A part of another, which nobody has seen.
+                if session.merged_into.is_some() && self.holds(&session.id) && !self.drawn.contains_key(&session.id) {
+                    self.held.remove(&session.id);
+                    self.waiting.remove(&session.id);
                     return Ok(());
                 }
-                // A part of another, which nobody has seen.
-                if session.merged_into.is_some() && self.held.remove(&session.id).is_some() {
+                if self.is_crowded_out(session, finding.at) {
                     return Ok(());
                 }
                 self.draw(session, finding.at)?;
-                if session.merged_into.is_some() {
-                    self.seen = self.seen.saturating_sub(1);
-                }
             }
             Change::Loss { what, count } => {
                 self.lost = self.lost.saturating_add(*count);
@@ -524,30 +558,36 @@ impl Sink for Tree {
     }
 
     fn holds(&self, session: &SessionId) -> bool {
-        self.held.contains_key(session)
+        self.held.contains_key(session) || self.waiting.contains_key(session)
     }
 
     fn passed(&mut self, now: BootTime) -> io::Result<()> {
-        let is_due = |session: &Arc<Session>| now.since(session.opened_at) >= HELD;
-        let due: Vec<Arc<Session>> = self.held.values().filter(|session| is_due(session)).cloned().collect();
-        for session in &due {
-            self.draw(session, now)?;
-        }
-        if due.is_empty() { Ok(()) } else { self.target.flush() }
+        let is_due = |_: &SessionId, session: &mut Arc<Session>| now.since(session.opened_at) >= HELD;
+        self.waiting.extend(self.held.extract_if(.., is_due));
+        self.release(now)?;
+        self.target.flush()
     }
 
     fn finish(&mut self, report: &Report) -> io::Result<()> {
+        // The report may have forgotten what is over.
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting
+            .values()
+            .filter(|session| session.state == State::Closed)
+            .try_for_each(|session| self.draw(session, report.at))?;
         let mut open = 0_u64;
         for session in report.sessions.iter().filter(|session| session.state == State::Open) {
             open += 1;
             // Holes that time could have filled did not get it.
             let settled = session.opened_at.plus(SETTLED).max(report.at);
             self.draw(&Arc::new(session.clone()), settled)?;
-            if self.current.as_ref() != Some(&session.id) {
-                self.open_block(session, false, false)?;
-            }
             let lasted = lasted(view::age(session, report.at));
-            writeln!(self.target, "  {} still open after {lasted}", self.ink(Ink::Dim, "…"))?;
+            let how = format!("  {} still open after {lasted}", self.ink(Ink::Dim, "…"));
+            if self.current.as_ref() == Some(&session.id) {
+                writeln!(self.target, "{how}")?;
+            } else {
+                self.brief(session, &how)?;
+            }
         }
         let lost = match self.lost {
             0 => "no event lost".to_owned(),
