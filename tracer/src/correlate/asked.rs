@@ -1,8 +1,6 @@
 //! What a kubectl of this host asked for, as long as nothing else shows it: an API server that lets it wait, a kubelet that is
 //! not reached, an API server on another host; and `kubectl logs`, whose bytes ride a connection that others share.
 
-use std::collections::BTreeSet;
-
 use super::{
     Correlator, Open,
     execs::{ExecId, What},
@@ -80,7 +78,7 @@ impl Correlator {
     }
 
     /// Whether a session that rests on these had a client whose connection is gone: it is nobody's who waits.
-    fn is_abandoned(&self, parts: &BTreeSet<Part>) -> bool {
+    fn is_abandoned(&self, parts: &[Part]) -> bool {
         let sockets = parts.iter().filter_map(|part| if let Part::Socket(no) = part { Some(*no) } else { None });
         sockets.filter_map(|no| self.world.sockets.get(no)).any(|socket| {
             let here = socket.tuple.is_some_and(|tuple| self.world.sockets.stays_here(tuple));
@@ -89,9 +87,9 @@ impl Correlator {
     }
 
     /// A session turned up that shows it.
-    pub(super) fn asked_is_shown(&mut self, id: &str, parts: &BTreeSet<Part>) {
+    pub(super) fn asked_is_shown(&mut self, id: &str, parts: &[Part]) {
         let shown: Vec<TaskKey> =
-            self.asked_for.keys().copied().filter(|task| parts.contains(&Part::Task(*task))).collect();
+            self.asked_for.keys().copied().filter(|task| parts.binary_search(&Part::Task(*task)).is_ok()).collect();
         for task in shown {
             if let Some(asked) = self.asked_for.get(&task).cloned().filter(|asked| **asked != *id) {
                 self.asked_for.remove(&task);

@@ -1,14 +1,14 @@
 //! Which sockets of one process belong together by the goroutines that wait for them, while nothing flows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::sockets::SocketNo;
+use super::{sockets::SocketNo, table::Table};
 
 #[derive(Default)]
 pub(super) struct Awaited {
     /// From socket to socket; whether the arguments of the copy name both.
-    pairs: BTreeMap<(SocketNo, SocketNo), bool>,
-    partners: BTreeMap<SocketNo, BTreeSet<SocketNo>>,
+    pairs: Table<(SocketNo, SocketNo), bool>,
+    partners: Table<SocketNo, BTreeSet<SocketNo>>,
 }
 
 impl Awaited {
@@ -28,13 +28,13 @@ impl Awaited {
     }
 
     pub(super) fn forget(&mut self, no: SocketNo) {
-        for partner in self.partners.remove(&no).unwrap_or_default() {
-            self.pairs.remove(&(no, partner));
-            self.pairs.remove(&(partner, no));
+        for partner in self.partners.swap_remove(&no).unwrap_or_default() {
+            self.pairs.swap_remove(&(no, partner));
+            self.pairs.swap_remove(&(partner, no));
             if let Some(others) = self.partners.get_mut(&partner) {
                 others.remove(&no);
                 if others.is_empty() {
-                    self.partners.remove(&partner);
+                    self.partners.swap_remove(&partner);
                 }
             }
         }

@@ -21,7 +21,8 @@ use crate::model::{
 /// A session as of now, and what it rests on.
 pub(super) struct Built {
     pub(super) session: Session,
-    pub(super) parts: BTreeSet<Part>,
+    /// Sorted, each once.
+    pub(super) parts: Vec<Part>,
     pub(super) wants: Vec<Want>,
     /// When to look again although nothing happened.
     pub(super) again_at: Option<BootTime>,

@@ -107,13 +107,10 @@ impl Builder<'_> {
             gaps: self.gaps,
             complete,
         };
-        Built {
-            session,
-            parts: self.parts.into_iter().collect(),
-            wants: self.wants,
-            again_at: ending.again_at,
-            question,
-        }
+        let mut parts = self.parts;
+        parts.sort_unstable();
+        parts.dedup();
+        Built { session, parts, wants: self.wants, again_at: ending.again_at, question }
     }
 
     /// Whether every hop from client to process that can be on this host is there.

@@ -19,11 +19,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     awaited::Awaited,
     sockets::{Socket, SocketNo, Sockets},
+    table::Table,
     world::Losses,
 };
 use crate::model::{Actor, BootTime, Confidence, Evidence, Proofs, SocketRole, TaskKey};
@@ -77,20 +78,20 @@ struct Moved {
 #[derive(Default)]
 pub(super) struct Joins {
     /// Outbound → inbound, by whom, when.
-    dialled: BTreeMap<SocketNo, Dial>,
+    dialled: Table<SocketNo, Dial>,
     /// Outbound sockets that were dialled for one of which nothing was told.
     for_unknown: BTreeSet<SocketNo>,
     /// Inbound → every outbound that was dialled for it.
-    dials: BTreeMap<SocketNo, BTreeSet<SocketNo>>,
+    dials: Table<SocketNo, BTreeSet<SocketNo>>,
     /// Outbound sockets whose inbound one was dialled from for another, too, while they were open: a `g` whose goroutine is
     /// gone may still stand for a connection that is none of its successor's.
     contested: BTreeSet<SocketNo>,
-    moved: BTreeMap<(SocketNo, SocketNo), Moved>,
+    moved: Table<(SocketNo, SocketNo), Moved>,
     /// Every socket that moved bytes to or from this one.
-    partners: BTreeMap<SocketNo, BTreeSet<SocketNo>>,
+    partners: Table<SocketNo, BTreeSet<SocketNo>>,
     /// Sockets that the goroutines of a creator touched, and which ones did; at most [`TOO_MANY`].
     touched: BTreeMap<Creator, BTreeMap<SocketNo, BTreeSet<u64>>>,
-    creators: BTreeMap<SocketNo, BTreeSet<Creator>>,
+    creators: Table<SocketNo, BTreeSet<Creator>>,
     awaited: Awaited,
 }
 
@@ -173,12 +174,8 @@ impl Joins {
             |no: SocketNo| accepted_beside(no, outbound, near, sockets).is_some_and(|inbound| !is_later(inbound, near));
         let dialled = self.dialled.get(&outbound).copied();
         let dialled = dialled.filter(|dial| may_be_inbound(dial.inbound) && counts(dial.by_goroutine));
-        let both: Vec<(SocketNo, bool)> = self
-            .partners
-            .get(&outbound)
-            .into_iter()
-            .flatten()
-            .copied()
+        let both: SmallVec<[(SocketNo, bool); 4]> = self
+            .partners(outbound)
             .filter(|inbound| may_be_inbound(*inbound))
             .filter_map(|inbound| {
                 let there = self.moved.get(&(inbound, outbound))?;
@@ -187,8 +184,7 @@ impl Joins {
             })
             .filter(|(_, by_goroutine)| counts(*by_goroutine))
             .collect();
-        let creator: BTreeSet<SocketNo> =
-            self.created_with(outbound).into_iter().filter(|no| may_be_inbound(*no)).collect();
+        let creator: SmallVec<[SocketNo; 4]> = self.created_with(outbound).filter(|no| may_be_inbound(*no)).collect();
         let mut named = dialled
             .iter()
             .map(|dial| dial.inbound)
@@ -224,9 +220,7 @@ impl Joins {
         }
         // Another creator may have touched two of more to come: who has two partners has none.
         let connected = |no: &SocketNo| is_connected(*no, sockets);
-        if evidence[..] == [Evidence::Creator]
-            && self.created_with(inbound).iter().filter(|no| connected(no)).count() > 1
-        {
+        if evidence[..] == [Evidence::Creator] && is_several(self.created_with(inbound).filter(connected)) {
             return Verdict::Ambiguous;
         }
         let confidence = if !evidence.is_empty() {
@@ -259,7 +253,7 @@ impl Joins {
             (Some(_), Some(_)) => return Verdict::Ambiguous,
         };
         let dialled = self.dials.get(&inbound).into_iter().flatten().copied();
-        let moved = self.partners(inbound).into_iter().filter(|no| self.moved_both_ways(inbound, *no));
+        let moved = self.partners(inbound).filter(|no| self.moved_both_ways(inbound, *no));
         let others = self.awaited.partners(inbound).chain(dialled).chain(moved).chain(self.created_with(inbound));
         if others.into_iter().any(|no| no != outbound && is_connected(no, sockets) && is_open(&no)) {
             return Verdict::Ambiguous;
@@ -276,23 +270,22 @@ impl Joins {
     /// Whether bytes went both ways between that inbound socket and another outbound one, too, while they were open.
     fn is_shared(&self, inbound: SocketNo, outbound: SocketNo, sockets: &Sockets) -> bool {
         let is_open = |no: &SocketNo| sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
-        self.partners(inbound).iter().any(|no| {
-            *no != outbound && is_connected(*no, sockets) && is_open(no) && self.moved_both_ways(inbound, *no)
-        })
+        self.partners(inbound)
+            .any(|no| no != outbound && is_connected(no, sockets) && is_open(&no) && self.moved_both_ways(inbound, no))
     }
 
     /// What shares a creator with that socket and with nothing else.
-    fn created_with(&self, socket: SocketNo) -> BTreeSet<SocketNo> {
+    fn created_with(&self, socket: SocketNo) -> impl Iterator<Item = SocketNo> + '_ {
         let creators = self.creators.get(&socket).into_iter().flatten();
-        creators.filter_map(|creator| partner(self.touched.get(creator)?, socket)).collect()
+        creators.filter_map(move |creator| partner(self.touched.get(creator)?, socket))
     }
 
     /// Accepted sockets of the same process to which an identified goroutine moved bytes from that outbound one, or else
     /// copies while it waits.
     pub(super) fn outlets(&self, outbound: SocketNo, sockets: &Sockets) -> (Vec<SocketNo>, Evidence) {
         let can_be = |to: &SocketNo| may_be_inbound(*to, outbound, sockets);
-        let mut found = self.partners(outbound);
-        found.retain(|to| self.is_identified(outbound, *to) && can_be(to));
+        let found = self.partners(outbound).filter(|to| self.is_identified(outbound, *to) && can_be(to));
+        let found: Vec<SocketNo> = found.collect();
         if !found.is_empty() {
             return (found, Evidence::Goroutine);
         }
@@ -303,14 +296,14 @@ impl Joins {
     /// Connected sockets of the same process from which an identified goroutine moved bytes to that inbound one, or copies
     /// while it waits.
     pub(super) fn inlets(&self, inbound: SocketNo, sockets: &Sockets) -> BTreeSet<SocketNo> {
-        let moved = self.partners(inbound).into_iter().filter(|from| self.is_identified(*from, inbound));
+        let moved = self.partners(inbound).filter(|from| self.is_identified(*from, inbound));
         let awaited = self.awaited.partners(inbound).filter(|from| self.awaited.copied(*from, inbound));
         let can_be = |from: &SocketNo| is_connected(*from, sockets) && may_be_inbound(inbound, *from, sockets);
         moved.chain(awaited).filter(can_be).collect()
     }
 
-    fn partners(&self, no: SocketNo) -> Vec<SocketNo> {
-        self.partners.get(&no).into_iter().flatten().copied().collect()
+    fn partners(&self, no: SocketNo) -> impl Iterator<Item = SocketNo> + '_ {
+        self.partners.get(&no).into_iter().flatten().copied()
     }
 
     fn is_identified(&self, from: SocketNo, to: SocketNo) -> bool {
@@ -320,25 +313,25 @@ impl Joins {
     pub(super) fn forget(&mut self, no: SocketNo) {
         self.for_unknown.remove(&no);
         self.awaited.forget(no);
-        if let Some(Dial { inbound, .. }) = self.dialled.remove(&no)
+        if let Some(Dial { inbound, .. }) = self.dialled.swap_remove(&no)
             && let Some(dials) = self.dials.get_mut(&inbound)
         {
             dials.remove(&no);
             if dials.is_empty() {
-                self.dials.remove(&inbound);
+                self.dials.swap_remove(&inbound);
             }
         }
-        self.dials.remove(&no);
+        self.dials.swap_remove(&no);
         self.contested.remove(&no);
-        for partner in self.partners.remove(&no).unwrap_or_default() {
-            self.moved.remove(&(no, partner));
-            self.moved.remove(&(partner, no));
+        for partner in self.partners.swap_remove(&no).unwrap_or_default() {
+            self.moved.swap_remove(&(no, partner));
+            self.moved.swap_remove(&(partner, no));
             if let Some(others) = self.partners.get_mut(&partner) {
                 others.remove(&no);
             }
         }
         // The others stay with what was touched: a creator that had three has never had two. It goes with its last socket.
-        for creator in self.creators.remove(&no).unwrap_or_default() {
+        for creator in self.creators.swap_remove(&no).unwrap_or_default() {
             let touched = self.touched.get(&creator);
             let is_last = touched.into_iter().flatten().all(|(other, _)| !self.creators.contains_key(other));
             if is_last {
@@ -378,6 +371,11 @@ fn accepted_beside<'a>(
 /// port-forward` moves bytes of many local connections through one.
 fn is_later(inbound: &Socket, outbound: Option<&Socket>) -> bool {
     inbound.begun.zip(outbound.and_then(|near| near.begun)).is_some_and(|(inbound, outbound)| inbound > outbound)
+}
+
+/// Whether there is more than one of them.
+fn is_several(mut found: impl Iterator<Item = SocketNo>) -> bool {
+    found.next().is_some_and(|first| found.any(|other| other != first))
 }
 
 fn is_connected(no: SocketNo, sockets: &Sockets) -> bool {

@@ -28,6 +28,7 @@ mod roles;
 mod sockets;
 mod starts;
 mod streams;
+mod table;
 mod who;
 mod world;
 
@@ -35,6 +36,8 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
+
+use smallvec::SmallVec;
 
 pub use self::limits::REORDER_WITHIN;
 use self::{
@@ -46,6 +49,7 @@ use self::{
     order::Order,
     processes::Processes,
     sockets::{Learnt, SocketNo, Sockets, UnixEnds},
+    table::Table,
     world::{Losses, Part, Standing, World},
 };
 use crate::model::{
@@ -82,8 +86,8 @@ pub struct Correlator {
     world: World,
     open: BTreeMap<ExecId, Open>,
     closed: VecDeque<Arc<Session>>,
-    /// Which sessions rest on what.
-    resting: BTreeMap<Part, BTreeSet<ExecId>>,
+    /// Which sessions rest on what: sorted, each once.
+    resting: Table<Part, SmallVec<[ExecId; 1]>>,
     dirty: BTreeSet<ExecId>,
     again: BTreeSet<(BootTime, ExecId)>,
     /// Legs to kubelets, and when to ask for their other end.
@@ -114,7 +118,7 @@ pub struct Correlator {
     /// Pids that listen on a runtime's socket, of which nothing else is known yet.
     daemons_to_come: BTreeSet<(HostNo, u32)>,
     /// When it was asked last.
-    asked: BTreeMap<Want, BootTime>,
+    asked: Table<Want, BootTime>,
     wants: Vec<Want>,
     findings: Vec<Finding>,
     measures: Measures,
@@ -124,7 +128,8 @@ pub struct Correlator {
 /// A session that was told of and goes on.
 struct Open {
     session: Arc<Session>,
-    parts: BTreeSet<Part>,
+    /// Sorted, each once.
+    parts: Vec<Part>,
 }
 
 impl Correlator {
@@ -153,7 +158,7 @@ impl Correlator {
             },
             open: BTreeMap::new(),
             closed: VecDeque::new(),
-            resting: BTreeMap::new(),
+            resting: Table::default(),
             dirty: BTreeSet::new(),
             again: BTreeSet::new(),
             leaving: VecDeque::new(),
@@ -170,7 +175,7 @@ impl Correlator {
             over: VecDeque::new(),
             watched: BTreeSet::new(),
             daemons_to_come: BTreeSet::new(),
-            asked: BTreeMap::new(),
+            asked: Table::default(),
             wants: Vec::new(),
             findings: Vec::new(),
             measures: Measures::default(),
@@ -773,14 +778,14 @@ impl Correlator {
             self.again.insert((at, ExecId::clone(id)));
         }
         let old = self.open.remove(id);
-        let none = BTreeSet::new();
-        let old_parts = old.as_ref().map_or(&none, |open| &open.parts);
+        let old_parts = old.as_ref().map_or(&[][..], |open| &open.parts);
         if *old_parts != built.parts {
-            for gone in old_parts.difference(&built.parts) {
+            let is_in = |parts: &[Part], part: &Part| parts.binary_search(part).is_ok();
+            for gone in old_parts.iter().filter(|part| !is_in(&built.parts, part)) {
                 self.unrest(gone, id);
             }
-            for new in built.parts.difference(old_parts) {
-                self.resting.entry(new.clone()).or_default().insert(ExecId::clone(id));
+            for new in built.parts.iter().filter(|part| !is_in(old_parts, part)) {
+                self.rest(new, id);
             }
         }
         let mut session = built.session;
@@ -825,8 +830,8 @@ impl Correlator {
     }
 
     /// What stood for itself, because nobody had its other end, is a part of this one.
-    fn merge_legs(&mut self, id: &str, parts: &BTreeSet<Part>) {
-        let is_part = |no: &SocketNo| parts.contains(&Part::Socket(*no));
+    fn merge_legs(&mut self, id: &str, parts: &[Part]) {
+        let is_part = |no: &SocketNo| parts.binary_search(&Part::Socket(*no)).is_ok();
         let merged: Vec<SocketNo> = self.legs.keys().copied().filter(is_part).collect();
         for leg in merged {
             if let Some(name) = self.legs.remove(&leg) {
@@ -835,11 +840,20 @@ impl Correlator {
         }
     }
 
+    fn rest(&mut self, part: &Part, id: &ExecId) {
+        let sessions = self.resting.entry(part.clone()).or_default();
+        if let Err(at) = sessions.binary_search(id) {
+            sessions.insert(at, ExecId::clone(id));
+        }
+    }
+
     fn unrest(&mut self, part: &Part, id: &str) {
         if let Some(sessions) = self.resting.get_mut(part) {
-            sessions.remove(id);
+            if let Ok(at) = sessions.binary_search_by(|other| (**other).cmp(id)) {
+                sessions.remove(at);
+            }
             if sessions.is_empty() {
-                self.resting.remove(part);
+                self.resting.swap_remove(part);
             }
         }
     }

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use super::limits::{MAX_LINEAGE, MAX_PROCESSES, REMEMBER};
+use super::{
+    limits::{MAX_LINEAGE, MAX_PROCESSES, REMEMBER},
+    table::Table,
+};
 use crate::model::{Ancestor, Ancestry, BootTime, ExitStatus, HostNo, ProcessInfo, Program, TaskKey};
 
 #[derive(Clone, Debug, Default)]
@@ -39,9 +42,9 @@ impl From<Ancestry> for Above {
 
 #[derive(Default)]
 pub(super) struct Processes {
-    by_key: BTreeMap<TaskKey, Process>,
+    by_key: Table<TaskKey, Process>,
     /// Newest bearer of a pid: unix peers are named by pid alone.
-    by_tgid: BTreeMap<(HostNo, u32), TaskKey>,
+    by_tgid: Table<(HostNo, u32), TaskKey>,
     ended: BTreeSet<(BootTime, TaskKey)>,
 }
 
@@ -50,7 +53,7 @@ impl Processes {
         self.by_key.get(&task)
     }
 
-    /// Every one that is known.
+    /// Every one that is known, in no order that means anything.
     pub(super) fn iter(&self) -> impl Iterator<Item = (TaskKey, &Process)> {
         self.by_key.iter().map(|(task, process)| (*task, process))
     }
@@ -167,10 +170,10 @@ impl Processes {
     }
 
     fn remove(&mut self, task: TaskKey) {
-        self.by_key.remove(&task);
+        self.by_key.swap_remove(&task);
         let bearer = (task.host, task.tgid);
         if self.by_tgid.get(&bearer) == Some(&task) {
-            self.by_tgid.remove(&bearer);
+            self.by_tgid.swap_remove(&bearer);
         }
     }
 }

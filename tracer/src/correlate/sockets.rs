@@ -5,11 +5,14 @@ use std::{
     net::IpAddr,
 };
 
-use super::limits::{ENDS_WITHIN, MAX_ADDRESSES, MAX_SOCKETS, REMEMBER};
+use super::{
+    limits::{ENDS_WITHIN, MAX_ADDRESSES, MAX_SOCKETS, REMEMBER},
+    table::Table,
+};
 use crate::model::{BootTime, Family, HostNo, RawText, SocketId, SocketInfo, SocketRole, TaskKey, Tuple};
 
 /// Number of an entry: never reused, unlike every name that the kernel gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SocketNo(u64);
 
 #[derive(Clone, Debug)]
@@ -68,10 +71,10 @@ pub(super) struct UnixEnds {
 
 #[derive(Default)]
 pub(super) struct Sockets {
-    /// Boxed: they are large, and a tree moves what it holds.
-    all: BTreeMap<SocketNo, Box<Socket>>,
-    by_cookie: BTreeMap<(HostNo, u64), SocketNo>,
-    by_inode: BTreeMap<(HostNo, u64), SocketNo>,
+    /// Boxed: they are large, and a table moves what it holds.
+    all: Table<SocketNo, Box<Socket>>,
+    by_cookie: Table<(HostNo, u64), SocketNo>,
+    by_inode: Table<(HostNo, u64), SocketNo>,
     /// Ends still without a partner, by what their partner's tuple must be.
     lonely: BTreeMap<Tuple, BTreeSet<SocketNo>>,
     closed: BTreeSet<(BootTime, SocketNo)>,
@@ -85,7 +88,7 @@ impl Sockets {
         self.all.get(&no).map(|socket| &**socket)
     }
 
-    /// Every entry.
+    /// Every entry, in no order that means anything.
     pub(super) fn iter(&self) -> impl Iterator<Item = (SocketNo, &Socket)> {
         self.all.iter().map(|(no, socket)| (*no, &**socket))
     }
@@ -213,7 +216,7 @@ impl Sockets {
         };
         let fits = |other: &&SocketNo| {
             **other != no
-                && self.all.get(other).is_some_and(|other| {
+                && self.all.get(*other).is_some_and(|other| {
                     let same_host = other.id.host == socket.id.host;
                     let same_namespace = same_host && (other.netns.is_none() || other.netns == socket.netns);
                     // A connection has one connecting and one accepting end.
@@ -256,7 +259,7 @@ impl Sockets {
         let mut end = |id: SocketId, role: SocketRole| {
             // An inode is used again; a new connection has a new entry.
             if let Some(inode) = id.inode {
-                self.by_inode.remove(&(id.host, inode));
+                self.by_inode.swap_remove(&(id.host, inode));
             }
             let info = SocketInfo { id, family: Family::Unix, tuple: None, netns: None, role: Some(role) };
             let no = self.learn(at, None, &info, false)?.no;
@@ -353,7 +356,7 @@ impl Sockets {
             if let Some(inode) = socket.id.inode
                 && self.by_inode.get(&(socket.id.host, inode)) == Some(&no)
             {
-                self.by_inode.remove(&(socket.id.host, inode));
+                self.by_inode.swap_remove(&(socket.id.host, inode));
             }
         }
         Some(no)
@@ -378,17 +381,17 @@ impl Sockets {
     }
 
     fn remove(&mut self, no: SocketNo) {
-        let Some(socket) = self.all.remove(&no) else { return };
+        let Some(socket) = self.all.swap_remove(&no) else { return };
         self.leave(no, socket.tuple);
         if let Some(cookie) = socket.id.cookie
             && self.by_cookie.get(&(socket.id.host, cookie)) == Some(&no)
         {
-            self.by_cookie.remove(&(socket.id.host, cookie));
+            self.by_cookie.swap_remove(&(socket.id.host, cookie));
         }
         if let Some(inode) = socket.id.inode
             && self.by_inode.get(&(socket.id.host, inode)) == Some(&no)
         {
-            self.by_inode.remove(&(socket.id.host, inode));
+            self.by_inode.swap_remove(&(socket.id.host, inode));
         }
     }
 }

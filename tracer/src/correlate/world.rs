@@ -195,7 +195,7 @@ pub(super) struct Standing {
 }
 
 /// Something that a session was put together from: when it changes, the session is put together again.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Part {
     Task(TaskKey),
     Socket(SocketNo),

@@ -120,7 +120,7 @@ pub struct Totals {
 }
 
 /// A question to the surroundings. A replay drops it: the answer is in the recording.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Want {
     /// Watch this process from now on.
     Watch(TaskKey, WatchAs),
