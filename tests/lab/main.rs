@@ -23,4 +23,5 @@ mod show;
 mod tracer;
 mod tracers;
 mod truth;
+mod watch;
 mod who;

@@ -114,7 +114,7 @@ fn what_was_not_measured_is_not_said_to_be_nothing() {
     let mut stage = Stage::new(80, 24).showing(Report { sessions: vec![samples::whole()], ..Report::default() });
     let picture = stage.picture();
     let legs: Vec<&str> = picture.lines().filter(|line| line.contains("tcp ")).collect();
-    assert!(legs.len() == 3 && legs.iter().all(|leg| leg.contains("╌╌╌╌╌╌╌╌ tcp")), "{legs:?}");
+    assert!(legs.len() == 3 && legs.iter().all(|leg| leg.contains("╌╌╌╌╌╌╌╌ exact  tcp")), "{legs:?}");
     assert!(picture.contains("not measured enough"), "{picture}");
     assert!(stage.keys(&[Enter, Down, Down, Enter]).picture().contains("not measured"));
 }

@@ -9,6 +9,7 @@ mod details;
 mod keys;
 mod list;
 mod numbers;
+mod paint;
 mod path;
 mod render;
 mod state;

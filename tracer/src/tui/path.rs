@@ -4,12 +4,12 @@ use ratatui::{
     buffer::Buffer,
     layout::Rect,
     text::{Line, Span},
-    widgets::Widget,
 };
 
 use super::{
     details::verdict_of,
     numbers::{Rate, bytes, rate},
+    paint::paint,
     state::{Focus, State},
 };
 use crate::{
@@ -32,7 +32,7 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let steps = explain::steps(session);
     let selected = state.step.min(steps.len().saturating_sub(1));
     for ((index, step), line) in steps.iter().enumerate().skip(state.path_top).zip(area.rows()) {
-        drawing.line(*step).render(line, buffer);
+        paint(drawing.line(*step), line, buffer);
         if index == selected {
             let style = if state.focus == Focus::Path { state.theme.selected() } else { state.theme.chosen() };
             buffer.set_style(line, style);
@@ -90,7 +90,7 @@ impl Drawing<'_> {
             Span::raw(if comm.is_empty() { String::new() } else { format!("{comm} · ") }),
             Span::raw(format!("pid {}", hop.task.tgid)),
         ];
-        if let Some(series) = self.report.measures.process(hop.task) {
+        if let Some(series) = self.report.measures.process(hop.task).filter(|_| hop.exit.is_none()) {
             let state = series.last.state;
             let bad = matches!(state, 'D' | 'T' | 't' | 'Z' | 'X');
             spans.push(Span::styled(format!("  {state}"), if bad { theme.bad() } else { theme.dim() }));
@@ -118,8 +118,8 @@ impl Drawing<'_> {
         let mark = here.map_or("", |verdict| verdict.code);
         let mut spans = vec![Span::styled(format!("{mark:<4}"), theme.bad())];
         spans.extend(self.track(link, moves));
-        spans.push(Span::raw(" "));
-        // First what changes: a narrow screen cuts what is behind.
+        // First how it is known, and what changes: a narrow screen cuts what is behind.
+        spans.push(Span::styled(format!(" {:<7}", link.confidence.token()), known));
         if let Some(trouble) = trouble(link, &self.report.measures) {
             spans.push(Span::styled(format!("{trouble}  "), theme.bad()));
         }
@@ -139,8 +139,7 @@ impl Drawing<'_> {
         if link.kind != LinkKind::Relay {
             spans.push(Span::styled(format!("{:<5}", link.kind.token()), theme.dim()));
         }
-        spans.push(Span::raw(format!("{what}  ")));
-        spans.push(Span::styled(link.confidence.token(), known));
+        spans.push(Span::raw(what));
         Line::from(spans)
     }
 

@@ -12,7 +12,9 @@ use super::{
     area::{Areas, LEAST, areas},
     details::{self, verdict_of},
     keys::HELP,
-    list, path,
+    list,
+    paint::paint,
+    path,
     state::{Focus, State},
 };
 use crate::{
@@ -42,7 +44,7 @@ pub fn draw(state: &State, frame: &mut Frame<'_>) {
     path::draw(state, areas.path, buffer);
     let shown: Vec<Line<'_>> = details::lines(state, areas.details.width).into_iter().skip(state.scroll).collect();
     for (line, row) in shown.into_iter().zip(areas.details.rows()) {
-        line.render(row, buffer);
+        paint(line, row, buffer);
     }
     timeline(state, areas.timeline, buffer);
     footer(state, &areas, buffer);
@@ -84,10 +86,10 @@ fn title(state: &State, area: Rect, buffer: &mut Buffer) {
         (None, false) => Span::styled("live", theme.good()),
     };
     let when = state.report.as_ref().map(|report| view::moment(state.header.anchor, report.now()));
-    let clock = when.and_then(|when| when.get(11..19).map(str::to_owned)).unwrap_or_default();
-    let right = Line::from(vec![how, Span::raw(format!("  {clock}Z"))]).alignment(Alignment::Right);
+    let clock = when.and_then(|when| when.get(11..19).map(|time| format!("  {time}Z"))).unwrap_or_default();
+    let right = Line::from(vec![how, Span::raw(clock)]).alignment(Alignment::Right);
     let width = u16::try_from(right.width()).unwrap_or(u16::MAX).min(area.width);
-    Line::from(left).render(Rect { width: area.width.saturating_sub(width + 1), ..area }, buffer);
+    paint(Line::from(left), Rect { width: area.width.saturating_sub(width + 1), ..area }, buffer);
     right.render(area, buffer);
 }
 
@@ -100,7 +102,7 @@ fn empty(state: &State, area: Rect, buffer: &mut Buffer) {
         Some(_) if !state.filter.is_empty() => "no session matches the filter; Esc drops it",
         Some(_) => "all sessions are over; c shows them",
     };
-    Line::from(Span::styled(text, state.theme.dim())).render(area, buffer);
+    paint(Line::from(Span::styled(text, state.theme.dim())), area, buffer);
 }
 
 /// The line between list and path: what is wrong with the selected session.
@@ -119,8 +121,12 @@ fn verdict(state: &State, area: Rect, buffer: &mut Buffer) {
             (None, _) => Span::styled("not measured enough to say that nothing is wrong", theme.dim()),
         });
     }
-    spans.push(Span::styled(" ".to_owned() + &"─".repeat(usize::from(area.width)), theme.dim()));
-    Line::from(spans).render(area, buffer);
+    let mut line = Line::from(spans);
+    let left = usize::from(area.width).saturating_sub(line.width() + 1);
+    if left > 0 {
+        line.push_span(Span::styled(format!(" {}", "─".repeat(left)), theme.dim()));
+    }
+    paint(line, area, buffer);
 }
 
 fn over(session: &Session) -> String {
@@ -152,7 +158,7 @@ fn footer(state: &State, areas: &Areas, buffer: &mut Buffer) {
         let text = escape::str(&state.filter, NAME);
         let found = words::counted(state.rows.len() as u64, "row");
         let spans = [Span::styled("/", theme.mark()), Span::raw(format!("{text}▏ ")), Span::styled(found, theme.dim())];
-        return Line::from(spans.to_vec()).render(areas.footer, buffer);
+        return paint(Line::from(spans.to_vec()), areas.footer, buffer);
     }
     let mut spans = Vec::new();
     if let Some(clock) = &state.clock {
@@ -171,7 +177,7 @@ fn footer(state: &State, areas: &Areas, buffer: &mut Buffer) {
         (Focus::Details, _) => "↑↓ scroll  Esc path  ? help  q quit",
     };
     spans.push(Span::styled(keys, theme.dim()));
-    Line::from(spans).render(areas.footer, buffer);
+    paint(Line::from(spans), areas.footer, buffer);
 }
 
 fn help(state: &State, screen: Rect, buffer: &mut Buffer) {

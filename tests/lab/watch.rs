@@ -1,0 +1,51 @@
+//! The live screen, on a real terminal: a session comes up, bytes move, it ends, and the terminal is as before.
+
+use execpath_tests::pane::Pane;
+
+use crate::{
+    kubectl::{Exec, Mode, mark},
+    said::WHOLE,
+};
+
+/// The hops of the path that is drawn.
+fn hops(picture: &str) -> Vec<&str> {
+    let words = picture.lines().filter_map(|line| line.split_whitespace().next());
+    words.filter(|word| WHOLE.contains(word)).collect()
+}
+
+/// How many connections bytes move on, both ways.
+fn moving(picture: &str) -> usize {
+    picture.lines().filter(|line| line.contains("exact  ▸") && line.contains(" B ◂") && line.contains("tcp")).count()
+}
+
+#[test]
+fn a_session_comes_up_moves_bytes_and_ends_on_the_screen() {
+    let Some(pane) = Pane::start(&["watch"]) else { return };
+    pane.shows("no session is open; they appear here as they come");
+    let mark = mark();
+    let mut kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat; exit 3")) }.start();
+    // kubectl's own arguments have the mark, too, and are a line of the path: the list's row and the path's head come first.
+    pane.shows(&format!("$ sh -c ': {mark}; cat; exit 3'"));
+    pane.shows("1 session open");
+    // Waiting for input: it was measured, and nothing is wrong.
+    let still = |picture: &str| picture.contains("F23 waiting for input") && moving(picture) == 0;
+    let picture = pane.until("still path that waits for input", still);
+    let hops = hops(&picture);
+    // A kubelet with dockershim serves what a runtime else does.
+    let rest: Vec<&str> = WHOLE.into_iter().filter(|role| *role != "runtime").collect();
+    assert!(hops == WHOLE || hops == rest, "{picture}");
+    for leg in ["exact  tcp  ", "exact  joined inside", "exact  fork started", "exact  exec became"] {
+        assert!(picture.contains(leg), "no {leg:?} on\n{picture}");
+    }
+
+    kubectl.write("what cat sends back\n");
+    // On each connection from kubectl to the kubelet at least, there and back.
+    pane.until("bytes that move", |picture| moving(picture) >= 2);
+
+    kubectl.close_stdin();
+    assert_eq!(kubectl.end().status.code(), Some(3));
+    let picture = pane.shows("over: exited with code 3");
+    assert!(picture.contains("0 sessions open") && picture.contains("exit 3"), "{picture}");
+    pane.keys(&["q"]);
+    pane.is_as_before(0);
+}
