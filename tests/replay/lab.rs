@@ -60,6 +60,31 @@ fn of_two_hundred_at_once_every_path_is_whole() {
 }
 
 #[test]
+fn of_two_hundred_at_once_a_path_is_drawn_in_parts_only_where_it_took_long() {
+    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings/crowds/crowd-200.jsonl.zst");
+    let replay = |format: &str| run(["replay", &recording.to_string_lossy(), "-o", format]).stdout;
+    // The age of each when its path was whole first.
+    let mut whole = std::collections::BTreeMap::new();
+    for line in replay("jsonl").lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("an object");
+        let session = &line["session"];
+        if let (Some(id), Some(true)) = (session["id"].as_str(), session["complete"].as_bool()) {
+            whole.entry(id.to_owned()).or_insert(session["age_ms"].as_u64().expect("an age"));
+        }
+    }
+    let tree = replay("tree");
+    let heads: Vec<&str> = tree.lines().filter(|line| line.starts_with('▸')).collect();
+    let continued = heads.iter().filter(|head| head.ends_with("(continued)"));
+    for head in continued.clone() {
+        let id = head.split_whitespace().nth(1).expect("an id");
+        let age = whole.get(id);
+        assert!(age.is_none_or(|age| *age >= 5_000), "{head}: it was whole after {age:?} ms");
+    }
+    // The runtime took its time with most: without that there would be nothing to see here.
+    assert!(continued.count() > 100 && whole.values().filter(|age| **age < 5_000).count() > 20);
+}
+
+#[test]
 fn every_recording_has_a_card_and_is_small() {
     for (name, path) in recordings() {
         assert!(fs::metadata(&path).expect("a file").len() < 200_000, "{name}");
