@@ -58,24 +58,40 @@ fn a_thousand_that_grow_at_the_same_time_are_drawn_whole_one_after_another() {
     const MANY: usize = 1_000;
     let life = samples::life();
     // Each step of all of them, then the next step.
-    drawn_whole(MANY, &life, (0..life.len()).flat_map(|step| (0..MANY).map(move |number| (number, step))));
+    let steps = (0..life.len()).flat_map(|step| (0..MANY).map(move |number| (number, step)));
+    are_drawn_whole(MANY, &life, &crowd(&life, steps));
 }
 
 #[test]
 fn a_path_that_is_whole_does_not_break_into_one_that_comes_up() {
     const MANY: usize = 100;
     let life = samples::life();
-    // Each third one is quick: it is whole, and over, between two steps of the one before it.
-    let trio = |first: usize| {
-        let slow = (0..life.len()).flat_map(move |step| [(first, step), (first + 1, step)]);
-        let quick = (0..life.len()).map(move |step| (first + 2, step));
-        slow.clone().take(4).chain(quick).chain(slow.skip(4))
-    };
-    drawn_whole(MANY * 3, &life, (0..MANY).flat_map(|number| trio(number * 3)));
+    are_drawn_whole(MANY * 3, &life, &crowd(&life, (0..MANY).flat_map(|number| trio(number * 3, life.len()))));
 }
 
-/// Draws `many` sessions that live `life`, each step of which comes in that order of (session, step): none is drawn in parts.
-fn drawn_whole(many: usize, life: &[Finding], order: impl Iterator<Item = (usize, usize)>) {
+#[test]
+fn a_session_is_explained_once_it_is_drawn() {
+    const MANY: usize = 20;
+    let life = samples::life();
+    let crowd = crowd(&life, (0..MANY).flat_map(|number| trio(number * 3, life.len())));
+    let text = rendered("explain", &samples::header(), &crowd, &Report::default());
+    for number in 0..MANY * 3 {
+        let drawn = text.find(&format!("▸ s-{number:04}  exec")).expect("it is drawn");
+        let explained: Vec<usize> =
+            text.match_indices(&format!("▸ s-{number:04}  step by step")).map(|(at, _)| at).collect();
+        assert!(explained.len() == 1 && explained[0] > drawn, "{number}: {drawn}, {explained:?}");
+    }
+}
+
+/// Steps of three sessions: two come up at the same time, the third is quick: whole, and over, between two steps of these.
+fn trio(first: usize, steps: usize) -> impl Iterator<Item = (usize, usize)> {
+    let slow = (0..steps).flat_map(move |step| [(first, step), (first + 1, step)]);
+    let quick = (0..steps).map(move |step| (first + 2, step));
+    slow.clone().take(4).chain(quick).chain(slow.skip(4))
+}
+
+/// Sessions that live `life`, each step of which comes in that order of (session, step).
+fn crowd(life: &[Finding], order: impl Iterator<Item = (usize, usize)>) -> Vec<Finding> {
     let of = |change: &Change, number: usize| {
         let other =
             |session: &Session| Session { id: SessionId(format!("s-{number:04}").into()), ..session.clone() }.into();
@@ -87,8 +103,12 @@ fn drawn_whole(many: usize, life: &[Finding], order: impl Iterator<Item = (usize
         }
     };
     // All within an instant: nothing is so old that waiting makes no sense any more.
-    let steps = order.map(|(number, step)| Finding { at: life[0].at, change: of(&life[step].change, number) });
-    let text = drawn(&steps.collect::<Vec<_>>());
+    order.map(|(number, step)| Finding { at: life[0].at, change: of(&life[step].change, number) }).collect()
+}
+
+/// None of these many sessions is drawn in parts.
+fn are_drawn_whole(many: usize, life: &[Finding], crowd: &[Finding]) {
+    let text = drawn(crowd);
     let path = drawn_path(&drawn(life));
     let blocks: Vec<&str> = text.split("\n\n").filter(|block| block.contains("▸")).collect();
     let whole: Vec<&str> = blocks.into_iter().filter(|block| block.contains("kube-apiserver")).collect();

@@ -51,8 +51,16 @@ impl Explained {
         self.target.flush()
     }
 
-    fn is_ripe(session: &Session, at: BootTime) -> bool {
-        session.complete || session.state == State::Closed || at.since(session.opened_at) >= SETTLED
+    /// It was drawn as it is now.
+    fn drawn(&mut self, session: &Session, at: BootTime) -> io::Result<()> {
+        let is_over = session.state == State::Closed;
+        if session.complete || is_over || at.since(session.opened_at) >= SETTLED {
+            self.explain(session)?;
+        }
+        if is_over {
+            self.told.remove(&session.id);
+        }
+        Ok(())
     }
 }
 
@@ -64,21 +72,15 @@ impl Sink for Explained {
     fn change(&mut self, finding: &Finding) -> io::Result<()> {
         self.drawing.change(finding)?;
         match &finding.change {
-            Change::Opened(session) | Change::Changed(session) if self.drawing.holds(&session.id) => {
-                self.held.insert(session.id.clone(), Arc::clone(session));
-                Ok(())
-            }
-            Change::Opened(session) | Change::Changed(session) if Self::is_ripe(session, finding.at) => {
+            Change::Opened(session) | Change::Changed(session) | Change::Closed(session) => {
+                if self.drawing.holds(&session.id) {
+                    self.held.insert(session.id.clone(), Arc::clone(session));
+                    return Ok(());
+                }
                 self.held.remove(&session.id);
-                self.explain(session)
+                self.drawn(session, finding.at)
             }
-            Change::Closed(session) => {
-                self.held.remove(&session.id);
-                self.explain(session)?;
-                self.told.remove(&session.id);
-                Ok(())
-            }
-            Change::Opened(_) | Change::Changed(_) | Change::Loss { .. } => Ok(()),
+            Change::Loss { .. } => Ok(()),
         }
     }
 
@@ -87,11 +89,13 @@ impl Sink for Explained {
         let drawing = &self.drawing;
         let is_due = |session: &SessionId| !drawing.holds(session);
         let due: Vec<Arc<Session>> = self.held.extract_if(.., |id, _| is_due(id)).map(|(_, session)| session).collect();
-        due.iter().filter(|session| Self::is_ripe(session, now)).try_for_each(|session| self.explain(session))
+        due.iter().try_for_each(|session| self.drawn(session, now))
     }
 
     fn finish(&mut self, report: &Report) -> io::Result<()> {
         self.drawing.finish(report)?;
+        let held = std::mem::take(&mut self.held);
+        held.values().filter(|session| session.state == State::Closed).try_for_each(|session| self.explain(session))?;
         for session in report.sessions.iter().filter(|session| session.state == State::Open) {
             self.explain(session)?;
         }

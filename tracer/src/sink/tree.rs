@@ -295,6 +295,7 @@ impl Tree {
         // Once held back, it is drawn when it is whole.
         let is_held = is_coming && (is_busy || self.held.contains_key(&session.id));
         if is_held {
+            self.waiting.remove(&session.id);
             self.held.insert(session.id.clone(), Arc::clone(session));
         } else if is_busy {
             self.held.remove(&session.id);
