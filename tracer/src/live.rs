@@ -46,7 +46,8 @@ const TICK_IDLE: Duration = Duration::from_millis(200);
 /// Records taken in before questions are answered: answers come soon, and a flood cannot put them off for ever.
 const BATCH: usize = 256;
 
-/// How often the audit log is looked at, at most.
+/// How often the audit log is looked at. What is read 250 ms after it was written may be of any time between, and tells sessions apart
+/// no more (`AUDIT_SKEW`): on a machine that has much else to do most of that is needed.
 const AUDIT_EVERY: Duration = Duration::from_millis(50);
 /// After the end of the audit log was read, what it says of sessions older than the tracer is known within this time.
 pub(crate) const AUDIT_TAKEN_IN: Duration = Duration::from_millis(110);
@@ -422,6 +423,7 @@ impl Trace {
         let mut flow = Flow::Continue;
         let mut drained = false;
         for _ in 0..BATCH {
+            flow = flow.or(self.read_audit_log()?);
             let Some(record) = self.ring.next() else {
                 drained = true;
                 break;
@@ -452,6 +454,9 @@ impl Trace {
                 return Ok(Flow::Continue);
             }
             for want in wants {
+                if self.read_audit_log()? == Flow::Stop {
+                    return Ok(Flow::Stop);
+                }
                 if let Want::Watch(task, class) = want {
                     self.watch(task, class);
                     continue;
@@ -527,6 +532,7 @@ impl Trace {
         Ok(flow)
     }
 
+    /// Looks at the audit log, where it is time: between records and between answers, too, which all together may take long.
     fn read_audit_log(&mut self) -> Result<Flow, LiveError> {
         let mut flow = Flow::Continue;
         let Some(log) = self.audit_log.as_mut().filter(|_| self.audit_read.elapsed() >= AUDIT_EVERY) else {
@@ -582,7 +588,11 @@ impl Trace {
     }
 
     fn until_tick(&self) -> Duration {
-        if self.pump.is_waiting() { TICK_WAITING } else { TICK_IDLE }
+        match (self.pump.is_waiting(), &self.audit_log) {
+            (true, _) => TICK_WAITING,
+            (false, Some(_)) => AUDIT_EVERY,
+            (false, None) => TICK_IDLE,
+        }
     }
 
     fn stop(mut self) -> Result<Shown, LiveError> {
