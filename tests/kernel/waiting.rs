@@ -43,11 +43,11 @@ impl Runtime {
         Self { gopher, folder, sessions: BTreeMap::new(), made: 0, _root: root }
     }
 
-    fn open(&mut self, stdin: &str) -> String {
+    fn open(&mut self, kind: &str) -> String {
         self.made += 1;
         let exec = format!("{:064x}", self.made);
         let mut stream = TcpStream::connect(self.gopher.address).expect("connects");
-        write!(stream, "GET /{exec}?stdin={stdin} HTTP/1.1\r\nHost: x\r\n\r\n").expect("sends");
+        write!(stream, "GET /{exec}?as={kind} HTTP/1.1\r\nHost: x\r\n\r\n").expect("sends");
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line).expect("an answer");
         assert_eq!(line, "ready\n");
@@ -159,12 +159,15 @@ fn connections(pid: u32) -> BTreeMap<u64, SocketAddr> {
     text.lines().skip(1).filter_map(line).collect()
 }
 
+/// How streams of an exec reach its client.
+const STREAMS: [&str; 2] = ["spdy", "websocket"];
+
 #[test]
 fn idle_execs_lead_to_their_connections() {
     for go in Go::since(SINCE) {
         let mut runtime = Runtime::start(&go);
-        for _ in 0..60 {
-            runtime.open("open");
+        for index in 0..60 {
+            runtime.open(STREAMS[index % STREAMS.len()]);
         }
         let counts = runtime.check(60);
         assert_eq!((counts.right, counts.wrong), (60, 0), "{counts:?}");
@@ -179,8 +182,8 @@ fn idle_execs_lead_to_their_connections() {
 fn stuck_execs_lead_to_their_connections() {
     for go in Go::since(SINCE) {
         let mut runtime = Runtime::start(&go);
-        for _ in 0..10 {
-            let exec = runtime.open("open");
+        for index in 0..10 {
+            let exec = runtime.open(STREAMS[index % STREAMS.len()]);
             runtime.stuff(&exec);
         }
         let counts = runtime.check(10);
@@ -196,9 +199,8 @@ fn what_others_left_on_stacks_names_no_stranger() {
         let mut state = 7_u64;
         let mut counts = Counts::default();
         for _ in 0..8 {
-            for index in 0..16 {
-                let mode = ["ended", "open", "ended", "opaque"][index % 4];
-                runtime.open(mode);
+            for kind in ["ended", "spdy", "ended", "opaque", "ended", "websocket"].into_iter().cycle().take(18) {
+                runtime.open(kind);
             }
             let some: Vec<String> =
                 runtime.sessions.keys().filter(|_| next(&mut state).is_multiple_of(3)).cloned().collect();

@@ -2,12 +2,12 @@
 //
 //	streams FOLDER
 //
-// Listens on 127.0.0.1 and prints its address. `GET /EXEC?stdin=S` is a session: it makes the FIFOs FOLDER/EXEC-stdout and
+// Listens on 127.0.0.1 and prints its address. `GET /EXEC?as=S` is a session: it makes the FIFOs FOLDER/EXEC-stdout and
 // FOLDER/EXEC-stderr and copies what they give to streams of that connection, as net/http's handler, the SPDY connection
 // of moby/spdystream and ExecIO.Attach of containerd do: the same structures, in the same goroutines. It answers "ready".
 //
-// S is "open", "ended" (the goroutine that copies stdin is gone, and leaves its stack to others), or "opaque" (output goes to
-// something that is no stream, as a WebSocket's channel).
+// S is "spdy", "ended" (the goroutine that copies stdin is gone, and leaves its stack to others), "websocket" (streams are
+// channels of a WebSocket, as wsstream of k8s.io/apimachinery makes them), or "opaque" (output goes to something else).
 package main
 
 import (
@@ -102,6 +102,77 @@ type streamAndReply struct {
 	replySent <-chan struct{}
 }
 
+// k8s.io/apimachinery, httpstream/wsstream.
+type channels struct {
+	protocols        map[string]bool
+	selectedProtocol string
+	channels         []*websocketChannel
+	codec            int
+	ready            chan struct{}
+	ws               *webSocket
+	timeout          time.Duration
+}
+
+type websocketChannel struct {
+	conn *channels
+	num  byte
+	r    io.Reader
+	w    io.WriteCloser
+
+	read, write bool
+}
+
+// golang.org/x/net/websocket: Conn.
+type webSocket struct {
+	config  *int
+	request *http.Request
+
+	buf *bufio.ReadWriter
+	rwc io.ReadWriteCloser
+
+	wio sync.Mutex
+}
+
+func (c *websocketChannel) Write(bytes []byte) (int, error) {
+	ws := c.conn.ws
+	ws.wio.Lock()
+	defer ws.wio.Unlock()
+	have, err := ws.buf.Write(bytes)
+	if err == nil {
+		err = ws.buf.Flush()
+	}
+	return have, err
+}
+
+func (c *websocketChannel) Read(bytes []byte) (int, error) { return c.r.Read(bytes) }
+func (c *websocketChannel) Close() error                   { return c.w.Close() }
+
+// Five of them: stdin, stdout, stderr, errors, and sizes of the terminal.
+func upgrade(conn net.Conn, buffered *bufio.ReadWriter) *channels {
+	made := &channels{ready: make(chan struct{}), ws: &webSocket{buf: buffered, rwc: conn}}
+	for number := byte(0); number < 5; number++ {
+		r, w := io.Pipe()
+		made.channels = append(made.channels, &websocketChannel{made, number, r, w, number == 0, number != 0})
+	}
+	return made
+}
+
+// Ends with its connection, as Conn.handle does.
+func (c *channels) serve(closed chan bool) {
+	frame := make([]byte, 64)
+	for {
+		have, err := c.ws.buf.Read(frame)
+		if err != nil {
+			break
+		}
+		c.channels[0].w.Write(frame[:have])
+	}
+	for _, channel := range c.channels {
+		channel.Close()
+	}
+	close(closed)
+}
+
 // Output that leads nowhere.
 type opaque struct{ done chan []byte }
 
@@ -123,13 +194,13 @@ func open(path string) *os.File {
 	return file
 }
 
-func attach(stdin *Stream, stdout, stderr io.WriteCloser, out, err *os.File, ends bool) {
+func attach(stdin io.Reader, closed chan bool, stdout, stderr io.WriteCloser, out, err *os.File, left *Stream) {
 	var group sync.WaitGroup
 	group.Add(3)
 	go func() {
 		defer group.Done()
-		if ends {
-			deep(stdin, 64)
+		if left != nil {
+			deep(left, 64)
 			return
 		}
 		io.Copy(io.Discard, stdin)
@@ -143,7 +214,7 @@ func attach(stdin *Stream, stdout, stderr io.WriteCloser, out, err *os.File, end
 	go attachOutput(stdout, out)
 	go attachOutput(stderr, err)
 	// In containerd the end of the process ends its output.
-	<-stdin.conn.closeChan
+	<-closed
 	out.Close()
 	err.Close()
 	group.Wait()
@@ -170,30 +241,45 @@ func main() {
 	check(err)
 	fmt.Println(listener.Addr())
 	handler := func(response http.ResponseWriter, request *http.Request) {
-		exec, mode := filepath.Base(request.URL.Path), request.URL.Query().Get("stdin")
+		exec, as := filepath.Base(request.URL.Path), request.URL.Query().Get("as")
 		conn, buffered, err := response.(http.Hijacker).Hijack()
 		check(err)
 		defer conn.Close()
-		connection := &Connection{
-			conn:       &connWrapper{Conn: conn, bufReader: buffered.Reader},
-			framer:     bufio.NewWriter(conn),
-			closeChan:  make(chan bool),
-			streamLock: new(sync.RWMutex),
-			streams:    make(map[uint32]*Stream),
+		open := func(name string) *os.File { return open(filepath.Join(folder, exec+"-"+name)) }
+		var stdin io.Reader
+		var stdout, stderr io.WriteCloser
+		var left *Stream
+		closed := make(chan bool)
+		if as == "websocket" {
+			channels := upgrade(conn, buffered)
+			stdin, stdout, stderr = channels.channels[0], channels.channels[1], channels.channels[2]
+			go channels.serve(closed)
+		} else {
+			connection := &Connection{
+				conn:       &connWrapper{Conn: conn, bufReader: buffered.Reader},
+				framer:     bufio.NewWriter(conn),
+				closeChan:  closed,
+				streamLock: new(sync.RWMutex),
+				streams:    make(map[uint32]*Stream),
+			}
+			stream := func(id uint32) *Stream {
+				made := &Stream{streamId: id, conn: connection, dataChan: make(chan []byte), closeChan: make(chan bool)}
+				connection.streams[id] = made
+				return made
+			}
+			input := stream(3)
+			stdin, stdout, stderr = input, streamAndReply{stream(5), nil}, streamAndReply{stream(7), nil}
+			switch as {
+			case "opaque":
+				stdout, stderr = &opaque{make(chan []byte)}, &opaque{make(chan []byte)}
+			case "ended":
+				left = input
+			}
+			go connection.serve(input)
 		}
-		stream := func(id uint32) *Stream {
-			made := &Stream{streamId: id, conn: connection, dataChan: make(chan []byte), closeChan: make(chan bool)}
-			connection.streams[id] = made
-			return made
-		}
-		stdin, stdout, stderr := stream(3), io.WriteCloser(streamAndReply{stream(5), nil}), io.WriteCloser(streamAndReply{stream(7), nil})
-		if mode == "opaque" {
-			stdout, stderr = &opaque{make(chan []byte)}, &opaque{make(chan []byte)}
-		}
-		go connection.serve(stdin)
-		out, errors := open(filepath.Join(folder, exec+"-stdout")), open(filepath.Join(folder, exec+"-stderr"))
+		out, errors := open("stdout"), open("stderr")
 		fmt.Fprintln(conn, "ready")
-		attach(stdin, stdout, stderr, out, errors, mode == "ended")
+		attach(stdin, closed, stdout, stderr, out, errors, left)
 	}
 	check(http.Serve(listener, http.HandlerFunc(handler)))
 }

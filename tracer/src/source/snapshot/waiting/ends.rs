@@ -6,7 +6,11 @@
 //! * A `*bufio.Reader` has its reader behind its buffer (bufio/bufio.go): docker's client reads hijacked connections so.
 //! * A stream of SPDY (containerd: pkg/cri/io/exec_io.go, `ExecIO.Attach`; the kubelet's dockershim): a
 //!   `*spdystream.Stream`, or a `streamAndReply`, which begins with one as an interface (Kubernetes' streaming server:
-//!   remotecommand/httpstream.go). That leads to its connection: `Stream.conn`, `Connection.conn` (moby/spdystream: the same places since its first version).
+//!   remotecommand/httpstream.go). That leads to its connection: `Stream.conn`, `Connection.conn` (moby/spdystream: the same
+//!   places since its first version).
+//! * A channel of a WebSocket, handed as it is (remotecommand/websocket.go): a `*websocketChannel`, whose `Conn` lists its channels
+//!   by number (k8s.io/apimachinery, before that k8s.io/apiserver, wsstream/conn.go: the same places from Kubernetes 1.20
+//!   to 1.30 at least) and holds a `*websocket.Conn`, with the hijacked connection behind three pointers (golang.org/x/net/websocket).
 //! * A FIFO: containerd/fifo's `fifo`, which holds an `*os.File` behind `flag`, three channels and `err` (fifo.go, since its first
 //!   version).
 
@@ -92,12 +96,13 @@ impl<S: Source> Ends<'_, S> {
         files.iter().find(|file| file.fd == fd && file.is_fifo).map(|file| file.fd)
     }
 
-    /// Number of the connection to which that writes, if it is a `*Stream` or a `*streamAndReply`.
+    /// Number of the connection to which that writes, if it is a `*Stream`, a `*streamAndReply` or a `*websocketChannel`.
     pub(super) fn stream_of(&self, writer: u64, connections: &[Polled]) -> Option<u32> {
-        self.connection_of(writer, connections).or_else(|| {
+        let in_reply = || {
             let [kind, stream] = self.words.some(writer)?;
             self.connection_of(stream, connections).filter(|_| self.words.is_type(kind))
-        })
+        };
+        self.connection_of(writer, connections).or_else(in_reply).or_else(|| self.socket_of(writer, connections))
     }
 
     /// Number of the connection whose stream that is, if it is a stream's address.
@@ -110,6 +115,25 @@ impl<S: Source> Ends<'_, S> {
         // Begins with its `net.Conn`, as wrappers do.
         let [_type, inner] = self.words.some(connection)?;
         self.wrapped(inner, connections)
+    }
+
+    /// Number of the connection whose WebSocket's channel that is, if it is a channel's address.
+    fn socket_of(&self, channel: u64, connections: &[Polled]) -> Option<u32> {
+        // conn, num: a byte, and nothing up to the next word
+        let [connection, number] = self.words.some(channel)?;
+        if number > u64::from(u8::MAX) {
+            return None;
+        }
+        // protocols, selectedProtocol, channels, codec, ready, ws
+        let [_protocols, _name, _length, first, length, capacity, _codec, _ready, socket] =
+            self.words.some(connection)?;
+        let own = || self.words.one(first.checked_add(8 * number)?);
+        if number >= length || length > capacity || own() != Some(channel) {
+            return None;
+        }
+        // config, request, buf, rwc
+        let [_config, _request, _buffers, kind, inner] = self.words.some(socket)?;
+        self.wrapped(inner, connections).filter(|_| self.words.is_type(kind))
     }
 
     /// Number of the file at the end of these wrappers.

@@ -200,10 +200,17 @@ mod tests {
     const TOP: u64 = 0x9000;
     /// Streams of the two sockets, and one of a closed connection.
     const STREAMS: [u64; 3] = [0x3000, 0x3100, 0x3200];
+    /// Channels of WebSockets of the same.
+    const CHANNELS: [u64; 3] = [0x9_0000, 0x9_1000, 0x9_2000];
     /// Connections of the same, as `*tls.Conn`.
     const CONNECTIONS: [u64; 3] = [0x4100, 0x5100, 0x6100];
     /// An `*os.File` of the FIFO, a `fifo` of containerd's that holds it, a `*bufio.Reader` of the first connection.
     const READERS: [u64; 3] = [0x7000, 0x7100, 0x7200];
+
+    /// A `wsstream.Conn`, its list of channels, and its `websocket.Conn`.
+    const fn behind(channel: u64) -> [u64; 3] {
+        [channel + 0x100, channel + 0x200, channel + 0x300]
+    }
 
     /// Go 1.19: a goroutine waits for `file`, to read or to write.
     fn waiting(file: u64, side: Side, on_stack: &[u64]) -> Fake {
@@ -221,6 +228,12 @@ mod tests {
             words.extend([(base + 0x310, fd), (base + 0x318, poller)]);
             // streamAndReply
             words.extend([(stream + 0x80, TYPE), (stream + 0x88, stream)]);
+            // websocketChannel, the second of five
+            let channel = CHANNELS[index];
+            let [connection, list, socket] = behind(channel);
+            words.extend([(channel, connection), (channel + 8, 1), (list + 8, channel), (connection + 24, list)]);
+            words.extend([(connection + 32, 5), (connection + 40, 5), (connection + 64, socket)]);
+            words.extend([(socket + 24, TYPE), (socket + 32, base + 0x100)]);
         }
         let [file, fifo, buffered] = READERS;
         words.extend([(file, file + 0x80), (file + 0x90, u64::from(FIFO.0)), (file + 0x98, FIFO.1), (fifo + 48, file)]);
@@ -266,6 +279,8 @@ mod tests {
         assert_eq!(all(&world(&[STREAMS[1] + 0x80])), Some(vec![7]), "through a streamAndReply");
         assert_eq!(all(&world(&[STREAMS[2], STREAMS[0]])), Some(vec![6]), "the closed one's number is gone");
         assert_eq!(all(&world(&[STREAMS[0], STREAMS[1], STREAMS[0]])), Some(vec![6, 7]));
+        assert_eq!(all(&world(&[CHANNELS[1]])), Some(vec![7]), "a WebSocket's");
+        assert_eq!(all(&world(&[CHANNELS[2]])), Some(vec![]), "of a closed one");
     }
 
     #[test]
@@ -275,12 +290,39 @@ mod tests {
         assert_eq!(copied(&[STREAMS[0], TYPE, READERS[1]]), [6], "a file in a fifo");
         assert_eq!(copied(&[STREAMS[0], READERS[0]]), [0; 0], "a word apart");
         assert_eq!(copied(&[STREAMS[0], TYPE, READERS[2]]), [0; 0], "another reader");
+        assert_eq!(copied(&[CHANNELS[0], TYPE, READERS[1]]), [6], "to a WebSocket");
     }
 
     fn with(at: u64, word: u64) -> Option<Vec<u32>> {
-        let mut memory = world(&[STREAMS[0]]);
+        changed(&[STREAMS[0]], at, word)
+    }
+
+    fn changed(on_stack: &[u64], at: u64, word: u64) -> Option<Vec<u32>> {
+        let mut memory = world(on_stack);
         memory.0.insert(at, word);
         all(&memory)
+    }
+
+    #[test]
+    fn what_does_not_fit_is_no_channel() {
+        let channel = CHANNELS[0];
+        let [connection, list, socket] = behind(channel);
+        for (at, word, why) in [
+            (channel, 0, "no connection"),
+            (channel + 8, 2, "another's number"),
+            (channel + 8, 5, "more than there are"),
+            (channel + 8, 0x101, "no number"),
+            (list + 8, CHANNELS[1], "another's place"),
+            (connection + 24, u64::MAX - 7, "no list"),
+            (connection + 32, 1, "a shorter list"),
+            (connection + 40, 4, "no slice"),
+            (connection + 64, 0, "no WebSocket yet"),
+            (socket + 24, 1, "no interface"),
+            (socket + 32, 0, "no connection"),
+            (0x4310, 7, "the number of another"),
+        ] {
+            assert_eq!(changed(&[channel], at, word), Some(vec![]), "{why}");
+        }
     }
 
     #[test]
@@ -332,6 +374,8 @@ mod tests {
         assert_eq!(copies(Side::Reads, &[9, TYPE, other + 0x100, TYPE, one + 0x100]), [(6, 7)], "plain TCP");
         assert_eq!(copies(Side::Reads, &[TYPE, STREAMS[1], TYPE, buffered]), [(6, 7)], "hijacked, to a stream");
         assert_eq!(copies(Side::Reads, &[TYPE, STREAMS[1], TYPE, TYPE, TYPE, buffered]), [(6, 7)], "stdcopy");
+        assert_eq!(copies(Side::Reads, &[TYPE, CHANNELS[1], TYPE, buffered]), [(6, 7)], "to a WebSocket");
+        assert_eq!(copies(Side::Writes, &[TYPE, CHANNELS[0], TYPE, fifo]), [(5, 6)], "whose client does not read");
         assert_eq!(copies(Side::Writes, &[TYPE, STREAMS[0], TYPE, fifo]), [(5, 6)], "an exec's output");
         assert_eq!(copies(Side::Writes, &[TYPE, STREAMS[0], TYPE, file]), [(5, 6)]);
         assert_eq!(copies(Side::Writes, &[TYPE, STREAMS[0], TYPE, file - 48]), [], "a neighbour's file");
