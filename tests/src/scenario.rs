@@ -27,6 +27,7 @@
 //!   `from ADDR,ADDR`, `as USER`, `code N`, `over`, `older`, `tty`, `stdin` may follow, and `-- COMMAND`. `written TIME` is when it
 //!   was written by its own clock: else right before it was read.
 //! * `ancestry PID COMM:PID:UID… [UID=NAME…]`
+//! * `older since 40` is a session older than the tracer whose first sign of life was 40 ms after the host's start.
 //! * `expect` is followed by the sessions as [`render`] writes them; `then` goes on with facts. Before an `expect`, time
 //!   passes until nothing waits for its turn any more.
 
@@ -697,6 +698,10 @@ pub fn render_session(session: &Session, world: u32) -> String {
     head.push(session.confidence().map_or("-", |confidence| confidence.token()).to_owned());
     if session.preexisting {
         head.push("older".to_owned());
+        // Where it is younger than what is there from the first tick on.
+        if session.opened_at.0 > TaskKey::from_ticks(1, 1).start_ns() {
+            head.push(format!("since {}", Span(session.opened_at.0).as_millis()));
+        }
     }
     if session.merged_into.is_some() {
         head.push("merged".to_owned());

@@ -519,7 +519,6 @@ impl Trace {
                 break;
             }
         }
-        flow = flow.or(self.read_audit_log()?);
         for (what, count) in self.losses.look(&self.probes) {
             let lost = Fact::Lost { what: what.to_owned(), count };
             flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, lost))?);
@@ -532,7 +531,7 @@ impl Trace {
         Ok(flow)
     }
 
-    /// Looks at the audit log, where it is time: between records and between answers, too, which all together may take long.
+    /// Looks at the audit log, where it is time: between records and between answers, which all together may take long.
     fn read_audit_log(&mut self) -> Result<Flow, LiveError> {
         let mut flow = Flow::Continue;
         let Some(log) = self.audit_log.as_mut().filter(|_| self.audit_read.elapsed() >= AUDIT_EVERY) else {

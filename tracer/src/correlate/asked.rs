@@ -182,13 +182,16 @@ fn kept_open(word: &str) -> Option<Kind> {
     }
 }
 
+/// Whether that is kubectl, by its arguments or its name.
+pub(super) fn is_kubectl(client: &ProcessInfo) -> bool {
+    let program = client.argv.first().and_then(RawText::as_str).and_then(|program| program.rsplit('/').next());
+    program == Some("kubectl") || client.comm.as_bytes() == b"kubectl"
+}
+
 /// kubectl's command.
 fn kubectl_word(client: &ProcessInfo) -> Option<&str> {
     let mut words = client.argv.iter().filter_map(RawText::as_str);
-    let program = words.next()?.rsplit('/').next()?;
-    if program != "kubectl" && client.comm.as_bytes() != b"kubectl" {
-        return None;
-    }
+    words.next().filter(|_| is_kubectl(client))?;
     loop {
         let word = words.next()?;
         if TAKES_A_WORD.contains(&word) {

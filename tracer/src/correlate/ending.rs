@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    asked::kubectl_says,
+    asked::{is_kubectl, kubectl_says},
     chain::{Builder, Built, Node},
     execs::{Exec, ExecId, What},
     limits::{CLOSE_GRACE, LOSS_TOLD_WITHIN, STREAM_WITHIN},
@@ -73,8 +73,10 @@ impl Builder<'_> {
         let beyond_end = self.beyond.iter().find(|(side, _)| *side == "client").map(|(_, address)| *address);
         let mut opened_at = first_leg.map_or(exec.since, |near| near.since.min(exec.since));
         if exec.preexisting {
-            // When it began was not seen; its command, or what starts it, and its client are as old, to the tick.
-            let began = exec.process.into_iter().chain(exec.runc).chain(client.map(|hop| hop.task));
+            // When it began was not seen; its command, or what starts it, is as old, to the tick, and so is a kubectl. Another
+            // program may have run for months.
+            let kubectl = client.filter(|hop| is_kubectl(&hop.process)).map(|hop| hop.task);
+            let began = exec.process.into_iter().chain(exec.runc).chain(kubectl);
             let began = began.map(|task| BootTime(task.start_ns()));
             opened_at = began.chain([opened_at]).min().unwrap_or(opened_at);
         }

@@ -319,7 +319,8 @@ pub struct Session {
     pub kind: Kind,
     /// Whether it goes on.
     pub state: State,
-    /// When it began: when the client connected, as far as that was seen.
+    /// When it began: when the client connected, as far as that was seen; of one older than the tracer, when its command or its kubectl
+    /// was started, else when it was found.
     pub opened_at: BootTime,
     /// When it ended.
     pub closed_at: Option<BootTime>,

@@ -104,7 +104,7 @@ pub struct Verdict {
 }
 
 /// A session in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
     /// Nothing is wrong.
     Ok,
