@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use execpath::{
     model::{
-        AuditUser, Change, ExitReason, ExitStatus, Finding, Gap, GapCode, RawText, Report, Session, SessionExit,
-        SessionId, Totals,
+        AuditUser, Change, ExitReason, ExitStatus, Finding, Gap, GapCode, Health, RawText, Report, Session,
+        SessionExit, SessionId, Totals,
     },
     sink::{self, FORMATS, Header, LISTS, SHOWN, Sink as _, Style, Table, escape},
 };
@@ -59,14 +59,17 @@ fn a_thousand_that_grow_at_the_same_time_are_drawn_whole_one_after_another() {
     let life = samples::life();
     // Each step of all of them, then the next step.
     let steps = (0..life.len()).flat_map(|step| (0..MANY).map(move |number| (number, step)));
-    are_drawn_whole(MANY, &life, &crowd(&life, steps));
+    // How each ended is a line of its own, apart from the paths.
+    assert_eq!(drawn_whole(MANY, &life, &crowd(&life, steps)), MANY);
 }
 
 #[test]
 fn a_path_that_is_whole_does_not_break_into_one_that_comes_up() {
     const MANY: usize = 100;
     let life = samples::life();
-    are_drawn_whole(MANY * 3, &life, &crowd(&life, (0..MANY).flat_map(|number| trio(number * 3, life.len()))));
+    let trios = (0..MANY).flat_map(|number| trio(number * 3, life.len()));
+    // Of the quick ones it ends the path.
+    assert_eq!(drawn_whole(MANY * 3, &life, &crowd(&life, trios)), MANY * 2);
 }
 
 #[test]
@@ -106,19 +109,19 @@ fn crowd(life: &[Finding], order: impl Iterator<Item = (usize, usize)>) -> Vec<F
     order.map(|(number, step)| Finding { at: life[0].at, change: of(&life[step].change, number) }).collect()
 }
 
-/// None of these many sessions is drawn in parts.
-fn are_drawn_whole(many: usize, life: &[Finding], crowd: &[Finding]) {
+/// None of these many sessions is drawn in parts, and how each ended is said; of how many apart from its path.
+fn drawn_whole(many: usize, life: &[Finding], crowd: &[Finding]) -> usize {
     let text = drawn(crowd);
     let path = drawn_path(&drawn(life));
     let blocks: Vec<&str> = text.split("\n\n").filter(|block| block.contains("▸")).collect();
-    let whole: Vec<&str> = blocks.into_iter().filter(|block| block.contains("kube-apiserver")).collect();
+    let (whole, brief): (Vec<&str>, Vec<&str>) = blocks.into_iter().partition(|block| block.contains("kube-apiserver"));
     assert_eq!(whole.len(), many);
     for block in whole {
         assert_eq!(drawn_path(block), path, "{block}");
     }
-    // How each ended is a line.
     assert_eq!(text.lines().filter(|line| line.contains("╰")).count(), many, "{text}");
     assert!(!text.contains("drawn again") && !text.contains("(continued)"), "{text}");
+    brief.iter().flat_map(|block| block.lines()).filter(|line| line.contains("╰")).count()
 }
 
 /// The lines of hops and links, by their first words.
@@ -254,8 +257,16 @@ fn a_list_of_a_thousand_sessions_fits_the_terminal() {
         session.command = ["sh".into(), "-c".into(), "x".repeat(number).as_str().into()].into();
         session
     };
-    let report =
+    let mut report =
         Report { at: samples::after(60_000), sessions: (0..1_000).map(session).collect(), ..Report::default() };
+    let health = |number: usize| match number {
+        0..7 => Health::Fault { code: "F01", short: "node unreachable" },
+        7..10 => Health::Fault { code: "F04", short: "webhook" },
+        10..50 => Health::Waiting,
+        _ => Health::Ok,
+    };
+    let healths = report.sessions.iter().enumerate().map(|(number, session)| (session.id.clone(), health(number)));
+    report.diagnosis.health = healths.skip(1).collect();
     for columns in [80_u16, 100, 120, 200] {
         let kept = Kept::default();
         let mut table = Table::new(Box::new(kept.clone()), Style { color: false });
@@ -263,7 +274,9 @@ fn a_list_of_a_thousand_sessions_fits_the_terminal() {
         table.host(&samples::header()).expect("memory can be written");
         table.finish(&report).expect("memory can be written");
         let text = kept.text();
-        assert_eq!(text.lines().count(), 1 + report.sessions.len(), "a row each");
+        assert_eq!(text.lines().count(), 1 + report.sessions.len() + 1, "a row each");
+        let last = "1000 sessions: node unreachable 6, webhook 3, ok 950, waiting 40, unknown 1";
+        assert_eq!(text.lines().last(), Some(last), "what is wrong stands where one looks");
         let wide = text.lines().find(|line| line.chars().count() > usize::from(columns));
         assert_eq!(wide, None);
         // Ids are for `show`: they stay whole where anything does.
@@ -271,6 +284,11 @@ fn a_list_of_a_thousand_sessions_fits_the_terminal() {
         assert!(whole, "{columns}\n{text}");
         assert!(text.lines().nth(900).is_some_and(|row| row.contains('…')), "{columns}");
     }
+    // What programs read has rows alone.
+    let kept = Kept::default();
+    let mut table = Table::new(Box::new(kept.clone()), Style { color: false });
+    table.finish(&report).expect("memory can be written");
+    assert_eq!(kept.text().lines().count(), 1 + report.sessions.len());
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Sessions as a list: rows for people, JSON for programs. What changes is not shown, only how it stands in the end.
 
-use std::io::{self, Write};
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 use tabled::{
     builder::Builder,
@@ -16,7 +20,7 @@ use super::{
     view,
     words::{self, NAME},
 };
-use crate::model::{Degraded, Report, Role, Session, Span};
+use crate::model::{Degraded, Health, Report, Role, Session, Span};
 
 /// Columns of a command, and of the name of what it leads into: so that rows of common names fit 120 columns.
 const COMMAND: usize = 32;
@@ -73,10 +77,31 @@ impl Sink for Table {
                 let ink = if index == 0 { Ink::Dim.on(self.style, line) } else { line.into() };
                 writeln!(self.target, "{ink}")?;
             }
+            if let Some(columns) = self.columns.filter(|_| rows.len() > SCREEN) {
+                for line in words::folded(&summary(report), columns.into()) {
+                    writeln!(self.target, "{}", Ink::Bold.on(self.style, &line))?;
+                }
+            }
         }
         self.target.write_all(words::degraded(self.style, &self.degraded).as_bytes())?;
         self.target.flush()
     }
+}
+
+/// More rows than that do not stand on a screen together: what is wrong with a few of them would scroll away.
+const SCREEN: usize = 20;
+
+/// How many there are, and how they are: what is wrong first.
+fn summary(report: &Report) -> String {
+    let mut counts: BTreeMap<Health, u64> = BTreeMap::new();
+    for session in &report.sessions {
+        *counts.entry(view::health(session, report)).or_default() += 1;
+    }
+    let mut counts: Vec<(Health, u64)> = counts.into_iter().collect();
+    counts.sort_by_key(|(health, count)| (!matches!(health, Health::Fault { .. }), Reverse(*count)));
+    let all = words::counted(counts.iter().map(|(_, count)| count).sum(), "session");
+    let how: Vec<String> = counts.iter().map(|(health, count)| format!("{} {count}", health.short())).collect();
+    format!("{all}: {}", how.join(", "))
 }
 
 /// Columns that give way on a narrow terminal: what it leads into, the command, who began it. Ids stay whole: `show` asks for them.
