@@ -24,16 +24,12 @@ fn a_session_comes_up_moves_bytes_and_ends_on_the_screen() {
     pane.shows("no session is open; they appear here as they come");
     let mark = mark();
     let mut kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat; exit 3")) }.start();
-    // kubectl's own arguments have the mark, too, and are a line of the path: the list's row and the path's head come first.
     pane.shows(&format!("$ sh -c ': {mark}; cat; exit 3'"));
     pane.shows("1 session open");
     // Waiting for input: it was measured, and nothing is wrong.
     let still = |picture: &str| picture.contains("F23 waiting for input") && moving(picture) == 0;
     let picture = pane.until("still path that waits for input", still);
-    let hops = hops(&picture);
-    // A kubelet with dockershim serves what a runtime else does.
-    let rest: Vec<&str> = WHOLE.into_iter().filter(|role| *role != "runtime").collect();
-    assert!(hops == WHOLE || hops == rest, "{picture}");
+    assert_eq!(hops(&picture), WHOLE, "{picture}");
     for leg in ["exact  tcp  ", "exact  joined inside", "exact  fork started", "exact  exec became"] {
         assert!(picture.contains(leg), "no {leg:?} on\n{picture}");
     }

@@ -119,12 +119,16 @@ fn docs(session: &mut Session) -> Result<Outcome> {
 }
 
 fn tests(session: &mut Session) -> Result<Outcome> {
-    // What plays the terminal; tests that miss it say so.
+    ensure_terminal();
+    session
+        .tests(&mut cargo_with(session, &["test", "--workspace", "--locked", "--no-fail-fast", "--", "--show-output"]))
+}
+
+/// Sees to what plays the terminal; tests that miss it say so.
+fn ensure_terminal() {
     if crate::tools::find("tmux").is_none() {
         drop(crate::apt::install(&["tmux"], &Progress::new()));
     }
-    session
-        .tests(&mut cargo_with(session, &["test", "--workspace", "--locked", "--no-fail-fast", "--", "--show-output"]))
 }
 
 fn browser(session: &mut Session) -> Result<Outcome> {
@@ -170,6 +174,7 @@ fn lab(session: &mut Session) -> Result<Outcome> {
     if !has_tests(session, "lab", "lab")? {
         return Ok(Outcome::Skipped("there are no tests".to_owned()));
     }
+    ensure_terminal();
     // A lab that somebody has up is used, and left.
     let was_up = crate::tools::run(&mut xtask(session, &["lab", "env"])).is_ok();
     let up = session.logged(&mut xtask(session, &["lab", "up"]))?;
