@@ -41,6 +41,8 @@ pub(super) struct Figures {
     pub(super) memory: Option<(u64, u64)>,
     /// Sessions older than the tracer that were joined from client to stream before anything was typed.
     pub(super) joined_idle: Option<usize>,
+    /// Rows of `ls` while they were idle.
+    pub(super) listed: Option<usize>,
     /// What else was measured, in words.
     pub(super) notes: Vec<String>,
     pub(super) took: Duration,

@@ -38,6 +38,7 @@ Examples:
   cargo xtask lab truth --how driver --sessions 1000    1,000 connections of one process
   cargo xtask lab truth --how short --sessions 2000     one after another, then 20 at a time
   cargo xtask lab truth --how older --sessions 50       older than the tracer
+  cargo xtask lab truth --how older-driver --sessions 1000    the same, connections of one process
   cargo xtask lab truth --sessions 20 --ring-bytes 4096 with a buffer that is too small
   cargo xtask lab truth --suite tenth                   a tenth of all that, as in tests";
 
@@ -89,7 +90,7 @@ impl Truth {
 
     fn asked(&self, lab: &Up) -> Result<Vec<Asked>> {
         if let Some(scale) = self.suite {
-            return Ok(suite::all(scale, lab.kubectls().first().context("no kubectl")?));
+            return Ok(suite::all(scale, lab.kubectls().first().context("no kubectl")?, lab.facts.runtime));
         }
         let scenario = Scenario {
             how: self.how,
@@ -121,7 +122,7 @@ impl Truth {
             match play.run() {
                 Ok(figures) => {
                     write!(std::io::stdout(), "{figures}")?;
-                    let verdict = verdict(&figures, expected).and_then(|()| idle(&figures));
+                    let verdict = verdict(&figures, expected).and_then(|()| idle(&figures, expected));
                     failed.extend(verdict.err().map(|error| format!("{name}: {error}; {}", recording.display())));
                     rows.push((name, figures));
                 }
@@ -160,11 +161,18 @@ fn verdict(figures: &Figures, expected: Expected) -> Result<()> {
 }
 
 /// Idle sessions older than the tracer are joined from client to stream by what waits for them, whether their kubectl sends
-/// heartbeats or, before 1.27, none (client-go: transport/spdy, remotecommand).
-fn idle(figures: &Figures) -> Result<()> {
-    let Some(joined) = figures.joined_idle else { return Ok(()) };
-    let expected = figures.sessions;
-    ensure!(joined == expected, "{joined} sessions were joined before anything was typed, not {expected}");
+/// heartbeats or, before 1.27, none (client-go: transport/spdy, remotecommand). `ls` has a row for each.
+fn idle(figures: &Figures, expected: Expected) -> Result<()> {
+    if expected == Expected::Counted {
+        return Ok(());
+    }
+    let Figures { sessions, joined_idle, listed, .. } = figures;
+    if let Some(joined) = joined_idle {
+        ensure!(joined == sessions, "{joined} sessions were joined before anything was typed, not {sessions}");
+    }
+    if let Some(rows) = listed {
+        ensure!(rows == sessions, "`ls` told {rows} sessions, not {sessions}");
+    }
     Ok(())
 }
 
@@ -177,7 +185,7 @@ fn recording(scenario: &Scenario, runtime: &str) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Expected, Figures, verdict};
+    use super::{Expected, Figures, idle, verdict};
 
     fn of(found: usize, lost: u64) -> Figures {
         let lost = std::iter::once(("ring-full".to_owned(), lost)).collect();
@@ -209,5 +217,15 @@ mod tests {
         assert!(verdict(&overstated, Expected::Whole).is_err());
         assert!(verdict(&of(2, 1), Expected::Whole).is_err(), "a loss");
         assert!(verdict(&of(1, 0), Expected::Losses).is_err(), "a loss that nobody told");
+    }
+
+    #[test]
+    fn an_idle_session_that_is_not_joined_or_has_two_rows_fails_unless_it_is_only_counted() {
+        let of = |joined, rows| Figures { joined_idle: Some(joined), listed: Some(rows), ..of(2, 0) };
+        for (joined, rows, right) in [(2, 2, true), (1, 2, false), (2, 3, false), (2, 1, false)] {
+            assert_eq!(idle(&of(joined, rows), Expected::Whole).is_ok(), right, "{joined} {rows}");
+            assert_eq!(idle(&of(joined, rows), Expected::Losses).is_ok(), right, "{joined} {rows}");
+            assert!(idle(&of(joined, rows), Expected::Counted).is_ok());
+        }
     }
 }

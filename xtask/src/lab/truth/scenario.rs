@@ -18,6 +18,7 @@ use super::plan::Planned;
 use super::told::{Session, Told};
 use crate::lab::Up;
 use crate::progress::Progress;
+use crate::tools::{command, run};
 use crate::tracer::{Tracer, boot_time};
 
 /// Between what two sessions by kubectl are sent: in pairing by byte counters the smallest difference of two hundred was 99 %.
@@ -47,6 +48,8 @@ pub(super) enum How {
     Short,
     /// All open and idle, by kubectls, before the tracer starts.
     Older,
+    /// Likewise, each a WebSocket connection of one process.
+    OlderDriver,
 }
 
 impl How {
@@ -56,7 +59,12 @@ impl How {
             Self::Driver => "driver",
             Self::Short => "short",
             Self::Older => "older",
+            Self::OlderDriver => "older-driver",
         }
+    }
+
+    const fn is_driver(self) -> bool {
+        matches!(self, Self::Driver | Self::OlderDriver)
     }
 }
 
@@ -79,16 +87,13 @@ impl Scenario {
     }
 
     fn spacing(&self) -> u64 {
-        match self.how {
-            How::Driver => LOAD_SPACING,
-            How::Kubectl | How::Short | How::Older => SPACING,
-        }
+        if self.how.is_driver() { LOAD_SPACING } else { SPACING }
     }
 
     fn at_once(&self) -> usize {
         let usual = match self.how {
             How::Short => 20,
-            How::Kubectl | How::Driver | How::Older => OPENERS,
+            How::Kubectl | How::Driver | How::Older | How::OlderDriver => OPENERS,
         };
         self.at_once.unwrap_or(usual).try_into().unwrap_or(usize::MAX)
     }
@@ -108,7 +113,7 @@ impl Play<'_> {
         let begun = Instant::now();
         let mut figures = match self.scenario.how {
             How::Kubectl | How::Driver => self.held()?,
-            How::Older => self.older()?,
+            How::Older | How::OlderDriver => self.older()?,
             How::Short => self.short()?,
         };
         figures.took = begun.elapsed();
@@ -137,7 +142,7 @@ impl Play<'_> {
                 self.progress.say(format!("{open} of {count} open"));
             }
         };
-        if self.scenario.how == How::Driver {
+        if self.scenario.how.is_driver() {
             return Ok(Crowd::Load(Load::open(&self.lab.state, sessions, at_once, tell)?));
         }
         Crowd::kubectls(self.lab, self.scenario.kubectl.as_deref(), sessions, at_once, tell)
@@ -155,12 +160,15 @@ impl Play<'_> {
     fn older(&self) -> Result<Figures> {
         let sessions = Planned::all(1..=self.scenario.sessions, self.scenario.spacing());
         let mut crowd = self.open(&sessions)?;
+        let began = Instant::now();
+        let listed = listed(self.program)?;
+        let mut notes = vec![format!("`ls` tells {listed} sessions in {:.1} s", began.elapsed().as_secs_f64())];
         let tracer = self.trace()?;
         let started = boot_time();
         let mut told = Told::default();
         let all = |told: &Told| told.count(Session::is_exact) == sessions.len();
         let idle = told.until(&tracer, HEARTBEAT, all)?;
-        let mut notes = vec![timing("with nothing typed", started, &told)];
+        notes.push(timing("with nothing typed", started, &told));
         let joined_idle = joined(&told);
         if !idle {
             let poked = boot_time();
@@ -169,7 +177,7 @@ impl Play<'_> {
             notes.push(timing("after the next byte", poked, &told));
         }
         let figures = self.judge(&sessions, crowd, tracer, told, notes)?;
-        Ok(Figures { joined_idle: Some(joined_idle), ..figures })
+        Ok(Figures { joined_idle: Some(joined_idle), listed: Some(listed), ..figures })
     }
 
     fn judge(
@@ -294,10 +302,16 @@ fn thirds(samples: &[u64]) -> (u64, u64) {
     (mean(samples.get(..third)), mean(samples.get(samples.len().saturating_sub(third)..)))
 }
 
+/// Sessions that `execpath ls` tells.
+fn listed(program: &Path) -> Result<usize> {
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&run(command(program).args(["ls", "-o", "json"]))?)?;
+    Ok(rows.len())
+}
+
 /// Sessions of ours that are joined from the client to the stream.
 fn joined(told: &Told) -> usize {
     let joined = told.sessions().filter(|session| session.reaches_stream());
-    joined.filter_map(Session::asked).collect::<BTreeSet<u32>>().len()
+    joined.filter_map(Session::number).collect::<BTreeSet<u32>>().len()
 }
 
 /// When sessions became exact, and what the others lack.

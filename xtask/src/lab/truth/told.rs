@@ -100,7 +100,7 @@ impl Session {
     /// Whether it is joined from its client to the stream, whatever is below.
     pub(super) fn reaches_stream(&self) -> bool {
         let relays = self.links.iter().filter(|link| link.relay.is_some() && link.confidence == "exact").count();
-        self.asked().is_some() && relays >= 2
+        self.number().is_some() && self.hop("kubectl").is_some() && relays >= 2
     }
 
     pub(super) fn is_closed(&self) -> bool {
