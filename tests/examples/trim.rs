@@ -149,6 +149,8 @@ impl Keep {
             | Fact::ProcessSeen(_)
             | Fact::Ancestry(_)
             | Fact::ProcessGone
+            | Fact::Watched
+            | Fact::Looked
             | Fact::Exit { .. }
             | Fact::Listening { .. }
             | Fact::ListeningUnix { .. }

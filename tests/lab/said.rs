@@ -73,6 +73,14 @@ impl Said {
         asked.is_some_and(|asked| asked == self.command()) && !argv.iter().any(|word| word.contains(&ours))
     }
 
+    /// Whether the runtime was at work with it when the tracer began to look, which the lab's own probes may be at any time: it is
+    /// told then that what it is is not known.
+    pub(crate) fn was_under_way(&self) -> bool {
+        let gaps = self.0["gaps"].as_array().into_iter().flatten();
+        let mut unknown = gaps.filter(|gap| gap["code"] == "kind-unknown").filter_map(|gap| gap["text"].as_str());
+        unknown.any(|text| text.contains("was being started when the tracer began to look"))
+    }
+
     pub(crate) fn is_complete(&self) -> bool {
         self.0["complete"] == true
     }

@@ -519,6 +519,11 @@ impl Names {
                     },
                 }
             }
+            "watched" | "looked" => {
+                task = Some(self.task(&mut words)?);
+                source = Source::Snapshot;
+                if kind == "watched" { Fact::Watched } else { Fact::Looked }
+            }
             "unix-listen" => {
                 task = Some(self.task(&mut words)?);
                 source = Source::Snapshot;

@@ -1,6 +1,7 @@
 //! A live trace: probes and snapshot in, the clock and signals beside them, all into the pump. The only place that waits.
 
 use std::{
+    collections::BTreeSet,
     fmt, io,
     os::{
         fd::{AsRawFd, BorrowedFd, OwnedFd},
@@ -386,13 +387,17 @@ impl Trace {
         unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
     }
 
-    /// Probes first, snapshot second: what happens in between is seen twice, never missed. The header is shown when all that
-    /// is there is watched: whoever waits for it knows that nothing is missed from then on.
+    /// Probes first; then daemons are watched; then everything is looked at: what happens in between is seen twice, never missed.
+    /// The header is shown when all that is there is known: whoever waits for it knows that nothing is missed from then on.
     async fn begin(&mut self) -> Result<Flow, LiveError> {
+        let daemons = self.watch_daemons().await?;
         let mut flow = Flow::Continue;
         for seen in self.snapshot.take(now()) {
             self.track(&seen);
             flow = flow.or(self.pump.take(seen)?);
+        }
+        for daemon in daemons {
+            flow = flow.or(self.pump.take(Observation::of(now(), Source::Snapshot, daemon, Fact::Looked))?);
         }
         // After the snapshot: what is over by then was no session of it.
         if let Some(log) = &mut self.audit_log {
@@ -405,14 +410,38 @@ impl Trace {
         let audited = if self.audit_log.is_some() { AUDIT_TAKEN_IN } else { Duration::ZERO };
         for more in [Duration::ZERO, audited] {
             let until = now().plus(Span(u64::try_from(more.as_nanos()).unwrap_or(0)));
-            while self.pump.settled() < until {
-                sleep(TICK_WAITING).await;
-                flow = flow.or(self.tick()?);
-            }
+            flow = flow.or(self.settle(until).await?);
         }
         flow = flow.or(self.pump.begin()?);
         if let Some(ready) = self.ready.take() {
             ready();
+        }
+        Ok(flow)
+    }
+
+    /// Sees to it that the daemons that are there are watched, and tells which. What they have open is looked at afterwards: nothing
+    /// that one of them begins with then is missed by both.
+    async fn watch_daemons(&mut self) -> Result<BTreeSet<TaskKey>, LiveError> {
+        let mut daemons = BTreeSet::new();
+        for seen in self.snapshot.listeners(now()) {
+            if matches!(seen.fact, Fact::ListeningUnix { .. }) {
+                daemons.extend(seen.task);
+            }
+            self.pump.take(seen)?;
+        }
+        self.settle(now()).await?;
+        for daemon in &daemons {
+            self.pump.take(Observation::of(now(), Source::Snapshot, *daemon, Fact::Watched))?;
+        }
+        Ok(daemons)
+    }
+
+    /// Lets time pass until everything before then was taken in, and what followed from it was answered.
+    async fn settle(&mut self, until: BootTime) -> Result<Flow, LiveError> {
+        let mut flow = Flow::Continue;
+        while self.pump.settled() < until {
+            sleep(TICK_WAITING).await;
+            flow = flow.or(self.tick()?);
         }
         Ok(flow)
     }

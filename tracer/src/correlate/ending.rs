@@ -7,6 +7,7 @@ use super::{
     chain::{Builder, Built, Node},
     execs::{Exec, ExecId, What},
     limits::{CLOSE_GRACE, LOSS_TOLD_WITHIN, STREAM_WITHIN},
+    processes::Looked,
     sockets::SocketNo,
     world::World,
 };
@@ -45,6 +46,7 @@ impl Builder<'_> {
         let mut ending = self.ending(exec, up, now);
         let complete = self.is_complete(exec, kind, &hops)
             && !self.may_lack_something(exec)
+            && !self.may_be_a_half(exec)
             && self.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
         if !complete && (self.world.losses.since(exec.since) || self.may_lack_something(exec)) {
             self.gap(GapCode::LostEvents, None, "records were lost while this session was open");
@@ -150,6 +152,22 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether what it is rests on what was over before its runtime was watched, or was looked at: its FIFOs, its stream.
+    fn may_be_a_half(&self, exec: &Exec) -> bool {
+        let runtime = exec.runtime.and_then(|runtime| self.world.processes.get(runtime));
+        let looked = runtime.map(|runtime| runtime.looked).unwrap_or_default();
+        let ended = exec.exit.map(|(at, _)| at).or(exec.start_failed);
+        match exec.what {
+            What::Local => exec.under_way,
+            What::Exec => {
+                exec.under_way && exec.stream.is_none() && ended.is_some_and(|ended| looked >= Looked::At(ended))
+            }
+            What::Unnamed | What::Stream | What::Leg | What::Asked | What::Request | What::Start | What::Beside => {
+                false
+            }
+        }
+    }
+
     fn kind(&mut self, exec: &Exec, hops: &[Hop], links: &[Link]) -> Kind {
         // The client says it itself, where it is on this host and is kubectl.
         let client = hops.first().filter(|hop| hop.role == Role::Client).map(|hop| &hop.process);
@@ -157,6 +175,9 @@ impl Builder<'_> {
         match exec.what {
             What::Local if self.may_lack_something(exec) => self
                 .kind_unknown("whether the kubelet asked for it is not known: what the runtime did for it may be lost"),
+            What::Local if self.may_be_a_half(exec) => self.kind_unknown(
+                "whether the kubelet asked for it is not known: it was being started when the tracer began to look",
+            ),
             What::Local => Kind::Local,
             What::Asked => said.unwrap_or(Kind::Exec),
             What::Request => Kind::Request,
@@ -217,6 +238,11 @@ impl Builder<'_> {
         if exec.stream.is_none() && !exec.stream_ambiguous {
             if self.may_lack_something(exec) {
                 return self.kind_unknown("exec or probe: what is known of its connection may be lost");
+            }
+            if self.may_be_a_half(exec) {
+                return self.kind_unknown(
+                    "exec or probe: it was being started when the tracer began to look, and was soon over",
+                );
             }
             if !exec.may_have_stream {
                 let people = self.is_left_by_its_client(exec);

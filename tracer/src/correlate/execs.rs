@@ -24,6 +24,8 @@ pub(super) struct Exec {
     pub(super) since: BootTime,
     /// It is older than the tracer.
     pub(super) preexisting: bool,
+    /// It may be older than what is seen of it: the runtime was at work with it when it came to be watched.
+    pub(super) under_way: bool,
     /// What its session is called.
     pub(super) session: SessionId,
     /// On which host that was, going by what told of it.
@@ -233,12 +235,26 @@ impl Execs {
         self.by_pid.get(&(host, pid))
     }
 
+    /// What that runtime had open was looked at: what it was at work with by then may be older. Tells what that is, with what nobody
+    /// has claimed yet.
+    pub(super) fn under_way(&mut self, runtime: TaskKey, looked: BootTime) -> Vec<ExecId> {
+        let mut under_way = Vec::new();
+        for (id, exec) in &mut self.all {
+            let is_its = exec.runtime == Some(runtime);
+            if exec.since <= looked && (is_its || !exec.is_session()) {
+                exec.under_way = is_its;
+                under_way.push(ExecId::clone(id));
+            }
+        }
+        under_way
+    }
+
     /// A stream older than the tracer is nobody's yet: it may be that of each exec that is as old, of that runtime where one
     /// is named. Tells which.
     pub(super) fn offer_stream(&mut self, runtime: Option<TaskKey>) -> Vec<ExecId> {
         let mut offered = Vec::new();
         for (id, exec) in &mut self.all {
-            if exec.preexisting
+            if (exec.preexisting || exec.under_way)
                 && exec.what == What::Exec
                 && exec.stream.is_none()
                 && (runtime.is_none() || exec.runtime == runtime)

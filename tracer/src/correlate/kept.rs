@@ -97,6 +97,8 @@ impl<'a> Kept<'a> {
             | Fact::ProcessSeen(_)
             | Fact::Ancestry(_)
             | Fact::ProcessGone
+            | Fact::Watched
+            | Fact::Looked
             | Fact::Exit { .. }
             | Fact::Listening { .. }
             | Fact::ListeningUnix { .. } => task,

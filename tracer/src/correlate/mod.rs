@@ -47,7 +47,7 @@ use self::{
     joins::{Joins, Verdict},
     limits::{CLOSED_SESSIONS, SWEEP_EVERY, TOGETHER},
     order::Order,
-    processes::Processes,
+    processes::{Looked, Processes},
     sockets::{Learnt, SocketNo, Sockets, UnixEnds},
     table::Table,
     world::{Losses, Part, Standing, World},
@@ -354,6 +354,8 @@ impl Correlator {
             }
             (Fact::ProcessSeen(info), Some(task)) => self.learned(task, *info),
             (Fact::ProcessGone, Some(task)) => self.touch(&Part::Task(task)),
+            (Fact::Watched, Some(task)) => self.world.processes.entry(task).looked = Looked::Begun,
+            (Fact::Looked, Some(task)) => self.looked(at, task),
             (Fact::Exit { status }, Some(task)) => self.exited(at, task, status),
             (Fact::Listening { socket }, Some(task)) => self.listening(at, task, &socket),
             (Fact::ListeningUnix { path, .. }, Some(task)) => self.daemon_found(task, &path),
@@ -471,6 +473,8 @@ impl Correlator {
                 | Fact::ProcessSeen(_)
                 | Fact::Ancestry(_)
                 | Fact::ProcessGone
+                | Fact::Watched
+                | Fact::Looked
                 | Fact::Exit { .. }
                 | Fact::Listening { .. }
                 | Fact::ListeningUnix { .. }
@@ -746,6 +750,10 @@ impl Correlator {
         let known_at = exec.since.plus(limits::SNAPSHOT_TAKEN_IN);
         if exec.preexisting && self.now < known_at {
             self.again.insert((known_at, ExecId::clone(id)));
+            return;
+        }
+        // An exec, or a probe: what the runtime has open says which.
+        if self.world.is_being_looked_at(exec) {
             return;
         }
         // A probe of dockershim's, or an exec: the latter prints, stays or reads.

@@ -23,8 +23,22 @@ pub(super) struct Process {
     pub(super) serves_since: Option<BootTime>,
     /// It listens on a runtime's socket.
     pub(super) is_runtime: bool,
+    /// What it had open.
+    pub(super) looked: Looked,
     /// Where it comes from.
     pub(super) ancestry: Option<Above>,
+}
+
+/// Whether it is known what a daemon has begun with and not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd)]
+pub(super) enum Looked {
+    /// All that it does is told, since its start or since long; a recording of an older format does not say.
+    #[default]
+    Known,
+    /// What it does is told, what it has open is about to be.
+    Begun,
+    /// What it had open was told then.
+    At(BootTime),
 }
 
 /// Where a process comes from: its sessions share it.

@@ -1,11 +1,12 @@
 //! What runs: forks, the runtime's `runc exec`, the process in the container, and how they end.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Correlator,
     execs::{ExecId, What},
     limits,
+    processes::Looked,
     streams::by,
     world::{Part, World},
 };
@@ -104,12 +105,32 @@ impl Correlator {
         // Whoever is connected to the shim had it start the command.
         let mut asking = self.world.standing.keys().filter(|(_, to)| Some(*to) == shim).map(|(from, _)| *from);
         let (Some(runtime), None) = (asking.next(), asking.next()) else { return };
+        let looked = self.world.processes.get(runtime).map(|runtime| runtime.looked).unwrap_or_default();
+        if looked == Looked::Begun {
+            return;
+        }
         if let Some(exec) = self.world.execs.get_mut(id) {
             exec.what = What::Local;
             exec.runtime = Some(runtime);
+            exec.under_way = looked >= Looked::At(exec.since);
         }
         self.ask(Want::Container { id: container.to_string(), bundle: None });
         self.dirty.insert(ExecId::clone(id));
+    }
+
+    /// What that daemon had open was looked at: what can be known of the execs that it was at work with is known by now.
+    pub(super) fn looked(&mut self, at: BootTime, daemon: TaskKey) {
+        self.world.processes.entry(daemon).looked = Looked::At(at);
+        let under_way = self.world.execs.under_way(daemon, at);
+        for id in &under_way {
+            self.unclaimed.push_back((at.plus(limits::LOCAL_AFTER), ExecId::clone(id)));
+        }
+        self.dirty.extend(under_way);
+        let streams = self.world.execs.unresolved().filter(|stream| stream.preexisting);
+        let owners: BTreeSet<Option<TaskKey>> = streams.map(|stream| stream.runtime).collect();
+        for owner in owners {
+            self.offer_stream(owner);
+        }
     }
 
     /// The first execve inside the container of something that a `runc exec` forked.

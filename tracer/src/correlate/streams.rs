@@ -256,11 +256,16 @@ impl Correlator {
             self.world.execs.claim_stream(&id, no);
             self.dirty.insert(id);
             if older {
-                // dockershim streams in the kubelet, for execs of dockerd's.
-                let runtime = owner.filter(|owner| !self.world.is_kubelet(*owner));
-                self.dirty.extend(self.world.execs.offer_stream(runtime));
+                self.offer_stream(owner);
             }
         }
+    }
+
+    /// A stream of that owner's, older than the tracer, is nobody's yet.
+    pub(super) fn offer_stream(&mut self, owner: Option<TaskKey>) {
+        // dockershim streams in the kubelet, for execs of dockerd's.
+        let runtime = owner.filter(|owner| !self.world.is_kubelet(*owner));
+        self.dirty.extend(self.world.execs.offer_stream(runtime));
     }
 
     /// Bytes moved between two sockets of a process: when one is a stream, that tells whose it is or what it is for.

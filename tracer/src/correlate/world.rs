@@ -7,11 +7,11 @@ use std::{
 
 use super::{
     audit::Audits,
-    execs::{Exec, ExecId, Execs},
+    execs::{Exec, ExecId, Execs, What},
     hosts::Hosts,
     joins::{Join, Joins, Verdict},
     limits::{LOSS_TOLD_WITHIN, MAX_LOSSES, STREAM_WITHIN},
-    processes::Processes,
+    processes::{Looked, Processes},
     sockets::{SocketNo, Sockets},
 };
 use crate::model::{BootTime, HostNo, Places, RawText, SessionId, SocketId, Target, TaskKey, Tuple};
@@ -110,6 +110,15 @@ impl World {
         found
             .retain(|no| self.sockets.get(*no).is_some_and(|socket| socket.tuple.is_some() && socket.closed.is_none()));
         found
+    }
+
+    /// Whether its runtime came to be watched while at work with it, and what it has open is still to be told: a stream, maybe.
+    pub(super) fn is_being_looked_at(&self, exec: &Exec) -> bool {
+        let runtime = exec.runtime.and_then(|runtime| self.processes.get(runtime));
+        exec.what == What::Exec
+            && !exec.preexisting
+            && exec.stream.is_none()
+            && runtime.is_some_and(|runtime| runtime.looked == Looked::Begun)
     }
 
     /// Whether that is a probe of dockershim's, or an exec whose stream is not known yet: their connections to dockerd look the

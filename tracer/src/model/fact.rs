@@ -129,6 +129,11 @@ pub enum Fact {
     Exec(Box<ProcessInfo>),
     /// It came onto the path and is watched from now on.
     Enrolled(Box<ProcessInfo>),
+    /// A daemon that is older than the tracer is watched from here on, and what it has open is about to be looked at.
+    Watched,
+    /// What it had open was looked at. Of what it had begun with before it was watched, the first half was seen by nobody where it was
+    /// over by then.
+    Looked,
     /// It exists; a snapshot or the answer to [`super::Want::Process`].
     ProcessSeen(Box<ProcessInfo>),
     /// It comes from there; the answer to [`super::Want::Ancestry`].
@@ -418,6 +423,8 @@ impl Fact {
             Self::Fork { .. }
             | Self::Ancestry(_)
             | Self::ProcessGone
+            | Self::Watched
+            | Self::Looked
             | Self::Exit { .. }
             | Self::Listening { .. }
             | Self::ListeningUnix { .. }

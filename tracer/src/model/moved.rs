@@ -97,6 +97,8 @@ impl Fact {
             | Self::PidFile { .. }
             | Self::ProcessMeasured(_)
             | Self::ProcessGone
+            | Self::Watched
+            | Self::Looked
             | Self::Exit { .. }
             | Self::ContainerSeen(_)
             | Self::ContainerUnknown { .. }

@@ -93,6 +93,19 @@ enum Daemon {
     Shim,
 }
 
+/// Processes of the path, with their sockets.
+#[derive(Default)]
+struct Found {
+    /// Connections between daemons come last: both are known then.
+    facts: Vec<Observation>,
+    /// Who listens on a unix socket of the path.
+    daemons: BTreeMap<TaskKey, Daemon>,
+    /// Who listens at all.
+    servers: BTreeSet<TaskKey>,
+    /// Sockets that are left out.
+    cut: u64,
+}
+
 /// A process and what it holds, seen while it was one and the same.
 struct Seen {
     key: TaskKey,
@@ -124,53 +137,7 @@ impl Snapshot {
         let census = self.look();
         let sockets = &census.sockets;
         let (pids, paths) = self.on_path(&census);
-        let listeners: BTreeSet<(u32, u16)> = listening(sockets.tcp.values());
-        let mut facts = Vec::new();
-        let mut cut_facts = 0;
-        let mut late = Vec::new();
-        let mut daemons = BTreeMap::new();
-        let mut servers = BTreeSet::new();
-        for pid in pids {
-            let Some(seen) = self.see(pid) else { continue };
-            self.remember_root(&seen.key, &seen.info);
-            let own = listening(seen.sockets.iter().filter_map(|inode| sockets.tcp.get(inode)));
-            let activator = is_activator(pid, &seen.info);
-            let key = seen.key;
-            let is_listener = |inode| sockets.unix.get(inode).is_some_and(|socket| socket.listening);
-            if !own.is_empty() || seen.sockets.iter().any(is_listener) {
-                servers.insert(key);
-            }
-            facts.push(process_seen(now, key, seen.info));
-            for inode in seen.sockets {
-                if facts.len() + late.len() >= MAX_FACTS {
-                    cut_facts += 1;
-                } else if let Some(socket) = sockets.tcp.get(&inode) {
-                    if !(socket.listening && activator && census.holders(inode).len() > 1) {
-                        facts.push(Observation::of(now, Source::Snapshot, key, tcp_fact(socket, &own, &listeners)));
-                    }
-                } else if let Some(socket) = sockets.unix.get(&inode)
-                    && let Some(path) = socket.path.clone().filter(|path| paths.contains(path))
-                {
-                    if socket.listening {
-                        if !activator {
-                            let is_runtime = self.places.is_runtime_socket(&path);
-                            daemons.insert(key, if is_runtime { Daemon::Runtime } else { Daemon::Shim });
-                            let fact = Fact::ListeningUnix { path, socket: socket.id };
-                            facts.push(Observation::of(now, Source::Snapshot, key, fact));
-                        }
-                    } else if let Some(peer) = socket.peer {
-                        let connector = match census.holders(peer) {
-                            [one] => Some(*one),
-                            _ => None,
-                        };
-                        let id = sockets.unix.get(&peer).map_or(SocketId::new(0, peer), |peer| peer.id);
-                        let fact = Fact::UnixAccepted { socket: socket.id, peer: id, connector, path };
-                        late.push(Observation::of(now, Source::Snapshot, key, fact));
-                    }
-                }
-            }
-        }
-        facts.append(&mut late);
+        let Found { mut facts, daemons, mut servers, cut } = self.found(&census, pids, &paths, now);
         let mut shims = BTreeSet::new();
         let before = facts.len();
         for (key, listens) in daemons {
@@ -196,10 +163,32 @@ impl Snapshot {
                 .into_values()
                 .map(|info| Observation::new(now, Source::Snapshot, Fact::ContainerSeen(Box::new(info)))),
         );
-        for (what, count) in [("snapshot-sockets", cut_facts), ("snapshot-fds", u64::from(census.is_cut))] {
+        for (what, count) in [("snapshot-sockets", cut), ("snapshot-fds", u64::from(census.is_cut))] {
             if count > 0 {
                 facts.push(Observation::new(now, Source::Snapshot, Fact::Lost { what: what.to_owned(), count }));
             }
+        }
+        facts
+    }
+
+    /// Who listens on the path now: to be watched before everything is looked at.
+    pub fn listeners(&mut self, now: BootTime) -> Vec<Observation> {
+        let census = self.look();
+        let listens = |pid: &u32| {
+            let sockets = &census.sockets;
+            census.held_by(*pid).iter().any(|inode| {
+                sockets.tcp.get(inode).is_some_and(|socket| socket.listening)
+                    || sockets.unix.get(inode).is_some_and(|socket| socket.listening)
+            })
+        };
+        let (mut pids, paths) = self.on_path(&census);
+        pids.retain(listens);
+        let mut facts = self.found(&census, pids, &paths, now).facts;
+        facts.retain(|seen| {
+            matches!(seen.fact, Fact::ProcessSeen(_) | Fact::Listening { .. } | Fact::ListeningUnix { .. })
+        });
+        if !self.of_one_moment {
+            self.census = None;
         }
         facts
     }
@@ -242,6 +231,57 @@ impl Snapshot {
                 vec![Observation::new(now, Source::Snapshot, Fact::PidFile { path: path.clone(), pid })]
             }
         }
+    }
+
+    /// These processes and their sockets, those with these paths among them.
+    fn found(&mut self, census: &Census, pids: BTreeSet<u32>, paths: &BTreeSet<RawText>, now: BootTime) -> Found {
+        let sockets = &census.sockets;
+        let listeners: BTreeSet<(u32, u16)> = listening(sockets.tcp.values());
+        let mut found = Found::default();
+        let mut late = Vec::new();
+        for pid in pids {
+            let Some(seen) = self.see(pid) else { continue };
+            self.remember_root(&seen.key, &seen.info);
+            let own = listening(seen.sockets.iter().filter_map(|inode| sockets.tcp.get(inode)));
+            let activator = is_activator(pid, &seen.info);
+            let key = seen.key;
+            let is_listener = |inode| sockets.unix.get(inode).is_some_and(|socket| socket.listening);
+            if !own.is_empty() || seen.sockets.iter().any(is_listener) {
+                found.servers.insert(key);
+            }
+            found.facts.push(process_seen(now, key, seen.info));
+            for inode in seen.sockets {
+                if found.facts.len() + late.len() >= MAX_FACTS {
+                    found.cut += 1;
+                } else if let Some(socket) = sockets.tcp.get(&inode) {
+                    if !(socket.listening && activator && census.holders(inode).len() > 1) {
+                        let fact = tcp_fact(socket, &own, &listeners);
+                        found.facts.push(Observation::of(now, Source::Snapshot, key, fact));
+                    }
+                } else if let Some(socket) = sockets.unix.get(&inode)
+                    && let Some(path) = socket.path.clone().filter(|path| paths.contains(path))
+                {
+                    if socket.listening {
+                        if !activator {
+                            let is_runtime = self.places.is_runtime_socket(&path);
+                            found.daemons.insert(key, if is_runtime { Daemon::Runtime } else { Daemon::Shim });
+                            let fact = Fact::ListeningUnix { path, socket: socket.id };
+                            found.facts.push(Observation::of(now, Source::Snapshot, key, fact));
+                        }
+                    } else if let Some(peer) = socket.peer {
+                        let connector = match census.holders(peer) {
+                            [one] => Some(*one),
+                            _ => None,
+                        };
+                        let id = sockets.unix.get(&peer).map_or(SocketId::new(0, peer), |peer| peer.id);
+                        let fact = Fact::UnixAccepted { socket: socket.id, peer: id, connector, path };
+                        late.push(Observation::of(now, Source::Snapshot, key, fact));
+                    }
+                }
+            }
+        }
+        found.facts.append(&mut late);
+        found
     }
 
     /// Answers many questions; those for the other ends of connections together.
