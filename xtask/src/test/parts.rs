@@ -176,7 +176,7 @@ fn lab(session: &mut Session) -> Result<Outcome> {
     }
     ensure_terminal();
     // A lab that somebody has up is used, and left.
-    let was_up = crate::tools::run(&mut xtask(session, &["lab", "env"])).is_ok();
+    let was_up = is_lab_up(session)?;
     let up = session.logged(&mut xtask(session, &["lab", "up"]))?;
     let outcome =
         if up { privileged(session, "lab", "lab") } else { Ok(Outcome::Ran(Tally::failure(), "no lab".to_owned())) };
@@ -187,13 +187,23 @@ fn lab(session: &mut Session) -> Result<Outcome> {
     Ok(both(outcome?, down))
 }
 
+/// Whether a lab is up that is somebody's. In CI it is nobody's: a run that was ended has left it, and it goes.
+fn is_lab_up(session: &mut Session) -> Result<bool> {
+    let is_up = crate::tools::run(&mut xtask(session, &["lab", "env"])).is_ok();
+    if is_up && session.ci {
+        session.logged(&mut xtask(session, &["lab", "down"]))?;
+        return Ok(false);
+    }
+    Ok(is_up)
+}
+
 /// The cluster with the other runtime: sessions judged as in the lab's own tests. It is started and ended for this; a lab that
 /// somebody has up with containerd cannot be replaced.
 fn docker(session: &mut Session) -> Result<Outcome> {
     if let Some(why) = lacking() {
         return Ok(Outcome::Skipped(why));
     }
-    if crate::tools::run(&mut xtask(session, &["lab", "env"])).is_ok() {
+    if is_lab_up(session)? {
         return Ok(Outcome::Skipped("a lab is up: cargo xtask lab down".to_owned()));
     }
     let whole = session.env.contains_key("EXECPATH_SOAK");
