@@ -199,7 +199,8 @@ fn fifos(walk: &Walk<'_>, watching: &Watching, copies: &Copies) -> Vec<Fact> {
         {
             told.push(Found { exec: &fifo.exec, reached: all, copied, parent: waiter.parent_goid });
         }
-        if told.iter().all(|found| found.reached.is_empty()) {
+        // Words that earlier calls left may lead anywhere: the arguments of two copies and a pipe between them say more.
+        if told.iter().all(|found| found.copied.is_empty()) {
             left.push((fifo, told));
         } else {
             found.extend(told);
