@@ -7,7 +7,6 @@ use super::{
     chain::{Builder, Built, Node},
     execs::{Exec, ExecId, What},
     limits::{CLOSE_GRACE, LOSS_TOLD_WITHIN, STREAM_WITHIN},
-    processes::Looked,
     sockets::SocketNo,
     world::World,
 };
@@ -159,9 +158,7 @@ impl Builder<'_> {
         let ended = exec.exit.map(|(at, _)| at).or(exec.start_failed);
         match exec.what {
             What::Local => exec.under_way,
-            What::Exec => {
-                exec.under_way && exec.stream.is_none() && ended.is_some_and(|ended| looked >= Looked::At(ended))
-            }
+            What::Exec => exec.under_way && exec.stream.is_none() && ended.is_some_and(|ended| looked.is_after(ended)),
             What::Unnamed | What::Stream | What::Leg | What::Asked | What::Request | What::Start | What::Beside => {
                 false
             }

@@ -235,14 +235,14 @@ impl Execs {
         self.by_pid.get(&(host, pid))
     }
 
-    /// What that runtime had open was looked at: what it was at work with by then may be older. Tells what that is, with what nobody
-    /// has claimed yet.
-    pub(super) fn under_way(&mut self, runtime: TaskKey, looked: BootTime) -> Vec<ExecId> {
+    /// What that runtime had open was looked at. What it had made FIFOs for until `asked` it may have been asked for before it was
+    /// watched. Tells what was seen of its execs by then, with what nobody has claimed yet.
+    pub(super) fn under_way(&mut self, runtime: TaskKey, asked: BootTime, looked: BootTime) -> Vec<ExecId> {
         let mut under_way = Vec::new();
         for (id, exec) in &mut self.all {
             let is_its = exec.runtime == Some(runtime);
             if exec.since <= looked && (is_its || !exec.is_session()) {
-                exec.under_way = is_its;
+                exec.under_way = is_its && exec.since <= asked;
                 under_way.push(ExecId::clone(id));
             }
         }

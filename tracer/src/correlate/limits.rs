@@ -24,6 +24,10 @@ pub(super) const CLOSE_GRACE: Span = Span::from_secs(1);
 /// accepts within microseconds.
 pub(super) const PEER_WITHIN: Span = Span::from_millis(200);
 
+/// How long after a runtime was asked for an exec it makes the FIFOs for that, where nothing keeps it: a few milliseconds, and the
+/// client's way there and back, for its streams.
+pub(super) const ASKED_WITHIN: Span = Span::from_millis(100);
+
 /// How far apart both ends of a connection are first seen, at most, for their addresses alone to join them: a server accepts within
 /// microseconds. Where it took longer, the connection before may have had the same port, and its end may have been lost.
 pub(super) const ENDS_WITHIN: Span = Span::from_secs(1);

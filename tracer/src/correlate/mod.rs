@@ -47,7 +47,7 @@ use self::{
     joins::{Joins, Verdict},
     limits::{CLOSED_SESSIONS, SWEEP_EVERY, TOGETHER},
     order::Order,
-    processes::{Looked, Processes},
+    processes::Processes,
     sockets::{Learnt, SocketNo, Sockets, UnixEnds},
     table::Table,
     world::{Losses, Part, Standing, World},
@@ -354,7 +354,7 @@ impl Correlator {
             }
             (Fact::ProcessSeen(info), Some(task)) => self.learned(task, *info),
             (Fact::ProcessGone, Some(task)) => self.touch(&Part::Task(task)),
-            (Fact::Watched, Some(task)) => self.world.processes.entry(task).looked = Looked::Begun,
+            (Fact::Watched, Some(task)) => self.watched(at, task),
             (Fact::Looked, Some(task)) => self.looked(at, task),
             (Fact::Exit { status }, Some(task)) => self.exited(at, task, status),
             (Fact::Listening { socket }, Some(task)) => self.listening(at, task, &socket),

@@ -30,15 +30,22 @@ pub(super) struct Process {
 }
 
 /// Whether it is known what a daemon has begun with and not ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Looked {
     /// All that it does is told, since its start or since long; a recording of an older format does not say.
     #[default]
     Known,
-    /// What it does is told, what it has open is about to be.
-    Begun,
+    /// What it does is told since then, what it has open is about to be.
+    Watched(BootTime),
     /// What it had open was told then.
     At(BootTime),
+}
+
+impl Looked {
+    /// Whether what it had open was told after that.
+    pub(super) fn is_after(self, at: BootTime) -> bool {
+        matches!(self, Self::At(looked) if looked >= at)
+    }
 }
 
 /// Where a process comes from: its sessions share it.

@@ -106,22 +106,32 @@ impl Correlator {
         let mut asking = self.world.standing.keys().filter(|(_, to)| Some(*to) == shim).map(|(from, _)| *from);
         let (Some(runtime), None) = (asking.next(), asking.next()) else { return };
         let looked = self.world.processes.get(runtime).map(|runtime| runtime.looked).unwrap_or_default();
-        if looked == Looked::Begun {
+        if matches!(looked, Looked::Watched(_)) {
             return;
         }
         if let Some(exec) = self.world.execs.get_mut(id) {
             exec.what = What::Local;
             exec.runtime = Some(runtime);
-            exec.under_way = looked >= Looked::At(exec.since);
+            exec.under_way = looked.is_after(exec.since);
         }
         self.ask(Want::Container { id: container.to_string(), bundle: None });
         self.dirty.insert(ExecId::clone(id));
     }
 
+    /// What that daemon does is told from now on.
+    pub(super) fn watched(&mut self, at: BootTime, daemon: TaskKey) {
+        let looked = &mut self.world.processes.entry(daemon).looked;
+        if *looked == Looked::Known {
+            *looked = Looked::Watched(at);
+        }
+    }
+
     /// What that daemon had open was looked at: what can be known of the execs that it was at work with is known by now.
     pub(super) fn looked(&mut self, at: BootTime, daemon: TaskKey) {
-        self.world.processes.entry(daemon).looked = Looked::At(at);
-        let under_way = self.world.execs.under_way(daemon, at);
+        let looked = &mut self.world.processes.entry(daemon).looked;
+        let Looked::Watched(watched) = *looked else { return };
+        *looked = Looked::At(at);
+        let under_way = self.world.execs.under_way(daemon, watched.plus(limits::ASKED_WITHIN), at);
         for id in &under_way {
             self.unclaimed.push_back((at.plus(limits::LOCAL_AFTER), ExecId::clone(id)));
         }

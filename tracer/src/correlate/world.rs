@@ -118,7 +118,7 @@ impl World {
         exec.what == What::Exec
             && !exec.preexisting
             && exec.stream.is_none()
-            && runtime.is_some_and(|runtime| runtime.looked == Looked::Begun)
+            && runtime.is_some_and(|runtime| matches!(runtime.looked, Looked::Watched(_)))
     }
 
     /// Whether that is a probe of dockershim's, or an exec whose stream is not known yet: their connections to dockerd look the
