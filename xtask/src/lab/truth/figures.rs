@@ -79,7 +79,8 @@ impl Figures {
         for session in told.sessions().filter(|session| session.merged_into.is_none()) {
             let Some(case) = case(session) else {
                 // What the cluster does by itself, and what other kubectls ask for, is there too.
-                if !matches!(session.kind.as_deref(), Some("probe" | "start" | "request")) {
+                let is_clusters = matches!(session.kind.as_deref(), Some("probe" | "start" | "request"));
+                if !is_clusters && !session.was_under_way() {
                     figures.invented += 1;
                     let text = format!("a session that nobody made\n    {session}");
                     // Or of one that the oracle could tell if nothing were lost.

@@ -73,6 +73,7 @@ pub(super) struct Relay {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(super) struct Gap {
     pub(super) code: String,
+    pub(super) text: String,
 }
 
 impl Session {
@@ -92,9 +93,18 @@ impl Session {
         self.hops.iter().find(|hop| hop.role == role)
     }
 
-    /// Whether nothing is missing, and all is proved.
+    /// Whether nothing is missing, and all is proved. That its command goes on when its client is gone, on a busy machine for
+    /// longer than a second, is no hole in what is known.
     pub(super) fn is_exact(&self) -> bool {
-        self.complete && self.confidence.as_deref() == Some("exact") && self.gaps.is_empty()
+        let is_hole = |gap: &Gap| gap.code != "process-left-running";
+        self.complete && self.confidence.as_deref() == Some("exact") && !self.gaps.iter().any(is_hole)
+    }
+
+    /// Whether the runtime was at work with it when the tracer began to look, which the cluster's own probes may be at any time: it
+    /// is told then that what it is is not known.
+    pub(super) fn was_under_way(&self) -> bool {
+        let told = "was being started when the tracer began to look";
+        self.gaps.iter().any(|gap| gap.code == "kind-unknown" && gap.text.contains(told))
     }
 
     /// Whether it is joined from its client to the stream, whatever is below.
