@@ -81,6 +81,11 @@ impl Said {
         unknown.any(|text| text.contains("was being started when the tracer began to look"))
     }
 
+    /// The session of which it turned out to be a part.
+    pub(crate) fn merged_into(&self) -> Option<&str> {
+        self.text("/merged_into")
+    }
+
     pub(crate) fn is_complete(&self) -> bool {
         self.0["complete"] == true
     }

@@ -1,25 +1,31 @@
 //! The tracer as a guest on the machine: it leaves nothing behind, and several of them do not disturb each other.
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{collections::BTreeSet, fs};
 
-use serde_json::Value;
+use aya::{
+    maps::loaded_maps,
+    programs::{loaded_links, loaded_programs},
+};
 
 use crate::{
-    env::{output, wait_until},
+    env::wait_until,
     kubectl::{Exec, mark},
     said::Said,
     tracer::Tracer,
 };
 
-/// Ids of everything of this sort that is loaded in the kernel.
-fn loaded(sort: &str) -> BTreeSet<u64> {
-    let text = output(Command::new("bpftool").args(["-j", sort, "show"]));
-    let all: Value = serde_json::from_str(&text).expect("bpftool prints JSON");
-    all.as_array().into_iter().flatten().filter_map(|one| one["id"].as_u64()).collect()
+/// Ids of everything of this sort that is loaded in the kernel. What goes while they are listed is left out.
+fn loaded(sort: &str) -> BTreeSet<u32> {
+    match sort {
+        "prog" => loaded_programs().filter_map(|one| Some(one.ok()?.id())).collect(),
+        "link" => loaded_links().filter_map(|one| Some(one.ok()?.id())).collect(),
+        "map" => loaded_maps().filter_map(|one| Some(one.ok()?.id())).collect(),
+        sort => unreachable!("{sort} is not one of the test's"),
+    }
 }
 
 /// Ids of this sort that a process holds open.
-fn held(pid: u32, sort: &str) -> BTreeSet<u64> {
+fn held(pid: u32, sort: &str) -> BTreeSet<u32> {
     let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("a process");
     let texts = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
     let field = format!("{sort}_id:");
