@@ -1,7 +1,8 @@
 //! A session, as `-o jsonl` tells it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
+use humantime::parse_rfc3339;
 use serde_json::Value;
 
 /// What was said of a session.
@@ -84,6 +85,18 @@ impl Said {
     /// The session of which it turned out to be a part.
     pub(crate) fn merged_into(&self) -> Option<&str> {
         self.text("/merged_into")
+    }
+
+    /// Whether that is a kubectl alone, told of because it had to wait, as one may on a busy machine, and over as a part of its
+    /// session: it is told of no sooner than two seconds after it began.
+    pub(crate) fn was_waited_for(&self) -> bool {
+        const NO_SOONER: Duration = Duration::from_secs(2);
+        let time = |text: Option<&str>| text.and_then(|text| parse_rfc3339(text).ok());
+        let began = time(self.text("/hops/0/started_at"));
+        let told = time(self.text("/closed_at"));
+        let waited = began.zip(told).and_then(|(began, told)| told.duration_since(began).ok());
+        let is_alone = self.roles().first() == Some(&"kubectl") && self.hop("runtime").is_none();
+        self.merged_into().is_some() && is_alone && waited.is_some_and(|waited| waited >= NO_SOONER)
     }
 
     pub(crate) fn is_complete(&self) -> bool {

@@ -180,10 +180,10 @@ fn read(stdout: ChildStdout, lines: Arc<Lines>) -> JoinHandle<()> {
     })
 }
 
-/// The sessions, as last told, by id. What stood for one of them, a kubectl that had to wait on a busy machine, is left out.
+/// The sessions, as last told, by id, without what stood for one of them while its kubectl had to wait.
 pub(crate) fn sessions(lines: &[Line]) -> BTreeMap<String, Said> {
     let mut all = told(lines);
-    all.retain(|_, said| said.merged_into().is_none());
+    all.retain(|_, said| !said.was_waited_for());
     all
 }
 
@@ -218,10 +218,10 @@ impl Trace {
             let of_mark = sessions.iter().filter(|said| said.has(mark)).count();
             assert_eq!(of_mark, 1, "sessions of {mark}");
         }
-        let stood_in: Vec<Said> = told(&self.lines).into_values().filter(|said| said.merged_into().is_some()).collect();
+        let stood_in: Vec<Said> = told(&self.lines).into_values().filter(Said::was_waited_for).collect();
         for part in &stood_in {
-            let whole = part.merged_into().expect("one of those");
-            assert!(sessions.iter().chain(&anothers).any(|said| said.id() == whole), "it names no session: {part:?}");
+            let names = |said: &Said| part.merged_into() == Some(said.id());
+            assert!(sessions.iter().chain(&anothers).any(names), "it names no session: {part:?}");
         }
         let opened: BTreeSet<&str> = self
             .lines

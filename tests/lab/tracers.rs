@@ -1,6 +1,6 @@
 //! The tracer as a guest on the machine: it leaves nothing behind, and several of them do not disturb each other.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, error::Error, fs, io};
 
 use aya::{
     maps::loaded_maps,
@@ -14,13 +14,26 @@ use crate::{
     tracer::Tracer,
 };
 
-/// Ids of everything of this sort that is loaded in the kernel. What goes while they are listed is left out.
-fn loaded(sort: &str) -> BTreeSet<u32> {
-    match sort {
-        "prog" => loaded_programs().filter_map(|one| Some(one.ok()?.id())).collect(),
-        "link" => loaded_links().filter_map(|one| Some(one.ok()?.id())).collect(),
-        "map" => loaded_maps().filter_map(|one| Some(one.ok()?.id())).collect(),
-        sort => unreachable!("{sort} is not one of the test's"),
+/// What the kernel calls it in `fdinfo`, and the ids of everything of this sort that is loaded.
+type Sort = (&'static str, fn() -> BTreeSet<u32>);
+
+/// What the tracer has in the kernel.
+const SORTS: [Sort; 3] = [
+    ("prog", || ids(loaded_programs(), |one| one.id())),
+    ("link", || ids(loaded_links(), |one| one.id())),
+    ("map", || ids(loaded_maps(), |one| one.id())),
+];
+
+/// What goes while they are listed is left out.
+fn ids<T, E: Error + 'static>(all: impl Iterator<Item = Result<T, E>>, id: impl Fn(T) -> u32) -> BTreeSet<u32> {
+    let gone = |error: &E| assert!(is_gone(error), "the kernel lists it: {error}");
+    all.filter_map(|one| one.inspect_err(gone).ok()).map(id).collect()
+}
+
+fn is_gone(error: &(dyn Error + 'static)) -> bool {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => error.kind() == io::ErrorKind::NotFound,
+        None => error.source().is_some_and(is_gone),
     }
 }
 
@@ -39,16 +52,15 @@ fn a_killed_tracer_leaves_nothing_in_the_kernel() {
     let mark = mark();
     assert!(Exec::sh(&format!("echo {mark}")).start().end().status.success());
     tracer.wait_for(&mark, "is closed", Said::is_closed);
-    let sorts = ["prog", "link", "map"];
-    let held = sorts.map(|sort| held(tracer.pid(), sort));
-    for (sort, held) in sorts.iter().zip(&held) {
+    let held = SORTS.map(|(sort, _)| held(tracer.pid(), sort));
+    for ((sort, loaded), held) in SORTS.iter().zip(&held) {
         assert!(!held.is_empty(), "it holds some {sort}");
-        assert!(held.is_subset(&loaded(sort)), "{sort}");
+        assert!(held.is_subset(&loaded()), "{sort}");
     }
     tracer.kill();
-    for (sort, held) in sorts.iter().zip(&held) {
+    for ((sort, loaded), held) in SORTS.iter().zip(&held) {
         // The kernel frees them a little later, when no CPU can be inside any more.
-        wait_until(&format!("every {sort} is gone"), || held.is_disjoint(&loaded(sort)).then_some(()));
+        wait_until(&format!("every {sort} is gone"), || held.is_disjoint(&loaded()).then_some(()));
     }
 }
 
