@@ -2,6 +2,7 @@
 
 mod diagnosis;
 mod explained;
+mod field;
 mod fixtures;
 mod lab;
 mod laws;
