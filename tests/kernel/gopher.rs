@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    rc::Rc,
 };
 
 use execpath::model::Program;
@@ -64,6 +65,24 @@ fn command(path: &Path) -> Command {
     go
 }
 
+/// A program of `tests/kernel/go`, built.
+pub(crate) struct Built {
+    program: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Built {
+    pub(crate) fn of(go: &Go, source: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("program");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernel/go").join(source);
+        let words: [OsString; 4] = ["build".into(), "-o".into(), program.clone().into(), source.into()];
+        let status = command(&go.path).args(words).status().expect("go starts");
+        assert!(status.success(), "{} does not build it", go.version);
+        Self { program, _folder: folder }
+    }
+}
+
 /// A program of `tests/kernel/go` that runs.
 pub(crate) struct Gopher {
     process: Child,
@@ -71,18 +90,16 @@ pub(crate) struct Gopher {
     pub(crate) address: SocketAddr,
     to: ChildStdin,
     from: BufReader<ChildStdout>,
-    _folder: tempfile::TempDir,
+    _built: Rc<Built>,
 }
 
 impl Gopher {
     pub(crate) fn start(go: &Go, source: &str, arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let program = folder.path().join("program");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernel/go").join(source);
-        let words: [OsString; 4] = ["build".into(), "-o".into(), program.clone().into(), source.into()];
-        let status = command(&go.path).args(words).status().expect("go starts");
-        assert!(status.success(), "{} does not build it", go.version);
-        let mut process = Command::new(&program)
+        Self::run(&Rc::new(Built::of(go, source)), arguments)
+    }
+
+    pub(crate) fn run(built: &Rc<Built>, arguments: &[&str]) -> Self {
+        let mut process = Command::new(&built.program)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -93,7 +110,7 @@ impl Gopher {
         let mut line = String::new();
         from.read_line(&mut line).expect("its address");
         let address = line.trim().parse().expect("an address");
-        Self { process, address, to, from, _folder: folder }
+        Self { process, address, to, from, _built: Rc::clone(built) }
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -76,12 +76,15 @@ pub(super) struct Mappings {
     pub(super) anonymous: Vec<(u64, u64)>,
     /// Programs and libraries.
     pub(super) files: Vec<(u64, u64)>,
+    /// Those of them that hold data that the process may change. Each is in `files`, too.
+    pub(super) data: Vec<(u64, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mapping {
     Anonymous,
     File,
+    Data,
 }
 
 /// A procfs.
@@ -266,6 +269,10 @@ impl Proc {
             match kind {
                 Mapping::Anonymous => mappings.anonymous.push(range),
                 Mapping::File => mappings.files.push(range),
+                Mapping::Data => {
+                    mappings.files.push(range);
+                    mappings.data.push(range);
+                }
             }
         }
         mappings
@@ -349,6 +356,7 @@ fn parse_mapping(line: &[u8]) -> Option<(Mapping, (u64, u64))> {
     let is_anonymous = inode == "0" && words.next().is_none_or(|name| name.starts_with("[anon"));
     let kind = match (is_anonymous, inode) {
         (true, _) if rights.starts_with("rw") => Mapping::Anonymous,
+        (false, inode) if inode != "0" && rights.starts_with("rw") => Mapping::Data,
         (false, inode) if inode != "0" && rights.starts_with('r') => Mapping::File,
         _ => return None,
     };
@@ -587,7 +595,8 @@ mod tests {
         );
         for rights in ["r--p", "rw-p", "r-xp"] {
             let line = format!("1000-2000 {rights} 00000000 fe:00 17                         /usr/bin/containerd");
-            assert_eq!(range(&line), Some((Mapping::File, (0x1000, 0x2000))));
+            let kind = if rights == "rw-p" { Mapping::Data } else { Mapping::File };
+            assert_eq!(range(&line), Some((kind, (0x1000, 0x2000))));
         }
         for other in [
             "1000-2000 r--p 00000000 00:00 0",

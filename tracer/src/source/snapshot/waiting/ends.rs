@@ -1,5 +1,8 @@
 //! How what a copy is given leads to the files that it reads and writes.
 //!
+//! Each way begins at a pointer in use, and follows pointers of objects that the collector therefore keeps. So memory that was
+//! freed and handed out anew is never looked at, and a file that was closed meanwhile has no number any more.
+//!
 //! * A `net.Conn`: `*net.TCPConn` and `*net.UnixConn` hold a `*net.netFD`, which begins with a `poll.FD` (net/net.go: `conn`;
 //!   net/fd_posix.go), as an `*os.File` does by way of its `*os.file` (os/file_unix.go). Wrappers begin with the `net.Conn`
 //!   that they wrap: crypto/tls `Conn`; k8s.io/apimachinery `connWrapper` and `flowrate.Reader`; docker's `hijackedConn`.
@@ -17,7 +20,7 @@
 use super::{
     layout::Layout,
     memory::Source,
-    walk::{Polled, Side},
+    walk::{Copying, Polled, Side},
 };
 
 /// `connWrapper`, `tls.Conn`, `TCPConn`, and one more.
@@ -37,20 +40,15 @@ pub(super) struct Ends<'a, S> {
 
 impl<S: Source> Ends<'_, S> {
     /// From file to file, if these two lead to files and one is that for which the goroutine waits.
-    pub(super) fn copies(
-        &self,
-        file: Polled,
-        side: Side,
-        (writer, reader): (u64, u64),
-        files: &[Polled],
-    ) -> Option<(u32, u32)> {
+    pub(super) fn copies(&self, file: Polled, side: Side, copying: Copying, files: &[Polled]) -> Option<(u32, u32)> {
         let own = std::slice::from_ref(&file);
-        let (from, to) = match side {
-            Side::Reads => (self.read_from(reader, own)?, self.written_to(writer, files)?),
-            Side::Writes => {
-                let to = self.written_to(writer, own)?;
-                (self.read_from(reader, files)?, to)
-            }
+        let (sources, targets) = match side {
+            Side::Reads => (own, files),
+            Side::Writes => (files, own),
+        };
+        let (from, to) = match copying {
+            Copying::Values(writer, reader) => (self.read_from(reader, sources)?, self.written_to(writer, targets)?),
+            Copying::Files(to, from) => (self.is_open(from, sources)?, self.is_open(to, targets)?),
         };
         (from != to).then_some((from, to))
     }

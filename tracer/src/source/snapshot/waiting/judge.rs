@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Found<E> {
     /// Whose FIFO.
     pub(super) exec: E,
-    /// Connections to which its stack leads, by number.
+    /// Connections to which the words in use of its stack lead, by number.
     pub(super) reached: BTreeSet<u32>,
     /// Those that the copy's own arguments name.
     pub(super) copied: BTreeSet<u32>,
@@ -15,7 +15,8 @@ pub(super) struct Found<E> {
     pub(super) parent: Option<u64>,
 }
 
-/// Whether the copies of that exec say so themselves: each that names a connection names this one alone, and one does.
+/// Whether the copies of that exec say so themselves: each that names a connection names this one alone, and one does. The
+/// arguments of a copy are in use while it goes on, and words of earlier calls are none.
 pub(super) fn is_copied<E: PartialEq>(found: &[Found<E>], exec: &E, connection: u32) -> bool {
     let mut copies = found.iter().filter(|one| one.exec == *exec && !one.copied.is_empty()).peekable();
     copies.peek().is_some() && copies.all(|one| one.copied == BTreeSet::from([connection]))
@@ -23,11 +24,11 @@ pub(super) fn is_copied<E: PartialEq>(found: &[Found<E>], exec: &E, connection: 
 
 /// Which connection each exec's FIFOs are read for. `readers`: the goroutine that started the one that reads that connection.
 ///
+/// * The stack: every goroutine of the exec leads to that connection, and to no other that all of them lead to. Only words in use
+///   count (`frames`), so that words of earlier calls cannot agree on a connection.
 /// * The parent (Go ≥ 1.21, which never uses an id twice): a goroutine that started readers of one connection and of one
-///   exec's FIFOs served that exec on that connection. The exec's stacks, if they lead anywhere, have to lead there too.
-/// * The stack, where parents say nothing: every goroutine of the exec leads to that connection, and to no other that all of
-///   them lead to. What a goroutine writes to is on its stack all the time, so that its own connection is among those it leads
-///   to; words that earlier calls left are another goroutine's, and differ from one stack to the next.
+///   exec's FIFOs served that exec on that connection. The exec's stacks, if they lead anywhere, have to lead there too. Ids
+///   are fields of parked goroutines: stacks take no part in this rule.
 ///
 /// Where two execs may claim a connection neither does.
 pub(super) fn connections<E: Clone + Ord>(found: &[Found<E>], readers: &BTreeMap<u32, u64>) -> BTreeMap<E, u32> {
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_earlier_calls_left_name_nobody() {
+    fn several_connections_name_nobody() {
         assert_eq!(say(&[found("a", &[7, 8], 0)], &[]), [], "two on one stack, and nothing else to go by");
         assert_eq!(say(&[found("a", &[7], 0), found("a", &[8], 0)], &[]), [], "stdout and stderr disagree");
         assert_eq!(say(&[found("a", &[7], 0), found("a", &[], 0)], &[]), [], "one writes to something else");
@@ -140,7 +141,7 @@ mod tests {
         assert_eq!(say(&[found("a", &[], 5)], &[(7, 5), (8, 5)]), [], "it reads two connections");
         assert_eq!(say(&[found("a", &[], 5), found("b", &[], 5)], &[(7, 5)]), [], "it serves two execs");
         let left = [found("a", &[7, 8], 5), found("a", &[7, 8], 5), found("b", &[8], 6)];
-        assert_eq!(say(&left, &[(7, 5), (8, 6)]), [("a", 7), ("b", 8)], "a word of b's on a's stacks");
+        assert_eq!(say(&left, &[(7, 5), (8, 6)]), [("a", 7), ("b", 8)], "b's on a's stacks, too");
         assert_eq!(say(&[found("a", &[7], 5), found("b", &[8], 5)], &[(7, 5), (8, 5)]), [("a", 7), ("b", 8)]);
     }
 }

@@ -17,6 +17,11 @@ pub(super) struct Layout {
     pub(super) goid: u64,
     /// Of `runtime.g.parentGoid`.
     pub(super) parent_goid: Option<u64>,
+    /// Words of `runtime.moduledata` before `gofunc` (runtime/symtab.go).
+    pub(super) function_data: usize,
+    /// Fields of `runtime._func` before its tables, of four bytes each; the last one is `funcID`, `flag`, padding and `nfuncdata`
+    /// (runtime/runtime2.go).
+    pub(super) function_fields: u32,
 }
 
 /// `taggedPointer` of runtime/tagptr_64bit.go.
@@ -39,7 +44,14 @@ impl Layout {
             25.. => Some(Tagged { bits: 24, align: 9 }),
         };
         let (reader, poller) = if tagged.is_some() { (32, 32) } else { (24, 24) };
-        Some(Self { reader, tagged, poller, goid: g.goid.into(), parent_goid: g.parent_goid.map(u64::from) })
+        // Go 1.20 added `covctrs` and `ecovctrs`, and `startLine`; Go 1.27 `typedesclen`, `itaboffset` and `itabsize`.
+        let (function_data, function_fields) = match g.minor {
+            ..=19 => (38, 10),
+            20..=26 => (40, 11),
+            27.. => (43, 11),
+        };
+        let (goid, parent_goid) = (g.goid.into(), g.parent_goid.map(u64::from));
+        Some(Self { reader, tagged, poller, goid, parent_goid, function_data, function_fields })
     }
 
     /// The address in `epoll_event.data`, and the tag beside it. User space's addresses have their highest bits clear, so that

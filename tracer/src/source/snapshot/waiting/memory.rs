@@ -52,7 +52,7 @@ impl<'a> Words<'a> {
         at.is_multiple_of(8) && within(&self.mappings.anonymous, at, bytes)
     }
 
-    fn is_of_program(&self, word: u64) -> bool {
+    pub(super) fn is_of_program(&self, word: u64) -> bool {
         word.is_multiple_of(8) && within(&self.mappings.files, word, 8)
     }
 
@@ -76,6 +76,30 @@ impl<'a> Words<'a> {
         let mut bytes = vec![[0; 8]; count];
         self.fill(at, bytes.as_flattened_mut())?;
         Some(bytes.into_iter().map(u64::from_le_bytes).collect())
+    }
+
+    /// Bytes of the program or of a library: what the linker wrote. Anywhere, of any number.
+    pub(super) fn program(&self, at: u64, bytes: &mut [u8]) -> Option<()> {
+        if !within(&self.mappings.files, at, u64::try_from(bytes.len()).ok()?) {
+            return None;
+        }
+        self.left.set(self.left.get().checked_sub(1)?);
+        self.memory.read(at, bytes).then_some(())
+    }
+
+    /// That many words of the program from there on.
+    pub(super) fn program_words(&self, at: u64, count: usize) -> Option<Vec<u64>> {
+        if !within(&self.mappings.files, at, u64::try_from(count).ok()?.checked_mul(8)?) {
+            return None;
+        }
+        let mut bytes = vec![[0; 8]; count];
+        self.program(at, bytes.as_flattened_mut())?;
+        Some(bytes.into_iter().map(u64::from_le_bytes).collect())
+    }
+
+    /// Where the program and libraries keep data that they change.
+    pub(super) fn data(&self) -> &[(u64, u64)] {
+        &self.mappings.data
     }
 
     fn fill(&self, at: u64, bytes: &mut [u8]) -> Option<()> {
@@ -168,7 +192,7 @@ mod tests {
         let words: [u64; 4] = [1, 2, 0x1000, 0x1ff8];
         let at = words.as_ptr() as u64;
         let memory = File::open("/proc/self/mem").unwrap();
-        let mappings = |range| Mappings { anonymous: vec![range], files: vec![(0x1000, 0x2000)] };
+        let mappings = |range| Mappings { anonymous: vec![range], files: vec![(0x1000, 0x2000)], data: Vec::new() };
         let own = mappings((at, at + 32));
         let read = Words::new(&memory, &own);
         assert_eq!(read.some(at + 8), Some([2, 0x1000]));
@@ -191,7 +215,7 @@ mod tests {
                 true
             }
         }
-        let mappings = Mappings { anonymous: vec![(0, 64)], files: Vec::new() };
+        let mappings = Mappings { anonymous: vec![(0, 64)], ..Mappings::default() };
         let read = Words::new(&Zero, &mappings);
         let reads = std::iter::from_fn(|| read.one(8)).count();
         assert_eq!((reads, read.is_complete()), (MAX_READS as usize, false));

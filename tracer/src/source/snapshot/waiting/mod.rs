@@ -7,6 +7,7 @@
 mod ends;
 #[cfg(test)]
 mod fake;
+mod frames;
 mod judge;
 mod layout;
 mod memory;
@@ -20,6 +21,7 @@ use std::{
 };
 
 use self::{
+    frames::Frames,
     judge::Found,
     layout::Layout,
     memory::{Pages, Words},
@@ -109,7 +111,8 @@ impl Snapshot {
         let mappings = self.proc.mappings(key.tgid);
         let words = Words::new(&memory, &mappings);
         let pages = Pages::new(&words);
-        let walk = Walk { words: &words, pages: &pages, layout };
+        let frames = Frames::new(&words, layout);
+        let walk = Walk { words: &words, pages: &pages, frames: &frames, layout };
         let watching = self.polled(key.tgid, &files, &connections, &walk);
         let found = look(&walk, &watching);
         // What was not looked at, or changed hands, might have spoken against what was.
@@ -199,7 +202,7 @@ fn fifos(walk: &Walk<'_>, watching: &Watching, copies: &Copies) -> Vec<Fact> {
         {
             told.push(Found { exec: &fifo.exec, reached: all, copied, parent: waiter.parent_goid });
         }
-        // Words that earlier calls left may lead anywhere: the arguments of two copies and a pipe between them say more.
+        // Other words in use say less than the arguments of two copies and a pipe between them.
         if told.iter().all(|found| found.copied.is_empty()) {
             left.push((fifo, told));
         } else {
@@ -253,4 +256,76 @@ fn connections(files: &BTreeMap<u32, Held>, sockets: &Sockets) -> BTreeMap<u64, 
         Some((*inode, Connection { id: socket.id, is_accepted: socket.path.is_some() }))
     };
     inodes.iter().filter_map(connection).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        fake::{Calls, Fake, TYPE, mappings},
+        *,
+    };
+
+    /// Descriptor, pollDesc, and the goroutine that waits to read: of stdout and stderr of one exec, and of one of another exec.
+    const FIFOS: [(u32, u64, u64); 3] = [(5, 0x1000, 0x2000), (6, 0x1100, 0x2200), (7, 0x1200, 0x2400)];
+    const CONNECTIONS: [(u32, u64); 2] = [(8, 0x1300), (9, 0x1400)];
+    /// A SPDY stream of each connection, and the `*os.File` of each FIFO.
+    const STREAMS: [u64; 2] = [0x3000, 0x3100];
+    const FILES: [u64; 3] = [0x3200, 0x3300, 0x3400];
+
+    /// Who waits for each FIFO is in a call of that function, with arguments that lead to these connections.
+    fn world(calls: [(Calls, usize); 3]) -> Fake {
+        let mut memory = Fake::program();
+        for ((fd, poller), stream) in CONNECTIONS.into_iter().zip(STREAMS) {
+            let connection = 0x5000 + poller;
+            memory.put(poller + 8, &[u64::from(fd)]);
+            memory.put(stream, &[3, 0, connection]);
+            memory.put(connection, &[TYPE, connection + 0x40]);
+            memory.put(connection + 0x40, &[connection + 0x60]);
+            memory.put(connection + 0x60, &[0, 0, u64::from(fd), poller]);
+        }
+        for (((fd, poller, g), file), (index, (calls, to))) in
+            FIFOS.into_iter().zip(FILES).zip(calls.into_iter().enumerate())
+        {
+            memory.put(poller + 8, &[u64::from(fd), 0, g]);
+            memory.put(file, &[file + 0x80]);
+            memory.put(file + 0x80, &[0, 0, u64::from(fd), poller]);
+            memory.park_in(calls, g, 0x1_0000 + 0x1000 * index as u64, &[TYPE, STREAMS[to], TYPE, file]);
+        }
+        memory
+    }
+
+    /// Exec and connection.
+    fn told(memory: &Fake) -> Vec<(String, u64, bool)> {
+        let (mappings, layout) = (mappings(), Layout::of("go1.19.8").unwrap());
+        let words = Words::new(memory, &mappings);
+        let (pages, frames) = (Pages::new(&words), Frames::new(&words, layout));
+        let walk = Walk { words: &words, pages: &pages, frames: &frames, layout };
+        let mut watching = Watching::default();
+        for ((fd, poller, _), exec) in FIFOS.into_iter().zip(["a-stdout", "a-stderr", "b-stdout"]) {
+            let path = RawText::from(exec);
+            let exec = ("c".to_owned(), exec[..1].to_owned());
+            watching.fifos.push(Fifo { path, exec, file: walk.polled(fd, poller, true).unwrap() });
+        }
+        for (fd, poller) in CONNECTIONS {
+            let id = SocketId { inode: Some(fd.into()), ..SocketId::default() };
+            let connection = Connection { id, is_accepted: true };
+            watching.connections.insert(walk.polled(fd, poller, false).unwrap(), connection);
+        }
+        let told = |fact| {
+            let Fact::FifoAwaited { path, socket, copied } = fact else { panic!("{fact:?}") };
+            (path.as_str().unwrap().to_owned(), socket.inode.unwrap(), copied)
+        };
+        look(&walk, &watching).into_iter().map(told).collect()
+    }
+
+    #[test]
+    fn stale_words_that_agree_on_both_stacks_name_no_connection() {
+        let own =
+            [("a-stdout".to_owned(), 8, true), ("a-stderr".to_owned(), 8, true), ("b-stdout".to_owned(), 9, true)];
+        assert_eq!(told(&world([(Calls::Copy, 0), (Calls::Copy, 0), (Calls::Copy, 1)])), own);
+        let stale = [(Calls::Leave, 1), (Calls::Leave, 1), (Calls::Copy, 1)];
+        assert_eq!(told(&world(stale)), own[2..], "the other exec's connection is its own");
+        assert_eq!(told(&world([(Calls::Leave, 0), (Calls::Leave, 0), (Calls::Leave, 0)])), []);
+        assert_eq!(told(&world([(Calls::Copy, 0), (Calls::Copy, 0), (Calls::Copy, 0)])), [], "two execs claim it");
+    }
 }

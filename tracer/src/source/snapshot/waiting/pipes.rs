@@ -20,6 +20,9 @@ struct Pipes {
     emptied: BTreeMap<u64, BTreeSet<u32>>,
 }
 
+/// Both ends of a pipe are arguments in use of goroutines that are parked (`frames`), and the pipe's list of waiters is the
+/// runtime's own: words of earlier calls lead to no pipe.
+///
 /// From FIFO to connection, by way of a pipe that has no other filler and is emptied to no other.
 pub(super) fn copies(walk: &Walk<'_>, fifos: &[Polled], connections: &[Polled]) -> BTreeSet<(u32, u32)> {
     let mut pipes = Pipes::default();
@@ -37,10 +40,12 @@ impl Pipes {
     fn look_at_fifo(&mut self, walk: &Walk<'_>, fifo: Polled, connections: &[Polled]) {
         let filled = || {
             let waiter = walk.waiter(fifo, Side::Reads)?;
-            let copies = walk.interfaces(&walk.stack(waiter)?);
-            let own = copies.into_iter().filter(|(_, reader)| walk.ends().reads(*reader, fifo));
-            let filled: BTreeSet<u64> = own.flat_map(|(writer, _)| walk.pipes_of(writer)).collect();
-            (walk.waiter(fifo, Side::Reads) == Some(waiter)).then_some(filled)
+            let is_still = || walk.waiter(fifo, Side::Reads) == Some(waiter);
+            walk.in_frames(waiter, is_still, |frames| {
+                let copies = walk.values_copied(frames).into_iter();
+                let own = copies.filter(|(_, reader)| walk.ends().reads(*reader, fifo));
+                own.flat_map(|(writer, _)| walk.pipes_of(writer)).collect::<BTreeSet<u64>>()
+            })
         };
         for pipe in filled().unwrap_or_default() {
             self.filled.entry(pipe).or_default().insert(fifo.fd);
@@ -57,11 +62,13 @@ impl Pipes {
         let own = std::slice::from_ref(&connection);
         let emptied = || {
             let waiter = walk.waiter(connection, Side::Writes)?;
-            let copies = walk.interfaces(&walk.stack(waiter)?);
-            let own = copies.into_iter().filter(|(writer, _)| walk.ends().written_to(*writer, own).is_some());
-            let emptied: BTreeSet<u64> =
-                own.map(|(_, reader)| reader).filter(|reader| walk.cond_of(*reader).is_some()).collect();
-            (walk.waiter(connection, Side::Writes) == Some(waiter)).then_some(emptied)
+            let is_still = || walk.waiter(connection, Side::Writes) == Some(waiter);
+            walk.in_frames(waiter, is_still, |frames| {
+                let copies = walk.values_copied(frames).into_iter();
+                let own = copies.filter(|(writer, _)| walk.ends().written_to(*writer, own).is_some());
+                let readers = own.map(|(_, reader)| reader);
+                readers.filter(|reader| walk.cond_of(*reader).is_some()).collect::<BTreeSet<u64>>()
+            })
         };
         for pipe in emptied().unwrap_or_default() {
             self.emptied.entry(pipe).or_default().insert(connection.fd);
@@ -116,8 +123,8 @@ impl Walk<'_> {
             let Some([g, following]) = next.and_then(|sudog| self.words.some(sudog)) else { break };
             let copies = || {
                 let waiter = self.parked(g)?;
-                let copies = self.interfaces(&self.stack(waiter)?);
-                (self.parked(g) == Some(waiter)).then_some(copies)
+                let is_still = || self.parked(g) == Some(waiter);
+                self.in_frames(waiter, is_still, |frames| self.values_copied(frames))
             };
             found.extend(copies().unwrap_or_default());
             next = Some(following);
@@ -129,11 +136,10 @@ impl Walk<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::source::snapshot::waiting::{
-        fake::{Fake, TYPE, mappings},
+        fake::{Calls, Fake, TYPE, mappings},
+        frames::Frames,
         layout::Layout,
         memory::{Pages, Words},
     };
@@ -154,7 +160,7 @@ mod tests {
 
     /// An exec: its FIFO, by way of a pipe, to the first connection.
     fn world() -> Fake {
-        let mut memory = Fake(BTreeMap::new());
+        let mut memory = Fake::program();
         memory.put(FILE, &[FILE + 0x80]);
         memory.put(FILE + 0x80, &[0, 0, u64::from(FIFO.0), FIFO.1]);
         memory.put(FIFO.1 + 8, &[u64::from(FIFO.0)]);
@@ -193,7 +199,9 @@ mod tests {
     fn found(memory: &Fake) -> Vec<(u32, u32)> {
         let mappings = mappings();
         let words = Words::new(memory, &mappings);
-        let walk = Walk { words: &words, pages: &Pages::new(&words), layout: Layout::of("go1.19.8").unwrap() };
+        let layout = Layout::of("go1.19.8").unwrap();
+        let (pages, frames) = (Pages::new(&words), Frames::new(&words, layout));
+        let walk = Walk { words: &words, pages: &pages, frames: &frames, layout };
         let connections = CONNECTIONS.map(|(fd, data)| walk.polled(fd, data, false).unwrap());
         copies(&walk, &[walk.polled(FIFO.0, FIFO.1, true).unwrap()], &connections).into_iter().collect()
     }
@@ -223,6 +231,18 @@ mod tests {
             for mut memory in [idle(), stuck()] {
                 memory.put(at, &[word]);
                 assert_eq!(found(&memory), [], "{why}");
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_of_a_call_that_is_past_lead_nowhere() {
+        for (g, stack, words) in
+            [(READER, 0x8000, [TYPE, UNBUFFERED, TYPE, FILE]), (WRITER, 0xa000, [TYPE, WRITERS[0], TYPE, PIPE])]
+        {
+            for mut memory in [idle(), stuck()] {
+                memory.park_in(Calls::Leave, g, stack, &words);
+                assert_eq!(found(&memory), []);
             }
         }
     }

@@ -16,6 +16,8 @@ pub(super) struct Copies {
     pub(super) creators: BTreeMap<u32, BTreeSet<u64>>,
 }
 
+/// Words of earlier calls take no part: a copy is known by arguments in use (`frames`), a creator by a field of the goroutine.
+///
 /// Looks at who waits for these connections, and what `files`, in order of their numbers and with connections among them, they copy.
 pub(super) fn copies(walk: &Walk<'_>, connections: &[Polled], files: &[Polled]) -> Copies {
     let mut found = Copies::default();
@@ -33,7 +35,7 @@ fn look(walk: &Walk<'_>, file: Polled, files: &[Polled], found: &mut Copies) -> 
         let Some(waiter) = walk.waiter(file, side) else { continue };
         let Some(copies) = walk.copies(file, side, waiter, files) else { continue };
         found.creators.entry(file.fd).or_default().insert(waiter.parent_goid.unwrap_or_default());
-        // One goroutine is in one copy. Which of two, nobody says.
+        // A goroutine is in one copy. Which of two reads or writes the file, arguments do not say.
         found.copied.extend(copies.first().filter(|_| copies.len() == 1));
         seen = true;
     }

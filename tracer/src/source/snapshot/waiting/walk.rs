@@ -2,18 +2,18 @@
 //!
 //! 1. `runtime.pollDesc`, whose address the kernel keeps for the runtime (runtime/netpoll_epoll.go: `netpollopen`), names
 //!    the goroutine that waits to read, `rg`, and the one that waits to write, `wg`.
-//! 2. Its stack, from where it was left to where it began, holds what `io.Copy` writes to and reads from: `ends` says how
-//!    values lead to files.
+//! 2. The frames of its stack, from where it was left to where it began, hold what `io.Copy` writes to and reads from: `frames`
+//!    finds the words that are in use, and `ends` says how values lead to files.
 //!
-//! A stack also holds words that are of no use any more, left there by earlier calls, or by earlier goroutines: Go hands
-//! stacks on without clearing them (runtime/proc.go: `gfget`). So a word proves nothing. What it leads to must be open now: the
-//! netFD of a closed connection has lost both its number and its pollDesc (internal/poll/fd_unix.go: `FD.destroy`). That
-//! leaves connections that are open and another exec's, which `judge` takes care of.
+//! Words that are no longer in use never count: earlier calls and earlier goroutines left them, and they may lead anywhere. An
+//! object to which a word in use leads is in use, too: the collector has not handed out its memory anew. A file at the end has
+//! to be open: the netFD of a closed connection has lost its number and its pollDesc (internal/poll/fd_unix.go: `FD.destroy`).
 
 use std::collections::BTreeSet;
 
 use super::{
     ends::Ends,
+    frames::{Frame, Frames, Function},
     layout::Layout,
     memory::{Pages, Source as _, Words},
 };
@@ -27,14 +27,22 @@ const SCHED: u64 = 56;
 /// Stacks of copying goroutines are used by about 1 KiB, below TLS by 2.
 const MAX_STACK: u64 = 64 << 10;
 
-/// Where a stack leads.
+/// Where the words in use of a stack lead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reached {
     /// Every connection.
     pub(super) all: BTreeSet<u32>,
-    /// Those that stand beside a reader of the goroutine's own file: the arguments of the copy itself. What an earlier copy left
-    /// there names the file that it read, and a FIFO is one exec's.
+    /// Those to which a call in progress copies from the goroutine's own file, by the call's arguments.
     pub(super) copied: BTreeSet<u32>,
+}
+
+/// Arguments of a call that copies, both in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copying {
+    /// Values of two interfaces: of the writer and of the reader.
+    Values(u64, u64),
+    /// Addresses of two `poll.FD`: written to, read from.
+    Files(u64, u64),
 }
 
 /// What a goroutine waits for.
@@ -53,7 +61,9 @@ pub(super) struct Waiter {
     goid: u64,
     pub(super) parent_goid: Option<u64>,
     top: u64,
-    bottom: u64,
+    /// Where it was left: stack pointer and program counter.
+    pub(super) bottom: u64,
+    pub(super) pc: u64,
 }
 
 /// A file in Go's poller.
@@ -69,6 +79,7 @@ pub(super) struct Polled {
 pub(super) struct Walk<'a> {
     pub(super) words: &'a Words<'a>,
     pub(super) pages: &'a Pages<'a>,
+    pub(super) frames: &'a Frames<'a>,
     pub(super) layout: Layout,
 }
 
@@ -103,15 +114,15 @@ impl Walk<'_> {
         let word = |offset: u64| words.get(usize::try_from(offset / 8).ok()?).copied();
         let (bottom, top) = (word(0)?, word(8)?);
         // gobuf: sp, pc, g. A `g` that was left holds its own address.
-        let (sp, own) = (word(SCHED)?, word(SCHED + 16)?);
+        let (sp, pc, own) = (word(SCHED)?, word(SCHED + 8)?, word(SCHED + 16)?);
         let (status, goid) = (word(self.layout.goid - 8)? & u64::from(u32::MAX), word(self.layout.goid)?);
         let parent_goid = self.layout.parent_goid.and_then(word).filter(|parent| *parent != 0);
         let is_parked = own == g && WAITING.contains(&status) && bottom < sp && sp < top && goid != 0;
-        is_parked.then_some(Waiter { g, goid, parent_goid, top, bottom: sp })
+        is_parked.then_some(Waiter { g, goid, parent_goid, top, bottom: sp, pc })
     }
 
     /// Its stack, from where it was left; `None` where that is too deep.
-    pub(super) fn stack(&self, waiter: Waiter) -> Option<Vec<u64>> {
+    fn stack(&self, waiter: Waiter) -> Option<Vec<u64>> {
         let depth = waiter.top - waiter.bottom;
         if depth > MAX_STACK {
             return None;
@@ -119,27 +130,35 @@ impl Walk<'_> {
         self.words.many(waiter.bottom, usize::try_from(depth / 8).ok()?)
     }
 
+    /// What `find` finds in the frames of a goroutine, which `is_still` parked the same way afterwards, with the same words on its
+    /// stack: woken up in between, it might have gone on to another copy. `None` where it did not keep still or is too deep.
+    pub(super) fn in_frames<T>(
+        &self,
+        waiter: Waiter,
+        is_still: impl FnOnce() -> bool,
+        find: impl FnOnce(&[Frame]) -> T,
+    ) -> Option<T> {
+        let stack = self.stack(waiter)?;
+        let found = find(&self.frames.of(waiter, &stack));
+        (self.stack(waiter)? == stack && is_still()).then_some(found)
+    }
+
     /// Which of these connections, in order of their numbers, the stack of who waits to read leads to, and which of them it
     /// copies to; `None` where it did not keep still or is too deep.
     pub(super) fn reached(&self, file: Polled, waiter: Waiter, connections: &[Polled]) -> Option<Reached> {
-        let stack = self.stack(waiter)?;
         let (hasty, ends) = (self.hasty(), self.ends());
-        let mut found = Reached::default();
-        for (index, word) in stack.iter().enumerate() {
-            let Some(fd) = hasty.stream_of(*word, connections).and_then(|_| ends.stream_of(*word, connections)) else {
-                continue;
-            };
-            found.all.insert(fd);
-            // `io.Copy(dst, src)`: two interfaces, type and value each, side by side where arguments are kept.
-            if !found.copied.contains(&fd) && stack.get(index + 2).is_some_and(|source| ends.reads(*source, file)) {
-                found.copied.insert(fd);
-            }
-        }
-        (self.waiter(file, Side::Reads) == Some(waiter)).then_some(found)
+        let find = |frames: &[Frame]| {
+            let streams = frames.iter().flat_map(Frame::pointers);
+            let streams = streams.filter(|word| hasty.stream_of(*word, connections).is_some());
+            let all = streams.filter_map(|word| ends.stream_of(word, connections)).collect();
+            let copied = self.copies_in(frames, file, Side::Reads, connections);
+            Reached { all, copied: copied.into_iter().map(|(_, to)| to).collect() }
+        };
+        self.in_frames(waiter, || self.waiter(file, Side::Reads) == Some(waiter), find)
     }
 
     /// From which of these files, in order of their numbers, to which that goroutine copies, one of them being the file that
-    /// it waits for: one, unless earlier copies left words. `None` where it did not keep still or is too deep.
+    /// it waits for. `None` where it did not keep still or is too deep.
     pub(super) fn copies(
         &self,
         file: Polled,
@@ -147,31 +166,61 @@ impl Walk<'_> {
         waiter: Waiter,
         files: &[Polled],
     ) -> Option<BTreeSet<(u32, u32)>> {
-        let stack = self.stack(waiter)?;
-        let (hasty, ends) = (self.hasty(), self.ends());
-        let mut found = BTreeSet::new();
-        for pair in self.interfaces(&stack) {
-            if hasty.copies(file, side, pair, files).is_some_and(|copy| !found.contains(&copy)) {
-                found.extend(ends.copies(file, side, pair, files));
-            }
-        }
-        (self.waiter(file, side) == Some(waiter)).then_some(found)
+        let is_still = || self.waiter(file, side) == Some(waiter);
+        self.in_frames(waiter, is_still, |frames| self.copies_in(frames, file, side, files))
     }
 
-    /// Values that stand on that stack as a copy's arguments do: writer and reader.
-    pub(super) fn interfaces(&self, stack: &[u64]) -> Vec<(u64, u64)> {
+    fn copies_in(&self, frames: &[Frame], file: Polled, side: Side, files: &[Polled]) -> BTreeSet<(u32, u32)> {
+        let (hasty, ends) = (self.hasty(), self.ends());
+        let copies = self.copying(frames).into_iter();
+        let copies = copies.filter(|copying| hasty.copies(file, side, *copying, files).is_some());
+        copies.filter_map(|copying| ends.copies(file, side, copying, files)).collect()
+    }
+
+    /// Calls in these frames that copy: by the arguments that they are handed and still use.
+    fn copying(&self, frames: &[Frame]) -> Vec<Copying> {
+        frames.iter().flat_map(|frame| self.copying_in(frame)).collect()
+    }
+
+    fn copying_in(&self, frame: &Frame) -> Vec<Copying> {
         let types = self.hasty().words;
+        // An interface: a type, of which the collector does not say whether it is in use, and a value.
         let interface = |at: usize| {
-            let (kind, value) = (*stack.get(at)?, *stack.get(at + 1)?);
-            (value != 0 && types.is_type(kind)).then_some(value)
+            frame.arguments.get(at).filter(|kind| types.is_type(kind.word))?;
+            frame.live(at + 1)
         };
         let mut found = Vec::new();
-        for at in 0..stack.len() {
-            let (Some(writer), Some(second)) = (interface(at), interface(at + 2)) else { continue };
-            // `io.Copy(dst, src)`, and docker's `stdcopy.StdCopy(dstout, dsterr, src)`, which is handed three.
-            found.extend([Some(second), interface(at + 4)].into_iter().flatten().map(|reader| (writer, reader)));
+        match frame.function {
+            // Compilers before Go 1.26 move both arguments to local variables. Which of two files is read says the side on which
+            // the goroutine waits for its own.
+            Function::Splice => {
+                for to in frame.pointers() {
+                    let others = frame.pointers().filter(|from| *from != to);
+                    found.extend(others.map(|from| Copying::Files(to, from)));
+                }
+            }
+            Function::WriteTo => {
+                if let (Some(reader), Some(writer)) = (frame.live(0), interface(1)) {
+                    found.push(Copying::Values(writer, reader));
+                }
+            }
+            Function::Other => {
+                for at in 0..frame.arguments.len() {
+                    let (Some(writer), Some(second)) = (interface(at), interface(at + 2)) else { continue };
+                    // `io.Copy(dst, src)`, and docker's `stdcopy.StdCopy(dstout, dsterr, src)`, which is handed three.
+                    let readers = [Some(second), interface(at + 4)].into_iter().flatten();
+                    found.extend(readers.map(|reader| Copying::Values(writer, reader)));
+                }
+            }
         }
         found
+    }
+
+    /// Writers and readers of calls in these frames that copy from interface to interface.
+    pub(super) fn values_copied(&self, frames: &[Frame]) -> Vec<(u64, u64)> {
+        let values =
+            |copying| if let Copying::Values(writer, reader) = copying { Some((writer, reader)) } else { None };
+        self.copying(frames).into_iter().filter_map(values).collect()
     }
 
     pub(super) fn ends(&self) -> Ends<'_, Words<'_>> {
@@ -189,7 +238,8 @@ mod tests {
 
     use super::*;
     use crate::source::snapshot::waiting::{
-        fake::{Fake, TYPE, mappings},
+        fake::{Calls, Fake, LOCALS, PROGRAM, TYPE, mappings},
+        frames::{MIN_FRAME, PUSHED},
         memory::Memory,
     };
 
@@ -245,7 +295,8 @@ mod tests {
         words.extend([(buffered + 24, TYPE), (buffered + 32, CONNECTIONS[0])]);
         // A pointer to something, and beside it one to the first connection; a pointer to its `*net.TCPConn`.
         words.extend([(0x7300, 0x7700), (0x7308, CONNECTIONS[0]), (0x7400, CONNECTIONS[0] + 0x100)]);
-        let mut memory = Fake(words);
+        let mut memory = Fake::program();
+        memory.0.extend(words);
         memory.park(G, STACK, on_stack);
         memory
     }
@@ -258,7 +309,9 @@ mod tests {
     fn ask<T>(memory: &dyn Memory, ask: impl Fn(&Walk<'_>, Polled, [Polled; 2]) -> Option<T>) -> Option<T> {
         let mappings = mappings();
         let words = Words::new(memory, &mappings);
-        let walk = Walk { words: &words, pages: &Pages::new(&words), layout: Layout::of("go1.19.8").unwrap() };
+        let layout = Layout::of("go1.19.8").unwrap();
+        let (pages, frames) = (Pages::new(&words), Frames::new(&words, layout));
+        let walk = Walk { words: &words, pages: &pages, frames: &frames, layout };
         let [one, other] = SOCKETS.map(|(fd, data)| walk.polled(fd, data, false));
         let nobody = Polled { fd: 0, poller: 0, is_fifo: false };
         ask(&walk, walk.polled(FIFO.0, FIFO.1, true)?, [one.unwrap_or(nobody), other.unwrap_or(nobody)])
@@ -286,11 +339,86 @@ mod tests {
     #[test]
     fn a_copy_names_stream_and_reader_side_by_side() {
         let copied = |on_stack| reached(&world(on_stack)).unwrap().copied.into_iter().collect::<Vec<_>>();
-        assert_eq!(copied(&[STREAMS[0], TYPE, READERS[0]]), [6]);
-        assert_eq!(copied(&[STREAMS[0], TYPE, READERS[1]]), [6], "a file in a fifo");
-        assert_eq!(copied(&[STREAMS[0], READERS[0]]), [0; 0], "a word apart");
-        assert_eq!(copied(&[STREAMS[0], TYPE, READERS[2]]), [0; 0], "another reader");
-        assert_eq!(copied(&[CHANNELS[0], TYPE, READERS[1]]), [6], "to a WebSocket");
+        assert_eq!(copied(&[TYPE, STREAMS[0], TYPE, READERS[0]]), [6]);
+        assert_eq!(copied(&[TYPE, STREAMS[0], TYPE, READERS[1]]), [6], "a file in a fifo");
+        assert_eq!(copied(&[TYPE, STREAMS[0], READERS[0]]), [0; 0], "a word apart");
+        assert_eq!(copied(&[TYPE, STREAMS[0], TYPE, READERS[2]]), [0; 0], "another reader");
+        assert_eq!(copied(&[TYPE, CHANNELS[0], TYPE, READERS[1]]), [6], "to a WebSocket");
+        assert_eq!(copied(&[9, STREAMS[0], TYPE, READERS[0]]), [0; 0], "no interface");
+    }
+
+    /// The FIFO's reader is parked in a call of that function, with a copy's arguments in the places of arguments.
+    fn parked_in(calls: Calls, on_stack: &[u64]) -> Fake {
+        let mut memory = world(&[]);
+        memory.park_in(calls, G, STACK, on_stack);
+        memory
+    }
+
+    #[test]
+    fn a_word_that_is_no_longer_in_use_leads_nowhere() {
+        let stale = [TYPE, STREAMS[0], TYPE, READERS[0]];
+        assert_eq!(reached(&parked_in(Calls::Copy, &stale)).unwrap().copied, BTreeSet::from([6]));
+        assert_eq!(
+            reached(&parked_in(Calls::Leave, &stale)),
+            Some(Reached::default()),
+            "arguments of a call that is past"
+        );
+        let first = Fake::locals(STACK);
+        let mut memory = world(&[]);
+        memory.put(first, &[STREAMS[1], STREAMS[0], STREAMS[0]]);
+        assert_eq!(all(&memory), Some(vec![7]), "of three local variables the first is in use");
+        // Everything between the stack pointer and the end of the stack that is no slot of a frame.
+        let mut memory = world(&[STREAMS[0]]);
+        memory.put(TOP - 0xf8, &[STREAMS[1]; 2]);
+        assert_eq!(all(&memory), Some(vec![6]), "a frame without tables");
+        // What earlier goroutines left lies below the stack pointer, too.
+        memory.put(TOP - 0x200, &stale.repeat(8));
+        assert_eq!(all(&memory), Some(vec![6]));
+    }
+
+    #[test]
+    fn a_stack_that_cannot_be_followed_leads_nowhere() {
+        let copy = [TYPE, STREAMS[0], TYPE, READERS[0]];
+        for calls in [Calls::Switch, Calls::Fault] {
+            assert_eq!(reached(&parked_in(calls, &copy)), Some(Reached::default()), "{calls:?}");
+        }
+        let outwards = TOP - 0x80 - MIN_FRAME - if PUSHED > 0 { 8 } else { 8 + 8 * u64::from(LOCALS) };
+        for (at, word, why) in [
+            (outwards, 0x1234, "returns to no function"),
+            (outwards, Calls::Copy.pc(), "has no end"),
+            (G + 64, 0, "parked nowhere"),
+            (G + 64, Calls::Exit.pc() + 0x1000, "parked behind the program"),
+            (G + 56, TOP - 0xf8, "not at the start of a frame"),
+            (PROGRAM, 0, "no tables"),
+            (PROGRAM + 304, 0, "no pointer maps"),
+            (PROGRAM + 136, 0, "no functions"),
+            (PROGRAM + 88, 2, "tables that end"),
+        ] {
+            let mut memory = world(&copy);
+            memory.put(at, &[word]);
+            assert_eq!(reached(&memory).unwrap_or_default().copied, BTreeSet::new(), "{why}");
+        }
+    }
+
+    #[test]
+    fn functions_with_arguments_of_their_own_copy_too() {
+        let copies = |calls, side, on_stack: &[u64]| {
+            let mut memory = waiting(SOCKETS[0].1, side, &[]);
+            memory.park_in(calls, G, STACK, on_stack);
+            let copies = |walk: &Walk<'_>, fifo, [one, other]: [Polled; 2]| {
+                walk.copies(one, side, walk.waiter(one, side)?, &[fifo, one, other])
+            };
+            ask(&memory, copies).unwrap().into_iter().collect::<Vec<_>>()
+        };
+        let [one, other, closed] = CONNECTIONS.map(|connection| connection + 0x200);
+        assert_eq!(copies(Calls::Splice, Side::Reads, &[other, one]), [(6, 7)]);
+        assert_eq!(copies(Calls::Splice, Side::Writes, &[one, other]), [(7, 6)]);
+        assert_eq!(copies(Calls::Splice, Side::Reads, &[one, other]), [(6, 7)], "who waits to read, reads its own");
+        assert_eq!(copies(Calls::Splice, Side::Reads, &[closed, one]), [], "closed");
+        assert_eq!(copies(Calls::Splice, Side::Reads, &[8, 8, other, one]), [], "past");
+        assert_eq!(copies(Calls::WriteTo, Side::Reads, &[READERS[2], TYPE, CONNECTIONS[1]]), [(6, 7)]);
+        assert_eq!(copies(Calls::WriteTo, Side::Reads, &[READERS[2], 9, CONNECTIONS[1]]), [], "no interface");
+        assert_eq!(copies(Calls::Leave, Side::Reads, &[TYPE, CONNECTIONS[1], TYPE, CONNECTIONS[0]]), [], "past");
     }
 
     fn with(at: u64, word: u64) -> Option<Vec<u32>> {
@@ -347,7 +475,7 @@ mod tests {
             (STREAMS[0] + 16, 0, "no connection"),
             (STREAMS[0] + 16, u64::MAX - 7, "no connection"),
             (0x4008, 0x4000, "a circle"),
-            (0x4100, 0x30_0000, "no interface"),
+            (0x4100, 0x60_0000, "no interface"),
             (0x4300, 1, "being closed"),
             (0x4310, 7, "the number of another"),
             (0x4318, SOCKETS[1].1, "the pollDesc of another"),
