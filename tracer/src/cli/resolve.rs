@@ -19,7 +19,7 @@ use crate::{
     live::{Live, NetNs},
     look::Look,
     model::{Kind, RawText},
-    record::{CreateError, Place, Rotate},
+    record::{self, CreateError, Existing, Place, Rotate},
     redact::Redactor,
     render::Picture,
     sink::{FORMATS, Format, LISTS, Sink, Style, Target},
@@ -347,12 +347,9 @@ pub(super) fn open(outputs: &[Output], color: Color) -> Result<Vec<Box<dyn Sink>
 }
 
 pub(super) fn create(path: &Path) -> Result<File, Failure> {
-    File::create(path).map_err(|error| {
-        Failure::new(
-            Exit::BadInput,
-            format!("cannot create {}: {error}", named(path)),
-            "the folder must exist and be writable",
-        )
+    record::create(path, Existing::Replace).map_err(|error| {
+        let what = if matches!(error, CreateError::Io(_)) { "create" } else { "write to" };
+        Failure::new(Exit::BadInput, format!("cannot {what} {}: {error}", named(path)), error.hint())
     })
 }
 
@@ -368,20 +365,8 @@ pub(super) fn place(path: &Path, rotate: Option<Rotate>) -> Result<Place, Failur
         None => Place::create(path),
     };
     place.map_err(|error| match &error {
-        CreateError::Exists => Failure::new(
-            Exit::BadInput,
-            format!("cannot record to {}: {error}", named(path)),
-            "recordings are never overwritten: give another name, or remove the file",
-        ),
-        CreateError::Terminal => Failure::usage(
-            format!("cannot record to stdout: {error}"),
-            "give a file, or pipe: `--record - -o tree=FILE | …`",
-        ),
-        CreateError::Io(_) => Failure::new(
-            Exit::BadInput,
-            format!("cannot record to {}: {error}", named(path)),
-            "the folder must exist and be writable",
-        ),
+        CreateError::Terminal => Failure::usage(format!("cannot record to stdout: {error}"), error.hint()),
+        _ => Failure::new(Exit::BadInput, format!("cannot record to {}: {error}", named(path)), error.hint()),
     })
 }
 

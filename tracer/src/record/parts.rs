@@ -5,10 +5,15 @@ use std::{
     ffi::OsString,
     fs, io,
     num::NonZero,
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::MetadataExt,
+    },
     path::{Path, PathBuf},
     str::FromStr,
 };
+
+use rustix::process::geteuid;
 
 use crate::model::Span;
 
@@ -122,9 +127,13 @@ impl Series {
 
     /// Removes the oldest, where there are more.
     pub(super) fn keep(&self, most: NonZero<usize>) -> io::Result<()> {
-        let numbers = self.numbers()?;
-        for old in numbers.iter().take(numbers.len().saturating_sub(most.get())) {
-            match fs::remove_file(self.path(*old)) {
+        // Files of others, in a folder that is shared, count for nothing: they may not be removable.
+        let own = geteuid().as_raw();
+        let is_own = |path: &Path| fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.uid() == own);
+        let paths: Vec<PathBuf> =
+            self.numbers()?.into_iter().map(|number| self.path(number)).filter(|path| is_own(path)).collect();
+        for old in paths.iter().take(paths.len().saturating_sub(most.get())) {
+            match fs::remove_file(old) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
             }

@@ -1,18 +1,15 @@
 //! Where a recording goes: a file, stdout, or files one after another.
 
 use std::{
-    error::Error,
     fmt,
-    fs::{File, OpenOptions, Permissions},
     io::{self, IsTerminal, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
-use super::parts::{Rotate, Series};
-
-/// Arguments can hold secrets: for the owner only.
-const MODE: u32 = 0o600;
+use super::{
+    file::{CreateError, Existing, create, create_new},
+    parts::{Rotate, Series},
+};
 
 /// Where a recording goes: made before tracing starts, so that a mistake costs no trace.
 #[derive(Debug)]
@@ -35,36 +32,6 @@ struct Parts {
 pub(super) trait Output: Write + Send + fmt::Debug {}
 impl<T: Write + Send + fmt::Debug> Output for T {}
 
-/// Why there is no place.
-#[derive(Debug)]
-pub enum CreateError {
-    /// The file holds something.
-    Exists,
-    /// `-` is a terminal.
-    Terminal,
-    /// The file cannot be made.
-    Io(io::Error),
-}
-
-impl fmt::Display for CreateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exists => f.write_str("the file exists and is not empty"),
-            Self::Terminal => f.write_str("stdout is a terminal"),
-            Self::Io(error) => fmt::Display::fmt(error, f),
-        }
-    }
-}
-
-impl Error for CreateError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Io(error) => Some(error),
-            Self::Exists | Self::Terminal => None,
-        }
-    }
-}
-
 impl Place {
     /// A new file, or one that is empty; `-` is stdout. A name that ends in `.zst` compresses.
     ///
@@ -78,11 +45,7 @@ impl Place {
             }
             return Ok(Self { file: Some(Box::new(stdout)), zstd: false, parts: None });
         }
-        let file = match create_new(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => reuse(path)?,
-            Err(error) => return Err(CreateError::Io(error)),
-        };
+        let file = create(path, Existing::Keep)?;
         Ok(Self { file: Some(Box::new(file)), zstd: is_zstd(path), parts: None })
     }
 
@@ -95,7 +58,7 @@ impl Place {
             return Err(CreateError::Io(io::Error::other("stdout is one file")));
         }
         let series = Series::new(path).map_err(CreateError::Io)?;
-        let number = series.numbers().map_err(CreateError::Io)?.last().map_or(1, |last| last + 1);
+        let number = series.numbers().map_err(CreateError::Io)?.last().map_or(1, |last| last.saturating_add(1));
         let mut place = Self { file: None, zstd: is_zstd(path), parts: Some(Parts { series, rotate, number }) };
         place.make().map_err(CreateError::Io)?;
         Ok(place)
@@ -109,7 +72,7 @@ impl Place {
     /// Makes the next file.
     pub(super) fn next(&mut self) -> io::Result<()> {
         if let Some(parts) = &mut self.parts {
-            parts.number += 1;
+            parts.number = parts.number.saturating_add(1);
         }
         self.make()
     }
@@ -139,22 +102,4 @@ impl Place {
 
 fn is_zstd(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "zst")
-}
-
-fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)
-}
-
-/// Takes a file that exists and holds nothing, or a pipe.
-fn reuse(path: &Path) -> Result<File, CreateError> {
-    let file = OpenOptions::new().append(true).open(path).map_err(CreateError::Io)?;
-    // Asked of the open file, not of the path: it may have changed in between.
-    let facts = file.metadata().map_err(CreateError::Io)?;
-    if facts.len() > 0 {
-        return Err(CreateError::Exists);
-    }
-    if facts.is_file() {
-        file.set_permissions(Permissions::from_mode(MODE)).map_err(CreateError::Io)?;
-    }
-    Ok(file)
 }

@@ -1,0 +1,190 @@
+//! Opens the files that a user names for output. The program runs as root, often in a folder that others may write to, such as /tmp:
+//! whatever stands there under that name may have been prepared by somebody else.
+
+use std::{
+    error::Error,
+    fmt,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use rustix::{
+    fd::{AsRawFd, OwnedFd},
+    fs::{FileType, Mode, OFlags, Stat, fchmod, fstat, ftruncate, open},
+    process::geteuid,
+};
+
+/// Arguments can hold secrets: for the owner only.
+const MODE: u32 = 0o600;
+
+/// What happens to a file that holds something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and is no target.
+    Keep,
+    /// It is replaced.
+    Replace,
+}
+
+/// Why a file is no target for output.
+#[derive(Debug)]
+pub enum CreateError {
+    /// The file holds something.
+    Exists,
+    /// `-` is a terminal.
+    Terminal,
+    /// It is no regular file: the word says what.
+    NotAFile(&'static str),
+    /// It is a file that somebody else may have prepared: the words say why.
+    NotOwn(&'static str),
+    /// The file cannot be made.
+    Io(io::Error),
+}
+
+impl CreateError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Exists => "recordings are never overwritten: give another name, or remove the file",
+            Self::Terminal => "give a file, or pipe: `--record - -o tree=FILE | …`",
+            Self::NotAFile(_) => {
+                "give the name of a file; for a pipe or a device, write to stdout (`-`) and redirect it"
+            }
+            Self::NotOwn(_) => "give another name, or remove the file; best in a folder that only you may write to",
+            Self::Io(_) => "the folder must exist and be writable",
+        }
+    }
+}
+
+impl fmt::Display for CreateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists => f.write_str("the file exists and is not empty"),
+            Self::Terminal => f.write_str("stdout is a terminal"),
+            Self::NotAFile(what) => write!(f, "it is {what}, not a regular file"),
+            Self::NotOwn(why) => f.write_str(why),
+            Self::Io(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl Error for CreateError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Exists | Self::Terminal | Self::NotAFile(_) | Self::NotOwn(_) => None,
+        }
+    }
+}
+
+/// Opens a file for output, empty and with mode 0600: a new one, or one that exists, belongs to the caller and has no other name. A
+/// symbolic link is not followed, and nothing else than a regular file is opened.
+///
+/// # Errors
+/// When the file is none of these, holds something that is to be kept, or cannot be made.
+pub fn create(path: &Path, existing: Existing) -> Result<File, CreateError> {
+    match create_new(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => reuse(path, existing),
+        new => new.map_err(CreateError::Io),
+    }
+}
+
+/// Makes a new file. A name that is taken, also by a symbolic link that leads nowhere, is an error (open(2), `O_EXCL`).
+pub(super) fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)
+}
+
+fn reuse(path: &Path, existing: Existing) -> Result<File, CreateError> {
+    let failed = |error: rustix::io::Errno| CreateError::Io(error.into());
+    // `O_PATH` opens nothing: a FIFO does not wait for its other end, and a device does not notice.
+    let found = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    let facts = fstat(&found).map_err(failed)?;
+    check(&facts)?;
+    if existing == Existing::Keep && facts.st_size > 0 {
+        return Err(CreateError::Exists);
+    }
+    // The same file, whatever has the name by now.
+    let file: OwnedFd =
+        open(format!("/proc/self/fd/{}", found.as_raw_fd()), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed)?;
+    fchmod(&file, Mode::from_raw_mode(MODE)).map_err(failed)?;
+    ftruncate(&file, 0).map_err(failed)?;
+    Ok(file.into())
+}
+
+/// Whether that is a regular file of the caller's, with one name.
+fn check(facts: &Stat) -> Result<(), CreateError> {
+    match FileType::from_raw_mode(facts.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Symlink => return Err(CreateError::NotAFile("a symbolic link")),
+        FileType::Fifo => return Err(CreateError::NotAFile("a FIFO")),
+        FileType::Socket => return Err(CreateError::NotAFile("a socket")),
+        FileType::Directory => return Err(CreateError::NotAFile("a folder")),
+        FileType::CharacterDevice | FileType::BlockDevice => return Err(CreateError::NotAFile("a device")),
+        FileType::Unknown => return Err(CreateError::NotAFile("something else")),
+    }
+    if facts.st_uid != geteuid().as_raw() {
+        return Err(CreateError::NotOwn("the file belongs to another user"));
+    }
+    if facts.st_nlink != 1 {
+        return Err(CreateError::NotOwn("the file has another name, too (a hard link)"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::Write,
+        os::unix::{
+            fs::{PermissionsExt, symlink},
+            net::UnixListener,
+        },
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_new_file_and_an_own_one_are_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        create(&path, Existing::Keep).unwrap().write_all(b"one").unwrap();
+        assert_eq!((mode(), fs::read(&path).unwrap()), (0o600, b"one".to_vec()));
+        assert!(matches!(create(&path, Existing::Keep), Err(CreateError::Exists)));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        create(&path, Existing::Replace).unwrap().write_all(b"2").unwrap();
+        assert_eq!((mode(), fs::read(&path).unwrap()), (0o600, b"2".to_vec()));
+    }
+
+    #[test]
+    fn only_a_regular_file_with_one_name_is_a_target() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("mine"), "mine").unwrap();
+        symlink(path("mine"), path("link")).unwrap();
+        symlink(path("nowhere"), path("dangling")).unwrap();
+        fs::hard_link(path("mine"), path("hard")).unwrap();
+        let _socket = UnixListener::bind(path("socket")).unwrap();
+        let fifo = path("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        for existing in [Existing::Keep, Existing::Replace] {
+            let refused = |name: &str| create(&path(name), existing).unwrap_err().to_string();
+            for name in ["link", "dangling"] {
+                assert_eq!(refused(name), "it is a symbolic link, not a regular file");
+            }
+            assert_eq!(refused("fifo"), "it is a FIFO, not a regular file");
+            assert_eq!(refused("socket"), "it is a socket, not a regular file");
+            assert_eq!(refused("."), "it is a folder, not a regular file");
+            assert_eq!(refused("hard"), "the file has another name, too (a hard link)");
+            let device = create(Path::new("/dev/null"), existing).unwrap_err();
+            assert_eq!(device.to_string(), "it is a device, not a regular file");
+        }
+        assert_eq!(fs::read(path("mine")).unwrap(), b"mine");
+        assert!(!path("nowhere").exists());
+    }
+}
