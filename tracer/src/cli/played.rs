@@ -136,6 +136,7 @@ pub(super) fn open_failure(file: &Path, error: &OpenError) -> Failure {
         OpenError::Apart(_) => {
             "give the parts of one recording, each that follows the one before; `merge` joins several"
         }
+        OpenError::TooFar => "one of them has a wrong clock, or is damaged: merge the others",
         OpenError::Merged => "merge the recordings that it was made of, all at once",
     };
     Failure::new(Exit::BadInput, format!("cannot open the recording: {}: {error}", named(file)), hint)

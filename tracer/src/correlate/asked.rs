@@ -62,7 +62,7 @@ impl Correlator {
         // A session whose client is not known yet may be this one.
         let may_be = |open: &Open| lacks_client(&open.session) && !self.is_abandoned(&open.parts);
         if !is_request && self.open.values().any(may_be) {
-            self.asking.insert((at.plus(ASKED_AGAIN), task));
+            self.asking.insert((at.next_after(self.now, ASKED_AGAIN), task));
             return;
         }
         let Some(call) = self.world.open_calls(task).max() else { return };

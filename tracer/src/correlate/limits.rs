@@ -7,6 +7,17 @@ use crate::model::Span;
 /// another clock reading. Measured on the lab's recordings: no record of the kernel came more than 0.1 ms late.
 pub const REORDER_WITHIN: Span = Span::from_millis(5);
 
+/// Memory for observations that wait in the reordering window, in bytes: a snapshot of four hosts, with the most facts that one has
+/// (200,000 sockets of 300 bytes each), fits. Beyond, the earliest are let through.
+pub(super) const MAX_WAITING: usize = 256 << 20;
+
+/// Names of losses that are counted one by one. The tracer has about twenty; the others of a recording count as `other`.
+pub(super) const MAX_LOSS_NAMES: usize = 64;
+
+/// Ends of connections with the same addresses that are compared to find the other end of one. In one network namespace such ends are
+/// two; behind equal addresses of other namespaces a few more. Beyond, no pair is unambiguous.
+pub(super) const MAX_CANDIDATES: usize = 64;
+
 /// What happens within so long is taken in together, and sessions are put together once for all of it: much of what happens to one
 /// does so within milliseconds. Counted from boot, so that it depends on times alone what that is.
 pub(super) const TOGETHER: Span = Span::from_millis(1);

@@ -123,6 +123,7 @@ pub struct Correlator {
     findings: Vec<Finding>,
     measures: Measures,
     totals: Totals,
+    is_overfull: bool,
 }
 
 /// A session that was told of and goes on.
@@ -180,6 +181,7 @@ impl Correlator {
             findings: Vec::new(),
             measures: Measures::default(),
             totals: Totals::default(),
+            is_overfull: false,
         }
     }
 
@@ -193,6 +195,9 @@ impl Correlator {
     /// Takes in one observation. Never fails: what makes no sense is left out.
     pub fn ingest(&mut self, seen: Observation) {
         self.totals.observations += 1;
+        if seen.at > BootTime::LATEST {
+            return;
+        }
         // The passing of time has no place of its own in the order: it lets others go.
         if seen.fact == Fact::Tick {
             self.order.advance(seen.at);
@@ -203,7 +208,18 @@ impl Correlator {
         while let Some(seen) = self.order.pop() {
             self.take(seen);
         }
+        while let Some(seen) = self.order.pop_excess() {
+            self.is_overfull = true;
+            self.take(seen);
+        }
         self.elapse(self.order.settled());
+    }
+
+    /// Whether more observations waited for their turn than memory allows, so that some were let through early. A recording that
+    /// leads to it was not written by this program.
+    #[must_use]
+    pub const fn is_overfull(&self) -> bool {
+        self.is_overfull
     }
 
     /// Takes in everything that still waits for its turn in the reordering window.
@@ -295,6 +311,8 @@ impl Correlator {
 
     /// It is that late, and everything before is taken in.
     fn elapse(&mut self, until: BootTime) {
+        // Due times are later than `now` by construction, which the largest number has no room for.
+        let until = until.min(BootTime::LATEST);
         if until.whole(TOGETHER) > self.now {
             if !self.is_told() {
                 self.now = self.now.whole(TOGETHER).plus(TOGETHER);
@@ -445,8 +463,7 @@ impl Correlator {
                 self.reconsider(touched);
             }
             (Fact::AuditSkipped { count }, _) => {
-                let what = "audit-log".to_owned();
-                *self.totals.lost.entry(what.clone()).or_default() += count;
+                let what = self.count_loss("audit-log".to_owned(), count);
                 self.world.audits.skipped(at);
                 self.dirty.extend(self.open.keys().cloned());
                 self.tell(Change::Loss { what, count });
@@ -457,7 +474,7 @@ impl Correlator {
                 self.dirty.extend(self.open.keys().cloned());
             }
             (Fact::Lost { what, count }, _) => {
-                *self.totals.lost.entry(what.clone()).or_default() += count;
+                let what = self.count_loss(what, count);
                 self.world.losses.push(at);
                 self.dirty.extend(self.open.keys().cloned());
                 self.tell(Change::Loss { what, count });
@@ -503,6 +520,16 @@ impl Correlator {
                 _,
             ) => {}
         }
+    }
+
+    /// Adds to the counter of that name; tells the name under which it counts.
+    fn count_loss(&mut self, what: String, count: u64) -> String {
+        let lost = &mut self.totals.lost;
+        let is_excess = lost.len() >= limits::MAX_LOSS_NAMES && !lost.contains_key(&what);
+        let what = if is_excess { "other".to_owned() } else { what };
+        let total = lost.entry(what.clone()).or_default();
+        *total = total.saturating_add(count);
+        what
     }
 
     fn learned(&mut self, task: TaskKey, info: ProcessInfo) {

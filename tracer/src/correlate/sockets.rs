@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    limits::{ENDS_WITHIN, MAX_ADDRESSES, MAX_SOCKETS, REMEMBER},
+    limits::{ENDS_WITHIN, MAX_ADDRESSES, MAX_CANDIDATES, MAX_SOCKETS, REMEMBER},
     table::Table,
 };
 use crate::model::{BootTime, Family, HostNo, RawText, SocketId, SocketInfo, SocketRole, TaskKey, Tuple};
@@ -236,7 +236,12 @@ impl Sockets {
                     roles_differ && together && in_order && seen_together && (!tuple.is_loopback() || same_namespace)
                 })
         };
-        self.lonely.get(&tuple).into_iter().flatten().filter(fits).copied().take(2).collect()
+        let candidates = self.lonely.get(&tuple);
+        // A crowd with equal addresses is no real host's: ambiguous, without a comparison of each with each.
+        if candidates.is_some_and(|crowd| crowd.len() > MAX_CANDIDATES) {
+            return candidates.into_iter().flatten().copied().take(2).collect();
+        }
+        candidates.into_iter().flatten().filter(fits).copied().take(2).collect()
     }
 
     /// Takes in a unix connection: both ends are known at once, and no record tells when they close.
@@ -326,10 +331,10 @@ impl Sockets {
 
     /// Nobody on this host has the other end.
     pub(super) fn peer_absent(&mut self, tuple: Tuple, netns: Option<u32>, host: HostNo) -> Vec<SocketNo> {
-        let lonely = self.lonely.get(&tuple.mirrored()).cloned().unwrap_or_default();
+        let lonely = self.lonely.get(&tuple.mirrored()).into_iter().flatten().copied().take(MAX_CANDIDATES);
         let is_of = |socket: &Socket| socket.id.host == host && (netns.is_none() || socket.netns == netns);
         let here = |no: &SocketNo| self.all.get(no).is_some_and(|socket| is_of(socket));
-        let found: Vec<SocketNo> = lonely.into_iter().filter(here).collect();
+        let found: Vec<SocketNo> = lonely.filter(here).collect();
         for no in &found {
             if let Some(socket) = self.all.get_mut(no) {
                 socket.peer_absent = true;

@@ -203,6 +203,12 @@ impl Pump {
         self.correlator.settled()
     }
 
+    /// Whether more observations waited for their turn than memory allows.
+    #[must_use]
+    pub const fn is_overfull(&self) -> bool {
+        self.correlator.is_overfull()
+    }
+
     /// Whether time should be told soon: something waits for it.
     #[must_use]
     pub fn is_waiting(&self) -> bool {

@@ -18,15 +18,28 @@ use crate::{
 pub fn replay(reader: &mut Reader, setup: Setup, mut wait: impl FnMut(BootTime) -> Flow) -> io::Result<Shown> {
     let mut pump = pump(reader, setup);
     pump.begin()?;
-    for seen in reader.by_ref() {
+    while let Some(seen) = reader.next() {
         if wait(seen.at).or(pump.take(seen)?) == Flow::Stop {
             break;
+        }
+        if pump.is_overfull() {
+            reader.refuse(OVERFULL);
         }
         // The answers are in the recording.
         drop(pump.wants());
     }
     pump.finish()
 }
+
+/// Damage: the correlator holds back as much as memory allows.
+const OVERFULL: &str = "too many observations wait for their turn: time does not pass";
+
+/// Damage: a playback holds back as much as memory allows.
+const TOO_FAR_AHEAD: &str = "too many observations are later than the moment that is asked for";
+
+/// Memory for observations that were read and are later than the moment that is asked for, in bytes: as for those that wait in the
+/// reordering window.
+const MAX_AHEAD: usize = 256 << 20;
 
 fn pump(reader: &Reader, setup: Setup) -> Pump {
     let record::Header { anchor, host, others, abilities, degraded, options, .. } = reader.header().clone();
@@ -109,6 +122,7 @@ impl Playback {
     /// When a sink cannot write.
     pub fn towards(&mut self, at: BootTime, mut budget: usize) -> io::Result<bool> {
         let mut later = VecDeque::new();
+        let mut weight = 0;
         let mut is_there = true;
         while let Some(seen) = self.ahead.pop_front().or_else(|| self.read()) {
             if seen.at <= at {
@@ -122,7 +136,11 @@ impl Playback {
             }
             // Answers may be put late, records of the kernel come within the window, and time overtakes nothing.
             let is_beyond = seen.source != Source::Snapshot && seen.at > at.plus(REORDER_WITHIN);
+            weight += seen.weight();
             later.push_back(seen);
+            if weight > MAX_AHEAD {
+                self.reader.refuse(TOO_FAR_AHEAD);
+            }
             if is_beyond {
                 break;
             }
@@ -169,6 +187,9 @@ impl Playback {
         self.pump.take(seen)?;
         // The answers are in the recording.
         drop(self.pump.wants());
+        if self.pump.is_overfull() {
+            self.reader.refuse(OVERFULL);
+        }
         Ok(())
     }
 }

@@ -80,6 +80,9 @@ impl Merge {
                 boots.len() - 1
             });
             let later = Span(u64::try_from(furthest - clock.ahead).unwrap_or(u64::MAX));
+            if last.0 > BootTime::LATEST.0.saturating_sub(later.0) {
+                return Err((input.files.first().cloned().unwrap_or_default(), OpenError::TooFar));
+            }
             input.clock = clock;
             input.to = Move { host: HostNo(u16::try_from(host).unwrap_or(u16::MAX)), later };
             end = end.max(last.plus(later));

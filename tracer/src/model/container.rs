@@ -29,6 +29,15 @@ pub struct ContainerInfo {
     pub runtime: Option<String>,
 }
 
+impl ContainerInfo {
+    /// Bytes of memory that it takes, about.
+    pub(super) fn weight(&self) -> usize {
+        let Self { id, name, pod, namespace, pod_uid, sandbox, runtime } = self;
+        let texts = [name, pod, namespace, pod_uid, sandbox, runtime].into_iter().flatten().map(String::len);
+        size_of_val(self) + id.len() + texts.sum::<usize>()
+    }
+}
+
 /// What a cgroup path says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerRef {

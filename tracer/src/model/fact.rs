@@ -40,6 +40,12 @@ impl Observation {
     pub fn of(at: BootTime, source: Source, task: TaskKey, fact: Fact) -> Self {
         Self { task: Some(task), ..Self::new(at, source, fact) }
     }
+
+    /// Bytes of memory that it takes, about: its own, and those of texts and lists in it.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        size_of::<Self>() + self.fact.heap()
+    }
 }
 
 /// Who said it.
@@ -392,6 +398,46 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// Bytes of texts and lists that it holds, about.
+    fn heap(&self) -> usize {
+        match self {
+            Self::Exec(process) | Self::Enrolled(process) | Self::ProcessSeen(process) => process.weight(),
+            Self::Ancestry(ancestry) => {
+                let parents = ancestry.parents.iter().map(|parent| size_of_val(parent) + parent.comm.as_bytes().len());
+                let names = ancestry.names.values().map(|name| size_of::<(u32, String)>() + name.len());
+                parents.chain(names).sum()
+            }
+            Self::Descriptors { descriptors } => descriptors
+                .iter()
+                .map(|one| size_of_val(one) + one.path.as_ref().map_or(0, |path| path.as_bytes().len()))
+                .sum(),
+            Self::ProcessMeasured(measure) => {
+                let frames = |stack: &[RawText]| -> usize {
+                    stack.iter().map(|frame| size_of_val(frame) + frame.as_bytes().len()).sum()
+                };
+                let threads = measure.threads.iter();
+                size_of_val(&**measure) + threads.map(|one| size_of_val(one) + frames(&one.stack)).sum::<usize>()
+            }
+            Self::Audited(event) => {
+                let words = event.request.command.iter().map(|word| size_of_val(word) + word.as_bytes().len());
+                let groups = event.user.groups.iter().map(|group| size_of_val(group) + group.len());
+                let names = [&event.user.name, &event.request.namespace, &event.request.pod].map(String::len);
+                size_of_val(&**event) + words.chain(groups).chain(names).sum::<usize>()
+            }
+            Self::ContainerSeen(info) => info.weight(),
+            Self::ListeningUnix { path, .. }
+            | Self::UnixConnected { path, .. }
+            | Self::UnixAccepted { path, .. }
+            | Self::FifoMade { path, .. }
+            | Self::FifoHeld { path, .. }
+            | Self::FifoAwaited { path, .. }
+            | Self::PidFile { path, .. } => path.as_bytes().len(),
+            Self::UnixMeasured { path, .. } => path.as_ref().map_or(0, |path| path.as_bytes().len()),
+            Self::ContainerUnknown { id: text } | Self::Lost { what: text, .. } => text.len(),
+            _ => 0,
+        }
+    }
+
     /// A command that it tells, and whether it was cut, to be looked at or changed: where no process is.
     pub fn request_mut(&mut self) -> Option<(&mut Vec<RawText>, &mut bool)> {
         if let Self::Audited(event) = self {

@@ -83,6 +83,16 @@ pub struct ProcessInfo {
     pub watched: Option<WatchAs>,
 }
 
+impl ProcessInfo {
+    /// Bytes of memory that it takes, about.
+    pub(super) fn weight(&self) -> usize {
+        let argv = self.argv.iter().map(|word| size_of_val(word) + word.as_bytes().len());
+        let texts = [Some(&self.comm), self.exe.as_ref(), self.cgroup.as_ref()].into_iter().flatten();
+        let texts = texts.map(|text| text.as_bytes().len());
+        size_of_val(self) + argv.chain(texts).chain(self.tty.as_ref().map(String::len)).sum::<usize>()
+    }
+}
+
 /// What a program was built with: in a Go program threads prove nothing, in others goroutines do not exist.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -16,13 +16,13 @@ impl Span {
     /// Milliseconds as a span.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis * 1_000_000)
+        Self(millis.saturating_mul(1_000_000))
     }
 
     /// Seconds as a span.
     #[must_use]
     pub const fn from_secs(secs: u64) -> Self {
-        Self(secs * 1_000_000_000)
+        Self(secs.saturating_mul(1_000_000_000))
     }
 
     /// Whole milliseconds, rounded down.
@@ -33,6 +33,23 @@ impl Span {
 }
 
 impl BootTime {
+    /// The latest moment that counts as a time since boot: 100 years. No host runs that long, and sums of such a time and a span of
+    /// the correlator stay far below the largest number.
+    pub const LATEST: Self = Self(100 * 365 * 86_400 * 1_000_000_000);
+
+    /// The first moment after `now` in the series that begins at `self` and repeats every `step`. Always later than `now`, except at
+    /// the largest number; a timer that is late by years therefore costs one step.
+    #[must_use]
+    pub const fn next_after(self, now: Self, step: Span) -> Self {
+        if self.0 > now.0 {
+            return self;
+        }
+        match (now.0 - self.0).checked_div(step.0) {
+            Some(passed) => self.plus(Span(step.0.saturating_mul(passed.saturating_add(1)))),
+            None => now.plus(Span(1)),
+        }
+    }
+
     /// How long after `earlier` this is; nothing where it is not after it.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Span {
@@ -86,5 +103,34 @@ impl ClockAnchor {
     #[must_use]
     pub const fn boot_time(self, utc_ns: u64) -> BootTime {
         BootTime(utc_ns.saturating_sub(self.boot_to_utc_ns))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_moment_of_a_series_is_later_than_now() {
+        let (second, year) = (Span::from_secs(1), Span::from_secs(365 * 86_400));
+        let at = BootTime(7);
+        assert_eq!(at.next_after(BootTime(3), second), at);
+        assert_eq!(at.next_after(at, second), at.plus(second));
+        assert_eq!(at.next_after(BootTime(2_500_000_000), second), BootTime(3_000_000_007));
+        for now in [at, at.plus(year), BootTime::LATEST] {
+            for step in [Span(0), Span(1), second, year, Span(u64::MAX)] {
+                assert!(at.next_after(now, step) > now, "{now:?} {step:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn time_arithmetic_saturates_at_both_ends() {
+        let last = BootTime(u64::MAX);
+        assert_eq!(last.plus(Span::from_secs(u64::MAX)), last);
+        assert_eq!(last.next_after(last, Span::from_secs(1)), last);
+        assert_eq!(BootTime(0).minus(Span::from_millis(u64::MAX)), BootTime(0));
+        assert_eq!(BootTime(1).since(last), Span(0));
+        assert_eq!(ClockAnchor { boot_to_utc_ns: u64::MAX }.utc_ns(last), u64::MAX);
     }
 }

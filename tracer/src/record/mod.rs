@@ -3,6 +3,7 @@
 //! The writer takes observations in their order of arrival, before anything is put in order, so that a replay decides as the
 //! live run did. The reader believes nothing: a recording may come from anywhere.
 
+mod bounds;
 mod file;
 mod format;
 mod parts;

@@ -1,7 +1,7 @@
 //! Reads recordings, also cut, damaged and hostile ones: never panics, never holds more than a line and a zstd window.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     error::Error,
     fmt,
     fs::File,
@@ -11,7 +11,10 @@ use std::{
 
 use serde::Deserialize;
 
-use super::format::{FORMAT, Header, MAX_LINE, ZSTD_MAGIC};
+use super::{
+    bounds::{self, Ratio},
+    format::{FORMAT, Header, MAX_LINE, ZSTD_MAGIC},
+};
 use crate::model::{Fact, Observation};
 
 /// Largest zstd window, as a power of two: 8 MiB, what every decoder must take (RFC 8878, 3.1.1.1.2). The writer needs less;
@@ -27,6 +30,14 @@ pub struct Reader {
     line: u64,
     /// Bytes read so far, after decompression.
     offset: u64,
+    /// Where the last line that was read begins.
+    start: u64,
+    /// Lines so far that hold nothing.
+    empty: u64,
+    /// Names of losses so far.
+    losses: BTreeSet<String>,
+    /// Bytes of the compressed file that were read so far; `None` where it is not compressed.
+    ratio: Option<Ratio>,
     last: Last,
     end: Option<End>,
     /// The file that is read; empty for a stream.
@@ -102,6 +113,8 @@ pub enum OpenError {
     Apart(String),
     /// It is to be merged, and is of several hosts already.
     Merged,
+    /// It is to be merged, and its times are too far from those of the first one.
+    TooFar,
 }
 
 impl fmt::Display for OpenError {
@@ -115,6 +128,7 @@ impl fmt::Display for OpenError {
             }
             Self::Apart(why) => f.write_str(why),
             Self::Merged => f.write_str("it is merged already"),
+            Self::TooFar => f.write_str("its times are more than 100 years from those of another recording"),
         }
     }
 }
@@ -123,7 +137,12 @@ impl Error for OpenError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io(error) => Some(error),
-            Self::Empty | Self::NotARecording(_) | Self::Newer { .. } | Self::Apart(_) | Self::Merged => None,
+            Self::Empty
+            | Self::NotARecording(_)
+            | Self::Newer { .. }
+            | Self::Apart(_)
+            | Self::Merged
+            | Self::TooFar => None,
         }
     }
 }
@@ -201,7 +220,7 @@ impl Reader {
         *self = Self { rest, ..next? };
         for _ in 0..self.header.part.map_or(0, |part| part.told_again) {
             match self.read_line() {
-                Ok(Line::Whole) => {}
+                Ok(Line::Whole) => self.check_line().map_err(|why| damaged(self.line, self.start, why))?,
                 Ok(Line::TooLong) => return Err(damaged(self.line, self.offset, TOO_LONG.to_owned())),
                 Ok(Line::Unfinished | Line::None) => return Err(End::Cut { lines: self.line }),
                 Err(error) => return Err(self.failed(&error)),
@@ -225,13 +244,15 @@ impl Reader {
         let mut start = Vec::new();
         stream.by_ref().take(4).read_to_end(&mut start).map_err(OpenError::Io)?;
         let zstd = start == ZSTD_MAGIC;
-        let whole = BufReader::new(io::Cursor::new(start).chain(stream));
-        let stream: Box<dyn BufRead + Send> = if zstd {
+        let ratio = zstd.then(Ratio::default);
+        let whole = io::Cursor::new(start).chain(stream);
+        let stream: Box<dyn BufRead + Send> = if let Some(ratio) = &ratio {
+            let whole = BufReader::new(ratio.count(whole));
             let mut decoder = zstd::Decoder::with_buffer(whole).map_err(OpenError::Io)?;
             decoder.window_log_max(MAX_WINDOW_LOG).map_err(OpenError::Io)?;
             Box::new(BufReader::with_capacity(zstd::Decoder::<&[u8]>::recommended_output_size(), decoder))
         } else {
-            Box::new(whole)
+            Box::new(BufReader::new(whole))
         };
         let mut reader = Self {
             stream,
@@ -239,6 +260,10 @@ impl Reader {
             buffer: Vec::new(),
             line: 0,
             offset: 0,
+            start: 0,
+            empty: 0,
+            losses: BTreeSet::new(),
+            ratio,
             last: Last::Any,
             end: None,
             path: PathBuf::new(),
@@ -283,8 +308,17 @@ impl Reader {
         self.end.as_ref()
     }
 
+    /// Ends the recording here, as damaged: what it leads to takes more than whoever reads it may use. The first word counts.
+    pub fn refuse(&mut self, why: &str) {
+        if !matches!(self.end, Some(End::Damaged(_))) {
+            let damage = Damage { line: self.line, byte: self.start, text: why.to_owned() };
+            self.end = Some(End::Damaged(damage));
+        }
+    }
+
     fn read_line(&mut self) -> io::Result<Line> {
         self.buffer.clear();
+        self.start = self.offset;
         let limit = MAX_LINE as u64;
         let length = self.stream.by_ref().take(limit).read_until(b'\n', &mut self.buffer)?;
         if length == 0 {
@@ -303,8 +337,12 @@ impl Reader {
             let byte = self.offset;
             let damage = |line, text: String| End::Damaged(Damage { line, byte, text });
             match self.read_line() {
-                Ok(Line::Whole) if self.buffer.iter().all(u8::is_ascii_whitespace) => continue,
-                Ok(Line::Whole) => {}
+                Ok(Line::Whole) if self.buffer.iter().all(u8::is_ascii_whitespace) => {
+                    self.empty += 1;
+                    self.check_line().map_err(|why| damage(self.line, why))?;
+                    continue;
+                }
+                Ok(Line::Whole) => self.check_line().map_err(|why| damage(self.line, why))?,
                 Ok(Line::TooLong) => return Err(damage(self.line, TOO_LONG.to_owned())),
                 Ok(Line::None) => {
                     self.ended()?;
@@ -317,6 +355,7 @@ impl Reader {
                 return Err(damage(self.line, "something follows the last record".to_owned()));
             }
             let seen = parse(&self.buffer).map_err(|error| damage(self.line, without_place(&error)))?;
+            bounds::observation(&seen, &mut self.losses).map_err(|why| damage(self.line, why))?;
             if seen.fact == Fact::Stopped {
                 self.last = Last::Stopped;
             } else if seen.fact == Fact::Continued {
@@ -326,6 +365,14 @@ impl Reader {
                 return Ok(seen);
             }
         }
+    }
+
+    /// Refuses what no writer writes, before it is parsed.
+    fn check_line(&self) -> Result<(), String> {
+        bounds::empty_lines(self.empty)?;
+        bounds::strings(&self.buffer)?;
+        self.ratio.as_ref().map_or(Ok(()), |ratio| ratio.check(self.offset))?;
+        bounds::memory(self.line)
     }
 
     /// The file has ended: goes on with the next one, or tells how the recording ends.

@@ -1,0 +1,172 @@
+//! Bounds of a recording: what is beyond is damage. A recording may come from anywhere, and a small file must not take all memory or
+//! time of the host on which it is read. docs/recording-format.md lists these bounds.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{self, Read},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::model::{BootTime, Fact, Observation};
+
+/// Lines of a file that may be empty. A writer leaves none; a file that was edited may have some.
+const MAX_EMPTY: u64 = 10_000;
+
+/// Longest string in a line, in characters. The longest text that is read of a process has 64 KiB, and base64 makes four of three.
+const MAX_STRING: usize = 128 << 10;
+
+/// Longest name of a loss.
+const MAX_LOSS_NAME: usize = 64;
+
+/// Names of losses in one recording. The tracer has about twenty.
+const MAX_LOSSES: usize = 64;
+
+/// Bytes that one compressed byte may become. Real recordings have 8 to 52; a zstd frame of equal lines has 30,000.
+const MAX_RATIO: u64 = 1_000;
+
+/// Bytes that are read before that counts: the decoder reads ahead, and a short file of a few equal lines is harmless.
+const FREE: u64 = 16 << 20;
+
+/// Resident memory of the process that reads, in bytes. Tables of the correlator are bounded by numbers; this bounds their texts.
+const MAX_MEMORY: u64 = 1 << 30;
+
+/// Lines between two looks at that. At most 1 MiB each, and a line of that length is rare in any file.
+const LINES_PER_LOOK: u64 = 1 << 10;
+
+/// Checks how many lines were empty so far.
+pub(super) fn empty_lines(count: u64) -> Result<(), String> {
+    if count > MAX_EMPTY { Err(format!("more than {MAX_EMPTY} empty lines")) } else { Ok(()) }
+}
+
+/// Checks the strings of a line of JSON by their quotes. Whether it is JSON is not asked here.
+pub(super) fn strings(line: &[u8]) -> Result<(), String> {
+    if line.len() <= MAX_STRING {
+        return Ok(());
+    }
+    let (mut length, mut is_inside, mut bytes) = (0, false, line.iter());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => (length, is_inside) = (0, !is_inside),
+            b'\\' if is_inside => {
+                // `\u` and four digits are one character, as are the short escapes.
+                if bytes.next() == Some(&b'u') {
+                    bytes.nth(3);
+                }
+                length += 1;
+            }
+            _ if is_inside => length += 1,
+            _ => {}
+        }
+        if length > MAX_STRING {
+            return Err(format!("a string longer than {} KiB", MAX_STRING >> 10));
+        }
+    }
+    Ok(())
+}
+
+/// Checks an observation. `losses` are the names of losses so far.
+pub(super) fn observation(seen: &Observation, losses: &mut BTreeSet<String>) -> Result<(), String> {
+    if seen.at > BootTime::LATEST {
+        return Err("`at` is more than 100 years after boot".to_owned());
+    }
+    if let Fact::Audited(event) = &seen.fact
+        && event.received.max(event.written) > BootTime::LATEST
+    {
+        return Err("a time of the audit log is more than 100 years after boot".to_owned());
+    }
+    let Fact::Lost { what, .. } = &seen.fact else { return Ok(()) };
+    if what.len() > MAX_LOSS_NAME {
+        return Err(format!("the name of a loss is longer than {MAX_LOSS_NAME} bytes"));
+    }
+    if !losses.contains(what) {
+        losses.insert(what.clone());
+    }
+    if losses.len() > MAX_LOSSES {
+        return Err(format!("more than {MAX_LOSSES} names of losses"));
+    }
+    Ok(())
+}
+
+/// Checks the memory of this process, now and then. Where it cannot be read, the other bounds have to do.
+pub(super) fn memory(line: u64) -> Result<(), String> {
+    if !line.is_multiple_of(LINES_PER_LOOK) {
+        return Ok(());
+    }
+    let resident =
+        fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    let bytes = resident.unwrap_or_default().saturating_mul(rustix::param::page_size() as u64);
+    if bytes > MAX_MEMORY {
+        Err(format!("what is known by then takes more than {} MiB", MAX_MEMORY >> 20))
+    } else {
+        Ok(())
+    }
+}
+
+/// How many bytes of a compressed file were read.
+#[derive(Clone, Default)]
+pub(super) struct Ratio(Arc<AtomicU64>);
+
+impl Ratio {
+    /// Counts what is read through it.
+    pub(super) fn count<R: Read>(&self, stream: R) -> impl Read + use<R> {
+        Counted { stream, bytes: self.clone() }
+    }
+
+    /// Checks how many bytes they became.
+    pub(super) fn check(&self, bytes: u64) -> Result<(), String> {
+        let compressed = self.0.load(Ordering::Relaxed);
+        if bytes > FREE && bytes / MAX_RATIO > compressed {
+            return Err(format!("it is compressed to less than a {MAX_RATIO}th: no recording is"));
+        }
+        Ok(())
+    }
+}
+
+struct Counted<R> {
+    stream: R,
+    bytes: Ratio,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.stream.read(buffer)?;
+        self.bytes.0.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Source;
+
+    #[test]
+    fn strings_are_measured_without_their_escapes() {
+        let line = |text: &str| [b"{\"a\":\"".as_slice(), text.as_bytes(), b"\",\"b\":[1]}"].concat();
+        assert_eq!(strings(&line(&"x".repeat(MAX_STRING))), Ok(()));
+        assert!(strings(&line(&"x".repeat(MAX_STRING + 1))).is_err());
+        assert_eq!(strings(&line(&"\\u0001".repeat(MAX_STRING))), Ok(()));
+        assert!(strings(&line(&"\\u0001".repeat(MAX_STRING + 1))).is_err());
+        assert!(strings(&line(&"\\\"".repeat(MAX_STRING + 1))).is_err(), "a quote that is escaped ends no string");
+        assert_eq!(strings(&b"[1,\"x\"],".repeat(MAX_STRING)), Ok(()));
+        // Cut inside an escape.
+        assert_eq!(strings(&[line(&"x".repeat(9)), b"\"\\u0".to_vec(), vec![b' '; MAX_STRING]].concat()), Ok(()));
+    }
+
+    #[test]
+    fn names_of_losses_and_times_are_bounded() {
+        let mut losses = BTreeSet::new();
+        let mut lost = |at, what: String| {
+            observation(&Observation::new(at, Source::Engine, Fact::Lost { what, count: 1 }), &mut losses)
+        };
+        for number in 0..2 * MAX_LOSSES {
+            assert_eq!(lost(BootTime(7), format!("loss-{number}")).is_ok(), number < MAX_LOSSES, "{number}");
+        }
+        assert!(lost(BootTime(7), "x".repeat(MAX_LOSS_NAME + 1)).is_err());
+        assert!(lost(BootTime::LATEST.plus(crate::model::Span(1)), "loss-1".to_owned()).is_err());
+    }
+}
