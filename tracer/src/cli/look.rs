@@ -18,7 +18,7 @@ use super::{
 use crate::{
     engine::Seen,
     look::{Look, Looker},
-    model::{Depth, SessionId, Severity, matching},
+    model::{Depth, SessionId, Severity, Verdict, matching},
     sink::{self, LISTS, SHOWN},
     source::audit::AuditLog,
 };
@@ -63,18 +63,20 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
     }
     let Seen { header, report } = &mut seen;
     let shown: BTreeSet<&SessionId> = report.sessions.iter().map(|session| &session.id).collect();
-    report.diagnosis.verdicts.retain(|verdict| match &verdict.session {
+    let is_shown = |verdict: &Verdict| match &verdict.session {
         Some(session) => shown.contains(session),
         // Leftovers are nobody's: who asks for one session is not told of them.
         None => id.is_none(),
-    });
+    };
+    report.diagnosis.verdicts.retain(is_shown);
+    report.diagnosis.over.retain(is_shown);
     let mut out = io::stdout().lock();
     match output {
         args::Report::Text => sink::diagnosis::text(&mut out, style, header, report, &report.diagnosis),
         args::Report::Json => sink::diagnosis::json(&mut out, header, &report.diagnosis),
     }
     .map_err(|error| Failure::writing(&error))?;
-    let found = report.diagnosis.verdicts.iter().any(|verdict| verdict.severity == Severity::Fault);
+    let found = report.diagnosis.all().any(|verdict| verdict.severity == Severity::Fault);
     Ok(if found { Exit::FaultFound } else { Exit::Done })
 }
 

@@ -63,10 +63,18 @@ pub(super) fn replay(args: args::Replay) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// How things stood in a recording, then or at its end; for who asks for one session, with those that were over.
+/// How things stood in a recording then, or the whole of it with the faults that it had; for who asks for one session, with those that
+/// were over.
 pub(super) fn then(then: &args::Then, setup: Setup, at_all: bool) -> Result<Seen, Failure> {
+    let is_whole = then.at.is_none();
     let played = play(open(&then.from)?, setup, then.at)?;
-    Ok(if at_all { played.seen_at_all() } else { played.seen() })
+    if is_whole {
+        return Ok(played.seen_whole(at_all));
+    }
+    let mut seen = if at_all { played.seen_at_all() } else { played.seen() };
+    // What was wrong before that moment is not asked for.
+    seen.report.diagnosis.over.clear();
+    Ok(seen)
 }
 
 fn play(reader: Reader, setup: Setup, at: Option<Moment>) -> Result<Playback, Failure> {

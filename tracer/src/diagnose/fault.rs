@@ -150,6 +150,7 @@ impl Fault {
             link,
             about,
             since,
+            until: None,
             evidence: steps.into_iter().chain(evidence).collect(),
             told_apart_from: self.apart.iter().map(Apart::told).collect(),
             next: self.next.iter().filter_map(fill).collect(),

@@ -71,7 +71,7 @@ pub fn diagnosis(report: &Report) -> Diagnosis {
         .iter()
         .map(|session| (session.id.clone(), word(&host, session, own.get(&session.id).copied())))
         .collect();
-    Diagnosis { verdicts, health }
+    Diagnosis { verdicts, health, ..Diagnosis::default() }
 }
 
 fn word(host: &Host<'_>, session: &Session, own: Option<&Verdict>) -> Health {

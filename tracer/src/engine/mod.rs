@@ -2,12 +2,13 @@
 //! both print the same.
 
 mod filter;
+mod history;
 mod playback;
 mod recording;
 
 use std::io;
 
-use self::{filter::Selection, recording::Recording};
+use self::{filter::Selection, history::History, recording::Recording};
 pub use self::{
     filter::{Filter, Kinds},
     playback::{Playback, replay},
@@ -122,6 +123,8 @@ pub struct Pump {
     sinks: Vec<Box<dyn Sink>>,
     recorder: Option<Recording>,
     header: sink::Header,
+    /// Faults so far, where a recording is judged as a whole.
+    history: Option<History>,
     /// Whether the header was shown.
     begun: bool,
     shown: u64,
@@ -136,7 +139,27 @@ impl Pump {
         let correlator = Correlator::new(&header.host, options).with(&header.others);
         let selection = Selection { filter, ..Selection::default() };
         let recorder = recorder.map(Recording::new);
-        Self { correlator, selection, redactor, until, sinks, recorder, header, begun: false, shown: 0, told: 0 }
+        let history = None;
+        Self {
+            correlator,
+            selection,
+            redactor,
+            until,
+            sinks,
+            recorder,
+            header,
+            history,
+            begun: false,
+            shown: 0,
+            told: 0,
+        }
+    }
+
+    /// Keeps from now on since when and until when each fault lasts.
+    #[must_use]
+    pub fn judging(mut self) -> Self {
+        self.history = Some(History::default());
+        self
     }
 
     /// Shows the header, then what was found so far; from now on findings are shown as they come. A reader of a live trace
@@ -163,13 +186,22 @@ impl Pump {
         if let Some(recorder) = &mut self.recorder {
             recorder.write(&seen)?;
         }
-        if seen.fact.is_measure() {
+        let is_measure = seen.fact.is_measure();
+        if is_measure {
             for sink in &mut self.sinks {
                 sink.measured(&seen)?;
             }
         }
         let (at, is_tick) = (seen.at, seen.fact == Fact::Tick);
         self.correlator.ingest(seen);
+        if let Some(history) = &mut self.history {
+            if is_measure {
+                history.measure(at);
+            }
+            if is_tick && history.is_due(self.correlator.settled()) {
+                history.judge(&self.correlator.report());
+            }
+        }
         // A file ends where nothing goes on, and what is known was told.
         if let (Some(recorder), true) = (&mut self.recorder, is_tick && self.correlator.is_told()) {
             recorder.go_on(at, &self.correlator)?;
@@ -194,7 +226,9 @@ impl Pump {
     /// When a sink cannot write.
     pub fn reach(&mut self, at: BootTime) -> io::Result<Flow> {
         self.correlator.reach(at);
-        self.show()
+        let flow = self.show();
+        self.judge();
+        flow
     }
 
     /// Up to when everything was taken in that will come.
@@ -224,13 +258,34 @@ impl Pump {
     /// How things stand now, by what was taken in.
     #[must_use]
     pub fn seen(&self) -> Seen {
-        Seen::of(self.header.clone(), self.correlator.report(), &self.selection.filter)
+        let mut seen = Seen::of(self.header.clone(), self.correlator.report(), &self.selection.filter);
+        if let Some(history) = &self.history {
+            history.tell(&mut seen.report.diagnosis);
+        }
+        seen
     }
 
     /// The same with what is over.
     #[must_use]
     pub fn seen_at_all(&self) -> Seen {
-        Seen::of_any(self.header.clone(), self.correlator.report(), &self.selection.filter)
+        let mut seen = Seen::of_any(self.header.clone(), self.correlator.report(), &self.selection.filter);
+        if let Some(history) = &self.history {
+            history.tell(&mut seen.report.diagnosis);
+        }
+        seen
+    }
+
+    /// Everything up to now, judged as a whole: sessions that are open and those that had a fault, or `at_all` those that are over, too.
+    #[must_use]
+    pub fn seen_whole(&self, at_all: bool) -> Seen {
+        let mut seen = self.seen_at_all();
+        let Some(history) = &self.history else { return seen };
+        history.tell_whole(&mut seen.report);
+        let filter = &self.selection.filter;
+        seen.report.sessions.retain(|session| {
+            filter.matches(session) && (at_all || session.state == State::Open || history.had_fault(&session.id))
+        });
+        seen
     }
 
     /// How many changes were shown: where it grows, [`Pump::seen`] has something new.
@@ -258,9 +313,15 @@ impl Pump {
     pub fn finish(mut self) -> io::Result<Shown> {
         self.correlator.flush();
         self.begin()?;
+        self.judge();
         let report = self.correlator.report();
         let of = report.totals.opened;
-        let Seen { report, .. } = Seen::of_any(self.header, report, &self.selection.filter);
+        let Seen { mut report, .. } = Seen::of_any(self.header, report, &self.selection.filter);
+        if let Some(history) = &self.history {
+            history.tell(&mut report.diagnosis);
+            history.tell_whole(&mut report);
+            report.sessions.retain(|session| self.selection.filter.matches(session));
+        }
         for sink in &mut self.sinks {
             sink.finish(&report)?;
         }
@@ -270,12 +331,22 @@ impl Pump {
         Ok(Shown { sessions: self.shown, of })
     }
 
+    /// Judges this moment, where faults are kept.
+    fn judge(&mut self) {
+        if let Some(history) = &mut self.history {
+            history.judge(&self.correlator.report());
+        }
+    }
+
     fn show(&mut self) -> io::Result<Flow> {
         let mut flow = Flow::Continue;
         if !self.begun {
             return Ok(flow);
         }
         for finding in self.correlator.drain() {
+            if let Some(history) = &mut self.history {
+                history.change(finding.at);
+            }
             for finding in self.selection.pass(finding) {
                 self.told += 1;
                 self.shown += u64::from(matches!(finding.change, Change::Opened(_)));

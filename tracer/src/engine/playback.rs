@@ -16,7 +16,10 @@ use crate::{
 /// # Errors
 /// When a sink cannot write.
 pub fn replay(reader: &mut Reader, setup: Setup, mut wait: impl FnMut(BootTime) -> Flow) -> io::Result<Shown> {
-    let mut pump = pump(reader, setup);
+    // Who draws the whole recording draws its faults, too.
+    let judging = setup.sinks.iter().any(|sink| sink.judges());
+    let pump = pump(reader, setup);
+    let mut pump = if judging { pump.judging() } else { pump };
     pump.begin()?;
     while let Some(seen) = reader.next() {
         if wait(seen.at).or(pump.take(seen)?) == Flow::Stop {
@@ -66,7 +69,7 @@ impl Playback {
     /// # Errors
     /// When a sink cannot write.
     pub fn new(reader: Reader, setup: Setup) -> io::Result<Self> {
-        let mut pump = pump(&reader, setup);
+        let mut pump = pump(&reader, setup).judging();
         pump.begin()?;
         let told_again = reader.header().part.map_or(0, |part| part.told_again);
         let mut playback = Self { reader, pump, ahead: VecDeque::new(), start: None, end: BootTime::default() };
@@ -175,6 +178,12 @@ impl Playback {
     #[must_use]
     pub fn seen_at_all(&self) -> Seen {
         self.pump.seen_at_all()
+    }
+
+    /// The whole recording, judged as such: sessions that are open at its end and those that had a fault, or `at_all` all that are known.
+    #[must_use]
+    pub fn seen_whole(&self, at_all: bool) -> Seen {
+        self.pump.seen_whole(at_all)
     }
 
     fn read(&mut self) -> Option<Observation> {

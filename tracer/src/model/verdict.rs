@@ -56,7 +56,7 @@ pub struct ToldApart {
 }
 
 /// What exactly it is about: numbers that other tools understand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct About {
     /// Process.
     pub pid: Option<u32>,
@@ -93,6 +93,8 @@ pub struct Verdict {
     pub about: About,
     /// Since when at the latest, where that is known.
     pub since: Option<BootTime>,
+    /// When it was over at the latest; `None` while it lasts.
+    pub until: Option<BootTime>,
     /// What was seen, in the order of the decision.
     pub evidence: Vec<Reading>,
     /// What it is not, and why not.
@@ -150,4 +152,30 @@ pub struct Diagnosis {
     pub verdicts: Vec<Verdict>,
     /// How each session is.
     pub health: BTreeMap<SessionId, Health>,
+    /// Faults that were over by the time of the report, in the order in which they ended. Known of recordings alone.
+    pub over: Vec<Verdict>,
+    /// Whether this is about a whole recording, not about one moment: then the health of a session that had a fault is that fault.
+    pub is_whole: bool,
+}
+
+impl Diagnosis {
+    /// Every verdict: those that hold, then the faults that are over.
+    pub fn all(&self) -> impl Iterator<Item = &Verdict> {
+        self.verdicts.iter().chain(&self.over)
+    }
+
+    /// Verdicts about that session, or about what belongs to none, by the time at which they began.
+    #[must_use]
+    pub fn of(&self, session: Option<&SessionId>) -> Vec<&Verdict> {
+        let mut own: Vec<&Verdict> = self.all().filter(|verdict| verdict.session.as_ref() == session).collect();
+        if self.is_whole {
+            own.sort_by_key(|verdict| (verdict.since, verdict.until.unwrap_or(BootTime::LATEST)));
+        }
+        own
+    }
+
+    /// Faults about that session.
+    pub fn faults<'a>(&'a self, session: &'a SessionId) -> impl Iterator<Item = &'a Verdict> {
+        self.of(Some(session)).into_iter().filter(|verdict| verdict.severity == Severity::Fault)
+    }
 }

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     model::{
-        BootTime, Change, Finding, Gap, Health, Hop, Link, Observation, Report, Session, SessionId, State, Totals,
+        BootTime, Change, Finding, Gap, Health, Hop, Link, Observation, Report, Session, SessionId, Severity, State,
+        Totals, Verdict,
     },
     sink::{Header, Sink, view},
 };
@@ -24,6 +25,7 @@ pub struct Collector {
     growing: BTreeMap<SessionId, Growing>,
     /// Ids in the order in which they were told.
     order: Vec<SessionId>,
+    faults: Vec<Verdict>,
     end: BootTime,
     totals: Totals,
     samples: Samples,
@@ -49,6 +51,7 @@ impl Collector {
         Story {
             header: std::mem::take(&mut self.header),
             tales: self.order.drain(..).filter_map(|id| Some(growing.remove(&id)?.tale())).collect(),
+            faults: std::mem::take(&mut self.faults),
             end: self.end,
             totals: std::mem::take(&mut self.totals),
             samples: std::mem::take(&mut self.samples),
@@ -74,6 +77,10 @@ impl Handle {
 }
 
 impl Sink for Handle {
+    fn judges(&self) -> bool {
+        true
+    }
+
     fn host(&mut self, header: &Header) -> io::Result<()> {
         self.collector().header = header.clone();
         Ok(())
@@ -97,9 +104,12 @@ impl Sink for Handle {
     fn finish(&mut self, report: &Report) -> io::Result<()> {
         let mut kept = self.collector();
         (kept.end, kept.totals) = (report.now(), report.totals.clone());
+        let of_none = report.diagnosis.of(None).into_iter().filter(|verdict| verdict.severity == Severity::Fault);
+        kept.faults = of_none.cloned().collect();
         for session in &report.sessions {
             if let Some(growing) = kept.growing.get_mut(&session.id) {
                 growing.health = view::health(session, report);
+                growing.faults = report.diagnosis.faults(&session.id).cloned().collect();
             }
         }
         Ok(())
@@ -117,6 +127,7 @@ struct Growing {
     told: BootTime,
     over: Option<BootTime>,
     health: Health,
+    faults: Vec<Verdict>,
 }
 
 impl Growing {
@@ -130,6 +141,7 @@ impl Growing {
             told,
             over: None,
             health: Health::Unknown,
+            faults: Vec::new(),
         }
     }
 
@@ -192,6 +204,7 @@ impl Growing {
             told: self.told,
             over: self.over,
             health: self.health,
+            faults: self.faults,
         }
     }
 }

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     explain::{self, Explanation, Step},
-    model::{BootTime, Health, LinkKind, Session, State},
+    model::{BootTime, Health, LinkKind, Session, State, Verdict},
     sink::{
-        escape,
+        diagnosis, escape,
         ink::Ink,
         words::{self as phrases, NAME},
     },
@@ -64,6 +64,7 @@ struct SessionView {
     outcome: String,
     tone: &'static str,
     health: Option<&'static str>,
+    faults: Vec<FaultView>,
     complete: bool,
     confidence: Option<&'static str>,
     say: Option<Say>,
@@ -74,6 +75,14 @@ struct SessionView {
     hops: Vec<HopView>,
     links: Vec<LinkView>,
     gaps: Vec<GapView>,
+}
+
+/// A fault, and from when to when it lasted; null: to the end.
+#[derive(Serialize)]
+struct FaultView {
+    what: String,
+    since: Option<i64>,
+    until: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -148,6 +157,9 @@ impl Island {
                 phrases::counted(story.samples.left_out, "later measure")
             ));
         }
+        let anchor = story.header.anchor;
+        let of_none = |fault: &Verdict| format!("Of no session: {}", diagnosis::line(fault, anchor, " to the end"));
+        notes.extend(story.faults.iter().map(of_none));
         let lost = story.totals.lost.iter().filter(|(_, count)| **count > 0);
         let origin_ms = story.header.anchor.utc_ns(origin) as f64 / 1e6;
         Self {
@@ -272,6 +284,7 @@ impl Maker<'_> {
             outcome,
             tone: tone(ink),
             health: Some(tale.health).filter(|health| *health != Health::Unknown).map(Health::short),
+            faults: tale.faults.iter().map(|fault| self.fault(fault)).collect(),
             complete: last.complete,
             confidence: last.confidence().map(crate::model::Confidence::token),
             beyond,
@@ -292,6 +305,11 @@ impl Maker<'_> {
                 say,
             }),
         }
+    }
+
+    fn fault(&self, fault: &Verdict) -> FaultView {
+        let time = |at: Option<BootTime>| at.map(|at| self.time(at));
+        FaultView { what: format!("{} {}", fault.code, fault.name), since: time(fault.since), until: time(fault.until) }
     }
 
     fn span<T>(&self, part: &Part<T>, at: BootTime) -> Span {

@@ -3,7 +3,7 @@
 
 use super::samples::Samples;
 use crate::{
-    model::{BootTime, Confidence, Gap, Health, Hop, Link, Proofs, Session, Totals, matching},
+    model::{BootTime, Confidence, Gap, Health, Hop, Link, Proofs, Session, Totals, Verdict, matching},
     sink::Header,
 };
 
@@ -75,8 +75,10 @@ pub struct Tale {
     pub told: BootTime,
     /// When its end was told.
     pub over: Option<BootTime>,
-    /// How it was at the end of the recording, as far as that was asked.
+    /// How it was, over the whole recording.
     pub health: Health,
+    /// What was wrong with it, and when.
+    pub faults: Vec<Verdict>,
 }
 
 impl Tale {
@@ -147,6 +149,8 @@ pub struct Story {
     pub header: Header,
     /// Sessions in the order in which they were told.
     pub tales: Vec<Tale>,
+    /// What was wrong and belongs to no session, and when.
+    pub faults: Vec<Verdict>,
     /// Core time at its end.
     pub end: BootTime,
     /// Sums over all of it.

@@ -16,7 +16,9 @@ use super::{
     view,
     words::{self, NAME, TEXT, folded},
 };
-use crate::model::{About, Diagnosis, Health, RawText, Reading, Report, Session, Severity, Value, Verdict};
+use crate::model::{
+    About, BootTime, ClockAnchor, Diagnosis, Health, RawText, Reading, Report, Session, Severity, State, Value, Verdict,
+};
 
 /// Columns of the first word of a line, with what stands before it.
 const LABEL: usize = 10;
@@ -36,20 +38,19 @@ pub fn text(
     report: &Report,
     diagnosis: &Diagnosis,
 ) -> io::Result<()> {
-    let page = Page { style, header };
+    let page = Page { style, header, is_whole: diagnosis.is_whole };
     for session in &report.sessions {
-        let own = diagnosis.verdicts.iter().find(|verdict| verdict.session.as_ref() == Some(&session.id));
         let health = diagnosis.health.get(&session.id).copied().unwrap_or(Health::Unknown);
-        page.session(out, session, health, own)?;
+        page.session(out, session, health, &diagnosis.of(Some(&session.id)))?;
     }
-    let mut left_over = diagnosis.verdicts.iter().filter(|verdict| verdict.session.is_none()).peekable();
-    if left_over.peek().is_some() {
+    let left_over = diagnosis.of(None);
+    if !left_over.is_empty() {
         writeln!(out, "{}", page.ink(Ink::Bold, "of no session"))?;
     }
     for verdict in left_over {
         page.verdict(out, None, verdict)?;
     }
-    let faults = diagnosis.verdicts.iter().filter(|verdict| verdict.severity == Severity::Fault).count() as u64;
+    let faults = diagnosis.all().filter(|verdict| verdict.severity == Severity::Fault).count() as u64;
     let sessions = report.sessions.len() as u64;
     let faults = match faults {
         0 => page.ink(Ink::Good, "no fault"),
@@ -64,7 +65,7 @@ pub fn text(
 /// # Errors
 /// When the writer fails.
 pub fn json(out: &mut dyn Write, header: &Header, diagnosis: &Diagnosis) -> io::Result<()> {
-    let verdicts: Vec<View<'_>> = diagnosis.verdicts.iter().map(|verdict| View::new(verdict, header)).collect();
+    let verdicts: Vec<View<'_>> = diagnosis.all().map(|verdict| View::new(verdict, header)).collect();
     out.write_all(&json::text(&verdicts)?)?;
     writeln!(out)?;
     out.flush()
@@ -73,6 +74,8 @@ pub fn json(out: &mut dyn Write, header: &Header, diagnosis: &Diagnosis) -> io::
 struct Page<'a> {
     style: Style,
     header: &'a Header,
+    /// Whether a whole recording is judged.
+    is_whole: bool,
 }
 
 impl Page<'_> {
@@ -80,14 +83,17 @@ impl Page<'_> {
         ink.on(self.style, text).into_owned()
     }
 
-    fn session(&self, out: &mut dyn Write, session: &Session, health: Health, own: Option<&Verdict>) -> io::Result<()> {
+    fn session(&self, out: &mut dyn Write, session: &Session, health: Health, own: &[&Verdict]) -> io::Result<()> {
         let mut head = self.ink(Ink::Bold, &escape::str(&session.id.0, NAME));
         for part in words::into(session).into_iter().chain(words::command(session, WIDTH - 2 - LABEL)) {
             head.push_str(&format!("  {part}"));
         }
         writeln!(out, "{head}")?;
-        match own {
-            Some(verdict) if verdict.severity == Severity::Fault => self.verdict(out, Some(session), verdict),
+        let is_fault = |verdict: &&&Verdict| verdict.severity == Severity::Fault;
+        if own.iter().any(|verdict| is_fault(&verdict)) {
+            return own.iter().filter(is_fault).try_for_each(|verdict| self.verdict(out, Some(session), verdict));
+        }
+        match own.first() {
             Some(verdict) => {
                 let pid = verdict.about.pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
                 writeln!(out, "  {}{pid}\n", self.ink(Ink::Good, &format!("{}: {}", verdict.code, verdict.name)))
@@ -115,6 +121,12 @@ impl Page<'_> {
         self.block(out, "where", if place.is_empty() { None } else { Some(place) })?;
         let since = verdict.since.map(|at| format!("{} or earlier", view::moment(self.header.anchor, at)));
         self.block(out, "since", since)?;
+        let until = verdict.until.map(|at| view::moment(self.header.anchor, at));
+        // How a closed session ended is a verdict that never ends.
+        let is_open = session.is_none_or(|session| session.state == State::Open);
+        let lasts = self.is_whole && is_open && verdict.severity == Severity::Fault;
+        let until = until.or_else(|| lasts.then(|| "still so when the recording ends".to_owned()));
+        self.block(out, "until", until)?;
         self.block(out, "seen", verdict.evidence.iter().map(reading))?;
         let apart =
             verdict.told_apart_from.iter().map(|other| format!("{} ({}): {}", other.code, other.name, other.by));
@@ -194,6 +206,8 @@ pub struct View<'a> {
     #[schemars(with = "Option<String>")]
     remote: Option<SocketAddr>,
     since: Option<String>,
+    /// When it was over at the latest; null while it lasts.
+    until: Option<String>,
     evidence: Vec<Evidence<'a>>,
     told_apart_from: Vec<&'a str>,
     next: &'a [String],
@@ -238,10 +252,21 @@ impl<'a> View<'a> {
             local,
             remote,
             since: verdict.since.map(|at| view::moment(header.anchor, at)),
+            until: verdict.until.map(|at| view::moment(header.anchor, at)),
             evidence: verdict.evidence.iter().map(evidence).collect(),
             told_apart_from: verdict.told_apart_from.iter().map(|other| other.code).collect(),
             next: &verdict.next,
             manual: &verdict.manual,
         }
     }
+}
+
+/// A fault in one line with its span of time: for lists, and for pictures. `end` is what stands for the end of one that lasts.
+#[must_use]
+pub(crate) fn line(verdict: &Verdict, anchor: ClockAnchor, end: &str) -> String {
+    let moment = |at: Option<BootTime>| at.map(|at| view::moment(anchor, at));
+    let since = moment(verdict.since).map_or(String::new(), |since| format!(" since {since}"));
+    let until = moment(verdict.until).map_or_else(|| end.to_owned(), |until| format!(" until {until}"));
+    let pid = verdict.about.pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
+    format!("{} {}{pid}{since}{until}", verdict.code, verdict.name)
 }

@@ -13,14 +13,14 @@ use tabled::{
 };
 
 use super::{
-    Header, Sink, Style, Target, escape,
+    Header, Sink, Style, Target, diagnosis, escape,
     ink::Ink,
     json,
     jsonl::write_line,
     view,
     words::{self, NAME},
 };
-use crate::model::{Degraded, Health, Report, Role, Session, Span};
+use crate::model::{ClockAnchor, Degraded, Health, Report, Role, Session, Severity, Span, Verdict};
 
 /// Columns of a command, and of the name of what it leads into: so that rows of common names fit 120 columns.
 const COMMAND: usize = 32;
@@ -32,6 +32,7 @@ pub struct Table {
     style: Style,
     columns: Option<u16>,
     degraded: Vec<Degraded>,
+    anchor: ClockAnchor,
 }
 
 /// Columns between two cells.
@@ -41,7 +42,7 @@ impl Table {
     /// Writes to `target`.
     #[must_use]
     pub fn new(target: Target, style: Style) -> Self {
-        Self { target, style, columns: None, degraded: Vec::new() }
+        Self { target, style, columns: None, degraded: Vec::new(), anchor: ClockAnchor::default() }
     }
 }
 
@@ -56,6 +57,7 @@ impl Sink for Table {
 
     fn host(&mut self, header: &Header) -> io::Result<()> {
         self.degraded.clone_from(&header.degraded);
+        self.anchor = header.anchor;
         Ok(())
     }
 
@@ -83,9 +85,28 @@ impl Sink for Table {
                 }
             }
         }
+        for line in faults(report, self.anchor) {
+            writeln!(self.target, "{}", Ink::Bad.on(self.style, &line))?;
+        }
         self.target.write_all(words::degraded(self.style, &self.degraded).as_bytes())?;
         self.target.flush()
     }
+}
+
+/// The faults of a whole recording, a line each: a column has no room for their times.
+fn faults(report: &Report, anchor: ClockAnchor) -> Vec<String> {
+    let diagnosis = &report.diagnosis;
+    if !diagnosis.is_whole {
+        return Vec::new();
+    }
+    let line =
+        |whose: &str, verdict: &Verdict| format!("{whose}  {}", diagnosis::line(verdict, anchor, ", to the end"));
+    let of_sessions = report.sessions.iter().flat_map(|session| {
+        let id = escape::str(&session.id.0, NAME);
+        diagnosis.faults(&session.id).map(|verdict| line(&id, verdict)).collect::<Vec<_>>()
+    });
+    let of_none = diagnosis.of(None).into_iter().filter(|verdict| verdict.severity == Severity::Fault);
+    of_sessions.chain(of_none.map(|verdict| line("of no session", verdict))).collect()
 }
 
 /// More rows than that do not stand on a screen together: what is wrong with a few of them would scroll away.

@@ -66,6 +66,11 @@ pub trait Sink: Send {
     /// everywhere.
     fn fit(&mut self, _columns: u16) {}
 
+    /// Whether it shows the faults of the whole recording that is played. Default: it shows the end state alone.
+    fn judges(&self) -> bool {
+        false
+    }
+
     /// Somebody else wrote to its target: what it writes next should not lean on what it wrote before.
     fn interrupted(&mut self) {}
 

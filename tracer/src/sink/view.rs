@@ -189,6 +189,9 @@ pub struct Session<'a> {
     exit: Option<Exit>,
     idle_ms: Option<u64>,
     health: &'static str,
+    /// Faults over the whole recording, where that was judged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    faults: Vec<Fault>,
     hops: Vec<Hop<'a>>,
     links: Vec<Link<'a>>,
     complete: bool,
@@ -233,6 +236,7 @@ impl<'a> Session<'a> {
             exit: session.exit.map(|exit| Exit { code: exit.code, signal: exit.signal, reason: exit.reason.token() }),
             idle_ms: idle(session, measures, now).map(model::Span::as_millis),
             health: health(session, report).token(),
+            faults: faults(session, header, report),
             hops: session.hops.iter().map(|hop| Hop::new(hop, header, measures)).collect(),
             links: session.links.iter().map(|link| Link::new(link, measures)).collect(),
             complete: session.complete,
@@ -249,6 +253,25 @@ impl<'a> Session<'a> {
                 .collect(),
         }
     }
+}
+
+/// A fault over the time of a recording.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Fault {
+    code: &'static str,
+    since: Option<String>,
+    /// Null where it lasts to the end.
+    until: Option<String>,
+}
+
+fn faults(session: &model::Session, header: &Header, report: &Report) -> Vec<Fault> {
+    if !report.diagnosis.is_whole {
+        return Vec::new();
+    }
+    let when = |at: Option<BootTime>| at.map(|at| moment(header.anchor, at));
+    let fault =
+        |verdict: &model::Verdict| Fault { code: verdict.code, since: when(verdict.since), until: when(verdict.until) };
+    report.diagnosis.faults(&session.id).map(fault).collect()
 }
 
 /// How a session is, as far as that was asked.

@@ -102,15 +102,25 @@ impl Page {
         self.known("exec id", session.exec_id.as_ref().map(|id| escape::str(id, NAME + 1)));
         self.known("container", session.target.container_id.as_ref().map(|id| escape::str(id, NAME + 1)));
         if let Some(verdict) = verdict_of(session, report) {
-            self.verdict(verdict);
+            self.verdict(verdict, state);
         }
+        // Of a recording: what was wrong up to this moment.
+        let anchor = state.header.anchor;
+        let own = |verdict: &&Verdict| verdict.session.as_ref() == Some(&session.id);
+        let over = report.diagnosis.over.iter().filter(own);
+        let over: Vec<String> = over.map(|verdict| crate::sink::diagnosis::line(verdict, anchor, "")).collect();
+        self.block("was", &over);
     }
 
-    fn verdict(&mut self, verdict: &Verdict) {
+    fn verdict(&mut self, verdict: &Verdict, state: &State) {
+        let (anchor, is_recorded) = (state.header.anchor, state.clock.is_some());
         let ink = if verdict.severity == Severity::Fault { self.theme.bad() } else { self.theme.good() };
         self.blank();
         self.text(ink, &format!("{} {}", verdict.code, verdict.name));
         self.text(Style::new(), verdict.means);
+        if let (Some(since), true) = (verdict.since, is_recorded) {
+            self.known("since", Some(view::moment(anchor, since)));
+        }
         let readings = verdict.evidence.iter().map(crate::sink::diagnosis::reading);
         self.block("seen", &readings.collect::<Vec<_>>());
         let next: Vec<String> = verdict.next.iter().map(|next| escape::str(next, TEXT)).collect();

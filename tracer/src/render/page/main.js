@@ -1,9 +1,16 @@
 // Puts the page together.
 
+/** A fault and its span of time. */
+function lasted(fault) {
+  const since = fault.since === null ? "" : ` since ${moment(fault.since)}`;
+  return `${fault.what}${since}${fault.until === null ? " to the end" : ` until ${moment(fault.until)}`}`;
+}
+
 function head(session) {
   const facts = [
     ["Session", session.id], ["Began", `${moment(session.opened)}${session.older ? " (older than the trace)" : ""}`], ["Who", session.who], ["User", session.user],
     ["Diagnosis", session.health],
+    ...session.faults.map((fault) => ["Fault", lasted(fault)]),
   ].filter(([, value]) => value);
   const whole = session.complete
     ? `${session.beyond.length ? "all of the path that is on this host" : "the whole path"}, ${session.confidence === "exact" ? "every link exact" : `its weakest link is ${session.confidence}`}`

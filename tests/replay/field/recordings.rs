@@ -1,0 +1,232 @@
+//! Recordings that harm whoever reads them, and faults over the time of a recording.
+
+use std::{
+    io::{Read as _, Write as _},
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use execpath_tests::binary;
+use serde_json::Value;
+
+use super::{ran, recording};
+
+/// How long a reader may take for a file of some hundred kilobytes, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Resident memory that a reader may take, in KiB: the window of observations that wait has 256 MiB.
+const MEMORY: i64 = 700 << 10;
+
+/// A run, and the most memory that it had, in KiB.
+struct Measured {
+    code: Option<i32>,
+    stderr: String,
+    memory: i64,
+    took: Duration,
+}
+
+/// Runs `execpath` and asks the kernel what it took (wait4(2)).
+fn measured(arguments: &[&str]) -> Measured {
+    let begun = Instant::now();
+    let mut child =
+        binary::command().args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("execpath runs");
+    let mut stderr = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut stderr).expect("text");
+    let pid = child.id().cast_signed();
+    let mut status = 0;
+    // SAFETY: all zeros is a value of this plain C struct.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `pid` is a child that nobody has waited for, and both pointers are to live values.
+    let waited = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
+    assert_eq!(waited, pid, "the child is waited for");
+    let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+    Measured { code, stderr, memory: usage.ru_maxrss, took: begun.elapsed() }
+}
+
+/// Every reader but `watch` refuses the rest of that file as damage, in bounded time and memory.
+#[track_caller]
+fn is_refused(file: &str, line: &str, why: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let html = format!("html={}", path("page.html"));
+    let readers: [&[&str]; 6] = [
+        &["replay", file],
+        &["ls", "--from", file],
+        &["diagnose", "--from", file],
+        &["diagnose", "--from", file, "--at", "+1s"],
+        &["render", file, "-o", &html],
+        &["merge", file, file, "-o", &path("merged.jsonl")],
+    ];
+    for reader in readers {
+        let Measured { code, stderr, memory, took } = measured(reader);
+        let word = reader[0];
+        assert_eq!(code, Some(5), "{reader:?}: {stderr}");
+        assert!(stderr.contains(&format!("{line} (byte ")) && stderr.contains(why), "{word}: {stderr}");
+        assert!(memory < MEMORY, "{word}: {memory} KiB");
+        assert!(took < PATIENCE, "{word}: {took:?}");
+        println!("{word}: {memory} KiB, {took:?}");
+    }
+}
+
+#[test]
+fn a_tick_beyond_all_time_is_damage() {
+    is_refused(&recording("hostile-due-time.jsonl"), "line 5", "`at` is more than 100 years after boot");
+}
+
+#[test]
+fn a_tick_after_a_hundred_years_is_passed_at_once() {
+    // The same recording, with a tick that may be: timers that are late by a century cost one step.
+    let text = std::fs::read_to_string(recording("hostile-due-time.jsonl")).expect("a recording");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("late.jsonl");
+    std::fs::write(&file, text.replace("9223372036854775807", "3153600000000000000")).expect("a file");
+    let Measured { code, stderr, memory, took } = measured(&["replay", &file.to_string_lossy(), "--kind", "all"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(memory < MEMORY && took < PATIENCE, "{memory} KiB, {took:?}");
+    let Measured { code, took, .. } = measured(&["ls", "--from", &file.to_string_lossy(), "--at", "+36500d"]);
+    assert_eq!(code, Some(0));
+    assert!(took < PATIENCE, "{took:?}");
+}
+
+#[test]
+fn a_bomb_of_observations_is_damage() {
+    is_refused(&recording("hostile-bomb-waiting.jsonl.zst"), "line 2", "`at` is more than 100 years after boot");
+}
+
+#[test]
+fn a_bomb_of_newlines_is_damage() {
+    is_refused(&recording("hostile-bomb-newlines.jsonl.zst"), "line 10002", "more than 10000 empty lines");
+}
+
+const HEADER: &str = r#"{"execpath":"0.1.0","format":3,"boot_to_utc_ns":0,"host":{"hostname":"h","kernel":"k","arch":"a","boot_id":"b","btf":true,"capabilities":0}}"#;
+
+/// A recording of that many lines, compressed or not.
+fn written(file: &Path, lines: impl Iterator<Item = String>) {
+    let out = std::io::BufWriter::new(std::fs::File::create(file).expect("a file"));
+    let level = if file.extension().is_some_and(|end| end == "zst") { 3 } else { 0 };
+    if level == 0 {
+        let mut out = out;
+        std::iter::once(HEADER.to_owned()).chain(lines).for_each(|line| writeln!(out, "{line}").expect("space"));
+    } else {
+        let mut out = zstd::Encoder::new(out, level).expect("an encoder");
+        std::iter::once(HEADER.to_owned()).chain(lines).for_each(|line| writeln!(out, "{line}").expect("space"));
+        out.finish().expect("space");
+    }
+}
+
+#[test]
+fn observations_that_never_get_their_turn_are_damage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("waiting.jsonl").to_string_lossy().into_owned();
+    // Each takes half a megabyte: 600 are more than may wait, and no tick lets them go.
+    let words = vec![r#""""#; 20_000].join(",");
+    let line = |number: u64| {
+        format!(
+            r#"{{"at":3000000000,"source":"snapshot","task":{{"tgid":1,"start_ticks":{number}}},"fact":{{"process-seen":{{"comm":"x","argv":[{words}]}}}}}}"#
+        )
+    };
+    written(Path::new(&file), (0..700).map(line));
+    for reader in [&["replay", &file][..], &["ls", "--from", &file], &["diagnose", "--from", &file, "--at", "+0s"]] {
+        let Measured { code, stderr, memory, took } = measured(reader);
+        assert_eq!(code, Some(5), "{reader:?}: {stderr}");
+        assert!(stderr.contains("too many observations"), "{reader:?}: {stderr}");
+        assert!(memory < MEMORY && took < PATIENCE, "{reader:?}: {memory} KiB, {took:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_compressed_as_no_recording_is_damage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("ticks.jsonl.zst").to_string_lossy().into_owned();
+    let tick = r#"{"at":3000000000,"source":"engine","fact":"tick"}"#;
+    written(Path::new(&file), std::iter::repeat_n(tick.to_owned(), 1_000_000));
+    let Measured { code, stderr, memory, took } = measured(&["replay", &file]);
+    assert_eq!(code, Some(5), "{stderr}");
+    assert!(stderr.contains("it is compressed to less than a 1000th"), "{stderr}");
+    assert!(memory < MEMORY && took < PATIENCE, "{memory} KiB, {took:?}");
+}
+
+#[test]
+fn long_strings_and_many_names_of_losses_are_damage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("a.jsonl").to_string_lossy().into_owned();
+    let lost = |what: &str| {
+        format!(r#"{{"at":1,"source":"engine","fact":{{"lost":{{"what":"{what}","count":18446744073709551615}}}}}}"#)
+    };
+    let cases: [(Vec<String>, &str); 3] = [
+        (vec![lost(&"x".repeat(200_000))], "a string longer than 128 KiB"),
+        (vec![lost(&"x".repeat(65))], "the name of a loss is longer than 64 bytes"),
+        ((0..65).map(|number| lost(&format!("loss-{number}"))).collect(), "more than 64 names of losses"),
+    ];
+    for (lines, why) in cases {
+        written(Path::new(&file), lines.into_iter());
+        let Measured { code, stderr, .. } = measured(&["replay", &file]);
+        assert_eq!(code, Some(5), "{stderr}");
+        assert!(stderr.contains(why), "{stderr}");
+    }
+    // Counters do not overflow.
+    written(Path::new(&file), std::iter::repeat_n(lost("ring"), 3));
+    let ran = measured(&["replay", &file]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
+#[test]
+fn many_ends_with_equal_addresses_are_not_compared_each_with_each() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("ends.jsonl").to_string_lossy().into_owned();
+    let line = |number: u64| {
+        let at = 1_000_000_000 + number * 10_000;
+        format!(
+            r#"{{"at":{at},"source":"ebpf","task":{{"tgid":7,"start_ticks":1}},"fact":{{"connected":{{"socket":{{"id":{{"cookie":{number}}},"family":"inet","tuple":{{"local":"10.0.0.1:1000","remote":"10.0.0.1:1000"}},"netns":1}},"actor":{{}}}}}}}}"#
+        )
+    };
+    let mut took = Vec::new();
+    for ends in [8_000, 32_000] {
+        written(Path::new(&file), (1..=ends).map(line));
+        let ran = measured(&["replay", &file]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        took.push(ran.took);
+    }
+    // Four times as many take four times as long, not sixteen times; the rest is the machine's.
+    assert!(took[1] < took[0] * 10 + Duration::from_secs(1), "{took:?}");
+}
+
+fn verdicts(options: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let arguments: Vec<&str> = ["diagnose", "--from", "FILE", "-o", "json"].iter().chain(options).copied().collect();
+    let ran = ran("c13-shim-stopped.jsonl.zst", &arguments);
+    let verdicts: Vec<Value> = serde_json::from_str(&ran.stdout).expect("an array");
+    (ran.code, verdicts)
+}
+
+#[test]
+fn a_fault_of_a_recording_is_told_with_its_span() {
+    let (code, then) = verdicts(&["--at", "+8s"]);
+    let stuck = then.iter().find(|verdict| verdict["code"] == "F09").expect("F09 at +8s");
+    assert_eq!((code, &stuck["until"]), (Some(10), &Value::Null), "then it lasts");
+    let (code, whole) = verdicts(&[]);
+    assert_eq!(code, Some(10));
+    let stuck: Vec<&Value> = whole.iter().filter(|verdict| verdict["code"] == "F09").collect();
+    assert!(!stuck.is_empty(), "{whole:#?}");
+    for verdict in &stuck {
+        let (since, until) = (verdict["since"].as_str().expect("a time"), verdict["until"].as_str().expect("a time"));
+        assert!(since < until, "{since} {until}");
+    }
+    let text = ran("c13-shim-stopped.jsonl.zst", &["diagnose", "--from", "FILE"]).stdout;
+    let (since, until) = (stuck[0]["since"].as_str().expect("a time"), stuck[0]["until"].as_str().expect("a time"));
+    assert!(text.contains("F09") && text.contains(since) && text.contains(until), "{text}");
+    // The list and the page have the same fault and the same times.
+    let list = ran("c13-shim-stopped.jsonl.zst", &["ls", "--from", "FILE"]).stdout;
+    assert!(list.contains("F09") && list.contains(since) && list.contains(until), "{list}");
+    let page = ran("c13-shim-stopped.jsonl.zst", &["render", "FILE", "-o", "html"]).stdout;
+    assert!(page.contains("F09 "), "the page tells it");
+}
+
+#[test]
+fn a_recording_of_healthy_sessions_has_no_fault() {
+    for (name, options) in [("b-crio-k136.jsonl.zst", &[][..])] {
+        let arguments: Vec<&str> = ["diagnose", "--from", "FILE"].iter().chain(options).copied().collect();
+        let ran = ran(name, &arguments);
+        assert_eq!(ran.code, Some(0), "{name}: {}", ran.stdout);
+    }
+}
