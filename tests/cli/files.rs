@@ -59,7 +59,7 @@ fn ways(recording: &str, file: &str) -> Vec<(Vec<String>, String)> {
 #[test]
 fn what_others_prepared_is_no_target() {
     if !is_root() {
-        println!("skipped: needs root");
+        eprintln!("skipped: needs root");
         return;
     }
     let (_outer, folder, recording) = shared();
@@ -137,7 +137,7 @@ fn new_and_own_files_are_written_and_private() {
 #[test]
 fn an_unprivileged_user_writes_own_files_and_not_roots() {
     if !is_root() {
-        println!("skipped: needs root");
+        eprintln!("skipped: needs root");
         return;
     }
     let (outer, folder, recording) = shared();

@@ -15,7 +15,7 @@ const NOT_OURS: [&str; 6] = ["o", "snap", "zst", "lock", "jsonl", "png"];
 const MAPS: [&str; 4] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/compatibility.md", "docs/limitations.md"];
 
 /// Where a back-quoted path of a document begins.
-const TOPS: [&str; 7] = [".ci/", "docs/", "tests/", "tracer-common/", "tracer-ebpf/", "tracer/", "xtask/"];
+const TOPS: [&str; 8] = [".ci/", "docs/", "fuzz/", "tests/", "tracer-common/", "tracer-ebpf/", "tracer/", "xtask/"];
 
 /// Check what no compiler looks at: links and paths in documents, ends of lines, the kernel source that each probe names.
 #[derive(clap::Args)]
@@ -30,6 +30,7 @@ impl Hygiene {
         for file in &files {
             let extension = file.extension().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
             if NOT_OURS.contains(&extension.as_str())
+                || file.starts_with("fuzz/corpus")
                 || file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("LICENSE-"))
             {
                 continue;

@@ -14,6 +14,7 @@ mod demo;
 mod docs;
 mod ebpf;
 mod fixtures;
+mod fuzz;
 mod golang;
 mod hint;
 mod hygiene;

@@ -27,6 +27,7 @@ struct Measured {
 }
 
 /// Runs `execpath` and asks the kernel what it took (wait4(2)).
+#[expect(clippy::zombie_processes, reason = "wait4(2) waits for it, and tells what it took")]
 fn measured(arguments: &[&str]) -> Measured {
     let begun = Instant::now();
     let mut child =
@@ -65,7 +66,6 @@ fn is_refused(file: &str, line: &str, why: &str) {
         assert!(stderr.contains(&format!("{line} (byte ")) && stderr.contains(why), "{word}: {stderr}");
         assert!(memory < MEMORY, "{word}: {memory} KiB");
         assert!(took < PATIENCE, "{word}: {took:?}");
-        println!("{word}: {memory} KiB, {took:?}");
     }
 }
 
@@ -118,16 +118,24 @@ fn written(file: &Path, lines: impl Iterator<Item = String>) {
 #[test]
 fn observations_that_never_get_their_turn_are_damage() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("waiting.jsonl").to_string_lossy().into_owned();
-    // Each takes half a megabyte: 600 are more than may wait, and no tick lets them go.
-    let words = vec![r#""""#; 20_000].join(",");
+    let file = folder.path().join("waiting.jsonl.zst").to_string_lossy().into_owned();
+    // 400 of 800 kB each: more than may wait, and no tick lets them go. Enough of each is new for a real ratio of compression.
+    let word = "x".repeat(100_000);
     let line = |number: u64| {
+        let new: String = (0..512)
+            .map(|digit| format!("{:08x}", (number * 512 + digit).wrapping_mul(2_654_435_761) & 0xffff_ffff))
+            .collect();
+        let argv = std::iter::once(new.as_str())
+            .chain([word.as_str(); 8])
+            .map(|word| format!("\"{word}\""))
+            .collect::<Vec<_>>()
+            .join(",");
         format!(
-            r#"{{"at":3000000000,"source":"snapshot","task":{{"tgid":1,"start_ticks":{number}}},"fact":{{"process-seen":{{"comm":"x","argv":[{words}]}}}}}}"#
+            r#"{{"at":3000000000,"source":"snapshot","task":{{"tgid":1,"start_ticks":{number}}},"fact":{{"process-seen":{{"comm":"x","argv":[{argv}]}}}}}}"#
         )
     };
-    written(Path::new(&file), (0..700).map(line));
-    for reader in [&["replay", &file][..], &["ls", "--from", &file], &["diagnose", "--from", &file, "--at", "+0s"]] {
+    written(Path::new(&file), (0..400).map(line));
+    for reader in [&["replay", &file][..], &["diagnose", "--from", &file, "--at", "+0s"]] {
         let Measured { code, stderr, memory, took } = measured(reader);
         assert_eq!(code, Some(5), "{reader:?}: {stderr}");
         assert!(stderr.contains("too many observations"), "{reader:?}: {stderr}");
@@ -224,9 +232,6 @@ fn a_fault_of_a_recording_is_told_with_its_span() {
 
 #[test]
 fn a_recording_of_healthy_sessions_has_no_fault() {
-    for (name, options) in [("b-crio-k136.jsonl.zst", &[][..])] {
-        let arguments: Vec<&str> = ["diagnose", "--from", "FILE"].iter().chain(options).copied().collect();
-        let ran = ran(name, &arguments);
-        assert_eq!(ran.code, Some(0), "{name}: {}", ran.stdout);
-    }
+    let ran = ran("b-crio-k136.jsonl.zst", &["diagnose", "--from", "FILE"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
 }

@@ -366,7 +366,9 @@ pub(super) fn place(path: &Path, rotate: Option<Rotate>) -> Result<Place, Failur
     };
     place.map_err(|error| match &error {
         CreateError::Terminal => Failure::usage(format!("cannot record to stdout: {error}"), error.hint()),
-        _ => Failure::new(Exit::BadInput, format!("cannot record to {}: {error}", named(path)), error.hint()),
+        CreateError::Exists | CreateError::NotAFile(_) | CreateError::NotOwn(_) | CreateError::Io(_) => {
+            Failure::new(Exit::BadInput, format!("cannot record to {}: {error}", named(path)), error.hint())
+        }
     })
 }
 

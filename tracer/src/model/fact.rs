@@ -399,6 +399,7 @@ pub enum Fact {
 
 impl Fact {
     /// Bytes of texts and lists that it holds, about.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others hold neither text nor list")]
     fn heap(&self) -> usize {
         match self {
             Self::Exec(process) | Self::Enrolled(process) | Self::ProcessSeen(process) => process.weight(),

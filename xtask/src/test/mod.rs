@@ -41,6 +41,9 @@ pub(crate) struct Soak {}
 /// How long the long versions may take.
 const SOAK_MINUTES: u64 = 180;
 
+/// How long the fuzz targets may take then: an hour each, and to be built.
+const FUZZ_SOAK_MINUTES: u64 = 400;
+
 /// A part that is stuck is ended after so many times its budget: a hang would leave no summary.
 const PATIENCE: u32 = 3;
 
@@ -64,9 +67,13 @@ impl Test {
 impl Soak {
     #[expect(clippy::unused_self, reason = "every chore is run the same way")]
     pub(crate) fn run(self) -> Result<()> {
-        let chosen = PARTS.iter().filter(|part| ["build", "ebpf", "lab", "docker"].contains(&part.name));
+        let chosen = PARTS.iter().filter(|part| ["build", "ebpf", "fuzz", "lab", "docker"].contains(&part.name));
         let chosen = chosen.map(|part| Part {
-            minutes: if ["lab", "docker"].contains(&part.name) { SOAK_MINUTES } else { part.minutes },
+            minutes: match part.name {
+                "lab" | "docker" => SOAK_MINUTES,
+                "fuzz" => FUZZ_SOAK_MINUTES,
+                _ => part.minutes,
+            },
             ..*part
         });
         Session::new(BTreeMap::from([("EXECPATH_SOAK", "1".into())]))?.run(chosen)

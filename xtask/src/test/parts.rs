@@ -1,5 +1,6 @@
 //! What is checked and tested, in order, as data.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use super::tally::Tally;
 use super::{Outcome, Session};
 use crate::progress::Progress;
 use crate::repo::{cargo, root, target};
-use crate::{ebpf, golang};
+use crate::{ebpf, fuzz, golang};
 
 /// A part of the whole.
 #[derive(Clone, Copy)]
@@ -44,6 +45,7 @@ pub(super) const PARTS: &[Part] = &[
     Part { name: "docs", minutes: 3, about: "pages of faults, as the rules say", vital: false, run: docs },
     Part { name: "test", minutes: 8, about: "unit tests, replays, the command line", vital: false, run: tests },
     Part { name: "browser", minutes: 4, about: "drawn pages in a real browser", vital: true, run: browser },
+    Part { name: "fuzz", minutes: 12, about: "readers of hostile input, with made-up bytes", vital: true, run: fuzz },
     Part { name: "doc", minutes: 3, about: "documentation, warnings as errors", vital: false, run: doc },
     Part { name: "kernel", minutes: 4, about: "probes in this kernel (root)", vital: true, run: kernel },
     Part { name: "demo", minutes: 3, about: "the path in miniature, traced for real (root)", vital: true, run: demo },
@@ -134,6 +136,34 @@ fn ensure_terminal() {
 fn browser(session: &mut Session) -> Result<Outcome> {
     let mut node = crate::browser::node(&Progress::new())?;
     session.tests(node.args(["--test", "--test-concurrency=1", "--test-reporter=tap"]))
+}
+
+/// Seconds for each target, and for each target of a soak.
+const FUZZ_SECONDS: u64 = 20;
+const FUZZ_SOAK_SECONDS: u64 = 3_600;
+
+fn fuzz(session: &mut Session) -> Result<Outcome> {
+    if let Some(why) = fuzz::lacking() {
+        return Ok(Outcome::Skipped(why));
+    }
+    if let Some(mut install) = fuzz::install()
+        && !session.logged(&mut install)?
+    {
+        return Ok(Outcome::Ran(Tally::failure(), "cargo-fuzz cannot be installed".to_owned()));
+    }
+    if !session.logged(&mut fuzz::build())? {
+        return Ok(Outcome::Ran(Tally::failure(), "the targets do not build".to_owned()));
+    }
+    let is_soak = session.env.contains_key("EXECPATH_SOAK");
+    let seconds = if is_soak { FUZZ_SOAK_SECONDS } else { FUZZ_SECONDS };
+    let (mut tally, mut words) = (Tally::default(), Vec::new());
+    for (name, reads_lines) in fuzz::TARGETS {
+        let passed = session.logged(&mut fuzz::campaign(name, reads_lines, seconds)?)?;
+        tally += if passed { Tally::success() } else { Tally::failure() };
+        let executed = fuzz::executed(&fs::read_to_string(&session.log)?).unwrap_or_default();
+        words.push(if passed { format!("{name} {executed}") } else { format!("{name}: a finding") });
+    }
+    Ok(Outcome::Ran(tally, format!("inputs: {}", words.join(", "))))
 }
 
 fn doc(session: &mut Session) -> Result<Outcome> {

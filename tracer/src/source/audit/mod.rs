@@ -16,6 +16,7 @@ use std::{
 
 use regex::bytes::Regex;
 
+pub use self::parse::event;
 use crate::model::{AuditEvent, BootTime, ClockAnchor, Fact, Span};
 
 /// How much of what was there before is read: some 50,000 lines of Metadata level.
@@ -217,7 +218,7 @@ impl AuditLog {
 
     fn end_of_line(&mut self, events: &mut Vec<AuditEvent>) {
         if !self.too_long && self.relevant.is_match(&self.line) {
-            match parse::event(&self.line, self.anchor.unwrap_or_default()) {
+            match event(&self.line, self.anchor.unwrap_or_default()) {
                 Ok(event) => events.extend(event),
                 Err(error) => {
                     tracing::debug!(%error, bytes = self.line.len(), "a line of the audit log was not understood");

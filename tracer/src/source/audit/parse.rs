@@ -67,7 +67,10 @@ struct Status {
 }
 
 /// What a line tells; `None` where it tells of no session.
-pub(super) fn event(line: &[u8], anchor: ClockAnchor) -> Result<Option<AuditEvent>, String> {
+///
+/// # Errors
+/// Where it is no line of an audit log, or one that cannot be understood.
+pub fn event(line: &[u8], anchor: ClockAnchor) -> Result<Option<AuditEvent>, String> {
     let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     if line.kind != "Event" || !line.api_version.starts_with("audit.k8s.io/") {
         return Err("it is no event of audit.k8s.io".to_owned());

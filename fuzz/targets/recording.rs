@@ -1,0 +1,18 @@
+//! The reader of recordings: any bytes, compressed or not, with and without a header.
+#![no_main]
+
+use std::io::Cursor;
+
+use execpath::record::Reader;
+use execpath_fuzz::recording;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    for bytes in [data.to_vec(), recording(data)] {
+        let Ok(mut reader) = Reader::new(Box::new(Cursor::new(bytes))) else { continue };
+        let read = reader.by_ref().count();
+        assert!(reader.end().is_some(), "it ends");
+        assert!(reader.next().is_none(), "an end is final");
+        assert!(read <= data.len(), "each observation takes a byte at least");
+    }
+});
