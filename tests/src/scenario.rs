@@ -22,7 +22,7 @@
 //! * `by g1` is goroutine 1; `g1!` one whose id is known, `g1/7` one that goroutine 7 started; without it, a thread. `from NAME` is the socket that the same actor received from
 //!   last. `fifo … from NAME!` tells its addresses, too, as probes do: `from NAME! LOCAL>REMOTE` where it was not seen before.
 //!   `from NAME?` is one of which nothing else is ever told.
-//! * Containers and exec ids are words; facts get them as 64 hexadecimal digits.
+//! * Containers and exec ids are words; facts get them as 64 hexadecimal digits. `=sh` is the exec id `sh`, as a user chooses it.
 //! * `audit-follow` is the beginning of an audit log; `audit ID USER SUBRESOURCE NS/POD/CONTAINER at TIME` a line of it, read then:
 //!   `from ADDR,ADDR`, `as USER`, `code N`, `over`, `older`, `tty`, `stdin` may follow, and `-- COMMAND`. `written TIME` is when it
 //!   was written by its own clock: else right before it was read.
@@ -141,9 +141,12 @@ pub fn options() -> Options {
     Options { apiserver_port: Some(16443), kubelet_port: Some(20250), ..Options::default() }
 }
 
-/// A word as 64 hexadecimal digits.
+/// A word as 64 hexadecimal digits; after `=`, as it stands: an id that a user chose.
 #[must_use]
 pub fn long_id(word: &str, world: u32) -> String {
+    if let Some(chosen) = word.strip_prefix('=') {
+        return chosen.to_owned();
+    }
     let hex: String =
         word.bytes().chain([b'-', u8::try_from(world).unwrap_or(0)]).map(|b| format!("{b:02x}")).collect();
     format!("{hex:0<64}").chars().take(64).collect()
@@ -152,6 +155,9 @@ pub fn long_id(word: &str, world: u32) -> String {
 /// The word that such an id was made of.
 #[must_use]
 pub fn short_id(id: &str) -> String {
+    if id.len() != 64 {
+        return format!("={id}");
+    }
     let bytes = (0..id.len() / 2).filter_map(|at| u8::from_str_radix(id.get(2 * at..2 * at + 2)?, 16).ok());
     let text: String = bytes.take_while(|byte| *byte != b'-').map(char::from).collect();
     if text.is_empty() { id.to_owned() } else { text }

@@ -2,6 +2,7 @@
 //!
 //! `tests/recordings/field/README.md` says what was done on which cluster.
 
+mod anchors;
 mod recordings;
 
 use std::{collections::BTreeMap, path::PathBuf};

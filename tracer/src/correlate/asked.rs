@@ -3,7 +3,8 @@
 
 use super::{
     Correlator, Open,
-    execs::{ExecId, What},
+    anchor_id::AnchorId,
+    execs::What,
     limits::{ASKED_AFTER, ASKED_AGAIN, MAX_CALLS, SNAPSHOT_TAKEN_IN},
     sockets::SocketNo,
     world::{Part, World},
@@ -66,13 +67,13 @@ impl Correlator {
             return;
         }
         let Some(call) = self.world.open_calls(task).max() else { return };
-        let id: ExecId = self.world.hosts.name("kubectl", task).into();
+        let id = AnchorId::kubectl(&self.world.hosts, task);
         let older = self.world.sockets.get(call).is_some_and(|socket| socket.older);
         if let Some(exec) = self.world.exec(task.host, &id, "", at) {
             exec.what = if is_request { What::Request } else { What::Asked };
             exec.preexisting = older;
             exec.leaves_by = Some(call);
-            self.asked_for.insert(task, ExecId::clone(&id));
+            self.asked_for.insert(task, id.clone());
             self.dirty.insert(id);
         }
     }
@@ -87,11 +88,11 @@ impl Correlator {
     }
 
     /// A session turned up that shows it.
-    pub(super) fn asked_is_shown(&mut self, id: &str, parts: &[Part]) {
+    pub(super) fn asked_is_shown(&mut self, id: &AnchorId, parts: &[Part]) {
         let shown: Vec<TaskKey> =
             self.asked_for.keys().copied().filter(|task| parts.binary_search(&Part::Task(*task)).is_ok()).collect();
         for task in shown {
-            if let Some(asked) = self.asked_for.get(&task).cloned().filter(|asked| **asked != *id) {
+            if let Some(asked) = self.asked_for.get(&task).cloned().filter(|asked| asked != id) {
                 self.asked_for.remove(&task);
                 self.resolve(self.now, &asked, id);
             }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    execs::ExecId,
+    anchor_id::AnchorId,
     limits::{AUDIT_SKEW, CLOCK_JITTER, MAX_AUDIT_EVENTS, MAX_AUDIT_FITS, MAX_AUDIT_RIVALS, REMEMBER},
     world::Losses,
 };
@@ -86,7 +86,7 @@ struct Entry {
     may_be_older: bool,
     /// The latest that it was over.
     over: Option<BootTime>,
-    sessions: BTreeSet<ExecId>,
+    sessions: BTreeSet<AnchorId>,
 }
 
 struct Seeker {
@@ -103,7 +103,7 @@ pub(super) struct Audits {
     events: BTreeMap<EventNo, Entry>,
     by_key: BTreeMap<Key, EventNo>,
     made: EventNo,
-    sessions: BTreeMap<ExecId, Seeker>,
+    sessions: BTreeMap<AnchorId, Seeker>,
     fits: usize,
     /// Requests received until then may have been forgotten.
     forgotten: Option<BootTime>,
@@ -117,7 +117,7 @@ impl Audits {
     }
 
     /// Takes in a stage of a request; tells for whom it changes something.
-    pub(super) fn take(&mut self, at: BootTime, event: AuditEvent) -> BTreeSet<ExecId> {
+    pub(super) fn take(&mut self, at: BootTime, event: AuditEvent) -> BTreeSet<AnchorId> {
         let over = event.over.then(|| possible(event.written, &event, at).1);
         let received = possible(event.received, &event, at);
         let may_be_older = event.older || event.over;
@@ -144,8 +144,8 @@ impl Audits {
         entry.event.code = event.code.or(entry.event.code);
         // Who is acted as is known after the first stage (k8s.io/apiserver: WithAudit stands before WithImpersonation).
         entry.event.user.impersonated = entry.event.user.impersonated.take().or(event.user.impersonated);
-        let changes: Vec<(ExecId, Option<Confidence>)> =
-            self.sessions.iter().map(|(id, seeker)| (ExecId::clone(id), seeker.sought.fits(entry))).collect();
+        let changes: Vec<(AnchorId, Option<Confidence>)> =
+            self.sessions.iter().map(|(id, seeker)| (id.clone(), seeker.sought.fits(entry))).collect();
         let mut touched = BTreeSet::new();
         for (id, fits) in changes {
             self.join(&id, no, fits, &mut touched);
@@ -154,14 +154,15 @@ impl Audits {
     }
 
     /// What a session is like now; tells for whom that changes something.
-    pub(super) fn seek(&mut self, id: &str, sought: Sought) -> BTreeSet<ExecId> {
+    pub(super) fn seek(&mut self, id: &AnchorId, sought: Sought) -> BTreeSet<AnchorId> {
         let mut touched = BTreeSet::new();
         if self.sessions.get(id).is_some_and(|seeker| seeker.sought == sought) {
             return touched;
         }
         let fits: Vec<(EventNo, Option<Confidence>)> =
             self.events.iter().map(|(no, entry)| (*no, sought.fits(entry))).collect();
-        let seeker = self.sessions.entry(id.into()).or_insert(Seeker { sought: sought.clone(), fits: BTreeMap::new() });
+        let seeker =
+            self.sessions.entry(id.clone()).or_insert(Seeker { sought: sought.clone(), fits: BTreeMap::new() });
         seeker.sought = sought;
         for (no, fits) in fits {
             self.join(id, no, fits, &mut touched);
@@ -170,7 +171,7 @@ impl Audits {
         touched
     }
 
-    fn join(&mut self, id: &str, no: EventNo, fits: Option<Confidence>, touched: &mut BTreeSet<ExecId>) {
+    fn join(&mut self, id: &AnchorId, no: EventNo, fits: Option<Confidence>, touched: &mut BTreeSet<AnchorId>) {
         let (Some(seeker), Some(entry)) = (self.sessions.get_mut(id), self.events.get_mut(&no)) else { return };
         let before = match fits {
             Some(confidence) => seeker.fits.insert(no, confidence),
@@ -179,7 +180,7 @@ impl Audits {
         if before == fits {
             return;
         }
-        touched.insert(id.into());
+        touched.insert(id.clone());
         if before.is_some() == fits.is_some() {
             return;
         }
@@ -190,7 +191,7 @@ impl Audits {
             return;
         }
         if fits.is_some() {
-            entry.sessions.insert(id.into());
+            entry.sessions.insert(id.clone());
             self.fits += 1;
         } else {
             entry.sessions.remove(id);
@@ -203,7 +204,7 @@ impl Audits {
     }
 
     /// It is no session any more; tells for whom that changes something.
-    pub(super) fn forget(&mut self, id: &str) -> BTreeSet<ExecId> {
+    pub(super) fn forget(&mut self, id: &AnchorId) -> BTreeSet<AnchorId> {
         let mut touched = BTreeSet::new();
         let fits: Vec<EventNo> =
             self.sessions.get(id).map(|seeker| seeker.fits.keys().copied().collect()).unwrap_or_default();
@@ -216,18 +217,18 @@ impl Audits {
     }
 
     /// The sessions that a request fits; `None` where it is not known, or not any more.
-    pub(super) fn fits_of(&self, event: &AuditEvent) -> Option<&BTreeSet<ExecId>> {
+    pub(super) fn fits_of(&self, event: &AuditEvent) -> Option<&BTreeSet<AnchorId>> {
         let key = (event.received, event.id.clone(), event.user.name.clone());
         self.by_key.get(&key).and_then(|no| self.events.get(no)).map(|entry| &entry.sessions)
     }
 
     /// Whether any request fits that session.
-    pub(super) fn has_one(&self, id: &str) -> bool {
+    pub(super) fn has_one(&self, id: &AnchorId) -> bool {
         self.sessions.get(id).is_some_and(|seeker| !seeker.fits.is_empty())
     }
 
     /// Who is behind that session.
-    pub(super) fn verdict(&self, id: &str) -> Verdict {
+    pub(super) fn verdict(&self, id: &AnchorId) -> Verdict {
         let Some(seeker) = self.sessions.get(id) else { return Verdict::Unknown };
         let entries: Vec<&Entry> = seeker.fits.keys().filter_map(|no| self.events.get(no)).collect();
         let Some(first) = entries.first() else { return Verdict::Unknown };
@@ -242,7 +243,7 @@ impl Audits {
         if incomplete || !entries.iter().all(same) || entries.iter().any(crowded) {
             return Verdict::Ambiguous;
         }
-        let sessions: BTreeSet<&ExecId> = entries.iter().flat_map(|entry| &entry.sessions).collect();
+        let sessions: BTreeSet<&AnchorId> = entries.iter().flat_map(|entry| &entry.sessions).collect();
         if sessions.len() > entries.len() {
             return Verdict::Ambiguous;
         }

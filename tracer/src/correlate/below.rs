@@ -5,7 +5,7 @@ use smallvec::smallvec;
 use super::{
     asked::kubectl_says,
     chain::{Builder, link},
-    execs::{Exec, ExecId, What},
+    execs::{Exec, What},
     limits::MAX_FORWARDED,
     sockets::SocketNo,
     world::Part,
@@ -93,7 +93,7 @@ impl Builder<'_> {
         self.run(exec, parent, hops, links);
         let world = self.world;
         for id in &exec.beside {
-            self.parts.push(Part::Exec(ExecId::clone(id)));
+            self.parts.push(Part::Exec(id.clone()));
             if let Some(beside) = world.execs.get(id) {
                 self.run(beside, parent, hops, links);
             }

@@ -6,7 +6,8 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 use smallvec::smallvec;
 
 use super::{
-    execs::{Exec, ExecId, What},
+    anchor_id::AnchorId,
+    execs::{Exec, What},
     joins::{Join, Verdict},
     limits::MAX_HOPS,
     roles::{Seen, role_of},
@@ -44,13 +45,13 @@ pub(super) struct Node {
 
 impl World {
     /// The session of that exec.
-    pub(super) fn build(&self, id: &ExecId, exec: &Exec, now: BootTime) -> Built {
+    pub(super) fn build(&self, id: &AnchorId, exec: &Exec, now: BootTime) -> Built {
         let (stream, process) = (exec.stream.map(Part::Socket), exec.process.map(Part::Task));
         let sure = self.without_doubts(exec);
         let exec = sure.as_ref().unwrap_or(exec);
         let mut builder = Builder {
             world: self,
-            parts: Vec::from([Part::Exec(ExecId::clone(id)), Part::Container(Arc::clone(&exec.container))]),
+            parts: Vec::from([Part::Exec(id.clone()), Part::Container(Arc::clone(&exec.container))]),
             wants: Vec::new(),
             gaps: Vec::new(),
             beyond: Vec::new(),

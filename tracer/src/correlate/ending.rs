@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{
+    anchor_id::AnchorId,
     asked::{is_kubectl, kubectl_says},
     chain::{Builder, Built, Node},
-    execs::{Exec, ExecId, What},
+    execs::{Exec, What},
     limits::{CLOSE_GRACE, LOSS_TOLD_WITHIN, STREAM_WITHIN},
     sockets::SocketNo,
     world::World,
@@ -34,7 +35,7 @@ impl World {
 impl Builder<'_> {
     pub(super) fn finish(
         mut self,
-        id: &ExecId,
+        id: &AnchorId,
         exec: &Exec,
         now: BootTime,
         up: &[Node],

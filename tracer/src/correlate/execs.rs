@@ -6,14 +6,12 @@ use std::{
 };
 
 use super::{
+    anchor_id::{AnchorId, AnchorKey},
     hosts::Hosts,
-    limits::{MAX_FIFOS, MAX_FORKED},
+    limits::{IDENTIFIED_WITHIN, MAX_FIFOS, MAX_FORKED},
     sockets::SocketNo,
 };
-use crate::model::{Actor, BootTime, Evidence, ExitStatus, FileId, HostNo, RawText, SessionId, TaskKey};
-
-/// Names an exec: the runtime's id of it; where it has none, what else there is one of ([`What`]).
-pub(super) type ExecId = Arc<str>;
+use crate::model::{Actor, BootTime, Evidence, ExecFifo, ExitStatus, FileId, HostNo, RawText, SessionId, TaskKey};
 
 /// What is known of one exec, or of one stream that may be an exec's.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +24,10 @@ pub(super) struct Exec {
     pub(super) preexisting: bool,
     /// It may be older than what is seen of it: the runtime was at work with it when it came to be watched.
     pub(super) under_way: bool,
-    /// What its session is called.
+    /// Id of the session; provisional until `identified`.
     pub(super) session: SessionId,
+    /// `session` is final. Set at once, but for execs whose id a user chose: see [`Execs::identify`].
+    pub(super) identified: bool,
     /// On which host that was, going by what told of it.
     pub(super) host: HostNo,
     /// Who made or holds the FIFOs, or accepted the stream.
@@ -76,7 +76,7 @@ pub(super) struct Exec {
     /// dockerd had containerd start it.
     pub(super) by_dockerd: bool,
     /// Containers that the same shim started after it.
-    pub(super) beside: Vec<ExecId>,
+    pub(super) beside: Vec<AnchorId>,
     /// Its session was told to be closed: what comes later does not open it again.
     pub(super) over: bool,
 }
@@ -108,8 +108,8 @@ pub(super) enum What {
 
 impl Exec {
     /// The runtime's id of it.
-    pub(super) fn exec_id(&self, id: &ExecId) -> Option<ExecId> {
-        matches!(self.what, What::Exec | What::Local).then(|| ExecId::clone(id))
+    pub(super) fn exec_id(&self, id: &AnchorId) -> Option<Arc<str>> {
+        matches!(self.what, What::Exec | What::Local).then(|| id.name().into())
     }
 
     /// Whether it has stdin or a terminal, which no probe has.
@@ -131,89 +131,155 @@ pub(super) enum Claim {
     /// Another exec's.
     Anothers,
     /// The asker's from now on; before, it stood for itself.
-    Resolved(ExecId),
+    Resolved(AnchorId),
 }
+
+/// An exec as its runtime names it: exec id first, which tells most of them apart.
+type ExecName = (Arc<str>, Arc<str>, HostNo);
 
 #[derive(Default)]
 pub(super) struct Execs {
     /// Boxed: they are large, and a tree moves what it holds.
-    all: BTreeMap<ExecId, Box<Exec>>,
-    by_runc: BTreeMap<TaskKey, ExecId>,
-    by_process: BTreeMap<TaskKey, ExecId>,
-    by_pid_file: BTreeMap<RawText, ExecId>,
+    all: BTreeMap<AnchorId, Box<Exec>>,
+    by_runc: BTreeMap<TaskKey, AnchorId>,
+    by_process: BTreeMap<TaskKey, AnchorId>,
+    by_pid_file: BTreeMap<RawText, AnchorId>,
+    /// The newest exec of each exec id and container: those that the runtime named.
+    by_name: BTreeMap<ExecName, AnchorId>,
+    /// Session ids made of an exec id alone, and whose they are.
+    by_session: BTreeMap<SessionId, AnchorId>,
     /// Of those older than the tracer.
-    by_pid: BTreeMap<(HostNo, u32), ExecId>,
+    by_pid: BTreeMap<(HostNo, u32), AnchorId>,
     /// Who claimed a stream first.
-    by_stream: BTreeMap<SocketNo, ExecId>,
+    by_stream: BTreeMap<SocketNo, AnchorId>,
     /// FIFOs that are held, by file: container and exec id, the container's own id for those of its first process.
-    fifos: BTreeMap<FileId, (String, ExecId)>,
+    fifos: BTreeMap<FileId, ExecFifo>,
+    /// Execs that got an id so far.
+    made: u64,
     /// Forked by the goroutine that serves a stream: what it becomes is that stream's.
     forked_for: BTreeMap<TaskKey, (SocketNo, Actor)>,
 }
 
 impl Execs {
-    pub(super) fn get(&self, id: &str) -> Option<&Exec> {
+    pub(super) fn get(&self, id: &AnchorId) -> Option<&Exec> {
         self.all.get(id).map(|exec| &**exec)
     }
 
-    /// The exec, made where it is new. `None` where the id is already that of another container.
+    /// The anchor, made where it is new. `None` where the id is already that of another container.
     pub(super) fn entry(
         &mut self,
         hosts: &Hosts,
         host: HostNo,
-        id: &str,
+        id: &AnchorId,
         container: &str,
         at: BootTime,
     ) -> Option<&mut Exec> {
-        let exec = self.all.entry(id.into()).or_insert_with(|| {
-            Box::new(Exec {
-                session: hosts.session(host, id),
-                container: container.into(),
-                since: at,
-                host,
-                ..Exec::default()
-            })
-        });
-        (*exec.container == *container).then_some(exec)
+        if !self.all.contains_key(id) {
+            let (session, identified) = self.session_of_new(hosts, host, id);
+            let since = at;
+            let exec = Exec { session, identified, container: container.into(), since, host, ..Exec::default() };
+            self.all.insert(id.clone(), Box::new(exec));
+        }
+        self.get_mut(id).filter(|exec| *exec.container == *container)
     }
 
-    pub(super) fn by_runc(&self, runc: TaskKey) -> Option<&ExecId> {
+    /// Id of a new anchor's session, and whether that is final.
+    fn session_of_new(&mut self, hosts: &Hosts, host: HostNo, id: &AnchorId) -> (SessionId, bool) {
+        if !matches!(id.key(), AnchorKey::Exec { .. }) {
+            return (id.session(hosts, host, None), true);
+        }
+        // The id of another exec, with as many digits, must have been copied: the first one keeps its session's id.
+        if id.is_random() {
+            let session = id.session_of_random(hosts, host);
+            if !self.by_session.contains_key(&session) {
+                self.by_session.insert(session.clone(), id.clone());
+                return (session, true);
+            }
+        }
+        (id.session(hosts, host, None), false)
+    }
+
+    /// Makes the id of a session final as soon as all that goes into it is known: the start of the process in the container, which
+    /// `ls` finds as well; of an exec that has none so far, that of its `runc exec`. Returns the time until which that is awaited.
+    pub(super) fn identify(&mut self, hosts: &Hosts, id: &AnchorId, now: BootTime) -> Option<BootTime> {
+        let exec = self.all.get_mut(id).filter(|exec| !exec.identified)?;
+        let due = exec.since.plus(IDENTIFIED_WITHIN);
+        if exec.process.is_none() && exec.start_failed.is_none() && now < due {
+            return Some(due);
+        }
+        exec.session = id.session(hosts, exec.host, exec.process.or(exec.runc));
+        exec.identified = true;
+        None
+    }
+
+    /// The newest exec that has this id in this container.
+    pub(super) fn newest(&self, host: HostNo, container: &str, exec: &str) -> Option<&AnchorId> {
+        self.by_name.get(&(exec.into(), container.into(), host))
+    }
+
+    /// The same; the id of a new one where there is none.
+    pub(super) fn newest_or_new(&mut self, host: HostNo, container: &str, exec: &str) -> AnchorId {
+        self.newest(host, container, exec).cloned().unwrap_or_else(|| self.next(host, container, exec))
+    }
+
+    /// The id of an exec that begins now, also where an earlier one had this exec id.
+    pub(super) fn next(&mut self, host: HostNo, container: &str, exec: &str) -> AnchorId {
+        let name: ExecName = (exec.into(), container.into(), host);
+        self.made += 1;
+        let again = self.by_name.contains_key(&name);
+        let container = Arc::clone(&name.1);
+        let next = AnchorId::exec(exec, AnchorKey::Exec { host, container, number: self.made, again });
+        self.by_name.insert(name, next.clone());
+        next
+    }
+
+    /// Makes the ids of all sessions final with what is known; returns the execs for which that was still awaited.
+    pub(super) fn identify_all(&mut self, hosts: &Hosts) -> Vec<AnchorId> {
+        let waiting = self.all.iter().filter(|(_, exec)| !exec.identified).map(|(id, _)| id.clone());
+        let waiting: Vec<AnchorId> = waiting.collect();
+        for id in &waiting {
+            self.identify(hosts, id, BootTime(u64::MAX));
+        }
+        waiting
+    }
+
+    pub(super) fn by_runc(&self, runc: TaskKey) -> Option<&AnchorId> {
         self.by_runc.get(&runc)
     }
 
-    pub(super) fn by_process(&self, process: TaskKey) -> Option<&ExecId> {
+    pub(super) fn by_process(&self, process: TaskKey) -> Option<&AnchorId> {
         self.by_process.get(&process)
     }
 
-    pub(super) fn by_pid_file(&self, path: &RawText) -> Option<&ExecId> {
+    pub(super) fn by_pid_file(&self, path: &RawText) -> Option<&AnchorId> {
         self.by_pid_file.get(path)
     }
 
-    pub(super) fn set_runc(&mut self, id: &str, runc: TaskKey, shim: Option<TaskKey>, pid_file: Option<&RawText>) {
+    pub(super) fn set_runc(&mut self, id: &AnchorId, runc: TaskKey, shim: Option<TaskKey>, pid_file: Option<&RawText>) {
         let Some(exec) = self.all.get_mut(id) else { return };
         exec.runc = Some(runc);
         exec.shim = shim;
         exec.pid_file = pid_file.cloned();
-        self.by_runc.insert(runc, id.into());
+        self.by_runc.insert(runc, id.clone());
         if let Some(path) = pid_file {
-            self.by_pid_file.insert(path.clone(), id.into());
+            self.by_pid_file.insert(path.clone(), id.clone());
         }
     }
 
     /// Whether that connection is this exec's: a runtime's streaming connection carries one exec, that which made its FIFOs
     /// first. A goroutine that ended leaves its `g` to others, and with it the memory of a connection that is still open.
-    pub(super) fn claim_stream(&mut self, id: &str, stream: SocketNo) -> Claim {
-        let holder = self.by_stream.entry(stream).or_insert_with(|| id.into());
-        if **holder == *id {
+    pub(super) fn claim_stream(&mut self, id: &AnchorId, stream: SocketNo) -> Claim {
+        let holder = self.by_stream.entry(stream).or_insert_with(|| id.clone());
+        if holder == id {
             return Claim::Ours;
         }
         if self.all.get(holder).is_some_and(|other| other.what != What::Stream) {
             return Claim::Anothers;
         }
-        Claim::Resolved(std::mem::replace(holder, id.into()))
+        Claim::Resolved(std::mem::replace(holder, id.clone()))
     }
 
-    pub(super) fn by_stream(&self, stream: SocketNo) -> Option<&ExecId> {
+    pub(super) fn by_stream(&self, stream: SocketNo) -> Option<&AnchorId> {
         self.by_stream.get(&stream)
     }
 
@@ -223,27 +289,27 @@ impl Execs {
     }
 
     /// That exec's pid file holds this.
-    pub(super) fn set_pid(&mut self, id: &str, pid: u32) {
+    pub(super) fn set_pid(&mut self, id: &AnchorId, pid: u32) {
         if let Some(exec) = self.all.get_mut(id) {
             exec.pid_file_says = Some(pid);
-            self.by_pid.insert((exec.host, pid), id.into());
+            self.by_pid.insert((exec.host, pid), id.clone());
         }
     }
 
     /// The exec older than the tracer whose pid file holds this.
-    pub(super) fn by_pid(&self, host: HostNo, pid: u32) -> Option<&ExecId> {
+    pub(super) fn by_pid(&self, host: HostNo, pid: u32) -> Option<&AnchorId> {
         self.by_pid.get(&(host, pid))
     }
 
     /// What that runtime had open was looked at. What it had made FIFOs for until `asked` it may have been asked for before it was
     /// watched. Tells what was seen of its execs by then, with what nobody has claimed yet.
-    pub(super) fn under_way(&mut self, runtime: TaskKey, asked: BootTime, looked: BootTime) -> Vec<ExecId> {
+    pub(super) fn under_way(&mut self, runtime: TaskKey, asked: BootTime, looked: BootTime) -> Vec<AnchorId> {
         let mut under_way = Vec::new();
         for (id, exec) in &mut self.all {
             let is_its = exec.runtime == Some(runtime);
             if exec.since <= looked && (is_its || !exec.is_session()) {
                 exec.under_way = is_its && exec.since <= asked;
-                under_way.push(ExecId::clone(id));
+                under_way.push(id.clone());
             }
         }
         under_way
@@ -251,7 +317,7 @@ impl Execs {
 
     /// A stream older than the tracer is nobody's yet: it may be that of each exec that is as old, of that runtime where one
     /// is named. Tells which.
-    pub(super) fn offer_stream(&mut self, runtime: Option<TaskKey>) -> Vec<ExecId> {
+    pub(super) fn offer_stream(&mut self, runtime: Option<TaskKey>) -> Vec<AnchorId> {
         let mut offered = Vec::new();
         for (id, exec) in &mut self.all {
             if (exec.preexisting || exec.under_way)
@@ -260,20 +326,20 @@ impl Execs {
                 && (runtime.is_none() || exec.runtime == runtime)
             {
                 exec.may_have_stream = true;
-                offered.push(ExecId::clone(id));
+                offered.push(id.clone());
             }
         }
         offered
     }
 
-    pub(super) fn note_fifo(&mut self, file: FileId, container: &str, exec: &str) {
+    pub(super) fn note_fifo(&mut self, file: FileId, fifo: &ExecFifo) {
         if self.fifos.len() >= MAX_FIFOS {
             self.fifos.clear();
         }
-        self.fifos.insert(file, (container.to_owned(), exec.into()));
+        self.fifos.insert(file, fifo.clone());
     }
 
-    pub(super) fn of_fifo(&self, file: FileId) -> Option<&(String, ExecId)> {
+    pub(super) fn of_fifo(&self, file: FileId) -> Option<&ExecFifo> {
         self.fifos.get(&file)
     }
 
@@ -288,18 +354,18 @@ impl Execs {
         self.forked_for.remove(&child)
     }
 
-    pub(super) fn set_process(&mut self, id: &str, process: TaskKey) -> Option<&mut Exec> {
+    pub(super) fn set_process(&mut self, id: &AnchorId, process: TaskKey) -> Option<&mut Exec> {
         let exec = self.all.get_mut(id)?;
         // `exec` within the shell is the same process; a second process below the same runc is none of ours.
         if exec.process.is_some() {
             return None;
         }
         exec.process = Some(process);
-        self.by_process.insert(process, id.into());
+        self.by_process.insert(process, id.clone());
         Some(exec)
     }
 
-    pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut Exec> {
+    pub(super) fn get_mut(&mut self, id: &AnchorId) -> Option<&mut Exec> {
         self.all.get_mut(id).map(|exec| &mut **exec)
     }
 
@@ -308,12 +374,12 @@ impl Execs {
         self.by_stream.remove(&stream);
     }
 
-    pub(super) fn forget(&mut self, id: &str) {
-        self.forget_all(BTreeSet::from([id.into()]));
+    pub(super) fn forget(&mut self, id: &AnchorId) {
+        self.forget_all(BTreeSet::from([id.clone()]));
     }
 
     /// Forgets these, and what stands beside them.
-    pub(super) fn forget_all(&mut self, mut ids: BTreeSet<ExecId>) {
+    pub(super) fn forget_all(&mut self, mut ids: BTreeSet<AnchorId>) {
         let mut gone = BTreeSet::new();
         while let Some(id) = ids.pop_first() {
             ids.extend(self.take(&id));
@@ -321,12 +387,26 @@ impl Execs {
         }
         if !gone.is_empty() {
             self.by_stream.retain(|_, claimed| !gone.contains(claimed));
-            self.fifos.retain(|_, (_, exec)| !gone.contains(exec));
+            self.forget_fifos(&gone);
         }
     }
 
+    /// Forgets the FIFOs of execs that are gone, where no later exec has their names.
+    fn forget_fifos(&mut self, gone: &BTreeSet<AnchorId>) {
+        let name = |id: &AnchorId| match id.key() {
+            AnchorKey::Exec { host, container, .. } => Some((id.name().into(), Arc::clone(container), *host)),
+            _ => None,
+        };
+        let names: BTreeSet<ExecName> =
+            gone.iter().filter_map(name).filter(|name| !self.by_name.contains_key(name)).collect();
+        let is_gone = |file: &FileId, fifo: &ExecFifo| {
+            names.contains(&(fifo.exec.as_str().into(), fifo.container.as_str().into(), file.host))
+        };
+        self.fifos.retain(|file, fifo| !is_gone(file, fifo));
+    }
+
     /// Takes an exec out; tells what stands beside it.
-    fn take(&mut self, id: &str) -> Vec<ExecId> {
+    fn take(&mut self, id: &AnchorId) -> Vec<AnchorId> {
         let Some(exec) = self.all.remove(id) else { return Vec::new() };
         if let Some(runc) = exec.runc {
             self.by_runc.remove(&runc);
@@ -334,14 +414,24 @@ impl Execs {
         if let Some(process) = exec.process {
             self.by_process.remove(&process);
         }
+        // A later exec may have taken over what names this one.
         if let Some(path) = exec.pid_file {
-            self.by_pid_file.remove(&path);
+            remove_own(&mut self.by_pid_file, &path, id);
         }
-        if let Some(pid) = exec.pid_file_says
-            && self.by_pid.get(&(exec.host, pid)).is_some_and(|owner| **owner == *id)
-        {
-            self.by_pid.remove(&(exec.host, pid));
+        if let Some(pid) = exec.pid_file_says {
+            remove_own(&mut self.by_pid, &(exec.host, pid), id);
+        }
+        remove_own(&mut self.by_session, &exec.session, id);
+        if let AnchorKey::Exec { host, container, .. } = id.key() {
+            remove_own(&mut self.by_name, &(id.name().into(), Arc::clone(container), *host), id);
         }
         exec.beside
+    }
+}
+
+/// Removes an entry that is `id`'s.
+fn remove_own<K: Ord>(from: &mut BTreeMap<K, AnchorId>, key: &K, id: &AnchorId) {
+    if from.get(key).is_some_and(|owner| owner == id) {
+        from.remove(key);
     }
 }

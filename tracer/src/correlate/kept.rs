@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Correlator,
+    anchor_id::{AnchorId, AnchorKey},
     limits::{MAX_LINEAGE, MAX_TOLD_AGAIN},
     world::Part,
 };
-use crate::model::{BootTime, Fact, Observation, RawText, SocketId, TaskKey, Tuple, parse_fifo_path};
+use crate::model::{BootTime, Fact, HostNo, Observation, RawText, SocketId, TaskKey, Tuple, parse_fifo_path};
 
 impl Correlator {
     /// Of observations in their order of arrival, those that still matter. Measurements: the last two of each time.
@@ -115,17 +116,19 @@ impl<'a> Kept<'a> {
             Fact::Relayed { from, to, .. } => self.socket(from.id) && self.socket(to.id),
             Fact::RelayAwaited { from, to, .. } => self.socket(*from) && self.socket(*to),
             Fact::FifoMade { path, from, .. } => {
-                self.fifo(path) || from.is_some_and(|from| self.socket(from.id) && self.of_container(path))
+                self.fifo(seen, path) || from.is_some_and(|from| self.socket(from.id) && self.of_container(path))
             }
             Fact::FifoHeld { path, file } => {
                 let is_known = self.known.world.execs.of_fifo(*file).is_some();
-                is_known && (self.fifo(path) || (task && self.of_container(path)))
+                is_known && (self.fifo(seen, path) || (task && self.of_container(path)))
             }
             Fact::FifoRelayed { to, .. } => self.socket(to.id),
-            Fact::FifoAwaited { path, socket, .. } => self.fifo(path) && self.socket(*socket),
+            Fact::FifoAwaited { path, socket, .. } => self.fifo(seen, path) && self.socket(*socket),
             Fact::ContainerSeen(info) => self.container(&info.id, seen.at),
             Fact::ContainerUnknown { id } => self.container(id, seen.at),
-            Fact::PidFile { path, .. } => self.known.world.exec_of_pid_file(path).is_some_and(|id| self.exec(&id)),
+            Fact::PidFile { path, .. } => {
+                self.known.world.exec_of_pid_file(host_of(seen), path).is_some_and(|id| self.exec_since(id, seen.at))
+            }
             Fact::Audited(event) => {
                 let fits = self.known.world.audits.fits_of(event);
                 fits.is_some_and(|fits| fits.is_empty() || fits.iter().any(|id| self.exec(id)))
@@ -174,13 +177,23 @@ impl<'a> Kept<'a> {
         socket.closed.is_none() || self.known.resting.contains_key(&Part::Socket(no))
     }
 
-    fn exec(&self, id: &str) -> bool {
+    fn exec(&self, id: &AnchorId) -> bool {
         self.known.world.execs.get(id).is_some_and(|exec| !exec.over)
     }
 
+    /// Whether that exec matters, and `at` is none of an earlier exec's that had the same id.
+    fn exec_since(&self, id: &AnchorId, at: BootTime) -> bool {
+        let exec = self.known.world.execs.get(id);
+        exec.is_some_and(|exec| {
+            !exec.over && (at >= exec.since || !matches!(id.key(), AnchorKey::Exec { again: true, .. }))
+        })
+    }
+
     /// Whether that is a FIFO of an exec that matters.
-    fn fifo(&self, path: &RawText) -> bool {
-        path.as_str().and_then(parse_fifo_path).is_some_and(|fifo| self.exec(&fifo.exec))
+    fn fifo(&self, seen: &Observation, path: &RawText) -> bool {
+        let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return false };
+        let id = self.known.world.execs.newest(host_of(seen), &fifo.container, &fifo.exec);
+        id.is_some_and(|id| self.exec_since(id, seen.at))
     }
 
     /// Whether that is a FIFO of a container's first process.
@@ -195,4 +208,8 @@ impl<'a> Kept<'a> {
     fn stands(&self, near: SocketId, far: SocketId) -> bool {
         self.known.world.standing.values().any(|one| one.near == near && one.far == far)
     }
+}
+
+fn host_of(seen: &Observation) -> HostNo {
+    seen.task.map(|task| task.host).unwrap_or_default()
 }

@@ -71,6 +71,10 @@ pub(super) const STREAM_ALONE: Span = Span::from_secs(2);
 /// before it starts, so this is for records that come late.
 pub(super) const LOCAL_AFTER: Span = Span::from_millis(300);
 
+/// How long the process of an exec with an id that a user chose is awaited, at most, before the session is reported: its start is a
+/// part of the session's id. `runc exec` takes some tens of milliseconds.
+pub(super) const IDENTIFIED_WITHIN: Span = Span::from_secs(2);
+
 /// How long a unix connection is remembered that became no session's leg: no record tells its end.
 pub(super) const UNIX_KEPT: Span = Span::from_secs(60);
 

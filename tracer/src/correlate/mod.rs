@@ -8,6 +8,7 @@
 //! The same observations give the same findings, byte for byte, on any machine: findings depend on the sequence of
 //! observations alone, never on how often [`Correlator::drain`] is called.
 
+mod anchor_id;
 mod asked;
 mod audit;
 mod awaited;
@@ -41,8 +42,9 @@ use smallvec::SmallVec;
 
 pub use self::limits::REORDER_WITHIN;
 use self::{
+    anchor_id::AnchorId,
     audit::Audits,
-    execs::{ExecId, Execs, What},
+    execs::{Execs, What},
     hosts::Hosts,
     joins::{Joins, Verdict},
     limits::{CLOSED_SESSIONS, SWEEP_EVERY, TOGETHER},
@@ -84,26 +86,26 @@ pub struct Correlator {
     now: BootTime,
     next_sweep: BootTime,
     world: World,
-    open: BTreeMap<ExecId, Open>,
+    open: BTreeMap<AnchorId, Open>,
     closed: VecDeque<Arc<Session>>,
     /// Which sessions rest on what: sorted, each once.
-    resting: Table<Part, SmallVec<[ExecId; 1]>>,
-    dirty: BTreeSet<ExecId>,
-    again: BTreeSet<(BootTime, ExecId)>,
+    resting: Table<Part, SmallVec<[AnchorId; 1]>>,
+    dirty: BTreeSet<AnchorId>,
+    again: BTreeSet<(BootTime, AnchorId)>,
     /// Legs to kubelets, and when to ask for their other end.
     leaving: VecDeque<(BootTime, SocketNo)>,
     /// Sessions that are a leg to a kubelet and nothing else, by its connecting end.
-    legs: BTreeMap<SocketNo, ExecId>,
+    legs: BTreeMap<SocketNo, AnchorId>,
     /// kubectls that nothing else may show, and when to look at them.
     asking: BTreeSet<(BootTime, TaskKey)>,
     /// Those that a session had as its client: what they asked for was shown.
     served: BTreeSet<TaskKey>,
     /// Those that stand for what they asked for.
-    asked_for: BTreeMap<TaskKey, ExecId>,
+    asked_for: BTreeMap<TaskKey, AnchorId>,
     /// Connections that may be to a streaming server, and when to look whether they stand for themselves.
     streams: BTreeSet<(BootTime, SocketNo)>,
     /// Execs that runc was started for and no runtime has claimed, and when to look at them.
-    unclaimed: VecDeque<(BootTime, ExecId)>,
+    unclaimed: VecDeque<(BootTime, AnchorId)>,
     /// Unix connections, by when they were last needed.
     unix: VecDeque<(BootTime, UnixEnds)>,
     /// Unix connections older than the tracer, which are kept.
@@ -111,9 +113,9 @@ pub struct Correlator {
     /// Ends of unix connections whose processes are asked for, by pid.
     unowned: BTreeMap<(HostNo, u32), Vec<SocketNo>>,
     /// Execs that runc was started for, to be forgotten where they become no session.
-    begun: VecDeque<(BootTime, ExecId)>,
+    begun: VecDeque<(BootTime, AnchorId)>,
     /// Execs over since then, to be forgotten.
-    over: VecDeque<(BootTime, ExecId)>,
+    over: VecDeque<(BootTime, AnchorId)>,
     watched: BTreeSet<TaskKey>,
     /// Pids that listen on a runtime's socket, of which nothing else is known yet.
     daemons_to_come: BTreeSet<(HostNo, u32)>,
@@ -243,6 +245,11 @@ impl Correlator {
         self.reconsider_asked();
         self.elapse(now);
         self.conclude();
+        if self.wants.is_empty() {
+            // No answer is awaited that may still name a process.
+            self.dirty.extend(self.world.execs.identify_all(&self.world.hosts));
+            self.conclude();
+        }
     }
 
     /// Up to when everything is taken in and what follows from it is told: nothing earlier is expected any more.
@@ -611,12 +618,12 @@ impl Correlator {
         if let (true, true, Some(cookie)) = (to_kubelet, dialled, socket.id.cookie) {
             // No exec id here: the session is named by its leg, as nothing else is seen of it.
             let host = socket.id.host;
-            let id: ExecId = host.name(format!("leg-{cookie}")).into();
+            let id = AnchorId::leg(host, cookie, leg);
             let since = socket.since.min(at);
             if let Some(exec) = self.world.exec(host, &id, "", since) {
                 exec.what = What::Leg;
                 exec.leaves_by = Some(leg);
-                self.legs.insert(leg, ExecId::clone(&id));
+                self.legs.insert(leg, id.clone());
                 self.dirty.insert(id);
             }
         }
@@ -735,7 +742,7 @@ impl Correlator {
     fn touch(&mut self, part: &Part) {
         for id in self.resting.get(part).into_iter().flatten() {
             if !self.dirty.contains(id) {
-                self.dirty.insert(ExecId::clone(id));
+                self.dirty.insert(id.clone());
             }
         }
     }
@@ -760,7 +767,7 @@ impl Correlator {
         }
     }
 
-    fn rebuild(&mut self, id: &ExecId) {
+    fn rebuild(&mut self, id: &AnchorId) {
         let Some(exec) = self.world.execs.get(id) else { return };
         if !exec.is_session() || exec.over {
             return;
@@ -776,7 +783,7 @@ impl Correlator {
         // Out of a snapshot: the rest of it is still to be read.
         let known_at = exec.since.plus(limits::SNAPSHOT_TAKEN_IN);
         if exec.preexisting && self.now < known_at {
-            self.again.insert((known_at, ExecId::clone(id)));
+            self.again.insert((known_at, id.clone()));
             return;
         }
         // An exec, or a probe: what the runtime has open says which.
@@ -786,9 +793,14 @@ impl Correlator {
         // A probe of dockershim's, or an exec: the latter prints, stays or reads.
         let decided_at = exec.since.plus(limits::PROBE_WITHIN);
         if self.now < decided_at && exec.exit.is_none() && self.world.may_be_either(exec) {
-            self.again.insert((decided_at, ExecId::clone(id)));
+            self.again.insert((decided_at, id.clone()));
             return;
         }
+        if let Some(due) = self.world.execs.identify(&self.world.hosts, id, self.now) {
+            self.again.insert((due, id.clone()));
+            return;
+        }
+        let Some(exec) = self.world.execs.get(id) else { return };
         let (is_leg, is_asked) = (exec.leaves_by.is_some(), matches!(exec.what, What::Asked | What::Request));
         let built = self.world.build(id, exec, self.now);
         if !is_leg && !self.legs.is_empty() {
@@ -810,7 +822,7 @@ impl Correlator {
             }
         }
         if let Some(at) = built.again_at {
-            self.again.insert((at, ExecId::clone(id)));
+            self.again.insert((at, id.clone()));
         }
         let old = self.open.remove(id);
         let old_parts = old.as_ref().map_or(&[][..], |open| &open.parts);
@@ -853,7 +865,7 @@ impl Correlator {
             }
             self.legs.retain(|_, leg| leg != id);
             self.asked_for.retain(|_, asked| asked != id);
-            self.over.push_back((self.now, ExecId::clone(id)));
+            self.over.push_back((self.now, id.clone()));
             return;
         }
         if is_new {
@@ -861,11 +873,11 @@ impl Correlator {
         } else if is_news {
             self.tell(Change::Changed(Arc::clone(&session)));
         }
-        self.open.insert(ExecId::clone(id), Open { session, parts: built.parts });
+        self.open.insert(id.clone(), Open { session, parts: built.parts });
     }
 
     /// What stood for itself, because nobody had its other end, is a part of this one.
-    fn merge_legs(&mut self, id: &str, parts: &[Part]) {
+    fn merge_legs(&mut self, id: &AnchorId, parts: &[Part]) {
         let is_part = |no: &SocketNo| parts.binary_search(&Part::Socket(*no)).is_ok();
         let merged: Vec<SocketNo> = self.legs.keys().copied().filter(is_part).collect();
         for leg in merged {
@@ -875,16 +887,16 @@ impl Correlator {
         }
     }
 
-    fn rest(&mut self, part: &Part, id: &ExecId) {
+    fn rest(&mut self, part: &Part, id: &AnchorId) {
         let sessions = self.resting.entry(part.clone()).or_default();
         if let Err(at) = sessions.binary_search(id) {
-            sessions.insert(at, ExecId::clone(id));
+            sessions.insert(at, id.clone());
         }
     }
 
-    fn unrest(&mut self, part: &Part, id: &str) {
+    fn unrest(&mut self, part: &Part, id: &AnchorId) {
         if let Some(sessions) = self.resting.get_mut(part) {
-            if let Ok(at) = sessions.binary_search_by(|other| (**other).cmp(id)) {
+            if let Ok(at) = sessions.binary_search_by(|other| other.cmp(id)) {
                 sessions.remove(at);
             }
             if sessions.is_empty() {

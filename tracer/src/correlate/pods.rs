@@ -3,8 +3,9 @@
 
 use super::{
     Correlator,
+    anchor_id::AnchorId,
     chain::{Builder, Node},
-    execs::{Exec, ExecId, What},
+    execs::{Exec, What},
     limits::MAX_BESIDE,
     world::{Part, World},
 };
@@ -21,8 +22,7 @@ impl Correlator {
         let process = self.world.processes.get(task);
         let forked_by = process.and_then(|process| process.forked_by);
         let Some(shim) = forked_by.or(process.and_then(|process| process.info.parent)) else { return };
-        // No exec's id has a colon.
-        let id: ExecId = format!("container:{}", create.container).into();
+        let id = AnchorId::container(task.host, &create.container);
         let Some(exec) = self.world.exec(task.host, &id, &create.container, at) else { return };
         if exec.runc.is_some() {
             return;
@@ -36,8 +36,8 @@ impl Correlator {
         let first = self.world.pods.get(&shim).filter(|_| seen).cloned();
         match first.and_then(|first| self.world.execs.get_mut(&first)).filter(|pod| !pod.over) {
             Some(pod) if pod.beside.len() < MAX_BESIDE => {
-                pod.beside.push(ExecId::clone(&id));
-                let first = format!("container:{}", pod.container).into();
+                pod.beside.push(id.clone());
+                let first = AnchorId::container(pod.host, &pod.container);
                 if let Some(exec) = self.world.execs.get_mut(&id) {
                     exec.what = What::Beside;
                 }
@@ -49,8 +49,8 @@ impl Correlator {
                     exec.what = What::Start;
                     exec.runtime = runtime;
                 }
-                self.world.pods.insert(shim, ExecId::clone(&id));
-                self.begun.push_back((at, ExecId::clone(&id)));
+                self.world.pods.insert(shim, id.clone());
+                self.begun.push_back((at, id.clone()));
                 self.ask(Want::Container { id: create.container.clone(), bundle: Some(create.bundle.clone()) });
                 self.dirty.insert(id);
             }

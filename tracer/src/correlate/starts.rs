@@ -4,15 +4,16 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Correlator,
-    execs::{ExecId, What},
+    anchor_id::AnchorId,
+    execs::{Exec, What},
     limits,
     processes::Looked,
     streams::by,
     world::{Part, World},
 };
 use crate::model::{
-    Actor, BootTime, ExitStatus, ProcessInfo, RawText, RuncExec, SocketId, TaskKey, Want, WatchAs, parse_cgroup,
-    parse_pid_file, parse_runc_create, parse_runc_exec,
+    Actor, BootTime, ExitStatus, HostNo, ProcessInfo, RawText, RuncExec, SocketId, TaskKey, Want, WatchAs,
+    parse_cgroup, parse_pid_file, parse_runc_create, parse_runc_exec,
 };
 
 impl Correlator {
@@ -49,10 +50,13 @@ impl Correlator {
                 }
                 let Some(runc) = parse_runc_exec(&info.argv) else { return };
                 match (&runc.exec, forked_for) {
-                    (Some(id), _) => self.runc_started(at, task, &id.as_str().into(), What::Exec, &runc),
+                    (Some(exec), _) => {
+                        let id = self.exec_of_runc(task, exec, &runc);
+                        self.runc_started(at, task, &id, What::Exec, &runc);
+                    }
                     (None, Some((stream, actor))) => {
                         // No id of the runtime's: the process that starts it is as unique.
-                        let id = self.world.hosts.name("runc", task).into();
+                        let id = AnchorId::runc(&self.world.hosts, task);
                         self.runc_started(at, task, &id, What::Unnamed, &runc);
                         if let Some(exec) = self.world.execs.get_mut(&id) {
                             exec.runtime = exec.shim;
@@ -66,7 +70,27 @@ impl Correlator {
         }
     }
 
-    fn runc_started(&mut self, at: BootTime, task: TaskKey, id: &ExecId, what: What, runc: &RuncExec) {
+    /// The exec that this `runc exec` starts. A runtime refuses an exec id that is in use in the container, so that another runc starts
+    /// another exec; a runc below the known one (a wrapper's) starts the same one.
+    fn exec_of_runc(&mut self, task: TaskKey, exec: &str, runc: &RuncExec) -> AnchorId {
+        let (execs, processes) = (&mut self.world.execs, &self.world.processes);
+        let newest = execs.newest_or_new(task.host, &runc.container, exec);
+        let known = execs.get(&newest).and_then(|exec| exec.runc);
+        let is_other = known.is_some_and(|known| !processes.lineage(task).any(|above| above == known));
+        // Older than the tracer: its runc was not seen.
+        let ended = |exec: &Exec| exec.runc.is_none() && (exec.over || exec.exit.is_some());
+        let is_over = !newest.is_random() && execs.get(&newest).is_some_and(ended);
+        if !is_other && !is_over {
+            return newest;
+        }
+        // The pid file gets a new content.
+        if let Some(path) = &runc.pid_file {
+            self.asked.swap_remove(&Want::PidFile(path.clone()));
+        }
+        execs.next(task.host, &runc.container, exec)
+    }
+
+    fn runc_started(&mut self, at: BootTime, task: TaskKey, id: &AnchorId, what: What, runc: &RuncExec) {
         let (execs, hosts) = (&mut self.world.execs, &self.world.hosts);
         let Some(exec) = execs.entry(hosts, task.host, id, &runc.container, at) else { return };
         // The first one counts: the id is one exec's.
@@ -80,11 +104,11 @@ impl Correlator {
             exec.shim_forked = forked_by.is_some();
             let shim = forked_by.or(process.and_then(|process| process.info.parent));
             self.world.execs.set_runc(id, task, shim, runc.pid_file.as_ref());
-            self.unclaimed.push_back((at.plus(limits::LOCAL_AFTER), ExecId::clone(id)));
-            self.begun.push_back((at, ExecId::clone(id)));
+            self.unclaimed.push_back((at.plus(limits::LOCAL_AFTER), id.clone()));
+            self.begun.push_back((at, id.clone()));
         }
-        self.touch(&Part::Exec(ExecId::clone(id)));
-        self.dirty.insert(ExecId::clone(id));
+        self.touch(&Part::Exec(id.clone()));
+        self.dirty.insert(id.clone());
     }
 
     /// Something is known now of that process: is it the `runc exec` of an exec that was found, which is still being started?
@@ -92,14 +116,15 @@ impl Correlator {
         let Some(info) = self.world.processes.get(task).map(|process| &process.info) else { return };
         let Some(runc) = parse_runc_exec(&info.argv) else { return };
         let of_shim = info.parent.is_some_and(|parent| self.world.standing.keys().any(|(_, to)| *to == parent));
-        let Some(id) = runc.exec.as_deref().filter(|_| of_shim).map(ExecId::from) else { return };
+        let Some(exec) = runc.exec.as_deref().filter(|_| of_shim) else { return };
+        let Some(id) = self.world.execs.newest(task.host, &runc.container, exec).cloned() else { return };
         if self.world.execs.get(&id).is_some_and(|exec| exec.preexisting && exec.process.is_none()) {
             self.runc_started(self.now, task, &id, What::Exec, &runc);
         }
     }
 
     /// `runc exec` below a shim, and nobody made FIFOs for it on the runtime's side: another client of the runtime's API did.
-    pub(super) fn look_at_unclaimed(&mut self, id: &ExecId) {
+    pub(super) fn look_at_unclaimed(&mut self, id: &AnchorId) {
         let Some(exec) = self.world.execs.get(id).filter(|exec| !exec.is_session()) else { return };
         let (shim, container) = (exec.shim, Arc::clone(&exec.container));
         // Whoever is connected to the shim had it start the command.
@@ -115,7 +140,7 @@ impl Correlator {
             exec.under_way = looked.is_after(exec.since);
         }
         self.ask(Want::Container { id: container.to_string(), bundle: None });
-        self.dirty.insert(ExecId::clone(id));
+        self.dirty.insert(id.clone());
     }
 
     /// What that daemon does is told from now on.
@@ -133,7 +158,7 @@ impl Correlator {
         *looked = Looked::At(at);
         let under_way = self.world.execs.under_way(daemon, watched.plus(limits::ASKED_WITHIN), at);
         for id in &under_way {
-            self.unclaimed.push_back((at.plus(limits::LOCAL_AFTER), ExecId::clone(id)));
+            self.unclaimed.push_back((at.plus(limits::LOCAL_AFTER), id.clone()));
         }
         self.dirty.extend(under_way);
         let streams = self.world.execs.unresolved().filter(|stream| stream.preexisting);
@@ -152,7 +177,7 @@ impl Correlator {
         exec.command = info.argv.as_slice().into();
         exec.command_truncated = info.argv_truncated;
         self.ask(Want::Process(task));
-        self.touch(&Part::Exec(ExecId::clone(&id)));
+        self.touch(&Part::Exec(id.clone()));
         self.dirty.insert(id);
     }
 
@@ -164,7 +189,7 @@ impl Correlator {
             if let Some(exec) = self.world.execs.get_mut(&id) {
                 exec.exit = exec.exit.or(Some((at, status)));
             }
-            self.touch(&Part::Exec(ExecId::clone(&id)));
+            self.touch(&Part::Exec(id.clone()));
             self.dirty.insert(id);
         } else if let Some(id) = self.world.execs.by_runc(task).cloned() {
             let mut pid_file = None;
@@ -179,7 +204,7 @@ impl Correlator {
             if let Some(path) = pid_file {
                 self.ask(Want::PidFile(path));
             }
-            self.touch(&Part::Exec(ExecId::clone(&id)));
+            self.touch(&Part::Exec(id.clone()));
             self.dirty.insert(id);
         }
     }
@@ -196,6 +221,7 @@ impl Correlator {
         let (Some(shim), Some(pid), Some((container, id))) = (shim, pid, path.as_str().and_then(parse_pid_file)) else {
             return;
         };
+        let id = self.world.execs.newest_or_new(shim.host, &container, &id);
         let Some(exec) = self.world.exec(shim.host, &id, &container, at) else { return };
         if exec.runc.is_some() || exec.process.is_some() {
             return;
@@ -207,7 +233,7 @@ impl Correlator {
             Some(task) => self.bearer_found(task),
             None => self.ask(Want::Pid(pid)),
         }
-        self.dirty.insert(id.into());
+        self.dirty.insert(id);
     }
 
     /// Something is known now of the process that has this pid: was it asked for?
@@ -234,11 +260,11 @@ impl Correlator {
 }
 
 impl World {
-    /// Whose pid file that is: runc was told so, or it lies where a shim keeps them.
-    pub(super) fn exec_of_pid_file(&self, path: &RawText) -> Option<ExecId> {
-        self.execs
-            .by_pid_file(path)
-            .cloned()
-            .or_else(|| path.as_str().and_then(parse_pid_file).map(|(_, id)| id.into()))
+    /// The exec that a pid file belongs to: runc was told so, or a shim keeps the file.
+    pub(super) fn exec_of_pid_file(&self, host: HostNo, path: &RawText) -> Option<&AnchorId> {
+        self.execs.by_pid_file(path).or_else(|| {
+            let (container, exec) = path.as_str().and_then(parse_pid_file)?;
+            self.execs.newest(host, &container, &exec)
+        })
     }
 }

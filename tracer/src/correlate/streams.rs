@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use super::{
     Correlator,
-    execs::{Claim, ExecId, What},
+    anchor_id::AnchorId,
+    execs::{Claim, What},
     limits,
     sockets::SocketNo,
     world::Standing,
 };
 use crate::model::{
-    Actor, BootTime, Change, Evidence, Family, FileId, RawText, Session, SocketId, SocketInfo, SocketRole, State,
-    TaskKey, Want, is_of_cri, parse_fifo_path,
+    Actor, BootTime, Change, Evidence, ExecFifo, Family, FileId, HostNo, RawText, Session, SocketId, SocketInfo,
+    SocketRole, State, TaskKey, Want, is_of_cri, parse_fifo_path,
 };
 
 impl Correlator {
@@ -93,7 +94,7 @@ impl Correlator {
         }
         let stream = self.stream_of_actor(at, task, actor, inbound);
         let for_unknown = inbound.is_some_and(|id| self.world.sockets.find(id).is_none());
-        let id: ExecId = fifo.exec.into();
+        let id = self.exec_of_new_fifo(task.host, &fifo);
         let Some(exec) = self.world.exec(task.host, &id, &fifo.container, at) else { return };
         // `ctr` was faster with its FIFOs than the runtime with these: it is the runtime's all the same.
         exec.what = What::Exec;
@@ -109,17 +110,31 @@ impl Correlator {
         self.dirty.insert(id);
     }
 
+    /// The exec that the runtime makes a FIFO for: a new one, where the last that had its id is over. An id of random digits is never
+    /// used again, so that such a record is late.
+    fn exec_of_new_fifo(&mut self, host: HostNo, fifo: &ExecFifo) -> AnchorId {
+        let execs = &mut self.world.execs;
+        let newest = execs.newest_or_new(host, &fifo.container, &fifo.exec);
+        if newest.is_random() || execs.get(&newest).is_none_or(|exec| !exec.over) {
+            return newest;
+        }
+        execs.next(host, &fifo.container, &fifo.exec)
+    }
+
     /// A FIFO that is older than the tracer, or was asked for: whoever holds it serves that exec.
     pub(super) fn fifo_held(&mut self, at: BootTime, task: TaskKey, path: &RawText, file: FileId) {
         let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
-        self.world.execs.note_fifo(file, &fifo.container, &fifo.exec);
+        self.world.execs.note_fifo(file, &fifo);
+        if fifo.exec == fifo.container {
+            return;
+        }
+        let id = self.world.execs.newest_or_new(task.host, &fifo.container, &fifo.exec);
         let is_runtime = self.world.processes.get(task).is_some_and(|process| process.is_runtime);
-        let is_known = self.world.execs.get(&fifo.exec).is_some_and(|exec| !exec.preexisting);
-        if fifo.exec == fifo.container || is_known {
+        if self.world.execs.get(&id).is_some_and(|exec| !exec.preexisting) {
             return;
         }
         let (execs, hosts) = (&mut self.world.execs, &self.world.hosts);
-        let Some(exec) = execs.entry(hosts, task.host, &fifo.exec, &fifo.container, at) else { return };
+        let Some(exec) = execs.entry(hosts, task.host, &id, &fifo.container, at) else { return };
         exec.preexisting = true;
         exec.streams.insert(fifo.stream);
         exec.by_cri = path.as_str().is_some_and(is_of_cri);
@@ -137,19 +152,21 @@ impl Correlator {
         if !self.world.containers.contains_key(&fifo.container) {
             self.ask(Want::Container { id: fifo.container, bundle: None });
         }
-        self.dirty.insert(fifo.exec.into());
+        self.dirty.insert(id);
     }
 
     /// A goroutine of the runtime passes on what a FIFO gave: to the stream of that exec, or, from a container's own output, to
     /// one that is attached to it.
     pub(super) fn fifo_relayed(&mut self, at: BootTime, task: TaskKey, actor: Actor, fifo: FileId, to: &SocketInfo) {
-        let Some((container, exec)) = self.world.execs.of_fifo(fifo).cloned() else {
+        let Some(ExecFifo { container, exec, .. }) = self.world.execs.of_fifo(fifo).cloned() else {
             self.ask(Want::Fifos(task));
             return;
         };
         let Some(to) = self.relay_end(at, task, to) else { return };
-        if *exec != *container {
-            self.claim(at, &exec, to, by(actor), actor.goid.is_some());
+        if exec != container {
+            if let Some(id) = self.world.execs.newest(task.host, &container, &exec).cloned() {
+                self.claim(at, &id, to, by(actor), actor.goid.is_some());
+            }
         } else if let Some(id) = self.world.execs.by_stream(to).cloned()
             && let Some(stream) = self.world.execs.get_mut(&id)
             && stream.what == What::Stream
@@ -164,17 +181,17 @@ impl Correlator {
     pub(super) fn fifo_awaited(&mut self, at: BootTime, path: &RawText, socket: SocketId, copied: bool) {
         let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
         if let Some(stream) = self.world.sockets.find(socket)
-            && fifo.exec != fifo.container
+            && let Some(id) = self.world.execs.newest(socket.host, &fifo.container, &fifo.exec).cloned()
         {
-            self.claim(at, &fifo.exec, stream, Evidence::Memory, true);
-            if let Some(exec) = self.world.execs.get_mut(&fifo.exec) {
+            self.claim(at, &id, stream, Evidence::Memory, true);
+            if let Some(exec) = self.world.execs.get_mut(&id) {
                 exec.stream_copied |= copied;
             }
         }
     }
 
     /// That connection is this exec's. Two that claim to be leave none. `identified`: who says so is nobody else.
-    pub(super) fn claim(&mut self, at: BootTime, id: &str, stream: SocketNo, by: Evidence, identified: bool) {
+    pub(super) fn claim(&mut self, at: BootTime, id: &AnchorId, stream: SocketNo, by: Evidence, identified: bool) {
         let claim = self.world.execs.claim_stream(id, stream);
         let Some(exec) = self.world.execs.get_mut(id) else { return };
         if claim == Claim::Anothers {
@@ -198,11 +215,11 @@ impl Correlator {
         if let Claim::Resolved(standing_in) = claim {
             self.resolve(at, &standing_in, id);
         }
-        self.dirty.insert(id.into());
+        self.dirty.insert(id.clone());
     }
 
     /// Whose a stream is has become known: what stood for it is over, and names what it is a part of.
-    pub(super) fn resolve(&mut self, at: BootTime, standing_in: &str, id: &str) {
+    pub(super) fn resolve(&mut self, at: BootTime, standing_in: &AnchorId, id: &AnchorId) {
         self.world.execs.forget(standing_in);
         let touched = self.world.audits.forget(standing_in);
         self.reconsider(touched);
@@ -210,6 +227,8 @@ impl Correlator {
         for part in &open.parts {
             self.unrest(part, standing_in);
         }
+        // The session is named now: its id has to be final.
+        self.world.execs.identify(&self.world.hosts, id, BootTime(u64::MAX));
         self.totals.closed += 1;
         let session = Session {
             state: State::Closed,
@@ -247,7 +266,7 @@ impl Correlator {
         }
         let (owner, older, since, host) = (socket.owner, socket.older, socket.since, socket.id.host);
         let Some(name) = socket.id.cookie.or(socket.id.inode) else { return };
-        let id: ExecId = host.name(format!("stream-{name}")).into();
+        let id = AnchorId::stream(host, name, no);
         if let Some(exec) = self.world.exec(host, &id, "", since.min(at)) {
             exec.what = What::Stream;
             exec.preexisting = older;

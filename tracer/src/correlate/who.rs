@@ -4,9 +4,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::{
     Correlator,
+    anchor_id::AnchorId,
     audit::{Command, From, Sought, Verdict},
     chain::{Builder, Node},
-    execs::{Exec, ExecId, What},
+    execs::{Exec, What},
     limits::{AUDIT_CLOSED, AUDIT_OLDER, AUDIT_SETTLED, REQUEST_WITHIN, TICK},
     world::Part,
 };
@@ -114,7 +115,7 @@ impl Builder<'_> {
     }
 
     /// Until when an end is not told, because who was behind it is not known yet.
-    pub(super) fn held_until(&self, id: &str, question: &Question, closed: BootTime) -> BootTime {
+    pub(super) fn held_until(&self, id: &AnchorId, question: &Question, closed: BootTime) -> BootTime {
         if self.world.audits.ended {
             return closed;
         }
@@ -125,7 +126,7 @@ impl Builder<'_> {
 
 impl Correlator {
     /// Puts the user of the audit log to a session.
-    pub(super) fn name_user(&mut self, id: &str, session: &mut Session, question: Option<Question>) {
+    pub(super) fn name_user(&mut self, id: &AnchorId, session: &mut Session, question: Option<Question>) {
         let Some(Question { sought, due, early, asked }) = question else {
             let touched = self.world.audits.forget(id);
             return self.reconsider(touched);
@@ -156,7 +157,7 @@ impl Correlator {
     }
 
     /// For these sessions the audit log says something else now.
-    pub(super) fn reconsider(&mut self, sessions: impl IntoIterator<Item = ExecId>) {
+    pub(super) fn reconsider(&mut self, sessions: impl IntoIterator<Item = AnchorId>) {
         for id in sessions {
             self.touch(&Part::Exec(id));
         }

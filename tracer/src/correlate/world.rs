@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::{
+    anchor_id::AnchorId,
     audit::Audits,
-    execs::{Exec, ExecId, Execs, What},
+    execs::{Exec, Execs, What},
     hosts::Hosts,
     joins::{Join, Joins, Verdict},
     limits::{LOSS_TOLD_WITHIN, MAX_LOSSES, STREAM_WITHIN},
@@ -32,7 +33,7 @@ pub(super) struct World {
     /// Connections of API servers to etcd, by who made them.
     pub(super) stores: BTreeMap<TaskKey, Vec<SocketNo>>,
     /// First containers, by the shim that started them.
-    pub(super) pods: BTreeMap<TaskKey, ExecId>,
+    pub(super) pods: BTreeMap<TaskKey, AnchorId>,
     /// `None`: asked for, and not known.
     pub(super) containers: BTreeMap<String, Option<Arc<Target>>>,
     pub(super) losses: Losses,
@@ -40,14 +41,15 @@ pub(super) struct World {
 }
 
 impl World {
-    /// The exec of that id, made where it is new. `None` where the id is already that of another container.
-    pub(super) fn exec(&mut self, host: HostNo, id: &str, container: &str, at: BootTime) -> Option<&mut Exec> {
+    /// The anchor of that id, made where it is new. `None` where the id is already that of another container.
+    pub(super) fn exec(&mut self, host: HostNo, id: &AnchorId, container: &str, at: BootTime) -> Option<&mut Exec> {
         self.execs.entry(&self.hosts, host, id, container, at)
     }
 
-    /// What its session is called.
-    pub(super) fn session_id(&self, id: &str) -> SessionId {
-        self.execs.get(id).map_or_else(|| self.hosts.session(HostNo::default(), id), |exec| exec.session.clone())
+    /// Id of the session.
+    pub(super) fn session_id(&self, id: &AnchorId) -> SessionId {
+        let unknown = || id.session(&self.hosts, HostNo::default(), None);
+        self.execs.get(id).map_or_else(unknown, |exec| exec.session.clone())
     }
 
     /// Whether who listens there starts containers: what it forks is then followed.
@@ -86,7 +88,7 @@ impl World {
     }
 
     /// The exec whose FIFOs dockerd made for that connection, by its connecting end.
-    pub(super) fn exec_of_hijacked(&self, near: SocketNo) -> Option<&ExecId> {
+    pub(super) fn exec_of_hijacked(&self, near: SocketNo) -> Option<&AnchorId> {
         let near = self.sockets.get(near).filter(|socket| socket.unix.is_some())?;
         self.execs.by_stream(near.peer?)
     }
@@ -208,6 +210,6 @@ pub(super) struct Standing {
 pub(super) enum Part {
     Task(TaskKey),
     Socket(SocketNo),
-    Exec(ExecId),
+    Exec(AnchorId),
     Container(Arc<str>),
 }

@@ -277,7 +277,7 @@ impl<'a> Case<'a> {
 
     /// FIFOs of its exec that are held, and by whom.
     pub(super) fn fifos(&self) -> &'a [Held<'a>] {
-        self.session.exec_id.as_deref().map_or(&[], |exec| self.host.fifos_of(exec))
+        self.host.fifos_of(self.session)
     }
 
     /// Descriptor of what was asked for, where bytes pass through it.

@@ -14,8 +14,8 @@ pub(super) struct Host<'a> {
     roles: BTreeMap<TaskKey, BTreeSet<Role>>,
     /// Who holds a file.
     holders: BTreeMap<(FileKind, FileId), Vec<(TaskKey, &'a Descriptor)>>,
-    /// FIFOs of execs that are held, by exec id.
-    fifos: BTreeMap<String, Vec<Held<'a>>>,
+    /// FIFOs of execs that are held, by exec id and container: two execs may have one id.
+    fifos: BTreeMap<(String, String), Vec<Held<'a>>>,
     /// Ports on which kubelets listen.
     kubelet_ports: BTreeSet<u16>,
 }
@@ -50,14 +50,15 @@ impl<'a> Host<'a> {
             roles.entry(loose.task).or_default().insert(loose.role);
         }
         let mut holders: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        let mut fifos: BTreeMap<String, Vec<Held<'_>>> = BTreeMap::new();
+        let mut fifos: BTreeMap<(String, String), Vec<Held<'_>>> = BTreeMap::new();
         for (task, descriptors) in report.measures.every_descriptor() {
             for one in descriptors {
                 holders.entry((one.kind, one.file)).or_default().push((task, one));
                 let path = one.path.as_ref().filter(|_| one.kind == FileKind::Fifo);
                 if let Some(fifo) = path.and_then(|path| parse_fifo_path(&path.to_text())) {
+                    let key = (fifo.exec, fifo.container.clone());
                     let held = Held { task, descriptor: one, container: fifo.container, stream: fifo.stream };
-                    fifos.entry(fifo.exec).or_default().push(held);
+                    fifos.entry(key).or_default().push(held);
                 }
             }
         }
@@ -79,14 +80,16 @@ impl<'a> Host<'a> {
         self.holders.get(&(kind, file)).map_or(&[], Vec::as_slice)
     }
 
-    /// Who holds FIFOs of that exec.
-    pub(super) fn fifos_of(&self, exec: &str) -> &[Held<'a>] {
-        self.fifos.get(exec).map_or(&[], Vec::as_slice)
+    /// Who holds FIFOs of that session's exec.
+    pub(super) fn fifos_of(&self, session: &Session) -> &[Held<'a>] {
+        let key = session.exec_id.as_deref().zip(session.target.container_id.as_deref());
+        let held = key.and_then(|(exec, container)| self.fifos.get(&(exec.to_owned(), container.to_owned())));
+        held.map_or(&[], Vec::as_slice)
     }
 
     /// FIFOs of execs that are held, by exec id.
     pub(super) fn fifos(&self) -> impl Iterator<Item = (&str, &[Held<'a>])> {
-        self.fifos.iter().map(|(exec, held)| (exec.as_str(), held.as_slice()))
+        self.fifos.iter().map(|((exec, _), held)| (exec.as_str(), held.as_slice()))
     }
 
     /// Whether that process is stopped by a signal, in two samples.

@@ -13,8 +13,8 @@ use super::{
     words::{self, gap_words, lasted},
 };
 use crate::model::{
-    BootTime, Descriptor, FileKind, Health, Hop, Link, LinkKind, Measures, ProcessMeasure, RawText, Report, Role,
-    Session, SocketId, Span, TaskKey, TcpMeasure, TcpState, TimerKind, parse_fifo_path,
+    BootTime, Descriptor, ExecFifo, FileKind, Health, Hop, Link, LinkKind, Measures, ProcessMeasure, RawText, Report,
+    Role, Session, SocketId, Span, TaskKey, TcpMeasure, TcpState, TimerKind, parse_fifo_path,
 };
 
 /// Columns of a command.
@@ -214,7 +214,10 @@ impl Drawing<'_> {
         let mut lines = Vec::new();
         for one in self.measures.descriptors(shim.task).iter().filter(|one| one.kind == FileKind::Fifo) {
             let name = one.path.as_ref().and_then(RawText::as_str).and_then(parse_fifo_path);
-            let Some(name) = name.filter(|name| *name.exec == **exec) else { continue };
+            let is_its = |name: &ExecFifo| {
+                *name.exec == **exec && self.session.target.container_id.as_ref() == Some(&name.container)
+            };
+            let Some(name) = name.filter(is_its) else { continue };
             if !seen.insert(one.file) {
                 continue;
             }

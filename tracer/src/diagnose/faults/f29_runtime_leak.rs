@@ -1,6 +1,9 @@
 //! F29.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::prelude::*;
 
@@ -48,10 +51,15 @@ pub(super) const FAULT: Fault = Fault {
 const MANY: usize = 3;
 
 fn rule(host: &Host<'_>) -> Vec<Found> {
-    let open: BTreeSet<&str> = host.open().filter_map(|session| session.exec_id.as_deref()).collect();
+    let name = |session: &crate::model::Session| session.exec_id.clone().zip(session.target.container_id.clone());
+    let open: BTreeSet<(Arc<str>, String)> = host.open().filter_map(name).collect();
     let mut leaked: BTreeMap<TaskKey, Vec<(u32, u64)>> = BTreeMap::new();
     for (exec, held) in host.fifos() {
-        let Some(one) = held.first().filter(|one| one.container != exec && !open.contains(exec)) else { continue };
+        let Some(one) =
+            held.first().filter(|one| one.container != exec && !open.contains(&(exec.into(), one.container.clone())))
+        else {
+            continue;
+        };
         let by_runtime = held.iter().all(|held| held.task == one.task) && host.is(one.task, Role::Runtime);
         // Only where the shim that would have them was looked at.
         let shim_known = !host.shims_of(&one.container).is_empty();

@@ -1,0 +1,64 @@
+//! Execs with an id that a user chose: each is a session of its own, and keeps its id.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{ran, sessions};
+
+/// Sessions with that exec id, by session id.
+fn execs_called(name: &str, exec: &str) -> BTreeMap<String, Value> {
+    let mut found = sessions(name, &[]);
+    found.retain(|_, session| session["exec_id"] == exec);
+    found
+}
+
+/// Pids of the processes in containers.
+fn processes(sessions: &BTreeMap<String, Value>) -> BTreeSet<u64> {
+    let hops = sessions.values().flat_map(|session| session["hops"].as_array().expect("hops"));
+    hops.filter(|hop| hop["role"] == "process").map(|hop| hop["pid"].as_u64().expect("a pid")).collect()
+}
+
+#[test]
+fn one_exec_id_in_two_containers_is_two_sessions() {
+    let found = execs_called("hostile-ctr-two.jsonl.zst", "sh");
+    assert_eq!(processes(&found), BTreeSet::from([19748, 20748]), "{:?}", found.keys());
+    let containers: BTreeSet<String> =
+        found.values().map(|session| session["target"]["container_id"].to_string()).collect();
+    assert_eq!((found.len(), containers.len()), (2, 2));
+}
+
+#[test]
+fn one_exec_id_again_in_a_container_is_two_sessions() {
+    let found = execs_called("hostile-ctr-again-5s.jsonl.zst", "sh");
+    assert_eq!(processes(&found), BTreeSet::from([19748, 20748]), "{:?}", found.keys());
+    assert_eq!(found.len(), 2);
+    assert!(found.values().all(|session| session["state"] == "closed" && session["exit"]["code"] == 3));
+}
+
+#[test]
+fn ls_gives_a_chosen_exec_id_the_session_id_of_the_trace() {
+    let name = "hostile-ctr-two.jsonl.zst";
+    let traced: BTreeSet<String> = execs_called(name, "sh").into_keys().collect();
+    let ran = ran(name, &["ls", "--from", "FILE", "-o", "json"]);
+    let listed: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let listed: BTreeSet<String> = listed
+        .as_array()
+        .expect("an array")
+        .iter()
+        .filter(|session| session["exec_id"] == "sh")
+        .map(|session| session["id"].as_str().expect("an id").to_owned())
+        .collect();
+    assert!(!listed.is_empty() && listed.is_subset(&traced), "{listed:?} {traced:?}");
+}
+
+#[test]
+fn an_exec_called_like_a_stream_hides_no_session() {
+    let all = sessions("hostile-stream-collide.jsonl.zst", &[]);
+    let chosen = all.values().find(|session| session["exec_id"] == "stream-31266").expect("the user's exec");
+    assert_eq!(chosen["kind"], "local");
+    // The stream that has the cookie 31266: its id is the hash of the boot id with `stream-31266`.
+    let stream = all.get("s-42b5a9ccfd").expect("kubectl's session");
+    let kubectl = &stream["hops"][0];
+    assert_eq!((kubectl["role"].as_str(), kubectl["pid"].as_u64()), (Some("kubectl"), Some(19731)));
+}
