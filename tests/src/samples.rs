@@ -122,6 +122,7 @@ pub fn whole() -> Session {
             container: Some("web".into()),
             container_id: Some(CONTAINER.into()),
             runtime: Some("containerd".into()),
+            said_by_client: false,
         }),
         client: Client {
             address: "192.168.205.1:60886".parse().ok(),

@@ -41,8 +41,8 @@ use execpath::{
     correlate::Options,
     model::{
         Actor, Ancestor, Ancestry, AuditEvent, AuditRequest, AuditUser, BootTime, ContainerInfo, ExitStatus, Fact,
-        Family, FileId, HostNo, KubeUser, Observation, ProcessInfo, Program, RawText, Report, Session, SocketId,
-        SocketInfo, SocketRole, Source, Span, State, Subresource, TaskKey, Tuple, WatchAs,
+        Family, FileId, FileKind, HostNo, KubeUser, Observation, ProcessInfo, Program, RawText, Report, Session,
+        SocketId, SocketInfo, SocketRole, Source, Span, State, Subresource, TaskKey, Tuple, WatchAs,
     },
 };
 
@@ -338,9 +338,15 @@ impl Names {
                     let id = long_id(container, self.world);
                     info.cgroup = Some(format!("/kubepods/podab/{id}").as_str().into());
                 }
+                ("@stdin", "pipe") => info.stdin = Some(FileKind::Pipe),
+                ("@stdin", "null") => info.stdin = Some(FileKind::Other),
                 ("@go", version) => info.program = Some(Program::Go(version.to_owned())),
                 ("@uid", uid) => info.uid = Some(uid.parse().map_err(|_no_number| format!("`{uid}` is no uid"))?),
-                _ => return Err(format!("`{word}` is none of @below, @contained, @parent=, @uid=, @in=, @go=")),
+                _ => {
+                    return Err(format!(
+                        "`{word}` is none of @below, @contained, @parent=, @uid=, @in=, @stdin=, @go="
+                    ));
+                }
             }
         }
         info.argv = words.rest.by_ref().map(RawText::from).collect();
@@ -620,6 +626,11 @@ impl Names {
                 let (from, to) = (words.next("from a socket")?, words.next("to a socket")?);
                 let (from, to) = (self.known(from)?.id, self.known(to)?.id);
                 Fact::RelayAwaited { from, to, copied: words.is_next("copied") }
+            }
+            "gone" => {
+                source = Source::Snapshot;
+                task = Some(self.task(&mut words)?);
+                Fact::ProcessGone
             }
             "container" => {
                 source = Source::Snapshot;

@@ -1,4 +1,4 @@
-//! Execs with an id that a user chose: each is a session of its own, and keeps its id.
+//! Execs with an id that a user chose, each a session of its own; execs older than the trace that may be probes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,4 +61,28 @@ fn an_exec_called_like_a_stream_hides_no_session() {
     let stream = all.get("s-42b5a9ccfd").expect("kubectl's session");
     let kubectl = &stream["hops"][0];
     assert_eq!((kubectl["role"].as_str(), kubectl["pid"].as_u64()), (Some("kubectl"), Some(19731)));
+}
+
+/// Codes of a session's gaps.
+fn gaps(session: &Value) -> Vec<&str> {
+    let gaps = session["gaps"].as_array().expect("gaps");
+    gaps.iter().map(|gap| gap["code"].as_str().expect("a code")).collect()
+}
+
+#[test]
+fn an_older_command_without_input_may_be_a_probe() {
+    let all = sessions("left-open-probe.jsonl.zst", &[]);
+    let probe = all.get("s-3a6354d774").expect("the probe that ran when the trace began");
+    assert_eq!((probe["kind"].as_str(), probe["stdin"].as_bool()), (Some("exec"), Some(false)));
+    assert!(gaps(probe).contains(&"kind-unknown"), "{probe}");
+}
+
+#[test]
+fn a_command_that_outlasts_probes_is_not_called_one() {
+    let all = sessions("orphan-ctrd2.jsonl.zst", &[]);
+    let orphan = all.get("s-59f09c4a5d").expect("the exec whose kubectl was killed");
+    assert_eq!(orphan["command"], serde_json::json!(["sleep", "4324"]));
+    assert_eq!((orphan["kind"].as_str(), gaps(orphan)), (Some("exec"), vec!["kind-unknown"]));
+    let young = sessions("orphan-ctrd2.jsonl.zst", &["--kind", "probe"]);
+    assert_eq!(young.get("s-9475b1e9c9").map(|probe| &probe["state"]), Some(&serde_json::json!("open")));
 }

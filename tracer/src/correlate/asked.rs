@@ -9,7 +9,10 @@ use super::{
     sockets::SocketNo,
     world::{Part, World},
 };
-use crate::model::{BootTime, Kind, ProcessInfo, RawText, Role, Session, SocketInfo, SocketRole, TaskKey};
+use crate::model::{
+    BootTime, GapCode, Hop, Kind, KubectlCall, ProcessInfo, RawText, Role, Session, SocketInfo, SocketRole, TaskKey,
+    parse_kubectl,
+};
 
 impl Correlator {
     /// A connection to an API server: if a kubectl made it that keeps it, it may be all that is seen of what was asked for.
@@ -31,9 +34,9 @@ impl Correlator {
         if self.world.calls.contains_key(&task)
             && !self.asked_for.contains_key(&task)
             && let Some(process) = process
-            && let Some(said) = kubectl_word(&process.info)
+            && let Some(call) = self.world.kubectl(task, &process.info)
         {
-            if kept_open(said).is_none() {
+            if kept_open(call.word).is_none() {
                 self.asking.insert((self.now, task));
                 return;
             }
@@ -51,7 +54,7 @@ impl Correlator {
 
     /// Nothing shows what that kubectl asked for: its own connection does, then.
     pub(super) fn look_at_asked(&mut self, at: BootTime, task: TaskKey) {
-        let is_request = self.world.processes.get(task).is_some_and(|process| is_request(&process.info));
+        let is_request = self.world.is_request(task);
         let gone = self.world.processes.get(task).is_none_or(|process| process.exit.is_some());
         if gone
             || self.served.contains(&task)
@@ -128,47 +131,32 @@ fn lacks_client(session: &Session) -> bool {
         Role::Client | Role::Etcd | Role::Shim | Role::Runc | Role::Process => false,
     });
     // Its client is gone, and everything else is known of it.
-    let is_left = session.exec_id.is_some() && session.gaps.is_empty();
+    let may_be_probe = session.preexisting && session.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
+    let is_left = session.exec_id.is_some() && (session.gaps.is_empty() || may_be_probe);
     headless && !elsewhere && session.kind.is_of_people() && !is_left
 }
 
-/// Options of kubectl that stand before its command and take a word after them (staging/src/k8s.io/cli-runtime,
-/// pkg/genericclioptions/config_flags.go).
-const TAKES_A_WORD: &[&str] = &[
-    "-n",
-    "--namespace",
-    "-s",
-    "--server",
-    "-v",
-    "--v",
-    "--as",
-    "--as-group",
-    "--as-uid",
-    "--cache-dir",
-    "--certificate-authority",
-    "--client-certificate",
-    "--client-key",
-    "--cluster",
-    "--context",
-    "--kubeconfig",
-    "--password",
-    "--profile",
-    "--profile-output",
-    "--request-timeout",
-    "--tls-server-name",
-    "--token",
-    "--user",
-    "--username",
-];
+impl World {
+    /// What that process asks for, if it is a kubectl: by its name, or because it is connected to an API server and has the arguments of
+    /// a kubectl that leads into a pod. The file may have any name; others that are made with client-go (k9s, helm) have other arguments.
+    pub(super) fn kubectl<'a>(&self, task: TaskKey, client: &'a ProcessInfo) -> Option<KubectlCall<'a>> {
+        let call = parse_kubectl(&client.argv)?;
+        let leads_into_a_pod = kept_open(call.word).is_some() && (call.pod.is_some() || !call.command.is_empty());
+        let acts_like_one = self.calls.contains_key(&task) && call.understood && leads_into_a_pod;
+        (is_kubectl(client) || acts_like_one).then_some(call)
+    }
 
-/// What kubectl was told to do, where that keeps a connection open.
-pub(super) fn kubectl_says(client: &ProcessInfo) -> Option<Kind> {
-    kept_open(kubectl_word(client)?)
-}
+    /// What that client was told to do, where it is a kubectl and that keeps a connection open.
+    pub(super) fn kubectl_says(&self, client: &Hop) -> Option<Kind> {
+        kept_open(self.kubectl(client.task, &client.process)?.word)
+    }
 
-/// Whether that is a kubectl that was told to do something else.
-fn is_request(client: &ProcessInfo) -> bool {
-    kubectl_word(client).is_some_and(|word| kept_open(word).is_none())
+    /// Whether that is a kubectl that was told to do something else.
+    fn is_request(&self, task: TaskKey) -> bool {
+        let process = self.processes.get(task);
+        let call = process.and_then(|process| self.kubectl(task, &process.info));
+        call.is_some_and(|call| kept_open(call.word).is_none())
+    }
 }
 
 fn kept_open(word: &str) -> Option<Kind> {
@@ -183,42 +171,54 @@ fn kept_open(word: &str) -> Option<Kind> {
     }
 }
 
-/// Whether that is kubectl, by its arguments or its name.
+/// Whether that is kubectl by its name, with or without a version (`kubectl.1.33`). A plug-in (`kubectl-name`) is another program.
 pub(super) fn is_kubectl(client: &ProcessInfo) -> bool {
     let program = client.argv.first().and_then(RawText::as_str).and_then(|program| program.rsplit('/').next());
-    program == Some("kubectl") || client.comm.as_bytes() == b"kubectl"
-}
-
-/// kubectl's command.
-fn kubectl_word(client: &ProcessInfo) -> Option<&str> {
-    let mut words = client.argv.iter().filter_map(RawText::as_str);
-    words.next().filter(|_| is_kubectl(client))?;
-    loop {
-        let word = words.next()?;
-        if TAKES_A_WORD.contains(&word) {
-            words.next();
-        } else if !word.starts_with('-') {
-            return Some(word);
-        }
-    }
+    let is_name = |name: &str| {
+        let version = name.strip_prefix("kubectl").map(|rest| rest.trim_start_matches(['.', '-', '_', 'v']));
+        version.is_some_and(|version| name == "kubectl" || version.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    program.is_some_and(is_name) || client.comm.as_str().is_some_and(is_name)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{Correlator, Options},
+        *,
+    };
+    use crate::model::HostFacts;
+
+    fn process(line: &str) -> ProcessInfo {
+        ProcessInfo { argv: line.split_whitespace().map(RawText::from).collect(), ..ProcessInfo::default() }
+    }
 
     #[test]
-    fn what_kubectl_was_told_stands_after_its_options() {
-        let says = |line: &str| {
-            let argv: Vec<RawText> = line.split_whitespace().map(RawText::from).collect();
-            kubectl_says(&ProcessInfo { argv, ..ProcessInfo::default() })
+    fn a_version_is_a_part_of_kubectls_name() {
+        for name in ["kubectl", "/usr/bin/kubectl", "kubectl.1.33", "kubectl-1.33.2", "kubectl-v1.33", "/x/kubectl1.20"]
+        {
+            assert!(is_kubectl(&process(name)), "{name}");
+        }
+        for name in ["kubectl-ns", "kubectl_complete-ns", "kubectlx", "kube", "k9s", "", "kubectl-view-secret"] {
+            assert!(!is_kubectl(&process(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_renamed_kubectl_is_known_by_arguments_and_connection() {
+        let mut correlator = Correlator::new(&HostFacts::default(), &Options::default());
+        let task = TaskKey::from_ticks(50, 1);
+        let word = |world: &World, line: &str| {
+            let client = process(line);
+            world.kubectl(task, &client).map(|call| call.word.to_owned())
         };
-        assert_eq!(says("/usr/bin/kubectl -n exec --context=a cp x:/y z"), Some(Kind::Cp));
-        assert_eq!(says("kubectl --token attach -v=9 exec web -- cp a b"), Some(Kind::Exec));
-        assert_eq!(says("kubectl port-forward web 80"), Some(Kind::PortForward));
-        assert_eq!(says("kubectl logs -f web"), Some(Kind::Logs));
-        assert_eq!(says("kubectl get pods"), None);
-        assert_eq!(says("sh exec"), None);
-        assert_eq!(says("kubectl -n"), None);
+        let exec = "k exec -it web -- sh";
+        assert_eq!(word(&correlator.world, exec), None, "connected to nothing");
+        correlator.world.calls.insert(task, Vec::new());
+        assert_eq!(word(&correlator.world, exec).as_deref(), Some("exec"));
+        assert_eq!(word(&correlator.world, "kubectl get pods").as_deref(), Some("get"));
+        for other in ["k9s -n web", "helm get values x", "k9s exec", "docker -H x exec web sh", "flux logs --kind=X"] {
+            assert_eq!(word(&correlator.world, other), None, "{other}");
+        }
     }
 }

@@ -3,7 +3,6 @@
 use smallvec::smallvec;
 
 use super::{
-    asked::kubectl_says,
     chain::{Builder, link},
     execs::{Exec, What},
     limits::MAX_FORWARDED,
@@ -44,7 +43,7 @@ impl Builder<'_> {
             }
         }
         let Some(last) = hops.iter().rposition(|hop| hop.role == Role::ApiServer) else { return };
-        let text = match hops.first().and_then(|hop| kubectl_says(&hop.process)) {
+        let text = match hops.first().and_then(|hop| self.world.kubectl_says(hop)) {
             Some(Kind::Logs) => "the kubelet hands out logs on a connection that many requests of the API server share",
             _ => {
                 "nothing that is known of the API server's connections to kubelets leads on: it has not passed this on, or what it did is not seen"

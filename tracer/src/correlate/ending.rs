@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::{
     anchor_id::AnchorId,
-    asked::{is_kubectl, kubectl_says},
+    asked::is_kubectl,
     chain::{Builder, Built, Node},
     execs::{Exec, What},
-    limits::{CLOSE_GRACE, LOSS_TOLD_WITHIN, STREAM_WITHIN},
+    limits::{CLOSE_GRACE, LONG_PROBE, LOSS_TOLD_WITHIN, STREAM_WITHIN},
     sockets::SocketNo,
     world::World,
 };
@@ -62,7 +62,8 @@ impl Builder<'_> {
             let due = question.due.filter(|due| now < *due);
             ending.again_at = ending.again_at.into_iter().chain(held).chain(due).min();
         }
-        if let (Some(_), Some(process), None) = (ending.closed_at, exec.process, exec.exit) {
+        let runs_on = exec.process.filter(|_| exec.exit.is_none() && self.process_gone(exec).is_none());
+        if let (Some(_), Some(process)) = (ending.closed_at, runs_on) {
             let at = hops.len().saturating_sub(1);
             let text =
                 format!("the connections are gone, the process {} goes on running in the container", process.tgid);
@@ -77,16 +78,14 @@ impl Builder<'_> {
         if exec.preexisting {
             // When it began was not seen; its command, or what starts it, is as old, to the tick, and so is a kubectl. Another
             // program may have run for months.
-            let kubectl = client.filter(|hop| is_kubectl(&hop.process)).map(|hop| hop.task);
+            let kubectl = client.filter(|hop| is_kubectl(&hop.process) || self.world.kubectl_says(hop).is_some());
+            let kubectl = kubectl.map(|hop| hop.task);
             let began = exec.process.into_iter().chain(exec.runc).chain(kubectl);
             let began = began.map(|task| BootTime(task.start_ns()));
             opened_at = began.chain([opened_at]).min().unwrap_or(opened_at);
         }
-        // Nothing else runs for a request than kubectl.
-        let (command, command_truncated) = match client.filter(|_| exec.what == What::Request) {
-            Some(kubectl) => (kubectl.process.argv.as_slice().into(), kubectl.process.argv_truncated),
-            None => (Arc::clone(&exec.command), exec.command_truncated),
-        };
+        let (command, command_truncated) = self.command(exec, client);
+        let target = if exec.container.is_empty() { self.target_said(exec, client).unwrap_or(target) } else { target };
         let client = self.client(client, beyond_end.or(client_end));
         let session = Session {
             id: exec.session.clone(),
@@ -102,7 +101,7 @@ impl Builder<'_> {
             command,
             command_truncated,
             tty: exec.tty,
-            stdin: (!exec.streams.is_empty()).then(|| exec.streams.contains("stdin")),
+            stdin: (!exec.streams.is_empty()).then(|| exec.streams.contains("stdin") || self.world.has_input(exec)),
             exec_id: exec.exec_id(id),
             exit: ending.exit,
             hops,
@@ -115,6 +114,34 @@ impl Builder<'_> {
         parts.sort_unstable();
         parts.dedup();
         Built { session, parts, wants: self.wants, again_at: ending.again_at, question }
+    }
+
+    /// The command that was asked for, and whether it was cut. The process may run another program by now, unless its first execve was
+    /// seen; kubectl's arguments stay.
+    fn command(&self, exec: &Exec, client: Option<&Hop>) -> (Arc<[RawText]>, bool) {
+        if let Some(kubectl) = client.filter(|_| exec.what == What::Request) {
+            // Nothing else runs for a request than kubectl.
+            return (kubectl.process.argv.as_slice().into(), kubectl.process.argv_truncated);
+        }
+        let is_seen = !exec.command.is_empty() && !exec.preexisting;
+        let may_be_asked =
+            matches!(exec.what, What::Exec | What::Unnamed | What::Asked | What::Leg) && !exec.process_doubted;
+        let waits = exec.process.is_none() && matches!(exec.what, What::Exec | What::Unnamed);
+        let call = client.and_then(|client| Some((client, self.world.kubectl(client.task, &client.process)?)));
+        match call.filter(|(_, call)| may_be_asked && !is_seen && !waits && !call.command.is_empty()) {
+            Some((client, call)) => (call.command.into(), client.process.argv_truncated),
+            None => (Arc::clone(&exec.command), exec.command_truncated),
+        }
+    }
+
+    /// Where a path leads that leaves this host before its container: kubectl's arguments say so.
+    fn target_said(&self, exec: &Exec, client: Option<&Hop>) -> Option<Arc<Target>> {
+        let client = client.filter(|_| matches!(exec.what, What::Asked | What::Leg))?;
+        let call = self.world.kubectl(client.task, &client.process)?;
+        let names = [call.namespace, call.pod, call.container].map(|name| name.map(str::to_owned));
+        let [namespace, pod, container] = names;
+        let known = namespace.is_some() || pod.is_some() || container.is_some();
+        known.then(|| Arc::new(Target { namespace, pod, container, said_by_client: true, ..Target::default() }))
     }
 
     /// Whether every hop from client to process that can be on this host is there.
@@ -168,8 +195,8 @@ impl Builder<'_> {
 
     fn kind(&mut self, exec: &Exec, hops: &[Hop], links: &[Link]) -> Kind {
         // The client says it itself, where it is on this host and is kubectl.
-        let client = hops.first().filter(|hop| hop.role == Role::Client).map(|hop| &hop.process);
-        let said = client.and_then(|client| kubectl_says(client));
+        let client = hops.first().filter(|hop| hop.role == Role::Client);
+        let said = client.and_then(|client| self.world.kubectl_says(client));
         match exec.what {
             What::Local if self.may_lack_something(exec) => self
                 .kind_unknown("whether the kubelet asked for it is not known: what the runtime did for it may be lost"),
@@ -243,8 +270,22 @@ impl Builder<'_> {
                 );
             }
             if !exec.may_have_stream {
-                let people = self.is_left_by_its_client(exec);
-                return if people { if copies { Kind::Cp } else { Kind::Exec } } else { Kind::Probe };
+                if self.is_left_by_its_client(exec) {
+                    return if copies { Kind::Cp } else { Kind::Exec };
+                }
+                if self.outlasts_probes(exec) {
+                    return self.kind_unknown(
+                        "exec or probe: no connection of it is known, and it runs for longer than probes usually may",
+                    );
+                }
+                return Kind::Probe;
+            }
+            if exec.by_cri && !self.world.reads(exec) {
+                self.gap(
+                    GapCode::KindUnknown,
+                    None,
+                    "exec or probe: it takes no input, and which of the runtime's connections serves it, if any, is not known",
+                );
             }
             // dockerd hands what a process prints from goroutine to goroutine: no act joins the two.
             let text = if exec.shim.is_some_and(|shim| self.between(exec.runtime, shim).is_some()) {
@@ -286,9 +327,15 @@ impl Builder<'_> {
         let server = exec.runtime.and_then(|runtime| self.world.processes.get(runtime));
         exec.preexisting
             && exec.by_cri
-            && (exec.reads() || !exec.held_by_runtime)
+            && (self.world.reads(exec) || !exec.held_by_runtime)
             && server.is_some_and(|server| !server.ports.is_empty())
             && !self.world.losses.since(exec.since)
+    }
+
+    /// Whether it had run for longer, when it was found, than the kubelet waits for most probes.
+    fn outlasts_probes(&self, exec: &Exec) -> bool {
+        let started = exec.process.map(|task| BootTime(task.start_ns()));
+        exec.preexisting && exec.by_cri && started.is_some_and(|at| exec.since.since(at) >= LONG_PROBE)
     }
 
     fn target(&mut self, exec: &Exec) -> Arc<Target> {
@@ -350,8 +397,15 @@ impl Builder<'_> {
             (None, Some(_)) => Some(SessionExit { code: None, signal: None, reason: ExitReason::StartFailed }),
             (None, None) => None,
         };
-        let ended = exec.exit.map(|(at, _)| at).or(exec.start_failed);
         let unknown = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
+        let ended = exec.exit.map(|(at, _)| at).or(exec.start_failed);
+        let gone = self.process_gone(exec).filter(|_| ended.is_none());
+        // The record of the end, which tells how the process ended, may be on its way.
+        let told_by = gone.map(|at| at.plus(CLOSE_GRACE)).filter(|told_by| now < *told_by);
+        let (ended, exit) = match gone {
+            Some(at) if told_by.is_none() => (Some(at), Some(unknown)),
+            _ => (ended, exit),
+        };
         match (first_closed, ended) {
             (Some(closed), Some(ended)) => Ending { closed_at: Some(closed.max(ended)), exit, again_at: None },
             // No connection to close: CRI ExecSync, or none that is known to be its own. When unix connections close nothing tells.
@@ -367,8 +421,13 @@ impl Builder<'_> {
             }
             (Some(closed), None) => Ending { closed_at: None, exit: None, again_at: Some(closed.plus(CLOSE_GRACE)) },
             // The process is gone, its connections stand: open (a child may hold its output).
-            (None, _) => Ending { closed_at: None, exit: None, again_at: None },
+            (None, _) => Ending { closed_at: None, exit: None, again_at: told_by },
         }
+    }
+
+    /// When the process was found to be gone, where no record told of its end.
+    fn process_gone(&self, exec: &Exec) -> Option<BootTime> {
+        exec.process.filter(|_| exec.exit.is_none()).and_then(|task| self.world.processes.get(task)?.gone)
     }
 }
 

@@ -81,6 +81,9 @@ pub(super) const UNIX_KEPT: Span = Span::from_secs(60);
 /// How long an exec through dockershim that may be a probe is waited for: a probe's default limit (core/v1: timeoutSeconds).
 pub(super) const PROBE_WITHIN: Span = Span::from_secs(1);
 
+/// How long a command runs that is hardly a probe: the default limit of a probe is one second (core/v1: timeoutSeconds).
+pub(super) const LONG_PROBE: Span = Span::from_secs(10);
+
 /// How often the tables are swept: each time goes through some of them whole, and nothing is kept for so short a time that it
 /// would matter.
 pub(super) const SWEEP_EVERY: Span = Span::from_secs(5);

@@ -17,6 +17,8 @@ pub(super) struct Process {
     /// Who called fork, as seen; `info.parent` may be another one (CLONE_PARENT, reparenting).
     pub(super) forked_by: Option<TaskKey>,
     pub(super) exit: Option<(BootTime, ExitStatus)>,
+    /// When it was looked for and was gone, although no record told how it ended.
+    pub(super) gone: Option<BootTime>,
     /// TCP ports it listens on.
     pub(super) ports: BTreeSet<u16>,
     /// Since when it is known to listen or accept.
@@ -150,12 +152,20 @@ impl Processes {
         new.tty = new.tty.or_else(|| old.tty.clone());
         new.netns = new.netns.or(old.netns);
         new.mntns = new.mntns.or(old.mntns);
+        new.stdin = new.stdin.or(old.stdin);
         new.watched = new.watched.or(old.watched);
         let is_different = new != *old;
         if is_different {
             *known = Arc::new(new);
         }
         is_new || is_different
+    }
+
+    /// It was looked for and is not there. A record of its end may still come.
+    pub(super) fn gone(&mut self, task: TaskKey, at: BootTime) {
+        if let Some(process) = self.by_key.get_mut(&task) {
+            process.gone = process.gone.or(Some(at));
+        }
     }
 
     pub(super) fn exited(&mut self, task: TaskKey, at: BootTime, status: ExitStatus) {

@@ -95,7 +95,7 @@ impl Builder<'_> {
         let sought = Sought {
             subresources,
             target: Arc::clone(target),
-            command: client.and_then(asked_by_kubectl).or_else(|| command_seen(exec)),
+            command: client.and_then(|client| self.asked_by_kubectl(client)).or_else(|| command_seen(exec)),
             tty: exec.tty,
             // What is closed meanwhile is not held any more.
             stdin: (!exec.preexisting && !exec.streams.is_empty()).then(|| exec.streams.contains("stdin")),
@@ -112,6 +112,15 @@ impl Builder<'_> {
         let is_part = exec.preexisting && !matches!(first, Some(Role::Client | Role::Proxy));
         let early = !exec.preexisting && known.is_none() && now < exec.since.plus(AUDIT_SETTLED);
         Some(Question { sought, due, early, asked: server.is_some() || is_part })
+    }
+
+    /// What kubectl was told to run: behind `--`.
+    fn asked_by_kubectl(&self, client: &Hop) -> Option<Command> {
+        let argv = &client.process.argv;
+        let is_exec = self.world.kubectl_says(client) == Some(Kind::Exec);
+        let at = argv.iter().position(|word| word.as_bytes() == b"--").filter(|_| is_exec)?;
+        let words: Arc<[RawText]> = argv.get(at + 1..)?.into();
+        Some(Command { words, truncated: client.process.argv_truncated, from: From::Client })
     }
 
     /// Until when an end is not told, because who was behind it is not known yet.
@@ -162,15 +171,6 @@ impl Correlator {
             self.touch(&Part::Exec(id));
         }
     }
-}
-
-/// What kubectl was told to run: behind `--`.
-fn asked_by_kubectl(client: &Hop) -> Option<Command> {
-    let argv = &client.process.argv;
-    let is_exec = super::asked::kubectl_says(&client.process) == Some(Kind::Exec);
-    let at = argv.iter().position(|word| word.as_bytes() == b"--").filter(|_| is_exec)?;
-    let words: Arc<[RawText]> = argv.get(at + 1..)?.into();
-    Some(Command { words, truncated: client.process.argv_truncated, from: From::Client })
 }
 
 fn command_seen(exec: &Exec) -> Option<Command> {

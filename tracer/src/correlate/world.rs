@@ -15,7 +15,7 @@ use super::{
     processes::{Looked, Processes},
     sockets::{SocketNo, Sockets},
 };
-use crate::model::{BootTime, HostNo, Places, RawText, SessionId, SocketId, Target, TaskKey, Tuple};
+use crate::model::{BootTime, FileKind, HostNo, Places, RawText, SessionId, SocketId, Target, TaskKey, Tuple};
 
 pub(super) struct World {
     pub(super) hosts: Hosts,
@@ -112,6 +112,18 @@ impl World {
         found
             .retain(|no| self.sockets.get(*no).is_some_and(|socket| socket.tuple.is_some() && socket.closed.is_none()));
         found
+    }
+
+    /// Whether it has stdin or a terminal, which no probe has.
+    pub(super) fn reads(&self, exec: &Exec) -> bool {
+        exec.reads() || self.has_input(exec)
+    }
+
+    /// Whether the process of an exec older than the tracer has a pipe or a terminal as its input: the FIFO may be gone by then.
+    pub(super) fn has_input(&self, exec: &Exec) -> bool {
+        let process = exec.process.filter(|_| exec.preexisting).and_then(|task| self.processes.get(task));
+        let stdin = process.and_then(|process| process.info.stdin);
+        stdin.is_some_and(|stdin| matches!(stdin, FileKind::Pipe | FileKind::Fifo | FileKind::Pty))
     }
 
     /// Whether its runtime came to be watched while at work with it, and what it has open is still to be told: a stream, maybe.

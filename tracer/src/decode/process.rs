@@ -36,6 +36,7 @@ pub(super) fn info(record: &Process) -> ProcessInfo {
         mntns: some(record.mntns),
         cgroup: None,
         program: None,
+        stdin: None,
         watched: WatchClass::from_number(record.class).map(WatchAs::from),
     }
 }

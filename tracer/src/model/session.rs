@@ -106,12 +106,14 @@ pub struct Target {
     pub container_id: Option<String>,
     /// `containerd`, `docker`, `cri-o`.
     pub runtime: Option<String>,
+    /// The names are those in kubectl's arguments; nothing on this host confirms them.
+    pub said_by_client: bool,
 }
 
 impl From<ContainerInfo> for Target {
     fn from(info: ContainerInfo) -> Self {
         let ContainerInfo { id, name, pod, namespace, pod_uid, sandbox: _, runtime } = info;
-        Self { namespace, pod, pod_uid, container: name, container_id: Some(id), runtime }
+        Self { namespace, pod, pod_uid, container: name, container_id: Some(id), runtime, said_by_client: false }
     }
 }
 
@@ -334,7 +336,8 @@ pub struct Session {
     pub target: Arc<Target>,
     /// Who began it.
     pub client: Client,
-    /// The command, as the process has it.
+    /// The command that was asked for: the first that the process ran, or, of a session older than the tracer, what its kubectl was
+    /// told to run, else what the process has as its arguments.
     pub command: Arc<[RawText]>,
     /// Whether the command was cut.
     pub command_truncated: bool,

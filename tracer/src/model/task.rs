@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{HostNo, RawText};
+use super::{FileKind, HostNo, RawText};
 
 /// A process, told apart from earlier and later ones of the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -78,6 +78,9 @@ pub struct ProcessInfo {
     /// What it was built with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<Program>,
+    /// What its descriptor 0 is, where that was looked at: a command that takes input has a pipe or a terminal, a probe has neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<FileKind>,
     /// What the kernel watches it for, where the kernel said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watched: Option<WatchAs>,

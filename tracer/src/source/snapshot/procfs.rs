@@ -20,6 +20,8 @@ use rustix::{
 
 use crate::model::{Ancestor, FileId, ProcessInfo, RawText, TaskKey, parse_cgroup};
 
+/// Major number of the slaves of Unix 98 terminals, the first of eight (include/uapi/linux/major.h: UNIX98_PTY_SLAVE_MAJOR).
+pub(super) const PTY_SLAVES: std::ops::Range<u32> = 136..144;
 /// `kernel.pid_max` is at most this on 64 bits (include/linux/threads.h: PID_MAX_LIMIT).
 const MAX_PROCESSES: usize = 4 << 20;
 /// The contract of recordings: enough for runc's and kubectl's own arguments.
@@ -199,6 +201,7 @@ impl Proc {
             mntns: self.namespace(pid, "mnt"),
             cgroup: self.cgroup(pid),
             program: super::golang::program(&self.path(pid, "exe")),
+            stdin: None,
             watched: None,
         };
         let key = TaskKey::from_ticks(pid, stat.start_ticks);

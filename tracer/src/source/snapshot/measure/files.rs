@@ -16,7 +16,7 @@ use rustix::{
 
 use super::super::{
     descriptors::{OpenFile, Target},
-    procfs::{DELETED, Proc, after, kernel_device, number},
+    procfs::{DELETED, PTY_SLAVES, Proc, after, kernel_device, number},
 };
 use crate::model::{
     Access, BootTime, Descriptor, Fact, FileId, FileKind, FileMeasure, Observation, RawText, Source, TaskKey,
@@ -24,8 +24,6 @@ use crate::model::{
 
 /// Descriptors of one process that are told: those of a runtime with some thousand sessions.
 const MAX_TOLD: usize = 65_536;
-/// Major number of the slaves of Unix 98 terminals, the first of eight (include/uapi/linux/major.h: UNIX98_PTY_SLAVE_MAJOR).
-const PTY_SLAVES: std::ops::Range<u32> = 136..144;
 /// Of /dev/ptmx (TTYAUX_MAJOR and 2), through which every master is opened.
 const PTMX: (u32, u32) = (5, 2);
 
