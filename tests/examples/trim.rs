@@ -142,6 +142,7 @@ impl Keep {
             Fact::TcpMeasured { socket, .. } | Fact::PeerMeasured { socket, .. } | Fact::SocketGone { socket } => {
                 self.sockets.iter().any(|one| one.inode.is_some() && one.inode == socket.inode)
             }
+            Fact::FifoUsed { path, .. } => of_exec(path.as_bytes()),
             // They name nobody; which are the session's, descriptors tell.
             Fact::UnixMeasured { .. } | Fact::FileMeasured { .. } => true,
             Fact::Exec(_)

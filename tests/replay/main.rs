@@ -4,6 +4,7 @@ mod diagnosis;
 mod explained;
 mod field;
 mod fixtures;
+mod idle;
 mod lab;
 mod laws;
 mod merged;

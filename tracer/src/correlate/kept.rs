@@ -145,6 +145,7 @@ impl<'a> Kept<'a> {
             | Fact::ProcessMeasured(_)
             | Fact::Descriptors { .. }
             | Fact::FileMeasured { .. }
+            | Fact::FifoUsed { .. }
             | Fact::PeerMeasured { .. } => false,
         }
     }

@@ -378,7 +378,10 @@ impl Correlator {
                 self.touch(&Part::Task(task));
             }
             (Fact::ProcessSeen(info), Some(task)) => self.learned(task, *info),
-            (Fact::ProcessGone, Some(task)) => self.touch(&Part::Task(task)),
+            (Fact::ProcessGone, Some(task)) => {
+                self.world.processes.gone(task, at);
+                self.touch(&Part::Task(task));
+            }
             (Fact::Watched, Some(task)) => self.watched(at, task),
             (Fact::Looked, Some(task)) => self.looked(at, task),
             (Fact::Exit { status }, Some(task)) => self.exited(at, task, status),
@@ -523,7 +526,8 @@ impl Correlator {
                 | Fact::SocketUnlisted { .. }
                 | Fact::ProcessMeasured(_)
                 | Fact::Descriptors { .. }
-                | Fact::FileMeasured { .. },
+                | Fact::FileMeasured { .. }
+                | Fact::FifoUsed { .. },
                 _,
             ) => {}
         }
@@ -819,6 +823,10 @@ impl Correlator {
         for hop in &built.session.hops {
             if hop.exit.is_none() && self.watched.insert(hop.task) {
                 self.ask(Want::Watch(hop.task, WatchAs::Endpoint));
+                if hop.role == Role::Process {
+                    // It may have ended before it was watched: no record tells of that.
+                    self.wants.push(Want::Process(hop.task));
+                }
             }
         }
         if let Some(at) = built.again_at {

@@ -373,6 +373,16 @@ pub enum Fact {
         /// What waits.
         measure: FileMeasure,
     },
+    /// A FIFO through which an exec's bytes pass was written to. The kernel notes that for each file; heartbeats of connections do not
+    /// pass through it.
+    FifoUsed {
+        /// Its path, which names container and exec.
+        path: RawText,
+        /// The file.
+        file: FileId,
+        /// How long ago the last write was, in milliseconds.
+        ago_ms: u64,
+    },
     /// The API server's audit log is followed from here on; what it had for sessions that may be open was told before.
     AuditFollowed,
     /// A line of the audit log.
@@ -459,6 +469,7 @@ impl Fact {
                 | Self::ProcessMeasured(_)
                 | Self::Descriptors { .. }
                 | Self::FileMeasured { .. }
+                | Self::FifoUsed { .. }
                 | Self::PeerMeasured { .. }
         )
     }
@@ -500,6 +511,7 @@ impl Fact {
             | Self::ProcessMeasured(_)
             | Self::Descriptors { .. }
             | Self::FileMeasured { .. }
+            | Self::FifoUsed { .. }
             | Self::AuditFollowed
             | Self::Audited(_)
             | Self::AuditSkipped { .. }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, Fact, FileId, HostNo, Observation, RawText, SocketId, Span, TaskKey, Tuple};
+use super::{
+    Activity, BootTime, Fact, FileId, HostNo, Observation, RawText, SocketId, Span, TaskKey, Tuple, parse_fifo_path,
+};
 
 /// State of a TCP socket (include/net/tcp_states.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -429,10 +431,20 @@ pub struct Told {
     pub last: BootTime,
 }
 
+/// When a file was used last, and when that was found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Used {
+    at: BootTime,
+    last: BootTime,
+}
+
 /// Everything that was measured, the last two times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Measures {
     tcp: BTreeMap<SocketKey, (Option<Tuple>, Series<TcpMeasure>)>,
+    activity: BTreeMap<SocketKey, Activity>,
+    /// When FIFOs were written to last, by host, container and exec.
+    fifos: BTreeMap<(HostNo, String, String), Used>,
     peers: BTreeMap<SocketKey, Series<Option<TcpState>>>,
     unix: BTreeMap<SocketKey, (Option<RawText>, Series<UnixMeasure>)>,
     processes: BTreeMap<TaskKey, Series<ProcessMeasure>>,
@@ -465,6 +477,10 @@ impl Measures {
                 if self.tcp.len() < MAX || self.tcp.contains_key(&key) {
                     let old = self.tcp.remove(&key).map(|(_, series)| series);
                     self.tcp.insert(key, (*tuple, Series::take(old, at, *measure)));
+                    if let Some(info) = &measure.info {
+                        let known = self.activity.get(&key).copied();
+                        self.activity.insert(key, Activity::take(known, at, info));
+                    }
                 }
             }
             (Fact::PeerMeasured { socket, state }, _) => {
@@ -486,6 +502,9 @@ impl Measures {
                 }
             }
             (Fact::ProcessMeasured(measure), Some(task)) => put(&mut self.processes, task, at, (**measure).clone()),
+            (Fact::FifoUsed { path, file, ago_ms }, _) => {
+                self.fifo_used(Used { at, last: at.minus(Span::from_millis(*ago_ms)) }, path, *file)
+            }
             (Fact::FileMeasured { kind, file, measure }, _) => put(&mut self.files, (*kind, *file), at, *measure),
             (Fact::Descriptors { descriptors }, Some(task)) => {
                 if self.descriptors.len() < MAX {
@@ -501,6 +520,27 @@ impl Measures {
             _ => return,
         }
         self.at = self.at.max(Some(at));
+    }
+
+    fn fifo_used(&mut self, used: Used, path: &RawText, file: FileId) {
+        let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
+        let key = (file.host, fifo.container, fifo.exec);
+        if self.fifos.len() < MAX || self.fifos.contains_key(&key) {
+            let known = self.fifos.entry(key).or_insert(used);
+            *known = Used { at: used.at.max(known.at), last: used.last.max(known.last) };
+        }
+    }
+
+    /// When payload passed through that end of a TCP connection.
+    #[must_use]
+    pub fn activity(&self, socket: SocketId) -> Option<&Activity> {
+        self.activity.get(&key(socket)?)
+    }
+
+    /// When a FIFO of that exec was written to last.
+    #[must_use]
+    pub fn exec_used(&self, host: HostNo, container: &str, exec: &str) -> Option<BootTime> {
+        self.fifos.get(&(host, container.to_owned(), exec.to_owned())).map(|used| used.last)
     }
 
     /// When something was measured last; `None` where nothing ever was.
@@ -584,6 +624,9 @@ impl Measures {
     /// Forgets what was not measured since then.
     pub fn forget_before(&mut self, at: BootTime) {
         self.tcp.retain(|_, (_, series)| series.at >= at);
+        let tcp = &self.tcp;
+        self.fifos.retain(|_, used| used.at >= at);
+        self.activity.retain(|key, _| tcp.contains_key(key));
         self.peers.retain(|_, series| series.at >= at);
         self.unix.retain(|_, (_, series)| series.at >= at);
         self.processes.retain(|_, series| series.at >= at);

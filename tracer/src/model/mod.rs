@@ -12,6 +12,8 @@ mod evidence;
 mod fact;
 mod finding;
 mod host;
+mod idle;
+mod kubectl;
 mod measure;
 mod moved;
 mod net;
@@ -33,6 +35,8 @@ pub use evidence::{Confidence, Evidence, Gap, GapCode, Proofs};
 pub use fact::{Actor, Fact, FileId, Observation, Source};
 pub use finding::{Change, Daemon, Finding, Loose, Report, Standing, Totals, Want};
 pub use host::{Ability, Degraded, HostFacts, HostNo};
+pub use idle::Activity;
+pub use kubectl::{KubectlCall, parse_kubectl};
 pub use measure::{
     Access, Call, CgroupMeasure, Descriptor, FileKind, FileMeasure, Measures, ProcessMeasure, Series, TcpInfo,
     TcpMeasure, TcpState, ThreadMeasure, Timer, TimerKind, Told, UnixMeasure, Unlisted,

@@ -81,7 +81,9 @@ impl Fact {
                 to.sockets(inbound);
                 to.sockets(from.iter_mut().map(|from| &mut from.id));
             }
-            Self::FifoHeld { file, .. } | Self::FileMeasured { file, .. } => to.file(file),
+            Self::FifoHeld { file, .. } | Self::FileMeasured { file, .. } | Self::FifoUsed { file, .. } => {
+                to.file(file);
+            }
             Self::FifoRelayed { fifo, to: into, .. } => {
                 to.file(fifo);
                 to.socket(&mut into.id);

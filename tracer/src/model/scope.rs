@@ -26,6 +26,8 @@ pub struct Scope {
     pub tasks: BTreeMap<TaskKey, Depth>,
     /// Processes whose children are measured, too, as a whole.
     pub parents: BTreeSet<TaskKey>,
+    /// Processes that hold the FIFOs of execs.
+    pub shims: BTreeSet<TaskKey>,
     /// Whether to look at what they have open and at who else has the same: that takes a look at every descriptor of the host.
     pub files: bool,
 }
@@ -40,6 +42,9 @@ impl Scope {
                 let depth = depth(hop).min(most);
                 let known = scope.tasks.entry(hop.task).or_insert(depth);
                 *known = (*known).max(depth);
+                if hop.role == Role::Shim {
+                    scope.shims.insert(hop.task);
+                }
                 if hop.role == Role::Runc && hop.exit.is_none() && scope.files {
                     scope.parents.insert(hop.task);
                 }

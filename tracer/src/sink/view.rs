@@ -206,7 +206,8 @@ impl<'a> Session<'a> {
     pub fn new(session: &'a model::Session, header: &'a Header, report: &Report, now: BootTime) -> Self {
         let measures = &report.measures;
         let when = |at| moment(header.anchor, at);
-        let model::Target { namespace, pod, pod_uid, container, container_id, runtime } = &*session.target;
+        let model::Target { namespace, pod, pod_uid, container, container_id, runtime, said_by_client } =
+            &*session.target;
         Self {
             id: &session.id.0,
             kind: session.kind.token(),
@@ -226,6 +227,8 @@ impl<'a> Session<'a> {
                 container: container.as_deref(),
                 container_id: container_id.as_deref(),
                 runtime: runtime.as_deref(),
+                confidence: said_by_client.then(|| model::Confidence::Weak.token()),
+                evidence: said_by_client.then_some([ARGV]),
             },
             client: Client::new(session, header),
             command: known(&session.command),
@@ -286,18 +289,29 @@ pub fn age(session: &model::Session, now: BootTime) -> model::Span {
     session.closed_at.unwrap_or(now).since(session.opened_at)
 }
 
-/// How long nothing was sent or received on the connections that are the session's own; `None` where none was measured.
+/// How long no payload passed, at least; heartbeats are none. On the node the exec's FIFOs tell, elsewhere samples of the session's own
+/// connections. `None` where nothing was measured, or where heartbeats hide it from a single look.
 #[must_use]
 pub fn idle(session: &model::Session, measures: &Measures, now: BootTime) -> Option<model::Span> {
     let ends = session.links.iter().filter(|link| !link.persistent).filter_map(|link| link.tcp);
-    let last_used = |socket: Option<SocketId>| {
-        let series = measures.tcp(socket?)?;
-        let info = series.last.info?;
-        let ago = info.last_sent_ms.min(info.last_received_ms);
-        Some(series.at.minus(model::Span::from_millis(ago.into())))
+    let ends: Vec<_> = ends.flat_map(|ends| [ends.near, ends.far]).flatten().collect();
+    let activity = || ends.iter().filter_map(|socket| measures.activity(*socket));
+    let payload = activity().filter_map(model::Activity::payload).max();
+    let last = match fifos_used(session, measures) {
+        Some(used) => payload.max(Some(used)),
+        None if payload.is_some() => payload,
+        // Each end was watched for a while: none of them can have passed on anything.
+        None => activity().filter_map(model::Activity::idle_since).min(),
     };
-    let last = ends.flat_map(|ends| [ends.near, ends.far]).filter_map(last_used).max()?;
-    Some(now.since(last))
+    Some(now.since(last?.max(session.opened_at)))
+}
+
+/// When the FIFOs of the session's exec were written to last, or those of the container that it is attached to.
+fn fifos_used(session: &model::Session, measures: &Measures) -> Option<BootTime> {
+    let container = session.target.container_id.as_deref()?;
+    let attached = matches!(session.kind, model::Kind::Attach | model::Kind::Debug).then_some(container);
+    let shim = session.hops.iter().find(|hop| hop.role == Role::Shim).or(session.hops.last())?;
+    measures.exec_used(shim.task.host, container, session.exec_id.as_deref().or(attached)?)
 }
 
 /// How sure it is who it is: that the first hop is the client, as the leg that it has; that the user of the audit log is behind
@@ -308,6 +322,9 @@ fn client_confidence(session: &model::Session) -> Option<model::Confidence> {
     let user = session.client.user.as_ref().map(|user| user.confidence);
     leg.map(|leg| leg.confidence).into_iter().chain(user).min()
 }
+
+/// Evidence that the client's arguments are.
+const ARGV: &str = "argv";
 
 /// Arguments that were not seen are not known: every process has some.
 fn known(words: &[RawText]) -> Option<&[RawText]> {
@@ -321,6 +338,12 @@ struct Target<'a> {
     pod_uid: Option<&'a str>,
     container: Option<&'a str>,
     container_id: Option<&'a str>,
+    /// `weak` where nothing but the client's arguments names it; else left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<&'static str>,
+    /// `argv` with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<[&'static str; 1]>,
     runtime: Option<&'a str>,
 }
 

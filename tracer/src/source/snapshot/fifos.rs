@@ -10,21 +10,39 @@ use super::{
     container::Root,
     descriptors::{Held, Target},
     process_seen,
-    procfs::{DELETED, kernel_device},
+    procfs::{DELETED, PTY_SLAVES, kernel_device},
 };
-use crate::model::{BootTime, Fact, FileId, Observation, RawText, Source, TaskKey, parse_fifo_path};
+use crate::model::{
+    BootTime, Fact, FileId, FileKind, Observation, ProcessInfo, RawText, Source, TaskKey, parse_fifo_path,
+};
+
+/// Seconds since 1970 and nanoseconds, as stat(2) has them.
+type WallTime = (i64, u64);
 
 impl Snapshot {
     /// FIFOs of execs and containers that this very process has open.
     pub(super) fn fifos_of(&self, key: TaskKey, now: BootTime) -> Vec<Observation> {
         let fifos: BTreeMap<RawText, FileId> =
-            self.exec_fifos(key).into_iter().map(|(_, path, file)| (path, file)).collect();
+            self.exec_fifos(key).into_iter().map(|(_, path, file, _)| (path, file)).collect();
         let seen = |(path, file)| Observation::of(now, Source::Snapshot, key, Fact::FifoHeld { path, file });
         fifos.into_iter().map(seen).collect()
     }
 
-    /// The same, by descriptor.
-    fn exec_fifos(&self, key: TaskKey) -> Vec<(u32, RawText, FileId)> {
+    /// When the FIFOs of execs that this process holds were written to last.
+    pub(super) fn used_fifos(&self, key: TaskKey, now: BootTime) -> Vec<Observation> {
+        let clock = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let wall = (clock.tv_sec, u64::try_from(clock.tv_nsec).unwrap_or(0));
+        let mut facts = BTreeMap::new();
+        for (_, path, file, written) in self.exec_fifos(key) {
+            if let Some(ago_ms) = millis_between(written, wall) {
+                facts.insert(file, Fact::FifoUsed { path, file, ago_ms });
+            }
+        }
+        facts.into_values().map(|fact| Observation::new(now, Source::Snapshot, fact)).collect()
+    }
+
+    /// The same, by descriptor, with the time at which each was written to last.
+    fn exec_fifos(&self, key: TaskKey) -> Vec<(u32, RawText, FileId, WallTime)> {
         let mut fifos = Vec::new();
         for file in self.files_of(key).iter().flat_map(|files| files.iter()) {
             let Target::Path(path) = &file.target else { continue };
@@ -35,7 +53,7 @@ impl Snapshot {
             let Some(stat) = self.proc.stat_of(key.tgid, file.fd) else { continue };
             if FileType::from_raw_mode(stat.st_mode).is_fifo() {
                 let id = FileId::new(kernel_device(stat.st_dev), stat.st_ino);
-                fifos.push((file.fd, path, id));
+                fifos.push((file.fd, path, id, (stat.st_mtime, stat.st_mtime_nsec)));
             }
         }
         // Asked after: a pid that changed hands in between is noticed.
@@ -45,7 +63,7 @@ impl Snapshot {
     /// Its files that runtimes wait for, by descriptor.
     pub(super) fn held(&self, key: TaskKey) -> BTreeMap<u32, Held> {
         let mut held: BTreeMap<u32, Held> =
-            self.exec_fifos(key).into_iter().map(|(fd, path, file)| (fd, Held::Fifo(path, file.inode))).collect();
+            self.exec_fifos(key).into_iter().map(|(fd, path, file, _)| (fd, Held::Fifo(path, file.inode))).collect();
         let files = self.files_of(key).unwrap_or_default();
         held.extend(files.iter().filter_map(|file| match file.target {
             Target::Epoll => Some((file.fd, Held::Epoll)),
@@ -65,7 +83,7 @@ impl Snapshot {
         let mut execs: Vec<(String, String)> = self
             .exec_fifos(shim)
             .into_iter()
-            .filter_map(|(_, path, _)| parse_fifo_path(path.as_str()?))
+            .filter_map(|(_, path, ..)| parse_fifo_path(path.as_str()?))
             .filter(|fifo| fifo.exec != fifo.container)
             .map(|fifo| (fifo.container, fifo.exec))
             .collect();
@@ -81,7 +99,8 @@ impl Snapshot {
             let path = format!("{state}/{container}/{exec}.pid");
             let Some(pid) = roots.iter().find_map(|root| root.pid_file(&path)) else { continue };
             if let Some((key, info)) = self.proc.describe(pid) {
-                facts.push(process_seen(now, key, info));
+                let stdin = self.stdin_of(key);
+                facts.push(process_seen(now, key, ProcessInfo { stdin, ..info }));
             }
             let fact = Fact::PidFile { path: path.as_str().into(), pid: Some(pid) };
             facts.push(Observation::of(now, Source::Snapshot, shim, fact));
@@ -89,15 +108,54 @@ impl Snapshot {
         facts
     }
 
+    /// What the descriptor 0 of that process is.
+    fn stdin_of(&self, key: TaskKey) -> Option<FileKind> {
+        let stat = self.proc.stat_of(key.tgid, 0)?;
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        let kind = if file_type.is_fifo() {
+            FileKind::Pipe
+        } else if file_type.is_socket() {
+            FileKind::Socket
+        } else if file_type.is_char_device() && PTY_SLAVES.contains(&rustix::fs::major(stat.st_rdev)) {
+            FileKind::Pty
+        } else {
+            FileKind::Other
+        };
+        // Asked after: a pid that changed hands in between is noticed.
+        self.proc.is_still(key).then_some(kind)
+    }
+
     /// FIFOs for the input of that shim's execs which nobody holds: both ends are closed when the client's comes to its end. That there
     /// is one tells an exec from a probe.
     fn inputs_of(&self, shim: TaskKey, roots: &[Root], now: BootTime) -> Vec<Observation> {
-        let held: Vec<RawText> = self.exec_fifos(shim).into_iter().map(|(_, path, _)| path).collect();
+        let held: Vec<RawText> = self.exec_fifos(shim).into_iter().map(|(_, path, ..)| path).collect();
         let input = |path: &RawText| Some(format!("{}-stdin", path.as_str()?.rsplit_once('-')?.0));
         let inputs: BTreeSet<String> = held.iter().filter_map(input).collect();
         let left = inputs.into_iter().filter(|path| !held.iter().any(|one| one.as_str() == Some(path)));
         let found = left.filter_map(|path| Some((roots.iter().find_map(|root| root.fifo(&path))?, path)));
         let seen = |(file, path): (FileId, String)| Fact::FifoHeld { path: path.as_str().into(), file };
         found.map(|one| Observation::of(now, Source::Snapshot, shim, seen(one))).collect()
+    }
+}
+
+/// Milliseconds from one to the other; `None` where the clock was set back in between.
+fn millis_between((seconds, nanos): WallTime, (until, until_nanos): WallTime) -> Option<u64> {
+    let seconds = u64::try_from(until.checked_sub(seconds)?).ok()?;
+    let nanos = seconds.checked_mul(1_000_000_000)?.checked_add(until_nanos)?.checked_sub(nanos)?;
+    Some(nanos / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_gives_no_age() {
+        assert_eq!(millis_between((10, 900_000_000), (12, 100_000_000)), Some(1_200));
+        assert_eq!(millis_between((10, 5), (10, 5)), Some(0));
+        assert_eq!(millis_between((12, 0), (10, 0)), None);
+        assert_eq!(millis_between((10, 5), (10, 4)), None);
+        assert_eq!(millis_between((i64::MIN, 0), (i64::MAX, 0)), None);
+        assert_eq!(millis_between((0, 0), (i64::MAX, 0)), None);
     }
 }

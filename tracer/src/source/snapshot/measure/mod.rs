@@ -34,6 +34,7 @@ impl Snapshot {
             None => Cow::Owned(census::processes(&self.proc, self.netns).1),
         };
         let mut facts = self.measure_sockets(scope, &namespaces, now);
+        facts.extend(scope.shims.iter().flat_map(|shim| self.used_fifos(*shim, now)));
         let hierarchies = Hierarchies::open();
         let mut files = Files::default();
         let mut open = BTreeMap::new();
