@@ -12,8 +12,8 @@ use std::{
 
 use execpath::{
     correlate::{Correlator, Options},
-    model::{BootTime, Fact, HostFacts, Kind, Observation, RawText, Role, Session, SocketId, Source, TaskKey},
-    record::{Place, Reader, Writer},
+    model::{BootTime, Fact, Kind, Observation, RawText, Role, Session, SocketId, Source, TaskKey},
+    record::{Header, Place, Reader, Writer},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,14 +22,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut reader = Reader::open(Path::new(from))?;
     let header = reader.header().clone();
     let mut all: Vec<Observation> = reader.by_ref().collect();
-    let roles = session(&header.host, &all, pod.first())?.hops.into_iter().map(|hop| (hop.task, hop.role)).collect();
+    let roles = session(&header, &all, pod.first())?.hops.into_iter().map(|hop| (hop.task, hop.role)).collect();
     for seen in &mut all {
         tidy(seen, &roles);
     }
-    let session = session(&header.host, &all, pod.first())?;
+    let session = session(&header, &all, pod.first())?;
     let keep = Keep::new(&session, &all);
     let kept: Vec<Observation> = all.into_iter().filter(|seen| keep.holds(seen)).collect();
-    if self::session(&header.host, &kept, None)? != session {
+    if self::session(&header, &kept, None)? != session {
         return Err("what is left gives another session".into());
     }
     let mut writer = Writer::begin(Place::create(Path::new(to))?, &header)?;
@@ -40,8 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The one exec session (into that pod).
-fn session(host: &HostFacts, all: &[Observation], pod: Option<&String>) -> Result<Session, Box<dyn Error>> {
-    let mut correlator = Correlator::new(host, &Options::default());
+fn session(header: &Header, all: &[Observation], pod: Option<&String>) -> Result<Session, Box<dyn Error>> {
+    let mut correlator = Correlator::new(&header.host, &Options { pairing: header.pairing(), ..Options::default() });
     for seen in all {
         correlator.ingest(seen.clone());
         drop(correlator.wants());

@@ -78,12 +78,16 @@ fn story(listen: &str, connect: &str, families: [Family; 2]) {
         tuple: Some(tuple),
         netns: Some(own_namespace("net")),
         role: Some(role),
+        isn: None,
     };
     let tuple = Tuple::new(local, remote);
-    let seen = trace.seen.iter().find_map(connected);
-    assert_eq!(seen, Some(expected(near, SocketRole::Connected, families[0], tuple)));
-    let seen = trace.seen.iter().find_map(accepted);
-    assert_eq!(seen, Some(expected(far, SocketRole::Accepted, families[1], tuple.mirrored())));
+    let without_isn = |socket: SocketInfo| SocketInfo { isn: None, ..socket };
+    let near_seen = trace.seen.iter().find_map(connected).expect("the near end");
+    assert_eq!(without_isn(near_seen), expected(near, SocketRole::Connected, families[0], tuple));
+    let far_seen = trace.seen.iter().find_map(accepted).expect("the far end");
+    assert_eq!(without_isn(far_seen), expected(far, SocketRole::Accepted, families[1], tuple.mirrored()));
+    let (near_isn, far_isn) = (near_seen.isn.expect("known"), far_seen.isn.expect("known"));
+    assert!(near_isn.is_other_end_of(far_isn), "{near_isn:?} {far_isn:?}");
     // A SYN and a FIN each may count as a byte (net/ipv4/tcp_input.c: tcp_snd_una_update, tcp_rcv_nxt_update).
     let about = |(received, acked): (Option<u64>, Option<u64>), bytes_in: u64, bytes_out: u64| {
         let (received, acked) = (received.expect("known"), acked.expect("known"));

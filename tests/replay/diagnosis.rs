@@ -152,7 +152,8 @@ fn recorded_sessions_name_the_fault_that_they_have_and_no_other_at_any_time() {
     for (name, path) in recordings() {
         let mut named = BTreeSet::new();
         let mut reader = Reader::open(&path).expect("a recording");
-        let mut correlator = Correlator::new(&reader.header().host.clone(), &Options::default());
+        let options = Options { pairing: reader.header().pairing(), ..Options::default() };
+        let mut correlator = Correlator::new(&reader.header().host.clone(), &options);
         let mut look = |correlator: &Correlator| {
             let found = verdicts(&correlator.report());
             named.extend(found.iter().filter(|one| one.severity == Severity::Fault).map(|one| one.code));

@@ -51,7 +51,8 @@ fn scenarios() -> Vec<String> {
 fn recorded() -> Vec<Session> {
     let sessions = recordings().into_iter().flat_map(|(_, path)| {
         let mut reader = Reader::open(&path).expect("a recording");
-        let mut correlator = Correlator::new(&reader.header().host.clone(), &Options::default());
+        let options = Options { pairing: reader.header().pairing(), ..Options::default() };
+        let mut correlator = Correlator::new(&reader.header().host.clone(), &options);
         reader.by_ref().for_each(|seen| correlator.ingest(seen));
         correlator.flush();
         correlator.report().sessions

@@ -9,10 +9,8 @@ use std::{
 
 use execpath::{
     correlate::{Correlator, Options},
-    model::{
-        Confidence, Fact, GapCode, HostFacts, Kind, Link, LinkKind, Observation, Role, Session, SocketId, TaskKey,
-    },
-    record::{End, Reader},
+    model::{Confidence, Fact, GapCode, Kind, Link, LinkKind, Observation, Role, Session, SocketId, TaskKey},
+    record::{End, Header, Reader},
 };
 use execpath_tests::fixture::{Ends, Truth, truth};
 
@@ -20,7 +18,7 @@ const SEEN_FROM_THE_START: [&str; 2] = ["k8s-1.20-containerd-spdy-20", "k8s-1.36
 const OLDER: &str = "k8s-1.36-containerd-websocket-older-50";
 
 struct Fixture {
-    host: HostFacts,
+    header: Header,
     seen: Vec<Observation>,
     truth: Vec<Truth>,
 }
@@ -29,14 +27,15 @@ impl Fixture {
     fn open(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
         let mut reader = Reader::open(&folder.join(format!("fixture-{name}.jsonl.zst"))).expect("a recording");
-        let host = reader.header().host.clone();
+        let header = reader.header().clone();
         let seen = reader.by_ref().collect();
         assert_eq!(reader.end(), Some(&End::Clean), "{name}");
-        Self { host, seen, truth: truth(&folder.join(format!("fixture-{name}.truth.json"))).expect("its truth") }
+        Self { header, seen, truth: truth(&folder.join(format!("fixture-{name}.truth.json"))).expect("its truth") }
     }
 
     fn sessions(&self) -> Vec<Session> {
-        let mut correlator = Correlator::new(&self.host, &Options::default());
+        let mut correlator =
+            Correlator::new(&self.header.host, &Options { pairing: self.header.pairing(), ..Options::default() });
         for seen in &self.seen {
             correlator.ingest(seen.clone());
         }

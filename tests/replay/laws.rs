@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use execpath::{
     correlate::{Correlator, Options},
-    model::{BootTime, Fact, HostFacts, Kind, LinkKind, Observation, Session, SocketId, Source, Span, parse_fifo_path},
-    record::Reader,
+    model::{BootTime, Fact, Kind, LinkKind, Observation, Session, SocketId, Source, Span, parse_fifo_path},
+    record::{Header, Reader},
 };
 
 use crate::lab::{is_fixture, recordings};
@@ -15,16 +15,16 @@ const WINDOW: Span = Span::from_millis(5);
 
 struct Recording {
     name: String,
-    host: HostFacts,
+    header: Header,
     seen: Vec<Observation>,
 }
 
 fn all() -> Vec<Recording> {
     let read = |(name, path): (String, std::path::PathBuf)| {
         let mut reader = Reader::open(&path).expect("a recording");
-        let host = reader.header().host.clone();
-        let recording = Recording { name, host, seen: reader.by_ref().collect() };
-        let sessions = sessions(&recording.host, &recording.seen);
+        let header = reader.header().clone();
+        let recording = Recording { name, header, seen: reader.by_ref().collect() };
+        let sessions = sessions(&recording.header, &recording.seen);
         // Of fixtures no process below the runtime is known.
         let whole = |session: &Session| session.kind == Kind::Exec && session.complete;
         assert!(is_fixture(&recording.name) || sessions.values().any(whole), "{}", recording.name);
@@ -34,8 +34,8 @@ fn all() -> Vec<Recording> {
 }
 
 /// The sessions at the end, by id.
-fn sessions<'a>(host: &HostFacts, seen: impl IntoIterator<Item = &'a Observation>) -> BTreeMap<String, Session> {
-    let mut correlator = Correlator::new(host, &Options::default());
+fn sessions<'a>(header: &Header, seen: impl IntoIterator<Item = &'a Observation>) -> BTreeMap<String, Session> {
+    let mut correlator = Correlator::new(&header.host, &Options { pairing: header.pairing(), ..Options::default() });
     for seen in seen {
         correlator.ingest(seen.clone());
     }
@@ -60,16 +60,16 @@ impl Dice {
 
 #[test]
 fn what_is_seen_twice_is_the_same_as_once() {
-    for Recording { name, host, seen } in all() {
+    for Recording { name, header, seen } in all() {
         let twice = seen.iter().flat_map(|seen| [seen, seen]);
-        assert_eq!(sessions(&host, &seen), sessions(&host, twice), "{name}");
+        assert_eq!(sessions(&header, &seen), sessions(&header, twice), "{name}");
     }
 }
 
 #[test]
 fn the_order_of_arrival_within_the_window_does_not_matter() {
-    for Recording { name, host, seen } in all() {
-        let expected = sessions(&host, &seen);
+    for Recording { name, header, seen } in all() {
+        let expected = sessions(&header, &seen);
         for seed in 1..=10 {
             let mut dice = Dice(seed);
             // A record of the kernel arrives up to the window late. Time does not: it overtakes nothing. Answers come after
@@ -84,7 +84,7 @@ fn the_order_of_arrival_within_the_window_does_not_matter() {
                 .collect();
             arrival.sort_unstable();
             let shuffled = arrival.iter().filter_map(|(_, index)| seen.get(*index));
-            assert_eq!(expected, sessions(&host, shuffled), "{name}, seed {seed}");
+            assert_eq!(expected, sessions(&header, shuffled), "{name}, seed {seed}");
         }
     }
 }
@@ -93,8 +93,10 @@ fn the_order_of_arrival_within_the_window_does_not_matter() {
 fn what_else_goes_on_does_not_matter() {
     let all = all();
     for one in &all {
-        let expected = sessions(&one.host, &one.seen);
-        for other in all.iter().filter(|other| other.name != one.name && other.host.boot_id == one.host.boot_id) {
+        let expected = sessions(&one.header, &one.seen);
+        for other in
+            all.iter().filter(|other| other.name != one.name && other.header.host.boot_id == one.header.host.boot_id)
+        {
             // As if both had begun at once.
             let start = |seen: &[Observation]| seen.first().expect("an observation").at;
             let (here, there) = (start(&one.seen), start(&other.seen));
@@ -106,7 +108,7 @@ fn what_else_goes_on_does_not_matter() {
                 .filter(|seen| seen.fact != Fact::Stopped)
                 .collect();
             both.sort_by_key(|seen| seen.at);
-            let found = sessions(&one.host, &both);
+            let found = sessions(&one.header, &both);
             for (id, session) in &expected {
                 // The other recording may go on for longer: what was open at the end of this one then closes.
                 if session.closed_at.is_some() {
@@ -119,8 +121,8 @@ fn what_else_goes_on_does_not_matter() {
 
 #[test]
 fn a_connection_that_served_one_exec_serves_no_other() {
-    for Recording { name, host, seen } in all() {
-        let expected = sessions(&host, &seen);
+    for Recording { name, header, seen } in all() {
+        let expected = sessions(&header, &seen);
         // A probe's goroutine that got the `g` of one that ended: what that had read last was the exec's connection, which
         // stays open for as long as the process runs.
         let another = "f".repeat(64);
@@ -142,7 +144,7 @@ fn a_connection_that_served_one_exec_serves_no_other() {
         };
         let mut more: Vec<&Observation> = seen.iter().chain([&stale]).collect();
         more.sort_by_key(|seen| seen.at);
-        let mut found = sessions(&host, more);
+        let mut found = sessions(&header, more);
         found.retain(|_, session| session.exec_id.as_deref() != Some(another.as_str()) || session.kind != Kind::Probe);
         assert_eq!(expected, found, "{name}");
     }
@@ -176,11 +178,11 @@ fn is_same(a: &Joined, b: &Joined) -> bool {
 
 #[test]
 fn what_was_not_seen_is_missing_and_nothing_takes_its_place() {
-    for Recording { name, host, seen } in all() {
-        let expected = sessions(&host, &seen);
+    for Recording { name, header, seen } in all() {
+        let expected = sessions(&header, &seen);
         for gone in (0..seen.len()).filter(|index| seen.get(*index).is_some_and(|seen| seen.fact != Fact::Tick)) {
             let rest = seen.iter().enumerate().filter(|(index, _)| *index != gone).map(|(_, seen)| seen);
-            for (id, session) in sessions(&host, rest) {
+            for (id, session) in sessions(&header, rest) {
                 let what = || format!("{name} without {:?}", seen.get(gone));
                 let whole = expected.get(&id).unwrap_or_else(|| unreachable!("{id} is invented in {}", what()));
                 let known = joined(whole);

@@ -49,7 +49,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn sessions(header: &execpath::record::Header, seen: &[Observation]) -> BTreeMap<String, Session> {
-    let mut correlator = Correlator::new(&header.host, &Options::default());
+    let mut correlator = Correlator::new(&header.host, &Options { pairing: header.pairing(), ..Options::default() });
     for seen in seen {
         correlator.ingest(seen.clone());
         drop(correlator.wants());

@@ -201,7 +201,14 @@ impl Host {
 
     fn info(&self, no: No, role: bool) -> SocketInfo {
         let Socket { id, tuple, netns, role: known, .. } = self.sockets[no];
-        SocketInfo { id, family: Family::Inet, tuple: Some(tuple), netns: Some(netns), role: role.then_some(known) }
+        SocketInfo {
+            id,
+            family: Family::Inet,
+            tuple: Some(tuple),
+            netns: Some(netns),
+            role: role.then_some(known),
+            isn: None,
+        }
     }
 
     fn cookie(&self, no: No) -> u64 {
@@ -695,7 +702,7 @@ impl World {
 fn listens(host: &mut Host, task: TaskKey, ip: [u8; 4], port: u16) {
     let tuple = Some(Tuple::new(SocketAddr::from((ip, port)), SocketAddr::from(([0; 4], 0))));
     let role = Some(SocketRole::Listening);
-    let socket = SocketInfo { id: SocketId::default(), family: Family::Inet, tuple, netns: None, role };
+    let socket = SocketInfo { id: SocketId::default(), family: Family::Inet, tuple, netns: None, role, isn: None };
     host.found(task, Fact::Listening { socket });
 }
 

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use execpath::{
     diagnose::verdicts,
-    model::{BootTime, Fact, GapCode, Observation, Report, Session, Severity, SocketId, Source, Span, TaskKey},
+    model::{
+        BootTime, Confidence, Fact, GapCode, Observation, Report, Session, Severity, SocketId, Source, Span, TaskKey,
+    },
 };
 use execpath_tests::scenario::{render, render_session, short_id};
 
@@ -124,7 +126,9 @@ fn links(report: &Report) -> BTreeSet<Joint> {
         let over_gap = |link: &&execpath::model::Link| {
             session.gaps.iter().any(|gap| gap.code == GapCode::ShimUnknown && gap.between == Some((link.from, link.to)))
         };
-        session.links.iter().filter(|link| !over_gap(link)).map(link).collect::<Vec<_>>()
+        // A connection between namespaces that addresses alone suggest says so, too: sequence numbers may refute it.
+        let suggested = |link: &&execpath::model::Link| link.tcp.is_some() && link.confidence != Confidence::Exact;
+        session.links.iter().filter(|link| !over_gap(link) && !suggested(link)).map(link).collect::<Vec<_>>()
     };
     report.sessions.iter().flat_map(of).collect()
 }

@@ -17,7 +17,9 @@
 //! * Processes are named by pid; `812/2` is the second process of that pid.
 //! * Sockets are named by a word, the same in every fact; each has a cookie and an inode of its own; `c2=c` has the
 //!   inode that `c` had. Addresses are given
-//!   where the socket is first seen: `LOCAL>REMOTE`, `%2` behind them for the second network namespace.
+//!   where the socket is first seen: `LOCAL>REMOTE`, `%2` behind them for the second network namespace, `%0` for an unknown one.
+//! * `~OWN/PEER` behind name and addresses are the initial sequence numbers that this end and the other one chose. A socket keeps
+//!   them. Where the line does not say that this end connected, it accepted.
 //! * Ports 6443 and 16443 are API servers', 10250 and 20250 kubelets' ([`options`]). `listen` takes `%2` as well.
 //! * `by g1` is goroutine 1; `g1!` one whose id is known, `g1/7` one that goroutine 7 started; without it, a thread. `from NAME` is the socket that the same actor received from
 //!   last. `fifo … from NAME!` tells its addresses, too, as probes do: `from NAME! LOCAL>REMOTE` where it was not seen before.
@@ -41,7 +43,7 @@ use execpath::{
     correlate::Options,
     model::{
         Actor, Ancestor, Ancestry, AuditEvent, AuditRequest, AuditUser, BootTime, ContainerInfo, ExitStatus, Fact,
-        Family, FileId, FileKind, HostNo, KubeUser, Observation, ProcessInfo, Program, RawText, Report, Session,
+        Family, FileId, FileKind, HostNo, Isn, KubeUser, Observation, ProcessInfo, Program, RawText, Report, Session,
         SocketId, SocketInfo, SocketRole, Source, Span, State, Subresource, TaskKey, Tuple, WatchAs,
     },
 };
@@ -267,18 +269,33 @@ impl Names {
             let (local, remote) = ends.split_once('>').ok_or("addresses are LOCAL>REMOTE")?;
             tuple = Some(Tuple::new(self.address(local)?, self.address(remote)?));
         }
+        let isn = words.rest.next_if(|word| word.starts_with('~')).map(|word| self.isn(word, role)).transpose()?;
         let unix = words.is_next("unix");
         let known = self.sockets.entry(name.to_owned()).or_insert(SocketInfo {
             id: SocketId::new(number, inode),
             family: if unix { Family::Unix } else { Family::Inet },
             tuple: None,
-            netns: Some(namespace + 100 * self.world),
+            netns: (namespace != 0).then_some(namespace + 100 * self.world),
             role: None,
+            isn: None,
         });
+        known.isn = isn.or(known.isn);
         if known.tuple.is_none() && known.family != Family::Unix {
             known.tuple = Some(tuple.ok_or_else(|| format!("`{name}` has no addresses yet: LOCAL>REMOTE"))?);
         }
         Ok(SocketInfo { role, ..*known })
+    }
+
+    /// As the kernel counts: `own` of who connected is one less.
+    fn isn(&self, word: &str, role: Option<SocketRole>) -> Result<Isn, String> {
+        let wrong = || format!("sequence numbers are `~OWN/PEER`, not `{word}`");
+        let (own, peer) = word.trim_start_matches('~').split_once('/').ok_or_else(wrong)?;
+        let number = |digits: &str| -> Result<u32, String> {
+            let number: u32 = digits.parse().map_err(|_no_number| wrong())?;
+            Ok(number.wrapping_add(self.world * 1_000_000))
+        };
+        let syn = u32::from(role == Some(SocketRole::Connected));
+        Ok(Isn { own: number(own)?.wrapping_sub(syn), peer: number(peer)? })
     }
 
     fn known(&self, name: &str) -> Result<SocketInfo, String> {
@@ -373,7 +390,7 @@ impl Names {
         let name = words.next("the name of a socket")?;
         let number = u64::try_from(self.sockets.len()).unwrap_or(0) + 1 + u64::from(self.world) * 1_000;
         let id = SocketId::new(0, 100_000 + number);
-        let info = SocketInfo { id, family: Family::Unix, tuple: None, netns: None, role: None };
+        let info = SocketInfo { id, family: Family::Unix, tuple: None, netns: None, role: None, isn: None };
         Ok(self.sockets.entry(name.to_owned()).or_insert(info).id)
     }
 
@@ -528,6 +545,7 @@ impl Names {
                         tuple: Some(Tuple::new(address, nobody)),
                         netns: Some(netns + 100 * self.world),
                         role: Some(SocketRole::Listening),
+                        isn: None,
                     },
                 }
             }
@@ -790,6 +808,7 @@ mod tests {
             ("1 exit 2 code 0 0\n", 1, "`0` is too much"),
             ("1 accept 2 a\n", 1, "`a` has no addresses yet: LOCAL>REMOTE"),
             ("1 close a\n", 1, "no socket `a` so far"),
+            ("1 accept 2 a 10.0.0.1:1>10.0.0.2:2 ~7\n", 1, "sequence numbers are `~OWN/PEER`, not `~7`"),
             ("1 exec 5\n", 1, "arguments are missing"),
             ("1 tick\n", 1, "no `expect` at the end"),
         ] {

@@ -266,6 +266,10 @@ offsets! {
     tcp_bytes_received = "tcp_sock"."bytes_received";
     /// `tcp_sock.bytes_acked`
     tcp_bytes_acked = "tcp_sock"."bytes_acked";
+    /// `tcp_sock.snd_una`
+    tcp_snd_una = "tcp_sock"."snd_una";
+    /// `tcp_sock.rcv_nxt`
+    tcp_rcv_nxt = "tcp_sock"."rcv_nxt";
     /// `unix_sock.addr`
     unix_addr = "unix_sock"."addr";
     /// `unix_sock.peer`
@@ -290,11 +294,13 @@ impl Offsets {
     /// # Errors
     /// The first such field that this kernel lacks.
     pub fn ready(&self) -> Result<(), ReadinessError> {
-        // Optional: who logged in, byte counters, which file system a FIFO is on, what the iterator alone reads.
-        const OPTIONAL: [&str; 9] = [
+        // Optional: who logged in, byte counters, sequence numbers, which file system a FIFO is on, what the iterator alone reads.
+        const OPTIONAL: [&str; 11] = [
             "task_struct.loginuid",
             "tcp_sock.bytes_received",
             "tcp_sock.bytes_acked",
+            "tcp_sock.snd_una",
+            "tcp_sock.rcv_nxt",
             "inode.i_sb",
             "super_block.s_dev",
             "super_block.s_magic",

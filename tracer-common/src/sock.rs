@@ -42,8 +42,13 @@ pub struct Socket {
     pub state: u8,
     /// `ROLE_*`, as far as it was seen.
     pub role: u8,
-    /// Zero.
-    pub reserved: u32,
+    /// 1 where `isn_own` and `isn_peer` are known, else 0.
+    pub isn_known: u32,
+    /// `snd_una - bytes_acked - 1` of a TCP connection. This is the end's own initial sequence number (ISN) at the end that
+    /// accepted, and one less at the end that connected: only there `bytes_acked` counts the SYN.
+    pub isn_own: u32,
+    /// `rcv_nxt - bytes_received - 1` of a TCP connection: the ISN of the other end.
+    pub isn_peer: u32,
 }
 impl Socket {
     /// Nothing known.
@@ -58,10 +63,12 @@ impl Socket {
         remote_port: 0,
         state: 0,
         role: ROLE_UNKNOWN,
-        reserved: 0,
+        isn_known: 0,
+        isn_own: 0,
+        isn_peer: 0,
     };
 }
-const _: () = assert!(size_of::<Socket>() == 8 + 8 + 16 + 16 + 4 + 2 + 2 + 2 + 1 + 1 + 4);
+const _: () = assert!(size_of::<Socket>() == 8 + 8 + 16 + 16 + 4 + 2 + 2 + 2 + 1 + 1 + 3 * 4);
 
 /// A TCP connection was established by a process on the path, or to a listener on the path.
 #[repr(C)]

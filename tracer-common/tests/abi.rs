@@ -61,7 +61,7 @@ layouts! {
     Process { header, parent_start_ns, cgroup_id, parent_tgid, uid, login_uid, netns, mntns, class, comm, argv }
     Reading { goid, inode, device, reserved }
     Relayed { header, actor, from, to, sightings, how }
-    Socket { cookie, inode, local, remote, netns, family, local_port, remote_port, state, role, reserved }
+    Socket { cookie, inode, local, remote, netns, family, local_port, remote_port, state, role, isn_known, isn_own, isn_peer }
     Text<8> { len, truncated, bytes }
     TouchKey { parent_goid, cookie, tgid, reserved }
     Touched { header, actor, socket }

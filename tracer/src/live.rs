@@ -660,7 +660,7 @@ fn header(
     degraded: &[Degraded],
     live: &Live,
 ) -> record::Header {
-    let correlate::Options { apiserver_port, kubelet_port, runtime_socket } = live.options.clone();
+    let correlate::Options { apiserver_port, kubelet_port, runtime_socket, pairing: _ } = live.options.clone();
     record::Header {
         command: live.command.clone(),
         abilities: plan.abilities(),

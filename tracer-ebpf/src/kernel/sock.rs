@@ -6,6 +6,13 @@ use super::{offset, pointer, read};
 
 /// IPPROTO_TCP
 const TCP: u16 = 6;
+/// States in which a socket has no connection (include/net/tcp_states.h).
+const SYN_SENT: u8 = 2;
+const CLOSE: u8 = 7;
+const LISTEN: u8 = 10;
+const NEW_SYN_RECV: u8 = 12;
+/// Readings of one pair of fields before it counts as unknown.
+const READINGS: u32 = 3;
 
 /// kernel: include/net/sock.h:struct sock
 #[derive(Clone, Copy)]
@@ -75,6 +82,40 @@ impl Sock {
         read(self.0, offset!(tcp_bytes_acked)).unwrap_or(0)
     }
 
+    /// Writes both initial sequence numbers into a record, as [`Socket`] has them. Only valid for a TCP socket that has, or is
+    /// about to get, a connection.
+    ///
+    /// The kernel moves `snd_una` and `rcv_nxt` together with their byte counters by the same amount, SYN of the connecting
+    /// end and FIN included (net/ipv4/tcp_input.c: tcp_snd_una_update, tcp_rcv_nxt_update; net/ipv4/tcp_minisocks.c:
+    /// tcp_create_openreq_child). So the differences are constant while the connection lives. At a change of state the hook
+    /// runs in the context that holds the socket's lock; elsewhere [`Sock::start_of`] detects a concurrent update.
+    #[inline(always)]
+    pub fn describe_isn(self, into: &mut Socket) {
+        // One after the other: the verifier refuses the undefined value of a `None` that is carried along.
+        let Some(own) = self.start_of(offset!(tcp_snd_una), offset!(tcp_bytes_acked)) else { return };
+        let Some(peer) = self.start_of(offset!(tcp_rcv_nxt), offset!(tcp_bytes_received)) else { return };
+        into.isn_known = 1;
+        into.isn_own = own;
+        into.isn_peer = peer;
+    }
+
+    /// The sequence number before the first byte: a position minus the bytes that led to it. The kernel writes the counter
+    /// first and the position right after it, on another CPU perhaps: two equal readings of both fields mean that no update
+    /// came in between. All readings can only fall into the gap between these two stores if an interrupt stretches it. The
+    /// result is then a number that the other end does not confirm: a missing pair, never a wrong one.
+    #[inline(always)]
+    fn start_of(self, position: u32, counter: u32) -> Option<u32> {
+        let (mut at, mut count) = (read::<u32>(self.0, position)?, read::<u64>(self.0, counter)?);
+        for _ in 1..READINGS {
+            let before = (at, count);
+            (at, count) = (read::<u32>(self.0, position)?, read::<u64>(self.0, counter)?);
+            if before == (at, count) {
+                return Some(at.wrapping_sub(count as u32).wrapping_sub(1));
+            }
+        }
+        None
+    }
+
     /// Writes everything into a record.
     #[inline(always)]
     pub fn describe(self, cookie: u64, role: u8, into: &mut Socket) {
@@ -89,7 +130,9 @@ impl Sock {
         into.remote = [0; 16];
         into.state = read(self.0, offset!(sock_state)).unwrap_or(0);
         into.role = role;
-        into.reserved = 0;
+        into.isn_known = 0;
+        into.isn_own = 0;
+        into.isn_peer = 0;
         if family == FAMILY_INET {
             into.local[..4].copy_from_slice(&read::<[u8; 4]>(self.0, offset!(sock_rcv_saddr)).unwrap_or([0; 4]));
             into.remote[..4].copy_from_slice(&read::<[u8; 4]>(self.0, offset!(sock_daddr)).unwrap_or([0; 4]));
@@ -100,6 +143,9 @@ impl Sock {
         if family == FAMILY_INET || family == FAMILY_INET6 {
             into.local_port = self.local_port();
             into.remote_port = self.remote_port();
+            if !matches!(into.state, 0 | SYN_SENT | CLOSE | LISTEN | NEW_SYN_RECV) && self.is_tcp() {
+                self.describe_isn(into);
+            }
         }
     }
 }

@@ -104,24 +104,25 @@ fn socket(seq: *mut seq_file, mut open: OpenFile, file: *mut c_void) -> Option<(
     if family == FAMILY_UNIX {
         open.kind = OpenKind::Unix as u32;
         write(seq, &open)?;
-        return write(seq, &unix_socket(sock, cookie(sk)));
+        return tell_unix(seq, sock, cookie(sk));
     }
     let (kind, protocol) =
         (read::<u16>(sk as u64, offset!(sock_type))?, read::<u16>(sk as u64, offset!(sock_protocol))?);
     if kind != STREAM || (family != FAMILY_INET && family != FAMILY_INET6) {
         return write(seq, &open);
     }
-    if protocol == TCP {
-        open.kind = OpenKind::Tcp as u32;
-        write(seq, &open)?;
-        return write(seq, &tcp_socket(sock, cookie(sk)));
-    }
-    // What listens for multipath TCP too (Go does, since 1.24) is in the kernel's table by its first subflow.
-    let first = if protocol == MPTCP { pointer(sk as u64, offset!(mptcp_first)).map(Sock) } else { None };
-    let Some(first) = first else { return write(seq, &open) };
+    // What listens for multipath TCP too (Go does, since 1.24) is in the kernel's table by its first subflow. One call below
+    // for both: a second one would not fit on the stack.
+    let (sock, cookie) = if protocol == TCP {
+        (sock, cookie(sk))
+    } else {
+        let first = if protocol == MPTCP { pointer(sk as u64, offset!(mptcp_first)).map(Sock) } else { None };
+        let Some(first) = first else { return write(seq, &open) };
+        (first, first.cookie())
+    };
     open.kind = OpenKind::Tcp as u32;
     write(seq, &open)?;
-    write(seq, &tcp_socket(first, first.cookie()))
+    tell_tcp(seq, sock, cookie)
 }
 
 /// Makes a cookie where there is none.
@@ -131,15 +132,16 @@ fn cookie(sk: *mut c_void) -> u64 {
     unsafe { bpf_get_socket_cookie(sk) }
 }
 
+/// Written where it is made: the stack has no room for copies.
 #[inline(always)]
-fn tcp_socket(sock: Sock, cookie: u64) -> Socket {
+fn tell_tcp(seq: *mut seq_file, sock: Sock, cookie: u64) -> Option<()> {
     let mut socket = Socket::NONE;
     sock.describe(cookie, ROLE_UNKNOWN, &mut socket);
-    socket
+    write(seq, &socket)
 }
 
 #[inline(always)]
-fn unix_socket(sock: Sock, cookie: u64) -> OpenUnix {
+fn tell_unix(seq: *mut seq_file, sock: Sock, cookie: u64) -> Option<()> {
     let mut socket = OpenUnix {
         cookie,
         peer_inode: unix::peer(sock).map_or(0, Sock::inode),
@@ -149,7 +151,7 @@ fn unix_socket(sock: Sock, cookie: u64) -> OpenUnix {
         path: Text { len: 0, truncated: 0, bytes: [0; UNIX_PATH_BYTES + 4] },
     };
     unix::path(sock, &mut socket.path);
-    socket
+    write(seq, &socket)
 }
 
 /// What does not fit now is asked for again by the kernel: the whole descriptor.

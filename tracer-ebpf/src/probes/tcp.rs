@@ -113,6 +113,8 @@ fn connected(sock: Sock) -> Option<()> {
     let record = unsafe { &mut *entry.as_mut_ptr() };
     record.actor = tracked.actor;
     sock.describe(cookie, ROLE_CONNECTED, &mut record.socket);
+    // The hook runs before the new state is stored: to `describe` the socket still has none to read.
+    sock.describe_isn(&mut record.socket);
     record.inbound_cookie = tracked.inbound_cookie;
     record.inbound_inode = tracked.inbound_inode;
     entry.submit(0);

@@ -18,7 +18,7 @@ use crate::{
     engine::{Filter, Kinds, Setup, Until},
     live::{Live, NetNs},
     look::Look,
-    model::{Kind, RawText},
+    model::{Kind, Pairing, RawText},
     record::{self, CreateError, Existing, Place, Rotate},
     redact::Redactor,
     render::Picture,
@@ -250,6 +250,7 @@ fn options(args: args::Places) -> Options {
         apiserver_port: args.apiserver_port,
         kubelet_port: args.kubelet_port,
         runtime_socket: args.runtime_socket,
+        pairing: Pairing::default(),
     }
 }
 

@@ -182,7 +182,7 @@ impl Builder<'_> {
     fn ask_for_peer(&mut self, near: SocketNo) {
         let Some(socket) = self.world.sockets.get(near) else { return };
         if let (Some(tuple), false) = (socket.tuple, socket.peer_absent) {
-            self.wants.push(Want::Peer { tuple, netns: socket.netns });
+            self.wants.push(Want::Peer { tuple, netns: socket.netns, isn: socket.isn });
         }
     }
 }

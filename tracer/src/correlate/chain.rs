@@ -148,7 +148,7 @@ impl Builder<'_> {
             return Some(Node { task, role, inbound: Some(inbound), join: None, outbound: None });
         }
         if let (Some(tuple), false) = (near.tuple, near.peer_absent) {
-            self.wants.push(Want::Peer { tuple, netns: near.netns });
+            self.wants.push(Want::Peer { tuple, netns: near.netns, isn: near.isn });
         }
         match near.tuple {
             Some(tuple) if self.world.sockets.stays_here(tuple) => self.gone(),
@@ -176,7 +176,7 @@ impl Builder<'_> {
                 (true, Some(tuple)) if self.world.sockets.stays_here(tuple) => self.gone(),
                 (true, Some(tuple)) => self.beyond.push(("client", tuple.remote)),
                 (false, Some(tuple)) => {
-                    self.wants.push(Want::Peer { tuple, netns: socket.netns });
+                    self.wants.push(Want::Peer { tuple, netns: socket.netns, isn: socket.isn });
                     self.gap(
                         GapCode::PeerUnknown,
                         Some((0, 0)),
@@ -333,7 +333,11 @@ impl Builder<'_> {
                 received: near.received,
             })
         });
-        Link { tcp: ends, ..link(from, from + 1, LinkKind::Tcp, Confidence::Exact, smallvec![Evidence::SocketPair]) }
+        let (confidence, evidence) = match near.zip(far) {
+            Some((near, far)) => self.world.sockets.proof(near, far),
+            None => (Confidence::Exact, smallvec![Evidence::SocketPair]),
+        };
+        Link { tcp: ends, ..link(from, from + 1, LinkKind::Tcp, confidence, evidence) }
     }
 
     /// The connection over which one daemon asks the next: CRI, ttrpc. It stands for all sessions.

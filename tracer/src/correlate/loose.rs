@@ -77,7 +77,14 @@ impl World {
             },
         );
         let family = if tuple.local.is_ipv4() { Family::Inet } else { Family::Inet6 };
-        let info = SocketInfo { id: socket.id, family, tuple: Some(tuple), netns: socket.netns, role: socket.role };
+        let info = SocketInfo {
+            id: socket.id,
+            family,
+            tuple: Some(tuple),
+            netns: socket.netns,
+            role: socket.role,
+            isn: socket.isn,
+        };
         let is_lonely = socket.peer.is_none() && self.sockets.stays_here(tuple);
         Some(Loose { task, role, socket: info, peer, session, is_lonely })
     }

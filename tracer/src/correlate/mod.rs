@@ -22,6 +22,7 @@ mod kept;
 mod limits;
 mod loose;
 mod order;
+mod peers;
 mod pods;
 mod processes;
 mod requests;
@@ -55,9 +56,9 @@ use self::{
     world::{Losses, Part, Standing, World},
 };
 use crate::model::{
-    Actor, BootTime, Change, Diagnosis, Fact, Family, Finding, HostFacts, HostNo, Measures, Observation, Places,
-    ProcessInfo, RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole, Source, State, Target, TaskKey,
-    Totals, Want, WatchAs,
+    Actor, BootTime, Change, Diagnosis, Fact, Family, Finding, HostFacts, HostNo, Measures, Observation, Pairing,
+    Places, ProcessInfo, RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole, Source, State, Target,
+    TaskKey, Totals, Want, WatchAs,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -70,6 +71,8 @@ pub struct Options {
     pub kubelet_port: Option<u16>,
     /// Path of the runtime's socket, beside the well-known ones.
     pub runtime_socket: Option<String>,
+    /// How the ends of connections are paired: recordings up to format 3 have a rule of their own.
+    pub pairing: Pairing,
 }
 
 impl Options {
@@ -147,7 +150,7 @@ impl Correlator {
                 hosts: Hosts::new(host),
                 places: options.places(),
                 processes: Processes::default(),
-                sockets: Sockets::default(),
+                sockets: Sockets::new(options.pairing),
                 joins: Joins::default(),
                 execs: Execs::default(),
                 streams: BTreeMap::new(),
@@ -402,10 +405,10 @@ impl Correlator {
                 let no = self.socket(at, task, &socket);
                 if source == Source::Snapshot
                     && let Some(no) = no
-                    && let Some(peer) = self.world.sockets.found(at, no)
                 {
-                    self.touch(&Part::Socket(no));
-                    self.touch(&Part::Socket(peer));
+                    for changed in self.world.sockets.found(at, no) {
+                        self.touch(&Part::Socket(changed));
+                    }
                 }
                 if let (Some(no), Some(task), true) = (no, task, is_new)
                     && source == Source::Snapshot
@@ -606,9 +609,9 @@ impl Correlator {
     /// server dials for one request, it dials for exec, attach or port-forward; logs ride pooled connections.
     fn look_after(&mut self, leg: SocketNo) {
         let Some(socket) = self.world.sockets.get(leg) else { return };
-        let (peer, closed, tuple, netns) = (socket.peer, socket.closed, socket.tuple, socket.netns);
+        let (peer, closed, tuple, netns, isn) = (socket.peer, socket.closed, socket.tuple, socket.netns, socket.isn);
         if let (None, None, Some(tuple)) = (peer, closed, tuple) {
-            self.ask(Want::Peer { tuple, netns });
+            self.ask(Want::Peer { tuple, netns, isn });
         }
     }
 
@@ -728,7 +731,7 @@ impl Correlator {
     }
 
     fn socket_as(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo, begins: bool) -> Option<SocketNo> {
-        let Learnt { no, peer, is_news } = self.world.sockets.learn(at, task, info, begins)?;
+        let Learnt { no, changed, is_news } = self.world.sockets.learn(at, task, info, begins)?;
         if is_news {
             self.touch(&Part::Socket(no));
         }
@@ -736,8 +739,8 @@ impl Correlator {
             self.perhaps_call(task, no, info);
             self.perhaps_store(task, no, info);
         }
-        if let Some(peer) = peer {
-            self.touch(&Part::Socket(peer));
+        for changed in changed {
+            self.touch(&Part::Socket(changed));
         }
         Some(no)
     }

@@ -1,7 +1,5 @@
 //! What kubectl asks of the API server, and where that keeps it: `kubectl get`, `kubectl create` and the like.
 
-use smallvec::smallvec;
-
 use super::{
     Correlator,
     chain::{Builder, link},
@@ -9,7 +7,7 @@ use super::{
     sockets::SocketNo,
     world::{Part, World},
 };
-use crate::model::{Confidence, Evidence, GapCode, Hop, Link, LinkKind, Role, SocketInfo, SocketRole, TaskKey, Want};
+use crate::model::{GapCode, Hop, Link, LinkKind, Role, SocketInfo, SocketRole, TaskKey, Want};
 
 impl Correlator {
     /// A connection to etcd: an API server's is the way to what it keeps.
@@ -46,11 +44,15 @@ impl Builder<'_> {
         let open = |no: &&SocketNo| world.sockets.get(**no).is_some_and(|socket| socket.closed.is_none());
         let stores: Vec<SocketNo> = world.stores.get(&task).into_iter().flatten().filter(open).copied().collect();
         let Some(near) = stores.first().and_then(|no| world.sockets.get(*no)) else { return };
-        let far = stores.iter().find_map(|no| world.sockets.get(world.sockets.get(*no)?.peer?)?.owner);
-        let Some(etcd) = far else {
+        let paired = stores.iter().find_map(|no| {
+            let store = world.sockets.get(*no)?;
+            let far = world.sockets.get(store.peer?)?;
+            Some((far.owner?, world.sockets.proof(store, far)))
+        });
+        let Some((etcd, (confidence, evidence))) = paired else {
             match near.tuple {
                 Some(tuple) if near.peer_absent => self.beyond.push(("etcd", tuple.remote)),
-                Some(tuple) => self.wants.push(Want::Peer { tuple, netns: near.netns }),
+                Some(tuple) => self.wants.push(Want::Peer { tuple, netns: near.netns, isn: near.isn }),
                 None => {}
             }
             return;
@@ -61,10 +63,7 @@ impl Builder<'_> {
         let hop = self.hop(etcd, Role::Etcd);
         hops.push(hop);
         let to = hops.len() - 1;
-        links.push(Link {
-            persistent: true,
-            ..link(server, to, LinkKind::Tcp, Confidence::Exact, smallvec![Evidence::SocketPair])
-        });
+        links.push(Link { persistent: true, ..link(server, to, LinkKind::Tcp, confidence, evidence) });
         let text = "all requests share the connections to etcd: which of them carried this one, if it was not answered out of memory, is not seen";
         self.gap_at(GapCode::Unjoined, (server, to), text);
     }

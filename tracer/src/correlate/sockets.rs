@@ -1,15 +1,13 @@
 //! The socket table: one entry a socket, whatever names it is called by, and its other end.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{
-    limits::{ENDS_WITHIN, MAX_ADDRESSES, MAX_CANDIDATES, MAX_SOCKETS, REMEMBER},
+    limits::{MAX_ADDRESSES, MAX_CANDIDATES, MAX_SOCKETS, REMEMBER},
+    peers::{Changed, Ends},
     table::Table,
 };
-use crate::model::{BootTime, Family, HostNo, RawText, SocketId, SocketInfo, SocketRole, TaskKey, Tuple};
+use crate::model::{BootTime, Family, HostNo, Isn, Pairing, RawText, SocketId, SocketInfo, SocketRole, TaskKey, Tuple};
 
 /// Number of an entry: never reused, unlike every name that the kernel gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,7 +20,9 @@ pub(super) struct Socket {
     pub(super) netns: Option<u32>,
     pub(super) role: Option<SocketRole>,
     pub(super) owner: Option<TaskKey>,
-    /// The other end, once both are known. Never changes afterwards.
+    /// Initial sequence numbers, of a TCP connection that a BPF program read.
+    pub(super) isn: Option<Isn>,
+    /// The other end, once both are known. See [`Sockets::pair`] for when that changes.
     pub(super) peer: Option<SocketNo>,
     /// No process of this host has the other end.
     pub(super) peer_absent: bool,
@@ -54,8 +54,8 @@ impl Socket {
 pub(super) struct Learnt {
     /// Its entry.
     pub(super) no: SocketNo,
-    /// Its other end, if that was found just now.
-    pub(super) peer: Option<SocketNo>,
+    /// Sockets whose other end changed by that.
+    pub(super) changed: Changed,
     /// Whether more is known of it than before.
     pub(super) is_news: bool,
 }
@@ -75,8 +75,9 @@ pub(super) struct Sockets {
     all: Table<SocketNo, Box<Socket>>,
     by_cookie: Table<(HostNo, u64), SocketNo>,
     by_inode: Table<(HostNo, u64), SocketNo>,
-    /// Ends still without a partner, by what their partner's tuple must be.
-    lonely: BTreeMap<Tuple, BTreeSet<SocketNo>>,
+    /// How ends are paired.
+    pub(super) rule: Pairing,
+    pub(super) ends: Ends,
     closed: BTreeSet<(BootTime, SocketNo)>,
     /// Addresses of this host: what processes here have as their own end.
     addresses: BTreeSet<IpAddr>,
@@ -84,6 +85,10 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
+    pub(super) fn new(rule: Pairing) -> Self {
+        Self { rule, ..Self::default() }
+    }
+
     pub(super) fn get(&self, no: SocketNo) -> Option<&Socket> {
         self.all.get(&no).map(|socket| &**socket)
     }
@@ -146,8 +151,27 @@ impl Sockets {
         if let Some(inode) = id.inode {
             self.by_inode.insert((id.host, inode), no);
         }
-        let peer = self.pair(no);
-        Some(Learnt { no, peer, is_news: is_news || peer.is_some() })
+        if let Some(isn) = info.isn {
+            self.learn_isn(no, isn);
+        }
+        let changed = self.pair(no);
+        Some(Learnt { no, is_news: is_news || !changed.is_empty(), changed })
+    }
+
+    /// A connection has one pair of sequence numbers. Where two readings differ, one of them was torn: the reading that the
+    /// other end confirms counts, else the newer one.
+    fn learn_isn(&mut self, no: SocketNo, isn: Isn) {
+        let Some(socket) = self.all.get(&no).filter(|socket| socket.isn != Some(isn)) else { return };
+        let before = socket.isn;
+        let peer = socket.peer.and_then(|peer| self.all.get(&peer)).and_then(|peer| peer.isn);
+        if before.zip(peer).is_some_and(|(before, peer)| before.is_other_end_of(peer)) {
+            return;
+        }
+        self.ends.rename(no, before);
+        self.ends.name(no, isn);
+        if let Some(socket) = self.all.get_mut(&no) {
+            socket.isn = Some(isn);
+        }
     }
 
     fn make(&mut self, at: BootTime, info: &SocketInfo) -> Option<SocketNo> {
@@ -163,6 +187,7 @@ impl Sockets {
             netns: None,
             role: None,
             owner: None,
+            isn: None,
             peer: None,
             peer_absent: false,
             unix: None,
@@ -178,70 +203,12 @@ impl Sockets {
         Some(no)
     }
 
-    /// Somebody looked: it was there, with these addresses. Tells its other end, if that was found just now.
-    pub(super) fn found(&mut self, at: BootTime, no: SocketNo) -> Option<SocketNo> {
-        let socket = self.all.get_mut(&no)?;
-        socket.found = socket.found.max(Some(at));
+    /// A snapshot found the socket with these addresses. Returns the sockets whose other end changed by that.
+    pub(super) fn found(&mut self, at: BootTime, no: SocketNo) -> Changed {
+        if let Some(socket) = self.all.get_mut(&no) {
+            socket.found = socket.found.max(Some(at));
+        }
         self.pair(no)
-    }
-
-    /// Looks for the other end: the one socket that mirrors this one and has no partner yet. Where two fit (equal loopback
-    /// addresses in two namespaces, equal addresses behind two bridges) none is taken. Nor is one that was first seen at another
-    /// time: the end of the connection that had these addresses before may not have been told. One of the two must then have
-    /// been found when the other was there already.
-    fn pair(&mut self, no: SocketNo) -> Option<SocketNo> {
-        let socket = self.all.get(&no)?;
-        let tuple = socket.tuple?;
-        if socket.peer.is_some() || socket.role == Some(SocketRole::Listening) || tuple.remote.port() == 0 {
-            return None;
-        }
-        if let [other] = self.fitting(no)[..] {
-            self.marry(no, other);
-            self.marry(other, no);
-            return Some(other);
-        }
-        self.lonely.entry(tuple.mirrored()).or_default().insert(no);
-        None
-    }
-
-    /// Whether more than one may be its other end.
-    pub(super) fn is_ambiguous(&self, no: SocketNo) -> bool {
-        self.fitting(no).len() > 1
-    }
-
-    /// At most two that may be the other end.
-    fn fitting(&self, no: SocketNo) -> Vec<SocketNo> {
-        let Some((socket, tuple)) = self.all.get(&no).and_then(|socket| Some((socket, socket.tuple?))) else {
-            return Vec::new();
-        };
-        let fits = |other: &&SocketNo| {
-            **other != no
-                && self.all.get(*other).is_some_and(|other| {
-                    let same_host = other.id.host == socket.id.host;
-                    let same_namespace = same_host && (other.netns.is_none() || other.netns == socket.netns);
-                    // A connection has one connecting and one accepting end.
-                    let roles_differ = other.role.is_none() || other.role != socket.role;
-                    // Addresses are used again: the ends of one connection live at the same time.
-                    let ended_before = |one: &Socket, that: &Socket| one.closed.is_some_and(|at| at < that.since);
-                    let together = !ended_before(other, socket) && !ended_before(socket, other);
-                    let seen_together = socket.since.apart(other.since) <= ENDS_WITHIN
-                        || socket.found >= Some(other.since)
-                        || other.found >= Some(socket.since);
-                    // Nobody accepts before somebody connects.
-                    let in_order = |one: &Socket, that: &Socket| {
-                        one.role != Some(SocketRole::Connected)
-                            || one.begun.zip(that.begun).is_none_or(|(connected, accepted)| connected <= accepted)
-                    };
-                    let in_order = in_order(other, socket) && in_order(socket, other);
-                    roles_differ && together && in_order && seen_together && (!tuple.is_loopback() || same_namespace)
-                })
-        };
-        let candidates = self.lonely.get(&tuple);
-        // A crowd with equal addresses is no real host's: ambiguous, without a comparison of each with each.
-        if candidates.is_some_and(|crowd| crowd.len() > MAX_CANDIDATES) {
-            return candidates.into_iter().flatten().copied().take(2).collect();
-        }
-        candidates.into_iter().flatten().filter(fits).copied().take(2).collect()
     }
 
     /// Takes in a unix connection: both ends are known at once, and no record tells when they close.
@@ -266,7 +233,7 @@ impl Sockets {
             if let Some(inode) = id.inode {
                 self.by_inode.swap_remove(&(id.host, inode));
             }
-            let info = SocketInfo { id, family: Family::Unix, tuple: None, netns: None, role: Some(role) };
+            let info = SocketInfo { id, family: Family::Unix, tuple: None, netns: None, role: Some(role), isn: None };
             let no = self.learn(at, None, &info, false)?.no;
             self.all.get_mut(&no)?.unix = Some(path.clone());
             Some(no)
@@ -299,7 +266,7 @@ impl Sockets {
         self.remove(no);
     }
 
-    fn marry(&mut self, no: SocketNo, peer: SocketNo) {
+    pub(super) fn marry(&mut self, no: SocketNo, peer: SocketNo) {
         let role = self.all.get(&peer).and_then(|peer| match peer.role? {
             SocketRole::Accepted => Some(SocketRole::Connected),
             SocketRole::Connected => Some(SocketRole::Accepted),
@@ -309,18 +276,17 @@ impl Sockets {
             socket.peer = Some(peer);
             socket.role = socket.role.or(role);
             let tuple = socket.tuple;
-            self.leave(no, tuple);
+            if self.rule == Pairing::Addresses {
+                self.ends.leave(no, tuple);
+            }
         }
     }
 
-    fn leave(&mut self, no: SocketNo, tuple: Option<Tuple>) {
-        let Some(key) = tuple.map(Tuple::mirrored) else { return };
-        if let Some(waiting) = self.lonely.get_mut(&key) {
-            waiting.remove(&no);
-            if waiting.is_empty() {
-                self.lonely.remove(&key);
-            }
-        }
+    /// Takes the other end off a socket; returns its addresses.
+    pub(super) fn forget_peer(&mut self, no: SocketNo) -> Option<Tuple> {
+        let socket = self.all.get_mut(&no)?;
+        socket.peer = None;
+        socket.tuple
     }
 
     pub(super) fn set_role(&mut self, no: SocketNo, role: SocketRole) {
@@ -331,10 +297,9 @@ impl Sockets {
 
     /// Nobody on this host has the other end.
     pub(super) fn peer_absent(&mut self, tuple: Tuple, netns: Option<u32>, host: HostNo) -> Vec<SocketNo> {
-        let lonely = self.lonely.get(&tuple.mirrored()).into_iter().flatten().copied().take(MAX_CANDIDATES);
         let is_of = |socket: &Socket| socket.id.host == host && (netns.is_none() || socket.netns == netns);
         let here = |no: &SocketNo| self.all.get(no).is_some_and(|socket| is_of(socket));
-        let found: Vec<SocketNo> = lonely.filter(here).collect();
+        let found: Vec<SocketNo> = self.ends.waiting_for(tuple.mirrored()).take(MAX_CANDIDATES).filter(here).collect();
         for no in &found {
             if let Some(socket) = self.all.get_mut(no) {
                 socket.peer_absent = true;
@@ -387,7 +352,8 @@ impl Sockets {
 
     fn remove(&mut self, no: SocketNo) {
         let Some(socket) = self.all.swap_remove(&no) else { return };
-        self.leave(no, socket.tuple);
+        self.ends.leave(no, socket.tuple);
+        self.ends.rename(no, socket.isn);
         if let Some(cookie) = socket.id.cookie
             && self.by_cookie.get(&(socket.id.host, cookie)) == Some(&no)
         {

@@ -6,7 +6,7 @@ use tracer_common::{
 };
 
 use super::{DecodeError, relay, some};
-use crate::model::{Fact, Family, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
+use crate::model::{Fact, Family, Isn, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
 
 pub(super) fn info(socket: &Socket) -> Result<SocketInfo, DecodeError> {
     let family = match socket.family {
@@ -28,7 +28,13 @@ pub(super) fn info(socket: &Socket) -> Result<SocketInfo, DecodeError> {
             ROLE_LISTENING => Some(SocketRole::Listening),
             _ => None,
         },
+        isn: isn(socket),
     })
+}
+
+/// Both initial sequence numbers, where the program could read them.
+pub(crate) fn isn(socket: &Socket) -> Option<Isn> {
+    (socket.isn_known == 1).then_some(Isn { own: socket.isn_own, peer: socket.isn_peer })
 }
 
 pub(super) fn named(cookie: u64, inode: u64) -> Option<SocketId> {

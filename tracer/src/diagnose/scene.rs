@@ -246,6 +246,7 @@ impl Scene {
             tuple: Some(tuple),
             netns: None,
             role: Some(SocketRole::Connected),
+            isn: None,
         };
         self.loose.push(Loose { task: task(pid), role, socket, peer: None, session: None, is_lonely: false });
         self.each(|sample, number| {

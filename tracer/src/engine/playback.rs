@@ -45,10 +45,11 @@ const TOO_FAR_AHEAD: &str = "too many observations are later than the moment tha
 const MAX_AHEAD: usize = 256 << 20;
 
 fn pump(reader: &Reader, setup: Setup) -> Pump {
+    let pairing = reader.header().pairing();
     let record::Header { anchor, host, others, abilities, degraded, options, .. } = reader.header().clone();
     let header = sink::Header { anchor, host, others, abilities, degraded };
     let record::Settings { apiserver_port, kubelet_port, runtime_socket, .. } = options;
-    Pump::new(setup, header, &Options { apiserver_port, kubelet_port, runtime_socket }, None)
+    Pump::new(setup, header, &Options { apiserver_port, kubelet_port, runtime_socket, pairing }, None)
 }
 
 /// A recording that is played up to any moment, and on from there; for what was before, it is opened anew.

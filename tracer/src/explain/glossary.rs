@@ -122,6 +122,11 @@ pub const TERMS: &[Term] = &[
         "A request by which both sides agree to use an HTTP connection for another protocol from then on.",
     ),
     term("HTTPS", &[], "HTTP inside TLS."),
+    term(
+        "initial sequence number",
+        &["initial sequence numbers", "ISN", "ISNs"],
+        "The number with which one end of a TCP connection begins to count its bytes. Each end chooses one at random and tells it to the other.",
+    ),
     term("inode", &[], "The number by which the kernel knows a file or a socket."),
     term("k3s", &[], "A small Kubernetes in one program."),
     term("kernel", &[], "The core of the operating system: it runs processes and carries their bytes."),

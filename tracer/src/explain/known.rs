@@ -12,6 +12,10 @@ const fn proof(evidence: Evidence, kind: LinkKind) -> &'static str {
         Evidence::SocketPair => {
             "The kernel has both ends: the addresses of the one are those of the other, turned around, in the same network."
         }
+        Evidence::Isn => {
+            "Both ends have the same initial sequence numbers, the client's and the server's. The kernels choose them anew for \
+             each connection, and address translation does not change them."
+        }
         Evidence::UnixPeer => "Each end names the inode of the other, so the two are one connection.",
         Evidence::Goroutine => match kind {
             LinkKind::Relay => {

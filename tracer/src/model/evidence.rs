@@ -33,6 +33,8 @@ impl Confidence {
 pub enum Evidence {
     /// Both ends of one TCP connection: the addresses mirror each other.
     SocketPair,
+    /// Both ends of one TCP connection: the initial sequence numbers of both directions agree.
+    Isn,
     /// Both ends of one unix connection: each names the other's inode.
     UnixPeer,
     /// One goroutine touched both.
@@ -71,6 +73,7 @@ impl Evidence {
     pub const fn token(self) -> &'static str {
         match self {
             Self::SocketPair => "socket-pair",
+            Self::Isn => "isn",
             Self::UnixPeer => "unix-peer",
             Self::Goroutine => "goroutine",
             Self::Creator => "creator",
@@ -94,6 +97,7 @@ impl Evidence {
     pub const fn prose(self) -> &'static str {
         match self {
             Self::SocketPair => "both ends of one connection",
+            Self::Isn => "same initial sequence numbers",
             Self::UnixPeer => "both ends of one connection",
             Self::Goroutine => "same goroutine",
             Self::Creator => "goroutines of one creator",

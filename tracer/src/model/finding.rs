@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootTime, Diagnosis, Measures, RawText, Role, Session, SessionId, SocketId, SocketInfo, TaskKey, Tuple, WatchAs,
+    BootTime, Diagnosis, Isn, Measures, RawText, Role, Session, SessionId, SocketId, SocketInfo, TaskKey, Tuple,
+    WatchAs,
 };
 
 /// A change, told once.
@@ -136,6 +137,8 @@ pub enum Want {
         tuple: Tuple,
         /// Its network namespace.
         netns: Option<u32>,
+        /// Its initial sequence numbers.
+        isn: Option<Isn>,
     },
     /// Tell the names of this container.
     Container {

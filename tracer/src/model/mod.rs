@@ -42,7 +42,7 @@ pub use measure::{
     TcpMeasure, TcpState, ThreadMeasure, Timer, TimerKind, Told, UnixMeasure, Unlisted,
 };
 pub use moved::Move;
-pub use net::{Family, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
+pub use net::{Family, Isn, Pairing, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
 pub use places::Places;
 pub use scope::{Depth, Scope};
 pub use session::{

@@ -107,6 +107,45 @@ pub enum SocketRole {
     Listening,
 }
 
+/// Initial sequence numbers (ISNs) of a TCP connection, as one of its ends has them. They are constant while the connection
+/// lives, no router or NAT changes them, and a stranger cannot know them: 64 bits that both ends agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Isn {
+    /// `snd_una - bytes_acked - 1`: the ISN of this end if it accepted, and one less if it connected. The kernel counts the
+    /// SYN in `bytes_acked` at the connecting end alone (net/ipv4/tcp_input.c: tcp_snd_una_update).
+    pub own: u32,
+    /// `rcv_nxt - bytes_received - 1`: the ISN of the other end.
+    pub peer: u32,
+}
+
+impl Isn {
+    /// What the other end has: if this end connected, and if it accepted.
+    #[must_use]
+    pub const fn others(self) -> [Self; 2] {
+        [
+            Self { own: self.peer, peer: self.own.wrapping_add(1) },
+            Self { own: self.peer.wrapping_sub(1), peer: self.own },
+        ]
+    }
+
+    /// Whether both are the ends of one connection: the ISNs of both directions agree.
+    #[must_use]
+    pub fn is_other_end_of(self, other: Self) -> bool {
+        self.others().contains(&other)
+    }
+}
+
+/// How the ends of TCP connections are paired.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pairing {
+    /// By [`Isn`]; by mirrored addresses inside one network namespace, where they are unique while the connection lives.
+    #[default]
+    SequenceNumbers,
+    /// By mirrored addresses alone: the rule of recordings without ISNs, up to format 3.
+    Addresses,
+}
+
 /// A socket and what is known of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketInfo {
@@ -123,4 +162,34 @@ pub struct SocketInfo {
     /// How it came to be, where that was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<SocketRole>,
+    /// Initial sequence numbers, of TCP connections that a BPF program read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isn: Option<Isn>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn isns_of_both_ends_agree_in_both_directions() {
+        // The connecting end chose 100, the accepting one 900: `own` of the connecting end is one less.
+        let (near, far) = (Isn { own: 99, peer: 900 }, Isn { own: 900, peer: 100 });
+        assert!(near.is_other_end_of(far) && far.is_other_end_of(near));
+        assert!(!near.is_other_end_of(near) && !far.is_other_end_of(far), "both would have connected");
+        for other in
+            [Isn { own: 901, ..far }, Isn { own: 899, ..far }, Isn { peer: 101, ..far }, Isn { peer: 99, ..far }]
+        {
+            assert!(!near.is_other_end_of(other) && !other.is_other_end_of(near), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn isns_wrap_around() {
+        for (client, server) in [(0, 0), (0, u32::MAX), (u32::MAX, 0), (u32::MAX, u32::MAX)] {
+            let near = Isn { own: client.wrapping_sub(1), peer: server };
+            let far = Isn { own: server, peer: client };
+            assert!(near.is_other_end_of(far) && far.is_other_end_of(near), "{client} {server}");
+        }
+    }
 }

@@ -2,10 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Ability, ClockAnchor, Degraded, HostFacts};
+use crate::model::{Ability, ClockAnchor, Degraded, HostFacts, Pairing};
 
 /// Number of the format: grows when an old reader would misunderstand a new recording.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
+
+/// First format whose sockets have initial sequence numbers. Recordings of earlier formats keep the rule by which they were
+/// made: ends of connections are paired by addresses.
+const WITH_SEQUENCE_NUMBERS: u32 = 4;
 
 /// Longest line, with its end. The largest observation is an exec with its arguments, bounded by the kernel's record to some
 /// tens of KiB; JSON escapes make six bytes of one at most.
@@ -91,5 +95,11 @@ impl Header {
             options: Settings::default(),
             part: None,
         }
+    }
+
+    /// How the ends of connections are paired in a recording of this format.
+    #[must_use]
+    pub const fn pairing(&self) -> Pairing {
+        if self.format < WITH_SEQUENCE_NUMBERS { Pairing::Addresses } else { Pairing::SequenceNumbers }
     }
 }

@@ -557,7 +557,7 @@ mod tests {
         assert_eq!(error("hello\n"), "not a recording of execpath: line 1: expected value (column 1)");
         assert_eq!(
             error("{\"execpath\":\"9.1.0\",\"format\":7,\"new\":[]}\n"),
-            "format 7, written by execpath 9.1.0; this execpath reads up to format 3"
+            "format 7, written by execpath 9.1.0; this execpath reads up to format 4"
         );
         assert!(error("{\"execpath\":\"0.1.0\",\"format\":0}\n").ends_with("there is no format 0"));
     }

@@ -20,7 +20,7 @@ use super::{
     procfs::{self, Proc},
     sock_diag::{self, Namespaces, Sockets, TcpSocket},
 };
-use crate::model::{TaskKey, Tuple};
+use crate::model::{Isn, TaskKey, Tuple};
 
 /// Files of all processes together; a long path counts as several. The kernel's own limit for one process is as large.
 pub(super) const MAX_FDS: usize = 1_000_000;
@@ -64,6 +64,7 @@ pub(super) struct Census {
     pub(super) namespaces: Namespaces,
     pub(super) sockets: Sockets,
     by_tuple: BTreeMap<Tuple, Vec<u64>>,
+    by_isn: BTreeMap<Isn, Vec<u64>>,
     /// Whether there was more than [`MAX_FDS`].
     pub(super) is_cut: bool,
     /// Whether a process did not show what it has open.
@@ -84,10 +85,10 @@ impl Census {
                 Err(error) => log::debug!("no iterator: {error}"),
             }
         }
-        Self::by_walk(proc, only)
+        Self::by_walk(proc, only, road)
     }
 
-    fn by_walk(proc: &Proc, only: Option<u32>) -> Self {
+    fn by_walk(proc: &Proc, only: Option<u32>, road: Road) -> Self {
         let began = now();
         let (pids, namespaces) = processes(proc, only);
         let walk = Walk::over(proc, &pids);
@@ -107,6 +108,12 @@ impl Census {
                 files.extend(helper.join().unwrap_or_default());
             }
         });
+        if road != Road::Walk && are_in_several_namespaces(&sockets) {
+            // Addresses alone prove no connection between namespaces.
+            if let Err(error) = iterated::add_sequence_numbers(&mut sockets.tcp) {
+                log::debug!("no sequence numbers: {error}");
+            }
+        }
         let (is_cut, is_hidden) = (walk.is_cut(), walk.is_hidden());
         Self::of(Found { began, owners: BTreeMap::new(), files, namespaces, sockets, is_cut, is_hidden })
     }
@@ -158,10 +165,26 @@ impl Census {
             }
         }
         let mut by_tuple: BTreeMap<Tuple, Vec<u64>> = BTreeMap::new();
+        let mut by_isn: BTreeMap<Isn, Vec<u64>> = BTreeMap::new();
         for (inode, socket) in sockets.tcp.iter().filter(|(_, socket)| !socket.listening) {
             by_tuple.entry(socket.tuple).or_default().push(*inode);
+            if let Some(isn) = socket.isn {
+                by_isn.entry(isn).or_default().push(*inode);
+            }
         }
-        Self { began, owners, files, is_partial: false, holders, namespaces, sockets, by_tuple, is_cut, is_hidden }
+        Self {
+            began,
+            owners,
+            files,
+            is_partial: false,
+            holders,
+            namespaces,
+            sockets,
+            by_tuple,
+            by_isn,
+            is_cut,
+            is_hidden,
+        }
     }
 
     pub(super) fn road(&self) -> Road {
@@ -207,6 +230,19 @@ impl Census {
         let inodes = self.by_tuple.get(&tuple).into_iter().flatten();
         inodes.filter_map(|inode| self.sockets.tcp.get(inode))
     }
+
+    /// The other ends of a connection with these initial sequence numbers, of all namespaces: one, or more than can be.
+    pub(super) fn other_ends(&self, isn: Isn) -> impl Iterator<Item = &TcpSocket> {
+        let inodes = isn.others().into_iter().filter_map(|isn| self.by_isn.get(&isn)).flatten();
+        inodes.filter_map(|inode| self.sockets.tcp.get(inode))
+    }
+}
+
+/// Whether connections of more than one network namespace are listed: some may lead from one to another.
+fn are_in_several_namespaces(sockets: &Sockets) -> bool {
+    let mut namespaces = sockets.tcp.values().filter(|socket| !socket.listening).map(|socket| socket.netns);
+    let first = namespaces.next();
+    namespaces.any(|netns| Some(netns) != first)
 }
 
 /// What one road or the other led to.

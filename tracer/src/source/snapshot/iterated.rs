@@ -12,7 +12,7 @@ use super::{
     sock_diag::{Sockets, TcpSocket, UnixSocket},
 };
 use crate::{
-    model::{Family, RawText, SocketId, TaskKey, TcpState, Tuple, parse_endpoint},
+    model::{Family, Isn, RawText, SocketId, TaskKey, TcpState, Tuple, parse_endpoint},
     source::ebpf::iterator::{self, Opened},
 };
 
@@ -80,6 +80,23 @@ pub(super) fn everything(proc: &Proc, only: Option<u32>) -> io::Result<Iterated>
     Ok(found)
 }
 
+/// Adds the initial sequence numbers to connections that sock_diag listed, which does not tell them.
+pub(super) fn add_sequence_numbers(to: &mut BTreeMap<u64, TcpSocket>) -> io::Result<()> {
+    iterator::open_files(|file, opened| {
+        if let Opened::Tcp(socket) = opened
+            && let Some(known) = to.get_mut(&file.inode)
+            && known.id.cookie == Some(socket.cookie)
+        {
+            known.isn = isn(socket);
+        }
+        true
+    })
+}
+
+fn isn(socket: &Socket) -> Option<Isn> {
+    (socket.isn_known == 1).then_some(Isn { own: socket.isn_own, peer: socket.isn_peer })
+}
+
 fn is_terminal(device: u32) -> bool {
     PTY_SLAVES.contains(&(device >> 20)) || device == PTMX
 }
@@ -106,6 +123,7 @@ fn tcp_socket(socket: &Socket, inode: u64) -> Option<TcpSocket> {
         tuple: Tuple::new(ends.0, ends.1),
         netns: socket.netns,
         listening: state == TcpState::Listen,
+        isn: isn(socket),
     })
 }
 

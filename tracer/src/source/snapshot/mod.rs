@@ -30,6 +30,7 @@ use self::{
     census::Census,
     container::Root,
     descriptors::OpenFile,
+    peers::End,
     procfs::Proc,
     sock_diag::{TcpSocket, Trouble},
 };
@@ -212,7 +213,7 @@ impl Snapshot {
                 }
                 None => Vec::new(),
             },
-            Want::Peer { tuple, netns } => self.peers(&[(*tuple, *netns)], now),
+            Want::Peer { tuple, netns, isn } => self.peers(&[End { tuple: *tuple, netns: *netns, isn: *isn }], now),
             Want::Fifos(key) => {
                 let mut facts = self.fifos_of(*key, now);
                 facts.extend(self.waiting_now(*key, now));
@@ -286,7 +287,16 @@ impl Snapshot {
 
     /// Answers many questions; those for the other ends of connections together.
     pub fn answers(&mut self, wants: &[Want], now: BootTime) -> Vec<Observation> {
-        let peer = |want: &Want| if let Want::Peer { tuple, netns } = want { Some((*tuple, *netns)) } else { None };
+        let peer = |want: &Want| match want {
+            Want::Peer { tuple, netns, isn } => Some(End { tuple: *tuple, netns: *netns, isn: *isn }),
+            Want::Watch(..)
+            | Want::Process(_)
+            | Want::Ancestry(_)
+            | Want::Pid(_)
+            | Want::Container { .. }
+            | Want::PidFile(_)
+            | Want::Fifos(_) => None,
+        };
         let peers: Vec<_> = wants.iter().filter_map(peer).collect();
         let mut facts = self.peers(&peers, now);
         for want in wants.iter().filter(|want| peer(want).is_none()) {
@@ -465,8 +475,14 @@ fn tcp_fact(socket: &TcpSocket, own: &BTreeSet<(u32, u16)>, all: &BTreeSet<(u32,
     } else {
         Some(SocketRole::Connected)
     };
-    let info =
-        SocketInfo { id: socket.id, family: socket.family, tuple: Some(socket.tuple), netns: Some(socket.netns), role };
+    let info = SocketInfo {
+        id: socket.id,
+        family: socket.family,
+        tuple: Some(socket.tuple),
+        netns: Some(socket.netns),
+        role,
+        isn: socket.isn,
+    };
     if socket.listening { Fact::Listening { socket: info } } else { Fact::SocketSeen { socket: info } }
 }
 
@@ -607,13 +623,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (_client, server, tuple) = pair(&listener);
         let mut snapshot = Snapshot::new(Options::default());
-        let facts = snapshot.answer(&Want::Peer { tuple, netns: own_netns() }, NOW);
+        let facts = snapshot.answer(&Want::Peer { tuple, netns: own_netns(), isn: None }, NOW);
         assert!(matches!(facts[0].fact, Fact::ProcessSeen(_)));
         assert_eq!((facts.len(), facts[1].task), (2, Some(own_key())));
         let Fact::SocketSeen { socket } = facts[1].fact else { panic!("{facts:?}") };
         assert_eq!((socket.id.inode, socket.role), (Some(inode(&server)), Some(SocketRole::Accepted)));
         for netns in [None, Some(1)] {
-            let want = Want::Peer { tuple, netns };
+            let want = Want::Peer { tuple, netns, isn: None };
             let facts = snapshot.answer(&want, NOW);
             assert_eq!(
                 facts[0].fact,

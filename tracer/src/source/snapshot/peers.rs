@@ -3,14 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Seen, Snapshot, census, listening, process_seen,
+    Seen, Snapshot, census, iterated, listening, process_seen,
     sock_diag::{self, Namespaces, TcpSocket},
     tcp_fact,
 };
-use crate::model::{BootTime, Fact, HostNo, Observation, Source, Tuple};
+use crate::model::{BootTime, Fact, HostNo, Isn, Observation, Source, Tuple};
 
-/// An end of a connection: its addresses, and its network namespace where that is known.
-pub(super) type End = (Tuple, Option<u32>);
+/// An end of a connection, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct End {
+    pub(super) tuple: Tuple,
+    pub(super) netns: Option<u32>,
+    pub(super) isn: Option<Isn>,
+}
 
 /// The sockets that roles are told by, and who was looked at for these answers, each once.
 struct Looked<'a> {
@@ -39,12 +44,16 @@ impl Snapshot {
         if let Some(census) = self.census.clone().filter(|_| !unknown.is_empty()) {
             let mut looked = Looked::with(&census.sockets.tcp);
             unknown.retain(|end| {
-                let mut fitting = census.connections(end.0.mirrored()).filter(|socket| may_be(end, socket));
-                let Some(socket) = fitting.next() else { return true };
-                // Two that fit: neither is named.
-                let is_only = fitting.next().is_none();
-                let holders = if is_only { census.holders(socket.inode) } else { &[] };
-                facts.extend(or_absent(end, self.owners(socket, holders, &mut looked, now), now));
+                let named: Vec<&TcpSocket> = end.isn.into_iter().flat_map(|isn| census.other_ends(isn)).collect();
+                let fitting =
+                    if named.is_empty() { fitting(end, census.connections(end.tuple.mirrored())) } else { named };
+                let owners = match fitting[..] {
+                    [] => return true,
+                    [socket] => self.owners(socket, census.holders(socket.inode), &mut looked, now),
+                    // Two that fit: neither is named.
+                    _ => Vec::new(),
+                };
+                facts.extend(or_absent(end, owners, now));
                 false
             });
         }
@@ -60,21 +69,29 @@ impl Snapshot {
     }
 
     fn look_up(&mut self, ends: &BTreeSet<End>, mut namespaces: Namespaces, now: BootTime) -> Vec<Observation> {
-        if ends.iter().all(|(tuple, _)| tuple.is_loopback()) {
-            namespaces.retain(|netns, _| ends.iter().any(|(_, own)| *own == Some(*netns)));
+        if ends.iter().all(|end| end.tuple.is_loopback()) {
+            namespaces.retain(|netns, _| ends.iter().any(|end| end.netns == Some(*netns)));
         }
-        let tuples: BTreeSet<Tuple> = ends.iter().map(|(tuple, _)| tuple.mirrored()).collect();
-        let found = sock_diag::find(&namespaces, &tuples);
+        let tuples: BTreeSet<Tuple> = ends.iter().map(|end| end.tuple.mirrored()).collect();
+        let mut found = sock_diag::find(&namespaces, &tuples);
         self.troubles.extend(&found.troubles);
+        let crosses = |end: &End| {
+            let mut fitting = found.tcp.values().filter(|socket| socket.tuple == end.tuple.mirrored());
+            end.isn.is_some() && fitting.any(|socket| end.netns != Some(socket.netns))
+        };
+        if ends.iter().any(crosses)
+            && let Err(error) = iterated::add_sequence_numbers(&mut found.tcp)
+        {
+            log::debug!("no sequence numbers: {error}");
+        }
         namespaces.retain(|netns, _| found.tcp.values().any(|socket| socket.netns == *netns));
         let listeners = sock_diag::listeners(&namespaces).tcp;
         let mut looked = Looked::with(&listeners);
         let mut facts = Vec::new();
         for end in ends {
-            let is_it = |socket: &&TcpSocket| socket.tuple == end.0.mirrored() && may_be(end, socket);
-            let mut fitting = found.tcp.values().filter(is_it);
-            let owners = match (fitting.next(), fitting.next()) {
-                (Some(socket), None) => {
+            let mirrored = found.tcp.values().filter(|socket| socket.tuple == end.tuple.mirrored());
+            let owners = match fitting(end, mirrored)[..] {
+                [socket] => {
                     let holders = self.holders(socket);
                     self.owners(socket, &holders, &mut looked, now)
                 }
@@ -130,18 +147,30 @@ impl Snapshot {
 }
 
 /// These, or that there is nobody.
-fn or_absent((tuple, netns): &End, owners: Vec<Observation>, now: BootTime) -> Vec<Observation> {
+fn or_absent(end: &End, owners: Vec<Observation>, now: BootTime) -> Vec<Observation> {
     if !owners.is_empty() {
         return owners;
     }
     vec![Observation::new(
         now,
         Source::Snapshot,
-        Fact::PeerAbsent { tuple: *tuple, netns: *netns, host: HostNo::default() },
+        Fact::PeerAbsent { tuple: end.tuple, netns: end.netns, host: HostNo::default() },
     )]
 }
 
-/// Whether that socket may be the other end: on loopback another namespace may hold an equal tuple that is a stranger.
-fn may_be((tuple, own): &End, socket: &TcpSocket) -> bool {
-    !tuple.is_loopback() || *own == Some(socket.netns)
+/// Sockets with mirrored addresses that may be the other end: the one in the same network namespace, where there is one.
+fn fitting<'a>(end: &End, mirrored: impl Iterator<Item = &'a TcpSocket>) -> Vec<&'a TcpSocket> {
+    let (own, mut fitting): (Vec<_>, Vec<_>) =
+        mirrored.filter(|socket| may_be(end, socket)).partition(|socket| end.netns == Some(socket.netns));
+    if !own.is_empty() {
+        fitting = own;
+    }
+    fitting
+}
+
+/// Whether a socket with mirrored addresses may be the other end. Different sequence numbers exclude it; on loopback another
+/// namespace may hold an equal tuple that is a stranger.
+fn may_be(end: &End, socket: &TcpSocket) -> bool {
+    let refuted = end.isn.zip(socket.isn).is_some_and(|(own, other)| !own.is_other_end_of(other));
+    !refuted && (!end.tuple.is_loopback() || end.netns == Some(socket.netns))
 }

@@ -27,7 +27,9 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use crate::model::{Family, RawText, SocketId, TcpInfo, TcpMeasure, TcpState, Timer, TimerKind, Tuple, UnixMeasure};
+use crate::model::{
+    Family, Isn, RawText, SocketId, TcpInfo, TcpMeasure, TcpState, Timer, TimerKind, Tuple, UnixMeasure,
+};
 
 /// A pod is a namespace; the largest nodes run a few hundred.
 pub(super) const MAX_NAMESPACES: usize = 4096;
@@ -58,6 +60,8 @@ pub(super) struct TcpSocket {
     pub(super) tuple: Tuple,
     pub(super) netns: u32,
     pub(super) listening: bool,
+    /// sock_diag does not tell it: a BPF iterator does.
+    pub(super) isn: Option<Isn>,
 }
 
 /// A unix socket that a process may own.
@@ -514,6 +518,7 @@ fn tcp_socket(response: &InetResponse, netns: u32) -> Option<TcpSocket> {
         ),
         netns,
         listening: header.state == TCP_LISTEN,
+        isn: None,
     })
 }
 

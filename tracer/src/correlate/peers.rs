@@ -1,0 +1,278 @@
+//! Both ends of a TCP connection: which two sockets are one connection, and what proves it. [`Pairing`] names the rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use smallvec::{SmallVec, smallvec};
+
+use super::{
+    limits::{ENDS_WITHIN, MAX_CANDIDATES},
+    sockets::{Socket, SocketNo, Sockets},
+};
+use crate::model::{Confidence, Evidence, Isn, Pairing, Proofs, SocketRole, Tuple};
+
+/// Sockets whose other end changed.
+pub(super) type Changed = SmallVec<[SocketNo; 2]>;
+
+/// Sockets by what their other end is found by.
+#[derive(Default)]
+pub(super) struct Ends {
+    /// Sockets without a proved other end, by the addresses that the other end must have.
+    by_tuple: BTreeMap<Tuple, BTreeSet<SocketNo>>,
+    /// Connections by their initial sequence numbers, as long as they are remembered: a second match makes both uncertain.
+    by_isn: BTreeMap<Isn, BTreeSet<SocketNo>>,
+}
+
+impl Ends {
+    /// Sockets that wait for an other end with these addresses.
+    pub(super) fn waiting_for(&self, tuple: Tuple) -> impl Iterator<Item = SocketNo> + '_ {
+        self.by_tuple.get(&tuple).into_iter().flatten().copied()
+    }
+
+    fn with(&self, isn: Isn) -> impl Iterator<Item = SocketNo> + '_ {
+        self.by_isn.get(&isn).into_iter().flatten().copied()
+    }
+
+    pub(super) fn wait(&mut self, no: SocketNo, tuple: Tuple) {
+        self.by_tuple.entry(tuple.mirrored()).or_default().insert(no);
+    }
+
+    /// The end waits no longer. Returns whether it waited until now.
+    pub(super) fn leave(&mut self, no: SocketNo, tuple: Option<Tuple>) -> bool {
+        let Some(key) = tuple.map(Tuple::mirrored) else { return false };
+        let Some(waiting) = self.by_tuple.get_mut(&key) else { return false };
+        let waited = waiting.remove(&no);
+        if waiting.is_empty() {
+            self.by_tuple.remove(&key);
+        }
+        waited
+    }
+
+    pub(super) fn name(&mut self, no: SocketNo, isn: Isn) {
+        self.by_isn.entry(isn).or_default().insert(no);
+    }
+
+    /// The numbers are not this socket's, or the socket is forgotten.
+    pub(super) fn rename(&mut self, no: SocketNo, isn: Option<Isn>) {
+        let Some(isn) = isn else { return };
+        if let Some(named) = self.by_isn.get_mut(&isn) {
+            named.remove(&no);
+            if named.is_empty() {
+                self.by_isn.remove(&isn);
+            }
+        }
+    }
+}
+
+/// How the addresses of two sockets match.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Match {
+    /// Mirrored, across network namespaces or with an unknown one.
+    Addresses,
+    /// Mirrored inside one network namespace: unique while the connection lives.
+    Namespace,
+}
+
+impl Match {
+    /// How two sockets match. Sequence numbers at both ends decide by themselves, whatever the addresses are.
+    fn of(one: &Socket, other: &Socket) -> Option<Self> {
+        if one.isn.is_some() && other.isn.is_some() || !fits_by_addresses(one, other) {
+            return None;
+        }
+        Some(if in_one_namespace(one, other) { Self::Namespace } else { Self::Addresses })
+    }
+}
+
+fn in_one_namespace(one: &Socket, other: &Socket) -> bool {
+    one.id.host == other.id.host && one.netns.is_some() && one.netns == other.netns
+}
+
+/// Addresses are used again: the ends of one connection live at the same time.
+fn ended_before(one: &Socket, that: &Socket) -> bool {
+    one.closed.is_some_and(|at| at < that.since)
+}
+
+/// Whether two sockets can be one connection by addresses, roles and times.
+fn fits_by_addresses(socket: &Socket, other: &Socket) -> bool {
+    let Some(tuple) = socket.tuple.filter(|tuple| other.tuple == Some(tuple.mirrored())) else { return false };
+    // Two namespaces may hold equal loopback tuples that are strangers.
+    let same_host = other.id.host == socket.id.host;
+    let same_namespace = same_host && (other.netns.is_none() || other.netns == socket.netns);
+    // A connection has one connecting and one accepting end.
+    let roles_differ = other.role.is_none() || other.role != socket.role;
+    let together = !ended_before(other, socket) && !ended_before(socket, other);
+    let seen_together = socket.since.apart(other.since) <= ENDS_WITHIN
+        || socket.found >= Some(other.since)
+        || other.found >= Some(socket.since);
+    // Nobody accepts before somebody connects.
+    let in_order = |one: &Socket, that: &Socket| {
+        one.role != Some(SocketRole::Connected)
+            || one.begun.zip(that.begun).is_none_or(|(connected, accepted)| connected <= accepted)
+    };
+    let in_order = in_order(other, socket) && in_order(socket, other);
+    roles_differ && together && in_order && seen_together && (!tuple.is_loopback() || same_namespace)
+}
+
+impl Sockets {
+    /// Looks for the other end of a socket of which something new is known. Returns the sockets whose other end changed.
+    pub(super) fn pair(&mut self, no: SocketNo) -> Changed {
+        let Some(socket) = self.get(no) else { return Changed::new() };
+        let Some(tuple) = socket.tuple else { return Changed::new() };
+        if socket.role == Some(SocketRole::Listening) || tuple.remote.port() == 0 {
+            return Changed::new();
+        }
+        match self.rule {
+            Pairing::Addresses => self.pair_by_addresses(no, tuple),
+            Pairing::SequenceNumbers => self.pair_by_proof(no, tuple),
+        }
+    }
+
+    /// The rule of recordings without sequence numbers: the one socket that mirrors this one and has no other end yet. Where two
+    /// fit, neither is taken.
+    fn pair_by_addresses(&mut self, no: SocketNo, tuple: Tuple) -> Changed {
+        if self.get(no).is_none_or(|socket| socket.peer.is_some()) {
+            return Changed::new();
+        }
+        if let [other] = self.candidates(no)[..] {
+            self.marry(no, other);
+            self.marry(other, no);
+            return smallvec![no, other];
+        }
+        self.ends.wait(no, tuple);
+        Changed::new()
+    }
+
+    /// The one socket that matches best, if this one is its only match in turn. A better match, or a second equal one, ends a
+    /// pair of addresses alone; a second equal pair of sequence numbers ends even a proved one.
+    fn pair_by_proof(&mut self, no: SocketNo, tuple: Tuple) -> Changed {
+        let mut changed = Changed::new();
+        if self.is_refuted(no) {
+            changed.extend(self.leave_peer(no));
+        }
+        if self.is_proved(no) {
+            // By what came to be known of a pair of addresses.
+            changed.extend(self.settle(no));
+            return changed;
+        }
+        self.ends.wait(no, tuple);
+        let found = self.candidates(no);
+        for other in found.iter().copied() {
+            let back = self.candidates(other);
+            if found.len() == 1 && back[..] == [no] {
+                changed.extend(self.join(no, other));
+            } else if found.len() + back.len() > 2 {
+                // Uncertain from now on: no end keeps a partner.
+                changed.extend(self.leave_peer(other));
+            }
+        }
+        changed
+    }
+
+    /// Makes two sockets each other's other end, and takes from each the one that it had.
+    fn join(&mut self, no: SocketNo, other: SocketNo) -> Changed {
+        if self.get(no).and_then(|socket| socket.peer) == Some(other) {
+            return Changed::new();
+        }
+        let mut changed = self.leave_peer(no);
+        changed.extend(self.leave_peer(other));
+        self.marry(no, other);
+        self.marry(other, no);
+        changed.extend([no, other]);
+        if self.is_proved(no) {
+            self.settle(no);
+        }
+        changed
+    }
+
+    /// Both ends of a proved pair wait for no other any more. Returns the ends that waited until now.
+    fn settle(&mut self, no: SocketNo) -> Changed {
+        let peer = self.get(no).and_then(|socket| socket.peer);
+        let mut waited = Changed::new();
+        for end in peer.into_iter().chain([no]) {
+            let tuple = self.get(end).and_then(|socket| socket.tuple);
+            if self.ends.leave(end, tuple) {
+                waited.push(end);
+            }
+        }
+        waited
+    }
+
+    /// Whether the sequence numbers of a pair, known by now, differ.
+    fn is_refuted(&self, no: SocketNo) -> bool {
+        let isns = self.ends_of(no).and_then(|(socket, other)| socket.isn.zip(other.isn));
+        isns.is_some_and(|(own, others)| !own.is_other_end_of(others))
+    }
+
+    /// Whether the other end is known by more than addresses across network namespaces.
+    fn is_proved(&self, no: SocketNo) -> bool {
+        self.ends_of(no).is_some_and(|(socket, other)| {
+            let agree = socket.isn.zip(other.isn).is_some_and(|(own, others)| own.is_other_end_of(others));
+            agree || in_one_namespace(socket, other)
+        })
+    }
+
+    fn ends_of(&self, no: SocketNo) -> Option<(&Socket, &Socket)> {
+        let socket = self.get(no)?;
+        Some((socket, self.get(socket.peer?)?))
+    }
+
+    /// Whether more than one socket may be the other end.
+    pub(super) fn is_ambiguous(&self, no: SocketNo) -> bool {
+        let found = self.candidates(no);
+        match (self.rule, &found[..]) {
+            (Pairing::SequenceNumbers, [one]) => self.candidates(*one).len() > 1,
+            _ => found.len() > 1,
+        }
+    }
+
+    /// At most two that may be the other end: those that match best.
+    fn candidates(&self, no: SocketNo) -> SmallVec<[SocketNo; 2]> {
+        let Some((socket, tuple)) = self.get(no).and_then(|socket| Some((socket, socket.tuple?))) else {
+            return SmallVec::new();
+        };
+        if self.rule == Pairing::SequenceNumbers {
+            let others = socket.isn.into_iter().flat_map(Isn::others);
+            let named: SmallVec<[SocketNo; 2]> = others.flat_map(|isn| self.ends.with(isn)).take(2).collect();
+            if !named.is_empty() {
+                return named;
+            }
+        }
+        // A crowd with equal addresses is no real host's: ambiguous, without a comparison of each with each.
+        if self.ends.waiting_for(tuple).nth(MAX_CANDIDATES).is_some() {
+            return self.ends.waiting_for(tuple).take(2).collect();
+        }
+        let waiting = self.ends.waiting_for(tuple).filter(|other| *other != no);
+        let waiting = waiting.filter_map(|other| Some((other, self.get(other)?)));
+        if self.rule == Pairing::Addresses {
+            return waiting.filter(|(_, other)| fits_by_addresses(socket, other)).map(|(no, _)| no).take(2).collect();
+        }
+        let fitting: Vec<(Match, SocketNo)> =
+            waiting.filter_map(|(no, other)| Some((Match::of(socket, other)?, no))).collect();
+        let best = fitting.iter().map(|(how, _)| *how).max();
+        fitting.into_iter().filter(|(how, _)| Some(*how) == best).map(|(_, no)| no).take(2).collect()
+    }
+
+    /// Takes the other end off a socket and the socket off that end: the two are no connection, or may be none. Both wait again.
+    fn leave_peer(&mut self, no: SocketNo) -> Changed {
+        let Some(peer) = self.get(no).and_then(|socket| socket.peer) else { return Changed::new() };
+        for end in [no, peer] {
+            if let Some(tuple) = self.forget_peer(end) {
+                self.ends.wait(end, tuple);
+            }
+        }
+        smallvec![no, peer]
+    }
+
+    /// How sure it is that two sockets with each other as other end are one connection, and by what.
+    pub(super) fn proof(&self, near: &Socket, far: &Socket) -> (Confidence, Proofs) {
+        let mirrored = near.tuple.map(Tuple::mirrored) == far.tuple;
+        if self.rule == Pairing::Addresses || (mirrored && in_one_namespace(near, far)) {
+            return (Confidence::Exact, smallvec![Evidence::SocketPair]);
+        }
+        let agree = near.isn.zip(far.isn).is_some_and(|(near, far)| near.is_other_end_of(far));
+        match (agree, mirrored) {
+            (true, true) => (Confidence::Exact, smallvec![Evidence::SocketPair, Evidence::Isn]),
+            (true, false) => (Confidence::Exact, smallvec![Evidence::Isn]),
+            (false, _) => (Confidence::Strong, smallvec![Evidence::SocketPair]),
+        }
+    }
+}
