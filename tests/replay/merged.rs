@@ -6,12 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use execpath::model::Span;
+use execpath::{
+    model::{ClockAnchor, Fact, HostFacts, Observation, Source, Span},
+    record::{Header, Place, Writer},
+};
 use execpath_tests::{
     binary::{Ran, run},
     merged::{Elsewhere, another_cluster, essence},
+    scenario,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const HOSTS: [&str; 3] = ["client", "master", "worker"];
 const MINUTE: u64 = 60;
@@ -148,4 +152,52 @@ fn a_merged_recording_is_merged_no_further() {
     assert_eq!(ran.code, Some(5));
     assert!(ran.stderr.contains("it is merged already"), "{}", ran.stderr);
     assert!(ran.stderr.lines().any(|line| line.starts_with("hint: ")), "{}", ran.stderr);
+}
+
+#[test]
+fn recordings_of_one_kernel_have_one_clock() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // The kubelet was stopped: it accepted 14 s after the API server had connected.
+    let mut files = ["c", "m", "w"].map(|end| recorded(&format!("../field/c01c-kubelet-stopped-{end}")));
+    for _ in 0..files.len() {
+        let (merged, said) = merge(&files, folder.path());
+        let clocks: Vec<&str> = said.stderr.lines().filter(|line| line.contains("clock")).collect();
+        assert_eq!(clocks, ["vm: its clock counts"; 3], "{}", said.stderr);
+        std::fs::remove_file(merged).expect("a file of ours");
+        files.rotate_left(1);
+    }
+}
+
+/// A recording of these observations, made on a host of that name.
+fn made_on(hostname: &str, seen: &[Observation], folder: &Path) -> PathBuf {
+    let path = folder.join(format!("{hostname}.made.jsonl"));
+    let (hostname, boot_id) = (hostname.to_owned(), format!("boot of {hostname}"));
+    let header = Header::new(
+        ClockAnchor { boot_to_utc_ns: 1_795_297_200_000_000_000 },
+        HostFacts { hostname, boot_id, ..HostFacts::default() },
+    );
+    let mut writer = Writer::begin(Place::create(&path).expect("a file"), &header).expect("it can be written");
+    seen.iter().for_each(|seen| writer.write(seen).expect("it can be written"));
+    let end = seen.iter().map(|seen| seen.at).max().unwrap_or_default();
+    writer.write(&Observation::new(end, Source::Engine, Fact::Stopped)).expect("it can be written");
+    writer.finish().expect("it can be written");
+    path
+}
+
+#[test]
+fn sequence_numbers_join_hosts_through_translated_addresses() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/isn-nat.txt");
+    let text = std::fs::read_to_string(path).expect("a scenario");
+    let facts = scenario::parse("isn-nat.txt", &text, 0).expect("it makes sense").facts();
+    let (client, server): (Vec<_>, Vec<_>) =
+        facts.into_iter().partition(|seen| seen.task.is_some_and(|task| [50, 51].contains(&task.tgid)));
+    let client = made_on("client", &client, folder.path());
+    let server = made_on("server", &server, folder.path());
+    let elsewhere = Elsewhere { hostname: "server", up: Span::from_secs(100), ahead: Span(0) };
+    let (merged, _) = merge(&[client, elsewhere.record(&server, folder.path())], folder.path());
+    let sessions = sessions(&merged);
+    let exec = sessions.iter().find(|one| one["kind"] == "exec" && one["complete"] == true).expect("an exec");
+    assert_eq!((&exec["hops"][0]["pid"], &exec["hops"][0]["host"]), (&json!(50), &json!("client")), "{exec:#}");
+    assert_eq!((&exec["links"][0]["confidence"], &exec["links"][0]["evidence"]), (&json!("exact"), &json!(["isn"])));
 }

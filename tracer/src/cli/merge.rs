@@ -51,6 +51,9 @@ fn clock(clock: Clock) -> String {
             );
             format!("its clock was {} {side} and is set by {} ({within})", seconds(off.unsigned_abs()), of(connections))
         }
+        By::Believed { connections } => {
+            format!("its clock is believed: {} did not suffice to set it", of(connections))
+        }
         By::Unproved => "no connection joins it to the others; its clock is believed".to_owned(),
     }
 }

@@ -43,6 +43,9 @@ pub struct Merge {
     end: BootTime,
 }
 
+/// First format that holds several hosts.
+const OF_SEVERAL_HOSTS: u32 = 3;
+
 /// The file at fault, and why.
 type Fault = (PathBuf, OpenError);
 
@@ -67,18 +70,12 @@ impl Merge {
             surveys.push(survey);
             last.push(end);
         }
-        let told: Vec<i128> = inputs.iter().map(|input| told(&inputs, input)).collect();
-        let clocks = clocks::compare(&told, &survey::crossings(&surveys));
+        let kernels = kernels(&inputs);
+        let clocks = compare(&inputs, &surveys, &kernels);
         // No time is before boot: the clock that is furthest ahead stays as it is, and the others are set by it.
         let furthest = clocks.iter().map(|clock| clock.ahead).max().unwrap_or_default();
-        let mut boots: Vec<String> = Vec::new();
         let mut end = BootTime::default();
-        for ((input, clock), last) in inputs.iter_mut().zip(clocks).zip(last) {
-            let boot = &input.header.host.boot_id;
-            let host = boots.iter().position(|one| one == boot).unwrap_or_else(|| {
-                boots.push(boot.clone());
-                boots.len() - 1
-            });
+        for (((input, host), clock), last) in inputs.iter_mut().zip(kernels).zip(clocks).zip(last) {
             let later = Span(u64::try_from(furthest - clock.ahead).unwrap_or(u64::MAX));
             if last.0 > BootTime::LATEST.0.saturating_sub(later.0) {
                 return Err((input.files.first().cloned().unwrap_or_default(), OpenError::TooFar));
@@ -101,6 +98,9 @@ impl Merge {
     pub fn header(&self, command: String) -> Header {
         let mut hosts: Vec<HostFacts> = Vec::new();
         let (mut abilities, mut degraded, mut options) = (Vec::new(), Vec::new(), Settings::default());
+        // Recordings without sequence numbers keep their rule, unless there are others beside them.
+        let formats = self.inputs.iter().map(|input| input.header.format);
+        let format = formats.chain([OF_SEVERAL_HOSTS]).max().unwrap_or_default();
         for Input { header, to, .. } in &self.inputs {
             if usize::from(to.host.0) == hosts.len() {
                 hosts.push(HostFacts { ticks_added: to.ticks(), ..header.host.clone() });
@@ -121,7 +121,15 @@ impl Merge {
         let mut hosts = hosts.into_iter();
         let host = hosts.next().unwrap_or_default();
         let others = hosts.collect();
-        Header { others, command, abilities, degraded, options, ..Header::new(anchor.unwrap_or_default(), host) }
+        Header {
+            format,
+            others,
+            command,
+            abilities,
+            degraded,
+            options,
+            ..Header::new(anchor.unwrap_or_default(), host)
+        }
     }
 
     /// Reads them again and writes them as one, in the order of their times. Tells how many observations that were.
@@ -192,13 +200,29 @@ fn together(files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, Fault> {
     Ok(groups.into_iter().map(|(_, files)| files).collect())
 }
 
-/// How much the clock of that one is ahead of the first one's, by what UTC was there; of one kernel they are the same clock.
-fn told(inputs: &[Input], input: &Input) -> i128 {
-    let Some(first) = inputs.first().filter(|first| first.header.host.boot_id != input.header.host.boot_id) else {
-        return 0;
-    };
-    // The later it booted, by UTC, the less its clock shows.
-    i128::from(first.header.anchor.boot_to_utc_ns) - i128::from(input.header.anchor.boot_to_utc_ns)
+/// Which kernel made each recording: kernels are numbered in the order in which their first recordings are given.
+fn kernels(inputs: &[Input]) -> Vec<usize> {
+    let mut boots: Vec<&str> = Vec::new();
+    let mut numbers = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let boot = input.header.host.boot_id.as_str();
+        numbers.push(boots.iter().position(|one| *one == boot).unwrap_or_else(|| {
+            boots.push(boot);
+            boots.len() - 1
+        }));
+    }
+    numbers
+}
+
+/// How the clock of each recording stands. One kernel has one clock: its recordings are never set by each other.
+fn compare(inputs: &[Input], surveys: &[Survey], kernels: &[usize]) -> Vec<Clock> {
+    let count = kernels.iter().max().map_or(0, |last| last + 1);
+    let first_of = |kernel: usize| kernels.iter().position(|one| *one == kernel).and_then(|at| inputs.get(at));
+    let booted = |kernel| first_of(kernel).map_or(0, |input| i128::from(input.header.anchor.boot_to_utc_ns));
+    // The later a kernel booted, by UTC, the less its clock shows.
+    let told: Vec<i128> = (0..count).map(|kernel| booted(0) - booted(kernel)).collect();
+    let clocks = clocks::compare(&told, &survey::crossings(surveys, kernels));
+    kernels.iter().filter_map(|kernel| clocks.get(*kernel).copied()).collect()
 }
 
 /// One of the recordings, while it is read.

@@ -6,29 +6,51 @@ use std::{
 };
 
 use super::clocks::Crossing;
-use crate::model::{BootTime, Fact, Observation, SocketInfo, Tuple};
+use crate::model::{BootTime, Fact, Isn, Observation, SocketInfo, Tuple};
 
 /// Connections of one recording by which clocks are compared: a few would do.
 const MAX_ENDS: usize = 100_000;
 /// Addresses of a host.
 const MAX_ADDRESSES: usize = 10_000;
 
+/// What both ends of a connection have in common, as the accepting end has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Common {
+    /// Initial sequence numbers: address translation between hosts does not change them.
+    Isn(Isn),
+    /// Addresses, in recordings without sequence numbers.
+    Tuple(Tuple),
+}
+
+impl Common {
+    /// `None` for connections that lead to no other host.
+    fn of(socket: &SocketInfo, connected: bool) -> Option<Self> {
+        let tuple = socket.tuple.filter(|tuple| !tuple.is_loopback())?;
+        Some(match (socket.isn, connected) {
+            (Some(isn), true) => Self::Isn(isn.others()[0]),
+            (Some(isn), false) => Self::Isn(isn),
+            (None, true) => Self::Tuple(tuple.mirrored()),
+            (None, false) => Self::Tuple(tuple),
+        })
+    }
+}
+
 /// What one recording tells of its host's connections.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
-    /// When that end came up; `None` where its addresses were used more than once.
-    connected: BTreeMap<Tuple, Option<BootTime>>,
-    accepted: BTreeMap<Tuple, Option<BootTime>>,
+    /// When that end came up, by what it has in common with the other; `None` where more than one end has that.
+    connected: BTreeMap<Common, Option<BootTime>>,
+    accepted: BTreeMap<Common, Option<BootTime>>,
     addresses: BTreeSet<IpAddr>,
 }
 
 impl Survey {
     pub(super) fn take(&mut self, seen: &Observation) {
         if let Fact::Connected { socket, .. } = &seen.fact {
-            note(&mut self.connected, socket, seen.at);
+            note(&mut self.connected, Common::of(socket, true), seen.at);
         }
         if let Fact::Accepted { socket } = &seen.fact {
-            note(&mut self.accepted, socket, seen.at);
+            note(&mut self.accepted, Common::of(socket, false), seen.at);
         }
         let (Fact::Connected { socket, .. } | Fact::Accepted { socket } | Fact::SocketSeen { socket }) = &seen.fact
         else {
@@ -46,24 +68,27 @@ impl Survey {
     }
 }
 
-fn note(ends: &mut BTreeMap<Tuple, Option<BootTime>>, socket: &SocketInfo, at: BootTime) {
-    let Some(tuple) = socket.tuple.filter(|tuple| !tuple.is_loopback()) else { return };
-    if let Some(end) = ends.get_mut(&tuple) {
+fn note(ends: &mut BTreeMap<Common, Option<BootTime>>, common: Option<Common>, at: BootTime) {
+    let Some(common) = common else { return };
+    if let Some(end) = ends.get_mut(&common) {
         *end = None;
     } else if ends.len() < MAX_ENDS {
-        ends.insert(tuple, Some(at));
+        ends.insert(common, Some(at));
     }
 }
 
-/// Connections that lead from one recording to another.
-pub(super) fn crossings(surveys: &[Survey]) -> Vec<Crossing> {
+/// Connections that lead from one kernel to another. `kernels` names the kernel of each recording.
+pub(super) fn crossings(surveys: &[Survey], kernels: &[usize]) -> Vec<Crossing> {
     let mut found = Vec::new();
-    for (from, one) in surveys.iter().enumerate() {
-        for (tuple, connected) in &one.connected {
-            let (Some(connected), false) = (connected, one.accepted.contains_key(&tuple.mirrored())) else { continue };
-            let accepted = |(to, other): (usize, &Survey)| Some((to, (*other.accepted.get(&tuple.mirrored())?)?));
-            let mut others = surveys.iter().enumerate().filter(|(to, _)| *to != from).filter_map(accepted);
-            if let (Some(to), None) = (others.next(), others.next()) {
+    let recordings = || surveys.iter().zip(kernels.iter().copied());
+    for (one, from) in recordings() {
+        for (common, connected) in &one.connected {
+            let Some(connected) = connected else { continue };
+            let accepted = |(other, to): (&Survey, usize)| Some((to, (*other.accepted.get(common)?)?));
+            let mut all = recordings().filter_map(accepted);
+            if let (Some(to), None) = (all.next(), all.next())
+                && to.0 != from
+            {
                 found.push(Crossing { from: (from, *connected), to });
             }
         }
