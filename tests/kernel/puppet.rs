@@ -89,7 +89,7 @@ impl Drop for Puppet {
     }
 }
 
-fn own_path() -> OsString {
+pub(crate) fn own_path() -> OsString {
     std::env::current_exe().expect("a test has a path").into()
 }
 
@@ -150,6 +150,11 @@ impl Stage {
                 }
                 Err(error) => format!("error {:?}", error.kind()),
             },
+            ["connect-from", name, from, to] => {
+                let stream = connect_from(from.parse().expect("an address"), to.parse().expect("an address"));
+                let (local, remote) = (stream.local_addr().expect("local"), stream.peer_addr().expect("remote"));
+                format!("{} {local} {remote}", self.keep(name, stream))
+            }
             ["listen", name, on] => {
                 let listener = TcpListener::bind(on).expect("listens");
                 let answer = format!("{} {}", leave(&listener), listener.local_addr().expect("local"));
@@ -249,6 +254,15 @@ impl Stage {
             other => panic!("a puppet cannot {other:?}"),
         }
     }
+}
+
+/// A connection from an address and port of one's own choice.
+fn connect_from(from: std::net::SocketAddr, to: std::net::SocketAddr) -> TcpStream {
+    let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM);
+    let socket = rustix::net::socket_with(family, kind, rustix::net::SocketFlags::CLOEXEC, None).expect("a socket");
+    rustix::net::bind(&socket, &from).expect("binds");
+    rustix::net::connect(&socket, &to).expect("connects");
+    socket.into()
 }
 
 /// Until the first thread of this process has ended.

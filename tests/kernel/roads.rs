@@ -6,57 +6,23 @@ use std::{
     fs,
     net::{TcpListener, TcpStream},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::OwnedFd,
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr, UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread,
 };
 
 use execpath::{
     model::{BootTime, Depth, Fact, Observation, Places, Scope, Want},
     source::snapshot::{Options, Road, Snapshot},
 };
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::netns::NetNs;
 
 /// Others on this machine come and go: what differs for that reason does not differ the next time.
 const TRIES: usize = 20;
-
-/// A network namespace that goes with this.
-struct NetNs(String);
-
-impl NetNs {
-    fn make(name: &str) -> Self {
-        let netns = Self(format!("execpath-test-{name}-{}", std::process::id()));
-        netns.ip(&["netns", "add", &netns.0]);
-        netns.ip(&["-n", &netns.0, "link", "set", "lo", "up"]);
-        netns
-    }
-
-    fn ip(&self, arguments: &[&str]) {
-        assert!(Command::new("ip").args(arguments).status().expect("ip runs").success(), "{}", self.0);
-    }
-
-    /// Does something in there.
-    fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
-        let file = fs::File::open(Path::new("/run/netns").join(&self.0)).expect("it is there");
-        thread::scope(|scope| {
-            let inside = scope.spawn(move || {
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may");
-                act()
-            });
-            inside.join().expect("it is done")
-        })
-    }
-}
-
-impl Drop for NetNs {
-    fn drop(&mut self) {
-        let _gone = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
 
 /// Ends with the test.
 struct Holder(Child);
@@ -127,7 +93,13 @@ fn options(road: Road, port: u16, path: &Path) -> Options {
 /// Facts of this process and those that it started, in an order.
 fn told(facts: Vec<Observation>, own: &[u32]) -> Vec<String> {
     let is_own = |seen: &Observation| seen.task.is_none_or(|task| own.contains(&task.tgid));
-    let text = |seen: Observation| format!("{:?} {:?}", seen.task, seen.fact);
+    let text = |mut seen: Observation| {
+        // sock_diag tells no sequence numbers.
+        if let Fact::SocketSeen { socket } = &mut seen.fact {
+            socket.isn = None;
+        }
+        format!("{:?} {:?}", seen.task, seen.fact)
+    };
     let mut told: Vec<String> = facts.into_iter().filter(is_own).map(text).collect();
     told.sort_unstable();
     told
