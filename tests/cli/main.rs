@@ -6,4 +6,5 @@ mod help;
 mod hostile;
 mod messages;
 mod pipes;
+mod privileges;
 mod readme;

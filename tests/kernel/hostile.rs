@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::fd::OwnedFd,
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -126,13 +126,14 @@ fn who_is_gone_or_another_by_now_has_no_numbers() {
 }
 
 #[test]
-fn without_root_ls_says_what_it_cannot_see() {
-    let out = binary::command().arg("ls").uid(65_534).gid(65_534).stdin(Stdio::null()).output();
-    let out = match out {
-        Ok(out) => out,
-        Err(error) => return eprintln!("skipped: nobody may not run {}: {error}", binary::path().display()),
+fn a_trace_that_waits_in_vain_exits_1_only_where_it_was_to_wait_for_a_session() {
+    let exit = |more: &[&str]| {
+        let arguments = [&["trace", "--pod", "no-such-pod", "--duration", "1s"], more].concat();
+        let ran = binary::run(arguments);
+        (ran.code, ran.stderr)
     };
-    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    assert_eq!(out.status.code(), Some(0), "{text}");
-    assert!(text.contains("only your own processes"), "{text}");
+    assert_eq!(exit(&[]).0, Some(0));
+    let (code, stderr) = exit(&["--once"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("error: no session was seen within the duration\nhint: "), "{stderr}");
 }

@@ -355,12 +355,16 @@ impl Trace {
         let readable = self.readable()?;
         let mut flow = self.begin().await?;
         let mut next_tick = Instant::now();
+        let mut timed_out = false;
         while flow == Flow::Continue {
             flow = tokio::select! {
                 biased;
                 _ = interrupt.recv() => Flow::Stop,
                 _ = terminate.recv() => Flow::Stop,
-                () = sleep_until(end.unwrap_or(next_tick)), if end.is_some() => Flow::Stop,
+                () = sleep_until(end.unwrap_or(next_tick)), if end.is_some() => {
+                    timed_out = true;
+                    Flow::Stop
+                }
                 () = sleep_until(next_tick) => {
                     let flow = self.tick()?;
                     next_tick = Instant::now() + self.until_tick();
@@ -376,7 +380,7 @@ impl Trace {
                 }
             };
         }
-        self.stop()
+        self.stop().map(|shown| Shown { timed_out, ..shown })
     }
 
     /// Waits for records: on a file descriptor of its own, because the buffer itself must be borrowed to be read.

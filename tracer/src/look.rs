@@ -10,6 +10,7 @@ use crate::{
     engine::{Filter, Seen, to_measure},
     live::{self, LiveError, NetNs},
     model::{Degraded, Depth, Observation, Source},
+    plan::NO_PRIVILEGE,
     probe_host,
     redact::Redactor,
     sink,
@@ -53,7 +54,7 @@ impl Looker {
     /// Looks at what is there.
     ///
     /// # Errors
-    /// When the network namespace is not there, or the audit log cannot be read.
+    /// When other users' processes cannot be looked at, when the network namespace is not there, or when the audit log cannot be read.
     pub fn begin(look: Look, audit_log: Option<AuditLog>) -> Result<Self, LiveError> {
         let netns = match &look.netns {
             Some(netns) => Some(netns.inode().map_err(|error| LiveError::NetNs(netns.clone(), error))?),
@@ -61,6 +62,10 @@ impl Looker {
         };
         let anchor = live::anchor();
         let host = probe_host::names();
+        // The daemons of the path are other users' processes: without them every answer would be an empty one.
+        if host.capabilities & SEE_OTHERS == 0 {
+            return Err(LiveError::Host(blind()));
+        }
         let correlator = Correlator::new(&host, &look.options);
         let snapshot = Snapshot::new(snapshot::Options {
             netns,
@@ -82,7 +87,7 @@ impl Looker {
             thread::sleep(live::AUDIT_TAKEN_IN);
         }
         looker.settle();
-        looker.header.degraded = looker.degraded();
+        looker.header.degraded = looker.snapshot.degraded();
         Ok(looker)
     }
 
@@ -121,20 +126,14 @@ impl Looker {
         // Findings are for those who watch.
         drop(self.correlator.drain());
     }
+}
 
-    fn degraded(&self) -> Vec<Degraded> {
-        let mut degraded = self.snapshot.degraded();
-        if self.header.host.capabilities & SEE_OTHERS == 0 {
-            // Then it is plain that others hide.
-            degraded.retain(|one| one.code != snapshot::HIDDEN);
-            degraded.insert(0, Degraded {
-                code: "own-processes".to_owned(),
-                text: "without root only your own processes can be looked at: of the daemons on the path nothing is known"
-                    .to_owned(),
-                hint: "run it with sudo".to_owned(),
-                fatal: false,
-            });
-        }
-        degraded
+/// What is said where other users' processes cannot be looked at.
+fn blind() -> Degraded {
+    Degraded {
+        code: NO_PRIVILEGE.to_owned(),
+        text: "CAP_SYS_PTRACE is missing: the daemons on the path cannot be looked at".to_owned(),
+        hint: "run it with sudo; `--from FILE` reads a recording without it".to_owned(),
+        fatal: true,
     }
 }

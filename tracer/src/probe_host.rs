@@ -97,9 +97,18 @@ fn tracefs_mount() -> Option<PathBuf> {
     paths.into_iter().next()
 }
 
-/// Effective capabilities; none where they cannot be read.
+/// Effective capabilities; none where they cannot be read, and none in a user namespace of one's own: there they hold for no
+/// process of the host (user_namespaces(7)).
 fn effective() -> u64 {
+    if !is_of_all_users(&read("/proc/self/uid_map")) {
+        return 0;
+    }
     Process::myself().and_then(|own| own.status()).map_or(0, |status| status.capeff)
+}
+
+/// Whether a `uid_map` is that of the initial user namespace: each of the 2^32 − 1 user ids stands for itself.
+fn is_of_all_users(uid_map: &str) -> bool {
+    uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// The chosen word of `none [integrity] confidentiality`.
@@ -117,6 +126,12 @@ mod tests {
         assert!(!facts.hostname.is_empty() && !facts.kernel.is_empty() && !facts.arch.is_empty());
         assert_eq!(facts.boot_id.len(), 36);
         assert!(facts.btf_tracepoints.is_empty());
+    }
+
+    #[test]
+    fn user_namespaces_of_ones_own_are_told_apart() {
+        assert!(is_of_all_users("         0          0 4294967295\n"));
+        assert!(!is_of_all_users("         0       1000          1\n") && !is_of_all_users(""));
     }
 
     #[test]

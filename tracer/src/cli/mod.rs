@@ -28,14 +28,12 @@ use crate::{
     doctor,
     engine::{self, Flow},
     live::{self, LiveError},
+    plan::NO_PRIVILEGE,
     record::Reader,
     schema,
 };
 use args::{Cli, Command};
 use error::{named, tell};
-
-/// Code of what `plan` says where the user lacks a right.
-const NO_PRIVILEGE: &str = "no-privilege";
 
 /// Runs the program; or, where it was started as an actor of a demo, plays that.
 #[must_use]
@@ -69,9 +67,11 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
     match cli.command {
         Command::Trace(trace) => {
             log(cli.verbose);
+            let once = trace.once;
             let live = resolve::trace(*trace, arguments)?;
-            live::live(live).map_err(|error| live_failure(&error))?;
-            Ok(Exit::Done)
+            let shown = live::live(live).map_err(|error| live_failure(&error))?;
+            // Ctrl-C ends cleanly whatever was seen. A duration that passes in vain is what a script asks about.
+            if once && shown.timed_out && shown.sessions == 0 { Err(nothing_seen()) } else { Ok(Exit::Done) }
         }
         Command::Ls(args) => look::ls(*args),
         Command::Show(args) => look::show(*args),
@@ -106,6 +106,14 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
     }
+}
+
+fn nothing_seen() -> Failure {
+    Failure::new(
+        Exit::NothingMatched,
+        "no session was seen within the duration",
+        "give a longer `--duration`, or fewer filters; `execpath ls --kind all` lists what is open",
+    )
 }
 
 /// Help and version are what was asked for; all else is an error.

@@ -49,6 +49,8 @@ pub struct Shown {
     pub sessions: u64,
     /// Sessions that there were.
     pub of: u64,
+    /// Whether a live trace ended because its duration had passed.
+    pub timed_out: bool,
 }
 
 /// How things stand.
@@ -61,12 +63,13 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Of a report, what is open and asked for. What is wrong is decided on all that is open: one's fault is told from
-    /// everybody's by the others.
+    /// Of a report, what is open and asked for. What is wrong is decided on all that is known: one's fault is told from everybody's
+    /// by the others, and what a session left behind by that session, which is over.
     #[must_use]
-    pub fn of(header: sink::Header, mut report: Report, filter: &Filter) -> Self {
-        report.sessions.retain(|session| session.state == State::Open);
-        Self::of_any(header, report, filter)
+    pub fn of(header: sink::Header, report: Report, filter: &Filter) -> Self {
+        let mut seen = Self::of_any(header, report, filter);
+        seen.report.sessions.retain(|session| session.state == State::Open);
+        seen
     }
 
     /// The same with those that are over, as many as are remembered.
@@ -328,7 +331,7 @@ impl Pump {
         if let Some(recorder) = self.recorder {
             recorder.finish()?;
         }
-        Ok(Shown { sessions: self.shown, of })
+        Ok(Shown { sessions: self.shown, of, timed_out: false })
     }
 
     /// Judges this moment, where faults are kept.

@@ -16,7 +16,7 @@ pub struct HostFacts {
     pub boot_id: String,
     /// Whether the kernel has `/sys/kernel/btf/vmlinux`.
     pub btf: bool,
-    /// Effective capabilities, the mask of `/proc/self/status`.
+    /// Effective capabilities, the mask of `/proc/self/status`; 0 in a user namespace other than the initial one.
     pub capabilities: u64,
     /// Tracepoints that exist in BTF (`btf_trace_NAME`), of those that the plan may ask for.
     #[serde(default)]

@@ -1,0 +1,80 @@
+//! Commands that have to look at other users' processes, run by a user who may not.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::{Command, Stdio},
+};
+
+use execpath_tests::binary::{self, Ran, finish};
+use rustix::process::geteuid;
+use tempfile::TempDir;
+
+/// A user without any right.
+const NOBODY: u32 = 65_534;
+
+/// The binary where every user may run it.
+fn shared() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is the test's own");
+    fs::copy(binary::path(), folder.path().join("execpath")).expect("there is room");
+    folder
+}
+
+fn run(folder: &TempDir, arguments: &[&str]) -> Ran {
+    let mut command = Command::new(folder.path().join("execpath"));
+    command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
+    if geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    finish(&mut command)
+}
+
+#[test]
+fn commands_that_look_exit_3_without_privileges() {
+    let folder = shared();
+    for arguments in [
+        &["ls"][..],
+        &["ls", "-o", "json"],
+        &["ls", "--kind", "all"],
+        &["show", "web"],
+        &["diagnose"],
+        &["diagnose", "web"],
+        &["diagnose", "-o", "json"],
+        &["trace", "--duration", "1s"],
+        &["record", "-", "--duration", "1s"],
+    ] {
+        let Ran { code, stdout, stderr } = run(&folder, arguments);
+        assert_eq!((code, stdout.as_str()), (Some(3), ""), "{arguments:?}: {stderr}");
+        let lines: Vec<&str> = stderr.lines().collect();
+        assert!(
+            matches!(lines[..], [error, hint] if error.starts_with("error: CAP_") && hint.starts_with("hint: run ")),
+            "{arguments:?}: {stderr}"
+        );
+    }
+}
+
+#[test]
+fn recordings_are_read_without_privileges() {
+    let folder = shared();
+    let recording = concat!(env!("CARGO_MANIFEST_DIR"), "/recordings/hand-made.jsonl");
+    fs::copy(recording, folder.path().join("recording")).expect("there is room");
+    for arguments in [&["ls", "--from", "recording"][..], &["diagnose", "--from", "recording"]] {
+        let ran = run(&folder, arguments);
+        assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.stderr);
+    }
+}
+
+/// Root of a user namespace has every capability there, and none over the daemons of the host.
+#[test]
+fn root_of_another_user_namespace_has_no_privileges() {
+    let unshared = |command: &mut Command| finish(command.stdin(Stdio::null()));
+    let can = unshared(Command::new("unshare").args(["--user", "--map-root-user", "true"]));
+    if can.code != Some(0) {
+        return eprintln!("skipped: this host allows no user namespace: {}", can.stderr);
+    }
+    let folder = shared();
+    let binary = folder.path().join("execpath");
+    let ran = unshared(Command::new("unshare").args(["--user", "--map-root-user"]).arg(binary).arg("ls"));
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(3), ""), "{}", ran.stderr);
+}
