@@ -3,10 +3,11 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     anchor_id::AnchorId,
+    asked::kubectl_says,
     execs::{Exec, What},
     joins::{Join, Verdict},
     limits::MAX_HOPS,
@@ -16,7 +17,8 @@ use super::{
     world::{Part, World},
 };
 use crate::model::{
-    BootTime, Confidence, Evidence, Gap, GapCode, Hop, Link, LinkKind, Proofs, Role, Session, TaskKey, TcpEnds, Want,
+    BootTime, Confidence, Evidence, Gap, GapCode, Hop, Kind, Link, LinkKind, Proofs, Role, Session, TaskKey, TcpEnds,
+    Want,
 };
 
 /// A session as of now, and what it rests on.
@@ -55,6 +57,7 @@ impl World {
             wants: Vec::new(),
             gaps: Vec::new(),
             beyond: Vec::new(),
+            far_gap: None,
         };
         builder.parts.extend(stream.into_iter().chain(process));
         let up = builder.upstream(exec);
@@ -91,6 +94,14 @@ pub(super) struct Builder<'a> {
     pub(super) wants: Vec<Want>,
     pub(super) gaps: Vec<Gap>,
     pub(super) beyond: Vec<(&'static str, SocketAddr)>,
+    /// Index of the gap at the far end of the path, whose place is known when the path is; whether the process that listens there is its
+    /// last hop.
+    far_gap: Option<(usize, bool)>,
+}
+
+/// The role of who serves a leg that leads no farther.
+const fn served_as(to_kubelet: bool) -> Role {
+    if to_kubelet { Role::Kubelet } else { Role::ApiServer }
 }
 
 impl Builder<'_> {
@@ -138,24 +149,37 @@ impl Builder<'_> {
     }
 
     /// The process at the near end of a leg that leads no farther; who accepted it, where that is known: the kubelet, or the API server
-    /// of a kubectl's.
-    fn leaving(&mut self, leg: SocketNo) -> Option<Node> {
-        let near = self.world.sockets.get(leg)?;
+    /// of a kubectl's. Before the near end, who listens at the address of a connection that was not accepted yet.
+    fn leaving(&mut self, leg: SocketNo) -> SmallVec<[Node; 2]> {
+        let mut nodes = SmallVec::new();
+        let Some(near) = self.world.sockets.get(leg) else { return nodes };
         let far = near.peer.and_then(|no| Some((no, self.world.sockets.get(no)?.owner?)));
         let to_kubelet = self.world.leads_to_kubelet(near.tuple);
         if let Some((inbound, task)) = far {
-            let role = if to_kubelet { Role::Kubelet } else { Role::ApiServer };
-            return Some(Node { task, role, inbound: Some(inbound), join: None, outbound: None });
+            nodes.push(Node { task, role: served_as(to_kubelet), inbound: Some(inbound), join: None, outbound: None });
+            return nodes;
         }
         if let (Some(tuple), false) = (near.tuple, near.peer_absent) {
             self.wants.push(Want::Peer { tuple, netns: near.netns, isn: near.isn });
         }
         match near.tuple {
-            Some(tuple) if self.world.sockets.stays_here(tuple) => self.gone(),
+            Some(tuple) if self.world.sockets.stays_here(tuple) => match self.world.listener_of(near) {
+                Some(task) => {
+                    let text = "the process that listens at this address has not accepted the connection";
+                    self.gap(GapCode::PeerUnknown, None, text);
+                    self.far_gap = Some((self.gaps.len() - 1, true));
+                    nodes.push(Node { task, role: served_as(to_kubelet), inbound: None, join: None, outbound: None });
+                }
+                None => {
+                    self.gone();
+                    self.far_gap = Some((self.gaps.len() - 1, false));
+                }
+            },
             Some(tuple) => self.beyond.push((if to_kubelet { "node" } else { "apiserver" }, tuple.remote)),
             None => {}
         }
-        self.dialler(leg)
+        nodes.extend(self.dialler(leg));
+        nodes
     }
 
     fn gone(&mut self) {
@@ -204,7 +228,9 @@ impl Builder<'_> {
             );
             return None;
         };
-        let verdict = self.world.inbound_of(near_no);
+        let forwards = self.forwards_into(near_no);
+        // What comes in to `kubectl port-forward` travels inside the connection that kubectl made for itself.
+        let verdict = if forwards { Verdict::Unknown } else { self.world.inbound_of(near_no) };
         let join = match &verdict {
             Verdict::Joined(join) => Some(join.clone()),
             Verdict::Ambiguous | Verdict::Unknown => None,
@@ -227,7 +253,7 @@ impl Builder<'_> {
                 Some((0, 0)),
                 "more than one inbound connection fits this outbound one, so none is named",
             ),
-            Verdict::Unknown if role == Role::Client && !serves => {}
+            Verdict::Unknown if role == Role::Client && (forwards || !serves) => {}
             Verdict::Unknown if role == Role::Client => self.gap(
                 GapCode::Unjoined,
                 Some((0, 0)),
@@ -240,6 +266,21 @@ impl Builder<'_> {
             ),
         }
         Some(Node { task, role, inbound, join, outbound: Some(near_no) })
+    }
+
+    /// Whether this connection to an API server is that of a `kubectl port-forward`, which listens for clients of its own. One that
+    /// serves an API server's port is something else under that name.
+    fn forwards_into(&self, near: SocketNo) -> bool {
+        let socket = self.world.sockets.get(near);
+        let process = socket.and_then(|socket| self.world.processes.get(socket.owner?));
+        let to_apiserver = socket
+            .and_then(|socket| socket.tuple)
+            .is_some_and(|tuple| self.world.places.is_apiserver_port(tuple.remote.port()));
+        let serves_path = |ports: &BTreeSet<u16>| ports.iter().any(|port| self.world.places.is_path_port(*port));
+        to_apiserver
+            && process.is_some_and(|process| {
+                kubectl_says(&process.info) == Some(Kind::PortForward) && !serves_path(&process.ports)
+            })
     }
 
     /// What a process is that passes on what came in by `inbound`, or began `outbound`.
@@ -288,6 +329,10 @@ impl Builder<'_> {
                 links.push(self.leg(index, near));
             }
         }
+        if let (Some((gap, has_listener)), Some(last)) = (self.far_gap, hops.len().checked_sub(1)) {
+            let from = if has_listener { last.saturating_sub(1) } else { last };
+            self.gaps[gap].between = Some((from, last));
+        }
         self.below(exec, &mut hops, &mut links);
         // Beside a connection of the session's own, the one that all share tells nothing.
         let own: BTreeSet<usize> =
@@ -335,7 +380,8 @@ impl Builder<'_> {
         });
         let (confidence, evidence) = match near.zip(far) {
             Some((near, far)) => self.world.sockets.proof(near, far),
-            None => (Confidence::Exact, smallvec![Evidence::SocketPair]),
+            // Not accepted yet: the far end belongs to no process.
+            None => (Confidence::Strong, smallvec![Evidence::Listener]),
         };
         Link { tcp: ends, ..link(from, from + 1, LinkKind::Tcp, confidence, evidence) }
     }

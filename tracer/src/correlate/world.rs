@@ -13,9 +13,11 @@ use super::{
     joins::{Join, Joins, Verdict},
     limits::{LOSS_TOLD_WITHIN, MAX_LOSSES, STREAM_WITHIN},
     processes::{Looked, Processes},
-    sockets::{SocketNo, Sockets},
+    sockets::{Socket, SocketNo, Sockets},
 };
-use crate::model::{BootTime, FileKind, HostNo, Places, RawText, SessionId, SocketId, Target, TaskKey, Tuple};
+use crate::model::{
+    BootTime, FileKind, HostNo, Places, RawText, SessionId, SocketId, SocketRole, Target, TaskKey, Tuple,
+};
 
 pub(super) struct World {
     pub(super) hosts: Hosts,
@@ -178,6 +180,35 @@ impl World {
     pub(super) fn is_kubelet(&self, task: TaskKey) -> bool {
         let process = self.processes.get(task);
         process.is_some_and(|process| process.ports.iter().any(|port| self.places.is_kubelet_port(*port)))
+    }
+
+    /// The process that would accept this connection: it listens on the port, and has accepted a connection at the same address from
+    /// the same network namespace. `None` where several do: namespaces may have equal addresses. `None`, too, where that no process has
+    /// the other end was not looked for, or the record that it was accepted may be lost.
+    pub(super) fn listener_of(&self, near: &Socket) -> Option<TaskKey> {
+        if !near.peer_absent || self.losses.since(near.since) {
+            return None;
+        }
+        let tuple = near.tuple?;
+        // What came late may be this connection's other end: then it was accepted.
+        if self.sockets.iter().any(|(_, socket)| socket.tuple == Some(tuple.mirrored())) {
+            return None;
+        }
+        let address = tuple.remote;
+        let is_like = |socket: &Socket| {
+            let peer = socket.peer.and_then(|peer| self.sockets.get(peer));
+            socket.role == Some(SocketRole::Accepted)
+                && socket.tuple.is_some_and(|tuple| tuple.local == address)
+                && peer.is_some_and(|peer| near.netns.is_some() && peer.netns == near.netns)
+        };
+        let owners = self.sockets.iter().filter(|(_, socket)| is_like(socket)).filter_map(|(_, socket)| socket.owner);
+        let listens = |task: &TaskKey| {
+            let process = self.processes.get(*task);
+            process.is_some_and(|process| process.exit.is_none() && process.ports.contains(&address.port()))
+        };
+        let mut owners = owners.filter(listens);
+        let first = owners.next()?;
+        owners.all(|other| other == first).then_some(first)
     }
 
     /// Whether nothing else than a kubelet listens there.

@@ -47,6 +47,9 @@ const fn proof(evidence: Evidence, kind: LinkKind) -> &'static str {
         Evidence::Fifo => "Both have the same FIFO open.",
         Evidence::Pty => "Both have the same terminal open.",
         Evidence::Token => "Both name the same token of the stream.",
+        Evidence::Listener => {
+            "The process listens at this address and serves other connections there. It has not accepted this one."
+        }
         Evidence::Time => "The one came right after the other.",
     }
 }

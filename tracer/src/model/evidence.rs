@@ -63,6 +63,8 @@ pub enum Evidence {
     Pty,
     /// Both name the same streaming token.
     Token,
+    /// The process listens at this address and serves connections there; it has not accepted this one.
+    Listener,
     /// Only order in time.
     Time,
 }
@@ -88,6 +90,7 @@ impl Evidence {
             Self::Fifo => "fifo",
             Self::Pty => "pty",
             Self::Token => "token",
+            Self::Listener => "listener",
             Self::Time => "time",
         }
     }
@@ -112,6 +115,7 @@ impl Evidence {
             Self::Fifo => "same FIFO",
             Self::Pty => "same terminal",
             Self::Token => "same token",
+            Self::Listener => "listens at this address",
             Self::Time => "only order in time",
         }
     }
