@@ -146,6 +146,7 @@ pub fn whole() -> Session {
         },
         command: command.map(Into::into).into(),
         command_truncated: false,
+        command_pid: None,
         tty: Some(false),
         stdin: Some(true),
         exec_id: Some(EXEC.into()),

@@ -100,6 +100,7 @@ impl Builder<'_> {
             client,
             command,
             command_truncated,
+            command_pid: exec.pid_file_says,
             tty: exec.tty,
             stdin: (!exec.streams.is_empty()).then(|| exec.streams.contains("stdin") || self.world.has_input(exec)),
             exec_id: exec.exec_id(id),

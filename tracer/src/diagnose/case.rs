@@ -329,21 +329,23 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// Whether enough was measured to say that nothing is wrong: its process or a leg, each leg that leaves this host not
-    /// silent, and nothing that one sample alone leaves open.
-    pub(super) fn is_vouched_for(&self) -> bool {
-        let legs = self.legs();
-        let ends = || legs.iter().flat_map(|leg| [leg.near, leg.far]).flatten();
-        let measured = ends().any(|end| end.series.is_some()) || self.command().is_some();
-        let open_question = ends().filter_map(|end| end.series).any(|series| {
-            let waits = series.last.recv_q > 0 || series.last.send_q > 0;
-            (waits && both(series).is_none()) || series.last.state != TcpState::Established
-        });
-        // What kubectl waits for and nobody serves is not well, whatever its one leg says.
-        let is_served = self.session.kind == Kind::Logs
-            || !self.session.beyond.is_empty()
-            || self.session.hops.iter().any(|hop| matches!(hop.role, Role::Kubelet | Role::Runtime | Role::Process));
-        measured && is_served && !open_question && !legs.iter().any(is_silent_beyond)
+    /// Whether a session cannot go on without this daemon: it is on the path, or is the shim of the container.
+    pub(super) fn hangs_on(&self, daemon: TaskKey) -> bool {
+        self.session.hops.iter().any(|hop| hop.task == daemon) || self.shim() == Some(daemon) || self.waits_for(daemon)
+    }
+
+    /// Whether the path ends at a kubelet that has to ask this runtime before anything runs.
+    fn waits_for(&self, runtime: TaskKey) -> bool {
+        let asks = matches!(self.session.kind, Kind::Exec | Kind::Cp | Kind::Attach | Kind::Debug | Kind::PortForward);
+        let last = self.session.hops.last().filter(|hop| asks && hop.role == Role::Kubelet);
+        let mut standing = self.host.report.standing.iter();
+        last.is_some_and(|kubelet| standing.any(|one| one.near.0 == kubelet.task && one.far.0 == runtime))
+    }
+
+    /// The hop at which a fault of this daemon shows: its own, else the last one that was reached.
+    pub(super) fn place_of(&self, daemon: TaskKey) -> Option<usize> {
+        let hops = &self.session.hops;
+        hops.iter().rposition(|hop| hop.task == daemon).or_else(|| hops.len().checked_sub(1))
     }
 
     /// What was asked before this step, and what the answer was.
@@ -382,7 +384,7 @@ impl<'a> Case<'a> {
 }
 
 /// Whether the other end of it, on another host, has been silent for longer than any ping of kubectl's.
-fn is_silent_beyond(leg: &Leg<'_>) -> bool {
+pub(super) fn is_silent_beyond(leg: &Leg<'_>) -> bool {
     // kubectl pings every 5 s and waits for an answer for 61 s (client-go, tools/remotecommand/websocket.go).
     const PONG: u32 = 61_000;
     let here = match (leg.near, leg.far) {

@@ -1,7 +1,7 @@
 //! What a fault is made of: data, and one rule.
 
 use super::{FAULTS, case::Case, host::Host};
-use crate::model::{About, BootTime, RawText, Reading, Severity, ToldApart, Value, Verdict};
+use crate::model::{About, BootTime, RawText, Reading, Severity, TaskKey, ToldApart, Value, Verdict};
 
 /// How it is known that a rule finds what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,13 +102,27 @@ pub(super) enum Rule {
     Host(fn(&Host<'_>) -> Vec<Found>),
     /// Of a session, or of what never became one.
     Both(fn(&Case<'_>) -> Option<Found>, fn(&Host<'_>) -> Vec<Found>),
+    /// Of a session, or of a daemon that sessions share ([`Found::task`]). The second is told on each session that hangs on
+    /// this daemon and has no fault of its own, and belongs to no session only where there is none.
+    Daemon(fn(&Case<'_>) -> Option<Found>, fn(&Host<'_>) -> Vec<Found>),
+}
+
+/// What to do and commands to check it, in the words of [`Fault::next`] and [`Fault::manual`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Advice {
+    pub(super) next: &'static [&'static str],
+    pub(super) manual: &'static [&'static str],
 }
 
 /// What a rule found.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Found {
     /// A more exact name than the fault's.
     pub(super) name: Option<&'static str>,
+    /// Advice that fits this finding better than the fault's own.
+    pub(super) advice: Option<Advice>,
+    /// Daemon or process at which the fault of no session lies.
+    pub(super) task: Option<TaskKey>,
     pub(super) hop: Option<usize>,
     pub(super) link: Option<usize>,
     pub(super) about: About,
@@ -136,7 +150,8 @@ pub(super) fn word(what: impl Into<String>, value: impl Into<RawText>) -> Readin
 
 impl Fault {
     pub(super) fn verdict(&self, case: Option<&Case<'_>>, found: Found) -> Verdict {
-        let Found { name, hop, link, about, since, evidence } = found;
+        let Found { name, advice, task: _, hop, link, about, since, evidence } = found;
+        let Advice { next, manual } = advice.unwrap_or(Advice { next: self.next, manual: self.manual });
         let fill = |template: &&str| filled(template, |name| value(name, &about, case));
         let steps = case.map_or_else(Vec::new, |case| case.trail(self.step));
         Verdict {
@@ -153,8 +168,8 @@ impl Fault {
             until: None,
             evidence: steps.into_iter().chain(evidence).collect(),
             told_apart_from: self.apart.iter().map(Apart::told).collect(),
-            next: self.next.iter().filter_map(fill).collect(),
-            manual: self.manual.iter().filter_map(fill).collect(),
+            next: next.iter().filter_map(fill).collect(),
+            manual: manual.iter().filter_map(fill).collect(),
         }
     }
 }

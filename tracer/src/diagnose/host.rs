@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::case::twice;
+use super::{
+    case::{End, twice},
+    queues::refused_at,
+};
 use crate::model::{
-    Descriptor, FileId, FileKind, Loose, Places, Report, Role, Session, SocketRole, State, TaskKey, parse_fifo_path,
+    Descriptor, FileId, FileKind, Loose, Places, Report, Role, Session, SocketId, SocketRole, State, TaskKey,
+    parse_fifo_path,
 };
 
 /// A report, with tables that rules look up.
@@ -135,6 +139,24 @@ impl<'a> Host<'a> {
     /// Those of them that such a process made.
     pub(super) fn dialled_by(&self, role: Role) -> impl Iterator<Item = &'a Loose> + use<'a> {
         self.loose().filter(move |loose| loose.role == role && loose.socket.role != Some(SocketRole::Accepted))
+    }
+
+    /// The end of a connection with what was measured of it.
+    pub(super) fn end(&self, socket: SocketId) -> Option<End<'a>> {
+        Some(End { socket, series: self.report.measures.tcp(socket) })
+    }
+
+    /// Connections that this process accepted, that no session has, and whose other end takes nothing out, with the bytes that wait.
+    pub(super) fn refused_by_peer(&self, task: TaskKey) -> Vec<(&'a Loose, u32)> {
+        let own = self.report.loose.iter().filter(|one| one.task == task);
+        let accepted = own.filter(|one| one.socket.role == Some(SocketRole::Accepted));
+        accepted.filter_map(|one| Some((one, refused_at(self.end(one.socket.id))?))).collect()
+    }
+
+    /// The other end of a connection of no session, where a known process has it.
+    pub(super) fn peer_of(&self, one: &Loose) -> Option<&'a Loose> {
+        let (peer, mirrored) = (one.peer?, one.socket.tuple?.mirrored());
+        self.report.loose.iter().find(|other| other.task == peer && other.socket.tuple == Some(mirrored))
     }
 
     /// Sessions that go on.

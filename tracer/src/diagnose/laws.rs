@@ -8,7 +8,7 @@ use super::{
     scene::{APISERVER, KUBECTL, On, PROCESS, Scene, idle, info, socket},
     verdicts,
 };
-use crate::model::{FileKind, GapCode, Health, Kind, LinkKind, Report, Role, Session, TcpMeasure};
+use crate::model::{FileKind, GapCode, Health, Kind, LinkKind, ProcessMeasure, Report, Role, Session, TcpMeasure};
 
 fn codes(report: &Report) -> Vec<&'static str> {
     verdicts(report).into_iter().map(|verdict| verdict.code).collect()
@@ -293,8 +293,85 @@ fn healthy_sessions_are_ok_where_two_samples_show_it() {
     for (about, scene) in healthy() {
         let health = diagnosis(&scene.report()).health;
         let silent_beyond = about == "silent" && scene.sessions[0].hops.len() < 6;
-        let expected = if silent_beyond { Health::Unknown } else { Health::Ok };
-        assert!(health.values().all(|one| *one == expected), "{} {about}: {health:?}", scene.about);
+        for session in &scene.sessions {
+            // The stream of a session whose command is told apart leads to no process.
+            let is_half = about == "unjoined" && session.exec_id.is_none();
+            let expected = if silent_beyond || is_half { Health::Unknown } else { Health::Ok };
+            assert_eq!(health[&session.id], expected, "{} {about}: {health:?}", scene.about);
+        }
+    }
+}
+
+/// Every session that can be healthy, with one of its hops as `change` makes it in the last sample.
+fn with_hops(change: impl Fn(&mut ProcessMeasure)) -> Vec<(String, Scene)> {
+    let mut all = Vec::new();
+    for (about, scene) in healthy() {
+        let pids: BTreeSet<u32> =
+            scene.sessions[0].hops.iter().filter(|hop| hop.exit.is_none()).map(|hop| hop.task.tgid).collect();
+        for pid in pids.into_iter().filter(|pid| scene.samples[1].processes.contains_key(pid)) {
+            let mut scene = scene.clone();
+            change(scene.samples[1].processes.get_mut(&pid).unwrap());
+            all.push((format!("{} {about}: pid {pid}", scene.about), scene));
+        }
+    }
+    assert!(!all.is_empty());
+    all
+}
+
+#[test]
+fn no_session_is_well_while_a_hop_does_not_run() {
+    for state in ['T', 't', 'D', 'Z'] {
+        for (about, scene) in with_hops(|process| process.state = state) {
+            let found = diagnosis(&scene.report());
+            let id = &scene.sessions[0].id;
+            assert!(!matches!(found.health[id], Health::Ok | Health::Waiting), "{about} {state}: {:?}", found.health);
+            let is_explained = found.doubts.contains_key(id) || matches!(found.health[id], Health::Fault { .. });
+            assert!(is_explained, "{about} {state}");
+        }
+    }
+}
+
+#[test]
+fn no_session_is_well_with_a_daemon_that_has_a_fault() {
+    for (about, mut scene) in healthy() {
+        let pid = scene.sessions[0].hops.iter().rfind(|hop| hop.role == Role::Kubelet).map(|hop| hop.task.tgid);
+        let Some(pid) = pid else { continue };
+        scene.each(|sample, _| {
+            if let Some(process) = sample.processes.get_mut(&pid) {
+                (process.descriptors, process.descriptors_max) = (Some(1_020), Some(1_024));
+            }
+        });
+        let found = diagnosis(&scene.report());
+        assert_eq!(found.health[&scene.sessions[0].id], Health::Unknown, "{} {about}", scene.about);
+        assert!(found.doubts[&scene.sessions[0].id].contains("F15"), "{:?}", found.doubts);
+    }
+}
+
+#[test]
+fn a_session_without_a_process_is_not_well() {
+    for kind in [Kind::Exec, Kind::Cp, Kind::Local, Kind::Probe] {
+        let mut scene = as_kind(Scene::new("the command is not known", &[]), kind);
+        scene.ends_after(4);
+        scene.gap(GapCode::ProcessUnknown);
+        let found = diagnosis(&scene.report());
+        assert_eq!(found.health.values().copied().collect::<Vec<_>>(), [Health::Unknown], "{kind:?}");
+        assert_eq!(found.doubts.len(), 1);
+    }
+    let mut elsewhere = Scene::new("it runs on another host", &[]);
+    elsewhere.ends_after(2);
+    elsewhere.session(|session| session.beyond.push(("node", "10.0.0.9:10250".parse().unwrap())));
+    assert!(diagnosis(&elsewhere.report()).health.values().all(|health| *health == Health::Ok));
+}
+
+#[test]
+fn every_unknown_health_has_a_reason_and_no_other_has() {
+    let all = healthy().into_iter().map(|(_, scene)| scene).chain(scenes());
+    for scene in all {
+        for samples in [&[0, 1][..], &[0], &[1], &[]] {
+            let found = diagnosis(&scene.report_of(samples));
+            let unknown = found.health.iter().filter(|(_, health)| **health == Health::Unknown).map(|(id, _)| id);
+            assert!(unknown.eq(found.doubts.keys()), "{}: {found:#?}", scene.about);
+        }
     }
 }
 

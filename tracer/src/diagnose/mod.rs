@@ -2,6 +2,7 @@
 //!
 //! * `faults` has a file for each fault: the rule, every text, and scenes in which it is named or must not be;
 //! * `case` is a session with what was measured of it, `host` what sessions share, `queues` who stopped reading;
+//! * `well` says why a session without a fault is not called well;
 //! * `fault` says what a fault is made of.
 //!
 //! A wrong verdict is worse than none: a rule that is not sure is silent. Nothing is decided on the name of a kernel function.
@@ -17,15 +18,20 @@ mod laws;
 mod queues;
 #[cfg(test)]
 mod scene;
+mod well;
 
 use std::collections::BTreeMap;
 
-use self::{case::Case, fault::Rule, host::Host};
+use self::{
+    case::Case,
+    fault::{Found, Rule},
+    host::Host,
+};
 pub use self::{
     fault::{Apart, Fault, Made, Step, shown},
     faults::FAULTS,
 };
-use crate::model::{Diagnosis, Health, Report, Session, SessionId, Severity, Span, State, Verdict};
+use crate::model::{Diagnosis, Health, Report, Session, Severity, Span, Verdict};
 
 /// How far apart two samples must be for "nothing moved" to mean something: kubectl's own pings, every 5 s, are not needed for
 /// it, a scheduler under load delays less than this, and nobody waits longer for a command to answer.
@@ -34,54 +40,88 @@ pub const APART: Span = Span::from_secs(2);
 /// What is wrong with each session, at most one thing, the cause and not what follows from it; then what belongs to none.
 #[must_use]
 pub fn verdicts(report: &Report) -> Vec<Verdict> {
-    let host = Host::new(report);
-    let of_sessions = report.sessions.iter().filter(|session| !session.kind.is_story()).filter_map(|session| {
-        let case = Case::new(&host, session);
-        // The table is in the order of the decision.
-        FAULTS.iter().find_map(|fault| match fault.rule {
-            Rule::Session(rule) | Rule::Both(rule, _) => rule(&case).map(|found| fault.verdict(Some(&case), found)),
-            Rule::Host(_) => None,
-        })
-    });
-    let of_none = FAULTS.iter().flat_map(|fault| match fault.rule {
-        Rule::Host(rule) | Rule::Both(_, rule) => {
-            rule(&host).into_iter().map(|found| fault.verdict(None, found)).collect()
-        }
-        Rule::Session(_) => Vec::new(),
-    });
-    of_sessions.chain(of_none).collect()
+    diagnosis(report).verdicts
 }
 
-/// How a session is, in a word. `verdicts` are those of [`verdicts`] for this report.
-#[must_use]
-pub fn health(report: &Report, session: &Session, verdicts: &[Verdict]) -> Health {
-    let own = verdicts.iter().find(|verdict| verdict.session.as_ref() == Some(&session.id));
-    word(&Host::new(report), session, own)
-}
-
-/// Everything: [`verdicts`], and the [`health`] of every session.
+/// [`verdicts`], the health of every session, and the reason for each health that is unknown.
 #[must_use]
 pub fn diagnosis(report: &Report) -> Diagnosis {
-    let verdicts = verdicts(report);
-    let own: BTreeMap<&SessionId, &Verdict> =
-        verdicts.iter().filter_map(|verdict| Some((verdict.session.as_ref()?, verdict))).collect();
     let host = Host::new(report);
-    let health = report
-        .sessions
-        .iter()
-        .map(|session| (session.id.clone(), word(&host, session, own.get(&session.id).copied())))
-        .collect();
-    Diagnosis { verdicts, health, ..Diagnosis::default() }
+    let mut own: Vec<Option<(&Fault, Found)>> = report.sessions.iter().map(|session| rule_of(&host, session)).collect();
+    let mut left_over: Vec<(&Fault, Found)> = FAULTS.iter().flat_map(|fault| of_host(&host, fault)).collect();
+    // A daemon that holds up sessions is told on each of them. Only what holds up no session is left over.
+    left_over.retain(|(fault, found)| !share(&host, &mut own, fault, found));
+    let (mut verdicts, mut health, mut doubts) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+    for (session, found) in report.sessions.iter().zip(own) {
+        let case = Case::new(&host, session);
+        let doubt = match &found {
+            Some((fault, _)) if fault.severity == Severity::Fault => None,
+            _ => well::trouble(&case, &left_over),
+        };
+        // Who waits for input on a path that carries none is not well.
+        let found = found.filter(|(fault, _)| fault.severity == Severity::Fault || doubt.is_none());
+        let verdict = found.map(|(fault, found)| fault.verdict(Some(&case), found));
+        let (word, doubt) = word(&case, verdict.as_ref(), doubt);
+        health.insert(session.id.clone(), word);
+        doubts.extend(doubt.map(|doubt| (session.id.clone(), doubt)));
+        verdicts.extend(verdict);
+    }
+    well::name_other_halves(&host, &verdicts, &mut doubts);
+    verdicts.extend(left_over.into_iter().map(|(fault, found)| fault.verdict(None, found)));
+    Diagnosis { verdicts, health, doubts, ..Diagnosis::default() }
 }
 
-fn word(host: &Host<'_>, session: &Session, own: Option<&Verdict>) -> Health {
+/// The first fault in the order of the decision that fits this session.
+fn rule_of(host: &Host<'_>, session: &Session) -> Option<(&'static Fault, Found)> {
+    if session.kind.is_story() {
+        return None;
+    }
+    let case = Case::new(host, session);
+    FAULTS.iter().find_map(|fault| match fault.rule {
+        Rule::Session(rule) | Rule::Both(rule, _) | Rule::Daemon(rule, _) => rule(&case).map(|found| (fault, found)),
+        Rule::Host(_) => None,
+    })
+}
+
+fn of_host(host: &Host<'_>, fault: &'static Fault) -> Vec<(&'static Fault, Found)> {
+    let found = match fault.rule {
+        Rule::Host(rule) | Rule::Both(_, rule) | Rule::Daemon(_, rule) => rule(host),
+        Rule::Session(_) => Vec::new(),
+    };
+    found.into_iter().map(|found| (fault, found)).collect()
+}
+
+/// Tells the fault of a shared daemon on each session that it holds up and that has no fault of its own. Returns whether any
+/// session shows it, by this fault or by what follows from it.
+fn share(host: &Host<'_>, own: &mut [Option<(&'static Fault, Found)>], fault: &'static Fault, found: &Found) -> bool {
+    let Rule::Daemon(..) = fault.rule else { return false };
+    let Some(daemon) = found.task else { return false };
+    let mut is_told = false;
+    for (session, own) in host.report.sessions.iter().zip(own) {
+        let case = Case::new(host, session);
+        let is_same = |own: &(&Fault, Found)| own.0.code == fault.code && own.1.task == found.task;
+        if !case.is_open() || session.kind.is_story() || !(own.as_ref().is_some_and(is_same) || case.hangs_on(daemon)) {
+            continue;
+        }
+        if own.as_ref().is_none_or(|(own, _)| own.severity != Severity::Fault) {
+            *own = Some((fault, Found { hop: case.place_of(daemon), ..found.clone() }));
+        }
+        is_told = true;
+    }
+    is_told
+}
+
+/// How a session is, in a word, and why that is not known.
+fn word(case: &Case<'_>, own: Option<&Verdict>, trouble: Option<String>) -> (Health, Option<String>) {
     match own {
         Some(verdict) if verdict.severity == Severity::Fault => {
-            Health::Fault { code: verdict.code, short: verdict.short }
+            (Health::Fault { code: verdict.code, short: verdict.short }, None)
         }
-        Some(verdict) if verdict.code == faults::WAITING => Health::Waiting,
-        _ if session.state == State::Closed => Health::Ok,
-        _ if Case::new(host, session).is_vouched_for() => Health::Ok,
-        _ => Health::Unknown,
+        _ if !case.is_open() => (Health::Ok, None),
+        Some(verdict) if verdict.code == faults::WAITING => (Health::Waiting, None),
+        _ => match trouble.or_else(|| well::unmeasured(case)) {
+            Some(doubt) => (Health::Unknown, Some(doubt)),
+            None => (Health::Ok, None),
+        },
     }
 }

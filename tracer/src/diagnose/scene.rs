@@ -239,7 +239,20 @@ impl Scene {
 
     /// A connection of no session: who holds the end, what that is there, where it leads.
     pub(super) fn stray(&mut self, pid: u32, role: Role, inode: u64, remote: &str, tcp: impl Fn(u64) -> TcpMeasure) {
-        let tuple = Tuple::new("10.0.0.1:50000".parse().unwrap(), remote.parse().unwrap());
+        self.stray_from(pid, role, inode, "10.0.0.1:50000", remote, tcp);
+    }
+
+    /// The same from this address.
+    pub(super) fn stray_from(
+        &mut self,
+        pid: u32,
+        role: Role,
+        inode: u64,
+        local: &str,
+        remote: &str,
+        tcp: impl Fn(u64) -> TcpMeasure,
+    ) {
+        let tuple = Tuple::new(local.parse().unwrap(), remote.parse().unwrap());
         let socket = SocketInfo {
             id: socket(inode),
             family: Family::Inet,
@@ -479,6 +492,7 @@ fn session() -> Session {
         client: Client::default(),
         command: ["cat".into()].into(),
         command_truncated: false,
+        command_pid: None,
         tty: Some(false),
         stdin: Some(true),
         exec_id: Some(EXEC.into()),

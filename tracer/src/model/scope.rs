@@ -13,6 +13,9 @@ pub enum Depth {
     Whole,
 }
 
+/// Ends of clients of no session that are looked at for the state of their process.
+const MAX_CLIENTS: usize = 256;
+
 /// What is to be measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
@@ -88,6 +91,11 @@ impl Scope {
                 self.tcp.insert(loose.socket.id, (tuple, loose.socket.netns));
                 self.lonely.extend(loose.is_lonely.then_some(loose.socket.id));
             }
+        }
+        // A client that does not read may be a stopped one.
+        let clients = report.loose.iter().filter(|loose| loose.role == Role::Client && loose.peer.is_some());
+        for client in clients.take(MAX_CLIENTS) {
+            self.tasks.entry(client.task).or_insert(Depth::Brief);
         }
         self
     }

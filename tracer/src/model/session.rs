@@ -341,6 +341,8 @@ pub struct Session {
     pub command: Arc<[RawText]>,
     /// Whether the command was cut.
     pub command_truncated: bool,
+    /// Pid of the command as the runtime wrote it down, also where no process has it any more.
+    pub command_pid: Option<u32>,
     /// Whether the process has a terminal; `None` until runc was seen.
     pub tty: Option<bool>,
     /// Whether stdin is passed on.

@@ -156,6 +156,9 @@ pub struct Diagnosis {
     pub over: Vec<Verdict>,
     /// Whether this is about a whole recording, not about one moment: then the health of a session that had a fault is that fault.
     pub is_whole: bool,
+    /// Why a session without a fault is not called well, for people. Holds exactly the open sessions whose health is
+    /// [`Health::Unknown`].
+    pub doubts: BTreeMap<SessionId, String>,
 }
 
 impl Diagnosis {

@@ -277,6 +277,7 @@ mod tests {
             client: Default::default(),
             command: Default::default(),
             command_truncated: false,
+            command_pid: None,
             tty: None,
             stdin: None,
             exec_id: None,

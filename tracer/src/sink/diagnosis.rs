@@ -41,7 +41,8 @@ pub fn text(
     let page = Page { style, header, is_whole: diagnosis.is_whole };
     for session in &report.sessions {
         let health = diagnosis.health.get(&session.id).copied().unwrap_or(Health::Unknown);
-        page.session(out, session, health, &diagnosis.of(Some(&session.id)))?;
+        let doubt = diagnosis.doubts.get(&session.id).map(String::as_str);
+        page.session(out, session, health, doubt, &diagnosis.of(Some(&session.id)))?;
     }
     let left_over = diagnosis.of(None);
     if !left_over.is_empty() {
@@ -83,7 +84,14 @@ impl Page<'_> {
         ink.on(self.style, text).into_owned()
     }
 
-    fn session(&self, out: &mut dyn Write, session: &Session, health: Health, own: &[&Verdict]) -> io::Result<()> {
+    fn session(
+        &self,
+        out: &mut dyn Write,
+        session: &Session,
+        health: Health,
+        doubt: Option<&str>,
+        own: &[&Verdict],
+    ) -> io::Result<()> {
         let mut head = self.ink(Ink::Bold, &escape::str(&session.id.0, NAME));
         for part in words::into(session).into_iter().chain(words::command(session, WIDTH - 2 - LABEL)) {
             head.push_str(&format!("  {part}"));
@@ -100,13 +108,17 @@ impl Page<'_> {
             }
             None => {
                 let (ink, text) = match health {
-                    Health::Ok => (Ink::Good, "ok"),
-                    Health::Waiting => (Ink::Good, "waiting for input"),
+                    Health::Ok => (Ink::Good, "ok".to_owned()),
+                    Health::Waiting => (Ink::Good, "waiting for input".to_owned()),
                     Health::Unknown | Health::Fault { .. } => {
-                        (Ink::Doubt, "unknown: too little of it could be measured to say that nothing is wrong")
+                        let doubt = doubt.unwrap_or("too little could be measured to say that nothing is wrong");
+                        (Ink::Doubt, format!("unknown: {}", escape::str(doubt, TEXT)))
                     }
                 };
-                writeln!(out, "  {}\n", self.ink(ink, text))
+                for line in folded(&text, WIDTH - 2) {
+                    writeln!(out, "  {}", self.ink(ink, &line))?;
+                }
+                writeln!(out)
             }
         }
     }

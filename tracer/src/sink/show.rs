@@ -47,7 +47,8 @@ impl Sink for Show {
         let at = report.now();
         for (index, session) in report.sessions.iter().enumerate() {
             let health = view::health(session, report);
-            let drawing = Drawing { style: self.style, measures: &report.measures, session, health, at };
+            let doubt = view::doubt(session, report);
+            let drawing = Drawing { style: self.style, measures: &report.measures, session, health, doubt, at };
             let blank = if index == 0 { "" } else { "\n" };
             write!(self.target, "{blank}{}", drawing.draw())?;
         }
@@ -61,6 +62,8 @@ struct Drawing<'a> {
     measures: &'a Measures,
     session: &'a Session,
     health: Health,
+    /// Why the health is unknown.
+    doubt: Option<&'a str>,
     at: BootTime,
 }
 
@@ -84,6 +87,10 @@ impl Drawing<'_> {
         }
         for gap in &session.gaps {
             lines.extend(tree.wrapped(Ink::Doubt, "  ? ", "    ", &gap_words(session, gap)));
+        }
+        if let Some(doubt) = self.doubt {
+            let text = format!("health unknown: {}", escape::str(doubt, words::TEXT));
+            lines.extend(tree.wrapped(Ink::Doubt, "  ? ", "    ", &text));
         }
         lines.join("\n") + "\n"
     }

@@ -192,6 +192,9 @@ pub struct Session<'a> {
     /// Faults over the whole recording, where that was judged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     faults: Vec<Fault>,
+    /// Why a health is `unknown`, for people; absent where no diagnosis was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health_reason: Option<&'a str>,
     hops: Vec<Hop<'a>>,
     links: Vec<Link<'a>>,
     complete: bool,
@@ -203,7 +206,7 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     /// Out of a session of the model, as of core time `now`; `report` has its numbers and how it is.
     #[must_use]
-    pub fn new(session: &'a model::Session, header: &'a Header, report: &Report, now: BootTime) -> Self {
+    pub fn new(session: &'a model::Session, header: &'a Header, report: &'a Report, now: BootTime) -> Self {
         let measures = &report.measures;
         let when = |at| moment(header.anchor, at);
         let model::Target { namespace, pod, pod_uid, container, container_id, runtime, said_by_client } =
@@ -240,6 +243,7 @@ impl<'a> Session<'a> {
             idle_ms: idle(session, measures, now).map(model::Span::as_millis),
             health: health(session, report).token(),
             faults: faults(session, header, report),
+            health_reason: doubt(session, report),
             hops: session.hops.iter().map(|hop| Hop::new(hop, header, measures)).collect(),
             links: session.links.iter().map(|link| Link::new(link, measures)).collect(),
             complete: session.complete,
@@ -281,6 +285,13 @@ fn faults(session: &model::Session, header: &Header, report: &Report) -> Vec<Fau
 #[must_use]
 pub fn health(session: &model::Session, report: &Report) -> Health {
     report.diagnosis.health.get(&session.id).copied().unwrap_or(Health::Unknown)
+}
+
+/// Why the health of a session is unknown, where a diagnosis gave a reason.
+#[must_use]
+pub fn doubt<'a>(session: &model::Session, report: &'a Report) -> Option<&'a str> {
+    let is_unknown = health(session, report) == Health::Unknown;
+    report.diagnosis.doubts.get(&session.id).filter(|_| is_unknown).map(String::as_str)
 }
 
 /// How long a session lasted, or has lasted by `now`.

@@ -118,7 +118,13 @@ fn verdict(state: &State, area: Rect, buffer: &mut Buffer) {
                 Span::styled(format!("{} {}: {}", verdict.code, verdict.name, verdict.means), style)
             }
             (None, Health::Ok) => Span::styled("ok: bytes can move, and nothing is stuck", theme.good()),
-            (None, _) => Span::styled("not measured enough to say that nothing is wrong", theme.dim()),
+            (None, _) => {
+                let doubt = view::doubt(session, report).map_or_else(
+                    || "not measured enough to say that nothing is wrong".to_owned(),
+                    |doubt| format!("unknown: {}", escape::str(doubt, words::TEXT)),
+                );
+                Span::styled(doubt, theme.dim())
+            }
         });
     }
     let mut line = Line::from(spans);

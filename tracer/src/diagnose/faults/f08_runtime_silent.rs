@@ -30,7 +30,7 @@ pub(super) const FAULT: Fault = Fault {
     ],
     sources: &["containerd/containerd#2438", "containerd/containerd#13814", "containerd/containerd#3440"],
     made: Made::Lab,
-    rule: Rule::Both(of_session, of_host),
+    rule: Rule::Daemon(of_session, of_host),
     #[cfg(test)]
     scenes,
 };
@@ -49,7 +49,7 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
     let runtime = stopped.or_else(|| case.host.all(Role::Runtime).next());
     let inode = unread.map(|(inode, _)| inode);
     let about = About { pid: runtime.map(|task| task.tgid), inode, ..About::default() };
-    let mut found = Found { hop: Some(at), about, ..Found::default() }.with(number(
+    let mut found = Found { hop: Some(at), about, task: stopped, ..Found::default() }.with(number(
         "the kubelet has the request, and no connection to the runtime for it",
         case.age().as_millis(),
         "ms",
@@ -63,16 +63,13 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
     Some(found)
 }
 
-/// A runtime that is stopped answers nobody, whoever asks. Where sessions go through it, they show what follows.
+/// Every runtime that is stopped: it answers nobody and passes nothing on.
 fn of_host(host: &Host<'_>) -> Vec<Found> {
-    if host.open().any(|session| of_session(&Case::new(host, session)).is_some()) {
-        return Vec::new();
-    }
-    let shows = |task: TaskKey| host.open().any(|session| session.hops.iter().any(|hop| hop.task == task));
-    let stopped = host.all(Role::Runtime).filter(|task| host.is_stopped(*task) && !shows(*task));
+    let stopped = host.all(Role::Runtime).filter(|task| host.is_stopped(*task));
     let found = |task: TaskKey| {
         let about = About { pid: Some(task.tgid), ..About::default() };
-        Found { about, ..Found::default() }.with(word(format!("state of the runtime (pid {})", task.tgid), "T"))
+        let state = word(format!("state of the runtime (pid {})", task.tgid), "T");
+        Found { about, task: Some(task), ..Found::default() }.with(state)
     };
     stopped.map(found).collect()
 }
@@ -118,7 +115,22 @@ fn scenes() -> Vec<Scene> {
     socket(&mut unread, [300, 700]);
     let mut busy = waiting("the CRI socket is read", &[]);
     socket(&mut busy, [700, 0]);
+    let mut through = Scene::new("a stopped runtime holds up the session that goes through it", &["F08"]);
+    through.process(RUNTIME, |process, _| process.state = 'T');
+    through.waits(crate::diagnose::scene::PROCESS, "read", Some(0));
+    let mut two = through.clone();
+    (two.about, two.named) = ("it holds up each of them", &["F08", "F08"]);
+    let mut second = two.sessions[0].clone();
+    second.id.0 = "s-second".into();
+    two.sessions.push(second);
+    let mut moment = Scene::new("the runtime was stopped for a moment", &["F23"]);
+    moment.process(RUNTIME, |process, number| process.state = if number == 0 { 'T' } else { 'S' });
+    moment.waits(crate::diagnose::scene::PROCESS, "read", Some(0));
+    let mut nobodys = Scene::new("a runtime is stopped that no session goes through", &["F08"]);
+    nobodys.process(RUNTIME, |process, _| process.state = 'T');
+    nobodys.daemons.push((RUNTIME, Role::Runtime));
+    nobodys.closes_after(50_000);
     let mut logs = waiting("a kubelet that answers itself, and a runtime that is well", &[]);
     socket(&mut logs, [0, 0]);
-    vec![stopped, unread, busy, logs]
+    vec![stopped, unread, busy, logs, through, two, moment, nobodys]
 }

@@ -37,7 +37,7 @@ pub(super) const FAULT: Fault = Fault {
         "moby/moby#40145",
     ],
     made: Made::Lab,
-    rule: Rule::Both(of_session, of_host),
+    rule: Rule::Daemon(of_session, of_host),
     #[cfg(test)]
     scenes,
 };
@@ -74,7 +74,7 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
     }
     let about = About { pid: Some(shim.tgid), ..About::default() };
     let hop = case.hop(Role::Shim).or_else(|| case.hop(Role::Runtime)).map(|(at, _)| at);
-    let mut found = Found { hop, about, ..Found::default() };
+    let mut found = Found { hop, about, task: Some(shim), ..Found::default() };
     if idle.is_some() {
         found = found.with(number("since the runtime made the FIFOs, no runc", case.age().as_millis(), "ms"));
     }
@@ -90,16 +90,12 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
     Some(found)
 }
 
-/// A shim that is stopped starts nothing, whoever asks. Where sessions go through it, they show what follows.
+/// Every shim that is stopped: it starts nothing and passes nothing on.
 fn of_host(host: &Host<'_>) -> Vec<Found> {
-    let shows = |shim: TaskKey| {
-        let mut sessions = host.open().map(|session| Case::new(host, session));
-        sessions.any(|case| case.shim() == Some(shim))
-    };
-    let stopped = host.all(Role::Shim).filter(|shim| host.is_stopped(*shim) && !shows(*shim));
+    let stopped = host.all(Role::Shim).filter(|shim| host.is_stopped(*shim));
     let found = |shim: TaskKey| {
         let about = About { pid: Some(shim.tgid), ..About::default() };
-        let found = Found { about, ..Found::default() }.with(is_stopped(shim));
+        let found = Found { about, task: Some(shim), ..Found::default() }.with(is_stopped(shim));
         match host.unopened_by(shim) {
             0 => found,
             waiting => {

@@ -49,7 +49,7 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
         .map(|(task, series)| {
             let about = About { pid: Some(task.tgid), ..About::default() };
             let one = &series.last;
-            let mut found = Found { about, ..Found::default() }
+            let mut found = Found { about, task: Some(task), ..Found::default() }
                 .with(number("descriptors", one.descriptors.unwrap_or(0), ""))
                 .with(number("as many as it may have", one.descriptors_max.unwrap_or(0), ""));
             if let Some(terminals) = one.terminals.filter(|terminals| *terminals > 0) {

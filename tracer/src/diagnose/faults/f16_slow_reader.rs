@@ -1,6 +1,7 @@
 //! F16.
 
 use super::prelude::*;
+use crate::model::Reading;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F16",
@@ -38,21 +39,68 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
+/// What to do about a daemon or a proxy that does not read.
+const DAEMON: Advice = Advice {
+    next: &[
+        "See what the process named above does: its state, its load, its log. In state T it is stopped: find out who stopped it, then \
+         `kill -CONT {pid}`.",
+        "Every session through this process waits alike. A restart of it ends these sessions.",
+        "To give this session up, end kubectl.",
+    ],
+    manual: &[
+        "ss -tnpi 'src {local} and dst {remote}'   # Recv-Q: bytes that the process has not read",
+        "ss -tnpi 'src {remote} and dst {local}'   # Send-Q, and the timer `persist`",
+        "grep -e State -e Threads /proc/{pid}/status   # T: stopped",
+        "top -b -n 1 -H -p {pid} | head -20",
+    ],
+};
+
+/// What to do about a reader on another host.
+const ELSEWHERE: Advice = Advice {
+    next: &[
+        "Look at the host at the other end of the connection, with `execpath diagnose` there: a stopped kubectl, a pager, or a daemon \
+         that does not read.",
+        "To give this session up, end kubectl: the command then gets an error or SIGPIPE at its next write.",
+    ],
+    manual: &[
+        "ss -tnpi 'src {remote} and dst {local}'   # here: Send-Q, and the timer `persist`",
+        "ss -tnpi 'src {local} and dst {remote}'   # on the other host: Recv-Q",
+    ],
+};
+
+/// What to do where a proxy waits for one of several connections.
+const SEVERAL: Advice = Advice {
+    next: &[
+        "List the connections of the process named above that wait for their reader (below). Look at the client of each: stopped, a \
+         pager, a paused terminal.",
+        "To give this session up, end its kubectl.",
+    ],
+    manual: &["ss -tnpo | grep -e persist | grep pid={pid},   # the reader at the other end takes nothing"],
+};
+
 fn rule(case: &Case<'_>) -> Option<Found> {
-    let case_is_open = case.is_open();
-    let output = queues::output(case).filter(|_| case_is_open);
-    if let Some(stuck) = output {
+    if !case.is_open() {
+        return None;
+    }
+    if let Some(stuck) = queues::output(case) {
         let reader = stuck.leg.near_side();
-        return Some(found(case, &stuck, &reader, names(case, reader.hop)));
+        return Some(outer_reader(case, &reader).unwrap_or_else(|| {
+            let role = role(case, reader.hop);
+            found(case, &stuck, &reader, names(role), advice(role))
+        }));
     }
     // That a command does not read its input is its own affair. That it asks for input, which waits elsewhere, is not.
-    case.reads_stdin().filter(|_| case_is_open)?;
+    case.reads_stdin()?;
     let stuck = queues::input(case)?;
-    Some(found(case, &stuck, &stuck.leg.far_side(), Some("what is typed is not passed on")))
+    let reader = stuck.leg.far_side();
+    Some(found(case, &stuck, &reader, Some("what is typed is not passed on"), advice(role(case, reader.hop))))
 }
 
-fn names(case: &Case<'_>, reader: Option<usize>) -> Option<&'static str> {
-    let role = reader.and_then(|at| case.session.hops.get(at)).map(|hop| hop.role);
+fn role(case: &Case<'_>, hop: Option<usize>) -> Option<Role> {
+    hop.and_then(|at| case.session.hops.get(at)).map(|hop| hop.role)
+}
+
+fn names(role: Option<Role>) -> Option<&'static str> {
     match role {
         Some(Role::ApiServer) => Some("the API server does not read"),
         Some(Role::Kubelet) => Some("the kubelet does not read"),
@@ -62,30 +110,99 @@ fn names(case: &Case<'_>, reader: Option<usize>) -> Option<&'static str> {
     }
 }
 
-fn found(case: &Case<'_>, stuck: &queues::Stuck<'_>, reader: &Side<'_>, name: Option<&'static str>) -> Found {
-    let mut found = Found { name, ..case.found_at(reader) };
+fn advice(role: Option<Role>) -> Option<Advice> {
+    match role {
+        Some(Role::ApiServer | Role::Kubelet | Role::Runtime | Role::Proxy) => Some(DAEMON),
+        None => Some(ELSEWHERE),
+        // The advice of the fault itself is for kubectl.
+        Some(Role::Client | Role::Etcd | Role::Shim | Role::Runc | Role::Process) => None,
+    }
+}
+
+fn found(
+    case: &Case<'_>,
+    stuck: &queues::Stuck<'_>,
+    reader: &Side<'_>,
+    name: Option<&'static str>,
+    advice: Option<Advice>,
+) -> Found {
+    let mut found = Found { name, advice, ..case.found_at(reader) };
     let who = case.called(reader.hop);
     if let Some(unread) = stuck.unread {
-        found = found.with(number(
-            format!("recv_q of {who}, nothing taken out between the samples"),
-            unread.into(),
-            "bytes",
-        ));
+        found = found.with(unread_by(&who, unread));
     }
     if let Some(refused) = stuck.refused {
-        found = found.with(number(format!("send_q towards {who}, its window is shut"), refused.into(), "bytes"));
+        found = found.with(refused_by(&who, refused));
     }
     let hop = reader.hop.and_then(|at| case.session.hops.get(at));
-    if let Some(series) = hop.and_then(|hop| case.process(hop.task)) {
-        found = found.with(word(format!("state of {who}"), series.last.state.to_string().as_str()));
+    with_state(case, found, &who, hop.map(|hop| hop.task))
+}
+
+fn unread_by(who: &str, bytes: u32) -> Reading {
+    number(format!("recv_q of {who}, nothing taken out between the samples"), bytes.into(), "bytes")
+}
+
+fn refused_by(who: &str, bytes: u32) -> Reading {
+    number(format!("send_q towards {who}, its window is shut"), bytes.into(), "bytes")
+}
+
+fn with_state(case: &Case<'_>, found: Found, who: &str, task: Option<TaskKey>) -> Found {
+    match task.and_then(|task| case.process(task)) {
+        Some(series) => found.with(word(format!("state of {who}"), series.last.state.to_string().as_str())),
+        None => found,
     }
-    found
+}
+
+/// The reader that a proxy waits for whose own inbound connection is not known. A proxy that cannot write does not read: of the
+/// connections that it accepted, the only one whose peer takes nothing is followed outwards, as far as that goes on.
+fn outer_reader(case: &Case<'_>, reader: &Side<'_>) -> Option<Found> {
+    let host = case.host;
+    let first = case.session.hops.get(reader.hop?).filter(|_| reader.hop == Some(0))?;
+    let passes_on = matches!(first.role, Role::Proxy | Role::ApiServer | Role::Kubelet);
+    if !passes_on || host.is_stopped(first.task) {
+        return None;
+    }
+    let (mut found, mut role, mut followed) = (Found::default(), first.role, vec![first.task]);
+    while let Some(&task) = followed.last() {
+        let who = format!("{} (pid {})", role.token(), task.tgid);
+        let refused = host.refused_by_peer(task);
+        let (own, bytes) = match refused[..] {
+            [] => return (followed.len() > 1).then(|| with_state(case, found, &who, Some(task))),
+            [one] => one,
+            [..] => {
+                // Which of them it waits for is not known.
+                let name = Some("one of several clients does not read");
+                let found = Found { name, advice: Some(SEVERAL), ..case.found_at(reader) };
+                let count =
+                    number(format!("connections of {who} whose other end takes nothing"), refused.len() as u64, "");
+                return Some(found.with(count));
+            }
+        };
+        let tuple = own.socket.tuple?;
+        let about = About { local: Some(tuple.remote), remote: Some(tuple.local), ..About::default() };
+        let Some(peer) = host.peer_of(own) else {
+            let name = Some("the other end of the connection does not read");
+            let found = Found { name, advice: advice(None), about, ..found };
+            return Some(found.with(refused_by("the other end", bytes)));
+        };
+        let end = host.end(peer.socket.id);
+        let waiting = queues::unread_at(end).filter(|_| !followed.contains(&peer.task))?;
+        let next = format!("{} (pid {})", peer.role.token(), peer.task.tgid);
+        let about = About { pid: Some(peer.task.tgid), inode: peer.socket.id.inode, ..about };
+        let (name, advice) = (names(Some(peer.role)), advice(Some(peer.role)));
+        found = Found { name, advice, about, since: Case::at_least_since(end), ..found }
+            .with(number(format!("send_q of {who} towards {next}, its window is shut"), bytes.into(), "bytes"))
+            .with(unread_by(&next, waiting));
+        role = peer.role;
+        followed.push(peer.task);
+    }
+    None
 }
 
 #[cfg(test)]
 use crate::{
-    diagnose::scene::{KUBECTL, On, PROCESS, Scene, info},
-    model::{FileKind, Timer, TimerKind},
+    diagnose::scene::{KUBECTL, KUBELET, On, PROCESS, Scene, info},
+    model::Timer,
 };
 
 #[cfg(test)]
@@ -127,7 +244,36 @@ fn scenes() -> Vec<Scene> {
     let mut deaf = Scene::new("a command that does not read its input", &[]);
     deaf.waits(PROCESS, "clock_nanosleep", None);
     deaf.far(On::Stream, |tcp, _| tcp.recv_q = 3_000);
-    vec![client, deep, kubelet, beyond, input, slow, deaf]
+    vec![client, deep, kubelet, beyond, input, slow, deaf, unjoined(1), unjoined(2)]
+}
+
+/// The kubelet's inbound connection is not known: `refused` of those that it accepted are not read at their other end.
+#[cfg(test)]
+fn unjoined(refused: u64) -> Scene {
+    let mut scene = Scene::new("the kubelet writes to a kubectl that does not read", &["F16"]);
+    scene.session(|session| {
+        session.hops.drain(..2);
+        session.links.drain(..4);
+        for link in &mut session.links {
+            (link.from, link.to) = (link.from - 2, link.to - 2);
+        }
+    });
+    scene.gap(GapCode::Unjoined);
+    backed_up(&mut scene, On::Stream);
+    for number in 0..refused {
+        let inode = 200 + 10 * number;
+        let (near, far) = (format!("192.168.205.10:5535{number}"), "192.168.205.11:10250");
+        scene.stray_from(KUBELET, Role::Kubelet, inode, far, &near, |_| TcpMeasure {
+            send_q: 2_000_000,
+            timer: Some(Timer { kind: TimerKind::Probe, expires_ms: 800, retries: 4 }),
+            ..crate::diagnose::scene::idle()
+        });
+        scene.loose.last_mut().unwrap().socket.role = Some(SocketRole::Accepted);
+        scene.loose.last_mut().unwrap().peer = Some(crate::diagnose::scene::task(KUBECTL));
+        let unread = |_| TcpMeasure { recv_q: 90_000, ..crate::diagnose::scene::idle() };
+        scene.stray_from(KUBECTL, Role::Client, inode + 1, &near, far, unread);
+    }
+    scene
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! F25.
 
+use std::collections::BTreeSet;
+
 use super::prelude::*;
 
 pub(super) const FAULT: Fault = Fault {
@@ -11,7 +13,8 @@ pub(super) const FAULT: Fault = Fault {
     means: "The command has ended, kubectl has not: a process that the command left behind still has its output open, and the \
             shim waits for the end of that.",
     why: "`sh -c 'server &'`: a background child inherits stdout and stderr. Daemons close them, or should.",
-    needs: "Two samples: that the command ended, who holds the other end of its pipes, and that they still live.",
+    needs: "Two samples: that the command ended, who holds the other end of its pipes, and that they still live. A process that \
+            left the command's process group is named only where no other exec can have left it.",
     apart: &[
         Apart { code: "F16", by: "the command is over, and no output waits" },
         Apart { code: "F26", by: "the client is still there" },
@@ -73,7 +76,7 @@ fn ended_before(case: &Case<'_>, command: TaskKey, other: &Series<ProcessMeasure
 }
 
 /// Others that can write to the pipes that the command had, which were seen while it lived.
-fn own(case: &Case<'_>, shim: TaskKey) -> Option<Vec<(TaskKey, u32, u64)>> {
+fn own(case: &Case<'_>, shim: TaskKey) -> Option<Vec<Holder>> {
     let (_, command) = case.hop(Role::Process)?;
     let pipes = case.host.report.measures.descriptors(command.task).iter();
     let pipes = pipes.filter(|one| one.kind == FileKind::Pipe && one.access.writes() && matches!(one.fd, 1 | 2));
@@ -83,21 +86,49 @@ fn own(case: &Case<'_>, shim: TaskKey) -> Option<Vec<(TaskKey, u32, u64)>> {
     Some(others).filter(|others| !others.is_empty())
 }
 
-/// The same without having seen them: a pipe that this shim reads and that is neither of a session that goes on nor of the
-/// container's own process, which is a child of the shim; where one session alone can have left it.
-fn unclaimed(case: &Case<'_>, shim: TaskKey) -> Option<Vec<(TaskKey, u32, u64)>> {
-    let measures = &case.host.report.measures;
+/// A holder of a pipe: process, descriptor, inode of the pipe.
+type Holder = (TaskKey, u32, u64);
+
+/// The same without having seen them. Of the pipes that this shim reads and that nobody else explains, one is this exec's if a process
+/// of the command's own process group holds it: the group has the command's pid, and only its descendants can be in it
+/// (setpgid(2)). Else only a pipe that can be no other exec's: where one session alone has lost its command, and one group alone
+/// holds pipes and has begun since.
+fn unclaimed(case: &Case<'_>, shim: TaskKey) -> Option<Vec<Holder>> {
+    let left = left_pipes(case, shim);
+    let group = |task: TaskKey| case.process(task).and_then(|series| series.last.group);
+    let command = case.hop(Role::Process).map(|(_, hop)| hop.task.tgid).or(case.session.command_pid);
+    if let Some(pid) = command {
+        let is_own = |pipe: &&Vec<Holder>| pipe.iter().any(|(task, ..)| group(*task) == Some(pid));
+        let own: Vec<Holder> = left.iter().filter(is_own).flatten().copied().collect();
+        if !own.is_empty() {
+            return Some(own);
+        }
+    }
     let ended = case.host.open().map(|session| Case::new(case.host, session));
     let ended = ended.filter(|other| {
         other.shim() == Some(shim) && (other.command_ended().is_some() || other.hop(Role::Process).is_none())
     });
-    if ended.count() != 1 {
-        return None;
-    }
+    let begun = begun(case)?;
+    let is_younger = |(task, ..): &Holder| task.host == begun.host && task.start_ticks >= begun.start_ticks;
+    let young: Vec<Holder> = left.into_iter().filter(|pipe| pipe.iter().all(is_younger)).flatten().collect();
+    let groups: BTreeSet<Option<u32>> = young.iter().map(|(task, ..)| group(*task)).collect();
+    Some(young).filter(|_| ended.count() == 1 && groups.len() == 1)
+}
+
+/// A process that began no later than the command: the command itself, or the client that asked for it.
+fn begun(case: &Case<'_>) -> Option<TaskKey> {
+    let command = case.hop(Role::Process).map(|(_, hop)| hop.task);
+    command.or_else(|| case.session.hops.first().filter(|hop| hop.role == Role::Client).map(|hop| hop.task))
+}
+
+/// Pipes that this shim reads and that are neither of a session that goes on nor of the container's own process, which is a child of
+/// the shim: who can write to each.
+fn left_pipes(case: &Case<'_>, shim: TaskKey) -> Vec<Vec<Holder>> {
+    let measures = &case.host.report.measures;
     let in_sessions = |task: TaskKey| case.host.is(task, Role::Process);
     let read = measures.descriptors(shim).iter().filter(|one| one.kind == FileKind::Pipe && one.access.reads());
     let left = read.filter_map(|pipe| {
-        let writers: Vec<_> = case
+        let writers: Vec<Holder> = case
             .host
             .holders(pipe.kind, pipe.file)
             .iter()
@@ -106,12 +137,11 @@ fn unclaimed(case: &Case<'_>, shim: TaskKey) -> Option<Vec<(TaskKey, u32, u64)>>
             .collect();
         // Whose parent is not known may be the container's own process.
         let parent = |task: TaskKey| measures.process(task).and_then(|series| series.last.parent);
-        let is_left = |(task, ..): &(TaskKey, u32, u64)| {
-            !in_sessions(*task) && parent(*task).is_some_and(|parent| parent != shim.tgid)
-        };
+        let is_left =
+            |(task, ..): &Holder| !in_sessions(*task) && parent(*task).is_some_and(|parent| parent != shim.tgid);
         (!writers.is_empty() && writers.iter().all(is_left)).then_some(writers)
     });
-    Some(left.flatten().collect::<Vec<_>>()).filter(|left| !left.is_empty())
+    left.collect()
 }
 
 #[cfg(test)]
@@ -149,5 +179,31 @@ fn scenes() -> Vec<Scene> {
     nobody.each(|sample, _| {
         sample.descriptors.remove(&620);
     });
-    vec![seen, unseen, init, ending, just, nobody]
+    // An earlier exec's child, which still runs and holds that exec's pipe.
+    let earlier = |scene: &mut Scene, group| {
+        scene.each(|sample, _| {
+            let mut other = sleeping("clock_nanosleep", None);
+            (other.parent, other.group) = (Some(510), group);
+            sample.processes.insert(580, other);
+            sample.hold(580, pipe(1, 55, false));
+            sample.hold(SHIM, pipe(50, 55, true));
+        });
+    };
+    let mut grouped = unseen.clone();
+    grouped.about = "an earlier exec left a process, too: the group tells which is whose";
+    grouped.process(620, |process, _| process.group = Some(PROCESS));
+    earlier(&mut grouped, Some(570));
+    let mut torn = unseen.clone();
+    (torn.about, torn.named) = ("two pipes, and nothing tells whose they are", &[]);
+    torn.process(620, |process, _| process.group = Some(620));
+    earlier(&mut torn, Some(570));
+    let mut other = unseen.clone();
+    (other.about, other.named) = ("only an earlier exec's process is left", &[]);
+    other.each(|sample, _| {
+        sample.processes.remove(&620);
+        sample.descriptors.remove(&620);
+    });
+    earlier(&mut other, Some(570));
+    other.session(|session| session.hops[6].task.start_ticks += 500);
+    vec![seen, unseen, init, ending, just, nobody, grouped, torn, other]
 }

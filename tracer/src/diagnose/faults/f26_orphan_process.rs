@@ -24,13 +24,16 @@ pub(super) const FAULT: Fault = Fault {
         Apart { code: "F32", by: "it was no probe: it had a connection, or takes input" },
     ],
     next: &[
-        "End it, if nobody misses it: kill {pid} on the node, or from a new exec by its pid inside.",
-        "Start what may hang under `timeout`; give interactive shells TMOUT.",
+        "End the command if it is not needed: `kill -HUP {pid}` on the node. SIGHUP is what a closed terminal sends; an interactive \
+         shell passes it on to its jobs and ends.",
+        "SIGTERM is not enough: an interactive shell ignores it. What also ignores SIGHUP (nohup) needs `kill -KILL {pid}`.",
+        "Start commands that may hang under `timeout`; give interactive shells TMOUT.",
     ],
     manual: &[
         "ps -o pid,ppid,lstart,etime,args -p {pid}",
         "ls -l /proc/{shim}/fd | grep -c -e stdout -e stderr   # FIFOs of execs that run",
-        "kill {pid}",
+        "kill -HUP {pid}   # an interactive shell ignores SIGTERM",
+        "kill -KILL {pid}   # if it is still there",
     ],
     sources: &[
         "kubernetes/kubernetes#89031",

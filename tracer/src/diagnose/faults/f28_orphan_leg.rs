@@ -110,8 +110,8 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
         }
     }
     let more = |(task, left): &(TaskKey, Left)| left.half_closed + left.unlisted > commands_left(host, *task);
-    let found = left.into_iter().filter(more).map(|(_, left)| {
-        let found = Found { about: left.about.unwrap_or_default(), ..Found::default() };
+    let found = left.into_iter().filter(more).map(|(task, left)| {
+        let found = Found { about: left.about.unwrap_or_default(), task: Some(task), ..Found::default() };
         let found = match left.half_closed {
             0 => found,
             count => found.with(number("connections in CLOSE-WAIT on which nothing moves", count, "")),

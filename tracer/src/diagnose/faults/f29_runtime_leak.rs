@@ -72,7 +72,7 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
     let found = leaked.into_iter().filter(|(_, execs)| execs.len() >= MANY).map(|(task, execs)| {
         let (fd, inode) = execs.first().copied().unzip();
         let about = About { pid: Some(task.tgid), fd, inode, ..About::default() };
-        let mut found = Found { about, ..Found::default() };
+        let mut found = Found { about, task: Some(task), ..Found::default() };
         found = found.with(number("execs that are over and whose FIFOs are open", execs.len() as u64, ""));
         if let Some(series) = host.report.measures.process(task) {
             found = found.with(number("threads of the runtime", series.last.thread_count.into(), ""));

@@ -57,7 +57,7 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
             hops.map(|hop| hop.task).next()
         });
         let about = About { pid: parent.map(|task| task.tgid), ..About::default() };
-        Found { about, ..Found::default() }
+        Found { about, task: parent, ..Found::default() }
             .with(number("probes of one container that run", probes.len() as u64, ""))
             .with(number("the oldest has run for", oldest, "ms"))
     });
@@ -68,7 +68,7 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
         let count = host.report.measures.processes().filter(|(_, series)| is_left(series)).count();
         let about = About { pid: Some(shim.tgid), ..About::default() };
         let reading = number("children of the shim that ended and were not waited for", count as u64, "");
-        (count >= ZOMBIES).then(|| Found { about, ..Found::default() }.with(reading))
+        (count >= ZOMBIES).then(|| Found { about, task: Some(shim), ..Found::default() }.with(reading))
     });
     open.chain(zombies).collect()
 }

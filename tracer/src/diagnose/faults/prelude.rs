@@ -4,7 +4,7 @@ pub(super) use crate::{
     diagnose::{
         APART,
         case::{Case, End, Leg, Side, both, retransmits, twice},
-        fault::{Apart, Fault, Found, Made, Rule, Step, number, word},
+        fault::{Advice, Apart, Fault, Found, Made, Rule, Step, number, word},
         host::{Held, Host},
         queues,
     },

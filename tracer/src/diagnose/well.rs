@@ -1,0 +1,123 @@
+//! Why a session without a fault of its own is not called well: a reason for people, in the order in which it explains more.
+
+use std::collections::BTreeMap;
+
+use super::{
+    case::{Case, both, is_silent_beyond},
+    fault::{Fault, Found},
+    host::Host,
+};
+use crate::model::{Hop, Kind, LinkKind, Role, SessionId, TcpState, Verdict};
+
+/// What stands in the way of a session that goes on, going by one sample: a hop that does not run, a fault of no session at one of its
+/// daemons, a command that is not known. `left_over` holds the faults of no session.
+pub(super) fn trouble(case: &Case<'_>, left_over: &[(&'static Fault, Found)]) -> Option<String> {
+    if !case.is_open() || case.session.kind.is_story() {
+        return None;
+    }
+    idle_hop(case).or_else(|| fault_nearby(case, left_over)).or_else(|| lacks_process(case))
+}
+
+/// The first hop from the client that is stopped, waits in state D or has ended.
+fn idle_hop(case: &Case<'_>) -> Option<String> {
+    case.session.hops.iter().find_map(|hop| {
+        // runc ends as soon as the command runs.
+        let is_over = hop.role == Role::Runc && hop.exit.is_some();
+        let state = case.process(hop.task).filter(|_| !is_over).map(|series| series.last.state);
+        let how = match state {
+            Some('T') => "is stopped (state T)",
+            Some('t') => "is held by a debugger (state t)",
+            Some('D') => "is in uninterruptible sleep (state D)",
+            Some('Z' | 'X') => "has ended, and the session stands",
+            _ if hop.exit.is_some() && hop.role != Role::Runc => "has ended, and the session stands",
+            _ => return None,
+        };
+        Some(format!("{} {how}", named(hop)))
+    })
+}
+
+/// A fault of no session at a process on the path, or at the shim of the pod.
+fn fault_nearby(case: &Case<'_>, left_over: &[(&'static Fault, Found)]) -> Option<String> {
+    left_over.iter().find_map(|(fault, found)| {
+        let task = found.task.filter(|task| case.hangs_on(*task))?;
+        let hop = case.session.hops.iter().find(|hop| hop.task == task);
+        let place = hop.map_or_else(|| format!("the shim (pid {})", task.tgid), named);
+        Some(format!("{place} has fault {}: {}", fault.code, fault.name))
+    })
+}
+
+/// A session that starts a command of which no process is known, although it would be on this host.
+fn lacks_process(case: &Case<'_>) -> Option<String> {
+    let session = case.session;
+    let starts = matches!(session.kind, Kind::Exec | Kind::Cp | Kind::Local | Kind::Probe);
+    let is_elsewhere = session.beyond.iter().any(|(side, _)| matches!(*side, "node" | "apiserver"));
+    if !starts || is_elsewhere || case.hop(Role::Process).is_some() {
+        return None;
+    }
+    Some(match session.gaps.last() {
+        Some(gap) => format!("no process of the command is known: {}", gap.text),
+        None => "no process of the command is known".to_owned(),
+    })
+}
+
+/// Why too little was measured to say that nothing is wrong; `None` where enough was: the command or a leg, each leg that leaves this
+/// host not silent, and nothing that one sample alone leaves open.
+pub(super) fn unmeasured(case: &Case<'_>) -> Option<String> {
+    let legs = case.legs();
+    let ends = || legs.iter().flat_map(|leg| [leg.near, leg.far]).flatten().filter_map(|end| end.series);
+    let reason = if ends().next().is_none() && case.command().is_none() {
+        "neither a connection nor the command was measured"
+    } else if ends().any(|series| series.last.state != TcpState::Established) {
+        "a connection of the path is being closed"
+    } else if ends().any(|series| (series.last.recv_q > 0 || series.last.send_q > 0) && both(series).is_none()) {
+        "bytes wait in a queue: one sample does not show whether they move"
+    } else if legs.iter().any(is_silent_beyond) {
+        "the other host has been silent for longer than a minute"
+    } else if !is_served(case) {
+        // What kubectl waits for and nobody serves is not well, whatever its one leg says.
+        "no kubelet, runtime or process that serves it is known"
+    } else {
+        return None;
+    };
+    Some(reason.to_owned())
+}
+
+fn is_served(case: &Case<'_>) -> bool {
+    let serves = |hop: &Hop| matches!(hop.role, Role::Kubelet | Role::Runtime | Role::Process);
+    case.session.kind == Kind::Logs || !case.session.beyond.is_empty() || case.session.hops.iter().any(serves)
+}
+
+/// Adds the other half to the reason of a session without a process: of a session that was found, stream and command may be
+/// reported as two sessions, and the fault stands at the command's.
+pub(super) fn name_other_halves(host: &Host<'_>, verdicts: &[Verdict], doubts: &mut BTreeMap<SessionId, String>) {
+    for session in host.open() {
+        let lacks = session.hops.last().is_some_and(|hop| hop.role == Role::Runtime) && session.exec_id.is_none();
+        let Some(doubt) = doubts.get_mut(&session.id).filter(|_| lacks) else { continue };
+        let runtime = session.hops.last().map(|hop| hop.task);
+        let half = host.open().find_map(|other| {
+            let is_half = other.exec_id.is_some()
+                && other.hops.first().map(|hop| hop.task) == runtime
+                && !other.links.iter().any(|link| link.kind == LinkKind::Tcp);
+            verdicts.iter().find(|verdict| is_half && verdict.session.as_ref() == Some(&other.id))
+        });
+        if let Some((verdict, id)) = half.and_then(|verdict| Some((verdict, verdict.session.as_ref()?))) {
+            doubt.push_str(&format!("; session {} may be the rest of it, with fault {}", id.0, verdict.code));
+        }
+    }
+}
+
+/// A hop in words.
+fn named(hop: &Hop) -> String {
+    let role = match hop.role {
+        Role::Client => "the client",
+        Role::Proxy => "the proxy",
+        Role::ApiServer => "the API server",
+        Role::Etcd => "etcd",
+        Role::Kubelet => "the kubelet",
+        Role::Runtime => "the runtime",
+        Role::Shim => "the shim",
+        Role::Runc => "runc",
+        Role::Process => "the command",
+    };
+    format!("{role} (pid {})", hop.task.tgid)
+}
