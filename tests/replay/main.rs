@@ -8,6 +8,7 @@ mod idle;
 mod lab;
 mod laws;
 mod merged;
+mod moments;
 mod parts;
 mod pictures;
 mod recordings;

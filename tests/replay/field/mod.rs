@@ -4,6 +4,7 @@
 
 mod anchors;
 mod recordings;
+mod verdicts;
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -1,0 +1,183 @@
+//! What is wrong, told of the session and the process that have it, and nothing false where no fault has a name for it.
+
+use serde_json::Value;
+
+use super::ran;
+
+/// What a command prints of the recording as of this moment, or at its end.
+fn told(name: &str, command: &[&str], at: Option<&str>) -> Value {
+    let at = at.map_or(Vec::new(), |at| vec!["--at", at]);
+    let arguments = [command, &["--from", "FILE", "-o", "json"], &at].concat();
+    let ran = ran(name, &arguments);
+    assert!(matches!(ran.code, Some(0 | 10)), "{name}: {arguments:?}: {}", ran.stderr);
+    serde_json::from_str(&ran.stdout).expect("JSON")
+}
+
+/// Faults as of this moment: code, session if any, pid.
+fn faults(name: &str, at: Option<&str>) -> Vec<(String, Option<String>, Option<u64>)> {
+    let all = told(name, &["diagnose"], at);
+    let faults = all.as_array().expect("an array").iter().filter(|one| one["severity"] == "fault");
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    faults.map(|one| (text(&one["code"]).expect("a code"), text(&one["session"]), one["pid"].as_u64())).collect()
+}
+
+/// Sessions of every kind as of this moment.
+fn listed(name: &str, at: Option<&str>) -> Vec<Value> {
+    told(name, &["ls", "--kind", "all"], at).as_array().expect("an array").clone()
+}
+
+fn find<'a>(sessions: &'a [Value], id: &str) -> &'a Value {
+    sessions.iter().find(|one| one["id"] == id).unwrap_or_else(|| panic!("{id} is not listed: {sessions:#?}"))
+}
+
+fn roles(session: &Value) -> Vec<(&str, u64)> {
+    let hops = session["hops"].as_array().expect("hops").iter();
+    hops.map(|hop| (hop["role"].as_str().expect("a role"), hop["pid"].as_u64().expect("a pid"))).collect()
+}
+
+#[test]
+fn a_stopped_kubectl_is_named_and_not_the_kubelet_behind_it() {
+    const KUBECTL: u64 = 13_569;
+    let all = told("stopped-client-k136.jsonl.zst", &["diagnose"], None);
+    let found: Vec<&Value> =
+        all.as_array().expect("an array").iter().filter(|one| one["severity"] == "fault").collect();
+    let [verdict] = found[..] else { panic!("{all:#}") };
+    assert_eq!((&verdict["code"], &verdict["pid"]), (&"F16".into(), &KUBECTL.into()), "{verdict:#}");
+    assert_eq!(verdict["name"], "the client does not read");
+    assert_eq!(verdict["session"], "s-56edd430cd");
+    assert_eq!(verdict["local"], "192.168.215.1:33552", "kubectl's own end");
+    let evidence = verdict["evidence"].to_string();
+    assert!(evidence.contains("recv_q of kubectl (pid 13569)") && evidence.contains("7367307"), "{evidence}");
+}
+
+#[test]
+fn sessions_through_a_stopped_kubelet_are_never_well() {
+    const NAME: &str = "c01a-kubelet-stopped.jsonl.zst";
+    const KUBELET: u64 = 1_029;
+    for at in ["+6s", "+8s", "+12s", "+16s", "+20s", "+24s"] {
+        let sessions = listed(NAME, Some(at));
+        for (id, path) in [
+            ("s-de65afb507", &["kubectl", "apiserver", "kubelet", "runtime", "shim", "process"][..]),
+            ("s-68bfae5caa", &["kubectl", "apiserver", "kubelet"]),
+        ] {
+            let session = find(&sessions, id);
+            let roles = roles(session);
+            assert_eq!(roles.iter().map(|(role, _)| *role).collect::<Vec<_>>(), path, "{at}: {session:#}");
+            assert_eq!(roles[2].1, KUBELET, "{at}");
+            assert_eq!(session["health"], "unknown", "{at}: {session:#}");
+            assert_eq!(session["health_reason"], "the kubelet (pid 1029) is stopped (state T)", "{at}");
+        }
+    }
+    // The leg from the API server to the kubelet, which has not accepted it: not exact, and the gap lies there.
+    let sessions = listed(NAME, Some("+12s"));
+    let session = find(&sessions, "s-68bfae5caa");
+    let links = session["links"].as_array().expect("links");
+    let leg = links.iter().find(|link| link["from"] == 1 && link["to"] == 2).expect("the leg to the kubelet");
+    assert_eq!((&leg["kind"], &leg["confidence"]), (&"tcp".into(), &"strong".into()));
+    assert_eq!(leg["tcp"]["remote"], "192.168.205.11:10250");
+    assert_eq!(session["gaps"][0]["between"], serde_json::json!([1, 2]), "{session:#}");
+}
+
+#[test]
+fn a_process_holds_the_output_only_by_a_pipe_of_this_exec() {
+    const NAME: &str = "c11b-f25-wrong-process.jsonl.zst";
+    for at in ["+8s", "+9s", "+12s", "+16s", "+20s"] {
+        let found = faults(NAME, Some(at));
+        let held: Vec<_> = found.iter().filter(|(code, ..)| code == "F25").collect();
+        let session = Some("s-e13353a045".to_owned());
+        assert_eq!(held, [&("F25".to_owned(), session, Some(3_835))], "{at}: {found:?}");
+    }
+}
+
+#[test]
+fn a_stopped_shim_is_told_on_the_session_that_it_holds_up() {
+    const NAME: &str = "c13-shim-stopped.jsonl.zst";
+    for at in ["+5s", "+8s", "+12s", "+15s"] {
+        let session = Some("s-b23b18d6bd".to_owned());
+        assert_eq!(faults(NAME, Some(at)), [("F09".to_owned(), session, Some(2_579))], "{at}");
+        let sessions = listed(NAME, Some(at));
+        let session = find(&sessions, "s-b23b18d6bd");
+        assert_eq!((&session["health"], &session["target"]["pod"]), (&"F09".into(), &"own-net".into()), "{at}");
+    }
+}
+
+#[test]
+fn a_forward_is_kubectls_with_and_without_local_clients() {
+    const NAME: &str = "c06b-pf-hol.jsonl.zst";
+    for at in ["+6s", "+8s", "+12s", "+16s", "+20s"] {
+        let sessions = listed(NAME, Some(at));
+        let forwards: Vec<&Value> = sessions.iter().filter(|one| one["kind"] == "port-forward").collect();
+        let [forward] = forwards[..] else { panic!("{at}: {sessions:#?}") };
+        assert_eq!(
+            roles(forward),
+            [("kubectl", 10_879), ("apiserver", 3_269), ("kubelet", 29_802), ("runtime", 31_856)],
+            "{at}"
+        );
+        assert_ne!(forward["health"], "ok", "{at}: two samples of a forward that is stuck were never taken");
+    }
+}
+
+/// Sessions for which no fault has a name yet: what is missing is said, nobody is named for it, and they are not called well.
+#[test]
+fn what_has_no_name_yet_is_unknown_and_not_well() {
+    for (name, id, moments) in [
+        ("c02-kubelet-waits-for-webhook.jsonl.zst", "s-e24fc61214", &["+5s", "+10s", "+20s"][..]),
+        ("c05b-stream-drop.jsonl.zst", "s-70ed0d8b70", &["+5s", "+10s"]),
+    ] {
+        for at in moments {
+            let sessions = listed(name, Some(at));
+            let session = find(&sessions, id);
+            assert_eq!(session["health"], "unknown", "{name} {at}");
+            let reason = session["health_reason"].as_str().expect("a reason");
+            assert!(reason.starts_with("no process of the command is known"), "{name} {at}: {reason}");
+            let own: Vec<_> = faults(name, Some(at)).into_iter().filter(|one| one.1.as_deref() == Some(id)).collect();
+            assert_eq!(own, [], "{name} {at}");
+        }
+    }
+}
+
+/// Refused at once, or not even begun: nothing of it is a session, and the sessions beside it have no fault by it.
+#[test]
+fn what_never_became_a_session_is_no_fault_of_others() {
+    for name in [
+        "c04b-kubelet-forbids.jsonl.zst",
+        "c05a-stream-reject.jsonl.zst",
+        "c06-pf-nobody-listens.jsonl.zst",
+        "c14-credential-plugin.jsonl.zst",
+    ] {
+        for at in [Some("+3s"), Some("+6s"), Some("+10s"), None] {
+            assert_eq!(faults(name, at), [], "{name} {at:?}");
+        }
+    }
+}
+
+#[test]
+fn a_command_that_a_relay_left_behind_is_an_orphan_and_no_success() {
+    const NAME: &str = "c10b-idle-lb-fin.jsonl.zst";
+    let session = super::sessions(NAME, &[]).into_values().find(|one| one["command"].to_string().contains("exit 5"));
+    let session = session.expect("the session of the idle connection");
+    assert_eq!(session["state"], "closed", "{session:#}");
+    let gaps = session["gaps"].to_string();
+    assert!(gaps.contains("process-left-running"), "{gaps}");
+    assert_ne!(session["exit"]["code"], 0, "kubectl's 0 is not the command's: {session:#}");
+}
+
+#[test]
+fn no_recorded_session_is_well_while_a_hop_does_not_run() {
+    for name in [
+        "stopped-client-k136.jsonl.zst",
+        "c01a-kubelet-stopped.jsonl.zst",
+        "c02-kubelet-waits-for-webhook.jsonl.zst",
+        "c13-shim-stopped.jsonl.zst",
+    ] {
+        for at in ["+3s", "+6s", "+9s", "+12s", "+15s", "+18s", "+24s", "+28s"] {
+            for session in listed(name, Some(at)) {
+                let stands = |hop: &Value| matches!(hop["state"].as_str(), Some("T" | "D"));
+                let is_held_up = session["hops"].as_array().expect("hops").iter().any(stands);
+                let health = session["health"].as_str().expect("a word");
+                assert!(!(is_held_up && matches!(health, "ok" | "waiting")), "{name} {at}: {session:#}");
+                assert_eq!(health == "unknown", session["health_reason"].is_string(), "{name} {at}: {session:#}");
+            }
+        }
+    }
+}

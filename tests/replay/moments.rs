@@ -1,0 +1,109 @@
+//! `ls`, `show`, `diagnose` and `watch` of one moment say the same of each session.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use execpath::{
+    engine::{Filter, Kinds, Playback, Setup, Until},
+    model::{BootTime, Health, Kind, Report, Session, Span, State},
+    record::Reader,
+    redact::Redactor,
+    watch::Player,
+};
+use execpath_tests::binary::{Ran, run};
+use serde_json::Value;
+
+use crate::lab;
+
+/// Moments of each recording, spread evenly.
+const MOMENTS: u64 = 6;
+
+/// Every recording of the lab, and every one of the field that is no attack on the reader.
+fn recordings() -> Vec<(String, PathBuf)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recordings/field");
+    let field = std::fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").path());
+    let field = field.filter_map(|path| {
+        let name = path.file_name()?.to_str()?.strip_suffix(".jsonl.zst")?.to_owned();
+        (!name.starts_with("hostile")).then_some((name, path))
+    });
+    let mut all: Vec<_> = lab::recordings().into_iter().chain(field).collect();
+    all.sort();
+    all
+}
+
+fn everything() -> Filter {
+    Filter { kinds: Kinds::All, ..Filter::default() }
+}
+
+/// What must be the same: id, kind, roles with pids, health.
+type Row = (Kind, Vec<(&'static str, u32)>, Option<String>, Health);
+
+fn rows(report: &Report) -> BTreeMap<String, Row> {
+    let row = |session: &Session| {
+        let hops = session.hops.iter().map(|hop| (hop.role.token(), hop.task.tgid)).collect();
+        let exec = session.exec_id.as_deref().map(str::to_owned);
+        (session.kind, hops, exec, report.diagnosis.health[&session.id])
+    };
+    let open = report.sessions.iter().filter(|session| session.state == State::Open);
+    open.map(|session| (session.id.0.to_string(), row(session))).collect()
+}
+
+/// Live the screen shows what `ls` lists; of a recording it goes back and forth, and `ls` does not.
+#[test]
+fn the_screen_and_a_list_know_the_same_at_every_moment() {
+    for (name, path) in recordings() {
+        let mut player = Player::open(&path, everything(), Redactor::default()).expect("a recording");
+        let (from, to) = player.span();
+        let step = to.since(from).0 / MOMENTS;
+        let mut shown = |at: BootTime| {
+            player.seek(at);
+            loop {
+                if let Some(report) = player.play(1_000).expect("it is read again") {
+                    return rows(&report);
+                }
+            }
+        };
+        // Backwards: each time the recording is played anew.
+        for number in (1..=MOMENTS).rev() {
+            let at = from.plus(Span(number * step));
+            let setup =
+                Setup { filter: everything(), redactor: Redactor::default(), until: Until::Told, sinks: Vec::new() };
+            let mut playback = Playback::new(Reader::open(&path).expect("a recording"), setup).expect("it plays");
+            playback.to(at).expect("it plays");
+            assert_eq!(shown(at), rows(&playback.seen().report), "{name} after {number}/{MOMENTS}");
+        }
+    }
+}
+
+fn json(ran: &Ran) -> Value {
+    assert!(matches!(ran.code, Some(0 | 10)), "{}", ran.stderr);
+    serde_json::from_str(&ran.stdout).expect("JSON")
+}
+
+/// The same by the commands themselves: what `ls` lists `show` shows alike, and `diagnose` has the faults that it names.
+#[test]
+fn three_commands_say_the_same_of_a_moment() {
+    for (name, path) in recordings() {
+        let player = Player::open(&path, everything(), Redactor::default()).expect("a recording");
+        let (from, to) = player.span();
+        let at = format!("+{}ms", to.since(from).as_millis() * 2 / 3);
+        let file = path.to_string_lossy();
+        let of =
+            |command: &[&str]| json(&run(command.iter().copied().chain(["--from", &file, "--at", &at, "-o", "json"])));
+        let (listed, found) = (of(&["ls", "--kind", "all"]), of(&["diagnose"]));
+        let listed = listed.as_array().expect("an array");
+        for session in listed {
+            let id = session["id"].as_str().expect("an id");
+            let own = found.as_array().expect("an array").iter().find(|verdict| verdict["session"] == id);
+            let word = own.map(|verdict| match verdict["code"].as_str() {
+                Some("F23") => "waiting",
+                code => code.expect("a code"),
+            });
+            let health = session["health"].as_str().expect("a word");
+            assert!(word == Some(health) || (word.is_none() && matches!(health, "ok" | "unknown")), "{name} {id}");
+        }
+        for session in listed.iter().take(2) {
+            let shown = of(&["show", session["id"].as_str().expect("an id")]);
+            assert_eq!(shown, Value::Array(vec![session.clone()]), "{name}");
+        }
+    }
+}
