@@ -3,6 +3,7 @@
 //! `cargo xtask test --only lab`, or with a lab that is up, as root, `cargo test -p execpath-tests --features lab --test lab
 //! -- --test-threads=1`. What the tracer says is compared with what `ss`, `ps` and the runtime's own files say. `EXECPATH_SOAK=1` runs everything longer.
 
+mod agree;
 mod clear;
 mod endings;
 mod env;

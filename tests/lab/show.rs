@@ -1,14 +1,14 @@
 //! Every number that `show` prints of a session, beside what `ss` and /proc say at the same moment. Shares no code with execpath.
 //!
-//! The session is quiet, so that nothing but times changes: others are asked before and after, and where both answers are the same
-//! what was shown in between must be it. Times must lie between the two.
+//! Others are asked before and after. A number that does not move between these two looks must be what was shown, and one that moves must
+//! lie between them. The session is quiet, so that none moves and comes back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt,
     path::PathBuf,
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use execpath_tests::binary;
@@ -20,10 +20,15 @@ use crate::{
     said::Said,
 };
 
-/// One end of a TCP connection as `ss -tnpeoi` shows it: what does not change while nothing happens, and how long ago it happened.
+/// So long nothing has been sent or received at an end before it counts as quiet.
+const QUIET: u64 = 100;
+/// How coarse the kernel's clock is by which it tells ages: a jiffy, at 100 Hz.
+const JIFFY: u64 = 10;
+
+/// One end of a TCP connection as `ss -tnpeoi` shows it: its numbers, and how long ago something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct End {
-    fixed: BTreeMap<&'static str, u64>,
+    numbers: BTreeMap<&'static str, u64>,
     state: &'static str,
     timer: Option<(&'static str, u64)>,
     sent_ago: u64,
@@ -38,29 +43,44 @@ struct Others {
     tcp: BTreeMap<u64, End>,
     /// Receive and send queues by inode.
     unix: BTreeMap<u64, (u64, u64)>,
+    /// When the look began, and when it was over.
+    taken: (Instant, Instant),
 }
 
 impl Others {
     fn look() -> Self {
+        let begun = Instant::now();
         let each =
             |options: &str| lab().netns.keys().map(|host| output(on(host, "ss").arg(options))).collect::<String>();
         let tcp = each("-tanpeoiOH").lines().filter_map(tcp_end).collect();
         let unix = each("-xnH").lines().filter_map(unix_end).collect();
-        Self { tcp, unix }
+        Self { tcp, unix, taken: (begun, Instant::now()) }
     }
 
-    /// Whether nothing happened in between to the ends with these inodes.
+    /// Whether nothing was sent or received in between at the ends with these inodes: every age grew by the time that passed.
     fn is_quiet_until(&self, later: &Self, inodes: &BTreeSet<u64>) -> bool {
-        let fixed = |end: &End| (end.fixed.clone(), end.state, end.timer);
+        let passed = millis_of(later.taken.0.duration_since(self.taken.1));
+        let grew = |one: u64, other: u64| one >= QUIET && other + JIFFY >= one + passed;
         inodes.iter().all(|inode| match (self.tcp.get(inode), later.tcp.get(inode)) {
             (Some(one), Some(other)) => {
-                let older = one.sent_ago <= other.sent_ago && one.received_ago <= other.received_ago;
-                fixed(one) == fixed(other) && older && one.expires.map(|it| it.0) >= other.expires.map(|it| it.0)
+                let older = grew(one.sent_ago, other.sent_ago) && grew(one.received_ago, other.received_ago);
+                let same = (one.state, one.timer) == (other.state, other.timer);
+                same && older && one.expires.map(|it| it.0) >= other.expires.map(|it| it.0)
             }
             (None, None) => self.unix.get(inode) == later.unix.get(inode),
             _ => false,
         })
     }
+}
+
+fn millis_of(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).expect("a short time")
+}
+
+/// Checks a number that was shown between two looks: it is what both say, or lies between them where they differ.
+#[track_caller]
+fn lies_between(shown: u64, early: u64, late: u64, what: &str) {
+    assert!((early.min(late)..=early.max(late)).contains(&shown), "{what}: {shown}, not {early} to {late}");
 }
 
 /// A number of `-i`: `name:number`, before any `/`. `ss` leaves out what is 0.
@@ -103,7 +123,7 @@ fn tcp_end(line: &str) -> Option<(u64, End)> {
         _ => (None, None),
     };
     let retransmits = line.split("retrans:").nth(1).and_then(|rest| rest.split(['/', ' ']).nth(1)?.parse().ok());
-    let fixed = BTreeMap::from([
+    let numbers = BTreeMap::from([
         ("recv_q", recv_q),
         ("send_q", send_q),
         ("rtt_us", thousandths(detail(line, "rtt")?)),
@@ -117,7 +137,7 @@ fn tcp_end(line: &str) -> Option<(u64, End)> {
         ("bytes_received", whole(line, "bytes_received")),
     ]);
     let (sent_ago, received_ago) = (whole(line, "lastsnd"), whole(line, "lastrcv"));
-    Some((inode, End { fixed, state, timer, sent_ago, received_ago, expires }))
+    Some((inode, End { numbers, state, timer, sent_ago, received_ago, expires }))
 }
 
 /// `2min5sec`, `14sec`, `9.120ms`, `204ms` (iproute2, misc/ss.c: `print_ms_timer`): from whole seconds on it is cut.
@@ -170,7 +190,8 @@ fn is_end(shown: &Value, inode: &Value, before: &Others, after: &Others) -> u64 
     assert_eq!(shown["state"], early.state, "{shown}");
     let names = ["rtt_us", "rto_us", "backoff", "retransmits", "unacked", "not_sent", "send_window"];
     for name in names {
-        assert_eq!(shown[name], early.fixed[name], "{name} of inode {inode}: {shown}");
+        let number = shown[name].as_u64().expect("a number");
+        lies_between(number, early.numbers[name], late.numbers[name], &format!("{name} of inode {inode}"));
     }
     for (name, low, high) in
         [("last_sent_ms", early.sent_ago, late.sent_ago), ("last_received_ms", early.received_ago, late.received_ago)]
@@ -193,7 +214,11 @@ fn is_end(shown: &Value, inode: &Value, before: &Others, after: &Others) -> u64 
 /// Compares every number of it; tells how many those were.
 fn is_right(said: &Said, before: &Others, after: &Others) -> u64 {
     let mut compared = 0;
-    let number = |inode: &Value, name: &str, of: &Others| of.tcp[&inode.as_u64().expect("an inode")].fixed[name];
+    let number = |inode: &Value, name: &str, of: &Others| of.tcp[&inode.as_u64().expect("an inode")].numbers[name];
+    let is_number = |shown: &Value, inode: &Value, name: &str| {
+        let (early, late) = (number(inode, name, before), number(inode, name, after));
+        lies_between(shown.as_u64().expect("a number"), early, late, &format!("{name} of inode {inode}"));
+    };
     for link in said.links() {
         let (tcp, unix, relay) = (&link["tcp"], &link["unix"], &link["relay"]);
         if tcp.is_object() {
@@ -207,7 +232,7 @@ fn is_right(said: &Said, before: &Others, after: &Others) -> u64 {
                 ("bytes_sent", near, "bytes_acked"),
                 ("bytes_received", near, "bytes_received"),
             ] {
-                assert_eq!(tcp[name], number(inode, of, before), "{name}: {tcp}");
+                is_number(&tcp[name], inode, of);
                 compared += 1;
             }
         }
@@ -220,8 +245,8 @@ fn is_right(said: &Said, before: &Others, after: &Others) -> u64 {
         }
         if relay.is_object() {
             let (inbound, outbound) = (&relay["inbound_inode"], &relay["outbound_inode"]);
-            assert_eq!(relay["bytes_forward"], number(inbound, "bytes_received", before), "{relay}");
-            assert_eq!(relay["bytes_back"], number(outbound, "bytes_received", before), "{relay}");
+            is_number(&relay["bytes_forward"], inbound, "bytes_received");
+            is_number(&relay["bytes_back"], outbound, "bytes_received");
             let ago = |of: &Others| {
                 let ends = [inbound, outbound].map(|inode| &of.tcp[&inode.as_u64().expect("an inode")]);
                 ends.iter().map(|end| end.sent_ago.min(end.received_ago)).min().expect("two ends")
@@ -342,10 +367,15 @@ fn the_text_for_people_has_the_same_numbers() {
             let words: Vec<&str> = line.split("  ").collect();
             let [state, recv_q, send_q, sent, received, rtt] = <[&str; 6]>::try_from(words).expect("six numbers");
             assert_eq!(state, early.state);
-            assert_eq!(recv_q, format!("recv-q {}", early.fixed["recv_q"]));
-            assert_eq!(send_q, format!("send-q {}", early.fixed["send_q"]));
-            let micros = early.fixed["rtt_us"];
-            assert_eq!(rtt, format!("rtt {}.{:03} ms", micros / 1_000, micros % 1_000));
+            let micros = |text: &str| text.strip_suffix(" ms").and_then(|text| text.parse().ok()).map(thousandths);
+            for (name, number) in [
+                ("recv_q", recv_q.strip_prefix("recv-q ").and_then(|text| text.parse().ok())),
+                ("send_q", send_q.strip_prefix("send-q ").and_then(|text| text.parse().ok())),
+                ("rtt_us", rtt.strip_prefix("rtt ").and_then(micros)),
+            ] {
+                let what = format!("{name} of inode {inode} in {line}");
+                lies_between(number.expect("a number"), early.numbers[name], late.numbers[name], &what);
+            }
             for (text, low, high) in [
                 (sent.strip_prefix("sent "), early.sent_ago, late.sent_ago),
                 (received.strip_prefix("received "), early.received_ago, late.received_ago),

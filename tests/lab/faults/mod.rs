@@ -19,6 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
+    agree,
     env::{on, wait_until},
     kubectl::{Exec, Kubectl, Mode, mark},
     said::{Leg, Said},
@@ -122,6 +123,7 @@ impl Session {
             }
             named.then_some(())
         });
+        agree::at_this_moment();
     }
 }
 
@@ -168,23 +170,27 @@ fn left_over(code: &str) -> Value {
 
 /// The same, by a diagnosis with these options.
 fn left_over_by(options: &[&str], code: &str) -> Value {
-    wait_until(code, || {
+    let verdict = wait_until(code, || {
         let (exit, found) = diagnose(&[["diagnose"].as_slice(), options].concat());
         let verdict = found.into_iter().find(|verdict| verdict["code"] == code && verdict["session"].is_null())?;
         assert_eq!(exit, Some(10));
         Some(verdict)
-    })
+    });
+    agree::at_this_moment();
+    verdict
 }
 
 /// Waits until that fault is named, of whatever it is; no other is at any time.
 fn alone(code: &str) -> Vec<Value> {
-    wait_until(code, || {
+    let found = wait_until(code, || {
         let (exit, found) = diagnose(&["diagnose"]);
         let faults = codes(&found);
         assert!(faults.iter().all(|one| one == code), "{found:#?}");
         assert_eq!(exit, Some(if faults.is_empty() { 0 } else { 10 }));
         (!faults.is_empty()).then_some(found)
-    })
+    });
+    agree::at_this_moment();
+    found
 }
 
 pub(crate) fn signal(pid: u32, signal: Signal) {

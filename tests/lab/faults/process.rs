@@ -1,12 +1,12 @@
 //! What commands and their containers do.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use super::{
     Session, alone, first_of, signal,
     undo::{FrozenDisk, Quiet, Written, frozen},
 };
-use crate::{clear::cgroup_of, faults::list, kubectl::Mode};
+use crate::{clear::cgroup_of, env::wait_until, faults::list, kubectl::Mode};
 use rustix::process::Signal;
 
 #[test]
@@ -43,6 +43,25 @@ fn f25_a_child_in_the_background_holds_the_output() {
     session.is("F25");
     let _ended = Command::new("pkill").args(["-KILL", "-x", "-f", "sleep 600"]).status();
     signal(session.kubectl().pid(), Signal::TERM);
+}
+
+#[test]
+fn f26_the_advice_ends_an_interactive_shell() {
+    /// Bit of SIGTERM in a mask of `/proc/PID/status`.
+    const TERM: u64 = 1 << 14;
+    let _quiet = Quiet::new();
+    let mut session = Session::start(Mode::Tty, "exec sh");
+    let process = session.pid("process");
+    session.kill_client();
+    let found = alone("F26");
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
+    assert_ne!(u64::from_str_radix(ignored.trim(), 16).expect("a mask") & TERM, 0, "{status}");
+    let verdict = found.iter().find(|verdict| verdict["pid"] == process).expect("it is named");
+    let commands = verdict["manual"].as_array().expect("commands").iter().filter_map(|command| command.as_str());
+    let advice = commands.into_iter().find(|command| command.starts_with("kill")).expect("how to end it");
+    assert!(Command::new("sh").args(["-c", advice]).status().expect("sh").success(), "{advice}");
+    wait_until("the shell ends", || (!Path::new(&format!("/proc/{process}")).exists()).then_some(()));
 }
 
 #[test]

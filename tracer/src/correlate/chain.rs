@@ -7,7 +7,6 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     anchor_id::AnchorId,
-    asked::kubectl_says,
     execs::{Exec, What},
     joins::{Join, Verdict},
     limits::MAX_HOPS,
@@ -17,8 +16,7 @@ use super::{
     world::{Part, World},
 };
 use crate::model::{
-    BootTime, Confidence, Evidence, Gap, GapCode, Hop, Kind, Link, LinkKind, Proofs, Role, Session, TaskKey, TcpEnds,
-    Want,
+    BootTime, Confidence, Evidence, Gap, GapCode, Hop, Link, LinkKind, Proofs, Role, Session, TaskKey, TcpEnds, Want,
 };
 
 /// A session as of now, and what it rests on.
@@ -271,16 +269,14 @@ impl Builder<'_> {
     /// Whether this connection to an API server is that of a `kubectl port-forward`, which listens for clients of its own. One that
     /// serves an API server's port is something else under that name.
     fn forwards_into(&self, near: SocketNo) -> bool {
-        let socket = self.world.sockets.get(near);
-        let process = socket.and_then(|socket| self.world.processes.get(socket.owner?));
-        let to_apiserver = socket
-            .and_then(|socket| socket.tuple)
-            .is_some_and(|tuple| self.world.places.is_apiserver_port(tuple.remote.port()));
-        let serves_path = |ports: &BTreeSet<u16>| ports.iter().any(|port| self.world.places.is_path_port(*port));
-        to_apiserver
-            && process.is_some_and(|process| {
-                kubectl_says(&process.info) == Some(Kind::PortForward) && !serves_path(&process.ports)
-            })
+        let Some(socket) = self.world.sockets.get(near) else { return false };
+        let Some((task, tuple)) = socket.owner.zip(socket.tuple) else { return false };
+        let Some(process) = self.world.processes.get(task) else { return false };
+        let places = &self.world.places;
+        let call = self.world.kubectl(task, &process.info);
+        places.is_apiserver_port(tuple.remote.port())
+            && call.is_some_and(|call| call.word == "port-forward")
+            && !process.ports.iter().any(|port| places.is_path_port(*port))
     }
 
     /// What a process is that passes on what came in by `inbound`, or began `outbound`.

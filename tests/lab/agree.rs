@@ -1,0 +1,65 @@
+//! `ls`, `show`, `diagnose` and a trace of one moment say the same of each session. What `watch` shows is what a trace knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use execpath_tests::binary;
+use serde_json::Value;
+
+use crate::faults::{diagnose, list};
+
+/// What must be the same of a session: kind, roles with pids, the runtime's id of the exec, whether the path is whole.
+type Row = (String, Vec<(String, u64)>, Option<String>, bool);
+
+fn row(session: &Value) -> Row {
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let hops = session["hops"].as_array().expect("hops").iter();
+    let hops = hops.map(|hop| (text(&hop["role"]), hop["pid"].as_u64().expect("a pid"))).collect();
+    let exec = session["exec_id"].as_str().map(str::to_owned);
+    (text(&session["kind"]), hops, exec, session["complete"] == true)
+}
+
+fn rows<'a>(sessions: impl IntoIterator<Item = &'a Value>) -> BTreeMap<String, Row> {
+    sessions.into_iter().map(|one| (one["id"].as_str().expect("an id").to_owned(), row(one))).collect()
+}
+
+/// Open sessions as a trace knows them that begins now.
+fn traced() -> BTreeMap<String, Row> {
+    let arguments = ["trace", "--kind", "all", "-o", "jsonl", "--duration", "3s"];
+    let output = binary::command().args(arguments).output().expect("execpath starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut open = BTreeMap::new();
+    for line in String::from_utf8(output.stdout).expect("text").lines() {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        let Some(id) = line["session"]["id"].as_str() else { continue };
+        if line["type"] == "session.closed" {
+            open.remove(id);
+        } else {
+            open.insert(id.to_owned(), row(&line["session"]));
+        }
+    }
+    open
+}
+
+/// Compares the four commands now. A session counts that `ls` shows before and after them alike: it stood still meanwhile.
+pub(crate) fn at_this_moment() {
+    let before = rows(&list());
+    let traced = traced();
+    let (_, found) = diagnose(&["diagnose"]);
+    let shown = |id: &str| {
+        let output = binary::command().args(["show", id, "-o", "json"]).output().expect("execpath starts");
+        let shown: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        shown.first().map(row)
+    };
+    let shown: BTreeMap<String, Option<Row>> = before.keys().map(|id| (id.clone(), shown(id))).collect();
+    let after = rows(&list());
+    let still: BTreeMap<String, Row> = before.into_iter().filter(|(id, row)| after.get(id) == Some(row)).collect();
+    for (id, row) in &still {
+        assert_eq!(shown[id].as_ref(), Some(row), "`show` and `ls` of {id}");
+        assert_eq!(traced.get(id), Some(row), "a trace and `ls` of {id}");
+    }
+    let known: BTreeSet<&String> = still.keys().chain(after.keys()).chain(traced.keys()).collect();
+    for verdict in found.iter().filter(|verdict| verdict["session"].is_string()) {
+        let id = verdict["session"].as_str().expect("an id").to_owned();
+        assert!(known.contains(&id), "{id} is known to `diagnose` alone: {verdict:#}");
+    }
+}
