@@ -41,15 +41,23 @@ type Told = BTreeMap<SocketAddr, BTreeSet<(SocketAddr, bool, bool)>>;
 
 impl Relay {
     fn start(go: &Go, mode: &str) -> Self {
+        Self::run(|backend| Gopher::start(go, "relay.go", &[mode, backend]))
+    }
+
+    fn run(start: impl FnOnce(&str) -> Gopher) -> Self {
         let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
         let address = backend.local_addr().expect("an address").to_string();
-        let gopher = Gopher::start(go, "relay.go", &[mode, &address]);
+        let gopher = start(&address);
         Self { gopher, backend, sessions: BTreeMap::new(), silent: Vec::new() }
     }
 
     fn open(&mut self) -> SocketAddr {
+        self.open_with(HELLO)
+    }
+
+    fn open_with(&mut self, hello: [u8; HELLO.len()]) -> SocketAddr {
         let mut client = TcpStream::connect(self.gopher.address).expect("connects");
-        client.write_all(&HELLO).expect("sends");
+        client.write_all(&hello).expect("sends");
         let (mut end, _) = self.backend.accept().expect("the relay connects");
         end.read_exact(&mut [0; HELLO.len()]).expect("what the client sent");
         let name = client.local_addr().expect("an address");
@@ -141,6 +149,44 @@ fn idle_and_stuck_relays_lead_from_connection_to_connection() {
             assert_eq!(relay.told(true), Told::new(), "left alone");
             eprintln!("{}: {mode}: {} sessions", go.version, relay.sessions.len());
         }
+    }
+}
+
+#[test]
+fn translators_lead_from_stream_to_stream() {
+    for go in Go::since(SINCE) {
+        let mut relay = Relay::run(|backend| Gopher::start(&go, "translator.go", &[backend]));
+        let first: Vec<SocketAddr> = (0..20).map(|_| relay.open()).collect();
+        relay.check(true);
+        // Stacks, numbers and memory are used again.
+        for gone in first.iter().step_by(2) {
+            relay.sessions.remove(gone);
+        }
+        for _ in 0..15 {
+            relay.open();
+        }
+        relay.be_silent();
+        relay.check(true);
+        eprintln!("{}: {} sessions", go.version, relay.sessions.len());
+    }
+}
+
+#[test]
+fn translators_without_input_lead_one_way() {
+    for go in Go::since(SINCE) {
+        let mut relay = Relay::run(|backend| Gopher::start(&go, "translator.go", &[backend]));
+        for _ in 0..10 {
+            relay.open_with(*b"output..");
+        }
+        // Nobody copies what the client sends: from the backend only.
+        let mut truth = relay.truth(true);
+        truth.values_mut().for_each(|pairs| pairs.retain(|(_, inwards, _)| !inwards));
+        assert_eq!(
+            wait_for(WITHIN, || (relay.told(false) == truth).then_some(())),
+            Some(()),
+            "{:?}",
+            relay.told(false)
+        );
     }
 }
 

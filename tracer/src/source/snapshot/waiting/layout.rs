@@ -22,6 +22,8 @@ pub(super) struct Layout {
     /// Fields of `runtime._func` before its tables, of four bytes each; the last one is `funcID`, `flag`, padding and `nfuncdata`
     /// (runtime/runtime2.go).
     pub(super) function_fields: u32,
+    /// Of `runtime.hchan.recvq.first`, behind `timer` since Go 1.23 (runtime/chan.go).
+    pub(super) receivers: u64,
 }
 
 /// `taggedPointer` of runtime/tagptr_64bit.go.
@@ -51,7 +53,8 @@ impl Layout {
             27.. => (43, 11),
         };
         let (goid, parent_goid) = (g.goid.into(), g.parent_goid.map(u64::from));
-        Some(Self { reader, tagged, poller, goid, parent_goid, function_data, function_fields })
+        let receivers = if g.minor >= 23 { 64 } else { 56 };
+        Some(Self { reader, tagged, poller, goid, parent_goid, function_data, function_fields, receivers })
     }
 
     /// The address in `epoll_event.data`, and the tag beside it. User space's addresses have their highest bits clear, so that

@@ -13,6 +13,7 @@ mod layout;
 mod memory;
 mod pipes;
 mod relays;
+mod translators;
 mod walk;
 
 use std::{
@@ -159,7 +160,14 @@ fn look(walk: &Walk<'_>, watching: &Watching) -> Vec<Fact> {
     let mut files: Vec<Polled> =
         connections.iter().copied().chain(watching.fifos.iter().map(|fifo| fifo.file)).collect();
     files.sort_unstable();
-    let copies = relays::copies(walk, &connections, &files);
+    let mut copies = relays::copies(walk, &connections, &files);
+    let copied: BTreeSet<u32> = copies.copied.iter().flat_map(|(from, to)| [*from, *to]).collect();
+    let left = |is_accepted: bool| {
+        let mut left = watching.connections(|connection| connection.is_accepted == is_accepted);
+        left.retain(|file| !copied.contains(&file.fd));
+        left
+    };
+    copies.copied.extend(translators::copies(walk, &left(true), &left(false)));
     let mut facts = fifos(walk, watching, &copies);
     let id = |fd| Some(watching.connection(fd)?.id);
     let mut said = BTreeSet::new();

@@ -10,7 +10,7 @@ use super::{
     walk::{Polled, Side, Walk},
 };
 
-/// Of one `Unbuffered`, and who waits for one pipe: two of each are one more than there are.
+/// Of one `Unbuffered`: two are one more than there are.
 const MAX_LINKS: usize = 4;
 
 /// What fills pipes, and what they are emptied to, by the pipe's address.
@@ -49,7 +49,7 @@ impl Pipes {
         };
         for pipe in filled().unwrap_or_default() {
             self.filled.entry(pipe).or_default().insert(fifo.fd);
-            for (writer, reader) in walk.copies_of_waiters(pipe) {
+            for (writer, reader) in walk.copies_at_pipe(pipe) {
                 if reader == pipe {
                     self.emptied.entry(pipe).or_default().extend(walk.ends().written_to(writer, connections));
                 }
@@ -72,7 +72,7 @@ impl Pipes {
         };
         for pipe in emptied().unwrap_or_default() {
             self.emptied.entry(pipe).or_default().insert(connection.fd);
-            for (writer, reader) in walk.copies_of_waiters(pipe) {
+            for (writer, reader) in walk.copies_at_pipe(pipe) {
                 if walk.pipes_of(writer).contains(&pipe) {
                     self.filled.entry(pipe).or_default().extend(walk.ends().read_from(reader, fifos));
                 }
@@ -112,25 +112,9 @@ impl Walk<'_> {
     }
 
     /// What goroutines that wait for that pipe copy: writers and readers.
-    fn copies_of_waiters(&self, pipe: u64) -> Vec<(u64, u64)> {
+    fn copies_at_pipe(&self, pipe: u64) -> Vec<(u64, u64)> {
         // sync.Cond: `L`, and a `notifyList`: two counters, a lock, `head` (sync/runtime.go).
-        let first = || self.words.one(self.cond_of(pipe)?.checked_add(32)?);
-        let waiting = first();
-        let mut found = Vec::new();
-        let mut next = waiting;
-        for _ in 0..MAX_LINKS {
-            // runtime.sudog: `g`, `next` (runtime/runtime2.go).
-            let Some([g, following]) = next.and_then(|sudog| self.words.some(sudog)) else { break };
-            let copies = || {
-                let waiter = self.parked(g)?;
-                let is_still = || self.parked(g) == Some(waiter);
-                self.in_frames(waiter, is_still, |frames| self.values_copied(frames))
-            };
-            found.extend(copies().unwrap_or_default());
-            next = Some(following);
-        }
-        // Woken up in between, a goroutine may wait for something else.
-        if first() == waiting { found } else { Vec::new() }
+        self.copies_of_waiters(|| self.words.one(self.cond_of(pipe)?.checked_add(32)?))
     }
 }
 

@@ -27,6 +27,9 @@ const SCHED: u64 = 56;
 /// Stacks of copying goroutines are used by about 1 KiB, below TLS by 2.
 const MAX_STACK: u64 = 64 << 10;
 
+/// Goroutines that wait for one pipe or channel: two are one more than there are.
+const MAX_WAITERS: usize = 4;
+
 /// Where the words in use of a stack lead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reached {
@@ -221,6 +224,26 @@ impl Walk<'_> {
         let values =
             |copying| if let Copying::Values(writer, reader) = copying { Some((writer, reader)) } else { None };
         self.copying(frames).into_iter().filter_map(values).collect()
+    }
+
+    /// Writers and readers of what goroutines copy that are in the list of waiters that `first` begins.
+    pub(super) fn copies_of_waiters(&self, first: impl Fn() -> Option<u64>) -> Vec<(u64, u64)> {
+        let waiting = first();
+        let mut found = Vec::new();
+        let mut next = waiting;
+        for _ in 0..MAX_WAITERS {
+            // runtime.sudog: `g`, `next` (runtime/runtime2.go).
+            let Some([g, following]) = next.and_then(|sudog| self.words.some(sudog)) else { break };
+            let copies = || {
+                let waiter = self.parked(g)?;
+                let is_still = || self.parked(g) == Some(waiter);
+                self.in_frames(waiter, is_still, |frames| self.values_copied(frames))
+            };
+            found.extend(copies().unwrap_or_default());
+            next = Some(following);
+        }
+        // Woken up in between, a goroutine may wait for something else.
+        if first() == waiting { found } else { Vec::new() }
     }
 
     pub(super) fn ends(&self) -> Ends<'_, Words<'_>> {

@@ -1,0 +1,261 @@
+//! Connections of different protocols that a process copies between: WebSocket on the one side, SPDY on the other, as the API
+//! server of Kubernetes 1.30 to 1.35 and the kubelet of 1.36 do it (k8s.io/apiserver, pkg/util/proxy/streamtranslator.go).
+//!
+//! A goroutine that copies waits on a Go channel, not for a connection. Those that read the connections lead there:
+//!
+//! * From SPDY: `Connection.Serve` reads for a `*spdystream.Connection`, whose `streams` hold the channel on which a copy waits
+//!   for each stream's data (`Stream.dataChan`; moby/spdystream).
+//! * From a WebSocket: `Conn.handle` reads for a `*wsstream.Conn`, whose channels hold an `io.Pipe` (wsstream/conn.go), on
+//!   which the copy of stdin waits (io/pipe.go).
+//!
+//! These ways only find candidates, so that the places of fields need not be known: every word of such an object is tried.
+//! The proof is the goroutine's own: it is parked, and the arguments of its copy, both in use (`frames`), are that stream or channel
+//! and one that leads to the other connection. Words of earlier calls are no arguments in use.
+
+use std::collections::BTreeSet;
+
+use super::{
+    frames::Frame,
+    memory::Source as _,
+    walk::{Polled, Side, Walk},
+};
+
+/// Words of an `io.pipe`, of a `*spdystream.Stream`, and of a `*spdystream.Connection` that are tried; a stream's connection stands
+/// before them.
+const PIPE: usize = 6;
+const STREAM: usize = 16;
+const CONNECTION: usize = 16;
+/// Words of a map's first group or bucket: a session has five streams at most, and eight fit (internal/runtime/maps; before
+/// Go 1.24 runtime/map.go).
+const GROUP: usize = 17;
+/// Channels of a WebSocket: five.
+const MAX_CHANNELS: u64 = 16;
+
+/// From connection to connection, each by the arguments of a copy that waits for a stream of the first one: from WebSockets of
+/// clients to SPDY connections that the process made, and back. Both in order of their numbers.
+pub(super) fn copies(walk: &Walk<'_>, accepted: &[Polled], made: &[Polled]) -> BTreeSet<(u32, u32)> {
+    let mut found = BTreeSet::new();
+    let mut look = |file: Polled, others: &[Polled], sources: &dyn Fn(u64) -> Vec<Source>| {
+        for source in pointers(walk, file).into_iter().flat_map(sources) {
+            let to = source.waits.iter().flat_map(|channel| written(walk, *channel, source.reader, others));
+            found.extend(to.map(|to| (file.fd, to)));
+        }
+    };
+    for file in accepted {
+        look(*file, made, &|pointer| channels(walk, pointer, *file));
+    }
+    for file in made {
+        look(*file, accepted, &|pointer| streams(walk, pointer, *file));
+    }
+    found
+}
+
+/// Words in use on the stack of who waits to read that file.
+fn pointers(walk: &Walk<'_>, file: Polled) -> BTreeSet<u64> {
+    let find = || {
+        let waiter = walk.waiter(file, Side::Reads)?;
+        let is_still = || walk.waiter(file, Side::Reads) == Some(waiter);
+        walk.in_frames(waiter, is_still, |frames| frames.iter().flat_map(Frame::pointers).collect())
+    };
+    find().unwrap_or_default()
+}
+
+/// What a copy reads from, and Go channels on which it may wait.
+struct Source {
+    reader: u64,
+    waits: Vec<u64>,
+}
+
+/// Streams of that connection, if that is a `*spdystream.Connection` of this file.
+fn streams(walk: &Walk<'_>, connection: u64, file: Polled) -> Vec<Source> {
+    let pages = walk.pages;
+    let own = std::slice::from_ref(&file);
+    let Some([_type, inner, rest @ ..]) = pages.some::<CONNECTION>(connection) else { return Vec::new() };
+    if walk.ends().read_from(inner, own).is_none() {
+        return Vec::new();
+    }
+    let groups = rest.into_iter().filter_map(|map| {
+        // The third word of a map is the address of its first bucket, or group.
+        let [_, _, group] = pages.some(map)?;
+        pages.some::<GROUP>(group)
+    });
+    let source = |stream: u64| {
+        let words: [u64; STREAM] = walk.words.some(stream)?;
+        let is_own = words.get(2) == Some(&connection) && walk.ends().stream_of(stream, own).is_some();
+        is_own.then(|| Source { reader: stream, waits: words.to_vec() })
+    };
+    let streams: BTreeSet<u64> = groups.flatten().collect();
+    streams.into_iter().filter_map(source).collect()
+}
+
+/// Channels of that WebSocket, if that is a `*wsstream.Conn` of this file.
+fn channels(walk: &Walk<'_>, connection: u64, file: Polled) -> Vec<Source> {
+    // protocols, selectedProtocol, channels
+    let Some([_, _, _, first, length, _]) = walk.pages.some(connection) else { return Vec::new() };
+    let source = |number: u64| {
+        let channel = walk.words.one(first.checked_add(8 * number)?)?;
+        walk.ends().stream_of(channel, std::slice::from_ref(&file))?;
+        // conn, num, r: an `*io.PipeReader`, which is an `io.pipe`, or, before Go 1.22, leads to one.
+        let [conn, _number, _type, pipe] = walk.words.some(channel)?;
+        let words = |at: u64| walk.words.some::<PIPE>(at).map(|words| words.to_vec()).unwrap_or_default();
+        let waits = words(pipe).into_iter().chain(walk.words.one(pipe).map(words).unwrap_or_default());
+        (conn == connection).then(|| Source { reader: channel, waits: waits.collect() })
+    };
+    if length > MAX_CHANNELS { Vec::new() } else { (0..length).filter_map(source).collect() }
+}
+
+/// Connections to which goroutines copy from that reader that wait to receive from that Go channel.
+fn written(walk: &Walk<'_>, channel: u64, reader: u64, connections: &[Polled]) -> Vec<u32> {
+    // runtime.hchan: `recvq` (runtime/chan.go).
+    let Some(waiting) = channel.checked_add(walk.layout.receivers) else { return Vec::new() };
+    let copies = walk.copies_of_waiters(|| walk.words.one(waiting));
+    // `readerWrapper` of remotecommand is a reader and nothing else.
+    let is_own = |value: u64| {
+        value == reader
+            || walk.words.some(value).is_some_and(|[kind, inner]| inner == reader && walk.words.is_type(kind))
+    };
+    let writers = copies.into_iter().filter(|(_, value)| is_own(*value)).map(|(writer, _)| writer);
+    writers.filter_map(|writer| walk.ends().stream_of(writer, connections)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::snapshot::waiting::{
+        fake::{Calls, Fake, TYPE, mappings},
+        frames::Frames,
+        layout::Layout,
+        memory::{Pages, Words},
+    };
+
+    /// Descriptor, pollDesc, and who waits to read: of the client's connection, and of two that the process made.
+    const CLIENT: (u32, u64, u64) = (5, 0x1000, 0x2000);
+    const MADE: [(u32, u64, u64); 2] = [(6, 0x1100, 0x2200), (7, 0x1200, 0x2400)];
+    /// `*net.TCPConn` of each, by its pollDesc.
+    const TCP: u64 = 0x8000;
+    /// Who copies stdin and stdout, and their stacks.
+    const COPIES: [(u64, u64); 2] = [(0x2600, 0x2_0000), (0x2800, 0x2_1000)];
+    /// A `*wsstream.Conn`, and its channels 0 and 1.
+    const WEB: u64 = 0x3000;
+    const CHANNELS: [u64; 2] = [0x3400, 0x3480];
+    const PIPE: u64 = 0x3500;
+    /// A `*spdystream.Connection` of each connection that the process made; streams 1 and 3 of the first one.
+    const SPDY: [u64; 2] = [0x4000, 0x4200];
+    const STREAMS: [u64; 2] = [0x4400, 0x4500];
+    /// What waits for stdin's pipe, and for the data of stdout's stream; the goroutine in each queue.
+    const QUEUES: [u64; 2] = [0x5000, 0x5100];
+    const SUDOGS: [u64; 2] = [0x5200, 0x5280];
+    const WRAPPER: u64 = 0x5300;
+    const GROUP: u64 = 0x5400;
+
+    fn world() -> Fake {
+        let mut memory = Fake::program();
+        for (fd, poller, g) in [CLIENT, MADE[0], MADE[1]] {
+            memory.put(poller + 8, &[u64::from(fd), 0, g]);
+            memory.put(TCP + poller, &[TCP + poller + 0x40]);
+            memory.put(TCP + poller + 0x40, &[0, 0, u64::from(fd), poller]);
+        }
+        memory.put(WEB, &[0, 0, 0, WEB + 0x80, 2, 2, 0, 0, WEB + 0x100]);
+        memory.put(WEB + 0x80, &CHANNELS);
+        memory.put(WEB + 0x100, &[0, 0, 0, TYPE, TCP + CLIENT.1]);
+        memory.put(CHANNELS[0], &[WEB, 0, TYPE, PIPE]);
+        memory.put(CHANNELS[1], &[WEB, 1]);
+        memory.put(PIPE, &[0, QUEUES[0]]);
+        memory.put(WRAPPER, &[TYPE, CHANNELS[0]]);
+        for (spdy, (_, poller, _)) in SPDY.into_iter().zip(MADE) {
+            memory.put(spdy, &[TYPE, TCP + poller]);
+        }
+        memory.put(SPDY[0] + 80, &[0x5500]);
+        memory.put(0x5500, &[2, 0, GROUP]);
+        memory.put(GROUP + 40, &STREAMS);
+        for (number, stream) in STREAMS.into_iter().enumerate() {
+            memory.put(stream, &[2 * number as u64 + 1, 0, SPDY[0]]);
+        }
+        memory.put(STREAMS[1] + 56, &[QUEUES[1]]);
+        for ((queue, sudog), (g, _)) in QUEUES.into_iter().zip(SUDOGS).zip(COPIES) {
+            memory.put(queue + 56, &[sudog]);
+            memory.put(sudog, &[g]);
+        }
+        memory.park(CLIENT.2, 0x1_0000, &[WEB]);
+        memory.park(MADE[0].2, 0x1_1000, &[SPDY[0]]);
+        memory.park(MADE[1].2, 0x1_2000, &[SPDY[1]]);
+        copying(&mut memory, Calls::Copy, 0, [STREAMS[0], WRAPPER]);
+        copying(&mut memory, Calls::Copy, 1, [CHANNELS[1], STREAMS[1]]);
+        memory
+    }
+
+    /// What one of the two that copy is handed.
+    fn copying(memory: &mut Fake, calls: Calls, which: usize, [to, from]: [u64; 2]) {
+        let (g, stack) = COPIES[which];
+        memory.park_in(calls, g, stack, &[TYPE, to, TYPE, from]);
+    }
+
+    fn found(memory: &Fake) -> Vec<(u32, u32)> {
+        let (mappings, layout) = (mappings(), Layout::of("go1.19.8").unwrap());
+        let words = Words::new(memory, &mappings);
+        let (pages, frames) = (Pages::new(&words), Frames::new(&words, layout));
+        let walk = Walk { words: &words, pages: &pages, frames: &frames, layout };
+        let polled = |(fd, poller, _): (u32, u64, u64)| walk.polled(fd, poller, false).unwrap();
+        copies(&walk, &[polled(CLIENT)], &MADE.map(polled)).into_iter().collect()
+    }
+
+    #[test]
+    fn copies_between_streams_lead_both_ways() {
+        assert_eq!(found(&world()), [(5, 6), (6, 5)]);
+        let mut memory = world();
+        memory.put(GROUP + 40, &[0, 0]);
+        memory.put(GROUP + 16, &[STREAMS[0], 3, STREAMS[1]]);
+        assert_eq!(found(&memory), [(5, 6), (6, 5)], "in a map of Go 1.24 and later");
+        let mut memory = world();
+        memory.put(PIPE, &[PIPE + 0x40, 0]);
+        memory.put(PIPE + 0x40, &[0, QUEUES[0]]);
+        assert_eq!(found(&memory), [(5, 6), (6, 5)], "a pipe before Go 1.22");
+    }
+
+    #[test]
+    fn arguments_of_a_call_that_is_past_lead_nowhere() {
+        let mut memory = world();
+        copying(&mut memory, Calls::Leave, 0, [STREAMS[0], WRAPPER]);
+        assert_eq!(found(&memory), [(6, 5)]);
+        copying(&mut memory, Calls::Leave, 1, [CHANNELS[1], STREAMS[1]]);
+        assert_eq!(found(&memory), []);
+        let mut memory = world();
+        for (_, _, g) in [CLIENT, MADE[0]] {
+            memory.park_in(Calls::Leave, g, 0x1_0000 + 8 * (g - CLIENT.2), &[WEB, SPDY[0]]);
+        }
+        assert_eq!(found(&memory), [], "who reads served these before");
+    }
+
+    #[test]
+    fn a_copy_of_something_else_leads_nowhere() {
+        for (at, word, why) in [
+            (SUDOGS[0], 0x2a00, "no goroutine"),
+            (COPIES[0].0 + 144, 2, "it runs"),
+            (QUEUES[0] + 56, 0, "nobody waits"),
+            (WRAPPER + 8, CHANNELS[1], "reads another channel"),
+            (WRAPPER, 1, "no reader"),
+            (CHANNELS[0], WEB + 8, "another WebSocket's channel"),
+            (WEB + 32, 1 << 20, "too many channels"),
+            (STREAMS[0], 0, "no stream"),
+            (STREAMS[0] + 16, 0, "a stream of no connection"),
+        ] {
+            let mut memory = world();
+            memory.put(at, &[word]);
+            assert!(!found(&memory).contains(&(5, 6)), "{why}");
+        }
+        for (at, word, why) in [
+            (SUDOGS[1], 0x2a00, "no goroutine"),
+            (GROUP + 48, 0, "no stream of it"),
+            (STREAMS[1] + 16, SPDY[1], "another connection's stream"),
+            (SPDY[0] + 80, 0, "no streams"),
+            (CHANNELS[1] + 8, 2, "no channel"),
+        ] {
+            let mut memory = world();
+            memory.put(at, &[word]);
+            assert!(!found(&memory).contains(&(6, 5)), "{why}");
+        }
+        let mut memory = world();
+        copying(&mut memory, Calls::Copy, 1, [CHANNELS[1], STREAMS[0]]);
+        assert_eq!(found(&memory), [(5, 6)], "waits for one stream, and copies from another");
+    }
+}
