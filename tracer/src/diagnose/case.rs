@@ -280,6 +280,28 @@ impl<'a> Case<'a> {
         self.host.fifos_of(self.session)
     }
 
+    /// Pipes through which a runc that stays hands the output to the runtime that started it, with the stream's name. Empty
+    /// where a shim does that.
+    pub(super) fn runc_outputs(&self) -> Vec<(TaskKey, &'a Descriptor, &'static str)> {
+        let Some(runc) = self.foreground_runc() else { return Vec::new() };
+        let own = self.host.report.measures.descriptors(runc).iter();
+        own.filter(|one| one.kind == FileKind::Pipe)
+            .filter_map(|one| match one.fd {
+                1 => Some((runc, one, "stdout")),
+                2 => Some((runc, one, "stderr")),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The `runc exec` that stays as long as the command does: a child of the runtime itself.
+    pub(super) fn foreground_runc(&self) -> Option<TaskKey> {
+        let (at, runc) = self.hop(Role::Runc).filter(|(_, hop)| hop.exit.is_none())?;
+        let above = at.checked_sub(1).and_then(|above| self.session.hops.get(above))?;
+        let runs = self.hop(Role::Process).is_some();
+        (above.role == Role::Runtime && runs).then_some(runc.task)
+    }
+
     /// Descriptor of what was asked for, where bytes pass through it.
     pub(super) fn descriptor(&self, fd: u32) -> Option<&'a Descriptor> {
         let (_, hop) = self.hop(Role::Process)?;

@@ -249,7 +249,19 @@ fn in_two(mut scene: Scene) -> Scene {
 /// Everything that a session may be and do while nothing is wrong.
 fn healthy() -> Vec<(&'static str, Scene)> {
     let sessions = [Scene::new("pipes", &[]), Scene::terminal("terminal", &[])];
-    let mut all = Vec::new();
+    let crio = Scene::crio("crio", &[]);
+    let mut all = vec![
+        ("idle", crio.clone()),
+        ("busy", busy(crio.clone())),
+        ("computing", computing(crio.clone())),
+        ("cp", busy(as_kind(crio.clone(), Kind::Cp))),
+        ("older", {
+            let mut scene = crio.clone();
+            scene.session(|session| session.preexisting = true);
+            scene
+        }),
+        ("far client", without_client(crio)),
+    ];
     for one in sessions {
         for two in [one.clone(), docker(one.clone()), without_client(one.clone())] {
             all.extend([

@@ -146,6 +146,37 @@ impl Scene {
         scene
     }
 
+    /// The same through CRI-O: no shim and no exec id. runc is crio's child, stays, and copies between its own pipes and the
+    /// command's.
+    pub(super) fn crio(about: &'static str, named: &'static [&'static str]) -> Self {
+        let mut scene = Self::new(about, named);
+        scene.session(|session| {
+            Arc::make_mut(&mut session.target).runtime = Some("cri-o".into());
+            session.exec_id = None;
+            session.hops[3] = hop(Role::Runtime, RUNTIME, "crio", None);
+            session.hops[5] = hop(Role::Runc, RUNC, "runc", None);
+            session.hops.remove(4);
+            session.links.truncate(5);
+            session.links.extend([link(3, 4, LinkKind::Fork), link(4, 5, LinkKind::Exec)]);
+        });
+        scene.each(|sample, _| {
+            sample.processes.remove(&SHIM);
+            sample.descriptors.remove(&SHIM);
+            sample.descriptors.remove(&RUNTIME);
+            sample.processes.insert(RUNC, sleeping("epoll_pwait", None));
+            sample.processes.get_mut(&PROCESS).unwrap().parent = Some(RUNC);
+            for (fd, number) in [(0, 0), (1, 1), (2, 2)] {
+                let to_process = fd == 0;
+                sample.files.remove(&(FileKind::Fifo, 70 + number));
+                sample.files.insert((FileKind::Pipe, 70 + number), room());
+                sample.hold(RUNC, pipe(fd, 70 + number, to_process));
+                sample.hold(RUNC, pipe(20 + fd, 60 + number, !to_process));
+                sample.hold(RUNTIME, pipe(40 + fd, 70 + number, !to_process));
+            }
+        });
+        scene
+    }
+
     /// The same on a terminal.
     pub(super) fn terminal(about: &'static str, named: &'static [&'static str]) -> Self {
         let mut scene = Self::new(about, named);

@@ -132,5 +132,16 @@ fn scenes() -> Vec<Scene> {
     nobodys.closes_after(50_000);
     let mut logs = waiting("a kubelet that answers itself, and a runtime that is well", &[]);
     socket(&mut logs, [0, 0]);
-    vec![stopped, unread, busy, logs, through, two, moment, nobodys]
+    let mut crio = Scene::crio("crio is stopped", &["F08"]);
+    let mut earlier = crio.sessions[0].clone();
+    earlier.id.0 = "s-other".into();
+    (earlier.state, earlier.closed_at) = (State::Closed, Some(earlier.opened_at));
+    crio.ends_after(3);
+    crio.sessions.push(earlier);
+    crio.process(RUNTIME, |process, _| process.state = 'T');
+    crio.each(|sample, number| {
+        let measure = UnixMeasure { recv_q: 300 + u32::try_from(number).unwrap(), send_q: 0 };
+        sample.unix.insert(90, ("/run/crio/crio.sock".into(), measure));
+    });
+    vec![stopped, unread, busy, logs, through, two, moment, nobodys, crio]
 }

@@ -244,7 +244,15 @@ fn scenes() -> Vec<Scene> {
     let mut deaf = Scene::new("a command that does not read its input", &[]);
     deaf.waits(PROCESS, "clock_nanosleep", None);
     deaf.far(On::Stream, |tcp, _| tcp.recv_q = 3_000);
-    vec![client, deep, kubelet, beyond, input, slow, deaf, unjoined(1), unjoined(2)]
+    let mut crio = Scene::crio("kubectl is stopped, everything is full down to the process of CRI-O", &["F16"]);
+    for leg in [On::Client, On::Kubelet, On::Stream] {
+        backed_up(&mut crio, leg);
+    }
+    crio.process(KUBECTL, |process, _| process.state = 'T');
+    crio.full(FileKind::Pipe, 71);
+    crio.full(FileKind::Pipe, 61);
+    crio.waits(PROCESS, "write", Some(1));
+    vec![client, deep, kubelet, beyond, input, slow, deaf, unjoined(1), unjoined(2), crio]
 }
 
 /// The kubelet's inbound connection is not known: `refused` of those that it accepted are not read at their other end.

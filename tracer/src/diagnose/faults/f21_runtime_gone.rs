@@ -1,6 +1,7 @@
 //! F21.
 
 use super::prelude::*;
+use crate::model::Descriptor;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F21",
@@ -10,7 +11,8 @@ pub(super) const FAULT: Fault = Fault {
     step: Step::Queues,
     means: "The command's output has filled the FIFO between shim and runtime, and no runtime reads it: the shim blocks, then \
             the command, in its next write. The shim keeps the FIFO open itself, so that there is no SIGPIPE.",
-    why: "containerd or dockerd was stopped, or was restarted and did not take this exec up again.",
+    why: "containerd or dockerd was stopped, or was restarted and did not take this exec up again. CRI-O was stopped: it has \
+          pipes to its own runc in place of FIFOs, and fills them in the same way.",
     needs: "Two samples of what waits in the exec's FIFOs, and the descriptors of a runtime younger than the command: that it does \
             not hold them; or that the runtime has ended, or is stopped.",
     apart: &[
@@ -36,13 +38,12 @@ pub(super) const FAULT: Fault = Fault {
 
 fn rule(case: &Case<'_>) -> Option<Found> {
     let writer = |held: &&Held<'_>| held.stream != "stdin" && held.descriptor.access.writes();
-    let fifo = case
-        .fifos()
-        .iter()
-        .filter(|_| case.is_open())
-        .filter(writer)
-        .find(|held| case.file(held.descriptor).is_some_and(|file| twice(file, queues::is_full)))?;
-    let held = case.host.holders(fifo.descriptor.kind, fifo.descriptor.file);
+    let of_shim = case.fifos().iter().filter(writer).map(|held| (held.task, held.descriptor, held.stream));
+    // Without a shim, runc hands the output over.
+    let mut outputs = of_shim.chain(case.runc_outputs()).filter(|_| case.is_open());
+    let is_full = |one: &Descriptor| case.file(one).is_some_and(|file| twice(file, queues::is_full));
+    let (task, descriptor, stream) = outputs.find(|(_, one, _)| is_full(one))?;
+    let held = case.host.holders(descriptor.kind, descriptor.file);
     let writes = |task: TaskKey| held.iter().any(|(holder, one)| *holder == task && one.access.writes());
     // The shim reads it, too, in name.
     let mut readers = held.iter().filter(|(task, one)| one.access.reads() && !writes(*task)).map(|(task, _)| *task);
@@ -55,17 +56,14 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     if !unread && stopped.is_none() {
         return None;
     }
-    let (task, queued) = (fifo.task, case.file(fifo.descriptor)?.last.queued);
-    let about = About {
-        pid: Some(task.tgid),
-        fd: Some(fifo.descriptor.fd),
-        inode: Some(fifo.descriptor.file.inode),
-        ..About::default()
-    };
-    let since = case.file(fifo.descriptor)?.before.as_ref().map(|(at, _)| *at);
+    let file = case.file(descriptor)?;
+    let about =
+        About { pid: Some(task.tgid), fd: Some(descriptor.fd), inode: Some(descriptor.file.inode), ..About::default() };
+    let since = file.before.as_ref().map(|(at, _)| *at);
     let found = Found { hop: Some(hop), about, since, ..Found::default() };
-    let found =
-        found.with(number(format!("bytes in the FIFO for {}: it is full", fifo.stream), queued.into(), "bytes"));
+    let what = if descriptor.kind == FileKind::Pipe { "pipe" } else { "FIFO" };
+    let text = format!("bytes in the {what} for {stream}: it is full");
+    let found = found.with(number(text, file.last.queued.into(), "bytes"));
     Some(match stopped {
         Some(task) => found.with(word(format!("state of its reader (pid {})", task.tgid), "T")),
         None => found.with(number("readers of it besides the shim", 0, "")),
@@ -105,5 +103,15 @@ fn scenes() -> Vec<Scene> {
         sample.descriptors.remove(&RUNTIME);
     });
     let busy = full("full at both moments, and read", &[]);
-    vec![stopped, restarted, left, ended, unseen, busy]
+    let crio = |about, named: &'static [&'static str]| {
+        let mut scene = Scene::crio(about, named);
+        scene.full(FileKind::Pipe, 71);
+        scene.full(FileKind::Pipe, 61);
+        scene.waits(PROCESS, "write", Some(1));
+        scene
+    };
+    let mut crio_stopped = crio("crio is stopped, and does not read runc's pipe", &["F21"]);
+    crio_stopped.process(RUNTIME, |process, _| process.state = 'T');
+    let crio_reads = crio("full at both moments, and read by crio", &[]);
+    vec![stopped, restarted, left, ended, unseen, busy, crio_stopped, crio_reads]
 }

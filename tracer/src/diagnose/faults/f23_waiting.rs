@@ -74,5 +74,7 @@ fn scenes() -> Vec<Scene> {
     let mut without = Scene::new("stdin is not passed on", &[]);
     without.session(|session| session.stdin = Some(false));
     without.waits(PROCESS, "read", Some(0));
-    vec![pipe, shell, child, other, background, without]
+    let mut crio = Scene::crio("cat without a file, through CRI-O", &["F23"]);
+    crio.waits(PROCESS, "read", Some(0));
+    vec![pipe, shell, child, other, background, without, crio]
 }

@@ -69,7 +69,8 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 /// Of a session that was found: that it has no connection, and can have none.
 fn without_stream(case: &Case<'_>) -> Option<Reading> {
     let session = case.session;
-    let is_exec = matches!(session.kind, Kind::Exec | Kind::Cp) && session.preexisting && session.exec_id.is_some();
+    let is_known = session.exec_id.is_some() || case.foreground_runc().is_some();
+    let is_exec = matches!(session.kind, Kind::Exec | Kind::Cp) && session.preexisting && is_known;
     // dockerd's clients have unix connections of their own.
     let own = |link: &Link| matches!(link.kind, LinkKind::Tcp | LinkKind::Unix) && !link.persistent;
     let is_served = !case.legs().is_empty() || session.links.iter().any(own);
@@ -85,6 +86,14 @@ fn without_stream(case: &Case<'_>) -> Option<Reading> {
         return (case.age() >= GRACE).then(none);
     }
     let (_, runtime) = case.hop(Role::Runtime)?;
+    let none_left = |left: usize| {
+        let interactive = session.stdin == Some(true) || session.tty == Some(true);
+        (interactive && left == 0).then(|| number("streams of the runtime that no exec has claimed", 0, ""))
+    };
+    // A runtime starts a runc that stays for a stream alone.
+    if case.foreground_runc().is_some() {
+        return none_left(streams_left(case, runtime.task)).filter(|_| case.host.was_looked_at(runtime.task));
+    }
     // What dockerd and `ctr` start has other clients.
     let is_cri = |held: &Held<'_>| held.descriptor.path.as_ref().is_some_and(|path| is_of_cri(&path.to_text()));
     let shim = case.shim()?;
@@ -95,9 +104,7 @@ fn without_stream(case: &Case<'_>) -> Option<Reading> {
     if !by(runtime.task) {
         return Some(number("holders of its FIFOs besides the shim", 0, ""));
     }
-    let interactive = session.stdin == Some(true) || session.tty == Some(true);
-    let left = streams_left(case, runtime.task);
-    (interactive && left == 0).then(|| number("streams of the runtime that no exec has claimed", 0, ""))
+    none_left(streams_left(case, runtime.task))
 }
 
 /// Its own connection, whose other end is gone: the runtime keeps its own until the command has ended.
@@ -114,8 +121,9 @@ fn half_a_stream(case: &Case<'_>) -> Option<Reading> {
 fn streams_left(case: &Case<'_>, runtime: TaskKey) -> usize {
     let measures = &case.host.report.measures;
     let through = |other: &&Session| other.hops.iter().any(|hop| hop.task == runtime);
-    let (claimed, unclaimed): (Vec<_>, Vec<_>) =
-        case.host.open().filter(through).partition(|other| other.exec_id.is_some());
+    // An exec of a runtime that gives no id has its `runc exec`.
+    let is_exec = |other: &&Session| other.exec_id.is_some() || other.hops.iter().any(|hop| hop.role == Role::Runc);
+    let (claimed, unclaimed): (Vec<_>, Vec<_>) = case.host.open().filter(through).partition(is_exec);
     let unclaimed = unclaimed.iter().filter(|other| !is_over(&Case::new(case.host, other))).count();
     let loose = case.host.loose().filter(|loose| {
         let is_over = measures.tcp(loose.socket.id).is_some_and(|series| series.last.state == TcpState::CloseWait);
@@ -190,6 +198,23 @@ fn scenes() -> Vec<Scene> {
     let mut young = nobody.clone();
     (young.about, young.named) = ("it has just begun", &[]);
     young.session(|session| session.opened_at = session.opened_at.plus(Span::from_secs(58)));
+    let of_crio = |about, named: &'static [&'static str]| {
+        let mut scene = Scene::crio(about, named);
+        scene.session(|session| {
+            session.preexisting = true;
+            session.hops.drain(..3);
+            session.links.clear();
+        });
+        scene.gap(GapCode::Unjoined);
+        scene
+    };
+    let crio_found = of_crio("no stream of crio can be its own", &["F26"]);
+    let mut crio_stream = of_crio("a stream of crio is left that may be its own", &[]);
+    crio_stream.stray(RUNTIME, Role::Runtime, 200, "127.0.0.1:48000", |_| crate::diagnose::scene::idle());
+    crio_stream.loose[0].socket.role = Some(SocketRole::Accepted);
+    let mut crio_left = Scene::crio("kubectl was killed, crio lets the command run on", &["F26"]);
+    crio_left.closes_after(20_000);
+    crio_left.gap(GapCode::ProcessLeftRunning);
     let mut half = nobody.clone();
     half.about = "the other end of its connection is gone";
     half.gap(GapCode::PeerUnknown);
@@ -209,5 +234,8 @@ fn scenes() -> Vec<Scene> {
         alone,
         probe,
         streams,
+        crio_found,
+        crio_stream,
+        crio_left,
     ]
 }
