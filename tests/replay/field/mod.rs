@@ -3,6 +3,7 @@
 //! `tests/recordings/field/README.md` says what was done on which cluster.
 
 mod anchors;
+mod crio;
 mod recordings;
 mod verdicts;
 
