@@ -3,7 +3,7 @@
 //! ```text
 //! # Comment. Times are milliseconds since boot; `0.03` is 30 µs.
 //! 10    listen  60 10.0.0.1:6443             who, where
-//! 11    exec    50 kubectl exec web          who, arguments; `@below`, `@contained` or `@parent=40` before them
+//! 11    exec    50 kubectl exec web          who, arguments; `@below`, `@contained`, `@parent=40`, `@tty=pts/0` before them
 //! 12    connect 50 a 10.0.0.9:1000>10.0.0.1:6443 by g1 from b
 //! 12.1  accept  60 b 10.0.0.1:6443<10.0.0.9:1000
 //! expect
@@ -357,11 +357,12 @@ impl Names {
                 }
                 ("@stdin", "pipe") => info.stdin = Some(FileKind::Pipe),
                 ("@stdin", "null") => info.stdin = Some(FileKind::Other),
+                ("@tty", tty) => info.tty = Some(tty.to_owned()),
                 ("@go", version) => info.program = Some(Program::Go(version.to_owned())),
                 ("@uid", uid) => info.uid = Some(uid.parse().map_err(|_no_number| format!("`{uid}` is no uid"))?),
                 _ => {
                     return Err(format!(
-                        "`{word}` is none of @below, @contained, @parent=, @uid=, @in=, @stdin=, @go="
+                        "`{word}` is none of @below, @contained, @parent=, @uid=, @in=, @stdin=, @tty=, @go="
                     ));
                 }
             }
@@ -375,6 +376,11 @@ impl Names {
     fn fifo_path(&self, container: &str, exec: &str, stream: &str) -> String {
         let (container, exec) = (long_id(container, self.world), long_id(exec, self.world));
         format!("/run/containerd/io.containerd.grpc.v1.cri/containers/{container}/io/1/{exec}-{stream}")
+    }
+
+    /// A pipe, by number.
+    fn pipe(&self, number: u64) -> FileId {
+        FileId::new(14, 500_000 + number + 1_000 * u64::from(self.world))
     }
 
     /// A FIFO's path, and the file that it is.
@@ -516,6 +522,40 @@ impl Names {
                 info.watched = Some(WatchAs::Below);
                 Fact::Exec(Box::new(info))
             }
+            // runc-foreground-seen PID PARENT CONTAINER: the same, older than the tracer
+            "runc-foreground-seen" => {
+                source = Source::Snapshot;
+                task = Some(self.task(&mut words)?);
+                let parent = self.task(&mut words)?;
+                let container = long_id(words.next("a container")?, self.world);
+                let line = format!("runc --root /run/runc exec --process /tmp/p {container}");
+                let mut info = self.info(&mut Words { rest: line.split_whitespace().peekable() })?;
+                info.parent = Some(parent);
+                Fact::ProcessSeen(Box::new(info))
+            }
+            // monitor PID CONTAINER POD [exec]: as CRI-O starts conmon for a container, or for one ExecSync
+            "monitor" => {
+                task = Some(self.task(&mut words)?);
+                let container = long_id(words.next("a container")?, self.world);
+                let pod = words.next("a pod")?;
+                let exec = if words.is_next("exec") { " -e" } else { "" };
+                let name = format!("k8s_web_{pod}_default_0a_0");
+                let line = format!("conmon -c {container} -n {name} -r /usr/bin/runc -p /tmp/pidfile1{exec} --sync");
+                let mut info = self.info(&mut Words { rest: line.split_whitespace().peekable() })?;
+                info.watched = Some(WatchAs::Below);
+                Fact::Exec(Box::new(info))
+            }
+            // runc-monitored PID CONTAINER: as conmon starts it
+            "runc-monitored" => {
+                task = Some(self.task(&mut words)?);
+                let container = long_id(words.next("a container")?, self.world);
+                let line = format!(
+                    "runc --root=/run/runc exec --pid-file /tmp/pidfile1 --process /tmp/p --detach {container}"
+                );
+                let mut info = self.info(&mut Words { rest: line.split_whitespace().peekable() })?;
+                info.watched = Some(WatchAs::Below);
+                Fact::Exec(Box::new(info))
+            }
             "exit" => {
                 task = Some(self.task(&mut words)?);
                 let status = match words.next("`code` or `signal`")? {
@@ -623,7 +663,28 @@ impl Names {
                 source = Source::Snapshot;
                 task = Some(self.task(&mut words)?);
                 let (path, file) = self.held(&mut words)?;
-                Fact::FifoHeld { path: path.as_str().into(), file }
+                Fact::FifoHeld { path: path.as_str().into(), file, fd: None }
+            }
+            // pipe-held PID NUMBER FD: a pipe of a runc that stays
+            "pipe-held" => {
+                source = Source::Snapshot;
+                task = Some(self.task(&mut words)?);
+                let file = self.pipe(words.number("a pipe")?);
+                let path = format!("pipe:[{}]", file.inode).as_str().into();
+                Fact::FifoHeld { path, file, fd: Some(words.number("a descriptor")?) }
+            }
+            "pipe-relay" => {
+                task = Some(self.task(&mut words)?);
+                let fifo = self.pipe(words.number("a pipe")?);
+                let to = self.socket(&mut words, None)?;
+                Fact::FifoRelayed { fifo, to, actor: self.actor(&mut words)? }
+            }
+            "pipe-await" => {
+                source = Source::Snapshot;
+                task = Some(self.task(&mut words)?);
+                let path = format!("pipe:[{}]", self.pipe(words.number("a pipe")?).inode).as_str().into();
+                let socket = self.known(words.next("a socket")?)?.id;
+                Fact::FifoAwaited { path, socket, copied: words.is_next("copied") }
             }
             "fifo-relay" => {
                 task = Some(self.task(&mut words)?);
@@ -654,11 +715,13 @@ impl Names {
                 source = Source::Snapshot;
                 let (id, name) = (words.next("a container")?, words.next("NAMESPACE/POD/NAME")?);
                 let (namespace, pod, name) = self.container_name(name)?;
+                // A part that is not known is `-`.
+                let known = |name: String| Some(name).filter(|name| !name.starts_with('-'));
                 Fact::ContainerSeen(Box::new(ContainerInfo {
                     id: long_id(id, self.world),
-                    name: Some(name),
-                    pod: Some(pod),
-                    namespace: Some(namespace),
+                    name: known(name),
+                    pod: known(pod),
+                    namespace: known(namespace),
                     ..ContainerInfo::default()
                 }))
             }

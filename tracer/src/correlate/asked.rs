@@ -151,6 +151,13 @@ impl World {
         kept_open(self.kubectl(client.task, &client.process)?.word)
     }
 
+    /// Whether that `kubectl exec` passes its input on. `None` where that is another command, or the arguments do not say.
+    pub(super) fn kubectl_stdin(&self, client: &Hop) -> Option<bool> {
+        let call = self.kubectl(client.task, &client.process)?;
+        let is_whole = !client.process.argv_truncated || !call.command.is_empty();
+        (call.word == "exec" && call.understood && (call.stdin || is_whole)).then_some(call.stdin)
+    }
+
     /// Whether that is a kubectl that was told to do something else.
     fn is_request(&self, task: TaskKey) -> bool {
         let process = self.processes.get(task);

@@ -70,7 +70,7 @@ impl Builder<'_> {
                 hops.push(hop);
                 let to = hops.len() - 1;
                 match exec.what {
-                    What::Start if self.forked(exec.runtime, shim) => {
+                    What::Start | What::Unnamed if self.forked(exec.runtime, shim) => {
                         links.push(link(runtime, to, LinkKind::Fork, Confidence::Exact, smallvec![Evidence::Fork]));
                     }
                     // The FIFOs of a stranger's exec are none of the runtime's: it has the shim told over their standing connection.
@@ -141,6 +141,8 @@ impl Builder<'_> {
         let says_so = exec.pid_file_says == Some(process.tgid);
         let evidence = match exec.runc {
             Some(_) if says_so => smallvec![Evidence::Fork, Evidence::PidFile],
+            // Not seen to be started: runc's child, in the right container.
+            Some(_) if exec.process_since.is_none() => smallvec![Evidence::Fork, Evidence::Cgroup],
             Some(_) => smallvec![Evidence::Fork],
             // runc is gone: the shim's child that its pid file names, in the right container.
             None => smallvec![Evidence::PidFile, Evidence::Cgroup],

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::model::{
     BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SocketId, State,
-    Target,
+    Target, parse_cgroup,
 };
 
 impl World {
@@ -86,6 +86,7 @@ impl Builder<'_> {
         }
         let (command, command_truncated) = self.command(exec, client);
         let target = if exec.container.is_empty() { self.target_said(exec, client).unwrap_or(target) } else { target };
+        let stdin = self.stdin(exec, client);
         let client = self.client(client, beyond_end.or(client_end));
         let session = Session {
             id: exec.session.clone(),
@@ -102,7 +103,7 @@ impl Builder<'_> {
             command_truncated,
             command_pid: exec.pid_file_says,
             tty: exec.tty,
-            stdin: (!exec.streams.is_empty()).then(|| exec.streams.contains("stdin") || self.world.has_input(exec)),
+            stdin,
             exec_id: exec.exec_id(id),
             exit: ending.exit,
             hops,
@@ -228,7 +229,12 @@ impl Builder<'_> {
                 }
                 Some(kind) => {
                     let last = hops.len().saturating_sub(1);
-                    let text = "which process it leads to is not known: waiting for its next output";
+                    let stream = exec.stream.and_then(|no| self.world.sockets.get(no));
+                    let text = if stream.is_some_and(|stream| stream.closed.is_some()) {
+                        "which process it led to is not known: no output was seen that joins this connection to a process"
+                    } else {
+                        "which process it leads to is not known: waiting for its next output"
+                    };
                     self.gap_at(GapCode::ProcessUnknown, (last, last), text);
                     kind
                 }
@@ -271,7 +277,7 @@ impl Builder<'_> {
                 );
             }
             if !exec.may_have_stream {
-                if self.is_left_by_its_client(exec) {
+                if exec.is_foreground() || self.is_left_by_its_client(exec) {
                     return if copies { Kind::Cp } else { Kind::Exec };
                 }
                 if self.outlasts_probes(exec) {
@@ -339,18 +345,47 @@ impl Builder<'_> {
         exec.preexisting && exec.by_cri && started.is_some_and(|at| exec.since.since(at) >= LONG_PROBE)
     }
 
+    /// Whether the command gets input: its FIFOs say so, or what the runtime started for it. With a terminal alone, kubectl's
+    /// own arguments do.
+    fn stdin(&self, exec: &Exec, client: Option<&Hop>) -> Option<bool> {
+        let has_input = || exec.streams.contains("stdin") || self.world.has_input(exec);
+        let by_fifos = (!exec.streams.is_empty()).then(has_input);
+        let client = client.filter(|_| exec.what == What::Unnamed);
+        let by_client = || self.world.kubectl_stdin(client?);
+        by_fifos.or(exec.stdin).or_else(by_client)
+    }
+
     fn target(&mut self, exec: &Exec) -> Arc<Target> {
         if exec.container.is_empty() {
             return Arc::default();
         }
+        let by_cgroup = self.pod_uid(exec);
         match self.world.containers.get(&*exec.container) {
-            Some(Some(target)) => return Arc::clone(target),
+            Some(Some(target)) if target.pod_uid.is_some() || by_cgroup.is_none() => return Arc::clone(target),
+            Some(Some(target)) => return Arc::new(Target { pod_uid: by_cgroup, ..Target::clone(target) }),
             Some(None) => {
                 self.gap(GapCode::NamesUnknown, None, "no file of the runtime on this host names this container");
             }
+            // Recordings of earlier versions hold no question for the names of an exec that has no id.
+            None if exec.what == What::Unnamed && by_cgroup.is_some() => {
+                self.gap(GapCode::NamesUnknown, None, "nothing that was reported names this container");
+            }
             None => {}
         }
-        Arc::new(Target { container_id: Some(exec.container.to_string()), ..Target::default() })
+        let runtime = exec.runtime.and_then(|runtime| self.world.processes.get(runtime)?.runtime_name);
+        Arc::new(Target {
+            container_id: Some(exec.container.to_string()),
+            pod_uid: by_cgroup,
+            runtime: runtime.filter(|_| exec.what == What::Unnamed).map(str::to_owned),
+            ..Target::default()
+        })
+    }
+
+    /// UID of the pod, as the cgroup of the exec's process has it.
+    fn pod_uid(&self, exec: &Exec) -> Option<String> {
+        let process = self.world.processes.get(exec.process?)?;
+        let container = process.info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup)?;
+        container.pod_uid.filter(|_| *container.id == *exec.container)
     }
 
     /// What kubectl asked for is over when kubectl is, or the last of its connections.

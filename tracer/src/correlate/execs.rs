@@ -57,6 +57,8 @@ pub(super) struct Exec {
     pub(super) streams: BTreeSet<&'static str>,
     pub(super) runc: Option<TaskKey>,
     pub(super) tty: Option<bool>,
+    /// Whether the process gets input, where no FIFO says so.
+    pub(super) stdin: Option<bool>,
     pub(super) pid_file: Option<RawText>,
     pub(super) pid_file_says: Option<u32>,
     pub(super) shim: Option<TaskKey>,
@@ -117,6 +119,11 @@ impl Exec {
         self.streams.contains("stdin") || self.tty == Some(true)
     }
 
+    /// Whether the runtime itself started runc, which stays as long as the process does. A runtime does so for streams alone.
+    pub(super) fn is_foreground(&self) -> bool {
+        self.what == What::Unnamed && self.runtime.is_some() && self.shim == self.runtime
+    }
+
     /// Whether there is a session to tell of: an entry that is known from runc's arguments alone is none.
     pub(super) fn is_session(&self) -> bool {
         self.runtime.is_some() || self.leaves_by.is_some()
@@ -156,6 +163,9 @@ pub(super) struct Execs {
     fifos: BTreeMap<FileId, ExecFifo>,
     /// Execs that got an id so far.
     made: u64,
+    /// Pipes of runcs that stay, by the name that /proc gives them, and by file.
+    pipes: BTreeMap<(HostNo, RawText), AnchorId>,
+    pipe_files: BTreeMap<FileId, AnchorId>,
     /// Forked by the goroutine that serves a stream: what it becomes is that stream's.
     forked_for: BTreeMap<TaskKey, (SocketNo, Actor)>,
 }
@@ -321,7 +331,7 @@ impl Execs {
         let mut offered = Vec::new();
         for (id, exec) in &mut self.all {
             if (exec.preexisting || exec.under_way)
-                && exec.what == What::Exec
+                && (exec.what == What::Exec || exec.is_foreground())
                 && exec.stream.is_none()
                 && (runtime.is_none() || exec.runtime == runtime)
             {
@@ -337,6 +347,24 @@ impl Execs {
             self.fifos.clear();
         }
         self.fifos.insert(file, fifo.clone());
+    }
+
+    /// A pipe of a runc that stays.
+    pub(super) fn note_pipe(&mut self, host: HostNo, path: &RawText, file: FileId, exec: &AnchorId) {
+        if self.pipes.len() >= MAX_FIFOS {
+            self.pipes.clear();
+            self.pipe_files.clear();
+        }
+        self.pipes.insert((host, path.clone()), exec.clone());
+        self.pipe_files.insert(file, exec.clone());
+    }
+
+    pub(super) fn of_pipe(&self, host: HostNo, path: &RawText) -> Option<&AnchorId> {
+        self.pipes.get(&(host, path.clone()))
+    }
+
+    pub(super) fn of_pipe_file(&self, file: FileId) -> Option<&AnchorId> {
+        self.pipe_files.get(&file)
     }
 
     pub(super) fn of_fifo(&self, file: FileId) -> Option<&ExecFifo> {
@@ -388,6 +416,8 @@ impl Execs {
         if !gone.is_empty() {
             self.by_stream.retain(|_, claimed| !gone.contains(claimed));
             self.forget_fifos(&gone);
+            self.pipes.retain(|_, exec| !gone.contains(exec));
+            self.pipe_files.retain(|_, exec| !gone.contains(exec));
         }
     }
 

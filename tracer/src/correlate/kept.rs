@@ -12,7 +12,9 @@ use super::{
     limits::{MAX_LINEAGE, MAX_TOLD_AGAIN},
     world::Part,
 };
-use crate::model::{BootTime, Fact, HostNo, Observation, RawText, SocketId, TaskKey, Tuple, parse_fifo_path};
+use crate::model::{
+    BootTime, ContainerInfo, Fact, HostNo, Observation, RawText, SocketId, TaskKey, Tuple, parse_fifo_path,
+};
 
 impl Correlator {
     /// Of observations in their order of arrival, those that still matter. Measurements: the last two of each time.
@@ -35,8 +37,8 @@ struct Kept<'a> {
     inbound: BTreeSet<SocketId>,
     /// Addresses of what matters, for questions that were asked by them.
     tuples: BTreeSet<Tuple>,
-    /// Where the names of a container were told last.
-    containers: BTreeMap<String, BootTime>,
+    /// Names of each container, and when each part of them was told first.
+    containers: BTreeMap<String, (ContainerInfo, BTreeSet<BootTime>)>,
     measured_from: BootTime,
 }
 
@@ -58,8 +60,11 @@ impl<'a> Kept<'a> {
             }
             match (&seen.fact, seen.task) {
                 (Fact::Fork { child, .. }, Some(by)) => drop(maker.insert(*child, by)),
-                (Fact::ContainerSeen(info), _) => drop(kept.containers.insert(info.id.clone(), seen.at)),
-                (Fact::ContainerUnknown { id }, _) => drop(kept.containers.insert(id.clone(), seen.at)),
+                (Fact::ContainerSeen(info), _) => kept.named(info, seen.at),
+                (Fact::ContainerUnknown { id }, _) => {
+                    let info = ContainerInfo { id: id.clone(), ..ContainerInfo::default() };
+                    kept.named(&info, seen.at);
+                }
                 _ => {}
             }
         }
@@ -80,6 +85,19 @@ impl<'a> Kept<'a> {
         let sockets = known.world.sockets.iter().filter(|(_, socket)| kept.socket(socket.id));
         kept.tuples = sockets.filter_map(|(_, socket)| socket.tuple).collect();
         kept
+    }
+
+    /// Notes when a container was told, where that adds to what is known of it.
+    fn named(&mut self, info: &ContainerInfo, at: BootTime) {
+        let Some((known, told)) = self.containers.get_mut(&info.id) else {
+            self.containers.insert(info.id.clone(), (info.clone(), BTreeSet::from([at])));
+            return;
+        };
+        let both = known.clone().or(info.clone());
+        if both != *known {
+            *known = both;
+            told.insert(at);
+        }
     }
 
     fn matters(&self, seen: &Observation) -> bool {
@@ -118,12 +136,20 @@ impl<'a> Kept<'a> {
             Fact::FifoMade { path, from, .. } => {
                 self.fifo(seen, path) || from.is_some_and(|from| self.socket(from.id) && self.of_container(path))
             }
-            Fact::FifoHeld { path, file } => {
+            Fact::FifoHeld { file, fd: Some(_), .. } => {
+                let execs = &self.known.world.execs;
+                let id = seen.task.and_then(|runc| execs.by_runc(runc)).or_else(|| execs.of_pipe_file(*file));
+                id.is_some_and(|id| self.exec(id))
+            }
+            Fact::FifoHeld { path, file, fd: None } => {
                 let is_known = self.known.world.execs.of_fifo(*file).is_some();
                 is_known && (self.fifo(seen, path) || (task && self.of_container(path)))
             }
             Fact::FifoRelayed { to, .. } => self.socket(to.id),
-            Fact::FifoAwaited { path, socket, .. } => self.fifo(seen, path) && self.socket(*socket),
+            Fact::FifoAwaited { path, socket, .. } => {
+                let pipe = seen.task.and_then(|task| self.known.world.execs.of_pipe(task.host, path));
+                (self.fifo(seen, path) || pipe.is_some_and(|id| self.exec(id))) && self.socket(*socket)
+            }
             Fact::ContainerSeen(info) => self.container(&info.id, seen.at),
             Fact::ContainerUnknown { id } => self.container(id, seen.at),
             Fact::PidFile { path, .. } => {
@@ -203,7 +229,8 @@ impl<'a> Kept<'a> {
     }
 
     fn container(&self, id: &str, told: BootTime) -> bool {
-        self.known.world.containers.contains_key(id) && self.containers.get(id) == Some(&told)
+        self.known.world.containers.contains_key(id)
+            && self.containers.get(id).is_some_and(|(_, times)| times.contains(&told))
     }
 
     fn stands(&self, near: SocketId, far: SocketId) -> bool {

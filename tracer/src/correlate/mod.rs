@@ -56,9 +56,9 @@ use self::{
     world::{Losses, Part, Standing, World},
 };
 use crate::model::{
-    Actor, BootTime, Change, Diagnosis, Fact, Family, Finding, HostFacts, HostNo, Measures, Observation, Pairing,
-    Places, ProcessInfo, RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole, Source, State, Target,
-    TaskKey, Totals, Want, WatchAs,
+    Actor, BootTime, Change, ContainerInfo, Diagnosis, Fact, Family, Finding, HostFacts, HostNo, Measures, Observation,
+    Pairing, Places, ProcessInfo, RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole, Source, State,
+    Target, TaskKey, Totals, Want, WatchAs,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -446,9 +446,14 @@ impl Correlator {
                 self.unix_accepted(at, task, connector, older, Standing { path, near: peer, far: socket });
             }
             (Fact::Touched { actor, socket }, Some(task)) => self.touched(at, task, actor, &socket),
-            (Fact::FifoHeld { path, file }, Some(task)) => self.fifo_held(at, task, &path, file),
+            (Fact::FifoHeld { path, file, fd }, Some(task)) => match fd {
+                Some(fd) => self.pipe_held(task, &path, file, fd),
+                None => self.fifo_held(at, task, &path, file),
+            },
             (Fact::FifoRelayed { actor, fifo, to }, Some(task)) => self.fifo_relayed(at, task, actor, fifo, &to),
-            (Fact::FifoAwaited { path, socket, copied }, Some(_)) => self.fifo_awaited(at, &path, socket, copied),
+            (Fact::FifoAwaited { path, socket, copied }, Some(task)) => {
+                self.fifo_awaited(at, task, &path, socket, copied)
+            }
             (Fact::RelayAwaited { from, to, copied }, Some(_)) => self.relay_awaited(at, from, to, copied),
             (Fact::Relayed { actor, from, to, .. }, Some(task)) => self.relayed(at, task, actor, &from, &to),
             (Fact::FifoMade { actor, inbound, from, path }, Some(task)) => {
@@ -458,9 +463,7 @@ impl Correlator {
                 self.fifo(at, task, actor, inbound, &path);
             }
             (Fact::ContainerSeen(info), _) => {
-                let part = Part::Container(info.id.as_str().into());
-                self.world.containers.insert(info.id.clone(), Some(Arc::new(Target::from(*info))));
-                self.touch(&part);
+                self.container_named(*info);
             }
             (Fact::ContainerUnknown { id }, _) => {
                 self.world.containers.entry(id.clone()).or_insert(None);
@@ -546,17 +549,34 @@ impl Correlator {
         what
     }
 
+    /// Names of a container. Files, monitors and log links each know some: what one of them said stays.
+    pub(super) fn container_named(&mut self, info: ContainerInfo) {
+        let part = Part::Container(info.id.as_str().into());
+        let known = self.world.containers.entry(info.id.clone()).or_default();
+        let new = Target::from(info);
+        *known = Some(Arc::new(match known.take() {
+            Some(old) => Arc::unwrap_or_clone(old).or(new),
+            None => new,
+        }));
+        self.touch(&part);
+    }
+
     fn learned(&mut self, task: TaskKey, info: ProcessInfo) {
+        // Of a zombie, /proc has neither arguments nor the terminal.
+        let described = info.cgroup.is_some() && !info.argv.is_empty();
         if self.world.processes.learn(task, info) {
             self.touch(&Part::Task(task));
         }
         self.perhaps_asked(task);
+        self.perhaps_terminal(task, described);
         if self.daemons_to_come.remove(&(task.host, task.tgid)) {
             self.watched.insert(task);
             self.ask(Want::Watch(task, WatchAs::Daemon));
         }
         self.bearer_found(task);
         self.perhaps_starting(task);
+        self.perhaps_foreground(task);
+        self.perhaps_of_foreground(task);
     }
 
     fn listening(&mut self, at: BootTime, task: TaskKey, socket: &SocketInfo) {
@@ -583,7 +603,10 @@ impl Correlator {
             self.ask(Want::Watch(task, WatchAs::Daemon));
         }
         if self.world.places.is_runtime_socket(path) {
-            self.world.processes.entry(task).is_runtime = true;
+            let name = self.world.places.runtime_name(path);
+            let process = self.world.processes.entry(task);
+            process.is_runtime = true;
+            process.runtime_name = process.runtime_name.or(name);
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Process {
     pub(super) serves_since: Option<BootTime>,
     /// It listens on a runtime's socket.
     pub(super) is_runtime: bool,
+    /// Name of the runtime that it is, where its socket says so.
+    pub(super) runtime_name: Option<&'static str>,
     /// What it had open.
     pub(super) looked: Looked,
     /// Where it comes from.
@@ -140,16 +142,20 @@ impl Processes {
         let known = &mut self.entry(task).info;
         let (old, mut new) = (&**known, info);
         // Of a process that has ended meanwhile, /proc has no arguments any more.
-        if new.argv.is_empty() {
+        let is_zombie = new.argv.is_empty();
+        if is_zombie {
             (new.argv, new.argv_truncated) = (old.argv.clone(), old.argv_truncated);
         }
         new.exe = new.exe.or_else(|| old.exe.clone());
         new.program = new.program.or_else(|| old.program.clone());
+        // /proc gives the terminal together with the cgroup. A zombie has lost its terminal, and shows no arguments.
+        if new.cgroup.is_none() || is_zombie {
+            new.tty = new.tty.or_else(|| old.tty.clone());
+        }
         new.cgroup = new.cgroup.or_else(|| old.cgroup.clone());
         new.parent = new.parent.or(old.parent);
         new.uid = new.uid.or(old.uid);
         new.login_uid = new.login_uid.or(old.login_uid);
-        new.tty = new.tty.or_else(|| old.tty.clone());
         new.netns = new.netns.or(old.netns);
         new.mntns = new.mntns.or(old.mntns);
         new.stdin = new.stdin.or(old.stdin);

@@ -12,9 +12,12 @@ use super::{
     world::{Part, World},
 };
 use crate::model::{
-    Actor, BootTime, ExitStatus, HostNo, ProcessInfo, RawText, RuncExec, SocketId, TaskKey, Want, WatchAs,
-    parse_cgroup, parse_pid_file, parse_runc_create, parse_runc_exec,
+    Actor, BootTime, ExitStatus, HostNo, Monitor, ProcessInfo, RawText, RuncExec, SocketId, TaskKey, Want, WatchAs,
+    parse_cgroup, parse_monitor, parse_pid_file, parse_runc_create, parse_runc_exec,
 };
+
+/// A monitor forks runc itself; where it first leaves its session (`daemon(3)`), a child of it does.
+const MONITOR_WITHIN: usize = 2;
 
 impl Correlator {
     pub(super) fn forked(
@@ -48,6 +51,10 @@ impl Correlator {
                     self.container_created(at, task, &create);
                     return;
                 }
+                if let Some(monitor) = parse_monitor(&info.argv) {
+                    self.monitor_started(task, monitor);
+                    return;
+                }
                 let Some(runc) = parse_runc_exec(&info.argv) else { return };
                 match (&runc.exec, forked_for) {
                     (Some(exec), _) => {
@@ -62,11 +69,58 @@ impl Correlator {
                             exec.runtime = exec.shim;
                         }
                         self.claim(at, &id, stream, by(actor), actor.goid.is_some());
+                        // Its pipes say whether the command gets input.
+                        self.ask(Want::Fifos(task));
                     }
-                    (None, None) => {}
+                    (None, None) => self.monitored(at, task, &runc),
                 }
             }
             Some(WatchAs::Endpoint | WatchAs::Daemon) | None => {}
+        }
+    }
+
+    /// A monitor that a runtime forked. Its arguments name the container.
+    fn monitor_started(&mut self, task: TaskKey, monitor: Monitor) {
+        if self.world.runtime_above(task).is_some() && monitor.names.pod.is_some() {
+            self.container_named(monitor.names);
+        }
+    }
+
+    /// A `runc exec` without an exec id and without a stream: an exec of its own where a runtime forked a monitor for it.
+    fn monitored(&mut self, at: BootTime, task: TaskKey, runc: &RuncExec) {
+        let monitor = self.world.processes.lineage(task).skip(1).take(MONITOR_WITHIN).find_map(|above| {
+            let monitor = parse_monitor(&self.world.processes.get(above)?.info.argv)?;
+            (monitor.exec && monitor.container == runc.container).then_some((above, monitor))
+        });
+        let Some((above, monitor)) = monitor else { return };
+        let Some(runtime) = self.world.runtime_above(above) else { return };
+        // The process that starts it is as unique as an id.
+        let id = AnchorId::runc(&self.world.hosts, task);
+        self.runc_started(at, task, &id, What::Unnamed, runc);
+        if let Some(exec) = self.world.execs.get_mut(&id) {
+            exec.runtime = Some(runtime);
+            exec.shim = Some(above);
+            exec.tty = Some(monitor.tty);
+            exec.stdin = Some(monitor.stdin);
+        }
+    }
+
+    /// What /proc says of a process in the container settles whether it has a terminal, where runc's arguments do not.
+    pub(super) fn perhaps_terminal(&mut self, task: TaskKey, described: bool) {
+        let Some(id) = self.world.execs.by_process(task).filter(|_| described).cloned() else { return };
+        let Some(info) = self.world.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
+        let Some(exec) = self.world.execs.get_mut(&id).filter(|exec| exec.tty.is_none()) else { return };
+        let container = info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup);
+        if container.is_some_and(|container| *container.id == *exec.container) {
+            exec.tty = Some(info.tty.is_some());
+            self.dirty.insert(id);
+        }
+    }
+
+    /// Asks for the names of that container, with what runc's arguments say of where they are.
+    fn ask_names(&mut self, runc: &RuncExec) {
+        if !self.world.containers.get(&runc.container).is_some_and(|known| known.is_some()) {
+            self.ask(Want::Container { id: runc.container.clone(), bundle: runc.state() });
         }
     }
 
@@ -98,7 +152,7 @@ impl Correlator {
             if what != What::Exec {
                 exec.what = what;
             }
-            exec.tty = Some(runc.tty);
+            exec.tty = runc.tty;
             let process = self.world.processes.get(task);
             let forked_by = process.and_then(|process| process.forked_by);
             exec.shim_forked = forked_by.is_some();
@@ -106,6 +160,7 @@ impl Correlator {
             self.world.execs.set_runc(id, task, shim, runc.pid_file.as_ref());
             self.unclaimed.push_back((at.plus(limits::LOCAL_AFTER), id.clone()));
             self.begun.push_back((at, id.clone()));
+            self.ask_names(runc);
         }
         self.touch(&Part::Exec(id.clone()));
         self.dirty.insert(id.clone());
@@ -141,6 +196,53 @@ impl Correlator {
         }
         self.ask(Want::Container { id: container.to_string(), bundle: None });
         self.dirty.insert(id.clone());
+    }
+
+    /// Something is known now of that process: is it a `runc exec` of an older session, which the runtime itself started?
+    pub(super) fn perhaps_foreground(&mut self, task: TaskKey) {
+        let Some(process) = self.world.processes.get(task) else { return };
+        // One that was seen to be forked is known by its fork.
+        if process.forked_by.is_some() || self.world.execs.by_runc(task).is_some() {
+            return;
+        }
+        let Some(runc) = parse_runc_exec(&process.info.argv).filter(|runc| runc.exec.is_none() && !runc.detached)
+        else {
+            return;
+        };
+        let is_runtime = |task: &TaskKey| self.world.processes.get(*task).is_some_and(|process| process.is_runtime);
+        let Some(runtime) = process.info.parent.filter(is_runtime) else { return };
+        let has_terminal = process.info.tty.is_some();
+        let id = AnchorId::runc(&self.world.hosts, task);
+        self.runc_started(self.now, task, &id, What::Unnamed, &runc);
+        if let Some(exec) = self.world.execs.get_mut(&id) {
+            exec.preexisting = true;
+            exec.runtime = Some(runtime);
+            // The runtime gives runc a terminal of its own where the process gets one.
+            exec.tty = exec.tty.or(has_terminal.then_some(true));
+        }
+        let waits = self.world.execs.unresolved().any(|stream| stream.preexisting && stream.runtime == Some(runtime));
+        if waits {
+            self.offer_stream(Some(runtime));
+        }
+    }
+
+    /// Something is known now of that process: is it what an older `runc exec` runs?
+    pub(super) fn perhaps_of_foreground(&mut self, task: TaskKey) {
+        let Some(info) = self.world.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
+        let Some(id) = info.parent.and_then(|runc| self.world.execs.by_runc(runc)).cloned() else { return };
+        let Some(exec) = self.world.execs.get(&id).filter(|exec| exec.preexisting && exec.is_foreground()) else {
+            return;
+        };
+        let container = info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup);
+        if !container.is_some_and(|container| *container.id == *exec.container) {
+            return;
+        }
+        if let Some(exec) = self.world.execs.set_process(&id, task) {
+            exec.command = info.argv.as_slice().into();
+            exec.command_truncated = info.argv_truncated;
+            exec.tty = exec.tty.or(Some(info.tty.is_some()));
+            self.dirty.insert(id);
+        }
     }
 
     /// What that daemon does is told from now on.
@@ -260,6 +362,12 @@ impl Correlator {
 }
 
 impl World {
+    /// The runtime that forked that process, or forked who forked it.
+    fn runtime_above(&self, task: TaskKey) -> Option<TaskKey> {
+        let is_runtime = |task: &TaskKey| self.processes.get(*task).is_some_and(|process| process.is_runtime);
+        self.processes.lineage(task).skip(1).find(is_runtime)
+    }
+
     /// The exec that a pid file belongs to: runc was told so, or a shim keeps the file.
     pub(super) fn exec_of_pid_file(&self, host: HostNo, path: &RawText) -> Option<&AnchorId> {
         self.execs.by_pid_file(path).or_else(|| {

@@ -8,12 +8,25 @@ use super::{
     execs::{Claim, What},
     limits,
     sockets::SocketNo,
-    world::Standing,
+    world::{Standing, World},
 };
 use crate::model::{
     Actor, BootTime, Change, Evidence, ExecFifo, Family, FileId, HostNo, RawText, Session, SocketId, SocketInfo,
     SocketRole, State, TaskKey, Want, is_of_cri, parse_fifo_path,
 };
+
+/// Streams by their descriptors.
+const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
+
+impl World {
+    /// The exec whose FIFO, or whose runc's pipe, that is.
+    fn exec_awaited(&self, task: TaskKey, path: &RawText) -> Option<&AnchorId> {
+        match path.as_str().and_then(parse_fifo_path) {
+            Some(fifo) => self.execs.newest(task.host, &fifo.container, &fifo.exec),
+            None => self.execs.of_pipe(task.host, path),
+        }
+    }
+}
 
 impl Correlator {
     /// A unix connection to a daemon: one that stands for all sessions, and counts once for each pair of processes; or one to
@@ -158,6 +171,12 @@ impl Correlator {
     /// A goroutine of the runtime passes on what a FIFO gave: to the stream of that exec, or, from a container's own output, to
     /// one that is attached to it.
     pub(super) fn fifo_relayed(&mut self, at: BootTime, task: TaskKey, actor: Actor, fifo: FileId, to: &SocketInfo) {
+        if let Some(id) = self.world.execs.of_pipe_file(fifo).cloned() {
+            if let Some(to) = self.relay_end(at, task, to) {
+                self.claim(at, &id, to, by(actor), actor.goid.is_some());
+            }
+            return;
+        }
         let Some(ExecFifo { container, exec, .. }) = self.world.execs.of_fifo(fifo).cloned() else {
             self.ask(Want::Fifos(task));
             return;
@@ -178,16 +197,29 @@ impl Correlator {
     }
 
     /// The goroutine that waits for a FIFO leads to a connection.
-    pub(super) fn fifo_awaited(&mut self, at: BootTime, path: &RawText, socket: SocketId, copied: bool) {
-        let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
-        if let Some(stream) = self.world.sockets.find(socket)
-            && let Some(id) = self.world.execs.newest(socket.host, &fifo.container, &fifo.exec).cloned()
-        {
+    pub(super) fn fifo_awaited(&mut self, at: BootTime, task: TaskKey, path: &RawText, socket: SocketId, copied: bool) {
+        let Some(id) = self.world.exec_awaited(task, path).cloned() else { return };
+        if let Some(stream) = self.world.sockets.find(socket) {
             self.claim(at, &id, stream, Evidence::Memory, true);
             if let Some(exec) = self.world.execs.get_mut(&id) {
                 exec.stream_copied |= copied;
             }
         }
+    }
+
+    /// A pipe that a `runc exec` has for stdin, stdout or stderr: the runtime has its other end.
+    pub(super) fn pipe_held(&mut self, runc: TaskKey, path: &RawText, file: FileId, fd: u32) {
+        let Some(id) = self.world.execs.by_runc(runc).cloned() else { return };
+        let stream = usize::try_from(fd).ok().and_then(|fd| STREAMS.get(fd).copied());
+        let (Some(stream), Some(exec)) = (stream, self.world.execs.get_mut(&id)) else { return };
+        exec.streams.insert(stream);
+        // Who has pipes has no terminal.
+        exec.tty = exec.tty.or(Some(false));
+        // What the runtime writes to stdin it received: only what it reads leads to a connection.
+        if fd != 0 {
+            self.world.execs.note_pipe(runc.host, path, file, &id);
+        }
+        self.dirty.insert(id);
     }
 
     /// That connection is this exec's. Two that claim to be leave none. `identified`: who says so is nobody else.

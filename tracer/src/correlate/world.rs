@@ -140,6 +140,9 @@ impl World {
     /// Whether that is a probe of dockershim's, or an exec whose stream is not known yet: their connections to dockerd look the
     /// same, and so do all that were under way when the tracer started. A probe reads nothing and has no terminal.
     pub(super) fn may_be_either(&self, exec: &Exec) -> bool {
+        if exec.is_foreground() {
+            return false;
+        }
         if exec.preexisting && exec.stream.is_none() {
             return !exec.reads() || exec.shim.is_none();
         }

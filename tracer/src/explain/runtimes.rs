@@ -77,6 +77,19 @@ pub(super) fn runtime(session: &Session, index: usize) -> Words {
 }
 
 pub(super) fn shim(session: &Session, index: usize) -> Words {
+    // The runtime starts a shim with the pod, and a monitor with the command.
+    let forked = session.links.iter().any(|link| link.to == index && link.from != index && link.kind == LinkKind::Fork);
+    if forked && session.kind != Kind::Start {
+        return Words {
+            title: "the monitor of this command",
+            what: "The runtime started it for this command alone: it starts runc, reads what the command prints, and waits for \
+                   the exit code. It ends with the command."
+                .to_owned(),
+            why: "CRI-O leaves the watching of processes to a small program, conmon, so that CRI-O itself can be restarted."
+                .to_owned(),
+            ..Words::default()
+        };
+    }
     let docker = (0..index).any(|above| is_dockerd(session, above));
     let each = if docker { "There is one for each container." } else { "There is one for each pod." };
     let hop = session.hops.get(index).map(name).unwrap_or_default();

@@ -36,6 +36,20 @@ impl ContainerInfo {
         let texts = [name, pod, namespace, pod_uid, sandbox, runtime].into_iter().flatten().map(String::len);
         size_of_val(self) + id.len() + texts.sum::<usize>()
     }
+
+    /// Adds each field that `other` knows and `self` does not. A field that is known stays.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            id: self.id,
+            name: self.name.or(other.name),
+            pod: self.pod.or(other.pod),
+            namespace: self.namespace.or(other.namespace),
+            pod_uid: self.pod_uid.or(other.pod_uid),
+            sandbox: self.sandbox.or(other.sandbox),
+            runtime: self.runtime.or(other.runtime),
+        }
+    }
 }
 
 /// What a cgroup path says.
@@ -80,10 +94,41 @@ pub struct RuncExec {
     pub exec: Option<String>,
     /// Path of the pid file.
     pub pid_file: Option<RawText>,
-    /// Whether the process gets a terminal.
-    pub tty: bool,
+    /// Folder in which runc keeps the state of its containers (`--root`).
+    pub root: Option<RawText>,
+    /// Whether runc ends as soon as the process runs (`--detach`). Else runc stays until the process ends.
+    pub detached: bool,
+    /// Whether the process gets a terminal. `None` where the process file alone says so: a runc that stays needs no
+    /// console socket.
+    pub tty: Option<bool>,
 }
 
+impl RuncExec {
+    /// Path of runc's state of the container: the bundle's path stands in it.
+    #[must_use]
+    pub fn state(&self) -> Option<RawText> {
+        let root = self.root.as_ref()?.as_str()?;
+        Some(RawText::from(format!("{}/{}", root.trim_end_matches('/'), self.container).as_str()))
+    }
+}
+
+/// What the arguments of a container monitor say (conmon: `src/cli.c`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Monitor {
+    /// Container id.
+    pub container: String,
+    /// Whether it serves one exec (`--exec`); else the container's first process.
+    pub exec: bool,
+    /// Whether the process gets a terminal.
+    pub tty: bool,
+    /// Whether the process gets input.
+    pub stdin: bool,
+    /// What the container's name says (`--name`).
+    pub names: ContainerInfo,
+}
+
+/// Longest name that Kubernetes gives: a DNS subdomain.
+const MAX_NAME: usize = 253;
 const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
 
 /// An id as containerd, dockerd and CRI-O make them: 64 hexadecimal digits. Other names are refused, so that a path of
@@ -160,7 +205,60 @@ pub fn parse_runc_exec(argv: &[RawText]) -> Option<RuncExec> {
         .filter(|exec| is_exec_id(exec))
         .map(str::to_owned);
     let container = runc.container.filter(|_| runc.process)?.to_owned();
-    Some(RuncExec { container, exec, pid_file: runc.pid_file.map(RawText::from), tty: runc.tty })
+    // libcontainer refuses to detach a terminal without a console socket (utils_linux.go: `checkTerminal`).
+    let tty = if runc.tty { Some(true) } else { runc.detached.then_some(false) };
+    Some(RuncExec {
+        container,
+        exec,
+        pid_file: runc.pid_file.map(RawText::from),
+        root: runc.root.map(RawText::from),
+        detached: runc.detached,
+        tty,
+    })
+}
+
+/// `conmon -c CID -n NAME -r RUNTIME … [-e] [-i] [-t]`, as CRI-O and podman write it. The name of the binary does not matter.
+#[must_use]
+pub fn parse_monitor(argv: &[RawText]) -> Option<Monitor> {
+    let (mut container, mut name, mut runtime) = (None, None, None);
+    let (mut exec, mut tty, mut stdin) = (false, false, false);
+    let mut words = argv.iter().skip(1).map_while(RawText::as_str);
+    while let Some(word) = words.next() {
+        match word {
+            "-c" | "--cid" => container = words.next(),
+            "-n" | "--name" => name = words.next(),
+            "-r" | "--runtime" => runtime = words.next(),
+            "-e" | "--exec" => exec = true,
+            "-t" | "--terminal" => tty = true,
+            "-i" | "--stdin" => stdin = true,
+            _ => {}
+        }
+    }
+    let container = container.filter(|id| is_id(id))?.to_owned();
+    runtime?;
+    let names = name.and_then(|name| parse_kube_name(&container, name));
+    let names = names.unwrap_or_else(|| ContainerInfo { id: container.clone(), ..ContainerInfo::default() });
+    Some(Monitor { container, exec, tty, stdin, names })
+}
+
+/// `k8s_<container>_<pod>_<namespace>_<pod uid>_<attempt>`, as CRI-O and dockershim name containers; none of the parts holds
+/// an underscore. A pod's sandbox has `POD` for the container.
+fn parse_kube_name(id: &str, name: &str) -> Option<ContainerInfo> {
+    let parts: Vec<&str> = name.split('_').collect();
+    let ["k8s", container, pod, namespace, uid, attempt] = parts[..] else { return None };
+    let is_name = |text: &str| {
+        let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+        (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(is_of_name)
+    };
+    let is_attempt = !attempt.is_empty() && attempt.bytes().all(|byte| byte.is_ascii_digit());
+    (is_attempt && [container, pod, namespace, uid].into_iter().all(is_name)).then(|| ContainerInfo {
+        id: id.to_owned(),
+        name: Some(container).filter(|container| *container != "POD").map(str::to_owned),
+        pod: Some(pod.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        pod_uid: Some(uid.to_owned()),
+        ..ContainerInfo::default()
+    })
 }
 
 /// `runc [GLOBAL…] create --bundle B [--console-socket S] --pid-file F CID`, as go-runc and conmon write it.
@@ -175,6 +273,8 @@ pub fn parse_runc_create(argv: &[RawText]) -> Option<RuncCreate> {
 /// Words of one of runc's commands.
 #[derive(Default)]
 struct Runc<'a> {
+    root: Option<&'a str>,
+    detached: bool,
     tty: bool,
     process: bool,
     pid_file: Option<&'a str>,
@@ -185,8 +285,14 @@ struct Runc<'a> {
 impl<'a> Runc<'a> {
     fn parse(argv: &'a [RawText], command: &str) -> Option<Self> {
         let mut words = argv.iter().skip(1).map_while(|word| word.as_str());
-        words.by_ref().find(|word| *word == command)?;
         let mut runc = Self::default();
+        loop {
+            match words.next()? {
+                word if word == command => break,
+                "--root" | "-root" => runc.root = words.next(),
+                word => runc.root = word.strip_prefix("--root=").or(runc.root),
+            }
+        }
         while let Some(word) = words.next() {
             // Runtimes hand over the command in a file: this is somebody's `kubectl exec … -- …`.
             if word == "--" {
@@ -200,6 +306,7 @@ impl<'a> Runc<'a> {
                     let _path = value.or_else(|| words.next());
                 }
                 "process" | "p" if name.starts_with('-') => runc.process = value.or_else(|| words.next()).is_some(),
+                "detach" | "d" if name.starts_with('-') => runc.detached = value != Some("false"),
                 "pid-file" if name.starts_with('-') => runc.pid_file = value.or_else(|| words.next()),
                 "bundle" | "b" if name.starts_with('-') => runc.bundle = value.or_else(|| words.next()),
                 _ if name.starts_with('-') => {}
@@ -279,6 +386,58 @@ mod tests {
     }
 
     #[test]
+    fn a_runc_that_stays_leaves_its_terminal_to_the_process_file() {
+        let parse = |line: &str| {
+            let argv: Vec<RawText> = line.split_whitespace().map(RawText::from).collect();
+            parse_runc_exec(&argv)
+        };
+        let stays = parse(&format!("/usr/sbin/runc --root /run/crio/runc exec --process /tmp/p {CID}")).unwrap();
+        assert_eq!((stays.exec.as_deref(), stays.detached, stays.tty), (None, false, None));
+        assert_eq!(stays.state().unwrap().as_str(), Some(format!("/run/crio/runc/{CID}").as_str()));
+        let ends =
+            parse(&format!("runc --root=/r/ exec --pid-file /tmp/pidfile1 --process /tmp/p --detach {CID}")).unwrap();
+        assert_eq!((ends.exec.as_deref(), ends.detached, ends.tty), (None, true, Some(false)));
+        assert_eq!(ends.state().unwrap().as_str(), Some(format!("/r/{CID}").as_str()));
+        assert_eq!(parse(&format!("runc exec --process /tmp/p --tty {CID}")).unwrap().tty, Some(true));
+        assert_eq!(parse(&format!("runc exec --process /tmp/p {CID}")).unwrap().state(), None);
+        assert_eq!(parse("runc --root exec"), None);
+    }
+
+    #[test]
+    fn a_monitor_is_known_by_its_arguments() {
+        let parse = |line: &str| {
+            let argv: Vec<RawText> = line.split_whitespace().map(RawText::from).collect();
+            parse_monitor(&argv)
+        };
+        let line =
+            format!("/usr/bin/conmon -c {CID} -n k8s_web_web-0_shop_ab-1_0 -r /usr/sbin/runc -p /tmp/pidfile1 -e");
+        let probe = parse(&line).unwrap();
+        assert_eq!((probe.container.as_str(), probe.exec, probe.tty, probe.stdin), (CID, true, false, false));
+        let names = [&probe.names.name, &probe.names.pod, &probe.names.namespace, &probe.names.pod_uid];
+        assert_eq!(names.map(Option::as_deref), [Some("web"), Some("web-0"), Some("shop"), Some("ab-1")]);
+        let own = parse(&format!("conmon -c {CID} -n k8s_POD_web-0_shop_ab-1_0 -r /usr/sbin/runc -i -t")).unwrap();
+        assert_eq!((own.exec, own.tty, own.stdin, own.names.name), (false, true, true, None));
+        for odd in ["mine", "k8s_a_b_c_d", "k8s_a_b_c_d_x", "k8s_a_b_c__0", "k8s_a_b_c/../d_e_0"] {
+            let found = parse(&format!("conmon -c {CID} -n {odd} -r runc")).unwrap();
+            assert_eq!(found.names.pod, None, "{odd}");
+        }
+        for not_it in [format!("tar -c {CID}"), "conmon -c web -r runc".into(), format!("x -r {CID}"), String::new()] {
+            assert_eq!(parse(&not_it), None, "{not_it}");
+        }
+    }
+
+    #[test]
+    fn a_known_name_is_not_replaced_by_a_missing_one() {
+        let rich =
+            ContainerInfo { id: CID.into(), pod: Some("a".into()), pod_uid: Some("u".into()), ..Default::default() };
+        let poor =
+            ContainerInfo { id: CID.into(), name: Some("c".into()), pod: Some("b".into()), ..Default::default() };
+        let both = ContainerInfo { name: Some("c".into()), ..rich.clone() };
+        assert_eq!(rich.clone().or(poor.clone()), both);
+        assert_eq!(poor.or(rich.clone()).pod_uid, rich.pod_uid);
+    }
+
+    #[test]
     fn runc_exec_is_known_by_its_arguments_whatever_the_binary() {
         let pid_file = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{CID}/{EXEC}.pid");
         let words = [
@@ -305,7 +464,9 @@ mod tests {
                 container: CID.into(),
                 exec: Some(EXEC.into()),
                 pid_file: Some(pid_file.as_str().into()),
-                tty: true
+                root: Some("/run/r".into()),
+                detached: true,
+                tty: Some(true)
             }
         );
         for not_it in [

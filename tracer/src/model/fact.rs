@@ -273,10 +273,13 @@ pub enum Fact {
     },
     /// It has this FIFO open; a snapshot.
     FifoHeld {
-        /// Path as the kernel knows it.
+        /// Path as the kernel knows it. A pipe has the name that /proc gives it: `pipe:[4711]`.
         path: RawText,
         /// The file.
         file: FileId,
+        /// Descriptor, of a pipe: 0, 1 or 2 of a `runc exec` that stays as long as its process does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fd: Option<u32>,
     },
     /// One of its goroutines called read(2) on a FIFO and then sent to a socket.
     FifoRelayed {

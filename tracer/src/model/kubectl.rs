@@ -18,6 +18,8 @@ pub struct KubectlCall<'a> {
     pub container: Option<&'a str>,
     /// The command to run in the container; empty where there is none.
     pub command: &'a [RawText],
+    /// Whether it was told to pass its input on (`-i`, `--stdin`).
+    pub stdin: bool,
     /// Whether every option is known, so that no value of an option was taken for a word.
     pub understood: bool,
 }
@@ -200,6 +202,7 @@ struct Parser<'a> {
     /// A file names the pod.
     by_file: bool,
     command: Option<&'a [RawText]>,
+    stdin: bool,
     understood: bool,
 }
 
@@ -236,6 +239,7 @@ impl<'a> Parser<'a> {
             "-c" | "--container" => self.container = Some(value),
             "-p" | "--pod" if is_exec => self.pod = Some(value),
             "-f" | "--filename" => self.by_file = true,
+            "-i" | "--stdin" => self.stdin = value == "true",
             _ => {}
         }
     }
@@ -259,7 +263,10 @@ impl<'a> Parser<'a> {
                 }
                 1
             }
-            Some(Takes::Nothing) => 0,
+            Some(Takes::Nothing) => {
+                self.set(name, "true");
+                0
+            }
             None => {
                 self.understood = false;
                 0
@@ -281,8 +288,11 @@ impl<'a> Parser<'a> {
                     return 0;
                 }
                 // `-i=false`
-                Some(Takes::Nothing) if rest.starts_with('=') => return 0,
-                Some(Takes::Nothing) => {}
+                Some(Takes::Nothing) if rest.starts_with('=') => {
+                    self.set(&name, rest.trim_start_matches('='));
+                    return 0;
+                }
+                Some(Takes::Nothing) => self.set(&name, "true"),
                 None => {
                     self.understood = false;
                     return 0;
@@ -294,7 +304,7 @@ impl<'a> Parser<'a> {
 
     fn call(self, argv: &'a [RawText]) -> Option<KubectlCall<'a>> {
         let word = self.word?;
-        let mut call = KubectlCall { word, understood: self.understood, ..KubectlCall::default() };
+        let mut call = KubectlCall { word, stdin: self.stdin, understood: self.understood, ..KubectlCall::default() };
         call.namespace = self.namespace.filter(|name| is_name(name));
         call.container = self.container.filter(|name| is_name(name) && word != "debug");
         let first = self.operands.first().copied().filter(|_| self.understood && !self.by_file);
@@ -356,6 +366,27 @@ mod tests {
         let command: Vec<String> = call.command.iter().map(|word| word.to_text().into_owned()).collect();
         let command = if command.is_empty() { "-".to_owned() } else { command.join(" ") };
         format!("{} {} {} {} {command}", call.word, or(call.namespace), or(call.pod), or(call.container))
+    }
+
+    #[test]
+    fn input_is_passed_on_where_an_option_says_so() {
+        let stdin = |line: &str| {
+            let argv: Vec<RawText> = line.split_whitespace().map(RawText::from).collect();
+            parse_kubectl(&argv).map(|call| call.stdin)
+        };
+        for line in [
+            "kubectl exec -it web -- sh",
+            "kubectl exec web -ti -c i -- sh",
+            "kubectl -n a exec --stdin web -- cat",
+            "kubectl exec -i=true web -- cat",
+        ] {
+            assert_eq!(stdin(line), Some(true), "{line}");
+        }
+        for line in
+            ["kubectl exec web -- grep -i x", "kubectl exec -t -c -i web -- sh", "kubectl exec --stdin=false web -- x"]
+        {
+            assert_eq!(stdin(line), Some(false), "{line}");
+        }
     }
 
     #[test]

@@ -28,8 +28,8 @@ mod who;
 
 pub use audit::{AuditEvent, AuditRequest, AuditUser, KubeUser, Subresource};
 pub use container::{
-    ContainerInfo, ContainerRef, ExecFifo, RuncCreate, RuncExec, is_of_cri, parse_cgroup, parse_fifo_path,
-    parse_pid_file, parse_runc_create, parse_runc_exec,
+    ContainerInfo, ContainerRef, ExecFifo, Monitor, RuncCreate, RuncExec, is_of_cri, parse_cgroup, parse_fifo_path,
+    parse_monitor, parse_pid_file, parse_runc_create, parse_runc_exec,
 };
 pub use evidence::{Confidence, Evidence, Gap, GapCode, Proofs};
 pub use fact::{Actor, Fact, FileId, Observation, Source};

@@ -11,21 +11,21 @@ const KUBELET: u16 = 10250;
 /// etcd's port for clients (IANA: etcd-client).
 const ETCD: u16 = 2379;
 
-/// Sockets on which container runtimes listen, without the `/var` that some write before `/run`.
-const RUNTIMES: &[&str] = &[
+/// Sockets on which container runtimes listen, without the `/var` that some write before `/run`, and the runtime's name.
+const RUNTIMES: &[(&str, &str)] = &[
     // containerd's default.
-    "/run/containerd/containerd.sock",
+    ("/run/containerd/containerd.sock", "containerd"),
     // k3s, RKE2, k0s and microk8s bring their own containerd.
-    "/run/k3s/containerd/containerd.sock",
-    "/run/k0s/containerd.sock",
-    "/var/snap/microk8s/common/run/containerd.sock",
+    ("/run/k3s/containerd/containerd.sock", "containerd"),
+    ("/run/k0s/containerd.sock", "containerd"),
+    ("/var/snap/microk8s/common/run/containerd.sock", "containerd"),
     // dockerd, and containerd where dockerd starts it.
-    "/run/docker.sock",
-    "/run/docker/containerd/containerd.sock",
+    ("/run/docker.sock", "docker"),
+    ("/run/docker/containerd/containerd.sock", "docker"),
     // CRI-O.
-    "/run/crio/crio.sock",
+    ("/run/crio/crio.sock", "cri-o"),
     // dockerd behind the CRI, since Kubernetes 1.24.
-    "/run/cri-dockerd.sock",
+    ("/run/cri-dockerd.sock", "docker"),
 ];
 /// Name of the socket of dockerd's API (Docker Engine API, `POST /exec/ID/start`).
 const DOCKER_API: &[u8] = b"docker.sock";
@@ -58,7 +58,7 @@ impl Places {
         Self {
             apiserver: [APISERVER].into_iter().chain(apiserver).collect(),
             kubelet: [KUBELET].into_iter().chain(kubelet).collect(),
-            runtimes: RUNTIMES.iter().copied().chain(runtime).map(RawText::from).collect(),
+            runtimes: RUNTIMES.iter().map(|(path, _)| *path).chain(runtime).map(RawText::from).collect(),
         }
     }
 
@@ -99,6 +99,14 @@ impl Places {
         self.runtimes.contains(path) || short.is_some_and(|short| self.runtimes.contains(&short))
     }
 
+    /// Name of the runtime that listens there: `containerd`, `docker` or `cri-o`. `None` for a socket that the user named.
+    #[must_use]
+    pub fn runtime_name(&self, path: &RawText) -> Option<&'static str> {
+        let path = path.as_str()?;
+        let short = path.strip_prefix("/var").unwrap_or(path);
+        RUNTIMES.iter().find(|(known, _)| *known == path || *known == short).map(|(_, name)| *name)
+    }
+
     /// Whether dockerd's API is there: HTTP on which each exec takes a connection of its own, unlike gRPC.
     #[must_use]
     pub fn is_docker_api(&self, path: &RawText) -> bool {
@@ -133,6 +141,8 @@ mod tests {
         ] {
             assert!(places.is_runtime_socket(&path.into()), "{path}");
         }
+        assert_eq!(places.runtime_name(&"/var/run/crio/crio.sock".into()), Some("cri-o"));
+        assert_eq!(places.runtime_name(&"/var/tmp/mine.sock".into()), None);
         for path in ["/tmp/mine.sock", "/run/docker.sock2", "", "/var"] {
             assert!(!places.is_runtime_socket(&path.into()), "{path}");
         }

@@ -110,6 +110,22 @@ pub struct Target {
     pub said_by_client: bool,
 }
 
+impl Target {
+    /// Adds each field that `other` knows and `self` does not. A field that is known stays.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            namespace: self.namespace.or(other.namespace),
+            pod: self.pod.or(other.pod),
+            pod_uid: self.pod_uid.or(other.pod_uid),
+            container: self.container.or(other.container),
+            container_id: self.container_id.or(other.container_id),
+            runtime: self.runtime.or(other.runtime),
+            said_by_client: self.said_by_client,
+        }
+    }
+}
+
 impl From<ContainerInfo> for Target {
     fn from(info: ContainerInfo) -> Self {
         let ContainerInfo { id, name, pod, namespace, pod_uid, sandbox: _, runtime } = info;

@@ -6,7 +6,7 @@ mod secrets;
 use regex::bytes::{NoExpand, Regex};
 
 use self::secrets::Secrets;
-use crate::model::{Observation, RawText, WatchAs, parse_runc_exec};
+use crate::model::{Observation, RawText, WatchAs, parse_monitor, parse_runc_exec};
 
 /// What stands in the place of a secret.
 const REDACTED: &[u8] = b"***";
@@ -29,8 +29,8 @@ impl Redactor {
         !self.no_args && self.patterns.is_empty() && self.keep_secrets
     }
 
-    /// Redacts one observation. The arguments of the runtime's own `runc exec` stay: ids and paths that prove a link, while
-    /// the command itself is in a file.
+    /// Redacts one observation. The arguments of the runtime's own `runc exec` and of its monitors stay: ids and paths that
+    /// prove a link, while the command itself is in a file.
     pub fn redact(&self, seen: &mut Observation) {
         if self.is_idle() {
             return;
@@ -40,7 +40,7 @@ impl Redactor {
         }
         let Some(process) = seen.fact.process_mut() else { return };
         let is_below = process.watched == Some(WatchAs::Below);
-        if is_below && parse_runc_exec(&process.argv).is_some() {
+        if is_below && (parse_runc_exec(&process.argv).is_some() || parse_monitor(&process.argv).is_some()) {
             return;
         }
         self.redact_words(&mut process.argv, &mut process.argv_truncated);

@@ -172,7 +172,7 @@ impl Root {
             return None;
         }
         let hint = inside.and_then(|inside| bundle_of(inside, id));
-        let bundle = hint.filter(|bundle| self.config(bundle).is_some()).or_else(|| self.find_bundle(id));
+        let bundle = hint.and_then(|hint| self.bundle_at(&hint)).or_else(|| self.find_bundle(id));
         self.resolve(id, bundle.as_deref(), || self.logs().remove(id))
     }
 
@@ -184,6 +184,18 @@ impl Root {
         }
         let bundle = self.find_bundle(id)?;
         ["init.pid", "userdata/pidfile"].iter().find_map(|name| self.pid_file(&format!("{bundle}/{name}")))
+    }
+
+    /// The bundle that is this folder, or that runc's or crun's state in this folder names.
+    fn bundle_at(&self, folder: &str) -> Option<String> {
+        if self.config(folder).is_some() {
+            return Some(folder.to_owned());
+        }
+        let state = |name: &str| self.read(&format!("{folder}/{name}"), MAX_CONFIG_BYTES);
+        let named = state("state.json").and_then(|bytes| parse_runc_state(&bytes));
+        let named = named.or_else(|| state("status").and_then(|bytes| parse_crun_status(&bytes)))?;
+        let is_plain = named.starts_with('/') && named.split('/').all(|part| part != "..");
+        Some(named).filter(|bundle| is_plain && self.config(bundle).is_some())
     }
 
     fn find_bundle(&self, id: &str) -> Option<String> {
@@ -216,21 +228,23 @@ impl Root {
             .then(|| self.read(&format!("{DOCKER}/{id}/config.v2.json"), MAX_CONFIG_BYTES))
             .flatten()
             .and_then(|bytes| parse_docker(id, &bytes));
+        let annotated = config.as_ref().and_then(|config| config.runtime.clone());
         let runtime = match bundle {
             _ if of_docker || docker.is_some() => Some("docker"),
+            _ if annotated.is_some() => annotated.as_deref(),
             Some(bundle) if bundle.contains("/overlay-containers/") => Some("cri-o"),
             Some(_) => Some("containerd"),
             None => None,
         };
         let mut known = match (config, docker) {
-            (Some(config), Some(docker)) => Some(merge(config, docker)),
+            (Some(config), Some(docker)) => Some(config.or(docker)),
             (one, other) => one.or(other),
         };
         if known.as_ref().is_none_or(|info| info.pod.is_none() || info.namespace.is_none())
             && let Some(logs) = logs()
         {
             known = Some(match known {
-                Some(info) => merge(info, logs),
+                Some(info) => info.or(logs),
                 None => logs,
             });
         }
@@ -258,20 +272,6 @@ fn bundle_of(inside: &str, id: &str) -> Option<String> {
     Some(bundle)
 }
 
-/// What `first` does not know, from `second`.
-fn merge(first: ContainerInfo, second: ContainerInfo) -> ContainerInfo {
-    ContainerInfo {
-        id: first.id,
-        // A sandbox is no container of the pod, whatever its log is called.
-        name: first.name.or(second.name),
-        pod: first.pod.or(second.pod),
-        namespace: first.namespace.or(second.namespace),
-        pod_uid: first.pod_uid.or(second.pod_uid),
-        sandbox: first.sandbox.or(second.sandbox),
-        runtime: first.runtime.or(second.runtime),
-    }
-}
-
 /// Kubernetes' names are short and printable; what is not is none.
 fn name(text: Option<&String>) -> Option<String> {
     text.filter(|text| (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()))
@@ -291,6 +291,8 @@ fn parse_config(id: &str, bytes: &[u8]) -> Option<ContainerInfo> {
     let kind = get(["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"]);
     let is_sandbox = kind.as_deref() == Some("sandbox");
     let sandbox = get(["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"]).filter(|id| is_id(id));
+    // Wherever the storage of CRI-O is, its annotations are its own.
+    let is_crio = annotations.keys().any(|key| key.starts_with("io.kubernetes.cri-o."));
     Some(ContainerInfo {
         id: id.to_owned(),
         name: get(["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]).filter(|_| !is_sandbox),
@@ -298,8 +300,35 @@ fn parse_config(id: &str, bytes: &[u8]) -> Option<ContainerInfo> {
         namespace: get(["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"]),
         pod_uid: get(["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"]),
         sandbox: sandbox.or_else(|| is_sandbox.then(|| id.to_owned())),
-        runtime: None,
+        runtime: is_crio.then(|| "cri-o".to_owned()),
     })
+}
+
+#[derive(Deserialize)]
+struct RuncState {
+    config: RuncStateConfig,
+}
+
+#[derive(Deserialize)]
+struct RuncStateConfig {
+    #[serde(default)]
+    labels: Vec<String>,
+}
+
+/// Path of the bundle in runc's state of a container (libcontainer/specconv: the label `bundle`).
+fn parse_runc_state(bytes: &[u8]) -> Option<String> {
+    let labels = serde_json::from_slice::<RuncState>(bytes).ok()?.config.labels;
+    labels.iter().find_map(|label| label.strip_prefix("bundle=")).map(str::to_owned)
+}
+
+#[derive(Deserialize)]
+struct CrunStatus {
+    bundle: String,
+}
+
+/// The same in crun's (libcrun/status.c).
+fn parse_crun_status(bytes: &[u8]) -> Option<String> {
+    Some(serde_json::from_slice::<CrunStatus>(bytes).ok()?.bundle)
 }
 
 #[derive(Deserialize)]
@@ -435,6 +464,30 @@ mod tests {
             assert_eq!(root.containers()[id], found);
         }
         assert_eq!(root.container(&other, None).unwrap().sandbox.as_deref(), Some(SANDBOX));
+    }
+
+    #[test]
+    fn a_storage_root_elsewhere_is_found_through_the_state_of_runc_or_crun() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = format!("/srv/storage/vfs-containers/{ID}/userdata");
+        let config = r#"{"annotations":{"io.kubernetes.cri-o.ContainerType":"container","io.kubernetes.container.name":"web",
+            "io.kubernetes.pod.name":"web-0","io.kubernetes.pod.namespace":"shop"}}"#;
+        write(dir.path(), &format!("{bundle}/config.json")[1..], config);
+        write(
+            dir.path(),
+            &format!("run/runc/{ID}/state.json"),
+            &format!(r#"{{"id":"{ID}","config":{{"labels":["a=b","bundle={bundle}"]}}}}"#),
+        );
+        write(dir.path(), &format!("run/crun/{ID}/status"), &format!(r#"{{"pid":1,"bundle":"{bundle}"}}"#));
+        write(dir.path(), &format!("run/odd/{ID}/status"), r#"{"bundle":"/srv/../srv"}"#);
+        let root = Root::open(dir.path()).unwrap();
+        assert_eq!(root.container(ID, None), None);
+        for state in ["/run/runc", "/run/crun"] {
+            let found = root.container(ID, Some(&format!("{state}/{ID}"))).unwrap();
+            let names = [&found.name, &found.pod, &found.namespace, &found.runtime].map(Option::as_deref);
+            assert_eq!(names, [Some("web"), Some("web-0"), Some("shop"), Some("cri-o")], "{state}");
+        }
+        assert_eq!(root.container(ID, Some(&format!("/run/odd/{ID}"))), None);
     }
 
     #[test]

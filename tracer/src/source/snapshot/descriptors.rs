@@ -59,6 +59,13 @@ pub(super) enum Held {
     Socket(u64),
     /// Path and inode; of an exec or a container.
     Fifo(RawText, u64),
+    /// The output of a `runc exec` that stays.
+    Pipe {
+        /// Its inode.
+        inode: u64,
+        /// Pid of runc.
+        runc: u32,
+    },
 }
 
 /// A process that does not show what it has open: another user's, or one that may not be traced.

@@ -24,7 +24,7 @@ impl Snapshot {
     pub(super) fn fifos_of(&self, key: TaskKey, now: BootTime) -> Vec<Observation> {
         let fifos: BTreeMap<RawText, FileId> =
             self.exec_fifos(key).into_iter().map(|(_, path, file, _)| (path, file)).collect();
-        let seen = |(path, file)| Observation::of(now, Source::Snapshot, key, Fact::FifoHeld { path, file });
+        let seen = |(path, file)| Observation::of(now, Source::Snapshot, key, Fact::FifoHeld { path, file, fd: None });
         fifos.into_iter().map(seen).collect()
     }
 
@@ -70,6 +70,7 @@ impl Snapshot {
             Target::Socket(inode) => Some((file.fd, Held::Socket(inode))),
             Target::Pipe(_) | Target::Path(_) | Target::Other => None,
         }));
+        held.extend(self.pipes_held(key, &files));
         held
     }
 
@@ -133,7 +134,7 @@ impl Snapshot {
         let inputs: BTreeSet<String> = held.iter().filter_map(input).collect();
         let left = inputs.into_iter().filter(|path| !held.iter().any(|one| one.as_str() == Some(path)));
         let found = left.filter_map(|path| Some((roots.iter().find_map(|root| root.fifo(&path))?, path)));
-        let seen = |(file, path): (FileId, String)| Fact::FifoHeld { path: path.as_str().into(), file };
+        let seen = |(file, path): (FileId, String)| Fact::FifoHeld { path: path.as_str().into(), file, fd: None };
         found.map(|one| Observation::of(now, Source::Snapshot, shim, seen(one))).collect()
     }
 }

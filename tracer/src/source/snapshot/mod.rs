@@ -8,6 +8,7 @@ mod census;
 mod container;
 mod descriptors;
 mod fifos;
+mod foreground;
 mod golang;
 mod iterated;
 mod measure;
@@ -35,8 +36,8 @@ use self::{
     sock_diag::{TcpSocket, Trouble},
 };
 use crate::model::{
-    Ancestry, BootTime, Degraded, Fact, Observation, Places, ProcessInfo, Program, RawText, SocketId, SocketInfo,
-    SocketRole, Source, TaskKey, Want,
+    Ancestry, BootTime, ContainerInfo, Degraded, Fact, Observation, Places, ProcessInfo, Program, RawText, SocketId,
+    SocketInfo, SocketRole, Source, TaskKey, Want,
 };
 
 /// Every daemon talks to these: the journal, D-Bus. They are not on the path.
@@ -143,6 +144,9 @@ impl Snapshot {
         let before = facts.len();
         for (key, listens) in daemons {
             facts.extend(self.fifos_of(key, now));
+            if listens == Daemon::Runtime {
+                facts.extend(self.foreground_of(key, now));
+            }
             if listens == Daemon::Shim {
                 facts.extend(self.execs_of(key, now));
                 servers.remove(&key);
@@ -214,14 +218,18 @@ impl Snapshot {
                 None => Vec::new(),
             },
             Want::Peer { tuple, netns, isn } => self.peers(&[End { tuple: *tuple, netns: *netns, isn: *isn }], now),
+            Want::Fifos(key) if self.is_foreground(*key) => self.stdio_of(*key, now),
             Want::Fifos(key) => {
                 let mut facts = self.fifos_of(*key, now);
+                facts.extend(self.foreground_of(*key, now));
                 facts.extend(self.waiting_now(*key, now));
                 facts
             }
             Want::Container { id, bundle } => {
                 let inside = bundle.as_ref().and_then(RawText::as_str);
-                let fact = match self.in_roots(|root| root.container(id, inside)) {
+                // One root has the bundle, another one the kubelet's log links: each knows a part.
+                let known = self.each_root().filter_map(|root| root.container(id, inside)).reduce(ContainerInfo::or);
+                let fact = match known {
                     Some(info) => Fact::ContainerSeen(Box::new(info)),
                     None => Fact::ContainerUnknown { id: id.clone() },
                 };
@@ -448,12 +456,14 @@ impl Snapshot {
         self.each_root().find_map(ask)
     }
 
-    fn containers(&self) -> BTreeMap<String, crate::model::ContainerInfo> {
-        let mut all = BTreeMap::new();
-        for root in self.each_root() {
-            for (id, info) in root.containers() {
-                all.entry(id).or_insert(info);
-            }
+    fn containers(&self) -> BTreeMap<String, ContainerInfo> {
+        let mut all: BTreeMap<String, ContainerInfo> = BTreeMap::new();
+        for (id, info) in self.each_root().flat_map(|root| root.containers()) {
+            let known = match all.remove(&id) {
+                Some(known) => known.or(info),
+                None => info,
+            };
+            all.insert(id, known);
         }
         all
     }

@@ -32,6 +32,7 @@ use self::{
 use super::{
     Snapshot,
     descriptors::Held,
+    foreground::pipe_name,
     listening,
     sock_diag::{self, Namespaces, Sockets},
 };
@@ -136,6 +137,13 @@ impl Snapshot {
                 Some(Held::Fifo(path, inode)) if *inode == watched.inode && watching.fifos.len() < MAX_FIFOS => {
                     if let (Some(exec), Some(file)) = (exec_of(path), walk.polled(watched.fd, watched.data, true)) {
                         watching.fifos.push(Fifo { path: path.clone(), exec, file });
+                    }
+                }
+                Some(Held::Pipe { inode, runc }) if *inode == watched.inode && watching.fifos.len() < MAX_FIFOS => {
+                    if let Some(file) = walk.polled(watched.fd, watched.data, true) {
+                        // The pipes of one runc are one exec's.
+                        let exec = (String::new(), runc.to_string());
+                        watching.fifos.push(Fifo { path: pipe_name(*inode), exec, file });
                     }
                 }
                 Some(Held::Socket(inode))
