@@ -234,7 +234,7 @@ impl Correlator {
             return;
         };
         let container = info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup);
-        if !container.is_some_and(|container| *container.id == *exec.container) {
+        if container.is_none_or(|container| *container.id != *exec.container) {
             return;
         }
         if let Some(exec) = self.world.execs.set_process(&id, task) {

@@ -159,12 +159,10 @@ mod tests {
         let pipes = [(0, inode(stays.stdin.as_ref().unwrap())), (1, inode(stays.stdout.as_ref().unwrap()))];
         let held: Vec<_> = told[1..]
             .iter()
-            .map(|seen| match &seen.fact {
-                Fact::FifoHeld { path, file, fd } => {
-                    assert_eq!(*path, pipe_name(file.inode));
-                    (fd.unwrap(), file.inode)
-                }
-                other => panic!("{other:?}"),
+            .map(|seen| {
+                let Fact::FifoHeld { path, file, fd } = &seen.fact else { panic!("{seen:?}") };
+                assert_eq!(*path, pipe_name(file.inode));
+                (fd.unwrap(), file.inode)
             })
             .collect();
         assert_eq!(held, pipes, "and no stderr: that is /dev/null");
