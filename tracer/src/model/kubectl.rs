@@ -239,8 +239,14 @@ impl<'a> Parser<'a> {
             "-c" | "--container" => self.container = Some(value),
             "-p" | "--pod" if is_exec => self.pod = Some(value),
             "-f" | "--filename" => self.by_file = true,
-            "-i" | "--stdin" => self.stdin = value == "true",
             _ => {}
+        }
+    }
+
+    /// A switch, which takes no word.
+    fn switch(&mut self, name: &str, value: &str) {
+        if matches!(name, "-i" | "--stdin") {
+            self.stdin = value == "true";
         }
     }
 
@@ -249,6 +255,7 @@ impl<'a> Parser<'a> {
         if let Some((name, value)) = text.split_once('=') {
             self.understood &= self.takes(name).is_some();
             self.set(name, value);
+            self.switch(name, value);
             return 0;
         }
         self.valued(text, next)
@@ -264,7 +271,7 @@ impl<'a> Parser<'a> {
                 1
             }
             Some(Takes::Nothing) => {
-                self.set(name, "true");
+                self.switch(name, "true");
                 0
             }
             None => {
@@ -289,10 +296,10 @@ impl<'a> Parser<'a> {
                 }
                 // `-i=false`
                 Some(Takes::Nothing) if rest.starts_with('=') => {
-                    self.set(&name, rest.trim_start_matches('='));
+                    self.switch(&name, rest.trim_start_matches('='));
                     return 0;
                 }
-                Some(Takes::Nothing) => self.set(&name, "true"),
+                Some(Takes::Nothing) => self.switch(&name, "true"),
                 None => {
                     self.understood = false;
                     return 0;
