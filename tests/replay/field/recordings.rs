@@ -200,6 +200,33 @@ fn many_ends_with_equal_addresses_are_not_compared_each_with_each() {
     assert!(took[1] < took[0] * 10 + Duration::from_secs(1), "{took:?}");
 }
 
+#[test]
+fn no_session_ends_before_it_began() {
+    // The end of the command, told with a time right after boot.
+    let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings/exit-3.jsonl.zst");
+    let text = zstd::decode_all(std::fs::File::open(real).expect("a recording")).expect("zstd");
+    let text = String::from_utf8(text).expect("text");
+    let early = |line: &str| {
+        let mut seen: Value = serde_json::from_str(line).expect("JSON");
+        if seen["fact"]["exit"].is_object() {
+            seen["at"] = 6443.into();
+        }
+        seen.to_string()
+    };
+    let lines: Vec<String> = text.lines().map(early).collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("early.jsonl");
+    std::fs::write(&file, lines.join("\n") + "\n").expect("a file");
+    let ran = binary::run(["replay", &file.to_string_lossy(), "-o", "json", "--kind", "all"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let sessions: Vec<Value> = serde_json::from_str(&ran.stdout).expect("an array");
+    let closed: Vec<&Value> = sessions.iter().filter(|session| session["closed_at"].is_string()).collect();
+    assert!(!closed.is_empty());
+    for session in closed {
+        assert!(session["opened_at"].as_str() <= session["closed_at"].as_str(), "{session}");
+    }
+}
+
 fn verdicts(options: &[&str]) -> (Option<i32>, Vec<Value>) {
     let arguments: Vec<&str> = ["diagnose", "--from", "FILE", "-o", "json"].iter().chain(options).copied().collect();
     let ran = ran("c13-shim-stopped.jsonl.zst", &arguments);

@@ -93,7 +93,8 @@ impl Builder<'_> {
             kind,
             state: if ending.closed_at.is_some() { State::Closed } else { State::Open },
             opened_at,
-            closed_at: ending.closed_at,
+            // An end that is told with a time before the session is damage, or a clock that was set.
+            closed_at: ending.closed_at.map(|closed| closed.max(opened_at)),
             last_seen: now,
             preexisting: exec.preexisting,
             merged_into: None,

@@ -264,7 +264,7 @@ impl Correlator {
         self.totals.closed += 1;
         let session = Session {
             state: State::Closed,
-            closed_at: Some(at),
+            closed_at: Some(at.max(open.session.opened_at)),
             merged_into: Some(self.world.session_id(id)),
             ..Arc::unwrap_or_clone(open.session)
         };
