@@ -258,8 +258,8 @@ fn strangers(go: &Go, built: &Rc<Built>, seed: u64, rounds: usize) -> Counts {
         for kind in ["ended", "spdy", "ended", "opaque", "ended", "websocket"].into_iter().cycle().take(18) {
             runtime.open(kind);
         }
-        // The longer it runs, the more of them: their number does not grow without end.
-        let share = if round < ROUNDS { 3 } else { 2 };
+        // A soak keeps more sessions open, so that each look is at more of them.
+        let share = if round < ROUNDS { 3 } else { 5 };
         let some: Vec<String> =
             runtime.sessions.keys().filter(|_| next(&mut state).is_multiple_of(share)).cloned().collect();
         for exec in some {
@@ -287,6 +287,9 @@ fn what_others_left_on_stacks_names_no_stranger() {
                 break;
             }
             counts += strangers(go, &built, seed, rounds);
+            if is_soak {
+                eprintln!("{}: seed {seed}: {counts:?}", go.version);
+            }
         }
         eprintln!("{}: {counts:?}", go.version);
     }
