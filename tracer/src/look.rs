@@ -10,7 +10,6 @@ use crate::{
     engine::{Filter, Seen, to_measure},
     live::{self, LiveError, NetNs},
     model::{Degraded, Depth, Observation, Source},
-    plan::NO_PRIVILEGE,
     probe_host,
     redact::Redactor,
     sink,
@@ -131,7 +130,7 @@ impl Looker {
 /// What is said where other users' processes cannot be looked at.
 fn blind() -> Degraded {
     Degraded {
-        code: NO_PRIVILEGE.to_owned(),
+        code: Degraded::NO_PRIVILEGE.to_owned(),
         text: "CAP_SYS_PTRACE is missing: the daemons on the path cannot be looked at".to_owned(),
         hint: "run it with sudo; `--from FILE` reads a recording without it".to_owned(),
         fatal: true,

@@ -102,9 +102,6 @@ const SYS_ADMIN: Capability = Capability("CAP_SYS_ADMIN", 21);
 const PERFMON: Capability = Capability("CAP_PERFMON", 38);
 const BPF: Capability = Capability("CAP_BPF", 39);
 
-/// Code of a missing privilege without which nothing can be looked at: exit code 3.
-pub const NO_PRIVILEGE: &str = "no-privilege";
-
 /// Plans the probes, and says what is missing. Where one of the latter is fatal nothing is attached.
 #[must_use]
 pub fn plan(host: &HostFacts) -> (ProbePlan, Vec<Degraded>) {
@@ -154,7 +151,7 @@ fn privileges(host: &HostFacts, missing: &mut Vec<Degraded>) {
         [BPF, PERFMON].into_iter().filter(|wanted| !has(*wanted) && !has(SYS_ADMIN)).map(|wanted| wanted.0).collect();
     if !lacks.is_empty() {
         missing.push(degraded(
-            NO_PRIVILEGE,
+            Degraded::NO_PRIVILEGE,
             true,
             format!(
                 "{} {} missing: the kernel lets this process load and attach no probes",

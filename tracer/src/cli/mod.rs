@@ -28,7 +28,7 @@ use crate::{
     doctor,
     engine::{self, Flow},
     live::{self, LiveError},
-    plan::NO_PRIVILEGE,
+    model::Degraded,
     record::Reader,
     schema,
 };
@@ -209,7 +209,7 @@ fn doctor(output: args::Report) -> Result<Exit, Failure> {
     io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::writing(&error))?;
     Ok(match degraded.iter().find(|degraded| degraded.fatal) {
         None => Exit::Done,
-        Some(degraded) if degraded.code == NO_PRIVILEGE => Exit::NeedPrivilege,
+        Some(degraded) if degraded.code == Degraded::NO_PRIVILEGE => Exit::NeedPrivilege,
         Some(_) => Exit::Unsupported,
     })
 }
@@ -217,7 +217,7 @@ fn doctor(output: args::Report) -> Result<Exit, Failure> {
 fn live_failure(error: &LiveError) -> Failure {
     match error {
         LiveError::Host(degraded) => {
-            let exit = if degraded.code == NO_PRIVILEGE { Exit::NeedPrivilege } else { Exit::Unsupported };
+            let exit = if degraded.code == Degraded::NO_PRIVILEGE { Exit::NeedPrivilege } else { Exit::Unsupported };
             Failure::new(exit, degraded.text.clone(), degraded.hint.clone())
         }
         LiveError::NetNs(netns, error) => Failure::new(

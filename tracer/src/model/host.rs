@@ -138,3 +138,8 @@ pub struct Degraded {
     /// Whether no session can be seen without it.
     pub fatal: bool,
 }
+
+impl Degraded {
+    /// Code of a missing privilege without which nothing can be looked at: exit code 3.
+    pub const NO_PRIVILEGE: &str = "no-privilege";
+}
