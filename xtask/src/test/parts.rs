@@ -183,6 +183,10 @@ fn kernel(session: &mut Session) -> Result<Outcome> {
         }
         Err(error) => format!("{error:#}").replace('\n', "; "),
     };
+    // Translates addresses in a test.
+    if crate::tools::find("iptables").is_none() {
+        drop(crate::apt::install(&["iptables"], &Progress::new()));
+    }
     match privileged(session, "kernel", "kernel")? {
         Outcome::Ran(tally, _) => Ok(Outcome::Ran(tally, words)),
         skipped @ Outcome::Skipped(_) => Ok(skipped),
