@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    os::unix::fs::MetadataExt,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -46,6 +46,10 @@ impl Scene {
     fn stream(&mut self, verb: &str, name: &str) -> Stream {
         let path = self.folder.path().join(name);
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+        self.stream_of(verb, path)
+    }
+
+    fn stream_of(&mut self, verb: &str, path: PathBuf) -> Stream {
         let mut writer = File::options().read(true).write(true).open(&path).expect("opens");
         writer.write_all(b"x").expect("there is room");
         let client = TcpStream::connect(self.daemon.address).expect("connects");
@@ -107,6 +111,12 @@ fn the_fifo_that_a_goroutine_copies_is_joined_to_its_connection_while_reads_are_
         let three = scene.stream("copy", "three");
         let all: BTreeSet<_> = [one.join(), two.join(), three.join()].into();
         assert_eq!(scene.told(), all, "{}", go.version);
+        // A pipe, as the runtime has for each stream of a runc that stays.
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let pipe = scene.stream_of("copy", format!("/proc/{}/fd/{}", std::process::id(), reader.as_raw_fd()).into());
+        let all: BTreeSet<_> = [one.join(), two.join(), three.join(), pipe.join()].into();
+        assert_eq!(scene.told(), all, "{}", go.version);
+        drop(writer);
         // It read something else in between.
         let _other = scene.stream("swap", "swapped");
         assert_eq!(scene.told(), all, "{}", go.version);

@@ -49,8 +49,8 @@ pub fn socket_of(fd: u32) -> Option<Sock> {
     pointer(socket, offset!(socket_sk)).map(Sock)
 }
 
-/// Device and inode number of the FIFO behind `fd` of the running process; `None` where it is something else, a pipe
-/// included: it has no name by which others could know it.
+/// Device and inode number of the FIFO or pipe behind `fd` of the running process; `None` where it is something else. A pipe
+/// has no name, but a `runc exec` that has its other end shows the same inode number.
 ///
 /// kernel: include/linux/fs.h:struct super_block
 #[inline(always)]
@@ -60,8 +60,5 @@ pub fn fifo_of(fd: u32) -> Option<(u32, u64)> {
         return None;
     }
     let block = pointer(inode, offset!(inode_sb))?;
-    if read::<u64>(block, offset!(sb_magic))? == PIPEFS_MAGIC {
-        return None;
-    }
     Some((read(block, offset!(sb_dev))?, read(inode, offset!(inode_ino))?))
 }
