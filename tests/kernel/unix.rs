@@ -20,7 +20,7 @@ type Seen = (Option<u64>, Option<u64>, Option<u32>, String);
 
 fn accepted(seen: &Observation) -> Option<Seen> {
     match &seen.fact {
-        Fact::UnixAccepted { socket, peer, connector, path } if !path.to_text().contains("marker") => {
+        Fact::UnixAccepted { socket, peer, connector, path, bound: true } if !path.to_text().contains("marker") => {
             Some((socket.inode, peer.inode, *connector, path.to_text().into_owned()))
         }
         _ => None,
@@ -29,7 +29,7 @@ fn accepted(seen: &Observation) -> Option<Seen> {
 
 fn connected(seen: &Observation) -> Option<Seen> {
     match &seen.fact {
-        Fact::UnixConnected { socket, listener, path } if !path.to_text().contains("marker") => {
+        Fact::UnixConnected { socket, listener, path, bound: true } if !path.to_text().contains("marker") => {
             Some((socket.inode, None, *listener, path.to_text().into_owned()))
         }
         _ => None,

@@ -355,7 +355,7 @@ impl World {
         let apiserver = daemon(&mut host, "kube-apiserver");
         let kubelet = daemon(&mut host, "kubelet");
         let containerd = daemon(&mut host, "containerd");
-        let path = |path: &str| Fact::ListeningUnix { path: path.into(), socket: SocketId::new(0, 99) };
+        let path = |path: &str| Fact::ListeningUnix { path: path.into(), socket: SocketId::new(0, 99), listener: None };
         host.found(containerd, path("/run/containerd/containerd.sock"));
         let shims: Vec<TaskKey> = (0..3).map(|_| daemon(&mut host, "containerd-shim")).collect();
         for shim in &shims {

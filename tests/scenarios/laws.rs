@@ -78,6 +78,10 @@ fn concerns_all(facts: &[Observation]) -> bool {
     facts.iter().any(|fact| matches!(fact.fact, Fact::Lost { .. } | Fact::AuditSkipped { .. } | Fact::Tick))
 }
 
+fn verifies(facts: &[Observation]) -> bool {
+    facts.iter().any(|fact| matches!(fact.fact, Fact::ListeningUnix { listener: Some(_), .. }))
+}
+
 fn lines(report: &Report, world: u32, of: u32) -> BTreeSet<String> {
     let own = |session: &&Session| session.hops.iter().all(|hop| hop.task.tgid / 100_000 == of);
     report.sessions.iter().filter(own).map(|session| render_session(session, world)).collect()
@@ -90,7 +94,8 @@ fn strangers_change_nothing() {
         let facts = read(name, text, 0).facts();
         for (other, text) in &texts {
             let strangers = read(other, text, 1).facts();
-            if concerns_all(&facts) || concerns_all(&strangers) {
+            // Snapshots of one host verify listeners or do not.
+            if concerns_all(&facts) || concerns_all(&strangers) || verifies(&facts) != verifies(&strangers) {
                 continue;
             }
             let seen = outcome(&merged(&facts, &strangers));

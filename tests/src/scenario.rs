@@ -28,6 +28,8 @@
 //! * `audit-follow` is the beginning of an audit log; `audit ID USER SUBRESOURCE NS/POD/CONTAINER at TIME` a line of it, read then:
 //!   `from ADDR,ADDR`, `as USER`, `code N`, `over`, `older`, `tty`, `stdin` may follow, and `-- COMMAND`. `written TIME` is when it
 //!   was written by its own clock: else right before it was read.
+//! * `unix-listen PID PATH` is of an older format; `at PATH`, `nowhere` or `by-user PATH` behind it is what a snapshot verified.
+//!   `bound` behind a `unix-accept` says that its path is a name alone. `@userns=host`, `@userns=7`: only snapshots tell it.
 //! * `ancestry PID COMM:PID:UID… [UID=NAME…]`
 //! * `older since 40` is a session older than the tracer whose first sign of life was 40 ms after the host's start.
 //! * `expect` is followed by the sessions as [`render`] writes them; `then` goes on with facts. Before an `expect`, time
@@ -43,8 +45,9 @@ use execpath::{
     correlate::Options,
     model::{
         Actor, Ancestor, Ancestry, AuditEvent, AuditRequest, AuditUser, BootTime, ContainerInfo, ExitStatus, Fact,
-        Family, FileId, FileKind, HostNo, Isn, KubeUser, Observation, ProcessInfo, Program, RawText, Report, Session,
-        SocketId, SocketInfo, SocketRole, Source, Span, State, Subresource, TaskKey, Tuple, WatchAs,
+        Family, FileId, FileKind, HostNo, INITIAL_USERNS, Isn, KubeUser, Listener, Observation, ProcessInfo, Program,
+        RawText, Report, Session, SocketId, SocketInfo, SocketRole, Source, Span, State, Subresource, TaskKey, Tuple,
+        WatchAs,
     },
 };
 
@@ -359,10 +362,15 @@ impl Names {
                 ("@stdin", "null") => info.stdin = Some(FileKind::Other),
                 ("@tty", tty) => info.tty = Some(tty.to_owned()),
                 ("@go", version) => info.program = Some(Program::Go(version.to_owned())),
+                ("@userns", "host") => info.userns = Some(INITIAL_USERNS),
+                ("@userns", number) => {
+                    let userns = number.parse();
+                    info.userns = Some(userns.map_err(|_no_number| format!("`{number}` is no user namespace"))?);
+                }
                 ("@uid", uid) => info.uid = Some(uid.parse().map_err(|_no_number| format!("`{uid}` is no uid"))?),
                 _ => {
                     return Err(format!(
-                        "`{word}` is none of @below, @contained, @parent=, @uid=, @in=, @stdin=, @tty=, @go="
+                        "`{word}` is none of @below, @contained, @parent=, @uid=, @userns=, @in=, @stdin=, @tty=, @go="
                     ));
                 }
             }
@@ -597,7 +605,16 @@ impl Names {
             "unix-listen" => {
                 task = Some(self.task(&mut words)?);
                 source = Source::Snapshot;
-                Fact::ListeningUnix { path: words.next("a path")?.into(), socket: SocketId::new(0, 99) }
+                let path = words.next("a path")?.into();
+                // `at PATH`: verified, clients reach it there. `nowhere`: no client does. `by-user`: not root's.
+                let listener = match words.rest.next() {
+                    None => None,
+                    Some("at") => Some(Listener { root: true, at: Some(words.next("a path")?.into()) }),
+                    Some("nowhere") => Some(Listener { root: true, at: None }),
+                    Some("by-user") => Some(Listener { root: false, at: Some(words.next("a path")?.into()) }),
+                    Some(other) => return Err(format!("`{other}` is none of `at`, `nowhere`, `by-user`")),
+                };
+                Fact::ListeningUnix { path, socket: SocketId::new(0, 99), listener }
             }
             "connect" => {
                 task = Some(self.task(&mut words)?);
@@ -652,7 +669,8 @@ impl Names {
                 task = Some(self.task(&mut words)?);
                 let (far, near) = (self.unix(&mut words)?, self.unix(&mut words)?);
                 let connector = Some(self.task(&mut words)?.tgid);
-                Fact::UnixAccepted { socket: far, peer: near, connector, path: words.next("a path")?.into() }
+                let path = words.next("a path")?.into();
+                Fact::UnixAccepted { socket: far, peer: near, connector, path, bound: words.is_next("bound") }
             }
             "touch" => {
                 task = Some(self.task(&mut words)?);

@@ -428,7 +428,9 @@ impl Trace {
     async fn watch_daemons(&mut self) -> Result<BTreeSet<TaskKey>, LiveError> {
         let mut daemons = BTreeSet::new();
         for seen in self.snapshot.listeners(now()) {
-            if matches!(seen.fact, Fact::ListeningUnix { .. }) {
+            if let Fact::ListeningUnix { listener: Some(listener), .. } = &seen.fact
+                && listener.serves_at().is_some()
+            {
                 daemons.extend(seen.task);
             }
             self.pump.take(seen)?;

@@ -4,6 +4,7 @@
 
 mod anchors;
 mod crio;
+mod daemons;
 mod recordings;
 mod verdicts;
 

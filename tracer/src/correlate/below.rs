@@ -9,7 +9,9 @@ use super::{
     sockets::SocketNo,
     world::Part,
 };
-use crate::model::{Confidence, Evidence, GapCode, Hop, Kind, Link, LinkKind, Proofs, Role, TaskKey, Want};
+use crate::model::{
+    Confidence, Evidence, GapCode, Hop, Kind, Link, LinkKind, Places, Proofs, Role, TaskKey, Want, names_container,
+};
 
 impl Builder<'_> {
     /// Hops and links below the runtime.
@@ -138,6 +140,13 @@ impl Builder<'_> {
         };
         let hop = self.hop(process, Role::Process);
         hops.push(hop);
+        // Where the process has ended before its cgroup was read, what verified daemons started stands.
+        let is_elsewhere = self.is_elsewhere(exec, process);
+        if is_elsewhere {
+            let text = "the cgroup of this process does not name the container: that it runs there is not proved";
+            self.gap_at(GapCode::Unverified, (last + 1, last + 1), text);
+        }
+        let confidence = if is_elsewhere { Confidence::Strong } else { Confidence::Exact };
         let says_so = exec.pid_file_says == Some(process.tgid);
         let evidence = match exec.runc {
             Some(_) if says_so => smallvec![Evidence::Fork, Evidence::PidFile],
@@ -147,7 +156,18 @@ impl Builder<'_> {
             // runc is gone: the shim's child that its pid file names, in the right container.
             None => smallvec![Evidence::PidFile, Evidence::Cgroup],
         };
-        links.push(link(last, last + 1, LinkKind::Exec, Confidence::Exact, evidence));
+        links.push(link(last, last + 1, LinkKind::Exec, confidence, evidence));
+    }
+
+    /// Whether the cgroup of that process was read and does not name the container. Nothing is known of the cgroups of a runtime
+    /// whose socket the user named.
+    fn is_elsewhere(&self, exec: &Exec, process: TaskKey) -> bool {
+        let cgroup = self.world.processes.get(process).and_then(|process| process.cgroup.as_ref());
+        let Some(path) = cgroup else { return false };
+        let path = path.as_str().unwrap_or_default();
+        let runtime = exec.runtime.and_then(|runtime| self.world.processes.get(runtime));
+        let is_conventional = runtime.is_some_and(|runtime| runtime.serves_at.values().any(Places::is_conventional));
+        is_conventional && !names_container(path, &exec.container)
     }
 
     /// containerd between dockerd and the shim: dockerd has it start the command.

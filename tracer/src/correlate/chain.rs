@@ -154,7 +154,9 @@ impl Builder<'_> {
         let far = near.peer.and_then(|no| Some((no, self.world.sockets.get(no)?.owner?)));
         let to_kubelet = self.world.leads_to_kubelet(near.tuple);
         if let Some((inbound, task)) = far {
-            nodes.push(Node { task, role: served_as(to_kubelet), inbound: Some(inbound), join: None, outbound: None });
+            let port = near.tuple.map(|tuple| tuple.remote.port()).unwrap_or_default();
+            let role = if self.is_unverified(task, port) { Role::Proxy } else { served_as(to_kubelet) };
+            nodes.push(Node { task, role, inbound: Some(inbound), join: None, outbound: None });
             return nodes;
         }
         if let (Some(tuple), false) = (near.tuple, near.peer_absent) {
@@ -235,6 +237,15 @@ impl Builder<'_> {
         };
         let inbound = join.as_ref().map(|join| join.inbound);
         let mut role = self.role(task, inbound, near_no);
+        if role == Role::Client && verdict == Verdict::Unknown && self.world.may_serve_kubelet(near) {
+            role = Role::Proxy;
+            let text = "asked for by a kubelet, or by another client of the runtime: which of them is not known yet";
+            self.gap(GapCode::KindUnknown, None, text);
+        }
+        let ports = process_ports(self.world, task, inbound);
+        if role == Role::Proxy || role == Role::Client {
+            let _is_told = ports.into_iter().any(|port| self.is_unverified(task, port));
+        }
         // It passes on for somebody: who, is open.
         if role == Role::Client && verdict == Verdict::Ambiguous {
             role = Role::Proxy;
@@ -279,6 +290,18 @@ impl Builder<'_> {
             && !process.ports.iter().any(|port| places.is_path_port(*port))
     }
 
+    /// Whether that process listens as API server or kubelet, and may be none; then a gap says so.
+    fn is_unverified(&mut self, task: TaskKey, port: u16) -> bool {
+        let Some(role) = self.world.unverified_role(task, port) else { return false };
+        let text = if role == Role::Kubelet {
+            "this process listens on a kubelet's port and is not root of the host: not taken for a kubelet"
+        } else {
+            "this process listens on an API server's port in a user namespace of its own: not taken for an API server"
+        };
+        self.gap(GapCode::Unverified, None, text);
+        true
+    }
+
     /// What a process is that passes on what came in by `inbound`, or began `outbound`.
     fn role(&self, task: TaskKey, inbound: Option<SocketNo>, outbound: SocketNo) -> Role {
         let socket = |no: SocketNo| self.world.sockets.get(no);
@@ -293,7 +316,11 @@ impl Builder<'_> {
                 inbound_port: inbound.and_then(|socket| socket.tuple).map(|tuple| tuple.local.port()),
                 from_itself,
                 ports: process.map_or(&no_ports, |process| &process.ports),
-                is_runtime: process.is_some_and(|process| process.is_runtime),
+                may_be_apiserver: self.world.processes.may_be_apiserver(task),
+                may_be_kubelet: self.world.processes.may_be_kubelet(task),
+                is_runtime: process.is_some_and(|process| process.is_runtime)
+                    || (inbound.is_some_and(|inbound| self.world.is_of_kubelet(inbound))
+                        && socket(outbound).is_some_and(|outbound| outbound.unix.is_some())),
                 dialled_port: socket(outbound).and_then(|socket| socket.tuple).map(|tuple| tuple.remote.port()),
             },
         )
@@ -400,6 +427,13 @@ impl Builder<'_> {
     pub(super) fn gap_at(&mut self, code: GapCode, between: (usize, usize), text: &str) {
         self.gap(code, Some(between), text);
     }
+}
+
+/// Ports by which a process may be API server or kubelet.
+fn process_ports(world: &World, task: TaskKey, inbound: Option<SocketNo>) -> BTreeSet<u16> {
+    let own = world.processes.get(task).map(|process| process.ports.clone()).unwrap_or_default();
+    let inbound = inbound.and_then(|no| world.sockets.get(no)).and_then(|socket| socket.tuple);
+    own.into_iter().chain(inbound.map(|tuple| tuple.local.port())).collect()
 }
 
 pub(super) fn link(from: usize, to: usize, kind: LinkKind, confidence: Confidence, evidence: Proofs) -> Link {

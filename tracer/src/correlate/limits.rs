@@ -181,3 +181,6 @@ pub(super) const MAX_AUDIT_FITS: usize = 100_000;
 
 /// Observations that a new file of a recording begins with: of 1,000 sessions some 100,000. Beyond, the oldest are left out.
 pub(super) const MAX_TOLD_AGAIN: usize = 500_000;
+
+/// Sockets of the path on which one process listens, as far as they are remembered. dockerd has two, containerd has three.
+pub(super) const MAX_LISTENERS: usize = 16;

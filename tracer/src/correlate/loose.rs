@@ -21,6 +21,9 @@ impl World {
                 daemons.insert(Daemon { task, role, netns: process.info.netns });
             };
             for port in &process.ports {
+                if self.unverified_role(task, *port).is_some() {
+                    continue;
+                }
                 if self.places.is_kubelet_port(*port) {
                     add(Role::Kubelet);
                 } else if self.places.is_apiserver_port(*port) {
@@ -72,6 +75,8 @@ impl World {
                 inbound_port: accepted.then_some(tuple.local.port()),
                 from_itself: peer == Some(task),
                 ports: &process.ports,
+                may_be_apiserver: self.processes.may_be_apiserver(task),
+                may_be_kubelet: self.processes.may_be_kubelet(task),
                 is_runtime: process.is_runtime,
                 dialled_port: (!accepted).then_some(tuple.remote.port()),
             },

@@ -56,9 +56,9 @@ use self::{
     world::{Losses, Part, Standing, World},
 };
 use crate::model::{
-    Actor, BootTime, Change, ContainerInfo, Diagnosis, Fact, Family, Finding, HostFacts, HostNo, Measures, Observation,
-    Pairing, Places, ProcessInfo, RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole, Source, State,
-    Target, TaskKey, Totals, Want, WatchAs,
+    Actor, BootTime, Change, ContainerInfo, Diagnosis, Fact, Family, Finding, HostFacts, HostNo, Listener, Measures,
+    Observation, Pairing, Places, ProcessInfo, RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole, Source,
+    State, Target, TaskKey, Totals, Want, WatchAs,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -161,6 +161,7 @@ impl Correlator {
                 containers: BTreeMap::new(),
                 losses: Losses::default(),
                 audits: Audits::default(),
+                verified: BTreeSet::new(),
             },
             open: BTreeMap::new(),
             closed: VecDeque::new(),
@@ -380,7 +381,14 @@ impl Correlator {
                 self.world.processes.entry(task).ancestry = Some((*ancestry).into());
                 self.touch(&Part::Task(task));
             }
-            (Fact::ProcessSeen(info), Some(task)) => self.learned(task, *info),
+            (Fact::ProcessSeen(info), Some(task)) => {
+                // Snapshots of older formats do not say whether the process had ended by then, and its cgroup was another.
+                let cgroup = info.cgroup.clone().filter(|_| info.userns.is_some());
+                self.learned(task, *info);
+                if cgroup.is_some() {
+                    self.world.processes.entry(task).cgroup = cgroup;
+                }
+            }
             (Fact::ProcessGone, Some(task)) => {
                 self.world.processes.gone(task, at);
                 self.touch(&Part::Task(task));
@@ -389,7 +397,10 @@ impl Correlator {
             (Fact::Looked, Some(task)) => self.looked(at, task),
             (Fact::Exit { status }, Some(task)) => self.exited(at, task, status),
             (Fact::Listening { socket }, Some(task)) => self.listening(at, task, &socket),
-            (Fact::ListeningUnix { path, .. }, Some(task)) => self.daemon_found(task, &path),
+            (Fact::ListeningUnix { path, listener, .. }, Some(task)) => match listener {
+                Some(listener) => self.listener_verified(task, &path, &listener),
+                None => self.daemon_found(task, &path),
+            },
             (Fact::Connected { socket, actor, inbound }, Some(task)) => {
                 self.connected(at, task, socket, actor, inbound)
             }
@@ -432,7 +443,10 @@ impl Correlator {
                     self.peer_absent(at, no);
                 }
             }
-            (Fact::UnixConnected { socket, listener: Some(listener), path }, _) => {
+            (Fact::UnixConnected { socket: _, listener: Some(listener), path, bound: true }, by) => {
+                self.connected_to(by, listener, &path);
+            }
+            (Fact::UnixConnected { socket, listener: Some(listener), path, bound: false }, _) => {
                 if let Some(task) = self.world.processes.bearer(socket.host, listener) {
                     self.daemon_found(task, &path);
                 } else if self.world.is_daemon_socket(&path) {
@@ -440,10 +454,11 @@ impl Correlator {
                     self.ask(Want::Pid(listener));
                 }
             }
-            (Fact::UnixAccepted { socket, peer, connector, path }, Some(task)) => {
-                self.daemon_found(task, &path);
-                let older = source == Source::Snapshot;
-                self.unix_accepted(at, task, connector, older, Standing { path, near: peer, far: socket });
+            (Fact::UnixAccepted { socket, peer, connector, path, bound }, Some(task)) => {
+                if let Some(path) = self.served_at(task, path, bound) {
+                    let older = source == Source::Snapshot;
+                    self.unix_accepted(at, task, connector, older, Standing { path, near: peer, far: socket });
+                }
             }
             (Fact::Touched { actor, socket }, Some(task)) => self.touched(at, task, actor, &socket),
             (Fact::FifoHeld { path, file, fd }, Some(task)) => match fd {
@@ -597,7 +612,46 @@ impl Correlator {
         }
     }
 
+    /// What a snapshot verified of a process that listens.
+    fn listener_verified(&mut self, task: TaskKey, bound: &RawText, listener: &Listener) {
+        self.world.verified.insert(task.host);
+        self.world.processes.listens(task, bound, listener);
+        if let Some(at) = listener.serves_at() {
+            self.daemon_found(task, at);
+        }
+    }
+
+    /// A connection to a listener of that name. The name proves nothing, and a socket may have another path by now: whose the
+    /// listener is gets asked where a daemon has such a name, and where a kubelet connects.
+    fn connected_to(&mut self, by: Option<TaskKey>, listener: u32, bound: &RawText) {
+        let host = by.map(|by| by.host).unwrap_or_default();
+        let task = self.world.processes.bearer(host, listener);
+        if task.is_some_and(|task| self.world.processes.serves_at(task, bound).is_some()) {
+            return;
+        }
+        if self.world.is_daemon_socket(bound) || by.is_some_and(|by| self.world.is_kubelet(by)) {
+            self.ask(Want::Listeners(listener));
+        }
+    }
+
+    /// The path at which clients reach the listener that accepted a connection; `None` where that is no daemon's, as far as is
+    /// known.
+    fn served_at(&mut self, task: TaskKey, path: RawText, bound: bool) -> Option<RawText> {
+        if !bound {
+            self.daemon_found(task, &path);
+            return Some(path);
+        }
+        let at = self.world.processes.serves_at(task, &path).cloned();
+        if at.is_none() && self.world.is_daemon_socket(&path) {
+            self.ask(Want::Listeners(task.tgid));
+        }
+        at
+    }
+
     fn daemon_found(&mut self, task: TaskKey, path: &RawText) {
+        if !self.world.may_be_daemon(task) {
+            return;
+        }
         if self.world.is_daemon_socket(path) {
             self.watched.insert(task);
             self.ask(Want::Watch(task, WatchAs::Daemon));
@@ -777,10 +831,10 @@ impl Correlator {
         }
     }
 
-    /// Asks once; who has the other end of a connection, again after a while: addresses are used again.
+    /// Asks once; who has the other end of a connection, and who listens, again after a while: addresses and pids are used again.
     fn ask(&mut self, want: Want) {
         let asked = self.asked.get(&want).copied();
-        let again = matches!(want, Want::Peer { .. });
+        let again = matches!(want, Want::Peer { .. } | Want::Listeners(_));
         if asked.is_none_or(|at| again && self.now.since(at) >= limits::PEER_AGAIN) {
             self.asked.insert(want.clone(), self.now);
             self.wants.push(want);

@@ -6,10 +6,12 @@ use std::{
 };
 
 use super::{
-    limits::{MAX_LINEAGE, MAX_PROCESSES, REMEMBER},
+    limits::{MAX_LINEAGE, MAX_LISTENERS, MAX_PROCESSES, REMEMBER},
     table::Table,
 };
-use crate::model::{Ancestor, Ancestry, BootTime, ExitStatus, HostNo, ProcessInfo, Program, TaskKey};
+use crate::model::{
+    Ancestor, Ancestry, BootTime, ExitStatus, HostNo, Listener, ProcessInfo, Program, RawText, TaskKey, parse_abstract,
+};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Process {
@@ -27,6 +29,10 @@ pub(super) struct Process {
     pub(super) is_runtime: bool,
     /// Name of the runtime that it is, where its socket says so.
     pub(super) runtime_name: Option<&'static str>,
+    /// Where its verified listeners are reached, by the names that they were bound with.
+    pub(super) serves_at: BTreeMap<RawText, RawText>,
+    /// Its cgroup, as a snapshot of the program that it runs now has it.
+    pub(super) cgroup: Option<RawText>,
     /// What it had open.
     pub(super) looked: Looked,
     /// Where it comes from.
@@ -125,7 +131,10 @@ impl Processes {
 
     /// It runs another program now: what was known of the old one is void.
     pub(super) fn executed(&mut self, task: TaskKey, info: &ProcessInfo) {
-        let known = Arc::make_mut(&mut self.entry(task).info);
+        let process = self.entry(task);
+        // What forked it may have been in another cgroup.
+        process.cgroup = None;
+        let known = Arc::make_mut(&mut process.info);
         known.exe = None;
         known.program = None;
         self.learn(task, info.clone());
@@ -159,6 +168,7 @@ impl Processes {
         new.netns = new.netns.or(old.netns);
         new.mntns = new.mntns.or(old.mntns);
         new.stdin = new.stdin.or(old.stdin);
+        new.userns = new.userns.or(old.userns);
         new.watched = new.watched.or(old.watched);
         let is_different = new != *old;
         if is_different {
@@ -172,6 +182,33 @@ impl Processes {
         if let Some(process) = self.by_key.get_mut(&task) {
             process.gone = process.gone.or(Some(at));
         }
+    }
+
+    /// What a snapshot verified of one of its listeners.
+    pub(super) fn listens(&mut self, task: TaskKey, bound: &RawText, listener: &Listener) {
+        let process = self.entry(task);
+        if let Some(at) = listener.serves_at()
+            && process.serves_at.len() < MAX_LISTENERS
+        {
+            process.serves_at.insert(parse_abstract(bound), at.clone());
+        }
+    }
+
+    /// The path at which clients reach the listener that was bound with that name; `None` where none is verified.
+    pub(super) fn serves_at(&self, task: TaskKey, bound: &RawText) -> Option<&RawText> {
+        self.by_key.get(&task)?.serves_at.get(&parse_abstract(bound))
+    }
+
+    /// Whether it may be a kubelet: root in the initial user namespace. Recordings of formats 1 to 3 do not tell.
+    pub(super) fn may_be_kubelet(&self, task: TaskKey) -> bool {
+        self.by_key.get(&task).is_none_or(|process| {
+            process.info.userns.is_none() || (!process.info.is_in_own_userns() && process.info.uid == Some(0))
+        })
+    }
+
+    /// Whether it may be an API server: any user of the host. Recordings of formats 1 to 3 do not tell.
+    pub(super) fn may_be_apiserver(&self, task: TaskKey) -> bool {
+        self.by_key.get(&task).is_none_or(|process| !process.info.is_in_own_userns())
     }
 
     pub(super) fn exited(&mut self, task: TaskKey, at: BootTime, status: ExitStatus) {

@@ -12,7 +12,10 @@ pub(super) struct Seen<'a> {
     pub(super) from_itself: bool,
     /// Ports on which it listens.
     pub(super) ports: &'a BTreeSet<u16>,
-    /// It listens on a runtime's socket.
+    /// It may be the API server, or a kubelet, by whose process it is.
+    pub(super) may_be_apiserver: bool,
+    pub(super) may_be_kubelet: bool,
+    /// It listens on a runtime's socket, or serves a kubelet's connection by one of its own to a runtime.
     pub(super) is_runtime: bool,
     /// Where its outbound connection goes.
     pub(super) dialled_port: Option<u16>,
@@ -29,7 +32,11 @@ pub(super) fn role_of(places: &Places, seen: &Seen<'_>) -> Role {
             None
         }
     };
-    let listens_as = |role: Role| seen.ports.iter().any(|port| by_port(*port) == Some(role));
+    // Where it listens itself.
+    let own = |port: u16| {
+        by_port(port).filter(|role| if *role == Role::Kubelet { seen.may_be_kubelet } else { seen.may_be_apiserver })
+    };
+    let listens_as = |role: Role| seen.ports.iter().any(|port| own(*port) == Some(role));
     let dials = seen.dialled_port.and_then(by_port);
     // One process may be both (k3s, MicroShift): kubelets dial runtimes, API servers dial kubelets and, by way of a tunnel,
     // themselves.
@@ -39,7 +46,7 @@ pub(super) fn role_of(places: &Places, seen: &Seen<'_>) -> Role {
     };
     match seen.inbound_port {
         // A role belongs to the socket: in k3s one process is both.
-        Some(port) => match by_port(port) {
+        Some(port) => match own(port) {
             Some(role) => role,
             // cri-dockerd, between kubelet and dockerd.
             None if seen.is_runtime => Role::Runtime,

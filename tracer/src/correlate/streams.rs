@@ -102,7 +102,7 @@ impl Correlator {
     ) {
         let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
         // The streams of a container's first process: a start, not an exec.
-        if fifo.exec == fifo.container {
+        if fifo.exec == fifo.container || !self.world.may_be_daemon(task) {
             return;
         }
         let stream = self.stream_of_actor(at, task, actor, inbound);
@@ -136,7 +136,9 @@ impl Correlator {
 
     /// A FIFO that is older than the tracer, or was asked for: whoever holds it serves that exec.
     pub(super) fn fifo_held(&mut self, at: BootTime, task: TaskKey, path: &RawText, file: FileId) {
-        let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
+        let Some(fifo) = path.as_str().and_then(parse_fifo_path).filter(|_| self.world.may_be_daemon(task)) else {
+            return;
+        };
         self.world.execs.note_fifo(file, &fifo);
         if fifo.exec == fifo.container {
             return;

@@ -16,7 +16,7 @@ use super::{
     sockets::{Socket, SocketNo, Sockets},
 };
 use crate::model::{
-    BootTime, FileKind, HostNo, Places, RawText, SessionId, SocketId, SocketRole, Target, TaskKey, Tuple,
+    BootTime, FileKind, HostNo, Places, RawText, Role, SessionId, SocketId, SocketRole, Target, TaskKey, Tuple,
 };
 
 pub(super) struct World {
@@ -40,6 +40,8 @@ pub(super) struct World {
     pub(super) containers: BTreeMap<String, Option<Arc<Target>>>,
     pub(super) losses: Losses,
     pub(super) audits: Audits,
+    /// Hosts whose snapshots verify who listens: nobody else counts as a daemon there.
+    pub(super) verified: BTreeSet<HostNo>,
 }
 
 impl World {
@@ -52,6 +54,12 @@ impl World {
     pub(super) fn session_id(&self, id: &AnchorId) -> SessionId {
         let unknown = || id.session(&self.hosts, HostNo::default(), None);
         self.execs.get(id).map_or_else(unknown, |exec| exec.session.clone())
+    }
+
+    /// Whether what that process does counts as a daemon's. Recordings of formats 1 to 3 verify nobody.
+    pub(super) fn may_be_daemon(&self, task: TaskKey) -> bool {
+        !self.verified.contains(&task.host)
+            || self.processes.get(task).is_some_and(|process| !process.serves_at.is_empty())
     }
 
     /// Whether who listens there starts containers: what it forks is then followed.
@@ -180,9 +188,50 @@ impl World {
         self.joins.inlets(stream, &self.sockets).iter().any(|near| self.exec_of_hijacked(*near).is_some())
     }
 
+    /// Whether a kubelet connected there, to another port than the path's: whoever serves that and passes it on to a runtime is
+    /// one, too (cri-dockerd).
+    pub(super) fn is_of_kubelet(&self, accepted: &Socket) -> bool {
+        let is_path_port = accepted.tuple.is_none_or(|tuple| self.places.is_path_port(tuple.local.port()));
+        let dialler = accepted.peer.and_then(|peer| self.sockets.get(peer)).and_then(|peer| peer.owner);
+        // dockershim: the kubelet connects to itself.
+        !is_path_port && dialler.is_some_and(|dialler| Some(dialler) != accepted.owner && self.is_kubelet(dialler))
+    }
+
+    /// Whether a connection to dockerd's API may serve a kubelet: a kubelet connected to another port shortly before, nobody is known
+    /// to have accepted that, and this client of dockerd was one before.
+    pub(super) fn may_serve_kubelet(&self, near: &Socket) -> bool {
+        let was_client = |before: BootTime| {
+            self.sockets.iter().any(|(_, other)| {
+                other.unix.is_some() && other.owner.is_some() && other.owner == near.owner && other.since < before
+            })
+        };
+        let is_open_leg = |socket: &Socket| {
+            socket.role == Some(SocketRole::Connected)
+                && socket.closed.is_none()
+                && socket.since <= near.since
+                && near.since.since(socket.since) <= STREAM_WITHIN
+                && socket.tuple.is_some_and(|tuple| !self.places.is_path_port(tuple.remote.port()))
+                && socket.owner.is_some_and(|owner| owner.host == near.id.host && self.is_kubelet(owner))
+                && socket.peer.and_then(|peer| self.sockets.get(peer)).is_none_or(|peer| peer.owner.is_none())
+        };
+        near.unix.is_some() && self.sockets.iter().any(|(_, socket)| is_open_leg(socket) && was_client(socket.since))
+    }
+
     pub(super) fn is_kubelet(&self, task: TaskKey) -> bool {
         let process = self.processes.get(task);
         process.is_some_and(|process| process.ports.iter().any(|port| self.places.is_kubelet_port(*port)))
+            && self.processes.may_be_kubelet(task)
+    }
+
+    /// What a process is that listens on that port, where its being so cannot be verified.
+    pub(super) fn unverified_role(&self, task: TaskKey, port: u16) -> Option<Role> {
+        if self.places.is_kubelet_port(port) && !self.processes.may_be_kubelet(task) {
+            Some(Role::Kubelet)
+        } else if self.places.is_apiserver_port(port) && !self.processes.may_be_apiserver(task) {
+            Some(Role::ApiServer)
+        } else {
+            None
+        }
     }
 
     /// The process that would accept this connection: it listens on the port, and has accepted a connection at the same address from

@@ -34,6 +34,7 @@ pub(super) fn info(record: &Process) -> ProcessInfo {
         tty: None,
         netns: some(record.netns),
         mntns: some(record.mntns),
+        userns: None,
         cgroup: None,
         program: None,
         stdin: None,

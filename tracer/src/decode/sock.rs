@@ -71,6 +71,7 @@ pub(super) fn unix_connected(record: &UnixConnected) -> Fact {
         socket: SocketId::new(0, record.inode),
         listener: some(record.listener_tgid),
         path: unix_path(record.path.as_bytes()),
+        bound: true,
     }
 }
 
@@ -80,6 +81,7 @@ pub(super) fn unix_accepted(record: &UnixAccepted) -> Fact {
         peer: SocketId::new(0, record.peer_inode),
         connector: some(record.peer_tgid),
         path: unix_path(record.path.as_bytes()),
+        bound: true,
     }
 }
 

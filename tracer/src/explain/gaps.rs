@@ -73,5 +73,9 @@ const fn words(code: GapCode) -> (&'static str, &'static str) {
             "From the outside an exec, an attach and a forwarded port look the same until something happens on them.",
             "The next output tells, or kubectl's arguments where kubectl is on this host. Until then it is called an exec.",
         ),
+        GapCode::Unverified => (
+            "A process here looks like a part of the path, and any program can look like that.",
+            "execpath checks its user, namespaces, cgroup and the file of its socket. What does not pass is not claimed.",
+        ),
     }
 }

@@ -163,6 +163,16 @@ pub fn parse_cgroup(path: &str) -> Option<ContainerRef> {
     Some(ContainerRef { id: id.to_owned(), pod_uid })
 }
 
+/// Whether a cgroup path names that container, in any of its parts: what runs in a container may have cgroups of its own below.
+#[must_use]
+pub fn names_container(path: &str, id: &str) -> bool {
+    !id.is_empty()
+        && path.split('/').any(|part| {
+            let part = part.strip_suffix(".scope").unwrap_or(part);
+            part.strip_suffix(id).is_some_and(|before| before.is_empty() || before.ends_with(['-', ':']))
+        })
+}
+
 /// containerd's CRI: `…/containers/<cid>/io/<number>/<exec>-stdout`; dockerd: `…/<cid>/<exec>-stdout`.
 #[must_use]
 pub fn parse_fifo_path(path: &str) -> Option<ExecFifo> {
@@ -324,6 +334,23 @@ mod tests {
 
     const CID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     const EXEC: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
+
+    #[test]
+    fn a_cgroup_names_a_container_in_any_of_its_parts() {
+        let id = "ab".repeat(32);
+        for path in [
+            format!("/kubepods/besteffort/pod1/{id}"),
+            format!("/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"),
+            format!("/kubepods.slice/cri-containerd-{id}.scope/init.scope"),
+            format!("/system.slice:docker:{id}/below"),
+        ] {
+            assert!(names_container(&path, &id), "{path}");
+        }
+        for path in [format!("/kubepods/pod1/{id}0"), format!("/kubepods/pod1/0{id}"), "/".to_owned(), String::new()] {
+            assert!(!names_container(&path, &id), "{path}");
+        }
+        assert!(names_container("/default/web", "web") && !names_container("/default/web", ""));
+    }
 
     #[test]
     fn cgroup_paths_of_both_drivers_name_container_and_pod() {

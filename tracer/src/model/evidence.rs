@@ -160,6 +160,8 @@ pub enum GapCode {
     ProcessLeftRunning,
     /// What kind of session it is cannot be seen on this host.
     KindUnknown,
+    /// A process claims to be a part of the path, and what it claims is not proved.
+    Unverified,
 }
 
 impl GapCode {
@@ -177,6 +179,7 @@ impl GapCode {
             Self::NamesUnknown => "names-unknown",
             Self::ProcessLeftRunning => "process-left-running",
             Self::KindUnknown => "kind-unknown",
+            Self::Unverified => "unverified",
         }
     }
 }

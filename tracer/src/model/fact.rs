@@ -115,6 +115,26 @@ impl FileId {
     }
 }
 
+/// What the snapshot verified of a process that listens on a unix socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Whether the process is root in the initial user namespace.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub root: bool,
+    /// Path at which clients reach this socket now: the file there is the socket's. `None` where no path of a runtime or shim
+    /// leads to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<RawText>,
+}
+
+impl Listener {
+    /// The path at which a daemon serves its clients; `None` where the process does not count as a daemon.
+    #[must_use]
+    pub fn serves_at(&self) -> Option<&RawText> {
+        self.at.as_ref().filter(|_| self.root)
+    }
+}
+
 /// What can be observed. The observation names the process and time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -158,10 +178,13 @@ pub enum Fact {
     },
     /// It listens on a unix socket.
     ListeningUnix {
-        /// Path of the socket.
+        /// Name that the socket was bound with. A later rename of the socket's file does not change it.
         path: RawText,
         /// Its name.
         socket: SocketId,
+        /// What the snapshot verified of the listener. `None` in recordings of formats 1 to 3, which trust the name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        listener: Option<Listener>,
     },
     /// It connected by TCP.
     Connected {
@@ -223,6 +246,10 @@ pub enum Fact {
         listener: Option<u32>,
         /// Path of the listener.
         path: RawText,
+        /// Whether `path` is only the name that the listening socket was bound with, which proves nothing: its process counts as a
+        /// daemon once a [`Fact::ListeningUnix`] verifies it. Not set in recordings of formats 1 to 3, which trust the name.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        bound: bool,
     },
     /// It accepted on a unix socket.
     UnixAccepted {
@@ -235,6 +262,10 @@ pub enum Fact {
         connector: Option<u32>,
         /// Path of the listener.
         path: RawText,
+        /// Whether `path` is only the name that the listening socket was bound with, which proves nothing: its process counts as a
+        /// daemon once a [`Fact::ListeningUnix`] verifies it. Not set in recordings of formats 1 to 3, which trust the name.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        bound: bool,
     },
     /// One of its actors received from one socket and then sent to another.
     Relayed {
@@ -439,8 +470,11 @@ impl Fact {
                 size_of_val(&**event) + words.chain(groups).chain(names).sum::<usize>()
             }
             Self::ContainerSeen(info) => info.weight(),
-            Self::ListeningUnix { path, .. }
-            | Self::UnixConnected { path, .. }
+            Self::ListeningUnix { path, listener, .. } => {
+                let at = listener.as_ref().and_then(|listener| listener.at.as_ref());
+                path.as_bytes().len() + at.map_or(0, |at| at.as_bytes().len())
+            }
+            Self::UnixConnected { path, .. }
             | Self::UnixAccepted { path, .. }
             | Self::FifoMade { path, .. }
             | Self::FifoHeld { path, .. }

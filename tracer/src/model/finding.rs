@@ -131,6 +131,8 @@ pub enum Want {
     Ancestry(TaskKey),
     /// Tell what has this pid now, and where it listens.
     Pid(u32),
+    /// Verify the unix sockets on which the process of this pid listens.
+    Listeners(u32),
     /// Tell who has the other end of this connection.
     Peer {
         /// The end that is known.

@@ -28,11 +28,11 @@ mod who;
 
 pub use audit::{AuditEvent, AuditRequest, AuditUser, KubeUser, Subresource};
 pub use container::{
-    ContainerInfo, ContainerRef, ExecFifo, Monitor, RuncCreate, RuncExec, is_of_cri, parse_cgroup, parse_fifo_path,
-    parse_monitor, parse_pid_file, parse_runc_create, parse_runc_exec,
+    ContainerInfo, ContainerRef, ExecFifo, Monitor, RuncCreate, RuncExec, is_of_cri, names_container, parse_cgroup,
+    parse_fifo_path, parse_monitor, parse_pid_file, parse_runc_create, parse_runc_exec,
 };
 pub use evidence::{Confidence, Evidence, Gap, GapCode, Proofs};
-pub use fact::{Actor, Fact, FileId, Observation, Source};
+pub use fact::{Actor, Fact, FileId, Listener, Observation, Source};
 pub use finding::{Change, Daemon, Finding, Loose, Report, Standing, Totals, Want};
 pub use host::{Ability, Degraded, HostFacts, HostNo};
 pub use idle::Activity;
@@ -43,13 +43,13 @@ pub use measure::{
 };
 pub use moved::Move;
 pub use net::{Family, Isn, Pairing, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
-pub use places::Places;
+pub use places::{DaemonKind, Daemonlike, Places, parse_abstract};
 pub use scope::{Depth, Scope};
 pub use session::{
     Client, ExitReason, Hop, Kind, Link, LinkKind, Role, Session, SessionExit, SessionId, State, Target, TcpEnds,
     matching,
 };
-pub use task::{ExitStatus, ProcessInfo, Program, TaskKey, WatchAs};
+pub use task::{ExitStatus, INITIAL_USERNS, ProcessInfo, Program, TaskKey, WatchAs};
 pub use text::RawText;
 pub use time::{BootTime, ClockAnchor, Span};
 pub use verdict::{About, Diagnosis, Health, Reading, Severity, ToldApart, Value, Verdict};

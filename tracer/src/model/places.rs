@@ -91,6 +91,11 @@ impl Places {
         self.is_apiserver_port(port) || self.is_kubelet_port(port)
     }
 
+    /// Paths of the sockets on which container runtimes listen.
+    pub fn runtime_sockets(&self) -> impl Iterator<Item = &RawText> {
+        self.runtimes.iter()
+    }
+
     /// Whether a container runtime listens there.
     #[must_use]
     pub fn is_runtime_socket(&self, path: &RawText) -> bool {
@@ -105,6 +110,14 @@ impl Places {
         let path = path.as_str()?;
         let short = path.strip_prefix("/var").unwrap_or(path);
         RUNTIMES.iter().find(|(known, _)| *known == path || *known == short).map(|(_, name)| *name)
+    }
+
+    /// Whether that is a path at which a runtime listens by convention: such a runtime gives each container a cgroup of its own.
+    #[must_use]
+    pub fn is_conventional(path: &RawText) -> bool {
+        let path = path.as_bytes();
+        let is = |known: &str| known.as_bytes() == path || path.strip_prefix(b"/var") == Some(known.as_bytes());
+        RUNTIMES.iter().any(|(known, _)| is(known))
     }
 
     /// Whether dockerd's API is there: HTTP on which each exec takes a connection of its own, unlike gRPC.
@@ -124,6 +137,54 @@ impl Places {
         let is_digest = DIGITS.contains(&leaf.len()) && leaf.iter().all(u8::is_ascii_hexdigit);
         name.is_some_and(|name| name.starts_with(SHIM_ABSTRACT)) || (is_digest && folder.ends_with(SHIM_FOLDER))
     }
+}
+
+/// A process that listens where daemons of the path do, or to which a kubelet is connected.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Daemonlike {
+    /// What it is.
+    pub kind: DaemonKind,
+    /// Port or path.
+    pub at: RawText,
+    /// Its pid.
+    pub pid: u32,
+    /// Its name.
+    pub comm: RawText,
+}
+
+/// What a listener is, going by what was verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DaemonKind {
+    /// A container runtime.
+    Runtime,
+    /// An API server.
+    ApiServer,
+    /// A kubelet.
+    Kubelet,
+    /// It listens where one of these would, and is not taken for one.
+    Refused,
+    /// A kubelet is connected to its unix socket, of which nothing is known.
+    Unknown,
+}
+
+impl DaemonKind {
+    /// Stable token.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Runtime => "runtime",
+            Self::ApiServer => "apiserver",
+            Self::Kubelet => "kubelet",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// An abstract name with `@` for the NUL at its beginning: snapshots and probes write it in two ways.
+#[must_use]
+pub fn parse_abstract(name: &RawText) -> RawText {
+    name.as_bytes().strip_prefix(b"\0").map_or_else(|| name.clone(), |rest| RawText::from([b"@", rest].concat()))
 }
 
 #[cfg(test)]

@@ -72,6 +72,9 @@ pub struct ProcessInfo {
     /// Inode number of the mount namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mntns: Option<u32>,
+    /// Inode number of the user namespace. Only snapshots have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub userns: Option<u32>,
     /// Path of its cgroup (any hierarchy that names the container).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<RawText>,
@@ -86,7 +89,16 @@ pub struct ProcessInfo {
     pub watched: Option<WatchAs>,
 }
 
+/// Inode number of the initial user namespace (include/linux/proc_ns.h: PROC_USER_INIT_INO).
+pub const INITIAL_USERNS: u32 = 0xeffffffd;
+
 impl ProcessInfo {
+    /// Whether the process is known to be in a user namespace of its own: whoever made the namespace decides what its users are.
+    #[must_use]
+    pub fn is_in_own_userns(&self) -> bool {
+        self.userns.is_some_and(|userns| userns != INITIAL_USERNS)
+    }
+
     /// Bytes of memory that it takes, about.
     pub(super) fn weight(&self) -> usize {
         let argv = self.argv.iter().map(|word| size_of_val(word) + word.as_bytes().len());

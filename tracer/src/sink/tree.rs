@@ -602,7 +602,11 @@ impl Sink for Tree {
 /// Gaps that no waiting fills.
 const fn stays(code: GapCode) -> bool {
     match code {
-        GapCode::LostEvents | GapCode::Ambiguous | GapCode::ProcessLeftRunning | GapCode::KindUnknown => true,
+        GapCode::LostEvents
+        | GapCode::Ambiguous
+        | GapCode::ProcessLeftRunning
+        | GapCode::KindUnknown
+        | GapCode::Unverified => true,
         GapCode::Unjoined
         | GapCode::PeerUnknown
         | GapCode::ShimUnknown

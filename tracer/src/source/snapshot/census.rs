@@ -120,7 +120,7 @@ impl Census {
 
     fn by_iterator(proc: &Proc, only: Option<u32>) -> io::Result<Self> {
         let began = now();
-        let Iterated { owners, mut files, mut sockets, is_cut } = iterated::everything(proc, only)?;
+        let Iterated { owners, mut files, mut sockets, listening, is_cut } = iterated::everything(proc, only)?;
         let mut namespaces = Namespaces::new();
         for (pid, owner) in &owners {
             add(&mut namespaces, only, owner.netns, || proc.path(*pid, "ns/net"));
@@ -149,6 +149,15 @@ impl Census {
             }
             for (netns, ways) in unlisted {
                 namespaces.entry(netns).or_insert(ways);
+            }
+        }
+        // The iterator does not tell the files of unix sockets.
+        let bound = namespaces.iter().filter(|(netns, _)| listening.contains(netns));
+        let listed = sock_diag::unix_listeners(&bound.map(|(netns, ways)| (*netns, ways.clone())).collect());
+        sockets.troubles.extend(&listed.troubles);
+        for (inode, listed) in listed.unix {
+            if let Some(socket) = sockets.unix.get_mut(&inode) {
+                socket.file = listed.file;
             }
         }
         let (is_cut, is_hidden) = (is_cut || walk.is_cut(), walk.is_hidden());

@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Dir, FileType, Mode, OFlags, ResolveFlags},
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags},
     io::Errno,
 };
 use serde::Deserialize;
@@ -93,7 +93,9 @@ impl Root {
         if path.len() > MAX_PATH {
             return None;
         }
-        let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        // openat2 refuses the other flags with O_PATH, which opens nothing (fs/open.c: `build_open_flags`).
+        let opens = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
+        let flags = flags | opens | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..MAX_TRIES {
             match rustix::fs::openat2(self.folder.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
                 Ok(file) => return Some(file),
@@ -122,6 +124,17 @@ impl Root {
         let stat = rustix::fs::fstat(self.get(path, OFlags::PATH)?).ok()?;
         let is_fifo = FileType::from_raw_mode(stat.st_mode).is_fifo();
         is_fifo.then(|| FileId::new(procfs::kernel_device(stat.st_dev), stat.st_ino))
+    }
+
+    /// The socket's file that lies there, the type of its file system, and the id of its mount where the kernel tells it
+    /// (Linux 5.8).
+    pub(super) fn socket(&self, path: &str) -> Option<(Stat, i64, Option<u64>)> {
+        let file = self.get(path, OFlags::PATH)?;
+        let stat = rustix::fs::fstat(&file).ok()?;
+        let is_socket = FileType::from_raw_mode(stat.st_mode).is_socket();
+        let filesystem = rustix::fs::fstatfs(&file).ok().filter(|_| is_socket)?.f_type;
+        let more = rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok();
+        Some((stat, filesystem, more.map(|more| more.stx_mnt_id).filter(|mount| *mount != 0)))
     }
 
     /// Names in a folder, sorted: the order of a folder is not one.

@@ -1,7 +1,12 @@
 //! What a BPF iterator says of everybody's open files: the same as the walk over procfs and the dump of sock_diag, for sockets
 //! that somebody has open.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    path::Path,
+};
 
 use tracer_common::{FAMILY_INET, FAMILY_INET6, OpenKind, OpenUnix, Socket};
 
@@ -36,6 +41,8 @@ pub(super) struct Iterated {
     /// Sockets, pipes, FIFOs and terminals.
     pub(super) files: BTreeMap<u32, Vec<OpenFile>>,
     pub(super) sockets: Sockets,
+    /// Network namespaces of the unix listeners that are bound to a file.
+    pub(super) listening: BTreeSet<u32>,
     pub(super) is_cut: bool,
 }
 
@@ -60,7 +67,14 @@ pub(super) fn everything(proc: &Proc, only: Option<u32>) -> io::Result<Iterated>
                 Some(Target::Socket(file.inode))
             }
             Opened::Unix(socket) => {
-                found.sockets.unix.extend(unix_socket(socket, file.inode).map(|socket| (file.inode, socket)));
+                let netns = socket.netns;
+                let socket = unix_socket(socket, file.inode);
+                let is_bound = |path: &RawText| path.as_bytes().first().is_some_and(|first| *first != 0);
+                if socket.as_ref().is_some_and(|socket| socket.listening && socket.path.as_ref().is_some_and(is_bound))
+                {
+                    found.listening.insert(netns);
+                }
+                found.sockets.unix.extend(socket.map(|socket| (file.inode, socket)));
                 Some(Target::Socket(file.inode))
             }
             Opened::File(OpenKind::Socket) => Some(Target::Socket(file.inode)),
@@ -140,6 +154,7 @@ fn unix_socket(socket: &OpenUnix, inode: u64) -> Option<UnixSocket> {
     (listening || state == TcpState::Established).then(|| UnixSocket {
         id: SocketId::new(socket.cookie, inode),
         path,
+        file: None,
         peer: Some(socket.peer_inode).filter(|peer| *peer != 0),
         listening,
     })

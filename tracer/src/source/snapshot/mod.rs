@@ -11,6 +11,7 @@ mod fifos;
 mod foreground;
 mod golang;
 mod iterated;
+mod listeners;
 mod measure;
 mod passwd;
 mod peers;
@@ -31,17 +32,20 @@ use self::{
     census::Census,
     container::Root,
     descriptors::OpenFile,
+    listeners::Verifier,
     peers::End,
-    procfs::Proc,
-    sock_diag::{TcpSocket, Trouble},
+    procfs::{Proc, Rights},
+    sock_diag::{TcpSocket, Trouble, UnixSocket},
 };
 use crate::model::{
-    Ancestry, BootTime, ContainerInfo, Degraded, Fact, Observation, Places, ProcessInfo, Program, RawText, SocketId,
-    SocketInfo, SocketRole, Source, TaskKey, Want,
+    Ancestry, BootTime, ContainerInfo, DaemonKind, Daemonlike, Degraded, Fact, INITIAL_USERNS, Listener, Observation,
+    Places, ProcessInfo, Program, RawText, SocketId, SocketInfo, SocketRole, Source, TaskKey, Want,
 };
 
 /// Every daemon talks to these: the journal, D-Bus. They are not on the path.
 const HOST_SERVICES: [&[u8]; 3] = [b"/run/systemd/", b"/run/dbus/", b"/var/run/dbus/"];
+/// Plug-ins of the kubelet's: devices, volumes.
+const KUBELET_PLUGINS: [&[u8]; 1] = [b"/var/lib/kubelet/"];
 /// Sockets told of at the start; a replay keeps them all.
 const MAX_FACTS: usize = 200_000;
 /// Mount namespaces in which runtimes keep files: one a host, a few where hosts share a kernel (kind).
@@ -95,12 +99,22 @@ enum Daemon {
     Shim,
 }
 
+/// Processes on the path, and the unix sockets that belong to it.
+#[derive(Default)]
+struct OnPath {
+    pids: BTreeSet<u32>,
+    /// Names that those sockets are bound with.
+    paths: BTreeSet<RawText>,
+    /// What was verified of listeners whose name or file is a daemon's, by inode of the socket and pid.
+    listeners: BTreeMap<(u64, u32), Listener>,
+}
+
 /// Processes of the path, with their sockets.
 #[derive(Default)]
 struct Found {
     /// Connections between daemons come last: both are known then.
     facts: Vec<Observation>,
-    /// Who listens on a unix socket of the path.
+    /// Who listens on a unix socket of the path, verified.
     daemons: BTreeMap<TaskKey, Daemon>,
     /// Who listens at all.
     servers: BTreeSet<TaskKey>,
@@ -138,8 +152,8 @@ impl Snapshot {
     pub fn take(&mut self, now: BootTime) -> Vec<Observation> {
         let census = self.look();
         let sockets = &census.sockets;
-        let (pids, paths) = self.on_path(&census);
-        let Found { mut facts, daemons, mut servers, cut } = self.found(&census, pids, &paths, now);
+        let on_path = self.on_path(&census);
+        let Found { mut facts, daemons, mut servers, cut } = self.found(&census, on_path, now);
         let mut shims = BTreeSet::new();
         let before = facts.len();
         for (key, listens) in daemons {
@@ -186,9 +200,9 @@ impl Snapshot {
                     || sockets.unix.get(inode).is_some_and(|socket| socket.listening)
             })
         };
-        let (mut pids, paths) = self.on_path(&census);
-        pids.retain(listens);
-        let mut facts = self.found(&census, pids, &paths, now).facts;
+        let mut on_path = self.on_path(&census);
+        on_path.pids.retain(listens);
+        let mut facts = self.found(&census, on_path, now).facts;
         facts.retain(|seen| {
             matches!(seen.fact, Fact::ProcessSeen(_) | Fact::Listening { .. } | Fact::ListeningUnix { .. })
         });
@@ -196,6 +210,58 @@ impl Snapshot {
             self.census = None;
         }
         facts
+    }
+
+    /// Runtimes, API servers and kubelets; what looks like one and is none; and the unix sockets to which a kubelet is connected of
+    /// which nothing is known.
+    pub fn daemons(&mut self) -> Vec<Daemonlike> {
+        let census = self.look();
+        let mut found = BTreeSet::new();
+        let mut known = BTreeSet::new();
+        for ((inode, pid), listener) in self.on_path(&census).listeners {
+            let bound = census.sockets.unix.get(&inode).and_then(|socket| socket.path.clone()).unwrap_or_default();
+            known.insert(bound.clone());
+            let (kind, at) = match listener.serves_at() {
+                Some(at) if self.places.is_runtime_socket(at) => (DaemonKind::Runtime, at.clone()),
+                Some(_shim) => continue,
+                None => (DaemonKind::Refused, bound),
+            };
+            found.extend(self.daemonlike(kind, at, pid));
+        }
+        let mut kubelets = BTreeSet::new();
+        for (inode, socket) in census.sockets.tcp.iter().filter(|(_, socket)| socket.listening) {
+            let port = socket.tuple.local.port();
+            for pid in census.holders(*inode).iter().filter(|_| self.places.is_path_port(port)) {
+                let kind = if !self.places.is_kubelet_port(port) {
+                    let is_host = self.proc.namespace(*pid, "user") == Some(INITIAL_USERNS);
+                    if is_host { DaemonKind::ApiServer } else { DaemonKind::Refused }
+                } else if self.proc.rights(*pid) >= Rights::Root {
+                    kubelets.insert(*pid);
+                    DaemonKind::Kubelet
+                } else {
+                    DaemonKind::Refused
+                };
+                found.extend(self.daemonlike(kind, socket.tuple.local.to_string().as_str().into(), *pid));
+            }
+        }
+        for inode in kubelets.iter().flat_map(|pid| census.held_by(*pid)) {
+            let Some(peer) = census.sockets.unix.get(&inode).filter(|one| one.path.is_none()).and_then(|one| one.peer)
+            else {
+                continue;
+            };
+            let Some(path) = census.sockets.unix.get(&peer).and_then(|peer| peer.path.clone()) else { continue };
+            let is_known = known.contains(&path)
+                || HOST_SERVICES.iter().chain(&KUBELET_PLUGINS).any(|prefix| path.as_bytes().starts_with(prefix));
+            for pid in census.holders(peer).iter().filter(|pid| !is_known && !kubelets.contains(*pid)) {
+                found.extend(self.daemonlike(DaemonKind::Unknown, path.clone(), *pid));
+            }
+        }
+        self.census = None;
+        found.into_iter().collect()
+    }
+
+    fn daemonlike(&self, kind: DaemonKind, at: RawText, pid: u32) -> Option<Daemonlike> {
+        Some(Daemonlike { kind, at, pid, comm: self.proc.comm(pid)? })
     }
 
     /// Answers one question. Nothing for questions that are not for this source.
@@ -217,6 +283,7 @@ impl Snapshot {
                 }
                 None => Vec::new(),
             },
+            Want::Listeners(pid) => self.listeners_of(*pid, now),
             Want::Peer { tuple, netns, isn } => self.peers(&[End { tuple: *tuple, netns: *netns, isn: *isn }], now),
             Want::Fifos(key) if self.is_foreground(*key) => self.stdio_of(*key, now),
             Want::Fifos(key) => {
@@ -243,7 +310,8 @@ impl Snapshot {
     }
 
     /// These processes and their sockets, those with these paths among them.
-    fn found(&mut self, census: &Census, pids: BTreeSet<u32>, paths: &BTreeSet<RawText>, now: BootTime) -> Found {
+    fn found(&mut self, census: &Census, on_path: OnPath, now: BootTime) -> Found {
+        let OnPath { pids, paths, listeners: mut verified } = on_path;
         let sockets = &census.sockets;
         let listeners: BTreeSet<(u32, u16)> = listening(sockets.tcp.values());
         let mut found = Found::default();
@@ -267,25 +335,25 @@ impl Snapshot {
                         let fact = tcp_fact(socket, &own, &listeners);
                         found.facts.push(Observation::of(now, Source::Snapshot, key, fact));
                     }
+                } else if let Some(socket) = sockets.unix.get(&inode).filter(|socket| socket.listening) {
+                    if let Some(listener) = verified.remove(&(inode, pid)).filter(|_| !activator) {
+                        if let Some(at) = listener.serves_at() {
+                            let is_runtime = self.places.is_runtime_socket(at);
+                            found.daemons.insert(key, if is_runtime { Daemon::Runtime } else { Daemon::Shim });
+                        }
+                        found.facts.push(listening_unix(now, key, socket, listener));
+                    }
                 } else if let Some(socket) = sockets.unix.get(&inode)
                     && let Some(path) = socket.path.clone().filter(|path| paths.contains(path))
+                    && let Some(peer) = socket.peer
                 {
-                    if socket.listening {
-                        if !activator {
-                            let is_runtime = self.places.is_runtime_socket(&path);
-                            found.daemons.insert(key, if is_runtime { Daemon::Runtime } else { Daemon::Shim });
-                            let fact = Fact::ListeningUnix { path, socket: socket.id };
-                            found.facts.push(Observation::of(now, Source::Snapshot, key, fact));
-                        }
-                    } else if let Some(peer) = socket.peer {
-                        let connector = match census.holders(peer) {
-                            [one] => Some(*one),
-                            _ => None,
-                        };
-                        let id = sockets.unix.get(&peer).map_or(SocketId::new(0, peer), |peer| peer.id);
-                        let fact = Fact::UnixAccepted { socket: socket.id, peer: id, connector, path };
-                        late.push(Observation::of(now, Source::Snapshot, key, fact));
-                    }
+                    let connector = match census.holders(peer) {
+                        [one] => Some(*one),
+                        _ => None,
+                    };
+                    let id = sockets.unix.get(&peer).map_or(SocketId::new(0, peer), |peer| peer.id);
+                    let fact = Fact::UnixAccepted { socket: socket.id, peer: id, connector, path, bound: true };
+                    late.push(Observation::of(now, Source::Snapshot, key, fact));
                 }
             }
         }
@@ -361,12 +429,11 @@ impl Snapshot {
         self.proc.is_still(task).then_some(Cow::Owned(files))
     }
 
-    /// Processes on the path, and paths of the unix sockets that belong to it.
-    fn on_path(&self, census: &Census) -> (BTreeSet<u32>, BTreeSet<RawText>) {
+    fn on_path(&self, census: &Census) -> OnPath {
         let sockets = &census.sockets;
-        let mut pids = BTreeSet::new();
-        let mut paths = BTreeSet::new();
+        let OnPath { mut pids, mut paths, mut listeners } = OnPath::default();
         let mut runtimes = BTreeSet::new();
+        let mut verifier = Verifier::new(&self.proc, &self.places);
         for (inode, socket) in &sockets.tcp {
             let port = |address: std::net::SocketAddr| self.places.is_path_port(address.port());
             if port(socket.tuple.local) || (!socket.listening && port(socket.tuple.remote)) {
@@ -375,19 +442,20 @@ impl Snapshot {
         }
         for (inode, socket) in sockets.unix.iter().filter(|(_, socket)| socket.listening) {
             let Some(path) = &socket.path else { continue };
-            let is_runtime = self.places.is_runtime_socket(path);
-            if is_runtime || self.places.is_shim_socket(path) {
+            for pid in census.holders(*inode) {
+                let Some(listener) = verifier.listener(*pid, socket) else { continue };
                 // systemd holds a listener for a service that it has started, or will: it serves nobody.
-                let serving = census
-                    .holders(*inode)
-                    .iter()
-                    .filter(|pid| !self.proc.comm(**pid).is_none_or(|comm| is_init(**pid, &comm)));
-                let serving: Vec<u32> = serving.copied().collect();
-                paths.insert(path.clone());
-                pids.extend(&serving);
-                if is_runtime {
-                    runtimes.extend(serving);
+                if self.proc.comm(*pid).is_none_or(|comm| is_init(*pid, &comm)) {
+                    continue;
                 }
+                pids.insert(*pid);
+                if let Some(at) = listener.serves_at() {
+                    paths.insert(path.clone());
+                    if self.places.is_runtime_socket(at) {
+                        runtimes.insert(*pid);
+                    }
+                }
+                listeners.insert((*inode, *pid), listener);
             }
         }
         // What a runtime connected to: shims and monitors, wherever they listen.
@@ -404,7 +472,31 @@ impl Snapshot {
                 paths.insert(path);
             }
         }
-        (pids, paths)
+        OnPath { pids, paths, listeners }
+    }
+
+    /// What the process that has this pid listens on, where the name or the file of a socket is a daemon's.
+    fn listeners_of(&mut self, pid: u32, now: BootTime) -> Vec<Observation> {
+        let Some((key, info)) = self.proc.describe(pid) else { return Vec::new() };
+        let Some(netns) = info.netns.filter(|_| !is_activator(pid, &info)) else { return Vec::new() };
+        let files = self.proc.open_files(pid, census::MAX_FDS).unwrap_or_default();
+        let ways = vec![self.proc.path(pid, "ns/net")];
+        let listed = sock_diag::unix_listeners(&[(netns, ways)].into());
+        self.troubles.extend(&listed.troubles);
+        let mut verifier = Verifier::new(&self.proc, &self.places);
+        let mut facts = Vec::new();
+        for socket in census::inodes(&files).iter().filter_map(|inode| listed.unix.get(inode)) {
+            if let Some(listener) = verifier.listener(pid, socket) {
+                facts.push(listening_unix(now, key, socket, listener));
+            }
+        }
+        // Asked after: a pid that changed hands in between is noticed.
+        if facts.is_empty() || !self.proc.is_still(key) {
+            return Vec::new();
+        }
+        self.remember_root(&key, &info);
+        facts.insert(0, process_seen(now, key, info));
+        facts
     }
 
     /// Where a process comes from; `None` where it is gone.
@@ -432,7 +524,9 @@ impl Snapshot {
 
     fn remember_root(&mut self, key: &TaskKey, info: &ProcessInfo) {
         let is_runtime = RUNTIME_COMMS.iter().any(|comm| info.comm.as_bytes().starts_with(comm));
-        let Some(mntns) = info.mntns.filter(|_| is_runtime) else { return };
+        // Anybody may have the name and a mount namespace with made-up files.
+        let may_be = || self.proc.rights(key.tgid) == Rights::Admin;
+        let Some(mntns) = info.mntns.filter(|_| is_runtime && may_be()) else { return };
         let is_own = || procfs::namespace_of(Path::new("/proc/self/ns/mnt")) == Some(mntns);
         if (self.roots.contains_key(&mntns) || self.roots.len() < MAX_ROOTS) && !is_own() {
             self.roots.insert(mntns, *key);
@@ -471,6 +565,12 @@ impl Snapshot {
 
 fn process_seen(now: BootTime, key: TaskKey, info: ProcessInfo) -> Observation {
     Observation::of(now, Source::Snapshot, key, Fact::ProcessSeen(Box::new(info)))
+}
+
+fn listening_unix(now: BootTime, key: TaskKey, socket: &UnixSocket, listener: Listener) -> Observation {
+    let path = socket.path.clone().unwrap_or_default();
+    let fact = Fact::ListeningUnix { path, socket: socket.id, listener: Some(listener) };
+    Observation::of(now, Source::Snapshot, key, fact)
 }
 
 /// `own`: listeners of the process; `all`: of everybody.
@@ -621,11 +721,13 @@ mod tests {
         let facts =
             Snapshot::new(Options { places: Places::new(None, None, path.as_str()), ..Options::default() }).take(NOW);
         let own: Vec<&Fact> = facts.iter().filter(|seen| seen.task == Some(own_key())).map(|seen| &seen.fact).collect();
-        assert!(own.iter().any(|fact| matches!(fact, Fact::ListeningUnix { path: at, socket }
-            if *at == path && socket.inode == Some(inode(&listener)))));
-        assert!(own.iter().any(|fact| matches!(fact, Fact::UnixAccepted { socket, peer, connector, path: at }
+        assert!(own.iter().any(|fact| matches!(fact, Fact::ListeningUnix { path: at, socket, listener: Some(found) }
+            if found.at.as_ref() == Some(&path) && *at == path && socket.inode == Some(inode(&listener)))));
+        assert!(own.iter().any(
+            |fact| matches!(fact, Fact::UnixAccepted { socket, peer, connector, path: at, bound: true }
             if *at == path && socket.inode == Some(inode(&server)) && peer.inode == Some(inode(&client))
-                && *connector == Some(std::process::id()))));
+                && *connector == Some(std::process::id()))
+        ));
     }
 
     #[test]

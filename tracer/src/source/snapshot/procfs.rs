@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::Read,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::MetadataExt},
@@ -18,7 +19,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::model::{Ancestor, FileId, ProcessInfo, RawText, TaskKey, parse_cgroup};
+use crate::model::{Ancestor, FileId, INITIAL_USERNS, ProcessInfo, RawText, TaskKey, parse_cgroup};
 
 /// Major number of the slaves of Unix 98 terminals, the first of eight (include/uapi/linux/major.h: UNIX98_PTY_SLAVE_MAJOR).
 pub(super) const PTY_SLAVES: std::ops::Range<u32> = 136..144;
@@ -126,7 +127,25 @@ impl Stat {
 struct Status {
     tgid: Option<u32>,
     uid: Option<u32>,
+    effective_uid: Option<u32>,
+    /// Effective capabilities; in the process's own user namespace.
+    capabilities: u64,
 }
+
+/// What a process may do on the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rights {
+    /// Another user's process, or one in a user namespace of its own.
+    #[default]
+    User,
+    /// Root in the initial user namespace, as in any container: without CAP_SYS_ADMIN.
+    Root,
+    /// Root that may mount, as every runtime must: the process can change whatever the host's paths lead to.
+    Admin,
+}
+
+/// CAP_SYS_ADMIN (include/uapi/linux/capability.h).
+const SYS_ADMIN: u64 = 1 << 21;
 
 impl Proc {
     pub(super) fn new(root: impl Into<PathBuf>) -> Self {
@@ -174,6 +193,17 @@ impl Proc {
         Some(parse_stat(&self.read(pid, "stat")?)?.comm)
     }
 
+    /// What the process that has this pid may do.
+    pub(super) fn rights(&self, pid: u32) -> Rights {
+        let status = self.read(pid, "status").map(|text| parse_status(&text)).unwrap_or_default();
+        let is_root = status.uid == Some(0) && status.effective_uid == Some(0);
+        match (is_root && self.namespace(pid, "user") == Some(INITIAL_USERNS), status.capabilities & SYS_ADMIN != 0) {
+            (false, _) => Rights::User,
+            (true, false) => Rights::Root,
+            (true, true) => Rights::Admin,
+        }
+    }
+
     fn stat_and_status(&self, pid: u32) -> Option<(Stat, Status)> {
         let stat = parse_stat(&self.read(pid, "stat")?)?;
         let status = parse_status(&self.read(pid, "status")?);
@@ -199,13 +229,18 @@ impl Proc {
             tty: terminal_name(stat.terminal),
             netns: self.namespace(pid, "net"),
             mntns: self.namespace(pid, "mnt"),
+            userns: self.namespace(pid, "user"),
             cgroup: self.cgroup(pid),
             program: super::golang::program(&self.path(pid, "exe")),
             stdin: None,
             watched: None,
         };
         let key = TaskKey::from_ticks(pid, stat.start_ticks);
-        self.is_still(key).then_some((key, info))
+        let after = self.read(pid, "stat").and_then(|text| parse_stat(&text));
+        let after = after.filter(|after| after.start_ticks == stat.start_ticks)?;
+        // The kernel moves a process that has ended to the root cgroup (kernel/cgroup/cgroup.c: `cgroup_exit`).
+        let cgroup = info.cgroup.filter(|_| !matches!(after.state, 'Z' | 'X'));
+        Some((key, ProcessInfo { cgroup, ..info }))
     }
 
     /// Path of its program.
@@ -313,6 +348,14 @@ impl Proc {
     }
 }
 
+/// At most that much of a file.
+pub(super) fn read_path(path: &Path, most: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(most).ok()?;
+    fs::File::open(path).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
 /// Inode number of the namespace that a file stands for.
 pub(super) fn namespace_of(path: &Path) -> Option<u32> {
     u32::try_from(fs::metadata(path).ok()?.ino()).ok()
@@ -411,14 +454,21 @@ fn terminal_name(device: u32) -> Option<String> {
     }
 }
 
-/// `Tgid:` and the real user of `Uid:`. The kernel escapes newlines in `Name:`, so a line is a line.
+/// `Tgid:`, the real and the effective user of `Uid:`, and `CapEff:`. The kernel escapes newlines in `Name:`, so a line is a line.
 fn parse_status(bytes: &[u8]) -> Status {
     let mut status = Status::default();
     for line in bytes.split(|byte| *byte == b'\n') {
         let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         match words.next() {
             Some(b"Tgid:") => status.tgid = words.next().and_then(number),
-            Some(b"Uid:") => status.uid = words.next().and_then(number),
+            Some(b"Uid:") => {
+                status.uid = words.next().and_then(number);
+                status.effective_uid = words.next().and_then(number);
+            }
+            Some(b"CapEff:") => {
+                let mask = words.next().and_then(|word| std::str::from_utf8(word).ok());
+                status.capabilities = mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+            }
             _ => {}
         }
     }

@@ -13,7 +13,9 @@ use std::{
     time::Duration,
 };
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla as _,
+};
 use netlink_packet_sock_diag::{
     AF_INET, AF_INET6, IPPROTO_TCP, SockDiagMessage, TCP_LISTEN,
     inet::{self, ExtensionFlags, InetRequest, InetResponse},
@@ -70,8 +72,20 @@ pub(super) struct UnixSocket {
     pub(super) id: SocketId,
     /// Its own, or the listener's that it was accepted from. An abstract name begins with NUL.
     pub(super) path: Option<RawText>,
+    /// The socket's file, where the socket is bound to one: the name may lead elsewhere by now.
+    pub(super) file: Option<SocketFile>,
     pub(super) peer: Option<u64>,
     pub(super) listening: bool,
+}
+
+/// The file of a unix socket, as unix_diag gives it (include/uapi/linux/unix_diag.h: `unix_diag_vfs`): an inode number has 32
+/// bits there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SocketFile {
+    /// As the kernel numbers devices.
+    pub(super) device: u32,
+    /// The lower half of the inode number.
+    pub(super) inode: u32,
 }
 
 /// Why less is known than could be.
@@ -146,16 +160,25 @@ pub(super) fn dump(namespaces: &Namespaces) -> Sockets {
                 diag.ask(SockDiagMessage::InetRequest(tcp_request(family, states.clone())), true, netns, found)
             });
         }
-        let request = UnixRequest {
-            state_flags: unix::StateFlags::LISTEN | unix::StateFlags::ESTABLISHED,
-            inode: 0,
-            show_flags: ShowFlags::NAME | ShowFlags::PEER,
-            cookie: NO_COOKIE,
-        };
-        note(found, Absent::Trouble(Trouble::NoUnix), |found| {
-            diag.ask(SockDiagMessage::UnixRequest(request), true, netns, found)
-        });
+        list_unix(diag, unix::StateFlags::LISTEN | unix::StateFlags::ESTABLISHED, netns, found);
     })
+}
+
+/// The unix listeners in these namespaces.
+pub(super) fn unix_listeners(namespaces: &Namespaces) -> Sockets {
+    visit(namespaces, |netns, diag, found| list_unix(diag, unix::StateFlags::LISTEN, netns, found))
+}
+
+fn list_unix(diag: &mut Diag, state_flags: unix::StateFlags, netns: u32, found: &mut Sockets) {
+    let request = UnixRequest {
+        state_flags,
+        inode: 0,
+        show_flags: ShowFlags::NAME | ShowFlags::PEER | ShowFlags::VFS,
+        cookie: NO_COOKIE,
+    };
+    note(found, Absent::Trouble(Trouble::NoUnix), |found| {
+        diag.ask(SockDiagMessage::UnixRequest(request), true, netns, found)
+    });
 }
 
 /// The connections with exactly these tuples; of each at most one a namespace.
@@ -601,9 +624,18 @@ fn unix_socket(response: &UnixResponse) -> Option<(u64, UnixSocket)> {
         UnixDiagName::Pathname(path) => RawText::from(path.as_bytes()),
         UnixDiagName::Abstract(name) => RawText::from([b"\0", name.as_slice()].concat()),
     });
+    let file = response.nlas.iter().find_map(|nla| {
+        let unix::nlas::Nla::Vfs(_) = nla else { return None };
+        // The crate does not show the two numbers: inode, device.
+        let mut bytes = [0; 8];
+        (nla.value_len() == bytes.len()).then(|| nla.emit_value(&mut bytes))?;
+        let [a, b, c, d, e, f, g, h] = bytes;
+        Some(SocketFile { device: u32::from_ne_bytes([e, f, g, h]), inode: u32::from_ne_bytes([a, b, c, d]) })
+    });
     let socket = UnixSocket {
         id: SocketId::new(cookie(header.cookie), inode),
         path,
+        file,
         peer: response.peer().filter(|peer| *peer != 0).map(u64::from),
         listening: header.state == TCP_LISTEN,
     };

@@ -1,0 +1,191 @@
+//! Processes that listen where a runtime does: in a mount namespace of their own, with and without the rights of a runtime.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Stdio},
+    sync::mpsc,
+    thread,
+};
+
+use execpath::{
+    model::{BootTime, Fact, Listener, Observation, Want},
+    source::snapshot::{Options, Road, Snapshot},
+};
+use execpath_tests::binary;
+use serde_json::Value;
+
+use crate::{puppet::Puppet, trace::DEADLINE};
+
+const SOCKET: &str = "/run/containerd/containerd.sock";
+/// Gives a puppet a `/run` of its own.
+const OWN_RUN: &str = "mount -t tmpfs none /run && mkdir /run/containerd && exec \"$@\"";
+/// Nobody, who is root in a user namespace of its own.
+const AS_NOBODY: [&str; 5] = ["--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "-Urm"];
+
+/// Root of the host, as a runtime of a node in a container is.
+fn root() -> Puppet {
+    Puppet::under("unshare", &["-m", "sh", "-c", OWN_RUN, "sh"])
+}
+
+fn nobody() -> Puppet {
+    Puppet::under("setpriv", &[&AS_NOBODY[..], &["sh", "-c", OWN_RUN, "sh"]].concat())
+}
+
+/// Root without CAP_SYS_ADMIN, as in any container.
+fn contained_root() -> Puppet {
+    let drop = format!("{OWN_RUN_WITHOUT} setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin \"$@\"");
+    Puppet::under("unshare", &["-m", "sh", "-c", &drop, "sh"])
+}
+const OWN_RUN_WITHOUT: &str = "mount -t tmpfs none /run && mkdir /run/containerd && exec";
+
+fn id(digit: char) -> String {
+    digit.to_string().repeat(64)
+}
+
+/// Does what a runtime and its shim do for an exec: a FIFO, `runc exec`, an execve in another mount namespace.
+fn start_exec(puppet: &mut Puppet, container: &str, exec: &str) {
+    let folder = format!("/run/containerd/io.containerd.grpc.v1.cri/containers/{container}/io/1");
+    assert_eq!(puppet.ask(&format!("run mkdir -p {folder}")), ["Some(0)"]);
+    assert_eq!(puppet.ask(&format!("mknod fifo {folder}/{exec}-stdout")), ["Ok(())"]);
+    let runc = format!("exec --process p --detach --pid-file /run/containerd/{exec}.pid {container}");
+    assert_eq!(puppet.ask(&format!("run unshare -m --fork sleep 0 {runc}")).len(), 1);
+}
+
+/// What the snapshot verifies of that process.
+fn verified(pid: u32, road: Road) -> Vec<Listener> {
+    let facts = Snapshot::new(Options { road, ..Options::default() }).take(BootTime(1));
+    listeners(&facts, pid)
+}
+
+fn listeners(facts: &[Observation], pid: u32) -> Vec<Listener> {
+    let of = |seen: &Observation| match &seen.fact {
+        Fact::ListeningUnix { listener: Some(listener), .. } if seen.task.is_some_and(|task| task.tgid == pid) => {
+            Some(listener.clone())
+        }
+        _ => None,
+    };
+    facts.iter().filter_map(of).collect()
+}
+
+/// A trace, and what it prints.
+struct Tracer {
+    child: Child,
+    lines: mpsc::Receiver<Value>,
+}
+
+impl Tracer {
+    /// Ready when it has told its header.
+    fn start() -> Self {
+        let mut command = binary::command();
+        let arguments = ["trace", "-o", "jsonl", "--kind", "all"];
+        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().expect("it starts");
+        let out = BufReader::new(child.stdout.take().expect("stdout"));
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            // The test may have ended by then.
+            out.lines()
+                .map_while(Result::ok)
+                .filter_map(|line| serde_json::from_str(&line).ok())
+                .try_for_each(|line| sender.send(line))
+        });
+        let tracer = Self { child, lines };
+        assert_eq!(tracer.next()["type"], "host");
+        tracer
+    }
+
+    fn next(&self) -> Value {
+        self.lines.recv_timeout(DEADLINE).expect("a line")
+    }
+
+    /// Ends it, and returns the rest.
+    fn finish(mut self) -> Vec<Value> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+        self.child.wait().expect("it ends");
+        self.lines.iter().collect()
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+fn is_of(line: &Value, exec: &str) -> bool {
+    line["session"]["exec_id"] == *exec
+}
+
+#[test]
+fn whose_socket_clients_reach_is_verified_on_both_roads() {
+    for road in [Road::Walk, Road::Iterator] {
+        for (mut puppet, root, at) in
+            [(root(), true, Some(SOCKET.into())), (contained_root(), true, None), (nobody(), false, None)]
+        {
+            puppet.ask(&format!("unix-listen l {SOCKET}"));
+            assert_eq!(verified(puppet.pid(), road), [Listener { root, at }], "{road:?}");
+        }
+    }
+}
+
+#[test]
+fn a_renamed_socket_is_found_by_its_file() {
+    let mut puppet = root();
+    puppet.ask("unix-listen l /run/4711");
+    assert_eq!(verified(puppet.pid(), Road::Walk), [], "no path of a runtime's");
+    assert_eq!(puppet.ask("run mv /run/4711 /run/cri-dockerd.sock"), ["Some(0)"]);
+    let expected = [Listener { root: true, at: Some("/run/cri-dockerd.sock".into()) }];
+    for road in [Road::Walk, Road::Iterator] {
+        assert_eq!(verified(puppet.pid(), road), expected, "{road:?}");
+    }
+    let answer = Snapshot::new(Options::default()).answer(&Want::Listeners(puppet.pid()), BootTime(1));
+    assert!(matches!(answer[0].fact, Fact::ProcessSeen(_)));
+    assert_eq!(listeners(&answer, puppet.pid()), expected);
+}
+
+#[test]
+fn a_replaced_socket_file_is_nobodys() {
+    let (mut puppet, mut other) = (root(), root());
+    puppet.ask(&format!("unix-listen l {SOCKET}"));
+    assert_eq!(puppet.ask(&format!("run rm {SOCKET}")), ["Some(0)"]);
+    assert_eq!(verified(puppet.pid(), Road::Walk), [Listener { root: true, at: None }]);
+    // In another mount namespace, where that path leads to another file.
+    other.ask(&format!("unix-listen l {SOCKET}"));
+    assert_eq!(verified(puppet.pid(), Road::Walk), [Listener { root: true, at: None }]);
+}
+
+#[test]
+fn what_a_forged_runtime_does_is_no_session_and_the_same_acts_of_a_runtime_are() {
+    let (mut real, mut forged, mut plain) = (root(), nobody(), contained_root());
+    for puppet in [&mut real, &mut forged, &mut plain] {
+        puppet.ask(&format!("unix-listen l {SOCKET}"));
+    }
+    let tracer = Tracer::start();
+    start_exec(&mut forged, &id('a'), &id('b'));
+    start_exec(&mut plain, &id('a'), &id('c'));
+    // The last: when this one is told, the others would have been.
+    start_exec(&mut real, &id('a'), &id('d'));
+    let is_whole =
+        |line: &Value| is_of(line, &id('d')) && line["session"]["hops"].as_array().is_some_and(|hops| hops.len() == 3);
+    let mut told = Vec::new();
+    while !told.iter().any(is_whole) {
+        told.push(tracer.next());
+    }
+    told.extend(tracer.finish());
+    for line in &told {
+        assert!(!is_of(line, &id('b')) && !is_of(line, &id('c')), "{line:#}");
+        for hop in line["session"]["hops"].as_array().into_iter().flatten() {
+            assert!(hop["pid"] != forged.pid() && hop["pid"] != plain.pid(), "{line:#}");
+        }
+    }
+    let session = &told.iter().rfind(|line| is_of(line, &id('d'))).expect("told")["session"];
+    let roles: Vec<&str> =
+        session["hops"].as_array().expect("hops").iter().filter_map(|hop| hop["role"].as_str()).collect();
+    assert_eq!(
+        (roles, &session["hops"][0]["pid"]),
+        (vec!["runtime", "runc", "process"], &real.pid().into()),
+        "{session:#}"
+    );
+}

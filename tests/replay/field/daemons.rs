@@ -1,0 +1,29 @@
+//! Who is a runtime, kubelet or client.
+
+use serde_json::Value;
+
+use super::lines;
+
+/// `(role, pid)` of each hop of each state of that session's.
+fn hops(session: &Value) -> Vec<(String, u64)> {
+    let of =
+        |hop: &Value| (hop["role"].as_str().unwrap_or_default().to_owned(), hop["pid"].as_u64().unwrap_or_default());
+    session["hops"].as_array().into_iter().flatten().map(of).collect()
+}
+
+#[test]
+fn a_renamed_socket_never_makes_the_runtime_a_client() {
+    const CRI_DOCKERD: u64 = 27_347;
+    let mut told = Vec::new();
+    for line in lines("cri-dockerd-renamed-socket.jsonl.zst", &[]) {
+        let session = &line["session"];
+        let Some((role, _)) = hops(session).into_iter().find(|(_, pid)| *pid == CRI_DOCKERD) else { continue };
+        let complete = session["complete"].as_bool().expect("said");
+        assert!(role != "kubectl" && session["kind"] != "local", "{session:#}");
+        // The recording does not say which socket cri-dockerd has: until it passes on output it may be any client of dockerd's.
+        assert_eq!(role == "runtime", complete, "{session:#}");
+        told.push((session["kind"].clone(), role, complete));
+    }
+    assert_eq!(told.last(), Some(&(Value::from("exec"), "runtime".to_owned(), true)), "{told:?}");
+    assert!(told.iter().any(|(_, _, complete)| !complete), "{told:?}");
+}
