@@ -31,6 +31,7 @@ use crate::{
     model::Degraded,
     record::Reader,
     schema,
+    source::snapshot::{self, Snapshot},
 };
 use args::{Cli, Command};
 use error::{named, tell};
@@ -202,9 +203,10 @@ fn json(value: &impl Serialize) -> Result<String, Failure> {
 /// Says what this host allows: by asking, and, where nothing seems missing, by trying.
 fn doctor(output: args::Report) -> Result<Exit, Failure> {
     let (host, plan, degraded) = live::examine();
+    let daemons = Snapshot::new(snapshot::Options::default()).daemons();
     let text = match output {
-        args::Report::Text => doctor::render(&host, &plan, &degraded),
-        args::Report::Json => json(&doctor::View::new(&host, &plan, &degraded))?,
+        args::Report::Text => doctor::render(&host, &plan, &degraded, &daemons),
+        args::Report::Json => json(&doctor::View::new(&host, &plan, &degraded, &daemons))?,
     };
     io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::writing(&error))?;
     Ok(match degraded.iter().find(|degraded| degraded.fatal) {
