@@ -13,11 +13,14 @@ mod cost;
 mod creator;
 mod daemon;
 mod fifo;
+mod forged;
 mod go;
 mod gopher;
 mod hostile;
 mod isn;
 mod leak;
+#[cfg(target_arch = "x86_64")]
+mod liar;
 mod live;
 mod loss;
 mod measure;

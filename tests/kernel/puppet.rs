@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write, stdin},
     net::{TcpListener, TcpStream},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         linux::net::SocketAddrExt,
         unix::{
             ffi::OsStringExt,
@@ -20,7 +20,7 @@ use std::{
 
 use rustix::{
     fs::{CWD, FileType, Mode, mknodat},
-    net::{RecvFlags, SendFlags, recv, send},
+    net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, send, socket},
 };
 
 use crate::trace::names;
@@ -233,6 +233,12 @@ impl Stage {
             ["run", program, arguments @ ..] => {
                 format!("{:?}", Command::new(program).args(arguments).status().expect("runs").code()).replace(' ', "")
             }
+            // As a goroutine of that id and creator, which this program has not.
+            #[cfg(target_arch = "x86_64")]
+            ["forge", goid, creator, act @ ..] => {
+                let number = |word: &str| word.parse::<u64>().expect("a number");
+                self.forge(&Forged::goroutine(number(goid), number(creator)), act)
+            }
             ["exit", code] => exit_group(code.parse().expect("a number")),
             ["exec-by-thread", program, arguments @ ..] => {
                 let mut command = Command::new(program);
@@ -256,6 +262,7 @@ impl Stage {
     }
 }
 
+<<<<<<< HEAD
 /// A connection from an address and port of one's own choice.
 fn connect_from(from: std::net::SocketAddr, to: std::net::SocketAddr) -> TcpStream {
     let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM);
@@ -263,6 +270,111 @@ fn connect_from(from: std::net::SocketAddr, to: std::net::SocketAddr) -> TcpStre
     rustix::net::bind(&socket, &from).expect("binds");
     rustix::net::connect(&socket, &to).expect("connects");
     socket.into()
+=======
+/// Where each forger puts its `g`s: the same addresses in every process.
+#[cfg(target_arch = "x86_64")]
+const FORGED_AT: u64 = 0xc0_0000_0000;
+
+/// Offsets of `runtime.g` in Go 1.24 (tracer/src/source/ebpf/goroutine.rs).
+#[cfg(target_arch = "x86_64")]
+const GOID: u64 = 160;
+#[cfg(target_arch = "x86_64")]
+const PARENT_GOID: u64 = 280;
+
+/// What the probes take for a goroutine.
+#[cfg(target_arch = "x86_64")]
+struct Forged(u64);
+
+#[cfg(target_arch = "x86_64")]
+impl Forged {
+    /// A `g` with bounds around this thread's stack, that id and that creator (src/runtime/runtime2.go, Go 1.24).
+    fn goroutine(goid: u64, creator: u64) -> Self {
+        let page = FORGED_AT as *mut libc::c_void;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        // SAFETY: nothing else of this process is there; what an earlier call put there is replaced.
+        let mapped = unsafe { libc::mmap(page, 4096, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        assert_eq!(mapped, page, "the page is there");
+        let here = std::ptr::from_ref(&page) as u64;
+        let g = FORGED_AT + goid * 1024;
+        for (offset, word) in [(0, here - (1 << 16)), (8, here + (1 << 16)), (GOID, goid), (PARENT_GOID, creator)] {
+            // SAFETY: within the page: ids of tests are small.
+            unsafe { ((g + offset) as *mut u64).write(word) };
+        }
+        Self(g)
+    }
+
+    /// A system call with that `g` in its register.
+    fn call(&self, number: i64, arguments: [u64; 4]) -> i64 {
+        let result;
+        // SAFETY: the arguments are those of the call, and what they point to lives; R14 is given back by the compiler.
+        unsafe {
+            std::arch::asm!(
+                "syscall",
+                inlateout("rax") number => result,
+                in("rdi") arguments[0],
+                in("rsi") arguments[1],
+                in("rdx") arguments[2],
+                in("r10") arguments[3],
+                in("r8") 0_u64,
+                in("r9") 0_u64,
+                in("r14") self.0,
+                lateout("rcx") _,
+                lateout("r11") _,
+            );
+        }
+        result
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Stage {
+    /// Acts as that goroutine.
+    fn forge(&mut self, g: &Forged, act: &[&str]) -> String {
+        let mut byte = [7_u8];
+        let bytes = byte.as_mut_ptr() as u64;
+        let number = |fd: &OwnedFd| fd.as_raw_fd().cast_unsigned().into();
+        let done = match act {
+            ["recv", name] => g.call(libc::SYS_recvfrom, [number(&self.sockets[*name]), bytes, 1, 0]),
+            ["send", name] => g.call(libc::SYS_sendto, [number(&self.sockets[*name]), bytes, 1, 0]),
+            ["connect", name, to] => {
+                let to: std::net::SocketAddrV4 = to.parse().expect("an address");
+                let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+                let address = libc::sockaddr_in {
+                    sin_family: 2,
+                    sin_port: to.port().to_be(),
+                    sin_addr: libc::in_addr { s_addr: u32::from(*to.ip()).to_be() },
+                    sin_zero: [0; 8],
+                };
+                let connected = g.call(libc::SYS_connect, [number(&socket), &raw const address as u64, 16, 0]);
+                assert_eq!(connected, 0, "connects");
+                return self.keep(name, socket);
+            }
+            ["mknod", path] => {
+                let path = std::ffi::CString::new(*path).expect("no NUL");
+                let here = i64::from(libc::AT_FDCWD).cast_unsigned();
+                let fifo = u64::from(libc::S_IFIFO | 0o600);
+                g.call(libc::SYS_mknodat, [here, path.as_ptr() as u64, fifo, 0])
+            }
+            ["fork"] => match g.call(libc::SYS_fork, [0; 4]) {
+                0 => exit_group(0),
+                child => {
+                    let child = i32::try_from(child).ok().and_then(rustix::process::Pid::from_raw).expect("a child");
+                    rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty()).expect("it ends");
+                    0
+                }
+            },
+            ["copy", path, name] => {
+                let mut fifo = std::fs::File::options().read(true).write(true).open(path).expect("opens");
+                fifo.write_all(b"x").expect("there is room");
+                let fifo: OwnedFd = fifo.into();
+                assert_eq!(g.call(libc::SYS_read, [number(&fifo), bytes, 1, 0]), 1, "what was written");
+                g.call(libc::SYS_sendto, [number(&self.sockets[*name]), bytes, 1, 0])
+            }
+            other => panic!("a forger cannot {other:?}"),
+        };
+        format!("{done}")
+    }
+>>>>>>> fe62b8f (tests: forged goroutines name sockets of their own process)
 }
 
 /// Until the first thread of this process has ended.

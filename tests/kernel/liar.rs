@@ -1,0 +1,118 @@
+//! A program that is not Go and pretends to be: it puts what it likes where Go keeps its `g`, and there whatever id and creator it
+//! likes. A victim has the same `g` at the same address, with the same ids. Each rule that goes by goroutines names sockets and
+//! processes of the liar's own.
+
+use std::collections::BTreeSet;
+
+use execpath::model::{Fact, Observation, Program, SocketId, WatchAs};
+
+use crate::{puppet::Puppet, trace::Trace};
+
+/// Keeps the creator of a goroutine, so that each rule applies.
+const GO: &str = "go1.24.1";
+
+/// A process with a listener, two connections that it accepted, one that it made, and both ends' names.
+struct Actor {
+    puppet: Puppet,
+    /// Cookies of its sockets.
+    own: BTreeSet<u64>,
+    listener: String,
+}
+
+fn cookie(words: &[String]) -> u64 {
+    words[0].parse().expect("a cookie")
+}
+
+impl Actor {
+    fn start(trace: &mut Trace) -> Self {
+        let mut puppet = Puppet::start();
+        trace.watch(puppet.pid(), WatchAs::Daemon);
+        trace.probes.set_program(puppet.pid(), &Program::Go(GO.to_owned())).expect("the map can be written");
+        let words = puppet.ask("listen l 127.0.0.1:0");
+        Self { own: [cookie(&words)].into(), listener: words[2].clone(), puppet }
+    }
+
+    fn keep(&mut self, line: &str) {
+        let words = self.puppet.ask(line);
+        self.own.insert(cookie(&words));
+    }
+
+    /// Takes what a client sends on a connection of its own, as that goroutine.
+    fn receive(&mut self, client: &mut Puppet, name: &str, goid: u64) {
+        client.ask(&format!("connect {name} {}", self.listener));
+        self.keep(&format!("accept {name} l"));
+        client.ask(&format!("send {name} 1"));
+        assert_eq!(self.puppet.ask(&format!("forge {goid} 7 recv {name}")), ["1"]);
+    }
+}
+
+/// Every socket that a fact names beside its own process.
+fn sockets(fact: &Fact) -> Vec<SocketId> {
+    match fact {
+        Fact::Connected { socket, inbound, .. } => [socket.id].into_iter().chain(*inbound).collect(),
+        Fact::Relayed { from, to, .. } => vec![from.id, to.id],
+        Fact::Touched { socket, .. } => vec![socket.id],
+        Fact::FifoMade { inbound, from, .. } => inbound.iter().copied().chain(from.map(|from| from.id)).collect(),
+        Fact::Fork { inbound, .. } => inbound.iter().copied().collect(),
+        Fact::FifoRelayed { to, .. } => vec![to.id],
+        Fact::Accepted { socket } | Fact::Listening { socket } => vec![socket.id],
+        _ => Vec::new(),
+    }
+}
+
+/// The rule by which a fact joins two things of one process.
+fn rule(fact: &Fact) -> Option<&'static str> {
+    match fact {
+        Fact::Connected { inbound: Some(_), .. } => Some("dial"),
+        Fact::Relayed { .. } => Some("both directions"),
+        Fact::Touched { actor, .. } if actor.parent_goid == Some(7) => Some("creator"),
+        Fact::FifoMade { inbound: Some(_), .. } => Some("FIFO made"),
+        Fact::Fork { inbound: Some(_), .. } => Some("fork"),
+        Fact::FifoRelayed { .. } => Some("FIFO read"),
+        _ => None,
+    }
+}
+
+#[test]
+fn forged_goroutines_name_sockets_of_their_own_process() {
+    let mut trace = Trace::on_ports(&[]);
+    trace.probes.watch_reads(true).expect("attaches");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (mut victim, mut liar) = (Actor::start(&mut trace), Actor::start(&mut trace));
+    let mut client = Puppet::start();
+    let target = client.ask("listen t 127.0.0.1:0")[2].clone();
+    // The victim's goroutine 1 serves a connection, and sleeps: whatever the same `g` does next in its process is for it.
+    victim.receive(&mut client, "va", 1);
+    // The liar has the same `g`, with nothing received: it dials, makes a FIFO and forks for nobody.
+    liar.keep(&format!("forge 1 7 connect x0 {target}"));
+    liar.puppet.ask(&format!("forge 1 7 mknod {}", path("f0")));
+    // And for a connection of its own.
+    liar.receive(&mut client, "la", 1);
+    liar.keep(&format!("forge 1 7 connect x1 {target}"));
+    liar.puppet.ask("forge 1 7 send x1");
+    liar.puppet.ask(&format!("forge 1 7 mknod {}", path("f1")));
+    liar.puppet.ask("forge 1 7 fork");
+    // The other direction, and a second goroutine of the same creator.
+    client.ask("accept t1 t");
+    client.ask("accept t2 t");
+    client.ask("send t2 1");
+    liar.puppet.ask("forge 2 7 recv x1");
+    liar.puppet.ask("forge 2 7 send la");
+    // What a FIFO gave goes to a connection.
+    liar.puppet.ask(&format!("forge 3 7 copy {} la", path("f1")));
+    // The victim goes on.
+    victim.keep(&format!("forge 1 7 connect y {target}"));
+    trace.settle();
+    let of = |pid: u32| -> Vec<Observation> { trace.of(pid).into_iter().cloned().collect() };
+    for (who, own) in [(liar.puppet.pid(), &liar.own), (victim.puppet.pid(), &victim.own)] {
+        for seen in of(who) {
+            for socket in sockets(&seen.fact) {
+                assert!(socket.cookie.is_none_or(|cookie| own.contains(&cookie)), "another's socket: {seen:#?}");
+            }
+        }
+    }
+    let rules: BTreeSet<&str> = of(liar.puppet.pid()).iter().filter_map(|seen| rule(&seen.fact)).collect();
+    let all = ["FIFO made", "FIFO read", "both directions", "creator", "dial", "fork"];
+    assert_eq!(rules, all.into(), "the forgery is taken for a goroutine: {:#?}", of(liar.puppet.pid()));
+}
