@@ -262,15 +262,15 @@ impl Stage {
     }
 }
 
-<<<<<<< HEAD
 /// A connection from an address and port of one's own choice.
 fn connect_from(from: std::net::SocketAddr, to: std::net::SocketAddr) -> TcpStream {
-    let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM);
+    let (family, kind) = (AddressFamily::INET, SocketType::STREAM);
     let socket = rustix::net::socket_with(family, kind, rustix::net::SocketFlags::CLOEXEC, None).expect("a socket");
     rustix::net::bind(&socket, &from).expect("binds");
     rustix::net::connect(&socket, &to).expect("connects");
     socket.into()
-=======
+}
+
 /// Where each forger puts its `g`s: the same addresses in every process.
 #[cfg(target_arch = "x86_64")]
 const FORGED_AT: u64 = 0xc0_0000_0000;
@@ -374,7 +374,6 @@ impl Stage {
         };
         format!("{done}")
     }
->>>>>>> fe62b8f (tests: forged goroutines name sockets of their own process)
 }
 
 /// Until the first thread of this process has ended.

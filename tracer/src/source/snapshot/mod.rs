@@ -369,6 +369,7 @@ impl Snapshot {
             | Want::Process(_)
             | Want::Ancestry(_)
             | Want::Pid(_)
+            | Want::Listeners(_)
             | Want::Container { .. }
             | Want::PidFile(_)
             | Want::Fifos(_) => None,
