@@ -57,8 +57,8 @@ use self::{
 };
 use crate::model::{
     Actor, BootTime, Change, ContainerInfo, Diagnosis, Fact, Family, Finding, HostFacts, HostNo, Listener, Measures,
-    Observation, Pairing, Places, ProcessInfo, RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole, Source,
-    State, Target, TaskKey, Totals, Want, WatchAs,
+    Observation, Pairing, Places, ProcessInfo, RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole,
+    Source, State, Target, TaskKey, Totals, Want, WatchAs,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
