@@ -49,7 +49,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn sessions(header: &execpath::record::Header, seen: &[Observation]) -> BTreeMap<String, Session> {
-    let mut correlator = Correlator::new(&header.host, &Options { pairing: header.pairing(), ..Options::default() });
+    // What a part tells again is older than its first tick by any time.
+    let options = Options { pairing: header.pairing(), ..Options::default() };
+    let mut correlator = Correlator::new(&header.host, &options).started_before();
     for seen in seen {
         correlator.ingest(seen.clone());
         drop(correlator.wants());

@@ -7,6 +7,7 @@ mod crio;
 mod daemons;
 mod recordings;
 mod verdicts;
+mod tables;
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -5,7 +5,7 @@ use super::{
     Correlator, Open,
     anchor_id::AnchorId,
     execs::What,
-    limits::{ASKED_AFTER, ASKED_AGAIN, MAX_CALLS, SNAPSHOT_TAKEN_IN},
+    limits::{ASKED_AFTER, ASKED_AGAIN, SNAPSHOT_TAKEN_IN},
     sockets::SocketNo,
     world::{Part, World},
 };
@@ -22,8 +22,12 @@ impl Correlator {
             return;
         }
         let calls = self.world.calls.entry(task).or_default();
-        if !calls.contains(&no) && calls.len() < MAX_CALLS {
-            calls.push(no);
+        if !calls.contains(&no) {
+            if calls.len() < self.world.caps.calls {
+                calls.push(no);
+            } else {
+                self.world.refused.add("calls-full", 1);
+            }
         }
         self.perhaps_asked(task);
     }

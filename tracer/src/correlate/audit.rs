@@ -13,8 +13,8 @@ use std::{
 
 use super::{
     anchor_id::AnchorId,
-    limits::{AUDIT_SKEW, CLOCK_JITTER, MAX_AUDIT_EVENTS, MAX_AUDIT_FITS, MAX_AUDIT_RIVALS, REMEMBER},
-    world::Losses,
+    limits::{AUDIT_SKEW, CLOCK_JITTER, Caps, MAX_AUDIT_FITS, MAX_AUDIT_RIVALS, REMEMBER},
+    losses::Losses,
 };
 use crate::model::{AuditEvent, AuditRequest, BootTime, Confidence, KubeUser, RawText, Subresource, Target};
 
@@ -108,6 +108,9 @@ pub(super) struct Audits {
     /// Requests received until then may have been forgotten.
     forgotten: Option<BootTime>,
     skipped: Losses,
+    pub(super) caps: Caps,
+    /// Requests, or fits of one, that were discarded since [`Audits::take_discarded`] was called.
+    discarded: u64,
 }
 
 impl Audits {
@@ -188,6 +191,7 @@ impl Audits {
         if fits.is_some() && self.fits >= MAX_AUDIT_FITS {
             seeker.fits.remove(&no);
             self.forgotten = self.forgotten.max(Some(entry.received.1));
+            self.discarded += 1;
             return;
         }
         if fits.is_some() {
@@ -277,10 +281,16 @@ impl Audits {
         }
     }
 
+    /// Requests, or fits of one, that were discarded since the last call. [`Audits::verdict`] knows whose user is in doubt.
+    pub(super) fn take_discarded(&mut self) -> u64 {
+        std::mem::take(&mut self.discarded)
+    }
+
     fn make_room(&mut self) {
-        if self.events.len() < MAX_AUDIT_EVENTS {
+        if self.events.len() < self.caps.requests {
             return;
         }
+        self.discarded += 1;
         let unused = self.events.iter().find(|(_, entry)| entry.sessions.is_empty());
         let Some(no) = unused.or_else(|| self.events.iter().next()).map(|(no, _)| *no) else { return };
         if let Some(entry) = self.events.get(&no) {

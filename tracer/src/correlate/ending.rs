@@ -176,7 +176,9 @@ impl Builder<'_> {
             // The connection that it was made for.
             What::Exec if exec.stream_doubted => true,
             What::Exec => {
-                exec.stream.is_none() && exec.for_unknown && losses.between(exec.since.minus(STREAM_WITHIN), exec.since)
+                let from = exec.since.minus(STREAM_WITHIN);
+                let is_lost = exec.for_unknown && losses.between(from, exec.since);
+                exec.stream.is_none() && (is_lost || self.world.blind.between(from, exec.since))
             }
             What::Unnamed | What::Stream | What::Asked | What::Request | What::Start | What::Beside => false,
         }

@@ -8,7 +8,7 @@ use std::{
 use super::{
     anchor_id::{AnchorId, AnchorKey},
     hosts::Hosts,
-    limits::{IDENTIFIED_WITHIN, MAX_FIFOS, MAX_FORKED},
+    limits::{Caps, IDENTIFIED_WITHIN},
     sockets::SocketNo,
 };
 use crate::model::{Actor, BootTime, Evidence, ExecFifo, ExitStatus, FileId, HostNo, RawText, SessionId, TaskKey};
@@ -168,6 +168,9 @@ pub(super) struct Execs {
     pipe_files: BTreeMap<FileId, AnchorId>,
     /// Forked by the goroutine that serves a stream: what it becomes is that stream's.
     forked_for: BTreeMap<TaskKey, (SocketNo, Actor)>,
+    pub(super) caps: Caps,
+    discarded_fifos: u64,
+    discarded_forks: u64,
 }
 
 impl Execs {
@@ -343,7 +346,8 @@ impl Execs {
     }
 
     pub(super) fn note_fifo(&mut self, file: FileId, fifo: &ExecFifo) {
-        if self.fifos.len() >= MAX_FIFOS {
+        if self.fifos.len() >= self.caps.fifos && !self.fifos.contains_key(&file) {
+            self.discarded_fifos += self.fifos.len() as u64;
             self.fifos.clear();
         }
         self.fifos.insert(file, fifo.clone());
@@ -372,10 +376,16 @@ impl Execs {
     }
 
     pub(super) fn note_fork(&mut self, child: TaskKey, stream: SocketNo, actor: Actor) {
-        if self.forked_for.len() >= MAX_FORKED {
+        if self.forked_for.len() >= self.caps.forks {
+            self.discarded_forks += self.forked_for.len() as u64;
             self.forked_for.clear();
         }
         self.forked_for.insert(child, (stream, actor));
+    }
+
+    /// FIFOs and forks that were discarded to make room since the last call.
+    pub(super) fn take_discarded(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.discarded_fifos), std::mem::take(&mut self.discarded_forks))
     }
 
     pub(super) fn take_fork(&mut self, child: TaskKey) -> Option<(SocketNo, Actor)> {

@@ -23,9 +23,9 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     awaited::Awaited,
+    losses::Losses,
     sockets::{Socket, SocketNo, Sockets},
     table::Table,
-    world::Losses,
 };
 use crate::model::{Actor, BootTime, Confidence, Evidence, Proofs, SocketRole, TaskKey};
 

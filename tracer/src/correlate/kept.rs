@@ -13,7 +13,7 @@ use super::{
     world::Part,
 };
 use crate::model::{
-    BootTime, ContainerInfo, Fact, HostNo, Observation, RawText, SocketId, TaskKey, Tuple, parse_fifo_path,
+    BootTime, ContainerInfo, Fact, HostNo, Observation, RawText, SocketId, Source, TaskKey, Tuple, parse_fifo_path,
 };
 
 impl Correlator {
@@ -22,8 +22,11 @@ impl Correlator {
     pub fn still_matter(&self, told: Vec<Observation>) -> Vec<Observation> {
         let kept = Kept::new(self, &told);
         let mut told: Vec<Observation> = told.into_iter().filter(|seen| kept.matters(seen)).collect();
-        if told.len() > MAX_TOLD_AGAIN {
-            told.drain(..told.len() - MAX_TOLD_AGAIN);
+        let excess = told.len().saturating_sub(MAX_TOLD_AGAIN);
+        if excess > 0 {
+            let at = told.drain(..excess).last().map(|seen| seen.at).unwrap_or_default();
+            let lost = Fact::Lost { what: "carry-over-full".to_owned(), count: excess as u64 };
+            told.insert(0, Observation::new(at, Source::Engine, lost));
         }
         told
     }

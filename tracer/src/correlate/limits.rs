@@ -111,7 +111,7 @@ pub(super) const MAX_HOPS: usize = 16;
 /// Addresses of this host that are remembered: some a network namespace.
 pub(super) const MAX_ADDRESSES: usize = 10_000;
 
-/// Losses remembered: told at most every few milliseconds, and looked for near what was seen lately.
+/// Times of losses kept one by one. Before the oldest of them, every interval counts as one with a loss.
 pub(super) const MAX_LOSSES: usize = 10_000;
 
 /// Questions remembered so that none is asked twice; beyond that all are forgotten, and may be asked once more.
@@ -184,3 +184,55 @@ pub(super) const MAX_TOLD_AGAIN: usize = 500_000;
 
 /// Sockets of the path on which one process listens, as far as they are remembered. dockerd has two, containerd has three.
 pub(super) const MAX_LISTENERS: usize = 16;
+
+/// Time from the first observation to the first tick that counts as a normal start. A longer start is reported as the loss
+/// `late-start`: daemons may have been at work before they were watched.
+pub(super) const START_WITHIN: Span = Span::from_secs(2);
+
+/// Full tables are reported at most this often, as the sum since the last report.
+pub(super) const REFUSED_EVERY: Span = Span::from_secs(1);
+
+/// A full socket table is searched for entries to drop at most this often: a search visits every entry.
+pub(super) const ROOM_EVERY: Span = Span::from_secs(1);
+
+/// Capacities of the tables whose refusals are reported as losses. Unit tests set small ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caps {
+    /// See [`MAX_PROCESSES`].
+    pub(super) processes: usize,
+    /// See [`MAX_SOCKETS`].
+    pub(super) sockets: usize,
+    /// See [`MAX_ADDRESSES`].
+    pub(super) addresses: usize,
+    /// See [`MAX_FIFOS`].
+    pub(super) fifos: usize,
+    /// See [`MAX_FORKED`].
+    pub(super) forks: usize,
+    /// See [`MAX_STORES`].
+    pub(super) stores: usize,
+    /// See [`MAX_CALLS`].
+    pub(super) calls: usize,
+    /// See [`MAX_OLDER_UNIX`].
+    pub(super) older_unix: usize,
+    /// See [`MAX_BESIDE`].
+    pub(super) beside: usize,
+    /// See [`MAX_AUDIT_EVENTS`].
+    pub(super) requests: usize,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self {
+            processes: MAX_PROCESSES,
+            sockets: MAX_SOCKETS,
+            addresses: MAX_ADDRESSES,
+            fifos: MAX_FIFOS,
+            forks: MAX_FORKED,
+            stores: MAX_STORES,
+            calls: MAX_CALLS,
+            older_unix: MAX_OLDER_UNIX,
+            beside: MAX_BESIDE,
+            requests: MAX_AUDIT_EVENTS,
+        }
+    }
+}

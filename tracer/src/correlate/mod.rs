@@ -16,11 +16,13 @@ mod below;
 mod chain;
 mod ending;
 mod execs;
+mod full;
 mod hosts;
 mod joins;
 mod kept;
 mod limits;
 mod loose;
+mod losses;
 mod order;
 mod peers;
 mod pods;
@@ -46,19 +48,21 @@ use self::{
     anchor_id::AnchorId,
     audit::Audits,
     execs::{Execs, What},
+    full::Start,
     hosts::Hosts,
     joins::{Joins, Verdict},
-    limits::{CLOSED_SESSIONS, SWEEP_EVERY, TOGETHER},
+    limits::{CLOSED_SESSIONS, Caps, SWEEP_EVERY, TOGETHER},
+    losses::{Losses, Refused},
     order::Order,
     processes::Processes,
     sockets::{Learnt, SocketNo, Sockets, UnixEnds},
     table::Table,
-    world::{Losses, Part, Standing, World},
+    world::{Part, Standing, World},
 };
 use crate::model::{
     Actor, BootTime, Change, ContainerInfo, Diagnosis, Fact, Family, Finding, HostFacts, HostNo, Listener, Measures,
     Observation, Pairing, Places, ProcessInfo, RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole,
-    Source, State, Target, TaskKey, Totals, Want, WatchAs,
+    Source, State, Target, TaskKey, Totals, Unit, Want, WatchAs, unit_of_loss,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -129,6 +133,11 @@ pub struct Correlator {
     measures: Measures,
     totals: Totals,
     is_overfull: bool,
+    start: Start,
+    /// When refusals of full tables may be reported again.
+    next_refusal: BootTime,
+    /// When a full socket table may be searched again.
+    next_room: BootTime,
 }
 
 /// A session that was told of and goes on.
@@ -160,6 +169,9 @@ impl Correlator {
                 standing: BTreeMap::new(),
                 containers: BTreeMap::new(),
                 losses: Losses::default(),
+                blind: Losses::default(),
+                refused: Refused::default(),
+                caps: Caps::default(),
                 audits: Audits::default(),
                 verified: BTreeSet::new(),
             },
@@ -188,6 +200,9 @@ impl Correlator {
             measures: Measures::default(),
             totals: Totals::default(),
             is_overfull: false,
+            start: Start::default(),
+            next_refusal: BootTime::default(),
+            next_room: BootTime::default(),
         }
     }
 
@@ -204,6 +219,7 @@ impl Correlator {
         if seen.at > BootTime::LATEST {
             return;
         }
+        self.watch_start(&seen);
         // The passing of time has no place of its own in the order: it lets others go.
         if seen.fact == Fact::Tick {
             self.order.advance(seen.at);
@@ -230,6 +246,11 @@ impl Correlator {
 
     /// Takes in everything that still waits for its turn in the reordering window.
     pub fn flush(&mut self) {
+        self.release_all();
+        self.tell_refused();
+    }
+
+    fn release_all(&mut self) {
         while let Some(seen) = self.order.pop_any() {
             self.take(seen);
         }
@@ -238,7 +259,7 @@ impl Correlator {
 
     /// Takes in everything that was told, and lets time pass up to then: for whoever knows that nothing earlier follows.
     pub fn reach(&mut self, at: BootTime) {
-        self.flush();
+        self.release_all();
         self.elapse(at);
         self.conclude();
     }
@@ -318,6 +339,7 @@ impl Correlator {
     fn take(&mut self, seen: Observation) {
         self.elapse(seen.at);
         self.apply(seen);
+        self.note_refused();
     }
 
     /// It is that late, and everything before is taken in.
@@ -358,6 +380,9 @@ impl Correlator {
             self.look_at_asked(at, task);
         }
         self.rebuild_all();
+        if now >= self.next_refusal {
+            self.tell_refused();
+        }
         if now >= self.next_sweep {
             self.next_sweep = now.plus(SWEEP_EVERY);
             self.sweep();
@@ -505,10 +530,8 @@ impl Correlator {
                 self.dirty.extend(self.open.keys().cloned());
             }
             (Fact::Lost { what, count }, _) => {
-                let what = self.count_loss(what, count);
-                self.world.losses.push(at);
-                self.dirty.extend(self.open.keys().cloned());
-                self.tell(Change::Loss { what, count });
+                self.note_loss(at, &what);
+                self.lost(what, count);
             }
             // The passing of time is in `at`; the rest needs a process and has none: a damaged or made-up recording.
             (
@@ -560,7 +583,10 @@ impl Correlator {
         let is_excess = lost.len() >= limits::MAX_LOSS_NAMES && !lost.contains_key(&what);
         let what = if is_excess { "other".to_owned() } else { what };
         let total = lost.entry(what.clone()).or_default();
-        *total = total.saturating_add(count);
+        *total = match unit_of_loss(&what) {
+            Unit::Events => total.saturating_add(count),
+            Unit::Milliseconds => count.max(*total),
+        };
         what
     }
 
@@ -808,6 +834,9 @@ impl Correlator {
     }
 
     fn socket_as(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo, begins: bool) -> Option<SocketNo> {
+        if self.world.sockets.is_full() && self.world.sockets.find(info.id).is_none() {
+            self.make_room_for_socket();
+        }
         let Learnt { no, changed, is_news } = self.world.sockets.learn(at, task, info, begins)?;
         if is_news {
             self.touch(&Part::Socket(no));
@@ -1012,17 +1041,7 @@ impl Correlator {
                 self.world.sockets.drop_entry(ends.far);
             }
         }
-        for no in &gone {
-            self.world.joins.forget(*no);
-            self.world.execs.forget_stream(*no);
-        }
-        if !gone.is_empty() {
-            let gone: BTreeSet<SocketNo> = gone.into_iter().collect();
-            self.world.streams.retain(|_, streams| {
-                streams.retain(|no| !gone.contains(no));
-                !streams.is_empty()
-            });
-        }
+        self.forget_sockets(gone);
         let mut forgotten = BTreeSet::new();
         while let Some((_, id)) = self.begun.pop_front_if(|(at, _)| now.since(*at) >= limits::BEGUN) {
             // Known from runc's arguments alone: no runtime of the path made its FIFOs, so it never was a session.

@@ -6,7 +6,6 @@ use super::{
     anchor_id::AnchorId,
     chain::{Builder, Node},
     execs::{Exec, What},
-    limits::MAX_BESIDE,
     world::{Part, World},
 };
 use crate::model::{BootTime, Role, RuncCreate, TaskKey, Want};
@@ -35,7 +34,7 @@ impl Correlator {
         // What an older shim made before is not known: then this container stands for itself.
         let first = self.world.pods.get(&shim).filter(|_| seen).cloned();
         match first.and_then(|first| self.world.execs.get_mut(&first)).filter(|pod| !pod.over) {
-            Some(pod) if pod.beside.len() < MAX_BESIDE => {
+            Some(pod) if pod.beside.len() < self.world.caps.beside => {
                 pod.beside.push(id.clone());
                 let first = AnchorId::container(pod.host, &pod.container);
                 if let Some(exec) = self.world.execs.get_mut(&id) {
@@ -43,7 +42,10 @@ impl Correlator {
                 }
                 self.dirty.insert(first);
             }
-            Some(_) => self.world.execs.forget(&id),
+            Some(_) => {
+                self.world.execs.forget(&id);
+                self.world.refused.add("containers-full", 1);
+            }
             None => {
                 if let Some(exec) = self.world.execs.get_mut(&id) {
                     exec.what = What::Start;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    limits::{MAX_LINEAGE, MAX_LISTENERS, MAX_PROCESSES, REMEMBER},
+    limits::{Caps, MAX_LINEAGE, MAX_LISTENERS, REMEMBER},
     table::Table,
 };
 use crate::model::{
@@ -77,6 +77,9 @@ pub(super) struct Processes {
     /// Newest bearer of a pid: unix peers are named by pid alone.
     by_tgid: Table<(HostNo, u32), TaskKey>,
     ended: BTreeSet<(BootTime, TaskKey)>,
+    pub(super) caps: Caps,
+    /// Entries discarded to make room, since [`Processes::take_discarded`] was called.
+    discarded: u64,
 }
 
 impl Processes {
@@ -99,10 +102,8 @@ impl Processes {
 
     pub(super) fn entry(&mut self, task: TaskKey) -> &mut Process {
         if !self.by_key.contains_key(&task) {
-            if self.by_key.len() >= MAX_PROCESSES
-                && let Some((_, oldest)) = self.ended.pop_first()
-            {
-                self.remove(oldest);
+            if self.by_key.len() >= self.caps.processes {
+                self.discard_one();
             }
             let newer =
                 self.by_tgid.get(&(task.host, task.tgid)).is_none_or(|other| other.start_ticks <= task.start_ticks);
@@ -241,6 +242,20 @@ impl Processes {
                 self.remove(task);
             }
         }
+    }
+
+    /// Makes room for one entry: the process that ended first goes, or the first of the table where all are alive.
+    fn discard_one(&mut self) {
+        let ended = self.ended.pop_first().map(|(_, task)| task);
+        if let Some(task) = ended.or_else(|| self.by_key.first().map(|(task, _)| *task)) {
+            self.remove(task);
+            self.discarded += 1;
+        }
+    }
+
+    /// Number of entries discarded to make room since the last call.
+    pub(super) fn take_discarded(&mut self) -> u64 {
+        std::mem::take(&mut self.discarded)
     }
 
     fn remove(&mut self, task: TaskKey) {

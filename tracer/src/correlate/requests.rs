@@ -3,7 +3,6 @@
 use super::{
     Correlator,
     chain::{Builder, link},
-    limits::MAX_STORES,
     sockets::SocketNo,
     world::{Part, World},
 };
@@ -17,8 +16,13 @@ impl Correlator {
             return;
         }
         let stores = self.world.stores.entry(task).or_default();
-        if !stores.contains(&no) && stores.len() < MAX_STORES {
+        if stores.contains(&no) {
+            return;
+        }
+        if stores.len() < self.world.caps.stores {
             stores.push(no);
+        } else {
+            self.world.refused.add("stores-full", 1);
         }
     }
 }

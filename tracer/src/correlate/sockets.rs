@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{
-    limits::{MAX_ADDRESSES, MAX_CANDIDATES, MAX_SOCKETS, REMEMBER},
+    limits::{Caps, MAX_CANDIDATES, REMEMBER},
     peers::{Changed, Ends},
     table::Table,
 };
@@ -82,6 +82,9 @@ pub(super) struct Sockets {
     /// Addresses of this host: what processes here have as their own end.
     addresses: BTreeSet<IpAddr>,
     made: u64,
+    pub(super) caps: Caps,
+    refused: u64,
+    refused_addresses: u64,
 }
 
 impl Sockets {
@@ -140,10 +143,8 @@ impl Sockets {
         socket.owner = socket.owner.or(owner);
         let is_news = known.is_none() || socket.told() != before;
         let (id, here) = (socket.id, socket.tuple.filter(|_| socket.owner.is_some()));
-        if let Some(tuple) = here
-            && self.addresses.len() < MAX_ADDRESSES
-        {
-            self.addresses.insert(tuple.local.ip());
+        if let Some(tuple) = here {
+            self.note_address(tuple.local.ip());
         }
         if let Some(cookie) = id.cookie {
             self.by_cookie.insert((id.host, cookie), no);
@@ -174,10 +175,49 @@ impl Sockets {
         }
     }
 
+    fn note_address(&mut self, address: IpAddr) {
+        if self.addresses.len() < self.caps.addresses {
+            self.addresses.insert(address);
+        } else if !self.addresses.contains(&address) {
+            self.refused_addresses += 1;
+        }
+    }
+
+    /// Whether no further socket fits. [`Sockets::make_room`] may change that.
+    pub(super) fn is_full(&self) -> bool {
+        self.all.len() >= self.caps.sockets
+    }
+
+    /// Discards entries that no session needs: first those whose owner has exited, then those that closed. Returns the entries.
+    /// Each is a loss: a later record about one of them finds no entry.
+    pub(super) fn make_room(
+        &mut self,
+        needed: impl Fn(SocketNo) -> bool,
+        has_exited: impl Fn(TaskKey) -> bool,
+    ) -> Vec<SocketNo> {
+        let is_left = |socket: &Socket| socket.owner.is_some_and(&has_exited);
+        let mut gone: Vec<SocketNo> =
+            self.iter().filter(|(no, socket)| is_left(socket) && !needed(*no)).map(|(no, _)| no).collect();
+        if gone.is_empty() {
+            gone.extend(self.closed.iter().map(|(_, no)| *no).filter(|no| !needed(*no)));
+        }
+        // The table's own order depends on what was removed before.
+        gone.sort_unstable();
+        for no in &gone {
+            self.remove(*no);
+        }
+        gone
+    }
+
+    /// Sockets and addresses that were refused since the last call.
+    pub(super) fn take_refused(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.refused), std::mem::take(&mut self.refused_addresses))
+    }
+
     fn make(&mut self, at: BootTime, info: &SocketInfo) -> Option<SocketNo> {
-        if self.all.len() >= MAX_SOCKETS {
-            let (_, oldest) = self.closed.pop_first()?;
-            self.remove(oldest);
+        if self.is_full() {
+            self.refused += 1;
+            return None;
         }
         self.made += 1;
         let no = SocketNo(self.made);
@@ -354,6 +394,9 @@ impl Sockets {
         let Some(socket) = self.all.swap_remove(&no) else { return };
         self.ends.leave(no, socket.tuple);
         self.ends.rename(no, socket.isn);
+        if let Some(closed) = socket.closed {
+            self.closed.remove(&(closed, no));
+        }
         if let Some(cookie) = socket.id.cookie
             && self.by_cookie.get(&(socket.id.host, cookie)) == Some(&no)
         {

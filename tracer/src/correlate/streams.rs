@@ -52,9 +52,12 @@ impl Correlator {
                 }
                 (None, None) => {}
             }
-            if older && self.older_unix < limits::MAX_OLDER_UNIX {
+            if older && self.older_unix < self.world.caps.older_unix {
                 self.older_unix += 1;
             } else {
+                if older {
+                    self.world.refused.add("older-unix-full", 1);
+                }
                 self.unix.push_back((at, ends));
             }
         }

@@ -11,7 +11,8 @@ use super::{
     execs::{Exec, Execs, What},
     hosts::Hosts,
     joins::{Join, Joins, Verdict},
-    limits::{LOSS_TOLD_WITHIN, MAX_LOSSES, STREAM_WITHIN},
+    limits::{Caps, STREAM_WITHIN},
+    losses::{Losses, Refused},
     processes::{Looked, Processes},
     sockets::{Socket, SocketNo, Sockets},
 };
@@ -39,12 +40,34 @@ pub(super) struct World {
     /// `None`: asked for, and not known.
     pub(super) containers: BTreeMap<String, Option<Arc<Target>>>,
     pub(super) losses: Losses,
+    /// Of those, the ones that hid what an actor did before: an absent connection then proves nothing.
+    pub(super) blind: Losses,
+    /// What full tables refused since the last finding about that.
+    pub(super) refused: Refused,
+    pub(super) caps: Caps,
     pub(super) audits: Audits,
     /// Hosts whose snapshots verify who listens: nobody else counts as a daemon there.
     pub(super) verified: BTreeSet<HostNo>,
 }
 
 impl World {
+    /// Moves what each table refused or discarded into [`World::refused`].
+    pub(super) fn collect_refused(&mut self) {
+        let (sockets, addresses) = self.sockets.take_refused();
+        let (fifos, forks) = self.execs.take_discarded();
+        let counts = [
+            ("processes-full", self.processes.take_discarded()),
+            ("sockets-full", sockets),
+            ("addresses-full", addresses),
+            ("fifos-full", fifos),
+            ("forks-full", forks),
+        ];
+        for (what, count) in counts {
+            self.refused.add(what, count);
+        }
+        self.refused.add_undoubted("requests-full", self.audits.take_discarded());
+    }
+
     /// The anchor of that id, made where it is new. `None` where the id is already that of another container.
     pub(super) fn exec(&mut self, host: HostNo, id: &AnchorId, container: &str, at: BootTime) -> Option<&mut Exec> {
         self.execs.entry(&self.hosts, host, id, container, at)
@@ -266,29 +289,6 @@ impl World {
     /// Whether nothing else than a kubelet listens there.
     pub(super) fn leads_to_kubelet(&self, tuple: Option<Tuple>) -> bool {
         tuple.is_some_and(|tuple| self.places.is_kubelet_port(tuple.remote.port()))
-    }
-}
-
-/// When it was told that records were lost.
-#[derive(Default)]
-pub(super) struct Losses(BTreeSet<BootTime>);
-
-impl Losses {
-    pub(super) fn push(&mut self, at: BootTime) {
-        self.0.insert(at);
-        if self.0.len() > MAX_LOSSES {
-            self.0.pop_first();
-        }
-    }
-
-    /// Whether something may have been lost from then on.
-    pub(super) fn since(&self, from: BootTime) -> bool {
-        self.0.last().is_some_and(|at| *at >= from)
-    }
-
-    /// Whether something may have been lost between the two: it is told a little later.
-    pub(super) fn between(&self, from: BootTime, to: BootTime) -> bool {
-        self.0.range(from..=to.plus(LOSS_TOLD_WITHIN).max(from)).next().is_some()
     }
 }
 

@@ -165,6 +165,13 @@ impl Pump {
         self
     }
 
+    /// For a recording whose start lies in an earlier file.
+    #[must_use]
+    pub fn started_before(mut self) -> Self {
+        self.correlator = self.correlator.started_before();
+        self
+    }
+
     /// Shows the header, then what was found so far; from now on findings are shown as they come. A reader of a live trace
     /// may rely on it: what happens after the header was shown is seen.
     ///

@@ -49,7 +49,10 @@ fn pump(reader: &Reader, setup: Setup) -> Pump {
     let record::Header { anchor, host, others, abilities, degraded, options, .. } = reader.header().clone();
     let header = sink::Header { anchor, host, others, abilities, degraded };
     let record::Settings { apiserver_port, kubelet_port, runtime_socket, .. } = options;
-    Pump::new(setup, header, &Options { apiserver_port, kubelet_port, runtime_socket, pairing }, None)
+    let options = Options { apiserver_port, kubelet_port, runtime_socket, pairing };
+    let pump = Pump::new(setup, header, &options, None);
+    // A later file begins with facts of earlier ones, which are older than its first tick by any time.
+    if reader.header().part.is_some_and(|part| part.told_again > 0) { pump.started_before() } else { pump }
 }
 
 /// A recording that is played up to any moment, and on from there; for what was before, it is opened anew.

@@ -14,6 +14,7 @@ mod finding;
 mod host;
 mod idle;
 mod kubectl;
+mod loss;
 mod measure;
 mod moved;
 mod net;
@@ -37,6 +38,7 @@ pub use finding::{Change, Daemon, Finding, Loose, Report, Standing, Totals, Want
 pub use host::{Ability, Degraded, HostFacts, HostNo};
 pub use idle::Activity;
 pub use kubectl::{KubectlCall, parse_kubectl};
+pub use loss::{BEHIND, LATE_START, UNANSWERED, Unit, unit_of_loss};
 pub use measure::{
     Access, Call, CgroupMeasure, Descriptor, FileKind, FileMeasure, Measures, ProcessMeasure, Series, TcpInfo,
     TcpMeasure, TcpState, ThreadMeasure, Timer, TimerKind, Told, UnixMeasure, Unlisted,

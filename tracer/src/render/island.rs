@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     explain::{self, Explanation, Step},
-    model::{BootTime, Health, LinkKind, Session, State, Verdict},
+    model::{BootTime, Health, LinkKind, Session, State, Unit, Verdict, unit_of_loss},
     sink::{
         diagnosis, escape,
         ink::Ink,
@@ -160,7 +160,10 @@ impl Island {
         let anchor = story.header.anchor;
         let of_none = |fault: &Verdict| format!("Of no session: {}", diagnosis::line(fault, anchor, " to the end"));
         notes.extend(story.faults.iter().map(of_none));
-        let lost = story.totals.lost.iter().filter(|(_, count)| **count > 0);
+        let is_delay = |what: &str| unit_of_loss(what) == Unit::Milliseconds;
+        let lost = story.totals.lost.iter().filter(|(what, count)| **count > 0 && !is_delay(what));
+        let delays = story.totals.lost.iter().filter(|(what, _)| is_delay(what));
+        notes.extend(delays.map(|(what, count)| phrases::loss(what, *count)));
         let origin_ms = story.header.anchor.utc_ns(origin) as f64 / 1e6;
         Self {
             host: escape::str(&host.hostname, NAME),

@@ -16,7 +16,7 @@ use super::{
     Header, Sink, Style, Target, escape,
     ink::Ink,
     view,
-    words::{NAME, TEXT, command, counted, gap_words, into, lasted, outcome, user, who},
+    words::{self, NAME, TEXT, command, counted, gap_words, into, lasted, outcome, user, who},
 };
 use crate::model::{
     BootTime, Change, Confidence, Finding, GapCode, Hop, Link, LinkKind, RawText, Report, Role, Session, SessionId,
@@ -51,7 +51,6 @@ pub struct Tree {
     /// Whether the last line says how a session ended, or that it is open, and nothing else.
     is_brief: bool,
     seen: u64,
-    lost: u64,
 }
 
 #[derive(Default)]
@@ -172,7 +171,6 @@ impl Tree {
             current: None,
             is_brief: false,
             seen: 0,
-            lost: 0,
         }
     }
 
@@ -545,13 +543,8 @@ impl Sink for Tree {
                 self.draw(session, finding.at)?;
             }
             Change::Loss { what, count } => {
-                self.lost = self.lost.saturating_add(*count);
                 self.interrupted();
-                let text = format!(
-                    "{} lost ({}): what is shown from here on may have holes",
-                    counted(*count, "event"),
-                    escape::str(what, NAME)
-                );
+                let text = words::loss(what, *count);
                 writeln!(self.target, "\n{}", self.ink(Ink::Bad, &format!("! {text}")))?;
             }
         }
@@ -590,9 +583,9 @@ impl Sink for Tree {
                 self.brief(session, &how)?;
             }
         }
-        let lost = match self.lost {
-            0 => "no event lost".to_owned(),
-            lost => self.ink(Ink::Bad, &format!("{} lost", counted(lost, "event"))).into_owned(),
+        let lost = match words::losses(&report.totals.lost) {
+            lost if lost.is_empty() => "no event lost".to_owned(),
+            lost => self.ink(Ink::Bad, &lost).into_owned(),
         };
         writeln!(self.target, "\n{} seen, {open} still open, {lost}", counted(self.seen, "session"))?;
         self.target.flush()

@@ -1,7 +1,12 @@
 //! Words and phrases that several sinks use for people.
 
+use std::collections::BTreeMap;
+
 use super::{Style, escape, ink::Ink, view};
-use crate::model::{AuditUser, BootTime, Client, Degraded, ExitReason, Gap, GapCode, Role, Session, Span};
+use crate::model::{
+    AuditUser, BEHIND, BootTime, Client, Degraded, ExitReason, Gap, GapCode, LATE_START, Role, Session, Span,
+    UNANSWERED, Unit, unit_of_loss,
+};
 
 /// Longest name (of a pod, a process …) that is shown whole; Kubernetes allows 253, people read the start.
 pub(crate) const NAME: usize = 63;
@@ -103,6 +108,41 @@ pub(crate) fn folded(text: &str, width: usize) -> Vec<String> {
 /// `1 event`, `2 events`.
 pub(crate) fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A loss, as a line of its own reports it.
+pub(crate) fn loss(what: &str, count: u64) -> String {
+    let name = escape::str(what, NAME);
+    match what {
+        LATE_START => format!(
+            "the start took {} ({name}): events before now may be missing, and links that rest on them are in doubt",
+            lasted(Span::from_millis(count))
+        ),
+        BEHIND => format!(
+            "records were read {} late ({name}): what has ended meanwhile may lack names and links",
+            lasted(Span::from_millis(count))
+        ),
+        UNANSWERED => format!(
+            "{} about what existed before {} not answered in time ({name}): names and links may be missing",
+            counted(count, "question"),
+            if count == 1 { "was" } else { "were" }
+        ),
+        _ => format!("{} lost ({name}): what is shown from here on may have holes", counted(count, "event")),
+    }
+}
+
+/// All losses of a run, in a few words. Empty where there were none.
+pub(crate) fn losses(lost: &BTreeMap<String, u64>) -> String {
+    let events = lost.iter().filter(|(what, _)| unit_of_loss(what) == Unit::Events).map(|(_, count)| *count);
+    let events = events.fold(0, u64::saturating_add);
+    let mut said = Vec::new();
+    if events > 0 {
+        said.push(format!("{} lost", counted(events, "event")));
+    }
+    let delay = |what| lost.get(what).map(|count| lasted(Span::from_millis(*count)));
+    said.extend(delay(LATE_START).map(|took| format!("start took {took}")));
+    said.extend(delay(BEHIND).map(|late| format!("up to {late} behind")));
+    said.join(", ")
 }
 
 /// A length of time as one would say it.

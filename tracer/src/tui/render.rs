@@ -72,9 +72,9 @@ fn title(state: &State, area: Rect, buffer: &mut Buffer) {
         if left_over > 0 {
             left.push(Span::styled(format!(", {left_over} left over: `execpath diagnose`"), theme.doubt()));
         }
-        let lost: u64 = report.totals.lost.values().sum();
-        if lost > 0 {
-            left.push(Span::styled(format!(", {} lost", words::counted(lost, "event")), theme.bad()));
+        let lost = words::losses(&report.totals.lost);
+        if !lost.is_empty() {
+            left.push(Span::styled(format!(", {lost}"), theme.bad()));
         }
     }
     if !state.note.is_empty() {

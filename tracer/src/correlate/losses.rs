@@ -1,0 +1,94 @@
+//! When something was lost: records of the kernel, or entries that a full table had no room for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::limits::{LOSS_TOLD_WITHIN, MAX_LOSSES};
+use crate::model::BootTime;
+
+/// Times of losses. A conclusion that rests on the absence of an event is in doubt near such a time.
+#[derive(Default)]
+pub(super) struct Losses {
+    times: BTreeSet<BootTime>,
+    /// Up to this time every interval counts as one with a loss: the start was late, or older times made room for newer ones.
+    whole: Option<BootTime>,
+}
+
+impl Losses {
+    /// Notes a loss that was reported at that time.
+    pub(super) fn push(&mut self, at: BootTime) {
+        self.times.insert(at);
+        if self.times.len() > MAX_LOSSES {
+            self.whole = self.whole.max(self.times.pop_first());
+        }
+    }
+
+    /// Puts everything up to that time in doubt.
+    pub(super) fn doubt_until(&mut self, at: BootTime) {
+        self.whole = self.whole.max(Some(at));
+    }
+
+    /// Whether an event may have been lost at or after that time.
+    pub(super) fn since(&self, from: BootTime) -> bool {
+        self.times.last().copied().max(self.whole).is_some_and(|at| at >= from)
+    }
+
+    /// Whether an event may have been lost between the two times. A loss is reported up to [`LOSS_TOLD_WITHIN`] late.
+    pub(super) fn between(&self, from: BootTime, to: BootTime) -> bool {
+        self.whole.is_some_and(|at| at >= from)
+            || self.times.range(from..=to.plus(LOSS_TOLD_WITHIN).max(from)).next().is_some()
+    }
+}
+
+/// Entries that full tables refused or discarded and that no finding has reported yet, by the name of the loss.
+#[derive(Default)]
+pub(super) struct Refused {
+    counts: BTreeMap<&'static str, u64>,
+    /// Whether an entry that sessions rest on was refused since [`Refused::take_doubt`] was called.
+    doubt: bool,
+}
+
+impl Refused {
+    /// Counts entries that sessions rest on; a count of 0 leaves no trace.
+    pub(super) fn add(&mut self, what: &'static str, count: u64) {
+        self.add_undoubted(what, count);
+        self.doubt |= count > 0;
+    }
+
+    /// Counts entries whose table knows by itself which answers are in doubt.
+    pub(super) fn add_undoubted(&mut self, what: &'static str, count: u64) {
+        if count > 0 {
+            let sum = self.counts.entry(what).or_default();
+            *sum = sum.saturating_add(count);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// Whether sessions are in doubt since the last call.
+    pub(super) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.doubt)
+    }
+
+    /// Hands out every count, in the order of names, and starts anew.
+    pub(super) fn take(&mut self) -> BTreeMap<&'static str, u64> {
+        std::mem::take(&mut self.counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_times_keep_their_doubt() {
+        let mut losses = Losses::default();
+        for second in 0..=MAX_LOSSES as u64 {
+            losses.push(BootTime(second * 1_000_000_000));
+        }
+        let at = |ns| BootTime(ns);
+        assert!(losses.between(at(0), at(1)), "the first time was dropped, and its loss was not");
+        assert!(!losses.between(at(1_500_000_000), at(1_600_000_000)));
+    }
+}
