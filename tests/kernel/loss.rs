@@ -12,8 +12,12 @@ use crate::trace::{Trace, own_namespace};
 
 #[test]
 fn what_does_not_fit_is_counted_and_leaves_a_hole_in_the_numbers() {
-    let mut trace =
-        Trace::with(&Options { netns: Some(own_namespace("net")), ports: Vec::new(), ring_bytes: Some(4096) });
+    let mut trace = Trace::with(&Options {
+        netns: Some(own_namespace("net")),
+        ports: Vec::new(),
+        ring_bytes: Some(4096),
+        ..Options::default()
+    });
     trace.watch(std::process::id(), WatchAs::Daemon);
     let mut pids = Vec::new();
     for _ in 0..20 {

@@ -14,6 +14,7 @@ mod creator;
 mod daemon;
 mod fifo;
 mod forged;
+mod full;
 mod go;
 mod gopher;
 mod hostile;

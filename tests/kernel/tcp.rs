@@ -181,8 +181,8 @@ fn another_network_namespace_is_seen_only_when_it_is_asked_for() {
     assert_ne!(theirs, own_namespace("net"));
     puppet.ask(&format!("listen l 127.0.0.1:{port}"));
     let mut ours = Trace::on_ports(&[port]);
-    let mut only = Trace::with(&Options { netns: Some(theirs), ports: vec![port], ring_bytes: None });
-    let mut all = Trace::with(&Options { netns: None, ports: vec![port], ring_bytes: None });
+    let mut only = Trace::with(&Options { netns: Some(theirs), ports: vec![port], ..Options::default() });
+    let mut all = Trace::with(&Options { netns: None, ports: vec![port], ..Options::default() });
     puppet.ask(&format!("connect a 127.0.0.1:{port}"));
     ours.settle();
     assert_eq!(ours.facts(), Vec::<&Observation>::new(), "not of this namespace");

@@ -54,7 +54,7 @@ pub(crate) struct Trace {
 impl Trace {
     /// Watches nobody yet, except who acts on these ports in this network namespace.
     pub(crate) fn on_ports(ports: &[u16]) -> Self {
-        Self::with(&Options { netns: Some(own_namespace("net")), ports: ports.to_vec(), ring_bytes: None })
+        Self::with(&Options { netns: Some(own_namespace("net")), ports: ports.to_vec(), ..Options::default() })
     }
 
     pub(crate) fn with(options: &Options) -> Self {

@@ -43,8 +43,9 @@ pub struct Watch {
     pub goid_offset: u16,
     /// Offset of `parentGoid` in the runtime's `g`; 0 where not known.
     pub parent_goid_offset: u16,
-    /// Zero.
-    pub reserved2: u32,
+    /// Whose share of the map the process takes: its user or, for root, its network namespace. 0 where the loader or a fork
+    /// put it onto the path.
+    pub quota: u32,
 }
 const _: () = assert!(size_of::<Watch>() == 24);
 
@@ -59,8 +60,20 @@ impl Watch {
         misses: 0,
         goid_offset: 0,
         parent_goid_offset: 0,
-        reserved2: 0,
+        quota: 0,
     };
+    /// Network namespaces have numbers from this one on (include/linux/proc_ns.h: PROC_DYNAMIC_FIRST); users' numbers are below
+    /// it in practice.
+    pub const FIRST_NAMESPACE: u32 = 0xf000_0000;
+    /// Share of all users but root together. No user and no network namespace has this number.
+    pub const OTHERS: u32 = u32::MAX;
+
+    /// The shares that a process with this [`Watch::quota`] takes.
+    pub fn quotas(quota: u32) -> impl Iterator<Item = u32> {
+        let own = (quota != 0).then_some(quota);
+        own.into_iter().chain(own.filter(|own| *own < Self::FIRST_NAMESPACE).map(|_| Self::OTHERS))
+    }
+
     /// crio → conmon → runc → three stages → process are six forks.
     pub const MAX_DEPTH: u8 = 8;
     /// Not decided yet: no socket call of a goroutine was seen.
@@ -86,8 +99,12 @@ pub struct Config {
     pub g_register: u32,
     /// Offset in the saved user registers of the stack pointer.
     pub stack_register: u32,
+    /// Processes that one user, or root of one network namespace, may put onto the path.
+    pub watch_quota: u32,
+    /// Processes that all users but root together may put onto the path.
+    pub watch_shared: u32,
 }
-const _: () = assert!(size_of::<Config>() == 16);
+const _: () = assert!(size_of::<Config>() == 24);
 
 impl Config {
     /// R14, the second word of `struct pt_regs` (arch/x86/include/asm/ptrace.h).
@@ -108,17 +125,40 @@ pub enum Counter {
     Sequence = 0,
     /// Records that did not fit into the ring buffer.
     RingFull = 1,
-    /// Processes that could not be enrolled: the map is full.
+    /// Processes that could not be enrolled: the map, or the quota of their user, is full.
     WatchFull = 2,
     /// Kernel reads that failed.
     ReadFailed = 3,
+    /// Sockets whose end will not be reported: the map is full.
+    TrackedFull = 4,
+    /// Receives that were not remembered: the map is full.
+    LastFull = 5,
+    /// Reads of FIFOs that were not remembered: the map is full.
+    ReadingFull = 6,
+    /// Calls of connect(2) or splice(2) whose result will not be seen: the map is full.
+    SyscallsFull = 7,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 4;
+    pub const COUNT: u32 = 8;
     /// All of them, in order.
-    pub const ALL: [Self; Self::COUNT as usize] = [Self::Sequence, Self::RingFull, Self::WatchFull, Self::ReadFailed];
+    pub const ALL: [Self; Self::COUNT as usize] = [
+        Self::Sequence,
+        Self::RingFull,
+        Self::WatchFull,
+        Self::ReadFailed,
+        Self::TrackedFull,
+        Self::LastFull,
+        Self::ReadingFull,
+        Self::SyscallsFull,
+    ];
+
+    /// Those that count losses.
+    pub fn losses() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|counter| *counter != Self::Sequence)
+    }
+
     /// Stable name, as in `loss` lines.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -127,6 +167,10 @@ impl Counter {
             Self::RingFull => "ring-full",
             Self::WatchFull => "watch-full",
             Self::ReadFailed => "read-failed",
+            Self::TrackedFull => "tracked-full",
+            Self::LastFull => "last-full",
+            Self::ReadingFull => "reading-full",
+            Self::SyscallsFull => "syscalls-full",
         }
     }
 }
@@ -330,4 +374,6 @@ mod user {
     unsafe impl aya::Pod for crate::LastKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::Reading {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::Last {}
 }

@@ -44,7 +44,7 @@ layouts! {
     Accepted { header, socket }
     Actor { g, goid, parent_goid }
     Closed { header, cookie, inode, bytes_received, bytes_acked }
-    Config { netns, own_tgid, g_register, stack_register }
+    Config { netns, own_tgid, g_register, stack_register, watch_quota, watch_shared }
     Connected { header, actor, socket, inbound_cookie, inbound_inode }
     Exit { header, status, reserved }
     Fifo { header, actor, inbound, path }
@@ -68,7 +68,7 @@ layouts! {
     Tracked { actor, start_ns, inbound_cookie, inbound_inode, tgid, tid, role, reserved }
     UnixAccepted { header, inode, peer_inode, peer_tgid, reserved, path }
     UnixConnected { header, inode, listener_tgid, reserved, path }
-    Watch { start_ns, mntns, class, depth, go, misses, goid_offset, parent_goid_offset, reserved2 }
+    Watch { start_ns, mntns, class, depth, go, misses, goid_offset, parent_goid_offset, quota }
 }
 
 /// Everything that abi.lock holds.

@@ -6,7 +6,7 @@
 
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use tracer_common::{
-    Actor, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, HOW_SPLICE, HOW_THREAD, Kind, Last, LastKey, PairKey, ROLE_UNKNOWN,
+    Actor, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, HOW_SPLICE, HOW_THREAD, Kind, Last, LastKey, PairKey, ROLE_UNKNOWN,
     Relayed, TouchKey, Touched, Watch,
 };
 
@@ -17,7 +17,7 @@ use crate::{
         sock::Sock,
         task::{about_current, current_pid_tgid},
     },
-    maps::{LAST, PAIRS, SPLICING, TOUCHED, TRACKED},
+    maps::{LAST, PAIRS, SPLICING, TOUCHED, TRACKED, count},
     reads,
 };
 
@@ -45,8 +45,15 @@ pub fn is_joinable(sock: Sock) -> bool {
 pub fn received(tgid: u32, watch: &mut Watch, sock: Sock, cookie: u64) {
     let (key, actor) = go::actor(tgid, watch);
     let last = Last { sk: sock.0, cookie, goid: actor.goid };
-    // A full LRU map makes room by itself; any other failure means one join less, never a wrong one.
-    let _full = LAST.insert(key, last, 0);
+    match LAST.get_ptr_mut(key) {
+        // SAFETY: the entry is this actor's own, and the actor is here: nothing else writes it.
+        Some(known) => unsafe { *known = last },
+        // One join less, never a wrong one.
+        None if LAST.insert(key, last, 0).is_err() => {
+            count(Counter::LastFull);
+        }
+        None => {}
+    }
     reads::forget(&key);
     touched(tgid, &actor, sock, cookie);
 }

@@ -4,13 +4,13 @@
 //! other read, and any receive, by the same goroutine ends it, so that no FIFO is named that was read long ago. Threads are no
 //! actors here: nothing tells that one still works for the same stream.
 
-use tracer_common::{Actor, FifoPairKey, FifoRelayed, Kind, LastKey, Reading};
+use tracer_common::{Actor, Counter, FifoPairKey, FifoRelayed, Kind, LastKey, Reading};
 
 use crate::{
     emit::reserve,
     joins::role_of,
     kernel::{sock::Sock, task::about_current},
-    maps::{FIFO_PAIRS, READING, READS_WATCHED},
+    maps::{FIFO_PAIRS, READING, READS_WATCHED, count},
 };
 
 /// Whether reads are watched at all: an array is looked up in a few instructions, which is what everybody else pays.
@@ -23,7 +23,14 @@ fn are_watched() -> bool {
 #[inline(always)]
 pub fn note(key: &LastKey, actor: &Actor, device: u32, inode: u64) {
     let reading = Reading { goid: actor.goid, inode, device, reserved: 0 };
-    let _full = READING.insert(key, reading, 0);
+    match READING.get_ptr_mut(key) {
+        // SAFETY: the entry is this goroutine's own, and the goroutine is here: nothing else writes it.
+        Some(known) => unsafe { *known = reading },
+        None if READING.insert(key, reading, 0).is_err() => {
+            count(Counter::ReadingFull);
+        }
+        None => {}
+    }
 }
 
 /// That actor received, or read something else.

@@ -17,7 +17,7 @@ use tracer_common::{ARGV_BYTES, Counter, Kind, Process, Text, Watch, WatchClass}
 use crate::{
     emit::{About, reserve},
     kernel::task::{Task, about_current, current_tgid},
-    maps::{CONFIG, PORTS, WATCHED, count},
+    maps::{CONFIG, PORTS, QUOTA, WATCHED, count},
 };
 
 /// What is known of that process; `None` where it is not on the path. The entry may go at any time (exit), which the
@@ -63,16 +63,95 @@ pub fn enrol<C: EbpfContext>(ctx: &C) {
         }
         return;
     }
-    let watch =
-        Watch { start_ns: about.start_ns, mntns: task.mntns(), class: WatchClass::Endpoint as u8, ..Watch::NONE };
-    if WATCHED.insert(about.tgid, watch, u64::from(BPF_NOEXIST)).is_err() {
-        // -EEXIST is a race with the loader and harmless; a full map is a loss.
-        if watched(about.tgid).is_none() && count(Counter::WatchFull) == 1 {
+    let quota = quota_of(task);
+    let watch = Watch {
+        start_ns: about.start_ns,
+        mntns: task.mntns(),
+        class: WatchClass::Endpoint as u8,
+        quota,
+        ..Watch::NONE
+    };
+    let has_room = has_room(quota);
+    if !has_room || WATCHED.insert(about.tgid, watch, u64::from(BPF_NOEXIST)).is_err() {
+        // -EEXIST is a race with the loader and harmless; a full map, or a full quota, is a loss.
+        if (!has_room || watched(about.tgid).is_none()) && count(Counter::WatchFull) == 1 {
             warn!(ctx, "the map of watched processes is full: process {} is not followed", about.tgid);
         }
         return;
     }
+    take(quota);
     describe(Kind::Enrolled, about, task, WatchClass::Endpoint as u8);
+}
+
+/// Whose share of [`WATCHED`] a process takes: that of its user or, for root, of its network namespace. An unprivileged user
+/// can make any number of namespaces; root of a container has that of its pod.
+#[inline(always)]
+fn quota_of(task: Task) -> u32 {
+    match task.uid() {
+        0 => task.netns(),
+        uid => uid,
+    }
+}
+
+#[inline(always)]
+fn has_room(quota: u32) -> bool {
+    // SAFETY: plain reads of initialised statics; volatile because the loader overwrites them.
+    let (own, shared) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const CONFIG.watch_quota),
+            core::ptr::read_volatile(&raw const CONFIG.watch_shared),
+        )
+    };
+    held(quota) < u64::from(own) && (quota >= Watch::FIRST_NAMESPACE || held(Watch::OTHERS) < u64::from(shared))
+}
+
+#[inline(always)]
+fn held(quota: u32) -> u64 {
+    // SAFETY: one word is read.
+    unsafe { QUOTA.get(quota) }.copied().unwrap_or(0)
+}
+
+#[inline(always)]
+fn take(quota: u32) {
+    add(quota, 1);
+    if quota < Watch::FIRST_NAMESPACE {
+        add(Watch::OTHERS, 1);
+    }
+}
+
+/// A process that had taken a share has exited; 0 where the loader or a fork put it onto the path.
+#[inline(always)]
+pub fn give_back(quota: u32) {
+    if quota == 0 {
+        return;
+    }
+    remove(quota);
+    if quota < Watch::FIRST_NAMESPACE {
+        remove(Watch::OTHERS);
+    }
+}
+
+#[inline(always)]
+fn add(quota: u32, count: u64) {
+    match QUOTA.get_ptr_mut(quota) {
+        // SAFETY: an aligned word in a map value, which stays mapped while the program runs. BPF's first instruction set has
+        // no atomic addition that rustc would emit: two CPUs may lose a count, which the loader's next count corrects.
+        Some(held) => unsafe { *held = (*held).wrapping_add(count) },
+        None => {
+            // A full map limits no further user: the map of watched processes limits all of them.
+            let _full = QUOTA.insert(quota, count, u64::from(BPF_NOEXIST));
+        }
+    }
+}
+
+#[inline(always)]
+fn remove(quota: u32) {
+    if held(quota) <= 1 {
+        let _gone = QUOTA.remove(quota);
+    } else {
+        // Minus one.
+        add(quota, u64::MAX);
+    }
 }
 
 /// Tells what the running process is.

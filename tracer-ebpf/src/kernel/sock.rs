@@ -36,6 +36,12 @@ impl Sock {
         read(self.0, offset!(sock_cookie)).unwrap_or(0)
     }
 
+    /// include/net/tcp_states.h
+    #[inline(always)]
+    pub fn state(self) -> u8 {
+        read(self.0, offset!(sock_state)).unwrap_or(0)
+    }
+
     /// Whether a file still refers to it: close(2) of the last one orphans it (include/net/sock.h:sock_orphan).
     #[inline(always)]
     pub fn is_open(self) -> bool {
@@ -128,7 +134,7 @@ impl Sock {
         into.remote_port = 0;
         into.local = [0; 16];
         into.remote = [0; 16];
-        into.state = read(self.0, offset!(sock_state)).unwrap_or(0);
+        into.state = self.state();
         into.role = role;
         into.isn_known = 0;
         into.isn_own = 0;

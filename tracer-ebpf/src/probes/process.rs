@@ -8,10 +8,10 @@ use crate::{
     emit::reserve,
     kernel::{
         go,
-        task::{Task, about_current, current_tgid},
+        task::{Task, about_current, current_pid_tgid, current_tgid},
     },
-    maps::{WATCHED, count},
-    watch::{describe, watched},
+    maps::{CONNECTING, SPLICING, WATCHED, count},
+    watch::{describe, give_back, watched},
 };
 
 /// kernel: include/trace/events/sched.h:sched_process_fork(struct task_struct *parent, struct task_struct *child)
@@ -95,11 +95,17 @@ pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn try_exit() -> Option<()> {
     let tgid = current_tgid();
-    watched(tgid)?;
+    let quota = watched(tgid)?.quota;
+    // A thread that is killed inside a call never leaves it.
+    let thread = current_pid_tgid();
+    let _gone = CONNECTING.remove(thread);
+    let _gone = SPLICING.remove(thread);
     let status = Task::current().group_exit()?;
     let entry = reserve::<Exit>(Kind::Exit, about_current());
     // Also where the record did not fit: the pid may soon be somebody else's.
-    let _gone = WATCHED.remove(tgid);
+    if WATCHED.remove(tgid).is_ok() {
+        give_back(quota);
+    }
     let mut entry = entry?;
     // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
     let record = unsafe { &mut *entry.as_mut_ptr() };

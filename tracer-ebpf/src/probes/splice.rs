@@ -2,12 +2,13 @@
 //! in the next, with a pipe in between.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+use tracer_common::Counter;
 
 use super::{SYSCALL_FIRST, argument, word};
 use crate::{
     joins::{is_joinable, received, sent},
     kernel::{file::socket_of, sock::Sock, task::current_pid_tgid},
-    maps::{SPLICING, Splicing},
+    maps::{SPLICING, Splicing, count},
     watch::watched_endpoint,
 };
 
@@ -25,7 +26,9 @@ fn try_enter(ctx: &TracePointContext) -> Option<()> {
     let to = word!(ctx, argument(2)).and_then(|fd| socket_of(fd as u32)).map_or(0, |sock| sock.0);
     if from != 0 || to != 0 {
         let under_way = Splicing { from, from_cookie: Sock(from).cookie(), to, to_cookie: Sock(to).cookie() };
-        let _full = SPLICING.insert(current_pid_tgid(), under_way, 0);
+        if SPLICING.insert(current_pid_tgid(), under_way, 0).is_err() {
+            count(Counter::SyscallsFull);
+        }
     }
     Some(())
 }

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, TracePointContext},
 };
 use tracer_common::{
-    Accepted, Actor, Closed, Connected, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Kind, LastKey, Listening,
+    Accepted, Actor, Closed, Connected, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Kind, LastKey, Listening,
     ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, Tracked, UnixAccepted,
 };
 
@@ -15,7 +15,7 @@ use crate::{
     emit::{About, reserve},
     joins::{last_received, make_cookie},
     kernel::{file::socket_of, go, sock::Sock, task::about_current, unix},
-    maps::TRACKED,
+    maps::{TRACKED, count},
     watch::{enrol, is_path_port, watched_endpoint},
 };
 
@@ -87,9 +87,16 @@ fn connecting<C: EbpfContext>(ctx: &C, sock: Sock) -> Option<()> {
         reserved: 0,
     };
     inbound(&key, &actor, &mut tracked.inbound_cookie, &mut tracked.inbound_inode);
-    let cookie = make_cookie(sock);
-    let _full = TRACKED.insert(cookie, tracked, 0);
+    track(make_cookie(sock), &tracked);
     None
+}
+
+/// Remembers a socket until it closes. Where the map is full the end of the connection is not reported.
+#[inline(always)]
+fn track(cookie: u64, tracked: &Tracked) {
+    if TRACKED.insert(cookie, tracked, 0).is_err() {
+        count(Counter::TrackedFull);
+    }
 }
 
 /// The *dial* rule: what this actor received from last is what it dials for.
@@ -194,14 +201,15 @@ fn accepted_tcp(tgid: u32, sock: Sock) -> Option<()> {
     // None where it is older than the probes, or came with a fast open: it has its inode then, and its close is told only if
     // user space finds it (`Probes::track`).
     if cookie != 0 {
-        let _full = TRACKED.insert(cookie, tracked, 0);
+        track(cookie, &tracked);
     }
     let mut entry = reserve::<Accepted>(Kind::Accepted, about)?;
     // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
     let record = unsafe { &mut *entry.as_mut_ptr() };
     sock.describe(cookie, ROLE_ACCEPTED, &mut record.socket);
     entry.submit(0);
-    Some(())
+    // A connection may be reset before it is accepted: no change of state follows that would remove the entry.
+    if sock.state() == CLOSE as u8 { closed(sock) } else { Some(()) }
 }
 
 #[inline(always)]

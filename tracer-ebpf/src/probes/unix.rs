@@ -1,7 +1,7 @@
 //! connect(2) to unix sockets. TCP's connects are seen by their state (`tcp.rs`).
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
-use tracer_common::{FAMILY_UNIX, Kind, UnixConnected};
+use tracer_common::{Counter, FAMILY_UNIX, Kind, UnixConnected};
 
 use super::{SYSCALL_FIRST, argument, word};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
         task::{about_current, current_pid_tgid},
         unix,
     },
-    maps::CONNECTING,
+    maps::{CONNECTING, count},
     watch::watched_endpoint,
 };
 
@@ -21,7 +21,9 @@ pub fn sys_enter_connect(ctx: TracePointContext) -> u32 {
     if watched_endpoint().is_some()
         && let Some(fd) = word!(ctx, argument(0))
     {
-        let _full = CONNECTING.insert(current_pid_tgid(), fd as u32, 0);
+        if CONNECTING.insert(current_pid_tgid(), fd as u32, 0).is_err() {
+            count(Counter::SyscallsFull);
+        }
     }
     0
 }

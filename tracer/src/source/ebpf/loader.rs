@@ -1,7 +1,11 @@
 //! Loads the object, attaches the planned probes, tells the kernel whom to watch. Everything goes with the process: no pins,
 //! and links that the kernel drops with their file descriptors, so `kill -9` leaves nothing attached.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    path::PathBuf,
+};
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
@@ -10,8 +14,8 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use tracer_common::{
-    Actor, Config, Counter, LastKey, Offsets, ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, ROLE_UNKNOWN, Reading,
-    Tracked, Watch, WatchClass,
+    Actor, Config, Counter, Last, LastKey, Offsets, ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, ROLE_UNKNOWN,
+    Reading, Tracked, Watch, WatchClass,
 };
 
 use super::{goroutine, object};
@@ -32,6 +36,22 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Size of the ring buffer in bytes: a power of two and a multiple of the page size. `None`: the object's own.
     pub ring_bytes: Option<u32>,
+    /// Capacities of maps by name, instead of the object's own: for tests that fill them.
+    pub capacities: Vec<(&'static str, u32)>,
+}
+
+/// Processes of one user, or of root of one network namespace, may take one in so many places of [`WATCHED`].
+const QUOTA: u32 = 8;
+/// Those of all users but root together may take one in so many.
+const SHARED: u32 = 2;
+/// The map of watched processes, and its capacity in the object.
+const WATCHED: (&str, u32) = ("WATCHED", 16_384);
+
+impl Options {
+    /// How many processes can be watched.
+    fn watched(&self) -> u32 {
+        self.capacities.iter().find(|(name, _)| *name == WATCHED.0).map_or(WATCHED.1, |(_, entries)| *entries)
+    }
 }
 
 /// Why nothing can be traced.
@@ -88,6 +108,8 @@ pub struct Probes {
     counters: PerCpuArray<MapData, u64>,
     tracked: HashMap<MapData, u64, Tracked>,
     reading: HashMap<MapData, LastKey, Reading>,
+    last: HashMap<MapData, LastKey, Last>,
+    quota: HashMap<MapData, u32, u64>,
     reads_watched: Array<MapData, u32>,
     /// While reads are watched.
     read_link: Option<TracePointLinkId>,
@@ -110,11 +132,16 @@ pub fn attach(plan: &ProbePlan, offsets: Offsets, options: &Options) -> Result<(
         own_tgid: std::process::id(),
         g_register: if arm { Config::G_REGISTER_AARCH64 } else { Config::G_REGISTER_X86_64 },
         stack_register: if arm { Config::STACK_REGISTER_AARCH64 } else { Config::STACK_REGISTER_X86_64 },
+        watch_quota: options.watched() / QUOTA,
+        watch_shared: options.watched() / SHARED,
     };
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&btf)).override_global("OFFSETS", &offsets, true).override_global("CONFIG", &config, true);
     if let Some(bytes) = options.ring_bytes {
         loader.map_max_entries("RING", bytes);
+    }
+    for (name, entries) in &options.capacities {
+        loader.map_max_entries(name, *entries);
     }
     let mut object = loader.load(&bytes).map_err(LoadError::Load)?;
     // Its own diagnostics: an object without them is still an object.
@@ -129,6 +156,8 @@ pub fn attach(plan: &ProbePlan, offsets: Offsets, options: &Options) -> Result<(
     let counters = take(&mut object, "COUNTERS")?;
     let tracked = take(&mut object, "TRACKED")?;
     let reading = take(&mut object, "READING")?;
+    let last = take(&mut object, "LAST")?;
+    let quota = take(&mut object, "QUOTA")?;
     let reads_watched = take(&mut object, "READS_WATCHED")?;
 
     let mut failed = Vec::new();
@@ -140,7 +169,19 @@ pub fn attach(plan: &ProbePlan, offsets: Offsets, options: &Options) -> Result<(
             Err(error) => failed.push((*probe, error.to_string())),
         }
     }
-    let probes = Probes { watched, counters, tracked, reading, reads_watched, read_link: None, logger, failed, object };
+    let probes = Probes {
+        watched,
+        counters,
+        tracked,
+        reading,
+        last,
+        quota,
+        reads_watched,
+        read_link: None,
+        logger,
+        failed,
+        object,
+    };
     Ok((probes, ring))
 }
 
@@ -261,6 +302,37 @@ impl Probes {
         }
         self.read_link = Some(program.attach(SYSCALLS, READ).map_err(failed)?);
         switch(&mut self.reads_watched)
+    }
+
+    /// Forgets what processes received and read that are watched no more, and counts anew who takes how many places. Looks at
+    /// every entry: some milliseconds for 10,000 of them.
+    pub fn sweep(&mut self) {
+        let mut watched = BTreeSet::new();
+        let mut held: BTreeMap<u32, u64> = BTreeMap::new();
+        for (tgid, watch) in self.watched.iter().filter_map(Result::ok) {
+            watched.insert(tgid);
+            for quota in Watch::quotas(watch.quota) {
+                *held.entry(quota).or_default() += 1;
+            }
+        }
+        let old: Vec<u32> = self.quota.keys().filter_map(Result::ok).collect();
+        for quota in old.into_iter().filter(|quota| !held.contains_key(quota)) {
+            let _gone = self.quota.remove(&quota);
+        }
+        for (quota, count) in held {
+            // A full map limits no further user.
+            let _full = self.quota.insert(quota, count, 0);
+        }
+        let is_over = |key: &LastKey| !watched.contains(&key.tgid);
+        let last: Vec<LastKey> = self.last.keys().filter_map(Result::ok).filter(is_over).collect();
+        let reading: Vec<LastKey> = self.reading.keys().filter_map(Result::ok).filter(is_over).collect();
+        // An entry that is gone by now needs no removal.
+        for key in last {
+            let _gone = self.last.remove(&key);
+        }
+        for key in reading {
+            let _gone = self.reading.remove(&key);
+        }
     }
 
     /// Takes a process off the list: it ended before it was on it.

@@ -1,0 +1,122 @@
+//! Maps that are full: what they refuse is counted.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    os::unix::process::CommandExt,
+    process::{Child, Command, Stdio},
+};
+
+use execpath::{
+    model::{Fact, WatchAs},
+    source::ebpf::loader::Options,
+};
+use tracer_common::Counter;
+
+use crate::{
+    puppet::Puppet,
+    trace::{Trace, names, own_namespace},
+};
+
+/// A user without privileges.
+const NOBODY: u32 = 65_534;
+
+fn small(ports: Vec<u16>, capacities: Vec<(&'static str, u32)>) -> Trace {
+    Trace::with(&Options { netns: Some(own_namespace("net")), ports, capacities, ..Options::default() })
+}
+
+#[test]
+fn sockets_beyond_the_map_are_counted_and_closed_ones_make_room() {
+    const PLACES: usize = 16;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let address = listener.local_addr().expect("an address");
+    let mut trace = small(Vec::new(), vec![("TRACKED", PLACES as u32)]);
+    trace.watch(std::process::id(), WatchAs::Endpoint);
+    let connect = || TcpStream::connect(address).expect("connects");
+    let ends: Vec<TcpStream> = (0..3 * PLACES).map(|_| connect()).collect();
+    let refused = trace.probes.count(Counter::TrackedFull);
+    assert_eq!(refused, 2 * PLACES as u64, "one end of each, and every refusal");
+    let cookies: Vec<_> = ends.iter().take(PLACES).map(|end| names(end).cookie).collect();
+    drop(ends);
+    drop(listener);
+    trace.settle();
+    let closed = trace.facts().into_iter().filter_map(|seen| match seen.fact {
+        Fact::Closed { socket, .. } => Some(socket.cookie),
+        _ => None,
+    });
+    let closed: Vec<_> = closed.collect();
+    assert!(cookies.iter().all(|cookie| closed.contains(cookie)), "ends that have a place are reported: {closed:?}");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let _end = TcpStream::connect(listener.local_addr().expect("an address")).expect("connects");
+    assert_eq!(trace.probes.count(Counter::TrackedFull), refused, "closed sockets left their places");
+}
+
+#[test]
+fn receivers_beyond_the_map_are_counted() {
+    let mut trace = small(Vec::new(), vec![("LAST", 4)]);
+    trace.watch(std::process::id(), WatchAs::Endpoint);
+    let threads: Vec<_> = (0..12)
+        .map(|_| {
+            std::thread::spawn(|| {
+                let (near, far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+                std::io::Write::write_all(&mut &near, b"x").expect("sends");
+                std::io::Read::read_exact(&mut &far, &mut [0]).expect("receives");
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("ends");
+    }
+    assert!(trace.probes.count(Counter::LastFull) >= 8, "{}", trace.probes.count(Counter::LastFull));
+    trace.probes.unwatch(std::process::id());
+    trace.probes.sweep();
+    let before = trace.probes.count(Counter::LastFull);
+    let mut puppet = Puppet::start();
+    trace.watch(puppet.pid(), WatchAs::Endpoint);
+    let listening = puppet.ask("listen l 127.0.0.1:0");
+    let mut near = TcpStream::connect(&listening[2]).expect("connects");
+    puppet.ask("accept a l");
+    std::io::Write::write_all(&mut near, b"x").expect("sends");
+    puppet.ask("recv a 1");
+    assert_eq!(trace.probes.count(Counter::LastFull), before, "what is watched no more was swept");
+}
+
+/// A process of that user which connects, and waits until it is told to end.
+struct Client(Child);
+
+impl Client {
+    fn start(uid: u32, port: u16) -> Self {
+        let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; echo; read _");
+        let mut command = Command::new("bash");
+        command.args(["-c", &script]).uid(uid).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("bash starts");
+        let stdout = child.stdout.as_mut().expect("stdout");
+        std::io::Read::read_exact(stdout, &mut [0]).expect("it is connected");
+        Self(child)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        // It may have ended by itself.
+        let _status = self.0.wait();
+    }
+}
+
+#[test]
+fn one_user_cannot_take_every_place_of_watched_processes() {
+    const PLACES: u32 = 64;
+    const QUOTA: usize = 8;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let port = listener.local_addr().expect("an address").port();
+    let trace = small(vec![port], vec![("WATCHED", PLACES)]);
+    let clients: Vec<Client> = (0..QUOTA + 3).map(|_| Client::start(NOBODY, port)).collect();
+    let watched = clients.iter().filter(|client| trace.probes.watched_as(client.0.id()).is_some()).count();
+    assert_eq!(watched, QUOTA, "its share");
+    assert_eq!(trace.probes.count(Counter::WatchFull), 3, "every refusal is counted");
+    let root = Client::start(0, port);
+    assert_eq!(trace.probes.watched_as(root.0.id()), Some(WatchAs::Endpoint), "others have their places");
+    drop(clients);
+    let again = Client::start(NOBODY, port);
+    assert_eq!(trace.probes.watched_as(again.0.id()), Some(WatchAs::Endpoint), "who exits gives its place back");
+}
