@@ -6,8 +6,8 @@ mod anchors;
 mod crio;
 mod daemons;
 mod recordings;
-mod verdicts;
 mod tables;
+mod verdicts;
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -178,6 +178,7 @@ mod tests {
             tuple: Some(Tuple::new(address(cookie), address(9))),
             netns: Some(1),
             role: None,
+            isn: None,
         };
         let fact = Fact::Connected { socket, actor: Actor::default(), inbound: None };
         Observation { seq: Some((0, u64::from(cookie))), ..Observation::of(at(ms), Source::Ebpf, task(by), fact) }

@@ -1,4 +1,12 @@
 //! A live trace: probes and snapshot in, the clock and signals beside them, all into the pump. The only place that waits.
+//!
+//! Each turn of the loop is bounded ([`TURN`]), whatever arrives meanwhile: a signal ends the trace between two steps of a
+//! turn, and processes are watched before any other question is answered.
+
+mod losses;
+mod priority;
+mod questions;
+mod stop;
 
 use std::{
     collections::BTreeSet,
@@ -15,16 +23,23 @@ use aya::maps::{MapData, RingBuf};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    signal::unix::{SignalKind, signal},
     time::{Instant, sleep, sleep_until},
 };
-use tracer_common::Counter;
 
+use self::{
+    losses::Losses,
+    priority::Raised,
+    questions::{Next, Questions},
+    stop::Stop,
+};
 use crate::{
     correlate,
     decode::decode,
     engine::{Flow, Pump, Seen, Setup, Shown},
-    model::{BootTime, ClockAnchor, Degraded, Fact, HostFacts, Observation, Source, Span, TaskKey, Want, WatchAs},
+    model::{
+        BootTime, ClockAnchor, Degraded, Fact, HostFacts, LATE_START, Observation, Source, Span, TaskKey, UNANSWERED,
+        Want, WatchAs,
+    },
     plan::{ProbePlan, plan},
     probe_host,
     record::{self, Place, Writer},
@@ -60,8 +75,22 @@ const MEASURED_AFTER: Duration = Duration::from_secs(60);
 /// Of the time, measuring may take one in so many.
 const SHARE: u32 = 10;
 
-/// Batches taken in before time is told all the same: under a flood that never ends, late is better than never.
-const MAX_BATCHES: usize = 64;
+/// Longest time that a turn reads records and answers questions. What is left waits for the next turn, behind signals, the
+/// counters of losses and a tick.
+const TURN: Duration = Duration::from_millis(500);
+
+/// Longest time after the probes are attached until the daemons are watched. A longer one is reported as the loss `late-start`.
+const WATCHED_WITHIN: Span = Span::from_secs(2);
+
+/// Longest time after the probes are attached until what existed before is shown. Questions that are not answered by then are
+/// reported as the loss `unanswered`, and answered afterwards.
+const START_WITHIN: Duration = Duration::from_secs(10);
+
+/// The sessions that are open are measured once more at the end, unless the last turn took this long.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often the kernel's maps are searched for entries of processes that have exited.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// One host's side, where several hosts share a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,6 +193,7 @@ impl From<io::Error> for LiveError {
 /// # Errors
 /// When tracing is not possible here, or nothing can be written.
 pub fn live(live: Live) -> Result<Shown, LiveError> {
+    let _raised = Raised::new();
     // One thread: the kernel's buffer is read in order, and nothing else here is slow.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(Trace::start(live)?.run())
@@ -242,6 +272,15 @@ struct Trace {
     ring: RingBuf<MapData>,
     snapshot: Snapshot,
     losses: Losses,
+    questions: Questions,
+    /// When the probes were attached.
+    attached: BootTime,
+    /// Time of the newest record that was read.
+    newest: BootTime,
+    sweeping: Again,
+    stop: Stop,
+    /// Whether the last turn has begun.
+    closing: bool,
     audit_log: Option<AuditLog>,
     audit_read: Instant,
     measuring: Option<Measuring>,
@@ -280,15 +319,6 @@ struct Watching {
     told: u64,
 }
 
-/// Counters of the object that say that something was missed, as of the last look.
-#[derive(Default)]
-struct Losses {
-    ring_full: u64,
-    watch_full: u64,
-    /// Records that were not understood since the last look.
-    not_understood: u64,
-}
-
 impl Trace {
     fn start(live: Live) -> Result<Self, LiveError> {
         let netns = match &live.netns {
@@ -303,6 +333,7 @@ impl Trace {
         }
         let (probes, ring) = Self::attach(&live, &plan, btf, netns)?;
         degraded.extend(failed(&probes));
+        let attached = now();
         let anchor = anchor();
         let head = header(anchor, &host, &plan, &degraded, &live);
         let recorder = live.record.map(|place| Writer::begin(place, &head)).transpose()?;
@@ -316,6 +347,7 @@ impl Trace {
             ..snapshot::Options::default()
         });
         let losses = Losses::default();
+        let stop = Stop::on_signals()?;
         let (audit_log, audit_read) = (live.audit_log, Instant::now());
         Ok(Self {
             pump,
@@ -323,6 +355,12 @@ impl Trace {
             ring,
             snapshot,
             losses,
+            questions: Questions::default(),
+            attached,
+            newest: BootTime::default(),
+            sweeping: Again::new(SWEEP_EVERY),
+            stop,
+            closing: false,
             audit_log,
             audit_read,
             measuring: live.measure.map(|every| Measuring { again: Again::new(every), until: Instant::now() }),
@@ -343,14 +381,16 @@ impl Trace {
         netns: Option<u32>,
     ) -> Result<(Probes, RingBuf<MapData>), LiveError> {
         let offsets = btf.map_err(LiveError::Btf)?.offsets();
-        let options =
-            loader::Options { netns, ports: live.options.places().ports().collect(), ring_bytes: live.ring_bytes };
+        let options = loader::Options {
+            netns,
+            ports: live.options.places().ports().collect(),
+            ring_bytes: live.ring_bytes,
+            ..loader::Options::default()
+        };
         loader::attach(plan, offsets, &options).map_err(LiveError::Load)
     }
 
     async fn run(mut self) -> Result<Shown, LiveError> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
         let end = self.duration.and_then(|duration| Instant::now().checked_add(duration));
         let readable = self.readable()?;
         let mut flow = self.begin().await?;
@@ -358,27 +398,26 @@ impl Trace {
         let mut timed_out = false;
         while flow == Flow::Continue {
             flow = tokio::select! {
-                biased;
-                _ = interrupt.recv() => Flow::Stop,
-                _ = terminate.recv() => Flow::Stop,
-                () = sleep_until(end.unwrap_or(next_tick)), if end.is_some() => {
-                    timed_out = true;
-                    Flow::Stop
+            biased;
+            () = self.stop.asked() => Flow::Stop,
+            () = sleep_until(end.unwrap_or(next_tick)), if end.is_some() => {
+                timed_out = true;
+                Flow::Stop
+            }
+            () = sleep_until(next_tick) => {
+                let flow = self.tick()?;
+                next_tick = Instant::now() + self.until_tick();
+                flow
+            }
+            guard = readable.readable() => {
+                let (flow, drained) = self.batch(Instant::now() + TURN)?;
+                if drained {
+                    guard?.clear_ready();
                 }
-                () = sleep_until(next_tick) => {
-                    let flow = self.tick()?;
-                    next_tick = Instant::now() + self.until_tick();
-                    flow
-                }
-                guard = readable.readable() => {
-                    let (flow, drained) = self.batch()?;
-                    if drained {
-                        guard?.clear_ready();
-                    }
-                    next_tick = next_tick.min(Instant::now() + self.until_tick());
-                    flow
-                }
-            };
+                next_tick = next_tick.min(Instant::now() + self.until_tick());
+                flow
+            }
+                    };
         }
         self.stop().map(|shown| Shown { timed_out, ..shown })
     }
@@ -394,9 +433,11 @@ impl Trace {
     /// Probes first; then daemons are watched; then everything is looked at: what happens in between is seen twice, never missed.
     /// The header is shown when all that is there is known: whoever waits for it knows that nothing is missed from then on.
     async fn begin(&mut self) -> Result<Flow, LiveError> {
-        let daemons = self.watch_daemons().await?;
+        let deadline = Instant::now() + START_WITHIN;
+        let daemons = self.watch_daemons(deadline).await?;
         let mut flow = Flow::Continue;
-        for seen in self.snapshot.take(now()) {
+        let found = if self.is_stopped() { Vec::new() } else { self.snapshot.take(now()) };
+        for seen in found {
             self.track(&seen);
             flow = flow.or(self.pump.take(seen)?);
         }
@@ -414,7 +455,12 @@ impl Trace {
         let audited = if self.audit_log.is_some() { AUDIT_TAKEN_IN } else { Duration::ZERO };
         for more in [Duration::ZERO, audited] {
             let until = now().plus(Span(u64::try_from(more.as_nanos()).unwrap_or(0)));
-            flow = flow.or(self.settle(until).await?);
+            flow = flow.or(self.settle(until, deadline).await?);
+        }
+        let unanswered = self.questions.len() as u64;
+        if unanswered > 0 && !self.is_stopped() {
+            let lost = Fact::Lost { what: UNANSWERED.to_owned(), count: unanswered };
+            flow = flow.or(self.pump.take(Observation::new(now(), Source::Engine, lost))?);
         }
         flow = flow.or(self.pump.begin()?);
         if let Some(ready) = self.ready.take() {
@@ -425,7 +471,7 @@ impl Trace {
 
     /// Sees to it that the daemons that are there are watched, and tells which. What they have open is looked at afterwards: nothing
     /// that one of them begins with then is missed by both.
-    async fn watch_daemons(&mut self) -> Result<BTreeSet<TaskKey>, LiveError> {
+    async fn watch_daemons(&mut self, deadline: Instant) -> Result<BTreeSet<TaskKey>, LiveError> {
         let mut daemons = BTreeSet::new();
         for seen in self.snapshot.listeners(now()) {
             if let Fact::ListeningUnix { listener: Some(listener), .. } = &seen.fact
@@ -435,75 +481,131 @@ impl Trace {
             }
             self.pump.take(seen)?;
         }
-        self.settle(now()).await?;
+        // Questions about strangers wait: until the daemons are watched, what they do is not seen.
+        let until = now();
+        while self.pump.settled() < until && self.goes_on(deadline) {
+            sleep(TICK_WAITING).await;
+            let at = now();
+            let (_flow, drained) = self.read(Instant::now() + TURN)?;
+            self.tell_time_of(at, drained)?;
+            self.watch_asked();
+        }
+        let took = now().since(self.attached);
+        if took > WATCHED_WITHIN {
+            let lost = Fact::Lost { what: LATE_START.to_owned(), count: took.as_millis() };
+            self.pump.take(Observation::new(now(), Source::Engine, lost))?;
+        }
         for daemon in &daemons {
             self.pump.take(Observation::of(now(), Source::Snapshot, *daemon, Fact::Watched))?;
         }
         Ok(daemons)
     }
 
+    /// Whether a signal asked for the end, and the end has not begun.
+    fn is_stopped(&self) -> bool {
+        !self.closing && self.stop.is_asked()
+    }
+
+    /// Whether a phase of the start goes on: no signal arrived, and there is time left.
+    fn goes_on(&self, deadline: Instant) -> bool {
+        !self.is_stopped() && Instant::now() < deadline
+    }
+
     /// Lets time pass until everything before then was taken in, and what followed from it was answered.
-    async fn settle(&mut self, until: BootTime) -> Result<Flow, LiveError> {
+    async fn settle(&mut self, until: BootTime, deadline: Instant) -> Result<Flow, LiveError> {
         let mut flow = Flow::Continue;
-        while self.pump.settled() < until {
+        while (self.pump.settled() < until || self.questions.len() > 0) && self.goes_on(deadline) {
             sleep(TICK_WAITING).await;
             flow = flow.or(self.tick()?);
         }
         Ok(flow)
     }
 
-    /// Takes in what the ring buffer holds, at most [`BATCH`] records, and answers the questions that come up. Tells whether
-    /// the buffer was empty at the end.
-    fn batch(&mut self) -> Result<(Flow, bool), LiveError> {
+    /// Takes in what the ring buffer holds, at most [`BATCH`] records, and answers the questions that come up, up to that
+    /// time. Returns whether the buffer was empty at the end.
+    fn batch(&mut self, until: Instant) -> Result<(Flow, bool), LiveError> {
+        let (flow, drained) = self.read_batch()?;
+        Ok((flow.or(self.answer(until)?), drained))
+    }
+
+    /// Takes in at most [`BATCH`] records. Returns whether the buffer was empty at the end.
+    fn read_batch(&mut self) -> Result<(Flow, bool), LiveError> {
         let mut flow = Flow::Continue;
-        let mut drained = false;
-        for _ in 0..BATCH {
+        for read in 0..BATCH {
             flow = flow.or(self.read_audit_log()?);
-            let Some(record) = self.ring.next() else {
-                drained = true;
-                break;
-            };
+            let Some(record) = self.ring.next() else { return Ok((flow, true)) };
             match decode(&record) {
                 Ok(seen) => {
-                    if self.pump.take(seen)? == Flow::Stop {
-                        flow = Flow::Stop;
+                    if read == 0 {
+                        self.losses.read(seen.at, now());
                     }
+                    self.newest = self.newest.max(seen.at);
+                    flow = flow.or(self.pump.take(seen)?);
                 }
                 Err(error) => {
-                    self.losses.not_understood += 1;
+                    self.losses.add("not-understood");
                     tracing::debug!(?error, bytes = record.len(), "a record was not understood");
                 }
             }
         }
-        if self.answer()? == Flow::Stop {
-            flow = Flow::Stop;
-        }
-        Ok((flow, drained))
+        Ok((flow, false))
     }
 
-    fn answer(&mut self) -> Result<Flow, LiveError> {
-        // An answer may raise the next question; questions are asked once, so this ends.
+    /// Takes in what the ring buffer holds, up to that time, and answers nothing. Returns whether the buffer was empty at
+    /// the end.
+    fn read(&mut self, until: Instant) -> Result<(Flow, bool), LiveError> {
+        let mut flow = Flow::Continue;
         loop {
-            let wants = self.pump.wants();
-            if wants.is_empty() {
-                return Ok(Flow::Continue);
+            let (enough, drained) = self.read_batch()?;
+            flow = flow.or(enough);
+            if drained || Instant::now() >= until || self.is_stopped() {
+                return Ok((flow, drained));
             }
-            for want in wants {
-                if self.read_audit_log()? == Flow::Stop {
-                    return Ok(Flow::Stop);
-                }
-                if let Want::Watch(task, class) = want {
+        }
+    }
+
+    /// Answers questions up to that time, at least one. An answer may raise the next question; questions are asked once, so
+    /// this ends.
+    fn answer(&mut self, until: Instant) -> Result<Flow, LiveError> {
+        let mut flow = Flow::Continue;
+        while flow == Flow::Continue && !self.is_stopped() {
+            self.take_questions();
+            let Some(next) = self.questions.next() else { break };
+            flow = flow.or(self.read_audit_log()?);
+            let found = match next {
+                Next::One(Want::Watch(task, class)) => {
                     self.watch(task, class);
                     continue;
                 }
-                for seen in self.snapshot.answer(&want, now()) {
-                    self.enrolled(&seen);
-                    self.track(&seen);
-                    if self.pump.take(seen)? == Flow::Stop {
-                        return Ok(Flow::Stop);
-                    }
-                }
+                Next::One(want) => self.snapshot.answer(&want, now()),
+                Next::Peers(wants) => self.snapshot.answers(&wants, now()),
+            };
+            for seen in found {
+                self.enrolled(&seen);
+                self.track(&seen);
+                flow = flow.or(self.pump.take(seen)?);
             }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        // Whatever is left, processes to be watched do not wait.
+        self.watch_asked();
+        Ok(flow)
+    }
+
+    /// Watches the processes that the correlator asked for.
+    fn watch_asked(&mut self) {
+        self.take_questions();
+        while let Some(Want::Watch(task, class)) = self.questions.next_watch() {
+            self.watch(task, class);
+        }
+    }
+
+    fn take_questions(&mut self) {
+        let refused = self.questions.extend(self.pump.wants());
+        for _ in 0..refused {
+            self.losses.add("questions-full");
         }
     }
 
@@ -515,6 +617,7 @@ impl Trace {
             watched = watched.and_then(|()| self.probes.set_program(task.tgid, &program));
         }
         if let Err(error) = watched {
+            self.losses.add("watch-full");
             tracing::warn!(tgid = task.tgid, %error, "a process cannot be watched");
         }
         if self.snapshot.mount_namespace(task).is_none() {
@@ -537,33 +640,47 @@ impl Trace {
         if let (Fact::SocketSeen { socket }, Some(task)) = (&seen.fact, seen.task)
             && let Err(error) = self.probes.track(socket.id, task, socket.role)
         {
+            self.losses.add("tracked-full");
             tracing::debug!(tgid = task.tgid, %error, "the end of a connection will not be told");
         }
     }
 
-    /// Lets time pass, and tells losses.
+    /// Takes in what is there, lets time pass, and reports losses.
     fn tick(&mut self) -> Result<Flow, LiveError> {
+        let until = Instant::now() + TURN;
         self.probes.flush_log();
         let at = now();
-        // Time may pass only where everything older is read.
         let mut flow = Flow::Continue;
-        for _ in 0..MAX_BATCHES {
-            let (enough, drained) = self.batch()?;
+        let drained = loop {
+            let (enough, drained) = self.batch(until)?;
             flow = flow.or(enough);
-            if drained {
-                break;
+            if drained || Instant::now() >= until || self.is_stopped() {
+                break drained;
             }
+        };
+        flow = flow.or(self.tell_time_of(at, drained)?);
+        flow = flow.or(self.answer(until)?).or(self.measure_again()?).or(self.tell());
+        if let Err(error) = self.probes.watch_reads(self.pump.needs_reads()) {
+            tracing::warn!(%error, "reads of FIFOs cannot be watched");
         }
+        if Instant::now() >= self.sweeping.next {
+            let began = Instant::now();
+            self.probes.sweep();
+            self.sweeping.done(began);
+        }
+        Ok(flow)
+    }
+
+    /// Reports losses, and that time passed up to `at`. Where the buffer holds more (`drained` is false), time stands at the
+    /// newest record: time may pass only where everything older is read.
+    fn tell_time_of(&mut self, at: BootTime, drained: bool) -> Result<Flow, LiveError> {
+        let mut flow = Flow::Continue;
         for (what, count) in self.losses.look(&self.probes) {
             let lost = Fact::Lost { what: what.to_owned(), count };
             flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, lost))?);
         }
-        flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, Fact::Tick))?);
-        flow = flow.or(self.answer()?).or(self.measure_again()?).or(self.tell());
-        if let Err(error) = self.probes.watch_reads(self.pump.needs_reads()) {
-            tracing::warn!(%error, "reads of FIFOs cannot be watched");
-        }
-        Ok(flow)
+        let at = if drained { at } else { at.min(self.newest) };
+        Ok(flow.or(self.pump.take(Observation::new(at, Source::Engine, Fact::Tick))?))
     }
 
     /// Looks at the audit log, where it is time: between records and between answers, which all together may take long.
@@ -630,32 +747,16 @@ impl Trace {
     }
 
     fn stop(mut self) -> Result<Shown, LiveError> {
+        let began = Instant::now();
+        self.closing = true;
         // What the kernel had written when the signal came belongs to the trace.
         self.tick()?;
-        if self.measuring.is_some() && self.pump.is_anything_open() {
+        if self.measuring.is_some() && self.pump.is_anything_open() && began.elapsed() < END_WITHIN {
             // How things stood in the end.
             self.measure()?;
         }
         self.pump.take(Observation::new(now(), Source::Engine, Fact::Stopped))?;
         Ok(self.pump.finish()?)
-    }
-}
-
-impl Losses {
-    /// What was lost since the last look, by counter.
-    fn look(&mut self, probes: &Probes) -> Vec<(&'static str, u64)> {
-        let mut lost = Vec::new();
-        for (counter, seen) in [(Counter::RingFull, &mut self.ring_full), (Counter::WatchFull, &mut self.watch_full)] {
-            let count = probes.count(counter);
-            if count > *seen {
-                lost.push((counter.name(), count - *seen));
-                *seen = count;
-            }
-        }
-        if self.not_understood > 0 {
-            lost.push(("not-understood", std::mem::take(&mut self.not_understood)));
-        }
-        lost
     }
 }
 

@@ -1,0 +1,115 @@
+//! What a live trace missed: counters of the kernel's maps, refusals of the tracer itself, and how late it reads.
+
+use std::collections::BTreeMap;
+
+use tracer_common::Counter;
+
+use crate::{
+    model::{BEHIND, BootTime, Span},
+    source::ebpf::loader::Probes,
+};
+
+/// Records that are read later than this after the kernel wrote them are reported as the loss [`BEHIND`].
+const LATE: Span = Span::from_secs(1);
+
+/// Losses since the last report.
+#[derive(Default)]
+pub(super) struct Losses {
+    /// Value of each counter of the kernel at the last report.
+    counters: BTreeMap<&'static str, u64>,
+    /// Counted here, by name.
+    own: BTreeMap<&'static str, u64>,
+    lag: Lag,
+}
+
+/// How late records are read.
+#[derive(Default)]
+struct Lag {
+    /// Age of the oldest record that was read since the last report.
+    worst: Span,
+    /// Age that was reported last, while the tracer is still behind.
+    reported: Span,
+}
+
+impl Losses {
+    /// Counts something that the tracer missed or could not do.
+    pub(super) fn add(&mut self, what: &'static str) {
+        *self.own.entry(what).or_default() += 1;
+    }
+
+    /// Notes that a record of that time is read now.
+    pub(super) fn read(&mut self, at: BootTime, now: BootTime) {
+        self.lag.worst = self.lag.worst.max(now.since(at));
+    }
+
+    /// What was lost since the last call, by name. Delays are in milliseconds.
+    pub(super) fn look(&mut self, probes: &Probes) -> Vec<(&'static str, u64)> {
+        self.report(Counter::losses().map(|counter| (counter.name(), probes.count(counter))))
+    }
+
+    fn report(&mut self, counters: impl Iterator<Item = (&'static str, u64)>) -> Vec<(&'static str, u64)> {
+        let mut lost = std::mem::take(&mut self.own);
+        for (name, count) in counters {
+            let before = self.counters.insert(name, count).unwrap_or(0);
+            if count > before {
+                *lost.entry(name).or_default() += count - before;
+            }
+        }
+        lost.extend(self.lag.report().map(|late| (BEHIND, late.as_millis())));
+        lost.into_iter().collect()
+    }
+}
+
+impl Lag {
+    /// The delay to report: the first that is too long, and each one that is twice as long as the one before. A report
+    /// without a delay ends the series.
+    fn report(&mut self) -> Option<Span> {
+        let worst = std::mem::take(&mut self.worst);
+        if worst <= LATE {
+            self.reported = Span::default();
+            return None;
+        }
+        let is_news = worst.0 / 2 >= self.reported.0;
+        if is_news {
+            self.reported = worst;
+        }
+        is_news.then_some(worst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> BootTime {
+        BootTime(ms * 1_000_000)
+    }
+
+    #[test]
+    fn counters_are_reported_by_their_growth() {
+        let mut losses = Losses::default();
+        assert_eq!(losses.report([("ring-full", 0)].into_iter()), []);
+        assert_eq!(
+            losses.report([("ring-full", 7), ("watch-full", 2)].into_iter()),
+            [("ring-full", 7), ("watch-full", 2)]
+        );
+        losses.add("watch-full");
+        assert_eq!(losses.report([("ring-full", 7), ("watch-full", 3)].into_iter()), [("watch-full", 2)]);
+        assert_eq!(losses.report([("ring-full", 7), ("watch-full", 3)].into_iter()), []);
+    }
+
+    #[test]
+    fn lag_past_a_second_is_reported_once_for_each_doubling() {
+        let mut losses = Losses::default();
+        let mut lag = |late: u64| {
+            losses.read(at(10_000), at(10_000 + late));
+            losses.report(std::iter::empty())
+        };
+        assert_eq!(lag(900), []);
+        assert_eq!(lag(1_200), [("behind", 1_200)]);
+        assert_eq!(lag(2_000), []);
+        assert_eq!(lag(2_500), [("behind", 2_500)]);
+        assert_eq!(lag(100), []);
+        assert_eq!(lag(1_100), [("behind", 1_100)], "it had caught up");
+    }
+}
