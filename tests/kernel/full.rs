@@ -26,16 +26,16 @@ fn small(ports: Vec<u16>, capacities: Vec<(&'static str, u32)>) -> Trace {
 
 #[test]
 fn sockets_beyond_the_map_are_counted_and_closed_ones_make_room() {
-    const PLACES: usize = 16;
+    const PLACES: u8 = 16;
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
     let address = listener.local_addr().expect("an address");
-    let mut trace = small(Vec::new(), vec![("TRACKED", PLACES as u32)]);
+    let mut trace = small(Vec::new(), vec![("TRACKED", u32::from(PLACES))]);
     trace.watch(std::process::id(), WatchAs::Endpoint);
     let connect = || TcpStream::connect(address).expect("connects");
     let ends: Vec<TcpStream> = (0..3 * PLACES).map(|_| connect()).collect();
     let refused = trace.probes.count(Counter::TrackedFull);
-    assert_eq!(refused, 2 * PLACES as u64, "one end of each, and every refusal");
-    let cookies: Vec<_> = ends.iter().take(PLACES).map(|end| names(end).cookie).collect();
+    assert_eq!(refused, 2 * u64::from(PLACES), "one end of each, and every refusal");
+    let cookies: Vec<_> = ends.iter().take(usize::from(PLACES)).map(|end| names(end).cookie).collect();
     drop(ends);
     drop(listener);
     trace.settle();

@@ -30,6 +30,7 @@ mod process;
 mod puppet;
 mod relay;
 mod roads;
+mod starved;
 mod tcp;
 mod trace;
 mod unix;

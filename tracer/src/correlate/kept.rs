@@ -24,7 +24,7 @@ impl Correlator {
         let mut told: Vec<Observation> = told.into_iter().filter(|seen| kept.matters(seen)).collect();
         let excess = told.len().saturating_sub(MAX_TOLD_AGAIN);
         if excess > 0 {
-            let at = told.drain(..excess).last().map(|seen| seen.at).unwrap_or_default();
+            let at = told.drain(..excess).next_back().map(|seen| seen.at).unwrap_or_default();
             let lost = Fact::Lost { what: "carry-over-full".to_owned(), count: excess as u64 };
             told.insert(0, Observation::new(at, Source::Engine, lost));
         }
