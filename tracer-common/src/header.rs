@@ -1,7 +1,7 @@
 //! The head of every record, and the numbers of the kinds.
 
 /// Raised with every change of a record's layout; the loader refuses an object of another number.
-pub const ABI: u16 = 7;
+pub const ABI: u16 = 8;
 
 /// Stands first in every record.
 #[repr(C)]

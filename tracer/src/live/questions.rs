@@ -78,7 +78,7 @@ mod tests {
     fn watching_goes_first_and_peers_go_together() {
         let peer = |port| {
             let address = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-            Want::Peer { tuple: Tuple::new(address(port), address(9)), netns: None }
+            Want::Peer { tuple: Tuple::new(address(port), address(9)), netns: None, isn: None }
         };
         let watch = Want::Watch(TaskKey::from_ticks(1, 1), WatchAs::Daemon);
         let mut questions = Questions::default();
