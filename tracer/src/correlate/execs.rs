@@ -355,7 +355,8 @@ impl Execs {
 
     /// A pipe of a runc that stays.
     pub(super) fn note_pipe(&mut self, host: HostNo, path: &RawText, file: FileId, exec: &AnchorId) {
-        if self.pipes.len() >= MAX_FIFOS {
+        if self.pipes.len() >= self.caps.fifos {
+            self.discarded_fifos += self.pipes.len() as u64;
             self.pipes.clear();
             self.pipe_files.clear();
         }

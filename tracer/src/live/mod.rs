@@ -398,26 +398,26 @@ impl Trace {
         let mut timed_out = false;
         while flow == Flow::Continue {
             flow = tokio::select! {
-            biased;
-            () = self.stop.asked() => Flow::Stop,
-            () = sleep_until(end.unwrap_or(next_tick)), if end.is_some() => {
-                timed_out = true;
-                Flow::Stop
-            }
-            () = sleep_until(next_tick) => {
-                let flow = self.tick()?;
-                next_tick = Instant::now() + self.until_tick();
-                flow
-            }
-            guard = readable.readable() => {
-                let (flow, drained) = self.batch(Instant::now() + TURN)?;
-                if drained {
-                    guard?.clear_ready();
+                biased;
+                () = self.stop.asked() => Flow::Stop,
+                () = sleep_until(end.unwrap_or(next_tick)), if end.is_some() => {
+                    timed_out = true;
+                    Flow::Stop
                 }
-                next_tick = next_tick.min(Instant::now() + self.until_tick());
-                flow
-            }
-                    };
+                () = sleep_until(next_tick) => {
+                    let flow = self.tick()?;
+                    next_tick = Instant::now() + self.until_tick();
+                    flow
+                }
+                guard = readable.readable() => {
+                    let (flow, drained) = self.batch(Instant::now() + TURN)?;
+                    if drained {
+                        guard?.clear_ready();
+                    }
+                    next_tick = next_tick.min(Instant::now() + self.until_tick());
+                    flow
+                }
+            };
         }
         self.stop().map(|shown| Shown { timed_out, ..shown })
     }
