@@ -228,7 +228,7 @@ const PORT: u16 = 46_443;
 fn mirrored_addresses_in_a_strangers_namespace_are_no_connection() {
     let folder = tempfile::tempdir().expect("a folder");
     let [near, far] = wired("forged");
-    let mut trace = Trace::with(&loader::Options { netns: None, ports: vec![PORT], ring_bytes: None });
+    let mut trace = Trace::with(&loader::Options { netns: None, ports: vec![PORT], ..loader::Options::default() });
     let (mut victim, mut server, mut forger) = (inside(&near), inside(&far), stranger(folder.path()));
     server.ask(&format!("listen l 10.77.0.2:{PORT}"));
     let local = victim.ask(&format!("connect c 10.77.0.2:{PORT}"))[2].clone();
@@ -332,7 +332,7 @@ impl Cluster {
 fn connections_through_translated_addresses_are_joined_each_with_its_own() {
     const EACH: usize = 150;
     let clusters = [Cluster::make("nat1"), Cluster::make("nat2")];
-    let mut trace = Trace::with(&loader::Options { netns: None, ports: vec![PORT], ring_bytes: None });
+    let mut trace = Trace::with(&loader::Options { netns: None, ports: vec![PORT], ..loader::Options::default() });
     trace.watch(std::process::id(), WatchAs::Endpoint);
     let made: Vec<_> = clusters.iter().map(|cluster| cluster.connect(EACH)).collect();
     let mut seen: BTreeMap<u64, SocketInfo> = BTreeMap::new();
