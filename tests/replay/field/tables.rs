@@ -4,7 +4,7 @@ use super::{lines, ran};
 
 #[test]
 fn starved_start_is_reported() {
-    let name = "starved-start-b-ctrd-k136";
+    let name = "starved-start-b-ctrd-k136.jsonl.zst";
     let all = lines(name, &[]);
     let losses: Vec<_> = all.iter().filter(|line| line["type"] == "loss").collect();
     assert_eq!(losses.len(), 2, "when it is known, and at its end: {losses:?}");
