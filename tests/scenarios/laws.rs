@@ -166,11 +166,11 @@ fn fewer_facts_give_fewer_links_and_no_others() {
             assert!(others.is_empty(), "{name} without {what}: {others:?}");
         };
         // What was lost is told. That a process forwards ports is what speaks against its local clients.
-        let may_go = |fact: &Observation| match &fact.fact {
-            Fact::Lost { .. } => false,
-            Fact::ProcessSeen(process) => !process.argv.iter().any(|word| word.as_str() == Some("port-forward")),
-            _ => true,
+        let forwards = |fact: &Fact| {
+            let Fact::ProcessSeen(process) = fact else { return false };
+            process.argv.iter().any(|word| word.as_str() == Some("port-forward"))
         };
+        let may_go = |fact: &Observation| !matches!(fact.fact, Fact::Lost { .. }) && !forwards(&fact.fact);
         for index in (0..facts.len()).filter(|index| may_go(&facts[*index])) {
             let mut left = facts.clone();
             let gone = left.remove(index);

@@ -434,9 +434,9 @@ impl Execs {
 
     /// Forgets the FIFOs of execs that are gone, where no later exec has their names.
     fn forget_fifos(&mut self, gone: &BTreeSet<AnchorId>) {
-        let name = |id: &AnchorId| match id.key() {
-            AnchorKey::Exec { host, container, .. } => Some((id.name().into(), Arc::clone(container), *host)),
-            _ => None,
+        let name = |id: &AnchorId| {
+            let AnchorKey::Exec { host, container, .. } = id.key() else { return None };
+            Some((id.name().into(), Arc::clone(container), *host))
         };
         let names: BTreeSet<ExecName> =
             gone.iter().filter_map(name).filter(|name| !self.by_name.contains_key(name)).collect();

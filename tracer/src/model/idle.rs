@@ -74,8 +74,8 @@ fn are_pings(moved: (u64, u64), within: Span) -> bool {
     PINGS.iter().flat_map(|(ping, answer)| [(*ping, *answer), (*answer, *ping)]).any(|(sent, received)| {
         let (sent_times, received_times) = (moved.0 / sent, moved.1 / received);
         // The last answer may be on its way.
-        moved.0 % sent == 0
-            && moved.1 % received == 0
+        moved.0.is_multiple_of(sent)
+            && moved.1.is_multiple_of(received)
             && sent_times <= most
             && received_times <= most
             && sent_times.abs_diff(received_times) <= 1
