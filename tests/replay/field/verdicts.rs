@@ -27,7 +27,9 @@ fn listed(name: &str, at: Option<&str>) -> Vec<Value> {
 }
 
 fn find<'a>(sessions: &'a [Value], id: &str) -> &'a Value {
-    sessions.iter().find(|one| one["id"] == id).unwrap_or_else(|| panic!("{id} is not listed: {sessions:#?}"))
+    let found = sessions.iter().find(|one| one["id"] == id);
+    assert!(found.is_some(), "{id} is not listed: {sessions:#?}");
+    found.expect("listed")
 }
 
 fn roles(session: &Value) -> Vec<(&str, u64)> {
@@ -41,7 +43,8 @@ fn a_stopped_kubectl_is_named_and_not_the_kubelet_behind_it() {
     let all = told("stopped-client-k136.jsonl.zst", &["diagnose"], None);
     let found: Vec<&Value> =
         all.as_array().expect("an array").iter().filter(|one| one["severity"] == "fault").collect();
-    let [verdict] = found[..] else { panic!("{all:#}") };
+    assert_eq!(found.len(), 1, "{all:#}");
+    let verdict = found[0];
     assert_eq!((&verdict["code"], &verdict["pid"]), (&"F16".into(), &KUBECTL.into()), "{verdict:#}");
     assert_eq!(verdict["name"], "the client does not read");
     assert_eq!(verdict["session"], "s-56edd430cd");
@@ -107,7 +110,8 @@ fn a_forward_is_kubectls_with_and_without_local_clients() {
     for at in ["+6s", "+8s", "+12s", "+16s", "+20s"] {
         let sessions = listed(NAME, Some(at));
         let forwards: Vec<&Value> = sessions.iter().filter(|one| one["kind"] == "port-forward").collect();
-        let [forward] = forwards[..] else { panic!("{at}: {sessions:#?}") };
+        assert_eq!(forwards.len(), 1, "{at}: {sessions:#?}");
+        let forward = forwards[0];
         assert_eq!(
             roles(forward),
             [("kubectl", 10_879), ("apiserver", 3_269), ("kubelet", 29_802), ("runtime", 31_856)],
