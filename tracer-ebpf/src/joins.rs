@@ -6,8 +6,8 @@
 
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use tracer_common::{
-    Actor, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, HOW_SPLICE, HOW_THREAD, Kind, Last, LastKey, PairKey, ROLE_UNKNOWN,
-    Relayed, TouchKey, Touched, Watch,
+    Actor, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, HOW_SPLICE, HOW_THREAD, Kind, Last, LastKey, PairKey,
+    ROLE_UNKNOWN, Relayed, TouchKey, Touched, Watch,
 };
 
 use crate::{

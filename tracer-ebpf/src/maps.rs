@@ -79,15 +79,14 @@ pub static OFFSETS: Offsets = Offsets::UNKNOWN;
 
 /// Filled in by the loader.
 #[unsafe(no_mangle)]
-pub static CONFIG: Config =
-    Config {
-        netns: 0,
-        own_tgid: 0,
-        g_register: Offsets::ABSENT,
-        stack_register: Offsets::ABSENT,
-        watch_quota: u32::MAX,
-        watch_shared: u32::MAX,
-    };
+pub static CONFIG: Config = Config {
+    netns: 0,
+    own_tgid: 0,
+    g_register: Offsets::ABSENT,
+    stack_register: Offsets::ABSENT,
+    watch_quota: u32::MAX,
+    watch_shared: u32::MAX,
+};
 
 /// The two sides of a splice(2): address of the `struct sock`, or 0 where that side is not a socket; and its cookie when the
 /// call began, because the socket may be closed and its memory another's when it ends.
