@@ -20,10 +20,9 @@ use crate::{
 pub fn sys_enter_connect(ctx: TracePointContext) -> u32 {
     if watched_endpoint().is_some()
         && let Some(fd) = word!(ctx, argument(0))
+        && CONNECTING.insert(current_pid_tgid(), fd as u32, 0).is_err()
     {
-        if CONNECTING.insert(current_pid_tgid(), fd as u32, 0).is_err() {
-            count(Counter::SyscallsFull);
-        }
+        count(Counter::SyscallsFull);
     }
     0
 }
