@@ -177,7 +177,7 @@ fn files_that_are_no_recordings() {
         &["replay", &file],
         5,
         &format!(
-            "cannot open the recording: {file}: format 9, written by execpath 3.0.0; this execpath reads up to format 3"
+            "cannot open the recording: {file}: format 9, written by execpath 3.0.0; this execpath reads up to format 4"
         ),
         "replay it with that version or a later one",
     );
@@ -216,7 +216,7 @@ fn what_cannot_be_merged() {
     assert_eq!(
         ran.stderr,
         format!(
-            "h: its clock counts\nh: no connection joins it to the others; its clock is believed\n\
+            "h: its clock counts\nh: its clock counts\n\
              merged: 2 observations of 2 recordings: {out}\n"
         )
     );

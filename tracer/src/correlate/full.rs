@@ -27,8 +27,6 @@ pub(super) enum Start {
         first: BootTime,
         /// Time of the newest record of the kernel.
         newest: BootTime,
-        /// Whether a late start was reported.
-        is_late: bool,
     },
     /// A tick has arrived, or the start lies in an earlier file of the recording.
     Over,
@@ -42,33 +40,33 @@ impl Correlator {
         self
     }
 
-    /// Reports a start that takes longer than [`START_WITHIN`]: once when that is known, and once with its whole length. That is
-    /// the time from the first observation to the newest record that arrived before the first tick; the tick itself carries the
-    /// time at which reading began. Until then everything is in doubt.
+    /// Reports at the first tick a start that took longer than [`START_WITHIN`]: the time from the first observation to the newest
+    /// record that arrived before the tick. The tick itself carries the time at which reading began. Everything until then is in
+    /// doubt. A recording without ticks is an excerpt, and nothing is known about its start.
     pub(super) fn watch_start(&mut self, seen: &Observation) {
-        let is_tick = seen.fact == Fact::Tick;
         // Numbered: of a recording that was made by hand, or of another tool's log, nothing is known about its start.
         let newest = if seen.seq.is_some() { seen.at } else { BootTime::default() };
-        let (first, newest, is_late) = match self.start {
+        let (first, newest) = match self.start {
             Start::Over => return,
             // The tracer knows better.
             _ if matches!(&seen.fact, Fact::Lost { what, .. } if what == LATE_START) => {
                 self.start = Start::Over;
                 return;
             }
-            Start::Unseen => (seen.at, newest, false),
-            Start::Running { first, newest: before, is_late } => (first, before.max(newest), is_late),
+            Start::Unseen => (seen.at, newest),
+            Start::Running { first, newest: before } => (first, before.max(newest)),
         };
+        if seen.fact != Fact::Tick {
+            self.start = Start::Running { first, newest };
+            return;
+        }
+        self.start = Start::Over;
         let took = newest.since(first);
-        let is_over = took > START_WITHIN;
-        if is_over {
+        if took > START_WITHIN {
             self.world.losses.doubt_until(newest);
             self.world.blind.doubt_until(newest);
-        }
-        if is_over && (is_tick || !is_late) {
             self.lost(LATE_START.to_owned(), took.0 / 1_000_000);
         }
-        self.start = if is_tick { Start::Over } else { Start::Running { first, newest, is_late: is_over } };
     }
 
     /// Puts sessions in doubt for a loss that the tracer reported.
@@ -239,13 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn late_start_is_reported_when_known_and_at_its_end() {
+    fn late_start_is_reported_at_the_first_tick() {
         let mut correlator = Correlator::new(&HostFacts::default(), &Options::default());
         correlator.ingest(Observation::of(at(10), Source::Snapshot, task(1), Fact::Watched));
         correlator.ingest(connected(1_000, 7, 1));
-        correlator.ingest(connected(3_010, 7, 2));
-        assert_eq!(losses(&mut correlator), [("late-start".to_owned(), 3_000)]);
-        correlator.ingest(connected(9_010, 7, 3));
+        correlator.ingest(connected(9_010, 7, 2));
+        // Without a tick a recording may be an excerpt.
+        assert_eq!(losses(&mut correlator), []);
         // A tick carries the time at which reading began.
         correlator.ingest(tick(2_300));
         correlator.ingest(tick(20_000));

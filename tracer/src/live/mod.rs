@@ -1,6 +1,6 @@
 //! A live trace: probes and snapshot in, the clock and signals beside them, all into the pump. The only place that waits.
 //!
-//! Each turn of the loop is bounded ([`TURN`]), whatever arrives meanwhile: a signal ends the trace between two steps of a
+//! Each turn of the loop is bounded (`TURN`), whatever arrives meanwhile: a signal ends the trace between two steps of a
 //! turn, and processes are watched before any other question is answered.
 
 mod losses;
