@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{
     FAULTS, diagnosis,
     fault::shown,
-    scene::{APISERVER, KUBECTL, On, PROCESS, Scene, idle, info, socket},
+    scene::{APISERVER, KUBECTL, KUBELET, On, PROCESS, Scene, idle, info, socket},
     verdicts,
 };
 use crate::model::{FileKind, GapCode, Health, Kind, LinkKind, ProcessMeasure, Report, Role, Session, TcpMeasure};
@@ -356,6 +356,19 @@ fn no_session_is_well_with_a_daemon_that_has_a_fault() {
         let found = diagnosis(&scene.report());
         assert_eq!(found.health[&scene.sessions[0].id], Health::Unknown, "{} {about}", scene.about);
         assert!(found.doubts[&scene.sessions[0].id].contains("F15"), "{:?}", found.doubts);
+    }
+}
+
+#[test]
+fn leftovers_of_ended_sessions_do_not_change_the_health_of_others() {
+    let waiting = FAULTS.iter().filter(|fault| fault.code == "F23").flat_map(|fault| (fault.scenes)());
+    let waiting = waiting.filter(|scene| scene.named == ["F23"]).map(|scene| ("waits for input", scene));
+    for (about, mut scene) in healthy().into_iter().chain(waiting) {
+        let before = diagnosis(&scene.report());
+        scene.each(|sample, _| sample.unlisted.push((KUBELET, 50, 300)));
+        let after = diagnosis(&scene.report());
+        assert!(codes(&scene.report()).contains(&"F28"), "{} {about}", scene.about);
+        assert_eq!((before.health, before.doubts), (after.health, after.doubts), "{} {about}", scene.about);
     }
 }
 

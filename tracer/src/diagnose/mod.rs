@@ -54,12 +54,12 @@ pub fn diagnosis(report: &Report) -> Diagnosis {
     let (mut verdicts, mut health, mut doubts) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for (session, found) in report.sessions.iter().zip(own) {
         let case = Case::new(&host, session);
-        let doubt = match &found {
-            Some((fault, _)) if fault.severity == Severity::Fault => None,
-            _ => well::trouble(&case, &left_over),
-        };
-        // Who waits for input on a path that carries none is not well.
-        let found = found.filter(|(fault, _)| fault.severity == Severity::Fault || doubt.is_none());
+        let is_fault = found.as_ref().is_some_and(|(fault, _)| fault.severity == Severity::Fault);
+        let idle = if is_fault { None } else { well::idle_hop(&case) };
+        // A command that waits for input on a path that carries none is not just waiting. A fault elsewhere at one of the daemons does
+        // not change that the command waits.
+        let found = found.filter(|_| idle.is_none());
+        let doubt = if is_fault { None } else { idle.or_else(|| well::trouble(&case, &left_over)) };
         let verdict = found.map(|(fault, found)| fault.verdict(Some(&case), found));
         let (word, doubt) = word(&case, verdict.as_ref(), doubt);
         health.insert(session.id.clone(), word);
@@ -118,7 +118,7 @@ fn word(case: &Case<'_>, own: Option<&Verdict>, trouble: Option<String>) -> (Hea
             (Health::Fault { code: verdict.code, short: verdict.short }, None)
         }
         _ if !case.is_open() => (Health::Ok, None),
-        Some(verdict) if verdict.code == faults::WAITING => (Health::Waiting, None),
+        Some(verdict) if verdict.code == faults::WAITING && trouble.is_none() => (Health::Waiting, None),
         _ => match trouble.or_else(|| well::unmeasured(case)) {
             Some(doubt) => (Health::Unknown, Some(doubt)),
             None => (Health::Ok, None),

@@ -4,22 +4,25 @@ use std::collections::BTreeMap;
 
 use super::{
     case::{Case, both, is_silent_beyond},
-    fault::{Fault, Found},
+    fault::{Fault, Found, Step},
     host::Host,
 };
 use crate::model::{Hop, Kind, LinkKind, Role, SessionId, TcpState, Verdict};
 
-/// What stands in the way of a session that goes on, going by one sample: a hop that does not run, a fault of no session at one of its
-/// daemons, a command that is not known. `left_over` holds the faults of no session.
+/// What may stand in the way of a session whose hops all run: a fault of no session at one of its daemons, or a command that is not
+/// known. `left_over` holds the faults of no session.
 pub(super) fn trouble(case: &Case<'_>, left_over: &[(&'static Fault, Found)]) -> Option<String> {
     if !case.is_open() || case.session.kind.is_story() {
         return None;
     }
-    idle_hop(case).or_else(|| fault_nearby(case, left_over)).or_else(|| lacks_process(case))
+    fault_nearby(case, left_over).or_else(|| lacks_process(case))
 }
 
-/// The first hop from the client that is stopped, waits in state D or has ended.
-fn idle_hop(case: &Case<'_>) -> Option<String> {
+/// The first hop from the client that is stopped, waits in state D or has ended, going by one sample.
+pub(super) fn idle_hop(case: &Case<'_>) -> Option<String> {
+    if !case.is_open() || case.session.kind.is_story() {
+        return None;
+    }
     case.session.hops.iter().find_map(|hop| {
         // runc ends as soon as the command runs.
         let is_over = hop.role == Role::Runc && hop.exit.is_some();
@@ -36,9 +39,10 @@ fn idle_hop(case: &Case<'_>) -> Option<String> {
     })
 }
 
-/// A fault of no session at a process on the path, or at the shim of the pod.
+/// A fault of no session at a process on the path, or at the shim of the pod. Connections, files and processes that ended sessions
+/// left behind ([`Step::Ends`]) hold up no session: one old leak on a node must not put every later session in doubt.
 fn fault_nearby(case: &Case<'_>, left_over: &[(&'static Fault, Found)]) -> Option<String> {
-    left_over.iter().find_map(|(fault, found)| {
+    left_over.iter().filter(|(fault, _)| fault.step != Step::Ends).find_map(|(fault, found)| {
         let task = found.task.filter(|task| case.hangs_on(*task))?;
         let hop = case.session.hops.iter().find(|hop| hop.task == task);
         let place = hop.map_or_else(|| format!("the shim (pid {})", task.tgid), named);
