@@ -44,7 +44,9 @@ fn traced() -> BTreeMap<String, Row> {
 pub(crate) fn at_this_moment() {
     let before = rows(&list());
     let traced = traced();
-    let (_, found) = diagnose(&["diagnose"]);
+    let judged =
+        || diagnose(&["diagnose"]).1.into_iter().filter_map(|verdict| Some(verdict["session"].as_str()?.to_owned()));
+    let found: BTreeSet<String> = judged().collect();
     let shown = |id: &str| {
         let output = binary::command().args(["show", id, "-o", "json"]).output().expect("execpath starts");
         let shown: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -57,9 +59,8 @@ pub(crate) fn at_this_moment() {
         assert_eq!(shown[id].as_ref(), Some(row), "`show` and `ls` of {id}");
         assert_eq!(traced.get(id), Some(row), "a trace and `ls` of {id}");
     }
-    let known: BTreeSet<&String> = still.keys().chain(after.keys()).chain(traced.keys()).collect();
-    for verdict in found.iter().filter(|verdict| verdict["session"].is_string()) {
-        let id = verdict["session"].as_str().expect("an id").to_owned();
-        assert!(known.contains(&id), "{id} is known to `diagnose` alone: {verdict:#}");
+    // A session that `diagnose` judges before and after `ls` was there for `ls`, too.
+    for id in judged().filter(|id| found.contains(id)) {
+        assert!(after.contains_key(&id), "{id} is known to `diagnose` alone: {after:#?}");
     }
 }

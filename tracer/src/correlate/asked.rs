@@ -21,14 +21,7 @@ impl Correlator {
         if !to_apiserver || socket.role == Some(SocketRole::Accepted) {
             return;
         }
-        let calls = self.world.calls.entry(task).or_default();
-        if !calls.contains(&no) {
-            if calls.len() < self.world.caps.calls {
-                calls.push(no);
-            } else {
-                self.world.refused.add("calls-full", 1);
-            }
-        }
+        self.world.note_call(task, no);
         self.perhaps_asked(task);
     }
 
@@ -113,6 +106,23 @@ impl World {
     pub(super) fn open_calls(&self, task: TaskKey) -> impl Iterator<Item = SocketNo> + '_ {
         let is_open = |no: &SocketNo| self.sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
         self.calls.get(&task).into_iter().flatten().copied().filter(is_open)
+    }
+
+    /// Keeps a connection of that process to an API server. Where there is no room, closed ones go first. Only a kubectl's
+    /// connections show what was asked for, so only a kubectl's that is refused is a loss.
+    fn note_call(&mut self, task: TaskKey, no: SocketNo) {
+        let calls = self.calls.entry(task).or_default();
+        if calls.contains(&no) {
+            return;
+        }
+        if calls.len() >= self.caps.calls {
+            calls.retain(|no| self.sockets.get(*no).is_some_and(|socket| socket.closed.is_none()));
+        }
+        if calls.len() < self.caps.calls {
+            calls.push(no);
+        } else if self.processes.get(task).is_some_and(|process| self.kubectl(task, &process.info).is_some()) {
+            self.refused.add("calls-full", 1);
+        }
     }
 
     /// Forgets the connections of processes that are gone.
