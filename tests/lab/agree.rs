@@ -1,4 +1,4 @@
-//! `ls`, `show`, `diagnose` and a trace of one moment say the same of each session. What `watch` shows is what a trace knows.
+//! `ls`, `show`, `diagnose` and a trace of one moment report the same of each session. `watch` shows the sessions of a trace.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::faults::{diagnose, list};
 
-/// What must be the same of a session: kind, roles with pids, the runtime's id of the exec, whether the path is whole.
+/// Properties of a session that must be equal: kind, roles with pids, the runtime's id of the exec, completeness of the path.
 type Row = (String, Vec<(String, u64)>, Option<String>, bool);
 
 fn row(session: &Value) -> Row {

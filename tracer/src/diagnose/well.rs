@@ -78,7 +78,7 @@ pub(super) fn unmeasured(case: &Case<'_>) -> Option<String> {
     } else if legs.iter().any(is_silent_beyond) {
         "the other host has been silent for longer than a minute"
     } else if !is_served(case) {
-        // What kubectl waits for and nobody serves is not well, whatever its one leg says.
+        // A kubectl that waits for an answer is not well, even if its one leg is.
         "no kubelet, runtime or process that serves it is known"
     } else {
         return None;
