@@ -1,40 +1,21 @@
 //! Turns observations into findings. Start reading at [`Correlator::ingest`].
 //!
-//! * `order` puts records into the order of their times;
-//! * `processes`, `sockets`, `joins`, `execs` are tables of what is known (`world`), `roles` says who is who;
-//! * `starts` takes in what runs, `pods` what starts a pod, `streams` what serves whom;
-//! * `chain` puts a session together from them, backwards from the exec id; `below`, `ending` and `who` do the rest.
+//! * `reorder` puts records into the order of their times;
+//! * `state` holds the tables of what is known;
+//! * `intake` applies one fact to them;
+//! * `assemble` builds a session out of them, backwards from its exec;
+//! * `carry_over` and `report` say what is known as a whole.
 //!
 //! The same observations give the same findings, byte for byte, on any machine: findings depend on the sequence of
 //! observations alone, never on how often [`Correlator::drain`] is called.
 
-mod anchor_id;
-mod asked;
-mod audit;
-mod awaited;
-mod below;
-mod chain;
-mod ending;
-mod execs;
-mod full;
-mod hosts;
-mod joins;
-mod kept;
+mod assemble;
+mod carry_over;
+mod intake;
 mod limits;
-mod loose;
-mod losses;
-mod order;
-mod peers;
-mod pods;
-mod processes;
-mod requests;
-mod roles;
-mod sockets;
-mod starts;
-mod streams;
-mod table;
-mod who;
-mod world;
+mod reorder;
+mod report;
+mod state;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -45,19 +26,21 @@ use smallvec::SmallVec;
 
 pub use self::limits::REORDER_WITHIN;
 use self::{
-    anchor_id::AnchorId,
-    audit::Audits,
-    execs::{Execs, What},
-    full::Start,
-    hosts::Hosts,
-    joins::{Joins, Verdict},
+    intake::capacity::Start,
     limits::{CLOSED_SESSIONS, Caps, SWEEP_EVERY, TOGETHER},
-    losses::{Losses, Refused},
-    order::Order,
-    processes::Processes,
-    sockets::{Learnt, SocketNo, Sockets, UnixEnds},
-    table::Table,
-    world::{Part, Standing, World},
+    reorder::Order,
+    state::{
+        Part, Standing, World,
+        anchor_id::AnchorId,
+        anchors::{Execs, What},
+        audit::Audits,
+        hosts::Hosts,
+        losses::{Losses, Refused},
+        pairing::{Joins, Verdict},
+        processes::Processes,
+        sockets::{Learnt, SocketNo, Sockets, UnixEnds},
+        table::Table,
+    },
 };
 use crate::model::{
     Actor, BootTime, Change, ContainerInfo, Diagnosis, Fact, Family, Finding, HostFacts, HostNo, Listener, Measures,

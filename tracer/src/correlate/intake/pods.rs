@@ -1,12 +1,14 @@
 //! The start of a pod: the runtime starts a shim, the shim has runc make the sandbox (the pause process, which holds the pod's
 //! namespaces), then each container. Where every container has a shim of its own (dockerd, CRI-O), each is a start of its own.
 
-use super::{
+use crate::correlate::{
     Correlator,
-    anchor_id::AnchorId,
-    chain::{Builder, Node},
-    execs::{Exec, What},
-    world::{Part, World},
+    assemble::upstream::{Builder, Node},
+    state::{
+        Part, World,
+        anchor_id::AnchorId,
+        anchors::{Exec, What},
+    },
 };
 use crate::model::{BootTime, Role, RuncCreate, TaskKey, Want};
 
@@ -17,7 +19,7 @@ const KUBEPODS: &str = "kubepods";
 
 impl Correlator {
     /// `runc create`: a container's first process is about to be made.
-    pub(super) fn container_created(&mut self, at: BootTime, task: TaskKey, create: &RuncCreate) {
+    pub(in crate::correlate) fn container_created(&mut self, at: BootTime, task: TaskKey, create: &RuncCreate) {
         let process = self.world.processes.get(task);
         let forked_by = process.and_then(|process| process.forked_by);
         let Some(shim) = forked_by.or(process.and_then(|process| process.info.parent)) else { return };
@@ -74,13 +76,13 @@ impl World {
 
 impl Builder<'_> {
     /// Whether the runtime was seen to start that shim.
-    pub(super) fn forked(&self, runtime: Option<TaskKey>, shim: TaskKey) -> bool {
+    pub(in crate::correlate) fn forked(&self, runtime: Option<TaskKey>, shim: TaskKey) -> bool {
         runtime.is_some_and(|runtime| self.world.processes.lineage(shim).skip(1).any(|above| above == runtime))
     }
 
     /// Who had the runtime start a container: dockerd, where it is dockerd's; the kubelet, where it is in the kubelet's
     /// cgroups and one kubelet alone is connected.
-    pub(super) fn started_for(&mut self, exec: &Exec, up: &mut Vec<Node>) {
+    pub(in crate::correlate) fn started_for(&mut self, exec: &Exec, up: &mut Vec<Node>) {
         let cgroup = exec.process.and_then(|process| self.world.processes.get(process)?.info.cgroup.as_ref());
         let by_kubelet = cgroup.and_then(|path| path.as_str()).is_some_and(|path| path.contains(KUBEPODS));
         let mut passes_on = exec.by_dockerd;

@@ -3,42 +3,42 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{
-    limits::{Caps, MAX_CANDIDATES, REMEMBER},
     peers::{Changed, Ends},
     table::Table,
 };
+use crate::correlate::limits::{Caps, MAX_CANDIDATES, REMEMBER};
 use crate::model::{BootTime, Family, HostNo, Isn, Pairing, RawText, SocketId, SocketInfo, SocketRole, TaskKey, Tuple};
 
 /// Number of an entry: never reused, unlike every name that the kernel gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct SocketNo(u64);
+pub(in crate::correlate) struct SocketNo(u64);
 
 #[derive(Clone, Debug)]
-pub(super) struct Socket {
-    pub(super) id: SocketId,
-    pub(super) tuple: Option<Tuple>,
-    pub(super) netns: Option<u32>,
-    pub(super) role: Option<SocketRole>,
-    pub(super) owner: Option<TaskKey>,
+pub(in crate::correlate) struct Socket {
+    pub(in crate::correlate) id: SocketId,
+    pub(in crate::correlate) tuple: Option<Tuple>,
+    pub(in crate::correlate) netns: Option<u32>,
+    pub(in crate::correlate) role: Option<SocketRole>,
+    pub(in crate::correlate) owner: Option<TaskKey>,
     /// Initial sequence numbers, of a TCP connection that a BPF program read.
-    pub(super) isn: Option<Isn>,
+    pub(in crate::correlate) isn: Option<Isn>,
     /// The other end, once both are known. See [`Sockets::pair`] for when that changes.
-    pub(super) peer: Option<SocketNo>,
+    pub(in crate::correlate) peer: Option<SocketNo>,
     /// No process of this host has the other end.
-    pub(super) peer_absent: bool,
+    pub(in crate::correlate) peer_absent: bool,
     /// A unix connection to an API on which each session has a connection of its own, and its path.
-    pub(super) unix: Option<RawText>,
+    pub(in crate::correlate) unix: Option<RawText>,
     /// It is older than the tracer.
-    pub(super) older: bool,
+    pub(in crate::correlate) older: bool,
     /// When it was first seen.
-    pub(super) since: BootTime,
+    pub(in crate::correlate) since: BootTime,
     /// When it was connected or accepted, where that was told.
-    pub(super) begun: Option<BootTime>,
+    pub(in crate::correlate) begun: Option<BootTime>,
     /// When somebody last looked, and it was there.
-    pub(super) found: Option<BootTime>,
-    pub(super) closed: Option<BootTime>,
-    pub(super) received: Option<u64>,
-    pub(super) acked: Option<u64>,
+    pub(in crate::correlate) found: Option<BootTime>,
+    pub(in crate::correlate) closed: Option<BootTime>,
+    pub(in crate::correlate) received: Option<u64>,
+    pub(in crate::correlate) acked: Option<u64>,
 }
 
 /// What of a socket is told by who sees it.
@@ -51,58 +51,58 @@ impl Socket {
 }
 
 /// What came of seeing a socket.
-pub(super) struct Learnt {
+pub(in crate::correlate) struct Learnt {
     /// Its entry.
-    pub(super) no: SocketNo,
+    pub(in crate::correlate) no: SocketNo,
     /// Sockets whose other end changed by that.
-    pub(super) changed: Changed,
+    pub(in crate::correlate) changed: Changed,
     /// Whether more is known of it than before.
-    pub(super) is_news: bool,
+    pub(in crate::correlate) is_news: bool,
 }
 
 /// Both ends of a unix connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct UnixEnds {
+pub(in crate::correlate) struct UnixEnds {
     /// Of who connected.
-    pub(super) near: SocketNo,
+    pub(in crate::correlate) near: SocketNo,
     /// Of who accepted.
-    pub(super) far: SocketNo,
+    pub(in crate::correlate) far: SocketNo,
 }
 
 #[derive(Default)]
-pub(super) struct Sockets {
+pub(in crate::correlate) struct Sockets {
     /// Boxed: they are large, and a table moves what it holds.
     all: Table<SocketNo, Box<Socket>>,
     by_cookie: Table<(HostNo, u64), SocketNo>,
     by_inode: Table<(HostNo, u64), SocketNo>,
     /// How ends are paired.
-    pub(super) rule: Pairing,
-    pub(super) ends: Ends,
+    pub(in crate::correlate) rule: Pairing,
+    pub(in crate::correlate) ends: Ends,
     closed: BTreeSet<(BootTime, SocketNo)>,
     /// Addresses of this host: what processes here have as their own end.
     addresses: BTreeSet<IpAddr>,
     made: u64,
-    pub(super) caps: Caps,
+    pub(in crate::correlate) caps: Caps,
     refused: u64,
     refused_addresses: u64,
 }
 
 impl Sockets {
-    pub(super) fn new(rule: Pairing) -> Self {
+    pub(in crate::correlate) fn new(rule: Pairing) -> Self {
         Self { rule, ..Self::default() }
     }
 
-    pub(super) fn get(&self, no: SocketNo) -> Option<&Socket> {
+    pub(in crate::correlate) fn get(&self, no: SocketNo) -> Option<&Socket> {
         self.all.get(&no).map(|socket| &**socket)
     }
 
     /// Every entry, in no order that means anything.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (SocketNo, &Socket)> {
+    pub(in crate::correlate) fn iter(&self) -> impl Iterator<Item = (SocketNo, &Socket)> {
         self.all.iter().map(|(no, socket)| (*no, &**socket))
     }
 
     /// The entry of that name. The cookie decides; an inode alone names the newest bearer.
-    pub(super) fn find(&self, id: SocketId) -> Option<SocketNo> {
+    pub(in crate::correlate) fn find(&self, id: SocketId) -> Option<SocketNo> {
         match id.cookie {
             Some(cookie) => self.by_cookie.get(&(id.host, cookie)).copied().or_else(|| {
                 // Known by inode only so far: the same socket, if no other cookie was ever seen on it.
@@ -114,7 +114,7 @@ impl Sockets {
     }
 
     /// Takes in what was seen of a socket, `begins`: that it was connected or accepted just then.
-    pub(super) fn learn(
+    pub(in crate::correlate) fn learn(
         &mut self,
         at: BootTime,
         owner: Option<TaskKey>,
@@ -184,13 +184,13 @@ impl Sockets {
     }
 
     /// Whether no further socket fits. [`Sockets::make_room`] may change that.
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::correlate) fn is_full(&self) -> bool {
         self.all.len() >= self.caps.sockets
     }
 
     /// Discards entries that no session needs: first those whose owner has exited, then those that closed. Returns the entries.
     /// Each is a loss: a later record about one of them finds no entry.
-    pub(super) fn make_room(
+    pub(in crate::correlate) fn make_room(
         &mut self,
         needed: impl Fn(SocketNo) -> bool,
         has_exited: impl Fn(TaskKey) -> bool,
@@ -210,7 +210,7 @@ impl Sockets {
     }
 
     /// Sockets and addresses that were refused since the last call.
-    pub(super) fn take_refused(&mut self) -> (u64, u64) {
+    pub(in crate::correlate) fn take_refused(&mut self) -> (u64, u64) {
         (std::mem::take(&mut self.refused), std::mem::take(&mut self.refused_addresses))
     }
 
@@ -244,7 +244,7 @@ impl Sockets {
     }
 
     /// A snapshot found the socket with these addresses. Returns the sockets whose other end changed by that.
-    pub(super) fn found(&mut self, at: BootTime, no: SocketNo) -> Changed {
+    pub(in crate::correlate) fn found(&mut self, at: BootTime, no: SocketNo) -> Changed {
         if let Some(socket) = self.all.get_mut(&no) {
             socket.found = socket.found.max(Some(at));
         }
@@ -252,7 +252,7 @@ impl Sockets {
     }
 
     /// Takes in a unix connection: both ends are known at once, and no record tells when they close.
-    pub(super) fn learn_unix(
+    pub(in crate::correlate) fn learn_unix(
         &mut self,
         at: BootTime,
         near: SocketId,
@@ -284,29 +284,29 @@ impl Sockets {
         Some(UnixEnds { near, far })
     }
 
-    pub(super) fn set_older(&mut self, no: SocketNo) {
+    pub(in crate::correlate) fn set_older(&mut self, no: SocketNo) {
         if let Some(socket) = self.all.get_mut(&no) {
             socket.older = true;
         }
     }
 
-    pub(super) fn set_owner(&mut self, no: SocketNo, owner: TaskKey) {
+    pub(in crate::correlate) fn set_owner(&mut self, no: SocketNo, owner: TaskKey) {
         if let Some(socket) = self.all.get_mut(&no) {
             socket.owner = socket.owner.or(Some(owner));
         }
     }
 
     /// Whether a connection from there leads to this host: then its other end is here, or it is gone.
-    pub(super) fn stays_here(&self, tuple: Tuple) -> bool {
+    pub(in crate::correlate) fn stays_here(&self, tuple: Tuple) -> bool {
         tuple.is_loopback() || self.addresses.contains(&tuple.remote.ip())
     }
 
     /// Takes an entry off that nobody closes.
-    pub(super) fn drop_entry(&mut self, no: SocketNo) {
+    pub(in crate::correlate) fn drop_entry(&mut self, no: SocketNo) {
         self.remove(no);
     }
 
-    pub(super) fn marry(&mut self, no: SocketNo, peer: SocketNo) {
+    pub(in crate::correlate) fn marry(&mut self, no: SocketNo, peer: SocketNo) {
         let role = self.all.get(&peer).and_then(|peer| match peer.role? {
             SocketRole::Accepted => Some(SocketRole::Connected),
             SocketRole::Connected => Some(SocketRole::Accepted),
@@ -323,20 +323,25 @@ impl Sockets {
     }
 
     /// Takes the other end off a socket; returns its addresses.
-    pub(super) fn forget_peer(&mut self, no: SocketNo) -> Option<Tuple> {
+    pub(in crate::correlate) fn forget_peer(&mut self, no: SocketNo) -> Option<Tuple> {
         let socket = self.all.get_mut(&no)?;
         socket.peer = None;
         socket.tuple
     }
 
-    pub(super) fn set_role(&mut self, no: SocketNo, role: SocketRole) {
+    pub(in crate::correlate) fn set_role(&mut self, no: SocketNo, role: SocketRole) {
         if let Some(socket) = self.all.get_mut(&no) {
             socket.role = Some(role);
         }
     }
 
     /// Nobody on this host has the other end.
-    pub(super) fn peer_absent(&mut self, tuple: Tuple, netns: Option<u32>, host: HostNo) -> Vec<SocketNo> {
+    pub(in crate::correlate) fn peer_absent(
+        &mut self,
+        tuple: Tuple,
+        netns: Option<u32>,
+        host: HostNo,
+    ) -> Vec<SocketNo> {
         let is_of = |socket: &Socket| socket.id.host == host && (netns.is_none() || socket.netns == netns);
         let here = |no: &SocketNo| self.all.get(no).is_some_and(|socket| is_of(socket));
         let found: Vec<SocketNo> = self.ends.waiting_for(tuple.mirrored()).take(MAX_CANDIDATES).filter(here).collect();
@@ -348,7 +353,7 @@ impl Sockets {
         found
     }
 
-    pub(super) fn closed(
+    pub(in crate::correlate) fn closed(
         &mut self,
         at: BootTime,
         id: SocketId,
@@ -373,7 +378,7 @@ impl Sockets {
     }
 
     /// Forgets what closed long ago and nobody needs; tells what.
-    pub(super) fn sweep(&mut self, now: BootTime, needed: impl Fn(SocketNo) -> bool) -> Vec<SocketNo> {
+    pub(in crate::correlate) fn sweep(&mut self, now: BootTime, needed: impl Fn(SocketNo) -> bool) -> Vec<SocketNo> {
         let mut gone = Vec::new();
         while let Some(&(at, no)) = self.closed.first() {
             if now.since(at) < REMEMBER {

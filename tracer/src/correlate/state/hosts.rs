@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use crate::model::{HostFacts, HostNo, SessionId, TaskKey};
 
 /// What names are made of: hosts by their numbers.
-pub(super) struct Hosts(Vec<Host>);
+pub(in crate::correlate) struct Hosts(Vec<Host>);
 
 struct Host {
     boot_id: String,
@@ -14,13 +14,13 @@ struct Host {
 }
 
 impl Hosts {
-    pub(super) fn new(first: &HostFacts) -> Self {
+    pub(in crate::correlate) fn new(first: &HostFacts) -> Self {
         let mut hosts = Self(Vec::new());
         hosts.add(std::slice::from_ref(first));
         hosts
     }
 
-    pub(super) fn add(&mut self, others: &[HostFacts]) {
+    pub(in crate::correlate) fn add(&mut self, others: &[HostFacts]) {
         self.0.extend(others.iter().map(|one| Host { boot_id: one.boot_id.clone(), ticks: one.ticks_added }));
     }
 
@@ -30,7 +30,7 @@ impl Hosts {
 
     /// What the session of an exec is called: the same in every command and on every run. Boot id and exec id, hashed and cut to ten
     /// digits (2^40: among a million sessions of one boot, two share an id with a chance of a third; a prefix is enough to name one).
-    pub(super) fn session(&self, host: HostNo, exec: &str) -> SessionId {
+    pub(in crate::correlate) fn session(&self, host: HostNo, exec: &str) -> SessionId {
         let (host, identity) = HostNo::of_name(exec).unwrap_or((host, exec));
         let boot_id = self.get(host).map_or("", |host| &host.boot_id);
         let digest = Sha256::digest(format!("{boot_id}/{identity}"));
@@ -39,7 +39,7 @@ impl Hosts {
     }
 
     /// A name that is made of a process's: that which its own host alone would give, but for the number of the host.
-    pub(super) fn name(&self, what: &str, task: TaskKey) -> String {
+    pub(in crate::correlate) fn name(&self, what: &str, task: TaskKey) -> String {
         let ticks = task.start_ticks.wrapping_sub(self.get(task.host).map_or(0, |host| host.ticks));
         task.host.name(format!("{what}-{}-{ticks}", task.tgid))
     }

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Correlator,
-    anchor_id::{AnchorId, AnchorKey},
     limits::{MAX_LINEAGE, MAX_TOLD_AGAIN},
-    world::Part,
+    state::{
+        Part,
+        anchor_id::{AnchorId, AnchorKey},
+    },
 };
 use crate::model::{
     BootTime, ContainerInfo, Fact, HostNo, Observation, RawText, SocketId, Source, TaskKey, Tuple, parse_fifo_path,

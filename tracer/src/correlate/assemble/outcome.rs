@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{
-    anchor_id::AnchorId,
-    asked::is_kubectl,
-    chain::{Builder, Built, Node},
-    execs::{Exec, What},
+use super::upstream::{Builder, Built, Node};
+use crate::correlate::{
+    intake::kubectl::is_kubectl,
     limits::{CLOSE_GRACE, LONG_PROBE, LOSS_TOLD_WITHIN, STREAM_WITHIN},
-    sockets::SocketNo,
-    world::World,
+    state::{
+        World,
+        anchor_id::AnchorId,
+        anchors::{Exec, What},
+        sockets::SocketNo,
+    },
 };
 use crate::model::{
     BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SocketId, State,
@@ -19,7 +21,7 @@ use crate::model::{
 impl World {
     /// Adds what became known after a session was told to be closed, which it is with its first connection and its command: how its
     /// client ended, and what the other connections had received by their end.
-    pub(super) fn add_late(&self, session: &mut Session) {
+    pub(in crate::correlate) fn add_late(&self, session: &mut Session) {
         if let Some(client) = session.hops.first_mut().filter(|hop| hop.role == Role::Client) {
             let exit = self.processes.get(client.task).and_then(|process| process.exit);
             client.exit = client.exit.or(exit.map(|(_, status)| status));
@@ -33,7 +35,7 @@ impl World {
 }
 
 impl Builder<'_> {
-    pub(super) fn finish(
+    pub(in crate::correlate) fn finish(
         mut self,
         id: &AnchorId,
         exec: &Exec,

@@ -6,46 +6,50 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    anchor_id::AnchorId,
-    execs::{Exec, What},
-    joins::{Join, Verdict},
-    limits::MAX_HOPS,
     roles::{Seen, role_of},
-    sockets::SocketNo,
-    who::Question,
-    world::{Part, World},
+    user::Question,
+};
+use crate::correlate::{
+    limits::MAX_HOPS,
+    state::{
+        Part, World,
+        anchor_id::AnchorId,
+        anchors::{Exec, What},
+        pairing::{Join, Verdict},
+        sockets::SocketNo,
+    },
 };
 use crate::model::{
     BootTime, Confidence, Evidence, Gap, GapCode, Hop, Link, LinkKind, Proofs, Role, Session, TaskKey, TcpEnds, Want,
 };
 
 /// A session as of now, and what it rests on.
-pub(super) struct Built {
-    pub(super) session: Session,
+pub(in crate::correlate) struct Built {
+    pub(in crate::correlate) session: Session,
     /// Sorted, each once.
-    pub(super) parts: Vec<Part>,
-    pub(super) wants: Vec<Want>,
+    pub(in crate::correlate) parts: Vec<Part>,
+    pub(in crate::correlate) wants: Vec<Want>,
     /// When to look again although nothing happened.
-    pub(super) again_at: Option<BootTime>,
+    pub(in crate::correlate) again_at: Option<BootTime>,
     /// Who it is.
-    pub(super) question: Option<Question>,
+    pub(in crate::correlate) question: Option<Question>,
 }
 
 /// One process on the way, seen from the runtime.
-pub(super) struct Node {
-    pub(super) task: TaskKey,
-    pub(super) role: Role,
+pub(in crate::correlate) struct Node {
+    pub(in crate::correlate) task: TaskKey,
+    pub(in crate::correlate) role: Role,
     /// The connection it was reached by; `None` at the client, or where that is not known.
-    pub(super) inbound: Option<SocketNo>,
+    pub(in crate::correlate) inbound: Option<SocketNo>,
     /// How that belongs to its outbound connection.
-    pub(super) join: Option<Join>,
+    pub(in crate::correlate) join: Option<Join>,
     /// The connection to the next node.
-    pub(super) outbound: Option<SocketNo>,
+    pub(in crate::correlate) outbound: Option<SocketNo>,
 }
 
 impl World {
     /// The session of that exec.
-    pub(super) fn build(&self, id: &AnchorId, exec: &Exec, now: BootTime) -> Built {
+    pub(in crate::correlate) fn build(&self, id: &AnchorId, exec: &Exec, now: BootTime) -> Built {
         let (stream, process) = (exec.stream.map(Part::Socket), exec.process.map(Part::Task));
         let sure = self.without_doubts(exec);
         let exec = sure.as_ref().unwrap_or(exec);
@@ -86,12 +90,12 @@ impl World {
     }
 }
 
-pub(super) struct Builder<'a> {
-    pub(super) world: &'a World,
-    pub(super) parts: Vec<Part>,
-    pub(super) wants: Vec<Want>,
-    pub(super) gaps: Vec<Gap>,
-    pub(super) beyond: Vec<(&'static str, SocketAddr)>,
+pub(in crate::correlate) struct Builder<'a> {
+    pub(in crate::correlate) world: &'a World,
+    pub(in crate::correlate) parts: Vec<Part>,
+    pub(in crate::correlate) wants: Vec<Want>,
+    pub(in crate::correlate) gaps: Vec<Gap>,
+    pub(in crate::correlate) beyond: Vec<(&'static str, SocketAddr)>,
     /// Index of the gap at the far end of the path, whose place is known when the path is; whether the process that listens there is its
     /// last hop.
     far_gap: Option<(usize, bool)>,
@@ -326,7 +330,7 @@ impl Builder<'_> {
         )
     }
 
-    pub(super) fn hop(&mut self, task: TaskKey, role: Role) -> Hop {
+    pub(in crate::correlate) fn hop(&mut self, task: TaskKey, role: Role) -> Hop {
         self.parts.push(Part::Task(task));
         let process = self.world.processes.get(task);
         Hop {
@@ -379,7 +383,7 @@ impl Builder<'_> {
     }
 
     /// The connection by its near end, from one hop to the next.
-    pub(super) fn leg(&self, from: usize, near_no: SocketNo) -> Link {
+    pub(in crate::correlate) fn leg(&self, from: usize, near_no: SocketNo) -> Link {
         let near = self.world.sockets.get(near_no);
         let far = near.and_then(|near| near.peer).and_then(|no| self.world.sockets.get(no));
         if let (Some(near), Some(far)) = (near, far)
@@ -420,11 +424,11 @@ impl Builder<'_> {
         })
     }
 
-    pub(super) fn gap(&mut self, code: GapCode, between: Option<(usize, usize)>, text: &str) {
+    pub(in crate::correlate) fn gap(&mut self, code: GapCode, between: Option<(usize, usize)>, text: &str) {
         self.gaps.push(Gap { code, between, text: text.to_owned() });
     }
 
-    pub(super) fn gap_at(&mut self, code: GapCode, between: (usize, usize), text: &str) {
+    pub(in crate::correlate) fn gap_at(&mut self, code: GapCode, between: (usize, usize), text: &str) {
         self.gap(code, Some(between), text);
     }
 }
@@ -436,6 +440,12 @@ fn process_ports(world: &World, task: TaskKey, inbound: Option<SocketNo>) -> BTr
     own.into_iter().chain(inbound.map(|tuple| tuple.local.port())).collect()
 }
 
-pub(super) fn link(from: usize, to: usize, kind: LinkKind, confidence: Confidence, evidence: Proofs) -> Link {
+pub(in crate::correlate) fn link(
+    from: usize,
+    to: usize,
+    kind: LinkKind,
+    confidence: Confidence,
+    evidence: Proofs,
+) -> Link {
     Link { from, to, kind, confidence, evidence, persistent: false, tcp: None, relay: None, unix: None }
 }

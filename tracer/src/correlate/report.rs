@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 
 use super::{
-    roles::{Seen, role_of},
-    sockets::{Socket, SocketNo},
-    world::World,
+    assemble::roles::{Seen, role_of},
+    state::{
+        self, World,
+        sockets::{Socket, SocketNo},
+    },
 };
 use crate::model::{Daemon, Family, Loose, Role, SessionId, SocketInfo, SocketRole, Standing, TaskKey};
 
@@ -42,7 +44,7 @@ impl World {
 
     /// Standing unix connections of daemons.
     pub(super) fn standing(&self) -> Vec<Standing> {
-        let told = |((near, far), one): (&(TaskKey, TaskKey), &super::world::Standing)| Standing {
+        let told = |((near, far), one): (&(TaskKey, TaskKey), &state::Standing)| Standing {
             path: one.path.clone(),
             near: (*near, one.near),
             far: (*far, one.far),

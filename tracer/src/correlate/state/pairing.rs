@@ -22,30 +22,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    awaited::Awaited,
     losses::Losses,
+    memory_pairs::Awaited,
     sockets::{Socket, SocketNo, Sockets},
     table::Table,
 };
 use crate::model::{Actor, BootTime, Confidence, Evidence, Proofs, SocketRole, TaskKey};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Join {
-    pub(super) inbound: SocketNo,
-    pub(super) confidence: Confidence,
+pub(in crate::correlate) struct Join {
+    pub(in crate::correlate) inbound: SocketNo,
+    pub(in crate::correlate) confidence: Confidence,
     /// In order of strength.
-    pub(super) evidence: Proofs,
+    pub(in crate::correlate) evidence: Proofs,
 }
 
 impl Join {
-    pub(super) fn exact(inbound: SocketNo, evidence: Evidence) -> Self {
+    pub(in crate::correlate) fn exact(inbound: SocketNo, evidence: Evidence) -> Self {
         Self { inbound, confidence: Confidence::Exact, evidence: smallvec![evidence] }
     }
 }
 
 /// What the acts seen so far say about an outbound socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(in crate::correlate) enum Verdict {
     Joined(Join),
     Ambiguous,
     Unknown,
@@ -76,7 +76,7 @@ struct Moved {
 }
 
 #[derive(Default)]
-pub(super) struct Joins {
+pub(in crate::correlate) struct Joins {
     /// Outbound → inbound, by whom, when.
     dialled: Table<SocketNo, Dial>,
     /// Outbound sockets that were dialled for one of which nothing was told.
@@ -97,7 +97,7 @@ pub(super) struct Joins {
 
 impl Joins {
     /// Takes in a dial; tells which other outbound sockets now have a rival.
-    pub(super) fn dialled(
+    pub(in crate::correlate) fn dialled(
         &mut self,
         at: BootTime,
         inbound: SocketNo,
@@ -123,16 +123,16 @@ impl Joins {
     }
 
     /// It was dialled for a connection of which nothing was told.
-    pub(super) fn dialled_for_unknown(&mut self, outbound: SocketNo) {
+    pub(in crate::correlate) fn dialled_for_unknown(&mut self, outbound: SocketNo) {
         self.for_unknown.insert(outbound);
     }
 
-    pub(super) fn is_for_unknown(&self, outbound: SocketNo) -> bool {
+    pub(in crate::correlate) fn is_for_unknown(&self, outbound: SocketNo) -> bool {
         self.for_unknown.contains(&outbound)
     }
 
     /// Takes in that bytes were moved; tells whether that is anything new.
-    pub(super) fn moved(&mut self, from: SocketNo, to: SocketNo, actor: Actor) -> bool {
+    pub(in crate::correlate) fn moved(&mut self, from: SocketNo, to: SocketNo, actor: Actor) -> bool {
         // One goroutine is enough: threads were told of only until the program was known to be Go.
         let known = self.moved.get(&(from, to)).copied();
         let moved = self.moved.entry((from, to)).or_default();
@@ -147,7 +147,13 @@ impl Joins {
     }
 
     /// Takes in that a goroutine of that creator touched a socket; tells which others it had touched.
-    pub(super) fn touched(&mut self, task: TaskKey, creator: u64, goid: u64, socket: SocketNo) -> Vec<SocketNo> {
+    pub(in crate::correlate) fn touched(
+        &mut self,
+        task: TaskKey,
+        creator: u64,
+        goid: u64,
+        socket: SocketNo,
+    ) -> Vec<SocketNo> {
         let touched = self.touched.entry((task, creator)).or_default();
         let others = touched.keys().copied().filter(|other| *other != socket).collect();
         if touched.len() < TOO_MANY || touched.contains_key(&socket) {
@@ -161,13 +167,19 @@ impl Joins {
     }
 
     /// Takes in that goroutines which wait pass on what comes in by one to the other.
-    pub(super) fn awaited(&mut self, from: SocketNo, to: SocketNo, copied: bool) {
+    pub(in crate::correlate) fn awaited(&mut self, from: SocketNo, to: SocketNo, copied: bool) {
         self.awaited.push(from, to, copied);
     }
 
     /// The inbound socket that belongs to `outbound`. In a Go program (`is_go`) threads prove nothing: the runtime moves
     /// goroutines from one to another; what was seen of threads before that was known does not count.
-    pub(super) fn inbound_of(&self, outbound: SocketNo, sockets: &Sockets, is_go: bool, losses: &Losses) -> Verdict {
+    pub(in crate::correlate) fn inbound_of(
+        &self,
+        outbound: SocketNo,
+        sockets: &Sockets,
+        is_go: bool,
+        losses: &Losses,
+    ) -> Verdict {
         let counts = |by_goroutine: bool| by_goroutine || !is_go;
         let near = sockets.get(outbound);
         let may_be_inbound =
@@ -282,7 +294,7 @@ impl Joins {
 
     /// Accepted sockets of the same process to which an identified goroutine moved bytes from that outbound one, or else
     /// copies while it waits.
-    pub(super) fn outlets(&self, outbound: SocketNo, sockets: &Sockets) -> (Vec<SocketNo>, Evidence) {
+    pub(in crate::correlate) fn outlets(&self, outbound: SocketNo, sockets: &Sockets) -> (Vec<SocketNo>, Evidence) {
         let can_be = |to: &SocketNo| may_be_inbound(*to, outbound, sockets);
         let found = self.partners(outbound).filter(|to| self.is_identified(outbound, *to) && can_be(to));
         let found: Vec<SocketNo> = found.collect();
@@ -295,7 +307,7 @@ impl Joins {
 
     /// Connected sockets of the same process from which an identified goroutine moved bytes to that inbound one, or copies
     /// while it waits.
-    pub(super) fn inlets(&self, inbound: SocketNo, sockets: &Sockets) -> BTreeSet<SocketNo> {
+    pub(in crate::correlate) fn inlets(&self, inbound: SocketNo, sockets: &Sockets) -> BTreeSet<SocketNo> {
         let moved = self.partners(inbound).filter(|from| self.is_identified(*from, inbound));
         let awaited = self.awaited.partners(inbound).filter(|from| self.awaited.copied(*from, inbound));
         let can_be = |from: &SocketNo| is_connected(*from, sockets) && may_be_inbound(inbound, *from, sockets);
@@ -310,7 +322,7 @@ impl Joins {
         self.moved.get(&(from, to)).is_some_and(|moved| moved.identified)
     }
 
-    pub(super) fn forget(&mut self, no: SocketNo) {
+    pub(in crate::correlate) fn forget(&mut self, no: SocketNo) {
         self.for_unknown.remove(&no);
         self.awaited.forget(no);
         if let Some(Dial { inbound, .. }) = self.dialled.swap_remove(&no)

@@ -2,14 +2,15 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{
-    Correlator,
-    anchor_id::AnchorId,
-    execs::{Exec, What},
-    limits,
-    processes::Looked,
-    streams::by,
-    world::{Part, World},
+use super::streams::by;
+use crate::correlate::{
+    Correlator, limits,
+    state::{
+        Part, World,
+        anchor_id::AnchorId,
+        anchors::{Exec, What},
+        processes::Looked,
+    },
 };
 use crate::model::{
     Actor, BootTime, ExitStatus, HostNo, Monitor, ProcessInfo, RawText, RuncExec, SocketId, TaskKey, Want, WatchAs,
@@ -20,7 +21,7 @@ use crate::model::{
 const MONITOR_WITHIN: usize = 2;
 
 impl Correlator {
-    pub(super) fn forked(
+    pub(in crate::correlate) fn forked(
         &mut self,
         at: BootTime,
         by: TaskKey,
@@ -39,7 +40,7 @@ impl Correlator {
     }
 
     /// An execve: of runc, of the command in the container, or of something else below a daemon.
-    pub(super) fn executed(&mut self, at: BootTime, task: TaskKey, info: &ProcessInfo) {
+    pub(in crate::correlate) fn executed(&mut self, at: BootTime, task: TaskKey, info: &ProcessInfo) {
         self.watched.insert(task);
         self.world.processes.executed(task, info);
         self.touch(&Part::Task(task));
@@ -106,7 +107,7 @@ impl Correlator {
     }
 
     /// What /proc says of a process in the container settles whether it has a terminal, where runc's arguments do not.
-    pub(super) fn perhaps_terminal(&mut self, task: TaskKey, described: bool) {
+    pub(in crate::correlate) fn perhaps_terminal(&mut self, task: TaskKey, described: bool) {
         let Some(id) = self.world.execs.by_process(task).filter(|_| described).cloned() else { return };
         let Some(info) = self.world.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
         let Some(exec) = self.world.execs.get_mut(&id).filter(|exec| exec.tty.is_none()) else { return };
@@ -167,7 +168,7 @@ impl Correlator {
     }
 
     /// Something is known now of that process: is it the `runc exec` of an exec that was found, which is still being started?
-    pub(super) fn perhaps_starting(&mut self, task: TaskKey) {
+    pub(in crate::correlate) fn perhaps_starting(&mut self, task: TaskKey) {
         let Some(info) = self.world.processes.get(task).map(|process| &process.info) else { return };
         let Some(runc) = parse_runc_exec(&info.argv) else { return };
         let of_shim = info.parent.is_some_and(|parent| self.world.standing.keys().any(|(_, to)| *to == parent));
@@ -179,7 +180,7 @@ impl Correlator {
     }
 
     /// `runc exec` below a shim, and nobody made FIFOs for it on the runtime's side: another client of the runtime's API did.
-    pub(super) fn look_at_unclaimed(&mut self, id: &AnchorId) {
+    pub(in crate::correlate) fn look_at_unclaimed(&mut self, id: &AnchorId) {
         let Some(exec) = self.world.execs.get(id).filter(|exec| !exec.is_session()) else { return };
         let (shim, container) = (exec.shim, Arc::clone(&exec.container));
         // Whoever is connected to the shim had it start the command.
@@ -199,7 +200,7 @@ impl Correlator {
     }
 
     /// Something is known now of that process: is it a `runc exec` of an older session, which the runtime itself started?
-    pub(super) fn perhaps_foreground(&mut self, task: TaskKey) {
+    pub(in crate::correlate) fn perhaps_foreground(&mut self, task: TaskKey) {
         let Some(process) = self.world.processes.get(task) else { return };
         // One that was seen to be forked is known by its fork.
         if process.forked_by.is_some() || self.world.execs.by_runc(task).is_some() {
@@ -227,7 +228,7 @@ impl Correlator {
     }
 
     /// Something is known now of that process: is it what an older `runc exec` runs?
-    pub(super) fn perhaps_of_foreground(&mut self, task: TaskKey) {
+    pub(in crate::correlate) fn perhaps_of_foreground(&mut self, task: TaskKey) {
         let Some(info) = self.world.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
         let Some(id) = info.parent.and_then(|runc| self.world.execs.by_runc(runc)).cloned() else { return };
         let Some(exec) = self.world.execs.get(&id).filter(|exec| exec.preexisting && exec.is_foreground()) else {
@@ -246,7 +247,7 @@ impl Correlator {
     }
 
     /// What that daemon does is told from now on.
-    pub(super) fn watched(&mut self, at: BootTime, daemon: TaskKey) {
+    pub(in crate::correlate) fn watched(&mut self, at: BootTime, daemon: TaskKey) {
         let looked = &mut self.world.processes.entry(daemon).looked;
         if *looked == Looked::Known {
             *looked = Looked::Watched(at);
@@ -254,7 +255,7 @@ impl Correlator {
     }
 
     /// What that daemon had open was looked at: what can be known of the execs that it was at work with is known by now.
-    pub(super) fn looked(&mut self, at: BootTime, daemon: TaskKey) {
+    pub(in crate::correlate) fn looked(&mut self, at: BootTime, daemon: TaskKey) {
         let looked = &mut self.world.processes.entry(daemon).looked;
         let Looked::Watched(watched) = *looked else { return };
         *looked = Looked::At(at);
@@ -271,7 +272,7 @@ impl Correlator {
     }
 
     /// The first execve inside the container of something that a `runc exec` forked.
-    pub(super) fn contained(&mut self, at: BootTime, task: TaskKey, info: &ProcessInfo) {
+    pub(in crate::correlate) fn contained(&mut self, at: BootTime, task: TaskKey, info: &ProcessInfo) {
         let id = self.world.processes.lineage(task).skip(1).find_map(|above| self.world.execs.by_runc(above)).cloned();
         let Some(id) = id else { return };
         let Some(exec) = self.world.execs.set_process(&id, task) else { return };
@@ -284,7 +285,7 @@ impl Correlator {
     }
 
     /// runc may be gone before its process has run execve: both orders were seen, 30 µs apart.
-    pub(super) fn exited(&mut self, at: BootTime, task: TaskKey, status: ExitStatus) {
+    pub(in crate::correlate) fn exited(&mut self, at: BootTime, task: TaskKey, status: ExitStatus) {
         self.world.processes.exited(task, at, status);
         self.touch(&Part::Task(task));
         if let Some(id) = self.world.execs.by_process(task).cloned() {
@@ -312,7 +313,13 @@ impl Correlator {
     }
 
     /// A pid file: of runc, which ended well, or out of the state of a shim older than the tracer.
-    pub(super) fn pid_file(&mut self, at: BootTime, shim: Option<TaskKey>, path: &RawText, pid: Option<u32>) {
+    pub(in crate::correlate) fn pid_file(
+        &mut self,
+        at: BootTime,
+        shim: Option<TaskKey>,
+        path: &RawText,
+        pid: Option<u32>,
+    ) {
         if let Some(id) = self.world.execs.by_pid_file(path).cloned()
             && let Some(exec) = self.world.execs.get_mut(&id)
         {
@@ -339,7 +346,7 @@ impl Correlator {
     }
 
     /// Something is known now of the process that has this pid: was it asked for?
-    pub(super) fn bearer_found(&mut self, task: TaskKey) {
+    pub(in crate::correlate) fn bearer_found(&mut self, task: TaskKey) {
         for no in self.unowned.remove(&(task.host, task.tgid)).unwrap_or_default() {
             self.world.sockets.set_owner(no, task);
             self.touch(&Part::Socket(no));
@@ -369,7 +376,7 @@ impl World {
     }
 
     /// The exec that a pid file belongs to: runc was told so, or a shim keeps the file.
-    pub(super) fn exec_of_pid_file(&self, host: HostNo, path: &RawText) -> Option<&AnchorId> {
+    pub(in crate::correlate) fn exec_of_pid_file(&self, host: HostNo, path: &RawText) -> Option<&AnchorId> {
         self.execs.by_pid_file(path).or_else(|| {
             let (container, exec) = path.as_str().and_then(parse_pid_file)?;
             self.execs.newest(host, &container, &exec)

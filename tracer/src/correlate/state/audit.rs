@@ -11,48 +11,45 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    anchor_id::AnchorId,
-    limits::{AUDIT_SKEW, CLOCK_JITTER, Caps, MAX_AUDIT_FITS, MAX_AUDIT_RIVALS, REMEMBER},
-    losses::Losses,
-};
+use super::{anchor_id::AnchorId, losses::Losses};
+use crate::correlate::limits::{AUDIT_SKEW, CLOCK_JITTER, Caps, MAX_AUDIT_FITS, MAX_AUDIT_RIVALS, REMEMBER};
 use crate::model::{AuditEvent, AuditRequest, BootTime, Confidence, KubeUser, RawText, Subresource, Target};
 
 /// What a request must be like to be that of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Sought {
-    pub(super) subresources: &'static [Subresource],
-    pub(super) target: Arc<Target>,
-    pub(super) command: Option<Command>,
-    pub(super) tty: Option<bool>,
-    pub(super) stdin: Option<bool>,
+pub(in crate::correlate) struct Sought {
+    pub(in crate::correlate) subresources: &'static [Subresource],
+    pub(in crate::correlate) target: Arc<Target>,
+    pub(in crate::correlate) command: Option<Command>,
+    pub(in crate::correlate) tty: Option<bool>,
+    pub(in crate::correlate) stdin: Option<bool>,
     /// The client's address, as the API server sees it.
-    pub(super) address: Option<IpAddr>,
+    pub(in crate::correlate) address: Option<IpAddr>,
     /// The API server had it not before and not after.
-    pub(super) between: (BootTime, BootTime),
+    pub(in crate::correlate) between: (BootTime, BootTime),
     /// Whether the earlier of the two was seen; else it is what is possible.
-    pub(super) timed: bool,
+    pub(in crate::correlate) timed: bool,
     /// It was under way then: a request that was over is not its own.
-    pub(super) alive_at: BootTime,
+    pub(in crate::correlate) alive_at: BootTime,
     /// It is older than the tracer.
-    pub(super) older: bool,
+    pub(in crate::correlate) older: bool,
     /// Something was started for it: it was not refused.
-    pub(super) started: bool,
+    pub(in crate::correlate) started: bool,
     /// Whether records of the kernel were lost meanwhile: then others may fit as well.
-    pub(super) doubted: bool,
+    pub(in crate::correlate) doubted: bool,
 }
 
 /// The words of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Command {
-    pub(super) words: Arc<[RawText]>,
-    pub(super) truncated: bool,
-    pub(super) from: From,
+pub(in crate::correlate) struct Command {
+    pub(in crate::correlate) words: Arc<[RawText]>,
+    pub(in crate::correlate) truncated: bool,
+    pub(in crate::correlate) from: From,
 }
 
 /// Where a command was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
+pub(in crate::correlate) enum From {
     /// The client's own arguments.
     Client,
     /// The first execve in the container.
@@ -63,7 +60,7 @@ pub(super) enum From {
 
 /// Who is behind a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(in crate::correlate) enum Verdict {
     /// No request fits.
     Unknown,
     /// Requests fit that are, or may be, others'.
@@ -95,11 +92,11 @@ struct Seeker {
 }
 
 #[derive(Default)]
-pub(super) struct Audits {
+pub(in crate::correlate) struct Audits {
     /// When the log was read up to its end first; `None` where nobody reads one.
-    pub(super) followed: Option<BootTime>,
+    pub(in crate::correlate) followed: Option<BootTime>,
     /// Nothing more will come.
-    pub(super) ended: bool,
+    pub(in crate::correlate) ended: bool,
     events: BTreeMap<EventNo, Entry>,
     by_key: BTreeMap<Key, EventNo>,
     made: EventNo,
@@ -108,19 +105,19 @@ pub(super) struct Audits {
     /// Requests received until then may have been forgotten.
     forgotten: Option<BootTime>,
     skipped: Losses,
-    pub(super) caps: Caps,
+    pub(in crate::correlate) caps: Caps,
     /// Requests, or fits of one, that were discarded since [`Audits::take_discarded`] was called.
     discarded: u64,
 }
 
 impl Audits {
     /// Lines could not be read.
-    pub(super) fn skipped(&mut self, at: BootTime) {
+    pub(in crate::correlate) fn skipped(&mut self, at: BootTime) {
         self.skipped.push(at);
     }
 
     /// Takes in a stage of a request; tells for whom it changes something.
-    pub(super) fn take(&mut self, at: BootTime, event: AuditEvent) -> BTreeSet<AnchorId> {
+    pub(in crate::correlate) fn take(&mut self, at: BootTime, event: AuditEvent) -> BTreeSet<AnchorId> {
         let over = event.over.then(|| possible(event.written, &event, at).1);
         let received = possible(event.received, &event, at);
         let may_be_older = event.older || event.over;
@@ -157,7 +154,7 @@ impl Audits {
     }
 
     /// What a session is like now; tells for whom that changes something.
-    pub(super) fn seek(&mut self, id: &AnchorId, sought: Sought) -> BTreeSet<AnchorId> {
+    pub(in crate::correlate) fn seek(&mut self, id: &AnchorId, sought: Sought) -> BTreeSet<AnchorId> {
         let mut touched = BTreeSet::new();
         if self.sessions.get(id).is_some_and(|seeker| seeker.sought == sought) {
             return touched;
@@ -208,7 +205,7 @@ impl Audits {
     }
 
     /// It is no session any more; tells for whom that changes something.
-    pub(super) fn forget(&mut self, id: &AnchorId) -> BTreeSet<AnchorId> {
+    pub(in crate::correlate) fn forget(&mut self, id: &AnchorId) -> BTreeSet<AnchorId> {
         let mut touched = BTreeSet::new();
         let fits: Vec<EventNo> =
             self.sessions.get(id).map(|seeker| seeker.fits.keys().copied().collect()).unwrap_or_default();
@@ -221,18 +218,18 @@ impl Audits {
     }
 
     /// The sessions that a request fits; `None` where it is not known, or not any more.
-    pub(super) fn fits_of(&self, event: &AuditEvent) -> Option<&BTreeSet<AnchorId>> {
+    pub(in crate::correlate) fn fits_of(&self, event: &AuditEvent) -> Option<&BTreeSet<AnchorId>> {
         let key = (event.received, event.id.clone(), event.user.name.clone());
         self.by_key.get(&key).and_then(|no| self.events.get(no)).map(|entry| &entry.sessions)
     }
 
     /// Whether any request fits that session.
-    pub(super) fn has_one(&self, id: &AnchorId) -> bool {
+    pub(in crate::correlate) fn has_one(&self, id: &AnchorId) -> bool {
         self.sessions.get(id).is_some_and(|seeker| !seeker.fits.is_empty())
     }
 
     /// Who is behind that session.
-    pub(super) fn verdict(&self, id: &AnchorId) -> Verdict {
+    pub(in crate::correlate) fn verdict(&self, id: &AnchorId) -> Verdict {
         let Some(seeker) = self.sessions.get(id) else { return Verdict::Unknown };
         let entries: Vec<&Entry> = seeker.fits.keys().filter_map(|no| self.events.get(no)).collect();
         let Some(first) = entries.first() else { return Verdict::Unknown };
@@ -267,7 +264,7 @@ impl Audits {
     }
 
     /// Forgets requests that are over and fit nothing.
-    pub(super) fn sweep(&mut self, now: BootTime) {
+    pub(in crate::correlate) fn sweep(&mut self, now: BootTime) {
         let gone: Vec<EventNo> = self
             .events
             .iter()
@@ -282,7 +279,7 @@ impl Audits {
     }
 
     /// Requests, or fits of one, that were discarded since the last call. [`Audits::verdict`] knows whose user is in doubt.
-    pub(super) fn take_discarded(&mut self) -> u64 {
+    pub(in crate::correlate) fn take_discarded(&mut self) -> u64 {
         std::mem::take(&mut self.discarded)
     }
 

@@ -5,43 +5,41 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    limits::{Caps, MAX_LINEAGE, MAX_LISTENERS, REMEMBER},
-    table::Table,
-};
+use super::table::Table;
+use crate::correlate::limits::{Caps, MAX_LINEAGE, MAX_LISTENERS, REMEMBER};
 use crate::model::{
     Ancestor, Ancestry, BootTime, ExitStatus, HostNo, Listener, ProcessInfo, Program, RawText, TaskKey, parse_abstract,
 };
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Process {
-    pub(super) info: Arc<ProcessInfo>,
+pub(in crate::correlate) struct Process {
+    pub(in crate::correlate) info: Arc<ProcessInfo>,
     /// Who called fork, as seen; `info.parent` may be another one (CLONE_PARENT, reparenting).
-    pub(super) forked_by: Option<TaskKey>,
-    pub(super) exit: Option<(BootTime, ExitStatus)>,
+    pub(in crate::correlate) forked_by: Option<TaskKey>,
+    pub(in crate::correlate) exit: Option<(BootTime, ExitStatus)>,
     /// When it was looked for and was gone, although no record told how it ended.
-    pub(super) gone: Option<BootTime>,
+    pub(in crate::correlate) gone: Option<BootTime>,
     /// TCP ports it listens on.
-    pub(super) ports: BTreeSet<u16>,
+    pub(in crate::correlate) ports: BTreeSet<u16>,
     /// Since when it is known to listen or accept.
-    pub(super) serves_since: Option<BootTime>,
+    pub(in crate::correlate) serves_since: Option<BootTime>,
     /// It listens on a runtime's socket.
-    pub(super) is_runtime: bool,
+    pub(in crate::correlate) is_runtime: bool,
     /// Name of the runtime that it is, where its socket says so.
-    pub(super) runtime_name: Option<&'static str>,
+    pub(in crate::correlate) runtime_name: Option<&'static str>,
     /// Where its verified listeners are reached, by the names that they were bound with.
-    pub(super) serves_at: BTreeMap<RawText, RawText>,
+    pub(in crate::correlate) serves_at: BTreeMap<RawText, RawText>,
     /// Its cgroup, as a snapshot of the program that it runs now has it.
-    pub(super) cgroup: Option<RawText>,
+    pub(in crate::correlate) cgroup: Option<RawText>,
     /// What it had open.
-    pub(super) looked: Looked,
+    pub(in crate::correlate) looked: Looked,
     /// Where it comes from.
-    pub(super) ancestry: Option<Above>,
+    pub(in crate::correlate) ancestry: Option<Above>,
 }
 
 /// Whether it is known what a daemon has begun with and not ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Looked {
+pub(in crate::correlate) enum Looked {
     /// All that it does is told, since its start or since long; a recording of an older format does not say.
     #[default]
     Known,
@@ -53,16 +51,16 @@ pub(super) enum Looked {
 
 impl Looked {
     /// Whether what it had open was told after that.
-    pub(super) fn is_after(self, at: BootTime) -> bool {
+    pub(in crate::correlate) fn is_after(self, at: BootTime) -> bool {
         matches!(self, Self::At(looked) if looked >= at)
     }
 }
 
 /// Where a process comes from: its sessions share it.
 #[derive(Clone, Debug)]
-pub(super) struct Above {
-    pub(super) parents: Arc<[Ancestor]>,
-    pub(super) names: BTreeMap<u32, String>,
+pub(in crate::correlate) struct Above {
+    pub(in crate::correlate) parents: Arc<[Ancestor]>,
+    pub(in crate::correlate) names: BTreeMap<u32, String>,
 }
 
 impl From<Ancestry> for Above {
@@ -72,35 +70,35 @@ impl From<Ancestry> for Above {
 }
 
 #[derive(Default)]
-pub(super) struct Processes {
+pub(in crate::correlate) struct Processes {
     by_key: Table<TaskKey, Process>,
     /// Newest bearer of a pid: unix peers are named by pid alone.
     by_tgid: Table<(HostNo, u32), TaskKey>,
     ended: BTreeSet<(BootTime, TaskKey)>,
-    pub(super) caps: Caps,
+    pub(in crate::correlate) caps: Caps,
     /// Entries discarded to make room, since [`Processes::take_discarded`] was called.
     discarded: u64,
 }
 
 impl Processes {
-    pub(super) fn get(&self, task: TaskKey) -> Option<&Process> {
+    pub(in crate::correlate) fn get(&self, task: TaskKey) -> Option<&Process> {
         self.by_key.get(&task)
     }
 
     /// Every one that is known, in no order that means anything.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (TaskKey, &Process)> {
+    pub(in crate::correlate) fn iter(&self) -> impl Iterator<Item = (TaskKey, &Process)> {
         self.by_key.iter().map(|(task, process)| (*task, process))
     }
 
     /// The one that has this pid now on that host.
-    pub(super) fn bearer(&self, host: HostNo, tgid: u32) -> Option<TaskKey> {
+    pub(in crate::correlate) fn bearer(&self, host: HostNo, tgid: u32) -> Option<TaskKey> {
         self.by_tgid
             .get(&(host, tgid))
             .copied()
             .filter(|task| self.by_key.get(task).is_some_and(|one| one.exit.is_none()))
     }
 
-    pub(super) fn entry(&mut self, task: TaskKey) -> &mut Process {
+    pub(in crate::correlate) fn entry(&mut self, task: TaskKey) -> &mut Process {
         if !self.by_key.contains_key(&task) {
             if self.by_key.len() >= self.caps.processes {
                 self.discard_one();
@@ -114,12 +112,12 @@ impl Processes {
         self.by_key.entry(task).or_default()
     }
 
-    pub(super) fn serves(&mut self, task: TaskKey, at: BootTime) {
+    pub(in crate::correlate) fn serves(&mut self, task: TaskKey, at: BootTime) {
         let since = &mut self.entry(task).serves_since;
         *since = since.or(Some(at));
     }
 
-    pub(super) fn forked(&mut self, by: TaskKey, child: TaskKey) {
+    pub(in crate::correlate) fn forked(&mut self, by: TaskKey, child: TaskKey) {
         let inherited = self.by_key.get(&by).map(|parent| Arc::clone(&parent.info));
         let process = self.entry(child);
         process.forked_by = Some(by);
@@ -131,7 +129,7 @@ impl Processes {
     }
 
     /// It runs another program now: what was known of the old one is void.
-    pub(super) fn executed(&mut self, task: TaskKey, info: &ProcessInfo) {
+    pub(in crate::correlate) fn executed(&mut self, task: TaskKey, info: &ProcessInfo) {
         let process = self.entry(task);
         // What forked it may have been in another cgroup.
         process.cgroup = None;
@@ -142,12 +140,12 @@ impl Processes {
     }
 
     /// Whether it is a Go program, as far as is known.
-    pub(super) fn is_go(&self, task: TaskKey) -> bool {
+    pub(in crate::correlate) fn is_go(&self, task: TaskKey) -> bool {
         self.by_key.get(&task).is_some_and(|process| matches!(process.info.program, Some(Program::Go(_))))
     }
 
     /// Takes over what `info` knows; what it does not know stays. Tells whether that is anything new.
-    pub(super) fn learn(&mut self, task: TaskKey, info: ProcessInfo) -> bool {
+    pub(in crate::correlate) fn learn(&mut self, task: TaskKey, info: ProcessInfo) -> bool {
         let is_new = !self.by_key.contains_key(&task);
         let known = &mut self.entry(task).info;
         let (old, mut new) = (&**known, info);
@@ -179,14 +177,14 @@ impl Processes {
     }
 
     /// It was looked for and is not there. A record of its end may still come.
-    pub(super) fn gone(&mut self, task: TaskKey, at: BootTime) {
+    pub(in crate::correlate) fn gone(&mut self, task: TaskKey, at: BootTime) {
         if let Some(process) = self.by_key.get_mut(&task) {
             process.gone = process.gone.or(Some(at));
         }
     }
 
     /// What a snapshot verified of one of its listeners.
-    pub(super) fn listens(&mut self, task: TaskKey, bound: &RawText, listener: &Listener) {
+    pub(in crate::correlate) fn listens(&mut self, task: TaskKey, bound: &RawText, listener: &Listener) {
         let process = self.entry(task);
         if let Some(at) = listener.serves_at()
             && process.serves_at.len() < MAX_LISTENERS
@@ -196,23 +194,23 @@ impl Processes {
     }
 
     /// The path at which clients reach the listener that was bound with that name; `None` where none is verified.
-    pub(super) fn serves_at(&self, task: TaskKey, bound: &RawText) -> Option<&RawText> {
+    pub(in crate::correlate) fn serves_at(&self, task: TaskKey, bound: &RawText) -> Option<&RawText> {
         self.by_key.get(&task)?.serves_at.get(&parse_abstract(bound))
     }
 
     /// Whether it may be a kubelet: root in the initial user namespace. Recordings of formats 1 to 3 do not tell.
-    pub(super) fn may_be_kubelet(&self, task: TaskKey) -> bool {
+    pub(in crate::correlate) fn may_be_kubelet(&self, task: TaskKey) -> bool {
         self.by_key.get(&task).is_none_or(|process| {
             process.info.userns.is_none() || (!process.info.is_in_own_userns() && process.info.uid == Some(0))
         })
     }
 
     /// Whether it may be an API server: any user of the host. Recordings of formats 1 to 3 do not tell.
-    pub(super) fn may_be_apiserver(&self, task: TaskKey) -> bool {
+    pub(in crate::correlate) fn may_be_apiserver(&self, task: TaskKey) -> bool {
         self.by_key.get(&task).is_none_or(|process| !process.info.is_in_own_userns())
     }
 
-    pub(super) fn exited(&mut self, task: TaskKey, at: BootTime, status: ExitStatus) {
+    pub(in crate::correlate) fn exited(&mut self, task: TaskKey, at: BootTime, status: ExitStatus) {
         let process = self.entry(task);
         if process.exit.is_none() {
             process.exit = Some((at, status));
@@ -221,7 +219,7 @@ impl Processes {
     }
 
     /// `task` and who forked it, and so on upwards; bounded.
-    pub(super) fn lineage(&self, task: TaskKey) -> impl Iterator<Item = TaskKey> + '_ {
+    pub(in crate::correlate) fn lineage(&self, task: TaskKey) -> impl Iterator<Item = TaskKey> + '_ {
         std::iter::successors(Some(task), |task| {
             let process = self.by_key.get(task)?;
             process.forked_by.or(process.info.parent)
@@ -230,7 +228,7 @@ impl Processes {
     }
 
     /// Forgets what ended long ago and nobody needs.
-    pub(super) fn sweep(&mut self, now: BootTime, needed: impl Fn(TaskKey) -> bool) {
+    pub(in crate::correlate) fn sweep(&mut self, now: BootTime, needed: impl Fn(TaskKey) -> bool) {
         while let Some(&(at, task)) = self.ended.first() {
             if now.since(at) < REMEMBER {
                 break;
@@ -254,7 +252,7 @@ impl Processes {
     }
 
     /// Number of entries discarded to make room since the last call.
-    pub(super) fn take_discarded(&mut self) -> u64 {
+    pub(in crate::correlate) fn take_discarded(&mut self) -> u64 {
         std::mem::take(&mut self.discarded)
     }
 

@@ -5,29 +5,29 @@ use std::collections::BTreeSet;
 use super::{sockets::SocketNo, table::Table};
 
 #[derive(Default)]
-pub(super) struct Awaited {
+pub(in crate::correlate) struct Awaited {
     /// From socket to socket; whether the arguments of the copy name both.
     pairs: Table<(SocketNo, SocketNo), bool>,
     partners: Table<SocketNo, BTreeSet<SocketNo>>,
 }
 
 impl Awaited {
-    pub(super) fn push(&mut self, from: SocketNo, to: SocketNo, copied: bool) {
+    pub(in crate::correlate) fn push(&mut self, from: SocketNo, to: SocketNo, copied: bool) {
         *self.pairs.entry((from, to)).or_default() |= copied;
         self.partners.entry(from).or_default().insert(to);
         self.partners.entry(to).or_default().insert(from);
     }
 
-    pub(super) fn partners(&self, no: SocketNo) -> impl Iterator<Item = SocketNo> + '_ {
+    pub(in crate::correlate) fn partners(&self, no: SocketNo) -> impl Iterator<Item = SocketNo> + '_ {
         self.partners.get(&no).into_iter().flatten().copied()
     }
 
     /// Whether the arguments of a copy name both, from and to.
-    pub(super) fn copied(&self, from: SocketNo, to: SocketNo) -> bool {
+    pub(in crate::correlate) fn copied(&self, from: SocketNo, to: SocketNo) -> bool {
         self.pairs.get(&(from, to)) == Some(&true)
     }
 
-    pub(super) fn forget(&mut self, no: SocketNo) {
+    pub(in crate::correlate) fn forget(&mut self, no: SocketNo) {
         for partner in self.partners.swap_remove(&no).unwrap_or_default() {
             self.pairs.swap_remove(&(no, partner));
             self.pairs.swap_remove(&(partner, no));

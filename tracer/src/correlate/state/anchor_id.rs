@@ -10,7 +10,7 @@ use crate::model::{HostNo, SessionId, TaskKey};
 ///
 /// The order is that of the names, so that sessions which change in the same millisecond are reported in a stable order.
 #[derive(Clone, Debug)]
-pub(super) struct AnchorId(Arc<Named>);
+pub(in crate::correlate) struct AnchorId(Arc<Named>);
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Named {
@@ -20,7 +20,7 @@ struct Named {
 
 /// What makes an anchor unique, beside its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum AnchorKey {
+pub(in crate::correlate) enum AnchorKey {
     /// An exec, by the exec id that the runtime's client chose; that id is the name. It is unique within a container while the exec
     /// lasts (containerd: `task.Exec`).
     Exec {
@@ -50,57 +50,57 @@ impl AnchorId {
         Self(Arc::new(Named { name: name.into(), key }))
     }
 
-    pub(super) fn exec(exec: &str, key: AnchorKey) -> Self {
+    pub(in crate::correlate) fn exec(exec: &str, key: AnchorKey) -> Self {
         Self::new(exec.to_owned(), key)
     }
 
-    pub(super) fn runc(hosts: &Hosts, task: TaskKey) -> Self {
+    pub(in crate::correlate) fn runc(hosts: &Hosts, task: TaskKey) -> Self {
         Self::new(hosts.name("runc", task), AnchorKey::Runc(task))
     }
 
     /// `number`: cookie or inode of the socket.
-    pub(super) fn stream(host: HostNo, number: u64, no: SocketNo) -> Self {
+    pub(in crate::correlate) fn stream(host: HostNo, number: u64, no: SocketNo) -> Self {
         Self::new(host.name(format!("stream-{number}")), AnchorKey::Stream(no))
     }
 
-    pub(super) fn leg(host: HostNo, cookie: u64, no: SocketNo) -> Self {
+    pub(in crate::correlate) fn leg(host: HostNo, cookie: u64, no: SocketNo) -> Self {
         Self::new(host.name(format!("leg-{cookie}")), AnchorKey::Leg(no))
     }
 
-    pub(super) fn kubectl(hosts: &Hosts, task: TaskKey) -> Self {
+    pub(in crate::correlate) fn kubectl(hosts: &Hosts, task: TaskKey) -> Self {
         Self::new(hosts.name("kubectl", task), AnchorKey::Kubectl(task))
     }
 
-    pub(super) fn container(host: HostNo, container: &str) -> Self {
+    pub(in crate::correlate) fn container(host: HostNo, container: &str) -> Self {
         Self::new(format!("container:{container}"), AnchorKey::Container(host))
     }
 
-    pub(super) fn key(&self) -> &AnchorKey {
+    pub(in crate::correlate) fn key(&self) -> &AnchorKey {
         &self.0.key
     }
 
     /// The id as text. Several anchors may share it.
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::correlate) fn name(&self) -> &str {
         &self.0.name
     }
 
     /// Whether the runtime's client made the id of random digits, as containerd's CRI plug-in, dockerd and nerdctl do (32 bytes of
     /// a random source): no other exec of any container has it.
-    pub(super) fn is_random(&self) -> bool {
+    pub(in crate::correlate) fn is_random(&self) -> bool {
         let name = self.name();
         name.len() == RANDOM_DIGITS && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     }
 
     /// Id of the session. Of an exec whose id a user chose, container and start of its process are a part of it: another exec may
     /// have the same id. Both are known to a tracer that saw the exec begin and to one that came later.
-    pub(super) fn session(&self, hosts: &Hosts, host: HostNo, start: Option<TaskKey>) -> SessionId {
+    pub(in crate::correlate) fn session(&self, hosts: &Hosts, host: HostNo, start: Option<TaskKey>) -> SessionId {
         let AnchorKey::Exec { container, .. } = self.key() else { return hosts.session(host, self.name()) };
         let Some(start) = start else { return hosts.session(host, &format!("{container}/{}", self.name())) };
         hosts.session(host, &format!("{container}/{}", hosts.name(self.name(), start)))
     }
 
     /// The same of an exec with a random id, which alone says which exec it is.
-    pub(super) fn session_of_random(&self, hosts: &Hosts, host: HostNo) -> SessionId {
+    pub(in crate::correlate) fn session_of_random(&self, hosts: &Hosts, host: HostNo) -> SessionId {
         hosts.session(host, self.name())
     }
 }

@@ -4,18 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::{SmallVec, smallvec};
 
-use super::{
-    limits::{ENDS_WITHIN, MAX_CANDIDATES},
-    sockets::{Socket, SocketNo, Sockets},
-};
+use super::sockets::{Socket, SocketNo, Sockets};
+use crate::correlate::limits::{ENDS_WITHIN, MAX_CANDIDATES};
 use crate::model::{Confidence, Evidence, Isn, Pairing, Proofs, SocketRole, Tuple};
 
 /// Sockets whose other end changed.
-pub(super) type Changed = SmallVec<[SocketNo; 2]>;
+pub(in crate::correlate) type Changed = SmallVec<[SocketNo; 2]>;
 
 /// Sockets by what their other end is found by.
 #[derive(Default)]
-pub(super) struct Ends {
+pub(in crate::correlate) struct Ends {
     /// Sockets without a proved other end, by the addresses that the other end must have.
     by_tuple: BTreeMap<Tuple, BTreeSet<SocketNo>>,
     /// Connections by their initial sequence numbers, as long as they are remembered: a second match makes both uncertain.
@@ -24,7 +22,7 @@ pub(super) struct Ends {
 
 impl Ends {
     /// Sockets that wait for an other end with these addresses.
-    pub(super) fn waiting_for(&self, tuple: Tuple) -> impl Iterator<Item = SocketNo> + '_ {
+    pub(in crate::correlate) fn waiting_for(&self, tuple: Tuple) -> impl Iterator<Item = SocketNo> + '_ {
         self.by_tuple.get(&tuple).into_iter().flatten().copied()
     }
 
@@ -32,12 +30,12 @@ impl Ends {
         self.by_isn.get(&isn).into_iter().flatten().copied()
     }
 
-    pub(super) fn wait(&mut self, no: SocketNo, tuple: Tuple) {
+    pub(in crate::correlate) fn wait(&mut self, no: SocketNo, tuple: Tuple) {
         self.by_tuple.entry(tuple.mirrored()).or_default().insert(no);
     }
 
     /// The end waits no longer. Returns whether it waited until now.
-    pub(super) fn leave(&mut self, no: SocketNo, tuple: Option<Tuple>) -> bool {
+    pub(in crate::correlate) fn leave(&mut self, no: SocketNo, tuple: Option<Tuple>) -> bool {
         let Some(key) = tuple.map(Tuple::mirrored) else { return false };
         let Some(waiting) = self.by_tuple.get_mut(&key) else { return false };
         let waited = waiting.remove(&no);
@@ -47,12 +45,12 @@ impl Ends {
         waited
     }
 
-    pub(super) fn name(&mut self, no: SocketNo, isn: Isn) {
+    pub(in crate::correlate) fn name(&mut self, no: SocketNo, isn: Isn) {
         self.by_isn.entry(isn).or_default().insert(no);
     }
 
     /// The numbers are not this socket's, or the socket is forgotten.
-    pub(super) fn rename(&mut self, no: SocketNo, isn: Option<Isn>) {
+    pub(in crate::correlate) fn rename(&mut self, no: SocketNo, isn: Option<Isn>) {
         let Some(isn) = isn else { return };
         if let Some(named) = self.by_isn.get_mut(&isn) {
             named.remove(&no);
@@ -114,7 +112,7 @@ fn fits_by_addresses(socket: &Socket, other: &Socket) -> bool {
 
 impl Sockets {
     /// Looks for the other end of a socket of which something new is known. Returns the sockets whose other end changed.
-    pub(super) fn pair(&mut self, no: SocketNo) -> Changed {
+    pub(in crate::correlate) fn pair(&mut self, no: SocketNo) -> Changed {
         let Some(socket) = self.get(no) else { return Changed::new() };
         let Some(tuple) = socket.tuple else { return Changed::new() };
         if socket.role == Some(SocketRole::Listening) || tuple.remote.port() == 0 {
@@ -216,7 +214,7 @@ impl Sockets {
     }
 
     /// Whether more than one socket may be the other end.
-    pub(super) fn is_ambiguous(&self, no: SocketNo) -> bool {
+    pub(in crate::correlate) fn is_ambiguous(&self, no: SocketNo) -> bool {
         let found = self.candidates(no);
         match (self.rule, &found[..]) {
             (Pairing::SequenceNumbers, [one]) => self.candidates(*one).len() > 1,
@@ -263,7 +261,7 @@ impl Sockets {
     }
 
     /// How sure it is that two sockets with each other as other end are one connection, and by what.
-    pub(super) fn proof(&self, near: &Socket, far: &Socket) -> (Confidence, Proofs) {
+    pub(in crate::correlate) fn proof(&self, near: &Socket, far: &Socket) -> (Confidence, Proofs) {
         let mirrored = near.tuple.map(Tuple::mirrored) == far.tuple;
         if self.rule == Pairing::Addresses || (mirrored && in_one_namespace(near, far)) {
             return (Confidence::Exact, smallvec![Evidence::SocketPair]);

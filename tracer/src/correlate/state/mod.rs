@@ -1,58 +1,70 @@
 //! Everything the correlator knows, before it is put together into sessions.
 
+pub(in crate::correlate) mod anchor_id;
+pub(in crate::correlate) mod anchors;
+pub(in crate::correlate) mod audit;
+pub(in crate::correlate) mod hosts;
+pub(in crate::correlate) mod losses;
+pub(in crate::correlate) mod memory_pairs;
+pub(in crate::correlate) mod pairing;
+pub(in crate::correlate) mod peers;
+pub(in crate::correlate) mod processes;
+pub(in crate::correlate) mod sockets;
+pub(in crate::correlate) mod table;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use super::{
+use self::{
     anchor_id::AnchorId,
+    anchors::{Exec, Execs, What},
     audit::Audits,
-    execs::{Exec, Execs, What},
     hosts::Hosts,
-    joins::{Join, Joins, Verdict},
-    limits::{Caps, STREAM_WITHIN},
     losses::{Losses, Refused},
+    pairing::{Join, Joins, Verdict},
     processes::{Looked, Processes},
     sockets::{Socket, SocketNo, Sockets},
 };
+use crate::correlate::limits::{Caps, STREAM_WITHIN};
 use crate::model::{
     BootTime, FileKind, HostNo, Places, RawText, Role, SessionId, SocketId, SocketRole, Target, TaskKey, Tuple,
 };
 
-pub(super) struct World {
-    pub(super) hosts: Hosts,
-    pub(super) places: Places,
-    pub(super) processes: Processes,
-    pub(super) sockets: Sockets,
-    pub(super) joins: Joins,
-    pub(super) execs: Execs,
+pub(in crate::correlate) struct World {
+    pub(in crate::correlate) hosts: Hosts,
+    pub(in crate::correlate) places: Places,
+    pub(in crate::correlate) processes: Processes,
+    pub(in crate::correlate) sockets: Sockets,
+    pub(in crate::correlate) joins: Joins,
+    pub(in crate::correlate) execs: Execs,
     /// Connections that may be to a streaming server, by who accepted them.
-    pub(super) streams: BTreeMap<TaskKey, BTreeSet<SocketNo>>,
+    pub(in crate::correlate) streams: BTreeMap<TaskKey, BTreeSet<SocketNo>>,
     /// Standing unix connections (CRI, ttrpc) by connecting and accepting process. Sessions share them.
-    pub(super) standing: BTreeMap<(TaskKey, TaskKey), Standing>,
+    pub(in crate::correlate) standing: BTreeMap<(TaskKey, TaskKey), Standing>,
     /// Connections to API servers, by who made them.
-    pub(super) calls: BTreeMap<TaskKey, Vec<SocketNo>>,
+    pub(in crate::correlate) calls: BTreeMap<TaskKey, Vec<SocketNo>>,
     /// Connections of API servers to etcd, by who made them.
-    pub(super) stores: BTreeMap<TaskKey, Vec<SocketNo>>,
+    pub(in crate::correlate) stores: BTreeMap<TaskKey, Vec<SocketNo>>,
     /// First containers, by the shim that started them.
-    pub(super) pods: BTreeMap<TaskKey, AnchorId>,
+    pub(in crate::correlate) pods: BTreeMap<TaskKey, AnchorId>,
     /// `None`: asked for, and not known.
-    pub(super) containers: BTreeMap<String, Option<Arc<Target>>>,
-    pub(super) losses: Losses,
+    pub(in crate::correlate) containers: BTreeMap<String, Option<Arc<Target>>>,
+    pub(in crate::correlate) losses: Losses,
     /// Of those, the ones that hid what an actor did before: an absent connection then proves nothing.
-    pub(super) blind: Losses,
+    pub(in crate::correlate) blind: Losses,
     /// What full tables refused since the last finding about that.
-    pub(super) refused: Refused,
-    pub(super) caps: Caps,
-    pub(super) audits: Audits,
+    pub(in crate::correlate) refused: Refused,
+    pub(in crate::correlate) caps: Caps,
+    pub(in crate::correlate) audits: Audits,
     /// Hosts whose snapshots verify who listens: nobody else counts as a daemon there.
-    pub(super) verified: BTreeSet<HostNo>,
+    pub(in crate::correlate) verified: BTreeSet<HostNo>,
 }
 
 impl World {
     /// Moves what each table refused or discarded into [`World::refused`].
-    pub(super) fn collect_refused(&mut self) {
+    pub(in crate::correlate) fn collect_refused(&mut self) {
         let (sockets, addresses) = self.sockets.take_refused();
         let (fifos, forks) = self.execs.take_discarded();
         let counts = [
@@ -69,29 +81,35 @@ impl World {
     }
 
     /// The anchor of that id, made where it is new. `None` where the id is already that of another container.
-    pub(super) fn exec(&mut self, host: HostNo, id: &AnchorId, container: &str, at: BootTime) -> Option<&mut Exec> {
+    pub(in crate::correlate) fn exec(
+        &mut self,
+        host: HostNo,
+        id: &AnchorId,
+        container: &str,
+        at: BootTime,
+    ) -> Option<&mut Exec> {
         self.execs.entry(&self.hosts, host, id, container, at)
     }
 
     /// Id of the session.
-    pub(super) fn session_id(&self, id: &AnchorId) -> SessionId {
+    pub(in crate::correlate) fn session_id(&self, id: &AnchorId) -> SessionId {
         let unknown = || id.session(&self.hosts, HostNo::default(), None);
         self.execs.get(id).map_or_else(unknown, |exec| exec.session.clone())
     }
 
     /// Whether what that process does counts as a daemon's. Recordings of formats 1 to 3 verify nobody.
-    pub(super) fn may_be_daemon(&self, task: TaskKey) -> bool {
+    pub(in crate::correlate) fn may_be_daemon(&self, task: TaskKey) -> bool {
         !self.verified.contains(&task.host)
             || self.processes.get(task).is_some_and(|process| !process.serves_at.is_empty())
     }
 
     /// Whether who listens there starts containers: what it forks is then followed.
-    pub(super) fn is_daemon_socket(&self, path: &RawText) -> bool {
+    pub(in crate::correlate) fn is_daemon_socket(&self, path: &RawText) -> bool {
         self.places.is_runtime_socket(path) || self.places.is_shim_socket(path)
     }
 
     /// The inbound connection that belongs to an outbound one of the same process.
-    pub(super) fn inbound_of(&self, outbound: SocketNo) -> Verdict {
+    pub(in crate::correlate) fn inbound_of(&self, outbound: SocketNo) -> Verdict {
         let socket = self.sockets.get(outbound);
         if socket.is_some_and(|socket| socket.unix.is_some()) {
             return self.stream_of(outbound);
@@ -121,14 +139,14 @@ impl World {
     }
 
     /// The exec whose FIFOs dockerd made for that connection, by its connecting end.
-    pub(super) fn exec_of_hijacked(&self, near: SocketNo) -> Option<&AnchorId> {
+    pub(in crate::correlate) fn exec_of_hijacked(&self, near: SocketNo) -> Option<&AnchorId> {
         let near = self.sockets.get(near).filter(|socket| socket.unix.is_some())?;
         self.execs.by_stream(near.peer?)
     }
 
     /// Whether that accepted connection is one of a streaming server of the path: a runtime's to which a kubelet connected, or
     /// a kubelet's own (dockershim).
-    pub(super) fn is_stream(&self, no: SocketNo) -> bool {
+    pub(in crate::correlate) fn is_stream(&self, no: SocketNo) -> bool {
         let Some(socket) = self.sockets.get(no) else { return false };
         let Some((owner, tuple)) = socket.owner.zip(socket.tuple) else { return false };
         let dialler = socket.peer.and_then(|peer| self.sockets.get(peer)).and_then(|peer| peer.owner);
@@ -139,7 +157,7 @@ impl World {
 
     /// Connections that the runtime made for what came in on a stream (port-forward): one goroutine for each passes on what
     /// they send.
-    pub(super) fn forwarded_by(&self, stream: SocketNo) -> Vec<SocketNo> {
+    pub(in crate::correlate) fn forwarded_by(&self, stream: SocketNo) -> Vec<SocketNo> {
         let found = self.joins.inlets(stream, &self.sockets);
         let mut found: Vec<SocketNo> = found.into_iter().collect();
         found
@@ -148,19 +166,19 @@ impl World {
     }
 
     /// Whether it has stdin or a terminal, which no probe has.
-    pub(super) fn reads(&self, exec: &Exec) -> bool {
+    pub(in crate::correlate) fn reads(&self, exec: &Exec) -> bool {
         exec.reads() || self.has_input(exec)
     }
 
     /// Whether the process of an exec older than the tracer has a pipe or a terminal as its input: the FIFO may be gone by then.
-    pub(super) fn has_input(&self, exec: &Exec) -> bool {
+    pub(in crate::correlate) fn has_input(&self, exec: &Exec) -> bool {
         let process = exec.process.filter(|_| exec.preexisting).and_then(|task| self.processes.get(task));
         let stdin = process.and_then(|process| process.info.stdin);
         stdin.is_some_and(|stdin| matches!(stdin, FileKind::Pipe | FileKind::Fifo | FileKind::Pty))
     }
 
     /// Whether its runtime came to be watched while at work with it, and what it has open is still to be told: a stream, maybe.
-    pub(super) fn is_being_looked_at(&self, exec: &Exec) -> bool {
+    pub(in crate::correlate) fn is_being_looked_at(&self, exec: &Exec) -> bool {
         let runtime = exec.runtime.and_then(|runtime| self.processes.get(runtime));
         exec.what == What::Exec
             && !exec.preexisting
@@ -170,7 +188,7 @@ impl World {
 
     /// Whether that is a probe of dockershim's, or an exec whose stream is not known yet: their connections to dockerd look the
     /// same, and so do all that were under way when the tracer started. A probe reads nothing and has no terminal.
-    pub(super) fn may_be_either(&self, exec: &Exec) -> bool {
+    pub(in crate::correlate) fn may_be_either(&self, exec: &Exec) -> bool {
         if exec.is_foreground() {
             return false;
         }
@@ -191,7 +209,7 @@ impl World {
 
     /// Whether there is a stream of that process of which nobody has said whom it serves, and which is not older than this
     /// exec by more than a client may take.
-    pub(super) fn has_unserved_stream(&self, exec: &Exec) -> bool {
+    pub(in crate::correlate) fn has_unserved_stream(&self, exec: &Exec) -> bool {
         let asking =
             exec.stream.and_then(|far| self.sockets.get(far)?.peer).and_then(|near| self.sockets.get(near)?.owner);
         let Some(streams) = asking.and_then(|asking| self.streams.get(&asking)) else { return false };
@@ -207,13 +225,13 @@ impl World {
     }
 
     /// Whether an exec's connection to dockerd is known to serve that stream.
-    pub(super) fn is_served(&self, stream: SocketNo) -> bool {
+    pub(in crate::correlate) fn is_served(&self, stream: SocketNo) -> bool {
         self.joins.inlets(stream, &self.sockets).iter().any(|near| self.exec_of_hijacked(*near).is_some())
     }
 
     /// Whether a kubelet connected there, to another port than the path's: whoever serves that and passes it on to a runtime is
     /// one, too (cri-dockerd).
-    pub(super) fn is_of_kubelet(&self, accepted: &Socket) -> bool {
+    pub(in crate::correlate) fn is_of_kubelet(&self, accepted: &Socket) -> bool {
         let is_path_port = accepted.tuple.is_none_or(|tuple| self.places.is_path_port(tuple.local.port()));
         let dialler = accepted.peer.and_then(|peer| self.sockets.get(peer)).and_then(|peer| peer.owner);
         // dockershim: the kubelet connects to itself.
@@ -222,7 +240,7 @@ impl World {
 
     /// Whether a connection to dockerd's API may serve a kubelet: a kubelet connected to another port shortly before, nobody is known
     /// to have accepted that, and this client of dockerd was one before.
-    pub(super) fn may_serve_kubelet(&self, near: &Socket) -> bool {
+    pub(in crate::correlate) fn may_serve_kubelet(&self, near: &Socket) -> bool {
         let was_client = |before: BootTime| {
             self.sockets.iter().any(|(_, other)| {
                 other.unix.is_some() && other.owner.is_some() && other.owner == near.owner && other.since < before
@@ -240,14 +258,14 @@ impl World {
         near.unix.is_some() && self.sockets.iter().any(|(_, socket)| is_open_leg(socket) && was_client(socket.since))
     }
 
-    pub(super) fn is_kubelet(&self, task: TaskKey) -> bool {
+    pub(in crate::correlate) fn is_kubelet(&self, task: TaskKey) -> bool {
         let process = self.processes.get(task);
         process.is_some_and(|process| process.ports.iter().any(|port| self.places.is_kubelet_port(*port)))
             && self.processes.may_be_kubelet(task)
     }
 
     /// What a process is that listens on that port, where its being so cannot be verified.
-    pub(super) fn unverified_role(&self, task: TaskKey, port: u16) -> Option<Role> {
+    pub(in crate::correlate) fn unverified_role(&self, task: TaskKey, port: u16) -> Option<Role> {
         if self.places.is_kubelet_port(port) && !self.processes.may_be_kubelet(task) {
             Some(Role::Kubelet)
         } else if self.places.is_apiserver_port(port) && !self.processes.may_be_apiserver(task) {
@@ -260,7 +278,7 @@ impl World {
     /// The process that would accept this connection: it listens on the port, and has accepted a connection at the same address from
     /// the same network namespace. `None` where several do: namespaces may have equal addresses. `None`, too, where that no process has
     /// the other end was not looked for, or the record that it was accepted may be lost.
-    pub(super) fn listener_of(&self, near: &Socket) -> Option<TaskKey> {
+    pub(in crate::correlate) fn listener_of(&self, near: &Socket) -> Option<TaskKey> {
         if !near.peer_absent || self.losses.since(near.since) {
             return None;
         }
@@ -287,22 +305,22 @@ impl World {
     }
 
     /// Whether nothing else than a kubelet listens there.
-    pub(super) fn leads_to_kubelet(&self, tuple: Option<Tuple>) -> bool {
+    pub(in crate::correlate) fn leads_to_kubelet(&self, tuple: Option<Tuple>) -> bool {
         tuple.is_some_and(|tuple| self.places.is_kubelet_port(tuple.remote.port()))
     }
 }
 
 /// A unix connection between two daemons.
 #[derive(Clone, Debug)]
-pub(super) struct Standing {
-    pub(super) path: RawText,
-    pub(super) near: SocketId,
-    pub(super) far: SocketId,
+pub(in crate::correlate) struct Standing {
+    pub(in crate::correlate) path: RawText,
+    pub(in crate::correlate) near: SocketId,
+    pub(in crate::correlate) far: SocketId,
 }
 
 /// Something that a session was put together from: when it changes, the session is put together again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Part {
+pub(in crate::correlate) enum Part {
     Task(TaskKey),
     Socket(SocketNo),
     Exec(AnchorId),

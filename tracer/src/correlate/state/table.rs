@@ -5,4 +5,4 @@ use indexmap::IndexMap;
 
 /// A hash table whose order depends on nothing but what was put in and taken out: a run's findings must not depend on where its keys
 /// happen to lie. Take out by `swap_remove`, which does not move the rest.
-pub(super) type Table<K, V> = IndexMap<K, V, FixedState>;
+pub(in crate::correlate) type Table<K, V> = IndexMap<K, V, FixedState>;

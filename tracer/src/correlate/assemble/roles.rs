@@ -5,24 +5,24 @@ use std::collections::BTreeSet;
 use crate::model::{Places, Role};
 
 /// What was seen of a process on the way to a runtime.
-pub(super) struct Seen<'a> {
+pub(in crate::correlate) struct Seen<'a> {
     /// Local port of the connection that it passes on; `None` where it began the outbound one, or that is not known.
-    pub(super) inbound_port: Option<u16>,
+    pub(in crate::correlate) inbound_port: Option<u16>,
     /// It connected to itself there.
-    pub(super) from_itself: bool,
+    pub(in crate::correlate) from_itself: bool,
     /// Ports on which it listens.
-    pub(super) ports: &'a BTreeSet<u16>,
+    pub(in crate::correlate) ports: &'a BTreeSet<u16>,
     /// It may be the API server, or a kubelet, by whose process it is.
-    pub(super) may_be_apiserver: bool,
-    pub(super) may_be_kubelet: bool,
+    pub(in crate::correlate) may_be_apiserver: bool,
+    pub(in crate::correlate) may_be_kubelet: bool,
     /// It listens on a runtime's socket, or serves a kubelet's connection by one of its own to a runtime.
-    pub(super) is_runtime: bool,
+    pub(in crate::correlate) is_runtime: bool,
     /// Where its outbound connection goes.
-    pub(super) dialled_port: Option<u16>,
+    pub(in crate::correlate) dialled_port: Option<u16>,
 }
 
 /// What that process is.
-pub(super) fn role_of(places: &Places, seen: &Seen<'_>) -> Role {
+pub(in crate::correlate) fn role_of(places: &Places, seen: &Seen<'_>) -> Role {
     let by_port = |port: u16| {
         if places.is_kubelet_port(port) {
             Some(Role::Kubelet)

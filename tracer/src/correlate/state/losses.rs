@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::limits::{LOSS_TOLD_WITHIN, MAX_LOSSES};
+use crate::correlate::limits::{LOSS_TOLD_WITHIN, MAX_LOSSES};
 use crate::model::BootTime;
 
 /// Times of losses. A conclusion that rests on the absence of an event is in doubt near such a time.
 #[derive(Default)]
-pub(super) struct Losses {
+pub(in crate::correlate) struct Losses {
     times: BTreeSet<BootTime>,
     /// Up to this time every interval counts as one with a loss: the start was late, or older times made room for newer ones.
     whole: Option<BootTime>,
@@ -15,7 +15,7 @@ pub(super) struct Losses {
 
 impl Losses {
     /// Notes a loss that was reported at that time.
-    pub(super) fn push(&mut self, at: BootTime) {
+    pub(in crate::correlate) fn push(&mut self, at: BootTime) {
         self.times.insert(at);
         if self.times.len() > MAX_LOSSES {
             self.whole = self.whole.max(self.times.pop_first());
@@ -23,17 +23,17 @@ impl Losses {
     }
 
     /// Puts everything up to that time in doubt.
-    pub(super) fn doubt_until(&mut self, at: BootTime) {
+    pub(in crate::correlate) fn doubt_until(&mut self, at: BootTime) {
         self.whole = self.whole.max(Some(at));
     }
 
     /// Whether an event may have been lost at or after that time.
-    pub(super) fn since(&self, from: BootTime) -> bool {
+    pub(in crate::correlate) fn since(&self, from: BootTime) -> bool {
         self.times.last().copied().max(self.whole).is_some_and(|at| at >= from)
     }
 
     /// Whether an event may have been lost between the two times. A loss is reported up to [`LOSS_TOLD_WITHIN`] late.
-    pub(super) fn between(&self, from: BootTime, to: BootTime) -> bool {
+    pub(in crate::correlate) fn between(&self, from: BootTime, to: BootTime) -> bool {
         self.whole.is_some_and(|at| at >= from)
             || self.times.range(from..=to.plus(LOSS_TOLD_WITHIN).max(from)).next().is_some()
     }
@@ -41,7 +41,7 @@ impl Losses {
 
 /// Entries that full tables refused or discarded and that no finding has reported yet, by the name of the loss.
 #[derive(Default)]
-pub(super) struct Refused {
+pub(in crate::correlate) struct Refused {
     counts: BTreeMap<&'static str, u64>,
     /// Whether an entry that sessions rest on was refused since [`Refused::take_doubt`] was called.
     doubt: bool,
@@ -49,30 +49,30 @@ pub(super) struct Refused {
 
 impl Refused {
     /// Counts entries that sessions rest on; a count of 0 leaves no trace.
-    pub(super) fn add(&mut self, what: &'static str, count: u64) {
+    pub(in crate::correlate) fn add(&mut self, what: &'static str, count: u64) {
         self.add_undoubted(what, count);
         self.doubt |= count > 0;
     }
 
     /// Counts entries whose table knows by itself which answers are in doubt.
-    pub(super) fn add_undoubted(&mut self, what: &'static str, count: u64) {
+    pub(in crate::correlate) fn add_undoubted(&mut self, what: &'static str, count: u64) {
         if count > 0 {
             let sum = self.counts.entry(what).or_default();
             *sum = sum.saturating_add(count);
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::correlate) fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
 
     /// Whether sessions are in doubt since the last call.
-    pub(super) fn take_doubt(&mut self) -> bool {
+    pub(in crate::correlate) fn take_doubt(&mut self) -> bool {
         std::mem::take(&mut self.doubt)
     }
 
     /// Hands out every count, in the order of names, and starts anew.
-    pub(super) fn take(&mut self) -> BTreeMap<&'static str, u64> {
+    pub(in crate::correlate) fn take(&mut self) -> BTreeMap<&'static str, u64> {
         std::mem::take(&mut self.counts)
     }
 }

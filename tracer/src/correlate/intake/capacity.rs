@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{
+use crate::correlate::{
     Correlator,
     limits::{REFUSED_EVERY, ROOM_EVERY, START_WITHIN},
-    sockets::SocketNo,
-    world::Part,
+    state::{Part, sockets::SocketNo},
 };
 use crate::model::{BootTime, Change, Fact, LATE_START, Observation};
 
@@ -17,7 +16,7 @@ const BLINDING: [&str; 7] =
 
 /// Whether the tracer started in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Start {
+pub(in crate::correlate) enum Start {
     /// No observation has arrived.
     #[default]
     Unseen,
@@ -43,7 +42,7 @@ impl Correlator {
     /// Reports at the first tick a start that took longer than [`START_WITHIN`]: the time from the first observation to the newest
     /// record that arrived before the tick. The tick itself carries the time at which reading began. Everything until then is in
     /// doubt. A recording without ticks is an excerpt, and nothing is known about its start.
-    pub(super) fn watch_start(&mut self, seen: &Observation) {
+    pub(in crate::correlate) fn watch_start(&mut self, seen: &Observation) {
         // Numbered: of a recording that was made by hand, or of another tool's log, nothing is known about its start.
         let newest = if seen.seq.is_some() { seen.at } else { BootTime::default() };
         let (first, newest) = match self.start {
@@ -70,7 +69,7 @@ impl Correlator {
     }
 
     /// Puts sessions in doubt for a loss that the tracer reported.
-    pub(super) fn note_loss(&mut self, at: BootTime, what: &str) {
+    pub(in crate::correlate) fn note_loss(&mut self, at: BootTime, what: &str) {
         match what {
             LATE_START => {
                 self.world.losses.doubt_until(at);
@@ -85,14 +84,14 @@ impl Correlator {
     }
 
     /// Counts and reports a loss, and rebuilds every open session: some of them may rest on what was lost.
-    pub(super) fn lost(&mut self, what: String, count: u64) {
+    pub(in crate::correlate) fn lost(&mut self, what: String, count: u64) {
         let what = self.count_loss(what, count);
         self.dirty.extend(self.open.keys().cloned());
         self.tell(Change::Loss { what, count });
     }
 
     /// Puts sessions in doubt as soon as a table refuses an entry.
-    pub(super) fn note_refused(&mut self) {
+    pub(in crate::correlate) fn note_refused(&mut self) {
         self.world.collect_refused();
         if self.world.refused.take_doubt() {
             self.world.losses.push(self.now);
@@ -100,7 +99,7 @@ impl Correlator {
     }
 
     /// Reports what tables refused since the last report.
-    pub(super) fn tell_refused(&mut self) {
+    pub(in crate::correlate) fn tell_refused(&mut self) {
         if self.world.refused.is_empty() {
             return;
         }
@@ -113,7 +112,7 @@ impl Correlator {
 
     /// Discards sockets that no session rests on, where the table is full. A search visits every entry, so it is made at
     /// most once in [`ROOM_EVERY`]; until then further sockets are refused.
-    pub(super) fn make_room_for_socket(&mut self) {
+    pub(in crate::correlate) fn make_room_for_socket(&mut self) {
         if self.now < self.next_room {
             return;
         }
@@ -128,7 +127,7 @@ impl Correlator {
     }
 
     /// Drops what other tables hold of sockets whose entries are gone.
-    pub(super) fn forget_sockets(&mut self, gone: Vec<SocketNo>) {
+    pub(in crate::correlate) fn forget_sockets(&mut self, gone: Vec<SocketNo>) {
         for no in &gone {
             self.world.joins.forget(*no);
             self.world.execs.forget_stream(*no);

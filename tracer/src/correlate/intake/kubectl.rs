@@ -1,13 +1,10 @@
 //! What a kubectl of this host asked for, as long as nothing else shows it: an API server that lets it wait, a kubelet that is
 //! not reached, an API server on another host; and `kubectl logs`, whose bytes ride a connection that others share.
 
-use super::{
+use crate::correlate::{
     Correlator, Open,
-    anchor_id::AnchorId,
-    execs::What,
     limits::{ASKED_AFTER, ASKED_AGAIN, SNAPSHOT_TAKEN_IN},
-    sockets::SocketNo,
-    world::{Part, World},
+    state::{Part, World, anchor_id::AnchorId, anchors::What, sockets::SocketNo},
 };
 use crate::model::{
     BootTime, GapCode, Hop, Kind, KubectlCall, ProcessInfo, RawText, Role, Session, SocketInfo, SocketRole, TaskKey,
@@ -16,7 +13,7 @@ use crate::model::{
 
 impl Correlator {
     /// A connection to an API server: if a kubectl made it that keeps it, it may be all that is seen of what was asked for.
-    pub(super) fn perhaps_call(&mut self, task: TaskKey, no: SocketNo, socket: &SocketInfo) {
+    pub(in crate::correlate) fn perhaps_call(&mut self, task: TaskKey, no: SocketNo, socket: &SocketInfo) {
         let to_apiserver = socket.tuple.is_some_and(|tuple| self.world.places.is_apiserver_port(tuple.remote.port()));
         if !to_apiserver || socket.role == Some(SocketRole::Accepted) {
             return;
@@ -26,7 +23,7 @@ impl Correlator {
     }
 
     /// A process of which something was learned: if it is such a kubectl, look at it when it would be served.
-    pub(super) fn perhaps_asked(&mut self, task: TaskKey) {
+    pub(in crate::correlate) fn perhaps_asked(&mut self, task: TaskKey) {
         let process = self.world.processes.get(task);
         if self.world.calls.contains_key(&task)
             && !self.asked_for.contains_key(&task)
@@ -45,12 +42,12 @@ impl Correlator {
     }
 
     /// Nothing more will come: those that were put off are looked at again.
-    pub(super) fn reconsider_asked(&mut self) {
+    pub(in crate::correlate) fn reconsider_asked(&mut self) {
         self.asking = self.asking.iter().map(|(_, task)| (served_by(*task), *task)).collect();
     }
 
     /// Nothing shows what that kubectl asked for: its own connection does, then.
-    pub(super) fn look_at_asked(&mut self, at: BootTime, task: TaskKey) {
+    pub(in crate::correlate) fn look_at_asked(&mut self, at: BootTime, task: TaskKey) {
         let is_request = self.world.is_request(task);
         let gone = self.world.processes.get(task).is_none_or(|process| process.exit.is_some());
         if gone
@@ -88,7 +85,7 @@ impl Correlator {
     }
 
     /// A session turned up that shows it.
-    pub(super) fn asked_is_shown(&mut self, id: &AnchorId, parts: &[Part]) {
+    pub(in crate::correlate) fn asked_is_shown(&mut self, id: &AnchorId, parts: &[Part]) {
         let shown: Vec<TaskKey> =
             self.asked_for.keys().copied().filter(|task| parts.binary_search(&Part::Task(*task)).is_ok()).collect();
         for task in shown {
@@ -103,7 +100,7 @@ impl Correlator {
 impl World {
     /// Open connections of that process to API servers. Before it asks for the exec, kubectl asks for the pod, on another
     /// connection: which of them is which is not seen.
-    pub(super) fn open_calls(&self, task: TaskKey) -> impl Iterator<Item = SocketNo> + '_ {
+    pub(in crate::correlate) fn open_calls(&self, task: TaskKey) -> impl Iterator<Item = SocketNo> + '_ {
         let is_open = |no: &SocketNo| self.sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
         self.calls.get(&task).into_iter().flatten().copied().filter(is_open)
     }
@@ -126,7 +123,7 @@ impl World {
     }
 
     /// Forgets the connections of processes that are gone.
-    pub(super) fn forget_calls(&mut self) {
+    pub(in crate::correlate) fn forget_calls(&mut self) {
         let processes = &self.processes;
         self.calls.retain(|task, _| processes.get(*task).is_some());
     }
@@ -153,7 +150,7 @@ fn lacks_client(session: &Session) -> bool {
 impl World {
     /// What that process asks for, if it is a kubectl: by its name, or because it is connected to an API server and has the arguments of
     /// a kubectl that leads into a pod. The file may have any name; others that are made with client-go (k9s, helm) have other arguments.
-    pub(super) fn kubectl<'a>(&self, task: TaskKey, client: &'a ProcessInfo) -> Option<KubectlCall<'a>> {
+    pub(in crate::correlate) fn kubectl<'a>(&self, task: TaskKey, client: &'a ProcessInfo) -> Option<KubectlCall<'a>> {
         let call = parse_kubectl(&client.argv)?;
         let leads_into_a_pod = kept_open(call.word).is_some() && (call.pod.is_some() || !call.command.is_empty());
         let acts_like_one = self.calls.contains_key(&task) && call.understood && leads_into_a_pod;
@@ -161,12 +158,12 @@ impl World {
     }
 
     /// What that client was told to do, where it is a kubectl and that keeps a connection open.
-    pub(super) fn kubectl_says(&self, client: &Hop) -> Option<Kind> {
+    pub(in crate::correlate) fn kubectl_says(&self, client: &Hop) -> Option<Kind> {
         kept_open(self.kubectl(client.task, &client.process)?.word)
     }
 
     /// Whether that `kubectl exec` passes its input on. `None` where that is another command, or the arguments do not say.
-    pub(super) fn kubectl_stdin(&self, client: &Hop) -> Option<bool> {
+    pub(in crate::correlate) fn kubectl_stdin(&self, client: &Hop) -> Option<bool> {
         let call = self.kubectl(client.task, &client.process)?;
         let is_whole = !client.process.argv_truncated || !call.command.is_empty();
         (call.word == "exec" && call.understood && (call.stdin || is_whole)).then_some(call.stdin)
@@ -193,7 +190,7 @@ fn kept_open(word: &str) -> Option<Kind> {
 }
 
 /// Whether that is kubectl by its name, with or without a version (`kubectl.1.33`). A plug-in (`kubectl-name`) is another program.
-pub(super) fn is_kubectl(client: &ProcessInfo) -> bool {
+pub(in crate::correlate) fn is_kubectl(client: &ProcessInfo) -> bool {
     let program = client.argv.first().and_then(RawText::as_str).and_then(|program| program.rsplit('/').next());
     let is_name = |name: &str| {
         let version = name.strip_prefix("kubectl").map(|rest| rest.trim_start_matches(['.', '-', '_', 'v']));
@@ -204,11 +201,8 @@ pub(super) fn is_kubectl(client: &ProcessInfo) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{Correlator, Options},
-        *,
-    };
-    use crate::model::HostFacts;
+    use super::*;
+    use crate::{correlate::Options, model::HostFacts};
 
     fn process(line: &str) -> ProcessInfo {
         ProcessInfo { argv: line.split_whitespace().map(RawText::from).collect(), ..ProcessInfo::default() }

@@ -2,12 +2,14 @@
 
 use smallvec::smallvec;
 
-use super::{
-    chain::{Builder, link},
-    execs::{Exec, What},
+use super::upstream::{Builder, link};
+use crate::correlate::{
     limits::MAX_FORWARDED,
-    sockets::SocketNo,
-    world::Part,
+    state::{
+        Part,
+        anchors::{Exec, What},
+        sockets::SocketNo,
+    },
 };
 use crate::model::{
     Confidence, Evidence, GapCode, Hop, Kind, Link, LinkKind, Places, Proofs, Role, TaskKey, Want, names_container,
@@ -15,7 +17,7 @@ use crate::model::{
 
 impl Builder<'_> {
     /// Hops and links below the runtime.
-    pub(super) fn below(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+    pub(in crate::correlate) fn below(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         match exec.what {
             What::Leg | What::Beside => {}
             What::Request => self.kept_by(hops, links),
@@ -171,7 +173,7 @@ impl Builder<'_> {
     }
 
     /// containerd between dockerd and the shim: dockerd has it start the command.
-    pub(super) fn between(&self, runtime: Option<TaskKey>, shim: TaskKey) -> Option<TaskKey> {
+    pub(in crate::correlate) fn between(&self, runtime: Option<TaskKey>, shim: TaskKey) -> Option<TaskKey> {
         let runtime = runtime?;
         let standing = &self.world.standing;
         if standing.contains_key(&(runtime, shim)) {

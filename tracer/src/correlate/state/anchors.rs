@@ -8,84 +8,84 @@ use std::{
 use super::{
     anchor_id::{AnchorId, AnchorKey},
     hosts::Hosts,
-    limits::{Caps, IDENTIFIED_WITHIN},
     sockets::SocketNo,
 };
+use crate::correlate::limits::{Caps, IDENTIFIED_WITHIN};
 use crate::model::{Actor, BootTime, Evidence, ExecFifo, ExitStatus, FileId, HostNo, RawText, SessionId, TaskKey};
 
 /// What is known of one exec, or of one stream that may be an exec's.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Exec {
-    pub(super) what: What,
-    pub(super) container: Arc<str>,
+pub(in crate::correlate) struct Exec {
+    pub(in crate::correlate) what: What,
+    pub(in crate::correlate) container: Arc<str>,
     /// When it was seen first: its FIFO made, its stream found.
-    pub(super) since: BootTime,
+    pub(in crate::correlate) since: BootTime,
     /// It is older than the tracer.
-    pub(super) preexisting: bool,
+    pub(in crate::correlate) preexisting: bool,
     /// It may be older than what is seen of it: the runtime was at work with it when it came to be watched.
-    pub(super) under_way: bool,
+    pub(in crate::correlate) under_way: bool,
     /// Id of the session; provisional until `identified`.
-    pub(super) session: SessionId,
+    pub(in crate::correlate) session: SessionId,
     /// `session` is final. Set at once, but for execs whose id a user chose: see [`Execs::identify`].
-    pub(super) identified: bool,
+    pub(in crate::correlate) identified: bool,
     /// On which host that was, going by what told of it.
-    pub(super) host: HostNo,
+    pub(in crate::correlate) host: HostNo,
     /// Who made or holds the FIFOs, or accepted the stream.
-    pub(super) runtime: Option<TaskKey>,
+    pub(in crate::correlate) runtime: Option<TaskKey>,
     /// The accepted connection that the FIFOs were made for; `None` for CRI ExecSync.
-    pub(super) stream: Option<SocketNo>,
+    pub(in crate::correlate) stream: Option<SocketNo>,
     /// How that is known.
-    pub(super) stream_by: Option<Evidence>,
+    pub(in crate::correlate) stream_by: Option<Evidence>,
     /// The arguments of the copy from FIFO to stream name both.
-    pub(super) stream_copied: bool,
+    pub(in crate::correlate) stream_copied: bool,
     /// When somebody said so who is not known by an id: a `g` alone, or a thread.
-    pub(super) stream_unidentified: Option<BootTime>,
+    pub(in crate::correlate) stream_unidentified: Option<BootTime>,
     /// It was made for a connection of which nothing was told.
-    pub(super) for_unknown: bool,
-    pub(super) stream_ambiguous: bool,
+    pub(in crate::correlate) for_unknown: bool,
+    pub(in crate::correlate) stream_ambiguous: bool,
     /// Set while a session is put together: what says so is no proof, because records were lost.
-    pub(super) stream_doubted: bool,
+    pub(in crate::correlate) stream_doubted: bool,
     /// The same of its process.
-    pub(super) process_doubted: bool,
+    pub(in crate::correlate) process_doubted: bool,
     /// Older than the tracer, and so was a stream that nobody had claimed: it may be its own.
-    pub(super) may_have_stream: bool,
+    pub(in crate::correlate) may_have_stream: bool,
     /// Its FIFOs are where containerd's CRI makes them: the kubelet asked for it.
-    pub(super) by_cri: bool,
+    pub(in crate::correlate) by_cri: bool,
     /// Older than the tracer, and the runtime has FIFOs of it open.
-    pub(super) held_by_runtime: bool,
+    pub(in crate::correlate) held_by_runtime: bool,
     /// `stdin`, `stdout`, `stderr`.
-    pub(super) streams: BTreeSet<&'static str>,
-    pub(super) runc: Option<TaskKey>,
-    pub(super) tty: Option<bool>,
+    pub(in crate::correlate) streams: BTreeSet<&'static str>,
+    pub(in crate::correlate) runc: Option<TaskKey>,
+    pub(in crate::correlate) tty: Option<bool>,
     /// Whether the process gets input, where no FIFO says so.
-    pub(super) stdin: Option<bool>,
-    pub(super) pid_file: Option<RawText>,
-    pub(super) pid_file_says: Option<u32>,
-    pub(super) shim: Option<TaskKey>,
+    pub(in crate::correlate) stdin: Option<bool>,
+    pub(in crate::correlate) pid_file: Option<RawText>,
+    pub(in crate::correlate) pid_file_says: Option<u32>,
+    pub(in crate::correlate) shim: Option<TaskKey>,
     /// The shim was seen to fork runc; else it is runc's parent, which after a reparenting may be another.
-    pub(super) shim_forked: bool,
-    pub(super) process: Option<TaskKey>,
+    pub(in crate::correlate) shim_forked: bool,
+    pub(in crate::correlate) process: Option<TaskKey>,
     /// When it ran its first execve in the container, where that was seen.
-    pub(super) process_since: Option<BootTime>,
-    pub(super) command: Arc<[RawText]>,
-    pub(super) command_truncated: bool,
-    pub(super) exit: Option<(BootTime, ExitStatus)>,
+    pub(in crate::correlate) process_since: Option<BootTime>,
+    pub(in crate::correlate) command: Arc<[RawText]>,
+    pub(in crate::correlate) command_truncated: bool,
+    pub(in crate::correlate) exit: Option<(BootTime, ExitStatus)>,
     /// runc ended, and had not started anything.
-    pub(super) start_failed: Option<BootTime>,
+    pub(in crate::correlate) start_failed: Option<BootTime>,
     /// The leg to another host's kubelet, or kubectl's to the API server, where that is all that is seen of it; then there is no exec
     /// id either.
-    pub(super) leaves_by: Option<SocketNo>,
+    pub(in crate::correlate) leaves_by: Option<SocketNo>,
     /// dockerd had containerd start it.
-    pub(super) by_dockerd: bool,
+    pub(in crate::correlate) by_dockerd: bool,
     /// Containers that the same shim started after it.
-    pub(super) beside: Vec<AnchorId>,
+    pub(in crate::correlate) beside: Vec<AnchorId>,
     /// Its session was told to be closed: what comes later does not open it again.
-    pub(super) over: bool,
+    pub(in crate::correlate) over: bool,
 }
 
 /// What is behind an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum What {
+pub(in crate::correlate) enum What {
     /// A process that the runtime was asked to start in a container, by an id of the runtime's own.
     #[default]
     Exec,
@@ -110,29 +110,29 @@ pub(super) enum What {
 
 impl Exec {
     /// The runtime's id of it.
-    pub(super) fn exec_id(&self, id: &AnchorId) -> Option<Arc<str>> {
+    pub(in crate::correlate) fn exec_id(&self, id: &AnchorId) -> Option<Arc<str>> {
         matches!(self.what, What::Exec | What::Local).then(|| id.name().into())
     }
 
     /// Whether it has stdin or a terminal, which no probe has.
-    pub(super) fn reads(&self) -> bool {
+    pub(in crate::correlate) fn reads(&self) -> bool {
         self.streams.contains("stdin") || self.tty == Some(true)
     }
 
     /// Whether the runtime itself started runc, which stays as long as the process does. A runtime does so for streams alone.
-    pub(super) fn is_foreground(&self) -> bool {
+    pub(in crate::correlate) fn is_foreground(&self) -> bool {
         self.what == What::Unnamed && self.runtime.is_some() && self.shim == self.runtime
     }
 
     /// Whether there is a session to tell of: an entry that is known from runc's arguments alone is none.
-    pub(super) fn is_session(&self) -> bool {
+    pub(in crate::correlate) fn is_session(&self) -> bool {
         self.runtime.is_some() || self.leaves_by.is_some()
     }
 }
 
 /// Whose a stream is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(in crate::correlate) enum Claim {
     /// The asker's.
     Ours,
     /// Another exec's.
@@ -145,7 +145,7 @@ pub(super) enum Claim {
 type ExecName = (Arc<str>, Arc<str>, HostNo);
 
 #[derive(Default)]
-pub(super) struct Execs {
+pub(in crate::correlate) struct Execs {
     /// Boxed: they are large, and a tree moves what it holds.
     all: BTreeMap<AnchorId, Box<Exec>>,
     by_runc: BTreeMap<TaskKey, AnchorId>,
@@ -168,18 +168,18 @@ pub(super) struct Execs {
     pipe_files: BTreeMap<FileId, AnchorId>,
     /// Forked by the goroutine that serves a stream: what it becomes is that stream's.
     forked_for: BTreeMap<TaskKey, (SocketNo, Actor)>,
-    pub(super) caps: Caps,
+    pub(in crate::correlate) caps: Caps,
     discarded_fifos: u64,
     discarded_forks: u64,
 }
 
 impl Execs {
-    pub(super) fn get(&self, id: &AnchorId) -> Option<&Exec> {
+    pub(in crate::correlate) fn get(&self, id: &AnchorId) -> Option<&Exec> {
         self.all.get(id).map(|exec| &**exec)
     }
 
     /// The anchor, made where it is new. `None` where the id is already that of another container.
-    pub(super) fn entry(
+    pub(in crate::correlate) fn entry(
         &mut self,
         hosts: &Hosts,
         host: HostNo,
@@ -214,7 +214,7 @@ impl Execs {
 
     /// Makes the id of a session final as soon as all that goes into it is known: the start of the process in the container, which
     /// `ls` finds as well; of an exec that has none so far, that of its `runc exec`. Returns the time until which that is awaited.
-    pub(super) fn identify(&mut self, hosts: &Hosts, id: &AnchorId, now: BootTime) -> Option<BootTime> {
+    pub(in crate::correlate) fn identify(&mut self, hosts: &Hosts, id: &AnchorId, now: BootTime) -> Option<BootTime> {
         let exec = self.all.get_mut(id).filter(|exec| !exec.identified)?;
         let due = exec.since.plus(IDENTIFIED_WITHIN);
         if exec.process.is_none() && exec.start_failed.is_none() && now < due {
@@ -226,17 +226,17 @@ impl Execs {
     }
 
     /// The newest exec that has this id in this container.
-    pub(super) fn newest(&self, host: HostNo, container: &str, exec: &str) -> Option<&AnchorId> {
+    pub(in crate::correlate) fn newest(&self, host: HostNo, container: &str, exec: &str) -> Option<&AnchorId> {
         self.by_name.get(&(exec.into(), container.into(), host))
     }
 
     /// The same; the id of a new one where there is none.
-    pub(super) fn newest_or_new(&mut self, host: HostNo, container: &str, exec: &str) -> AnchorId {
+    pub(in crate::correlate) fn newest_or_new(&mut self, host: HostNo, container: &str, exec: &str) -> AnchorId {
         self.newest(host, container, exec).cloned().unwrap_or_else(|| self.next(host, container, exec))
     }
 
     /// The id of an exec that begins now, also where an earlier one had this exec id.
-    pub(super) fn next(&mut self, host: HostNo, container: &str, exec: &str) -> AnchorId {
+    pub(in crate::correlate) fn next(&mut self, host: HostNo, container: &str, exec: &str) -> AnchorId {
         let name: ExecName = (exec.into(), container.into(), host);
         self.made += 1;
         let again = self.by_name.contains_key(&name);
@@ -247,7 +247,7 @@ impl Execs {
     }
 
     /// Makes the ids of all sessions final with what is known; returns the execs for which that was still awaited.
-    pub(super) fn identify_all(&mut self, hosts: &Hosts) -> Vec<AnchorId> {
+    pub(in crate::correlate) fn identify_all(&mut self, hosts: &Hosts) -> Vec<AnchorId> {
         let waiting = self.all.iter().filter(|(_, exec)| !exec.identified).map(|(id, _)| id.clone());
         let waiting: Vec<AnchorId> = waiting.collect();
         for id in &waiting {
@@ -256,19 +256,25 @@ impl Execs {
         waiting
     }
 
-    pub(super) fn by_runc(&self, runc: TaskKey) -> Option<&AnchorId> {
+    pub(in crate::correlate) fn by_runc(&self, runc: TaskKey) -> Option<&AnchorId> {
         self.by_runc.get(&runc)
     }
 
-    pub(super) fn by_process(&self, process: TaskKey) -> Option<&AnchorId> {
+    pub(in crate::correlate) fn by_process(&self, process: TaskKey) -> Option<&AnchorId> {
         self.by_process.get(&process)
     }
 
-    pub(super) fn by_pid_file(&self, path: &RawText) -> Option<&AnchorId> {
+    pub(in crate::correlate) fn by_pid_file(&self, path: &RawText) -> Option<&AnchorId> {
         self.by_pid_file.get(path)
     }
 
-    pub(super) fn set_runc(&mut self, id: &AnchorId, runc: TaskKey, shim: Option<TaskKey>, pid_file: Option<&RawText>) {
+    pub(in crate::correlate) fn set_runc(
+        &mut self,
+        id: &AnchorId,
+        runc: TaskKey,
+        shim: Option<TaskKey>,
+        pid_file: Option<&RawText>,
+    ) {
         let Some(exec) = self.all.get_mut(id) else { return };
         exec.runc = Some(runc);
         exec.shim = shim;
@@ -281,7 +287,7 @@ impl Execs {
 
     /// Whether that connection is this exec's: a runtime's streaming connection carries one exec, that which made its FIFOs
     /// first. A goroutine that ended leaves its `g` to others, and with it the memory of a connection that is still open.
-    pub(super) fn claim_stream(&mut self, id: &AnchorId, stream: SocketNo) -> Claim {
+    pub(in crate::correlate) fn claim_stream(&mut self, id: &AnchorId, stream: SocketNo) -> Claim {
         let holder = self.by_stream.entry(stream).or_insert_with(|| id.clone());
         if holder == id {
             return Claim::Ours;
@@ -292,17 +298,17 @@ impl Execs {
         Claim::Resolved(std::mem::replace(holder, id.clone()))
     }
 
-    pub(super) fn by_stream(&self, stream: SocketNo) -> Option<&AnchorId> {
+    pub(in crate::correlate) fn by_stream(&self, stream: SocketNo) -> Option<&AnchorId> {
         self.by_stream.get(&stream)
     }
 
     /// Streams that stand for themselves: whose they are is not known.
-    pub(super) fn unresolved(&self) -> impl Iterator<Item = &Exec> {
+    pub(in crate::correlate) fn unresolved(&self) -> impl Iterator<Item = &Exec> {
         self.by_stream.values().filter_map(|id| self.get(id)).filter(|exec| exec.what == What::Stream && !exec.over)
     }
 
     /// That exec's pid file holds this.
-    pub(super) fn set_pid(&mut self, id: &AnchorId, pid: u32) {
+    pub(in crate::correlate) fn set_pid(&mut self, id: &AnchorId, pid: u32) {
         if let Some(exec) = self.all.get_mut(id) {
             exec.pid_file_says = Some(pid);
             self.by_pid.insert((exec.host, pid), id.clone());
@@ -310,13 +316,18 @@ impl Execs {
     }
 
     /// The exec older than the tracer whose pid file holds this.
-    pub(super) fn by_pid(&self, host: HostNo, pid: u32) -> Option<&AnchorId> {
+    pub(in crate::correlate) fn by_pid(&self, host: HostNo, pid: u32) -> Option<&AnchorId> {
         self.by_pid.get(&(host, pid))
     }
 
     /// What that runtime had open was looked at. What it had made FIFOs for until `asked` it may have been asked for before it was
     /// watched. Tells what was seen of its execs by then, with what nobody has claimed yet.
-    pub(super) fn under_way(&mut self, runtime: TaskKey, asked: BootTime, looked: BootTime) -> Vec<AnchorId> {
+    pub(in crate::correlate) fn under_way(
+        &mut self,
+        runtime: TaskKey,
+        asked: BootTime,
+        looked: BootTime,
+    ) -> Vec<AnchorId> {
         let mut under_way = Vec::new();
         for (id, exec) in &mut self.all {
             let is_its = exec.runtime == Some(runtime);
@@ -330,7 +341,7 @@ impl Execs {
 
     /// A stream older than the tracer is nobody's yet: it may be that of each exec that is as old, of that runtime where one
     /// is named. Tells which.
-    pub(super) fn offer_stream(&mut self, runtime: Option<TaskKey>) -> Vec<AnchorId> {
+    pub(in crate::correlate) fn offer_stream(&mut self, runtime: Option<TaskKey>) -> Vec<AnchorId> {
         let mut offered = Vec::new();
         for (id, exec) in &mut self.all {
             if (exec.preexisting || exec.under_way)
@@ -345,7 +356,7 @@ impl Execs {
         offered
     }
 
-    pub(super) fn note_fifo(&mut self, file: FileId, fifo: &ExecFifo) {
+    pub(in crate::correlate) fn note_fifo(&mut self, file: FileId, fifo: &ExecFifo) {
         if self.fifos.len() >= self.caps.fifos && !self.fifos.contains_key(&file) {
             self.discarded_fifos += self.fifos.len() as u64;
             self.fifos.clear();
@@ -354,7 +365,7 @@ impl Execs {
     }
 
     /// A pipe of a runc that stays.
-    pub(super) fn note_pipe(&mut self, host: HostNo, path: &RawText, file: FileId, exec: &AnchorId) {
+    pub(in crate::correlate) fn note_pipe(&mut self, host: HostNo, path: &RawText, file: FileId, exec: &AnchorId) {
         if self.pipes.len() >= self.caps.fifos {
             self.discarded_fifos += self.pipes.len() as u64;
             self.pipes.clear();
@@ -364,19 +375,19 @@ impl Execs {
         self.pipe_files.insert(file, exec.clone());
     }
 
-    pub(super) fn of_pipe(&self, host: HostNo, path: &RawText) -> Option<&AnchorId> {
+    pub(in crate::correlate) fn of_pipe(&self, host: HostNo, path: &RawText) -> Option<&AnchorId> {
         self.pipes.get(&(host, path.clone()))
     }
 
-    pub(super) fn of_pipe_file(&self, file: FileId) -> Option<&AnchorId> {
+    pub(in crate::correlate) fn of_pipe_file(&self, file: FileId) -> Option<&AnchorId> {
         self.pipe_files.get(&file)
     }
 
-    pub(super) fn of_fifo(&self, file: FileId) -> Option<&ExecFifo> {
+    pub(in crate::correlate) fn of_fifo(&self, file: FileId) -> Option<&ExecFifo> {
         self.fifos.get(&file)
     }
 
-    pub(super) fn note_fork(&mut self, child: TaskKey, stream: SocketNo, actor: Actor) {
+    pub(in crate::correlate) fn note_fork(&mut self, child: TaskKey, stream: SocketNo, actor: Actor) {
         if self.forked_for.len() >= self.caps.forks {
             self.discarded_forks += self.forked_for.len() as u64;
             self.forked_for.clear();
@@ -385,15 +396,15 @@ impl Execs {
     }
 
     /// FIFOs and forks that were discarded to make room since the last call.
-    pub(super) fn take_discarded(&mut self) -> (u64, u64) {
+    pub(in crate::correlate) fn take_discarded(&mut self) -> (u64, u64) {
         (std::mem::take(&mut self.discarded_fifos), std::mem::take(&mut self.discarded_forks))
     }
 
-    pub(super) fn take_fork(&mut self, child: TaskKey) -> Option<(SocketNo, Actor)> {
+    pub(in crate::correlate) fn take_fork(&mut self, child: TaskKey) -> Option<(SocketNo, Actor)> {
         self.forked_for.remove(&child)
     }
 
-    pub(super) fn set_process(&mut self, id: &AnchorId, process: TaskKey) -> Option<&mut Exec> {
+    pub(in crate::correlate) fn set_process(&mut self, id: &AnchorId, process: TaskKey) -> Option<&mut Exec> {
         let exec = self.all.get_mut(id)?;
         // `exec` within the shell is the same process; a second process below the same runc is none of ours.
         if exec.process.is_some() {
@@ -404,21 +415,21 @@ impl Execs {
         Some(exec)
     }
 
-    pub(super) fn get_mut(&mut self, id: &AnchorId) -> Option<&mut Exec> {
+    pub(in crate::correlate) fn get_mut(&mut self, id: &AnchorId) -> Option<&mut Exec> {
         self.all.get_mut(id).map(|exec| &mut **exec)
     }
 
     /// That connection is gone. It outlives its exec's session where a process was left running.
-    pub(super) fn forget_stream(&mut self, stream: SocketNo) {
+    pub(in crate::correlate) fn forget_stream(&mut self, stream: SocketNo) {
         self.by_stream.remove(&stream);
     }
 
-    pub(super) fn forget(&mut self, id: &AnchorId) {
+    pub(in crate::correlate) fn forget(&mut self, id: &AnchorId) {
         self.forget_all(BTreeSet::from([id.clone()]));
     }
 
     /// Forgets these, and what stands beside them.
-    pub(super) fn forget_all(&mut self, mut ids: BTreeSet<AnchorId>) {
+    pub(in crate::correlate) fn forget_all(&mut self, mut ids: BTreeSet<AnchorId>) {
         let mut gone = BTreeSet::new();
         while let Some(id) = ids.pop_first() {
             ids.extend(self.take(&id));

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{
-    Correlator,
-    anchor_id::AnchorId,
-    execs::{Claim, What},
-    limits,
-    sockets::SocketNo,
-    world::{Standing, World},
+use crate::correlate::{
+    Correlator, limits,
+    state::{
+        Standing, World,
+        anchor_id::AnchorId,
+        anchors::{Claim, What},
+        sockets::SocketNo,
+    },
 };
 use crate::model::{
     Actor, BootTime, Change, Evidence, ExecFifo, Family, FileId, HostNo, RawText, Session, SocketId, SocketInfo,
@@ -31,7 +32,7 @@ impl World {
 impl Correlator {
     /// A unix connection to a daemon: one that stands for all sessions, and counts once for each pair of processes; or one to
     /// dockerd's API, which may be a session's own.
-    pub(super) fn unix_accepted(
+    pub(in crate::correlate) fn unix_accepted(
         &mut self,
         at: BootTime,
         accepting: TaskKey,
@@ -68,7 +69,7 @@ impl Correlator {
 
     /// The connection that an act of that actor was for: the accepted one on which it received last. A unix connection counts
     /// where each session has one of its own.
-    pub(super) fn stream_of_actor(
+    pub(in crate::correlate) fn stream_of_actor(
         &self,
         at: BootTime,
         task: TaskKey,
@@ -87,7 +88,7 @@ impl Correlator {
     }
 
     /// A connection by which an act is explained: known from here on, even where the record that it was accepted was lost.
-    pub(super) fn streamed_by(&mut self, at: BootTime, task: TaskKey, from: &SocketInfo) {
+    pub(in crate::correlate) fn streamed_by(&mut self, at: BootTime, task: TaskKey, from: &SocketInfo) {
         let Some(tuple) = from.tuple.filter(|_| from.family != Family::Unix) else { return };
         let listens = self.world.processes.get(task).is_some_and(|process| process.ports.contains(&tuple.local.port()));
         let role = from.role.or(listens.then_some(SocketRole::Accepted));
@@ -95,7 +96,7 @@ impl Correlator {
     }
 
     /// The runtime makes a FIFO of an exec.
-    pub(super) fn fifo(
+    pub(in crate::correlate) fn fifo(
         &mut self,
         at: BootTime,
         task: TaskKey,
@@ -138,7 +139,7 @@ impl Correlator {
     }
 
     /// A FIFO that is older than the tracer, or was asked for: whoever holds it serves that exec.
-    pub(super) fn fifo_held(&mut self, at: BootTime, task: TaskKey, path: &RawText, file: FileId) {
+    pub(in crate::correlate) fn fifo_held(&mut self, at: BootTime, task: TaskKey, path: &RawText, file: FileId) {
         let Some(fifo) = path.as_str().and_then(parse_fifo_path).filter(|_| self.world.may_be_daemon(task)) else {
             return;
         };
@@ -175,7 +176,14 @@ impl Correlator {
 
     /// A goroutine of the runtime passes on what a FIFO gave: to the stream of that exec, or, from a container's own output, to
     /// one that is attached to it.
-    pub(super) fn fifo_relayed(&mut self, at: BootTime, task: TaskKey, actor: Actor, fifo: FileId, to: &SocketInfo) {
+    pub(in crate::correlate) fn fifo_relayed(
+        &mut self,
+        at: BootTime,
+        task: TaskKey,
+        actor: Actor,
+        fifo: FileId,
+        to: &SocketInfo,
+    ) {
         if let Some(id) = self.world.execs.of_pipe_file(fifo).cloned() {
             if let Some(to) = self.relay_end(at, task, to) {
                 self.claim(at, &id, to, by(actor), actor.goid.is_some());
@@ -202,7 +210,14 @@ impl Correlator {
     }
 
     /// The goroutine that waits for a FIFO leads to a connection.
-    pub(super) fn fifo_awaited(&mut self, at: BootTime, task: TaskKey, path: &RawText, socket: SocketId, copied: bool) {
+    pub(in crate::correlate) fn fifo_awaited(
+        &mut self,
+        at: BootTime,
+        task: TaskKey,
+        path: &RawText,
+        socket: SocketId,
+        copied: bool,
+    ) {
         let Some(id) = self.world.exec_awaited(task, path).cloned() else { return };
         if let Some(stream) = self.world.sockets.find(socket) {
             self.claim(at, &id, stream, Evidence::Memory, true);
@@ -213,7 +228,7 @@ impl Correlator {
     }
 
     /// A pipe that a `runc exec` has for stdin, stdout or stderr: the runtime has its other end.
-    pub(super) fn pipe_held(&mut self, runc: TaskKey, path: &RawText, file: FileId, fd: u32) {
+    pub(in crate::correlate) fn pipe_held(&mut self, runc: TaskKey, path: &RawText, file: FileId, fd: u32) {
         let Some(id) = self.world.execs.by_runc(runc).cloned() else { return };
         let stream = usize::try_from(fd).ok().and_then(|fd| STREAMS.get(fd).copied());
         let (Some(stream), Some(exec)) = (stream, self.world.execs.get_mut(&id)) else { return };
@@ -228,7 +243,14 @@ impl Correlator {
     }
 
     /// That connection is this exec's. Two that claim to be leave none. `identified`: who says so is nobody else.
-    pub(super) fn claim(&mut self, at: BootTime, id: &AnchorId, stream: SocketNo, by: Evidence, identified: bool) {
+    pub(in crate::correlate) fn claim(
+        &mut self,
+        at: BootTime,
+        id: &AnchorId,
+        stream: SocketNo,
+        by: Evidence,
+        identified: bool,
+    ) {
         let claim = self.world.execs.claim_stream(id, stream);
         let Some(exec) = self.world.execs.get_mut(id) else { return };
         if claim == Claim::Anothers {
@@ -256,7 +278,7 @@ impl Correlator {
     }
 
     /// Whose a stream is has become known: what stood for it is over, and names what it is a part of.
-    pub(super) fn resolve(&mut self, at: BootTime, standing_in: &AnchorId, id: &AnchorId) {
+    pub(in crate::correlate) fn resolve(&mut self, at: BootTime, standing_in: &AnchorId, id: &AnchorId) {
         self.world.execs.forget(standing_in);
         let touched = self.world.audits.forget(standing_in);
         self.reconsider(touched);
@@ -277,7 +299,7 @@ impl Correlator {
     }
 
     /// An accepted connection that may be one of a streaming server: to be looked at when what explains it was seen.
-    pub(super) fn perhaps_stream(&mut self, due: BootTime, task: TaskKey, no: SocketNo) {
+    pub(in crate::correlate) fn perhaps_stream(&mut self, due: BootTime, task: TaskKey, no: SocketNo) {
         let Some(socket) = self.world.sockets.get(no) else { return };
         let process = self.world.processes.get(task);
         let serves = process.is_some_and(|process| process.is_runtime) || self.world.is_kubelet(task);
@@ -289,7 +311,7 @@ impl Correlator {
     }
 
     /// Nobody has claimed that connection: exec, attach or port-forward, it stands for itself.
-    pub(super) fn look_at_stream(&mut self, at: BootTime, no: SocketNo) {
+    pub(in crate::correlate) fn look_at_stream(&mut self, at: BootTime, no: SocketNo) {
         let Some(socket) = self.world.sockets.get(no) else { return };
         // An attempt that was refused is over, also where the record of one end's close was lost.
         let peer = socket.peer.and_then(|peer| self.world.sockets.get(peer));
@@ -318,14 +340,14 @@ impl Correlator {
     }
 
     /// A stream of that owner's, older than the tracer, is nobody's yet.
-    pub(super) fn offer_stream(&mut self, owner: Option<TaskKey>) {
+    pub(in crate::correlate) fn offer_stream(&mut self, owner: Option<TaskKey>) {
         // dockershim streams in the kubelet, for execs of dockerd's.
         let runtime = owner.filter(|owner| !self.world.is_kubelet(*owner));
         self.dirty.extend(self.world.execs.offer_stream(runtime));
     }
 
     /// Bytes moved between two sockets of a process: when one is a stream, that tells whose it is or what it is for.
-    pub(super) fn stream_served(&mut self, a: SocketNo, b: SocketNo) {
+    pub(in crate::correlate) fn stream_served(&mut self, a: SocketNo, b: SocketNo) {
         for (stream, other) in [(a, b), (b, a)] {
             if self.world.forwarded_by(stream).contains(&other) {
                 // What the runtime connected to is forwarded: no exec will claim this stream.
@@ -356,6 +378,6 @@ impl Correlator {
 }
 
 /// What an act of that actor proves.
-pub(super) fn by(actor: Actor) -> Evidence {
+pub(in crate::correlate) fn by(actor: Actor) -> Evidence {
     if actor.g.is_some() { Evidence::Goroutine } else { Evidence::Thread }
 }

@@ -2,31 +2,33 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::{
+use super::upstream::{Builder, Node};
+use crate::correlate::{
     Correlator,
-    anchor_id::AnchorId,
-    audit::{Command, From, Sought, Verdict},
-    chain::{Builder, Node},
-    execs::{Exec, What},
     limits::{AUDIT_CLOSED, AUDIT_OLDER, AUDIT_SETTLED, REQUEST_WITHIN, TICK},
-    world::Part,
+    state::{
+        Part,
+        anchor_id::AnchorId,
+        anchors::{Exec, What},
+        audit::{Command, From, Sought, Verdict},
+    },
 };
 use crate::model::{BootTime, Client, Gap, GapCode, Hop, Kind, RawText, Role, Session, Subresource, Target, Want};
 
 /// What the audit log is asked about a session.
-pub(super) struct Question {
-    pub(super) sought: Sought,
+pub(in crate::correlate) struct Question {
+    pub(in crate::correlate) sought: Sought,
     /// When everything is known that may speak against an answer; `None` where the session itself is not known well enough.
-    pub(super) due: Option<BootTime>,
+    pub(in crate::correlate) due: Option<BootTime>,
     /// It comes up, and its path is not known yet: much that is not its own would fit for a moment.
-    pub(super) early: bool,
+    pub(in crate::correlate) early: bool,
     /// Whether the API server is known to have been asked: else it may be, which is enough to be another's rival.
-    pub(super) asked: bool,
+    pub(in crate::correlate) asked: bool,
 }
 
 impl Builder<'_> {
     /// The client: what its own host knows of it, or else its address alone.
-    pub(super) fn client(&mut self, hop: Option<&Hop>, address: Option<SocketAddr>) -> Client {
+    pub(in crate::correlate) fn client(&mut self, hop: Option<&Hop>, address: Option<SocketAddr>) -> Client {
         let Some(Hop { task, process, .. }) = hop else { return Client { address, ..Client::default() } };
         let ancestry = self.world.processes.get(*task).and_then(|process| process.ancestry.as_ref());
         if ancestry.is_none() {
@@ -46,7 +48,7 @@ impl Builder<'_> {
     }
 
     /// What the audit log is to be asked; `None` where nobody reads one, or the API server was not asked for this session.
-    pub(super) fn question(
+    pub(in crate::correlate) fn question(
         &self,
         exec: &Exec,
         up: &[Node],
@@ -124,7 +126,7 @@ impl Builder<'_> {
     }
 
     /// Until when an end is not told, because who was behind it is not known yet.
-    pub(super) fn held_until(&self, id: &AnchorId, question: &Question, closed: BootTime) -> BootTime {
+    pub(in crate::correlate) fn held_until(&self, id: &AnchorId, question: &Question, closed: BootTime) -> BootTime {
         if self.world.audits.ended {
             return closed;
         }
@@ -135,7 +137,7 @@ impl Builder<'_> {
 
 impl Correlator {
     /// Puts the user of the audit log to a session.
-    pub(super) fn name_user(&mut self, id: &AnchorId, session: &mut Session, question: Option<Question>) {
+    pub(in crate::correlate) fn name_user(&mut self, id: &AnchorId, session: &mut Session, question: Option<Question>) {
         let Some(Question { sought, due, early, asked }) = question else {
             let touched = self.world.audits.forget(id);
             return self.reconsider(touched);
@@ -166,7 +168,7 @@ impl Correlator {
     }
 
     /// For these sessions the audit log says something else now.
-    pub(super) fn reconsider(&mut self, sessions: impl IntoIterator<Item = AnchorId>) {
+    pub(in crate::correlate) fn reconsider(&mut self, sessions: impl IntoIterator<Item = AnchorId>) {
         for id in sessions {
             self.touch(&Part::Exec(id));
         }

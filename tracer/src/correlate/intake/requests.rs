@@ -1,16 +1,15 @@
 //! What kubectl asks of the API server, and where that keeps it: `kubectl get`, `kubectl create` and the like.
 
-use super::{
+use crate::correlate::{
     Correlator,
-    chain::{Builder, link},
-    sockets::SocketNo,
-    world::{Part, World},
+    assemble::upstream::{Builder, link},
+    state::{Part, World, sockets::SocketNo},
 };
 use crate::model::{GapCode, Hop, Link, LinkKind, Role, SocketInfo, SocketRole, TaskKey, Want};
 
 impl Correlator {
     /// A connection to etcd: an API server's is the way to what it keeps.
-    pub(super) fn perhaps_store(&mut self, task: TaskKey, no: SocketNo, socket: &SocketInfo) {
+    pub(in crate::correlate) fn perhaps_store(&mut self, task: TaskKey, no: SocketNo, socket: &SocketInfo) {
         let to_etcd = socket.tuple.is_some_and(|tuple| self.world.places.is_etcd_port(tuple.remote.port()));
         if !to_etcd || socket.role == Some(SocketRole::Accepted) {
             return;
@@ -29,7 +28,7 @@ impl Correlator {
 
 impl World {
     /// Forgets connections that are closed, and those of processes that are gone.
-    pub(super) fn forget_stores(&mut self) {
+    pub(in crate::correlate) fn forget_stores(&mut self) {
         let (processes, sockets) = (&self.processes, &self.sockets);
         self.stores.retain(|task, stores| {
             stores.retain(|no| sockets.get(*no).is_some_and(|socket| socket.closed.is_none()));
@@ -41,7 +40,7 @@ impl World {
 impl Builder<'_> {
     /// etcd, behind the API server. Every request goes over connections that all share (gRPC over HTTP/2, one connection for
     /// each kind of object), so which of them is not told.
-    pub(super) fn kept_by(&mut self, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+    pub(in crate::correlate) fn kept_by(&mut self, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         let Some(server) = hops.iter().rposition(|hop| hop.role == Role::ApiServer) else { return };
         let Some(task) = hops.get(server).map(|hop| hop.task) else { return };
         let world = self.world;

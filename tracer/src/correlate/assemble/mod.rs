@@ -1,0 +1,7 @@
+//! A session out of what is known.
+
+pub(in crate::correlate) mod downstream;
+pub(in crate::correlate) mod outcome;
+pub(in crate::correlate) mod roles;
+pub(in crate::correlate) mod upstream;
+pub(in crate::correlate) mod user;
