@@ -1,4 +1,4 @@
-//! Starting and stopping the daemons.
+//! Starts and stops the lab's daemons.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -24,13 +24,14 @@ use crate::hint::hinted;
 use crate::progress::{Progress, wait_until};
 use crate::tools::{command, find, run};
 
-/// How long a daemon may take to answer on a busy machine.
+/// Longest time that a daemon may take to answer, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// How long one that is told to end may take before it is killed: as a unit's manager would wait, only shorter.
+/// Longest time that a stopped daemon may take to end before it gets SIGKILL. A service manager does the same, but
+/// waits longer.
 const LIMIT_OF_STOP: Duration = Duration::from_secs(10);
 
-/// Starts the cluster, or finds it started.
+/// Starts the cluster. Does nothing if a complete cluster is already up.
 pub(super) fn up(state: &State, runtime: Runtime, noise: Option<u32>) -> Result<()> {
     let progress = Progress::new();
     if !rustix::process::geteuid().is_root() {
@@ -90,13 +91,14 @@ pub(super) fn up(state: &State, runtime: Runtime, noise: Option<u32>) -> Result<
     Ok(())
 }
 
-/// Stops everything that `up` started and leaves the machine as it was. Without state there is nothing to stop.
+/// Stops everything that `up` started and restores the machine. Returns false if there is no state directory.
 pub(super) fn down(state: &State) -> Result<bool> {
     let Some(_lock) = state.lock()? else { return Ok(false) };
     let facts = state.facts()?;
     let daemons = state.daemons()?;
-    // The pods' keeper first, so that nothing is started again; the runtime last, so that no shim is born after the
-    // shims are counted. dockerd is not asked: it would wait for its containers, which go next anyway.
+    // Stop the kubelet first, because it restarts pods. Stop containerd last: no shim may start after the shims have
+    // been counted. Kill dockerd without a grace period: it would wait for its containers, and those are killed next
+    // anyway.
     for (name, patience) in [("kubelet", 5), ("kube-apiserver", 5), ("etcd", 5), ("dockerd", 0), ("containerd", 10)] {
         if let Some(daemon) = daemons.get(name) {
             daemon.process.stop(Duration::from_secs(patience))?;
@@ -120,7 +122,7 @@ pub(super) fn down(state: &State) -> Result<bool> {
     Ok(true)
 }
 
-/// Ends one daemon of the lab, and leaves the rest as it is.
+/// Stops one daemon and leaves the others running.
 pub(super) fn stop_one(state: &State, name: &str, kill: bool) -> Result<()> {
     let (_, daemon) = one(state, name)?;
     let _lock = state.lock()?;
@@ -133,7 +135,7 @@ pub(super) fn stop_one(state: &State, name: &str, kill: bool) -> Result<()> {
     Ok(())
 }
 
-/// Starts one daemon of the lab that has ended, and waits until an exec works: all of them are on its way.
+/// Starts one daemon that has ended, then waits until an exec works, since an exec needs all daemons.
 pub(super) fn start_one(state: &State, name: &str) -> Result<()> {
     let (facts, daemon) = one(state, name)?;
     let _lock = state.lock()?;
@@ -154,7 +156,7 @@ pub(super) fn start_one(state: &State, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A daemon of the lab that is up.
+/// Returns the lab's facts and one of its daemons. Fails if the lab is not up or has no such daemon.
 fn one(state: &State, name: &str) -> Result<(Facts, Daemon)> {
     let facts = state.facts_of_ready()?;
     let mut daemons = state.daemons()?;
@@ -165,7 +167,7 @@ fn one(state: &State, name: &str) -> Result<(Facts, Daemon)> {
     Ok((facts, daemon))
 }
 
-/// Whether all was started in this boot and still runs.
+/// True if all daemons were started in this boot and still run.
 fn is_whole(state: &State, facts: &Facts) -> Result<bool> {
     let daemons = state.daemons()?;
     let expected = if facts.runtime == Runtime::Docker { 5 } else { 4 };
@@ -173,7 +175,7 @@ fn is_whole(state: &State, facts: &Facts) -> Result<bool> {
     Ok(facts.ready && facts.boot_id == boot_id()? && run == expected)
 }
 
-/// The lab uses the sockets and names that a real node uses: whoever else has them keeps them.
+/// Fails if another program already uses the sockets, pods or namespaces of a real node: the lab uses the same ones.
 fn refuse_others() -> Result<()> {
     for (socket, service) in [(config::CONTAINERD_SOCKET, "containerd"), (config::DOCKER_SOCKET, "docker")] {
         if let Ok(peer) = UnixStream::connect(socket) {
@@ -204,7 +206,7 @@ fn refuse_others() -> Result<()> {
     Ok(())
 }
 
-/// What the runtime is called on the command line.
+/// The runtime's name on the command line.
 pub(super) fn name_of(runtime: Runtime) -> &'static str {
     match runtime {
         Runtime::Containerd => "containerd",
@@ -224,7 +226,8 @@ impl Starting<'_> {
         network::up()?;
         self.progress.say("certificates and network are there");
 
-        // The slowest first: the API server starts while the images are made.
+        // etcd and the API server are the slowest: start them first, so that the API server starts while the images
+        // are built.
         self.etcd()?;
         let apiserver = self.apiserver()?;
         self.lay_over("/var/lib/containerd")?;
@@ -311,7 +314,7 @@ impl Starting<'_> {
     fn wait_for_apiserver(&self, apiserver: &Daemon) -> Result<()> {
         let answers = || Ok(self.kubectl(&["get", "--raw", "/readyz"]).is_ok());
         self.wait(apiserver, "kube-apiserver", answers)?;
-        // It makes this namespace by itself, a moment after it is ready.
+        // The API server creates this namespace itself, a moment after it reports ready.
         let namespace = || Ok(self.kubectl(&["get", "namespace", "default"]).is_ok());
         self.wait(apiserver, "the namespace \"default\"", namespace)?;
         self.progress.say("kube-apiserver is ready");
@@ -325,10 +328,10 @@ impl Starting<'_> {
         self.start("kubelet", Host::Worker, kubelet)
     }
 
-    /// Starts a daemon in a session of its own, so that neither a closed terminal nor Ctrl-C reaches it.
+    /// Starts a daemon in its own session, so that neither a closed terminal nor Ctrl-C reaches the daemon.
     fn start(&self, name: &str, host: Host, mut command: Command) -> Result<Daemon> {
         let log = self.state.log(name);
-        // What it said before it was ended is worth more than an empty file.
+        // Append: the log of a daemon's previous run is worth more than an empty file.
         let output = File::options()
             .create(true)
             .append(true)
@@ -344,7 +347,7 @@ impl Starting<'_> {
         Ok(daemon)
     }
 
-    /// Waits for a condition, as long as the daemon it depends on runs.
+    /// Waits for a condition. Fails as soon as the daemon that the condition depends on has ended.
     fn wait(&self, daemon: &Daemon, what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
         wait_until(what, LIMIT, &daemon.log, || {
             if !daemon.process.runs() {
@@ -364,8 +367,8 @@ impl Starting<'_> {
         fs::write(&file, serde_json::to_vec_pretty(value)?).with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// Puts a directory of the lab's over one that may hold the machine's own images and containers: the daemon sees
-    /// the usual path, and what is below comes back when it is unmounted.
+    /// Bind-mounts one of the lab's directories over `path`, which may hold the machine's own images and containers.
+    /// The daemon sees its usual path; unmounting brings the original content back.
     fn lay_over(&self, path: &str) -> Result<()> {
         let name = Path::new(path).file_name().context("a path with a name")?;
         let ours = self.state.path("var").join(name);

@@ -1,4 +1,4 @@
-//! The texts that the daemons are configured with.
+//! Configuration of the daemons.
 
 use std::path::Path;
 
@@ -11,16 +11,16 @@ use super::pki::NODE;
 use super::state::{Runtime, State};
 use super::version::Version;
 
-/// Where containerd listens: the path that real nodes use.
+/// containerd's socket: the path that real nodes use.
 pub(super) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
-/// Where dockerd listens.
+/// dockerd's socket.
 pub(super) const DOCKER_SOCKET: &str = "/var/run/docker.sock";
-/// The pods that have a network of their own get addresses of it.
+/// Subnet of the pods with a network of their own.
 const POD_SUBNET: &str = "10.244.1.0/24";
 
-/// containerd's, with the paths that real nodes have, and the lab's own network configuration.
+/// containerd's configuration, with the paths of real nodes and the lab's own CNI configuration.
 pub(super) fn containerd(cni_conf_dir: &Path) -> String {
-    // restrict_oom_score_adj: where root lacks CAP_SYS_RESOURCE, runc may not lower the score and dies of it.
+    // restrict_oom_score_adj: without CAP_SYS_RESOURCE, runc may not lower the score and fails.
     format!(
         r#"version = 2
 root = "/var/lib/containerd"
@@ -47,7 +47,8 @@ state = "/run/containerd"
     )
 }
 
-/// The network of pods that do not use the host's: a bridge on the worker. No masquerading: nothing leads outside.
+/// CNI configuration for pods without the host network: a bridge on the worker. No masquerading, since no route leads
+/// outside.
 pub(super) fn cni(ipam_dir: &Path) -> Value {
     json!({
         "cniVersion": "0.4.0",
@@ -67,8 +68,8 @@ pub(super) fn cni(ipam_dir: &Path) -> Value {
     })
 }
 
-/// Requests that open sessions, at each of their stages, without bodies: one shows when it was received, when it was upgraded
-/// and when it ended. Others tell nothing of a session, and are many.
+/// Audits requests that open sessions, at every stage and without bodies. The stages give the times of receipt,
+/// upgrade and end. All other requests are dropped: they are many and carry no session.
 pub(super) fn audit_policy() -> Value {
     let sessions = ["pods/exec", "pods/attach", "pods/portforward"];
     json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [
@@ -97,7 +98,7 @@ pub(super) fn apiserver_args(state: &State, version: Version) -> Vec<String> {
         "--service-account-issuer=https://kubernetes.default".to_owned(),
         "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
         "--authorization-mode=RBAC".to_owned(),
-        // No controller manager runs that would make the accounts.
+        // No controller manager runs that would create the service accounts.
         "--disable-admission-plugins=ServiceAccount".to_owned(),
         "--endpoint-reconciler-type=none".to_owned(),
         format!("--audit-policy-file={}", state.path("audit-policy.json").display()),
@@ -110,7 +111,7 @@ pub(super) fn apiserver_args(state: &State, version: Version) -> Vec<String> {
     args
 }
 
-/// The kubelet's configuration file. (JSON is YAML.)
+/// The kubelet's configuration file, as JSON, which is valid YAML.
 pub(super) fn kubelet(state: &State, version: Version) -> Value {
     let pki = |name: &str| state.path("pki").join(name);
     let mut config = json!({
@@ -177,7 +178,7 @@ pub(super) fn kubelet_args(state: &State, version: Version, runtime: Runtime) ->
     args
 }
 
-/// dockerd's arguments. No bridge, no firewall: the CNI plug-ins make what network there is.
+/// dockerd's arguments. No bridge and no firewall: the CNI plug-ins set up the network.
 pub(super) fn dockerd_args(runc: &Path) -> Vec<String> {
     vec![
         format!("--host=unix://{DOCKER_SOCKET}"),
@@ -190,8 +191,8 @@ pub(super) fn dockerd_args(runc: &Path) -> Vec<String> {
     ]
 }
 
-/// dockerd's runtime: runc without the out-of-memory score that root may not lower where it lacks CAP_SYS_RESOURCE.
-/// (containerd has a setting for it, dockerd has none.)
+/// dockerd's runtime: runc with the OOM score set to 0, because root may not lower the score without
+/// CAP_SYS_RESOURCE. containerd has a setting for this, dockerd has none.
 pub(super) fn runc_wrapper(runc: &Path) -> String {
     format!(
         r#"#!/bin/sh

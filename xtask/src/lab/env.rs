@@ -1,4 +1,4 @@
-//! What a test needs to know about the lab, as JSON.
+//! Description of a running lab for tests, as JSON.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::state::{Facts, Runtime, State};
 use super::version::Version;
 use super::{config, pods};
 
-/// `cargo xtask lab env`.
+/// Output of `cargo xtask lab env`.
 #[derive(Debug, Serialize)]
 pub(super) struct Env {
     state_dir: PathBuf,
@@ -49,7 +49,7 @@ struct DaemonEnv {
 }
 
 impl Env {
-    /// Of a lab that is up.
+    /// Describes a lab that is up.
     pub(super) fn of(state: &State, facts: Facts) -> Result<Self> {
         let hosts = Host::ALL.map(|host| {
             let env = HostEnv { netns: host.netns(), netns_path: host.netns_path(), address: host.address() };

@@ -1,4 +1,4 @@
-//! Programs of the lab that are written in Go: built once for each version of their source.
+//! Go programs of the lab, built once for each version of their source.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::tools::{command, find, is_program, run};
 use crate::{apt, cache};
 
-/// The program of this name and source.
+/// Returns the program built from this source. Builds only if the source has changed.
 pub(super) fn program(name: &str, text: &str) -> Result<PathBuf> {
     let dir = cache::dir("execpath-lab")?.join(name);
     let (program, source) = (dir.join(name), dir.join("main.go"));
@@ -26,7 +26,7 @@ pub(super) fn program(name: &str, text: &str) -> Result<PathBuf> {
     let mut build = command(go);
     build.current_dir(&dir).envs([("GO111MODULE", "off"), ("CGO_ENABLED", "0")]);
     run(build.args(["build", "-o", name, "new.go"]))?;
-    // The source last: it says that the program beside it is whole.
+    // Rename the source last: its presence marks the program beside it as complete.
     fs::rename(&new, &source)?;
     Ok(program)
 }

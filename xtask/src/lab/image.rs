@@ -1,4 +1,4 @@
-//! Two container images made from the machine's static busybox, so that no registry is needed.
+//! Two container images built from the machine's static busybox, so that the lab needs no registry.
 
 use std::fs;
 use std::io::Write;
@@ -11,12 +11,12 @@ use sha2::{Digest as _, Sha256};
 use crate::hint::hinted;
 use crate::tools::{command, find, run};
 
-/// A shell and its tools: what the pods run.
+/// Image of all containers: a shell and its tools.
 pub(super) const BOX: &str = "localhost/lab/box:1";
-/// What holds a pod's namespaces.
+/// Image of the pause container, which holds a pod's namespaces.
 pub(super) const PAUSE: &str = "localhost/lab/pause:1";
 
-/// Writes `box.tar` and `pause.tar`, each with its image's name, into `dir`.
+/// Writes `box.tar` and `pause.tar` into `dir`. Each archive carries its image's name.
 pub(super) fn write(dir: &Path) -> Result<()> {
     let busybox = find("busybox").context("no busybox on PATH")?;
     let program = fs::read(&busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
@@ -34,7 +34,7 @@ pub(super) fn write(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a program names a dynamic loader.
+/// True if the program names a dynamic loader.
 fn needs_libraries(program: &[u8]) -> bool {
     let loader: &[u8] = b"/ld-linux";
     program.windows(loader.len()).any(|window| window == loader)
@@ -56,7 +56,7 @@ fn layer(busybox: &[u8], applets: &[&str]) -> Result<Vec<u8>> {
     Ok(tar.into_inner()?)
 }
 
-/// The archive that `docker save` would make: both `ctr images import` and `docker load` read it.
+/// Builds an archive in the format of `docker save`. Both `ctr images import` and `docker load` read it.
 fn archive(layer: &[u8], name: &str, entrypoint: Option<&[&str]>) -> Result<Vec<u8>> {
     let layer_id = sha256(layer);
     let architecture = match std::env::consts::ARCH {

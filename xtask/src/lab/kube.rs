@@ -1,7 +1,7 @@
-//! Where kube-apiserver and kubelet come from.
+//! Sources of kube-apiserver and kubelet.
 //!
-//! Debian ships no binaries of them, but the source of 1.20: the last line whose kubelet also speaks to dockerd by
-//! itself. It is built once, and kept.
+//! Debian ships no binaries of them, only the source of 1.20: the last series with a kubelet that also speaks to
+//! dockerd itself. The lab builds the programs once and caches them.
 
 use std::env;
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ use crate::{apt, cache};
 
 const PROGRAMS: [&str; 2] = ["kube-apiserver", "kubelet"];
 
-/// A directory that holds both programs.
+/// A directory with both programs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Kube {
     pub(super) dir: PathBuf,
@@ -29,7 +29,7 @@ pub(super) struct Kube {
 }
 
 impl Kube {
-    /// `$KUBE_BIN`, else what is in the cache, else built into the cache.
+    /// Uses `$KUBE_BIN` if set, else the cache. Builds into the cache if the cache is empty.
     pub(super) fn ensure(progress: &Progress) -> Result<Self> {
         if let Some(dir) = env::var_os("KUBE_BIN").filter(|dir| !dir.is_empty()) {
             let dir = std::path::absolute(dir)?;
@@ -46,7 +46,7 @@ impl Kube {
         Self::at(dir)
     }
 
-    /// A program's path.
+    /// Path of a program.
     pub(super) fn program(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
@@ -61,8 +61,8 @@ impl Kube {
     }
 }
 
-/// The version: what the kubelet says, unless it was built without one and says 0.0; then KUBE_MINOR or the name of
-/// the directory.
+/// The Kubernetes version: from the kubelet's output or, for a build without a version (0.0), from `KUBE_MINOR` or
+/// the directory's name.
 fn tell(said: &str, minor: Option<&str>, dir: &Path) -> Option<Version> {
     let said = Version::find_in(said).filter(|version| version.major > 0);
     let minor = || minor?.parse().ok().map(Version::one);
@@ -70,7 +70,7 @@ fn tell(said: &str, minor: Option<&str>, dir: &Path) -> Option<Version> {
     said.or_else(minor).or_else(named)
 }
 
-/// Builds from Debian's source package. Without the tools the hint is KUBE_BIN: on another system that is the way.
+/// Builds from Debian's source package. Without apt-get, the hint names `KUBE_BIN`: the only way on other systems.
 fn build(out: &Path, progress: &Progress) -> Result<()> {
     if crate::tools::find("apt-get").is_none() {
         return Err(hinted(
@@ -127,14 +127,14 @@ fn missing_tools() -> Vec<&'static str> {
     tools.into_iter().filter(|(program, _)| crate::tools::find(program).is_none()).map(|(_, package)| package).collect()
 }
 
-/// What upstream's own build stamps in: without it the binaries call themselves 0.0.
+/// Linker flags that stamp the version, as upstream's own build does. Without them the binaries report 0.0.
 fn version_flags(version: &str) -> Result<String> {
     let at = "k8s.io/kubernetes/vendor/k8s.io/component-base/version";
     let Version { major, minor } = version.parse()?;
     Ok(format!("-X {at}.gitVersion=v{version} -X {at}.gitMajor={major} -X {at}.gitMinor={minor}"))
 }
 
-/// The version in the name of a Debian source archive, which may say 1.20.5 and mean 1.20.2.
+/// Upstream version in the name of a Debian source archive: `1.20.5+really1.20.2` means 1.20.2.
 fn upstream_version(archive: &str) -> Option<&str> {
     let version = archive.strip_prefix("kubernetes_")?.split(".orig.").next()?;
     let version = version.rsplit("really").next()?;
@@ -152,7 +152,8 @@ fn archive(dir: &Path) -> Result<PathBuf> {
     bail!("apt-get source left no kubernetes_*.orig.tar.* in {}", dir.display())
 }
 
-/// Runs the steps of a long build: output to a log, a line now and then, every status looked at.
+/// Runs the steps of a long build. Output goes to a log, progress is printed now and then, and every exit status is
+/// checked.
 struct Build<'a> {
     log: PathBuf,
     progress: &'a Progress,
@@ -184,14 +185,14 @@ impl Build<'_> {
     }
 }
 
-/// The end of a log.
+/// The last `count` lines of a log.
 pub(super) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.trim_end().lines().collect();
     lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n")
 }
 
-/// apt with the machine's Debian sources read as source packages, in files of its own: many machines have no deb-src
-/// line, and theirs are not ours to change.
+/// apt with its own lists, in which the machine's Debian sources are source packages. Many machines have no deb-src
+/// line, and the lab must not change their configuration.
 struct PrivateApt {
     dir: PathBuf,
 }
@@ -239,13 +240,13 @@ impl PrivateApt {
     }
 }
 
-/// One-line entries of Debian, `deb …`, as `deb-src …`.
+/// Converts Debian's one-line entries from `deb …` to `deb-src …`.
 fn as_source_list(text: &str) -> String {
     let entries = text.lines().filter_map(|line| line.trim().strip_prefix("deb ")).filter(|it| it.contains("debian"));
     entries.map(|entry| format!("deb-src {entry}\n")).collect()
 }
 
-/// Stanzas of Debian with `Types: deb`, as `Types: deb-src`.
+/// Converts Debian's stanzas from `Types: deb` to `Types: deb-src`.
 fn as_source_stanzas(text: &str) -> String {
     let mut sources = Vec::new();
     for stanza in text.split("\n\n") {

@@ -1,4 +1,4 @@
-//! The kubectls that the tests compare: old ones speak SPDY, new ones WebSocket first.
+//! The kubectl versions that the tests compare: old ones speak SPDY, new ones try WebSocket first.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -15,14 +15,14 @@ use crate::hint::hinted;
 use crate::progress::Progress;
 use crate::tools::{command, find, is_program, run};
 
-/// The kubectls that were found.
+/// All kubectls found, by version.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Kubectls {
     pub(super) by_version: BTreeMap<Version, PathBuf>,
 }
 
 impl Kubectls {
-    /// Those of `$KUBECTL_BINS`, else those beside the kubectl on PATH, and always Debian's, the oldest.
+    /// Finds kubectls in `$KUBECTL_BINS`, else beside the kubectl on PATH. Always adds Debian's, the oldest.
     pub(super) fn discover(progress: &Progress) -> Result<Self> {
         let mut found = Self::default();
         for dir in directories() {
@@ -40,12 +40,12 @@ impl Kubectls {
         Ok(found)
     }
 
-    /// The newest: what `lab exec` and the lab itself use.
+    /// The newest kubectl. `lab exec` and the lab itself use it.
     pub(super) fn newest(&self) -> Result<&Path> {
         self.by_version.values().next_back().map(PathBuf::as_path).context("no kubectl was found")
     }
 
-    /// The one asked for: a version, or a path.
+    /// Picks a kubectl by version or path.
     pub(super) fn pick(&self, asked: &str) -> Result<PathBuf> {
         if asked.contains('/') {
             return Ok(PathBuf::from(asked));
@@ -58,8 +58,8 @@ impl Kubectls {
             .ok_or_else(|| hinted(format!("no kubectl {version}"), format!("there are: {}; or give a path", known())))
     }
 
-    /// Links to them in `dir`, each in a directory of its version: there they all bear the name that users know, which
-    /// is also the process's name and its user agent.
+    /// Links all kubectls into `dir`, one directory per version. Each link is named `kubectl`: users know this name,
+    /// and it is also the process name and the user agent.
     pub(super) fn linked_in(&self, dir: &Path) -> Result<Self> {
         let mut links = Self::default();
         for (version, file) in &self.by_version {
@@ -77,8 +77,8 @@ impl Kubectls {
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .filter(|it| is_kubectl(it))
             .collect();
-        // Those that bear their version come first: they need not be asked, and a plain `kubectl` beside them may be
-        // one that only picks another.
+        // Read files with a version in their name first: these need not be executed. A plain `kubectl` beside them
+        // may only dispatch to another one.
         names.sort_by_key(|name| name == "kubectl");
         for name in names {
             let file = dir.join(&name);
@@ -94,7 +94,8 @@ impl Kubectls {
         Ok(())
     }
 
-    /// Unpacked, never installed: the package conflicts with a kubectl from elsewhere.
+    /// Adds Debian's kubectl. The package is unpacked, never installed, because it conflicts with a kubectl from
+    /// elsewhere.
     fn add_debians(&mut self, progress: &Progress) -> Result<()> {
         let dir = cache::dir("execpath-lab")?.join("kubectl-1.20");
         let file = dir.join("usr/bin/kubectl");
@@ -108,7 +109,7 @@ impl Kubectls {
     }
 }
 
-/// The names that a kubectl goes by: `kubectl`, `kubectl.1.27`, `kubectl-v1.27.3`, `kubectl1.27`.
+/// True for names such as `kubectl`, `kubectl.1.27`, `kubectl-v1.27.3`, `kubectl1.27`.
 fn is_kubectl(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("kubectl") else { return false };
     rest.is_empty() || rest.trim_start_matches(['.', '-', '_']).parse::<Version>().is_ok()

@@ -1,4 +1,4 @@
-//! The containers' processes, which outlive the daemons that started them: shims and their children.
+//! Processes of containers, which outlive the daemons that started them: shims and their descendants.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::config::CONTAINERD_SOCKET;
 use super::process::Process;
 use super::traces::PODS_CGROUP;
 
-/// What is looked at to tell whose a process is.
+/// Properties of a process that decide if it belongs to the lab.
 #[derive(Clone, Debug)]
 struct Seen {
     process: Process,
@@ -19,8 +19,8 @@ struct Seen {
     in_pod: bool,
 }
 
-/// Kills what containerd's shims hold, then the shims. `containerd` is the first of the lab, already stopped: only shims that
-/// were born after it count, and those name its socket.
+/// Kills all processes below the shims or in pods, then the shims. `containerd` is the lab's first containerd,
+/// already stopped: only shims started after it that name its socket belong to the lab.
 pub(super) fn stop(containerd: &Process) -> Result<()> {
     let (shims, others) = of_the_lab(&look(containerd)?, containerd);
     for process in others.iter().chain(&shims) {
@@ -32,13 +32,13 @@ pub(super) fn stop(containerd: &Process) -> Result<()> {
     Ok(())
 }
 
-/// The shims, and everything below them or in a pod's cgroup.
+/// Returns the shims, and all other processes below them or in a pod's cgroup.
 fn of_the_lab(seen: &[Seen], containerd: &Process) -> (Vec<Process>, Vec<Process>) {
     let is_younger = |it: &Seen| it.process.start_time >= containerd.start_time;
     let shims: BTreeSet<i32> = seen.iter().filter(|it| it.is_shim && is_younger(it)).map(|it| it.process.pid).collect();
     let parents: BTreeMap<i32, i32> = seen.iter().map(|it| (it.process.pid, it.parent)).collect();
     let is_below = |pid: i32| {
-        // At most as many steps as there are processes: what is read while it changes may lead in a circle.
+        // Limit the steps to the number of processes: data read while it changes may contain a cycle.
         std::iter::successors(Some(pid), |pid| parents.get(pid).copied())
             .take(parents.len())
             .any(|pid| shims.contains(&pid))
@@ -51,7 +51,7 @@ fn of_the_lab(seen: &[Seen], containerd: &Process) -> (Vec<Process>, Vec<Process
 
 fn look(containerd: &Process) -> Result<Vec<Seen>> {
     let mut seen = Vec::new();
-    // One that ends while it is looked at is one less to stop.
+    // Skip processes that end during the scan: there is nothing left to stop.
     for process in procfs::process::all_processes().context("cannot list /proc")?.filter_map(Result::ok) {
         let Ok(stat) = process.stat() else { continue };
         let cmdline = process.cmdline().unwrap_or_default();
@@ -66,10 +66,11 @@ fn look(containerd: &Process) -> Result<Vec<Seen>> {
     Ok(seen)
 }
 
-/// A process of some pod: with the pods of another kubelet, the lab's could not be told apart when it ends.
+/// Returns a process in any pod's cgroup. With pods of another kubelet on the machine, `down` could not identify the
+/// lab's own.
 pub(super) fn somebody_in_pods() -> Option<i32> {
     let mut processes = procfs::process::all_processes().ok()?.filter_map(Result::ok);
-    // A dead one that its parent has yet to reap still names its cgroup: the last lab's, just stopped, may be such.
+    // Ignore dead processes that are not yet reaped: they may belong to the lab that was just stopped.
     let lives = |process: &procfs::process::Process| process.stat().is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'));
     processes.find(|process| is_in_pod(process) && lives(process)).map(|process| process.pid)
 }
@@ -95,12 +96,12 @@ mod tests {
     fn shims_their_offspring_and_pods_processes_and_nobody_else() {
         let list = [
             seen(1, 0, 0, false, false),
-            seen(10, 50, 1, true, false),    // a shim from before containerd
-            seen(20, 200, 1, true, false),   // ours
+            seen(10, 50, 1, true, false),    // a shim older than containerd
+            seen(20, 200, 1, true, false),   // the lab's shim
             seen(21, 210, 20, false, true),  // a container's process
-            seen(22, 220, 21, false, false), // its child, moved to another cgroup
+            seen(22, 220, 21, false, false), // child of the previous process, moved to another cgroup
             seen(30, 230, 1, false, true),   // in a pod, but its shim is gone
-            seen(40, 240, 1, false, false),  // somebody's shell
+            seen(40, 240, 1, false, false),  // a shell outside the lab
         ];
         let (shims, others) = of_the_lab(&list, &process(5, 100));
         assert_eq!(shims.iter().map(|it| it.pid).collect::<Vec<_>>(), [20]);

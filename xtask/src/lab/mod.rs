@@ -1,8 +1,8 @@
 //! `cargo xtask lab`: a real Kubernetes cluster on one machine, for tests.
 //!
-//! Three network namespaces play client, master and worker; etcd, kube-apiserver, kubelet, containerd and runc are the
-//! real programs, started as a node starts them. No registry, no scheduler, no way outside. One lab fits on a machine,
-//! since the daemons use the sockets and directories that a real node uses.
+//! Three network namespaces play client, master and worker. etcd, kube-apiserver, kubelet, containerd and runc are
+//! the real programs, started as on a node. There is no registry, no scheduler and no route outside. Only one lab
+//! fits on a machine, because the daemons use the sockets and directories of a real node.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -35,10 +35,11 @@ mod traces;
 mod truth;
 mod version;
 
-/// A real Kubernetes cluster on this machine, for tests.
+/// Run a real Kubernetes cluster on this machine, for tests.
 ///
-/// State is in $LAB (/tmp/execpath-lab). kube-apiserver and kubelet come from $KUBE_BIN, else they are built once from
-/// Debian's source; $KUBE_MINOR tells their version where they do not; kubectls from $KUBECTL_BINS, else those beside the kubectl on PATH, and Debian's.
+/// State is kept in $LAB (/tmp/execpath-lab). kube-apiserver and kubelet come from $KUBE_BIN, or are built once from
+/// Debian's source. $KUBE_MINOR gives their version if they do not report one. kubectls come from $KUBECTL_BINS, else
+/// from the directory of the kubectl on PATH; Debian's kubectl is always added.
 #[derive(Args)]
 pub(crate) struct Lab {
     #[command(subcommand)]
@@ -49,48 +50,48 @@ pub(crate) struct Lab {
 enum What {
     /// Start the cluster.
     Up {
-        /// What the kubelet runs containers with.
+        /// Container runtime of the kubelet.
         #[arg(long, value_enum, default_value = "containerd")]
         runtime: Runtime,
-        /// Also make this many idle pods, as `lab pods` does.
+        /// Also create this many idle pods, as `lab pods` does.
         #[arg(long, value_name = "N")]
         pods: Option<u32>,
     },
-    /// Run kubectl on the client's host, in this process's place.
+    /// Replace this process with kubectl on the client's host.
     Exec {
-        /// Whose certificate to show: admin, alice, bob or carol.
+        /// User whose certificate kubectl presents: admin, alice, bob or carol.
         #[arg(long, value_name = "NAME", default_value = pki::ADMIN)]
         as_user: String,
-        /// Which kubectl: a version such as 1.20, or a path; else the newest found.
+        /// kubectl to use: a version such as 1.20, or a path. Default: the newest found.
         #[arg(long, value_name = "VERSION|PATH")]
         kubectl: Option<String>,
-        /// kubectl's arguments.
+        /// Arguments for kubectl.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         args: Vec<String>,
     },
-    /// See to it that there are exactly N idle pods: noise-0 and on, labelled app=noise.
+    /// Create or delete idle pods until exactly N exist: noise-0, noise-1, …, labelled app=noise.
     Pods {
-        /// How many, up to 50.
+        /// Number of idle pods, at most 50.
         #[arg(value_name = "N")]
         count: u32,
     },
-    /// Run a plain TCP relay to the API server on the client's host, in this process's place.
+    /// Replace this process with a plain TCP relay to the API server, on the client's host.
     Relay {
-        /// Where it listens.
+        /// Address to listen on.
         #[arg(value_name = "ADDRESS:PORT")]
         listen: String,
-        /// Of the connection of that number, hold back what the client sends after so many TLS records of application data.
+        /// Hold back the client's data on connection number CONNECTION after RECORDS TLS records of application data.
         #[arg(long, value_name = "CONNECTION:RECORDS")]
         hold: Option<relay::Hold>,
-        /// Of what comes back for a client pass on so many bytes, and drop the rest.
+        /// Pass on only the first BYTES bytes of each response and drop the rest.
         #[arg(long, value_name = "BYTES", conflicts_with = "hold")]
         most: Option<u64>,
     },
-    /// End one daemon: etcd, kube-apiserver, kubelet, containerd or dockerd. The rest goes on without it.
+    /// Stop one daemon: etcd, kube-apiserver, kubelet, containerd or dockerd. The others keep running.
     Stop {
         #[arg(value_name = "DAEMON")]
         daemon: String,
-        /// By SIGKILL: it can do nothing more.
+        /// Use SIGKILL, so that the daemon cannot clean up.
         #[arg(long)]
         kill: bool,
     },
@@ -99,22 +100,22 @@ enum What {
         #[arg(value_name = "DAEMON")]
         daemon: String,
     },
-    /// End one daemon and start it again.
+    /// Stop one daemon and start it again.
     Restart {
         #[arg(value_name = "DAEMON")]
         daemon: String,
     },
-    /// Say what runs.
+    /// Show the state of all daemons.
     Status,
-    /// Print what a test needs to know, as JSON.
+    /// Print a description of the lab for tests, as JSON.
     Env,
-    /// Measure how much of what the tracer tells is true. Fails when anything is wrong.
+    /// Measure how much of the tracer's output is true. Fail if anything is wrong.
     Truth(truth::Truth),
-    /// Stop the cluster and remove all traces of it.
+    /// Stop the cluster and remove all its traces.
     Down,
 }
 
-/// A lab that is up, for other chores.
+/// A lab that is up, for other tasks.
 pub(crate) struct Up {
     state: State,
     facts: state::Facts,
@@ -127,7 +128,7 @@ impl Up {
         Ok(Self { state, facts })
     }
 
-    /// A kubectl of that version, or else the newest, on the client's host.
+    /// A kubectl of this version, or the newest, on the client's host.
     pub(crate) fn kubectl(&self, version: Option<&str>) -> Result<std::process::Command> {
         let program = match version {
             Some(version) => self.facts.kubectls.pick(version)?,
@@ -161,7 +162,7 @@ impl Up {
         self.facts.kubectls.by_version.keys().map(ToString::to_string).collect()
     }
 
-    /// What differs from machine to machine, and what stands for it in files that are kept.
+    /// Machine-specific paths, each with its replacement in committed files.
     pub(crate) fn places(&self) -> Result<Vec<(String, &'static str)>> {
         let mut places = vec![
             (cache::dir("execpath-lab")?.display().to_string(), "/opt/lab"),
@@ -259,7 +260,7 @@ fn status(state: &State) -> Result<()> {
     ))
 }
 
-/// To standard output. A reader that has seen enough, such as `head`, is no error.
+/// Prints to standard output. A reader that stops early, such as `head`, is no error.
 fn print(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),

@@ -1,7 +1,7 @@
 //! Three hosts on one machine: network namespaces joined by a bridge in the master's.
 //!
-//! The kubelet refuses a loopback node address, and a path with one address for all hosts would hide every mistake of
-//! who talks to whom. Only the network is separate: mounts, pids and cgroups stay the machine's.
+//! The kubelet refuses a loopback node address. With one address for all hosts, tests would also miss every confusion
+//! between them. Only the network is separate: mounts, pids and cgroups are the machine's.
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -20,19 +20,19 @@ use crate::tools::{command, run};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Host {
-    /// Where kubectl runs.
+    /// Runs kubectl.
     Client,
-    /// etcd and kube-apiserver.
+    /// Runs etcd and kube-apiserver.
     Master,
-    /// The kubelet, containerd, dockerd and the pods on the host network.
+    /// Runs the kubelet, containerd, dockerd and the pods on the host network.
     Worker,
 }
 
 impl Host {
-    /// All of them.
+    /// All hosts.
     pub(super) const ALL: [Self; 3] = [Self::Client, Self::Master, Self::Worker];
 
-    /// The network namespace, as `ip netns` names it.
+    /// Name of the network namespace, as in `ip netns`.
     pub(super) fn netns(self) -> &'static str {
         match self {
             Self::Client => "lab-c",
@@ -41,7 +41,7 @@ impl Host {
         }
     }
 
-    /// Its address on the bridge.
+    /// Address on the bridge.
     pub(super) fn address(self) -> &'static str {
         match self {
             Self::Client => "192.168.205.1",
@@ -55,21 +55,21 @@ impl Host {
         Path::new("/run/netns").join(self.netns())
     }
 
-    /// A program that will run on this host.
+    /// Builds a command that runs on this host.
     ///
-    /// Only the network namespace changes, as with `nsenter --net`: `ip netns exec` would also mount a new /sys, which
-    /// hides the cgroups from the kubelet and the runtime.
+    /// Only the network namespace changes, as with `nsenter --net`. `ip netns exec` would also mount a new /sys,
+    /// which hides the cgroups from the kubelet and the runtime.
     pub(super) fn command(self, program: impl Into<PathBuf>) -> Result<Command> {
         let mut command = command(program);
         let netns = OwnedFd::from(self.open()?);
         let enter = move || Ok(move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?);
-        // SAFETY: between fork and exec the closure makes one system call on a descriptor that it owns: it allocates
+        // SAFETY: between fork and exec, the closure makes one system call on a descriptor that it owns. It allocates
         // nothing and takes no lock.
         unsafe { command.pre_exec(enter) };
         Ok(command)
     }
 
-    /// Moves this thread to the host, for a program that is about to take this process's place.
+    /// Moves this thread to the host, before another program replaces this process.
     pub(super) fn enter(self) -> Result<()> {
         let netns = OwnedFd::from(self.open()?);
         move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
@@ -82,12 +82,12 @@ impl Host {
     }
 }
 
-/// The hosts' namespaces that exist.
+/// Hosts with an existing namespace.
 pub(super) fn existing() -> Vec<Host> {
     Host::ALL.into_iter().filter(|host| host.netns_path().exists()).collect()
 }
 
-/// Makes the namespaces, their bridge and their links.
+/// Creates the namespaces, their bridge and their links.
 pub(super) fn up() -> Result<()> {
     for host in Host::ALL {
         ip(&["netns", "add", host.netns()])?;
@@ -104,13 +104,13 @@ pub(super) fn up() -> Result<()> {
         ip(&["-n", master, "link", "set", &port, "master", "br0", "up"])?;
         ip(&["-n", there, "addr", "add", &on_lan(host), "dev", "eth0"])?;
         ip(&["-n", there, "link", "set", "eth0", "up"])?;
-        // No default route: what looks for the outside, such as a cloud's metadata service, fails at once and not
-        // after a time-out, of which the kubelet would sit out two.
+        // No default route: a lookup outside, such as a cloud's metadata service, then fails at once. Otherwise the
+        // kubelet would wait for two time-outs.
     }
     Ok(())
 }
 
-/// Removes the namespaces; what is left in them keeps them alive without a name.
+/// Deletes the namespaces' names. Processes still inside keep a namespace alive without a name.
 pub(super) fn down() -> Result<()> {
     for host in existing() {
         ip(&["netns", "del", host.netns()])?;

@@ -1,4 +1,4 @@
-//! The Debian packages that the lab needs, and how they are had.
+//! The Debian packages that the lab needs, and their installation.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use crate::apt::install;
 use crate::progress::Progress;
 use crate::tools::find;
 
-/// Where Debian puts the CNI plug-ins.
+/// Directory of Debian's CNI plug-ins.
 pub(super) const CNI_PLUGINS: &str = "/usr/lib/cni";
 
-/// Something the lab calls, and the package that brings it.
+/// A program that the lab calls, and its package.
 struct Need {
     program: &'static str,
     package: &'static str,
@@ -25,8 +25,8 @@ const ALWAYS: [Need; 11] = [
     Need { program: "ip", package: "iproute2" },
     Need { program: "busybox", package: "busybox-static" },
     Need { program: "/usr/lib/cni/bridge", package: "containernetworking-plugins" },
-    // What tests make faults with: a probe without a kubelet, a disk in a file, an end of whatever has a mark, a packet filter, a
-    // certificate.
+    // Tools with which tests inject faults: a probe without a kubelet, a disk in a file, killing by pattern, a packet
+    // filter, a certificate.
     Need { program: "curl", package: "curl" },
     Need { program: "mkfs.ext4", package: "e2fsprogs" },
     Need { program: "pkill", package: "procps" },
@@ -41,7 +41,7 @@ const DOCKER: [Need; 3] = [
     Need { program: "nsenter", package: "util-linux" },
 ];
 
-/// The packages of which something is missing.
+/// Packages of the missing programs.
 fn missing(runtime: Runtime, present: impl Fn(&str) -> bool) -> Vec<&'static str> {
     let docker = match runtime {
         Runtime::Docker => DOCKER.as_slice(),
@@ -55,7 +55,7 @@ fn is_present(program: &str) -> bool {
     if program.starts_with('/') { Path::new(program).exists() } else { find(program).is_some() }
 }
 
-/// Installs what is missing, or names the command that does.
+/// Installs the missing packages, or fails with the command that installs them.
 pub(super) fn ensure(runtime: Runtime, progress: &Progress) -> Result<()> {
     install(&missing(runtime, is_present), progress)
 }

@@ -1,4 +1,4 @@
-//! A throw-away certificate authority, the servers' and the users' certificates, and a kubeconfig for each client.
+//! A throw-away certificate authority, certificates of servers and users, and a kubeconfig for each client.
 
 use std::fs;
 use std::path::Path;
@@ -13,18 +13,18 @@ use serde_json::json;
 
 use super::network::Host;
 
-/// The users beside `admin`, who may look at pods and open sessions in them, and nothing else.
+/// Users other than `admin`. They may only view pods and open sessions in them.
 pub(super) const USERS: [&str; 3] = ["alice", "bob", "carol"];
-/// The one who may do everything.
+/// The user with all rights.
 pub(super) const ADMIN: &str = "admin";
-/// The group that [`USERS`] are in: the organisation of their certificates.
+/// Group of [`USERS`]: the organisation in their certificates.
 pub(super) const GROUP: &str = "lab-users";
-/// Where clients find the API server.
+/// Address of the API server for clients.
 pub(super) const API_SERVER: &str = "https://192.168.205.10:6443";
-/// The node's name.
+/// Name of the node.
 pub(super) const NODE: &str = "lab-node";
 
-/// The API server takes members of this group as cluster administrators.
+/// The API server treats members of this group as cluster administrators.
 const MASTERS: &str = "system:masters";
 
 struct Authority {
@@ -37,7 +37,7 @@ struct Leaf {
     key: String,
 }
 
-/// Writes everything into `dir`.
+/// Writes all keys, certificates and kubeconfigs into `dir`.
 pub(super) fn write(dir: &Path) -> Result<()> {
     let ca = Authority::new()?;
     save(dir, "ca.crt", &ca.certificate)?;
@@ -79,7 +79,7 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), certificate })
     }
 
-    /// A certificate for a server of these names and addresses, or for a client where there are none.
+    /// Issues a certificate: for a server with these names and addresses, or for a client if `hosts` is empty.
     fn leaf(&self, name: &str, group: &str, hosts: &[&str]) -> Result<Leaf> {
         let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
         let mut params = CertificateParams::new(hosts)?;
@@ -96,7 +96,7 @@ impl Authority {
     }
 }
 
-/// Holds its certificates inside, so that one file is all that a client needs. (JSON is YAML.)
+/// A kubeconfig with embedded certificates, so that a client needs only one file. JSON is valid YAML.
 fn kubeconfig(user: &str, ca: &Authority, leaf: &Leaf) -> Result<String> {
     let config = json!({
         "apiVersion": "v1",

@@ -1,4 +1,4 @@
-//! The pods, the users' rights, and calling kubectl.
+//! Pods, the users' rights, and calls of kubectl.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,17 +15,17 @@ use crate::hint::hinted;
 use crate::progress::Progress;
 use crate::tools::{run, run_with_input};
 
-/// The pods that are always there:
+/// The pods that always exist:
 ///
 /// * `web` with the containers `web` and `side`, on the host's network;
-/// * `own-net` with the container `own-net`, with a network of its own;
-/// * `probed` with the container `probed`, on the host's network, into which the kubelet itself execs every second.
+/// * `own-net` with the container `own-net`, with its own network;
+/// * `probed` with the container `probed`, on the host's network: the kubelet execs into it every second.
 pub(super) const STANDING: [&str; 3] = ["web", "own-net", "probed"];
 
-/// The most idle pods that are made: a kubelet takes 110 pods, a small machine fewer.
+/// Upper limit of idle pods. A kubelet takes 110 pods, a small machine fewer.
 const MOST_NOISE: u32 = 50;
 
-/// A kubectl on the client's host, as the administrator.
+/// Builds a kubectl command on the client's host, as the administrator.
 pub(super) fn kubectl(state: &State, facts: &Facts) -> Result<Command> {
     let mut kubectl = Host::Client.command(facts.kubectls.newest()?)?;
     for (name, value) in environment(state, ADMIN) {
@@ -34,18 +34,18 @@ pub(super) fn kubectl(state: &State, facts: &Facts) -> Result<Command> {
     Ok(kubectl)
 }
 
-/// What kubectl needs in its environment. Named there, the kubeconfig leaves the command line as a user would type it;
-/// the home is the lab's for the caches that kubectl writes.
+/// Environment of kubectl. The kubeconfig is set here, so that the command line stays as a user would type it. HOME
+/// is the lab's, for the caches that kubectl writes.
 pub(super) fn environment(state: &State, user: &str) -> [(&'static str, std::path::PathBuf); 2] {
     [("KUBECONFIG", state.kubeconfig(user)), ("HOME", state.path("home"))]
 }
 
-/// Lets the users look at pods and open sessions in them.
+/// Lets the users view pods and open sessions in them.
 pub(super) fn allow_users(state: &State, facts: &Facts) -> Result<()> {
     create_objects(state, facts, &[users_role(), users_binding()])
 }
 
-/// Makes the standing pods.
+/// Creates the standing pods.
 pub(super) fn create(state: &State, facts: &Facts) -> Result<()> {
     let probe = json!({"exec": {"command": ["true"]}, "periodSeconds": 1, "timeoutSeconds": 5});
     let mut probed = container("probed");
@@ -58,7 +58,7 @@ pub(super) fn create(state: &State, facts: &Facts) -> Result<()> {
     create_objects(state, facts, &pods)
 }
 
-/// Waits for these pods.
+/// Waits until these pods are ready, at most 120 s.
 pub(super) fn wait_ready(state: &State, facts: &Facts, names: &[impl AsRef<str>]) -> Result<()> {
     let mut wait = kubectl(state, facts)?;
     wait.args(["wait", "--for=condition=Ready", "--timeout=120s"]);
@@ -69,8 +69,8 @@ pub(super) fn wait_ready(state: &State, facts: &Facts, names: &[impl AsRef<str>]
     })
 }
 
-/// Sees to it that there are exactly the idle pods `noise-0` to `noise-(count-1)`, labelled `app=noise`, each with a
-/// container `noise` on the host's network.
+/// Creates or deletes idle pods until exactly `noise-0` to `noise-(count-1)` exist. They are labelled `app=noise`,
+/// and each has a container `noise` on the host's network.
 pub(super) fn noise(state: &State, facts: &Facts, count: u32, progress: &Progress) -> Result<()> {
     if count > MOST_NOISE {
         return Err(hinted(format!("{count} pods are too many"), format!("{MOST_NOISE} at most")));
@@ -109,7 +109,7 @@ fn create_objects(state: &State, facts: &Facts, objects: &[Value]) -> Result<()>
     run_with_input(&mut create, &serde_json::to_vec(&list)?).map(drop)
 }
 
-/// There is no scheduler: the pod names its node.
+/// Builds a pod. It names its node, because there is no scheduler.
 fn pod(name: &str, app: &str, host_network: bool, containers: &[Value]) -> Value {
     json!({
         "apiVersion": "v1",
@@ -126,7 +126,7 @@ fn pod(name: &str, app: &str, host_network: bool, containers: &[Value]) -> Value
     })
 }
 
-/// It says one line, for `kubectl logs`, and sleeps.
+/// Builds a container that prints one line, for `kubectl logs`, and then sleeps.
 fn container(name: &str) -> Value {
     let script = format!("echo {name} is there; exec sleep 2147483647");
     json!({"name": name, "image": BOX, "imagePullPolicy": "Never", "command": ["sh", "-c", script]})
@@ -139,7 +139,7 @@ fn users_role() -> Value {
         "metadata": {"name": GROUP},
         "rules": [
             {"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get", "list", "watch"]},
-            // SPDY begins with a POST, which is a "create"; WebSocket with a GET.
+            // SPDY begins with a POST, the verb "create"; WebSocket begins with a GET.
             {
                 "apiGroups": [""],
                 "resources": ["pods/exec", "pods/attach", "pods/portforward"],
@@ -159,7 +159,7 @@ fn users_binding() -> Value {
     })
 }
 
-/// Takes this process's place with kubectl: terminal, signals and exit status are its own.
+/// Replaces this process with kubectl, which then owns the terminal, the signals and the exit status.
 pub(super) fn exec(state: &State, user: &str, kubectl: &Path, args: &[String]) -> Result<()> {
     use std::os::unix::process::CommandExt as _;
     let config = state.kubeconfig(user);

@@ -1,4 +1,4 @@
-//! Processes that are known for sure: by pid, start time and boot, so that a pid used again is never taken for them.
+//! Processes identified by pid, start time and boot, so that a reused pid is never mistaken for them.
 
 use std::time::Duration;
 
@@ -7,34 +7,34 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-/// A process, also across runs of `lab`.
+/// A process, identified across runs of `lab`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Process {
-    /// Its pid in this pid namespace.
+    /// Pid in this pid namespace.
     pub(super) pid: i32,
     /// Field 22 of /proc/PID/stat: clock ticks since boot.
     pub(super) start_time: u64,
-    /// /proc/sys/kernel/random/boot_id: start times begin anew with each boot.
+    /// /proc/sys/kernel/random/boot_id: start times restart with each boot.
     pub(super) boot_id: String,
 }
 
 impl Process {
-    /// The process that has this pid now.
+    /// Identifies the process that has this pid now.
     pub(super) fn of(pid: i32) -> Result<Self> {
         let stat = procfs::process::Process::new(pid).and_then(|it| it.stat());
         let stat = stat.with_context(|| format!("cannot read /proc/{pid}/stat"))?;
         Ok(Self { pid, start_time: stat.starttime, boot_id: boot_id()? })
     }
 
-    /// Whether it runs. One that is dead but not yet reaped does not.
+    /// True while the process runs. A zombie does not run.
     pub(super) fn runs(&self) -> bool {
         let Ok(stat) = procfs::process::Process::new(self.pid).and_then(|it| it.stat()) else { return false };
         let same = stat.starttime == self.start_time && boot_id().is_ok_and(|id| id == self.boot_id);
         same && !matches!(stat.state, 'Z' | 'X')
     }
 
-    /// Sends a signal, if it still runs. The pidfd is opened before the start time is compared, so no other process
-    /// can slip in between.
+    /// Sends a signal if the process still runs. The pidfd is opened before the start time is compared, so a process
+    /// with a reused pid cannot get the signal.
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
         let Some(pid) = Pid::from_raw(self.pid) else { return Ok(()) };
         let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
@@ -47,7 +47,7 @@ impl Process {
         }
     }
 
-    /// Waits for its end; false if it still runs after `limit`.
+    /// Waits for the process to end. Returns false if it still runs after `limit`.
     pub(super) fn wait(&self, limit: Duration) -> Result<bool> {
         let Some(pid) = Pid::from_raw(self.pid) else { return Ok(true) };
         let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(true) };
@@ -58,7 +58,7 @@ impl Process {
         Ok(!self.runs())
     }
 
-    /// Ends it: a chance to leave by itself, then SIGKILL.
+    /// Stops the process: SIGTERM, then SIGKILL after `patience`.
     pub(super) fn stop(&self, patience: Duration) -> Result<()> {
         self.signal(Signal::TERM)?;
         if !self.wait(patience)? {
@@ -67,7 +67,7 @@ impl Process {
         Ok(())
     }
 
-    /// Ends it so that it can do nothing more.
+    /// Kills the process, so that it cannot clean up.
     pub(super) fn kill(&self) -> Result<()> {
         self.signal(Signal::KILL)?;
         self.wait(Duration::from_secs(10)).map(drop)

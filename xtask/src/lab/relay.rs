@@ -1,4 +1,4 @@
-//! A plain TCP relay on the client's host, as load balancers are: for tests of paths through one.
+//! A plain TCP relay on the client's host, for tests of paths through a load balancer.
 
 use std::process::Command;
 
@@ -9,8 +9,8 @@ use super::{golang, pki};
 
 const SOURCE: &str = include_str!("../../../tests/lab/relay/main.go");
 
-/// What a bad relay holds back: of that connection, counted from 1, what the client sends after so many TLS records of application
-/// data.
+/// Data that a faulty relay holds back: the client's data on this connection, counted from 1, after so many TLS
+/// records of application data.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hold {
     connection: u32,
@@ -26,8 +26,8 @@ impl std::str::FromStr for Hold {
     }
 }
 
-/// A relay from `listen` on the client's host to the API server. Of what comes back for a client it passes on `most` bytes, and drops
-/// the rest.
+/// A relay from `listen` on the client's host to the API server. With `most`, it passes on only that many bytes to
+/// each client and drops the rest.
 pub(super) fn to_api_server(listen: &str, hold: Option<Hold>, most: Option<u64>) -> Result<Command> {
     let mut relay = Host::Client.command(golang::program("relay", SOURCE)?)?;
     relay.args([listen, pki::API_SERVER.trim_start_matches("https://")]);

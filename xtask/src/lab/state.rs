@@ -1,4 +1,4 @@
-//! What one run of `lab` leaves for the next: a directory of root's own.
+//! State that one run of `lab` leaves for the next: a directory owned by root.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -23,29 +23,30 @@ use crate::hint::hinted;
 pub(super) enum Runtime {
     /// The kubelet talks CRI to containerd.
     Containerd,
-    /// The kubelet's own dockershim talks to dockerd: Kubernetes up to 1.23.
+    /// The kubelet's dockershim talks to dockerd: Kubernetes up to 1.23.
     Docker,
 }
 
-/// A daemon of the cluster: its pidfile.
+/// A daemon of the cluster, as stored in its pidfile.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Daemon {
-    /// etcd, kube-apiserver, kubelet, containerd, dockerd.
+    /// etcd, kube-apiserver, kubelet, containerd or dockerd.
     pub(super) name: String,
-    /// Where it runs.
+    /// Host that the daemon runs on.
     pub(super) host: Host,
-    /// Who it is.
+    /// Process of the daemon.
     pub(super) process: Process,
-    /// Standard output and standard error.
+    /// File with standard output and standard error.
     pub(super) log: PathBuf,
 }
 
-/// What was decided and found when the cluster was started.
+/// Facts recorded at the start of the cluster.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Facts {
-    /// The boot that it was started in: nothing of it runs in another.
+    /// Boot in which the cluster was started. None of its processes run in another boot.
     pub(super) boot_id: String,
-    /// Since when there may be something of it: a daemon may have been started anew, and be younger than the rest. Clock ticks since boot.
+    /// Start of the cluster, in clock ticks since boot. No process of the cluster is older; a restarted daemon is
+    /// younger.
     #[serde(default)]
     pub(super) began: Option<u64>,
     /// Set last, when all pods are ready.
@@ -53,7 +54,7 @@ pub(super) struct Facts {
     pub(super) runtime: Runtime,
     pub(super) kube: Kube,
     pub(super) kubectls: Kubectls,
-    /// What the machine looked like, for `down` to leave it so.
+    /// State of the machine before the start, which `down` restores.
     pub(super) before: Before,
 }
 
@@ -64,24 +65,24 @@ pub(super) struct State {
 }
 
 impl State {
-    /// `$LAB`, or its usual place.
+    /// `$LAB`, or the default path.
     pub(super) fn of_environment() -> Result<Self> {
         let dir = env::var_os("LAB").filter(|dir| !dir.is_empty());
         let dir = dir.map_or_else(|| PathBuf::from("/tmp/execpath-lab"), PathBuf::from);
         Ok(Self { dir: std::path::absolute(dir).context("$LAB")? })
     }
 
-    /// The directory.
+    /// Path of the directory.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// A file or directory of it.
+    /// A file or directory inside.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// The log of a daemon.
+    /// Log of a daemon.
     pub(super) fn log(&self, daemon: &str) -> PathBuf {
         self.dir.join("log").join(format!("{daemon}.log"))
     }
@@ -91,8 +92,8 @@ impl State {
         self.dir.join("pki").join(format!("{user}.kubeconfig"))
     }
 
-    /// Makes the directory, mode 0700, with those that everybody needs inside. Its keys are anybody's who can read it,
-    /// and /tmp is everybody's: a directory or link that another user laid there is refused.
+    /// Creates the directory with mode 0700, and the directories that all commands need inside. A reader of its keys
+    /// has all their rights, and /tmp is shared: a directory or link of another user is refused.
     pub(super) fn create(&self) -> Result<()> {
         match DirBuilder::new().mode(0o700).create(&self.dir) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -112,7 +113,8 @@ impl State {
         Ok(())
     }
 
-    /// Keeps other runs of `up`, `pods` and `down` out while the result lives. None if there is no directory.
+    /// Excludes other runs of `up`, `pods` and `down` until the result is dropped. Returns `None` if there is no
+    /// directory.
     pub(super) fn lock(&self) -> Result<Option<File>> {
         let dir = match File::open(&self.dir) {
             Ok(dir) => dir,
@@ -125,12 +127,12 @@ impl State {
         Ok(Some(dir))
     }
 
-    /// The facts, if a cluster was ever started here.
+    /// The facts, or `None` if no cluster was ever started here.
     pub(super) fn facts(&self) -> Result<Option<Facts>> {
         read_json(&self.path("lab.json"))
     }
 
-    /// The facts of a cluster that is up, else an error.
+    /// The facts of a cluster that is up. Fails otherwise.
     pub(super) fn facts_of_ready(&self) -> Result<Facts> {
         match self.facts()? {
             Some(facts) if facts.ready && facts.boot_id == super::process::boot_id()? => Ok(facts),
@@ -138,12 +140,12 @@ impl State {
         }
     }
 
-    /// Writes the facts, whole or not at all.
+    /// Writes the facts atomically.
     pub(super) fn write_facts(&self, facts: &Facts) -> Result<()> {
         write_json(&self.path("lab.json"), facts)
     }
 
-    /// The pidfiles, by name.
+    /// The daemons of all pidfiles, by name.
     pub(super) fn daemons(&self) -> Result<BTreeMap<String, Daemon>> {
         let mut daemons = BTreeMap::new();
         let Ok(files) = fs::read_dir(self.path("run")) else { return Ok(daemons) };
@@ -157,7 +159,7 @@ impl State {
         Ok(daemons)
     }
 
-    /// Writes a pidfile.
+    /// Writes a daemon's pidfile.
     pub(super) fn write_daemon(&self, daemon: &Daemon) -> Result<()> {
         write_json(&self.path("run").join(format!("{}.json", daemon.name)), daemon)
     }

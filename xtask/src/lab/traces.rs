@@ -1,7 +1,7 @@
-//! What the cluster leaves on the machine, and its removal.
+//! Traces that the cluster leaves on the machine, and their removal.
 //!
-//! The daemons write to places with fixed names. What is there before they start is written down, and `down` removes
-//! what came since: nothing that was the machine's own is touched.
+//! The daemons write to places with fixed names. Before they start, the lab records the content of these places;
+//! `down` removes only later additions. Anything that belongs to the machine stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,7 +14,7 @@ use procfs::process::{MountInfo, Process};
 use rustix::mount::{UnmountFlags, unmount};
 use serde::{Deserialize, Serialize};
 
-/// Directories that etcd, containerd, dockerd, the kubelet and CNI plug-ins write to, beside the state directory.
+/// Directories that etcd, containerd, dockerd, the kubelet and CNI plug-ins write to, apart from the state directory.
 const DIRECTORIES: [&str; 14] = [
     "/etc/cni",
     "/etc/docker",
@@ -32,13 +32,13 @@ const DIRECTORIES: [&str; 14] = [
     "/var/log/pods",
 ];
 
-/// Single files, likewise.
+/// Files that the daemons create.
 const FILES: [&str; 3] = ["/run/docker.pid", "/run/docker.sock", "/run/dockershim.sock"];
 
-/// Where named network namespaces are; containerd adds `cni-…` for pods that have one of their own.
+/// Directory of named network namespaces. containerd adds `cni-…` for pods with a network of their own.
 const NETNS: &str = "/run/netns";
 
-/// The kernel settings that a kubelet changes.
+/// Kernel settings that a kubelet changes.
 const SETTINGS: [&str; 6] = [
     "kernel/keys/root_maxbytes",
     "kernel/keys/root_maxkeys",
@@ -48,13 +48,13 @@ const SETTINGS: [&str; 6] = [
     "vm/panic_on_oom",
 ];
 
-/// The cgroup that the kubelet puts all pods into.
+/// The cgroup into which the kubelet puts all pods.
 pub(super) const PODS_CGROUP: &str = "kubepods";
 
-/// The machine before the cluster.
+/// State of the machine before the cluster.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Before {
-    /// The names in each directory that was there.
+    /// Names in each existing directory.
     directories: BTreeMap<PathBuf, BTreeSet<String>>,
     files: BTreeSet<PathBuf>,
     mounts: BTreeSet<PathBuf>,
@@ -63,7 +63,7 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// Looks at the machine.
+    /// Records the state of the machine.
     pub(super) fn note() -> Result<Self> {
         let directories = DIRECTORIES.into_iter().chain([NETNS]).map(PathBuf::from);
         let settings = SETTINGS.into_iter().filter_map(|name| Some((name.to_owned(), setting(name)?)));
@@ -76,8 +76,8 @@ impl Before {
         })
     }
 
-    /// Unmounts and removes what came since, once nothing of the cluster runs any more. What cannot be removed is
-    /// returned in words.
+    /// Unmounts and removes all later additions. Call it only after all processes of the cluster have ended. Returns
+    /// a message for each addition that could not be removed.
     pub(super) fn restore(&self, state: &Path) -> Result<Vec<String>> {
         let mut left = Vec::new();
         for (name, value) in &self.settings {
@@ -89,8 +89,8 @@ impl Before {
             let at = &mount.mount_point;
             let is_ours = at.starts_with(state) || self.is_new_in_directories(at);
             if is_ours && !self.mounts.contains(at) {
-                // Later mounts come later in the list, so nothing is mounted below any more. What a file still open
-                // keeps busy goes from sight at least.
+                // Later mounts come later in the list, so nothing is mounted below this one any more. A lazy unmount
+                // at least hides a mount that an open file keeps busy.
                 if unmount(at, UnmountFlags::empty()).or_else(|_| unmount(at, UnmountFlags::DETACH)).is_err() {
                     left.push(format!("{} is still mounted", at.display()));
                 }
@@ -101,7 +101,7 @@ impl Before {
         }
         self.remove_new(Path::new(NETNS), |name| name.starts_with("cni-"), &mut left)?;
         if !self.directories.contains_key(Path::new(NETNS)) && names(Path::new(NETNS)).is_some_and(|it| it.is_empty()) {
-            // `ip netns add` mounts the directory onto itself; where others have begun to use it, it stays.
+            // `ip netns add` mounts the directory onto itself. If others use it by now, both calls fail and it stays.
             let _ = unmount(NETNS, UnmountFlags::empty());
             let _ = fs::remove_dir(NETNS);
         }
@@ -125,7 +125,7 @@ impl Before {
         DIRECTORIES.iter().any(|dir| path.starts_with(dir))
     }
 
-    /// Removes the entries of `dir` that were not there, and `dir` if it was not.
+    /// Removes entries of `dir` that are new, and `dir` itself if it is new.
     fn remove_new(&self, dir: &Path, which: impl Fn(&str) -> bool, left: &mut Vec<String>) -> Result<()> {
         let Some(now) = names(dir) else { return Ok(()) };
         let before = self.directories.get(dir);
@@ -139,7 +139,7 @@ impl Before {
     }
 }
 
-/// Removes a file or a directory with all that is in it, but never through a mount.
+/// Removes a file or a directory tree, but never anything through a mount.
 pub(super) fn remove_tree(path: &Path, left: &mut Vec<String>) -> Result<()> {
     if let Some(mount) = mounts()?.into_iter().find(|mount| mount.mount_point.starts_with(path)) {
         left.push(format!("{} stays: {} is mounted", path.display(), mount.mount_point.display()));
@@ -156,13 +156,14 @@ pub(super) fn remove_tree(path: &Path, left: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// The pods' cgroup in every hierarchy that has it.
+/// The pods' cgroup in every hierarchy that has one.
 fn pods_cgroups() -> Result<Vec<PathBuf>> {
     let hierarchies = mounts()?.into_iter().filter(|mount| matches!(mount.fs_type.as_str(), "cgroup" | "cgroup2"));
     Ok(hierarchies.map(|mount| mount.mount_point.join(PODS_CGROUP)).filter(|dir| dir.is_dir()).collect())
 }
 
-/// Removes a cgroup and those below it. Processes just killed stay in it until they are reaped.
+/// Removes a cgroup and all cgroups below it. Retries up to `limit`: killed processes stay in a cgroup until they are
+/// reaped.
 fn remove_cgroup(dir: &Path, limit: Duration) -> bool {
     let start = Instant::now();
     loop {
@@ -181,7 +182,7 @@ fn remove_cgroups_below(dir: &Path) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for below in entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         remove_cgroups_below(&below.path());
-        // One that is still in use is tried again.
+        // A cgroup still in use is tried again by the caller.
         let _ = fs::remove_dir(below.path());
     }
 }

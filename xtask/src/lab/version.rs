@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-/// As in 1.20.
+/// A version such as 1.20.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub(super) struct Version {
@@ -20,7 +20,7 @@ impl Version {
         Self { major: 1, minor }
     }
 
-    /// The first version named in a text such as `Kubernetes v1.20.2` or `kubectl.1.27`.
+    /// The first version in a text such as `Kubernetes v1.20.2` or `kubectl.1.27`.
     pub(super) fn find_in(text: &str) -> Option<Self> {
         text.split(|c: char| c.is_whitespace() || matches!(c, '/' | '-' | '_')).find_map(|word| {
             let digits = word.find(|c: char| c.is_ascii_digit())?;
@@ -32,7 +32,7 @@ impl Version {
 impl FromStr for Version {
     type Err = anyhow::Error;
 
-    /// Reads `1.20`, `v1.20`, `v1.20.2`, `1.32.4-dispatcher`, `v1.33.0+k3s1`.
+    /// Parses `1.20`, `v1.20`, `v1.20.2`, `1.32.4-dispatcher`, `v1.33.0+k3s1`.
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || format!("\"{text}\" is not a version such as 1.20");
         let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');

@@ -1,4 +1,4 @@
-//! Sessions that are open at once, and whoever opened them.
+//! A crowd: sessions that are open at the same time, and the clients that opened them.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -12,14 +12,14 @@ use super::load::Load;
 use super::plan::Planned;
 use crate::lab::Up;
 
-/// They are open; each of their processes has got all its bytes.
+/// Open sessions. The process of each session has received all its bytes.
 pub(super) enum Crowd {
     Kubectls(BTreeMap<u32, Kubectl>),
     Load(Load),
 }
 
 impl Crowd {
-    /// Real kubectls of that version, or else the newest.
+    /// Opens sessions with real kubectls of this version, or of the newest.
     pub(super) fn kubectls(
         lab: &Up,
         version: Option<&str>,
@@ -38,7 +38,7 @@ impl Crowd {
         Ok(Self::Kubectls(opened.into_inner().map_err(|_poisoned| anyhow!("another thread panicked"))?))
     }
 
-    /// Who asked for this session.
+    /// The client that opened this session.
     pub(super) fn client(&self, number: u32) -> Option<Client> {
         match self {
             Self::Kubectls(kubectls) => Some(Client { pid: kubectls.get(&number)?.pid(), address: None }),
@@ -46,7 +46,7 @@ impl Crowd {
         }
     }
 
-    /// A byte through each, for its process to answer to.
+    /// Sends one byte through each session, which its process echoes.
     pub(super) fn poke(&mut self) -> Result<()> {
         match self {
             Self::Kubectls(kubectls) => kubectls.values_mut().try_for_each(Kubectl::poke),
@@ -54,7 +54,7 @@ impl Crowd {
         }
     }
 
-    /// Ends them all.
+    /// Ends all sessions.
     pub(super) fn end(self) -> Result<()> {
         match self {
             Self::Kubectls(mut kubectls) => {
@@ -66,7 +66,8 @@ impl Crowd {
     }
 }
 
-/// Does it with each, by so many workers at the same time, who know their numbers. The first error ends it.
+/// Calls `work` once for each session, on `workers` threads. `work` also gets its worker's number. The first error
+/// stops the others.
 pub(super) fn in_turns(
     sessions: &[Planned],
     workers: usize,
@@ -76,7 +77,7 @@ pub(super) fn in_turns(
     let worker = |number: usize| -> Result<()> {
         while let Some(session) = sessions.get(next.fetch_add(1, Ordering::Relaxed)) {
             if let Err(error) = work(number, session) {
-                // Nobody begins another one.
+                // Let no worker begin another session.
                 next.store(sessions.len(), Ordering::Relaxed);
                 return Err(error);
             }
@@ -87,7 +88,7 @@ pub(super) fn in_turns(
         let worker = &worker;
         let threads: Vec<_> = (0..workers).map(|number| scope.spawn(move || worker(number))).collect();
         let ended = threads.into_iter().map(|thread| thread.join().map_err(|_panic| anyhow!("a thread panicked"))?);
-        // All are waited for, whichever failed.
+        // Join all threads, even after a failure.
         ended.fold(Ok(()), Result::and)
     })
 }

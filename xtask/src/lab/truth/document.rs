@@ -1,4 +1,4 @@
-//! `docs/truth.md`: the figures of the last whole run, written by it.
+//! Writes `docs/truth.md` with the figures of the last complete run.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -35,10 +35,10 @@ of the client's end tells whose it is. None of this shares code with what it jud
   anybody's. **left open**: told as open although over.
 ";
 
-/// How a section begins.
+/// Beginning of a section, before the runtime's name.
 const SECTION: &str = "\n## With ";
 
-/// One row of the table.
+/// Renders the table of scenarios, one row each.
 pub(super) fn table<'a>(rows: impl IntoIterator<Item = (String, &'a Figures)>) -> String {
     let mut builder = Builder::default();
     builder.push_record(
@@ -74,7 +74,7 @@ pub(super) fn table<'a>(rows: impl IntoIterator<Item = (String, &'a Figures)>) -
     markdown(builder)
 }
 
-/// Links and ends, over all scenarios.
+/// Renders the table of links and ends, summed over all scenarios.
 fn parts(figures: &[&Figures]) -> String {
     let mut builder = Builder::default();
     builder.push_record(["what", "right", "wrong", "missing"].map(str::to_owned));
@@ -97,7 +97,7 @@ fn markdown(builder: Builder) -> String {
     table.with(Style::markdown()).to_string()
 }
 
-/// Writes the section of this lab's runtime anew, and leaves those of others.
+/// Rewrites the section of this lab's runtime and keeps the sections of other runtimes.
 pub(super) fn write(file: &Path, lab: &Up, runtime: &str, rows: &[(String, Figures)]) -> Result<()> {
     let mut body = format!("{runtime}\n\n{}.\n\n", circumstances(lab, runtime)?);
     writeln!(body, "{}\n", table(rows.iter().map(|(name, figures)| (name.clone(), figures))))?;

@@ -1,4 +1,4 @@
-//! What came out: counted, and said in a table.
+//! Figures of a run: counts, and their report as a table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,10 +8,10 @@ use super::judge::{Case, Part, Verdict};
 use super::told::{Session, Told};
 use crate::lab::state::Runtime;
 
-/// How many of what is wrong are told in full.
+/// Number of wrong findings that are printed in full.
 const SHOWN: usize = 10;
 
-/// Of one part of the sessions.
+/// Counts for one part, over all sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Count {
     pub(super) right: usize,
@@ -19,37 +19,38 @@ pub(super) struct Count {
     pub(super) missing: usize,
 }
 
-/// Of one scenario.
+/// Figures of one scenario.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     pub(super) sessions: usize,
     pub(super) found: usize,
     pub(super) complete: usize,
     pub(super) exact: usize,
-    /// Sessions with a gap that says that two answers fit.
+    /// Sessions with the gap `ambiguous`: two answers fit.
     pub(super) ambiguous: usize,
-    /// Sessions that nobody made.
+    /// Reported sessions that no client opened.
     pub(super) invented: usize,
     pub(super) left_open: usize,
     pub(super) parts: BTreeMap<Part, Count>,
     pub(super) lost: BTreeMap<String, u64>,
-    /// Sessions of which more was claimed than is so: complete, of another kind, two.
+    /// One message for each overstated session: reported as complete without being so, as another kind, or twice.
     pub(super) overstated: Vec<String>,
-    /// All that is wrong, in words.
+    /// One message for each wrong finding.
     pub(super) wrong: Vec<String>,
-    /// Kilobytes of the tracer's, in the first third of the time and in the last.
+    /// Memory of the tracer in KiB: mean of the first third of the run, and of the last.
     pub(super) memory: Option<(u64, u64)>,
-    /// Sessions older than the tracer that were joined from client to stream before anything was typed.
+    /// Sessions older than the tracer that were joined from client to stream before any input.
     pub(super) joined_idle: Option<usize>,
-    /// Rows of `ls` while they were idle.
+    /// Rows of `ls` while the sessions were idle.
     pub(super) listed: Option<usize>,
-    /// What else was measured, in words.
+    /// Further measurements, as text.
     pub(super) notes: Vec<String>,
     pub(super) took: Duration,
 }
 
 impl Figures {
-    /// Judges everything that was told. `case` is what is known of a session.
+    /// Evaluates all reports. `case` returns the expected facts of a session, or `None` if no client opened the
+    /// session.
     pub(super) fn judge<'a>(
         runtime: Runtime,
         sessions: usize,
@@ -75,20 +76,22 @@ impl Figures {
             }
         }
         let (mut seen, mut halves) = (BTreeSet::new(), BTreeMap::new());
-        // What turned out to be a part of another was judged above, and counts with that one.
+        // Skip merged sessions: the loop above has evaluated them, and they count with the session that absorbed
+        // them.
         for session in told.sessions().filter(|session| session.merged_into.is_none()) {
             let Some(case) = case(session) else {
-                // What the cluster does by itself, and what other kubectls ask for, is there too.
+                // Sessions that the cluster opens by itself, and requests of other kubectls, are also reported.
                 let is_clusters = matches!(session.kind.as_deref(), Some("probe" | "start" | "request"));
                 if !is_clusters && !session.was_under_way() {
                     figures.invented += 1;
                     let text = format!("a session that nobody made\n    {session}");
-                    // Or of one that the oracle could tell if nothing were lost.
+                    // After a loss, it may also be a session that the oracle could have identified from a lost
+                    // record.
                     if figures.lost() > 0 { figures.overstated.push(text) } else { figures.wrong.push(text) }
                 }
                 continue;
             };
-            // Of one older than the tracer the two halves may not be joined yet, and neither claims the other.
+            // The two halves of a session older than the tracer may not be joined yet. Neither half claims the other.
             let half = (session.hop("kubectl").is_some(), session.exec_id.is_some());
             let is_other_half =
                 halves.insert(case.planned.number, half).is_some_and(|one| one == (half.1, half.0) && one.0 != one.1);
@@ -104,7 +107,7 @@ impl Figures {
             figures.exact += usize::from(session.is_exact());
             figures.ambiguous += usize::from(session.gaps.iter().any(|gap| gap.code == "ambiguous"));
             figures.left_open += usize::from(!session.is_closed());
-            // Where an end was lost, what is told last may be long gone.
+            // If the record of an end was lost, the last report may describe connections that are long gone.
             let case = Case { last: figures.lost() == 0, ..case };
             for (part, verdict) in case.judge(session) {
                 let count = figures.parts.entry(part).or_default();
@@ -116,7 +119,7 @@ impl Figures {
                             figures.wrong.push(format!("{token}: {}: {why}\n    {session}", part.name()));
                         }
                     }
-                    // Once wrong is wrong, whatever is said later.
+                    // One wrong report makes the part wrong, even if a later report is right.
                     Verdict::Right | Verdict::Missing if wrong.contains(&(session.id.as_str(), part)) => {
                         count.wrong += 1;
                     }
@@ -131,12 +134,12 @@ impl Figures {
         figures
     }
 
-    /// Whether everything was found, and whole, and seen to end.
+    /// True if every session was found, complete and seen to end.
     pub(super) fn is_whole(&self) -> bool {
         self.found == self.sessions && self.complete == self.sessions && self.left_open == 0
     }
 
-    /// Whether the tracer's memory stayed, but for a tenth.
+    /// True if the tracer's memory grew by at most a tenth.
     pub(super) fn memory_is_flat(&self) -> bool {
         self.memory.is_none_or(|(first, last)| last <= first + first / 10)
     }

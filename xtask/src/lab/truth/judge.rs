@@ -1,4 +1,4 @@
-//! Right or wrong: what was told of a session against what the oracle saw.
+//! Evaluation: compares a reported session with the oracle's observations.
 
 use std::net::SocketAddr;
 
@@ -7,23 +7,23 @@ use super::plan::Planned;
 use super::told::{Link, Session, Tcp};
 use crate::lab::state::Runtime;
 
-/// What of a session is judged: the rows of the table.
+/// The evaluated parts of a session: the rows of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
-    /// The process that asked.
+    /// The client process.
     Client,
     /// TCP, client to API server.
     ToApiServer,
-    /// Through the API server.
+    /// Relay in the API server.
     InApiServer,
     /// TCP, API server to kubelet.
     ToKubelet,
-    /// Through the kubelet.
+    /// Relay in the kubelet.
     InKubelet,
-    /// TCP, kubelet to the runtime's streaming server, or to its own.
+    /// TCP, kubelet to the runtime's streaming server, or to the kubelet's own.
     ToStreaming,
-    /// Through the kubelet's own streaming server to docker's socket: unix connections have no counters, so only that it is the
-    /// session's stream that goes there is judged, not where to.
+    /// Relay in the kubelet's own streaming server, to docker's socket. Unix connections have no byte counters, so
+    /// only the inbound end is evaluated.
     InDockershim,
     /// The exec id: runtime to shim.
     ExecId,
@@ -31,12 +31,12 @@ pub(super) enum Part {
     Shim,
     /// The process in the container.
     Process,
-    /// The names of pod and container, and the container's id.
+    /// Names of pod and container, and the container's id.
     Target,
 }
 
 impl Part {
-    /// Those that a session through this runtime has.
+    /// Parts of a session through this runtime.
     pub(super) fn of(runtime: Runtime) -> impl Iterator<Item = Self> {
         let all = [
             Self::Client,
@@ -54,7 +54,7 @@ impl Part {
         all.into_iter().filter(move |part| *part != Self::InDockershim || runtime == Runtime::Docker)
     }
 
-    /// What this link is, by the roles of its ends.
+    /// Classifies a link by the roles of its ends.
     fn of_link(session: &Session, link: &Link) -> Option<Self> {
         let role = |index: usize| session.hops.get(index).map(|hop| hop.role.as_str());
         let streams_to_itself = || link.from.checked_sub(1).is_some_and(|before| role(before) == Some("kubelet"));
@@ -86,32 +86,32 @@ impl Part {
     }
 }
 
-/// How it is.
+/// Result for one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Right,
-    /// Why.
+    /// The reason.
     Wrong(String),
     Missing,
-    /// It was told before the oracle looked, of what was gone by then.
+    /// The report is older than the oracle's observation and may describe a connection that was gone by then.
     Untold,
 }
 
-/// Who asked for a session.
+/// The client that opened a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Client {
     pub(super) pid: u32,
-    /// Its end of the connection, where one process has many.
+    /// The client's end of the connection, if one process opens many.
     pub(super) address: Option<SocketAddr>,
 }
 
-/// One session: what was planned, and what the oracle saw.
+/// One session: the plan, and the oracle's observations.
 pub(super) struct Case<'a> {
     pub(super) runtime: Runtime,
     pub(super) planned: &'a Planned,
     pub(super) client: Client,
     pub(super) look: &'a Look,
-    /// Whether the saying is the last: then nothing of it may be gone.
+    /// True for a last report: all its connections must still exist.
     pub(super) last: bool,
 }
 
@@ -124,7 +124,7 @@ fn compare<T: PartialEq + std::fmt::Debug>(told: Option<T>, truth: Option<&T>) -
 }
 
 impl Case<'_> {
-    /// Every part of it. A part that was told twice is judged twice.
+    /// Evaluates every part. A part that was reported twice is evaluated twice.
     pub(super) fn judge(&self, session: &Session) -> Vec<(Part, Verdict)> {
         let process = self.look.processes.get(&self.planned.number);
         let pid = |role: &str| session.hop(role).map(|hop| hop.pid);
@@ -146,7 +146,7 @@ impl Case<'_> {
         parts
     }
 
-    /// What is claimed of the session as a whole and is not so, in words.
+    /// Explains a claim about the whole session that is not true, or returns `None`.
     pub(super) fn overstated(&self, session: &Session) -> Option<String> {
         if let Some(kind) = session.kind.as_deref().filter(|kind| *kind != "exec") {
             return Some(format!("it is told to be of the kind {kind}"));
@@ -238,7 +238,8 @@ impl Case<'_> {
         Verdict::Wrong(format!("{ends:?} carried {received} bytes, session {number}'s; this one was sent {sent}"))
     }
 
-    /// What the oracle did not see cannot be a session's that it saw whole; before that it can have been a first attempt's.
+    /// A connection without any session's bytes is wrong in a last report. An earlier report may describe a first
+    /// attempt.
     fn gone(&self, what: &str) -> Verdict {
         if self.last { Verdict::Wrong(format!("{what} carries no session's bytes")) } else { Verdict::Untold }
     }
@@ -257,7 +258,7 @@ mod tests {
     use crate::lab::truth::plan::Planned;
     use crate::lab::truth::told::Session;
 
-    /// Ports of the legs of a session, at the ends nearer to the client.
+    /// Ports of a session's legs, at the ends nearer to the client.
     fn ports(number: u32) -> [u16; 3] {
         [1, 2, 3].map(|leg| u16::try_from(leg * 1_000 + number).expect("a port"))
     }
@@ -314,7 +315,7 @@ mod tests {
         json!({"from": at, "to": at, "kind": "relay", "confidence": "exact", "relay": relay})
     }
 
-    /// Session 1, as a tracer tells it that errs in nothing.
+    /// Session 1, as a flawless tracer reports it.
     fn told() -> Value {
         let planned = Planned::new(1, 1, 1_000);
         let hop = |role: &str, pid: u32| json!({"role": role, "pid": pid, "argv": ["x"]});
@@ -332,7 +333,7 @@ mod tests {
         })
     }
 
-    /// The parts that are not right.
+    /// Parts that are not right; true if wrong, false if missing.
     fn amiss(told: Value, client: Client, last: bool) -> Vec<(Part, bool)> {
         let session: Session = serde_json::from_value(told).expect("a session");
         let (planned, look) = (Planned::new(1, 1, 1_000), look());

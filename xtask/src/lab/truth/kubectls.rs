@@ -1,4 +1,4 @@
-//! Sessions by real kubectls.
+//! Sessions opened by real kubectls.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -10,20 +10,20 @@ use anyhow::{Context as _, Result, bail};
 use super::plan::Planned;
 use crate::hint::hinted;
 
-/// What a session may take to open or to end, also when many do so at once on a small machine.
+/// Longest time for a session to open or end, even if many do so at once on a small machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How often is looked whether a kubectl has ended.
+/// Interval between checks if a kubectl has ended.
 const POLL: Duration = Duration::from_millis(5);
 
-/// A kubectl whose process has got all its bytes; killed at the latest when this goes.
+/// A kubectl with all its bytes delivered to the process. Dropping it kills the kubectl.
 pub(super) struct Kubectl {
     child: Child,
     stdin: Option<ChildStdin>,
 }
 
 impl Kubectl {
-    /// Opens a session, and returns when its process says that it has all that it was sent.
+    /// Opens a session. Returns when its process reports that it has received all bytes.
     pub(super) fn open(mut command: Command, session: &Planned) -> Result<Self> {
         command.args(["exec", "-i", session.pod, "-c", session.container, "--"]).args(session.command());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
@@ -31,14 +31,15 @@ impl Kubectl {
         let mut stdout = BufReader::new(child.stdout.take().context("a pipe")?);
         let (send, done) = channel();
         let bytes = usize::try_from(session.bytes)?;
-        // It may be stuck in either direction: then this thread is, and its kubectl is killed.
+        // Use a thread: kubectl may block in either direction. On a time-out the kubectl is killed, which ends the
+        // thread.
         std::thread::spawn(move || {
             let mut line = String::new();
             let said = stdin.write_all(&vec![0; bytes]).and_then(|()| stdout.read_line(&mut line));
             let over = said.map(|_length| line == "done\n").unwrap_or(false);
-            // Nobody waits any more: too late.
+            // An error means that the receiver has given up.
             drop(send.send(over.then_some(stdin)));
-            // What it says later is taken, so that it never waits for a reader.
+            // Drain later output, so that kubectl never waits for a reader.
             drop(std::io::copy(&mut stdout, &mut std::io::sink()));
         });
         let mut kubectl = Self { child, stdin: None };
@@ -66,17 +67,17 @@ impl Kubectl {
         self.child.id()
     }
 
-    /// A byte for its process to answer to.
+    /// Sends one byte, which the session's process echoes.
     pub(super) fn poke(&mut self) -> Result<()> {
         Ok(self.stdin.as_mut().context("open")?.write_all(b"\n")?)
     }
 
-    /// Ends its stdin: its process follows, and then itself.
+    /// Closes stdin: first the session's process ends, then kubectl.
     pub(super) fn close(&mut self) {
         self.stdin = None;
     }
 
-    /// Waits for its end.
+    /// Waits for the end of kubectl.
     pub(super) fn end(mut self) -> Result<()> {
         self.close();
         let late = Instant::now() + PATIENCE;

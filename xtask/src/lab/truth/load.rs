@@ -1,4 +1,4 @@
-//! Sessions by one process: a load driver that speaks WebSocket.
+//! Sessions opened by one process: a load driver that speaks WebSocket.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,22 +18,22 @@ use crate::lab::{golang, pki};
 
 const SOURCE: &str = include_str!("../../../../tests/lab/load/main.go");
 
-/// One session after the other is told when it is open: none takes longer.
+/// Longest wait for the next session to open. The driver reports each session as it opens.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Its characters that stand for themselves in a query.
+/// Characters, besides letters and digits, that need no escape in a query.
 const PLAIN: &[u8] = b"-._~";
 
-/// The driver, with all its sessions open; killed at the latest when this goes.
+/// The load driver with all its sessions open. Dropping it kills the driver.
 pub(super) struct Load {
     child: Child,
     stdin: Option<ChildStdin>,
-    /// Its end of each session's connection.
+    /// The driver's end of each session's connection.
     pub(super) addresses: BTreeMap<u32, SocketAddr>,
 }
 
 impl Load {
-    /// Opens them, at most so many at the same time.
+    /// Opens the sessions, at most `at_once` at the same time.
     pub(super) fn open(
         state: &State,
         sessions: &[Planned],
@@ -77,12 +77,12 @@ impl Load {
         self.child.id()
     }
 
-    /// A byte for every process to answer to.
+    /// Sends one byte through every session, which its process echoes.
     pub(super) fn poke(&mut self) -> Result<()> {
         Ok(self.stdin.as_mut().context("open")?.write_all(b"poke\n")?)
     }
 
-    /// Closes every connection.
+    /// Closes every connection and waits for the driver to end.
     pub(super) fn end(mut self) -> Result<()> {
         self.stdin = None;
         let late = Instant::now() + PATIENCE;
@@ -104,7 +104,7 @@ impl Drop for Load {
     }
 }
 
-/// The administrator's, out of the kubeconfig.
+/// The administrator's credentials from the kubeconfig.
 fn credentials(state: &State, at_once: usize) -> Result<Value> {
     let file = state.kubeconfig(pki::ADMIN);
     let text = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;

@@ -1,5 +1,5 @@
-//! The oracle's look at the machine: `ss` with its byte counters, /proc, and the files of the runtime. It knows nothing of how
-//! the tracer comes by its links.
+//! The oracle's observations: `ss` with its byte counters, /proc, and the files of the runtime. The oracle shares no
+//! code with the tracer and knows nothing of its rules.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,14 +14,14 @@ use super::told::Session;
 use crate::lab::network::Host;
 use crate::tools::run;
 
-/// Where containerd's shims keep what belongs to a container: of Kubernetes, and of docker.
+/// Directories of containerd's shims with the files of each container: of Kubernetes, and of docker.
 const TASKS: [&str; 2] =
     ["/run/containerd/io.containerd.runtime.v2.task/k8s.io", "/run/containerd/io.containerd.runtime.v2.task/moby"];
 
 const APISERVER_PORT: u16 = 6443;
 const KUBELET_PORT: u16 = 10250;
 
-/// The ends of a connection as the one that accepted it sees them: its own address first.
+/// Both ends of a connection as seen by the accepting end: its own address first.
 pub(super) type Ends = (SocketAddr, SocketAddr);
 
 /// One end of a connection, as `ss` shows it.
@@ -33,16 +33,16 @@ pub(super) struct End {
     pub(super) pids: Vec<u32>,
     pub(super) received: u64,
     pub(super) host: Host,
-    /// `"kubectl",pid=1,fd=3`, and others that hold it.
+    /// For example `"kubectl",pid=1,fd=3`, and further holders.
     pub(super) programs: String,
 }
 
 /// A connection that carries the bytes of a session.
 #[derive(Clone, Debug)]
 pub(super) struct Leg {
-    /// The session that was sent as much.
+    /// The session that was sent this number of bytes.
     pub(super) number: u32,
-    /// What came out of it towards the process.
+    /// Bytes received at the far end, towards the process.
     pub(super) received: u64,
     pub(super) near: Option<End>,
     pub(super) far: End,
@@ -55,23 +55,23 @@ pub(super) struct Process {
     pub(super) parent: u32,
     /// All lines of /proc/PID/cgroup.
     pub(super) cgroups: String,
-    /// The exec id whose pid file holds the pid.
+    /// Name of the pid file with this pid.
     pub(super) exec_id: Option<String>,
 }
 
-/// Where a leg leads to.
+/// Destination of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Way {
     ApiServer,
     Kubelet,
-    /// Of the runtime, or of a kubelet that streams to itself.
+    /// The streaming server of the runtime, or of a kubelet that streams to itself.
     Streaming,
 }
 
 impl Way {
     const ALL: [Self; 3] = [Self::ApiServer, Self::Kubelet, Self::Streaming];
 
-    /// Of a connection, by the end that accepted it.
+    /// Destination of a connection, from its accepting end.
     fn of(end: &End) -> Option<Self> {
         let from = |host: Host| host.address().parse::<IpAddr>().is_ok_and(|address| end.remote.ip() == address);
         let streams = || ["kubelet", "containerd", "dockerd"].iter().any(|name| end.programs.contains(name));
@@ -84,34 +84,34 @@ impl Way {
     }
 }
 
-/// What was seen.
+/// Everything that the oracle observed.
 #[derive(Default)]
 pub(super) struct Look {
     pub(super) legs: BTreeMap<Ends, Leg>,
     pub(super) processes: BTreeMap<u32, Process>,
-    /// The smallest difference between the counters of neighbours.
+    /// The smallest difference between neighbouring counters.
     pub(super) gap: Option<u64>,
 }
 
 impl Look {
-    /// Looks at these sessions, which are all that are open, and have been sent all: the legs of one way, in order of their
-    /// counters, are theirs in order of what they were sent. Headers and records of TLS add to a counter, and more to a large
-    /// one, so the order stays.
+    /// Observes all open sessions after each was sent all its bytes. For each destination, the legs in order of their
+    /// counters belong to the sessions in order of their bytes. Headers and TLS records add to a counter, and more to
+    /// a larger one, so the order holds.
     pub(super) fn at_all(sessions: &[Planned], spacing: u64) -> Result<Self> {
         let mut look = Self { processes: processes(sessions)?, ..Self::default() };
         look.add_legs(sessions, |legs, way| ranked(legs, sessions, spacing, way))?;
         Ok(look)
     }
 
-    /// Looks at one of these sessions while others come and go: a leg is that session's whose bytes it has, and not yet those
-    /// of the next larger.
+    /// Observes one session while others come and go. A leg belongs to the session if its counter lies between that
+    /// session's bytes and those of the next larger one.
     pub(super) fn at_one(session: &Planned, open: &[Planned], spacing: u64) -> Result<Self> {
         let mut look = Self { processes: processes(std::slice::from_ref(session))?, ..Self::default() };
         look.add_legs(open, |legs, _way| Ok(by_interval(legs, open, spacing)))?;
         Ok(look)
     }
 
-    /// Whose this session is by its exec id or one of its connections, where it tells no token.
+    /// Identifies a session without a token by its exec id or by one of its connections.
     pub(super) fn owner(&self, session: &Session) -> Option<u32> {
         let by_id = |exec_id: &String| {
             let mut processes = self.processes.iter();
@@ -169,7 +169,7 @@ fn by_interval<'a>(legs: &[&'a End], sessions: &[Planned], spacing: u64) -> Vec<
     legs.iter().filter_map(|end| Some((*end, owner(end)?))).collect()
 }
 
-/// All TCP connections of all hosts.
+/// Lists all TCP connections of all hosts.
 fn sockets() -> Result<BTreeMap<Ends, End>> {
     let mut ends = BTreeMap::new();
     for host in Host::ALL {
@@ -179,7 +179,7 @@ fn sockets() -> Result<BTreeMap<Ends, End>> {
     Ok(ends)
 }
 
-/// `ESTAB 0 0 LOCAL REMOTE users:(("kubectl",pid=1,fd=3)) ino:5 sk:6 … bytes_received:7 …`
+/// Parses `ESTAB 0 0 LOCAL REMOTE users:(("kubectl",pid=1,fd=3)) ino:5 sk:6 … bytes_received:7 …`
 fn end(line: &str, host: Host) -> Option<End> {
     let mut words = line.split_whitespace().skip(3);
     let (local, remote) = (address(words.next()?)?, address(words.next()?)?);
@@ -190,25 +190,25 @@ fn end(line: &str, host: Host) -> Option<End> {
         remote,
         inode: number(" ino:")?,
         pids: programs.split("pid=").skip(1).filter_map(|rest| rest.split(',').next()?.parse().ok()).collect(),
-        // It shows no counter that is zero.
+        // `ss` omits counters that are zero.
         received: number(" bytes_received:").unwrap_or(0),
         host,
         programs: programs.to_owned(),
     })
 }
 
-/// An IPv4 address on an IPv6 socket is the same address.
+/// Parses an address. An IPv4 address on an IPv6 socket is the same address.
 fn address(text: &str) -> Option<SocketAddr> {
     let address: SocketAddr = text.parse().ok()?;
     Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
-/// The processes that run exactly what was asked for.
+/// Finds the processes with exactly the planned commands.
 fn processes(sessions: &[Planned]) -> Result<BTreeMap<u32, Process>> {
     let wanted: BTreeMap<[String; 3], u32> = sessions.iter().map(|it| (it.command(), it.number)).collect();
     let exec_ids = exec_ids();
     let mut found = BTreeMap::new();
-    // One that ends while it is looked at is no session's any more.
+    // Skip processes that end during the scan: they belong to no open session.
     for process in procfs::process::all_processes().context("cannot list /proc")?.filter_map(Result::ok) {
         let Ok(command) =
             process.cmdline().map_err(drop).and_then(|words| <[String; 3]>::try_from(words).map_err(drop))
@@ -228,7 +228,7 @@ fn processes(sessions: &[Planned]) -> Result<BTreeMap<u32, Process>> {
     Ok(found)
 }
 
-/// Exec ids by the pid in their pid file; of several files with the same pid the newest counts.
+/// Exec ids by the pid in their pid file. If several files hold the same pid, the newest counts.
 fn exec_ids() -> BTreeMap<u32, String> {
     let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
     let containers = TASKS.iter().flat_map(|dir| entries(Path::new(dir)));

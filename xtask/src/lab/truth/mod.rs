@@ -1,8 +1,8 @@
-//! `cargo xtask lab truth`: how much of what the tracer tells is true, measured on the lab.
+//! `cargo xtask lab truth`: measures on the lab how much of the tracer's output is true.
 //!
-//! The oracle is the sessions themselves. Each has a token in its command, which its kubectl's and its process's arguments share,
-//! and each is sent a number of bytes that no other is sent: the byte counters of the kernel, as `ss` shows them, then tell whose
-//! each connection is, at every leg of the path. Nothing here shares code with the correlator.
+//! The oracle is built into the sessions. Each session has a token in its command, which the arguments of its kubectl
+//! and of its process share. Each is also sent a unique number of bytes, so the kernel's byte counters, as shown by
+//! `ss`, identify its connections on every leg of the path. The oracle shares no code with the correlator.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -42,35 +42,37 @@ Examples:
   cargo xtask lab truth --sessions 20 --ring-bytes 4096 with a buffer that is too small
   cargo xtask lab truth --suite tenth                   a tenth of all that, as in tests";
 
-/// Measure how much of what the tracer tells is true.
+/// Measure how much of the tracer's output is true.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Truth {
-    /// How the sessions are made.
+    /// How to open the sessions.
     #[arg(long, value_enum, default_value = "kubectl")]
     how: How,
-    /// How many sessions.
+    /// Number of sessions.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     sessions: u32,
-    /// What the kubelet runs containers with. A lab that is up has to be of that kind; else one is started, and ended.
+    /// Container runtime of the kubelet. A running lab must have this runtime; without a lab, one is started and
+    /// stopped afterwards.
     #[arg(long, value_enum, default_value = "containerd")]
     runtime: Runtime,
-    /// How many are started at the same time; else 8, and 20 of the short ones.
+    /// Number of sessions to start at the same time. Default: 8, or 20 for short sessions.
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=100))]
     at_once: Option<u32>,
-    /// Which kubectl: a version such as 1.20, or a path; else the newest found.
+    /// kubectl to use: a version such as 1.20, or a path. Default: the newest found.
     #[arg(long, value_name = "VERSION|PATH")]
     kubectl: Option<String>,
-    /// Size of the kernel's buffer: too small a one, and records are lost. That has to be told then; sessions may be missing.
+    /// Size of the kernel's buffer. If it is too small, records are lost: the tracer must then report the loss, and
+    /// may miss sessions.
     #[arg(long, value_name = "BYTES")]
     ring_bytes: Option<u32>,
-    /// What is not found, or not whole, is counted and is no failure: for what the tracer is known not to see.
+    /// Count missing or incomplete sessions without failing, for cases that the tracer is known not to see.
     #[arg(long)]
     may_miss: bool,
-    /// Every scenario, instead of one.
+    /// Run every scenario instead of one.
     #[arg(long, value_enum, value_name = "SCALE", conflicts_with_all = ["how", "sessions", "at_once", "kubectl", "ring_bytes", "may_miss"])]
     suite: Option<Scale>,
-    /// With --suite: write the figures into this document, the section of the runtime.
+    /// With --suite: write the figures into this document, in the runtime's section.
     #[arg(long, value_name = "FILE", requires = "suite")]
     write: Option<PathBuf>,
 }
@@ -118,7 +120,7 @@ impl Truth {
             let (name, recording) = (scenario.name(), recording(&scenario, runtime)?);
             progress.say(format!("{name} with {runtime}"));
             let play = Play { lab: &lab, program, recording: &recording, scenario: &scenario, progress };
-            // One that could not be played to its end hides none of the others.
+            // A scenario that fails must not hide the others.
             match play.run() {
                 Ok(figures) => {
                     write!(std::io::stdout(), "{figures}")?;
@@ -139,11 +141,11 @@ impl Truth {
     }
 }
 
-/// Whether that is what had to come out.
+/// Checks that the figures are as expected.
 fn verdict(figures: &Figures, expected: Expected) -> Result<()> {
     let Figures { sessions, found, complete, left_open, wrong, overstated, .. } = figures;
     ensure!(wrong.is_empty(), "{} wrong", wrong.len());
-    // Where records are lost the tracer is known to claim too much (docs/limitations.md).
+    // After a loss, the tracer is known to overstate (docs/limitations.md).
     ensure!(overstated.is_empty() || expected == Expected::Losses, "{} overstated", overstated.len());
     ensure!(figures.memory_is_flat(), "the tracer's memory grows: {:?} KiB", figures.memory);
     match expected {
@@ -160,8 +162,9 @@ fn verdict(figures: &Figures, expected: Expected) -> Result<()> {
     Ok(())
 }
 
-/// Idle sessions older than the tracer are joined from client to stream by what waits for them, whether their kubectl sends
-/// heartbeats or, before 1.27, none (client-go: transport/spdy, remotecommand). `ls` has a row for each.
+/// Checks idle sessions that are older than the tracer. Pending reads must join them from client to stream, with or
+/// without heartbeats. kubectl before 1.27 sends none (client-go: transport/spdy, remotecommand). `ls` must list one
+/// row for each.
 fn idle(figures: &Figures, expected: Expected) -> Result<()> {
     if expected == Expected::Counted {
         return Ok(());
@@ -176,7 +179,7 @@ fn idle(figures: &Figures, expected: Expected) -> Result<()> {
     Ok(())
 }
 
-/// Where the tracer's recording is kept, until the next of the same name.
+/// Path of the tracer's recording, which the next run of the same name replaces.
 fn recording(scenario: &Scenario, runtime: &str) -> Result<PathBuf> {
     let folder = target().join("truth");
     std::fs::create_dir_all(&folder)?;

@@ -1,28 +1,28 @@
-//! What is to be opened: sessions that differ in a token, and in how much they are sent.
+//! Planned sessions, which differ in their token and in the number of bytes sent to them.
 
 use std::ops::RangeInclusive;
 
-/// Containers that take turns: of one pod and of several, with the host's network and with one of their own.
+/// Containers to use in turn: one pod with two containers and other pods, on the host's network and on their own.
 const PLACES: [(&str, &str); 4] = [("web", "web"), ("web", "side"), ("own-net", "own-net"), ("probed", "probed")];
 
-/// What even the smallest session is sent: far more than a request, a TLS handshake and the heartbeats of a minute.
+/// Bytes sent to the smallest session: far more than a request, a TLS handshake and the heartbeats of a minute.
 const LEAST: u64 = 20_000;
 
-/// A session to be.
+/// A planned session.
 #[derive(Clone, Debug)]
 pub(super) struct Planned {
-    /// From 1.
+    /// Counted from 1.
     pub(super) number: u32,
-    /// In the command, and nowhere else on the machine.
+    /// Occurs in the command and nowhere else on the machine.
     pub(super) token: String,
-    /// What its stdin is sent: no other session that is open at the same time is sent as much.
+    /// Number of bytes sent to stdin: unique among the sessions open at the same time.
     pub(super) bytes: u64,
     pub(super) pod: &'static str,
     pub(super) container: &'static str,
 }
 
 impl Planned {
-    /// The session of this number; `rank` is its place among those that are open at the same time.
+    /// Plans the session of this number. `rank` is its position among the sessions open at the same time.
     pub(super) fn new(number: u32, rank: u32, spacing: u64) -> Self {
         let places = u32::try_from(PLACES.len()).unwrap_or(1);
         let place = usize::try_from(number % places).unwrap_or(0);
@@ -31,12 +31,12 @@ impl Planned {
         Self { number, token: format!("{}{number}", prefix()), bytes, pod, container }
     }
 
-    /// Sessions that are all open at the same time.
+    /// Plans sessions that are all open at the same time.
     pub(super) fn all(numbers: RangeInclusive<u32>, spacing: u64) -> Vec<Self> {
         numbers.map(|number| Self::new(number, number, spacing)).collect()
     }
 
-    /// What runs in the container: takes what it is sent, says so, then repeats lines until its stdin ends. The shell stays,
+    /// Command in the container: reads its bytes, prints `done`, then echoes lines until stdin ends. The shell stays,
     /// with the token among its arguments.
     pub(super) fn command(&self) -> [String; 3] {
         let script = format!(
@@ -47,12 +47,12 @@ impl Planned {
     }
 }
 
-/// How the tokens of this run begin.
+/// Prefix of the tokens of this run.
 fn prefix() -> String {
     format!("truth-{}-", std::process::id())
 }
 
-/// The number in the token that these words have.
+/// The number in the first token among these words.
 pub(super) fn number_in<'a>(words: impl IntoIterator<Item = &'a str>) -> Option<u32> {
     let prefix = prefix();
     let digits = |text: &'a str| {

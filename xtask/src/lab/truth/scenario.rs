@@ -1,4 +1,4 @@
-//! How sessions are made and watched.
+//! Scenarios: how sessions are opened and observed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,34 +21,35 @@ use crate::progress::Progress;
 use crate::tools::{command, run};
 use crate::tracer::{Tracer, boot_time};
 
-/// Between what two sessions by kubectl are sent: in pairing by byte counters the smallest difference of two hundred was 99 %.
+/// Difference between the bytes of two kubectl sessions. With 200 sessions, the smallest measured difference of two
+/// counters was 99 % of it.
 const SPACING: u64 = 20_000;
-/// Likewise for the load driver, whose frames and records are all alike. A thousand sessions then move one gigabyte.
+/// The same for the load driver, whose frames and records are all alike. A thousand sessions then move one gigabyte.
 const LOAD_SPACING: u64 = 2_000;
 
-/// How long the tracer may take to say what it has to say after the last session is open, or closed.
+/// Longest wait for the tracer's reports after the last session has opened or closed.
 const SETTLE: Duration = Duration::from_secs(30);
-/// The same where records are lost: what does not come then never comes.
+/// The same after a loss: a report that is missing by then never comes.
 const SETTLE_LOSSES: Duration = Duration::from_secs(5);
-/// A heartbeat of kubectl, and a second.
+/// A heartbeat interval of kubectl plus one second.
 const HEARTBEAT: Duration = Duration::from_secs(6);
-/// How often the tracer's memory is looked at.
+/// Sampling interval of the tracer's memory.
 const SAMPLE: Duration = Duration::from_secs(1);
-/// Starts at the same time: both cores are busy, and nobody waits so long that it gives up.
+/// Sessions to start at the same time: enough to keep both cores busy, few enough that no client times out.
 const OPENERS: u32 = 8;
 
-/// By whom, and in which order.
+/// The clients, and the order in which they open sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum How {
-    /// All open at once, each by a kubectl.
+    /// All sessions open at once, each by a kubectl.
     Kubectl,
-    /// All open at once, each a WebSocket connection of one process.
+    /// All sessions open at once, each a WebSocket connection of one process.
     Driver,
-    /// Each over soon: one half one after another, the other half twenty at a time.
+    /// Short sessions: one half one after another, the other half twenty at a time.
     Short,
-    /// All open and idle, by kubectls, before the tracer starts.
+    /// All sessions open and idle before the tracer starts, by kubectls.
     Older,
-    /// Likewise, each a WebSocket connection of one process.
+    /// The same, each a WebSocket connection of one process.
     OlderDriver,
 }
 
@@ -68,7 +69,7 @@ impl How {
     }
 }
 
-/// What is measured.
+/// One measurement.
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) how: How,
@@ -79,7 +80,7 @@ pub(super) struct Scenario {
 }
 
 impl Scenario {
-    /// In a few words, for tables and names of files.
+    /// Short name, for tables and file names.
     pub(super) fn name(&self) -> String {
         let kubectl = self.kubectl.as_ref().map(|version| format!("-{version}")).unwrap_or_default();
         let ring = self.ring_bytes.map(|bytes| format!("-ring-{bytes}")).unwrap_or_default();
@@ -99,7 +100,7 @@ impl Scenario {
     }
 }
 
-/// A scenario that is played.
+/// A scenario in progress.
 pub(super) struct Play<'a> {
     pub(super) lab: &'a Up,
     pub(super) program: &'a Path,
@@ -123,7 +124,7 @@ impl Play<'_> {
     fn trace(&self) -> Result<Tracer> {
         let mut arguments = vec!["--kind".to_owned(), "all".to_owned()];
         arguments.extend(self.scenario.ring_bytes.map(|bytes| format!("--ring-bytes={bytes}")));
-        // The tracer overwrites nothing.
+        // The tracer never overwrites a recording.
         if self.recording.exists() {
             std::fs::remove_file(self.recording)?;
         }
@@ -136,7 +137,7 @@ impl Play<'_> {
 
     fn open(&self, sessions: &[Planned]) -> Result<Crowd> {
         let (count, at_once) = (sessions.len(), self.scenario.at_once());
-        // Ten lines, however many.
+        // Print ten lines for any number of sessions.
         let tell = |open: usize| {
             if open.is_multiple_of(count.div_ceil(10)) || open == count {
                 self.progress.say(format!("{open} of {count} open"));
@@ -250,7 +251,7 @@ impl Play<'_> {
         let under_way: Mutex<BTreeMap<usize, Planned>> = Mutex::default();
         let poisoned = || anyhow!("another thread panicked");
         let one = |worker: usize, session: &Planned| -> Result<()> {
-            // Sent what nobody else is sent at the same time, and no more than it takes for that.
+            // Give sessions that run at the same time different byte counts, as small as possible.
             let rank = u32::try_from(worker)? + 1;
             let session = Planned::new(session.number, rank, SPACING);
             under_way.lock().map_err(|_poison| poisoned())?.insert(worker, session.clone());
@@ -279,14 +280,14 @@ impl Play<'_> {
     }
 }
 
-/// A session that is over, and what was seen while it was open.
+/// A closed session, and the observations made while it was open.
 struct Short {
     planned: Planned,
     client: Client,
     look: Look,
 }
 
-/// Kilobytes that a process has in memory.
+/// Resident memory of a process in KiB.
 fn resident(pid: u32) -> Result<u64> {
     let status = procfs::process::Process::new(i32::try_from(pid)?)?.status()?;
     status.vmrss.context("a process with memory")
@@ -302,19 +303,19 @@ fn thirds(samples: &[u64]) -> (u64, u64) {
     (mean(samples.get(..third)), mean(samples.get(samples.len().saturating_sub(third)..)))
 }
 
-/// Sessions that `execpath ls` tells.
+/// Counts the sessions in `execpath ls`.
 fn listed(program: &Path) -> Result<usize> {
     let rows: Vec<serde_json::Value> = serde_json::from_str(&run(command(program).args(["ls", "-o", "json"]))?)?;
     Ok(rows.len())
 }
 
-/// Sessions of ours that are joined from the client to the stream.
+/// Counts own sessions that are joined from the client to the stream.
 fn joined(told: &Told) -> usize {
     let joined = told.sessions().filter(|session| session.reaches_stream());
     joined.filter_map(Session::number).collect::<BTreeSet<u32>>().len()
 }
 
-/// When sessions became exact, and what the others lack.
+/// Describes when sessions became exact, and the gaps of the others.
 fn timing(when: &str, since: u64, told: &Told) -> String {
     let mut first: BTreeMap<&str, u64> = BTreeMap::new();
     for (at, session) in &told.sayings {

@@ -1,39 +1,39 @@
-//! All scenarios, as data: a tenth of each for every change, the whole for figures that are published.
+//! All scenarios, as data: a tenth of each for every change, all of it for published figures.
 
 use super::scenario::{How, Scenario};
 use crate::lab::state::Runtime;
 
-/// How much.
+/// Size of a suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Scale {
-    /// A tenth of each, in a few minutes.
+    /// A tenth of each scenario, in a few minutes.
     Tenth,
-    /// Everything.
+    /// Every scenario in full.
     Whole,
 }
 
-/// What has to come out, beside nothing that is wrong.
+/// Expected result, besides no wrong finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// Every session, complete, and nothing lost.
+    /// Every session complete, and no loss.
     Whole,
-    /// What was found is counted.
+    /// Any number of sessions, without failing.
     Counted,
-    /// Losses, and that they are told.
+    /// Losses, and a report of each.
     Losses,
 }
 
-/// A scenario, and what has to come out.
+/// A scenario and its expected result.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub(super) scenario: Scenario,
     pub(super) expected: Expected,
 }
 
-/// A page, the least there is: a session has some dozens of records, and twenty start at the same time.
+/// One page, the minimum: a session has some dozens of records, and twenty sessions start at the same time.
 const SMALL_RING: u32 = 4096;
 
-/// All of them, with that runtime. `oldest` is the oldest kubectl, which sends no heartbeats.
+/// All scenarios for this runtime. `oldest` is the oldest kubectl, which sends no heartbeats.
 pub(super) fn all(scale: Scale, oldest: &str, runtime: Runtime) -> Vec<Asked> {
     let share = |count: u32| match scale {
         Scale::Tenth => count / 10,
@@ -49,17 +49,18 @@ pub(super) fn all(scale: Scale, oldest: &str, runtime: Runtime) -> Vec<Asked> {
     };
     let older_by_driver = match runtime {
         Runtime::Containerd => Expected::Whole,
-        // Which of its connections an idle exec is for, dockerd's memory does not always say (docs/limitations.md).
+        // dockerd's memory does not always show the connection of an idle exec (docs/limitations.md).
         Runtime::Docker => Expected::Counted,
     };
-    // The newest tries WebSocket first: connections that carry no bytes by which the oracle could tell whose they are.
+    // The newest kubectl tries WebSocket first. Such connections carry too few bytes for the oracle to identify them.
     let small = by_oldest(asked(How::Kubectl, 200, Expected::Losses));
     let small = Scenario { ring_bytes: Some(SMALL_RING), at_once: Some(20), ..small.scenario };
     vec![
         asked(How::Kubectl, 200, Expected::Whole),
         by_oldest(asked(How::Kubectl, 200, Expected::Whole)),
         asked(How::Short, 2_000, Expected::Whole),
-        // Behind the short ones: kubelet and runtime clear up after a thousand for minutes, and start nothing meanwhile.
+        // Run it after the short sessions: kubelet and runtime clean up for minutes after a thousand of them, and
+        // start nothing meanwhile.
         asked(How::Driver, 1_000, Expected::Whole),
         asked(How::Older, 50, Expected::Whole),
         by_oldest(asked(How::Older, 50, Expected::Whole)),

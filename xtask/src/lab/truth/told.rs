@@ -1,4 +1,4 @@
-//! What the tracer tells: its lines as they come, and of each session what was said.
+//! The tracer's reports: its lines as they arrive, and the history of each session.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,16 +11,16 @@ use serde::Deserialize;
 use super::plan;
 use crate::tracer::{Line, Tracer};
 
-/// A session, as a line of `-o jsonl` has it: what is judged of it.
+/// The evaluated fields of a session in a line of `-o jsonl`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Session {
     pub(super) id: String,
-    /// Not known until more of it is seen.
+    /// `None` until the tracer has seen enough of the session.
     pub(super) kind: Option<String>,
     pub(super) state: String,
     pub(super) complete: bool,
-    /// It was a part of that session, which goes on.
+    /// Id of the session that absorbed this one.
     pub(super) merged_into: Option<String>,
     pub(super) confidence: Option<String>,
     pub(super) target: Target,
@@ -77,13 +77,14 @@ pub(super) struct Gap {
 }
 
 impl Session {
-    /// Which of our sessions it says to be: by what its process runs, else by what its client asks for.
+    /// Number of the own session that this report describes: from the process's command, else from the client's
+    /// arguments.
     pub(super) fn number(&self) -> Option<u32> {
         let command = plan::number_in(self.command.iter().flatten().map(String::as_str));
         command.or_else(|| self.asked())
     }
 
-    /// The token among the client's arguments.
+    /// Number in the token among the client's arguments.
     pub(super) fn asked(&self) -> Option<u32> {
         let argv = self.hop("kubectl")?.argv.as_ref()?;
         plan::number_in(argv.iter().map(String::as_str))
@@ -93,21 +94,21 @@ impl Session {
         self.hops.iter().find(|hop| hop.role == role)
     }
 
-    /// Whether nothing is missing, and all is proved. That its command goes on when its client is gone, on a busy machine for
-    /// longer than a second, is no hole in what is known.
+    /// True if nothing is missing and every link is proved. A command that outlives its client, for more than a
+    /// second on a busy machine, is no gap in this sense.
     pub(super) fn is_exact(&self) -> bool {
         let is_hole = |gap: &Gap| gap.code != "process-left-running";
         self.complete && self.confidence.as_deref() == Some("exact") && !self.gaps.iter().any(is_hole)
     }
 
-    /// Whether the runtime was at work with it when the tracer began to look, which the cluster's own probes may be at any time: it
-    /// is told then that what it is is not known.
+    /// True if the runtime was already starting this session when the tracer attached. The cluster's own probes may
+    /// do so at any time; the tracer then reports their kind as unknown.
     pub(super) fn was_under_way(&self) -> bool {
         let told = "was being started when the tracer began to look";
         self.gaps.iter().any(|gap| gap.code == "kind-unknown" && gap.text.contains(told))
     }
 
-    /// Whether it is joined from its client to the stream, whatever is below.
+    /// True if the session is joined from client to stream, whatever is below.
     pub(super) fn reaches_stream(&self) -> bool {
         let relays = self.links.iter().filter(|link| link.relay.is_some() && link.confidence == "exact").count();
         self.number().is_some() && self.hop("kubectl").is_some() && relays >= 2
@@ -118,7 +119,7 @@ impl Session {
     }
 }
 
-/// For messages about what is wrong.
+/// Printed with messages about wrong findings.
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, kind, state, confidence, exec_id, .. } = self;
@@ -142,30 +143,30 @@ impl fmt::Display for Session {
     }
 }
 
-/// Everything that was told so far.
+/// Everything reported so far.
 #[derive(Default)]
 pub(super) struct Told {
-    /// Each saying, with the boot time at which it was there, in order.
+    /// Every report in order, with the boot time of its arrival.
     pub(super) sayings: Vec<(u64, Session)>,
-    /// The last of each session: an index of `sayings`.
+    /// The last report of each session: an index of `sayings`.
     last: BTreeMap<String, usize>,
     /// Records lost, by counter.
     pub(super) lost: BTreeMap<String, u64>,
 }
 
 impl Told {
-    /// The sessions as last told.
+    /// The last report of each session.
     pub(super) fn sessions(&self) -> impl Iterator<Item = &Session> {
         self.last.values().filter_map(|index| Some(&self.sayings.get(*index)?.1))
     }
 
-    /// Those of our sessions that are so, as last told.
+    /// Counts own sessions with a last report that satisfies `is`.
     pub(super) fn count(&self, is: impl Fn(&Session) -> bool) -> usize {
         let ours = |session: &&Session| session.number().is_some() && session.merged_into.is_none();
         self.sessions().filter(ours).filter(|session| is(session)).count()
     }
 
-    /// Takes in lines until it is so, or until nothing came of it in time. Tells which.
+    /// Reads lines until `is` holds. Returns false if that takes longer than `limit`.
     pub(super) fn until(&mut self, tracer: &Tracer, limit: Duration, is: impl Fn(&Self) -> bool) -> Result<bool> {
         let end = Instant::now() + limit;
         loop {
