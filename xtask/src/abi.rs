@@ -1,17 +1,17 @@
 //! `cargo xtask abi`: layouts of the records, kept in tracer-common/abi.lock.
 //!
-//! The layouts are known to a test of tracer-common, so that `cargo test` finds a drift too, and a record in the making does
-//! not keep the other chores from being built.
+//! A test of tracer-common computes the layouts. So `cargo test` detects drift too, and an unfinished record does not
+//! stop other tasks from building.
 
 use anyhow::Result;
 
 use crate::repo::{cargo, root};
 use crate::tools::{command, run_through};
 
-/// Write the layouts of the records into tracer-common/abi.lock, once ABI was raised.
+/// Write the layouts of the records into tracer-common/abi.lock, after ABI was raised.
 #[derive(clap::Args)]
 pub(crate) struct Abi {
-    /// Write nothing: say whether they are those of the file.
+    /// Write nothing; check that the file matches the layouts.
     #[arg(long)]
     check: bool,
 }

@@ -1,4 +1,4 @@
-//! Debian packages: installed as root, named otherwise.
+//! Installs Debian packages if run as root; otherwise names the command.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use crate::hint::hinted;
 use crate::progress::Progress;
 use crate::tools::{command, find, run};
 
-/// What is asked for before services are started by a package: 101 forbids it.
+/// Package scripts run this program before they start a service. Exit status 101 forbids the start.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Installs these packages, or names the command that does.
+/// Installs these packages, or fails with the command that installs them.
 pub(crate) fn install(packages: &[&str], progress: &Progress) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
@@ -29,12 +29,12 @@ pub(crate) fn install(packages: &[&str], progress: &Progress) -> Result<()> {
         apt.env("DEBIAN_FRONTEND", "noninteractive");
         run(apt.args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages))
     };
-    // Lists that are too old, or not there, are the usual reason for a failure.
+    // Outdated or missing package lists are the usual reason for a failure.
     let done = install().or_else(|_| run(command("apt-get").args(["update", "-qq"])).and_then(|_| install()));
     done.map(drop).map_err(|error| hinted(format!("{error:#}"), format!("look at what it says: {by_hand}")))
 }
 
-/// Keeps packages from starting their daemons, which would take the sockets that the lab's own listen on.
+/// Prevents packages from starting their daemons, which would occupy the sockets of the lab's daemons.
 struct ServicesStayOff {
     written: Option<PathBuf>,
 }
@@ -46,7 +46,7 @@ impl ServicesStayOff {
         let file = PathBuf::from(POLICY);
         match fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&file) {
             Ok(mut policy) => policy.write_all(b"#!/bin/sh\nexit 101\n").context(POLICY)?,
-            // The machine has a policy of its own.
+            // The machine has its own policy.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(Self { written: None }),
             Err(error) => return Err(error).context(POLICY),
         }
@@ -57,7 +57,7 @@ impl ServicesStayOff {
 impl Drop for ServicesStayOff {
     fn drop(&mut self) {
         if let Some(file) = &self.written {
-            // Nothing is lost with it but a service's start; there is nobody left to tell.
+            // A leftover policy only prevents service starts, and `drop` cannot report errors.
             let _ = fs::remove_file(file);
         }
     }

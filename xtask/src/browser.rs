@@ -1,4 +1,4 @@
-//! The pages that execpath draws, in a real browser: what tests and pictures of them need, set up where it is missing.
+//! Sets up a real browser for tests and pictures of the pages that execpath draws.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,18 +11,18 @@ use crate::progress::Progress;
 use crate::repo::{cargo, root, target};
 use crate::tools::{command, find, run};
 
-/// Scripts and what they need, in the repository.
+/// Directory of the scripts and their package lists, in the repository.
 const SCRIPTS: &str = "tests/browser";
-/// Beside the installed packages: the lock file that they are of.
+/// Copy of the lock file beside the installed packages.
 const STAMP: &str = "installed.json";
 
-/// Copies the scripts to a folder of their own, with the packages that they name, builds what they run, and tells the command that
-/// runs `node` there.
+/// Copies the scripts to a separate folder, installs their packages and builds the programs that they run. Returns a
+/// command that runs `node` there.
 pub(crate) fn node(progress: &Progress) -> Result<Command> {
     let wanted = [("node", "nodejs"), ("npm", "npm"), ("chromium", "chromium")];
     let mut missing: Vec<&str> =
         wanted.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
-    // Without a font of its own every machine would draw other letters.
+    // Without this font, every machine would draw different letters.
     if !fs::exists("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")? {
         missing.push("fonts-dejavu-core");
     }

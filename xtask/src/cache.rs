@@ -1,4 +1,4 @@
-//! What is kept between runs: binaries that took minutes to build or had to be fetched.
+//! The cache of binaries that took minutes to build or were downloaded.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub(crate) fn dir(name: &str) -> Result<PathBuf> {
     Ok(cache.join(name))
 }
 
-/// A name beside a directory: its own and a suffix. (`with_extension` would take the minor version for an extension.)
+/// Appends a suffix to a directory's name. `with_extension` would take the minor version for an extension.
 pub(crate) fn beside(dir: &Path, suffix: &str) -> PathBuf {
     let mut name = dir.as_os_str().to_owned();
     name.push(suffix);

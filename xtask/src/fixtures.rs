@@ -1,4 +1,4 @@
-//! `cargo xtask fixtures`: recordings out of logs of real clusters.
+//! `cargo xtask fixtures`: recordings made from logs of real clusters.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::repo::{cargo, root};
 
-/// Make recordings of logs of real clusters.
+/// Make recordings from logs of real clusters.
 #[derive(clap::Args)]
 pub(crate) struct Fixtures {
-    /// Holds NAME.jsonl.zst and NAME.truth.json.
+    /// Directory with NAME.jsonl.zst and NAME.truth.json.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// Only say whether the committed ones are what would be made.
+    /// Write nothing; check that the committed recordings are up to date.
     #[arg(long)]
     check: bool,
 }
@@ -22,7 +22,7 @@ impl Fixtures {
     pub(crate) fn run(self) -> Result<()> {
         let folder = std::path::absolute(self.folder)?;
         let mut make = Command::new(cargo());
-        // Recordings are the tracer's, and xtask has to build before the tracer does.
+        // Recordings belong to the tracer, and xtask must build before the tracer does.
         make.args(["run", "--quiet", "--package", "execpath-tests", "--example", "fixtures", "--"]).arg(folder);
         make.args(self.check.then_some("--check")).current_dir(root());
         ensure!(make.status().context("cannot start cargo")?.success(), "see above");

@@ -1,4 +1,4 @@
-//! The fuzz targets of `fuzz`: cargo-fuzz, the nightly compiler that it needs, and inputs to begin with.
+//! Runs the targets in `fuzz`: sets up cargo-fuzz and seeds, and needs a nightly compiler.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use crate::repo::{cargo, root, target};
 use crate::tools::{command, find, run};
 
-/// Every target, and whether it reads lines of recordings.
+/// Every target, and true if it reads lines of recordings.
 pub(crate) const TARGETS: [(&str, bool); 6] = [
     ("recording", true),
     ("decode", false),
@@ -20,14 +20,14 @@ pub(crate) const TARGETS: [(&str, bool); 6] = [
     ("names", false),
 ];
 
-/// Longest input, in bytes: some 200 lines of a recording.
+/// Longest input in bytes: some 200 lines of a recording.
 const LENGTH: usize = 64 << 10;
 
-/// Memory that a target may take, in MiB, and seconds for one input.
+/// Limits of a target: memory in MiB, and seconds for one input.
 const MEMORY: u32 = 2_048;
 const PATIENCE: u32 = 30;
 
-/// Why targets cannot be built here; `None` where they can.
+/// The reason why targets cannot be built here, or `None` if they can.
 pub(crate) fn lacking() -> Option<String> {
     let is_there = |list: String| list.lines().any(|line| line.starts_with("nightly"));
     let nightly =
@@ -35,7 +35,7 @@ pub(crate) fn lacking() -> Option<String> {
     (!nightly).then(|| "no nightly toolchain: rustup toolchain install nightly --profile minimal".to_owned())
 }
 
-/// The command that installs cargo-fuzz; `None` where it is there.
+/// The command that installs cargo-fuzz, or `None` if it is installed.
 pub(crate) fn install() -> Option<Command> {
     if find("cargo-fuzz").is_some() || home().join("cargo-fuzz").is_file() {
         return None;
@@ -45,14 +45,14 @@ pub(crate) fn install() -> Option<Command> {
     Some(install)
 }
 
-/// Where cargo installs programs: not on everybody's PATH.
+/// Directory of programs installed by cargo, which may be missing from PATH.
 fn home() -> PathBuf {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
     home.unwrap_or_default().join("bin")
 }
 
-/// cargo-fuzz with the nightly compiler, whatever compiler runs this.
+/// cargo-fuzz with the nightly compiler, independent of the compiler that runs this task.
 fn cargo_fuzz(word: &str) -> Command {
     let mut fuzz = command("rustup");
     let path = std::env::join_paths([home()].into_iter().chain(std::env::split_paths(&crate::tools::search_path())));
@@ -60,7 +60,8 @@ fn cargo_fuzz(word: &str) -> Command {
     for stranger in ["CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN"] {
         fuzz.env_remove(stranger);
     }
-    // No sanitizer: they find what unsafe code does wrong, and cost half the speed. `-a`: debug assertions and overflow checks.
+    // No sanitizer: sanitizers find errors of unsafe code and halve the speed. `-a`: debug assertions and overflow
+    // checks.
     fuzz.args(["run", "nightly", "cargo", "fuzz", word, "--sanitizer", "none", "-a", "--target-dir"])
         .arg(target().join("fuzz"));
     fuzz
@@ -71,7 +72,7 @@ pub(crate) fn build() -> Command {
     cargo_fuzz("build")
 }
 
-/// Runs a target for that long: what it finds goes to a folder of the target directory, and the corpus of the repository stays.
+/// Runs a target for this many seconds. Findings go to the target directory; the committed corpus stays unchanged.
 pub(crate) fn campaign(name: &str, reads_lines: bool, seconds: u64) -> Result<Command> {
     let found = target().join("fuzz-found").join(name);
     let seeds = target().join("fuzz-seeds").join(name);
@@ -94,7 +95,7 @@ pub(crate) fn campaign(name: &str, reads_lines: bool, seconds: u64) -> Result<Co
     Ok(fuzz)
 }
 
-/// Pieces of the recordings in `tests/recordings`, without their headers, as inputs.
+/// Writes pieces of `tests/recordings`, without their headers, as inputs.
 fn seed(folder: &Path) -> Result<()> {
     for file in fs::read_dir(root().join("tests/recordings"))? {
         let path = file?.path();
@@ -119,7 +120,7 @@ fn seed(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How many inputs were tried, going by what libFuzzer printed.
+/// Number of inputs tried, from libFuzzer's output.
 pub(crate) fn executed(log: &str) -> Option<u64> {
     log.lines().rev().find_map(|line| line.strip_prefix("stat::number_of_executed_units:")?.trim().parse().ok())
 }

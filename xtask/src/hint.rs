@@ -1,10 +1,10 @@
-//! Errors that say what to do about them.
+//! Errors with a hint about the remedy.
 
 use std::fmt::Display;
 
-/// An error whose message has a second line, `hint: …`.
+/// Builds an error with a second line, `hint: …`.
 ///
-/// It has to be the root cause of its chain: context goes in front of it, so the hint stays the last line.
+/// It must be the root cause of its chain: context is put in front, so the hint stays the last line.
 pub(crate) fn hinted(what: impl Display, hint: impl Display) -> anyhow::Error {
     anyhow::anyhow!("{what}\nhint: {hint}")
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask hygiene`: what no compiler looks at.
+//! `cargo xtask hygiene`: checks that no compiler makes.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -8,16 +8,16 @@ use anyhow::{Context as _, Result, ensure};
 use crate::hint::hinted;
 use crate::repo::{files, root};
 
-/// Files that are not text of ours.
+/// Extensions of generated or binary files.
 const NOT_OURS: [&str; 6] = ["o", "snap", "zst", "lock", "jsonl", "png"];
 
-/// Documents whose back-quoted paths have to exist.
+/// Documents with back-quoted paths that must exist.
 const MAPS: [&str; 4] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/compatibility.md", "docs/limitations.md"];
 
-/// Where a back-quoted path of a document begins.
+/// Beginnings of back-quoted paths.
 const TOPS: [&str; 8] = [".ci/", "docs/", "fuzz/", "tests/", "tracer-common/", "tracer-ebpf/", "tracer/", "xtask/"];
 
-/// Check what no compiler looks at: links and paths in documents, ends of lines, the kernel source that each probe names.
+/// Check links and paths in documents, ends of lines, and the kernel source named by each probe.
 #[derive(clap::Args)]
 pub(crate) struct Hygiene {}
 
@@ -72,7 +72,7 @@ fn lines(text: &str) -> Vec<String> {
     wrong
 }
 
-/// Relative links have to lead somewhere.
+/// Finds relative links without a target.
 fn links(text: &str, file: &Path) -> Vec<String> {
     let dir = file.parent().unwrap_or(Path::new(""));
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', ' ', '#']).next());
@@ -98,7 +98,7 @@ fn normal(path: &Path) -> PathBuf {
     out
 }
 
-/// A path in back quotes that begins like one of ours has to exist.
+/// Finds missing files among the back-quoted paths that begin like one of the repository.
 fn paths(text: &str) -> Vec<String> {
     let quoted = text.split('`').skip(1).step_by(2);
     quoted
@@ -108,7 +108,7 @@ fn paths(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Every probe says which kernel source it relies on.
+/// Finds probes that do not name the kernel source they rely on.
 fn probes(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     let is_probe = |line: &str| line.starts_with("#[btf_tracepoint") || line.starts_with("#[tracepoint");

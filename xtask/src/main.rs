@@ -1,4 +1,4 @@
-//! Chores of the repository: `cargo xtask --help`.
+//! Tasks of the repository: `cargo xtask --help`.
 
 use std::process::ExitCode;
 
@@ -27,7 +27,7 @@ mod test;
 mod tools;
 mod tracer;
 
-/// Chores of the repository.
+/// Run tasks of the repository.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {

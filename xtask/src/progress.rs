@@ -1,4 +1,4 @@
-//! Progress lines with the time since the start, and waiting for conditions.
+//! Progress lines with the elapsed time, and waiting for conditions.
 
 use std::path::Path;
 use std::thread;
@@ -8,27 +8,28 @@ use anyhow::Result;
 
 use crate::hint::hinted;
 
-/// How often a condition is looked at: often enough to lose no second, rarely enough to leave the CPU to what starts.
+/// Interval between checks of a condition: short enough to lose little time, long enough to leave the CPU to starting
+/// processes.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Prints what is done and how long it has taken so far.
+/// Prints progress with the elapsed time.
 pub(crate) struct Progress {
     start: Instant,
 }
 
 impl Progress {
-    /// The clock starts now.
+    /// Starts the clock.
     pub(crate) fn new() -> Self {
         Self { start: Instant::now() }
     }
 
-    /// One line on standard error, which leaves standard output to results.
+    /// Prints one line to standard error. Standard output is left to results.
     pub(crate) fn say(&self, what: impl std::fmt::Display) {
         eprintln!("[{:5.1} s] {what}", self.start.elapsed().as_secs_f64());
     }
 }
 
-/// Looks at `condition` until it holds. Its error ends the wait at once; after `limit` the wait is an error itself.
+/// Checks `condition` until it holds. An error of `condition` ends the wait; after `limit` the wait itself fails.
 pub(crate) fn wait_until(
     what: &str,
     limit: Duration,

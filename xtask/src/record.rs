@@ -1,4 +1,4 @@
-//! `cargo xtask record`: the recordings that the replay tests rest on, made on the lab.
+//! `cargo xtask record`: makes the recordings of the replay tests on the lab.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -14,25 +14,25 @@ use serde_json::Value;
 use crate::lab::Up;
 use crate::tracer::{self, PATIENCE, Tracer};
 
-/// Where the relay listens while it is recorded.
+/// Address of the relay during its recording.
 const RELAY: &str = "127.0.0.1:7443";
 
-/// Make recordings for the replay tests, on the lab that is up: with dockerd, their names begin with `docker-`.
+/// Make recordings for the replay tests, on the lab that is up. With dockerd, their names begin with `docker-`.
 #[derive(clap::Args)]
 pub(crate) struct Record {
-    /// Which; else all.
+    /// Names of the recordings. Default: all.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Where they go.
+    /// Output folder.
     #[arg(long, value_name = "FOLDER", default_value = "tests/recordings")]
     folder: PathBuf,
 }
 
 struct Scene {
     name: &'static str,
-    /// In a sentence.
+    /// Description, one sentence.
     about: &'static str,
-    /// Else the newest.
+    /// True for the oldest kubectl, false for the newest.
     oldest_kubectl: bool,
     arguments: &'static [&'static str],
     how: How,
@@ -42,20 +42,20 @@ struct Scene {
 enum How {
     Plain,
     Terminal,
-    /// kubectl is killed when the session is whole, and the process that it leaves after the session was closed.
+    /// kubectl is killed once the session is complete. Its process is killed after the session was closed.
     Killed,
     Relay,
-    /// Its stdin stays open, nothing is typed, and it is measured meanwhile.
+    /// stdin stays open without input, and the session is sampled.
     Waiting,
-    /// kubectl is stopped while output comes, and measured meanwhile: a fault.
+    /// A fault: kubectl is stopped while output arrives, and the session is sampled.
     Stopped,
-    /// So many at once.
+    /// This number of sessions at once.
     Crowd(usize),
-    /// So many at once, recorded four times at the same time: whole, and each host by itself.
+    /// This number of sessions at once, in four simultaneous recordings: all hosts together, and each host alone.
     Hosts(usize),
 }
 
-/// What is recorded at the same time, by name: the arguments of each tracer.
+/// Simultaneous recordings: name, and arguments of the tracer.
 const SIDES: [(&str, &[&str]); 4] = [
     ("all", &[]),
     ("client", &["--netns", "lab-c"]),
@@ -63,7 +63,7 @@ const SIDES: [(&str, &[&str]); 4] = [
     ("worker", &["--netns", "lab-w"]),
 ];
 
-/// Time for three measurements, two of which show a standstill.
+/// Time for three samples, two of which show a standstill.
 const MEASURED: std::time::Duration = std::time::Duration::from_secs(7);
 
 const SCENES: [Scene; 9] = [
@@ -149,7 +149,7 @@ impl Record {
     }
 }
 
-/// A child of ours; killed at the latest when this goes.
+/// A child process. Dropping it kills the child.
 struct Running(Child);
 
 impl Drop for Running {
@@ -212,7 +212,7 @@ impl Scene {
         let mut folder = folder.to_owned();
         let named = if lab.runtime() == "dockerd" { format!("docker-{}", self.name) } else { self.name.to_owned() };
         let mut recordings = vec![(named, raw)];
-        // Those that are not looked at in every format.
+        // The format tests do not read recordings in these folders.
         match self.how {
             How::Hosts(_) => {
                 folder.push("hosts");
@@ -230,7 +230,7 @@ impl Scene {
             let typed = [(program.display().to_string(), "execpath"), (raw.display().to_string(), name.as_str())];
             let places = typed.into_iter().chain(lab.places()?);
             let text = places.fold(fs::read_to_string(&raw)?, |text, (place, name)| text.replace(&place, name));
-            // Its own tracer may hold a pipe that was handed to all.
+            // Its own tracer may hold a pipe that all processes inherited.
             let is_other =
                 |line: &str| line.contains("\"comm\":\"execpath") && !own.iter().any(|own| line.contains(own));
             ensure!(!text.lines().any(is_other), "a demo or another tracer ran beside it: try again when it has ended");
@@ -244,7 +244,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Runs kubectl to its end, and waits until its session is told to be over.
+    /// Runs kubectl to its end, and waits until its session is reported as closed.
     fn play(&self, mut kubectl: Command, trace: &Tracer) -> Result<()> {
         let ours = |line: &Value| line["session"]["hops"][0]["role"] == "kubectl";
         let closed = |line: &Value| ours(line) && line["type"] == "session.closed";
@@ -257,7 +257,7 @@ impl Scene {
             let running = Running(kubectl.stdin(open()?).stdout(open()?).stderr(open()?).spawn()?);
             drop(kubectl);
             let mut screen = Vec::new();
-            // The end of a terminal is an error.
+            // The end of a terminal is a read error.
             drop(File::from(terminal).read_to_end(&mut screen));
             trace.until(closed)?;
             drop(running);
@@ -311,7 +311,8 @@ impl Scene {
     }
 }
 
-/// Whoever runs this stands above each kubectl, and is nobody's business: the processes that are told of end with this one.
+/// Removes the ancestors of this program from a line. The user of this task stands above each kubectl and does not
+/// belong into a recording.
 fn without_surroundings(line: &str) -> Result<Cow<'_, str>> {
     if !line.contains("\"ancestry\"") {
         return Ok(line.into());
@@ -326,7 +327,7 @@ fn without_surroundings(line: &str) -> Result<Cow<'_, str>> {
     Ok(seen.to_string().into())
 }
 
-/// Runs so many kubectls at once, to their ends, and waits until their sessions are told to be over.
+/// Runs this many kubectls at once to their end, and waits until all their sessions are reported as closed.
 fn crowd(many: usize, trace: &Tracer, kubectl: impl Fn(usize) -> Result<Command>) -> Result<()> {
     let running: Vec<Running> =
         (0..many).map(|number| Ok(Running(kubectl(number)?.spawn()?))).collect::<Result<_>>()?;
@@ -341,7 +342,7 @@ fn crowd(many: usize, trace: &Tracer, kubectl: impl Fn(usize) -> Result<Command>
     Ok(())
 }
 
-/// Until somebody listens there: asked of the kernel, since a connection would be recorded.
+/// Waits until the relay listens. Reads the kernel's table, since a connection would be recorded.
 fn wait_for_listener(relay: &mut Child) -> Result<()> {
     let (_, port) = RELAY.rsplit_once(':').context("a port")?;
     let port: u16 = port.parse()?;
@@ -349,7 +350,7 @@ fn wait_for_listener(relay: &mut Child) -> Result<()> {
     while std::time::Instant::now() < end {
         ensure!(relay.try_wait()?.is_none(), "the relay has ended");
         let process = procfs::process::Process::new(i32::try_from(relay.id())?)?;
-        // Of the relay's network namespace.
+        // Sockets of the relay's network namespace.
         let listens = |entry: &procfs::net::TcpNetEntry| entry.local_address.port() == port;
         if process.tcp().is_ok_and(|entries| entries.iter().any(listens)) {
             return Ok(());

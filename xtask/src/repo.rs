@@ -1,4 +1,4 @@
-//! Where the repository is, and what git keeps in it.
+//! Paths of the repository, and its files in git.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,24 +9,24 @@ use crate::tools::{command, run};
 
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
-    // cargo tells it at run time: a binary that was built in one clone and is run from another looks at the other.
+    // Read cargo's variable at run time: a binary built in one clone may run in another.
     let here =
         env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     here.parent().map_or_else(|| here.clone(), Path::to_path_buf)
 }
 
-/// Where cargo builds.
+/// cargo's target directory.
 pub(crate) fn target() -> PathBuf {
     let told = env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
     told.map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
-/// The cargo that runs this.
+/// The cargo that runs this program.
 pub(crate) fn cargo() -> PathBuf {
     env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
 }
 
-/// Files that git keeps or would keep, relative to the root, in order.
+/// Files that git tracks or would add, relative to the root, sorted.
 pub(crate) fn files() -> Result<Vec<PathBuf>> {
     let root = root();
     let mut git = command("git");

@@ -1,4 +1,4 @@
-//! Calling other programs: found once, output captured, no failure passed over.
+//! Calls of other programs: found on one search path, with captured output, and with every failure reported.
 
 use std::env;
 use std::ffi::OsString;
@@ -9,10 +9,11 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Where Debian keeps what only root runs: not on everybody's PATH.
+/// Debian's directories of administration programs, which may be missing from PATH.
 const SBIN: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// PATH with the sbin directories, for ourselves and for the daemons (containerd looks for runc on it).
+/// PATH with the sbin directories, for this program and for the daemons. containerd, for example, looks for runc on
+/// it.
 pub(crate) fn search_path() -> OsString {
     let mut dirs: Vec<PathBuf> = env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
     for sbin in SBIN.map(PathBuf::from) {
@@ -23,30 +24,30 @@ pub(crate) fn search_path() -> OsString {
     env::join_paths(dirs).unwrap_or_default()
 }
 
-/// The program of this name on [`search_path`].
+/// Finds a program on [`search_path`].
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     env::split_paths(&search_path()).map(|dir| dir.join(name)).find(|file| is_program(file))
 }
 
-/// Whether there is a file that may be executed.
+/// True if the file exists and is executable.
 pub(crate) fn is_program(file: &Path) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// A command that reads nothing and finds what [`find`] finds.
+/// Builds a command without standard input that uses [`search_path`].
 pub(crate) fn command(program: impl Into<PathBuf>) -> Command {
     let mut command = Command::new(program.into());
     command.env("PATH", search_path()).stdin(Stdio::null());
     command
 }
 
-/// Runs to the end and gives standard output; anything but success is an error that quotes standard error.
+/// Runs a command and returns its standard output. On failure, the error quotes standard error.
 pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start {}", shown(command)))?;
     checked(command, output)
 }
 
-/// As [`run`], with something to read on standard input.
+/// Like [`run`], with data on standard input.
 pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Result<String> {
     use std::io::Write as _;
     let mut child = command
@@ -55,9 +56,9 @@ pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Result<Stri
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start {}", shown(command)))?;
-    // What is written here is small and read before anything is printed: no thread is needed.
+    // The input is small and read before any output: no thread is needed.
     if let Some(mut stdin) = child.stdin.take() {
-        // A reader that is gone says why on standard error.
+        // If the reader is gone, its standard error gives the reason.
         let _ = stdin.write_all(input);
     }
     let output = child.wait_with_output()?;
@@ -73,7 +74,7 @@ fn checked(command: &Command, output: Output) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A command line as a person would type it, for messages.
+/// The command line as a person would type it, for messages.
 pub(crate) fn shown(command: &Command) -> String {
     let mut line = command.get_program().to_string_lossy().into_owned();
     for arg in command.get_args() {
@@ -82,7 +83,7 @@ pub(crate) fn shown(command: &Command) -> String {
     line
 }
 
-/// Runs to the end with our standard output and error; anything but success is an error.
+/// Runs a command that inherits standard output and error. Any exit status but success is an error.
 pub(crate) fn run_through(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
     if !status.success() {

@@ -1,4 +1,4 @@
-//! The tracer for chores: a release build, started, listened to, ended.
+//! Runs the tracer for tasks: builds a release, starts it, reads its lines and stops it.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
-/// Nothing that is waited for takes longer, also on a busy machine.
+/// Longest wait for any event, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A line of `-o jsonl`, and the boot time at which it was there.
+/// A line of `-o jsonl`, and the boot time of its arrival in nanoseconds.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) at: u64,
     pub(crate) value: Value,
 }
 
-/// `execpath trace -o jsonl …` that runs; killed at the latest when this goes.
+/// A running `execpath trace -o jsonl …`. Dropping it kills the tracer.
 pub(crate) struct Tracer {
     child: Child,
     lines: Receiver<Result<Line>>,
@@ -34,7 +34,7 @@ pub(crate) fn boot_time() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-/// Builds execpath as it is shipped, and tells where it is.
+/// Builds a release of execpath and returns its path.
 pub(crate) fn build() -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--release", "--package", "execpath", "--message-format=json"]);
@@ -49,12 +49,12 @@ pub(crate) fn build() -> Result<PathBuf> {
 }
 
 impl Tracer {
-    /// Starts one; it watches by the time this returns.
+    /// Starts a tracer. Its probes are attached when this returns.
     pub(crate) fn start(program: &Path, recording: &Path) -> Result<Self> {
         Self::start_with(program, recording, &[])
     }
 
-    /// Starts one with further arguments; it watches by the time this returns.
+    /// Starts a tracer with further arguments. Its probes are attached when this returns.
     pub(crate) fn start_with(program: &Path, recording: &Path, arguments: &[String]) -> Result<Self> {
         let mut trace = Command::new(program);
         trace.args(["trace", "-o", "jsonl", "--record"]).arg(recording).args(arguments);
@@ -66,7 +66,7 @@ impl Tracer {
                 let at = boot_time();
                 let line = text.map_err(Into::into);
                 let line = line.and_then(|text| Ok(Line { at, value: serde_json::from_str(&text)? }));
-                // Nobody listens any more: the end.
+                // The receiver was dropped.
                 if send.send(line).is_err() {
                     break;
                 }
@@ -81,12 +81,12 @@ impl Tracer {
         self.child.id()
     }
 
-    /// The next line.
+    /// Returns the next line.
     pub(crate) fn next(&self) -> Result<Line> {
         self.next_within(PATIENCE)?.with_context(|| format!("the tracer has nothing to say for {PATIENCE:?}"))
     }
 
-    /// The next line, if it comes in time.
+    /// Returns the next line, or `None` after `limit`.
     pub(crate) fn next_within(&self, limit: Duration) -> Result<Option<Line>> {
         match self.lines.recv_timeout(limit) {
             Ok(line) => line.map(Some),
@@ -95,7 +95,7 @@ impl Tracer {
         }
     }
 
-    /// Lines until one is so.
+    /// Reads lines until `is` holds for one, and returns it.
     pub(crate) fn until(&self, mut is: impl FnMut(&Value) -> bool) -> Result<Line> {
         loop {
             let line = self.next()?;
@@ -105,14 +105,14 @@ impl Tracer {
         }
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Stops the tracer like Ctrl-C.
     pub(crate) fn finish(self) -> Result<()> {
         self.finish_with(|_line| Ok(()))
     }
 
-    /// Ends it as Ctrl-C does, and hands over what it still says.
+    /// Stops the tracer like Ctrl-C and passes its remaining lines to `hear`.
     pub(crate) fn finish_with(mut self, mut hear: impl FnMut(Line) -> Result<()>) -> Result<()> {
-        // A child that was not waited for keeps its pid.
+        // The pid stays valid until the child is waited for.
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a pid")?;
         kill_process(pid, Signal::INT)?;
         loop {

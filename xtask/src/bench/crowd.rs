@@ -1,4 +1,4 @@
-//! Many processes with many sockets, in a network namespace of their own.
+//! Many processes with many sockets, in a separate network namespace.
 
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
@@ -13,19 +13,19 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::tools::{command, run};
 
-/// As `ip netns` names it.
+/// Name of the namespace, as in `ip netns`.
 const NETNS: &str = "execpath-bench";
-/// What a member does of each: a TCP listener and a unix listener, then connected pairs of both kinds by turns.
+/// Listeners of each member: one TCP, one unix. Connected pairs of both kinds follow in turn.
 const LISTENERS: usize = 2;
 
-/// A process of the crowd: opens sockets, says so, and waits for its end.
+/// A process of the crowd: opens sockets, reports that it is ready, and waits.
 #[derive(clap::Args)]
 pub(crate) struct Member {
-    /// How many sockets.
+    /// Number of sockets.
     sockets: usize,
 }
 
-/// What one member has open.
+/// Open sockets of one member.
 #[derive(Default)]
 struct Sockets {
     tcp: Vec<TcpStream>,
@@ -48,20 +48,20 @@ impl Member {
             }
         }
         rustix::io::write(std::io::stdout(), b".")?;
-        // Nothing comes but the end.
+        // The read returns only at the end of input.
         std::io::stdin().read_exact(&mut [0]).or(Ok(()))
     }
 }
 
-/// Processes that go with this.
+/// Processes that end when this is dropped.
 pub(super) struct Crowd {
     members: Vec<Child>,
-    /// Closed, it tells them to end.
+    /// Closing it ends the members.
     stdin: Option<std::io::PipeWriter>,
 }
 
 impl Crowd {
-    /// Moves the calling thread into the crowd's namespace, and starts them there.
+    /// Moves the calling thread into the crowd's namespace and starts the members there.
     pub(super) fn gather(processes: usize, sockets: usize) -> Result<Self> {
         // Of a run that was killed.
         drop(remove());

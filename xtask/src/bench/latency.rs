@@ -1,5 +1,5 @@
-//! How soon a session is told of: from the kernel's own time of the process's execve to the time at which a reader of
-//! `-o jsonl` has the line that says that the session is complete. Both clocks are boot time.
+//! Measures the delay from the execve of a session's process, by the kernel's clock, to the arrival of the `-o jsonl`
+//! line that reports the session as complete. Both clocks are boot time.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,13 +13,13 @@ use serde_json::Value;
 use crate::lab::Up;
 use crate::tracer::{self, Tracer};
 
-/// A blink: from there on a person would notice.
+/// Beyond this delay, a person would notice.
 const LIMIT_NS: u64 = 50_000_000;
 
-/// From a process's execve to the line that tells of its session.
+/// Measure the delay from a process's execve to the line that reports its session.
 #[derive(clap::Args)]
 pub(crate) struct Latency {
-    /// How many execs.
+    /// Number of execs.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
 }
@@ -80,13 +80,13 @@ impl Latency {
     }
 }
 
-/// The smallest of which at least so many per cent are no larger.
+/// The smallest value with at least `percent` per cent of the values no larger.
 fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(u64::MAX)
 }
 
-/// One exec; the pid of its process, and when the line was there.
+/// Runs one exec. Returns the pid of its process and the arrival time of the line.
 fn one(lab: &Up, trace: &Tracer, run: u32) -> Result<Option<(u64, u64)>> {
     let mark = format!(": bench-{}-{run}; sleep 0.2", std::process::id());
     let mut kubectl = lab.kubectl(None)?;
@@ -119,7 +119,7 @@ fn one(lab: &Up, trace: &Tracer, run: u32) -> Result<Option<(u64, u64)>> {
     Ok(told)
 }
 
-/// When each process in a container ran its first execve, and how many records the kernel wrote.
+/// Time of the first execve of each process in a container, and the number of kernel records.
 fn execs(recording: &Path) -> Result<(BTreeMap<u64, u64>, u64)> {
     let mut execs = BTreeMap::new();
     let mut records = 0;

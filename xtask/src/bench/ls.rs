@@ -1,5 +1,5 @@
-//! How long `execpath ls` takes where there is much to look at, beside what people type instead of it. Both are run by turns,
-//! in the same network namespace, so that the machine's mood is the same for both.
+//! Measures `execpath ls` on a busy machine against the usual commands. Both run in turn, in the same network
+//! namespace, so that the load of the machine affects both alike.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -14,24 +14,24 @@ use crate::progress::Progress;
 use crate::tools::{command, find};
 use crate::{apt, tracer};
 
-/// What people type.
+/// The usual commands.
 const OTHERS: [(&str, &[&str]); 3] = [("ss", &["-tanpi"]), ("ss", &["-xap"]), ("ps", &["-efww"])];
-/// With BPF iterators `ls` takes at most that part of the others' time.
+/// With BPF iterators, `ls` may take at most one such part of the others' time.
 const PART: u32 = 3;
-/// What iterators need besides root.
+/// Required by iterators, besides root.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// `execpath ls` beside `ss -tanpi; ss -xap; ps -efww`. Fails when it takes longer, or, where BPF iterators are to be had, more
-/// than a third of it.
+/// Compare `execpath ls` with `ss -tanpi; ss -xap; ps -efww`. Fail if `ls` takes longer or, with BPF iterators, more
+/// than a third of their time.
 #[derive(clap::Args)]
 pub(crate) struct Ls {
-    /// How many sockets there are besides the machine's own.
+    /// Number of sockets in addition to the machine's own.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     sockets: usize,
-    /// How many processes have them.
+    /// Number of processes that hold them.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     processes: u32,
-    /// How often each is run.
+    /// Number of runs of each.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
 }
@@ -45,7 +45,7 @@ impl Ls {
         apt::install(&missing, &progress)?;
         let program = tracer::build()?;
         progress.say(format!("starting {} processes with {} sockets", self.processes, self.sockets));
-        // A thread of its own: it goes into the crowd's namespace, and what it starts is there, too.
+        // Use a separate thread: it enters the crowd's namespace, and its children start there.
         let (own, others) = std::thread::scope(|scope| {
             scope
                 .spawn(|| self.measure(&program, &progress))
@@ -59,7 +59,7 @@ impl Ls {
         let _crowd = Crowd::gather(usize::try_from(self.processes)?, self.sockets)?;
         progress.say(format!("measuring, {} runs of each", self.runs));
         let (mut own, mut others) = (Vec::new(), Vec::new());
-        // The first time fills caches, for both.
+        // The first run only fills caches, for both.
         for run in 0..=self.runs {
             let ls = timed([Command::new(program).arg("ls")])?;
             let rest = timed(
@@ -119,7 +119,7 @@ impl Ls {
     }
 }
 
-/// Runs these one after the other, and tells how long they took together.
+/// Runs the commands one after another and returns their total duration.
 fn timed<'a>(commands: impl IntoIterator<Item = &'a mut Command>) -> Result<Duration> {
     let begin = Instant::now();
     for command in commands {

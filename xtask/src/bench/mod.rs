@@ -1,11 +1,11 @@
-//! `cargo xtask bench`: figures, measured.
+//! `cargo xtask bench`: measurements.
 
 mod crowd;
 mod latency;
 mod ls;
 mod replay;
 
-/// Figures, measured.
+/// Measure delays, durations and memory.
 #[derive(clap::Args)]
 pub(crate) struct Bench {
     #[command(subcommand)]
@@ -14,13 +14,14 @@ pub(crate) struct Bench {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// From a process's execve to the line that tells of its session, on the lab. Fails when the 99th percentile is over 50 ms.
+    /// Measure the delay from a process's execve to the line that reports its session, on the lab. Fail if the 99th
+    /// percentile is over 50 ms.
     Latency(latency::Latency),
-    /// How long `execpath ls` takes beside `ss` and `ps`, with many sockets and processes.
+    /// Measure `execpath ls` against `ss` and `ps`, with many sockets and processes.
     Ls(ls::Ls),
-    /// How long `execpath replay` takes, and how much memory.
+    /// Measure the processor time and memory of `execpath replay`.
     Replay(replay::Replay),
-    /// A process of the crowd that `ls` looks at.
+    /// Run one process of the crowd that `ls` lists.
     #[command(hide = true)]
     Member(crowd::Member),
 }

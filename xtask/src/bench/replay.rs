@@ -1,4 +1,4 @@
-//! How long `execpath replay` takes, and how much memory: of a short recording that is repeated.
+//! Measures the processor time and memory of `execpath replay`, on a short recording that is repeated.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -13,20 +13,20 @@ use crate::progress::Progress;
 use crate::repo::{cargo, root};
 use crate::tracer;
 
-/// What is repeated: one session, from its start to its end.
+/// The recording to repeat: one session, from its start to its end.
 const RECORDING: &str = "tests/recordings/exit-3.jsonl.zst";
-/// Processor time for a million observations.
+/// Limit of processor time for a million observations.
 const MOST: Duration = Duration::from_secs(2);
-/// How much longer ten times as many may take than ten times as long, and how much more memory than one time.
+/// Limit of growth for ten times the observations: of processor time per observation, and of memory.
 const LINEAR: f64 = 1.3;
-/// How often memory is looked at: it is a high-water mark, so that the last look tells.
+/// Sampling interval of memory. The value is a high-water mark, so the last sample counts.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// `execpath replay` of 1,000,000 and of 10,000,000 observations: processor time and memory. Fails where the first takes 2 s or more,
-/// the second more than in proportion, or memory grows with the file.
+/// Measure `execpath replay` of 1,000,000 and 10,000,000 observations. Fail if the first takes 2 s or more of
+/// processor time, if the second takes more than in proportion, or if memory grows with the file.
 #[derive(clap::Args)]
 pub(crate) struct Replay {
-    /// Observations of the shorter one; the longer has ten times as many.
+    /// Number of observations in the shorter recording; the longer has ten times as many.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(10_000..))]
     observations: u64,
 }
@@ -57,7 +57,7 @@ impl Replay {
 
 fn make(observations: u64, file: &Path) -> Result<()> {
     let mut make = Command::new(cargo());
-    // Recordings are the tracer's, and xtask has to build before the tracer does.
+    // Recordings belong to the tracer, and xtask must build before the tracer does.
     make.args(["run", "--quiet", "--release", "--package", "execpath-tests", "--example", "repeat", "--", RECORDING]);
     make.arg(observations.to_string()).arg(file).current_dir(root());
     ensure!(make.status().context("cannot start cargo")?.success(), "see above");
@@ -70,7 +70,7 @@ fn cost(program: &Path, observations: u64, file: &Path) -> Result<Cost> {
     let mut child = replay.spawn().context("cannot start execpath")?;
     let process = Process::new(i32::try_from(child.id())?)?;
     let mut resident = 0;
-    // A process that ended and was not waited for still tells its times, and its memory no more.
+    // A zombie still has its times, but no memory: read both before the wait.
     let id = || WaitId::Pid(rustix::process::Pid::from_child(&child));
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     while waitid(id(), ended)?.is_none() {

@@ -1,7 +1,7 @@
-//! Takes out of BTF what the committed object must not have: this machine's paths, and the source lines of other crates,
-//! which are there or not as their sources are installed or not.
+//! Reduces the BTF of the committed object: removes this machine's paths, and the source lines of other crates, since
+//! those depend on the installed sources.
 //!
-//! Types, functions and our own source lines stay: the verifier quotes them when it refuses a program.
+//! Types, functions and the repository's own source lines stay: the verifier quotes them when it rejects a program.
 //! kernel: Documentation/bpf/btf.rst
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,16 +9,16 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// Where a source file is said to be.
+/// Location of a source file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Portable {
-    /// The same on every machine.
+    /// Path that is the same on every machine.
     pub(super) path: String,
-    /// Whether it is of this repository.
+    /// True for files of this repository.
     pub(super) ours: bool,
 }
 
-/// The path of a source file without what tells of this machine.
+/// Removes the machine-specific part of a source file's path.
 pub(super) fn portable(path: &str, root: &Path) -> Result<Portable> {
     if let Ok(ours) = Path::new(path).strip_prefix(root) {
         return Ok(Portable { path: ours.to_string_lossy().into_owned(), ours: true });
@@ -29,7 +29,7 @@ pub(super) fn portable(path: &str, root: &Path) -> Result<Portable> {
     {
         return Ok(Portable { path: inside.to_owned(), ours: false });
     }
-    // Rust's own, wherever the toolchain has them.
+    // Rust's own sources, anywhere in the toolchain.
     if let Some(at) = path.rfind("/library/") {
         return Ok(Portable { path: path[at + 1..].to_owned(), ours: false });
     }
@@ -37,10 +37,10 @@ pub(super) fn portable(path: &str, root: &Path) -> Result<Portable> {
 }
 
 const MAGIC: u16 = 0xeb9f;
-/// `struct btf_ext_header` as of CO-RE.
+/// `struct btf_ext_header` since CO-RE.
 const EXT_HEADER: usize = 32;
 
-/// `.BTF` and `.BTF.ext` with portable paths and no string that is not used.
+/// Returns `.BTF` and `.BTF.ext` with portable paths and without unused strings.
 pub(super) fn reduced(
     types: &[u8],
     ext: &[u8],
@@ -85,7 +85,7 @@ pub(super) fn reduced(
     Ok((out, out_ext))
 }
 
-/// Gives every name in the types its new place.
+/// Moves every name in the types to its new offset.
 fn rename_types(types: &mut [u8], strings: &mut Strings<'_>) -> Result<()> {
     let mut at = 0;
     while at < types.len() {
@@ -93,7 +93,8 @@ fn rename_types(types: &mut [u8], strings: &mut Strings<'_>) -> Result<()> {
         let info = Words(types).word(at + 4)?;
         let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
         at += 12;
-        // What follows a type: so many bytes once, or so many for each member, which begin with a name or do not.
+        // Bytes after a type: `once` for the type, then `each` for every member. `named` is true if a member begins
+        // with a name.
         let (once, each, named) = match kind {
             // pointer, forward, typedef, volatile, const, restrict, function, float, type tag
             2 | 7..=12 | 16 | 18 => (0, 0, false),
@@ -133,7 +134,7 @@ fn out_functions(functions: &Info, strings: &mut Strings<'_>) -> Result<Vec<u8>>
     Info { record: functions.record, sections }.written()
 }
 
-/// Our own lines, and every function's first, which the verifier insists on.
+/// Keeps the repository's own lines, and the first line of every function, which the verifier requires.
 fn out_lines(
     lines: &Info,
     functions: &[u8],
@@ -199,7 +200,7 @@ impl Info {
     }
 }
 
-/// The string table as it was, and as it becomes.
+/// The old string table and the new one.
 struct Strings<'a> {
     old: &'a [u8],
     new: Vec<u8>,
@@ -208,7 +209,7 @@ struct Strings<'a> {
 
 impl<'a> Strings<'a> {
     fn new(old: &'a [u8]) -> Self {
-        // The first is always the empty one.
+        // The first string is always empty.
         Self { old, new: vec![0], places: BTreeMap::from([(Vec::new(), 0)]) }
     }
 
@@ -234,7 +235,7 @@ impl<'a> Strings<'a> {
     }
 }
 
-/// Little-endian numbers at places that may not be there.
+/// Little-endian numbers at offsets that may lie outside.
 struct Words<'a>(&'a [u8]);
 
 impl<'a> Words<'a> {

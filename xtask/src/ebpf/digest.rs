@@ -1,4 +1,4 @@
-//! What an object was made of.
+//! Digests of the object's sources.
 
 use std::fmt;
 use std::fs;
@@ -9,11 +9,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::hint::hinted;
 
-/// The committed object's card, from the root.
+/// Path of the committed object's card, from the root.
 pub(super) const CARD: &str = "tracer/bpf/execpath.bpf.digest";
 
-/// What the object is made of: directories with everything in them, and files. The workspace's Cargo.toml is not among
-/// them: all that it gives to tracer-common is the edition, and it changes with every dependency of the tracer.
+/// Sources of the object: whole directories, and files. The workspace's Cargo.toml is left out: it gives only the
+/// edition to tracer-common, and it changes with every dependency of the tracer.
 const SOURCES: [&str; 5] = [
     "tracer-common/Cargo.toml",
     "tracer-common/src",
@@ -22,14 +22,14 @@ const SOURCES: [&str; 5] = [
     "tracer-ebpf/src",
 ];
 
-/// Lies beside the object, one fact a line.
+/// The card beside the object, one fact per line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Card {
     /// SHA-256 over the names and contents of the sources.
     pub(super) sources: String,
     /// SHA-256 of the object.
     pub(super) object: String,
-    /// What it was built with. Another toolchain makes another object of the same sources.
+    /// Compiler and linker. Another toolchain builds a different object from the same sources.
     pub(super) toolchain: String,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Card {
 }
 
 impl Card {
-    /// The committed one.
+    /// Reads the committed card.
     pub(super) fn committed(root: &Path) -> Result<Self> {
         let path = root.join(CARD);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -70,7 +70,7 @@ pub(super) fn of_sources(root: &Path) -> Result<String> {
     let mut digest = Sha256::new();
     for file in files {
         let content = fs::read(root.join(&file)).with_context(|| format!("cannot read {}", file.display()))?;
-        // With lengths, so that no text can move from a name to a content or from one file to the next.
+        // Include lengths, so that no text can move between name and content or between files.
         let name = file.to_string_lossy();
         digest.update(format!("{} {name} {}\n", name.len(), content.len()));
         digest.update(&content);

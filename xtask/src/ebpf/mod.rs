@@ -1,7 +1,7 @@
 //! `cargo xtask ebpf`: builds the BPF object.
 //!
-//! The object is committed, so that building execpath needs nothing but stable Rust. Beside it lies what it was made of:
-//! a digest of the sources, which `--check` compares, and one of the object itself.
+//! The object is committed, so that execpath builds with stable Rust alone. A card beside it holds a digest of its
+//! sources, checked by `--check`, and a digest of the object itself.
 
 use std::env;
 use std::fs;
@@ -21,18 +21,18 @@ mod digest;
 mod object;
 mod toolchain;
 
-/// The committed object, from the root.
+/// Path of the committed object, from the root.
 const OBJECT: &str = "tracer/bpf/execpath.bpf.o";
 
 /// Build the BPF object from tracer-ebpf.
 ///
-/// Takes rustup's nightly if it has rust-src, else Debian's rustc-web; what is missing is installed where that is possible.
+/// Uses rustup's nightly if it has rust-src, else Debian's rustc-web. Installs missing tools where possible.
 #[derive(clap::Args)]
 pub(crate) struct Ebpf {
-    /// Build nothing: say whether the committed object is that of the sources.
+    /// Build nothing; check that the committed object matches its sources.
     #[arg(long, conflicts_with = "out")]
     check: bool,
-    /// Write the object there, and leave the committed one alone.
+    /// Write the object to PATH and leave the committed one unchanged.
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
 }
@@ -60,13 +60,13 @@ impl Ebpf {
     }
 }
 
-/// An object and what it was made of.
+/// An object and its card.
 struct Built {
     object: Vec<u8>,
     card: Card,
 }
 
-/// Builds the object and takes out of it what tells of this machine.
+/// Builds the object and removes machine-specific data.
 fn build(progress: &Progress) -> Result<Built> {
     let toolchain = Toolchain::ensure(progress)?;
     let name = toolchain.name()?;
@@ -88,11 +88,11 @@ fn build(progress: &Progress) -> Result<Built> {
     Ok(Built { object, card })
 }
 
-/// An object that names a directory of this machine would be another one elsewhere.
+/// Fails if the object names a directory of this machine: elsewhere it would be built differently.
 fn refuse_path(object: &[u8], path: &Path) -> Result<()> {
     use std::os::unix::ffi::OsStrExt as _;
     let path = path.as_os_str().as_bytes();
-    // A root of "/" is in every path; it is no secret.
+    // A root of "/" is in every path and reveals nothing.
     if path.len() > 1 && object.windows(path.len()).any(|window| window == path) {
         let path = String::from_utf8_lossy(path);
         return Err(hinted(
@@ -117,8 +117,8 @@ fn check() -> Result<()> {
     Ok(())
 }
 
-/// Builds into the target directory, for tests. Where the toolchain is the one that the committed object was built with,
-/// the two have to be identical; the second value says what was compared.
+/// Builds into the target directory, for tests. With the toolchain of the committed object, both objects must be
+/// identical. The second value describes the comparison.
 pub(crate) fn build_fresh() -> Result<(PathBuf, String)> {
     let built = build(&Progress::new())?;
     let out = target().join("execpath.bpf.o");

@@ -1,4 +1,4 @@
-//! Makes the committed object from what the linker wrote: without DWARF, and without this machine's paths.
+//! Turns the linker's output into the committed object: without DWARF, and without this machine's paths.
 
 use std::path::Path;
 
@@ -8,23 +8,23 @@ use object::elf::SHT_STRTAB;
 
 use super::btf;
 
-/// Sections that no loader reads. BTF's relocations are among them: what they would write is there already, since they are
-/// against the beginning of sections, or is found by the loader in the symbol table.
+/// True for sections that no loader reads. BTF relocations are among them: those against the beginning of a section
+/// are already applied, and the loader finds the others in the symbol table.
 fn is_idle(name: &[u8]) -> bool {
     [b".debug_".as_slice(), b".rel.debug_", b".rel.BTF"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The name of a symbol without the hashes in it, which differ from one clone to the next; none where it has none.
+/// Removes from a symbol's name the hashes, which differ between clones. Returns `None` if the name has none.
 fn stable(name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
     if let Some(number) = name.strip_prefix("anon.").and_then(|rest| rest.rsplit('.').next()) {
         return Some(format!("anon.{number}"));
     }
-    // The alternate form leaves hashes out.
+    // The alternate form omits hashes.
     rustc_demangle::try_demangle(name).ok().map(|name| format!("{name:#}"))
 }
 
-/// The object as it is committed.
+/// Reduces the linker's output to the committed object.
 pub(super) fn reduced(raw: &[u8], root: &Path) -> Result<Vec<u8>> {
     let mut elf = Builder::read(raw).context("the linker's output is no ELF file")?;
     let mut types = None;
@@ -49,7 +49,7 @@ pub(super) fn reduced(raw: &[u8], root: &Path) -> Result<Vec<u8>> {
         section.data = SectionData::Data(data.clone().into());
     }
     if !elf.sections.iter().any(|section| matches!(section.data, SectionData::SectionString)) {
-        // LLVM keeps the names of sections and of symbols in one table; this writer wants two.
+        // LLVM keeps the names of sections and symbols in one table; this writer needs two.
         let names = elf.sections.add();
         names.name = b".shstrtab"[..].into();
         names.sh_type = SHT_STRTAB;

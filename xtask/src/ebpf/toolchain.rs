@@ -1,4 +1,4 @@
-//! Which compiler and which linker make the object.
+//! Compiler and linker for the object.
 
 use std::env;
 use std::ffi::OsString;
@@ -14,18 +14,19 @@ use crate::repo::cargo;
 use crate::tools::{command, find, is_program, run};
 use crate::{apt, cache};
 
-/// The version whose output the committed object is.
+/// Linker version of the committed object.
 const LINKER: &str = "0.10.3";
-/// Debian's own rustc: rustup's, first on PATH, is another.
+/// Debian's rustc: the one first on PATH may be rustup's.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// The compiler, and `core` for the BPF target.
 const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 const TARGET: &str = "bpfel-unknown-none";
 
 enum Compiler {
-    /// rustup's nightly with its rust-src, which builds `core` itself.
+    /// rustup's nightly with rust-src, which builds `core` itself.
     Nightly,
-    /// Debian's, which has `core` for BPF ready-made; being a stable one, it is told to allow what aya-ebpf needs.
+    /// Debian's compiler, with a prebuilt `core` for BPF. It is a stable compiler, so the unstable features of
+    /// aya-ebpf are enabled explicitly.
     Debian,
 }
 
@@ -36,7 +37,7 @@ pub(super) struct Toolchain {
 }
 
 impl Toolchain {
-    /// The one that is there, else one that is installed now.
+    /// Returns the installed toolchain, or installs one.
     pub(super) fn ensure(progress: &Progress) -> Result<Self> {
         let compiler = match present() {
             Some(compiler) => compiler,
@@ -65,9 +66,10 @@ impl Toolchain {
         }
     }
 
-    /// Sets a cargo command up to build for BPF.
+    /// Configures a cargo command to build for BPF.
     pub(super) fn apply(&self, build: &mut Command) -> Result<()> {
-        // The linker is made with LLVM of the toolchain that built it, and finds it only so.
+        // The linker is linked with LLVM of the toolchain that built it, and finds the library only through this
+        // path.
         let llvm = match self.compiler {
             Compiler::Nightly => sysroot(nightly_rustc())?,
             Compiler::Debian => sysroot(command("rustc"))?,
@@ -82,10 +84,10 @@ impl Toolchain {
         linker.push(&self.linker);
         let flags = [
             linker,
-            // The linker makes BTF from debug information, and only from all of it.
+            // The linker makes BTF from debug information, and needs all of it.
             "-Cdebuginfo=2".into(),
             "-Clink-arg=--btf".into(),
-            // The same on every machine: where architectures differ, the loader tells the object.
+            // The same on every machine. The loader passes differences between architectures to the object.
             "--cfg=bpf_target_arch=\"x86_64\"".into(),
         ];
         build.env("CARGO_ENCODED_RUSTFLAGS", flags.join(&OsString::from("\x1f")));
@@ -131,11 +133,11 @@ fn install(progress: &Progress) -> Result<Compiler> {
     Ok(Compiler::Debian)
 }
 
-/// rustup's proxy, which is where cargo itself is run from when rustup is there.
+/// rustc through rustup's proxy. If rustup is installed, cargo itself runs through it too.
 fn nightly_rustc() -> Command {
     let mut rustc = command("rustc");
     rustc.env("RUSTUP_TOOLCHAIN", "nightly");
-    // Without this a missing toolchain would be downloaded by asking for it.
+    // Without this, the query would download a missing toolchain.
     rustc.env("RUSTUP_AUTO_INSTALL", "0");
     rustc
 }
@@ -144,7 +146,7 @@ fn sysroot(mut rustc: Command) -> Result<PathBuf> {
     Ok(PathBuf::from(run(rustc.args(["--print", "sysroot"]))?.trim()))
 }
 
-/// The linker of the right version: on PATH, in the cache, or built now.
+/// Returns a linker of the right version: from PATH, from the cache, or built now.
 fn linker(progress: &Progress) -> Result<PathBuf> {
     let cached = cache::dir("execpath")?.join(format!("bpf-linker-{LINKER}"));
     let built = cached.join("bin/bpf-linker");
@@ -155,14 +157,14 @@ fn linker(progress: &Progress) -> Result<PathBuf> {
     let by_hand = format!("cargo install bpf-linker@{LINKER} --locked");
     let mut install = command(cargo());
     install.args(["install", "--quiet", "--locked", "--force", &format!("bpf-linker@{LINKER}"), "--root"]).arg(&cached);
-    // Not into our target directory, nor with our flags.
+    // Build neither into the repository's target directory nor with its flags.
     install.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS").current_dir(env::temp_dir());
     run(&mut install).map_err(|error| hinted(format!("{error:#}"), by_hand)).context("no bpf-linker")?;
     Ok(built)
 }
 
 fn is_right(linker: &Path) -> bool {
-    // It does not start without LLVM, not even to tell its version.
+    // Without LLVM the linker does not even print its version.
     let Ok(llvm) = sysroot(command("rustc")) else { return false };
     let version = || run(command(linker).arg("--version").env("LD_LIBRARY_PATH", llvm.join("lib")));
     is_program(linker) && version().is_ok_and(|text| text.split_whitespace().nth(1) == Some(LINKER))

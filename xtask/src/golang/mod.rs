@@ -1,4 +1,4 @@
-//! `cargo xtask go-offsets`: where Go's runtime keeps what the tracer reads, by version.
+//! `cargo xtask go-offsets`: offsets of the fields that the tracer reads in Go's runtime, by version.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -11,25 +11,26 @@ use crate::progress::Progress;
 use crate::repo::root;
 use crate::tools::{command, run};
 
-/// The tracer's own table, which is checked here: it names nothing else of the tracer.
+/// The tracer's own table, included to be checked. It depends on nothing else of the tracer.
 #[path = "../../../tracer/src/source/ebpf/goroutine.rs"]
 mod layout;
 mod toolchain;
 
 pub(crate) use self::toolchain::{TESTED, ensure};
 
-/// A program that reads what a program says of itself, compiled and read by the same Go: an older one need not understand it.
+/// A Go program that reads field offsets from a Go binary's DWARF. The same Go version compiles the reader and its
+/// subject, since an older reader may not understand a newer format.
 const SOURCE: &str = "xtask/src/golang/offsets.go";
 
-/// One table has to do for both.
+/// Architectures that share one table.
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
-/// Compare the tracer's table of Go's goroutines with what each version's compiler says.
+/// Compare the tracer's table of goroutine fields with the output of each Go version's compiler.
 ///
-/// Fetches the toolchains, 70 MB each, where they are not in the cache.
+/// Downloads toolchains that are not in the cache, 70 MB each.
 #[derive(clap::Args)]
 pub(crate) struct GoOffsets {
-    /// Only this version, which need not be one of those that are looked at otherwise; repeatable.
+    /// Check only this version, which may be one outside the usual list; repeatable.
     #[arg(long, value_name = "1.X.Y")]
     version: Vec<String>,
 }
@@ -60,7 +61,7 @@ impl GoOffsets {
     }
 }
 
-/// Offsets of `goid` and of `parentGoid`.
+/// Measures the offsets of `goid` and `parentGoid`.
 fn measure(go: &Path, architecture: &str) -> Result<(u16, Option<u16>)> {
     let folder = tempfile::tempdir()?;
     let (reader, subject) = (folder.path().join("reader"), folder.path().join("subject"));
@@ -76,7 +77,7 @@ fn build(go: &Path) -> Command {
     build
 }
 
-/// Lines of a name and a number.
+/// Parses lines of a name and a number.
 fn parse(text: &str) -> Option<(u16, Option<u16>)> {
     let of = |name: &str| {
         let mut rows = text.lines().filter_map(|line| line.split_once(' '));

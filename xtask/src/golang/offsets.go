@@ -1,4 +1,4 @@
-// Where the runtime keeps the ids of a goroutine and of its creator, as the debugging information of a program says.
+// Prints the offsets of a goroutine's id and of its creator's id, from the debug information of a program.
 //
 //	offsets PROGRAM
 package main

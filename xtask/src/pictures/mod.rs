@@ -1,11 +1,11 @@
-//! `cargo xtask pictures`: the pictures of the documents, taken of the real program and made of recordings.
+//! `cargo xtask pictures`: the pictures of the documents, drawn by the real program from recordings.
 
 use anyhow::Result;
 
 mod page;
 mod screen;
 
-/// Make docs/pictures anew: what README shows of `execpath watch` and `execpath render`.
+/// Redraw docs/pictures: the README's pictures of `execpath watch` and `execpath render`.
 #[derive(clap::Args)]
 pub(crate) struct Pictures {}
 

@@ -1,4 +1,4 @@
-//! What `execpath render` draws, and the page in a browser.
+//! Pictures drawn by `execpath render`, and of its page in a browser.
 
 use std::fs;
 

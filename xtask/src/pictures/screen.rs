@@ -1,4 +1,4 @@
-//! `execpath watch` in tmux, as a drawing: text stays text, and is sharp at any size.
+//! `execpath watch` in tmux, as an SVG drawing: text stays text and is sharp at any size.
 
 use std::fs;
 use std::path::Path;
@@ -16,16 +16,16 @@ use crate::tools::{find, run};
 
 const RECORDING: &str = "docs/pictures/watch.jsonl.zst";
 const PICTURE: &str = "docs/pictures/watch.svg";
-/// Columns and lines: wide enough for path and details side by side, and narrow enough for a README.
+/// Columns and lines: wide enough for path and details side by side, narrow enough for a README.
 const SIZE: (&str, &str) = ("120", "40");
-/// Keys, and what the screen shows when they have done what they should.
+/// Keys with their repeat count, and a text that the screen shows afterwards.
 const KEYS: &[(&str, usize, &str)] = &[
-    // Back to a moment at which all are open.
+    // Back to a moment with all sessions open.
     ("Left", 20, "4 sessions open"),
-    // What is wrong first.
+    // Faults first.
     ("s", 6, "HEALTH▾"),
     ("Home", 1, "F16"),
-    // Into the path, to the leg on which it is wrong.
+    // Into the path, to the leg with the fault.
     ("Enter", 1, "Enter details"),
     ("Down", 2, "known by"),
 ];
@@ -59,7 +59,7 @@ impl Terminal<'_> {
         run(&mut tmux)
     }
 
-    /// What it shows, with its colours, once it shows that.
+    /// Waits until the screen shows `what`. Returns the screen with its colours.
     fn shows(&self, what: &str) -> Result<String> {
         let patience = Instant::now() + PATIENCE;
         loop {
@@ -84,7 +84,7 @@ impl Terminal<'_> {
 }
 
 fn drawing(screen: &str) -> String {
-    // The default's colours are those of 1987, and what is dim in it cannot be read.
+    // The default palette is that of 1987, with dim text that cannot be read.
     Term::new()
         .palette(WIN10_CONSOLE)
         .render_svg(screen.trim_end())
