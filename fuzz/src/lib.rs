@@ -1,35 +1,35 @@
-//! What the targets share: a recording out of the lines of an input, and mutations that keep most lines valid JSON.
+//! Shared code of the targets: recordings built from an input's lines, and mutations that keep most lines valid JSON.
 
 use execpath::{
     correlate::{Correlator, Options},
     model::{HostFacts, Observation},
 };
 
-/// The first line of every recording that a target plays.
+/// First line of every recording that a target plays.
 pub const HEADER: &str = concat!(
     r#"{"execpath":"0.1.0","format":3,"boot_to_utc_ns":1795297200000000000,"#,
     r#""host":{"hostname":"h","kernel":"6.18.0","arch":"x86_64","boot_id":"b","btf":true,"capabilities":0}}"#
 );
 
-/// The observations among the lines of an input. Lines that are none are left out.
+/// Parses the observations in an input's lines. Skips all other lines.
 pub fn observations(data: &[u8]) -> impl Iterator<Item = Observation> + '_ {
     data.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
 }
 
-/// A recording: the header, and the input's lines as they are.
+/// Builds a recording from the header and the input's unchanged lines.
 #[must_use]
 pub fn recording(data: &[u8]) -> Vec<u8> {
     [HEADER.as_bytes(), b"\n", data].concat()
 }
 
-/// A correlator that knows nothing yet.
+/// An empty correlator.
 #[must_use]
 pub fn correlator() -> Correlator {
     let host = HostFacts { boot_id: "b".to_owned(), ..HostFacts::default() };
     Correlator::new(&host, &Options::default())
 }
 
-/// Numbers at which something is decided.
+/// Boundary values that decisions depend on.
 const NUMBERS: [u64; 12] = [
     0,
     1,
@@ -45,12 +45,12 @@ const NUMBERS: [u64; 12] = [
     u64::MAX,
 ];
 
-/// A small generator: the same seed gives the same mutation, so that a finding can be replayed.
+/// A small generator. The same seed gives the same mutation, so that a finding can be replayed.
 struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        // Knuth's multiplicative congruence (MMIX); the high bits are good enough.
+        // Knuth's multiplicative congruence (MMIX). The high bits are good enough.
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
@@ -60,8 +60,8 @@ impl Random {
     }
 }
 
-/// Changes one thing about the lines of an input: their number, their order, a number in one of them, or a piece of text that another
-/// one has. Tells how long the input is then; `None` where it has no lines to change.
+/// Mutates the lines of an input: their number, their order, one number, or one piece of text. Returns the new
+/// length, or `None` if the input has no lines.
 pub fn mutate(data: &mut [u8], size: usize, max: usize, seed: u32) -> Option<usize> {
     let mut random = Random(u64::from(seed) | 1 << 40);
     let mut lines: Vec<Vec<u8>> = data.get(..size)?.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
@@ -74,7 +74,7 @@ pub fn mutate(data: &mut [u8], size: usize, max: usize, seed: u32) -> Option<usi
         0 => drop(lines.remove(one)),
         1 => lines.insert(other, lines[one].clone()),
         2 => lines.swap(one, other),
-        // A piece is told late, or early.
+        // Move a run of lines, so that it arrives late or early.
         3 => {
             let length = 1 + random.below(8).min(lines.len() - one - 1);
             let piece: Vec<Vec<u8>> = lines.drain(one..one + length).collect();
@@ -92,7 +92,7 @@ pub fn mutate(data: &mut [u8], size: usize, max: usize, seed: u32) -> Option<usi
 
 type Ranges = Vec<std::ops::Range<usize>>;
 
-/// Puts a piece of one line in the place of a piece of another.
+/// Replaces a piece of one line by a piece of another.
 fn replace(lines: &mut [Vec<u8>], into: usize, from: usize, random: &mut Random, pieces: fn(&[u8]) -> Ranges) {
     let (places, sources) = (pieces(&lines[into]), pieces(&lines[from]));
     let Some(place) = places.get(random.below(places.len())).cloned() else { return };
@@ -105,12 +105,12 @@ fn replace(lines: &mut [Vec<u8>], into: usize, from: usize, random: &mut Random,
     lines[into].splice(place, piece);
 }
 
-/// Where digits stand.
+/// Ranges of digits.
 fn number(line: &[u8]) -> Ranges {
     ranges(line, u8::is_ascii_digit)
 }
 
-/// Where words stand: names, ids and parts of paths.
+/// Ranges of words: names, ids and parts of paths.
 fn text(line: &[u8]) -> Ranges {
     ranges(line, |byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
 }

@@ -1,4 +1,5 @@
-//! The correlator: lines of real recordings, mutated. What it finds depends on the observations alone, not on how often it is asked.
+//! The correlator, with mutated lines of real recordings. Its findings must depend on the observations alone, not on
+//! the number of `drain` calls.
 #![no_main]
 
 use execpath::model::Finding;
@@ -30,7 +31,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    // One in eight is libFuzzer's own.
+    // libFuzzer's own mutation takes one input in eight.
     let own = if seed % 8 == 0 { None } else { mutate(data, size, max_size, seed) };
     own.unwrap_or_else(|| fuzzer_mutate(data, size, max_size))
 });

@@ -1,4 +1,5 @@
-//! The decoder of the kernel's records: the first byte chooses the kind, so that lengths and bodies are reached at once.
+//! The decoder of the kernel's records. The first byte selects the kind, so that the fuzzer reaches lengths and
+//! bodies at once.
 #![no_main]
 
 use std::mem::offset_of;
@@ -17,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
         place.copy_from_slice(&value.to_ne_bytes());
     }
     if let Ok(seen) = decode(&record) {
-        // What is decoded can be recorded, and is read back as it was.
+        // Every decoded record can be recorded, and is read back unchanged.
         let line = serde_json::to_string(&seen).expect("an observation is JSON");
         assert_eq!(serde_json::from_str::<execpath::model::Observation>(&line).expect("the same"), seen);
     }

@@ -1,4 +1,4 @@
-//! A recording as a whole: reader, correlator, the faults over its time, and everything that is written of it.
+//! A whole recording: reader, correlator, diagnosis over time, and every output.
 #![no_main]
 
 use std::io::{self, Cursor};

@@ -1,4 +1,5 @@
-//! Names and arguments that processes choose: cgroup paths, paths of FIFOs and pid files, arguments of runc and kubectl.
+//! Names and arguments chosen by processes: cgroup paths, paths of FIFOs and pid files, arguments of runc and
+//! kubectl.
 #![no_main]
 
 use execpath::model::{
@@ -20,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let argv: Vec<RawText> = data.split(|byte| *byte == 0).map(RawText::from).collect();
     drop((parse_runc_exec(&argv), parse_runc_create(&argv)));
-    // The same as the arguments of a client with a connection to an API server, and of something below a daemon.
+    // Use the same bytes as arguments of a client connected to an API server, and of processes started by a daemon.
     let mut correlator = correlator();
     let task = TaskKey::from_ticks(7, 1);
     let socket = SocketInfo {

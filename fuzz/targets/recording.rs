@@ -1,4 +1,4 @@
-//! The reader of recordings: any bytes, compressed or not, with and without a header.
+//! The reader of recordings: arbitrary bytes, compressed or not, with and without a header.
 #![no_main]
 
 use std::io::Cursor;
