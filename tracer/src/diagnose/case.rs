@@ -1,4 +1,4 @@
-//! A session with what was measured of it: the questions that rules ask.
+//! One session together with its measurements: the queries that fault rules use.
 
 use super::{
     APART,
@@ -12,7 +12,7 @@ use crate::model::{
     Tuple,
 };
 
-/// A session.
+/// A session under diagnosis.
 pub(super) struct Case<'a> {
     pub(super) host: &'a Host<'a>,
     pub(super) session: &'a Session,
@@ -25,25 +25,25 @@ pub(super) struct End<'a> {
     pub(super) series: Option<&'a Series<TcpMeasure>>,
 }
 
-/// A TCP connection of the session alone. `near` is nearer to the client.
+/// A TCP connection that belongs to this session alone. `near` is the end nearer to the client.
 #[derive(Clone, Copy)]
 pub(super) struct Leg<'a> {
-    /// Its link; `None` where it leaves this host.
+    /// Index of its link; `None` where the connection leaves this host.
     pub(super) link: Option<usize>,
     pub(super) near_hop: Option<usize>,
     pub(super) far_hop: Option<usize>,
-    /// Seen from the near end.
+    /// Addresses as the near end has them.
     pub(super) tuple: Option<Tuple>,
     pub(super) near: Option<End<'a>>,
     pub(super) far: Option<End<'a>>,
 }
 
-/// Two samples that are far enough apart: the last one, and the one before.
+/// The last sample and the one before it, if they are at least [`APART`] apart.
 pub(super) fn both<T>(series: &Series<T>) -> Option<(&T, &T)> {
     series.earlier().filter(|(_, span)| *span >= APART).map(|(before, _)| (&series.last, before))
 }
 
-/// A leg seen from one of its ends.
+/// A leg as one of its ends has it.
 #[derive(Clone, Copy)]
 pub(super) struct Side<'a> {
     pub(super) link: Option<usize>,
@@ -55,25 +55,25 @@ pub(super) struct Side<'a> {
 }
 
 impl<'a> Leg<'a> {
-    /// Seen from the client's side.
+    /// The leg from its end nearer to the client.
     pub(super) fn near_side(&self) -> Side<'a> {
         let Self { link, near_hop, far_hop, tuple, near, far } = *self;
         Side { link, hop: near_hop, other_hop: far_hop, end: near, other: far, tuple }
     }
 
-    /// Seen from the process's side.
+    /// The leg from its end nearer to the process.
     pub(super) fn far_side(&self) -> Side<'a> {
         let Self { link, near_hop, far_hop, tuple, near, far } = *self;
         Side { link, hop: far_hop, other_hop: near_hop, end: far, other: near, tuple: tuple.map(Tuple::mirrored) }
     }
 
-    /// Seen from both ends, the client's first.
+    /// Both sides of the leg, the client's first.
     pub(super) fn sides(self) -> [Side<'a>; 2] {
         [self.near_side(), self.far_side()]
     }
 }
 
-/// Whether it was so in two samples that are far enough apart.
+/// True if `is` holds in the last two samples, and these are at least [`APART`] apart.
 pub(super) fn twice<T>(series: &Series<T>, is: impl Fn(&T) -> bool) -> bool {
     both(series).is_some_and(|(last, before)| is(last) && is(before))
 }
@@ -87,7 +87,7 @@ impl<'a> Case<'a> {
         self.session.state == State::Open
     }
 
-    /// How long it lasted, or has lasted.
+    /// Time from open to close, or to the time of the report.
     pub(super) fn age(&self) -> Span {
         self.session.closed_at.unwrap_or(self.host.report.at).since(self.session.opened_at)
     }
@@ -96,7 +96,7 @@ impl<'a> Case<'a> {
         self.session.gaps.iter().any(|Gap { code, .. }| codes.contains(code))
     }
 
-    /// Whether what it lacks is not there: it was seen from its start and nothing was lost.
+    /// True if a missing part is truly absent: the session was traced from its start and no record was lost.
     pub(super) fn is_seen_whole(&self) -> bool {
         !self.session.preexisting
             && self.host.report.totals.lost.is_empty()
@@ -116,28 +116,29 @@ impl<'a> Case<'a> {
         self.host.report.measures.process(task)
     }
 
-    /// What was asked for, while it runs.
+    /// The requested command while it runs: index of its hop, the hop, its samples.
     pub(super) fn command(&self) -> Option<(usize, &'a Hop, &'a Series<ProcessMeasure>)> {
         let (at, hop) = self.hop(Role::Process).filter(|(_, hop)| hop.exit.is_none())?;
         let series = self.process(hop.task).filter(|series| !matches!(series.last.state, 'Z' | 'X'))?;
         Some((at, hop, series))
     }
 
-    /// Whether it was found without its command, which had ended by then: the runtime wrote its pid down, and nobody has it.
+    /// True if the session was found without its command, which had ended before the scan: the runtime's pid file names
+    /// a pid that no process has.
     pub(super) fn is_command_gone(&self) -> bool {
         let session = self.session;
         let stands = !self.legs().is_empty() && session.exec_id.is_some();
         session.preexisting && stands && self.hop(Role::Process).is_none() && self.has_gap(&[GapCode::ProcessUnknown])
     }
 
-    /// How what was asked for ended, where it did: as the tracer saw it, or because it is a zombie.
+    /// The hop of the command once the command has ended: it has an exit status, or its last sample is a zombie.
     pub(super) fn command_ended(&self) -> Option<(usize, &'a Hop)> {
         let (at, hop) = self.hop(Role::Process)?;
         let is_zombie = || self.process(hop.task).is_some_and(|series| series.last.state == 'Z');
         (hop.exit.is_some() || is_zombie()).then_some((at, hop))
     }
 
-    /// A hop that is stopped by a signal, in two samples.
+    /// True if a signal stopped that task in two samples.
     pub(super) fn is_stopped(&self, task: TaskKey) -> bool {
         self.host.is_stopped(task)
     }
@@ -146,7 +147,7 @@ impl<'a> Case<'a> {
         End { socket, series: self.host.report.measures.tcp(socket) }
     }
 
-    /// Its TCP connections, from the client inwards, with those that leave this host.
+    /// TCP connections of the session from the client inwards, including those that leave this host.
     pub(super) fn legs(&self) -> Vec<Leg<'a>> {
         let session = self.session;
         let inside = session.links.iter().enumerate().filter_map(|(index, link)| {
@@ -184,7 +185,7 @@ impl<'a> Case<'a> {
         first.into_iter().chain(inside).chain(last).collect()
     }
 
-    /// Its outermost ends here: the process at the other end is not known.
+    /// Outermost ends of the session on this host. The process at the other end is not known.
     pub(super) fn outermost(&self) -> impl Iterator<Item = Side<'a>> + '_ {
         let own = self.host.report.loose.iter().filter(|one| one.session.as_ref() == Some(&self.session.id));
         own.map(|one| Side {
@@ -197,7 +198,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// What is found at that end.
+    /// A match at that end, with its addresses and the time since it holds.
     pub(super) fn found_at(&self, side: &Side<'_>) -> Found {
         let about = About {
             pid: side.hop.and_then(|at| self.session.hops.get(at)).map(|hop| hop.task.tgid),
@@ -215,7 +216,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The role of a hop in words.
+    /// Role and pid of a hop for evidence texts; an unknown hop is on the other host.
     pub(super) fn called(&self, hop: Option<usize>) -> String {
         match hop.and_then(|at| self.session.hops.get(at)) {
             Some(hop) => format!("{} (pid {})", hop.role.token(), hop.task.tgid),
@@ -223,7 +224,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// What runc has started and that has not become what was asked for yet: `runc:[2:INIT]`.
+    /// Children of runc that have not become the command yet: `runc:[2:INIT]`.
     pub(super) fn beginnings(&self) -> Vec<(TaskKey, &'a Series<ProcessMeasure>)> {
         let Some((_, runc)) = self.hop(Role::Runc).filter(|_| self.last_role() == Some(Role::Runc)) else {
             return Vec::new();
@@ -232,13 +233,13 @@ impl<'a> Case<'a> {
         self.host.report.measures.processes().filter(|(_, series)| is_child(series)).collect()
     }
 
-    /// What was asked for, and what has not become it yet.
+    /// The command and the children of runc that will become it.
     pub(super) fn inside(&self) -> Vec<(TaskKey, &'a Series<ProcessMeasure>)> {
         let command = self.command().map(|(_, hop, series)| (hop.task, series));
         command.into_iter().chain(self.beginnings()).collect()
     }
 
-    /// The shim of its container.
+    /// The shim of the session's container: a hop of the path, or the only shim that holds FIFOs of the container.
     pub(super) fn shim(&self) -> Option<TaskKey> {
         let hop = self.hop(Role::Shim).map(|(_, hop)| hop.task);
         hop.or_else(|| {
@@ -247,14 +248,15 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The leg that ends at this role.
+    /// The innermost leg that ends at a hop with this role.
     pub(super) fn leg_to(&self, role: Role) -> Option<Leg<'a>> {
         let is =
             |leg: &Leg<'_>| leg.far_hop.and_then(|at| self.session.hops.get(at)).is_some_and(|hop| hop.role == role);
         self.legs().into_iter().rev().find(is)
     }
 
-    /// Bytes of a closed leg, as its near end counted them: sent, received.
+    /// Bytes that the near end of a leg sent and received. A closed leg keeps its totals, an open one has its last
+    /// sample.
     pub(super) fn bytes(&self, leg: &Leg<'_>) -> Option<(u64, u64)> {
         let closed = leg.link.and_then(|at| self.session.links[at].tcp).and_then(|ends| ends.sent.zip(ends.received));
         closed.or_else(|| {
@@ -263,7 +265,8 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// Whether its stream may serve an exec that is told as a session of its own: then what it lacks is known of that one.
+    /// True if this stream may serve an exec that is reported as a session of its own. What this session lacks may then
+    /// be found there.
     pub(super) fn may_be_in_two(&self) -> bool {
         let overlaps = |other: &&Session| {
             let end = |one: &Session| one.closed_at.unwrap_or(self.host.report.at).plus(Span::from_secs(1));
@@ -275,13 +278,13 @@ impl<'a> Case<'a> {
         self.host.report.sessions.iter().any(|other| overlaps(&other))
     }
 
-    /// FIFOs of its exec that are held, and by whom.
+    /// FIFOs of this session's exec that processes have open, with their holders.
     pub(super) fn fifos(&self) -> &'a [Held<'a>] {
         self.host.fifos_of(self.session)
     }
 
-    /// Pipes through which a runc that stays hands the output to the runtime that started it, with the stream's name. Empty
-    /// where a shim does that.
+    /// Pipes of a foreground runc that carry output to the runtime, with the name of the stream. Empty where a shim
+    /// copies the output.
     pub(super) fn runc_outputs(&self) -> Vec<(TaskKey, &'a Descriptor, &'static str)> {
         let Some(runc) = self.foreground_runc() else { return Vec::new() };
         let own = self.host.report.measures.descriptors(runc).iter();
@@ -294,7 +297,7 @@ impl<'a> Case<'a> {
             .collect()
     }
 
-    /// The `runc exec` that stays as long as the command does: a child of the runtime itself.
+    /// The `runc exec` that lives as long as the command, as a child of the runtime (CRI-O).
     pub(super) fn foreground_runc(&self) -> Option<TaskKey> {
         let (at, runc) = self.hop(Role::Runc).filter(|(_, hop)| hop.exit.is_none())?;
         let above = at.checked_sub(1).and_then(|above| self.session.hops.get(above))?;
@@ -302,7 +305,7 @@ impl<'a> Case<'a> {
         (above.role == Role::Runtime && runs).then_some(runc.task)
     }
 
-    /// Descriptor of what was asked for, where bytes pass through it.
+    /// A descriptor of the command, if it is a pipe, FIFO, terminal or socket.
     pub(super) fn descriptor(&self, fd: u32) -> Option<&'a Descriptor> {
         let (_, hop) = self.hop(Role::Process)?;
         let own = self.host.report.measures.descriptors(hop.task);
@@ -313,8 +316,8 @@ impl<'a> Case<'a> {
         self.host.report.measures.file(one.kind, one.file)
     }
 
-    /// Processes that take part in what was asked for, as far as they were measured: itself, and on a terminal those of its
-    /// foreground group; without one those that hold its stdin.
+    /// Measured processes that may read the command's stdin: the command itself and every other holder. On a terminal
+    /// only those of its foreground group.
     pub(super) fn readers(&self) -> Vec<(TaskKey, &'a Series<ProcessMeasure>)> {
         let Some((_, hop, series)) = self.command() else { return Vec::new() };
         let Some(stdin) = self.descriptor(0) else { return vec![(hop.task, series)] };
@@ -330,11 +333,11 @@ impl<'a> Case<'a> {
         tasks.sort_unstable();
         tasks.dedup();
         let measured = tasks.into_iter().filter_map(|task| Some((task, self.process(task)?)));
-        // On a terminal those in the background are not asked.
+        // Processes in the background do not read from their terminal.
         measured.filter(|(_, one)| stdin.kind != FileKind::Pty || one.last.group == series.last.foreground).collect()
     }
 
-    /// Who of them reads standard input at this moment.
+    /// The reader that sleeps in read(2) on stdin in the last sample.
     pub(super) fn reads_stdin(&self) -> Option<(TaskKey, &'a ThreadMeasure)> {
         let stdin = self.descriptor(0)?;
         self.readers().into_iter().find_map(|(task, series)| {
@@ -351,12 +354,13 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// Whether a session cannot go on without this daemon: it is on the path, or is the shim of the container.
+    /// True if the session needs this daemon: a hop of the path, the shim of the container, or the runtime that its
+    /// kubelet asks.
     pub(super) fn hangs_on(&self, daemon: TaskKey) -> bool {
         self.session.hops.iter().any(|hop| hop.task == daemon) || self.shim() == Some(daemon) || self.waits_for(daemon)
     }
 
-    /// Whether the path ends at a kubelet that has to ask this runtime before anything runs.
+    /// True if the path ends at a kubelet that must ask this runtime before anything can start.
     fn waits_for(&self, runtime: TaskKey) -> bool {
         let asks = matches!(self.session.kind, Kind::Exec | Kind::Cp | Kind::Attach | Kind::Debug | Kind::PortForward);
         let last = self.session.hops.last().filter(|hop| asks && hop.role == Role::Kubelet);
@@ -364,13 +368,13 @@ impl<'a> Case<'a> {
         last.is_some_and(|kubelet| standing.any(|one| one.near.0 == kubelet.task && one.far.0 == runtime))
     }
 
-    /// The hop at which a fault of this daemon shows: its own, else the last one that was reached.
+    /// The hop at which a fault of this daemon is shown: the daemon's own, else the last hop reached.
     pub(super) fn place_of(&self, daemon: TaskKey) -> Option<usize> {
         let hops = &self.session.hops;
         hops.iter().rposition(|hop| hop.task == daemon).or_else(|| hops.len().checked_sub(1))
     }
 
-    /// What was asked before this step, and what the answer was.
+    /// Results of the checks that precede `until`, as readings for the evidence.
     pub(super) fn trail(&self, until: Step) -> Vec<Reading> {
         let legs = self.legs();
         let mut steps = Vec::new();
@@ -394,18 +398,18 @@ impl<'a> Case<'a> {
         steps
     }
 
-    /// When the sample before the last one was taken, of that end.
+    /// Time of the sample before the last one at that end.
     pub(super) fn at_least_since(end: Option<End<'_>>) -> Option<BootTime> {
         end?.series?.before.as_ref().map(|(at, _)| *at)
     }
 
-    /// How the client ended, where that was seen.
+    /// Exit status of the client, if the tracer recorded it.
     pub(super) fn client_exit(&self) -> Option<ExitStatus> {
         self.session.hops.first().filter(|hop| hop.role == Role::Client)?.exit
     }
 }
 
-/// Whether the other end of it, on another host, has been silent for longer than any ping of kubectl's.
+/// True if the leg leaves this host and the remote end has been silent for longer than any ping interval of kubectl.
 pub(super) fn is_silent_beyond(leg: &Leg<'_>) -> bool {
     // kubectl pings every 5 s and waits for an answer for 61 s (client-go, tools/remotecommand/websocket.go).
     const PONG: u32 = 61_000;
@@ -416,9 +420,9 @@ pub(super) fn is_silent_beyond(leg: &Leg<'_>) -> bool {
     here.series.and_then(|series| series.last.info).is_some_and(|info| info.last_received_ms > PONG)
 }
 
-/// Whether it sends the same again and again.
+/// True if the socket retransmits repeatedly without an acknowledgement.
 pub(super) fn retransmits(tcp: &TcpMeasure) -> bool {
-    // Once or twice is what any lossy network does.
+    // One or two retransmissions happen on any lossy network.
     const OFTEN: u8 = 3;
     let by_timer = tcp.timer.is_some_and(|timer| timer.kind == TimerKind::Retransmit && timer.retries >= OFTEN);
     by_timer || tcp.info.is_some_and(|info| info.backoff >= OFTEN && info.unacked > 0 && info.retransmits > 0)

@@ -1,22 +1,22 @@
-//! What a fault is made of: data, and one rule.
+//! The data and the rule of a fault.
 
 use super::{FAULTS, case::Case, host::Host};
 use crate::model::{About, BootTime, RawText, Reading, Severity, TaskKey, ToldApart, Value, Verdict};
 
-/// How it is known that a rule finds what it is for.
+/// How the rule of a fault is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
-    /// The fault is made in the lab, in a real session.
+    /// The lab reproduces the fault in a real session.
     Lab,
-    /// The same, and what is other than in a diagnosis of every day.
+    /// The lab reproduces it with the named deviation from an everyday case.
     LabWith(&'static str),
-    /// The fault is made with real processes, sockets and pipes, without a cluster.
+    /// Tests reproduce it with real processes, sockets and pipes, without a cluster.
     Processes,
-    /// Only numbers written by hand have it so far; why.
+    /// Hand-written numbers are the only test so far. The text gives the reason.
     Scenario(&'static str),
 }
 
-/// Where it stands in the order of the decision: what comes earlier explains what comes later.
+/// Position of a fault in the decision order: an earlier step explains a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// Does every leg exist that should?
@@ -34,10 +34,10 @@ pub enum Step {
 }
 
 impl Step {
-    /// Every one, in order.
+    /// Every step, in order.
     pub const ALL: [Self; 6] = [Self::Legs, Self::Process, Self::Silence, Self::Queues, Self::Doing, Self::Ends];
 
-    /// As a question.
+    /// The step as a question.
     #[must_use]
     pub const fn question(self) -> &'static str {
         match self {
@@ -51,40 +51,40 @@ impl Step {
     }
 }
 
-/// What looks alike, and is not it.
+/// Distinction from a similar fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Apart {
     /// Code of the other fault.
     pub code: &'static str,
-    /// What shows that it is not that one.
+    /// The observation that rules the other fault out.
     pub by: &'static str,
 }
 
-/// A fault: everything that is said of it, and the rule that names it.
+/// A fault: its texts, and the rule that detects it.
 pub struct Fault {
-    /// `F01` …; never changes its meaning.
+    /// `F01` …; a code never changes its meaning.
     pub code: &'static str,
-    /// In a few plain words.
+    /// Title, in a few plain words.
     pub name: &'static str,
-    /// In a word or two.
+    /// Title for a table column, one or two words (at most 16 bytes).
     pub short: &'static str,
     /// How bad it is.
     pub severity: Severity,
-    /// When it is asked for.
+    /// Step of the decision order at which the rule runs.
     pub step: Step,
-    /// What it means for who types.
+    /// Consequence for the user.
     pub means: &'static str,
-    /// How it comes about.
+    /// Usual causes.
     pub why: &'static str,
-    /// What has to be known for it to be named.
+    /// Observations that the rule requires.
     pub needs: &'static str,
-    /// What looks alike.
+    /// Similar faults, and the difference.
     pub apart: &'static [Apart],
-    /// What to do.
+    /// Recommended actions, with `{…}` for numbers of the session.
     pub next: &'static [&'static str],
-    /// Commands that show the same, with `{…}` where numbers of the session belong.
+    /// Commands that show the same, with `{…}` for numbers of the session.
     pub manual: &'static [&'static str],
-    /// Where it was described: `OWNER/REPO#NUMBER`, or in words.
+    /// Public reports: `OWNER/REPO#NUMBER`, or a description.
     pub sources: &'static [&'static str],
     /// How it is tested.
     pub made: Made,
@@ -93,35 +93,36 @@ pub struct Fault {
     pub(super) scenes: fn() -> Vec<super::scene::Scene>,
 }
 
-/// Names a fault, or is silent.
+/// A detection rule. A rule without certainty returns nothing.
 #[derive(Clone, Copy)]
 pub(super) enum Rule {
-    /// Of one session.
+    /// Checks one session.
     Session(fn(&Case<'_>) -> Option<Found>),
-    /// Of the host: each belongs to no session.
+    /// Checks the host; the matches belong to no session.
     Host(fn(&Host<'_>) -> Vec<Found>),
-    /// Of a session, or of what never became one.
+    /// Checks one session, and apart from it the host for activity that never became a session.
     Both(fn(&Case<'_>) -> Option<Found>, fn(&Host<'_>) -> Vec<Found>),
-    /// Of a session, or of a daemon that sessions share ([`Found::task`]). The second is told on each session that hangs on
-    /// this daemon and has no fault of its own, and belongs to no session only where there is none.
+    /// Checks one session, and the daemons that sessions share ([`Found::task`]). A daemon's fault is reported on each
+    /// session that depends on the daemon and has no fault of its own. Without such a session it is reported for the
+    /// host.
     Daemon(fn(&Case<'_>) -> Option<Found>, fn(&Host<'_>) -> Vec<Found>),
 }
 
-/// What to do and commands to check it, in the words of [`Fault::next`] and [`Fault::manual`].
+/// Actions and commands that replace [`Fault::next`] and [`Fault::manual`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Advice {
     pub(super) next: &'static [&'static str],
     pub(super) manual: &'static [&'static str],
 }
 
-/// What a rule found.
+/// A match of a rule.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Found {
-    /// A more exact name than the fault's.
+    /// A more exact title than the fault's.
     pub(super) name: Option<&'static str>,
-    /// Advice that fits this finding better than the fault's own.
+    /// Advice for this match, in place of the fault's own.
     pub(super) advice: Option<Advice>,
-    /// Daemon or process at which the fault of no session lies.
+    /// The daemon or process with the fault, where the match belongs to no session.
     pub(super) task: Option<TaskKey>,
     pub(super) hop: Option<usize>,
     pub(super) link: Option<usize>,
@@ -131,19 +132,19 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// With one more line of evidence.
+    /// Adds a line of evidence.
     pub(super) fn with(mut self, reading: Reading) -> Self {
         self.evidence.push(reading);
         self
     }
 }
 
-/// A number that was read off.
+/// A measured number.
 pub(super) fn number(what: impl Into<String>, value: u64, unit: &'static str) -> Reading {
     Reading { what: what.into(), value: Value::Number(value), unit }
 }
 
-/// A word that was read off.
+/// A measured word.
 pub(super) fn word(what: impl Into<String>, value: impl Into<RawText>) -> Reading {
     Reading { what: what.into(), value: Value::Text(value.into()), unit: "" }
 }
@@ -181,7 +182,7 @@ impl Apart {
     }
 }
 
-/// What may stand in braces: what it is about, and the hops of the session by their roles.
+/// The value of a placeholder: a number of the match, or the pid of the innermost hop with that role.
 fn value(name: &str, about: &About, case: Option<&Case<'_>>) -> Option<String> {
     match name {
         "pid" => about.pid.map(|pid| pid.to_string()),
@@ -198,7 +199,7 @@ fn value(name: &str, about: &About, case: Option<&Case<'_>>) -> Option<String> {
     }
 }
 
-/// A template with its braces filled; `None` where one cannot be: half a command is worse than none.
+/// Fills in a template. Returns `None` where a placeholder has no value: half a command is worse than none.
 fn filled(template: &str, value: impl Fn(&str) -> Option<String>) -> Option<String> {
     let mut text = String::new();
     let mut rest = template;
@@ -212,7 +213,7 @@ fn filled(template: &str, value: impl Fn(&str) -> Option<String>) -> Option<Stri
     Some(text)
 }
 
-/// A template as documents show it: what is filled in stands in capitals.
+/// A template for documentation: placeholders become words in capitals.
 #[must_use]
 pub fn shown(template: &str) -> String {
     let capitals = |name: &str| match name {

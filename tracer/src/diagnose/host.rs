@@ -1,4 +1,4 @@
-//! What sessions share: who is who on this host, and who holds which file.
+//! Tables shared by all sessions of a report: the roles of processes, and the holders of files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,20 +11,20 @@ use crate::model::{
     parse_fifo_path,
 };
 
-/// A report, with tables that rules look up.
+/// A report with lookup tables for rules.
 pub(super) struct Host<'a> {
     pub(super) report: &'a Report,
-    /// What each process is, as sessions and connections of no session show it.
+    /// Roles of each process, from sessions, daemons and unattributed connections.
     roles: BTreeMap<TaskKey, BTreeSet<Role>>,
-    /// Who holds a file.
+    /// Processes that hold a file, with their descriptors.
     holders: BTreeMap<(FileKind, FileId), Vec<(TaskKey, &'a Descriptor)>>,
-    /// FIFOs of execs that are held, by exec id and container: two execs may have one id.
+    /// Open FIFOs of execs by exec id and container. An exec id alone is not unique.
     fifos: BTreeMap<(String, String), Vec<Held<'a>>>,
-    /// Ports on which kubelets listen.
+    /// Ports of kubelets.
     kubelet_ports: BTreeSet<u16>,
 }
 
-/// An exec's FIFO that a process holds.
+/// An exec's FIFO that a process has open.
 #[derive(Clone, Debug)]
 pub(super) struct Held<'a> {
     pub(super) task: TaskKey,
@@ -43,7 +43,7 @@ impl<'a> Host<'a> {
             }
             let to_kubelet = |to: &usize| session.hops.get(*to).is_some_and(|hop| hop.role == Role::Kubelet);
             let legs = session.links.iter().filter(|link| link.from != link.to && to_kubelet(&link.to));
-            // dockershim's connection to itself goes to the kubelet, too, but not to its port.
+            // dockershim connects to its own kubelet, too, but not to the kubelet's port.
             let legs = legs.filter(|link| session.hops.get(link.from).is_some_and(|hop| hop.role != Role::Kubelet));
             kubelet_ports.extend(legs.filter_map(|link| Some(link.tcp?.tuple.remote.port())));
         }
@@ -69,40 +69,41 @@ impl<'a> Host<'a> {
         Self { report, roles, holders, fifos, kubelet_ports }
     }
 
-    /// Whether the process was seen in that role.
+    /// True if the process was observed in that role.
     pub(super) fn is(&self, task: TaskKey, role: Role) -> bool {
         self.roles.get(&task).is_some_and(|roles| roles.contains(&role))
     }
 
-    /// Processes that were seen in that role.
+    /// Processes that were observed in that role.
     pub(super) fn all(&self, role: Role) -> impl Iterator<Item = TaskKey> + '_ {
         self.roles.iter().filter(move |(_, roles)| roles.contains(&role)).map(|(task, _)| *task)
     }
 
-    /// Who holds that file, and how.
+    /// Holders of that file with their descriptors.
     pub(super) fn holders(&self, kind: FileKind, file: FileId) -> &[(TaskKey, &'a Descriptor)] {
         self.holders.get(&(kind, file)).map_or(&[], Vec::as_slice)
     }
 
-    /// Who holds FIFOs of that session's exec.
+    /// Open FIFOs of that session's exec.
     pub(super) fn fifos_of(&self, session: &Session) -> &[Held<'a>] {
         let key = session.exec_id.as_deref().zip(session.target.container_id.as_deref());
         let held = key.and_then(|(exec, container)| self.fifos.get(&(exec.to_owned(), container.to_owned())));
         held.map_or(&[], Vec::as_slice)
     }
 
-    /// FIFOs of execs that are held, by exec id.
+    /// Open FIFOs of all execs, by exec id.
     pub(super) fn fifos(&self) -> impl Iterator<Item = (&str, &[Held<'a>])> {
         self.fifos.iter().map(|((exec, _), held)| (exec.as_str(), held.as_slice()))
     }
 
-    /// Whether that process is stopped by a signal, in two samples.
+    /// True if a signal stopped that process in two samples.
     pub(super) fn is_stopped(&self, task: TaskKey) -> bool {
         let process = self.report.measures.process(task);
         process.is_some_and(|series| twice(series, |process| matches!(process.state, 'T' | 't')))
     }
 
-    /// Execs of that shim's containers whose FIFOs it has not opened, although others have. It is looked at.
+    /// Execs in this shim's containers whose FIFOs other processes have open and the shim has not. Valid only if the
+    /// shim's descriptors were measured.
     pub(super) fn unopened_by(&self, shim: TaskKey) -> usize {
         let holds = |held: &[Held<'_>]| held.iter().any(|one| one.task == shim);
         let containers: BTreeSet<&str> = self
@@ -115,7 +116,7 @@ impl<'a> Host<'a> {
         waiting.filter(|held| held.first().is_some_and(|one| containers.contains(one.container.as_str()))).count()
     }
 
-    /// Whether that process was looked at: what it is not shown to hold it does not hold.
+    /// True if that process's descriptors were measured, so that a missing descriptor is truly absent.
     pub(super) fn was_looked_at(&self, task: TaskKey) -> bool {
         !self.report.measures.descriptors(task).is_empty()
     }
@@ -126,40 +127,41 @@ impl<'a> Host<'a> {
         held.map(|held| held.task).filter(|task| !self.is(*task, Role::Runtime)).collect()
     }
 
-    /// Whether a kubelet listens on that port.
+    /// True if a kubelet listens on that port.
     pub(super) fn is_kubelet_port(&self, port: u16) -> bool {
         self.kubelet_ports.contains(&port) || Places::default().is_kubelet_port(port)
     }
 
-    /// Ends of connections of no session.
+    /// Ends of connections that belong to no session.
     pub(super) fn loose(&self) -> impl Iterator<Item = &'a Loose> + use<'a> {
         self.report.loose.iter().filter(|one| one.session.is_none())
     }
 
-    /// Those of them that such a process made.
+    /// Connections without a session that processes with this role opened.
     pub(super) fn dialled_by(&self, role: Role) -> impl Iterator<Item = &'a Loose> + use<'a> {
         self.loose().filter(move |loose| loose.role == role && loose.socket.role != Some(SocketRole::Accepted))
     }
 
-    /// The end of a connection with what was measured of it.
+    /// An end of a connection with its measurements.
     pub(super) fn end(&self, socket: SocketId) -> Option<End<'a>> {
         Some(End { socket, series: self.report.measures.tcp(socket) })
     }
 
-    /// Connections that this process accepted, that no session has, and whose other end takes nothing out, with the bytes that wait.
+    /// Connections accepted by this process whose peer reads nothing, with the bytes that wait. Only those that belong
+    /// to no session.
     pub(super) fn refused_by_peer(&self, task: TaskKey) -> Vec<(&'a Loose, u32)> {
         let own = self.report.loose.iter().filter(|one| one.task == task);
         let accepted = own.filter(|one| one.socket.role == Some(SocketRole::Accepted));
         accepted.filter_map(|one| Some((one, refused_at(self.end(one.socket.id))?))).collect()
     }
 
-    /// The other end of a connection of no session, where a known process has it.
+    /// The other end of an unattributed connection, where a known process holds it.
     pub(super) fn peer_of(&self, one: &Loose) -> Option<&'a Loose> {
         let (peer, mirrored) = (one.peer?, one.socket.tuple?.mirrored());
         self.report.loose.iter().find(|other| other.task == peer && other.socket.tuple == Some(mirrored))
     }
 
-    /// Sessions that go on.
+    /// Sessions that are open.
     pub(super) fn open(&self) -> impl Iterator<Item = &'a Session> {
         self.report.sessions.iter().filter(|session| session.state == State::Open)
     }

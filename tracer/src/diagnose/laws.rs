@@ -1,4 +1,4 @@
-//! What holds for every rule and every scene.
+//! Properties that hold for every rule and every fixture.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -39,7 +39,7 @@ fn one_sample_alone_names_the_same_or_nothing() {
     for scene in scenes() {
         for samples in [&[0][..], &[1]] {
             for code in codes(&scene.report_of(samples)) {
-                // Who waits for input is told by one sample; what is wrong with it besides, by two.
+                // A single sample can show a wait for input. A fault needs two.
                 assert!(scene.named.contains(&code) || code == "F23", "{}: {code}", scene.about);
             }
         }
@@ -113,7 +113,7 @@ fn the_table_is_in_the_order_of_the_decision() {
     assert!(FAULTS.iter().is_sorted_by_key(|fault| fault.step));
 }
 
-/// Bytes moved between the samples, although both found some waiting.
+/// Bytes moved between the samples, although both samples have some queued.
 fn moving(tcp: &mut TcpMeasure, number: u64) {
     (tcp.recv_q, tcp.send_q) = (200_000, 300_000);
     let info = info(tcp);
@@ -127,7 +127,7 @@ fn busy(mut scene: Scene) -> Scene {
         scene.near(leg, moving);
         scene.far(leg, moving);
     }
-    // In both samples everything is full, and the process waits until the pipe has room again.
+    // Both samples have full queues everywhere, and the process waits for room in the pipe.
     for inode in 71..=72 {
         scene.full(FileKind::Fifo, inode);
         scene.full(FileKind::Pipe, inode - 10);
@@ -140,7 +140,7 @@ fn busy(mut scene: Scene) -> Scene {
     scene
 }
 
-/// dockershim: the kubelet streams to itself; dockerd has containerd start the command.
+/// dockershim: the kubelet streams to itself, and dockerd asks containerd to start the command.
 fn docker(mut scene: Scene) -> Scene {
     scene.session(|session| {
         Arc::make_mut(&mut session.target).runtime = Some("docker".into());
@@ -162,7 +162,7 @@ fn docker(mut scene: Scene) -> Scene {
     scene
 }
 
-/// A client that has never sent a ping: everything has been silent for an hour.
+/// A client that has never sent a ping: every leg has been silent for an hour.
 fn silent(mut scene: Scene) -> Scene {
     for leg in [On::Client, On::Kubelet, On::Stream] {
         let hush = |tcp: &mut TcpMeasure, number: u64| {
@@ -181,7 +181,7 @@ fn as_kind(mut scene: Scene, kind: Kind) -> Scene {
     scene
 }
 
-/// Only the node is this host.
+/// This host is only the node.
 fn without_client(mut scene: Scene) -> Scene {
     scene.session(|session| {
         session.hops.drain(..2);
@@ -204,7 +204,7 @@ fn computing(mut scene: Scene) -> Scene {
     scene
 }
 
-/// Attached to the container's own process: it is not looked for.
+/// Attached to the container's own process, which is not looked up.
 fn attached(mut scene: Scene) -> Scene {
     scene.ends_after(4);
     scene.session(|session| {
@@ -227,7 +227,7 @@ fn forwarding(mut scene: Scene) -> Scene {
     scene
 }
 
-/// Older than the tracer: which stream is the exec's is not known, so that it is told as two.
+/// A session older than the tracer. The exec's stream is not known, so stream and exec are two sessions.
 fn in_two(mut scene: Scene) -> Scene {
     let mut stream = scene.sessions[0].clone();
     stream.id.0 = "s-stream".into();
@@ -246,7 +246,7 @@ fn in_two(mut scene: Scene) -> Scene {
     scene
 }
 
-/// Everything that a session may be and do while nothing is wrong.
+/// Every kind and activity of a session without a fault.
 fn healthy() -> Vec<(&'static str, Scene)> {
     let sessions = [Scene::new("pipes", &[]), Scene::terminal("terminal", &[])];
     let crio = Scene::crio("crio", &[]);
@@ -306,7 +306,7 @@ fn healthy_sessions_are_ok_where_two_samples_show_it() {
         let health = diagnosis(&scene.report()).health;
         let silent_beyond = about == "silent" && scene.sessions[0].hops.len() < 6;
         for session in &scene.sessions {
-            // The stream of a session whose command is told apart leads to no process.
+            // The half without the command leads to no process.
             let is_half = about == "unjoined" && session.exec_id.is_none();
             let expected = if silent_beyond || is_half { Health::Unknown } else { Health::Ok };
             assert_eq!(health[&session.id], expected, "{} {about}: {health:?}", scene.about);
@@ -314,7 +314,7 @@ fn healthy_sessions_are_ok_where_two_samples_show_it() {
     }
 }
 
-/// Every session that can be healthy, with one of its hops as `change` makes it in the last sample.
+/// Every healthy session, once for each of its hops, with `change` applied to that hop in the last sample.
 fn with_hops(change: impl Fn(&mut ProcessMeasure)) -> Vec<(String, Scene)> {
     let mut all = Vec::new();
     for (about, scene) in healthy() {
@@ -421,7 +421,7 @@ fn fifty_healthy_sessions_of_all_kinds_name_nothing_together() {
             session
         })
         .collect();
-    // What a healthy host has besides: pooled connections, etcd, the kubelet's watch.
+    // A healthy host also has pooled connections, etcd, and the kubelet's watch.
     for (inode, remote) in [(200, "192.168.205.11:10250"), (202, "127.0.0.1:2379"), (204, "10.0.0.9:443")] {
         whole.stray(APISERVER, Role::ApiServer, inode, remote, |_| idle());
     }

@@ -1,13 +1,16 @@
-//! From a report to verdicts: what is wrong, where, how that is known, what to do. Start reading at [`verdicts`].
+//! From a report to verdicts: the fault, its place, the evidence, and the actions to take. Start reading at
+//! [`verdicts`].
 //!
-//! * `faults` has a file for each fault: the rule, every text, and scenes in which it is named or must not be;
-//! * `case` is a session with what was measured of it, `host` what sessions share, `queues` who stopped reading;
-//! * `well` says why a session without a fault is not called well;
-//! * `fault` says what a fault is made of.
+//! * `faults` has a file for each fault: the rule, every text, and fixtures that must or must not match;
+//! * `case` wraps a session with its measurements, `host` has tables shared by all sessions, `queues` finds the reader
+//!   that stopped;
+//! * `well` gives the reason if a session without a fault is not reported as healthy;
+//! * `fault` defines the data of a fault.
 //!
-//! A wrong verdict is worse than none: a rule that is not sure is silent. Nothing is decided on the name of a kernel function.
+//! A wrong verdict is worse than none: a rule without certainty returns nothing. No rule decides on the name of a
+//! kernel function.
 //!
-//! Standstill takes two samples: those that are less than [`APART`] apart show none.
+//! A standstill needs two samples at least [`APART`] apart.
 
 mod case;
 mod fault;
@@ -33,11 +36,11 @@ pub use self::{
 };
 use crate::model::{Diagnosis, Health, Report, Session, Severity, Span, Verdict};
 
-/// How far apart two samples must be for "nothing moved" to mean something: kubectl's own pings, every 5 s, are not needed for
-/// it, a scheduler under load delays less than this, and nobody waits longer for a command to answer.
+/// Least distance of two samples for "nothing moved" to be evidence. It is longer than any scheduling delay under load,
+/// needs no ping of kubectl's (every 5 s), and is a tolerable wait for the user.
 pub const APART: Span = Span::from_secs(2);
 
-/// What is wrong with each session, at most one thing, the cause and not what follows from it; then what belongs to none.
+/// At most one fault per session, the cause rather than its consequences; then faults of no session.
 #[must_use]
 pub fn verdicts(report: &Report) -> Vec<Verdict> {
     diagnosis(report).verdicts
@@ -49,15 +52,16 @@ pub fn diagnosis(report: &Report) -> Diagnosis {
     let host = Host::new(report);
     let mut own: Vec<Option<(&Fault, Found)>> = report.sessions.iter().map(|session| rule_of(&host, session)).collect();
     let mut left_over: Vec<(&Fault, Found)> = FAULTS.iter().flat_map(|fault| of_host(&host, fault)).collect();
-    // A daemon that holds up sessions is told on each of them. Only what holds up no session is left over.
+    // Report a daemon's fault on every session that depends on the daemon. Only faults without such a session are left
+    // over.
     left_over.retain(|(fault, found)| !share(&host, &mut own, fault, found));
     let (mut verdicts, mut health, mut doubts) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for (session, found) in report.sessions.iter().zip(own) {
         let case = Case::new(&host, session);
         let is_fault = found.as_ref().is_some_and(|(fault, _)| fault.severity == Severity::Fault);
         let idle = if is_fault { None } else { well::idle_hop(&case) };
-        // A command that waits for input on a path that carries none is not just waiting. A fault elsewhere at one of the daemons does
-        // not change that the command waits.
+        // A command that waits for input behind a stopped hop is not merely waiting. A fault elsewhere at one of the
+        // daemons does not change that the command waits.
         let found = found.filter(|_| idle.is_none());
         let doubt = if is_fault { None } else { idle.or_else(|| well::trouble(&case, &left_over)) };
         let verdict = found.map(|(fault, found)| fault.verdict(Some(&case), found));
@@ -71,7 +75,7 @@ pub fn diagnosis(report: &Report) -> Diagnosis {
     Diagnosis { verdicts, health, doubts, ..Diagnosis::default() }
 }
 
-/// The first fault in the order of the decision that fits this session.
+/// The first fault in decision order that matches this session.
 fn rule_of(host: &Host<'_>, session: &Session) -> Option<(&'static Fault, Found)> {
     if session.kind.is_story() {
         return None;
@@ -91,8 +95,8 @@ fn of_host(host: &Host<'_>, fault: &'static Fault) -> Vec<(&'static Fault, Found
     found.into_iter().map(|found| (fault, found)).collect()
 }
 
-/// Tells the fault of a shared daemon on each session that it holds up and that has no fault of its own. Returns whether any
-/// session shows it, by this fault or by what follows from it.
+/// Reports the fault of a shared daemon on each session that depends on the daemon and has no fault of its own. Returns
+/// true if any session reports this fault, or a fault that follows from it.
 fn share(host: &Host<'_>, own: &mut [Option<(&'static Fault, Found)>], fault: &'static Fault, found: &Found) -> bool {
     let Rule::Daemon(..) = fault.rule else { return false };
     let Some(daemon) = found.task else { return false };
@@ -111,7 +115,7 @@ fn share(host: &Host<'_>, own: &mut [Option<(&'static Fault, Found)>], fault: &'
     is_told
 }
 
-/// How a session is, in a word, and why that is not known.
+/// Health of a session, and the reason if it is unknown.
 fn word(case: &Case<'_>, own: Option<&Verdict>, trouble: Option<String>) -> (Health, Option<String>) {
     match own {
         Some(verdict) if verdict.severity == Severity::Fault => {

@@ -1,4 +1,4 @@
-//! Made-up reports: a healthy session, measured twice, in which a rule's scene changes what matters.
+//! Made-up reports: a healthy session with two samples, for a rule's fixture to modify.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,13 +23,13 @@ pub(super) const PROCESS: u32 = 600;
 pub(super) const CONTAINER: &str = "0f3c5d1e8a7b4c2d9e6f0a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc";
 pub(super) const EXEC: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
 
-/// When the session opened, and when the second sample was taken: a minute later.
+/// Start of the session, and time of the second sample a minute later.
 pub(super) const OPENED: BootTime = BootTime(1_000_000_000_000);
 pub(super) const NOW: BootTime = OPENED.plus(Span::from_secs(60));
-/// Between the samples: what rules ask for, and a second.
+/// Distance of the samples: the minimum for rules, plus a second.
 const BETWEEN: Span = Span::from_millis(APART.as_millis() + 1_000);
 
-/// A leg: the inode of its near end; that of the far end is one more.
+/// A leg. The number is the inode of its near end; the far end has the next inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum On {
     /// kubectl – API server
@@ -66,7 +66,7 @@ pub(super) fn socket(inode: u64) -> SocketId {
     SocketId::new(inode, inode)
 }
 
-/// What was measured at one moment.
+/// Measurements at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sample {
     pub(super) tcp: BTreeMap<u64, TcpMeasure>,
@@ -79,23 +79,23 @@ pub(super) struct Sample {
     pub(super) gone: Vec<u64>,
 }
 
-/// A report in the making.
+/// A report under construction.
 #[derive(Clone, Debug)]
 pub(super) struct Scene {
     pub(super) about: &'static str,
-    /// Codes that must be named, and no others.
+    /// Codes that the report must yield, and no others.
     pub(super) named: &'static [&'static str],
     pub(super) sessions: Vec<Session>,
     pub(super) loose: Vec<Loose>,
-    /// Daemons that are known whether sessions go through them or not.
+    /// Daemons that are known with or without a session through them.
     pub(super) daemons: Vec<(u32, Role)>,
     pub(super) lost: BTreeMap<String, u64>,
-    /// The earlier one first.
+    /// Samples in order of time.
     pub(super) samples: [Sample; 2],
 }
 
 impl Scene {
-    /// `kubectl exec -i web -- cat`, through containerd, whole and idle; it names nothing but who waits for input.
+    /// `kubectl exec -i web -- cat`, through containerd, complete and idle. Yields at most the wait for input.
     pub(super) fn new(about: &'static str, named: &'static [&'static str]) -> Self {
         let mut sample = Sample::default();
         for leg in [On::Client, On::Kubelet, On::Stream] {
@@ -139,15 +139,15 @@ impl Scene {
                 sample.files.insert((FileKind::Fifo, 70 + number), room());
             }
             let stdout = sample.descriptors[&SHIM].iter().find(|one| one.fd == 31).cloned().unwrap();
-            // It keeps a reader of its own, lest it gets SIGPIPE.
+            // The shim keeps a reader of its own to avoid SIGPIPE.
             sample.hold(SHIM, Descriptor { fd: 35, access: Access::Read, ..stdout });
             sample.hold(KUBECTL, pipe(0, 50, true));
         });
         scene
     }
 
-    /// The same through CRI-O: no shim and no exec id. runc is crio's child, stays, and copies between its own pipes and the
-    /// command's.
+    /// The same through CRI-O: no shim and no exec id. runc stays as crio's child, and copies between its own pipes and
+    /// the command's.
     pub(super) fn crio(about: &'static str, named: &'static [&'static str]) -> Self {
         let mut scene = Self::new(about, named);
         scene.session(|session| {
@@ -199,46 +199,46 @@ impl Scene {
         scene
     }
 
-    /// The session.
+    /// Modifies the session.
     pub(super) fn session(&mut self, change: impl FnOnce(&mut Session)) {
         change(&mut self.sessions[0]);
     }
 
-    /// Both samples, with their numbers.
+    /// Modifies both samples, with their numbers.
     pub(super) fn each(&mut self, mut change: impl FnMut(&mut Sample, u64)) {
         for (number, sample) in (0..).zip(&mut self.samples) {
             change(sample, number);
         }
     }
 
-    /// The end of a leg nearer to the client, in both samples.
+    /// Modifies the end of a leg nearer to the client, in both samples.
     pub(super) fn near(&mut self, leg: On, mut change: impl FnMut(&mut TcpMeasure, u64)) {
         self.each(|sample, number| change(sample.tcp.get_mut(&leg.near()).unwrap(), number));
     }
 
-    /// The other one.
+    /// Modifies the end of a leg nearer to the process, in both samples.
     pub(super) fn far(&mut self, leg: On, mut change: impl FnMut(&mut TcpMeasure, u64)) {
         self.each(|sample, number| change(sample.tcp.get_mut(&leg.far()).unwrap(), number));
     }
 
-    /// A process, in both samples.
+    /// Modifies a process in both samples.
     pub(super) fn process(&mut self, pid: u32, mut change: impl FnMut(&mut ProcessMeasure, u64)) {
         self.each(|sample, number| change(sample.processes.get_mut(&pid).unwrap(), number));
     }
 
-    /// That process waits in this call, and does not wake.
+    /// The process sleeps in this call and does not wake between the samples.
     pub(super) fn waits(&mut self, pid: u32, call: &str, fd: Option<u32>) {
         self.process(pid, |process, _| process.threads = sleeping(call, fd).threads);
     }
 
-    /// A pipe or a FIFO is full, in both samples.
+    /// Fills a pipe or a FIFO in both samples.
     pub(super) fn full(&mut self, kind: FileKind, inode: u64) {
         self.each(|sample, _| {
             sample.files.insert((kind, inode), FileMeasure { queued: 65_536, capacity: Some(65_536) });
         });
     }
 
-    /// The path ends before the process: the first `hops` hops are there.
+    /// Cuts the path before the process: the first `hops` hops remain.
     pub(super) fn ends_after(&mut self, hops: usize) {
         self.session(|session| {
             session.hops.truncate(hops);
@@ -252,7 +252,7 @@ impl Scene {
         });
     }
 
-    /// The session is over, after so many milliseconds.
+    /// Closes the session after this many milliseconds.
     pub(super) fn closes_after(&mut self, millis: u64) {
         self.session(|session| {
             session.state = State::Closed;
@@ -268,12 +268,12 @@ impl Scene {
         self.session(|session| session.gaps.push(Gap { code, between: None, text: String::new() }));
     }
 
-    /// A connection of no session: who holds the end, what that is there, where it leads.
+    /// Adds a connection without a session: its holder, the holder's role, and the remote address.
     pub(super) fn stray(&mut self, pid: u32, role: Role, inode: u64, remote: &str, tcp: impl Fn(u64) -> TcpMeasure) {
         self.stray_from(pid, role, inode, "10.0.0.1:50000", remote, tcp);
     }
 
-    /// The same from this address.
+    /// The same from this local address.
     pub(super) fn stray_from(
         &mut self,
         pid: u32,
@@ -298,7 +298,7 @@ impl Scene {
         });
     }
 
-    /// The session's outermost end: its other end is on this host, in that state, and no process has it.
+    /// Adds the session's outermost end. Its other end is on this host, in that state, and held by no process.
     pub(super) fn outermost(
         &mut self,
         pid: u32,
@@ -318,12 +318,12 @@ impl Scene {
         });
     }
 
-    /// As the correlator would report it.
+    /// The report as the correlator would build it.
     pub(super) fn report(&self) -> Report {
         self.report_of(&[0, 1])
     }
 
-    /// With these samples alone.
+    /// The report with these samples alone.
     pub(super) fn report_of(&self, samples: &[usize]) -> Report {
         let mut measures = Measures::default();
         for number in samples {
@@ -385,7 +385,7 @@ impl Sample {
     }
 }
 
-/// Addresses of the ends of the session's legs.
+/// Addresses of an end of the session's legs.
 fn tuple_of(inode: u64) -> Option<Tuple> {
     let on = [On::Client, On::Kubelet, On::Stream].into_iter().find(|on| [on.near(), on.far()].contains(&inode))?;
     let (local, remote) = on.addresses();
@@ -414,7 +414,7 @@ pub(super) const fn room() -> FileMeasure {
     FileMeasure { queued: 0, capacity: Some(65_536) }
 }
 
-/// A connection on which a ping passed four seconds ago.
+/// A connection with a ping four seconds ago.
 pub(super) fn idle() -> TcpMeasure {
     TcpMeasure {
         state: TcpState::Established,
@@ -439,12 +439,12 @@ pub(super) fn idle() -> TcpMeasure {
     }
 }
 
-/// The counters of a connection, to be changed.
+/// The counters of a connection, for modification.
 pub(super) fn info(tcp: &mut TcpMeasure) -> &mut TcpInfo {
     tcp.info.get_or_insert_default()
 }
 
-/// A process of one thread that sleeps in that call.
+/// A process with one thread that sleeps in that call.
 pub(super) fn sleeping(call: &str, fd: Option<u32>) -> ProcessMeasure {
     ProcessMeasure {
         state: 'S',
@@ -503,7 +503,7 @@ fn relay(at: usize, inbound: On, outbound: On) -> Link {
     Link { relay: Some((socket(inbound.far()), socket(outbound.near()))), ..link(at, at, LinkKind::Relay) }
 }
 
-/// The whole session.
+/// The complete session.
 fn session() -> Session {
     Session {
         id: SessionId("s-4f9c2a0b1d".into()),

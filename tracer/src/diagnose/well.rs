@@ -1,4 +1,4 @@
-//! Why a session without a fault of its own is not called well: a reason for people, in the order in which it explains more.
+//! Reasons against reporting a session without a fault as healthy. The first that applies explains most.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use super::{
 };
 use crate::model::{Hop, Kind, LinkKind, Role, SessionId, TcpState, Verdict};
 
-/// What may stand in the way of a session whose hops all run: a fault of no session at one of its daemons, or a command that is not
-/// known. `left_over` holds the faults of no session.
+/// A doubt about a session whose hops all run: a fault of no session at one of its daemons, or an unknown command.
+/// `left_over` holds the faults of no session.
 pub(super) fn trouble(case: &Case<'_>, left_over: &[(&'static Fault, Found)]) -> Option<String> {
     if !case.is_open() || case.session.kind.is_story() {
         return None;
@@ -18,7 +18,7 @@ pub(super) fn trouble(case: &Case<'_>, left_over: &[(&'static Fault, Found)]) ->
     fault_nearby(case, left_over).or_else(|| lacks_process(case))
 }
 
-/// The first hop from the client that is stopped, waits in state D or has ended, going by one sample.
+/// The first hop from the client that is stopped, in state D or ended, by the last sample.
 pub(super) fn idle_hop(case: &Case<'_>) -> Option<String> {
     if !case.is_open() || case.session.kind.is_story() {
         return None;
@@ -39,8 +39,8 @@ pub(super) fn idle_hop(case: &Case<'_>) -> Option<String> {
     })
 }
 
-/// A fault of no session at a process on the path, or at the shim of the pod. Connections, files and processes that ended sessions
-/// left behind ([`Step::Ends`]) hold up no session: one old leak on a node must not put every later session in doubt.
+/// A fault of no session at a process on the path, or at the shim of the pod. Leftovers of ended sessions
+/// ([`Step::Ends`]) hold up no session: one old leak on a node must not put every later session in doubt.
 fn fault_nearby(case: &Case<'_>, left_over: &[(&'static Fault, Found)]) -> Option<String> {
     left_over.iter().filter(|(fault, _)| fault.step != Step::Ends).find_map(|(fault, found)| {
         let task = found.task.filter(|task| case.hangs_on(*task))?;
@@ -50,7 +50,7 @@ fn fault_nearby(case: &Case<'_>, left_over: &[(&'static Fault, Found)]) -> Optio
     })
 }
 
-/// A session that starts a command of which no process is known, although it would be on this host.
+/// A session that starts a command on this host, without a known process of that command.
 fn lacks_process(case: &Case<'_>) -> Option<String> {
     let session = case.session;
     let starts = matches!(session.kind, Kind::Exec | Kind::Cp | Kind::Local | Kind::Probe);
@@ -64,8 +64,8 @@ fn lacks_process(case: &Case<'_>) -> Option<String> {
     })
 }
 
-/// Why too little was measured to say that nothing is wrong; `None` where enough was: the command or a leg, each leg that leaves this
-/// host not silent, and nothing that one sample alone leaves open.
+/// The reason if too little was measured to rule out a fault. `None` requires a measured command or leg, no silent leg
+/// to another host, and nothing that a single sample leaves open.
 pub(super) fn unmeasured(case: &Case<'_>) -> Option<String> {
     let legs = case.legs();
     let ends = || legs.iter().flat_map(|leg| [leg.near, leg.far]).flatten().filter_map(|end| end.series);
@@ -78,7 +78,7 @@ pub(super) fn unmeasured(case: &Case<'_>) -> Option<String> {
     } else if legs.iter().any(is_silent_beyond) {
         "the other host has been silent for longer than a minute"
     } else if !is_served(case) {
-        // A kubectl that waits for an answer is not well, even if its one leg is.
+        // A kubectl that waits for an answer is not healthy, even if its one leg is.
         "no kubelet, runtime or process that serves it is known"
     } else {
         return None;
@@ -91,8 +91,8 @@ fn is_served(case: &Case<'_>) -> bool {
     case.session.kind == Kind::Logs || !case.session.beyond.is_empty() || case.session.hops.iter().any(serves)
 }
 
-/// Adds the other half to the reason of a session without a process: of a session that was found, stream and command may be
-/// reported as two sessions, and the fault stands at the command's.
+/// Adds the other half to the reason of a session without a process. A session found after its start may be reported in
+/// two halves, stream and command, and the fault is reported at the command's.
 pub(super) fn name_other_halves(host: &Host<'_>, verdicts: &[Verdict], doubts: &mut BTreeMap<SessionId, String>) {
     for session in host.open() {
         let lacks = session.hops.last().is_some_and(|hop| hop.role == Role::Runtime) && session.exec_id.is_none();
@@ -110,7 +110,7 @@ pub(super) fn name_other_halves(host: &Host<'_>, verdicts: &[Verdict], doubts: &
     }
 }
 
-/// A hop in words.
+/// Name and pid of a hop.
 fn named(hop: &Hop) -> String {
     let role = match hop.role {
         Role::Client => "the client",

@@ -1,4 +1,4 @@
-//! F01.
+//! F01: the kubelet's port cannot be reached.
 
 use super::prelude::*;
 
@@ -35,10 +35,11 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// The first SYN is sent again after one second, then after two and four (RFC 6298): three seconds without an answer.
+/// The first SYN is retransmitted after one second, then after two and four (RFC 6298): three seconds without an
+/// answer.
 const OFTEN: u8 = 2;
 
-/// How often it was sent again, of a dial that waits.
+/// Retransmissions of a dial that is still waiting, if there are enough of them.
 fn sent_again(tcp: &TcpMeasure) -> Option<u8> {
     let by_timer = tcp.timer.map_or(0, |timer| timer.retries);
     let times = by_timer.max(tcp.info.map_or(0, |info| info.retransmits));

@@ -1,4 +1,4 @@
-//! F02.
+//! F02: TLS to the kubelet is refused.
 
 use super::prelude::*;
 
@@ -35,12 +35,12 @@ pub(super) const FAULT: Fault = Fault {
 
 /// A handshake and an alert take a few round trips.
 const QUICK: Span = Span::from_secs(1);
-/// What a ServerHello with a certificate has at least: below it nothing was refused, nothing was offered.
+/// Minimum size of a ServerHello with a certificate. After fewer bytes there was no certificate to refuse.
 const CERTIFICATE: u64 = 500;
 
-/// The most that a client of that Go sends in a handshake that it gives up. A ClientHello has about 300 bytes, since Go 1.23
-/// with a post-quantum key share of 1,216 bytes more (crypto/tls: defaultCurvePreferences); the alert has 30. With a request behind it
-/// there are 350 bytes more at least: Finished, and the headers of SPDY or WebSocket.
+/// The most that a client of that Go version sends in a handshake that it gives up. A ClientHello has about 300 bytes,
+/// since Go 1.23 with a post-quantum key share of 1,216 bytes more (crypto/tls: defaultCurvePreferences). The alert has
+/// 30. A request adds 350 bytes at least: Finished, and the headers of SPDY or WebSocket.
 fn given_up(program: Option<&Program>) -> Option<u64> {
     let Some(Program::Go(version)) = program else { return None };
     let minor: u32 = version.strip_prefix("go1.")?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! F03.
+//! F03: the tunnel to the nodes is stuck.
 
 use super::prelude::*;
 
@@ -40,11 +40,11 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// Where konnectivity's server takes dials of the API server: its default, and what its examples use.
+/// Ports at which konnectivity's server takes dials of the API server: its default, and the one of its examples.
 const PORTS: [u16; 2] = [8_090, 8_131];
 /// A single dial may wait for its node; API servers give one up after 30 s (apiserver, pkg/server/egressselector).
 const MANY: usize = 3;
-/// Longer than a dial within a cluster takes, shorter than it may.
+/// Longer than a usual dial within a cluster, shorter than the longest one.
 const LONG: u32 = 10_000;
 
 fn of_session(case: &Case<'_>) -> Option<Found> {
@@ -64,7 +64,7 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
     Some(found.with(number(format!("recv_q of {}, nothing taken out", case.called(Some(at))), unread, "bytes")))
 }
 
-/// Something was asked long ago, and nothing was heard since.
+/// True if the last request is long ago and has no answer yet.
 fn is_unanswered(series: &Series<TcpMeasure>) -> bool {
     twice(series, |tcp| {
         let asked = |info: TcpInfo| {

@@ -1,4 +1,4 @@
-//! F04.
+//! F04: the API server waits for a webhook.
 
 use super::prelude::*;
 
@@ -34,28 +34,28 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// Shorter waits are a webhook at work; longer than the longest timeout (30 s), and something else is waited for.
+/// A shorter wait is a webhook at work. A longer one exceeds the longest timeout (30 s), so it has another cause.
 const WAIT: std::ops::RangeInclusive<u32> = 5_000..=31_000;
-/// Between the request and the question to the webhook: authentication and decoding.
+/// Authentication and decoding take place between the request and the call of the webhook.
 const RIGHT_AFTER: u32 = 500;
-/// etcd, which API servers watch all the time (IANA: 2379 and 2380).
+/// Ports of etcd, which API servers watch all the time (IANA: 2379 and 2380).
 const ETCD: [u16; 2] = [2_379, 2_380];
 
-/// A TLS handshake and one question take no more segments than this in either direction.
+/// Upper bound of segments for a TLS handshake and one request, in either direction.
 const HANDSHAKE: u32 = 8;
 
-/// When a connection on which nothing moved between the samples was asked last, and when that was answered.
+/// Times of the last request and the last answer on a connection without progress between the samples.
 struct Spoken {
-    /// Milliseconds since then.
+    /// Milliseconds since the last request.
     asked: u32,
-    /// Milliseconds since then.
+    /// Milliseconds since the last answer.
     answered: u32,
-    /// It may have carried no more than a handshake and this one question.
+    /// Set if the connection may have carried only a handshake and this one request.
     is_new: bool,
 }
 
 impl Spoken {
-    /// `times` of a question and of its answer.
+    /// `times` picks the times of request and answer out of the counters.
     fn of(series: &Series<TcpMeasure>, times: fn(TcpInfo) -> (u32, u32)) -> Option<Self> {
         let (last, before) = both(series)?;
         let (info, before) = (last.info?, before.info?);
@@ -65,20 +65,22 @@ impl Spoken {
         (still && last.state == TcpState::Established).then_some(Self { asked, answered, is_new })
     }
 
-    /// Whether it was not answered. Times are as coarse as the kernel's ticks: the end of a handshake and the question behind it may
-    /// have the same, and so may a question and its answer. The former counts where somebody is `sure` to wait.
+    /// True if the request has no answer. Times have the resolution of kernel ticks, so two events may have equal
+    /// times: the end of a handshake and the request behind it, or a request and its answer. The former is assumed if a
+    /// client is `sure` to wait.
     const fn waits(&self, sure: bool) -> bool {
         self.answered > self.asked || (sure && self.is_new && self.answered == self.asked)
     }
 }
 
-/// How long ago that request was read, if it waits for as long as a webhook is waited for.
+/// Milliseconds since the request was read, if its wait fits a webhook's timeout.
 fn waits(series: &Series<TcpMeasure>, sure: bool) -> Option<u32> {
     let request = Spoken::of(series, |info| (info.last_received_ms, info.last_sent_ms))?;
     (request.waits(sure) && WAIT.contains(&request.asked)).then_some(request.asked)
 }
 
-/// What this API server waits for since it read a request, `waits` milliseconds ago; `sure`: somebody does wait for its answer.
+/// The one connection that this API server has waited for since it read a request, `waits` milliseconds ago. Set `sure`
+/// if a client is known to wait for the answer.
 fn asked(host: &Host<'_>, server: TaskKey, waits: u32, sure: bool) -> Option<Found> {
     let dials = host.dialled_by(Role::ApiServer).filter(|dial| dial.task == server && dial.peer != Some(server));
     let asked: Vec<_> = dials
@@ -93,7 +95,7 @@ fn asked(host: &Host<'_>, server: TaskKey, waits: u32, sure: bool) -> Option<Fou
         })
         .filter(|(tuple, _)| !is_of_cluster(tuple.remote.port()))
         .collect();
-    // A kubelet that was asked right then, and does not answer, is what is waited for: admission is behind it.
+    // A kubelet that was asked at that moment and does not answer is the cause of the wait: admission is over by then.
     let [(tuple, asked)] = asked[..] else { return None };
     if host.is_kubelet_port(tuple.remote.port()) {
         return None;
@@ -107,15 +109,15 @@ fn asked(host: &Host<'_>, server: TaskKey, waits: u32, sure: bool) -> Option<Fou
     )
 }
 
-/// Of etcd and other API servers nothing is asked for one request.
+/// True for etcd and other API servers, which are not asked on behalf of one request.
 fn is_of_cluster(port: u16) -> bool {
     Places::default().is_apiserver_port(port) || ETCD.contains(&port)
 }
 
-/// Of a kubectl whose request was read, and of which nothing else is there.
+/// A session of a kubectl whose request was read, and nothing else happened.
 fn of_session(case: &Case<'_>) -> Option<Found> {
     let (at, server) = case.hop(Role::ApiServer).filter(|_| case.last_role() == Some(Role::ApiServer))?;
-    // Before it asks for the exec, kubectl asks for the pod, on another connection.
+    // Before it asks for the exec, kubectl asks for the pod on another connection.
     let mut legs = case.legs().into_iter().filter(|leg| leg.far_hop == Some(at));
     legs.find_map(|leg| {
         let found = asked(case.host, server.task, waits(leg.far?.series?, true)?, true)?;
@@ -123,7 +125,7 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
     })
 }
 
-/// Of requests whose client is on another host.
+/// Requests from clients on another host.
 fn of_host(host: &Host<'_>) -> Vec<Found> {
     let requests = host.loose().filter(|one| one.socket.role == Some(SocketRole::Accepted));
     let requests = requests.filter(|one| host.is(one.task, Role::ApiServer));
@@ -161,7 +163,7 @@ fn scenes() -> Vec<Scene> {
         (info(tcp).last_received_ms, info(tcp).last_sent_ms) = (ago, ago + 20);
     });
     session.session(|session| {
-        // The connection on which the pod was asked for, and answered.
+        // The connection of the answered request for the pod.
         let mut idle = session.links[0].clone();
         idle.tcp.as_mut().unwrap().far = Some(socket(19));
         session.links.insert(1, idle);

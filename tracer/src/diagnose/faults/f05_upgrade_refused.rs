@@ -1,4 +1,4 @@
-//! F05.
+//! F05: the upgrade was refused, and tried again.
 
 use super::prelude::*;
 
@@ -35,7 +35,7 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// An attempt that is refused takes a few round trips; kubectl tries again at once.
+/// A refused attempt takes a few round trips; kubectl tries again at once.
 const QUICK: Span = Span::from_secs(5);
 
 fn rule(case: &Case<'_>) -> Option<Found> {

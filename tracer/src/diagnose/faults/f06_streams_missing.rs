@@ -1,4 +1,4 @@
-//! F06.
+//! F06: the client opened no streams.
 
 use super::prelude::*;
 
@@ -30,12 +30,12 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// The time-out of cri-streaming, and how exactly it is kept.
+/// The timeout of cri-streaming with its tolerance.
 const GIVEN_UP: std::ops::RangeInclusive<u64> = 29_500..=33_000;
 /// A client opens its streams in the round trip after the upgrade.
 const LONG: Span = Span::from_secs(5);
 
-/// The leg to a runtime that was never told what to do, of what the client calls an exec.
+/// The leg of a closed exec session to a runtime that never got an exec.
 pub(super) fn idle_stream<'a>(case: &Case<'a>) -> Option<Leg<'a>> {
     let sure = nothing_ran(case) && case.is_seen_whole() && !case.may_be_in_two();
     case.leg_to(Role::Runtime).filter(|_| sure && !case.is_open())
@@ -46,7 +46,7 @@ fn nothing_ran(case: &Case<'_>) -> bool {
     is_exec && case.last_role() == Some(Role::Runtime) && case.session.exec_id.is_none()
 }
 
-/// What is found at the runtime's end of that leg.
+/// The match at the runtime's end of that leg.
 pub(super) fn at_runtime(case: &Case<'_>, leg: &Leg<'_>) -> Found {
     let Found { about, .. } = case.found_at(&leg.near_side());
     let pid = case.hop(Role::Runtime).map(|(_, hop)| hop.task.tgid);
@@ -54,14 +54,14 @@ pub(super) fn at_runtime(case: &Case<'_>, leg: &Leg<'_>) -> Found {
     Found { hop: leg.far_hop, link: leg.link, about, since: case.session.closed_at, ..Found::default() }
 }
 
-/// The runtime still waits: after the request nothing came.
+/// The runtime is still waiting: nothing followed the request.
 fn while_it_lasts(case: &Case<'_>) -> Option<Found> {
     if !case.is_open() || !nothing_ran(case) || case.age() < LONG {
         return None;
     }
     let leg = case.leg_to(Role::Runtime)?;
     let runtime = leg.far?.series?;
-    // The request fits a segment on loopback; streams that are opened come in others.
+    // The request fits into one segment on loopback. Each opened stream sends at least one more.
     let asked_alone =
         twice(runtime, |tcp| tcp.info.is_some_and(|info| info.data_segments_in == 1 && info.bytes_acked > 0));
     if !asked_alone || runtime.last.state != TcpState::Established {

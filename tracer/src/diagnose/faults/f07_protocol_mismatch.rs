@@ -1,4 +1,4 @@
-//! F07.
+//! F07: the runtime refuses the protocol.
 
 use super::{
     f06_streams_missing::{at_runtime, idle_stream},
@@ -35,15 +35,15 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// An HTTP answer that refuses, with its headers and a line of text; more would be streams.
+/// Size of an HTTP answer that refuses, with its headers and a line of text. A larger answer would contain streams.
 const ANSWER: std::ops::RangeInclusive<u64> = 1..=2_000;
-/// Asking and being refused take a round trip on loopback.
+/// The request and its refusal take a round trip on loopback.
 const QUICK: Span = Span::from_secs(1);
 
 fn rule(case: &Case<'_>) -> Option<Found> {
     let leg = idle_stream(case).filter(|_| case.age() < QUICK)?;
     let (sent, received) = case.bytes(&leg)?;
-    // Who ended kubectl by a signal ended the session, too.
+    // A signal that ends kubectl also ends the session.
     let failed = matches!(case.client_exit(), Some(ExitStatus::Code(1..)));
     if sent == 0 || !ANSWER.contains(&received) || !failed {
         return None;

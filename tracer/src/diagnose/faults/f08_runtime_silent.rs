@@ -1,4 +1,4 @@
-//! F08.
+//! F08: the runtime does not answer the kubelet.
 
 use super::prelude::*;
 
@@ -35,7 +35,7 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// The CRI's Exec only makes a token: milliseconds.
+/// The CRI's Exec only creates a token, within milliseconds.
 const LONG: Span = Span::from_secs(10);
 
 fn of_session(case: &Case<'_>) -> Option<Found> {
@@ -63,7 +63,7 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
     Some(found)
 }
 
-/// Every runtime that is stopped: it answers nobody and passes nothing on.
+/// Stopped runtimes: a stopped runtime answers no request and passes no byte on.
 fn of_host(host: &Host<'_>) -> Vec<Found> {
     let stopped = host.all(Role::Runtime).filter(|task| host.is_stopped(*task));
     let found = |task: TaskKey| {
@@ -74,7 +74,8 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
     stopped.map(found).collect()
 }
 
-/// What waits at a runtime's socket, in both samples and not less in the last: bytes, or at a listener connections.
+/// The unread queue of a runtime's socket, if it has not shrunk between the samples: bytes, or connections of a
+/// listener.
 fn unread_requests(host: &Host<'_>) -> Option<(u64, u32)> {
     let places = Places::default();
     host.report.measures.unixes().find_map(|((_, inode), path, series)| {
@@ -93,7 +94,7 @@ use crate::{
 fn scenes() -> Vec<Scene> {
     let waiting = |about, named: &'static [&'static str]| {
         let mut scene = Scene::new(about, named);
-        // Of the runtime another session tells.
+        // Another session makes the runtime known.
         let mut other = scene.sessions[0].clone();
         other.id.0 = "s-other".into();
         other.state = State::Closed;

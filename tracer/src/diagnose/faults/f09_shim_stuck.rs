@@ -1,4 +1,4 @@
-//! F09.
+//! F09: the shim is stuck.
 
 use super::{f24_guest::is_sandboxed, prelude::*};
 use crate::model::Reading;
@@ -44,17 +44,18 @@ pub(super) const FAULT: Fault = Fault {
 
 /// Starting runc takes milliseconds.
 const LONG: Span = Span::from_secs(10);
-/// As long as a shim waits for a console itself (containerd-shim-runc-v2, process/exec.go), so that this is no slow start.
+/// The longest time a shim itself waits for a console (containerd-shim-runc-v2, process/exec.go). A longer wait is no
+/// slow start.
 const VERY_LONG: Span = Span::from_secs(35);
 
-/// The shim of an exec for which the runtime did its part and nothing was started.
+/// The shim of an exec, if the runtime has made the FIFOs and nothing was started.
 pub(super) fn idle_shim(case: &Case<'_>) -> Option<TaskKey> {
     let asked = case.is_open() && case.is_seen_whole() && case.session.exec_id.is_some() && case.age() >= LONG;
     let nothing_ran = case.last_role() == Some(Role::Runtime) && case.has_gap(&[GapCode::RuncUnknown]);
     case.shim().filter(|_| asked && nothing_ran)
 }
 
-/// Whether the runtime has the exec's FIFOs open, and the shim, which was looked at, has not.
+/// True if the runtime has the exec's FIFOs open and the shim has not. The shim's descriptors must have been measured.
 pub(super) fn has_not_opened(case: &Case<'_>, shim: TaskKey) -> bool {
     let holds = |task: TaskKey| case.fifos().iter().any(|held| held.task == task);
     let runtime = case.hop(Role::Runtime).is_some_and(|(_, hop)| holds(hop.task));
@@ -62,7 +63,7 @@ pub(super) fn has_not_opened(case: &Case<'_>, shim: TaskKey) -> bool {
 }
 
 fn of_session(case: &Case<'_>) -> Option<Found> {
-    // Whatever a session is at, a shim that is stopped passes nothing on and starts nothing.
+    // A stopped shim passes nothing on and starts nothing, whatever the state of the session.
     let stopped = case.shim().filter(|shim| case.is_open() && case.is_stopped(*shim));
     let idle = idle_shim(case);
     let shim = stopped.or(idle)?;
@@ -90,7 +91,7 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
     Some(found)
 }
 
-/// Every shim that is stopped: it starts nothing and passes nothing on.
+/// Stopped shims: a stopped shim starts nothing and passes nothing on.
 fn of_host(host: &Host<'_>) -> Vec<Found> {
     let stopped = host.all(Role::Shim).filter(|shim| host.is_stopped(*shim));
     let found = |shim: TaskKey| {
@@ -110,7 +111,7 @@ fn is_stopped(shim: TaskKey) -> Reading {
     word(format!("state of the shim (pid {})", shim.tgid), "T")
 }
 
-/// What waits at a socket that the shim holds, in both samples and not less in the last.
+/// The unread queue of a socket that the shim holds, if it has not shrunk between the samples.
 fn unread_requests(case: &Case<'_>, shim: TaskKey) -> Option<u32> {
     case.host.report.measures.unixes_of(shim).find_map(|(_, _, series)| {
         let (last, before) = both(series)?;
@@ -131,7 +132,7 @@ pub(super) fn unstarted(about: &'static str, named: &'static [&'static str], exe
     scene.gap(GapCode::RuncUnknown);
     scene.each(|sample, _| {
         sample.descriptors.remove(&SHIM);
-        // The container's own, by which the shim is known.
+        // The container's own FIFO, by which the shim is known.
         sample.hold(SHIM, fifo(9, 99, Access::Write, CONTAINER, "stdout"));
         sample.processes.get_mut(&SHIM).unwrap().exe = Some(exe.into());
     });

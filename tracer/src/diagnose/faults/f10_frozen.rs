@@ -1,4 +1,4 @@
-//! F10.
+//! F10: the container is frozen.
 
 use super::prelude::*;
 
@@ -56,7 +56,7 @@ use crate::{
     model::CgroupMeasure,
 };
 
-/// runc has begun, and what was asked for has not.
+/// runc has begun, and the command has not.
 #[cfg(test)]
 pub(super) fn beginning(about: &'static str, named: &'static [&'static str]) -> Scene {
     let mut scene = Scene::new(about, named);

@@ -1,4 +1,4 @@
-//! F11.
+//! F11: the start is stuck in memory reclaim.
 
 use super::prelude::*;
 
@@ -43,7 +43,8 @@ fn rule(case: &Case<'_>) -> Option<Found> {
         let high =
             now.memory_high_events.zip(then.memory_high_events).map_or(0, |(now, then)| now.saturating_sub(then));
         let ticks = (last.user_ticks + last.system_ticks).saturating_sub(before.user_ticks + before.system_ticks);
-        // A page cache keeps a container near its limit all the time: it is the start that does not get through.
+        // A page cache keeps a container near its limit all the time. Evidence is only that the start does not get
+        // through.
         if hits + high == 0 || ticks == 0 || memory < most / 10 * 9 {
             return None;
         }

@@ -1,4 +1,4 @@
-//! F12.
+//! F12: no more processes are allowed.
 
 use super::prelude::*;
 
@@ -46,7 +46,7 @@ fn refused(case: &Case<'_>) -> Option<Found> {
     })
 }
 
-/// It could not be started, and the container is full.
+/// The command could not be started, and the container is full.
 fn failed(case: &Case<'_>) -> Option<Found> {
     case.session.exit.filter(|exit| exit.reason == ExitReason::StartFailed)?;
     let container = case.session.target.container_id.as_ref()?;

@@ -1,4 +1,4 @@
-//! F13.
+//! F13: runc waits for systemd.
 
 use super::prelude::*;
 
@@ -39,7 +39,7 @@ pub(super) const FAULT: Fault = Fault {
 
 /// systemd answers in milliseconds, on a busy node within a second or two.
 const LONG: Span = Span::from_secs(10);
-/// Where systemd and D-Bus listen, without the `/var` that some write before `/run`.
+/// Sockets of systemd and D-Bus, without the `/var` that some write before `/run`.
 const LISTENERS: [&str; 2] = ["/run/dbus/system_bus_socket", "/run/systemd/private"];
 
 fn rule(case: &Case<'_>) -> Option<Found> {

@@ -1,4 +1,4 @@
-//! F14.
+//! F14: runc blocks on its own errors.
 
 use super::prelude::*;
 
@@ -52,7 +52,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     })
 }
 
-/// Descriptors to which a thread wanted to write in both samples, without having woken in between.
+/// Descriptors that a thread was writing to in both samples without waking in between.
 fn blocked_writes(series: &Series<ProcessMeasure>) -> Vec<u32> {
     let Some((last, before)) = both(series) else { return Vec::new() };
     let writes = last.threads.iter().filter_map(|thread| {

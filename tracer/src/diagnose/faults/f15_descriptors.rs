@@ -1,4 +1,4 @@
-//! F15.
+//! F15: a daemon has no descriptors left.
 
 use super::prelude::*;
 
@@ -36,7 +36,7 @@ pub(super) const FAULT: Fault = Fault {
 
 /// A session takes about ten descriptors of a shim: three FIFOs twice and three pipes, or one and a terminal.
 const SESSION: u64 = 10;
-/// Daemons through which sessions pass.
+/// Daemons that carry sessions.
 const DAEMONS: [Role; 5] = [Role::ApiServer, Role::Kubelet, Role::Runtime, Role::Shim, Role::Proxy];
 
 fn rule(host: &Host<'_>) -> Vec<Found> {

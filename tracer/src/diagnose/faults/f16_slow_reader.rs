@@ -1,4 +1,4 @@
-//! F16.
+//! F16: the client does not read.
 
 use super::prelude::*;
 use crate::model::Reading;
@@ -39,7 +39,7 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// What to do about a daemon or a proxy that does not read.
+/// Advice for a daemon or a proxy that does not read.
 const DAEMON: Advice = Advice {
     next: &[
         "See what the process named above does: its state, its load, its log. In state T it is stopped: find out who stopped it, then \
@@ -55,7 +55,7 @@ const DAEMON: Advice = Advice {
     ],
 };
 
-/// What to do about a reader on another host.
+/// Advice for a reader on another host.
 const ELSEWHERE: Advice = Advice {
     next: &[
         "Look at the host at the other end of the connection, with `execpath diagnose` there: a stopped kubectl, a pager, or a daemon \
@@ -68,7 +68,7 @@ const ELSEWHERE: Advice = Advice {
     ],
 };
 
-/// What to do where a proxy waits for one of several connections.
+/// Advice for a proxy that waits for one of several connections.
 const SEVERAL: Advice = Advice {
     next: &[
         "List the connections of the process named above that wait for their reader (below). Look at the client of each: stopped, a \
@@ -89,7 +89,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
             found(case, &stuck, &reader, names(role), advice(role))
         }));
     }
-    // That a command does not read its input is its own affair. That it asks for input, which waits elsewhere, is not.
+    // A command may ignore its input. A fault is only a command that waits for input while the input waits elsewhere.
     case.reads_stdin()?;
     let stuck = queues::input(case)?;
     let reader = stuck.leg.far_side();
@@ -153,8 +153,9 @@ fn with_state(case: &Case<'_>, found: Found, who: &str, task: Option<TaskKey>) -
     }
 }
 
-/// The reader that a proxy waits for whose own inbound connection is not known. A proxy that cannot write does not read: of the
-/// connections that it accepted, the only one whose peer takes nothing is followed outwards, as far as that goes on.
+/// The reader that a proxy waits for, if the proxy's inbound connection is not known. A proxy that cannot write does
+/// not read. So the only accepted connection with an unread queue at its peer is followed outwards, from proxy to
+/// proxy.
 fn outer_reader(case: &Case<'_>, reader: &Side<'_>) -> Option<Found> {
     let host = case.host;
     let first = case.session.hops.get(reader.hop?).filter(|_| reader.hop == Some(0))?;
@@ -170,7 +171,7 @@ fn outer_reader(case: &Case<'_>, reader: &Side<'_>) -> Option<Found> {
             [] => return (followed.len() > 1).then(|| with_state(case, found, &who, Some(task))),
             [one] => one,
             [..] => {
-                // Which of them it waits for is not known.
+                // More than one candidate: the right one is not known.
                 let name = Some("one of several clients does not read");
                 let found = Found { name, advice: Some(SEVERAL), ..case.found_at(reader) };
                 let count =
@@ -255,7 +256,7 @@ fn scenes() -> Vec<Scene> {
     vec![client, deep, kubelet, beyond, input, slow, deaf, unjoined(1), unjoined(2), crio]
 }
 
-/// The kubelet's inbound connection is not known: `refused` of those that it accepted are not read at their other end.
+/// The kubelet's inbound connection is not known, and the peers of `refused` accepted connections do not read.
 #[cfg(test)]
 fn unjoined(refused: u64) -> Scene {
     let mut scene = Scene::new("the kubelet writes to a kubectl that does not read", &["F16"]);

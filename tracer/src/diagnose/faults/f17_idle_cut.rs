@@ -1,4 +1,4 @@
-//! F17.
+//! F17: one end of the connection is gone.
 
 use super::{f18_black_hole::silent, prelude::*};
 
@@ -41,25 +41,26 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// Whether `stands` stood in both samples while `gone` was gone.
+/// True if `stands` was established in both samples and `gone` did not exist by then.
 fn is_half(case: &Case<'_>, stands: End<'_>, gone: End<'_>) -> bool {
     let Some(series) = stands.series.filter(|series| twice(series, |tcp| tcp.state == TcpState::Established)) else {
         return false;
     };
-    // What was measured in the sample before was there then, and may have gone a moment ago.
+    // An end with a measurement in the sample before existed at that time, and may have gone a moment ago.
     let earlier = series.before.as_ref().map(|(at, _)| *at);
     case.host.report.measures.gone(gone.socket).is_some()
         && gone.series.is_none_or(|series| earlier.is_some_and(|earlier| series.at < earlier))
 }
 
-/// The end that stands, where the path was whole once.
+/// The remaining end of a leg whose both ends were known once.
 fn between_hops<'a>(case: &Case<'a>) -> Option<Side<'a>> {
     let sides = case.legs().into_iter().flat_map(Leg::sides);
     sides.into_iter().find(|side| side.end.zip(side.other).is_some_and(|(end, other)| is_half(case, end, other)))
 }
 
-/// The outermost end, whose other end was gone before anybody looked: it sends and gets no answer, and no table of the kernel has
-/// the other end of it, although its address is this host's. Without the former it may be there under another address (NAT).
+/// The outermost end, whose other end was gone before the first scan. It sends without an answer, and no kernel table
+/// lists its other end, although the address is this host's. The missing answer rules out that NAT hides the other end
+/// under another address.
 fn outermost<'a>(case: &Case<'a>) -> Option<Side<'a>> {
     case.outermost().find(|side| {
         let Some(end) = side.end else { return false };
@@ -101,7 +102,7 @@ fn scenes() -> Vec<Scene> {
         sample.gone.push(11);
     });
     cut.near(On::Client, |tcp, number| {
-        // It goes on pinging.
+        // The client goes on pinging.
         tcp.timer = Some(Timer { kind: TimerKind::Retransmit, expires_ms: 900, retries: 4 });
         info(tcp).unacked = 1;
         info(tcp).last_received_ms = 20_000 + 3_000 * u32::try_from(number).unwrap();

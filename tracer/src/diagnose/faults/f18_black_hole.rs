@@ -1,4 +1,4 @@
-//! F18.
+//! F18: nothing comes back from the other side.
 
 use super::prelude::*;
 
@@ -39,12 +39,12 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// With the first time-outs of a connection, 0.2 to 1 s, three of them take longer than this.
+/// The first retransmission timeouts of a connection, 0.2 to 1 s, add up to more than this after three of them.
 const SILENT: u32 = 2_000;
-/// Keepalive probes that were not answered: Go sends them every 15 s.
+/// Unanswered keepalive probes: Go sends them every 15 s.
 const PROBES: u8 = 3;
 
-/// Since when nothing was heard, of an end that waits for an answer.
+/// Milliseconds since anything arrived, and the number of retries, of an end that waits for an answer.
 pub(super) fn silent(series: &Series<TcpMeasure>) -> Option<(u32, u8)> {
     let (last, before) = both(series)?;
     let (now, then) = (last.info?, before.info?);

@@ -1,4 +1,4 @@
-//! F19.
+//! F19: large segments are lost.
 
 use super::prelude::*;
 
@@ -34,16 +34,16 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// What shows that small segments pass while a full one is sent again and again.
+/// Evidence that small segments pass while a full one is retransmitted repeatedly.
 struct Narrow {
     send_q: u32,
-    /// Segments of the sender that came to the receiver, none in its order.
+    /// Segments from the sender that reached the receiver, all out of order.
     arrived: u32,
-    /// Bytes of the receiver's own that the sender's acknowledgements, which are small, came back for.
+    /// Bytes from the receiver that the sender acknowledged meanwhile. Acknowledgements are small segments.
     answered: u64,
 }
 
-/// Read at the sender, and at the receiver.
+/// Compares the samples of the sender with those of the receiver.
 fn is_narrow(sender: End<'_>, receiver: End<'_>) -> Option<Narrow> {
     let (last, before) = both(sender.series?)?;
     let (there, earlier) = both(receiver.series?)?;
@@ -51,8 +51,8 @@ fn is_narrow(sender: End<'_>, receiver: End<'_>) -> Option<Narrow> {
     let (there, earlier) = (there.info?, earlier.info?);
     let stuck = retransmits(last) && retransmits(before) && now.bytes_acked == then.bytes_acked;
     let large = now.send_mss > 0 && last.send_q >= now.send_mss && before.send_q >= now.send_mss;
-    // Bytes are counted once they are in order. Where the receiver has what the sender sends again, acknowledgements are lost. (The
-    // SYN counts as a byte at one of them.)
+    // The receiver counts bytes once they are in order. If it has the retransmitted bytes already, only
+    // acknowledgements are lost. (The SYN counts as a byte at one of the ends.)
     let missing = there.bytes_received == earlier.bytes_received && there.bytes_received <= now.bytes_acked + 1;
     let arrived = there.data_segments_in.saturating_sub(earlier.data_segments_in);
     let answered = there.bytes_acked.saturating_sub(earlier.bytes_acked);
@@ -61,7 +61,7 @@ fn is_narrow(sender: End<'_>, receiver: End<'_>) -> Option<Narrow> {
 }
 
 fn rule(case: &Case<'_>) -> Option<Found> {
-    // Output first: there is more of it.
+    // Output first: it is the larger direction.
     let sides = case.legs().into_iter().filter(|_| case.is_open()).flat_map(|leg| [leg.far_side(), leg.near_side()]);
     sides.into_iter().find_map(|side| {
         let (end, other) = side.end.zip(side.other)?;

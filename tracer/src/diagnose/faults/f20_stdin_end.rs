@@ -1,4 +1,4 @@
-//! F20.
+//! F20: the end of the input was not passed on.
 
 use super::prelude::*;
 
@@ -40,7 +40,7 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// kubectl reads a file as fast as the network takes it, and a small one in no time.
+/// kubectl reads a file as fast as the network takes it, and a small one at once.
 const LONG: Span = Span::from_secs(5);
 
 fn rule(case: &Case<'_>) -> Option<Found> {
@@ -72,13 +72,13 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     )
 }
 
-/// Whether reading it comes to an end: a file, and the empty device.
+/// True if the input has an end: a regular file, or the empty device.
 fn ends(path: &RawText) -> bool {
     let path = path.as_bytes();
     path == b"/dev/null" || (path.starts_with(b"/") && !path.starts_with(b"/dev/") && !path.starts_with(b"/proc/"))
 }
 
-/// Whether nothing of the input is under way: all queues are empty, and nothing but pings left the client between the samples.
+/// True if no input is on its way: all queues are empty, and only pings left the client between the samples.
 fn has_arrived(case: &Case<'_>) -> bool {
     // A ping of kubectl's has tens of bytes, and comes every 5 s.
     const PINGS: u64 = 1_000;

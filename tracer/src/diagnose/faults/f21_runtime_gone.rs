@@ -1,4 +1,4 @@
-//! F21.
+//! F21: the runtime does not empty the FIFO.
 
 use super::prelude::*;
 use crate::model::Descriptor;
@@ -45,11 +45,11 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     let (task, descriptor, stream) = outputs.find(|(_, one, _)| is_full(one))?;
     let held = case.host.holders(descriptor.kind, descriptor.file);
     let writes = |task: TaskKey| held.iter().any(|(holder, one)| *holder == task && one.access.writes());
-    // The shim reads it, too, in name.
+    // The shim also opens the FIFO for reading, but never reads.
     let mut readers = held.iter().filter(|(task, one)| one.access.reads() && !writes(*task)).map(|(task, _)| *task);
     let stopped = readers.clone().find(|task| case.is_stopped(*task));
     let (hop, runtime) = case.hop(Role::Runtime)?;
-    // One that was there when the command began let go of the FIFO because the client did.
+    // A runtime older than the command closed the FIFO because the client left.
     let is_another = case.hop(Role::Process).is_some_and(|(_, hop)| runtime.task.start_ticks > hop.task.start_ticks);
     let is_gone = runtime.exit.is_some() || (is_another && case.host.was_looked_at(runtime.task));
     let unread = readers.next().is_none() && is_gone;

@@ -1,4 +1,4 @@
-//! F22.
+//! F22: the process waits for a device.
 
 use super::prelude::*;
 

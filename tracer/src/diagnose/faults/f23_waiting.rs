@@ -1,4 +1,4 @@
-//! F23.
+//! F23: waiting for input.
 
 use super::prelude::*;
 
@@ -31,7 +31,7 @@ pub(super) const FAULT: Fault = Fault {
 };
 
 fn rule(case: &Case<'_>) -> Option<Found> {
-    // Without stdin passed on nobody can type anything.
+    // Without stdin passed on, input is impossible.
     if !case.is_open() || case.session.stdin == Some(false) {
         return None;
     }

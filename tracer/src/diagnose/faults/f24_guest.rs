@@ -1,4 +1,4 @@
-//! F24.
+//! F24: the sandbox's guest does not answer.
 
 use super::{
     f09_shim_stuck::{has_not_opened, idle_shim},
@@ -42,7 +42,7 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// Whether that shim keeps its containers away from this kernel; `None` where it is not known which one it is.
+/// True if that shim isolates its containers from this kernel; `None` if the shim's program is not known.
 pub(super) fn is_sandboxed(case: &Case<'_>, shim: TaskKey) -> Option<bool> {
     let exe = case.process(shim)?.last.exe.as_ref()?;
     let name = String::from_utf8_lossy(exe.basename()).into_owned();

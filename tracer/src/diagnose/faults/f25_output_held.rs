@@ -1,4 +1,4 @@
-//! F25.
+//! F25: a background process holds the output open.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +48,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     let (at, command) = ended.or_else(gone).filter(|_| case.is_open())?;
     let shim = case.shim()?;
     let holders = own(case, shim).or_else(|| unclaimed(case, shim))?;
-    // Who is about to end, too, is not the cause.
+    // A process that is about to end as well is not the cause.
     let lives = |task: TaskKey| {
         case.process(task).is_some_and(|series| {
             let is_left = command.is_none_or(|command| ended_before(case, command, series));
@@ -68,14 +68,14 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     )
 }
 
-/// Whether the command had ended when that process was measured the time before: a moment after its end the session is open
-/// anyway.
+/// True if the command had ended by the sample before the last one of that process. Every session stays open for a
+/// moment after its command's end.
 fn ended_before(case: &Case<'_>, command: TaskKey, other: &Series<ProcessMeasure>) -> bool {
     let Some((earlier, _)) = &other.before else { return false };
     case.process(command).is_none_or(|series| series.at < *earlier || twice(series, |one| one.state == 'Z'))
 }
 
-/// Others that can write to the pipes that the command had, which were seen while it lived.
+/// Other writers of the command's pipes, if the pipes were measured while the command lived.
 fn own(case: &Case<'_>, shim: TaskKey) -> Option<Vec<Holder>> {
     let (_, command) = case.hop(Role::Process)?;
     let pipes = case.host.report.measures.descriptors(command.task).iter();
@@ -89,10 +89,12 @@ fn own(case: &Case<'_>, shim: TaskKey) -> Option<Vec<Holder>> {
 /// A holder of a pipe: process, descriptor, inode of the pipe.
 type Holder = (TaskKey, u32, u64);
 
-/// The same without having seen them. Of the pipes that this shim reads and that nobody else explains, one is this exec's if a process
-/// of the command's own process group holds it: the group has the command's pid, and only its descendants can be in it
-/// (setpgid(2)). Else only a pipe that can be no other exec's: where one session alone has lost its command, and one group alone
-/// holds pipes and has begun since.
+/// Writers of this exec's pipes, if the pipes were not measured while the command lived. Candidates are pipes that this
+/// shim reads and that no session explains.
+///
+/// A pipe belongs to this exec if one of its holders is in the command's process group: the group has the command's
+/// pid, and only descendants can be in it (setpgid(2)). Otherwise the pipe must be the only possible one: a single
+/// session has lost its command, and a single group started since holds pipes.
 fn unclaimed(case: &Case<'_>, shim: TaskKey) -> Option<Vec<Holder>> {
     let left = left_pipes(case, shim);
     let group = |task: TaskKey| case.process(task).and_then(|series| series.last.group);
@@ -115,14 +117,14 @@ fn unclaimed(case: &Case<'_>, shim: TaskKey) -> Option<Vec<Holder>> {
     Some(young).filter(|_| ended.count() == 1 && groups.len() == 1)
 }
 
-/// A process that began no later than the command: the command itself, or the client that asked for it.
+/// A process that started no later than the command: the command itself, or the client that requested it.
 fn begun(case: &Case<'_>) -> Option<TaskKey> {
     let command = case.hop(Role::Process).map(|(_, hop)| hop.task);
     command.or_else(|| case.session.hops.first().filter(|hop| hop.role == Role::Client).map(|hop| hop.task))
 }
 
-/// Pipes that this shim reads and that are neither of a session that goes on nor of the container's own process, which is a child of
-/// the shim: who can write to each.
+/// Writers of each pipe that this shim reads, without pipes of open sessions and of the container's own process. That
+/// process is a child of the shim.
 fn left_pipes(case: &Case<'_>, shim: TaskKey) -> Vec<Vec<Holder>> {
     let measures = &case.host.report.measures;
     let in_sessions = |task: TaskKey| case.host.is(task, Role::Process);
@@ -135,7 +137,7 @@ fn left_pipes(case: &Case<'_>, shim: TaskKey) -> Vec<Vec<Holder>> {
             .filter(|(task, one)| *task != shim && one.access.writes())
             .map(|(task, one)| (*task, one.fd, one.file.inode))
             .collect();
-        // Whose parent is not known may be the container's own process.
+        // A process with an unknown parent may be the container's own process.
         let parent = |task: TaskKey| measures.process(task).and_then(|series| series.last.parent);
         let is_left =
             |(task, ..): &Holder| !in_sessions(*task) && parent(*task).is_some_and(|parent| parent != shim.tgid);
@@ -179,7 +181,7 @@ fn scenes() -> Vec<Scene> {
     nobody.each(|sample, _| {
         sample.descriptors.remove(&620);
     });
-    // An earlier exec's child, which still runs and holds that exec's pipe.
+    // A child of an earlier exec, which still runs and holds that exec's pipe.
     let earlier = |scene: &mut Scene, group| {
         scene.each(|sample, _| {
             let mut other = sleeping("clock_nanosleep", None);

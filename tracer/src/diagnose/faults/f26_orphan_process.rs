@@ -1,4 +1,4 @@
-//! F26.
+//! F26: the command runs on without its client.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +48,7 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// A command that reads its input, or writes, notices by itself; a shell needs a moment to clean up.
+/// A command that reads or writes notices the end by itself; a shell needs a moment to clean up.
 const GRACE: Span = Span::from_secs(5);
 
 fn rule(case: &Case<'_>) -> Option<Found> {
@@ -66,12 +66,12 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     Some(Found { hop: Some(at), about, since: case.session.closed_at, ..Found::default() }.with(why).with(state))
 }
 
-/// Of a session that was found: that it has no connection, and can have none.
+/// Evidence that a session found after its start has no connection and can have none.
 fn without_stream(case: &Case<'_>) -> Option<Reading> {
     let session = case.session;
     let is_known = session.exec_id.is_some() || case.foreground_runc().is_some();
     let is_exec = matches!(session.kind, Kind::Exec | Kind::Cp) && session.preexisting && is_known;
-    // dockerd's clients have unix connections of their own.
+    // Clients of dockerd have unix connections of their own.
     let own = |link: &Link| matches!(link.kind, LinkKind::Tcp | LinkKind::Unix) && !link.persistent;
     let is_served = !case.legs().is_empty() || session.links.iter().any(own);
     if !is_exec || is_served || !case.host.report.totals.lost.is_empty() {
@@ -81,7 +81,7 @@ fn without_stream(case: &Case<'_>) -> Option<Reading> {
         return Some(gone);
     }
     if session.gaps.is_empty() {
-        // What began between two looks may have a connection that neither saw.
+        // A session that began between two scans may have a connection that neither scan found.
         let none = || number("connections of the runtime that could be its own", 0, "");
         return (case.age() >= GRACE).then(none);
     }
@@ -90,11 +90,11 @@ fn without_stream(case: &Case<'_>) -> Option<Reading> {
         let interactive = session.stdin == Some(true) || session.tty == Some(true);
         (interactive && left == 0).then(|| number("streams of the runtime that no exec has claimed", 0, ""))
     };
-    // A runtime starts a runc that stays for a stream alone.
+    // A runtime starts a foreground runc only for a stream.
     if case.foreground_runc().is_some() {
         return none_left(streams_left(case, runtime.task)).filter(|_| case.host.was_looked_at(runtime.task));
     }
-    // What dockerd and `ctr` start has other clients.
+    // Execs of dockerd and `ctr` have other clients.
     let is_cri = |held: &Held<'_>| held.descriptor.path.as_ref().is_some_and(|path| is_of_cri(&path.to_text()));
     let shim = case.shim()?;
     let by = |task: TaskKey| case.fifos().iter().any(|held| held.task == task && is_cri(held));
@@ -107,7 +107,7 @@ fn without_stream(case: &Case<'_>) -> Option<Reading> {
     none_left(streams_left(case, runtime.task))
 }
 
-/// Its own connection, whose other end is gone: the runtime keeps its own until the command has ended.
+/// The session's own connection without its other end: the runtime keeps its end until the command has ended.
 fn half_a_stream(case: &Case<'_>) -> Option<Reading> {
     let at_runtime =
         |hop: Option<usize>| hop.and_then(|at| case.session.hops.get(at)).is_some_and(|hop| hop.role == Role::Runtime);
@@ -116,12 +116,12 @@ fn half_a_stream(case: &Case<'_>) -> Option<Reading> {
     (is_over && case.age() >= GRACE).then(|| word("the runtime's end of its connection", "CLOSE-WAIT"))
 }
 
-/// Connections to the runtime's streaming server that may be anybody's: of sessions without an exec, of none, and sockets that
-/// the runtime holds and of which nothing else is known.
+/// Number of connections to the runtime's streaming server that may belong to this session: those of sessions without
+/// an exec, those without a session, and otherwise unknown sockets of the runtime.
 fn streams_left(case: &Case<'_>, runtime: TaskKey) -> usize {
     let measures = &case.host.report.measures;
     let through = |other: &&Session| other.hops.iter().any(|hop| hop.task == runtime);
-    // An exec of a runtime that gives no id has its `runc exec`.
+    // An exec of a runtime without exec ids has its `runc exec`.
     let is_exec = |other: &&Session| other.exec_id.is_some() || other.hops.iter().any(|hop| hop.role == Role::Runc);
     let (claimed, unclaimed): (Vec<_>, Vec<_>) = case.host.open().filter(through).partition(is_exec);
     let unclaimed = unclaimed.iter().filter(|other| !is_over(&Case::new(case.host, other))).count();
@@ -144,7 +144,7 @@ fn streams_left(case: &Case<'_>, runtime: TaskKey) -> usize {
     unclaimed + loose.count() + held.count()
 }
 
-/// Whether the client of a stream is gone, and the runtime was told so.
+/// True if the client of a stream is gone and the runtime's kernel was notified.
 fn is_over(stream: &Case<'_>) -> bool {
     let far = stream.leg_to(Role::Runtime).and_then(|leg| leg.far?.series);
     far.is_some_and(|series| series.last.state == TcpState::CloseWait)

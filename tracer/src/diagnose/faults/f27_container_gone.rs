@@ -1,4 +1,4 @@
-//! F27.
+//! F27: the container is gone, its exec is not.
 
 use super::prelude::*;
 

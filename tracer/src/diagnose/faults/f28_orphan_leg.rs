@@ -1,4 +1,4 @@
-//! F28.
+//! F28: a daemon keeps connections that are over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +43,7 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// Who passes connections on for others. Clients come and go, and their connections with them.
+/// Roles that pass connections on for others. Connections of clients come and go.
 const PROXIES: [Role; 4] = [Role::ApiServer, Role::Kubelet, Role::Runtime, Role::Proxy];
 
 #[derive(Default)]
@@ -53,8 +53,8 @@ struct Left {
     about: Option<About>,
 }
 
-/// Of a session that goes on without the client whose connection is over: whoever passes its bytes on has not noticed, or does
-/// nothing about it. That a runtime keeps its end until the command has ended is F26.
+/// The first connection of a session whose client is gone, if the daemon that passes its bytes on keeps it. A runtime
+/// that keeps its end until the command has ended is F26.
 fn of_session(case: &Case<'_>) -> Option<Found> {
     let passes_on = |side: &Side<'_>| {
         let role = side.hop.and_then(|at| case.session.hops.get(at)).map(|hop| hop.role);
@@ -95,12 +95,12 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
         }
     }
     for (one, told) in host.report.measures.unlisted() {
-        // A socket that is being made is in no table, either.
+        // A socket under construction is in no table, either.
         if is_proxy(one.task) && told.last.since(told.first) >= APART {
             let (pid, fd, inode) = (Some(one.task.tgid), Some(one.fd), Some(one.inode));
             let left = left.entry(one.task).or_default();
             left.unlisted += 1;
-            // A descriptor can be looked at; it is the better example.
+            // A descriptor is the better example: `ls -l` shows it.
             left.about = Some(left.about.filter(|about| about.fd.is_some()).unwrap_or(About {
                 pid,
                 fd,
@@ -124,8 +124,8 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
     found.collect()
 }
 
-/// Commands of that runtime that were found without a connection: a runtime keeps the connection of each until it has ended, which is
-/// F26, and which is whose nothing tells.
+/// Commands of that runtime that were found without a connection. A runtime keeps the connection of each until the
+/// command ends (F26), and nothing pairs commands with connections.
 fn commands_left(host: &Host<'_>, runtime: TaskKey) -> u64 {
     let is_left = |session: &&crate::model::Session| {
         session.hops.first().is_some_and(|hop| hop.task == runtime && hop.role == Role::Runtime)
@@ -133,7 +133,7 @@ fn commands_left(host: &Host<'_>, runtime: TaskKey) -> u64 {
     host.open().filter(is_left).count() as u64
 }
 
-/// Sockets of sessions whose process runs on: the runtime keeps its end until that has ended, which is F26.
+/// Sockets of sessions whose process runs on. The runtime keeps its end until the process has ended (F26).
 fn of_orphans(host: &Host<'_>) -> BTreeSet<u64> {
     let runs_on =
         |session: &&crate::model::Session| session.gaps.iter().any(|gap| gap.code == GapCode::ProcessLeftRunning);
@@ -142,7 +142,7 @@ fn of_orphans(host: &Host<'_>) -> BTreeSet<u64> {
     ends.filter_map(|socket| socket?.inode).collect()
 }
 
-/// The other end closed, this one did not, and nobody does anything about it.
+/// True if the other end closed, this one did not, and no byte moves.
 fn is_left(series: &Series<TcpMeasure>) -> bool {
     let same = both(series).is_some_and(|(last, before)| {
         last.recv_q == before.recv_q

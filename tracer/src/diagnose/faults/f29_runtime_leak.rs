@@ -1,4 +1,4 @@
-//! F29.
+//! F29: the runtime leaks with every session.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,7 +47,7 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// One or two may be on their way to be closed.
+/// One or two may be about to be closed.
 const MANY: usize = 3;
 
 fn rule(host: &Host<'_>) -> Vec<Found> {
@@ -61,7 +61,7 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
             continue;
         };
         let by_runtime = held.iter().all(|held| held.task == one.task) && host.is(one.task, Role::Runtime);
-        // Only where the shim that would have them was looked at.
+        // Only if the shim of that container was measured.
         let shim_known = !host.shims_of(&one.container).is_empty();
         let stands =
             host.report.measures.file(one.descriptor.kind, one.descriptor.file).is_some_and(|it| both(it).is_some());

@@ -1,4 +1,4 @@
-//! F30.
+//! F30: cut by the end of a daemon.
 
 use super::prelude::*;
 
@@ -44,7 +44,7 @@ const DAEMONS: [Role; 4] = [Role::ApiServer, Role::Kubelet, Role::Runtime, Role:
 
 fn rule(case: &Case<'_>) -> Option<Found> {
     let session = case.session;
-    // What ended by itself needed no daemon to end it.
+    // A session that ended by itself was not cut by a daemon.
     let cut = session.exit.is_none_or(|exit| exit.reason == ExitReason::Unknown);
     let closed_at = session.closed_at.filter(|_| cut)?;
     let ended = |hop: &crate::model::Hop| DAEMONS.contains(&hop.role) && hop.exit.is_some();

@@ -1,4 +1,4 @@
-//! F31.
+//! F31: output was lost at the end.
 
 use super::prelude::*;
 
@@ -33,11 +33,11 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// What either framing may add at most to what the other adds: SPDY's headers and pings on one leg alone.
+/// The most that one framing can add beyond the other: SPDY's headers and pings on one leg alone.
 const FRAMING: u64 = 16_384;
 
 fn rule(case: &Case<'_>) -> Option<Found> {
-    // Who ended kubectl did not want the rest.
+    // A user who ended kubectl did not want the rest.
     let success = case.client_exit() == Some(ExitStatus::Code(0));
     let closed_at = case.session.closed_at.filter(|_| success && case.is_seen_whole())?;
     let stream = case.leg_to(Role::Runtime)?;

@@ -1,4 +1,4 @@
-//! F32.
+//! F32: exec probes pile up.
 
 use std::collections::BTreeMap;
 
@@ -35,11 +35,11 @@ pub(super) const FAULT: Fault = Fault {
     scenes,
 };
 
-/// Liveness, readiness and startup probes of one container may run at once, each once.
+/// Liveness, readiness and startup probes of one container may run at the same time, each once.
 const AT_ONCE: usize = 4;
-/// timeoutSeconds is 1 unless somebody sets it, and rarely above 10.
+/// timeoutSeconds is 1 by default, and rarely above 10.
 const LONG: Span = Span::from_secs(10);
-/// A shim waits for its children at once; one that is just ending may be seen.
+/// A shim reaps its children at once; a child that has just ended may show up as a zombie.
 const ZOMBIES: usize = 3;
 
 fn rule(host: &Host<'_>) -> Vec<Found> {

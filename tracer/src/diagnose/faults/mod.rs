@@ -1,4 +1,4 @@
-//! Every fault that is known by name: a file each, and a row in [`FAULTS`].
+//! Every known fault: a file each, and a row in [`FAULTS`].
 
 mod f01_node_unreachable;
 mod f02_kubelet_tls;
@@ -36,7 +36,7 @@ mod prelude;
 
 use super::Fault;
 
-/// Every fault, in the order of the decision: of two that fit, the earlier explains the later.
+/// Every fault in decision order: of two that match, the earlier explains the later.
 pub const FAULTS: &[Fault] = &[
     f01_node_unreachable::FAULT,
     f02_kubelet_tls::FAULT,
@@ -72,5 +72,5 @@ pub const FAULTS: &[Fault] = &[
     f23_waiting::FAULT,
 ];
 
-/// The code of what is no fault: waiting for input.
+/// The code for a session that waits for input, which is no fault.
 pub const WAITING: &str = f23_waiting::FAULT.code;

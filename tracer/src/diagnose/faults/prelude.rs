@@ -1,4 +1,4 @@
-//! What every fault's file needs.
+//! Imports of every fault's file.
 
 pub(super) use crate::{
     diagnose::{
