@@ -1,4 +1,4 @@
-//! What is not known, what that means and what would tell.
+//! Explains a gap: its meaning, and the information that would close it.
 
 use super::{Explanation, programs::who_at};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     sink::escape,
 };
 
-/// Longest text of a gap.
+/// Most bytes of a gap's text.
 const TEXT: usize = 300;
 
 pub(super) fn gap(session: &Session, index: usize) -> Option<Explanation> {
@@ -28,7 +28,7 @@ pub(super) fn gap(session: &Session, index: usize) -> Option<Explanation> {
     })
 }
 
-/// What it means, and what would tell.
+/// Meaning of a gap code, and the way out.
 const fn words(code: GapCode) -> (&'static str, &'static str) {
     match code {
         GapCode::LostEvents => (

@@ -1,13 +1,13 @@
-//! The words of the explanations, and what they mean: `docs/glossary.md` is made of this.
+//! The terms of the explanations with their definitions. `docs/glossary.md` is generated from this table.
 
-/// A word that not everybody knows.
+/// A term that needs a definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term {
-    /// As it is written.
+    /// Preferred spelling.
     pub name: &'static str,
-    /// Other ways to write it.
+    /// Other spellings and plurals.
     pub also: &'static [&'static str],
-    /// What it means.
+    /// Definition, for the glossary.
     pub means: &'static str,
 }
 
@@ -15,7 +15,7 @@ const fn term(name: &'static str, also: &'static [&'static str], means: &'static
     Term { name, also, means }
 }
 
-/// Every term, in alphabetical order whatever the case.
+/// Every term, in alphabetical order regardless of case.
 pub const TERMS: &[Term] = &[
     term(
         "admission",
@@ -226,7 +226,7 @@ pub const TERMS: &[Term] = &[
     term("WebSocket", &[], "A protocol of the web for streams in both directions; kubectl uses it since 1.30."),
 ];
 
-/// The terms that a text uses, in the order in which they come first.
+/// The terms in a text, in order of first use.
 #[must_use]
 pub fn terms_in(text: &str) -> Vec<&'static Term> {
     let mut found: Vec<&Term> = Vec::new();
@@ -238,7 +238,7 @@ pub fn terms_in(text: &str) -> Vec<&'static Term> {
     found
 }
 
-/// Every place where a text uses a term, as ranges of bytes: the longest way to write one counts, at whole words.
+/// Every use of a term in a text, as ranges of bytes. Matches whole words, the longest spelling first.
 #[must_use]
 pub fn places(text: &str) -> Vec<(&'static Term, std::ops::Range<usize>)> {
     let is_word = |character: char| character.is_alphanumeric() || character == '_';
@@ -264,7 +264,7 @@ pub fn places(text: &str) -> Vec<(&'static Term, std::ops::Range<usize>)> {
     found
 }
 
-/// Whether a text begins so; the first letter may be a capital one.
+/// True if a text starts with this name; only the first letter may differ in case.
 fn starts(text: &str, name: &str) -> bool {
     let Some(begin) = text.get(..name.len()) else { return false };
     let (mut shown, mut known) = (begin.chars(), name.chars());

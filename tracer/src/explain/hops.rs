@@ -1,4 +1,5 @@
-//! What each process on the path is: clients, proxies, API server and kubelet here; what is below the kubelet in `runtimes`.
+//! Explains processes on the path: clients, proxies, API server and kubelet here; everything below the kubelet in
+//! `runtimes`.
 
 use super::{
     Explanation,
@@ -11,7 +12,7 @@ use crate::{
     sink::escape,
 };
 
-/// A hop's words.
+/// Texts for a hop.
 #[derive(Default)]
 pub(super) struct Words {
     pub(super) title: &'static str,
@@ -175,7 +176,7 @@ fn apiserver(session: &Session, index: usize) -> Words {
     }
 }
 
-/// What one has to be allowed to do.
+/// The permission that a user needs for this kind of session.
 const fn right(kind: Kind) -> &'static str {
     match kind {
         Kind::Exec | Kind::Cp => "`create` on `pods/exec`",

@@ -1,14 +1,14 @@
-//! What each kind of session is for.
+//! Explains the purpose of each kind of session.
 
 use crate::model::Kind;
 
-/// A kind, in words.
+/// Texts for a kind.
 pub(super) struct Words {
-    /// As somebody types it.
+    /// The command that a user types.
     pub(super) typed: &'static str,
-    /// What it is.
+    /// Definition.
     pub(super) what: &'static str,
-    /// Why it takes this way.
+    /// Reason for the length of the path.
     pub(super) why: &'static str,
 }
 

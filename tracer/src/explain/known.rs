@@ -1,4 +1,4 @@
-//! How a link is known: a sentence for each piece of evidence, and one for how sure it is.
+//! Explains the evidence of a link: a sentence for each piece, and one for the confidence.
 
 use crate::model::{Confidence, Evidence, Link, LinkKind};
 

@@ -1,4 +1,4 @@
-//! What joins two processes, or two connections inside one.
+//! Explains links between two processes, or between two connections inside one process.
 
 use super::{
     Explanation, known, manual,

@@ -1,16 +1,16 @@
-//! Commands that show the same by hand, filled with the numbers of the session.
+//! Commands that show the same by hand, with the numbers of the session filled in.
 
 use std::collections::BTreeSet;
 
 use super::programs::{name, who, who_at};
 use crate::model::{Hop, Link, LinkKind, Role, Session, SocketId, TcpEnds};
 
-/// A command, and what it shows.
+/// A shell command and its meaning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manual {
-    /// To be pasted into a shell.
+    /// The command, ready to paste into a shell.
     pub command: String,
-    /// What to look for in what it prints.
+    /// The part of its output to look at.
     pub shows: String,
 }
 
@@ -20,11 +20,11 @@ impl Manual {
     }
 }
 
-/// The process itself.
+/// The command for the process itself. `None` once the process has ended.
 pub(super) fn process(session: &Session, hop: &Hop) -> Option<Manual> {
     let pid = hop.task.tgid;
     let gone = hop.exit.is_some() || (hop.role == Role::Runc && session.hops.iter().any(|hop| hop.role == Role::Shim));
-    // Of what has ended nothing is left to look at, and its pid may be another's by now.
+    // An ended process leaves nothing to look at, and its pid may belong to another process by now.
     (!gone).then(|| match hop.role {
         Role::Shim => {
             Manual::new(format!("ps -o pid,ppid,args --ppid {pid}"), "its children: the container's processes")
@@ -38,14 +38,14 @@ pub(super) fn process(session: &Session, hop: &Hop) -> Option<Manual> {
     })
 }
 
-/// Where a server listens.
+/// The command that lists a server's ports.
 pub(super) fn listens(session: &Session, index: usize) -> Option<Manual> {
     let hop = session.hops.get(index)?;
     let command = format!("{}ss -ltnp | grep 'pid={},'", enter(session, hop), hop.task.tgid);
     Some(Manual::new(command, "the ports on which it listens"))
 }
 
-/// A link.
+/// The commands for a link.
 pub(super) fn link(session: &Session, link: &Link) -> Vec<Manual> {
     match link.kind {
         LinkKind::Tcp => link.tcp.map(|ends| tcp(session, link, &ends)).unwrap_or_default(),
@@ -76,8 +76,8 @@ fn tcp(session: &Session, link: &Link, ends: &TcpEnds) -> Vec<Manual> {
     }
 }
 
-/// How to look from where a hop is: needed where the hops are not all in one network namespace. Those inside of pods do not
-/// count, unless they are looked for.
+/// The prefix that enters a hop's network namespace. It is needed only if the hops are not all in one namespace.
+/// Processes inside pods do not count, unless the command is for one of them.
 fn enter(session: &Session, hop: &Hop) -> String {
     let hosts = session.hops.iter().filter(|hop| hop.role != Role::Process);
     let several = hosts.filter_map(|hop| hop.process.netns).collect::<BTreeSet<u32>>().len() > 1;
@@ -111,7 +111,7 @@ fn fifo(session: &Session, link: &Link) -> Option<Manual> {
     Some(Manual::new(command, format!("the FIFOs, open in {}", who_at(session, link.to))))
 }
 
-/// Ids are not always the runtime's own: `ctr` takes what was typed.
+/// An exec id may come from the user (`ctr`), so it may contain anything.
 const fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
@@ -121,7 +121,7 @@ fn family(session: &Session, link: &Link) -> Option<Manual> {
     if to.exit.is_some() {
         return None;
     }
-    // runc's pid may be another's by now.
+    // runc's pid may belong to another process by now.
     if from.role == Role::Runc {
         let command = format!("ps -o pid,ppid,args -p {}", to.task.tgid);
         let shows = "the process; once runc is gone its parent is the shim, or whoever takes in orphans";

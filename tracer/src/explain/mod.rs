@@ -1,7 +1,7 @@
-//! What each step of a path is and why it is there, in plain words, for who has never seen one; and how the same can be seen by
-//! hand. Texts rest on the session alone: what it does not show is said to be unknown, not made up.
+//! Explains each step of a path in plain words, for readers new to Kubernetes: its purpose, and commands that show the
+//! same. Texts rest on the session alone; missing information is reported as unknown.
 //!
-//! Text of strangers (names, paths) is escaped for terminals already; commands are made of numbers and of quoted words.
+//! Names and paths from the session are already escaped for terminals. Commands contain only numbers and quoted words.
 
 use crate::model::Session;
 
@@ -19,25 +19,25 @@ mod stories;
 
 pub use manual::Manual;
 
-/// What one thing on the path is.
+/// The explanation of one step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
-    /// In a few words, with its numbers.
+    /// Title with the numbers of the step.
     pub title: String,
-    /// What it is and what it does here.
+    /// Definition, and the part that it plays here.
     pub what: String,
-    /// Why it is there; may be empty.
+    /// Purpose; may be empty.
     pub why: String,
-    /// How it is known, of links: a sentence for each piece of evidence, then how sure it is.
+    /// Evidence of a link: a sentence for each piece, then one for the confidence. Empty for other steps.
     pub known: Vec<String>,
-    /// What cannot be told of it, and why.
+    /// Missing information, with the reason.
     pub unknown: Vec<String>,
-    /// Commands that show the same without this program.
+    /// Commands that show the same without execpath.
     pub manual: Vec<Manual>,
 }
 
 impl Explanation {
-    /// Every text of it that is prose, in order.
+    /// Every prose text, in order.
     pub fn prose(&self) -> impl Iterator<Item = &str> {
         let own = [&self.title, &self.what, &self.why].into_iter();
         let more = self.known.iter().chain(&self.unknown).chain(self.manual.iter().map(|manual| &manual.shows));
@@ -45,22 +45,22 @@ impl Explanation {
     }
 }
 
-/// A thing that can be explained; the number is its index in the session's list of its sort.
+/// A part of a session with an explanation. The number is the index in the session's list of that sort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// The session as a whole.
     Session,
-    /// Where the path leaves this host.
+    /// The place where the path leaves this host.
     Beyond(usize),
     /// A process.
     Hop(usize),
-    /// What joins two of them, or two connections inside one.
+    /// A link between two processes, or between two connections inside one.
     Link(usize),
-    /// What is not known.
+    /// A gap.
     Gap(usize),
 }
 
-/// What a session has to be explained of, in the order of its path: the whole, then client to process, then the gaps.
+/// The steps of a session in order of its path: the whole, then client to process, then the gaps.
 #[must_use]
 pub fn steps(session: &Session) -> Vec<Step> {
     let (mut above, mut below) = (vec![Step::Session], Vec::new());
@@ -80,7 +80,7 @@ pub fn steps(session: &Session) -> Vec<Step> {
     above
 }
 
-/// Explains that step; `None` where the session has no such thing.
+/// Explains that step; `None` if the session has no such step.
 #[must_use]
 pub fn explain(session: &Session, step: Step) -> Option<Explanation> {
     match step {

@@ -1,4 +1,4 @@
-//! The session as a whole, and where it leaves this host.
+//! Explains the session as a whole, and the places where its path leaves this host.
 
 use super::{
     Explanation, kinds,
@@ -39,7 +39,7 @@ fn is_leg(link: &Link) -> bool {
     matches!(link.kind, LinkKind::Tcp | LinkKind::Unix) && link.from != link.to
 }
 
-/// Which connections are its own.
+/// The connections that belong to the session alone, and the number of shared ones.
 fn connections(session: &Session) -> String {
     let own: Vec<String> = session
         .links

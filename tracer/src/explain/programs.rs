@@ -1,15 +1,15 @@
-//! Which of the known programs a process is, by the name that it gives itself. A name proves nothing, and nothing but words is
-//! chosen by it: roles come from sockets and acts.
+//! Recognizes well-known programs by the names that processes give themselves. A name proves nothing, so it only
+//! selects words. Roles come from sockets and actions.
 
 use crate::{
     model::{Hop, LinkKind, Role, Session},
     sink::escape,
 };
 
-/// Longest name that is shown whole.
+/// Most bytes of a name.
 pub(super) const NAME: usize = 63;
 
-/// A program that is explained by itself.
+/// A program with an explanation of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Program {
     Kubectl,
@@ -25,7 +25,7 @@ pub(super) enum Program {
     ConmonRs,
 }
 
-/// Names as `comm` has them: cut after 15 bytes. A distribution may run them under a name of its own.
+/// Names as `comm` has them: cut after 15 bytes. A distribution may use a name of its own.
 const NAMES: &[(&[u8], Program)] = &[
     (b"kubectl", Program::Kubectl),
     (b"docker", Program::Docker),
@@ -43,7 +43,7 @@ const NAMES: &[(&[u8], Program)] = &[
     (b"conmon-rs", Program::ConmonRs),
 ];
 
-/// The program, where its name is a known one.
+/// The program, if its name is known.
 pub(super) fn program(hop: &Hop) -> Option<Program> {
     let exe = hop.process.exe.as_ref().map(|path| path.basename());
     let argv = hop.process.argv.first().map(|path| path.basename());
@@ -51,7 +51,7 @@ pub(super) fn program(hop: &Hop) -> Option<Program> {
     [Some(hop.process.comm.as_bytes()), exe, argv].into_iter().flatten().find_map(named)
 }
 
-/// What it calls itself, or its role where that is not known.
+/// The name that a process gives itself, or its role if that name is empty.
 pub(super) fn name(hop: &Hop) -> String {
     let comm = escape::text(hop.process.comm.as_bytes(), NAME);
     if comm.is_empty() { hop.role.token().to_owned() } else { comm }
@@ -67,18 +67,18 @@ pub(super) fn who_at(session: &Session, index: usize) -> String {
     session.hops.get(index).map_or_else(|| "a process that is not known".to_owned(), who)
 }
 
-/// Whether the hop before it is the same process.
+/// True if the hop before this one is the same process.
 pub(super) fn is_again(session: &Session, index: usize) -> bool {
     let before = index.checked_sub(1).and_then(|before| session.hops.get(before));
     matches!((before, session.hops.get(index)), (Some(before), Some(hop)) if before.task == hop.task)
 }
 
-/// Whether it is dockerd: its API's socket leads to it, or it says so.
+/// True for dockerd: the connection comes through Docker's socket, or the process has dockerd's name.
 pub(super) fn is_dockerd(session: &Session, index: usize) -> bool {
     by_socket(session, index, b"docker.sock") || is_program(session, index, Program::Dockerd)
 }
 
-/// Whether it stands between a kubelet and dockerd, as cri-dockerd does.
+/// True for a process between a kubelet and dockerd, such as cri-dockerd.
 pub(super) fn is_cri_dockerd(session: &Session, index: usize) -> bool {
     let leads_to_dockerd = session.links.iter().any(|link| {
         link.from == index && link.to > index && link.kind == LinkKind::Unix && is_dockerd(session, link.to)
@@ -91,13 +91,13 @@ pub(super) fn is_program(session: &Session, index: usize, which: Program) -> boo
     session.hops.get(index).and_then(program) == Some(which)
 }
 
-/// Whether it accepted a unix connection at a socket of that name.
+/// True if the process accepted a unix connection at a socket with that file name.
 fn by_socket(session: &Session, index: usize, name: &[u8]) -> bool {
     let named = |link: &crate::model::Link| link.unix.as_ref().is_some_and(|(path, ..)| path.basename() == name);
     session.links.iter().any(|link| link.to == index && link.from != index && named(link))
 }
 
-/// Pod and container, as far as they are known, for the middle of a sentence.
+/// Pod and container for the middle of a sentence, as far as they are known.
 pub(super) fn target(session: &Session) -> String {
     let target = &session.target;
     let name = |name: &Option<String>| name.as_ref().map(|name| escape::str(name, NAME));

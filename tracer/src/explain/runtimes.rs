@@ -1,4 +1,4 @@
-//! What is below the kubelet: runtimes, shims, runc and the process itself.
+//! Explains everything below the kubelet: runtimes, shims, runc and the process itself.
 
 use super::{
     hops::Words,

@@ -1,9 +1,9 @@
-//! What starts a pod and what answers a request: the steps of the stories that are told beside exec's.
+//! Explains hops of pod starts and of kubectl requests, which differ from those of an exec.
 
 use super::hops::Words;
 use crate::model::{Kind, Role, Session};
 
-/// What a hop does there; `None` where it does what it always does.
+/// Texts for a hop of such a session; `None` if the usual text applies.
 pub(super) fn hop(session: &Session, index: usize) -> Option<Words> {
     match session.kind {
         Kind::Start => started(session, index),
@@ -82,7 +82,7 @@ fn requested(session: &Session, index: usize) -> Option<Words> {
     }
 }
 
-/// What keeps the objects.
+/// Texts for etcd.
 pub(super) fn etcd() -> Words {
     Words {
         title: "etcd, which keeps every object",
