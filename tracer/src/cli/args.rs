@@ -1,4 +1,4 @@
-//! What was typed. What it means is resolve.rs's business.
+//! The command line as typed. Its meaning is resolve.rs's business.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -11,11 +11,11 @@ use crate::{
     sink::{FORMATS, Format, LISTS, SHOWN},
 };
 
-/// The binary, and the binary as a plugin.
+/// Name of the binary, and its name as a kubectl plugin.
 pub(super) const BINARY: &str = "execpath";
 pub(super) const PLUGIN: &str = "kubectl-execpath";
 
-/// Columns of help on wide terminals, and where there is none.
+/// Width of help in columns on wide terminals, and without a terminal.
 const HELP_WIDTH: usize = 100;
 
 /// See the path of `kubectl exec`: kubectl, API server, kubelet, runtime, shim, runc, process.
@@ -116,7 +116,7 @@ pub(super) struct Record {
     pub(super) audit: Audit,
 }
 
-/// Where the path is.
+/// Location of the cluster's daemons.
 #[derive(Debug, Args)]
 pub(super) struct Places {
     /// Only this host's side, where several hosts share a kernel: a name of `ip netns`, a path, or a pid.
@@ -201,7 +201,7 @@ pub(super) struct Screen {
     pub(super) panics: bool,
 }
 
-/// How a report is said.
+/// Format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Report {
     /// For people.
@@ -217,7 +217,7 @@ pub(super) struct Watch {
     pub(super) watch: Option<Duration>,
 }
 
-/// What `ls`, `show`, `diagnose` and `watch` have in common.
+/// Options that `ls`, `show`, `diagnose` and `watch` have in common.
 #[derive(Debug, Args)]
 pub(super) struct Look {
     /// When to use colours.
@@ -233,7 +233,7 @@ pub(super) struct Look {
     pub(super) audit: Audit,
 }
 
-/// How things stood, instead of how they stand.
+/// Options that select a recording and a moment.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Recordings")]
 pub(super) struct Then {
@@ -255,7 +255,7 @@ pub(super) struct Then {
 pub(super) enum Moment {
     /// Nanoseconds of UTC since 1970.
     Utc(u64),
-    /// So long after its beginning.
+    /// Time since the recording began.
     After(Duration),
 }
 
@@ -417,7 +417,7 @@ pub(super) struct Audit {
     pub(super) audit_log: Option<PathBuf>,
 }
 
-/// One line of a regex's error: the parser's own are drawings.
+/// The last line of a regex's error. The lines before it are a drawing.
 fn regex(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| {
         let text = error.to_string();
@@ -426,7 +426,7 @@ fn regex(text: &str) -> Result<Regex, String> {
     })
 }
 
-/// Two looks that are closer together show no standstill.
+/// Two samples closer together than this show no standstill.
 fn interval(text: &str) -> Result<Duration, String> {
     let least = Duration::from_millis(crate::diagnose::APART.as_millis());
     match duration(text) {
@@ -435,7 +435,7 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// As far apart as two looks must be to show a standstill, and twice within the time that numbers are kept.
+/// At least the distance that shows a standstill, and at most half the time that numbers are kept.
 fn measure(text: &str) -> Result<Duration, String> {
     let least = Duration::from_millis(crate::diagnose::APART.as_millis());
     match duration(text) {
@@ -446,7 +446,7 @@ fn measure(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// RFC 3339, or `+` and a time.
+/// RFC 3339, or `+` and a duration.
 fn moment(text: &str) -> Result<Moment, String> {
     if let Some(after) = text.strip_prefix('+') {
         return humantime::parse_duration(after).map(Moment::After).map_err(|error| error.to_string());
@@ -598,7 +598,7 @@ Examples:
     ),
 ];
 
-/// The command line, under the name that it was called by. `name` is shown in help, and `program` names the file.
+/// The command line under the name it was called by. `name` is shown in help, and completions use it for the file.
 pub(super) fn command(name: &'static str) -> clap::Command {
     use clap::CommandFactory;
     let formats = |formats: &[(&str, &str)]| {

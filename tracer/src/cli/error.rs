@@ -1,4 +1,4 @@
-//! Errors as people see them: one line that says what, one that says what to do.
+//! Errors for people: a line with the problem, and a line with the remedy.
 
 use std::{
     error::Error,
@@ -9,34 +9,34 @@ use std::{
 use super::exit::Exit;
 use crate::sink::escape;
 
-/// Longest line of an error; messages quote what was typed.
+/// Most bytes of an error line; messages quote user input.
 const LINE: usize = 500;
 
-/// What is told before the program ends.
+/// The error message before the program ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// How it ends.
+    /// Exit code.
     pub exit: Exit,
-    /// What is wrong; empty where there is nothing to say.
+    /// The problem; empty if there is nothing to report.
     pub what: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: String,
 }
 
 impl Failure {
-    /// Out of its parts.
+    /// Combines the parts.
     #[must_use]
     pub fn new(exit: Exit, what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { exit, what: what.into(), hint: hint.into() }
     }
 
-    /// The command line makes no sense.
+    /// Invalid command line.
     #[must_use]
     pub fn usage(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(Exit::Usage, what, hint)
     }
 
-    /// Output cannot be written. A reader that has gone (`| head`) is no error.
+    /// Output cannot be written. A reader that closed the pipe (`| head`) is no error.
     #[must_use]
     pub fn writing(error: &io::Error) -> Self {
         if is_broken_pipe(error) {
@@ -49,7 +49,7 @@ impl Failure {
         )
     }
 
-    /// Tells it on stderr.
+    /// Prints the message on stderr.
     pub fn tell(&self) {
         if !self.what.is_empty() {
             tell("error", &self.what);
@@ -60,18 +60,18 @@ impl Failure {
     }
 }
 
-/// A line on stderr. Where nobody listens there is nobody to tell.
+/// Prints a line on stderr. A closed stderr is ignored.
 pub(super) fn tell(label: &str, text: &str) {
     drop(writeln!(io::stderr(), "{label}: {}", escape::str(text, LINE)));
 }
 
-/// A path in a message.
+/// A path, escaped for a message.
 pub(super) fn named(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     escape::text(path.as_os_str().as_bytes(), LINE)
 }
 
-/// Whether the one who read our output is gone.
+/// True if the reader of our output closed the pipe.
 #[must_use]
 pub fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
     std::iter::successors(Some(error), |&error| error.source())
@@ -79,7 +79,8 @@ pub fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
         .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// clap's errors span lines; the first says what, a tip says what to do, and the help of the subcommand does otherwise.
+/// Converts clap's multi-line errors. The first paragraph is the problem, a tip is the remedy; without a tip the remedy
+/// is the subcommand's help.
 #[must_use]
 pub(super) fn from_clap(error: &clap::Error, binary: &str, subcommand: Option<&str>) -> Failure {
     let text = error.render().to_string();

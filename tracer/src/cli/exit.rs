@@ -2,19 +2,19 @@
 
 use std::process::ExitCode;
 
-/// How the program ends.
+/// Exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done; after Ctrl-C too.
+    /// Success; also after Ctrl-C.
     Done = 0,
     /// Nothing matched an id or a filter.
     NothingMatched = 1,
-    /// The command line makes no sense.
+    /// Invalid command line.
     Usage = 2,
     /// A privilege is missing.
     NeedPrivilege = 3,
-    /// This host, or this build, cannot do it.
+    /// This host, or this build, does not support it.
     Unsupported = 4,
     /// A file cannot be read or written.
     BadInput = 5,

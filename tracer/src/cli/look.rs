@@ -1,4 +1,4 @@
-//! `ls`, `show` and `diagnose`: what is there now, once or again and again.
+//! `ls`, `show` and `diagnose`: the present state, once or repeatedly.
 #![expect(clippy::disallowed_methods, reason = "edge: waits between two looks")]
 
 use std::{
@@ -23,7 +23,7 @@ use crate::{
     source::audit::AuditLog,
 };
 
-/// Clears a terminal and its scrollback's view, and goes to its top.
+/// Clears the screen and moves the cursor to its top.
 const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
 pub(super) fn ls(args: args::Ls) -> Result<Exit, Failure> {
@@ -39,21 +39,21 @@ pub(super) fn show(args: args::Show) -> Result<Exit, Failure> {
     each(look, then, watch, &outputs, Depth::Whole, |seen| select(seen, &id, recorded))
 }
 
-/// Who names one means it, whatever its kind.
+/// A session named on the command line may be of any kind.
 fn of_any_kind(look: &mut args::Look) {
     if look.filter.kind == args::Kind::People {
         look.filter.kind = args::Kind::All;
     }
 }
 
-/// Looks twice, and says what is wrong.
+/// Takes two samples and prints the diagnosis.
 pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
     let args::Diagnose { id, output, interval, then, mut look } = args;
     let style = resolve::style(look.color);
     of_any_kind(&mut look);
     let recorded = !then.from.is_empty();
     let mut seen = if recorded {
-        // Who names one may mean one that is over: how it ended is a verdict, too.
+        // A named session may be closed: its outcome is a verdict, too.
         played::then(&then, resolve::silent(look.filter, look.privacy), id.is_some())?
     } else {
         twice(look, interval)?
@@ -65,7 +65,7 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
     let shown: BTreeSet<&SessionId> = report.sessions.iter().map(|session| &session.id).collect();
     let is_shown = |verdict: &Verdict| match &verdict.session {
         Some(session) => shown.contains(session),
-        // Leftovers are nobody's: who asks for one session is not told of them.
+        // Verdicts without a session are left out if one session is named.
         None => id.is_none(),
     };
     report.diagnosis.verdicts.retain(is_shown);
@@ -80,7 +80,7 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
     Ok(if found { Exit::FaultFound } else { Exit::Done })
 }
 
-/// Looks, and looks again: what moves in between is not stuck.
+/// Takes two samples `interval` apart: anything that moves in between is not stuck.
 fn twice(look: args::Look, interval: Duration) -> Result<Seen, Failure> {
     let audit_log = resolve::audit_log(&look.audit)?;
     let mut looker = Looker::begin(resolve::look(look)?, audit_log).map_err(|error| live_failure(&error))?;
@@ -94,7 +94,7 @@ fn twice(look: args::Look, interval: Duration) -> Result<Seen, Failure> {
     Ok(looker.seen())
 }
 
-/// Looks, narrows, shows; again and again where that is asked for.
+/// Scans, narrows down and prints; repeatedly with `--watch`.
 fn each(
     args: args::Look,
     then: args::Then,
@@ -109,7 +109,7 @@ fn each(
     }
     if !then.from.is_empty() {
         let mut sinks = resolve::open(outputs, color)?;
-        // Who names one session of a recording may mean one that is over.
+        // A named session of a recording may be closed.
         let at_all = depth == Depth::Whole;
         let mut seen = played::then(&then, resolve::silent(args.filter, args.privacy), at_all)?;
         narrow(&mut seen)?;
@@ -138,7 +138,7 @@ fn now(look: Look, audit_log: Option<AuditLog>, depth: Depth) -> Result<Seen, Fa
     Ok(looker.seen())
 }
 
-/// Leaves the one session that is meant.
+/// Keeps only the session that `id` names.
 fn select(seen: &mut Seen, id: &str, recorded: bool) -> Result<(), Failure> {
     let meant = matching(&seen.report.sessions, id);
     match meant[..] {
@@ -173,5 +173,5 @@ fn select(seen: &mut Seen, id: &str, recorded: bool) -> Result<(), Failure> {
     }
 }
 
-/// Ids in one line of a message.
+/// Most ids in one line of a message.
 const MAX_NAMED: usize = 12;

@@ -1,4 +1,4 @@
-//! `merge`
+//! `merge`: one recording out of several hosts' recordings.
 
 use std::ffi::OsString;
 
@@ -37,7 +37,7 @@ pub(super) fn merge(args: &args::Merge, arguments: &[OsString]) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-/// How a clock stood, for people.
+/// The relation of a clock to the first recording's clock, in words.
 fn clock(clock: Clock) -> String {
     let of = |connections: usize| counted(connections as u64, "connection");
     match clock.by {
@@ -62,7 +62,7 @@ fn seconds(ns: u128) -> String {
     format!("{}.{:03} s", ns / NS_PER_SECOND, ns % NS_PER_SECOND / 1_000_000)
 }
 
-/// Says where a part of the merged one ends before its time.
+/// Reports if a part of the merged recording ends early.
 fn whole(input: &Input) -> Result<(), Failure> {
     let file = input.files.last().map(|file| named(file)).unwrap_or_default();
     played::ended_as(input.end.as_ref(), &file, "merged")

@@ -1,4 +1,4 @@
-//! The command line: what was typed (args), what it means (resolve), how it ends (exit, error).
+//! The command line: arguments as typed (args), their meaning (resolve), and the outcome (exit, error).
 
 use std::{
     ffi::OsString,
@@ -36,7 +36,7 @@ use crate::{
 use args::{Cli, Command};
 use error::{named, tell};
 
-/// Runs the program; or, where it was started as an actor of a demo, plays that.
+/// Runs the program, or a role of the demo if the demo started this process for one.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let name = arguments.first().and_then(|name| Path::new(name).file_name()?.to_str()).unwrap_or_default();
@@ -44,7 +44,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     demo::play(name, &words).unwrap_or_else(|| run(arguments).into())
 }
 
-/// Runs the program with these arguments, the first of which is its name.
+/// Runs the program with these arguments. The first one is the program's name.
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> Exit {
     match try_run(&arguments) {
@@ -71,7 +71,8 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
             let once = trace.once;
             let live = resolve::trace(*trace, arguments)?;
             let shown = live::live(live).map_err(|error| live_failure(&error))?;
-            // Ctrl-C ends cleanly whatever was seen. A duration that passes in vain is what a script asks about.
+            // Ctrl-C ends cleanly with or without a session. A script checks for an elapsed `--duration` by the exit
+            // code.
             if once && shown.timed_out && shown.sessions == 0 { Err(nothing_seen()) } else { Ok(Exit::Done) }
         }
         Command::Ls(args) => look::ls(*args),
@@ -117,7 +118,7 @@ fn nothing_seen() -> Failure {
     )
 }
 
-/// Help and version are what was asked for; all else is an error.
+/// Help and version are regular output; all else is an error.
 fn show_or_fail(error: &clap::Error, name: &str, arguments: &[OsString]) -> Result<Exit, Failure> {
     let kind = error.kind();
     if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
@@ -133,7 +134,7 @@ fn show_or_fail(error: &clap::Error, name: &str, arguments: &[OsString]) -> Resu
     Err(error::from_clap(error, name, subcommand))
 }
 
-/// The path in miniature; where it may not be traced, a recording of a real one.
+/// Runs the demo, or replays a recording of a real session if tracing is not permitted.
 fn demo(args: args::Demo, arguments: &[OsString]) -> Result<Exit, Failure> {
     let (record, custom) = (args.record.is_some(), !args.command.is_empty());
     let allowed = demo::is_allowed();
@@ -154,11 +155,11 @@ fn demo(args: args::Demo, arguments: &[OsString]) -> Result<Exit, Failure> {
     }
 }
 
-/// Said before the demo: what it is, and why its proof is not that of a real cluster.
+/// Notice before the demo: it names the difference from a real cluster.
 const MINIATURE: &str = "a miniature, traced for real: its proxies are threads, so links inside them are `strong`; \
     Kubernetes is written in Go, where the goroutine makes them `exact`";
 
-/// Said before the recording.
+/// Notice before the built-in recording.
 const RECORDED: &str = "tracing needs root, so this is a recording of a real `kubectl exec` on a small cluster";
 
 fn recorded(setup: engine::Setup, custom: bool) -> Result<Exit, Failure> {
@@ -200,7 +201,7 @@ fn json(value: &impl Serialize) -> Result<String, Failure> {
     Ok(text + "\n")
 }
 
-/// Says what this host allows: by asking, and, where nothing seems missing, by trying.
+/// Reports what this host allows. If nothing seems missing, a trial load confirms it.
 fn doctor(output: args::Report) -> Result<Exit, Failure> {
     let (host, plan, degraded) = live::examine();
     let daemons = Snapshot::new(snapshot::Options::default()).daemons();
@@ -246,7 +247,7 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// What the tracer says of itself, on stderr.
+/// Sends the tracer's own log to stderr.
 fn log(verbose: u8) {
     let level = match verbose {
         0 => tracing::Level::WARN,
@@ -255,6 +256,6 @@ fn log(verbose: u8) {
         _ => tracing::Level::TRACE,
     };
     let started = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).without_time().try_init();
-    // Whoever uses this as a library may have set up a log of its own.
+    // A program that uses this library may have set up a log of its own.
     drop(started);
 }

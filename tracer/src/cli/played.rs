@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(super) fn replay(args: args::Replay) -> Result<Exit, Failure> {
-    // Before any output is created: a name that is mistyped should leave nothing behind.
+    // Open the recording before creating any output: a mistyped name must leave nothing behind.
     let mut reader = open(&args.file)?;
     if let Some(at) = args.at {
         let mut sinks = resolve::as_of(&args.output)?;
@@ -63,8 +63,8 @@ pub(super) fn replay(args: args::Replay) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// How things stood in a recording then, or the whole of it with the faults that it had; for who asks for one session, with those that
-/// were over.
+/// State of a recording at the moment asked for. Without a moment: the whole recording with all its faults. `at_all`
+/// includes closed sessions.
 pub(super) fn then(then: &args::Then, setup: Setup, at_all: bool) -> Result<Seen, Failure> {
     let is_whole = then.at.is_none();
     let played = play(open(&then.from)?, setup, then.at)?;
@@ -72,7 +72,7 @@ pub(super) fn then(then: &args::Then, setup: Setup, at_all: bool) -> Result<Seen
         return Ok(played.seen_whole(at_all));
     }
     let mut seen = if at_all { played.seen_at_all() } else { played.seen() };
-    // What was wrong before that moment is not asked for.
+    // Faults that were over before that moment are not part of the answer.
     seen.report.diagnosis.over.clear();
     Ok(seen)
 }
@@ -108,13 +108,13 @@ pub(super) fn open(files: &[PathBuf]) -> Result<Reader, Failure> {
     Reader::open_all(files).map_err(|(file, error)| open_failure(&file, &error))
 }
 
-/// Says how a recording ended that was shown, where that was not cleanly.
+/// Reports an unclean end of a recording that was shown.
 pub(super) fn ended(reader: &Reader) -> Result<(), Failure> {
     let file = if reader.path().as_os_str().is_empty() { "-".to_owned() } else { named(reader.path()) };
     ended_as(reader.end(), &file, "shown")
 }
 
-/// Says how that recording ended, where that was not cleanly: what precedes was `done` with.
+/// Reports an unclean end of a recording. `done` is the participle for the part before the end: "shown", "merged".
 pub(super) fn ended_as(end: Option<&End>, file: &str, done: &str) -> Result<(), Failure> {
     match end {
         Some(End::Damaged(damage)) => Err(Failure::new(
@@ -150,10 +150,10 @@ pub(super) fn open_failure(file: &Path, error: &OpenError) -> Failure {
     Failure::new(Exit::BadInput, format!("cannot open the recording: {}: {error}", named(file)), hint)
 }
 
-/// Lets time pass as it did when the recording was made, or faster, or slower.
+/// Replays at the recorded speed times a factor.
 struct Pace {
     speed: f64,
-    /// When the first was shown, and when it was.
+    /// Time at which the first observation was replayed, and its time in the recording.
     first: Option<(Instant, BootTime)>,
     runtime: tokio::runtime::Runtime,
     interrupt: Signal,

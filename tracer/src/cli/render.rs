@@ -17,7 +17,7 @@ use crate::{
     render::{Collector, PICTURES, Picture, Story},
 };
 
-/// Reads the whole recording first: whether anything matches is known before a file is made.
+/// Reads the whole recording first, because no file must be created if nothing matches.
 pub(super) fn render(args: args::Render) -> Result<Exit, Failure> {
     let outputs = resolve::outputs(&args.output, PICTURES)?;
     let mut reader = played::open(std::slice::from_ref(&args.file))?;

@@ -1,4 +1,4 @@
-//! What was typed, as what it means: checked, opened, ready to run.
+//! Gives the arguments their meaning: checked, opened, ready to run.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -26,15 +26,15 @@ use crate::{
     source::audit::AuditLog,
 };
 
-/// A format and where it goes; `None` is stdout.
+/// An output format and its file; `None` is stdout.
 pub(super) struct Output<F: 'static = Format> {
     pub(super) format: &'static F,
     pub(super) path: Option<PathBuf>,
 }
 
-/// What `--output` names.
+/// A format that `--output` can name.
 pub(super) trait Named {
-    /// Its name.
+    /// Name of the format.
     fn name(&self) -> &'static str;
 }
 
@@ -56,11 +56,11 @@ impl Output {
     }
 }
 
-/// What the surroundings say about colours.
+/// Facts of the environment about colours.
 pub(super) struct Surroundings {
-    /// Whether stdout is a terminal that knows colours.
+    /// Set if stdout is a terminal with colours.
     pub(super) terminal: bool,
-    /// Whether NO_COLOR is set.
+    /// Set if NO_COLOR is set.
     pub(super) no_color: bool,
 }
 
@@ -110,7 +110,7 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
     })
 }
 
-/// A trace that shows nothing.
+/// A trace without output.
 pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, Failure> {
     let netns = args.places.netns.as_deref().map(netns).transpose()?;
     let audit_log = audit_log(&args.audit)?;
@@ -135,7 +135,7 @@ pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, F
     })
 }
 
-/// A live trace for the screen, which sets who is told.
+/// A live trace for the screen. The caller sets its receiver.
 pub(super) fn screen(args: args::Screen, command: &[OsString]) -> Result<Live, Failure> {
     let audit_log = audit_log(&args.look.audit)?;
     let Look { filter, redactor, options, netns, no_memory } = look(args.look)?;
@@ -157,7 +157,7 @@ pub(super) fn screen(args: args::Screen, command: &[OsString]) -> Result<Live, F
     })
 }
 
-/// The demo, and whether it is drawn on stdout: then a word for people follows.
+/// The demo, and true if its output goes to stdout for people. The demo then ends with a summary.
 pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool), Failure> {
     let outputs = explained(outputs(&args.output.output, FORMATS)?, args.output.explain, FORMATS)?;
     one_to_stdout(&outputs, args.record.as_deref())?;
@@ -187,7 +187,7 @@ pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool
     Ok((live, drawn))
 }
 
-/// The command line, as recordings keep it.
+/// The command line as recordings keep it.
 pub(super) fn line(command: &[OsString], redactor: &Redactor) -> String {
     let mut words: Vec<RawText> = command.iter().map(|word| RawText::from(word.as_bytes())).collect();
     redactor.redact_words(&mut words, &mut false);
@@ -205,7 +205,7 @@ fn one_to_stdout(outputs: &[Output], record: Option<&Path>) -> Result<(), Failur
     Ok(())
 }
 
-/// Tells a person who waits that there is nothing more to wait for than a session.
+/// A notice for the user that the trace runs and waits for sessions.
 fn watching() -> Box<dyn FnOnce() + Send> {
     Box::new(|| tell("notice", "watching; sessions are shown as they come, Ctrl-C ends"))
 }
@@ -216,25 +216,25 @@ pub(super) fn replay(args: args::Replay) -> Result<Setup, Failure> {
     Ok(Setup { sinks, ..silent(args.filter, args.privacy) })
 }
 
-/// How to show what was open at one moment.
+/// Outputs for the state at one moment.
 pub(super) fn as_of(output: &args::Output) -> Result<Vec<Box<dyn Sink>>, Failure> {
     open(&outputs(&output.output, LISTS)?, output.color)
 }
 
-/// What to play a recording with that is looked at afterwards.
+/// The set-up for a replay whose result is inspected afterwards.
 pub(super) fn silent(filtered: args::Filter, privacy: args::Privacy) -> Setup {
     Setup { filter: filter(filtered), redactor: redactor(privacy), until: Until::Told, sinks: Vec::new() }
 }
 
-/// A replay into one sink, and whether it is narrowed down.
+/// A replay into one sink, and true if a filter narrows it down.
 pub(super) fn render(wanted: args::Filter, privacy: args::Privacy, sink: Box<dyn Sink>) -> (Setup, bool) {
     let filter = filter(wanted);
-    // All kinds are more than what is asked for else, not less.
+    // `--kind all` adds sessions to the default, so it narrows nothing down.
     let narrow = is_narrow(&filter) && filter != Filter { kinds: Kinds::All, ..Filter::default() };
     (Setup { filter, redactor: redactor(privacy), until: Until::Told, sinks: vec![sink] }, narrow)
 }
 
-/// What to look at.
+/// The set-up for a scan of this host.
 pub(super) fn look(args: args::Look) -> Result<Look, Failure> {
     Ok(Look {
         filter: filter(args.filter),
@@ -254,18 +254,18 @@ fn options(args: args::Places) -> Options {
     }
 }
 
-/// How to write to stdout.
+/// Style of stdout.
 pub(super) fn style(color: Color) -> Style {
     let surroundings = Surroundings::look();
     surroundings.style(color, surroundings.terminal)
 }
 
-/// Whether anything but the default was asked for.
+/// True if any filter differs from the default.
 pub(super) fn is_narrow(filter: &Filter) -> bool {
     *filter != Filter::default()
 }
 
-/// Checks what can be checked without opening anything.
+/// Checks formats and paths without opening a file.
 pub(super) fn outputs<F: Named>(specs: &[OsString], formats: &'static [F]) -> Result<Vec<Output<F>>, Failure> {
     let mut outputs: Vec<Output<F>> = Vec::new();
     for spec in specs {
@@ -306,11 +306,11 @@ pub(super) fn outputs<F: Named>(specs: &[OsString], formats: &'static [F]) -> Re
     Ok(outputs)
 }
 
-/// The format that draws, and the one that draws and explains.
+/// Names of the format that draws, and of the one that draws and explains.
 const DRAWN: &str = "tree";
 const EXPLAINED: &str = "explain";
 
-/// Has what is drawn explained as well, where that is asked for.
+/// Replaces `tree` by `explain` if `--explain` is given.
 pub(super) fn explained(
     mut outputs: Vec<Output>,
     explain: bool,
@@ -333,7 +333,7 @@ pub(super) fn open(outputs: &[Output], color: Color) -> Result<Vec<Box<dyn Sink>
     let surroundings = Surroundings::look();
     let mut sinks = Vec::new();
     for Output { format, path } in outputs {
-        // Sinks say when what they wrote belongs together: a line of a drawing is no reason for a system call.
+        // Sinks flush complete units; a single line of a drawing is not worth a system call.
         let (target, terminal): (Target, bool) = match path {
             None => (Box::new(BufWriter::new(io::stdout())), surroundings.terminal),
             Some(path) => (Box::new(BufWriter::new(create(path)?)), false),
@@ -373,7 +373,7 @@ pub(super) fn place(path: &Path, rotate: Option<Rotate>) -> Result<Place, Failur
     })
 }
 
-/// The audit log, opened.
+/// Opens the audit log.
 pub(super) fn audit_log(args: &args::Audit) -> Result<Option<AuditLog>, Failure> {
     let Some(path) = args.audit_log.as_deref() else { return Ok(None) };
     AuditLog::open(path).map(Some).map_err(|error| {

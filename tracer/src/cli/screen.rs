@@ -1,4 +1,4 @@
-//! `watch`: whether there is a screen to draw on, and what to show on it.
+//! `watch`: checks for a terminal, and selects the source to show.
 
 use std::{
     ffi::OsString,
