@@ -1,4 +1,4 @@
-//! Which sockets of one process belong together by the goroutines that wait for them, while nothing flows.
+//! Pairs of sockets of one process that waiting goroutines copy between, while no bytes flow.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,9 @@ use super::{sockets::SocketNo, table::Table};
 
 #[derive(Default)]
 pub(in crate::correlate) struct Awaited {
-    /// From socket to socket; whether the arguments of the copy name both.
+    /// (from, to) → true if the arguments of the copy name both sockets.
     pairs: Table<(SocketNo, SocketNo), bool>,
+    /// Socket → sockets at the other end of a pair, in any direction.
     partners: Table<SocketNo, BTreeSet<SocketNo>>,
 }
 
@@ -22,7 +23,7 @@ impl Awaited {
         self.partners.get(&no).into_iter().flatten().copied()
     }
 
-    /// Whether the arguments of a copy name both, from and to.
+    /// True if the arguments of a copy name both sockets, from and to.
     pub(in crate::correlate) fn copied(&self, from: SocketNo, to: SocketNo) -> bool {
         self.pairs.get(&(from, to)) == Some(&true)
     }

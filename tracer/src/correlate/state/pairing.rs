@@ -1,21 +1,24 @@
-//! Inbound to outbound inside one process. Exclusive, and silent where two answers are possible.
+//! Pairs the inbound and the outbound connection of one process that passes bytes on.
 //!
-//! The rules that were measured exact (3,300 sessions, 0 false):
-//! * *dial*: a goroutine received on an accepted socket, then connected the outbound one;
-//! * *both directions*: bytes went from inbound to outbound and back, each by one goroutine;
-//! * *creator*: the goroutines of one creator touched the two, and no third socket (Go ≥ 1.21); and one of them touched both,
-//!   or one end was touched by two. Without the latter, two requests' goroutines, which the accepting one started, look
-//!   like one session's for as long as no third was seen.
+//! A pair is exclusive. Where two answers are possible, the table gives none.
 //!
-//! * *memory*: goroutines that wait for the two copy between them, in both directions; in one, or by one creator, it is
-//!   `strong`. It speaks where no act does.
+//! Rules for a Go process, measured on 3,300 sessions without a false pair:
+//! * *dial*: a goroutine received on the accepted socket, then connected the outbound one.
+//! * *both directions*: bytes went from inbound to outbound and back, each direction by one goroutine.
+//! * *creator*: goroutines of one creator touched both sockets and no third one (Go ≥ 1.21). In addition one of
+//!   them touched both sockets, or two of them touched one socket. Without this condition, goroutines of two
+//!   unrelated requests could look like those of one session until a third socket is touched: the accepting
+//!   goroutine started them all.
+//! * *memory*: waiting goroutines copy between the two sockets. Copies in both directions are `exact`; a copy in
+//!   one direction, or by one creator, is `strong`. Memory counts only where no act has been observed.
 //!
-//! A dial by a `g` whose goroutine's id is not known proves nothing where records were lost meanwhile.
-//!
-//! Bytes both ways between one inbound and several outbound connections that are open prove nothing: a tunnel, or HTTP/2.
-//!
-//! One sighting in one direction is never enough by itself: [`Joins::outlets`] is for connections that are known to be one
-//! session's in another way. Where the process is not Go, the actor is a thread: the same rules then give at most `strong`.
+//! Limits of the rules:
+//! * A dial by a `g` without a goroutine id proves nothing if records were lost in between.
+//! * Bytes both ways between one inbound and several open outbound connections prove nothing: the process is a
+//!   tunnel, or speaks HTTP/2.
+//! * One transfer in one direction is never enough. [`Joins::outlets`] accepts it for connections with another
+//!   proof that they belong to one session.
+//! * In a process that is not Go, the actor is a thread. The same rules then give at most `strong`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +36,7 @@ use crate::model::{Actor, BootTime, Confidence, Evidence, Proofs, SocketRole, Ta
 pub(in crate::correlate) struct Join {
     pub(in crate::correlate) inbound: SocketNo,
     pub(in crate::correlate) confidence: Confidence,
-    /// In order of strength.
+    /// Strongest evidence first.
     pub(in crate::correlate) evidence: Proofs,
 }
 
@@ -43,60 +46,68 @@ impl Join {
     }
 }
 
-/// What the acts seen so far say about an outbound socket.
+/// Result of pairing one outbound socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::correlate) enum Verdict {
+    /// Exactly one inbound socket fits.
     Joined(Join),
+    /// More than one inbound socket fits, or the only one is in doubt.
     Ambiguous,
+    /// No inbound socket fits so far.
     Unknown,
 }
 
-/// A goroutine's creator: its process and id.
+/// Creator of a goroutine: process, and goroutine id of the creator.
 type Creator = (TaskKey, u64);
 
-/// Sockets remembered of one creator: with a third one it proves nothing any more.
+/// Number of sockets remembered per creator. A creator with this many sockets proves nothing.
 const TOO_MANY: usize = 3;
 
-/// A goroutine, or a thread, received on one socket and connected another.
+/// A goroutine or a thread received on one socket and then connected another.
 #[derive(Clone, Copy)]
 struct Dial {
     at: BootTime,
     inbound: SocketNo,
+    /// Set when the actor was a goroutine, not a thread.
     by_goroutine: bool,
     /// See [`Moved::identified`].
     identified: bool,
 }
 
-/// How a direction was seen.
+/// Actors that moved bytes in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Moved {
     by_goroutine: bool,
-    /// The goroutine's id was known, so that it is no other's of the same `g`.
+    /// Set when the goroutine id is known. A `g` alone may have passed to another goroutine.
     identified: bool,
 }
 
 #[derive(Default)]
 pub(in crate::correlate) struct Joins {
-    /// Outbound → inbound, by whom, when.
+    /// Outbound socket → its first dial.
     dialled: Table<SocketNo, Dial>,
-    /// Outbound sockets that were dialled for one of which nothing was told.
+    /// Outbound sockets that were dialled for an inbound socket without a record.
     for_unknown: BTreeSet<SocketNo>,
-    /// Inbound → every outbound that was dialled for it.
+    /// Inbound socket → all outbound sockets that were dialled for it.
     dials: Table<SocketNo, BTreeSet<SocketNo>>,
-    /// Outbound sockets whose inbound one was dialled from for another, too, while they were open: a `g` whose goroutine is
-    /// gone may still stand for a connection that is none of its successor's.
+    /// Outbound sockets whose inbound socket had several open dials at once. The `g` of a finished goroutine
+    /// keeps the inbound socket in the kernel's map, so a successor's dial can be attributed to the wrong
+    /// connection.
     contested: BTreeSet<SocketNo>,
+    /// (from, to) → actors that moved bytes in this direction.
     moved: Table<(SocketNo, SocketNo), Moved>,
-    /// Every socket that moved bytes to or from this one.
+    /// Socket → sockets that exchanged bytes with it, in any direction.
     partners: Table<SocketNo, BTreeSet<SocketNo>>,
-    /// Sockets that the goroutines of a creator touched, and which ones did; at most [`TOO_MANY`].
+    /// Creator → sockets that its goroutines touched → ids of those goroutines. At most [`TOO_MANY`] sockets,
+    /// and as many goroutines per socket.
     touched: BTreeMap<Creator, BTreeMap<SocketNo, BTreeSet<u64>>>,
+    /// Socket → creators of the goroutines that touched it: the reverse of `touched`.
     creators: Table<SocketNo, BTreeSet<Creator>>,
     awaited: Awaited,
 }
 
 impl Joins {
-    /// Takes in a dial; tells which other outbound sockets now have a rival.
+    /// Adds a dial. Returns other outbound sockets that now have a rival.
     pub(in crate::correlate) fn dialled(
         &mut self,
         at: BootTime,
@@ -111,7 +122,7 @@ impl Joins {
         let (by_goroutine, identified) = (actor.g.is_some(), actor.goid.is_some());
         self.dialled.insert(outbound, Dial { at, inbound, by_goroutine, identified });
         let dials = self.dials.entry(inbound).or_default();
-        // One that was closed before was an attempt, or the request before on the same connection.
+        // A dial that closed earlier was a failed attempt, or the previous request on the same connection.
         let is_open = |no: &SocketNo| sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
         let rivals: Vec<SocketNo> = dials.iter().copied().filter(is_open).collect();
         dials.insert(outbound);
@@ -122,7 +133,7 @@ impl Joins {
         rivals
     }
 
-    /// It was dialled for a connection of which nothing was told.
+    /// Marks a socket that was dialled for a connection without a record.
     pub(in crate::correlate) fn dialled_for_unknown(&mut self, outbound: SocketNo) {
         self.for_unknown.insert(outbound);
     }
@@ -131,9 +142,9 @@ impl Joins {
         self.for_unknown.contains(&outbound)
     }
 
-    /// Takes in that bytes were moved; tells whether that is anything new.
+    /// Adds a transfer of bytes. Returns true if the transfer adds anything new.
     pub(in crate::correlate) fn moved(&mut self, from: SocketNo, to: SocketNo, actor: Actor) -> bool {
-        // One goroutine is enough: threads were told of only until the program was known to be Go.
+        // One goroutine is enough. Threads are reported only until the program is known to be Go.
         let known = self.moved.get(&(from, to)).copied();
         let moved = self.moved.entry((from, to)).or_default();
         moved.by_goroutine |= actor.g.is_some();
@@ -146,7 +157,7 @@ impl Joins {
         true
     }
 
-    /// Takes in that a goroutine of that creator touched a socket; tells which others it had touched.
+    /// Adds a touch by a goroutine of this creator. Returns the other sockets that its goroutines have touched.
     pub(in crate::correlate) fn touched(
         &mut self,
         task: TaskKey,
@@ -166,13 +177,16 @@ impl Joins {
         others
     }
 
-    /// Takes in that goroutines which wait pass on what comes in by one to the other.
+    /// Adds waiting goroutines that copy in this direction; `copied` if the arguments of the copy name both
+    /// sockets.
     pub(in crate::correlate) fn awaited(&mut self, from: SocketNo, to: SocketNo, copied: bool) {
         self.awaited.push(from, to, copied);
     }
 
-    /// The inbound socket that belongs to `outbound`. In a Go program (`is_go`) threads prove nothing: the runtime moves
-    /// goroutines from one to another; what was seen of threads before that was known does not count.
+    /// Returns the inbound socket that belongs to `outbound`.
+    ///
+    /// In a Go program (`is_go`) threads prove nothing, because the Go scheduler moves goroutines between
+    /// threads. Acts of threads from before the program was known to be Go do not count.
     pub(in crate::correlate) fn inbound_of(
         &self,
         outbound: SocketNo,
@@ -182,10 +196,13 @@ impl Joins {
     ) -> Verdict {
         let counts = |by_goroutine: bool| by_goroutine || !is_go;
         let near = sockets.get(outbound);
+        // An inbound socket must be accepted by the same process, and not after the outbound one was connected.
         let may_be_inbound =
             |no: SocketNo| accepted_beside(no, outbound, near, sockets).is_some_and(|inbound| !is_later(inbound, near));
+        // Rule "dial".
         let dialled = self.dialled.get(&outbound).copied();
         let dialled = dialled.filter(|dial| may_be_inbound(dial.inbound) && counts(dial.by_goroutine));
+        // Rule "both directions": take each partner with transfers there and back.
         let both: SmallVec<[(SocketNo, bool); 4]> = self
             .partners(outbound)
             .filter(|inbound| may_be_inbound(*inbound))
@@ -196,7 +213,9 @@ impl Joins {
             })
             .filter(|(_, by_goroutine)| counts(*by_goroutine))
             .collect();
+        // Rule "creator".
         let creator: SmallVec<[SocketNo; 4]> = self.created_with(outbound).filter(|no| may_be_inbound(*no)).collect();
+        // All rules must name the same socket. Without any act, fall back to waiting goroutines.
         let mut named = dialled
             .iter()
             .map(|dial| dial.inbound)
@@ -208,6 +227,7 @@ impl Joins {
         if named.any(|other| other != inbound) {
             return Verdict::Ambiguous;
         }
+        // Collect the evidence. Dial and transfers of threads give no evidence of their own here.
         let by_goroutine =
             dialled.is_some_and(|dial| dial.by_goroutine) || both.iter().any(|(_, by_goroutine)| *by_goroutine);
         let mut evidence = Proofs::new();
@@ -217,40 +237,46 @@ impl Joins {
         if !creator.is_empty() {
             evidence.push(Evidence::Creator);
         }
-        // What the `g` did before, for another goroutine, may be what was lost.
+        // The inbound socket of an unidentified dial may stem from an earlier goroutine of the same `g`: a newer
+        // record of this `g` can be among the lost ones.
         let is_doubtful = |dial: Dial| {
             let since = sockets.get(inbound).map_or(dial.at, |socket| socket.since);
             dial.by_goroutine && !dial.identified && losses.between(since, dial.at)
         };
         let doubtful = self.contested.contains(&outbound) || dialled.is_some_and(is_doubtful);
+        // A contested or doubtful dial needs support by a second rule.
         if both.is_empty() && creator.is_empty() && doubtful {
             return Verdict::Ambiguous;
         }
-        // What passes on bytes of several connections is a tunnel, or HTTP/2: no session's leg.
+        // A process that moves bytes of several connections is a tunnel, or speaks HTTP/2: not the leg of one
+        // session.
         if dialled.is_none() && creator.is_empty() && self.is_shared(inbound, outbound, sockets) {
             return Verdict::Ambiguous;
         }
-        // Another creator may have touched two of more to come: who has two partners has none.
+        // Two creators may each pair this inbound socket with a different outbound one. Two partners are as good
+        // as none.
         let connected = |no: &SocketNo| is_connected(*no, sockets);
         if evidence[..] == [Evidence::Creator] && is_several(self.created_with(inbound).filter(connected)) {
             return Verdict::Ambiguous;
         }
+        // Goroutines and creators are exact.
         let confidence = if !evidence.is_empty() {
             Confidence::Exact
         } else if dialled.is_some() && !both.is_empty() {
-            // Thread and thread agree on two rules: independent signs.
+            // Two rules that rest on threads agree: independent signs.
             Confidence::Strong
         } else {
             Confidence::Weak
         };
+        // Only threads acted: name them as the evidence.
         if evidence.is_empty() {
             evidence.push(Evidence::Thread);
         }
         Verdict::Joined(Join { inbound, confidence, evidence })
     }
 
-    /// What goroutines that wait say, where no act says anything. Each of the two has to have no other partner, by whatever is
-    /// known: what passes on for many is a tunnel, or HTTP/2.
+    /// Pairs by waiting goroutines, for sockets without any observed act. Neither socket may have another
+    /// partner by any rule: a socket with several partners belongs to a tunnel, or to HTTP/2.
     fn awaited_inbound_of(
         &self,
         outbound: SocketNo,
@@ -264,12 +290,14 @@ impl Joins {
             (Some(inbound), None) => inbound,
             (Some(_), Some(_)) => return Verdict::Ambiguous,
         };
+        // Partners of the inbound socket by any rule.
         let dialled = self.dials.get(&inbound).into_iter().flatten().copied();
         let moved = self.partners(inbound).filter(|no| self.moved_both_ways(inbound, *no));
         let others = self.awaited.partners(inbound).chain(dialled).chain(moved).chain(self.created_with(inbound));
         if others.into_iter().any(|no| no != outbound && is_connected(no, sockets) && is_open(&no)) {
             return Verdict::Ambiguous;
         }
+        // Copies in both directions are as good as an act.
         let both = self.awaited.copied(inbound, outbound) && self.awaited.copied(outbound, inbound);
         let confidence = if both { Confidence::Exact } else { Confidence::Strong };
         Verdict::Joined(Join { inbound, confidence, evidence: smallvec![Evidence::Memory] })
@@ -279,21 +307,22 @@ impl Joins {
         self.moved.contains_key(&(one, other)) && self.moved.contains_key(&(other, one))
     }
 
-    /// Whether bytes went both ways between that inbound socket and another outbound one, too, while they were open.
+    /// True if bytes also went both ways between `inbound` and another open outbound socket.
     fn is_shared(&self, inbound: SocketNo, outbound: SocketNo, sockets: &Sockets) -> bool {
         let is_open = |no: &SocketNo| sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
         self.partners(inbound)
             .any(|no| no != outbound && is_connected(no, sockets) && is_open(&no) && self.moved_both_ways(inbound, no))
     }
 
-    /// What shares a creator with that socket and with nothing else.
+    /// Sockets that share a creator with `socket`, where this creator touched no third socket.
     fn created_with(&self, socket: SocketNo) -> impl Iterator<Item = SocketNo> + '_ {
         let creators = self.creators.get(&socket).into_iter().flatten();
         creators.filter_map(move |creator| partner(self.touched.get(creator)?, socket))
     }
 
-    /// Accepted sockets of the same process to which an identified goroutine moved bytes from that outbound one, or else
-    /// copies while it waits.
+    /// Accepted sockets of the same process that receive the output of `outbound`: an identified goroutine moved
+    /// bytes there. Without such transfers, sockets to which a waiting goroutine copies. Returns the evidence
+    /// with the sockets.
     pub(in crate::correlate) fn outlets(&self, outbound: SocketNo, sockets: &Sockets) -> (Vec<SocketNo>, Evidence) {
         let can_be = |to: &SocketNo| may_be_inbound(*to, outbound, sockets);
         let found = self.partners(outbound).filter(|to| self.is_identified(outbound, *to) && can_be(to));
@@ -305,8 +334,8 @@ impl Joins {
         (awaited.filter(|to| self.awaited.copied(outbound, *to) && can_be(to)).collect(), Evidence::Memory)
     }
 
-    /// Connected sockets of the same process from which an identified goroutine moved bytes to that inbound one, or copies
-    /// while it waits.
+    /// Connected sockets of the same process from which an identified goroutine moved bytes to `inbound`, or
+    /// from which a waiting goroutine copies.
     pub(in crate::correlate) fn inlets(&self, inbound: SocketNo, sockets: &Sockets) -> BTreeSet<SocketNo> {
         let moved = self.partners(inbound).filter(|from| self.is_identified(*from, inbound));
         let awaited = self.awaited.partners(inbound).filter(|from| self.awaited.copied(*from, inbound));
@@ -342,7 +371,8 @@ impl Joins {
                 others.remove(&no);
             }
         }
-        // The others stay with what was touched: a creator that had three has never had two. It goes with its last socket.
+        // Keep the creator's entry until its last socket is gone: a creator once seen with three sockets must
+        // never look like one with two.
         for creator in self.creators.swap_remove(&no).unwrap_or_default() {
             let touched = self.touched.get(&creator);
             let is_last = touched.into_iter().flatten().all(|(other, _)| !self.creators.contains_key(other));
@@ -353,7 +383,7 @@ impl Joins {
     }
 }
 
-/// The other one of the two that a creator's goroutines touched.
+/// The only other socket that this creator's goroutines touched, if the goroutines connect the two sockets.
 fn partner(touched: &BTreeMap<SocketNo, BTreeSet<u64>>, socket: SocketNo) -> Option<SocketNo> {
     let own = touched.get(&socket)?;
     let mut others = touched.iter().filter(|(other, _)| **other != socket);
@@ -361,12 +391,12 @@ fn partner(touched: &BTreeMap<SocketNo, BTreeSet<u64>>, socket: SocketNo) -> Opt
     (own.len() > 1 || by.len() > 1 || !own.is_disjoint(by)).then_some(*other)
 }
 
-/// Whether `no` was accepted by the process that has `outbound`.
+/// True if `no` was accepted by the owner of `outbound`.
 fn may_be_inbound(no: SocketNo, outbound: SocketNo, sockets: &Sockets) -> bool {
     accepted_beside(no, outbound, sockets.get(outbound), sockets).is_some()
 }
 
-/// The same, of an outbound socket that was looked up: `no`'s entry, if it may be.
+/// Entry of `no`, if the owner of `outbound` accepted it. `near` is the entry of `outbound`.
 fn accepted_beside<'a>(
     no: SocketNo,
     outbound: SocketNo,
@@ -379,13 +409,13 @@ fn accepted_beside<'a>(
     sockets.get(no).filter(is_it)
 }
 
-/// Whether `outbound` stood before `inbound` was accepted: then it was not made for it, and others share it. `kubectl
-/// port-forward` moves bytes of many local connections through one.
+/// True if `outbound` was connected before `inbound` was accepted. Such a connection was not made for `inbound`,
+/// and others share it: `kubectl port-forward` moves bytes of many local connections through one.
 fn is_later(inbound: &Socket, outbound: Option<&Socket>) -> bool {
     inbound.begun.zip(outbound.and_then(|near| near.begun)).is_some_and(|(inbound, outbound)| inbound > outbound)
 }
 
-/// Whether there is more than one of them.
+/// True if the iterator yields at least two different sockets.
 fn is_several(mut found: impl Iterator<Item = SocketNo>) -> bool {
     found.next().is_some_and(|first| found.any(|other| other != first))
 }

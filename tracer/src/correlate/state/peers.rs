@@ -1,4 +1,5 @@
-//! Both ends of a TCP connection: which two sockets are one connection, and what proves it. [`Pairing`] names the rules.
+//! Finds the peer of a TCP socket: the rules by which two sockets are ends of one connection, and the evidence
+//! for it. [`Pairing`] names the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,33 +9,36 @@ use super::sockets::{Socket, SocketNo, Sockets};
 use crate::correlate::limits::{ENDS_WITHIN, MAX_CANDIDATES};
 use crate::model::{Confidence, Evidence, Isn, Pairing, Proofs, SocketRole, Tuple};
 
-/// Sockets whose other end changed.
+/// Sockets whose peer changed.
 pub(in crate::correlate) type Changed = SmallVec<[SocketNo; 2]>;
 
-/// Sockets by what their other end is found by.
+/// Index of sockets by the keys that lead to their peer.
 #[derive(Default)]
 pub(in crate::correlate) struct Ends {
-    /// Sockets without a proved other end, by the addresses that the other end must have.
+    /// Sockets without a proved peer, by the addresses that the peer must have.
     by_tuple: BTreeMap<Tuple, BTreeSet<SocketNo>>,
-    /// Connections by their initial sequence numbers, as long as they are remembered: a second match makes both uncertain.
+    /// Connections by initial sequence numbers, as long as they are remembered. A second match makes both
+    /// matches uncertain.
     by_isn: BTreeMap<Isn, BTreeSet<SocketNo>>,
 }
 
 impl Ends {
-    /// Sockets that wait for an other end with these addresses.
+    /// Sockets that wait for a peer with these addresses.
     pub(in crate::correlate) fn waiting_for(&self, tuple: Tuple) -> impl Iterator<Item = SocketNo> + '_ {
         self.by_tuple.get(&tuple).into_iter().flatten().copied()
     }
 
+    /// Sockets with these sequence numbers.
     fn with(&self, isn: Isn) -> impl Iterator<Item = SocketNo> + '_ {
         self.by_isn.get(&isn).into_iter().flatten().copied()
     }
 
+    /// Adds a socket that waits for a peer.
     pub(in crate::correlate) fn wait(&mut self, no: SocketNo, tuple: Tuple) {
         self.by_tuple.entry(tuple.mirrored()).or_default().insert(no);
     }
 
-    /// The end waits no longer. Returns whether it waited until now.
+    /// Removes a socket from the waiting ones. Returns true if it waited until now.
     pub(in crate::correlate) fn leave(&mut self, no: SocketNo, tuple: Option<Tuple>) -> bool {
         let Some(key) = tuple.map(Tuple::mirrored) else { return false };
         let Some(waiting) = self.by_tuple.get_mut(&key) else { return false };
@@ -45,11 +49,12 @@ impl Ends {
         waited
     }
 
+    /// Adds a socket under its sequence numbers.
     pub(in crate::correlate) fn name(&mut self, no: SocketNo, isn: Isn) {
         self.by_isn.entry(isn).or_default().insert(no);
     }
 
-    /// The numbers are not this socket's, or the socket is forgotten.
+    /// Removes a socket from its sequence numbers: it is forgotten, or got other numbers.
     pub(in crate::correlate) fn rename(&mut self, no: SocketNo, isn: Option<Isn>) {
         let Some(isn) = isn else { return };
         if let Some(named) = self.by_isn.get_mut(&isn) {
@@ -61,17 +66,18 @@ impl Ends {
     }
 }
 
-/// How the addresses of two sockets match.
+/// Quality of a match by addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Match {
-    /// Mirrored, across network namespaces or with an unknown one.
+    /// Mirrored addresses across network namespaces, or with an unknown namespace.
     Addresses,
-    /// Mirrored inside one network namespace: unique while the connection lives.
+    /// Mirrored addresses inside one network namespace: unique while the connection lives.
     Namespace,
 }
 
 impl Match {
-    /// How two sockets match. Sequence numbers at both ends decide by themselves, whatever the addresses are.
+    /// Match of two sockets by addresses. `None` if both ends have sequence numbers: those decide regardless of
+    /// the addresses.
     fn of(one: &Socket, other: &Socket) -> Option<Self> {
         if one.isn.is_some() && other.isn.is_some() || !fits_by_addresses(one, other) {
             return None;
@@ -84,24 +90,26 @@ fn in_one_namespace(one: &Socket, other: &Socket) -> bool {
     one.id.host == other.id.host && one.netns.is_some() && one.netns == other.netns
 }
 
-/// Addresses are used again: the ends of one connection live at the same time.
+/// True if `one` closed before `that` appeared. Addresses are reused; both ends of a connection live at the same
+/// time.
 fn ended_before(one: &Socket, that: &Socket) -> bool {
     one.closed.is_some_and(|at| at < that.since)
 }
 
-/// Whether two sockets can be one connection by addresses, roles and times.
+/// True if two sockets can be one connection by addresses, roles and times.
 fn fits_by_addresses(socket: &Socket, other: &Socket) -> bool {
     let Some(tuple) = socket.tuple.filter(|tuple| other.tuple == Some(tuple.mirrored())) else { return false };
-    // Two namespaces may hold equal loopback tuples that are strangers.
+    // Two namespaces may have equal loopback addresses without any connection between them.
     let same_host = other.id.host == socket.id.host;
     let same_namespace = same_host && (other.netns.is_none() || other.netns == socket.netns);
     // A connection has one connecting and one accepting end.
     let roles_differ = other.role.is_none() || other.role != socket.role;
     let together = !ended_before(other, socket) && !ended_before(socket, other);
+    // The two first sightings are close together, or a snapshot shows that the older socket still existed.
     let seen_together = socket.since.apart(other.since) <= ENDS_WITHIN
         || socket.found >= Some(other.since)
         || other.found >= Some(socket.since);
-    // Nobody accepts before somebody connects.
+    // A connection is accepted after its connect, never before.
     let in_order = |one: &Socket, that: &Socket| {
         one.role != Some(SocketRole::Connected)
             || one.begun.zip(that.begun).is_none_or(|(connected, accepted)| connected <= accepted)
@@ -111,7 +119,7 @@ fn fits_by_addresses(socket: &Socket, other: &Socket) -> bool {
 }
 
 impl Sockets {
-    /// Looks for the other end of a socket of which something new is known. Returns the sockets whose other end changed.
+    /// Looks for the peer of a socket after a new sighting. Returns the sockets whose peer changed.
     pub(in crate::correlate) fn pair(&mut self, no: SocketNo) -> Changed {
         let Some(socket) = self.get(no) else { return Changed::new() };
         let Some(tuple) = socket.tuple else { return Changed::new() };
@@ -124,8 +132,8 @@ impl Sockets {
         }
     }
 
-    /// The rule of recordings without sequence numbers: the one socket that mirrors this one and has no other end yet. Where two
-    /// fit, neither is taken.
+    /// Rule for recordings without sequence numbers: pair with the only unpaired socket that mirrors this one.
+    /// If two sockets fit, take neither.
     fn pair_by_addresses(&mut self, no: SocketNo, tuple: Tuple) -> Changed {
         if self.get(no).is_none_or(|socket| socket.peer.is_some()) {
             return Changed::new();
@@ -139,15 +147,16 @@ impl Sockets {
         Changed::new()
     }
 
-    /// The one socket that matches best, if this one is its only match in turn. A better match, or a second equal one, ends a
-    /// pair of addresses alone; a second equal pair of sequence numbers ends even a proved one.
+    /// Rule for recordings with sequence numbers: pair two sockets if each is the only best match of the other.
+    /// A pair that rests on addresses ends with a better match, or with a second equal one. A second socket with
+    /// equal sequence numbers ends even a proved pair.
     fn pair_by_proof(&mut self, no: SocketNo, tuple: Tuple) -> Changed {
         let mut changed = Changed::new();
         if self.is_refuted(no) {
             changed.extend(self.leave_peer(no));
         }
         if self.is_proved(no) {
-            // By what came to be known of a pair of addresses.
+            // A new fact has proved an existing pair of addresses.
             changed.extend(self.settle(no));
             return changed;
         }
@@ -158,14 +167,14 @@ impl Sockets {
             if found.len() == 1 && back[..] == [no] {
                 changed.extend(self.join(no, other));
             } else if found.len() + back.len() > 2 {
-                // Uncertain from now on: no end keeps a partner.
+                // More than one match: neither end keeps a peer.
                 changed.extend(self.leave_peer(other));
             }
         }
         changed
     }
 
-    /// Makes two sockets each other's other end, and takes from each the one that it had.
+    /// Makes two sockets peers, and separates each from its previous peer.
     fn join(&mut self, no: SocketNo, other: SocketNo) -> Changed {
         if self.get(no).and_then(|socket| socket.peer) == Some(other) {
             return Changed::new();
@@ -181,7 +190,7 @@ impl Sockets {
         changed
     }
 
-    /// Both ends of a proved pair wait for no other any more. Returns the ends that waited until now.
+    /// Stops a proved pair from waiting. Returns the ends that waited until now.
     fn settle(&mut self, no: SocketNo) -> Changed {
         let peer = self.get(no).and_then(|socket| socket.peer);
         let mut waited = Changed::new();
@@ -194,13 +203,13 @@ impl Sockets {
         waited
     }
 
-    /// Whether the sequence numbers of a pair, known by now, differ.
+    /// True if both ends of a pair have sequence numbers, and the numbers differ.
     fn is_refuted(&self, no: SocketNo) -> bool {
         let isns = self.ends_of(no).and_then(|(socket, other)| socket.isn.zip(other.isn));
         isns.is_some_and(|(own, others)| !own.is_other_end_of(others))
     }
 
-    /// Whether the other end is known by more than addresses across network namespaces.
+    /// True if the pair rests on more than addresses across network namespaces.
     fn is_proved(&self, no: SocketNo) -> bool {
         self.ends_of(no).is_some_and(|(socket, other)| {
             let agree = socket.isn.zip(other.isn).is_some_and(|(own, others)| own.is_other_end_of(others));
@@ -208,12 +217,13 @@ impl Sockets {
         })
     }
 
+    /// Entries of a socket and of its peer.
     fn ends_of(&self, no: SocketNo) -> Option<(&Socket, &Socket)> {
         let socket = self.get(no)?;
         Some((socket, self.get(socket.peer?)?))
     }
 
-    /// Whether more than one socket may be the other end.
+    /// True if more than one socket can be the peer.
     pub(in crate::correlate) fn is_ambiguous(&self, no: SocketNo) -> bool {
         let found = self.candidates(no);
         match (self.rule, &found[..]) {
@@ -222,11 +232,12 @@ impl Sockets {
         }
     }
 
-    /// At most two that may be the other end: those that match best.
+    /// At most two sockets that can be the peer: the best matches.
     fn candidates(&self, no: SocketNo) -> SmallVec<[SocketNo; 2]> {
         let Some((socket, tuple)) = self.get(no).and_then(|socket| Some((socket, socket.tuple?))) else {
             return SmallVec::new();
         };
+        // Sequence numbers decide, where a socket with matching ones exists.
         if self.rule == Pairing::SequenceNumbers {
             let others = socket.isn.into_iter().flat_map(Isn::others);
             let named: SmallVec<[SocketNo; 2]> = others.flat_map(|isn| self.ends.with(isn)).take(2).collect();
@@ -234,7 +245,7 @@ impl Sockets {
                 return named;
             }
         }
-        // A crowd with equal addresses is no real host's: ambiguous, without a comparison of each with each.
+        // No real host has so many sockets with equal addresses. Report an ambiguity without comparing them all.
         if self.ends.waiting_for(tuple).nth(MAX_CANDIDATES).is_some() {
             return self.ends.waiting_for(tuple).take(2).collect();
         }
@@ -249,7 +260,8 @@ impl Sockets {
         fitting.into_iter().filter(|(how, _)| Some(*how) == best).map(|(_, no)| no).take(2).collect()
     }
 
-    /// Takes the other end off a socket and the socket off that end: the two are no connection, or may be none. Both wait again.
+    /// Separates a socket from its peer: the two are not one connection, or may not be. Both wait for a peer
+    /// again.
     fn leave_peer(&mut self, no: SocketNo) -> Changed {
         let Some(peer) = self.get(no).and_then(|socket| socket.peer) else { return Changed::new() };
         for end in [no, peer] {
@@ -260,7 +272,7 @@ impl Sockets {
         smallvec![no, peer]
     }
 
-    /// How sure it is that two sockets with each other as other end are one connection, and by what.
+    /// Confidence and evidence that two paired sockets are one connection.
     pub(in crate::correlate) fn proof(&self, near: &Socket, far: &Socket) -> (Confidence, Proofs) {
         let mirrored = near.tuple.map(Tuple::mirrored) == far.tuple;
         if self.rule == Pairing::Addresses || (mirrored && in_one_namespace(near, far)) {

@@ -1,4 +1,4 @@
-//! The process table: reuse-safe, bounded, with tombstones.
+//! The process table: safe against pid reuse, bounded, with tombstones of exited processes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,26 +14,27 @@ use crate::model::{
 #[derive(Clone, Debug, Default)]
 pub(in crate::correlate) struct Process {
     pub(in crate::correlate) info: Arc<ProcessInfo>,
-    /// Who called fork, as seen; `info.parent` may be another one (CLONE_PARENT, reparenting).
+    /// Process that called fork, from a record. `info.parent` may differ (CLONE_PARENT, reparenting).
     pub(in crate::correlate) forked_by: Option<TaskKey>,
+    /// Time and status of the exit, from a record.
     pub(in crate::correlate) exit: Option<(BootTime, ExitStatus)>,
-    /// When it was looked for and was gone, although no record told how it ended.
+    /// Time at which a search found the process gone without a record of its exit.
     pub(in crate::correlate) gone: Option<BootTime>,
-    /// TCP ports it listens on.
+    /// TCP ports on which the process listens.
     pub(in crate::correlate) ports: BTreeSet<u16>,
-    /// Since when it is known to listen or accept.
+    /// Earliest known time at which the process listened or accepted.
     pub(in crate::correlate) serves_since: Option<BootTime>,
-    /// It listens on a runtime's socket.
+    /// Set when the process listens on a socket of a runtime.
     pub(in crate::correlate) is_runtime: bool,
-    /// Name of the runtime that it is, where its socket says so.
+    /// Name of the runtime, if the path of its socket implies one.
     pub(in crate::correlate) runtime_name: Option<&'static str>,
-    /// Where its verified listeners are reached, by the names that they were bound with.
+    /// Verified unix listeners: name given to bind → path at which clients reach the listener.
     pub(in crate::correlate) serves_at: BTreeMap<RawText, RawText>,
-    /// Its cgroup, as a snapshot of the program that it runs now has it.
+    /// Cgroup of the current program, from a snapshot.
     pub(in crate::correlate) cgroup: Option<RawText>,
-    /// What it had open.
+    /// Coverage of the process by records and snapshots; meaningful for daemons.
     pub(in crate::correlate) looked: Looked,
-    /// Where it comes from.
+    /// Ancestors of the process.
     pub(in crate::correlate) ancestry: Option<Above>,
 }
 
@@ -56,10 +57,12 @@ impl Looked {
     }
 }
 
-/// Where a process comes from: its sessions share it.
+/// Ancestors of a process, shared by its sessions.
 #[derive(Clone, Debug)]
 pub(in crate::correlate) struct Above {
+    /// Parent first.
     pub(in crate::correlate) parents: Arc<[Ancestor]>,
+    /// User names by uid.
     pub(in crate::correlate) names: BTreeMap<u32, String>,
 }
 
@@ -72,11 +75,12 @@ impl From<Ancestry> for Above {
 #[derive(Default)]
 pub(in crate::correlate) struct Processes {
     by_key: Table<TaskKey, Process>,
-    /// Newest bearer of a pid: unix peers are named by pid alone.
+    /// Newest process with each pid: unix peers are named by pid only.
     by_tgid: Table<(HostNo, u32), TaskKey>,
+    /// Exited processes by time of exit, for [`Processes::sweep`].
     ended: BTreeSet<(BootTime, TaskKey)>,
     pub(in crate::correlate) caps: Caps,
-    /// Entries discarded to make room, since [`Processes::take_discarded`] was called.
+    /// Entries discarded to make room since [`Processes::take_discarded`] was called.
     discarded: u64,
 }
 
@@ -85,12 +89,12 @@ impl Processes {
         self.by_key.get(&task)
     }
 
-    /// Every one that is known, in no order that means anything.
+    /// All known processes, in no meaningful order.
     pub(in crate::correlate) fn iter(&self) -> impl Iterator<Item = (TaskKey, &Process)> {
         self.by_key.iter().map(|(task, process)| (*task, process))
     }
 
-    /// The one that has this pid now on that host.
+    /// Living process that has this pid on this host.
     pub(in crate::correlate) fn bearer(&self, host: HostNo, tgid: u32) -> Option<TaskKey> {
         self.by_tgid
             .get(&(host, tgid))
@@ -98,6 +102,7 @@ impl Processes {
             .filter(|task| self.by_key.get(task).is_some_and(|one| one.exit.is_none()))
     }
 
+    /// Entry of a process, made if new.
     pub(in crate::correlate) fn entry(&mut self, task: TaskKey) -> &mut Process {
         if !self.by_key.contains_key(&task) {
             if self.by_key.len() >= self.caps.processes {
@@ -112,26 +117,28 @@ impl Processes {
         self.by_key.entry(task).or_default()
     }
 
+    /// Notes that the process listens or accepts.
     pub(in crate::correlate) fn serves(&mut self, task: TaskKey, at: BootTime) {
         let since = &mut self.entry(task).serves_since;
         *since = since.or(Some(at));
     }
 
+    /// Adds a fork.
     pub(in crate::correlate) fn forked(&mut self, by: TaskKey, child: TaskKey) {
         let inherited = self.by_key.get(&by).map(|parent| Arc::clone(&parent.info));
         let process = self.entry(child);
         process.forked_by = Some(by);
-        // Until it runs execve, it is a copy of its maker.
+        // Until its execve, the child is a copy of its parent.
         if let (true, Some(inherited)) = (*process.info == ProcessInfo::default(), inherited) {
             let inherited = Arc::unwrap_or_clone(inherited);
             process.info = Arc::new(ProcessInfo { parent: Some(by), watched: None, ..inherited });
         }
     }
 
-    /// It runs another program now: what was known of the old one is void.
+    /// Adds an execve. Facts about the previous program no longer apply.
     pub(in crate::correlate) fn executed(&mut self, task: TaskKey, info: &ProcessInfo) {
         let process = self.entry(task);
-        // What forked it may have been in another cgroup.
+        // The parent may have forked in another cgroup.
         process.cgroup = None;
         let known = Arc::make_mut(&mut process.info);
         known.exe = None;
@@ -139,24 +146,25 @@ impl Processes {
         self.learn(task, info.clone());
     }
 
-    /// Whether it is a Go program, as far as is known.
+    /// True if the process is known to be a Go program.
     pub(in crate::correlate) fn is_go(&self, task: TaskKey) -> bool {
         self.by_key.get(&task).is_some_and(|process| matches!(process.info.program, Some(Program::Go(_))))
     }
 
-    /// Takes over what `info` knows; what it does not know stays. Tells whether that is anything new.
+    /// Merges `info` into the entry; unknown fields keep their value. Returns true if the entry is new or has
+    /// changed.
     pub(in crate::correlate) fn learn(&mut self, task: TaskKey, info: ProcessInfo) -> bool {
         let is_new = !self.by_key.contains_key(&task);
         let known = &mut self.entry(task).info;
         let (old, mut new) = (&**known, info);
-        // Of a process that has ended meanwhile, /proc has no arguments any more.
+        // /proc/PID/cmdline of a zombie is empty.
         let is_zombie = new.argv.is_empty();
         if is_zombie {
             (new.argv, new.argv_truncated) = (old.argv.clone(), old.argv_truncated);
         }
         new.exe = new.exe.or_else(|| old.exe.clone());
         new.program = new.program.or_else(|| old.program.clone());
-        // /proc gives the terminal together with the cgroup. A zombie has lost its terminal, and shows no arguments.
+        // /proc gives the terminal together with the cgroup. A zombie has neither a terminal nor arguments.
         if new.cgroup.is_none() || is_zombie {
             new.tty = new.tty.or_else(|| old.tty.clone());
         }
@@ -176,14 +184,14 @@ impl Processes {
         is_new || is_different
     }
 
-    /// It was looked for and is not there. A record of its end may still come.
+    /// Notes that a search did not find the process. A record of its exit may still arrive.
     pub(in crate::correlate) fn gone(&mut self, task: TaskKey, at: BootTime) {
         if let Some(process) = self.by_key.get_mut(&task) {
             process.gone = process.gone.or(Some(at));
         }
     }
 
-    /// What a snapshot verified of one of its listeners.
+    /// Adds a unix listener that a snapshot verified.
     pub(in crate::correlate) fn listens(&mut self, task: TaskKey, bound: &RawText, listener: &Listener) {
         let process = self.entry(task);
         if let Some(at) = listener.serves_at()
@@ -193,23 +201,26 @@ impl Processes {
         }
     }
 
-    /// The path at which clients reach the listener that was bound with that name; `None` where none is verified.
+    /// Path at which clients reach the listener with this bind name; `None` if no such listener is verified.
     pub(in crate::correlate) fn serves_at(&self, task: TaskKey, bound: &RawText) -> Option<&RawText> {
         self.by_key.get(&task)?.serves_at.get(&parse_abstract(bound))
     }
 
-    /// Whether it may be a kubelet: root in the initial user namespace. Recordings of formats 1 to 3 do not tell.
+    /// True unless the process cannot be a kubelet. A kubelet runs as root in the initial user namespace.
+    /// Recordings of formats 1 to 3 have no such data.
     pub(in crate::correlate) fn may_be_kubelet(&self, task: TaskKey) -> bool {
         self.by_key.get(&task).is_none_or(|process| {
             process.info.userns.is_none() || (!process.info.is_in_own_userns() && process.info.uid == Some(0))
         })
     }
 
-    /// Whether it may be an API server: any user of the host. Recordings of formats 1 to 3 do not tell.
+    /// True unless the process cannot be an API server. An API server may run as any user, but in the initial
+    /// user namespace. Recordings of formats 1 to 3 have no such data.
     pub(in crate::correlate) fn may_be_apiserver(&self, task: TaskKey) -> bool {
         self.by_key.get(&task).is_none_or(|process| !process.info.is_in_own_userns())
     }
 
+    /// Adds an exit. The first report counts.
     pub(in crate::correlate) fn exited(&mut self, task: TaskKey, at: BootTime, status: ExitStatus) {
         let process = self.entry(task);
         if process.exit.is_none() {
@@ -218,7 +229,7 @@ impl Processes {
         }
     }
 
-    /// `task` and who forked it, and so on upwards; bounded.
+    /// `task`, the process that forked it, and so on upwards; at most [`MAX_LINEAGE`] processes.
     pub(in crate::correlate) fn lineage(&self, task: TaskKey) -> impl Iterator<Item = TaskKey> + '_ {
         std::iter::successors(Some(task), |task| {
             let process = self.by_key.get(task)?;
@@ -227,7 +238,7 @@ impl Processes {
         .take(MAX_LINEAGE)
     }
 
-    /// Forgets what ended long ago and nobody needs.
+    /// Forgets processes that exited long ago, unless a session needs them.
     pub(in crate::correlate) fn sweep(&mut self, now: BootTime, needed: impl Fn(TaskKey) -> bool) {
         while let Some(&(at, task)) = self.ended.first() {
             if now.since(at) < REMEMBER {
@@ -242,7 +253,8 @@ impl Processes {
         }
     }
 
-    /// Makes room for one entry: the process that ended first goes, or the first of the table where all are alive.
+    /// Makes room for one entry. Drops the process that exited first, or the first of the table if all are
+    /// alive.
     fn discard_one(&mut self) {
         let ended = self.ended.pop_first().map(|(_, task)| task);
         if let Some(task) = ended.or_else(|| self.by_key.first().map(|(task, _)| *task)) {

@@ -1,4 +1,4 @@
-//! The socket table: one entry a socket, whatever names it is called by, and its other end.
+//! The socket table: one entry per socket under all its names, and the peer of each socket.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -9,7 +9,7 @@ use super::{
 use crate::correlate::limits::{Caps, MAX_CANDIDATES, REMEMBER};
 use crate::model::{BootTime, Family, HostNo, Isn, Pairing, RawText, SocketId, SocketInfo, SocketRole, TaskKey, Tuple};
 
-/// Number of an entry: never reused, unlike every name that the kernel gives.
+/// Index of an entry. Never reused, unlike the names that the kernel gives to sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::correlate) struct SocketNo(u64);
 
@@ -19,29 +19,33 @@ pub(in crate::correlate) struct Socket {
     pub(in crate::correlate) tuple: Option<Tuple>,
     pub(in crate::correlate) netns: Option<u32>,
     pub(in crate::correlate) role: Option<SocketRole>,
+    /// First process that was seen with the socket. Later ones inherited it.
     pub(in crate::correlate) owner: Option<TaskKey>,
-    /// Initial sequence numbers, of a TCP connection that a BPF program read.
+    /// Initial sequence numbers of a TCP connection, read by a BPF program.
     pub(in crate::correlate) isn: Option<Isn>,
-    /// The other end, once both are known. See [`Sockets::pair`] for when that changes.
+    /// The other end, once both ends are known. [`Sockets::pair`] documents when the peer changes.
     pub(in crate::correlate) peer: Option<SocketNo>,
-    /// No process of this host has the other end.
+    /// Set when a search found no process of this host with the other end.
     pub(in crate::correlate) peer_absent: bool,
-    /// A unix connection to an API on which each session has a connection of its own, and its path.
+    /// Path of a unix connection to an API that uses one connection per session; `None` for other sockets.
     pub(in crate::correlate) unix: Option<RawText>,
-    /// It is older than the tracer.
+    /// Set when the socket is older than the tracer.
     pub(in crate::correlate) older: bool,
-    /// When it was first seen.
+    /// Time of the first record about the socket.
     pub(in crate::correlate) since: BootTime,
-    /// When it was connected or accepted, where that was told.
+    /// Time of connect or accept, if a record reported it.
     pub(in crate::correlate) begun: Option<BootTime>,
-    /// When somebody last looked, and it was there.
+    /// Time of the last snapshot that contained the socket.
     pub(in crate::correlate) found: Option<BootTime>,
+    /// Time of the close.
     pub(in crate::correlate) closed: Option<BootTime>,
+    /// Bytes received, known after the close.
     pub(in crate::correlate) received: Option<u64>,
+    /// Bytes that the other end acknowledged, known after the close.
     pub(in crate::correlate) acked: Option<u64>,
 }
 
-/// What of a socket is told by who sees it.
+/// Fields of a socket that a sighting can fill.
 type Told = (SocketId, Option<Tuple>, Option<u32>, Option<SocketRole>, Option<TaskKey>, Option<BootTime>);
 
 impl Socket {
@@ -50,40 +54,44 @@ impl Socket {
     }
 }
 
-/// What came of seeing a socket.
+/// Result of a sighting of a socket.
 pub(in crate::correlate) struct Learnt {
-    /// Its entry.
+    /// Entry of the socket.
     pub(in crate::correlate) no: SocketNo,
-    /// Sockets whose other end changed by that.
+    /// Sockets whose peer changed.
     pub(in crate::correlate) changed: Changed,
-    /// Whether more is known of it than before.
+    /// Set when the sighting added anything new.
     pub(in crate::correlate) is_news: bool,
 }
 
 /// Both ends of a unix connection.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::correlate) struct UnixEnds {
-    /// Of who connected.
+    /// Connecting end.
     pub(in crate::correlate) near: SocketNo,
-    /// Of who accepted.
+    /// Accepting end.
     pub(in crate::correlate) far: SocketNo,
 }
 
 #[derive(Default)]
 pub(in crate::correlate) struct Sockets {
-    /// Boxed: they are large, and a table moves what it holds.
+    /// Boxed: entries are large, and the table moves them.
     all: Table<SocketNo, Box<Socket>>,
     by_cookie: Table<(HostNo, u64), SocketNo>,
     by_inode: Table<(HostNo, u64), SocketNo>,
-    /// How ends are paired.
+    /// Rule for pairing the two ends of a TCP connection.
     pub(in crate::correlate) rule: Pairing,
     pub(in crate::correlate) ends: Ends,
+    /// Closed sockets by time of the close, for [`Sockets::sweep`].
     closed: BTreeSet<(BootTime, SocketNo)>,
-    /// Addresses of this host: what processes here have as their own end.
+    /// Addresses of this host: local addresses of sockets that belong to its processes.
     addresses: BTreeSet<IpAddr>,
+    /// Number of entries made so far, and index of the newest one.
     made: u64,
     pub(in crate::correlate) caps: Caps,
+    /// Sockets refused since [`Sockets::take_refused`] was called.
     refused: u64,
+    /// Addresses refused since [`Sockets::take_refused`] was called.
     refused_addresses: u64,
 }
 
@@ -96,16 +104,17 @@ impl Sockets {
         self.all.get(&no).map(|socket| &**socket)
     }
 
-    /// Every entry, in no order that means anything.
+    /// All entries, in no meaningful order.
     pub(in crate::correlate) fn iter(&self) -> impl Iterator<Item = (SocketNo, &Socket)> {
         self.all.iter().map(|(no, socket)| (*no, &**socket))
     }
 
-    /// The entry of that name. The cookie decides; an inode alone names the newest bearer.
+    /// Entry with this name. The cookie decides. An inode alone names the newest socket that has it.
     pub(in crate::correlate) fn find(&self, id: SocketId) -> Option<SocketNo> {
         match id.cookie {
             Some(cookie) => self.by_cookie.get(&(id.host, cookie)).copied().or_else(|| {
-                // Known by inode only so far: the same socket, if no other cookie was ever seen on it.
+                // So far known by inode only. It is the same socket unless another cookie was seen with the
+                // inode.
                 let no = self.by_inode.get(&(id.host, id.inode?)).copied()?;
                 self.all.get(&no).is_some_and(|socket| socket.id.cookie.is_none()).then_some(no)
             }),
@@ -113,7 +122,8 @@ impl Sockets {
         }
     }
 
-    /// Takes in what was seen of a socket, `begins`: that it was connected or accepted just then.
+    /// Adds a sighting of a socket. `begins` is true for a record of the connect or accept itself. Returns
+    /// `None` if the socket has no name, or the table is full.
     pub(in crate::correlate) fn learn(
         &mut self,
         at: BootTime,
@@ -139,7 +149,7 @@ impl Sockets {
         socket.tuple = socket.tuple.or(info.tuple);
         socket.netns = socket.netns.or(info.netns);
         socket.role = socket.role.or(info.role);
-        // The process that named it first keeps it: later ones have it by inheritance.
+        // The first process keeps the socket. Later ones inherited the descriptor.
         socket.owner = socket.owner.or(owner);
         let is_news = known.is_none() || socket.told() != before;
         let (id, here) = (socket.id, socket.tuple.filter(|_| socket.owner.is_some()));
@@ -159,8 +169,8 @@ impl Sockets {
         Some(Learnt { no, is_news: is_news || !changed.is_empty(), changed })
     }
 
-    /// A connection has one pair of sequence numbers. Where two readings differ, one of them was torn: the reading that the
-    /// other end confirms counts, else the newer one.
+    /// Sets the sequence numbers. A connection has one pair of them, so of two different readings one was torn.
+    /// The reading that the peer confirms counts; without a confirmation the newer one does.
     fn learn_isn(&mut self, no: SocketNo, isn: Isn) {
         let Some(socket) = self.all.get(&no).filter(|socket| socket.isn != Some(isn)) else { return };
         let before = socket.isn;
@@ -183,13 +193,14 @@ impl Sockets {
         }
     }
 
-    /// Whether no further socket fits. [`Sockets::make_room`] may change that.
+    /// True if the table has no room for another socket. [`Sockets::make_room`] may change this.
     pub(in crate::correlate) fn is_full(&self) -> bool {
         self.all.len() >= self.caps.sockets
     }
 
-    /// Discards entries that no session needs: first those whose owner has exited, then those that closed. Returns the entries.
-    /// Each is a loss: a later record about one of them finds no entry.
+    /// Discards entries that no session needs: first those with an exited owner, and if there are none, closed
+    /// ones. Returns the discarded entries. Each of them is a loss: a later record about the socket finds no
+    /// entry.
     pub(in crate::correlate) fn make_room(
         &mut self,
         needed: impl Fn(SocketNo) -> bool,
@@ -201,7 +212,7 @@ impl Sockets {
         if gone.is_empty() {
             gone.extend(self.closed.iter().map(|(_, no)| *no).filter(|no| !needed(*no)));
         }
-        // The table's own order depends on what was removed before.
+        // Sort: the order of the table depends on earlier removals.
         gone.sort_unstable();
         for no in &gone {
             self.remove(*no);
@@ -209,7 +220,7 @@ impl Sockets {
         gone
     }
 
-    /// Sockets and addresses that were refused since the last call.
+    /// Numbers of sockets and of addresses refused since the last call.
     pub(in crate::correlate) fn take_refused(&mut self) -> (u64, u64) {
         (std::mem::take(&mut self.refused), std::mem::take(&mut self.refused_addresses))
     }
@@ -243,7 +254,7 @@ impl Sockets {
         Some(no)
     }
 
-    /// A snapshot found the socket with these addresses. Returns the sockets whose other end changed by that.
+    /// Notes that a snapshot contains the socket. Returns the sockets whose peer changed.
     pub(in crate::correlate) fn found(&mut self, at: BootTime, no: SocketNo) -> Changed {
         if let Some(socket) = self.all.get_mut(&no) {
             socket.found = socket.found.max(Some(at));
@@ -251,7 +262,8 @@ impl Sockets {
         self.pair(no)
     }
 
-    /// Takes in a unix connection: both ends are known at once, and no record tells when they close.
+    /// Adds a unix connection. Both ends are known at once; no record reports the close. Returns `None` if the
+    /// table is full.
     pub(in crate::correlate) fn learn_unix(
         &mut self,
         at: BootTime,
@@ -265,11 +277,11 @@ impl Sockets {
         if let (Some(far), Some(peer)) = (known, peer)
             && self.all.get(&peer).is_some_and(|socket| socket.id.inode == near.inode)
         {
-            // Seen by the probe and by the snapshot.
+            // Probe and snapshot both reported this connection.
             return Some(UnixEnds { near: peer, far });
         }
         let mut end = |id: SocketId, role: SocketRole| {
-            // An inode is used again; a new connection has a new entry.
+            // Inodes are reused, so a new connection gets a new entry.
             if let Some(inode) = id.inode {
                 self.by_inode.swap_remove(&(id.host, inode));
             }
@@ -296,16 +308,17 @@ impl Sockets {
         }
     }
 
-    /// Whether a connection from there leads to this host: then its other end is here, or it is gone.
+    /// True if the remote address belongs to this host. The other end is then on this host, or gone.
     pub(in crate::correlate) fn stays_here(&self, tuple: Tuple) -> bool {
         tuple.is_loopback() || self.addresses.contains(&tuple.remote.ip())
     }
 
-    /// Takes an entry off that nobody closes.
+    /// Drops an entry of a socket whose close is never reported.
     pub(in crate::correlate) fn drop_entry(&mut self, no: SocketNo) {
         self.remove(no);
     }
 
+    /// Sets the peer of one end. A peer with a known role gives the other role to this end.
     pub(in crate::correlate) fn marry(&mut self, no: SocketNo, peer: SocketNo) {
         let role = self.all.get(&peer).and_then(|peer| match peer.role? {
             SocketRole::Accepted => Some(SocketRole::Connected),
@@ -322,7 +335,7 @@ impl Sockets {
         }
     }
 
-    /// Takes the other end off a socket; returns its addresses.
+    /// Clears the peer of a socket. Returns the socket's addresses.
     pub(in crate::correlate) fn forget_peer(&mut self, no: SocketNo) -> Option<Tuple> {
         let socket = self.all.get_mut(&no)?;
         socket.peer = None;
@@ -335,7 +348,7 @@ impl Sockets {
         }
     }
 
-    /// Nobody on this host has the other end.
+    /// Marks the sockets with these addresses as having no peer on this host, and returns them.
     pub(in crate::correlate) fn peer_absent(
         &mut self,
         tuple: Tuple,
@@ -353,6 +366,7 @@ impl Sockets {
         found
     }
 
+    /// Notes the close of a socket, with its byte counts. The first report counts.
     pub(in crate::correlate) fn closed(
         &mut self,
         at: BootTime,
@@ -367,7 +381,7 @@ impl Sockets {
             socket.received = received;
             socket.acked = acked;
             self.closed.insert((at, no));
-            // The inode goes to the next socket.
+            // The next socket may get this inode.
             if let Some(inode) = socket.id.inode
                 && self.by_inode.get(&(socket.id.host, inode)) == Some(&no)
             {
@@ -377,7 +391,7 @@ impl Sockets {
         Some(no)
     }
 
-    /// Forgets what closed long ago and nobody needs; tells what.
+    /// Forgets sockets that closed long ago, unless a session needs them. Returns the forgotten ones.
     pub(in crate::correlate) fn sweep(&mut self, now: BootTime, needed: impl Fn(SocketNo) -> bool) -> Vec<SocketNo> {
         let mut gone = Vec::new();
         while let Some(&(at, no)) = self.closed.first() {
