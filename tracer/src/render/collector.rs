@@ -1,4 +1,4 @@
-//! Takes in what a replay tells, and keeps from when each part of a session was known.
+//! Collects the findings of a replay, and keeps the time from which each part of a session was known.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,12 +18,12 @@ use crate::{
     sink::{Header, Sink, view},
 };
 
-/// Takes in what a replay shows.
+/// Builds the data of all pictures from the findings of a replay.
 #[derive(Default)]
 pub struct Collector {
     header: Header,
     growing: BTreeMap<SessionId, Growing>,
-    /// Ids in the order in which they were told.
+    /// Session ids in the order of their first finding.
     order: Vec<SessionId>,
     faults: Vec<Verdict>,
     end: BootTime,
@@ -32,18 +32,18 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// A collector to hand to a replay, and the same to ask afterwards.
+    /// Returns a sink for a replay, and the collector that the sink fills.
     #[must_use]
     pub fn shared() -> (Box<dyn Sink>, Arc<Mutex<Self>>) {
         let kept = Arc::new(Mutex::new(Self::default()));
         (Box::new(Handle(Arc::clone(&kept))), kept)
     }
 
-    /// What it has taken in.
+    /// Returns the collected recording and leaves the collector empty.
     #[must_use]
     pub fn story(&mut self) -> Story {
         let mut growing = std::mem::take(&mut self.growing);
-        // What turned out to be a part of another is told there.
+        // A session that was merged into another one is drawn as part of that session alone.
         let is_part = |one: &Growing| one.session.merged_into.as_ref().is_some_and(|whole| growing.contains_key(whole));
         let parts: BTreeSet<SessionId> =
             growing.iter().filter(|(_, one)| is_part(one)).map(|(id, _)| id.clone()).collect();
@@ -67,7 +67,7 @@ impl Collector {
     }
 }
 
-/// What the replay owns of a collector.
+/// The sink that the replay owns; it forwards to the shared collector.
 struct Handle(Arc<Mutex<Collector>>);
 
 impl Handle {
@@ -104,6 +104,7 @@ impl Sink for Handle {
     fn finish(&mut self, report: &Report) -> io::Result<()> {
         let mut kept = self.collector();
         (kept.end, kept.totals) = (report.now(), report.totals.clone());
+        // Faults that belong to no session. Those of a session go to that session below.
         let of_none = report.diagnosis.of(None).into_iter().filter(|verdict| verdict.severity == Severity::Fault);
         kept.faults = of_none.cloned().collect();
         for session in &report.sessions {
@@ -116,8 +117,8 @@ impl Sink for Handle {
     }
 }
 
-/// A tale while it is told. Parts keep their place here for good; the order of the path is kept beside them, since a hop may
-/// turn up before others.
+/// A session while its findings arrive. An element keeps its index in `hops`, `links` and `gaps` for good. `order`
+/// holds the order of the path, since a hop may be found after its successors.
 struct Growing {
     session: Session,
     hops: Vec<Part<Hop>>,
@@ -148,6 +149,7 @@ impl Growing {
     fn grow(&mut self, session: &Session, at: BootTime) {
         let places = self.place(&session.hops, at);
         let place = |index: usize| places.get(index).copied();
+        // Indices of the finding become indices into `hops`, which never change.
         let links = session.links.iter().filter_map(|link| {
             let (from, to) = (place(link.from)?, place(link.to)?);
             Some(Tie::new(Link { from, to, ..link.clone() }, at))
@@ -162,10 +164,13 @@ impl Growing {
         self.session = session.clone();
     }
 
-    /// Where each of these hops is kept. New ones stand behind the one before them.
+    /// Returns the index in `hops` of each hop of the finding. A new hop is inserted behind its predecessor on the
+    /// path; a hop that the finding lacks ends at `at`.
     fn place(&mut self, hops: &[Hop], at: BootTime) -> Vec<usize> {
         let mut places: Vec<usize> = Vec::with_capacity(hops.len());
         for hop in hops {
+            // Role and task identify a hop. `places` excludes hops that were matched already: a task may be on the path
+            // twice.
             let is_it = |kept: &Part<Hop>| kept.holds() && kept.what.role == hop.role && kept.what.task == hop.task;
             let known = (0..self.hops.len()).find(|index| !places.contains(index) && is_it(&self.hops[*index]));
             let place = known.unwrap_or(self.hops.len());
@@ -187,6 +192,7 @@ impl Growing {
 
     fn tale(mut self) -> Tale {
         let place = |index: usize| self.order.iter().position(|one| *one == index).unwrap_or(index);
+        // From here on, indices follow the order of the path.
         for link in &mut self.links {
             let link = &mut link.what.link;
             (link.from, link.to) = (place(link.from), place(link.to));
@@ -209,7 +215,8 @@ impl Growing {
     }
 }
 
-/// Takes in the parts that hold from `at` on.
+/// Updates `kept` to the elements `now` that hold from `at` on: a known one learns its new state, a new one is added,
+/// and a missing one ends at `at`.
 fn merge<T>(
     kept: &mut Vec<Part<T>>,
     now: Vec<T>,
@@ -229,7 +236,7 @@ fn merge<T>(
     }
 }
 
-/// Whether both are the same link. What it rests on and what was counted may have grown.
+/// True if both describe the same link. Evidence and byte counts are left out, since both may have grown.
 fn is_same_link(one: &Tie, other: &Tie) -> bool {
     let claim = |tie: &Tie| {
         let link = &tie.link;
@@ -299,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hop_that_turns_up_late_stands_at_its_place_and_links_follow_it() {
+    fn late_hop_is_inserted_and_links_follow() {
         let (client, server, kubelet) = (hop(Role::Client, 1), hop(Role::ApiServer, 2), hop(Role::Kubelet, 3));
         let exact = Confidence::Exact;
         let last =
@@ -316,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_back_is_kept_with_its_time_and_is_not_in_the_last_word() {
+    fn retracted_parts_keep_their_times_and_leave_last() {
         let gap = Gap { code: GapCode::Unjoined, between: Some((0, 1)), text: "why".into() };
         let (proxy, client, server) = (hop(Role::Proxy, 1), hop(Role::Client, 1), hop(Role::ApiServer, 2));
         let first = session(vec![proxy, server.clone()], vec![link(0, 1, Confidence::Weak)], vec![gap]);
@@ -332,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_that_grows_is_kept_with_its_times() {
+    fn growing_evidence_keeps_its_times() {
         let hops = vec![hop(Role::Client, 1), hop(Role::ApiServer, 2)];
         let with = |confidence| session(hops.clone(), vec![link(0, 1, confidence)], vec![]);
         let tale = told(vec![with(Confidence::Strong), with(Confidence::Strong), with(Confidence::Exact)]);
@@ -343,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_another_session_is_told_there_alone() {
+    fn merged_session_is_drawn_only_in_its_whole() {
         let whole = session(vec![hop(Role::Client, 1)], vec![], vec![]);
         let part = Session {
             id: SessionId("s-2".into()),

@@ -1,7 +1,7 @@
-//! One page in one file: it works from disk, asks nobody for anything, and can do no more than its policy allows.
+//! One self-contained HTML page: it opens from disk and makes no request.
 //!
-//! The page's own policy names its script and its styles by their hashes, and allows nothing else. Data stand in an element that
-//! no browser runs; the script puts them into the page as text alone.
+//! Its Content-Security-Policy names script and styles by their hashes and allows nothing else. The data are in an
+//! element that browsers never run; the script inserts them as plain text.
 
 use std::io::{self, Write};
 
@@ -11,11 +11,11 @@ use sha2::{Digest, Sha256};
 use super::{Story, island::Island};
 use crate::sink::json;
 
-/// The page, with places for the rest: `{{policy}}`, `{{style}}`, `{{data}}`, `{{script}}`.
+/// The page with its placeholders: `{{policy}}`, `{{style}}`, `{{data}}`, `{{script}}`.
 const PAGE: &str = include_str!("page/page.html");
-/// In the order in which later ones rely on earlier ones.
+/// Styles in the order of their cascade.
 const STYLES: &[&str] = &[include_str!("page/picture.css"), include_str!("page/page.css")];
-/// In the order in which later ones rely on earlier ones.
+/// Scripts in the order of their dependencies.
 const SCRIPTS: &[&str] = &[
     include_str!("page/elements.js"),
     include_str!("page/story.js"),
@@ -54,7 +54,7 @@ pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
     target.write_all(rest.as_bytes())
 }
 
-/// A source by its hash, as a Content-Security-Policy names it.
+/// Hash source of an inline element, in the syntax of a Content-Security-Policy.
 fn hash(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_has_each_part_once_and_its_sources_are_those_of_its_policy() {
+    fn policy_names_each_inline_source_once() {
         let mut page = Vec::new();
         write(&Story::default(), &mut page).unwrap();
         let page = String::from_utf8(page).unwrap();
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_make_no_markup_of_text_and_ask_nobody() {
+    fn scripts_parse_no_markup_and_make_no_request() {
         for script in SCRIPTS {
             for banned in
                 ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "fetch(", "import("]

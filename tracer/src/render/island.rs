@@ -1,5 +1,6 @@
-//! What the page is told: the story as JSON, every text fit to be shown, times in microseconds since the first session was told.
-//! What is not known or was not measured is null, never 0. What many sessions share stands once: shapes and sentences, by number.
+//! The data of the page as JSON. Every text is escaped for display; times are microseconds since the first finding.
+//! Unknown and unmeasured values are null, never 0. Shapes and sentences are stored once and referenced by index, since
+//! many sessions share them.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ use crate::{
     },
 };
 
-/// Everything.
+/// The root of the data.
 #[derive(Serialize)]
 pub(super) struct Island {
     host: String,
@@ -36,7 +37,7 @@ pub(super) struct Island {
     sentences: Vec<String>,
 }
 
-/// An explanation, its texts by number; commands as they are.
+/// An explanation. Its sentences are indices; commands stay inline.
 #[derive(Serialize)]
 struct Say {
     title: String,
@@ -77,7 +78,7 @@ struct SessionView {
     gaps: Vec<GapView>,
 }
 
-/// A fault, and from when to when it lasted; null: to the end.
+/// A fault and its span of time; `until` is null if it lasted to the end.
 #[derive(Serialize)]
 struct FaultView {
     what: String,
@@ -92,7 +93,7 @@ struct Beyond {
     say: Option<Say>,
 }
 
-/// From when a part is known, until when, and when it came about.
+/// The time span in which a part was known, and the time at which it came about.
 #[derive(Serialize)]
 struct Span {
     since: i64,
@@ -116,22 +117,22 @@ struct LinkView {
     to: usize,
     kind: &'static str,
     what: String,
-    /// The same in few letters.
+    /// The same without addresses, for a narrow line.
     short: String,
     shared: bool,
     #[serde(flatten)]
     span: Span,
-    /// From when, how sure, by what.
+    /// Start, confidence and evidence of each proof.
     proofs: Vec<(i64, &'static str, String)>,
     inodes: Option<(Option<u64>, Option<u64>)>,
-    /// Of TCP: bytes that went to the process, and to the client; known once it is closed.
+    /// TCP alone: bytes towards the process and towards the client. Known once the connection is closed.
     bytes: Option<(Option<u64>, Option<u64>)>,
     near: Vec<SampleView>,
     far: Vec<SampleView>,
     say: Option<Say>,
 }
 
-/// When; what waits to be read and to be acknowledged; bytes sent and received in all; round trip in microseconds.
+/// Time; bytes not read and not acknowledged; bytes sent and received in total; round trip in microseconds.
 type SampleView = (i64, u32, u32, Option<u64>, Option<u64>, Option<u64>);
 
 #[derive(Serialize)]
@@ -160,6 +161,7 @@ impl Island {
         let anchor = story.header.anchor;
         let of_none = |fault: &Verdict| format!("Of no session: {}", diagnosis::line(fault, anchor, " to the end"));
         notes.extend(story.faults.iter().map(of_none));
+        // A delay counts milliseconds rather than records: it becomes a note.
         let is_delay = |what: &str| unit_of_loss(what) == Unit::Milliseconds;
         let lost = story.totals.lost.iter().filter(|(what, count)| **count > 0 && !is_delay(what));
         let delays = story.totals.lost.iter().filter(|(what, _)| is_delay(what));
@@ -179,7 +181,7 @@ impl Island {
     }
 }
 
-/// Things that are kept once.
+/// Values that are stored once, each with a number.
 struct Shelf<T> {
     kept: Vec<T>,
     at: BTreeMap<String, usize>,
@@ -192,7 +194,7 @@ impl<T> Default for Shelf<T> {
 }
 
 impl<T> Shelf<T> {
-    /// The number of a thing, by something that tells it from others.
+    /// Returns the number of `thing`, and stores it if `key` is new. Equal keys must mean equal things.
     fn number(&mut self, key: String, thing: T) -> usize {
         let next = self.kept.len();
         let number = *self.at.entry(key).or_insert(next);
@@ -237,7 +239,7 @@ impl Maker<'_> {
         })
     }
 
-    /// Explained is what still holds: of what was taken back nothing is said.
+    /// Builds the views of hops, links or gaps. Only parts that still hold are explained.
     fn parts<T, V>(
         &mut self,
         parts: &[Part<T>],
@@ -245,6 +247,7 @@ impl Maker<'_> {
         step: fn(usize) -> Step,
         view: impl Fn(&Self, usize, &Part<T>, Option<Say>) -> V,
     ) -> Vec<V> {
+        // An explanation addresses the final session, which counts only parts that still hold.
         let mut held = 0;
         let mut views = Vec::with_capacity(parts.len());
         for (index, part) in parts.iter().enumerate() {

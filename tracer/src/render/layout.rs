@@ -1,20 +1,20 @@
-//! Where things stand in the picture of a session: positions alone, no words, so that sessions of one shape share one layout and
-//! every painter draws the same.
+//! Positions of the boxes and lines of a session's picture. A shape contains no text, so that sessions with equal paths
+//! share one shape, and SVG and HTML draw the same.
 //!
-//! A place is what hops share: a network namespace. Places that a connection leads to stand beside each other, those on the same
-//! machine below each other; hops stand below each other in their place, in the order of the path.
+//! A place is the network namespace that adjacent hops share. Places joined by a network connection are side by side;
+//! places on one machine are stacked. Hops are stacked in their place, in the order of the path.
 
 use serde::Serialize;
 
 use super::story::Tale;
 use crate::model::{Hop, Link, LinkKind};
 
-/// How wide a picture may be.
+/// Arrangement of the places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Places beside each other.
+    /// Places side by side.
     Wide,
-    /// All below each other, for a narrow screen.
+    /// All places stacked, for a narrow screen.
     Tall,
 }
 
@@ -31,74 +31,74 @@ pub(super) struct Area {
     pub(super) h: u32,
 }
 
-/// What hops share.
+/// The box of hops that share a network namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Place {
-    /// Where it is.
+    /// Position and size.
     pub(super) area: Area,
-    /// Left end of its title, beside the lines that come in from above.
+    /// Left end of its title, to the right of the lines that enter from above.
     pub(super) title: u32,
-    /// First and last of its hops.
+    /// Indices of its first and last hop.
     pub(super) hops: (usize, usize),
 }
 
-/// A line between two hops.
+/// A line between two boxes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Line {
-    /// Index of a link; `None` of two neighbours that no link joins.
+    /// Index of the link; `None` if the line marks a missing link, or leaves this host.
     pub(super) link: Option<usize>,
-    /// The hops that it joins, or that nothing joins; `None` where it leaves this host.
+    /// Indices of the two hops; `None` if the line leaves this host.
     pub(super) hops: Option<(usize, usize)>,
-    /// From where to where, as `d` of an SVG path.
+    /// The `d` attribute of its SVG path.
     pub(super) path: String,
-    /// Where it begins and ends.
+    /// Its start and end points.
     pub(super) ends: ((u32, u32), (u32, u32)),
-    /// Left end of its words, and the base line of the first of two; its middle, where `centred`.
+    /// Position of its label: the baseline of the first of two lines, at the left end or, if `centred`, in the middle.
     pub(super) words: (u32, u32),
-    /// Whether words are centred.
+    /// True if the label is centred on its position.
     pub(super) centred: bool,
-    /// Letters that fit.
+    /// Most characters of the label; 0 without a label.
     pub(super) room: u32,
 }
 
-/// A picture without its words.
+/// A picture without its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Shape {
-    /// Width of all.
+    /// Total width.
     pub(super) w: u32,
-    /// Height of all.
+    /// Total height.
     pub(super) h: u32,
-    /// What hops share.
+    /// Boxes of the places, in the order of the path.
     pub(super) places: Vec<Place>,
-    /// Each hop.
+    /// Boxes of the hops, in the order of the path.
     pub(super) hops: Vec<Area>,
-    /// Each address at which the path leaves this host.
+    /// Boxes of the addresses at which the path leaves this host.
     pub(super) beyond: Vec<Area>,
-    /// What joins them; relays are words inside their hop.
+    /// Lines between boxes. A relay has none: its text is inside the box of its hop.
     pub(super) lines: Vec<Line>,
 }
 
-/// Space around everything.
+/// Margin of the whole picture.
 const MARGIN: u32 = 12;
-/// Between a place and its hops.
+/// Padding between a place and its hops.
 const PAD: u32 = 14;
-/// Of a place's two lines of title.
+/// Height of the two title lines of a place.
 const TITLE: u32 = 48;
-/// Between places beside each other: two short lines of words fit.
+/// Gap between places side by side; two short lines of text fit.
 const GAP: u32 = 112;
-/// Two lines of words of one link below another.
+/// Height of a two-line label, from one link to the next.
 const WORDS: u32 = 34;
-/// Above and below the words between two hops.
+/// Space above and below the labels between two hops.
 const AIR: u32 = 12;
-/// Height of a hop with two lines, and of each relay in it.
+/// Height of a hop with its two lines, and of each relay inside it.
 const HOP: u32 = 56;
 const RELAY: u32 = 20;
-/// Between lines beside each other.
+/// Distance between parallel vertical lines.
 const RAIL: u32 = 18;
-/// Width of a letter of a link's words, in tenths: 11 px of the widest sans-serif that is common.
+/// Width of a label's character, in tenths: 11 px of the widest common sans-serif.
 const LETTER: u32 = 68;
 
-/// How a hop stands to the one before it.
+/// Position of a hop relative to its predecessor.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
     Same,
@@ -106,7 +106,7 @@ enum Step {
     Beside,
 }
 
-/// Lays a tale out.
+/// Computes the picture of a session.
 #[must_use]
 pub(super) fn shape(tale: &Tale, form: Form) -> Shape {
     Layout::new(tale, form).done()
@@ -151,13 +151,14 @@ impl<'a> Layout<'a> {
             self.beside(&mut x, &mut y, 1);
             self.outside(&mut x, &mut y);
         }
+        // Boxes come first: lines need the positions of all of them.
         self.lines(client);
         let areas = self.shape.places.iter().map(|place| place.area).chain(self.shape.beyond.iter().copied());
         let (w, h) = areas.fold((0, 0), |(w, h), area| (w.max(area.x + area.w), h.max(area.y + area.h)));
         Shape { w: w + MARGIN, h: h + MARGIN, ..self.shape }
     }
 
-    /// Goes to where the next place beside the last one begins.
+    /// Moves to the start of the next place beside the last one.
     fn beside(&self, x: &mut u32, y: &mut u32, rows: u32) {
         match self.form {
             Form::Wide => (*x, *y) = (*x + self.column + GAP, MARGIN),
@@ -165,7 +166,7 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// How many lines go down or out from a hop: one at least, if only to say that nothing is proved.
+    /// Number of lines that leave a hop downwards or sideways. At least one: a missing link is drawn as well.
     fn leaving(&self, from: usize) -> u32 {
         let links = self.links().filter(|(_, link)| link.from == from && link.to > from).count();
         u32::try_from(links.max(1)).unwrap_or(1)
@@ -173,7 +174,7 @@ impl<'a> Layout<'a> {
 
     fn outside(&mut self, x: &mut u32, y: &mut u32) {
         let first = self.shape.hops.is_empty();
-        // Beside hops, its line leaves it at their height.
+        // Beside hops, its line meets the box at their height.
         let h = match self.form {
             Form::Wide => TITLE + HOP,
             Form::Tall => TITLE + PAD,
@@ -214,6 +215,7 @@ impl<'a> Layout<'a> {
             _ => {
                 let top = area.y - TITLE;
                 let area = Area { x: *x, y: top, w: self.column, h: end - top };
+                // Lines that enter from above pass to the left of the title.
                 let from_above = match (step, self.form) {
                     (None, _) if self.form == Form::Wide || self.shape.beyond.is_empty() => 0,
                     (Some(Step::Beside), Form::Wide) => 0,
@@ -225,8 +227,9 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// What is local leads to the same machine; what has the same network namespace is at the same place. A hop of which the
-    /// namespace is not known stands with the one that a local link joins it to, or by itself.
+    /// Decides between the same place, a place below and a place beside. A local link stays on the machine; equal
+    /// namespaces share a place. A hop with an unknown namespace joins the place of its local neighbour, or gets its
+    /// own.
     fn step(&self, before: usize, index: usize, spanning: &[usize]) -> Step {
         let netns = |hop: usize| {
             let hop: &Hop = &self.tale.hops.get(hop)?.what;
@@ -259,13 +262,14 @@ impl<'a> Layout<'a> {
                     rows += 1;
                 }
             }
+            // No link spans this pair of neighbours: draw the missing link.
             let spanned = self.links().any(|(_, link)| link.from <= from && link.to > from);
             if !spanned && from + 1 < count {
                 let line = self.line(from, from + 1, 0);
                 self.shape.lines.push(Line { hops: Some((from, from + 1)), ..line });
             }
         }
-        // Where the path leaves this host: a line without words, since the address stands in the box.
+        // Lines to the addresses outside of this host have no label, since the address is in the box.
         for index in 0..self.shape.beyond.len() {
             let area = self.shape.beyond[index];
             let inset = match self.form {
@@ -288,6 +292,7 @@ impl<'a> Layout<'a> {
     }
 
     fn joining(&self, from: Area, to: Area, row: u32, rails: u32) -> Line {
+        // The target is beside: a horizontal line, bent where the heights differ.
         if to.x >= from.x + from.w {
             let (start, end) = (from.x + from.w, to.x);
             let (y1, y2) = (from.y + 28 + row * WORDS, to.y + 28 + row * WORDS);
@@ -309,10 +314,11 @@ impl<'a> Layout<'a> {
                 room,
             };
         }
+        // The target is below: a vertical line.
         let x = from.x + 22 + row * RAIL;
         let (y1, y2) = (from.y + from.h, to.y);
         let (mut words, room) = self.beside_rails(from, rails, row);
-        // Outside of its place, where it leads to another.
+        // Between places, the label is outside of the upper one.
         words.1 += if y2 - y1 > rails * WORDS + 2 * AIR { PAD } else { 0 };
         Line {
             link: None,
@@ -325,13 +331,13 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// Where words stand beside the lines that go down from a hop, and how many letters fit.
+    /// Position and room of a label to the right of the vertical lines below a hop.
     fn beside_rails(&self, from: Area, rails: u32, row: u32) -> ((u32, u32), u32) {
         let left = 18 + rails * RAIL;
         ((from.x + left, from.y + from.h + AIR + 12 + row * WORDS), (from.w + PAD - left) * 10 / LETTER)
     }
 
-    /// Past hops that stand between: around them, on the right.
+    /// A line from `from` to a hop further down, drawn to the right of the hops between them.
     fn bow(&self, from: usize, to: usize, row: u32, rails: u32) -> Line {
         let (from, to) = (self.shape.hops[from], self.shape.hops[to]);
         let (y1, y2) = (from.y + from.h / 2 + row * 6, to.y + to.h / 2 - row * 6);

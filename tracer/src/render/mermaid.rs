@@ -1,4 +1,4 @@
-//! A flowchart as text, for Markdown: what Mermaid reads.
+//! A Mermaid flowchart, for Markdown.
 
 use std::io::{self, Write};
 
@@ -12,10 +12,10 @@ use crate::{
     sink::{Header, escape, words as phrases},
 };
 
-/// Letters of a label: Mermaid breaks no lines by itself.
+/// Most characters of a label: Mermaid does not wrap lines.
 const ROOM: u32 = 60;
 
-/// Writes one flowchart, with a box for each session.
+/// Writes one flowchart with a box for each session.
 ///
 /// # Errors
 /// When the writer fails.
@@ -83,7 +83,7 @@ fn links(tale: &Tale) -> impl Iterator<Item = &Link> {
     tale.links.iter().map(|tie| &tie.what.link)
 }
 
-/// Text inside quotes: all that means something to Mermaid, HTML or Markdown is written as the number of its character.
+/// Escapes a label: every character with a meaning in Mermaid, HTML or Markdown becomes a numeric reference.
 fn label(text: &str) -> String {
     let plain = |character: char| character.is_alphanumeric() || " .:/,→·⇄…()-".contains(character);
     words::cut(text, ROOM)
@@ -95,7 +95,7 @@ fn label(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn what_means_something_to_mermaid_is_a_number() {
+    fn special_characters_become_numeric_references() {
         assert_eq!(super::label("web \"x\"]<img>&#;`"), "web #34;x#34;#93;#60;img#62;#38;#35;#59;#96;");
         assert_eq!(super::label("日本 → /run/x.sock"), "日本 → /run/x.sock");
     }

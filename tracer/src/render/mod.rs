@@ -1,7 +1,7 @@
-//! Pictures of a recording: one page to explore, one drawing, text for Mermaid, a trace for Perfetto.
+//! Pictures of a recording: an HTML page to explore, an SVG drawing, Mermaid text, a trace for Perfetto.
 //!
-//! A replay tells its findings to a [`Collector`]; each picture is written of the [`Story`] that it kept. Add one: a file here,
-//! and its row in [`PICTURES`].
+//! A replay sends its findings to a [`Collector`]; each picture is written from the resulting [`Story`]. To add a
+//! picture, add a file here and its row in [`PICTURES`].
 
 use std::io::{self, Write};
 
@@ -22,11 +22,11 @@ pub use story::{Part, Proof, Story, Tale, Tie};
 
 /// A format of `render --output`.
 pub struct Picture {
-    /// Its name.
+    /// Value of the option.
     pub name: &'static str,
-    /// For `--help`.
+    /// Description in `--help`.
     pub about: &'static str,
-    /// Writes it.
+    /// Writes the picture.
     pub write: fn(&Story, &mut dyn Write) -> io::Result<()>,
 }
 

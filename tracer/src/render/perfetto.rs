@@ -1,5 +1,5 @@
-//! A trace in the Trace Event Format (JSON), which ui.perfetto.dev opens: a process for each session, in it a track for each hop
-//! and each leg; arrows are links. Times are microseconds since boot.
+//! A trace in the Trace Event Format (JSON), which ui.perfetto.dev opens. A process is a session, its tracks are hops
+//! and legs, its arrows are links. Times are microseconds since boot.
 
 use std::io::{self, Write};
 
@@ -34,8 +34,8 @@ pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
     target.flush()
 }
 
-/// The tracks of one session. A hop's track has an even number, that of a leg an odd one, so that each leg stands below the hop
-/// that it leaves.
+/// The tracks of one session. Even numbers are hops, odd numbers are legs, so that a leg appears below the hop that it
+/// leaves.
 struct Tracks<'a> {
     tale: &'a Tale,
     number: usize,
@@ -64,6 +64,7 @@ impl Tracks<'_> {
             "confidence": session.confidence().map(crate::model::Confidence::token),
         });
         events.push(self.slice(0, &words::title(&session), session.opened_at.max(BootTime(1)), until, args));
+        // A slice for each hop, as long as it was known.
         for (part, index) in self.tale.hops.iter().zip(0..) {
             let (role, what) = words::hop(&part.what);
             let track = 2 + 2 * SLOTS * index;
@@ -78,6 +79,7 @@ impl Tracks<'_> {
             });
             events.push(self.slice(track, &role, part.since, part.until.unwrap_or(until), args));
         }
+        // A slice for each leg from its start, and an arrow from hop to hop.
         for (number, part) in self.tale.links.iter().enumerate() {
             let link = &part.what.link;
             let (kind, what) = words::link(link);
@@ -111,7 +113,8 @@ impl Tracks<'_> {
         events
     }
 
-    /// Bytes of each leg over time, by its end that is nearer to the client; nothing where nothing was measured.
+    /// Byte counters of each leg over time, measured at the end nearer to the client. Legs without measurements have
+    /// none.
     fn counters(&self) -> Vec<Value> {
         let (from, until) = (self.tale.told, self.tale.until(self.story.end));
         let mut events = Vec::new();
@@ -151,7 +154,7 @@ impl Tracks<'_> {
         })
     }
 
-    /// An arrow from hop to hop, at the moment when both and the link were known.
+    /// The arrow of a link. It starts when the link and both hops are known.
     fn arrow(&self, number: usize, link: &Link, known: BootTime) -> [Value; 2] {
         let at = |hop: usize| self.tale.hops.get(hop).map_or(known, |hop| hop.since.max(known));
         let ts = micros(at(link.from).max(at(link.to)));
@@ -167,10 +170,10 @@ impl Tracks<'_> {
     }
 }
 
-/// Legs that leave one hop and have tracks of their own; more share the last.
+/// Tracks for legs below one hop; further legs share the last track.
 const SLOTS: usize = 16;
 
-/// Microseconds since boot: a double holds those of 285 years.
+/// Microseconds since boot. A double is exact to the microsecond for 285 years.
 fn micros(at: BootTime) -> f64 {
     at.0 as f64 / 1_000.0
 }

@@ -1,38 +1,38 @@
-//! Numbers of connections over time, where the recording has them.
+//! Measurements of connections over time, if the recording contains them.
 
 use std::collections::BTreeMap;
 
 use crate::model::{BootTime, Fact, Observation, SocketId, TcpInfo};
 
-/// One end of a connection at one moment. Bytes, as `ss` shows them.
+/// One end of a connection at one moment. Sizes are bytes, as in `ss`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// When it was taken.
+    /// Time of the measurement.
     pub at: BootTime,
-    /// Received and not read.
+    /// Bytes received and not yet read.
     pub recv_q: u32,
-    /// Written and not acknowledged.
+    /// Bytes written and not yet acknowledged.
     pub send_q: u32,
-    /// Sent and acknowledged in all, and received in all; `None` of unix connections, and in states that have no counters.
+    /// Total bytes acknowledged and received. `None` for unix connections, and in TCP states without counters.
     pub moved: Option<(u64, u64)>,
     /// Smoothed round trip time in microseconds.
     pub rtt_us: Option<u64>,
 }
 
-/// Samples that are kept: some 50 MB. Of a longer recording the later ones are left out, and counted.
+/// Most samples kept, about 50 MB. Later ones are counted and dropped.
 const MAX: usize = 1_000_000;
 
-/// Samples by the inode number of the socket, in order of time.
+/// Samples by inode number of the socket, in order of time.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
     of: BTreeMap<u64, Vec<Sample>>,
     count: usize,
-    /// How many did not fit.
+    /// Number of samples dropped.
     pub left_out: u64,
 }
 
 impl Samples {
-    /// Takes in what was measured of a connection; everything else passes by.
+    /// Adds the sample of a measurement; ignores every other fact.
     pub fn take(&mut self, seen: &Observation) {
         let at = seen.at;
         let sample = |recv_q, send_q, info: Option<TcpInfo>| Sample {
@@ -58,7 +58,7 @@ impl Samples {
         self.of.entry(inode).or_default().push(sample);
     }
 
-    /// Those of a socket from `from` to `until`: an inode number may be another socket's before and after.
+    /// Samples of a socket from `from` to `until`. Outside of this span, its inode number may belong to another socket.
     pub fn of(&self, socket: Option<SocketId>, from: BootTime, until: BootTime) -> impl Iterator<Item = &Sample> {
         let all = socket.and_then(|socket| self.of.get(&socket.inode?)).map_or(&[][..], Vec::as_slice);
         all.iter().filter(move |sample| (from..=until).contains(&sample.at))

@@ -1,5 +1,6 @@
-//! How each session grew: every part of it that was ever told, from when it was known, and until when where it was taken back.
-//! Pictures are made of this, so that nothing is drawn that was not told, and nothing earlier than it was known.
+//! The growth of each session: every part that was ever reported, with the time it became known and the time it was
+//! retracted. Pictures are drawn from this alone, so that they show no more than was reported, and nothing before it
+//! was known.
 
 use super::samples::Samples;
 use crate::{
@@ -7,42 +8,42 @@ use crate::{
     sink::Header,
 };
 
-/// A part of a session, and when it was known.
+/// A part of a session, and the time in which it was known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part<T> {
-    /// What, as it was told last.
+    /// The part in its last reported state.
     pub what: T,
-    /// Core time from which it was known.
+    /// Boot time from which the part was known.
     pub since: BootTime,
-    /// Core time from which it was known no more: something else was learnt. `None` of what was never taken back.
+    /// Boot time at which the part was retracted; `None` while it holds.
     pub until: Option<BootTime>,
 }
 
 impl<T> Part<T> {
-    /// Whether it still holds.
+    /// True if the part was never retracted.
     #[must_use]
     pub const fn holds(&self) -> bool {
         self.until.is_none()
     }
 }
 
-/// A link, and what it rested on when.
+/// A link, and its evidence over time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tie {
-    /// As it was told last.
+    /// The link in its last reported state.
     pub link: Link,
-    /// From when which proof was known, in order of time; the last one is the link's own.
+    /// Proofs in order of time; the last one equals the link's own.
     pub proofs: Vec<Proof>,
 }
 
-/// How sure a link was from some time on, and by what.
+/// Confidence and evidence of a link from some time on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// From when.
+    /// Boot time from which this proof was known.
     pub since: BootTime,
-    /// How sure.
+    /// Confidence of the link.
     pub confidence: Confidence,
-    /// By what.
+    /// Evidence of the link.
     pub evidence: Proofs,
 }
 
@@ -52,7 +53,7 @@ impl Tie {
         Self { link, proofs: vec![proof] }
     }
 
-    /// Takes in a later word of the same link.
+    /// Takes a later state of the same link, and adds a proof if confidence or evidence changed.
     pub(super) fn learn(&mut self, later: Self) {
         let is_new = self.link.confidence != later.link.confidence || self.link.evidence != later.link.evidence;
         self.proofs.extend(later.proofs.into_iter().filter(|_| is_new));
@@ -60,35 +61,35 @@ impl Tie {
     }
 }
 
-/// A session and how it grew. Links and gaps name hops by their place in `hops`, those that were taken back included.
+/// A session over time. Links and gaps refer to hops by index in `hops`, which includes retracted ones.
 #[derive(Clone, Debug)]
 pub struct Tale {
-    /// As it was told last; its own lists of hops, links and gaps are empty: they are the tale's.
+    /// The session in its last reported state. Its hops, links and gaps are empty: they are in the fields below.
     pub session: Session,
-    /// In the order of the path.
+    /// Hops in the order of the path.
     pub hops: Vec<Part<Hop>>,
-    /// In the order of the path.
+    /// Links in the order of the path.
     pub links: Vec<Part<Tie>>,
-    /// In the order in which they were told.
+    /// Gaps in the order of their first report.
     pub gaps: Vec<Part<Gap>>,
-    /// When it was first told.
+    /// Boot time of its first report.
     pub told: BootTime,
-    /// When its end was told.
+    /// Boot time at which its end was reported.
     pub over: Option<BootTime>,
-    /// How it was, over the whole recording.
+    /// Health over the whole recording.
     pub health: Health,
-    /// What was wrong with it, and when.
+    /// Faults of the session, with their spans of time.
     pub faults: Vec<Verdict>,
 }
 
 impl Tale {
-    /// When a link came about, as far as that was seen: a connection may be older than what is known of it.
+    /// Time at which a link came about. A connection may be older than its first report.
     #[must_use]
     pub fn begun(&self, link: &Part<Tie>) -> BootTime {
         link.what.link.tcp.and_then(|ends| ends.begun).map_or(link.since, |begun| begun.min(link.since))
     }
 
-    /// When a hop came onto the path: with the first of its connections to others.
+    /// Time at which a hop joined the path: the start of its first connection to another hop.
     #[must_use]
     pub fn joined(&self, hop: usize) -> BootTime {
         let touches = |link: &&Part<Tie>| {
@@ -98,13 +99,13 @@ impl Tale {
         self.links.iter().filter(touches).map(|link| self.begun(link)).min().map_or(known, |begun| begun.min(known))
     }
 
-    /// When it was over, or the recording was, at `end`.
+    /// End of the session, or of the recording (`end`) if the session is still open.
     #[must_use]
     pub fn until(&self, end: BootTime) -> BootTime {
         self.session.closed_at.map_or(end, |closed| closed.max(self.over.unwrap_or(closed)))
     }
 
-    /// The session with the parts that still hold: what a trace showed last.
+    /// The session with the parts that still hold, as a trace showed it last.
     #[must_use]
     pub fn last(&self) -> Session {
         let held: Vec<usize> = (0..self.hops.len()).filter(|index| self.hops[*index].holds()).collect();
@@ -124,7 +125,7 @@ impl Tale {
         session
     }
 
-    /// The same tale without what was taken back.
+    /// A copy without retracted parts.
     #[must_use]
     pub fn settled(&self) -> Self {
         let last = self.last();
@@ -142,25 +143,25 @@ impl Tale {
     }
 }
 
-/// A whole recording.
+/// A whole recording, as pictures need it.
 #[derive(Clone, Debug, Default)]
 pub struct Story {
-    /// Where it was made.
+    /// The host and conditions of the recording.
     pub header: Header,
-    /// Sessions in the order in which they were told.
+    /// Sessions in the order of their first report.
     pub tales: Vec<Tale>,
-    /// What was wrong and belongs to no session, and when.
+    /// Faults that belong to no session, with their spans of time.
     pub faults: Vec<Verdict>,
-    /// Core time at its end.
+    /// Boot time at the end of the recording.
     pub end: BootTime,
-    /// Sums over all of it.
+    /// Totals over the whole recording.
     pub totals: Totals,
-    /// Numbers of connections over time.
+    /// Measurements of connections over time.
     pub samples: Samples,
 }
 
 impl Story {
-    /// Keeps the session that `id` means; several that are meant are all kept.
+    /// Keeps the sessions that `id` matches, and drops all others.
     pub fn choose(&mut self, id: &str) {
         let sessions: Vec<Session> = self.tales.iter().map(Tale::last).collect();
         let meant = matching(&sessions, id);

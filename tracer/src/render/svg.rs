@@ -1,4 +1,4 @@
-//! One drawing, by itself: no script, nothing from elsewhere, legible on light and on dark.
+//! One self-contained SVG drawing: no script, no external resource, legible on light and dark backgrounds.
 
 use std::io::{self, Write};
 
@@ -20,18 +20,18 @@ use crate::{
     sink::{Header, escape, view, words as phrases},
 };
 
-/// Colours of both schemes, and type.
+/// Colours of both schemes, and fonts.
 const STYLE: &str = include_str!("page/picture.css");
-/// Around a drawing, and between two.
+/// Space around a drawing, and between two drawings.
 const MARGIN: u32 = 20;
-/// Height of the lines above a picture.
+/// Height of a text line above a picture.
 const LINE: u32 = 22;
-/// Narrowest drawing: what is written above a picture needs some room.
+/// Least width of a drawing: the lines above a picture need this room.
 const NARROWEST: u32 = 640;
-/// Width of a letter of text, in tenths: 12 px of a common sans-serif, the widest that is usual.
+/// Width of a character, in tenths: 12 px of the widest common sans-serif.
 const LETTER: u32 = 68;
 
-/// Draws every session of a story.
+/// Draws every session.
 ///
 /// # Errors
 /// When the writer fails.
@@ -63,7 +63,7 @@ pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
     writeln!(target, "{document}")
 }
 
-/// One session.
+/// The drawing of one session.
 struct Drawing {
     group: Group,
     width: u32,
@@ -105,7 +105,7 @@ impl Drawing {
     }
 }
 
-/// The path in a sentence, for who does not see it.
+/// The path as a sentence, for screen readers.
 fn said(tale: &Tale) -> String {
     let hops: Vec<String> =
         tale.hops.iter().map(|hop| words::hop(&hop.what)).map(|(role, what)| format!("{role}, {what}")).collect();
@@ -177,7 +177,7 @@ fn paint_line(line: &Line, link: Option<&Link>, shape: &Shape) -> Group {
         Some(link) => words::link(link),
         None => ("?".to_owned(), "no link is proved".to_owned()),
     };
-    // Of a line past others, where it leads.
+    // A line that passes other hops names its target.
     let second = match link {
         Some(link) if link.to > link.from + 1 && link.kind != LinkKind::Relay => {
             format!("down to {}  {second}", link.to + 1)
@@ -189,11 +189,11 @@ fn paint_line(line: &Line, link: Option<&Link>, shape: &Shape) -> Group {
     for (class, row, words) in [("kind", 0, first), ("small", 14, second)] {
         group.append(text(x, y + row, class, &words::cut(&words, line.room)).set("text-anchor", anchor));
     }
-    debug_assert!(x < shape.w, "words stand inside the picture");
+    debug_assert!(x < shape.w, "label starts outside of the picture");
     group
 }
 
-/// How sure a link is, as a class.
+/// CSS class for the confidence of a link.
 fn sureness(link: Option<&Link>) -> &'static str {
     match link.map(|link| (link.confidence, link.persistent)) {
         Some((Confidence::Exact, false)) => "exact",
@@ -213,7 +213,7 @@ fn text(x: u32, y: u32, class: &str, words: &str) -> Text {
     Text::new(words).set("class", class).set("x", x).set("y", y)
 }
 
-/// Lines of so many letters, broken between words.
+/// Breaks text between words into lines of at most `room` characters.
 fn wrapped(text: &str, room: u32) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {

@@ -1,4 +1,4 @@
-//! Words of pictures: every one fit to be shown, bounded, and taken from the session.
+//! Phrases for pictures. Each is escaped for display, bounded in length, and derived from the session alone.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -12,12 +12,12 @@ use crate::{
     },
 };
 
-/// Longest command that is told.
+/// Most characters of a command.
 pub(super) const COMMAND: usize = 2_000;
-/// Longest path.
+/// Most characters of a path.
 pub(super) const PATH: usize = 500;
 
-/// What a hop is: two short lines.
+/// Two short lines for a hop: its role, and its process.
 pub(super) fn hop(hop: &Hop) -> (String, String) {
     let comm = escape::text(hop.process.comm.as_bytes(), NAME);
     let pid = format!("pid {}", hop.task.tgid);
@@ -25,7 +25,7 @@ pub(super) fn hop(hop: &Hop) -> (String, String) {
     (role(hop), what)
 }
 
-/// The name of its role, as people write it.
+/// Name of a hop's role, as people write it.
 pub(super) fn role(hop: &Hop) -> String {
     match hop.role.token() {
         "apiserver" => "API server".to_owned(),
@@ -33,13 +33,13 @@ pub(super) fn role(hop: &Hop) -> String {
     }
 }
 
-/// What a link is: its kind and how sure it is; what tells it from others.
+/// Two lines for a link: its kind and confidence, and its addresses or path.
 pub(super) fn link(link: &Link) -> (String, String) {
     let shared = if link.persistent { " · shared" } else { "" };
     let what = match link.kind {
         LinkKind::Tcp => link.tcp.map(|ends| {
             let Tuple { local, remote } = ends.tuple;
-            // To itself: the address once.
+            // A connection inside one machine: write the address once.
             if local.ip() == remote.ip() {
                 format!("{local} → :{}", remote.port())
             } else {
@@ -54,31 +54,31 @@ pub(super) fn link(link: &Link) -> (String, String) {
     (format!("{}{shared} · {}", link.kind.token(), link.confidence.token()), what.unwrap_or_default())
 }
 
-/// The same with ports alone: between places, whose titles have the addresses.
+/// The same with ports alone, for lines between places: their titles contain the addresses.
 pub(super) fn link_between(link: &Link) -> (String, String) {
     let (kind, what) = self::link(link);
     let ports = link.tcp.map(|ends| format!(":{} → :{}", ends.tuple.local.port(), ends.tuple.remote.port()));
     (kind, ports.unwrap_or(what))
 }
 
-/// The end of a connection that is nearer to the client.
+/// Socket of the link's end nearer to the client.
 pub(super) fn near(link: &Link) -> Option<SocketId> {
     link.tcp.map_or_else(|| link.unix.as_ref().map(|(_, near, _)| *near), |ends| ends.near)
 }
 
-/// The other end.
+/// Socket of the link's end nearer to the process.
 pub(super) fn far(link: &Link) -> Option<SocketId> {
     link.tcp.map_or_else(|| link.unix.as_ref().map(|(.., far)| *far), |ends| ends.far)
 }
 
-/// How a link is known.
+/// Evidence of a link as prose.
 pub(super) fn evidence(evidence: &[Evidence]) -> String {
     let evidence: Vec<&str> = evidence.iter().map(|evidence| evidence.prose()).collect();
     evidence.join("; ")
 }
 
-/// What hops `first..=last` share: their host, where there is more than one, addresses that they have in common use, and the network
-/// namespace.
+/// Title and network namespace of the place of hops `first..=last`. The title has the host, if the recording has
+/// several, and the addresses in use.
 pub(super) fn place(header: &Header, tale: &Tale, first: usize, last: usize) -> (String, String) {
     let within = |hop: usize| (first..=last).contains(&hop);
     let links = tale.links.iter().map(|tie| &tie.what.link);
@@ -102,18 +102,18 @@ pub(super) fn place(header: &Header, tale: &Tale, first: usize, last: usize) -> 
     (title, netns)
 }
 
-/// A session in a line: what it is, and where it leads.
+/// One line for a session: its kind and its target.
 pub(super) fn title(session: &Session) -> String {
     let into = words::into(session).map_or(String::new(), |into| format!(" into {into}"));
     format!("{}{into}", session.kind.token())
 }
 
-/// The command.
+/// The command, escaped.
 pub(super) fn command(session: &Session) -> Option<String> {
     words::command(session, COMMAND)
 }
 
-/// How it ended, or that it did not; and how that is to be taken. `session` is its last word.
+/// Outcome of a session and its colour. `session` must be in its last state.
 pub(super) fn outcome(session: &Session, end: BootTime) -> (String, Ink) {
     if let Some(whole) = &session.merged_into {
         return (format!("a part of {}, which goes on", escape::str(&whole.0, NAME)), Ink::Dim);
@@ -125,13 +125,13 @@ pub(super) fn outcome(session: &Session, end: BootTime) -> (String, Ink) {
     (text, ink)
 }
 
-/// What is not known, and where.
+/// The text of a gap, with the hops it lies between.
 pub(super) fn gap(tale: &Tale, gap: &Gap) -> String {
     let hops = tale.hops.iter().map(|hop| hop.what.clone()).collect();
     words::gap_words(&Session { hops, ..tale.session.clone() }, gap)
 }
 
-/// What fits into so many letters; of a path the end tells as much as the start.
+/// Cuts text to `room` characters. A path keeps part of its end, which identifies it as much as its start.
 pub(super) fn cut(text: &str, room: u32) -> String {
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     let length = text.chars().count();
@@ -148,7 +148,7 @@ mod tests {
     use super::cut;
 
     #[test]
-    fn what_is_too_long_is_cut_visibly_and_paths_keep_their_ends() {
+    fn long_text_is_cut_visibly_and_paths_keep_ends() {
         assert_eq!(cut("abcdef", 6), "abcdef");
         assert_eq!(cut("abcdefg", 6), "abcde…");
         assert_eq!(cut("/run/containerd/containerd.sock", 15), "/run/cont….sock");

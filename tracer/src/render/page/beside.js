@@ -1,6 +1,6 @@
-// What is newest in the picture, in a few words beside it: while the film runs the step that came last, at its end the whole.
+// A few words beside the picture: the newest step while the film plays, the whole session at its end.
 
-/** Least height of free room in a picture, in its units, that words fit into. */
+/** Least free height in a picture that holds text, in units of the picture. */
 const ROOM = 200;
 
 class Beside {
@@ -14,7 +14,7 @@ class Beside {
     this.told = null;
   }
 
-  /** Stands where the picture leaves room: below all places but those of the last column. */
+  /** Moves into free room of the picture: below all boxes but those of the last column. Without room, it stays beside the picture. */
   settle(shape) {
     const last = Math.max(...shape.places.map((place) => place.area.x));
     const before = [...shape.places.map((place) => place.area), ...shape.beyond].filter((area) => area.x < last);
@@ -36,7 +36,7 @@ class Beside {
     else this.tell(newest.id, newest.part.say);
   }
 
-  /** A step that somebody asked for. */
+  /** Shows a step that the user selected. */
   pick(id) {
     const [sort, index] = id.split("-");
     this.tell(id, this.session[`${sort}s`][Number(index)].say);

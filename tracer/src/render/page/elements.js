@@ -1,6 +1,6 @@
-// Makes elements. Text goes in as text: nothing here reads markup.
+// Creates elements. Text is inserted as text: nothing here parses markup.
 
-/** Attributes of an element; `text` is its text. */
+/** Sets attributes of an element and appends its children; `text` becomes its text content. */
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
@@ -23,7 +23,7 @@ function byId(id) {
   return document.getElementById(id);
 }
 
-/** What fits into so many letters; of a path the end tells as much as the start. */
+/** Cuts text to `room` characters. A path keeps part of its end, which identifies it as much as its start. */
 function cut(text, room) {
   const letters = [...text];
   if (letters.length <= room) return text;
@@ -31,7 +31,7 @@ function cut(text, room) {
   return [...letters.slice(0, Math.max(room - 1 - end, 0)), "…", ...letters.slice(letters.length - end)].join("");
 }
 
-/** Microseconds as one would say them. */
+/** Formats microseconds for people. */
 function duration(micros) {
   const sign = micros < 0 ? "−" : "";
   const size = Math.abs(micros);

@@ -1,4 +1,4 @@
-// The list of sessions: only the rows that can be seen are in the page.
+// The list of sessions. Only visible rows are in the page.
 
 const ROW = 60;
 const SPARE = 6;
@@ -59,7 +59,7 @@ class SessionList {
     this.reveal();
   }
 
-  /** Where the chosen session stands among those that are shown; -1 where it is not. */
+  /** Position of the current session in the filtered list; -1 if it is filtered out. */
   place() {
     return this.shown.findIndex((one) => one.index === this.current);
   }
@@ -80,7 +80,7 @@ class SessionList {
     this.chosen(this.shown[place].session);
   }
 
-  /** Makes the session of that id the chosen one, if there is one. */
+  /** Selects the session with this id, or else the first one. */
   pick(id) {
     const found = this.all.find((one) => one.session.id === id) ?? this.shown[0];
     if (!found) return;

@@ -1,4 +1,4 @@
-// Puts the page together.
+// Creates the parts of the page and connects them.
 
 /** A fault and its span of time. */
 function lasted(fault) {

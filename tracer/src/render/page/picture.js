@@ -1,4 +1,4 @@
-// Draws the path: positions come with the data, the same as in the drawing that `-o svg` makes.
+// Draws the path. Positions are part of the data, equal to those of the SVG drawing.
 
 const LETTER = 5.9;
 const NARROW = 900;
@@ -26,7 +26,7 @@ class Picture {
     this.fit();
   }
 
-  /** Places stand beside each other where there is room. */
+  /** Chooses the form: places side by side if the page is wide enough, else stacked. */
   fit() {
     const width = this.holder.clientWidth;
     if (!this.session || width === 0) return;
@@ -110,7 +110,7 @@ class Picture {
     return line.hops ? this.keep(group, this.hole(line.hops), null) : group;
   }
 
-  /** Two neighbours that nothing joins: to be seen while both are there. */
+  /** A missing link between two neighbours, visible while both are on the path. */
   hole([from, to]) {
     const hops = [this.session.hops[from], this.session.hops[to]];
     const until = hops.map((hop) => hop.until).filter((end) => end !== null);
@@ -120,7 +120,7 @@ class Picture {
     };
   }
 
-  /** Shows what was there at a moment. */
+  /** Shows the path at a moment. */
   at(at, clock) {
     [this.moment, this.clock] = [at, clock];
     for (const { group, part } of this.parts ?? []) {

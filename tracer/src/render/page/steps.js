@@ -1,15 +1,15 @@
-// The path in words: each hop and each leg, why it is there, how it is known, its numbers, and how to see the same by hand.
+// The path in words: for each hop and leg its reason, evidence, numbers, and commands that show the same by hand.
 
 function sentence(number) {
   return story.sentences[number];
 }
 
-/** A number of bytes, or that it is not known. */
+/** Formats a number of bytes; null if unknown. */
 function bytes(value) {
   return value === null || value === undefined ? null : `${value.toLocaleString("en")} B`;
 }
 
-/** An explanation, as elements. */
+/** Elements of an explanation. */
 function said(say) {
   if (!say) return [];
   const prose = [say.what, say.why].map(sentence).filter(Boolean);
@@ -83,7 +83,7 @@ class Steps {
     return this.keep(item, gap);
   }
 
-  /** What was measured of a connection by then. */
+  /** The last measurement of a connection up to a moment. */
   numbers(link, at) {
     if (!link.inodes) return [];
     const [near, far] = [sampled(link.near, at), sampled(link.far, at)];
@@ -112,7 +112,7 @@ class Steps {
     return parts;
   }
 
-  /** Shows how things stood at a moment; moments are told from `zero` on. */
+  /** Shows the state at a moment. Times are printed relative to `zero`. */
   at(at, clock, zero) {
     this.zero = zero;
     const said = (time) => `+${duration(time - zero)}`;

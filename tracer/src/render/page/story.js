@@ -1,31 +1,31 @@
-// The data of the page, and what follows from them at a moment.
+// The data of the page, and functions that derive the state at a moment.
 
 const story = JSON.parse(byId("data").textContent);
 
-/** A moment in UTC: date and time with milliseconds. */
+/** Formats a moment as UTC date and time with milliseconds. */
 function moment(at) {
   return new Date(story.origin_ms + at / 1e3).toISOString().replace("T", " ").replace("Z", " UTC");
 }
 
-/** When a part of a session is there, by the clock that is chosen: when it came about, or when it became known. */
+/** Start of a part by the selected clock: when it came about, or when it became known. */
 function begins(part, clock) {
   return clock === "known" ? part.since : part.at;
 }
 
-/** How a part stands at a moment: not there yet, there, or taken back. */
+/** State of a part at a moment: not yet there, there, or retracted. */
 function stands(part, clock, at) {
   if (begins(part, clock) > at) return "later";
   if (part.until !== null && part.until <= at) return "gone";
   return "here";
 }
 
-/** How sure a link was at a moment, and by what. */
+/** The proof of a link at a moment: time, confidence, evidence. */
 function proof(link, at) {
   const told = link.proofs.filter((one) => one[0] <= at);
   return told.length ? told[told.length - 1] : link.proofs[0];
 }
 
-/** What was measured last of one end by a moment. */
+/** The last sample of one end up to a moment. */
 function sampled(samples, at) {
   let last = null;
   for (const sample of samples) {
@@ -35,7 +35,7 @@ function sampled(samples, at) {
   return last;
 }
 
-/** What happened to a session, in order of time. */
+/** Events of a session in order of time. */
 function events(session, clock) {
   const all = [];
   const add = (at, text, tone = "plain") => all.push({ at, text, tone });
@@ -58,7 +58,7 @@ function events(session, clock) {
   return all.sort((one, other) => one.at - other.at);
 }
 
-/** The class of a link's colour. */
+/** CSS class for the confidence of a link. */
 function sureness(link, at) {
   const sure = proof(link, at)[1];
   return link.shared ? `${sure} shared` : sure;

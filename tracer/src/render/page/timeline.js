@@ -1,7 +1,7 @@
-// The film: a moment that can be moved by hand, or that plays.
+// The film: a moment of the session, moved by hand or played.
 
 const STEPS = 1000;
-/** How long the whole plays at first, and how long a pause may last that is shortened, in milliseconds. */
+/** Initial length of the film, and longest wait while waits are shortened, in milliseconds. */
 const WHOLE = 8000;
 const PAUSE = 1200;
 const ICONS = {
@@ -67,7 +67,7 @@ class Timeline {
     this.go(this.last);
   }
 
-  /** Lays the axis out: a wait takes the more room the longer it is, by its logarithm, so that what is close together is told apart. */
+  /** Lays out the axis. The width of a wait grows with its logarithm, so that close events remain distinguishable. */
   lay() {
     this.events = events(this.session, this.clock);
     const times = [...new Set(this.events.map((event) => event.at))];
@@ -83,7 +83,7 @@ class Timeline {
       drawn("rect", { x: Math.min(this.places[index], STEPS - 2), y: 0, width: 2, height: 14, class: tones.get(time) ?? "plain" })));
   }
 
-  /** The moment at a place of the axis, and the place of a moment. */
+  /** Converts between positions on the axis and moments. */
   time(place) {
     return this.between(place, this.places, this.times);
   }
@@ -141,7 +141,7 @@ class Timeline {
       const wait = this.times[next] - (this.times[next - 1] ?? this.first);
       const speed = Math.max(Number(this.speed.value) || 0.00001, 0.00001) * 1e3;
       const pace = this.shorten.checked ? Math.max(speed, wait / PAUSE) : speed;
-      // Never past an event in one frame: each is to be seen.
+      // Stop at each event for a frame, so that none is skipped.
       this.go(Math.min(this.now + passed * pace, this.times[next]));
       this.frame = requestAnimationFrame(frame);
     };
