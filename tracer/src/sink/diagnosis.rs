@@ -1,4 +1,4 @@
-//! What a diagnosis says: for people, and as the JSON array of the contract.
+//! Output of a diagnosis: text for people, and the JSON array of the contract.
 
 use std::{
     io::{self, Write},
@@ -20,14 +20,15 @@ use crate::model::{
     About, BootTime, ClockAnchor, Diagnosis, Health, RawText, Reading, Report, Session, Severity, State, Value, Verdict,
 };
 
-/// Columns of the first word of a line, with what stands before it.
+/// Columns of a label, with its indentation.
 const LABEL: usize = 10;
-/// Longest command that is shown whole: it is to be pasted, so it is not folded.
+/// Longest command shown in full. Commands are for copying, so that they are never folded.
 const COMMAND: usize = 400;
 
-/// For people: each session with what is wrong with it, in a line where nothing is; then what belongs to none.
+/// Writes a diagnosis for people: each session with its faults, or one line if it has none; then the faults of no
+/// session.
 ///
-/// Sessions are those of `report`, verdicts those of `diagnosis`: leave out of either what is not to be shown.
+/// Sessions come from `report`, verdicts from `diagnosis`: filter both to hide some.
 ///
 /// # Errors
 /// When the writer fails.
@@ -61,7 +62,7 @@ pub fn text(
     out.flush()
 }
 
-/// For programs: the verdicts as one array.
+/// Writes all verdicts for programs, as one array.
 ///
 /// # Errors
 /// When the writer fails.
@@ -75,7 +76,7 @@ pub fn json(out: &mut dyn Write, header: &Header, diagnosis: &Diagnosis) -> io::
 struct Page<'a> {
     style: Style,
     header: &'a Header,
-    /// Whether a whole recording is judged.
+    /// True if a whole recording was evaluated.
     is_whole: bool,
 }
 
@@ -134,7 +135,7 @@ impl Page<'_> {
         let since = verdict.since.map(|at| format!("{} or earlier", view::moment(self.header.anchor, at)));
         self.block(out, "since", since)?;
         let until = verdict.until.map(|at| view::moment(self.header.anchor, at));
-        // How a closed session ended is a verdict that never ends.
+        // The outcome of a closed session is a verdict without an end.
         let is_open = session.is_none_or(|session| session.state == State::Open);
         let lasts = self.is_whole && is_open && verdict.severity == Severity::Fault;
         let until = until.or_else(|| lasts.then(|| "still so when the recording ends".to_owned()));
@@ -165,7 +166,7 @@ impl Page<'_> {
     }
 }
 
-/// Hop, leg, and what else names the place.
+/// Position of a fault: hop, leg, and further identifiers.
 fn place(session: Option<&Session>, verdict: &Verdict) -> String {
     let mut parts = Vec::new();
     let hop = session.and_then(|session| session.hops.get(verdict.hop?));
@@ -201,7 +202,7 @@ pub(crate) fn reading(reading: &Reading) -> String {
     format!("{what}: {value}{space}{}", reading.unit)
 }
 
-/// A verdict as programs see it.
+/// A verdict of `diagnose -o json`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct View<'a> {
     code: &'a str,
@@ -218,7 +219,7 @@ pub struct View<'a> {
     #[schemars(with = "Option<String>")]
     remote: Option<SocketAddr>,
     since: Option<String>,
-    /// When it was over at the latest; null while it lasts.
+    /// Latest time at which the fault was over; null while it lasts.
     until: Option<String>,
     evidence: Vec<Evidence<'a>>,
     told_apart_from: Vec<&'a str>,
@@ -273,7 +274,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// A fault in one line with its span of time: for lists, and for pictures. `end` is what stands for the end of one that lasts.
+/// A fault and its span of time on one line, for lists and pictures. `end` replaces the end of a fault that lasts.
 #[must_use]
 pub(crate) fn line(verdict: &Verdict, anchor: ClockAnchor, end: &str) -> String {
     let moment = |at: Option<BootTime>| at.map(|at| view::moment(anchor, at));

@@ -1,14 +1,14 @@
-//! Makes text of strangers fit for a terminal.
+//! Makes untrusted text safe for a terminal.
 //!
-//! Names, paths and arguments come from processes, also from hostile ones: nothing of them may move the cursor, change the
-//! order of reading or hide. What would is shown as an escape; what is too long is cut, visibly.
+//! Names, paths and arguments come from any process, even a hostile one. No such text may move the cursor, change the
+//! reading order or hide other text. Dangerous characters are shown as escapes; long text is cut visibly.
 
 use crate::model::RawText;
 
-/// Stands where text was cut.
+/// Marks the position of a cut.
 pub const CUT: char = '…';
 
-/// Whether a character acts on the terminal or on the reading of others instead of being seen.
+/// True if a character is invisible: it controls the terminal or affects the display of other text.
 #[must_use]
 pub fn is_hidden(character: char) -> bool {
     character.is_control()
@@ -16,8 +16,8 @@ pub fn is_hidden(character: char) -> bool {
             '\u{00ad}'                    // soft hyphen
             | '\u{034f}'                  // grapheme joiner
             | '\u{061c}'                  // Arabic letter mark
-            | '\u{115f}' | '\u{1160}'     // Hangul fillers: letters without ink
-            | '\u{17b4}' | '\u{17b5}'     // Khmer vowels without ink
+            | '\u{115f}' | '\u{1160}'     // Hangul fillers: blank letters
+            | '\u{17b4}' | '\u{17b5}'     // blank Khmer vowels
             | '\u{180b}'..='\u{180f}'     // Mongolian variation selectors
             | '\u{200b}'..='\u{200f}'     // zero width, left-to-right and right-to-left marks
             | '\u{2028}'..='\u{202e}'     // line separators, bidi embeddings and overrides
@@ -26,12 +26,12 @@ pub fn is_hidden(character: char) -> bool {
             | '\u{fe00}'..='\u{fe0f}'     // variation selectors
             | '\u{feff}'                  // byte order mark
             | '\u{fff9}'..='\u{fffb}'     // interlinear annotation
-            | '\u{fffe}' | '\u{ffff}'     // no characters: XML may not hold them
+            | '\u{fffe}' | '\u{ffff}'     // noncharacters: invalid in XML
             | '\u{e0000}'..='\u{e0fff}'   // tags, more variation selectors
         )
 }
 
-/// Text for a line of a terminal, at most `max` characters long.
+/// Escapes text for one line of a terminal, at most `max` characters long.
 #[must_use]
 pub fn text(bytes: &[u8], max: usize) -> String {
     let mut out = Bounded::new(max);
@@ -57,7 +57,7 @@ pub fn str(text: &str, max: usize) -> String {
     self::text(text.as_bytes(), max)
 }
 
-/// A path; of a long one the middle is left out, since containerd's sockets are named by a hash and the ends tell them apart.
+/// Escapes a path and shortens it in the middle. containerd names sockets by hash, so that start and end identify them.
 #[must_use]
 pub fn shortened(path: &RawText) -> String {
     const MAX: usize = 300;
@@ -73,7 +73,7 @@ pub fn shortened(path: &RawText) -> String {
     format!("{start}{CUT}{end}")
 }
 
-/// An escape for a character that [`is_hidden`].
+/// Escape for a character that [`is_hidden`].
 fn escaped(character: char) -> String {
     match character {
         '\n' => "\\n".to_owned(),
@@ -84,8 +84,8 @@ fn escaped(character: char) -> String {
     }
 }
 
-/// A command as a person can paste it into a shell; at most `max` characters and a closing quote long. What is cut ends in
-/// [`CUT`], outside of quotes.
+/// Formats a command so that it can be pasted into a shell. Its length is at most `max` characters plus a closing
+/// quote. A cut command ends in [`CUT`], outside of quotes.
 #[must_use]
 pub fn command(argv: &[RawText], truncated: bool, max: usize) -> String {
     let mut line = String::new();
@@ -112,14 +112,14 @@ pub fn command(argv: &[RawText], truncated: bool, max: usize) -> String {
     line
 }
 
-/// The longest start of a word that, quoted, is not longer than `max`. Words are bounded by the kernel's record, so that
-/// quoting them more than once does not matter.
+/// Longest start of a word whose quoted form has at most `max` characters. Quoting it repeatedly is cheap, since the
+/// kernel's record bounds its length.
 fn quoted_start(word: &[u8], max: usize) -> String {
     // A character has at most four bytes.
     let mut kept = word.len().min(max.saturating_mul(4));
     while kept > 0 {
         let start = &word[..kept];
-        // Not inside a character: the rest of it would look like bytes that are none.
+        // Cut between characters: half of one would be quoted as invalid bytes.
         let boundary = word.get(kept).is_none_or(|next| next & 0xc0 != 0x80);
         if boundary {
             let text = quoted(start);
@@ -132,10 +132,10 @@ fn quoted_start(word: &[u8], max: usize) -> String {
     String::new()
 }
 
-/// One word for a POSIX shell: bare, in single quotes, or in `$'…'` where there is something to escape.
+/// Quotes one word for a POSIX shell: bare, in single quotes, or in `$'…'` if it needs escapes.
 fn quoted(word: &[u8]) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-./:=,@%+".contains(byte);
-    // A leading `=` or `~` means something to zsh and others.
+    // zsh and others expand a leading `=` or `~`.
     if !word.is_empty() && word[0] != b'=' && word.iter().all(plain) {
         return String::from_utf8_lossy(word).into_owned();
     }
@@ -171,12 +171,12 @@ fn quoted(word: &[u8]) -> String {
     out
 }
 
-/// Text that keeps a place free for [`CUT`].
+/// Text of bounded length that reserves a place for [`CUT`].
 struct Bounded {
     text: String,
     length: usize,
     max: usize,
-    /// Where to cut if more comes: the text up to here leaves room for the sign.
+    /// Length in bytes of the text that leaves room for the mark.
     cut_at: usize,
 }
 
@@ -190,7 +190,7 @@ impl Bounded {
         self.push(character.encode_utf8(&mut [0; 4]))
     }
 
-    /// Whether there was room.
+    /// Appends a piece; returns false if it did not fit and the text was cut.
     fn push(&mut self, piece: &str) -> bool {
         self.length += piece.chars().count();
         if self.length > self.max {
@@ -225,7 +225,7 @@ mod tests {
     ];
 
     #[test]
-    fn nothing_hostile_reaches_the_terminal() {
+    fn hostile_text_is_escaped() {
         for input in HOSTILE {
             let argv = [RawText::from(*input)];
             for output in [str(input, 200), command(&argv, false, 200), str(input, 6), command(&argv, false, 6)] {
@@ -238,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_harmless_stays_as_it_is() {
+    fn harmless_text_is_unchanged() {
         for input in ["sh", "naïve — ✓", "日本語", "back\\slash"] {
             assert_eq!(str(input, 80), input);
         }
     }
 
     #[test]
-    fn what_is_too_long_is_cut_visibly_and_never_inside_an_escape() {
+    fn long_text_is_cut_outside_of_escapes() {
         assert_eq!(str("abcdef", 6), "abcdef");
         assert_eq!(str("abcdefg", 6), "abcde…");
         assert_eq!(str("abc\x1bdef", 6), "abc…");
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shell_reads_back_what_was_quoted() {
+    fn shell_parses_quoted_words_back() {
         let words: [&[u8]; 6] =
             [b"it's", b"\xfe\xff\x01\x1b[0m", b"a\\nb\n", "\u{202e}x".as_bytes(), b"", b"$(reboot)`"];
         let argv: Vec<RawText> = words.iter().map(|word| RawText::from(*word)).collect();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_command_closes_its_quotes_and_says_so() {
+    fn cut_command_closes_quotes_and_is_marked() {
         let argv: Vec<RawText> = ["sh", "-c", "sleep 5000; echo done"].map(RawText::from).into();
         assert_eq!(command(&argv, false, 16), "sh -c 'sleep 50'…");
         assert_eq!(command(&argv, false, 5), "sh -c …");

@@ -1,4 +1,4 @@
-//! Sessions in plain words, for who has not seen a path yet: drawn, then explained step by step.
+//! Explains each session in plain words below its drawing, for readers new to exec paths.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,26 +16,26 @@ use crate::{
     model::{BootTime, Change, Finding, Report, Session, SessionId, Span, State},
 };
 
-/// Columns of prose: those of the narrowest terminal that people use.
+/// Width of prose: the narrowest common terminal.
 const WIDTH: usize = 80;
-/// A session that is not complete is explained when it is older than this: more may be missing than what is about to come.
+/// Age from which an incomplete session is explained. Before, the missing parts are probably about to arrive.
 const SETTLED: Span = Span::from_secs(1);
 /// Columns before the text of a step.
 const INDENT: &str = "     ";
 
-/// Shows what another sink shows, and explains each session once: when its path is complete, else when it is over, or when
-/// waiting for more makes no sense any more.
+/// Draws with another sink, and explains each session once: when its path is complete, when it closes, or when it is
+/// older than [`SETTLED`].
 pub struct Explained {
     drawing: Box<dyn Sink>,
     target: Shared,
     style: Style,
     told: BTreeSet<SessionId>,
-    /// Sessions that are to be explained when they are drawn.
+    /// Sessions whose drawing is delayed; they are explained once drawn.
     held: BTreeMap<SessionId, Arc<Session>>,
 }
 
 impl Explained {
-    /// Explains to `target`, below what the sink that `draw` makes shows there.
+    /// Explains to `target`, below the output of the sink that `draw` creates for the same target.
     pub fn new(target: Target, style: Style, draw: impl FnOnce(Target) -> Box<dyn Sink>) -> Self {
         let target = Shared(Arc::new(Mutex::new(target)));
         Self { drawing: draw(Box::new(target.clone())), target, style, told: BTreeSet::new(), held: BTreeMap::new() }
@@ -51,7 +51,7 @@ impl Explained {
         self.target.flush()
     }
 
-    /// It was drawn as it is now.
+    /// Handles a session that was drawn in its current state.
     fn drawn(&mut self, session: &Session, at: BootTime) -> io::Result<()> {
         let is_over = session.state == State::Closed;
         if session.complete || is_over || at.since(session.opened_at) >= SETTLED {
@@ -103,7 +103,7 @@ impl Sink for Explained {
     }
 }
 
-/// A target of two sinks.
+/// A target that two sinks write to.
 #[derive(Clone)]
 struct Shared(Arc<Mutex<Target>>);
 
@@ -170,14 +170,14 @@ impl Page {
             lines.extend(self.paragraph("? ", text));
         }
         for manual in &explanation.manual {
-            // To be pasted, so it is not folded.
+            // Commands are for copying: never fold them.
             lines.push(format!("{INDENT}$ {}", self.ink(Ink::Good, &manual.command)));
             lines.extend(self.paragraph("  ", &format!("shows {}", manual.shows)));
         }
         lines
     }
 
-    /// Prose in lines that fit; with a mark before the first one it is an aside.
+    /// Folds a paragraph. A mark before its first line makes it an aside, which is dimmed.
     fn paragraph(&self, mark: &str, text: &str) -> Vec<String> {
         let width = mark.chars().count();
         let shown = |line: String| if mark.is_empty() { line } else { self.ink(Ink::Dim, &line) };

@@ -1,10 +1,10 @@
-//! What colours say, and how terminals show them.
+//! Meanings of colours, and their escape codes for terminals.
 
 use std::borrow::Cow;
 
 use super::Style;
 
-/// What a colour says.
+/// Meaning of a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ink {
     Bold,
@@ -16,7 +16,7 @@ pub(crate) enum Ink {
 }
 
 impl Ink {
-    /// Text in that colour, if there are any.
+    /// Wraps text in the escape code of this colour; leaves it unchanged if the style has no colours.
     pub(crate) fn on(self, style: Style, text: &str) -> Cow<'_, str> {
         if !style.color || text.is_empty() {
             return Cow::Borrowed(text);

@@ -1,4 +1,4 @@
-//! JSON that may be read on a terminal, or stand in a page.
+//! JSON that is safe to read on a terminal or to embed in an HTML page.
 
 use std::io::{self, Write};
 
@@ -7,23 +7,23 @@ use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
 use super::escape;
 
-/// A value on one line.
+/// Serialises a value to one line.
 pub(super) fn text(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = Vec::with_capacity(2_048);
     value.serialize(&mut Serializer::with_formatter(&mut line, Visible { in_page: false }))?;
     Ok(line)
 }
 
-/// A value on one line, to stand inside an element of a page: nothing in it begins or ends markup.
+/// Serialises a value to one line for an element of an HTML page. It contains no character that begins or ends markup.
 pub(crate) fn island(value: &impl Serialize, target: &mut dyn Write) -> io::Result<()> {
     value.serialize(&mut Serializer::with_formatter(target, Visible { in_page: true }))?;
     Ok(())
 }
 
-/// JSON may hold C1 controls and bidi overrides as they are, and JSON Lines are read on terminals too: these are written as
-/// `\uXXXX`, which means the same.
+/// Escapes invisible characters. JSON permits C1 controls and bidi overrides, but JSON Lines are also read on
+/// terminals. The escape `\uXXXX` has the same meaning to parsers.
 struct Visible {
-    /// Whether what means something to HTML is escaped, too.
+    /// True if the characters of HTML markup are escaped too.
     in_page: bool,
 }
 
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hidden_characters_are_escaped_and_read_back_the_same() {
+    fn hidden_characters_are_escaped_and_parse_back() {
         let text = "a\u{9b}31m\u{202e}b\u{e0041}\x7f\x1b\n\"日本";
         let line = String::from_utf8(super::text(&text).unwrap()).unwrap();
         assert!(!line.chars().any(escape::is_hidden), "{line:?}");
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_page_begins_or_ends_markup() {
+    fn page_data_contains_no_markup() {
         let text = "</script><!-- <img onerror=x> \u{2028}&amp;";
         let mut island = Vec::new();
         super::island(&text, &mut island).unwrap();

@@ -1,4 +1,4 @@
-//! JSON Lines, for programs: one line a change, each whole by itself, flushed at once.
+//! JSON Lines for programs. Each line is one change and complete by itself; each is flushed at once.
 
 use std::{
     collections::BTreeMap,
@@ -14,9 +14,9 @@ use crate::model::{BootTime, Change, Finding, Report};
 pub struct Jsonl {
     target: Target,
     header: Header,
-    /// When each counter of losses was reported last.
+    /// Time of the last report of each loss counter.
     losses: BTreeMap<String, BootTime>,
-    /// A change carries no numbers: they are the report's.
+    /// An empty report: changes carry no measurements.
     unmeasured: Report,
 }
 
@@ -57,7 +57,7 @@ impl Sink for Jsonl {
 }
 
 pub(super) fn write_line(target: &mut dyn Write, kind: &'static str, body: impl Serialize) -> io::Result<()> {
-    // Put together first: a reader never sees half a line, and a terminal gets one write.
+    // Serialise first: a reader never sees half a line, and a terminal gets one write.
     let mut line = json::text(&view::Line::new(kind, body))?;
     line.push(b'\n');
     target.write_all(&line)?;

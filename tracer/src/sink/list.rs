@@ -1,4 +1,4 @@
-//! Sessions as a list: rows for people, JSON for programs. What changes is not shown, only how it stands in the end.
+//! Lists of sessions: rows for people, JSON for programs. They show the final state rather than changes.
 
 use std::{
     cmp::Reverse,
@@ -22,11 +22,11 @@ use super::{
 };
 use crate::model::{ClockAnchor, Degraded, Health, Report, Role, Session, Severity, Span, Verdict};
 
-/// Columns of a command, and of the name of what it leads into: so that rows of common names fit 120 columns.
+/// Columns of a command and of a target: rows with common names fit 120 columns.
 const COMMAND: usize = 32;
 const INTO: usize = 40;
 
-/// A row for each session.
+/// The table: one row per session.
 pub struct Table {
     target: Target,
     style: Style,
@@ -93,7 +93,7 @@ impl Sink for Table {
     }
 }
 
-/// The faults of a whole recording, a line each: a column has no room for their times.
+/// Faults of a whole recording, one per line: a table column has no room for their times.
 fn faults(report: &Report, anchor: ClockAnchor) -> Vec<String> {
     let diagnosis = &report.diagnosis;
     if !diagnosis.is_whole {
@@ -109,10 +109,10 @@ fn faults(report: &Report, anchor: ClockAnchor) -> Vec<String> {
     of_sessions.chain(of_none.map(|verdict| line("of no session", verdict))).collect()
 }
 
-/// More rows than that do not stand on a screen together: what is wrong with a few of them would scroll away.
+/// Most rows that fit a common screen. A longer list gets a summary, since faults at its top scroll away.
 const SCREEN: usize = 20;
 
-/// How many there are, and how they are: what is wrong first.
+/// Number of sessions, and their health; faults first.
 fn summary(report: &Report) -> String {
     let mut counts: BTreeMap<Health, u64> = BTreeMap::new();
     for session in &report.sessions {
@@ -125,12 +125,13 @@ fn summary(report: &Report) -> String {
     format!("{all}: {}", how.join(", "))
 }
 
-/// Columns that give way on a narrow terminal: what it leads into, the command, who began it. Ids stay whole: `show` asks for them.
+/// Columns that shrink on a narrow terminal: target, command, client. Ids keep their full length, since `show` needs
+/// them.
 const GIVING: [usize; 3] = [3, 4, 5];
-/// Narrower they say nothing.
+/// Least width of these columns: shorter text is useless.
 const LEAST: usize = 4;
 
-/// How wide those columns may be, so that rows fit that many columns.
+/// Widths of the shrinking columns, so that rows fit `columns`.
 fn widths(head: &Row, rows: &[Row], columns: usize) -> [usize; GIVING.len()] {
     let natural = |column: usize| {
         let cells = [head].into_iter().chain(rows).filter_map(|row| row.get(column));
@@ -139,7 +140,7 @@ fn widths(head: &Row, rows: &[Row], columns: usize) -> [usize; GIVING.len()] {
     let stay: usize = (0..HEAD.len()).filter(|column| !GIVING.contains(column)).map(natural).sum();
     let left = columns.saturating_sub(stay + GAP * (HEAD.len() - 1));
     let mut widths = GIVING.map(natural);
-    // The widest gives way first.
+    // Shrink the widest column first.
     while widths.iter().sum::<usize>() > left {
         let Some(widest) = widths.iter_mut().filter(|width| **width > LEAST).max() else { break };
         *widest -= 1;
@@ -164,7 +165,7 @@ fn row(session: &Session, report: &Report) -> Row {
     ]
 }
 
-/// Who began it: the process, where that is on this host, else the address.
+/// The client: its process if it runs on this host, else its address.
 pub(crate) fn client(session: &Session) -> String {
     let hop = session.hops.first().filter(|hop| hop.role == Role::Client);
     match (hop, session.client.address) {
@@ -178,7 +179,7 @@ pub(crate) fn client(session: &Session) -> String {
     }
 }
 
-/// A length of time in at most four characters, as kubectl writes ages.
+/// Formats a duration in at most four characters, as kubectl does for ages.
 pub(crate) fn short(span: Span) -> String {
     let seconds = span.as_millis() / 1_000;
     match seconds {
@@ -189,7 +190,7 @@ pub(crate) fn short(span: Span) -> String {
     }
 }
 
-/// All sessions as one array.
+/// The sink of all sessions as one array.
 pub struct Json {
     target: Target,
     header: Header,
@@ -220,7 +221,7 @@ impl Sink for Json {
     }
 }
 
-/// The host, then a session a line.
+/// The sink of the host and one session per line.
 pub struct Lines {
     target: Target,
     header: Header,

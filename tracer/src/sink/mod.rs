@@ -1,5 +1,5 @@
-//! Sinks: what was found, shown. Pure renderers to a writer: they know no clock, no terminal, no file, and never ask the
-//! correlator for more. Add one: a file here, a row in [`FORMATS`].
+//! Sinks render findings to a writer. They know no clock, terminal or file, and never query the correlator. To add a
+//! sink, add a file here and a row in [`FORMATS`].
 
 use std::io::{self, Write};
 
@@ -25,62 +25,63 @@ pub use list::{Json, Lines, Table};
 pub use show::Show;
 pub use tree::Tree;
 
-/// Where observations come from: what every sink may need before the first of them.
+/// Origin of the observations. Every sink receives it before the first of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// Ties boot time to UTC.
+    /// Relates boot time to UTC.
     pub anchor: ClockAnchor,
-    /// The host.
+    /// The host; in a merged recording, the host with number 0.
     pub host: HostFacts,
-    /// Further hosts, of a merged recording: numbered from 1.
+    /// Further hosts of a merged recording, numbered from 1.
     pub others: Vec<HostFacts>,
-    /// What the tracer can do there.
+    /// Abilities of the tracer on this host.
     pub abilities: Vec<Ability>,
-    /// What it cannot.
+    /// Abilities that the tracer lacks, with reasons.
     pub degraded: Vec<Degraded>,
 }
 
 impl Header {
-    /// The hosts, in the order of their numbers.
+    /// All hosts in the order of their numbers.
     pub fn hosts(&self) -> impl Iterator<Item = &HostFacts> {
         std::iter::once(&self.host).chain(&self.others)
     }
 
-    /// The name of a host; `None` where it has none.
+    /// Name of a host; `None` if the recording has no name for it.
     #[must_use]
     pub fn name(&self, host: HostNo) -> Option<&str> {
         let name = self.hosts().nth(host.0.into()).map(|host| host.hostname.as_str());
         name.filter(|name| !name.is_empty())
     }
 
-    /// The same where there is more than one: else it needs no telling.
+    /// Name of a host in a recording of several hosts; `None` for a single host, whose name needs no repetition.
     #[must_use]
     pub fn distinct(&self, host: HostNo) -> Option<&str> {
         self.name(host).filter(|_| !self.others.is_empty())
     }
 }
 
-/// Shows findings.
+/// Renders findings.
 pub trait Sink: Send {
-    /// Columns of the terminal that it writes to, where it does. Default: it does not matter, since lines are to be the same
-    /// everywhere.
+    /// Sets the width of the terminal in columns. Called only if the sink writes to one. Default: ignored, since output
+    /// should not depend on the terminal.
     fn fit(&mut self, _columns: u16) {}
 
-    /// Whether it shows the faults of the whole recording that is played. Default: it shows the end state alone.
+    /// True if the sink shows the faults of a whole recording, so that a replay must evaluate all of it. Default: only
+    /// the final state is needed.
     fn judges(&self) -> bool {
         false
     }
 
-    /// Somebody else wrote to its target: what it writes next should not lean on what it wrote before.
+    /// Notifies the sink that other output went to its target. Its next output must not continue its last line.
     fn interrupted(&mut self) {}
 
-    /// Called once, first.
+    /// Receives the header. Called once, before any other method that reports data.
     ///
     /// # Errors
     /// When the writer fails.
     fn host(&mut self, header: &Header) -> io::Result<()>;
 
-    /// It is that late, and every change up to then was told. Default: it does not matter.
+    /// Reports that every change up to `now` was sent. Default: ignored.
     ///
     /// # Errors
     /// When the writer fails.
@@ -88,12 +89,12 @@ pub trait Sink: Send {
         Ok(())
     }
 
-    /// Whether it holds that session back for a moment, to show it whole. Default: it does so with none.
+    /// True if the sink delays this session to show it in one piece. Default: false.
     fn holds(&self, _session: &SessionId) -> bool {
         false
     }
 
-    /// A change, as it happens. Default: ignore it, for those that show the end state only.
+    /// Receives a change as it happens. Default: ignored, for sinks that show only the final state.
     ///
     /// # Errors
     /// When the writer fails.
@@ -101,7 +102,7 @@ pub trait Sink: Send {
         Ok(())
     }
 
-    /// A measure, as it was taken. Default: ignore it, for those that the report's last ones are enough for.
+    /// Receives a measurement. Default: ignored, for sinks that need only the latest ones, which are in the report.
     ///
     /// # Errors
     /// When the writer fails.
@@ -109,34 +110,34 @@ pub trait Sink: Send {
         Ok(())
     }
 
-    /// Called once, also after Ctrl-C, with everything and its gaps.
+    /// Receives the final report. Called once, also after Ctrl-C.
     ///
     /// # Errors
     /// When the writer fails.
     fn finish(&mut self, report: &Report) -> io::Result<()>;
 }
 
-/// How to show it.
+/// Appearance of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
-    /// Whether to use colours.
+    /// True if colours are allowed.
     pub color: bool,
 }
 
-/// What a sink writes to.
+/// The writer of a sink.
 pub type Target = Box<dyn Write + Send>;
 
 /// A format of `--output`.
 pub struct Format {
-    /// Its name.
+    /// Value of the option.
     pub name: &'static str,
-    /// For `--help`.
+    /// Description in `--help`.
     pub about: &'static str,
-    /// Makes the sink.
+    /// Creates the sink.
     pub open: fn(Target, Style) -> Box<dyn Sink>,
 }
 
-/// Every format, the default first.
+/// Formats of a trace, the default first.
 pub const FORMATS: &[Format] = &[
     Format {
         name: "tree",
@@ -160,7 +161,7 @@ pub const FORMATS: &[Format] = &[
     },
 ];
 
-/// Every format of one session in full, the default first.
+/// Formats of a single session in full, the default first.
 pub const SHOWN: &[Format] = &[
     Format {
         name: "tree",
@@ -177,7 +178,7 @@ pub const SHOWN: &[Format] = &[
     Format { name: "jsonl", about: "JSON Lines for programs", open: |target, _| Box::new(Lines::new(target)) },
 ];
 
-/// Every format of a list of sessions, the default first.
+/// Formats of a list of sessions, the default first.
 pub const LISTS: &[Format] = &[
     Format {
         name: "table",
@@ -201,7 +202,7 @@ pub const LISTS: &[Format] = &[
     },
 ];
 
-/// Shows how things stand, or stood.
+/// Renders one report with each sink.
 ///
 /// # Errors
 /// When a writer fails.
@@ -213,7 +214,7 @@ pub fn render(sinks: &mut [Box<dyn Sink>], header: &Header, report: &Report) -> 
     Ok(())
 }
 
-/// The format of that name, of a trace.
+/// The trace format with this name.
 #[must_use]
 pub fn format(name: &str) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.name == name)

@@ -1,4 +1,4 @@
-//! One session in full: the path, both ends of each connection with their numbers, and where bytes wait.
+//! One session in full: the path, the measurements of both ends of each connection, and the bytes waiting in buffers.
 
 use std::{
     collections::BTreeSet,
@@ -19,10 +19,10 @@ use crate::model::{
 
 /// Columns of a command.
 const COMMAND: usize = 86;
-/// Who has the other end of a file: more than some are not read.
+/// Most holders of a file's other end that are listed.
 const MAX_HOLDERS: usize = 8;
 
-/// Draws what a session is made of.
+/// The sink.
 pub struct Show {
     target: Target,
     style: Style,
@@ -62,7 +62,7 @@ struct Drawing<'a> {
     measures: &'a Measures,
     session: &'a Session,
     health: Health,
-    /// Why the health is unknown.
+    /// Reason of an unknown health.
     doubt: Option<&'a str>,
     at: BootTime,
 }
@@ -123,7 +123,7 @@ impl Drawing<'_> {
         title
     }
 
-    /// Below a hop: what it does, and the files that its bytes pass through.
+    /// Lines below a hop: its process state, and the files of its standard streams.
     fn hop(&self, hop: &Hop) -> Vec<String> {
         let margin = " ".repeat(2 + LABEL + 1);
         let mut lines = Vec::new();
@@ -139,7 +139,7 @@ impl Drawing<'_> {
         lines
     }
 
-    /// A file of a process: what waits in it, and who has the other end.
+    /// A file of a process: the bytes waiting in it, and the holders of its other end.
     fn file(&self, task: TaskKey, one: &Descriptor) -> String {
         let name = match one.fd {
             0 => "stdin",
@@ -175,7 +175,7 @@ impl Drawing<'_> {
         self.ink(ink, &text)
     }
 
-    /// What waits in a file, and how that is to be taken.
+    /// Bytes waiting in a file, and the colour of this number.
     fn waits(&self, one: &Descriptor) -> (String, Ink) {
         let Some(file) = self.measures.file(one.kind, one.file).map(|series| series.last) else {
             return ("what waits is not known".to_owned(), Ink::Dim);
@@ -189,7 +189,7 @@ impl Drawing<'_> {
         }
     }
 
-    /// Below a link: both ends, each with its numbers.
+    /// Lines below a link: the measurements of both ends.
     fn link(&self, link: &Link) -> Vec<String> {
         let rail = format!("{}{}", self.ink(Ink::Dim, "  │ "), " ".repeat(6));
         if let Some(ends) = link.tcp {
@@ -212,7 +212,7 @@ impl Drawing<'_> {
         Vec::new()
     }
 
-    /// The exec's FIFOs: what waits in them, and who has them open.
+    /// The FIFOs of the exec: bytes waiting in them, and processes that have them open.
     fn fifos(&self, link: &Link) -> Vec<String> {
         let (Some(exec), Some(shim)) = (&self.session.exec_id, self.session.hops.get(link.to)) else {
             return Vec::new();
@@ -258,7 +258,7 @@ impl Drawing<'_> {
     }
 }
 
-/// The numbers of an end, on one line.
+/// Measurements of one end on a line.
 pub(crate) fn numbers(end: &TcpMeasure) -> String {
     let mut text = format!("{}  recv-q {}  send-q {}", end.state.token(), end.recv_q, end.send_q);
     if let Some(info) = end.info {
@@ -269,7 +269,7 @@ pub(crate) fn numbers(end: &TcpMeasure) -> String {
     text
 }
 
-/// What is out of the ordinary with an end.
+/// Unusual conditions of one end.
 pub(crate) fn troubles(end: &TcpMeasure) -> Vec<String> {
     let mut troubles = Vec::new();
     if let Some(info) = end.info {
@@ -293,7 +293,7 @@ pub(crate) fn troubles(end: &TcpMeasure) -> Vec<String> {
     troubles
 }
 
-/// What a process does, and whether that is bad by itself.
+/// Activity of a process, and true if this state is a problem by itself.
 pub(crate) fn doing(hop: &Hop, process: &ProcessMeasure) -> (String, bool) {
     let (state, bad) = match process.state {
         'R' => ("runs", false),
@@ -306,7 +306,7 @@ pub(crate) fn doing(hop: &Hop, process: &ProcessMeasure) -> (String, bool) {
         _ => ("is in a state that is not known", false),
     };
     let mut text = format!("{state} ({})", process.state);
-    // Which of a daemon's threads is in which call says nothing of one session.
+    // A daemon's threads serve many sessions: their system calls explain none of them.
     if matches!(hop.role, Role::Client | Role::Runc | Role::Process)
         && let Some(call) = process.threads.first().and_then(|thread| thread.call.as_ref())
     {

@@ -1,8 +1,8 @@
-//! The default: draws each path as one would on a whiteboard, client above, process below, while it happens.
+//! The default sink: draws each path from client to process while the path becomes known.
 //!
-//! Lines are only ever appended, so that a pipe and a log file show the same as a terminal. A block of lines belongs to one
-//! session and begins with its id; when something turns up in a part of the path that was drawn already, the whole path is
-//! drawn again. Width is fixed, not asked for: a replay prints what the live run printed.
+//! Lines are only appended, so that pipes and log files show the same as a terminal. A block of lines belongs to one
+//! session and begins with its id. If a part appears above drawn lines, the whole path is drawn again. The width is
+//! fixed, so that a replay prints the same as the live run.
 
 use std::{
     borrow::Cow,
@@ -23,14 +23,14 @@ use crate::model::{
     SocketId, Span, State, TaskKey, Tuple,
 };
 
-/// Columns that lines keep to where they can.
+/// Columns that lines keep to if they can.
 pub(super) const WIDTH: usize = 100;
-/// Columns of the first word of a line.
+/// Columns of a label at the start of a line.
 pub(super) const LABEL: usize = 10;
-/// A path that comes up is full of holes for an instant: holes that time will fill are told when they are older than this.
-/// Legs of one exec follow each other within tens of milliseconds.
+/// Age from which gaps are drawn that time may still fill: a new path is full of them. Legs of one exec follow each
+/// other within tens of milliseconds.
 const SETTLED: Span = Span::from_secs(1);
-/// While a path comes up, what is new of others waits until it is whole, or so old: two that are drawn in turns are hard to read.
+/// Longest time that other sessions wait while a path is being drawn: alternating blocks are hard to read.
 const HELD: Span = Span::from_secs(5);
 /// Columns of a command.
 const COMMAND: usize = WIDTH - 2 - LABEL;
@@ -40,22 +40,22 @@ pub struct Tree {
     target: Target,
     style: Style,
     header: Header,
-    /// What was drawn of the sessions that are open.
+    /// Drawn state of each open session.
     drawn: BTreeMap<SessionId, Drawn>,
-    /// Sessions that are not drawn yet, because another comes up and so do they.
+    /// New, incomplete sessions that are not drawn yet, since another path is being drawn.
     held: BTreeMap<SessionId, Arc<Session>>,
-    /// What is whole, or was drawn before, and would break into the path that comes up.
+    /// Sessions with news that wait for the path being drawn: complete ones, closed ones, and those drawn before.
     waiting: BTreeMap<SessionId, Arc<Session>>,
-    /// Whose block the last line belongs to.
+    /// Session of the block with the last line.
     current: Option<SessionId>,
-    /// Whether the last line says how a session ended, or that it is open, and nothing else.
+    /// True if the last line is a single-line block: the outcome of a session, or that it is still open.
     is_brief: bool,
     seen: u64,
 }
 
 #[derive(Default)]
 struct Drawn {
-    /// As it was then.
+    /// The session in its last drawn state.
     session: Option<Arc<Session>>,
     named: Named,
     path: Vec<Key>,
@@ -63,7 +63,7 @@ struct Drawn {
     gaps: BTreeSet<String>,
 }
 
-/// What is told of a session beside its path.
+/// Texts of a session's head, beside its path.
 #[derive(Default)]
 struct Named {
     into: Option<String>,
@@ -78,7 +78,7 @@ impl Named {
     }
 }
 
-/// Whether all that [`Named`] is made of is the same.
+/// True if [`Named`] is equal for both; cheaper than building it.
 fn are_named_alike(one: &Session, other: &Session) -> bool {
     one.target == other.target
         && one.client == other.client
@@ -86,18 +86,18 @@ fn are_named_alike(one: &Session, other: &Session) -> bool {
         && one.hops.first() == other.hops.first()
 }
 
-/// A part of the path.
+/// An element of the drawn path.
 #[derive(Clone, Copy)]
 pub(super) enum Piece<'a> {
-    /// An end that leaves this host.
+    /// An address outside of this host, with its side.
     Beyond(&'static str, SocketAddr),
     Hop(&'a Hop),
     Link(&'a Link),
-    /// Nothing joins the hop of this index to the next.
+    /// A missing link between the hop of this index and the next one.
     Hole(usize),
 }
 
-/// Tells a part of the path from others: names in its lines may still change.
+/// Identity of a piece. Two pieces with equal keys may still differ in names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Key {
     Beyond(&'static str, SocketAddr),
@@ -131,7 +131,7 @@ impl Key {
     }
 }
 
-/// The path, client first.
+/// Elements of the path in drawing order, client first.
 fn pieces(session: &Session) -> Vec<Piece<'_>> {
     let beyond = |client: bool| {
         let ends = session.beyond.iter().filter(move |(side, _)| (*side == "client") == client);
@@ -178,7 +178,7 @@ impl Tree {
         ink.on(self.style, text)
     }
 
-    /// Draws what is new of a session.
+    /// Draws the news of a session.
     fn draw(&mut self, session: &Arc<Session>, now: BootTime) -> io::Result<()> {
         if self.is_early(session, now) {
             return Ok(());
@@ -190,6 +190,7 @@ impl Tree {
         self.seen += u64::from(first);
         let mut drawn = known.unwrap_or_default();
         let path = pieces(session);
+        // If a drawn element changed or another was inserted, the whole path must be drawn again.
         let is_there = |(at, key): (usize, &Key)| path.get(at).is_some_and(|piece| Key::of(*piece) == *key);
         let appended = drawn.path.iter().enumerate().all(is_there);
         let again = !appended && !first;
@@ -200,17 +201,18 @@ impl Tree {
         let is_alike = drawn.session.as_ref().is_some_and(|old| are_named_alike(old, session));
         let named = if is_alike { std::mem::take(&mut drawn.named) } else { Named::of(session) };
         if first || again {
-            // The line that opens a block names both.
+            // The opening line of a block contains all names.
             self.current = None;
         }
         for piece in path.iter().skip(drawn.path.len()) {
             lines.extend(self.lines(session, *piece));
         }
+        // Names that became known since the block was opened.
         if !first && !again && !is_alike {
             let Named { into, command, who, user } = &named;
             let before = &drawn.named;
             let into = into.as_ref().filter(|_| *into != before.into).map(|into| ("into", into));
-            // The line of the process says it too, unless that is another program by now.
+            // The line of the process shows the command already, unless the process runs another program by now.
             let is_it = |hop: &Hop| hop.role == Role::Process && *hop.process.argv == *session.command;
             let told = session.hops.iter().any(is_it);
             let command = command.as_ref().filter(|_| !told && *command != before.command);
@@ -233,7 +235,7 @@ impl Tree {
         }
         let closed = session.state == State::Closed;
         let nothing_new = lines.is_empty();
-        // What it did not tell the other one does.
+        // A merged session leaves its gaps to the session that it is part of.
         let settled = (closed && session.merged_into.is_none()) || view::age(session, now) >= SETTLED;
         for gap in session.gaps.iter().filter(|gap| settled || stays(gap.code)) {
             let text = gap_words(session, gap);
@@ -241,6 +243,7 @@ impl Tree {
                 lines.extend(self.wrapped(Ink::Doubt, "  ? ", "    ", &text));
             }
         }
+        // The end alone does not need a block.
         if closed && nothing_new && lines.is_empty() && self.current.as_ref() != Some(&session.id) {
             return self.brief(session, &self.outcome(session, now));
         }
@@ -265,15 +268,15 @@ impl Tree {
         Ok(())
     }
 
-    /// Whether to wait for the top of the path: the question who has the other end is answered within milliseconds, and then
-    /// the drawing begins where people begin to read.
+    /// True while the client's end may still be found. The answer arrives within milliseconds, and then the drawing can
+    /// begin at the client.
     fn is_early(&self, session: &Session, now: BootTime) -> bool {
         let asked = session.gaps.iter().any(|gap| gap.code == GapCode::PeerUnknown);
         let new = !self.drawn.contains_key(&session.id) && view::age(session, now) < SETTLED;
         asked && new && session.state == State::Open
     }
 
-    /// Whether the path that is being drawn still comes up, so that the lines of another would break into it.
+    /// True while the current path is still growing, so that other lines would interrupt it.
     fn is_busy(&self, now: BootTime) -> bool {
         let drawn = self.current.as_ref().and_then(|id| self.drawn.get(id));
         let is_coming_up = |drawn: &Drawn| {
@@ -283,14 +286,14 @@ impl Tree {
         drawn.is_some_and(is_coming_up)
     }
 
-    /// Puts a session back that would break into another's path; whether it did.
+    /// Delays a session that would interrupt the current path; returns true if it was delayed.
     fn is_crowded_out(&mut self, session: &Arc<Session>, now: BootTime) -> bool {
         let is_busy = self.current.as_ref() != Some(&session.id) && self.is_busy(now);
         let is_coming = session.state == State::Open
             && !session.complete
             && view::age(session, now) < HELD
             && !self.drawn.contains_key(&session.id);
-        // Once held back, it is drawn when it is whole.
+        // A delayed session is drawn once it is complete.
         let is_held = is_coming && (is_busy || self.held.contains_key(&session.id));
         if is_held {
             self.waiting.remove(&session.id);
@@ -302,7 +305,7 @@ impl Tree {
         is_held || is_busy
     }
 
-    /// Draws what waited for the path before, if that does not come up any more.
+    /// Draws the waiting sessions once the current path no longer grows.
     fn release(&mut self, now: BootTime) -> io::Result<()> {
         if self.waiting.is_empty() || self.is_busy(now) {
             return Ok(());
@@ -311,7 +314,7 @@ impl Tree {
         waiting.values().try_for_each(|session| self.draw(session, now))
     }
 
-    /// How a session ended that was drawn, or that it did not, in a line.
+    /// Writes a single-line block: the outcome of a session, or that it is still open.
     fn brief(&mut self, session: &Session, how: &str) -> io::Result<()> {
         let id = escape::str(&session.id.0, NAME);
         let id = self.ink(Ink::Mark, &id);
@@ -358,7 +361,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The lines of a part of the path.
+    /// Lines of one element.
     fn lines(&self, session: &Session, piece: Piece<'_>) -> Vec<String> {
         match piece {
             Piece::Beyond(side, address) => vec![self.beyond(side, address)],
@@ -368,7 +371,7 @@ impl Tree {
         }
     }
 
-    /// The path, with more lines below what `more` has something to say of.
+    /// Lines of the path, each element followed by the lines that `more` returns for it.
     pub(super) fn path_with(&self, session: &Session, more: &dyn Fn(Piece<'_>) -> Vec<String>) -> Vec<String> {
         pieces(session)
             .into_iter()
@@ -391,7 +394,8 @@ impl Tree {
             line = format!("{line} on {}", escape::str(host, NAME));
         }
         let mut lines = vec![format!("  {}{line}", self.label(Ink::Bold, hop.role.token()))];
-        // What was typed and what it became; the arguments of daemons are long and tell nothing of this session.
+        // Command lines are shown for the client and the process alone: those of daemons are long and concern no
+        // session.
         if matches!(hop.role, Role::Client | Role::Process) && !hop.process.argv.is_empty() {
             const MARGIN: usize = 2 + LABEL + 1;
             let command =
@@ -443,7 +447,7 @@ impl Tree {
         std::iter::once(start).chain(self.wrapped(ink, &more, &more, known)).collect()
     }
 
-    /// Two hops that nothing joins: they must not look as if something did.
+    /// Two hops without a link: the drawing must not suggest one.
     fn hole(&self, session: &Session, index: usize) -> Vec<String> {
         let gap = session.gaps.iter().find(|gap| gap.between == Some((index, index + 1)));
         let text =
@@ -485,9 +489,9 @@ impl Tree {
         format!("{}{}", self.ink(ink, label), " ".repeat(LABEL.saturating_sub(label.chars().count()).max(1) + 1))
     }
 
-    /// Text in lines of at most [`WIDTH`], broken between words.
+    /// Breaks text between words into lines of at most [`WIDTH`] columns.
     pub(super) fn wrapped(&self, ink: Ink, first: &str, more: &str, text: &str) -> Vec<String> {
-        // Both starts are four to ten columns wide; colour codes in them do not count.
+        // Both starts are four to ten columns wide, apart from colour codes.
         const INDENT: usize = 10;
         let mut lines: Vec<String> = Vec::new();
         for word in text.split(' ') {
@@ -531,7 +535,7 @@ impl Sink for Tree {
         match &finding.change {
             Change::Opened(session) | Change::Changed(session) | Change::Closed(session) => {
                 self.release(finding.at)?;
-                // A part of another, which nobody has seen.
+                // Part of another session, and never drawn: show the whole session only.
                 if session.merged_into.is_some() && self.holds(&session.id) && !self.drawn.contains_key(&session.id) {
                     self.held.remove(&session.id);
                     self.waiting.remove(&session.id);
@@ -563,7 +567,7 @@ impl Sink for Tree {
     }
 
     fn finish(&mut self, report: &Report) -> io::Result<()> {
-        // The report may have forgotten what is over.
+        // The report may have dropped closed sessions.
         let waiting = std::mem::take(&mut self.waiting);
         waiting
             .values()
@@ -572,7 +576,7 @@ impl Sink for Tree {
         let mut open = 0_u64;
         for session in report.sessions.iter().filter(|session| session.state == State::Open) {
             open += 1;
-            // Holes that time could have filled did not get it.
+            // No more time: draw the gaps that time could have filled.
             let settled = session.opened_at.plus(SETTLED).max(report.at);
             self.draw(&Arc::new(session.clone()), settled)?;
             let lasted = lasted(view::age(session, report.at));
@@ -592,7 +596,7 @@ impl Sink for Tree {
     }
 }
 
-/// Gaps that no waiting fills.
+/// True for gaps that time cannot fill.
 const fn stays(code: GapCode) -> bool {
     match code {
         GapCode::LostEvents
@@ -609,7 +613,8 @@ const fn stays(code: GapCode) -> bool {
     }
 }
 
-/// Whether what it leads to does not hang on the hop before: a shim's second container, a forwarded port's second connection.
+/// True if the target of a link does not follow from the hop before it: a shim's second container, a forwarded port's
+/// second connection.
 fn branches(session: &Session, link: &Link) -> bool {
     let follows = |other: &Link| other.to == link.to && other.from + 1 == link.to;
     link.to > link.from + 1 && !session.links.iter().any(follows)

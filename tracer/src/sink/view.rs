@@ -1,5 +1,5 @@
-//! The model as programs see it: the JSON of the contract, version 1. Sinks serialise these types, never the model's, so that
-//! the model can change. What is not known is null, never 0.
+//! The JSON contract, version 1. Sinks serialise these types instead of the model's, so that the model can change.
+//! Unknown values are null, never 0.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -12,16 +12,16 @@ use crate::model::{
     Role, SocketId, State, TcpMeasure, Totals,
 };
 
-/// Version of everything here: grows when a field changes its meaning or goes; new fields do not change it.
+/// Version of the contract. It increases when a field is removed or changes its meaning; new fields keep it.
 pub const VERSION: u32 = 1;
 
-/// A moment, as RFC 3339 in UTC with milliseconds.
+/// A moment as RFC 3339 in UTC with milliseconds.
 #[must_use]
 pub fn moment(anchor: ClockAnchor, at: BootTime) -> String {
     rfc3339(anchor.utc_ns(at))
 }
 
-/// Nanoseconds since 1970 as RFC 3339 in UTC with milliseconds, rounded down. Years up to 2554: what 64 bits can hold.
+/// Nanoseconds since 1970 as RFC 3339 in UTC with milliseconds, rounded down. 64 bits hold years up to 2554.
 fn rfc3339(utc_ns: u64) -> String {
     const DAY: u64 = 86_400;
     let (seconds, millis) = (utc_ns / 1_000_000_000, utc_ns / 1_000_000 % 1_000);
@@ -31,8 +31,8 @@ fn rfc3339(utc_ns: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
-/// Days since 1970-01-01 as year, month and day of the Gregorian calendar. Counted in 400-year eras that begin on a first
-/// of March, so that the leap day is the last of its year.
+/// Converts days since 1970-01-01 to year, month and day of the Gregorian calendar. It counts in 400-year eras that
+/// begin on 1 March, so that a leap day is the last day of its year.
 const fn civil(days: u64) -> (u64, u64, u64) {
     const ERA: u64 = 146_097;
     let days = days + 719_468; // from 0000-03-01 to 1970-01-01
@@ -49,40 +49,40 @@ const fn civil(days: u64) -> (u64, u64, u64) {
 /// A line of JSON Lines.
 #[derive(Debug, Serialize)]
 pub struct Line<T> {
-    /// [`VERSION`].
+    /// The contract version, [`VERSION`].
     pub v: u32,
-    /// What it is.
+    /// Type of the line.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// The rest.
+    /// Fields of this type.
     #[serde(flatten)]
     pub body: T,
 }
 
 impl<T> Line<T> {
-    /// A line of this version.
+    /// A line of the current version.
     pub const fn new(kind: &'static str, body: T) -> Self {
         Self { v: VERSION, kind, body }
     }
 }
 
-/// The first line: where this comes from.
+/// The first line: origin of the data.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Host<'a> {
-    /// Which host.
+    /// The host.
     #[serde(flatten)]
     pub machine: Machine<'a>,
-    /// Further hosts, where several recordings were merged.
+    /// Further hosts of a merged recording.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Machine<'a>>,
-    /// What the tracer can do there.
+    /// Abilities of the tracer on this host.
     pub abilities: Vec<&'static str>,
-    /// What it cannot.
+    /// Abilities that the tracer lacks, with reasons.
     pub degraded: &'a [Degraded],
 }
 
 impl<'a> Host<'a> {
-    /// Out of a header.
+    /// The line for a header.
     #[must_use]
     pub fn new(header: &'a Header) -> Self {
         Self {
@@ -103,7 +103,7 @@ pub struct Machine<'a> {
     pub kernel: &'a str,
     /// `uname -m`
     pub arch: &'a str,
-    /// Tells one boot of a host from the next.
+    /// Identifies one boot of a host.
     pub boot_id: &'a str,
 }
 
@@ -116,51 +116,51 @@ impl<'a> Machine<'a> {
 /// A change of a session.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Change<'a> {
-    /// When it became known.
+    /// Time at which the change became known.
     pub at: String,
     /// The whole session.
     pub session: Session<'a>,
 }
 
-/// Observations that were lost.
+/// Lost observations.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Loss<'a> {
-    /// When it became known.
+    /// Time at which the loss became known.
     pub at: String,
-    /// Which counter.
+    /// Name of the loss counter.
     pub what: &'a str,
-    /// How many.
+    /// Number of lost observations, or milliseconds for a delay.
     pub count: u64,
-    /// The last time this counter was reported; null the first time.
+    /// Time of this counter's last report; null for its first.
     pub since: Option<String>,
 }
 
 /// The last line.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct End<'a> {
-    /// Core time at the end.
+    /// Boot-clock time of the end, as UTC.
     pub at: String,
-    /// Sums, over everything: filters do not change them.
+    /// Totals over everything, regardless of filters.
     pub totals: Sums<'a>,
 }
 
-/// Sums over a run.
+/// Totals of a run.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Sums<'a> {
-    /// Observations taken in.
+    /// Number of processed observations.
     pub observations: u64,
-    /// Those that came too late to be put in order.
+    /// Number of observations that arrived too late to be ordered.
     pub late: u64,
-    /// Sessions opened.
+    /// Number of opened sessions.
     pub opened: u64,
-    /// Sessions closed.
+    /// Number of closed sessions.
     pub closed: u64,
     /// Losses by counter.
     pub lost: &'a BTreeMap<String, u64>,
 }
 
 impl<'a> Sums<'a> {
-    /// Out of totals.
+    /// The totals of a report.
     #[must_use]
     pub const fn new(totals: &'a Totals) -> Self {
         let Totals { observations, late, opened, closed, lost } = totals;
@@ -189,10 +189,10 @@ pub struct Session<'a> {
     exit: Option<Exit>,
     idle_ms: Option<u64>,
     health: &'static str,
-    /// Faults over the whole recording, where that was judged.
+    /// Faults over the whole recording, if it was evaluated.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     faults: Vec<Fault>,
-    /// Why a health is `unknown`, for people; absent where no diagnosis was made.
+    /// Reason of health `unknown`, for people; absent without a diagnosis.
     #[serde(skip_serializing_if = "Option::is_none")]
     health_reason: Option<&'a str>,
     hops: Vec<Hop<'a>>,
@@ -204,7 +204,7 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Out of a session of the model, as of core time `now`; `report` has its numbers and how it is.
+    /// Builds the view of a session at boot time `now`. Measurements and health come from `report`.
     #[must_use]
     pub fn new(session: &'a model::Session, header: &'a Header, report: &'a Report, now: BootTime) -> Self {
         let measures = &report.measures;
@@ -267,7 +267,7 @@ impl<'a> Session<'a> {
 struct Fault {
     code: &'static str,
     since: Option<String>,
-    /// Null where it lasts to the end.
+    /// End of the fault; null if it lasts to the end of the recording.
     until: Option<String>,
 }
 
@@ -281,27 +281,27 @@ fn faults(session: &model::Session, header: &Header, report: &Report) -> Vec<Fau
     report.diagnosis.faults(&session.id).map(fault).collect()
 }
 
-/// How a session is, as far as that was asked.
+/// Health of a session; unknown without a diagnosis.
 #[must_use]
 pub fn health(session: &model::Session, report: &Report) -> Health {
     report.diagnosis.health.get(&session.id).copied().unwrap_or(Health::Unknown)
 }
 
-/// Why the health of a session is unknown, where a diagnosis gave a reason.
+/// Reason of an unknown health, if the diagnosis gave one.
 #[must_use]
 pub fn doubt<'a>(session: &model::Session, report: &'a Report) -> Option<&'a str> {
     let is_unknown = health(session, report) == Health::Unknown;
     report.diagnosis.doubts.get(&session.id).filter(|_| is_unknown).map(String::as_str)
 }
 
-/// How long a session lasted, or has lasted by `now`.
+/// Age of a session at `now`, or its duration once closed.
 #[must_use]
 pub fn age(session: &model::Session, now: BootTime) -> model::Span {
     session.closed_at.unwrap_or(now).since(session.opened_at)
 }
 
-/// How long no payload passed, at least; heartbeats are none. On the node the exec's FIFOs tell, elsewhere samples of the session's own
-/// connections. `None` where nothing was measured, or where heartbeats hide it from a single look.
+/// Least time without payload; heartbeats do not count. Sources are the exec's FIFOs on the node, else samples of the
+/// session's own connections. `None` without measurements, or if heartbeats hide idleness from a single sample.
 #[must_use]
 pub fn idle(session: &model::Session, measures: &Measures, now: BootTime) -> Option<model::Span> {
     let ends = session.links.iter().filter(|link| !link.persistent).filter_map(|link| link.tcp);
@@ -311,13 +311,13 @@ pub fn idle(session: &model::Session, measures: &Measures, now: BootTime) -> Opt
     let last = match fifos_used(session, measures) {
         Some(used) => payload.max(Some(used)),
         None if payload.is_some() => payload,
-        // Each end was watched for a while: none of them can have passed on anything.
+        // Samples over time: no end can have passed on payload since the earliest of these times.
         None => activity().filter_map(model::Activity::idle_since).min(),
     };
     Some(now.since(last?.max(session.opened_at)))
 }
 
-/// When the FIFOs of the session's exec were written to last, or those of the container that it is attached to.
+/// Time of the last write to the FIFOs of the session's exec, or of the container that it is attached to.
 fn fifos_used(session: &model::Session, measures: &Measures) -> Option<BootTime> {
     let container = session.target.container_id.as_deref()?;
     let attached = matches!(session.kind, model::Kind::Attach | model::Kind::Debug).then_some(container);
@@ -325,8 +325,8 @@ fn fifos_used(session: &model::Session, measures: &Measures) -> Option<BootTime>
     measures.exec_used(shim.task.host, container, session.exec_id.as_deref().or(attached)?)
 }
 
-/// How sure it is who it is: that the first hop is the client, as the leg that it has; that the user of the audit log is behind
-/// it. Of both, the weaker one.
+/// The weaker of two confidences: that the first hop is the client, which is the confidence of its leg; and that the
+/// user of the audit log started the session.
 fn client_confidence(session: &model::Session) -> Option<model::Confidence> {
     let is_client = session.hops.first().is_some_and(|hop| hop.role == Role::Client);
     let leg = session.links.iter().find(|link| is_client && link.from == 0 && link.to != 0);
@@ -334,10 +334,10 @@ fn client_confidence(session: &model::Session) -> Option<model::Confidence> {
     leg.map(|leg| leg.confidence).into_iter().chain(user).min()
 }
 
-/// Evidence that the client's arguments are.
+/// Evidence token for the client's arguments.
 const ARGV: &str = "argv";
 
-/// Arguments that were not seen are not known: every process has some.
+/// Missing arguments are unknown: every process has at least one.
 fn known(words: &[RawText]) -> Option<&[RawText]> {
     Some(words).filter(|words| !words.is_empty())
 }
@@ -349,10 +349,10 @@ struct Target<'a> {
     pod_uid: Option<&'a str>,
     container: Option<&'a str>,
     container_id: Option<&'a str>,
-    /// `weak` where nothing but the client's arguments names it; else left out.
+    /// `weak` if only the client's arguments name the target; else absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     confidence: Option<&'static str>,
-    /// `argv` with it.
+    /// `argv` if only the client's arguments name the target; else absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     evidence: Option<[&'static str; 1]>,
     runtime: Option<&'a str>,
@@ -498,7 +498,7 @@ impl<'a> Link<'a> {
     }
 }
 
-/// What waits in the buffers of both ends, in bytes.
+/// Bytes waiting in the buffers of both ends.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 struct Queues {
     recv_q: Option<u32>,
@@ -508,7 +508,7 @@ struct Queues {
 }
 
 impl Queues {
-    /// Of both ends: what waits to be read, what waits to be sent.
+    /// Each end is a pair: bytes not read, bytes not sent.
     fn new(near: Option<(u32, u32)>, far: Option<(u32, u32)>) -> Self {
         let ((recv_q, send_q), (peer_recv_q, peer_send_q)) = (near.unzip(), far.unzip());
         Self { recv_q, send_q, peer_recv_q, peer_send_q }
@@ -529,7 +529,7 @@ struct Tcp {
     end: TcpEnd,
     bytes_sent: Option<u64>,
     bytes_received: Option<u64>,
-    /// The same of the other end, where that is on this host.
+    /// Measurements of the other end, if it is on this host.
     peer: Option<TcpEnd>,
 }
 
@@ -618,8 +618,8 @@ struct Relay {
 }
 
 impl Relay {
-    /// What came in by one connection is what was passed on by the other, or is about to be. Inside TLS the numbers of both
-    /// differ by its records, so that what was received is told, of either.
+    /// Bytes in one direction are those received by the connection that they come from. Sent bytes are not used: inside
+    /// TLS, each connection has its own record overhead.
     fn new(inbound: SocketId, outbound: SocketId, measures: &Measures) -> Self {
         let info = |socket: SocketId| measures.tcp(socket).and_then(|series| series.last.info);
         let (near, far) = (info(inbound), info(outbound));
@@ -671,7 +671,7 @@ mod tests {
     }
 
     #[test]
-    fn every_day_follows_the_one_before() {
+    fn each_day_follows_its_predecessor() {
         let mut last = civil(0);
         for days in 1..200_000 {
             let day = civil(days);

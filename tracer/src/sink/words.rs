@@ -1,4 +1,4 @@
-//! Words and phrases that several sinks use for people.
+//! Phrases for people, shared by several sinks.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use crate::model::{
     UNANSWERED, Unit, unit_of_loss,
 };
 
-/// Longest name (of a pod, a process …) that is shown whole; Kubernetes allows 253, people read the start.
+/// Longest name (of a pod, process …) shown in full. Kubernetes allows 253 characters; the start identifies a name.
 pub(crate) const NAME: usize = 63;
 /// Longest path and gap text.
 pub(crate) const TEXT: usize = 300;
-/// Groups of a user that are named.
+/// Most groups of a user that are listed.
 const GROUPS: usize = 4;
 
-/// What is not known, and where.
+/// Text of a gap, preceded by its position on the path.
 pub(crate) fn gap_words(session: &Session, gap: &Gap) -> String {
     let text = escape::str(&gap.text, TEXT);
     let role = |index: usize| session.hops.get(index).map(|hop| hop.role.token());
@@ -27,7 +27,7 @@ pub(crate) fn gap_words(session: &Session, gap: &Gap) -> String {
     }
 }
 
-/// Where it leads, as far as that is known.
+/// Target of a session, as far as it is known.
 pub(crate) fn into(session: &Session) -> Option<String> {
     let target = &session.target;
     let name = |name: &Option<String>| name.as_ref().map(|name| escape::str(name, NAME));
@@ -36,11 +36,11 @@ pub(crate) fn into(session: &Session) -> Option<String> {
         let container = name(&target.container).map_or(String::new(), |container| format!("/{container}"));
         return Some(format!("{namespace}{pod}{container}"));
     }
-    // Twelve digits are what crictl and docker show.
+    // crictl and docker show twelve digits.
     target.container_id.as_ref().map(|id| format!("container {}", escape::str(id.get(..12).unwrap_or(id), NAME)))
 }
 
-/// Who began it, as far as the client's host knows; a client elsewhere is an address on the path.
+/// User and parents of the client process, if the client runs on this host. A remote client is an address on the path.
 pub(crate) fn who(session: &Session) -> Option<String> {
     let client = session.hops.first().filter(|hop| hop.role == Role::Client)?;
     let Client { uid, uid_name, login_uid, login_name, tty, parents, .. } = &session.client;
@@ -58,7 +58,7 @@ pub(crate) fn who(session: &Session) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" · "))
 }
 
-/// Who it is for the API server.
+/// Kubernetes user of the session, from the audit log.
 pub(crate) fn user(session: &Session) -> Option<String> {
     let known = session.client.user.as_ref()?;
     let AuditUser { name, groups, impersonated, agent: _ } = &known.user;
@@ -66,7 +66,7 @@ pub(crate) fn user(session: &Session) -> Option<String> {
     if let Some(other) = impersonated {
         text.push_str(&format!(" as {}", escape::str(other, NAME)));
     }
-    // Every user is in that one, and it tells nothing.
+    // Every user is in this group, so that it identifies none.
     let groups: Vec<&String> = groups.iter().filter(|group| *group != "system:authenticated").collect();
     if !groups.is_empty() {
         let shown = groups.iter().take(GROUPS).map(|group| escape::str(group, NAME)).collect::<Vec<_>>().join(", ");
@@ -75,13 +75,13 @@ pub(crate) fn user(session: &Session) -> Option<String> {
     Some(format!("{text}  {}: audit log", known.confidence.token()))
 }
 
-/// The command, in at most that many columns, if it is known.
+/// The command in at most `columns` columns; `None` if unknown.
 pub(crate) fn command(session: &Session, columns: usize) -> Option<String> {
     let known = !session.command.is_empty();
     known.then(|| escape::command(&session.command, session.command_truncated, columns))
 }
 
-/// What could not be looked at: below what could.
+/// Lines for missing abilities, printed below the result.
 pub(crate) fn degraded(style: Style, degraded: &[Degraded]) -> String {
     let told = degraded.iter().map(|one| {
         let (text, hint) = (escape::str(&one.text, TEXT), escape::str(&one.hint, TEXT));
@@ -90,7 +90,7 @@ pub(crate) fn degraded(style: Style, degraded: &[Degraded]) -> String {
     told.collect()
 }
 
-/// In lines of at most so many columns, broken between words.
+/// Breaks text between words into lines of at most `width` columns.
 pub(crate) fn folded(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ').filter(|word| !word.is_empty()) {
@@ -105,12 +105,12 @@ pub(crate) fn folded(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// `1 event`, `2 events`.
+/// A count with its noun: `1 event`, `2 events`.
 pub(crate) fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A loss, as a line of its own reports it.
+/// One loss, reported on a line of its own.
 pub(crate) fn loss(what: &str, count: u64) -> String {
     let name = escape::str(what, NAME);
     match what {
@@ -131,7 +131,7 @@ pub(crate) fn loss(what: &str, count: u64) -> String {
     }
 }
 
-/// All losses of a run, in a few words. Empty where there were none.
+/// Summary of all losses of a run; empty without losses.
 pub(crate) fn losses(lost: &BTreeMap<String, u64>) -> String {
     let events = lost.iter().filter(|(what, _)| unit_of_loss(what) == Unit::Events).map(|(_, count)| *count);
     let events = events.fold(0, u64::saturating_add);
@@ -145,7 +145,7 @@ pub(crate) fn losses(lost: &BTreeMap<String, u64>) -> String {
     said.join(", ")
 }
 
-/// A length of time as one would say it.
+/// Formats a duration for people.
 pub(crate) fn lasted(span: Span) -> String {
     let millis = span.as_millis();
     let seconds = millis / 1_000;
@@ -158,7 +158,7 @@ pub(crate) fn lasted(span: Span) -> String {
     }
 }
 
-/// How a session that is over ended.
+/// Outcome of a closed session, and its colour.
 pub(crate) fn outcome(session: &Session, now: BootTime) -> (Ink, String) {
     let lasted = lasted(view::age(session, now));
     let left = session.gaps.iter().any(|gap| gap.code == GapCode::ProcessLeftRunning);
@@ -173,7 +173,7 @@ pub(crate) fn outcome(session: &Session, now: BootTime) -> (Ink, String) {
     })
 }
 
-/// Names of the signals that end processes in practice; the numbers are those of every architecture that is supported.
+/// Names of signals that end processes in practice. The numbers are equal on all supported architectures.
 const fn signal_name(signal: u8) -> &'static str {
     match signal {
         1 => " (SIGHUP)",
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_of_time_are_said_as_people_say_them() {
+    fn durations_have_two_units_at_most() {
         for (millis, text) in [
             (0, "0 ms"),
             (412, "412 ms"),
