@@ -1,19 +1,19 @@
-//! Where what is: the same for painting and for the mouse.
+//! Layout of the screen, shared by painting and the mouse.
 
 use ratatui::layout::{Constraint, Layout, Rect};
 
 use super::state::{Focus, State};
 
-/// Narrower than this, or lower, nothing makes sense.
+/// Least usable size: columns and lines.
 pub(super) const LEAST: (u16, u16) = (40, 10);
-/// From here on details stand beside the path; before, in its place.
+/// Width from which details are beside the path. On narrower screens, they replace the path while focused.
 const WIDE: u16 = 110;
 
-/// The parts of the screen. A part that is not shown is empty.
+/// Panes of the screen. A hidden pane is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Areas {
     pub(super) title: Rect,
-    /// The line of the columns' names.
+    /// The line with the column names.
     pub(super) head: Rect,
     pub(super) rows: Rect,
     pub(super) verdict: Rect,
@@ -32,7 +32,7 @@ pub(super) fn areas(screen: Rect, state: &State) -> Areas {
         Constraint::Length(1),
     ])
     .areas(screen);
-    // A third for the list; the path of a session has some fifteen lines.
+    // A third for the list: a path has about fifteen lines.
     let wanted = u16::try_from(state.rows.len()).unwrap_or(u16::MAX).saturating_add(1);
     let list = wanted.clamp(2, (body.height / 3).max(5)).min(body.height);
     let [list, verdict, below] =

@@ -1,4 +1,4 @@
-//! All that is known of the selected step: its numbers, how it is known, what it is, and how to see the same by hand.
+//! Details of the selected step: its numbers, evidence and explanation, and commands that show the same by hand.
 
 use ratatui::{
     style::Style,
@@ -12,13 +12,13 @@ use crate::{
     sink::{escape, show, view, words},
 };
 
-/// Longest name, and longest text of strangers.
+/// Longest name, and longest untrusted text.
 const NAME: usize = 63;
 const TEXT: usize = 600;
 /// Columns of a label.
 const LABEL: usize = 9;
 
-/// The lines of the details, for a pane of that many columns.
+/// Lines of the details in a pane `width` columns wide.
 pub(super) fn lines(state: &State, width: u16) -> Vec<Line<'static>> {
     let (Some(session), Some(report), Some(step)) = (state.session(), &state.report, state.selected_step()) else {
         return Vec::new();
@@ -66,7 +66,7 @@ impl Page {
         self.lines.extend(folded.into_iter().map(|line| Line::from(Span::styled(line, style))));
     }
 
-    /// A label, and what stands beside it.
+    /// A label with a folded text beside it.
     fn row(&mut self, label: &str, text: &str, style: Style) {
         let folded = broken(text, self.width.saturating_sub(LABEL + 1).max(1));
         for (number, line) in folded.into_iter().enumerate() {
@@ -104,7 +104,7 @@ impl Page {
         if let Some(verdict) = verdict_of(session, report) {
             self.verdict(verdict, state);
         }
-        // Of a recording: what was wrong up to this moment.
+        // In a recording: faults that were over before this moment.
         let anchor = state.header.anchor;
         let own = |verdict: &&Verdict| verdict.session.as_ref() == Some(&session.id);
         let over = report.diagnosis.over.iter().filter(own);
@@ -190,7 +190,7 @@ fn unix_queues(end: SocketId, report: &Report) -> String {
     measured.map_or_else(String::new, |end| format!("  recv-q {}  send-q {}", end.recv_q, end.send_q))
 }
 
-/// In lines that fit, broken between words; ids and paths that do not fit are broken within.
+/// Breaks text to the width, between words if possible. Long ids and paths break anywhere.
 fn broken(text: &str, width: usize) -> Vec<String> {
     let lines = words::folded(text, width);
     let pieces = lines.iter().flat_map(|line| {
@@ -200,7 +200,7 @@ fn broken(text: &str, width: usize) -> Vec<String> {
     pieces.collect()
 }
 
-/// What is said of that session.
+/// Verdict of a session.
 pub(super) fn verdict_of<'a>(session: &Session, report: &'a Report) -> Option<&'a Verdict> {
     report.diagnosis.verdicts.iter().find(|verdict| verdict.session.as_ref() == Some(&session.id))
 }

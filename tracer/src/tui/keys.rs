@@ -1,8 +1,8 @@
-//! Which key does what: those that people know from less, top, htop and their mail.
+//! Key bindings. They follow less, top, htop and mail readers.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-/// What somebody wants.
+/// Meaning of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Quit,
@@ -26,7 +26,7 @@ pub(super) enum Action {
     Redraw,
 }
 
-/// What somebody wants of a recording.
+/// Playback action of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wind {
     Step { on: bool, fine: bool },
@@ -34,7 +34,7 @@ pub(super) enum Wind {
     Faster,
 }
 
-/// Keys and what they do, for the help.
+/// Keys and their effects, for the help.
 pub const HELP: &[(&str, &str)] = &[
     ("↑ ↓  k j", "up and down"),
     ("PgUp PgDn", "a page"),
@@ -52,7 +52,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("q  Ctrl-C", "quit"),
 ];
 
-/// What a key means while no text is typed.
+/// Action of a key outside of text input.
 #[expect(clippy::wildcard_enum_match_arm, reason = "keys that mean nothing here")]
 pub(super) fn action(key: KeyEvent) -> Option<Action> {
     if key.kind == KeyEventKind::Release {

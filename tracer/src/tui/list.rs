@@ -1,4 +1,4 @@
-//! The list of sessions: which, in which order, and what of them fits. Only rows that are seen are made.
+//! The list of sessions: filter, order and columns. Only visible rows are built.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use crate::{
     },
 };
 
-/// Longest text that is looked at for a cell: more is never seen.
+/// Longest text of a cell; the rest is never visible.
 const CELL: usize = 200;
 
-/// A column: its name, what it sorts by, and how wide it is on a screen of that width.
+/// A column: its name, sort order, width for a screen width, and text.
 struct Column {
     name: &'static str,
     sort: Option<Sort>,
@@ -31,7 +31,7 @@ struct Column {
     cell: fn(&Session, &Report) -> String,
 }
 
-/// From here on there is room for who began it.
+/// Screen width from which the client has a column.
 const WIDE: u16 = 100;
 
 const COLUMNS: [Column; 8] = [
@@ -89,7 +89,7 @@ fn health(session: &Session, report: &Report) -> String {
     }
 }
 
-/// Indices of the sessions that are to be shown, in order.
+/// Indices of the sessions to show, in order.
 pub(super) fn rows(report: &Report, state: &State) -> Vec<usize> {
     let words: Vec<String> = state.filter.to_lowercase().split_whitespace().map(str::to_owned).collect();
     let is_shown = |session: &Session| {
@@ -109,7 +109,7 @@ pub(super) fn rows(report: &Report, state: &State) -> Vec<usize> {
     rows.into_iter().map(|(_, index)| index).collect()
 }
 
-/// What a filter looks in: every cell, and who is behind it.
+/// Text that a filter is matched against: every cell, user, parents and pids.
 fn searched(session: &Session, report: &Report) -> String {
     let cells = COLUMNS.iter().map(|column| (column.cell)(session, report));
     let pids = session.hops.iter().map(|hop| hop.task.tgid.to_string());
@@ -117,7 +117,7 @@ fn searched(session: &Session, report: &Report) -> String {
     cells.chain(more).collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
-/// Number and text first, then what tells equals apart: the newest first.
+/// Number and text of the sort order; equal rows are sorted newest first.
 type Key = (u64, String, std::cmp::Reverse<u64>, Arc<str>);
 
 fn key(session: &Session, report: &Report, sort: Sort) -> Key {
@@ -145,7 +145,7 @@ fn key(session: &Session, report: &Report, sort: Sort) -> Key {
     (number, text, newest, id)
 }
 
-/// Where each column is.
+/// Visible columns and their positions.
 fn columns(row: Rect) -> Vec<(&'static Column, Rect)> {
     let widths = COLUMNS.iter().map(|column| (column.width)(row.width));
     let (shown, widths): (Vec<&Column>, Vec<Constraint>) =
@@ -154,7 +154,7 @@ fn columns(row: Rect) -> Vec<(&'static Column, Rect)> {
     shown.into_iter().zip(cells.iter().copied()).collect()
 }
 
-/// What a click on the columns' names sorts by.
+/// Sort order of the column at a click on the header.
 pub(super) fn column_at(head: Rect, x: u16) -> Option<Sort> {
     let at = columns(head).into_iter().find(|(_, cell)| (cell.left()..cell.right()).contains(&x));
     at.and_then(|(column, _)| column.sort)

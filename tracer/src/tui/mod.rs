@@ -1,7 +1,7 @@
-//! The live screen, as data: a [`State`] that messages fold into, and a picture of it. Knows no terminal, clock or thread, so that
-//! every screen can be tested; `watch` has the terminal.
+//! The live screen as data: a [`State`] that messages update, and functions that paint it. It uses no terminal, clock
+//! or thread, so that tests can produce every screen. `watch` drives it on a terminal.
 //!
-//! [`Msg`] → [`State::update`] → [`Effect`]s for whoever has the sessions; [`draw`] paints the state.
+//! [`Msg`] → [`State::update`] → [`Effect`]s for the caller; [`draw`] paints the state.
 
 mod area;
 mod clock;

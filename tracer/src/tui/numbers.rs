@@ -1,25 +1,26 @@
-//! Bytes that move: how many a second, by the last two measures.
+//! Byte rates of connections, from the last two measurements.
 
 use crate::model::{BootTime, Link, Measures, Series, SocketId, Span, TcpInfo, TcpMeasure};
 
-/// An older measure says nothing of now: twice the longest time between two of them.
+/// Age limit of a measurement: twice the longest interval between two measurements.
 const FRESH: Span = Span::from_secs(60);
 
-/// What moves on a leg, in bytes a second.
+/// Byte rate of a leg, per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rate {
     /// Towards the process.
     pub(super) down: u64,
-    /// Back to the client.
+    /// Towards the client.
     pub(super) up: u64,
 }
 
-/// Of a TCP leg; `None` where it was not measured twice of late.
+/// Byte rate of a TCP leg; `None` without two recent measurements.
 pub(super) fn rate(link: &Link, measures: &Measures, now: BootTime) -> Option<Rate> {
     let ends = link.tcp?;
     let of = |end: Option<SocketId>| measures.tcp(end?).filter(|series| now.since(series.at) <= FRESH);
     let (near, far) = (of(ends.near), of(ends.far));
-    // Each end counts what it received; where one end is not here, what the other one sent and saw acknowledged.
+    // Bytes received are most exact. If one end is on another host, use the bytes that the other end sent and saw
+    // acknowledged.
     let received = |info: &TcpInfo| info.bytes_received;
     let acked = |info: &TcpInfo| info.bytes_acked;
     let down = far.and_then(|far| per_second(far, received)).or_else(|| per_second(near?, acked))?;
@@ -31,11 +32,11 @@ fn per_second(series: &Series<TcpMeasure>, count: fn(&TcpInfo) -> u64) -> Option
     let (before, span) = series.earlier()?;
     let moved = count(&series.last.info?).saturating_sub(count(&before.info?));
     let rate = u128::from(moved) * 1_000_000_000 / u128::from(span.0.max(1));
-    // What moved at all is not nothing.
+    // Round up to 1: a rate of 0 means no traffic.
     Some(u64::try_from(rate).unwrap_or(u64::MAX).max(u64::from(moved > 0)))
 }
 
-/// A number of bytes in at most six columns.
+/// Formats a number of bytes in at most six columns.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if count < 1_000 {

@@ -1,8 +1,8 @@
-//! Painting a line.
+//! Paints single lines.
 
 use ratatui::{buffer::Buffer, layout::Rect, text::Line, widgets::Widget};
 
-/// Paints a line. Where it is longer than there is room for, it ends in `…`.
+/// Paints a line. If it is wider than its area, it ends in `…`.
 pub(super) fn paint(line: Line<'_>, area: Rect, buffer: &mut Buffer) {
     let is_cut = line.width() > usize::from(area.width);
     line.render(area, buffer);

@@ -1,4 +1,4 @@
-//! The path of a session, drawn: a line for each step. On legs that were measured bytes are seen to move.
+//! The path of a session, one line per step. Measured legs show the direction of their traffic.
 
 use ratatui::{
     buffer::Buffer,
@@ -18,9 +18,9 @@ use crate::{
     sink::{escape, words},
 };
 
-/// Columns of a leg that bytes are seen to move on.
+/// Columns of the moving traffic mark.
 const TRACK: usize = 8;
-/// Longest name of a process.
+/// Longest process name.
 const COMM: usize = 20;
 /// Longest command and path.
 const TEXT: usize = 160;
@@ -44,7 +44,7 @@ struct Drawing<'a> {
     state: &'a State,
     session: &'a Session,
     report: &'a Report,
-    /// What is wrong with it.
+    /// Fault of the session.
     verdict: Option<&'a Verdict>,
 }
 
@@ -68,7 +68,7 @@ impl Drawing<'_> {
         }
     }
 
-    /// What the session is, above its path.
+    /// Kind, target and command of the session, above its path.
     fn head(&self) -> Line<'static> {
         let theme = self.state.theme;
         let mut spans = vec![Span::styled(format!(" {}", self.session.kind.token()), theme.mark())];
@@ -118,7 +118,7 @@ impl Drawing<'_> {
         let mark = here.map_or("", |verdict| verdict.code);
         let mut spans = vec![Span::styled(format!("{mark:<4}"), theme.bad())];
         spans.extend(self.track(link, moves));
-        // First how it is known, and what changes: a narrow screen cuts what is behind.
+        // Confidence and changing values first: a narrow screen cuts the end of the line.
         spans.push(Span::styled(format!(" {:<7}", link.confidence.token()), known));
         if let Some(trouble) = trouble(link, &self.report.measures) {
             spans.push(Span::styled(format!("{trouble}  "), theme.bad()));
@@ -143,7 +143,7 @@ impl Drawing<'_> {
         Line::from(spans)
     }
 
-    /// What moves is seen to move: towards the process to the right, back to the client to the left.
+    /// The traffic mark of a leg. Marks move right for traffic to the process, left for traffic to the client.
     fn track(&self, link: &Link, moves: Option<Rate>) -> Vec<Span<'static>> {
         let theme = self.state.theme;
         let Some(Rate { down, up }) = moves else {
@@ -170,7 +170,7 @@ impl Drawing<'_> {
     }
 }
 
-/// What is out of the ordinary with a leg, in a few words.
+/// The most important unusual condition of a leg.
 fn trouble(link: &Link, measures: &Measures) -> Option<String> {
     let ends = link.tcp?;
     let of = |end: Option<SocketId>| measures.tcp(end?).map(|series| series.last);

@@ -1,4 +1,4 @@
-//! Paints the state. The same state gives the same picture.
+//! Paints the state. Equal states give equal screens.
 
 use ratatui::{
     Frame,
@@ -22,7 +22,7 @@ use crate::{
     sink::{escape, view, words},
 };
 
-/// Longest name of a host and longest note.
+/// Longest host name and note.
 const NAME: usize = 63;
 
 /// Paints the whole screen.
@@ -105,7 +105,7 @@ fn empty(state: &State, area: Rect, buffer: &mut Buffer) {
     paint(Line::from(Span::styled(text, state.theme.dim())), area, buffer);
 }
 
-/// The line between list and path: what is wrong with the selected session.
+/// The line between list and path: the verdict of the selected session.
 fn verdict(state: &State, area: Rect, buffer: &mut Buffer) {
     let theme = state.theme;
     let mut spans = vec![Span::styled("── ", theme.dim())];

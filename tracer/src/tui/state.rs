@@ -1,4 +1,4 @@
-//! What is on the screen, as data.
+//! State of the screen.
 
 use super::{clock::Clock, list, theme::Theme};
 use crate::{
@@ -8,40 +8,40 @@ use crate::{
 };
 use ratatui::layout::Rect;
 
-/// Which pane keys act on.
+/// The pane that keys act on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Focus {
     /// The list of sessions.
     #[default]
     List,
-    /// The path of the one that is selected.
+    /// The path of the selected session.
     Path,
-    /// What is known of the selected part of it.
+    /// The details of the selected step.
     Details,
 }
 
-/// By what the list is sorted.
+/// Sort order of the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// The newest first.
+    /// Newest first.
     #[default]
     Age,
     /// By kind.
     Kind,
-    /// By pod.
+    /// By target.
     Into,
     /// By command.
     Command,
-    /// By who began it.
+    /// By client.
     Client,
-    /// The most silent first.
+    /// Longest idle first.
     Idle,
     /// Faults first.
     Health,
 }
 
 impl Sort {
-    /// Every one, as the columns stand.
+    /// All orders, in the order of the columns.
     pub const ALL: [Self; 7] =
         [Self::Age, Self::Kind, Self::Into, Self::Command, Self::Client, Self::Idle, Self::Health];
 
@@ -51,28 +51,28 @@ impl Sort {
     }
 }
 
-/// The whole screen.
+/// State of the whole screen.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// Where sessions come from.
+    /// Origin of the sessions.
     pub header: Header,
-    /// What is known of them; `None` before anything was told.
+    /// Sessions and measurements; `None` before the first report.
     pub report: Option<Report>,
-    /// How things stand meanwhile, where the screen is held still.
+    /// Set while the screen is paused: the latest report that is not shown, if one arrived.
     pub(super) held: Option<Option<Box<Report>>>,
-    /// Of a recording: where it stands.
+    /// Position in a recording; `None` for a live trace.
     pub clock: Option<Clock>,
-    /// Said in the title: that a recording was cut, that it is being searched.
+    /// Note in the title, such as that a recording was cut.
     pub note: String,
-    /// How it looks.
+    /// Colours.
     pub theme: Theme,
     /// Size of the screen.
     pub size: Rect,
-    /// Pictures so far: what moves moves by it.
+    /// Number of ticks; the phase of animations.
     pub(super) beat: u64,
     pub(super) rows: Vec<usize>,
     pub(super) selected: Option<SessionId>,
-    /// Row of it, when it was last seen: what takes its place is selected when it is gone.
+    /// Row of the selected session when it last existed. If the session disappears, this row is selected.
     pub(super) cursor: usize,
     pub(super) top: usize,
     pub(super) sort: Sort,
@@ -81,16 +81,16 @@ pub struct State {
     pub(super) typing: bool,
     pub(super) without_closed: bool,
     pub(super) focus: Focus,
-    /// Which step of the path is selected, and which line of it is the first that is shown.
+    /// Index of the selected step of the path, and of its first visible one.
     pub(super) step: usize,
     pub(super) path_top: usize,
-    /// Lines of the details above the first that is shown.
+    /// Number of detail lines scrolled out above.
     pub(super) scroll: usize,
     pub(super) help: bool,
 }
 
 impl State {
-    /// Before anything is known.
+    /// State before the first report.
     #[must_use]
     pub fn new(header: Header, theme: Theme, clock: Option<Clock>) -> Self {
         Self { header, theme, clock, ..Self::default() }
@@ -102,20 +102,20 @@ impl State {
         self.focus
     }
 
-    /// Whether new sessions and numbers are kept back.
+    /// True while new reports are held back.
     #[must_use]
     pub const fn is_held(&self) -> bool {
         self.held.is_some()
     }
 
-    /// The session that is selected.
+    /// The selected session.
     #[must_use]
     pub fn session(&self) -> Option<&Session> {
         let id = self.selected.as_ref()?;
         self.report.as_ref()?.sessions.iter().find(|session| session.id == *id)
     }
 
-    /// The step of its path that is selected.
+    /// The selected step of its path.
     #[must_use]
     pub(super) fn selected_step(&self) -> Option<Step> {
         let steps = explain::steps(self.session()?);
@@ -129,7 +129,8 @@ impl State {
         self.rows.iter().position(|index| report.sessions.get(*index).is_some_and(|session| session.id == *id))
     }
 
-    /// Puts rows together anew. What was selected stays so; where it has gone, what took its place is.
+    /// Rebuilds the rows. The selection stays on its session; if that disappeared, the session at the same row is
+    /// selected.
     pub(super) fn refresh(&mut self) {
         let Some(report) = &self.report else { return };
         self.rows = list::rows(report, self);

@@ -1,11 +1,11 @@
-//! What a part of the screen looks like: with colours, or, where none are wanted, by weight and inversion alone.
+//! Styles of the screen: colours, or weight and inversion alone.
 
 use ratatui::style::{Color, Modifier, Style};
 
-/// Whether colours are used.
+/// Use of colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Theme {
-    /// They are.
+    /// True if colours are allowed.
     pub color: bool,
 }
 
@@ -19,7 +19,7 @@ impl Theme {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
-    /// What is there and matters less. Not a colour of its own: greys vanish on some grounds.
+    /// Less important text. A modifier rather than grey, which vanishes on some backgrounds.
     pub(super) fn dim(self) -> Style {
         Style::new().add_modifier(Modifier::DIM)
     }
@@ -40,12 +40,12 @@ impl Theme {
         self.with(Color::Cyan, Modifier::BOLD)
     }
 
-    /// The row that keys act on.
+    /// The selected row in the focused pane.
     pub(super) fn selected(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
-    /// The row that keys would act on, if its pane had the focus.
+    /// The selected row in another pane.
     pub(super) fn chosen(self) -> Style {
         Style::new().add_modifier(Modifier::UNDERLINED)
     }

@@ -1,4 +1,4 @@
-//! Messages fold into the state.
+//! Updates the state from messages.
 
 use ratatui::{
     crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind},
@@ -17,41 +17,41 @@ use crate::{
     model::{BootTime, Report, Span},
 };
 
-/// Longest filter.
+/// Longest filter in characters.
 const FILTER: usize = 100;
-/// Rows that a turn of the wheel moves.
+/// Rows per turn of the wheel.
 const WHEEL: usize = 3;
 
-/// What happened.
+/// Input of the state.
 #[derive(Clone, Debug)]
 pub enum Msg {
     /// A key.
     Key(KeyEvent),
-    /// The mouse.
+    /// A mouse event.
     Mouse(MouseEvent),
-    /// The screen has another size: columns and lines.
+    /// New size of the screen: columns and lines.
     Resize(u16, u16),
-    /// How things stand now.
+    /// A new report.
     Report(Box<Report>),
-    /// So much time went by since the last one.
+    /// Time since the last tick.
     Tick(Span),
-    /// Something to be said beside all else; empty: nothing any more.
+    /// New note for the title; empty to remove it.
     Note(String),
 }
 
-/// What is to be done about it.
+/// Request to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// End.
+    /// End the program.
     Quit,
-    /// Show the recording as of then.
+    /// Show the recording at this moment.
     Seek(BootTime),
-    /// Paint everything anew: something else wrote to the terminal.
+    /// Repaint everything, since other output went to the terminal.
     Redraw,
 }
 
 impl State {
-    /// Takes in what happened; says what is to be done.
+    /// Handles a message; returns a request to the caller.
     pub fn update(&mut self, msg: Msg) -> Option<Effect> {
         match msg {
             Msg::Key(key) if self.typing => self.typed(key),
@@ -88,7 +88,7 @@ impl State {
         self.keep_in_sight();
     }
 
-    /// While a filter is typed.
+    /// Handles a key while the filter is edited.
     #[expect(clippy::wildcard_enum_match_arm, reason = "keys that mean nothing here")]
     fn typed(&mut self, key: KeyEvent) -> Option<Effect> {
         if key.kind == KeyEventKind::Release {
@@ -145,7 +145,7 @@ impl State {
         None
     }
 
-    /// The pane so many places on; around from the last to the first, where asked for.
+    /// The pane `by` places further. With `around`, the first pane follows the last; else the last one stays.
     fn pane(&self, by: usize, around: bool) -> Focus {
         const PANES: [Focus; 3] = [Focus::List, Focus::Path, Focus::Details];
         let at = PANES.iter().position(|pane| *pane == self.focus).unwrap_or(0) + by;
@@ -197,7 +197,7 @@ impl State {
         self.go(|at| if down { at.saturating_add(page) } else { at.saturating_sub(page) });
     }
 
-    /// Moves in the pane that has the focus.
+    /// Moves the selection or scroll position of the focused pane.
     fn go(&mut self, to: impl FnOnce(usize) -> usize) {
         match self.focus {
             Focus::List => self.select(to(self.row().unwrap_or(0))),
@@ -222,7 +222,7 @@ impl State {
         self.scroll = 0;
     }
 
-    /// What is selected is on the screen; nothing is scrolled past its end.
+    /// Scrolls so that the selection is visible and no pane is scrolled past its end.
     fn keep_in_sight(&mut self) {
         let Areas { rows, path, details, .. } = areas(self.size, self);
         let height = usize::from(rows.height).max(1);

@@ -1,4 +1,4 @@
-//! A live trace in a thread of its own, and a board between it and the screen: the newest word counts, older ones are not kept.
+//! Runs a live trace in its own thread, and shares its newest report with the screen. Older reports are dropped.
 
 use std::{
     collections::VecDeque,
@@ -19,16 +19,16 @@ use crate::{
     sink::{Header, Sink},
 };
 
-/// The trace is asked whether anything is new so often: so long quitting takes at most.
+/// Interval of reports from the trace. Also the longest delay of quitting.
 const EVERY: Duration = Duration::from_millis(300);
-/// Sessions that are over and still listed.
+/// Most closed sessions that are still listed.
 const CLOSED: usize = 100;
 
-/// What the trace told last.
+/// Newest state of the trace.
 #[derive(Default)]
 struct Told {
     seen: Option<Seen>,
-    /// The newest last.
+    /// Closed sessions, newest last.
     closed: VecDeque<Session>,
     header: Header,
     begun: bool,
@@ -52,13 +52,13 @@ impl Shared {
     }
 }
 
-/// A trace that runs, and what it told.
+/// A running trace and its newest state.
 pub struct Board {
     shared: Shared,
     trace: JoinHandle<Result<(), LiveError>>,
 }
 
-/// Says that the trace is over, also where it panicked.
+/// Marks the trace as ended when dropped, so that a panic of its thread is noticed.
 struct Over(Shared);
 
 impl Drop for Over {
@@ -71,7 +71,7 @@ impl Board {
     /// Starts the trace.
     ///
     /// # Errors
-    /// When there can be no thread.
+    /// When the thread cannot be created.
     pub fn start(mut live: Live) -> io::Result<Self> {
         let shared = Shared::default();
         live.setup.sinks = vec![Box::new(Closings(shared.clone()))];
@@ -89,7 +89,7 @@ impl Board {
         Ok(Self { shared, trace })
     }
 
-    /// Waits until it watches; `false`: it will not.
+    /// Waits until the trace is attached; false if it ended before.
     #[must_use]
     pub fn wait(&self) -> bool {
         let told = self.shared.told();
@@ -98,13 +98,13 @@ impl Board {
         told.begun
     }
 
-    /// Where it watches.
+    /// Header of the trace.
     #[must_use]
     pub fn header(&self) -> Header {
         self.shared.told().header.clone()
     }
 
-    /// What is new: the sessions that are open, and those that ended lately.
+    /// Report since the last call: open sessions, and recently closed ones. `None` if nothing is new.
     #[must_use]
     pub fn news(&self) -> Option<Report> {
         let mut told = self.shared.told();
@@ -115,16 +115,16 @@ impl Board {
         Some(report)
     }
 
-    /// Whether the trace has ended by itself.
+    /// True if the trace ended by itself.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.shared.told().over
     }
 
-    /// Ends the trace.
+    /// Stops the trace and waits for its end.
     ///
     /// # Errors
-    /// When it had not come about, or had broken off.
+    /// When the trace could not start, failed, or panicked.
     pub fn end(self) -> Result<(), WatchError> {
         self.shared.stop.store(true, Ordering::Relaxed);
         match self.trace.join() {
@@ -134,7 +134,7 @@ impl Board {
     }
 }
 
-/// Keeps what is over.
+/// A sink that keeps the header and closed sessions.
 struct Closings(Shared);
 
 impl Sink for Closings {

@@ -1,5 +1,6 @@
-//! `watch`: the live screen on a real terminal. What is on it is `tui`'s; here are clock, keys, signals, and where sessions come from.
-#![expect(clippy::disallowed_methods, reason = "edge: a picture is painted so often a second")]
+//! `watch`: the live screen on a real terminal. `tui` decides the content; this module has the clock, input, signals
+//! and the source of sessions.
+#![expect(clippy::disallowed_methods, reason = "edge: the screen is repainted at an interval")]
 
 use std::{
     io,
@@ -23,25 +24,25 @@ pub use board::Board;
 pub use player::Player;
 use terminal::Screen;
 
-/// Pictures follow each other so fast at most: what moves is seen to move, and an idle screen costs next to nothing.
+/// Shortest interval between two pictures: animations look smooth, and an idle screen uses almost no CPU.
 const BEAT: Duration = Duration::from_millis(100);
-/// Observations of a recording that are taken in between two looks at the keyboard.
+/// Most observations of a recording processed between two checks of the keyboard.
 const BUDGET: usize = 20_000;
 
-/// Where sessions come from.
+/// Source of sessions.
 pub enum Feed {
-    /// This kernel.
+    /// The running kernel.
     Live(Board),
     /// A recording.
     Recording(Box<Player>),
 }
 
-/// Why the screen ended early.
+/// Reason for an early end of the screen.
 #[derive(Debug)]
 pub enum WatchError {
     /// The terminal cannot be used.
     Terminal(io::Error),
-    /// The trace below it did not come about, or broke off.
+    /// The trace could not start, or failed.
     Live(LiveError),
     /// The recording cannot be read again.
     Recording(String),
@@ -55,15 +56,15 @@ impl From<io::Error> for WatchError {
     }
 }
 
-/// Shows the screen until somebody ends it, by a key or by a signal. With `panics` the key `!` panics: for tests of what a panic
-/// leaves behind.
+/// Shows the screen until a key or signal ends it. With `panics`, the key `!` causes a panic, for tests of the
+/// terminal's restoration.
 ///
 /// # Errors
-/// When the terminal cannot be used, or sessions cannot be seen.
+/// When the terminal cannot be used, the trace fails, or the recording cannot be read.
 pub fn watch(feed: Feed, theme: Theme, panics: bool) -> Result<(), WatchError> {
     let ended = signals::listen()?;
     let mut feed = feed;
-    // A live trace first: where it may not be, the screen is not touched.
+    // Start the trace first: if it fails, the screen stays untouched.
     if let Feed::Live(board) = &mut feed
         && !board.wait()
     {
@@ -112,11 +113,11 @@ fn run(
     Ok(())
 }
 
-/// What was typed until then; all of it, where much was.
+/// Input until `until`. Input that has arrived is read completely.
 fn keys(until: Instant, panics: bool) -> io::Result<Vec<Msg>> {
     let mut msgs = Vec::new();
     terminal::await_input(until)?;
-    // Also where nothing was typed: new sizes come by a signal.
+    // Poll even without input: a resize arrives as a signal.
     while event::poll(Duration::ZERO)? {
         msgs.extend(match event::read()? {
             Event::Key(key) => {
@@ -148,7 +149,7 @@ impl Feed {
         }
     }
 
-    /// What there is to tell.
+    /// New reports for the screen.
     fn news(&mut self) -> Result<Vec<Msg>, WatchError> {
         match self {
             Self::Live(board) => Ok(board.news().map(|report| Msg::Report(Box::new(report))).into_iter().collect()),

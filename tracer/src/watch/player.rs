@@ -1,5 +1,5 @@
-//! A recording, as of any moment of it. It is read on while time goes on, and anew from its beginning where time goes back:
-//! however long it is, no more of it is held than what was known at one moment.
+//! Plays a recording up to any moment. Moving forward continues reading; moving back starts over. Memory is bounded by
+//! the state at one moment, not by the length of the recording.
 
 use std::{
     io,
@@ -20,9 +20,9 @@ pub struct Player {
     filter: Filter,
     redactor: Redactor,
     playback: Playback,
-    /// Nothing later was taken in.
+    /// Latest moment that was played.
     at: BootTime,
-    /// Up to when it is to be; `None`: it is shown.
+    /// Moment to play up to; `None` once it is shown.
     wanted: Option<BootTime>,
     from: BootTime,
     to: BootTime,
@@ -30,10 +30,10 @@ pub struct Player {
 }
 
 impl Player {
-    /// Opens a recording, and reads it once: how long it is, and whether it is whole.
+    /// Opens a recording, and reads it once to find its length and its end.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the file cannot be read, or is no recording.
     pub fn open(path: &Path, filter: Filter, redactor: Redactor) -> Result<Self, OpenError> {
         let mut reader = Reader::open(path)?;
         let to = reader.by_ref().map(|seen| seen.at).max().unwrap_or_default();
@@ -44,19 +44,19 @@ impl Player {
         Ok(Self { path, filter, redactor, playback, at: from, wanted: None, from, to: to.max(from), end })
     }
 
-    /// Where it was made.
+    /// Header of the recording.
     #[must_use]
     pub fn header(&self) -> sink::Header {
         self.playback.header().clone()
     }
 
-    /// Its first and its last moment.
+    /// First and last moment.
     #[must_use]
     pub const fn span(&self) -> (BootTime, BootTime) {
         (self.from, self.to)
     }
 
-    /// What is to be said of the file.
+    /// Note about the file, such as that it was cut; empty for a complete recording.
     #[must_use]
     pub fn note(&self) -> String {
         match &self.end {
@@ -67,15 +67,15 @@ impl Player {
         }
     }
 
-    /// Shows it as of then, as soon as it has been played so far.
+    /// Requests the state at a moment. [`Player::play`] returns it once played so far.
     pub fn seek(&mut self, at: BootTime) {
         self.wanted = Some(at.clamp(self.from, self.to));
     }
 
-    /// Takes in at most so many observations; gives what is known, once the moment that was asked for is reached.
+    /// Plays at most `budget` observations. Returns the report once the requested moment is reached.
     ///
     /// # Errors
-    /// When the file is there no more.
+    /// When the file can no longer be read.
     pub fn play(&mut self, budget: usize) -> Result<Option<Report>, String> {
         let Some(wanted) = self.wanted else { return Ok(None) };
         if wanted < self.at {
@@ -83,7 +83,7 @@ impl Player {
             self.playback = begin(reader, &self.filter, &self.redactor).map_err(|error| error.to_string())?;
             self.at = self.from;
         }
-        // On the way as well: whoever asks for an earlier moment meanwhile must not be shown what was taken in since.
+        // Set before the moment is reached: after a partial run, an earlier request must start over.
         self.at = wanted;
         if !self.playback.towards(wanted, budget).map_err(|error| error.to_string())? {
             return Ok(None);
@@ -93,7 +93,7 @@ impl Player {
     }
 }
 
-/// Nothing is shown as it comes: the screen asks how things stand.
+/// Creates the playback without sinks, since the screen queries reports itself.
 fn begin(reader: Reader, filter: &Filter, redactor: &Redactor) -> io::Result<Playback> {
     let setup = Setup { filter: filter.clone(), redactor: redactor.clone(), until: Until::Told, sinks: Vec::new() };
     Playback::new(reader, setup)

@@ -1,4 +1,4 @@
-//! Signals that end the screen: the terminal is to be given back before the process goes.
+//! Signals that end the screen. They are recorded, so that the terminal is restored before the process exits.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Whether a signal came.
+/// Set once a signal arrived.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ended(Arc<AtomicBool>);
 
@@ -21,7 +21,7 @@ impl Ended {
     }
 }
 
-/// From now on SIGINT, SIGTERM, SIGHUP and SIGQUIT are noted instead of ending the process.
+/// Records SIGINT, SIGTERM, SIGHUP and SIGQUIT from now on, instead of ending the process.
 pub(super) fn listen() -> io::Result<Ended> {
     let ended = Ended::default();
     let told = ended.clone();

@@ -1,4 +1,4 @@
-//! The terminal, taken and given back whatever happens: at the end, on an error, on a panic of any thread.
+//! Takes the terminal, and restores it in every case: at the end, on an error, on a panic of any thread.
 
 use std::{
     io::{self, Stdout},
@@ -26,20 +26,20 @@ use rustix::{
     io::Errno,
 };
 
-/// Whether the terminal is ours.
+/// True while the terminal is in use by the screen.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 static HOOK: Once = Once::new();
 
-/// The terminal while it is ours.
+/// The terminal in raw mode, on its alternate screen.
 pub(super) struct Screen(Terminal<CrosstermBackend<Stdout>>);
 
 impl Screen {
-    /// Takes it.
+    /// Takes the terminal.
     pub(super) fn enter() -> io::Result<Self> {
         HOOK.call_once(|| {
             let before = panic::take_hook();
             panic::set_hook(Box::new(move |info| {
-                // First: what is told must be readable.
+                // Restore first, so that the panic message is readable.
                 give_back();
                 before(info);
             }));
@@ -56,7 +56,7 @@ impl Screen {
         screen
     }
 
-    /// Whether it was given back already: somebody panicked.
+    /// True if a panic restored the terminal already.
     #[expect(clippy::unused_self, reason = "it is this screen's state, though others change it")]
     pub(super) fn is_gone(&self) -> bool {
         !TAKEN.load(Ordering::SeqCst)
@@ -70,7 +70,7 @@ impl Screen {
         self.0.draw(paint).map(drop)
     }
 
-    /// Paints everything anew the next time.
+    /// Clears the screen, so that the next picture is painted completely.
     pub(super) fn clear(&mut self) -> io::Result<()> {
         self.0.clear()
     }
@@ -82,18 +82,20 @@ impl Drop for Screen {
     }
 }
 
-/// Waits until something was typed, or it is that late. A terminal that is gone (a window that was closed, a connection that broke) can
-/// be read for ever and gives nothing: crossterm would do so without an end, and then no signal is looked at any more.
+/// Waits for input until a deadline.
+///
+/// A closed terminal (window closed, connection lost) is readable forever without data. crossterm would read in an
+/// endless loop, and signals would never be checked. Hence this check before each read.
 ///
 /// # Errors
-/// When the terminal is gone, or cannot be asked.
+/// When the terminal is closed, or cannot be polled.
 pub(super) fn await_input(until: Instant) -> io::Result<()> {
     let stdin = io::stdin();
     let mut asked = [PollFd::new(&stdin, PollFlags::IN)];
     let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).map_err(io::Error::other)?;
     match poll(&mut asked, Some(&left)) {
         Ok(_) => {}
-        // A signal: whoever asks looks what it was.
+        // A signal arrived: the caller checks for it.
         Err(Errno::INTR) => return Ok(()),
         Err(error) => return Err(error.into()),
     }
@@ -104,7 +106,7 @@ pub(super) fn await_input(until: Instant) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives it back, once. What fails is left: there is no other way to tell.
+/// Restores the terminal, once. Errors are ignored: they could not be reported on this terminal.
 fn give_back() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         let _ = execute!(io::stdout(), DisableMouseCapture, LeaveAlternateScreen, Show);
