@@ -1,11 +1,11 @@
-//! The path in miniature: small processes of our own play kubectl, API server, kubelet, runtime, shim and runc over real
-//! connections, end in a real process, and are traced by the real probes. No cluster is needed.
+//! The path in miniature: small processes play kubectl, API server, kubelet, runtime, shim and runc over real
+//! connections. The path ends in a real process, and the real probes trace it. No cluster is needed.
 //!
-//! * [`run`] puts the stage up, traces, and takes it down;
-//! * `stage` is the process that holds everything: a network namespace, a folder, the actors. It cleans up when the pipe
-//!   from us ends, whatever ended us;
-//! * `actors` has one file per actor, `wire` what they say to each other, `place` where things are;
-//! * `witness` is a sink that remembers what was seen; [`RECORDING`] is for where tracing is not allowed.
+//! * [`run`] sets up the stage, traces, and cleans up;
+//! * `stage` is the process that owns a network namespace, a folder and the actors. It cleans up when its stdin closes,
+//!   so that the demo may end in any way;
+//! * `actors` has one file per actor, `wire` their protocols, `place` the layout of the folder;
+//! * `witness` is a sink that keeps the session; [`RECORDING`] is shown on hosts that do not permit tracing.
 
 mod actors;
 mod net;
@@ -31,38 +31,38 @@ use crate::{
     probe_host,
 };
 
-/// All of it, from the first process to the last. The miniature itself takes a second, most of which its command sleeps.
+/// Time limit of the whole demo. The miniature itself takes a second, most of it the sleep of its command.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// After the session closed, how long the client may take to say what it printed.
+/// Time that the client may take after the end of the session to report its output.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A recording of one `kubectl exec` on a real cluster, to be shown where tracing is not allowed; `tracer/demo/README.md`
-/// says how it was made.
+/// A recording of one `kubectl exec` on a real cluster, shown on hosts that do not permit tracing.
+/// `tracer/demo/README.md` describes its origin.
 pub const RECORDING: &[u8] = include_bytes!("../../demo/exec.jsonl.zst");
-/// Set to this, the variable that actors get their folder by asks for the recording: for tests.
+/// Value of [`place::VARIABLE`] that forces the recording, for tests.
 const REPLAY: &str = "replay";
 
-/// What the command in the container is, where the user gives none.
+/// Default command in the container.
 pub const COMMAND: [&str; 3] = ["sh", "-c", "echo hello from the container; sleep 1"];
 
-/// How it went.
+/// End of a demo.
 pub enum Outcome {
-    /// The session was seen to its end, whole.
+    /// The session was traced to its end, and its path is complete.
     Seen(Box<Seen>),
     /// Stopped by Ctrl-C.
     Interrupted,
-    /// The kernel lets this process make no namespace: [`RECORDING`] can be shown instead, as was asked.
+    /// The kernel permits no new namespace. [`RECORDING`] can be shown instead, with these settings.
     NotAllowed(Box<Live>),
 }
 
-/// Why the demo did not come about.
+/// Failure of a demo.
 #[derive(Debug)]
 pub enum DemoError {
     /// The actors could not be started.
     Stage(String),
-    /// The tracer could not.
+    /// The tracer failed.
     Live(LiveError),
-    /// No session, or not all of it, was seen in time.
+    /// No session, or an incomplete one, was traced in time.
     Incomplete(String),
 }
 
@@ -76,14 +76,14 @@ impl fmt::Display for DemoError {
     }
 }
 
-/// If this process is an actor of a demo, plays it; `name` is what it was called by.
+/// Plays an actor if this process is one. `name` is the process's argv[0].
 #[must_use]
 pub fn play(name: &str, arguments: &[String]) -> Option<ExitCode> {
     let folder = std::env::var_os(place::VARIABLE)?;
     (folder != REPLAY).then(|| actors::play(name, Path::new(&folder), arguments)).flatten()
 }
 
-/// Whether probes may be attached; where not, [`RECORDING`] is what can be shown.
+/// True if probes may be attached. Otherwise, [`RECORDING`] can be shown.
 #[must_use]
 pub fn is_allowed() -> bool {
     let (_, missing) = plan(&probe_host::probe(None));
@@ -91,10 +91,10 @@ pub fn is_allowed() -> bool {
     !asked && !missing.iter().any(|degraded| degraded.code == "no-privilege")
 }
 
-/// Runs `command` at the end of the path, traced and shown as `asked`.
+/// Runs `command` at the end of the path, traced with the settings of `asked`.
 ///
 /// # Errors
-/// When it cannot be set up or traced, or its session was not seen whole within ten seconds.
+/// When the stage or the tracer fails, or the session was not traced completely within ten seconds.
 pub fn run(asked: Live, command: &[String]) -> Result<Outcome, DemoError> {
     let begun = live::now();
     let mut stage = match Stage::start(command, DEADLINE) {

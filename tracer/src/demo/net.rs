@@ -1,4 +1,4 @@
-//! A network namespace of our own, with its loopback interface up.
+//! A private network namespace with an active loopback interface.
 
 use std::io;
 
@@ -11,17 +11,17 @@ const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const IFF_UP: u32 = 1;
-/// The loopback interface is the first of every namespace.
+/// The loopback interface is the first one in every namespace.
 const LOOPBACK: i32 = 1;
 
-/// Leaves the network namespace for a new one. Needs CAP_SYS_ADMIN.
+/// Moves into a new network namespace. Needs CAP_SYS_ADMIN.
 pub(super) fn own_namespace() -> io::Result<()> {
     // SAFETY: the table of file descriptors stays shared.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
     loopback_up()
 }
 
-/// What `ip link set lo up` does.
+/// Does the same as `ip link set lo up`.
 fn loopback_up() -> io::Result<()> {
     let mut message = Vec::with_capacity(32);
     // struct nlmsghdr

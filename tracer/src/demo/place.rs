@@ -1,4 +1,4 @@
-//! Where things are: one folder that the stage makes and removes, laid out as a node's runtime does.
+//! Layout of the demo's folder. The stage creates and removes it; its layout follows that of a node's runtime.
 
 use std::{
     io,
@@ -9,13 +9,13 @@ use sha2::{Digest, Sha256};
 
 use crate::live;
 
-/// Environment variable that tells actors their folder.
+/// Environment variable with the actors' folder.
 pub(super) const VARIABLE: &str = "EXECPATH_DEMO";
 
 /// Longest path of a unix socket (include/uapi/linux/un.h: UNIX_PATH_MAX, with its NUL).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// Names that are tried for the folder.
+/// Attempts to find an unused name for the folder.
 const TRIES: u32 = 8;
 
 /// The folder of one demo.
@@ -23,12 +23,12 @@ const TRIES: u32 = 8;
 pub(super) struct Place(PathBuf);
 
 impl Place {
-    /// The folder that an actor was told.
+    /// The folder of a running demo, for an actor.
     pub(super) fn at(folder: &Path) -> Self {
         Self(folder.to_owned())
     }
 
-    /// A folder that did not exist, for its owner only.
+    /// Creates a new folder, accessible to its owner only.
     pub(super) fn make() -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         let fits = |folder: &PathBuf| Self(folder.join("execpath-demo-012345")).fits();
@@ -59,42 +59,42 @@ impl Place {
         self.0.join(rest)
     }
 
-    /// The binary, under an actor's name: what `ps` shows.
+    /// Link to the binary under an actor's name, which `ps` shows.
     pub(super) fn actor(&self, name: &str) -> PathBuf {
         self.below("bin").join(name)
     }
 
-    /// Where the runtime listens for the kubelet.
+    /// Socket of the runtime for the kubelet.
     pub(super) fn runtime_socket(&self) -> String {
         self.below("containerd/containerd.sock").to_string_lossy().into_owned()
     }
 
-    /// Where the shim listens for the runtime: in containerd's folder for it, under a shorter name.
+    /// Socket of the shim for the runtime, in containerd's folder but with a shorter name.
     pub(super) fn shim_socket(&self) -> String {
         self.below("containerd/s").join(&self.container()[..16]).to_string_lossy().into_owned()
     }
 
-    /// Folder of the bundles of containers.
+    /// Folder of the container bundles.
     pub(super) fn bundles(&self) -> String {
         self.below("io.containerd.runtime.v2.task").to_string_lossy().into_owned()
     }
 
-    /// The bundle of the demo's one container.
+    /// Bundle of the demo's container.
     pub(super) fn bundle(&self) -> PathBuf {
         Path::new(&self.bundles()).join("demo").join(self.container())
     }
 
-    /// Where runc is to leave the pid.
+    /// File in which runc stores the pid.
     pub(super) fn pid_file(&self, exec: &str) -> PathBuf {
         self.bundle().join(format!("{exec}.pid"))
     }
 
-    /// What runc is to run.
+    /// Process description for runc.
     pub(super) fn process_file(&self, exec: &str) -> PathBuf {
         self.below("runc").join(format!("process-{}", &exec[..10]))
     }
 
-    /// runc's own folder.
+    /// State folder of runc.
     pub(super) fn runc_root(&self) -> PathBuf {
         self.below("runc")
     }
@@ -104,7 +104,7 @@ impl Place {
         self.below("containers").join(self.container()).join("io").join(number.to_string())
     }
 
-    /// The container's id.
+    /// Id of the container.
     pub(super) fn container(&self) -> String {
         hash(&format!("container {}", self.0.display()))
     }
@@ -115,7 +115,7 @@ impl Place {
     }
 }
 
-/// 64 hexadecimal digits, as runtimes make ids.
+/// 64 hexadecimal digits, the format of runtime ids.
 fn hash(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }

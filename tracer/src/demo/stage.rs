@@ -1,5 +1,5 @@
-//! The process that holds the demo: it has the network namespace and the folder, starts the actors, and takes everything
-//! down when its stdin ends. So the demo leaves nothing behind however it ends, by SIGKILL too.
+//! The process that owns the demo: it holds the network namespace and the folder, and starts the actors. It removes
+//! everything when its stdin closes, so that even a demo killed by SIGKILL leaves nothing behind.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -21,16 +21,16 @@ use super::{
     wire::write_line,
 };
 
-/// The tracer's word that it is ready.
+/// Line that the demo sends when the tracer is attached.
 const GO: &[u8] = b"go\n";
-/// Word of an actor that listens.
+/// Line that an actor prints when it listens.
 pub(super) const READY: &str = "ready";
-/// What is kept of what the client prints.
+/// Most bytes of the client's output that are kept.
 const MAX_PRINTED: u64 = 4 << 10;
-/// How long the last processes may take to go.
+/// Longest wait for the exit of the last processes.
 const LAST_EXITS: Duration = Duration::from_secs(2);
 
-/// What the stage tells the demo: JSON lines on its stdout.
+/// Messages from the stage to the demo: JSON lines on its stdout.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Says {
@@ -38,24 +38,24 @@ enum Says {
     Ready {
         folder: PathBuf,
     },
-    /// The kernel lets it make no namespace.
+    /// The kernel permits no new namespace.
     NotAllowed,
     Failed {
         why: String,
     },
-    /// The client ended, having printed that.
+    /// The client exited, with this output.
     Done {
         printed: String,
     },
 }
 
-/// Why there is no stage.
+/// Reason for a missing stage.
 pub(super) enum Refused {
     NotAllowed,
     Failed(String),
 }
 
-/// The stage, as the demo has it.
+/// The stage, as seen by the demo.
 pub(super) struct Stage {
     child: Child,
     place: Place,
@@ -64,7 +64,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Starts it and waits until every actor listens.
+    /// Starts the stage, and waits until every actor listens.
     pub(super) fn start(command: &[String], within: Duration) -> Result<Self, Refused> {
         let failed = |what: &str, error: io::Error| Refused::Failed(format!("{what}: {error}"));
         let binary = std::env::current_exe().map_err(|error| failed("this program has no path", error))?;
@@ -74,7 +74,7 @@ impl Stage {
             .env(VARIABLE, "")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // Ctrl-C is for the demo alone; everybody else ends in order.
+            // Ctrl-C reaches the demo alone; the stage then ends its actors in order.
             .process_group(0)
             .spawn()
             .map_err(|error| failed(&binary.display().to_string(), error))?;
@@ -112,18 +112,18 @@ impl Stage {
         self.place.clone()
     }
 
-    /// To be called when the tracer is ready: the client begins.
+    /// Returns a function that starts the client. Call it when the tracer is attached.
     pub(super) fn go(&mut self) -> Box<dyn FnOnce() + Send> {
         let stdin = self.stdin.as_ref().and_then(|stdin| rustix::io::dup(stdin).ok());
         Box::new(move || {
             if let Some(stdin) = stdin {
-                // Where the stage is gone, no session will be seen, and that is told.
+                // A stage that is gone starts no client; [`super::run`] reports the missing session.
                 drop(std::fs::File::from(stdin).write_all(GO));
             }
         })
     }
 
-    /// What the client printed, once it has ended.
+    /// Output of the client once it has exited; `None` on timeout.
     pub(super) fn told(&self, within: Duration) -> Option<String> {
         match self.says.recv_timeout(within) {
             Ok(Says::Done { printed }) => Some(printed),
@@ -131,7 +131,7 @@ impl Stage {
         }
     }
 
-    /// Takes it down and waits until it is.
+    /// Stops the stage, and waits until everything is removed.
     pub(super) fn end(self) {
         drop(self);
     }
@@ -140,7 +140,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        // Its stdout, which nobody else has, ends with it.
+        // No other process holds its stdout, so that the channel closes when the stage has exited.
         loop {
             match self.says.recv_timeout(2 * LAST_EXITS) {
                 Ok(_) => {}
@@ -170,16 +170,16 @@ pub(super) fn play(command: &[String]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Everything that goes when the stage goes.
+/// Resources of the stage, released when dropped.
 struct Held {
     place: Place,
     actors: Vec<Child>,
 }
 
-/// What the stage waits for.
+/// Events that the stage waits for.
 enum Event {
     Go,
-    /// The demo is gone.
+    /// The demo closed the pipe or exited.
     End,
     Printed(String),
 }
@@ -211,7 +211,7 @@ impl Held {
             },
         });
         std::fs::write(place.bundle().join("config.json"), config.to_string())?;
-        // Each needs the one before.
+        // Each actor connects to the previous one.
         for name in [RUNTIME, KUBELET, APISERVER] {
             let actor = start(&self.place, name, &[])?;
             self.actors.push(actor);
@@ -277,19 +277,19 @@ impl Drop for Held {
         for actor in &mut self.actors {
             drop(actor.wait());
         }
-        // The shim ends when its runtime is gone, and ends what it started; both are ours to wait for.
+        // The shim kills its commands when its runtime has exited. As subreaper, the stage waits for both.
         let (sender, gone) = channel::<()>();
         thread::spawn(move || {
             while waitpid(None, WaitOptions::empty()).is_ok() {}
             drop(sender);
         });
         let _in_time = gone.recv_timeout(LAST_EXITS);
-        // Where it cannot be removed there is nobody to tell any more.
+        // Errors are ignored: no process is left to report them to.
         drop(std::fs::remove_dir_all(self.place.folder()));
     }
 }
 
-/// Starts an actor that listens, and waits until it does.
+/// Starts an actor, and waits until it listens.
 pub(super) fn start(place: &Place, name: &str, arguments: &[String]) -> io::Result<Child> {
     let mut child = Command::new(place.actor(name))
         .arg0(name)

@@ -1,4 +1,4 @@
-//! What actors say to each other: a plain HTTP upgrade, then frames; JSON lines on unix sockets.
+//! Protocols of the actors: an HTTP upgrade followed by frames, and JSON lines on unix sockets.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -13,22 +13,22 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub(super) const APISERVER: u16 = 6443;
 /// Port of the kubelet.
 pub(super) const KUBELET: u16 = 10250;
-/// What a server says when it gives up HTTP for a stream.
+/// Response of a server that switches from HTTP to a stream.
 pub(super) const UPGRADED: &str =
     "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: execpath-demo\r\n\r\n";
 
-/// Longest head of a request or an answer.
+/// Longest head of a request or response.
 const MAX_HEAD: usize = 64 << 10;
-/// Longest piece in a frame.
+/// Longest payload of a frame.
 const MAX_FRAME: u32 = 64 << 10;
 
-/// A request, or an answer: its first line, and the bytes read with it.
+/// Head of a request or response, and further bytes read with it.
 pub(super) struct Head {
-    /// `POST /exec/… HTTP/1.1`, or `HTTP/1.1 101 …`.
+    /// The first line: `POST /exec/… HTTP/1.1`, or `HTTP/1.1 101 …`.
     pub(super) first: String,
-    /// The head as it came, and what followed it already.
+    /// The head, and any bytes received after it.
     pub(super) bytes: Vec<u8>,
-    /// How many of the bytes are head.
+    /// Length of the head in `bytes`.
     pub(super) length: usize,
 }
 
@@ -55,18 +55,18 @@ impl Head {
         self.first.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// Whether the server agreed.
+    /// True if the server switched protocols.
     pub(super) fn is_upgraded(&self) -> bool {
         self.first.split(' ').nth(1) == Some("101")
     }
 }
 
-/// A request that asks to give up HTTP for a stream.
+/// A request to switch from HTTP to a stream.
 pub(super) fn request(path: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: execpath-demo\r\n\r\n")
 }
 
-/// `command=sh&command=-c…`, as PodExecOptions are written.
+/// Query `command=sh&command=-c…`, the format of PodExecOptions.
 pub(super) fn query(command: &[String]) -> String {
     let escaped = |word: &String| -> String {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
@@ -75,7 +75,7 @@ pub(super) fn query(command: &[String]) -> String {
     command.iter().map(|word| format!("command={}", escaped(word))).collect::<Vec<_>>().join("&")
 }
 
-/// The command out of a path with a query.
+/// The command in a path with a query.
 pub(super) fn command(path: &str) -> Vec<String> {
     let query = path.split_once('?').map_or("", |(_, query)| query);
     query.split('&').filter_map(|pair| pair.strip_prefix("command=")).map(unescape).collect()
@@ -100,7 +100,7 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Copies both ways, each with a thread of its own, and passes on the end of each.
+/// Copies in both directions, each in its own thread, and passes on the end of each direction.
 pub(super) fn relay(near: TcpStream, far: TcpStream) -> io::Result<()> {
     let (near_reads, far_writes) = (near.try_clone()?, far.try_clone()?);
     let back = thread::spawn(move || copy(far, near));
@@ -109,7 +109,7 @@ pub(super) fn relay(near: TcpStream, far: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Until either end is gone: there is nobody to tell of it but the two ends.
+/// Copies until either end closes. Errors are not reported, since both ends notice them.
 fn copy(mut from: TcpStream, mut to: TcpStream) {
     let mut piece = [0; 16 << 10];
     while let Ok(read @ 1..) = from.read(&mut piece) {
@@ -120,21 +120,21 @@ fn copy(mut from: TcpStream, mut to: TcpStream) {
     drop(to.shutdown(Shutdown::Write));
 }
 
-/// What a frame holds.
+/// Content of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Channel {
-    /// Which streams the client wants; the first frame, and the only one that it sends.
+    /// Streams that the client requests: the first frame, and the only one from the client.
     Streams,
     Stdout,
     Stderr,
-    /// The exit code in decimal; the last frame.
+    /// The exit code in decimal: the last frame.
     Exit,
 }
 
 impl Channel {
     const ALL: [Self; 4] = [Self::Streams, Self::Stdout, Self::Stderr, Self::Exit];
 
-    /// Number on the wire.
+    /// Number of the channel in a frame.
     const fn number(self) -> u8 {
         match self {
             Self::Streams => 0,
@@ -171,14 +171,14 @@ pub(super) fn read_frame(from: &mut impl Read) -> io::Result<(Channel, Vec<u8>)>
     }
 }
 
-/// Kubelet to runtime: CRI's `Exec`, which returns an address and not a result.
+/// Kubelet to runtime: `Exec` of the CRI, which returns an address instead of a result.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ExecRequest {
     pub(super) container_id: String,
     pub(super) cmd: Vec<String>,
 }
 
-/// The answer.
+/// Runtime to kubelet.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ExecResponse {
     pub(super) url: String,
@@ -217,7 +217,7 @@ impl Lines {
         write_line(&mut self.writer, value)
     }
 
-    /// `None` where the other end is gone.
+    /// Reads a value; `None` if the connection is closed.
     pub(super) fn read<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let mut line = String::new();
         if self.reader.read_line(&mut line)? == 0 {
@@ -227,7 +227,7 @@ impl Lines {
     }
 }
 
-/// A line at once.
+/// Writes a line in one write, and flushes it.
 pub(super) fn write_line(to: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_survives_its_way_through_a_query() {
+    fn query_preserves_command() {
         let words: Vec<String> = ["sh", "-c", "echo a&b=50% ü; exit 7", ""].map(str::to_owned).to_vec();
         assert_eq!(command(&format!("/exec/x?{}", query(&words))), words);
         assert_eq!(command("/exec/x"), Vec::<String>::new());
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_and_heads_are_read_as_they_were_written() {
+    fn frames_and_heads_round_trip() {
         let mut wire = UPGRADED.as_bytes().to_vec();
         write_frame(&mut wire, Channel::Stdout, b"hello").unwrap();
         let head = Head::read(&mut wire.as_slice()).unwrap();

@@ -1,4 +1,4 @@
-//! A sink that shows nothing and remembers the session, for what is told at the end.
+//! A sink that prints nothing and keeps the session, for the summary at the end.
 
 use std::{
     io,
@@ -10,14 +10,14 @@ use crate::{
     sink::{Header, Sink, escape},
 };
 
-/// Longest line of the client's that is repeated.
+/// Longest line of the client's output that is repeated.
 const LINE: usize = 60;
 
-/// Remembers the newest state of the one session.
+/// Keeps the latest state of the demo's session.
 #[derive(Default)]
 pub(super) struct Witness(Memory);
 
-/// What a witness remembers.
+/// Shared storage of the session.
 #[derive(Clone, Default)]
 pub(super) struct Memory(Arc<Mutex<Option<Session>>>);
 
@@ -57,7 +57,7 @@ impl Sink for Witness {
     }
 }
 
-/// The session as it was last seen.
+/// The session in its last state.
 pub(super) struct Witnessed(Session);
 
 impl Witnessed {
@@ -69,20 +69,20 @@ impl Witnessed {
         self.0.complete
     }
 
-    /// What is not known.
+    /// Texts of its gaps.
     pub(super) fn missing(&self) -> String {
         self.0.gaps.iter().map(|gap| gap.text.as_str()).collect::<Vec<_>>().join("; ")
     }
 }
 
-/// What was seen, and what the client printed.
+/// The traced session, and the output of the client.
 pub struct Seen {
     pub(super) session: Witnessed,
     pub(super) printed: String,
 }
 
 impl Seen {
-    /// What it was about, for people: a few lines.
+    /// Summary of the session for people, in a few lines.
     #[must_use]
     pub fn story(&self) -> String {
         let session = &self.session.0;

@@ -25,7 +25,7 @@ pub(super) fn play(arguments: &[String]) -> io::Result<ExitCode> {
     let mut out = io::stdout();
     loop {
         match read_frame(&mut stream)? {
-            // Both to one place: nothing here tells them apart later.
+            // Both go to stdout: the demo does not distinguish them.
             (Channel::Stdout | Channel::Stderr, bytes) => {
                 out.write_all(&bytes)?;
                 out.flush()?;

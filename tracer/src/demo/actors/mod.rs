@@ -1,5 +1,5 @@
-//! Who plays: each is this binary again, under another name. All block: a thread for each connection, as programs that are
-//! not Go do, so that the correlator has to join by threads.
+//! The actors: each is this binary under another name. They use blocking calls and one thread per connection, like
+//! programs not written in Go, so that the correlator must pair connections by threads.
 
 mod client;
 mod proxy;
@@ -20,7 +20,7 @@ use super::{
     stage::{self, READY},
 };
 
-/// Names that actors go by: what `ps` and the tracer show of them.
+/// Process names of the actors, visible in `ps` and in the path.
 pub(super) const STAGE: &str = "demo-stage";
 pub(super) const CLIENT: &str = "demo-kubectl";
 pub(super) const APISERVER: &str = "demo-apiserver";
@@ -29,7 +29,7 @@ pub(super) const RUNTIME: &str = "demo-containerd";
 pub(super) const SHIM: &str = "demo-shim";
 pub(super) const RUNC: &str = "demo-runc";
 
-/// Plays the actor of that name.
+/// Plays the actor with this name; `None` if there is none.
 pub(super) fn play(name: &str, folder: &Path, arguments: &[String]) -> Option<ExitCode> {
     let place = Place::at(folder);
     let played = match name {
@@ -38,24 +38,24 @@ pub(super) fn play(name: &str, folder: &Path, arguments: &[String]) -> Option<Ex
         APISERVER => mortal().and_then(|()| proxy::apiserver()),
         KUBELET => mortal().and_then(|()| proxy::kubelet(&place)),
         RUNTIME => mortal().and_then(|()| runtime::play(&place)),
-        // The shim outlives its runtime to end what it started; runc's child is to outlive runc.
+        // The shim must outlive its runtime to kill its commands; runc's child must outlive runc.
         SHIM => shim::play(&place),
         RUNC => runc::play(arguments),
         _ => return None,
     };
     Some(played.unwrap_or_else(|error| {
-        // On stdout: whoever started it reads that.
+        // The parent reads stdout for the READY line, and reports any other line as an error.
         drop(writeln!(io::stdout(), "{error}"));
         ExitCode::FAILURE
     }))
 }
 
-/// Ends with who started it.
+/// Makes this process exit with its parent.
 fn mortal() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// Tells who started it that it listens.
+/// Signals the parent that this actor listens.
 fn ready() -> io::Result<()> {
     let mut out = io::stdout();
     writeln!(out, "{READY}")?;

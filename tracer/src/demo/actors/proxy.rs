@@ -1,4 +1,4 @@
-//! Plays API server and kubelet: what comes in goes on to the next, both ways, until either ends.
+//! Plays API server and kubelet: relays connections to the next actor in both directions, until either end closes.
 
 use std::{
     io::{self, Write},
@@ -18,7 +18,7 @@ use crate::demo::{
     wire::{APISERVER, ExecRequest, ExecResponse, Head, KUBELET, Lines, command, query, relay, request},
 };
 
-/// Where a request goes on to: a port, and the path there.
+/// Target of a request: a port, and the path there.
 type Next = dyn Fn(&Head) -> io::Result<(u16, String)> + Send + Sync;
 
 pub(super) fn apiserver() -> io::Result<ExitCode> {
@@ -45,7 +45,7 @@ pub(super) fn kubelet(place: &Place) -> io::Result<ExitCode> {
 
 type Answer = Sender<io::Result<ExecResponse>>;
 
-/// The standing connection to the runtime has a thread of its own, as gRPC's has goroutines.
+/// Serves the permanent connection to the runtime in its own thread, as gRPC does in goroutines.
 fn cri(stream: UnixStream) -> io::Result<Sender<(ExecRequest, Answer)>> {
     let mut lines = Lines::new(stream)?;
     let (sender, asked) = channel::<(ExecRequest, Answer)>();
@@ -74,7 +74,8 @@ fn serve(port: u16, next: Arc<Next>) -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One thread reads the request, dials, and passes on the answer: what joins the two connections.
+/// Handles a request. One thread reads it, dials, and passes on the response, which is the evidence that pairs both
+/// connections.
 fn pass(near: &mut TcpStream, next: &Next) -> io::Result<()> {
     let head = Head::read(near)?;
     let (port, path) = next(&head)?;

@@ -26,7 +26,7 @@ pub(super) fn play(arguments: &[String]) -> io::Result<ExitCode> {
     };
     let process: Process = serde_json::from_slice(&std::fs::read(after("--process")?)?)?;
     match start(&process) {
-        // It is read when this process has ended.
+        // The shim reads the file after this process has exited.
         Ok(pid) => std::fs::write(after("--pid-file")?, pid.to_string()).map(|()| ExitCode::SUCCESS),
         Err(error) => {
             let name = process.args.first().map_or("", String::as_str);
@@ -36,7 +36,8 @@ pub(super) fn play(arguments: &[String]) -> io::Result<ExitCode> {
     }
 }
 
-/// In a mount namespace of its own, as every container is, but not in a root of its own: there is no image here.
+/// Starts the command in its own mount namespace, as in every container. It keeps the host's root, since there is no
+/// image.
 fn start(process: &Process) -> io::Result<u32> {
     let (program, arguments) = process.args.split_first().ok_or_else(|| io::Error::other("no command"))?;
     let mut command = Command::new(program);
@@ -47,8 +48,8 @@ fn start(process: &Process) -> io::Result<u32> {
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
         Ok(())
     };
-    // SAFETY: between fork and execve it makes two system calls and allocates nothing.
+    // SAFETY: between fork and execve, the closure makes two system calls and allocates nothing.
     unsafe { command.pre_exec(enter) };
-    // Returns when execve has succeeded. Whose child it is from now on is the shim's matter.
+    // Returns once execve has succeeded. The shim becomes the child's parent when this process exits.
     Ok(command.spawn()?.id())
 }

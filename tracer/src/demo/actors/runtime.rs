@@ -1,4 +1,5 @@
-//! Plays containerd: gives the kubelet an address, and streams what the shim's FIFOs bring to whoever dials it.
+//! Plays containerd: returns an address to the kubelet, and streams the output from the shim's FIFOs to the client of
+//! this address.
 
 use std::{
     collections::BTreeMap,
@@ -25,12 +26,12 @@ use crate::demo::{
     wire::{Channel, ExecRequest, ExecResponse, Head, Lines, ShimExec, ShimSays, UPGRADED, read_frame, write_frame},
 };
 
-/// Commands that wait for their stream, by token.
+/// Commands waiting for their stream, by token.
 type Tokens = Arc<Mutex<BTreeMap<String, Vec<String>>>>;
 type Shim = Sender<(ShimExec, Sender<ShimSays>)>;
 
 pub(super) fn play(place: &Place) -> io::Result<ExitCode> {
-    // It ends when its connection does.
+    // The shim exits when its connection closes.
     let _shim = stage::start(place, SHIM, &[])?;
     let shim = ttrpc(UnixStream::connect(place.shim_socket())?)?;
     let streams = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -59,7 +60,7 @@ pub(super) fn play(place: &Place) -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// CRI's `Exec`: an address with a token, and nothing is run yet.
+/// Answers `Exec` of the CRI with an address that contains a token. The command starts later, with its stream.
 fn answer(call: UnixStream, place: &Place, port: u16, tokens: &Tokens) -> io::Result<()> {
     let mut lines = Lines::new(call)?;
     let mut number = 0;
@@ -73,7 +74,7 @@ fn answer(call: UnixStream, place: &Place, port: u16, tokens: &Tokens) -> io::Re
     Ok(())
 }
 
-/// The standing connection to the shim has a thread of its own, as ttrpc's has goroutines.
+/// Serves the permanent connection to the shim in its own thread, as ttrpc does in goroutines.
 fn ttrpc(stream: UnixStream) -> io::Result<Shim> {
     let mut lines = Lines::new(stream)?;
     let (sender, asked) = channel::<(ShimExec, Sender<ShimSays>)>();
@@ -92,14 +93,15 @@ fn ttrpc(stream: UnixStream) -> io::Result<Shim> {
     Ok(sender)
 }
 
-/// One stream. The thread that reads the request makes the FIFOs: what joins connection and exec.
+/// Serves one stream. The thread that reads the request also creates the FIFOs: this is the evidence that links
+/// connection and exec.
 fn serve(stream: &mut TcpStream, place: &Place, tokens: &Tokens, shim: &Shim, execs: &AtomicU64) -> io::Result<()> {
     let head = Head::read(stream)?;
     let token = head.path().strip_prefix("/exec/").unwrap_or_default();
     let args = tokens.lock().unwrap_or_else(PoisonError::into_inner).remove(token);
     let args = args.ok_or_else(|| io::Error::other("no such token"))?;
     stream.write_all(UPGRADED.as_bytes())?;
-    // As in the kubelet's streaming library: nothing is run before the client has opened its streams.
+    // As in the kubelet's streaming library, the command starts only after the client has opened its streams.
     let (Channel::Streams, _) = read_frame(stream)? else { return Err(io::Error::other("no streams were asked for")) };
 
     let number = execs.fetch_add(1, Ordering::Relaxed);
@@ -128,7 +130,7 @@ fn serve(stream: &mut TcpStream, place: &Place, tokens: &Tokens, shim: &Shim, ex
         }
         ShimSays::Failed { why } => {
             write_frame(stream, Channel::Stderr, why.as_bytes())?;
-            // What a shell says of a command that cannot be run.
+            // Exit code of a shell for a command that cannot be executed.
             126
         }
         ShimSays::Exited { .. } => return Err(io::Error::other("it ended before it began")),
@@ -137,15 +139,15 @@ fn serve(stream: &mut TcpStream, place: &Place, tokens: &Tokens, shim: &Shim, ex
     stream.shutdown(Shutdown::Both)
 }
 
-/// Made and opened: without waiting for who writes, which the shim does next.
+/// Creates a FIFO and opens it without waiting for its writer: the shim opens it next.
 fn make_fifo(path: &Path) -> io::Result<File> {
     mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR)?;
     Ok(File::from(open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?))
 }
 
-/// Brings what a FIFO holds into the stream, until nobody writes any more.
+/// Copies a FIFO to the stream, until its last writer closes it.
 fn copy(fifo: File, channel: Channel, stream: &Arc<Mutex<TcpStream>>) -> io::Result<JoinHandle<()>> {
-    // Somebody writes by now: from here on an empty FIFO is worth waiting for.
+    // The writer has opened the FIFO: from here on, block while it is empty.
     fcntl_setfl(&fifo, OFlags::empty())?;
     let stream = Arc::clone(stream);
     Ok(thread::spawn(move || {

@@ -1,5 +1,5 @@
-//! Plays the shim: has runc start commands, and is their parent once runc has gone. Ends with its runtime, and ends what it
-//! started then.
+//! Plays the shim: starts commands through runc, and becomes their parent when runc exits. Exits with its runtime, and
+//! kills its commands then.
 
 use std::{
     collections::BTreeSet,
@@ -21,10 +21,10 @@ use crate::demo::{
     wire::{Lines, ShimExec, ShimSays, write_line},
 };
 
-/// What a shell adds to the number of the signal that ended a command.
+/// Offset that shells add to a signal number in an exit code.
 const BY_SIGNAL: i32 = 128;
 
-/// Commands that run.
+/// Process ids of running commands.
 type Running = Arc<Mutex<BTreeSet<i32>>>;
 
 pub(super) fn play(place: &Place) -> io::Result<ExitCode> {
@@ -55,13 +55,13 @@ pub(super) fn play(place: &Place) -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Has runc start it; the pid is in the file that runc leaves.
+/// Starts a command through runc, which stores its pid in a file.
 fn start(place: &Place, exec: &ShimExec) -> io::Result<Pid> {
     let (process, pid_file) = (place.process_file(&exec.exec), place.pid_file(&exec.exec));
     std::fs::write(&process, serde_json::json!({ "args": exec.args }).to_string())?;
     let fifo = |path: &str| OpenOptions::new().write(true).open(path);
     let log = place.runc_root().join("log.json");
-    // As containerd's go-runc writes them.
+    // Arguments in the order of containerd's go-runc.
     let status = Command::new(place.actor(RUNC))
         .arg("--root")
         .arg(place.runc_root())
@@ -85,12 +85,12 @@ fn start(place: &Place, exec: &ShimExec) -> io::Result<Pid> {
 }
 
 fn tell_exit(pid: Pid, mut says: UnixStream, running: &Running) {
-    // It stays a zombie, and its pid its own, until it is no longer listed.
+    // Wait without reaping: the zombie keeps its pid reserved until it is removed from the list.
     let _waited = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
     running.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid.as_raw_nonzero().get());
     let status = waitpid(Some(pid), WaitOptions::empty()).ok().flatten().map(|(_, status)| status);
     let by_signal = |number: i32| number + BY_SIGNAL;
     let code = status.and_then(|status| status.exit_status().or(status.terminating_signal().map(by_signal)));
-    // A runtime that is gone needs no exit code.
+    // Errors are ignored: a runtime that is gone needs no exit code.
     drop(write_line(&mut says, &ShimSays::Exited { code: code.unwrap_or(BY_SIGNAL) }));
 }
