@@ -1,4 +1,4 @@
-//! What the API server's audit log tells.
+//! Entries of the API server's audit log.
 
 use std::net::IpAddr;
 
@@ -6,76 +6,76 @@ use serde::{Deserialize, Serialize};
 
 use super::{BootTime, Confidence, RawText};
 
-/// A line of the audit log: one stage of one request that opens a session.
+/// One line of the audit log: one stage of one request that opens a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEvent {
-    /// The same in every stage of a request. A client may choose it, so it names no request by itself.
+    /// Audit id, equal in every stage of a request. Clients may choose it, so it does not identify a request by itself.
     pub id: String,
-    /// When the API server had read the request, by its own clock.
+    /// Time at which the API server received the request, by the API server's clock.
     pub received: BootTime,
-    /// When this stage was, by its own clock.
+    /// Time of this stage, by the API server's clock.
     pub written: BootTime,
-    /// Whether this was the last stage.
+    /// Set for the last stage of the request.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub over: bool,
-    /// What the API server answered, in HTTP's numbers.
+    /// HTTP status of the API server's answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u16>,
-    /// It was in the log already when the tracer began.
+    /// Set if the line was in the log before the tracer started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub older: bool,
-    /// Where it came from: what proxies claim, and last the address that the API server saw itself.
+    /// Source addresses: first the ones that proxies claim, last the one that the API server saw itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<IpAddr>,
-    /// Who.
+    /// Authenticated user.
     pub user: AuditUser,
-    /// What.
+    /// Requested pod, command and streams.
     pub request: AuditRequest,
 }
 
-/// Whom the API server took the client for.
+/// User as authenticated by the API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditUser {
-    /// Who showed a credential.
+    /// Name of the authenticated user.
     pub name: String,
     /// Groups of that user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
-    /// Whom that user acted as (`kubectl --as`).
+    /// User name of the impersonated user (`kubectl --as`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub impersonated: Option<String>,
-    /// What the client calls itself.
+    /// `User-Agent` of the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
 }
 
-/// What was asked for.
+/// Request on a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRequest {
-    /// Of a pod.
+    /// Requested subresource of the pod.
     pub subresource: Subresource,
     /// Namespace of the pod.
     pub namespace: String,
     /// Name of the pod.
     pub pod: String,
-    /// Name of the container, where one was named.
+    /// Name of the container, if the request names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// The command, of `exec`.
+    /// Command of an `exec`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<RawText>,
-    /// Whether the command was cut.
+    /// Set if `command` is truncated.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub command_truncated: bool,
-    /// Whether stdin was asked for.
+    /// Set if the request asks for stdin.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stdin: bool,
-    /// Whether a terminal was asked for.
+    /// Set if the request asks for a terminal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tty: bool,
 }
 
-/// What of a pod.
+/// Subresources of a pod that open a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subresource {
@@ -88,7 +88,7 @@ pub enum Subresource {
 }
 
 impl Subresource {
-    /// By the name that Kubernetes has for it.
+    /// Subresource of this Kubernetes name; `None` for every other subresource.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         match name {
@@ -100,13 +100,13 @@ impl Subresource {
     }
 }
 
-/// The user behind a session, as the audit log has it.
+/// User of a session according to the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubeUser {
-    /// Whom the API server took the client for.
+    /// User as authenticated by the API server.
     pub user: AuditUser,
-    /// The request; `None` where it is one of several of that user.
+    /// Audit id of the request; `None` if several requests of that user match the session.
     pub audit_id: Option<String>,
-    /// How sure it is.
+    /// Certainty of the match between request and session.
     pub confidence: Confidence,
 }

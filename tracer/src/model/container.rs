@@ -1,10 +1,10 @@
-//! Containers: what paths and arguments say of them. Pure text; every input is hostile.
+//! Container and exec ids out of paths and arguments. Pure text functions; every input is hostile.
 
 use serde::{Deserialize, Serialize};
 
 use super::RawText;
 
-/// Names of a container, as the runtime's files on this host have them: no cluster credential is needed.
+/// Names of a container, read from the runtime's files on this host. No cluster credential is needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerInfo {
     /// Container id.
@@ -30,14 +30,14 @@ pub struct ContainerInfo {
 }
 
 impl ContainerInfo {
-    /// Bytes of memory that it takes, about.
+    /// Approximate memory use in bytes.
     pub(super) fn weight(&self) -> usize {
         let Self { id, name, pod, namespace, pod_uid, sandbox, runtime } = self;
         let texts = [name, pod, namespace, pod_uid, sandbox, runtime].into_iter().flatten().map(String::len);
         size_of_val(self) + id.len() + texts.sum::<usize>()
     }
 
-    /// Adds each field that `other` knows and `self` does not. A field that is known stays.
+    /// Adds each field that `other` knows and `self` does not. Known fields stay.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -52,7 +52,7 @@ impl ContainerInfo {
     }
 }
 
-/// What a cgroup path says.
+/// Container named by a cgroup path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerRef {
     /// Container id.
@@ -61,7 +61,7 @@ pub struct ContainerRef {
     pub pod_uid: Option<String>,
 }
 
-/// What the path of a runtime's stdio FIFO says.
+/// Exec and stream named by the path of a stdio FIFO.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecFifo {
     /// Container id.
@@ -72,39 +72,38 @@ pub struct ExecFifo {
     pub stream: &'static str,
 }
 
-/// What the arguments of `runc create` say.
+/// Arguments of `runc create`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuncCreate {
     /// Container id.
     pub container: String,
-    /// Folder with its `config.json`.
+    /// Folder that contains the container's `config.json`.
     pub bundle: RawText,
     /// Path of the pid file.
     pub pid_file: Option<RawText>,
-    /// Whether its first process gets a terminal.
+    /// True if the container's first process gets a terminal.
     pub tty: bool,
 }
 
-/// What the arguments of `runc exec` say.
+/// Arguments of `runc exec`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuncExec {
     /// Container id.
     pub container: String,
-    /// Exec id: the name of the pid file.
+    /// Exec id, taken from the name of the pid file.
     pub exec: Option<String>,
     /// Path of the pid file.
     pub pid_file: Option<RawText>,
-    /// Folder in which runc keeps the state of its containers (`--root`).
+    /// Folder of runc's container states (`--root`).
     pub root: Option<RawText>,
-    /// Whether runc ends as soon as the process runs (`--detach`). Else runc stays until the process ends.
+    /// True if runc exits as soon as the process runs (`--detach`). Otherwise runc stays until the process exits.
     pub detached: bool,
-    /// Whether the process gets a terminal. `None` where the process file alone says so: a runc that stays needs no
-    /// console socket.
+    /// Terminal of the process. `None` if only the process file knows: a runc that stays needs no console socket.
     pub tty: Option<bool>,
 }
 
 impl RuncExec {
-    /// Path of runc's state of the container: the bundle's path stands in it.
+    /// Path of runc's state of the container. The state file contains the bundle's path.
     #[must_use]
     pub fn state(&self) -> Option<RawText> {
         let root = self.root.as_ref()?.as_str()?;
@@ -112,39 +111,39 @@ impl RuncExec {
     }
 }
 
-/// What the arguments of a container monitor say (conmon: `src/cli.c`).
+/// Arguments of a container monitor (conmon: `src/cli.c`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Monitor {
     /// Container id.
     pub container: String,
-    /// Whether it serves one exec (`--exec`); else the container's first process.
+    /// True if the monitor serves one exec (`--exec`), false if it serves the container's first process.
     pub exec: bool,
-    /// Whether the process gets a terminal.
+    /// True if the process gets a terminal.
     pub tty: bool,
-    /// Whether the process gets input.
+    /// True if the process gets input.
     pub stdin: bool,
-    /// What the container's name says (`--name`).
+    /// Pod and container names, parsed from the container's name (`--name`).
     pub names: ContainerInfo,
 }
 
-/// Longest name that Kubernetes gives: a DNS subdomain.
+/// Longest Kubernetes name: a DNS subdomain (RFC 1123).
 const MAX_NAME: usize = 253;
 const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
 
-/// An id as containerd, dockerd and CRI-O make them: 64 hexadecimal digits. Other names are refused, so that a path of
-/// something else is never taken for one of these.
+/// True for an id as containerd, dockerd and CRI-O make them: 64 hexadecimal digits. Other names are refused, so that
+/// an unrelated path never counts as a container's.
 fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// An exec id: containerd's CRI and dockerd use 64 digits, `ctr` takes what the user typed.
+/// True for an exec id. containerd's CRI and dockerd use 64 digits; `ctr` takes any id that its user chose.
 fn is_exec_id(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// Container and pod out of a cgroup path: `…/pod<uid>/<cid>` (cgroupfs) or
-/// `…-pod<uid with underscores>.slice/cri-containerd-<cid>.scope` (systemd).
+/// Container and pod of a cgroup path: `…/pod<uid>/<cid>` (cgroupfs) or `…-pod<uid with
+/// underscores>.slice/cri-containerd-<cid>.scope` (systemd).
 #[must_use]
 pub fn parse_cgroup(path: &str) -> Option<ContainerRef> {
     let mut parts = path.trim_end().rsplit('/');
@@ -163,7 +162,8 @@ pub fn parse_cgroup(path: &str) -> Option<ContainerRef> {
     Some(ContainerRef { id: id.to_owned(), pod_uid })
 }
 
-/// Whether a cgroup path names that container, in any of its parts: what runs in a container may have cgroups of its own below.
+/// True if any component of a cgroup path names that container: processes in a container may create cgroups below the
+/// container's own.
 #[must_use]
 pub fn names_container(path: &str, id: &str) -> bool {
     !id.is_empty()
@@ -173,7 +173,8 @@ pub fn names_container(path: &str, id: &str) -> bool {
         })
 }
 
-/// containerd's CRI: `…/containers/<cid>/io/<number>/<exec>-stdout`; dockerd: `…/<cid>/<exec>-stdout`.
+/// Container, exec and stream of a FIFO's path. containerd's CRI: `…/containers/<cid>/io/<number>/<exec>-stdout`;
+/// dockerd: `…/<cid>/<exec>-stdout`.
 #[must_use]
 pub fn parse_fifo_path(path: &str) -> Option<ExecFifo> {
     let mut parts = path.rsplit('/');
@@ -189,13 +190,15 @@ pub fn parse_fifo_path(path: &str) -> Option<ExecFifo> {
     Some(ExecFifo { container: container.to_owned(), exec: exec.to_owned(), stream })
 }
 
-/// Whether a FIFO lies where containerd's CRI plug-in makes those of what the kubelet asks for; `ctr` and others have other places.
+/// True if the FIFO lies in the folder of containerd's CRI plug-in, which serves the kubelet. `ctr` and other clients
+/// use other folders.
 #[must_use]
 pub fn is_of_cri(path: &str) -> bool {
     path.contains("/io.containerd.grpc.v1.cri/")
 }
 
-/// Container and exec id out of `…/<cid>/<exec>.pid`, where containerd's shims keep an exec's pid; not the container's own.
+/// Container and exec id of `…/<cid>/<exec>.pid`, the pid file that containerd's shims keep for an exec. `None` for the
+/// container's own pid file.
 #[must_use]
 pub fn parse_pid_file(path: &str) -> Option<(String, String)> {
     let mut parts = path.rsplit('/');
@@ -204,8 +207,8 @@ pub fn parse_pid_file(path: &str) -> Option<(String, String)> {
     (exec != "init" && !exec.is_empty()).then(|| (container.to_owned(), exec.to_owned()))
 }
 
-/// `runc [GLOBAL…] exec [--tty] [--console-socket S] --process F --detach --pid-file …/<exec>.pid CID`, as go-runc and
-/// CRI-O write it. Not by the name of the binary: crun, youki and wrappers take the same arguments.
+/// Arguments of `runc [GLOBAL…] exec [--tty] [--console-socket S] --process F --detach --pid-file …/<exec>.pid CID`, as
+/// go-runc and CRI-O write them. The binary's name does not matter: crun, youki and wrappers take the same arguments.
 #[must_use]
 pub fn parse_runc_exec(argv: &[RawText]) -> Option<RuncExec> {
     let runc = Runc::parse(argv, "exec")?;
@@ -227,7 +230,8 @@ pub fn parse_runc_exec(argv: &[RawText]) -> Option<RuncExec> {
     })
 }
 
-/// `conmon -c CID -n NAME -r RUNTIME … [-e] [-i] [-t]`, as CRI-O and podman write it. The name of the binary does not matter.
+/// Arguments of `conmon -c CID -n NAME -r RUNTIME … [-e] [-i] [-t]`, as CRI-O and podman write them. The binary's name
+/// does not matter.
 #[must_use]
 pub fn parse_monitor(argv: &[RawText]) -> Option<Monitor> {
     let (mut container, mut name, mut runtime) = (None, None, None);
@@ -251,8 +255,8 @@ pub fn parse_monitor(argv: &[RawText]) -> Option<Monitor> {
     Some(Monitor { container, exec, tty, stdin, names })
 }
 
-/// `k8s_<container>_<pod>_<namespace>_<pod uid>_<attempt>`, as CRI-O and dockershim name containers; none of the parts holds
-/// an underscore. A pod's sandbox has `POD` for the container.
+/// Names out of `k8s_<container>_<pod>_<namespace>_<pod uid>_<attempt>`, the container name of CRI-O and dockershim. No
+/// part contains an underscore. A pod's sandbox has `POD` as its container.
 fn parse_kube_name(id: &str, name: &str) -> Option<ContainerInfo> {
     let parts: Vec<&str> = name.split('_').collect();
     let ["k8s", container, pod, namespace, uid, attempt] = parts[..] else { return None };
@@ -271,7 +275,8 @@ fn parse_kube_name(id: &str, name: &str) -> Option<ContainerInfo> {
     })
 }
 
-/// `runc [GLOBAL…] create --bundle B [--console-socket S] --pid-file F CID`, as go-runc and conmon write it.
+/// Arguments of `runc [GLOBAL…] create --bundle B [--console-socket S] --pid-file F CID`, as go-runc and conmon write
+/// them.
 #[must_use]
 pub fn parse_runc_create(argv: &[RawText]) -> Option<RuncCreate> {
     let runc = Runc::parse(argv, "create")?;
@@ -280,7 +285,7 @@ pub fn parse_runc_create(argv: &[RawText]) -> Option<RuncCreate> {
     Some(RuncCreate { container, bundle, pid_file: runc.pid_file.map(RawText::from), tty: runc.tty })
 }
 
-/// Words of one of runc's commands.
+/// Options of one runc command, as far as they matter here.
 #[derive(Default)]
 struct Runc<'a> {
     root: Option<&'a str>,
@@ -304,7 +309,8 @@ impl<'a> Runc<'a> {
             }
         }
         while let Some(word) = words.next() {
-            // Runtimes hand over the command in a file: this is somebody's `kubectl exec … -- …`.
+            // Runtimes pass the command in a file. Arguments after `--` belong to another program, such as `kubectl
+            // exec`.
             if word == "--" {
                 return None;
             }
@@ -320,7 +326,7 @@ impl<'a> Runc<'a> {
                 "pid-file" if name.starts_with('-') => runc.pid_file = value.or_else(|| words.next()),
                 "bundle" | "b" if name.starts_with('-') => runc.bundle = value.or_else(|| words.next()),
                 _ if name.starts_with('-') => {}
-                // The container comes last; no command follows it.
+                // The container is the last word: runc's command line contains no command of the container.
                 _ => runc.container = Some(word),
             }
         }
@@ -336,7 +342,7 @@ mod tests {
     const EXEC: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
 
     #[test]
-    fn a_cgroup_names_a_container_in_any_of_its_parts() {
+    fn cgroup_names_container_in_any_component() {
         let id = "ab".repeat(32);
         for path in [
             format!("/kubepods/besteffort/pod1/{id}"),
@@ -392,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn runc_create_is_known_by_its_arguments() {
+    fn runc_create_is_recognised_by_its_arguments() {
         let bundle = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{CID}");
         let line = format!("runc --root /run/r create --bundle {bundle} --pid-file {bundle}/init.pid {CID}");
         let argv = |line: &str| -> Vec<RawText> { line.split_whitespace().map(RawText::from).collect() };
@@ -413,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runc_that_stays_leaves_its_terminal_to_the_process_file() {
+    fn attached_runc_leaves_terminal_to_process_file() {
         let parse = |line: &str| {
             let argv: Vec<RawText> = line.split_whitespace().map(RawText::from).collect();
             parse_runc_exec(&argv)
@@ -431,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_monitor_is_known_by_its_arguments() {
+    fn monitor_is_recognised_by_its_arguments() {
         let parse = |line: &str| {
             let argv: Vec<RawText> = line.split_whitespace().map(RawText::from).collect();
             parse_monitor(&argv)
@@ -454,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_name_is_not_replaced_by_a_missing_one() {
+    fn known_name_survives_merge_with_missing_name() {
         let rich =
             ContainerInfo { id: CID.into(), pod: Some("a".into()), pod_uid: Some("u".into()), ..Default::default() };
         let poor =
@@ -465,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn runc_exec_is_known_by_its_arguments_whatever_the_binary() {
+    fn runc_exec_is_recognised_under_any_binary_name() {
         let pid_file = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{CID}/{EXEC}.pid");
         let words = [
             "/usr/bin/crun",

@@ -1,22 +1,22 @@
-//! How a link is known, and what is not.
+//! Evidence of links, and gaps.
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-/// How sure a link is. Ordered weakest first, so that `min` over a chain is the strength of the chain.
+/// Certainty of a link. Ordered weakest first: `min` over a chain is the strength of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Confidence {
-    /// Only the order in time suggests it.
+    /// Supported only by the order in time.
     Weak,
-    /// Independent signs agree and nothing else fits.
+    /// Supported by independent signs that agree, with no other candidate.
     Strong,
-    /// An identity proves it.
+    /// Proved by an identity.
     Exact,
 }
 
 impl Confidence {
-    /// Stable token.
+    /// Stable token for JSON.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match self {
@@ -27,50 +27,50 @@ impl Confidence {
     }
 }
 
-/// What a link rests on. Tokens are stable.
+/// Proof of a link. Tokens are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Evidence {
-    /// Both ends of one TCP connection: the addresses mirror each other.
+    /// Both ends of one TCP connection: each end's addresses mirror the other's.
     SocketPair,
-    /// Both ends of one TCP connection: the initial sequence numbers of both directions agree.
+    /// Both ends of one TCP connection: the initial sequence numbers agree in both directions.
     Isn,
-    /// Both ends of one unix connection: each names the other's inode.
+    /// Both ends of one unix connection: each end names the other's inode.
     UnixPeer,
-    /// One goroutine touched both.
+    /// One goroutine used both sockets.
     Goroutine,
-    /// Goroutines of one creator touched both, and nothing else.
+    /// Goroutines of one creator used both sockets, and no other socket.
     Creator,
-    /// Goroutines that wait for both lead to each other by pointers in the process's memory.
+    /// Goroutines that wait for both sockets lead to each other by pointers in the process's memory.
     Memory,
-    /// One thread touched both.
+    /// One thread used both sockets.
     Thread,
-    /// The same numbers of bytes went through both.
+    /// Equal numbers of bytes passed through both.
     ByteFlow,
-    /// Both name the same exec id.
+    /// Both processes name one exec id.
     ExecId,
-    /// The arguments of runc name it.
+    /// Arguments of runc name the process or container.
     RuncArgs,
-    /// The runtime's pid file names it.
+    /// The runtime's pid file names the process.
     PidFile,
-    /// The cgroup names it.
+    /// The cgroup names the container.
     Cgroup,
-    /// One forked the other.
+    /// One process forked the other.
     Fork,
-    /// Both have the same FIFO.
+    /// Both processes have one FIFO open.
     Fifo,
-    /// Both have the same terminal.
+    /// Both processes have one terminal open.
     Pty,
-    /// Both name the same streaming token.
+    /// Both requests name one streaming token.
     Token,
-    /// The process listens at this address and serves connections there; it has not accepted this one.
+    /// The process listens at this address and serves connections there. It has not accepted this connection.
     Listener,
-    /// Only order in time.
+    /// Only the order in time.
     Time,
 }
 
 impl Evidence {
-    /// Stable token.
+    /// Stable token for JSON.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match self {
@@ -95,7 +95,7 @@ impl Evidence {
         }
     }
 
-    /// For people; may change.
+    /// Wording for people; may change.
     #[must_use]
     pub const fn prose(self) -> &'static str {
         match self {
@@ -121,30 +121,30 @@ impl Evidence {
     }
 }
 
-/// What one link rests on, in order of strength: seldom more than three.
+/// Evidence of one link, strongest first. Rarely more than three entries.
 pub type Proofs = SmallVec<[Evidence; 8]>;
 
-/// Something on the path that is not known, and why.
+/// Unknown part of the path, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
-    /// Stable code.
+    /// Stable code of the reason.
     pub code: GapCode,
-    /// The hops it lies between; one hop twice where it lies inside it.
+    /// Indexes of the hops around the gap; one hop twice if the gap lies inside that hop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub between: Option<(usize, usize)>,
-    /// For people; may change.
+    /// Wording for people; may change.
     pub text: String,
 }
 
-/// Why something is not known.
+/// Reason for a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GapCode {
     /// Records were lost while the session was open.
     LostEvents,
-    /// No act of a proxy joins its inbound connection to an outbound one yet.
+    /// No observed act of a proxy joins its inbound connection to an outbound connection yet.
     Unjoined,
-    /// More than one candidate fits, so none is named.
+    /// Several candidates match, so none is named.
     Ambiguous,
     /// The other end of a connection was not found on this host.
     PeerUnknown,
@@ -156,16 +156,16 @@ pub enum GapCode {
     ProcessUnknown,
     /// Names of pod and container were not found.
     NamesUnknown,
-    /// The session is over, its process is not.
+    /// The session is over, but its process still runs.
     ProcessLeftRunning,
-    /// What kind of session it is cannot be seen on this host.
+    /// The kind of the session cannot be determined on this host.
     KindUnknown,
-    /// A process claims to be a part of the path, and what it claims is not proved.
+    /// A process claims to be part of the path without proof.
     Unverified,
 }
 
 impl GapCode {
-    /// Stable token.
+    /// Stable token for JSON.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What was observed.
+//! Observations: facts with time and source.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,29 +7,29 @@ use super::{
     ProcessMeasure, RawText, SocketId, SocketInfo, TaskKey, TcpMeasure, TcpState, Tuple, UnixMeasure,
 };
 
-/// One fact, when it was so, and who said it. Recordings are sequences of these, in order of arrival.
+/// One fact with its time and source. A recording is a sequence of observations, in order of arrival.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
-    /// When, since boot.
+    /// Time of the fact, since boot.
     pub at: BootTime,
-    /// Who said it.
+    /// Origin of the fact.
     #[serde(default)]
     pub source: Source,
-    /// CPU and number within that CPU, of records of the kernel.
+    /// CPU and sequence number on that CPU. Set for records of the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<(u32, u64)>,
-    /// The process it is about.
+    /// Process that the fact is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskKey>,
-    /// The thread that did it.
+    /// Thread that acted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tid: Option<u32>,
-    /// What.
+    /// The fact itself.
     pub fact: Fact,
 }
 
 impl Observation {
-    /// A fact that no process did.
+    /// A fact without a process.
     #[must_use]
     pub fn new(at: BootTime, source: Source, fact: Fact) -> Self {
         Self { at, source, seq: None, task: None, tid: None, fact }
@@ -41,73 +41,74 @@ impl Observation {
         Self { task: Some(task), ..Self::new(at, source, fact) }
     }
 
-    /// Bytes of memory that it takes, about: its own, and those of texts and lists in it.
+    /// Approximate memory use in bytes, including owned texts and lists.
     #[must_use]
     pub fn weight(&self) -> usize {
         size_of::<Self>() + self.fact.heap()
     }
 }
 
-/// Who said it.
+/// Origin of a fact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// A probe, as it happened.
+    /// A BPF probe, at the moment of the event.
     #[default]
     Ebpf,
-    /// procfs, sock_diag or a file, when asked.
+    /// procfs, sock_diag or a file, read on demand.
     Snapshot,
-    /// The tracer itself: the passing of time, losses.
+    /// The tracer itself: passing time, losses.
     Engine,
 }
 
-/// Who did it inside a process: a goroutine, or else the observation's thread.
+/// Actor inside a process: a goroutine, otherwise the observation's thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Actor {
-    /// Address of the goroutine's `g`; `None` where the process is not Go.
+    /// Address of the goroutine's `g`; `None` if the process is not a Go program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub g: Option<u64>,
-    /// Goroutine id, where its offset is known.
+    /// Goroutine id, if its offset in `g` is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goid: Option<u64>,
-    /// Id of the goroutine that started it (Go ≥ 1.21), where its offset is known.
+    /// Id of the goroutine that created this one (Go ≥ 1.21), if its offset in `g` is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_goid: Option<u64>,
 }
 
 impl Actor {
-    /// Whether it names nobody: a thread, or not told.
+    /// True if no goroutine is named: the actor is a thread, or unknown.
     #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Names a file that is no socket.
+/// Identity of a file other than a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FileId {
-    /// Its file system, as the kernel numbers devices (include/linux/kdev_t.h: major << 20 | minor).
+    /// Device of the file system in the kernel's numbering (include/linux/kdev_t.h: major << 20 | minor).
     pub device: u32,
-    /// Its inode number there.
+    /// Inode number on that device.
     pub inode: u64,
-    /// On which host.
+    /// Host of the file.
     #[serde(default, skip_serializing_if = "HostNo::is_first")]
     pub host: HostNo,
 }
 
 impl FileId {
-    /// By the kernel's number of the device, and the inode number.
+    /// A file by the kernel's device number and inode number.
     #[must_use]
     pub const fn new(device: u32, inode: u64) -> Self {
         Self { device, inode, host: HostNo(0) }
     }
 
-    /// From what stat(2) says: there a device is 64 bits wide, with the minor number around the major one
-    /// (include/linux/kdev_t.h: `new_encode_dev`; the C library's `makedev` is the same for these 32 bits).
-    /// Both agree on tmpfs, where runtimes keep FIFOs; btrfs and overlayfs may show another device than the kernel has.
+    /// A file by the numbers of stat(2). stat(2) encodes a device in 64 bits, with the minor number around the major
+    /// number (include/linux/kdev_t.h: `new_encode_dev`; the C library's `makedev` is the same for these 32 bits). Both
+    /// numberings agree on tmpfs, where runtimes keep FIFOs. btrfs and overlayfs may report another device than the
+    /// kernel uses.
     #[must_use]
     pub const fn from_stat(device: u64, inode: u64) -> Self {
-        // 12 bits and 20 bits: the kernel has no more.
+        // The kernel has 12 bits of major and 20 bits of minor number.
         let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xf_ff00));
         #[expect(clippy::cast_possible_truncation, reason = "12 and 20 bits")]
         let device = ((major << 20) | minor) as u32;
@@ -115,334 +116,338 @@ impl FileId {
     }
 }
 
-/// What the snapshot verified of a process that listens on a unix socket.
+/// Verified properties of a process that listens on a unix socket, from a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
-    /// Whether the process is root in the initial user namespace.
+    /// Set if the process is root in the initial user namespace.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub root: bool,
-    /// Path at which clients reach this socket now: the file there is the socket's. `None` where no path of a runtime or shim
-    /// leads to it.
+    /// Path at which clients reach this socket now: the file at this path belongs to the socket. `None` if no path of a
+    /// runtime or shim leads to the socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<RawText>,
 }
 
 impl Listener {
-    /// The path at which a daemon serves its clients; `None` where the process does not count as a daemon.
+    /// Path at which a daemon serves its clients; `None` if the process does not count as a daemon.
     #[must_use]
     pub fn serves_at(&self) -> Option<&RawText> {
         self.at.as_ref().filter(|_| self.root)
     }
 }
 
-/// What can be observed. The observation names the process and time.
+/// Everything that can be observed. The [`Observation`] around a fact names the process ("the process" below) and the
+/// time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fact {
-    /// It forked.
+    /// The process forked.
     Fork {
         /// The new process.
         child: TaskKey,
-        /// Who called fork, where a daemon of the path did.
+        /// Caller of fork(2). Set for daemons of the path.
         #[serde(default, skip_serializing_if = "Actor::is_none")]
         actor: Actor,
-        /// The accepted socket on which the same actor received last: CRI-O starts the OCI runtime in the goroutine that
+        /// Accepted socket on which the same actor received last. CRI-O starts the OCI runtime in the goroutine that
         /// serves the stream.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         inbound: Option<SocketId>,
     },
-    /// It ran execve.
+    /// The process ran execve(2).
     Exec(Box<ProcessInfo>),
-    /// It came onto the path and is watched from now on.
+    /// The process came onto the path and is watched from now on.
     Enrolled(Box<ProcessInfo>),
-    /// A daemon that is older than the tracer is watched from here on, and what it has open is about to be looked at.
+    /// A daemon older than the tracer is attached from now on. The scan of its open files follows.
     Watched,
-    /// What it had open was looked at. Of what it had begun with before it was watched, the first half was seen by nobody where it was
-    /// over by then.
+    /// The daemon's open files were scanned. Work that began before attach and has finished may have been missed.
     Looked,
-    /// It exists; a snapshot or the answer to [`super::Want::Process`].
+    /// The process exists; from a snapshot or in answer to [`super::Want::Process`].
     ProcessSeen(Box<ProcessInfo>),
-    /// It comes from there; the answer to [`super::Want::Ancestry`].
+    /// Ancestors of the process; in answer to [`super::Want::Ancestry`].
     Ancestry(Box<Ancestry>),
-    /// It does not exist (any more).
+    /// The process does not exist, or no longer.
     ProcessGone,
-    /// It ended.
+    /// The process ended.
     Exit {
-        /// How.
+        /// Exit code or signal.
         status: ExitStatus,
     },
-    /// It listens on a TCP port.
+    /// The process listens on a TCP port.
     Listening {
-        /// The listener.
+        /// The listening socket.
         socket: SocketInfo,
     },
-    /// It listens on a unix socket.
+    /// The process listens on a unix socket.
     ListeningUnix {
         /// Name that the socket was bound with. A later rename of the socket's file does not change it.
         path: RawText,
-        /// Its name.
+        /// The listening socket.
         socket: SocketId,
-        /// What the snapshot verified of the listener. `None` in recordings of formats 1 to 3, which trust the name.
+        /// Properties of the listener that the snapshot verified. `None` in recordings of formats 1 to 3, which trust
+        /// the name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         listener: Option<Listener>,
     },
-    /// It connected by TCP.
+    /// The process connected by TCP.
     Connected {
         /// The connecting end.
         socket: SocketInfo,
-        /// Who called connect(2).
+        /// Caller of connect(2).
         #[serde(default)]
         actor: Actor,
-        /// The accepted socket on which the same actor received last before it called connect(2).
+        /// Accepted socket on which the same actor received last before it called connect(2).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         inbound: Option<SocketId>,
     },
-    /// It accepted a TCP connection.
+    /// The process accepted a TCP connection.
     Accepted {
         /// The accepted end.
         socket: SocketInfo,
     },
     /// One end of a TCP connection reached CLOSE.
     Closed {
-        /// Which.
+        /// The closed end.
         socket: SocketId,
-        /// Bytes received in all.
+        /// Total of bytes received.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         received: Option<u64>,
-        /// Bytes sent and acknowledged in all.
+        /// Total of bytes sent and acknowledged.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         acked: Option<u64>,
     },
-    /// It has this TCP socket; a snapshot or the answer to [`super::Want::Peer`].
+    /// The process has this TCP socket open; from a snapshot or in answer to [`super::Want::Peer`].
     SocketSeen {
-        /// The socket.
+        /// The open socket.
         socket: SocketInfo,
     },
-    /// No process of this host has the other end.
+    /// No process of this host has the other end of this connection.
     PeerAbsent {
-        /// The end that is known.
+        /// Addresses of the known end.
         tuple: Tuple,
-        /// Its network namespace.
+        /// Network namespace of the known end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         netns: Option<u32>,
-        /// That host.
+        /// The searched host.
         #[serde(default, skip_serializing_if = "HostNo::is_first")]
         host: HostNo,
     },
-    /// How the other end of a connection stands, which no process of this host has although it has its address.
+    /// Measured state of an orphaned end: its address is on this host, but no process has the socket.
     PeerMeasured {
-        /// The end that a process has.
+        /// The opposite end, which a process has.
         socket: SocketId,
-        /// State of the other one; `None` where no table of the kernel has it.
+        /// State of the orphaned end; `None` if no table of the kernel lists it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         state: Option<TcpState>,
     },
-    /// It connected to a unix socket.
+    /// The process connected to a unix socket.
     UnixConnected {
         /// The connecting end.
         socket: SocketId,
-        /// Process that listens, in the initial pid namespace.
+        /// Pid of the listening process, in the initial pid namespace.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         listener: Option<u32>,
-        /// Path of the listener.
+        /// Path of the listening socket.
         path: RawText,
-        /// Whether `path` is only the name that the listening socket was bound with, which proves nothing: its process counts as a
-        /// daemon once a [`Fact::ListeningUnix`] verifies it. Not set in recordings of formats 1 to 3, which trust the name.
+        /// Set if `path` is only the bind name of the listening socket, which proves nothing: its process counts as a
+        /// daemon once a [`Fact::ListeningUnix`] verifies it. Not set in recordings of formats 1 to 3, which trust the
+        /// name.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         bound: bool,
     },
-    /// It accepted on a unix socket.
+    /// The process accepted a connection on a unix socket.
     UnixAccepted {
         /// The accepted end.
         socket: SocketId,
         /// The connecting end.
         peer: SocketId,
-        /// Process that connected, in the initial pid namespace.
+        /// Pid of the connecting process, in the initial pid namespace.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         connector: Option<u32>,
-        /// Path of the listener.
+        /// Path of the listening socket.
         path: RawText,
-        /// Whether `path` is only the name that the listening socket was bound with, which proves nothing: its process counts as a
-        /// daemon once a [`Fact::ListeningUnix`] verifies it. Not set in recordings of formats 1 to 3, which trust the name.
+        /// Set if `path` is only the bind name of the listening socket, which proves nothing: its process counts as a
+        /// daemon once a [`Fact::ListeningUnix`] verifies it. Not set in recordings of formats 1 to 3, which trust the
+        /// name.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         bound: bool,
     },
-    /// One of its actors received from one socket and then sent to another.
+    /// One actor of the process received from one socket and then sent to another.
     Relayed {
-        /// Who.
+        /// The relaying actor.
         actor: Actor,
-        /// Received from.
+        /// Socket that bytes were received from.
         from: SocketInfo,
-        /// Sent to.
+        /// Socket that bytes were sent to.
         to: SocketInfo,
-        /// How often this direction was seen, with this one.
+        /// Sightings of this direction so far, including this one.
         sightings: u32,
-        /// Whether splice(2) moved the bytes.
+        /// Set if splice(2) moved the bytes.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         splice: bool,
     },
-    /// It made a FIFO.
+    /// The process created a FIFO.
     FifoMade {
-        /// Who.
+        /// Actor that created it.
         actor: Actor,
-        /// The socket on which the same actor received last.
+        /// Socket on which the same actor received last.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         inbound: Option<SocketId>,
-        /// What that is: where the record of its beginning was lost, nothing else tells.
+        /// Properties of `inbound`. Needed if the record of its beginning was lost: no other fact describes the socket.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<SocketInfo>,
-        /// Path as given.
+        /// Path as the actor passed it to the kernel.
         path: RawText,
     },
-    /// A goroutine moved bytes on a TCP socket; told of the first two goroutines of each creator (`actor.parent_goid`) and
-    /// socket, in programs that keep the id of a goroutine's creator (Go ≥ 1.21).
+    /// A goroutine moved bytes on a TCP socket. Reported for the first two goroutines of each creator
+    /// (`actor.parent_goid`) and socket, in programs that keep the id of a goroutine's creator (Go ≥ 1.21).
     Touched {
-        /// Who.
+        /// The goroutine.
         actor: Actor,
-        /// On which.
+        /// The used socket.
         socket: SocketInfo,
     },
-    /// It has this FIFO open; a snapshot.
+    /// The process has this FIFO or pipe open; from a snapshot.
     FifoHeld {
-        /// Path as the kernel knows it. A pipe has the name that /proc gives it: `pipe:[4711]`.
+        /// Path as the kernel knows it. A pipe has its /proc name: `pipe:[4711]`.
         path: RawText,
-        /// The file.
+        /// The FIFO or pipe.
         file: FileId,
-        /// Descriptor, of a pipe: 0, 1 or 2 of a `runc exec` that stays as long as its process does.
+        /// Descriptor number. Set for pipes: 0, 1 or 2 of a `runc exec` that stays as long as its process does.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fd: Option<u32>,
     },
-    /// One of its goroutines called read(2) on a FIFO and then sent to a socket.
+    /// A goroutine of the process called read(2) on a FIFO and then sent to a socket.
     FifoRelayed {
-        /// Who.
+        /// The goroutine.
         actor: Actor,
-        /// Read from.
+        /// FIFO that was read.
         fifo: FileId,
-        /// Sent to.
+        /// Socket that bytes were sent to.
         to: SocketInfo,
     },
-    /// The goroutine that waits to read from this FIFO leads, by pointers in the process's own memory, to that connection
-    /// and to no other; a snapshot.
+    /// A goroutine waits to read from this FIFO. Pointers in the process's memory lead from it to this connection and
+    /// to no other; from a snapshot.
     FifoAwaited {
         /// Path of the FIFO.
         path: RawText,
         /// The connection.
         socket: SocketId,
-        /// Whether the arguments of the copy itself name both.
+        /// Set if the arguments of the copy loop name both.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         copied: bool,
     },
-    /// The goroutine that waits to read from the one connection, or to write to the other, copies between them, by pointers in
-    /// the process's own memory (Go: io/io.go, `Copy`); a snapshot.
+    /// A goroutine that waits to read from one connection, or to write to the other, copies between them. Pointers in
+    /// the process's memory show it (Go: io/io.go, `Copy`); from a snapshot.
     RelayAwaited {
-        /// Read from.
+        /// Connection that is read.
         from: SocketId,
-        /// Written to.
+        /// Connection that is written to.
         to: SocketId,
-        /// Whether the arguments of the copy itself name both. Else goroutines that one creator started, and no other, wait for
-        /// both, and those of that creator for nothing else.
+        /// Set if the arguments of the copy loop name both. Otherwise goroutines of one creator, and no other
+        /// goroutines, wait for both, and the goroutines of that creator wait for nothing else.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         copied: bool,
     },
-    /// A container exists; the answer to [`super::Want::Container`].
+    /// Names of a container; in answer to [`super::Want::Container`].
     ContainerSeen(Box<ContainerInfo>),
-    /// Nothing is known of that container id.
+    /// No file of this host describes the container.
     ContainerUnknown {
         /// Container id.
         id: String,
     },
-    /// A pid file was read; a snapshot, with the shim whose state it is, or the answer to [`super::Want::PidFile`].
+    /// Content of a pid file; from a snapshot of the shim that keeps it, or in answer to [`super::Want::PidFile`].
     PidFile {
-        /// Path.
+        /// Path of the pid file.
         path: RawText,
-        /// What it holds; `None` where it could not be read.
+        /// Pid in the file; `None` if the file could not be read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pid: Option<u32>,
     },
-    /// How one end of a TCP connection stands.
+    /// Measured state of one end of a TCP connection.
     TcpMeasured {
-        /// Which.
+        /// The measured end.
         socket: SocketId,
-        /// Its addresses.
+        /// Addresses of the measured end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tuple: Option<Tuple>,
-        /// How.
+        /// State, queues and counters.
         measure: TcpMeasure,
     },
-    /// How one end of a unix connection stands.
+    /// Measured state of one end of a unix connection.
     UnixMeasured {
-        /// Which.
+        /// The measured end.
         socket: SocketId,
-        /// Path of the listener, at either end.
+        /// Path of the listening socket, for either end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         path: Option<RawText>,
-        /// How.
+        /// Queues.
         measure: UnixMeasure,
     },
-    /// The kernel was asked for this socket, and lists it no more.
+    /// The kernel no longer lists this socket.
     SocketGone {
-        /// Which.
+        /// The missing socket.
         socket: SocketId,
     },
-    /// It holds a TCP socket that no table of the kernel lists: closed by a reset, not by the process.
+    /// The process holds a TCP socket that no table of the kernel lists: a reset closed it, not the process.
     SocketUnlisted {
-        /// By which descriptor.
+        /// Descriptor number in the process.
         fd: u32,
-        /// Its inode number in sockfs.
+        /// Inode number in sockfs.
         inode: u64,
     },
-    /// How the process stands.
+    /// Measured state of the process.
     ProcessMeasured(Box<ProcessMeasure>),
-    /// Its descriptors through which a session's bytes may pass, all that were found.
+    /// Descriptors of the process that may carry a session's bytes.
     Descriptors {
-        /// By number.
+        /// Descriptors, ordered by number.
         descriptors: Vec<Descriptor>,
     },
-    /// What waits in a pipe, a FIFO or a terminal.
+    /// Fill level of a pipe, FIFO or terminal.
     FileMeasured {
-        /// What it is.
+        /// Kind of the file.
         kind: FileKind,
-        /// Which.
+        /// The measured file.
         file: FileId,
-        /// What waits.
+        /// Queued bytes and capacity.
         measure: FileMeasure,
     },
-    /// A FIFO through which an exec's bytes pass was written to. The kernel notes that for each file; heartbeats of connections do not
-    /// pass through it.
+    /// A FIFO that carries an exec's bytes was written to. The kernel keeps that time for each file; heartbeats of
+    /// connections do not pass through FIFOs.
     FifoUsed {
-        /// Its path, which names container and exec.
+        /// Path of the FIFO, which names container and exec.
         path: RawText,
-        /// The file.
+        /// The FIFO.
         file: FileId,
-        /// How long ago the last write was, in milliseconds.
+        /// Milliseconds since the last write.
         ago_ms: u64,
     },
-    /// The API server's audit log is followed from here on; what it had for sessions that may be open was told before.
+    /// The API server's audit log is followed from now on. Lines of sessions that may still be open have already been
+    /// reported.
     AuditFollowed,
     /// A line of the audit log.
     Audited(Box<AuditEvent>),
-    /// Lines of the audit log that may have told of a session could not be read.
+    /// Lines of the audit log could not be read. They may have described a session.
     AuditSkipped {
-        /// How many since the last such fact.
+        /// Number of lines since the last such fact.
         count: u64,
     },
     /// Observations were lost.
     Lost {
-        /// Which counter.
+        /// Name of the loss counter.
         what: String,
-        /// How many since the last such fact.
+        /// Number of losses since the last such fact.
         count: u64,
     },
     /// Time passed.
     Tick,
-    /// The file ends here, and the recording goes on in another.
+    /// The file ends here, and the recording continues in the next file.
     Continued,
     /// The recording ends here, cleanly.
     Stopped,
 }
 
 impl Fact {
-    /// Bytes of texts and lists that it holds, about.
+    /// Approximate size of owned texts and lists, in bytes.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the others hold neither text nor list")]
     fn heap(&self) -> usize {
         match self {
@@ -486,7 +491,7 @@ impl Fact {
         }
     }
 
-    /// A command that it tells, and whether it was cut, to be looked at or changed: where no process is.
+    /// Command line of a request, and its "truncated" flag, for reading or masking. `None` for facts without a request.
     pub fn request_mut(&mut self) -> Option<(&mut Vec<RawText>, &mut bool)> {
         if let Self::Audited(event) = self {
             return Some((&mut event.request.command, &mut event.request.command_truncated));
@@ -494,7 +499,7 @@ impl Fact {
         None
     }
 
-    /// Whether it is a number that was taken, and says nothing of what belongs to what.
+    /// True for measurements: numbers that link nothing to anything.
     #[must_use]
     pub const fn is_measure(&self) -> bool {
         matches!(
@@ -511,7 +516,7 @@ impl Fact {
         )
     }
 
-    /// What it says of a process, to be looked at or changed: where arguments stand.
+    /// Process description with arguments, for reading or masking. `None` for facts without one.
     pub fn process_mut(&mut self) -> Option<&mut ProcessInfo> {
         match self {
             Self::Exec(process) | Self::Enrolled(process) | Self::ProcessSeen(process) => Some(process),

@@ -1,4 +1,4 @@
-//! What follows from the observations.
+//! Results that follow from observations.
 
 use std::sync::Arc;
 
@@ -9,108 +9,108 @@ use super::{
     WatchAs,
 };
 
-/// A change, told once.
+/// A change of the result. Each change is reported once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Core time at which it became known.
+    /// Core time at which the change became known.
     pub at: BootTime,
-    /// What.
+    /// The change itself.
     pub change: Change,
 }
 
-/// What changed.
+/// Kind of change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A session is there.
+    /// A session appeared.
     Opened(Arc<Session>),
-    /// More is known of it.
+    /// More became known about a session.
     Changed(Arc<Session>),
-    /// It is over.
+    /// A session ended.
     Closed(Arc<Session>),
     /// Observations were lost.
     Loss {
-        /// Which counter.
+        /// Name of the loss counter.
         what: String,
-        /// How many.
+        /// Number of losses.
         count: u64,
     },
 }
 
-/// Everything that is known.
+/// Complete result at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Core time.
+    /// Core time of the report.
     pub at: BootTime,
-    /// Sessions, by time of opening.
+    /// Sessions, ordered by time of opening.
     pub sessions: Vec<Session>,
-    /// Ends of connections of processes on the path that no link of a session names, by process and socket.
+    /// Ends of connections of processes on the path that no link of a session names, ordered by process and socket.
     pub loose: Vec<Loose>,
-    /// Daemons of the path that live, whether sessions go through them or not.
+    /// Running daemons of the path, with or without sessions.
     pub daemons: Vec<Daemon>,
-    /// Standing unix connections between them.
+    /// Persistent unix connections between those daemons.
     pub standing: Vec<Standing>,
-    /// What was measured, the last two times.
+    /// Latest two values of each measurement.
     pub measures: Measures,
-    /// What is wrong, where that was asked.
+    /// Result of the diagnosis. Empty unless a diagnosis was requested.
     pub diagnosis: Diagnosis,
-    /// Sums.
+    /// Totals over the run.
     pub totals: Totals,
 }
 
 impl Report {
-    /// How late it is by what was told: what was measured last may be newer than what sessions rest on.
+    /// Latest time known: measurements may be newer than the facts behind the sessions.
     #[must_use]
     pub fn now(&self) -> BootTime {
         self.measures.at().map_or(self.at, |at| at.max(self.at))
     }
 }
 
-/// A daemon of the path.
+/// A running daemon of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Daemon {
-    /// Which process.
+    /// The daemon's process.
     pub task: TaskKey,
-    /// What it is.
+    /// Role of the daemon.
     pub role: Role,
     /// Inode number of its network namespace.
     pub netns: Option<u32>,
 }
 
-/// A unix connection by which one daemon asks another, of all sessions.
+/// A persistent unix connection between two daemons, shared by all sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Path of the listener.
+    /// Path of the listening socket.
     pub path: RawText,
-    /// Who connected, and its end.
+    /// Connecting process and its end.
     pub near: (TaskKey, SocketId),
-    /// Who accepted, and its end.
+    /// Accepting process and its end.
     pub far: (TaskKey, SocketId),
 }
 
-/// An end of a connection that no link of a session names: another request's, a pooled one, what a session left behind, or the
-/// outermost end of a session, whose other end nobody here has.
+/// An end of a connection that no link of a session names. It belongs to another request, is pooled, is a leftover of a
+/// session, or is the outermost end of a session, with its other end beyond this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loose {
-    /// Who holds it.
+    /// Process that holds the end.
     pub task: TaskKey,
-    /// What that process is on this end of it.
+    /// Role of that process on this connection.
     pub role: Role,
     /// The end.
     pub socket: SocketInfo,
-    /// Who holds the other end, where that is known.
+    /// Process that holds the other end, if known.
     pub peer: Option<TaskKey>,
-    /// The session whose outermost end it is.
+    /// Session that this end is the outermost end of.
     pub session: Option<SessionId>,
-    /// Whether the other end was on this host, going by its address, and no process has it.
+    /// True if the other end's address is on this host but no process has that socket.
     pub is_lonely: bool,
 }
 
-/// Sums over a run.
+/// Totals over a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// Observations taken in.
+    /// Observations processed.
     pub observations: u64,
-    /// Those that came after the reordering window had passed.
+    /// Observations that arrived after the reordering window had passed.
     pub late: u64,
     /// Sessions opened.
     pub opened: u64,
@@ -120,37 +120,37 @@ pub struct Totals {
     pub lost: std::collections::BTreeMap<String, u64>,
 }
 
-/// A question to the surroundings. A replay drops it: the answer is in the recording.
+/// A question of the correlator to its environment. Replay drops questions: their answers are in the recording.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Want {
     /// Watch this process from now on.
     Watch(TaskKey, WatchAs),
-    /// Tell what this process is.
+    /// Describe this process.
     Process(TaskKey),
-    /// Tell where this process comes from.
+    /// List the ancestors of this process.
     Ancestry(TaskKey),
-    /// Tell what has this pid now, and where it listens.
+    /// Find the current process of this pid, and its listening sockets.
     Pid(u32),
-    /// Verify the unix sockets on which the process of this pid listens.
+    /// Verify the listening unix sockets of the process with this pid.
     Listeners(u32),
-    /// Tell who has the other end of this connection.
+    /// Find the process at the other end of this connection.
     Peer {
-        /// The end that is known.
+        /// Addresses of the known end.
         tuple: Tuple,
-        /// Its network namespace.
+        /// Network namespace of the known end.
         netns: Option<u32>,
-        /// Its initial sequence numbers.
+        /// Initial sequence numbers of the known end.
         isn: Option<Isn>,
     },
-    /// Tell the names of this container.
+    /// Find the names of this container.
     Container {
         /// Container id.
         id: String,
-        /// A path inside its bundle or the runtime's state, where one is known.
+        /// A path inside the container's bundle or the runtime's state, if known.
         bundle: Option<RawText>,
     },
     /// Read this pid file.
     PidFile(RawText),
-    /// Tell which FIFOs of execs and containers this process has open.
+    /// List the FIFOs of execs and containers that this process has open.
     Fifos(TaskKey),
 }

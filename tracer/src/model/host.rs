@@ -1,9 +1,9 @@
-//! What a host allows.
+//! Capabilities of a host.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Asked once, at the start; data from then on.
+/// Properties of a host, read once at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostFacts {
     /// `uname -n`
@@ -14,26 +14,27 @@ pub struct HostFacts {
     pub arch: String,
     /// `/proc/sys/kernel/random/boot_id`
     pub boot_id: String,
-    /// Whether the kernel has `/sys/kernel/btf/vmlinux`.
+    /// True if the kernel has `/sys/kernel/btf/vmlinux`.
     pub btf: bool,
     /// Effective capabilities, the mask of `/proc/self/status`; 0 in a user namespace other than the initial one.
     pub capabilities: u64,
-    /// Tracepoints that exist in BTF (`btf_trace_NAME`), of those that the plan may ask for.
+    /// Existing BTF tracepoints (`btf_trace_NAME`), out of those that the plan may use.
     #[serde(default)]
     pub btf_tracepoints: Vec<String>,
     /// System calls whose tracepoints exist (`sys_enter_NAME`, `sys_exit_NAME`).
     #[serde(default)]
     pub syscall_tracepoints: Vec<String>,
-    /// Where tracefs is mounted, if it is.
+    /// Mount point of tracefs, if mounted.
     #[serde(default)]
     pub tracefs: Option<String>,
-    /// `/sys/kernel/security/lockdown` or what the kernel said; `None` where it cannot be read.
+    /// Content of `/sys/kernel/security/lockdown`, or the kernel's error; `None` if it cannot be read.
     #[serde(default)]
     pub lockdown: Option<String>,
-    /// Kernel fields of the plan that this kernel's BTF does not have.
+    /// Kernel fields that the plan needs and this kernel's BTF does not have.
     #[serde(default)]
     pub missing_fields: Vec<String>,
-    /// Clock ticks that were added to the times at which its processes started, to set its clock by another host's.
+    /// Clock ticks that `merge` added to the start times of this host's processes, to align its clock with another
+    /// host's.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ticks_added: u64,
 }
@@ -43,25 +44,26 @@ const fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// Number of a host in a recording of several: ids of one kernel mean something else on another. The first is 0, and so is the only one.
+/// Number of a host in a merged recording. Ids of one kernel mean something else on another kernel. The first host, and
+/// the host of an unmerged recording, is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct HostNo(pub u16);
 
 impl HostNo {
-    /// Whether it is the first, of which recordings do not speak.
+    /// True for the first host, whose number recordings leave out.
     #[must_use]
     pub const fn is_first(&self) -> bool {
         self.0 == 0
     }
 
-    /// Distinguishes a name that is made of ids of this host's kernel: the first one's as they are.
+    /// Makes a name built from ids of this host's kernel unique among hosts. Names of the first host stay as they are.
     #[must_use]
     pub fn name(self, text: String) -> String {
         if self.is_first() { text } else { format!("{text}{NAME_OF}{}", self.0) }
     }
 
-    /// The host of such a name, and the name without it.
+    /// Host of such a name, and the name without the host.
     #[must_use]
     pub fn of_name(text: &str) -> Option<(Self, &str)> {
         let (name, number) = text.rsplit_once(NAME_OF)?;
@@ -69,10 +71,10 @@ impl HostNo {
     }
 }
 
-/// Stands in no id that a runtime gives ([`super::parse_fifo_path`]).
+/// Separator of name and host number. Ids of runtimes never contain it ([`super::parse_fifo_path`]).
 const NAME_OF: char = '@';
 
-/// Something that the tracer can do here.
+/// An ability of the tracer on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ability {
@@ -84,20 +86,20 @@ pub enum Ability {
     Accept,
     /// See unix connections.
     Unix,
-    /// See which goroutine moved bytes from which socket to which.
+    /// See a goroutine move bytes from one socket to another.
     Relay,
-    /// The same for splice(2).
+    /// See splice(2) move bytes from one socket to another.
     Splice,
-    /// See FIFOs made.
+    /// See FIFOs being created.
     Fifo,
 }
 
 impl Ability {
-    /// Every one, in the order of the path.
+    /// All abilities, in the order of the path.
     pub const ALL: [Self; 7] =
         [Self::Processes, Self::Tcp, Self::Accept, Self::Unix, Self::Relay, Self::Splice, Self::Fifo];
 
-    /// Stable token.
+    /// Stable token for JSON.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match self {
@@ -111,7 +113,7 @@ impl Ability {
         }
     }
 
-    /// For people.
+    /// Wording for people.
     #[must_use]
     pub const fn prose(self) -> &'static str {
         match self {
@@ -126,20 +128,20 @@ impl Ability {
     }
 }
 
-/// Something that the tracer cannot do here, why, and what would help.
+/// A missing ability, its reason and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Degraded {
     /// Stable token.
     pub code: String,
-    /// What is missing and what follows from it.
+    /// Missing ability and its consequence.
     pub text: String,
-    /// What to do.
+    /// Remedy.
     pub hint: String,
-    /// Whether no session can be seen without it.
+    /// True if no session can be seen without the ability.
     pub fatal: bool,
 }
 
 impl Degraded {
-    /// Code of a missing privilege without which nothing can be looked at: exit code 3.
+    /// Code of a missing privilege that prevents every observation: exit code 3.
     pub const NO_PRIVILEGE: &str = "no-privilege";
 }

@@ -1,15 +1,16 @@
-//! When payload passed through a connection last. Heartbeats are none: clients and proxies of the path send pings every five seconds,
-//! which their peers answer.
+//! Time of the last payload on a connection. Heartbeats do not count as payload: clients and proxies of the path send
+//! pings every five seconds, and their peers answer.
 
 use super::{BootTime, Span, TcpInfo};
 
-/// How often a ping is sent (client-go and the kubelet: spdystream and WebSocket pings; Go's HTTP/2 sends them more rarely).
+/// Interval between pings (client-go and the kubelet: spdystream and WebSocket pings; Go's HTTP/2 sends them less
+/// often).
 const PING_EVERY: Span = Span::from_secs(5);
-/// A ping may be late by so much, and its answer.
+/// Tolerated delay of a ping and of its answer.
 const LATE: Span = Span::from_secs(1);
 
-/// Bytes of a ping and of its answer, in the order in which one end has sent and received them, or the other way round. A TLS 1.3 record
-/// adds 22 bytes (RFC 8446, 5.2: header, type, tag), one of TLS 1.2 with AES-GCM 29 (RFC 5288).
+/// Bytes of a ping and of its answer, as sent and received by one end, or the other way round. A TLS 1.3 record adds 22
+/// bytes (RFC 8446, 5.2: header, type, tag), a TLS 1.2 record with AES-GCM adds 29 (RFC 5288).
 const PINGS: [(u64, u64); 9] = [
     // WebSocket: 6 bytes from the client, whose frames are masked, 2 from the server (RFC 6455, 5.2).
     (28, 24),
@@ -25,24 +26,24 @@ const PINGS: [(u64, u64); 9] = [
     (17, 17),
 ];
 
-/// What samples of one end tell.
+/// Payload activity of one end, derived from its samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Activity {
-    /// When the first sample was taken.
+    /// Time of the first sample.
     first: BootTime,
-    /// The last sample.
+    /// Last sample: time, bytes sent, bytes received.
     last: (BootTime, u64, u64),
-    /// When payload passed last, as far as that is known.
+    /// Time of the last payload, if known.
     payload: Option<BootTime>,
 }
 
 impl Activity {
-    /// Takes in the next sample.
+    /// Adds the next sample.
     #[must_use]
     pub fn take(known: Option<Self>, at: BootTime, info: &TcpInfo) -> Self {
         let ago = Span::from_millis(info.last_sent_ms.min(info.last_received_ms).into());
         let (used, counted) = (at.minus(ago), (at, info.bytes_acked, info.bytes_received));
-        // Nothing for longer than from ping to ping: this connection has none, or they ended.
+        // Silent for longer than a ping interval: the connection has no heartbeats, or they ended.
         let silent = (ago > Span(PING_EVERY.0 + LATE.0)).then_some(used);
         let Some(known) = known.filter(|known| known.last.0 <= at) else {
             return Self { first: at, last: counted, payload: silent };
@@ -54,13 +55,13 @@ impl Activity {
         Self { first: known.first, last: counted, payload }
     }
 
-    /// When payload passed last; `None` where none was seen, and heartbeats hide what was before.
+    /// Time of the last payload; `None` if no payload was seen and heartbeats hide earlier payload.
     #[must_use]
     pub const fn payload(&self) -> Option<BootTime> {
         self.payload
     }
 
-    /// Since when no payload passed, at least; `None` where one look cannot tell.
+    /// Earliest known start of the present idle time; `None` if a single sample cannot show it.
     #[must_use]
     pub fn idle_since(&self) -> Option<BootTime> {
         let watched = self.last.0.since(self.first) >= PING_EVERY;
@@ -68,12 +69,12 @@ impl Activity {
     }
 }
 
-/// Whether that many bytes are pings and their answers, as many as there may have been.
+/// True if these byte counts are pings and answers, no more of them than the time allows.
 fn are_pings(moved: (u64, u64), within: Span) -> bool {
     let most = within.0 / PING_EVERY.0 + 2;
     PINGS.iter().flat_map(|(ping, answer)| [(*ping, *answer), (*answer, *ping)]).any(|(sent, received)| {
         let (sent_times, received_times) = (moved.0 / sent, moved.1 / received);
-        // The last answer may be on its way.
+        // The last answer may still be on its way.
         moved.0.is_multiple_of(sent)
             && moved.1.is_multiple_of(received)
             && sent_times <= most
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_of_each_protocol_are_no_payload() {
+    fn heartbeats_of_each_protocol_are_not_payload() {
         for (ping, answer) in [(28, 24), (24, 28), (34, 34), (12, 12), (6, 2), (41, 41)] {
             let seen = after(&[
                 (100, 1_000, 500, 2),
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_pressed_is_payload() {
+    fn key_press_is_payload() {
         // WebSocket in TLS 1.3: a byte of a channel and its echo, beside two pings.
         let seen = after(&[
             (100, 1_000, 500, 2),
@@ -125,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn too_many_pings_for_the_time_are_payload() {
+    fn too_many_pings_for_the_interval_are_payload() {
         let seen = after(&[(100, 0, 0, 0), (101, 28 * 10, 24 * 10, 0)]);
         assert_eq!(seen.payload(), Some(seconds(101)));
     }
 
     #[test]
-    fn one_look_tells_only_a_silence_longer_than_heartbeats() {
+    fn one_sample_shows_only_silence_longer_than_a_ping() {
         assert_eq!(after(&[(100, 1, 1, 4)]).idle_since(), None);
         assert_eq!(after(&[(100, 1, 1, 60)]).idle_since(), Some(seconds(40)));
         assert_eq!(after(&[(100, 1, 1, 3), (101, 1, 1, 4)]).idle_since(), None, "not from ping to ping");

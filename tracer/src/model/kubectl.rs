@@ -1,37 +1,38 @@
-//! What the arguments of kubectl ask for. Pure text; every input is hostile.
+//! Commands of kubectl, parsed from its arguments. Pure text functions; every input is hostile.
 //!
-//! Options are parsed as pflag does it (github.com/spf13/pflag): in any order, `--name=value`, `--name value`, `-n value`, `-nvalue` and
-//! joined switches (`-it`), up to `--`.
+//! Options are parsed like pflag does it (github.com/spf13/pflag): in any order, `--name=value`, `--name value`, `-n
+//! value`, `-nvalue` and joined switches (`-it`), up to `--`.
 
 use super::RawText;
 
 /// A call of kubectl.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KubectlCall<'a> {
-    /// Its command: `exec`, `get`.
+    /// Subcommand: `exec`, `get`.
     pub word: &'a str,
-    /// Namespace, where the arguments name one; else that of the kubeconfig file counts.
+    /// Namespace in the arguments. Without one, kubectl uses the namespace of its kubeconfig file.
     pub namespace: Option<&'a str>,
-    /// Pod. `None` where the arguments name something else, of which kubectl takes a pod (`deploy/web`, `-f FILE`).
+    /// Pod. `None` if the arguments name another object, from which kubectl picks a pod (`deploy/web`, `-f FILE`).
     pub pod: Option<&'a str>,
-    /// Container; without one kubectl takes the pod's default container.
+    /// Container. Without one, kubectl uses the pod's default container.
     pub container: Option<&'a str>,
-    /// The command to run in the container; empty where there is none.
+    /// Command to run in the container; empty if there is none.
     pub command: &'a [RawText],
-    /// Whether it was told to pass its input on (`-i`, `--stdin`).
+    /// True if kubectl passes its input on (`-i`, `--stdin`).
     pub stdin: bool,
-    /// Whether every option is known, so that no value of an option was taken for a word.
+    /// True if every option is known. An unknown option could take the next word as its value.
     pub understood: bool,
 }
 
-/// What follows an option.
+/// Argument of an option.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Takes {
     Nothing,
     Value,
 }
 
-/// Options of every command that take a value (staging/src/k8s.io/cli-runtime, pkg/genericclioptions/config_flags.go; klog).
+/// Options of every command that take a value (staging/src/k8s.io/cli-runtime, pkg/genericclioptions/config_flags.go;
+/// klog).
 const VALUES: &[&str] = &[
     "-n",
     "--namespace",
@@ -68,7 +69,7 @@ const VALUES: &[&str] = &[
     "--vmodule",
 ];
 
-/// Options of every command that take none.
+/// Options of every command that take no value.
 const SWITCHES: &[&str] = &[
     "--add-dir-header",
     "--alsologtostderr",
@@ -82,7 +83,7 @@ const SWITCHES: &[&str] = &[
     "--warnings-as-errors",
 ];
 
-/// Options of one command: those that take a value, those that take none (staging/src/k8s.io/kubectl, pkg/cmd).
+/// Options of one command: those with a value, those without (staging/src/k8s.io/kubectl, pkg/cmd).
 fn own_options(word: &str) -> (&'static [&'static str], &'static [&'static str]) {
     match word {
         "exec" => (
@@ -160,7 +161,7 @@ fn own_options(word: &str) -> (&'static [&'static str], &'static [&'static str])
     }
 }
 
-/// Parses arguments; `None` where there is no command among them. The name of the program is not looked at.
+/// Parses the arguments of kubectl; `None` if they contain no subcommand. The name of the program is ignored.
 #[must_use]
 pub fn parse_kubectl(argv: &[RawText]) -> Option<KubectlCall<'_>> {
     let mut parser = Parser { understood: true, ..Parser::default() };
@@ -191,22 +192,22 @@ pub fn parse_kubectl(argv: &[RawText]) -> Option<KubectlCall<'_>> {
 #[derive(Default)]
 struct Parser<'a> {
     word: Option<&'a str>,
-    /// Words beside the options.
+    /// Words that are not options, at most [`MAX_OPERANDS`].
     operands: Vec<&'a str>,
-    /// Where the second of them stands.
+    /// Index of the second operand in the arguments.
     second: Option<usize>,
     namespace: Option<&'a str>,
     container: Option<&'a str>,
-    /// Of `-p POD`, as old kubectls had it.
+    /// Value of `-p POD`, an option of old kubectls.
     pod: Option<&'a str>,
-    /// A file names the pod.
+    /// Set if a file names the pod (`-f FILE`).
     by_file: bool,
     command: Option<&'a [RawText]>,
     stdin: bool,
     understood: bool,
 }
 
-/// Operands that matter: source and destination of `cp`.
+/// Number of operands that matter: source and destination of `cp`.
 const MAX_OPERANDS: usize = 2;
 
 impl<'a> Parser<'a> {
@@ -219,10 +220,10 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Whether a value follows that option; `None` where it is not known.
+    /// Argument of the option; `None` for an unknown option.
     fn takes(&self, name: &str) -> Option<Takes> {
         let (values, switches) = own_options(self.word.unwrap_or_default());
-        // A command's own options come first: `-s` and `--profile` mean something else to some.
+        // A command's own options come first: `-s` and `--profile` mean something else to some commands.
         if switches.contains(&name) || SWITCHES.contains(&name) {
             Some(Takes::Nothing)
         } else if values.contains(&name) || VALUES.contains(&name) {
@@ -243,14 +244,14 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A switch, which takes no word.
+    /// Sets a switch.
     fn switch(&mut self, name: &str, value: &str) {
         if matches!(name, "-i" | "--stdin") {
             self.stdin = value == "true";
         }
     }
 
-    /// `--name`, `--name=value`; returns how many words more were taken.
+    /// Parses `--name` or `--name=value`; returns the number of further words taken.
     fn long(&mut self, text: &'a str, next: Option<&'a str>) -> usize {
         if let Some((name, value)) = text.split_once('=') {
             self.understood &= self.takes(name).is_some();
@@ -261,7 +262,7 @@ impl<'a> Parser<'a> {
         self.valued(text, next)
     }
 
-    /// An option whose value, if it takes one, is the next word.
+    /// Parses an option whose value, if it takes one, is the next word.
     fn valued(&mut self, name: &str, next: Option<&'a str>) -> usize {
         match self.takes(name) {
             Some(Takes::Value) => {
@@ -281,7 +282,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `-n`, `-nvalue`, `-it`; returns how many words more were taken.
+    /// Parses `-n`, `-nvalue` or `-it`; returns the number of further words taken.
     fn short(&mut self, text: &'a str, next: Option<&'a str>) -> usize {
         for (at, letter) in text.char_indices().skip(1) {
             let rest = text.get(at + letter.len_utf8()..).unwrap_or_default();
@@ -327,7 +328,7 @@ impl<'a> Parser<'a> {
             _ => {}
         }
         if word == "exec" {
-            // Without `--` the command follows the pod (until kubectl 1.35 deprecated, then refused).
+            // Without `--` the command follows the pod (deprecated until kubectl 1.35, then refused).
             let after_pod = self.second.filter(|_| self.understood && !self.by_file && self.pod.is_none());
             call.command = self.command.or_else(|| argv.get(after_pod?..)).unwrap_or_default();
         }
@@ -335,7 +336,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// The pod that `pod`, `pod/NAME`, `pods/NAME` or `po/NAME` names.
+/// Pod named by `pod`, `pod/NAME`, `pods/NAME` or `po/NAME`.
 fn pod(resource: &str) -> Option<&str> {
     let name = match resource.split_once('/') {
         None => resource,
@@ -355,7 +356,7 @@ fn remote(path: &str) -> Option<(Option<&str>, &str)> {
     (is_name(pod) && namespace.is_none_or(is_name)).then_some((namespace, pod))
 }
 
-/// Whether an object of the API may be called so (RFC 1123, with dots: apimachinery/pkg/util/validation).
+/// True for a valid name of an API object (RFC 1123, with dots: apimachinery/pkg/util/validation).
 fn is_name(text: &str) -> bool {
     (1..=253).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
@@ -365,7 +366,7 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Word, namespace, pod, container, command; `-` for what is not there.
+    /// Formats word, namespace, pod, container and command; `-` for a missing part.
     fn parsed(line: &str) -> String {
         let argv: Vec<RawText> = line.split_whitespace().map(RawText::from).collect();
         let Some(call) = parse_kubectl(&argv) else { return "nothing".to_owned() };
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn input_is_passed_on_where_an_option_says_so() {
+    fn stdin_option_enables_input() {
         let stdin = |line: &str| {
             let argv: Vec<RawText> = line.split_whitespace().map(RawText::from).collect();
             parse_kubectl(&argv).map(|call| call.stdin)
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn options_stand_in_any_order() {
+    fn options_are_accepted_in_any_order() {
         for line in [
             "kubectl exec -n ns pod -c ctr -- sh -c x",
             "kubectl -n ns exec pod -c ctr -- sh -c x",
@@ -415,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_command_are_not_kubectls() {
+    fn options_of_the_command_are_not_parsed() {
         assert_eq!(parsed("kubectl exec web -- sh -n x -c y"), "exec - web - sh -n x -c y");
         assert_eq!(
             parsed("kubectl exec -n ns web -- kubectl exec -n other db -- sh"),
@@ -424,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_without_dashes_follows_the_pod() {
+    fn command_without_dashes_follows_the_pod() {
         assert_eq!(parsed("kubectl exec web ls /tmp"), "exec - web - ls /tmp");
         assert_eq!(parsed("kubectl exec -n ns -it web -c side sh"), "exec ns web side sh");
         assert_eq!(parsed("kubectl exec web"), "exec - web - -");
@@ -439,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_option_leaves_the_pod_open() {
+    fn unknown_option_leaves_the_pod_undecided() {
         assert_eq!(parsed("kubectl exec --new value web -- sh"), "exec - - - sh");
         assert_eq!(parsed("kubectl exec -Z value web sh"), "exec - - - -");
         assert_eq!(parsed("kubectl exec -n ns --new=value web -- sh"), "exec ns - - sh");
@@ -458,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_words_name_nothing() {
+    fn hostile_words_name_no_object() {
         for line in ["kubectl", "kubectl -n", "kubectl -- exec web", "", "kubectl -"] {
             assert!(["nothing", "- - - - -"].contains(&parsed(line).as_str()), "{line}: {}", parsed(line));
         }

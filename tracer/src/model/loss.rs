@@ -1,23 +1,23 @@
-//! Names of losses, and what the count of each is in.
+//! Names of losses, and units of their counts.
 
-/// The start of the trace took longer than two seconds. Counted in milliseconds.
+/// Duration of a start that took longer than two seconds. Counted in milliseconds.
 pub const LATE_START: &str = "late-start";
-/// Records were read more than a second after the kernel wrote them. Counted in milliseconds.
+/// Delay of records read more than a second after the kernel wrote them. Counted in milliseconds.
 pub const BEHIND: &str = "behind";
 
-/// Questions about what existed before the trace that were not answered when it was ready.
+/// Questions about pre-existing state that were still unanswered when the trace was ready.
 pub const UNANSWERED: &str = "unanswered";
 
-/// What the count of a loss is in.
+/// Unit of a loss count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Records, sockets, processes, questions: a total is their sum.
+    /// Records, sockets, processes, questions: the total is their sum.
     Events,
-    /// A delay: a total is the longest one.
+    /// A delay: the total is the longest delay.
     Milliseconds,
 }
 
-/// The unit of the loss of that name. Unknown names, of newer versions, count events.
+/// Unit of the loss with this name. Unknown names, of newer versions, count events.
 #[must_use]
 pub fn unit_of_loss(what: &str) -> Unit {
     match what {

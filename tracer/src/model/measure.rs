@@ -1,5 +1,5 @@
-//! How things stand at one moment: numbers of sockets, files and processes, as the kernel gives them. What a source cannot
-//! know is `None`, never 0.
+//! Measurements: numbers of sockets, files and processes at one moment, as the kernel reports them. A number that a
+//! source does not know is `None`, never 0.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,38 +15,38 @@ use super::{
 pub enum TcpState {
     /// Both sides send and receive.
     Established,
-    /// SYN sent, nothing came back.
+    /// SYN sent, no answer yet.
     SynSent,
     /// SYN received, the last step of the handshake is missing.
     SynRecv,
-    /// This end closed; the FIN is not acknowledged.
+    /// This end closed; its FIN is not acknowledged.
     #[serde(rename = "FIN-WAIT-1")]
     FinWait1,
-    /// This end closed, the other did not.
+    /// This end closed, the other end did not.
     #[serde(rename = "FIN-WAIT-2")]
     FinWait2,
-    /// Both closed; late segments are awaited.
+    /// Both closed; the socket waits for late segments.
     TimeWait,
     /// No connection any more. The process may still hold the descriptor.
     Close,
-    /// The other end closed, this one did not.
+    /// The other end closed, this end did not.
     CloseWait,
     /// Both closed; this end's FIN is not acknowledged.
     LastAck,
-    /// Waits for connections.
+    /// The socket waits for connections.
     Listen,
     /// Both closed at the same time.
     Closing,
 }
 
 impl TcpState {
-    /// From the kernel's number.
+    /// State of a kernel state number; `None` for an unknown number.
     #[must_use]
     pub const fn from_kernel(number: u8) -> Option<Self> {
         Some(match number {
             1 => Self::Established,
             2 => Self::SynSent,
-            // 12 is TCP_NEW_SYN_RECV: a request that no socket stands for yet.
+            // 12 is TCP_NEW_SYN_RECV: a connection request without a full socket yet.
             3 | 12 => Self::SynRecv,
             4 => Self::FinWait1,
             5 => Self::FinWait2,
@@ -79,22 +79,22 @@ impl TcpState {
     }
 }
 
-/// Which timer of a TCP socket runs (net/ipv4/inet_diag.c: `inet_diag_msg_attrs_fill`, `idiag_timer`).
+/// Kind of a running TCP timer (net/ipv4/inet_diag.c: `inet_diag_msg_attrs_fill`, `idiag_timer`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimerKind {
-    /// Something is not acknowledged and will be sent again.
+    /// Unacknowledged data will be sent again.
     Retransmit,
-    /// Nothing was heard for long; the other end will be asked.
+    /// The connection has been silent for long; the kernel will probe the other end.
     KeepAlive,
     /// TIME-WAIT will end.
     TimeWait,
-    /// The other end's window is shut, and it will be asked again: the persist timer.
+    /// The other end's window is closed; the kernel will probe it (persist timer).
     Probe,
 }
 
 impl TimerKind {
-    /// Stable token.
+    /// Stable token for JSON.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match self {
@@ -106,216 +106,217 @@ impl TimerKind {
     }
 }
 
-/// A timer that runs.
+/// A running timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timer {
-    /// Which.
+    /// Kind of the timer.
     pub kind: TimerKind,
-    /// Milliseconds until it fires.
+    /// Milliseconds until the timer fires.
     pub expires_ms: u64,
-    /// How often it has fired in vain.
+    /// Number of times the timer has fired in vain.
     pub retries: u8,
 }
 
 /// Counters of a connection (include/uapi/linux/tcp.h: `struct tcp_info`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TcpInfo {
-    /// Smoothed round trip time.
+    /// Smoothed round trip time in microseconds.
     pub rtt_us: u64,
-    /// When the next retransmission would be due.
+    /// Retransmission timeout in microseconds.
     pub rto_us: u64,
-    /// How often the time-out was doubled.
+    /// Number of times the timeout was doubled.
     pub backoff: u8,
-    /// Retransmissions of the segment that waits now.
+    /// Retransmissions of the oldest unacknowledged segment.
     pub retransmits: u8,
-    /// Window probes that were not answered.
+    /// Unanswered window probes.
     pub probes: u8,
-    /// Retransmissions in all.
+    /// Total of retransmissions.
     pub total_retransmits: u32,
     /// Segments sent and not acknowledged.
     pub unacked: u32,
-    /// Segments taken for lost.
+    /// Segments considered lost.
     pub lost: u32,
     /// Bytes accepted from the process and not sent yet.
     pub not_sent: u32,
-    /// Bytes that the other end allows to be on their way; `None` before Linux 5.4, which does not tell.
+    /// Bytes that the other end allows in flight; `None` before Linux 5.4, which does not report them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_window: Option<u32>,
-    /// Largest segment sent.
+    /// Largest segment size for sending, in bytes.
     pub send_mss: u32,
-    /// Path MTU.
+    /// Path MTU in bytes.
     pub path_mtu: u32,
-    /// Since data was sent last.
+    /// Milliseconds since data was last sent.
     pub last_sent_ms: u32,
-    /// Since data was received last.
+    /// Milliseconds since data was last received.
     pub last_received_ms: u32,
-    /// Since an acknowledgement was received last.
+    /// Milliseconds since an acknowledgement was last received.
     pub last_ack_ms: u32,
     /// Bytes sent and acknowledged.
     pub bytes_acked: u64,
     /// Bytes received.
     pub bytes_received: u64,
-    /// Segments with data that were sent, those sent again included.
+    /// Data segments sent, retransmissions included.
     pub data_segments_out: u32,
-    /// Segments with data that were received.
+    /// Data segments received.
     pub data_segments_in: u32,
 }
 
-/// One end of a TCP connection.
+/// Measured state of one end of a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TcpMeasure {
-    /// Its state.
+    /// TCP state.
     pub state: TcpState,
-    /// Bytes received that the process has not read. Of a listener: connections that wait to be accepted.
+    /// Bytes received and not read by the process. For a listener: connections waiting to be accepted.
     pub recv_q: u32,
-    /// Bytes that the process has written and the other end has not acknowledged. Of a listener: the most that may wait.
+    /// Bytes written by the process and not acknowledged by the other end. For a listener: maximum of waiting
+    /// connections.
     pub send_q: u32,
-    /// The timer that runs.
+    /// Running timer, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timer: Option<Timer>,
-    /// Counters; `None` where a state has none (TIME-WAIT), or the source does not tell.
+    /// Counters; `None` in states without counters (TIME-WAIT) or from a source without them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<TcpInfo>,
 }
 
-/// One end of a unix connection (net/unix/diag.c: `sk_diag_show_rqlen`).
+/// Measured state of one end of a unix connection (net/unix/diag.c: `sk_diag_show_rqlen`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnixMeasure {
-    /// Bytes received that the process has not read. Of a listener: connections that wait to be accepted.
+    /// Bytes received and not read by the process. For a listener: connections waiting to be accepted.
     pub recv_q: u32,
-    /// Memory of what was sent and not read by the peer. Of a listener: the most that may wait.
+    /// Memory of data sent and not read by the peer, in bytes. For a listener: maximum of waiting connections.
     pub send_q: u32,
 }
 
-/// A process, besides what it is.
+/// Measured state of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessMeasure {
-    /// The letter of `/proc/PID/stat`: of its first thread.
+    /// State letter of its first thread, from `/proc/PID/stat`.
     pub state: char,
-    /// Its parent now.
+    /// Pid of its current parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<u32>,
-    /// `/proc/PID/exe`: which shim it is, where its name is cut.
+    /// `/proc/PID/exe`. Distinguishes shims: their names are truncated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<RawText>,
-    /// Clock ticks in user mode, of all threads.
+    /// Clock ticks in user mode, sum of all threads.
     pub user_ticks: u64,
-    /// Clock ticks in the kernel, of all threads.
+    /// Clock ticks in the kernel, sum of all threads.
     pub system_ticks: u64,
     /// Resident memory in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resident: Option<u64>,
-    /// Open descriptors; `None` where they may not be counted.
+    /// Number of open descriptors; `None` without permission to count them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub descriptors: Option<u64>,
-    /// Most descriptors that it may have (RLIMIT_NOFILE, the soft one).
+    /// Limit of open descriptors (RLIMIT_NOFILE, soft).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub descriptors_max: Option<u64>,
-    /// How many of them are masters of terminals.
+    /// Number of open terminal masters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminals: Option<u64>,
-    /// Its threads, the first one first, as many as were looked at.
+    /// Measured threads, the first thread first.
     pub threads: Vec<ThreadMeasure>,
-    /// How many threads it has.
+    /// Number of threads, including those not measured.
     pub thread_count: u32,
     /// Foreground process group of its terminal, in the initial pid namespace; `None` without a terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreground: Option<u32>,
-    /// Its own process group.
+    /// Process group of the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<u32>,
     /// Inode number of its pid namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pidns: Option<u32>,
-    /// Whether the first process of its container lives: the one that `init.pid` of the runtime's state names, or `State.Pid`
-    /// of dockerd.
+    /// True if the first process of its container is alive. That process is named by `init.pid` of the runtime's state,
+    /// or by `State.Pid` of dockerd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_lives: Option<bool>,
-    /// What its cgroup says; `None` where that cannot be read.
+    /// Measured state of its cgroup; `None` if the cgroup's files cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<CgroupMeasure>,
 }
 
-/// A thread.
+/// Measured state of a thread.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadMeasure {
     /// Thread id.
     pub tid: u32,
-    /// The letter of its state.
+    /// State letter of the thread.
     pub state: char,
-    /// The system call that it is in; `None` where it runs, or may not be asked.
+    /// Current system call; `None` if the thread runs or the call may not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<Call>,
-    /// How often it gave up the processor by itself: `voluntary_ctxt_switches` of `/proc/PID/task/TID/status`. The same number
-    /// twice: it did not wake in between, whatever it waits for.
+    /// Number of voluntary context switches: `voluntary_ctxt_switches` of `/proc/PID/task/TID/status`. Two equal
+    /// samples show that the thread did not wake in between, for any reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switches: Option<u64>,
-    /// Functions of its kernel stack, innermost first; empty where it may not be read. Names change from kernel to kernel:
-    /// never to be decided on alone.
+    /// Functions on its kernel stack, innermost first; empty without permission. Names change between kernels: never
+    /// decide on them alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stack: Vec<RawText>,
 }
 
-/// A system call that a thread is in.
+/// System call of a waiting thread.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
-    /// Its name, as in the kernel's table: `read`, `ppoll`.
+    /// Name in the kernel's table: `read`, `ppoll`.
     pub name: String,
-    /// The descriptor it is about, where its first argument is one.
+    /// First argument, if the call takes a descriptor there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fd: Option<u32>,
 }
 
-/// What is known of a cgroup (Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/).
+/// Measured state of a cgroup (Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupMeasure {
-    /// Whether it is frozen, by itself or by one above: `cgroup.events`, or `freezer.state`.
+    /// True if the group or one of its ancestors is frozen: `cgroup.events`, or `freezer.state`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<bool>,
     /// `pids.current`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<u64>,
-    /// `pids.max`; `None` for `max`, too.
+    /// `pids.max`; `None` for the value `max`, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids_max: Option<u64>,
-    /// How often a fork was refused: `max` of `pids.events`.
+    /// Number of refused forks: `max` of `pids.events`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids_refused: Option<u64>,
     /// Bytes in use: `memory.current`, `memory.usage_in_bytes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
-    /// The hard limit in bytes: `memory.max`, `memory.limit_in_bytes`; `None` without a limit.
+    /// Hard limit in bytes: `memory.max`, `memory.limit_in_bytes`; `None` without a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_max: Option<u64>,
-    /// How often the group was throttled over `memory.high`.
+    /// Number of times the group was throttled over `memory.high`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_high_events: Option<u64>,
-    /// How often the limit was hit: `max` of `memory.events`, `memory.failcnt`.
+    /// Number of times the limit was hit: `max` of `memory.events`, `memory.failcnt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit_hits: Option<u64>,
-    /// Processes killed for memory: `oom_kill`.
+    /// Number of processes killed for memory: `oom_kill`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_kills: Option<u64>,
 }
 
-/// What a file is through which bytes pass.
+/// Kind of a file behind a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileKind {
-    /// A pipe with a name.
+    /// A named pipe.
     Fifo,
-    /// A pipe without.
+    /// An unnamed pipe.
     Pipe,
-    /// A terminal: both ends have the same [`FileId`], made of its file system and its index.
+    /// A terminal. Both ends have the same [`FileId`], made of file system and terminal index.
     Pty,
-    /// A socket; the inode is sockfs's.
+    /// A socket, identified by its inode in sockfs.
     Socket,
-    /// Anything else: a file, a device.
+    /// Any other file or device.
     Other,
 }
 
 impl FileKind {
-    /// Stable token.
+    /// Stable token for JSON.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match self {
@@ -328,44 +329,44 @@ impl FileKind {
     }
 }
 
-/// What a descriptor may be used for.
+/// Access mode of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
-    /// read(2) alone.
+    /// read(2) only.
     Read,
-    /// write(2) alone.
+    /// write(2) only.
     Write,
-    /// Both.
+    /// read(2) and write(2).
     Both,
 }
 
 impl Access {
-    /// Whether it may be read.
+    /// True if the descriptor can be read.
     #[must_use]
     pub const fn reads(self) -> bool {
         matches!(self, Self::Read | Self::Both)
     }
 
-    /// Whether it may be written to.
+    /// True if the descriptor can be written to.
     #[must_use]
     pub const fn writes(self) -> bool {
         matches!(self, Self::Write | Self::Both)
     }
 }
 
-/// A descriptor of a process.
+/// An open descriptor of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptor {
-    /// Its number.
+    /// Descriptor number.
     pub fd: u32,
-    /// The file.
+    /// Open file.
     pub file: FileId,
-    /// What that is.
+    /// Kind of the file.
     pub kind: FileKind,
-    /// What it may be used for.
+    /// Access mode.
     pub access: Access,
-    /// Whether it is the master of a terminal.
+    /// Set if the file is the master of a terminal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub master: bool,
     /// Path, as the kernel knows it.
@@ -373,38 +374,38 @@ pub struct Descriptor {
     pub path: Option<RawText>,
 }
 
-/// What waits in a pipe, a FIFO or a terminal.
+/// Fill level of a pipe, FIFO or terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileMeasure {
-    /// Bytes that can be read: of a terminal, at its master.
+    /// Readable bytes; for a terminal, readable at its master.
     pub queued: u32,
-    /// Bytes that fit (F_GETPIPE_SZ); `None` of terminals.
+    /// Capacity in bytes (F_GETPIPE_SZ); `None` for terminals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u32>,
 }
 
-/// A value and the one before it.
+/// Latest value of a measurement, and the value before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Series<T> {
-    /// When the last was taken.
+    /// Time of the latest value.
     pub at: BootTime,
-    /// The last.
+    /// Latest value.
     pub last: T,
-    /// The one before, and when.
+    /// Previous value and its time.
     pub before: Option<(BootTime, T)>,
 }
 
 impl<T> Series<T> {
     fn take(series: Option<Self>, at: BootTime, value: T) -> Self {
         match series {
-            // Taken again at the same moment: the later word counts.
+            // Measured again at the same moment: replace the value, keep the previous one.
             Some(old) if old.at >= at => Self { at: old.at, last: value, before: old.before },
             Some(old) => Self { at, last: value, before: Some((old.at, old.last)) },
             None => Self { at, last: value, before: None },
         }
     }
 
-    /// The one before, and the time between both.
+    /// Previous value, and the time between both values.
     #[must_use]
     pub fn earlier(&self) -> Option<(&T, Span)> {
         self.before.as_ref().map(|(at, value)| (value, self.at.since(*at)))
@@ -414,36 +415,36 @@ impl<T> Series<T> {
 /// A TCP socket that a process holds and no table of the kernel lists: its connection was reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unlisted {
-    /// Who holds it.
+    /// Process that holds the socket.
     pub task: TaskKey,
-    /// By which descriptor.
+    /// Descriptor number in that process.
     pub fd: u32,
-    /// Its inode number in sockfs.
+    /// Inode number in sockfs.
     pub inode: u64,
 }
 
-/// When something was told of first and last.
+/// First and last sighting of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// First.
+    /// Time of the first sighting.
     pub first: BootTime,
-    /// Last.
+    /// Time of the last sighting.
     pub last: BootTime,
 }
 
-/// When a file was used last, and when that was found out.
+/// Last write to a FIFO (`last`), and the time of its latest measurement (`at`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Used {
     at: BootTime,
     last: BootTime,
 }
 
-/// Everything that was measured, the last two times.
+/// Latest two values of each measurement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Measures {
     tcp: BTreeMap<SocketKey, (Option<Tuple>, Series<TcpMeasure>)>,
     activity: BTreeMap<SocketKey, Activity>,
-    /// When FIFOs were written to last, by host, container and exec.
+    /// Last writes to FIFOs, by host, container and exec.
     fifos: BTreeMap<(HostNo, String, String), Used>,
     peers: BTreeMap<SocketKey, Series<Option<TcpState>>>,
     unix: BTreeMap<SocketKey, (Option<RawText>, Series<UnixMeasure>)>,
@@ -452,22 +453,22 @@ pub struct Measures {
     descriptors: BTreeMap<TaskKey, (BootTime, Vec<Descriptor>)>,
     unlisted: BTreeMap<Unlisted, Told>,
     gone: BTreeMap<SocketKey, BootTime>,
-    /// When something was measured last.
+    /// Time of the latest measurement.
     at: Option<BootTime>,
 }
 
-/// A socket by what both sources know: sock_diag always tells the inode of a socket that a process holds.
+/// Identity of a socket common to both sources: sock_diag reports the inode of every socket that a process holds.
 type SocketKey = (HostNo, u64);
 
 fn key(socket: SocketId) -> Option<SocketKey> {
     Some((socket.host, socket.inode?))
 }
 
-/// Things of one sort that are kept: of 10,000 sessions, with room. What is beyond is not measured.
+/// Maximum of entries per table: enough for 10,000 sessions with room to spare. Further entries are not kept.
 const MAX: usize = 200_000;
 
 impl Measures {
-    /// Takes in what was measured; everything else passes by.
+    /// Stores a measurement. Other facts are ignored.
     pub fn take(&mut self, seen: &Observation) {
         let at = seen.at;
         match (&seen.fact, seen.task) {
@@ -531,55 +532,55 @@ impl Measures {
         }
     }
 
-    /// When payload passed through that end of a TCP connection.
+    /// Payload activity of that end of a TCP connection.
     #[must_use]
     pub fn activity(&self, socket: SocketId) -> Option<&Activity> {
         self.activity.get(&key(socket)?)
     }
 
-    /// When a FIFO of that exec was written to last.
+    /// Time of the last write to a FIFO of that exec.
     #[must_use]
     pub fn exec_used(&self, host: HostNo, container: &str, exec: &str) -> Option<BootTime> {
         self.fifos.get(&(host, container.to_owned(), exec.to_owned())).map(|used| used.last)
     }
 
-    /// When something was measured last; `None` where nothing ever was.
+    /// Time of the latest measurement; `None` before the first.
     #[must_use]
     pub fn at(&self) -> Option<BootTime> {
         self.at
     }
 
-    /// One end of a TCP connection.
+    /// State of one end of a TCP connection.
     #[must_use]
     pub fn tcp(&self, socket: SocketId) -> Option<&Series<TcpMeasure>> {
         self.tcp.get(&key(socket)?).map(|(_, series)| series)
     }
 
-    /// Addresses of that end, where they were told with its numbers.
+    /// Addresses of that end, if they were measured with its state.
     #[must_use]
     pub fn tuple(&self, socket: SocketId) -> Option<Tuple> {
         self.tcp.get(&key(socket)?).and_then(|(tuple, _)| *tuple)
     }
 
-    /// How the other end of that one stands, which no process of this host has although it has its address; `None` inside where
-    /// no table of the kernel has it.
+    /// State of the orphaned other end, whose address is on this host without a process; the inner `None` means that no
+    /// table of the kernel lists it.
     #[must_use]
     pub fn peer(&self, socket: SocketId) -> Option<&Series<Option<TcpState>>> {
         self.peers.get(&key(socket)?)
     }
 
-    /// One end of a unix connection.
+    /// State of one end of a unix connection.
     #[must_use]
     pub fn unix(&self, socket: SocketId) -> Option<&Series<UnixMeasure>> {
         self.unix.get(&key(socket)?).map(|(_, series)| series)
     }
 
-    /// Every end of a unix connection that was measured, by host and inode number, with the path of the listener.
+    /// All measured ends of unix connections, by host and inode number, with the path of the listener.
     pub fn unixes(&self) -> impl Iterator<Item = ((HostNo, u64), Option<&RawText>, &Series<UnixMeasure>)> {
         self.unix.iter().map(|(key, (path, series))| (*key, path.as_ref(), series))
     }
 
-    /// Those that this process holds, by their inode numbers.
+    /// Measured ends of unix connections held by this process, by inode number.
     pub fn unixes_of(&self, task: TaskKey) -> impl Iterator<Item = (u64, Option<&RawText>, &Series<UnixMeasure>)> {
         let own = self.descriptors(task).iter().filter(|one| one.kind == FileKind::Socket);
         let own: BTreeSet<SocketKey> = own.map(|one| (one.file.host, one.file.inode)).collect();
@@ -587,41 +588,41 @@ impl Measures {
         unixes.map(|((_, inode), path, series)| (inode, path, series))
     }
 
-    /// When it was asked for and the kernel did not know it any more.
+    /// Time at which the kernel no longer listed that socket.
     #[must_use]
     pub fn gone(&self, socket: SocketId) -> Option<BootTime> {
         self.gone.get(&key(socket)?).copied()
     }
 
-    /// A process.
+    /// State of a process.
     #[must_use]
     pub fn process(&self, task: TaskKey) -> Option<&Series<ProcessMeasure>> {
         self.processes.get(&task)
     }
 
-    /// Every process that was measured.
+    /// All measured processes.
     pub fn processes(&self) -> impl Iterator<Item = (TaskKey, &Series<ProcessMeasure>)> {
         self.processes.iter().map(|(task, series)| (*task, series))
     }
 
-    /// What waits in a pipe, a FIFO or a terminal.
+    /// Fill level of a pipe, FIFO or terminal.
     #[must_use]
     pub fn file(&self, kind: FileKind, file: FileId) -> Option<&Series<FileMeasure>> {
         self.files.get(&(kind, file))
     }
 
-    /// Descriptors of a process, those that were looked for.
+    /// Measured descriptors of a process.
     #[must_use]
     pub fn descriptors(&self, task: TaskKey) -> &[Descriptor] {
         self.descriptors.get(&task).map_or(&[], |(_, descriptors)| descriptors)
     }
 
-    /// Descriptors of every process that was looked at.
+    /// Measured descriptors of every process.
     pub fn every_descriptor(&self) -> impl Iterator<Item = (TaskKey, &[Descriptor])> {
         self.descriptors.iter().map(|(task, (_, descriptors))| (*task, descriptors.as_slice()))
     }
 
-    /// Forgets what was not measured since then.
+    /// Drops all entries last measured before `at`.
     pub fn forget_before(&mut self, at: BootTime) {
         self.tcp.retain(|_, (_, series)| series.at >= at);
         let tcp = &self.tcp;
@@ -636,15 +637,15 @@ impl Measures {
         self.gone.retain(|_, taken| *taken >= at);
     }
 
-    /// Who holds that file, and how.
+    /// Processes that hold the file, with their descriptors.
     pub fn holders(&self, kind: FileKind, file: FileId) -> impl Iterator<Item = (TaskKey, &Descriptor)> {
         self.descriptors.iter().flat_map(move |(task, (_, descriptors))| {
             descriptors.iter().filter(move |one| one.kind == kind && one.file == file).map(|one| (*task, one))
         })
     }
 
-    /// TCP sockets that a process holds and no table of the kernel lists. Told of once it may be one that was made and not
-    /// connected yet: neither are those in a table.
+    /// TCP sockets that a process holds and no table of the kernel lists. A single sighting may be a new socket that is
+    /// not connected yet: no table lists those either.
     pub fn unlisted(&self) -> impl Iterator<Item = (Unlisted, Told)> + '_ {
         self.unlisted.iter().map(|(one, told)| (*one, *told))
     }

@@ -1,10 +1,10 @@
-//! The vocabulary: what was observed, what follows from it. Names nothing else of this crate.
+//! The vocabulary: observations, and the results that follow from them. Names nothing else of this crate.
 //!
-//! * An [`Observation`] is one [`Fact`] with its time and source: what the kernel or a snapshot said.
-//! * A [`Finding`] is what changed by it; a [`Report`] is everything that is known.
+//! * An [`Observation`] is one [`Fact`] with its time and source: a record of the kernel or a line of a snapshot.
+//! * A [`Finding`] is a change of the result; a [`Report`] is the whole result.
 //! * A [`Session`] is one `kubectl exec` with its [`Hop`]s (acts of processes) and [`Link`]s; each link has its
 //!   [`Evidence`], each hole is a [`Gap`].
-//! * A [`Want`] is a question of the correlator to its surroundings; answers come back as observations.
+//! * A [`Want`] is a question of the correlator to its environment. Answers come back as observations.
 
 mod audit;
 mod container;

@@ -1,18 +1,19 @@
-//! An observation of one of several hosts: ids that one kernel gave mean something else on another, and its clock is another.
+//! Moves an observation to another host of a merged recording: ids of one kernel mean something else on another kernel,
+//! and clocks differ.
 
 use super::{Fact, FileId, HostNo, Observation, SocketId, Span, TaskKey};
 
-/// Where to.
+/// Destination of an observation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Move {
-    /// The host's number.
+    /// Number of the host.
     pub host: HostNo,
-    /// To be added to its times.
+    /// Correction of the host's clock, added to its times.
     pub later: Span,
 }
 
 impl Move {
-    /// To be added to the times at which its processes started; rounded down.
+    /// Correction of the start times of its processes, in clock ticks; rounded down.
     #[must_use]
     pub const fn ticks(self) -> u64 {
         self.later.0 / TaskKey::NS_PER_TICK
@@ -37,7 +38,7 @@ impl Move {
 }
 
 impl Observation {
-    /// Makes it that of another host.
+    /// Turns the observation into one of another host.
     pub fn move_to(&mut self, to: Move) {
         self.at = self.at.plus(to.later);
         if let Some(task) = &mut self.task {
@@ -94,7 +95,7 @@ impl Fact {
                 event.received = event.received.plus(to.later);
                 event.written = event.written.plus(to.later);
             }
-            // Pids and inode numbers alone are of the host of the process or the socket that they stand with.
+            // Bare pids and inode numbers belong to the host of the process or socket beside them.
             Self::SocketUnlisted { .. }
             | Self::PidFile { .. }
             | Self::ProcessMeasured(_)

@@ -1,17 +1,17 @@
-//! Where the path's listeners are: the ports and sockets that make a process API server, kubelet, runtime or shim.
+//! Well-known endpoints of the path: ports and sockets that identify API server, kubelet, runtimes and shims.
 
 use std::collections::BTreeSet;
 
 use super::RawText;
 
-/// The API server's secure port as kubeadm and most distributions set it.
+/// Secure port of the API server in kubeadm and most distributions.
 const APISERVER: u16 = 6443;
-/// The kubelet's port (pkg/cluster/ports: KubeletPort).
+/// Port of the kubelet (pkg/cluster/ports: KubeletPort).
 const KUBELET: u16 = 10250;
-/// etcd's port for clients (IANA: etcd-client).
+/// Client port of etcd (IANA: etcd-client).
 const ETCD: u16 = 2379;
 
-/// Sockets on which container runtimes listen, without the `/var` that some write before `/run`, and the runtime's name.
+/// Sockets of container runtimes, without the `/var` that some tools write before `/run`, and names of the runtimes.
 const RUNTIMES: &[(&str, &str)] = &[
     // containerd's default.
     ("/run/containerd/containerd.sock", "containerd"),
@@ -19,7 +19,7 @@ const RUNTIMES: &[(&str, &str)] = &[
     ("/run/k3s/containerd/containerd.sock", "containerd"),
     ("/run/k0s/containerd.sock", "containerd"),
     ("/var/snap/microk8s/common/run/containerd.sock", "containerd"),
-    // dockerd, and containerd where dockerd starts it.
+    // dockerd, and the containerd that dockerd starts.
     ("/run/docker.sock", "docker"),
     ("/run/docker/containerd/containerd.sock", "docker"),
     // CRI-O.
@@ -27,17 +27,18 @@ const RUNTIMES: &[(&str, &str)] = &[
     // dockerd behind the CRI, since Kubernetes 1.24.
     ("/run/cri-dockerd.sock", "docker"),
 ];
-/// Name of the socket of dockerd's API (Docker Engine API, `POST /exec/ID/start`).
+/// Name of dockerd's API socket (Docker Engine API, `POST /exec/ID/start`).
 const DOCKER_API: &[u8] = b"docker.sock";
-/// End of the folder of shims' sockets, below containerd's state; each is named by the SHA-256 of what it serves
-/// (containerd ≥ 1.4: pkg/shim `SocketAddress`).
+/// End of the folder of shims' sockets, below containerd's state. Each socket is named by the SHA-256 of the served
+/// container (containerd ≥ 1.4: pkg/shim `SocketAddress`).
 const SHIM_FOLDER: &[u8] = b"/containerd/s";
 /// Abstract names of older shims: `/containerd-shim/<sha256>.sock`, `/containerd-shim/<namespace>/<id>/shim.sock`.
 const SHIM_ABSTRACT: &[u8] = b"/containerd-shim/";
-/// Digits of a name there: 64, a SHA-256; fewer where a long folder leaves no room for them (`sun_path` has 108 bytes).
+/// Number of hexadecimal digits in such a name: 64 for a whole SHA-256, fewer if a long folder leaves no room
+/// (`sun_path` has 108 bytes).
 const DIGITS: std::ops::RangeInclusive<usize> = 16..=64;
 
-/// Ports and sockets of the path: the well-known ones and those that the user named.
+/// Endpoints of the path: the well-known ones and those given by the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
     apiserver: BTreeSet<u16>,
@@ -52,7 +53,7 @@ impl Default for Places {
 }
 
 impl Places {
-    /// The well-known ones and these.
+    /// The well-known endpoints and these.
     #[must_use]
     pub fn new(apiserver: Option<u16>, kubelet: Option<u16>, runtime: Option<&str>) -> Self {
         Self {
@@ -62,49 +63,49 @@ impl Places {
         }
     }
 
-    /// Every TCP port.
+    /// All TCP ports.
     pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
         self.apiserver.union(&self.kubelet).copied()
     }
 
-    /// Whether the API server listens there.
+    /// True for a port of the API server.
     #[must_use]
     pub fn is_apiserver_port(&self, port: u16) -> bool {
         self.apiserver.contains(&port)
     }
 
-    /// Whether the kubelet listens there.
+    /// True for the port of the kubelet.
     #[must_use]
     pub fn is_kubelet_port(&self, port: u16) -> bool {
         self.kubelet.contains(&port)
     }
 
-    /// Whether etcd listens there.
+    /// True for the port of etcd.
     #[must_use]
     pub const fn is_etcd_port(&self, port: u16) -> bool {
         port == ETCD
     }
 
-    /// Whether either listens there.
+    /// True for a port of the API server or the kubelet.
     #[must_use]
     pub fn is_path_port(&self, port: u16) -> bool {
         self.is_apiserver_port(port) || self.is_kubelet_port(port)
     }
 
-    /// Paths of the sockets on which container runtimes listen.
+    /// Paths of the runtimes' sockets.
     pub fn runtime_sockets(&self) -> impl Iterator<Item = &RawText> {
         self.runtimes.iter()
     }
 
-    /// Whether a container runtime listens there.
+    /// True for the path of a runtime's socket.
     #[must_use]
     pub fn is_runtime_socket(&self, path: &RawText) -> bool {
-        // /var/run is a link to /run; what the user named is taken as it is.
+        // /var/run is a link to /run. A path given by the user is compared as it is.
         let short = path.as_bytes().strip_prefix(b"/var").map(RawText::from);
         self.runtimes.contains(path) || short.is_some_and(|short| self.runtimes.contains(&short))
     }
 
-    /// Name of the runtime that listens there: `containerd`, `docker` or `cri-o`. `None` for a socket that the user named.
+    /// Name of the runtime at that path: `containerd`, `docker` or `cri-o`. `None` for a path given by the user.
     #[must_use]
     pub fn runtime_name(&self, path: &RawText) -> Option<&'static str> {
         let path = path.as_str()?;
@@ -112,7 +113,7 @@ impl Places {
         RUNTIMES.iter().find(|(known, _)| *known == path || *known == short).map(|(_, name)| *name)
     }
 
-    /// Whether that is a path at which a runtime listens by convention: such a runtime gives each container a cgroup of its own.
+    /// True for a conventional path of a runtime. Such a runtime gives each container a cgroup of its own.
     #[must_use]
     pub fn is_conventional(path: &RawText) -> bool {
         let path = path.as_bytes();
@@ -120,17 +121,17 @@ impl Places {
         RUNTIMES.iter().any(|(known, _)| is(known))
     }
 
-    /// Whether dockerd's API is there: HTTP on which each exec takes a connection of its own, unlike gRPC.
+    /// True for the path of dockerd's API: HTTP with one connection per exec, unlike gRPC.
     #[must_use]
     pub fn is_docker_api(&self, path: &RawText) -> bool {
         self.is_runtime_socket(path) && path.basename() == DOCKER_API
     }
 
-    /// Whether a shim listens there.
+    /// True for the path of a shim's socket.
     #[must_use]
     pub fn is_shim_socket(&self, path: &RawText) -> bool {
         let path = path.as_bytes();
-        // An abstract name begins with NUL, which people write as `@`.
+        // An abstract name begins with NUL, commonly written as `@`.
         let name = path.strip_prefix(b"\0").or_else(|| path.strip_prefix(b"@"));
         let mut parts = path.rsplitn(2, |byte| *byte == b'/');
         let (leaf, folder) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -139,20 +140,20 @@ impl Places {
     }
 }
 
-/// A process that listens where daemons of the path do, or to which a kubelet is connected.
+/// A process that listens at an endpoint of the path, or that a kubelet is connected to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Daemonlike {
-    /// What it is.
+    /// Kind of the daemon.
     pub kind: DaemonKind,
-    /// Port or path.
+    /// Port or path of the endpoint.
     pub at: RawText,
-    /// Its pid.
+    /// Pid of the process.
     pub pid: u32,
-    /// Its name.
+    /// `comm` of the process.
     pub comm: RawText,
 }
 
-/// What a listener is, going by what was verified.
+/// Kind of a listener, according to verified properties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DaemonKind {
     /// A container runtime.
@@ -161,14 +162,14 @@ pub enum DaemonKind {
     ApiServer,
     /// A kubelet.
     Kubelet,
-    /// It listens where one of these would, and is not taken for one.
+    /// The process listens at such an endpoint but is not accepted as a daemon.
     Refused,
-    /// A kubelet is connected to its unix socket, of which nothing is known.
+    /// Unknown process with a unix socket that a kubelet is connected to.
     Unknown,
 }
 
 impl DaemonKind {
-    /// Stable token.
+    /// Stable token for JSON.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match self {
@@ -181,7 +182,7 @@ impl DaemonKind {
     }
 }
 
-/// An abstract name with `@` for the NUL at its beginning: snapshots and probes write it in two ways.
+/// An abstract name with `@` for its leading NUL: snapshots and probes write the name differently.
 #[must_use]
 pub fn parse_abstract(name: &RawText) -> RawText {
     name.as_bytes().strip_prefix(b"\0").map_or_else(|| name.clone(), |rest| RawText::from([b"@", rest].concat()))
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runtimes_are_known_with_and_without_var() {
+    fn runtimes_are_recognised_with_and_without_var() {
         let places = Places::new(None, None, Some("/var/tmp/mine.sock"));
         for path in [
             "/run/docker.sock",
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn shims_are_known_by_folder_or_abstract_name() {
+    fn shims_are_recognised_by_folder_or_abstract_name() {
         let digest = "0123456789abcdef".repeat(4);
         let places = Places::default();
         for path in [

@@ -1,42 +1,43 @@
-//! What is to be measured: the sockets, processes and files of some sessions.
+//! Scope of a measurement: the sockets, processes and files behind a set of sessions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Hop, Link, RawText, Report, Role, Session, SocketId, TaskKey, Tuple};
 
-/// How closely a process is looked at.
+/// Level of detail for a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
-    /// Its state: a daemon that serves many, whose threads tell nothing of one session.
+    /// State only. For daemons that serve many sessions: their threads show nothing about one session.
     Brief,
-    /// Its threads and its cgroup, too.
+    /// State, threads and cgroup.
     Whole,
 }
 
-/// Ends of clients of no session that are looked at for the state of their process.
+/// Maximum of clients without a session whose process state is measured.
 const MAX_CLIENTS: usize = 256;
 
-/// What is to be measured.
+/// Objects to measure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     /// Ends of TCP connections: addresses and network namespace.
     pub tcp: BTreeMap<SocketId, (Tuple, Option<u32>)>,
-    /// Those of them whose other end is on this host and no process has it: that is looked for, too.
+    /// Ends in `tcp` with an orphaned other end: its address is on this host, but no process has it. The orphan is
+    /// measured, too.
     pub lonely: BTreeSet<SocketId>,
     /// Ends of unix connections: path of the listener, and network namespace.
     pub unix: BTreeMap<SocketId, (RawText, Option<u32>)>,
-    /// Processes.
+    /// Processes, with level of detail.
     pub tasks: BTreeMap<TaskKey, Depth>,
-    /// Processes whose children are measured, too, as a whole.
+    /// Processes whose children are measured as well, with all details.
     pub parents: BTreeSet<TaskKey>,
     /// Processes that hold the FIFOs of execs.
     pub shims: BTreeSet<TaskKey>,
-    /// Whether to look at what they have open and at who else has the same: that takes a look at every descriptor of the host.
+    /// True to measure open files and their other holders. This scans every descriptor of the host.
     pub files: bool,
 }
 
 impl Scope {
-    /// Everything that these sessions rest on, at most that closely: what is looked at as a whole is looked at with its files.
+    /// Everything behind these sessions, with `most` as the highest level of detail. [`Depth::Whole`] includes files.
     #[must_use]
     pub fn of(sessions: &[Session], most: Depth) -> Self {
         let mut scope = Self { files: most == Depth::Whole, ..Self::default() };
@@ -59,7 +60,7 @@ impl Scope {
         scope
     }
 
-    /// Ends of sessions' own connections whose other end is nobody's, too.
+    /// Adds the ends of sessions' own connections that have no known other end.
     #[must_use]
     pub fn with_ends(mut self, report: &Report) -> Self {
         for loose in report.loose.iter().filter(|loose| loose.session.is_some()) {
@@ -70,7 +71,7 @@ impl Scope {
         self
     }
 
-    /// The connections that belong to no session, and the daemons, too.
+    /// Adds the daemons, and the connections without a session.
     #[must_use]
     pub fn with_others(mut self, report: &Report) -> Self {
         let mut netns = BTreeMap::new();
@@ -92,7 +93,7 @@ impl Scope {
                 self.lonely.extend(loose.is_lonely.then_some(loose.socket.id));
             }
         }
-        // A client that does not read may be a stopped one.
+        // A client that does not read may be a stopped process.
         let clients = report.loose.iter().filter(|loose| loose.role == Role::Client && loose.peer.is_some());
         for client in clients.take(MAX_CLIENTS) {
             self.tasks.entry(client.task).or_insert(Depth::Brief);
@@ -115,7 +116,7 @@ impl Scope {
     }
 }
 
-/// Threads and files of what serves one session, or one pod, tell of it.
+/// Threads and files show something about a session only in processes that serve one session, or one pod.
 fn depth(hop: &Hop) -> Depth {
     match hop.role {
         Role::Client | Role::Shim | Role::Runc | Role::Process => Depth::Whole,

@@ -1,4 +1,4 @@
-//! The session: the answer.
+//! Sessions: the result of the correlation.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use super::{
     TaskKey, Tuple,
 };
 
-/// Short hash of a stable identity: the boot id with the exec id, else with the client socket's cookie.
+/// Short hash of a stable identity: the boot id with the exec id, otherwise with the client socket's cookie.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(pub Arc<str>);
 
-/// What a session is for.
+/// Purpose of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// `kubectl exec`, and what looks the same on the node.
+    /// `kubectl exec`, and sessions that look the same on the node.
     Exec,
     /// `kubectl attach`, `kubectl run -it`: the container's own first process.
     Attach,
@@ -26,18 +26,18 @@ pub enum Kind {
     PortForward,
     /// `kubectl logs`
     Logs,
-    /// CRI ExecSync: an exec probe or a lifecycle hook, no stream.
+    /// CRI ExecSync: an exec probe or a lifecycle hook, without a stream.
     Probe,
     /// Past the kubelet: `docker exec`, `ctr task exec`, `crictl exec`.
     Local,
     /// A pod's start: its sandbox, then its containers.
     Start,
-    /// What kubectl asks of the API server and of nobody behind it but its store: `kubectl get`, `kubectl create`.
+    /// A request of kubectl that involves only the API server and its store: `kubectl get`, `kubectl create`.
     Request,
 }
 
 impl Kind {
-    /// Every one.
+    /// All kinds.
     pub const ALL: [Self; 10] = [
         Self::Exec,
         Self::Attach,
@@ -51,20 +51,20 @@ impl Kind {
         Self::Request,
     ];
 
-    /// Whether somebody waits at a terminal for it, or a script does: what can be stuck. Probes come by themselves; starts and
-    /// requests are there to tell the story of a pod.
+    /// True for kinds that a person or a script waits for and that can therefore get stuck. Probes run by themselves;
+    /// starts and requests only show the history of a pod.
     #[must_use]
     pub const fn is_of_people(self) -> bool {
         !matches!(self, Self::Probe | Self::Start | Self::Request)
     }
 
-    /// Whether it tells a story rather than carries bytes: nothing of it is measured, and it is never at fault.
+    /// True for kinds that carry no bytes: they show the history of a pod, are not measured, and are never at fault.
     #[must_use]
     pub const fn is_story(self) -> bool {
         matches!(self, Self::Start | Self::Request)
     }
 
-    /// Stable token.
+    /// Stable token for JSON.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match self {
@@ -82,16 +82,16 @@ impl Kind {
     }
 }
 
-/// Whether it goes on.
+/// State of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It does.
+    /// The session continues.
     Open,
-    /// It does not.
+    /// The session has ended.
     Closed,
 }
 
-/// The container it leads into.
+/// Container that a session leads to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
     /// Namespace of the pod.
@@ -106,12 +106,12 @@ pub struct Target {
     pub container_id: Option<String>,
     /// `containerd`, `docker`, `cri-o`.
     pub runtime: Option<String>,
-    /// The names are those in kubectl's arguments; nothing on this host confirms them.
+    /// Set if the names come from kubectl's arguments and nothing on this host confirms them.
     pub said_by_client: bool,
 }
 
 impl Target {
-    /// Adds each field that `other` knows and `self` does not. A field that is known stays.
+    /// Adds each field that `other` knows and `self` does not. Known fields stay.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -133,41 +133,41 @@ impl From<ContainerInfo> for Target {
     }
 }
 
-/// Who began it.
+/// Origin of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
-    /// Address of the client's end, as the first proxy sees it.
+    /// Address of the client's end, as seen by the first proxy.
     pub address: Option<std::net::SocketAddr>,
-    /// User of the client's process, where that is on this host.
+    /// User id of the client's process, if that process is on this host.
     pub uid: Option<u32>,
     /// Name of that user on this host.
     pub uid_name: Option<String>,
-    /// Login user of it.
+    /// Login user id of the client's process.
     pub login_uid: Option<u32>,
-    /// Name of that user on this host.
+    /// Name of that login user on this host.
     pub login_name: Option<String>,
-    /// Its terminal.
+    /// Terminal of the client's process.
     pub tty: Option<String>,
-    /// Processes above it, its parent first; `None` where nobody told.
+    /// Ancestors of the client's process, its parent first; `None` if unknown.
     pub parents: Option<Arc<[Ancestor]>>,
-    /// Whom the API server took it for, as its audit log has it.
+    /// User of the session according to the API server's audit log.
     pub user: Option<Box<KubeUser>>,
-    /// Whether the audit log may still tell.
+    /// Set while the audit log may still name the user.
     pub pending: bool,
 }
 
-/// How it ended.
+/// Result of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionExit {
     /// Exit code of the process.
     pub code: Option<u8>,
     /// Signal that ended the process.
     pub signal: Option<u8>,
-    /// In a word.
+    /// Category of the result.
     pub reason: ExitReason,
 }
 
-/// How it ended, in a word.
+/// Category of a session's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitReason {
     /// The process called exit.
@@ -176,12 +176,12 @@ pub enum ExitReason {
     Signalled,
     /// The runtime could not start the process.
     StartFailed,
-    /// Not known.
+    /// Result unknown.
     Unknown,
 }
 
 impl ExitReason {
-    /// Stable token.
+    /// Stable token for JSON.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match self {
@@ -202,16 +202,16 @@ impl From<ExitStatus> for SessionExit {
     }
 }
 
-/// What a process does on the path. A role belongs to a socket or an act, so one process can be two hops.
+/// Role of a process on the path. A role belongs to a socket or an act, so one process can be two hops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// kubectl, or another client.
     Client,
-    /// Passes the connection on, and is none of the others.
+    /// Passes the connection on and has no other role.
     Proxy,
     /// kube-apiserver.
     ApiServer,
-    /// Where the API server keeps everything.
+    /// Store of the API server.
     Etcd,
     /// kubelet.
     Kubelet,
@@ -219,14 +219,14 @@ pub enum Role {
     Runtime,
     /// containerd-shim-runc-v2, conmon …
     Shim,
-    /// runc, crun …: starts the process and goes.
+    /// runc, crun …: starts the process and exits.
     Runc,
-    /// What was asked for.
+    /// Process that runs the requested command.
     Process,
 }
 
 impl Role {
-    /// Stable token.
+    /// Stable token for JSON.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match self {
@@ -246,35 +246,35 @@ impl Role {
 /// One process in one role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hop {
-    /// What it does here.
+    /// Role on this path.
     pub role: Role,
-    /// Which process.
+    /// Identity of the process.
     pub task: TaskKey,
-    /// What is known of it; shared by what is known of it elsewhere, since arguments can be long and sessions many.
+    /// Properties of the process. Shared between sessions: arguments can be long and sessions many.
     pub process: Arc<ProcessInfo>,
-    /// How it ended, if it did.
+    /// Exit status, once the process has ended.
     pub exit: Option<ExitStatus>,
 }
 
-/// What a link is.
+/// Kind of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LinkKind {
     /// A TCP connection.
     Tcp,
     /// A unix connection.
     Unix,
-    /// Inbound to outbound inside one process.
+    /// Inbound to outbound connection inside one process.
     Relay,
     /// FIFOs.
     Fifo,
-    /// One forked the other.
+    /// One process forked the other.
     Fork,
-    /// One became, or started by way of stages, the other.
+    /// One process became the other, or started it through intermediate stages.
     Exec,
 }
 
 impl LinkKind {
-    /// Stable token.
+    /// Stable token for JSON.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match self {
@@ -288,7 +288,7 @@ impl LinkKind {
     }
 }
 
-/// Both ends of a TCP leg.
+/// Both ends of one TCP connection on the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpEnds {
     /// Addresses, seen from the end nearer to the client.
@@ -297,98 +297,98 @@ pub struct TcpEnds {
     pub near: Option<SocketId>,
     /// The end nearer to the process.
     pub far: Option<SocketId>,
-    /// When the near end connected, or else the far end was accepted; `None` where neither was seen.
+    /// Time at which the near end connected, or else the far end was accepted; `None` if neither was observed.
     pub begun: Option<BootTime>,
-    /// Bytes that the near end sent and the far end acknowledged; known once it is closed.
+    /// Bytes sent by the near end and acknowledged by the far end; set once the near end is closed.
     pub sent: Option<u64>,
-    /// Bytes that the near end received; known once it is closed.
+    /// Bytes received by the near end; set once it is closed.
     pub received: Option<u64>,
 }
 
-/// A proved step from one hop to the next.
+/// Proved step from one hop to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Index of a hop.
+    /// Index of the hop nearer to the client.
     pub from: usize,
-    /// Index of a hop; the same one for a relay.
+    /// Index of the hop nearer to the process; equal to `from` for a relay.
     pub to: usize,
-    /// What it is.
+    /// Kind of the link.
     pub kind: LinkKind,
-    /// How sure it is.
+    /// Certainty of the link.
     pub confidence: Confidence,
-    /// What it rests on, in order of strength.
+    /// Evidence, strongest first.
     pub evidence: Proofs,
-    /// Whether sessions share it.
+    /// True if several sessions share the connection.
     pub persistent: bool,
-    /// Of TCP legs.
+    /// Ends of a TCP connection.
     pub tcp: Option<TcpEnds>,
-    /// Of relays: inbound and outbound socket.
+    /// Inbound and outbound socket of a relay.
     pub relay: Option<(SocketId, SocketId)>,
-    /// Of unix connections: path, near end, far end.
+    /// Path, near end and far end of a unix connection.
     pub unix: Option<(RawText, SocketId, SocketId)>,
 }
 
-/// One session, whole.
+/// One session with its whole path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Its id.
+    /// Stable id.
     pub id: SessionId,
-    /// What it is for.
+    /// Purpose.
     pub kind: Kind,
-    /// Whether it goes on.
+    /// Open or closed.
     pub state: State,
-    /// When it began: when the client connected, as far as that was seen; of one older than the tracer, when its command or its kubectl
-    /// was started, else when it was found.
+    /// Start of the session: the time at which the client connected, if observed. For a session older than the tracer,
+    /// the start of its command or its kubectl, otherwise the time of discovery.
     pub opened_at: BootTime,
-    /// When it ended.
+    /// End of the session.
     pub closed_at: Option<BootTime>,
-    /// Last sign of life that was seen.
+    /// Time of the last observed activity.
     pub last_seen: BootTime,
-    /// Whether it is older than the tracer.
+    /// Set if the session is older than the tracer.
     pub preexisting: bool,
-    /// It was a part of that session, which goes on; known only now.
+    /// Session that this one turned out to be a part of. That session continues.
     pub merged_into: Option<SessionId>,
-    /// Where it leads.
+    /// Target container.
     pub target: Arc<Target>,
-    /// Who began it.
+    /// Origin.
     pub client: Client,
-    /// The command that was asked for: the first that the process ran, or, of a session older than the tracer, what its kubectl was
-    /// told to run, else what the process has as its arguments.
+    /// Requested command: the first one that the process ran. For a session older than the tracer, the command in its
+    /// kubectl's arguments, otherwise the process's present arguments.
     pub command: Arc<[RawText]>,
-    /// Whether the command was cut.
+    /// Set if `command` is truncated.
     pub command_truncated: bool,
-    /// Pid of the command as the runtime wrote it down, also where no process has it any more.
+    /// Pid of the command, as recorded by the runtime. Kept after the process has ended.
     pub command_pid: Option<u32>,
-    /// Whether the process has a terminal; `None` until runc was seen.
+    /// True if the process has a terminal; `None` until runc was observed.
     pub tty: Option<bool>,
-    /// Whether stdin is passed on.
+    /// True if stdin is passed on; `None` if unknown.
     pub stdin: Option<bool>,
-    /// The runtime's id of the exec.
+    /// Exec id of the runtime.
     pub exec_id: Option<Arc<str>>,
-    /// How it ended; `None` while open.
+    /// Result; `None` while the session is open.
     pub exit: Option<SessionExit>,
-    /// Client to process.
+    /// Hops, from client to process.
     pub hops: Vec<Hop>,
-    /// In the order of the path.
+    /// Links, in the order of the path.
     pub links: Vec<Link>,
     /// Addresses at which the path leaves this host: (side, address).
     pub beyond: Vec<(&'static str, std::net::SocketAddr)>,
-    /// What is not known.
+    /// Unknown parts of the path.
     pub gaps: Vec<Gap>,
-    /// Whether every hop that can be on this host is there.
+    /// True if no hop that can be on this host is missing.
     pub complete: bool,
 }
 
 impl Session {
-    /// The confidence of its weakest link; `None` without links.
+    /// Confidence of the weakest link; `None` without links.
     #[must_use]
     pub fn confidence(&self) -> Option<Confidence> {
         self.links.iter().map(|link| link.confidence).min()
     }
 }
 
-/// Which of these sessions a person means by `text`: the one with that id, else those whose id begins with it, those that have
-/// that pid on their path, and those that lead into the pod `POD`, `NAMESPACE/POD` or `NAMESPACE/POD/CONTAINER`.
+/// Indexes of the sessions that a person means by `text`. An exact id matches alone. Otherwise: sessions with this
+/// prefix of an id, this pid on their path, or this pod (`POD`, `NAMESPACE/POD`, `NAMESPACE/POD/CONTAINER`).
 #[must_use]
 pub fn matching(sessions: &[Session], text: &str) -> Vec<usize> {
     if let Some(exactly) = sessions.iter().position(|session| *session.id.0 == *text) {
@@ -415,5 +415,5 @@ pub fn matching(sessions: &[Session], text: &str) -> Vec<usize> {
     found.map(|(index, _)| index).collect()
 }
 
-/// `s-` and a digit.
+/// Length of `s-` and a digit.
 const MIN_ID: usize = 3;

@@ -4,66 +4,66 @@ use serde::{Deserialize, Serialize};
 
 use super::{FileKind, HostNo, RawText};
 
-/// A process, told apart from earlier and later ones of the same pid.
+/// Identity of a process, distinct from earlier and later processes of the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskKey {
     /// Process id in the initial pid namespace.
     pub tgid: u32,
-    /// When it started, in clock ticks since boot: the unit of the coarsest source, `/proc/PID/stat`.
+    /// Start time in clock ticks since boot: the unit of the coarsest source, `/proc/PID/stat`.
     pub start_ticks: u64,
-    /// On which host.
+    /// Host of the process.
     #[serde(default, skip_serializing_if = "HostNo::is_first")]
     pub host: HostNo,
 }
 
 impl TaskKey {
-    /// `/proc/PID/stat` counts 1/100 s (USER_HZ, include/asm-generic/param.h); nanoseconds are cut down to them as the
-    /// kernel does it, rounding down (`nsec_to_clock_t`).
+    /// `/proc/PID/stat` counts 1/100 s (USER_HZ, include/asm-generic/param.h). Nanoseconds are converted like in the
+    /// kernel, rounding down (`nsec_to_clock_t`).
     pub(super) const NS_PER_TICK: u64 = 10_000_000;
 
-    /// From the nanoseconds that BPF reads.
+    /// Key of the start time in nanoseconds, as BPF reads it.
     #[must_use]
     pub const fn from_ns(tgid: u32, start_ns: u64) -> Self {
         Self::from_ticks(tgid, start_ns / Self::NS_PER_TICK)
     }
 
-    /// From field 22 of `/proc/PID/stat`.
+    /// Key of the start time in clock ticks: field 22 of `/proc/PID/stat`.
     #[must_use]
     pub const fn from_ticks(tgid: u32, start_ticks: u64) -> Self {
         Self { tgid, start_ticks, host: HostNo(0) }
     }
 
-    /// When it started, in nanoseconds since boot; as coarse as a tick.
+    /// Start time in nanoseconds since boot, with the resolution of a tick.
     #[must_use]
     pub const fn start_ns(self) -> u64 {
         self.start_ticks.saturating_mul(Self::NS_PER_TICK)
     }
 }
 
-/// What is known of a process at one moment. What a source cannot know is `None`.
+/// Properties of a process at one moment. A property unknown to the source is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessInfo {
     /// `comm`
     pub comm: RawText,
-    /// Arguments, possibly cut.
+    /// Arguments, possibly truncated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub argv: Vec<RawText>,
-    /// Whether there were more arguments than `argv` holds.
+    /// Set if the process had more arguments than `argv` holds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub argv_truncated: bool,
     /// `/proc/PID/exe`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<RawText>,
-    /// The parent.
+    /// Parent process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskKey>,
     /// User id in the initial user namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
-    /// Login user id of the audit system; `None` where nobody logged in.
+    /// Login user id of the audit system; `None` without a login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_uid: Option<u32>,
-    /// Its terminal, as `ps` names it: `pts/3`.
+    /// Controlling terminal, in the form of `ps`: `pts/3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tty: Option<String>,
     /// Inode number of the network namespace.
@@ -72,19 +72,19 @@ pub struct ProcessInfo {
     /// Inode number of the mount namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mntns: Option<u32>,
-    /// Inode number of the user namespace. Only snapshots have it.
+    /// Inode number of the user namespace. Set by snapshots only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub userns: Option<u32>,
-    /// Path of its cgroup (any hierarchy that names the container).
+    /// Path of its cgroup, in any hierarchy that names the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<RawText>,
-    /// What it was built with.
+    /// Language and version of the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<Program>,
-    /// What its descriptor 0 is, where that was looked at: a command that takes input has a pipe or a terminal, a probe has neither.
+    /// Kind of descriptor 0, if inspected: a command with input has a pipe or a terminal, a probe has neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<FileKind>,
-    /// What the kernel watches it for, where the kernel said so.
+    /// Watch mode of the process in the kernel, if the kernel reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watched: Option<WatchAs>,
 }
@@ -93,13 +93,14 @@ pub struct ProcessInfo {
 pub const INITIAL_USERNS: u32 = 0xeffffffd;
 
 impl ProcessInfo {
-    /// Whether the process is known to be in a user namespace of its own: whoever made the namespace decides what its users are.
+    /// True if the process is known to be in another user namespace than the initial one. The creator of a user
+    /// namespace decides the meaning of its user ids.
     #[must_use]
     pub fn is_in_own_userns(&self) -> bool {
         self.userns.is_some_and(|userns| userns != INITIAL_USERNS)
     }
 
-    /// Bytes of memory that it takes, about.
+    /// Approximate memory use in bytes.
     pub(super) fn weight(&self) -> usize {
         let argv = self.argv.iter().map(|word| size_of_val(word) + word.as_bytes().len());
         let texts = [Some(&self.comm), self.exe.as_ref(), self.cgroup.as_ref()].into_iter().flatten();
@@ -108,42 +109,42 @@ impl ProcessInfo {
     }
 }
 
-/// What a program was built with: in a Go program threads prove nothing, in others goroutines do not exist.
+/// Language of a program. In a Go program threads prove nothing; other programs have no goroutines.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Program {
-    /// Go, of this version (`go1.19.8`); empty where the version is not in the file.
+    /// Go, with the version (`go1.19.8`); empty if the file does not contain the version.
     Go(String),
-    /// Anything else.
+    /// Any other language.
     Other,
 }
 
-/// What a process is watched for.
+/// Watch mode of a process in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WatchAs {
-    /// Its sockets.
+    /// The process's sockets.
     Endpoint,
-    /// Its sockets, FIFOs and descendants: a runtime or a shim.
+    /// Sockets, FIFOs and descendants: a runtime or a shim.
     Daemon,
-    /// Forked by a daemon and not in a container yet.
+    /// A process forked by a daemon, not in a container yet.
     Below,
-    /// Ran execve inside a container.
+    /// A process that ran execve(2) inside a container.
     Contained,
 }
 
-/// How a process ended, from its wait status.
+/// Result of a process, from its wait status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExitStatus {
     /// exit(2) with this code.
     Code(u8),
-    /// A signal of this number.
+    /// Ended by the signal with this number.
     Signal(u8),
 }
 
 impl ExitStatus {
-    /// From a wait(2) status word.
+    /// Exit status of a wait(2) status word.
     #[must_use]
     pub const fn from_wait(status: u32) -> Self {
         let [low, high, ..] = status.to_le_bytes();

@@ -1,4 +1,4 @@
-//! Text as a process or the kernel has it: bytes that are mostly, but need not be, UTF-8.
+//! Text of a process or the kernel: bytes, usually but not necessarily UTF-8.
 
 use std::{borrow::Cow, fmt};
 
@@ -6,36 +6,36 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 
-/// Bytes of a name, path or argument. In JSON a string, or `{"bytes":"<base64>"}` where they are not UTF-8.
+/// Bytes of a name, path or argument. In JSON a string, or `{"bytes":"<base64>"}` for bytes other than UTF-8.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RawText(Vec<u8>);
 
 impl RawText {
-    /// The bytes.
+    /// The raw bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// As text, with U+FFFD where it is none. Not escaped: sinks do that.
+    /// Text with U+FFFD for invalid UTF-8. Control characters are not escaped; sinks escape them.
     #[must_use]
     pub fn to_text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.0)
     }
 
-    /// As text, where it is text.
+    /// Text; `None` for bytes other than UTF-8.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }
 
-    /// What lies behind the last `/`.
+    /// Part after the last `/`.
     #[must_use]
     pub fn basename(&self) -> &[u8] {
         self.0.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
     }
 
-    /// Whether there is nothing.
+    /// True for the empty text.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -130,7 +130,7 @@ mod tests {
     use super::RawText;
 
     #[test]
-    fn text_is_a_string_and_other_bytes_are_base64_both_ways() {
+    fn utf8_round_trips_as_string_and_bytes_as_base64() {
         for (bytes, json) in [(b"sh".as_slice(), r#""sh""#), (b"\xff\x00", r#"{"bytes":"/wA="}"#)] {
             let text = RawText::from(bytes);
             assert_eq!(serde_json::to_string(&text).unwrap(), json);

@@ -33,12 +33,12 @@ impl Span {
 }
 
 impl BootTime {
-    /// The latest moment that counts as a time since boot: 100 years. No host runs that long, and sums of such a time and a span of
-    /// the correlator stay far below the largest number.
+    /// Latest moment that counts as a time since boot: 100 years. No host runs that long, and the sum of such a time
+    /// and any span of the correlator stays far below the largest number.
     pub const LATEST: Self = Self(100 * 365 * 86_400 * 1_000_000_000);
 
-    /// The first moment after `now` in the series that begins at `self` and repeats every `step`. Always later than `now`, except at
-    /// the largest number; a timer that is late by years therefore costs one step.
+    /// First moment after `now` in the series that begins at `self` and repeats every `step`. Always later than `now`,
+    /// except at the largest number. A timer that is late by years therefore costs one step.
     #[must_use]
     pub const fn next_after(self, now: Self, step: Span) -> Self {
         if self.0 > now.0 {
@@ -50,13 +50,13 @@ impl BootTime {
         }
     }
 
-    /// How long after `earlier` this is; nothing where it is not after it.
+    /// Time elapsed since `earlier`; 0 if `earlier` is later than this.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Span {
         Span(self.0.saturating_sub(earlier.0))
     }
 
-    /// How far apart the two are.
+    /// Absolute distance between two moments.
     #[must_use]
     pub const fn apart(self, other: Self) -> Span {
         Span(self.0.abs_diff(other.0))
@@ -68,7 +68,7 @@ impl BootTime {
         Self(self.0.saturating_add(span.0))
     }
 
-    /// The last moment, up to this one, that is a whole number of `span` after boot.
+    /// Last multiple of `span` since boot, up to this moment.
     #[must_use]
     pub const fn whole(self, span: Span) -> Self {
         match self.0.checked_rem(span.0) {
@@ -77,14 +77,14 @@ impl BootTime {
         }
     }
 
-    /// The moment `span` earlier, or boot.
+    /// The moment `span` earlier; at the earliest, boot.
     #[must_use]
     pub const fn minus(self, span: Span) -> Self {
         Self(self.0.saturating_sub(span.0))
     }
 }
 
-/// Ties boot time to UTC. Taken at the start for sinks, and anew by who reads what has times of UTC.
+/// Relation of boot time to UTC. Taken once at the start for sinks, and again by readers of UTC times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ClockAnchor {
@@ -99,7 +99,7 @@ impl ClockAnchor {
         self.boot_to_utc_ns.saturating_add(at.0)
     }
 
-    /// The moment of UTC, or boot where that was later.
+    /// Boot time of a moment in UTC; boot itself if the moment is earlier.
     #[must_use]
     pub const fn boot_time(self, utc_ns: u64) -> BootTime {
         BootTime(utc_ns.saturating_sub(self.boot_to_utc_ns))
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_moment_of_a_series_is_later_than_now() {
+    fn next_moment_of_series_is_later_than_now() {
         let (second, year) = (Span::from_secs(1), Span::from_secs(365 * 86_400));
         let at = BootTime(7);
         assert_eq!(at.next_after(BootTime(3), second), at);

@@ -1,20 +1,20 @@
-//! What is wrong, where, how that is known, and what to do: the answer of a diagnosis.
+//! Verdicts of a diagnosis: fault, location, evidence and remedy.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::{BootTime, RawText, SessionId};
 
-/// How bad it is.
+/// Severity of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Somebody has to act.
+    /// A fault that needs action.
     Fault,
-    /// Good to know; nothing is broken.
+    /// Information; nothing is broken.
     Info,
 }
 
 impl Severity {
-    /// Stable token.
+    /// Stable token for JSON.
     #[must_use]
     pub const fn token(self) -> &'static str {
         match self {
@@ -24,41 +24,41 @@ impl Severity {
     }
 }
 
-/// What was read off.
+/// Value of a reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// A number, of the reading's unit.
+    /// A number, in the reading's unit.
     Number(u64),
-    /// A state, a name: possibly somebody else's words.
+    /// A state or name, possibly text chosen by another program.
     Text(RawText),
 }
 
 /// One line of evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// What was looked at.
+    /// Name of the examined property.
     pub what: String,
-    /// What it said.
+    /// Value of the property.
     pub value: Value,
-    /// `bytes`, `ms` …; empty where there is none.
+    /// `bytes`, `ms` …; empty for a value without a unit.
     pub unit: &'static str,
 }
 
-/// A fault that looks alike, and what shows that it is not that one.
+/// A similar fault, and the evidence against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToldApart {
-    /// Its code.
+    /// Code of that fault.
     pub code: &'static str,
-    /// Its name.
+    /// Name of that fault.
     pub name: &'static str,
-    /// By what.
+    /// Evidence that rules it out.
     pub by: &'static str,
 }
 
-/// What exactly it is about: numbers that other tools understand.
+/// Object of a verdict, in numbers that other tools understand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct About {
-    /// Process.
+    /// Pid.
     pub pid: Option<u32>,
     /// Descriptor of that process.
     pub fd: Option<u32>,
@@ -70,55 +70,55 @@ pub struct About {
     pub remote: Option<SocketAddr>,
 }
 
-/// One finding of a diagnosis. Codes never change their meaning.
+/// One verdict of a diagnosis. Codes never change their meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// `F01` …
     pub code: &'static str,
-    /// In a few plain words.
+    /// Name of the fault, in a few plain words.
     pub name: &'static str,
-    /// In a word or two, for a column.
+    /// Name in one or two words, for a column.
     pub short: &'static str,
-    /// How bad it is.
+    /// Severity.
     pub severity: Severity,
-    /// What it means for who types.
+    /// Meaning for the person at the terminal.
     pub means: &'static str,
-    /// Whose; `None` of what is left over and belongs to none.
+    /// Affected session; `None` for leftovers that belong to no session.
     pub session: Option<SessionId>,
-    /// Index of the hop at which it is.
+    /// Index of the affected hop.
     pub hop: Option<usize>,
-    /// Index of the link on which it is.
+    /// Index of the affected link.
     pub link: Option<usize>,
-    /// What exactly it is about.
+    /// Object of the verdict.
     pub about: About,
-    /// Since when at the latest, where that is known.
+    /// Latest possible start, if known.
     pub since: Option<BootTime>,
-    /// When it was over at the latest; `None` while it lasts.
+    /// Latest possible end; `None` while the fault lasts.
     pub until: Option<BootTime>,
-    /// What was seen, in the order of the decision.
+    /// Readings, in the order of the decision.
     pub evidence: Vec<Reading>,
-    /// What it is not, and why not.
+    /// Similar faults that were ruled out.
     pub told_apart_from: Vec<ToldApart>,
-    /// What to do.
+    /// Recommended actions.
     pub next: Vec<String>,
     /// Commands that show the same without this program.
     pub manual: Vec<String>,
 }
 
-/// A session in a word.
+/// Health of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
     /// Nothing is wrong.
     Ok,
-    /// Its process waits for input.
+    /// The process waits for input.
     Waiting,
-    /// Too little was measured to say.
+    /// Too little was measured for a decision.
     Unknown,
     /// Something is wrong.
     Fault {
         /// Code of the fault.
         code: &'static str,
-        /// In a word or two.
+        /// Name of the fault in one or two words.
         short: &'static str,
     },
 }
@@ -135,7 +135,7 @@ impl Health {
         }
     }
 
-    /// For a column that people read: what the code stands for.
+    /// Short text for a column: the token, or the short name of the fault.
     #[must_use]
     pub const fn short(self) -> &'static str {
         match self {
@@ -145,29 +145,30 @@ impl Health {
     }
 }
 
-/// Everything that a diagnosis says.
+/// Result of a diagnosis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// What was found: of sessions in their order, then what is left over.
+    /// Present verdicts: those of sessions in the order of sessions, then leftovers.
     pub verdicts: Vec<Verdict>,
-    /// How each session is.
+    /// Health of each session.
     pub health: BTreeMap<SessionId, Health>,
-    /// Faults that were over by the time of the report, in the order in which they ended. Known of recordings alone.
+    /// Faults that had ended before the time of the report, in the order of their ends. Only recordings have them.
     pub over: Vec<Verdict>,
-    /// Whether this is about a whole recording, not about one moment: then the health of a session that had a fault is that fault.
+    /// True if the diagnosis covers a whole recording instead of one moment. The health of a session with any fault is
+    /// then that fault.
     pub is_whole: bool,
-    /// Why a session without a fault is not called well, for people. Holds exactly the open sessions whose health is
+    /// Reasons for not calling a session without a fault healthy, for people. Contains exactly the open sessions with
     /// [`Health::Unknown`].
     pub doubts: BTreeMap<SessionId, String>,
 }
 
 impl Diagnosis {
-    /// Every verdict: those that hold, then the faults that are over.
+    /// All verdicts: the present ones, then the faults that have ended.
     pub fn all(&self) -> impl Iterator<Item = &Verdict> {
         self.verdicts.iter().chain(&self.over)
     }
 
-    /// Verdicts about that session, or about what belongs to none, by the time at which they began.
+    /// Verdicts about that session, or about leftovers of no session. Ordered by start for a whole recording.
     #[must_use]
     pub fn of(&self, session: Option<&SessionId>) -> Vec<&Verdict> {
         let mut own: Vec<&Verdict> = self.all().filter(|verdict| verdict.session.as_ref() == session).collect();
@@ -177,7 +178,7 @@ impl Diagnosis {
         own
     }
 
-    /// Faults about that session.
+    /// Faults of that session.
     pub fn faults<'a>(&'a self, session: &'a SessionId) -> impl Iterator<Item = &'a Verdict> {
         self.of(Some(session)).into_iter().filter(|verdict| verdict.severity == Severity::Fault)
     }

@@ -1,4 +1,4 @@
-//! Who is behind a session, as its own host knows it.
+//! Origin of a client's process, as known by its own host.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{RawText, TaskKey};
 
-/// A process above another one.
+/// An ancestor of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ancestor {
-    /// Which process.
+    /// Identity of the ancestor.
     pub task: TaskKey,
     /// `comm`
     pub comm: RawText,
@@ -18,13 +18,13 @@ pub struct Ancestor {
     pub uid: Option<u32>,
 }
 
-/// Where a process comes from.
+/// Origin of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ancestry {
-    /// Its parent first, up to where somebody logged in or a service began.
+    /// Ancestors, parent first, up to a login or the start of a service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<Ancestor>,
-    /// Names of its user, its login user, and its parents' users, where this host has them.
+    /// Names of the process's user, its login user and its ancestors' users, as far as this host knows them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub names: BTreeMap<u32, String>,
 }
