@@ -1,7 +1,7 @@
-//! execpath: sees the path of `kubectl exec`.
+//! execpath shows the path of `kubectl exec`.
 //!
-//! The pure ring (`model`, `decode`, `correlate`, `diagnose`, `explain`, `plan`) knows no file, socket, clock, thread or async: facts in, findings
-//! out, the same live and in replay. ARCHITECTURE.md has the map.
+//! The pure ring (`model`, `decode`, `correlate`, `diagnose`, `explain`, `plan`) knows no file, socket, clock, thread
+//! or async: facts in, findings out, the same live and in replay. ARCHITECTURE.md has the map.
 
 pub mod cli;
 pub mod correlate;

@@ -1,4 +1,4 @@
-//! What programs read, described for programs: a JSON Schema (draft 2020-12) of everything that `-o json` and `-o jsonl` print.
+//! JSON Schema (draft 2020-12) of everything that `-o json` and `-o jsonl` print.
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
@@ -7,16 +7,16 @@ use crate::{
     sink::{diagnosis, view},
 };
 
-/// What execpath prints as JSON, version 1. Fields may be added; readers should ignore those that they do not know.
+/// JSON output of execpath, version 1. Fields may be added; readers should ignore unknown fields.
 #[derive(JsonSchema)]
 #[schemars(title = "execpath", untagged)]
 #[expect(dead_code, clippy::large_enum_variant, reason = "a description: nothing is made of it")]
 enum Printed<'a> {
     /// `trace`, `replay` and `demo` with `-o json`; `ls` and `show` with `-o json`: sessions.
     Sessions(Vec<view::Session<'a>>),
-    /// `diagnose -o json`: what is wrong.
+    /// `diagnose -o json`: verdicts.
     Verdicts(Vec<diagnosis::View<'a>>),
-    /// `doctor -o json`: what this host allows.
+    /// `doctor -o json`: abilities of this host.
     Host(doctor::View<'a>),
     /// A line of `-o jsonl`.
     Line(Line<'a>),
@@ -26,18 +26,18 @@ enum Printed<'a> {
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "a description: nothing is made of it")]
 struct Line<'a> {
-    /// Version of everything here: grows when a field changes its meaning or goes.
+    /// Version of the output. Grows when a field changes its meaning or disappears.
     v: u32,
     #[schemars(flatten)]
     what: What<'a>,
 }
 
-/// What a line tells.
+/// Content of a line.
 #[derive(JsonSchema)]
 #[schemars(tag = "type")]
 #[expect(dead_code, reason = "a description: nothing is made of it")]
 enum What<'a> {
-    /// Where it comes from: the first line.
+    /// First line: the traced host.
     #[schemars(rename = "host")]
     Host(view::Host<'a>),
     #[schemars(rename = "session.opened")]

@@ -8,28 +8,28 @@ use tracer_common::{ABI, Header, Kind, Record};
 
 use crate::model::{BootTime, Fact, Observation, Source, TaskKey};
 
-/// Why a record was not understood. Counted, not fatal.
+/// Reason for rejecting a record. Rejected records are counted and skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// Fewer bytes than its kind has.
+    /// The record is shorter than its kind.
     Short {
-        /// Bytes of that kind.
+        /// Size of that kind in bytes.
         want: usize,
-        /// Bytes there are.
+        /// Size of the record in bytes.
         have: usize,
     },
-    /// Written by an object of another ABI.
+    /// The record has another ABI version.
     Abi(u16),
-    /// A kind that this version does not know.
+    /// This version does not know the kind of the record.
     Kind(u16),
-    /// An address family that has no place there.
+    /// The address family is invalid for this kind.
     Family(u16),
 }
 
-/// One record.
+/// Decodes one record.
 ///
 /// # Errors
-/// Where the bytes are not a record of this version.
+/// The bytes are not a record of this version.
 pub fn decode(bytes: &[u8]) -> Result<Observation, DecodeError> {
     let header: Header = read(bytes)?;
     if header.abi != ABI {
@@ -66,12 +66,12 @@ fn read<T: Record>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() < want {
         return Err(DecodeError::Short { want, have: bytes.len() });
     }
-    // SAFETY: the length is checked; `Record` promises that any bytes are a valid T; an unaligned read asks nothing of the
-    // buffer.
+    // SAFETY: the length is checked; `Record` promises that any bytes are a valid T; an unaligned read has no alignment
+    // requirement.
     Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
-/// 0 is "none" in the kernel's words.
+/// The kernel part writes 0 for a missing value.
 fn some(word: u32) -> Option<u32> {
     (word != 0).then_some(word)
 }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_foreign_and_unknown_records_are_errors_not_panics() {
+    fn malformed_records_are_errors_not_panics() {
         assert_eq!(decode(&[]), Err(DecodeError::Short { want: size_of::<Header>(), have: 0 }));
         let mut bytes = vec![0_u8; 2048];
         assert_eq!(decode(&bytes), Err(DecodeError::Abi(0)));

@@ -19,7 +19,7 @@ pub(super) fn exit(record: &Exit) -> Fact {
 
 pub(super) fn info(record: &Process) -> ProcessInfo {
     let mut argv: Vec<RawText> = record.argv.as_bytes().split(|byte| *byte == 0).map(RawText::from).collect();
-    // The strings end with NUL each, so the last piece is empty, unless they were cut.
+    // Every string ends with NUL, so the last piece is empty unless the arguments were truncated.
     if argv.last().is_some_and(RawText::is_empty) {
         argv.pop();
     }

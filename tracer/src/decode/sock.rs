@@ -32,7 +32,7 @@ pub(super) fn info(socket: &Socket) -> Result<SocketInfo, DecodeError> {
     })
 }
 
-/// Both initial sequence numbers, where the program could read them.
+/// Both initial sequence numbers, if the BPF program could read them.
 pub(crate) fn isn(socket: &Socket) -> Option<Isn> {
     (socket.isn_known == 1).then_some(Isn { own: socket.isn_own, peer: socket.isn_peer })
 }
@@ -85,7 +85,7 @@ pub(super) fn unix_accepted(record: &UnixAccepted) -> Fact {
     }
 }
 
-/// `sun_path` as people write it: without the closing NUL, and `@` for the leading NUL of an abstract name.
+/// `sun_path` in common notation: without the closing NUL, and with `@` for the leading NUL of an abstract name.
 fn unix_path(bytes: &[u8]) -> crate::model::RawText {
     let mut path = match bytes.split_first() {
         Some((0, name)) => [b"@", name].concat(),

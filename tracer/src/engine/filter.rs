@@ -1,18 +1,18 @@
-//! Which sessions are shown.
+//! Selection of the sessions to show.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::model::{Change, Finding, Kind, Session, SessionId, State};
 
-/// Which kinds of session to show.
+/// Kinds of session to show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kinds {
-    /// What people start: all but what the kubelet starts by itself.
+    /// Kinds started by people: all except those that the kubelet starts by itself.
     #[default]
     People,
-    /// All.
+    /// All kinds.
     All,
-    /// One.
+    /// One kind.
     Only(Kind),
 }
 
@@ -26,7 +26,7 @@ impl Kinds {
     }
 }
 
-/// Which sessions to show. Names match whole; a session whose name is not known matches no name.
+/// Criteria for a session. Names match as a whole; a session with an unknown name does not match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Namespace of the pod.
@@ -35,12 +35,12 @@ pub struct Filter {
     pub pod: Option<String>,
     /// Name of the container.
     pub container: Option<String>,
-    /// Kind.
+    /// Kinds of session.
     pub kinds: Kinds,
 }
 
 impl Filter {
-    /// Whether this session is asked for.
+    /// True if the session meets all criteria.
     #[must_use]
     pub fn matches(&self, session: &Session) -> bool {
         let target = &session.target;
@@ -52,8 +52,8 @@ impl Filter {
     }
 }
 
-/// Applies a filter over time: names often become known only after a session has opened, so that the first change that
-/// matches is told as the opening. What was shown once is shown to its end.
+/// Applies a filter over time. Names often become known only after a session has opened: the first matching change is
+/// reported as the opening. A reported session is then reported to its end.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
     pub(super) filter: Filter,
@@ -77,6 +77,7 @@ impl Selection {
         if !self.filter.matches(&session) {
             return Vec::new();
         }
+        // The closing change is the first match: report the opening along with it.
         if over {
             let opened = Session { state: State::Open, closed_at: None, exit: None, ..(*session).clone() };
             let opened = Finding { at, change: Change::Opened(Arc::new(opened)) };
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_opens_for_the_reader_when_it_first_matches() {
+    fn session_opens_in_output_when_it_first_matches() {
         let filter = Filter { pod: Some("web".into()), ..Filter::default() };
         let mut selection = Selection { filter, ..Selection::default() };
         assert!(names(&mut selection, Change::Opened(session(None))).is_empty());
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_are_shown_when_asked_for() {
+    fn probes_are_shown_on_request() {
         let mut probe = session(None);
         Arc::make_mut(&mut probe).kind = Kind::Probe;
         for (kinds, shown) in [(Kinds::People, false), (Kinds::Only(Kind::Probe), true), (Kinds::All, true)] {

@@ -1,8 +1,8 @@
-//! Faults over the time of a recording: what was wrong, since when, until when.
+//! Faults over the time of a recording, each with start and end.
 //!
-//! A recording is judged while it is played, by the rules that judge one moment: after each round of measurements, and in each second
-//! in which something changed. Equal verdicts one after the other are one fault, and the time from the first to the last of them is
-//! its span. A fault that is seen in no such moment lasted less than a second, and is none that anybody can act on.
+//! During a replay the diagnosis is evaluated after each round of measurements, and in each second with a change, by
+//! the rules for a single moment. Consecutive equal verdicts form one fault that lasts from the first to the last of
+//! them. A fault between two evaluations lasted less than a second and is not actionable.
 
 use std::collections::BTreeMap;
 
@@ -11,46 +11,48 @@ use crate::{
     model::{About, BootTime, Diagnosis, Health, Report, Session, SessionId, Severity, Span, State, Verdict},
 };
 
-/// Time between two judgements where nothing was measured: the correlator changes sessions each millisecond, a judgement looks at all.
+/// Interval of evaluations without measurements. The correlator changes sessions each millisecond, and an evaluation
+/// examines all of them.
 const EVERY: Span = Span::from_secs(1);
 
-/// Faults that are over and kept, the newest: a fault that comes and goes must not take all memory.
+/// Maximum of ended faults. The newest are kept: a recurring fault must not take all memory.
 const MAX_OVER: usize = 10_000;
 
-/// Closed sessions with a fault that are kept, the newest.
+/// Maximum of closed sessions with a fault. The newest are kept.
 const MAX_SESSIONS: usize = 1_000;
 
-/// Which fault: of a session it is the code, of what belongs to no session also what it is about.
+/// Identity of a fault: session and code. A fault without a session is also identified by its object.
 type Key = (Option<SessionId>, &'static str, About);
 
-/// What was wrong so far.
+/// Faults found so far.
 #[derive(Default)]
 pub(super) struct History {
-    /// Faults that the last judgement named, by what they are.
+    /// Faults of the latest evaluation.
     lasting: BTreeMap<Key, Verdict>,
-    /// Faults that were over by then, in the order in which they ended.
+    /// Ended faults, ordered by end.
     over: Vec<Verdict>,
-    /// Closed sessions that had a fault, as they were when they were judged last.
+    /// Closed sessions with a fault, as of their latest evaluation.
     closed: BTreeMap<SessionId, Session>,
-    /// When it was judged last.
+    /// Time of the latest evaluation.
     judged: Option<BootTime>,
-    /// When something changed or was measured since.
+    /// Time of the latest change since then.
     changed: Option<BootTime>,
     measured: Option<BootTime>,
 }
 
 impl History {
-    /// Something changed.
+    /// Notes a change.
     pub(super) fn change(&mut self, at: BootTime) {
         self.changed = self.changed.max(Some(at));
     }
 
-    /// Something was measured.
+    /// Notes a measurement.
     pub(super) fn measure(&mut self, at: BootTime) {
         self.measured = self.measured.max(Some(at));
     }
 
-    /// Whether to judge at a tick, where everything up to `settled` is taken in: half a round of measurements shows no moment.
+    /// True if an evaluation is due at this tick. Everything up to `settled` has been processed; an incomplete round of
+    /// measurements is not evaluated.
     pub(super) fn is_due(&self, settled: BootTime) -> bool {
         if self.measured.is_some_and(|at| at < settled) {
             return true;
@@ -59,15 +61,16 @@ impl History {
         self.measured.is_none() && long_ago && self.changed.is_some_and(|at| at < settled)
     }
 
-    /// Judges the moment of that report.
+    /// Evaluates a report.
     pub(super) fn judge(&mut self, report: &Report) {
         self.take(report, &diagnose::diagnosis(report));
     }
 
-    /// Takes in what was said of that report.
+    /// Merges the diagnosis of a report into the history.
     fn take(&mut self, report: &Report, diagnosis: &Diagnosis) {
         let now = report.now();
         (self.judged, self.changed, self.measured) = (Some(now), None, None);
+        // Faults of this moment continue those of the latest evaluation, or begin now.
         let mut before = std::mem::take(&mut self.lasting);
         for verdict in diagnosis.verdicts.iter().filter(|verdict| verdict.severity == Severity::Fault) {
             let key = key(verdict);
@@ -83,9 +86,11 @@ impl History {
             }
             self.lasting.insert(key, Verdict { since, ..verdict.clone() });
         }
+        // The rest of the latest evaluation has ended by now.
         let ended = before.into_values().map(|verdict| Verdict { until: Some(now), ..verdict });
         self.over.extend(ended);
         self.over.drain(..self.over.len().saturating_sub(MAX_OVER));
+        // Keep closed sessions with an ended fault: the correlator forgets them.
         for session in report.sessions.iter().filter(|session| session.state == State::Closed) {
             if self.over.iter().any(|verdict| verdict.session.as_ref() == Some(&session.id)) {
                 self.closed.insert(session.id.clone(), session.clone());
@@ -97,7 +102,8 @@ impl History {
         }
     }
 
-    /// A rule that was silent for a moment, and knows that it was so all the time: the same fault goes on. Tells since when.
+    /// Start of an ended fault that this verdict continues: the rule was silent for a while but reports that the fault
+    /// lasted throughout. Removes the ended fault.
     fn reopened(&mut self, key: &Key, verdict: &Verdict) -> Option<BootTime> {
         let last = self.over.iter().rposition(|over| self::key(over) == *key)?;
         if verdict.since? > self.over.get(last)?.until? {
@@ -106,7 +112,7 @@ impl History {
         self.over.remove(last).since
     }
 
-    /// Completes the diagnosis of a report of the same moment: since when each fault lasts, and those that are over.
+    /// Adds start times and ended faults to the diagnosis of a report of the same moment.
     pub(super) fn tell(&self, diagnosis: &mut Diagnosis) {
         for verdict in &mut diagnosis.verdicts {
             if let Some(known) = self.lasting.get(&key(verdict)).filter(|_| verdict.severity == Severity::Fault) {
@@ -116,8 +122,8 @@ impl History {
         diagnosis.over.clone_from(&self.over);
     }
 
-    /// Makes of a report of the end of the recording one about the whole of it: with the closed sessions that had a fault, whose
-    /// health that is.
+    /// Extends a report of the recording's end to the whole recording. Adds closed sessions with a fault and sets their
+    /// health.
     pub(super) fn tell_whole(&self, report: &mut Report) {
         let missing = |id: &SessionId| report.sessions.iter().all(|session| session.id != *id);
         let added: Vec<Session> =
@@ -134,7 +140,7 @@ impl History {
         }
     }
 
-    /// Whether that session had a fault.
+    /// True if the session has or had a fault.
     pub(super) fn had_fault(&self, session: &SessionId) -> bool {
         self.lasting.values().chain(&self.over).any(|verdict| verdict.session.as_ref() == Some(session))
     }
@@ -185,22 +191,22 @@ mod tests {
         let both = [one.clone(), other.clone()];
         let spans = judged(&[(1, &[]), (2, std::slice::from_ref(&one)), (3, &both), (5, std::slice::from_ref(&other))]);
         assert_eq!(spans, [("F09", 2, Some(5)), ("F09", 3, None)]);
-        // A fault that comes back is another one.
+        // A recurring fault is a new fault.
         let spans = judged(&[(2, std::slice::from_ref(&one)), (3, &[]), (4, std::slice::from_ref(&one))]);
         assert_eq!(spans, [("F09", 2, Some(3)), ("F09", 4, None)]);
     }
 
     #[test]
-    fn a_rule_that_knows_since_when_counts() {
+    fn start_known_by_the_rule_counts() {
         let early = verdict("F09", 1, Some(1));
         assert_eq!(judged(&[(4, std::slice::from_ref(&early)), (6, &[])]), [("F09", 1, Some(6))]);
-        // It was so all the time, though the rule was silent in between.
+        // The fault lasted throughout, although the rule was silent in between.
         let spans = judged(&[(4, std::slice::from_ref(&early)), (6, &[]), (7, std::slice::from_ref(&early))]);
         assert_eq!(spans, [("F09", 1, None)]);
     }
 
     #[test]
-    fn half_a_round_of_measurements_is_not_judged() {
+    fn incomplete_round_of_measurements_is_not_evaluated() {
         let mut history = History::default();
         assert!(!history.is_due(BootTime(9)), "nothing happened");
         history.measure(BootTime(10));

@@ -1,5 +1,5 @@
-//! The pump: observations → (recorder) → correlator → filter → sinks. The same for a live trace and a replay, which is why
-//! both print the same.
+//! The pump: observations → (recorder) → correlator → filter → sinks. A live trace and a replay share it and therefore
+//! print the same.
 
 mod filter;
 mod history;
@@ -22,17 +22,17 @@ use crate::{
     sink::{self, Sink},
 };
 
-/// Whether to go on.
+/// Decision to continue or stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// Go on.
+    /// Continue.
     Continue,
-    /// Enough was seen.
+    /// The stop condition is met.
     Stop,
 }
 
 impl Flow {
-    /// Stops when either does.
+    /// `Stop` if either side is `Stop`.
     #[must_use]
     pub const fn or(self, other: Self) -> Self {
         match self {
@@ -42,29 +42,29 @@ impl Flow {
     }
 }
 
-/// What was shown.
+/// Counts of shown sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
     /// Sessions that passed the filter.
     pub sessions: u64,
-    /// Sessions that there were.
+    /// All sessions.
     pub of: u64,
-    /// Whether a live trace ended because its duration had passed.
+    /// Set if a live trace ended because its duration had passed.
     pub timed_out: bool,
 }
 
-/// How things stand.
+/// State at one moment: report and diagnosis.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Where.
+    /// Traced host.
     pub header: sink::Header,
-    /// Sessions that are open and asked for, what they rest on, what was measured of it, and what is wrong.
+    /// Selected sessions with measurements and diagnosis.
     pub report: Report,
 }
 
 impl Seen {
-    /// Of a report, what is open and asked for. What is wrong is decided on all that is known: one's fault is told from everybody's
-    /// by the others, and what a session left behind by that session, which is over.
+    /// Open sessions of a report that pass the filter. The diagnosis uses all sessions: comparing sessions separates a
+    /// fault of one from a fault of all, and leftovers belong to sessions that have ended.
     #[must_use]
     pub fn of(header: sink::Header, report: Report, filter: &Filter) -> Self {
         let mut seen = Self::of_any(header, report, filter);
@@ -72,7 +72,7 @@ impl Seen {
         seen
     }
 
-    /// The same with those that are over, as many as are remembered.
+    /// Open and remembered closed sessions of a report that pass the filter.
     #[must_use]
     pub fn of_any(header: sink::Header, mut report: Report, filter: &Filter) -> Self {
         report.diagnosis = diagnose::diagnosis(&report);
@@ -81,43 +81,43 @@ impl Seen {
     }
 }
 
-/// What to measure of the sessions that are open: for a list briefly, those asked for; for a diagnosis whole, all of them and
-/// what belongs to none.
+/// Scope of the next measurement. A list measures the selected open sessions briefly; a diagnosis measures everything,
+/// including connections without a session.
 #[must_use]
 pub fn to_measure(report: &Report, depth: Depth, filter: &Filter) -> Scope {
     let deep = depth == Depth::Whole;
-    // A diagnosis tells one's fault from everybody's by what it sees of the others.
+    // A diagnosis compares sessions, so it measures the unselected ones as well.
     let is_measured = |session: &&Session| session.state == State::Open && (deep || filter.matches(session));
     let measured: Vec<Session> = report.sessions.iter().filter(is_measured).cloned().collect();
     let scope = Scope::of(&measured, depth).with_ends(report);
     if deep { scope.with_others(report) } else { scope }
 }
 
-/// When enough was seen.
+/// Condition for stopping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Until {
-    /// Never: somebody else says when.
+    /// Never; the caller decides.
     #[default]
     Told,
-    /// A session closed or is complete (`--once`).
+    /// A session has closed or is complete (`--once`).
     Complete,
-    /// A session closed.
+    /// A session has closed.
     Closed,
 }
 
-/// What a pump is made of.
+/// Configuration of a pump.
 pub struct Setup {
-    /// Which sessions to show.
+    /// Sessions to show.
     pub filter: Filter,
-    /// What to take out of arguments.
+    /// Rules for removing secrets from arguments.
     pub redactor: Redactor,
-    /// When to stop.
+    /// Stop condition.
     pub until: Until,
-    /// Where to show it.
+    /// Outputs.
     pub sinks: Vec<Box<dyn Sink>>,
 }
 
-/// Takes observations in, and shows what follows.
+/// Feeds observations to the correlator and its results to the sinks.
 pub struct Pump {
     correlator: Correlator,
     selection: Selection,
@@ -126,16 +126,16 @@ pub struct Pump {
     sinks: Vec<Box<dyn Sink>>,
     recorder: Option<Recording>,
     header: sink::Header,
-    /// Faults so far, where a recording is judged as a whole.
+    /// Faults over time; `None` unless a recording is evaluated as a whole.
     history: Option<History>,
-    /// Whether the header was shown.
+    /// Set once the header has been shown.
     begun: bool,
     shown: u64,
     told: u64,
 }
 
 impl Pump {
-    /// Ready to pump. Nothing is shown before [`Pump::begin`].
+    /// Creates a pump. Sinks receive nothing before [`Pump::begin`].
     #[must_use]
     pub fn new(setup: Setup, header: sink::Header, options: &Options, recorder: Option<Writer>) -> Self {
         let Setup { filter, redactor, until, sinks } = setup;
@@ -158,25 +158,25 @@ impl Pump {
         }
     }
 
-    /// Keeps from now on since when and until when each fault lasts.
+    /// Tracks start and end of each fault from now on.
     #[must_use]
     pub fn judging(mut self) -> Self {
         self.history = Some(History::default());
         self
     }
 
-    /// For a recording whose start lies in an earlier file.
+    /// Marks the recording as a continuation of an earlier file.
     #[must_use]
     pub fn started_before(mut self) -> Self {
         self.correlator = self.correlator.started_before();
         self
     }
 
-    /// Shows the header, then what was found so far; from now on findings are shown as they come. A reader of a live trace
-    /// may rely on it: what happens after the header was shown is seen.
+    /// Shows the header, then the findings so far. Later findings are shown as they come. Readers of a live trace may
+    /// rely on the header: everything that happens after it is observed.
     ///
     /// # Errors
-    /// When a sink cannot write.
+    /// A sink cannot write.
     pub fn begin(&mut self) -> io::Result<Flow> {
         if !self.begun {
             self.begun = true;
@@ -187,10 +187,10 @@ impl Pump {
         self.show()
     }
 
-    /// Takes in one observation.
+    /// Processes one observation.
     ///
     /// # Errors
-    /// When a sink or the recording cannot be written.
+    /// A sink or the recording cannot be written.
     pub fn take(&mut self, mut seen: Observation) -> io::Result<Flow> {
         self.redactor.redact(&mut seen);
         if let Some(recorder) = &mut self.recorder {
@@ -212,28 +212,29 @@ impl Pump {
                 history.judge(&self.correlator.report());
             }
         }
-        // A file ends where nothing goes on, and what is known was told.
+        // Start a new file only when no fact is pending and all findings have been reported.
         if let (Some(recorder), true) = (&mut self.recorder, is_tick && self.correlator.is_told()) {
             recorder.go_on(at, &self.correlator)?;
         }
         self.show()
     }
 
-    /// Questions that came up: to be answered by observations.
+    /// New questions of the correlator. Their answers come back as observations.
     pub fn wants(&mut self) -> Vec<Want> {
         self.correlator.wants()
     }
 
-    /// Whether reads of FIFOs would tell something.
+    /// True if records of FIFO reads would help.
     #[must_use]
     pub fn needs_reads(&self) -> bool {
         self.correlator.needs_reads()
     }
 
-    /// Takes in everything that was told, and lets time pass up to then: of a recording nothing earlier follows.
+    /// Processes all pending observations and advances the clock to `at`. Valid only if no earlier observation can
+    /// follow, as in a recording.
     ///
     /// # Errors
-    /// When a sink cannot write.
+    /// A sink cannot write.
     pub fn reach(&mut self, at: BootTime) -> io::Result<Flow> {
         self.correlator.reach(at);
         let flow = self.show();
@@ -241,31 +242,31 @@ impl Pump {
         flow
     }
 
-    /// Up to when everything was taken in that will come.
+    /// Time up to which all observations have been processed.
     #[must_use]
     pub fn settled(&self) -> BootTime {
         self.correlator.settled()
     }
 
-    /// Whether more observations waited for their turn than memory allows.
+    /// True if more observations wait in the reordering window than memory allows.
     #[must_use]
     pub const fn is_overfull(&self) -> bool {
         self.correlator.is_overfull()
     }
 
-    /// Whether time should be told soon: something waits for it.
+    /// True if a tick should follow soon because a timer is pending.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.correlator.is_waiting()
     }
 
-    /// Where it comes from.
+    /// Traced host.
     #[must_use]
     pub const fn header(&self) -> &sink::Header {
         &self.header
     }
 
-    /// How things stand now, by what was taken in.
+    /// State now: open sessions.
     #[must_use]
     pub fn seen(&self) -> Seen {
         let mut seen = Seen::of(self.header.clone(), self.correlator.report(), &self.selection.filter);
@@ -275,7 +276,7 @@ impl Pump {
         seen
     }
 
-    /// The same with what is over.
+    /// State now: open and closed sessions.
     #[must_use]
     pub fn seen_at_all(&self) -> Seen {
         let mut seen = Seen::of_any(self.header.clone(), self.correlator.report(), &self.selection.filter);
@@ -285,7 +286,8 @@ impl Pump {
         seen
     }
 
-    /// Everything up to now, judged as a whole: sessions that are open and those that had a fault, or `at_all` those that are over, too.
+    /// State of the whole run so far: open sessions and sessions that had a fault; with `at_all`, all closed sessions
+    /// as well.
     #[must_use]
     pub fn seen_whole(&self, at_all: bool) -> Seen {
         let mut seen = self.seen_at_all();
@@ -298,28 +300,28 @@ impl Pump {
         seen
     }
 
-    /// How many changes were shown: where it grows, [`Pump::seen`] has something new.
+    /// Number of changes shown. [`Pump::seen`] returns a new result whenever it has grown.
     #[must_use]
     pub const fn told(&self) -> u64 {
         self.told
     }
 
-    /// Whether a session is open, asked for or not.
+    /// True if any session is open, selected or not.
     #[must_use]
     pub fn is_anything_open(&self) -> bool {
         self.correlator.is_anything_open()
     }
 
-    /// What to measure, for a diagnosis.
+    /// Scope of the next measurement for a diagnosis.
     #[must_use]
     pub fn to_measure(&self) -> Scope {
         to_measure(&self.correlator.report(), Depth::Whole, &self.selection.filter)
     }
 
-    /// Shows the rest and ends the recording. The last observation should have been [`Fact::Stopped`].
+    /// Shows the remaining findings and ends the recording. The last observation should have been [`Fact::Stopped`].
     ///
     /// # Errors
-    /// When a sink or the recording cannot be written.
+    /// A sink or the recording cannot be written.
     pub fn finish(mut self) -> io::Result<Shown> {
         self.correlator.flush();
         self.begin()?;
@@ -341,7 +343,7 @@ impl Pump {
         Ok(Shown { sessions: self.shown, of, timed_out: false })
     }
 
-    /// Judges this moment, where faults are kept.
+    /// Evaluates the present state, if faults are tracked.
     fn judge(&mut self) {
         if let Some(history) = &mut self.history {
             history.judge(&self.correlator.report());

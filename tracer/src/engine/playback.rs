@@ -1,4 +1,4 @@
-//! A recording, played.
+//! Replay of a recording.
 
 use std::{collections::VecDeque, io};
 
@@ -10,13 +10,13 @@ use crate::{
     sink,
 };
 
-/// Shows a recording as it was shown live. `wait` is called with the time of each observation before it is taken in, and says
-/// whether to go on. How the recording ended is [`Reader::end`]'s to tell.
+/// Replays a recording with the output of the live run. Calls `wait` with the time of each observation before
+/// processing it; `wait` decides whether to continue. [`Reader::end`] reports the end of the recording.
 ///
 /// # Errors
-/// When a sink cannot write.
+/// A sink cannot write.
 pub fn replay(reader: &mut Reader, setup: Setup, mut wait: impl FnMut(BootTime) -> Flow) -> io::Result<Shown> {
-    // Who draws the whole recording draws its faults, too.
+    // A sink that draws the whole recording also draws its faults.
     let judging = setup.sinks.iter().any(|sink| sink.judges());
     let pump = pump(reader, setup);
     let mut pump = if judging { pump.judging() } else { pump };
@@ -34,14 +34,13 @@ pub fn replay(reader: &mut Reader, setup: Setup, mut wait: impl FnMut(BootTime) 
     pump.finish()
 }
 
-/// Damage: the correlator holds back as much as memory allows.
+/// Damage: the correlator would hold back more observations than memory allows.
 const OVERFULL: &str = "too many observations wait for their turn: time does not pass";
 
-/// Damage: a playback holds back as much as memory allows.
+/// Damage: the playback would hold back more observations than memory allows.
 const TOO_FAR_AHEAD: &str = "too many observations are later than the moment that is asked for";
 
-/// Memory for observations that were read and are later than the moment that is asked for, in bytes: as for those that wait in the
-/// reordering window.
+/// Maximum size of observations later than the requested moment, in bytes. Equal to the limit of the reordering window.
 const MAX_AHEAD: usize = 256 << 20;
 
 fn pump(reader: &Reader, setup: Setup) -> Pump {
@@ -51,27 +50,27 @@ fn pump(reader: &Reader, setup: Setup) -> Pump {
     let record::Settings { apiserver_port, kubelet_port, runtime_socket, .. } = options;
     let options = Options { apiserver_port, kubelet_port, runtime_socket, pairing };
     let pump = Pump::new(setup, header, &options, None);
-    // A later file begins with facts of earlier ones, which are older than its first tick by any time.
+    // A continuation file begins with facts of earlier files, older than its first tick by any amount.
     if reader.header().part.is_some_and(|part| part.told_again > 0) { pump.started_before() } else { pump }
 }
 
-/// A recording that is played up to any moment, and on from there; for what was before, it is opened anew.
+/// A recording that can be played up to any moment, and further from there. Going back means opening it anew.
 pub struct Playback {
     reader: Reader,
     pump: Pump,
-    /// Read, and later than where it stands; in their order of arrival.
+    /// Observations read but later than the current position, in order of arrival.
     ahead: VecDeque<Observation>,
-    /// When the recording begins: behind what the file tells again of earlier ones.
+    /// Start of the recording, after the repeated observations of earlier files.
     start: Option<BootTime>,
-    /// The latest that was read.
+    /// Time of the latest observation read.
     end: BootTime,
 }
 
 impl Playback {
-    /// Stands before the beginning.
+    /// Creates a playback, positioned before the beginning.
     ///
     /// # Errors
-    /// When a sink cannot write.
+    /// A sink cannot write.
     pub fn new(reader: Reader, setup: Setup) -> io::Result<Self> {
         let mut pump = pump(&reader, setup).judging();
         pump.begin()?;
@@ -89,44 +88,44 @@ impl Playback {
         Ok(playback)
     }
 
-    /// When the recording begins; `None` where it holds nothing.
+    /// Start of the recording; `None` for an empty one.
     #[must_use]
     pub const fn start(&self) -> Option<BootTime> {
         self.start
     }
 
-    /// The latest that was read so far: behind [`Playback::to_the_end`], when the recording ends.
+    /// Time of the latest observation read. After [`Playback::to_the_end`], the end of the recording.
     #[must_use]
     pub const fn end(&self) -> BootTime {
         self.end
     }
 
-    /// How the recording ended, once that was read, and which file it is.
+    /// Reader of the recording, for its end and its current file.
     #[must_use]
     pub const fn reader(&self) -> &Reader {
         &self.reader
     }
 
-    /// Where it was recorded.
+    /// Traced host.
     #[must_use]
     pub const fn header(&self) -> &sink::Header {
         self.pump.header()
     }
 
-    /// Takes in all that was so by then, and tells whether there is more.
+    /// Processes everything up to `at`. Returns true if more follows.
     ///
     /// # Errors
-    /// When a sink cannot write.
+    /// A sink cannot write.
     pub fn to(&mut self, at: BootTime) -> io::Result<bool> {
         while !self.towards(at, usize::MAX)? {}
         Ok(!self.ahead.is_empty())
     }
 
-    /// Takes in at most so many observations of what was so by then, and tells whether that was all: for whoever has something else to
-    /// look at meanwhile.
+    /// Processes at most `budget` observations up to `at`. Returns true if that was everything; callers with other work
+    /// call it again.
     ///
     /// # Errors
-    /// When a sink cannot write.
+    /// A sink cannot write.
     pub fn towards(&mut self, at: BootTime, mut budget: usize) -> io::Result<bool> {
         let mut later = VecDeque::new();
         let mut weight = 0;
@@ -141,7 +140,8 @@ impl Playback {
                 }
                 continue;
             }
-            // Answers may be put late, records of the kernel come within the window, and time overtakes nothing.
+            // Answers may be dated late, records of the kernel arrive within the window, and nothing is later than a
+            // tick. Stop at the first record or tick beyond the window.
             let is_beyond = seen.source != Source::Snapshot && seen.at > at.plus(REORDER_WITHIN);
             weight += seen.weight();
             later.push_back(seen);
@@ -152,6 +152,7 @@ impl Playback {
                 break;
             }
         }
+        // Observations read ahead keep their order of arrival.
         later.append(&mut self.ahead);
         self.ahead = later;
         if is_there {
@@ -160,10 +161,10 @@ impl Playback {
         Ok(is_there)
     }
 
-    /// Takes in all.
+    /// Processes the rest of the recording.
     ///
     /// # Errors
-    /// When a sink cannot write.
+    /// A sink cannot write.
     pub fn to_the_end(&mut self) -> io::Result<()> {
         while let Some(seen) = self.ahead.pop_front().or_else(|| self.read()) {
             self.take(seen)?;
@@ -172,19 +173,20 @@ impl Playback {
         Ok(())
     }
 
-    /// How things stood.
+    /// State at this position: open sessions.
     #[must_use]
     pub fn seen(&self) -> Seen {
         self.pump.seen()
     }
 
-    /// The same with what was over by then.
+    /// State at this position: open and closed sessions.
     #[must_use]
     pub fn seen_at_all(&self) -> Seen {
         self.pump.seen_at_all()
     }
 
-    /// The whole recording, judged as such: sessions that are open at its end and those that had a fault, or `at_all` all that are known.
+    /// State of the whole recording: sessions open at its end and sessions that had a fault; with `at_all`, all known
+    /// sessions.
     #[must_use]
     pub fn seen_whole(&self, at_all: bool) -> Seen {
         self.pump.seen_whole(at_all)

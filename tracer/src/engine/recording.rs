@@ -1,4 +1,4 @@
-//! The recording of a pump: writes what comes, and goes on in a new file where one is full.
+//! Recording of a pump. Starts a new file when the current one is full.
 
 use std::io;
 
@@ -8,15 +8,16 @@ use crate::{
     record::Writer,
 };
 
-/// So many observations are remembered at least before it is asked which of them still matter: asking looks at each.
+/// Minimum of remembered observations before the correlator is asked to drop obsolete ones: the check examines each
+/// observation.
 const MANY: usize = 20_000;
 
-/// Writes, and remembers what the next file must begin with.
+/// Writes observations, and remembers those that the next file must begin with.
 pub(super) struct Recording {
     writer: Writer,
-    /// In their order of arrival, those that mattered when it was asked last, and all since.
+    /// Remembered observations, in order of arrival: those needed at the last check, and all later ones.
     told: Vec<Observation>,
-    /// When to ask again.
+    /// Number of observations that triggers the next check.
     enough: usize,
 }
 
@@ -34,7 +35,7 @@ impl Recording {
         Ok(())
     }
 
-    /// Goes on in the next file, where this one is full. `correlator` has taken in what was written.
+    /// Starts the next file if the current one is full. `correlator` has processed everything written so far.
     pub(super) fn go_on(&mut self, now: BootTime, correlator: &Correlator) -> io::Result<()> {
         let full = self.writer.is_full(now);
         if full || self.told.len() >= self.enough {

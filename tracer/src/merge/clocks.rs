@@ -1,66 +1,70 @@
-//! How the clocks of kernels differ, by the two ends of the same connections: nobody accepts before somebody connects, and on a network
-//! that is not broken somebody accepts soon. Connections both ways bound the difference on both sides.
+//! Differences between the clocks of kernels, derived from both ends of shared connections. An accept follows its
+//! connect, and on a healthy network it follows soon. Connections in both directions bound the difference from both
+//! sides.
 //!
-//! A server that was stopped accepts late, and all that waited at once. So UTC is believed unless connections that are
-//! independent of each other agree on another difference, or contradict UTC.
+//! A stopped server accepts all waiting connections late and at once. UTC is therefore used unless independent
+//! connections agree on another difference, or contradict UTC.
 
 use std::collections::BTreeMap;
 
 use crate::model::{BootTime, Span};
 
-/// A connection whose ends two kernels saw. A kernel is named by its number.
+/// A connection between two kernels, given by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Crossing {
-    /// Who connected, and when, by its own clock.
+    /// Connecting kernel, and the time of connect(2) by its clock.
     pub from: (usize, BootTime),
-    /// Who accepted, and when, by its own clock.
+    /// Accepting kernel, and the time of accept(2) by its clock.
     pub to: (usize, BootTime),
 }
 
-/// How a clock stands against that of the first recording.
+/// Offset of a clock from the clock of the first recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
-    /// It is so much ahead, in nanoseconds of boot time.
+    /// Lead of the clock, in nanoseconds of boot time.
     pub ahead: i128,
-    /// How that is known.
+    /// Basis of the offset.
     pub by: By,
 }
 
-/// How the difference of two clocks is known.
+/// Basis of a clock's offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// It is the first one's, or that of the same kernel.
+    /// The clock belongs to the first recording, or to the same kernel.
     Itself,
-    /// UTC, or one kernel's clock; that many connections agree with it.
+    /// UTC, or the common clock of one kernel, confirmed by connections.
     Agreed {
-        /// How many.
+        /// Number of confirming connections.
         connections: usize,
     },
-    /// That many connections, and UTC is wrong by so much.
+    /// Offset measured from connections. UTC is wrong.
     Measured {
-        /// How many.
+        /// Number of connections.
         connections: usize,
-        /// Half of what is between the bounds; `None` where connections went one way: then the fastest is taken to have taken no time.
+        /// Half the distance of both bounds; `None` for connections in one direction, the fastest of which counts as
+        /// instantaneous.
         within: Option<Span>,
-        /// How much further ahead its UTC is than the first one's, in nanoseconds.
+        /// Lead of its UTC over the UTC of the first recording, in nanoseconds.
         off: i128,
     },
-    /// UTC: that many connections do not suffice to set the clock.
+    /// UTC, because the connections do not suffice for a measurement.
     Believed {
-        /// How many.
+        /// Number of connections.
         connections: usize,
     },
-    /// UTC, and nothing else: no connection joins it to the others.
+    /// UTC, without any connection to the other kernels.
     Unproved,
 }
 
-/// What a connection takes at most where UTC is believed, and how closely two connections agree on a difference.
+/// Longest duration of a connection that confirms UTC, and largest distance of two connections that agree on an offset,
+/// in nanoseconds.
 const FAST: i128 = 5_000_000;
 
-/// Connections that are accepted within so long of each other may have waited for the same thing: they count as one.
+/// Connections accepted within this time of each other, in nanoseconds, may have waited for the same event and count as
+/// one.
 const WAITED_TOGETHER: i128 = 100_000_000;
 
-/// How the clocks stand. `told` is how much each is ahead of the first by UTC, as it was set there.
+/// Offsets of all clocks. `told` holds the offsets from the first clock according to UTC.
 #[must_use]
 pub(super) fn compare(told: &[i128], crossings: &[Crossing]) -> Vec<Clock> {
     let bounds = bounds(crossings);
@@ -82,23 +86,23 @@ pub(super) fn compare(told: &[i128], crossings: &[Crossing]) -> Vec<Clock> {
     clocks.into_iter().zip(told).map(unproved).collect()
 }
 
-/// Connections one way, the fastest first: by how much the accepting clock seems to be ahead, and when it accepted.
+/// Connections in one direction, fastest first: apparent lead of the accepting clock, and time of the accept.
 type OneWay = Vec<(i128, i128)>;
 
-/// What connections between two kernels say of how much the clock of one is ahead of the other's.
+/// Bounds of the lead of one kernel's clock over another's.
 #[derive(Clone, Debug, Default)]
 struct Bound {
-    /// From the one to the other: no less than the difference.
+    /// Upper bounds: connections from the base kernel to this one.
     there: OneWay,
-    /// From the other to the one, as differences of the other clock: no more than the difference.
+    /// Lower bounds: connections from this kernel to the base one, with the sign of the difference reversed.
     back: OneWay,
 }
 
-/// By pair: how much the second is ahead of the first.
+/// Bounds by pair of kernels: lead of the second over the first.
 fn bounds(crossings: &[Crossing]) -> BTreeMap<(usize, usize), Bound> {
     let mut bounds: BTreeMap<(usize, usize), Bound> = BTreeMap::new();
     for Crossing { from, to } in crossings.iter().filter(|one| one.from.0 != one.to.0) {
-        // Later than it was, by what the connection took.
+        // An accept is later than its connect, so this difference is too large by the duration of the connection.
         let accepted = i128::from(to.1.0);
         let difference = accepted - i128::from(from.1.0);
         bounds.entry((from.0, to.0)).or_default().there.push((difference, accepted));
@@ -111,7 +115,7 @@ fn bounds(crossings: &[Crossing]) -> BTreeMap<(usize, usize), Bound> {
     bounds
 }
 
-/// Whether the fastest connection is confirmed: another one, accepted at another time, took as long.
+/// True if a second connection, accepted at another time, was as fast as the fastest one.
 fn is_confirmed(connections: &OneWay) -> bool {
     connections.first().is_some_and(|(fastest, at)| {
         let as_fast = |(difference, _): &&(i128, i128)| (difference - fastest).abs() <= FAST;
@@ -120,18 +124,21 @@ fn is_confirmed(connections: &OneWay) -> bool {
 }
 
 impl Bound {
-    /// The clock of one that is between so much ahead of another, which is `base` ahead of the first; UTC says `told`.
+    /// Clock of a kernel with these bounds, relative to a kernel with offset `base`. `told` is the offset according to
+    /// UTC.
     fn clock(&self, base: i128, told: i128) -> Clock {
         let fastest = |connections: &OneWay| connections.first().map(|(difference, _)| base + difference);
         let (least, most) = (fastest(&self.back), fastest(&self.there));
         let connections = self.there.len() + self.back.len();
         let is_possible = least.is_none_or(|least| least <= told) && most.is_none_or(|most| told <= most);
         let is_near = least.is_some_and(|least| told - least <= FAST) || most.is_some_and(|most| most - told <= FAST);
+        // UTC lies inside the bounds and close to one of them: a fast connection confirms it.
         if is_possible && is_near {
             return Clock { ahead: told, by: By::Agreed { connections } };
         }
-        // What contradicts UTC is no late accept; one connection may still be two that were taken for one.
+        // A late accept cannot contradict UTC. A single connection may still be two that were mistaken for one.
         let suffices = |bound: &OneWay| is_confirmed(bound) || (!is_possible && connections > 1);
+        // Measure by the bounds that can be trusted: the middle of both, or the only one.
         let least = least.filter(|_| suffices(&self.back));
         let most = most.filter(|_| suffices(&self.there));
         let (ahead, within) = match (least, most) {
@@ -151,14 +158,14 @@ mod tests {
 
     const MINUTES: u64 = 180_000_000_000;
 
-    /// `from` connects at `at` of the true time, and `to` accepts so much later; clocks are `ahead` of it.
+    /// `from` connects at `at` of the true time, and `to` accepts `took` later; clocks are `ahead` of true time.
     fn crossing(ahead: &[u64], from: usize, to: usize, at: u64, took: u64) -> Crossing {
         let clock = |host: usize, at: u64| (host, BootTime(at + ahead.get(host).copied().unwrap_or_default()));
         Crossing { from: clock(from, at), to: clock(to, at + took) }
     }
 
     #[test]
-    fn what_utc_says_is_believed_where_connections_agree() {
+    fn utc_is_kept_when_connections_agree() {
         let ahead = [0, 1_000_000, MINUTES];
         let crossings =
             [crossing(&ahead, 0, 1, 5_000, 400), crossing(&ahead, 0, 1, 9_000, 90), crossing(&ahead, 2, 1, 9_000, 70)];
@@ -173,7 +180,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     #[test]
-    fn clocks_that_are_minutes_apart_are_set_by_the_fastest_connection() {
+    fn fastest_connection_sets_clock_that_is_minutes_off() {
         let ahead = [0, MINUTES, 2 * MINUTES];
         let crossings = [
             crossing(&ahead, 0, 1, SECOND, 400),
@@ -190,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn one_connection_alone_sets_no_clock() {
+    fn single_connection_sets_no_clock() {
         for ahead in [[0, MINUTES], [MINUTES, 0]] {
             let clocks = compare(&[0, 0], &[crossing(&ahead, 0, 1, SECOND, 90)]);
             assert_eq!(clocks[1], Clock { ahead: 0, by: By::Believed { connections: 1 } }, "{ahead:?}");
@@ -199,23 +206,23 @@ mod tests {
 
     #[test]
     fn accepts_after_a_stop_set_no_clock() {
-        // The server accepts at 15 s what came in at 1 s, twice, and at 5 s.
+        // The server accepts at 15 s the connections that arrived at 1 s (two of them) and at 5 s.
         let late = |at: u64| crossing(&[0, 0], 0, 1, at * SECOND, (15 - at) * SECOND);
         let clocks = compare(&[0, 0], &[late(1), late(1), late(5)]);
         assert_eq!(clocks[1], Clock { ahead: 0, by: By::Believed { connections: 3 } });
-        // Before the stop it accepted at once.
+        // Before the stop, the server accepted at once.
         let clocks = compare(&[0, 0], &[late(1), late(1), late(5), crossing(&[0, 0], 0, 1, 9, 300)]);
         assert_eq!(clocks[1], Clock { ahead: 0, by: By::Agreed { connections: 4 } });
     }
 
     #[test]
-    fn late_accepts_both_ways_leave_utc_as_it_is() {
+    fn late_accepts_both_ways_leave_utc_unchanged() {
         let crossings = [crossing(&[0, 0], 0, 1, SECOND, 3 * SECOND), crossing(&[0, 0], 1, 0, SECOND, 9 * SECOND)];
         assert_eq!(compare(&[0, 0], &crossings)[1], Clock { ahead: 0, by: By::Believed { connections: 2 } });
     }
 
     #[test]
-    fn connections_both_ways_take_the_way_out_of_it() {
+    fn connections_both_ways_cancel_the_network_delay() {
         let ahead = [0, MINUTES];
         let crossings = [crossing(&ahead, 0, 1, 5_000, 100), crossing(&ahead, 1, 0, 7_000, 100)];
         let by = By::Measured { connections: 2, within: Some(Span(100)), off: i128::from(MINUTES) };

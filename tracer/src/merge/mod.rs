@@ -1,6 +1,6 @@
-//! Recordings of several hosts made one. Ids of kernels get the number of their host, times are set by one clock, and what was known
-//! of one host alone ("nobody here has the other end") is left out where another one tells. Sessions are not looked at: the
-//! correlator finds them in the merged recording, as it does in any.
+//! Merges recordings of several hosts into one. Ids of kernels get the number of their host, and all times are set by
+//! one clock. A statement about one host alone ("no process here has the other end") is dropped if another recording
+//! covers that host. Sessions are left to the correlator, which finds them in the merged recording.
 
 mod clocks;
 mod survey;
@@ -14,46 +14,47 @@ use crate::{
     record::{End, Header, OpenError, Reader, Settings, Writer},
 };
 
-/// A recording that is to be a part of another: one file, or its parts.
+/// A recording to be merged: one file, or its parts.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// Its files.
+    /// Files of the recording.
     pub files: Vec<PathBuf>,
-    /// How its clock stands.
+    /// Offset of its clock.
     pub clock: Clock,
-    /// How it ends.
+    /// End of the recording.
     pub end: Option<End>,
     header: Header,
     to: Move,
 }
 
 impl Input {
-    /// Where it was made.
+    /// Recorded host.
     #[must_use]
     pub const fn host(&self) -> &HostFacts {
         &self.header.host
     }
 }
 
-/// Recordings that were looked through, to be merged.
+/// Surveyed recordings, ready to be merged.
 pub struct Merge {
     inputs: Vec<Input>,
     surveys: Vec<Survey>,
-    /// When the last of them ends.
+    /// End of the latest recording.
     end: BootTime,
 }
 
-/// First format that holds several hosts.
+/// First format with several hosts.
 const OF_SEVERAL_HOSTS: u32 = 3;
 
-/// The file at fault, and why.
+/// The offending file and the reason.
 type Fault = (PathBuf, OpenError);
 
 impl Merge {
-    /// Looks through recordings. Files that are parts of one recording count as one. The clock of the first counts.
+    /// Surveys recordings. Parts of one recording count as one recording. The clock of the first recording is the
+    /// reference.
     ///
     /// # Errors
-    /// The file that cannot be read, or is no recording.
+    /// A file cannot be read or is not a recording.
     pub fn survey(files: &[PathBuf]) -> Result<Self, Fault> {
         let (mut inputs, mut surveys) = (Vec::new(), Vec::new());
         let mut last = Vec::new();
@@ -72,7 +73,7 @@ impl Merge {
         }
         let kernels = kernels(&inputs);
         let clocks = compare(&inputs, &surveys, &kernels);
-        // No time is before boot: the clock that is furthest ahead stays as it is, and the others are set by it.
+        // No time lies before boot: the clock with the largest lead stays, and the others are moved towards it.
         let furthest = clocks.iter().map(|clock| clock.ahead).max().unwrap_or_default();
         let mut end = BootTime::default();
         for (((input, host), clock), last) in inputs.iter_mut().zip(kernels).zip(clocks).zip(last) {
@@ -87,18 +88,18 @@ impl Merge {
         Ok(Self { inputs, surveys, end })
     }
 
-    /// What is merged, in the order in which it was given.
+    /// Merged recordings, in the given order.
     #[must_use]
     pub fn inputs(&self) -> &[Input] {
         &self.inputs
     }
 
-    /// The first line of the merged recording, which was made by that command.
+    /// Header of the merged recording, with the command that makes it.
     #[must_use]
     pub fn header(&self, command: String) -> Header {
         let mut hosts: Vec<HostFacts> = Vec::new();
         let (mut abilities, mut degraded, mut options) = (Vec::new(), Vec::new(), Settings::default());
-        // Recordings without sequence numbers keep their rule, unless there are others beside them.
+        // Recordings without sequence numbers keep their pairing rule, unless merged with newer ones.
         let formats = self.inputs.iter().map(|input| input.header.format);
         let format = formats.chain([OF_SEVERAL_HOSTS]).max().unwrap_or_default();
         for Input { header, to, .. } in &self.inputs {
@@ -132,10 +133,10 @@ impl Merge {
         }
     }
 
-    /// Reads them again and writes them as one, in the order of their times. Tells how many observations that were.
+    /// Reads all recordings again and writes them as one, ordered by time. Returns the number of observations.
     ///
     /// # Errors
-    /// When one cannot be opened any more, or the merged one cannot be written.
+    /// A recording can no longer be opened, or the merged one cannot be written.
     pub fn write(&self, mut writer: Writer) -> io::Result<u64> {
         let mut sources = Vec::new();
         for input in &self.inputs {
@@ -143,6 +144,7 @@ impl Merge {
             sources.push(Stream { reader, to: input.to, next: None, at: BootTime::default() }.read());
         }
         let mut written = 0;
+        // Always write the observation of the recording that lags behind.
         while let Some((index, _)) =
             sources.iter().enumerate().filter(|(_, one)| one.next.is_some()).min_by_key(|(_, one)| one.at)
         {
@@ -160,12 +162,12 @@ impl Merge {
         Ok(written)
     }
 
-    /// Whether that, of the recording of this number, holds where all hosts are looked at.
+    /// True if a fact of recording `index` still holds when all hosts are considered.
     fn is_true_of_all(&self, index: usize, fact: &Fact) -> bool {
         if matches!(fact, Fact::Stopped | Fact::Continued) {
             return false;
         }
-        // Where another of the hosts has that address, its recording tells of the other end, or that one is gone.
+        // If another host has that address, its own recording shows the other end, or that the other end is gone.
         let Fact::PeerAbsent { tuple, .. } = fact else { return true };
         let address = tuple.remote.ip();
         let own = self.surveys.get(index).is_some_and(|own| own.has(address));
@@ -173,7 +175,7 @@ impl Merge {
     }
 }
 
-/// Adds what is not there yet.
+/// Appends the missing elements of `more`.
 fn add_new<T: Clone + PartialEq>(to: &mut Vec<T>, more: &[T]) {
     for one in more {
         if !to.contains(one) {
@@ -182,7 +184,7 @@ fn add_new<T: Clone + PartialEq>(to: &mut Vec<T>, more: &[T]) {
     }
 }
 
-/// Files that are parts of one recording, by recording, in the order in which they were given.
+/// Groups files into recordings, in the given order.
 fn together(files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, Fault> {
     let mut groups: Vec<(Option<Header>, Vec<PathBuf>)> = Vec::new();
     for file in files {
@@ -200,7 +202,7 @@ fn together(files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, Fault> {
     Ok(groups.into_iter().map(|(_, files)| files).collect())
 }
 
-/// Which kernel made each recording: kernels are numbered in the order in which their first recordings are given.
+/// Kernel of each recording. Kernels are numbered in the order of their first recordings.
 fn kernels(inputs: &[Input]) -> Vec<usize> {
     let mut boots: Vec<&str> = Vec::new();
     let mut numbers = Vec::with_capacity(inputs.len());
@@ -214,23 +216,23 @@ fn kernels(inputs: &[Input]) -> Vec<usize> {
     numbers
 }
 
-/// How the clock of each recording stands. One kernel has one clock: its recordings are never set by each other.
+/// Clock of each recording. Recordings of one kernel share one clock and never correct each other.
 fn compare(inputs: &[Input], surveys: &[Survey], kernels: &[usize]) -> Vec<Clock> {
     let count = kernels.iter().max().map_or(0, |last| last + 1);
     let first_of = |kernel: usize| kernels.iter().position(|one| *one == kernel).and_then(|at| inputs.get(at));
     let booted = |kernel| first_of(kernel).map_or(0, |input| i128::from(input.header.anchor.boot_to_utc_ns));
-    // The later a kernel booted, by UTC, the less its clock shows.
+    // A kernel that booted later, by UTC, has a smaller boot time.
     let told: Vec<i128> = (0..count).map(|kernel| booted(0) - booted(kernel)).collect();
     let clocks = clocks::compare(&told, &survey::crossings(surveys, kernels));
     kernels.iter().filter_map(|kernel| clocks.get(*kernel).copied()).collect()
 }
 
-/// One of the recordings, while it is read.
+/// A recording being read.
 struct Stream {
     reader: Reader,
     to: Move,
     next: Option<Observation>,
-    /// Up to when the kernel told, with the next one.
+    /// Time reached by the kernel's records, including the next one.
     at: BootTime,
 }
 
@@ -244,7 +246,7 @@ impl Stream {
         self.next = self.reader.next();
         if let Some(seen) = &mut self.next {
             seen.move_to(self.to);
-            // Answers are put into the past: what counts is how far the records are.
+            // Answers are dated back. Only records and ticks show the progress of a recording.
             if seen.source == Source::Ebpf || seen.fact == Fact::Tick {
                 self.at = self.at.max(seen.at);
             }

@@ -1,4 +1,4 @@
-//! What has to be known of recordings before they can be put together.
+//! Properties of recordings that are needed before they can be merged.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,12 +8,12 @@ use std::{
 use super::clocks::Crossing;
 use crate::model::{BootTime, Fact, Isn, Observation, SocketInfo, Tuple};
 
-/// Connections of one recording by which clocks are compared: a few would do.
+/// Maximum of connections per recording for comparing clocks: a few would do.
 const MAX_ENDS: usize = 100_000;
-/// Addresses of a host.
+/// Maximum of addresses per host.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// What both ends of a connection have in common, as the accepting end has it.
+/// Key shared by both ends of a connection, from the view of the accepting end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Common {
     /// Initial sequence numbers: address translation between hosts does not change them.
@@ -23,7 +23,7 @@ enum Common {
 }
 
 impl Common {
-    /// `None` for connections that lead to no other host.
+    /// Key of a socket; `None` for connections that do not leave the host.
     fn of(socket: &SocketInfo, connected: bool) -> Option<Self> {
         let tuple = socket.tuple.filter(|tuple| !tuple.is_loopback())?;
         Some(match (socket.isn, connected) {
@@ -35,10 +35,10 @@ impl Common {
     }
 }
 
-/// What one recording tells of its host's connections.
+/// Connections of one recording's host.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
-    /// When that end came up, by what it has in common with the other; `None` where more than one end has that.
+    /// Times of connect(2) by key; `None` for a key of several ends.
     connected: BTreeMap<Common, Option<BootTime>>,
     accepted: BTreeMap<Common, Option<BootTime>>,
     addresses: BTreeSet<IpAddr>,
@@ -62,7 +62,7 @@ impl Survey {
         }
     }
 
-    /// Whether that is an address of this host, as far as its connections tell.
+    /// True if a connection of this host uses that local address.
     pub(super) fn has(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
     }
@@ -77,7 +77,7 @@ fn note(ends: &mut BTreeMap<Common, Option<BootTime>>, common: Option<Common>, a
     }
 }
 
-/// Connections that lead from one kernel to another. `kernels` names the kernel of each recording.
+/// Connections between different kernels. `kernels` gives the kernel of each recording.
 pub(super) fn crossings(surveys: &[Survey], kernels: &[usize]) -> Vec<Crossing> {
     let mut found = Vec::new();
     let recordings = || surveys.iter().zip(kernels.iter().copied());

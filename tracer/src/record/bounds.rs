@@ -1,5 +1,5 @@
-//! Bounds of a recording: what is beyond is damage. A recording may come from anywhere, and a small file must not take all memory or
-//! time of the host on which it is read. docs/recording-format.md lists these bounds.
+//! Bounds of a recording. A recording may come from anywhere, and a small file must not take all memory or time of the
+//! reading host. The reader reports larger values as damage. docs/recording-format.md lists these bounds.
 
 use std::{
     collections::BTreeSet,
@@ -13,36 +13,40 @@ use std::{
 
 use crate::model::{BootTime, Fact, Observation};
 
-/// Lines of a file that may be empty. A writer leaves none; a file that was edited may have some.
+/// Maximum of empty lines in a file. A writer produces none; an edited file may have some.
 const MAX_EMPTY: u64 = 10_000;
 
-/// Longest string in a line, in characters. The longest text that is read of a process has 64 KiB, and base64 makes four of three.
+/// Longest string in a line, in characters. The longest text read from a process has 64 KiB, and base64 turns three
+/// bytes into four.
 const MAX_STRING: usize = 128 << 10;
 
-/// Longest name of a loss.
+/// Longest name of a loss counter, in bytes.
 const MAX_LOSS_NAME: usize = 64;
 
-/// Names of losses in one recording. The tracer has about twenty.
+/// Maximum of loss counters in one recording. The tracer has about twenty.
 const MAX_LOSSES: usize = 64;
 
-/// Bytes that one compressed byte may become. Real recordings have 8 to 52; a zstd frame of equal lines has 30,000.
+/// Maximum of decompressed bytes per compressed byte. Real recordings have 8 to 52; a zstd frame of equal lines has
+/// 30,000.
 const MAX_RATIO: u64 = 1_000;
 
-/// Bytes that are read before that counts: the decoder reads ahead, and a short file of a few equal lines is harmless.
+/// Decompressed bytes without a ratio check: the decoder reads ahead, and a short file of a few equal lines is
+/// harmless.
 const FREE: u64 = 16 << 20;
 
-/// Resident memory of the process that reads, in bytes. Tables of the correlator are bounded by numbers; this bounds their texts.
+/// Maximum of resident memory of the reading process, in bytes. Numbers bound the tables of the correlator; this bounds
+/// their texts.
 const MAX_MEMORY: u64 = 1 << 30;
 
-/// Lines between two looks at that. At most 1 MiB each, and a line of that length is rare in any file.
+/// Lines between two checks of the memory. A line has at most 1 MiB, and lines of that length are rare.
 const LINES_PER_LOOK: u64 = 1 << 10;
 
-/// Checks how many lines were empty so far.
+/// Checks the number of empty lines so far.
 pub(super) fn empty_lines(count: u64) -> Result<(), String> {
     if count > MAX_EMPTY { Err(format!("more than {MAX_EMPTY} empty lines")) } else { Ok(()) }
 }
 
-/// Checks the strings of a line of JSON by their quotes. Whether it is JSON is not asked here.
+/// Checks the lengths of strings in a line of JSON by their quotes. Does not check that the line is JSON.
 pub(super) fn strings(line: &[u8]) -> Result<(), String> {
     if line.len() <= MAX_STRING {
         return Ok(());
@@ -52,7 +56,7 @@ pub(super) fn strings(line: &[u8]) -> Result<(), String> {
         match byte {
             b'"' => (length, is_inside) = (0, !is_inside),
             b'\\' if is_inside => {
-                // `\u` and four digits are one character, as are the short escapes.
+                // `\u` with four digits is one character, and so is a short escape.
                 if bytes.next() == Some(&b'u') {
                     bytes.nth(3);
                 }
@@ -68,7 +72,7 @@ pub(super) fn strings(line: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks an observation. `losses` are the names of losses so far.
+/// Checks an observation. `losses` holds the names of loss counters so far.
 pub(super) fn observation(seen: &Observation, losses: &mut BTreeSet<String>) -> Result<(), String> {
     if seen.at > BootTime::LATEST {
         return Err("`at` is more than 100 years after boot".to_owned());
@@ -91,7 +95,7 @@ pub(super) fn observation(seen: &Observation, losses: &mut BTreeSet<String>) -> 
     Ok(())
 }
 
-/// Checks the memory of this process, now and then. Where it cannot be read, the other bounds have to do.
+/// Checks the memory of this process every [`LINES_PER_LOOK`] lines. Passes if the memory cannot be read.
 pub(super) fn memory(line: u64) -> Result<(), String> {
     if !line.is_multiple_of(LINES_PER_LOOK) {
         return Ok(());
@@ -106,17 +110,17 @@ pub(super) fn memory(line: u64) -> Result<(), String> {
     }
 }
 
-/// How many bytes of a compressed file were read.
+/// Counter of the bytes read from a compressed file.
 #[derive(Clone, Default)]
 pub(super) struct Ratio(Arc<AtomicU64>);
 
 impl Ratio {
-    /// Counts what is read through it.
+    /// Wraps a stream so that its bytes are counted.
     pub(super) fn count<R: Read>(&self, stream: R) -> impl Read + use<R> {
         Counted { stream, bytes: self.clone() }
     }
 
-    /// Checks how many bytes they became.
+    /// Checks the compression ratio for this number of decompressed bytes.
     pub(super) fn check(&self, bytes: u64) -> Result<(), String> {
         let compressed = self.0.load(Ordering::Relaxed);
         if bytes > FREE && bytes / MAX_RATIO > compressed {
@@ -145,7 +149,7 @@ mod tests {
     use crate::model::Source;
 
     #[test]
-    fn strings_are_measured_without_their_escapes() {
+    fn string_length_counts_an_escape_as_one_character() {
         let line = |text: &str| [b"{\"a\":\"".as_slice(), text.as_bytes(), b"\",\"b\":[1]}"].concat();
         assert_eq!(strings(&line(&"x".repeat(MAX_STRING))), Ok(()));
         assert!(strings(&line(&"x".repeat(MAX_STRING + 1))).is_err());
@@ -158,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_losses_and_times_are_bounded() {
+    fn loss_names_and_times_are_bounded() {
         let mut losses = BTreeSet::new();
         let mut lost = |at, what: String| {
             observation(&Observation::new(at, Source::Engine, Fact::Lost { what, count: 1 }), &mut losses)

@@ -1,5 +1,5 @@
-//! Opens the files that a user names for output. The program runs as root, often in a folder that others may write to, such as /tmp:
-//! whatever stands there under that name may have been prepared by somebody else.
+//! Opens output files that the user named. The program runs as root, often in a folder writable by others, such as
+//! /tmp: another user may have prepared the file at that path.
 
 use std::{
     error::Error,
@@ -16,35 +16,35 @@ use rustix::{
     process::geteuid,
 };
 
-/// Arguments can hold secrets: for the owner only.
+/// Arguments may contain secrets: only the owner may read the file.
 const MODE: u32 = 0o600;
 
-/// What happens to a file that holds something.
+/// Handling of an existing file with content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// It stays, and is no target.
+    /// Refuse the file.
     Keep,
-    /// It is replaced.
+    /// Truncate the file.
     Replace,
 }
 
-/// Why a file is no target for output.
+/// Reason for refusing an output file.
 #[derive(Debug)]
 pub enum CreateError {
-    /// The file holds something.
+    /// The file has content.
     Exists,
     /// `-` is a terminal.
     Terminal,
-    /// It is no regular file: the word says what.
+    /// Not a regular file, but the named kind.
     NotAFile(&'static str),
-    /// It is a file that somebody else may have prepared: the words say why.
+    /// Another user may have prepared the file, for the named reason.
     NotOwn(&'static str),
-    /// The file cannot be made.
+    /// The file cannot be created.
     Io(io::Error),
 }
 
 impl CreateError {
-    /// What to do about it.
+    /// Advice for the user.
     #[must_use]
     pub const fn hint(&self) -> &'static str {
         match self {
@@ -80,11 +80,11 @@ impl Error for CreateError {
     }
 }
 
-/// Opens a file for output, empty and with mode 0600: a new one, or one that exists, belongs to the caller and has no other name. A
-/// symbolic link is not followed, and nothing else than a regular file is opened.
+/// Opens an output file, empty and with mode 0600. The file is new, or it exists, belongs to the caller and has no
+/// other name. Follows no symbolic link and opens only regular files.
 ///
 /// # Errors
-/// When the file is none of these, holds something that is to be kept, or cannot be made.
+/// The file is none of these, has content that must be kept, or cannot be created.
 pub fn create(path: &Path, existing: Existing) -> Result<File, CreateError> {
     match create_new(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => reuse(path, existing),
@@ -92,21 +92,21 @@ pub fn create(path: &Path, existing: Existing) -> Result<File, CreateError> {
     }
 }
 
-/// Makes a new file. A name that is taken, also by a symbolic link that leads nowhere, is an error (open(2), `O_EXCL`).
+/// Creates a new file. An existing name is an error, even a dangling symbolic link (open(2), `O_EXCL`).
 pub(super) fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)
 }
 
 fn reuse(path: &Path, existing: Existing) -> Result<File, CreateError> {
     let failed = |error: rustix::io::Errno| CreateError::Io(error.into());
-    // `O_PATH` opens nothing: a FIFO does not wait for its other end, and a device does not notice.
+    // `O_PATH` does not open the file itself: a FIFO does not block, and a device is not triggered.
     let found = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
     let facts = fstat(&found).map_err(failed)?;
     check(&facts)?;
     if existing == Existing::Keep && facts.st_size > 0 {
         return Err(CreateError::Exists);
     }
-    // The same file, whatever has the name by now.
+    // Reopen the checked file itself: its name may lead to another file by now.
     let file: OwnedFd =
         open(format!("/proc/self/fd/{}", found.as_raw_fd()), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(failed)?;
@@ -115,7 +115,7 @@ fn reuse(path: &Path, existing: Existing) -> Result<File, CreateError> {
     Ok(file.into())
 }
 
-/// Whether that is a regular file of the caller's, with one name.
+/// Accepts a regular file of the caller with a single name.
 fn check(facts: &Stat) -> Result<(), CreateError> {
     match FileType::from_raw_mode(facts.st_mode) {
         FileType::RegularFile => {}
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_file_and_an_own_one_are_private() {
+    fn new_and_own_files_become_private() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;

@@ -1,65 +1,65 @@
-//! The first line, and the bounds that writer and reader agree on.
+//! Header of a recording, and the limits shared by writer and reader.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Ability, ClockAnchor, Degraded, HostFacts, Pairing};
 
-/// Number of the format: grows when an old reader would misunderstand a new recording.
+/// Version of the format. Grows when an old reader would misunderstand a new recording.
 pub const FORMAT: u32 = 4;
 
-/// First format whose sockets have initial sequence numbers. Recordings of earlier formats keep the rule by which they were
-/// made: ends of connections are paired by addresses.
+/// First format with initial sequence numbers of sockets. Recordings of earlier formats keep their own rule: addresses
+/// pair the ends of connections.
 const WITH_SEQUENCE_NUMBERS: u32 = 4;
 
-/// Longest line, with its end. The largest observation is an exec with its arguments, bounded by the kernel's record to some
-/// tens of KiB; JSON escapes make six bytes of one at most.
+/// Longest line in bytes, including its end. The largest observation is an exec with arguments: the kernel's record
+/// limits it to some tens of KiB, and a JSON escape takes at most six bytes for one.
 pub const MAX_LINE: usize = 1 << 20;
 
 /// First four bytes of a zstd frame (RFC 8878, 3.1.1).
 pub(super) const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// The first line.
+/// First line of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// Version of the program that wrote it.
+    /// Version of the writing program.
     pub execpath: String,
-    /// [`FORMAT`] of the program that wrote it.
+    /// [`FORMAT`] of the writing program.
     pub format: u32,
-    /// Ties boot time to UTC.
+    /// Relation of boot time to UTC.
     #[serde(rename = "boot_to_utc_ns")]
     pub anchor: ClockAnchor,
-    /// The host.
+    /// Recorded host.
     pub host: HostFacts,
-    /// Further hosts, where it was merged out of several recordings: numbered from 1, while `host` is 0.
+    /// Further hosts of a merged recording, numbered from 1; `host` has number 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<HostFacts>,
-    /// The command line that made it.
+    /// Command line of the writing program.
     #[serde(default)]
     pub command: String,
-    /// What the tracer could do.
+    /// Abilities of the tracer on that host.
     #[serde(default)]
     pub abilities: Vec<Ability>,
-    /// What it could not.
+    /// Missing abilities of the tracer.
     #[serde(default)]
     pub degraded: Vec<Degraded>,
-    /// What was asked for that changes what is found.
+    /// Options that influence the results.
     #[serde(default)]
     pub options: Settings,
-    /// Which part of a recording in parts this is.
+    /// Position in a recording of several parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
 }
 
-/// A part of a recording. Parts have the same header but for this.
+/// Position of a part. All other fields of the header are equal in all parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Its number.
+    /// Number of the part, from 1.
     pub number: u64,
-    /// How many observations at its beginning stand in earlier parts, too.
+    /// Number of observations at its beginning that repeat observations of earlier parts.
     pub told_again: u64,
 }
 
-/// What was asked for that changes what is found.
+/// Options that influence the results.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// `--apiserver-port`
@@ -74,13 +74,13 @@ pub struct Settings {
     /// `--netns`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<String>,
-    /// Whether arguments were left out or redacted.
+    /// Set if arguments were dropped or redacted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub redacted: bool,
 }
 
 impl Header {
-    /// The header of a recording that this program writes.
+    /// Header for a new recording of this program.
     #[must_use]
     pub fn new(anchor: ClockAnchor, host: HostFacts) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl Header {
         }
     }
 
-    /// How the ends of connections are paired in a recording of this format.
+    /// Rule for pairing the ends of connections in this recording.
     #[must_use]
     pub const fn pairing(&self) -> Pairing {
         if self.format < WITH_SEQUENCE_NUMBERS { Pairing::Addresses } else { Pairing::SequenceNumbers }

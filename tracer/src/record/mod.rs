@@ -1,7 +1,7 @@
-//! Recordings: what was observed, to replay later. docs/recording-format.md is the contract.
+//! Recordings: observations for a later replay. docs/recording-format.md is the contract.
 //!
-//! The writer takes observations in their order of arrival, before anything is put in order, so that a replay decides as the
-//! live run did. The reader believes nothing: a recording may come from anywhere.
+//! The writer stores observations in their order of arrival, before the reordering, so that a replay decides like the
+//! live run. The reader trusts nothing: a recording may come from anywhere.
 
 mod bounds;
 mod file;

@@ -1,5 +1,5 @@
-//! A recording in parts: where one file is large or old enough, the next one is begun, and the oldest is removed. So a recorder
-//! can run for weeks.
+//! A recording in parts. A large or old file is closed, the next file is opened, and the oldest file is removed. A
+//! recorder can therefore run for weeks.
 
 use std::{
     ffi::OsString,
@@ -17,30 +17,30 @@ use rustix::process::geteuid;
 
 use crate::model::Span;
 
-/// Digits of a part's number in its name: names sort as numbers do up to a million parts, a century of an hour each.
+/// Digits of the part number in a file name. Names sort like numbers up to a million parts: a century of hourly files.
 const DIGITS: usize = 6;
 
-/// What follows the number in the name of a part.
+/// Endings of a part's file name, after the number.
 const ENDINGS: [&[u8]; 4] = [b".jsonl.zst", b".jsonl", b".zst", b""];
 
-/// Smallest part: what is open is told again at the beginning of each.
+/// Smallest part in bytes: each part begins with a repetition of the open sessions' facts.
 const LEAST_BYTES: u64 = 10_000;
 
-/// When a part is over, and how many are kept.
+/// Limits of a part, and number of kept parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rotate {
-    /// Bytes in the file, as it is on the disk.
+    /// Size of the file on disk, in bytes.
     pub bytes: Option<u64>,
-    /// Time since it was begun.
+    /// Age of the file.
     pub age: Option<Span>,
-    /// Files kept, the one that is written among them; else all.
+    /// Number of kept files, including the current one; `None` keeps all.
     pub keep: Option<NonZero<usize>>,
 }
 
 impl FromStr for Rotate {
     type Err = String;
 
-    /// `100MB,24h,keep=7`: a size, an age, a number of files, in any order; a size or an age is needed.
+    /// Parses `100MB,24h,keep=7`: a size, an age and a number of files, in any order. A size or an age is required.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut rotate = Self::default();
         for word in text.split(',').map(str::trim) {
@@ -71,7 +71,7 @@ impl FromStr for Rotate {
     }
 }
 
-/// Bytes: digits and a unit, of ten (kB, MB, GB) or of two (KiB, MiB, GiB).
+/// Parses a number of bytes with a decimal (kB, MB, GB) or binary unit (KiB, MiB, GiB).
 fn size(word: &str) -> Option<u64> {
     let digits = word.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = word.split_at_checked(digits)?;
@@ -88,7 +88,7 @@ fn size(word: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// The files of one recording: `a.jsonl.zst` is kept in `a.000001.jsonl.zst` and so on.
+/// Files of one recording: parts of `a.jsonl.zst` are named `a.000001.jsonl.zst` and so on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Series {
     folder: PathBuf,
@@ -109,7 +109,7 @@ impl Series {
         self.folder.join(OsString::from_vec([&self.stem, number.as_bytes(), self.ending].concat()))
     }
 
-    /// Numbers of the parts that are there, in order.
+    /// Numbers of the existing parts, ascending.
     pub(super) fn numbers(&self) -> io::Result<Vec<u64>> {
         let mut numbers = Vec::new();
         for file in fs::read_dir(&self.folder)? {
@@ -125,9 +125,9 @@ impl Series {
         std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
     }
 
-    /// Removes the oldest, where there are more.
+    /// Removes the oldest parts beyond `most`.
     pub(super) fn keep(&self, most: NonZero<usize>) -> io::Result<()> {
-        // Files of others, in a folder that is shared, count for nothing: they may not be removable.
+        // In a shared folder, files of other users do not count: they may not be removable.
         let own = geteuid().as_raw();
         let is_own = |path: &Path| fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.uid() == own);
         let paths: Vec<PathBuf> =
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn size_age_and_number_are_said_in_any_order() {
+    fn rotation_limits_parse_in_any_order() {
         let all = Rotate { bytes: Some(100_000_000), age: Some(Span::from_secs(86_400)), keep: NonZero::new(7) };
         for text in ["100MB,24h,keep=7", "keep=7, 1day, 100 MB"] {
             assert_eq!(text.parse(), Ok(all), "{text}");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_and_strangers_stay() {
+    fn oldest_parts_go_and_foreign_files_stay() {
         let folder = tempfile::tempdir().unwrap();
         let series = Series::new(&folder.path().join("a.jsonl.zst")).unwrap();
         let strangers = ["a.jsonl.zst", "a.1.jsonl.zst", "a.000001.jsonl", "b.000001.jsonl.zst", "a.00000x.jsonl.zst"];

@@ -1,4 +1,4 @@
-//! Where a recording goes: a file, stdout, or files one after another.
+//! Target of a recording: a file, stdout, or a series of files.
 
 use std::{
     fmt,
@@ -11,21 +11,21 @@ use super::{
     parts::{Rotate, Series},
 };
 
-/// Where a recording goes: made before tracing starts, so that a mistake costs no trace.
+/// Target of a recording. Opened before tracing starts, so that a mistake does not cost a trace.
 #[derive(Debug)]
 pub struct Place {
-    /// Until it is taken.
+    /// Opened file, until the writer takes it.
     file: Option<Box<dyn Output>>,
     zstd: bool,
     parts: Option<Parts>,
 }
 
-/// Of a recording in parts.
+/// State of a recording in parts.
 #[derive(Debug)]
 struct Parts {
     series: Series,
     rotate: Rotate,
-    /// Of the file that is written.
+    /// Number of the current part.
     number: u64,
 }
 
@@ -33,10 +33,10 @@ pub(super) trait Output: Write + Send + fmt::Debug {}
 impl<T: Write + Send + fmt::Debug> Output for T {}
 
 impl Place {
-    /// A new file, or one that is empty; `-` is stdout. A name that ends in `.zst` compresses.
+    /// Creates a file or takes an empty one; `-` is stdout. A name ending in `.zst` enables compression.
     ///
     /// # Errors
-    /// When the file holds something or cannot be made, or stdout is a terminal.
+    /// The file has content or cannot be created, or stdout is a terminal.
     pub fn create(path: &Path) -> Result<Self, CreateError> {
         if path == Path::new("-") {
             let stdout = io::stdout();
@@ -49,10 +49,10 @@ impl Place {
         Ok(Self { file: Some(Box::new(file)), zstd: is_zstd(path), parts: None })
     }
 
-    /// New files, `a.000001.jsonl` and so on for `a.jsonl`; where there are such, after the last of them.
+    /// Creates a series of files, `a.000001.jsonl` and so on for `a.jsonl`. Continues after the last existing file.
     ///
     /// # Errors
-    /// When `-` is given, or the first file cannot be made.
+    /// `-` is given, or the first file cannot be created.
     pub fn create_parts(path: &Path, rotate: Rotate) -> Result<Self, CreateError> {
         if path == Path::new("-") {
             return Err(CreateError::Io(io::Error::other("stdout is one file")));
@@ -64,12 +64,12 @@ impl Place {
         Ok(place)
     }
 
-    /// The file, once.
+    /// Takes the opened file. Succeeds once per file.
     pub(super) fn open(&mut self) -> io::Result<Box<dyn Output>> {
         self.file.take().ok_or_else(|| io::Error::other("the file was opened before"))
     }
 
-    /// Makes the next file.
+    /// Opens the next file of the series.
     pub(super) fn next(&mut self) -> io::Result<()> {
         if let Some(parts) = &mut self.parts {
             parts.number = parts.number.saturating_add(1);
@@ -87,7 +87,7 @@ impl Place {
         self.zstd
     }
 
-    /// Which part is written.
+    /// Number of the current part; `None` for a recording in one file.
     pub(super) fn number(&self) -> Option<u64> {
         self.parts.as_ref().map(|parts| parts.number)
     }

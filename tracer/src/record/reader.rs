@@ -1,4 +1,5 @@
-//! Reads recordings, also cut, damaged and hostile ones: never panics, never holds more than a line and a zstd window.
+//! Reads recordings, including truncated, damaged and hostile ones. Never panics and never holds more than a line and a
+//! zstd window.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -17,8 +18,8 @@ use super::{
 };
 use crate::model::{Fact, Observation};
 
-/// Largest zstd window, as a power of two: 8 MiB, what every decoder must take (RFC 8878, 3.1.1.1.2). The writer needs less;
-/// a hostile file could ask for gigabytes.
+/// Largest zstd window, as a power of two: 8 MiB, the size that every decoder must accept (RFC 8878, 3.1.1.1.2). The
+/// writer needs less; a hostile file could ask for gigabytes.
 const MAX_WINDOW_LOG: u32 = 23;
 
 /// Streams the observations of one recording, in one file or in parts.
@@ -26,64 +27,64 @@ pub struct Reader {
     stream: Box<dyn BufRead + Send>,
     header: Header,
     buffer: Vec<u8>,
-    /// Lines read so far.
+    /// Number of lines read.
     line: u64,
-    /// Bytes read so far, after decompression.
+    /// Number of bytes read, after decompression.
     offset: u64,
-    /// Where the last line that was read begins.
+    /// Offset of the last line read.
     start: u64,
-    /// Lines so far that hold nothing.
+    /// Number of empty lines so far.
     empty: u64,
-    /// Names of losses so far.
+    /// Names of loss counters so far.
     losses: BTreeSet<String>,
-    /// Bytes of the compressed file that were read so far; `None` where it is not compressed.
+    /// Counter of compressed bytes read; `None` for an uncompressed file.
     ratio: Option<Ratio>,
     last: Last,
     end: Option<End>,
-    /// The file that is read; empty for a stream.
+    /// Current file; empty for a stream.
     path: PathBuf,
-    /// Parts that follow.
+    /// Parts still to be read.
     rest: VecDeque<PathBuf>,
 }
 
-/// What the observation that was read last says of the file.
+/// Consequence of the last observation for the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
-    /// It goes on.
+    /// More observations may follow.
     Any,
-    /// The recording ends.
+    /// The recording ends here.
     Stopped,
-    /// The file ends, and the recording goes on in another.
+    /// The file ends here, and the recording continues in another file.
     Continued,
 }
 
-/// How a recording ends.
+/// End of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With its last record.
+    /// The last record is present.
     Clean,
-    /// Without one: the run that wrote it was killed, or the file was not copied whole.
+    /// The last record is missing: the writing run was killed, or the copy is incomplete.
     Cut {
-        /// Lines that could be read, the header among them.
+        /// Number of readable lines, including the header.
         lines: u64,
     },
-    /// With the word that it goes on in another file, which was not given.
+    /// The recording continues in a file that was not given.
     Continues {
-        /// Number of that part.
+        /// Number of the missing part.
         part: u64,
     },
-    /// With something that is no record.
+    /// A line is not a valid record.
     Damaged(Damage),
 }
 
-/// Something in a recording that is no record.
+/// Description of an invalid line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// Line, from 1.
+    /// Number of the line, from 1.
     pub line: u64,
-    /// Where that line begins, in bytes of the decompressed file, from 0.
+    /// Offset of the line in the decompressed file, in bytes from 0.
     pub byte: u64,
-    /// What is wrong.
+    /// Reason.
     pub text: String,
 }
 
@@ -93,27 +94,27 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Why a file is not read at all.
+/// Reason for refusing a file as a whole.
 #[derive(Debug)]
 pub enum OpenError {
-    /// It cannot be read.
+    /// The file cannot be read.
     Io(io::Error),
-    /// It holds nothing.
+    /// The file is empty.
     Empty,
-    /// Its first line is not the header of a recording.
+    /// The first line is not the header of a recording.
     NotARecording(String),
-    /// Its format is newer than this program.
+    /// The format is newer than this program.
     Newer {
-        /// Number of its format.
+        /// Version of the format.
         format: u64,
-        /// Version of the program that wrote it.
+        /// Version of the writing program.
         by: String,
     },
-    /// It is given with others, and is not the part that follows them.
+    /// The file was given with others, but is not their next part.
     Apart(String),
-    /// It is to be merged, and is of several hosts already.
+    /// A merged recording cannot be merged again.
     Merged,
-    /// It is to be merged, and its times are too far from those of the first one.
+    /// The times of a recording to be merged are too far from those of the first one.
     TooFar,
 }
 
@@ -147,18 +148,18 @@ impl Error for OpenError {
     }
 }
 
-/// What every format has had and will have.
+/// Fields common to the headers of all formats, past and future.
 #[derive(Deserialize)]
 struct Versions {
     execpath: String,
     format: u64,
 }
 
-/// What a line turned out to be.
+/// Result of reading a line.
 enum Line {
-    /// In the buffer, without its end.
+    /// The line is in the buffer, without its line end.
     Whole,
-    /// The file ends inside it.
+    /// The file ends inside the line.
     Unfinished,
     TooLong,
     None,
@@ -168,7 +169,7 @@ impl Reader {
     /// Opens a file; `-` is stdin.
     ///
     /// # Errors
-    /// When it cannot be read, is no recording or a newer one.
+    /// The file cannot be read, is not a recording, or has a newer format.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         if path == Path::new("-") {
             return Self::new(Box::new(io::stdin()));
@@ -177,10 +178,10 @@ impl Reader {
         Ok(Self { path: path.to_owned(), ..reader })
     }
 
-    /// Opens a recording: one file, or its parts, in any order, of which none may be missing between two others.
+    /// Opens a recording: one file, or its consecutive parts in any order.
     ///
     /// # Errors
-    /// The file at fault, and why.
+    /// The offending file and the reason.
     pub fn open_all(paths: &[PathBuf]) -> Result<Self, (PathBuf, OpenError)> {
         let open = |path: &PathBuf| Self::open(path).map_err(|error| (path.clone(), error));
         if let [path] = paths {
@@ -212,7 +213,7 @@ impl Reader {
         Ok(Self { rest, ..open(&first)? })
     }
 
-    /// Goes on with the next part, behind what it tells again.
+    /// Continues with the next part, after its repeated observations.
     fn next_part(&mut self, path: &Path) -> Result<(), End> {
         let damaged = |line, byte, text: String| End::Damaged(Damage { line, byte, text });
         let rest = std::mem::take(&mut self.rest);
@@ -229,16 +230,16 @@ impl Reader {
         Ok(())
     }
 
-    /// The file that is read, for messages; empty for a stream.
+    /// Current file, for messages; empty for a stream.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads a stream. Compression is found by its first bytes, not by a name.
+    /// Reads a stream. The first bytes decide about compression, not the name.
     ///
     /// # Errors
-    /// When it cannot be read, is no recording or a newer one.
+    /// The stream cannot be read, is not a recording, or has a newer format.
     pub fn new(stream: Box<dyn Read + Send>) -> Result<Self, OpenError> {
         let mut stream = stream;
         let mut start = Vec::new();
@@ -277,14 +278,14 @@ impl Reader {
         let not = |why: &str| OpenError::NotARecording(why.to_owned());
         match self.read_line() {
             Ok(Line::Whole) => {}
-            // A file without a single line end was cut in its header.
+            // A file without any line end was cut inside its header.
             Ok(Line::Unfinished) => return Err(not("it has no end")),
             Ok(Line::TooLong) => return Err(not("it is longer than 1 MiB")),
             Ok(Line::None) => return Err(OpenError::Empty),
             Err(error) if zstd_damage(&error) => return Err(not(&error.to_string())),
             Err(error) => return Err(OpenError::Io(error)),
         }
-        // The version first: what a newer header looks like is not known.
+        // Check the version first: the layout of a newer header is unknown.
         let json = |error: serde_json::Error| not(&without_place(&error));
         let versions: Versions = serde_json::from_slice(&self.buffer).map_err(json)?;
         if versions.format > u64::from(FORMAT) {
@@ -296,19 +297,20 @@ impl Reader {
         serde_json::from_slice(&self.buffer).map_err(json)
     }
 
-    /// The first line.
+    /// First line of the recording.
     #[must_use]
     pub const fn header(&self) -> &Header {
         &self.header
     }
 
-    /// How it ended; `None` while there may be more.
+    /// End of the recording; `None` while more observations may follow.
     #[must_use]
     pub const fn end(&self) -> Option<&End> {
         self.end.as_ref()
     }
 
-    /// Ends the recording here, as damaged: what it leads to takes more than whoever reads it may use. The first word counts.
+    /// Ends the recording here as damaged, because its content exceeds a limit of the consumer. The first reason is
+    /// kept.
     pub fn refuse(&mut self, why: &str) {
         if !matches!(self.end, Some(End::Damaged(_))) {
             let damage = Damage { line: self.line, byte: self.start, text: why.to_owned() };
@@ -367,7 +369,7 @@ impl Reader {
         }
     }
 
-    /// Refuses what no writer writes, before it is parsed.
+    /// Checks the limits of a line before it is parsed.
     fn check_line(&self) -> Result<(), String> {
         bounds::empty_lines(self.empty)?;
         bounds::strings(&self.buffer)?;
@@ -375,7 +377,7 @@ impl Reader {
         bounds::memory(self.line)
     }
 
-    /// The file has ended: goes on with the next one, or tells how the recording ends.
+    /// Handles the end of a file: opens the next part, or returns the end of the recording.
     fn ended(&mut self) -> Result<(), End> {
         match self.last {
             Last::Stopped => Err(End::Clean),
@@ -388,7 +390,7 @@ impl Reader {
     }
 
     fn failed(&self, error: &io::Error) -> End {
-        // A zstd frame without its end: the run was killed.
+        // An incomplete zstd frame: the writing run was killed.
         if error.kind() == io::ErrorKind::UnexpectedEof {
             return End::Cut { lines: self.line };
         }
@@ -396,10 +398,10 @@ impl Reader {
     }
 }
 
-/// What is wrong with a line that has no end.
+/// Reason for refusing a line without an end.
 const TOO_LONG: &str = "longer than 1 MiB";
 
-/// Observations, up to the end or the first damage: [`Reader::end`] tells which.
+/// Yields observations up to the end or the first damage; see [`Reader::end`].
 impl Iterator for Reader {
     type Item = Observation;
 
@@ -411,12 +413,12 @@ impl Iterator for Reader {
     }
 }
 
-/// Whether a line is UTF-8 is asked once, not for each string in it.
+/// Checks UTF-8 once per line, not for each string in it.
 fn parse(line: &[u8]) -> serde_json::Result<Observation> {
     std::str::from_utf8(line).map_or_else(|_| serde_json::from_slice(line), serde_json::from_str)
 }
 
-/// serde_json counts lines inside the one that it was given: that number would contradict ours.
+/// Message without serde_json's line number, which counts inside the given line and would contradict ours.
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = text.rfind(" at line ").unwrap_or(text.len());
@@ -425,7 +427,7 @@ fn without_place(error: &serde_json::Error) -> String {
     if column == 0 { text.to_owned() } else { format!("{text} (column {column})") }
 }
 
-/// Errors of the decoder have no kind of their own; those of files come with a number.
+/// True for errors of the decoder: only errors of files have an OS error number.
 fn zstd_damage(error: &io::Error) -> bool {
     error.raw_os_error().is_none()
 }
@@ -479,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_back() {
+    fn written_observations_are_read_back() {
         for name in ["a.jsonl", "a.jsonl.zst"] {
             let bytes = written(name, true);
             assert_eq!(bytes.starts_with(&ZSTD_MAGIC), name.ends_with("zst"));
@@ -488,12 +490,12 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_cut_anywhere_is_read_up_to_the_cut() {
+    fn truncated_recording_is_read_up_to_the_cut() {
         for name in ["a.jsonl", "a.jsonl.zst"] {
             let bytes = written(name, true);
             let mut longest = 0;
             for length in 0..bytes.len() {
-                // Cut in its header it is none.
+                // Cut inside its header, the file is not a recording.
                 let Ok((seen, end)) = read(bytes[..length].to_vec()) else { continue };
                 assert_eq!(seen, samples()[..seen.len()]);
                 if seen.len() < samples().len() {
@@ -506,13 +508,13 @@ mod tests {
             }
             assert!(longest >= samples().len() - 1, "{name} {longest}");
         }
-        // Killed: nothing ended the zstd frame.
+        // A killed run leaves the zstd frame without an end.
         let (seen, end) = read(written("a.zst", false)).unwrap();
         assert_eq!((seen, end), (samples(), End::Cut { lines: 6 }));
     }
 
     #[test]
-    fn damage_is_named_with_line_and_byte_and_what_precedes_it_is_read() {
+    fn damage_report_names_line_and_byte() {
         let mut bytes = written("a.jsonl", true);
         let lines: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'\n').collect();
         let start = lines[1] + 1;
@@ -524,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn any_byte_may_be_wrong_and_nothing_panics() {
+    fn any_wrong_byte_is_read_without_panic() {
         for name in ["a.jsonl", "a.jsonl.zst"] {
             let bytes = written(name, true);
             for at in 0..bytes.len() {
@@ -538,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_without_end_and_deep_nesting_are_refused() {
+    fn endless_lines_and_deep_nesting_are_refused() {
         let header = serde_json::to_vec(&Header::new(ClockAnchor::default(), HostFacts::default())).unwrap();
         let with = |line: Vec<u8>| [header.clone(), b"\n".to_vec(), line].concat();
         let (seen, end) = read(with(vec![b' '; 3 * MAX_LINE])).unwrap();
@@ -551,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_and_newer_formats_are_refused() {
+    fn foreign_files_and_newer_formats_are_refused() {
         let error = |text: &str| read(text.into()).unwrap_err().to_string();
         assert_eq!(error(""), "the file is empty");
         assert_eq!(error("hello\n"), "not a recording of execpath: line 1: expected value (column 1)");
@@ -563,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_something_in_it_is_not_overwritten() {
+    fn file_with_content_is_not_overwritten() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");

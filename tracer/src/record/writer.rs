@@ -1,4 +1,4 @@
-//! Writes recordings. Reads no clock: the engine says when time has passed.
+//! Writes recordings. Reads no clock: the engine reports the time.
 
 use std::io::{self, BufWriter, Write};
 
@@ -10,19 +10,20 @@ use super::{
 };
 use crate::model::{BootTime, Fact, Observation, Source, Span};
 
-/// How much of a recording a killed run may lose. A zstd block a second costs little and keeps what was written readable.
+/// Maximum of recorded time that a killed run loses. One zstd block per second costs little and keeps the file
+/// readable.
 const FLUSH_EVERY: Span = Span::from_secs(1);
 
-/// Writes one recording. Dropped without [`Writer::finish`], it flushes what it can.
+/// Writes one recording. A writer dropped without [`Writer::finish`] flushes as much as possible.
 pub struct Writer {
     stream: Stream,
     line: Vec<u8>,
     flushed: Option<BootTime>,
     place: Place,
     header: Header,
-    /// When the file was begun, once that is known.
+    /// Start time of the current file, once known.
     begun: Option<BootTime>,
-    /// What stood in it by then.
+    /// Size of the current file after its header and repeated observations.
     base: u64,
 }
 
@@ -31,7 +32,7 @@ enum Stream {
     Zstd(Box<zstd::Encoder<'static, BufWriter<Counted>>>),
 }
 
-/// Counts what reaches the file.
+/// Counts the bytes that reach the file.
 struct Counted {
     file: Box<dyn Output>,
     bytes: u64,
@@ -65,7 +66,7 @@ impl Stream {
         }
     }
 
-    /// Ends the file.
+    /// Ends the compressed frame and flushes the file.
     fn end(&mut self) -> io::Result<()> {
         if let Self::Zstd(stream) = self {
             stream.do_finish()?;
@@ -92,10 +93,10 @@ impl Write for Stream {
 }
 
 impl Writer {
-    /// Writes the header and flushes it: from here on the file is a recording.
+    /// Writes the header and flushes it. From here on the file is a recording.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// The file cannot be written.
     pub fn begin(mut place: Place, header: &Header) -> io::Result<Self> {
         let stream = Stream::new(&mut place)?;
         let (header, line) = (header.clone(), Vec::new());
@@ -104,7 +105,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Header, and what is told again.
+    /// Writes the header and the repeated observations.
     fn begin_file(&mut self, told: &[Observation]) -> io::Result<()> {
         let part = self.place.number().map(|number| Part { number, told_again: told.len() as u64 });
         let header = Header { part, ..self.header.clone() };
@@ -120,15 +121,15 @@ impl Writer {
     /// Writes one observation.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// The file cannot be written.
     pub fn write(&mut self, seen: &Observation) -> io::Result<()> {
         self.write_line(seen)
     }
 
-    /// Time has passed: flushes once a second.
+    /// Advances the time, and flushes once a second.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// The file cannot be written.
     pub fn tick(&mut self, now: BootTime) -> io::Result<()> {
         if self.flushed.is_some_and(|flushed| now.since(flushed) < FLUSH_EVERY) {
             return Ok(());
@@ -138,14 +139,14 @@ impl Writer {
         self.stream.flush()
     }
 
-    /// Whether this is a recording in parts.
+    /// True for a recording in parts.
     #[must_use]
     pub const fn is_in_parts(&self) -> bool {
         self.place.rotate().is_some()
     }
 
-    /// Whether the file is large or old enough for the next one. What was told again at its beginning does not count, else a host
-    /// with many sessions would get a file with each look.
+    /// True if the file has reached its size or age. Repeated observations at its beginning do not count: a host with
+    /// many sessions would otherwise get a new file with each check.
     #[must_use]
     pub fn is_full(&self, now: BootTime) -> bool {
         let Some(rotate) = self.place.rotate() else { return false };
@@ -154,10 +155,10 @@ impl Writer {
         large || old
     }
 
-    /// Ends the file and goes on in the next one, which begins with what still matters: `told` again.
+    /// Ends the file and continues in the next one, which begins with the repeated observations `told`.
     ///
     /// # Errors
-    /// When a file cannot be written, made or removed.
+    /// A file cannot be written, created or removed.
     pub fn go_on(&mut self, now: BootTime, told: &[Observation]) -> io::Result<()> {
         self.write_line(&Observation::new(now, Source::Engine, Fact::Continued))?;
         self.stream.end()?;
@@ -170,7 +171,7 @@ impl Writer {
     /// Ends the file. The last observation should be [`Fact::Stopped`].
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// The file cannot be written.
     pub fn finish(mut self) -> io::Result<()> {
         self.stream.end()
     }
@@ -185,7 +186,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // Nobody is left to tell; the reader will find the file cut.
+        // An error cannot be reported from here; the reader will report a truncated file.
         drop(self.stream.flush());
     }
 }

@@ -1,5 +1,5 @@
-//! Takes secrets out of arguments, at the source: before correlator and recorder alike, so that what is shown and what is kept
-//! hold the same.
+//! Removes secrets from arguments at the source, before correlator and recorder, so that output and recording contain
+//! the same.
 
 mod secrets;
 
@@ -8,29 +8,29 @@ use regex::bytes::{NoExpand, Regex};
 use self::secrets::Secrets;
 use crate::model::{Observation, RawText, WatchAs, parse_monitor, parse_runc_exec};
 
-/// What stands in the place of a secret.
+/// Replacement for a secret.
 const REDACTED: &[u8] = b"***";
 
-/// What is taken out of arguments.
+/// Rules for removing secrets from arguments.
 #[derive(Clone, Debug, Default)]
 pub struct Redactor {
-    /// Drop all arguments but the first, the program.
+    /// Drop all arguments except the first one, the program.
     pub no_args: bool,
-    /// Replace what matches, in each argument by itself.
+    /// Replace matches of these patterns, in each argument separately.
     pub patterns: Vec<Regex>,
-    /// Leave what looks like a password, a token or a key as it is.
+    /// Keep text that looks like a password, token or key.
     pub keep_secrets: bool,
 }
 
 impl Redactor {
-    /// Whether there is nothing to do.
+    /// True if no rule is active.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         !self.no_args && self.patterns.is_empty() && self.keep_secrets
     }
 
-    /// Redacts one observation. The arguments of the runtime's own `runc exec` and of its monitors stay: ids and paths that
-    /// prove a link, while the command itself is in a file.
+    /// Redacts one observation. The arguments of the runtime's own `runc exec` and of its monitors stay: their ids and
+    /// paths prove links, and the command itself is in a file.
     pub fn redact(&self, seen: &mut Observation) {
         if self.is_idle() {
             return;
@@ -46,7 +46,7 @@ impl Redactor {
         self.redact_words(&mut process.argv, &mut process.argv_truncated);
     }
 
-    /// Redacts a command line; `truncated` is set where words are left out.
+    /// Redacts a command line. Sets `truncated` if words are dropped.
     pub fn redact_words(&self, words: &mut Vec<RawText>, truncated: &mut bool) {
         if self.no_args && words.len() > 1 {
             words.truncate(1);
@@ -72,7 +72,7 @@ mod tests {
         AuditEvent, AuditRequest, AuditUser, BootTime, Fact, ProcessInfo, Source, Subresource, TaskKey,
     };
 
-    /// What is asked for, and nothing by itself.
+    /// A redactor that does nothing by itself.
     fn only() -> Redactor {
         Redactor { keep_secrets: true, ..Redactor::default() }
     }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_go_and_what_proves_links_stays() {
+    fn secrets_are_masked_and_link_proofs_stay() {
         let pattern = Redactor { patterns: vec![Regex::new("(token|password)=[^ ]+").unwrap()], ..only() };
         let none = Redactor { no_args: true, ..only() };
         let curl = ["curl", "-d", "a token=$1abc b", "password=x"];
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_secret_goes_unless_it_is_to_stay() {
+    fn likely_secrets_are_masked_unless_kept() {
         let mysql = ["kubectl", "exec", "db", "--", "mysql", "--password=hunter2"];
         assert_eq!(redacted(&Redactor::default(), &mysql, WatchAs::Endpoint).0[5], "--password=***");
         assert_eq!(redacted(&only(), &mysql, WatchAs::Endpoint).0, mysql);

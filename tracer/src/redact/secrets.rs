@@ -1,5 +1,5 @@
-//! What looks like a secret: by the name that stands before it, or by its own shape. Too much is masked rather than too little;
-//! whoever needs to see it can turn this off.
+//! Detection of likely secrets, by a preceding name or by shape. Masks too much rather than too little; the user can
+//! turn the masking off.
 
 use std::sync::OnceLock;
 
@@ -8,25 +8,25 @@ use regex::bytes::{Regex, RegexSet};
 use super::REDACTED;
 use crate::model::RawText;
 
-/// Names that end so are followed by a secret.
+/// Endings of names that precede a secret.
 const NAMES: &str = "(?:password|passwd|passphrase|passwort|pwd|secret|token|api[_-]?key|access[_-]?key|secret[_-]?key|\
                      private[_-]?key|account[_-]?key|auth[_-]?key)";
 
-/// Options whose word may hold `user:password` (curl, wget).
+/// Options that take `user:password` (curl, wget).
 const LOGINS: [&[u8]; 4] = [b"-u", b"--user", b"--proxy-user", b"-U"];
 
-/// Programs whose `-p` is followed by the password at once.
+/// Programs that take the password directly after `-p`.
 const MYSQL: [&[u8]; 2] = [b"mysql", b"mariadb"];
 
-/// What to look for in one word. What the group `keep` and `tail` hold stays.
+/// Patterns of secrets inside one word. The groups `keep` and `tail` are preserved.
 fn shapes() -> [String; 7] {
     [
-        // HTTP headers, to the end of the line or of the quotes.
+        // HTTP headers, up to the end of the line or quotes.
         r#"(?i-u)(?P<keep>\b(?:proxy-)?authorization["']?\s*[:=]\s*["']?|\bcookie["']?\s*:\s*|\bx-[a-z-]*(?:token|key|auth|secret)["']?\s*:\s*)[^"'\r\n]+"#.to_owned(),
         r"(?i-u)(?P<keep>\b(?:bearer|basic)\s+)[a-z0-9._~+/=-]{8,}".to_owned(),
         // PGPASSWORD=…, --token=…, "password": "…", ?access_token=…
         format!(r#"(?i-u)(?P<keep>{NAMES}["']?\s*[:=]\s*["']?)[^\s"',;&]+"#),
-        // In the words of a shell: --password …
+        // Inside a shell command: --password …
         format!(r#"(?i-u)(?P<keep>(?:^|\s)--?(?:[a-z0-9]+-)*{NAMES}\s+["']?)[^\s"'-][^\s"']*"#),
         // https://user:password@host, https://token@host
         r"(?i-u)(?P<keep>\b[a-z][a-z0-9+.-]*://(?:[^/\s:@]*:)?)[^/\s@]+(?P<tail>@)".to_owned(),
@@ -37,10 +37,10 @@ fn shapes() -> [String; 7] {
 }
 
 pub(super) struct Secrets {
-    /// Whether any shape is there at all: nearly always none is.
+    /// All patterns in one set. Almost always none matches.
     any: RegexSet,
     shapes: Vec<Regex>,
-    /// An option alone, whose value is the next word.
+    /// An option without a value: its value is the next word.
     option: Regex,
 }
 
@@ -96,16 +96,16 @@ impl Secrets {
     }
 }
 
-/// What the word before says of one.
+/// Meaning of a word for the next word.
 #[derive(Clone, Copy)]
 enum Before {
-    /// It is a secret.
+    /// The next word is a secret.
     Secret,
-    /// It is a user, perhaps with a password.
+    /// The next word is a user name, perhaps with a password.
     Login,
 }
 
-/// `user:password`; `1000:1000` is a user and a group.
+/// Masks the password of `user:password`. Leaves `1000:1000`, a user and a group.
 fn mask_login(word: &mut RawText) {
     let bytes = word.as_bytes();
     let Some(colon) = bytes.iter().position(|byte| *byte == b':') else { return };
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_secret_is_masked_and_its_name_stays() {
+    fn likely_secret_is_masked_and_its_name_stays() {
         let cases = [
             ("--token=abc", "--token=***"),
             ("--password=hunter2", "--password=***"),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_word_after_an_option_is_masked() {
+    fn word_after_secret_option_is_masked() {
         assert_eq!(masked(&["x", "--token", "abc", "exec"]), ["x", "--token", "***", "exec"]);
         assert_eq!(masked(&["x", "--db-password", "-v"]), ["x", "--db-password", "-v"]);
         assert_eq!(masked(&["curl", "-u", "bob:pw"]), ["curl", "-u", "bob:***"]);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_stays() {
+    fn words_without_secrets_are_unchanged() {
         let words = [
             "kubectl",
             "exec",
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_masked_too() {
+    fn non_utf8_words_are_masked() {
         let mut words = [RawText::from(b"\xff password=\xfe\xfd x".as_slice())];
         Secrets::get().mask(&mut words);
         assert_eq!(words[0].as_bytes(), b"\xff password=*** x");
