@@ -1,4 +1,5 @@
-//! `ls`, `show`, `diagnose` and a trace of one moment report the same of each session. `watch` shows the sessions of a trace.
+//! Checks that `ls`, `show`, `diagnose` and a simultaneous trace report the same sessions. `watch` shows the sessions
+//! of a trace.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +23,7 @@ fn rows<'a>(sessions: impl IntoIterator<Item = &'a Value>) -> BTreeMap<String, R
     sessions.into_iter().map(|one| (one["id"].as_str().expect("an id").to_owned(), row(one))).collect()
 }
 
-/// Open sessions as a trace knows them that begins now.
+/// Open sessions as seen by a trace started now.
 fn traced() -> BTreeMap<String, Row> {
     let arguments = ["trace", "--kind", "all", "-o", "jsonl", "--duration", "3s"];
     let output = binary::command().args(arguments).output().expect("execpath starts");
@@ -40,7 +41,8 @@ fn traced() -> BTreeMap<String, Row> {
     open
 }
 
-/// Compares the four commands now. A session counts that `ls` shows before and after them alike: it stood still meanwhile.
+/// Compares the four commands now. Only sessions that `ls` shows identically before and after count: they did not
+/// change meanwhile.
 pub(crate) fn at_this_moment() {
     let before = rows(&list());
     let traced = traced();
@@ -59,7 +61,7 @@ pub(crate) fn at_this_moment() {
         assert_eq!(shown[id].as_ref(), Some(row), "`show` and `ls` of {id}");
         assert_eq!(traced.get(id), Some(row), "a trace and `ls` of {id}");
     }
-    // A session that `diagnose` judges before and after the others looked was there for them, too.
+    // A session that `diagnose` judges before and after the other commands ran existed for them, too.
     for id in judged().filter(|id| found.contains(id)) {
         assert!(after.contains_key(&id) || traced.contains_key(&id), "{id} is known to `diagnose` alone: {after:#?}");
     }

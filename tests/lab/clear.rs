@@ -1,4 +1,4 @@
-//! What tests leave in the lab's containers, and its end: verdicts on what belongs to no session need a quiet lab.
+//! Finds and ends leftovers of tests in the lab's containers: faults outside sessions need a quiet lab.
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
@@ -12,8 +12,10 @@ use crate::{
 /// Where containerd's shims keep what belongs to a container of Kubernetes.
 const TASKS: &str = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
 
-/// Ends everything that runs in a container of the lab besides its first process, waits until `ls` shows nobody's session, and starts a
-/// runtime anew of which a diagnosis says something even then: containerd 1.6 keeps a connection of each exec that could not start.
+/// Ends every process in the lab's containers except the first ones, and waits until `ls` shows no session but probes.
+///
+/// Restarts containerd if a diagnosis still finds a fault: containerd 1.6 keeps a connection of each exec that failed
+/// to start.
 pub(crate) fn clear() {
     wait_until("the lab is quiet", || {
         end_leftovers();
@@ -26,7 +28,7 @@ pub(crate) fn clear() {
     }
 }
 
-/// The same without waiting.
+/// Ends the leftovers without waiting for their sessions to close.
 pub(crate) fn end_leftovers() {
     for process in leftovers() {
         signal(process, Signal::KILL);
@@ -43,17 +45,17 @@ pub(crate) fn first_processes() -> BTreeMap<String, u32> {
     entries.filter_map(|entry| first(entry.file_name().into_string().ok()?)).collect()
 }
 
-/// Every process.
+/// Pids of all processes on the machine.
 pub(crate) fn pids() -> impl Iterator<Item = u32> {
     let processes = fs::read_dir("/proc").expect("procfs").filter_map(Result::ok);
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Processes in containers that are not their first.
+/// Processes in containers, except the first process of each container.
 fn leftovers() -> Vec<u32> {
     let first = first_processes();
     let is_left = |pid: &u32| {
-        // One that ends while it is looked at is one less.
+        // A process that ends meanwhile has no cgroup file, and needs no signal.
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         groups.contains("/kubepods")
             && first.keys().any(|id| groups.contains(id))
@@ -62,9 +64,10 @@ fn leftovers() -> Vec<u32> {
     pids().filter(is_left).collect()
 }
 
-/// Folder of a controller's cgroup of that process: the lab's controllers are of version 1, or there is one hierarchy.
+/// Cgroup folder of a process for a controller. The lab's controllers use cgroup version 1, or there is one hierarchy
+/// of version 2.
 pub(crate) fn cgroup_of(pid: u32, controller: &str) -> PathBuf {
-    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it lives");
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the process is alive");
     let lines = || groups.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
     let own = lines().find(|(controllers, _)| controllers.split(',').any(|one| one == controller));
     let (controllers, path) =
@@ -73,5 +76,5 @@ pub(crate) fn cgroup_of(pid: u32, controller: &str) -> PathBuf {
         "" => vec!["-n", "-o", "TARGET", "-t", "cgroup2"],
         _ => vec!["-n", "-o", "TARGET", "-t", "cgroup", "-O", controller],
     }));
-    format!("{}{path}", top.lines().next().expect("it is mounted")).into()
+    format!("{}{path}", top.lines().next().expect("the cgroup hierarchy is mounted")).into()
 }

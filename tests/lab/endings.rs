@@ -1,4 +1,4 @@
-//! Every way to end is told as it was.
+//! Every way for a session to end is reported correctly.
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -10,7 +10,7 @@ use crate::{
     tracer::Tracer,
 };
 
-/// Runs it to its end and gives what was said of it, and kubectl's exit code.
+/// Runs an exec to its end. Returns its session as reported, and kubectl's exit code.
 fn ended(exec: &Exec, mark: &str) -> (Said, Option<i32>) {
     let mut tracer = Tracer::start(&[]);
     let mut kubectl = exec.start();
@@ -81,10 +81,10 @@ fn a_killed_kubectl_leaves_its_process_running_and_that_is_said() {
     assert_eq!(said.exit(), (None, None, "unknown"));
     assert_eq!(said.gaps(), ["process-left-running"], "{said:?}");
     let process = said.pid("process").expect("a process");
-    assert_eq!(Oracle::look().pid_of(&exec.command), Some(process), "it runs indeed");
-    // A child of the shim, which nobody else ends.
+    assert_eq!(Oracle::look().pid_of(&exec.command), Some(process), "the process is still running");
+    // A child of the shim: no other process ends it.
     let pid = i32::try_from(process).ok().and_then(Pid::from_raw).expect("a pid");
-    kill_process(pid, Signal::KILL).expect("it runs");
+    kill_process(pid, Signal::KILL).expect("the process is running");
     tracer.finish().holds_only(&[mark]);
 }
 

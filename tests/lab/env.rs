@@ -1,4 +1,4 @@
-//! The lab, as `cargo xtask lab env` tells.
+//! Facts about the lab, from `cargo xtask lab env`.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-/// What the tests need to know of the lab.
+/// Facts that the tests need.
 pub(crate) struct Lab {
     /// Kubeconfigs by user.
     pub(crate) kubeconfigs: BTreeMap<String, PathBuf>,
@@ -19,24 +19,24 @@ pub(crate) struct Lab {
     pub(crate) home: PathBuf,
     /// kubectls, oldest first.
     pub(crate) kubectls: Vec<(Version, PathBuf)>,
-    /// Pids of the daemons, as far as they are known since the last of them was started.
+    /// Pids of the daemons, by name, since the latest restart of any of them.
     daemons: Mutex<BTreeMap<String, u32>>,
-    /// Where the API server tells of requests for sessions.
+    /// Log to which the API server writes audit events of requests for sessions.
     pub(crate) audit_log: PathBuf,
-    /// Network namespaces: client, master, worker.
+    /// Names of the network namespaces of client, master and worker.
     pub(crate) netns: BTreeMap<String, String>,
 }
 
-/// Major and minor.
+/// Major and minor version of kubectl.
 pub(crate) type Version = (u32, u32);
 
-/// Everything that is waited for comes within this time, also on a machine that is busy with other things.
+/// Longest time to wait for any condition, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often a condition is looked at that nothing tells of.
+/// Pause between two looks at a condition that sends no notification.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// The lab that is up.
+/// The running lab; its facts are read once.
 pub(crate) fn lab() -> &'static Lab {
     static LAB: OnceLock<Lab> = OnceLock::new();
     LAB.get_or_init(read)
@@ -49,19 +49,19 @@ pub(crate) fn xtask(arguments: &[&str]) -> Command {
     command
 }
 
-/// Whether this is the long run.
+/// True if this is the long run.
 pub(crate) fn soak() -> bool {
     std::env::var_os("EXECPATH_SOAK").is_some_and(|value| !value.is_empty())
 }
 
-/// Looks until there is an answer.
+/// Polls until `look` returns a value; panics after [`PATIENCE`].
 pub(crate) fn wait_until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     let found = wait(look);
-    assert!(found.is_some(), "waited {PATIENCE:?} in vain: {what}");
-    found.expect("it was looked at")
+    assert!(found.is_some(), "no result after {PATIENCE:?}: {what}");
+    found.expect("checked above")
 }
 
-/// Looks until there is an answer; `None` when [`PATIENCE`] ends.
+/// Polls until `look` returns a value; returns `None` after [`PATIENCE`].
 pub(crate) fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -77,11 +77,11 @@ pub(crate) fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
 fn env() -> Value {
     let output = xtask(&["lab", "env"]).output().expect("cargo runs");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "lab is not up: cargo xtask lab up\n{said}");
+    assert!(output.status.success(), "the lab is not up: cargo xtask lab up\n{said}");
     serde_json::from_slice(&output.stdout).expect("`lab env` prints JSON")
 }
 
-/// Pids of the daemons, which all run.
+/// Pids of the daemons; all of them must be running.
 fn daemons(env: &Value) -> BTreeMap<String, u32> {
     let daemons = env["daemons"].as_object().expect("an object of `lab env`").iter().map(|(name, daemon)| {
         assert!(daemon["running"] == true, "{name} of the lab has ended: cargo xtask lab start {name}");
@@ -131,13 +131,13 @@ impl Lab {
         *daemons.get(name).expect("a daemon of the lab")
     }
 
-    /// One of them was started anew.
+    /// Reads the daemons' pids again, after one of them was restarted.
     pub(crate) fn daemons_changed(&self) {
         *self.daemons.lock().unwrap_or_else(PoisonError::into_inner) = daemons(&env());
     }
 }
 
-/// A command on one of the lab's hosts. `nsenter` makes way for it, so that the child's pid is the program's own.
+/// A command on one of the lab's hosts. `nsenter` execs the program, so the child's pid is the program's own.
 pub(crate) fn on(host: &str, program: impl AsRef<OsStr>) -> Command {
     let netns = lab().netns.get(host).expect("a host of the lab");
     let mut command = Command::new("nsenter");
@@ -145,9 +145,9 @@ pub(crate) fn on(host: &str, program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// What a command prints.
+/// Runs a command and returns its stdout; panics if the command fails.
 pub(crate) fn output(command: &mut Command) -> String {
-    let output = command.output().expect("it starts");
+    let output = command.output().expect("the command starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
     String::from_utf8(output.stdout).expect("text")

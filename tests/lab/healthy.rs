@@ -1,4 +1,4 @@
-//! Nothing is wrong with healthy sessions, whatever they are and do: no fault is named of any, at any time.
+//! Healthy sessions have no fault, whatever their kind and at any time.
 
 use std::{
     fs,
@@ -13,10 +13,10 @@ use crate::{
     kubectl::{Exec, Kubectl, Mode, kubectl, mark},
 };
 
-/// How long they are looked at, again and again.
+/// Minimum time of repeated diagnoses.
 const TIME: Duration = Duration::from_secs(60);
 const SOAK: Duration = Duration::from_secs(600);
-/// Besides those of the kubelet's own probes, and copies.
+/// Number of sessions, without copies and the kubelet's own probes.
 const SESSIONS: usize = 50;
 
 fn of(arguments: &[&str]) -> Kubectl {
@@ -24,7 +24,7 @@ fn of(arguments: &[&str]) -> Kubectl {
     Kubectl::start(command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()), None)
 }
 
-/// Some that do nothing, some that print, some as fast as they can.
+/// A mix of idle, slowly printing and busy execs.
 fn execs() -> Vec<Kubectl> {
     let pods = [("web", "web"), ("web", "side"), ("own-net", "own-net"), ("probed", "probed")];
     let idle = ["exec cat", "exec sleep 3000", "exec sh -i", "while :; do echo busy; usleep 20000; done"];
@@ -32,7 +32,7 @@ fn execs() -> Vec<Kubectl> {
     let all = (0..SESSIONS - OTHERS).map(|number| {
         let (pod, container) = pods[number % pods.len()];
         let (mode, script) = (Mode::ALL[number % Mode::ALL.len()], idle[number / Mode::ALL.len() % idle.len()]);
-        // Without a terminal or a stdin some of them would end.
+        // Without a terminal or stdin, some of these commands would end.
         let script = if mode == Mode::Plain { "while :; do echo busy; usleep 50000; done" } else { script };
         let version = versions[number % versions.len()];
         Exec { mode, pod, container, version, ..Exec::sh(&format!(": {}; {script}", mark())) }.start()
@@ -40,7 +40,7 @@ fn execs() -> Vec<Kubectl> {
     all.collect()
 }
 
-/// Attached, forwarding, following logs, printing as fast as it goes.
+/// Number of attached, forwarding, log-following and fast-printing sessions.
 const OTHERS: usize = 8;
 
 fn others() -> Vec<Kubectl> {
@@ -69,21 +69,21 @@ fn fifty_sessions_of_all_kinds_that_are_well_have_no_fault() {
     let sessions: Vec<Kubectl> = others().into_iter().chain(execs()).collect();
     assert_eq!(sessions.len(), SESSIONS);
     let people = || list().iter().filter(|session| session["kind"] != "probe").count();
-    wait_until("all of them are open", || (people() >= SESSIONS).then_some(()));
+    wait_until("all sessions are open", || (people() >= SESSIONS).then_some(()));
     let mut copies = 0;
     let mut copy = of(&["cp", file, &there, "-c", "web"]);
     let end = Instant::now() + if soak() { SOAK } else { TIME };
     while Instant::now() < end {
         let (exit, found) = diagnose(&["diagnose"]);
         assert_eq!((exit, codes(&found)), (Some(0), Vec::new()), "{found:#?}");
-        // One copy after the other.
+        // Run one copy after another.
         if copy.has_ended() {
             copy = of(&["cp", file, &there, "-c", "web"]);
             copies += 1;
         }
     }
-    assert!(copies > 0, "a copy takes longer than everything else");
-    assert!(people() >= SESSIONS, "some have ended meanwhile");
+    assert!(copies > 0, "no copy finished in time");
+    assert!(people() >= SESSIONS, "some sessions ended too early");
     drop((copy, sessions));
     clear();
 }

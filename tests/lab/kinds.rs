@@ -1,4 +1,4 @@
-//! What people do besides exec goes the same way: each kind is recognised, and joined as far as its path goes.
+//! Sessions other than exec: each kind is recognised and linked as far as its path goes.
 
 use std::{
     fs,
@@ -17,14 +17,14 @@ fn of(arguments: &[&str]) -> Kubectl {
     Kubectl::start(kubectl(lab().newest(), "admin", 0).args(arguments).stdin(Stdio::piped()), None)
 }
 
-/// The session of that kubectl, once it is so.
+/// Waits for the session of this kubectl that satisfies `is`.
 fn of_client(tracer: &mut Tracer, pid: u32, is: impl Fn(&Said) -> bool) -> Said {
     tracer.wait(&format!("a session of kubectl {pid}"), |lines| {
         sessions(lines).into_values().find(|said| said.pid("kubectl") == Some(pid) && is(said))
     })
 }
 
-/// From the client to the runtime, all proved.
+/// Checks that the path from client to runtime is complete and proved.
 fn reaches_runtime(said: &Said) {
     let roles = said.roles();
     assert_eq!(roles.get(..4), Some(&["kubectl", "apiserver", "kubelet", "runtime"][..]), "{said:?}");
@@ -61,7 +61,8 @@ fn a_copy_is_an_exec_of_tar_in_either_direction() {
 fn an_attached_client_is_joined_to_the_runtime() {
     let mut tracer = Tracer::start(&[]);
     let kubectl = of(&["attach", "-i", "web", "-c", "web"]);
-    // It stands for itself as soon as kubectl is seen to ask for it: who has the other ends is answered a little later.
+    // A provisional session appears as soon as kubectl's request is seen. The peers of its connections become known a
+    // little later.
     let is_whole = |said: &Said| said.text("/kind") == Some("attach") && said.gaps() == ["process-unknown"];
     let said = of_client(&mut tracer, kubectl.pid(), is_whole);
     reaches_runtime(&said);
@@ -76,7 +77,7 @@ fn an_attached_client_is_joined_to_the_runtime() {
 fn forwarded_connections_lead_to_who_serves_them() {
     let (mark, port) = (mark(), 18_000 + std::process::id() % 1_000);
     let mut tracer = Tracer::start(&[]);
-    // A server in the pod, one `cat` for each connection; it ends with its stdin.
+    // A server in the pod runs one `cat` per connection. The server ends with its stdin.
     let script = format!("nc -ll -p {port} -e cat & cat; kill $!; : {mark}");
     let mut server = Exec { mode: Mode::Stdin, ..Exec::sh(&script) }.start();
     let listener = wait_until("nc listens", || {
@@ -88,7 +89,7 @@ fn forwarded_connections_lead_to_who_serves_them() {
         let text = output(on("client", "ss").args(["-tlnH", &format!("sport = :{port}")]));
         (!text.is_empty()).then_some(())
     });
-    // Two connections at once, which stay.
+    // Two simultaneous connections that stay open.
     let mut clients = Vec::new();
     for _ in 0..2 {
         let script = format!(
@@ -135,8 +136,8 @@ fn what_ctr_asks_for_is_local() {
         .stdout(Stdio::null())
         .spawn()
         .expect("ctr");
-    // It passes its stdin on only with a FIFO of its own; what matters is that it is there.
-    ctr.stdin.take().expect("a pipe").write_all(b"x").expect("it reads");
+    // `ctr` forwards its stdin through a FIFO of its own only. The test needs an open stdin, not its content.
+    ctr.stdin.take().expect("a pipe").write_all(b"x").expect("ctr keeps its stdin open");
     let said = tracer.wait_for(&mark, "is closed", Said::is_closed);
     assert!(ctr.wait().expect("a child of ours").success());
     assert_eq!((said.text("/kind"), said.is_complete()), (Some("local"), true), "{said:?}");

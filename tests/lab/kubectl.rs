@@ -1,4 +1,4 @@
-//! Real kubectls on the client's host.
+//! Real kubectl processes on the client's host.
 
 use std::{
     fs::File,
@@ -17,10 +17,10 @@ use rustix::{
 
 use crate::env::{PATIENCE, Version, lab, on, wait};
 
-/// How stdin is passed on.
+/// Option for stdin and terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Not at all.
+    /// Neither stdin nor terminal.
     Plain,
     /// `-i`
     Stdin,
@@ -40,12 +40,12 @@ impl Mode {
     }
 }
 
-/// One `kubectl exec` to be.
+/// Parameters of one `kubectl exec`.
 #[derive(Clone, Debug)]
 pub(crate) struct Exec {
     pub(crate) version: Version,
     pub(crate) user: &'static str,
-    /// User that runs kubectl on the client's host.
+    /// Uid that runs kubectl on the client's host.
     pub(crate) uid: u32,
     pub(crate) mode: Mode,
     pub(crate) pod: &'static str,
@@ -56,7 +56,7 @@ pub(crate) struct Exec {
 }
 
 impl Exec {
-    /// Of a shell script in the container `web` of the pod `web`, by the newest kubectl.
+    /// A shell script in the container `web` of the pod `web`, run by the newest kubectl.
     pub(crate) fn sh(script: &str) -> Self {
         Self::of(&["sh", "-c", script])
     }
@@ -82,7 +82,7 @@ impl Exec {
         globals.chain(["exec".to_owned()]).chain(flag).chain(words).chain(self.command.iter().cloned()).collect()
     }
 
-    /// Starts it.
+    /// Starts kubectl.
     pub(crate) fn start(&self) -> Kubectl {
         let mut command = kubectl(self.version, self.user, self.uid);
         command.args(self.arguments());
@@ -101,13 +101,13 @@ impl Exec {
     }
 }
 
-/// A script's mark: no other process on the machine has it in its arguments.
+/// A unique mark for a script: no other process on the machine has it in its arguments.
 pub(crate) fn mark() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("mark-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A kubectl to be.
+/// A command that runs this version of kubectl as this user of the cluster and this uid.
 pub(crate) fn kubectl(version: Version, user: &str, uid: u32) -> Command {
     let lab = lab();
     let program = lab.kubectl(version);
@@ -123,26 +123,26 @@ pub(crate) fn kubectl(version: Version, user: &str, uid: u32) -> Command {
     command
 }
 
-/// A kubectl that runs; killed at the latest when this goes.
+/// A running kubectl, killed on drop.
 pub(crate) struct Kubectl {
     child: Child,
     readers: Vec<JoinHandle<String>>,
     ended: Option<ExitStatus>,
 }
 
-/// What a kubectl left.
+/// Exit status and output of a kubectl.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
-    /// stdout, stderr, or both from a terminal.
+    /// stdout and stderr; a terminal carries both.
     pub(crate) output: String,
 }
 
 impl Kubectl {
-    /// Starts it.
+    /// Starts a command of [`kubectl`].
     pub(crate) fn start(command: &mut Command, terminal: Option<OwnedFd>) -> Self {
         let mut child = command.spawn().expect("kubectl starts");
-        // What it inherited is not to be held open here.
+        // The parent must not keep the inherited descriptors open.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut readers = Vec::new();
         readers.extend(child.stdout.take().map(read));
@@ -155,52 +155,52 @@ impl Kubectl {
         self.child.id()
     }
 
-    /// Writes to its stdin, a pipe.
+    /// Writes to kubectl's stdin, a pipe.
     pub(crate) fn write(&mut self, text: &str) {
         let stdin = self.child.stdin.as_mut().expect("a pipe");
-        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).expect("it reads");
+        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).expect("kubectl reads its stdin");
     }
 
-    /// Closes its stdin, a pipe.
+    /// Closes kubectl's stdin, a pipe.
     pub(crate) fn close_stdin(&mut self) {
         drop(self.child.stdin.take());
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
         if self.ended.is_none() {
-            // A child that was not waited for keeps its pid.
+            // A child that was not reaped keeps its pid.
             let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a pid");
             kill_process(pid, signal).expect("a child of ours");
         }
     }
 
-    /// Whether it has ended by itself.
+    /// True if kubectl has already exited.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.ended = self.ended.or_else(|| self.child.try_wait().expect("a child of ours"));
         self.ended.is_some()
     }
 
-    /// Waits for its end.
+    /// Waits until kubectl exits; panics after [`PATIENCE`].
     pub(crate) fn end(mut self) -> Ended {
         let ended = wait(|| self.child.try_wait().expect("a child of ours"));
         assert!(ended.is_some(), "kubectl did not end within {PATIENCE:?}\n{}", self.why_it_is_stuck());
-        let status = ended.expect("it was looked at");
+        let status = ended.expect("checked above");
         self.ended = Some(status);
         self.child.stdin = None;
         Ended { status, output: self.output() }
     }
 
-    /// What it left; it has ended.
+    /// Everything that kubectl printed, after its exit.
     fn output(&mut self) -> String {
-        self.readers.drain(..).map(|reader| reader.join().expect("it reads to the end")).collect()
+        self.readers.drain(..).map(|reader| reader.join().expect("the reader thread ends")).collect()
     }
 
-    /// What is known of the session from outside and, from kubectl itself, which is ended for that, of its goroutines.
+    /// Diagnostic text for a stuck kubectl: the output of `show`, and kubectl's own goroutine dump. Ends kubectl.
     fn why_it_is_stuck(&mut self) -> String {
         let mut show = binary::command();
-        let shown = show.args(["show", "--kind", "all", &self.pid().to_string()]).output().expect("it starts");
+        let shown = show.args(["show", "--kind", "all", &self.pid().to_string()]).output().expect("execpath starts");
         let shown = [shown.stdout, shown.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
-        // A Go program that is aborted tells what each goroutine does: runtime/signal_unix.go, sighandler.
+        // An aborted Go program prints the stack of each goroutine: runtime/signal_unix.go, sighandler.
         self.signal(Signal::ABORT);
         self.child.stdin = None;
         self.ended = Some(self.child.wait().expect("a child of ours"));
@@ -220,7 +220,7 @@ impl Drop for Kubectl {
 fn read(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        // A terminal whose other side is closed gives an error, not an end.
+        // Reading from a terminal fails with an error, not EOF, once its other side is closed.
         drop(from.read_to_end(&mut bytes));
         String::from_utf8_lossy(&bytes).into_owned()
     })

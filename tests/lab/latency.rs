@@ -1,4 +1,4 @@
-//! Within a blink.
+//! Latency from an execve to the printed line.
 
 use crate::env::{soak, xtask};
 

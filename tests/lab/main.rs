@@ -1,7 +1,8 @@
-//! End to end: real `kubectl exec` through a real API server, kubelet and container runtime, seen by the real tracer.
+//! End to end: real `kubectl exec` through a real API server, kubelet and container runtime, traced by the real tracer.
 //!
-//! `cargo xtask test --only lab`, or with a lab that is up, as root, `cargo test -p execpath-tests --features lab --test lab
-//! -- --test-threads=1`. What the tracer says is compared with what `ss`, `ps` and the runtime's own files say. `EXECPATH_SOAK=1` runs everything longer.
+//! Run `cargo xtask test --only lab`, or, with a lab that is up, as root, `cargo test -p execpath-tests --features lab
+//! --test lab -- --test-threads=1`. The tests compare the tracer's output with `ss`, `ps` and the runtime's own files.
+//! `EXECPATH_SOAK=1` runs everything longer.
 
 mod agree;
 mod clear;

@@ -1,4 +1,4 @@
-//! Recordings of each host by itself, merged: what one recording of all hosts tells.
+//! Merged recordings of single hosts give the same sessions as one recording of all hosts.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use crate::{
 
 const HOSTS: [&str; 3] = ["client", "master", "worker"];
 
-/// What is told of sessions with these marks, by mark.
+/// Reported sessions with these marks, in the order of the marks.
 fn told(recording: &Path, marks: &[String]) -> Vec<String> {
     let ran = binary::run(["replay".as_ref(), recording.as_os_str(), "-o".as_ref(), "json".as_ref()]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
@@ -65,7 +65,7 @@ fn three_hosts_recorded_apart_tell_what_one_recording_of_all_tells() {
     }
     for mark in &marks {
         whole.wait_for(mark, "is closed", Said::is_closed);
-        // Of the node's side alone the command is known, too.
+        // The node's side alone knows the command, too.
         tracers[2].wait_for(mark, "is closed", Said::is_closed);
     }
     let whole = whole.finish();
@@ -79,7 +79,7 @@ fn three_hosts_recorded_apart_tell_what_one_recording_of_all_tells() {
     let said = merge(&files, &merged);
     assert_eq!(told(&merged, &marks), expected, "{said}");
 
-    // The same, as if each host had a kernel and a clock of its own.
+    // The same again, as if each host had a kernel and a clock of its own.
     let clocks = [(0, 0), (500, 180), (20, 60)];
     let apart = files.iter().zip(HOSTS).zip(clocks).map(|((file, hostname), (up, ahead))| {
         Elsewhere { hostname, up: Span::from_secs(up), ahead: Span::from_secs(ahead) }.record(file, folder.path())

@@ -1,4 +1,4 @@
-//! On a cluster that is busy with other things nothing is invented.
+//! A busy cluster does not produce invented sessions.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use crate::{
     tracer::{Tracer, sessions},
 };
 
-/// How long the traffic goes on at least.
+/// Minimum duration of the traffic.
 const TIME: Duration = Duration::from_secs(20);
 const SOAK: Duration = Duration::from_secs(300);
-/// Pods beside the standing ones.
+/// Number of pods beside the standing ones.
 const PODS: u8 = 20;
 
 fn of(arguments: &[&str]) -> Kubectl {
@@ -29,7 +29,7 @@ fn probes_watches_logs_gets_and_other_pods_make_no_exec() {
         of(&["logs", "--follow", "web", "-c", "web"]),
         of(&["logs", "--follow", "probed"]),
     ];
-    // Twenty pods start: their containers' first processes are no execs, but starts.
+    // Twenty pods start: the first processes of their containers are starts, not execs.
     output(&mut xtask(&["lab", "pods", &PODS.to_string()]));
     let mut marks = Vec::new();
     let end = Instant::now() + if soak() { SOAK } else { TIME };
@@ -43,7 +43,7 @@ fn probes_watches_logs_gets_and_other_pods_make_no_exec() {
         marks.push(mark);
     }
     for tracer in [&mut execs, &mut all] {
-        // All at once: each look goes through everything that was told.
+        // Check all marks in one pass: each look goes through all lines reported so far.
         let closed = tracer.wait("all are closed", |lines| {
             let told: Vec<Said> = sessions(lines).into_values().filter(Said::is_closed).collect();
             let of = |mark: &String| told.iter().find(|said| said.has(mark)).cloned();
@@ -87,18 +87,23 @@ fn probes_watches_logs_gets_and_other_pods_make_no_exec() {
     for said in execs {
         assert!(said.is_anothers() || marks.iter().any(|mark| said.has(mark)), "invented: {said:?}");
     }
-    // Those that are followed; the others are over before they would be told of.
+    // Only the two followed logs are reported; the others end too early.
     let logs: Vec<&Said> = sessions.iter().filter(|said| said.text("/kind") == Some("logs")).collect();
     assert_eq!(logs.len(), 2, "{logs:?}");
     assert!(logs.iter().all(|said| said.roles() == ["kubectl", "apiserver"]), "{logs:?}");
-    // kubectl, the API server, and what that keeps everything in.
+    // Hops: kubectl, the API server, and its etcd.
     let requests: Vec<&Said> = sessions.iter().filter(|said| said.text("/kind") == Some("request")).collect();
     let gets: Vec<&&Said> = requests.iter().filter(|said| said.command().ends_with(&["get", "pods"])).collect();
     assert!(gets.len() >= marks.len(), "{} of {}", gets.len(), marks.len());
     let reaches_etcd = |said: &&&&Said| said.hop("etcd").is_some();
-    // Who has the other end of the API server's connections is asked at the first, which may be over before the answer.
-    let since =
-        gets.iter().filter(reaches_etcd).filter_map(|said| said.text("/opened_at")).min().expect("one is known to");
+    // The first request triggers the query for the peers of the API server's connections. It may end before the answer
+    // arrives.
+    let since = gets
+        .iter()
+        .filter(reaches_etcd)
+        .filter_map(|said| said.text("/opened_at"))
+        .min()
+        .expect("a request that reaches etcd");
     for said in gets {
         let roles = ["kubectl", "apiserver", "etcd"];
         let known = if said.text("/opened_at") < Some(since) { &roles[..2] } else { &roles };

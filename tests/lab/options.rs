@@ -1,4 +1,4 @@
-//! What is asked for is what is shown.
+//! Options of `trace` select the sessions and the output as documented.
 
 use rustix::process::Signal;
 
@@ -9,7 +9,7 @@ use crate::{
     tracer::Tracer,
 };
 
-/// One short session into each of three containers; their marks.
+/// Runs one short session in each of three containers. Returns their marks.
 fn three_sessions() -> [String; 3] {
     [("web", "web"), ("web", "side"), ("own-net", "own-net")].map(|(pod, container)| {
         let mark = mark();
@@ -46,7 +46,7 @@ fn once_stops_after_the_first_whole_session() {
     let kubectl = Exec::sh(&format!("echo {mark}; sleep 1")).start();
     let trace = tracer.end();
     assert!(trace.session(&mark).is_complete());
-    assert!(kubectl.end().status.success(), "a tracer that goes does not disturb");
+    assert!(kubectl.end().status.success(), "the exit of a tracer does not disturb kubectl");
 }
 
 #[test]

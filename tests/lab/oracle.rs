@@ -1,4 +1,5 @@
-//! What others say: `ss`, `ps`, the API server, and the files of the container runtime. Shares no code with execpath.
+//! Independent evidence: `ss`, `ps`, the API server, and the files of the container runtime. Shares no code with
+//! execpath.
 
 use std::{
     collections::BTreeMap,
@@ -17,10 +18,10 @@ use crate::{
     said::{Leg, Said, WHOLE},
 };
 
-/// Where containerd's shims keep what belongs to a container of Kubernetes.
+/// Folder in which containerd's shims keep the files of Kubernetes containers.
 const TASKS: &str = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
 
-/// One look at the machine.
+/// One snapshot of sockets and processes.
 pub(crate) struct Oracle {
     sockets: Vec<Socket>,
     processes: BTreeMap<u32, Process>,
@@ -42,7 +43,7 @@ struct Process {
     arguments: String,
 }
 
-/// A container, as the API server knows it.
+/// A container, as the API server reports it.
 #[derive(Debug)]
 pub(crate) struct Container {
     pod_uid: String,
@@ -56,7 +57,7 @@ impl Container {
 }
 
 impl Oracle {
-    /// Looks at the sockets of all hosts, then at all processes: one that is still there then was there all the time.
+    /// Reads the sockets of all hosts, then all processes: a process in this list existed while the sockets were read.
     pub(crate) fn look() -> Self {
         let hosts = lab().netns.keys();
         let text = hosts.map(|host| output(on(host, "ss").arg("-tnpeH"))).collect::<String>();
@@ -65,7 +66,8 @@ impl Oracle {
         Self { sockets, processes: text.lines().filter_map(process).collect() }
     }
 
-    /// The process that runs exactly this, or the last command of that script; not kubectl, which has it among its arguments.
+    /// The process that runs exactly this command, or the last command of its script. kubectl does not match: the
+    /// command is only part of its arguments.
     pub(crate) fn pid_of(&self, command: &[String]) -> Option<u32> {
         let whole = command.join(" ");
         let last = command.last().and_then(|script| script.rsplit("; ").next()).unwrap_or_default();
@@ -76,8 +78,8 @@ impl Oracle {
         Some(*pid)
     }
 
-    /// Everything said of this open session is so; `None` if its process was gone already. `chain` has the pids from the
-    /// client to the kubelet.
+    /// Checks everything reported of this open session. Returns `None` if its process has already exited. `chain` lists
+    /// the pids from the client to the kubelet.
     pub(crate) fn confirms(&self, said: &Said, exec: &Exec, chain: &[u32]) -> Option<()> {
         let process = self.pid_of(&exec.command)?;
         assert_eq!(said.pid("process"), Some(process), "{said:?}");
@@ -140,13 +142,13 @@ pub(crate) fn container(pod: &str, name: &str) -> Container {
     Container { pod_uid, id: id.strip_prefix("containerd://").expect("containerd's").to_owned() }
 }
 
-/// The network namespace of a host, as hops name it.
+/// Inode of a host's network namespace, as hops name it.
 pub(crate) fn netns(host: &str) -> u64 {
     let name = lab().netns.get(host).expect("a host of the lab");
     fs::metadata(format!("/run/netns/{name}")).expect("its network namespace").ino()
 }
 
-/// Everything that was said of a session that is whole, beside what only a look at the machine confirms.
+/// Checks every property of a complete session that needs no look at the machine.
 pub(crate) fn is_right(said: &Said, exec: &Exec, kubectl: u32) {
     let text = |pointer: &str| said.text(pointer).unwrap_or("null");
     assert!(said.is_complete(), "{said:?}");
@@ -180,7 +182,7 @@ pub(crate) fn is_right(said: &Said, exec: &Exec, kubectl: u32) {
     for (role, host) in [("kubectl", "client"), ("apiserver", "master"), ("kubelet", "worker"), ("runtime", "worker")] {
         assert_eq!(said.hop(role).expect("a hop")["netns"], netns(host), "{role}");
     }
-    // Every hop is linked to the next, and each process that passes on says how.
+    // Every hop is linked to the next one, and each relaying process has a relay link.
     for (index, pair) in said.hops().windows(2).enumerate() {
         let linked = said.links().iter().any(|link| link["from"] == index && link["to"] == index + 1);
         assert!(linked, "{} to {}: {said:?}", pair[0]["role"], pair[1]["role"]);
@@ -201,7 +203,7 @@ fn socket(line: &str) -> Option<Socket> {
     Some(Socket { local, remote, pids, inode })
 }
 
-/// An IPv4 address on an IPv6 socket is the same address.
+/// Parses an address; an IPv4 address of an IPv6 socket becomes plain IPv4.
 fn address(text: &str) -> Option<SocketAddr> {
     let address: SocketAddr = text.parse().ok()?;
     Some(SocketAddr::new(address.ip().to_canonical(), address.port()))

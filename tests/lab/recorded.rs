@@ -1,4 +1,4 @@
-//! Recordings: what is shown of one is what was shown live, with the numbers that were taken meanwhile.
+//! A replayed recording shows the same sessions and samples as the live trace.
 
 use std::{fs, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     tracer::Tracer,
 };
 
-/// Three measurements, two seconds apart.
+/// Time for three samples, two seconds apart.
 const MEASURED: Duration = Duration::from_secs(7);
 
 fn list(arguments: &[&str]) -> Vec<Value> {
@@ -33,13 +33,13 @@ fn numbers_are_recorded_and_tell_in_a_replay_what_they_told_live() {
     let mark = mark();
     let mut kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat")) }.start();
     let open = tracer.wait_for(&mark, "is whole", Said::is_complete);
-    // Nothing tells of a measurement but the recording, which is not to be read yet.
+    // Only the recording shows that a sample was taken, and it must not be read yet.
     std::thread::sleep(MEASURED);
     let at = view::moment(anchor(), now());
     kubectl.close_stdin();
     assert!(kubectl.end().status.success());
     tracer.wait_for(&mark, "is closed", Said::is_closed);
-    // JSON Lines are compared here.
+    // `finish` compares the JSON Lines.
     let trace = tracer.finish();
     let recording = trace.path("recording.jsonl.zst").to_string_lossy().into_owned();
     for (format, live) in [("tree", "live.tree"), ("json", "live.json")] {
@@ -47,7 +47,7 @@ fn numbers_are_recorded_and_tell_in_a_replay_what_they_told_live() {
         assert_eq!(ran.stdout, trace.read(live), "{format}");
     }
     let listed = list(&["ls", "--from", &recording, "--at", &at, "-o", "json"]);
-    let one = listed.iter().find(|one| one["id"] == open.id()).expect("it is listed");
+    let one = listed.iter().find(|one| one["id"] == open.id()).expect("the session is listed");
     assert_eq!(one["health"], "waiting", "{one}");
     let legs = one["links"].as_array().expect("links").iter().filter(|link| link["kind"] == "tcp");
     for leg in legs {
@@ -66,18 +66,18 @@ fn a_recording_in_parts_goes_on_where_the_first_are_gone() {
     let base = folder.path().join("a.jsonl.zst");
     let child =
         binary::command().args(["record", "--rotate", "1s,keep=3"]).arg(&base).spawn().expect("execpath starts");
-    // The probes are attached by then.
+    // The first part exists only after the probes are attached.
     let first = folder.path().join("a.000001.jsonl.zst");
-    wait_until("it records", || Reader::open(&first).ok());
+    wait_until("the first part exists", || Reader::open(&first).ok());
     let mark = mark();
     let mut kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat")) }.start();
-    wait_until("its path is whole", || {
+    wait_until("the path is complete", || {
         let listed = list(&["ls", "-o", "json"]);
         listed.into_iter().find(|one| one.to_string().contains(&mark) && one["complete"] == true)
     });
     std::thread::sleep(MEASURED);
-    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
-    let ran = child.wait_with_output().expect("it ends");
+    kill_process(Pid::from_child(&child), Signal::INT).expect("execpath is running");
+    let ran = child.wait_with_output().expect("execpath exits");
     assert!(ran.status.success());
     let mut files: Vec<_> =
         fs::read_dir(folder.path()).expect("the folder").map(|file| file.expect("a file").path()).collect();
@@ -91,7 +91,7 @@ fn a_recording_in_parts_goes_on_where_the_first_are_gone() {
     let ran = binary::finish(&mut ls);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     let listed: Vec<Value> = serde_json::from_str(&ran.stdout).expect("an array");
-    let one = listed.iter().find(|one| one.to_string().contains(&mark)).expect("it is listed");
+    let one = listed.iter().find(|one| one.to_string().contains(&mark)).expect("the session is listed");
     assert_eq!((&one["complete"], &one["confidence"]), (&true.into(), &"exact".into()), "{one}");
     assert_eq!(one["health"], "waiting", "{one}");
     kubectl.close_stdin();

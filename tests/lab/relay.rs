@@ -1,4 +1,4 @@
-//! A plain TCP relay on the way: Go moves its bytes by splice(2), which goes around the calls that others use.
+//! A plain TCP relay on the path. Go moves its bytes with splice(2), bypassing the calls that other proxies use.
 
 use std::process::Stdio;
 
@@ -11,10 +11,10 @@ use crate::{
     tracer::Tracer,
 };
 
-/// Where it listens on the client's host.
+/// Address of the relay on the client's host.
 pub(crate) const LISTEN: &str = "127.0.0.1:7443";
 
-/// The relay on the client's host.
+/// Starts the relay on the client's host.
 pub(crate) fn relay(options: &[&str]) -> Kubectl {
     let mut command = xtask(&[["lab", "relay", LISTEN].as_slice(), options].concat());
     let relay = Kubectl::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()), None);
@@ -25,14 +25,14 @@ pub(crate) fn relay(options: &[&str]) -> Kubectl {
     relay
 }
 
-/// What has kubectl go through it.
+/// Options that send kubectl through the relay.
 pub(crate) fn through() -> Vec<String> {
     vec![format!("--server=https://{LISTEN}"), "--tls-server-name=192.168.205.10".to_owned()]
 }
 
 #[test]
 fn a_relay_that_splices_is_a_hop_joined_exactly() {
-    // Older and younger than the tracer: it is found either way.
+    // The relay is found, started before or after the tracer.
     for before in [true, false] {
         let early = before.then(|| relay(&[]));
         let mut tracer = Tracer::start(&[]);

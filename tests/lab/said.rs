@@ -1,11 +1,11 @@
-//! A session, as `-o jsonl` tells it.
+//! A session as reported by `-o jsonl`.
 
 use std::{net::SocketAddr, time::Duration};
 
 use humantime::parse_rfc3339;
 use serde_json::Value;
 
-/// What was said of a session.
+/// The reported JSON object of a session.
 #[derive(Clone)]
 pub(crate) struct Said(pub(crate) Value);
 
@@ -23,7 +23,7 @@ pub(crate) struct Leg {
 /// Hops of a session through containerd, from kubectl to the process.
 pub(crate) const WHOLE: [&str; 7] = ["kubectl", "apiserver", "kubelet", "runtime", "shim", "runc", "process"];
 
-/// Short enough to be read in the message of a test that failed.
+/// Short enough for the message of a failed test.
 impl std::fmt::Debug for Said {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut value = self.0.clone();
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Said {
 }
 
 impl Said {
-    /// Of a line, if it tells of a session.
+    /// The session of a line, if the line has one.
     pub(crate) fn of(line: &Value) -> Option<Self> {
         line.get("session").filter(|session| session.is_object()).cloned().map(Self)
     }
@@ -56,7 +56,8 @@ impl Said {
         self.0["command"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Whether the command, or else kubectl's, has this mark. A command that could not be started has none of its own.
+    /// True if the command has this mark, or kubectl's command where the session has none: a command that failed to
+    /// start has no argv of its own.
     pub(crate) fn has(&self, mark: &str) -> bool {
         let client = self.hop("kubectl").and_then(|hop| hop["argv"].as_array()).into_iter().flatten();
         let words: Vec<&str> = self.command();
@@ -64,8 +65,8 @@ impl Said {
         words.iter().any(|word| word.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| word == mark))
     }
 
-    /// Whether somebody else on this machine runs that kubectl: what its arguments ask for is what is said, and it bears no
-    /// mark of this run.
+    /// True if another user of this machine runs that kubectl: its arguments contain the reported command, but no mark
+    /// of this run.
     pub(crate) fn is_anothers(&self) -> bool {
         let argv = self.hop("kubectl").and_then(|hop| hop["argv"].as_array()).into_iter().flatten();
         let argv: Vec<&str> = argv.filter_map(Value::as_str).collect();
@@ -74,21 +75,21 @@ impl Said {
         asked.is_some_and(|asked| asked == self.command()) && !argv.iter().any(|word| word.contains(&ours))
     }
 
-    /// Whether the runtime was at work with it when the tracer began to look, which the lab's own probes may be at any time: it is
-    /// told then that what it is is not known.
+    /// True if the runtime was already starting this exec at attach: its kind is then reported as unknown. The lab's
+    /// own probes cause such sessions at any time.
     pub(crate) fn was_under_way(&self) -> bool {
         let gaps = self.0["gaps"].as_array().into_iter().flatten();
         let mut unknown = gaps.filter(|gap| gap["code"] == "kind-unknown").filter_map(|gap| gap["text"].as_str());
         unknown.any(|text| text.contains("was being started when the tracer began to look"))
     }
 
-    /// The session of which it turned out to be a part.
+    /// Id of the session that this one became a part of.
     pub(crate) fn merged_into(&self) -> Option<&str> {
         self.text("/merged_into")
     }
 
-    /// Whether that is a kubectl alone, told of because it had to wait, as one may on a busy machine, and over as a part of its
-    /// session: it is told of no sooner than two seconds after it began.
+    /// True for a provisional session of a waiting kubectl that later became part of its full session. Busy machines
+    /// have such sessions. The tracer reports them two seconds after kubectl's start at the earliest.
     pub(crate) fn was_waited_for(&self) -> bool {
         const NO_SOONER: Duration = Duration::from_secs(2);
         let time = |text: Option<&str>| text.and_then(|text| parse_rfc3339(text).ok());
@@ -147,7 +148,7 @@ impl Said {
         .collect()
     }
 
-    /// `code`, `signal`, `reason`.
+    /// Exit `code`, `signal` and `reason`.
     pub(crate) fn exit(&self) -> (Option<u64>, Option<u64>, &str) {
         let exit = &self.0["exit"];
         (exit["code"].as_u64(), exit["signal"].as_u64(), exit["reason"].as_str().unwrap_or("none"))

@@ -1,4 +1,4 @@
-//! Sessions as they are every day: each is one, whole, exact, and as `ss`, `ps` and the runtime's files show it.
+//! Everyday sessions: each is reported once, complete and exact, as `ss`, `ps` and the runtime's files show it.
 
 use crate::{
     env::{Version, lab, soak},
@@ -7,14 +7,14 @@ use crate::{
     tracer::Tracer,
 };
 
-/// Runs in every mode; half of them one after another, the others in groups.
+/// Runs per mode: half of them one after another, the others in groups.
 const RUNS: usize = 20;
 const FEW: usize = 5;
-/// Runs at once.
+/// Size of a group of simultaneous runs.
 const GROUP: usize = 5;
 
-/// A session that goes on for a second. The shell makes way for its last command: the second has the mark's digits, so that
-/// `ps` tells it from all others.
+/// A session of one second and its mark. The shell execs its last command; the mark's digits in it make the process
+/// unique for `ps`.
 pub(crate) fn short(mode: Mode, version: Version) -> (String, Exec) {
     let mark = mark();
     let digits: String = mark.chars().filter(char::is_ascii_digit).collect();
@@ -22,8 +22,8 @@ pub(crate) fn short(mode: Mode, version: Version) -> (String, Exec) {
     (mark, exec)
 }
 
-/// Starts these at once, compares them with the oracle while they run, and waits for their ends. Tells which the oracle
-/// saw too late: on a busy machine a second can be over before `ss` has looked.
+/// Starts these sessions at once, compares them with the oracle while they run, and waits for their ends. Returns for
+/// each session whether the oracle saw it in time: on a busy machine a second can be over before `ss` has looked.
 fn watch(tracer: &mut Tracer, batch: &[(String, Exec)]) -> Vec<bool> {
     let running: Vec<Kubectl> = batch.iter().map(|(_, exec)| exec.start()).collect();
     let whole: Vec<_> =
@@ -46,7 +46,7 @@ fn watch(tracer: &mut Tracer, batch: &[(String, Exec)]) -> Vec<bool> {
     confirmed
 }
 
-/// So many sessions, each confirmed while it ran.
+/// Runs sessions until `count` of them were confirmed while they ran.
 fn all_of(count: usize, mode: Mode, version: Version) {
     let mut tracer = Tracer::start(&[]);
     let mut marks = Vec::new();
@@ -79,7 +79,8 @@ fn twenty_of_twenty_with_a_terminal_are_one_whole_exact_session_each() {
 
 #[test]
 fn a_websocket_attempt_that_falls_back_is_one_session() {
-    // The API server of the lab refuses WebSocket: this kubectl makes two attempts, two connections through the whole path.
+    // The lab's API server refuses WebSocket: this kubectl makes two attempts, so two connections through the whole
+    // path.
     let version = *lab().kubectls.iter().map(|(version, _)| version).find(|version| **version >= (1, 29)).expect("one");
     for mode in Mode::ALL {
         all_of(if soak() { RUNS } else { FEW }, mode, version);

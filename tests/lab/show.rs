@@ -1,7 +1,7 @@
-//! Every number that `show` prints of a session, beside what `ss` and /proc say at the same moment. Shares no code with execpath.
+//! Checks every number of `show` against `ss` and /proc. Shares no code with execpath.
 //!
-//! Others are asked before and after. A number that does not move between these two looks must be what was shown, and one that moves must
-//! lie between them. The session is quiet, so that none moves and comes back.
+//! Both sources are read before and after `show`. A number that is equal in both readings must be the number shown;
+//! otherwise the number shown must lie between them. The session is quiet, so no number moves and comes back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,12 +20,12 @@ use crate::{
     said::Said,
 };
 
-/// So long nothing has been sent or received at an end before it counts as quiet.
+/// Milliseconds without a byte sent or received before an end counts as quiet.
 const QUIET: u64 = 100;
-/// How coarse the kernel's clock is by which it tells ages: a jiffy, at 100 Hz.
+/// Resolution in milliseconds of the kernel clock behind ages: a jiffy, at 100 Hz.
 const JIFFY: u64 = 10;
 
-/// One end of a TCP connection as `ss -tnpeoi` shows it: its numbers, and how long ago something happened.
+/// One end of a TCP connection as `ss -tnpeoi` shows it: its numbers, and the ages of its last events in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct End {
     numbers: BTreeMap<&'static str, u64>,
@@ -33,17 +33,17 @@ struct End {
     timer: Option<(&'static str, u64)>,
     sent_ago: u64,
     received_ago: u64,
-    /// Milliseconds until the timer fires, as coarse as `ss` prints it, and how coarse that is.
+    /// Milliseconds until the timer fires, at the resolution of `ss`, and that resolution.
     expires: Option<(u64, u64)>,
 }
 
-/// What others say at one moment.
+/// Readings of `ss` at one moment.
 struct Others {
-    /// By inode.
+    /// TCP ends by inode.
     tcp: BTreeMap<u64, End>,
     /// Receive and send queues by inode.
     unix: BTreeMap<u64, (u64, u64)>,
-    /// When the look began, and when it was over.
+    /// Start and end of the reading.
     taken: (Instant, Instant),
 }
 
@@ -57,7 +57,8 @@ impl Others {
         Self { tcp, unix, taken: (begun, Instant::now()) }
     }
 
-    /// Whether nothing was sent or received in between at the ends with these inodes: every age grew by the time that passed.
+    /// True if nothing was sent or received between two readings at the ends with these inodes: every age grew by the
+    /// elapsed time.
     fn is_quiet_until(&self, later: &Self, inodes: &BTreeSet<u64>) -> bool {
         let passed = millis_of(later.taken.0.duration_since(self.taken.1));
         let grew = |one: u64, other: u64| one >= QUIET && other + JIFFY >= one + passed;
@@ -77,13 +78,13 @@ fn millis_of(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).expect("a short time")
 }
 
-/// Checks a number that was shown between two looks: it is what both say, or lies between them where they differ.
+/// Checks that a number shown between two readings lies between them.
 #[track_caller]
 fn lies_between(shown: u64, early: u64, late: u64, what: &str) {
     assert!((early.min(late)..=early.max(late)).contains(&shown), "{what}: {shown}, not {early} to {late}");
 }
 
-/// A number of `-i`: `name:number`, before any `/`. `ss` leaves out what is 0.
+/// A number of `ss -i`: `name:number`, before any `/`. `ss` omits zeros.
 fn detail(line: &str, name: &str) -> Option<f64> {
     let text = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix(':'))?;
     text.split('/').next()?.parse().ok()
@@ -140,7 +141,8 @@ fn tcp_end(line: &str) -> Option<(u64, End)> {
     Some((inode, End { numbers, state, timer, sent_ago, received_ago, expires }))
 }
 
-/// `2min5sec`, `14sec`, `9.120ms`, `204ms` (iproute2, misc/ss.c: `print_ms_timer`): from whole seconds on it is cut.
+/// `2min5sec`, `14sec`, `9.120ms`, `204ms` (iproute2, misc/ss.c: `print_ms_timer`): values from one second on are
+/// truncated.
 fn millis(text: &str) -> Option<(u64, u64)> {
     let (minutes, rest) = text.split_once("min").unwrap_or(("0", text));
     let minutes: u64 = minutes.parse().ok()?;
@@ -160,11 +162,11 @@ fn millis(text: &str) -> Option<(u64, u64)> {
 
 fn unix_end(line: &str) -> Option<(u64, (u64, u64))> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    // Name and inode of this end, then of the other.
+    // Name and inode of this end, then of the peer.
     Some((words.get(5)?.parse().ok()?, (words.get(2)?.parse().ok()?, words.get(3)?.parse().ok()?)))
 }
 
-/// `show -o json` of that session.
+/// The session with this mark, from `show -o json`.
 fn shown(mark: &str) -> Option<Said> {
     let list = |arguments: &[&str]| -> Vec<Value> {
         let output = binary::command().args(arguments).output().expect("execpath starts");
@@ -174,7 +176,7 @@ fn shown(mark: &str) -> Option<Said> {
     list(&["show", &id, "-o", "json"]).into_iter().map(Said).next()
 }
 
-/// The inodes of both ends of every connection of a session, shared ones, too.
+/// Inodes of both ends of every connection of a session, including shared connections.
 fn inodes(said: &Said) -> BTreeSet<u64> {
     let ends = said.links().iter().flat_map(|link| {
         let of = |kind: &str| [link[kind]["inode"].as_u64(), link[kind]["peer_inode"].as_u64()];
@@ -183,7 +185,7 @@ fn inodes(said: &Said) -> BTreeSet<u64> {
     ends.flatten().collect()
 }
 
-/// Numbers of one end, and where they stand in JSON.
+/// Checks the numbers of one end of a TCP link. Returns their count.
 fn is_end(shown: &Value, inode: &Value, before: &Others, after: &Others) -> u64 {
     let inode = inode.as_u64().expect("an inode");
     let (early, late) = (&before.tcp[&inode], &after.tcp[&inode]);
@@ -211,7 +213,7 @@ fn is_end(shown: &Value, inode: &Value, before: &Others, after: &Others) -> u64 
     7 + 2 + 1
 }
 
-/// Compares every number of it; tells how many those were.
+/// Compares every number of the session. Returns their count.
 fn is_right(said: &Said, before: &Others, after: &Others) -> u64 {
     let mut compared = 0;
     let number = |inode: &Value, name: &str, of: &Others| of.tcp[&inode.as_u64().expect("an inode")].numbers[name];
@@ -258,15 +260,15 @@ fn is_right(said: &Said, before: &Others, after: &Others) -> u64 {
     }
     let idle = said.0["idle_ms"].as_u64().expect("milliseconds");
     let written = fifos_written(said).elapsed().map_or(0, |ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX));
-    // Heartbeats of the connections are none; the numbers are read one after another.
+    // Heartbeats of connections do not count as activity. The two values are read one after the other.
     assert!(idle <= written && written - idle < READ_WITHIN_MS, "idle for {idle} ms, written to {written} ms ago");
     compared + 1 + of_processes(said)
 }
 
-/// `show` and what is read beside it take no longer.
+/// Longest time between the reading of `show` and that of the FIFOs.
 const READ_WITHIN_MS: u64 = 10_000;
 
-/// When the exec's FIFOs, which its shim holds, were written to last.
+/// Time of the last write to the exec's FIFOs, found among the shim's descriptors.
 fn fifos_written(said: &Said) -> SystemTime {
     let exec = said.0["exec_id"].as_str().expect("an exec id");
     let shim = said.hops().iter().find(|hop| hop["role"] == "shim").expect("a shim");
@@ -276,7 +278,7 @@ fn fifos_written(said: &Said) -> SystemTime {
     own.filter_map(|file| fs::metadata(file).ok()?.modified().ok()).max().expect("a FIFO")
 }
 
-/// A line of /proc/PID/status.
+/// First word of a line of /proc/PID/status.
 fn status(pid: u64, name: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -285,7 +287,7 @@ fn status(pid: u64, name: &str) -> Option<String> {
 
 fn of_processes(said: &Said) -> u64 {
     let mut compared = 0;
-    // runc ends when the command runs.
+    // runc has no state: it exits when the command starts.
     for hop in said.hops().iter().filter(|hop| hop["state"].is_string()) {
         let pid = hop["pid"].as_u64().expect("a pid");
         assert_eq!(hop["state"].as_str(), status(pid, "State").as_deref(), "{hop}");
@@ -301,12 +303,12 @@ fn of_processes(said: &Said) -> u64 {
     compared
 }
 
-/// Starts a session of kubectl's oldest version, which sends no pings, and does nothing.
+/// Starts a session of the oldest kubectl, without pings and input.
 fn quiet_session() -> (String, Kubectl) {
     let mark = mark();
     let exec = Exec { mode: Mode::Stdin, version: lab().oldest(), ..Exec::sh(&format!(": {mark}; read line; :")) };
     let kubectl = exec.start();
-    wait_until("its path is whole", || shown(&mark).filter(Said::is_complete));
+    wait_until("the path is complete", || shown(&mark).filter(Said::is_complete));
     (mark, kubectl)
 }
 
@@ -320,16 +322,16 @@ fn every_number_that_is_shown_is_what_ss_and_proc_say() {
         before.is_quiet_until(&after, &inodes(&said)).then_some((said, before, after))
     });
     assert!(said.links().iter().all(|link| link["kind"] != "tcp" || link["tcp"]["peer"].is_object()), "{said:?}");
-    // Three legs of 26 numbers and more, two relays, and six processes.
+    // At least three legs of 26 numbers, two relays, and six processes.
     assert!(is_right(&said, &before, &after) > 3 * 26 + 2 * 3 + 6 * 5);
 }
 
-/// The lines of `show`'s text that follow this word, trimmed.
+/// Trimmed rests of the lines in `show`'s text that start with this word.
 fn after<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
     text.lines().filter_map(|line| line.trim_start_matches([' ', '│']).strip_prefix(word)).map(str::trim).collect()
 }
 
-/// `412 ms`, `12.3 s`: least milliseconds, and how coarse that is.
+/// `412 ms`, `12.3 s`: milliseconds, rounded down, and the resolution.
 fn ago(words: &[&str]) -> Option<(u64, u64)> {
     Some(match *words {
         [number, "ms"] => (number.parse().ok()?, 1),
@@ -389,7 +391,7 @@ fn the_text_for_people_has_the_same_numbers() {
     of_files(&text, &said);
 }
 
-/// Pids that have that file open for reading, or for writing.
+/// Pids that have this file open for reading, or for writing.
 fn holders(file: (u64, u64), writes: bool) -> BTreeSet<u64> {
     let pids = fs::read_dir("/proc").expect("/proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let has = |pid: &u64| {
@@ -406,7 +408,7 @@ fn holders(file: (u64, u64), writes: bool) -> BTreeSet<u64> {
     pids.filter(has).collect()
 }
 
-/// Pipes of the process: number, what waits, who has the other end.
+/// Pipes of the process: number, waiting bytes, holder of the other end.
 fn of_files(text: &str, said: &Said) {
     let pid = u64::from(said.pid("process").expect("a process"));
     for (fd, name) in ["stdin ", "stdout", "stderr"].into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The real tracer, as a guard: started, listened to, ended.
+//! The real tracer as a guard: it is started, read and ended.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,7 +42,7 @@ impl Lines {
     }
 }
 
-/// `execpath trace -o jsonl --record …` that runs; killed at the latest when this goes.
+/// A running `execpath trace -o jsonl --record …`, killed on drop.
 pub(crate) struct Tracer {
     child: Child,
     arguments: Vec<String>,
@@ -52,14 +52,14 @@ pub(crate) struct Tracer {
     ended: Option<ExitStatus>,
 }
 
-/// What a tracer left.
+/// Lines and files of a finished tracer.
 pub(crate) struct Trace {
     pub(crate) lines: Vec<Line>,
     folder: TempDir,
 }
 
 impl Tracer {
-    /// Starts one; it watches by the time this returns.
+    /// Starts a tracer; the probes are attached on return.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let stderr = fs::File::create(folder.path().join("stderr")).expect("a file");
@@ -84,12 +84,12 @@ impl Tracer {
         self.child.id()
     }
 
-    /// A file that the tracer was told to make.
+    /// Path of a file that the tracer writes.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Waits for lines.
+    /// Waits until `look` finds a value in the lines printed so far.
     pub(crate) fn wait<T>(&mut self, what: &str, look: impl Fn(&[Line]) -> Option<T>) -> T {
         let end = Instant::now() + PATIENCE;
         let lines = Arc::clone(&self.lines);
@@ -100,26 +100,27 @@ impl Tracer {
             }
             let left = end.saturating_duration_since(Instant::now());
             let gone = self.reader.as_ref().is_none_or(JoinHandle::is_finished);
-            assert!(!left.is_zero() && !gone, "waited in vain: {what}; {}", self.story(&seen));
-            // The end of the reader wakes nobody: so look now and then.
+            assert!(!left.is_zero() && !gone, "no result: {what}; {}", self.story(&seen));
+            // The end of the reader thread sends no notification: check it at intervals.
             let pause = left.min(std::time::Duration::from_millis(200));
             seen = lines.more.wait_timeout(seen, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Waits until the session whose command has this mark is so.
+    /// Waits until the session with this mark satisfies `is`.
     pub(crate) fn wait_for(&mut self, mark: &str, what: &str, is: impl Fn(&Said) -> bool) -> Said {
         self.wait(&format!("the session of {mark} {what}"), |lines| {
             sessions(lines).into_values().find(|said| said.has(mark) && is(said))
         })
     }
 
-    /// Waits until the tracer ends by itself.
+    /// Waits until the tracer exits by itself.
     pub(crate) fn end(mut self) -> Trace {
         self.close()
     }
 
-    /// Ends it as Ctrl-C does, and replays what it recorded: the same lines, byte for byte.
+    /// Interrupts the tracer as Ctrl-C does, and replays its recording: the replay prints the same lines, byte for
+    /// byte.
     pub(crate) fn finish(mut self) -> Trace {
         self.signal(Signal::INT);
         let arguments = self.arguments.clone();
@@ -128,14 +129,14 @@ impl Tracer {
         trace
     }
 
-    /// Ends it so that it can do nothing more.
+    /// Kills the tracer, so that it cannot clean up.
     pub(crate) fn kill(mut self) {
         self.signal(Signal::KILL);
         self.ended = Some(self.child.wait().expect("a child of ours"));
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        // A child that was not waited for keeps its pid.
+        // A child that was not reaped keeps its pid.
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a pid");
         kill_process(pid, signal).expect("a child of ours");
     }
@@ -143,12 +144,12 @@ impl Tracer {
     fn close(&mut self) -> Trace {
         let status = wait_until("the tracer ends", || self.child.try_wait().expect("a child of ours"));
         self.ended = Some(status);
-        self.reader.take().expect("not ended before").join().expect("it reads to the end");
+        self.reader.take().expect("not ended before").join().expect("the reader thread ends");
         let lines = std::mem::take(&mut *self.lines.lock());
         assert_eq!(status.code(), Some(0), "{}", self.story(&lines));
         assert_eq!(lines.last().expect("a line").value["type"], "end", "{}", self.story(&lines));
-        let stderr = fs::read_to_string(self.file("stderr")).expect("what it said");
-        assert_eq!(stderr, "", "a tracer that has nothing to complain of is silent");
+        let stderr = fs::read_to_string(self.file("stderr")).expect("the tracer's stderr");
+        assert_eq!(stderr, "", "a tracer without problems prints nothing to stderr");
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
         Trace { lines, folder }
     }
@@ -180,7 +181,7 @@ fn read(stdout: ChildStdout, lines: Arc<Lines>) -> JoinHandle<()> {
     })
 }
 
-/// The sessions, as last told, by id, without what stood for one of them while its kubectl had to wait.
+/// Sessions by id, as last reported, without provisional sessions of a waiting kubectl.
 pub(crate) fn sessions(lines: &[Line]) -> BTreeMap<String, Said> {
     let mut all = told(lines);
     all.retain(|_, said| !said.was_waited_for());
@@ -193,12 +194,12 @@ fn told(lines: &[Line]) -> BTreeMap<String, Said> {
 }
 
 impl Trace {
-    /// Sessions that were told of, as last told.
+    /// Sessions, as last reported.
     pub(crate) fn sessions(&self) -> Vec<Said> {
         sessions(&self.lines).into_values().collect()
     }
 
-    /// The only session that has this mark.
+    /// The only session with this mark.
     pub(crate) fn session(&self, mark: &str) -> Said {
         let mut marked = self.sessions().into_iter().filter(|said| said.has(mark));
         let said = marked.next().expect("a session with that mark");
@@ -206,8 +207,8 @@ impl Trace {
         said
     }
 
-    /// Exactly these sessions were seen, none invented and none twice; nothing was lost or late. Whoever else uses the lab
-    /// meanwhile makes sessions too, and so may a probe of which the first half was over before the tracer began.
+    /// Checks that the trace has exactly one session per mark, no invented session, and no lost or late record.
+    /// Excluded are sessions of other users of the lab, and probes already in progress at attach.
     pub(crate) fn holds_only(&self, marks: &[String]) {
         let sessions = self.sessions();
         let (anothers, sessions): (Vec<Said>, Vec<Said>) =
@@ -221,7 +222,10 @@ impl Trace {
         let stood_in: Vec<Said> = told(&self.lines).into_values().filter(Said::was_waited_for).collect();
         for part in &stood_in {
             let names = |said: &Said| part.merged_into() == Some(said.id());
-            assert!(sessions.iter().chain(&anothers).any(names), "it names no session: {part:?}");
+            assert!(
+                sessions.iter().chain(&anothers).any(names),
+                "a provisional session names no known session: {part:?}"
+            );
         }
         let opened: BTreeSet<&str> = self
             .lines
@@ -238,23 +242,24 @@ impl Trace {
         assert_eq!((&totals["lost"], &totals["late"]), (&serde_json::json!({}), &serde_json::json!(0)));
     }
 
-    /// Where a file is that the tracer was told to make.
+    /// Path of a file that the tracer wrote.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// A file that the tracer was told to make.
+    /// Content of a file that the tracer wrote.
     pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.folder.path().join(name)).expect("a file of the tracer's")
     }
 
-    /// Everything that was recorded.
+    /// The decompressed recording.
     pub(crate) fn recording(&self) -> String {
         let bytes = fs::read(self.folder.path().join("recording.jsonl.zst")).expect("a recording");
         String::from_utf8(zstd::decode_all(bytes.as_slice()).expect("zstd")).expect("UTF-8")
     }
 
-    /// How a diagnosis of what was recorded ends that is asked for the session with that mark, and the codes of the faults it names.
+    /// Diagnoses the session with this mark from the recording. Returns the exit code and the codes of the named
+    /// faults.
     pub(crate) fn faults(&self, mark: &str) -> (Option<i32>, Vec<String>) {
         let recording = self.path("recording.jsonl.zst");
         let id = self.session(mark).id().to_owned();
@@ -275,7 +280,8 @@ impl Trace {
         replay.args(["replay", "-o", "jsonl"]).arg(self.folder.path().join("recording.jsonl.zst"));
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
-            // What chooses among sessions is chosen again; what changes what is found is in the recording.
+            // The replay gets the options that select sessions; options that change the findings are stored in the
+            // recording.
             if ["--namespace", "--pod", "--container", "--kind"].contains(&word.as_str()) {
                 replay.arg(word).args(words.next());
             }

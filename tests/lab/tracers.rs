@@ -1,4 +1,4 @@
-//! The tracer as a guest on the machine: it leaves nothing behind, and several of them do not disturb each other.
+//! The tracer leaves nothing behind in the kernel, and several tracers do not disturb each other.
 
 use std::{collections::BTreeSet, error::Error, fs, io};
 
@@ -14,19 +14,19 @@ use crate::{
     tracer::Tracer,
 };
 
-/// What the kernel calls it in `fdinfo`, and the ids of everything of this sort that is loaded.
+/// Name of an object type in `fdinfo`, and the ids of all loaded objects of this type.
 type Sort = (&'static str, fn() -> BTreeSet<u32>);
 
-/// What the tracer has in the kernel.
+/// Types of kernel objects that the tracer holds.
 const SORTS: [Sort; 3] = [
     ("prog", || ids(loaded_programs(), |one| one.id())),
     ("link", || ids(loaded_links(), |one| one.id())),
     ("map", || ids(loaded_maps(), |one| one.id())),
 ];
 
-/// What goes while they are listed is left out.
+/// Ids of all objects, without those that disappear during the listing.
 fn ids<T, E: Error + 'static>(all: impl Iterator<Item = Result<T, E>>, id: impl Fn(T) -> u32) -> BTreeSet<u32> {
-    let gone = |error: &E| assert!(is_gone(error), "the kernel lists it: {error}");
+    let gone = |error: &E| assert!(is_gone(error), "cannot list kernel objects: {error}");
     all.filter_map(|one| one.inspect_err(gone).ok()).map(id).collect()
 }
 
@@ -37,7 +37,7 @@ fn is_gone(error: &(dyn Error + 'static)) -> bool {
     }
 }
 
-/// Ids of this sort that a process holds open.
+/// Ids of objects of this type that a process holds open.
 fn held(pid: u32, sort: &str) -> BTreeSet<u32> {
     let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("a process");
     let texts = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
@@ -48,18 +48,18 @@ fn held(pid: u32, sort: &str) -> BTreeSet<u32> {
 #[test]
 fn a_killed_tracer_leaves_nothing_in_the_kernel() {
     let mut tracer = Tracer::start(&[]);
-    // It is at work, not only loaded.
+    // The tracer is at work, not only loaded.
     let mark = mark();
     assert!(Exec::sh(&format!("echo {mark}")).start().end().status.success());
     tracer.wait_for(&mark, "is closed", Said::is_closed);
     let held = SORTS.map(|(sort, _)| held(tracer.pid(), sort));
     for ((sort, loaded), held) in SORTS.iter().zip(&held) {
-        assert!(!held.is_empty(), "it holds some {sort}");
+        assert!(!held.is_empty(), "the tracer holds no {sort}");
         assert!(held.is_subset(&loaded()), "{sort}");
     }
     tracer.kill();
     for ((sort, loaded), held) in SORTS.iter().zip(&held) {
-        // The kernel frees them a little later, when no CPU can be inside any more.
+        // The kernel frees the objects later, once no CPU runs them any more.
         wait_until(&format!("every {sort} is gone"), || held.is_disjoint(&loaded()).then_some(()));
     }
 }
@@ -75,7 +75,7 @@ fn two_tracers_see_the_same_session_under_the_same_name() {
     assert_eq!(said[0].legs(), said[1].legs());
     assert_eq!(said[0].roles(), said[1].roles());
     assert!(kubectl.end().status.success());
-    // One that goes does not take anything from the other.
+    // A tracer that exits takes nothing from the other one.
     first.wait_for(&mark, "is closed", Said::is_closed);
     first.finish().holds_only(std::slice::from_ref(&mark));
     let later = crate::kubectl::mark();

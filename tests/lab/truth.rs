@@ -1,4 +1,4 @@
-//! How much of it is true, with many sessions: `cargo xtask lab truth`, a tenth of it or the whole.
+//! Share of correct links over many sessions: a tenth or the whole of `cargo xtask lab truth`.
 
 use crate::env::{soak, xtask};
 

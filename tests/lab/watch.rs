@@ -1,4 +1,4 @@
-//! The live screen, on a real terminal: a session comes up, bytes move, it ends, and the terminal is as before.
+//! The live screen on a real terminal: a session appears, moves bytes and ends, and the terminal is restored.
 
 use execpath_tests::pane::Pane;
 
@@ -7,13 +7,13 @@ use crate::{
     said::WHOLE,
 };
 
-/// The hops of the path that is drawn.
+/// The hops of the drawn path.
 fn hops(picture: &str) -> Vec<&str> {
     let words = picture.lines().filter_map(|line| line.split_whitespace().next());
     words.filter(|word| WHOLE.contains(word)).collect()
 }
 
-/// How many connections bytes move on, both ways.
+/// Number of connections with bytes moving in both directions.
 fn moving(picture: &str) -> usize {
     picture.lines().filter(|line| line.contains("exact  ▸") && line.contains(" B ◂") && line.contains("tcp")).count()
 }
@@ -26,7 +26,7 @@ fn a_session_comes_up_moves_bytes_and_ends_on_the_screen() {
     let mut kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat; exit 3")) }.start();
     pane.shows(&format!("$ sh -c ': {mark}; cat; exit 3'"));
     pane.shows("1 session open");
-    // Waiting for input: it was measured, and nothing is wrong.
+    // Waiting for input: the sample shows no fault.
     let still = |picture: &str| picture.contains("F23 waiting for input") && moving(picture) == 0;
     let picture = pane.until("still path that waits for input", still);
     assert_eq!(hops(&picture), WHOLE, "{picture}");
@@ -35,7 +35,7 @@ fn a_session_comes_up_moves_bytes_and_ends_on_the_screen() {
     }
 
     kubectl.write("what cat sends back\n");
-    // On each connection from kubectl to the kubelet at least, there and back.
+    // Bytes move in both directions at least on the connections from kubectl to the kubelet.
     pane.until("bytes that move", |picture| moving(picture) >= 2);
 
     kubectl.close_stdin();

@@ -1,4 +1,4 @@
-//! Who is behind a session: the API server's audit log against what each kubectl was started as.
+//! The user of a session: compares the API server's audit log with the user that started each kubectl.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use crate::{
 };
 
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
-/// What their certificates say.
+/// Group in the users' certificates.
 const GROUP: &str = "lab-users";
-/// Sessions at once.
+/// Number of simultaneous sessions.
 const RUNS: usize = 20;
 
 fn tracer() -> Tracer {
@@ -23,7 +23,7 @@ fn user(said: &Said) -> Option<&str> {
     said.text("/client/user")
 }
 
-/// Starts one for each command, the users by turns; who each kubectl is of, by its pid.
+/// Starts one kubectl per command, with the users in turn. Returns the user of each kubectl by its pid.
 fn start(commands: &[String]) -> (Vec<Kubectl>, BTreeMap<u32, &'static str>) {
     let start = |(command, user): (&String, &&'static str)| {
         let kubectl = Exec { user, ..Exec::sh(command) }.start();
@@ -40,7 +40,7 @@ fn end(running: Vec<Kubectl>) {
     }
 }
 
-/// In no line a session has a user that is not its own.
+/// Checks that no line gives a session the user of another one.
 fn is_never_anothers(trace: &Trace, truth: &BTreeMap<u32, &str>) {
     for said in trace.lines.iter().filter_map(|line| Said::of(&line.value)) {
         let own = said.pid("kubectl").and_then(|pid| truth.get(&pid).copied());
@@ -69,7 +69,7 @@ fn twenty_at_once_by_three_users_have_each_their_own() {
     end(running);
     for mark in &marks {
         let said = tracer.wait_for(mark, "is closed", Said::is_closed);
-        assert!(user(&said).is_some(), "it keeps its user: {said:?}");
+        assert!(user(&said).is_some(), "a session loses its user: {said:?}");
     }
     let trace = tracer.finish();
     is_never_anothers(&trace, &truth);
@@ -117,7 +117,7 @@ fn sessions_older_than_the_tracer_have_their_users_from_the_end_of_the_log() {
     let commands: Vec<String> =
         marks.iter().map(|mark| format!("while sleep 0.2; do echo {mark}; done & sleep 20; kill $!")).collect();
     let (running, truth) = start(&commands);
-    // They have begun when their processes run.
+    // The sessions have begun once their processes run.
     for mark in &marks {
         crate::env::wait_until("the command runs", || {
             let all = crate::env::output(std::process::Command::new("ps").args(["-e", "-w", "-w", "-o", "args="]));
@@ -160,8 +160,8 @@ fn redacted_commands_are_compared_as_they_are() {
     assert_eq!(user(&said), Some("carol"), "{said:?}");
     end(vec![kubectl]);
     let trace = tracer.finish();
-    assert!(trace.lines.iter().all(|line| !line.text.contains(&secret)), "what is secret is nowhere");
-    assert!(!trace.recording().contains(&secret), "not in the recording either");
+    assert!(trace.lines.iter().all(|line| !line.text.contains(&secret)), "no line contains the secret");
+    assert!(!trace.recording().contains(&secret), "the recording contains no secret");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What clients do.
+//! Faults caused by clients.
 
 use super::{Session, Stopped, codes};
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
 
 #[test]
 fn f06_streams_are_held_back_after_the_upgrade() {
-    // kubectl's first connection asks for the pod. On the second it shows its certificate in three records, and asks in the
-    // fourth.
+    // kubectl's first connection asks for the pod. On the second one kubectl sends its certificate in three records,
+    // and its request in the fourth.
     let _relay = relay(&["--hold", "2:4"]);
     let session = Session::ask_by(Exec { version: lab().oldest(), globals: through(), ..Exec::sh("sleep 600") });
     session.is("F06");

@@ -1,4 +1,4 @@
-//! Input whose end is not passed on.
+//! Input whose EOF does not arrive.
 
 use std::{
     fs::{self, File},
@@ -9,20 +9,20 @@ use std::{
 use super::Session;
 use crate::kubectl::{Exec, Kubectl, Mode, kubectl, mark};
 
-/// More than fits into all buffers on the way.
+/// More bytes than all buffers on the path take.
 const BYTES: u64 = 64 << 20;
 
-/// Who holds the writing end of the FIFO by which the runtime passes input on: its reader never sees the end.
+/// Opens the writing end of the FIFO for the exec's input: its reader never sees EOF.
 fn hold(session: &Session) -> File {
-    let exec = session.listed().expect("it is listed")["exec_id"].as_str().expect("an exec id").to_owned();
+    let exec = session.listed().expect("the session is listed")["exec_id"].as_str().expect("an exec id").to_owned();
     let runtime = session.pid("runtime");
     let files = fs::read_dir(format!("/proc/{runtime}/fd"))
-        .expect("it runs")
+        .expect("the runtime runs")
         .filter_map(|file| file.ok()?.path().read_link().ok());
     let is_it = |path: &PathBuf| path.to_str().is_some_and(|path| path.ends_with(&format!("{exec}-stdin")));
-    let fifo = files.into_iter().find(is_it).expect("its FIFO");
+    let fifo = files.into_iter().find(is_it).expect("the exec's FIFO");
     let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).expect("small");
-    File::options().write(true).custom_flags(flags).open(fifo).expect("it opens")
+    File::options().write(true).custom_flags(flags).open(fifo).expect("the FIFO opens")
 }
 
 #[test]
@@ -37,9 +37,9 @@ fn f20_somebody_holds_the_fifo_of_the_input() {
     command.args(exec.arguments()).stdin(File::open(&input).expect("a file"));
     let session = Session::of(mark.clone(), Kubectl::start(&mut command, None));
     let _held = hold(&session);
-    // Now it may read.
+    // Let the command read.
     let go = format!("/proc/{}/root/{mark}", session.pid("process"));
     File::create(&go).expect("a file in the container");
     session.is("F20");
-    fs::remove_file(go).expect("it is there");
+    fs::remove_file(go).expect("the file in the container");
 }

@@ -1,4 +1,5 @@
-//! Faults, made for real, and what `execpath diagnose` says of them. Every fault is undone when its test ends, also where it fails.
+//! Real faults, and the verdicts of `execpath diagnose`. Every fault is undone when its test ends, even if the test
+//! fails.
 
 mod client;
 mod input;
@@ -25,35 +26,35 @@ use crate::{
     said::{Leg, Said},
 };
 
-/// A session whose command has a mark of its own.
+/// A session with a mark of its own in its command.
 struct Session {
     mark: String,
     kubectl: Option<Kubectl>,
-    /// Its process in the container, which nobody else ends.
+    /// The process in the container: only the test ends it.
     process: Option<u32>,
 }
 
 impl Session {
-    /// Starts one, and waits until its whole path is there. `script` runs in a shell.
+    /// Starts a session, and waits until its path is complete. `script` runs in a shell.
     fn start(mode: Mode, script: &str) -> Self {
         let mark = mark();
         let kubectl = Exec { mode, ..Exec::sh(&format!(": {mark}; {script}")) }.start();
         Self::of(mark, kubectl)
     }
 
-    /// That which a kubectl, or another client, has just asked for, when its whole path is there.
+    /// The session that a kubectl or another client has just requested, once its path is complete.
     fn of(mark: String, client: Kubectl) -> Self {
         let mut session = Self { mark, kubectl: Some(client), process: None };
         session.begins();
         session
     }
 
-    /// Starts one that will not come far.
+    /// Requests a session that will not get far.
     fn ask(script: &str) -> Self {
         Self::ask_by(Exec::sh(script))
     }
 
-    /// The same, by this kubectl.
+    /// Requests such a session with this kubectl.
     fn ask_by(mut exec: Exec) -> Self {
         let mark = mark();
         let script = exec.command.last_mut().expect("a script");
@@ -61,19 +62,19 @@ impl Session {
         Self { mark, kubectl: Some(exec.start()), process: None }
     }
 
-    /// Waits until its process runs and its whole path is there. What was held up begins once it may go on, and would be the next
-    /// test's if nobody ended it.
+    /// Waits until the process runs and the path is complete. A session that was held up still begins later. Without an
+    /// owner, its process would run on into the next test.
     fn begins(&mut self) {
-        wait_until("its path is whole", || self.listed().filter(|one| one["complete"] == true));
+        wait_until("the path is complete", || self.listed().filter(|one| one["complete"] == true));
         self.process = Some(self.pid("process"));
     }
 
     fn kubectl(&self) -> &Kubectl {
-        self.kubectl.as_ref().expect("it was not ended")
+        self.kubectl.as_ref().expect("kubectl was not ended")
     }
 
     fn kubectl_mut(&mut self) -> &mut Kubectl {
-        self.kubectl.as_mut().expect("it was not ended")
+        self.kubectl.as_mut().expect("kubectl was not ended")
     }
 
     /// Kills kubectl.
@@ -84,35 +85,35 @@ impl Session {
         }
     }
 
-    /// As `ls` shows it: its command or kubectl's has the mark.
+    /// The session as `ls` shows it, found by the mark in its command or kubectl's.
     fn listed(&self) -> Option<Value> {
         list().into_iter().find(|session| session.to_string().contains(&self.mark))
     }
 
     /// Writes to kubectl's stdin, a pipe.
     fn write(&mut self, text: &str) {
-        self.kubectl.as_mut().expect("it was not ended").write(text);
+        self.kubectl.as_mut().expect("kubectl was not ended").write(text);
     }
 
     fn pid(&self, role: &str) -> u32 {
-        let session = self.listed().expect("it is listed");
+        let session = self.listed().expect("the session is listed");
         let hop = session["hops"].as_array().expect("hops").iter().rfind(|hop| hop["role"] == role);
         let pid = hop.and_then(|hop| hop["pid"].as_u64()).expect("a hop of that role");
         u32::try_from(pid).expect("a pid")
     }
 
-    /// Its connections, from the client inwards.
+    /// Connections of the session, from the client inwards.
     fn legs(&self) -> Vec<Leg> {
-        Said(self.listed().expect("it is listed")).legs()
+        Said(self.listed().expect("the session is listed")).legs()
     }
 
-    /// What is said of it.
+    /// Exit code and verdicts of a diagnosis of this session.
     fn diagnosed(&self) -> (Option<i32>, Vec<Value>) {
-        let id = self.listed().expect("it is listed")["id"].as_str().expect("an id").to_owned();
+        let id = self.listed().expect("the session is listed")["id"].as_str().expect("an id").to_owned();
         diagnose(&["diagnose", &id])
     }
 
-    /// Waits until what is said of it is this fault; then nothing else is.
+    /// Waits until the diagnosis names this fault; it must name no other.
     fn is(&self, code: &str) {
         wait_until(code, || {
             let (exit, found) = self.listed().map(|_| self.diagnosed())?;
@@ -133,7 +134,7 @@ impl Drop for Session {
         if let Some(process) = self.process {
             signal(process, Signal::KILL);
         }
-        // What it began since, or began late.
+        // Ends children of the process, and a process that began late.
         let _ended = Command::new("pkill").args(["-KILL", "-f", &self.mark]).status();
     }
 }
@@ -141,7 +142,7 @@ impl Drop for Session {
 /// The first process of a container of the lab.
 fn first_of(pod: &str, name: &str) -> u32 {
     let container = crate::oracle::container(pod, name);
-    *crate::clear::first_processes().get(container.id()).expect("it runs")
+    *crate::clear::first_processes().get(container.id()).expect("the container runs")
 }
 
 pub(crate) fn codes(found: &[Value]) -> Vec<String> {
@@ -163,12 +164,12 @@ pub(crate) fn diagnose(arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
     run(&[arguments, &["-o", "json", "--interval", "2500ms"]].concat())
 }
 
-/// Waits until that fault is named of no session.
+/// Waits until the diagnosis names this fault outside any session.
 fn left_over(code: &str) -> Value {
     left_over_by(&[], code)
 }
 
-/// The same, by a diagnosis with these options.
+/// The same, with these options of `diagnose`.
 fn left_over_by(options: &[&str], code: &str) -> Value {
     let verdict = wait_until(code, || {
         let (exit, found) = diagnose(&[["diagnose"].as_slice(), options].concat());
@@ -180,14 +181,15 @@ fn left_over_by(options: &[&str], code: &str) -> Value {
     verdict
 }
 
-/// Waits until that fault is named, of whatever it is; no other is at any time. The four commands then agree.
+/// Waits until the diagnosis names this fault, of any subject. It must never name another one. The four commands must
+/// then agree.
 fn alone(code: &str) -> Vec<Value> {
     let found = named_alone(code);
     agree::at_this_moment();
     found
 }
 
-/// The same, without a comparison of the commands.
+/// The same, without comparing the commands.
 fn named_alone(code: &str) -> Vec<Value> {
     wait_until(code, || {
         let (exit, found) = diagnose(&["diagnose"]);
@@ -200,11 +202,11 @@ fn named_alone(code: &str) -> Vec<Value> {
 
 pub(crate) fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
-    // It may be gone by the time that it is undone.
+    // The process may have exited before the fault is undone.
     let _gone = kill_process(pid, signal);
 }
 
-/// A process that does nothing until this goes.
+/// A process stopped until this is dropped.
 struct Stopped(u32);
 
 impl Stopped {
@@ -220,7 +222,7 @@ impl Drop for Stopped {
     }
 }
 
-/// A rule of a host's packet filter, until this goes.
+/// A rule of a host's packet filter, removed on drop.
 struct Filter {
     host: &'static str,
     rule: Vec<String>,

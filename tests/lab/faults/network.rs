@@ -1,4 +1,4 @@
-//! What networks do.
+//! Faults caused by networks.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use crate::{
     kubectl::Mode,
 };
 
-/// What prints now and then, in small segments.
+/// A script that prints periodically, in small segments.
 const TICKS: &str = "while sleep 0.2; do echo tick; done";
 
 #[test]
@@ -18,7 +18,7 @@ fn f01_the_kubelets_port_is_not_reached() {
     left_over("F01");
 }
 
-/// Closes one end of a connection without a word to the other.
+/// Closes one end of a connection without notifying the other.
 fn cut(host: &'static str, local: SocketAddr, remote: SocketAddr) -> Filter {
     let (own, other) = (local.port().to_string(), remote.port().to_string());
     let filter = Filter::new(host, &["OUTPUT", "-p", "tcp", "--sport", &own, "--dport", &other, "-j", "DROP"]);
@@ -38,7 +38,7 @@ fn f17_the_api_servers_end_is_gone_and_kubectl_waits() {
 
 #[test]
 fn f17_kubectls_end_is_gone_and_the_api_server_waits() {
-    // That its address is this host's is known by whoever else has it.
+    // A second session shows that the address belongs to this host.
     let _other = Session::start(Mode::Plain, "sleep 600; :");
     let session = Session::start(Mode::Plain, TICKS);
     let leg = session.legs()[0];

@@ -1,4 +1,4 @@
-//! What commands and their containers do.
+//! Faults caused by commands and their containers.
 
 use std::{path::Path, process::Command};
 
@@ -20,7 +20,7 @@ fn f10_a_frozen_container_runs_nothing() {
 #[test]
 fn f12_a_container_has_as_many_processes_as_it_may() {
     let _quiet = Quiet::new();
-    // It starts another one every second, and goes on when it cannot.
+    // The command starts another process every second, and continues if it cannot.
     let session = Session::start(Mode::Plain, "exec watch -n 1 true");
     let _full = Written::new(cgroup_of(session.pid("process"), "pids").join("pids.max"), "1");
     session.is("F12");
@@ -54,12 +54,13 @@ fn f26_the_advice_ends_an_interactive_shell() {
     let process = session.pid("process");
     session.kill_client();
     let found = alone("F26");
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the shell runs");
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
     assert_ne!(u64::from_str_radix(ignored.trim(), 16).expect("a mask") & TERM, 0, "{status}");
-    let verdict = found.iter().find(|verdict| verdict["pid"] == process).expect("it is named");
+    let verdict = found.iter().find(|verdict| verdict["pid"] == process).expect("the shell's verdict");
     let commands = verdict["manual"].as_array().expect("commands").iter().filter_map(|command| command.as_str());
-    let advice = commands.into_iter().find(|command| command.starts_with("kill")).expect("how to end it");
+    let advice =
+        commands.into_iter().find(|command| command.starts_with("kill")).expect("a command that ends the shell");
     assert!(Command::new("sh").args(["-c", advice]).status().expect("sh").success(), "{advice}");
     wait_until("the shell ends", || (!Path::new(&format!("/proc/{process}")).exists()).then_some(()));
 }
@@ -73,7 +74,7 @@ fn f26_a_command_runs_on_without_its_kubectl() {
         session.kill_client();
         let found = alone("F26");
         assert!(found.iter().any(|verdict| verdict["pid"] == process), "{found:#?}");
-        let listed = list().into_iter().find(|one| one["health"] == "F26").expect("`ls` says so, too");
+        let listed = list().into_iter().find(|one| one["health"] == "F26").expect("`ls` shows the same fault");
         assert_eq!(listed["kind"], "exec", "{listed:#}");
     }
 }

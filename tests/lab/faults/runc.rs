@@ -1,4 +1,5 @@
-//! In the place of `runc`: warns of much before an exec, as the real one does on a host that has much to warn of, and makes way for it.
+//! Replaces `runc`: prints many warnings before an exec, as the real runc does on some hosts, and then execs the real
+//! one.
 
 use std::{
     fs,
@@ -7,13 +8,13 @@ use std::{
     process::{Command, ExitCode},
 };
 
-/// Holds the path of the real runc.
+/// File with the path of the real runc.
 const PLAN: &str = "/run/execpath-lab-runc";
-/// More than a pipe takes.
+/// More bytes than a pipe takes.
 const WARNINGS: usize = 128 << 10;
 
 fn main() -> ExitCode {
-    let real = fs::read_to_string(PLAN).expect("the path of the real one");
+    let real = fs::read_to_string(PLAN).expect("the path of the real runc");
     let words: Vec<_> = std::env::args_os().skip(1).collect();
     if words.iter().any(|word| word == "exec") {
         std::io::stderr().write_all(&[b'.'; WARNINGS]).expect("a pipe");

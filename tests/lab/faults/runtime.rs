@@ -1,4 +1,4 @@
-//! What daemons on the node do.
+//! Faults caused by daemons on the node.
 
 use std::{
     io::Write,
@@ -89,7 +89,7 @@ fn f32_probes_that_hang_pile_up() {
     drop(probes);
 }
 
-/// What the kubelet asks the runtime for where a probe or a hook is a command: the CRI's `ExecSync`.
+/// The kubelet's request to the runtime for a probe or a hook with a command: the CRI's `ExecSync`.
 struct Probe(Child);
 
 impl Probe {
@@ -98,17 +98,17 @@ impl Probe {
             let length = u8::try_from(text.len()).ok().filter(|length| *length < 0x80).expect("a short text");
             [&[field << 3 | 2, length], text.as_bytes()].concat()
         };
-        // api/v1alpha2: ExecSyncRequest { container_id = 1; cmd = 2; timeout = 3 }, without a limit.
+        // api/v1alpha2: ExecSyncRequest { container_id = 1; cmd = 2; timeout = 3 }, without a timeout.
         let words = command.iter().flat_map(|word| text(2, word));
         let request: Vec<u8> = text(1, container).into_iter().chain(words).collect();
-        let length = u32::try_from(request.len()).expect("it is short");
+        let length = u32::try_from(request.len()).expect("a short request");
         let frame = [&[0], &length.to_be_bytes()[..], &request].concat();
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--http2-prior-knowledge", "--unix-socket", "/run/containerd/containerd.sock"]);
         curl.args(["--header", "content-type: application/grpc", "--header", "te: trailers", "--data-binary", "@-"]);
         curl.arg("http://localhost/runtime.v1alpha2.RuntimeService/ExecSync");
         let mut child = curl.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("curl");
-        child.stdin.take().expect("a pipe").write_all(&frame).expect("it reads");
+        child.stdin.take().expect("a pipe").write_all(&frame).expect("curl reads its stdin");
         Self(child)
     }
 }

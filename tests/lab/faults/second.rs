@@ -1,4 +1,4 @@
-//! A second API server, where the first one must go on as it is.
+//! A second API server, for faults that must not disturb the first one.
 
 use std::{
     fs,
@@ -10,20 +10,20 @@ use crate::{
     kubectl::kubectl,
 };
 
-/// Where it listens.
+/// Port of the second API server.
 pub(super) const PORT: &str = "6444";
 
-/// A second API server of the cluster, with this option instead of its own; gone when this goes.
+/// A second API server of the cluster, with this option instead of the first one's. Killed on drop.
 pub(super) struct Second(Child);
 
 impl Second {
     pub(super) fn new(option: &str) -> Self {
         let first = lab().daemon("kube-apiserver");
-        let program = fs::read_link(format!("/proc/{first}/exe")).expect("its program");
-        let arguments = fs::read(format!("/proc/{first}/cmdline")).expect("its arguments");
+        let program = fs::read_link(format!("/proc/{first}/exe")).expect("the API server's program");
+        let arguments = fs::read(format!("/proc/{first}/cmdline")).expect("the API server's arguments");
         let arguments = arguments.split(|byte| *byte == 0).skip(1).filter(|word| !word.is_empty());
         let arguments = arguments.map(|word| String::from_utf8_lossy(word).into_owned());
-        // The log has one writer.
+        // The audit log allows one writer only.
         let (name, _value) = option.split_once('=').expect("--name=value");
         let kept =
             arguments.filter(|word| !["--secure-port=", "--audit-", name].iter().any(|own| word.starts_with(own)));
@@ -47,7 +47,7 @@ impl Drop for Second {
     }
 }
 
-/// What has kubectl ask the second API server.
+/// Options that send kubectl to the second API server.
 pub(super) fn through() -> Vec<String> {
     vec![format!("--server=https://192.168.205.10:{PORT}")]
 }

@@ -1,4 +1,4 @@
-//! A server on the API server's host that takes connections and questions, and answers none.
+//! A server on the API server's host that accepts connections and requests, and never answers.
 
 use std::{
     path::PathBuf,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::env::{lab, on, output, wait_until};
 
-/// Speaks TLS, with the API server's own certificate, which is good for that host's address. Gone when this goes.
+/// A TLS server with the API server's own certificate, valid for the host's address. Killed on drop.
 pub(super) struct Silent(Child);
 
 impl Silent {
@@ -15,10 +15,10 @@ impl Silent {
         let mut server = on("master", "openssl");
         server.args(["s_server", "-quiet", "-accept", address]);
         server.arg("-cert").arg(pki("apiserver.crt")).arg("-key").arg(pki("apiserver.key"));
-        // What it would answer with is its stdin: a pipe that stays open.
+        // The server's answers come from its stdin: a pipe that stays open and empty.
         let server = server.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let server = Self(server.expect("openssl starts"));
-        wait_until("it listens", || sockets("-tlnH").contains(address).then_some(()));
+        wait_until("the silent server listens", || sockets("-tlnH").contains(address).then_some(()));
         server
     }
 }
@@ -30,12 +30,12 @@ impl Drop for Silent {
     }
 }
 
-/// Certificates and keys of the lab.
+/// Path of a certificate or key of the lab.
 pub(super) fn pki(file: &str) -> PathBuf {
     lab().kubeconfigs["admin"].parent().expect("a folder").join(file)
 }
 
-/// Sockets on that host, as `ss` shows them.
+/// Sockets on the API server's host, as `ss` shows them.
 pub(super) fn sockets(options: &str) -> String {
     output(on("master", "ss").arg(options))
 }

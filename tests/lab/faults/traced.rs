@@ -1,4 +1,4 @@
-//! What only a trace has seen: how sessions ended. What is said of them is made of what it recorded.
+//! Faults visible only in a trace: the ends of sessions. Their verdicts come from the recording.
 
 use super::undo::{Ended, Quiet};
 use crate::{
@@ -28,15 +28,15 @@ fn f30_a_daemon_in_the_middle_is_killed() {
 
 #[test]
 fn f31_a_proxy_drops_the_end_of_the_output() {
-    /// What the command prints, and what the proxy lets through.
+    /// Bytes that the command prints, and bytes that the proxy passes on.
     const PRINTED: u32 = 1 << 20;
     const PASSED: &str = "300000";
     let relay = relay::relay(&["--most", PASSED]);
     let mark = mark();
     let mut tracer = Tracer::start(&[]);
-    // How a client behind a proxy ends is seen from when its session is known: so it waits for that.
+    // The end of a client behind a proxy is visible only once its session is known: the command waits until then.
     let script = format!(": {mark}; read -r go; head -c {PRINTED} /dev/zero");
-    // SPDY has no word for an end that comes too early: this kubectl says success.
+    // SPDY cannot signal a premature end: this kubectl reports success.
     let exec = Exec { version: lab().oldest(), globals: through(), mode: Mode::Stdin, ..Exec::sh(&script) };
     let mut kubectl = exec.start();
     tracer.wait_for(&mark, "is whole", Said::is_complete);

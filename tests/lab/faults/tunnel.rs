@@ -1,4 +1,4 @@
-//! A tunnel to the nodes that takes dials and does nothing with them.
+//! A tunnel to the nodes that accepts dials and does nothing with them.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::kubectl::Exec;
 
-/// Where konnectivity's server would take dials.
+/// Address at which konnectivity's server would accept dials.
 const TUNNEL: &str = "192.168.205.10:8131";
 
 #[test]

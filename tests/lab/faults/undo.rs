@@ -1,4 +1,4 @@
-//! What makes a fault, and undoes it when it goes: also where a test fails.
+//! Guards that cause a fault and undo it on drop, even if a test fails.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::{
     env::{lab, output, xtask},
 };
 
-/// Nobody's processes are left in the lab's containers when this begins, and when it goes.
+/// Guard: no leftover processes in the lab's containers at its start and after its end.
 pub(super) struct Quiet;
 
 impl Quiet {
@@ -31,20 +31,20 @@ impl Drop for Quiet {
     }
 }
 
-/// A daemon of the lab that was ended; it is started again at the latest when this goes.
+/// A killed daemon of the lab, restarted on drop at the latest.
 pub(super) struct Ended {
     name: &'static str,
     is_back: bool,
 }
 
 impl Ended {
-    /// By SIGKILL.
+    /// Kills the daemon with SIGKILL.
     pub(super) fn kill(name: &'static str) -> Self {
         output(&mut xtask(&["lab", "stop", "--kill", name]));
         Self { name, is_back: false }
     }
 
-    /// Starts it again; an exec works by the time that this returns.
+    /// Restarts the daemon; execs work again on return.
     pub(super) fn start_again(&mut self) {
         output(&mut xtask(&["lab", "start", self.name]));
         self.is_back = true;
@@ -60,7 +60,7 @@ impl Drop for Ended {
     }
 }
 
-/// A file of a cgroup that says something else, until this goes.
+/// A cgroup file with another content, restored on drop.
 pub(super) struct Written {
     file: PathBuf,
     before: String,
@@ -69,7 +69,7 @@ pub(super) struct Written {
 impl Written {
     pub(super) fn new(file: PathBuf, text: &str) -> Self {
         let before = fs::read_to_string(&file).expect("a file of a cgroup");
-        fs::write(&file, text).expect("it takes that");
+        fs::write(&file, text).expect("the cgroup file accepts the value");
         Self { file, before }
     }
 }
@@ -80,21 +80,21 @@ impl Drop for Written {
     }
 }
 
-/// Freezes the container of that process, until the result goes.
+/// Freezes the container of this process until the guard is dropped.
 pub(super) fn frozen(pid: u32) -> Written {
     let folder = cgroup_of(pid, "freezer");
     let (old, new) = (folder.join("freezer.state"), folder.join("cgroup.freeze"));
     if old.exists() { Written::new(old, "FROZEN") } else { Written::new(new, "1") }
 }
 
-/// The soft limit of a process's open files, until this goes.
+/// A lower soft limit of a process's open files, restored on drop.
 pub(super) struct Limited {
     pid: u32,
     before: String,
 }
 
 impl Limited {
-    /// As many as it has open, and so many more.
+    /// Limits the process to its current number of open files plus `more`.
     pub(super) fn new(pid: u32, more: usize) -> Self {
         let prlimit = |limit: &str| {
             let mut prlimit = Command::new("prlimit");
@@ -102,7 +102,7 @@ impl Limited {
             output(&mut prlimit).trim().to_owned()
         };
         let before = prlimit("--nofile");
-        let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").count();
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is alive").count();
         prlimit(&format!("--nofile={}:", open + more));
         Self { pid, before }
     }
@@ -115,7 +115,7 @@ impl Drop for Limited {
     }
 }
 
-/// A file system on a disk in a file, mounted here and in a container, on which nothing can be written until this goes.
+/// A file system on a loop device, mounted here and in a container. Writes can be blocked until this is dropped.
 pub(super) struct FrozenDisk {
     folder: tempfile::TempDir,
     device: String,
@@ -123,10 +123,10 @@ pub(super) struct FrozenDisk {
 }
 
 impl FrozenDisk {
-    /// Where the container sees it.
+    /// Mount point in the container.
     pub(super) const THERE: &str = "/mnt";
 
-    /// `inside` is a process of the container.
+    /// Mounts the file system. `inside` is a process of the container.
     pub(super) fn new(inside: u32) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
@@ -146,7 +146,7 @@ impl FrozenDisk {
 
     const NODE: &str = "/dev/lab-disk";
 
-    /// From now on every write waits.
+    /// Blocks every write from now on.
     pub(super) fn freeze(&self) {
         output(Command::new("fsfreeze").arg("--freeze").arg(self.mounted()));
     }
@@ -155,7 +155,7 @@ impl FrozenDisk {
         self.folder.path().join("mounted")
     }
 
-    /// A program of the container's, in its mount namespace.
+    /// A program of the container, run in its mount namespace.
     fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.inside.to_string(), "--mount", "--", program]);
@@ -176,17 +176,17 @@ impl Drop for FrozenDisk {
 /// `tests/lab/faults/runc.rs`
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lab-runc");
 
-/// Another program in the place of `runc`, until this goes.
+/// A replacement of `runc`, removed on drop.
 pub(super) struct Runc {
     folder: tempfile::TempDir,
     place: String,
 }
 
 impl Runc {
-    /// Where that program reads the path of the real one.
+    /// File in which the replacement finds the path of the real runc.
     const PLAN: &str = "/run/execpath-lab-runc";
 
-    /// Before each exec it warns of more than a pipe takes: `tests/lab/faults/runc.rs`.
+    /// Installs `tests/lab/faults/runc.rs`: before each exec it prints more warnings than a pipe takes.
     pub(super) fn that_warns() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let place = output(Command::new("which").arg("runc")).trim().to_owned();
@@ -200,7 +200,7 @@ impl Runc {
 
 impl Drop for Runc {
     fn drop(&mut self) {
-        // Those that still run have the program open.
+        // Replacements that still run keep the program open.
         let _back = Command::new("umount").args(["--lazy", &self.place]).status();
         let file = |path: &Path| fs::metadata(path).map(|one| (one.dev(), one.ino())).ok();
         let own = file(Path::new(PROGRAM));

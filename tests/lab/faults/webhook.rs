@@ -13,11 +13,11 @@ use crate::{
     kubectl::kubectl,
 };
 
-/// Where it listens.
+/// Address of the webhook.
 const ADDRESS: &str = "192.168.205.10:9443";
 const NAME: &str = "lab-that-hangs";
 
-/// Asked before each exec, until this goes.
+/// A webhook called before each exec, unregistered on drop.
 struct Webhook {
     _server: Silent,
 }
@@ -29,17 +29,17 @@ impl Webhook {
         create.args(["create", "--validate=false", "-f", "-"]).stdin(Stdio::piped());
         let mut create = create.spawn().expect("kubectl starts");
         let asked = configuration().to_string();
-        create.stdin.take().expect("a pipe").write_all(asked.as_bytes()).expect("it reads");
+        create.stdin.take().expect("a pipe").write_all(asked.as_bytes()).expect("kubectl reads its stdin");
         let created = create.wait_with_output().expect("a child of ours");
         assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
         webhook
     }
 
-    /// An exec that the API server asks it about, which it does a moment after it was told to.
+    /// An exec that waits for the webhook. The API server starts to call the webhook a moment after its registration.
     fn session() -> Session {
-        wait_until("the API server asks it", || {
+        wait_until("the API server calls the webhook", || {
             let mut session = Session::ask("sleep 600; :");
-            let is_asked = wait_until("it is asked, or the exec is served", || {
+            let is_asked = wait_until("the webhook is called, or the exec is served", || {
                 let asked = sockets("-tnH").lines().any(|line| line.starts_with("ESTAB") && line.contains(ADDRESS));
                 let served = || session.listed().is_some_and(|one| one["complete"] == true);
                 if asked { Some(true) } else { served().then_some(false) }
@@ -80,7 +80,7 @@ fn configuration() -> serde_json::Value {
             }],
             "admissionReviewVersions": ["v1"],
             "sideEffects": "None",
-            // Should it be left behind, it holds nobody up.
+            // If the webhook is left behind, it must not block anything.
             "failurePolicy": "Ignore",
             "timeoutSeconds": 30,
         }],

@@ -1,9 +1,9 @@
 // A load of exec sessions from one process: a thousand kubectls would not fit on a machine.
 //
-// Speaks the WebSocket protocol of exec by itself: one request, and frames whose first byte is the stream. The first line of
-// stdin says how to connect, each further one up to an empty one asks for a session. When a session's process has said that it
-// got all its bytes, its token and the local address of its connection are printed. Afterwards each line is a byte for all
-// processes to answer to; the end of stdin closes every connection.
+// The program speaks the WebSocket protocol of exec itself: one request, then frames whose first byte is the stream.
+// The first line of stdin has the connection parameters. Each further line up to an empty one asks for a session. When
+// a session's process reports that it got all its bytes, the program prints the session's token and the local address
+// of its connection. Afterwards each line sends a byte to all processes. The end of stdin closes every connection.
 package main
 
 import (
@@ -25,7 +25,7 @@ import (
 type server struct {
 	Address       string
 	CA, Cert, Key []byte // PEM
-	AtOnce        int    // how many sessions are opened at the same time
+	AtOnce        int    // number of sessions opened at the same time
 }
 
 type session struct {
@@ -38,9 +38,9 @@ const (
 	// Streams of v4.channel.k8s.io.
 	stdin  = 0
 	stdout = 1
-	// What an API server's copy buffer takes at once.
+	// Size of an API server's copy buffer.
 	chunk = 16 * 1024
-	// A path that is stuck is an error.
+	// Longest time for opening a session.
 	patience = 5 * time.Minute
 )
 
@@ -105,7 +105,7 @@ func (to server) config() (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: authorities}, nil
 }
 
-// Opens it, sends its bytes, and waits until its process says that it has them.
+// Opens a session, sends its bytes, and waits until its process reports that it has them.
 func open(address string, config *tls.Config, one session) (net.Conn, error) {
 	conn, err := tls.Dial("tcp", address, config)
 	if err != nil {
@@ -146,7 +146,7 @@ func open(address string, config *tls.Config, one session) (net.Conn, error) {
 	return conn, nil
 }
 
-// Says when the process is done, then reads on so that nothing backs up.
+// Reports that the process is done, then reads on so that nothing backs up.
 func listen(conn net.Conn, reader *bufio.Reader, said chan<- error) {
 	var text strings.Builder
 	told := false

@@ -1,9 +1,9 @@
-// A plain TCP relay: what load balancers and port publishers are at heart. Go moves the bytes with splice(2).
+// A plain TCP relay: the core of load balancers and port publishers. Go moves the bytes with splice(2).
 //
-// With `hold CONNECTION RECORDS` it is a bad one: of that connection, counted from 1, it passes on so many TLS records of
-// application data that the client sends, and holds back what follows for ever.
+// With `hold CONNECTION RECORDS` the relay misbehaves: of that connection, counted from 1, it forwards RECORDS TLS
+// records of application data from the client, and holds back the rest for ever.
 //
-// With `most BYTES` it is another: of what comes back for a client it passes on so many bytes, and drops the rest.
+// With `most BYTES` it drops data: it forwards BYTES bytes of the answers to each client, and drops the rest.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"strconv"
 )
 
-// What of the client is passed on: everything, or so many records.
+// Connection whose client data is limited, and the number of records to forward.
 type hold struct{ connection, records int }
 
 func main() {
@@ -56,7 +56,7 @@ func number(text string) int {
 	return number
 }
 
-// `there` passes on what the client sends, `back` what comes back for it.
+// `there` copies from the client to the target, `back` in the other direction.
 func relay(inbound *net.TCPConn, target string, there, back func(to, from *net.TCPConn)) {
 	defer inbound.Close()
 	conn, err := net.Dial("tcp", target)
