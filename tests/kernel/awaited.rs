@@ -1,4 +1,4 @@
-//! Which connections belong together inside Go relays that stand still, from their memory.
+//! Pairs of connections inside idle Go relays, found in their memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,26 +17,27 @@ use crate::{
     wait::{stuff, wait_for},
 };
 
-/// The layouts are listed from here on.
+/// First minor version of Go with known memory layouts.
 const SINCE: u32 = 18;
-/// Who started a goroutine is known from here on.
+/// First minor version of Go with a goroutine's creator in memory.
 const CREATOR_SINCE: u32 = 21;
-/// Goroutines are started, and have to be waiting.
+/// Time for the relay's goroutines to start and block.
 const WITHIN: Duration = Duration::from_secs(10);
-/// What the relay takes before it connects, and passes on.
+/// Bytes that the relay reads before it connects, and passes on.
 const HELLO: [u8; 8] = *b"hello...";
 
-/// A relay, what it connects to, and the truth about both.
+/// A relay, its backend, and the true pairs of connections.
 struct Relay {
     gopher: Gopher,
     backend: TcpListener,
-    /// Client and backend's end, by the client's address.
+    /// Client's and backend's end, by the client's address.
     sessions: BTreeMap<SocketAddr, (TcpStream, TcpStream)>,
-    /// Clients that have said nothing.
+    /// Clients that have sent nothing.
     silent: Vec<TcpStream>,
 }
 
-/// What was told of a session.
+/// Pairs reported by a snapshot: for each client's address the backend's connections, true for client to backend, true
+/// for a copy.
 type Told = BTreeMap<SocketAddr, BTreeSet<(SocketAddr, bool, bool)>>;
 
 impl Relay {
@@ -69,14 +70,14 @@ impl Relay {
         self.silent.extend((0..3).map(|_| TcpStream::connect(self.gopher.address).expect("connects")));
     }
 
-    /// The backend sends until nobody takes more: the client does not read.
+    /// The backend sends until all buffers are full: the client does not read.
     fn stuff(&self, session: SocketAddr) {
         let (_, end) = &self.sessions[&session];
         end.set_nonblocking(true).expect("a socket");
         stuff(end, WITHIN);
     }
 
-    /// What a snapshot says: which connection of the backend's a client's is joined to, in which direction, and whether by copy.
+    /// Pairs that a snapshot reports.
     fn told(&self, no_memory: bool) -> Told {
         let port = self.gopher.address.port();
         let places = Places::new(Some(port), None, None);
@@ -98,7 +99,7 @@ impl Relay {
         told
     }
 
-    /// What would be right to say of each.
+    /// The pairs that are true.
     fn truth(&self, copied: bool) -> Told {
         let truth = |(client, (_, end)): (&SocketAddr, &(TcpStream, TcpStream))| {
             let backend = end.peer_addr().expect("connected");
@@ -107,7 +108,7 @@ impl Relay {
         self.sessions.iter().map(truth).collect()
     }
 
-    /// Compares what is told with what is so until all of it is told; nothing else may be told meanwhile.
+    /// Takes snapshots until all true pairs are reported. No snapshot may report anything else.
     fn check(&self, copied: bool) {
         let truth = self.truth(copied);
         let mut count = 0;
@@ -119,7 +120,7 @@ impl Relay {
             count = told.len();
             (told == truth).then_some(())
         });
-        assert!(found.is_some(), "of {} sessions {count} were told", truth.len());
+        assert!(found.is_some(), "{count} of {} sessions were reported", truth.len());
     }
 }
 
@@ -129,12 +130,12 @@ fn idle_and_stuck_relays_lead_from_connection_to_connection() {
         for mode in ["copy", "splice"] {
             let mut relay = Relay::start(&go, mode);
             let first: Vec<SocketAddr> = (0..20).map(|_| relay.open()).collect();
-            // Without a first word nothing is connected for them; who splices does not wait for one.
+            // A copying relay waits for the first bytes and has not connected yet. A splicing relay does not wait.
             if mode == "copy" {
                 relay.be_silent();
             }
             relay.check(true);
-            // Their stacks and their numbers are used again.
+            // The stacks and descriptors of closed sessions are reused.
             for gone in first.iter().step_by(2) {
                 relay.sessions.remove(gone);
             }
@@ -146,7 +147,7 @@ fn idle_and_stuck_relays_lead_from_connection_to_connection() {
                 relay.stuff(session);
             }
             relay.check(true);
-            assert_eq!(relay.told(true), Told::new(), "left alone");
+            assert_eq!(relay.told(true), Told::new(), "the memory is not read");
             eprintln!("{}: {mode}: {} sessions", go.version, relay.sessions.len());
         }
     }
@@ -158,7 +159,7 @@ fn translators_lead_from_stream_to_stream() {
         let mut relay = Relay::run(|backend| Gopher::start(&go, "translator.go", &[backend]));
         let first: Vec<SocketAddr> = (0..20).map(|_| relay.open()).collect();
         relay.check(true);
-        // Stacks, numbers and memory are used again.
+        // Stacks, descriptors and memory of closed sessions are reused.
         for gone in first.iter().step_by(2) {
             relay.sessions.remove(gone);
         }
@@ -178,7 +179,7 @@ fn translators_without_input_lead_one_way() {
         for _ in 0..10 {
             relay.open_with(*b"output..");
         }
-        // Nobody copies what the client sends: from the backend only.
+        // No goroutine copies the client's input: only the direction from the backend is reported.
         let mut truth = relay.truth(true);
         truth.values_mut().for_each(|pairs| pairs.retain(|(_, inwards, _)| !inwards));
         assert_eq!(
@@ -206,6 +207,6 @@ fn relays_that_hand_over_are_joined_by_who_started_their_goroutines() {
         for _ in 0..5 {
             relay.open();
         }
-        assert_eq!(relay.told(false), Told::new(), "nobody says who started them");
+        assert_eq!(relay.told(false), Told::new(), "creators are unknown");
     }
 }

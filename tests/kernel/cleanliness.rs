@@ -1,4 +1,4 @@
-//! What is left behind: nothing.
+//! The probes leave nothing behind.
 
 use std::{
     collections::BTreeSet,
@@ -27,13 +27,13 @@ fn loaded() -> BTreeSet<u32> {
 fn nothing_stays_in_the_kernel() {
     let trace = Trace::on_ports(&[]);
     let own = ids(&trace);
-    assert_eq!(own.len(), execpath::plan::PROBES.len(), "one program a probe: {own:?}");
+    assert_eq!(own.len(), execpath::plan::PROBES.len(), "one program per probe: {own:?}");
     assert!(own.is_subset(&loaded()));
     drop(trace);
     let end = Instant::now() + DEADLINE;
-    // The kernel frees a program a moment after its last user is gone.
+    // The kernel frees a program shortly after its last reference is gone.
     while !own.is_disjoint(&loaded()) {
-        assert!(Instant::now() < end, "still there: {:?}", own.intersection(&loaded()));
+        assert!(Instant::now() < end, "programs are still loaded: {:?}", own.intersection(&loaded()));
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -57,5 +57,5 @@ fn two_tracers_do_not_disturb_each_other() {
     drop(first);
     second.seen.clear();
     puppet.ask(&format!("connect b {to}"));
-    assert_ne!(connected(&mut second), seen, "the other one goes on");
+    assert_ne!(connected(&mut second), seen, "the second tracer continues");
 }

@@ -1,4 +1,4 @@
-//! What a probe costs.
+//! Run time of the probes.
 
 use std::{
     collections::BTreeMap,
@@ -17,13 +17,14 @@ use crate::{
     trace::Trace,
 };
 
-/// Socket calls to measure over.
+/// Number of socket calls to measure.
 const CALLS: usize = 20_000;
 
-/// Generous: some 0.2 µs were measured for strangers and 0.5 µs for processes on the path. Catches a loop, not a cache miss.
+/// Limit per run. Generous: about 0.2 µs were measured for unwatched processes and 0.5 µs for processes on the path.
+/// Catches a loop, not a cache miss.
 const BOUND: Duration = Duration::from_micros(20);
 
-/// Run time and count by program.
+/// Run time and run count by program.
 fn sums(trace: &Trace) -> BTreeMap<String, (Duration, u64)> {
     let rows = trace.probes.programs().into_iter();
     rows.map(|(name, info)| (name.to_owned(), (info.run_time(), info.run_count()))).collect()
@@ -37,12 +38,12 @@ fn exercise() {
     }
 }
 
-/// Every program that ran often enough since `before` to be measured.
+/// Checks every program that ran often enough since `before`.
 fn check(trace: &Trace, who: &str, before: &BTreeMap<String, (Duration, u64)>) {
     for (name, (time, count)) in sums(trace) {
         let (time_before, count_before) = before[&name];
         let runs = count - count_before;
-        // Others on this machine run a few, too few to measure.
+        // Other processes on this machine cause a few runs, too few to measure.
         if runs < CALLS as u64 / 2 {
             continue;
         }
@@ -54,7 +55,7 @@ fn check(trace: &Trace, who: &str, before: &BTreeMap<String, (Duration, u64)>) {
 
 #[test]
 fn a_probe_costs_little() {
-    let _measured = enable_stats(Stats::RunTime).expect("the kernel measures");
+    let _measured = enable_stats(Stats::RunTime).expect("the kernel measures run times");
     let mut trace = Trace::on_ports(&[]);
     for who in ["strangers", "on the path"] {
         if who == "on the path" {
@@ -68,7 +69,7 @@ fn a_probe_costs_little() {
 
 #[test]
 fn watching_reads_costs_little() {
-    let _measured = enable_stats(Stats::RunTime).expect("the kernel measures");
+    let _measured = enable_stats(Stats::RunTime).expect("the kernel measures run times");
     let mut trace = Trace::on_ports(&[]);
     trace.probes.watch_reads(true).expect("attaches");
     let mut zero = File::open("/dev/zero").expect("opens");
@@ -87,7 +88,7 @@ fn watching_reads_costs_little() {
 #[test]
 fn a_goroutine_costs_little_more_than_a_thread() {
     let Some(go) = Go::since(21).into_iter().next() else { return };
-    let _measured = enable_stats(Stats::RunTime).expect("the kernel measures");
+    let _measured = enable_stats(Stats::RunTime).expect("the kernel measures run times");
     let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
     let proxy = Gopher::start(&go, "relay.go", &["copy", &backend.local_addr().expect("local").to_string()]);
     let mut trace = Trace::on_ports(&[]);

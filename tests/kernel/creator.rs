@@ -1,4 +1,4 @@
-//! Creators of goroutines: what joins the connections of a Go proxy in which no goroutine copies from one to the other.
+//! Creators of goroutines pair the connections of a Go proxy without a goroutine that copies between them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,10 +14,10 @@ use crate::{
     trace::Trace,
 };
 
-/// Open at once.
+/// Number of simultaneous sessions.
 const SESSIONS: usize = 12;
 
-/// Sends back what comes. Returns who came, in order.
+/// Accepts a connection and echoes its bytes. Returns the peer's address.
 fn echo(backend: &TcpListener) -> SocketAddr {
     let (mut stream, from) = backend.accept().expect("accepts");
     thread::spawn(move || {
@@ -32,9 +32,9 @@ fn echo(backend: &TcpListener) -> SocketAddr {
 /// A session through the proxy.
 struct Session {
     client: TcpStream,
-    /// The proxy's two ends of it.
+    /// The proxy's two ends of the session.
     ends: BTreeSet<Tuple>,
-    /// The goroutine that serves it, as the proxy tells it.
+    /// Id of the goroutine that serves the session, as printed by the proxy.
     served_by: u64,
 }
 
@@ -43,7 +43,7 @@ impl Session {
         let mut client = TcpStream::connect(proxy.address).expect("connects");
         client.write_all(b"sessions").expect("sends");
         let from = echo(backend);
-        client.read_exact(&mut [0; 8]).expect("the way there and back is open");
+        client.read_exact(&mut [0; 8]).expect("the echo arrives");
         let near = client.local_addr().expect("local");
         let words = proxy.words();
         assert_eq!(words[0], near.to_string());
@@ -57,7 +57,7 @@ impl Session {
     }
 }
 
-/// Ends by creator. Two goroutines of each creator are told of at each end, and each once.
+/// Ends by creator. At each end, two goroutines of a creator are reported, each once.
 fn touched(trace: &mut Trace, pid: u32) -> BTreeMap<u64, BTreeSet<Tuple>> {
     trace.settle();
     let mut by_creator: BTreeMap<u64, BTreeSet<Tuple>> = BTreeMap::new();
@@ -72,7 +72,7 @@ fn touched(trace: &mut Trace, pid: u32) -> BTreeMap<u64, BTreeSet<Tuple>> {
                 let end = socket.tuple.expect("TCP");
                 by_creator.entry(creator).or_default().insert(end);
                 let told = goroutines.entry((creator, end)).or_default();
-                assert!(told.insert(actor.goid), "told twice: {seen:?}");
+                assert!(told.insert(actor.goid), "reported twice: {seen:?}");
                 assert!(told.len() <= 2, "{seen:?}");
             }
             Fact::Relayed { .. } => panic!("no goroutine copied: {seen:?}"),
@@ -113,7 +113,7 @@ fn a_program_that_does_not_keep_creators_has_none() {
     let mut proxy = Gopher::start(&go, "relay.go", &["translate", &to]);
     let mut trace = Trace::on_ports(&[]);
     trace.watch(proxy.pid(), WatchAs::Endpoint);
-    // Whatever it is: of Go 1.20 it is known that it keeps none.
+    // Any version without creators serves: Go 1.20 keeps none.
     let program = execpath::model::Program::Go("go1.20.14".to_owned());
     trace.probes.set_program(proxy.pid(), &program).expect("the map can be written");
     let mut session = Session::open(&mut proxy, &backend);
@@ -125,5 +125,5 @@ fn a_program_that_does_not_keep_creators_has_none() {
         .of(proxy.pid())
         .into_iter()
         .any(|seen| matches!(seen.fact, Fact::Accepted { socket } if socket.role == Some(SocketRole::Accepted)));
-    assert!(accepted, "the rest is seen");
+    assert!(accepted, "the accept is reported");
 }

@@ -1,4 +1,4 @@
-//! A runtime in Go: the FIFOs that its goroutines read, and what they start.
+//! A runtime in Go: the FIFOs that its goroutines read, and the processes they start.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,7 @@ use crate::{
     trace::Trace,
 };
 
-/// Where the id of a goroutine is known of any Go that can be traced.
+/// First minor version of Go with a known goroutine id.
 const MINOR: u32 = 17;
 
 struct Scene {
@@ -27,7 +27,7 @@ struct Scene {
     folder: tempfile::TempDir,
 }
 
-/// A FIFO that can be written to, and the connection that it is copied to.
+/// A FIFO that can be written to, and the connection to which the daemon copies it.
 struct Stream {
     path: PathBuf,
     writer: File,
@@ -55,35 +55,35 @@ impl Scene {
         let client = TcpStream::connect(self.daemon.address).expect("connects");
         self.daemon.ask(&format!("{verb} {}", path.display()));
         let mut stream = Stream { path, writer, client };
-        stream.client.read_exact(&mut [0]).expect("what was in it");
+        stream.client.read_exact(&mut [0]).expect("the first byte");
         stream
     }
 
-    /// What was told of FIFOs. Each is told once.
+    /// Reported pairs of FIFO and connection. Each is reported once.
     fn told(&mut self) -> BTreeSet<(FileId, SocketAddr)> {
         self.trace.settle();
         let mut told = BTreeSet::new();
         for seen in self.trace.of(self.daemon.pid()) {
             if let Fact::FifoRelayed { actor, fifo, to } = seen.fact {
                 assert!(actor.g.is_some() && actor.goid.is_some(), "{seen:?}");
-                assert!(told.insert((fifo, to.tuple.expect("TCP").remote)), "told twice: {seen:?}");
+                assert!(told.insert((fifo, to.tuple.expect("TCP").remote)), "reported twice: {seen:?}");
             }
         }
         told
     }
 
-    /// How often the probe of read(2) ran.
+    /// Run count of the probe of read(2).
     fn runs(&self) -> u64 {
         let programs = self.trace.probes.programs();
         let read = programs.into_iter().find(|(name, _)| *name == execpath::plan::READ);
-        read.expect("it is loaded").1.run_count()
+        read.expect("the probe is loaded").1.run_count()
     }
 }
 
 impl Stream {
     fn pass(&mut self) {
         self.writer.write_all(b"y").expect("there is room");
-        self.client.read_exact(&mut [0]).expect("it is copied");
+        self.client.read_exact(&mut [0]).expect("the byte is copied");
     }
 
     fn join(&self) -> (FileId, SocketAddr) {
@@ -97,9 +97,9 @@ fn the_fifo_that_a_goroutine_copies_is_joined_to_its_connection_while_reads_are_
     let _counted = enable_stats(Stats::RunTime).expect("the kernel counts");
     for go in Go::since(MINOR) {
         let mut scene = Scene::set(&go, WatchAs::Daemon, &go.program());
-        // Both wait to read when reads come to be watched.
+        // Both goroutines already block in read(2) when the probe of reads attaches.
         let (mut one, mut two) = (scene.stream("copy", "one"), scene.stream("copy", "two"));
-        assert_eq!((scene.runs(), scene.told()), (0, BTreeSet::new()), "nobody asked");
+        assert_eq!((scene.runs(), scene.told()), (0, BTreeSet::new()), "reads are not watched yet");
         scene.trace.probes.watch_reads(true).expect("attaches");
         scene.trace.probes.watch_reads(true).expect("once is enough");
         one.pass();
@@ -117,7 +117,7 @@ fn the_fifo_that_a_goroutine_copies_is_joined_to_its_connection_while_reads_are_
         let all: BTreeSet<_> = [one.join(), two.join(), three.join(), pipe.join()].into();
         assert_eq!(scene.told(), all, "{}", go.version);
         drop(writer);
-        // It read something else in between.
+        // A goroutine that read from another file in between is not paired.
         let _other = scene.stream("swap", "swapped");
         assert_eq!(scene.told(), all, "{}", go.version);
         scene.trace.probes.watch_reads(false).expect("detaches");
@@ -125,8 +125,8 @@ fn the_fifo_that_a_goroutine_copies_is_joined_to_its_connection_while_reads_are_
         assert!(runs > 0);
         let _four = scene.stream("copy", "four");
         one.pass();
-        assert_eq!((scene.runs(), scene.told()), (runs, all), "nobody asks any more");
-        // And again.
+        assert_eq!((scene.runs(), scene.told()), (runs, all), "reads are not watched any more");
+        // Attaching works a second time.
         scene.trace.probes.watch_reads(true).expect("attaches again");
         let five = scene.stream("copy", "five");
         assert!(scene.told().contains(&five.join()), "{}", go.version);
@@ -140,11 +140,11 @@ fn other_processes_and_other_versions_read_unseen() {
     let mut endpoint = Scene::set(&go, WatchAs::Endpoint, &go.program());
     endpoint.trace.probes.watch_reads(true).expect("attaches");
     endpoint.stream("copy", "one").pass();
-    assert_eq!(endpoint.told(), BTreeSet::new(), "only runtimes have such FIFOs");
+    assert_eq!(endpoint.told(), BTreeSet::new(), "FIFOs of an endpoint are not reported");
     let mut unknown = Scene::set(&go, WatchAs::Daemon, &Program::Go("devel".to_owned()));
     unknown.trace.probes.watch_reads(true).expect("attaches");
     unknown.stream("copy", "one").pass();
-    assert_eq!(unknown.told(), BTreeSet::new(), "without its id a goroutine is not known again");
+    assert_eq!(unknown.told(), BTreeSet::new(), "a goroutine without a known id is not paired");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! FIFOs.
+//! FIFOs of daemons.
 
 use std::{io::Write, net::TcpStream};
 
@@ -23,7 +23,7 @@ fn a_daemons_fifo_has_its_path_and_the_connection_it_was_made_for() {
     trace.watch(daemon.pid(), WatchAs::Daemon);
     let first = folder.path().join("first").to_string_lossy().into_owned();
     daemon.ask(&format!("mknod fifo {first}"));
-    assert_eq!(trace.wait("a FIFO", fifo), (first, None), "it had received from nobody");
+    assert_eq!(trace.wait("a FIFO", fifo), (first, None), "nothing was received before");
     trace.seen.clear();
     let mut client = TcpStream::connect(&listening[2]).expect("connects");
     let accepted = daemon.ask("accept a l");
@@ -63,7 +63,7 @@ fn a_path_that_is_too_long_is_marked() {
     let mut trace = Trace::on_ports(&[]);
     let mut daemon = Puppet::start();
     trace.watch(daemon.pid(), WatchAs::Daemon);
-    // The last two bytes hold the name; `./` costs nothing to resolve. One NUL is kept.
+    // The last two bytes hold the name; `./` is free to resolve. One NUL is kept.
     for (len, truncated) in
         [(FIFO_PATH_BYTES - 2, false), (FIFO_PATH_BYTES - 1, false), (FIFO_PATH_BYTES, true), (900, true)]
     {

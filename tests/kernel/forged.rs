@@ -1,4 +1,5 @@
-//! Processes that listen where a runtime does: in a mount namespace of their own, with and without the rights of a runtime.
+//! Processes that listen at a runtime's path: in a mount namespace of their own, with and without a runtime's
+//! privileges.
 
 use std::{
     io::{BufRead, BufReader},
@@ -17,12 +18,12 @@ use serde_json::Value;
 use crate::{puppet::Puppet, trace::DEADLINE};
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
-/// Gives a puppet a `/run` of its own.
+/// Script that gives a helper process a `/run` of its own.
 const OWN_RUN: &str = "mount -t tmpfs none /run && mkdir /run/containerd && exec \"$@\"";
-/// Nobody, who is root in a user namespace of its own.
+/// Wrapper for an unprivileged user that is root in a user namespace of its own.
 const AS_NOBODY: [&str; 5] = ["--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "-Urm"];
 
-/// Root of the host, as a runtime of a node in a container is.
+/// Root of the host, like the runtime of a node in a container.
 fn root() -> Puppet {
     Puppet::under("unshare", &["-m", "sh", "-c", OWN_RUN, "sh"])
 }
@@ -42,7 +43,7 @@ fn id(digit: char) -> String {
     digit.to_string().repeat(64)
 }
 
-/// Does what a runtime and its shim do for an exec: a FIFO, `runc exec`, an execve in another mount namespace.
+/// Imitates a runtime and its shim during an exec: a FIFO, `runc exec`, an execve in another mount namespace.
 fn start_exec(puppet: &mut Puppet, container: &str, exec: &str) {
     let folder = format!("/run/containerd/io.containerd.grpc.v1.cri/containers/{container}/io/1");
     assert_eq!(puppet.ask(&format!("run mkdir -p {folder}")), ["Some(0)"]);
@@ -51,7 +52,7 @@ fn start_exec(puppet: &mut Puppet, container: &str, exec: &str) {
     assert_eq!(puppet.ask(&format!("run unshare -m --fork sleep 0 {runc}")).len(), 1);
 }
 
-/// What the snapshot verifies of that process.
+/// Listeners that a snapshot verifies for this process.
 fn verified(pid: u32, road: Road) -> Vec<Listener> {
     let facts = Snapshot::new(Options { road, ..Options::default() }).take(BootTime(1));
     listeners(&facts, pid)
@@ -67,22 +68,22 @@ fn listeners(facts: &[Observation], pid: u32) -> Vec<Listener> {
     facts.iter().filter_map(of).collect()
 }
 
-/// A trace, and what it prints.
+/// A running trace and its output.
 struct Tracer {
     child: Child,
     lines: mpsc::Receiver<Value>,
 }
 
 impl Tracer {
-    /// Ready when it has told its header.
+    /// Starts a trace and waits for its header.
     fn start() -> Self {
         let mut command = binary::command();
         let arguments = ["trace", "-o", "jsonl", "--kind", "all"];
-        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().expect("execpath starts");
         let out = BufReader::new(child.stdout.take().expect("stdout"));
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
-            // The test may have ended by then.
+            // The receiver is gone if the test has ended.
             out.lines()
                 .map_while(Result::ok)
                 .filter_map(|line| serde_json::from_str(&line).ok())
@@ -97,18 +98,18 @@ impl Tracer {
         self.lines.recv_timeout(DEADLINE).expect("a line")
     }
 
-    /// Ends it, and returns the rest.
+    /// Interrupts the trace, and returns the remaining lines.
     fn finish(mut self) -> Vec<Value> {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
-        self.child.wait().expect("it ends");
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("execpath is running");
+        self.child.wait().expect("execpath exits");
         self.lines.iter().collect()
     }
 }
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The trace may have exited already.
         let _gone = self.child.kill();
         let _status = self.child.wait();
     }
@@ -134,7 +135,7 @@ fn whose_socket_clients_reach_is_verified_on_both_roads() {
 fn a_renamed_socket_is_found_by_its_file() {
     let mut puppet = root();
     puppet.ask("unix-listen l /run/4711");
-    assert_eq!(verified(puppet.pid(), Road::Walk), [], "no path of a runtime's");
+    assert_eq!(verified(puppet.pid(), Road::Walk), [], "the path is not a runtime's");
     assert_eq!(puppet.ask("run mv /run/4711 /run/cri-dockerd.sock"), ["Some(0)"]);
     let expected = [Listener { root: true, at: Some("/run/cri-dockerd.sock".into()) }];
     for road in [Road::Walk, Road::Iterator] {
@@ -151,7 +152,7 @@ fn a_replaced_socket_file_is_nobodys() {
     puppet.ask(&format!("unix-listen l {SOCKET}"));
     assert_eq!(puppet.ask(&format!("run rm {SOCKET}")), ["Some(0)"]);
     assert_eq!(verified(puppet.pid(), Road::Walk), [Listener { root: true, at: None }]);
-    // In another mount namespace, where that path leads to another file.
+    // Another mount namespace has another file at this path.
     other.ask(&format!("unix-listen l {SOCKET}"));
     assert_eq!(verified(puppet.pid(), Road::Walk), [Listener { root: true, at: None }]);
 }
@@ -165,7 +166,7 @@ fn what_a_forged_runtime_does_is_no_session_and_the_same_acts_of_a_runtime_are()
     let tracer = Tracer::start();
     start_exec(&mut forged, &id('a'), &id('b'));
     start_exec(&mut plain, &id('a'), &id('c'));
-    // The last: when this one is told, the others would have been.
+    // The real runtime acts last: once its session is reported, sessions of the others would have been, too.
     start_exec(&mut real, &id('a'), &id('d'));
     let is_whole =
         |line: &Value| is_of(line, &id('d')) && line["session"]["hops"].as_array().is_some_and(|hops| hops.len() == 3);
@@ -180,7 +181,7 @@ fn what_a_forged_runtime_does_is_no_session_and_the_same_acts_of_a_runtime_are()
             assert!(hop["pid"] != forged.pid() && hop["pid"] != plain.pid(), "{line:#}");
         }
     }
-    let session = &told.iter().rfind(|line| is_of(line, &id('d'))).expect("told")["session"];
+    let session = &told.iter().rfind(|line| is_of(line, &id('d'))).expect("the session is reported")["session"];
     let roles: Vec<&str> =
         session["hops"].as_array().expect("hops").iter().filter_map(|hop| hop["role"].as_str()).collect();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Maps that are full: what they refuse is counted.
+//! Full maps: refused entries are counted.
 
 use std::{
     net::{TcpListener, TcpStream},
@@ -17,7 +17,7 @@ use crate::{
     trace::{Trace, names, own_namespace},
 };
 
-/// A user without privileges.
+/// An unprivileged uid.
 const NOBODY: u32 = 65_534;
 
 fn small(ports: Vec<u16>, capacities: Vec<(&'static str, u32)>) -> Trace {
@@ -34,7 +34,7 @@ fn sockets_beyond_the_map_are_counted_and_closed_ones_make_room() {
     let connect = || TcpStream::connect(address).expect("connects");
     let ends: Vec<TcpStream> = (0..3 * PLACES).map(|_| connect()).collect();
     let refused = trace.probes.count(Counter::TrackedFull);
-    assert_eq!(refused, 2 * u64::from(PLACES), "one end of each, and every refusal");
+    assert_eq!(refused, 2 * u64::from(PLACES), "one end of each connection is tracked, and every refusal counts");
     let cookies: Vec<_> = ends.iter().take(usize::from(PLACES)).map(|end| names(end).cookie).collect();
     drop(ends);
     drop(listener);
@@ -44,10 +44,10 @@ fn sockets_beyond_the_map_are_counted_and_closed_ones_make_room() {
         _ => None,
     });
     let closed: Vec<_> = closed.collect();
-    assert!(cookies.iter().all(|cookie| closed.contains(cookie)), "ends that have a place are reported: {closed:?}");
+    assert!(cookies.iter().all(|cookie| closed.contains(cookie)), "tracked ends are reported: {closed:?}");
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
     let _end = TcpStream::connect(listener.local_addr().expect("an address")).expect("connects");
-    assert_eq!(trace.probes.count(Counter::TrackedFull), refused, "closed sockets left their places");
+    assert_eq!(trace.probes.count(Counter::TrackedFull), refused, "closed sockets freed their entries");
 }
 
 #[test]
@@ -77,10 +77,10 @@ fn receivers_beyond_the_map_are_counted() {
     puppet.ask("accept a l");
     std::io::Write::write_all(&mut near, b"x").expect("sends");
     puppet.ask("recv a 1");
-    assert_eq!(trace.probes.count(Counter::LastFull), before, "what is watched no more was swept");
+    assert_eq!(trace.probes.count(Counter::LastFull), before, "entries of unwatched processes are swept");
 }
 
-/// A process of that user which connects, and waits until it is told to end.
+/// A process of a given user that connects and waits for EOF on stdin.
 struct Client(Child);
 
 impl Client {
@@ -90,7 +90,7 @@ impl Client {
         command.args(["-c", &script]).uid(uid).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("bash starts");
         let stdout = child.stdout.as_mut().expect("stdout");
-        std::io::Read::read_exact(stdout, &mut [0]).expect("it is connected");
+        std::io::Read::read_exact(stdout, &mut [0]).expect("the client is connected");
         Self(child)
     }
 }
@@ -98,7 +98,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
-        // It may have ended by itself.
+        // The client may have exited already.
         let _status = self.0.wait();
     }
 }
@@ -112,11 +112,11 @@ fn one_user_cannot_take_every_place_of_watched_processes() {
     let trace = small(vec![port], vec![("WATCHED", PLACES)]);
     let clients: Vec<Client> = (0..QUOTA + 3).map(|_| Client::start(NOBODY, port)).collect();
     let watched = clients.iter().filter(|client| trace.probes.watched_as(client.0.id()).is_some()).count();
-    assert_eq!(watched, QUOTA, "its share");
+    assert_eq!(watched, QUOTA, "the quota of one user");
     assert_eq!(trace.probes.count(Counter::WatchFull), 3, "every refusal is counted");
     let root = Client::start(0, port);
-    assert_eq!(trace.probes.watched_as(root.0.id()), Some(WatchAs::Endpoint), "others have their places");
+    assert_eq!(trace.probes.watched_as(root.0.id()), Some(WatchAs::Endpoint), "other users have room");
     drop(clients);
     let again = Client::start(NOBODY, port);
-    assert_eq!(trace.probes.watched_as(again.0.id()), Some(WatchAs::Endpoint), "who exits gives its place back");
+    assert_eq!(trace.probes.watched_as(again.0.id()), Some(WatchAs::Endpoint), "an exit frees the entry");
 }

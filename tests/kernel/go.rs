@@ -1,4 +1,4 @@
-//! Joins of a Go relay, whose actors are goroutines.
+//! Pairs in a Go relay: its actors are goroutines.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,10 +15,10 @@ use crate::{
     trace::Trace,
 };
 
-/// Open at once.
+/// Number of simultaneous connections.
 const CONNECTIONS: u32 = 200;
 
-/// Answers every connection: eight bytes name it, then as many bytes come back as are sent. Tells where it came from.
+/// Serves one connection: stores the peer's address under the name in the first eight bytes, then echoes all bytes.
 fn serve(mut stream: TcpStream, met: &std::sync::Mutex<BTreeMap<u64, SocketAddr>>) {
     let mut name = [0; 8];
     stream.read_exact(&mut name).expect("a name");
@@ -33,7 +33,7 @@ fn serve(mut stream: TcpStream, met: &std::sync::Mutex<BTreeMap<u64, SocketAddr>
     }
 }
 
-/// Small and repeatable: xorshift.
+/// Small, repeatable random numbers (xorshift).
 fn next(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -41,7 +41,7 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
-/// A client: some exchanges of random size, then waits until everybody is as far.
+/// A client: a few exchanges of random size between two barriers.
 fn ask(address: SocketAddr, name: u64, all_there: &Barrier) -> SocketAddr {
     let mut stream = TcpStream::connect(address).expect("connects");
     stream.write_all(&name.to_be_bytes()).expect("sends");
@@ -58,7 +58,8 @@ fn ask(address: SocketAddr, name: u64, all_there: &Barrier) -> SocketAddr {
     stream.local_addr().expect("local")
 }
 
-/// Everybody talks through the relay at once. Returns what was seen, and the truth: who was connected to whom.
+/// Runs all clients through the relay at once. Returns the trace, the relay's pid, and the true pairs of client and
+/// backend address.
 fn exercise(mode: &str) -> Option<(Trace, u32, BTreeMap<SocketAddr, SocketAddr>)> {
     let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
     let go = Go::since(17).into_iter().next()?;
@@ -91,11 +92,11 @@ fn exercise(mode: &str) -> Option<(Trace, u32, BTreeMap<SocketAddr, SocketAddr>)
     trace.settle();
     let met = met.lock().expect("unpoisoned");
     let truth = clients.into_iter().map(|(name, client)| (client, met[&name])).collect();
-    assert_eq!(trace.probes.count(tracer_common::Counter::RingFull), 0, "nothing was lost");
+    assert_eq!(trace.probes.count(tracer_common::Counter::RingFull), 0, "no record was lost");
     Some((trace, relay.pid(), truth))
 }
 
-/// Every pair joins what belongs together, each direction once.
+/// Checks that every reported pair is true, and that each direction is reported once.
 fn check(trace: &Trace, pid: u32, truth: &BTreeMap<SocketAddr, SocketAddr>, by_splice: bool) {
     let mut there = BTreeSet::new();
     let mut back = BTreeSet::new();
@@ -109,11 +110,11 @@ fn check(trace: &Trace, pid: u32, truth: &BTreeMap<SocketAddr, SocketAddr>, by_s
         } else {
             (&mut back, to.remote, from.local)
         };
-        assert_eq!(truth.get(&client), Some(&outbound), "strangers were joined: {seen:?}");
-        assert!(set.insert(client), "told twice: {seen:?}");
+        assert_eq!(truth.get(&client), Some(&outbound), "a wrong pair: {seen:?}");
+        assert!(set.insert(client), "reported twice: {seen:?}");
     }
     let expected: BTreeSet<SocketAddr> = truth.keys().copied().collect();
-    assert_eq!((there, back), (expected.clone(), expected), "every connection is joined in both directions");
+    assert_eq!((there, back), (expected.clone(), expected), "every connection is paired in both directions");
 }
 
 #[test]
@@ -121,7 +122,7 @@ fn connections_of_a_go_relay_are_never_mixed() {
     let Some((trace, pid, truth)) = exercise("copy") else { return };
     assert_eq!(truth.len(), CONNECTIONS as usize);
     check(&trace, pid, &truth, false);
-    // The dial rule names the right one, too.
+    // The dial rule finds the same inbound connection.
     let mut accepted: BTreeMap<SocketId, SocketAddr> = BTreeMap::new();
     let mut dials = 0;
     for seen in trace.of(pid) {
@@ -132,7 +133,7 @@ fn connections_of_a_go_relay_are_never_mixed() {
             }
             Fact::Connected { socket, actor, inbound } => {
                 assert!(actor.g.is_some(), "{seen:?}");
-                let client = accepted.get(&inbound.expect("it had received")).expect("accepted before");
+                let client = accepted.get(&inbound.expect("the goroutine had received")).expect("accepted before");
                 assert_eq!(truth.get(client), Some(&socket.tuple.expect("TCP").local), "{seen:?}");
                 dials += 1;
             }

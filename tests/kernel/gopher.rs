@@ -1,4 +1,4 @@
-//! Programs in Go that tests run: built with the Go of this machine, and with others.
+//! Go programs for tests, built with this machine's Go and other versions.
 
 use std::{
     ffi::OsString,
@@ -11,10 +11,10 @@ use std::{
 
 use execpath::model::Program;
 
-/// Names `go` programs of other versions, as PATH names folders; `cargo xtask test` sets it.
+/// Environment variable with paths of other `go` programs, separated as in PATH. `cargo xtask test` sets it.
 const VARIABLE: &str = "EXECPATH_GO";
 
-/// A Go that compiles.
+/// A Go toolchain.
 #[derive(Clone, Debug)]
 pub(crate) struct Go {
     path: PathBuf,
@@ -32,15 +32,16 @@ impl Go {
 
     fn minor(&self) -> u32 {
         let minor = self.version.strip_prefix("go1.").and_then(|rest| rest.split('.').next());
-        minor.and_then(|minor| minor.parse().ok()).unwrap_or_else(|| panic!("no version of Go: {}", self.version))
+        minor.and_then(|minor| minor.parse().ok()).unwrap_or_else(|| panic!("not a version of Go: {}", self.version))
     }
 
-    /// Whether it is Go 1.`minor` or later.
+    /// True for Go 1.`minor` or later.
     pub(crate) fn is_since(&self, minor: u32) -> bool {
         self.minor() >= minor
     }
 
-    /// This machine's, and those that the environment names, from Go 1.`minor` on. Says so where there is none.
+    /// Toolchains from Go 1.`minor` on: this machine's, and those named in the environment. Prints a notice if there is
+    /// none.
     pub(crate) fn since(minor: u32) -> Vec<Self> {
         let named = std::env::var_os(VARIABLE).unwrap_or_default();
         let all = [PathBuf::from("go")].into_iter().chain(std::env::split_paths(&named)).filter_map(Self::at);
@@ -52,20 +53,20 @@ impl Go {
         new
     }
 
-    /// What the tracer is told of programs that it built.
+    /// The program version that the tracer derives from a binary of this toolchain.
     pub(crate) fn program(&self) -> Program {
         Program::Go(self.version.clone())
     }
 }
 
-/// A `go` that takes neither another version nor anything from the network.
+/// A `go` command that neither switches to another toolchain nor uses the network.
 fn command(path: &Path) -> Command {
     let mut go = Command::new(path);
     go.envs([("CGO_ENABLED", "0"), ("GO111MODULE", "off"), ("GOFLAGS", ""), ("GOTOOLCHAIN", "local")]);
     go
 }
 
-/// A program of `tests/kernel/go`, built.
+/// A built program of `tests/kernel/go`.
 pub(crate) struct Built {
     program: PathBuf,
     _folder: tempfile::TempDir,
@@ -78,15 +79,15 @@ impl Built {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernel/go").join(source);
         let words: [OsString; 4] = ["build".into(), "-o".into(), program.clone().into(), source.into()];
         let status = command(&go.path).args(words).status().expect("go starts");
-        assert!(status.success(), "{} does not build it", go.version);
+        assert!(status.success(), "{} does not build the program", go.version);
         Self { program, _folder: folder }
     }
 }
 
-/// A program of `tests/kernel/go` that runs.
+/// A running program of `tests/kernel/go`.
 pub(crate) struct Gopher {
     process: Child,
-    /// On which it listens.
+    /// Address on which the program listens.
     pub(crate) address: SocketAddr,
     to: ChildStdin,
     from: BufReader<ChildStdout>,
@@ -108,7 +109,7 @@ impl Gopher {
         let to = process.stdin.take().expect("stdin");
         let mut from = BufReader::new(process.stdout.take().expect("stdout"));
         let mut line = String::new();
-        from.read_line(&mut line).expect("its address");
+        from.read_line(&mut line).expect("the program prints its address");
         let address = line.trim().parse().expect("an address");
         Self { process, address, to, from, _built: Rc::clone(built) }
     }
@@ -117,15 +118,15 @@ impl Gopher {
         self.process.id()
     }
 
-    /// The words of the next line that it says.
+    /// Words of the next line on the program's stdout.
     pub(crate) fn words(&mut self) -> Vec<String> {
         let mut line = String::new();
-        self.from.read_line(&mut line).expect("its stdout");
+        self.from.read_line(&mut line).expect("the program's stdout");
         assert!(!line.is_empty(), "the program died");
         line.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// Has it done.
+    /// Sends a command, and waits until the program has done it.
     pub(crate) fn ask(&mut self, line: &str) {
         writeln!(self.to, "{line}").expect("the program listens");
         assert_eq!(self.words(), ["done"], "{line}");

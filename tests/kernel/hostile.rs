@@ -1,4 +1,4 @@
-//! A snapshot among processes that come, go, hide, or have more open than anybody should.
+//! Snapshots among processes that start, exit, hide, or hold very many descriptors.
 
 use std::{
     fs::File,
@@ -16,11 +16,11 @@ use execpath::{
 use execpath_tests::binary;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Far beyond what was measured, on a machine that does other things, too: it catches what hangs.
+/// Limit far beyond measured times, even on a busy machine: catches hangs.
 const BOUND: Duration = Duration::from_secs(30);
-/// Where the hard limit allows them; else as many as it does.
+/// Number of descriptors, or as many as the hard limit allows.
 const MANY: u64 = 100_000;
-/// What the test itself has open.
+/// Descriptors reserved for the test itself.
 const OWN: u64 = 1_000;
 
 fn take(options: Options) -> (Vec<Observation>, Duration) {
@@ -35,9 +35,9 @@ fn resident() -> usize {
     pages * rustix::param::page_size()
 }
 
-/// This process, by what a snapshot says of it.
+/// This process's key, from a snapshot.
 fn own(snapshot: &mut Snapshot) -> TaskKey {
-    snapshot.answer(&Want::Pid(std::process::id()), BootTime(1))[0].task.expect("it runs")
+    snapshot.answer(&Want::Pid(std::process::id()), BootTime(1))[0].task.expect("this process is running")
 }
 
 #[test]
@@ -55,10 +55,10 @@ fn a_hundred_thousand_descriptors_in_one_process_are_looked_at() {
     let (facts, took) = take(Options { places: Places::new(Some(port), None, None), ..Options::default() });
     eprintln!("{many} descriptors: took {took:?}, {} MiB more", resident().saturating_sub(memory) >> 20);
     assert!(took < BOUND, "{took:?}");
-    assert!(resident() < memory + (64 << 20), "some 100 bytes a descriptor");
+    assert!(resident() < memory + (64 << 20), "about 100 bytes per descriptor");
     let sees = |fact: &Fact| matches!(fact, Fact::Listening { socket } if socket.tuple.is_some_and(|tuple| tuple.local.port() == port));
-    assert!(facts.iter().any(|seen| sees(&seen.fact)), "the last descriptor, behind all others");
-    assert!(!facts.iter().any(|seen| matches!(seen.fact, Fact::Lost { .. })), "nothing was left out");
+    assert!(facts.iter().any(|seen| sees(&seen.fact)), "the last descriptor is found");
+    assert!(!facts.iter().any(|seen| matches!(seen.fact, Fact::Lost { .. })), "no descriptor was skipped");
 
     let mut snapshot = Snapshot::new(Options::default());
     let task = own(&mut snapshot);
@@ -72,7 +72,7 @@ fn a_hundred_thousand_descriptors_in_one_process_are_looked_at() {
     });
     assert!(counted.is_some_and(|count| count > many), "{counted:?}");
     drop(files);
-    setrlimit(Resource::Nofile, before).expect("as it was");
+    setrlimit(Resource::Nofile, before).expect("the old limit");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn processes_that_vanish_meanwhile_are_left_out() {
                 while !done.load(Ordering::Relaxed) {
                     let mut child = Command::new("sleep").arg("1").stdin(Stdio::piped()).spawn().expect("starts");
                     thread::sleep(Duration::from_micros(u64::from(child.id() % 7) * 300));
-                    child.kill().expect("it is not waited for yet");
+                    child.kill().expect("the child is not reaped yet");
                     child.wait().expect("ends");
                 }
             });
@@ -94,7 +94,7 @@ fn processes_that_vanish_meanwhile_are_left_out() {
             let mut snapshot = Snapshot::new(Options { of_one_moment: true, ..Options::default() });
             let begin = Instant::now();
             let facts = snapshot.take(BootTime(1));
-            // Everybody who was seen, many of whom are gone by now.
+            // Measure every process of the snapshot; many have exited by now.
             let tasks = facts.iter().filter_map(|seen| seen.task).map(|task| (task, Depth::Whole)).collect();
             let _facts = snapshot.measure(&Scope { tasks, files: true, ..Scope::default() }, BootTime(2));
             slowest = slowest.max(begin.elapsed());
@@ -108,7 +108,7 @@ fn processes_that_vanish_meanwhile_are_left_out() {
 fn who_is_gone_or_another_by_now_has_no_numbers() {
     let mut child = Command::new("sleep").arg("1000").spawn().expect("starts");
     let mut snapshot = Snapshot::new(Options::default());
-    let task = snapshot.answer(&Want::Pid(child.id()), BootTime(1))[0].task.expect("it runs");
+    let task = snapshot.answer(&Want::Pid(child.id()), BootTime(1))[0].task.expect("the child is running");
     let other = TaskKey { start_ticks: task.start_ticks + 1, ..task };
     let mut told = |task| {
         let scope = Scope { tasks: [(task, Depth::Whole)].into(), files: true, ..Scope::default() };
@@ -120,7 +120,7 @@ fn who_is_gone_or_another_by_now_has_no_numbers() {
         )
     };
     assert_eq!((told(task), told(other)), ((false, true), (true, false)));
-    child.kill().expect("it runs");
+    child.kill().expect("the child is running");
     child.wait().expect("ends");
     assert_eq!(told(task), (true, false));
 }

@@ -1,4 +1,5 @@
-//! Initial sequence numbers: both ends of each connection have the same, whatever happens to it, and no stranger has them.
+//! Initial sequence numbers: both ends of a connection always have the same pair, and no other connection has this
+//! pair.
 
 use std::{
     collections::BTreeMap,
@@ -38,7 +39,7 @@ fn isn_of(fact: &Fact) -> Option<(SocketId, Isn)> {
     }
 }
 
-/// What the iterator reads of these sockets, by cookie.
+/// Sequence numbers that the iterator reads for sockets of this port, by cookie.
 fn read(port: u16) -> BTreeMap<u64, Isn> {
     let options = snapshot::Options {
         places: Places::new(Some(port), None, None),
@@ -71,13 +72,13 @@ impl Ends {
         (of(&self.near), of(&self.far))
     }
 
-    /// So many bytes, from one end to the other.
+    /// Sends `count` bytes from one end to the other.
     fn pass(&self, count: usize, back: bool) {
         let (mut from, mut to) = if back { (&self.far, &self.near) } else { (&self.near, &self.far) };
         thread::scope(|scope| {
             let sends = scope.spawn(move || from.write_all(&vec![7; count]).expect("sends"));
             to.read_exact(&mut vec![0; count]).expect("receives");
-            sends.join().expect("is done");
+            sends.join().expect("the sender ends");
         });
     }
 }
@@ -89,18 +90,18 @@ fn isns_of_both_ends_agree_at_every_stage_of_a_connection() {
         let first = ends.isns();
         assert!(first.0.is_other_end_of(first.1), "{first:?}");
         ends.pass(1, false);
-        assert_eq!(ends.isns(), first, "a byte");
+        assert_eq!(ends.isns(), first, "after one byte");
         ends.pass(3_000_000, true);
         ends.pass(100_000, false);
-        assert_eq!(ends.isns(), first, "data both ways");
+        assert_eq!(ends.isns(), first, "after data in both directions");
         (&ends.near).write_all(&[7; 1000]).expect("sends");
-        assert_eq!(ends.isns(), first, "data that nobody has read");
+        assert_eq!(ends.isns(), first, "with unread data");
         ends.near.shutdown(Shutdown::Write).expect("shuts");
         (&ends.far).read_to_end(&mut Vec::new()).expect("receives");
         assert_eq!(ends.isns(), first, "half closed");
         ends.pass(1_000_000, true);
         assert_eq!(ends.isns(), first, "data into a half-closed connection");
-        // The last FIN ends the connection: its sockets have no state any more that a snapshot lists.
+        // After the last FIN, a snapshot no longer lists the sockets in their state.
     }
 }
 
@@ -116,7 +117,7 @@ fn isns_of_the_accepting_end_agree_when_it_closes_first() {
     assert_eq!(ends.isns(), first);
 }
 
-/// Sets the ISN that a socket connects with (include/uapi/linux/tcp.h).
+/// Sets the ISN of a socket's next connect (include/uapi/linux/tcp.h).
 fn choose_isn(socket: &impl AsRawFd, isn: u32) {
     const REPAIR_OFF_WITHOUT_PROBE: libc::c_int = -1;
     const SEND_QUEUE: libc::c_int = 2;
@@ -144,18 +145,18 @@ fn isns_are_those_of_the_handshake_and_survive_wrap_around() {
         rustix::net::connect(&socket, &address).expect("connects");
         let ends = Ends { port: address.port(), near: socket.into(), far: listener.accept().expect("accepts").0 };
         let first = ends.isns();
-        assert_eq!((first.0.own, first.1.peer), (isn.wrapping_sub(1), isn), "the ISN that was chosen");
+        assert_eq!((first.0.own, first.1.peer), (isn.wrapping_sub(1), isn), "the chosen ISN");
         assert!(first.0.is_other_end_of(first.1), "{first:?}");
         ends.pass(1_000_000, false);
         ends.pass(1_000, true);
-        assert_eq!(ends.isns(), first, "behind the wrap-around");
+        assert_eq!(ends.isns(), first, "after the wrap-around");
         ends.near.shutdown(Shutdown::Write).expect("shuts");
         (&ends.far).read_to_end(&mut Vec::new()).expect("receives");
         assert_eq!(ends.isns(), first, "half closed");
     }
 }
 
-/// While data flows, a reading may miss: it is never another connection's.
+/// Readings during data flow may miss a pair, but never report a wrong one.
 #[test]
 fn isns_read_while_data_flows_are_right_or_missing() {
     const READINGS: usize = 30;
@@ -176,12 +177,12 @@ fn isns_read_while_data_flows_are_right_or_missing() {
             right += usize::from(all.get(&near) == Some(&first.0)) + usize::from(all.get(&far) == Some(&first.1));
         }
         ends.near.shutdown(Shutdown::Both).expect("shuts");
-        sends.join().expect("is done");
+        sends.join().expect("the sender ends");
     });
     assert!(right >= 2 * READINGS - 3, "{right} of {}", 2 * READINGS);
 }
 
-/// Two namespaces with a wire between them: addresses 10.77.0.1 and 10.77.0.2.
+/// Two namespaces with a veth pair between them: addresses 10.77.0.1 and 10.77.0.2.
 fn wired(name: &str) -> [NetNs; 2] {
     let ends = [NetNs::make(&format!("{name}1")), NetNs::make(&format!("{name}2"))];
     let [one, other] = &ends;
@@ -197,10 +198,10 @@ fn inside(netns: &NetNs) -> Puppet {
     Puppet::under("ip", &["netns", "exec", &netns.0])
 }
 
-/// A puppet of a user without privileges, in user and network namespaces of its own. It needs a copy of this program that
-/// everybody may run.
+/// A helper process of an unprivileged user, in user and network namespaces of its own. It runs a copy of this program
+/// that every user may execute.
 fn stranger(folder: &Path) -> Puppet {
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("the folder's mode can be changed");
     let program = folder.join("stranger");
     fs::copy(own_path(), &program).expect("copies");
     let mut command = Command::new("setpriv");
@@ -216,10 +217,10 @@ fn loose<'a>(facts: impl IntoIterator<Item = &'a Observation>, port: u16, pairin
     correlator.report().loose
 }
 
-/// Who has the other end of that process's connection in that role.
+/// Owner of the peer of this process's connection in this role.
 fn peer_of(loose: &[Loose], task: TaskKey, role: SocketRole) -> Option<TaskKey> {
     let is_it = |one: &&Loose| one.task == task && one.socket.role == Some(role);
-    loose.iter().find(is_it).unwrap_or_else(|| panic!("{task:?} has no such end: {loose:#?}")).peer
+    loose.iter().find(is_it).unwrap_or_else(|| panic!("{task:?} has no end with this role: {loose:#?}")).peer
 }
 
 const PORT: u16 = 46_443;
@@ -233,7 +234,7 @@ fn mirrored_addresses_in_a_strangers_namespace_are_no_connection() {
     server.ask(&format!("listen l 10.77.0.2:{PORT}"));
     let local = victim.ask(&format!("connect c 10.77.0.2:{PORT}"))[2].clone();
     server.ask("accept s l");
-    // The same addresses and ports, at the same time.
+    // The forger uses the same addresses and ports at the same time.
     for arguments in ["link set lo up", "addr add 10.77.0.1/32 dev lo", "addr add 10.77.0.2/32 dev lo"] {
         assert_eq!(forger.ask(&format!("run ip {arguments}")), ["Some(0)"], "{arguments}");
     }
@@ -257,13 +258,13 @@ fn mirrored_addresses_in_a_strangers_namespace_are_no_connection() {
             _ => None,
         })
     };
-    assert_eq!(tuple(victim), tuple(forger_key), "the forgery is a good one");
+    assert_eq!(tuple(victim), tuple(forger_key), "the forger's addresses equal the victim's");
 
     let all = loose(&trace.seen, PORT, Pairing::SequenceNumbers);
     assert_eq!(peer_of(&all, victim, SocketRole::Connected), Some(server));
     assert_eq!(peer_of(&all, forger_key, SocketRole::Accepted), Some(forger_key));
 
-    // As if the server were on another host, and the forger hid its own client.
+    // Now the server is on another host, and the forger hides its own client.
     let is_left = |seen: &&Observation| {
         seen.task != Some(server) && !(seen.task == Some(forger_key) && matches!(seen.fact, Fact::Connected { .. }))
     };
@@ -271,9 +272,9 @@ fn mirrored_addresses_in_a_strangers_namespace_are_no_connection() {
     assert_eq!(peer_of(&left, victim, SocketRole::Connected), None);
     assert_eq!(peer_of(&left, forger_key, SocketRole::Accepted), None);
     let fooled = loose(trace.seen.iter().filter(is_left), PORT, Pairing::Addresses);
-    assert_eq!(peer_of(&fooled, victim, SocketRole::Connected), Some(forger_key), "addresses alone are forged");
+    assert_eq!(peer_of(&fooled, victim, SocketRole::Connected), Some(forger_key), "addresses alone accept the forgery");
 
-    // The same by a look at what is there.
+    // The same checks with a snapshot.
     let options = snapshot::Options { places: Places::new(Some(PORT), None, None), ..snapshot::Options::default() };
     let seen = Snapshot::new(options).take(BootTime(1));
     let all = loose(&seen, PORT, Pairing::SequenceNumbers);
@@ -282,7 +283,7 @@ fn mirrored_addresses_in_a_strangers_namespace_are_no_connection() {
     assert_eq!(peer_of(&left, victim, SocketRole::Connected), None);
 }
 
-/// A client, a router that translates both addresses, and a server, each in a namespace.
+/// A client, a router that translates both addresses, and a server, each in its own namespace.
 struct Cluster {
     client: NetNs,
     _router: NetNs,
@@ -290,7 +291,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Every cluster has the same addresses.
+    /// Builds a cluster; all clusters use the same addresses.
     fn make(name: &str) -> Self {
         let [client, router, server] = ["c", "r", "s"].map(|end| NetNs::make(&format!("{name}{end}")));
         for (netns, wire, address) in [(&client, "front", "10.1.0"), (&server, "back", "10.2.0")] {
@@ -315,7 +316,7 @@ impl Cluster {
         Self { client, _router: router, server }
     }
 
-    /// So many connections, by what the server knows them: the inodes of both ends.
+    /// Opens `count` connections. Returns their ends and the listener.
     fn connect(&self, count: usize) -> (Vec<(TcpStream, TcpStream)>, TcpListener) {
         let address = SocketAddr::from(([10, 2, 0, 2], PORT));
         let listener = self.server.enter(|| TcpListener::bind(address).expect("listens"));
@@ -352,13 +353,13 @@ fn connections_through_translated_addresses_are_joined_each_with_its_own() {
     let all: Vec<_> = made.iter().flat_map(|(ends, _)| ends).collect();
     for (index, (near, far)) in all.iter().enumerate() {
         let ends = [near, far].map(|end| seen[&names(end).cookie.expect("a cookie")].tuple.expect("addresses"));
-        assert_ne!(ends[0].mirrored(), ends[1], "translated");
+        assert_ne!(ends[0].mirrored(), ends[1], "the addresses are translated");
         joined += usize::from(isn(near).is_other_end_of(isn(far)));
         wrong +=
             all.iter().enumerate().filter(|(at, (_, far))| *at != index && isn(near).is_other_end_of(isn(far))).count();
     }
     assert_eq!((joined, wrong), (2 * EACH, 0));
-    // The correlator has found the other end of each.
+    // The correlator finds the peer of each end.
     let loose = loose(&trace.seen, PORT, Pairing::SequenceNumbers);
     let own = key(std::process::id());
     let paired = loose.iter().filter(|one| one.task == own && one.peer == Some(own)).count();

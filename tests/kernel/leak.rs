@@ -1,4 +1,4 @@
-//! A runtime that leaks, played by this process: it keeps FIFOs of execs that are over.
+//! A leaking runtime, played by this process: it keeps the FIFOs of finished execs open.
 
 use std::{
     fs::{self, File},
@@ -11,10 +11,10 @@ use execpath_tests::binary;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 
-/// Execs that are over, and whose FIFOs are open.
+/// Number of finished execs with open FIFOs.
 const LEAKED: u64 = 5;
 
-/// What runs in the container beside them, whose FIFO its shim has open as well.
+/// A process of a running exec: its shim holds the FIFO, too.
 struct Shim(Child);
 
 impl Drop for Shim {
@@ -24,11 +24,11 @@ impl Drop for Shim {
     }
 }
 
-/// A FIFO of that exec, where containerd puts it, open for both so that nobody waits for its other end.
+/// An exec's FIFO at containerd's path, opened for reading and writing so that no open blocks.
 fn fifo(folder: &Path, exec: u64) -> File {
     let path = folder.join(format!("{exec:064x}-stdout"));
     mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
-    File::options().read(true).write(true).open(path).expect("it opens")
+    File::options().read(true).write(true).open(path).expect("the FIFO opens")
 }
 
 #[test]

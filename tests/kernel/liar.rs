@@ -1,6 +1,6 @@
-//! A program that is not Go and pretends to be: it puts what it likes where Go keeps its `g`, and there whatever id and creator it
-//! likes. A victim has the same `g` at the same address, with the same ids. Each rule that goes by goroutines names sockets and
-//! processes of the liar's own.
+//! A program that is not Go but pretends to be: it places arbitrary values at Go's `g`, with any id and creator. A
+//! victim has the same `g` at the same address, with the same ids. Every rule based on goroutines must name only
+//! sockets and processes of the liar itself.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use execpath::model::{Fact, Observation, Program, SocketId, WatchAs};
 
 use crate::{puppet::Puppet, trace::Trace};
 
-/// Keeps the creator of a goroutine, so that each rule applies.
+/// A Go version that keeps a goroutine's creator, so that every rule applies.
 const GO: &str = "go1.24.1";
 
-/// A process with a listener, two connections that it accepted, one that it made, and both ends' names.
+/// A process with a listener, two accepted connections and one that it opened.
 struct Actor {
     puppet: Puppet,
     /// Cookies of its sockets.
@@ -37,7 +37,7 @@ impl Actor {
         self.own.insert(cookie(&words));
     }
 
-    /// Takes what a client sends on a connection of its own, as that goroutine.
+    /// Receives a client's byte on a new connection, as this goroutine.
     fn receive(&mut self, client: &mut Puppet, name: &str, goid: u64) {
         client.ask(&format!("connect {name} {}", self.listener));
         self.keep(&format!("accept {name} l"));
@@ -46,7 +46,7 @@ impl Actor {
     }
 }
 
-/// Every socket that a fact names beside its own process.
+/// Every socket that a fact names, beside its own process.
 fn sockets(fact: &Fact) -> Vec<SocketId> {
     match fact {
         Fact::Connected { socket, inbound, .. } => [socket.id].into_iter().chain(*inbound).collect(),
@@ -60,7 +60,7 @@ fn sockets(fact: &Fact) -> Vec<SocketId> {
     }
 }
 
-/// The rule by which a fact joins two things of one process.
+/// The rule by which a fact links two things of one process.
 fn rule(fact: &Fact) -> Option<&'static str> {
     match fact {
         Fact::Connected { inbound: Some(_), .. } => Some("dial"),
@@ -82,12 +82,13 @@ fn forged_goroutines_name_sockets_of_their_own_process() {
     let (mut victim, mut liar) = (Actor::start(&mut trace), Actor::start(&mut trace));
     let mut client = Puppet::start();
     let target = client.ask("listen t 127.0.0.1:0")[2].clone();
-    // The victim's goroutine 1 serves a connection, and sleeps: whatever the same `g` does next in its process is for it.
+    // The victim's goroutine 1 serves a connection, and sleeps: further acts of this `g` in the victim belong to that
+    // connection.
     victim.receive(&mut client, "va", 1);
-    // The liar has the same `g`, with nothing received: it dials, makes a FIFO and forks for nobody.
+    // The liar uses the same `g` and has received nothing: its dial, FIFO and fork belong to no connection.
     liar.keep(&format!("forge 1 7 connect x0 {target}"));
     liar.puppet.ask(&format!("forge 1 7 mknod {}", path("f0")));
-    // And for a connection of its own.
+    // The same acts after receiving on a connection of its own.
     liar.receive(&mut client, "la", 1);
     liar.keep(&format!("forge 1 7 connect x1 {target}"));
     liar.puppet.ask("forge 1 7 send x1");
@@ -99,20 +100,23 @@ fn forged_goroutines_name_sockets_of_their_own_process() {
     client.ask("send t2 1");
     liar.puppet.ask("forge 2 7 recv x1");
     liar.puppet.ask("forge 2 7 send la");
-    // What a FIFO gave goes to a connection.
+    // A byte read from a FIFO is sent on a connection.
     liar.puppet.ask(&format!("forge 3 7 copy {} la", path("f1")));
-    // The victim goes on.
+    // The victim continues.
     victim.keep(&format!("forge 1 7 connect y {target}"));
     trace.settle();
     let of = |pid: u32| -> Vec<Observation> { trace.of(pid).into_iter().cloned().collect() };
     for (who, own) in [(liar.puppet.pid(), &liar.own), (victim.puppet.pid(), &victim.own)] {
         for seen in of(who) {
             for socket in sockets(&seen.fact) {
-                assert!(socket.cookie.is_none_or(|cookie| own.contains(&cookie)), "another's socket: {seen:#?}");
+                assert!(
+                    socket.cookie.is_none_or(|cookie| own.contains(&cookie)),
+                    "a socket of another process: {seen:#?}"
+                );
             }
         }
     }
     let rules: BTreeSet<&str> = of(liar.puppet.pid()).iter().filter_map(|seen| rule(&seen.fact)).collect();
     let all = ["FIFO made", "FIFO read", "both directions", "creator", "dial", "fork"];
-    assert_eq!(rules, all.into(), "the forgery is taken for a goroutine: {:#?}", of(liar.puppet.pid()));
+    assert_eq!(rules, all.into(), "every rule takes the forgery for a goroutine: {:#?}", of(liar.puppet.pid()));
 }

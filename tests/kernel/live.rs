@@ -1,4 +1,4 @@
-//! A whole trace: what is older than it.
+//! A whole trace: connections older than it, and recordings cut off.
 
 use std::{
     collections::BTreeSet,
@@ -30,12 +30,12 @@ fn closed(seen: &Observation) -> Option<u64> {
     }
 }
 
-/// Ends with the test, however that ends.
+/// A tracer, killed on drop.
 struct Tracer(Child);
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The tracer may have exited already.
         let _gone = self.0.kill();
         let _status = self.0.wait();
     }
@@ -56,15 +56,15 @@ fn a_trace_tells_the_end_of_connections_that_it_found() {
         .arg(&recording)
         .stdout(Stdio::piped())
         .spawn()
-        .expect("it starts");
+        .expect("execpath starts");
     let mut tracer = Tracer(tracer);
     let mut stdout = BufReader::new(tracer.0.stdout.take().expect("stdout"));
     let mut header = String::new();
-    stdout.read_line(&mut header).expect("what it says first");
-    assert!(header.contains("host"), "it is ready: {header}");
-    // Whatever else goes on in this kernel, it must not wait for a reader.
+    stdout.read_line(&mut header).expect("the header");
+    assert!(header.contains("host"), "the first line is the header: {header}");
+    // Read on, so that the tracer is not blocked by other activity in this kernel.
     let rest = thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-    // Another one, to know when the kernel has told the ends.
+    // A second tracer shows when the kernel has reported the closes.
     let mut own = Trace::on_ports(&[]);
     for (puppet, socket) in [(&client, near), (&server, far)] {
         own.probes.track(socket, crate::trace::key(puppet.pid()), None).expect("there is room");
@@ -76,8 +76,8 @@ fn a_trace_tells_the_end_of_connections_that_it_found() {
         own.wait("the close", |seen| closed(seen).filter(|seen| seen == cookie));
     }
     let pid = rustix::process::Pid::from_child(&tracer.0);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
-    tracer.0.wait().expect("it ends");
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("execpath is running");
+    tracer.0.wait().expect("execpath exits");
     rest.join().expect("ends").expect("stdout can be read");
     let text = std::fs::read_to_string(&recording).expect("a recording");
     let seen = text.lines().skip(1).map(|line| serde_json::from_str::<Observation>(line).expect("an observation"));
@@ -85,7 +85,7 @@ fn a_trace_tells_the_end_of_connections_that_it_found() {
     assert_eq!(told, both, "{text}");
 }
 
-/// The latest that a recording tells of, which may be written still, and how it ends.
+/// Time of the latest observation in a recording, which may still be written, and the way the recording ends.
 fn latest(path: &Path) -> Option<(BootTime, Option<End>)> {
     let mut reader = Reader::open(path).ok()?;
     let at = reader.by_ref().map(|seen| seen.at).max()?;
@@ -98,19 +98,19 @@ fn a_recorder_that_is_killed_costs_at_most_the_last_second() {
     for name in ["a.jsonl", "a.jsonl.zst"] {
         let path = folder.path().join(name);
         let record = binary::command().arg("record").arg(&path).stdout(Stdio::null()).spawn();
-        let mut recorder = Tracer(record.expect("it starts"));
+        let mut recorder = Tracer(record.expect("execpath starts"));
         let begun = now();
         while latest(&path).is_none_or(|(at, _)| at.since(begun) < Span::from_secs(3)) {
-            assert!(now().since(begun) < Span::from_secs(60), "it does not record");
+            assert!(now().since(begun) < Span::from_secs(60), "nothing was recorded within 60 s");
             thread::sleep(Duration::from_millis(50));
         }
         let killed = now();
-        recorder.0.kill().expect("it runs");
-        recorder.0.wait().expect("it ends");
+        recorder.0.kill().expect("execpath is running");
+        recorder.0.wait().expect("execpath exits");
         let (last, end) = latest(&path).expect("a recording");
         assert!(matches!(end, Some(End::Cut { .. })), "{end:?}");
-        // What is written waits for the next tick besides, five a second.
-        assert!(killed.since(last) < Span::from_millis(1_500), "{:?} are lost", killed.since(last));
+        // The writer flushes at the next tick, five times a second: allow for this delay, too.
+        assert!(killed.since(last) < Span::from_millis(1_500), "the last {:?} are lost", killed.since(last));
         let ran = binary::run(["replay", &path.to_string_lossy()]);
         assert_eq!(ran.code, Some(0));
         assert!(ran.stderr.starts_with("notice: the recording was cut after line "), "{}", ran.stderr);

@@ -1,4 +1,4 @@
-//! A reader that does not keep up.
+//! A slow reader: lost records are counted.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -26,20 +26,20 @@ fn what_does_not_fit_is_counted_and_leaves_a_hole_in_the_numbers() {
         child.wait().expect("wait(2)");
     }
     let lost = trace.probes.count(Counter::RingFull);
-    assert!(lost > 0, "a page holds no sixty records");
+    assert!(lost > 0, "a page cannot hold sixty records");
     trace.drain();
     let kept = trace.seen.len();
-    assert!(kept > 0, "what fits is there");
+    assert!(kept > 0, "records that fit are kept");
     for pid in pids {
-        assert_eq!(trace.probes.watched_as(pid), None, "{pid} left the map although nobody could be told");
+        assert_eq!(trace.probes.watched_as(pid), None, "{pid} left the map although its exit was lost");
     }
-    // There is room again: new records arrive, and between old and new ones numbers are missing.
+    // There is room again: new records arrive, and sequence numbers are missing between old and new ones.
     let mut child = Command::new("true").spawn().expect("starts");
     child.wait().expect("wait(2)");
     trace.wait("the new exit", |seen| {
         (matches!(seen.fact, Fact::Exit { .. }) && seen.task.is_some_and(|task| task.tgid == child.id())).then_some(())
     });
-    assert_eq!(trace.probes.count(Counter::RingFull), lost, "nothing more was lost");
+    assert_eq!(trace.probes.count(Counter::RingFull), lost, "no further record was lost");
     let total = trace.probes.count(Counter::Sequence);
     assert_eq!(total, trace.seen.len() as u64 + lost, "every record was read or counted as lost");
     let mut by_cpu: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
@@ -50,7 +50,7 @@ fn what_does_not_fit_is_counted_and_leaves_a_hole_in_the_numbers() {
     let mut missing = 0;
     for (cpu, numbers) in &by_cpu {
         assert!(numbers.is_sorted_by(|a, b| a < b), "CPU {cpu}: {numbers:?}");
-        // Numbers begin with 1; what was lost before the first or between two is missing.
+        // Numbers start at 1. Lost records leave holes before the first or between two kept ones.
         missing += numbers.last().expect("one at least") - numbers.len() as u64;
     }
     assert!(missing <= lost, "{missing} of {lost}: {by_cpu:?}");

@@ -1,8 +1,8 @@
-//! The probes, on this kernel: real processes and sockets, and what is decoded of them.
+//! The probes on this kernel: real processes and sockets, and the facts decoded from them.
 //!
-//! Needs root: `cargo test -p execpath-tests --features kernel --test kernel -- --test-threads=1`. Each test loads the object
-//! for itself, with ports of its own, so that nothing else on the machine is seen. One thread, because tests watch their own
-//! process.
+//! Needs root: `cargo test -p execpath-tests --features kernel --test kernel -- --test-threads=1`. Each test loads the
+//! object for itself, with ports of its own, so that other activity stays invisible. One thread only: tests watch their
+//! own process.
 
 #![expect(clippy::panic, reason = "a test that fails panics; helpers of tests are not `#[test]` themselves")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one sort of fact among all of them")]

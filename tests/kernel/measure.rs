@@ -1,7 +1,7 @@
-//! Every number that a measurement tells, beside what `ss`, `ps` and /proc say at the same moment.
+//! Compares every number of a sample with `ss`, `ps` and /proc at the same moment.
 //!
-//! The sockets stand still with full queues. `ss` is asked before and after: where it says the same twice, so must the
-//! measurement in between. Times pass meanwhile: they must lie between.
+//! The sockets are idle, with full queues. `ss` runs before and after the sample: where both runs agree, the sample
+//! must be equal. Ages and timers must lie between the two.
 
 use std::{
     collections::BTreeMap,
@@ -25,12 +25,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::trace::names;
 
-/// Something on this machine may move between two questions; a persist timer fires a few times a second.
+/// Attempts: other activity may change numbers between two readings, and a persist timer fires a few times a second.
 const TRIES: usize = 100;
-/// Clocks of the kernel tick every 1 to 10 ms, and `ss` cuts down.
+/// Tolerance: kernel clocks tick every 1 to 10 ms, and `ss` rounds down.
 const TICK_MS: u64 = 20;
 
-/// What is measured; one moment.
+/// One sample of this scope.
 fn measured(snapshot: &mut Snapshot, scope: &Scope) -> Measures {
     let mut measures = Measures::default();
     for seen in snapshot.measure(scope, BootTime(1)) {
@@ -48,18 +48,18 @@ fn netns() -> Option<u32> {
     u32::try_from(inode).ok()
 }
 
-/// Lines of `ss` that have this inode.
+/// The line of `ss` for this inode.
 fn ss(arguments: &str, inode: u64) -> String {
     let out = Command::new("ss").args([arguments, "-H", "-O", "-n", "-e"]).output().expect("ss runs");
     let text = String::from_utf8(out.stdout).expect("text");
     let has =
         |line: &&str| line.split_whitespace().any(|word| word == format!("ino:{inode}") || word == inode.to_string());
-    // A unix socket's line has its peer's inode, too: behind its own.
+    // A line of a unix socket also has the peer's inode, after its own.
     let first = |line: &&str| arguments != "-xa" || line.split_whitespace().nth(5) == Some(inode.to_string().as_str());
     text.lines().filter(has).find(first).unwrap_or_else(|| panic!("ss lists {inode}: {text}")).to_owned()
 }
 
-/// What `ss` says of a TCP socket, by name: numbers as they are printed.
+/// Numbers of a TCP socket by name, as `ss` prints them.
 #[derive(Debug, PartialEq)]
 struct Line {
     state: String,
@@ -68,7 +68,7 @@ struct Line {
     words: BTreeMap<String, String>,
 }
 
-/// These grow while one looks.
+/// Ages grow between two readings.
 const AGES: [&str; 3] = ["lastsnd", "lastrcv", "lastack"];
 
 impl Line {
@@ -88,12 +88,12 @@ impl Line {
         Self { state, queues: (recv.parse().expect("a number"), send.parse().expect("a number")), timer, words: named }
     }
 
-    /// A number, which `ss` leaves out where it is 0.
+    /// A number; `ss` omits zeros.
     fn number(&self, name: &str) -> u64 {
         self.words.get(name).map_or(0, |value| value.parse().expect("a number"))
     }
 
-    /// Microseconds of what is printed in milliseconds with a fraction.
+    /// Microseconds, parsed from milliseconds with a fraction.
     fn micros(&self, name: &str) -> u64 {
         let text = self.words.get(name).map_or("0", |value| value.split('/').next().expect("a word"));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some milliseconds")]
@@ -101,7 +101,7 @@ impl Line {
         micros
     }
 
-    /// The same at both times, but for what grows.
+    /// True if both readings are equal except for growing numbers.
     fn stood_still(&self, later: &Self) -> bool {
         let still = |line: &Self| {
             let names = line
@@ -118,7 +118,8 @@ impl Line {
     }
 }
 
-/// `119min`, `2min12sec`, `12sec`, `1.200ms` (which is 1.2 s), `176ms` (iproute2: misc/ss.c, `print_ms_timer`): from, and before.
+/// `119min`, `2min12sec`, `12sec`, `1.200ms` (1.2 s), `176ms` (iproute2: misc/ss.c, `print_ms_timer`): lower bound, and
+/// exclusive upper bound.
 fn milliseconds(text: &str) -> (u64, u64) {
     let (minutes, rest) = text.split_once("min").unwrap_or(("0", text));
     let number = |text: &str| text.parse::<u64>().expect("a number");
@@ -156,13 +157,13 @@ fn check_tcp(measure: &TcpMeasure, before: &Line, after: &Line) {
         }
         other => panic!("timers: {other:?}"),
     }
-    let info = measure.info.expect("the kernel tells");
+    let info = measure.info.expect("the kernel reports it");
     let numbers: [(&str, u64); 12] = [
         ("backoff", info.backoff.into()),
         ("unacked", info.unacked.into()),
         ("lost", info.lost.into()),
         ("notsent", info.not_sent.into()),
-        ("snd_wnd", info.send_window.expect("this kernel tells").into()),
+        ("snd_wnd", info.send_window.expect("this kernel reports it").into()),
         ("mss", info.send_mss.into()),
         ("pmtu", info.path_mtu.into()),
         ("bytes_acked", info.bytes_acked),
@@ -189,7 +190,7 @@ fn check_tcp(measure: &TcpMeasure, before: &Line, after: &Line) {
     }
 }
 
-/// Measures until nothing moved meanwhile.
+/// Samples until nothing moved between the readings of `ss`.
 fn compare_tcp(end: impl AsFd, tuple: Tuple) -> TcpMeasure {
     let id = names(&end);
     let scope = Scope { tcp: [(id, (tuple, netns()))].into(), ..Scope::default() };
@@ -199,12 +200,12 @@ fn compare_tcp(end: impl AsFd, tuple: Tuple) -> TcpMeasure {
         let measures = measured(&mut snapshot, &scope);
         let after = Line::of(id.inode.expect("a socket"));
         if before.stood_still(&after) {
-            let measure = measures.tcp(id).expect("it is there").last;
+            let measure = measures.tcp(id).expect("the socket is measured").last;
             check_tcp(&measure, &before, &after);
             return measure;
         }
     }
-    panic!("it never stands still")
+    panic!("the socket never becomes idle")
 }
 
 fn fill(mut to: impl Write) -> usize {
@@ -232,14 +233,14 @@ fn tcp_numbers_are_those_of_ss() {
     let sent = fill(&client);
     let (near, far) = (compare_tcp(&client, tuple), compare_tcp(&server, tuple.mirrored()));
     assert!(near.send_q > 0 && far.recv_q > 0, "{near:?} {far:?}");
-    // What came and is not acknowledged yet is in both queues.
+    // Received but unacknowledged bytes are in both queues.
     let queued = u64::from(near.send_q) + u64::from(far.recv_q);
     assert!(queued >= u64::try_from(sent).expect("few"), "{queued} of {sent}");
-    // Until the last segment is acknowledged it is that one's timer.
-    let probes = |_| compare_tcp(&client, tuple).timer.expect("its peer's window is shut").kind == TimerKind::Probe;
+    // Until the last segment is acknowledged, its retransmission timer runs.
+    let probes = |_| compare_tcp(&client, tuple).timer.expect("the timer of a closed window").kind == TimerKind::Probe;
     assert!((0..TRIES).any(probes), "the window stays shut");
     let listens = compare_tcp(&listener, Tuple::new(address, "0.0.0.0:0".parse().expect("an address")));
-    assert_eq!(listens.recv_q, 3, "three wait");
+    assert_eq!(listens.recv_q, 3, "three connections wait");
     server.shutdown(Shutdown::Write).expect("shuts");
     let (near, far) = (compare_tcp(&client, tuple), compare_tcp(&server, tuple.mirrored()));
     assert_eq!((near.state.token(), far.state.token()), ("CLOSE-WAIT", "FIN-WAIT-2"));
@@ -251,7 +252,7 @@ fn keepalive_is_the_timer_of_a_quiet_connection() {
     let client = TcpStream::connect(listener.local_addr().expect("local")).expect("connects");
     rustix::net::sockopt::set_socket_keepalive(&client, true).expect("sets");
     let tuple = Tuple::new(client.local_addr().expect("local"), client.peer_addr().expect("remote"));
-    assert_eq!(compare_tcp(&client, tuple).timer.expect("it runs").kind, TimerKind::KeepAlive);
+    assert_eq!(compare_tcp(&client, tuple).timer.expect("the timer runs").kind, TimerKind::KeepAlive);
 }
 
 #[test]
@@ -260,7 +261,7 @@ fn a_socket_that_is_gone_is_told_to_be_gone() {
     let client = TcpStream::connect(listener.local_addr().expect("local")).expect("connects");
     let (id, tuple) =
         (names(&client), Tuple::new(client.local_addr().expect("local"), client.peer_addr().expect("remote")));
-    // An end whose port was taken by another since: the cookie is not that one's.
+    // An end whose port was reused by another socket: the cookie differs.
     let other = SocketId { cookie: id.cookie.map(|cookie| cookie + 1_000_000), ..id };
     let gone = |id| {
         let scope = Scope { tcp: [(id, (tuple, netns()))].into(), ..Scope::default() };
@@ -268,7 +269,7 @@ fn a_socket_that_is_gone_is_told_to_be_gone() {
         (measures.tcp(id).is_some(), measures.gone(id).is_some())
     };
     assert_eq!((gone(id), gone(other)), ((true, false), (false, true)));
-    // At once, by a reset: nothing waits.
+    // Close by a reset, without TIME-WAIT.
     rustix::net::sockopt::set_socket_linger(&client, Some(std::time::Duration::ZERO)).expect("sets");
     drop(client);
     assert_eq!(gone(id), (false, true));
@@ -282,7 +283,7 @@ fn unix_queues_are_those_of_ss() {
     for (end, received) in [(&near, 0), (&far, sent)] {
         let id = names(end);
         let scope = Scope { unix: [(id, (RawText::default(), netns()))].into(), ..Scope::default() };
-        let measure = measured(&mut snapshot(), &scope).unix(id).expect("it is there").last;
+        let measure = measured(&mut snapshot(), &scope).unix(id).expect("the socket is measured").last;
         let line = ss("-xa", id.inode.expect("a socket"));
         let words: Vec<u32> =
             line.split_whitespace().skip(2).take(2).map(|word| word.parse().expect("a number")).collect();
@@ -291,23 +292,23 @@ fn unix_queues_are_those_of_ss() {
     }
 }
 
-/// Ends with the test.
+/// A process killed on drop.
 struct Sleeper(Child);
 
 impl Sleeper {
     fn start(program: &str, arguments: &[&str], files: [Stdio; 3]) -> Self {
         let [stdin, stdout, stderr] = files;
         let mut command = Command::new(program);
-        Self(command.args(arguments).stdin(stdin).stdout(stdout).stderr(stderr).spawn().expect("it starts"))
+        Self(command.args(arguments).stdin(stdin).stdout(stdout).stderr(stderr).spawn().expect("the program starts"))
     }
 
     fn key(&self) -> TaskKey {
-        snapshot().answer(&Want::Pid(self.0.id()), BootTime(1))[0].task.expect("it runs")
+        snapshot().answer(&Want::Pid(self.0.id()), BootTime(1))[0].task.expect("the process is running")
     }
 
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.0.id()).expect("a pid")).expect("not 0");
-        kill_process(pid, signal).expect("it runs");
+        kill_process(pid, signal).expect("the process is running");
     }
 
     fn measure(&self) -> (TaskKey, Measures) {
@@ -316,7 +317,7 @@ impl Sleeper {
         (key, measured(&mut snapshot(), &scope))
     }
 
-    /// Until it is so: a process that was started, or signalled, takes its time.
+    /// Samples until the condition holds: starts and signals take time.
     fn until(&self, is: impl Fn(&ProcessMeasure) -> bool) -> ProcessMeasure {
         for _ in 0..10_000 {
             let (key, measures) = self.measure();
@@ -324,7 +325,7 @@ impl Sleeper {
                 return measure;
             }
         }
-        panic!("it never comes so far")
+        panic!("the process never reaches the state")
     }
 }
 
@@ -349,18 +350,18 @@ fn check_process(pid: u32, measure: &ProcessMeasure) {
         measure.group.expect("a group").to_string(),
         measure.foreground.map_or("-1".to_owned(), |group| group.to_string()),
         measure.thread_count.to_string(),
-        (measure.resident.expect("it has memory") / 1024).to_string(),
+        (measure.resident.expect("a process with memory") / 1024).to_string(),
     ];
     assert_eq!(ours[0], theirs[0][..1], "{theirs:?}");
     assert_eq!(ours[1..], theirs[1..]);
     let (limits, files) = (format!("/proc/{pid}/limits"), format!("/proc/{pid}/fd"));
-    let limits = fs::read_to_string(limits).expect("it runs");
+    let limits = fs::read_to_string(limits).expect("the process is running");
     let most = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
     let most = most.split_whitespace().nth(3).expect("a column").parse().expect("a number");
-    let open = u64::try_from(fs::read_dir(files).expect("it runs").count()).expect("few");
+    let open = u64::try_from(fs::read_dir(files).expect("the process is running").count()).expect("few");
     assert_eq!((measure.descriptors_max, measure.descriptors), (Some(most), Some(open)));
-    let pidns = fs::read_link(format!("/proc/{pid}/ns/pid")).expect("it runs");
-    assert_eq!(format!("pid:[{}]", measure.pidns.expect("one")), pidns.to_string_lossy());
+    let pidns = fs::read_link(format!("/proc/{pid}/ns/pid")).expect("the process is running");
+    assert_eq!(format!("pid:[{}]", measure.pidns.expect("a namespace")), pidns.to_string_lossy());
 }
 
 #[test]
@@ -372,8 +373,8 @@ fn a_process_is_as_ps_and_proc_have_it() {
     let measure = reader.until(asleep);
     check_process(reader.0.id(), &measure);
     let call = measure.threads[0].call.as_ref().expect("asleep");
-    let theirs = fs::read_to_string(format!("/proc/{}/syscall", reader.0.id())).expect("it runs");
-    // read(2) is 0 on x86-64, 63 where tables are the generic one.
+    let theirs = fs::read_to_string(format!("/proc/{}/syscall", reader.0.id())).expect("the process is running");
+    // read(2) is 0 on x86-64, and 63 in the generic table.
     let number = if cfg!(target_arch = "x86_64") { "0" } else { "63" };
     let words: Vec<&str> = theirs.split_whitespace().collect();
     assert_eq!((words[0], words[1], call.fd), (number, "0x0", Some(0)));
@@ -390,7 +391,7 @@ fn a_process_is_as_ps_and_proc_have_it() {
     assert_eq!((ended.threads.len(), ended.parent), (1, Some(std::process::id())));
 }
 
-/// A pipe with so many bytes in it.
+/// A pipe holding this number of bytes.
 fn pipe(bytes: usize) -> (OwnedFd, PipeWriter) {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     writer.write_all(&vec![7; bytes]).expect("fits");
@@ -432,12 +433,12 @@ fn pipes_fifos_and_terminals_hold_what_was_put_into_them() {
         assert_eq!((measure.queued, measure.capacity), (queued, capacity), "{kind:?}");
         let own = |(task, _): &(TaskKey, _)| task.tgid == std::process::id();
         let others: Vec<Access> = measures.holders(kind, found.file).filter(own).map(|(_, one)| one.access).collect();
-        assert!(!others.is_empty(), "this process has it open, too: {kind:?}");
+        assert!(!others.is_empty(), "this process is another holder: {kind:?}");
         assert!(kind != FileKind::Pipe || others == [Access::Write], "{others:?}");
     }
 }
 
-/// A group of cgroup version 1 or 2; ends with the test.
+/// A cgroup of version 1 or 2, removed on drop.
 struct Group(PathBuf);
 
 impl Group {
@@ -460,7 +461,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Its processes are gone by then: they were declared after it.
+        // Its processes are gone: they are declared later, so dropped earlier.
         let _busy = fs::remove_dir(&self.0);
     }
 }
@@ -476,21 +477,21 @@ fn a_cgroup_is_as_its_files_have_it() {
         let group = Group::make(controller).or_else(|| skipped(format!("no cgroup can be made for {controller}")))?;
         let sleeper = Sleeper::start("sleep", &["1000"], [Stdio::null(), Stdio::null(), Stdio::null()]);
         if !group.write("cgroup.procs", &sleeper.0.id().to_string()) {
-            return skipped("the cgroup takes no process");
+            return skipped("the cgroup accepts no process");
         }
         if controller == "pids" {
             if !group.write("pids.max", "7") {
                 return skipped("no controller of pids");
             }
-            let measure = sleeper.until(|measure| measure.cgroup.is_some()).cgroup.expect("it has");
+            let measure = sleeper.until(|measure| measure.cgroup.is_some()).cgroup.expect("the process has a cgroup");
             assert_eq!((measure.pids, measure.pids_max), (group.number("pids.current"), Some(7)));
             assert_eq!(measure.pids_refused, Some(0));
         } else {
             let frozen = |measure: &ProcessMeasure| measure.cgroup.and_then(|cgroup| cgroup.frozen);
             assert_eq!(frozen(&sleeper.until(|measure| frozen(measure).is_some())), Some(false));
-            assert!(group.write("freezer.state", "FROZEN") || group.write("cgroup.freeze", "1"), "it freezes");
+            assert!(group.write("freezer.state", "FROZEN") || group.write("cgroup.freeze", "1"), "the cgroup freezes");
             sleeper.until(|measure| frozen(measure) == Some(true));
-            assert!(group.write("freezer.state", "THAWED") || group.write("cgroup.freeze", "0"), "it thaws");
+            assert!(group.write("freezer.state", "THAWED") || group.write("cgroup.freeze", "0"), "the cgroup thaws");
         }
         drop(sleeper);
         Some(())

@@ -4,7 +4,7 @@ use std::{fs, os::fd::AsFd, path::Path, process::Command, thread};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// A network namespace that goes with this.
+/// A network namespace, deleted on drop.
 pub(crate) struct NetNs(pub(crate) String);
 
 impl NetNs {
@@ -19,15 +19,15 @@ impl NetNs {
         assert!(Command::new("ip").args(arguments).status().expect("ip runs").success(), "{}", self.0);
     }
 
-    /// Does something in there.
+    /// Runs a closure in the namespace.
     pub(crate) fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
-        let file = fs::File::open(Path::new("/run/netns").join(&self.0)).expect("it is there");
+        let file = fs::File::open(Path::new("/run/netns").join(&self.0)).expect("the namespace exists");
         thread::scope(|scope| {
             let inside = scope.spawn(move || {
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may");
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may enter");
                 act()
             });
-            inside.join().expect("it is done")
+            inside.join().expect("the closure ends")
         })
     }
 }

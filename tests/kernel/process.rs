@@ -13,7 +13,7 @@ use crate::{
     trace::{Trace, key, own_namespace},
 };
 
-/// This process is the daemon.
+/// A trace in which this process is the daemon.
 fn daemon() -> Trace {
     let mut trace = Trace::on_ports(&[]);
     trace.watch(std::process::id(), WatchAs::Daemon);
@@ -50,13 +50,13 @@ fn exit_of(pid: u32) -> impl Fn(&Observation) -> Option<(TaskKey, ExitStatus)> {
     }
 }
 
-/// Runs it to its end and returns its pid and the arguments that were seen, of its last execve.
+/// Runs a command to its end. Returns its pid, and the process information of its last execve.
 fn run(trace: &mut Trace, command: &mut Command) -> (u32, ProcessInfo) {
     let mut child = command.stdin(Stdio::null()).spawn().expect("starts");
     let pid = child.id();
     let status = child.wait().expect("wait(2)");
     let (_, seen) = trace.wait("the exit", exit_of(pid));
-    assert_eq!(seen, from_wait(status), "the exit is the one that wait(2) tells");
+    assert_eq!(seen, from_wait(status), "the exit equals the status of wait(2)");
     let last = trace.of(pid).into_iter().filter_map(info).next_back().cloned();
     (pid, last.unwrap_or_else(|| panic!("no execve of {pid} in {:#?}", trace.seen)))
 }
@@ -85,7 +85,7 @@ fn a_daemons_child_is_seen_from_fork_to_exit() {
     child.kill().expect("kills");
     child.wait().expect("wait(2)");
     let (ended, status) = trace.wait("the exit", exit_of(pid));
-    assert_eq!((ended, status), (child_key, ExitStatus::Signal(9)), "procfs and probe name the process alike");
+    assert_eq!((ended, status), (child_key, ExitStatus::Signal(9)), "procfs and probe give the same key");
     let forks: Vec<_> = trace.seen.iter().filter(|seen| matches!(seen.fact, Fact::Fork { .. })).collect();
     let [fork] = forks[..] else { panic!("one fork, not {forks:#?}") };
     assert_eq!(fork.task, Some(own));
@@ -97,7 +97,7 @@ fn a_daemons_child_is_seen_from_fork_to_exit() {
     assert_eq!((seen.netns, seen.mntns), (Some(own_namespace("net")), Some(own_namespace("mnt"))));
     assert_eq!(seen.watched, Some(WatchAs::Below));
     assert!(!seen.argv_truncated);
-    assert_eq!(trace.probes.watched_as(pid), None, "who exits leaves the map");
+    assert_eq!(trace.probes.watched_as(pid), None, "an exit removes the map entry");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn arguments_are_bytes_and_bounded_and_say_when_they_were_cut() {
     let (_, odd) = run(&mut trace, Command::new("true").arg0("").arg("").arg(os(b"\xff\xfe\n")).arg(""));
     assert_eq!(words(&odd), [b"".as_slice(), b"", b"\xff\xfe\n", b""]);
     assert!(!odd.argv_truncated);
-    // "true", NUL, the argument, NUL: exactly what fits, and one more.
+    // "true", NUL, the argument, NUL: exactly as much as fits, and one byte more.
     for (len, truncated) in [(ARGV_BYTES - 6, false), (ARGV_BYTES - 5, true), (100_000, true)] {
         let (_, long) = run(&mut trace, Command::new("true").arg("x".repeat(len)));
         assert_eq!(long.argv_truncated, truncated, "an argument of {len} bytes: {} words", long.argv.len());
@@ -121,14 +121,14 @@ fn an_empty_argv_is_no_trouble() {
     let mut command = Command::new("true");
     let replace = || {
         let none = [std::ptr::null()];
-        // SAFETY: path and lists end as execve(2) wants it, and live long enough.
+        // SAFETY: path and lists are terminated as execve(2) requires, and live long enough.
         unsafe { libc::execve(c"/bin/true".as_ptr(), none.as_ptr(), none.as_ptr()) };
         Err(std::io::Error::last_os_error())
     };
     // SAFETY: only execve(2) is called between fork and exec.
     unsafe { command.pre_exec(replace) };
     let (_, info) = run(&mut trace, &mut command);
-    // Linux ≥ 5.18 makes one empty argument of none (fs/exec.c: bprm_add_fixup).
+    // Linux ≥ 5.18 replaces an empty argv by one empty argument (fs/exec.c: bprm_add_fixup).
     assert!(words(&info).iter().all(|word| word.is_empty()), "{info:?}");
     assert!(!info.argv_truncated);
 }
@@ -219,7 +219,7 @@ fn who_is_not_watched_is_not_seen() {
     Command::new("sh").args(["-c", "true; exit 3"]).status().expect("runs");
     trace.settle();
     assert_eq!(trace.facts(), Vec::<&Observation>::new());
-    // This process is now an endpoint, for the marker's sake: what those fork is not followed either.
+    // `settle` has made this process an endpoint: children of endpoints are not followed either.
     Command::new("sh").args(["-c", "true; exit 3"]).status().expect("runs");
     trace.settle();
     assert_eq!(trace.facts(), Vec::<&Observation>::new());
@@ -238,7 +238,8 @@ fn the_first_execve_in_another_mount_namespace_is_the_containers_and_its_childre
         of_it.iter().map(|seen| info(seen).map(|info| (info.watched, info.argv[0].to_text()))).collect();
     let expected =
         [Some((Some(WatchAs::Below), "unshare".into())), Some((Some(WatchAs::Contained), "sh".into())), None];
-    // A shell may run its last command without a fork: then the same process runs execve once more, and stays contained.
+    // A shell may run its last command without a fork: then the same process calls execve once more, and stays
+    // contained.
     assert_eq!(kinds[..2], expected[..2], "{of_it:#?}");
     assert!(
         matches!(of_it.last().map(|seen| &seen.fact), Some(Fact::Exit { status: ExitStatus::Code(7) })),
@@ -251,5 +252,5 @@ fn the_first_execve_in_another_mount_namespace_is_the_containers_and_its_childre
         .into_iter()
         .filter(|seen| seen.task.is_some_and(|task| task.tgid != pid && task.tgid != std::process::id()))
         .collect();
-    assert_eq!(strangers, Vec::<&Observation>::new(), "its children are not followed");
+    assert_eq!(strangers, Vec::<&Observation>::new(), "children of a contained process are not followed");
 }

@@ -1,4 +1,4 @@
-//! A process that does what it is told, one line at a time: this test executable, started once more.
+//! A helper process that executes one command per line: this test executable, started once more.
 
 use std::{
     collections::BTreeMap,
@@ -25,10 +25,10 @@ use rustix::{
 
 use crate::trace::names;
 
-/// Set in the environment of a puppet, and of no other process.
+/// Environment variable set only for helper processes.
 const VARIABLE: &str = "EXECPATH_PUPPET";
 
-/// Holds the strings of one.
+/// A running helper process, killed on drop.
 pub(crate) struct Puppet {
     child: Child,
     to: ChildStdin,
@@ -40,7 +40,7 @@ impl Puppet {
         Self::by(Command::new(own_path()))
     }
 
-    /// Started by another program, which takes ours as its last arguments.
+    /// Starts a helper process through another program, with our path as its last argument.
     pub(crate) fn under(program: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
         command.args(arguments).arg(own_path());
@@ -49,7 +49,8 @@ impl Puppet {
 
     pub(crate) fn by(mut command: Command) -> Self {
         command.arg("puppet").env(VARIABLE, "1");
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a puppet starts");
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the helper process starts");
         let to = child.stdin.take().expect("stdin");
         let from = BufReader::new(child.stdout.take().expect("stdout"));
         let mut puppet = Self { child, to, from };
@@ -61,21 +62,21 @@ impl Puppet {
         self.child.id()
     }
 
-    /// Has it done, and returns the words of its answer.
+    /// Sends a command, and returns the words of the answer.
     pub(crate) fn ask(&mut self, line: &str) -> Vec<String> {
         self.tell(line);
         let mut answer = String::new();
-        let read = self.from.read_line(&mut answer).expect("the puppet's stdout");
-        assert!(read > 0, "the puppet died of: {line}");
+        let read = self.from.read_line(&mut answer).expect("the helper process's stdout");
+        assert!(read > 0, "the helper process died of: {line}");
         answer.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// Has something done that has no answer.
+    /// Sends a command without an answer.
     pub(crate) fn tell(&mut self, line: &str) {
-        writeln!(self.to, "{line}").expect("the puppet listens");
+        writeln!(self.to, "{line}").expect("the helper process reads its stdin");
     }
 
-    /// How it ended.
+    /// Waits for the exit status.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("wait(2)")
     }
@@ -83,7 +84,7 @@ impl Puppet {
 
 impl Drop for Puppet {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The helper process may have exited already.
         let _gone = self.child.kill();
         let _status = self.child.wait();
     }
@@ -93,8 +94,8 @@ pub(crate) fn own_path() -> OsString {
     std::env::current_exe().expect("a test has a path").into()
 }
 
-/// Runs before `main`, in the first thread: the harness would act in another one, and a leader that ends first is one of the
-/// things that a puppet does.
+/// Runs before `main`, in the first thread: the test harness would run it in another thread. One command ends the first
+/// thread early.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = act;
@@ -105,9 +106,9 @@ extern "C" fn act() {
     }
     let mut stage = Stage::default();
     for line in stdin().lock().lines() {
-        let line = line.expect("the master's words");
+        let line = line.expect("a command");
         let answer = stage.perform(&line.split(' ').collect::<Vec<&str>>());
-        // The master may be gone: then so is the puppet, at the next line.
+        // The parent may be gone: then the helper process ends at the next line.
         let _gone = writeln!(std::io::stdout(), "{answer}");
     }
     exit_group(0)
@@ -233,7 +234,7 @@ impl Stage {
             ["run", program, arguments @ ..] => {
                 format!("{:?}", Command::new(program).args(arguments).status().expect("runs").code()).replace(' ', "")
             }
-            // As a goroutine of that id and creator, which this program has not.
+            // Acts as a goroutine with this id and creator, although this program has no goroutines.
             #[cfg(target_arch = "x86_64")]
             ["forge", goid, creator, act @ ..] => {
                 let number = |word: &str| word.parse::<u64>().expect("a number");
@@ -243,26 +244,27 @@ impl Stage {
             ["exec-by-thread", program, arguments @ ..] => {
                 let mut command = Command::new(program);
                 command.args(arguments);
-                let error = thread::spawn(move || command.exec()).join().expect("the thread is replaced, or tells why");
+                let error =
+                    thread::spawn(move || command.exec()).join().expect("the thread is replaced, or returns an error");
                 format!("error {error}")
             }
-            // The leader ends first, with one code; another thread last, with another.
+            // The leader exits first with one code, another thread last with another code.
             ["leave", how @ ("thread" | "group"), leader, last] => {
                 let (leader, last): (i32, i32) = (leader.parse().expect("a number"), last.parse().expect("a number"));
                 let whole = *how == "group";
-                assert_eq!(rustix::thread::gettid(), rustix::process::getpid(), "a puppet acts in its first thread");
+                assert_eq!(rustix::thread::gettid(), rustix::process::getpid(), "commands run in the first thread");
                 thread::spawn(move || {
                     wait_for_zombie_leader();
                     if whole { exit_group(last) } else { exit_thread(last) }
                 });
                 exit_thread(leader)
             }
-            other => panic!("a puppet cannot {other:?}"),
+            other => panic!("unknown command {other:?}"),
         }
     }
 }
 
-/// A connection from an address and port of one's own choice.
+/// Connects from a given address and port.
 fn connect_from(from: std::net::SocketAddr, to: std::net::SocketAddr) -> TcpStream {
     let (family, kind) = (AddressFamily::INET, SocketType::STREAM);
     let socket = rustix::net::socket_with(family, kind, rustix::net::SocketFlags::CLOEXEC, None).expect("a socket");
@@ -271,7 +273,7 @@ fn connect_from(from: std::net::SocketAddr, to: std::net::SocketAddr) -> TcpStre
     socket.into()
 }
 
-/// Where each forger puts its `g`s: the same addresses in every process.
+/// Address of the forged `g`s: the same in every process.
 #[cfg(target_arch = "x86_64")]
 const FORGED_AT: u64 = 0xc0_0000_0000;
 
@@ -281,19 +283,20 @@ const GOID: u64 = 160;
 #[cfg(target_arch = "x86_64")]
 const PARENT_GOID: u64 = 280;
 
-/// What the probes take for a goroutine.
+/// Address of a forged `g`: the probes take it for a goroutine.
 #[cfg(target_arch = "x86_64")]
 struct Forged(u64);
 
 #[cfg(target_arch = "x86_64")]
 impl Forged {
-    /// A `g` with bounds around this thread's stack, that id and that creator (src/runtime/runtime2.go, Go 1.24).
+    /// Writes a `g` with bounds around this thread's stack, this id and this creator (src/runtime/runtime2.go, Go
+    /// 1.24).
     fn goroutine(goid: u64, creator: u64) -> Self {
         let page = FORGED_AT as *mut libc::c_void;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-        // SAFETY: nothing else of this process is there; what an earlier call put there is replaced.
+        // SAFETY: nothing else in this process uses the page; a page from an earlier call is replaced.
         let mapped = unsafe { libc::mmap(page, 4096, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-        assert_eq!(mapped, page, "the page is there");
+        assert_eq!(mapped, page, "the page is mapped at its address");
         let here = std::ptr::from_ref(&page) as u64;
         let g = FORGED_AT + goid * 1024;
         for (offset, word) in [(0, here - (1 << 16)), (8, here + (1 << 16)), (GOID, goid), (PARENT_GOID, creator)] {
@@ -303,10 +306,10 @@ impl Forged {
         Self(g)
     }
 
-    /// A system call with that `g` in its register.
+    /// Makes a system call with the forged `g` in its register.
     fn call(&self, number: i64, arguments: [u64; 4]) -> i64 {
         let result;
-        // SAFETY: the arguments are those of the call, and what they point to lives; R14 is given back by the compiler.
+        // SAFETY: the arguments fit the call, and their pointees live; the compiler restores R14.
         unsafe {
             std::arch::asm!(
                 "syscall",
@@ -328,7 +331,7 @@ impl Forged {
 
 #[cfg(target_arch = "x86_64")]
 impl Stage {
-    /// Acts as that goroutine.
+    /// Runs a command as the forged goroutine.
     fn forge(&mut self, g: &Forged, act: &[&str]) -> String {
         let mut byte = [7_u8];
         let bytes = byte.as_mut_ptr() as u64;
@@ -359,7 +362,8 @@ impl Stage {
                 0 => exit_group(0),
                 child => {
                     let child = i32::try_from(child).ok().and_then(rustix::process::Pid::from_raw).expect("a child");
-                    rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty()).expect("it ends");
+                    rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty())
+                        .expect("the child ends");
                     0
                 }
             },
@@ -367,16 +371,16 @@ impl Stage {
                 let mut fifo = std::fs::File::options().read(true).write(true).open(path).expect("opens");
                 fifo.write_all(b"x").expect("there is room");
                 let fifo: OwnedFd = fifo.into();
-                assert_eq!(g.call(libc::SYS_read, [number(&fifo), bytes, 1, 0]), 1, "what was written");
+                assert_eq!(g.call(libc::SYS_read, [number(&fifo), bytes, 1, 0]), 1, "the written byte is read");
                 g.call(libc::SYS_sendto, [number(&self.sockets[*name]), bytes, 1, 0])
             }
-            other => panic!("a forger cannot {other:?}"),
+            other => panic!("unknown forged command {other:?}"),
         };
         format!("{done}")
     }
 }
 
-/// Until the first thread of this process has ended.
+/// Waits until the first thread of this process is a zombie.
 fn wait_for_zombie_leader() {
     let path = format!("/proc/self/task/{}/stat", std::process::id());
     loop {
@@ -390,7 +394,7 @@ fn wait_for_zombie_leader() {
 }
 
 fn exit_thread(code: i32) -> ! {
-    // SAFETY: ends this thread alone; nothing of its stack is used by others.
+    // SAFETY: ends this thread alone; other threads use nothing of its stack.
     unsafe { libc::syscall(libc::SYS_exit, code) };
     unreachable!("exit(2) does not return")
 }

@@ -1,4 +1,4 @@
-//! Joins of a relay whose actors are threads.
+//! Pairs in a relay: its actors are threads.
 
 use std::{
     io::{Read, Write},
@@ -9,7 +9,7 @@ use execpath::model::{Fact, Observation, SocketId, SocketRole, WatchAs};
 
 use crate::{puppet::Puppet, trace::Trace};
 
-/// A relay with two connections: `a` it accepted, `b` it made. This process has the other ends.
+/// A relay with an accepted connection `a` and an outgoing connection `b`. This process has the other ends.
 struct Scene {
     trace: Trace,
     relay: Puppet,
@@ -49,7 +49,7 @@ impl Scene {
         }
     }
 
-    /// Pairs told so far, by names.
+    /// Pairs reported so far, by socket id.
     fn pairs(&mut self) -> Vec<(SocketId, SocketId)> {
         self.trace.settle();
         let pid = self.relay.pid();
@@ -104,7 +104,7 @@ fn who_answers_where_it_was_asked_pairs_nothing() {
         scene.act(&["recv a 1", "send a 1", "recv b 1", "send b 1"]);
     }
     assert_eq!(scene.pairs(), []);
-    // The rule is about the last receive: without one on `b`, bytes to it count as passed on.
+    // The rule considers only the last receive: without one on `b`, bytes sent to `b` count as relayed.
     scene.a_far.write_all(b"x").expect("sends");
     scene.act(&["recv a 1", "send a 1", "send b 1"]);
     assert_eq!(scene.pairs(), [(scene.a, scene.b)]);
@@ -114,20 +114,20 @@ fn who_answers_where_it_was_asked_pairs_nothing() {
 fn peeking_finding_nothing_and_the_end_are_no_receiving() {
     let mut scene = Scene::set();
     scene.act(&["try-recv a", "send b 1"]);
-    assert_eq!(scene.pairs(), [], "nothing was there");
+    assert_eq!(scene.pairs(), [], "after an empty receive");
     scene.a_far.write_all(b"x").expect("sends");
     scene.act(&["peek a", "send b 1"]);
-    assert_eq!(scene.pairs(), [], "a look");
-    // Received from `b` last: the end on `a` does not change that.
+    assert_eq!(scene.pairs(), [], "after a peek");
+    // The last receive was from `b`: EOF on `a` does not change that.
     scene.act(&["recv a 1"]);
     scene.b_far.write_all(b"x").expect("sends");
     scene.act(&["recv b 1"]);
     scene.a_far.shutdown(std::net::Shutdown::Write).expect("shuts down");
     assert_eq!(scene.relay.ask("recv a 1"), ["eof"]);
     scene.act(&["send b 1"]);
-    assert_eq!(scene.pairs(), [], "the end");
+    assert_eq!(scene.pairs(), [], "after EOF");
     scene.act(&["send a 1"]);
-    assert_eq!(scene.pairs(), [(scene.b, scene.a)], "half of it is still open");
+    assert_eq!(scene.pairs(), [(scene.b, scene.a)], "the other half of `a` is still open");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_dial_names_the_accepted_connection_that_was_received_from_last() {
     let a = scene.a;
     assert_eq!(inbound(&mut scene.trace, dialled), Some(a));
     let b = scene.b;
-    assert_eq!(inbound(&mut scene.trace, b), None, "made before anything was received");
+    assert_eq!(inbound(&mut scene.trace, b), None, "dialled before the first receive");
     scene.act(&["close a"]);
     let later = id(&scene.relay.ask(&format!("connect d {to}")));
     assert_eq!(inbound(&mut scene.trace, later), None, "closed connections are forgotten");

@@ -1,5 +1,5 @@
-//! Two roads to a snapshot, the BPF iterator and the walk over procfs with sock_diag, tell the same facts: on a host with
-//! sockets of all kinds, pipes, FIFOs and terminals in several network namespaces.
+//! Two scan methods of a snapshot report the same facts: the BPF iterator, and the walk over procfs with sock_diag. The
+//! host has sockets of all kinds, pipes, FIFOs and terminals in several network namespaces.
 
 use std::{
     collections::BTreeMap,
@@ -21,10 +21,10 @@ use execpath::{
 
 use crate::netns::NetNs;
 
-/// Others on this machine come and go: what differs for that reason does not differ the next time.
+/// Attempts: differences caused by other processes disappear in the next attempt.
 const TRIES: usize = 20;
 
-/// Ends with the test.
+/// A process killed on drop.
 struct Holder(Child);
 
 impl Drop for Holder {
@@ -39,7 +39,7 @@ fn hold(files: [Stdio; 3]) -> Holder {
     Holder(Command::new("sleep").arg("1000").stdin(stdin).stdout(stdout).stderr(stderr).spawn().expect("starts"))
 }
 
-/// Sockets of all kinds that a snapshot tells of, and some that it does not.
+/// Sockets of all kinds that a snapshot reports, and some that it skips.
 struct Sockets {
     port: u16,
     _open: Vec<OwnedFd>,
@@ -56,20 +56,20 @@ fn sockets(folder: &Path, port: u16) -> Sockets {
         (client, listener.accept().expect("accepts").0)
     };
     let (client, server) = connect();
-    // Half closed, both ways.
+    // A half-closed connection.
     let (half, rest) = connect();
     half.shutdown(std::net::Shutdown::Write).expect("shuts");
     open.extend([client, server, half, rest].map(OwnedFd::from));
     if let Ok(six) = TcpListener::bind("[::]:0") {
         let to = six.local_addr().expect("local").port();
-        // An IPv4 address in an IPv6 socket, and a true one.
+        // An IPv4 address in an IPv6 socket, and a real IPv6 address.
         for to in [("127.0.0.1", to), ("::1", to)] {
             let client = TcpStream::connect(to).expect("connects");
             open.extend([client, six.accept().expect("accepts").0].map(OwnedFd::from));
         }
         open.push(six.into());
     }
-    // Never connected, and not TCP.
+    // A UDP socket, and a TCP socket that was never connected.
     open.push(std::net::UdpSocket::bind("127.0.0.1:0").expect("binds").into());
     let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM);
     open.push(rustix::net::socket(family, kind, None).expect("a socket"));
@@ -90,11 +90,11 @@ fn options(road: Road, port: u16, path: &Path) -> Options {
     Options { places: Places::new(Some(port), None, path.to_str()), road, no_memory: true, ..Options::default() }
 }
 
-/// Facts of this process and those that it started, in an order.
+/// Sorted facts about these processes.
 fn told(facts: Vec<Observation>, own: &[u32]) -> Vec<String> {
     let is_own = |seen: &Observation| seen.task.is_none_or(|task| own.contains(&task.tgid));
     let text = |mut seen: Observation| {
-        // sock_diag tells no sequence numbers.
+        // sock_diag has no sequence numbers.
         if let Fact::SocketSeen { socket } = &mut seen.fact {
             socket.isn = None;
         }
@@ -105,7 +105,7 @@ fn told(facts: Vec<Observation>, own: &[u32]) -> Vec<String> {
     told
 }
 
-/// Compares what both roads say of these processes.
+/// Compares the facts of both scan methods about these processes.
 fn compare(port: u16, ask: impl Fn(&mut Snapshot) -> Vec<Observation>, own: &[u32]) -> Vec<String> {
     compare_at(port, Path::new("/none"), ask, own)
 }
@@ -114,7 +114,7 @@ fn compare_at(port: u16, path: &Path, ask: impl Fn(&mut Snapshot) -> Vec<Observa
     let by = |road| {
         let mut snapshot = Snapshot::new(options(road, port, path));
         let facts = told(ask(&mut snapshot), own);
-        assert_eq!(snapshot.road_taken(), road, "this kernel has the iterator");
+        assert_eq!(snapshot.road_taken(), road, "this kernel supports both methods");
         facts
     };
     let mut last = (Vec::new(), Vec::new());
@@ -126,7 +126,7 @@ fn compare_at(port: u16, path: &Path, ask: impl Fn(&mut Snapshot) -> Vec<Observa
     }
     let lacks =
         |one: &[String], other: &[String]| one.iter().filter(|fact| !other.contains(fact)).cloned().collect::<Vec<_>>();
-    panic!("by the walk alone: {:#?}\nby the iterator alone: {:#?}", lacks(&last.0, &last.1), lacks(&last.1, &last.0));
+    panic!("only by the walk: {:#?}\nonly by the iterator: {:#?}", lacks(&last.0, &last.1), lacks(&last.1, &last.0));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn both_roads_tell_the_same_sockets_in_every_namespace() {
     let mut holders = Vec::new();
     for netns in &namespaces {
         elsewhere.push(netns.enter(|| sockets(tempfile::tempdir().expect("a folder").path(), here.port)));
-        // Nobody is in a namespace that has no process; named ones are looked at all the same.
+        // Keep a process in the namespace; named namespaces are scanned even without one.
         holders.push(netns.enter(|| hold([Stdio::null(), Stdio::null(), Stdio::null()])));
     }
     let own: Vec<u32> = holders.iter().map(|holder| holder.0.id()).chain([std::process::id()]).collect();
@@ -166,10 +166,10 @@ fn both_roads_tell_the_same_pipes_fifos_and_terminals_and_who_shares_them() {
     let other = hold([reader.into(), fifo().into(), slave().into()]);
     let own = [one.0.id(), other.0.id(), std::process::id()];
     let measure = |snapshot: &mut Snapshot| {
-        let task = snapshot.answer(&Want::Pid(one.0.id()), BootTime(1))[0].task.expect("it runs");
+        let task = snapshot.answer(&Want::Pid(one.0.id()), BootTime(1))[0].task.expect("the holder is running");
         let scope = Scope { tasks: [(task, Depth::Whole)].into(), files: true, ..Scope::default() };
         let mut facts = snapshot.measure(&scope, BootTime(1));
-        // Processor time passes.
+        // Processor time changes between the two samples.
         facts.retain(|seen| matches!(seen.fact, Fact::Descriptors { .. } | Fact::FileMeasured { .. }));
         facts
     };

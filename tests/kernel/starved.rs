@@ -1,4 +1,4 @@
-//! A trace on a machine that has much else to do.
+//! A trace on an overloaded machine.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -14,12 +14,12 @@ use execpath::{
 use execpath_tests::binary;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Busy processes beside the tracer.
+/// Number of busy processes beside the tracer.
 const LOAD: usize = 90;
-/// A start that takes longer is reported; a signal ends a trace within the same time.
+/// Limit for the start of a trace, and for its end after a signal. A slower start is reported.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// Processes that end with this value.
+/// Busy processes, killed on drop.
 struct Busy(Vec<Child>);
 
 impl Busy {
@@ -32,7 +32,7 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         for child in &mut self.0 {
-            // It does not end by itself.
+            // The process does not exit by itself.
             let _killed = child.kill();
         }
         for child in &mut self.0 {
@@ -43,8 +43,8 @@ impl Drop for Busy {
 
 fn interrupt(tracer: &mut Child) -> Duration {
     let begun = Instant::now();
-    kill_process(Pid::from_child(tracer), Signal::INT).expect("it runs");
-    tracer.wait().expect("it ends");
+    kill_process(Pid::from_child(tracer), Signal::INT).expect("execpath is running");
+    tracer.wait().expect("execpath exits");
     begun.elapsed()
 }
 
@@ -62,22 +62,22 @@ fn trace_at_load_90_starts_in_time_or_reports_that_it_did_not() {
         .arg(&recording)
         .stdout(Stdio::piped())
         .spawn()
-        .expect("it starts");
+        .expect("execpath starts");
     let mut stdout = BufReader::new(tracer.stdout.take().expect("stdout"));
     let mut header = String::new();
-    stdout.read_line(&mut header).expect("what it says first");
-    assert!(header.contains("host"), "it is ready: {header}");
+    stdout.read_line(&mut header).expect("the header");
+    assert!(header.contains("host"), "the first line is the header: {header}");
     let ended = interrupt(&mut tracer);
     assert!(ended < WITHIN, "SIGINT ended it after {ended:?}");
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).expect("stdout can be read");
     let seen = recorded(&recording);
-    let first = seen.first().expect("a fact at least").at;
-    let ticked = seen.iter().find(|seen| seen.fact == Fact::Tick).expect("time passes").at;
+    let first = seen.first().expect("at least one fact").at;
+    let ticked = seen.iter().find(|seen| seen.fact == Fact::Tick).expect("a tick").at;
     let took = Duration::from_millis(ticked.since(first).as_millis());
     let is_reported = rest.contains("late-start");
     eprintln!("first tick after {took:?}, SIGINT took {ended:?}, reported late: {is_reported}");
-    assert!(took < WITHIN || is_reported, "{took:?} and not a word: {rest}");
+    assert!(took < WITHIN || is_reported, "the start took {took:?} and was not reported: {rest}");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn signal_ends_a_trace_that_is_starting_at_load_90() {
     let _busy = Busy::start(LOAD);
     for after in [20, 100, 300, 700] {
         let mut tracer =
-            binary::command().args(["trace", "-o", "jsonl"]).stdout(Stdio::null()).spawn().expect("it starts");
+            binary::command().args(["trace", "-o", "jsonl"]).stdout(Stdio::null()).spawn().expect("execpath starts");
         std::thread::sleep(Duration::from_millis(after));
         let ended = interrupt(&mut tracer);
         assert!(ended < WITHIN, "SIGINT after {after} ms ended it after {ended:?}");

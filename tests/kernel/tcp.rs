@@ -1,4 +1,4 @@
-//! TCP: who comes onto the path, and the life of its connections.
+//! TCP: processes that join the path, and the life of their connections.
 
 use std::{
     io::{Read, Write},
@@ -38,7 +38,7 @@ fn accepted(seen: &Observation) -> Option<SocketInfo> {
     }
 }
 
-/// Connection of a stranger to a listener of ours: seen from both ends, from beginning to end.
+/// A helper process connects to our listener: both ends are reported from connect to close.
 fn story(listen: &str, connect: &str, families: [Family; 2]) {
     let listener = TcpListener::bind(listen).expect("listens");
     let port = listener.local_addr().expect("local").port();
@@ -55,7 +55,7 @@ fn story(listen: &str, connect: &str, families: [Family; 2]) {
     puppet.ask("send a 1000");
     stream.read_exact(&mut [0; 1000]).expect("receives");
     puppet.ask("close a");
-    assert_eq!(stream.read(&mut [0]).expect("receives"), 0, "the end");
+    assert_eq!(stream.read(&mut [0]).expect("receives"), 0, "EOF");
     drop(stream);
     let end = |id: SocketId| {
         move |seen: &Observation| match seen.fact {
@@ -66,7 +66,7 @@ fn story(listen: &str, connect: &str, families: [Family; 2]) {
     let near_end = trace.wait("the near end's close", end(near));
     let far_end = trace.wait("the far end's close", end(far));
     let of_it = trace.of(puppet.pid());
-    let Fact::Enrolled(info) = &of_it[0].fact else { panic!("first it comes onto the path, not {of_it:#?}") };
+    let Fact::Enrolled(info) = &of_it[0].fact else { panic!("the first fact enrols the process, not {of_it:#?}") };
     assert_eq!(of_it[0].task, Some(key(puppet.pid())));
     assert!(info.argv.iter().any(|word| word.as_bytes() == b"puppet"), "{info:?}");
     assert_eq!((info.uid, info.netns), (Some(0), Some(own_namespace("net"))), "{info:?}");
@@ -88,7 +88,7 @@ fn story(listen: &str, connect: &str, families: [Family; 2]) {
     assert_eq!(without_isn(far_seen), expected(far, SocketRole::Accepted, families[1], tuple.mirrored()));
     let (near_isn, far_isn) = (near_seen.isn.expect("known"), far_seen.isn.expect("known"));
     assert!(near_isn.is_other_end_of(far_isn), "{near_isn:?} {far_isn:?}");
-    // A SYN and a FIN each may count as a byte (net/ipv4/tcp_input.c: tcp_snd_una_update, tcp_rcv_nxt_update).
+    // A SYN and a FIN may each count as a byte (net/ipv4/tcp_input.c: tcp_snd_una_update, tcp_rcv_nxt_update).
     let about = |(received, acked): (Option<u64>, Option<u64>), bytes_in: u64, bytes_out: u64| {
         let (received, acked) = (received.expect("known"), acked.expect("known"));
         assert!((bytes_in..=bytes_in + 2).contains(&received), "received {received}, not {bytes_in}");
@@ -114,7 +114,7 @@ fn a_dual_stack_listener_has_the_addresses_that_its_clients_have() {
     story("[::]:0", "[::ffff:127.0.0.1]", [Family::Inet6, Family::Inet6]);
 }
 
-/// A port on which nobody listens. Reserved for as long as it is held: bound, but not listening.
+/// A port without a listener. The returned socket is bound but does not listen, and keeps the port reserved.
 fn closed_port() -> (rustix::fd::OwnedFd, u16) {
     let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM);
     let socket = rustix::net::socket_with(family, kind, rustix::net::SocketFlags::CLOEXEC, None).expect("a socket");
@@ -185,14 +185,15 @@ fn another_network_namespace_is_seen_only_when_it_is_asked_for() {
     let mut all = Trace::with(&Options { netns: None, ports: vec![port], ..Options::default() });
     puppet.ask(&format!("connect a 127.0.0.1:{port}"));
     ours.settle();
-    assert_eq!(ours.facts(), Vec::<&Observation>::new(), "not of this namespace");
+    assert_eq!(ours.facts(), Vec::<&Observation>::new(), "connections of another namespace are not reported");
     for trace in [&mut only, &mut all] {
         let seen = trace.wait("the connection", connected);
         assert_eq!(seen.netns, Some(theirs));
     }
 }
 
-/// Connections in a listener's queue when the probes attach have no cookie yet; their close is nobody else's.
+/// Connections in a listener's queue at attach have no cookie yet. A close without cookie must not be attributed to
+/// another connection.
 #[test]
 fn an_older_connection_accepted_now_has_an_inode() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
@@ -206,20 +207,20 @@ fn an_older_connection_accepted_now_has_an_inode() {
     let inode = rustix::fs::fstat(&stream).expect("fstat").st_ino;
     let seen = trace.wait("the accepted end", accepted);
     assert_eq!(seen.id.inode, Some(inode));
-    // Another tracer on this machine may have had one made.
+    // Another tracer on this machine may have created the cookie.
     assert!(seen.id.cookie.is_none() || seen.id == names(&stream), "{:?}, not {:?}", seen.id, names(&stream));
     drop(other);
     drop(stranger);
     trace.settle();
     let closed: Vec<_> = trace.seen.iter().filter(|seen| matches!(seen.fact, Fact::Closed { .. })).collect();
-    assert_eq!(closed, Vec::<&Observation>::new(), "a stranger without a cookie was taken for another");
+    assert_eq!(closed, Vec::<&Observation>::new(), "a close without cookie was attributed to another connection");
     drop((queued, stream));
 }
 
 #[test]
 fn an_mptcp_listener_is_one_too() {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with};
-    // Go ≥ 1.24 listens like this wherever the kernel can; clients that speak plain TCP get plain TCP sockets.
+    // Go ≥ 1.24 listens like this if the kernel supports MPTCP; clients with plain TCP get plain TCP sockets.
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::MPTCP));
     let socket = socket.expect("this kernel has MPTCP: sysctl net.mptcp.enabled");
     bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
@@ -228,7 +229,7 @@ fn an_mptcp_listener_is_one_too() {
     let own = std::process::id();
     trace.watch(own, WatchAs::Endpoint);
     listen(&socket, 8).expect("listens");
-    trace.wait("its listener", |seen| match &seen.fact {
+    trace.wait("the MPTCP listener", |seen| match &seen.fact {
         Fact::Listening { socket } if seen.task == Some(key(own)) => {
             socket.tuple.filter(|tuple| tuple.local.port() == port)
         }
@@ -239,7 +240,7 @@ fn an_mptcp_listener_is_one_too() {
     let near = id(&puppet.ask(&format!("connect a 127.0.0.1:{port}")));
     let (stream, _) = listener.accept().expect("accepts");
     let far = trace.wait("the accepted end", accepted);
-    assert_eq!(far.id, names(&stream), "the file's own socket");
+    assert_eq!(far.id, names(&stream), "the accepted socket");
     let other = trace.wait("the connecting end", connected);
     assert_eq!((other.id, other.tuple.map(Tuple::mirrored)), (near, far.tuple));
 }
@@ -256,7 +257,7 @@ fn the_end_of_a_connection_that_is_older_than_the_tracer_is_told() {
     let owner = key(puppet.pid());
     trace.probes.track(near, owner, Some(SocketRole::Connected)).expect("there is room");
     puppet.ask("close a");
-    assert_eq!(stream.read(&mut [0]).expect("receives"), 0, "the end");
+    assert_eq!(stream.read(&mut [0]).expect("receives"), 0, "EOF");
     drop(stream);
     let (task, received) = trace.wait("the close", |seen| match seen.fact {
         Fact::Closed { socket, received, .. } if socket.cookie == near.cookie => Some((seen.task, received)),
@@ -273,7 +274,7 @@ fn what_was_seen_of_a_connection_counts_more_than_what_was_found() {
     let mut trace = Trace::on_ports(&[to.port()]);
     let mut puppet = Puppet::start();
     let near = id(&puppet.ask(&format!("connect a {to}")));
-    trace.probes.track(near, key(std::process::id()), None).expect("it stays as it is");
+    trace.probes.track(near, key(std::process::id()), None).expect("the entry stays unchanged");
     drop(listener);
     puppet.ask("close a");
     let task = trace.wait("the close", |seen| match seen.fact {
@@ -281,5 +282,5 @@ fn what_was_seen_of_a_connection_counts_more_than_what_was_found() {
         _ => None,
     });
     assert_eq!(task, Some(key(puppet.pid())));
-    trace.probes.track(SocketId::new(0, 7), key(puppet.pid()), None).expect("nothing to know it by");
+    trace.probes.track(SocketId::new(0, 7), key(puppet.pid()), None).expect("a socket without cookie is ignored");
 }

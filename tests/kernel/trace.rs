@@ -1,4 +1,4 @@
-//! The probes under test, and what they said so far.
+//! The probes under test, and the facts they reported.
 
 use std::{
     os::{
@@ -26,10 +26,10 @@ use execpath::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracer_common::Offsets;
 
-/// No wait takes longer; what is waited for comes within milliseconds on an idle machine.
+/// Maximum time of any wait; on an idle machine, conditions hold within milliseconds.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What this host allows, asked once.
+/// Capabilities of this host, probed once.
 fn host() -> &'static (ProbePlan, Offsets) {
     static HOST: OnceLock<(ProbePlan, Offsets)> = OnceLock::new();
     HOST.get_or_init(|| {
@@ -41,18 +41,18 @@ fn host() -> &'static (ProbePlan, Offsets) {
     })
 }
 
-/// Attached probes.
+/// Attached probes and the records read so far.
 pub(crate) struct Trace {
     pub(crate) probes: Probes,
     ring: RingBuf<MapData>,
-    /// Bytes and meaning of every record so far.
+    /// Decoded records.
     pub(crate) seen: Vec<Observation>,
     pub(crate) raw: Vec<Vec<u8>>,
     markers: u32,
 }
 
 impl Trace {
-    /// Watches nobody yet, except who acts on these ports in this network namespace.
+    /// Attaches for this network namespace. Only processes acting on these ports are watched.
     pub(crate) fn on_ports(ports: &[u16]) -> Self {
         Self::with(&Options { netns: Some(own_namespace("net")), ports: ports.to_vec(), ..Options::default() })
     }
@@ -60,7 +60,7 @@ impl Trace {
     pub(crate) fn with(options: &Options) -> Self {
         let (plan, offsets) = host();
         let (probes, ring) = loader::attach(plan, *offsets, options).expect("the probes attach");
-        assert!(probes.failed.is_empty(), "every probe attaches, not so {:?}", probes.failed);
+        assert!(probes.failed.is_empty(), "probes that did not attach: {:?}", probes.failed);
         Self { probes, ring, seen: Vec::new(), raw: Vec::new(), markers: 0 }
     }
 
@@ -68,7 +68,7 @@ impl Trace {
         self.probes.watch(pid, own_namespace("mnt"), class).expect("the map has room");
     }
 
-    /// Takes in what is there.
+    /// Reads all available records.
     pub(crate) fn drain(&mut self) {
         while let Some(record) = self.ring.next() {
             self.seen.push(decode(&record).unwrap_or_else(|error| panic!("{error:?} in {:?}", &*record)));
@@ -76,7 +76,7 @@ impl Trace {
         }
     }
 
-    /// Waits until something was seen of which `find` makes something.
+    /// Waits until `find` returns a value for an observation.
     pub(crate) fn wait<T>(&mut self, what: &str, find: impl Fn(&Observation) -> Option<T>) -> T {
         let end = Instant::now() + DEADLINE;
         loop {
@@ -88,12 +88,12 @@ impl Trace {
             // SAFETY: the ring buffer is open for as long as it is borrowed here.
             let fd = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) };
             let wake = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-            // A signal only makes it look sooner.
+            // A signal only shortens the wait.
             let _ready = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&wake));
         }
     }
 
-    /// Everything that happened before is taken in: the buffer is in order, and an act of this process stands at its end.
+    /// Reads all records of earlier events: the buffer is ordered, and an act of this process marks its end.
     pub(crate) fn settle(&mut self) {
         self.markers += 1;
         if self.probes.watched_as(std::process::id()).is_none() {
@@ -108,12 +108,12 @@ impl Trace {
         self.wait("the marker", |seen| is_marker(seen, &marker).then_some(()));
     }
 
-    /// What was seen, markers left out.
+    /// All observations except markers.
     pub(crate) fn facts(&self) -> Vec<&Observation> {
         self.seen.iter().filter(|seen| !is_marker(seen, "/marker-")).collect()
     }
 
-    /// What was seen of that process.
+    /// Observations of this process, without markers.
     pub(crate) fn of(&self, pid: u32) -> Vec<&Observation> {
         self.facts().into_iter().filter(|seen| seen.task.is_some_and(|task| task.tgid == pid)).collect()
     }
@@ -136,15 +136,15 @@ pub(crate) fn namespace(pid: u32, kind: &str) -> u32 {
     u32::try_from(inode).expect("32 bits")
 }
 
-/// The process as procfs names it: the other source of the same key.
+/// The process's key from procfs: the second source of this key.
 pub(crate) fn key(pid: u32) -> TaskKey {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is running");
     let behind = stat.rsplit_once(')').expect("a name").1;
     let start = behind.split_whitespace().nth(19).and_then(|word| word.parse().ok()).expect("field 22");
     TaskKey::from_ticks(pid, start)
 }
 
-/// Both names of a socket, as the kernel tells its owner.
+/// Cookie and inode of a socket, from the owner's descriptor.
 pub(crate) fn names(socket: impl AsFd) -> SocketId {
     let cookie = rustix::net::sockopt::socket_cookie(&socket).expect("SO_COOKIE");
     let inode = rustix::fs::fstat(&socket).expect("fstat").st_ino;

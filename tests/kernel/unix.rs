@@ -15,7 +15,7 @@ use crate::{
     trace::{Trace, names},
 };
 
-/// An accept or connect: own inode, the other's, the other's pid, path.
+/// An accept or connect: own inode, the peer's inode, the peer's pid, path.
 type Seen = (Option<u64>, Option<u64>, Option<u32>, String);
 
 fn accepted(seen: &Observation) -> Option<Seen> {
@@ -40,7 +40,7 @@ fn inode(words: &[String]) -> Option<u64> {
     words[1].parse().ok()
 }
 
-/// What sock_diag says of the other end.
+/// Inode of the peer, from sock_diag.
 fn peer_of(inode: u64) -> Option<u64> {
     let output = Command::new("ss").args(["-x", "-H", "-a"]).output().expect("ss (iproute2)");
     String::from_utf8_lossy(&output.stdout).lines().find_map(|line| {
@@ -65,7 +65,7 @@ fn both_ends_of_a_connection_name_each_other() {
     assert_eq!(seen, (near, None, Some(server.pid()), path.clone()));
     let seen = trace.wait("the accept", accepted);
     assert_eq!(seen, (far, near, Some(client.pid()), path));
-    assert_eq!(near.and_then(peer_of), far, "sock_diag agrees");
+    assert_eq!(near.and_then(peer_of), far, "sock_diag reports the same peer");
 }
 
 #[test]

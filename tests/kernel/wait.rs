@@ -1,4 +1,4 @@
-//! Waiting for what nothing tells of.
+//! Waits for conditions that send no notification.
 
 use std::{
     io::{ErrorKind, Write},
@@ -8,12 +8,12 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// How often a condition is looked at.
+/// Pause between two checks of a condition.
 const LOOK: Duration = Duration::from_millis(5);
-/// Who takes what was written last does it within this time.
+/// Longest time in which a reader takes the last write.
 const TAKEN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// Looks until there is an answer; `None` after that time.
+/// Polls until `look` returns a value; returns `None` after the given time.
 pub(crate) fn wait_for<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + within;
     loop {
@@ -26,20 +26,21 @@ pub(crate) fn wait_for<T>(within: Duration, mut look: impl FnMut() -> Option<T>)
     }
 }
 
-/// Writes until nobody takes more: then the file stays full.
+/// Writes until the reader takes no more: afterwards the file stays full.
 pub(crate) fn stuff(mut file: impl Write + AsFd, within: Duration) {
     let end = Instant::now() + within;
     loop {
         match file.write(&[0; 4096]) {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let room = poll(&mut [PollFd::new(&file, PollFlags::OUT)], Some(&TAKEN)).expect("a file of ours");
+                let room =
+                    poll(&mut [PollFd::new(&file, PollFlags::OUT)], Some(&TAKEN)).expect("poll(2) of an open file");
                 if room == 0 {
                     return;
                 }
             }
             Err(error) => panic!("{error}"),
         }
-        assert!(Instant::now() < end, "buffers end");
+        assert!(Instant::now() < end, "the file does not fill up");
     }
 }

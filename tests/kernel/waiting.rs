@@ -1,4 +1,4 @@
-//! Which connection FIFOs are read for, from the memory of Go programs that stand still.
+//! Connections for which FIFOs are read, from the memory of idle Go programs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,19 +26,20 @@ use crate::{
     wait::{stuff, wait_for},
 };
 
-/// The layouts are listed from here on.
+/// First minor version of Go with known memory layouts.
 const SINCE: u32 = 18;
-/// Programs of each Go that `what_others_left_on_stacks_names_no_stranger` looks at, each with another choice of sessions to end.
+/// Number of programs per Go version in `what_others_left_on_stacks_names_no_stranger`. Each seed ends other sessions.
 const SEEDS: u64 = 8;
-/// Sessions that it looks at with `EXECPATH_SOAK`, each time that it looks at them, and rounds of one program.
+/// Sessions in that test with `EXECPATH_SOAK`, counted at each look, and rounds per program.
 const SOAK: usize = 100_000;
 const ROUNDS: usize = 8;
-/// From here on creators of goroutines are known: an exec whose output leads nowhere is known by them.
+/// First minor version of Go with a goroutine's creator in memory: only the creator shows the connection of an exec
+/// with opaque output.
 const CREATOR_SINCE: u32 = 21;
-/// Goroutines are started, and have to be waiting.
+/// Time for the goroutines to start and block.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// A runtime, and the truth about it.
+/// A runtime, and its true sessions.
 struct Runtime {
     gopher: Gopher,
     folder: PathBuf,
@@ -76,21 +77,21 @@ impl Runtime {
         exec
     }
 
-    /// The command writes until nobody takes more, to stdout and stderr: the client does not read.
+    /// Writes to stdout and stderr until all buffers are full: the client does not read.
     fn stuff(&self, exec: &str) {
         for stream in ["stdout", "stderr"] {
             let fifo = self.folder.join(format!("{exec}-{stream}"));
             let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).expect("small");
-            stuff(File::options().write(true).custom_flags(flags).open(fifo).expect("its FIFO"), WITHIN);
+            stuff(File::options().write(true).custom_flags(flags).open(fifo).expect("the exec's FIFO"), WITHIN);
         }
     }
 
-    /// Ended by its client: FIFOs and connection are closed, and their numbers and goroutines used again.
+    /// Ends a session from its client: FIFOs and connection close, and their inodes and goroutines are reused.
     fn close(&mut self, exec: &str) {
         drop(self.sessions.remove(exec).expect("open"));
         self.opaque.remove(exec);
         let gone = |path: &Path| {
-            let files = std::fs::read_dir(format!("/proc/{}/fd", self.gopher.pid())).expect("it runs");
+            let files = std::fs::read_dir(format!("/proc/{}/fd", self.gopher.pid())).expect("the runtime is running");
             files.flatten().all(|file| std::fs::read_link(file.path()).ok().as_deref() != Some(path))
         };
         for stream in ["stdout", "stderr"] {
@@ -101,10 +102,10 @@ impl Runtime {
 
     fn key(&self) -> TaskKey {
         let facts = snapshot().answer(&Want::Pid(self.gopher.pid()), BootTime(1));
-        facts[0].task.expect("it runs")
+        facts[0].task.expect("the runtime is running")
     }
 
-    /// Which client's connection each exec was said to be read for.
+    /// Client addresses that a snapshot reports for each exec.
     fn told(&self) -> BTreeSet<(String, SocketAddr)> {
         let clients = connections(self.gopher.pid());
         let facts = snapshot().answer(&Want::Fifos(self.key()), BootTime(1));
@@ -116,7 +117,7 @@ impl Runtime {
         facts.into_iter().filter_map(|seen| told(seen.fact)).collect()
     }
 
-    /// Compares what is told with what is so, until `right` sessions are told of; nothing may be wrong meanwhile.
+    /// Takes snapshots until `right` sessions are reported correctly, or one is wrong.
     fn check(&self, right: usize) -> Counts {
         let mut counts = Counts::default();
         wait_for(WITHIN, || {
@@ -141,7 +142,7 @@ impl Runtime {
     }
 }
 
-/// Of sessions.
+/// Sessions with a right, a wrong or no connection.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     right: usize,
@@ -163,7 +164,7 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
-/// Small and repeatable: xorshift.
+/// Small, repeatable random numbers (xorshift).
 fn next(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -175,9 +176,9 @@ fn snapshot() -> Snapshot {
     Snapshot::new(Options::default())
 }
 
-/// Clients of its accepted connections, by inode.
+/// Client addresses of its accepted connections, by inode.
 fn connections(pid: u32) -> BTreeMap<u64, SocketAddr> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).expect("it runs");
+    let text = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).expect("the runtime is running");
     let line = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (address, port) = words[2].split_once(':')?;
@@ -187,7 +188,7 @@ fn connections(pid: u32) -> BTreeMap<u64, SocketAddr> {
     text.lines().skip(1).filter_map(line).collect()
 }
 
-/// How streams of an exec reach its client.
+/// Protocols between client and runtime.
 const STREAMS: [&str; 2] = ["spdy", "websocket"];
 
 #[test]
@@ -201,7 +202,7 @@ fn idle_execs_lead_to_their_connections() {
         assert_eq!((counts.right, counts.wrong), (60, 0), "{counts:?}");
         let mut without = Snapshot::new(Options { no_memory: true, ..Options::default() });
         let facts = without.answer(&Want::Fifos(runtime.key()), BootTime(1));
-        assert!(facts.iter().all(|seen| matches!(seen.fact, Fact::FifoHeld { .. })), "left alone");
+        assert!(facts.iter().all(|seen| matches!(seen.fact, Fact::FifoHeld { .. })), "the memory is not read");
         eprintln!("{}: {counts:?}", go.version);
     }
 }
@@ -220,7 +221,7 @@ fn stuck_execs_lead_to_their_connections() {
     }
 }
 
-/// Takes turns with whoever is looked at, on every processor, until it is dropped.
+/// Competes with the inspected program on every processor, until dropped.
 struct Load {
     ended: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -248,8 +249,8 @@ impl Drop for Load {
     }
 }
 
-/// Sessions come and go, and leave stacks, goroutines, numbers of files and memory to later ones. All that can be told has to
-/// be told: words of others hide nobody, either.
+/// Sessions open and close, and leave stacks, goroutines, inodes and memory to later ones. Every known connection must
+/// be found: stale words must not hide one, either.
 fn strangers(go: &Go, built: &Rc<Built>, seed: u64, rounds: usize) -> Counts {
     let mut runtime = Runtime::run(built);
     let mut state = seed;
@@ -258,7 +259,7 @@ fn strangers(go: &Go, built: &Rc<Built>, seed: u64, rounds: usize) -> Counts {
         for kind in ["ended", "spdy", "ended", "opaque", "ended", "websocket"].into_iter().cycle().take(18) {
             runtime.open(kind);
         }
-        // A soak keeps more sessions open, so that each look is at more of them.
+        // A soak closes fewer sessions, so that each look covers more of them.
         let share = if round < ROUNDS { 3 } else { 5 };
         let some: Vec<String> =
             runtime.sessions.keys().filter(|_| next(&mut state).is_multiple_of(share)).cloned().collect();

@@ -1,4 +1,4 @@
-//! Who a client is: its terminal, and the processes above it.
+//! The client's terminal, and the processes above it.
 
 use std::{
     fs::File,
@@ -21,22 +21,22 @@ use crate::{
     wait::wait_for,
 };
 
-/// Ends with the test, however that ends.
+/// A tracer, killed on drop.
 struct Tracer(Child);
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The tracer may have exited already.
         let _gone = self.0.kill();
         let _status = self.0.wait();
     }
 }
 
-/// A puppet below a shell that has this terminal.
+/// A helper process below a shell with this terminal.
 fn on_terminal(path: &str) -> Puppet {
     let terminal = File::options().read(true).write(true).open(path).expect("a terminal");
     let mut shell = Command::new("sh");
-    // With something to do afterwards, so that it stays above.
+    // A command afterwards keeps the shell running as the parent.
     shell.args(["-c", "\"$0\" \"$@\"; exit 3"]).arg(std::env::current_exe().expect("a path"));
     let take = move || {
         setsid()?;
@@ -48,7 +48,7 @@ fn on_terminal(path: &str) -> Puppet {
     Puppet::by(shell)
 }
 
-/// What was told so far of who connected from there.
+/// Facts recorded so far about the process that connected from this address.
 fn told(recording: &std::path::Path, from: &str) -> Option<(TaskKey, ProcessInfo, Ancestry)> {
     let text = std::fs::read_to_string(recording).expect("a recording");
     let seen: Vec<Observation> = text.lines().skip(1).filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -78,20 +78,20 @@ fn a_client_has_its_terminal_and_the_processes_above_it() {
         .arg(&recording)
         .stdout(Stdio::piped())
         .spawn()
-        .expect("it starts");
+        .expect("execpath starts");
     let mut tracer = Tracer(tracer);
     let mut stdout = BufReader::new(tracer.0.stdout.take().expect("stdout"));
-    stdout.read_line(&mut String::new()).expect("what it says first");
+    stdout.read_line(&mut String::new()).expect("the header");
     let rest = thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
     let mut client = on_terminal(&path);
     let connected = client.ask(&format!("connect a {}", listening[2]));
-    // The recording is written out once a second.
+    // The recording is flushed once a second.
     let (task, process, ancestry) = wait_for(DEADLINE, || told(&recording, &connected[2])).expect("told");
-    kill_process(Pid::from_child(&tracer.0), Signal::INT).expect("it runs");
-    tracer.0.wait().expect("it ends");
+    kill_process(Pid::from_child(&tracer.0), Signal::INT).expect("execpath is running");
+    tracer.0.wait().expect("execpath exits");
     rest.join().expect("ends").expect("stdout can be read");
 
-    assert_ne!(task.tgid, client.pid(), "the shell is above it");
+    assert_ne!(task.tgid, client.pid(), "the shell is the client's parent");
     assert_eq!(process.tty.as_deref(), path.strip_prefix("/dev/"));
     let above: Vec<TaskKey> = ancestry.parents.iter().take(2).map(|above| above.task).collect();
     assert_eq!(above, [key(client.pid()), key(std::process::id())]);

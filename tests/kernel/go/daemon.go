@@ -1,8 +1,8 @@
-// A runtime as Go programs write them, for tests of the probes: what a line asks for is done in a goroutine of its own.
+// A runtime as typical in Go, for tests of the probes. Each command runs in a goroutine of its own.
 //
 //	daemon
 //
-// Prints the address on which it listens, then answers lines, each when it is done:
+// Prints the address on which it listens, then executes commands from stdin and answers each one when done:
 //
 //	copy FIFO     copies the FIFO to the next connection, in a goroutine that stays
 //	swap FIFO     reads from the FIFO once; then reads from a file, and sends a byte to the next connection
@@ -30,7 +30,7 @@ func main() {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	check(err)
 	fmt.Println(listener.Addr())
-	// Nothing is closed: what is there stays until the end.
+	// Nothing is closed until the end.
 	var kept []interface{}
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
@@ -41,7 +41,7 @@ func main() {
 		done := make(chan bool)
 		var fifo *os.File
 		if len(words) > 1 {
-			// For both, so that it opens at once and has no end.
+			// Opened for reading and writing: the open does not block, and there is no EOF.
 			fifo, err = os.OpenFile(words[1], os.O_RDWR, 0)
 			check(err)
 			kept = append(kept, fifo)

@@ -1,10 +1,10 @@
-// A relay as Go programs write them, for tests of the probes.
+// A relay as typical in Go, for tests of the probes.
 //
 //	relay MODE BACKEND
 //
 // MODE is "copy" (read and write, as a proxy with TLS does), "splice" (io.Copy between plain connections) or "translate"
-// (one goroutine reads, another one writes what it is handed). Prints the address on which it listens; in "translate",
-// a line for each connection, too: the client's address and the id of the goroutine that serves it, as Go tells it.
+// (one goroutine reads, another one writes the messages). Prints the address on which it listens. In "translate" it also
+// prints a line for each connection: the client's address and the id of the serving goroutine, as Go reports it.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 	"sync"
 )
 
-// Without ReadFrom and WriteTo, so that io.CopyBuffer has to read and write.
+// Hides ReadFrom and WriteTo, so that io.CopyBuffer has to read and write.
 type plain struct{ net.Conn }
 
 func check(err error) {
@@ -37,7 +37,7 @@ func passOn(mode string, from, to net.Conn, done *sync.WaitGroup) {
 	to.(*net.TCPConn).CloseWrite()
 }
 
-// Reads, and hands over: the goroutine that writes is another one.
+// Reads, and hands the messages to another goroutine for writing.
 func take(from net.Conn, messages chan<- []byte) {
 	defer close(messages)
 	for {
@@ -104,7 +104,7 @@ func main() {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	check(err)
 	fmt.Println(listener.Addr())
-	// As net/http does it: not in main, so that who serves has a creator like any other.
+	// Accept in a goroutine, as net/http does: the serving goroutines then have an ordinary creator.
 	var done sync.WaitGroup
 	done.Add(1)
 	go func() {
