@@ -1,9 +1,10 @@
-//! Laws over scenarios that nobody wrote: many sessions at once on a host where everything is used again soon — pids, ports,
-//! inodes, `g`s — among probes, other clients' requests, idle connections and kubelets that restart. A seed gives the same
-//! scenario on every run; the generator keeps book of which connections and processes are a session's.
+//! Laws over generated scenarios: many sessions at once on a host that reuses pids, ports, inodes and `g`s quickly.
+//! Around them are probes, other clients' requests, idle connections and restarting kubelets. A seed gives the same
+//! scenario on every run. The generator records the connections and processes of each session.
 //!
-//! * Told of everything, the correlator finds every session whole, and nothing else, in whatever order within the window.
-//! * Told of less, it finds less: no link is ever another one than the book has.
+//! * With all facts, the correlator finds every session completely, and nothing else, in any order within the
+//!   reordering window.
+//! * With fewer facts it finds less: every link is one of the recorded links.
 
 use std::{
     collections::{BTreeMap, BTreeSet, BinaryHeap},
@@ -25,20 +26,20 @@ const MASTER: [u8; 4] = [10, 0, 0, 2];
 const WORKER: [u8; 4] = [10, 0, 0, 3];
 const CLIENT: [u8; 4] = [10, 0, 0, 1];
 const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
-/// Where containerd serves streams.
+/// Port on which containerd serves streams.
 const STREAMS: u16 = 5000;
-/// How long a pid rests before the next process gets it: the kernel goes round all of them first. More than a clock tick, by
-/// which two processes of a pid are told apart.
+/// Nanoseconds before a pid is reused: the kernel uses all other pids first. Longer than a clock tick, which
+/// distinguishes two processes with one pid.
 const PID_RESTS: u64 = 50_000_000;
 
-/// Everything begins within so many microseconds: a session needs some 4,000 to be set up, so several are at it at once.
+/// Range of start times in microseconds. Setting up a session takes about 4,000, so several overlap.
 const STARTS_WITHIN_US: u64 = 120_000;
-/// Where ports rest: long enough for them to be used again.
+/// Range of start times if ports rest: long enough for ports to be reused.
 const STARTS_RESTED_WITHIN_US: u64 = 4_000_000;
-/// How long a port rests: a little longer than the correlator pairs ends by their addresses alone.
+/// Nanoseconds before a port is reused: slightly longer than the correlator pairs ends by their addresses alone.
 const PORT_RESTS: u64 = 1_010_000_000;
 
-/// Place in [`Host::sockets`].
+/// Index into [`Host::sockets`].
 type No = usize;
 
 struct Socket {
@@ -59,34 +60,34 @@ struct Goroutine {
     id: u64,
 }
 
-/// What a host may be spared.
+/// Properties of a host that make correlation easier.
 #[derive(Clone, Copy, Debug)]
 struct Luck {
-    /// The probes know where Go keeps the id of a goroutine.
+    /// The probes know the offset of Go's goroutine id.
     ids_known: bool,
-    /// A port rests for more than a second before it is used again: TCP keeps it for a minute at the end that closed first
+    /// A port rests for more than a second before its reuse. TCP keeps a port for a minute at the end that closed first
     /// (TIME_WAIT), and chooses among thousands.
     ports_rest: bool,
 }
 
-/// What belongs to one exec.
+/// The true connections and processes of one exec.
 #[derive(Clone, Debug, Default)]
 struct Book {
     /// Connecting and accepting end, by cookie.
     legs: BTreeSet<(u64, u64)>,
-    /// The client's idle connection, which is on no session's way.
+    /// The client's idle connection, on no session's path.
     idle: BTreeSet<(u64, u64)>,
     /// Inbound and outbound end, by cookie.
     relays: BTreeSet<(u64, u64)>,
-    /// Neighbours on the way.
+    /// Neighbours on the path.
     steps: BTreeSet<(TaskKey, TaskKey)>,
     hops: Vec<(Role, TaskKey)>,
-    /// Everything came about before something was cut.
+    /// True if the session was fully set up before a restart cut it.
     whole: bool,
     stream: bool,
 }
 
-/// What the kernel and the probes do.
+/// Model of the kernel and the probes.
 struct Host {
     dice: Dice,
     now: u64,
@@ -94,7 +95,7 @@ struct Host {
     sockets: Vec<Socket>,
     made: u64,
     inodes: Vec<u64>,
-    /// Free ones, and when they became so.
+    /// Free ports, and the times at which they became free.
     ports: BTreeMap<[u8; 4], Vec<(u64, u16)>>,
     pids: Vec<(u64, u32)>,
     next_pid: u32,
@@ -126,7 +127,7 @@ impl Host {
     }
 
     fn tell(&mut self, source: Source, task: Option<TaskKey>, fact: Fact) {
-        // No two records have the same time.
+        // All records have different times.
         self.now += 1_000;
         let tid = task.map(|task| task.tgid);
         self.told.push(Observation { at: BootTime(self.now), source, seq: None, task, tid, fact });
@@ -162,7 +163,7 @@ impl Host {
         self.pids.push((self.now, task.tgid));
     }
 
-    /// A daemon or a client of Go; `g`s that ended first come last.
+    /// Starts a goroutine of a Go daemon or client. The `g` that was freed last is reused first.
     fn goroutine(&mut self, task: TaskKey) -> Goroutine {
         self.goroutines += 1;
         let id = self.goroutines;
@@ -279,28 +280,29 @@ impl Host {
     }
 }
 
-/// What happens next, to whom.
+/// The next act, and its subject.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Act {
-    /// The next step of that exec.
+    /// The next step of this exec.
     Exec(usize),
-    /// The next step of that probe.
+    /// The next step of this probe.
     Probe(usize),
-    /// A client asks for something else, and goes.
+    /// A client sends another request, and exits.
     Request,
-    /// The API server passes somebody's request on, over a pooled connection.
+    /// The API server forwards a request over a pooled connection.
     Pooled,
     KubeletRestarts,
 }
 
-/// A client's exec, or a probe, on its way.
+/// A client's exec, or a probe, in progress.
 #[derive(Default)]
 struct Run {
     id: String,
     step: u32,
     client: Option<TaskKey>,
     shim: Option<TaskKey>,
-    /// The client's idle connection, the exec's, the API server's to the kubelet, the kubelet's to containerd: both ends.
+    /// Both ends of the client's idle connection, the exec's, the API server's to the kubelet, and the kubelet's to
+    /// containerd.
     legs: [Option<(No, Option<No>)>; 4],
     serving: Vec<Goroutine>,
     runc: Option<TaskKey>,
@@ -329,7 +331,7 @@ struct World {
     books: BTreeMap<String, Book>,
 }
 
-/// Facts in order of time, and what they mean.
+/// Facts in order of time, and the true sessions.
 struct Scenario {
     told: Vec<Observation>,
     books: BTreeMap<String, Book>,
@@ -438,7 +440,7 @@ impl World {
         }
     }
 
-    /// One goroutine reads here and writes there, again and again.
+    /// A goroutine reads from one socket and writes to the other.
     fn copies(&mut self, task: TaskKey, from: No, to: No) -> Goroutine {
         let goroutine = self.host.goroutine(task);
         self.host.receive(goroutine, from);
@@ -454,7 +456,7 @@ impl World {
         let step = run.step;
         run.step += 1;
         let goes_on = self.exec_step(&mut run, step);
-        // Some time at work; else the next step follows soon.
+        // A session works for a while; other steps follow quickly.
         let pause = if run.step == ENDS { 700_000 } else { 400 };
         self.runs[number] = run;
         if goes_on {
@@ -473,7 +475,7 @@ impl World {
                 let goroutine = self.host.goroutine(task);
                 run.legs[0] = Some((self.host.connect(goroutine, CLIENT, MASTER, 6443), None));
             }
-            // The GET of the pod; the connection stands idle afterwards.
+            // The GET of the pod; the connection is idle afterwards.
             1 => {
                 let (near, _) = run.legs[0].expect("a connection");
                 let far = self.host.accept(self.apiserver, near);
@@ -536,7 +538,7 @@ impl World {
                     self.host.ends(goroutine);
                 }
             }
-            // From the process to the client, both ends.
+            // Close both ends of each connection, from the process to the client.
             21..=28 => {
                 let at = usize::try_from(step - 21).expect("small");
                 let ends = run.legs[3 - at / 2];
@@ -583,7 +585,7 @@ impl World {
         container(self.shims.iter().position(|shim| Some(*shim) == run.shim).expect("a shim"))
     }
 
-    /// runc, its stages, the process, in seven steps.
+    /// runc, its stages and the process, in seven steps.
     fn below(&mut self, run: &mut Run, step: u32) {
         let shim = run.shim.expect("a shim");
         let container = self.container_of(run);
@@ -632,7 +634,7 @@ impl World {
         book.hops = above.iter().chain(&below).map(|(role, task)| (*role, task.expect("a process"))).collect();
     }
 
-    /// CRI ExecSync: over the standing connection, by whatever goroutine.
+    /// CRI ExecSync over the persistent connection, by any goroutine.
     fn probe(&mut self, number: usize) {
         let mut run = std::mem::take(&mut self.probes[number]);
         let step = run.step;
@@ -673,7 +675,7 @@ impl World {
             let goroutine = self.copies(self.apiserver, idle, self.pooled);
             self.host.ends(goroutine);
         }
-        // Dialled anew, by a goroutine of the pool.
+        // A goroutine of the pool dials again.
         if !self.host.sockets[self.pooled].open {
             let goroutine = self.host.goroutine(self.apiserver);
             self.pooled = self.host.connect(goroutine, MASTER, WORKER, 10250);
@@ -682,7 +684,7 @@ impl World {
         }
     }
 
-    /// What goes through it is cut; what it asked for goes on.
+    /// Cuts the sessions through the kubelet; their processes go on.
     fn kubelet_restarts(&mut self) {
         for run in &mut self.runs {
             run.cut |= run.kubelet == Some(self.kubelet);
@@ -706,7 +708,7 @@ fn listens(host: &mut Host, task: TaskKey, ip: [u8; 4], port: u16) {
     host.found(task, Fact::Listening { socket });
 }
 
-/// What the books do not have. A stream or a leg without its exec's id is one of the execs' all the same.
+/// Differences from the true sessions. A stream or leg without exec id must fit one of the execs.
 fn wrong(session: &Session, books: &BTreeMap<String, Book>) -> Vec<String> {
     let Some(id) = &session.exec_id else {
         let is_of = |book: &Book| book.stream && unknown(session, book).is_empty();
@@ -725,12 +727,12 @@ fn wrong(session: &Session, books: &BTreeMap<String, Book>) -> Vec<String> {
         wrong.push(format!("an exec is a whole probe: {session:?}"));
     }
     if session.kind == Kind::Local && says_kind {
-        wrong.push(format!("nobody went past the kubelet: {session:?}"));
+        wrong.push(format!("a local exec was reported, but none was made: {session:?}"));
     }
     wrong
 }
 
-/// Links that this book does not have.
+/// Links that are not in this book.
 fn unknown(session: &Session, book: &Book) -> Vec<String> {
     let mut wrong = Vec::new();
     let cookie = |id: SocketId| id.cookie.expect("a cookie");
@@ -738,11 +740,11 @@ fn unknown(session: &Session, book: &Book) -> Vec<String> {
         let tasks = (session.hops[link.from].task, session.hops[link.to].task);
         let ends = link.tcp.and_then(|ends| Some((cookie(ends.near?), cookie(ends.far?))));
         let relay = link.relay.map(|(inbound, outbound)| (cookie(inbound), cookie(outbound)));
-        // Over a hop that is not known; it says so.
+        // The link skips an unknown hop, and a gap reports this.
         let is_over =
             |gap: &execpath::model::Gap| gap.code == GapCode::ShimUnknown && gap.between == Some((link.from, link.to));
         let known = match link.kind {
-            // What kubectl asked for, and nobody serves as far as is seen, is told with all of its connections.
+            // An unserved request of kubectl is reported with all its connections.
             LinkKind::Tcp => {
                 let is_leg =
                     |ends| book.legs.contains(&ends) || (session.exec_id.is_none() && book.idle.contains(&ends));
@@ -760,7 +762,7 @@ fn unknown(session: &Session, book: &Book) -> Vec<String> {
     wrong
 }
 
-/// What was found in all that was told, on the way and at the end.
+/// Sessions at the end, and wrong links at any time.
 #[derive(Debug, Default)]
 struct Found {
     sessions: BTreeMap<String, Session>,
@@ -790,7 +792,7 @@ fn found<'a>(told: impl IntoIterator<Item = &'a Observation>, books: &BTreeMap<S
     found
 }
 
-/// Whether all is found that came about.
+/// True sessions that were not found completely.
 fn missing(found: &Found, books: &BTreeMap<String, Book>) -> Vec<String> {
     let mut missing = Vec::new();
     for (id, book) in books.iter().filter(|(_, book)| book.whole) {
@@ -823,9 +825,9 @@ fn scenario(seed: u64, luck: Luck) -> Scenario {
 fn scenarios_are_rich() {
     let Scenario { told, books } = scenario(1, Luck { ids_known: false, ports_rest: false });
     let count = |is: fn(&Book) -> bool| books.values().filter(|book| is(book)).count();
-    assert!(count(|book| book.whole && book.stream) >= SESSIONS / 2, "most are whole");
-    assert!(count(|book| !book.whole) > 0, "a restart cuts some");
-    assert!(count(|book| book.whole && !book.stream) > SESSIONS / 2, "probes");
+    assert!(count(|book| book.whole && book.stream) >= SESSIONS / 2, "most sessions are complete");
+    assert!(count(|book| !book.whole) > 0, "restarts cut some sessions");
+    assert!(count(|book| book.whole && !book.stream) > SESSIONS / 2, "most probes are complete");
     let mut names: [BTreeMap<u64, BTreeSet<u64>>; 3] = Default::default();
     for seen in &told {
         if let Fact::Accepted { socket } | Fact::Connected { socket, .. } = seen.fact {
@@ -842,7 +844,7 @@ fn scenarios_are_rich() {
     }
     for (name, of) in ["inodes", "ports", "pids"].into_iter().zip(names) {
         let again = of.values().filter(|bearers| bearers.len() > 1).count();
-        assert!(again > 10, "{name} are used again: {again} of {}", of.len());
+        assert!(again > 10, "too few {name} are reused: {again} of {}", of.len());
     }
 }
 
@@ -873,7 +875,7 @@ fn order_within_the_window_and_repetition_change_nothing() {
     }
 }
 
-/// Without these, nothing takes their place. That something was lost is told right after it.
+/// Drops one of `one_of` droppable facts: no wrong link may appear. Each lost fact is followed by a loss report.
 fn fewer(what: &str, one_of: u64, may_go: fn(&Fact) -> bool, hosts: impl Iterator<Item = (u64, Luck)>) {
     for (seed, luck) in hosts {
         let Scenario { told, books } = scenario(seed, luck);
@@ -888,12 +890,12 @@ fn fewer(what: &str, one_of: u64, may_go: fn(&Fact) -> bool, hosts: impl Iterato
     }
 }
 
-/// Where a port is used again at once and neither the close nor the accept of the connection before was told of, nor the
-/// connect of the one after, the two are one to anybody who has to go by addresses: within a second nobody asks.
+/// Ports rest here. With immediate reuse, a lost close and accept before and a lost connect after it make two
+/// connections look like one. The correlator pairs by addresses only within a second.
 #[test]
 fn less_of_everything_gives_no_other_links() {
     for one_of in [30, 10, 3] {
-        // Where a kubelet listens is read, not sent: without that it is any client of the runtime's.
+        // The kubelet's listener is read, not sent. Without it, the kubelet looks like any client of the runtime.
         let may_go = |fact: &Fact| !matches!(fact, Fact::Listening { .. });
         fewer("facts", one_of, may_go, hosts().filter(|(_, luck)| luck.ports_rest));
     }

@@ -1,5 +1,5 @@
-//! Laws: facts in another order within the window, twice, or among strangers give the same sessions; fewer facts give fewer
-//! links, never others.
+//! Laws: facts in another order within the window, repeated, or among other sessions give the same sessions. Fewer
+//! facts give fewer links, never others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use execpath_tests::scenario::{render, render_session, short_id};
 
 use crate::run::{correlator, outcome, read, texts};
 
-/// What arrives in the wrong order arrives at most so late: less than the correlator's window.
+/// Longest delay of a fact: shorter than the correlator's window.
 const SHUFFLE: Span = Span::from_millis(4);
 
-/// Small and repeatable: xorshift.
+/// Small, repeatable random numbers (xorshift).
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
@@ -28,8 +28,8 @@ impl Dice {
     }
 }
 
-/// Another order of arrival: each fact comes up to [`SHUFFLE`] later than it happened. Facts of one moment keep their order,
-/// and the passing of time is told when it is so.
+/// Another order of arrival: each fact arrives up to [`SHUFFLE`] after its time. Facts of one moment keep their order,
+/// and ticks arrive last.
 pub(crate) fn shuffled(facts: &[Observation], dice: &mut Dice) -> Vec<Observation> {
     let mut delays = BTreeMap::new();
     let mut arriving: Vec<(BootTime, usize)> = facts
@@ -66,14 +66,14 @@ fn facts_told_twice_are_the_same_facts() {
     }
 }
 
-/// Both, in order of time.
+/// Facts of both scenarios in order of time.
 fn merged(a: &[Observation], b: &[Observation]) -> Vec<Observation> {
     let mut all: Vec<_> = a.iter().chain(b).cloned().collect();
     all.sort_by_key(|fact| fact.at);
     all
 }
 
-/// Facts that concern everybody: losses, and the passing of time beyond the other's end.
+/// True if a fact affects all sessions: a loss, or the passing of time beyond the other scenario's end.
 fn concerns_all(facts: &[Observation]) -> bool {
     facts.iter().any(|fact| matches!(fact.fact, Fact::Lost { .. } | Fact::AuditSkipped { .. } | Fact::Tick))
 }
@@ -94,7 +94,7 @@ fn strangers_change_nothing() {
         let facts = read(name, text, 0).facts();
         for (other, text) in &texts {
             let strangers = read(other, text, 1).facts();
-            // Snapshots of one host verify listeners or do not.
+            // All snapshots of one host either verify listeners or do not.
             if concerns_all(&facts) || concerns_all(&strangers) || verifies(&facts) != verifies(&strangers) {
                 continue;
             }
@@ -105,7 +105,7 @@ fn strangers_change_nothing() {
     }
 }
 
-/// A link by what it joins, whatever the number of its hops.
+/// A link identified by its ends, independent of hop numbers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Joint {
     exec: Option<String>,
@@ -115,7 +115,7 @@ struct Joint {
     sockets: Vec<Option<SocketId>>,
 }
 
-/// Every link. One over a gap, where a hop between the two is not known, says so itself.
+/// Every link, except those over a gap for an unknown hop.
 fn links(report: &Report) -> BTreeSet<Joint> {
     let of = |session: &Session| {
         let link = |link: &execpath::model::Link| {
@@ -131,7 +131,7 @@ fn links(report: &Report) -> BTreeSet<Joint> {
         let over_gap = |link: &&execpath::model::Link| {
             session.gaps.iter().any(|gap| gap.code == GapCode::ShimUnknown && gap.between == Some((link.from, link.to)))
         };
-        // A connection between namespaces that addresses alone suggest says so, too: sequence numbers may refute it.
+        // Skip links between namespaces suggested by addresses alone: sequence numbers may refute them.
         let suggested = |link: &&execpath::model::Link| link.tcp.is_some() && link.confidence != Confidence::Exact;
         session.links.iter().filter(|link| !over_gap(link) && !suggested(link)).map(link).collect::<Vec<_>>()
     };
@@ -142,7 +142,7 @@ fn links(report: &Report) -> BTreeSet<Joint> {
 fn fewer_facts_give_fewer_links_and_no_others() {
     for (name, text) in texts() {
         let scenario = read(&name, &text, 0);
-        // What speaks against a link may be what is left out: where two answers are possible, one alone may look exact.
+        // The dropped fact may be the one that contradicts a link: with two candidates, one alone may look exact.
         if scenario.steps.iter().any(|step| step.expected.contains("ambiguous")) {
             continue;
         }
@@ -150,10 +150,11 @@ fn fewer_facts_give_fewer_links_and_no_others() {
         let all = links(&outcome(&facts));
         let check = |left: &[Observation], what: &str| {
             let seen = links(&outcome(left));
-            // A stream without its exec's FIFOs stands for itself: its links are those of the exec.
+            // A stream without its exec's FIFOs is a session of its own: its links are those of the exec.
             let is_known = |one: &&Joint| {
                 let same = |other: &Joint| Joint { exec: None, ..other.clone() } == **one;
-                // Where the accept is left out, the leg leads to who listens there: who accepted it, or the link is wrong.
+                // Without the accept, the leg leads to the listener: the process that accepted it, or the link is
+                // wrong.
                 let listens = |other: &Joint| {
                     (other.kind, other.tasks, other.sockets.first()) == (one.kind, one.tasks, one.sockets.first())
                 };
@@ -165,7 +166,8 @@ fn fewer_facts_give_fewer_links_and_no_others() {
             let others: Vec<_> = seen.iter().filter(|one| !is_known(one)).collect();
             assert!(others.is_empty(), "{name} without {what}: {others:?}");
         };
-        // What was lost is told. That a process forwards ports is what speaks against its local clients.
+        // Losses stay, because every loss is reported. Port-forward arguments stay: they exclude local clients of that
+        // process.
         let forwards = |fact: &Fact| {
             let Fact::ProcessSeen(process) = fact else { return false };
             process.argv.iter().any(|word| word.as_str() == Some("port-forward"))
@@ -194,8 +196,8 @@ fn users(report: &Report) -> BTreeMap<String, String> {
     report.sessions.iter().filter_map(of).collect()
 }
 
-/// Whose the sessions are: in a scenario the request `a1` is that of `e1`. Where there is no exec id, what is said of it with
-/// everything known.
+/// The true user of each session: in a scenario, request `a1` belongs to `e1`. Sessions without exec id keep the user
+/// found with all facts.
 fn truth(facts: &[Observation]) -> BTreeMap<String, String> {
     let mut truth = users(&outcome(facts));
     truth.retain(|session, _| session.starts_with("s-"));
@@ -210,9 +212,9 @@ fn truth(facts: &[Observation]) -> BTreeMap<String, String> {
     truth
 }
 
-/// Users that are not those of their sessions.
+/// Users that differ from the true ones.
 fn wrong(left: &[Observation], truth: &BTreeMap<String, String>) -> Vec<(String, String)> {
-    // Of a part whose exec is not known, nothing says here whose it is.
+    // The true user of a part without a known exec is unknown here.
     let is_known = |session: &str| !session.starts_with("s-") || truth.contains_key(session);
     let others = |(session, user): &(String, String)| is_known(session) && truth.get(session) != Some(user);
     users(&outcome(left)).into_iter().filter(others).collect()
@@ -229,14 +231,14 @@ fn fewer_lines_of_the_audit_log_give_fewer_users_and_no_others() {
         for some in 0..1_u32 << lines.len() {
             let is_left = |at: &usize| lines.iter().position(|line| line == at).is_none_or(|bit| some >> bit & 1 == 1);
             let left: Vec<_> = (0..facts.len()).filter(is_left).map(|at| facts[at].clone()).collect();
-            // That an attempt was refused its last line alone tells.
+            // Only the last line of a refused attempt shows the refusal.
             let refused = |seen: &Observation| matches!(&seen.fact, Fact::Audited(event) if event.code >= Some(400));
             if facts.iter().filter(|seen| refused(seen)).count() == left.iter().filter(|seen| refused(seen)).count() {
                 assert_eq!(wrong(&left, &truth), [], "{name}, lines {some:b}");
             }
         }
     }
-    assert!(named >= 10, "{named} users in all scenarios");
+    assert!(named >= 10, "only {named} users in all scenarios");
 }
 
 #[test]
@@ -244,7 +246,8 @@ fn fewer_facts_give_no_other_users() {
     for (name, text) in texts() {
         let facts = read(&name, &text, 0).facts();
         let truth = truth(&facts);
-        // Where one request is missing already, and its session as well, nothing says that there was another one.
+        // Skip scenarios with a missing request: once its session is lost, too, nothing shows that another request
+        // existed.
         let names = outcome(&facts).sessions.into_iter().filter_map(|session| session.exec_id);
         if names.map(|id| short_id(&id)).any(|name| !truth.contains_key(&name)) {
             continue;
@@ -263,7 +266,7 @@ fn fewer_facts_give_no_other_users() {
     }
 }
 
-/// Nothing was measured in them; time goes on for longer than any rule waits.
+/// Scenarios have no samples; time goes on for longer than any rule waits.
 #[test]
 fn no_scenario_names_a_fault_but_that_of_a_daemon_that_restarts() {
     for (name, text) in texts() {

@@ -1,4 +1,4 @@
-//! Each scenario gives what it expects.
+//! Each scenario gives the expected sessions.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -8,14 +8,14 @@ use execpath::{
 };
 use execpath_tests::scenario::{SETTLE, Scenario, options, parse, render};
 
-/// Names and texts, sorted.
+/// Names and texts of the scenarios, sorted by name.
 pub(crate) fn texts() -> Vec<(String, String)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     let mut paths: Vec<PathBuf> =
         fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     paths.sort();
-    assert!(!paths.is_empty(), "nothing to run would pass without testing");
+    assert!(!paths.is_empty(), "there are scenarios");
     let text = |path: PathBuf| {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         (name, fs::read_to_string(path).expect("text"))
@@ -31,12 +31,12 @@ pub(crate) fn correlator() -> Correlator {
     Correlator::new(&HostFacts { boot_id: "a-boot".to_owned(), ..HostFacts::default() }, &options())
 }
 
-/// Time passes until everything before `at` is taken in.
+/// Lets time pass until all facts before `at` are processed.
 pub(crate) fn settle(correlator: &mut Correlator, at: BootTime) {
     correlator.ingest(Observation::new(at.plus(SETTLE), Source::Engine, Fact::Tick));
 }
 
-/// Everything at once; what is known at the end.
+/// Processes all facts at once. Returns the final report.
 pub(crate) fn outcome(facts: &[Observation]) -> Report {
     let mut correlator = correlator();
     for fact in facts {
@@ -68,7 +68,7 @@ fn every_scenario_gives_what_it_expects() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// A session opens once, then changes, then closes once; nothing is told twice.
+/// Checks that a session opens once, then changes, then closes once.
 fn check_findings(name: &str, findings: &[Finding]) {
     let mut states: BTreeMap<SessionId, &str> = BTreeMap::new();
     for finding in findings {
