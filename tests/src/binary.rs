@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// What a run left.
+/// Result of a run.
 #[derive(Debug)]
 pub struct Ran {
     /// Exit code.
@@ -17,10 +17,10 @@ pub struct Ran {
     pub stderr: String,
 }
 
-/// Where `cargo build` put it: beside the folder of the test executables, whatever the target folder is called.
+/// Path of the built binary: in the folder above the test executables, whatever the target folder is called.
 ///
 /// # Panics
-/// When it was not built.
+/// If the binary was not built.
 #[must_use]
 pub fn path() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
@@ -28,7 +28,7 @@ pub fn path() -> PathBuf {
     found.expect("execpath is not built: run `cargo build -p execpath` first, with the same profile")
 }
 
-/// A command without a terminal, and with nothing of the surroundings that changes output.
+/// A command without a terminal, and without environment variables that change its output.
 #[must_use]
 pub fn command() -> Command {
     let mut command = Command::new(path());
@@ -36,10 +36,10 @@ pub fn command() -> Command {
     command
 }
 
-/// Runs it to its end.
+/// Runs execpath with these arguments to its end.
 ///
 /// # Panics
-/// When it cannot be run.
+/// If it cannot be run.
 pub fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ran {
     finish(command().args(arguments))
 }
@@ -47,7 +47,7 @@ pub fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ran {
 /// Runs a command to its end.
 ///
 /// # Panics
-/// When it cannot be run.
+/// If it cannot be run.
 pub fn finish(command: &mut Command) -> Ran {
     let output = command.output().expect("execpath runs");
     Ran {

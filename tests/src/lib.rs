@@ -1,4 +1,4 @@
-//! Shared by the test targets.
+//! Parts shared by the test targets.
 
 pub mod binary;
 pub mod fixture;

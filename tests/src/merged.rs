@@ -1,4 +1,4 @@
-//! Recordings as if they came from other hosts, and what of sessions must be the same wherever it was recorded.
+//! Recordings rewritten for other hosts, and the part of a session that is independent of the recording host.
 
 use std::{
     fs,
@@ -14,19 +14,19 @@ use serde_json::{Value, json};
 /// Another host, with a clock of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Elsewhere {
-    /// Its name.
+    /// Name of the host.
     pub hostname: &'static str,
-    /// It was booted so much earlier: its boot clock shows more.
+    /// Lead of its boot clock: it booted earlier by this time.
     pub up: Span,
-    /// Its UTC is so much ahead of everybody's.
+    /// Lead of its UTC clock.
     pub ahead: Span,
 }
 
 impl Elsewhere {
-    /// The recording as it would have been made there.
+    /// Rewrites a recording as if made on this host. Returns the new file in `folder`.
     ///
     /// # Panics
-    /// When one cannot be read or written.
+    /// If a recording cannot be read or written.
     pub fn record(&self, recording: &Path, folder: &Path) -> PathBuf {
         let mut reader = Reader::open(recording).expect("a recording");
         let mut header = reader.header().clone();
@@ -39,10 +39,10 @@ impl Elsewhere {
     }
 }
 
-/// Another cluster: a recording in which the addresses, and the ids that runtimes give, are others. Those of kernels are the same.
+/// Rewrites a recording for another cluster: addresses and ids from runtimes differ, those from kernels are equal.
 ///
 /// # Panics
-/// When it cannot be read or written.
+/// If a recording cannot be read or written.
 pub fn another_cluster(recording: &Path, boot_id: &str, folder: &Path) -> PathBuf {
     let mut reader = Reader::open(recording).expect("a recording");
     let mut header = reader.header().clone();
@@ -51,11 +51,11 @@ pub fn another_cluster(recording: &Path, boot_id: &str, folder: &Path) -> PathBu
     write(&folder.join("another.jsonl.zst"), &header, reader.by_ref(), |seen| {
         let text = serde_json::to_string(&seen).expect("an observation is JSON");
         let text = other_ids(&text).replace("192.168.205.", "192.168.206.");
-        *seen = serde_json::from_str(&text).expect("it is one still");
+        *seen = serde_json::from_str(&text).expect("still an observation");
     })
 }
 
-/// Ids of 64 hexadecimal digits, each digit another one.
+/// Changes each digit of ids with 64 hexadecimal digits.
 fn other_ids(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
     for run in bytes.chunk_by_mut(|a, b| a.is_ascii_hexdigit() && b.is_ascii_hexdigit()) {
@@ -79,19 +79,19 @@ fn write(
     change: impl Fn(&mut Observation),
 ) -> PathBuf {
     if path.exists() {
-        fs::remove_file(path).expect("a file of ours");
+        fs::remove_file(path).expect("the old file can be removed");
     }
-    let mut writer = Writer::begin(Place::create(path).expect("a file"), header).expect("it can be written");
+    let mut writer = Writer::begin(Place::create(path).expect("a file"), header).expect("the recording can be written");
     for mut seen in seen {
         change(&mut seen);
-        writer.write(&seen).expect("it can be written");
+        writer.write(&seen).expect("the recording can be written");
     }
-    writer.finish().expect("it can be written");
+    writer.finish().expect("the recording can be written");
     path.to_owned()
 }
 
-/// What of a session, as JSON has it, is the same whoever recorded it: which processes and connections it has, how they are joined, and
-/// what is not known. Not times, which each tracer reads itself, nor the names of hosts.
+/// Part of a session's JSON that is equal for every recording host: processes, connections, links and gaps. Times
+/// differ, because each tracer reads them itself; so do host names.
 #[must_use]
 pub fn essence(session: &Value) -> Value {
     let pick = |value: &Value, names: &[&str]| -> Value {

@@ -1,4 +1,4 @@
-//! A real terminal, which tmux plays: with keys, sizes and signals.
+//! A real terminal provided by tmux, with keys, sizes and signals.
 
 use std::{
     fs,
@@ -13,11 +13,11 @@ use tempfile::TempDir;
 
 use crate::binary;
 
-/// Longest time that anything takes on a machine that has much else to do.
+/// Longest wait on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A terminal with a shell in it, in which execpath was started.
+/// A terminal with a shell that runs execpath.
 pub struct Pane {
     folder: TempDir,
 }
@@ -29,7 +29,8 @@ impl Drop for Pane {
 }
 
 impl Pane {
-    /// Starts `execpath ARGUMENTS` in one of 80 columns and 24 lines. `None`, and said, where there is no tmux.
+    /// Starts `execpath ARGUMENTS` in a terminal of 80 columns and 24 lines. Prints a notice and returns `None` without
+    /// tmux.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Option<Self> {
         if Command::new("tmux").arg("-V").output().is_err() {
@@ -37,7 +38,7 @@ impl Pane {
             return None;
         }
         let pane = Self { folder: tempfile::tempdir().expect("a folder") };
-        // The pid of the screen, then the screen itself; after it, what it left.
+        // Write the pid of the screen and run the screen; afterwards, print the exit code and terminal modes.
         let script = format!(
             "echo before; sh -c 'echo $$ > {pid}; exec \"$@\"' sh {binary} {arguments}; \
              echo left $?; stty -a | tr ' ;' '\\n\\n' | grep -x -e -*icanon -e -*echo | tr '\\n' ' '; echo; exec cat",
@@ -53,39 +54,39 @@ impl Pane {
         self.folder.path().join("pid")
     }
 
-    /// What tmux answers.
+    /// Runs a tmux command. Returns its stdout.
     pub fn tmux(&self, arguments: &[&str]) -> String {
         let socket = self.folder.path().join("tmux");
         let mut tmux = Command::new("tmux");
-        // tmux draws in UTF-8 whatever the surroundings say.
+        // Makes tmux draw in UTF-8 in any environment.
         tmux.args(["-u", "-S"]).arg(socket).args(arguments).env_remove("TMUX").env("LC_ALL", "C.UTF-8");
         tmux.env_remove("NO_COLOR").env("RUST_BACKTRACE", "0");
         String::from_utf8_lossy(&tmux.output().expect("tmux runs").stdout).into_owned()
     }
 
-    /// Presses these, by tmux's names.
+    /// Presses keys, by tmux's names.
     pub fn keys(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
-    /// What is on it.
+    /// The text on the terminal.
     #[must_use]
     pub fn picture(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    /// Waits until it shows that; gives what is on it then.
+    /// Waits until the terminal shows this text. Returns the whole text.
     ///
     /// # Panics
-    /// When it does not within a minute.
+    /// If the text does not appear within a minute.
     pub fn shows(&self, what: &str) -> String {
         self.until(what, |picture| picture.contains(what))
     }
 
-    /// Waits until what is on it is so; gives that.
+    /// Waits until the text on the terminal satisfies `is`. Returns the text.
     ///
     /// # Panics
-    /// When it is not within a minute.
+    /// If the condition does not hold within a minute.
     pub fn until(&self, what: &str, is: impl Fn(&str) -> bool) -> String {
         let patience = Instant::now() + PATIENCE;
         loop {
@@ -100,15 +101,16 @@ impl Pane {
 
     /// Sends a signal to execpath.
     pub fn signal(&self, signal: Signal) {
-        let text = fs::read_to_string(self.pid_file()).expect("it runs");
+        let text = fs::read_to_string(self.pid_file()).expect("execpath writes its pid");
         let pid = text.trim().parse().ok().and_then(Pid::from_raw).expect("a pid");
-        kill_process(pid, signal).expect("it runs");
+        kill_process(pid, signal).expect("execpath is running");
     }
 
-    /// execpath ended with that code, and the terminal is as it was: its own screen, a cursor, no mouse, lines and echo.
+    /// Checks that execpath exited with this code, and that the terminal is restored: main screen, cursor, no mouse,
+    /// line mode and echo.
     ///
     /// # Panics
-    /// When it is not so within a minute.
+    /// If this does not hold within a minute.
     pub fn is_as_before(&self, code: i32) {
         let picture = self.shows(&format!("left {code}\nicanon echo"));
         assert!(picture.starts_with("before\n"), "{picture}");

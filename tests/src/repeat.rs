@@ -1,5 +1,5 @@
-//! A recording, again and again: the same daemons, and each time new clients, processes, connections and execs, at later times.
-//! What comes out is made up, and shaped like what was recorded.
+//! Repeats a recording: the same daemons, and in each copy new clients, processes, connections and execs, at later
+//! times. The result is synthetic, but shaped like the recording.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,48 +9,48 @@ use std::{
 use execpath::model::{Fact, Observation, Source, parse_fifo_path};
 use serde_json::Value;
 
-/// Numbers of one copy are so far from those of the next.
+/// Distance between the cookies, inodes and goroutine ids of one copy and the next.
 const STRIDE: u64 = 100_000;
-/// Pids are fewer; a recording of one session has some hundred.
+/// Distance between pids; a recording of one session has some hundred.
 const PIDS: u64 = 1_000;
 /// Time between two copies, in nanoseconds.
 const PAUSE: u64 = 1_000_000_000;
 /// A clock tick, in nanoseconds.
 const TICK: u64 = 10_000_000;
-/// Ports that the kernel chooses for who connects (ip_local_port_range).
+/// Ports that the kernel chooses for connecting sockets (ip_local_port_range).
 const PORTS: std::ops::Range<u16> = 32_768..60_999;
-/// Digits of an exec id that tell copies apart.
+/// Digits of an exec id that distinguish copies.
 const DIGITS: usize = 12;
 
-/// One recording, to be copied.
+/// A recording to be copied.
 pub struct Repeat {
-    /// Told once, at the beginning.
+    /// Observations emitted once, at the beginning.
     first: Vec<Value>,
     again: Vec<Value>,
     names: Names,
-    /// From one copy to the next, in nanoseconds.
+    /// Time from one copy to the next, in nanoseconds.
     period: u64,
     stopped: Option<Value>,
 }
 
-/// What is new in each copy.
+/// Names that each copy renews.
 #[derive(Default)]
 struct Names {
-    /// Processes that started meanwhile began at this tick or later.
+    /// Processes that started at this tick or later are renamed.
     began: u64,
-    /// Cookies and inode numbers of connections that were made meanwhile.
+    /// Cookies and inodes of connections made during the recording.
     cookies: BTreeSet<u64>,
     inodes: BTreeSet<u64>,
-    /// Their addresses.
+    /// Addresses of these connections.
     addresses: BTreeSet<SocketAddr>,
     execs: BTreeSet<String>,
 }
 
 impl Repeat {
-    /// Of what was recorded.
+    /// Reads the observations of a recording.
     ///
     /// # Panics
-    /// When there is nothing to repeat.
+    /// If there are no observations.
     #[must_use]
     pub fn new(seen: &[Observation]) -> Self {
         let start = seen.first().expect("an observation").at;
@@ -84,26 +84,26 @@ impl Repeat {
         }
     }
 
-    /// Observations of one copy.
+    /// Number of observations in one copy.
     #[must_use]
     pub fn len(&self) -> usize {
         self.again.len()
     }
 
-    /// Whether there is nothing to copy.
+    /// True if there is nothing to copy.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.again.is_empty()
     }
 
-    /// So many copies one after another, each line as JSON.
+    /// JSON lines of `copies` consecutive copies.
     pub fn lines(&self, copies: u64) -> impl Iterator<Item = Value> + '_ {
         let copied = (0..copies).flat_map(move |copy| self.again.iter().map(move |value| self.copy(value, copy)));
         let last = self.stopped.iter().map(move |value| self.copy(value, copies.saturating_sub(1)));
         self.first.iter().cloned().chain(copied).chain(last)
     }
 
-    /// So many copies one after another.
+    /// Observations of `copies` consecutive copies.
     pub fn copies(&self, copies: u64) -> impl Iterator<Item = serde_json::Result<Observation>> + '_ {
         self.lines(copies).map(serde_json::from_value)
     }

@@ -1,4 +1,4 @@
-//! A session as it is on a real path: client, master and worker on one kernel, containerd below the kubelet.
+//! A sample session on a real path: client, master and worker on one kernel, containerd below the kubelet.
 
 use std::{
     io::{self, Write},
@@ -18,7 +18,7 @@ use execpath::{
 pub const CONTAINER: &str = "0f3c5d1e8a7b4c2d9e6f0a1b2c3d4e5f60718293a4b5c6d7e8f9012345678abc";
 /// Exec id.
 pub const EXEC: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
-/// When the sample session opens.
+/// Opening time of the sample session.
 pub const OPENED: BootTime = BootTime(2_043_120_000_000);
 
 /// The host of the samples.
@@ -102,7 +102,7 @@ fn relay(at: usize, inbound: u64) -> Link {
     }
 }
 
-/// The whole session, open.
+/// The complete session, open.
 #[must_use]
 pub fn whole() -> Session {
     let command = ["sh", "-c", "sleep 5000"];
@@ -213,7 +213,7 @@ pub fn partial(hops: usize) -> Session {
     session
 }
 
-/// The session, closed after a minute with that exit.
+/// The session, closed after a minute with this exit status.
 #[must_use]
 pub fn closed(status: ExitStatus) -> Session {
     let mut session = whole();
@@ -232,7 +232,7 @@ pub fn finding(milliseconds: u64, change: fn(Arc<Session>) -> Change, session: S
     Finding { at: after(milliseconds), change: change(Arc::new(session)) }
 }
 
-/// The life of one session, as the correlator tells it.
+/// Findings of one session's life, as the correlator emits them.
 #[must_use]
 pub fn life() -> Vec<Finding> {
     let mut findings = vec![finding(1, Change::Opened, partial(1))];
@@ -247,8 +247,7 @@ fn named(id: &str, session: Session) -> Session {
     Session { id: SessionId(id.into()), ..session }
 }
 
-/// The life of one session; then one that is older than the trace and is joined late, the lines of a third between its
-/// own, and a loss.
+/// Findings of one session; then an older session that is joined late, a third one between its lines, and a loss.
 #[must_use]
 pub fn story() -> (Vec<Finding>, Report) {
     let mut old = named("s-0b77e1", whole());
@@ -276,12 +275,12 @@ pub fn story() -> (Vec<Finding>, Report) {
     (findings, Report { at: after(75_000), sessions: vec![third], totals, ..Report::default() })
 }
 
-/// A target that keeps what is written.
+/// A writer that keeps all bytes.
 #[derive(Clone, Default)]
 pub struct Kept(Arc<Mutex<Vec<u8>>>);
 
 impl Kept {
-    /// What was written.
+    /// The text written so far.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()

@@ -1,9 +1,9 @@
-//! Scenarios: facts written by hand, and what must follow from them.
+//! Scenarios: handwritten facts, and the sessions that follow from them.
 //!
 //! ```text
 //! # Comment. Times are milliseconds since boot; `0.03` is 30 µs.
-//! 10    listen  60 10.0.0.1:6443             who, where
-//! 11    exec    50 kubectl exec web          who, arguments; `@below`, `@contained`, `@parent=40`, `@tty=pts/0` before them
+//! 10    listen  60 10.0.0.1:6443             pid, address
+//! 11    exec    50 kubectl exec web          pid, arguments; `@below`, `@contained`, `@parent=40`, `@tty=pts/0` before them
 //! 12    connect 50 a 10.0.0.9:1000>10.0.0.1:6443 by g1 from b
 //! 12.1  accept  60 b 10.0.0.1:6443<10.0.0.9:1000
 //! expect
@@ -14,26 +14,30 @@
 //! …
 //! ```
 //!
-//! * Processes are named by pid; `812/2` is the second process of that pid.
-//! * Sockets are named by a word, the same in every fact; each has a cookie and an inode of its own; `c2=c` has the
-//!   inode that `c` had. Addresses are given
-//!   where the socket is first seen: `LOCAL>REMOTE`, `%2` behind them for the second network namespace, `%0` for an unknown one.
-//! * `~OWN/PEER` behind name and addresses are the initial sequence numbers that this end and the other one chose. A socket keeps
-//!   them. Where the line does not say that this end connected, it accepted.
-//! * Ports 6443 and 16443 are API servers', 10250 and 20250 kubelets' ([`options`]). `listen` takes `%2` as well.
-//! * `by g1` is goroutine 1; `g1!` one whose id is known, `g1/7` one that goroutine 7 started; without it, a thread. `from NAME` is the socket that the same actor received from
-//!   last. `fifo … from NAME!` tells its addresses, too, as probes do: `from NAME! LOCAL>REMOTE` where it was not seen before.
-//!   `from NAME?` is one of which nothing else is ever told.
-//! * Containers and exec ids are words; facts get them as 64 hexadecimal digits. `=sh` is the exec id `sh`, as a user chooses it.
-//! * `audit-follow` is the beginning of an audit log; `audit ID USER SUBRESOURCE NS/POD/CONTAINER at TIME` a line of it, read then:
-//!   `from ADDR,ADDR`, `as USER`, `code N`, `over`, `older`, `tty`, `stdin` may follow, and `-- COMMAND`. `written TIME` is when it
-//!   was written by its own clock: else right before it was read.
-//! * `unix-listen PID PATH` is of an older format; `at PATH`, `nowhere` or `by-user PATH` behind it is what a snapshot verified.
-//!   `bound` behind a `unix-accept` says that its path is a name alone. `@userns=host`, `@userns=7`: only snapshots tell it.
+//! * Processes are named by pid; `812/2` is the second process with this pid.
+//! * Sockets are named by a word, the same in every fact; each has its own cookie and inode. `c2=c` reuses the inode of
+//!   `c`. Addresses follow the first mention of a socket: `LOCAL>REMOTE`. `%2` behind them is the second network
+//!   namespace, `%0` an unknown one.
+//! * `~OWN/PEER` behind name and addresses are the initial sequence numbers chosen by this end and the peer. A socket
+//!   keeps them. An end that does not connect on this line counts as accepting.
+//! * Ports 6443 and 16443 belong to API servers, 10250 and 20250 to kubelets ([`options`]). `listen` takes `%2` as
+//!   well.
+//! * `by g1` is goroutine 1, `g1!` a goroutine with a known id, `g1/7` one started by goroutine 7. Without `by`, the
+//!   actor is a thread. `from NAME` is the socket from which the actor received last. `fifo … from NAME!` adds the
+//!   socket's addresses, as probes do: `from NAME! LOCAL>REMOTE` at its first mention. `from NAME?` is a socket without
+//!   any other fact.
+//! * Containers and exec ids are words; facts contain them as 64 hexadecimal digits. `=sh` is the literal exec id `sh`,
+//!   as chosen by a user.
+//! * `audit-follow` is the beginning of an audit log; `audit ID USER SUBRESOURCE NS/POD/CONTAINER at TIME` is a line of
+//!   the log, read at the time of the fact. `from ADDR,ADDR`, `as USER`, `code N`, `over`, `older`, `tty`, `stdin` may
+//!   follow, and `-- COMMAND`. `written TIME` is the writer's own time; the default is right before reading.
+//! * `unix-listen PID PATH` is of an older format; `at PATH`, `nowhere` or `by-user PATH` behind it is the result of a
+//!   snapshot's verification. `bound` behind a `unix-accept`: the path is a name alone. `@userns=host`, `@userns=7`:
+//!   reported by snapshots only.
 //! * `ancestry PID COMM:PID:UID… [UID=NAME…]`
-//! * `older since 40` is a session older than the tracer whose first sign of life was 40 ms after the host's start.
-//! * `expect` is followed by the sessions as [`render`] writes them; `then` goes on with facts. Before an `expect`, time
-//!   passes until nothing waits for its turn any more.
+//! * `older since 40` is a session older than the tracer, first active 40 ms after the host's start.
+//! * Sessions follow `expect` in the format of [`render`]; `then` continues with facts. Before an `expect`, time passes
+//!   until no fact waits in the reorder buffer.
 
 use std::{
     collections::BTreeMap,
@@ -51,17 +55,17 @@ use execpath::{
     },
 };
 
-/// The correlator's reordering window, with something to spare: an `expect` stands so much after the facts before it.
+/// Time between the last fact and an `expect`: a little longer than the correlator's reordering window.
 pub const SETTLE: Span = Span::from_millis(6);
 
-/// Why a scenario makes no sense, and where.
+/// A mistake in a scenario.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ScenarioError {
     /// Name of the file.
     pub file: String,
     /// Line, from 1.
     pub line: usize,
-    /// What is wrong.
+    /// Description of the mistake.
     pub text: String,
 }
 
@@ -73,12 +77,12 @@ impl fmt::Display for ScenarioError {
 
 impl std::error::Error for ScenarioError {}
 
-/// Facts, and what is known after them.
+/// Facts, and the sessions expected after them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// In order of arrival.
+    /// Facts in order of arrival.
     pub facts: Vec<Observation>,
-    /// As [`render`] writes it.
+    /// Expected sessions in the format of [`render`].
     pub expected: String,
     /// Line of the `expect`.
     pub line: usize,
@@ -87,23 +91,23 @@ pub struct Step {
 /// A scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scenario {
-    /// In order of time.
+    /// Steps in order of time.
     pub steps: Vec<Step>,
 }
 
 impl Scenario {
-    /// Every fact, in order of arrival.
+    /// All facts, in order of arrival.
     #[must_use]
     pub fn facts(&self) -> Vec<Observation> {
         self.steps.iter().flat_map(|step| step.facts.clone()).collect()
     }
 }
 
-/// Reads a scenario. Another `world` gives everything in it other identities, so that two can be mixed: pids, ids, cookies,
-/// inodes, goroutines, addresses but loopback, and the ports that clients choose.
+/// Parses a scenario. Another `world` changes every identity, so that two scenarios can be mixed: pids, ids, cookies,
+/// inodes, goroutines, addresses except loopback, and ports chosen by clients.
 ///
 /// # Errors
-/// Where it makes no sense.
+/// If the text has a mistake.
 pub fn parse(file: &str, text: &str, world: u32) -> Result<Scenario, ScenarioError> {
     let mut names = Names { world, sockets: BTreeMap::new() };
     let mut steps = Vec::new();
@@ -140,13 +144,13 @@ fn clean(text: &str) -> String {
     format!("{}\n", text.trim())
 }
 
-/// What scenarios are traced with: a second cluster on other ports.
+/// Options for tracing scenarios: a second cluster uses other ports.
 #[must_use]
 pub fn options() -> Options {
     Options { apiserver_port: Some(16443), kubelet_port: Some(20250), ..Options::default() }
 }
 
-/// A word as 64 hexadecimal digits; after `=`, as it stands: an id that a user chose.
+/// A word as 64 hexadecimal digits. Behind `=` it stays as it is: an id chosen by a user.
 #[must_use]
 pub fn long_id(word: &str, world: u32) -> String {
     if let Some(chosen) = word.strip_prefix('=') {
@@ -157,7 +161,7 @@ pub fn long_id(word: &str, world: u32) -> String {
     format!("{hex:0<64}").chars().take(64).collect()
 }
 
-/// The word that such an id was made of.
+/// The word of an id made by [`long_id`].
 #[must_use]
 pub fn short_id(id: &str) -> String {
     if id.len() != 64 {
@@ -173,7 +177,7 @@ struct Names {
     sockets: BTreeMap<String, SocketInfo>,
 }
 
-/// Words of a line, taken one after the other.
+/// The words of a line.
 struct Words<'a> {
     rest: std::iter::Peekable<std::str::SplitWhitespace<'a>>,
 }
@@ -200,7 +204,7 @@ impl<'a> Words<'a> {
     }
 }
 
-/// Any number does that is the same for the same name.
+/// Any number is good if equal names give equal numbers.
 fn number_of(name: &str) -> u64 {
     name.bytes().fold(7, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte))) % 1_000_000_000
 }
@@ -235,20 +239,20 @@ impl Names {
     fn address(&self, word: &str) -> Result<SocketAddr, String> {
         let mut address: SocketAddr =
             word.parse().map_err(|_no_address| format!("`{word}` is no address with a port"))?;
-        // Who has an address has it on one host: two worlds share loopback alone.
+        // An address belongs to one host: two worlds share loopback alone.
         if let (IpAddr::V4(ip), Ok(world)) = (address.ip(), u8::try_from(self.world))
             && let [10, 0, 0, last] = ip.octets()
         {
             address.set_ip(IpAddr::from([10, 0, world, last]));
         }
-        // Ports that a client's kernel chose.
+        // Ports chosen by a client's kernel.
         if address.port() >= 30_000 {
             address.set_port(address.port() + u16::try_from(self.world * 1_000).unwrap_or(0));
         }
         Ok(address)
     }
 
-    /// A socket by its name; with addresses where the line has them.
+    /// A socket by its name, with addresses if the line has them.
     fn socket(&mut self, words: &mut Words<'_>, role: Option<SocketRole>) -> Result<SocketInfo, String> {
         let name = words.next("the name of a socket")?;
         self.named(name, words, role)
@@ -256,7 +260,7 @@ impl Names {
 
     fn named(&mut self, name: &str, words: &mut Words<'_>, role: Option<SocketRole>) -> Result<SocketInfo, String> {
         let number = u64::try_from(self.sockets.len()).unwrap_or(0) + 1 + u64::from(self.world) * 1_000;
-        // `NAME=OTHER`: it has the inode that another one had before.
+        // `NAME=OTHER`: reuses the inode of another socket.
         let (name, other) = name.split_once('=').map_or((name, None), |(name, other)| (name, Some(other)));
         let inode = match other {
             Some(other) => self.known(other)?.id.inode.unwrap_or(0),
@@ -289,7 +293,7 @@ impl Names {
         Ok(SocketInfo { role, ..*known })
     }
 
-    /// As the kernel counts: `own` of who connected is one less.
+    /// The kernel's numbers: `own` of a connecting socket is one less.
     fn isn(&self, word: &str, role: Option<SocketRole>) -> Result<Isn, String> {
         let wrong = || format!("sequence numbers are `~OWN/PEER`, not `{word}`");
         let (own, peer) = word.trim_start_matches('~').split_once('/').ok_or_else(wrong)?;
@@ -305,7 +309,7 @@ impl Names {
         self.sockets.get(name).copied().ok_or_else(|| format!("no socket `{name}` so far"))
     }
 
-    /// `by g1` and `from NAME`, where they are there.
+    /// Parses an optional `by g1`.
     fn actor(&self, words: &mut Words<'_>) -> Result<Actor, String> {
         if !words.is_next("by") {
             return Ok(Actor::default());
@@ -335,7 +339,8 @@ impl Names {
         Ok(Some(self.known(name)?.id))
     }
 
-    /// `from NAME`, or `from NAME!` with what the probe knows of it; `NAME! LOCAL>REMOTE` where no line had it before.
+    /// Parses `from NAME`, or `from NAME!` with the socket's properties known to the probe; `NAME! LOCAL>REMOTE` at its
+    /// first mention.
     fn told_from(&mut self, words: &mut Words<'_>) -> Result<(Option<SocketId>, Option<SocketInfo>), String> {
         let name = words.rest.clone().nth(1).and_then(|name| name.strip_suffix('!'));
         let Some(name) = name.filter(|_| words.rest.peek() == Some(&"from")) else {
@@ -391,7 +396,7 @@ impl Names {
         FileId::new(14, 500_000 + number + 1_000 * u64::from(self.world))
     }
 
-    /// A FIFO's path, and the file that it is.
+    /// A FIFO's path and file.
     fn held(&self, words: &mut Words<'_>) -> Result<(String, FileId), String> {
         let (container, exec) = (words.next("a container")?, words.next("an exec id")?);
         let path = self.fifo_path(container, exec, words.next("a stream")?);
@@ -463,7 +468,7 @@ impl Names {
         Ok(event)
     }
 
-    /// Namespaces of two worlds are those of two clusters.
+    /// Parses NAMESPACE/POD/NAME. Each world is a cluster with its own namespaces.
     fn container_name(&self, word: &str) -> Result<(String, String, String), String> {
         let [namespace, pod, name] = word.split('/').collect::<Vec<_>>()[..] else {
             return Err(format!("a container is NAMESPACE/POD/NAME, not `{word}`"));
@@ -510,7 +515,7 @@ impl Names {
                 info.watched = Some(if kind == "runc" { WatchAs::Below } else { WatchAs::Endpoint });
                 Fact::Exec(Box::new(info))
             }
-            // runc-create PID CONTAINER [moby]: dockerd's, else the kubelet's
+            // runc-create PID CONTAINER [moby]: of dockerd, by default of the kubelet.
             "runc-create" => {
                 task = Some(self.task(&mut words)?);
                 let container = long_id(words.next("a container")?, self.world);
@@ -521,7 +526,7 @@ impl Names {
                 info.watched = Some(WatchAs::Below);
                 Fact::Exec(Box::new(info))
             }
-            // runc-foreground PID CONTAINER: as CRI-O starts it
+            // runc-foreground PID CONTAINER: as started by CRI-O.
             "runc-foreground" => {
                 task = Some(self.task(&mut words)?);
                 let container = long_id(words.next("a container")?, self.world);
@@ -530,7 +535,7 @@ impl Names {
                 info.watched = Some(WatchAs::Below);
                 Fact::Exec(Box::new(info))
             }
-            // runc-foreground-seen PID PARENT CONTAINER: the same, older than the tracer
+            // runc-foreground-seen PID PARENT CONTAINER: the same, older than the tracer.
             "runc-foreground-seen" => {
                 source = Source::Snapshot;
                 task = Some(self.task(&mut words)?);
@@ -541,7 +546,7 @@ impl Names {
                 info.parent = Some(parent);
                 Fact::ProcessSeen(Box::new(info))
             }
-            // monitor PID CONTAINER POD [exec]: as CRI-O starts conmon for a container, or for one ExecSync
+            // monitor PID CONTAINER POD [exec]: conmon as started by CRI-O for a container, or for one ExecSync.
             "monitor" => {
                 task = Some(self.task(&mut words)?);
                 let container = long_id(words.next("a container")?, self.world);
@@ -553,7 +558,7 @@ impl Names {
                 info.watched = Some(WatchAs::Below);
                 Fact::Exec(Box::new(info))
             }
-            // runc-monitored PID CONTAINER: as conmon starts it
+            // runc-monitored PID CONTAINER: as started by conmon.
             "runc-monitored" => {
                 task = Some(self.task(&mut words)?);
                 let container = long_id(words.next("a container")?, self.world);
@@ -580,7 +585,7 @@ impl Names {
                 let address = self.address(address)?;
                 let netns: u32 =
                     netns.parse().map_err(|_no_number| format!("`{netns}` is no number of a network namespace"))?;
-                // Any number does that is the same for the same listener.
+                // Any number is good if equal listeners give equal numbers.
                 let name = format!("{word} {}", self.world);
                 let number = name.bytes().fold(7, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
                     % 1_000_000_000;
@@ -606,7 +611,8 @@ impl Names {
                 task = Some(self.task(&mut words)?);
                 source = Source::Snapshot;
                 let path = words.next("a path")?.into();
-                // `at PATH`: verified, clients reach it there. `nowhere`: no client does. `by-user`: not root's.
+                // `at PATH`: verified, and clients reach the socket there. `nowhere`: no client reaches it. `by-user`:
+                // not root's.
                 let listener = match words.rest.next() {
                     None => None,
                     Some("at") => Some(Listener { root: true, at: Some(words.next("a path")?.into()) }),
@@ -683,7 +689,7 @@ impl Names {
                 let (path, file) = self.held(&mut words)?;
                 Fact::FifoHeld { path: path.as_str().into(), file, fd: None }
             }
-            // pipe-held PID NUMBER FD: a pipe of a runc that stays
+            // pipe-held PID NUMBER FD: a pipe of a runc that stays.
             "pipe-held" => {
                 source = Source::Snapshot;
                 task = Some(self.task(&mut words)?);
@@ -733,7 +739,7 @@ impl Names {
                 source = Source::Snapshot;
                 let (id, name) = (words.next("a container")?, words.next("NAMESPACE/POD/NAME")?);
                 let (namespace, pod, name) = self.container_name(name)?;
-                // A part that is not known is `-`.
+                // An unknown part is `-`.
                 let known = |name: String| Some(name).filter(|name| !name.starts_with('-'));
                 Fact::ContainerSeen(Box::new(ContainerInfo {
                     id: long_id(id, self.world),
@@ -743,7 +749,7 @@ impl Names {
                     ..ContainerInfo::default()
                 }))
             }
-            // Of a shim's state, found at the start: shim-pid-file SHIM CONTAINER EXEC PID
+            // shim-pid-file SHIM CONTAINER EXEC PID: a file of a shim's state, found at the start.
             "shim-pid-file" => {
                 source = Source::Snapshot;
                 task = Some(self.task(&mut words)?);
@@ -800,14 +806,14 @@ impl Names {
     }
 }
 
-/// Sessions, in order of opening, as scenarios expect them.
+/// Sessions in order of opening, in the format of scenarios.
 #[must_use]
 pub fn render(report: &Report, world: u32) -> String {
     let text: Vec<String> = report.sessions.iter().map(|session| render_session(session, world)).collect();
     clean(if text.is_empty() { "nothing".to_owned() } else { text.join("\n") }.as_str())
 }
 
-/// One session, as scenarios expect it.
+/// One session in the format of scenarios.
 #[must_use]
 pub fn render_session(session: &Session, world: u32) -> String {
     let mut lines = Vec::new();
@@ -819,7 +825,7 @@ pub fn render_session(session: &Session, world: u32) -> String {
     head.push(session.confidence().map_or("-", |confidence| confidence.token()).to_owned());
     if session.preexisting {
         head.push("older".to_owned());
-        // Where it is younger than what is there from the first tick on.
+        // Younger than the sessions that exist from the first tick on.
         if session.opened_at.0 > TaskKey::from_ticks(1, 1).start_ns() {
             head.push(format!("since {}", Span(session.opened_at.0).as_millis()));
         }
