@@ -1,4 +1,4 @@
-//! What a diagnosis says of sample sessions, in each of its formats.
+//! Diagnoses of sample sessions, in each output format.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -16,7 +16,7 @@ use execpath_tests::samples::{self, after};
 
 use crate::lab::recordings;
 
-/// When the samples were taken.
+/// Times of the two samples.
 const TAKEN: [BootTime; 2] = [samples::OPENED.plus(Span::from_secs(60)), samples::OPENED.plus(Span::from_secs(63))];
 
 fn measured(at: BootTime, inode: u64, measure: TcpMeasure) -> Observation {
@@ -47,7 +47,7 @@ fn apart(id: &str, by: u64) -> Session {
     session
 }
 
-/// A session whose kubectl is stopped, one that is healthy but for what its kubelet left over, and one of which nothing is known.
+/// A session with a stopped kubectl, a healthy one whose kubelet has leftovers, and one without samples.
 fn report() -> Report {
     let mut measures = Measures::default();
     for at in TAKEN {
@@ -98,7 +98,7 @@ fn a_diagnosis_for_programs() {
 fn health_is_a_word() {
     let health = diagnosis(&report()).health;
     let words: Vec<_> = health.values().map(|health| (health.token(), health.short())).collect();
-    // The kubelet of all three has left something over: none of them is well.
+    // The common kubelet of all three has leftovers: no session is healthy.
     assert_eq!(words, [("unknown", "unknown"), ("F16", "slow reader"), ("unknown", "unknown")]);
     assert_eq!(Health::Waiting.token(), "waiting");
 }
@@ -142,13 +142,13 @@ fn nothing_wrong_is_an_empty_array() {
     assert_eq!(json(&diagnosis(&Report::default())), "[]\n");
 }
 
-/// The recording of a session with a fault: kubectl is stopped while output comes.
+/// The recording of a session with a fault: kubectl is stopped during output.
 const STOPPED: &str = "stopped";
 
-/// Real sessions, none of which had a fault but one; at every moment, also while they come up and end.
+/// Real sessions at every moment, including their beginnings and ends. One of them has a fault, the others none.
 #[test]
 fn recorded_sessions_name_the_fault_that_they_have_and_no_other_at_any_time() {
-    /// Observations between two looks: a report of many sessions takes a while to make.
+    /// Observations between two reports: a report of many sessions is expensive.
     const EVERY: usize = 64;
     for (name, path) in recordings() {
         let mut named = BTreeSet::new();
@@ -167,7 +167,7 @@ fn recorded_sessions_name_the_fault_that_they_have_and_no_other_at_any_time() {
         }
         correlator.flush();
         look(&correlator);
-        // While it is stopped it does not read.
+        // A stopped kubectl does not read.
         let expected = if name == STOPPED { BTreeSet::from(["F16"]) } else { BTreeSet::new() };
         assert_eq!(named, expected, "{name}");
     }

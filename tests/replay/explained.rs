@@ -1,4 +1,4 @@
-//! Paths in plain words: of each variant of the path, and what must hold of every text.
+//! Explanations of each variant of the path, and rules for every text.
 
 use std::{
     collections::BTreeSet,
@@ -24,10 +24,10 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
 }
 
-/// What is known at the end of a scenario.
+/// The report at the end of a scenario.
 fn outcome(name: &str) -> Report {
     let text = fs::read_to_string(folder().join(format!("{name}.txt"))).expect("a scenario");
-    let scenario = scenario::parse(name, &text, 0).expect("it makes sense");
+    let scenario = scenario::parse(name, &text, 0).expect("a valid scenario");
     let host = HostFacts { boot_id: "a-boot".to_owned(), ..HostFacts::default() };
     let mut correlator = Correlator::new(&host, &scenario::options());
     let facts: Vec<Observation> = scenario.steps.into_iter().flat_map(|step| step.facts).collect();
@@ -67,11 +67,11 @@ fn every_session() -> Vec<Session> {
 }
 
 fn explanations(session: &Session) -> Vec<(Step, Explanation)> {
-    let each = |step| (step, explain(session, step).expect("what is listed can be explained"));
+    let each = |step| (step, explain(session, step).expect("every listed step has an explanation"));
     steps(session).into_iter().map(each).collect()
 }
 
-/// What a sink writes of sessions as they are at the end.
+/// Output of the sink for a final report.
 fn shown(report: &Report) -> String {
     let kept = Kept::default();
     let format = sink::format("explain").expect("a format");
@@ -122,10 +122,10 @@ fn every_step_of_every_session_is_explained() {
     for session in every_session() {
         let explained = explanations(&session);
         let count = 1 + session.hops.len() + session.links.len() + session.beyond.len() + session.gaps.len();
-        assert_eq!(explained.len(), count, "{}: each once", session.id.0);
+        assert_eq!(explained.len(), count, "{}: each step is explained once", session.id.0);
         for (step, said) in explained {
             assert!(!said.title.is_empty() && !said.what.is_empty(), "{step:?} of {session:?}");
-            assert_eq!(matches!(step, Step::Link(_)), !said.known.is_empty(), "{step:?}: links say how they are known");
+            assert_eq!(matches!(step, Step::Link(_)), !said.known.is_empty(), "{step:?}: links name their evidence");
             for text in said.prose() {
                 assert_eq!(text, text.trim(), "{step:?}");
                 assert!(!text.contains("  "), "{step:?}: {text}");
@@ -142,7 +142,7 @@ fn what_is_not_there_has_no_explanation() {
     }
 }
 
-/// Numbers in a command are those of the session: nothing is made up.
+/// Numbers in a command must come from the session.
 #[test]
 fn commands_have_the_numbers_of_the_session() {
     for session in every_session() {
@@ -173,8 +173,8 @@ fn parts(text: &str) -> Vec<u64> {
     text.split(|character: char| !character.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
 }
 
-/// What is explained is explained in words that are either in the glossary or plain. Which are plain is for people to say: the
-/// snapshot has those that are not in the glossary.
+/// Words of explanations are in the glossary or plain. People decide on plain words: the snapshot has all words outside
+/// the glossary.
 #[test]
 fn words_are_in_the_glossary_or_plain() {
     let mut plain = BTreeSet::new();
@@ -185,7 +185,7 @@ fn words_are_in_the_glossary_or_plain() {
                 for (_, place) in glossary::places(text).into_iter().rev() {
                     rest.replace_range(place, " ");
                 }
-                // Names, addresses and numbers are the session's; commands and paths are quoted.
+                // Names, addresses and numbers come from the session; commands and paths are quoted.
                 let quoted: String = rest.split('`').step_by(2).collect();
                 let words =
                     quoted.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit() || c == '/'));
@@ -213,7 +213,7 @@ fn prose_fits_eighty_columns() {
         .flat_map(|block| block.lines().skip(1).take_while(|line| !line.starts_with('▸')));
     let prose: Vec<&str> = said.filter(|line| !line.trim_start().starts_with("$ ")).collect();
     assert!(prose.len() > 1_000, "{}", prose.len());
-    // A word that is longer than a line, such as an exec id, cannot be broken.
+    // A word longer than a line, such as an exec id, cannot be broken.
     let wide =
         prose.iter().find(|line| line.chars().count() > 80 && line.split_whitespace().all(|word| word.len() < 60));
     assert_eq!(wide, None);

@@ -1,5 +1,5 @@
-//! Recordings made of logs of real clusters by `cargo xtask fixtures`: exactly the joins that the logs' authors found by
-//! counting bytes, and no other.
+//! Recordings made from logs of real clusters by `cargo xtask fixtures`: they give exactly the joins found by the logs'
+//! authors by counting bytes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +30,7 @@ impl Fixture {
         let header = reader.header().clone();
         let seen = reader.by_ref().collect();
         assert_eq!(reader.end(), Some(&End::Clean), "{name}");
-        Self { header, seen, truth: truth(&folder.join(format!("fixture-{name}.truth.json"))).expect("its truth") }
+        Self { header, seen, truth: truth(&folder.join(format!("fixture-{name}.truth.json"))).expect("the truth file") }
     }
 
     fn sessions(&self) -> Vec<Session> {
@@ -44,7 +44,7 @@ impl Fixture {
     }
 }
 
-/// A connection, by the inodes of both ends, and the addresses of the connecting one.
+/// A connection: inodes of both ends, addresses of the connecting and the accepting end.
 type Leg = (Option<u64>, Option<u64>, SocketAddr, SocketAddr);
 
 fn leg(ends: &Ends) -> Leg {
@@ -71,7 +71,7 @@ fn relays(truth: &Truth) -> [(u64, u64); 2] {
     ]
 }
 
-/// What was compared.
+/// Numbers of compared items.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Figures {
     sessions: usize,
@@ -80,7 +80,7 @@ struct Figures {
     other: usize,
 }
 
-/// Every session of the truth, whole and exact, and nothing else.
+/// Checks that each session of the truth is found complete and exact, and no other one.
 fn compare(name: &str, fixture: &Fixture) -> Figures {
     let sessions = fixture.sessions();
     let (mut found, mut figures) = (BTreeMap::new(), Figures::default());
@@ -103,7 +103,7 @@ fn compare(name: &str, fixture: &Fixture) -> Figures {
         assert_eq!(legs, [leg(&truth.kubelet_leg), leg(&truth.stream_leg)], "{name}: {truth:?}");
         let joined: Vec<(u64, u64)> = of(LinkKind::Relay).map(relay_of).collect();
         assert_eq!(joined, relays(truth), "{name}: {truth:?}");
-        // kubectl was not logged: its end is known by address.
+        // kubectl was not logged: only the address of its end is known.
         assert_eq!(session.beyond, [("client", truth.client_leg.client)], "{name}: {truth:?}");
         assert_eq!(session.links.len(), legs.len() + joined.len(), "{name}: {:?}", session.links);
         assert_eq!(session.confidence(), Some(Confidence::Exact), "{name}: {truth:?}");
@@ -123,7 +123,7 @@ fn sessions_seen_from_their_start_have_the_legs_of_the_truth_and_no_others() {
         eprintln!("{name}: {figures:?}");
         assert_eq!(figures, Figures { sessions: 20, legs: 60, relays: 40, other: 0 }, "{name}");
         for session in fixture.sessions() {
-            // Nothing below the runtime was logged, and nothing above it is missing.
+            // Processes below the runtime were not logged; everything above is there.
             let gaps: Vec<GapCode> = session.gaps.iter().map(|gap| gap.code).collect();
             assert_eq!(gaps, [GapCode::RuncUnknown], "{name}: {session:?}");
             assert_eq!(session.stdin, Some(true), "{name}: FIFOs for stdin, stdout, stderr");
@@ -152,14 +152,14 @@ fn sessions_older_than_the_log_have_the_legs_of_the_truth_and_no_others() {
     assert_eq!(figures, Figures { sessions: 50, legs: 150, relays: 100, other: 0 });
 }
 
-/// How many pairs of the truth a rule finds, and how many others.
+/// Numbers of true and other pairs found by a rule.
 #[derive(Debug, PartialEq, Eq)]
 struct Score {
     right: usize,
     other: usize,
 }
 
-/// What the rules give on the facts alone: those that were scored on the logs themselves (dial, both directions, creator).
+/// Scores of the rules on the recorded facts: dial, both directions, creator.
 fn scores(fixture: &Fixture) -> [Score; 3] {
     let inode = |id: SocketId| id.inode.expect("an inode");
     let pair = |a: u64, b: u64| (a.min(b), a.max(b));
@@ -190,13 +190,13 @@ fn scores(fixture: &Fixture) -> [Score; 3] {
 
 #[test]
 fn recordings_hold_the_proof_of_every_join_and_of_no_other() {
-    // As the logs' authors scored the logs: of dial, of both directions, of one creator.
+    // Scores of the logs' authors for dial, both directions, creator.
     for (name, right) in [
         // Go 1.19 keeps no creator.
         ("k8s-1.20-containerd-spdy-20", [40, 40, 0]),
         // A translator does not copy one to one.
         ("k8s-1.36-containerd-websocket-20", [40, 38, 40]),
-        // The API server's half alone is copied; nothing was dialled.
+        // Only the API server copies; no dial was logged.
         (OLDER, [0, 50, 100]),
     ] {
         let found = scores(&Fixture::open(name));

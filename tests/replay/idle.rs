@@ -1,4 +1,4 @@
-//! How long a session has been idle: heartbeats are no use of it.
+//! Idle time of sessions: heartbeats do not count as use.
 
 use execpath::{
     model::{
@@ -14,7 +14,7 @@ fn ends(session: &Session) -> Vec<SocketId> {
     own.flat_map(|ends| [ends.near, ends.far]).flatten().collect()
 }
 
-/// A sample of every end, with bytes moved either way, the last a second ago.
+/// Samples every end, with these byte counts; the last byte moved a second ago.
 fn sample(measures: &mut Measures, session: &Session, at: BootTime, (sent, received): (u64, u64)) {
     for socket in ends(session) {
         let info = TcpInfo {
@@ -38,11 +38,11 @@ fn pings_leave_a_session_idle_and_a_key_does_not() {
     let (session, mut measures) = (samples::whole(), Measures::default());
     let at = |seconds: u64| session.opened_at.plus(Span::from_secs(seconds));
     sample(&mut measures, &session, at(100), (5_000, 3_000));
-    assert_eq!(idle_ms(&session, &measures, at(100)), None, "one look cannot tell");
+    assert_eq!(idle_ms(&session, &measures, at(100)), None, "one sample is not enough");
     for pings in 1..=12 {
         sample(&mut measures, &session, at(100 + 5 * pings), (5_000 + 28 * pings, 3_000 + 24 * pings));
     }
-    assert_eq!(idle_ms(&session, &measures, at(160)), Some(60_000), "since it is watched");
+    assert_eq!(idle_ms(&session, &measures, at(160)), Some(60_000), "idle since the first sample");
     sample(&mut measures, &session, at(165), (5_000 + 28 * 13 + 30, 3_000 + 24 * 13 + 26));
     assert_eq!(idle_ms(&session, &measures, at(165)), Some(1_000));
     sample(&mut measures, &session, at(170), (5_000 + 28 * 14 + 30, 3_000 + 24 * 14 + 26));
@@ -62,10 +62,10 @@ fn fifos_of_the_exec_say_how_long_a_session_is_idle_at_one_look() {
         measures.take(&Observation::new(at, Source::Snapshot, used));
     }
     assert_eq!(idle_ms(&session, &measures, at), Some(600_000));
-    // Written to before the session, by a clock that was set since then.
+    // Last written before the session, according to a clock that was changed since.
     let path = format!("/x/{container}/{exec}-stderr");
     let mut other = Measures::default();
     let used = Fact::FifoUsed { path: path.as_str().into(), file: FileId::new(1, 1), ago_ms: 5_000_000 };
     other.take(&Observation::new(at, Source::Snapshot, used));
-    assert_eq!(idle_ms(&session, &other, at), Some(1_000_000), "no longer than the session is open");
+    assert_eq!(idle_ms(&session, &other, at), Some(1_000_000), "at most the age of the session");
 }

@@ -1,4 +1,5 @@
-//! Recordings made on the lab by `cargo xtask record`, in every format. Those made of logs of other clusters lie beside them.
+//! Recordings made in the lab by `cargo xtask record`, in every format. Recordings made from logs of other clusters are
+//! in the same folder.
 
 use std::{
     fs,
@@ -8,7 +9,7 @@ use std::{
 use execpath::sink::FORMATS;
 use execpath_tests::binary::run;
 
-/// The recordings, by name.
+/// Names and paths of the recordings.
 pub(crate) fn recordings() -> Vec<(String, PathBuf)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
     let files = fs::read_dir(folder).expect("the folder of recordings").map(|file| file.expect("a file").path());
@@ -23,7 +24,7 @@ pub(crate) fn recordings() -> Vec<(String, PathBuf)> {
     found
 }
 
-/// Whether it was made of a log, and is compared with the truth of that (`fixtures`).
+/// True if the recording was made from a log: `fixtures` compares it with the log's truth.
 pub(crate) fn is_fixture(name: &str) -> bool {
     name.starts_with("fixture-")
 }
@@ -50,7 +51,7 @@ fn of_two_hundred_at_once_every_path_is_whole() {
         assert_eq!((&one["complete"], &one["confidence"]), (&true.into(), &"exact".into()), "{one}");
         assert_eq!(one["exit"]["code"], 0, "{one}");
     }
-    // What kubectl was asked for is what the process was started with, and no other's.
+    // The requested command of kubectl is the command of the process in the same session.
     let mut scripts = std::collections::BTreeSet::new();
     for one in &sessions {
         let asked = one["hops"][0]["argv"].as_array().and_then(|words| words.last()).expect("a script");
@@ -63,7 +64,7 @@ fn of_two_hundred_at_once_every_path_is_whole() {
 fn of_two_hundred_at_once_a_path_is_drawn_in_parts_only_where_it_took_long() {
     let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings/crowds/crowd-200.jsonl.zst");
     let replay = |format: &str| run(["replay", &recording.to_string_lossy(), "-o", format]).stdout;
-    // The age of each when its path was whole first.
+    // Age of each session when its path was first complete.
     let mut whole = std::collections::BTreeMap::new();
     for line in replay("jsonl").lines() {
         let line: serde_json::Value = serde_json::from_str(line).expect("an object");
@@ -80,7 +81,7 @@ fn of_two_hundred_at_once_a_path_is_drawn_in_parts_only_where_it_took_long() {
         let age = whole.get(id);
         assert!(age.is_none_or(|age| *age >= 5_000), "{head}: it was whole after {age:?} ms");
     }
-    // The runtime took its time with most: without that there would be nothing to see here.
+    // The runtime was slow for most sessions, so that this test has drawings in parts to check.
     assert!(continued.count() > 100 && whole.values().filter(|age| **age < 5_000).count() > 20);
 }
 

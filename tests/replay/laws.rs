@@ -1,4 +1,4 @@
-//! What must hold whatever the order, the number and the lack of observations.
+//! Laws: sessions do not depend on the order, repetition or loss of observations beyond what a law allows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use execpath::{
 
 use crate::lab::{is_fixture, recordings};
 
-/// How far apart records may arrive in the wrong order.
+/// Longest delay of a record.
 const WINDOW: Span = Span::from_millis(5);
 
 struct Recording {
@@ -25,7 +25,7 @@ fn all() -> Vec<Recording> {
         let header = reader.header().clone();
         let recording = Recording { name, header, seen: reader.by_ref().collect() };
         let sessions = sessions(&recording.header, &recording.seen);
-        // Of fixtures no process below the runtime is known.
+        // Recordings of logs have no process below the runtime.
         let whole = |session: &Session| session.kind == Kind::Exec && session.complete;
         assert!(is_fixture(&recording.name) || sessions.values().any(whole), "{}", recording.name);
         recording
@@ -33,7 +33,7 @@ fn all() -> Vec<Recording> {
     recordings().into_iter().map(read).collect()
 }
 
-/// The sessions at the end, by id.
+/// Final sessions by id.
 fn sessions<'a>(header: &Header, seen: impl IntoIterator<Item = &'a Observation>) -> BTreeMap<String, Session> {
     let mut correlator = Correlator::new(&header.host, &Options { pairing: header.pairing(), ..Options::default() });
     for seen in seen {
@@ -41,15 +41,15 @@ fn sessions<'a>(header: &Header, seen: impl IntoIterator<Item = &'a Observation>
     }
     correlator.flush();
     let sessions = correlator.report().sessions.into_iter();
-    // Times at which something was told differ; what is told does not.
+    // The times of updates differ; the reported sessions do not.
     sessions.map(|session| (session.id.0.to_string(), Session { last_seen: BootTime(0), ..session })).collect()
 }
 
-/// Numbers that look random and are the same on every run.
+/// Repeatable random numbers.
 struct Dice(u64);
 
 impl Dice {
-    /// Below `limit`. xorshift64 by Marsaglia.
+    /// A number below `limit`: xorshift64 by Marsaglia.
     fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -72,8 +72,8 @@ fn the_order_of_arrival_within_the_window_does_not_matter() {
         let expected = sessions(&header, &seen);
         for seed in 1..=10 {
             let mut dice = Dice(seed);
-            // A record of the kernel arrives up to the window late. Time does not: it overtakes nothing. Answers come after
-            // their questions, and a snapshot whole.
+            // A kernel record arrives late by up to the window. Ticks arrive in time. Answers follow their queries, and
+            // snapshots stay whole.
             let mut arrival: Vec<(u64, usize)> = seen
                 .iter()
                 .enumerate()
@@ -97,7 +97,7 @@ fn what_else_goes_on_does_not_matter() {
         for other in
             all.iter().filter(|other| other.name != one.name && other.header.host.boot_id == one.header.host.boot_id)
         {
-            // As if both had begun at once.
+            // Shift the other recording to the same start.
             let start = |seen: &[Observation]| seen.first().expect("an observation").at;
             let (here, there) = (start(&one.seen), start(&other.seen));
             let mut both: Vec<Observation> = other
@@ -110,7 +110,7 @@ fn what_else_goes_on_does_not_matter() {
             both.sort_by_key(|seen| seen.at);
             let found = sessions(&one.header, &both);
             for (id, session) in &expected {
-                // The other recording may go on for longer: what was open at the end of this one then closes.
+                // The other recording may last longer: sessions open at the end of this one then close.
                 if session.closed_at.is_some() {
                     assert_eq!(Some(session), found.get(id), "{} beside {}", one.name, other.name);
                 }
@@ -123,8 +123,8 @@ fn what_else_goes_on_does_not_matter() {
 fn a_connection_that_served_one_exec_serves_no_other() {
     for Recording { name, header, seen } in all() {
         let expected = sessions(&header, &seen);
-        // A probe's goroutine that got the `g` of one that ended: what that had read last was the exec's connection, which
-        // stays open for as long as the process runs.
+        // The goroutine of a probe reuses a `g`. The earlier goroutine had last read the exec's connection, which stays
+        // open while the process runs.
         let another = "f".repeat(64);
         let stale = seen.iter().find_map(|seen| {
             let Fact::FifoMade { actor, inbound: inbound @ Some(_), from, path } = &seen.fact else { return None };
@@ -137,7 +137,7 @@ fn a_connection_that_served_one_exec_serves_no_other() {
                 ..seen.clone()
             })
         });
-        // Sessions that are older than the recording have their FIFOs.
+        // Recordings of older sessions have no new FIFOs.
         let Some(stale) = stale else {
             assert!(is_fixture(&name), "{name} has no exec by a stream");
             continue;
@@ -150,7 +150,7 @@ fn a_connection_that_served_one_exec_serves_no_other() {
     }
 }
 
-/// A link, by what it joins: kind, pids and sockets.
+/// A link identified by kind, pids and sockets.
 type Joined = (LinkKind, u32, u32, Option<(SocketId, SocketId)>);
 
 fn joined(session: &Session) -> BTreeSet<Joined> {
@@ -159,13 +159,13 @@ fn joined(session: &Session) -> BTreeSet<Joined> {
     links
         .map(|link| {
             let tcp = link.tcp.and_then(|ends| Some((ends.near?, ends.far?)));
-            // The standing connections name their ends by what is known of them.
+            // Persistent connections may have partly known ends.
             (link.kind, pid(link.from), pid(link.to), tcp.or(link.relay))
         })
         .collect()
 }
 
-/// Sockets may be known by fewer names: the same as far as both are known.
+/// True if two links agree in all known ids: a socket may lack its cookie or inode.
 fn is_same(a: &Joined, b: &Joined) -> bool {
     let agree = |a: Option<u64>, b: Option<u64>| a.is_none() || b.is_none() || a == b;
     let socket = |a: SocketId, b: SocketId| agree(a.cookie, b.cookie) && agree(a.inode, b.inode);
@@ -187,7 +187,7 @@ fn what_was_not_seen_is_missing_and_nothing_takes_its_place() {
                 let whole = expected.get(&id).unwrap_or_else(|| unreachable!("{id} is invented in {}", what()));
                 let known = joined(whole);
                 for link in joined(&session) {
-                    // Where the shim is not known, the runtime's FIFOs lead to runc at once.
+                    // With an unknown shim, the runtime's FIFOs lead directly to runc.
                     let skips = link.0 == LinkKind::Fifo && session.gaps.len() > whole.gaps.len();
                     assert!(
                         skips || known.iter().any(|other| is_same(&link, other)),

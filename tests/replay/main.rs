@@ -1,4 +1,4 @@
-//! What recordings and sample sessions look like in every format.
+//! Recordings and sample sessions in every output format.
 
 mod diagnosis;
 mod explained;

@@ -1,5 +1,5 @@
-//! Recordings of several hosts, merged: what one recording of all hosts tells. `cargo xtask record hosts` made them, on the lab, at the same
-//! time.
+//! Merged recordings of several hosts equal one recording of all hosts. `cargo xtask record hosts` made them
+//! simultaneously in the lab.
 
 use std::{
     cmp::Ordering,
@@ -24,7 +24,7 @@ fn recorded(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("recordings/hosts/{name}.jsonl.zst"))
 }
 
-/// Merges into that folder.
+/// Merges into a file in this folder.
 fn merge(files: &[PathBuf], folder: &Path) -> (PathBuf, Ran) {
     let merged = folder.join("merged.jsonl.zst");
     let files = files.iter().map(|file| file.as_os_str());
@@ -34,14 +34,15 @@ fn merge(files: &[PathBuf], folder: &Path) -> (PathBuf, Ran) {
     (merged, ran)
 }
 
-/// Those of people: the kubelet's probes come by themselves, and each recording begins and ends a little apart.
+/// Sessions of users. The kubelet's probes are left out, because the recordings start and end at slightly different
+/// times.
 fn sessions(recording: &Path) -> Vec<Value> {
     let ran = run(["replay".as_ref(), recording.as_os_str(), "-o".as_ref(), "json".as_ref()]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     serde_json::from_str(&ran.stdout).expect("an array")
 }
 
-/// In an order of their own, since each recording has times of its own.
+/// Essences in sorted order, because each recording has its own times.
 fn essences(sessions: &[Value]) -> Vec<String> {
     let mut found: Vec<String> = sessions.iter().map(|one| format!("{:#}", essence(one))).collect();
     found.sort();
@@ -60,13 +61,13 @@ fn three_hosts_merged_are_what_one_recording_of_all_is() {
     let whole = sessions(&recorded("all"));
     assert!(whole.iter().filter(|one| one["complete"] == true).count() >= 5, "{whole:#?}");
     let mut files = HOSTS.map(recorded);
-    // In whatever order they are given.
+    // The order of the arguments does not matter.
     for _ in 0..files.len() {
         let (merged, said) = merge(&files, folder.path());
         let sessions = sessions(&merged);
         assert_eq!(essences(&sessions), essences(&whole), "{}", said.stderr);
         assert_eq!(ids(&sessions), ids(&whole));
-        std::fs::remove_file(merged).expect("a file of ours");
+        std::fs::remove_file(merged).expect("the merged file");
         files.rotate_left(1);
     }
 }
@@ -98,7 +99,7 @@ fn clocks_that_are_minutes_apart_change_nothing() {
             };
             assert!(line.is_some_and(|line| line.contains(expected)), "{}: {}", one.hostname, said.stderr);
         }
-        // Where each process ran.
+        // Host of each process.
         for hop in sessions.iter().flat_map(|one| one["hops"].as_array().expect("hops")) {
             let host = match hop["role"].as_str().expect("a role") {
                 "kubectl" => "client",
@@ -107,7 +108,7 @@ fn clocks_that_are_minutes_apart_change_nothing() {
             };
             assert_eq!(hop["host"], host, "{hop}");
         }
-        std::fs::remove_file(merged).expect("a file of ours");
+        std::fs::remove_file(merged).expect("the merged file");
         files.rotate_left(1);
     }
 }
@@ -157,18 +158,18 @@ fn a_merged_recording_is_merged_no_further() {
 #[test]
 fn recordings_of_one_kernel_have_one_clock() {
     let folder = tempfile::tempdir().expect("a folder");
-    // The kubelet was stopped: it accepted 14 s after the API server had connected.
+    // The kubelet was stopped: it accepted 14 s after the API server connected.
     let mut files = ["c", "m", "w"].map(|end| recorded(&format!("../field/c01c-kubelet-stopped-{end}")));
     for _ in 0..files.len() {
         let (merged, said) = merge(&files, folder.path());
         let clocks: Vec<&str> = said.stderr.lines().filter(|line| line.contains("clock")).collect();
         assert_eq!(clocks, ["vm: its clock counts"; 3], "{}", said.stderr);
-        std::fs::remove_file(merged).expect("a file of ours");
+        std::fs::remove_file(merged).expect("the merged file");
         files.rotate_left(1);
     }
 }
 
-/// A recording of these observations, made on a host of that name.
+/// Writes these observations as a recording of a host with this name.
 fn made_on(hostname: &str, seen: &[Observation], folder: &Path) -> PathBuf {
     let path = folder.join(format!("{hostname}.made.jsonl"));
     let (hostname, boot_id) = (hostname.to_owned(), format!("boot of {hostname}"));

@@ -1,4 +1,4 @@
-//! `ls`, `show`, `diagnose` and `watch` of one moment say the same of each session.
+//! `ls`, `show`, `diagnose` and `watch` report the same sessions at one moment.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -14,10 +14,10 @@ use serde_json::Value;
 
 use crate::lab;
 
-/// Moments of each recording, spread evenly.
+/// Moments per recording, spread evenly.
 const MOMENTS: u64 = 6;
 
-/// Every recording of the lab, and every one of the field that is no attack on the reader.
+/// Every lab recording, and every field recording except attacks on the reader.
 fn recordings() -> Vec<(String, PathBuf)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recordings/field");
     let field = std::fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").path());
@@ -34,7 +34,7 @@ fn everything() -> Filter {
     Filter { kinds: Kinds::All, ..Filter::default() }
 }
 
-/// What must be the same: id, kind, roles with pids, health.
+/// Properties that must be equal: kind, roles with pids, exec id, health.
 type Row = (Kind, Vec<(&'static str, u32)>, Option<String>, Health);
 
 fn rows(report: &Report) -> BTreeMap<String, Row> {
@@ -47,7 +47,7 @@ fn rows(report: &Report) -> BTreeMap<String, Row> {
     open.map(|session| (session.id.0.to_string(), row(session))).collect()
 }
 
-/// Live the screen shows what `ls` lists; of a recording it goes back and forth, and `ls` does not.
+/// The screen of a live trace shows the sessions of `ls`. On a recording, the screen also goes back in time.
 #[test]
 fn the_screen_and_a_list_know_the_same_at_every_moment() {
     for (name, path) in recordings() {
@@ -57,18 +57,19 @@ fn the_screen_and_a_list_know_the_same_at_every_moment() {
         let mut shown = |at: BootTime| {
             player.seek(at);
             loop {
-                if let Some(report) = player.play(1_000).expect("it is read again") {
+                if let Some(report) = player.play(1_000).expect("the recording is read again") {
                     return rows(&report);
                 }
             }
         };
-        // Backwards: each time the recording is played anew.
+        // Backwards: each step replays the recording from its start.
         for number in (1..=MOMENTS).rev() {
             let at = from.plus(Span(number * step));
             let setup =
                 Setup { filter: everything(), redactor: Redactor::default(), until: Until::Told, sinks: Vec::new() };
-            let mut playback = Playback::new(Reader::open(&path).expect("a recording"), setup).expect("it plays");
-            playback.to(at).expect("it plays");
+            let mut playback =
+                Playback::new(Reader::open(&path).expect("a recording"), setup).expect("the recording plays");
+            playback.to(at).expect("the recording plays");
             assert_eq!(shown(at), rows(&playback.seen().report), "{name} after {number}/{MOMENTS}");
         }
     }
@@ -79,7 +80,7 @@ fn json(ran: &Ran) -> Value {
     serde_json::from_str(&ran.stdout).expect("JSON")
 }
 
-/// The same by the commands themselves: what `ls` lists `show` shows alike, and `diagnose` has the faults that it names.
+/// The same with the commands: `show` equals `ls`, and the health in `ls` is the fault of `diagnose`.
 #[test]
 fn three_commands_say_the_same_of_a_moment() {
     for (name, path) in recordings() {

@@ -1,4 +1,5 @@
-//! A recording in parts: they are the recording, and what is left when the first are gone tells the same from there on.
+//! A recording in parts: all parts together equal the whole, and the last parts alone give the same sessions from their
+//! start on.
 
 use std::{
     collections::BTreeMap,
@@ -21,10 +22,10 @@ use crate::lab::recordings;
 
 fn read(mut reader: Reader) -> (Vec<Observation>, End) {
     let seen = reader.by_ref().collect();
-    (seen, reader.end().expect("it is read to its end").clone())
+    (seen, reader.end().expect("the whole recording was read").clone())
 }
 
-/// Records what another recording holds, as a trace would.
+/// Records the observations of another recording, as a trace would.
 fn record(header: &execpath::record::Header, seen: &[Observation], place: Place) {
     let writer = Writer::begin(place, header).expect("the folder can be written");
     let setup = Setup {
@@ -49,7 +50,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn sessions(header: &execpath::record::Header, seen: &[Observation]) -> BTreeMap<String, Session> {
-    // What a part tells again is older than its first tick by any time.
+    // Repeated facts of a part may be much older than its first tick.
     let options = Options { pairing: header.pairing(), ..Options::default() };
     let mut correlator = Correlator::new(&header.host, &options).started_before();
     for seen in seen {
@@ -62,7 +63,7 @@ fn sessions(header: &execpath::record::Header, seen: &[Observation]) -> BTreeMap
     sessions.map(|session| (session.id.0.to_string(), Session { last_seen: BootTime(0), ..session })).collect()
 }
 
-/// Every recording, and one of many sessions, one after another.
+/// Every recording, and a synthetic one with many sessions one after another.
 fn all() -> Vec<(String, execpath::record::Header, Vec<Observation>)> {
     let mut all = Vec::new();
     for (name, path) in recordings() {
@@ -85,7 +86,7 @@ fn parts_one_after_another_are_the_whole() {
             let often = Rotate { age: Some(Span::from_millis(50)), ..Rotate::default() };
             record(&header, &seen, Place::create_parts(&path, often).expect("a place"));
             let mut files = files(folder.path());
-            // Whatever the order in which they are given.
+            // The order of the arguments does not matter.
             files.reverse();
             let (again, end) = read(Reader::open_all(&files).expect("parts"));
             assert_eq!((again, end), (seen.clone(), End::Clean), "{name}, {} parts", files.len());

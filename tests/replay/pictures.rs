@@ -1,4 +1,4 @@
-//! What `render` draws of recordings.
+//! Pictures that `render` draws of recordings.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -71,7 +71,7 @@ fn nothing_hidden_is_in_any_picture() {
     }
 }
 
-/// A trace of the Trace Event Format: what ui.perfetto.dev relies on.
+/// Checks a trace in the Trace Event Format against the rules of ui.perfetto.dev.
 fn is_trace(name: &str, text: &str) -> Vec<Value> {
     let trace: Value = serde_json::from_str(text).expect("JSON");
     let events = trace["traceEvents"].as_array().expect("events").clone();
@@ -97,7 +97,7 @@ fn is_trace(name: &str, text: &str) -> Vec<Value> {
             }
             "C" => assert!(event["args"].as_object().expect("values").values().all(Value::is_number), "{name}"),
             "i" => assert_eq!(event["s"], "p"),
-            _ => assert!(kind.is_empty(), "{name}: an event of a kind that is not known: {event}"),
+            _ => assert!(kind.is_empty(), "{name}: an event of an unknown kind: {event}"),
         }
     }
     assert!(arrows.values().all(|ends| ends.len() == 2), "{name}: an arrow has two ends");
@@ -119,7 +119,7 @@ fn every_trace_is_one_that_perfetto_opens() {
     }
 }
 
-/// What findings and measures are drawn as, by format.
+/// Pictures of findings and samples, by format.
 fn drawn(header: &Header, findings: &[Finding], measures: &[Observation]) -> BTreeMap<&'static str, String> {
     let (mut sink, kept) = Collector::shared();
     sink.host(header).expect("memory can be written");
@@ -218,7 +218,7 @@ fn what_cannot_be_drawn_is_said_in_a_line_with_a_hint() {
         assert!(lines[0].starts_with("error: ") && lines[0].contains(says), "{lines:?}");
         assert!(lines.len() == 2 && lines[1].starts_with("hint: "), "{lines:?}");
     }
-    assert!(!unmade.exists(), "nothing is left behind where nothing matched");
+    assert!(!unmade.exists(), "no file is left if no session matches");
     let ran = run(["render", &empty.to_string_lossy(), "-o", "svg"]);
     assert_eq!(ran.code, Some(5));
     assert!(ran.stderr.contains("the file is empty"), "{}", ran.stderr);

@@ -1,4 +1,4 @@
-//! What is printed as JSON is what `execpath schema` says.
+//! Printed JSON follows `execpath schema`.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +41,7 @@ fn all_that_recordings_give_is_as_described() {
             kinds.extend(value["type"].as_str().map(str::to_owned));
         }
     }
-    // Whatever this host allows.
+    // The output of `doctor` on any host.
     let doctor: Value = serde_json::from_str(&run(["doctor", "-o", "json"]).stdout).expect("JSON");
     assert_eq!(schema.validate(&doctor).err().map(|error| error.to_string()), None, "{doctor:#}");
     for kind in ["host", "session", "session.opened", "session.changed", "session.closed", "end"] {

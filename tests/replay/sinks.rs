@@ -57,9 +57,9 @@ fn a_session_that_grows_in_order_is_drawn_once() {
 fn a_thousand_that_grow_at_the_same_time_are_drawn_whole_one_after_another() {
     const MANY: usize = 1_000;
     let life = samples::life();
-    // Each step of all of them, then the next step.
+    // Each step of all sessions, then the next step.
     let steps = (0..life.len()).flat_map(|step| (0..MANY).map(move |number| (number, step)));
-    // How each ended is a line of its own, apart from the paths.
+    // The endings are lines of their own, apart from the paths.
     assert_eq!(drawn_whole(MANY, &life, &crowd(&life, steps)), MANY);
 }
 
@@ -68,7 +68,7 @@ fn a_path_that_is_whole_does_not_break_into_one_that_comes_up() {
     const MANY: usize = 100;
     let life = samples::life();
     let trios = (0..MANY).flat_map(|number| trio(number * 3, life.len()));
-    // Of the quick ones it ends the path.
+    // The ending of the quick sessions follows their path directly.
     assert_eq!(drawn_whole(MANY * 3, &life, &crowd(&life, trios)), MANY * 2);
 }
 
@@ -79,21 +79,21 @@ fn a_session_is_explained_once_it_is_drawn() {
     let crowd = crowd(&life, (0..MANY).flat_map(|number| trio(number * 3, life.len())));
     let text = rendered("explain", &samples::header(), &crowd, &Report::default());
     for number in 0..MANY * 3 {
-        let drawn = text.find(&format!("▸ s-{number:04}  exec")).expect("it is drawn");
+        let drawn = text.find(&format!("▸ s-{number:04}  exec")).expect("the session is drawn");
         let explained: Vec<usize> =
             text.match_indices(&format!("▸ s-{number:04}  step by step")).map(|(at, _)| at).collect();
         assert!(explained.len() == 1 && explained[0] > drawn, "{number}: {drawn}, {explained:?}");
     }
 }
 
-/// Steps of three sessions: two come up at the same time, the third is quick: whole, and over, between two steps of these.
+/// Steps of three sessions: two grow at the same time, the third one completes and closes between two of their steps.
 fn trio(first: usize, steps: usize) -> impl Iterator<Item = (usize, usize)> {
     let slow = (0..steps).flat_map(move |step| [(first, step), (first + 1, step)]);
     let quick = (0..steps).map(move |step| (first + 2, step));
     slow.clone().take(4).chain(quick).chain(slow.skip(4))
 }
 
-/// Sessions that live `life`, each step of which comes in that order of (session, step).
+/// Sessions with the findings of `life`, in this order of (session, step).
 fn crowd(life: &[Finding], order: impl Iterator<Item = (usize, usize)>) -> Vec<Finding> {
     let of = |change: &Change, number: usize| {
         let other =
@@ -105,11 +105,12 @@ fn crowd(life: &[Finding], order: impl Iterator<Item = (usize, usize)>) -> Vec<F
             Change::Loss { .. } => change.clone(),
         }
     };
-    // All within an instant: nothing is so old that waiting makes no sense any more.
+    // All findings have the same time, so that no session waits too long.
     order.map(|(number, step)| Finding { at: life[0].at, change: of(&life[step].change, number) }).collect()
 }
 
-/// None of these many sessions is drawn in parts, and how each ended is said; of how many apart from its path.
+/// Checks that each of these sessions is drawn in one piece, with its ending. Returns the number of endings drawn apart
+/// from the path.
 fn drawn_whole(many: usize, life: &[Finding], crowd: &[Finding]) -> usize {
     let text = drawn(crowd);
     let path = drawn_path(&drawn(life));
@@ -124,7 +125,7 @@ fn drawn_whole(many: usize, life: &[Finding], crowd: &[Finding]) -> usize {
     brief.iter().flat_map(|block| block.lines()).filter(|line| line.contains("╰")).count()
 }
 
-/// The lines of hops and links, by their first words.
+/// Lines of hops and links, by their first words.
 fn drawn_path(block: &str) -> Vec<&'static str> {
     const WORDS: [&str; 9] =
         ["kubectl ", "apiserver ", "kubelet ", "runtime ", "shim ", "runc ", "process ", "│ tcp", "┊ joined"];
@@ -276,15 +277,15 @@ fn a_list_of_a_thousand_sessions_fits_the_terminal() {
         let text = kept.text();
         assert_eq!(text.lines().count(), 1 + report.sessions.len() + 1, "a row each");
         let last = "1000 sessions: node unreachable 6, webhook 3, ok 950, waiting 40, unknown 1";
-        assert_eq!(text.lines().last(), Some(last), "what is wrong stands where one looks");
+        assert_eq!(text.lines().last(), Some(last), "the last line counts sessions by health, faults first");
         let wide = text.lines().find(|line| line.chars().count() > usize::from(columns));
         assert_eq!(wide, None);
-        // Ids are for `show`: they stay whole where anything does.
+        // Ids are arguments of `show`: they are never cut.
         let whole = text.lines().skip(1).zip(&report.sessions).all(|(row, session)| row.starts_with(&*session.id.0));
         assert!(whole, "{columns}\n{text}");
         assert!(text.lines().nth(900).is_some_and(|row| row.contains('…')), "{columns}");
     }
-    // What programs read has rows alone.
+    // Tables for programs have no summary line.
     let kept = Kept::default();
     let mut table = Table::new(Box::new(kept.clone()), Style { color: false });
     table.finish(&report).expect("memory can be written");

@@ -1,4 +1,4 @@
-//! How things stood: `ls`, `show` and `diagnose` out of a recording, at its end or at a moment of it.
+//! `ls`, `show` and `diagnose` on a recording, at its end or at an earlier moment.
 
 use std::{path::PathBuf, time::Instant};
 
@@ -22,7 +22,7 @@ fn said(arguments: &[&str]) -> String {
     ran.stdout
 }
 
-/// The session as it was told when it was whole, and when.
+/// The session at the time when it was complete, and this time.
 fn whole() -> (Value, String) {
     let told = said(&["replay", "FILE", "-o", "jsonl"]);
     let mut lines = told.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
@@ -37,15 +37,15 @@ fn a_session_is_listed_while_it_was_open_and_not_after() {
         let words: Vec<&str> = ["ls", "--from", "FILE", "-o", "json"].iter().chain(at).copied().collect();
         serde_json::from_str(&said(&words)).expect("JSON")
     };
-    // Told to the millisecond: one later it was so.
+    // Times have milliseconds: use the end of that millisecond.
     let after = at.replace('Z', "999Z");
     let listed = list(&["--at", &after]);
     assert_eq!(listed.len(), 1);
     for field in ["id", "hops", "opened_at", "target", "command", "exec_id"] {
         assert_eq!(listed[0][field], whole[field], "{field}");
     }
-    assert!(list(&["--at", "+0s"]).is_empty(), "it had not begun");
-    assert!(list(&[]).is_empty(), "it was over in the end");
+    assert!(list(&["--at", "+0s"]).is_empty(), "before the session began");
+    assert!(list(&[]).is_empty(), "after the session closed");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_moment_outside_of_the_recording_is_said() {
 #[test]
 fn a_replay_at_the_speed_that_it_had_takes_that_time_and_says_the_same() {
     let begin = Instant::now();
-    // The recording takes a third of a second.
+    // The recording lasts a third of a second.
     let slow = said(&["replay", "FILE", "-o", "jsonl", "--speed", "0.5"]);
     assert!(begin.elapsed().as_millis() > 500, "{:?}", begin.elapsed());
     assert_eq!(slow, said(&["replay", "FILE", "-o", "jsonl"]));

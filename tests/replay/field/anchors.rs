@@ -1,4 +1,4 @@
-//! Execs with an id that a user chose, each a session of its own; execs older than the trace that may be probes.
+//! Execs with user-chosen ids are sessions of their own; execs older than the trace may be probes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{ran, sessions};
 
-/// Sessions with that exec id, by session id.
+/// Sessions with this exec id, by session id.
 fn execs_called(name: &str, exec: &str) -> BTreeMap<String, Value> {
     let mut found = sessions(name, &[]);
     found.retain(|_, session| session["exec_id"] == exec);
@@ -57,7 +57,7 @@ fn an_exec_called_like_a_stream_hides_no_session() {
     let all = sessions("hostile-stream-collide.jsonl.zst", &[]);
     let chosen = all.values().find(|session| session["exec_id"] == "stream-31266").expect("the user's exec");
     assert_eq!(chosen["kind"], "local");
-    // The stream that has the cookie 31266: its id is the hash of the boot id with `stream-31266`.
+    // The stream with cookie 31266: its id is the hash of the boot id with `stream-31266`.
     let stream = all.get("s-42b5a9ccfd").expect("kubectl's session");
     let kubectl = &stream["hops"][0];
     assert_eq!((kubectl["role"].as_str(), kubectl["pid"].as_u64()), (Some("kubectl"), Some(19731)));

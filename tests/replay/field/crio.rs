@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::sessions;
 
-/// Sessions whose runtime is that program.
+/// Sessions whose runtime process has this name.
 fn of_runtime(name: &str, comm: &str, options: &[&str]) -> Vec<Value> {
-    // What stood for a stream until its exec was known is a part of that exec's session.
+    // Provisional sessions of streams have been merged into sessions of their execs.
     let all = sessions(name, options).into_values().filter(|session| session["merged_into"].is_null());
     all.filter(|session| hop(session, "runtime").is_some_and(|hop| hop["comm"] == comm)).collect()
 }
@@ -28,7 +28,7 @@ fn command(session: &Value) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether every link is exact.
+/// True if every link is exact.
 fn is_exact(session: &Value) -> bool {
     session["links"]
         .as_array()
@@ -116,7 +116,7 @@ fn hundred_sessions_at_once_each_have_their_own_bytes() {
         let links = exec["links"].as_array().expect("links");
         let legs: Vec<Option<u64>> =
             links.iter().filter(|link| link["kind"] == "tcp").map(|link| link["tcp"]["bytes_sent"].as_u64()).collect();
-        // Not every connection had closed by the end. The last leg has no TLS: its own bytes fit to 3000 of them.
+        // Some connections had not closed by the end. The last leg has no TLS: its bytes match the token within 3000.
         let known: Vec<(usize, u64)> = legs.iter().enumerate().filter_map(|(at, sent)| Some((at, (*sent)?))).collect();
         assert!(legs.len() == 3 && !known.is_empty(), "{own}: {legs:?}");
         for (at, sent) in known {

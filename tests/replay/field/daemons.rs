@@ -1,10 +1,10 @@
-//! Who is a runtime, kubelet or client.
+//! Identification of runtime, kubelet and client.
 
 use serde_json::Value;
 
 use super::lines;
 
-/// `(role, pid)` of each hop of each state of that session's.
+/// `(role, pid)` of each hop in this state of a session.
 fn hops(session: &Value) -> Vec<(String, u64)> {
     let of =
         |hop: &Value| (hop["role"].as_str().unwrap_or_default().to_owned(), hop["pid"].as_u64().unwrap_or_default());
@@ -18,9 +18,9 @@ fn a_renamed_socket_never_makes_the_runtime_a_client() {
     for line in lines("cri-dockerd-renamed-socket.jsonl.zst", &[]) {
         let session = &line["session"];
         let Some((role, _)) = hops(session).into_iter().find(|(_, pid)| *pid == CRI_DOCKERD) else { continue };
-        let complete = session["complete"].as_bool().expect("said");
+        let complete = session["complete"].as_bool().expect("a boolean");
         assert!(role != "kubectl" && session["kind"] != "local", "{session:#}");
-        // The recording does not say which socket cri-dockerd has: until it passes on output it may be any client of dockerd's.
+        // The recording does not name cri-dockerd's socket: until it forwards output, it may be any client of dockerd.
         assert_eq!(role == "runtime", complete, "{session:#}");
         told.push((session["kind"].clone(), role, complete));
     }

@@ -1,6 +1,7 @@
-//! Recordings from clusters that the lab does not run, and of faults that users met there. Each test states the right answer.
+//! Recordings from clusters that the lab does not run, and of faults that users met there. Each test states the right
+//! answer.
 //!
-//! `tests/recordings/field/README.md` says what was done on which cluster.
+//! `tests/recordings/field/README.md` describes how each recording was made.
 
 mod anchors;
 mod crio;
@@ -21,7 +22,7 @@ fn recording(name: &str) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Runs `execpath`. The word `FILE` stands for the path of the recording `name`.
+/// Runs `execpath`. The word `FILE` is replaced by the path of the recording `name`.
 fn ran(name: &str, arguments: &[&str]) -> Ran {
     let file = recording(name);
     run(arguments.iter().map(|word| if *word == "FILE" { file.as_str() } else { word }))
@@ -46,7 +47,7 @@ fn sessions(name: &str, options: &[&str]) -> BTreeMap<String, Value> {
     last
 }
 
-/// Recordings that are refused as damage.
+/// Recordings that are refused as damaged.
 const REFUSED: [&str; 3] = ["hostile-bomb-newlines", "hostile-bomb-waiting", "hostile-due-time"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! Recordings that harm whoever reads them, and faults over the time of a recording.
+//! Recordings that attack the reader, and faults over the time of a recording.
 
 use std::{
     io::{Read as _, Write as _},
@@ -12,13 +12,13 @@ use serde_json::Value;
 
 use super::{ran, recording};
 
-/// How long a reader may take for a file of some hundred kilobytes, on a machine that has much else to do.
+/// Time limit for reading a file of some hundred kilobytes, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Resident memory that a reader may take, in KiB: the window of observations that wait has 256 MiB.
+/// Limit for a reader's resident memory, in KiB: the window of waiting observations takes 256 MiB.
 const MEMORY: i64 = 700 << 10;
 
-/// A run, and the most memory that it had, in KiB.
+/// Result of a run, its peak memory in KiB, and its duration.
 struct Measured {
     code: Option<i32>,
     stderr: String,
@@ -26,8 +26,8 @@ struct Measured {
     took: Duration,
 }
 
-/// Runs `execpath` and asks the kernel what it took (wait4(2)).
-#[expect(clippy::zombie_processes, reason = "wait4(2) waits for it, and tells what it took")]
+/// Runs `execpath`. The kernel reports the peak memory (wait4(2)).
+#[expect(clippy::zombie_processes, reason = "wait4(2) reaps the child and reports its memory")]
 fn measured(arguments: &[&str]) -> Measured {
     let begun = Instant::now();
     let mut child =
@@ -38,14 +38,14 @@ fn measured(arguments: &[&str]) -> Measured {
     let mut status = 0;
     // SAFETY: all zeros is a value of this plain C struct.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `pid` is a child that nobody has waited for, and both pointers are to live values.
+    // SAFETY: `pid` is a child that was not reaped, and both pointers are to live values.
     let waited = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
-    assert_eq!(waited, pid, "the child is waited for");
+    assert_eq!(waited, pid, "the child is reaped");
     let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
     Measured { code, stderr, memory: usage.ru_maxrss, took: begun.elapsed() }
 }
 
-/// Every reader but `watch` refuses the rest of that file as damage, in bounded time and memory.
+/// Checks that every reader except `watch` refuses the rest of this file as damaged, in bounded time and memory.
 #[track_caller]
 fn is_refused(file: &str, line: &str, why: &str) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -76,7 +76,7 @@ fn a_tick_beyond_all_time_is_damage() {
 
 #[test]
 fn a_tick_after_a_hundred_years_is_passed_at_once() {
-    // The same recording, with a tick that may be: timers that are late by a century cost one step.
+    // The same recording with a valid tick: timers that are late by a century cost one step.
     let text = std::fs::read_to_string(recording("hostile-due-time.jsonl")).expect("a recording");
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("late.jsonl");
@@ -101,7 +101,7 @@ fn a_bomb_of_newlines_is_damage() {
 
 const HEADER: &str = r#"{"execpath":"0.1.0","format":3,"boot_to_utc_ns":0,"host":{"hostname":"h","kernel":"k","arch":"a","boot_id":"b","btf":true,"capabilities":0}}"#;
 
-/// A recording of that many lines, compressed or not.
+/// Writes a recording with these lines, compressed if the name ends in `zst`.
 fn written(file: &Path, lines: impl Iterator<Item = String>) {
     let out = std::io::BufWriter::new(std::fs::File::create(file).expect("a file"));
     let level = if file.extension().is_some_and(|end| end == "zst") { 3 } else { 0 };
@@ -119,7 +119,8 @@ fn written(file: &Path, lines: impl Iterator<Item = String>) {
 fn observations_that_never_get_their_turn_are_damage() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("waiting.jsonl.zst").to_string_lossy().into_owned();
-    // 400 of 800 kB each: more than may wait, and no tick lets them go. Enough of each is new for a real ratio of compression.
+    // 400 observations of 800 kB each exceed the window, and no tick releases them. A part of each is random, for a
+    // realistic compression ratio.
     let word = "x".repeat(100_000);
     let line = |number: u64| {
         let new: String = (0..512)
@@ -196,13 +197,13 @@ fn many_ends_with_equal_addresses_are_not_compared_each_with_each() {
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         took.push(ran.took);
     }
-    // Four times as many take four times as long, not sixteen times; the rest is the machine's.
+    // Four times as many ends take about four times as long, not sixteen times; the rest is tolerance.
     assert!(took[1] < took[0] * 10 + Duration::from_secs(1), "{took:?}");
 }
 
 #[test]
 fn no_session_ends_before_it_began() {
-    // The end of the command, told with a time right after boot.
+    // The exit of the command has a time right after boot.
     let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings/exit-3.jsonl.zst");
     let text = zstd::decode_all(std::fs::File::open(real).expect("a recording")).expect("zstd");
     let text = String::from_utf8(text).expect("text");
@@ -238,7 +239,7 @@ fn verdicts(options: &[&str]) -> (Option<i32>, Vec<Value>) {
 fn a_fault_of_a_recording_is_told_with_its_span() {
     let (code, then) = verdicts(&["--at", "+8s"]);
     let stuck = then.iter().find(|verdict| verdict["code"] == "F09").expect("F09 at +8s");
-    assert_eq!((code, &stuck["until"]), (Some(10), &Value::Null), "then it lasts");
+    assert_eq!((code, &stuck["until"]), (Some(10), &Value::Null), "the fault lasts at this moment");
     let (code, whole) = verdicts(&[]);
     assert_eq!(code, Some(10));
     let stuck: Vec<&Value> = whole.iter().filter(|verdict| verdict["code"] == "F09").collect();
@@ -250,11 +251,11 @@ fn a_fault_of_a_recording_is_told_with_its_span() {
     let text = ran("c13-shim-stopped.jsonl.zst", &["diagnose", "--from", "FILE"]).stdout;
     let (since, until) = (stuck[0]["since"].as_str().expect("a time"), stuck[0]["until"].as_str().expect("a time"));
     assert!(text.contains("F09") && text.contains(since) && text.contains(until), "{text}");
-    // The list and the page have the same fault and the same times.
+    // The list and the page show the same fault and times.
     let list = ran("c13-shim-stopped.jsonl.zst", &["ls", "--from", "FILE"]).stdout;
     assert!(list.contains("F09") && list.contains(since) && list.contains(until), "{list}");
     let page = ran("c13-shim-stopped.jsonl.zst", &["render", "FILE", "-o", "html"]).stdout;
-    assert!(page.contains("F09 "), "the page tells it");
+    assert!(page.contains("F09 "), "the page shows the fault");
 }
 
 #[test]

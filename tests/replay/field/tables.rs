@@ -1,4 +1,4 @@
-//! What the tracer could not see in time, or had no room for.
+//! Losses: events that the tracer missed in time, or had no room for.
 
 use super::{lines, ran};
 

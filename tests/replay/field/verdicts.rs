@@ -1,10 +1,10 @@
-//! What is wrong, told of the session and the process that have it, and nothing false where no fault has a name for it.
+//! Verdicts name the right session and process; situations without a fault of their own get no false one.
 
 use serde_json::Value;
 
 use super::ran;
 
-/// What a command prints of the recording as of this moment, or at its end.
+/// JSON output of a command on the recording at this moment, by default at its end.
 fn told(name: &str, command: &[&str], at: Option<&str>) -> Value {
     let at = at.map_or(Vec::new(), |at| vec!["--at", at]);
     let arguments = [command, &["--from", "FILE", "-o", "json"], &at].concat();
@@ -13,7 +13,7 @@ fn told(name: &str, command: &[&str], at: Option<&str>) -> Value {
     serde_json::from_str(&ran.stdout).expect("JSON")
 }
 
-/// Faults as of this moment: code, session if any, pid.
+/// Faults at this moment: code, session if any, pid.
 fn faults(name: &str, at: Option<&str>) -> Vec<(String, Option<String>, Option<u64>)> {
     let all = told(name, &["diagnose"], at);
     let faults = all.as_array().expect("an array").iter().filter(|one| one["severity"] == "fault");
@@ -21,7 +21,7 @@ fn faults(name: &str, at: Option<&str>) -> Vec<(String, Option<String>, Option<u
     faults.map(|one| (text(&one["code"]).expect("a code"), text(&one["session"]), one["pid"].as_u64())).collect()
 }
 
-/// Sessions of every kind as of this moment.
+/// Sessions of every kind at this moment.
 fn listed(name: &str, at: Option<&str>) -> Vec<Value> {
     told(name, &["ls", "--kind", "all"], at).as_array().expect("an array").clone()
 }
@@ -71,7 +71,8 @@ fn sessions_through_a_stopped_kubelet_are_never_well() {
             assert_eq!(session["health_reason"], "the kubelet (pid 1029) is stopped (state T)", "{at}");
         }
     }
-    // The leg from the API server to the kubelet, which has not accepted it: not exact, and the gap lies there.
+    // The leg from the API server to the kubelet, which has not accepted it: the link is not exact, and the gap is
+    // there.
     let sessions = listed(NAME, Some("+12s"));
     let session = find(&sessions, "s-68bfae5caa");
     let links = session["links"].as_array().expect("links");
@@ -117,11 +118,12 @@ fn a_forward_is_kubectls_with_and_without_local_clients() {
             [("kubectl", 10_879), ("apiserver", 3_269), ("kubelet", 29_802), ("runtime", 31_856)],
             "{at}"
         );
-        assert_ne!(forward["health"], "ok", "{at}: two samples of a forward that is stuck were never taken");
+        assert_ne!(forward["health"], "ok", "{at}: a stuck forward without two samples is not healthy");
     }
 }
 
-/// Sessions for which no fault has a name yet: what is missing is said, nobody is named for it, and they are not called well.
+/// Sessions with a problem that has no fault code yet: the gap is reported, no process is blamed, and the health is not
+/// ok.
 #[test]
 fn what_has_no_name_yet_is_unknown_and_not_well() {
     for (name, id, moments) in [
@@ -140,7 +142,7 @@ fn what_has_no_name_yet_is_unknown_and_not_well() {
     }
 }
 
-/// Refused at once, or not even begun: nothing of it is a session, and the sessions beside it have no fault by it.
+/// Requests that were refused or never started: they give no session, and other sessions get no fault from them.
 #[test]
 fn what_never_became_a_session_is_no_fault_of_others() {
     for name in [
