@@ -1,8 +1,8 @@
-//! `execpath demo` where it may not trace: it shows a recording instead.
+//! `execpath demo` without privileges: it replays a recording instead.
 
 use execpath_tests::binary::{Ran, command, finish};
 
-/// As it is for users without rights, whoever runs the test.
+/// Runs the demo as for an unprivileged user, whatever the test's own user.
 fn demo(arguments: &[&str]) -> Ran {
     finish(command().arg("demo").args(arguments).env("EXECPATH_DEMO", "replay"))
 }

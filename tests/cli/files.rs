@@ -1,4 +1,4 @@
-//! Files that output goes to, in a folder that others may write to: what somebody prepared there is no target.
+//! Output files in a folder writable for other users: files prepared by them are refused.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A folder like /tmp, readable and writable for all, and a recording beside it.
+/// A folder with the mode of /tmp, and a recording beside it.
 fn shared() -> (tempfile::TempDir, PathBuf, String) {
     let outer = tempfile::tempdir().expect("a folder");
     fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o755)).expect("its mode");
@@ -33,7 +33,7 @@ fn shared() -> (tempfile::TempDir, PathBuf, String) {
     (outer, folder, recording.to_string_lossy().into_owned())
 }
 
-/// Does that as an unprivileged user.
+/// Runs a script as an unprivileged user.
 fn by_nobody(folder: &Path, script: &str) {
     let mut shell = Command::new("sh");
     shell.args(["-ec", script]).current_dir(folder);
@@ -43,7 +43,7 @@ fn by_nobody(folder: &Path, script: &str) {
     assert!(shell.status().expect("a shell").success(), "{script}");
 }
 
-/// Every way to name a file for output, with the words before its name in the error.
+/// Every option that names an output file, with the beginning of its error message.
 fn ways(recording: &str, file: &str) -> Vec<(Vec<String>, String)> {
     let words = |line: &[&str]| line.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
     vec![
@@ -91,9 +91,9 @@ fn what_others_prepared_is_no_target() {
         let ran = run(&arguments);
         assert_eq!(ran.stderr, format!("error: {what}it is a device, not a regular file\nhint: {file}\n"));
     }
-    assert_eq!(fs::read_to_string(folder.join("victim")).expect("it is there"), "precious");
+    assert_eq!(fs::read_to_string(folder.join("victim")).expect("the victim exists"), "precious");
     for name in ["own", "one"] {
-        assert_eq!(fs::metadata(folder.join(name)).expect("it is there").len(), 0, "{name}");
+        assert_eq!(fs::metadata(folder.join(name)).expect("the file exists").len(), 0, "{name}");
     }
     assert!(!folder.join("nowhere").exists());
 }
@@ -118,8 +118,8 @@ fn new_and_own_files_are_written_and_private() {
     let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
     for (number, (arguments, _)) in ways(&recording, &path("out")).into_iter().take(4).enumerate() {
         let name = path("out");
-        let facts = || fs::metadata(&name).expect("it is there");
-        // merge keeps what a file holds, and takes one that holds nothing.
+        let facts = || fs::metadata(&name).expect("the output exists");
+        // merge never overwrites a file with content, but accepts an empty one.
         if number == 3 {
             fs::write(&name, "").expect("a file");
         }
@@ -130,7 +130,7 @@ fn new_and_own_files_are_written_and_private() {
             assert_eq!(facts().mode() & 0o7777, 0o600, "{arguments:?}");
             fs::set_permissions(&name, fs::Permissions::from_mode(0o644)).expect("its mode");
         }
-        fs::remove_file(&name).expect("it is there");
+        fs::remove_file(&name).expect("the output exists");
     }
 }
 
@@ -152,10 +152,10 @@ fn an_unprivileged_user_writes_own_files_and_not_roots() {
     let target = format!("json={out}");
     let ran = as_nobody(&["replay", &recording, "-o", &target]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let facts = fs::metadata(&out).expect("it is there");
+    let facts = fs::metadata(&out).expect("the output exists");
     assert_eq!((facts.uid(), facts.mode() & 0o7777), (NOBODY, 0o600));
-    // A file of root's that all may write to.
-    fs::remove_file(&out).expect("it is there");
+    // A file of root, writable for all.
+    fs::remove_file(&out).expect("the output exists");
     fs::write(&out, "").expect("a file");
     fs::set_permissions(&out, fs::Permissions::from_mode(0o666)).expect("its mode");
     let ran = as_nobody(&["replay", &recording, "-o", &target]);

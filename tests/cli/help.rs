@@ -1,4 +1,4 @@
-//! What `--help` says.
+//! Output of `--help`.
 
 use std::os::unix::fs::symlink;
 

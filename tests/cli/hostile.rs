@@ -1,4 +1,4 @@
-//! A recording in which everything that strangers choose is chosen to harm a terminal, through the real binary.
+//! A recording whose attacker-chosen texts try to harm a terminal, through the real binary.
 
 use std::{fs, io::Write as _, path::PathBuf};
 
@@ -9,10 +9,10 @@ use execpath::{
 };
 use execpath_tests::binary::run;
 
-/// Clears the screen, turns the direction of reading, sets colours and the title, rings.
+/// Clears the screen, reverses the reading direction, sets colours and the title, rings the bell.
 const BAD: &str = "\x1b[2J\u{202e}\u{9b}31m\u{200b}x\r\n\x07\x1b]0;t\x07";
 
-/// A real session, in which programs, arguments, paths, pods and containers call themselves that.
+/// A real session with hostile names of programs, arguments, paths, pods and containers.
 fn recording() -> (tempfile::TempDir, PathBuf) {
     let real = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recordings/terminal.jsonl.zst");
     let mut reader = Reader::open(&real).expect("a recording");
@@ -21,7 +21,7 @@ fn recording() -> (tempfile::TempDir, PathBuf) {
         if let Some(process) = seen.fact.process_mut() {
             process.comm = BAD.into();
             process.exe = process.exe.as_ref().map(|_| BAD.into());
-            // Ids in runc's arguments are proofs: where they differ there is no session.
+            // Ids in runc's arguments are evidence: with other ids there would be no session.
             let is_runc = process.argv.iter().any(|word| word.as_bytes().starts_with(b"--pid-file"));
             for word in process.argv.iter_mut().filter(|_| !is_runc) {
                 *word = RawText::from(format!("{}{BAD}", word.to_text()).as_bytes());
@@ -46,7 +46,11 @@ fn nothing_hostile_in_a_recording_reaches_a_terminal() {
     for format in FORMATS {
         let ran = run(["replay", &path.to_string_lossy(), "--kind", "all", "-o", format.name]);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{}", format.name);
-        assert!(ran.stdout.contains("x1b") || ran.stdout.contains("u001b"), "{}: it is shown", format.name);
+        assert!(
+            ran.stdout.contains("x1b") || ran.stdout.contains("u001b"),
+            "{}: the text is shown escaped",
+            format.name
+        );
         let hidden: Vec<char> = ran.stdout.chars().filter(|c| *c != '\n' && escape::is_hidden(*c)).collect();
         assert!(hidden.is_empty(), "{}: {hidden:?}", format.name);
     }

@@ -1,4 +1,4 @@
-//! The command line: messages, exit codes, help. No privilege, no cluster.
+//! The command line: messages, exit codes, help. Needs neither privileges nor a cluster.
 
 mod demo;
 mod files;

@@ -1,4 +1,4 @@
-//! Every way to fail: one line that says what, one that says what to do, and the exit code.
+//! Every way to fail: one line with the error, one with a hint, and the exit code.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! Output that goes away, and output that cannot be written.
+//! Output that is closed by its reader, or cannot be written.
 
 use std::{fs::OpenOptions, io::Write, path::PathBuf, process::Stdio};
 
@@ -24,8 +24,12 @@ fn a_reader_that_leaves_is_a_quiet_success() {
 fn a_full_disk_is_an_error() {
     let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
     let mut command = command();
-    let ran =
-        command.args(["replay".into(), recording()]).stdout(full).stderr(Stdio::piped()).output().expect("it runs");
+    let ran = command
+        .args(["replay".into(), recording()])
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .expect("execpath runs");
     assert_eq!(ran.status.code(), Some(5));
     assert_eq!(
         String::from_utf8_lossy(&ran.stderr),
@@ -41,10 +45,10 @@ fn a_recording_comes_through_a_pipe() {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("it runs");
+        .expect("execpath starts");
     let bytes = std::fs::read(recording()).expect("the recording");
-    child.stdin.take().expect("a pipe").write_all(&bytes).expect("it reads");
-    let ran = child.wait_with_output().expect("it ends");
+    child.stdin.take().expect("a pipe").write_all(&bytes).expect("execpath reads its stdin");
+    let ran = child.wait_with_output().expect("execpath exits");
     assert!(ran.status.success());
     assert!(String::from_utf8_lossy(&ran.stdout).starts_with(r#"{"v":1,"type":"host","hostname":"worker""#));
 }
@@ -55,7 +59,7 @@ fn colours_follow_the_option() {
     assert!(colour("always").contains('\x1b'));
     assert!(!colour("auto").contains('\x1b'));
     assert!(!colour("never").contains('\x1b'));
-    // Asked for by name, it wins over NO_COLOR.
+    // An explicit option wins over NO_COLOR.
     let asked = finish(command().args(["replay".into(), recording()]).args(["--color=always"]).env("NO_COLOR", "1"));
     assert!(asked.stdout.contains('\x1b'));
 }

@@ -1,4 +1,4 @@
-//! Commands that have to look at other users' processes, run by a user who may not.
+//! Commands that inspect other users' processes, run by an unprivileged user.
 
 use std::{
     fs,
@@ -10,13 +10,13 @@ use execpath_tests::binary::{self, Ran, finish};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
-/// A user without any right.
+/// An unprivileged uid.
 const NOBODY: u32 = 65_534;
 
-/// The binary where every user may run it.
+/// A folder with a copy of the binary that every user may run.
 fn shared() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("it is the test's own");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("the folder's mode can be changed");
     fs::copy(binary::path(), folder.path().join("execpath")).expect("there is room");
     folder
 }

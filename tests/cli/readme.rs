@@ -1,10 +1,10 @@
-//! What the README shows is what the program prints.
+//! The README's examples equal the program's output.
 
 use std::{fs, path::Path};
 
 use execpath_tests::binary::run;
 
-/// Every block that begins with a command of this program: its arguments, and what stands below.
+/// Every example that begins with a command of this program: its arguments, and the output shown.
 fn blocks(text: &str) -> Vec<(Vec<String>, String)> {
     let consoles = text.split("```console\n").skip(1).filter_map(|rest| rest.split_once("```\n"));
     consoles

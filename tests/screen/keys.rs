@@ -1,4 +1,4 @@
-//! What keys and the mouse do.
+//! Effects of keys and mouse.
 
 use execpath::{
     model::{Report, Span},
@@ -19,7 +19,7 @@ fn selected(stage: &Stage) -> &str {
 #[test]
 fn arrows_and_letters_move_and_stay_within_the_list() {
     let mut stage = Stage::new(80, 24).showing(crowd(10));
-    // The newest first.
+    // The newest session first.
     assert_eq!(selected(&stage), "s-000009");
     for (keys, expected) in [
         (&[Down][..], "s-000008"),
@@ -52,7 +52,7 @@ fn enter_goes_in_escape_goes_back_and_tab_goes_around() {
         stage.key(key);
         assert_eq!(stage.state.focus(), focus, "{key:?}");
     }
-    // Where there is nothing to go into.
+    // Nothing can be entered in an empty list.
     let mut stage = Stage::new(80, 24).showing(Report::default());
     assert_eq!((stage.key(Enter), stage.state.focus()), (None, Focus::List));
 }
@@ -63,10 +63,10 @@ fn a_filter_is_typed_kept_and_dropped() {
     stage.text("/web-42q").key(Backspace);
     assert_eq!(selected(&stage), "s-00002a");
     stage.key(Enter);
-    assert_eq!(selected(stage.keys(&[Down, End])), "s-00002a", "the only one");
+    assert_eq!(selected(stage.keys(&[Down, End])), "s-00002a", "the only match");
     stage.key(Esc);
     assert_eq!(selected(stage.keys(&[Home])), "s-000063");
-    // Letters are letters while a filter is typed.
+    // Letters are text while a filter is typed.
     stage.text("/q?sc ");
     assert!(stage.picture().contains("/q?sc ▏"));
     assert_eq!(stage.key(Esc), None);
@@ -125,14 +125,14 @@ fn what_is_selected_stays_so_while_others_come_and_go() {
     let before = selected(&stage).to_owned();
     stage.show(crowd(900));
     assert_eq!(selected(&stage), before);
-    assert_eq!(stage.inverted().len(), 1, "and in sight");
-    // The newest is the fourth now, and goes.
+    assert_eq!(stage.inverted().len(), 1, "the selected row is in sight");
+    // The newest session is the fourth one now, and goes.
     stage.show(crowd(47));
     stage.keys(&[Home, Down, Down]);
     let mut fewer = crowd(47);
     fewer.sessions.retain(|session| *session.id.0 != *"s-00002c");
     stage.show(fewer);
-    assert_eq!(selected(&stage), "s-00002b", "it is gone: what took its place is selected");
+    assert_eq!(selected(&stage), "s-00002b", "the session in its place is selected");
     stage.show(crowd(1));
     assert_eq!(selected(&stage), "s-000000");
     stage.show(Report::default());
@@ -163,8 +163,8 @@ fn a_recording_is_wound_and_played() {
     assert_eq!(stage.key(Right), millis(58_800));
     assert_eq!(stage.key(Char('H')), millis(58_680));
     assert_eq!(stage.key(Char('l')), millis(59_880));
-    assert_eq!(stage.key(Right), at(60), "not past its end");
-    // From the beginning, as it was at its end.
+    assert_eq!(stage.key(Right), at(60), "not past the end");
+    // Playing starts again from the beginning, because the moment was at the end.
     assert_eq!(stage.key(Char(' ')), at(0));
     let second = || Msg::Tick(Span::from_secs(1));
     assert_eq!(stage.state.update(second()), at(1));
@@ -173,7 +173,7 @@ fn a_recording_is_wound_and_played() {
     stage.text("---");
     assert_eq!(stage.state.update(second()), millis(5_500), "half as fast");
     stage.text(" ");
-    assert_eq!(stage.state.update(second()), None, "it stands");
+    assert_eq!(stage.state.update(second()), None, "the replay is paused");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn the_end_is_asked_for_by_q_and_by_ctrl_c_always() {
     let mut released = KeyEvent::new(Char('q'), KeyModifiers::NONE);
     released.kind = KeyEventKind::Release;
     let mut stage = Stage::new(80, 24);
-    assert_eq!(stage.state.update(Msg::Key(released)), None, "terminals that tell of releases, too");
+    assert_eq!(stage.state.update(Msg::Key(released)), None, "a released key is ignored");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn the_mouse_selects_sorts_and_scrolls() {
     stage.click(3, 4);
     assert_eq!(selected(&stage), "s-000061", "the third row");
     stage.mouse(MouseEventKind::ScrollDown, 3, 4);
-    assert_eq!(selected(&stage), "s-00005e", "three on");
+    assert_eq!(selected(&stage), "s-00005e", "three rows on");
     stage.click(26, 1);
     assert!(stage.picture().contains("INTO▾"), "{}", stage.picture());
     stage.click(26, 1);
@@ -222,7 +222,7 @@ fn the_mouse_selects_sorts_and_scrolls() {
     stage.click(10, 14);
     assert_eq!(stage.state.focus(), Focus::Path);
     assert_eq!(stage.inverted().len(), 1);
-    // Nothing is there.
+    // An empty place.
     assert_eq!(stage.click(79, 23), None);
 }
 

@@ -1,4 +1,4 @@
-//! The live screen: what it shows, what keys do, and what is left of the terminal when it ends.
+//! The live screen: its contents, its keys, and the state of the terminal afterwards.
 
 mod keys;
 mod pictures;

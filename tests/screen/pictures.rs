@@ -1,4 +1,4 @@
-//! What the screen looks like.
+//! Pictures of the screen.
 
 use std::sync::Arc;
 
@@ -128,7 +128,7 @@ fn colours_are_used_when_asked_for_only() {
     }
 }
 
-/// What strangers may choose, as they may choose it.
+/// Hostile text, as an attacker may choose it.
 const BAD: &str = "\x1b[2J\u{202e}\u{9b}31m\u{200b}x\r\n\x07\x1b]0;t\x07";
 
 fn hostile() -> Report {
@@ -172,7 +172,7 @@ fn nothing_hostile_reaches_the_screen() {
             let picture = stage.picture();
             let hidden: Vec<char> = picture.chars().filter(|c| *c != '\n' && escape::is_hidden(*c)).collect();
             assert!(hidden.is_empty(), "{hidden:?}\n{picture}");
-            assert!(picture.contains("\\x1b"), "it is shown, escaped: {picture}");
+            assert!(picture.contains("\\x1b"), "the text is shown escaped: {picture}");
             stage.keys(&[Enter, KeyCode::Esc, Down]);
         }
     }
@@ -185,8 +185,8 @@ fn every_step_has_its_details() {
     let mut stage = Stage::new(120, 60).showing(report(vec![one.clone()]));
     stage.key(Enter);
     for step in steps {
-        let said = execpath::explain::explain(&one, step).expect("it can be explained");
-        // What does not fit goes on in the next line.
+        let said = execpath::explain::explain(&one, step).expect("the step has an explanation");
+        // A long title continues on the next line: compare its beginning.
         let begin: String = said.title.chars().take(12).collect();
         assert!(stage.picture().contains(&begin), "{step:?}: {begin}\n{}", stage.picture());
         stage.key(Down);

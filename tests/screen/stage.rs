@@ -1,4 +1,4 @@
-//! A screen without a terminal, and sessions to show on it.
+//! A screen without a terminal, and sample reports for it.
 
 use std::{fmt, sync::Arc};
 
@@ -18,10 +18,10 @@ use ratatui::{
     style::{Color, Modifier},
 };
 
-/// When the samples were measured.
+/// Times of the two samples.
 const TAKEN: [BootTime; 2] = [samples::OPENED.plus(Span::from_secs(60)), samples::OPENED.plus(Span::from_secs(63))];
 
-/// A screen of some size.
+/// A screen of a given size.
 pub(crate) struct Stage {
     pub(crate) state: State,
     terminal: Terminal<TestBackend>,
@@ -32,7 +32,7 @@ impl Stage {
         Self::with(width, height, None, Theme { color: false })
     }
 
-    /// Of a recording of a minute.
+    /// A screen over a recording of one minute.
     pub(crate) fn replay(width: u16, height: u16) -> Self {
         let to = samples::OPENED.plus(Span::from_secs(60));
         Self::with(width, height, Some(Clock::new(samples::OPENED, to)), Theme { color: false })
@@ -80,13 +80,13 @@ impl Stage {
         self.mouse(MouseEventKind::Down(MouseButton::Left), column, row)
     }
 
-    /// The picture.
+    /// The current picture.
     pub(crate) fn picture(&mut self) -> String {
         self.terminal.draw(|frame| draw(&self.state, frame)).expect("memory can be written");
         self.terminal.backend().to_string()
     }
 
-    /// Whether anything on the last picture has a colour.
+    /// True if anything in the last picture has a colour.
     pub(crate) fn has_colours(&self) -> bool {
         let buffer = self.terminal.backend().buffer();
         buffer.content().iter().any(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset)
@@ -108,7 +108,7 @@ impl fmt::Debug for Stage {
     }
 }
 
-/// The sample session, with that id and sockets of its own.
+/// The sample session with this id and sockets of its own.
 pub(crate) fn session(id: &str, number: u64) -> Session {
     let mut session = Session { id: SessionId(id.into()), ..samples::whole() };
     session.opened_at = samples::OPENED.plus(Span::from_millis(number));
@@ -121,18 +121,18 @@ pub(crate) fn session(id: &str, number: u64) -> Session {
     session
 }
 
-/// Numbers of a connection on which so many bytes went through.
+/// Sample of a connection that transferred this many bytes.
 fn established(bytes: u64) -> TcpMeasure {
     let info = TcpInfo { bytes_acked: bytes, bytes_received: bytes, rtt_us: 61, ..TcpInfo::default() };
     TcpMeasure { state: TcpState::Established, recv_q: 0, send_q: 0, timer: None, info: Some(info) }
 }
 
-/// What is known of these sessions: bytes move on their first leg and on no other.
+/// A report of these sessions: bytes move on their first leg only.
 pub(crate) fn report(sessions: Vec<Session>) -> Report {
     measured(sessions, |leg, _end, time| established(1_000 + if leg == 0 { 4_500 * time } else { 0 }), 'S')
 }
 
-/// A session whose kubectl is stopped and does not read: the diagnosis names it.
+/// A session whose stopped kubectl does not read: the diagnosis names it.
 pub(crate) fn stuck() -> Report {
     let sessions = vec![session("s-4f9c2a", 0)];
     let waits = |leg, end, _time| match (leg, end) {
@@ -146,7 +146,8 @@ pub(crate) fn stuck() -> Report {
     measured(sessions, waits, 'T')
 }
 
-/// Each end of each leg measured twice; `numbers` are told leg, end and time. The client is in that state, everybody else sleeps.
+/// A report with two samples of each end of each leg; `numbers` gets leg, end and time. The client has the given state,
+/// all other processes sleep.
 fn measured(sessions: Vec<Session>, numbers: impl Fn(usize, usize, u64) -> TcpMeasure, client: char) -> Report {
     let mut measures = Measures::default();
     for (time, at) in (0..).zip(TAKEN) {
@@ -171,7 +172,7 @@ fn measured(sessions: Vec<Session>, numbers: impl Fn(usize, usize, u64) -> TcpMe
     report
 }
 
-/// So many sessions, of several kinds, into several pods; each third one is over.
+/// A report of `count` sessions of several kinds, in several pods; each third one is closed.
 pub(crate) fn crowd(count: u64) -> Report {
     let mut sessions: Vec<Session> = (0..count).map(|number| session(&format!("s-{number:06x}"), number)).collect();
     for (number, session) in sessions.iter_mut().enumerate() {

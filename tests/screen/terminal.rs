@@ -1,11 +1,11 @@
-//! The screen on a real terminal: with keys, sizes and signals; and what it leaves behind.
+//! The screen on a real terminal, with keys, sizes and signals, and the restored terminal.
 
 use std::path::Path;
 
 use execpath_tests::pane::Pane;
 use rustix::process::Signal;
 
-/// The screen, over a recording.
+/// Starts the screen on a recording.
 fn watch(arguments: &[&str]) -> Option<Pane> {
     let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings/terminal.jsonl.zst");
     let recording = recording.to_str().expect("a path that can be typed");
@@ -20,7 +20,7 @@ fn a_recording_is_looked_at_with_keys() {
     // The leg from kubectl to the API server.
     pane.keys(&["Enter", "Down", "Down", "Enter"]);
     pane.shows("TCP connection 192.168.205.1:40304 to 192.168.205.10:6443");
-    // A key right behind Escape would be taken for a part of it.
+    // A key right behind Escape would be read as a part of it.
     pane.keys(&["Escape"]);
     pane.shows("Enter details");
     pane.keys(&["/", "xyz"]);
@@ -39,7 +39,7 @@ fn a_recording_is_wound_back_and_played_to_its_end() {
     pane.shows("over: exited with code 0");
     pane.keys(&["-", "-", "-", "Space"]);
     pane.shows("▶");
-    // It is played by the clock: the session comes up, and is over in the end.
+    // The replay follows the clock: the session appears, and closes at the end.
     pane.shows("‖ 331 ms of 331 ms");
     pane.shows("over: exited with code 0");
     pane.keys(&["q"]);
