@@ -1,4 +1,4 @@
-// What the tests and the pictures have in common: execpath, and a browser that asks nobody for anything.
+// Helpers shared by tests and pictures: execpath, and a browser without network requests.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
@@ -22,14 +22,14 @@ export function recording(name) {
   return path.join(ROOT, "tests/recordings", name);
 }
 
-/** A recording of so many sessions; with `hostile`, of names that try to be more than text. */
+/** A recording of this many sessions; with `hostile`, names contain markup and control characters. */
 export function crowd(sessions, ...more) {
   const file = path.join(work, `crowd-${[sessions, ...more].join("-")}.jsonl`);
   if (!existsSync(file)) execFileSync(CROWD, [String(sessions), file, ...more]);
   return file;
 }
 
-/** Draws a recording, and tells where. */
+/** Renders a recording. Returns the path of the output. */
 export function render(file, format, ...more) {
   const out = path.join(work, `${path.basename(file)}.${format}`);
   const ran = spawnSync(PROGRAM, ["render", file, "--kind", "all", "-o", `${format}=${out}`, ...more], { encoding: "utf8" });
@@ -42,7 +42,7 @@ export function launch() {
   return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
 }
 
-/** Opens a file; every request, every message of the console and every error of the page is kept. */
+/** Opens a file. Collects all requests, console messages, errors and dialogs of the page. */
 export async function open(browser, file, options = {}) {
   const { hash = "", ...more } = options;
   const page = await browser.newPage({ viewport: { width: 1280, height: 900 }, ...more });
@@ -59,7 +59,7 @@ export async function open(browser, file, options = {}) {
   return { page, seen, url };
 }
 
-/** Nothing was asked for but the page itself, and nothing complained. */
+/** Checks that the page requested nothing but itself, and reported no message or error. */
 export function isQuiet({ seen, url }) {
   assert.deepEqual(seen.complaints, []);
   assert.deepEqual(seen.requests.filter((request) => request.split("#")[0] !== url), []);

@@ -1,4 +1,4 @@
-// Very many sessions, and names that try to be more than text.
+// Very many sessions, and hostile names.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -42,7 +42,7 @@ test("5,000 sessions: the list is there within 2 s, a letter typed narrows it wi
       const start = performance.now();
       field.value = text;
       field.dispatchEvent(new Event("input"));
-      // What is laid out is what is seen next.
+      // Layout must be done: it decides the visible result.
       document.getElementById("list").getBoundingClientRect();
       times.push(performance.now() - start);
     }

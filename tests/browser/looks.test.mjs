@@ -1,4 +1,4 @@
-// How drawings look: nothing is cut off or lies over something else, and everybody can use the page.
+// The look of drawings: nothing is cut off or overlaps, and the page is accessible.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -13,7 +13,7 @@ let browser;
 before(async () => { browser = await launch(); });
 after(() => browser.close());
 
-/** Texts of a drawing that leave it, or that lie over each other. */
+/** Texts of a drawing that leave its frame or overlap. */
 function clashes(root) {
   const all = [...root.querySelectorAll("text")].filter((text) => text.textContent.trim() && text.getBoundingClientRect().width);
   const boxes = all.map((text) => ({ text: text.textContent, box: text.getBoundingClientRect() }));

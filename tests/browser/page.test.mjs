@@ -1,4 +1,4 @@
-// The page of `execpath render -o html`, as somebody uses it.
+// The page of `execpath render -o html` in use.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -17,7 +17,7 @@ before(async () => {
 });
 after(() => browser.close());
 
-/** Opens a page, does something there, and sees that it stayed quiet. */
+/** Opens a page, acts on it, and checks that it stayed quiet. */
 async function on(file, act, options) {
   const opened = await open(browser, file, options);
   await act(opened.page);

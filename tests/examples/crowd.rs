@@ -1,5 +1,5 @@
-//! Writes a recording of many sessions, one after the other through the same daemons: `crowd SESSIONS FILE [hostile]`. The first one
-//! was measured. With `hostile`, names and arguments try to be more than text.
+//! Writes a recording of many sessions, one after another through the same daemons: `crowd SESSIONS FILE [hostile]`.
+//! The first session has samples. With `hostile`, names and arguments contain markup and control characters.
 
 use std::{error::Error, fmt::Write as _, path::Path};
 
@@ -12,7 +12,7 @@ use execpath::{
 };
 use execpath_tests::scenario::parse;
 
-/// What is there before the first session.
+/// Daemons that exist before the first session.
 const DAEMONS: &str = "\
 1 process 60 kube-apiserver
 1 listen 60 10.0.0.2:6443
@@ -27,10 +27,10 @@ const DAEMONS: &str = "\
 const APART: u64 = 30;
 /// Bytes of a hostile argument.
 const LONG: usize = 100_000;
-/// Markup, a control character, a terminal's escape, marks that turn the direction of reading, a line separator.
+/// Markup, a control character, a terminal escape, marks that reverse the reading direction, a line separator.
 const HOSTILE: &str = "</script><img src=x onerror=alert(1)><!--\u{1b}[31m\u{202e}\u{2066}\u{2028}\"'`${1}&lt;";
 
-/// A session as tests/scenarios/containerd.txt has it, of its own identities.
+/// A session as in tests/scenarios/containerd.txt, with identities of its own.
 fn session(number: u64) -> String {
     let (start, pid) = (10 + APART * number, 1_000 + 10 * number);
     let port = |base: u64| base + number % 10_000;
@@ -74,7 +74,7 @@ fn session(number: u64) -> String {
     text
 }
 
-/// The client's connection of the first session, while it was open.
+/// Two samples of the client's connection of the first session.
 fn measures(facts: &[Observation]) -> Vec<Observation> {
     let connected = facts.iter().find_map(|seen| {
         if let Fact::Connected { socket, .. } = &seen.fact { Some((seen.at, socket.id)) } else { None }
@@ -89,7 +89,7 @@ fn measures(facts: &[Observation]) -> Vec<Observation> {
     vec![at(8, 0, 234), at(12, 4_096, 1_539)]
 }
 
-/// Names and arguments as somebody would choose them who wants to be more than text.
+/// Replaces names and arguments by hostile ones.
 fn spoil(seen: &mut Observation) {
     if let Fact::ContainerSeen(container) = &mut seen.fact {
         container.pod = Some(HOSTILE.to_owned());

@@ -114,7 +114,7 @@ fn made(made: Made) -> String {
     }
 }
 
-/// `OWNER/REPO#NUMBER` as a link; anything else as it is.
+/// `OWNER/REPO#NUMBER` as a link; other sources unchanged.
 fn linked(source: &str) -> String {
     let issue = source.rsplit_once('#').filter(|(repository, number)| {
         repository.split('/').count() == 2
@@ -128,7 +128,7 @@ fn linked(source: &str) -> String {
     )
 }
 
-/// In lines that fit, broken between words.
+/// Folds a text at [`WIDTH`] columns, between words.
 fn folded(first: &str, more: &str, text: &str) -> String {
     let mut lines = vec![first.to_owned()];
     let mut is_new = true;

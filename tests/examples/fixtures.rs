@@ -1,7 +1,7 @@
-//! Makes recordings of logs of real clusters: `cargo xtask fixtures DIR [--check]`.
+//! Makes recordings from logs of real clusters: `cargo xtask fixtures DIR [--check]`.
 //!
-//! DIR has NAME.jsonl.zst, a log, and NAME.truth.json, which is copied as far as tests compare it. What is made of a log is in
-//! `tests/src/fixture`.
+//! DIR has NAME.jsonl.zst, a log, and NAME.truth.json. The part of the truth that tests compare is copied.
+//! `tests/src/fixture` converts the logs.
 
 use std::{
     error::Error,
@@ -15,10 +15,10 @@ use execpath::{
 };
 use execpath_tests::fixture::{Truth, convert, read, truth};
 
-/// Bytes are packed once and read often.
+/// Compression level: files are packed once and read often.
 const LEVEL: i32 = 19;
 
-/// What the logs' authors say of them.
+/// Properties of a log, from its authors.
 struct Card {
     name: &'static str,
     about: &'static str,
@@ -76,7 +76,7 @@ fn main() -> Result<()> {
     if differ.is_empty() { Ok(()) } else { Err(format!("not what the command makes: {}", differ.join(", ")).into()) }
 }
 
-/// Where the results lie.
+/// Paths of the results.
 struct Files {
     recording: PathBuf,
     card: PathBuf,
@@ -91,7 +91,7 @@ impl Files {
     }
 }
 
-/// What is made of one log.
+/// The results for one log.
 #[derive(PartialEq)]
 struct Made {
     header: Header,
@@ -125,7 +125,7 @@ impl Made {
     fn committed(place: &Files) -> Result<Self> {
         let mut reader = Reader::open(&place.recording)?;
         let header = Header::new(reader.header().anchor, reader.header().host.clone());
-        // A newer version makes the same.
+        // The version of execpath does not matter.
         let header = Header { execpath: header.execpath, ..reader.header().clone() };
         let seen = reader.by_ref().collect();
         Ok(Self { header, seen, card: fs::read_to_string(&place.card)?, truth: truth(&place.truth)? })

@@ -1,4 +1,5 @@
-//! Makes a long recording of a short one, for `cargo xtask bench replay`: `repeat RECORDING OBSERVATIONS OUT.jsonl.zst`.
+//! Makes a long recording from a short one, for `cargo xtask bench replay`: `repeat RECORDING OBSERVATIONS
+//! OUT.jsonl.zst`.
 
 use std::{
     error::Error,
@@ -10,7 +11,7 @@ use std::{
 use execpath::record::Reader;
 use execpath_tests::repeat::Repeat;
 
-/// It is packed once and read a few times, and the disk is not for it alone.
+/// Compression level: the file is packed once and read a few times.
 const LEVEL: i32 = 1;
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,8 +1,8 @@
 //! Trims a recording to one session: `cargo run -p execpath-tests --example trim -- FROM TO [POD]`.
 //!
-//! Left out: other sessions, containers and processes, sockets that were there before and are on no leg, and ticks; of
-//! daemons and the client also paths of their programs, of daemons their arguments, which tell more of the machine than of
-//! the session. What is left must give the same session, which is checked. Recordings in the repository are made so.
+//! Removed are other sessions, containers and processes, older sockets on no leg, and ticks. Daemons and client lose
+//! the paths of their programs, daemons also their arguments: these describe the machine, not the session. The result
+//! must give the same session; the tool checks this. Recordings in the repository are made this way.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(writer.finish()?)
 }
 
-/// The one exec session (into that pod).
+/// The only complete exec session, in this pod if one is given.
 fn session(header: &Header, all: &[Observation], pod: Option<&String>) -> Result<Session, Box<dyn Error>> {
     let mut correlator = Correlator::new(&header.host, &Options { pairing: header.pairing(), ..Options::default() });
     for seen in all {
@@ -60,7 +60,7 @@ fn session(header: &Header, all: &[Observation], pod: Option<&String>) -> Result
     }
 }
 
-/// Drops what tells of the machine alone.
+/// Removes facts that describe the machine alone.
 fn tidy(seen: &mut Observation, roles: &BTreeMap<TaskKey, Role>) {
     let role = seen.task.and_then(|task| roles.get(&task));
     let (Fact::Exec(info) | Fact::Enrolled(info) | Fact::ProcessSeen(info)) = &mut seen.fact else { return };
@@ -77,7 +77,7 @@ fn tidy(seen: &mut Observation, roles: &BTreeMap<TaskKey, Role>) {
     }
 }
 
-/// What belongs to the session.
+/// Ids of everything that belongs to the session.
 struct Keep {
     tasks: BTreeSet<TaskKey>,
     sockets: BTreeSet<SocketId>,
@@ -143,7 +143,7 @@ impl Keep {
                 self.sockets.iter().any(|one| one.inode.is_some() && one.inode == socket.inode)
             }
             Fact::FifoUsed { path, .. } => of_exec(path.as_bytes()),
-            // They name nobody; which are the session's, descriptors tell.
+            // These facts have no task; the session's descriptors select the relevant ones.
             Fact::UnixMeasured { .. } | Fact::FileMeasured { .. } => true,
             Fact::Exec(_)
             | Fact::Enrolled(_)

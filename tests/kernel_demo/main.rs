@@ -1,4 +1,4 @@
-//! `execpath demo`, traced for real: needs root and a kernel that takes probes.
+//! `execpath demo` with a real trace: needs root and a kernel that accepts probes.
 
 use std::{
     collections::BTreeSet,
@@ -13,16 +13,16 @@ use std::{
 use execpath_tests::binary::{Ran, command, finish};
 use serde_json::Value;
 
-/// One demo at a time: what is left behind is looked for on the whole machine.
+/// Runs one demo at a time: leftovers are searched on the whole machine.
 static ALONE: Mutex<()> = Mutex::new(());
-/// How long everything may take to be gone after a demo was killed.
+/// Time until everything is gone after a demo was killed.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
-/// What the demo's processes are called.
+/// Names of the demo's processes.
 const ACTORS: [&str; 7] =
     ["demo-stage", "demo-kubectl", "demo-apiserver", "demo-kubelet", "demo-containerd", "demo-shim", "demo-runc"];
 
-/// Processes and folders of demos.
+/// Leftover processes and folders of demos.
 fn left() -> Vec<String> {
     let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
     let folders = entries(&std::env::temp_dir()).map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -40,7 +40,7 @@ fn left() -> Vec<String> {
         .collect()
 }
 
-/// Network namespaces that processes are in.
+/// Network namespaces of all processes.
 fn namespaces() -> BTreeSet<String> {
     let links = fs::read_dir("/proc").expect("/proc").flatten();
     let of_processes = links.filter_map(|entry| fs::read_link(entry.path().join("ns/net")).ok());
@@ -54,7 +54,7 @@ fn demo(words: &[&str]) -> Ran {
     ran
 }
 
-/// The one session, as it closed.
+/// The only session, in its closed state.
 fn session(ran: &Ran) -> Value {
     let lines: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let ids: BTreeSet<&str> = lines.iter().filter_map(|line| line["session"]["id"].as_str()).collect();
@@ -63,7 +63,7 @@ fn session(ran: &Ran) -> Value {
     closed["session"].clone()
 }
 
-/// What is true of every demo.
+/// Checks properties common to every demo.
 fn check(session: &Value) {
     assert_eq!(session["complete"], true, "{session:#}");
     assert_eq!(session["confidence"], "weak", "{session:#}");
@@ -136,7 +136,7 @@ fn a_command_that_cannot_be_run_is_a_session_too() {
     );
 }
 
-/// What the processes say of themselves is what the tracer said of them.
+/// The processes report the same pids as the tracer.
 #[test]
 fn the_pids_are_real() {
     let _alone = ALONE.lock();
@@ -147,7 +147,7 @@ fn the_pids_are_real() {
         file.display()
     );
     let session = session(&demo(&["--", "sh", "-c", &script]));
-    let told = fs::read_to_string(file).expect("the command wrote it");
+    let told = fs::read_to_string(file).expect("the command writes the file");
     let told: Vec<u64> = told.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let pid = |role: &str| {
         session["hops"].as_array().and_then(|hops| hops.iter().find(|hop| hop["role"] == role)?["pid"].as_u64())
@@ -167,12 +167,12 @@ fn twenty_in_a_row() {
         check(&session);
         assert!(
             !namespaces().contains(&format!("net:[{}]", session["hops"][0]["netns"])),
-            "its namespace is still there"
+            "the demo's namespace is gone"
         );
     }
 }
 
-/// However it ends, nothing stays: neither on Ctrl-C nor when it is killed, early or late.
+/// Nothing stays after Ctrl-C or SIGKILL, early or late.
 #[test]
 fn nothing_is_left_behind() {
     let _alone = ALONE.lock();
@@ -183,11 +183,11 @@ fn nothing_is_left_behind() {
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
-                .expect("it runs");
+                .expect("execpath starts");
             thread::sleep(Duration::from_millis(after));
             let kill = std::process::Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status();
             assert!(kill.expect("kill runs").success());
-            child.wait().expect("it ends");
+            child.wait().expect("execpath exits");
             let end = Instant::now() + GONE_WITHIN;
             while !left().is_empty() && Instant::now() < end {
                 thread::sleep(Duration::from_millis(20));
