@@ -1,7 +1,6 @@
 //! Go programs for tests, built with this machine's Go and other versions.
 
 use std::{
-    ffi::OsString,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -76,9 +75,12 @@ impl Built {
     pub(crate) fn of(go: &Go, source: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let program = folder.path().join("program");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernel/go").join(source);
-        let words: [OsString; 4] = ["build".into(), "-o".into(), program.clone().into(), source.into()];
-        let status = command(&go.path).args(words).status().expect("go starts");
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernel/go");
+        let streaming = ["streams.go", "translator.go"].contains(&source).then_some("streaming.go");
+        let mut build = command(&go.path);
+        build.args(["build", "-o"]).arg(&program);
+        build.args([source, "common.go"].into_iter().chain(streaming).map(|file| sources.join(file)));
+        let status = build.status().expect("go starts");
         assert!(status.success(), "{} does not build the program", go.version);
         Self { program, _folder: folder }
     }

@@ -13,23 +13,13 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
 )
 
-func check(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
 func main() {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	check(err)
-	fmt.Println(listener.Addr())
+	listener := listen()
 	// Nothing is closed until the end.
 	var kept []interface{}
 	lines := bufio.NewScanner(os.Stdin)

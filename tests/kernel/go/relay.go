@@ -20,13 +20,6 @@ import (
 // Hides ReadFrom and WriteTo, so that io.CopyBuffer has to read and write.
 type plain struct{ net.Conn }
 
-func check(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
 func passOn(mode string, from, to net.Conn, done *sync.WaitGroup) {
 	defer done.Done()
 	if mode == "copy" {
@@ -101,9 +94,7 @@ func serve(mode, backend string, inbound net.Conn) {
 }
 
 func main() {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	check(err)
-	fmt.Println(listener.Addr())
+	listener := listen()
 	// Accept in a goroutine, as net/http does: the serving goroutines then have an ordinary creator.
 	var done sync.WaitGroup
 	done.Add(1)

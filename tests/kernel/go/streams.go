@@ -1,13 +1,13 @@
-// Execs as containerd serves them, for tests of what a snapshot finds in memory.
+// Execs as containerd serves them, for tests of a snapshot's memory search.
 //
 //	streams FOLDER
 //
 // Listens on 127.0.0.1 and prints its address. `GET /EXEC?as=S` is a session: it makes the FIFOs FOLDER/EXEC-stdout and
-// FOLDER/EXEC-stderr and copies what they give to streams of that connection, as net/http's handler, the SPDY connection
-// of moby/spdystream and ExecIO.Attach of containerd do: the same structures, in the same goroutines. It answers "ready".
+// FOLDER/EXEC-stderr and copies their bytes to streams of that connection. Structures and goroutines are those of net/http's
+// handler, the SPDY connection of moby/spdystream and ExecIO.Attach of containerd. The answer is "ready".
 //
 // S is "spdy", "ended" (the goroutine that copies stdin is gone, and leaves its stack to others), "websocket" (streams are
-// channels of a WebSocket, as wsstream of k8s.io/apimachinery makes them), or "opaque" (output goes to something else).
+// channels of a WebSocket, as wsstream of k8s.io/apimachinery makes them), or "opaque" (the output leaves the search path).
 package main
 
 import (
@@ -22,26 +22,6 @@ import (
 	"syscall"
 	"time"
 )
-
-type Stream struct {
-	streamId  uint32
-	parent    *Stream
-	conn      *Connection
-	startChan chan error
-
-	dataLock sync.RWMutex
-	dataChan chan []byte
-	unread   []byte
-
-	priority   uint8
-	headers    http.Header
-	headerChan chan http.Header
-	finishLock sync.Mutex
-	finished   bool
-	replyCond  *sync.Cond
-	replied    bool
-	closeChan  chan bool
-}
 
 type Connection struct {
 	conn      net.Conn
@@ -62,7 +42,7 @@ type connWrapper struct {
 
 func (w *connWrapper) Read(bytes []byte) (int, error) { return w.bufReader.Read(bytes) }
 
-// Ends with its connection, as Connection.Serve does.
+// Ends with its connection, like Connection.Serve.
 func (c *Connection) serve(stdin *Stream) {
 	for {
 		frame := make([]byte, 64)
@@ -94,43 +74,10 @@ func (s *Stream) Read(bytes []byte) (int, error) {
 	return copy(bytes, data), nil
 }
 
-func (s *Stream) Close() error { return nil }
-
-// k8s.io/kubelet, pkg/cri/streaming/remotecommand: what ExecIO is handed.
+// k8s.io/kubelet, pkg/cri/streaming/remotecommand: the argument of ExecIO.
 type streamAndReply struct {
 	io.WriteCloser
 	replySent <-chan struct{}
-}
-
-// k8s.io/apimachinery, httpstream/wsstream.
-type channels struct {
-	protocols        map[string]bool
-	selectedProtocol string
-	channels         []*websocketChannel
-	codec            int
-	ready            chan struct{}
-	ws               *webSocket
-	timeout          time.Duration
-}
-
-type websocketChannel struct {
-	conn *channels
-	num  byte
-	r    io.Reader
-	w    io.WriteCloser
-
-	read, write bool
-}
-
-// golang.org/x/net/websocket: Conn.
-type webSocket struct {
-	config  *int
-	request *http.Request
-
-	buf *bufio.ReadWriter
-	rwc io.ReadWriteCloser
-
-	wio sync.Mutex
 }
 
 func (c *websocketChannel) Write(bytes []byte) (int, error) {
@@ -144,21 +91,8 @@ func (c *websocketChannel) Write(bytes []byte) (int, error) {
 	return have, err
 }
 
-func (c *websocketChannel) Read(bytes []byte) (int, error) { return c.r.Read(bytes) }
-func (c *websocketChannel) Close() error                   { return c.w.Close() }
-
-// Five of them: stdin, stdout, stderr, errors, and sizes of the terminal.
-func upgrade(conn net.Conn, buffered *bufio.ReadWriter) *channels {
-	made := &channels{ready: make(chan struct{}), ws: &webSocket{buf: buffered, rwc: conn}}
-	for number := byte(0); number < 5; number++ {
-		r, w := io.Pipe()
-		made.channels = append(made.channels, &websocketChannel{made, number, r, w, number == 0, number != 0})
-	}
-	return made
-}
-
-// Ends with its connection, as Conn.handle does.
-func (c *channels) serve(closed chan bool) {
+// Ends with its connection, like Conn.handle.
+func (c *wsConn) serve(closed chan bool) {
 	frame := make([]byte, 64)
 	for {
 		have, err := c.ws.buf.Read(frame)
@@ -173,20 +107,13 @@ func (c *channels) serve(closed chan bool) {
 	close(closed)
 }
 
-// Output that leads nowhere.
+// An output without a pointer to a connection.
 type opaque struct{ done chan []byte }
 
 func (o *opaque) Write(bytes []byte) (int, error) { o.done <- bytes; return len(bytes), nil }
 func (o *opaque) Close() error                    { return nil }
 
-func check(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-// containerd/fifo opens with O_RDONLY or O_RDWR in a goroutine of its own; the file is the poller's in either case.
+// containerd/fifo opens with O_RDONLY or O_RDWR in a goroutine of its own; the poller handles the file in both cases.
 func open(path string) *os.File {
 	check(syscall.Mkfifo(path, 0600))
 	file, err := os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK, 0)
@@ -213,14 +140,14 @@ func attach(stdin io.Reader, closed chan bool, stdout, stderr io.WriteCloser, ou
 	}
 	go attachOutput(stdout, out)
 	go attachOutput(stderr, err)
-	// In containerd the end of the process ends its output.
+	// In containerd, the exit of the process ends its output.
 	<-closed
 	out.Close()
 	err.Close()
 	group.Wait()
 }
 
-// Fills a stack with words that lead to that stream.
+// Fills a stack with pointers to this stream.
 //
 //go:noinline
 func deep(stream *Stream, depth int) int {
@@ -237,9 +164,7 @@ func deep(stream *Stream, depth int) int {
 
 func main() {
 	folder := os.Args[1]
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	check(err)
-	fmt.Println(listener.Addr())
+	listener := listen()
 	handler := func(response http.ResponseWriter, request *http.Request) {
 		exec, as := filepath.Base(request.URL.Path), request.URL.Query().Get("as")
 		conn, buffered, err := response.(http.Hijacker).Hijack()
@@ -251,9 +176,10 @@ func main() {
 		var left *Stream
 		closed := make(chan bool)
 		if as == "websocket" {
-			channels := upgrade(conn, buffered)
-			stdin, stdout, stderr = channels.channels[0], channels.channels[1], channels.channels[2]
-			go channels.serve(closed)
+			web := &wsConn{ready: make(chan struct{})}
+			web.open(&webSocket{buf: buffered, rwc: conn})
+			stdin, stdout, stderr = web.channels[0], web.channels[1], web.channels[2]
+			go web.serve(closed)
 		} else {
 			connection := &Connection{
 				conn:       &connWrapper{Conn: conn, bufReader: buffered.Reader},

@@ -1,17 +1,16 @@
-// A proxy that translates, for tests of what a snapshot finds in memory.
+// A proxy that translates, for tests of a snapshot's memory search.
 //
 //	translator BACKEND
 //
-// WebSocket on the one side, SPDY on the other, as the API server of Kubernetes 1.30 and later, and its kubelet since 1.36, do it
+// WebSocket on the one side, SPDY on the other, as in the API server of Kubernetes 1.30 and later and in its kubelet since 1.36
 // (k8s.io/apiserver, pkg/util/proxy/streamtranslator.go). A small equivalent, not their code: the same structures and
 // goroutines as wsstream of k8s.io/streaming, golang.org/x/net/websocket, moby/spdystream and remotecommand of k8s.io/client-go.
-// Frames are a number of a stream and what it carries. Prints the address on which it listens. Each connection begins
-// with eight bytes, which are passed on as they are; with a first byte of "o", the client sends no input: nobody copies it.
+// Frames are a stream's number and its data. Prints the address on which it listens. Each connection begins with eight
+// bytes, which are passed on unchanged; with a first byte of "o" the client sends no input, and no goroutine copies any.
 package main
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -19,26 +18,6 @@ import (
 	"sync"
 	"time"
 )
-
-type Stream struct {
-	streamId  uint32
-	parent    *Stream
-	conn      *Connection
-	startChan chan error
-
-	dataLock sync.RWMutex
-	dataChan chan []byte
-	unread   []byte
-
-	priority   uint8
-	headers    http.Header
-	headerChan chan http.Header
-	finishLock sync.Mutex
-	finished   bool
-	replyCond  *sync.Cond
-	replied    bool
-	closeChan  chan bool
-}
 
 type Connection struct {
 	conn      net.Conn
@@ -122,39 +101,6 @@ func (s *Stream) Read(bytes []byte) (int, error) {
 	return have, nil
 }
 
-func (s *Stream) Close() error { return nil }
-
-// wsstream: Conn.
-type conns struct {
-	protocols        map[string]bool
-	selectedProtocol string
-	channels         []*websocketChannel
-	codec            int
-	ready            chan struct{}
-	ws               *webSocket
-	timeout          time.Duration
-}
-
-type websocketChannel struct {
-	conn *conns
-	num  byte
-	r    io.Reader
-	w    io.WriteCloser
-
-	read, write bool
-}
-
-// golang.org/x/net/websocket: Conn.
-type webSocket struct {
-	config  *int
-	request *http.Request
-
-	buf *bufio.ReadWriter
-	rwc io.ReadWriteCloser
-
-	wio sync.Mutex
-}
-
 //go:noinline
 func (ws *webSocket) Receive() ([]byte, error) {
 	frame := make([]byte, 64)
@@ -172,15 +118,8 @@ func (c *websocketChannel) Write(bytes []byte) (int, error) {
 	return len(bytes), ws.buf.Flush()
 }
 
-func (c *websocketChannel) Read(bytes []byte) (int, error) { return c.r.Read(bytes) }
-func (c *websocketChannel) Close() error                   { return c.w.Close() }
-
-func (c *conns) handle(ws *webSocket) {
-	c.ws = ws
-	for number := byte(0); number < 5; number++ {
-		r, w := io.Pipe()
-		c.channels = append(c.channels, &websocketChannel{c, number, r, w, number == 0, number != 0})
-	}
+func (c *wsConn) handle(ws *webSocket) {
+	c.open(ws)
 	close(c.ready)
 	for {
 		frame, err := ws.Receive()
@@ -233,13 +172,6 @@ func (p *protocol) copyOutput(done *sync.WaitGroup) {
 	go copies(p.Stderr, p.remoteStderr)
 }
 
-func check(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
 func serve(backend string, inbound net.Conn) {
 	defer inbound.Close()
 	hello := make([]byte, 8)
@@ -252,7 +184,7 @@ func serve(backend string, inbound net.Conn) {
 	_, err = outbound.Write(hello)
 	check(err)
 
-	web := &conns{ready: make(chan struct{})}
+	web := &wsConn{ready: make(chan struct{})}
 	buffered := bufio.NewReadWriter(bufio.NewReader(inbound), bufio.NewWriter(inbound))
 	go web.handle(&webSocket{buf: buffered, rwc: inbound})
 	<-web.ready
@@ -277,9 +209,7 @@ func serve(backend string, inbound net.Conn) {
 }
 
 func main() {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	check(err)
-	fmt.Println(listener.Addr())
+	listener := listen()
 	for {
 		inbound, err := listener.Accept()
 		check(err)
