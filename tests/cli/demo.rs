@@ -8,14 +8,14 @@ fn demo(arguments: &[&str]) -> Ran {
 }
 
 #[test]
-fn the_recording_is_a_whole_session_and_says_that_it_is_one() {
+fn demo_without_rights_replays_one_complete_session() {
     let ran = demo(&[]);
     assert_eq!(ran.code, Some(0));
     insta::assert_snapshot!("demo.recorded", format!("{}\n{}", ran.stderr, ran.stdout));
 }
 
 #[test]
-fn for_programs_stdout_is_json_alone() {
+fn demo_jsonl_prints_json_only() {
     let ran = demo(&["-o", "jsonl"]);
     assert_eq!(ran.code, Some(0));
     let lines: Vec<serde_json::Value> =
@@ -29,7 +29,7 @@ fn for_programs_stdout_is_json_alone() {
 }
 
 #[test]
-fn what_cannot_be_done_without_rights_is_said() {
+fn demo_without_rights_reports_skipped_actions() {
     let ran = demo(&["--", "sh", "-c", "exit 7"]);
     assert_eq!(ran.code, Some(0));
     assert!(ran.stderr.ends_with("; your command was not run\n"), "{}", ran.stderr);

@@ -57,7 +57,7 @@ fn ways(recording: &str, file: &str) -> Vec<(Vec<String>, String)> {
 }
 
 #[test]
-fn what_others_prepared_is_no_target() {
+fn output_refuses_files_prepared_by_other_users() {
     if !is_root() {
         eprintln!("skipped: needs root");
         return;
@@ -99,7 +99,7 @@ fn what_others_prepared_is_no_target() {
 }
 
 #[test]
-fn a_second_name_of_an_own_file_is_no_target() {
+fn output_refuses_hard_links() {
     let (_outer, folder, recording) = shared();
     let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
     fs::write(folder.join("mine"), "").expect("a file");
@@ -113,7 +113,7 @@ fn a_second_name_of_an_own_file_is_no_target() {
 }
 
 #[test]
-fn new_and_own_files_are_written_and_private() {
+fn output_writes_private_files() {
     let (_outer, folder, recording) = shared();
     let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
     for (number, (arguments, _)) in ways(&recording, &path("out")).into_iter().take(4).enumerate() {
@@ -135,7 +135,7 @@ fn new_and_own_files_are_written_and_private() {
 }
 
 #[test]
-fn an_unprivileged_user_writes_own_files_and_not_roots() {
+fn unprivileged_user_cannot_overwrite_files_of_root() {
     if !is_root() {
         eprintln!("skipped: needs root");
         return;

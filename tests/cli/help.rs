@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use execpath_tests::binary::{self, command, finish, run};
 
 #[test]
-fn help_of_every_command() {
+fn every_command_prints_help() {
     for name in [
         "",
         "trace",
@@ -31,7 +31,7 @@ fn help_of_every_command() {
 }
 
 #[test]
-fn as_a_plugin_it_goes_by_kubectls_name() {
+fn kubectl_plugin_uses_the_name_kubectl_execpath() {
     let folder = tempfile::tempdir().expect("a folder");
     let plugin = folder.path().join("kubectl-execpath");
     symlink(binary::path(), &plugin).expect("the folder can be written");
@@ -53,13 +53,13 @@ fn as_a_plugin_it_goes_by_kubectls_name() {
 }
 
 #[test]
-fn the_version_is_one_line() {
+fn version_prints_one_line() {
     let ran = run(["--version"]);
     assert_eq!((ran.code, ran.stdout), (Some(0), format!("execpath {}\n", env!("CARGO_PKG_VERSION"))));
 }
 
 #[test]
-fn completions_are_made_for_every_shell() {
+fn completions_support_every_shell() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let ran = finish(command().args(["completions", shell]));
         assert_eq!(ran.code, Some(0));

@@ -41,7 +41,7 @@ fn recording() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn nothing_hostile_in_a_recording_reaches_a_terminal() {
+fn replay_escapes_hostile_names() {
     let (_folder, path) = recording();
     for format in FORMATS {
         let ran = run(["replay", &path.to_string_lossy(), "--kind", "all", "-o", format.name]);

@@ -26,7 +26,7 @@ fn recording(folder: &Path, lines: &[&str]) -> String {
 }
 
 #[test]
-fn what_clap_refuses() {
+fn invalid_arguments_exit_2() {
     fails(&[], 2, "no command was given", "`execpath --help` lists them");
     fails(&["trce"], 2, "unrecognized subcommand 'trce'", "a similar subcommand exists: 'trace'");
     fails(&["--nope"], 2, "unexpected argument '--nope' found", &help(""));
@@ -54,7 +54,7 @@ fn what_clap_refuses() {
 }
 
 #[test]
-fn durations_and_patterns() {
+fn invalid_durations_and_patterns_exit_2() {
     for (text, why) in [
         ("x", "expected number at 0"),
         ("0s", "it must be longer than nothing"),
@@ -79,7 +79,7 @@ fn durations_and_patterns() {
 }
 
 #[test]
-fn outputs() {
+fn invalid_outputs_are_refused() {
     fails(&["trace", "-o", "xml"], 2, "no output format `xml`", "formats are tree, explain, jsonl, json");
     fails(&["trace", "-o", "jsonl="], 2, "`-o jsonl=` names no file", "`-o jsonl` alone writes to stdout");
     fails(
@@ -103,7 +103,7 @@ fn outputs() {
 }
 
 #[test]
-fn where_recordings_may_go() {
+fn recording_never_overwrites_a_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let taken = recording(folder.path(), &["mine"]);
     fails(
@@ -128,14 +128,14 @@ fn where_recordings_may_go() {
 }
 
 #[test]
-fn namespaces() {
+fn invalid_network_namespaces_exit_2() {
     fails(&["trace", "--netns", ""], 2, "`--netns` is empty", "give a name of `ip netns list`, a path, or a pid");
     fails(&["trace", "--netns", ".."], 2, "`--netns` is no name", "give its path, as under /run/netns");
     fails(&["trace", "--netns", "0"], 2, "`--netns 0` is no pid", "a namespace named by digits: give its path");
 }
 
 #[test]
-fn audit_logs_that_are_none() {
+fn invalid_audit_logs_exit_5() {
     let hint = "it is the file that kube-apiserver was given as --audit-log-path";
     for (path, why) in [
         ("/nowhere/a", "No such file or directory (os error 2)"),
@@ -147,7 +147,7 @@ fn audit_logs_that_are_none() {
 }
 
 #[test]
-fn files_that_are_no_recordings() {
+fn invalid_recordings_exit_5() {
     let folder = tempfile::tempdir().expect("a folder");
     let wrote = "`replay` takes what `trace --record` wrote; the output of `-o jsonl` is none";
     fails(
@@ -191,7 +191,7 @@ fn files_that_are_no_recordings() {
 }
 
 #[test]
-fn what_cannot_be_merged() {
+fn invalid_merges_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let one = recording(folder.path(), &[HEADER, TICK, STOPPED]);
     let out = folder.path().join("merged.jsonl").to_string_lossy().into_owned();
@@ -223,7 +223,7 @@ fn what_cannot_be_merged() {
 }
 
 #[test]
-fn nothing_is_created_for_a_recording_that_does_not_exist() {
+fn missing_recording_creates_no_output() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = folder.path().join("out");
     assert_eq!(run(["replay", "/nowhere/a", "-o", &format!("tree={}", output.display())]).code, Some(5));
@@ -231,7 +231,7 @@ fn nothing_is_created_for_a_recording_that_does_not_exist() {
 }
 
 #[test]
-fn damage_is_named_after_what_precedes_it_was_shown() {
+fn replay_prints_sessions_before_reporting_damage() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = recording(folder.path(), &[HEADER, TICK, "{\"at\":3,\"fact\":\"mystery\"}", STOPPED]);
     let ran = run(["replay", &file]);
@@ -247,7 +247,7 @@ fn damage_is_named_after_what_precedes_it_was_shown() {
 }
 
 #[test]
-fn a_cut_recording_is_a_notice() {
+fn replay_reports_a_cut_recording_as_notice() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = recording(folder.path(), &[HEADER, TICK]);
     let ran = run(["replay", &file]);
@@ -259,7 +259,7 @@ fn a_cut_recording_is_a_notice() {
 }
 
 #[test]
-fn a_filter_that_nothing_matches_is_1_and_an_empty_recording_is_not() {
+fn unmatched_filter_exits_1_and_empty_recording_exits_0() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = recording(folder.path(), &[HEADER, TICK, STOPPED]);
     assert_eq!(run(["replay", &file]).code, Some(0));
@@ -274,14 +274,14 @@ fn a_filter_that_nothing_matches_is_1_and_an_empty_recording_is_not() {
 }
 
 #[test]
-fn what_was_typed_does_not_reach_the_terminal_raw() {
+fn errors_escape_arguments() {
     fails(&["trace", "--a\u{202e}b"], 2, "unexpected argument '--a\\u{202e}b' found", &help(" trace"));
     let ran = run(["replay", "/nowhere/\x1b[2J"]);
     assert!(ran.stderr.contains("/nowhere/\\x1b[2J"), "{}", ran.stderr);
 }
 
 #[test]
-fn a_screen_needs_a_terminal_and_a_recording_that_can_be_gone_back_in() {
+fn watch_refuses_to_run_without_terminal() {
     let error = "`watch` needs a terminal for its keys and its screen";
     let hint = "`execpath ls` and `trace` write to pipes and files; `ls --watch 2s` looks again and again";
     fails(&["watch"], 2, error, hint);
@@ -289,7 +289,7 @@ fn a_screen_needs_a_terminal_and_a_recording_that_can_be_gone_back_in() {
 }
 
 #[test]
-fn words_need_a_drawing() {
+fn explain_requires_a_drawing() {
     let error = "`--explain` has nothing to explain: no output is drawn";
     let hint = "words are for people: leave out `-o`, or add `-o explain=FILE`";
     fails(&["trace", "--explain", "-o", "jsonl"], 2, error, hint);

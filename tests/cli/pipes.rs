@@ -9,7 +9,7 @@ fn recording() -> PathBuf {
 }
 
 #[test]
-fn a_reader_that_leaves_is_a_quiet_success() {
+fn closed_pipe_exits_0_silently() {
     for arguments in
         [vec!["replay".into(), recording()], vec!["--help".into()], vec!["completions".into(), "zsh".into()]]
     {
@@ -21,7 +21,7 @@ fn a_reader_that_leaves_is_a_quiet_success() {
 }
 
 #[test]
-fn a_full_disk_is_an_error() {
+fn full_disk_exits_5() {
     let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
     let mut command = command();
     let ran = command
@@ -39,7 +39,7 @@ fn a_full_disk_is_an_error() {
 }
 
 #[test]
-fn a_recording_comes_through_a_pipe() {
+fn replay_reads_stdin() {
     let mut child = command()
         .args(["replay", "-", "-o", "jsonl"])
         .stdin(Stdio::piped())
@@ -54,7 +54,7 @@ fn a_recording_comes_through_a_pipe() {
 }
 
 #[test]
-fn colours_follow_the_option() {
+fn color_option_controls_colours() {
     let colour = |when: &str| finish(command().args(["replay".into(), recording()]).args(["--color", when])).stdout;
     assert!(colour("always").contains('\x1b'));
     assert!(!colour("auto").contains('\x1b'));

@@ -31,7 +31,7 @@ fn run(folder: &TempDir, arguments: &[&str]) -> Ran {
 }
 
 #[test]
-fn commands_that_look_exit_3_without_privileges() {
+fn live_commands_exit_3_without_privileges() {
     let folder = shared();
     for arguments in [
         &["ls"][..],
@@ -55,7 +55,7 @@ fn commands_that_look_exit_3_without_privileges() {
 }
 
 #[test]
-fn recordings_are_read_without_privileges() {
+fn replay_commands_need_no_privileges() {
     let folder = shared();
     let recording = concat!(env!("CARGO_MANIFEST_DIR"), "/recordings/hand-made.jsonl");
     fs::copy(recording, folder.path().join("recording")).expect("there is room");
@@ -67,7 +67,7 @@ fn recordings_are_read_without_privileges() {
 
 /// Root of a user namespace has every capability there, and none over the daemons of the host.
 #[test]
-fn root_of_another_user_namespace_has_no_privileges() {
+fn root_of_user_namespace_has_no_privileges() {
     let unshared = |command: &mut Command| finish(command.stdin(Stdio::null()));
     let can = unshared(Command::new("unshare").args(["--user", "--map-root-user", "true"]));
     if can.code != Some(0) {

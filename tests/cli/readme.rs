@@ -17,7 +17,7 @@ fn blocks(text: &str) -> Vec<(Vec<String>, String)> {
 }
 
 #[test]
-fn what_the_readme_shows_is_what_is_printed() {
+fn readme_examples_equal_program_output() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let text = fs::read_to_string(root.join("README.md")).expect("the README is there");
     let blocks = blocks(&text);

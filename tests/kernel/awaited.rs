@@ -125,7 +125,7 @@ impl Relay {
 }
 
 #[test]
-fn idle_and_stuck_relays_lead_from_connection_to_connection() {
+fn snapshot_pairs_connections_of_idle_and_stuck_relays() {
     for go in Go::since(SINCE) {
         for mode in ["copy", "splice"] {
             let mut relay = Relay::start(&go, mode);
@@ -154,7 +154,7 @@ fn idle_and_stuck_relays_lead_from_connection_to_connection() {
 }
 
 #[test]
-fn translators_lead_from_stream_to_stream() {
+fn snapshot_pairs_connections_of_translators() {
     for go in Go::since(SINCE) {
         let mut relay = Relay::run(|backend| Gopher::start(&go, "translator.go", &[backend]));
         let first: Vec<SocketAddr> = (0..20).map(|_| relay.open()).collect();
@@ -173,7 +173,7 @@ fn translators_lead_from_stream_to_stream() {
 }
 
 #[test]
-fn translators_without_input_lead_one_way() {
+fn snapshot_pairs_translators_without_input_one_way() {
     for go in Go::since(SINCE) {
         let mut relay = Relay::run(|backend| Gopher::start(&go, "translator.go", &[backend]));
         for _ in 0..10 {
@@ -192,7 +192,7 @@ fn translators_without_input_lead_one_way() {
 }
 
 #[test]
-fn relays_that_hand_over_are_joined_by_who_started_their_goroutines() {
+fn creators_pair_connections_of_idle_relays() {
     for go in Go::since(CREATOR_SINCE) {
         let mut relay = Relay::start(&go, "translate");
         for _ in 0..20 {

@@ -24,7 +24,7 @@ fn loaded() -> BTreeSet<u32> {
 }
 
 #[test]
-fn nothing_stays_in_the_kernel() {
+fn detach_unloads_every_program() {
     let trace = Trace::on_ports(&[]);
     let own = ids(&trace);
     assert_eq!(own.len(), execpath::plan::PROBES.len(), "one program per probe: {own:?}");
@@ -39,7 +39,7 @@ fn nothing_stays_in_the_kernel() {
 }
 
 #[test]
-fn two_tracers_do_not_disturb_each_other() {
+fn second_tracer_survives_end_of_first() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
     let to = listener.local_addr().expect("local");
     let mut first = Trace::on_ports(&[to.port()]);

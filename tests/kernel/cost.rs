@@ -54,7 +54,7 @@ fn check(trace: &Trace, who: &str, before: &BTreeMap<String, (Duration, u64)>) {
 }
 
 #[test]
-fn a_probe_costs_little() {
+fn probes_run_within_time_limit() {
     let _measured = enable_stats(Stats::RunTime).expect("the kernel measures run times");
     let mut trace = Trace::on_ports(&[]);
     for who in ["strangers", "on the path"] {
@@ -68,7 +68,7 @@ fn a_probe_costs_little() {
 }
 
 #[test]
-fn watching_reads_costs_little() {
+fn read_probe_runs_within_time_limit() {
     let _measured = enable_stats(Stats::RunTime).expect("the kernel measures run times");
     let mut trace = Trace::on_ports(&[]);
     trace.probes.watch_reads(true).expect("attaches");
@@ -86,7 +86,7 @@ fn watching_reads_costs_little() {
 }
 
 #[test]
-fn a_goroutine_costs_little_more_than_a_thread() {
+fn goroutine_lookup_runs_within_time_limit() {
     let Some(go) = Go::since(21).into_iter().next() else { return };
     let _measured = enable_stats(Stats::RunTime).expect("the kernel measures run times");
     let backend = TcpListener::bind("127.0.0.1:0").expect("listens");

@@ -83,7 +83,7 @@ fn touched(trace: &mut Trace, pid: u32) -> BTreeMap<u64, BTreeSet<Tuple>> {
 }
 
 #[test]
-fn sessions_older_than_the_tracer_are_joined_by_who_started_their_goroutines() {
+fn creators_pair_connections_older_than_tracer() {
     for go in Go::since(21) {
         let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
         let to = backend.local_addr().expect("local").to_string();
@@ -106,7 +106,7 @@ fn sessions_older_than_the_tracer_are_joined_by_who_started_their_goroutines() {
 }
 
 #[test]
-fn a_program_that_does_not_keep_creators_has_none() {
+fn old_go_programs_report_no_creators() {
     let Some(go) = Go::since(17).into_iter().next() else { return };
     let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
     let to = backend.local_addr().expect("local").to_string();

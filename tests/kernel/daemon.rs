@@ -93,7 +93,7 @@ impl Stream {
 }
 
 #[test]
-fn the_fifo_that_a_goroutine_copies_is_joined_to_its_connection_while_reads_are_watched() {
+fn read_probe_pairs_copied_fifo_with_connection() {
     let _counted = enable_stats(Stats::RunTime).expect("the kernel counts");
     for go in Go::since(MINOR) {
         let mut scene = Scene::set(&go, WatchAs::Daemon, &go.program());
@@ -135,7 +135,7 @@ fn the_fifo_that_a_goroutine_copies_is_joined_to_its_connection_while_reads_are_
 }
 
 #[test]
-fn other_processes_and_other_versions_read_unseen() {
+fn read_probe_ignores_endpoints_and_unknown_versions() {
     let Some(go) = Go::since(MINOR).into_iter().next() else { return };
     let mut endpoint = Scene::set(&go, WatchAs::Endpoint, &go.program());
     endpoint.trace.probes.watch_reads(true).expect("attaches");
@@ -148,7 +148,7 @@ fn other_processes_and_other_versions_read_unseen() {
 }
 
 #[test]
-fn what_a_daemon_starts_names_the_goroutine_and_the_connection_that_it_serves() {
+fn fork_reports_goroutine_and_served_connection() {
     for go in Go::since(MINOR) {
         let mut scene = Scene::set(&go, WatchAs::Daemon, &go.program());
         let mut clients: Vec<TcpStream> = Vec::new();

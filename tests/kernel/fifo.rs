@@ -15,7 +15,7 @@ fn fifo(seen: &Observation) -> Option<(String, Option<SocketId>)> {
 }
 
 #[test]
-fn a_daemons_fifo_has_its_path_and_the_connection_it_was_made_for() {
+fn fifo_reports_path_and_inbound_connection() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut trace = Trace::on_ports(&[]);
     let mut daemon = Puppet::start();
@@ -42,7 +42,7 @@ fn a_daemons_fifo_has_its_path_and_the_connection_it_was_made_for() {
 }
 
 #[test]
-fn other_nodes_and_other_makers_are_none() {
+fn mknod_ignores_other_node_types_and_endpoints() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let mut trace = Trace::on_ports(&[]);
@@ -57,7 +57,7 @@ fn other_nodes_and_other_makers_are_none() {
 }
 
 #[test]
-fn a_path_that_is_too_long_is_marked() {
+fn fifo_marks_truncated_path() {
     let folder = tempfile::tempdir().expect("a folder");
     let prefix = format!("{}/", folder.path().display());
     let mut trace = Trace::on_ports(&[]);

@@ -120,7 +120,7 @@ fn is_of(line: &Value, exec: &str) -> bool {
 }
 
 #[test]
-fn whose_socket_clients_reach_is_verified_on_both_roads() {
+fn snapshot_verifies_reachable_socket_by_both_methods() {
     for road in [Road::Walk, Road::Iterator] {
         for (mut puppet, root, at) in
             [(root(), true, Some(SOCKET.into())), (contained_root(), true, None), (nobody(), false, None)]
@@ -132,7 +132,7 @@ fn whose_socket_clients_reach_is_verified_on_both_roads() {
 }
 
 #[test]
-fn a_renamed_socket_is_found_by_its_file() {
+fn snapshot_finds_renamed_socket() {
     let mut puppet = root();
     puppet.ask("unix-listen l /run/4711");
     assert_eq!(verified(puppet.pid(), Road::Walk), [], "the path is not a runtime's");
@@ -147,7 +147,7 @@ fn a_renamed_socket_is_found_by_its_file() {
 }
 
 #[test]
-fn a_replaced_socket_file_is_nobodys() {
+fn replaced_socket_file_verifies_no_listener() {
     let (mut puppet, mut other) = (root(), root());
     puppet.ask(&format!("unix-listen l {SOCKET}"));
     assert_eq!(puppet.ask(&format!("run rm {SOCKET}")), ["Some(0)"]);
@@ -158,7 +158,7 @@ fn a_replaced_socket_file_is_nobodys() {
 }
 
 #[test]
-fn what_a_forged_runtime_does_is_no_session_and_the_same_acts_of_a_runtime_are() {
+fn only_a_real_runtime_starts_sessions() {
     let (mut real, mut forged, mut plain) = (root(), nobody(), contained_root());
     for puppet in [&mut real, &mut forged, &mut plain] {
         puppet.ask(&format!("unix-listen l {SOCKET}"));

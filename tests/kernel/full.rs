@@ -25,7 +25,7 @@ fn small(ports: Vec<u16>, capacities: Vec<(&'static str, u32)>) -> Trace {
 }
 
 #[test]
-fn sockets_beyond_the_map_are_counted_and_closed_ones_make_room() {
+fn full_socket_map_counts_refusals_and_close_frees_entry() {
     const PLACES: u8 = 16;
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
     let address = listener.local_addr().expect("an address");
@@ -51,7 +51,7 @@ fn sockets_beyond_the_map_are_counted_and_closed_ones_make_room() {
 }
 
 #[test]
-fn receivers_beyond_the_map_are_counted() {
+fn full_receiver_map_counts_refusals() {
     let mut trace = small(Vec::new(), vec![("LAST", 4)]);
     trace.watch(std::process::id(), WatchAs::Endpoint);
     let threads: Vec<_> = (0..12)
@@ -104,7 +104,7 @@ impl Drop for Client {
 }
 
 #[test]
-fn one_user_cannot_take_every_place_of_watched_processes() {
+fn quota_limits_watched_processes_of_one_user() {
     const PLACES: u32 = 64;
     const QUOTA: usize = 8;
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");

@@ -118,7 +118,7 @@ fn check(trace: &Trace, pid: u32, truth: &BTreeMap<SocketAddr, SocketAddr>, by_s
 }
 
 #[test]
-fn connections_of_a_go_relay_are_never_mixed() {
+fn goroutines_pair_every_connection_of_go_relay() {
     let Some((trace, pid, truth)) = exercise("copy") else { return };
     assert_eq!(truth.len(), CONNECTIONS as usize);
     check(&trace, pid, &truth, false);
@@ -144,7 +144,7 @@ fn connections_of_a_go_relay_are_never_mixed() {
 }
 
 #[test]
-fn a_go_relay_that_splices_is_joined_too() {
+fn goroutines_pair_connections_of_splicing_go_relay() {
     let Some((trace, pid, truth)) = exercise("splice") else { return };
     check(&trace, pid, &truth, true);
 }

@@ -41,7 +41,7 @@ fn own(snapshot: &mut Snapshot) -> TaskKey {
 }
 
 #[test]
-fn a_hundred_thousand_descriptors_in_one_process_are_looked_at() {
+fn snapshot_reads_hundred_thousand_descriptors() {
     let mut limit = getrlimit(Resource::Nofile);
     let before = limit;
     limit.current = limit.maximum;
@@ -76,7 +76,7 @@ fn a_hundred_thousand_descriptors_in_one_process_are_looked_at() {
 }
 
 #[test]
-fn processes_that_vanish_meanwhile_are_left_out() {
+fn snapshot_skips_processes_that_vanish() {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -105,7 +105,7 @@ fn processes_that_vanish_meanwhile_are_left_out() {
 }
 
 #[test]
-fn who_is_gone_or_another_by_now_has_no_numbers() {
+fn sample_skips_exited_process_and_reused_pid() {
     let mut child = Command::new("sleep").arg("1000").spawn().expect("starts");
     let mut snapshot = Snapshot::new(Options::default());
     let task = snapshot.answer(&Want::Pid(child.id()), BootTime(1))[0].task.expect("the child is running");
@@ -126,7 +126,7 @@ fn who_is_gone_or_another_by_now_has_no_numbers() {
 }
 
 #[test]
-fn a_trace_that_waits_in_vain_exits_1_only_where_it_was_to_wait_for_a_session() {
+fn trace_exits_1_without_session_only_with_once() {
     let exit = |more: &[&str]| {
         let arguments = [&["trace", "--pod", "no-such-pod", "--duration", "1s"], more].concat();
         let ran = binary::run(arguments);

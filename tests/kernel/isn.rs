@@ -84,7 +84,7 @@ impl Ends {
 }
 
 #[test]
-fn isns_of_both_ends_agree_at_every_stage_of_a_connection() {
+fn isns_agree_at_every_stage_of_connection() {
     for on in ["127.0.0.1:0", "[::1]:0"] {
         let ends = Ends::make(on);
         let first = ends.isns();
@@ -106,7 +106,7 @@ fn isns_of_both_ends_agree_at_every_stage_of_a_connection() {
 }
 
 #[test]
-fn isns_of_the_accepting_end_agree_when_it_closes_first() {
+fn isns_agree_if_accepting_end_closes_first() {
     let ends = Ends::make("127.0.0.1:0");
     let first = ends.isns();
     ends.pass(5000, true);
@@ -135,7 +135,7 @@ fn choose_isn(socket: &impl AsRawFd, isn: u32) {
 }
 
 #[test]
-fn isns_are_those_of_the_handshake_and_survive_wrap_around() {
+fn isns_survive_wrap_around() {
     for isn in [1, u32::MAX - 1, u32::MAX - 2_000, u32::MAX - 500_000] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
         let address = listener.local_addr().expect("local");
@@ -158,7 +158,7 @@ fn isns_are_those_of_the_handshake_and_survive_wrap_around() {
 
 /// Readings during data flow may miss a pair, but never report a wrong one.
 #[test]
-fn isns_read_while_data_flows_are_right_or_missing() {
+fn isns_read_during_data_flow_are_right_or_missing() {
     const READINGS: usize = 30;
     let ends = Ends::make("127.0.0.1:0");
     let first = ends.isns();
@@ -226,7 +226,7 @@ fn peer_of(loose: &[Loose], task: TaskKey, role: SocketRole) -> Option<TaskKey> 
 const PORT: u16 = 46_443;
 
 #[test]
-fn mirrored_addresses_in_a_strangers_namespace_are_no_connection() {
+fn isns_reject_forged_addresses_in_other_namespace() {
     let folder = tempfile::tempdir().expect("a folder");
     let [near, far] = wired("forged");
     let mut trace = Trace::with(&loader::Options { netns: None, ports: vec![PORT], ..loader::Options::default() });
@@ -330,7 +330,7 @@ impl Cluster {
 }
 
 #[test]
-fn connections_through_translated_addresses_are_joined_each_with_its_own() {
+fn isns_pair_connections_through_nat() {
     const EACH: usize = 150;
     let clusters = [Cluster::make("nat1"), Cluster::make("nat2")];
     let mut trace = Trace::with(&loader::Options { netns: None, ports: vec![PORT], ..loader::Options::default() });

@@ -32,7 +32,7 @@ fn fifo(folder: &Path, exec: u64) -> File {
 }
 
 #[test]
-fn f29_fifos_of_execs_that_are_over_stay_open_in_the_runtime_alone() {
+fn f29_runtime_keeps_fifos_of_finished_execs_open() {
     let root = tempfile::tempdir().expect("a folder");
     let folder = root.path().join("containers").join("c".repeat(64)).join("io/1");
     fs::create_dir_all(&folder).expect("a folder");

@@ -74,7 +74,7 @@ fn rule(fact: &Fact) -> Option<&'static str> {
 }
 
 #[test]
-fn forged_goroutines_name_sockets_of_their_own_process() {
+fn forged_goroutines_name_only_own_sockets() {
     let mut trace = Trace::on_ports(&[]);
     trace.probes.watch_reads(true).expect("attaches");
     let folder = tempfile::tempdir().expect("a folder");

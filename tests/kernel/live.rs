@@ -42,7 +42,7 @@ impl Drop for Tracer {
 }
 
 #[test]
-fn a_trace_tells_the_end_of_connections_that_it_found() {
+fn trace_reports_close_of_older_connections() {
     let (mut client, mut server) = (Puppet::start(), Puppet::start());
     let listening = server.ask("listen l 127.0.0.1:0");
     let (_, port) = listening[2].rsplit_once(':').expect("a port");
@@ -93,7 +93,7 @@ fn latest(path: &Path) -> Option<(BootTime, Option<End>)> {
 }
 
 #[test]
-fn a_recorder_that_is_killed_costs_at_most_the_last_second() {
+fn killed_recorder_loses_at_most_one_second() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["a.jsonl", "a.jsonl.zst"] {
         let path = folder.path().join(name);

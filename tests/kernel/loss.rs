@@ -11,7 +11,7 @@ use tracer_common::Counter;
 use crate::trace::{Trace, own_namespace};
 
 #[test]
-fn what_does_not_fit_is_counted_and_leaves_a_hole_in_the_numbers() {
+fn full_ring_buffer_counts_lost_records() {
     let mut trace = Trace::with(&Options {
         netns: Some(own_namespace("net")),
         ports: Vec::new(),

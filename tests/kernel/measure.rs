@@ -220,7 +220,7 @@ fn fill(mut to: impl Write) -> usize {
 }
 
 #[test]
-fn tcp_numbers_are_those_of_ss() {
+fn tcp_sample_equals_ss() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
     let address = listener.local_addr().expect("local");
     let client = TcpStream::connect(address).expect("connects");
@@ -247,7 +247,7 @@ fn tcp_numbers_are_those_of_ss() {
 }
 
 #[test]
-fn keepalive_is_the_timer_of_a_quiet_connection() {
+fn tcp_sample_reports_keepalive_timer() {
     let listener = TcpListener::bind("[::1]:0").or_else(|_no_ipv6| TcpListener::bind("127.0.0.1:0")).expect("listens");
     let client = TcpStream::connect(listener.local_addr().expect("local")).expect("connects");
     rustix::net::sockopt::set_socket_keepalive(&client, true).expect("sets");
@@ -256,7 +256,7 @@ fn keepalive_is_the_timer_of_a_quiet_connection() {
 }
 
 #[test]
-fn a_socket_that_is_gone_is_told_to_be_gone() {
+fn sample_reports_gone_socket() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
     let client = TcpStream::connect(listener.local_addr().expect("local")).expect("connects");
     let (id, tuple) =
@@ -276,7 +276,7 @@ fn a_socket_that_is_gone_is_told_to_be_gone() {
 }
 
 #[test]
-fn unix_queues_are_those_of_ss() {
+fn unix_sample_equals_ss() {
     let (near, far) = UnixStream::pair().expect("a pair");
     near.set_nonblocking(true).expect("sets");
     let sent = fill(&near);
@@ -365,7 +365,7 @@ fn check_process(pid: u32, measure: &ProcessMeasure) {
 }
 
 #[test]
-fn a_process_is_as_ps_and_proc_have_it() {
+fn process_sample_equals_ps_and_proc() {
     let reader = Sleeper::start("cat", &[], [Stdio::piped(), Stdio::null(), Stdio::null()]);
     let asleep = |measure: &ProcessMeasure| {
         measure.threads.first().is_some_and(|thread| thread.call.as_ref().is_some_and(|call| call.name == "read"))
@@ -399,7 +399,7 @@ fn pipe(bytes: usize) -> (OwnedFd, PipeWriter) {
 }
 
 #[test]
-fn pipes_fifos_and_terminals_hold_what_was_put_into_them() {
+fn file_sample_reports_queued_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("fifo");
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a FIFO");
@@ -472,7 +472,7 @@ fn skipped<T>(why: impl Debug) -> Option<T> {
 }
 
 #[test]
-fn a_cgroup_is_as_its_files_have_it() {
+fn cgroup_sample_equals_cgroup_files() {
     let checked = ["pids", "freezer"].map(|controller| {
         let group = Group::make(controller).or_else(|| skipped(format!("no cgroup can be made for {controller}")))?;
         let sleeper = Sleeper::start("sleep", &["1000"], [Stdio::null(), Stdio::null(), Stdio::null()]);

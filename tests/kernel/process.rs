@@ -21,7 +21,7 @@ fn daemon() -> Trace {
 }
 
 #[test]
-fn a_client_inside_a_container_is_an_endpoint_like_any_other() {
+fn client_inside_container_becomes_endpoint() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listens");
     let to = listener.local_addr().expect("local");
     let mut trace = Trace::on_ports(&[to.port()]);
@@ -74,7 +74,7 @@ fn words(info: &ProcessInfo) -> Vec<&[u8]> {
 }
 
 #[test]
-fn a_daemons_child_is_seen_from_fork_to_exit() {
+fn probes_report_child_of_daemon_from_fork_to_exit() {
     let mut trace = daemon();
     let own = key(std::process::id());
     let mut child = Command::new("sleep").arg("600").uid(65534).spawn().expect("starts");
@@ -101,7 +101,7 @@ fn a_daemons_child_is_seen_from_fork_to_exit() {
 }
 
 #[test]
-fn arguments_are_bytes_and_bounded_and_say_when_they_were_cut() {
+fn execve_reports_bounded_argument_bytes() {
     let mut trace = daemon();
     let (_, odd) = run(&mut trace, Command::new("true").arg0("").arg("").arg(os(b"\xff\xfe\n")).arg(""));
     assert_eq!(words(&odd), [b"".as_slice(), b"", b"\xff\xfe\n", b""]);
@@ -116,7 +116,7 @@ fn arguments_are_bytes_and_bounded_and_say_when_they_were_cut() {
 }
 
 #[test]
-fn an_empty_argv_is_no_trouble() {
+fn execve_accepts_empty_argv() {
     let mut trace = daemon();
     let mut command = Command::new("true");
     let replace = || {
@@ -134,7 +134,7 @@ fn an_empty_argv_is_no_trouble() {
 }
 
 #[test]
-fn threads_are_no_forks() {
+fn thread_start_reports_no_fork() {
     let mut trace = Trace::on_ports(&[]);
     let mut puppet = Puppet::start();
     trace.watch(puppet.pid(), WatchAs::Daemon);
@@ -148,7 +148,7 @@ fn threads_are_no_forks() {
 }
 
 #[test]
-fn exit_codes_and_signals_are_those_of_wait() {
+fn exit_status_equals_wait_status() {
     let mut trace = daemon();
     for script in ["exit 0", "exit 3", "exit 255", "kill -TERM $$", "kill -ABRT $$", "kill -9 $$"] {
         run(&mut trace, Command::new("sh").args(["-c", &format!("ulimit -c 0; {script}")]));
@@ -156,7 +156,7 @@ fn exit_codes_and_signals_are_those_of_wait() {
 }
 
 #[test]
-fn a_process_ends_with_its_last_thread_even_if_the_first_left_earlier() {
+fn exit_is_reported_after_last_thread() {
     for how in ["leave group 3 5", "leave thread 3 5", "leave thread 0 5", "leave thread 5 0"] {
         let mut trace = Trace::on_ports(&[]);
         let mut puppet = Puppet::start();
@@ -173,7 +173,7 @@ fn a_process_ends_with_its_last_thread_even_if_the_first_left_earlier() {
 }
 
 #[test]
-fn execve_by_another_thread_is_the_same_process() {
+fn execve_by_thread_keeps_process_key() {
     let mut trace = Trace::on_ports(&[]);
     let mut puppet = Puppet::start();
     trace.watch(puppet.pid(), WatchAs::Daemon);
@@ -189,7 +189,7 @@ fn execve_by_another_thread_is_the_same_process() {
 }
 
 #[test]
-fn lineages_are_followed_only_so_far() {
+fn fork_chain_is_followed_to_max_depth() {
     let mut trace = daemon();
     let folder = tempfile::tempdir().expect("a folder");
     let script = folder.path().join("nest");
@@ -214,7 +214,7 @@ fn lineages_are_followed_only_so_far() {
 }
 
 #[test]
-fn who_is_not_watched_is_not_seen() {
+fn unwatched_processes_report_nothing() {
     let mut trace = Trace::on_ports(&[]);
     Command::new("sh").args(["-c", "true; exit 3"]).status().expect("runs");
     trace.settle();
@@ -226,7 +226,7 @@ fn who_is_not_watched_is_not_seen() {
 }
 
 #[test]
-fn the_first_execve_in_another_mount_namespace_is_the_containers_and_its_children_are_its_own_business() {
+fn execve_in_other_mount_namespace_ends_lineage() {
     let mut trace = daemon();
     let mut child = Command::new("unshare").args(["-m", "sh", "-c", "true; sh -c 'exit 7'"]).spawn().expect("starts");
     let pid = child.id();

@@ -70,7 +70,7 @@ impl Scene {
 }
 
 #[test]
-fn each_direction_is_told_once_however_much_flows() {
+fn thread_relay_reports_each_direction_once() {
     let mut scene = Scene::set();
     for size in [1_usize, 10, 100_000, 7].into_iter().cycle().take(40) {
         scene.a_far.write_all(&vec![1; size]).expect("sends");
@@ -88,7 +88,7 @@ fn each_direction_is_told_once_however_much_flows() {
 }
 
 #[test]
-fn a_socket_that_was_closed_is_forgotten() {
+fn close_drops_pairing() {
     let mut scene = Scene::set();
     scene.a_far.write_all(b"x").expect("sends");
     scene.act(&["recv a 1", "close a", "send b 1"]);
@@ -96,7 +96,7 @@ fn a_socket_that_was_closed_is_forgotten() {
 }
 
 #[test]
-fn who_answers_where_it_was_asked_pairs_nothing() {
+fn answers_on_same_socket_report_no_pair() {
     let mut scene = Scene::set();
     for _ in 0..3 {
         scene.a_far.write_all(b"x").expect("sends");
@@ -111,7 +111,7 @@ fn who_answers_where_it_was_asked_pairs_nothing() {
 }
 
 #[test]
-fn peeking_finding_nothing_and_the_end_are_no_receiving() {
+fn peek_empty_receive_and_eof_report_no_pair() {
     let mut scene = Scene::set();
     scene.act(&["try-recv a", "send b 1"]);
     assert_eq!(scene.pairs(), [], "after an empty receive");
@@ -131,7 +131,7 @@ fn peeking_finding_nothing_and_the_end_are_no_receiving() {
 }
 
 #[test]
-fn unix_connections_are_joined_like_tcp() {
+fn thread_relay_pairs_unix_connections() {
     let mut scene = Scene::set();
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("s");
@@ -144,7 +144,7 @@ fn unix_connections_are_joined_like_tcp() {
 }
 
 #[test]
-fn a_dial_names_the_accepted_connection_that_was_received_from_last() {
+fn dial_names_last_received_connection() {
     let mut scene = Scene::set();
     let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
     let to = backend.local_addr().expect("local");

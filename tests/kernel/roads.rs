@@ -130,7 +130,7 @@ fn compare_at(port: u16, path: &Path, ask: impl Fn(&mut Snapshot) -> Vec<Observa
 }
 
 #[test]
-fn both_roads_tell_the_same_sockets_in_every_namespace() {
+fn both_scan_methods_report_same_sockets() {
     let folder = tempfile::tempdir().expect("a folder");
     let namespaces = [NetNs::make("a"), NetNs::make("b")];
     let here = sockets(folder.path(), 0);
@@ -150,7 +150,7 @@ fn both_roads_tell_the_same_sockets_in_every_namespace() {
 }
 
 #[test]
-fn both_roads_tell_the_same_pipes_fifos_and_terminals_and_who_shares_them() {
+fn both_scan_methods_report_same_files_and_holders() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("fifo");
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a FIFO");
@@ -187,7 +187,7 @@ fn both_roads_tell_the_same_pipes_fifos_and_terminals_and_who_shares_them() {
 }
 
 #[test]
-fn a_listener_of_multipath_tcp_is_told_as_the_kernels_table_has_it() {
+fn both_scan_methods_report_mptcp_listener() {
     const MPTCP: u32 = 262;
     let protocol = std::num::NonZero::new(MPTCP).map(rustix::net::Protocol::from_raw);
     let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM);

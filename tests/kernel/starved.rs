@@ -53,7 +53,7 @@ fn recorded(path: &Path) -> Vec<Observation> {
 }
 
 #[test]
-fn trace_at_load_90_starts_in_time_or_reports_that_it_did_not() {
+fn trace_at_load_90_starts_in_time_or_reports_late_start() {
     let _busy = Busy::start(LOAD);
     let folder = tempfile::tempdir().expect("a folder");
     let recording = folder.path().join("recording.jsonl");
@@ -81,7 +81,7 @@ fn trace_at_load_90_starts_in_time_or_reports_that_it_did_not() {
 }
 
 #[test]
-fn signal_ends_a_trace_that_is_starting_at_load_90() {
+fn signal_ends_starting_trace_at_load_90() {
     let _busy = Busy::start(LOAD);
     for after in [20, 100, 300, 700] {
         let mut tracer =
@@ -93,7 +93,7 @@ fn signal_ends_a_trace_that_is_starting_at_load_90() {
 }
 
 #[test]
-fn session_that_begins_at_load_90_is_seen_whole() {
+fn session_at_load_90_is_complete() {
     let _busy = Busy::start(LOAD);
     let ran = binary::finish(binary::command().args(["demo", "-o", "jsonl", "--", "true"]));
     assert_eq!(ran.code, Some(0), "{}\n{}", ran.stderr, ran.stdout);

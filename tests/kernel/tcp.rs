@@ -99,17 +99,17 @@ fn story(listen: &str, connect: &str, families: [Family; 2]) {
 }
 
 #[test]
-fn a_stranger_who_connects_to_the_path_comes_onto_it() {
+fn connect_to_path_port_enrols_process() {
     story("127.0.0.1:0", "127.0.0.1", [Family::Inet, Family::Inet]);
 }
 
 #[test]
-fn ipv6_is_seen_as_ipv4_is() {
+fn connect_over_ipv6_enrols_process() {
     story("[::1]:0", "[::1]", [Family::Inet6, Family::Inet6]);
 }
 
 #[test]
-fn a_dual_stack_listener_has_the_addresses_that_its_clients_have() {
+fn dual_stack_listener_reports_client_addresses() {
     story("[::]:0", "127.0.0.1", [Family::Inet, Family::Inet6]);
     story("[::]:0", "[::ffff:127.0.0.1]", [Family::Inet6, Family::Inet6]);
 }
@@ -124,7 +124,7 @@ fn closed_port() -> (rustix::fd::OwnedFd, u16) {
 }
 
 #[test]
-fn a_refused_connection_is_none() {
+fn refused_connect_reports_no_connection() {
     let (_held, port) = closed_port();
     let mut trace = Trace::on_ports(&[port]);
     let mut puppet = Puppet::start();
@@ -136,7 +136,7 @@ fn a_refused_connection_is_none() {
 }
 
 #[test]
-fn who_begins_to_listen_on_a_port_of_the_path_comes_onto_it() {
+fn listen_on_path_port_enrols_process() {
     let (held, port) = closed_port();
     let mut trace = Trace::on_ports(&[port]);
     let mut puppet = Puppet::start();
@@ -158,7 +158,7 @@ fn who_begins_to_listen_on_a_port_of_the_path_comes_onto_it() {
 }
 
 #[test]
-fn other_ports_are_nobodys_business() {
+fn other_ports_report_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
     let to = listener.local_addr().expect("local");
     let (_held, port) = closed_port();
@@ -173,7 +173,7 @@ fn other_ports_are_nobodys_business() {
 }
 
 #[test]
-fn another_network_namespace_is_seen_only_when_it_is_asked_for() {
+fn other_network_namespace_requires_option() {
     let (_held, port) = closed_port();
     let script = "ip link set lo up && exec \"$@\"";
     let mut puppet = Puppet::under("unshare", &["-n", "sh", "-c", script, "sh"]);
@@ -195,7 +195,7 @@ fn another_network_namespace_is_seen_only_when_it_is_asked_for() {
 /// Connections in a listener's queue at attach have no cookie yet. A close without cookie must not be attributed to
 /// another connection.
 #[test]
-fn an_older_connection_accepted_now_has_an_inode() {
+fn accept_of_older_connection_reports_inode() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
     let to = listener.local_addr().expect("local");
     let queued = TcpStream::connect(to).expect("connects");
@@ -218,7 +218,7 @@ fn an_older_connection_accepted_now_has_an_inode() {
 }
 
 #[test]
-fn an_mptcp_listener_is_one_too() {
+fn mptcp_listener_enrols_and_accepts() {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with};
     // Go ≥ 1.24 listens like this if the kernel supports MPTCP; clients with plain TCP get plain TCP sockets.
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::MPTCP));
@@ -246,7 +246,7 @@ fn an_mptcp_listener_is_one_too() {
 }
 
 #[test]
-fn the_end_of_a_connection_that_is_older_than_the_tracer_is_told() {
+fn tracked_older_connection_reports_close() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
     let mut puppet = Puppet::start();
     let near = id(&puppet.ask(&format!("connect a {}", listener.local_addr().expect("local"))));
@@ -268,7 +268,7 @@ fn the_end_of_a_connection_that_is_older_than_the_tracer_is_told() {
 }
 
 #[test]
-fn what_was_seen_of_a_connection_counts_more_than_what_was_found() {
+fn track_keeps_entry_of_observed_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
     let to = listener.local_addr().expect("local");
     let mut trace = Trace::on_ports(&[to.port()]);

@@ -51,7 +51,7 @@ fn peer_of(inode: u64) -> Option<u64> {
 }
 
 #[test]
-fn both_ends_of_a_connection_name_each_other() {
+fn unix_ends_name_each_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("runtime.sock").to_string_lossy().into_owned();
     let mut trace = Trace::on_ports(&[]);
@@ -69,7 +69,7 @@ fn both_ends_of_a_connection_name_each_other() {
 }
 
 #[test]
-fn abstract_names_begin_with_an_at_sign_and_the_longest_fits() {
+fn longest_abstract_name_fits() {
     let mut trace = Trace::on_ports(&[]);
     trace.watch(std::process::id(), WatchAs::Endpoint);
     for name in [format!("execpath-test-{}", std::process::id()), "n".repeat(107)] {
@@ -86,7 +86,7 @@ fn abstract_names_begin_with_an_at_sign_and_the_longest_fits() {
 }
 
 #[test]
-fn the_longest_path_fits() {
+fn longest_unix_path_fits() {
     let folder = tempfile::tempdir().expect("a folder");
     let prefix = format!("{}/", folder.path().display());
     let path = format!("{prefix}{}", "p".repeat(107 - prefix.len()));
@@ -98,7 +98,7 @@ fn the_longest_path_fits() {
 }
 
 #[test]
-fn a_connect_that_fails_is_none() {
+fn failed_unix_connect_reports_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut trace = Trace::on_ports(&[]);
     trace.watch(std::process::id(), WatchAs::Endpoint);

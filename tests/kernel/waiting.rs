@@ -28,7 +28,7 @@ use crate::{
 
 /// First minor version of Go with known memory layouts.
 const SINCE: u32 = 18;
-/// Number of programs per Go version in `what_others_left_on_stacks_names_no_stranger`. Each seed ends other sessions.
+/// Number of programs per Go version in `stale_stack_words_name_no_wrong_connection`. Each seed ends other sessions.
 const SEEDS: u64 = 8;
 /// Sessions in that test with `EXECPATH_SOAK`, counted at each look, and rounds per program.
 const SOAK: usize = 100_000;
@@ -192,7 +192,7 @@ fn connections(pid: u32) -> BTreeMap<u64, SocketAddr> {
 const STREAMS: [&str; 2] = ["spdy", "websocket"];
 
 #[test]
-fn idle_execs_lead_to_their_connections() {
+fn snapshot_finds_connections_of_idle_execs() {
     for go in Go::since(SINCE) {
         let mut runtime = Runtime::start(&go);
         for index in 0..60 {
@@ -208,7 +208,7 @@ fn idle_execs_lead_to_their_connections() {
 }
 
 #[test]
-fn stuck_execs_lead_to_their_connections() {
+fn snapshot_finds_connections_of_stuck_execs() {
     for go in Go::since(SINCE) {
         let mut runtime = Runtime::start(&go);
         for index in 0..10 {
@@ -275,7 +275,7 @@ fn strangers(go: &Go, built: &Rc<Built>, seed: u64, rounds: usize) -> Counts {
 }
 
 #[test]
-fn what_others_left_on_stacks_names_no_stranger() {
+fn stale_stack_words_name_no_wrong_connection() {
     let is_soak = std::env::var_os("EXECPATH_SOAK").is_some_and(|value| !value.is_empty());
     let goes = Go::since(SINCE);
     for go in &goes {

@@ -63,7 +63,7 @@ fn told(recording: &std::path::Path, from: &str) -> Option<(TaskKey, ProcessInfo
 }
 
 #[test]
-fn a_client_has_its_terminal_and_the_processes_above_it() {
+fn trace_reports_terminal_and_ancestors_of_client() {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&terminal).expect("a terminal of our own");
     unlockpt(&terminal).expect("a terminal of our own");

@@ -104,7 +104,7 @@ fn check(session: &Value) {
 }
 
 #[test]
-fn it_is_seen_whole() {
+fn demo_traces_complete_session() {
     let _alone = ALONE.lock();
     let session = session(&demo(&[]));
     check(&session);
@@ -117,7 +117,7 @@ fn it_is_seen_whole() {
 }
 
 #[test]
-fn the_command_and_its_exit_code_are_the_users() {
+fn demo_runs_given_command() {
     let _alone = ALONE.lock();
     let session = session(&demo(&["--", "sh", "-c", "exit 7"]));
     check(&session);
@@ -126,7 +126,7 @@ fn the_command_and_its_exit_code_are_the_users() {
 }
 
 #[test]
-fn a_command_that_cannot_be_run_is_a_session_too() {
+fn demo_reports_failed_start() {
     let _alone = ALONE.lock();
     let session = session(&demo(&["--", "/no/such/program"]));
     assert_eq!(
@@ -138,7 +138,7 @@ fn a_command_that_cannot_be_run_is_a_session_too() {
 
 /// The processes report the same pids as the tracer.
 #[test]
-fn the_pids_are_real() {
+fn demo_reports_real_pids() {
     let _alone = ALONE.lock();
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("told");
@@ -160,7 +160,7 @@ fn the_pids_are_real() {
 }
 
 #[test]
-fn twenty_in_a_row() {
+fn demo_runs_twenty_times() {
     let _alone = ALONE.lock();
     for _ in 0..20 {
         let session = session(&demo(&["--", "true"]));
@@ -174,7 +174,7 @@ fn twenty_in_a_row() {
 
 /// Nothing stays after Ctrl-C or SIGKILL, early or late.
 #[test]
-fn nothing_is_left_behind() {
+fn killed_demo_leaves_nothing_behind() {
     let _alone = ALONE.lock();
     for signal in ["INT", "KILL"] {
         for after in [30, 400, 1_500] {
@@ -200,7 +200,7 @@ fn nothing_is_left_behind() {
 }
 
 #[test]
-fn a_command_without_an_end_is_ended() {
+fn demo_ends_endless_command() {
     let _alone = ALONE.lock();
     let begun = Instant::now();
     let ran = finish(command().args(["demo", "-o", "jsonl", "--", "sleep", "4242"]));
@@ -211,7 +211,7 @@ fn a_command_without_an_end_is_ended() {
 }
 
 #[test]
-fn a_recording_of_it_replays_as_it_was() {
+fn demo_recording_replays_identically() {
     let _alone = ALONE.lock();
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("demo.jsonl.zst");

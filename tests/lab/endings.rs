@@ -22,7 +22,7 @@ fn ended(exec: &Exec, mark: &str) -> (Said, Option<i32>) {
 }
 
 #[test]
-fn an_exit_code_is_the_one_that_kubectl_shows() {
+fn exit_code_equals_exit_code_of_kubectl() {
     let mark = mark();
     let (said, code) = ended(&Exec::sh(&format!("echo {mark}; exit 3")), &mark);
     assert_eq!(said.exit(), (Some(3), None, "exited"));
@@ -31,7 +31,7 @@ fn an_exit_code_is_the_one_that_kubectl_shows() {
 }
 
 #[test]
-fn a_process_that_a_signal_ends_is_signalled() {
+fn killed_process_reports_signal() {
     let mark = mark();
     let (said, code) = ended(&Exec::sh(&format!("echo {mark}; kill -9 $$")), &mark);
     assert_eq!(said.exit(), (None, Some(9), "signalled"));
@@ -40,7 +40,7 @@ fn a_process_that_a_signal_ends_is_signalled() {
 }
 
 #[test]
-fn a_command_that_does_not_exist_never_started() {
+fn missing_command_reports_start_failed() {
     let mark = mark();
     let (said, code) = ended(&Exec::of(&[&mark]), &mark);
     assert_eq!(said.exit(), (None, None, "start-failed"));
@@ -50,7 +50,7 @@ fn a_command_that_does_not_exist_never_started() {
 }
 
 #[test]
-fn closed_stdin_ends_cat_well() {
+fn closed_stdin_ends_cat_with_0() {
     let mark = mark();
     let mut tracer = Tracer::start(&[]);
     let exec = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat; exit 0")) };
@@ -69,7 +69,7 @@ fn closed_stdin_ends_cat_well() {
 }
 
 #[test]
-fn a_killed_kubectl_leaves_its_process_running_and_that_is_said() {
+fn killed_kubectl_reports_process_left_running() {
     let mark = mark();
     let mut tracer = Tracer::start(&[]);
     let exec = Exec::sh(&format!(": {mark}; sleep 600; exit 0"));
@@ -89,7 +89,7 @@ fn a_killed_kubectl_leaves_its_process_running_and_that_is_said() {
 }
 
 #[test]
-fn a_long_command_is_cut_and_marked_and_nothing_else_breaks() {
+fn long_command_is_marked_truncated() {
     let mark = mark();
     let script = format!(": {mark}; sleep 1; : {}", "x".repeat(3_000));
     let exec = Exec::of(&["sh", "-c", &script, "one", "two"]);

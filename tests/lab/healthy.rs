@@ -60,7 +60,7 @@ fn others() -> Vec<Kubectl> {
 }
 
 #[test]
-fn fifty_sessions_of_all_kinds_that_are_well_have_no_fault() {
+fn fifty_healthy_sessions_have_no_fault() {
     clear();
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("file");

@@ -37,7 +37,7 @@ fn reaches_runtime(said: &Said) {
 }
 
 #[test]
-fn a_copy_is_an_exec_of_tar_in_either_direction() {
+fn cp_is_reported_in_both_directions() {
     let folder = tempfile::tempdir().expect("a folder");
     let mark = mark();
     let (here, there) = (folder.path().join(&mark), format!("web:/tmp/{mark}"));
@@ -58,7 +58,7 @@ fn a_copy_is_an_exec_of_tar_in_either_direction() {
 }
 
 #[test]
-fn an_attached_client_is_joined_to_the_runtime() {
+fn attach_links_client_to_runtime() {
     let mut tracer = Tracer::start(&[]);
     let kubectl = of(&["attach", "-i", "web", "-c", "web"]);
     // A provisional session appears as soon as kubectl's request is seen. The peers of its connections become known a
@@ -74,7 +74,7 @@ fn an_attached_client_is_joined_to_the_runtime() {
 }
 
 #[test]
-fn forwarded_connections_lead_to_who_serves_them() {
+fn port_forward_links_serving_processes() {
     let (mark, port) = (mark(), 18_000 + std::process::id() % 1_000);
     let mut tracer = Tracer::start(&[]);
     // A server in the pod runs one `cat` per connection. The server ends with its stdin.
@@ -124,7 +124,7 @@ fn forwarded_connections_lead_to_who_serves_them() {
 }
 
 #[test]
-fn what_ctr_asks_for_is_local() {
+fn ctr_exec_is_reported_as_local() {
     let mark = mark();
     let mut tracer = Tracer::start(&["--kind", "local"]);
     let container = crate::oracle::container("web", "web");

@@ -3,7 +3,7 @@
 use crate::env::{soak, xtask};
 
 #[test]
-fn from_execve_to_the_line_is_a_blink() {
+fn latency_from_execve_to_line_is_short() {
     let runs = if soak() { "100" } else { "20" };
     let output = xtask(&["bench", "latency", "--runs", runs]).output().expect("cargo runs");
     let text = String::from_utf8_lossy(&output.stdout);

@@ -41,7 +41,7 @@ fn merge(files: &[PathBuf], into: &Path) -> String {
 }
 
 #[test]
-fn three_hosts_recorded_apart_tell_what_one_recording_of_all_tells() {
+fn merged_hosts_equal_one_recording_of_all() {
     let mut tracers: Vec<Tracer> = HOSTS.iter().map(|host| Tracer::start(&["--netns", &lab().netns[*host]])).collect();
     let mut whole = Tracer::start(&[]);
     let marks: Vec<String> = (0..12).map(|_| mark()).collect();

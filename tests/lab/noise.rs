@@ -20,7 +20,7 @@ fn of(arguments: &[&str]) -> Kubectl {
 }
 
 #[test]
-fn probes_watches_logs_gets_and_other_pods_make_no_exec() {
+fn busy_cluster_reports_no_invented_exec() {
     let mut execs = Tracer::start(&["--kind", "exec"]);
     let mut all = Tracer::start(&["--kind", "all"]);
     let long = [

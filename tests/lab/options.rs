@@ -20,7 +20,7 @@ fn three_sessions() -> [String; 3] {
 }
 
 #[test]
-fn filters_show_what_matches_and_nothing_else() {
+fn filters_select_matching_sessions_only() {
     let mut all = Tracer::start(&[]);
     let mut pod = Tracer::start(&["--pod", "web"]);
     let mut container = Tracer::start(&["--namespace", "default", "--pod", "web", "--container", "side"]);
@@ -40,7 +40,7 @@ fn filters_show_what_matches_and_nothing_else() {
 }
 
 #[test]
-fn once_stops_after_the_first_whole_session() {
+fn once_stops_after_first_complete_session() {
     let tracer = Tracer::start(&["--once"]);
     let mark = mark();
     let kubectl = Exec::sh(&format!("echo {mark}; sleep 1")).start();
@@ -50,20 +50,20 @@ fn once_stops_after_the_first_whole_session() {
 }
 
 #[test]
-fn a_duration_ends_it_with_nothing_seen() {
+fn duration_ends_trace_without_session() {
     let trace = Tracer::start(&["--duration", "300ms"]).end();
     trace.holds_only(&[]);
 }
 
 #[test]
-fn a_service_manager_stops_it_as_ctrl_c_does() {
+fn sigterm_stops_trace_cleanly() {
     let tracer = Tracer::start(&[]);
     tracer.signal(Signal::TERM);
     tracer.end().lost_nothing();
 }
 
 #[test]
-fn one_hosts_side_ends_at_the_address_of_the_other_host() {
+fn trace_of_one_host_ends_at_address_of_other_host() {
     let mut tracer = Tracer::start(&["--netns", "lab-w"]);
     let mark = mark();
     let kubectl = Exec::sh(&format!("echo {mark}; sleep 1")).start();
@@ -82,7 +82,7 @@ fn one_hosts_side_ends_at_the_address_of_the_other_host() {
 }
 
 #[test]
-fn the_drawing_has_every_hop() {
+fn tree_draws_every_hop() {
     let mut tracer = Tracer::start(&["-o", "tree=drawn"]);
     let mark = mark();
     let kubectl = Exec::sh(&format!("echo {mark}; exit 3")).start();

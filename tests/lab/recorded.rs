@@ -28,7 +28,7 @@ fn list(arguments: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn numbers_are_recorded_and_tell_in_a_replay_what_they_told_live() {
+fn replay_of_samples_equals_live_trace() {
     let mut tracer = Tracer::start(&["--measure", "2s", "-o", "tree=live.tree", "-o", "json=live.json"]);
     let mark = mark();
     let mut kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat")) }.start();
@@ -61,7 +61,7 @@ fn numbers_are_recorded_and_tell_in_a_replay_what_they_told_live() {
 }
 
 #[test]
-fn a_recording_in_parts_goes_on_where_the_first_are_gone() {
+fn remaining_parts_hold_older_session() {
     let folder = tempfile::tempdir().expect("a folder");
     let base = folder.path().join("a.jsonl.zst");
     let child =

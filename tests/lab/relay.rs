@@ -31,7 +31,7 @@ pub(crate) fn through() -> Vec<String> {
 }
 
 #[test]
-fn a_relay_that_splices_is_a_hop_joined_exactly() {
+fn splicing_relay_is_an_exact_hop() {
     // The relay is found, started before or after the tracer.
     for before in [true, false] {
         let early = before.then(|| relay(&[]));

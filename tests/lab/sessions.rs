@@ -63,22 +63,22 @@ fn all_of(count: usize, mode: Mode, version: Version) {
 }
 
 #[test]
-fn twenty_of_twenty_without_stdin_are_one_whole_exact_session_each() {
+fn twenty_execs_without_stdin_are_complete_and_exact() {
     all_of(RUNS, Mode::Plain, lab().newest());
 }
 
 #[test]
-fn twenty_of_twenty_with_stdin_are_one_whole_exact_session_each() {
+fn twenty_execs_with_stdin_are_complete_and_exact() {
     all_of(RUNS, Mode::Stdin, lab().newest());
 }
 
 #[test]
-fn twenty_of_twenty_with_a_terminal_are_one_whole_exact_session_each() {
+fn twenty_execs_with_terminal_are_complete_and_exact() {
     all_of(RUNS, Mode::Tty, lab().newest());
 }
 
 #[test]
-fn a_websocket_attempt_that_falls_back_is_one_session() {
+fn websocket_fallback_is_one_session() {
     // The lab's API server refuses WebSocket: this kubectl makes two attempts, so two connections through the whole
     // path.
     let version = *lab().kubectls.iter().map(|(version, _)| version).find(|version| **version >= (1, 29)).expect("one");
@@ -88,14 +88,14 @@ fn a_websocket_attempt_that_falls_back_is_one_session() {
 }
 
 #[test]
-fn the_oldest_kubectl_is_no_different() {
+fn oldest_kubectl_gives_exact_sessions() {
     for mode in Mode::ALL {
         all_of(RUNS, mode, lab().oldest());
     }
 }
 
 #[test]
-fn a_pod_with_a_network_of_its_own_is_no_different() {
+fn pod_with_own_network_gives_exact_session() {
     let mut tracer = Tracer::start(&[]);
     let (mark, exec) = short(Mode::Stdin, lab().newest());
     let batch = [(mark.clone(), Exec { pod: "own-net", container: "own-net", ..exec })];
@@ -108,7 +108,7 @@ fn a_pod_with_a_network_of_its_own_is_no_different() {
 }
 
 #[test]
-fn another_user_and_another_container_are_told_apart() {
+fn sessions_of_two_users_and_containers_stay_separate() {
     let mut tracer = Tracer::start(&[]);
     let (first, exec) = short(Mode::Plain, lab().newest());
     let alice = Exec { user: "alice", uid: 0, container: "side", ..exec };

@@ -313,7 +313,7 @@ fn quiet_session() -> (String, Kubectl) {
 }
 
 #[test]
-fn every_number_that_is_shown_is_what_ss_and_proc_say() {
+fn show_json_equals_ss_and_proc() {
     let (mark, _kubectl) = quiet_session();
     let (said, before, after) = wait_until("nothing happens for a moment", || {
         let before = Others::look();
@@ -345,7 +345,7 @@ fn ago(words: &[&str]) -> Option<(u64, u64)> {
 }
 
 #[test]
-fn the_text_for_people_has_the_same_numbers() {
+fn show_text_equals_ss_and_proc() {
     let (mark, _kubectl) = quiet_session();
     let (text, said, before, after_it) = wait_until("nothing happens for a moment", || {
         let said = shown(&mark)?;

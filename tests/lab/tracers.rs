@@ -46,7 +46,7 @@ fn held(pid: u32, sort: &str) -> BTreeSet<u32> {
 }
 
 #[test]
-fn a_killed_tracer_leaves_nothing_in_the_kernel() {
+fn killed_tracer_leaves_nothing_in_kernel() {
     let mut tracer = Tracer::start(&[]);
     // The tracer is at work, not only loaded.
     let mark = mark();
@@ -65,7 +65,7 @@ fn a_killed_tracer_leaves_nothing_in_the_kernel() {
 }
 
 #[test]
-fn two_tracers_see_the_same_session_under_the_same_name() {
+fn two_tracers_report_same_session_id() {
     let mut first = Tracer::start(&[]);
     let mut second = Tracer::start(&[]);
     let mark = mark();

@@ -3,7 +3,7 @@
 use crate::env::{soak, xtask};
 
 #[test]
-fn nothing_is_wrong_with_many_sessions_at_once_short_ones_older_ones_and_losses() {
+fn truth_suite_finds_no_wrong_link() {
     let whole = ["lab", "truth", "--suite", "whole", "--write", "docs/truth.md"];
     let tenth = ["lab", "truth", "--suite", "tenth"];
     let output = xtask(if soak() { &whole } else { &tenth }).output().expect("cargo runs");

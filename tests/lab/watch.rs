@@ -19,7 +19,7 @@ fn moving(picture: &str) -> usize {
 }
 
 #[test]
-fn a_session_comes_up_moves_bytes_and_ends_on_the_screen() {
+fn screen_shows_session_from_start_to_end() {
     let Some(pane) = Pane::start(&["watch"]) else { return };
     pane.shows("no session is open; they appear here as they come");
     let mark = mark();

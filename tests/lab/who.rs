@@ -50,7 +50,7 @@ fn is_never_anothers(trace: &Trace, truth: &BTreeMap<u32, &str>) {
 }
 
 #[test]
-fn twenty_at_once_by_three_users_have_each_their_own() {
+fn twenty_sessions_of_three_users_get_own_user() {
     let mut tracer = tracer();
     let marks: Vec<String> = (0..RUNS).map(|_| mark()).collect();
     let commands: Vec<String> = marks.iter().map(|mark| format!("echo {mark}; sleep 2")).collect();
@@ -77,7 +77,7 @@ fn twenty_at_once_by_three_users_have_each_their_own() {
 }
 
 #[test]
-fn equal_commands_at_once_have_their_own_user_or_none() {
+fn equal_commands_get_own_user_or_none() {
     let mut tracer = tracer();
     let mark = mark();
     let (running, truth) = start(&vec![format!("echo {mark}; sleep 2"); RUNS]);
@@ -94,7 +94,7 @@ fn equal_commands_at_once_have_their_own_user_or_none() {
 }
 
 #[test]
-fn one_after_another_the_same_command_has_each_its_user() {
+fn repeated_command_gets_own_user_each_time() {
     let mut tracer = tracer();
     let mark = mark();
     let mut truth = BTreeMap::new();
@@ -112,7 +112,7 @@ fn one_after_another_the_same_command_has_each_its_user() {
 }
 
 #[test]
-fn sessions_older_than_the_tracer_have_their_users_from_the_end_of_the_log() {
+fn older_sessions_get_users_from_end_of_log() {
     let marks: Vec<String> = (0..USERS.len()).map(|_| mark()).collect();
     let commands: Vec<String> =
         marks.iter().map(|mark| format!("while sleep 0.2; do echo {mark}; done & sleep 20; kill $!")).collect();
@@ -137,7 +137,7 @@ fn sessions_older_than_the_tracer_have_their_users_from_the_end_of_the_log() {
 }
 
 #[test]
-fn who_acts_as_another_is_told_with_whom() {
+fn impersonation_reports_both_users() {
     let mut tracer = tracer();
     let mark = mark();
     let globals = ["--as", "bob", "--as-group", GROUP].map(str::to_owned).into();
@@ -150,7 +150,7 @@ fn who_acts_as_another_is_told_with_whom() {
 }
 
 #[test]
-fn redacted_commands_are_compared_as_they_are() {
+fn redacted_commands_match_audit_log() {
     let mut tracer =
         Tracer::start(&["--audit-log", lab().audit_log.to_str().expect("text"), "--redact", "secret-[0-9]+"]);
     let mark = mark();
@@ -165,7 +165,7 @@ fn redacted_commands_are_compared_as_they_are() {
 }
 
 #[test]
-fn the_client_is_told_with_the_processes_above_it() {
+fn client_is_reported_with_its_ancestors() {
     let mut tracer = Tracer::start(&[]);
     let mark = mark();
     let kubectl = Exec::sh(&format!("echo {mark}; sleep 2")).start();

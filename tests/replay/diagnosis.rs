@@ -83,19 +83,19 @@ fn json(found: &Diagnosis) -> String {
 }
 
 #[test]
-fn a_diagnosis_for_people() {
+fn diagnosis_text_matches_snapshot() {
     let report = report();
     insta::assert_snapshot!("diagnosis.text", text(&report, &diagnosis(&report)));
 }
 
 #[test]
-fn a_diagnosis_for_programs() {
+fn diagnosis_json_matches_snapshot() {
     let parsed: serde_json::Value = serde_json::from_str(&json(&diagnosis(&report()))).expect("it is JSON");
     insta::assert_json_snapshot!("diagnosis.json", parsed);
 }
 
 #[test]
-fn health_is_a_word() {
+fn health_has_token_and_short_text() {
     let health = diagnosis(&report()).health;
     let words: Vec<_> = health.values().map(|health| (health.token(), health.short())).collect();
     // The common kubelet of all three has leftovers: no session is healthy.
@@ -104,7 +104,7 @@ fn health_is_a_word() {
 }
 
 #[test]
-fn lines_fit_but_those_to_be_pasted() {
+fn diagnosis_lines_fit_except_commands() {
     let report = report();
     for line in text(&report, &diagnosis(&report)).lines().filter(|line| !line.contains("$ ")) {
         assert!(line.chars().count() <= 100, "{line}");
@@ -112,7 +112,7 @@ fn lines_fit_but_those_to_be_pasted() {
 }
 
 #[test]
-fn names_of_strangers_reach_no_terminal() {
+fn diagnosis_escapes_hostile_names() {
     const BAD: &str = "\x1b[2J\u{202e}\u{9b}31m\u{200b}x\r\n\x07";
     let mut report = report();
     for session in &mut report.sessions {
@@ -138,7 +138,7 @@ fn names_of_strangers_reach_no_terminal() {
 }
 
 #[test]
-fn nothing_wrong_is_an_empty_array() {
+fn empty_diagnosis_is_empty_array() {
     assert_eq!(json(&diagnosis(&Report::default())), "[]\n");
 }
 
@@ -147,7 +147,7 @@ const STOPPED: &str = "stopped";
 
 /// Real sessions at every moment, including their beginnings and ends. One of them has a fault, the others none.
 #[test]
-fn recorded_sessions_name_the_fault_that_they_have_and_no_other_at_any_time() {
+fn recorded_sessions_name_only_their_own_fault() {
     /// Observations between two reports: a report of many sessions is expensive.
     const EVERY: usize = 64;
     for (name, path) in recordings() {

@@ -82,7 +82,7 @@ fn shown(report: &Report) -> String {
 }
 
 #[test]
-fn each_variant_of_the_path_in_words() {
+fn explanations_of_path_variants_match_snapshots() {
     for name in [
         "containerd",
         "dockershim",
@@ -118,7 +118,7 @@ fn each_variant_of_the_path_in_words() {
 }
 
 #[test]
-fn every_step_of_every_session_is_explained() {
+fn every_step_has_an_explanation() {
     for session in every_session() {
         let explained = explanations(&session);
         let count = 1 + session.hops.len() + session.links.len() + session.beyond.len() + session.gaps.len();
@@ -135,7 +135,7 @@ fn every_step_of_every_session_is_explained() {
 }
 
 #[test]
-fn what_is_not_there_has_no_explanation() {
+fn missing_steps_have_no_explanation() {
     let session = samples::whole();
     for step in [Step::Hop(99), Step::Link(99), Step::Gap(0), Step::Beyond(0)] {
         assert_eq!(explain(&session, step), None);
@@ -144,7 +144,7 @@ fn what_is_not_there_has_no_explanation() {
 
 /// Numbers in a command must come from the session.
 #[test]
-fn commands_have_the_numbers_of_the_session() {
+fn explained_commands_use_numbers_of_session() {
     for session in every_session() {
         let mut known: BTreeSet<u64> = session.hops.iter().map(|hop| u64::from(hop.task.tgid)).collect();
         known.extend(session.links.iter().flat_map(numbers));
@@ -176,7 +176,7 @@ fn parts(text: &str) -> Vec<u64> {
 /// Words of explanations are in the glossary or plain. People decide on plain words: the snapshot has all words outside
 /// the glossary.
 #[test]
-fn words_are_in_the_glossary_or_plain() {
+fn explanations_use_glossary_or_plain_words() {
     let mut plain = BTreeSet::new();
     for session in every_session() {
         for (_, said) in explanations(&session) {
@@ -202,7 +202,7 @@ fn words_are_in_the_glossary_or_plain() {
 }
 
 #[test]
-fn prose_fits_eighty_columns() {
+fn explanations_fit_eighty_columns() {
     let mut report = Report { at: BootTime(u64::MAX), ..Report::default() };
     report.sessions = every_session().into_iter().filter(|session| session.closed_at.is_none()).collect();
     report.sessions.push(samples::whole());
@@ -220,7 +220,7 @@ fn prose_fits_eighty_columns() {
 }
 
 #[test]
-fn a_session_is_explained_once_as_soon_as_its_path_is_there() {
+fn complete_session_is_explained_once() {
     let kept = Kept::default();
     let format = sink::format("explain").expect("a format");
     let mut sink = (format.open)(Box::new(kept.clone()), Style { color: false });
@@ -233,7 +233,7 @@ fn a_session_is_explained_once_as_soon_as_its_path_is_there() {
 }
 
 #[test]
-fn a_session_that_stays_incomplete_is_explained_when_it_is_old_enough() {
+fn incomplete_session_is_explained_after_a_second() {
     let kept = Kept::default();
     let format = sink::format("explain").expect("a format");
     let mut sink = (format.open)(Box::new(kept.clone()), Style { color: false });

@@ -116,7 +116,7 @@ fn compare(name: &str, fixture: &Fixture) -> Figures {
 }
 
 #[test]
-fn sessions_seen_from_their_start_have_the_legs_of_the_truth_and_no_others() {
+fn new_sessions_equal_truth_of_log() {
     for name in SEEN_FROM_THE_START {
         let fixture = Fixture::open(name);
         let figures = compare(name, &fixture);
@@ -132,7 +132,7 @@ fn sessions_seen_from_their_start_have_the_legs_of_the_truth_and_no_others() {
 }
 
 #[test]
-fn the_ends_of_exec_ids_in_the_log_are_those_of_the_truth() {
+fn exec_ids_equal_truth_of_log() {
     let fixture = Fixture::open("k8s-1.36-containerd-websocket-20");
     let sessions = fixture.sessions();
     for truth in &fixture.truth {
@@ -146,7 +146,7 @@ fn the_ends_of_exec_ids_in_the_log_are_those_of_the_truth() {
 }
 
 #[test]
-fn sessions_older_than_the_log_have_the_legs_of_the_truth_and_no_others() {
+fn older_sessions_equal_truth_of_log() {
     let figures = compare(OLDER, &Fixture::open(OLDER));
     eprintln!("{OLDER}: {figures:?}");
     assert_eq!(figures, Figures { sessions: 50, legs: 150, relays: 100, other: 0 });
@@ -189,7 +189,7 @@ fn scores(fixture: &Fixture) -> [Score; 3] {
 }
 
 #[test]
-fn recordings_hold_the_proof_of_every_join_and_of_no_other() {
+fn recorded_facts_prove_every_true_join() {
     // Scores of the logs' authors for dial, both directions, creator.
     for (name, right) in [
         // Go 1.19 keeps no creator.

@@ -34,7 +34,7 @@ fn idle_ms(session: &Session, measures: &Measures, now: BootTime) -> Option<u64>
 }
 
 #[test]
-fn pings_leave_a_session_idle_and_a_key_does_not() {
+fn heartbeats_keep_session_idle_and_input_does_not() {
     let (session, mut measures) = (samples::whole(), Measures::default());
     let at = |seconds: u64| session.opened_at.plus(Span::from_secs(seconds));
     sample(&mut measures, &session, at(100), (5_000, 3_000));
@@ -50,7 +50,7 @@ fn pings_leave_a_session_idle_and_a_key_does_not() {
 }
 
 #[test]
-fn fifos_of_the_exec_say_how_long_a_session_is_idle_at_one_look() {
+fn one_fifo_sample_gives_idle_time() {
     let (session, mut measures) = (samples::whole(), Measures::default());
     let at = session.opened_at.plus(Span::from_secs(1_000));
     sample(&mut measures, &session, at, (5_000, 3_000));

@@ -30,7 +30,7 @@ pub(crate) fn is_fixture(name: &str) -> bool {
 }
 
 #[test]
-fn every_recording_in_every_format() {
+fn recordings_match_snapshots_in_every_format() {
     for (name, path) in recordings().into_iter().filter(|(name, _)| !is_fixture(name)) {
         for format in FORMATS {
             let ran = run(["replay", &path.to_string_lossy(), "--kind", "all", "-o", format.name]);
@@ -41,7 +41,7 @@ fn every_recording_in_every_format() {
 }
 
 #[test]
-fn of_two_hundred_at_once_every_path_is_whole() {
+fn two_hundred_simultaneous_sessions_are_complete() {
     let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings/crowds/crowd-200.jsonl.zst");
     let ran = run(["replay", &recording.to_string_lossy(), "-o", "json"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
@@ -61,7 +61,7 @@ fn of_two_hundred_at_once_every_path_is_whole() {
 }
 
 #[test]
-fn of_two_hundred_at_once_a_path_is_drawn_in_parts_only_where_it_took_long() {
+fn only_slow_sessions_are_drawn_in_parts() {
     let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings/crowds/crowd-200.jsonl.zst");
     let replay = |format: &str| run(["replay", &recording.to_string_lossy(), "-o", format]).stdout;
     // Age of each session when its path was first complete.
@@ -86,7 +86,7 @@ fn of_two_hundred_at_once_a_path_is_drawn_in_parts_only_where_it_took_long() {
 }
 
 #[test]
-fn every_recording_has_a_card_and_is_small() {
+fn recordings_have_cards_and_are_small() {
     for (name, path) in recordings() {
         assert!(fs::metadata(&path).expect("a file").len() < 200_000, "{name}");
         let card = fs::read_to_string(path.with_file_name(format!("{name}.toml"))).expect("a card");

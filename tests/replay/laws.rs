@@ -59,7 +59,7 @@ impl Dice {
 }
 
 #[test]
-fn what_is_seen_twice_is_the_same_as_once() {
+fn repeated_observations_change_nothing() {
     for Recording { name, header, seen } in all() {
         let twice = seen.iter().flat_map(|seen| [seen, seen]);
         assert_eq!(sessions(&header, &seen), sessions(&header, twice), "{name}");
@@ -67,7 +67,7 @@ fn what_is_seen_twice_is_the_same_as_once() {
 }
 
 #[test]
-fn the_order_of_arrival_within_the_window_does_not_matter() {
+fn order_within_window_changes_nothing() {
     for Recording { name, header, seen } in all() {
         let expected = sessions(&header, &seen);
         for seed in 1..=10 {
@@ -90,7 +90,7 @@ fn the_order_of_arrival_within_the_window_does_not_matter() {
 }
 
 #[test]
-fn what_else_goes_on_does_not_matter() {
+fn other_sessions_change_nothing() {
     let all = all();
     for one in &all {
         let expected = sessions(&one.header, &one.seen);
@@ -120,7 +120,7 @@ fn what_else_goes_on_does_not_matter() {
 }
 
 #[test]
-fn a_connection_that_served_one_exec_serves_no_other() {
+fn connection_serves_one_exec_only() {
     for Recording { name, header, seen } in all() {
         let expected = sessions(&header, &seen);
         // The goroutine of a probe reuses a `g`. The earlier goroutine had last read the exec's connection, which stays
@@ -177,7 +177,7 @@ fn is_same(a: &Joined, b: &Joined) -> bool {
 }
 
 #[test]
-fn what_was_not_seen_is_missing_and_nothing_takes_its_place() {
+fn missing_observation_creates_no_other_link() {
     for Recording { name, header, seen } in all() {
         let expected = sessions(&header, &seen);
         for gone in (0..seen.len()).filter(|index| seen.get(*index).is_some_and(|seen| seen.fact != Fact::Tick)) {

@@ -56,7 +56,7 @@ fn ids(sessions: &[Value]) -> Vec<&str> {
 }
 
 #[test]
-fn three_hosts_merged_are_what_one_recording_of_all_is() {
+fn three_merged_hosts_equal_one_recording() {
     let folder = tempfile::tempdir().expect("a folder");
     let whole = sessions(&recorded("all"));
     assert!(whole.iter().filter(|one| one["complete"] == true).count() >= 5, "{whole:#?}");
@@ -73,7 +73,7 @@ fn three_hosts_merged_are_what_one_recording_of_all_is() {
 }
 
 #[test]
-fn clocks_that_are_minutes_apart_change_nothing() {
+fn merge_corrects_clocks_minutes_apart() {
     let whole = sessions(&recorded("all"));
     let elsewhere = [(0, 0), (500, 3 * MINUTE), (20, 0)]
         .into_iter()
@@ -114,7 +114,7 @@ fn clocks_that_are_minutes_apart_change_nothing() {
 }
 
 #[test]
-fn ids_that_two_kernels_gave_are_kept_apart() {
+fn merge_separates_equal_ids_of_two_kernels() {
     let folder = tempfile::tempdir().expect("a folder");
     let one = recorded("all");
     let other = another_cluster(&one, "another", folder.path());
@@ -130,7 +130,7 @@ fn ids_that_two_kernels_gave_are_kept_apart() {
 }
 
 #[test]
-fn the_clock_that_is_wrong_is_told() {
+fn merge_reports_wrong_clock() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = |hostname, ahead| {
         let elsewhere = Elsewhere { hostname, up: Span::from_secs(30), ahead: Span::from_secs(ahead) };
@@ -145,7 +145,7 @@ fn the_clock_that_is_wrong_is_told() {
 }
 
 #[test]
-fn a_merged_recording_is_merged_no_further() {
+fn merge_refuses_merged_recording() {
     let folder = tempfile::tempdir().expect("a folder");
     let other = another_cluster(&recorded("all"), "another", folder.path());
     let (merged, _) = merge(&[recorded("all"), other], folder.path());
@@ -156,7 +156,7 @@ fn a_merged_recording_is_merged_no_further() {
 }
 
 #[test]
-fn recordings_of_one_kernel_have_one_clock() {
+fn merge_keeps_one_clock_per_kernel() {
     let folder = tempfile::tempdir().expect("a folder");
     // The kubelet was stopped: it accepted 14 s after the API server connected.
     let mut files = ["c", "m", "w"].map(|end| recorded(&format!("../field/c01c-kubelet-stopped-{end}")));
@@ -186,7 +186,7 @@ fn made_on(hostname: &str, seen: &[Observation], folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn sequence_numbers_join_hosts_through_translated_addresses() {
+fn isns_link_hosts_through_nat() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/isn-nat.txt");
     let text = std::fs::read_to_string(path).expect("a scenario");

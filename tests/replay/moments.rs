@@ -49,7 +49,7 @@ fn rows(report: &Report) -> BTreeMap<String, Row> {
 
 /// The screen of a live trace shows the sessions of `ls`. On a recording, the screen also goes back in time.
 #[test]
-fn the_screen_and_a_list_know_the_same_at_every_moment() {
+fn screen_equals_ls_at_every_moment() {
     for (name, path) in recordings() {
         let mut player = Player::open(&path, everything(), Redactor::default()).expect("a recording");
         let (from, to) = player.span();
@@ -82,7 +82,7 @@ fn json(ran: &Ran) -> Value {
 
 /// The same with the commands: `show` equals `ls`, and the health in `ls` is the fault of `diagnose`.
 #[test]
-fn three_commands_say_the_same_of_a_moment() {
+fn ls_show_and_diagnose_agree_at_one_moment() {
     for (name, path) in recordings() {
         let player = Player::open(&path, everything(), Redactor::default()).expect("a recording");
         let (from, to) = player.span();

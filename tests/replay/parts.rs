@@ -78,7 +78,7 @@ fn all() -> Vec<(String, execpath::record::Header, Vec<Observation>)> {
 }
 
 #[test]
-fn parts_one_after_another_are_the_whole() {
+fn all_parts_equal_whole_recording() {
     for (name, header, seen) in all() {
         for ending in ["jsonl", "jsonl.zst"] {
             let folder = tempfile::tempdir().expect("a folder");
@@ -95,7 +95,7 @@ fn parts_one_after_another_are_the_whole() {
 }
 
 #[test]
-fn what_is_left_when_the_first_parts_are_gone_tells_the_same_from_there_on() {
+fn last_parts_alone_give_same_sessions() {
     let mut most = 0;
     for (name, header, seen) in all() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -125,7 +125,7 @@ fn what_is_left_when_the_first_parts_are_gone_tells_the_same_from_there_on() {
 }
 
 #[test]
-fn what_a_part_tells_again_does_not_grow() {
+fn repeated_facts_of_parts_stay_bounded() {
     let (_, header, seen) = all().into_iter().find(|(name, ..)| name == "exit-3").expect("a recording");
     let folder = tempfile::tempdir().expect("a folder");
     let often = Rotate { age: Some(Span::from_secs(1)), keep: NonZero::new(3), ..Rotate::default() };
@@ -140,7 +140,7 @@ fn what_a_part_tells_again_does_not_grow() {
 }
 
 #[test]
-fn parts_that_are_not_of_one_recording_are_refused() {
+fn parts_of_different_recordings_are_refused() {
     let mut all = all().into_iter().filter(|(name, ..)| ["exit-3", "terminal"].contains(&name.as_str()));
     let (_, header, seen) = all.next().expect("a recording");
     let (_, other, others) = all.next().expect("another");
@@ -165,7 +165,7 @@ fn parts_that_are_not_of_one_recording_are_refused() {
 }
 
 #[test]
-fn numbers_go_on_after_those_that_are_there() {
+fn part_numbers_continue_after_existing_files() {
     let (_, header, seen) = all().into_iter().next().expect("a recording");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.jsonl");

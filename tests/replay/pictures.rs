@@ -29,7 +29,7 @@ fn rendered(file: &Path, format: &str) -> String {
 }
 
 #[test]
-fn every_recording_is_drawn_and_written_as_a_flowchart() {
+fn svg_and_mermaid_match_snapshots() {
     for (name, path) in recordings().into_iter().filter(|(name, _)| !is_fixture(name)) {
         for format in ["svg", "mermaid"] {
             insta::assert_snapshot!(format!("{name}.{format}"), rendered(&path, format));
@@ -38,7 +38,7 @@ fn every_recording_is_drawn_and_written_as_a_flowchart() {
 }
 
 #[test]
-fn every_drawing_is_well_formed_and_asks_nobody() {
+fn svg_is_well_formed_and_self_contained() {
     for (name, path) in recordings() {
         let text = rendered(&path, "svg");
         let drawing = roxmltree::Document::parse(&text).expect("well-formed");
@@ -53,7 +53,7 @@ fn every_drawing_is_well_formed_and_asks_nobody() {
 }
 
 #[test]
-fn every_picture_is_the_same_twice() {
+fn pictures_are_deterministic() {
     for (_, path) in recordings() {
         for picture in PICTURES {
             assert!(rendered(&path, picture.name) == rendered(&path, picture.name), "{}", picture.name);
@@ -62,7 +62,7 @@ fn every_picture_is_the_same_twice() {
 }
 
 #[test]
-fn nothing_hidden_is_in_any_picture() {
+fn pictures_contain_no_hidden_characters() {
     for (name, path) in recordings() {
         for picture in PICTURES {
             let text = rendered(&path, picture.name);
@@ -111,7 +111,7 @@ fn is_trace(name: &str, text: &str) -> Vec<Value> {
 }
 
 #[test]
-fn every_trace_is_one_that_perfetto_opens() {
+fn perfetto_traces_follow_the_format() {
     for (name, path) in recordings() {
         let events = is_trace(&name, &rendered(&path, "perfetto"));
         let named = |what: &str| events.iter().filter(|event| event["name"] == what).count();
@@ -141,7 +141,7 @@ fn drawn(header: &Header, findings: &[Finding], measures: &[Observation]) -> BTr
 }
 
 #[test]
-fn hostile_names_are_text_in_every_picture() {
+fn pictures_show_hostile_names_as_text() {
     let (header, session) = hostile();
     let mut pictures = drawn(&header, &[samples::finding(1, Change::Opened, session)], &[]);
     for (name, text) in &pictures {
@@ -153,7 +153,7 @@ fn hostile_names_are_text_in_every_picture() {
 }
 
 #[test]
-fn what_was_measured_of_a_leg_is_a_counter_and_what_was_not_is_none() {
+fn only_sampled_legs_have_counters() {
     let leg = samples::whole().links.iter().find_map(|link| link.tcp).expect("a leg");
     let measure = TcpMeasure {
         state: TcpState::Established,
@@ -189,7 +189,7 @@ fn render(arguments: &[&str]) -> Ran {
 }
 
 #[test]
-fn one_session_is_drawn_by_its_pod_its_pid_or_its_id() {
+fn render_selects_session_by_pod_pid_or_id() {
     for id in ["web", "default/web", "19574", "s-aaeda3ce74"] {
         let ran = render(&[id, "-o", "svg"]);
         assert_eq!(ran.code, Some(0), "{id}: {}", ran.stderr);
@@ -198,7 +198,7 @@ fn one_session_is_drawn_by_its_pod_its_pid_or_its_id() {
 }
 
 #[test]
-fn what_cannot_be_drawn_is_said_in_a_line_with_a_hint() {
+fn render_reports_errors_with_hint() {
     let folder = tempfile::tempdir().expect("a folder");
     let empty = folder.path().join("empty");
     fs::write(&empty, "").expect("the folder can be written");
@@ -225,7 +225,7 @@ fn what_cannot_be_drawn_is_said_in_a_line_with_a_hint() {
 }
 
 #[test]
-fn a_recording_without_a_session_says_so() {
+fn pictures_report_recording_without_session() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("begun.jsonl");
     let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings/hand-made.jsonl");

@@ -14,7 +14,7 @@ fn replay(arguments: &[&str]) -> Ran {
 }
 
 #[test]
-fn json_lines_begin_with_the_host_and_finish_with_totals() {
+fn json_lines_start_with_host_and_end_with_totals() {
     let ran = replay(&["-o", "jsonl"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     let lines: Vec<serde_json::Value> =
@@ -30,7 +30,7 @@ fn json_lines_begin_with_the_host_and_finish_with_totals() {
 }
 
 #[test]
-fn the_tree_says_what_could_not_be_seen_and_sums_up() {
+fn tree_prints_degradations_and_totals() {
     let ran = replay(&[]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     assert!(
@@ -46,7 +46,7 @@ fn the_tree_says_what_could_not_be_seen_and_sums_up() {
 }
 
 #[test]
-fn two_replays_are_the_same_and_compression_changes_nothing() {
+fn replay_is_deterministic_with_and_without_zstd() {
     let folder = tempfile::tempdir().expect("a folder");
     let packed = folder.path().join("packed");
     let bytes = zstd::encode_all(fs::File::open(hand_made()).expect("the recording"), 3).expect("zstd packs");
@@ -59,7 +59,7 @@ fn two_replays_are_the_same_and_compression_changes_nothing() {
 }
 
 #[test]
-fn outputs_to_files_and_stdout_go_side_by_side() {
+fn replay_writes_file_and_stdout_together() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("out.jsonl");
     let ran = replay(&["-o", "tree", "-o", &format!("jsonl={}", file.display())]);

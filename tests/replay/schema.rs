@@ -22,7 +22,7 @@ fn printed(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn all_that_recordings_give_is_as_described() {
+fn printed_json_follows_schema() {
     let schema = schema();
     let mut kinds = BTreeSet::new();
     for (name, path) in recordings() {
@@ -50,7 +50,7 @@ fn all_that_recordings_give_is_as_described() {
 }
 
 #[test]
-fn what_lacks_a_field_or_has_another_type_is_none() {
+fn schema_rejects_missing_fields_and_wrong_types() {
     let schema = schema();
     let (_, path) = recordings().into_iter().next().expect("a recording");
     let sessions: Value =

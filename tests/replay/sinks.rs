@@ -28,7 +28,7 @@ fn drawn(findings: &[Finding]) -> String {
 }
 
 #[test]
-fn the_story_in_every_format() {
+fn sample_timeline_matches_snapshots_in_every_format() {
     let (findings, report) = samples::story();
     for format in FORMATS {
         insta::assert_snapshot!(
@@ -39,7 +39,7 @@ fn the_story_in_every_format() {
 }
 
 #[test]
-fn every_line_of_the_tree_fits() {
+fn tree_lines_fit_hundred_columns() {
     let (findings, report) = samples::story();
     for line in rendered("tree", &samples::header(), &findings, &report).lines() {
         assert!(line.chars().count() <= 100, "{line}");
@@ -47,14 +47,14 @@ fn every_line_of_the_tree_fits() {
 }
 
 #[test]
-fn a_session_that_grows_in_order_is_drawn_once() {
+fn growing_session_is_drawn_once() {
     let text = drawn(&samples::life());
     assert_eq!(text.matches("apiserver  kube-apiserver").count(), 1, "{text}");
     assert!(!text.contains("drawn again"), "{text}");
 }
 
 #[test]
-fn a_thousand_that_grow_at_the_same_time_are_drawn_whole_one_after_another() {
+fn thousand_growing_sessions_are_drawn_in_one_piece_each() {
     const MANY: usize = 1_000;
     let life = samples::life();
     // Each step of all sessions, then the next step.
@@ -64,7 +64,7 @@ fn a_thousand_that_grow_at_the_same_time_are_drawn_whole_one_after_another() {
 }
 
 #[test]
-fn a_path_that_is_whole_does_not_break_into_one_that_comes_up() {
+fn complete_path_does_not_interrupt_growing_path() {
     const MANY: usize = 100;
     let life = samples::life();
     let trios = (0..MANY).flat_map(|number| trio(number * 3, life.len()));
@@ -73,7 +73,7 @@ fn a_path_that_is_whole_does_not_break_into_one_that_comes_up() {
 }
 
 #[test]
-fn a_session_is_explained_once_it_is_drawn() {
+fn session_is_explained_after_its_drawing() {
     const MANY: usize = 20;
     let life = samples::life();
     let crowd = crowd(&life, (0..MANY).flat_map(|number| trio(number * 3, life.len())));
@@ -133,7 +133,7 @@ fn drawn_path(block: &str) -> Vec<&'static str> {
 }
 
 #[test]
-fn endings_are_told_apart() {
+fn tree_distinguishes_endings() {
     let mut failed = samples::closed(ExitStatus::Code(0));
     failed.exit = Some(SessionExit { code: None, signal: None, reason: ExitReason::StartFailed });
     let mut unknown = samples::closed(ExitStatus::Code(0));
@@ -169,7 +169,7 @@ fn endings_are_told_apart() {
 }
 
 #[test]
-fn a_client_elsewhere_is_named_by_its_address() {
+fn tree_names_remote_client_by_address() {
     let mut session = samples::whole();
     session.hops.remove(0);
     session.links.retain_mut(|link| {
@@ -219,7 +219,7 @@ pub(crate) fn hostile() -> (Header, Session) {
 }
 
 #[test]
-fn nothing_hostile_reaches_a_terminal_in_any_format() {
+fn every_format_escapes_hostile_names() {
     let (header, session) = hostile();
     let loss = Finding { at: samples::OPENED, change: Change::Loss { what: "\x1b[31m".into(), count: 1 } };
     let mut over = session.clone();
@@ -234,7 +234,7 @@ fn nothing_hostile_reaches_a_terminal_in_any_format() {
 }
 
 #[test]
-fn nothing_hostile_reaches_a_terminal_in_any_list() {
+fn every_list_escapes_hostile_names() {
     let (header, session) = hostile();
     let report = Report { at: samples::after(60_000), sessions: vec![session], ..Report::default() };
     for format in LISTS.iter().chain(SHOWN) {
@@ -250,7 +250,7 @@ fn nothing_hostile_reaches_a_terminal_in_any_list() {
 }
 
 #[test]
-fn a_list_of_a_thousand_sessions_fits_the_terminal() {
+fn table_of_thousand_sessions_fits_terminal() {
     let session = |number: usize| {
         let mut session = samples::whole();
         session.id = SessionId(format!("s-{number:010x}").into());
@@ -293,7 +293,7 @@ fn a_list_of_a_thousand_sessions_fits_the_terminal() {
 }
 
 #[test]
-fn every_line_of_json_lines_is_an_object_of_version_1() {
+fn json_lines_are_objects_of_version_1() {
     let (findings, report) = samples::story();
     let text = rendered("jsonl", &samples::header(), &findings, &report);
     let kinds: Vec<String> = text
@@ -312,7 +312,7 @@ fn every_line_of_json_lines_is_an_object_of_version_1() {
 }
 
 #[test]
-fn colours_are_used_when_asked_for_only() {
+fn colours_require_style_option() {
     let kept = Kept::default();
     let mut sink = (FORMATS[0].open)(Box::new(kept.clone()), Style { color: true });
     for seen in samples::life() {

@@ -31,7 +31,7 @@ fn whole() -> (Value, String) {
 }
 
 #[test]
-fn a_session_is_listed_while_it_was_open_and_not_after() {
+fn ls_lists_session_only_while_open() {
     let (whole, at) = whole();
     let list = |at: &[&str]| -> Vec<Value> {
         let words: Vec<&str> = ["ls", "--from", "FILE", "-o", "json"].iter().chain(at).copied().collect();
@@ -49,7 +49,7 @@ fn a_session_is_listed_while_it_was_open_and_not_after() {
 }
 
 #[test]
-fn a_replay_up_to_a_moment_is_the_list_of_then() {
+fn replay_to_moment_equals_ls_at_moment() {
     for format in ["table", "tree", "json", "jsonl"] {
         let replayed = said(&["replay", "FILE", "--at", "+200ms", "-o", format]);
         assert_eq!(replayed, said(&["ls", "--from", "FILE", "--at", "+200ms", "-o", format]), "{format}");
@@ -58,7 +58,7 @@ fn a_replay_up_to_a_moment_is_the_list_of_then() {
 }
 
 #[test]
-fn show_finds_what_is_over_too() {
+fn show_finds_closed_session() {
     let text = said(&["show", "web", "--from", "FILE"]);
     assert!(text.contains(" closed after "), "{text}");
     let ran = ran(&["show", "nobody", "--from", "FILE"]);
@@ -67,7 +67,7 @@ fn show_finds_what_is_over_too() {
 }
 
 #[test]
-fn a_moment_outside_of_the_recording_is_said() {
+fn moment_outside_recording_prints_notice() {
     let early = ran(&["ls", "--from", "FILE", "--at", "2020-01-01T00:00:00Z"]);
     assert!(early.stderr.starts_with("notice: that is before the recording begins, at 2026-"), "{}", early.stderr);
     let late = ran(&["ls", "--from", "FILE", "--at", "+1h"]);
@@ -78,7 +78,7 @@ fn a_moment_outside_of_the_recording_is_said() {
 }
 
 #[test]
-fn a_replay_at_the_speed_that_it_had_takes_that_time_and_says_the_same() {
+fn replay_at_half_speed_takes_double_time() {
     let begin = Instant::now();
     // The recording lasts a third of a second.
     let slow = said(&["replay", "FILE", "-o", "jsonl", "--speed", "0.5"]);

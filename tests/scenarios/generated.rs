@@ -822,7 +822,7 @@ fn scenario(seed: u64, luck: Luck) -> Scenario {
     World::new(seed, luck).play(SESSIONS)
 }
 #[test]
-fn scenarios_are_rich() {
+fn generated_scenarios_reuse_names_often() {
     let Scenario { told, books } = scenario(1, Luck { ids_known: false, ports_rest: false });
     let count = |is: fn(&Book) -> bool| books.values().filter(|book| is(book)).count();
     assert!(count(|book| book.whole && book.stream) >= SESSIONS / 2, "most sessions are complete");
@@ -849,7 +849,7 @@ fn scenarios_are_rich() {
 }
 
 #[test]
-fn told_everything_it_finds_everything_and_nothing_else() {
+fn all_facts_give_all_sessions_and_no_other_link() {
     for (seed, luck) in hosts() {
         let Scenario { told, books } = scenario(seed, luck);
         let found = found(&told, &books);
@@ -860,7 +860,7 @@ fn told_everything_it_finds_everything_and_nothing_else() {
 }
 
 #[test]
-fn order_within_the_window_and_repetition_change_nothing() {
+fn order_and_repetition_change_nothing() {
     for (seed, luck) in hosts() {
         let Scenario { told, books } = scenario(seed, luck);
         let expected = found(&told, &books).sessions;
@@ -893,7 +893,7 @@ fn fewer(what: &str, one_of: u64, may_go: fn(&Fact) -> bool, hosts: impl Iterato
 /// Ports rest here. With immediate reuse, a lost close and accept before and a lost connect after it make two
 /// connections look like one. The correlator pairs by addresses only within a second.
 #[test]
-fn less_of_everything_gives_no_other_links() {
+fn random_losses_give_no_other_links() {
     for one_of in [30, 10, 3] {
         // The kubelet's listener is read, not sent. Without it, the kubelet looks like any client of the runtime.
         let may_go = |fact: &Fact| !matches!(fact, Fact::Listening { .. });
@@ -902,7 +902,7 @@ fn less_of_everything_gives_no_other_links() {
 }
 
 #[test]
-fn less_of_one_kind_gives_no_other_links() {
+fn losses_of_one_kind_give_no_other_links() {
     type MayGo = fn(&Fact) -> bool;
     let kinds: [(&str, MayGo); 8] = [
         ("accepts", |fact| matches!(fact, Fact::Accepted { .. })),

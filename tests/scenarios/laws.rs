@@ -45,7 +45,7 @@ pub(crate) fn shuffled(facts: &[Observation], dice: &mut Dice) -> Vec<Observatio
 }
 
 #[test]
-fn the_order_of_arrival_does_not_matter_within_the_window() {
+fn order_within_window_changes_nothing() {
     for (name, text) in texts() {
         let facts = read(&name, &text, 0).facts();
         let expected = outcome(&facts);
@@ -58,7 +58,7 @@ fn the_order_of_arrival_does_not_matter_within_the_window() {
 }
 
 #[test]
-fn facts_told_twice_are_the_same_facts() {
+fn repeated_facts_change_nothing() {
     for (name, text) in texts() {
         let facts = read(&name, &text, 0).facts();
         let twice: Vec<_> = facts.iter().flat_map(|fact| [fact.clone(), fact.clone()]).collect();
@@ -88,7 +88,7 @@ fn lines(report: &Report, world: u32, of: u32) -> BTreeSet<String> {
 }
 
 #[test]
-fn strangers_change_nothing() {
+fn other_scenarios_change_nothing() {
     let texts = texts();
     for (name, text) in &texts {
         let facts = read(name, text, 0).facts();
@@ -139,7 +139,7 @@ fn links(report: &Report) -> BTreeSet<Joint> {
 }
 
 #[test]
-fn fewer_facts_give_fewer_links_and_no_others() {
+fn missing_facts_give_no_other_links() {
     for (name, text) in texts() {
         let scenario = read(&name, &text, 0);
         // The dropped fact may be the one that contradicts a link: with two candidates, one alone may look exact.
@@ -221,7 +221,7 @@ fn wrong(left: &[Observation], truth: &BTreeMap<String, String>) -> Vec<(String,
 }
 
 #[test]
-fn fewer_lines_of_the_audit_log_give_fewer_users_and_no_others() {
+fn missing_audit_lines_give_no_other_users() {
     let mut named = 0;
     for (name, text) in texts() {
         let facts = read(&name, &text, 0).facts();
@@ -242,7 +242,7 @@ fn fewer_lines_of_the_audit_log_give_fewer_users_and_no_others() {
 }
 
 #[test]
-fn fewer_facts_give_no_other_users() {
+fn missing_facts_give_no_other_users() {
     for (name, text) in texts() {
         let facts = read(&name, &text, 0).facts();
         let truth = truth(&facts);
@@ -268,7 +268,7 @@ fn fewer_facts_give_no_other_users() {
 
 /// Scenarios have no samples; time goes on for longer than any rule waits.
 #[test]
-fn no_scenario_names_a_fault_but_that_of_a_daemon_that_restarts() {
+fn only_restarting_daemon_scenario_names_a_fault() {
     for (name, text) in texts() {
         let mut correlator = correlator();
         let facts = read(&name, &text, 0).facts();

@@ -47,7 +47,7 @@ pub(crate) fn outcome(facts: &[Observation]) -> Report {
 }
 
 #[test]
-fn every_scenario_gives_what_it_expects() {
+fn scenarios_give_expected_sessions() {
     let mut wrong = String::new();
     for (name, text) in texts() {
         let mut correlator = correlator();

@@ -17,7 +17,7 @@ fn selected(stage: &Stage) -> &str {
 }
 
 #[test]
-fn arrows_and_letters_move_and_stay_within_the_list() {
+fn movement_keys_stay_within_list() {
     let mut stage = Stage::new(80, 24).showing(crowd(10));
     // The newest session first.
     assert_eq!(selected(&stage), "s-000009");
@@ -36,7 +36,7 @@ fn arrows_and_letters_move_and_stay_within_the_list() {
 }
 
 #[test]
-fn enter_goes_in_escape_goes_back_and_tab_goes_around() {
+fn enter_escape_and_tab_change_focus() {
     let mut stage = Stage::new(80, 24).showing(report(vec![session("s-1", 0)]));
     for (key, focus) in [
         (Enter, Focus::Path),
@@ -58,7 +58,7 @@ fn enter_goes_in_escape_goes_back_and_tab_goes_around() {
 }
 
 #[test]
-fn a_filter_is_typed_kept_and_dropped() {
+fn filter_can_be_typed_kept_and_dropped() {
     let mut stage = Stage::new(80, 24).showing(crowd(100));
     stage.text("/web-42q").key(Backspace);
     assert_eq!(selected(&stage), "s-00002a");
@@ -74,7 +74,7 @@ fn a_filter_is_typed_kept_and_dropped() {
 }
 
 #[test]
-fn filters_find_parts_of_any_column_and_pids() {
+fn filter_matches_any_column_and_pids() {
     for text in ["kube-system", "ECHO 17", "web-17", "s-000011", "exec", "23605", "alice", "kubectl 23605"] {
         let mut stage = Stage::new(80, 24).showing(crowd(18));
         assert_eq!(selected(stage.text("/").text(text)), "s-000011", "{text}");
@@ -82,7 +82,7 @@ fn filters_find_parts_of_any_column_and_pids() {
 }
 
 #[test]
-fn columns_are_sorted_by_and_turned_around() {
+fn sort_keys_change_column_and_direction() {
     let mut stage = Stage::new(120, 24).showing(crowd(12));
     assert!(stage.picture().contains("AGE▾"));
     stage.text("S");
@@ -99,7 +99,7 @@ fn columns_are_sorted_by_and_turned_around() {
 }
 
 #[test]
-fn what_is_over_can_be_hidden() {
+fn closed_sessions_can_be_hidden() {
     let mut stage = Stage::new(80, 24).showing(crowd(3));
     assert!(stage.picture().contains("s-000002"));
     assert!(!stage.text("c").picture().contains("s-000002"));
@@ -107,7 +107,7 @@ fn what_is_over_can_be_hidden() {
 }
 
 #[test]
-fn held_still_nothing_changes_until_it_goes_on() {
+fn pause_freezes_screen() {
     let mut stage = Stage::new(80, 24).showing(report(vec![session("s-1", 0)]));
     stage.text(" ");
     let before = stage.picture();
@@ -119,7 +119,7 @@ fn held_still_nothing_changes_until_it_goes_on() {
 }
 
 #[test]
-fn what_is_selected_stays_so_while_others_come_and_go() {
+fn selection_survives_changes_of_list() {
     let mut stage = Stage::new(80, 24).showing(crowd(50));
     stage.keys(&[Down, Down, Down]);
     let before = selected(&stage).to_owned();
@@ -140,7 +140,7 @@ fn what_is_selected_stays_so_while_others_come_and_go() {
 }
 
 #[test]
-fn the_selected_row_is_always_in_sight() {
+fn selected_row_stays_visible() {
     let mut stage = Stage::new(80, 24).showing(crowd(200));
     for key in [Down, PageDown, PageDown, End, Up, Home, End] {
         stage.key(key);
@@ -153,7 +153,7 @@ fn the_selected_row_is_always_in_sight() {
 }
 
 #[test]
-fn a_recording_is_wound_and_played() {
+fn keys_seek_and_play_recording() {
     let at = |seconds: u64| Some(Effect::Seek(samples::OPENED.plus(Span::from_secs(seconds))));
     let millis = |millis: u64| Some(Effect::Seek(samples::OPENED.plus(Span::from_millis(millis))));
     let mut stage = Stage::replay(80, 24).showing(crowd(3));
@@ -177,7 +177,7 @@ fn a_recording_is_wound_and_played() {
 }
 
 #[test]
-fn live_there_is_no_winding() {
+fn live_screen_ignores_seek_keys() {
     let mut stage = Stage::new(80, 24).showing(crowd(3));
     for key in [Left, Right, Char('+'), Char('-')] {
         assert_eq!(stage.key(key), None);
@@ -185,7 +185,7 @@ fn live_there_is_no_winding() {
 }
 
 #[test]
-fn the_end_is_asked_for_by_q_and_by_ctrl_c_always() {
+fn q_and_ctrl_c_quit() {
     let control = |character| Msg::Key(KeyEvent::new(Char(character), KeyModifiers::CONTROL));
     let mut stage = Stage::new(80, 24).showing(crowd(3));
     assert_eq!(stage.key(Char('q')), Some(Effect::Quit));
@@ -199,7 +199,7 @@ fn the_end_is_asked_for_by_q_and_by_ctrl_c_always() {
 }
 
 #[test]
-fn help_goes_with_the_next_key() {
+fn next_key_closes_help() {
     let mut stage = Stage::new(80, 24).showing(crowd(3));
     assert!(stage.text("?").picture().contains(" keys "));
     stage.key(Esc);
@@ -208,7 +208,7 @@ fn help_goes_with_the_next_key() {
 }
 
 #[test]
-fn the_mouse_selects_sorts_and_scrolls() {
+fn mouse_selects_sorts_and_scrolls() {
     let mut stage = Stage::new(80, 24).showing(crowd(100));
     // Title, columns, rows.
     stage.click(3, 4);
@@ -227,7 +227,7 @@ fn the_mouse_selects_sorts_and_scrolls() {
 }
 
 #[test]
-fn a_click_on_the_timeline_goes_there() {
+fn click_on_timeline_seeks() {
     let mut stage = Stage::replay(80, 24).showing(crowd(3));
     assert_eq!(stage.click(0, 22), Some(Effect::Seek(samples::OPENED)));
     assert_eq!(stage.click(79, 22), Some(Effect::Seek(samples::OPENED.plus(Span::from_secs(60)))));

@@ -13,7 +13,7 @@ use ratatui::crossterm::event::KeyCode::{self, Down, End, Enter, Home, PageDown}
 use crate::stage::{Stage, crowd, report, session, stuck};
 
 #[test]
-fn one_session_on_a_small_screen() {
+fn small_screen_matches_snapshot() {
     let mut stage = Stage::new(80, 24).showing(report(vec![session("s-4f9c2a", 0)]));
     insta::assert_snapshot!("one.80x24", stage.picture());
     stage.keys(&[Enter, Down, Down, Enter]);
@@ -21,7 +21,7 @@ fn one_session_on_a_small_screen() {
 }
 
 #[test]
-fn one_session_on_a_large_screen() {
+fn large_screen_matches_snapshot() {
     let mut stage = Stage::new(120, 40).showing(report(vec![session("s-4f9c2a", 0)]));
     insta::assert_snapshot!("one.120x40", stage.picture());
     stage.keys(&[Enter, Down]);
@@ -29,7 +29,7 @@ fn one_session_on_a_large_screen() {
 }
 
 #[test]
-fn a_fault_is_named_and_shown_where_it_is() {
+fn fault_is_shown_at_its_link() {
     let mut stage = Stage::new(120, 40).showing(stuck());
     assert!(stage.picture().contains("F16 the client does not read"), "{}", stage.picture());
     insta::assert_snapshot!("fault.120x40", stage.picture());
@@ -38,7 +38,7 @@ fn a_fault_is_named_and_shown_where_it_is() {
 }
 
 #[test]
-fn a_thousand_sessions() {
+fn screen_of_thousand_sessions_matches_snapshots() {
     let mut stage = Stage::new(80, 24).showing(crowd(1_000));
     insta::assert_snapshot!("crowd.80x24", stage.picture());
     stage.key(End);
@@ -50,7 +50,7 @@ fn a_thousand_sessions() {
 }
 
 #[test]
-fn a_recording_has_a_timeline() {
+fn replay_screen_shows_timeline() {
     let mut stage = Stage::replay(80, 24).showing(report(vec![session("s-4f9c2a", 0)]));
     insta::assert_snapshot!("replay.80x24", stage.picture());
     for _ in 0..20 {
@@ -60,13 +60,13 @@ fn a_recording_has_a_timeline() {
 }
 
 #[test]
-fn help_names_every_key() {
+fn help_matches_snapshot() {
     let mut stage = Stage::new(80, 24).showing(Report::default());
     insta::assert_snapshot!("help.80x24", stage.text("?").picture());
 }
 
 #[test]
-fn where_there_is_nothing_it_says_so() {
+fn empty_screen_explains_itself() {
     let mut stage = Stage::new(80, 24);
     assert!(stage.picture().contains("looking …"));
     stage.show(Report::default());
@@ -80,7 +80,7 @@ fn where_there_is_nothing_it_says_so() {
 }
 
 #[test]
-fn every_size_is_drawn() {
+fn every_terminal_size_is_drawn() {
     for (width, height) in [(1, 1), (10, 3), (39, 30), (40, 10), (41, 11), (79, 12), (109, 50), (110, 10), (300, 100)] {
         let mut stage = Stage::new(width, height).showing(stuck());
         for keys in [&[][..], &[Enter], &[Enter, Enter], &[KeyCode::Char('?')]] {
@@ -93,7 +93,7 @@ fn every_size_is_drawn() {
 }
 
 #[test]
-fn bytes_that_move_are_seen_to_move_and_others_not() {
+fn only_legs_with_traffic_are_animated() {
     let legs = |stage: &mut Stage| -> Vec<String> {
         let picture = stage.picture();
         picture.lines().filter(|line| line.contains("tcp ")).map(str::to_owned).collect()
@@ -110,7 +110,7 @@ fn bytes_that_move_are_seen_to_move_and_others_not() {
 }
 
 #[test]
-fn what_was_not_measured_is_not_said_to_be_nothing() {
+fn missing_samples_are_shown_as_not_measured() {
     let mut stage = Stage::new(80, 24).showing(Report { sessions: vec![samples::whole()], ..Report::default() });
     let picture = stage.picture();
     let legs: Vec<&str> = picture.lines().filter(|line| line.contains("tcp ")).collect();
@@ -120,7 +120,7 @@ fn what_was_not_measured_is_not_said_to_be_nothing() {
 }
 
 #[test]
-fn colours_are_used_when_asked_for_only() {
+fn colours_require_style_option() {
     for color in [false, true] {
         let mut stage = Stage::with(80, 24, None, Theme { color }).showing(stuck());
         stage.picture();
@@ -161,7 +161,7 @@ fn hostile() -> Report {
 }
 
 #[test]
-fn nothing_hostile_reaches_the_screen() {
+fn screen_escapes_hostile_names() {
     for (width, height) in [(80, 24), (120, 60)] {
         let mut stage = Stage::new(width, height).showing(hostile());
         stage.state.header.host.hostname = BAD.into();
@@ -179,7 +179,7 @@ fn nothing_hostile_reaches_the_screen() {
 }
 
 #[test]
-fn every_step_has_its_details() {
+fn details_exist_for_every_step() {
     let one = session("s-4f9c2a", 0);
     let steps = execpath::explain::steps(&one);
     let mut stage = Stage::new(120, 60).showing(report(vec![one.clone()]));

@@ -13,7 +13,7 @@ fn watch(arguments: &[&str]) -> Option<Pane> {
 }
 
 #[test]
-fn a_recording_is_looked_at_with_keys() {
+fn keys_navigate_recording_on_terminal() {
     let Some(pane) = watch(&[]) else { return };
     let picture = pane.shows("over: exited with code 0");
     assert!(picture.contains("default/web/web") && picture.contains("kube-apiserver · pid 19405"), "{picture}");
@@ -34,7 +34,7 @@ fn a_recording_is_looked_at_with_keys() {
 }
 
 #[test]
-fn a_recording_is_wound_back_and_played_to_its_end() {
+fn recording_plays_to_its_end_on_terminal() {
     let Some(pane) = watch(&[]) else { return };
     pane.shows("over: exited with code 0");
     pane.keys(&["-", "-", "-", "Space"]);
@@ -47,7 +47,7 @@ fn a_recording_is_wound_back_and_played_to_its_end() {
 }
 
 #[test]
-fn it_fits_itself_to_the_size_of_the_terminal() {
+fn screen_adapts_to_terminal_size() {
     let Some(pane) = watch(&[]) else { return };
     pane.shows("over: exited with code 0");
     assert!(!pane.picture().contains("kubectl exec: the container"));
@@ -62,7 +62,7 @@ fn it_fits_itself_to_the_size_of_the_terminal() {
 }
 
 #[test]
-fn signals_end_it_and_the_terminal_is_as_before() {
+fn signals_restore_terminal() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
         let Some(pane) = watch(&[]) else { return };
         pane.shows("over: exited with code 0");
@@ -72,7 +72,7 @@ fn signals_end_it_and_the_terminal_is_as_before() {
 }
 
 #[test]
-fn a_panic_is_told_on_a_terminal_that_is_as_before() {
+fn panic_restores_terminal_and_is_printed() {
     let Some(pane) = watch(&["--panics"]) else { return };
     pane.shows("over: exited with code 0");
     pane.keys(&["!"]);
@@ -81,7 +81,7 @@ fn a_panic_is_told_on_a_terminal_that_is_as_before() {
 }
 
 #[test]
-fn colours_are_used_unless_they_are_not_wanted() {
+fn color_never_disables_colours() {
     let coloured = |pane: &Pane| pane.tmux(&["capture-pane", "-p", "-e"]).contains("[38;5;");
     for (arguments, expected) in [(&[][..], true), (&["--color", "never"], false)] {
         let Some(pane) = watch(arguments) else { return };

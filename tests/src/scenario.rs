@@ -888,7 +888,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mistakes_are_told_with_file_and_line() {
+    fn parse_errors_name_file_and_line() {
         for (text, line, told) in [
             ("x exec 1 sh\n", 1, "a line begins with a time in milliseconds, not `x`"),
             ("# c\n\n1 dance 2\n", 3, "there is no fact `dance`"),
@@ -905,14 +905,14 @@ mod tests {
     }
 
     #[test]
-    fn times_are_milliseconds_with_a_part() {
+    fn times_are_milliseconds_with_fraction() {
         assert_eq!(nanoseconds("10"), Ok(10_000_000));
         assert_eq!(nanoseconds("0.03"), Ok(30_000));
         assert!(nanoseconds("1.0000001").is_err() && nanoseconds(".1").is_err() && nanoseconds("-1").is_err());
     }
 
     #[test]
-    fn ids_are_words_and_come_back() {
+    fn ids_convert_to_words_and_back() {
         assert_eq!(long_id("web", 0).len(), 64);
         assert_ne!(long_id("web", 0), long_id("web", 1));
         assert_eq!(short_id(&long_id("web", 3)), "web");

@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[test]
-fn f06_streams_are_held_back_after_the_upgrade() {
+fn f06_relay_holds_back_streams_after_upgrade() {
     // kubectl's first connection asks for the pod. On the second one kubectl sends its certificate in three records,
     // and its request in the fourth.
     let _relay = relay(&["--hold", "2:4"]);
@@ -17,14 +17,14 @@ fn f06_streams_are_held_back_after_the_upgrade() {
 }
 
 #[test]
-fn f16_a_stopped_kubectl_does_not_read() {
+fn f16_stopped_kubectl_does_not_read() {
     let session = Session::start(Mode::Plain, "sleep 3; exec yes");
     let _stopped = Stopped::new(session.kubectl().pid());
     session.is("F16");
 }
 
 #[test]
-fn f23_a_shell_that_waits_for_input_is_no_fault() {
+fn f23_shell_waiting_for_input_is_no_fault() {
     let session = Session::start(Mode::Tty, "exec cat");
     let (exit, found) = session.diagnosed();
     assert_eq!((exit, codes(&found)), (Some(0), Vec::new()), "{found:#?}");
@@ -32,7 +32,7 @@ fn f23_a_shell_that_waits_for_input_is_no_fault() {
 }
 
 #[test]
-fn f28_a_stopped_kubelet_keeps_the_connection_of_a_client_that_is_gone() {
+fn f28_stopped_kubelet_keeps_connection_of_gone_client() {
     let mut session = Session::start(Mode::Stdin, "sleep 600; :");
     let _stopped = Stopped::new(lab().daemon("kubelet"));
     session.kill_client();

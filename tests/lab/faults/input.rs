@@ -26,7 +26,7 @@ fn hold(session: &Session) -> File {
 }
 
 #[test]
-fn f20_somebody_holds_the_fifo_of_the_input() {
+fn f20_other_process_holds_input_fifo() {
     let folder = tempfile::tempdir().expect("a folder");
     let input = folder.path().join("input");
     File::create(&input).and_then(|file| file.set_len(BYTES)).expect("a file");

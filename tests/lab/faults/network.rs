@@ -12,7 +12,7 @@ use crate::{
 const TICKS: &str = "while sleep 0.2; do echo tick; done";
 
 #[test]
-fn f01_the_kubelets_port_is_not_reached() {
+fn f01_filter_blocks_port_of_kubelet() {
     let _filter = Filter::new("master", &["OUTPUT", "-p", "tcp", "--dport", "10250", "--syn", "-j", "DROP"]);
     let _session = Session::ask("sleep 600");
     left_over("F01");
@@ -29,7 +29,7 @@ fn cut(host: &'static str, local: SocketAddr, remote: SocketAddr) -> Filter {
 }
 
 #[test]
-fn f17_the_api_servers_end_is_gone_and_kubectl_waits() {
+fn f17_kubectl_waits_after_apiserver_end_is_gone() {
     let session = Session::start(Mode::Plain, "sleep 600; :");
     let leg = session.legs()[0];
     let _filter = cut("master", leg.remote, leg.local);
@@ -37,7 +37,7 @@ fn f17_the_api_servers_end_is_gone_and_kubectl_waits() {
 }
 
 #[test]
-fn f17_kubectls_end_is_gone_and_the_api_server_waits() {
+fn f17_apiserver_waits_after_kubectl_end_is_gone() {
     // A second session shows that the address belongs to this host.
     let _other = Session::start(Mode::Plain, "sleep 600; :");
     let session = Session::start(Mode::Plain, TICKS);
@@ -47,14 +47,14 @@ fn f17_kubectls_end_is_gone_and_the_api_server_waits() {
 }
 
 #[test]
-fn f18_nothing_reaches_the_kubelet_any_more() {
+fn f18_filter_blocks_open_connection_to_kubelet() {
     let session = Session::start(Mode::Plain, TICKS);
     let _filter = Filter::new("master", &["OUTPUT", "-p", "tcp", "--dport", "10250", "-j", "DROP"]);
     session.is("F18");
 }
 
 #[test]
-fn f19_large_segments_from_the_kubelet_are_lost() {
+fn f19_filter_drops_large_segments_of_kubelet() {
     let mut session = Session::start(Mode::Stdin, "read go; exec yes");
     let from_kubelet = ["INPUT", "-p", "tcp", "--sport", "10250"];
     let large = ["-m", "length", "--length", "700:65535", "-j", "DROP"];

@@ -10,7 +10,7 @@ use crate::{clear::cgroup_of, env::wait_until, faults::list, kubectl::Mode};
 use rustix::process::Signal;
 
 #[test]
-fn f10_a_frozen_container_runs_nothing() {
+fn f10_frozen_container_runs_nothing() {
     let _quiet = Quiet::new();
     let session = Session::start(Mode::Stdin, "exec cat");
     let _frozen = frozen(session.pid("process"));
@@ -18,7 +18,7 @@ fn f10_a_frozen_container_runs_nothing() {
 }
 
 #[test]
-fn f12_a_container_has_as_many_processes_as_it_may() {
+fn f12_container_reaches_process_limit() {
     let _quiet = Quiet::new();
     // The command starts another process every second, and continues if it cannot.
     let session = Session::start(Mode::Plain, "exec watch -n 1 true");
@@ -27,7 +27,7 @@ fn f12_a_container_has_as_many_processes_as_it_may() {
 }
 
 #[test]
-fn f22_a_write_waits_for_a_disk() {
+fn f22_write_waits_for_disk() {
     let _quiet = Quiet::new();
     let disk = FrozenDisk::new(first_of("web", "web"));
     let script = format!("read -r line; exec dd if=/dev/zero of={}/file bs=4k count=4 conv=fsync", FrozenDisk::THERE);
@@ -38,7 +38,7 @@ fn f22_a_write_waits_for_a_disk() {
 }
 
 #[test]
-fn f25_a_child_in_the_background_holds_the_output() {
+fn f25_background_child_holds_output() {
     let session = Session::start(Mode::Plain, "sleep 2; sleep 600 & exit 0");
     session.is("F25");
     let _ended = Command::new("pkill").args(["-KILL", "-x", "-f", "sleep 600"]).status();
@@ -46,7 +46,7 @@ fn f25_a_child_in_the_background_holds_the_output() {
 }
 
 #[test]
-fn f26_the_advice_ends_an_interactive_shell() {
+fn f26_advice_ends_interactive_shell() {
     /// Bit of SIGTERM in a mask of `/proc/PID/status`.
     const TERM: u64 = 1 << 14;
     let _quiet = Quiet::new();
@@ -66,7 +66,7 @@ fn f26_the_advice_ends_an_interactive_shell() {
 }
 
 #[test]
-fn f26_a_command_runs_on_without_its_kubectl() {
+fn f26_command_outlives_kubectl() {
     for mode in [Mode::Stdin, Mode::Tty] {
         let _quiet = Quiet::new();
         let mut session = Session::start(mode, "exec sleep 600");

@@ -18,14 +18,14 @@ fn shim_of(pod: &str, name: &str) -> u32 {
 }
 
 #[test]
-fn f08_a_stopped_runtime_does_not_answer() {
+fn f08_stopped_runtime_does_not_answer() {
     let _stopped = Stopped::new(lab().daemon("containerd"));
     let _session = Session::ask("exec sleep 600");
     left_over("F08");
 }
 
 #[test]
-fn f09_a_stopped_shim_starts_nothing() {
+fn f09_stopped_shim_starts_nothing() {
     let _quiet = Quiet::new();
     let shim = shim_of("web", "web");
     let stopped = Stopped::new(shim);
@@ -37,7 +37,7 @@ fn f09_a_stopped_shim_starts_nothing() {
 }
 
 #[test]
-fn f09_a_stopped_shim_passes_nothing_on() {
+fn f09_stopped_shim_forwards_nothing() {
     let _quiet = Quiet::new();
     let session = Session::start(Mode::Tty, "exec cat");
     let _stopped = Stopped::new(shim_of("web", "web"));
@@ -45,7 +45,7 @@ fn f09_a_stopped_shim_passes_nothing_on() {
 }
 
 #[test]
-fn f14_runc_writes_more_than_its_pipe_takes() {
+fn f14_runc_overfills_its_pipe() {
     let _quiet = Quiet::new();
     let _runc = Runc::that_warns();
     let _session = Session::ask("exec sleep 600");
@@ -54,7 +54,7 @@ fn f14_runc_writes_more_than_its_pipe_takes() {
 }
 
 #[test]
-fn f15_a_kubelet_has_no_descriptors_left() {
+fn f15_kubelet_runs_out_of_descriptors() {
     let _quiet = Quiet::new();
     let kubelet = lab().daemon("kubelet");
     let _limited = Limited::new(kubelet, 2);
@@ -64,7 +64,7 @@ fn f15_a_kubelet_has_no_descriptors_left() {
 }
 
 #[test]
-fn f21_a_stopped_runtime_does_not_read() {
+fn f21_stopped_runtime_does_not_read() {
     let _quiet = Quiet::new();
     let session = Session::start(Mode::Plain, "sleep 2; exec yes");
     let _stopped = Stopped::new(lab().daemon("containerd"));
@@ -72,7 +72,7 @@ fn f21_a_stopped_runtime_does_not_read() {
 }
 
 #[test]
-fn f21_a_runtime_that_was_killed_has_let_go() {
+fn f21_killed_runtime_dropped_session() {
     let _quiet = Quiet::new();
     let _session = Session::start(Mode::Plain, "sleep 2; exec yes");
     let mut ended = Ended::kill("containerd");
@@ -81,7 +81,7 @@ fn f21_a_runtime_that_was_killed_has_let_go() {
 }
 
 #[test]
-fn f32_probes_that_hang_pile_up() {
+fn f32_hanging_probes_pile_up() {
     let _quiet = Quiet::new();
     let id = container("web", "web");
     let probes: Vec<Probe> = (0..5).map(|_| Probe::start(id.id(), &["sleep", "600"])).collect();

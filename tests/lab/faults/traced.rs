@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[test]
-fn f30_a_daemon_in_the_middle_is_killed() {
+fn f30_killed_daemon_cuts_session() {
     for daemon in ["kubelet", "kube-apiserver"] {
         let _quiet = Quiet::new();
         let mark = mark();
@@ -27,7 +27,7 @@ fn f30_a_daemon_in_the_middle_is_killed() {
 }
 
 #[test]
-fn f31_a_proxy_drops_the_end_of_the_output() {
+fn f31_proxy_drops_end_of_output() {
     /// Bytes that the command prints, and bytes that the proxy passes on.
     const PRINTED: u32 = 1 << 20;
     const PASSED: &str = "300000";

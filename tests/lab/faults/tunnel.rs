@@ -15,7 +15,7 @@ use crate::kubectl::Exec;
 const TUNNEL: &str = "192.168.205.10:8131";
 
 #[test]
-fn f03_dials_into_a_tunnel_pile_up() {
+fn f03_tunnel_dials_pile_up() {
     let _tunnel = Silent::new(TUNNEL);
     let config = json!({
         "apiVersion": "apiserver.k8s.io/v1beta1",

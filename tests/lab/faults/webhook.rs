@@ -88,7 +88,7 @@ fn configuration() -> serde_json::Value {
 }
 
 #[test]
-fn f04_a_webhook_hangs() {
+fn f04_webhook_hangs() {
     let _webhook = Webhook::new();
     Webhook::session().is("F04");
 }

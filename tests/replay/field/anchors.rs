@@ -20,7 +20,7 @@ fn processes(sessions: &BTreeMap<String, Value>) -> BTreeSet<u64> {
 }
 
 #[test]
-fn one_exec_id_in_two_containers_is_two_sessions() {
+fn equal_exec_id_in_two_containers_gives_two_sessions() {
     let found = execs_called("hostile-ctr-two.jsonl.zst", "sh");
     assert_eq!(processes(&found), BTreeSet::from([19748, 20748]), "{:?}", found.keys());
     let containers: BTreeSet<String> =
@@ -29,7 +29,7 @@ fn one_exec_id_in_two_containers_is_two_sessions() {
 }
 
 #[test]
-fn one_exec_id_again_in_a_container_is_two_sessions() {
+fn repeated_exec_id_gives_two_sessions() {
     let found = execs_called("hostile-ctr-again-5s.jsonl.zst", "sh");
     assert_eq!(processes(&found), BTreeSet::from([19748, 20748]), "{:?}", found.keys());
     assert_eq!(found.len(), 2);
@@ -37,7 +37,7 @@ fn one_exec_id_again_in_a_container_is_two_sessions() {
 }
 
 #[test]
-fn ls_gives_a_chosen_exec_id_the_session_id_of_the_trace() {
+fn ls_and_trace_give_chosen_exec_id_same_session_id() {
     let name = "hostile-ctr-two.jsonl.zst";
     let traced: BTreeSet<String> = execs_called(name, "sh").into_keys().collect();
     let ran = ran(name, &["ls", "--from", "FILE", "-o", "json"]);
@@ -53,7 +53,7 @@ fn ls_gives_a_chosen_exec_id_the_session_id_of_the_trace() {
 }
 
 #[test]
-fn an_exec_called_like_a_stream_hides_no_session() {
+fn exec_id_like_stream_key_hides_no_session() {
     let all = sessions("hostile-stream-collide.jsonl.zst", &[]);
     let chosen = all.values().find(|session| session["exec_id"] == "stream-31266").expect("the user's exec");
     assert_eq!(chosen["kind"], "local");
@@ -70,7 +70,7 @@ fn gaps(session: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn an_older_command_without_input_may_be_a_probe() {
+fn older_command_without_input_may_be_probe() {
     let all = sessions("left-open-probe.jsonl.zst", &[]);
     let probe = all.get("s-3a6354d774").expect("the probe that ran when the trace began");
     assert_eq!((probe["kind"].as_str(), probe["stdin"].as_bool()), (Some("exec"), Some(false)));
@@ -78,7 +78,7 @@ fn an_older_command_without_input_may_be_a_probe() {
 }
 
 #[test]
-fn a_command_that_outlasts_probes_is_not_called_one() {
+fn long_running_command_is_not_a_probe() {
     let all = sessions("orphan-ctrd2.jsonl.zst", &[]);
     let orphan = all.get("s-59f09c4a5d").expect("the exec whose kubectl was killed");
     assert_eq!(orphan["command"], serde_json::json!(["sleep", "4324"]));

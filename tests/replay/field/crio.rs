@@ -36,7 +36,7 @@ fn is_exact(session: &Value) -> bool {
 }
 
 #[test]
-fn exec_with_terminal_and_input_has_both() {
+fn crio_exec_reports_terminal_and_stdin() {
     let sessions = of_runtime("crio-it.jsonl.zst", "crio", &[]);
     let both = |session: &Value| (session["tty"].clone(), session["stdin"].clone());
     let of_command = |words: &str| sessions.iter().find(|session| command(session) == words).expect("a session");
@@ -47,7 +47,7 @@ fn exec_with_terminal_and_input_has_both() {
 }
 
 #[test]
-fn probes_of_a_monitor_are_reported_as_those_of_a_shim() {
+fn crio_probes_equal_containerd_probes() {
     let options = ["--kind", "probe"];
     let ours = of_runtime("crio-probes-untold.jsonl.zst", "crio", &options);
     let theirs = of_runtime("crio-probes-untold.jsonl.zst", "containerd", &options);
@@ -69,7 +69,7 @@ fn probes_of_a_monitor_are_reported_as_those_of_a_shim() {
 }
 
 #[test]
-fn sessions_that_no_fact_joins_to_a_process_say_so() {
+fn sessions_without_process_report_gap() {
     let sessions = of_runtime("g-crio-k136.jsonl.zst", "crio", &[]);
     let execs: Vec<&Value> = sessions.iter().filter(|session| session["kind"] == "exec").collect();
     assert_eq!(execs.len(), 10);
@@ -85,7 +85,7 @@ fn sessions_that_no_fact_joins_to_a_process_say_so() {
 }
 
 #[test]
-fn names_come_from_the_cgroup_where_no_file_was_read() {
+fn cgroup_names_pod_without_config_file() {
     let sessions = of_runtime("a-crio-runc.jsonl.zst", "crio", &[]);
     let execs: Vec<&Value> = sessions.iter().filter(|session| session["kind"] == "exec").collect();
     assert!(execs.len() >= 3, "{}", execs.len());
@@ -98,7 +98,7 @@ fn names_come_from_the_cgroup_where_no_file_was_read() {
 }
 
 #[test]
-fn hundred_sessions_at_once_each_have_their_own_bytes() {
+fn hundred_simultaneous_sessions_keep_own_bytes() {
     let sessions = of_runtime("b-crio-k136.jsonl.zst", "crio", &[]);
     let execs: Vec<&Value> = sessions.iter().filter(|session| session["kind"] == "exec").collect();
     assert_eq!(execs.len(), 100);
@@ -131,7 +131,7 @@ fn hundred_sessions_at_once_each_have_their_own_bytes() {
 }
 
 #[test]
-fn a_known_pod_uid_outlasts_a_poorer_answer() {
+fn later_answer_keeps_known_pod_uid() {
     let sessions = sessions("a-go127.jsonl.zst", &[]);
     let of_pod: Vec<&Value> = sessions.values().filter(|session| session["target"]["pod"] == "ho-web").collect();
     assert!(!of_pod.is_empty());

@@ -12,7 +12,7 @@ fn hops(session: &Value) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn a_renamed_socket_never_makes_the_runtime_a_client() {
+fn renamed_socket_never_makes_runtime_a_client() {
     const CRI_DOCKERD: u64 = 27_347;
     let mut told = Vec::new();
     for line in lines("cri-dockerd-renamed-socket.jsonl.zst", &[]) {

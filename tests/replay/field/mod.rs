@@ -51,7 +51,7 @@ fn sessions(name: &str, options: &[&str]) -> BTreeMap<String, Value> {
 const REFUSED: [&str; 3] = ["hostile-bomb-newlines", "hostile-bomb-waiting", "hostile-due-time"];
 
 #[test]
-fn recordings_replay_and_are_listed() {
+fn field_recordings_replay_and_are_listed() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("recordings/field");
     let list = std::fs::read_to_string(folder.join("README.md")).expect("a list");
     let files = std::fs::read_dir(&folder).expect("a folder").map(|file| file.expect("a file").file_name());

@@ -70,12 +70,12 @@ fn is_refused(file: &str, line: &str, why: &str) {
 }
 
 #[test]
-fn a_tick_beyond_all_time_is_damage() {
+fn tick_after_292_years_is_damage() {
     is_refused(&recording("hostile-due-time.jsonl"), "line 5", "`at` is more than 100 years after boot");
 }
 
 #[test]
-fn a_tick_after_a_hundred_years_is_passed_at_once() {
+fn tick_after_hundred_years_replays_quickly() {
     // The same recording with a valid tick: timers that are late by a century cost one step.
     let text = std::fs::read_to_string(recording("hostile-due-time.jsonl")).expect("a recording");
     let folder = tempfile::tempdir().expect("a folder");
@@ -90,12 +90,12 @@ fn a_tick_after_a_hundred_years_is_passed_at_once() {
 }
 
 #[test]
-fn a_bomb_of_observations_is_damage() {
+fn bomb_of_observations_is_damage() {
     is_refused(&recording("hostile-bomb-waiting.jsonl.zst"), "line 2", "`at` is more than 100 years after boot");
 }
 
 #[test]
-fn a_bomb_of_newlines_is_damage() {
+fn bomb_of_newlines_is_damage() {
     is_refused(&recording("hostile-bomb-newlines.jsonl.zst"), "line 10002", "more than 10000 empty lines");
 }
 
@@ -116,7 +116,7 @@ fn written(file: &Path, lines: impl Iterator<Item = String>) {
 }
 
 #[test]
-fn observations_that_never_get_their_turn_are_damage() {
+fn too_many_waiting_observations_are_damage() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("waiting.jsonl.zst").to_string_lossy().into_owned();
     // 400 observations of 800 kB each exceed the window, and no tick releases them. A part of each is random, for a
@@ -145,7 +145,7 @@ fn observations_that_never_get_their_turn_are_damage() {
 }
 
 #[test]
-fn a_file_that_is_compressed_as_no_recording_is_damage() {
+fn extreme_compression_is_damage() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("ticks.jsonl.zst").to_string_lossy().into_owned();
     let tick = r#"{"at":3000000000,"source":"engine","fact":"tick"}"#;
@@ -157,7 +157,7 @@ fn a_file_that_is_compressed_as_no_recording_is_damage() {
 }
 
 #[test]
-fn long_strings_and_many_names_of_losses_are_damage() {
+fn long_strings_and_many_loss_names_are_damage() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("a.jsonl").to_string_lossy().into_owned();
     let lost = |what: &str| {
@@ -181,7 +181,7 @@ fn long_strings_and_many_names_of_losses_are_damage() {
 }
 
 #[test]
-fn many_ends_with_equal_addresses_are_not_compared_each_with_each() {
+fn equal_addresses_cost_linear_time() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("ends.jsonl").to_string_lossy().into_owned();
     let line = |number: u64| {
@@ -202,7 +202,7 @@ fn many_ends_with_equal_addresses_are_not_compared_each_with_each() {
 }
 
 #[test]
-fn no_session_ends_before_it_began() {
+fn session_never_closes_before_it_opens() {
     // The exit of the command has a time right after boot.
     let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings/exit-3.jsonl.zst");
     let text = zstd::decode_all(std::fs::File::open(real).expect("a recording")).expect("zstd");
@@ -236,7 +236,7 @@ fn verdicts(options: &[&str]) -> (Option<i32>, Vec<Value>) {
 }
 
 #[test]
-fn a_fault_of_a_recording_is_told_with_its_span() {
+fn recorded_fault_is_reported_with_time_span() {
     let (code, then) = verdicts(&["--at", "+8s"]);
     let stuck = then.iter().find(|verdict| verdict["code"] == "F09").expect("F09 at +8s");
     assert_eq!((code, &stuck["until"]), (Some(10), &Value::Null), "the fault lasts at this moment");
@@ -259,7 +259,7 @@ fn a_fault_of_a_recording_is_told_with_its_span() {
 }
 
 #[test]
-fn a_recording_of_healthy_sessions_has_no_fault() {
+fn recorded_healthy_sessions_have_no_fault() {
     let ran = ran("b-crio-k136.jsonl.zst", &["diagnose", "--from", "FILE"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stdout);
 }

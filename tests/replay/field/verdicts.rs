@@ -38,7 +38,7 @@ fn roles(session: &Value) -> Vec<(&str, u64)> {
 }
 
 #[test]
-fn a_stopped_kubectl_is_named_and_not_the_kubelet_behind_it() {
+fn stopped_kubectl_is_blamed_instead_of_kubelet() {
     const KUBECTL: u64 = 13_569;
     let all = told("stopped-client-k136.jsonl.zst", &["diagnose"], None);
     let found: Vec<&Value> =
@@ -54,7 +54,7 @@ fn a_stopped_kubectl_is_named_and_not_the_kubelet_behind_it() {
 }
 
 #[test]
-fn sessions_through_a_stopped_kubelet_are_never_well() {
+fn sessions_through_stopped_kubelet_are_never_ok() {
     const NAME: &str = "c01a-kubelet-stopped.jsonl.zst";
     const KUBELET: u64 = 1_029;
     for at in ["+6s", "+8s", "+12s", "+16s", "+20s", "+24s"] {
@@ -83,7 +83,7 @@ fn sessions_through_a_stopped_kubelet_are_never_well() {
 }
 
 #[test]
-fn a_process_holds_the_output_only_by_a_pipe_of_this_exec() {
+fn f25_names_holder_of_pipe_of_same_exec() {
     const NAME: &str = "c11b-f25-wrong-process.jsonl.zst";
     for at in ["+8s", "+9s", "+12s", "+16s", "+20s"] {
         let found = faults(NAME, Some(at));
@@ -94,7 +94,7 @@ fn a_process_holds_the_output_only_by_a_pipe_of_this_exec() {
 }
 
 #[test]
-fn a_stopped_shim_is_told_on_the_session_that_it_holds_up() {
+fn stopped_shim_is_reported_on_its_session() {
     const NAME: &str = "c13-shim-stopped.jsonl.zst";
     for at in ["+5s", "+8s", "+12s", "+15s"] {
         let session = Some("s-b23b18d6bd".to_owned());
@@ -106,7 +106,7 @@ fn a_stopped_shim_is_told_on_the_session_that_it_holds_up() {
 }
 
 #[test]
-fn a_forward_is_kubectls_with_and_without_local_clients() {
+fn port_forward_always_starts_at_kubectl() {
     const NAME: &str = "c06b-pf-hol.jsonl.zst";
     for at in ["+6s", "+8s", "+12s", "+16s", "+20s"] {
         let sessions = listed(NAME, Some(at));
@@ -125,7 +125,7 @@ fn a_forward_is_kubectls_with_and_without_local_clients() {
 /// Sessions with a problem that has no fault code yet: the gap is reported, no process is blamed, and the health is not
 /// ok.
 #[test]
-fn what_has_no_name_yet_is_unknown_and_not_well() {
+fn unclassified_problem_has_unknown_health() {
     for (name, id, moments) in [
         ("c02-kubelet-waits-for-webhook.jsonl.zst", "s-e24fc61214", &["+5s", "+10s", "+20s"][..]),
         ("c05b-stream-drop.jsonl.zst", "s-70ed0d8b70", &["+5s", "+10s"]),
@@ -144,7 +144,7 @@ fn what_has_no_name_yet_is_unknown_and_not_well() {
 
 /// Requests that were refused or never started: they give no session, and other sessions get no fault from them.
 #[test]
-fn what_never_became_a_session_is_no_fault_of_others() {
+fn refused_requests_cause_no_fault() {
     for name in [
         "c04b-kubelet-forbids.jsonl.zst",
         "c05a-stream-reject.jsonl.zst",
@@ -158,7 +158,7 @@ fn what_never_became_a_session_is_no_fault_of_others() {
 }
 
 #[test]
-fn a_command_that_a_relay_left_behind_is_an_orphan_and_no_success() {
+fn command_left_by_relay_is_not_a_success() {
     const NAME: &str = "c10b-idle-lb-fin.jsonl.zst";
     let session = super::sessions(NAME, &[]).into_values().find(|one| one["command"].to_string().contains("exit 5"));
     let session = session.expect("the session of the idle connection");
@@ -169,7 +169,7 @@ fn a_command_that_a_relay_left_behind_is_an_orphan_and_no_success() {
 }
 
 #[test]
-fn no_recorded_session_is_well_while_a_hop_does_not_run() {
+fn stopped_hop_prevents_health_ok() {
     for name in [
         "stopped-client-k136.jsonl.zst",
         "c01a-kubelet-stopped.jsonl.zst",
