@@ -30,7 +30,7 @@ use self::{
     limits::{CLOSED_SESSIONS, Caps, SWEEP_EVERY, TOGETHER},
     reorder::Order,
     state::{
-        Part, Standing, World,
+        Part, Standing, State,
         anchor_id::AnchorId,
         anchors::{Execs, What},
         audit::Audits,
@@ -45,7 +45,7 @@ use self::{
 use crate::model::{
     Actor, BootTime, Change, ContainerInfo, Diagnosis, Fact, Family, Finding, HostFacts, HostNo, Listener, Measures,
     Observation, Pairing, Places, ProcessInfo, RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole,
-    Source, State, Target, TaskKey, Totals, Unit, Want, WatchAs, unit_of_loss,
+    Source, State as SessionState, Target, TaskKey, Totals, Unit, Want, WatchAs, unit_of_loss,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -75,7 +75,7 @@ pub struct Correlator {
     order: Order,
     now: BootTime,
     next_sweep: BootTime,
-    world: World,
+    world: State,
     open: BTreeMap<AnchorId, Open>,
     closed: VecDeque<Arc<Session>>,
     /// Which sessions rest on what: sorted, each once.
@@ -138,7 +138,7 @@ impl Correlator {
             order: Order::default(),
             now: BootTime::default(),
             next_sweep: BootTime::default(),
-            world: World {
+            world: State {
                 hosts: Hosts::new(host),
                 places: options.places(),
                 processes: Processes::default(),
@@ -947,7 +947,7 @@ impl Correlator {
         });
         self.totals.opened += u64::from(is_new);
         let session = Arc::new(session);
-        if session.state == State::Closed {
+        if session.state == SessionState::Closed {
             if is_new {
                 self.tell(Change::Opened(Arc::clone(&session)));
             }

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use super::{
     assemble::roles::{Seen, role_of},
     state::{
-        self, World,
+        self, State,
         sockets::{Socket, SocketNo},
     },
 };
 use crate::model::{Daemon, Family, Loose, Role, SessionId, SocketInfo, SocketRole, Standing, TaskKey};
 
-impl World {
+impl State {
     /// Daemons of the path that live.
     pub(super) fn daemons(&self) -> Vec<Daemon> {
         let of_shims = self.standing.iter().filter(|(_, one)| self.places.is_shim_socket(&one.path));

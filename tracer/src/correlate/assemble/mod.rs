@@ -3,5 +3,7 @@
 pub(in crate::correlate) mod downstream;
 pub(in crate::correlate) mod outcome;
 pub(in crate::correlate) mod roles;
+pub(in crate::correlate) mod starts;
+pub(in crate::correlate) mod stores;
 pub(in crate::correlate) mod upstream;
 pub(in crate::correlate) mod user;

@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use super::upstream::{Builder, Built, Node};
 use crate::correlate::{
-    intake::kubectl::is_kubectl,
     limits::{CLOSE_GRACE, LONG_PROBE, LOSS_TOLD_WITHIN, STREAM_WITHIN},
     state::{
-        World,
+        State,
         anchor_id::AnchorId,
         anchors::{Exec, What},
+        kubectl::is_kubectl,
         sockets::SocketNo,
     },
 };
 use crate::model::{
-    BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SocketId, State,
-    Target, parse_cgroup,
+    BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SocketId,
+    State as SessionState, Target, parse_cgroup,
 };
 
-impl World {
+impl State {
     /// Adds what became known after a session was told to be closed, which it is with its first connection and its command: how its
     /// client ended, and what the other connections had received by their end.
     pub(in crate::correlate) fn add_late(&self, session: &mut Session) {
@@ -93,7 +93,7 @@ impl Builder<'_> {
         let session = Session {
             id: exec.session.clone(),
             kind,
-            state: if ending.closed_at.is_some() { State::Closed } else { State::Open },
+            state: if ending.closed_at.is_some() { SessionState::Closed } else { SessionState::Open },
             opened_at,
             // An end that is told with a time before the session is damage, or a clock that was set.
             closed_at: ending.closed_at.map(|closed| closed.max(opened_at)),

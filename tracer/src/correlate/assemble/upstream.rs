@@ -12,7 +12,7 @@ use super::{
 use crate::correlate::{
     limits::MAX_HOPS,
     state::{
-        Part, World,
+        Part, State,
         anchor_id::AnchorId,
         anchors::{Exec, What},
         pairing::{Join, Verdict},
@@ -47,7 +47,7 @@ pub(in crate::correlate) struct Node {
     pub(in crate::correlate) outbound: Option<SocketNo>,
 }
 
-impl World {
+impl State {
     /// The session of that exec.
     pub(in crate::correlate) fn build(&self, id: &AnchorId, exec: &Exec, now: BootTime) -> Built {
         let (stream, process) = (exec.stream.map(Part::Socket), exec.process.map(Part::Task));
@@ -91,7 +91,7 @@ impl World {
 }
 
 pub(in crate::correlate) struct Builder<'a> {
-    pub(in crate::correlate) world: &'a World,
+    pub(in crate::correlate) world: &'a State,
     pub(in crate::correlate) parts: Vec<Part>,
     pub(in crate::correlate) wants: Vec<Want>,
     pub(in crate::correlate) gaps: Vec<Gap>,
@@ -434,7 +434,7 @@ impl Builder<'_> {
 }
 
 /// Ports by which a process may be API server or kubelet.
-fn process_ports(world: &World, task: TaskKey, inbound: Option<SocketNo>) -> BTreeSet<u16> {
+fn process_ports(world: &State, task: TaskKey, inbound: Option<SocketNo>) -> BTreeSet<u16> {
     let own = world.processes.get(task).map(|process| process.ports.clone()).unwrap_or_default();
     let inbound = inbound.and_then(|no| world.sockets.get(no)).and_then(|socket| socket.tuple);
     own.into_iter().chain(inbound.map(|tuple| tuple.local.port())).collect()

@@ -3,19 +3,12 @@
 
 use crate::correlate::{
     Correlator,
-    assemble::upstream::{Builder, Node},
-    state::{
-        Part, World,
-        anchor_id::AnchorId,
-        anchors::{Exec, What},
-    },
+    state::{State, anchor_id::AnchorId, anchors::What},
 };
-use crate::model::{BootTime, Role, RuncCreate, TaskKey, Want};
+use crate::model::{BootTime, RuncCreate, TaskKey, Want};
 
 /// containerd's namespace of what dockerd has it start: a part of the bundle's path.
 const MOBY: &str = "/moby/";
-/// The kubelet's cgroups: `/kubepods/…`, `/kubepods.slice/…`.
-const KUBEPODS: &str = "kubepods";
 
 impl Correlator {
     /// `runc create`: a container's first process is about to be made.
@@ -62,7 +55,7 @@ impl Correlator {
     }
 }
 
-impl World {
+impl State {
     /// The runtime that started that shim, and whether that was seen; else the one that is connected to it.
     fn starter(&self, shim: TaskKey) -> (Option<TaskKey>, bool) {
         let is_runtime = |task: &TaskKey| self.processes.get(*task).is_some_and(|process| process.is_runtime);
@@ -73,40 +66,3 @@ impl World {
         (connected.next().filter(|_| connected.next().is_none()), false)
     }
 }
-
-impl Builder<'_> {
-    /// Whether the runtime was seen to start that shim.
-    pub(in crate::correlate) fn forked(&self, runtime: Option<TaskKey>, shim: TaskKey) -> bool {
-        runtime.is_some_and(|runtime| self.world.processes.lineage(shim).skip(1).any(|above| above == runtime))
-    }
-
-    /// Who had the runtime start a container: dockerd, where it is dockerd's; the kubelet, where it is in the kubelet's
-    /// cgroups and one kubelet alone is connected.
-    pub(in crate::correlate) fn started_for(&mut self, exec: &Exec, up: &mut Vec<Node>) {
-        let cgroup = exec.process.and_then(|process| self.world.processes.get(process)?.info.cgroup.as_ref());
-        let by_kubelet = cgroup.and_then(|path| path.as_str()).is_some_and(|path| path.contains(KUBEPODS));
-        let mut passes_on = exec.by_dockerd;
-        while let Some(top) = up.last().map(|node| node.task).filter(|_| up.len() <= RUNTIMES) {
-            let connected = self.world.standing.keys().filter(|(_, to)| *to == top).map(|(from, _)| *from);
-            let (kubelets, others): (Vec<_>, Vec<_>) = connected.partition(|task| self.world.is_kubelet(*task));
-            let runtimes: Vec<_> = others
-                .into_iter()
-                .filter(|task| self.world.processes.get(*task).is_some_and(|process| process.is_runtime))
-                .collect();
-            let (task, role) = match (&kubelets[..], &runtimes[..]) {
-                ([kubelet], _) if by_kubelet && !passes_on => (*kubelet, Role::Kubelet),
-                (_, [runtime]) if passes_on || (by_kubelet && kubelets.is_empty()) => (*runtime, Role::Runtime),
-                _ => return,
-            };
-            passes_on = false;
-            self.parts.push(Part::Task(task));
-            up.push(Node { task, role, inbound: None, join: None, outbound: None });
-            if role == Role::Kubelet {
-                return;
-            }
-        }
-    }
-}
-
-/// containerd, dockerd and cri-dockerd, one before the other.
-const RUNTIMES: usize = 3;

@@ -6,7 +6,7 @@ use super::streams::by;
 use crate::correlate::{
     Correlator, limits,
     state::{
-        Part, World,
+        Part, State,
         anchor_id::AnchorId,
         anchors::{Exec, What},
         processes::Looked,
@@ -368,7 +368,7 @@ impl Correlator {
     }
 }
 
-impl World {
+impl State {
     /// The runtime that forked that process, or forked who forked it.
     fn runtime_above(&self, task: TaskKey) -> Option<TaskKey> {
         let is_runtime = |task: &TaskKey| self.processes.get(*task).is_some_and(|process| process.is_runtime);

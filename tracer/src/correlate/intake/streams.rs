@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::correlate::{
     Correlator, limits,
     state::{
-        Standing, World,
+        Standing, State,
         anchor_id::AnchorId,
         anchors::{Claim, What},
         sockets::SocketNo,
@@ -13,13 +13,13 @@ use crate::correlate::{
 };
 use crate::model::{
     Actor, BootTime, Change, Evidence, ExecFifo, Family, FileId, HostNo, RawText, Session, SocketId, SocketInfo,
-    SocketRole, State, TaskKey, Want, is_of_cri, parse_fifo_path,
+    SocketRole, State as SessionState, TaskKey, Want, is_of_cri, parse_fifo_path,
 };
 
 /// Streams by their descriptors.
 const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
 
-impl World {
+impl State {
     /// The exec whose FIFO, or whose runc's pipe, that is.
     fn exec_awaited(&self, task: TaskKey, path: &RawText) -> Option<&AnchorId> {
         match path.as_str().and_then(parse_fifo_path) {
@@ -290,7 +290,7 @@ impl Correlator {
         self.world.execs.identify(&self.world.hosts, id, BootTime(u64::MAX));
         self.totals.closed += 1;
         let session = Session {
-            state: State::Closed,
+            state: SessionState::Closed,
             closed_at: Some(at.max(open.session.opened_at)),
             merged_into: Some(self.world.session_id(id)),
             ..Arc::unwrap_or_clone(open.session)

@@ -4,6 +4,7 @@ pub(in crate::correlate) mod anchor_id;
 pub(in crate::correlate) mod anchors;
 pub(in crate::correlate) mod audit;
 pub(in crate::correlate) mod hosts;
+pub(in crate::correlate) mod kubectl;
 pub(in crate::correlate) mod losses;
 pub(in crate::correlate) mod memory_pairs;
 pub(in crate::correlate) mod pairing;
@@ -32,7 +33,7 @@ use crate::model::{
     BootTime, FileKind, HostNo, Places, RawText, Role, SessionId, SocketId, SocketRole, Target, TaskKey, Tuple,
 };
 
-pub(in crate::correlate) struct World {
+pub(in crate::correlate) struct State {
     pub(in crate::correlate) hosts: Hosts,
     pub(in crate::correlate) places: Places,
     pub(in crate::correlate) processes: Processes,
@@ -62,8 +63,8 @@ pub(in crate::correlate) struct World {
     pub(in crate::correlate) verified: BTreeSet<HostNo>,
 }
 
-impl World {
-    /// Moves what each table refused or discarded into [`World::refused`].
+impl State {
+    /// Moves what each table refused or discarded into [`State::refused`].
     pub(in crate::correlate) fn collect_refused(&mut self) {
         let (sockets, addresses) = self.sockets.take_refused();
         let (fifos, forks) = self.execs.take_discarded();

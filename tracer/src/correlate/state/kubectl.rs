@@ -1,0 +1,128 @@
+//! kubectl processes of this host: how they are recognized, and which connections to API servers they keep.
+
+use super::{State, sockets::SocketNo};
+use crate::model::{Hop, Kind, KubectlCall, ProcessInfo, RawText, TaskKey, parse_kubectl};
+
+impl State {
+    /// Open connections of that process to API servers. Before it asks for the exec, kubectl asks for the pod, on another
+    /// connection: which of them is which is not seen.
+    pub(in crate::correlate) fn open_calls(&self, task: TaskKey) -> impl Iterator<Item = SocketNo> + '_ {
+        let is_open = |no: &SocketNo| self.sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
+        self.calls.get(&task).into_iter().flatten().copied().filter(is_open)
+    }
+
+    /// Keeps a connection of that process to an API server. Where there is no room, closed ones go first. Only a kubectl's
+    /// connections show what was asked for, so only a kubectl's that is refused is a loss.
+    pub(in crate::correlate) fn note_call(&mut self, task: TaskKey, no: SocketNo) {
+        let calls = self.calls.entry(task).or_default();
+        if calls.contains(&no) {
+            return;
+        }
+        if calls.len() >= self.caps.calls {
+            calls.retain(|no| self.sockets.get(*no).is_some_and(|socket| socket.closed.is_none()));
+        }
+        if calls.len() < self.caps.calls {
+            calls.push(no);
+        } else if self.processes.get(task).is_some_and(|process| self.kubectl(task, &process.info).is_some()) {
+            self.refused.add("calls-full", 1);
+        }
+    }
+
+    /// Forgets the connections of processes that are gone.
+    pub(in crate::correlate) fn forget_calls(&mut self) {
+        let processes = &self.processes;
+        self.calls.retain(|task, _| processes.get(*task).is_some());
+    }
+
+    /// What that process asks for, if it is a kubectl: by its name, or because it is connected to an API server and has the arguments of
+    /// a kubectl that leads into a pod. The file may have any name; others that are made with client-go (k9s, helm) have other arguments.
+    pub(in crate::correlate) fn kubectl<'a>(&self, task: TaskKey, client: &'a ProcessInfo) -> Option<KubectlCall<'a>> {
+        let call = parse_kubectl(&client.argv)?;
+        let leads_into_a_pod = kept_open(call.word).is_some() && (call.pod.is_some() || !call.command.is_empty());
+        let acts_like_one = self.calls.contains_key(&task) && call.understood && leads_into_a_pod;
+        (is_kubectl(client) || acts_like_one).then_some(call)
+    }
+
+    /// What that client was told to do, where it is a kubectl and that keeps a connection open.
+    pub(in crate::correlate) fn kubectl_says(&self, client: &Hop) -> Option<Kind> {
+        kept_open(self.kubectl(client.task, &client.process)?.word)
+    }
+
+    /// Whether that `kubectl exec` passes its input on. `None` where that is another command, or the arguments do not say.
+    pub(in crate::correlate) fn kubectl_stdin(&self, client: &Hop) -> Option<bool> {
+        let call = self.kubectl(client.task, &client.process)?;
+        let is_whole = !client.process.argv_truncated || !call.command.is_empty();
+        (call.word == "exec" && call.understood && (call.stdin || is_whole)).then_some(call.stdin)
+    }
+
+    /// Whether that is a kubectl that was told to do something else.
+    pub(in crate::correlate) fn is_request(&self, task: TaskKey) -> bool {
+        let process = self.processes.get(task);
+        let call = process.and_then(|process| self.kubectl(task, &process.info));
+        call.is_some_and(|call| kept_open(call.word).is_none())
+    }
+}
+
+pub(in crate::correlate) fn kept_open(word: &str) -> Option<Kind> {
+    match word {
+        "exec" => Some(Kind::Exec),
+        "attach" | "run" => Some(Kind::Attach),
+        "debug" => Some(Kind::Debug),
+        "cp" => Some(Kind::Cp),
+        "port-forward" => Some(Kind::PortForward),
+        "logs" => Some(Kind::Logs),
+        _ => None,
+    }
+}
+
+/// Whether that is kubectl by its name, with or without a version (`kubectl.1.33`). A plug-in (`kubectl-name`) is another program.
+pub(in crate::correlate) fn is_kubectl(client: &ProcessInfo) -> bool {
+    let program = client.argv.first().and_then(RawText::as_str).and_then(|program| program.rsplit('/').next());
+    let is_name = |name: &str| {
+        let version = name.strip_prefix("kubectl").map(|rest| rest.trim_start_matches(['.', '-', '_', 'v']));
+        version.is_some_and(|version| name == "kubectl" || version.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    program.is_some_and(is_name) || client.comm.as_str().is_some_and(is_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        correlate::{Correlator, Options},
+        model::HostFacts,
+    };
+
+    fn process(line: &str) -> ProcessInfo {
+        ProcessInfo { argv: line.split_whitespace().map(RawText::from).collect(), ..ProcessInfo::default() }
+    }
+
+    #[test]
+    fn a_version_is_a_part_of_kubectls_name() {
+        for name in ["kubectl", "/usr/bin/kubectl", "kubectl.1.33", "kubectl-1.33.2", "kubectl-v1.33", "/x/kubectl1.20"]
+        {
+            assert!(is_kubectl(&process(name)), "{name}");
+        }
+        for name in ["kubectl-ns", "kubectl_complete-ns", "kubectlx", "kube", "k9s", "", "kubectl-view-secret"] {
+            assert!(!is_kubectl(&process(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_renamed_kubectl_is_known_by_arguments_and_connection() {
+        let mut correlator = Correlator::new(&HostFacts::default(), &Options::default());
+        let task = TaskKey::from_ticks(50, 1);
+        let word = |world: &State, line: &str| {
+            let client = process(line);
+            world.kubectl(task, &client).map(|call| call.word.to_owned())
+        };
+        let exec = "k exec -it web -- sh";
+        assert_eq!(word(&correlator.world, exec), None, "connected to nothing");
+        correlator.world.calls.insert(task, Vec::new());
+        assert_eq!(word(&correlator.world, exec).as_deref(), Some("exec"));
+        assert_eq!(word(&correlator.world, "kubectl get pods").as_deref(), Some("get"));
+        for other in ["k9s -n web", "helm get values x", "k9s exec", "docker -H x exec web sh", "flux logs --kind=X"] {
+            assert_eq!(word(&correlator.world, other), None, "{other}");
+        }
+    }
+}
