@@ -3,9 +3,10 @@
 use std::{fs, io::Write as _, path::PathBuf};
 
 use execpath::{
+    escape,
     model::{ContainerInfo, Fact, RawText},
     record::Reader,
-    sink::{FORMATS, escape},
+    sink::FORMATS,
 };
 use execpath_tests::binary::run;
 

@@ -5,12 +5,13 @@ use std::{collections::BTreeSet, sync::Arc};
 use execpath::{
     correlate::{Correlator, Options},
     diagnose::{diagnosis, verdicts},
+    escape,
     model::{
         BootTime, Diagnosis, Fact, Health, Measures, Observation, ProcessMeasure, Report, Session, SessionId, Severity,
         SocketId, Source, Span, TcpInfo, TcpMeasure, TcpState, Timer, TimerKind,
     },
     record::Reader,
-    sink::{Style, diagnosis, escape},
+    sink::{Style, diagnosis},
 };
 use execpath_tests::samples::{self, after};
 

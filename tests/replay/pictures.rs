@@ -7,9 +7,10 @@ use std::{
 };
 
 use execpath::{
+    escape,
     model::{Change, Fact, Finding, Observation, Report, Source, TcpInfo, TcpMeasure, TcpState},
     render::{Collector, PICTURES, Picture},
-    sink::{Header, escape},
+    sink::Header,
 };
 use execpath_tests::{
     binary::{Ran, run},

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use execpath::{
+    escape,
     model::{
         AuditUser, Change, ExitReason, ExitStatus, Finding, Gap, GapCode, Health, RawText, Report, Session,
         SessionExit, SessionId, Totals,
     },
-    sink::{self, FORMATS, Header, LISTS, SHOWN, Sink as _, Style, Table, escape},
+    sink::{self, FORMATS, Header, LISTS, SHOWN, Sink as _, Style, Table},
 };
 use execpath_tests::samples::{self, Kept, finding};
 

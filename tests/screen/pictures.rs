@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use execpath::{
+    escape,
     model::{RawText, Report, Role},
-    sink::escape,
     tui::{Msg, Theme},
 };
 use execpath_tests::samples;

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod diagnose;
 pub mod doctor;
 pub mod engine;
+pub mod escape;
 pub mod explain;
 pub mod live;
 pub mod look;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::exit::Exit;
-use crate::sink::escape;
+use crate::escape;
 
 /// Most bytes of an error line; messages quote user input.
 const LINE: usize = 500;

@@ -9,13 +9,11 @@ use super::{
     played, resolve,
 };
 use crate::{
+    escape,
     merge::{By, Clock, Input, Merge},
     record::Writer,
     redact::Redactor,
-    sink::{
-        escape,
-        words::{NAME, counted},
-    },
+    sink::words::{NAME, counted},
 };
 
 const NS_PER_SECOND: u128 = 1_000_000_000;

@@ -6,8 +6,9 @@ use std::{
 };
 
 use crate::{
+    escape,
     model::{Change, Finding, Link, Report, Role, Session, State},
-    sink::{Header, Sink, escape},
+    sink::{Header, Sink},
 };
 
 /// Longest line of the client's output that is repeated.

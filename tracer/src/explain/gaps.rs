@@ -2,8 +2,8 @@
 
 use super::{Explanation, programs::who_at};
 use crate::{
+    escape,
     model::{GapCode, Session},
-    sink::escape,
 };
 
 /// Most bytes of a gap's text.

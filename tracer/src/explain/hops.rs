@@ -8,8 +8,8 @@ use super::{
     runtimes, stories,
 };
 use crate::{
+    escape,
     model::{Client, Hop, Kind, LinkKind, Role, Session, State},
-    sink::escape,
 };
 
 /// Texts for a hop.

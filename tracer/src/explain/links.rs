@@ -5,8 +5,8 @@ use super::{
     programs::{NAME, is_again, is_dockerd, name, who_at},
 };
 use crate::{
+    escape,
     model::{Kind, Link, LinkKind, Role, Session},
-    sink::escape,
 };
 
 pub(super) fn link(session: &Session, index: usize) -> Option<Explanation> {

@@ -6,8 +6,8 @@ use super::{
     programs::{self, NAME, name},
 };
 use crate::{
+    escape,
     model::{Link, LinkKind, Session, State},
-    sink::escape,
 };
 
 pub(super) fn session(session: &Session) -> Explanation {

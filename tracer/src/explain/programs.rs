@@ -2,8 +2,8 @@
 //! selects words. Roles come from sockets and actions.
 
 use crate::{
+    escape,
     model::{Hop, LinkKind, Role, Session},
-    sink::escape,
 };
 
 /// Most bytes of a name.

@@ -13,10 +13,11 @@ use super::{
     words,
 };
 use crate::{
+    escape,
     explain::{self, Explanation, Step},
     model::{BootTime, Health, LinkKind, Session, State, Unit, Verdict, unit_of_loss},
     sink::{
-        diagnosis, escape,
+        diagnosis,
         ink::Ink,
         words::{self as phrases, NAME},
     },

@@ -8,8 +8,9 @@ use super::{
     words,
 };
 use crate::{
+    escape,
     model::{Confidence, Link},
-    sink::{Header, escape, words as phrases},
+    sink::{Header, words as phrases},
 };
 
 /// Most characters of a label: Mermaid does not wrap lines.

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::{Story, Tale, words};
 use crate::{
+    escape,
     model::{BootTime, Link, LinkKind},
-    sink::{escape, view, words as phrases},
+    sink::{view, words as phrases},
 };
 
 /// Writes every session.

@@ -16,8 +16,9 @@ use super::{
     words,
 };
 use crate::{
+    escape,
     model::{Confidence, Link, LinkKind},
-    sink::{Header, escape, view, words as phrases},
+    sink::{Header, view, words as phrases},
 };
 
 /// Colours of both schemes, and fonts.

@@ -4,9 +4,10 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use super::story::Tale;
 use crate::{
+    escape,
     model::{BootTime, Evidence, Gap, Hop, Link, LinkKind, Role, Session, SocketId, State, Tuple},
     sink::{
-        Header, escape,
+        Header,
         ink::Ink,
         words::{self, NAME, lasted},
     },

@@ -9,15 +9,19 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Header, Style, escape,
+    Header, Style,
     ink::Ink,
     json,
     tree::WIDTH,
     view,
     words::{self, NAME, TEXT, folded},
 };
-use crate::model::{
-    About, BootTime, ClockAnchor, Diagnosis, Health, RawText, Reading, Report, Session, Severity, State, Value, Verdict,
+use crate::{
+    escape,
+    model::{
+        About, BootTime, ClockAnchor, Diagnosis, Health, RawText, Reading, Report, Session, Severity, State, Value,
+        Verdict,
+    },
 };
 
 /// Columns of a label, with its indentation.

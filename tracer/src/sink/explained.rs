@@ -7,11 +7,12 @@ use std::{
 };
 
 use super::{
-    Header, Sink, Style, Target, escape,
+    Header, Sink, Style, Target,
     ink::Ink,
     words::{self, NAME},
 };
 use crate::{
+    escape,
     explain::{self, Explanation, Step},
     model::{BootTime, Change, Finding, Report, Session, SessionId, Span, State},
 };

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-use super::escape;
+use crate::escape;
 
 /// Serialises a value to one line.
 pub(super) fn text(value: &impl Serialize) -> io::Result<Vec<u8>> {

@@ -13,14 +13,17 @@ use tabled::{
 };
 
 use super::{
-    Header, Sink, Style, Target, diagnosis, escape,
+    Header, Sink, Style, Target, diagnosis,
     ink::Ink,
     json,
     jsonl::write_line,
     view,
     words::{self, NAME},
 };
-use crate::model::{ClockAnchor, Degraded, Health, Report, Role, Session, Severity, Span, Verdict};
+use crate::{
+    escape,
+    model::{ClockAnchor, Degraded, Health, Report, Role, Session, Severity, Span, Verdict},
+};
 
 /// Columns of a command and of a target: rows with common names fit 120 columns.
 const COMMAND: usize = 32;

@@ -8,7 +8,6 @@ use crate::model::{
 };
 
 pub mod diagnosis;
-pub mod escape;
 mod explained;
 pub(crate) mod ink;
 pub(crate) mod json;

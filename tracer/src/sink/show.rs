@@ -6,15 +6,18 @@ use std::{
 };
 
 use super::{
-    Header, Sink, Style, Target, escape,
+    Header, Sink, Style, Target,
     ink::Ink,
     tree::{LABEL, Piece, Tree},
     view,
     words::{self, gap_words, lasted},
 };
-use crate::model::{
-    BootTime, Descriptor, ExecFifo, FileKind, Health, Hop, Link, LinkKind, Measures, ProcessMeasure, RawText, Report,
-    Role, Session, SocketId, Span, TaskKey, TcpMeasure, TcpState, TimerKind, parse_fifo_path,
+use crate::{
+    escape,
+    model::{
+        BootTime, Descriptor, ExecFifo, FileKind, Health, Hop, Link, LinkKind, Measures, ProcessMeasure, RawText,
+        Report, Role, Session, SocketId, Span, TaskKey, TcpMeasure, TcpState, TimerKind, parse_fifo_path,
+    },
 };
 
 /// Columns of a command.

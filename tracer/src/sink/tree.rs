@@ -13,14 +13,17 @@ use std::{
 };
 
 use super::{
-    Header, Sink, Style, Target, escape,
+    Header, Sink, Style, Target,
     ink::Ink,
     view,
     words::{self, NAME, TEXT, command, counted, gap_words, into, lasted, outcome, user, who},
 };
-use crate::model::{
-    BootTime, Change, Confidence, Finding, GapCode, Hop, Link, LinkKind, RawText, Report, Role, Session, SessionId,
-    SocketId, Span, State, TaskKey, Tuple,
+use crate::{
+    escape,
+    model::{
+        BootTime, Change, Confidence, Finding, GapCode, Hop, Link, LinkKind, RawText, Report, Role, Session, SessionId,
+        SocketId, Span, State, TaskKey, Tuple,
+    },
 };
 
 /// Columns that lines keep to if they can.

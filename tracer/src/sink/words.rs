@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Style, escape, ink::Ink, view};
-use crate::model::{
-    AuditUser, BEHIND, BootTime, Client, Degraded, ExitReason, Gap, GapCode, LATE_START, Role, Session, Span,
-    UNANSWERED, Unit, unit_of_loss,
+use super::{Style, ink::Ink, view};
+use crate::{
+    escape,
+    model::{
+        AuditUser, BEHIND, BootTime, Client, Degraded, ExitReason, Gap, GapCode, LATE_START, Role, Session, Span,
+        UNANSWERED, Unit, unit_of_loss,
+    },
 };
 
 /// Longest name (of a pod, process …) shown in full. Kubernetes allows 253 characters; the start identifies a name.

@@ -7,9 +7,10 @@ use ratatui::{
 
 use super::{numbers::bytes, state::State, theme::Theme};
 use crate::{
+    escape,
     explain::{self, Step},
     model::{BootTime, Hop, Link, Report, Session, Severity, SocketId, Verdict},
-    sink::{escape, show, view, words},
+    sink::{show, view, words},
 };
 
 /// Longest name, and longest untrusted text.

@@ -12,9 +12,9 @@ use ratatui::{
 
 use super::state::{Focus, Sort, State};
 use crate::{
+    escape,
     model::{Health, Report, Session, State as Life},
     sink::{
-        escape,
         list::{client, short},
         view, words,
     },

@@ -13,9 +13,10 @@ use super::{
     state::{Focus, State},
 };
 use crate::{
+    escape,
     explain::{self, Step},
     model::{Confidence, Hop, Link, LinkKind, Measures, Report, Role, Session, Severity, SocketId, TcpState, Verdict},
-    sink::{escape, words},
+    sink::words,
 };
 
 /// Columns of the moving traffic mark.

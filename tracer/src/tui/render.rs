@@ -18,8 +18,9 @@ use super::{
     state::{Focus, State},
 };
 use crate::{
+    escape,
     model::{Health, Session, SessionId, Severity, State as Life, Verdict},
-    sink::{escape, view, words},
+    sink::{view, words},
 };
 
 /// Longest host name and note.

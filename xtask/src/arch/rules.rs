@@ -23,12 +23,14 @@ pub(super) const MODULES: &[Module] = &[
     // The vocabulary: everything names it, it names nothing.
     pure("model", &[]),
     pure("decode", &["model"]),
+    // Untrusted text is escaped in one place.
+    pure("escape", &["model"]),
     // Replay needs neither decoder nor sources nor sinks.
     pure("correlate", &["model"]),
     // What is wrong follows from a report, live and in replay.
     pure("diagnose", &["model"]),
     // What a path is, in words; names of strangers are escaped in them already.
-    pure("explain", &["model", "sink::escape"]),
+    pure("explain", &["escape", "model"]),
     pure("plan", &["model"]),
     edge("source", &["model", "record", "decode", "plan"]),
     edge("record", &["model"]),
@@ -38,12 +40,11 @@ pub(super) const MODULES: &[Module] = &[
     pure("merge::clocks", &["model"]),
     pure("merge::survey", &["merge::clocks", "model"]),
     // A sink shows a report; it cannot ask for more.
-    edge("sink", &["explain", "model"]),
-    pure("sink::escape", &["model"]),
+    edge("sink", &["escape", "explain", "model"]),
     // What is on the screen follows from what was told, and from keys.
-    pure("tui", &["explain", "model", "sink"]),
+    pure("tui", &["escape", "explain", "model", "sink"]),
     // Pictures are made of what a replay tells a sink.
-    edge("render", &["explain", "model", "sink"]),
+    edge("render", &["escape", "explain", "model", "sink"]),
     edge("probe_host", &["model", "plan", "source::ebpf"]),
     edge("doctor", &["model", "plan", "probe_host"]),
     // What is printed as JSON, described.
@@ -52,7 +53,7 @@ pub(super) const MODULES: &[Module] = &[
     edge("live", &["correlate", "decode", "engine", "model", "plan", "probe_host", "record", "sink", "source"]),
     edge("look", &["correlate", "engine", "live", "model", "probe_host", "redact", "sink", "source"]),
     edge("watch", &["engine", "live", "model", "record", "redact", "sink", "tui"]),
-    edge("demo", &["correlate", "engine", "live", "model", "plan", "probe_host", "sink"]),
+    edge("demo", &["correlate", "engine", "escape", "live", "model", "plan", "probe_host", "sink"]),
     edge(
         "cli",
         &[
@@ -61,6 +62,7 @@ pub(super) const MODULES: &[Module] = &[
             "diagnose",
             "doctor",
             "engine",
+            "escape",
             "live",
             "look",
             "merge",
