@@ -1,6 +1,6 @@
 //! State of the screen.
 
-use super::{clock::Clock, list, theme::Theme};
+use super::{clock::Clock, theme::Theme};
 use crate::{
     explain::{self, Step},
     model::{Report, Session, SessionId},
@@ -127,21 +127,5 @@ impl State {
         let report = self.report.as_ref()?;
         let id = self.selected.as_ref()?;
         self.rows.iter().position(|index| report.sessions.get(*index).is_some_and(|session| session.id == *id))
-    }
-
-    /// Rebuilds the rows. The selection stays on its session; if that disappeared, the session at the same row is
-    /// selected.
-    pub(super) fn refresh(&mut self) {
-        let Some(report) = &self.report else { return };
-        self.rows = list::rows(report, self);
-        let id =
-            |row: usize| self.rows.get(row).and_then(|index| report.sessions.get(*index)).map(|one| one.id.clone());
-        let there =
-            |id: &SessionId| self.rows.iter().any(|index| report.sessions.get(*index).is_some_and(|one| one.id == *id));
-        if !self.selected.as_ref().is_some_and(there) {
-            let last = self.rows.len().saturating_sub(1);
-            self.selected = id(self.cursor.min(last));
-            (self.step, self.path_top, self.scroll) = (0, 0, 0);
-        }
     }
 }

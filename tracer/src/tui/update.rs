@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     explain,
-    model::{BootTime, Report, Span},
+    model::{BootTime, Report, SessionId, Span},
 };
 
 /// Longest filter in characters.
@@ -79,6 +79,22 @@ impl State {
                 self.note = note;
                 None
             }
+        }
+    }
+
+    /// Rebuilds the rows. The selection stays on its session; if that disappeared, the session at the same row is
+    /// selected.
+    fn refresh(&mut self) {
+        let Some(report) = &self.report else { return };
+        self.rows = list::rows(report, self);
+        let id =
+            |row: usize| self.rows.get(row).and_then(|index| report.sessions.get(*index)).map(|one| one.id.clone());
+        let there =
+            |id: &SessionId| self.rows.iter().any(|index| report.sessions.get(*index).is_some_and(|one| one.id == *id));
+        if !self.selected.as_ref().is_some_and(there) {
+            let last = self.rows.len().saturating_sub(1);
+            self.selected = id(self.cursor.min(last));
+            (self.step, self.path_top, self.scroll) = (0, 0, 0);
         }
     }
 
