@@ -13,7 +13,7 @@ use aya::sys::{Stats, enable_stats};
 use execpath::model::WatchAs;
 
 use crate::{
-    gopher::{Go, Gopher},
+    go_program::{Go, GoProgram},
     trace::Trace,
 };
 
@@ -90,7 +90,7 @@ fn goroutine_lookup_runs_within_time_limit() {
     let Some(go) = Go::since(21).into_iter().next() else { return };
     let _measured = enable_stats(Stats::RunTime).expect("the kernel measures run times");
     let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
-    let proxy = Gopher::start(&go, "relay.go", &["copy", &backend.local_addr().expect("local").to_string()]);
+    let proxy = GoProgram::start(&go, "relay.go", &["copy", &backend.local_addr().expect("local").to_string()]);
     let mut trace = Trace::on_ports(&[]);
     trace.watch(proxy.pid(), WatchAs::Daemon);
     trace.watch(std::process::id(), WatchAs::Endpoint);

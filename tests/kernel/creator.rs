@@ -10,7 +10,7 @@ use std::{
 use execpath::model::{Fact, SocketRole, Tuple, WatchAs};
 
 use crate::{
-    gopher::{Go, Gopher},
+    go_program::{Go, GoProgram},
     trace::Trace,
 };
 
@@ -39,7 +39,7 @@ struct Session {
 }
 
 impl Session {
-    fn open(proxy: &mut Gopher, backend: &TcpListener) -> Self {
+    fn open(proxy: &mut GoProgram, backend: &TcpListener) -> Self {
         let mut client = TcpStream::connect(proxy.address).expect("connects");
         client.write_all(b"sessions").expect("sends");
         let from = echo(backend);
@@ -71,9 +71,9 @@ fn touched(trace: &mut Trace, pid: u32) -> BTreeMap<u64, BTreeSet<Tuple>> {
                 assert_ne!(actor.goid, Some(creator), "{seen:?}");
                 let end = socket.tuple.expect("TCP");
                 by_creator.entry(creator).or_default().insert(end);
-                let told = goroutines.entry((creator, end)).or_default();
-                assert!(told.insert(actor.goid), "reported twice: {seen:?}");
-                assert!(told.len() <= 2, "{seen:?}");
+                let reported = goroutines.entry((creator, end)).or_default();
+                assert!(reported.insert(actor.goid), "reported twice: {seen:?}");
+                assert!(reported.len() <= 2, "{seen:?}");
             }
             Fact::Relayed { .. } => panic!("no goroutine copied: {seen:?}"),
             _ => {}
@@ -87,7 +87,7 @@ fn creators_pair_connections_older_than_tracer() {
     for go in Go::since(21) {
         let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
         let to = backend.local_addr().expect("local").to_string();
-        let mut proxy = Gopher::start(&go, "relay.go", &["translate", &to]);
+        let mut proxy = GoProgram::start(&go, "relay.go", &["translate", &to]);
         let mut sessions: Vec<Session> = (0..SESSIONS).map(|_| Session::open(&mut proxy, &backend)).collect();
         let mut trace = Trace::on_ports(&[]);
         trace.watch(proxy.pid(), WatchAs::Endpoint);
@@ -110,7 +110,7 @@ fn old_go_programs_report_no_creators() {
     let Some(go) = Go::since(17).into_iter().next() else { return };
     let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
     let to = backend.local_addr().expect("local").to_string();
-    let mut proxy = Gopher::start(&go, "relay.go", &["translate", &to]);
+    let mut proxy = GoProgram::start(&go, "relay.go", &["translate", &to]);
     let mut trace = Trace::on_ports(&[]);
     trace.watch(proxy.pid(), WatchAs::Endpoint);
     // Any version without creators serves: Go 1.20 keeps none.
@@ -119,8 +119,8 @@ fn old_go_programs_report_no_creators() {
     let mut session = Session::open(&mut proxy, &backend);
     session.beat();
     trace.settle();
-    let told = trace.of(proxy.pid()).iter().any(|seen| matches!(seen.fact, Fact::Touched { .. }));
-    assert!(!told, "{:#?}", trace.seen);
+    let reported = trace.of(proxy.pid()).iter().any(|seen| matches!(seen.fact, Fact::Touched { .. }));
+    assert!(!reported, "{:#?}", trace.seen);
     let accepted = trace
         .of(proxy.pid())
         .into_iter()

@@ -14,15 +14,15 @@ use execpath::model::{Fact, FileId, Program, WatchAs};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::{
-    gopher::{Go, Gopher},
+    go_program::{Go, GoProgram},
     trace::Trace,
 };
 
 /// First minor version of Go with a known goroutine id.
 const MINOR: u32 = 17;
 
-struct Scene {
-    daemon: Gopher,
+struct DaemonFixture {
+    daemon: GoProgram,
     trace: Trace,
     folder: tempfile::TempDir,
 }
@@ -34,9 +34,9 @@ struct Stream {
     client: TcpStream,
 }
 
-impl Scene {
-    fn set(go: &Go, class: WatchAs, program: &Program) -> Self {
-        let daemon = Gopher::start(go, "daemon.go", &[]);
+impl DaemonFixture {
+    fn new(go: &Go, class: WatchAs, program: &Program) -> Self {
+        let daemon = GoProgram::start(go, "daemon.go", &[]);
         let mut trace = Trace::on_ports(&[]);
         trace.watch(daemon.pid(), class);
         trace.probes.set_program(daemon.pid(), program).expect("the map can be written");
@@ -53,23 +53,23 @@ impl Scene {
         let mut writer = File::options().read(true).write(true).open(&path).expect("opens");
         writer.write_all(b"x").expect("there is room");
         let client = TcpStream::connect(self.daemon.address).expect("connects");
-        self.daemon.ask(&format!("{verb} {}", path.display()));
+        self.daemon.request(&format!("{verb} {}", path.display()));
         let mut stream = Stream { path, writer, client };
         stream.client.read_exact(&mut [0]).expect("the first byte");
         stream
     }
 
     /// Reported pairs of FIFO and connection. Each is reported once.
-    fn told(&mut self) -> BTreeSet<(FileId, SocketAddr)> {
+    fn reported(&mut self) -> BTreeSet<(FileId, SocketAddr)> {
         self.trace.settle();
-        let mut told = BTreeSet::new();
+        let mut reported = BTreeSet::new();
         for seen in self.trace.of(self.daemon.pid()) {
             if let Fact::FifoRelayed { actor, fifo, to } = seen.fact {
                 assert!(actor.g.is_some() && actor.goid.is_some(), "{seen:?}");
-                assert!(told.insert((fifo, to.tuple.expect("TCP").remote)), "reported twice: {seen:?}");
+                assert!(reported.insert((fifo, to.tuple.expect("TCP").remote)), "reported twice: {seen:?}");
             }
         }
-        told
+        reported
     }
 
     /// Run count of the probe of read(2).
@@ -96,72 +96,72 @@ impl Stream {
 fn read_probe_pairs_copied_fifo_with_connection() {
     let _counted = enable_stats(Stats::RunTime).expect("the kernel counts");
     for go in Go::since(MINOR) {
-        let mut scene = Scene::set(&go, WatchAs::Daemon, &go.program());
+        let mut fixture = DaemonFixture::new(&go, WatchAs::Daemon, &go.program());
         // Both goroutines already block in read(2) when the probe of reads attaches.
-        let (mut one, mut two) = (scene.stream("copy", "one"), scene.stream("copy", "two"));
-        assert_eq!((scene.runs(), scene.told()), (0, BTreeSet::new()), "reads are not watched yet");
-        scene.trace.probes.watch_reads(true).expect("attaches");
-        scene.trace.probes.watch_reads(true).expect("once is enough");
+        let (mut one, mut two) = (fixture.stream("copy", "one"), fixture.stream("copy", "two"));
+        assert_eq!((fixture.runs(), fixture.reported()), (0, BTreeSet::new()), "reads are not watched yet");
+        fixture.trace.probes.watch_reads(true).expect("attaches");
+        fixture.trace.probes.watch_reads(true).expect("once is enough");
         one.pass();
-        assert_eq!(scene.told(), [one.join()].into(), "{}", go.version);
+        assert_eq!(fixture.reported(), [one.join()].into(), "{}", go.version);
         for _ in 0..3 {
             two.pass();
             one.pass();
         }
-        let three = scene.stream("copy", "three");
+        let three = fixture.stream("copy", "three");
         let all: BTreeSet<_> = [one.join(), two.join(), three.join()].into();
-        assert_eq!(scene.told(), all, "{}", go.version);
+        assert_eq!(fixture.reported(), all, "{}", go.version);
         // A pipe, as the runtime has for each stream of a runc that stays.
         let (reader, writer) = std::io::pipe().expect("a pipe");
-        let pipe = scene.stream_of("copy", format!("/proc/{}/fd/{}", std::process::id(), reader.as_raw_fd()).into());
+        let pipe = fixture.stream_of("copy", format!("/proc/{}/fd/{}", std::process::id(), reader.as_raw_fd()).into());
         let all: BTreeSet<_> = [one.join(), two.join(), three.join(), pipe.join()].into();
-        assert_eq!(scene.told(), all, "{}", go.version);
+        assert_eq!(fixture.reported(), all, "{}", go.version);
         drop(writer);
         // A goroutine that read from another file in between is not paired.
-        let _other = scene.stream("swap", "swapped");
-        assert_eq!(scene.told(), all, "{}", go.version);
-        scene.trace.probes.watch_reads(false).expect("detaches");
-        let runs = scene.runs();
+        let _other = fixture.stream("swap", "swapped");
+        assert_eq!(fixture.reported(), all, "{}", go.version);
+        fixture.trace.probes.watch_reads(false).expect("detaches");
+        let runs = fixture.runs();
         assert!(runs > 0);
-        let _four = scene.stream("copy", "four");
+        let _four = fixture.stream("copy", "four");
         one.pass();
-        assert_eq!((scene.runs(), scene.told()), (runs, all), "reads are not watched any more");
+        assert_eq!((fixture.runs(), fixture.reported()), (runs, all), "reads are not watched any more");
         // Attaching works a second time.
-        scene.trace.probes.watch_reads(true).expect("attaches again");
-        let five = scene.stream("copy", "five");
-        assert!(scene.told().contains(&five.join()), "{}", go.version);
-        scene.trace.probes.watch_reads(false).expect("detaches");
+        fixture.trace.probes.watch_reads(true).expect("attaches again");
+        let five = fixture.stream("copy", "five");
+        assert!(fixture.reported().contains(&five.join()), "{}", go.version);
+        fixture.trace.probes.watch_reads(false).expect("detaches");
     }
 }
 
 #[test]
 fn read_probe_ignores_endpoints_and_unknown_versions() {
     let Some(go) = Go::since(MINOR).into_iter().next() else { return };
-    let mut endpoint = Scene::set(&go, WatchAs::Endpoint, &go.program());
+    let mut endpoint = DaemonFixture::new(&go, WatchAs::Endpoint, &go.program());
     endpoint.trace.probes.watch_reads(true).expect("attaches");
     endpoint.stream("copy", "one").pass();
-    assert_eq!(endpoint.told(), BTreeSet::new(), "FIFOs of an endpoint are not reported");
-    let mut unknown = Scene::set(&go, WatchAs::Daemon, &Program::Go("devel".to_owned()));
+    assert_eq!(endpoint.reported(), BTreeSet::new(), "FIFOs of an endpoint are not reported");
+    let mut unknown = DaemonFixture::new(&go, WatchAs::Daemon, &Program::Go("devel".to_owned()));
     unknown.trace.probes.watch_reads(true).expect("attaches");
     unknown.stream("copy", "one").pass();
-    assert_eq!(unknown.told(), BTreeSet::new(), "a goroutine without a known id is not paired");
+    assert_eq!(unknown.reported(), BTreeSet::new(), "a goroutine without a known id is not paired");
 }
 
 #[test]
 fn fork_reports_goroutine_and_served_connection() {
     for go in Go::since(MINOR) {
-        let mut scene = Scene::set(&go, WatchAs::Daemon, &go.program());
+        let mut fixture = DaemonFixture::new(&go, WatchAs::Daemon, &go.program());
         let mut clients: Vec<TcpStream> = Vec::new();
         for _ in 0..3 {
-            let mut client = TcpStream::connect(scene.daemon.address).expect("connects");
+            let mut client = TcpStream::connect(fixture.daemon.address).expect("connects");
             client.write_all(b"x").expect("sends");
             clients.push(client);
-            scene.daemon.ask("serve");
+            fixture.daemon.request("serve");
         }
-        scene.trace.settle();
-        let of_it = scene.trace.of(scene.daemon.pid());
+        fixture.trace.settle();
+        let of_it = fixture.trace.of(fixture.daemon.pid());
         let mut served = Vec::new();
-        for seen in &scene.trace.seen {
+        for seen in &fixture.trace.seen {
             let (Fact::Exec(info), Some(task)) = (&seen.fact, seen.task) else { continue };
             assert_eq!(info.argv.len(), 1, "true(1): {info:?}");
             let fork = of_it.iter().find_map(|seen| match seen.fact {

@@ -5,7 +5,7 @@ use std::{io::Write, net::TcpStream};
 use execpath::model::{Fact, Observation, SocketId, WatchAs};
 use tracer_common::{FIFO_PATH_BYTES, Fifo, Kind};
 
-use crate::{puppet::Puppet, trace::Trace};
+use crate::{helper_process::HelperProcess, trace::Trace};
 
 fn fifo(seen: &Observation) -> Option<(String, Option<SocketId>)> {
     match &seen.fact {
@@ -18,26 +18,26 @@ fn fifo(seen: &Observation) -> Option<(String, Option<SocketId>)> {
 fn fifo_reports_path_and_inbound_connection() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut trace = Trace::on_ports(&[]);
-    let mut daemon = Puppet::start();
-    let listening = daemon.ask("listen l 127.0.0.1:0");
+    let mut daemon = HelperProcess::start();
+    let listening = daemon.request("listen l 127.0.0.1:0");
     trace.watch(daemon.pid(), WatchAs::Daemon);
     let first = folder.path().join("first").to_string_lossy().into_owned();
-    daemon.ask(&format!("mknod fifo {first}"));
+    daemon.request(&format!("mknod fifo {first}"));
     assert_eq!(trace.wait("a FIFO", fifo), (first, None), "nothing was received before");
     trace.seen.clear();
     let mut client = TcpStream::connect(&listening[2]).expect("connects");
-    let accepted = daemon.ask("accept a l");
+    let accepted = daemon.request("accept a l");
     client.write_all(b"POST").expect("sends");
-    daemon.ask("recv a 4");
+    daemon.request("recv a 4");
     let second = folder.path().join("second").to_string_lossy().into_owned();
-    daemon.ask(&format!("mknod fifo {second}"));
+    daemon.request(&format!("mknod fifo {second}"));
     let number = |word: &String| word.parse().expect("a number");
     let inbound = SocketId::new(number(&accepted[0]), number(&accepted[1]));
     assert_eq!(trace.wait("a FIFO", fifo), (second, Some(inbound)));
     trace.seen.clear();
-    daemon.ask("close a");
+    daemon.request("close a");
     let third = folder.path().join("third").to_string_lossy().into_owned();
-    daemon.ask(&format!("mknod fifo {third}"));
+    daemon.request(&format!("mknod fifo {third}"));
     assert_eq!(trace.wait("a FIFO", fifo), (third, None), "a closed connection is forgotten");
 }
 
@@ -46,12 +46,12 @@ fn mknod_ignores_other_node_types_and_endpoints() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let mut trace = Trace::on_ports(&[]);
-    let (mut daemon, mut endpoint) = (Puppet::start(), Puppet::start());
+    let (mut daemon, mut endpoint) = (HelperProcess::start(), HelperProcess::start());
     trace.watch(daemon.pid(), WatchAs::Daemon);
     trace.watch(endpoint.pid(), WatchAs::Endpoint);
-    assert_eq!(daemon.ask(&format!("mknod file {}", path("file"))), ["Ok(())"]);
-    assert_eq!(daemon.ask(&format!("mknod socket {}", path("socket"))), ["Ok(())"]);
-    assert_eq!(endpoint.ask(&format!("mknod fifo {}", path("fifo"))), ["Ok(())"]);
+    assert_eq!(daemon.request(&format!("mknod file {}", path("file"))), ["Ok(())"]);
+    assert_eq!(daemon.request(&format!("mknod socket {}", path("socket"))), ["Ok(())"]);
+    assert_eq!(endpoint.request(&format!("mknod fifo {}", path("fifo"))), ["Ok(())"]);
     trace.settle();
     assert_eq!(trace.facts(), Vec::<&Observation>::new());
 }
@@ -61,7 +61,7 @@ fn fifo_marks_truncated_path() {
     let folder = tempfile::tempdir().expect("a folder");
     let prefix = format!("{}/", folder.path().display());
     let mut trace = Trace::on_ports(&[]);
-    let mut daemon = Puppet::start();
+    let mut daemon = HelperProcess::start();
     trace.watch(daemon.pid(), WatchAs::Daemon);
     // The last two bytes hold the name; `./` is free to resolve. One NUL is kept.
     for (len, truncated) in
@@ -72,7 +72,7 @@ fn fifo_marks_truncated_path() {
         let filler = len - prefix.len();
         let path = format!("{prefix}{}{}", "./".repeat(filler / 2 - 1), "f".repeat(filler % 2 + 2));
         assert_eq!(path.len(), len);
-        daemon.ask(&format!("mknod fifo {path}"));
+        daemon.request(&format!("mknod fifo {path}"));
         let (seen, _) = trace.wait("a FIFO", fifo);
         assert_eq!(seen, path[..len.min(FIFO_PATH_BYTES - 1)], "a path of {len} bytes");
         let record = trace.raw.iter().find(|raw| raw[..2] == (Kind::Fifo as u16).to_ne_bytes()).expect("a record");

@@ -25,8 +25,8 @@ use execpath::{
 };
 
 use crate::{
+    helper_process::{HelperProcess, own_path},
     netns::NetNs,
-    puppet::{Puppet, own_path},
     trace::{Trace, key, names},
 };
 
@@ -194,19 +194,19 @@ fn wired(name: &str) -> [NetNs; 2] {
     ends
 }
 
-fn inside(netns: &NetNs) -> Puppet {
-    Puppet::under("ip", &["netns", "exec", &netns.0])
+fn inside(netns: &NetNs) -> HelperProcess {
+    HelperProcess::under("ip", &["netns", "exec", &netns.0])
 }
 
 /// A helper process of an unprivileged user, in user and network namespaces of its own. It runs a copy of this program
 /// that every user may execute.
-fn stranger(folder: &Path) -> Puppet {
+fn stranger(folder: &Path) -> HelperProcess {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("the folder's mode can be changed");
     let program = folder.join("stranger");
     fs::copy(own_path(), &program).expect("copies");
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "unshare", "-Urn"]).arg(program);
-    Puppet::by(command)
+    HelperProcess::by(command)
 }
 
 fn loose<'a>(facts: impl IntoIterator<Item = &'a Observation>, port: u16, pairing: Pairing) -> Vec<Loose> {
@@ -231,17 +231,17 @@ fn isns_reject_forged_addresses_in_other_namespace() {
     let [near, far] = wired("forged");
     let mut trace = Trace::with(&loader::Options { netns: None, ports: vec![PORT], ..loader::Options::default() });
     let (mut victim, mut server, mut forger) = (inside(&near), inside(&far), stranger(folder.path()));
-    server.ask(&format!("listen l 10.77.0.2:{PORT}"));
-    let local = victim.ask(&format!("connect c 10.77.0.2:{PORT}"))[2].clone();
-    server.ask("accept s l");
+    server.request(&format!("listen l 10.77.0.2:{PORT}"));
+    let local = victim.request(&format!("connect c 10.77.0.2:{PORT}"))[2].clone();
+    server.request("accept s l");
     // The forger uses the same addresses and ports at the same time.
     for arguments in ["link set lo up", "addr add 10.77.0.1/32 dev lo", "addr add 10.77.0.2/32 dev lo"] {
-        assert_eq!(forger.ask(&format!("run ip {arguments}")), ["Some(0)"], "{arguments}");
+        assert_eq!(forger.request(&format!("run ip {arguments}")), ["Some(0)"], "{arguments}");
     }
-    forger.ask(&format!("listen l 10.77.0.2:{PORT}"));
-    forger.ask(&format!("connect-from c {local} 10.77.0.2:{PORT}"));
-    forger.ask("accept s l");
-    let [victim, server, forger_key] = [&victim, &server, &forger].map(|puppet| key(puppet.pid()));
+    forger.request(&format!("listen l 10.77.0.2:{PORT}"));
+    forger.request(&format!("connect-from c {local} 10.77.0.2:{PORT}"));
+    forger.request("accept s l");
+    let [victim, server, forger_key] = [&victim, &server, &forger].map(|helper| key(helper.pid()));
     for (task, accepts) in [(victim, false), (server, true), (forger_key, false), (forger_key, true)] {
         trace.wait("an end", |seen| {
             let is_it = if accepts {

@@ -16,7 +16,7 @@ use execpath::{
 };
 use execpath_tests::binary;
 
-use crate::{puppet::Puppet, trace::Trace};
+use crate::{helper_process::HelperProcess, trace::Trace};
 
 fn id(words: &[String]) -> SocketId {
     let number = |word: &String| word.parse().expect("a number");
@@ -43,11 +43,11 @@ impl Drop for Tracer {
 
 #[test]
 fn trace_reports_close_of_older_connections() {
-    let (mut client, mut server) = (Puppet::start(), Puppet::start());
-    let listening = server.ask("listen l 127.0.0.1:0");
+    let (mut client, mut server) = (HelperProcess::start(), HelperProcess::start());
+    let listening = server.request("listen l 127.0.0.1:0");
     let (_, port) = listening[2].rsplit_once(':').expect("a port");
-    let near = id(&client.ask(&format!("connect a {}", listening[2])));
-    let far = id(&server.ask("accept a l"));
+    let near = id(&client.request(&format!("connect a {}", listening[2])));
+    let far = id(&server.request("accept a l"));
     let both: BTreeSet<u64> = [near, far].into_iter().filter_map(|id| id.cookie).collect();
     let folder = tempfile::tempdir().expect("a folder");
     let recording = folder.path().join("recording.jsonl");
@@ -66,12 +66,12 @@ fn trace_reports_close_of_older_connections() {
     let rest = thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
     // A second tracer shows when the kernel has reported the closes.
     let mut own = Trace::on_ports(&[]);
-    for (puppet, socket) in [(&client, near), (&server, far)] {
-        own.probes.track(socket, crate::trace::key(puppet.pid()), None).expect("there is room");
+    for (helper, socket) in [(&client, near), (&server, far)] {
+        own.probes.track(socket, crate::trace::key(helper.pid()), None).expect("there is room");
     }
-    client.ask("close a");
-    server.ask("recv a 1");
-    server.ask("close a");
+    client.request("close a");
+    server.request("recv a 1");
+    server.request("close a");
     for cookie in &both {
         own.wait("the close", |seen| closed(seen).filter(|seen| seen == cookie));
     }
@@ -81,8 +81,9 @@ fn trace_reports_close_of_older_connections() {
     rest.join().expect("ends").expect("stdout can be read");
     let text = std::fs::read_to_string(&recording).expect("a recording");
     let seen = text.lines().skip(1).map(|line| serde_json::from_str::<Observation>(line).expect("an observation"));
-    let told: BTreeSet<u64> = seen.filter_map(|seen| closed(&seen)).filter(|cookie| both.contains(cookie)).collect();
-    assert_eq!(told, both, "{text}");
+    let reported: BTreeSet<u64> =
+        seen.filter_map(|seen| closed(&seen)).filter(|cookie| both.contains(cookie)).collect();
+    assert_eq!(reported, both, "{text}");
 }
 
 /// Time of the latest observation in a recording, which may still be written, and the way the recording ends.

@@ -7,33 +7,33 @@
 #![expect(clippy::panic, reason = "a test that fails panics; helpers of tests are not `#[test]` themselves")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one sort of fact among all of them")]
 
-mod awaited;
-mod cleanliness;
+mod client;
 mod cost;
 mod creator;
 mod daemon;
 mod fifo;
-mod forged;
-mod full;
-mod go;
-mod gopher;
-mod hostile;
-mod isn;
-mod leak;
 #[cfg(target_arch = "x86_64")]
-mod liar;
+mod forged_goroutines;
+mod forged_runtimes;
+mod full_maps;
+mod go_program;
+mod go_relay;
+mod helper_process;
+mod idle_execs;
+mod idle_relays;
+mod isn;
+mod leaked_fifos;
 mod live;
-mod loss;
+mod lost_records;
 mod measure;
 mod netns;
+mod overload;
 mod process;
-mod puppet;
-mod relay;
-mod roads;
-mod starved;
+mod scan_methods;
+mod snapshot_limits;
 mod tcp;
+mod thread_relay;
 mod trace;
 mod unix;
+mod unload;
 mod wait;
-mod waiting;
-mod who;

@@ -61,7 +61,7 @@ fn ss(arguments: &str, inode: u64) -> String {
 
 /// Numbers of a TCP socket by name, as `ss` prints them.
 #[derive(Debug, PartialEq)]
-struct Line {
+struct SsLine {
     state: String,
     queues: (u32, u32),
     timer: Option<(String, (u64, u64), u8)>,
@@ -71,7 +71,7 @@ struct Line {
 /// Ages grow between two readings.
 const AGES: [&str; 3] = ["lastsnd", "lastrcv", "lastack"];
 
-impl Line {
+impl SsLine {
     fn of(inode: u64) -> Self {
         let line = ss("-tai", inode);
         let mut words = line.split_whitespace();
@@ -140,7 +140,7 @@ fn between(value: u64, one: (u64, u64), other: (u64, u64), what: &str) {
     assert!((low..=high).contains(&value), "{what}: {value} is not within {low} and {high}");
 }
 
-fn check_tcp(measure: &TcpMeasure, before: &Line, after: &Line) {
+fn check_tcp(measure: &TcpMeasure, before: &SsLine, after: &SsLine) {
     assert_eq!(measure.state.token().replace("ESTABLISHED", "ESTAB"), before.state);
     assert_eq!((measure.recv_q, measure.send_q), before.queues);
     match (measure.timer, &before.timer, &after.timer) {
@@ -184,7 +184,7 @@ fn check_tcp(measure: &TcpMeasure, before: &Line, after: &Line) {
     }
     for (name, value) in AGES.into_iter().zip([info.last_sent_ms, info.last_received_ms, info.last_ack_ms]) {
         if before.words.contains_key(name) {
-            let age = |line: &Line| (line.number(name), line.number(name));
+            let age = |line: &SsLine| (line.number(name), line.number(name));
             between(value.into(), age(before), age(after), name);
         }
     }
@@ -196,9 +196,9 @@ fn compare_tcp(end: impl AsFd, tuple: Tuple) -> TcpMeasure {
     let scope = Scope { tcp: [(id, (tuple, netns()))].into(), ..Scope::default() };
     let mut snapshot = snapshot();
     for _ in 0..TRIES {
-        let before = Line::of(id.inode.expect("a socket"));
+        let before = SsLine::of(id.inode.expect("a socket"));
         let measures = measured(&mut snapshot, &scope);
-        let after = Line::of(id.inode.expect("a socket"));
+        let after = SsLine::of(id.inode.expect("a socket"));
         if before.stood_still(&after) {
             let measure = measures.tcp(id).expect("the socket is measured").last;
             check_tcp(&measure, &before, &after);
@@ -439,9 +439,9 @@ fn file_sample_reports_queued_bytes() {
 }
 
 /// A cgroup of version 1 or 2, removed on drop.
-struct Group(PathBuf);
+struct Cgroup(PathBuf);
 
-impl Group {
+impl Cgroup {
     fn make(controller: &str) -> Option<Self> {
         let unified = Path::new("/sys/fs/cgroup/cgroup.procs").exists();
         let top = if unified { PathBuf::from("/sys/fs/cgroup") } else { Path::new("/sys/fs/cgroup").join(controller) };
@@ -459,7 +459,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for Cgroup {
     fn drop(&mut self) {
         // Its processes are gone: they are declared later, so dropped earlier.
         let _busy = fs::remove_dir(&self.0);
@@ -474,7 +474,7 @@ fn skipped<T>(why: impl Debug) -> Option<T> {
 #[test]
 fn cgroup_sample_equals_cgroup_files() {
     let checked = ["pids", "freezer"].map(|controller| {
-        let group = Group::make(controller).or_else(|| skipped(format!("no cgroup can be made for {controller}")))?;
+        let group = Cgroup::make(controller).or_else(|| skipped(format!("no cgroup can be made for {controller}")))?;
         let sleeper = Sleeper::start("sleep", &["1000"], [Stdio::null(), Stdio::null(), Stdio::null()]);
         if !group.write("cgroup.procs", &sleeper.0.id().to_string()) {
             return skipped("the cgroup accepts no process");

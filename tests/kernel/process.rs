@@ -9,7 +9,7 @@ use execpath::model::{ExitStatus, Fact, Observation, ProcessInfo, TaskKey, Watch
 use tracer_common::{ARGV_BYTES, Watch};
 
 use crate::{
-    puppet::{Puppet, os},
+    helper_process::{HelperProcess, os},
     trace::{Trace, key, own_namespace},
 };
 
@@ -26,11 +26,11 @@ fn client_inside_container_becomes_endpoint() {
     let to = listener.local_addr().expect("local");
     let mut trace = Trace::on_ports(&[to.port()]);
     trace.watch(std::process::id(), WatchAs::Daemon);
-    let mut puppet = Puppet::under("unshare", &["-m"]);
-    assert_eq!(trace.probes.watched_as(puppet.pid()), Some(WatchAs::Contained));
-    puppet.ask(&format!("connect a {to}"));
+    let mut helper = HelperProcess::under("unshare", &["-m"]);
+    assert_eq!(trace.probes.watched_as(helper.pid()), Some(WatchAs::Contained));
+    helper.request(&format!("connect a {to}"));
     trace.wait("the connection", |seen| matches!(seen.fact, Fact::Connected { .. }).then_some(()));
-    let of_it = trace.of(puppet.pid());
+    let of_it = trace.of(helper.pid());
     let enrolled =
         of_it.iter().any(|seen| matches!(&seen.fact, Fact::Enrolled(info) if info.watched == Some(WatchAs::Endpoint)));
     assert!(enrolled, "{of_it:#?}");
@@ -136,14 +136,14 @@ fn execve_accepts_empty_argv() {
 #[test]
 fn thread_start_reports_no_fork() {
     let mut trace = Trace::on_ports(&[]);
-    let mut puppet = Puppet::start();
-    trace.watch(puppet.pid(), WatchAs::Daemon);
-    puppet.ask("threads 5");
+    let mut helper = HelperProcess::start();
+    trace.watch(helper.pid(), WatchAs::Daemon);
+    helper.request("threads 5");
     trace.settle();
-    assert_eq!(trace.of(puppet.pid()), Vec::<&Observation>::new());
-    assert_eq!(puppet.ask("run true"), ["Some(0)"]);
+    assert_eq!(trace.of(helper.pid()), Vec::<&Observation>::new());
+    assert_eq!(helper.request("run true"), ["Some(0)"]);
     trace.settle();
-    let forks = trace.of(puppet.pid()).into_iter().filter(|seen| matches!(seen.fact, Fact::Fork { .. })).count();
+    let forks = trace.of(helper.pid()).into_iter().filter(|seen| matches!(seen.fact, Fact::Fork { .. })).count();
     assert_eq!(forks, 1, "{:#?}", trace.seen);
 }
 
@@ -159,31 +159,31 @@ fn exit_status_equals_wait_status() {
 fn exit_is_reported_after_last_thread() {
     for how in ["leave group 3 5", "leave thread 3 5", "leave thread 0 5", "leave thread 5 0"] {
         let mut trace = Trace::on_ports(&[]);
-        let mut puppet = Puppet::start();
-        trace.watch(puppet.pid(), WatchAs::Endpoint);
-        let expected = key(puppet.pid());
-        puppet.tell(how);
-        let status = from_wait(puppet.wait());
-        assert_eq!(trace.wait("the exit", exit_of(puppet.pid())), (expected, status), "{how}");
+        let mut helper = HelperProcess::start();
+        trace.watch(helper.pid(), WatchAs::Endpoint);
+        let expected = key(helper.pid());
+        helper.send(how);
+        let status = from_wait(helper.wait());
+        assert_eq!(trace.wait("the exit", exit_of(helper.pid())), (expected, status), "{how}");
         trace.settle();
-        let facts = trace.of(puppet.pid());
+        let facts = trace.of(helper.pid());
         assert_eq!(facts.len(), 1, "{how}: one exit and nothing else, not {facts:#?}");
-        assert_eq!(trace.probes.watched_as(puppet.pid()), None, "{how}");
+        assert_eq!(trace.probes.watched_as(helper.pid()), None, "{how}");
     }
 }
 
 #[test]
 fn execve_by_thread_keeps_process_key() {
     let mut trace = Trace::on_ports(&[]);
-    let mut puppet = Puppet::start();
-    trace.watch(puppet.pid(), WatchAs::Daemon);
-    let expected = key(puppet.pid());
-    puppet.tell("exec-by-thread sh -c true;exit${IFS}4");
-    assert_eq!(puppet.wait().code(), Some(4));
-    assert_eq!(trace.wait("the exit", exit_of(puppet.pid())), (expected, ExitStatus::Code(4)));
+    let mut helper = HelperProcess::start();
+    trace.watch(helper.pid(), WatchAs::Daemon);
+    let expected = key(helper.pid());
+    helper.send("exec-by-thread sh -c true;exit${IFS}4");
+    assert_eq!(helper.wait().code(), Some(4));
+    assert_eq!(trace.wait("the exit", exit_of(helper.pid())), (expected, ExitStatus::Code(4)));
     trace.settle();
     let execs: Vec<_> =
-        trace.of(puppet.pid()).into_iter().filter_map(info).map(|info| info.argv[0].to_text()).collect();
+        trace.of(helper.pid()).into_iter().filter_map(info).map(|info| info.argv[0].to_text()).collect();
     assert_eq!(execs, ["sh"], "{:#?}", trace.seen);
     assert!(trace.seen.iter().all(|seen| seen.task.is_none_or(|task| task.tgid != expected.tgid || task == expected)));
 }

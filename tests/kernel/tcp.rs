@@ -11,7 +11,7 @@ use execpath::{
 };
 
 use crate::{
-    puppet::Puppet,
+    helper_process::HelperProcess,
     trace::{Trace, key, names, namespace, own_namespace},
 };
 
@@ -39,22 +39,22 @@ fn accepted(seen: &Observation) -> Option<SocketInfo> {
 }
 
 /// A helper process connects to our listener: both ends are reported from connect to close.
-fn story(listen: &str, connect: &str, families: [Family; 2]) {
+fn check_connection(listen: &str, connect: &str, families: [Family; 2]) {
     let listener = TcpListener::bind(listen).expect("listens");
     let port = listener.local_addr().expect("local").port();
     let mut trace = Trace::on_ports(&[port]);
     trace.watch(std::process::id(), WatchAs::Endpoint);
-    let mut puppet = Puppet::start();
+    let mut helper = HelperProcess::start();
     let to = format!("{connect}:{port}");
-    let answer = puppet.ask(&format!("connect a {to}"));
+    let answer = helper.request(&format!("connect a {to}"));
     let (near, local, remote) = (id(&answer), address(&answer[2]), address(&answer[3]));
     let (mut stream, _) = listener.accept().expect("accepts");
     let far = names(&stream);
     stream.write_all(&[1; 500]).expect("sends");
-    puppet.ask("recv a 500");
-    puppet.ask("send a 1000");
+    helper.request("recv a 500");
+    helper.request("send a 1000");
     stream.read_exact(&mut [0; 1000]).expect("receives");
-    puppet.ask("close a");
+    helper.request("close a");
     assert_eq!(stream.read(&mut [0]).expect("receives"), 0, "EOF");
     drop(stream);
     let end = |id: SocketId| {
@@ -65,10 +65,10 @@ fn story(listen: &str, connect: &str, families: [Family; 2]) {
     };
     let near_end = trace.wait("the near end's close", end(near));
     let far_end = trace.wait("the far end's close", end(far));
-    let of_it = trace.of(puppet.pid());
+    let of_it = trace.of(helper.pid());
     let Fact::Enrolled(info) = &of_it[0].fact else { panic!("the first fact enrols the process, not {of_it:#?}") };
-    assert_eq!(of_it[0].task, Some(key(puppet.pid())));
-    assert!(info.argv.iter().any(|word| word.as_bytes() == b"puppet"), "{info:?}");
+    assert_eq!(of_it[0].task, Some(key(helper.pid())));
+    assert!(info.argv.iter().any(|word| word.as_bytes() == b"helper-process"), "{info:?}");
     assert_eq!((info.uid, info.netns), (Some(0), Some(own_namespace("net"))), "{info:?}");
     assert_eq!(info.watched, Some(WatchAs::Endpoint));
     assert_eq!(info.parent, Some(key(std::process::id())));
@@ -100,18 +100,18 @@ fn story(listen: &str, connect: &str, families: [Family; 2]) {
 
 #[test]
 fn connect_to_path_port_enrols_process() {
-    story("127.0.0.1:0", "127.0.0.1", [Family::Inet, Family::Inet]);
+    check_connection("127.0.0.1:0", "127.0.0.1", [Family::Inet, Family::Inet]);
 }
 
 #[test]
 fn connect_over_ipv6_enrols_process() {
-    story("[::1]:0", "[::1]", [Family::Inet6, Family::Inet6]);
+    check_connection("[::1]:0", "[::1]", [Family::Inet6, Family::Inet6]);
 }
 
 #[test]
 fn dual_stack_listener_reports_client_addresses() {
-    story("[::]:0", "127.0.0.1", [Family::Inet, Family::Inet6]);
-    story("[::]:0", "[::ffff:127.0.0.1]", [Family::Inet6, Family::Inet6]);
+    check_connection("[::]:0", "127.0.0.1", [Family::Inet, Family::Inet6]);
+    check_connection("[::]:0", "[::ffff:127.0.0.1]", [Family::Inet6, Family::Inet6]);
 }
 
 /// A port without a listener. The returned socket is bound but does not listen, and keeps the port reserved.
@@ -127,10 +127,10 @@ fn closed_port() -> (rustix::fd::OwnedFd, u16) {
 fn refused_connect_reports_no_connection() {
     let (_held, port) = closed_port();
     let mut trace = Trace::on_ports(&[port]);
-    let mut puppet = Puppet::start();
-    assert_eq!(puppet.ask(&format!("connect a 127.0.0.1:{port}")), ["error", "ConnectionRefused"]);
+    let mut helper = HelperProcess::start();
+    assert_eq!(helper.request(&format!("connect a 127.0.0.1:{port}")), ["error", "ConnectionRefused"]);
     trace.settle();
-    let of_it = trace.of(puppet.pid());
+    let of_it = trace.of(helper.pid());
     assert!(matches!(of_it[0].fact, Fact::Enrolled(_)), "{of_it:#?}");
     assert!(!of_it.iter().any(|seen| matches!(seen.fact, Fact::Connected { .. })), "{of_it:#?}");
 }
@@ -139,19 +139,19 @@ fn refused_connect_reports_no_connection() {
 fn listen_on_path_port_enrols_process() {
     let (held, port) = closed_port();
     let mut trace = Trace::on_ports(&[port]);
-    let mut puppet = Puppet::start();
+    let mut helper = HelperProcess::start();
     drop(held);
-    let answer = puppet.ask(&format!("listen l 127.0.0.1:{port}"));
+    let answer = helper.request(&format!("listen l 127.0.0.1:{port}"));
     let listening = trace.wait("the listener", |seen| match seen.fact {
         Fact::Listening { socket } => Some(socket),
         _ => None,
     });
     assert_eq!(listening.id, id(&answer));
     assert_eq!(listening.tuple.map(|tuple| tuple.local), Some(address(&format!("127.0.0.1:{port}"))));
-    let of_it = trace.of(puppet.pid());
+    let of_it = trace.of(helper.pid());
     assert!(matches!(of_it[0].fact, Fact::Enrolled(_)), "{of_it:#?}");
     let client = TcpStream::connect(("127.0.0.1", port)).expect("connects");
-    let answer = puppet.ask("accept a l");
+    let answer = helper.request("accept a l");
     let seen = trace.wait("the accepted end", accepted);
     assert_eq!(seen.id, id(&answer));
     assert_eq!(seen.tuple, Some(Tuple::new(client.peer_addr().expect("a"), client.local_addr().expect("b"))));
@@ -163,11 +163,11 @@ fn other_ports_report_nothing() {
     let to = listener.local_addr().expect("local");
     let (_held, port) = closed_port();
     let mut trace = Trace::on_ports(&[port]);
-    let mut puppet = Puppet::start();
-    puppet.ask(&format!("connect a {to}"));
-    puppet.ask("listen l 127.0.0.1:0");
-    puppet.ask("send a 10");
-    puppet.ask("close a");
+    let mut helper = HelperProcess::start();
+    helper.request(&format!("connect a {to}"));
+    helper.request("listen l 127.0.0.1:0");
+    helper.request("send a 10");
+    helper.request("close a");
     trace.settle();
     assert_eq!(trace.facts(), Vec::<&Observation>::new());
 }
@@ -176,14 +176,14 @@ fn other_ports_report_nothing() {
 fn other_network_namespace_requires_option() {
     let (_held, port) = closed_port();
     let script = "ip link set lo up && exec \"$@\"";
-    let mut puppet = Puppet::under("unshare", &["-n", "sh", "-c", script, "sh"]);
-    let theirs = namespace(puppet.pid(), "net");
+    let mut helper = HelperProcess::under("unshare", &["-n", "sh", "-c", script, "sh"]);
+    let theirs = namespace(helper.pid(), "net");
     assert_ne!(theirs, own_namespace("net"));
-    puppet.ask(&format!("listen l 127.0.0.1:{port}"));
+    helper.request(&format!("listen l 127.0.0.1:{port}"));
     let mut ours = Trace::on_ports(&[port]);
     let mut only = Trace::with(&Options { netns: Some(theirs), ports: vec![port], ..Options::default() });
     let mut all = Trace::with(&Options { netns: None, ports: vec![port], ..Options::default() });
-    puppet.ask(&format!("connect a 127.0.0.1:{port}"));
+    helper.request(&format!("connect a 127.0.0.1:{port}"));
     ours.settle();
     assert_eq!(ours.facts(), Vec::<&Observation>::new(), "connections of another namespace are not reported");
     for trace in [&mut only, &mut all] {
@@ -236,8 +236,8 @@ fn mptcp_listener_enrols_and_accepts() {
         _ => None,
     });
     let listener = TcpListener::from(socket);
-    let mut puppet = Puppet::start();
-    let near = id(&puppet.ask(&format!("connect a 127.0.0.1:{port}")));
+    let mut helper = HelperProcess::start();
+    let near = id(&helper.request(&format!("connect a 127.0.0.1:{port}")));
     let (stream, _) = listener.accept().expect("accepts");
     let far = trace.wait("the accepted end", accepted);
     assert_eq!(far.id, names(&stream), "the accepted socket");
@@ -248,15 +248,15 @@ fn mptcp_listener_enrols_and_accepts() {
 #[test]
 fn tracked_older_connection_reports_close() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
-    let mut puppet = Puppet::start();
-    let near = id(&puppet.ask(&format!("connect a {}", listener.local_addr().expect("local"))));
+    let mut helper = HelperProcess::start();
+    let near = id(&helper.request(&format!("connect a {}", listener.local_addr().expect("local"))));
     let (mut stream, _) = listener.accept().expect("accepts");
     stream.write_all(&[1; 700]).expect("sends");
-    puppet.ask("recv a 700");
+    helper.request("recv a 700");
     let mut trace = Trace::on_ports(&[]);
-    let owner = key(puppet.pid());
+    let owner = key(helper.pid());
     trace.probes.track(near, owner, Some(SocketRole::Connected)).expect("there is room");
-    puppet.ask("close a");
+    helper.request("close a");
     assert_eq!(stream.read(&mut [0]).expect("receives"), 0, "EOF");
     drop(stream);
     let (task, received) = trace.wait("the close", |seen| match seen.fact {
@@ -272,15 +272,15 @@ fn track_keeps_entry_of_observed_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
     let to = listener.local_addr().expect("local");
     let mut trace = Trace::on_ports(&[to.port()]);
-    let mut puppet = Puppet::start();
-    let near = id(&puppet.ask(&format!("connect a {to}")));
+    let mut helper = HelperProcess::start();
+    let near = id(&helper.request(&format!("connect a {to}")));
     trace.probes.track(near, key(std::process::id()), None).expect("the entry stays unchanged");
     drop(listener);
-    puppet.ask("close a");
+    helper.request("close a");
     let task = trace.wait("the close", |seen| match seen.fact {
         Fact::Closed { socket, .. } if socket.cookie == near.cookie => Some(seen.task),
         _ => None,
     });
-    assert_eq!(task, Some(key(puppet.pid())));
-    trace.probes.track(SocketId::new(0, 7), key(puppet.pid()), None).expect("a socket without cookie is ignored");
+    assert_eq!(task, Some(key(helper.pid())));
+    trace.probes.track(SocketId::new(0, 7), key(helper.pid()), None).expect("a socket without cookie is ignored");
 }

@@ -11,14 +11,14 @@ use std::{
 use execpath::model::{Fact, Observation, SocketId, WatchAs};
 
 use crate::{
-    puppet::Puppet,
+    helper_process::HelperProcess,
     trace::{Trace, names},
 };
 
 /// An accept or connect: own inode, the peer's inode, the peer's pid, path.
-type Seen = (Option<u64>, Option<u64>, Option<u32>, String);
+type UnixEnd = (Option<u64>, Option<u64>, Option<u32>, String);
 
-fn accepted(seen: &Observation) -> Option<Seen> {
+fn accepted(seen: &Observation) -> Option<UnixEnd> {
     match &seen.fact {
         Fact::UnixAccepted { socket, peer, connector, path, bound: true } if !path.to_text().contains("marker") => {
             Some((socket.inode, peer.inode, *connector, path.to_text().into_owned()))
@@ -27,7 +27,7 @@ fn accepted(seen: &Observation) -> Option<Seen> {
     }
 }
 
-fn connected(seen: &Observation) -> Option<Seen> {
+fn connected(seen: &Observation) -> Option<UnixEnd> {
     match &seen.fact {
         Fact::UnixConnected { socket, listener, path, bound: true } if !path.to_text().contains("marker") => {
             Some((socket.inode, None, *listener, path.to_text().into_owned()))
@@ -55,12 +55,12 @@ fn unix_ends_name_each_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("runtime.sock").to_string_lossy().into_owned();
     let mut trace = Trace::on_ports(&[]);
-    let (mut client, mut server) = (Puppet::start(), Puppet::start());
-    server.ask(&format!("unix-listen l {path}"));
+    let (mut client, mut server) = (HelperProcess::start(), HelperProcess::start());
+    server.request(&format!("unix-listen l {path}"));
     trace.watch(client.pid(), WatchAs::Endpoint);
     trace.watch(server.pid(), WatchAs::Daemon);
-    let near = inode(&client.ask(&format!("unix-connect a {path}")));
-    let far = inode(&server.ask("unix-accept b l"));
+    let near = inode(&client.request(&format!("unix-connect a {path}")));
+    let far = inode(&server.request("unix-accept b l"));
     let seen = trace.wait("the connect", connected);
     assert_eq!(seen, (near, None, Some(server.pid()), path.clone()));
     let seen = trace.wait("the accept", accepted);

@@ -27,7 +27,7 @@ pub(crate) fn wait_for<T>(within: Duration, mut look: impl FnMut() -> Option<T>)
 }
 
 /// Writes until the reader takes no more: afterwards the file stays full.
-pub(crate) fn stuff(mut file: impl Write + AsFd, within: Duration) {
+pub(crate) fn fill_up(mut file: impl Write + AsFd, within: Duration) {
     let end = Instant::now() + within;
     loop {
         match file.write(&[0; 4096]) {

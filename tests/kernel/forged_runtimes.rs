@@ -15,7 +15,7 @@ use execpath::{
 use execpath_tests::binary;
 use serde_json::Value;
 
-use crate::{puppet::Puppet, trace::DEADLINE};
+use crate::{helper_process::HelperProcess, trace::DEADLINE};
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 /// Script that gives a helper process a `/run` of its own.
@@ -24,18 +24,18 @@ const OWN_RUN: &str = "mount -t tmpfs none /run && mkdir /run/containerd && exec
 const AS_NOBODY: [&str; 5] = ["--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "-Urm"];
 
 /// Root of the host, like the runtime of a node in a container.
-fn root() -> Puppet {
-    Puppet::under("unshare", &["-m", "sh", "-c", OWN_RUN, "sh"])
+fn root() -> HelperProcess {
+    HelperProcess::under("unshare", &["-m", "sh", "-c", OWN_RUN, "sh"])
 }
 
-fn nobody() -> Puppet {
-    Puppet::under("setpriv", &[&AS_NOBODY[..], &["sh", "-c", OWN_RUN, "sh"]].concat())
+fn nobody() -> HelperProcess {
+    HelperProcess::under("setpriv", &[&AS_NOBODY[..], &["sh", "-c", OWN_RUN, "sh"]].concat())
 }
 
 /// Root without CAP_SYS_ADMIN, as in any container.
-fn contained_root() -> Puppet {
+fn contained_root() -> HelperProcess {
     let drop = format!("{OWN_RUN_WITHOUT} setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin \"$@\"");
-    Puppet::under("unshare", &["-m", "sh", "-c", &drop, "sh"])
+    HelperProcess::under("unshare", &["-m", "sh", "-c", &drop, "sh"])
 }
 const OWN_RUN_WITHOUT: &str = "mount -t tmpfs none /run && mkdir /run/containerd && exec";
 
@@ -44,12 +44,12 @@ fn id(digit: char) -> String {
 }
 
 /// Imitates a runtime and its shim during an exec: a FIFO, `runc exec`, an execve in another mount namespace.
-fn start_exec(puppet: &mut Puppet, container: &str, exec: &str) {
+fn start_exec(helper: &mut HelperProcess, container: &str, exec: &str) {
     let folder = format!("/run/containerd/io.containerd.grpc.v1.cri/containers/{container}/io/1");
-    assert_eq!(puppet.ask(&format!("run mkdir -p {folder}")), ["Some(0)"]);
-    assert_eq!(puppet.ask(&format!("mknod fifo {folder}/{exec}-stdout")), ["Ok(())"]);
+    assert_eq!(helper.request(&format!("run mkdir -p {folder}")), ["Some(0)"]);
+    assert_eq!(helper.request(&format!("mknod fifo {folder}/{exec}-stdout")), ["Ok(())"]);
     let runc = format!("exec --process p --detach --pid-file /run/containerd/{exec}.pid {container}");
-    assert_eq!(puppet.ask(&format!("run unshare -m --fork sleep 0 {runc}")).len(), 1);
+    assert_eq!(helper.request(&format!("run unshare -m --fork sleep 0 {runc}")).len(), 1);
 }
 
 /// Listeners that a snapshot verifies for this process.
@@ -122,46 +122,46 @@ fn is_of(line: &Value, exec: &str) -> bool {
 #[test]
 fn snapshot_verifies_reachable_socket_by_both_methods() {
     for road in [Road::Walk, Road::Iterator] {
-        for (mut puppet, root, at) in
+        for (mut helper, root, at) in
             [(root(), true, Some(SOCKET.into())), (contained_root(), true, None), (nobody(), false, None)]
         {
-            puppet.ask(&format!("unix-listen l {SOCKET}"));
-            assert_eq!(verified(puppet.pid(), road), [Listener { root, at }], "{road:?}");
+            helper.request(&format!("unix-listen l {SOCKET}"));
+            assert_eq!(verified(helper.pid(), road), [Listener { root, at }], "{road:?}");
         }
     }
 }
 
 #[test]
 fn snapshot_finds_renamed_socket() {
-    let mut puppet = root();
-    puppet.ask("unix-listen l /run/4711");
-    assert_eq!(verified(puppet.pid(), Road::Walk), [], "the path is not a runtime's");
-    assert_eq!(puppet.ask("run mv /run/4711 /run/cri-dockerd.sock"), ["Some(0)"]);
+    let mut helper = root();
+    helper.request("unix-listen l /run/4711");
+    assert_eq!(verified(helper.pid(), Road::Walk), [], "the path is not a runtime's");
+    assert_eq!(helper.request("run mv /run/4711 /run/cri-dockerd.sock"), ["Some(0)"]);
     let expected = [Listener { root: true, at: Some("/run/cri-dockerd.sock".into()) }];
     for road in [Road::Walk, Road::Iterator] {
-        assert_eq!(verified(puppet.pid(), road), expected, "{road:?}");
+        assert_eq!(verified(helper.pid(), road), expected, "{road:?}");
     }
-    let answer = Snapshot::new(Options::default()).answer(&Want::Listeners(puppet.pid()), BootTime(1));
+    let answer = Snapshot::new(Options::default()).answer(&Want::Listeners(helper.pid()), BootTime(1));
     assert!(matches!(answer[0].fact, Fact::ProcessSeen(_)));
-    assert_eq!(listeners(&answer, puppet.pid()), expected);
+    assert_eq!(listeners(&answer, helper.pid()), expected);
 }
 
 #[test]
 fn replaced_socket_file_verifies_no_listener() {
-    let (mut puppet, mut other) = (root(), root());
-    puppet.ask(&format!("unix-listen l {SOCKET}"));
-    assert_eq!(puppet.ask(&format!("run rm {SOCKET}")), ["Some(0)"]);
-    assert_eq!(verified(puppet.pid(), Road::Walk), [Listener { root: true, at: None }]);
+    let (mut helper, mut other) = (root(), root());
+    helper.request(&format!("unix-listen l {SOCKET}"));
+    assert_eq!(helper.request(&format!("run rm {SOCKET}")), ["Some(0)"]);
+    assert_eq!(verified(helper.pid(), Road::Walk), [Listener { root: true, at: None }]);
     // Another mount namespace has another file at this path.
-    other.ask(&format!("unix-listen l {SOCKET}"));
-    assert_eq!(verified(puppet.pid(), Road::Walk), [Listener { root: true, at: None }]);
+    other.request(&format!("unix-listen l {SOCKET}"));
+    assert_eq!(verified(helper.pid(), Road::Walk), [Listener { root: true, at: None }]);
 }
 
 #[test]
 fn only_a_real_runtime_starts_sessions() {
     let (mut real, mut forged, mut plain) = (root(), nobody(), contained_root());
-    for puppet in [&mut real, &mut forged, &mut plain] {
-        puppet.ask(&format!("unix-listen l {SOCKET}"));
+    for helper in [&mut real, &mut forged, &mut plain] {
+        helper.request(&format!("unix-listen l {SOCKET}"));
     }
     let tracer = Tracer::start();
     start_exec(&mut forged, &id('a'), &id('b'));
@@ -170,18 +170,18 @@ fn only_a_real_runtime_starts_sessions() {
     start_exec(&mut real, &id('a'), &id('d'));
     let is_whole =
         |line: &Value| is_of(line, &id('d')) && line["session"]["hops"].as_array().is_some_and(|hops| hops.len() == 3);
-    let mut told = Vec::new();
-    while !told.iter().any(is_whole) {
-        told.push(tracer.next());
+    let mut reported = Vec::new();
+    while !reported.iter().any(is_whole) {
+        reported.push(tracer.next());
     }
-    told.extend(tracer.finish());
-    for line in &told {
+    reported.extend(tracer.finish());
+    for line in &reported {
         assert!(!is_of(line, &id('b')) && !is_of(line, &id('c')), "{line:#}");
         for hop in line["session"]["hops"].as_array().into_iter().flatten() {
             assert!(hop["pid"] != forged.pid() && hop["pid"] != plain.pid(), "{line:#}");
         }
     }
-    let session = &told.iter().rfind(|line| is_of(line, &id('d'))).expect("the session is reported")["session"];
+    let session = &reported.iter().rfind(|line| is_of(line, &id('d'))).expect("the session is reported")["session"];
     let roles: Vec<&str> =
         session["hops"].as_array().expect("hops").iter().filter_map(|hop| hop["role"].as_str()).collect();
     assert_eq!(

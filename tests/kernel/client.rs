@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use crate::{
-    puppet::Puppet,
+    helper_process::HelperProcess,
     trace::{DEADLINE, key},
     wait::wait_for,
 };
@@ -33,7 +33,7 @@ impl Drop for Tracer {
 }
 
 /// A helper process below a shell with this terminal.
-fn on_terminal(path: &str) -> Puppet {
+fn on_terminal(path: &str) -> HelperProcess {
     let terminal = File::options().read(true).write(true).open(path).expect("a terminal");
     let mut shell = Command::new("sh");
     // A command afterwards keeps the shell running as the parent.
@@ -45,11 +45,11 @@ fn on_terminal(path: &str) -> Puppet {
     };
     // SAFETY: between fork and exec the closure makes system calls: it allocates nothing and takes no lock.
     unsafe { shell.pre_exec(take) };
-    Puppet::by(shell)
+    HelperProcess::by(shell)
 }
 
 /// Facts recorded so far about the process that connected from this address.
-fn told(recording: &std::path::Path, from: &str) -> Option<(TaskKey, ProcessInfo, Ancestry)> {
+fn recorded(recording: &std::path::Path, from: &str) -> Option<(TaskKey, ProcessInfo, Ancestry)> {
     let text = std::fs::read_to_string(recording).expect("a recording");
     let seen: Vec<Observation> = text.lines().skip(1).filter_map(|line| serde_json::from_str(line).ok()).collect();
     let task = seen.iter().find_map(|seen| match &seen.fact {
@@ -68,8 +68,8 @@ fn trace_reports_terminal_and_ancestors_of_client() {
     grantpt(&terminal).expect("a terminal of our own");
     unlockpt(&terminal).expect("a terminal of our own");
     let path = ptsname(&terminal, Vec::new()).expect("its name").into_string().expect("ASCII");
-    let mut server = Puppet::start();
-    let listening = server.ask("listen l 127.0.0.1:0");
+    let mut server = HelperProcess::start();
+    let listening = server.request("listen l 127.0.0.1:0");
     let (_, port) = listening[2].rsplit_once(':').expect("a port");
     let folder = tempfile::tempdir().expect("a folder");
     let recording = folder.path().join("recording.jsonl");
@@ -84,9 +84,10 @@ fn trace_reports_terminal_and_ancestors_of_client() {
     stdout.read_line(&mut String::new()).expect("the header");
     let rest = thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
     let mut client = on_terminal(&path);
-    let connected = client.ask(&format!("connect a {}", listening[2]));
+    let connected = client.request(&format!("connect a {}", listening[2]));
     // The recording is flushed once a second.
-    let (task, process, ancestry) = wait_for(DEADLINE, || told(&recording, &connected[2])).expect("told");
+    let (task, process, ancestry) =
+        wait_for(DEADLINE, || recorded(&recording, &connected[2])).expect("the client is recorded");
     kill_process(Pid::from_child(&tracer.0), Signal::INT).expect("execpath is running");
     tracer.0.wait().expect("execpath exits");
     rest.join().expect("ends").expect("stdout can be read");

@@ -11,7 +11,7 @@ use aya::programs::loaded_programs;
 use execpath::model::Fact;
 
 use crate::{
-    puppet::Puppet,
+    helper_process::HelperProcess,
     trace::{DEADLINE, Trace},
 };
 
@@ -44,8 +44,8 @@ fn second_tracer_survives_end_of_first() {
     let to = listener.local_addr().expect("local");
     let mut first = Trace::on_ports(&[to.port()]);
     let mut second = Trace::on_ports(&[to.port()]);
-    let mut puppet = Puppet::start();
-    puppet.ask(&format!("connect a {to}"));
+    let mut helper = HelperProcess::start();
+    helper.request(&format!("connect a {to}"));
     let connected = |trace: &mut Trace| {
         trace.wait("the connection", |seen| match seen.fact {
             Fact::Connected { socket, .. } => Some(socket),
@@ -56,6 +56,6 @@ fn second_tracer_survives_end_of_first() {
     assert_eq!(seen, connected(&mut second));
     drop(first);
     second.seen.clear();
-    puppet.ask(&format!("connect b {to}"));
+    helper.request(&format!("connect b {to}"));
     assert_ne!(connected(&mut second), seen, "the second tracer continues");
 }

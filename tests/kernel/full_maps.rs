@@ -13,7 +13,7 @@ use execpath::{
 use tracer_common::Counter;
 
 use crate::{
-    puppet::Puppet,
+    helper_process::HelperProcess,
     trace::{Trace, names, own_namespace},
 };
 
@@ -70,13 +70,13 @@ fn full_receiver_map_counts_refusals() {
     trace.probes.unwatch(std::process::id());
     trace.probes.sweep();
     let before = trace.probes.count(Counter::LastFull);
-    let mut puppet = Puppet::start();
-    trace.watch(puppet.pid(), WatchAs::Endpoint);
-    let listening = puppet.ask("listen l 127.0.0.1:0");
+    let mut helper = HelperProcess::start();
+    trace.watch(helper.pid(), WatchAs::Endpoint);
+    let listening = helper.request("listen l 127.0.0.1:0");
     let mut near = TcpStream::connect(&listening[2]).expect("connects");
-    puppet.ask("accept a l");
+    helper.request("accept a l");
     std::io::Write::write_all(&mut near, b"x").expect("sends");
-    puppet.ask("recv a 1");
+    helper.request("recv a 1");
     assert_eq!(trace.probes.count(Counter::LastFull), before, "entries of unwatched processes are swept");
 }
 

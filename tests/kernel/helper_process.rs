@@ -26,16 +26,16 @@ use rustix::{
 use crate::trace::names;
 
 /// Environment variable set only for helper processes.
-const VARIABLE: &str = "EXECPATH_PUPPET";
+const VARIABLE: &str = "EXECPATH_HELPER_PROCESS";
 
 /// A running helper process, killed on drop.
-pub(crate) struct Puppet {
+pub(crate) struct HelperProcess {
     child: Child,
     to: ChildStdin,
     from: BufReader<ChildStdout>,
 }
 
-impl Puppet {
+impl HelperProcess {
     pub(crate) fn start() -> Self {
         Self::by(Command::new(own_path()))
     }
@@ -48,14 +48,14 @@ impl Puppet {
     }
 
     pub(crate) fn by(mut command: Command) -> Self {
-        command.arg("puppet").env(VARIABLE, "1");
+        command.arg("helper-process").env(VARIABLE, "1");
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the helper process starts");
         let to = child.stdin.take().expect("stdin");
         let from = BufReader::new(child.stdout.take().expect("stdout"));
-        let mut puppet = Self { child, to, from };
-        puppet.ask("hello");
-        puppet
+        let mut helper = Self { child, to, from };
+        helper.request("hello");
+        helper
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -63,8 +63,8 @@ impl Puppet {
     }
 
     /// Sends a command, and returns the words of the answer.
-    pub(crate) fn ask(&mut self, line: &str) -> Vec<String> {
-        self.tell(line);
+    pub(crate) fn request(&mut self, line: &str) -> Vec<String> {
+        self.send(line);
         let mut answer = String::new();
         let read = self.from.read_line(&mut answer).expect("the helper process's stdout");
         assert!(read > 0, "the helper process died of: {line}");
@@ -72,7 +72,7 @@ impl Puppet {
     }
 
     /// Sends a command without an answer.
-    pub(crate) fn tell(&mut self, line: &str) {
+    pub(crate) fn send(&mut self, line: &str) {
         writeln!(self.to, "{line}").expect("the helper process reads its stdin");
     }
 
@@ -82,7 +82,7 @@ impl Puppet {
     }
 }
 
-impl Drop for Puppet {
+impl Drop for HelperProcess {
     fn drop(&mut self) {
         // The helper process may have exited already.
         let _gone = self.child.kill();
@@ -98,16 +98,16 @@ pub(crate) fn own_path() -> OsString {
 /// thread early.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static BEFORE_MAIN: extern "C" fn() = act;
+static BEFORE_MAIN: extern "C" fn() = run_commands;
 
-extern "C" fn act() {
+extern "C" fn run_commands() {
     if std::env::var_os(VARIABLE).is_none() {
         return;
     }
-    let mut stage = Stage::default();
+    let mut sandbox = Sandbox::default();
     for line in stdin().lock().lines() {
         let line = line.expect("a command");
-        let answer = stage.perform(&line.split(' ').collect::<Vec<&str>>());
+        let answer = sandbox.execute(&line.split(' ').collect::<Vec<&str>>());
         // The parent may be gone: then the helper process ends at the next line.
         let _gone = writeln!(std::io::stdout(), "{answer}");
     }
@@ -115,7 +115,7 @@ extern "C" fn act() {
 }
 
 #[derive(Default)]
-struct Stage {
+struct Sandbox {
     sockets: BTreeMap<String, OwnedFd>,
     listeners: BTreeMap<String, TcpListener>,
     unix_listeners: BTreeMap<String, UnixListener>,
@@ -128,20 +128,20 @@ fn unix_address(path: &str) -> SocketAddr {
     }
 }
 
-fn leave(fd: impl AsFd) -> String {
+fn describe(fd: impl AsFd) -> String {
     let id = names(fd);
     format!("{} {}", id.cookie.unwrap_or(0), id.inode.unwrap_or(0))
 }
 
-impl Stage {
+impl Sandbox {
     fn keep(&mut self, name: &str, socket: impl Into<OwnedFd>) -> String {
         let socket = socket.into();
-        let names = leave(&socket);
+        let names = describe(&socket);
         self.sockets.insert(name.to_owned(), socket);
         names
     }
 
-    fn perform(&mut self, words: &[&str]) -> String {
+    fn execute(&mut self, words: &[&str]) -> String {
         match words {
             ["hello"] => "hello".to_owned(),
             ["connect", name, to] => match TcpStream::connect(to) {
@@ -158,7 +158,7 @@ impl Stage {
             }
             ["listen", name, on] => {
                 let listener = TcpListener::bind(on).expect("listens");
-                let answer = format!("{} {}", leave(&listener), listener.local_addr().expect("local"));
+                let answer = format!("{} {}", describe(&listener), listener.local_addr().expect("local"));
                 self.listeners.insert((*name).to_owned(), listener);
                 answer
             }
@@ -238,7 +238,7 @@ impl Stage {
             #[cfg(target_arch = "x86_64")]
             ["forge", goid, creator, act @ ..] => {
                 let number = |word: &str| word.parse::<u64>().expect("a number");
-                self.forge(&Forged::goroutine(number(goid), number(creator)), act)
+                self.forge(&ForgedGoroutine::new(number(goid), number(creator)), act)
             }
             ["exit", code] => exit_group(code.parse().expect("a number")),
             ["exec-by-thread", program, arguments @ ..] => {
@@ -285,13 +285,13 @@ const PARENT_GOID: u64 = 280;
 
 /// Address of a forged `g`: the probes take it for a goroutine.
 #[cfg(target_arch = "x86_64")]
-struct Forged(u64);
+struct ForgedGoroutine(u64);
 
 #[cfg(target_arch = "x86_64")]
-impl Forged {
+impl ForgedGoroutine {
     /// Writes a `g` with bounds around this thread's stack, this id and this creator (src/runtime/runtime2.go, Go
     /// 1.24).
-    fn goroutine(goid: u64, creator: u64) -> Self {
+    fn new(goid: u64, creator: u64) -> Self {
         let page = FORGED_AT as *mut libc::c_void;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
         // SAFETY: nothing else in this process uses the page; a page from an earlier call is replaced.
@@ -330,9 +330,9 @@ impl Forged {
 }
 
 #[cfg(target_arch = "x86_64")]
-impl Stage {
+impl Sandbox {
     /// Runs a command as the forged goroutine.
-    fn forge(&mut self, g: &Forged, act: &[&str]) -> String {
+    fn forge(&mut self, g: &ForgedGoroutine, act: &[&str]) -> String {
         let mut byte = [7_u8];
         let bytes = byte.as_mut_ptr() as u64;
         let number = |fd: &OwnedFd| fd.as_raw_fd().cast_unsigned().into();

@@ -65,13 +65,13 @@ fn command(path: &Path) -> Command {
     go
 }
 
-/// A built program of `tests/kernel/go`.
-pub(crate) struct Built {
+/// The binary of a program in `tests/kernel/go`.
+pub(crate) struct GoBinary {
     program: PathBuf,
     _folder: tempfile::TempDir,
 }
 
-impl Built {
+impl GoBinary {
     pub(crate) fn of(go: &Go, source: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let program = folder.path().join("program");
@@ -87,22 +87,22 @@ impl Built {
 }
 
 /// A running program of `tests/kernel/go`.
-pub(crate) struct Gopher {
+pub(crate) struct GoProgram {
     process: Child,
     /// Address on which the program listens.
     pub(crate) address: SocketAddr,
     to: ChildStdin,
     from: BufReader<ChildStdout>,
-    _built: Rc<Built>,
+    _binary: Rc<GoBinary>,
 }
 
-impl Gopher {
+impl GoProgram {
     pub(crate) fn start(go: &Go, source: &str, arguments: &[&str]) -> Self {
-        Self::run(&Rc::new(Built::of(go, source)), arguments)
+        Self::run(&Rc::new(GoBinary::of(go, source)), arguments)
     }
 
-    pub(crate) fn run(built: &Rc<Built>, arguments: &[&str]) -> Self {
-        let mut process = Command::new(&built.program)
+    pub(crate) fn run(binary: &Rc<GoBinary>, arguments: &[&str]) -> Self {
+        let mut process = Command::new(&binary.program)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -113,7 +113,7 @@ impl Gopher {
         let mut line = String::new();
         from.read_line(&mut line).expect("the program prints its address");
         let address = line.trim().parse().expect("an address");
-        Self { process, address, to, from, _built: Rc::clone(built) }
+        Self { process, address, to, from, _binary: Rc::clone(binary) }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -129,13 +129,13 @@ impl Gopher {
     }
 
     /// Sends a command, and waits until the program has done it.
-    pub(crate) fn ask(&mut self, line: &str) {
+    pub(crate) fn request(&mut self, line: &str) {
         writeln!(self.to, "{line}").expect("the program listens");
         assert_eq!(self.words(), ["done"], "{line}");
     }
 }
 
-impl Drop for Gopher {
+impl Drop for GoProgram {
     fn drop(&mut self) {
         let _gone = self.process.kill();
         let _status = self.process.wait();

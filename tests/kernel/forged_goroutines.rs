@@ -1,19 +1,19 @@
 //! A program that is not Go but pretends to be: it places arbitrary values at Go's `g`, with any id and creator. A
 //! victim has the same `g` at the same address, with the same ids. Every rule based on goroutines must name only
-//! sockets and processes of the liar itself.
+//! sockets and processes of the forger itself.
 
 use std::collections::BTreeSet;
 
 use execpath::model::{Fact, Observation, Program, SocketId, WatchAs};
 
-use crate::{puppet::Puppet, trace::Trace};
+use crate::{helper_process::HelperProcess, trace::Trace};
 
 /// A Go version that keeps a goroutine's creator, so that every rule applies.
 const GO: &str = "go1.24.1";
 
 /// A process with a listener, two accepted connections and one that it opened.
-struct Actor {
-    puppet: Puppet,
+struct DaemonProcess {
+    helper: HelperProcess,
     /// Cookies of its sockets.
     own: BTreeSet<u64>,
     listener: String,
@@ -23,26 +23,26 @@ fn cookie(words: &[String]) -> u64 {
     words[0].parse().expect("a cookie")
 }
 
-impl Actor {
+impl DaemonProcess {
     fn start(trace: &mut Trace) -> Self {
-        let mut puppet = Puppet::start();
-        trace.watch(puppet.pid(), WatchAs::Daemon);
-        trace.probes.set_program(puppet.pid(), &Program::Go(GO.to_owned())).expect("the map can be written");
-        let words = puppet.ask("listen l 127.0.0.1:0");
-        Self { own: [cookie(&words)].into(), listener: words[2].clone(), puppet }
+        let mut helper = HelperProcess::start();
+        trace.watch(helper.pid(), WatchAs::Daemon);
+        trace.probes.set_program(helper.pid(), &Program::Go(GO.to_owned())).expect("the map can be written");
+        let words = helper.request("listen l 127.0.0.1:0");
+        Self { own: [cookie(&words)].into(), listener: words[2].clone(), helper }
     }
 
     fn keep(&mut self, line: &str) {
-        let words = self.puppet.ask(line);
+        let words = self.helper.request(line);
         self.own.insert(cookie(&words));
     }
 
     /// Receives a client's byte on a new connection, as this goroutine.
-    fn receive(&mut self, client: &mut Puppet, name: &str, goid: u64) {
-        client.ask(&format!("connect {name} {}", self.listener));
+    fn receive(&mut self, client: &mut HelperProcess, name: &str, goid: u64) {
+        client.request(&format!("connect {name} {}", self.listener));
         self.keep(&format!("accept {name} l"));
-        client.ask(&format!("send {name} 1"));
-        assert_eq!(self.puppet.ask(&format!("forge {goid} 7 recv {name}")), ["1"]);
+        client.request(&format!("send {name} 1"));
+        assert_eq!(self.helper.request(&format!("forge {goid} 7 recv {name}")), ["1"]);
     }
 }
 
@@ -79,34 +79,34 @@ fn forged_goroutines_name_only_own_sockets() {
     trace.probes.watch_reads(true).expect("attaches");
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-    let (mut victim, mut liar) = (Actor::start(&mut trace), Actor::start(&mut trace));
-    let mut client = Puppet::start();
-    let target = client.ask("listen t 127.0.0.1:0")[2].clone();
+    let (mut victim, mut forger) = (DaemonProcess::start(&mut trace), DaemonProcess::start(&mut trace));
+    let mut client = HelperProcess::start();
+    let target = client.request("listen t 127.0.0.1:0")[2].clone();
     // The victim's goroutine 1 serves a connection, and sleeps: further acts of this `g` in the victim belong to that
     // connection.
     victim.receive(&mut client, "va", 1);
-    // The liar uses the same `g` and has received nothing: its dial, FIFO and fork belong to no connection.
-    liar.keep(&format!("forge 1 7 connect x0 {target}"));
-    liar.puppet.ask(&format!("forge 1 7 mknod {}", path("f0")));
+    // The forger uses the same `g` and has received nothing: its dial, FIFO and fork belong to no connection.
+    forger.keep(&format!("forge 1 7 connect x0 {target}"));
+    forger.helper.request(&format!("forge 1 7 mknod {}", path("f0")));
     // The same acts after receiving on a connection of its own.
-    liar.receive(&mut client, "la", 1);
-    liar.keep(&format!("forge 1 7 connect x1 {target}"));
-    liar.puppet.ask("forge 1 7 send x1");
-    liar.puppet.ask(&format!("forge 1 7 mknod {}", path("f1")));
-    liar.puppet.ask("forge 1 7 fork");
+    forger.receive(&mut client, "la", 1);
+    forger.keep(&format!("forge 1 7 connect x1 {target}"));
+    forger.helper.request("forge 1 7 send x1");
+    forger.helper.request(&format!("forge 1 7 mknod {}", path("f1")));
+    forger.helper.request("forge 1 7 fork");
     // The other direction, and a second goroutine of the same creator.
-    client.ask("accept t1 t");
-    client.ask("accept t2 t");
-    client.ask("send t2 1");
-    liar.puppet.ask("forge 2 7 recv x1");
-    liar.puppet.ask("forge 2 7 send la");
+    client.request("accept t1 t");
+    client.request("accept t2 t");
+    client.request("send t2 1");
+    forger.helper.request("forge 2 7 recv x1");
+    forger.helper.request("forge 2 7 send la");
     // A byte read from a FIFO is sent on a connection.
-    liar.puppet.ask(&format!("forge 3 7 copy {} la", path("f1")));
+    forger.helper.request(&format!("forge 3 7 copy {} la", path("f1")));
     // The victim continues.
     victim.keep(&format!("forge 1 7 connect y {target}"));
     trace.settle();
     let of = |pid: u32| -> Vec<Observation> { trace.of(pid).into_iter().cloned().collect() };
-    for (who, own) in [(liar.puppet.pid(), &liar.own), (victim.puppet.pid(), &victim.own)] {
+    for (who, own) in [(forger.helper.pid(), &forger.own), (victim.helper.pid(), &victim.own)] {
         for seen in of(who) {
             for socket in sockets(&seen.fact) {
                 assert!(
@@ -116,7 +116,7 @@ fn forged_goroutines_name_only_own_sockets() {
             }
         }
     }
-    let rules: BTreeSet<&str> = of(liar.puppet.pid()).iter().filter_map(|seen| rule(&seen.fact)).collect();
+    let rules: BTreeSet<&str> = of(forger.helper.pid()).iter().filter_map(|seen| rule(&seen.fact)).collect();
     let all = ["FIFO made", "FIFO read", "both directions", "creator", "dial", "fork"];
-    assert_eq!(rules, all.into(), "every rule takes the forgery for a goroutine: {:#?}", of(liar.puppet.pid()));
+    assert_eq!(rules, all.into(), "every rule takes the forgery for a goroutine: {:#?}", of(forger.helper.pid()));
 }

@@ -11,7 +11,7 @@ use std::{
 use execpath::model::{Fact, SocketId, SocketRole, WatchAs};
 
 use crate::{
-    gopher::{Go, Gopher},
+    go_program::{Go, GoProgram},
     trace::Trace,
 };
 
@@ -19,11 +19,11 @@ use crate::{
 const CONNECTIONS: u32 = 200;
 
 /// Serves one connection: stores the peer's address under the name in the first eight bytes, then echoes all bytes.
-fn serve(mut stream: TcpStream, met: &std::sync::Mutex<BTreeMap<u64, SocketAddr>>) {
+fn serve(mut stream: TcpStream, peers: &std::sync::Mutex<BTreeMap<u64, SocketAddr>>) {
     let mut name = [0; 8];
     stream.read_exact(&mut name).expect("a name");
     let from = stream.peer_addr().expect("a peer");
-    met.lock().expect("unpoisoned").insert(u64::from_be_bytes(name), from);
+    peers.lock().expect("unpoisoned").insert(u64::from_be_bytes(name), from);
     let mut bytes = vec![0; 4096];
     loop {
         match stream.read(&mut bytes).expect("receives") {
@@ -42,10 +42,10 @@ fn next(state: &mut u64) -> u64 {
 }
 
 /// A client: a few exchanges of random size between two barriers.
-fn ask(address: SocketAddr, name: u64, all_there: &Barrier) -> SocketAddr {
+fn ask(address: SocketAddr, name: u64, barrier: &Barrier) -> SocketAddr {
     let mut stream = TcpStream::connect(address).expect("connects");
     stream.write_all(&name.to_be_bytes()).expect("sends");
-    all_there.wait();
+    barrier.wait();
     let mut state = name + 1;
     for _ in 0..4 {
         let size = usize::try_from(next(&mut state) % 20_000 + 1).expect("small");
@@ -54,7 +54,7 @@ fn ask(address: SocketAddr, name: u64, all_there: &Barrier) -> SocketAddr {
         stream.read_exact(&mut vec![0; size]).expect("the echo");
         sender.join().expect("ends").expect("sends");
     }
-    all_there.wait();
+    barrier.wait();
     stream.local_addr().expect("local")
 }
 
@@ -63,26 +63,26 @@ fn ask(address: SocketAddr, name: u64, all_there: &Barrier) -> SocketAddr {
 fn exercise(mode: &str) -> Option<(Trace, u32, BTreeMap<SocketAddr, SocketAddr>)> {
     let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
     let go = Go::since(17).into_iter().next()?;
-    let relay = Gopher::start(&go, "relay.go", &[mode, &backend.local_addr().expect("local").to_string()]);
+    let relay = GoProgram::start(&go, "relay.go", &[mode, &backend.local_addr().expect("local").to_string()]);
     let mut trace = Trace::on_ports(&[]);
     trace.watch(relay.pid(), WatchAs::Endpoint);
-    let met = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
+    let peers = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
     let servers = {
-        let met = Arc::clone(&met);
+        let peers = Arc::clone(&peers);
         thread::spawn(move || {
             let each = (0..CONNECTIONS).map(|_| {
                 let (stream, _) = backend.accept().expect("accepts");
-                let met = Arc::clone(&met);
-                thread::spawn(move || serve(stream, &met))
+                let peers = Arc::clone(&peers);
+                thread::spawn(move || serve(stream, &peers))
             });
             each.collect::<Vec<_>>()
         })
     };
-    let all_there = Arc::new(Barrier::new(CONNECTIONS as usize));
+    let barrier = Arc::new(Barrier::new(CONNECTIONS as usize));
     let clients: Vec<_> = (0..u64::from(CONNECTIONS))
         .map(|name| {
-            let (all_there, address) = (Arc::clone(&all_there), relay.address);
-            thread::spawn(move || (name, ask(address, name, &all_there)))
+            let (barrier, address) = (Arc::clone(&barrier), relay.address);
+            thread::spawn(move || (name, ask(address, name, &barrier)))
         })
         .collect();
     let clients: Vec<_> = clients.into_iter().map(|client| client.join().expect("a client ends")).collect();
@@ -90,8 +90,8 @@ fn exercise(mode: &str) -> Option<(Trace, u32, BTreeMap<SocketAddr, SocketAddr>)
         server.join().expect("a server ends");
     }
     trace.settle();
-    let met = met.lock().expect("unpoisoned");
-    let truth = clients.into_iter().map(|(name, client)| (client, met[&name])).collect();
+    let peers = peers.lock().expect("unpoisoned");
+    let truth = clients.into_iter().map(|(name, client)| (client, peers[&name])).collect();
     assert_eq!(trace.probes.count(tracer_common::Counter::RingFull), 0, "no record was lost");
     Some((trace, relay.pid(), truth))
 }

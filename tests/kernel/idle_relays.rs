@@ -13,8 +13,8 @@ use execpath::{
 };
 
 use crate::{
-    gopher::{Go, Gopher},
-    wait::{stuff, wait_for},
+    go_program::{Go, GoProgram},
+    wait::{fill_up, wait_for},
 };
 
 /// First minor version of Go with known memory layouts.
@@ -28,7 +28,7 @@ const HELLO: [u8; 8] = *b"hello...";
 
 /// A relay, its backend, and the true pairs of connections.
 struct Relay {
-    gopher: Gopher,
+    program: GoProgram,
     backend: TcpListener,
     /// Client's and backend's end, by the client's address.
     sessions: BTreeMap<SocketAddr, (TcpStream, TcpStream)>,
@@ -38,18 +38,18 @@ struct Relay {
 
 /// Pairs reported by a snapshot: for each client's address the backend's connections, true for client to backend, true
 /// for a copy.
-type Told = BTreeMap<SocketAddr, BTreeSet<(SocketAddr, bool, bool)>>;
+type Pairs = BTreeMap<SocketAddr, BTreeSet<(SocketAddr, bool, bool)>>;
 
 impl Relay {
     fn start(go: &Go, mode: &str) -> Self {
-        Self::run(|backend| Gopher::start(go, "relay.go", &[mode, backend]))
+        Self::run(|backend| GoProgram::start(go, "relay.go", &[mode, backend]))
     }
 
-    fn run(start: impl FnOnce(&str) -> Gopher) -> Self {
+    fn run(start: impl FnOnce(&str) -> GoProgram) -> Self {
         let backend = TcpListener::bind("127.0.0.1:0").expect("listens");
         let address = backend.local_addr().expect("an address").to_string();
-        let gopher = start(&address);
-        Self { gopher, backend, sessions: BTreeMap::new(), silent: Vec::new() }
+        let program = start(&address);
+        Self { program, backend, sessions: BTreeMap::new(), silent: Vec::new() }
     }
 
     fn open(&mut self) -> SocketAddr {
@@ -57,7 +57,7 @@ impl Relay {
     }
 
     fn open_with(&mut self, hello: [u8; HELLO.len()]) -> SocketAddr {
-        let mut client = TcpStream::connect(self.gopher.address).expect("connects");
+        let mut client = TcpStream::connect(self.program.address).expect("connects");
         client.write_all(&hello).expect("sends");
         let (mut end, _) = self.backend.accept().expect("the relay connects");
         end.read_exact(&mut [0; HELLO.len()]).expect("what the client sent");
@@ -66,41 +66,41 @@ impl Relay {
         name
     }
 
-    fn be_silent(&mut self) {
-        self.silent.extend((0..3).map(|_| TcpStream::connect(self.gopher.address).expect("connects")));
+    fn add_silent_clients(&mut self) {
+        self.silent.extend((0..3).map(|_| TcpStream::connect(self.program.address).expect("connects")));
     }
 
     /// The backend sends until all buffers are full: the client does not read.
-    fn stuff(&self, session: SocketAddr) {
+    fn fill_up(&self, session: SocketAddr) {
         let (_, end) = &self.sessions[&session];
         end.set_nonblocking(true).expect("a socket");
-        stuff(end, WITHIN);
+        fill_up(end, WITHIN);
     }
 
     /// Pairs that a snapshot reports.
-    fn told(&self, no_memory: bool) -> Told {
-        let port = self.gopher.address.port();
+    fn reported(&self, no_memory: bool) -> Pairs {
+        let port = self.program.address.port();
         let places = Places::new(Some(port), None, None);
         let facts = Snapshot::new(Options { places, no_memory, ..Options::default() }).take(BootTime(1));
-        let own = || facts.iter().filter(|seen| seen.task.is_some_and(|task| task.tgid == self.gopher.pid()));
+        let own = || facts.iter().filter(|seen| seen.task.is_some_and(|task| task.tgid == self.program.pid()));
         let tuples: BTreeMap<_, _> = own()
             .filter_map(|seen| {
                 if let Fact::SocketSeen { socket } = &seen.fact { Some((socket.id, socket.tuple?)) } else { None }
             })
             .collect();
-        let mut told = Told::new();
+        let mut reported = Pairs::new();
         for seen in own() {
             let Fact::RelayAwaited { from, to, copied } = seen.fact else { continue };
             let (from, to) = (tuples[&from], tuples[&to]);
             let inwards = from.local.port() == port;
             let (client, backend) = if inwards { (from.remote, to.local) } else { (to.remote, from.local) };
-            told.entry(client).or_default().insert((backend, inwards, copied));
+            reported.entry(client).or_default().insert((backend, inwards, copied));
         }
-        told
+        reported
     }
 
     /// The pairs that are true.
-    fn truth(&self, copied: bool) -> Told {
+    fn truth(&self, copied: bool) -> Pairs {
         let truth = |(client, (_, end)): (&SocketAddr, &(TcpStream, TcpStream))| {
             let backend = end.peer_addr().expect("connected");
             (*client, BTreeSet::from([(backend, true, copied), (backend, false, copied)]))
@@ -113,12 +113,12 @@ impl Relay {
         let truth = self.truth(copied);
         let mut count = 0;
         let found = wait_for(WITHIN, || {
-            let told = self.told(false);
-            for (client, pairs) in &told {
+            let reported = self.reported(false);
+            for (client, pairs) in &reported {
                 assert!(truth.get(client).is_some_and(|right| pairs.is_subset(right)), "{client}: {pairs:?}");
             }
-            count = told.len();
-            (told == truth).then_some(())
+            count = reported.len();
+            (reported == truth).then_some(())
         });
         assert!(found.is_some(), "{count} of {} sessions were reported", truth.len());
     }
@@ -132,7 +132,7 @@ fn snapshot_pairs_connections_of_idle_and_stuck_relays() {
             let first: Vec<SocketAddr> = (0..20).map(|_| relay.open()).collect();
             // A copying relay waits for the first bytes and has not connected yet. A splicing relay does not wait.
             if mode == "copy" {
-                relay.be_silent();
+                relay.add_silent_clients();
             }
             relay.check(true);
             // The stacks and descriptors of closed sessions are reused.
@@ -144,10 +144,10 @@ fn snapshot_pairs_connections_of_idle_and_stuck_relays() {
             }
             let some: Vec<SocketAddr> = relay.sessions.keys().copied().step_by(5).collect();
             for session in some {
-                relay.stuff(session);
+                relay.fill_up(session);
             }
             relay.check(true);
-            assert_eq!(relay.told(true), Told::new(), "the memory is not read");
+            assert_eq!(relay.reported(true), Pairs::new(), "the memory is not read");
             eprintln!("{}: {mode}: {} sessions", go.version, relay.sessions.len());
         }
     }
@@ -156,7 +156,7 @@ fn snapshot_pairs_connections_of_idle_and_stuck_relays() {
 #[test]
 fn snapshot_pairs_connections_of_translators() {
     for go in Go::since(SINCE) {
-        let mut relay = Relay::run(|backend| Gopher::start(&go, "translator.go", &[backend]));
+        let mut relay = Relay::run(|backend| GoProgram::start(&go, "translator.go", &[backend]));
         let first: Vec<SocketAddr> = (0..20).map(|_| relay.open()).collect();
         relay.check(true);
         // Stacks, descriptors and memory of closed sessions are reused.
@@ -166,7 +166,7 @@ fn snapshot_pairs_connections_of_translators() {
         for _ in 0..15 {
             relay.open();
         }
-        relay.be_silent();
+        relay.add_silent_clients();
         relay.check(true);
         eprintln!("{}: {} sessions", go.version, relay.sessions.len());
     }
@@ -175,7 +175,7 @@ fn snapshot_pairs_connections_of_translators() {
 #[test]
 fn snapshot_pairs_translators_without_input_one_way() {
     for go in Go::since(SINCE) {
-        let mut relay = Relay::run(|backend| Gopher::start(&go, "translator.go", &[backend]));
+        let mut relay = Relay::run(|backend| GoProgram::start(&go, "translator.go", &[backend]));
         for _ in 0..10 {
             relay.open_with(*b"output..");
         }
@@ -183,10 +183,10 @@ fn snapshot_pairs_translators_without_input_one_way() {
         let mut truth = relay.truth(true);
         truth.values_mut().for_each(|pairs| pairs.retain(|(_, inwards, _)| !inwards));
         assert_eq!(
-            wait_for(WITHIN, || (relay.told(false) == truth).then_some(())),
+            wait_for(WITHIN, || (relay.reported(false) == truth).then_some(())),
             Some(()),
             "{:?}",
-            relay.told(false)
+            relay.reported(false)
         );
     }
 }
@@ -198,7 +198,7 @@ fn creators_pair_connections_of_idle_relays() {
         for _ in 0..20 {
             relay.open();
         }
-        relay.be_silent();
+        relay.add_silent_clients();
         relay.check(false);
         eprintln!("{}: {} sessions", go.version, relay.sessions.len());
     }
@@ -207,6 +207,6 @@ fn creators_pair_connections_of_idle_relays() {
         for _ in 0..5 {
             relay.open();
         }
-        assert_eq!(relay.told(false), Told::new(), "creators are unknown");
+        assert_eq!(relay.reported(false), Pairs::new(), "creators are unknown");
     }
 }

@@ -91,7 +91,7 @@ fn options(road: Road, port: u16, path: &Path) -> Options {
 }
 
 /// Sorted facts about these processes.
-fn told(facts: Vec<Observation>, own: &[u32]) -> Vec<String> {
+fn sorted_facts(facts: Vec<Observation>, own: &[u32]) -> Vec<String> {
     let is_own = |seen: &Observation| seen.task.is_none_or(|task| own.contains(&task.tgid));
     let text = |mut seen: Observation| {
         // sock_diag has no sequence numbers.
@@ -100,9 +100,9 @@ fn told(facts: Vec<Observation>, own: &[u32]) -> Vec<String> {
         }
         format!("{:?} {:?}", seen.task, seen.fact)
     };
-    let mut told: Vec<String> = facts.into_iter().filter(is_own).map(text).collect();
-    told.sort_unstable();
-    told
+    let mut sorted: Vec<String> = facts.into_iter().filter(is_own).map(text).collect();
+    sorted.sort_unstable();
+    sorted
 }
 
 /// Compares the facts of both scan methods about these processes.
@@ -113,7 +113,7 @@ fn compare(port: u16, ask: impl Fn(&mut Snapshot) -> Vec<Observation>, own: &[u3
 fn compare_at(port: u16, path: &Path, ask: impl Fn(&mut Snapshot) -> Vec<Observation>, own: &[u32]) -> Vec<String> {
     let by = |road| {
         let mut snapshot = Snapshot::new(options(road, port, path));
-        let facts = told(ask(&mut snapshot), own);
+        let facts = sorted_facts(ask(&mut snapshot), own);
         assert_eq!(snapshot.road_taken(), road, "this kernel supports both methods");
         facts
     };

@@ -22,8 +22,8 @@ use execpath::{
 };
 
 use crate::{
-    gopher::{Built, Go, Gopher},
-    wait::{stuff, wait_for},
+    go_program::{Go, GoBinary, GoProgram},
+    wait::{fill_up, wait_for},
 };
 
 /// First minor version of Go with known memory layouts.
@@ -41,7 +41,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 
 /// A runtime, and its true sessions.
 struct Runtime {
-    gopher: Gopher,
+    program: GoProgram,
     folder: PathBuf,
     sessions: BTreeMap<String, TcpStream>,
     opaque: BTreeSet<String>,
@@ -51,21 +51,21 @@ struct Runtime {
 
 impl Runtime {
     fn start(go: &Go) -> Self {
-        Self::run(&Rc::new(Built::of(go, "streams.go")))
+        Self::run(&Rc::new(GoBinary::of(go, "streams.go")))
     }
 
-    fn run(built: &Rc<Built>) -> Self {
+    fn run(binary: &Rc<GoBinary>) -> Self {
         let root = tempfile::tempdir().expect("a folder");
         let folder = root.path().join("containers").join("c".repeat(64)).join("io/1");
         std::fs::create_dir_all(&folder).expect("a folder");
-        let gopher = Gopher::run(built, &[folder.to_str().expect("text")]);
-        Self { gopher, folder, sessions: BTreeMap::new(), opaque: BTreeSet::new(), made: 0, _root: root }
+        let program = GoProgram::run(binary, &[folder.to_str().expect("text")]);
+        Self { program, folder, sessions: BTreeMap::new(), opaque: BTreeSet::new(), made: 0, _root: root }
     }
 
     fn open(&mut self, kind: &str) -> String {
         self.made += 1;
         let exec = format!("{:064x}", self.made);
-        let mut stream = TcpStream::connect(self.gopher.address).expect("connects");
+        let mut stream = TcpStream::connect(self.program.address).expect("connects");
         write!(stream, "GET /{exec}?as={kind} HTTP/1.1\r\nHost: x\r\n\r\n").expect("sends");
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line).expect("an answer");
@@ -78,11 +78,11 @@ impl Runtime {
     }
 
     /// Writes to stdout and stderr until all buffers are full: the client does not read.
-    fn stuff(&self, exec: &str) {
+    fn fill_up(&self, exec: &str) {
         for stream in ["stdout", "stderr"] {
             let fifo = self.folder.join(format!("{exec}-{stream}"));
             let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).expect("small");
-            stuff(File::options().write(true).custom_flags(flags).open(fifo).expect("the exec's FIFO"), WITHIN);
+            fill_up(File::options().write(true).custom_flags(flags).open(fifo).expect("the exec's FIFO"), WITHIN);
         }
     }
 
@@ -91,7 +91,7 @@ impl Runtime {
         drop(self.sessions.remove(exec).expect("open"));
         self.opaque.remove(exec);
         let gone = |path: &Path| {
-            let files = std::fs::read_dir(format!("/proc/{}/fd", self.gopher.pid())).expect("the runtime is running");
+            let files = std::fs::read_dir(format!("/proc/{}/fd", self.program.pid())).expect("the runtime is running");
             files.flatten().all(|file| std::fs::read_link(file.path()).ok().as_deref() != Some(path))
         };
         for stream in ["stdout", "stderr"] {
@@ -101,20 +101,20 @@ impl Runtime {
     }
 
     fn key(&self) -> TaskKey {
-        let facts = snapshot().answer(&Want::Pid(self.gopher.pid()), BootTime(1));
+        let facts = snapshot().answer(&Want::Pid(self.program.pid()), BootTime(1));
         facts[0].task.expect("the runtime is running")
     }
 
     /// Client addresses that a snapshot reports for each exec.
-    fn told(&self) -> BTreeSet<(String, SocketAddr)> {
-        let clients = connections(self.gopher.pid());
+    fn reported(&self) -> BTreeSet<(String, SocketAddr)> {
+        let clients = connections(self.program.pid());
         let facts = snapshot().answer(&Want::Fifos(self.key()), BootTime(1));
-        let told = |fact| {
+        let reported = |fact| {
             let Fact::FifoAwaited { path, socket, .. } = fact else { return None };
             let exec = parse_fifo_path(path.as_str()?).expect("a FIFO of an exec").exec;
             Some((exec, clients[&socket.inode.expect("from a snapshot")]))
         };
-        facts.into_iter().filter_map(|seen| told(seen.fact)).collect()
+        facts.into_iter().filter_map(|seen| reported(seen.fact)).collect()
     }
 
     /// Takes snapshots until `right` sessions are reported correctly, or one is wrong.
@@ -128,9 +128,9 @@ impl Runtime {
     }
 
     fn counts(&self) -> Counts {
-        let told = self.told();
+        let reported = self.reported();
         let mut counts = Counts { none: self.sessions.len(), ..Counts::default() };
-        for (exec, client) in told {
+        for (exec, client) in reported {
             if self.sessions.get(&exec).and_then(|stream| stream.local_addr().ok()) == Some(client) {
                 counts.right += 1;
             } else {
@@ -213,7 +213,7 @@ fn snapshot_finds_connections_of_stuck_execs() {
         let mut runtime = Runtime::start(&go);
         for index in 0..10 {
             let exec = runtime.open(STREAMS[index % STREAMS.len()]);
-            runtime.stuff(&exec);
+            runtime.fill_up(&exec);
         }
         let counts = runtime.check(10);
         assert_eq!((counts.right, counts.wrong), (10, 0), "{counts:?}");
@@ -251,8 +251,8 @@ impl Drop for Load {
 
 /// Sessions open and close, and leave stacks, goroutines, inodes and memory to later ones. Every known connection must
 /// be found: stale words must not hide one, either.
-fn strangers(go: &Go, built: &Rc<Built>, seed: u64, rounds: usize) -> Counts {
-    let mut runtime = Runtime::run(built);
+fn reuse_names(go: &Go, binary: &Rc<GoBinary>, seed: u64, rounds: usize) -> Counts {
+    let mut runtime = Runtime::run(binary);
     let mut state = seed;
     let mut counts = Counts::default();
     for round in 0..rounds {
@@ -267,9 +267,14 @@ fn strangers(go: &Go, built: &Rc<Built>, seed: u64, rounds: usize) -> Counts {
             runtime.close(&exec);
         }
         let unknown = if go.is_since(CREATOR_SINCE) { 0 } else { runtime.opaque.len() };
-        let told = runtime.check(runtime.sessions.len() - unknown);
-        assert_eq!((told.wrong, told.none), (0, unknown), "{}, seed {seed}, round {round}: {told:?}", go.version);
-        counts += told;
+        let reported = runtime.check(runtime.sessions.len() - unknown);
+        assert_eq!(
+            (reported.wrong, reported.none),
+            (0, unknown),
+            "{}, seed {seed}, round {round}: {reported:?}",
+            go.version
+        );
+        counts += reported;
     }
     counts
 }
@@ -279,7 +284,7 @@ fn stale_stack_words_name_no_wrong_connection() {
     let is_soak = std::env::var_os("EXECPATH_SOAK").is_some_and(|value| !value.is_empty());
     let goes = Go::since(SINCE);
     for go in &goes {
-        let built = Rc::new(Built::of(go, "streams.go"));
+        let binary = Rc::new(GoBinary::of(go, "streams.go"));
         let _load = Load::start();
         let mut counts = Counts::default();
         let (least, rounds) = if is_soak { (SOAK.div_ceil(goes.len()), 10 * ROUNDS) } else { (0, ROUNDS) };
@@ -287,7 +292,7 @@ fn stale_stack_words_name_no_wrong_connection() {
             if seed > SEEDS && counts.all() >= least {
                 break;
             }
-            counts += strangers(go, &built, seed, rounds);
+            counts += reuse_names(go, &binary, seed, rounds);
             if is_soak {
                 eprintln!("{}: seed {seed}: {counts:?}", go.version);
             }

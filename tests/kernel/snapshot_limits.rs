@@ -110,7 +110,7 @@ fn sample_skips_exited_process_and_reused_pid() {
     let mut snapshot = Snapshot::new(Options::default());
     let task = snapshot.answer(&Want::Pid(child.id()), BootTime(1))[0].task.expect("the child is running");
     let other = TaskKey { start_ticks: task.start_ticks + 1, ..task };
-    let mut told = |task| {
+    let mut reported = |task| {
         let scope = Scope { tasks: [(task, Depth::Whole)].into(), files: true, ..Scope::default() };
         let facts = snapshot.measure(&scope, BootTime(1));
         let of_it: Vec<Fact> = facts.into_iter().filter(|seen| seen.task == Some(task)).map(|seen| seen.fact).collect();
@@ -119,10 +119,10 @@ fn sample_skips_exited_process_and_reused_pid() {
             of_it.iter().any(|fact| matches!(fact, Fact::ProcessMeasured(_) | Fact::Descriptors { .. })),
         )
     };
-    assert_eq!((told(task), told(other)), ((false, true), (true, false)));
+    assert_eq!((reported(task), reported(other)), ((false, true), (true, false)));
     child.kill().expect("the child is running");
     child.wait().expect("ends");
-    assert_eq!(told(task), (true, false));
+    assert_eq!(reported(task), (true, false));
 }
 
 #[test]
