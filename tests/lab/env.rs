@@ -31,10 +31,10 @@ pub(crate) struct Lab {
 pub(crate) type Version = (u32, u32);
 
 /// Longest time to wait for any condition, even on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pause between two looks at a condition that sends no notification.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The running lab; its facts are read once.
 pub(crate) fn lab() -> &'static Lab {
@@ -54,30 +54,30 @@ pub(crate) fn soak() -> bool {
     std::env::var_os("EXECPATH_SOAK").is_some_and(|value| !value.is_empty())
 }
 
-/// Polls until `look` returns a value; panics after [`PATIENCE`].
+/// Polls until `look` returns a value; panics after [`TIMEOUT`].
 pub(crate) fn wait_until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     let found = wait(look);
-    assert!(found.is_some(), "no result after {PATIENCE:?}: {what}");
+    assert!(found.is_some(), "no result after {TIMEOUT:?}: {what}");
     found.expect("checked above")
 }
 
-/// Polls until `look` returns a value; returns `None` after [`PATIENCE`].
+/// Polls until `look` returns a value; returns `None` after [`TIMEOUT`].
 pub(crate) fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         let late = Instant::now() > end;
         let found = look();
         if found.is_some() || late {
             return found;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
 fn env() -> Value {
     let output = xtask(&["lab", "env"]).output().expect("cargo runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "the lab is not up: cargo xtask lab up\n{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the lab is not up: cargo xtask lab up\n{stderr}");
     serde_json::from_slice(&output.stdout).expect("`lab env` prints JSON")
 }
 
@@ -148,7 +148,7 @@ pub(crate) fn on(host: &str, program: impl AsRef<OsStr>) -> Command {
 /// Runs a command and returns its stdout; panics if the command fails.
 pub(crate) fn output(command: &mut Command) -> String {
     let output = command.output().expect("the command starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
     String::from_utf8(output.stdout).expect("text")
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    clear::clear,
+    cleanup::clear,
     env::{lab, soak, wait_until},
     faults::{codes, diagnose, list},
     kubectl::{Exec, Kubectl, Mode, kubectl, mark},

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     env::{lab, on, output, wait_until},
     kubectl::{Exec, Kubectl, Mode, kubectl, mark},
-    said::Said,
+    reported::ReportedSession,
     tracer::{Tracer, sessions},
 };
 
@@ -18,22 +18,22 @@ fn of(arguments: &[&str]) -> Kubectl {
 }
 
 /// Waits for the session of this kubectl that satisfies `is`.
-fn of_client(tracer: &mut Tracer, pid: u32, is: impl Fn(&Said) -> bool) -> Said {
+fn of_client(tracer: &mut Tracer, pid: u32, is: impl Fn(&ReportedSession) -> bool) -> ReportedSession {
     tracer.wait(&format!("a session of kubectl {pid}"), |lines| {
-        sessions(lines).into_values().find(|said| said.pid("kubectl") == Some(pid) && is(said))
+        sessions(lines).into_values().find(|session| session.pid("kubectl") == Some(pid) && is(session))
     })
 }
 
 /// Checks that the path from client to runtime is complete and proved.
-fn reaches_runtime(said: &Said) {
-    let roles = said.roles();
-    assert_eq!(roles.get(..4), Some(&["kubectl", "apiserver", "kubelet", "runtime"][..]), "{said:?}");
-    assert_eq!(said.text("/confidence"), Some("exact"), "{said:?}");
+fn reaches_runtime(session: &ReportedSession) {
+    let roles = session.roles();
+    assert_eq!(roles.get(..4), Some(&["kubectl", "apiserver", "kubelet", "runtime"][..]), "{session:?}");
+    assert_eq!(session.text("/confidence"), Some("exact"), "{session:?}");
     for (role, daemon) in [("apiserver", "kube-apiserver"), ("kubelet", "kubelet"), ("runtime", "containerd")] {
-        assert_eq!(said.pid(role), Some(lab().daemon(daemon)), "{said:?}");
+        assert_eq!(session.pid(role), Some(lab().daemon(daemon)), "{session:?}");
     }
-    let relays = said.links().iter().filter(|link| link["kind"] == "relay").count();
-    assert_eq!(relays, 2, "{said:?}");
+    let relays = session.links().iter().filter(|link| link["kind"] == "relay").count();
+    assert_eq!(relays, 2, "{session:?}");
 }
 
 #[test]
@@ -48,11 +48,13 @@ fn cp_is_reported_in_both_directions() {
         let kubectl = of(&["cp", from, to, "-c", "web"]);
         let pid = kubectl.pid();
         assert!(kubectl.end().status.success());
-        let tar = |said: &Said| said.is_closed() && said.command().first().is_some_and(|word| *word == "tar");
-        let said = of_client(&mut tracer, pid, tar);
-        reaches_runtime(&said);
-        assert_eq!((said.text("/kind"), said.is_complete()), (Some("cp"), true), "{said:?}");
-        assert_eq!(said.exit(), (Some(0), None, "exited"), "{said:?}");
+        let tar = |session: &ReportedSession| {
+            session.is_closed() && session.command().first().is_some_and(|word| *word == "tar")
+        };
+        let session = of_client(&mut tracer, pid, tar);
+        reaches_runtime(&session);
+        assert_eq!((session.text("/kind"), session.is_complete()), (Some("cp"), true), "{session:?}");
+        assert_eq!(session.exit(), (Some(0), None, "exited"), "{session:?}");
     }
     tracer.finish().lost_nothing();
 }
@@ -63,13 +65,14 @@ fn attach_links_client_to_runtime() {
     let kubectl = of(&["attach", "-i", "web", "-c", "web"]);
     // A provisional session appears as soon as kubectl's request is seen. The peers of its connections become known a
     // little later.
-    let is_whole = |said: &Said| said.text("/kind") == Some("attach") && said.gaps() == ["process-unknown"];
-    let said = of_client(&mut tracer, kubectl.pid(), is_whole);
-    reaches_runtime(&said);
+    let is_whole =
+        |session: &ReportedSession| session.text("/kind") == Some("attach") && session.gaps() == ["process-unknown"];
+    let session = of_client(&mut tracer, kubectl.pid(), is_whole);
+    reaches_runtime(&session);
     let pid = kubectl.pid();
     drop(kubectl);
-    let said = of_client(&mut tracer, pid, Said::is_closed);
-    assert_eq!(said.text("/kind"), Some("attach"));
+    let session = of_client(&mut tracer, pid, ReportedSession::is_closed);
+    assert_eq!(session.text("/kind"), Some("attach"));
     tracer.finish().lost_nothing();
 }
 
@@ -99,13 +102,13 @@ fn port_forward_links_serving_processes() {
         let client = client.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         clients.push(client.expect("bash"));
     }
-    let said = of_client(&mut tracer, forward.pid(), |said| {
-        said.text("/kind") == Some("port-forward")
-            && said.roles().iter().filter(|role| **role == "process").count() == 2
+    let session = of_client(&mut tracer, forward.pid(), |session| {
+        session.text("/kind") == Some("port-forward")
+            && session.roles().iter().filter(|role| **role == "process").count() == 2
     });
-    reaches_runtime(&said);
-    assert_eq!((said.is_complete(), said.gaps()), (true, Vec::new()), "{said:?}");
-    for hop in said.hops().iter().filter(|hop| hop["role"] == "process") {
+    reaches_runtime(&session);
+    assert_eq!((session.is_complete(), session.gaps()), (true, Vec::new()), "{session:?}");
+    for hop in session.hops().iter().filter(|hop| hop["role"] == "process") {
         let pid = hop["pid"].as_u64().expect("a pid");
         let parent = output(Command::new("ps").args(["-o", "ppid=", "-p", &pid.to_string()]));
         assert_eq!(parent.trim(), listener.to_string(), "{hop}");
@@ -117,7 +120,7 @@ fn port_forward_links_serving_processes() {
     }
     let pid = forward.pid();
     drop(forward);
-    of_client(&mut tracer, pid, Said::is_closed);
+    of_client(&mut tracer, pid, ReportedSession::is_closed);
     server.close_stdin();
     server.end();
     tracer.finish().lost_nothing();
@@ -138,11 +141,11 @@ fn ctr_exec_is_reported_as_local() {
         .expect("ctr");
     // `ctr` forwards its stdin through a FIFO of its own only. The test needs an open stdin, not its content.
     ctr.stdin.take().expect("a pipe").write_all(b"x").expect("ctr keeps its stdin open");
-    let said = tracer.wait_for(&mark, "is closed", Said::is_closed);
+    let session = tracer.wait_for(&mark, "is closed", ReportedSession::is_closed);
     assert!(ctr.wait().expect("a child of ours").success());
-    assert_eq!((said.text("/kind"), said.is_complete()), (Some("local"), true), "{said:?}");
-    assert_eq!(said.roles(), ["runtime", "shim", "runc", "process"], "{said:?}");
-    assert_eq!(said.pid("runtime"), Some(lab().daemon("containerd")));
-    assert_eq!(said.text("/exec_id"), Some(mark.as_str()));
+    assert_eq!((session.text("/kind"), session.is_complete()), (Some("local"), true), "{session:?}");
+    assert_eq!(session.roles(), ["runtime", "shim", "runc", "process"], "{session:?}");
+    assert_eq!(session.pid("runtime"), Some(lab().daemon("containerd")));
+    assert_eq!(session.text("/exec_id"), Some(mark.as_str()));
     tracer.finish().lost_nothing();
 }

@@ -15,7 +15,7 @@ use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
 };
 
-use crate::env::{PATIENCE, Version, lab, on, wait};
+use crate::env::{TIMEOUT, Version, lab, on, wait};
 
 /// Option for stdin and terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +132,7 @@ pub(crate) struct Kubectl {
 
 /// Exit status and output of a kubectl.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct KubectlExit {
     pub(crate) status: ExitStatus,
     /// stdout and stderr; a terminal carries both.
     pub(crate) output: String,
@@ -180,14 +180,14 @@ impl Kubectl {
         self.ended.is_some()
     }
 
-    /// Waits until kubectl exits; panics after [`PATIENCE`].
-    pub(crate) fn end(mut self) -> Ended {
+    /// Waits until kubectl exits; panics after [`TIMEOUT`].
+    pub(crate) fn end(mut self) -> KubectlExit {
         let ended = wait(|| self.child.try_wait().expect("a child of ours"));
-        assert!(ended.is_some(), "kubectl did not end within {PATIENCE:?}\n{}", self.why_it_is_stuck());
+        assert!(ended.is_some(), "kubectl did not end within {TIMEOUT:?}\n{}", self.why_it_is_stuck());
         let status = ended.expect("checked above");
         self.ended = Some(status);
         self.child.stdin = None;
-        Ended { status, output: self.output() }
+        KubectlExit { status, output: self.output() }
     }
 
     /// Everything that kubectl printed, after its exit.
@@ -199,7 +199,7 @@ impl Kubectl {
     fn why_it_is_stuck(&mut self) -> String {
         let mut show = binary::command();
         let shown = show.args(["show", "--kind", "all", &self.pid().to_string()]).output().expect("execpath starts");
-        let shown = [shown.stdout, shown.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+        let shown = [shown.stdout, shown.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         // An aborted Go program prints the stack of each goroutine: runtime/signal_unix.go, sighandler.
         self.signal(Signal::ABORT);
         self.child.stdin = None;

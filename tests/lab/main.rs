@@ -4,8 +4,8 @@
 //! --test lab -- --test-threads=1`. The tests compare the tracer's output with `ss`, `ps` and the runtime's own files.
 //! `EXECPATH_SOAK=1` runs everything longer.
 
-mod agree;
-mod clear;
+mod cleanup;
+mod consistency;
 mod endings;
 mod env;
 mod faults;
@@ -17,13 +17,13 @@ mod merged;
 mod noise;
 mod options;
 mod oracle;
-mod recorded;
+mod recording;
 mod relay;
-mod said;
+mod reported;
 mod sessions;
 mod show;
 mod tracer;
 mod tracers;
 mod truth;
+mod users;
 mod watch;
-mod who;

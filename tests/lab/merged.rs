@@ -12,14 +12,14 @@ use serde_json::Value;
 use crate::{
     env::lab,
     kubectl::{Exec, Mode, mark},
-    said::Said,
+    reported::ReportedSession,
     tracer::{Trace, Tracer},
 };
 
 const HOSTS: [&str; 3] = ["client", "master", "worker"];
 
 /// Reported sessions with these marks, in the order of the marks.
-fn told(recording: &Path, marks: &[String]) -> Vec<String> {
+fn reported(recording: &Path, marks: &[String]) -> Vec<String> {
     let ran = binary::run(["replay".as_ref(), recording.as_os_str(), "-o".as_ref(), "json".as_ref()]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     let sessions: Vec<Value> = serde_json::from_str(&ran.stdout).expect("an array");
@@ -64,20 +64,20 @@ fn merged_hosts_equal_one_recording_of_all() {
         assert_eq!(kubectl.end().status.code(), i32::try_from(index).ok());
     }
     for mark in &marks {
-        whole.wait_for(mark, "is closed", Said::is_closed);
+        whole.wait_for(mark, "is closed", ReportedSession::is_closed);
         // The node's side alone knows the command, too.
-        tracers[2].wait_for(mark, "is closed", Said::is_closed);
+        tracers[2].wait_for(mark, "is closed", ReportedSession::is_closed);
     }
     let whole = whole.finish();
     let traces: Vec<Trace> = tracers.into_iter().map(Tracer::finish).collect();
     let files: Vec<PathBuf> = traces.iter().map(|trace| trace.path("recording.jsonl.zst")).collect();
-    let expected = told(&whole.path("recording.jsonl.zst"), &marks);
+    let expected = reported(&whole.path("recording.jsonl.zst"), &marks);
     assert!(expected.iter().all(|one| one.contains("\"complete\": true")), "{expected:#?}");
 
     let folder = tempfile::tempdir().expect("a folder");
     let merged = folder.path().join("merged.jsonl.zst");
-    let said = merge(&files, &merged);
-    assert_eq!(told(&merged, &marks), expected, "{said}");
+    let report = merge(&files, &merged);
+    assert_eq!(reported(&merged, &marks), expected, "{report}");
 
     // The same again, as if each host had a kernel and a clock of its own.
     let clocks = [(0, 0), (500, 180), (20, 60)];
@@ -86,10 +86,10 @@ fn merged_hosts_equal_one_recording_of_all() {
     });
     let apart: Vec<PathBuf> = apart.collect();
     let merged = folder.path().join("apart.jsonl.zst");
-    let said = merge(&apart, &merged);
-    assert_eq!(told(&merged, &marks), expected, "{said}");
+    let report = merge(&apart, &merged);
+    assert_eq!(reported(&merged, &marks), expected, "{report}");
     for (host, off) in [("master", "180.0"), ("worker", "60.0")] {
-        let line = said.lines().find(|line| line.starts_with(host)).expect("a line");
-        assert!(line.contains(&format!("its clock was {off}")), "{said}");
+        let line = report.lines().find(|line| line.starts_with(host)).expect("a line");
+        assert!(line.contains(&format!("its clock was {off}")), "{report}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{
     env::{lab, output, soak, xtask},
     kubectl::{Exec, Kubectl, kubectl, mark},
-    said::Said,
+    reported::ReportedSession,
     tracer::{Tracer, sessions},
 };
 
@@ -45,75 +45,78 @@ fn busy_cluster_reports_no_invented_exec() {
     for tracer in [&mut execs, &mut all] {
         // Check all marks in one pass: each look goes through all lines reported so far.
         let closed = tracer.wait("all are closed", |lines| {
-            let told: Vec<Said> = sessions(lines).into_values().filter(Said::is_closed).collect();
-            let of = |mark: &String| told.iter().find(|said| said.has(mark)).cloned();
-            marks.iter().map(of).collect::<Option<Vec<Said>>>()
+            let reported: Vec<ReportedSession> =
+                sessions(lines).into_values().filter(ReportedSession::is_closed).collect();
+            let of = |mark: &String| reported.iter().find(|session| session.has(mark)).cloned();
+            marks.iter().map(of).collect::<Option<Vec<ReportedSession>>>()
         });
-        for said in closed {
-            assert!(said.is_complete(), "{said:?}");
-            assert_eq!(said.text("/confidence"), Some("exact"), "{said:?}");
+        for session in closed {
+            assert!(session.is_complete(), "{session:?}");
+            assert_eq!(session.text("/confidence"), Some("exact"), "{session:?}");
         }
     }
     let probes = all.wait("ten probes", |lines| {
-        let probes: Vec<Said> = sessions(lines)
+        let probes: Vec<ReportedSession> = sessions(lines)
             .into_values()
-            .filter(|said| said.text("/kind") == Some("probe") && said.is_closed())
+            .filter(|session| session.text("/kind") == Some("probe") && session.is_closed())
             .collect();
         (probes.len() >= 10).then_some(probes)
     });
-    for said in &probes {
-        assert_eq!(said.text("/target/pod"), Some("probed"), "{said:?}");
-        assert_eq!(said.command(), ["true"], "{said:?}");
-        assert_eq!(said.exit(), (Some(0), None, "exited"), "{said:?}");
-        assert!(said.is_complete(), "{said:?}");
-        assert_eq!(said.roles(), ["runtime", "shim", "runc", "process"], "{said:?}");
+    for session in &probes {
+        assert_eq!(session.text("/target/pod"), Some("probed"), "{session:?}");
+        assert_eq!(session.command(), ["true"], "{session:?}");
+        assert_eq!(session.exit(), (Some(0), None, "exited"), "{session:?}");
+        assert!(session.is_complete(), "{session:?}");
+        assert_eq!(session.roles(), ["runtime", "shim", "runc", "process"], "{session:?}");
     }
     let began = all.wait("the starts of the pods", |lines| {
-        let starts: Vec<Said> = sessions(lines).into_values().filter(is_start_of_noise).collect();
-        (starts.len() >= usize::from(PODS) && starts.iter().all(Said::is_complete)).then_some(starts)
+        let starts: Vec<ReportedSession> = sessions(lines).into_values().filter(is_start_of_noise).collect();
+        (starts.len() >= usize::from(PODS) && starts.iter().all(ReportedSession::is_complete)).then_some(starts)
     });
-    for said in &began {
+    for session in &began {
         let path = ["kubelet", "runtime", "shim", "runc", "process", "runc", "process"];
-        assert_eq!(said.roles(), path, "{said:?}");
-        assert_eq!(said.text("/confidence"), Some("exact"), "{said:?}");
+        assert_eq!(session.roles(), path, "{session:?}");
+        assert_eq!(session.text("/confidence"), Some("exact"), "{session:?}");
     }
     drop(long);
     let trace = execs.finish();
     trace.holds_only(&marks);
-    assert!(trace.sessions().iter().all(|said| said.text("/kind") == Some("exec")));
+    assert!(trace.sessions().iter().all(|session| session.text("/kind") == Some("exec")));
     let trace = all.finish();
     let sessions = trace.sessions();
-    let execs = sessions.iter().filter(|said| said.text("/kind") == Some("exec"));
-    for said in execs {
-        assert!(said.is_anothers() || marks.iter().any(|mark| said.has(mark)), "invented: {said:?}");
+    let execs = sessions.iter().filter(|session| session.text("/kind") == Some("exec"));
+    for session in execs {
+        assert!(session.is_anothers() || marks.iter().any(|mark| session.has(mark)), "invented: {session:?}");
     }
     // Only the two followed logs are reported; the others end too early.
-    let logs: Vec<&Said> = sessions.iter().filter(|said| said.text("/kind") == Some("logs")).collect();
+    let logs: Vec<&ReportedSession> = sessions.iter().filter(|session| session.text("/kind") == Some("logs")).collect();
     assert_eq!(logs.len(), 2, "{logs:?}");
-    assert!(logs.iter().all(|said| said.roles() == ["kubectl", "apiserver"]), "{logs:?}");
+    assert!(logs.iter().all(|session| session.roles() == ["kubectl", "apiserver"]), "{logs:?}");
     // Hops: kubectl, the API server, and its etcd.
-    let requests: Vec<&Said> = sessions.iter().filter(|said| said.text("/kind") == Some("request")).collect();
-    let gets: Vec<&&Said> = requests.iter().filter(|said| said.command().ends_with(&["get", "pods"])).collect();
+    let requests: Vec<&ReportedSession> =
+        sessions.iter().filter(|session| session.text("/kind") == Some("request")).collect();
+    let gets: Vec<&&ReportedSession> =
+        requests.iter().filter(|session| session.command().ends_with(&["get", "pods"])).collect();
     assert!(gets.len() >= marks.len(), "{} of {}", gets.len(), marks.len());
-    let reaches_etcd = |said: &&&&Said| said.hop("etcd").is_some();
+    let reaches_etcd = |session: &&&&ReportedSession| session.hop("etcd").is_some();
     // The first request triggers the query for the peers of the API server's connections. It may end before the answer
     // arrives.
     let since = gets
         .iter()
         .filter(reaches_etcd)
-        .filter_map(|said| said.text("/opened_at"))
+        .filter_map(|session| session.text("/opened_at"))
         .min()
         .expect("a request that reaches etcd");
-    for said in gets {
+    for session in gets {
         let roles = ["kubectl", "apiserver", "etcd"];
-        let known = if said.text("/opened_at") < Some(since) { &roles[..2] } else { &roles };
-        assert_eq!(said.roles(), known, "{said:?}");
-        assert_eq!(said.exit(), (Some(0), None, "exited"), "{said:?}");
+        let known = if session.text("/opened_at") < Some(since) { &roles[..2] } else { &roles };
+        assert_eq!(session.roles(), known, "{session:?}");
+        assert_eq!(session.exit(), (Some(0), None, "exited"), "{session:?}");
     }
     trace.lost_nothing();
     output(&mut xtask(&["lab", "pods", "0"]));
 }
 
-fn is_start_of_noise(said: &Said) -> bool {
-    said.text("/kind") == Some("start") && said.text("/target/pod").is_some_and(|pod| pod.starts_with("noise-"))
+fn is_start_of_noise(session: &ReportedSession) -> bool {
+    session.text("/kind") == Some("start") && session.text("/target/pod").is_some_and(|pod| pod.starts_with("noise-"))
 }

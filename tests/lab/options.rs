@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use crate::{
     env::lab,
     kubectl::{Exec, mark},
-    said::{Said, WHOLE},
+    reported::{COMPLETE_PATH, ReportedSession},
     tracer::Tracer,
 };
 
@@ -27,12 +27,12 @@ fn filters_select_matching_sessions_only() {
     let elsewhere = Tracer::start(&["--namespace", "kube-system"]);
     let [web, side, own_net] = three_sessions();
     for mark in [&web, &side, &own_net] {
-        all.wait_for(mark, "is closed", Said::is_closed);
+        all.wait_for(mark, "is closed", ReportedSession::is_closed);
     }
     for mark in [&web, &side] {
-        pod.wait_for(mark, "is closed", Said::is_closed);
+        pod.wait_for(mark, "is closed", ReportedSession::is_closed);
     }
-    container.wait_for(&side, "is closed", Said::is_closed);
+    container.wait_for(&side, "is closed", ReportedSession::is_closed);
     container.finish().holds_only(std::slice::from_ref(&side));
     pod.finish().holds_only(&[web.clone(), side.clone()]);
     all.finish().holds_only(&[web, side, own_net]);
@@ -67,13 +67,13 @@ fn trace_of_one_host_ends_at_address_of_other_host() {
     let mut tracer = Tracer::start(&["--netns", "lab-w"]);
     let mark = mark();
     let kubectl = Exec::sh(&format!("echo {mark}; sleep 1")).start();
-    let said = tracer.wait_for(&mark, "is whole", Said::is_complete);
+    let session = tracer.wait_for(&mark, "is complete", ReportedSession::is_complete);
     assert!(kubectl.end().status.success());
-    tracer.wait_for(&mark, "is closed", Said::is_closed);
-    assert_eq!(said.roles(), WHOLE[2..], "{said:?}");
-    assert_eq!(said.pid("kubelet"), Some(lab().daemon("kubelet")));
-    assert_eq!(said.text("/confidence"), Some("exact"));
-    let beyond = said.0["beyond"].as_array().expect("addresses");
+    tracer.wait_for(&mark, "is closed", ReportedSession::is_closed);
+    assert_eq!(session.roles(), COMPLETE_PATH[2..], "{session:?}");
+    assert_eq!(session.pid("kubelet"), Some(lab().daemon("kubelet")));
+    assert_eq!(session.text("/confidence"), Some("exact"));
+    let beyond = session.0["beyond"].as_array().expect("addresses");
     assert_eq!(beyond.len(), 1, "{beyond:?}");
     assert_eq!(beyond[0]["side"], "client");
     let address = beyond[0]["address"].as_str().expect("an address");
@@ -87,15 +87,15 @@ fn tree_draws_every_hop() {
     let mark = mark();
     let kubectl = Exec::sh(&format!("echo {mark}; exit 3")).start();
     assert_eq!(kubectl.end().status.code(), Some(3));
-    let said = tracer.wait_for(&mark, "is closed", Said::is_closed);
+    let session = tracer.wait_for(&mark, "is closed", ReportedSession::is_closed);
     let trace = tracer.finish();
     let text = trace.read("drawn");
-    for hop in said.hops() {
+    for hop in session.hops() {
         let line = format!("pid {}", hop["pid"]);
         let role = hop["role"].as_str().expect("a role");
         assert!(text.lines().any(|drawn| drawn.contains(role) && drawn.contains(&line)), "{role}, {line}: {text}");
     }
-    for leg in said.legs() {
+    for leg in session.legs() {
         assert!(text.contains(&leg.remote.to_string()), "{leg:?}: {text}");
     }
     assert!(text.contains("exited with code 3"), "{text}");

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     env::{lab, on, output},
     kubectl::{Exec, kubectl},
-    said::{Leg, Said, WHOLE},
+    reported::{COMPLETE_PATH, Leg, ReportedSession},
 };
 
 /// Folder in which containerd's shims keep the files of Kubernetes containers.
@@ -58,7 +58,7 @@ impl Container {
 
 impl Oracle {
     /// Reads the sockets of all hosts, then all processes: a process in this list existed while the sockets were read.
-    pub(crate) fn look() -> Self {
+    pub(crate) fn inspect() -> Self {
         let hosts = lab().netns.keys();
         let text = hosts.map(|host| output(on(host, "ss").arg("-tnpeH"))).collect::<String>();
         let sockets = text.lines().filter_map(socket).collect();
@@ -80,23 +80,23 @@ impl Oracle {
 
     /// Checks everything reported of this open session. Returns `None` if its process has already exited. `chain` lists
     /// the pids from the client to the kubelet.
-    pub(crate) fn confirms(&self, said: &Said, exec: &Exec, chain: &[u32]) -> Option<()> {
+    pub(crate) fn confirms(&self, session: &ReportedSession, exec: &Exec, chain: &[u32]) -> Option<()> {
         let process = self.pid_of(&exec.command)?;
-        assert_eq!(said.pid("process"), Some(process), "{said:?}");
-        let shim = said.pid("shim").expect("a shim");
+        assert_eq!(session.pid("process"), Some(process), "{session:?}");
+        let shim = session.pid("shim").expect("a shim");
         assert_eq!(self.processes[&process].parent, shim, "the process is a child of the shim");
         assert!(self.processes[&shim].arguments.contains("containerd-shim"), "{:?}", self.processes[&shim]);
 
         let container = container(exec.pod, exec.container);
-        assert_eq!(said.text("/target/container_id"), Some(container.id.as_str()));
-        assert_eq!(said.text("/target/pod_uid"), Some(container.pod_uid.as_str()));
-        let exec_id = said.text("/exec_id").expect("an exec id");
+        assert_eq!(session.text("/target/container_id"), Some(container.id.as_str()));
+        assert_eq!(session.text("/target/pod_uid"), Some(container.pod_uid.as_str()));
+        let exec_id = session.text("/exec_id").expect("an exec id");
         let pid_file = fs::read_to_string(format!("{TASKS}/{}/{exec_id}.pid", container.id));
         assert_eq!(pid_file.expect("the exec id has a pid file").trim(), process.to_string());
 
         let runtime = lab().daemon("containerd");
         let pids: Vec<u32> = chain.iter().copied().chain([runtime]).collect();
-        let legs = said.legs();
+        let legs = session.legs();
         let ends: Vec<(u32, u32)> = legs.iter().map(|leg| (leg.from, leg.to)).collect();
         let expected: Vec<(u32, u32)> = pids.windows(2).map(|pair| (pair[0], pair[1])).collect();
         assert_eq!(ends, expected, "the legs are between kubectl, the proxies, the kubelet and containerd");
@@ -111,7 +111,7 @@ impl Oracle {
         let far = (leg.remote, leg.local, leg.to, leg.peer_inode);
         for (local, remote, pid, inode) in [near, far] {
             let found = self.sockets.iter().find(|socket| (socket.local, socket.remote) == (local, remote));
-            let found = found.unwrap_or(&NOTHING);
+            let found = found.unwrap_or(&NO_SOCKET);
             assert_eq!(found.local, local, "ss shows this end of {leg:?}");
             assert!(found.pids.contains(&pid), "ss shows {found:?}, not {leg:?}");
             assert_eq!(found.inode, inode, "ss shows {found:?}, not {leg:?}");
@@ -119,7 +119,7 @@ impl Oracle {
     }
 }
 
-static NOTHING: Socket = Socket {
+static NO_SOCKET: Socket = Socket {
     local: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0),
     remote: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0),
     pids: Vec::new(),
@@ -149,30 +149,30 @@ pub(crate) fn netns(host: &str) -> u64 {
 }
 
 /// Checks every property of a complete session that needs no look at the machine.
-pub(crate) fn is_right(said: &Said, exec: &Exec, kubectl: u32) {
-    let text = |pointer: &str| said.text(pointer).unwrap_or("null");
-    assert!(said.is_complete(), "{said:?}");
+pub(crate) fn is_right(session: &ReportedSession, exec: &Exec, kubectl: u32) {
+    let text = |pointer: &str| session.text(pointer).unwrap_or("null");
+    assert!(session.is_complete(), "{session:?}");
     assert_eq!(text("/kind"), "exec");
-    assert_eq!(text("/confidence"), "exact", "{said:?}");
-    assert_eq!(said.gaps(), [""; 0], "{said:?}");
-    assert_eq!(said.0["beyond"], serde_json::json!([]), "{said:?}");
+    assert_eq!(text("/confidence"), "exact", "{session:?}");
+    assert_eq!(session.gaps(), [""; 0], "{session:?}");
+    assert_eq!(session.0["beyond"], serde_json::json!([]), "{session:?}");
     assert_eq!(text("/target/namespace"), "default");
     assert_eq!((text("/target/pod"), text("/target/container")), (exec.pod, exec.container));
     assert_eq!(text("/target/runtime"), "containerd");
-    assert_eq!(said.command(), exec.command);
+    assert_eq!(session.command(), exec.command);
     use crate::kubectl::Mode;
-    assert_eq!(said.0["tty"], exec.mode == Mode::Tty, "{said:?}");
-    assert_eq!(said.0["stdin"], exec.mode != Mode::Plain, "{said:?}");
-    assert_eq!(said.0["client"]["uid"], exec.uid);
+    assert_eq!(session.0["tty"], exec.mode == Mode::Tty, "{session:?}");
+    assert_eq!(session.0["stdin"], exec.mode != Mode::Plain, "{session:?}");
+    assert_eq!(session.0["client"]["uid"], exec.uid);
     assert_eq!(text("/client/confidence"), "exact");
 
-    let roles: Vec<&str> = said.roles().into_iter().filter(|role| *role != "proxy").collect();
-    assert_eq!(roles, WHOLE, "{said:?}");
-    assert_eq!(said.pid("kubectl"), Some(kubectl));
-    assert_eq!(said.pid("apiserver"), Some(lab().daemon("kube-apiserver")));
-    assert_eq!(said.pid("kubelet"), Some(lab().daemon("kubelet")));
-    assert_eq!(said.pid("runtime"), Some(lab().daemon("containerd")));
-    let words: Vec<&str> = said.hop("kubectl").expect("a hop")["argv"]
+    let roles: Vec<&str> = session.roles().into_iter().filter(|role| *role != "proxy").collect();
+    assert_eq!(roles, COMPLETE_PATH, "{session:?}");
+    assert_eq!(session.pid("kubectl"), Some(kubectl));
+    assert_eq!(session.pid("apiserver"), Some(lab().daemon("kube-apiserver")));
+    assert_eq!(session.pid("kubelet"), Some(lab().daemon("kubelet")));
+    assert_eq!(session.pid("runtime"), Some(lab().daemon("containerd")));
+    let words: Vec<&str> = session.hop("kubectl").expect("a hop")["argv"]
         .as_array()
         .into_iter()
         .flatten()
@@ -180,18 +180,22 @@ pub(crate) fn is_right(said: &Said, exec: &Exec, kubectl: u32) {
         .collect();
     assert_eq!(words[1..], exec.arguments(), "kubectl's arguments are its own");
     for (role, host) in [("kubectl", "client"), ("apiserver", "master"), ("kubelet", "worker"), ("runtime", "worker")] {
-        assert_eq!(said.hop(role).expect("a hop")["netns"], netns(host), "{role}");
+        assert_eq!(session.hop(role).expect("a hop")["netns"], netns(host), "{role}");
     }
     // Every hop is linked to the next one, and each relaying process has a relay link.
-    for (index, pair) in said.hops().windows(2).enumerate() {
-        let linked = said.links().iter().any(|link| link["from"] == index && link["to"] == index + 1);
-        assert!(linked, "{} to {}: {said:?}", pair[0]["role"], pair[1]["role"]);
+    for (index, pair) in session.hops().windows(2).enumerate() {
+        let linked = session.links().iter().any(|link| link["from"] == index && link["to"] == index + 1);
+        assert!(linked, "{} to {}: {session:?}", pair[0]["role"], pair[1]["role"]);
     }
-    let relays: Vec<u64> =
-        said.links().iter().filter(|link| link["kind"] == "relay").filter_map(|link| link["from"].as_u64()).collect();
-    let passing = said.roles().iter().filter(|role| ["proxy", "apiserver", "kubelet"].contains(*role)).count();
-    assert_eq!(relays, (1..=passing as u64).collect::<Vec<_>>(), "{said:?}");
-    assert!(said.links().iter().all(|link| link["confidence"] == "exact"), "{said:?}");
+    let relays: Vec<u64> = session
+        .links()
+        .iter()
+        .filter(|link| link["kind"] == "relay")
+        .filter_map(|link| link["from"].as_u64())
+        .collect();
+    let passing = session.roles().iter().filter(|role| ["proxy", "apiserver", "kubelet"].contains(*role)).count();
+    assert_eq!(relays, (1..=passing as u64).collect::<Vec<_>>(), "{session:?}");
+    assert!(session.links().iter().all(|link| link["confidence"] == "exact"), "{session:?}");
 }
 
 fn socket(line: &str) -> Option<Socket> {

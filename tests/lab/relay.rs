@@ -6,7 +6,7 @@ use crate::{
     env::{lab, wait_until, xtask},
     kubectl::{Exec, Kubectl, Mode},
     oracle::{Oracle, is_right},
-    said::Said,
+    reported::ReportedSession,
     sessions::short,
     tracer::Tracer,
 };
@@ -44,15 +44,15 @@ fn splicing_relay_is_an_exact_hop() {
             let (mark, exec) = short(mode, version);
             let exec = Exec { globals: through(), ..exec };
             let kubectl = exec.start();
-            let said = tracer.wait_for(&mark, "is whole", Said::is_complete);
-            let oracle = Oracle::look();
-            is_right(&said, &exec, kubectl.pid());
-            assert_eq!(said.roles()[..3], ["kubectl", "proxy", "apiserver"]);
-            assert_eq!(said.pid("proxy"), Some(relay.pid()));
+            let session = tracer.wait_for(&mark, "is complete", ReportedSession::is_complete);
+            let oracle = Oracle::inspect();
+            is_right(&session, &exec, kubectl.pid());
+            assert_eq!(session.roles()[..3], ["kubectl", "proxy", "apiserver"]);
+            assert_eq!(session.pid("proxy"), Some(relay.pid()));
             let chain = [kubectl.pid(), relay.pid(), lab().daemon("kube-apiserver"), lab().daemon("kubelet")];
-            oracle.confirms(&said, &exec, &chain);
+            oracle.confirms(&session, &exec, &chain);
             assert!(kubectl.end().status.success());
-            tracer.wait_for(&mark, "is closed", Said::is_closed);
+            tracer.wait_for(&mark, "is closed", ReportedSession::is_closed);
             marks.push(mark);
         }
         tracer.finish().holds_only(&marks);

@@ -27,21 +27,21 @@ pub(crate) fn short(mode: Mode, version: Version) -> (String, Exec) {
 fn watch(tracer: &mut Tracer, batch: &[(String, Exec)]) -> Vec<bool> {
     let running: Vec<Kubectl> = batch.iter().map(|(_, exec)| exec.start()).collect();
     let whole: Vec<_> =
-        batch.iter().map(|(mark, _)| tracer.wait_for(mark, "is whole", |said| said.is_complete())).collect();
-    let oracle = Oracle::look();
+        batch.iter().map(|(mark, _)| tracer.wait_for(mark, "is complete", |session| session.is_complete())).collect();
+    let oracle = Oracle::inspect();
     let mut confirmed = Vec::new();
-    for ((said, (_, exec)), kubectl) in whole.iter().zip(batch).zip(&running) {
-        is_right(said, exec, kubectl.pid());
+    for ((session, (_, exec)), kubectl) in whole.iter().zip(batch).zip(&running) {
+        is_right(session, exec, kubectl.pid());
         let chain = [kubectl.pid(), lab().daemon("kube-apiserver"), lab().daemon("kubelet")];
-        confirmed.push(oracle.confirms(said, exec, &chain).is_some());
+        confirmed.push(oracle.confirms(session, exec, &chain).is_some());
     }
     for ((mark, exec), kubectl) in batch.iter().zip(running) {
         let pid = kubectl.pid();
         let ended = kubectl.end();
         assert!(ended.status.success() && ended.output.contains(mark.as_str()), "{ended:?}");
-        let said = tracer.wait_for(mark, "is closed", |said| said.is_closed());
-        is_right(&said, exec, pid);
-        assert_eq!(said.exit(), (Some(0), None, "exited"));
+        let session = tracer.wait_for(mark, "is closed", |session| session.is_closed());
+        is_right(&session, exec, pid);
+        assert_eq!(session.exit(), (Some(0), None, "exited"));
     }
     confirmed
 }
@@ -101,9 +101,9 @@ fn pod_with_own_network_gives_exact_session() {
     let batch = [(mark.clone(), Exec { pod: "own-net", container: "own-net", ..exec })];
     watch(&mut tracer, &batch);
     let trace = tracer.finish();
-    let said = trace.session(&mark);
-    let process = said.hop("process").expect("a hop")["netns"].as_u64();
-    assert!(process.is_some_and(|netns| netns != crate::oracle::netns("worker")), "{said:?}");
+    let session = trace.session(&mark);
+    let process = session.hop("process").expect("a hop")["netns"].as_u64();
+    assert!(process.is_some_and(|netns| netns != crate::oracle::netns("worker")), "{session:?}");
     trace.holds_only(&[mark]);
 }
 

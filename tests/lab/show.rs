@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     env::{lab, on, output, wait_until},
     kubectl::{Exec, Kubectl, Mode, mark},
-    said::Said,
+    reported::ReportedSession,
 };
 
 /// Milliseconds without a byte sent or received before an end counts as quiet.
@@ -38,7 +38,7 @@ struct End {
 }
 
 /// Readings of `ss` at one moment.
-struct Others {
+struct Readings {
     /// TCP ends by inode.
     tcp: BTreeMap<u64, End>,
     /// Receive and send queues by inode.
@@ -47,8 +47,8 @@ struct Others {
     taken: (Instant, Instant),
 }
 
-impl Others {
-    fn look() -> Self {
+impl Readings {
+    fn take() -> Self {
         let begun = Instant::now();
         let each =
             |options: &str| lab().netns.keys().map(|host| output(on(host, "ss").arg(options))).collect::<String>();
@@ -167,18 +167,19 @@ fn unix_end(line: &str) -> Option<(u64, (u64, u64))> {
 }
 
 /// The session with this mark, from `show -o json`.
-fn shown(mark: &str) -> Option<Said> {
+fn shown(mark: &str) -> Option<ReportedSession> {
     let list = |arguments: &[&str]| -> Vec<Value> {
         let output = binary::command().args(arguments).output().expect("execpath starts");
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     };
-    let id = list(&["ls", "-o", "json"]).into_iter().map(Said).find(|said| said.has(mark))?.id().to_owned();
-    list(&["show", &id, "-o", "json"]).into_iter().map(Said).next()
+    let id =
+        list(&["ls", "-o", "json"]).into_iter().map(ReportedSession).find(|session| session.has(mark))?.id().to_owned();
+    list(&["show", &id, "-o", "json"]).into_iter().map(ReportedSession).next()
 }
 
 /// Inodes of both ends of every connection of a session, including shared connections.
-fn inodes(said: &Said) -> BTreeSet<u64> {
-    let ends = said.links().iter().flat_map(|link| {
+fn inodes(session: &ReportedSession) -> BTreeSet<u64> {
+    let ends = session.links().iter().flat_map(|link| {
         let of = |kind: &str| [link[kind]["inode"].as_u64(), link[kind]["peer_inode"].as_u64()];
         of("tcp").into_iter().chain(of("unix"))
     });
@@ -186,7 +187,7 @@ fn inodes(said: &Said) -> BTreeSet<u64> {
 }
 
 /// Checks the numbers of one end of a TCP link. Returns their count.
-fn is_end(shown: &Value, inode: &Value, before: &Others, after: &Others) -> u64 {
+fn is_end(shown: &Value, inode: &Value, before: &Readings, after: &Readings) -> u64 {
     let inode = inode.as_u64().expect("an inode");
     let (early, late) = (&before.tcp[&inode], &after.tcp[&inode]);
     assert_eq!(shown["state"], early.state, "{shown}");
@@ -214,14 +215,14 @@ fn is_end(shown: &Value, inode: &Value, before: &Others, after: &Others) -> u64 
 }
 
 /// Compares every number of the session. Returns their count.
-fn is_right(said: &Said, before: &Others, after: &Others) -> u64 {
+fn is_right(session: &ReportedSession, before: &Readings, after: &Readings) -> u64 {
     let mut compared = 0;
-    let number = |inode: &Value, name: &str, of: &Others| of.tcp[&inode.as_u64().expect("an inode")].numbers[name];
+    let number = |inode: &Value, name: &str, of: &Readings| of.tcp[&inode.as_u64().expect("an inode")].numbers[name];
     let is_number = |shown: &Value, inode: &Value, name: &str| {
         let (early, late) = (number(inode, name, before), number(inode, name, after));
         lies_between(shown.as_u64().expect("a number"), early, late, &format!("{name} of inode {inode}"));
     };
-    for link in said.links() {
+    for link in session.links() {
         let (tcp, unix, relay) = (&link["tcp"], &link["unix"], &link["relay"]);
         if tcp.is_object() {
             let (near, far) = (&tcp["inode"], &tcp["peer_inode"]);
@@ -249,7 +250,7 @@ fn is_right(said: &Said, before: &Others, after: &Others) -> u64 {
             let (inbound, outbound) = (&relay["inbound_inode"], &relay["outbound_inode"]);
             is_number(&relay["bytes_forward"], inbound, "bytes_received");
             is_number(&relay["bytes_back"], outbound, "bytes_received");
-            let ago = |of: &Others| {
+            let ago = |of: &Readings| {
                 let ends = [inbound, outbound].map(|inode| &of.tcp[&inode.as_u64().expect("an inode")]);
                 ends.iter().map(|end| end.sent_ago.min(end.received_ago)).min().expect("two ends")
             };
@@ -258,20 +259,20 @@ fn is_right(said: &Said, before: &Others, after: &Others) -> u64 {
             compared += 3;
         }
     }
-    let idle = said.0["idle_ms"].as_u64().expect("milliseconds");
-    let written = fifos_written(said).elapsed().map_or(0, |ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX));
+    let idle = session.0["idle_ms"].as_u64().expect("milliseconds");
+    let written = fifos_written(session).elapsed().map_or(0, |ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX));
     // Heartbeats of connections do not count as activity. The two values are read one after the other.
     assert!(idle <= written && written - idle < READ_WITHIN_MS, "idle for {idle} ms, written to {written} ms ago");
-    compared + 1 + of_processes(said)
+    compared + 1 + of_processes(session)
 }
 
 /// Longest time between the reading of `show` and that of the FIFOs.
 const READ_WITHIN_MS: u64 = 10_000;
 
 /// Time of the last write to the exec's FIFOs, found among the shim's descriptors.
-fn fifos_written(said: &Said) -> SystemTime {
-    let exec = said.0["exec_id"].as_str().expect("an exec id");
-    let shim = said.hops().iter().find(|hop| hop["role"] == "shim").expect("a shim");
+fn fifos_written(session: &ReportedSession) -> SystemTime {
+    let exec = session.0["exec_id"].as_str().expect("an exec id");
+    let shim = session.hops().iter().find(|hop| hop["role"] == "shim").expect("a shim");
     let held = fs::read_dir(format!("/proc/{}/fd", shim["pid"])).expect("its descriptors");
     let held = held.flatten().map(|file| file.path());
     let own = held.filter(|file| fs::read_link(file).is_ok_and(|to| to.to_string_lossy().contains(exec)));
@@ -285,10 +286,10 @@ fn status(pid: u64, name: &str) -> Option<String> {
     line.split_whitespace().next().map(str::to_owned)
 }
 
-fn of_processes(said: &Said) -> u64 {
+fn of_processes(session: &ReportedSession) -> u64 {
     let mut compared = 0;
     // runc has no state: it exits when the command starts.
-    for hop in said.hops().iter().filter(|hop| hop["state"].is_string()) {
+    for hop in session.hops().iter().filter(|hop| hop["state"].is_string()) {
         let pid = hop["pid"].as_u64().expect("a pid");
         assert_eq!(hop["state"].as_str(), status(pid, "State").as_deref(), "{hop}");
         assert_eq!(hop["uid"].as_u64(), status(pid, "Uid").and_then(|uid| uid.parse().ok()), "{hop}");
@@ -308,22 +309,22 @@ fn quiet_session() -> (String, Kubectl) {
     let mark = mark();
     let exec = Exec { mode: Mode::Stdin, version: lab().oldest(), ..Exec::sh(&format!(": {mark}; read line; :")) };
     let kubectl = exec.start();
-    wait_until("the path is complete", || shown(&mark).filter(Said::is_complete));
+    wait_until("the path is complete", || shown(&mark).filter(ReportedSession::is_complete));
     (mark, kubectl)
 }
 
 #[test]
 fn show_json_equals_ss_and_proc() {
     let (mark, _kubectl) = quiet_session();
-    let (said, before, after) = wait_until("nothing happens for a moment", || {
-        let before = Others::look();
-        let said = shown(&mark)?;
-        let after = Others::look();
-        before.is_quiet_until(&after, &inodes(&said)).then_some((said, before, after))
+    let (session, before, after) = wait_until("nothing happens for a moment", || {
+        let before = Readings::take();
+        let session = shown(&mark)?;
+        let after = Readings::take();
+        before.is_quiet_until(&after, &inodes(&session)).then_some((session, before, after))
     });
-    assert!(said.links().iter().all(|link| link["kind"] != "tcp" || link["tcp"]["peer"].is_object()), "{said:?}");
+    assert!(session.links().iter().all(|link| link["kind"] != "tcp" || link["tcp"]["peer"].is_object()), "{session:?}");
     // At least three legs of 26 numbers, two relays, and six processes.
-    assert!(is_right(&said, &before, &after) > 3 * 26 + 2 * 3 + 6 * 5);
+    assert!(is_right(&session, &before, &after) > 3 * 26 + 2 * 3 + 6 * 5);
 }
 
 /// Trimmed rests of the lines in `show`'s text that start with this word.
@@ -347,16 +348,18 @@ fn ago(words: &[&str]) -> Option<(u64, u64)> {
 #[test]
 fn show_text_equals_ss_and_proc() {
     let (mark, _kubectl) = quiet_session();
-    let (text, said, before, after_it) = wait_until("nothing happens for a moment", || {
-        let said = shown(&mark)?;
-        let before = Others::look();
-        let output = binary::command().args(["show", said.id(), "--color", "never"]).output().expect("execpath starts");
-        let after = Others::look();
+    let (text, session, before, after_it) = wait_until("nothing happens for a moment", || {
+        let session = shown(&mark)?;
+        let before = Readings::take();
+        let output =
+            binary::command().args(["show", session.id(), "--color", "never"]).output().expect("execpath starts");
+        let after = Readings::take();
         let text = String::from_utf8(output.stdout).expect("text");
-        before.is_quiet_until(&after, &inodes(&said)).then_some((text, said, before, after))
+        before.is_quiet_until(&after, &inodes(&session)).then_some((text, session, before, after))
     });
     for (side, inode) in [("near  ", "inode"), ("far   ", "peer_inode")] {
-        let links = said.links().iter().map(|link| if link["tcp"].is_object() { &link["tcp"] } else { &link["unix"] });
+        let links =
+            session.links().iter().map(|link| if link["tcp"].is_object() { &link["tcp"] } else { &link["unix"] });
         let expected: Vec<u64> = links.filter_map(|link| link[inode].as_u64()).collect();
         let lines = after(&text, side);
         assert_eq!(lines.len(), expected.len(), "{text}");
@@ -388,7 +391,7 @@ fn show_text_equals_ss_and_proc() {
             }
         }
     }
-    of_files(&text, &said);
+    of_files(&text, &session);
 }
 
 /// Pids that have this file open for reading, or for writing.
@@ -409,8 +412,8 @@ fn holders(file: (u64, u64), writes: bool) -> BTreeSet<u64> {
 }
 
 /// Pipes of the process: number, waiting bytes, holder of the other end.
-fn of_files(text: &str, said: &Said) {
-    let pid = u64::from(said.pid("process").expect("a process"));
+fn of_files(text: &str, session: &ReportedSession) {
+    let pid = u64::from(session.pid("process").expect("a process"));
     for (fd, name) in ["stdin ", "stdout", "stderr"].into_iter().enumerate() {
         let link = format!("/proc/{pid}/fd/{fd}");
         let meta = fs::metadata(&link).expect("it is open");

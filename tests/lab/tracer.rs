@@ -18,9 +18,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    env::{PATIENCE, wait_until},
+    env::{TIMEOUT, wait_until},
     faults::codes,
-    said::Said,
+    reported::ReportedSession,
 };
 
 /// A line of `-o jsonl`.
@@ -32,13 +32,13 @@ pub(crate) struct Line {
 
 #[derive(Default)]
 struct Lines {
-    seen: Mutex<Vec<Line>>,
+    all: Mutex<Vec<Line>>,
     more: Condvar,
 }
 
 impl Lines {
     fn lock(&self) -> MutexGuard<'_, Vec<Line>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,7 +91,7 @@ impl Tracer {
 
     /// Waits until `look` finds a value in the lines printed so far.
     pub(crate) fn wait<T>(&mut self, what: &str, look: impl Fn(&[Line]) -> Option<T>) -> T {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         let lines = Arc::clone(&self.lines);
         let mut seen = lines.lock();
         loop {
@@ -100,7 +100,7 @@ impl Tracer {
             }
             let left = end.saturating_duration_since(Instant::now());
             let gone = self.reader.as_ref().is_none_or(JoinHandle::is_finished);
-            assert!(!left.is_zero() && !gone, "no result: {what}; {}", self.story(&seen));
+            assert!(!left.is_zero() && !gone, "no result: {what}; {}", self.describe(&seen));
             // The end of the reader thread sends no notification: check it at intervals.
             let pause = left.min(std::time::Duration::from_millis(200));
             seen = lines.more.wait_timeout(seen, pause).unwrap_or_else(PoisonError::into_inner).0;
@@ -108,9 +108,14 @@ impl Tracer {
     }
 
     /// Waits until the session with this mark satisfies `is`.
-    pub(crate) fn wait_for(&mut self, mark: &str, what: &str, is: impl Fn(&Said) -> bool) -> Said {
+    pub(crate) fn wait_for(
+        &mut self,
+        mark: &str,
+        what: &str,
+        is: impl Fn(&ReportedSession) -> bool,
+    ) -> ReportedSession {
         self.wait(&format!("the session of {mark} {what}"), |lines| {
-            sessions(lines).into_values().find(|said| said.has(mark) && is(said))
+            sessions(lines).into_values().find(|session| session.has(mark) && is(session))
         })
     }
 
@@ -146,15 +151,15 @@ impl Tracer {
         self.ended = Some(status);
         self.reader.take().expect("not ended before").join().expect("the reader thread ends");
         let lines = std::mem::take(&mut *self.lines.lock());
-        assert_eq!(status.code(), Some(0), "{}", self.story(&lines));
-        assert_eq!(lines.last().expect("a line").value["type"], "end", "{}", self.story(&lines));
+        assert_eq!(status.code(), Some(0), "{}", self.describe(&lines));
+        assert_eq!(lines.last().expect("a line").value["type"], "end", "{}", self.describe(&lines));
         let stderr = fs::read_to_string(self.file("stderr")).expect("the tracer's stderr");
         assert_eq!(stderr, "", "a tracer without problems prints nothing to stderr");
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
         Trace { lines, folder }
     }
 
-    fn story(&self, lines: &[Line]) -> String {
+    fn describe(&self, lines: &[Line]) -> String {
         let stderr = fs::read_to_string(self.file("stderr")).unwrap_or_default();
         let tail = lines.iter().rev().take(6).rev().map(|line| line.text.as_str());
         format!("stderr: {stderr}\n{} lines, the last:\n{}", lines.len(), tail.collect::<Vec<_>>().join("\n"))
@@ -182,46 +187,48 @@ fn read(stdout: ChildStdout, lines: Arc<Lines>) -> JoinHandle<()> {
 }
 
 /// Sessions by id, as last reported, without provisional sessions of a waiting kubectl.
-pub(crate) fn sessions(lines: &[Line]) -> BTreeMap<String, Said> {
-    let mut all = told(lines);
-    all.retain(|_, said| !said.was_waited_for());
+pub(crate) fn sessions(lines: &[Line]) -> BTreeMap<String, ReportedSession> {
+    let mut all = reported(lines);
+    all.retain(|_, session| !session.was_waited_for());
     all
 }
 
-fn told(lines: &[Line]) -> BTreeMap<String, Said> {
-    let told = lines.iter().filter_map(|line| Said::of(&line.value));
-    told.map(|said| (said.id().to_owned(), said)).collect()
+fn reported(lines: &[Line]) -> BTreeMap<String, ReportedSession> {
+    let reported = lines.iter().filter_map(|line| ReportedSession::of(&line.value));
+    reported.map(|session| (session.id().to_owned(), session)).collect()
 }
 
 impl Trace {
     /// Sessions, as last reported.
-    pub(crate) fn sessions(&self) -> Vec<Said> {
+    pub(crate) fn sessions(&self) -> Vec<ReportedSession> {
         sessions(&self.lines).into_values().collect()
     }
 
     /// The only session with this mark.
-    pub(crate) fn session(&self, mark: &str) -> Said {
-        let mut marked = self.sessions().into_iter().filter(|said| said.has(mark));
-        let said = marked.next().expect("a session with that mark");
+    pub(crate) fn session(&self, mark: &str) -> ReportedSession {
+        let mut marked = self.sessions().into_iter().filter(|session| session.has(mark));
+        let session = marked.next().expect("a session with that mark");
         assert!(marked.next().is_none(), "{mark} has two sessions");
-        said
+        session
     }
 
     /// Checks that the trace has exactly one session per mark, no invented session, and no lost or late record.
     /// Excluded are sessions of other users of the lab, and probes already in progress at attach.
     pub(crate) fn holds_only(&self, marks: &[String]) {
         let sessions = self.sessions();
-        let (anothers, sessions): (Vec<Said>, Vec<Said>) =
-            sessions.into_iter().partition(|said| said.is_anothers() || said.was_under_way());
-        let strangers: Vec<&Said> = sessions.iter().filter(|said| !marks.iter().any(|mark| said.has(mark))).collect();
+        let (anothers, sessions): (Vec<ReportedSession>, Vec<ReportedSession>) =
+            sessions.into_iter().partition(|session| session.is_anothers() || session.was_under_way());
+        let strangers: Vec<&ReportedSession> =
+            sessions.iter().filter(|session| !marks.iter().any(|mark| session.has(mark))).collect();
         assert!(strangers.is_empty(), "invented: {strangers:?}");
         for mark in marks {
-            let of_mark = sessions.iter().filter(|said| said.has(mark)).count();
+            let of_mark = sessions.iter().filter(|session| session.has(mark)).count();
             assert_eq!(of_mark, 1, "sessions of {mark}");
         }
-        let stood_in: Vec<Said> = told(&self.lines).into_values().filter(Said::was_waited_for).collect();
+        let stood_in: Vec<ReportedSession> =
+            reported(&self.lines).into_values().filter(ReportedSession::was_waited_for).collect();
         for part in &stood_in {
-            let names = |said: &Said| part.merged_into() == Some(said.id());
+            let names = |session: &ReportedSession| part.merged_into() == Some(session.id());
             assert!(
                 sessions.iter().chain(&anothers).any(names),
                 "a provisional session names no known session: {part:?}"

@@ -10,15 +10,15 @@ use aya::{
 use crate::{
     env::wait_until,
     kubectl::{Exec, mark},
-    said::Said,
+    reported::ReportedSession,
     tracer::Tracer,
 };
 
 /// Name of an object type in `fdinfo`, and the ids of all loaded objects of this type.
-type Sort = (&'static str, fn() -> BTreeSet<u32>);
+type ObjectType = (&'static str, fn() -> BTreeSet<u32>);
 
 /// Types of kernel objects that the tracer holds.
-const SORTS: [Sort; 3] = [
+const OBJECT_TYPES: [ObjectType; 3] = [
     ("prog", || ids(loaded_programs(), |one| one.id())),
     ("link", || ids(loaded_links(), |one| one.id())),
     ("map", || ids(loaded_maps(), |one| one.id())),
@@ -38,10 +38,10 @@ fn is_gone(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Ids of objects of this type that a process holds open.
-fn held(pid: u32, sort: &str) -> BTreeSet<u32> {
+fn held(pid: u32, name: &str) -> BTreeSet<u32> {
     let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("a process");
     let texts = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
-    let field = format!("{sort}_id:");
+    let field = format!("{name}_id:");
     texts.filter_map(|text| text.lines().find_map(|line| line.strip_prefix(&field)?.trim().parse().ok())).collect()
 }
 
@@ -51,16 +51,16 @@ fn killed_tracer_leaves_nothing_in_kernel() {
     // The tracer is at work, not only loaded.
     let mark = mark();
     assert!(Exec::sh(&format!("echo {mark}")).start().end().status.success());
-    tracer.wait_for(&mark, "is closed", Said::is_closed);
-    let held = SORTS.map(|(sort, _)| held(tracer.pid(), sort));
-    for ((sort, loaded), held) in SORTS.iter().zip(&held) {
-        assert!(!held.is_empty(), "the tracer holds no {sort}");
-        assert!(held.is_subset(&loaded()), "{sort}");
+    tracer.wait_for(&mark, "is closed", ReportedSession::is_closed);
+    let held = OBJECT_TYPES.map(|(name, _)| held(tracer.pid(), name));
+    for ((name, loaded), held) in OBJECT_TYPES.iter().zip(&held) {
+        assert!(!held.is_empty(), "the tracer holds no {name}");
+        assert!(held.is_subset(&loaded()), "{name}");
     }
     tracer.kill();
-    for ((sort, loaded), held) in SORTS.iter().zip(&held) {
+    for ((name, loaded), held) in OBJECT_TYPES.iter().zip(&held) {
         // The kernel frees the objects later, once no CPU runs them any more.
-        wait_until(&format!("every {sort} is gone"), || held.is_disjoint(&loaded()).then_some(()));
+        wait_until(&format!("every {name} is gone"), || held.is_disjoint(&loaded()).then_some(()));
     }
 }
 
@@ -70,16 +70,17 @@ fn two_tracers_report_same_session_id() {
     let mut second = Tracer::start(&[]);
     let mark = mark();
     let kubectl = Exec::sh(&format!("echo {mark}; sleep 1")).start();
-    let said = [&mut first, &mut second].map(|tracer| tracer.wait_for(&mark, "is whole", Said::is_complete));
-    assert_eq!(said[0].id(), said[1].id());
-    assert_eq!(said[0].legs(), said[1].legs());
-    assert_eq!(said[0].roles(), said[1].roles());
+    let session =
+        [&mut first, &mut second].map(|tracer| tracer.wait_for(&mark, "is complete", ReportedSession::is_complete));
+    assert_eq!(session[0].id(), session[1].id());
+    assert_eq!(session[0].legs(), session[1].legs());
+    assert_eq!(session[0].roles(), session[1].roles());
     assert!(kubectl.end().status.success());
     // A tracer that exits takes nothing from the other one.
-    first.wait_for(&mark, "is closed", Said::is_closed);
+    first.wait_for(&mark, "is closed", ReportedSession::is_closed);
     first.finish().holds_only(std::slice::from_ref(&mark));
     let later = crate::kubectl::mark();
     assert!(Exec::sh(&format!("echo {later}")).start().end().status.success());
-    second.wait_for(&later, "is closed", Said::is_closed);
+    second.wait_for(&later, "is closed", ReportedSession::is_closed);
     second.finish().holds_only(&[mark, later]);
 }

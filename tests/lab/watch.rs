@@ -4,13 +4,13 @@ use execpath_tests::pane::Pane;
 
 use crate::{
     kubectl::{Exec, Mode, mark},
-    said::WHOLE,
+    reported::COMPLETE_PATH,
 };
 
 /// The hops of the drawn path.
 fn hops(picture: &str) -> Vec<&str> {
     let words = picture.lines().filter_map(|line| line.split_whitespace().next());
-    words.filter(|word| WHOLE.contains(word)).collect()
+    words.filter(|word| COMPLETE_PATH.contains(word)).collect()
 }
 
 /// Number of connections with bytes moving in both directions.
@@ -29,7 +29,7 @@ fn screen_shows_session_from_start_to_end() {
     // Waiting for input: the sample shows no fault.
     let still = |picture: &str| picture.contains("F23 waiting for input") && moving(picture) == 0;
     let picture = pane.until("still path that waits for input", still);
-    assert_eq!(hops(&picture), WHOLE, "{picture}");
+    assert_eq!(hops(&picture), COMPLETE_PATH, "{picture}");
     for leg in ["exact  tcp  ", "exact  joined inside", "exact  fork started", "exact  exec became"] {
         assert!(picture.contains(leg), "no {leg:?} on\n{picture}");
     }

@@ -1,6 +1,6 @@
 //! Faults caused by clients.
 
-use super::{Session, Stopped, codes};
+use super::{Session, StoppedProcess, codes};
 use crate::{
     env::lab,
     kubectl::{Exec, Mode},
@@ -19,7 +19,7 @@ fn f06_relay_holds_back_streams_after_upgrade() {
 #[test]
 fn f16_stopped_kubectl_does_not_read() {
     let session = Session::start(Mode::Plain, "sleep 3; exec yes");
-    let _stopped = Stopped::new(session.kubectl().pid());
+    let _stopped = StoppedProcess::new(session.kubectl().pid());
     session.is("F16");
 }
 
@@ -34,7 +34,7 @@ fn f23_shell_waiting_for_input_is_no_fault() {
 #[test]
 fn f28_stopped_kubelet_keeps_connection_of_gone_client() {
     let mut session = Session::start(Mode::Stdin, "sleep 600; :");
-    let _stopped = Stopped::new(lab().daemon("kubelet"));
+    let _stopped = StoppedProcess::new(lab().daemon("kubelet"));
     session.kill_client();
     session.is("F28");
 }

@@ -2,15 +2,15 @@
 //! fails.
 
 mod client;
+mod guards;
 mod input;
 mod network;
 mod process;
 mod runtime;
-mod second;
-mod silent;
-mod traced;
+mod second_apiserver;
+mod silent_server;
+mod trace_only;
 mod tunnel;
-mod undo;
 mod webhook;
 
 use std::process::{Command, Stdio};
@@ -20,10 +20,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
-    agree,
+    consistency,
     env::{on, wait_until},
     kubectl::{Exec, Kubectl, Mode, mark},
-    said::{Leg, Said},
+    reported::{Leg, ReportedSession},
 };
 
 /// A session with a mark of its own in its command.
@@ -104,7 +104,7 @@ impl Session {
 
     /// Connections of the session, from the client inwards.
     fn legs(&self) -> Vec<Leg> {
-        Said(self.listed().expect("the session is listed")).legs()
+        ReportedSession(self.listed().expect("the session is listed")).legs()
     }
 
     /// Exit code and verdicts of a diagnosis of this session.
@@ -124,7 +124,7 @@ impl Session {
             }
             named.then_some(())
         });
-        agree::at_this_moment();
+        consistency::check_now();
     }
 }
 
@@ -142,7 +142,7 @@ impl Drop for Session {
 /// The first process of a container of the lab.
 fn first_of(pod: &str, name: &str) -> u32 {
     let container = crate::oracle::container(pod, name);
-    *crate::clear::first_processes().get(container.id()).expect("the container runs")
+    *crate::cleanup::first_processes().get(container.id()).expect("the container runs")
 }
 
 pub(crate) fn codes(found: &[Value]) -> Vec<String> {
@@ -152,8 +152,8 @@ pub(crate) fn codes(found: &[Value]) -> Vec<String> {
 
 fn run(arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
     let output = binary::command().args(arguments).stderr(Stdio::inherit()).output().expect("execpath starts");
-    let said = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    (output.status.code(), said)
+    let found = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    (output.status.code(), found)
 }
 
 pub(crate) fn list() -> Vec<Value> {
@@ -177,7 +177,7 @@ fn left_over_by(options: &[&str], code: &str) -> Value {
         assert_eq!(exit, Some(10));
         Some(verdict)
     });
-    agree::at_this_moment();
+    consistency::check_now();
     verdict
 }
 
@@ -185,7 +185,7 @@ fn left_over_by(options: &[&str], code: &str) -> Value {
 /// then agree.
 fn alone(code: &str) -> Vec<Value> {
     let found = named_alone(code);
-    agree::at_this_moment();
+    consistency::check_now();
     found
 }
 
@@ -207,28 +207,28 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
 }
 
 /// A process stopped until this is dropped.
-struct Stopped(u32);
+struct StoppedProcess(u32);
 
-impl Stopped {
+impl StoppedProcess {
     fn new(pid: u32) -> Self {
         signal(pid, Signal::STOP);
         Self(pid)
     }
 }
 
-impl Drop for Stopped {
+impl Drop for StoppedProcess {
     fn drop(&mut self) {
         signal(self.0, Signal::CONT);
     }
 }
 
 /// A rule of a host's packet filter, removed on drop.
-struct Filter {
+struct PacketFilter {
     host: &'static str,
     rule: Vec<String>,
 }
 
-impl Filter {
+impl PacketFilter {
     fn new(host: &'static str, rule: &[&str]) -> Self {
         let rule: Vec<String> = rule.iter().map(|word| (*word).to_owned()).collect();
         let ran = on(host, "iptables").args(["-w", "-I"]).args(&rule).status().expect("iptables");
@@ -237,7 +237,7 @@ impl Filter {
     }
 }
 
-impl Drop for Filter {
+impl Drop for PacketFilter {
     fn drop(&mut self) {
         let _gone = on(self.host, "iptables").args(["-w", "-D"]).args(&self.rule).status();
     }

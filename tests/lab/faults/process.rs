@@ -3,15 +3,16 @@
 use std::{path::Path, process::Command};
 
 use super::{
-    Session, alone, first_of, signal,
-    undo::{FrozenDisk, Quiet, Written, frozen},
+    Session, alone, first_of,
+    guards::{CgroupOverride, CleanLab, FrozenDisk, frozen},
+    signal,
 };
-use crate::{clear::cgroup_of, env::wait_until, faults::list, kubectl::Mode};
+use crate::{cleanup::cgroup_of, env::wait_until, faults::list, kubectl::Mode};
 use rustix::process::Signal;
 
 #[test]
 fn f10_frozen_container_runs_nothing() {
-    let _quiet = Quiet::new();
+    let _clean = CleanLab::new();
     let session = Session::start(Mode::Stdin, "exec cat");
     let _frozen = frozen(session.pid("process"));
     session.is("F10");
@@ -19,16 +20,16 @@ fn f10_frozen_container_runs_nothing() {
 
 #[test]
 fn f12_container_reaches_process_limit() {
-    let _quiet = Quiet::new();
+    let _clean = CleanLab::new();
     // The command starts another process every second, and continues if it cannot.
     let session = Session::start(Mode::Plain, "exec watch -n 1 true");
-    let _full = Written::new(cgroup_of(session.pid("process"), "pids").join("pids.max"), "1");
+    let _full = CgroupOverride::new(cgroup_of(session.pid("process"), "pids").join("pids.max"), "1");
     session.is("F12");
 }
 
 #[test]
 fn f22_write_waits_for_disk() {
-    let _quiet = Quiet::new();
+    let _clean = CleanLab::new();
     let disk = FrozenDisk::new(first_of("web", "web"));
     let script = format!("read -r line; exec dd if=/dev/zero of={}/file bs=4k count=4 conv=fsync", FrozenDisk::THERE);
     let mut session = Session::start(Mode::Stdin, &script);
@@ -49,7 +50,7 @@ fn f25_background_child_holds_output() {
 fn f26_advice_ends_interactive_shell() {
     /// Bit of SIGTERM in a mask of `/proc/PID/status`.
     const TERM: u64 = 1 << 14;
-    let _quiet = Quiet::new();
+    let _clean = CleanLab::new();
     let mut session = Session::start(Mode::Tty, "exec sh");
     let process = session.pid("process");
     session.kill_client();
@@ -68,7 +69,7 @@ fn f26_advice_ends_interactive_shell() {
 #[test]
 fn f26_command_outlives_kubectl() {
     for mode in [Mode::Stdin, Mode::Tty] {
-        let _quiet = Quiet::new();
+        let _clean = CleanLab::new();
         let mut session = Session::start(mode, "exec sleep 600");
         let process = session.pid("process");
         session.kill_client();

@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::{
-    Session, Stopped, alone, first_of, left_over, named_alone,
-    undo::{Ended, Limited, Quiet, Runc},
+    Session, StoppedProcess, alone, first_of,
+    guards::{CleanLab, DescriptorLimit, KilledDaemon, RuncReplacement},
+    left_over, named_alone,
 };
 use crate::{env::lab, env::output, kubectl::Mode, oracle::container};
 
@@ -19,16 +20,16 @@ fn shim_of(pod: &str, name: &str) -> u32 {
 
 #[test]
 fn f08_stopped_runtime_does_not_answer() {
-    let _stopped = Stopped::new(lab().daemon("containerd"));
+    let _stopped = StoppedProcess::new(lab().daemon("containerd"));
     let _session = Session::ask("exec sleep 600");
     left_over("F08");
 }
 
 #[test]
 fn f09_stopped_shim_starts_nothing() {
-    let _quiet = Quiet::new();
+    let _clean = CleanLab::new();
     let shim = shim_of("web", "web");
-    let stopped = Stopped::new(shim);
+    let stopped = StoppedProcess::new(shim);
     let mut session = Session::ask("exec sleep 600");
     let found = alone("F09");
     assert!(found.iter().any(|verdict| verdict["pid"] == shim), "{found:#?}");
@@ -38,16 +39,16 @@ fn f09_stopped_shim_starts_nothing() {
 
 #[test]
 fn f09_stopped_shim_forwards_nothing() {
-    let _quiet = Quiet::new();
+    let _clean = CleanLab::new();
     let session = Session::start(Mode::Tty, "exec cat");
-    let _stopped = Stopped::new(shim_of("web", "web"));
+    let _stopped = StoppedProcess::new(shim_of("web", "web"));
     session.is("F09");
 }
 
 #[test]
 fn f14_runc_overfills_its_pipe() {
-    let _quiet = Quiet::new();
-    let _runc = Runc::that_warns();
+    let _clean = CleanLab::new();
+    let _runc = RuncReplacement::printing_warnings();
     let _session = Session::ask("exec sleep 600");
     // An exec whose runc hangs is a session of its own for `diagnose` alone (docs/limitations.md).
     named_alone("F14");
@@ -55,9 +56,9 @@ fn f14_runc_overfills_its_pipe() {
 
 #[test]
 fn f15_kubelet_runs_out_of_descriptors() {
-    let _quiet = Quiet::new();
+    let _clean = CleanLab::new();
     let kubelet = lab().daemon("kubelet");
-    let _limited = Limited::new(kubelet, 2);
+    let _limit = DescriptorLimit::new(kubelet, 2);
     let _session = Session::ask("exec sleep 600");
     let found = alone("F15");
     assert!(found.iter().any(|verdict| verdict["pid"] == kubelet), "{found:#?}");
@@ -65,24 +66,24 @@ fn f15_kubelet_runs_out_of_descriptors() {
 
 #[test]
 fn f21_stopped_runtime_does_not_read() {
-    let _quiet = Quiet::new();
+    let _clean = CleanLab::new();
     let session = Session::start(Mode::Plain, "sleep 2; exec yes");
-    let _stopped = Stopped::new(lab().daemon("containerd"));
+    let _stopped = StoppedProcess::new(lab().daemon("containerd"));
     session.is("F21");
 }
 
 #[test]
 fn f21_killed_runtime_dropped_session() {
-    let _quiet = Quiet::new();
+    let _clean = CleanLab::new();
     let _session = Session::start(Mode::Plain, "sleep 2; exec yes");
-    let mut ended = Ended::kill("containerd");
-    ended.start_again();
+    let mut killed = KilledDaemon::kill("containerd");
+    killed.start_again();
     alone("F21");
 }
 
 #[test]
 fn f32_hanging_probes_pile_up() {
-    let _quiet = Quiet::new();
+    let _clean = CleanLab::new();
     let id = container("web", "web");
     let probes: Vec<Probe> = (0..5).map(|_| Probe::start(id.id(), &["sleep", "600"])).collect();
     alone("F32");

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::{
     Session, left_over_by,
-    second::{PORT, Second, through},
-    silent::{Silent, pki},
+    second_apiserver::{PORT, SecondApiServer, through},
+    silent_server::{SilentServer, pki},
 };
 use crate::kubectl::Exec;
 
@@ -16,7 +16,7 @@ const TUNNEL: &str = "192.168.205.10:8131";
 
 #[test]
 fn f03_tunnel_dials_pile_up() {
-    let _tunnel = Silent::new(TUNNEL);
+    let _tunnel = SilentServer::new(TUNNEL);
     let config = json!({
         "apiVersion": "apiserver.k8s.io/v1beta1",
         "kind": "EgressSelectorConfiguration",
@@ -38,7 +38,7 @@ fn f03_tunnel_dials_pile_up() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("egress.json");
     fs::write(&file, config.to_string()).expect("a file");
-    let _server = Second::new(&format!("--egress-selector-config-file={}", file.display()));
+    let _server = SecondApiServer::new(&format!("--egress-selector-config-file={}", file.display()));
     let ask = || Session::ask_by(Exec { globals: through(), ..Exec::sh("sleep 600") });
     let _sessions = [ask(), ask(), ask(), ask()];
     left_over_by(&["--apiserver-port", PORT], "F03");

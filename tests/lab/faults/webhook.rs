@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     Session,
-    silent::{Silent, pki, sockets},
+    silent_server::{SilentServer, pki, sockets},
 };
 use crate::{
     env::{lab, wait_until},
@@ -19,12 +19,12 @@ const NAME: &str = "lab-that-hangs";
 
 /// A webhook called before each exec, unregistered on drop.
 struct Webhook {
-    _server: Silent,
+    _server: SilentServer,
 }
 
 impl Webhook {
     fn new() -> Self {
-        let webhook = Self { _server: Silent::new(ADDRESS) };
+        let webhook = Self { _server: SilentServer::new(ADDRESS) };
         let mut create = kubectl(lab().newest(), "admin", 0);
         create.args(["create", "--validate=false", "-f", "-"]).stdin(Stdio::piped());
         let mut create = create.spawn().expect("kubectl starts");

@@ -124,8 +124,8 @@ func open(address string, config *tls.Config, one session) (net.Conn, error) {
 		text, _ := io.ReadAll(io.LimitReader(answer.Body, 400))
 		return nil, fmt.Errorf("%s: %s", answer.Status, text)
 	}
-	said := make(chan error, 1)
-	go listen(conn, reader, said)
+	result := make(chan error, 1)
+	go listen(conn, reader, result)
 	buffer := make([]byte, 1+chunk)
 	buffer[0] = stdin
 	for left := one.Bytes; left > 0; {
@@ -138,7 +138,7 @@ func open(address string, config *tls.Config, one session) (net.Conn, error) {
 		}
 		left -= size
 	}
-	if err := <-said; err != nil {
+	if err := <-result; err != nil {
 		return nil, err
 	}
 	conn.SetDeadline(time.Time{})
@@ -147,24 +147,24 @@ func open(address string, config *tls.Config, one session) (net.Conn, error) {
 }
 
 // Reports that the process is done, then reads on so that nothing backs up.
-func listen(conn net.Conn, reader *bufio.Reader, said chan<- error) {
+func listen(conn net.Conn, reader *bufio.Reader, result chan<- error) {
 	var text strings.Builder
-	told := false
+	isDone := false
 	for {
 		payload, err := read(reader)
 		if err != nil {
-			if !told {
-				said <- fmt.Errorf("%w, after %q", err, text.String())
+			if !isDone {
+				result <- fmt.Errorf("%w, after %q", err, text.String())
 			}
 			return
 		}
-		if told || len(payload) < 2 {
+		if isDone || len(payload) < 2 {
 			continue
 		}
 		text.Write(payload[1:])
 		if payload[0] == stdout && strings.Contains(text.String(), "done\n") {
-			told = true
-			said <- nil
+			isDone = true
+			result <- nil
 		}
 	}
 }

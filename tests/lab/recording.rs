@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{
     env::wait_until,
     kubectl::{Exec, Mode, mark},
-    said::Said,
+    reported::ReportedSession,
     tracer::Tracer,
 };
 
@@ -32,13 +32,13 @@ fn replay_of_samples_equals_live_trace() {
     let mut tracer = Tracer::start(&["--measure", "2s", "-o", "tree=live.tree", "-o", "json=live.json"]);
     let mark = mark();
     let mut kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat")) }.start();
-    let open = tracer.wait_for(&mark, "is whole", Said::is_complete);
+    let open = tracer.wait_for(&mark, "is complete", ReportedSession::is_complete);
     // Only the recording shows that a sample was taken, and it must not be read yet.
     std::thread::sleep(MEASURED);
     let at = view::moment(anchor(), now());
     kubectl.close_stdin();
     assert!(kubectl.end().status.success());
-    tracer.wait_for(&mark, "is closed", Said::is_closed);
+    tracer.wait_for(&mark, "is closed", ReportedSession::is_closed);
     // `finish` compares the JSON Lines.
     let trace = tracer.finish();
     let recording = trace.path("recording.jsonl.zst").to_string_lossy().into_owned();

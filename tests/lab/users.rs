@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     env::lab,
     kubectl::{Exec, Kubectl, mark},
-    said::Said,
+    reported::ReportedSession,
     tracer::{Trace, Tracer, sessions},
 };
 
@@ -19,8 +19,8 @@ fn tracer() -> Tracer {
     Tracer::start(&["--audit-log", lab().audit_log.to_str().expect("text")])
 }
 
-fn user(said: &Said) -> Option<&str> {
-    said.text("/client/user")
+fn user(session: &ReportedSession) -> Option<&str> {
+    session.text("/client/user")
 }
 
 /// Starts one kubectl per command, with the users in turn. Returns the user of each kubectl by its pid.
@@ -42,10 +42,10 @@ fn end(running: Vec<Kubectl>) {
 
 /// Checks that no line gives a session the user of another one.
 fn is_never_anothers(trace: &Trace, truth: &BTreeMap<u32, &str>) {
-    for said in trace.lines.iter().filter_map(|line| Said::of(&line.value)) {
-        let own = said.pid("kubectl").and_then(|pid| truth.get(&pid).copied());
+    for session in trace.lines.iter().filter_map(|line| ReportedSession::of(&line.value)) {
+        let own = session.pid("kubectl").and_then(|pid| truth.get(&pid).copied());
         let Some(own) = own else { continue };
-        assert!(user(&said).is_none_or(|named| named == own), "{own}'s: {said:?}");
+        assert!(user(&session).is_none_or(|named| named == own), "{own}'s: {session:?}");
     }
 }
 
@@ -56,20 +56,20 @@ fn twenty_sessions_of_three_users_get_own_user() {
     let commands: Vec<String> = marks.iter().map(|mark| format!("echo {mark}; sleep 2")).collect();
     let (running, truth) = start(&commands);
     for (mark, kubectl) in marks.iter().zip(&running) {
-        let said = tracer.wait_for(mark, "has a user", |said| user(said).is_some());
-        assert_eq!(user(&said), truth.get(&kubectl.pid()).copied(), "{said:?}");
-        assert_eq!(said.pid("kubectl"), Some(kubectl.pid()), "{said:?}");
-        assert_eq!(said.text("/client/confidence"), Some("exact"), "{said:?}");
-        let groups = said.0["client"]["groups"].as_array().expect("groups");
-        assert!(groups.iter().any(|group| group == GROUP), "{said:?}");
-        assert!(said.text("/client/audit_id").is_some_and(|id| id.len() >= 32), "{said:?}");
-        assert!(said.text("/client/user_agent").is_some_and(|agent| agent.starts_with("kubectl")), "{said:?}");
-        assert_eq!(said.0["client"]["impersonated_user"], serde_json::Value::Null, "{said:?}");
+        let session = tracer.wait_for(mark, "has a user", |session| user(session).is_some());
+        assert_eq!(user(&session), truth.get(&kubectl.pid()).copied(), "{session:?}");
+        assert_eq!(session.pid("kubectl"), Some(kubectl.pid()), "{session:?}");
+        assert_eq!(session.text("/client/confidence"), Some("exact"), "{session:?}");
+        let groups = session.0["client"]["groups"].as_array().expect("groups");
+        assert!(groups.iter().any(|group| group == GROUP), "{session:?}");
+        assert!(session.text("/client/audit_id").is_some_and(|id| id.len() >= 32), "{session:?}");
+        assert!(session.text("/client/user_agent").is_some_and(|agent| agent.starts_with("kubectl")), "{session:?}");
+        assert_eq!(session.0["client"]["impersonated_user"], serde_json::Value::Null, "{session:?}");
     }
     end(running);
     for mark in &marks {
-        let said = tracer.wait_for(mark, "is closed", Said::is_closed);
-        assert!(user(&said).is_some(), "a session loses its user: {said:?}");
+        let session = tracer.wait_for(mark, "is closed", ReportedSession::is_closed);
+        assert!(user(&session).is_some(), "a session loses its user: {session:?}");
     }
     let trace = tracer.finish();
     is_never_anothers(&trace, &truth);
@@ -83,13 +83,13 @@ fn equal_commands_get_own_user_or_none() {
     let (running, truth) = start(&vec![format!("echo {mark}; sleep 2"); RUNS]);
     end(running);
     tracer.wait("all are closed", |lines| {
-        let marked = sessions(lines).into_values().filter(|said| said.has(&mark) && said.is_closed()).count();
+        let marked = sessions(lines).into_values().filter(|session| session.has(&mark) && session.is_closed()).count();
         (marked == RUNS).then_some(())
     });
     let trace = tracer.finish();
     is_never_anothers(&trace, &truth);
     trace.lost_nothing();
-    let named = trace.sessions().iter().filter(|said| said.has(&mark) && user(said).is_some()).count();
+    let named = trace.sessions().iter().filter(|session| session.has(&mark) && user(session).is_some()).count();
     eprintln!("{named} of {RUNS} equal commands have a user");
 }
 
@@ -103,10 +103,10 @@ fn repeated_command_gets_own_user_each_time() {
         let pid = kubectl.pid();
         truth.insert(pid, user);
         end(vec![kubectl]);
-        let said = tracer.wait("its session is closed", |lines| {
-            sessions(lines).into_values().find(|said| said.pid("kubectl") == Some(pid) && said.is_closed())
+        let session = tracer.wait("its session is closed", |lines| {
+            sessions(lines).into_values().find(|session| session.pid("kubectl") == Some(pid) && session.is_closed())
         });
-        assert_eq!(said.text("/client/user"), Some(user), "{said:?}");
+        assert_eq!(session.text("/client/user"), Some(user), "{session:?}");
     }
     is_never_anothers(&tracer.finish(), &truth);
 }
@@ -126,11 +126,13 @@ fn older_sessions_get_users_from_end_of_log() {
     }
     let mut tracer = tracer();
     for (pid, own) in &truth {
-        let said = tracer.wait("an older session has its user", |lines| {
-            sessions(lines).into_values().find(|said| said.pid("kubectl") == Some(*pid) && user(said).is_some())
+        let session = tracer.wait("an older session has its user", |lines| {
+            sessions(lines)
+                .into_values()
+                .find(|session| session.pid("kubectl") == Some(*pid) && user(session).is_some())
         });
-        assert_eq!(user(&said), Some(*own), "{said:?}");
-        assert_eq!(said.0["preexisting"], true, "{said:?}");
+        assert_eq!(user(&session), Some(*own), "{session:?}");
+        assert_eq!(session.0["preexisting"], true, "{session:?}");
     }
     is_never_anothers(&tracer.finish(), &truth);
     end(running);
@@ -142,9 +144,9 @@ fn impersonation_reports_both_users() {
     let mark = mark();
     let globals = ["--as", "bob", "--as-group", GROUP].map(str::to_owned).into();
     let kubectl = Exec { globals, ..Exec::sh(&format!("echo {mark}; sleep 2")) }.start();
-    let said = tracer.wait_for(&mark, "has a user", |said| user(said).is_some());
-    assert_eq!(user(&said), Some("admin"), "{said:?}");
-    assert_eq!(said.text("/client/impersonated_user"), Some("bob"), "{said:?}");
+    let session = tracer.wait_for(&mark, "has a user", |session| user(session).is_some());
+    assert_eq!(user(&session), Some("admin"), "{session:?}");
+    assert_eq!(session.text("/client/impersonated_user"), Some("bob"), "{session:?}");
     end(vec![kubectl]);
     tracer.finish();
 }
@@ -156,8 +158,8 @@ fn redacted_commands_match_audit_log() {
     let mark = mark();
     let secret = format!("secret-{}", std::process::id());
     let kubectl = Exec { user: "carol", ..Exec::sh(&format!(": {secret}; echo {mark}; sleep 2")) }.start();
-    let said = tracer.wait_for(&mark, "has a user", |said| user(said).is_some());
-    assert_eq!(user(&said), Some("carol"), "{said:?}");
+    let session = tracer.wait_for(&mark, "has a user", |session| user(session).is_some());
+    assert_eq!(user(&session), Some("carol"), "{session:?}");
     end(vec![kubectl]);
     let trace = tracer.finish();
     assert!(trace.lines.iter().all(|line| !line.text.contains(&secret)), "no line contains the secret");
@@ -169,10 +171,10 @@ fn client_is_reported_with_its_ancestors() {
     let mut tracer = Tracer::start(&[]);
     let mark = mark();
     let kubectl = Exec::sh(&format!("echo {mark}; sleep 2")).start();
-    let said = tracer.wait_for(&mark, "has parents", |said| said.0["client"]["parents"].is_array());
-    let parents = said.0["client"]["parents"].as_array().expect("parents");
-    assert_eq!(parents.first().map(|above| above["pid"].clone()), Some(std::process::id().into()), "{said:?}");
-    assert_eq!(said.text("/client/uid_name"), Some("root"), "{said:?}");
+    let session = tracer.wait_for(&mark, "has parents", |session| session.0["client"]["parents"].is_array());
+    let parents = session.0["client"]["parents"].as_array().expect("parents");
+    assert_eq!(parents.first().map(|above| above["pid"].clone()), Some(std::process::id().into()), "{session:?}");
+    assert_eq!(session.text("/client/uid_name"), Some("root"), "{session:?}");
     end(vec![kubectl]);
     tracer.finish();
 }

@@ -14,9 +14,9 @@ use crate::{
 pub(super) const PORT: &str = "6444";
 
 /// A second API server of the cluster, with this option instead of the first one's. Killed on drop.
-pub(super) struct Second(Child);
+pub(super) struct SecondApiServer(Child);
 
-impl Second {
+impl SecondApiServer {
     pub(super) fn new(option: &str) -> Self {
         let first = lab().daemon("kube-apiserver");
         let program = fs::read_link(format!("/proc/{first}/exe")).expect("the API server's program");
@@ -40,7 +40,7 @@ impl Second {
     }
 }
 
-impl Drop for Second {
+impl Drop for SecondApiServer {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// The reported JSON object of a session.
 #[derive(Clone)]
-pub(crate) struct Said(pub(crate) Value);
+pub(crate) struct ReportedSession(pub(crate) Value);
 
 /// A TCP link, with the pids of its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +21,10 @@ pub(crate) struct Leg {
 }
 
 /// Hops of a session through containerd, from kubectl to the process.
-pub(crate) const WHOLE: [&str; 7] = ["kubectl", "apiserver", "kubelet", "runtime", "shim", "runc", "process"];
+pub(crate) const COMPLETE_PATH: [&str; 7] = ["kubectl", "apiserver", "kubelet", "runtime", "shim", "runc", "process"];
 
 /// Short enough for the message of a failed test.
-impl std::fmt::Debug for Said {
+impl std::fmt::Debug for ReportedSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut value = self.0.clone();
         for hop in value["hops"].as_array_mut().into_iter().flatten() {
@@ -38,7 +38,7 @@ impl std::fmt::Debug for Said {
     }
 }
 
-impl Said {
+impl ReportedSession {
     /// The session of a line, if the line has one.
     pub(crate) fn of(line: &Value) -> Option<Self> {
         line.get("session").filter(|session| session.is_object()).cloned().map(Self)
@@ -94,8 +94,8 @@ impl Said {
         const NO_SOONER: Duration = Duration::from_secs(2);
         let time = |text: Option<&str>| text.and_then(|text| parse_rfc3339(text).ok());
         let began = time(self.text("/hops/0/started_at"));
-        let told = time(self.text("/closed_at"));
-        let waited = began.zip(told).and_then(|(began, told)| told.duration_since(began).ok());
+        let reported = time(self.text("/closed_at"));
+        let waited = began.zip(reported).and_then(|(began, reported)| reported.duration_since(began).ok());
         let is_alone = self.roles().first() == Some(&"kubectl") && self.hop("runtime").is_none();
         self.merged_into().is_some() && is_alone && waited.is_some_and(|waited| waited >= NO_SOONER)
     }

@@ -43,7 +43,7 @@ fn traced() -> BTreeMap<String, Row> {
 
 /// Compares the four commands now. Only sessions that `ls` shows identically before and after count: they did not
 /// change meanwhile.
-pub(crate) fn at_this_moment() {
+pub(crate) fn check_now() {
     let before = rows(&list());
     let traced = traced();
     let judged =

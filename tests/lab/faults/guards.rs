@@ -11,33 +11,33 @@ use rustix::process::Signal;
 
 use super::signal;
 use crate::{
-    clear::{cgroup_of, clear, end_leftovers, pids},
+    cleanup::{cgroup_of, clear, end_leftovers, pids},
     env::{lab, output, xtask},
 };
 
 /// Guard: no leftover processes in the lab's containers at its start and after its end.
-pub(super) struct Quiet;
+pub(super) struct CleanLab;
 
-impl Quiet {
+impl CleanLab {
     pub(super) fn new() -> Self {
         clear();
         Self
     }
 }
 
-impl Drop for Quiet {
+impl Drop for CleanLab {
     fn drop(&mut self) {
         end_leftovers();
     }
 }
 
 /// A killed daemon of the lab, restarted on drop at the latest.
-pub(super) struct Ended {
+pub(super) struct KilledDaemon {
     name: &'static str,
     is_back: bool,
 }
 
-impl Ended {
+impl KilledDaemon {
     /// Kills the daemon with SIGKILL.
     pub(super) fn kill(name: &'static str) -> Self {
         output(&mut xtask(&["lab", "stop", "--kill", name]));
@@ -52,7 +52,7 @@ impl Ended {
     }
 }
 
-impl Drop for Ended {
+impl Drop for KilledDaemon {
     fn drop(&mut self) {
         if !self.is_back {
             let _started = xtask(&["lab", "start", self.name]).status();
@@ -61,12 +61,12 @@ impl Drop for Ended {
 }
 
 /// A cgroup file with another content, restored on drop.
-pub(super) struct Written {
+pub(super) struct CgroupOverride {
     file: PathBuf,
     before: String,
 }
 
-impl Written {
+impl CgroupOverride {
     pub(super) fn new(file: PathBuf, text: &str) -> Self {
         let before = fs::read_to_string(&file).expect("a file of a cgroup");
         fs::write(&file, text).expect("the cgroup file accepts the value");
@@ -74,26 +74,26 @@ impl Written {
     }
 }
 
-impl Drop for Written {
+impl Drop for CgroupOverride {
     fn drop(&mut self) {
         let _undone = fs::write(&self.file, self.before.trim());
     }
 }
 
 /// Freezes the container of this process until the guard is dropped.
-pub(super) fn frozen(pid: u32) -> Written {
+pub(super) fn frozen(pid: u32) -> CgroupOverride {
     let folder = cgroup_of(pid, "freezer");
     let (old, new) = (folder.join("freezer.state"), folder.join("cgroup.freeze"));
-    if old.exists() { Written::new(old, "FROZEN") } else { Written::new(new, "1") }
+    if old.exists() { CgroupOverride::new(old, "FROZEN") } else { CgroupOverride::new(new, "1") }
 }
 
 /// A lower soft limit of a process's open files, restored on drop.
-pub(super) struct Limited {
+pub(super) struct DescriptorLimit {
     pid: u32,
     before: String,
 }
 
-impl Limited {
+impl DescriptorLimit {
     /// Limits the process to its current number of open files plus `more`.
     pub(super) fn new(pid: u32, more: usize) -> Self {
         let prlimit = |limit: &str| {
@@ -108,7 +108,7 @@ impl Limited {
     }
 }
 
-impl Drop for Limited {
+impl Drop for DescriptorLimit {
     fn drop(&mut self) {
         let (pid, limit) = (self.pid.to_string(), format!("--nofile={}:", self.before));
         let _undone = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
@@ -177,17 +177,17 @@ impl Drop for FrozenDisk {
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lab-runc");
 
 /// A replacement of `runc`, removed on drop.
-pub(super) struct Runc {
+pub(super) struct RuncReplacement {
     folder: tempfile::TempDir,
     place: String,
 }
 
-impl Runc {
+impl RuncReplacement {
     /// File in which the replacement finds the path of the real runc.
     const PLAN: &str = "/run/execpath-lab-runc";
 
     /// Installs `tests/lab/faults/runc.rs`: before each exec it prints more warnings than a pipe takes.
-    pub(super) fn that_warns() -> Self {
+    pub(super) fn printing_warnings() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let place = output(Command::new("which").arg("runc")).trim().to_owned();
         let real = folder.path().join("runc");
@@ -198,7 +198,7 @@ impl Runc {
     }
 }
 
-impl Drop for Runc {
+impl Drop for RuncReplacement {
     fn drop(&mut self) {
         // Replacements that still run keep the program open.
         let _back = Command::new("umount").args(["--lazy", &self.place]).status();

@@ -1,26 +1,26 @@
 //! Faults visible only in a trace: the ends of sessions. Their verdicts come from the recording.
 
-use super::undo::{Ended, Quiet};
+use super::guards::{CleanLab, KilledDaemon};
 use crate::{
     env::lab,
     kubectl::{Exec, Mode, mark},
     relay::{self, through},
-    said::Said,
+    reported::ReportedSession,
     tracer::Tracer,
 };
 
 #[test]
 fn f30_killed_daemon_cuts_session() {
     for daemon in ["kubelet", "kube-apiserver"] {
-        let _quiet = Quiet::new();
+        let _clean = CleanLab::new();
         let mark = mark();
         let mut tracer = Tracer::start(&[]);
         let kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; exec sleep 600")) }.start();
-        tracer.wait_for(&mark, "is whole", Said::is_complete);
-        let mut ended = Ended::kill(daemon);
-        tracer.wait_for(&mark, "is closed", Said::is_closed);
+        tracer.wait_for(&mark, "is complete", ReportedSession::is_complete);
+        let mut killed = KilledDaemon::kill(daemon);
+        tracer.wait_for(&mark, "is closed", ReportedSession::is_closed);
         let found = tracer.finish().faults(&mark);
-        ended.start_again();
+        killed.start_again();
         drop(kubectl);
         assert_eq!(found, (Some(10), vec!["F30".to_owned()]), "{daemon}");
     }
@@ -39,11 +39,11 @@ fn f31_proxy_drops_end_of_output() {
     // SPDY cannot signal a premature end: this kubectl reports success.
     let exec = Exec { version: lab().oldest(), globals: through(), mode: Mode::Stdin, ..Exec::sh(&script) };
     let mut kubectl = exec.start();
-    tracer.wait_for(&mark, "is whole", Said::is_complete);
+    tracer.wait_for(&mark, "is complete", ReportedSession::is_complete);
     kubectl.write("go\n");
-    let ended = kubectl.end();
-    tracer.wait_for(&mark, "is closed", Said::is_closed);
-    assert!(ended.status.success() && ended.output.len() < PRINTED as usize, "{:?}", ended.status);
+    let kubectl_exit = kubectl.end();
+    tracer.wait_for(&mark, "is closed", ReportedSession::is_closed);
+    assert!(kubectl_exit.status.success() && kubectl_exit.output.len() < PRINTED as usize, "{:?}", kubectl_exit.status);
     assert_eq!(tracer.finish().faults(&mark), (Some(10), vec!["F31".to_owned()]));
     drop(relay);
 }

@@ -8,9 +8,9 @@ use std::{
 use crate::env::{lab, on, output, wait_until};
 
 /// A TLS server with the API server's own certificate, valid for the host's address. Killed on drop.
-pub(super) struct Silent(Child);
+pub(super) struct SilentServer(Child);
 
-impl Silent {
+impl SilentServer {
     pub(super) fn new(address: &str) -> Self {
         let mut server = on("master", "openssl");
         server.args(["s_server", "-quiet", "-accept", address]);
@@ -23,7 +23,7 @@ impl Silent {
     }
 }
 
-impl Drop for Silent {
+impl Drop for SilentServer {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
