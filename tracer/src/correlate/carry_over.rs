@@ -87,7 +87,7 @@ impl<'a> Kept<'a> {
                 kept.inbound.insert(*inbound);
             }
         }
-        let sockets = known.world.sockets.iter().filter(|(_, socket)| kept.socket(socket.id));
+        let sockets = known.state.sockets.iter().filter(|(_, socket)| kept.socket(socket.id));
         kept.tuples = sockets.filter_map(|(_, socket)| socket.tuple).collect();
         kept
     }
@@ -142,26 +142,26 @@ impl<'a> Kept<'a> {
                 self.fifo(seen, path) || from.is_some_and(|from| self.socket(from.id) && self.of_container(path))
             }
             Fact::FifoHeld { file, fd: Some(_), .. } => {
-                let execs = &self.known.world.execs;
+                let execs = &self.known.state.execs;
                 let id = seen.task.and_then(|runc| execs.by_runc(runc)).or_else(|| execs.of_pipe_file(*file));
                 id.is_some_and(|id| self.exec(id))
             }
             Fact::FifoHeld { path, file, fd: None } => {
-                let is_known = self.known.world.execs.of_fifo(*file).is_some();
+                let is_known = self.known.state.execs.of_fifo(*file).is_some();
                 is_known && (self.fifo(seen, path) || (task && self.of_container(path)))
             }
             Fact::FifoRelayed { to, .. } => self.socket(to.id),
             Fact::FifoAwaited { path, socket, .. } => {
-                let pipe = seen.task.and_then(|task| self.known.world.execs.of_pipe(task.host, path));
+                let pipe = seen.task.and_then(|task| self.known.state.execs.of_pipe(task.host, path));
                 (self.fifo(seen, path) || pipe.is_some_and(|id| self.exec(id))) && self.socket(*socket)
             }
             Fact::ContainerSeen(info) => self.container(&info.id, seen.at),
             Fact::ContainerUnknown { id } => self.container(id, seen.at),
             Fact::PidFile { path, .. } => {
-                self.known.world.exec_of_pid_file(host_of(seen), path).is_some_and(|id| self.exec_since(id, seen.at))
+                self.known.state.exec_of_pid_file(host_of(seen), path).is_some_and(|id| self.exec_since(id, seen.at))
             }
             Fact::Audited(event) => {
-                let fits = self.known.world.audits.fits_of(event);
+                let fits = self.known.state.audits.fits_of(event);
                 fits.is_some_and(|fits| fits.is_empty() || fits.iter().any(|id| self.exec(id)))
             }
             Fact::AuditFollowed | Fact::AuditSkipped { .. } | Fact::Lost { .. } => true,
@@ -185,7 +185,7 @@ impl<'a> Kept<'a> {
     /// somebody else's.
     fn task(&self, task: TaskKey) -> bool {
         let known = self.known;
-        let lives = || known.world.processes.get(task).is_some_and(|process| process.exit.is_none());
+        let lives = || known.state.processes.get(task).is_some_and(|process| process.exit.is_none());
         known.resting.contains_key(&Part::Task(task))
             || (lives() && !known.served.contains(&task) && self.is_over(task) != Some(true))
     }
@@ -197,25 +197,25 @@ impl<'a> Kept<'a> {
 
     /// Whether the exec is over that it is of; `None` where it is of none that is known.
     fn is_over(&self, task: TaskKey) -> Option<bool> {
-        let execs = &self.known.world.execs;
-        let mut lineage = self.known.world.processes.lineage(task);
+        let execs = &self.known.state.execs;
+        let mut lineage = self.known.state.processes.lineage(task);
         let id = lineage.find_map(|task| execs.by_runc(task).or_else(|| execs.by_process(task)))?;
         execs.get(id).map(|exec| exec.over)
     }
 
     fn socket(&self, id: SocketId) -> bool {
-        let sockets = &self.known.world.sockets;
+        let sockets = &self.known.state.sockets;
         let Some((no, socket)) = sockets.find(id).and_then(|no| Some((no, sockets.get(no)?))) else { return false };
         socket.closed.is_none() || self.known.resting.contains_key(&Part::Socket(no))
     }
 
     fn exec(&self, id: &AnchorId) -> bool {
-        self.known.world.execs.get(id).is_some_and(|exec| !exec.over)
+        self.known.state.execs.get(id).is_some_and(|exec| !exec.over)
     }
 
     /// Whether that exec matters, and `at` is none of an earlier exec's that had the same id.
     fn exec_since(&self, id: &AnchorId, at: BootTime) -> bool {
-        let exec = self.known.world.execs.get(id);
+        let exec = self.known.state.execs.get(id);
         exec.is_some_and(|exec| {
             !exec.over && (at >= exec.since || !matches!(id.key(), AnchorKey::Exec { again: true, .. }))
         })
@@ -224,7 +224,7 @@ impl<'a> Kept<'a> {
     /// Whether that is a FIFO of an exec that matters.
     fn fifo(&self, seen: &Observation, path: &RawText) -> bool {
         let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return false };
-        let id = self.known.world.execs.newest(host_of(seen), &fifo.container, &fifo.exec);
+        let id = self.known.state.execs.newest(host_of(seen), &fifo.container, &fifo.exec);
         id.is_some_and(|id| self.exec_since(id, seen.at))
     }
 
@@ -234,12 +234,12 @@ impl<'a> Kept<'a> {
     }
 
     fn container(&self, id: &str, told: BootTime) -> bool {
-        self.known.world.containers.contains_key(id)
+        self.known.state.containers.contains_key(id)
             && self.containers.get(id).is_some_and(|(_, times)| times.contains(&told))
     }
 
     fn stands(&self, near: SocketId, far: SocketId) -> bool {
-        self.known.world.standing.values().any(|one| one.near == near && one.far == far)
+        self.known.state.standing.values().any(|one| one.near == near && one.far == far)
     }
 }
 

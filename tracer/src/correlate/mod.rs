@@ -75,7 +75,7 @@ pub struct Correlator {
     order: Order,
     now: BootTime,
     next_sweep: BootTime,
-    world: State,
+    state: State,
     open: BTreeMap<AnchorId, Open>,
     closed: VecDeque<Arc<Session>>,
     /// Which sessions rest on what: sorted, each once.
@@ -138,7 +138,7 @@ impl Correlator {
             order: Order::default(),
             now: BootTime::default(),
             next_sweep: BootTime::default(),
-            world: State {
+            state: State {
                 hosts: Hosts::new(host),
                 places: options.places(),
                 processes: Processes::default(),
@@ -192,7 +192,7 @@ impl Correlator {
     /// Of several hosts: what follows is of these, too, by their numbers from 1.
     #[must_use]
     pub fn with(mut self, others: &[HostFacts]) -> Self {
-        self.world.hosts.add(others);
+        self.state.hosts.add(others);
         self
     }
 
@@ -255,7 +255,7 @@ impl Correlator {
         self.conclude();
         if self.wants.is_empty() {
             // No answer is awaited that may still name a process.
-            self.dirty.extend(self.world.execs.identify_all(&self.world.hosts));
+            self.dirty.extend(self.state.execs.identify_all(&self.state.hosts));
             self.conclude();
         }
     }
@@ -302,17 +302,17 @@ impl Correlator {
         let mut sessions: Vec<Session> = all.map(|session| Session::clone(session)).collect();
         for session in &mut sessions {
             session.last_seen = self.now;
-            self.world.add_late(session);
+            self.state.add_late(session);
         }
         sessions.sort_by(|a, b| (a.opened_at, &a.id).cmp(&(b.opened_at, &b.id)));
         Report {
             at: self.now,
             sessions,
             loose: self
-                .world
-                .loose(|no| self.resting.get(&Part::Socket(no))?.first().map(|id| self.world.session_id(id))),
-            daemons: self.world.daemons(),
-            standing: self.world.standing(),
+                .state
+                .loose(|no| self.resting.get(&Part::Socket(no))?.first().map(|id| self.state.session_id(id))),
+            daemons: self.state.daemons(),
+            standing: self.state.standing(),
             measures: self.measures.clone(),
             diagnosis: Diagnosis::default(),
             totals: self.totals.clone(),
@@ -386,7 +386,7 @@ impl Correlator {
                 self.ask(Want::Ancestry(task));
             }
             (Fact::Ancestry(ancestry), Some(task)) => {
-                self.world.processes.entry(task).ancestry = Some((*ancestry).into());
+                self.state.processes.entry(task).ancestry = Some((*ancestry).into());
                 self.touch(&Part::Task(task));
             }
             (Fact::ProcessSeen(info), Some(task)) => {
@@ -394,11 +394,11 @@ impl Correlator {
                 let cgroup = info.cgroup.clone().filter(|_| info.userns.is_some());
                 self.learned(task, *info);
                 if cgroup.is_some() {
-                    self.world.processes.entry(task).cgroup = cgroup;
+                    self.state.processes.entry(task).cgroup = cgroup;
                 }
             }
             (Fact::ProcessGone, Some(task)) => {
-                self.world.processes.gone(task, at);
+                self.state.processes.gone(task, at);
                 self.touch(&Part::Task(task));
             }
             (Fact::Watched, Some(task)) => self.watched(at, task),
@@ -413,26 +413,26 @@ impl Correlator {
                 self.connected(at, task, socket, actor, inbound)
             }
             (Fact::Accepted { socket }, Some(task)) => {
-                self.world.processes.serves(task, at);
+                self.state.processes.serves(task, at);
                 let socket = SocketInfo { role: Some(SocketRole::Accepted), ..socket };
                 if let Some(no) = self.socket_as(at, Some(task), &socket, true) {
                     self.perhaps_stream(at.plus(limits::STREAM_ALONE), task, no);
                 }
             }
             (Fact::SocketSeen { socket }, task) => {
-                let is_new = self.world.sockets.find(socket.id).is_none();
+                let is_new = self.state.sockets.find(socket.id).is_none();
                 let no = self.socket(at, task, &socket);
                 if source == Source::Snapshot
                     && let Some(no) = no
                 {
-                    for changed in self.world.sockets.found(at, no) {
+                    for changed in self.state.sockets.found(at, no) {
                         self.touch(&Part::Socket(changed));
                     }
                 }
                 if let (Some(no), Some(task), true) = (no, task, is_new)
                     && source == Source::Snapshot
                 {
-                    self.world.sockets.set_older(no);
+                    self.state.sockets.set_older(no);
                     // Everything else of the snapshot is as old.
                     self.perhaps_stream(at.plus(limits::SNAPSHOT_WITHIN), task, no);
                 }
@@ -442,12 +442,12 @@ impl Correlator {
                 }
             }
             (Fact::Closed { socket, received, acked }, _) => {
-                if let Some(no) = self.world.sockets.closed(at, socket, received, acked) {
+                if let Some(no) = self.state.sockets.closed(at, socket, received, acked) {
                     self.touch(&Part::Socket(no));
                 }
             }
             (Fact::PeerAbsent { tuple, netns, host }, _) => {
-                for no in self.world.sockets.peer_absent(tuple, netns, host) {
+                for no in self.state.sockets.peer_absent(tuple, netns, host) {
                     self.peer_absent(at, no);
                 }
             }
@@ -455,9 +455,9 @@ impl Correlator {
                 self.connected_to(by, listener, &path);
             }
             (Fact::UnixConnected { socket, listener: Some(listener), path, bound: false }, _) => {
-                if let Some(task) = self.world.processes.bearer(socket.host, listener) {
+                if let Some(task) = self.state.processes.bearer(socket.host, listener) {
                     self.daemon_found(task, &path);
-                } else if self.world.is_daemon_socket(&path) {
+                } else if self.state.is_daemon_socket(&path) {
                     self.daemons_to_come.insert((socket.host, listener));
                     self.ask(Want::Pid(listener));
                 }
@@ -489,27 +489,27 @@ impl Correlator {
                 self.container_named(*info);
             }
             (Fact::ContainerUnknown { id }, _) => {
-                self.world.containers.entry(id.clone()).or_insert(None);
+                self.state.containers.entry(id.clone()).or_insert(None);
                 self.touch(&Part::Container(id.into()));
             }
             (Fact::PidFile { path, pid }, shim) => self.pid_file(at, shim, &path, pid),
             (Fact::AuditFollowed, _) => {
-                self.world.audits.followed = self.world.audits.followed.or(Some(at));
+                self.state.audits.followed = self.state.audits.followed.or(Some(at));
                 self.dirty.extend(self.open.keys().cloned());
             }
             (Fact::Audited(event), _) => {
-                let touched = self.world.audits.take(at, *event);
+                let touched = self.state.audits.take(at, *event);
                 self.reconsider(touched);
             }
             (Fact::AuditSkipped { count }, _) => {
                 let what = self.count_loss("audit-log".to_owned(), count);
-                self.world.audits.skipped(at);
+                self.state.audits.skipped(at);
                 self.dirty.extend(self.open.keys().cloned());
                 self.tell(Change::Loss { what, count });
             }
             (Fact::Stopped, _) => {
                 // What waits for the log waits in vain.
-                self.world.audits.ended = true;
+                self.state.audits.ended = true;
                 self.dirty.extend(self.open.keys().cloned());
             }
             (Fact::Lost { what, count }, _) => {
@@ -576,7 +576,7 @@ impl Correlator {
     /// Names of a container. Files, monitors and log links each know some: what one of them said stays.
     pub(super) fn container_named(&mut self, info: ContainerInfo) {
         let part = Part::Container(info.id.as_str().into());
-        let known = self.world.containers.entry(info.id.clone()).or_default();
+        let known = self.state.containers.entry(info.id.clone()).or_default();
         let new = Target::from(info);
         *known = Some(Arc::new(match known.take() {
             Some(old) => Arc::unwrap_or_clone(old).or(new),
@@ -588,7 +588,7 @@ impl Correlator {
     fn learned(&mut self, task: TaskKey, info: ProcessInfo) {
         // Of a zombie, /proc has neither arguments nor the terminal.
         let described = info.cgroup.is_some() && !info.argv.is_empty();
-        if self.world.processes.learn(task, info) {
+        if self.state.processes.learn(task, info) {
             self.touch(&Part::Task(task));
         }
         self.perhaps_asked(task);
@@ -607,8 +607,8 @@ impl Correlator {
         let socket = SocketInfo { role: Some(SocketRole::Listening), ..*socket };
         self.socket(at, Some(task), &socket);
         if let Some(tuple) = socket.tuple {
-            self.world.processes.entry(task).ports.insert(tuple.local.port());
-            self.world.processes.serves(task, at);
+            self.state.processes.entry(task).ports.insert(tuple.local.port());
+            self.state.processes.serves(task, at);
             self.touch(&Part::Task(task));
             self.endpoint_found(task, tuple.local.port());
         }
@@ -616,15 +616,15 @@ impl Correlator {
 
     /// A process with a socket on a port of the path that is older than the tracer.
     fn endpoint_found(&mut self, task: TaskKey, port: u16) {
-        if self.world.places.is_path_port(port) && self.watched.insert(task) {
+        if self.state.places.is_path_port(port) && self.watched.insert(task) {
             self.ask(Want::Watch(task, WatchAs::Endpoint));
         }
     }
 
     /// What a snapshot verified of a process that listens.
     fn listener_verified(&mut self, task: TaskKey, bound: &RawText, listener: &Listener) {
-        self.world.verified.insert(task.host);
-        self.world.processes.listens(task, bound, listener);
+        self.state.verified.insert(task.host);
+        self.state.processes.listens(task, bound, listener);
         if let Some(at) = listener.serves_at() {
             self.daemon_found(task, at);
         }
@@ -634,11 +634,11 @@ impl Correlator {
     /// listener is gets asked where a daemon has such a name, and where a kubelet connects.
     fn connected_to(&mut self, by: Option<TaskKey>, listener: u32, bound: &RawText) {
         let host = by.map(|by| by.host).unwrap_or_default();
-        let task = self.world.processes.bearer(host, listener);
-        if task.is_some_and(|task| self.world.processes.serves_at(task, bound).is_some()) {
+        let task = self.state.processes.bearer(host, listener);
+        if task.is_some_and(|task| self.state.processes.serves_at(task, bound).is_some()) {
             return;
         }
-        if self.world.is_daemon_socket(bound) || by.is_some_and(|by| self.world.is_kubelet(by)) {
+        if self.state.is_daemon_socket(bound) || by.is_some_and(|by| self.state.is_kubelet(by)) {
             self.ask(Want::Listeners(listener));
         }
     }
@@ -650,24 +650,24 @@ impl Correlator {
             self.daemon_found(task, &path);
             return Some(path);
         }
-        let at = self.world.processes.serves_at(task, &path).cloned();
-        if at.is_none() && self.world.is_daemon_socket(&path) {
+        let at = self.state.processes.serves_at(task, &path).cloned();
+        if at.is_none() && self.state.is_daemon_socket(&path) {
             self.ask(Want::Listeners(task.tgid));
         }
         at
     }
 
     fn daemon_found(&mut self, task: TaskKey, path: &RawText) {
-        if !self.world.may_be_daemon(task) {
+        if !self.state.may_be_daemon(task) {
             return;
         }
-        if self.world.is_daemon_socket(path) {
+        if self.state.is_daemon_socket(path) {
             self.watched.insert(task);
             self.ask(Want::Watch(task, WatchAs::Daemon));
         }
-        if self.world.places.is_runtime_socket(path) {
-            let name = self.world.places.runtime_name(path);
-            let process = self.world.processes.entry(task);
+        if self.state.places.is_runtime_socket(path) {
+            let name = self.state.places.runtime_name(path);
+            let process = self.state.processes.entry(task);
             process.is_runtime = true;
             process.runtime_name = process.runtime_name.or(name);
         }
@@ -676,16 +676,16 @@ impl Correlator {
     fn connected(&mut self, at: BootTime, task: TaskKey, socket: SocketInfo, actor: Actor, inbound: Option<SocketId>) {
         let socket = SocketInfo { role: Some(SocketRole::Connected), ..socket };
         let Some(outbound) = self.socket_as(at, Some(task), &socket, true) else { return };
-        if inbound.is_some_and(|id| self.world.sockets.find(id).is_none()) {
+        if inbound.is_some_and(|id| self.state.sockets.find(id).is_none()) {
             // Accepted, and not told: whoever it was, this process did not begin the connection.
-            self.world.joins.dialled_for_unknown(outbound);
+            self.state.joins.dialled_for_unknown(outbound);
         }
-        if let Some(inbound) = inbound.and_then(|id| self.world.sockets.find(id)) {
-            let rivals = self.world.joins.dialled(at, inbound, outbound, actor, &self.world.sockets);
+        if let Some(inbound) = inbound.and_then(|id| self.state.sockets.find(id)) {
+            let rivals = self.state.joins.dialled(at, inbound, outbound, actor, &self.state.sockets);
             for no in rivals.into_iter().chain([outbound]) {
                 self.touch(&Part::Socket(no));
             }
-            if socket.tuple.is_some_and(|tuple| self.world.places.is_kubelet_port(tuple.remote.port())) {
+            if socket.tuple.is_some_and(|tuple| self.state.places.is_kubelet_port(tuple.remote.port())) {
                 self.leaving.push_back((at.plus(limits::PEER_WITHIN), outbound));
             }
         }
@@ -694,7 +694,7 @@ impl Correlator {
     /// A leg dialled for somebody to a kubelet that nobody accepted here: is that kubelet on another host? What the API
     /// server dials for one request, it dials for exec, attach or port-forward; logs ride pooled connections.
     fn look_after(&mut self, leg: SocketNo) {
-        let Some(socket) = self.world.sockets.get(leg) else { return };
+        let Some(socket) = self.state.sockets.get(leg) else { return };
         let (peer, closed, tuple, netns, isn) = (socket.peer, socket.closed, socket.tuple, socket.netns, socket.isn);
         if let (None, None, Some(tuple)) = (peer, closed, tuple) {
             self.ask(Want::Peer { tuple, netns, isn });
@@ -704,16 +704,16 @@ impl Correlator {
     /// Nobody on this host has the other end.
     fn peer_absent(&mut self, at: BootTime, leg: SocketNo) {
         self.touch(&Part::Socket(leg));
-        let Some(socket) = self.world.sockets.get(leg) else { return };
-        let to_kubelet = socket.tuple.is_some_and(|tuple| self.world.places.is_kubelet_port(tuple.remote.port()));
+        let Some(socket) = self.state.sockets.get(leg) else { return };
+        let to_kubelet = socket.tuple.is_some_and(|tuple| self.state.places.is_kubelet_port(tuple.remote.port()));
         let dialled =
-            socket.role == Some(SocketRole::Connected) && matches!(self.world.inbound_of(leg), Verdict::Joined(_));
+            socket.role == Some(SocketRole::Connected) && matches!(self.state.inbound_of(leg), Verdict::Joined(_));
         if let (true, true, Some(cookie)) = (to_kubelet, dialled, socket.id.cookie) {
             // No exec id here: the session is named by its leg, as nothing else is seen of it.
             let host = socket.id.host;
             let id = AnchorId::leg(host, cookie, leg);
             let since = socket.since.min(at);
-            if let Some(exec) = self.world.exec(host, &id, "", since) {
+            if let Some(exec) = self.state.exec(host, &id, "", since) {
                 exec.what = What::Leg;
                 exec.leaves_by = Some(leg);
                 self.legs.insert(leg, id.clone());
@@ -726,18 +726,18 @@ impl Correlator {
         let (Some(from), Some(to)) = (self.relay_end(at, task, from), self.relay_end(at, task, to)) else {
             return;
         };
-        let is_news = self.infer_roles(from, to) | self.world.joins.moved(from, to, actor);
+        let is_news = self.infer_roles(from, to) | self.state.joins.moved(from, to, actor);
         self.joined_if(is_news, at, from, to);
     }
 
     /// Goroutines that wait copy between two sockets. Those of one creator do so where a request is served for the path: whoever
     /// else serves may have started, in one goroutine, one for each of two that have nothing to do with each other.
     fn relay_awaited(&mut self, at: BootTime, from: SocketId, to: SocketId, copied: bool) {
-        let (Some(from), Some(to)) = (self.world.sockets.find(from), self.world.sockets.find(to)) else { return };
-        let port = |no| self.world.sockets.get(no).and_then(|socket| socket.tuple).map(|tuple| tuple.local.port());
-        let is_path_port = |no| port(no).is_some_and(|port| self.world.places.is_path_port(port));
+        let (Some(from), Some(to)) = (self.state.sockets.find(from), self.state.sockets.find(to)) else { return };
+        let port = |no| self.state.sockets.get(no).and_then(|socket| socket.tuple).map(|tuple| tuple.local.port());
+        let is_path_port = |no| port(no).is_some_and(|port| self.state.places.is_path_port(port));
         if copied || is_path_port(from) || is_path_port(to) {
-            self.world.joins.awaited(from, to, copied);
+            self.state.joins.awaited(from, to, copied);
             self.joined(at, from, to);
         }
     }
@@ -746,8 +746,8 @@ impl Correlator {
     /// one, it was seen who connected.
     fn relay_end(&mut self, at: BootTime, task: TaskKey, end: &SocketInfo) -> Option<SocketNo> {
         if end.family == Family::Unix {
-            let known = self.world.sockets.find(end.id)?;
-            return self.world.sockets.get(known).is_some_and(|socket| socket.unix.is_some()).then_some(known);
+            let known = self.state.sockets.find(end.id)?;
+            return self.state.sockets.get(known).is_some_and(|socket| socket.unix.is_some()).then_some(known);
         }
         self.socket(at, Some(task), end)
     }
@@ -756,7 +756,7 @@ impl Correlator {
     fn touched(&mut self, at: BootTime, task: TaskKey, actor: Actor, socket: &SocketInfo) {
         let (Some(goid), Some(creator)) = (actor.goid, actor.parent_goid) else { return };
         let Some(no) = self.socket(at, Some(task), socket) else { return };
-        for other in self.world.joins.touched(task, creator, goid, no) {
+        for other in self.state.joins.touched(task, creator, goid, no) {
             self.joined(at, no, other);
         }
     }
@@ -773,21 +773,21 @@ impl Correlator {
             if is_news {
                 self.touch(&Part::Socket(no));
             }
-            let Some(socket) = self.world.sockets.get(no) else { continue };
+            let Some(socket) = self.state.sockets.get(no) else { continue };
             let (absent, leaves) = (
                 socket.peer_absent,
                 socket.role == Some(SocketRole::Connected)
                     && socket.peer.is_none()
-                    && self.world.leads_to_kubelet(socket.tuple),
+                    && self.state.leads_to_kubelet(socket.tuple),
             );
-            if leaves && matches!(self.world.inbound_of(no), Verdict::Joined(_)) {
+            if leaves && matches!(self.state.inbound_of(no), Verdict::Joined(_)) {
                 if absent {
                     self.peer_absent(at, no);
                 } else {
                     self.leaving.push_back((at.plus(limits::PEER_WITHIN), no));
                 }
             }
-            if let Some(id) = self.world.exec_of_hijacked(no).cloned() {
+            if let Some(id) = self.state.exec_of_hijacked(no).cloned() {
                 self.dirty.insert(id);
             }
         }
@@ -801,11 +801,11 @@ impl Correlator {
     fn infer_roles(&mut self, a: SocketNo, b: SocketNo) -> bool {
         let mut is_news = false;
         for (one, other) in [(a, b), (b, a)] {
-            let role = |no| self.world.sockets.get(no).and_then(|socket| socket.role);
-            let tuple = self.world.sockets.get(other).and_then(|socket| socket.tuple);
+            let role = |no| self.state.sockets.get(no).and_then(|socket| socket.role);
+            let tuple = self.state.sockets.get(other).and_then(|socket| socket.tuple);
             let serves = tuple.is_some_and(|tuple| tuple.local.port() < tuple.remote.port());
             if role(one) == Some(SocketRole::Connected) && role(other).is_none() && serves {
-                self.world.sockets.set_role(other, SocketRole::Accepted);
+                self.state.sockets.set_role(other, SocketRole::Accepted);
                 is_news = true;
             }
         }
@@ -817,10 +817,10 @@ impl Correlator {
     }
 
     fn socket_as(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo, begins: bool) -> Option<SocketNo> {
-        if self.world.sockets.is_full() && self.world.sockets.find(info.id).is_none() {
+        if self.state.sockets.is_full() && self.state.sockets.find(info.id).is_none() {
             self.make_room_for_socket();
         }
-        let Learnt { no, changed, is_news } = self.world.sockets.learn(at, task, info, begins)?;
+        let Learnt { no, changed, is_news } = self.state.sockets.learn(at, task, info, begins)?;
         if is_news {
             self.touch(&Part::Socket(no));
         }
@@ -864,13 +864,13 @@ impl Correlator {
     }
 
     fn rebuild(&mut self, id: &AnchorId) {
-        let Some(exec) = self.world.execs.get(id) else { return };
+        let Some(exec) = self.state.execs.get(id) else { return };
         if !exec.is_session() || exec.over {
             return;
         }
         // Over before the tracer began: its process is gone, its FIFOs are not closed yet. Where its connection stands, somebody
         // waits for its end all the same.
-        let stands = exec.stream.and_then(|no| self.world.sockets.get(no));
+        let stands = exec.stream.and_then(|no| self.state.sockets.get(no));
         let stands = stands.is_some_and(|stream| stream.closed.is_none() && stream.peer.is_some());
         let is_gone = exec.runc.is_none() && exec.process.is_none() && !stands;
         if exec.preexisting && exec.what == What::Exec && is_gone {
@@ -883,22 +883,22 @@ impl Correlator {
             return;
         }
         // An exec, or a probe: what the runtime has open says which.
-        if self.world.is_being_looked_at(exec) {
+        if self.state.is_being_looked_at(exec) {
             return;
         }
         // A probe of dockershim's, or an exec: the latter prints, stays or reads.
         let decided_at = exec.since.plus(limits::PROBE_WITHIN);
-        if self.now < decided_at && exec.exit.is_none() && self.world.may_be_either(exec) {
+        if self.now < decided_at && exec.exit.is_none() && self.state.may_be_either(exec) {
             self.again.insert((decided_at, id.clone()));
             return;
         }
-        if let Some(due) = self.world.execs.identify(&self.world.hosts, id, self.now) {
+        if let Some(due) = self.state.execs.identify(&self.state.hosts, id, self.now) {
             self.again.insert((due, id.clone()));
             return;
         }
-        let Some(exec) = self.world.execs.get(id) else { return };
+        let Some(exec) = self.state.execs.get(id) else { return };
         let (is_leg, is_asked) = (exec.leaves_by.is_some(), matches!(exec.what, What::Asked | What::Request));
-        let built = self.world.build(id, exec, self.now);
+        let built = self.state.build(id, exec, self.now);
         if !is_leg && !self.legs.is_empty() {
             self.merge_legs(id, &built.parts);
         }
@@ -960,7 +960,7 @@ impl Correlator {
             if self.closed.len() > CLOSED_SESSIONS {
                 self.closed.pop_front();
             }
-            if let Some(exec) = self.world.execs.get_mut(id) {
+            if let Some(exec) = self.state.execs.get_mut(id) {
                 exec.over = true;
             }
             self.legs.retain(|_, leg| leg != id);
@@ -1009,8 +1009,8 @@ impl Correlator {
     fn sweep(&mut self) {
         let mut again = BTreeSet::new();
         let (now, resting) = (self.now, &self.resting);
-        self.world.processes.sweep(now, |task| resting.contains_key(&Part::Task(task)));
-        let mut gone = self.world.sockets.sweep(now, |no| resting.contains_key(&Part::Socket(no)));
+        self.state.processes.sweep(now, |task| resting.contains_key(&Part::Task(task)));
+        let mut gone = self.state.sockets.sweep(now, |no| resting.contains_key(&Part::Socket(no)));
         while let Some((at, ends)) = self.unix.front().copied() {
             if now.since(at) < limits::UNIX_KEPT {
                 break;
@@ -1020,35 +1020,35 @@ impl Correlator {
                 self.unix.push_back((now, ends));
             } else {
                 gone.extend([ends.near, ends.far]);
-                self.world.sockets.drop_entry(ends.near);
-                self.world.sockets.drop_entry(ends.far);
+                self.state.sockets.drop_entry(ends.near);
+                self.state.sockets.drop_entry(ends.far);
             }
         }
         self.forget_sockets(gone);
         let mut forgotten = BTreeSet::new();
         while let Some((_, id)) = self.begun.pop_front_if(|(at, _)| now.since(*at) >= limits::BEGUN) {
             // Known from runc's arguments alone: no runtime of the path made its FIFOs, so it never was a session.
-            if self.world.execs.get(&id).is_some_and(|exec| !exec.is_session()) {
+            if self.state.execs.get(&id).is_some_and(|exec| !exec.is_session()) {
                 forgotten.insert(id);
             }
         }
         while let Some((_, id)) = self.over.pop_front_if(|(at, _)| now.since(*at) >= limits::REMEMBER) {
-            again.extend(self.world.audits.forget(&id));
+            again.extend(self.state.audits.forget(&id));
             forgotten.insert(id);
         }
-        self.world.execs.forget_all(forgotten);
-        self.world.forget_calls();
-        self.world.forget_stores();
-        self.world.audits.sweep(now);
+        self.state.execs.forget_all(forgotten);
+        self.state.forget_calls();
+        self.state.forget_stores();
+        self.state.audits.sweep(now);
         self.reconsider(again);
-        let processes = &self.world.processes;
+        let processes = &self.state.processes;
         self.watched.retain(|task| processes.get(*task).is_some());
         self.served.retain(|task| processes.get(*task).is_some());
-        self.world.pods.retain(|shim, _| processes.get(*shim).is_some());
-        self.world.standing.retain(|(near, far), _| processes.get(*near).is_some() && processes.get(*far).is_some());
-        if self.world.containers.len() > limits::MAX_CONTAINERS {
+        self.state.pods.retain(|shim, _| processes.get(*shim).is_some());
+        self.state.standing.retain(|(near, far), _| processes.get(*near).is_some() && processes.get(*far).is_some());
+        if self.state.containers.len() > limits::MAX_CONTAINERS {
             let resting = &self.resting;
-            self.world.containers.retain(|id, _| resting.contains_key(&Part::Container(id.as_str().into())));
+            self.state.containers.retain(|id, _| resting.contains_key(&Part::Container(id.as_str().into())));
             // Their names may be asked for again.
             self.asked.retain(|want, _| !matches!(want, Want::Container { .. }));
         }

@@ -38,16 +38,16 @@ impl Builder<'_> {
         else {
             return;
         };
-        for near in self.world.open_calls(task) {
+        for near in self.state.open_calls(task) {
             self.parts.push(Part::Socket(near));
-            let far = self.world.sockets.get(near).and_then(|near| self.world.sockets.get(near.peer?));
+            let far = self.state.sockets.get(near).and_then(|near| self.state.sockets.get(near.peer?));
             let leg = self.leg(client, near);
             if server.is_some() && far.and_then(|far| far.owner) == server && !links.contains(&leg) {
                 links.push(leg);
             }
         }
         let Some(last) = hops.iter().rposition(|hop| hop.role == Role::ApiServer) else { return };
-        let text = match hops.first().and_then(|hop| self.world.kubectl_says(hop)) {
+        let text = match hops.first().and_then(|hop| self.state.kubectl_says(hop)) {
             Some(Kind::Logs) => "the kubelet hands out logs on a connection that many requests of the API server share",
             _ => {
                 "nothing that is known of the API server's connections to kubelets leads on: it has not passed this on, or what it did is not seen"
@@ -94,10 +94,10 @@ impl Builder<'_> {
         }
         let parent = hops.len() - 1;
         self.run(exec, parent, hops, links);
-        let world = self.world;
+        let state = self.state;
         for id in &exec.beside {
             self.parts.push(Part::Exec(id.clone()));
-            if let Some(beside) = world.execs.get(id) {
+            if let Some(beside) = state.execs.get(id) {
                 self.run(beside, parent, hops, links);
             }
         }
@@ -164,10 +164,10 @@ impl Builder<'_> {
     /// Whether the cgroup of that process was read and does not name the container. Nothing is known of the cgroups of a runtime
     /// whose socket the user named.
     fn is_elsewhere(&self, exec: &Exec, process: TaskKey) -> bool {
-        let cgroup = self.world.processes.get(process).and_then(|process| process.cgroup.as_ref());
+        let cgroup = self.state.processes.get(process).and_then(|process| process.cgroup.as_ref());
         let Some(path) = cgroup else { return false };
         let path = path.as_str().unwrap_or_default();
-        let runtime = exec.runtime.and_then(|runtime| self.world.processes.get(runtime));
+        let runtime = exec.runtime.and_then(|runtime| self.state.processes.get(runtime));
         let is_conventional = runtime.is_some_and(|runtime| runtime.serves_at.values().any(Places::is_conventional));
         is_conventional && !names_container(path, &exec.container)
     }
@@ -175,7 +175,7 @@ impl Builder<'_> {
     /// containerd between dockerd and the shim: dockerd has it start the command.
     pub(in crate::correlate) fn between(&self, runtime: Option<TaskKey>, shim: TaskKey) -> Option<TaskKey> {
         let runtime = runtime?;
-        let standing = &self.world.standing;
+        let standing = &self.state.standing;
         if standing.contains_key(&(runtime, shim)) {
             return None;
         }
@@ -188,10 +188,10 @@ impl Builder<'_> {
     fn forwarded(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         let runtime = hops.len() - 1;
         let Some(stream) = exec.stream else { return };
-        for near in self.world.forwarded_by(stream).into_iter().take(MAX_FORWARDED) {
+        for near in self.state.forwarded_by(stream).into_iter().take(MAX_FORWARDED) {
             self.parts.push(Part::Socket(near));
-            let far = self.world.sockets.get(near).and_then(|near| near.peer);
-            match far.and_then(|far| self.world.sockets.get(far)).and_then(|far| far.owner) {
+            let far = self.state.sockets.get(near).and_then(|near| near.peer);
+            match far.and_then(|far| self.state.sockets.get(far)).and_then(|far| far.owner) {
                 Some(process) => {
                     let hop = self.hop(process, Role::Process);
                     hops.push(hop);
@@ -204,7 +204,7 @@ impl Builder<'_> {
     }
 
     fn ask_for_peer(&mut self, near: SocketNo) {
-        let Some(socket) = self.world.sockets.get(near) else { return };
+        let Some(socket) = self.state.sockets.get(near) else { return };
         if let (Some(tuple), false) = (socket.tuple, socket.peer_absent) {
             self.wants.push(Want::Peer { tuple, netns: socket.netns, isn: socket.isn });
         }

@@ -50,7 +50,7 @@ impl Builder<'_> {
             && !self.may_lack_something(exec)
             && !self.may_be_a_half(exec)
             && self.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
-        if !complete && (self.world.losses.since(exec.since) || self.may_lack_something(exec)) {
+        if !complete && (self.state.losses.since(exec.since) || self.may_lack_something(exec)) {
             self.gap(GapCode::LostEvents, None, "records were lost while this session was open");
         }
         let target = self.target(exec);
@@ -71,7 +71,7 @@ impl Builder<'_> {
                 format!("the connections are gone, the process {} goes on running in the container", process.tgid);
             self.gap_at(GapCode::ProcessLeftRunning, (at, at), &text);
         }
-        let first_leg = up.last().and_then(|node| node.outbound).and_then(|no| self.world.sockets.get(no));
+        let first_leg = up.last().and_then(|node| node.outbound).and_then(|no| self.state.sockets.get(no));
         let client = hops.first().filter(|hop| hop.role == Role::Client);
         // What a proxy dialled with is no client's: who is behind it is not known yet.
         let client_end = first_leg.filter(|_| client.is_some()).and_then(|near| near.tuple).map(|tuple| tuple.local);
@@ -80,7 +80,7 @@ impl Builder<'_> {
         if exec.preexisting {
             // When it began was not seen; its command, or what starts it, is as old, to the tick, and so is a kubectl. Another
             // program may have run for months.
-            let kubectl = client.filter(|hop| is_kubectl(&hop.process) || self.world.kubectl_says(hop).is_some());
+            let kubectl = client.filter(|hop| is_kubectl(&hop.process) || self.state.kubectl_says(hop).is_some());
             let kubectl = kubectl.map(|hop| hop.task);
             let began = exec.process.into_iter().chain(exec.runc).chain(kubectl);
             let began = began.map(|task| BootTime(task.start_ns()));
@@ -132,7 +132,7 @@ impl Builder<'_> {
         let may_be_asked =
             matches!(exec.what, What::Exec | What::Unnamed | What::Asked | What::Leg) && !exec.process_doubted;
         let waits = exec.process.is_none() && matches!(exec.what, What::Exec | What::Unnamed);
-        let call = client.and_then(|client| Some((client, self.world.kubectl(client.task, &client.process)?)));
+        let call = client.and_then(|client| Some((client, self.state.kubectl(client.task, &client.process)?)));
         match call.filter(|(_, call)| may_be_asked && !is_seen && !waits && !call.command.is_empty()) {
             Some((client, call)) => (call.command.into(), client.process.argv_truncated),
             None => (Arc::clone(&exec.command), exec.command_truncated),
@@ -142,7 +142,7 @@ impl Builder<'_> {
     /// Where a path leads that leaves this host before its container: kubectl's arguments say so.
     fn target_said(&self, exec: &Exec, client: Option<&Hop>) -> Option<Arc<Target>> {
         let client = client.filter(|_| matches!(exec.what, What::Asked | What::Leg))?;
-        let call = self.world.kubectl(client.task, &client.process)?;
+        let call = self.state.kubectl(client.task, &client.process)?;
         let names = [call.namespace, call.pod, call.container].map(|name| name.map(str::to_owned));
         let [namespace, pod, container] = names;
         let known = namespace.is_some() || pod.is_some() || container.is_some();
@@ -155,12 +155,12 @@ impl Builder<'_> {
         match exec.what {
             What::Exec | What::Unnamed | What::Local | What::Start | What::Beside => exec.shim.is_some() && ends,
             What::Leg => {
-                exec.leaves_by.is_some_and(|leg| self.world.sockets.get(leg).is_some_and(|leg| leg.peer.is_none()))
+                exec.leaves_by.is_some_and(|leg| self.state.sockets.get(leg).is_some_and(|leg| leg.peer.is_none()))
             }
             What::Request => hops.iter().any(|hop| hop.role == Role::Etcd),
             // Where the API server is another host's, kubectl and its connection are all there is.
             What::Asked => {
-                exec.leaves_by.is_some_and(|leg| self.world.sockets.get(leg).is_some_and(|leg| leg.peer_absent))
+                exec.leaves_by.is_some_and(|leg| self.state.sockets.get(leg).is_some_and(|leg| leg.peer_absent))
             }
             // What is forwarded comes and goes.
             What::Stream => kind == Kind::PortForward,
@@ -169,7 +169,7 @@ impl Builder<'_> {
 
     /// Whether what it is rests on what was not seen, and records were lost.
     fn may_lack_something(&self, exec: &Exec) -> bool {
-        let losses = &self.world.losses;
+        let losses = &self.state.losses;
         match exec.what {
             // It, and the end of its other half.
             What::Leg => losses.since(exec.since),
@@ -180,7 +180,7 @@ impl Builder<'_> {
             What::Exec => {
                 let from = exec.since.minus(STREAM_WITHIN);
                 let is_lost = exec.for_unknown && losses.between(from, exec.since);
-                exec.stream.is_none() && (is_lost || self.world.blind.between(from, exec.since))
+                exec.stream.is_none() && (is_lost || self.state.blind.between(from, exec.since))
             }
             What::Unnamed | What::Stream | What::Asked | What::Request | What::Start | What::Beside => false,
         }
@@ -188,7 +188,7 @@ impl Builder<'_> {
 
     /// Whether what it is rests on what was over before its runtime was watched, or was looked at: its FIFOs, its stream.
     fn may_be_a_half(&self, exec: &Exec) -> bool {
-        let runtime = exec.runtime.and_then(|runtime| self.world.processes.get(runtime));
+        let runtime = exec.runtime.and_then(|runtime| self.state.processes.get(runtime));
         let looked = runtime.map(|runtime| runtime.looked).unwrap_or_default();
         let ended = exec.exit.map(|(at, _)| at).or(exec.start_failed);
         match exec.what {
@@ -203,7 +203,7 @@ impl Builder<'_> {
     fn kind(&mut self, exec: &Exec, hops: &[Hop], links: &[Link]) -> Kind {
         // The client says it itself, where it is on this host and is kubectl.
         let client = hops.first().filter(|hop| hop.role == Role::Client);
-        let said = client.and_then(|client| self.world.kubectl_says(client));
+        let said = client.and_then(|client| self.state.kubectl_says(client));
         match exec.what {
             What::Local if self.may_lack_something(exec) => self
                 .kind_unknown("whether the kubelet asked for it is not known: what the runtime did for it may be lost"),
@@ -234,7 +234,7 @@ impl Builder<'_> {
                 }
                 Some(kind) => {
                     let last = hops.len().saturating_sub(1);
-                    let stream = exec.stream.and_then(|no| self.world.sockets.get(no));
+                    let stream = exec.stream.and_then(|no| self.state.sockets.get(no));
                     let text = if stream.is_some_and(|stream| stream.closed.is_some()) {
                         "which process it led to is not known: no output was seen that joins this connection to a process"
                     } else {
@@ -243,7 +243,7 @@ impl Builder<'_> {
                     self.gap_at(GapCode::ProcessUnknown, (last, last), text);
                     kind
                 }
-                None if exec.preexisting || self.world.losses.since(exec.since) => self.kind_unknown(
+                None if exec.preexisting || self.state.losses.since(exec.since) => self.kind_unknown(
                     "exec, attach or port-forward: which of them, and what it leads to, the next output will tell",
                 ),
                 None => self.kind_unknown("attach or port-forward: which of them, the next output will tell"),
@@ -292,7 +292,7 @@ impl Builder<'_> {
                 }
                 return Kind::Probe;
             }
-            if exec.by_cri && !self.world.reads(exec) {
+            if exec.by_cri && !self.state.reads(exec) {
                 self.gap(
                     GapCode::KindUnknown,
                     None,
@@ -309,13 +309,13 @@ impl Builder<'_> {
             return if copies { Kind::Cp } else { Kind::Exec };
         }
         let hijacked =
-            exec.stream.is_some_and(|no| self.world.sockets.get(no).is_some_and(|socket| socket.unix.is_some()));
+            exec.stream.is_some_and(|no| self.state.sockets.get(no).is_some_and(|socket| socket.unix.is_some()));
         // dockershim in the kubelet; cri-dockerd, which listens as a runtime.
         let by_kubelet = hops.iter().any(|hop| hop.role == Role::Kubelet)
             || hops.first().is_some_and(|hop| hop.role == Role::Runtime && Some(hop.task) != exec.runtime);
         if hijacked && by_kubelet && !hops.iter().any(|hop| hop.role == Role::ApiServer) && self.beyond.is_empty() {
             // dockershim: a probe's connection looks like an exec's, but there is no stream that it could serve.
-            if !exec.reads() && !self.world.has_unserved_stream(exec) {
+            if !exec.reads() && !self.state.has_unserved_stream(exec) {
                 self.gaps.retain(|gap| gap.code != GapCode::Unjoined);
                 return Kind::Probe;
             }
@@ -336,12 +336,12 @@ impl Builder<'_> {
     /// Whether somebody asked for it who is gone: it is no probe's, which take no input and are read by the runtime up to their end,
     /// and no connection of the runtime's streaming server, which was looked at, can be its own.
     fn is_left_by_its_client(&self, exec: &Exec) -> bool {
-        let server = exec.runtime.and_then(|runtime| self.world.processes.get(runtime));
+        let server = exec.runtime.and_then(|runtime| self.state.processes.get(runtime));
         exec.preexisting
             && exec.by_cri
-            && (self.world.reads(exec) || !exec.held_by_runtime)
+            && (self.state.reads(exec) || !exec.held_by_runtime)
             && server.is_some_and(|server| !server.ports.is_empty())
-            && !self.world.losses.since(exec.since)
+            && !self.state.losses.since(exec.since)
     }
 
     /// Whether it had run for longer, when it was found, than the kubelet waits for most probes.
@@ -353,10 +353,10 @@ impl Builder<'_> {
     /// Whether the command gets input: its FIFOs say so, or what the runtime started for it. With a terminal alone, kubectl's
     /// own arguments do.
     fn stdin(&self, exec: &Exec, client: Option<&Hop>) -> Option<bool> {
-        let has_input = || exec.streams.contains("stdin") || self.world.has_input(exec);
+        let has_input = || exec.streams.contains("stdin") || self.state.has_input(exec);
         let by_fifos = (!exec.streams.is_empty()).then(has_input);
         let client = client.filter(|_| exec.what == What::Unnamed);
-        let by_client = || self.world.kubectl_stdin(client?);
+        let by_client = || self.state.kubectl_stdin(client?);
         by_fifos.or(exec.stdin).or_else(by_client)
     }
 
@@ -365,7 +365,7 @@ impl Builder<'_> {
             return Arc::default();
         }
         let by_cgroup = self.pod_uid(exec);
-        match self.world.containers.get(&*exec.container) {
+        match self.state.containers.get(&*exec.container) {
             Some(Some(target)) if target.pod_uid.is_some() || by_cgroup.is_none() => return Arc::clone(target),
             Some(Some(target)) => return Arc::new(Target { pod_uid: by_cgroup, ..Target::clone(target) }),
             Some(None) => {
@@ -377,7 +377,7 @@ impl Builder<'_> {
             }
             None => {}
         }
-        let runtime = exec.runtime.and_then(|runtime| self.world.processes.get(runtime)?.runtime_name);
+        let runtime = exec.runtime.and_then(|runtime| self.state.processes.get(runtime)?.runtime_name);
         Arc::new(Target {
             container_id: Some(exec.container.to_string()),
             pod_uid: by_cgroup,
@@ -388,17 +388,17 @@ impl Builder<'_> {
 
     /// UID of the pod, as the cgroup of the exec's process has it.
     fn pod_uid(&self, exec: &Exec) -> Option<String> {
-        let process = self.world.processes.get(exec.process?)?;
+        let process = self.state.processes.get(exec.process?)?;
         let container = process.info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup)?;
         container.pod_uid.filter(|_| *container.id == *exec.container)
     }
 
     /// What kubectl asked for is over when kubectl is, or the last of its connections.
     fn ending_of_asked(&self, exec: &Exec) -> Ending {
-        let call = exec.leaves_by.and_then(|no| self.world.sockets.get(no));
+        let call = exec.leaves_by.and_then(|no| self.state.sockets.get(no));
         let task = call.and_then(|call| call.owner);
-        let exited = task.and_then(|task| self.world.processes.get(task)?.exit).map(|(at, _)| at);
-        let waits = task.is_some_and(|task| self.world.open_calls(task).next().is_some());
+        let exited = task.and_then(|task| self.state.processes.get(task)?.exit).map(|(at, _)| at);
+        let waits = task.is_some_and(|task| self.state.open_calls(task).next().is_some());
         let closed_at = exited.or(call.and_then(|call| call.closed).filter(|_| !waits));
         let unknown = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
         Ending { closed_at, exit: closed_at.map(|_| unknown), again_at: None }
@@ -406,12 +406,12 @@ impl Builder<'_> {
 
     /// A request is over when kubectl is, and ended as kubectl did.
     fn ending_of_request(&self, exec: &Exec, now: BootTime) -> Ending {
-        let call = exec.leaves_by.and_then(|no| self.world.sockets.get(no));
+        let call = exec.leaves_by.and_then(|no| self.state.sockets.get(no));
         let task = call.and_then(|call| call.owner);
-        if let Some((at, status)) = task.and_then(|task| self.world.processes.get(task)?.exit) {
+        if let Some((at, status)) = task.and_then(|task| self.state.processes.get(task)?.exit) {
             return Ending { closed_at: Some(at), exit: Some(status.into()), again_at: None };
         }
-        let waits = task.is_some_and(|task| self.world.open_calls(task).next().is_some());
+        let waits = task.is_some_and(|task| self.state.open_calls(task).next().is_some());
         match call.and_then(|call| call.closed).filter(|_| !waits) {
             Some(closed) if now.since(closed) >= CLOSE_GRACE => {
                 let exit = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
@@ -430,9 +430,9 @@ impl Builder<'_> {
             return self.ending_of_request(exec, now);
         }
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
-        let is_tcp = |no: SocketNo| self.world.sockets.get(no).is_some_and(|socket| socket.tuple.is_some());
+        let is_tcp = |no: SocketNo| self.state.sockets.get(no).is_some_and(|socket| socket.tuple.is_some());
         let has_tcp = ends.clone().any(is_tcp);
-        let first_closed = ends.filter_map(|no| self.world.sockets.get(no)?.closed).min();
+        let first_closed = ends.filter_map(|no| self.state.sockets.get(no)?.closed).min();
         let exit = match (exec.exit, exec.start_failed) {
             (Some((_, status)), _) => Some(SessionExit::from(status)),
             (None, Some(_)) => Some(SessionExit { code: None, signal: None, reason: ExitReason::StartFailed }),
@@ -468,7 +468,7 @@ impl Builder<'_> {
 
     /// When the process was found to be gone, where no record told of its end.
     fn process_gone(&self, exec: &Exec) -> Option<BootTime> {
-        exec.process.filter(|_| exec.exit.is_none()).and_then(|task| self.world.processes.get(task)?.gone)
+        exec.process.filter(|_| exec.exit.is_none()).and_then(|task| self.state.processes.get(task)?.gone)
     }
 }
 

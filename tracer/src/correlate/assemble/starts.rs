@@ -12,21 +12,21 @@ const RUNTIMES: usize = 3;
 impl Builder<'_> {
     /// Whether the runtime was seen to start that shim.
     pub(in crate::correlate) fn forked(&self, runtime: Option<TaskKey>, shim: TaskKey) -> bool {
-        runtime.is_some_and(|runtime| self.world.processes.lineage(shim).skip(1).any(|above| above == runtime))
+        runtime.is_some_and(|runtime| self.state.processes.lineage(shim).skip(1).any(|above| above == runtime))
     }
 
     /// Who had the runtime start a container: dockerd, where it is dockerd's; the kubelet, where it is in the kubelet's
     /// cgroups and one kubelet alone is connected.
     pub(in crate::correlate) fn started_for(&mut self, exec: &Exec, up: &mut Vec<Node>) {
-        let cgroup = exec.process.and_then(|process| self.world.processes.get(process)?.info.cgroup.as_ref());
+        let cgroup = exec.process.and_then(|process| self.state.processes.get(process)?.info.cgroup.as_ref());
         let by_kubelet = cgroup.and_then(|path| path.as_str()).is_some_and(|path| path.contains(KUBEPODS));
         let mut passes_on = exec.by_dockerd;
         while let Some(top) = up.last().map(|node| node.task).filter(|_| up.len() <= RUNTIMES) {
-            let connected = self.world.standing.keys().filter(|(_, to)| *to == top).map(|(from, _)| *from);
-            let (kubelets, others): (Vec<_>, Vec<_>) = connected.partition(|task| self.world.is_kubelet(*task));
+            let connected = self.state.standing.keys().filter(|(_, to)| *to == top).map(|(from, _)| *from);
+            let (kubelets, others): (Vec<_>, Vec<_>) = connected.partition(|task| self.state.is_kubelet(*task));
             let runtimes: Vec<_> = others
                 .into_iter()
-                .filter(|task| self.world.processes.get(*task).is_some_and(|process| process.is_runtime))
+                .filter(|task| self.state.processes.get(*task).is_some_and(|process| process.is_runtime))
                 .collect();
             let (task, role) = match (&kubelets[..], &runtimes[..]) {
                 ([kubelet], _) if by_kubelet && !passes_on => (*kubelet, Role::Kubelet),

@@ -10,14 +10,14 @@ impl Builder<'_> {
     pub(in crate::correlate) fn kept_by(&mut self, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         let Some(server) = hops.iter().rposition(|hop| hop.role == Role::ApiServer) else { return };
         let Some(task) = hops.get(server).map(|hop| hop.task) else { return };
-        let world = self.world;
-        let open = |no: &&SocketNo| world.sockets.get(**no).is_some_and(|socket| socket.closed.is_none());
-        let stores: Vec<SocketNo> = world.stores.get(&task).into_iter().flatten().filter(open).copied().collect();
-        let Some(near) = stores.first().and_then(|no| world.sockets.get(*no)) else { return };
+        let state = self.state;
+        let open = |no: &&SocketNo| state.sockets.get(**no).is_some_and(|socket| socket.closed.is_none());
+        let stores: Vec<SocketNo> = state.stores.get(&task).into_iter().flatten().filter(open).copied().collect();
+        let Some(near) = stores.first().and_then(|no| state.sockets.get(*no)) else { return };
         let paired = stores.iter().find_map(|no| {
-            let store = world.sockets.get(*no)?;
-            let far = world.sockets.get(store.peer?)?;
-            Some((far.owner?, world.sockets.proof(store, far)))
+            let store = state.sockets.get(*no)?;
+            let far = state.sockets.get(store.peer?)?;
+            Some((far.owner?, state.sockets.proof(store, far)))
         });
         let Some((etcd, (confidence, evidence))) = paired else {
             match near.tuple {

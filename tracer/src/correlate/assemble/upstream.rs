@@ -54,7 +54,7 @@ impl State {
         let sure = self.without_doubts(exec);
         let exec = sure.as_ref().unwrap_or(exec);
         let mut builder = Builder {
-            world: self,
+            state: self,
             parts: Vec::from([Part::Exec(id.clone()), Part::Container(Arc::clone(&exec.container))]),
             wants: Vec::new(),
             gaps: Vec::new(),
@@ -91,7 +91,7 @@ impl State {
 }
 
 pub(in crate::correlate) struct Builder<'a> {
-    pub(in crate::correlate) world: &'a State,
+    pub(in crate::correlate) state: &'a State,
     pub(in crate::correlate) parts: Vec<Part>,
     pub(in crate::correlate) wants: Vec<Want>,
     pub(in crate::correlate) gaps: Vec<Gap>,
@@ -112,8 +112,8 @@ impl Builder<'_> {
         let mut up = Vec::new();
         if let Some(runtime) = exec.runtime {
             // dockershim serves the stream in the kubelet.
-            let is_runtime = self.world.processes.get(runtime).is_none_or(|process| process.is_runtime);
-            let role = if is_runtime || !self.world.is_kubelet(runtime) { Role::Runtime } else { Role::Kubelet };
+            let is_runtime = self.state.processes.get(runtime).is_none_or(|process| process.is_runtime);
+            let role = if is_runtime || !self.state.is_kubelet(runtime) { Role::Runtime } else { Role::Kubelet };
             up.push(Node { task: runtime, role, inbound: exec.stream, join: None, outbound: None });
         } else if let Some(leg) = exec.leaves_by {
             up.extend(self.leaving(leg));
@@ -154,9 +154,9 @@ impl Builder<'_> {
     /// of a kubectl's. Before the near end, who listens at the address of a connection that was not accepted yet.
     fn leaving(&mut self, leg: SocketNo) -> SmallVec<[Node; 2]> {
         let mut nodes = SmallVec::new();
-        let Some(near) = self.world.sockets.get(leg) else { return nodes };
-        let far = near.peer.and_then(|no| Some((no, self.world.sockets.get(no)?.owner?)));
-        let to_kubelet = self.world.leads_to_kubelet(near.tuple);
+        let Some(near) = self.state.sockets.get(leg) else { return nodes };
+        let far = near.peer.and_then(|no| Some((no, self.state.sockets.get(no)?.owner?)));
+        let to_kubelet = self.state.leads_to_kubelet(near.tuple);
         if let Some((inbound, task)) = far {
             let port = near.tuple.map(|tuple| tuple.remote.port()).unwrap_or_default();
             let role = if self.is_unverified(task, port) { Role::Proxy } else { served_as(to_kubelet) };
@@ -167,7 +167,7 @@ impl Builder<'_> {
             self.wants.push(Want::Peer { tuple, netns: near.netns, isn: near.isn });
         }
         match near.tuple {
-            Some(tuple) if self.world.sockets.stays_here(tuple) => match self.world.listener_of(near) {
+            Some(tuple) if self.state.sockets.stays_here(tuple) => match self.state.listener_of(near) {
                 Some(task) => {
                     let text = "the process that listens at this address has not accepted the connection";
                     self.gap(GapCode::PeerUnknown, None, text);
@@ -194,14 +194,14 @@ impl Builder<'_> {
     /// The process at the other end of an accepted connection, and how it came to make that connection.
     fn previous(&mut self, far: SocketNo) -> Option<Node> {
         self.parts.push(Part::Socket(far));
-        let socket = self.world.sockets.get(far)?;
+        let socket = self.state.sockets.get(far)?;
         let Some(near_no) = socket.peer else {
             match (socket.peer_absent, socket.tuple) {
-                (_, Some(_)) if self.world.sockets.is_ambiguous(far) => {
+                (_, Some(_)) if self.state.sockets.is_ambiguous(far) => {
                     let text = "more than one connection here has these addresses, so the other end is not named";
                     self.gap(GapCode::Ambiguous, Some((0, 0)), text);
                 }
-                (true, Some(tuple)) if self.world.sockets.stays_here(tuple) => self.gone(),
+                (true, Some(tuple)) if self.state.sockets.stays_here(tuple) => self.gone(),
                 (true, Some(tuple)) => self.beyond.push(("client", tuple.remote)),
                 (false, Some(tuple)) => {
                     self.wants.push(Want::Peer { tuple, netns: socket.netns, isn: socket.isn });
@@ -223,7 +223,7 @@ impl Builder<'_> {
     /// The process that has this connecting end, and how it came to make the connection.
     fn dialler(&mut self, near_no: SocketNo) -> Option<Node> {
         self.parts.push(Part::Socket(near_no));
-        let near = self.world.sockets.get(near_no)?;
+        let near = self.state.sockets.get(near_no)?;
         let Some(task) = near.owner else {
             self.gap(
                 GapCode::PeerUnknown,
@@ -234,19 +234,19 @@ impl Builder<'_> {
         };
         let forwards = self.forwards_into(near_no);
         // What comes in to `kubectl port-forward` travels inside the connection that kubectl made for itself.
-        let verdict = if forwards { Verdict::Unknown } else { self.world.inbound_of(near_no) };
+        let verdict = if forwards { Verdict::Unknown } else { self.state.inbound_of(near_no) };
         let join = match &verdict {
             Verdict::Joined(join) => Some(join.clone()),
             Verdict::Ambiguous | Verdict::Unknown => None,
         };
         let inbound = join.as_ref().map(|join| join.inbound);
         let mut role = self.role(task, inbound, near_no);
-        if role == Role::Client && verdict == Verdict::Unknown && self.world.may_serve_kubelet(near) {
+        if role == Role::Client && verdict == Verdict::Unknown && self.state.may_serve_kubelet(near) {
             role = Role::Proxy;
             let text = "asked for by a kubelet, or by another client of the runtime: which of them is not known yet";
             self.gap(GapCode::KindUnknown, None, text);
         }
-        let ports = process_ports(self.world, task, inbound);
+        let ports = process_ports(self.state, task, inbound);
         if role == Role::Proxy || role == Role::Client {
             let _is_told = ports.into_iter().any(|port| self.is_unverified(task, port));
         }
@@ -254,11 +254,11 @@ impl Builder<'_> {
         if role == Role::Client && verdict == Verdict::Ambiguous {
             role = Role::Proxy;
         }
-        let process = self.world.processes.get(task);
+        let process = self.state.processes.get(task);
         // What it connected before it served anybody it began by itself: `kubectl port-forward` listens last.
         let serves_since = process.and_then(|process| process.serves_since);
         let serves = serves_since.is_some_and(|since| near.begun.is_none_or(|begun| since <= begun))
-            || self.world.joins.is_for_unknown(near_no);
+            || self.state.joins.is_for_unknown(near_no);
         match verdict {
             Verdict::Joined(_) => {}
             Verdict::Ambiguous => self.gap(
@@ -284,11 +284,11 @@ impl Builder<'_> {
     /// Whether this connection to an API server is that of a `kubectl port-forward`, which listens for clients of its own. One that
     /// serves an API server's port is something else under that name.
     fn forwards_into(&self, near: SocketNo) -> bool {
-        let Some(socket) = self.world.sockets.get(near) else { return false };
+        let Some(socket) = self.state.sockets.get(near) else { return false };
         let Some((task, tuple)) = socket.owner.zip(socket.tuple) else { return false };
-        let Some(process) = self.world.processes.get(task) else { return false };
-        let places = &self.world.places;
-        let call = self.world.kubectl(task, &process.info);
+        let Some(process) = self.state.processes.get(task) else { return false };
+        let places = &self.state.places;
+        let call = self.state.kubectl(task, &process.info);
         places.is_apiserver_port(tuple.remote.port())
             && call.is_some_and(|call| call.word == "port-forward")
             && !process.ports.iter().any(|port| places.is_path_port(*port))
@@ -296,7 +296,7 @@ impl Builder<'_> {
 
     /// Whether that process listens as API server or kubelet, and may be none; then a gap says so.
     fn is_unverified(&mut self, task: TaskKey, port: u16) -> bool {
-        let Some(role) = self.world.unverified_role(task, port) else { return false };
+        let Some(role) = self.state.unverified_role(task, port) else { return false };
         let text = if role == Role::Kubelet {
             "this process listens on a kubelet's port and is not root of the host: not taken for a kubelet"
         } else {
@@ -308,22 +308,22 @@ impl Builder<'_> {
 
     /// What a process is that passes on what came in by `inbound`, or began `outbound`.
     fn role(&self, task: TaskKey, inbound: Option<SocketNo>, outbound: SocketNo) -> Role {
-        let socket = |no: SocketNo| self.world.sockets.get(no);
+        let socket = |no: SocketNo| self.state.sockets.get(no);
         let inbound = inbound.and_then(socket);
-        let process = self.world.processes.get(task);
+        let process = self.state.processes.get(task);
         let no_ports = BTreeSet::new();
         let from_itself =
             inbound.and_then(|inbound| inbound.peer).and_then(socket).is_some_and(|peer| peer.owner == Some(task));
         role_of(
-            &self.world.places,
+            &self.state.places,
             &Seen {
                 inbound_port: inbound.and_then(|socket| socket.tuple).map(|tuple| tuple.local.port()),
                 from_itself,
                 ports: process.map_or(&no_ports, |process| &process.ports),
-                may_be_apiserver: self.world.processes.may_be_apiserver(task),
-                may_be_kubelet: self.world.processes.may_be_kubelet(task),
+                may_be_apiserver: self.state.processes.may_be_apiserver(task),
+                may_be_kubelet: self.state.processes.may_be_kubelet(task),
                 is_runtime: process.is_some_and(|process| process.is_runtime)
-                    || (inbound.is_some_and(|inbound| self.world.is_of_kubelet(inbound))
+                    || (inbound.is_some_and(|inbound| self.state.is_of_kubelet(inbound))
                         && socket(outbound).is_some_and(|outbound| outbound.unix.is_some())),
                 dialled_port: socket(outbound).and_then(|socket| socket.tuple).map(|tuple| tuple.remote.port()),
             },
@@ -332,7 +332,7 @@ impl Builder<'_> {
 
     pub(in crate::correlate) fn hop(&mut self, task: TaskKey, role: Role) -> Hop {
         self.parts.push(Part::Task(task));
-        let process = self.world.processes.get(task);
+        let process = self.state.processes.get(task);
         Hop {
             role,
             task,
@@ -374,7 +374,7 @@ impl Builder<'_> {
 
     fn relay(&self, hop: usize, join: &Join, node: &Node) -> Link {
         let id = |no: Option<SocketNo>| {
-            no.and_then(|no| self.world.sockets.get(no)).map(|socket| socket.id).unwrap_or_default()
+            no.and_then(|no| self.state.sockets.get(no)).map(|socket| socket.id).unwrap_or_default()
         };
         Link {
             relay: Some((id(Some(join.inbound)), id(node.outbound))),
@@ -384,8 +384,8 @@ impl Builder<'_> {
 
     /// The connection by its near end, from one hop to the next.
     pub(in crate::correlate) fn leg(&self, from: usize, near_no: SocketNo) -> Link {
-        let near = self.world.sockets.get(near_no);
-        let far = near.and_then(|near| near.peer).and_then(|no| self.world.sockets.get(no));
+        let near = self.state.sockets.get(near_no);
+        let far = near.and_then(|near| near.peer).and_then(|no| self.state.sockets.get(no));
         if let (Some(near), Some(far)) = (near, far)
             && let Some(path) = near.unix.clone()
         {
@@ -406,7 +406,7 @@ impl Builder<'_> {
             })
         });
         let (confidence, evidence) = match near.zip(far) {
-            Some((near, far)) => self.world.sockets.proof(near, far),
+            Some((near, far)) => self.state.sockets.proof(near, far),
             // Not accepted yet: the far end belongs to no process.
             None => (Confidence::Strong, smallvec![Evidence::Listener]),
         };
@@ -416,7 +416,7 @@ impl Builder<'_> {
     /// The connection over which one daemon asks the next: CRI, ttrpc. It stands for all sessions.
     fn standing(&self, hops: &[Hop], to: usize) -> Option<Link> {
         let (near, far) = (hops.get(to - 1)?.task, hops.get(to)?.task);
-        let standing = self.world.standing.get(&(near, far))?;
+        let standing = self.state.standing.get(&(near, far))?;
         Some(Link {
             persistent: true,
             unix: Some((standing.path.clone(), standing.near, standing.far)),
@@ -434,9 +434,9 @@ impl Builder<'_> {
 }
 
 /// Ports by which a process may be API server or kubelet.
-fn process_ports(world: &State, task: TaskKey, inbound: Option<SocketNo>) -> BTreeSet<u16> {
-    let own = world.processes.get(task).map(|process| process.ports.clone()).unwrap_or_default();
-    let inbound = inbound.and_then(|no| world.sockets.get(no)).and_then(|socket| socket.tuple);
+fn process_ports(state: &State, task: TaskKey, inbound: Option<SocketNo>) -> BTreeSet<u16> {
+    let own = state.processes.get(task).map(|process| process.ports.clone()).unwrap_or_default();
+    let inbound = inbound.and_then(|no| state.sockets.get(no)).and_then(|socket| socket.tuple);
     own.into_iter().chain(inbound.map(|tuple| tuple.local.port())).collect()
 }
 

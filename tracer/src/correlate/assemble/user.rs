@@ -30,7 +30,7 @@ impl Builder<'_> {
     /// The client: what its own host knows of it, or else its address alone.
     pub(in crate::correlate) fn client(&mut self, hop: Option<&Hop>, address: Option<SocketAddr>) -> Client {
         let Some(Hop { task, process, .. }) = hop else { return Client { address, ..Client::default() } };
-        let ancestry = self.world.processes.get(*task).and_then(|process| process.ancestry.as_ref());
+        let ancestry = self.state.processes.get(*task).and_then(|process| process.ancestry.as_ref());
         if ancestry.is_none() {
             self.wants.push(Want::Ancestry(*task));
         }
@@ -57,7 +57,7 @@ impl Builder<'_> {
         target: &Arc<Target>,
         now: BootTime,
     ) -> Option<Question> {
-        let followed = self.world.audits.followed?;
+        let followed = self.state.audits.followed?;
         let unknown = self.gaps.iter().any(|gap| gap.code == GapCode::KindUnknown);
         let subresources: &[Subresource] = match kind {
             Kind::Probe | Kind::Local | Kind::Logs | Kind::Start | Kind::Request => return None,
@@ -68,7 +68,7 @@ impl Builder<'_> {
         };
         let client = hops.first().filter(|hop| hop.role == Role::Client);
         let server = up.iter().position(|node| node.role == Role::ApiServer);
-        let socket = |no| self.world.sockets.get(no);
+        let socket = |no| self.state.sockets.get(no);
         let inbound = server.and_then(|at| up.get(at)?.inbound).and_then(socket);
         let ends = inbound.into_iter().chain(inbound.and_then(|far| socket(far.peer?)));
         let begun = ends.filter_map(|end| end.begun).min();
@@ -107,7 +107,7 @@ impl Builder<'_> {
             alive_at: now.min(closed.unwrap_or(now)).min(due.unwrap_or(now)),
             older: exec.preexisting,
             started: matches!(exec.what, What::Exec | What::Unnamed),
-            doubted: self.world.losses.between(from, exec.since.plus(AUDIT_SETTLED)),
+            doubted: self.state.losses.between(from, exec.since.plus(AUDIT_SETTLED)),
         };
         // Whoever talks to the kubelet itself is in nobody's log. Of what is older, parts are known at first.
         let first = hops.first().map(|hop| hop.role);
@@ -119,7 +119,7 @@ impl Builder<'_> {
     /// What kubectl was told to run: behind `--`.
     fn asked_by_kubectl(&self, client: &Hop) -> Option<Command> {
         let argv = &client.process.argv;
-        let is_exec = self.world.kubectl_says(client) == Some(Kind::Exec);
+        let is_exec = self.state.kubectl_says(client) == Some(Kind::Exec);
         let at = argv.iter().position(|word| word.as_bytes() == b"--").filter(|_| is_exec)?;
         let words: Arc<[RawText]> = argv.get(at + 1..)?.into();
         Some(Command { words, truncated: client.process.argv_truncated, from: From::Client })
@@ -127,11 +127,11 @@ impl Builder<'_> {
 
     /// Until when an end is not told, because who was behind it is not known yet.
     pub(in crate::correlate) fn held_until(&self, id: &AnchorId, question: &Question, closed: BootTime) -> BootTime {
-        if self.world.audits.ended {
+        if self.state.audits.ended {
             return closed;
         }
         let settled = question.due.unwrap_or_default();
-        if self.world.audits.has_one(id) { settled } else { settled.max(closed.plus(AUDIT_CLOSED)) }
+        if self.state.audits.has_one(id) { settled } else { settled.max(closed.plus(AUDIT_CLOSED)) }
     }
 }
 
@@ -139,21 +139,21 @@ impl Correlator {
     /// Puts the user of the audit log to a session.
     pub(in crate::correlate) fn name_user(&mut self, id: &AnchorId, session: &mut Session, question: Option<Question>) {
         let Some(Question { sought, due, early, asked }) = question else {
-            let touched = self.world.audits.forget(id);
+            let touched = self.state.audits.forget(id);
             return self.reconsider(touched);
         };
         if early {
-            session.client.pending = !self.world.audits.ended;
+            session.client.pending = !self.state.audits.ended;
             return;
         }
         let timed = sought.timed;
-        let touched = self.world.audits.seek(id, sought);
+        let touched = self.state.audits.seek(id, sought);
         self.reconsider(touched);
         if due.is_none_or(|due| self.now < due) {
-            session.client.pending = !self.world.audits.ended;
+            session.client.pending = !self.state.audits.ended;
             return;
         }
-        match self.world.audits.verdict(id) {
+        match self.state.audits.verdict(id) {
             Verdict::Unknown => {}
             Verdict::User(_) | Verdict::Ambiguous if !asked => {}
             // Of a part little is known, and much fits it.

@@ -62,8 +62,8 @@ impl Correlator {
         self.start = Start::Over;
         let took = newest.since(first);
         if took > START_WITHIN {
-            self.world.losses.doubt_until(newest);
-            self.world.blind.doubt_until(newest);
+            self.state.losses.doubt_until(newest);
+            self.state.blind.doubt_until(newest);
             self.lost(LATE_START.to_owned(), took.0 / 1_000_000);
         }
     }
@@ -72,14 +72,14 @@ impl Correlator {
     pub(in crate::correlate) fn note_loss(&mut self, at: BootTime, what: &str) {
         match what {
             LATE_START => {
-                self.world.losses.doubt_until(at);
-                self.world.blind.doubt_until(at);
+                self.state.losses.doubt_until(at);
+                self.state.blind.doubt_until(at);
             }
             _ if BLINDING.contains(&what) => {
-                self.world.losses.push(at);
-                self.world.blind.push(at);
+                self.state.losses.push(at);
+                self.state.blind.push(at);
             }
-            _ => self.world.losses.push(at),
+            _ => self.state.losses.push(at),
         }
     }
 
@@ -92,19 +92,19 @@ impl Correlator {
 
     /// Puts sessions in doubt as soon as a table refuses an entry.
     pub(in crate::correlate) fn note_refused(&mut self) {
-        self.world.collect_refused();
-        if self.world.refused.take_doubt() {
-            self.world.losses.push(self.now);
+        self.state.collect_refused();
+        if self.state.refused.take_doubt() {
+            self.state.losses.push(self.now);
         }
     }
 
     /// Reports what tables refused since the last report.
     pub(in crate::correlate) fn tell_refused(&mut self) {
-        if self.world.refused.is_empty() {
+        if self.state.refused.is_empty() {
             return;
         }
         self.next_refusal = self.now.plus(REFUSED_EVERY);
-        for (what, count) in self.world.refused.take() {
+        for (what, count) in self.state.refused.take() {
             self.lost(what.to_owned(), count);
         }
         self.rebuild_all();
@@ -117,24 +117,24 @@ impl Correlator {
             return;
         }
         self.next_room = self.now.plus(ROOM_EVERY);
-        let (resting, processes) = (&self.resting, &self.world.processes);
-        let gone = self.world.sockets.make_room(
+        let (resting, processes) = (&self.resting, &self.state.processes);
+        let gone = self.state.sockets.make_room(
             |no| resting.contains_key(&Part::Socket(no)),
             |task| processes.get(task).is_some_and(|process| process.exit.is_some()),
         );
-        self.world.refused.add("sockets-full", gone.len() as u64);
+        self.state.refused.add("sockets-full", gone.len() as u64);
         self.forget_sockets(gone);
     }
 
     /// Drops what other tables hold of sockets whose entries are gone.
     pub(in crate::correlate) fn forget_sockets(&mut self, gone: Vec<SocketNo>) {
         for no in &gone {
-            self.world.joins.forget(*no);
-            self.world.execs.forget_stream(*no);
+            self.state.joins.forget(*no);
+            self.state.execs.forget_stream(*no);
         }
         if !gone.is_empty() {
             let gone: BTreeSet<SocketNo> = gone.into_iter().collect();
-            self.world.streams.retain(|_, streams| {
+            self.state.streams.retain(|_, streams| {
                 streams.retain(|no| !gone.contains(no));
                 !streams.is_empty()
             });
@@ -152,10 +152,10 @@ mod tests {
 
     fn correlator(caps: Caps) -> Correlator {
         let mut correlator = Correlator::new(&HostFacts::default(), &Options::default()).started_before();
-        correlator.world.caps = caps;
-        correlator.world.sockets.caps = caps;
-        correlator.world.processes.caps = caps;
-        correlator.world.execs.caps = caps;
+        correlator.state.caps = caps;
+        correlator.state.sockets.caps = caps;
+        correlator.state.processes.caps = caps;
+        correlator.state.execs.caps = caps;
         correlator
     }
 
@@ -203,7 +203,7 @@ mod tests {
         let told: u64 = losses(&mut correlator).iter().filter(|(what, _)| what == "sockets-full").map(|(_, n)| n).sum();
         assert_eq!(told, 6);
         assert_eq!(correlator.report().totals.lost["sockets-full"], 6);
-        assert!(correlator.world.losses.between(at(5), at(10)), "sessions of that time are in doubt");
+        assert!(correlator.state.losses.between(at(5), at(10)), "sessions of that time are in doubt");
     }
 
     #[test]
@@ -217,8 +217,8 @@ mod tests {
         correlator.ingest(connected(200, 8, 5));
         correlator.ingest(tick(2_000));
         correlator.flush();
-        assert!(correlator.world.sockets.find(SocketId::new(5, 5)).is_some(), "the newcomer has an entry");
-        assert!(correlator.world.sockets.find(SocketId::new(1, 1)).is_none());
+        assert!(correlator.state.sockets.find(SocketId::new(5, 5)).is_some(), "the newcomer has an entry");
+        assert!(correlator.state.sockets.find(SocketId::new(1, 1)).is_none());
         assert_eq!(losses(&mut correlator), [("sockets-full".to_owned(), 4)], "what was dropped is counted");
     }
 
@@ -231,7 +231,7 @@ mod tests {
         }
         correlator.ingest(tick(100));
         correlator.flush();
-        assert_eq!(correlator.world.processes.iter().count(), 3);
+        assert_eq!(correlator.state.processes.iter().count(), 3);
         assert_eq!(losses(&mut correlator), [("processes-full".to_owned(), 2)]);
     }
 
@@ -248,8 +248,8 @@ mod tests {
         correlator.ingest(tick(20_000));
         assert_eq!(losses(&mut correlator), [("late-start".to_owned(), 9_000)]);
         assert_eq!(correlator.report().totals.lost["late-start"], 9_000);
-        assert!(correlator.world.blind.between(at(100), at(200)), "all of the start is in doubt");
-        assert!(!correlator.world.blind.between(at(9_011), at(9_012)));
+        assert!(correlator.state.blind.between(at(100), at(200)), "all of the start is in doubt");
+        assert!(!correlator.state.blind.between(at(9_011), at(9_012)));
     }
 
     #[test]

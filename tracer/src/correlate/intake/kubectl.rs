@@ -11,29 +11,29 @@ use crate::model::{BootTime, GapCode, Role, Session, SocketInfo, SocketRole, Tas
 impl Correlator {
     /// A connection to an API server: if a kubectl made it that keeps it, it may be all that is seen of what was asked for.
     pub(in crate::correlate) fn perhaps_call(&mut self, task: TaskKey, no: SocketNo, socket: &SocketInfo) {
-        let to_apiserver = socket.tuple.is_some_and(|tuple| self.world.places.is_apiserver_port(tuple.remote.port()));
+        let to_apiserver = socket.tuple.is_some_and(|tuple| self.state.places.is_apiserver_port(tuple.remote.port()));
         if !to_apiserver || socket.role == Some(SocketRole::Accepted) {
             return;
         }
-        self.world.note_call(task, no);
+        self.state.note_call(task, no);
         self.perhaps_asked(task);
     }
 
     /// A process of which something was learned: if it is such a kubectl, look at it when it would be served.
     pub(in crate::correlate) fn perhaps_asked(&mut self, task: TaskKey) {
-        let process = self.world.processes.get(task);
-        if self.world.calls.contains_key(&task)
+        let process = self.state.processes.get(task);
+        if self.state.calls.contains_key(&task)
             && !self.asked_for.contains_key(&task)
             && let Some(process) = process
-            && let Some(call) = self.world.kubectl(task, &process.info)
+            && let Some(call) = self.state.kubectl(task, &process.info)
         {
             if kept_open(call.word).is_none() {
                 self.asking.insert((self.now, task));
                 return;
             }
             // One that is older than that is told of by a snapshot, of which the rest is still to come.
-            let since = |no| self.world.sockets.get(no).map(|socket| socket.since.plus(SNAPSHOT_TAKEN_IN));
-            let told = self.world.open_calls(task).filter_map(since).max();
+            let since = |no| self.state.sockets.get(no).map(|socket| socket.since.plus(SNAPSHOT_TAKEN_IN));
+            let told = self.state.open_calls(task).filter_map(since).max();
             self.asking.insert((served_by(task).max(told.unwrap_or_default()), task));
         }
     }
@@ -45,8 +45,8 @@ impl Correlator {
 
     /// Nothing shows what that kubectl asked for: its own connection does, then.
     pub(in crate::correlate) fn look_at_asked(&mut self, at: BootTime, task: TaskKey) {
-        let is_request = self.world.is_request(task);
-        let gone = self.world.processes.get(task).is_none_or(|process| process.exit.is_some());
+        let is_request = self.state.is_request(task);
+        let gone = self.state.processes.get(task).is_none_or(|process| process.exit.is_some());
         if gone
             || self.served.contains(&task)
             || self.asked_for.contains_key(&task)
@@ -60,10 +60,10 @@ impl Correlator {
             self.asking.insert((at.next_after(self.now, ASKED_AGAIN), task));
             return;
         }
-        let Some(call) = self.world.open_calls(task).max() else { return };
-        let id = AnchorId::kubectl(&self.world.hosts, task);
-        let older = self.world.sockets.get(call).is_some_and(|socket| socket.older);
-        if let Some(exec) = self.world.exec(task.host, &id, "", at) {
+        let Some(call) = self.state.open_calls(task).max() else { return };
+        let id = AnchorId::kubectl(&self.state.hosts, task);
+        let older = self.state.sockets.get(call).is_some_and(|socket| socket.older);
+        if let Some(exec) = self.state.exec(task.host, &id, "", at) {
             exec.what = if is_request { What::Request } else { What::Asked };
             exec.preexisting = older;
             exec.leaves_by = Some(call);
@@ -75,8 +75,8 @@ impl Correlator {
     /// Whether a session that rests on these had a client whose connection is gone: it is nobody's who waits.
     fn is_abandoned(&self, parts: &[Part]) -> bool {
         let sockets = parts.iter().filter_map(|part| if let Part::Socket(no) = part { Some(*no) } else { None });
-        sockets.filter_map(|no| self.world.sockets.get(no)).any(|socket| {
-            let here = socket.tuple.is_some_and(|tuple| self.world.sockets.stays_here(tuple));
+        sockets.filter_map(|no| self.state.sockets.get(no)).any(|socket| {
+            let here = socket.tuple.is_some_and(|tuple| self.state.sockets.stays_here(tuple));
             socket.role == Some(SocketRole::Accepted) && socket.peer.is_none() && socket.peer_absent && here
         })
     }

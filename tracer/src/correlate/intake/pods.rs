@@ -13,40 +13,40 @@ const MOBY: &str = "/moby/";
 impl Correlator {
     /// `runc create`: a container's first process is about to be made.
     pub(in crate::correlate) fn container_created(&mut self, at: BootTime, task: TaskKey, create: &RuncCreate) {
-        let process = self.world.processes.get(task);
+        let process = self.state.processes.get(task);
         let forked_by = process.and_then(|process| process.forked_by);
         let Some(shim) = forked_by.or(process.and_then(|process| process.info.parent)) else { return };
         let id = AnchorId::container(task.host, &create.container);
-        let Some(exec) = self.world.exec(task.host, &id, &create.container, at) else { return };
+        let Some(exec) = self.state.exec(task.host, &id, &create.container, at) else { return };
         if exec.runc.is_some() {
             return;
         }
         exec.tty = Some(create.tty);
         exec.shim_forked = forked_by.is_some();
         exec.by_dockerd = create.bundle.as_str().is_some_and(|path| path.contains(MOBY));
-        self.world.execs.set_runc(&id, task, Some(shim), create.pid_file.as_ref());
-        let (runtime, seen) = self.world.starter(shim);
+        self.state.execs.set_runc(&id, task, Some(shim), create.pid_file.as_ref());
+        let (runtime, seen) = self.state.starter(shim);
         // What an older shim made before is not known: then this container stands for itself.
-        let first = self.world.pods.get(&shim).filter(|_| seen).cloned();
-        match first.and_then(|first| self.world.execs.get_mut(&first)).filter(|pod| !pod.over) {
-            Some(pod) if pod.beside.len() < self.world.caps.beside => {
+        let first = self.state.pods.get(&shim).filter(|_| seen).cloned();
+        match first.and_then(|first| self.state.execs.get_mut(&first)).filter(|pod| !pod.over) {
+            Some(pod) if pod.beside.len() < self.state.caps.beside => {
                 pod.beside.push(id.clone());
                 let first = AnchorId::container(pod.host, &pod.container);
-                if let Some(exec) = self.world.execs.get_mut(&id) {
+                if let Some(exec) = self.state.execs.get_mut(&id) {
                     exec.what = What::Beside;
                 }
                 self.dirty.insert(first);
             }
             Some(_) => {
-                self.world.execs.forget(&id);
-                self.world.refused.add("containers-full", 1);
+                self.state.execs.forget(&id);
+                self.state.refused.add("containers-full", 1);
             }
             None => {
-                if let Some(exec) = self.world.execs.get_mut(&id) {
+                if let Some(exec) = self.state.execs.get_mut(&id) {
                     exec.what = What::Start;
                     exec.runtime = runtime;
                 }
-                self.world.pods.insert(shim, id.clone());
+                self.state.pods.insert(shim, id.clone());
                 self.begun.push_back((at, id.clone()));
                 self.ask(Want::Container { id: create.container.clone(), bundle: Some(create.bundle.clone()) });
                 self.dirty.insert(id);

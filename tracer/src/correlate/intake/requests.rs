@@ -9,18 +9,18 @@ use crate::model::{SocketInfo, SocketRole, TaskKey};
 impl Correlator {
     /// A connection to etcd: an API server's is the way to what it keeps.
     pub(in crate::correlate) fn perhaps_store(&mut self, task: TaskKey, no: SocketNo, socket: &SocketInfo) {
-        let to_etcd = socket.tuple.is_some_and(|tuple| self.world.places.is_etcd_port(tuple.remote.port()));
+        let to_etcd = socket.tuple.is_some_and(|tuple| self.state.places.is_etcd_port(tuple.remote.port()));
         if !to_etcd || socket.role == Some(SocketRole::Accepted) {
             return;
         }
-        let stores = self.world.stores.entry(task).or_default();
+        let stores = self.state.stores.entry(task).or_default();
         if stores.contains(&no) {
             return;
         }
-        if stores.len() < self.world.caps.stores {
+        if stores.len() < self.state.caps.stores {
             stores.push(no);
         } else {
-            self.world.refused.add("stores-full", 1);
+            self.state.refused.add("stores-full", 1);
         }
     }
 }

@@ -40,30 +40,30 @@ impl Correlator {
         older: bool,
         standing: Standing,
     ) {
-        let connecting = connector.and_then(|tgid| self.world.processes.bearer(accepting.host, tgid));
-        if self.world.places.is_docker_api(&standing.path)
-            && let Some(ends) = self.world.sockets.learn_unix(at, standing.near, standing.far, &standing.path)
+        let connecting = connector.and_then(|tgid| self.state.processes.bearer(accepting.host, tgid));
+        if self.state.places.is_docker_api(&standing.path)
+            && let Some(ends) = self.state.sockets.learn_unix(at, standing.near, standing.far, &standing.path)
         {
-            self.world.sockets.set_owner(ends.far, accepting);
+            self.state.sockets.set_owner(ends.far, accepting);
             match (connecting, connector) {
-                (Some(task), _) => self.world.sockets.set_owner(ends.near, task),
+                (Some(task), _) => self.state.sockets.set_owner(ends.near, task),
                 (None, Some(pid)) => {
                     self.unowned.entry((accepting.host, pid)).or_default().push(ends.near);
                     self.ask(Want::Pid(pid));
                 }
                 (None, None) => {}
             }
-            if older && self.older_unix < self.world.caps.older_unix {
+            if older && self.older_unix < self.state.caps.older_unix {
                 self.older_unix += 1;
             } else {
                 if older {
-                    self.world.refused.add("older-unix-full", 1);
+                    self.state.refused.add("older-unix-full", 1);
                 }
                 self.unix.push_back((at, ends));
             }
         }
-        if let (Some(connecting), true) = (connecting, self.world.is_daemon_socket(&standing.path)) {
-            self.world.standing.insert((connecting, accepting), standing);
+        if let (Some(connecting), true) = (connecting, self.state.is_daemon_socket(&standing.path)) {
+            self.state.standing.insert((connecting, accepting), standing);
         }
     }
 
@@ -77,11 +77,11 @@ impl Correlator {
         inbound: Option<SocketId>,
     ) -> Option<SocketNo> {
         // In a Go program a thread proves nothing.
-        if actor.g.is_none() && self.world.processes.is_go(task) {
+        if actor.g.is_none() && self.state.processes.is_go(task) {
             return None;
         }
-        let no = self.world.sockets.find(inbound?)?;
-        let socket = self.world.sockets.get(no)?;
+        let no = self.state.sockets.find(inbound?)?;
+        let socket = self.state.sockets.get(no)?;
         let can_be = socket.tuple.is_some() || socket.unix.is_some();
         let is_inbound = socket.role.is_none_or(|role| role == SocketRole::Accepted);
         (can_be && is_inbound && at.since(socket.since) <= limits::STREAM_WITHIN).then_some(no)
@@ -90,7 +90,7 @@ impl Correlator {
     /// A connection by which an act is explained: known from here on, even where the record that it was accepted was lost.
     pub(in crate::correlate) fn streamed_by(&mut self, at: BootTime, task: TaskKey, from: &SocketInfo) {
         let Some(tuple) = from.tuple.filter(|_| from.family != Family::Unix) else { return };
-        let listens = self.world.processes.get(task).is_some_and(|process| process.ports.contains(&tuple.local.port()));
+        let listens = self.state.processes.get(task).is_some_and(|process| process.ports.contains(&tuple.local.port()));
         let role = from.role.or(listens.then_some(SocketRole::Accepted));
         self.socket(at, Some(task), &SocketInfo { role, ..*from });
     }
@@ -106,13 +106,13 @@ impl Correlator {
     ) {
         let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
         // The streams of a container's first process: a start, not an exec.
-        if fifo.exec == fifo.container || !self.world.may_be_daemon(task) {
+        if fifo.exec == fifo.container || !self.state.may_be_daemon(task) {
             return;
         }
         let stream = self.stream_of_actor(at, task, actor, inbound);
-        let for_unknown = inbound.is_some_and(|id| self.world.sockets.find(id).is_none());
+        let for_unknown = inbound.is_some_and(|id| self.state.sockets.find(id).is_none());
         let id = self.exec_of_new_fifo(task.host, &fifo);
-        let Some(exec) = self.world.exec(task.host, &id, &fifo.container, at) else { return };
+        let Some(exec) = self.state.exec(task.host, &id, &fifo.container, at) else { return };
         // `ctr` was faster with its FIFOs than the runtime with these: it is the runtime's all the same.
         exec.what = What::Exec;
         exec.runtime = exec.runtime.or(Some(task));
@@ -121,7 +121,7 @@ impl Correlator {
         if let Some(stream) = stream {
             self.claim(at, &id, stream, by(actor), actor.goid.is_some());
         }
-        if !self.world.containers.contains_key(&fifo.container) {
+        if !self.state.containers.contains_key(&fifo.container) {
             self.ask(Want::Container { id: fifo.container, bundle: None });
         }
         self.dirty.insert(id);
@@ -130,7 +130,7 @@ impl Correlator {
     /// The exec that the runtime makes a FIFO for: a new one, where the last that had its id is over. An id of random digits is never
     /// used again, so that such a record is late.
     fn exec_of_new_fifo(&mut self, host: HostNo, fifo: &ExecFifo) -> AnchorId {
-        let execs = &mut self.world.execs;
+        let execs = &mut self.state.execs;
         let newest = execs.newest_or_new(host, &fifo.container, &fifo.exec);
         if newest.is_random() || execs.get(&newest).is_none_or(|exec| !exec.over) {
             return newest;
@@ -140,19 +140,19 @@ impl Correlator {
 
     /// A FIFO that is older than the tracer, or was asked for: whoever holds it serves that exec.
     pub(in crate::correlate) fn fifo_held(&mut self, at: BootTime, task: TaskKey, path: &RawText, file: FileId) {
-        let Some(fifo) = path.as_str().and_then(parse_fifo_path).filter(|_| self.world.may_be_daemon(task)) else {
+        let Some(fifo) = path.as_str().and_then(parse_fifo_path).filter(|_| self.state.may_be_daemon(task)) else {
             return;
         };
-        self.world.execs.note_fifo(file, &fifo);
+        self.state.execs.note_fifo(file, &fifo);
         if fifo.exec == fifo.container {
             return;
         }
-        let id = self.world.execs.newest_or_new(task.host, &fifo.container, &fifo.exec);
-        let is_runtime = self.world.processes.get(task).is_some_and(|process| process.is_runtime);
-        if self.world.execs.get(&id).is_some_and(|exec| !exec.preexisting) {
+        let id = self.state.execs.newest_or_new(task.host, &fifo.container, &fifo.exec);
+        let is_runtime = self.state.processes.get(task).is_some_and(|process| process.is_runtime);
+        if self.state.execs.get(&id).is_some_and(|exec| !exec.preexisting) {
             return;
         }
-        let (execs, hosts) = (&mut self.world.execs, &self.world.hosts);
+        let (execs, hosts) = (&mut self.state.execs, &self.state.hosts);
         let Some(exec) = execs.entry(hosts, task.host, &id, &fifo.container, at) else { return };
         exec.preexisting = true;
         exec.streams.insert(fifo.stream);
@@ -163,12 +163,12 @@ impl Correlator {
         } else {
             exec.shim = exec.shim.or(Some(task));
             // The runtime let go of it, or is another one by now: whoever is connected to the shim.
-            let mut connected = self.world.standing.keys().filter(|(_, to)| *to == task).map(|(from, _)| *from);
+            let mut connected = self.state.standing.keys().filter(|(_, to)| *to == task).map(|(from, _)| *from);
             if let (true, Some(runtime), None) = (exec.by_cri, connected.next(), connected.next()) {
                 exec.runtime = exec.runtime.or(Some(runtime));
             }
         }
-        if !self.world.containers.contains_key(&fifo.container) {
+        if !self.state.containers.contains_key(&fifo.container) {
             self.ask(Want::Container { id: fifo.container, bundle: None });
         }
         self.dirty.insert(id);
@@ -184,23 +184,23 @@ impl Correlator {
         fifo: FileId,
         to: &SocketInfo,
     ) {
-        if let Some(id) = self.world.execs.of_pipe_file(fifo).cloned() {
+        if let Some(id) = self.state.execs.of_pipe_file(fifo).cloned() {
             if let Some(to) = self.relay_end(at, task, to) {
                 self.claim(at, &id, to, by(actor), actor.goid.is_some());
             }
             return;
         }
-        let Some(ExecFifo { container, exec, .. }) = self.world.execs.of_fifo(fifo).cloned() else {
+        let Some(ExecFifo { container, exec, .. }) = self.state.execs.of_fifo(fifo).cloned() else {
             self.ask(Want::Fifos(task));
             return;
         };
         let Some(to) = self.relay_end(at, task, to) else { return };
         if exec != container {
-            if let Some(id) = self.world.execs.newest(task.host, &container, &exec).cloned() {
+            if let Some(id) = self.state.execs.newest(task.host, &container, &exec).cloned() {
                 self.claim(at, &id, to, by(actor), actor.goid.is_some());
             }
-        } else if let Some(id) = self.world.execs.by_stream(to).cloned()
-            && let Some(stream) = self.world.execs.get_mut(&id)
+        } else if let Some(id) = self.state.execs.by_stream(to).cloned()
+            && let Some(stream) = self.state.execs.get_mut(&id)
             && stream.what == What::Stream
         {
             stream.container = container.as_str().into();
@@ -218,10 +218,10 @@ impl Correlator {
         socket: SocketId,
         copied: bool,
     ) {
-        let Some(id) = self.world.exec_awaited(task, path).cloned() else { return };
-        if let Some(stream) = self.world.sockets.find(socket) {
+        let Some(id) = self.state.exec_awaited(task, path).cloned() else { return };
+        if let Some(stream) = self.state.sockets.find(socket) {
             self.claim(at, &id, stream, Evidence::Memory, true);
-            if let Some(exec) = self.world.execs.get_mut(&id) {
+            if let Some(exec) = self.state.execs.get_mut(&id) {
                 exec.stream_copied |= copied;
             }
         }
@@ -229,15 +229,15 @@ impl Correlator {
 
     /// A pipe that a `runc exec` has for stdin, stdout or stderr: the runtime has its other end.
     pub(in crate::correlate) fn pipe_held(&mut self, runc: TaskKey, path: &RawText, file: FileId, fd: u32) {
-        let Some(id) = self.world.execs.by_runc(runc).cloned() else { return };
+        let Some(id) = self.state.execs.by_runc(runc).cloned() else { return };
         let stream = usize::try_from(fd).ok().and_then(|fd| STREAMS.get(fd).copied());
-        let (Some(stream), Some(exec)) = (stream, self.world.execs.get_mut(&id)) else { return };
+        let (Some(stream), Some(exec)) = (stream, self.state.execs.get_mut(&id)) else { return };
         exec.streams.insert(stream);
         // Who has pipes has no terminal.
         exec.tty = exec.tty.or(Some(false));
         // What the runtime writes to stdin it received: only what it reads leads to a connection.
         if fd != 0 {
-            self.world.execs.note_pipe(runc.host, path, file, &id);
+            self.state.execs.note_pipe(runc.host, path, file, &id);
         }
         self.dirty.insert(id);
     }
@@ -251,8 +251,8 @@ impl Correlator {
         by: Evidence,
         identified: bool,
     ) {
-        let claim = self.world.execs.claim_stream(id, stream);
-        let Some(exec) = self.world.execs.get_mut(id) else { return };
+        let claim = self.state.execs.claim_stream(id, stream);
+        let Some(exec) = self.state.execs.get_mut(id) else { return };
         if claim == Claim::Anothers {
             // Its FIFOs may have been made on the `g` of another's server; what it reads and sends is its own.
             exec.stream_ambiguous |= exec.preexisting;
@@ -279,20 +279,20 @@ impl Correlator {
 
     /// Whose a stream is has become known: what stood for it is over, and names what it is a part of.
     pub(in crate::correlate) fn resolve(&mut self, at: BootTime, standing_in: &AnchorId, id: &AnchorId) {
-        self.world.execs.forget(standing_in);
-        let touched = self.world.audits.forget(standing_in);
+        self.state.execs.forget(standing_in);
+        let touched = self.state.audits.forget(standing_in);
         self.reconsider(touched);
         let Some(open) = self.open.remove(standing_in) else { return };
         for part in &open.parts {
             self.unrest(part, standing_in);
         }
         // The session is named now: its id has to be final.
-        self.world.execs.identify(&self.world.hosts, id, BootTime(u64::MAX));
+        self.state.execs.identify(&self.state.hosts, id, BootTime(u64::MAX));
         self.totals.closed += 1;
         let session = Session {
             state: SessionState::Closed,
             closed_at: Some(at.max(open.session.opened_at)),
-            merged_into: Some(self.world.session_id(id)),
+            merged_into: Some(self.state.session_id(id)),
             ..Arc::unwrap_or_clone(open.session)
         };
         self.tell(Change::Closed(Arc::new(session)));
@@ -300,38 +300,38 @@ impl Correlator {
 
     /// An accepted connection that may be one of a streaming server: to be looked at when what explains it was seen.
     pub(in crate::correlate) fn perhaps_stream(&mut self, due: BootTime, task: TaskKey, no: SocketNo) {
-        let Some(socket) = self.world.sockets.get(no) else { return };
-        let process = self.world.processes.get(task);
-        let serves = process.is_some_and(|process| process.is_runtime) || self.world.is_kubelet(task);
-        let is_path_port = socket.tuple.is_none_or(|tuple| self.world.places.is_path_port(tuple.local.port()));
+        let Some(socket) = self.state.sockets.get(no) else { return };
+        let process = self.state.processes.get(task);
+        let serves = process.is_some_and(|process| process.is_runtime) || self.state.is_kubelet(task);
+        let is_path_port = socket.tuple.is_none_or(|tuple| self.state.places.is_path_port(tuple.local.port()));
         if serves && !is_path_port && socket.role != Some(SocketRole::Connected) {
             self.streams.insert((due, no));
-            self.world.streams.entry(task).or_default().insert(no);
+            self.state.streams.entry(task).or_default().insert(no);
         }
     }
 
     /// Nobody has claimed that connection: exec, attach or port-forward, it stands for itself.
     pub(in crate::correlate) fn look_at_stream(&mut self, at: BootTime, no: SocketNo) {
-        let Some(socket) = self.world.sockets.get(no) else { return };
+        let Some(socket) = self.state.sockets.get(no) else { return };
         // An attempt that was refused is over, also where the record of one end's close was lost.
-        let peer = socket.peer.and_then(|peer| self.world.sockets.get(peer));
+        let peer = socket.peer.and_then(|peer| self.state.sockets.get(peer));
         let is_over = socket.closed.or(peer.and_then(|peer| peer.closed)).is_some();
-        if is_over || self.world.execs.by_stream(no).is_some() || !self.world.is_stream(no) {
+        if is_over || self.state.execs.by_stream(no).is_some() || !self.state.is_stream(no) {
             return;
         }
         // Of dockershim's own server: joined to an exec by its connection to dockerd.
-        if self.world.is_served(no) {
+        if self.state.is_served(no) {
             return;
         }
         let (owner, older, since, host) = (socket.owner, socket.older, socket.since, socket.id.host);
         let Some(name) = socket.id.cookie.or(socket.id.inode) else { return };
         let id = AnchorId::stream(host, name, no);
-        if let Some(exec) = self.world.exec(host, &id, "", since.min(at)) {
+        if let Some(exec) = self.state.exec(host, &id, "", since.min(at)) {
             exec.what = What::Stream;
             exec.preexisting = older;
             exec.runtime = owner;
             exec.stream = Some(no);
-            self.world.execs.claim_stream(&id, no);
+            self.state.execs.claim_stream(&id, no);
             self.dirty.insert(id);
             if older {
                 self.offer_stream(owner);
@@ -342,26 +342,26 @@ impl Correlator {
     /// A stream of that owner's, older than the tracer, is nobody's yet.
     pub(in crate::correlate) fn offer_stream(&mut self, owner: Option<TaskKey>) {
         // dockershim streams in the kubelet, for execs of dockerd's.
-        let runtime = owner.filter(|owner| !self.world.is_kubelet(*owner));
-        self.dirty.extend(self.world.execs.offer_stream(runtime));
+        let runtime = owner.filter(|owner| !self.state.is_kubelet(*owner));
+        self.dirty.extend(self.state.execs.offer_stream(runtime));
     }
 
     /// Bytes moved between two sockets of a process: when one is a stream, that tells whose it is or what it is for.
     pub(in crate::correlate) fn stream_served(&mut self, a: SocketNo, b: SocketNo) {
         for (stream, other) in [(a, b), (b, a)] {
-            if self.world.forwarded_by(stream).contains(&other) {
+            if self.state.forwarded_by(stream).contains(&other) {
                 // What the runtime connected to is forwarded: no exec will claim this stream.
                 self.look_at_stream(self.now, stream);
             }
-            let Some(id) = self.world.execs.by_stream(stream).cloned() else { continue };
-            if self.world.execs.get(&id).is_none_or(|exec| exec.what != What::Stream) {
+            let Some(id) = self.state.execs.by_stream(stream).cloned() else { continue };
+            if self.state.execs.get(&id).is_none_or(|exec| exec.what != What::Stream) {
                 continue;
             }
-            if let Some(exec) = self.world.exec_of_hijacked(other).cloned()
-                && self.world.joins.outlets(other, &self.world.sockets).0.contains(&stream)
+            if let Some(exec) = self.state.exec_of_hijacked(other).cloned()
+                && self.state.joins.outlets(other, &self.state.sockets).0.contains(&stream)
             {
                 let at = self.now;
-                self.world.execs.forget_stream(stream);
+                self.state.execs.forget_stream(stream);
                 self.resolve(at, &id, &exec);
                 self.dirty.insert(exec);
             } else {
@@ -373,7 +373,7 @@ impl Correlator {
     /// Whether reads of FIFOs would tell something: whose a stream is.
     #[must_use]
     pub fn needs_reads(&self) -> bool {
-        self.world.execs.unresolved().next().is_some()
+        self.state.execs.unresolved().next().is_some()
     }
 }
 

@@ -112,17 +112,17 @@ mod tests {
     fn a_renamed_kubectl_is_known_by_arguments_and_connection() {
         let mut correlator = Correlator::new(&HostFacts::default(), &Options::default());
         let task = TaskKey::from_ticks(50, 1);
-        let word = |world: &State, line: &str| {
+        let word = |state: &State, line: &str| {
             let client = process(line);
-            world.kubectl(task, &client).map(|call| call.word.to_owned())
+            state.kubectl(task, &client).map(|call| call.word.to_owned())
         };
         let exec = "k exec -it web -- sh";
-        assert_eq!(word(&correlator.world, exec), None, "connected to nothing");
-        correlator.world.calls.insert(task, Vec::new());
-        assert_eq!(word(&correlator.world, exec).as_deref(), Some("exec"));
-        assert_eq!(word(&correlator.world, "kubectl get pods").as_deref(), Some("get"));
+        assert_eq!(word(&correlator.state, exec), None, "connected to nothing");
+        correlator.state.calls.insert(task, Vec::new());
+        assert_eq!(word(&correlator.state, exec).as_deref(), Some("exec"));
+        assert_eq!(word(&correlator.state, "kubectl get pods").as_deref(), Some("get"));
         for other in ["k9s -n web", "helm get values x", "k9s exec", "docker -H x exec web sh", "flux logs --kind=X"] {
-            assert_eq!(word(&correlator.world, other), None, "{other}");
+            assert_eq!(word(&correlator.state, other), None, "{other}");
         }
     }
 }
