@@ -205,8 +205,8 @@ impl<'a> Kept<'a> {
 
     fn socket(&self, id: SocketId) -> bool {
         let sockets = &self.known.state.sockets;
-        let Some((no, socket)) = sockets.find(id).and_then(|no| Some((no, sockets.get(no)?))) else { return false };
-        socket.closed.is_none() || self.known.resting.contains_key(&Part::Socket(no))
+        let Some((idx, socket)) = sockets.find(id).and_then(|idx| Some((idx, sockets.get(idx)?))) else { return false };
+        socket.closed.is_none() || self.known.resting.contains_key(&Part::Socket(idx))
     }
 
     fn exec(&self, id: &AnchorId) -> bool {

@@ -38,7 +38,7 @@ use self::{
         losses::{Losses, Refused},
         pairing::{Joins, Verdict},
         processes::Processes,
-        sockets::{Learnt, SocketNo, Sockets, UnixEnds},
+        sockets::{Learnt, SocketIdx, Sockets, UnixEnds},
         table::Table,
     },
 };
@@ -83,9 +83,9 @@ pub struct Correlator {
     dirty: BTreeSet<AnchorId>,
     again: BTreeSet<(BootTime, AnchorId)>,
     /// Legs to kubelets, and when to ask for their other end.
-    leaving: VecDeque<(BootTime, SocketNo)>,
+    leaving: VecDeque<(BootTime, SocketIdx)>,
     /// Sessions that are a leg to a kubelet and nothing else, by its connecting end.
-    legs: BTreeMap<SocketNo, AnchorId>,
+    legs: BTreeMap<SocketIdx, AnchorId>,
     /// kubectls that nothing else may show, and when to look at them.
     asking: BTreeSet<(BootTime, TaskKey)>,
     /// Those that a session had as its client: what they asked for was shown.
@@ -93,7 +93,7 @@ pub struct Correlator {
     /// Those that stand for what they asked for.
     asked_for: BTreeMap<TaskKey, AnchorId>,
     /// Connections that may be to a streaming server, and when to look whether they stand for themselves.
-    streams: BTreeSet<(BootTime, SocketNo)>,
+    streams: BTreeSet<(BootTime, SocketIdx)>,
     /// Execs that runc was started for and no runtime has claimed, and when to look at them.
     unclaimed: VecDeque<(BootTime, AnchorId)>,
     /// Unix connections, by when they were last needed.
@@ -101,7 +101,7 @@ pub struct Correlator {
     /// Unix connections older than the tracer, which are kept.
     older_unix: usize,
     /// Ends of unix connections whose processes are asked for, by pid.
-    unowned: BTreeMap<(HostNo, u32), Vec<SocketNo>>,
+    unowned: BTreeMap<(HostNo, u32), Vec<SocketIdx>>,
     /// Execs that runc was started for, to be forgotten where they become no session.
     begun: VecDeque<(BootTime, AnchorId)>,
     /// Execs over since then, to be forgotten.
@@ -310,7 +310,7 @@ impl Correlator {
             sessions,
             loose: self
                 .state
-                .loose(|no| self.resting.get(&Part::Socket(no))?.first().map(|id| self.state.session_id(id))),
+                .loose(|idx| self.resting.get(&Part::Socket(idx))?.first().map(|id| self.state.session_id(id))),
             daemons: self.state.daemons(),
             standing: self.state.standing(),
             measures: self.measures.clone(),
@@ -346,9 +346,9 @@ impl Correlator {
         while let Some((_, leg)) = self.leaving.pop_front_if(|(at, _)| *at <= now) {
             self.look_after(leg);
         }
-        while let Some((at, no)) = self.streams.first().copied().filter(|(at, _)| *at <= now) {
+        while let Some((at, idx)) = self.streams.first().copied().filter(|(at, _)| *at <= now) {
             self.streams.pop_first();
-            self.look_at_stream(at, no);
+            self.look_at_stream(at, idx);
         }
         while let Some((_, id)) = self.unclaimed.pop_front_if(|(at, _)| *at <= now) {
             self.look_at_unclaimed(&id);
@@ -415,26 +415,26 @@ impl Correlator {
             (Fact::Accepted { socket }, Some(task)) => {
                 self.state.processes.serves(task, at);
                 let socket = SocketInfo { role: Some(SocketRole::Accepted), ..socket };
-                if let Some(no) = self.socket_as(at, Some(task), &socket, true) {
-                    self.perhaps_stream(at.plus(limits::STREAM_ALONE), task, no);
+                if let Some(idx) = self.socket_as(at, Some(task), &socket, true) {
+                    self.perhaps_stream(at.plus(limits::STREAM_ALONE), task, idx);
                 }
             }
             (Fact::SocketSeen { socket }, task) => {
                 let is_new = self.state.sockets.find(socket.id).is_none();
-                let no = self.socket(at, task, &socket);
+                let idx = self.socket(at, task, &socket);
                 if source == Source::Snapshot
-                    && let Some(no) = no
+                    && let Some(idx) = idx
                 {
-                    for changed in self.state.sockets.found(at, no) {
+                    for changed in self.state.sockets.found(at, idx) {
                         self.touch(&Part::Socket(changed));
                     }
                 }
-                if let (Some(no), Some(task), true) = (no, task, is_new)
+                if let (Some(idx), Some(task), true) = (idx, task, is_new)
                     && source == Source::Snapshot
                 {
-                    self.state.sockets.set_older(no);
+                    self.state.sockets.set_older(idx);
                     // Everything else of the snapshot is as old.
-                    self.perhaps_stream(at.plus(limits::SNAPSHOT_WITHIN), task, no);
+                    self.perhaps_stream(at.plus(limits::SNAPSHOT_WITHIN), task, idx);
                 }
                 if let (Some(task), Some(tuple)) = (task, socket.tuple) {
                     self.endpoint_found(task, tuple.local.port());
@@ -442,13 +442,13 @@ impl Correlator {
                 }
             }
             (Fact::Closed { socket, received, acked }, _) => {
-                if let Some(no) = self.state.sockets.closed(at, socket, received, acked) {
-                    self.touch(&Part::Socket(no));
+                if let Some(idx) = self.state.sockets.closed(at, socket, received, acked) {
+                    self.touch(&Part::Socket(idx));
                 }
             }
             (Fact::PeerAbsent { tuple, netns, host }, _) => {
-                for no in self.state.sockets.peer_absent(tuple, netns, host) {
-                    self.peer_absent(at, no);
+                for idx in self.state.sockets.peer_absent(tuple, netns, host) {
+                    self.peer_absent(at, idx);
                 }
             }
             (Fact::UnixConnected { socket: _, listener: Some(listener), path, bound: true }, by) => {
@@ -682,8 +682,8 @@ impl Correlator {
         }
         if let Some(inbound) = inbound.and_then(|id| self.state.sockets.find(id)) {
             let rivals = self.state.joins.dialled(at, inbound, outbound, actor, &self.state.sockets);
-            for no in rivals.into_iter().chain([outbound]) {
-                self.touch(&Part::Socket(no));
+            for idx in rivals.into_iter().chain([outbound]) {
+                self.touch(&Part::Socket(idx));
             }
             if socket.tuple.is_some_and(|tuple| self.state.places.is_kubelet_port(tuple.remote.port())) {
                 self.leaving.push_back((at.plus(limits::PEER_WITHIN), outbound));
@@ -693,7 +693,7 @@ impl Correlator {
 
     /// A leg dialled for somebody to a kubelet that nobody accepted here: is that kubelet on another host? What the API
     /// server dials for one request, it dials for exec, attach or port-forward; logs ride pooled connections.
-    fn look_after(&mut self, leg: SocketNo) {
+    fn look_after(&mut self, leg: SocketIdx) {
         let Some(socket) = self.state.sockets.get(leg) else { return };
         let (peer, closed, tuple, netns, isn) = (socket.peer, socket.closed, socket.tuple, socket.netns, socket.isn);
         if let (None, None, Some(tuple)) = (peer, closed, tuple) {
@@ -702,7 +702,7 @@ impl Correlator {
     }
 
     /// Nobody on this host has the other end.
-    fn peer_absent(&mut self, at: BootTime, leg: SocketNo) {
+    fn peer_absent(&mut self, at: BootTime, leg: SocketIdx) {
         self.touch(&Part::Socket(leg));
         let Some(socket) = self.state.sockets.get(leg) else { return };
         let to_kubelet = socket.tuple.is_some_and(|tuple| self.state.places.is_kubelet_port(tuple.remote.port()));
@@ -734,8 +734,8 @@ impl Correlator {
     /// else serves may have started, in one goroutine, one for each of two that have nothing to do with each other.
     fn relay_awaited(&mut self, at: BootTime, from: SocketId, to: SocketId, copied: bool) {
         let (Some(from), Some(to)) = (self.state.sockets.find(from), self.state.sockets.find(to)) else { return };
-        let port = |no| self.state.sockets.get(no).and_then(|socket| socket.tuple).map(|tuple| tuple.local.port());
-        let is_path_port = |no| port(no).is_some_and(|port| self.state.places.is_path_port(port));
+        let port = |idx| self.state.sockets.get(idx).and_then(|socket| socket.tuple).map(|tuple| tuple.local.port());
+        let is_path_port = |idx| port(idx).is_some_and(|port| self.state.places.is_path_port(port));
         if copied || is_path_port(from) || is_path_port(to) {
             self.state.joins.awaited(from, to, copied);
             self.joined(at, from, to);
@@ -744,7 +744,7 @@ impl Correlator {
 
     /// One end of a relay. A unix connection of a daemon is shared (CRI, ttrpc) and no session's leg; of those that can be
     /// one, it was seen who connected.
-    fn relay_end(&mut self, at: BootTime, task: TaskKey, end: &SocketInfo) -> Option<SocketNo> {
+    fn relay_end(&mut self, at: BootTime, task: TaskKey, end: &SocketInfo) -> Option<SocketIdx> {
         if end.family == Family::Unix {
             let known = self.state.sockets.find(end.id)?;
             return self.state.sockets.get(known).is_some_and(|socket| socket.unix.is_some()).then_some(known);
@@ -755,39 +755,39 @@ impl Correlator {
     /// Goroutines of one creator touched a socket.
     fn touched(&mut self, at: BootTime, task: TaskKey, actor: Actor, socket: &SocketInfo) {
         let (Some(goid), Some(creator)) = (actor.goid, actor.parent_goid) else { return };
-        let Some(no) = self.socket(at, Some(task), socket) else { return };
-        for other in self.state.joins.touched(task, creator, goid, no) {
-            self.joined(at, no, other);
+        let Some(idx) = self.socket(at, Some(task), socket) else { return };
+        for other in self.state.joins.touched(task, creator, goid, idx) {
+            self.joined(at, idx, other);
         }
     }
 
     /// Something new is known of these two sockets of one process.
-    fn joined(&mut self, at: BootTime, a: SocketNo, b: SocketNo) {
+    fn joined(&mut self, at: BootTime, a: SocketIdx, b: SocketIdx) {
         self.joined_if(true, at, a, b);
     }
 
     /// These two sockets of one process were seen together. Where that `is_news`, sessions that rest on them change; where it is not,
     /// what it means may have come to be known meanwhile.
-    fn joined_if(&mut self, is_news: bool, at: BootTime, a: SocketNo, b: SocketNo) {
-        for no in [a, b] {
+    fn joined_if(&mut self, is_news: bool, at: BootTime, a: SocketIdx, b: SocketIdx) {
+        for idx in [a, b] {
             if is_news {
-                self.touch(&Part::Socket(no));
+                self.touch(&Part::Socket(idx));
             }
-            let Some(socket) = self.state.sockets.get(no) else { continue };
+            let Some(socket) = self.state.sockets.get(idx) else { continue };
             let (absent, leaves) = (
                 socket.peer_absent,
                 socket.role == Some(SocketRole::Connected)
                     && socket.peer.is_none()
                     && self.state.leads_to_kubelet(socket.tuple),
             );
-            if leaves && matches!(self.state.inbound_of(no), Verdict::Joined(_)) {
+            if leaves && matches!(self.state.inbound_of(idx), Verdict::Joined(_)) {
                 if absent {
-                    self.peer_absent(at, no);
+                    self.peer_absent(at, idx);
                 } else {
-                    self.leaving.push_back((at.plus(limits::PEER_WITHIN), no));
+                    self.leaving.push_back((at.plus(limits::PEER_WITHIN), idx));
                 }
             }
-            if let Some(id) = self.state.exec_of_hijacked(no).cloned() {
+            if let Some(id) = self.state.exec_of_hijacked(idx).cloned() {
                 self.dirty.insert(id);
             }
         }
@@ -798,10 +798,10 @@ impl Correlator {
     /// connected by it, and what is not connected was accepted. Servers' ports are lower than those that the kernel chooses for
     /// who connects; the other way round it is a tunnel that this process connected itself (konnectivity, k3s agents). Tells whether
     /// that is anything new.
-    fn infer_roles(&mut self, a: SocketNo, b: SocketNo) -> bool {
+    fn infer_roles(&mut self, a: SocketIdx, b: SocketIdx) -> bool {
         let mut is_news = false;
         for (one, other) in [(a, b), (b, a)] {
-            let role = |no| self.state.sockets.get(no).and_then(|socket| socket.role);
+            let role = |idx| self.state.sockets.get(idx).and_then(|socket| socket.role);
             let tuple = self.state.sockets.get(other).and_then(|socket| socket.tuple);
             let serves = tuple.is_some_and(|tuple| tuple.local.port() < tuple.remote.port());
             if role(one) == Some(SocketRole::Connected) && role(other).is_none() && serves {
@@ -812,26 +812,26 @@ impl Correlator {
         is_news
     }
 
-    fn socket(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo) -> Option<SocketNo> {
+    fn socket(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo) -> Option<SocketIdx> {
         self.socket_as(at, task, info, false)
     }
 
-    fn socket_as(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo, begins: bool) -> Option<SocketNo> {
+    fn socket_as(&mut self, at: BootTime, task: Option<TaskKey>, info: &SocketInfo, begins: bool) -> Option<SocketIdx> {
         if self.state.sockets.is_full() && self.state.sockets.find(info.id).is_none() {
             self.make_room_for_socket();
         }
-        let Learnt { no, changed, is_news } = self.state.sockets.learn(at, task, info, begins)?;
+        let Learnt { idx, changed, is_news } = self.state.sockets.learn(at, task, info, begins)?;
         if is_news {
-            self.touch(&Part::Socket(no));
+            self.touch(&Part::Socket(idx));
         }
         if let Some(task) = task {
-            self.perhaps_call(task, no, info);
-            self.perhaps_store(task, no, info);
+            self.perhaps_call(task, idx, info);
+            self.perhaps_store(task, idx, info);
         }
         for changed in changed {
             self.touch(&Part::Socket(changed));
         }
-        Some(no)
+        Some(idx)
     }
 
     /// Marks every session that rests on that part.
@@ -870,7 +870,7 @@ impl Correlator {
         }
         // Over before the tracer began: its process is gone, its FIFOs are not closed yet. Where its connection stands, somebody
         // waits for its end all the same.
-        let stands = exec.stream.and_then(|no| self.state.sockets.get(no));
+        let stands = exec.stream.and_then(|idx| self.state.sockets.get(idx));
         let stands = stands.is_some_and(|stream| stream.closed.is_none() && stream.peer.is_some());
         let is_gone = exec.runc.is_none() && exec.process.is_none() && !stands;
         if exec.preexisting && exec.what == What::Exec && is_gone {
@@ -978,8 +978,8 @@ impl Correlator {
 
     /// What stood for itself, because nobody had its other end, is a part of this one.
     fn merge_legs(&mut self, id: &AnchorId, parts: &[Part]) {
-        let is_part = |no: &SocketNo| parts.binary_search(&Part::Socket(*no)).is_ok();
-        let merged: Vec<SocketNo> = self.legs.keys().copied().filter(is_part).collect();
+        let is_part = |idx: &SocketIdx| parts.binary_search(&Part::Socket(*idx)).is_ok();
+        let merged: Vec<SocketIdx> = self.legs.keys().copied().filter(is_part).collect();
         for leg in merged {
             if let Some(name) = self.legs.remove(&leg) {
                 self.resolve(self.now, &name, id);
@@ -1010,13 +1010,13 @@ impl Correlator {
         let mut again = BTreeSet::new();
         let (now, resting) = (self.now, &self.resting);
         self.state.processes.sweep(now, |task| resting.contains_key(&Part::Task(task)));
-        let mut gone = self.state.sockets.sweep(now, |no| resting.contains_key(&Part::Socket(no)));
+        let mut gone = self.state.sockets.sweep(now, |idx| resting.contains_key(&Part::Socket(idx)));
         while let Some((at, ends)) = self.unix.front().copied() {
             if now.since(at) < limits::UNIX_KEPT {
                 break;
             }
             self.unix.pop_front();
-            if [ends.near, ends.far].iter().any(|no| resting.contains_key(&Part::Socket(*no))) {
+            if [ends.near, ends.far].iter().any(|idx| resting.contains_key(&Part::Socket(*idx))) {
                 self.unix.push_back((now, ends));
             } else {
                 gone.extend([ends.near, ends.far]);

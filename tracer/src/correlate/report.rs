@@ -7,7 +7,7 @@ use super::{
     assemble::roles::{Seen, role_of},
     state::{
         self, State,
-        sockets::{Socket, SocketNo},
+        sockets::{Socket, SocketIdx},
     },
 };
 use crate::model::{Daemon, Family, Loose, Role, SessionId, SocketInfo, SocketRole, Standing, TaskKey};
@@ -53,12 +53,12 @@ impl State {
     }
 
     /// Open TCP connections of known processes, without those whose both ends a session of `session_of` has.
-    pub(super) fn loose(&self, session_of: impl Fn(SocketNo) -> Option<SessionId>) -> Vec<Loose> {
+    pub(super) fn loose(&self, session_of: impl Fn(SocketIdx) -> Option<SessionId>) -> Vec<Loose> {
         let mut loose: Vec<Loose> = self
             .sockets
             .iter()
             .filter(|(_, socket)| socket.closed.is_none() && socket.role != Some(SocketRole::Listening))
-            .map(|(no, socket)| (socket, session_of(no)))
+            .map(|(idx, socket)| (socket, session_of(idx)))
             .filter(|(socket, session)| socket.peer.is_none() || session.is_none())
             .filter_map(|(socket, session)| self.loose_end(socket, session))
             .collect();
@@ -70,7 +70,7 @@ impl State {
         let (task, tuple) = (socket.owner?, socket.tuple?);
         let process = self.processes.get(task)?;
         let accepted = socket.role == Some(SocketRole::Accepted);
-        let peer = socket.peer.and_then(|no| self.sockets.get(no)).and_then(|peer| peer.owner);
+        let peer = socket.peer.and_then(|idx| self.sockets.get(idx)).and_then(|peer| peer.owner);
         let role = role_of(
             &self.places,
             &Seen {

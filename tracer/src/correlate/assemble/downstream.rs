@@ -8,7 +8,7 @@ use crate::correlate::{
     state::{
         Part,
         anchors::{Exec, What},
-        sockets::SocketNo,
+        sockets::SocketIdx,
     },
 };
 use crate::model::{
@@ -203,7 +203,7 @@ impl Builder<'_> {
         }
     }
 
-    fn ask_for_peer(&mut self, near: SocketNo) {
+    fn ask_for_peer(&mut self, near: SocketIdx) {
         let Some(socket) = self.state.sockets.get(near) else { return };
         if let (Some(tuple), false) = (socket.tuple, socket.peer_absent) {
             self.wants.push(Want::Peer { tuple, netns: socket.netns, isn: socket.isn });

@@ -10,7 +10,7 @@ use crate::correlate::{
         anchor_id::AnchorId,
         anchors::{Exec, What},
         kubectl::is_kubectl,
-        sockets::SocketNo,
+        sockets::SocketIdx,
     },
 };
 use crate::model::{
@@ -71,7 +71,7 @@ impl Builder<'_> {
                 format!("the connections are gone, the process {} goes on running in the container", process.tgid);
             self.gap_at(GapCode::ProcessLeftRunning, (at, at), &text);
         }
-        let first_leg = up.last().and_then(|node| node.outbound).and_then(|no| self.state.sockets.get(no));
+        let first_leg = up.last().and_then(|node| node.outbound).and_then(|idx| self.state.sockets.get(idx));
         let client = hops.first().filter(|hop| hop.role == Role::Client);
         // What a proxy dialled with is no client's: who is behind it is not known yet.
         let client_end = first_leg.filter(|_| client.is_some()).and_then(|near| near.tuple).map(|tuple| tuple.local);
@@ -234,7 +234,7 @@ impl Builder<'_> {
                 }
                 Some(kind) => {
                     let last = hops.len().saturating_sub(1);
-                    let stream = exec.stream.and_then(|no| self.state.sockets.get(no));
+                    let stream = exec.stream.and_then(|idx| self.state.sockets.get(idx));
                     let text = if stream.is_some_and(|stream| stream.closed.is_some()) {
                         "which process it led to is not known: no output was seen that joins this connection to a process"
                     } else {
@@ -309,7 +309,7 @@ impl Builder<'_> {
             return if copies { Kind::Cp } else { Kind::Exec };
         }
         let hijacked =
-            exec.stream.is_some_and(|no| self.state.sockets.get(no).is_some_and(|socket| socket.unix.is_some()));
+            exec.stream.is_some_and(|idx| self.state.sockets.get(idx).is_some_and(|socket| socket.unix.is_some()));
         // dockershim in the kubelet; cri-dockerd, which listens as a runtime.
         let by_kubelet = hops.iter().any(|hop| hop.role == Role::Kubelet)
             || hops.first().is_some_and(|hop| hop.role == Role::Runtime && Some(hop.task) != exec.runtime);
@@ -395,7 +395,7 @@ impl Builder<'_> {
 
     /// What kubectl asked for is over when kubectl is, or the last of its connections.
     fn ending_of_asked(&self, exec: &Exec) -> Ending {
-        let call = exec.leaves_by.and_then(|no| self.state.sockets.get(no));
+        let call = exec.leaves_by.and_then(|idx| self.state.sockets.get(idx));
         let task = call.and_then(|call| call.owner);
         let exited = task.and_then(|task| self.state.processes.get(task)?.exit).map(|(at, _)| at);
         let waits = task.is_some_and(|task| self.state.open_calls(task).next().is_some());
@@ -406,7 +406,7 @@ impl Builder<'_> {
 
     /// A request is over when kubectl is, and ended as kubectl did.
     fn ending_of_request(&self, exec: &Exec, now: BootTime) -> Ending {
-        let call = exec.leaves_by.and_then(|no| self.state.sockets.get(no));
+        let call = exec.leaves_by.and_then(|idx| self.state.sockets.get(idx));
         let task = call.and_then(|call| call.owner);
         if let Some((at, status)) = task.and_then(|task| self.state.processes.get(task)?.exit) {
             return Ending { closed_at: Some(at), exit: Some(status.into()), again_at: None };
@@ -430,9 +430,9 @@ impl Builder<'_> {
             return self.ending_of_request(exec, now);
         }
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
-        let is_tcp = |no: SocketNo| self.state.sockets.get(no).is_some_and(|socket| socket.tuple.is_some());
+        let is_tcp = |idx: SocketIdx| self.state.sockets.get(idx).is_some_and(|socket| socket.tuple.is_some());
         let has_tcp = ends.clone().any(is_tcp);
-        let first_closed = ends.filter_map(|no| self.state.sockets.get(no)?.closed).min();
+        let first_closed = ends.filter_map(|idx| self.state.sockets.get(idx)?.closed).min();
         let exit = match (exec.exit, exec.start_failed) {
             (Some((_, status)), _) => Some(SessionExit::from(status)),
             (None, Some(_)) => Some(SessionExit { code: None, signal: None, reason: ExitReason::StartFailed }),
@@ -479,7 +479,7 @@ struct Ending {
 }
 
 /// The commands that `kubectl cp` runs (staging/src/k8s.io/kubectl, pkg/cmd/cp/cp.go): `tar cf - PATH` to read,
-/// `tar -xmf -`, with `-C DIR` where one is named, to write; `--no-same-permissions --no-same-owner` on request.
+/// `tar -xmf -`, with `-C DIR` where one is named, to write; `--idx-same-permissions --idx-same-owner` on request.
 fn is_tar_of_cp(command: &[RawText]) -> bool {
     let words: Vec<&str> = command.iter().filter_map(RawText::as_str).collect();
     matches!(

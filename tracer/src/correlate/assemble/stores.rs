@@ -1,7 +1,7 @@
 //! etcd behind the API server.
 
 use super::upstream::{Builder, link};
-use crate::correlate::state::{Part, sockets::SocketNo};
+use crate::correlate::state::{Part, sockets::SocketIdx};
 use crate::model::{GapCode, Hop, Link, LinkKind, Role, Want};
 
 impl Builder<'_> {
@@ -11,11 +11,11 @@ impl Builder<'_> {
         let Some(server) = hops.iter().rposition(|hop| hop.role == Role::ApiServer) else { return };
         let Some(task) = hops.get(server).map(|hop| hop.task) else { return };
         let state = self.state;
-        let open = |no: &&SocketNo| state.sockets.get(**no).is_some_and(|socket| socket.closed.is_none());
-        let stores: Vec<SocketNo> = state.stores.get(&task).into_iter().flatten().filter(open).copied().collect();
-        let Some(near) = stores.first().and_then(|no| state.sockets.get(*no)) else { return };
-        let paired = stores.iter().find_map(|no| {
-            let store = state.sockets.get(*no)?;
+        let open = |idx: &&SocketIdx| state.sockets.get(**idx).is_some_and(|socket| socket.closed.is_none());
+        let stores: Vec<SocketIdx> = state.stores.get(&task).into_iter().flatten().filter(open).copied().collect();
+        let Some(near) = stores.first().and_then(|idx| state.sockets.get(*idx)) else { return };
+        let paired = stores.iter().find_map(|idx| {
+            let store = state.sockets.get(*idx)?;
             let far = state.sockets.get(store.peer?)?;
             Some((far.owner?, state.sockets.proof(store, far)))
         });
@@ -27,8 +27,8 @@ impl Builder<'_> {
             }
             return;
         };
-        for no in &stores {
-            self.parts.push(Part::Socket(*no));
+        for idx in &stores {
+            self.parts.push(Part::Socket(*idx));
         }
         let hop = self.hop(etcd, Role::Etcd);
         hops.push(hop);

@@ -16,7 +16,7 @@ use crate::correlate::{
         anchor_id::AnchorId,
         anchors::{Exec, What},
         pairing::{Join, Verdict},
-        sockets::SocketNo,
+        sockets::SocketIdx,
     },
 };
 use crate::model::{
@@ -40,11 +40,11 @@ pub(in crate::correlate) struct Node {
     pub(in crate::correlate) task: TaskKey,
     pub(in crate::correlate) role: Role,
     /// The connection it was reached by; `None` at the client, or where that is not known.
-    pub(in crate::correlate) inbound: Option<SocketNo>,
+    pub(in crate::correlate) inbound: Option<SocketIdx>,
     /// How that belongs to its outbound connection.
     pub(in crate::correlate) join: Option<Join>,
     /// The connection to the next node.
-    pub(in crate::correlate) outbound: Option<SocketNo>,
+    pub(in crate::correlate) outbound: Option<SocketIdx>,
 }
 
 impl State {
@@ -70,7 +70,7 @@ impl State {
     /// The same without what is no proof, because something was lost meanwhile: a connection that is known by a `g` whose
     /// goroutine's id is not, and which may be another's by then; a process that may be a child of the command's.
     fn without_doubts(&self, exec: &Exec) -> Option<Exec> {
-        let opened = exec.stream.and_then(|no| self.sockets.get(no)).map(|stream| stream.since);
+        let opened = exec.stream.and_then(|idx| self.sockets.get(idx)).map(|stream| stream.since);
         let stream_doubted =
             opened.zip(exec.stream_unidentified).is_some_and(|(since, at)| self.losses.between(since, at));
         let says_so = exec.process.is_some_and(|process| exec.pid_file_says == Some(process.tgid));
@@ -152,10 +152,10 @@ impl Builder<'_> {
 
     /// The process at the near end of a leg that leads no farther; who accepted it, where that is known: the kubelet, or the API server
     /// of a kubectl's. Before the near end, who listens at the address of a connection that was not accepted yet.
-    fn leaving(&mut self, leg: SocketNo) -> SmallVec<[Node; 2]> {
+    fn leaving(&mut self, leg: SocketIdx) -> SmallVec<[Node; 2]> {
         let mut nodes = SmallVec::new();
         let Some(near) = self.state.sockets.get(leg) else { return nodes };
-        let far = near.peer.and_then(|no| Some((no, self.state.sockets.get(no)?.owner?)));
+        let far = near.peer.and_then(|idx| Some((idx, self.state.sockets.get(idx)?.owner?)));
         let to_kubelet = self.state.leads_to_kubelet(near.tuple);
         if let Some((inbound, task)) = far {
             let port = near.tuple.map(|tuple| tuple.remote.port()).unwrap_or_default();
@@ -192,10 +192,10 @@ impl Builder<'_> {
     }
 
     /// The process at the other end of an accepted connection, and how it came to make that connection.
-    fn previous(&mut self, far: SocketNo) -> Option<Node> {
+    fn previous(&mut self, far: SocketIdx) -> Option<Node> {
         self.parts.push(Part::Socket(far));
         let socket = self.state.sockets.get(far)?;
-        let Some(near_no) = socket.peer else {
+        let Some(near_idx) = socket.peer else {
             match (socket.peer_absent, socket.tuple) {
                 (_, Some(_)) if self.state.sockets.is_ambiguous(far) => {
                     let text = "more than one connection here has these addresses, so the other end is not named";
@@ -217,13 +217,13 @@ impl Builder<'_> {
             }
             return None;
         };
-        self.dialler(near_no)
+        self.dialler(near_idx)
     }
 
     /// The process that has this connecting end, and how it came to make the connection.
-    fn dialler(&mut self, near_no: SocketNo) -> Option<Node> {
-        self.parts.push(Part::Socket(near_no));
-        let near = self.state.sockets.get(near_no)?;
+    fn dialler(&mut self, near_idx: SocketIdx) -> Option<Node> {
+        self.parts.push(Part::Socket(near_idx));
+        let near = self.state.sockets.get(near_idx)?;
         let Some(task) = near.owner else {
             self.gap(
                 GapCode::PeerUnknown,
@@ -232,15 +232,15 @@ impl Builder<'_> {
             );
             return None;
         };
-        let forwards = self.forwards_into(near_no);
+        let forwards = self.forwards_into(near_idx);
         // What comes in to `kubectl port-forward` travels inside the connection that kubectl made for itself.
-        let verdict = if forwards { Verdict::Unknown } else { self.state.inbound_of(near_no) };
+        let verdict = if forwards { Verdict::Unknown } else { self.state.inbound_of(near_idx) };
         let join = match &verdict {
             Verdict::Joined(join) => Some(join.clone()),
             Verdict::Ambiguous | Verdict::Unknown => None,
         };
         let inbound = join.as_ref().map(|join| join.inbound);
-        let mut role = self.role(task, inbound, near_no);
+        let mut role = self.role(task, inbound, near_idx);
         if role == Role::Client && verdict == Verdict::Unknown && self.state.may_serve_kubelet(near) {
             role = Role::Proxy;
             let text = "asked for by a kubelet, or by another client of the runtime: which of them is not known yet";
@@ -258,7 +258,7 @@ impl Builder<'_> {
         // What it connected before it served anybody it began by itself: `kubectl port-forward` listens last.
         let serves_since = process.and_then(|process| process.serves_since);
         let serves = serves_since.is_some_and(|since| near.begun.is_none_or(|begun| since <= begun))
-            || self.state.joins.is_for_unknown(near_no);
+            || self.state.joins.is_for_unknown(near_idx);
         match verdict {
             Verdict::Joined(_) => {}
             Verdict::Ambiguous => self.gap(
@@ -278,12 +278,12 @@ impl Builder<'_> {
                 "no act seen so far joins an inbound connection to this outbound one: waiting for traffic",
             ),
         }
-        Some(Node { task, role, inbound, join, outbound: Some(near_no) })
+        Some(Node { task, role, inbound, join, outbound: Some(near_idx) })
     }
 
     /// Whether this connection to an API server is that of a `kubectl port-forward`, which listens for clients of its own. One that
     /// serves an API server's port is something else under that name.
-    fn forwards_into(&self, near: SocketNo) -> bool {
+    fn forwards_into(&self, near: SocketIdx) -> bool {
         let Some(socket) = self.state.sockets.get(near) else { return false };
         let Some((task, tuple)) = socket.owner.zip(socket.tuple) else { return false };
         let Some(process) = self.state.processes.get(task) else { return false };
@@ -307,8 +307,8 @@ impl Builder<'_> {
     }
 
     /// What a process is that passes on what came in by `inbound`, or began `outbound`.
-    fn role(&self, task: TaskKey, inbound: Option<SocketNo>, outbound: SocketNo) -> Role {
-        let socket = |no: SocketNo| self.state.sockets.get(no);
+    fn role(&self, task: TaskKey, inbound: Option<SocketIdx>, outbound: SocketIdx) -> Role {
+        let socket = |idx: SocketIdx| self.state.sockets.get(idx);
         let inbound = inbound.and_then(socket);
         let process = self.state.processes.get(task);
         let no_ports = BTreeSet::new();
@@ -373,8 +373,8 @@ impl Builder<'_> {
     }
 
     fn relay(&self, hop: usize, join: &Join, node: &Node) -> Link {
-        let id = |no: Option<SocketNo>| {
-            no.and_then(|no| self.state.sockets.get(no)).map(|socket| socket.id).unwrap_or_default()
+        let id = |idx: Option<SocketIdx>| {
+            idx.and_then(|idx| self.state.sockets.get(idx)).map(|socket| socket.id).unwrap_or_default()
         };
         Link {
             relay: Some((id(Some(join.inbound)), id(node.outbound))),
@@ -383,9 +383,9 @@ impl Builder<'_> {
     }
 
     /// The connection by its near end, from one hop to the next.
-    pub(in crate::correlate) fn leg(&self, from: usize, near_no: SocketNo) -> Link {
-        let near = self.state.sockets.get(near_no);
-        let far = near.and_then(|near| near.peer).and_then(|no| self.state.sockets.get(no));
+    pub(in crate::correlate) fn leg(&self, from: usize, near_idx: SocketIdx) -> Link {
+        let near = self.state.sockets.get(near_idx);
+        let far = near.and_then(|near| near.peer).and_then(|idx| self.state.sockets.get(idx));
         if let (Some(near), Some(far)) = (near, far)
             && let Some(path) = near.unix.clone()
         {
@@ -434,9 +434,9 @@ impl Builder<'_> {
 }
 
 /// Ports by which a process may be API server or kubelet.
-fn process_ports(state: &State, task: TaskKey, inbound: Option<SocketNo>) -> BTreeSet<u16> {
+fn process_ports(state: &State, task: TaskKey, inbound: Option<SocketIdx>) -> BTreeSet<u16> {
     let own = state.processes.get(task).map(|process| process.ports.clone()).unwrap_or_default();
-    let inbound = inbound.and_then(|no| state.sockets.get(no)).and_then(|socket| socket.tuple);
+    let inbound = inbound.and_then(|idx| state.sockets.get(idx)).and_then(|socket| socket.tuple);
     own.into_iter().chain(inbound.map(|tuple| tuple.local.port())).collect()
 }
 

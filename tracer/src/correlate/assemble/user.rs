@@ -68,7 +68,7 @@ impl Builder<'_> {
         };
         let client = hops.first().filter(|hop| hop.role == Role::Client);
         let server = up.iter().position(|node| node.role == Role::ApiServer);
-        let socket = |no| self.state.sockets.get(no);
+        let socket = |idx| self.state.sockets.get(idx);
         let inbound = server.and_then(|at| up.get(at)?.inbound).and_then(socket);
         let ends = inbound.into_iter().chain(inbound.and_then(|far| socket(far.peer?)));
         let begun = ends.filter_map(|end| end.begun).min();
@@ -93,7 +93,7 @@ impl Builder<'_> {
             (!waits).then(|| exec.since.plus(AUDIT_SETTLED))
         };
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
-        let closed = ends.filter_map(|no| socket(no)?.closed).min();
+        let closed = ends.filter_map(|idx| socket(idx)?.closed).min();
         let sought = Sought {
             subresources,
             target: Arc::clone(target),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::correlate::{
     Correlator,
     limits::{REFUSED_EVERY, ROOM_EVERY, START_WITHIN},
-    state::{Part, sockets::SocketNo},
+    state::{Part, sockets::SocketIdx},
 };
 use crate::model::{BootTime, Change, Fact, LATE_START, Observation};
 
@@ -119,7 +119,7 @@ impl Correlator {
         self.next_room = self.now.plus(ROOM_EVERY);
         let (resting, processes) = (&self.resting, &self.state.processes);
         let gone = self.state.sockets.make_room(
-            |no| resting.contains_key(&Part::Socket(no)),
+            |idx| resting.contains_key(&Part::Socket(idx)),
             |task| processes.get(task).is_some_and(|process| process.exit.is_some()),
         );
         self.state.refused.add("sockets-full", gone.len() as u64);
@@ -127,15 +127,15 @@ impl Correlator {
     }
 
     /// Drops what other tables hold of sockets whose entries are gone.
-    pub(in crate::correlate) fn forget_sockets(&mut self, gone: Vec<SocketNo>) {
-        for no in &gone {
-            self.state.joins.forget(*no);
-            self.state.execs.forget_stream(*no);
+    pub(in crate::correlate) fn forget_sockets(&mut self, gone: Vec<SocketIdx>) {
+        for idx in &gone {
+            self.state.joins.forget(*idx);
+            self.state.execs.forget_stream(*idx);
         }
         if !gone.is_empty() {
-            let gone: BTreeSet<SocketNo> = gone.into_iter().collect();
+            let gone: BTreeSet<SocketIdx> = gone.into_iter().collect();
             self.state.streams.retain(|_, streams| {
-                streams.retain(|no| !gone.contains(no));
+                streams.retain(|idx| !gone.contains(idx));
                 !streams.is_empty()
             });
         }

@@ -4,18 +4,18 @@
 use crate::correlate::{
     Correlator, Open,
     limits::{ASKED_AFTER, ASKED_AGAIN, SNAPSHOT_TAKEN_IN},
-    state::{Part, anchor_id::AnchorId, anchors::What, kubectl::kept_open, sockets::SocketNo},
+    state::{Part, anchor_id::AnchorId, anchors::What, kubectl::kept_open, sockets::SocketIdx},
 };
 use crate::model::{BootTime, GapCode, Role, Session, SocketInfo, SocketRole, TaskKey};
 
 impl Correlator {
     /// A connection to an API server: if a kubectl made it that keeps it, it may be all that is seen of what was asked for.
-    pub(in crate::correlate) fn perhaps_call(&mut self, task: TaskKey, no: SocketNo, socket: &SocketInfo) {
+    pub(in crate::correlate) fn perhaps_call(&mut self, task: TaskKey, idx: SocketIdx, socket: &SocketInfo) {
         let to_apiserver = socket.tuple.is_some_and(|tuple| self.state.places.is_apiserver_port(tuple.remote.port()));
         if !to_apiserver || socket.role == Some(SocketRole::Accepted) {
             return;
         }
-        self.state.note_call(task, no);
+        self.state.note_call(task, idx);
         self.perhaps_asked(task);
     }
 
@@ -32,7 +32,7 @@ impl Correlator {
                 return;
             }
             // One that is older than that is told of by a snapshot, of which the rest is still to come.
-            let since = |no| self.state.sockets.get(no).map(|socket| socket.since.plus(SNAPSHOT_TAKEN_IN));
+            let since = |idx| self.state.sockets.get(idx).map(|socket| socket.since.plus(SNAPSHOT_TAKEN_IN));
             let told = self.state.open_calls(task).filter_map(since).max();
             self.asking.insert((served_by(task).max(told.unwrap_or_default()), task));
         }
@@ -74,8 +74,8 @@ impl Correlator {
 
     /// Whether a session that rests on these had a client whose connection is gone: it is nobody's who waits.
     fn is_abandoned(&self, parts: &[Part]) -> bool {
-        let sockets = parts.iter().filter_map(|part| if let Part::Socket(no) = part { Some(*no) } else { None });
-        sockets.filter_map(|no| self.state.sockets.get(no)).any(|socket| {
+        let sockets = parts.iter().filter_map(|part| if let Part::Socket(idx) = part { Some(*idx) } else { None });
+        sockets.filter_map(|idx| self.state.sockets.get(idx)).any(|socket| {
             let here = socket.tuple.is_some_and(|tuple| self.state.sockets.stays_here(tuple));
             socket.role == Some(SocketRole::Accepted) && socket.peer.is_none() && socket.peer_absent && here
         })

@@ -347,9 +347,9 @@ impl Correlator {
 
     /// Something is known now of the process that has this pid: was it asked for?
     pub(in crate::correlate) fn bearer_found(&mut self, task: TaskKey) {
-        for no in self.unowned.remove(&(task.host, task.tgid)).unwrap_or_default() {
-            self.state.sockets.set_owner(no, task);
-            self.touch(&Part::Socket(no));
+        for idx in self.unowned.remove(&(task.host, task.tgid)).unwrap_or_default() {
+            self.state.sockets.set_owner(idx, task);
+            self.touch(&Part::Socket(idx));
         }
         let Some(id) = self.state.execs.by_pid(task.host, task.tgid).cloned() else { return };
         let Some(info) = self.state.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };

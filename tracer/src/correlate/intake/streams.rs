@@ -8,7 +8,7 @@ use crate::correlate::{
         Standing, State,
         anchor_id::AnchorId,
         anchors::{Claim, What},
-        sockets::SocketNo,
+        sockets::SocketIdx,
     },
 };
 use crate::model::{
@@ -75,16 +75,16 @@ impl Correlator {
         task: TaskKey,
         actor: Actor,
         inbound: Option<SocketId>,
-    ) -> Option<SocketNo> {
+    ) -> Option<SocketIdx> {
         // In a Go program a thread proves nothing.
         if actor.g.is_none() && self.state.processes.is_go(task) {
             return None;
         }
-        let no = self.state.sockets.find(inbound?)?;
-        let socket = self.state.sockets.get(no)?;
+        let idx = self.state.sockets.find(inbound?)?;
+        let socket = self.state.sockets.get(idx)?;
         let can_be = socket.tuple.is_some() || socket.unix.is_some();
         let is_inbound = socket.role.is_none_or(|role| role == SocketRole::Accepted);
-        (can_be && is_inbound && at.since(socket.since) <= limits::STREAM_WITHIN).then_some(no)
+        (can_be && is_inbound && at.since(socket.since) <= limits::STREAM_WITHIN).then_some(idx)
     }
 
     /// A connection by which an act is explained: known from here on, even where the record that it was accepted was lost.
@@ -247,7 +247,7 @@ impl Correlator {
         &mut self,
         at: BootTime,
         id: &AnchorId,
-        stream: SocketNo,
+        stream: SocketIdx,
         by: Evidence,
         identified: bool,
     ) {
@@ -299,39 +299,39 @@ impl Correlator {
     }
 
     /// An accepted connection that may be one of a streaming server: to be looked at when what explains it was seen.
-    pub(in crate::correlate) fn perhaps_stream(&mut self, due: BootTime, task: TaskKey, no: SocketNo) {
-        let Some(socket) = self.state.sockets.get(no) else { return };
+    pub(in crate::correlate) fn perhaps_stream(&mut self, due: BootTime, task: TaskKey, idx: SocketIdx) {
+        let Some(socket) = self.state.sockets.get(idx) else { return };
         let process = self.state.processes.get(task);
         let serves = process.is_some_and(|process| process.is_runtime) || self.state.is_kubelet(task);
         let is_path_port = socket.tuple.is_none_or(|tuple| self.state.places.is_path_port(tuple.local.port()));
         if serves && !is_path_port && socket.role != Some(SocketRole::Connected) {
-            self.streams.insert((due, no));
-            self.state.streams.entry(task).or_default().insert(no);
+            self.streams.insert((due, idx));
+            self.state.streams.entry(task).or_default().insert(idx);
         }
     }
 
     /// Nobody has claimed that connection: exec, attach or port-forward, it stands for itself.
-    pub(in crate::correlate) fn look_at_stream(&mut self, at: BootTime, no: SocketNo) {
-        let Some(socket) = self.state.sockets.get(no) else { return };
+    pub(in crate::correlate) fn look_at_stream(&mut self, at: BootTime, idx: SocketIdx) {
+        let Some(socket) = self.state.sockets.get(idx) else { return };
         // An attempt that was refused is over, also where the record of one end's close was lost.
         let peer = socket.peer.and_then(|peer| self.state.sockets.get(peer));
         let is_over = socket.closed.or(peer.and_then(|peer| peer.closed)).is_some();
-        if is_over || self.state.execs.by_stream(no).is_some() || !self.state.is_stream(no) {
+        if is_over || self.state.execs.by_stream(idx).is_some() || !self.state.is_stream(idx) {
             return;
         }
         // Of dockershim's own server: joined to an exec by its connection to dockerd.
-        if self.state.is_served(no) {
+        if self.state.is_served(idx) {
             return;
         }
         let (owner, older, since, host) = (socket.owner, socket.older, socket.since, socket.id.host);
         let Some(name) = socket.id.cookie.or(socket.id.inode) else { return };
-        let id = AnchorId::stream(host, name, no);
+        let id = AnchorId::stream(host, name, idx);
         if let Some(exec) = self.state.exec(host, &id, "", since.min(at)) {
             exec.what = What::Stream;
             exec.preexisting = older;
             exec.runtime = owner;
-            exec.stream = Some(no);
-            self.state.execs.claim_stream(&id, no);
+            exec.stream = Some(idx);
+            self.state.execs.claim_stream(&id, idx);
             self.dirty.insert(id);
             if older {
                 self.offer_stream(owner);
@@ -347,7 +347,7 @@ impl Correlator {
     }
 
     /// Bytes moved between two sockets of a process: when one is a stream, that tells whose it is or what it is for.
-    pub(in crate::correlate) fn stream_served(&mut self, a: SocketNo, b: SocketNo) {
+    pub(in crate::correlate) fn stream_served(&mut self, a: SocketIdx, b: SocketIdx) {
         for (stream, other) in [(a, b), (b, a)] {
             if self.state.forwarded_by(stream).contains(&other) {
                 // What the runtime connected to is forwarded: no exec will claim this stream.

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, fmt, hash, sync::Arc};
 
-use super::{hosts::Hosts, sockets::SocketNo};
+use super::{hosts::Hosts, sockets::SocketIdx};
 use crate::model::{HostNo, SessionId, TaskKey};
 
 /// Identity of an anchor. Clones share one allocation. Keys of different kinds are never equal, also where their names are: a user may
@@ -36,9 +36,9 @@ pub(in crate::correlate) enum AnchorKey {
     /// The `runc exec` process of a runtime that gives no exec id.
     Runc(TaskKey),
     /// A connection to a streaming server.
-    Stream(SocketNo),
+    Stream(SocketIdx),
     /// A connection to the kubelet of another host.
-    Leg(SocketNo),
+    Leg(SocketIdx),
     /// A kubectl process.
     Kubectl(TaskKey),
     /// A container whose start was seen.
@@ -59,12 +59,12 @@ impl AnchorId {
     }
 
     /// `number`: cookie or inode of the socket.
-    pub(in crate::correlate) fn stream(host: HostNo, number: u64, no: SocketNo) -> Self {
-        Self::new(host.name(format!("stream-{number}")), AnchorKey::Stream(no))
+    pub(in crate::correlate) fn stream(host: HostNo, number: u64, idx: SocketIdx) -> Self {
+        Self::new(host.name(format!("stream-{number}")), AnchorKey::Stream(idx))
     }
 
-    pub(in crate::correlate) fn leg(host: HostNo, cookie: u64, no: SocketNo) -> Self {
-        Self::new(host.name(format!("leg-{cookie}")), AnchorKey::Leg(no))
+    pub(in crate::correlate) fn leg(host: HostNo, cookie: u64, idx: SocketIdx) -> Self {
+        Self::new(host.name(format!("leg-{cookie}")), AnchorKey::Leg(idx))
     }
 
     pub(in crate::correlate) fn kubectl(hosts: &Hosts, task: TaskKey) -> Self {

@@ -8,7 +8,7 @@ use std::{
 use super::{
     anchor_id::{AnchorId, AnchorKey},
     hosts::Hosts,
-    sockets::SocketNo,
+    sockets::SocketIdx,
 };
 use crate::correlate::limits::{Caps, IDENTIFIED_WITHIN};
 use crate::model::{Actor, BootTime, Evidence, ExecFifo, ExitStatus, FileId, HostNo, RawText, SessionId, TaskKey};
@@ -33,7 +33,7 @@ pub(in crate::correlate) struct Exec {
     /// Who made or holds the FIFOs, or accepted the stream.
     pub(in crate::correlate) runtime: Option<TaskKey>,
     /// The accepted connection that the FIFOs were made for; `None` for CRI ExecSync.
-    pub(in crate::correlate) stream: Option<SocketNo>,
+    pub(in crate::correlate) stream: Option<SocketIdx>,
     /// How that is known.
     pub(in crate::correlate) stream_by: Option<Evidence>,
     /// The arguments of the copy from FIFO to stream name both.
@@ -74,7 +74,7 @@ pub(in crate::correlate) struct Exec {
     pub(in crate::correlate) start_failed: Option<BootTime>,
     /// The leg to another host's kubelet, or kubectl's to the API server, where that is all that is seen of it; then there is no exec
     /// id either.
-    pub(in crate::correlate) leaves_by: Option<SocketNo>,
+    pub(in crate::correlate) leaves_by: Option<SocketIdx>,
     /// dockerd had containerd start it.
     pub(in crate::correlate) by_dockerd: bool,
     /// Containers that the same shim started after it.
@@ -158,7 +158,7 @@ pub(in crate::correlate) struct Execs {
     /// Of those older than the tracer.
     by_pid: BTreeMap<(HostNo, u32), AnchorId>,
     /// Who claimed a stream first.
-    by_stream: BTreeMap<SocketNo, AnchorId>,
+    by_stream: BTreeMap<SocketIdx, AnchorId>,
     /// FIFOs that are held, by file: container and exec id, the container's own id for those of its first process.
     fifos: BTreeMap<FileId, ExecFifo>,
     /// Execs that got an id so far.
@@ -167,7 +167,7 @@ pub(in crate::correlate) struct Execs {
     pipes: BTreeMap<(HostNo, RawText), AnchorId>,
     pipe_files: BTreeMap<FileId, AnchorId>,
     /// Forked by the goroutine that serves a stream: what it becomes is that stream's.
-    forked_for: BTreeMap<TaskKey, (SocketNo, Actor)>,
+    forked_for: BTreeMap<TaskKey, (SocketIdx, Actor)>,
     pub(in crate::correlate) caps: Caps,
     discarded_fifos: u64,
     discarded_forks: u64,
@@ -287,7 +287,7 @@ impl Execs {
 
     /// Whether that connection is this exec's: a runtime's streaming connection carries one exec, that which made its FIFOs
     /// first. A goroutine that ended leaves its `g` to others, and with it the memory of a connection that is still open.
-    pub(in crate::correlate) fn claim_stream(&mut self, id: &AnchorId, stream: SocketNo) -> Claim {
+    pub(in crate::correlate) fn claim_stream(&mut self, id: &AnchorId, stream: SocketIdx) -> Claim {
         let holder = self.by_stream.entry(stream).or_insert_with(|| id.clone());
         if holder == id {
             return Claim::Ours;
@@ -298,7 +298,7 @@ impl Execs {
         Claim::Resolved(std::mem::replace(holder, id.clone()))
     }
 
-    pub(in crate::correlate) fn by_stream(&self, stream: SocketNo) -> Option<&AnchorId> {
+    pub(in crate::correlate) fn by_stream(&self, stream: SocketIdx) -> Option<&AnchorId> {
         self.by_stream.get(&stream)
     }
 
@@ -387,7 +387,7 @@ impl Execs {
         self.fifos.get(&file)
     }
 
-    pub(in crate::correlate) fn note_fork(&mut self, child: TaskKey, stream: SocketNo, actor: Actor) {
+    pub(in crate::correlate) fn note_fork(&mut self, child: TaskKey, stream: SocketIdx, actor: Actor) {
         if self.forked_for.len() >= self.caps.forks {
             self.discarded_forks += self.forked_for.len() as u64;
             self.forked_for.clear();
@@ -400,7 +400,7 @@ impl Execs {
         (std::mem::take(&mut self.discarded_fifos), std::mem::take(&mut self.discarded_forks))
     }
 
-    pub(in crate::correlate) fn take_fork(&mut self, child: TaskKey) -> Option<(SocketNo, Actor)> {
+    pub(in crate::correlate) fn take_fork(&mut self, child: TaskKey) -> Option<(SocketIdx, Actor)> {
         self.forked_for.remove(&child)
     }
 
@@ -420,7 +420,7 @@ impl Execs {
     }
 
     /// That connection is gone. It outlives its exec's session where a process was left running.
-    pub(in crate::correlate) fn forget_stream(&mut self, stream: SocketNo) {
+    pub(in crate::correlate) fn forget_stream(&mut self, stream: SocketIdx) {
         self.by_stream.remove(&stream);
     }
 

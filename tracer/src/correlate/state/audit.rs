@@ -69,7 +69,7 @@ pub(in crate::correlate) enum Verdict {
 }
 
 /// Number of an event; never used again.
-type EventNo = u64;
+type EventIdx = u64;
 /// When it was received, its id and user: who chooses another's id is told apart by the rest.
 type Key = (BootTime, String, String);
 
@@ -88,7 +88,7 @@ struct Entry {
 
 struct Seeker {
     sought: Sought,
-    fits: BTreeMap<EventNo, Confidence>,
+    fits: BTreeMap<EventIdx, Confidence>,
 }
 
 #[derive(Default)]
@@ -97,9 +97,9 @@ pub(in crate::correlate) struct Audits {
     pub(in crate::correlate) followed: Option<BootTime>,
     /// Nothing more will come.
     pub(in crate::correlate) ended: bool,
-    events: BTreeMap<EventNo, Entry>,
-    by_key: BTreeMap<Key, EventNo>,
-    made: EventNo,
+    events: BTreeMap<EventIdx, Entry>,
+    by_key: BTreeMap<Key, EventIdx>,
+    made: EventIdx,
     sessions: BTreeMap<AnchorId, Seeker>,
     fits: usize,
     /// Requests received until then may have been forgotten.
@@ -123,8 +123,8 @@ impl Audits {
         let may_be_older = event.older || event.over;
         let prompt = received == around(event.received);
         let key = (event.received, event.id.clone(), event.user.name.clone());
-        let no = match self.by_key.get(&key) {
-            Some(no) => *no,
+        let idx = match self.by_key.get(&key) {
+            Some(idx) => *idx,
             None => {
                 self.make_room();
                 self.made += 1;
@@ -132,7 +132,7 @@ impl Audits {
                 self.made
             }
         };
-        let entry = self.events.entry(no).or_insert(Entry {
+        let entry = self.events.entry(idx).or_insert(Entry {
             event: event.clone(),
             received,
             prompt,
@@ -148,7 +148,7 @@ impl Audits {
             self.sessions.iter().map(|(id, seeker)| (id.clone(), seeker.sought.fits(entry))).collect();
         let mut touched = BTreeSet::new();
         for (id, fits) in changes {
-            self.join(&id, no, fits, &mut touched);
+            self.join(&id, idx, fits, &mut touched);
         }
         touched
     }
@@ -159,23 +159,23 @@ impl Audits {
         if self.sessions.get(id).is_some_and(|seeker| seeker.sought == sought) {
             return touched;
         }
-        let fits: Vec<(EventNo, Option<Confidence>)> =
-            self.events.iter().map(|(no, entry)| (*no, sought.fits(entry))).collect();
+        let fits: Vec<(EventIdx, Option<Confidence>)> =
+            self.events.iter().map(|(idx, entry)| (*idx, sought.fits(entry))).collect();
         let seeker =
             self.sessions.entry(id.clone()).or_insert(Seeker { sought: sought.clone(), fits: BTreeMap::new() });
         seeker.sought = sought;
-        for (no, fits) in fits {
-            self.join(id, no, fits, &mut touched);
+        for (idx, fits) in fits {
+            self.join(id, idx, fits, &mut touched);
         }
         touched.remove(id);
         touched
     }
 
-    fn join(&mut self, id: &AnchorId, no: EventNo, fits: Option<Confidence>, touched: &mut BTreeSet<AnchorId>) {
-        let (Some(seeker), Some(entry)) = (self.sessions.get_mut(id), self.events.get_mut(&no)) else { return };
+    fn join(&mut self, id: &AnchorId, idx: EventIdx, fits: Option<Confidence>, touched: &mut BTreeSet<AnchorId>) {
+        let (Some(seeker), Some(entry)) = (self.sessions.get_mut(id), self.events.get_mut(&idx)) else { return };
         let before = match fits {
-            Some(confidence) => seeker.fits.insert(no, confidence),
-            None => seeker.fits.remove(&no),
+            Some(confidence) => seeker.fits.insert(idx, confidence),
+            None => seeker.fits.remove(&idx),
         };
         if before == fits {
             return;
@@ -186,7 +186,7 @@ impl Audits {
         }
         let rivals = entry.sessions.len();
         if fits.is_some() && self.fits >= MAX_AUDIT_FITS {
-            seeker.fits.remove(&no);
+            seeker.fits.remove(&idx);
             self.forgotten = self.forgotten.max(Some(entry.received.1));
             self.discarded += 1;
             return;
@@ -207,10 +207,10 @@ impl Audits {
     /// It is no session any more; tells for whom that changes something.
     pub(in crate::correlate) fn forget(&mut self, id: &AnchorId) -> BTreeSet<AnchorId> {
         let mut touched = BTreeSet::new();
-        let fits: Vec<EventNo> =
+        let fits: Vec<EventIdx> =
             self.sessions.get(id).map(|seeker| seeker.fits.keys().copied().collect()).unwrap_or_default();
-        for no in fits {
-            self.join(id, no, None, &mut touched);
+        for idx in fits {
+            self.join(id, idx, None, &mut touched);
         }
         self.sessions.remove(id);
         touched.remove(id);
@@ -220,7 +220,7 @@ impl Audits {
     /// The sessions that a request fits; `None` where it is not known, or not any more.
     pub(in crate::correlate) fn fits_of(&self, event: &AuditEvent) -> Option<&BTreeSet<AnchorId>> {
         let key = (event.received, event.id.clone(), event.user.name.clone());
-        self.by_key.get(&key).and_then(|no| self.events.get(no)).map(|entry| &entry.sessions)
+        self.by_key.get(&key).and_then(|idx| self.events.get(idx)).map(|entry| &entry.sessions)
     }
 
     /// Whether any request fits that session.
@@ -231,7 +231,7 @@ impl Audits {
     /// Who is behind that session.
     pub(in crate::correlate) fn verdict(&self, id: &AnchorId) -> Verdict {
         let Some(seeker) = self.sessions.get(id) else { return Verdict::Unknown };
-        let entries: Vec<&Entry> = seeker.fits.keys().filter_map(|no| self.events.get(no)).collect();
+        let entries: Vec<&Entry> = seeker.fits.keys().filter_map(|idx| self.events.get(idx)).collect();
         let Some(first) = entries.first() else { return Verdict::Unknown };
         let (from, to) = seeker.sought.between;
         let incomplete =
@@ -265,16 +265,16 @@ impl Audits {
 
     /// Forgets requests that are over and fit nothing.
     pub(in crate::correlate) fn sweep(&mut self, now: BootTime) {
-        let gone: Vec<EventNo> = self
+        let gone: Vec<EventIdx> = self
             .events
             .iter()
             .filter(|(_, entry)| {
                 entry.sessions.is_empty() && entry.over.is_some_and(|over| now.since(over) >= REMEMBER)
             })
-            .map(|(no, _)| *no)
+            .map(|(idx, _)| *idx)
             .collect();
-        for no in gone {
-            self.remove(no);
+        for idx in gone {
+            self.remove(idx);
         }
     }
 
@@ -289,20 +289,20 @@ impl Audits {
         }
         self.discarded += 1;
         let unused = self.events.iter().find(|(_, entry)| entry.sessions.is_empty());
-        let Some(no) = unused.or_else(|| self.events.iter().next()).map(|(no, _)| *no) else { return };
-        if let Some(entry) = self.events.get(&no) {
+        let Some(idx) = unused.or_else(|| self.events.iter().next()).map(|(idx, _)| *idx) else { return };
+        if let Some(entry) = self.events.get(&idx) {
             self.forgotten = self.forgotten.max(Some(entry.received.1));
         }
-        self.remove(no);
+        self.remove(idx);
     }
 
-    fn remove(&mut self, no: EventNo) {
-        let Some(Entry { event, sessions, .. }) = self.events.remove(&no) else { return };
+    fn remove(&mut self, idx: EventIdx) {
+        let Some(Entry { event, sessions, .. }) = self.events.remove(&idx) else { return };
         self.by_key.remove(&(event.received, event.id, event.user.name));
         self.fits -= sessions.len();
         for id in sessions {
             if let Some(seeker) = self.sessions.get_mut(&id) {
-                seeker.fits.remove(&no);
+                seeker.fits.remove(&idx);
             }
         }
     }

@@ -1,28 +1,28 @@
 //! kubectl processes of this host: how they are recognized, and which connections to API servers they keep.
 
-use super::{State, sockets::SocketNo};
+use super::{State, sockets::SocketIdx};
 use crate::model::{Hop, Kind, KubectlCall, ProcessInfo, RawText, TaskKey, parse_kubectl};
 
 impl State {
     /// Open connections of that process to API servers. Before it asks for the exec, kubectl asks for the pod, on another
     /// connection: which of them is which is not seen.
-    pub(in crate::correlate) fn open_calls(&self, task: TaskKey) -> impl Iterator<Item = SocketNo> + '_ {
-        let is_open = |no: &SocketNo| self.sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
+    pub(in crate::correlate) fn open_calls(&self, task: TaskKey) -> impl Iterator<Item = SocketIdx> + '_ {
+        let is_open = |idx: &SocketIdx| self.sockets.get(*idx).is_some_and(|socket| socket.closed.is_none());
         self.calls.get(&task).into_iter().flatten().copied().filter(is_open)
     }
 
     /// Keeps a connection of that process to an API server. Where there is no room, closed ones go first. Only a kubectl's
     /// connections show what was asked for, so only a kubectl's that is refused is a loss.
-    pub(in crate::correlate) fn note_call(&mut self, task: TaskKey, no: SocketNo) {
+    pub(in crate::correlate) fn note_call(&mut self, task: TaskKey, idx: SocketIdx) {
         let calls = self.calls.entry(task).or_default();
-        if calls.contains(&no) {
+        if calls.contains(&idx) {
             return;
         }
         if calls.len() >= self.caps.calls {
-            calls.retain(|no| self.sockets.get(*no).is_some_and(|socket| socket.closed.is_none()));
+            calls.retain(|idx| self.sockets.get(*idx).is_some_and(|socket| socket.closed.is_none()));
         }
         if calls.len() < self.caps.calls {
-            calls.push(no);
+            calls.push(idx);
         } else if self.processes.get(task).is_some_and(|process| self.kubectl(task, &process.info).is_some()) {
             self.refused.add("calls-full", 1);
         }

@@ -2,38 +2,38 @@
 
 use std::collections::BTreeSet;
 
-use super::{sockets::SocketNo, table::Table};
+use super::{sockets::SocketIdx, table::Table};
 
 #[derive(Default)]
 pub(in crate::correlate) struct Awaited {
     /// (from, to) → true if the arguments of the copy name both sockets.
-    pairs: Table<(SocketNo, SocketNo), bool>,
+    pairs: Table<(SocketIdx, SocketIdx), bool>,
     /// Socket → sockets at the other end of a pair, in any direction.
-    partners: Table<SocketNo, BTreeSet<SocketNo>>,
+    partners: Table<SocketIdx, BTreeSet<SocketIdx>>,
 }
 
 impl Awaited {
-    pub(in crate::correlate) fn push(&mut self, from: SocketNo, to: SocketNo, copied: bool) {
+    pub(in crate::correlate) fn push(&mut self, from: SocketIdx, to: SocketIdx, copied: bool) {
         *self.pairs.entry((from, to)).or_default() |= copied;
         self.partners.entry(from).or_default().insert(to);
         self.partners.entry(to).or_default().insert(from);
     }
 
-    pub(in crate::correlate) fn partners(&self, no: SocketNo) -> impl Iterator<Item = SocketNo> + '_ {
-        self.partners.get(&no).into_iter().flatten().copied()
+    pub(in crate::correlate) fn partners(&self, idx: SocketIdx) -> impl Iterator<Item = SocketIdx> + '_ {
+        self.partners.get(&idx).into_iter().flatten().copied()
     }
 
     /// True if the arguments of a copy name both sockets, from and to.
-    pub(in crate::correlate) fn copied(&self, from: SocketNo, to: SocketNo) -> bool {
+    pub(in crate::correlate) fn copied(&self, from: SocketIdx, to: SocketIdx) -> bool {
         self.pairs.get(&(from, to)) == Some(&true)
     }
 
-    pub(in crate::correlate) fn forget(&mut self, no: SocketNo) {
-        for partner in self.partners.swap_remove(&no).unwrap_or_default() {
-            self.pairs.swap_remove(&(no, partner));
-            self.pairs.swap_remove(&(partner, no));
+    pub(in crate::correlate) fn forget(&mut self, idx: SocketIdx) {
+        for partner in self.partners.swap_remove(&idx).unwrap_or_default() {
+            self.pairs.swap_remove(&(idx, partner));
+            self.pairs.swap_remove(&(partner, idx));
             if let Some(others) = self.partners.get_mut(&partner) {
-                others.remove(&no);
+                others.remove(&idx);
                 if others.is_empty() {
                     self.partners.swap_remove(&partner);
                 }

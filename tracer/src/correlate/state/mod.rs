@@ -26,7 +26,7 @@ use self::{
     losses::{Losses, Refused},
     pairing::{Join, Joins, Verdict},
     processes::{Looked, Processes},
-    sockets::{Socket, SocketNo, Sockets},
+    sockets::{Socket, SocketIdx, Sockets},
 };
 use crate::correlate::limits::{Caps, STREAM_WITHIN};
 use crate::model::{
@@ -41,13 +41,13 @@ pub(in crate::correlate) struct State {
     pub(in crate::correlate) joins: Joins,
     pub(in crate::correlate) execs: Execs,
     /// Connections that may be to a streaming server, by who accepted them.
-    pub(in crate::correlate) streams: BTreeMap<TaskKey, BTreeSet<SocketNo>>,
+    pub(in crate::correlate) streams: BTreeMap<TaskKey, BTreeSet<SocketIdx>>,
     /// Standing unix connections (CRI, ttrpc) by connecting and accepting process. Sessions share them.
     pub(in crate::correlate) standing: BTreeMap<(TaskKey, TaskKey), Standing>,
     /// Connections to API servers, by who made them.
-    pub(in crate::correlate) calls: BTreeMap<TaskKey, Vec<SocketNo>>,
+    pub(in crate::correlate) calls: BTreeMap<TaskKey, Vec<SocketIdx>>,
     /// Connections of API servers to etcd, by who made them.
-    pub(in crate::correlate) stores: BTreeMap<TaskKey, Vec<SocketNo>>,
+    pub(in crate::correlate) stores: BTreeMap<TaskKey, Vec<SocketIdx>>,
     /// First containers, by the shim that started them.
     pub(in crate::correlate) pods: BTreeMap<TaskKey, AnchorId>,
     /// `None`: asked for, and not known.
@@ -110,7 +110,7 @@ impl State {
     }
 
     /// The inbound connection that belongs to an outbound one of the same process.
-    pub(in crate::correlate) fn inbound_of(&self, outbound: SocketNo) -> Verdict {
+    pub(in crate::correlate) fn inbound_of(&self, outbound: SocketIdx) -> Verdict {
         let socket = self.sockets.get(outbound);
         if socket.is_some_and(|socket| socket.unix.is_some()) {
             return self.stream_of(outbound);
@@ -123,8 +123,8 @@ impl State {
     /// The stream that a connection to dockerd's API serves, which carries one exec's bytes (hijacked: `POST /exec/ID/start`).
     /// Another goroutine serves the stream and none copies both ways, so it is joined by output: the goroutine that
     /// received on the one sent on the other, or copies while it waits to receive. `cargo xtask lab truth --runtime docker` measures it.
-    fn stream_of(&self, hijacked: SocketNo) -> Verdict {
-        let is_stream = |no: &SocketNo| self.sockets.get(*no).is_some_and(|socket| socket.tuple.is_some());
+    fn stream_of(&self, hijacked: SocketIdx) -> Verdict {
+        let is_stream = |idx: &SocketIdx| self.sockets.get(*idx).is_some_and(|socket| socket.tuple.is_some());
         let (mut streams, evidence) = self.joins.outlets(hijacked, &self.sockets);
         streams.retain(is_stream);
         let [stream] = streams[..] else {
@@ -132,7 +132,7 @@ impl State {
         };
         // Pooled connections answer many requests, and send to many streams; only those of an exec are rivals.
         let rivals = self.joins.inlets(stream, &self.sockets);
-        let is_rival = |no: &SocketNo| *no != hijacked && self.exec_of_hijacked(*no).is_some();
+        let is_rival = |idx: &SocketIdx| *idx != hijacked && self.exec_of_hijacked(*idx).is_some();
         if rivals.iter().any(is_rival) {
             return Verdict::Ambiguous;
         }
@@ -140,15 +140,15 @@ impl State {
     }
 
     /// The exec whose FIFOs dockerd made for that connection, by its connecting end.
-    pub(in crate::correlate) fn exec_of_hijacked(&self, near: SocketNo) -> Option<&AnchorId> {
+    pub(in crate::correlate) fn exec_of_hijacked(&self, near: SocketIdx) -> Option<&AnchorId> {
         let near = self.sockets.get(near).filter(|socket| socket.unix.is_some())?;
         self.execs.by_stream(near.peer?)
     }
 
     /// Whether that accepted connection is one of a streaming server of the path: a runtime's to which a kubelet connected, or
     /// a kubelet's own (dockershim).
-    pub(in crate::correlate) fn is_stream(&self, no: SocketNo) -> bool {
-        let Some(socket) = self.sockets.get(no) else { return false };
+    pub(in crate::correlate) fn is_stream(&self, idx: SocketIdx) -> bool {
+        let Some(socket) = self.sockets.get(idx) else { return false };
         let Some((owner, tuple)) = socket.owner.zip(socket.tuple) else { return false };
         let dialler = socket.peer.and_then(|peer| self.sockets.get(peer)).and_then(|peer| peer.owner);
         let is_runtime = self.processes.get(owner).is_some_and(|process| process.is_runtime);
@@ -158,11 +158,12 @@ impl State {
 
     /// Connections that the runtime made for what came in on a stream (port-forward): one goroutine for each passes on what
     /// they send.
-    pub(in crate::correlate) fn forwarded_by(&self, stream: SocketNo) -> Vec<SocketNo> {
+    pub(in crate::correlate) fn forwarded_by(&self, stream: SocketIdx) -> Vec<SocketIdx> {
         let found = self.joins.inlets(stream, &self.sockets);
-        let mut found: Vec<SocketNo> = found.into_iter().collect();
-        found
-            .retain(|no| self.sockets.get(*no).is_some_and(|socket| socket.tuple.is_some() && socket.closed.is_none()));
+        let mut found: Vec<SocketIdx> = found.into_iter().collect();
+        found.retain(|idx| {
+            self.sockets.get(*idx).is_some_and(|socket| socket.tuple.is_some() && socket.closed.is_none())
+        });
         found
     }
 
@@ -214,19 +215,19 @@ impl State {
         let asking =
             exec.stream.and_then(|far| self.sockets.get(far)?.peer).and_then(|near| self.sockets.get(near)?.owner);
         let Some(streams) = asking.and_then(|asking| self.streams.get(&asking)) else { return false };
-        let fits = |no: SocketNo| {
-            let socket = self.sockets.get(no);
+        let fits = |idx: SocketIdx| {
+            let socket = self.sockets.get(idx);
             socket.is_some_and(|socket| {
                 socket.since <= exec.since
                     && exec.since.since(socket.since) <= STREAM_WITHIN
                     && socket.closed.is_none_or(|closed| closed >= exec.since)
             })
         };
-        streams.iter().any(|no| fits(*no) && self.is_stream(*no) && !self.is_served(*no))
+        streams.iter().any(|idx| fits(*idx) && self.is_stream(*idx) && !self.is_served(*idx))
     }
 
     /// Whether an exec's connection to dockerd is known to serve that stream.
-    pub(in crate::correlate) fn is_served(&self, stream: SocketNo) -> bool {
+    pub(in crate::correlate) fn is_served(&self, stream: SocketIdx) -> bool {
         self.joins.inlets(stream, &self.sockets).iter().any(|near| self.exec_of_hijacked(*near).is_some())
     }
 
@@ -323,7 +324,7 @@ pub(in crate::correlate) struct Standing {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::correlate) enum Part {
     Task(TaskKey),
-    Socket(SocketNo),
+    Socket(SocketIdx),
     Exec(AnchorId),
     Container(Arc<str>),
 }

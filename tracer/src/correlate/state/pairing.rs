@@ -27,21 +27,21 @@ use smallvec::{SmallVec, smallvec};
 use super::{
     losses::Losses,
     memory_pairs::Awaited,
-    sockets::{Socket, SocketNo, Sockets},
+    sockets::{Socket, SocketIdx, Sockets},
     table::Table,
 };
 use crate::model::{Actor, BootTime, Confidence, Evidence, Proofs, SocketRole, TaskKey};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::correlate) struct Join {
-    pub(in crate::correlate) inbound: SocketNo,
+    pub(in crate::correlate) inbound: SocketIdx,
     pub(in crate::correlate) confidence: Confidence,
     /// Strongest evidence first.
     pub(in crate::correlate) evidence: Proofs,
 }
 
 impl Join {
-    pub(in crate::correlate) fn exact(inbound: SocketNo, evidence: Evidence) -> Self {
+    pub(in crate::correlate) fn exact(inbound: SocketIdx, evidence: Evidence) -> Self {
         Self { inbound, confidence: Confidence::Exact, evidence: smallvec![evidence] }
     }
 }
@@ -67,7 +67,7 @@ const TOO_MANY: usize = 3;
 #[derive(Clone, Copy)]
 struct Dial {
     at: BootTime,
-    inbound: SocketNo,
+    inbound: SocketIdx,
     /// Set when the actor was a goroutine, not a thread.
     by_goroutine: bool,
     /// See [`Moved::identified`].
@@ -85,24 +85,24 @@ struct Moved {
 #[derive(Default)]
 pub(in crate::correlate) struct Joins {
     /// Outbound socket → its first dial.
-    dialled: Table<SocketNo, Dial>,
+    dialled: Table<SocketIdx, Dial>,
     /// Outbound sockets that were dialled for an inbound socket without a record.
-    for_unknown: BTreeSet<SocketNo>,
+    for_unknown: BTreeSet<SocketIdx>,
     /// Inbound socket → all outbound sockets that were dialled for it.
-    dials: Table<SocketNo, BTreeSet<SocketNo>>,
+    dials: Table<SocketIdx, BTreeSet<SocketIdx>>,
     /// Outbound sockets whose inbound socket had several open dials at once. The `g` of a finished goroutine
     /// keeps the inbound socket in the kernel's map, so a successor's dial can be attributed to the wrong
     /// connection.
-    contested: BTreeSet<SocketNo>,
+    contested: BTreeSet<SocketIdx>,
     /// (from, to) → actors that moved bytes in this direction.
-    moved: Table<(SocketNo, SocketNo), Moved>,
+    moved: Table<(SocketIdx, SocketIdx), Moved>,
     /// Socket → sockets that exchanged bytes with it, in any direction.
-    partners: Table<SocketNo, BTreeSet<SocketNo>>,
+    partners: Table<SocketIdx, BTreeSet<SocketIdx>>,
     /// Creator → sockets that its goroutines touched → ids of those goroutines. At most [`TOO_MANY`] sockets,
     /// and as many goroutines per socket.
-    touched: BTreeMap<Creator, BTreeMap<SocketNo, BTreeSet<u64>>>,
+    touched: BTreeMap<Creator, BTreeMap<SocketIdx, BTreeSet<u64>>>,
     /// Socket → creators of the goroutines that touched it: the reverse of `touched`.
-    creators: Table<SocketNo, BTreeSet<Creator>>,
+    creators: Table<SocketIdx, BTreeSet<Creator>>,
     awaited: Awaited,
 }
 
@@ -111,11 +111,11 @@ impl Joins {
     pub(in crate::correlate) fn dialled(
         &mut self,
         at: BootTime,
-        inbound: SocketNo,
-        outbound: SocketNo,
+        inbound: SocketIdx,
+        outbound: SocketIdx,
         actor: Actor,
         sockets: &Sockets,
-    ) -> Vec<SocketNo> {
+    ) -> Vec<SocketIdx> {
         if self.dialled.contains_key(&outbound) {
             return Vec::new();
         }
@@ -123,8 +123,8 @@ impl Joins {
         self.dialled.insert(outbound, Dial { at, inbound, by_goroutine, identified });
         let dials = self.dials.entry(inbound).or_default();
         // A dial that closed earlier was a failed attempt, or the previous request on the same connection.
-        let is_open = |no: &SocketNo| sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
-        let rivals: Vec<SocketNo> = dials.iter().copied().filter(is_open).collect();
+        let is_open = |idx: &SocketIdx| sockets.get(*idx).is_some_and(|socket| socket.closed.is_none());
+        let rivals: Vec<SocketIdx> = dials.iter().copied().filter(is_open).collect();
         dials.insert(outbound);
         if !rivals.is_empty() {
             self.contested.insert(outbound);
@@ -134,16 +134,16 @@ impl Joins {
     }
 
     /// Marks a socket that was dialled for a connection without a record.
-    pub(in crate::correlate) fn dialled_for_unknown(&mut self, outbound: SocketNo) {
+    pub(in crate::correlate) fn dialled_for_unknown(&mut self, outbound: SocketIdx) {
         self.for_unknown.insert(outbound);
     }
 
-    pub(in crate::correlate) fn is_for_unknown(&self, outbound: SocketNo) -> bool {
+    pub(in crate::correlate) fn is_for_unknown(&self, outbound: SocketIdx) -> bool {
         self.for_unknown.contains(&outbound)
     }
 
     /// Adds a transfer of bytes. Returns true if the transfer adds anything new.
-    pub(in crate::correlate) fn moved(&mut self, from: SocketNo, to: SocketNo, actor: Actor) -> bool {
+    pub(in crate::correlate) fn moved(&mut self, from: SocketIdx, to: SocketIdx, actor: Actor) -> bool {
         // One goroutine is enough. Threads are reported only until the program is known to be Go.
         let known = self.moved.get(&(from, to)).copied();
         let moved = self.moved.entry((from, to)).or_default();
@@ -163,8 +163,8 @@ impl Joins {
         task: TaskKey,
         creator: u64,
         goid: u64,
-        socket: SocketNo,
-    ) -> Vec<SocketNo> {
+        socket: SocketIdx,
+    ) -> Vec<SocketIdx> {
         let touched = self.touched.entry((task, creator)).or_default();
         let others = touched.keys().copied().filter(|other| *other != socket).collect();
         if touched.len() < TOO_MANY || touched.contains_key(&socket) {
@@ -179,7 +179,7 @@ impl Joins {
 
     /// Adds waiting goroutines that copy in this direction; `copied` if the arguments of the copy name both
     /// sockets.
-    pub(in crate::correlate) fn awaited(&mut self, from: SocketNo, to: SocketNo, copied: bool) {
+    pub(in crate::correlate) fn awaited(&mut self, from: SocketIdx, to: SocketIdx, copied: bool) {
         self.awaited.push(from, to, copied);
     }
 
@@ -189,7 +189,7 @@ impl Joins {
     /// threads. Acts of threads from before the program was known to be Go do not count.
     pub(in crate::correlate) fn inbound_of(
         &self,
-        outbound: SocketNo,
+        outbound: SocketIdx,
         sockets: &Sockets,
         is_go: bool,
         losses: &Losses,
@@ -197,13 +197,14 @@ impl Joins {
         let counts = |by_goroutine: bool| by_goroutine || !is_go;
         let near = sockets.get(outbound);
         // An inbound socket must be accepted by the same process, and not after the outbound one was connected.
-        let may_be_inbound =
-            |no: SocketNo| accepted_beside(no, outbound, near, sockets).is_some_and(|inbound| !is_later(inbound, near));
+        let may_be_inbound = |idx: SocketIdx| {
+            accepted_beside(idx, outbound, near, sockets).is_some_and(|inbound| !is_later(inbound, near))
+        };
         // Rule "dial".
         let dialled = self.dialled.get(&outbound).copied();
         let dialled = dialled.filter(|dial| may_be_inbound(dial.inbound) && counts(dial.by_goroutine));
         // Rule "both directions": take each partner with transfers there and back.
-        let both: SmallVec<[(SocketNo, bool); 4]> = self
+        let both: SmallVec<[(SocketIdx, bool); 4]> = self
             .partners(outbound)
             .filter(|inbound| may_be_inbound(*inbound))
             .filter_map(|inbound| {
@@ -214,7 +215,8 @@ impl Joins {
             .filter(|(_, by_goroutine)| counts(*by_goroutine))
             .collect();
         // Rule "creator".
-        let creator: SmallVec<[SocketNo; 4]> = self.created_with(outbound).filter(|no| may_be_inbound(*no)).collect();
+        let creator: SmallVec<[SocketIdx; 4]> =
+            self.created_with(outbound).filter(|idx| may_be_inbound(*idx)).collect();
         // All rules must name the same socket. Without any act, fall back to waiting goroutines.
         let mut named = dialled
             .iter()
@@ -255,7 +257,7 @@ impl Joins {
         }
         // Two creators may each pair this inbound socket with a different outbound one. Two partners are as good
         // as none.
-        let connected = |no: &SocketNo| is_connected(*no, sockets);
+        let connected = |idx: &SocketIdx| is_connected(*idx, sockets);
         if evidence[..] == [Evidence::Creator] && is_several(self.created_with(inbound).filter(connected)) {
             return Verdict::Ambiguous;
         }
@@ -279,12 +281,12 @@ impl Joins {
     /// partner by any rule: a socket with several partners belongs to a tunnel, or to HTTP/2.
     fn awaited_inbound_of(
         &self,
-        outbound: SocketNo,
+        outbound: SocketIdx,
         sockets: &Sockets,
-        may_be_inbound: impl Fn(SocketNo) -> bool,
+        may_be_inbound: impl Fn(SocketIdx) -> bool,
     ) -> Verdict {
-        let is_open = |no: &SocketNo| sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
-        let mut named = self.awaited.partners(outbound).filter(|no| may_be_inbound(*no));
+        let is_open = |idx: &SocketIdx| sockets.get(*idx).is_some_and(|socket| socket.closed.is_none());
+        let mut named = self.awaited.partners(outbound).filter(|idx| may_be_inbound(*idx));
         let inbound = match (named.next(), named.next()) {
             (None, _) => return Verdict::Unknown,
             (Some(inbound), None) => inbound,
@@ -292,9 +294,9 @@ impl Joins {
         };
         // Partners of the inbound socket by any rule.
         let dialled = self.dials.get(&inbound).into_iter().flatten().copied();
-        let moved = self.partners(inbound).filter(|no| self.moved_both_ways(inbound, *no));
+        let moved = self.partners(inbound).filter(|idx| self.moved_both_ways(inbound, *idx));
         let others = self.awaited.partners(inbound).chain(dialled).chain(moved).chain(self.created_with(inbound));
-        if others.into_iter().any(|no| no != outbound && is_connected(no, sockets) && is_open(&no)) {
+        if others.into_iter().any(|idx| idx != outbound && is_connected(idx, sockets) && is_open(&idx)) {
             return Verdict::Ambiguous;
         }
         // Copies in both directions are as good as an act.
@@ -303,19 +305,20 @@ impl Joins {
         Verdict::Joined(Join { inbound, confidence, evidence: smallvec![Evidence::Memory] })
     }
 
-    fn moved_both_ways(&self, one: SocketNo, other: SocketNo) -> bool {
+    fn moved_both_ways(&self, one: SocketIdx, other: SocketIdx) -> bool {
         self.moved.contains_key(&(one, other)) && self.moved.contains_key(&(other, one))
     }
 
     /// True if bytes also went both ways between `inbound` and another open outbound socket.
-    fn is_shared(&self, inbound: SocketNo, outbound: SocketNo, sockets: &Sockets) -> bool {
-        let is_open = |no: &SocketNo| sockets.get(*no).is_some_and(|socket| socket.closed.is_none());
-        self.partners(inbound)
-            .any(|no| no != outbound && is_connected(no, sockets) && is_open(&no) && self.moved_both_ways(inbound, no))
+    fn is_shared(&self, inbound: SocketIdx, outbound: SocketIdx, sockets: &Sockets) -> bool {
+        let is_open = |idx: &SocketIdx| sockets.get(*idx).is_some_and(|socket| socket.closed.is_none());
+        self.partners(inbound).any(|idx| {
+            idx != outbound && is_connected(idx, sockets) && is_open(&idx) && self.moved_both_ways(inbound, idx)
+        })
     }
 
     /// Sockets that share a creator with `socket`, where this creator touched no third socket.
-    fn created_with(&self, socket: SocketNo) -> impl Iterator<Item = SocketNo> + '_ {
+    fn created_with(&self, socket: SocketIdx) -> impl Iterator<Item = SocketIdx> + '_ {
         let creators = self.creators.get(&socket).into_iter().flatten();
         creators.filter_map(move |creator| partner(self.touched.get(creator)?, socket))
     }
@@ -323,10 +326,10 @@ impl Joins {
     /// Accepted sockets of the same process that receive the output of `outbound`: an identified goroutine moved
     /// bytes there. Without such transfers, sockets to which a waiting goroutine copies. Returns the evidence
     /// with the sockets.
-    pub(in crate::correlate) fn outlets(&self, outbound: SocketNo, sockets: &Sockets) -> (Vec<SocketNo>, Evidence) {
-        let can_be = |to: &SocketNo| may_be_inbound(*to, outbound, sockets);
+    pub(in crate::correlate) fn outlets(&self, outbound: SocketIdx, sockets: &Sockets) -> (Vec<SocketIdx>, Evidence) {
+        let can_be = |to: &SocketIdx| may_be_inbound(*to, outbound, sockets);
         let found = self.partners(outbound).filter(|to| self.is_identified(outbound, *to) && can_be(to));
-        let found: Vec<SocketNo> = found.collect();
+        let found: Vec<SocketIdx> = found.collect();
         if !found.is_empty() {
             return (found, Evidence::Goroutine);
         }
@@ -336,44 +339,44 @@ impl Joins {
 
     /// Connected sockets of the same process from which an identified goroutine moved bytes to `inbound`, or
     /// from which a waiting goroutine copies.
-    pub(in crate::correlate) fn inlets(&self, inbound: SocketNo, sockets: &Sockets) -> BTreeSet<SocketNo> {
+    pub(in crate::correlate) fn inlets(&self, inbound: SocketIdx, sockets: &Sockets) -> BTreeSet<SocketIdx> {
         let moved = self.partners(inbound).filter(|from| self.is_identified(*from, inbound));
         let awaited = self.awaited.partners(inbound).filter(|from| self.awaited.copied(*from, inbound));
-        let can_be = |from: &SocketNo| is_connected(*from, sockets) && may_be_inbound(inbound, *from, sockets);
+        let can_be = |from: &SocketIdx| is_connected(*from, sockets) && may_be_inbound(inbound, *from, sockets);
         moved.chain(awaited).filter(can_be).collect()
     }
 
-    fn partners(&self, no: SocketNo) -> impl Iterator<Item = SocketNo> + '_ {
-        self.partners.get(&no).into_iter().flatten().copied()
+    fn partners(&self, idx: SocketIdx) -> impl Iterator<Item = SocketIdx> + '_ {
+        self.partners.get(&idx).into_iter().flatten().copied()
     }
 
-    fn is_identified(&self, from: SocketNo, to: SocketNo) -> bool {
+    fn is_identified(&self, from: SocketIdx, to: SocketIdx) -> bool {
         self.moved.get(&(from, to)).is_some_and(|moved| moved.identified)
     }
 
-    pub(in crate::correlate) fn forget(&mut self, no: SocketNo) {
-        self.for_unknown.remove(&no);
-        self.awaited.forget(no);
-        if let Some(Dial { inbound, .. }) = self.dialled.swap_remove(&no)
+    pub(in crate::correlate) fn forget(&mut self, idx: SocketIdx) {
+        self.for_unknown.remove(&idx);
+        self.awaited.forget(idx);
+        if let Some(Dial { inbound, .. }) = self.dialled.swap_remove(&idx)
             && let Some(dials) = self.dials.get_mut(&inbound)
         {
-            dials.remove(&no);
+            dials.remove(&idx);
             if dials.is_empty() {
                 self.dials.swap_remove(&inbound);
             }
         }
-        self.dials.swap_remove(&no);
-        self.contested.remove(&no);
-        for partner in self.partners.swap_remove(&no).unwrap_or_default() {
-            self.moved.swap_remove(&(no, partner));
-            self.moved.swap_remove(&(partner, no));
+        self.dials.swap_remove(&idx);
+        self.contested.remove(&idx);
+        for partner in self.partners.swap_remove(&idx).unwrap_or_default() {
+            self.moved.swap_remove(&(idx, partner));
+            self.moved.swap_remove(&(partner, idx));
             if let Some(others) = self.partners.get_mut(&partner) {
-                others.remove(&no);
+                others.remove(&idx);
             }
         }
         // Keep the creator's entry until its last socket is gone: a creator once seen with three sockets must
         // never look like one with two.
-        for creator in self.creators.swap_remove(&no).unwrap_or_default() {
+        for creator in self.creators.swap_remove(&idx).unwrap_or_default() {
             let touched = self.touched.get(&creator);
             let is_last = touched.into_iter().flatten().all(|(other, _)| !self.creators.contains_key(other));
             if is_last {
@@ -384,29 +387,29 @@ impl Joins {
 }
 
 /// The only other socket that this creator's goroutines touched, if the goroutines connect the two sockets.
-fn partner(touched: &BTreeMap<SocketNo, BTreeSet<u64>>, socket: SocketNo) -> Option<SocketNo> {
+fn partner(touched: &BTreeMap<SocketIdx, BTreeSet<u64>>, socket: SocketIdx) -> Option<SocketIdx> {
     let own = touched.get(&socket)?;
     let mut others = touched.iter().filter(|(other, _)| **other != socket);
     let ((other, by), None) = (others.next()?, others.next()) else { return None };
     (own.len() > 1 || by.len() > 1 || !own.is_disjoint(by)).then_some(*other)
 }
 
-/// True if `no` was accepted by the owner of `outbound`.
-fn may_be_inbound(no: SocketNo, outbound: SocketNo, sockets: &Sockets) -> bool {
-    accepted_beside(no, outbound, sockets.get(outbound), sockets).is_some()
+/// True if `idx` was accepted by the owner of `outbound`.
+fn may_be_inbound(idx: SocketIdx, outbound: SocketIdx, sockets: &Sockets) -> bool {
+    accepted_beside(idx, outbound, sockets.get(outbound), sockets).is_some()
 }
 
-/// Entry of `no`, if the owner of `outbound` accepted it. `near` is the entry of `outbound`.
+/// Entry of `idx`, if the owner of `outbound` accepted it. `near` is the entry of `outbound`.
 fn accepted_beside<'a>(
-    no: SocketNo,
-    outbound: SocketNo,
+    idx: SocketIdx,
+    outbound: SocketIdx,
     near: Option<&Socket>,
     sockets: &'a Sockets,
 ) -> Option<&'a Socket> {
     let is_it = |far: &&Socket| {
-        no != outbound && far.role == Some(SocketRole::Accepted) && far.owner == near.and_then(|near| near.owner)
+        idx != outbound && far.role == Some(SocketRole::Accepted) && far.owner == near.and_then(|near| near.owner)
     };
-    sockets.get(no).filter(is_it)
+    sockets.get(idx).filter(is_it)
 }
 
 /// True if `outbound` was connected before `inbound` was accepted. Such a connection was not made for `inbound`,
@@ -416,10 +419,10 @@ fn is_later(inbound: &Socket, outbound: Option<&Socket>) -> bool {
 }
 
 /// True if the iterator yields at least two different sockets.
-fn is_several(mut found: impl Iterator<Item = SocketNo>) -> bool {
+fn is_several(mut found: impl Iterator<Item = SocketIdx>) -> bool {
     found.next().is_some_and(|first| found.any(|other| other != first))
 }
 
-fn is_connected(no: SocketNo, sockets: &Sockets) -> bool {
-    sockets.get(no).is_some_and(|socket| socket.role == Some(SocketRole::Connected))
+fn is_connected(idx: SocketIdx, sockets: &Sockets) -> bool {
+    sockets.get(idx).is_some_and(|socket| socket.role == Some(SocketRole::Connected))
 }

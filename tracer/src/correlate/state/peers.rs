@@ -5,44 +5,44 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::{SmallVec, smallvec};
 
-use super::sockets::{Socket, SocketNo, Sockets};
+use super::sockets::{Socket, SocketIdx, Sockets};
 use crate::correlate::limits::{ENDS_WITHIN, MAX_CANDIDATES};
 use crate::model::{Confidence, Evidence, Isn, Pairing, Proofs, SocketRole, Tuple};
 
 /// Sockets whose peer changed.
-pub(in crate::correlate) type Changed = SmallVec<[SocketNo; 2]>;
+pub(in crate::correlate) type Changed = SmallVec<[SocketIdx; 2]>;
 
 /// Index of sockets by the keys that lead to their peer.
 #[derive(Default)]
 pub(in crate::correlate) struct Ends {
     /// Sockets without a proved peer, by the addresses that the peer must have.
-    by_tuple: BTreeMap<Tuple, BTreeSet<SocketNo>>,
+    by_tuple: BTreeMap<Tuple, BTreeSet<SocketIdx>>,
     /// Connections by initial sequence numbers, as long as they are remembered. A second match makes both
     /// matches uncertain.
-    by_isn: BTreeMap<Isn, BTreeSet<SocketNo>>,
+    by_isn: BTreeMap<Isn, BTreeSet<SocketIdx>>,
 }
 
 impl Ends {
     /// Sockets that wait for a peer with these addresses.
-    pub(in crate::correlate) fn waiting_for(&self, tuple: Tuple) -> impl Iterator<Item = SocketNo> + '_ {
+    pub(in crate::correlate) fn waiting_for(&self, tuple: Tuple) -> impl Iterator<Item = SocketIdx> + '_ {
         self.by_tuple.get(&tuple).into_iter().flatten().copied()
     }
 
     /// Sockets with these sequence numbers.
-    fn with(&self, isn: Isn) -> impl Iterator<Item = SocketNo> + '_ {
+    fn with(&self, isn: Isn) -> impl Iterator<Item = SocketIdx> + '_ {
         self.by_isn.get(&isn).into_iter().flatten().copied()
     }
 
     /// Adds a socket that waits for a peer.
-    pub(in crate::correlate) fn wait(&mut self, no: SocketNo, tuple: Tuple) {
-        self.by_tuple.entry(tuple.mirrored()).or_default().insert(no);
+    pub(in crate::correlate) fn wait(&mut self, idx: SocketIdx, tuple: Tuple) {
+        self.by_tuple.entry(tuple.mirrored()).or_default().insert(idx);
     }
 
     /// Removes a socket from the waiting ones. Returns true if it waited until now.
-    pub(in crate::correlate) fn leave(&mut self, no: SocketNo, tuple: Option<Tuple>) -> bool {
+    pub(in crate::correlate) fn leave(&mut self, idx: SocketIdx, tuple: Option<Tuple>) -> bool {
         let Some(key) = tuple.map(Tuple::mirrored) else { return false };
         let Some(waiting) = self.by_tuple.get_mut(&key) else { return false };
-        let waited = waiting.remove(&no);
+        let waited = waiting.remove(&idx);
         if waiting.is_empty() {
             self.by_tuple.remove(&key);
         }
@@ -50,15 +50,15 @@ impl Ends {
     }
 
     /// Adds a socket under its sequence numbers.
-    pub(in crate::correlate) fn name(&mut self, no: SocketNo, isn: Isn) {
-        self.by_isn.entry(isn).or_default().insert(no);
+    pub(in crate::correlate) fn name(&mut self, idx: SocketIdx, isn: Isn) {
+        self.by_isn.entry(isn).or_default().insert(idx);
     }
 
     /// Removes a socket from its sequence numbers: it is forgotten, or got other numbers.
-    pub(in crate::correlate) fn rename(&mut self, no: SocketNo, isn: Option<Isn>) {
+    pub(in crate::correlate) fn rename(&mut self, idx: SocketIdx, isn: Option<Isn>) {
         let Some(isn) = isn else { return };
         if let Some(named) = self.by_isn.get_mut(&isn) {
-            named.remove(&no);
+            named.remove(&idx);
             if named.is_empty() {
                 self.by_isn.remove(&isn);
             }
@@ -120,52 +120,52 @@ fn fits_by_addresses(socket: &Socket, other: &Socket) -> bool {
 
 impl Sockets {
     /// Looks for the peer of a socket after a new sighting. Returns the sockets whose peer changed.
-    pub(in crate::correlate) fn pair(&mut self, no: SocketNo) -> Changed {
-        let Some(socket) = self.get(no) else { return Changed::new() };
+    pub(in crate::correlate) fn pair(&mut self, idx: SocketIdx) -> Changed {
+        let Some(socket) = self.get(idx) else { return Changed::new() };
         let Some(tuple) = socket.tuple else { return Changed::new() };
         if socket.role == Some(SocketRole::Listening) || tuple.remote.port() == 0 {
             return Changed::new();
         }
         match self.rule {
-            Pairing::Addresses => self.pair_by_addresses(no, tuple),
-            Pairing::SequenceNumbers => self.pair_by_proof(no, tuple),
+            Pairing::Addresses => self.pair_by_addresses(idx, tuple),
+            Pairing::SequenceNumbers => self.pair_by_proof(idx, tuple),
         }
     }
 
     /// Rule for recordings without sequence numbers: pair with the only unpaired socket that mirrors this one.
     /// If two sockets fit, take neither.
-    fn pair_by_addresses(&mut self, no: SocketNo, tuple: Tuple) -> Changed {
-        if self.get(no).is_none_or(|socket| socket.peer.is_some()) {
+    fn pair_by_addresses(&mut self, idx: SocketIdx, tuple: Tuple) -> Changed {
+        if self.get(idx).is_none_or(|socket| socket.peer.is_some()) {
             return Changed::new();
         }
-        if let [other] = self.candidates(no)[..] {
-            self.marry(no, other);
-            self.marry(other, no);
-            return smallvec![no, other];
+        if let [other] = self.candidates(idx)[..] {
+            self.marry(idx, other);
+            self.marry(other, idx);
+            return smallvec![idx, other];
         }
-        self.ends.wait(no, tuple);
+        self.ends.wait(idx, tuple);
         Changed::new()
     }
 
     /// Rule for recordings with sequence numbers: pair two sockets if each is the only best match of the other.
     /// A pair that rests on addresses ends with a better match, or with a second equal one. A second socket with
     /// equal sequence numbers ends even a proved pair.
-    fn pair_by_proof(&mut self, no: SocketNo, tuple: Tuple) -> Changed {
+    fn pair_by_proof(&mut self, idx: SocketIdx, tuple: Tuple) -> Changed {
         let mut changed = Changed::new();
-        if self.is_refuted(no) {
-            changed.extend(self.leave_peer(no));
+        if self.is_refuted(idx) {
+            changed.extend(self.leave_peer(idx));
         }
-        if self.is_proved(no) {
+        if self.is_proved(idx) {
             // A new fact has proved an existing pair of addresses.
-            changed.extend(self.settle(no));
+            changed.extend(self.settle(idx));
             return changed;
         }
-        self.ends.wait(no, tuple);
-        let found = self.candidates(no);
+        self.ends.wait(idx, tuple);
+        let found = self.candidates(idx);
         for other in found.iter().copied() {
             let back = self.candidates(other);
-            if found.len() == 1 && back[..] == [no] {
-                changed.extend(self.join(no, other));
+            if found.len() == 1 && back[..] == [idx] {
+                changed.extend(self.join(idx, other));
             } else if found.len() + back.len() > 2 {
                 // More than one match: neither end keeps a peer.
                 changed.extend(self.leave_peer(other));
@@ -175,26 +175,26 @@ impl Sockets {
     }
 
     /// Makes two sockets peers, and separates each from its previous peer.
-    fn join(&mut self, no: SocketNo, other: SocketNo) -> Changed {
-        if self.get(no).and_then(|socket| socket.peer) == Some(other) {
+    fn join(&mut self, idx: SocketIdx, other: SocketIdx) -> Changed {
+        if self.get(idx).and_then(|socket| socket.peer) == Some(other) {
             return Changed::new();
         }
-        let mut changed = self.leave_peer(no);
+        let mut changed = self.leave_peer(idx);
         changed.extend(self.leave_peer(other));
-        self.marry(no, other);
-        self.marry(other, no);
-        changed.extend([no, other]);
-        if self.is_proved(no) {
-            self.settle(no);
+        self.marry(idx, other);
+        self.marry(other, idx);
+        changed.extend([idx, other]);
+        if self.is_proved(idx) {
+            self.settle(idx);
         }
         changed
     }
 
     /// Stops a proved pair from waiting. Returns the ends that waited until now.
-    fn settle(&mut self, no: SocketNo) -> Changed {
-        let peer = self.get(no).and_then(|socket| socket.peer);
+    fn settle(&mut self, idx: SocketIdx) -> Changed {
+        let peer = self.get(idx).and_then(|socket| socket.peer);
         let mut waited = Changed::new();
-        for end in peer.into_iter().chain([no]) {
+        for end in peer.into_iter().chain([idx]) {
             let tuple = self.get(end).and_then(|socket| socket.tuple);
             if self.ends.leave(end, tuple) {
                 waited.push(end);
@@ -204,28 +204,28 @@ impl Sockets {
     }
 
     /// True if both ends of a pair have sequence numbers, and the numbers differ.
-    fn is_refuted(&self, no: SocketNo) -> bool {
-        let isns = self.ends_of(no).and_then(|(socket, other)| socket.isn.zip(other.isn));
+    fn is_refuted(&self, idx: SocketIdx) -> bool {
+        let isns = self.ends_of(idx).and_then(|(socket, other)| socket.isn.zip(other.isn));
         isns.is_some_and(|(own, others)| !own.is_other_end_of(others))
     }
 
     /// True if the pair rests on more than addresses across network namespaces.
-    fn is_proved(&self, no: SocketNo) -> bool {
-        self.ends_of(no).is_some_and(|(socket, other)| {
+    fn is_proved(&self, idx: SocketIdx) -> bool {
+        self.ends_of(idx).is_some_and(|(socket, other)| {
             let agree = socket.isn.zip(other.isn).is_some_and(|(own, others)| own.is_other_end_of(others));
             agree || in_one_namespace(socket, other)
         })
     }
 
     /// Entries of a socket and of its peer.
-    fn ends_of(&self, no: SocketNo) -> Option<(&Socket, &Socket)> {
-        let socket = self.get(no)?;
+    fn ends_of(&self, idx: SocketIdx) -> Option<(&Socket, &Socket)> {
+        let socket = self.get(idx)?;
         Some((socket, self.get(socket.peer?)?))
     }
 
     /// True if more than one socket can be the peer.
-    pub(in crate::correlate) fn is_ambiguous(&self, no: SocketNo) -> bool {
-        let found = self.candidates(no);
+    pub(in crate::correlate) fn is_ambiguous(&self, idx: SocketIdx) -> bool {
+        let found = self.candidates(idx);
         match (self.rule, &found[..]) {
             (Pairing::SequenceNumbers, [one]) => self.candidates(*one).len() > 1,
             _ => found.len() > 1,
@@ -233,14 +233,14 @@ impl Sockets {
     }
 
     /// At most two sockets that can be the peer: the best matches.
-    fn candidates(&self, no: SocketNo) -> SmallVec<[SocketNo; 2]> {
-        let Some((socket, tuple)) = self.get(no).and_then(|socket| Some((socket, socket.tuple?))) else {
+    fn candidates(&self, idx: SocketIdx) -> SmallVec<[SocketIdx; 2]> {
+        let Some((socket, tuple)) = self.get(idx).and_then(|socket| Some((socket, socket.tuple?))) else {
             return SmallVec::new();
         };
         // Sequence numbers decide, where a socket with matching ones exists.
         if self.rule == Pairing::SequenceNumbers {
             let others = socket.isn.into_iter().flat_map(Isn::others);
-            let named: SmallVec<[SocketNo; 2]> = others.flat_map(|isn| self.ends.with(isn)).take(2).collect();
+            let named: SmallVec<[SocketIdx; 2]> = others.flat_map(|isn| self.ends.with(isn)).take(2).collect();
             if !named.is_empty() {
                 return named;
             }
@@ -249,27 +249,27 @@ impl Sockets {
         if self.ends.waiting_for(tuple).nth(MAX_CANDIDATES).is_some() {
             return self.ends.waiting_for(tuple).take(2).collect();
         }
-        let waiting = self.ends.waiting_for(tuple).filter(|other| *other != no);
+        let waiting = self.ends.waiting_for(tuple).filter(|other| *other != idx);
         let waiting = waiting.filter_map(|other| Some((other, self.get(other)?)));
         if self.rule == Pairing::Addresses {
-            return waiting.filter(|(_, other)| fits_by_addresses(socket, other)).map(|(no, _)| no).take(2).collect();
+            return waiting.filter(|(_, other)| fits_by_addresses(socket, other)).map(|(idx, _)| idx).take(2).collect();
         }
-        let fitting: Vec<(Match, SocketNo)> =
-            waiting.filter_map(|(no, other)| Some((Match::of(socket, other)?, no))).collect();
+        let fitting: Vec<(Match, SocketIdx)> =
+            waiting.filter_map(|(idx, other)| Some((Match::of(socket, other)?, idx))).collect();
         let best = fitting.iter().map(|(how, _)| *how).max();
-        fitting.into_iter().filter(|(how, _)| Some(*how) == best).map(|(_, no)| no).take(2).collect()
+        fitting.into_iter().filter(|(how, _)| Some(*how) == best).map(|(_, idx)| idx).take(2).collect()
     }
 
     /// Separates a socket from its peer: the two are not one connection, or may not be. Both wait for a peer
     /// again.
-    fn leave_peer(&mut self, no: SocketNo) -> Changed {
-        let Some(peer) = self.get(no).and_then(|socket| socket.peer) else { return Changed::new() };
-        for end in [no, peer] {
+    fn leave_peer(&mut self, idx: SocketIdx) -> Changed {
+        let Some(peer) = self.get(idx).and_then(|socket| socket.peer) else { return Changed::new() };
+        for end in [idx, peer] {
             if let Some(tuple) = self.forget_peer(end) {
                 self.ends.wait(end, tuple);
             }
         }
-        smallvec![no, peer]
+        smallvec![idx, peer]
     }
 
     /// Confidence and evidence that two paired sockets are one connection.

@@ -11,7 +11,7 @@ use crate::model::{BootTime, Family, HostNo, Isn, Pairing, RawText, SocketId, So
 
 /// Index of an entry. Never reused, unlike the names that the kernel gives to sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(in crate::correlate) struct SocketNo(u64);
+pub(in crate::correlate) struct SocketIdx(u64);
 
 #[derive(Clone, Debug)]
 pub(in crate::correlate) struct Socket {
@@ -24,7 +24,7 @@ pub(in crate::correlate) struct Socket {
     /// Initial sequence numbers of a TCP connection, read by a BPF program.
     pub(in crate::correlate) isn: Option<Isn>,
     /// The other end, once both ends are known. [`Sockets::pair`] documents when the peer changes.
-    pub(in crate::correlate) peer: Option<SocketNo>,
+    pub(in crate::correlate) peer: Option<SocketIdx>,
     /// Set when a search found no process of this host with the other end.
     pub(in crate::correlate) peer_absent: bool,
     /// Path of a unix connection to an API that uses one connection per session; `None` for other sockets.
@@ -57,7 +57,7 @@ impl Socket {
 /// Result of a sighting of a socket.
 pub(in crate::correlate) struct Learnt {
     /// Entry of the socket.
-    pub(in crate::correlate) no: SocketNo,
+    pub(in crate::correlate) idx: SocketIdx,
     /// Sockets whose peer changed.
     pub(in crate::correlate) changed: Changed,
     /// Set when the sighting added anything new.
@@ -68,22 +68,22 @@ pub(in crate::correlate) struct Learnt {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::correlate) struct UnixEnds {
     /// Connecting end.
-    pub(in crate::correlate) near: SocketNo,
+    pub(in crate::correlate) near: SocketIdx,
     /// Accepting end.
-    pub(in crate::correlate) far: SocketNo,
+    pub(in crate::correlate) far: SocketIdx,
 }
 
 #[derive(Default)]
 pub(in crate::correlate) struct Sockets {
     /// Boxed: entries are large, and the table moves them.
-    all: Table<SocketNo, Box<Socket>>,
-    by_cookie: Table<(HostNo, u64), SocketNo>,
-    by_inode: Table<(HostNo, u64), SocketNo>,
+    all: Table<SocketIdx, Box<Socket>>,
+    by_cookie: Table<(HostNo, u64), SocketIdx>,
+    by_inode: Table<(HostNo, u64), SocketIdx>,
     /// Rule for pairing the two ends of a TCP connection.
     pub(in crate::correlate) rule: Pairing,
     pub(in crate::correlate) ends: Ends,
     /// Closed sockets by time of the close, for [`Sockets::sweep`].
-    closed: BTreeSet<(BootTime, SocketNo)>,
+    closed: BTreeSet<(BootTime, SocketIdx)>,
     /// Addresses of this host: local addresses of sockets that belong to its processes.
     addresses: BTreeSet<IpAddr>,
     /// Number of entries made so far, and index of the newest one.
@@ -100,23 +100,23 @@ impl Sockets {
         Self { rule, ..Self::default() }
     }
 
-    pub(in crate::correlate) fn get(&self, no: SocketNo) -> Option<&Socket> {
-        self.all.get(&no).map(|socket| &**socket)
+    pub(in crate::correlate) fn get(&self, idx: SocketIdx) -> Option<&Socket> {
+        self.all.get(&idx).map(|socket| &**socket)
     }
 
     /// All entries, in no meaningful order.
-    pub(in crate::correlate) fn iter(&self) -> impl Iterator<Item = (SocketNo, &Socket)> {
-        self.all.iter().map(|(no, socket)| (*no, &**socket))
+    pub(in crate::correlate) fn iter(&self) -> impl Iterator<Item = (SocketIdx, &Socket)> {
+        self.all.iter().map(|(idx, socket)| (*idx, &**socket))
     }
 
     /// Entry with this name. The cookie decides. An inode alone names the newest socket that has it.
-    pub(in crate::correlate) fn find(&self, id: SocketId) -> Option<SocketNo> {
+    pub(in crate::correlate) fn find(&self, id: SocketId) -> Option<SocketIdx> {
         match id.cookie {
             Some(cookie) => self.by_cookie.get(&(id.host, cookie)).copied().or_else(|| {
                 // So far known by inode only. It is the same socket unless another cookie was seen with the
                 // inode.
-                let no = self.by_inode.get(&(id.host, id.inode?)).copied()?;
-                self.all.get(&no).is_some_and(|socket| socket.id.cookie.is_none()).then_some(no)
+                let idx = self.by_inode.get(&(id.host, id.inode?)).copied()?;
+                self.all.get(&idx).is_some_and(|socket| socket.id.cookie.is_none()).then_some(idx)
             }),
             None => self.by_inode.get(&(id.host, id.inode?)).copied(),
         }
@@ -135,11 +135,11 @@ impl Sockets {
             return None;
         }
         let known = self.find(info.id);
-        let no = match known {
-            Some(no) => no,
+        let idx = match known {
+            Some(idx) => idx,
             None => self.make(at, info)?,
         };
-        let socket = self.all.get_mut(&no)?;
+        let socket = self.all.get_mut(&idx)?;
         let before = socket.told();
         if begins {
             socket.begun = socket.begun.or(Some(at));
@@ -157,30 +157,30 @@ impl Sockets {
             self.note_address(tuple.local.ip());
         }
         if let Some(cookie) = id.cookie {
-            self.by_cookie.insert((id.host, cookie), no);
+            self.by_cookie.insert((id.host, cookie), idx);
         }
         if let Some(inode) = id.inode {
-            self.by_inode.insert((id.host, inode), no);
+            self.by_inode.insert((id.host, inode), idx);
         }
         if let Some(isn) = info.isn {
-            self.learn_isn(no, isn);
+            self.learn_isn(idx, isn);
         }
-        let changed = self.pair(no);
-        Some(Learnt { no, is_news: is_news || !changed.is_empty(), changed })
+        let changed = self.pair(idx);
+        Some(Learnt { idx, is_news: is_news || !changed.is_empty(), changed })
     }
 
     /// Sets the sequence numbers. A connection has one pair of them, so of two different readings one was torn.
     /// The reading that the peer confirms counts; without a confirmation the newer one does.
-    fn learn_isn(&mut self, no: SocketNo, isn: Isn) {
-        let Some(socket) = self.all.get(&no).filter(|socket| socket.isn != Some(isn)) else { return };
+    fn learn_isn(&mut self, idx: SocketIdx, isn: Isn) {
+        let Some(socket) = self.all.get(&idx).filter(|socket| socket.isn != Some(isn)) else { return };
         let before = socket.isn;
         let peer = socket.peer.and_then(|peer| self.all.get(&peer)).and_then(|peer| peer.isn);
         if before.zip(peer).is_some_and(|(before, peer)| before.is_other_end_of(peer)) {
             return;
         }
-        self.ends.rename(no, before);
-        self.ends.name(no, isn);
-        if let Some(socket) = self.all.get_mut(&no) {
+        self.ends.rename(idx, before);
+        self.ends.name(idx, isn);
+        if let Some(socket) = self.all.get_mut(&idx) {
             socket.isn = Some(isn);
         }
     }
@@ -203,19 +203,19 @@ impl Sockets {
     /// entry.
     pub(in crate::correlate) fn make_room(
         &mut self,
-        needed: impl Fn(SocketNo) -> bool,
+        needed: impl Fn(SocketIdx) -> bool,
         has_exited: impl Fn(TaskKey) -> bool,
-    ) -> Vec<SocketNo> {
+    ) -> Vec<SocketIdx> {
         let is_left = |socket: &Socket| socket.owner.is_some_and(&has_exited);
-        let mut gone: Vec<SocketNo> =
-            self.iter().filter(|(no, socket)| is_left(socket) && !needed(*no)).map(|(no, _)| no).collect();
+        let mut gone: Vec<SocketIdx> =
+            self.iter().filter(|(idx, socket)| is_left(socket) && !needed(*idx)).map(|(idx, _)| idx).collect();
         if gone.is_empty() {
-            gone.extend(self.closed.iter().map(|(_, no)| *no).filter(|no| !needed(*no)));
+            gone.extend(self.closed.iter().map(|(_, idx)| *idx).filter(|idx| !needed(*idx)));
         }
         // Sort: the order of the table depends on earlier removals.
         gone.sort_unstable();
-        for no in &gone {
-            self.remove(*no);
+        for idx in &gone {
+            self.remove(*idx);
         }
         gone
     }
@@ -225,13 +225,13 @@ impl Sockets {
         (std::mem::take(&mut self.refused), std::mem::take(&mut self.refused_addresses))
     }
 
-    fn make(&mut self, at: BootTime, info: &SocketInfo) -> Option<SocketNo> {
+    fn make(&mut self, at: BootTime, info: &SocketInfo) -> Option<SocketIdx> {
         if self.is_full() {
             self.refused += 1;
             return None;
         }
         self.made += 1;
-        let no = SocketNo(self.made);
+        let idx = SocketIdx(self.made);
         let socket = Socket {
             id: info.id,
             tuple: None,
@@ -250,16 +250,16 @@ impl Sockets {
             received: None,
             acked: None,
         };
-        self.all.insert(no, Box::new(socket));
-        Some(no)
+        self.all.insert(idx, Box::new(socket));
+        Some(idx)
     }
 
     /// Notes that a snapshot contains the socket. Returns the sockets whose peer changed.
-    pub(in crate::correlate) fn found(&mut self, at: BootTime, no: SocketNo) -> Changed {
-        if let Some(socket) = self.all.get_mut(&no) {
+    pub(in crate::correlate) fn found(&mut self, at: BootTime, idx: SocketIdx) -> Changed {
+        if let Some(socket) = self.all.get_mut(&idx) {
             socket.found = socket.found.max(Some(at));
         }
-        self.pair(no)
+        self.pair(idx)
     }
 
     /// Adds a unix connection. Both ends are known at once; no record reports the close. Returns `None` if the
@@ -273,7 +273,7 @@ impl Sockets {
     ) -> Option<UnixEnds> {
         let known = far.inode.and_then(|inode| self.by_inode.get(&(far.host, inode))).copied();
         let peer =
-            known.and_then(|no| self.all.get(&no)).filter(|socket| socket.unix.is_some()).and_then(|far| far.peer);
+            known.and_then(|idx| self.all.get(&idx)).filter(|socket| socket.unix.is_some()).and_then(|far| far.peer);
         if let (Some(far), Some(peer)) = (known, peer)
             && self.all.get(&peer).is_some_and(|socket| socket.id.inode == near.inode)
         {
@@ -286,9 +286,9 @@ impl Sockets {
                 self.by_inode.swap_remove(&(id.host, inode));
             }
             let info = SocketInfo { id, family: Family::Unix, tuple: None, netns: None, role: Some(role), isn: None };
-            let no = self.learn(at, None, &info, false)?.no;
-            self.all.get_mut(&no)?.unix = Some(path.clone());
-            Some(no)
+            let idx = self.learn(at, None, &info, false)?.idx;
+            self.all.get_mut(&idx)?.unix = Some(path.clone());
+            Some(idx)
         };
         let (near, far) = (end(near, SocketRole::Connected)?, end(far, SocketRole::Accepted)?);
         self.marry(near, far);
@@ -296,14 +296,14 @@ impl Sockets {
         Some(UnixEnds { near, far })
     }
 
-    pub(in crate::correlate) fn set_older(&mut self, no: SocketNo) {
-        if let Some(socket) = self.all.get_mut(&no) {
+    pub(in crate::correlate) fn set_older(&mut self, idx: SocketIdx) {
+        if let Some(socket) = self.all.get_mut(&idx) {
             socket.older = true;
         }
     }
 
-    pub(in crate::correlate) fn set_owner(&mut self, no: SocketNo, owner: TaskKey) {
-        if let Some(socket) = self.all.get_mut(&no) {
+    pub(in crate::correlate) fn set_owner(&mut self, idx: SocketIdx, owner: TaskKey) {
+        if let Some(socket) = self.all.get_mut(&idx) {
             socket.owner = socket.owner.or(Some(owner));
         }
     }
@@ -314,36 +314,36 @@ impl Sockets {
     }
 
     /// Drops an entry of a socket whose close is never reported.
-    pub(in crate::correlate) fn drop_entry(&mut self, no: SocketNo) {
-        self.remove(no);
+    pub(in crate::correlate) fn drop_entry(&mut self, idx: SocketIdx) {
+        self.remove(idx);
     }
 
     /// Sets the peer of one end. A peer with a known role gives the other role to this end.
-    pub(in crate::correlate) fn marry(&mut self, no: SocketNo, peer: SocketNo) {
+    pub(in crate::correlate) fn marry(&mut self, idx: SocketIdx, peer: SocketIdx) {
         let role = self.all.get(&peer).and_then(|peer| match peer.role? {
             SocketRole::Accepted => Some(SocketRole::Connected),
             SocketRole::Connected => Some(SocketRole::Accepted),
             SocketRole::Listening => None,
         });
-        if let Some(socket) = self.all.get_mut(&no) {
+        if let Some(socket) = self.all.get_mut(&idx) {
             socket.peer = Some(peer);
             socket.role = socket.role.or(role);
             let tuple = socket.tuple;
             if self.rule == Pairing::Addresses {
-                self.ends.leave(no, tuple);
+                self.ends.leave(idx, tuple);
             }
         }
     }
 
     /// Clears the peer of a socket. Returns the socket's addresses.
-    pub(in crate::correlate) fn forget_peer(&mut self, no: SocketNo) -> Option<Tuple> {
-        let socket = self.all.get_mut(&no)?;
+    pub(in crate::correlate) fn forget_peer(&mut self, idx: SocketIdx) -> Option<Tuple> {
+        let socket = self.all.get_mut(&idx)?;
         socket.peer = None;
         socket.tuple
     }
 
-    pub(in crate::correlate) fn set_role(&mut self, no: SocketNo, role: SocketRole) {
-        if let Some(socket) = self.all.get_mut(&no) {
+    pub(in crate::correlate) fn set_role(&mut self, idx: SocketIdx, role: SocketRole) {
+        if let Some(socket) = self.all.get_mut(&idx) {
             socket.role = Some(role);
         }
     }
@@ -354,12 +354,12 @@ impl Sockets {
         tuple: Tuple,
         netns: Option<u32>,
         host: HostNo,
-    ) -> Vec<SocketNo> {
+    ) -> Vec<SocketIdx> {
         let is_of = |socket: &Socket| socket.id.host == host && (netns.is_none() || socket.netns == netns);
-        let here = |no: &SocketNo| self.all.get(no).is_some_and(|socket| is_of(socket));
-        let found: Vec<SocketNo> = self.ends.waiting_for(tuple.mirrored()).take(MAX_CANDIDATES).filter(here).collect();
-        for no in &found {
-            if let Some(socket) = self.all.get_mut(no) {
+        let here = |idx: &SocketIdx| self.all.get(idx).is_some_and(|socket| is_of(socket));
+        let found: Vec<SocketIdx> = self.ends.waiting_for(tuple.mirrored()).take(MAX_CANDIDATES).filter(here).collect();
+        for idx in &found {
+            if let Some(socket) = self.all.get_mut(idx) {
                 socket.peer_absent = true;
             }
         }
@@ -373,56 +373,56 @@ impl Sockets {
         id: SocketId,
         received: Option<u64>,
         acked: Option<u64>,
-    ) -> Option<SocketNo> {
-        let no = self.find(id)?;
-        let socket = self.all.get_mut(&no)?;
+    ) -> Option<SocketIdx> {
+        let idx = self.find(id)?;
+        let socket = self.all.get_mut(&idx)?;
         if socket.closed.is_none() {
             socket.closed = Some(at);
             socket.received = received;
             socket.acked = acked;
-            self.closed.insert((at, no));
+            self.closed.insert((at, idx));
             // The next socket may get this inode.
             if let Some(inode) = socket.id.inode
-                && self.by_inode.get(&(socket.id.host, inode)) == Some(&no)
+                && self.by_inode.get(&(socket.id.host, inode)) == Some(&idx)
             {
                 self.by_inode.swap_remove(&(socket.id.host, inode));
             }
         }
-        Some(no)
+        Some(idx)
     }
 
     /// Forgets sockets that closed long ago, unless a session needs them. Returns the forgotten ones.
-    pub(in crate::correlate) fn sweep(&mut self, now: BootTime, needed: impl Fn(SocketNo) -> bool) -> Vec<SocketNo> {
+    pub(in crate::correlate) fn sweep(&mut self, now: BootTime, needed: impl Fn(SocketIdx) -> bool) -> Vec<SocketIdx> {
         let mut gone = Vec::new();
-        while let Some(&(at, no)) = self.closed.first() {
+        while let Some(&(at, idx)) = self.closed.first() {
             if now.since(at) < REMEMBER {
                 break;
             }
             self.closed.pop_first();
-            if needed(no) {
-                self.closed.insert((now, no));
+            if needed(idx) {
+                self.closed.insert((now, idx));
             } else {
-                self.remove(no);
-                gone.push(no);
+                self.remove(idx);
+                gone.push(idx);
             }
         }
         gone
     }
 
-    fn remove(&mut self, no: SocketNo) {
-        let Some(socket) = self.all.swap_remove(&no) else { return };
-        self.ends.leave(no, socket.tuple);
-        self.ends.rename(no, socket.isn);
+    fn remove(&mut self, idx: SocketIdx) {
+        let Some(socket) = self.all.swap_remove(&idx) else { return };
+        self.ends.leave(idx, socket.tuple);
+        self.ends.rename(idx, socket.isn);
         if let Some(closed) = socket.closed {
-            self.closed.remove(&(closed, no));
+            self.closed.remove(&(closed, idx));
         }
         if let Some(cookie) = socket.id.cookie
-            && self.by_cookie.get(&(socket.id.host, cookie)) == Some(&no)
+            && self.by_cookie.get(&(socket.id.host, cookie)) == Some(&idx)
         {
             self.by_cookie.swap_remove(&(socket.id.host, cookie));
         }
         if let Some(inode) = socket.id.inode
-            && self.by_inode.get(&(socket.id.host, inode)) == Some(&no)
+            && self.by_inode.get(&(socket.id.host, inode)) == Some(&idx)
         {
             self.by_inode.swap_remove(&(socket.id.host, inode));
         }
