@@ -36,7 +36,7 @@ use self::{
         audit::Audits,
         hosts::Hosts,
         losses::{Losses, Refused},
-        pairing::{Joins, Verdict},
+        pairing::{PairResult, Pairings},
         processes::Processes,
         sockets::{Learnt, SocketIdx, Sockets, UnixEnds},
         table::Table,
@@ -143,7 +143,7 @@ impl Correlator {
                 places: options.places(),
                 processes: Processes::default(),
                 sockets: Sockets::new(options.pairing),
-                joins: Joins::default(),
+                pairings: Pairings::default(),
                 execs: Execs::default(),
                 streams: BTreeMap::new(),
                 calls: BTreeMap::new(),
@@ -678,10 +678,10 @@ impl Correlator {
         let Some(outbound) = self.socket_as(at, Some(task), &socket, true) else { return };
         if inbound.is_some_and(|id| self.state.sockets.find(id).is_none()) {
             // Accepted, and not told: whoever it was, this process did not begin the connection.
-            self.state.joins.dialled_for_unknown(outbound);
+            self.state.pairings.dialled_for_unknown(outbound);
         }
         if let Some(inbound) = inbound.and_then(|id| self.state.sockets.find(id)) {
-            let rivals = self.state.joins.dialled(at, inbound, outbound, actor, &self.state.sockets);
+            let rivals = self.state.pairings.dialled(at, inbound, outbound, actor, &self.state.sockets);
             for idx in rivals.into_iter().chain([outbound]) {
                 self.touch(&Part::Socket(idx));
             }
@@ -707,7 +707,7 @@ impl Correlator {
         let Some(socket) = self.state.sockets.get(leg) else { return };
         let to_kubelet = socket.tuple.is_some_and(|tuple| self.state.places.is_kubelet_port(tuple.remote.port()));
         let dialled =
-            socket.role == Some(SocketRole::Connected) && matches!(self.state.inbound_of(leg), Verdict::Joined(_));
+            socket.role == Some(SocketRole::Connected) && matches!(self.state.inbound_of(leg), PairResult::Paired(_));
         if let (true, true, Some(cookie)) = (to_kubelet, dialled, socket.id.cookie) {
             // No exec id here: the session is named by its leg, as nothing else is seen of it.
             let host = socket.id.host;
@@ -726,7 +726,7 @@ impl Correlator {
         let (Some(from), Some(to)) = (self.relay_end(at, task, from), self.relay_end(at, task, to)) else {
             return;
         };
-        let is_news = self.infer_roles(from, to) | self.state.joins.moved(from, to, actor);
+        let is_news = self.infer_roles(from, to) | self.state.pairings.moved(from, to, actor);
         self.joined_if(is_news, at, from, to);
     }
 
@@ -737,7 +737,7 @@ impl Correlator {
         let port = |idx| self.state.sockets.get(idx).and_then(|socket| socket.tuple).map(|tuple| tuple.local.port());
         let is_path_port = |idx| port(idx).is_some_and(|port| self.state.places.is_path_port(port));
         if copied || is_path_port(from) || is_path_port(to) {
-            self.state.joins.awaited(from, to, copied);
+            self.state.pairings.add_memory_pair(from, to, copied);
             self.joined(at, from, to);
         }
     }
@@ -756,7 +756,7 @@ impl Correlator {
     fn touched(&mut self, at: BootTime, task: TaskKey, actor: Actor, socket: &SocketInfo) {
         let (Some(goid), Some(creator)) = (actor.goid, actor.parent_goid) else { return };
         let Some(idx) = self.socket(at, Some(task), socket) else { return };
-        for other in self.state.joins.touched(task, creator, goid, idx) {
+        for other in self.state.pairings.touched(task, creator, goid, idx) {
             self.joined(at, idx, other);
         }
     }
@@ -780,7 +780,7 @@ impl Correlator {
                     && socket.peer.is_none()
                     && self.state.leads_to_kubelet(socket.tuple),
             );
-            if leaves && matches!(self.state.inbound_of(idx), Verdict::Joined(_)) {
+            if leaves && matches!(self.state.inbound_of(idx), PairResult::Paired(_)) {
                 if absent {
                     self.peer_absent(at, idx);
                 } else {

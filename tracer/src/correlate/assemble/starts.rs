@@ -35,7 +35,7 @@ impl Builder<'_> {
             };
             passes_on = false;
             self.parts.push(Part::Task(task));
-            up.push(Node { task, role, inbound: None, join: None, outbound: None });
+            up.push(Node { task, role, inbound: None, pair: None, outbound: None });
             if role == Role::Kubelet {
                 return;
             }

@@ -15,7 +15,7 @@ use crate::correlate::{
         Part, State,
         anchor_id::AnchorId,
         anchors::{Exec, What},
-        pairing::{Join, Verdict},
+        pairing::{Pair, PairResult},
         sockets::SocketIdx,
     },
 };
@@ -42,7 +42,7 @@ pub(in crate::correlate) struct Node {
     /// The connection it was reached by; `None` at the client, or where that is not known.
     pub(in crate::correlate) inbound: Option<SocketIdx>,
     /// How that belongs to its outbound connection.
-    pub(in crate::correlate) join: Option<Join>,
+    pub(in crate::correlate) pair: Option<Pair>,
     /// The connection to the next node.
     pub(in crate::correlate) outbound: Option<SocketIdx>,
 }
@@ -114,7 +114,7 @@ impl Builder<'_> {
             // dockershim serves the stream in the kubelet.
             let is_runtime = self.state.processes.get(runtime).is_none_or(|process| process.is_runtime);
             let role = if is_runtime || !self.state.is_kubelet(runtime) { Role::Runtime } else { Role::Kubelet };
-            up.push(Node { task: runtime, role, inbound: exec.stream, join: None, outbound: None });
+            up.push(Node { task: runtime, role, inbound: exec.stream, pair: None, outbound: None });
         } else if let Some(leg) = exec.leaves_by {
             up.extend(self.leaving(leg));
         }
@@ -160,7 +160,7 @@ impl Builder<'_> {
         if let Some((inbound, task)) = far {
             let port = near.tuple.map(|tuple| tuple.remote.port()).unwrap_or_default();
             let role = if self.is_unverified(task, port) { Role::Proxy } else { served_as(to_kubelet) };
-            nodes.push(Node { task, role, inbound: Some(inbound), join: None, outbound: None });
+            nodes.push(Node { task, role, inbound: Some(inbound), pair: None, outbound: None });
             return nodes;
         }
         if let (Some(tuple), false) = (near.tuple, near.peer_absent) {
@@ -172,7 +172,7 @@ impl Builder<'_> {
                     let text = "the process that listens at this address has not accepted the connection";
                     self.gap(GapCode::PeerUnknown, None, text);
                     self.far_gap = Some((self.gaps.len() - 1, true));
-                    nodes.push(Node { task, role: served_as(to_kubelet), inbound: None, join: None, outbound: None });
+                    nodes.push(Node { task, role: served_as(to_kubelet), inbound: None, pair: None, outbound: None });
                 }
                 None => {
                     self.gone();
@@ -234,14 +234,14 @@ impl Builder<'_> {
         };
         let forwards = self.forwards_into(near_idx);
         // What comes in to `kubectl port-forward` travels inside the connection that kubectl made for itself.
-        let verdict = if forwards { Verdict::Unknown } else { self.state.inbound_of(near_idx) };
-        let join = match &verdict {
-            Verdict::Joined(join) => Some(join.clone()),
-            Verdict::Ambiguous | Verdict::Unknown => None,
+        let result = if forwards { PairResult::Unknown } else { self.state.inbound_of(near_idx) };
+        let pair = match &result {
+            PairResult::Paired(pair) => Some(pair.clone()),
+            PairResult::Ambiguous | PairResult::Unknown => None,
         };
-        let inbound = join.as_ref().map(|join| join.inbound);
+        let inbound = pair.as_ref().map(|pair| pair.inbound);
         let mut role = self.role(task, inbound, near_idx);
-        if role == Role::Client && verdict == Verdict::Unknown && self.state.may_serve_kubelet(near) {
+        if role == Role::Client && result == PairResult::Unknown && self.state.may_serve_kubelet(near) {
             role = Role::Proxy;
             let text = "asked for by a kubelet, or by another client of the runtime: which of them is not known yet";
             self.gap(GapCode::KindUnknown, None, text);
@@ -251,34 +251,34 @@ impl Builder<'_> {
             let _is_told = ports.into_iter().any(|port| self.is_unverified(task, port));
         }
         // It passes on for somebody: who, is open.
-        if role == Role::Client && verdict == Verdict::Ambiguous {
+        if role == Role::Client && result == PairResult::Ambiguous {
             role = Role::Proxy;
         }
         let process = self.state.processes.get(task);
         // What it connected before it served anybody it began by itself: `kubectl port-forward` listens last.
         let serves_since = process.and_then(|process| process.serves_since);
         let serves = serves_since.is_some_and(|since| near.begun.is_none_or(|begun| since <= begun))
-            || self.state.joins.is_for_unknown(near_idx);
-        match verdict {
-            Verdict::Joined(_) => {}
-            Verdict::Ambiguous => self.gap(
+            || self.state.pairings.is_for_unknown(near_idx);
+        match result {
+            PairResult::Paired(_) => {}
+            PairResult::Ambiguous => self.gap(
                 GapCode::Ambiguous,
                 Some((0, 0)),
                 "more than one inbound connection fits this outbound one, so none is named",
             ),
-            Verdict::Unknown if role == Role::Client && (forwards || !serves) => {}
-            Verdict::Unknown if role == Role::Client => self.gap(
+            PairResult::Unknown if role == Role::Client && (forwards || !serves) => {}
+            PairResult::Unknown if role == Role::Client => self.gap(
                 GapCode::Unjoined,
                 Some((0, 0)),
                 "this process accepts connections, too: whether it began this one or passes it on for another is not known",
             ),
-            Verdict::Unknown => self.gap(
+            PairResult::Unknown => self.gap(
                 GapCode::Unjoined,
                 Some((0, 0)),
                 "no act seen so far joins an inbound connection to this outbound one: waiting for traffic",
             ),
         }
-        Some(Node { task, role, inbound, join, outbound: Some(near_idx) })
+        Some(Node { task, role, inbound, pair, outbound: Some(near_idx) })
     }
 
     /// Whether this connection to an API server is that of a `kubectl port-forward`, which listens for clients of its own. One that
@@ -348,8 +348,8 @@ impl Builder<'_> {
         for (index, node) in up.iter().rev().enumerate() {
             let hop = self.hop(node.task, node.role);
             hops.push(hop);
-            if let Some(join) = &node.join {
-                links.push(self.relay(index, join, node));
+            if let Some(pair) = &node.pair {
+                links.push(self.relay(index, pair, node));
             }
             // The leg that leaves this host has no hop to lead to.
             if let (Some(near), true) = (node.outbound, index + 1 < up.len()) {
@@ -372,13 +372,13 @@ impl Builder<'_> {
         (hops, links)
     }
 
-    fn relay(&self, hop: usize, join: &Join, node: &Node) -> Link {
+    fn relay(&self, hop: usize, pair: &Pair, node: &Node) -> Link {
         let id = |idx: Option<SocketIdx>| {
             idx.and_then(|idx| self.state.sockets.get(idx)).map(|socket| socket.id).unwrap_or_default()
         };
         Link {
-            relay: Some((id(Some(join.inbound)), id(node.outbound))),
-            ..link(hop, hop, LinkKind::Relay, join.confidence, join.evidence.clone())
+            relay: Some((id(Some(pair.inbound)), id(node.outbound))),
+            ..link(hop, hop, LinkKind::Relay, pair.confidence, pair.evidence.clone())
         }
     }
 

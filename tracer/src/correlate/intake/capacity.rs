@@ -129,7 +129,7 @@ impl Correlator {
     /// Drops what other tables hold of sockets whose entries are gone.
     pub(in crate::correlate) fn forget_sockets(&mut self, gone: Vec<SocketIdx>) {
         for idx in &gone {
-            self.state.joins.forget(*idx);
+            self.state.pairings.forget(*idx);
             self.state.execs.forget_stream(*idx);
         }
         if !gone.is_empty() {

@@ -358,7 +358,7 @@ impl Correlator {
                 continue;
             }
             if let Some(exec) = self.state.exec_of_hijacked(other).cloned()
-                && self.state.joins.outlets(other, &self.state.sockets).0.contains(&stream)
+                && self.state.pairings.outlets(other, &self.state.sockets).0.contains(&stream)
             {
                 let at = self.now;
                 self.state.execs.forget_stream(stream);

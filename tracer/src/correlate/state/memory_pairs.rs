@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use super::{sockets::SocketIdx, table::Table};
 
 #[derive(Default)]
-pub(in crate::correlate) struct Awaited {
+pub(in crate::correlate) struct MemoryPairs {
     /// (from, to) → true if the arguments of the copy name both sockets.
     pairs: Table<(SocketIdx, SocketIdx), bool>,
     /// Socket → sockets at the other end of a pair, in any direction.
     partners: Table<SocketIdx, BTreeSet<SocketIdx>>,
 }
 
-impl Awaited {
+impl MemoryPairs {
     pub(in crate::correlate) fn push(&mut self, from: SocketIdx, to: SocketIdx, copied: bool) {
         *self.pairs.entry((from, to)).or_default() |= copied;
         self.partners.entry(from).or_default().insert(to);

@@ -24,7 +24,7 @@ use self::{
     audit::Audits,
     hosts::Hosts,
     losses::{Losses, Refused},
-    pairing::{Join, Joins, Verdict},
+    pairing::{Pair, PairResult, Pairings},
     processes::{Looked, Processes},
     sockets::{Socket, SocketIdx, Sockets},
 };
@@ -38,7 +38,7 @@ pub(in crate::correlate) struct State {
     pub(in crate::correlate) places: Places,
     pub(in crate::correlate) processes: Processes,
     pub(in crate::correlate) sockets: Sockets,
-    pub(in crate::correlate) joins: Joins,
+    pub(in crate::correlate) pairings: Pairings,
     pub(in crate::correlate) execs: Execs,
     /// Connections that may be to a streaming server, by who accepted them.
     pub(in crate::correlate) streams: BTreeMap<TaskKey, BTreeSet<SocketIdx>>,
@@ -110,33 +110,33 @@ impl State {
     }
 
     /// The inbound connection that belongs to an outbound one of the same process.
-    pub(in crate::correlate) fn inbound_of(&self, outbound: SocketIdx) -> Verdict {
+    pub(in crate::correlate) fn inbound_of(&self, outbound: SocketIdx) -> PairResult {
         let socket = self.sockets.get(outbound);
         if socket.is_some_and(|socket| socket.unix.is_some()) {
             return self.stream_of(outbound);
         }
         let owner = socket.and_then(|socket| socket.owner);
         let is_go = owner.is_some_and(|owner| self.processes.is_go(owner));
-        self.joins.inbound_of(outbound, &self.sockets, is_go, &self.losses)
+        self.pairings.inbound_of(outbound, &self.sockets, is_go, &self.losses)
     }
 
     /// The stream that a connection to dockerd's API serves, which carries one exec's bytes (hijacked: `POST /exec/ID/start`).
     /// Another goroutine serves the stream and none copies both ways, so it is joined by output: the goroutine that
     /// received on the one sent on the other, or copies while it waits to receive. `cargo xtask lab truth --runtime docker` measures it.
-    fn stream_of(&self, hijacked: SocketIdx) -> Verdict {
+    fn stream_of(&self, hijacked: SocketIdx) -> PairResult {
         let is_stream = |idx: &SocketIdx| self.sockets.get(*idx).is_some_and(|socket| socket.tuple.is_some());
-        let (mut streams, evidence) = self.joins.outlets(hijacked, &self.sockets);
+        let (mut streams, evidence) = self.pairings.outlets(hijacked, &self.sockets);
         streams.retain(is_stream);
         let [stream] = streams[..] else {
-            return if streams.is_empty() { Verdict::Unknown } else { Verdict::Ambiguous };
+            return if streams.is_empty() { PairResult::Unknown } else { PairResult::Ambiguous };
         };
         // Pooled connections answer many requests, and send to many streams; only those of an exec are rivals.
-        let rivals = self.joins.inlets(stream, &self.sockets);
+        let rivals = self.pairings.inlets(stream, &self.sockets);
         let is_rival = |idx: &SocketIdx| *idx != hijacked && self.exec_of_hijacked(*idx).is_some();
         if rivals.iter().any(is_rival) {
-            return Verdict::Ambiguous;
+            return PairResult::Ambiguous;
         }
-        Verdict::Joined(Join::exact(stream, evidence))
+        PairResult::Paired(Pair::exact(stream, evidence))
     }
 
     /// The exec whose FIFOs dockerd made for that connection, by its connecting end.
@@ -159,7 +159,7 @@ impl State {
     /// Connections that the runtime made for what came in on a stream (port-forward): one goroutine for each passes on what
     /// they send.
     pub(in crate::correlate) fn forwarded_by(&self, stream: SocketIdx) -> Vec<SocketIdx> {
-        let found = self.joins.inlets(stream, &self.sockets);
+        let found = self.pairings.inlets(stream, &self.sockets);
         let mut found: Vec<SocketIdx> = found.into_iter().collect();
         found.retain(|idx| {
             self.sockets.get(*idx).is_some_and(|socket| socket.tuple.is_some() && socket.closed.is_none())
@@ -205,7 +205,7 @@ impl State {
         let by_kubelet = self.sockets.get(near).and_then(|near| near.owner).is_some_and(|owner| self.is_kubelet(owner));
         by_kubelet
             && !exec.reads()
-            && matches!(self.stream_of(near), Verdict::Unknown)
+            && matches!(self.stream_of(near), PairResult::Unknown)
             && self.has_unserved_stream(exec)
     }
 
@@ -228,7 +228,7 @@ impl State {
 
     /// Whether an exec's connection to dockerd is known to serve that stream.
     pub(in crate::correlate) fn is_served(&self, stream: SocketIdx) -> bool {
-        self.joins.inlets(stream, &self.sockets).iter().any(|near| self.exec_of_hijacked(*near).is_some())
+        self.pairings.inlets(stream, &self.sockets).iter().any(|near| self.exec_of_hijacked(*near).is_some())
     }
 
     /// Whether a kubelet connected there, to another port than the path's: whoever serves that and passes it on to a runtime is

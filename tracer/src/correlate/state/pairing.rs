@@ -16,7 +16,7 @@
 //! * A dial by a `g` without a goroutine id proves nothing if records were lost in between.
 //! * Bytes both ways between one inbound and several open outbound connections prove nothing: the process is a
 //!   tunnel, or speaks HTTP/2.
-//! * One transfer in one direction is never enough. [`Joins::outlets`] accepts it for connections with another
+//! * One transfer in one direction is never enough. [`Pairings::outlets`] accepts it for connections with another
 //!   proof that they belong to one session.
 //! * In a process that is not Go, the actor is a thread. The same rules then give at most `strong`.
 
@@ -26,21 +26,21 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     losses::Losses,
-    memory_pairs::Awaited,
+    memory_pairs::MemoryPairs,
     sockets::{Socket, SocketIdx, Sockets},
     table::Table,
 };
 use crate::model::{Actor, BootTime, Confidence, Evidence, Proofs, SocketRole, TaskKey};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::correlate) struct Join {
+pub(in crate::correlate) struct Pair {
     pub(in crate::correlate) inbound: SocketIdx,
     pub(in crate::correlate) confidence: Confidence,
     /// Strongest evidence first.
     pub(in crate::correlate) evidence: Proofs,
 }
 
-impl Join {
+impl Pair {
     pub(in crate::correlate) fn exact(inbound: SocketIdx, evidence: Evidence) -> Self {
         Self { inbound, confidence: Confidence::Exact, evidence: smallvec![evidence] }
     }
@@ -48,9 +48,9 @@ impl Join {
 
 /// Result of pairing one outbound socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::correlate) enum Verdict {
+pub(in crate::correlate) enum PairResult {
     /// Exactly one inbound socket fits.
-    Joined(Join),
+    Paired(Pair),
     /// More than one inbound socket fits, or the only one is in doubt.
     Ambiguous,
     /// No inbound socket fits so far.
@@ -83,7 +83,7 @@ struct Moved {
 }
 
 #[derive(Default)]
-pub(in crate::correlate) struct Joins {
+pub(in crate::correlate) struct Pairings {
     /// Outbound socket → its first dial.
     dialled: Table<SocketIdx, Dial>,
     /// Outbound sockets that were dialled for an inbound socket without a record.
@@ -103,10 +103,10 @@ pub(in crate::correlate) struct Joins {
     touched: BTreeMap<Creator, BTreeMap<SocketIdx, BTreeSet<u64>>>,
     /// Socket → creators of the goroutines that touched it: the reverse of `touched`.
     creators: Table<SocketIdx, BTreeSet<Creator>>,
-    awaited: Awaited,
+    memory: MemoryPairs,
 }
 
-impl Joins {
+impl Pairings {
     /// Adds a dial. Returns other outbound sockets that now have a rival.
     pub(in crate::correlate) fn dialled(
         &mut self,
@@ -179,8 +179,8 @@ impl Joins {
 
     /// Adds waiting goroutines that copy in this direction; `copied` if the arguments of the copy name both
     /// sockets.
-    pub(in crate::correlate) fn awaited(&mut self, from: SocketIdx, to: SocketIdx, copied: bool) {
-        self.awaited.push(from, to, copied);
+    pub(in crate::correlate) fn add_memory_pair(&mut self, from: SocketIdx, to: SocketIdx, copied: bool) {
+        self.memory.push(from, to, copied);
     }
 
     /// Returns the inbound socket that belongs to `outbound`.
@@ -193,7 +193,7 @@ impl Joins {
         sockets: &Sockets,
         is_go: bool,
         losses: &Losses,
-    ) -> Verdict {
+    ) -> PairResult {
         let counts = |by_goroutine: bool| by_goroutine || !is_go;
         let near = sockets.get(outbound);
         // An inbound socket must be accepted by the same process, and not after the outbound one was connected.
@@ -224,10 +224,10 @@ impl Joins {
             .chain(both.iter().map(|(inbound, _)| *inbound))
             .chain(creator.iter().copied());
         let Some(inbound) = named.next() else {
-            return self.awaited_inbound_of(outbound, sockets, may_be_inbound);
+            return self.inbound_by_memory(outbound, sockets, may_be_inbound);
         };
         if named.any(|other| other != inbound) {
-            return Verdict::Ambiguous;
+            return PairResult::Ambiguous;
         }
         // Collect the evidence. Dial and transfers of threads give no evidence of their own here.
         let by_goroutine =
@@ -248,18 +248,18 @@ impl Joins {
         let doubtful = self.contested.contains(&outbound) || dialled.is_some_and(is_doubtful);
         // A contested or doubtful dial needs support by a second rule.
         if both.is_empty() && creator.is_empty() && doubtful {
-            return Verdict::Ambiguous;
+            return PairResult::Ambiguous;
         }
         // A process that moves bytes of several connections is a tunnel, or speaks HTTP/2: not the leg of one
         // session.
         if dialled.is_none() && creator.is_empty() && self.is_shared(inbound, outbound, sockets) {
-            return Verdict::Ambiguous;
+            return PairResult::Ambiguous;
         }
         // Two creators may each pair this inbound socket with a different outbound one. Two partners are as good
         // as none.
         let connected = |idx: &SocketIdx| is_connected(*idx, sockets);
         if evidence[..] == [Evidence::Creator] && is_several(self.created_with(inbound).filter(connected)) {
-            return Verdict::Ambiguous;
+            return PairResult::Ambiguous;
         }
         // Goroutines and creators are exact.
         let confidence = if !evidence.is_empty() {
@@ -274,35 +274,35 @@ impl Joins {
         if evidence.is_empty() {
             evidence.push(Evidence::Thread);
         }
-        Verdict::Joined(Join { inbound, confidence, evidence })
+        PairResult::Paired(Pair { inbound, confidence, evidence })
     }
 
     /// Pairs by waiting goroutines, for sockets without any observed act. Neither socket may have another
     /// partner by any rule: a socket with several partners belongs to a tunnel, or to HTTP/2.
-    fn awaited_inbound_of(
+    fn inbound_by_memory(
         &self,
         outbound: SocketIdx,
         sockets: &Sockets,
         may_be_inbound: impl Fn(SocketIdx) -> bool,
-    ) -> Verdict {
+    ) -> PairResult {
         let is_open = |idx: &SocketIdx| sockets.get(*idx).is_some_and(|socket| socket.closed.is_none());
-        let mut named = self.awaited.partners(outbound).filter(|idx| may_be_inbound(*idx));
+        let mut named = self.memory.partners(outbound).filter(|idx| may_be_inbound(*idx));
         let inbound = match (named.next(), named.next()) {
-            (None, _) => return Verdict::Unknown,
+            (None, _) => return PairResult::Unknown,
             (Some(inbound), None) => inbound,
-            (Some(_), Some(_)) => return Verdict::Ambiguous,
+            (Some(_), Some(_)) => return PairResult::Ambiguous,
         };
         // Partners of the inbound socket by any rule.
         let dialled = self.dials.get(&inbound).into_iter().flatten().copied();
         let moved = self.partners(inbound).filter(|idx| self.moved_both_ways(inbound, *idx));
-        let others = self.awaited.partners(inbound).chain(dialled).chain(moved).chain(self.created_with(inbound));
+        let others = self.memory.partners(inbound).chain(dialled).chain(moved).chain(self.created_with(inbound));
         if others.into_iter().any(|idx| idx != outbound && is_connected(idx, sockets) && is_open(&idx)) {
-            return Verdict::Ambiguous;
+            return PairResult::Ambiguous;
         }
         // Copies in both directions are as good as an act.
-        let both = self.awaited.copied(inbound, outbound) && self.awaited.copied(outbound, inbound);
+        let both = self.memory.copied(inbound, outbound) && self.memory.copied(outbound, inbound);
         let confidence = if both { Confidence::Exact } else { Confidence::Strong };
-        Verdict::Joined(Join { inbound, confidence, evidence: smallvec![Evidence::Memory] })
+        PairResult::Paired(Pair { inbound, confidence, evidence: smallvec![Evidence::Memory] })
     }
 
     fn moved_both_ways(&self, one: SocketIdx, other: SocketIdx) -> bool {
@@ -333,17 +333,17 @@ impl Joins {
         if !found.is_empty() {
             return (found, Evidence::Goroutine);
         }
-        let awaited = self.awaited.partners(outbound);
-        (awaited.filter(|to| self.awaited.copied(outbound, *to) && can_be(to)).collect(), Evidence::Memory)
+        let memory = self.memory.partners(outbound);
+        (memory.filter(|to| self.memory.copied(outbound, *to) && can_be(to)).collect(), Evidence::Memory)
     }
 
     /// Connected sockets of the same process from which an identified goroutine moved bytes to `inbound`, or
     /// from which a waiting goroutine copies.
     pub(in crate::correlate) fn inlets(&self, inbound: SocketIdx, sockets: &Sockets) -> BTreeSet<SocketIdx> {
         let moved = self.partners(inbound).filter(|from| self.is_identified(*from, inbound));
-        let awaited = self.awaited.partners(inbound).filter(|from| self.awaited.copied(*from, inbound));
+        let memory = self.memory.partners(inbound).filter(|from| self.memory.copied(*from, inbound));
         let can_be = |from: &SocketIdx| is_connected(*from, sockets) && may_be_inbound(inbound, *from, sockets);
-        moved.chain(awaited).filter(can_be).collect()
+        moved.chain(memory).filter(can_be).collect()
     }
 
     fn partners(&self, idx: SocketIdx) -> impl Iterator<Item = SocketIdx> + '_ {
@@ -356,7 +356,7 @@ impl Joins {
 
     pub(in crate::correlate) fn forget(&mut self, idx: SocketIdx) {
         self.for_unknown.remove(&idx);
-        self.awaited.forget(idx);
+        self.memory.forget(idx);
         if let Some(Dial { inbound, .. }) = self.dialled.swap_remove(&idx)
             && let Some(dials) = self.dials.get_mut(&inbound)
         {
