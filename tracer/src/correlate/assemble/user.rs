@@ -10,7 +10,7 @@ use crate::correlate::{
         Part,
         anchor_id::AnchorId,
         anchors::{Exec, What},
-        audit::{Command, From, Sought, Verdict},
+        audit::{Command, CommandSource, Sought, UserMatch},
     },
 };
 use crate::model::{BootTime, Client, Gap, GapCode, Hop, Kind, RawText, Role, Session, Subresource, Target, Want};
@@ -122,7 +122,7 @@ impl Builder<'_> {
         let is_exec = self.state.kubectl_says(client) == Some(Kind::Exec);
         let at = argv.iter().position(|word| word.as_bytes() == b"--").filter(|_| is_exec)?;
         let words: Arc<[RawText]> = argv.get(at + 1..)?.into();
-        Some(Command { words, truncated: client.process.argv_truncated, from: From::Client })
+        Some(Command { words, truncated: client.process.argv_truncated, from: CommandSource::Client })
     }
 
     /// Until when an end is not told, because who was behind it is not known yet.
@@ -153,13 +153,13 @@ impl Correlator {
             session.client.pending = !self.state.audits.ended;
             return;
         }
-        match self.state.audits.verdict(id) {
-            Verdict::Unknown => {}
-            Verdict::User(_) | Verdict::Ambiguous if !asked => {}
+        match self.state.audits.user_match(id) {
+            UserMatch::Unknown => {}
+            UserMatch::User(_) | UserMatch::Ambiguous if !asked => {}
             // Of a part little is known, and much fits it.
-            Verdict::Ambiguous if !timed => {}
-            Verdict::User(user) => session.client.user = Some(user),
-            Verdict::Ambiguous => session.gaps.push(Gap {
+            UserMatch::Ambiguous if !timed => {}
+            UserMatch::User(user) => session.client.user = Some(user),
+            UserMatch::Ambiguous => session.gaps.push(Gap {
                 code: GapCode::Ambiguous,
                 between: None,
                 text: "requests of others fit this session in the audit log as well, so no user is named".to_owned(),
@@ -176,7 +176,7 @@ impl Correlator {
 }
 
 fn command_seen(exec: &Exec) -> Option<Command> {
-    let from = if exec.preexisting { From::Process } else { From::Start };
+    let from = if exec.preexisting { CommandSource::Process } else { CommandSource::Start };
     let command = Command { words: Arc::clone(&exec.command), truncated: exec.command_truncated, from };
     (!command.words.is_empty()).then_some(command)
 }

@@ -44,12 +44,12 @@ pub(in crate::correlate) struct Sought {
 pub(in crate::correlate) struct Command {
     pub(in crate::correlate) words: Arc<[RawText]>,
     pub(in crate::correlate) truncated: bool,
-    pub(in crate::correlate) from: From,
+    pub(in crate::correlate) from: CommandSource,
 }
 
 /// Where a command was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::correlate) enum From {
+pub(in crate::correlate) enum CommandSource {
     /// The client's own arguments.
     Client,
     /// The first execve in the container.
@@ -60,7 +60,7 @@ pub(in crate::correlate) enum From {
 
 /// Who is behind a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::correlate) enum Verdict {
+pub(in crate::correlate) enum UserMatch {
     /// No request fits.
     Unknown,
     /// Requests fit that are, or may be, others'.
@@ -148,7 +148,7 @@ impl Audits {
             self.sessions.iter().map(|(id, seeker)| (id.clone(), seeker.sought.fits(entry))).collect();
         let mut touched = BTreeSet::new();
         for (id, fits) in changes {
-            self.join(&id, idx, fits, &mut touched);
+            self.set_fit(&id, idx, fits, &mut touched);
         }
         touched
     }
@@ -165,13 +165,13 @@ impl Audits {
             self.sessions.entry(id.clone()).or_insert(Seeker { sought: sought.clone(), fits: BTreeMap::new() });
         seeker.sought = sought;
         for (idx, fits) in fits {
-            self.join(id, idx, fits, &mut touched);
+            self.set_fit(id, idx, fits, &mut touched);
         }
         touched.remove(id);
         touched
     }
 
-    fn join(&mut self, id: &AnchorId, idx: EventIdx, fits: Option<Confidence>, touched: &mut BTreeSet<AnchorId>) {
+    fn set_fit(&mut self, id: &AnchorId, idx: EventIdx, fits: Option<Confidence>, touched: &mut BTreeSet<AnchorId>) {
         let (Some(seeker), Some(entry)) = (self.sessions.get_mut(id), self.events.get_mut(&idx)) else { return };
         let before = match fits {
             Some(confidence) => seeker.fits.insert(idx, confidence),
@@ -210,7 +210,7 @@ impl Audits {
         let fits: Vec<EventIdx> =
             self.sessions.get(id).map(|seeker| seeker.fits.keys().copied().collect()).unwrap_or_default();
         for idx in fits {
-            self.join(id, idx, None, &mut touched);
+            self.set_fit(id, idx, None, &mut touched);
         }
         self.sessions.remove(id);
         touched.remove(id);
@@ -229,10 +229,10 @@ impl Audits {
     }
 
     /// Who is behind that session.
-    pub(in crate::correlate) fn verdict(&self, id: &AnchorId) -> Verdict {
-        let Some(seeker) = self.sessions.get(id) else { return Verdict::Unknown };
+    pub(in crate::correlate) fn user_match(&self, id: &AnchorId) -> UserMatch {
+        let Some(seeker) = self.sessions.get(id) else { return UserMatch::Unknown };
         let entries: Vec<&Entry> = seeker.fits.keys().filter_map(|idx| self.events.get(idx)).collect();
-        let Some(first) = entries.first() else { return Verdict::Unknown };
+        let Some(first) = entries.first() else { return UserMatch::Unknown };
         let (from, to) = seeker.sought.between;
         let incomplete =
             self.forgotten.is_some_and(|until| from <= until) || self.skipped.between(from, to.plus(AUDIT_SKEW));
@@ -242,11 +242,11 @@ impl Audits {
         };
         let crowded = |entry: &&Entry| entry.sessions.len() > MAX_AUDIT_RIVALS;
         if incomplete || !entries.iter().all(same) || entries.iter().any(crowded) {
-            return Verdict::Ambiguous;
+            return UserMatch::Ambiguous;
         }
         let sessions: BTreeSet<&AnchorId> = entries.iter().flat_map(|entry| &entry.sessions).collect();
         if sessions.len() > entries.len() {
-            return Verdict::Ambiguous;
+            return UserMatch::Ambiguous;
         }
         let mut user = first.event.user.clone();
         if entries.iter().any(|entry| entry.event.user.agent != user.agent) {
@@ -260,7 +260,7 @@ impl Audits {
         };
         let weakest = seeker.fits.values().copied().min().unwrap_or(Confidence::Weak);
         let confidence = if own.is_some() { weakest } else { weakest.min(Confidence::Strong) };
-        Verdict::User(Box::new(KubeUser { user, audit_id: own, confidence }))
+        UserMatch::User(Box::new(KubeUser { user, audit_id: own, confidence }))
     }
 
     /// Forgets requests that are over and fit nothing.
@@ -278,7 +278,7 @@ impl Audits {
         }
     }
 
-    /// Requests, or fits of one, that were discarded since the last call. [`Audits::verdict`] knows whose user is in doubt.
+    /// Requests, or fits of one, that were discarded since the last call. [`Audits::user_match`] knows whose user is in doubt.
     pub(in crate::correlate) fn take_discarded(&mut self) -> u64 {
         std::mem::take(&mut self.discarded)
     }
@@ -378,9 +378,9 @@ impl Command {
             return Some(true);
         }
         let other = match self.from {
-            From::Client => false,
-            From::Start => is_script(seen, asked),
-            From::Process => is_script(seen, asked) || is_last_of_shell(seen, asked),
+            CommandSource::Client => false,
+            CommandSource::Start => is_script(seen, asked),
+            CommandSource::Process => is_script(seen, asked) || is_last_of_shell(seen, asked),
         };
         other.then_some(false)
     }
@@ -426,7 +426,7 @@ mod tests {
         line.split_whitespace().map(RawText::from).collect()
     }
 
-    fn agrees(from: From, seen: &str, asked: &[&str]) -> Option<bool> {
+    fn agrees(from: CommandSource, seen: &str, asked: &[&str]) -> Option<bool> {
         let request = AuditRequest {
             subresource: Subresource::Exec,
             namespace: String::new(),
@@ -442,17 +442,17 @@ mod tests {
 
     #[test]
     fn a_command_is_what_was_asked_for_or_what_became_of_it() {
-        assert_eq!(agrees(From::Client, "ls -l", &["ls", "-l"]), Some(true));
-        assert_eq!(agrees(From::Client, "ls -l", &["ls"]), None);
-        let script = |seen| agrees(From::Start, seen, &["run.sh", "a"]);
+        assert_eq!(agrees(CommandSource::Client, "ls -l", &["ls", "-l"]), Some(true));
+        assert_eq!(agrees(CommandSource::Client, "ls -l", &["ls"]), None);
+        let script = |seen| agrees(CommandSource::Start, seen, &["run.sh", "a"]);
         assert_eq!(script("/bin/sh /usr/bin/run.sh a"), Some(false));
         assert_eq!(script("/bin/sh -e /usr/bin/run.sh a"), Some(false));
         assert_eq!(script("/bin/sh /usr/bin/other.sh a"), None);
-        assert_eq!(agrees(From::Client, "/bin/sh /usr/bin/run.sh a", &["run.sh", "a"]), None);
+        assert_eq!(agrees(CommandSource::Client, "/bin/sh /usr/bin/run.sh a", &["run.sh", "a"]), None);
         let shell = ["sh", "-c", "cd /; sleep 5"];
-        assert_eq!(agrees(From::Process, "sleep 5", &shell), Some(false));
-        assert_eq!(agrees(From::Process, "sleep 6", &shell), None);
-        assert_eq!(agrees(From::Start, "sleep 5", &shell), None);
+        assert_eq!(agrees(CommandSource::Process, "sleep 5", &shell), Some(false));
+        assert_eq!(agrees(CommandSource::Process, "sleep 6", &shell), None);
+        assert_eq!(agrees(CommandSource::Start, "sleep 5", &shell), None);
     }
 
     #[test]
