@@ -239,7 +239,7 @@ impl<'a> Kept<'a> {
     }
 
     fn stands(&self, near: SocketId, far: SocketId) -> bool {
-        self.known.state.standing.values().any(|one| one.near == near && one.far == far)
+        self.known.state.daemon_connections.values().any(|one| one.near == near && one.far == far)
     }
 }
 

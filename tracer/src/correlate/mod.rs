@@ -30,7 +30,7 @@ use self::{
     limits::{CLOSED_SESSIONS, Caps, SWEEP_EVERY, TOGETHER},
     reorder::Order,
     state::{
-        Part, Standing, State,
+        DaemonConnection, Part, State,
         anchor_id::AnchorId,
         anchors::{Execs, What},
         audit::Audits,
@@ -149,7 +149,7 @@ impl Correlator {
                 calls: BTreeMap::new(),
                 stores: BTreeMap::new(),
                 pods: BTreeMap::new(),
-                standing: BTreeMap::new(),
+                daemon_connections: BTreeMap::new(),
                 containers: BTreeMap::new(),
                 losses: Losses::default(),
                 blind: Losses::default(),
@@ -465,7 +465,7 @@ impl Correlator {
             (Fact::UnixAccepted { socket, peer, connector, path, bound }, Some(task)) => {
                 if let Some(path) = self.served_at(task, path, bound) {
                     let older = source == Source::Snapshot;
-                    self.unix_accepted(at, task, connector, older, Standing { path, near: peer, far: socket });
+                    self.unix_accepted(at, task, connector, older, DaemonConnection { path, near: peer, far: socket });
                 }
             }
             (Fact::Touched { actor, socket }, Some(task)) => self.touched(at, task, actor, &socket),
@@ -1045,7 +1045,9 @@ impl Correlator {
         self.watched.retain(|task| processes.get(*task).is_some());
         self.served.retain(|task| processes.get(*task).is_some());
         self.state.pods.retain(|shim, _| processes.get(*shim).is_some());
-        self.state.standing.retain(|(near, far), _| processes.get(*near).is_some() && processes.get(*far).is_some());
+        self.state
+            .daemon_connections
+            .retain(|(near, far), _| processes.get(*near).is_some() && processes.get(*far).is_some());
         if self.state.containers.len() > limits::MAX_CONTAINERS {
             let resting = &self.resting;
             self.state.containers.retain(|id, _| resting.contains_key(&Part::Container(id.as_str().into())));

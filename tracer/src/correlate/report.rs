@@ -15,7 +15,7 @@ use crate::model::{Daemon, Family, Loose, Role, SessionId, SocketInfo, SocketRol
 impl State {
     /// Daemons of the path that live.
     pub(super) fn daemons(&self) -> Vec<Daemon> {
-        let of_shims = self.standing.iter().filter(|(_, one)| self.places.is_shim_socket(&one.path));
+        let of_shims = self.daemon_connections.iter().filter(|(_, one)| self.places.is_shim_socket(&one.path));
         let shims: BTreeSet<TaskKey> = of_shims.map(|((_, far), _)| *far).collect();
         let mut daemons = BTreeSet::new();
         for (task, process) in self.processes.iter().filter(|(_, process)| process.exit.is_none()) {
@@ -44,12 +44,12 @@ impl State {
 
     /// Standing unix connections of daemons.
     pub(super) fn standing(&self) -> Vec<Standing> {
-        let told = |((near, far), one): (&(TaskKey, TaskKey), &state::Standing)| Standing {
+        let told = |((near, far), one): (&(TaskKey, TaskKey), &state::DaemonConnection)| Standing {
             path: one.path.clone(),
             near: (*near, one.near),
             far: (*far, one.far),
         };
-        self.standing.iter().map(told).collect()
+        self.daemon_connections.iter().map(told).collect()
     }
 
     /// Open TCP connections of known processes, without those whose both ends a session of `session_of` has.

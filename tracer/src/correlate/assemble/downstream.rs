@@ -175,11 +175,12 @@ impl Builder<'_> {
     /// containerd between dockerd and the shim: dockerd has it start the command.
     pub(in crate::correlate) fn between(&self, runtime: Option<TaskKey>, shim: TaskKey) -> Option<TaskKey> {
         let runtime = runtime?;
-        let standing = &self.state.standing;
-        if standing.contains_key(&(runtime, shim)) {
+        let connections = &self.state.daemon_connections;
+        if connections.contains_key(&(runtime, shim)) {
             return None;
         }
-        let mut found = standing.keys().filter(|(from, to)| *to == shim && standing.contains_key(&(runtime, *from)));
+        let mut found =
+            connections.keys().filter(|(from, to)| *to == shim && connections.contains_key(&(runtime, *from)));
         let (found, second) = (found.next(), found.next());
         found.filter(|_| second.is_none()).map(|(from, _)| *from)
     }

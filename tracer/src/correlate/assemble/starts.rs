@@ -22,7 +22,7 @@ impl Builder<'_> {
         let by_kubelet = cgroup.and_then(|path| path.as_str()).is_some_and(|path| path.contains(KUBEPODS));
         let mut passes_on = exec.by_dockerd;
         while let Some(top) = up.last().map(|node| node.task).filter(|_| up.len() <= RUNTIMES) {
-            let connected = self.state.standing.keys().filter(|(_, to)| *to == top).map(|(from, _)| *from);
+            let connected = self.state.daemon_connections.keys().filter(|(_, to)| *to == top).map(|(from, _)| *from);
             let (kubelets, others): (Vec<_>, Vec<_>) = connected.partition(|task| self.state.is_kubelet(*task));
             let runtimes: Vec<_> = others
                 .into_iter()

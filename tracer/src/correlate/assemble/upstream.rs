@@ -364,9 +364,11 @@ impl Builder<'_> {
         // Beside a connection of the session's own, the one that all share tells nothing.
         let own: BTreeSet<usize> =
             links.iter().filter(|link| link.kind == LinkKind::Unix).map(|link| link.from).collect();
-        let standing: Vec<Link> =
-            (1..hops.len()).filter(|to| !own.contains(&(to - 1))).filter_map(|to| self.standing(&hops, to)).collect();
-        links.extend(standing);
+        let shared: Vec<Link> = (1..hops.len())
+            .filter(|to| !own.contains(&(to - 1)))
+            .filter_map(|to| self.shared_connection(&hops, to))
+            .collect();
+        links.extend(shared);
         // In the order of the path; what is inside a hop before what leaves it.
         links.sort_by_key(|link| (link.from, link.to));
         (hops, links)
@@ -414,12 +416,12 @@ impl Builder<'_> {
     }
 
     /// The connection over which one daemon asks the next: CRI, ttrpc. It stands for all sessions.
-    fn standing(&self, hops: &[Hop], to: usize) -> Option<Link> {
+    fn shared_connection(&self, hops: &[Hop], to: usize) -> Option<Link> {
         let (near, far) = (hops.get(to - 1)?.task, hops.get(to)?.task);
-        let standing = self.state.standing.get(&(near, far))?;
+        let shared = self.state.daemon_connections.get(&(near, far))?;
         Some(Link {
             persistent: true,
-            unix: Some((standing.path.clone(), standing.near, standing.far)),
+            unix: Some((shared.path.clone(), shared.near, shared.far)),
             ..link(to - 1, to, LinkKind::Unix, Confidence::Exact, smallvec![Evidence::UnixPeer])
         })
     }

@@ -62,7 +62,7 @@ impl State {
         if let Some(runtime) = self.processes.lineage(shim).skip(1).find(is_runtime) {
             return (Some(runtime), true);
         }
-        let mut connected = self.standing.keys().filter(|(_, to)| *to == shim).map(|(from, _)| *from);
+        let mut connected = self.daemon_connections.keys().filter(|(_, to)| *to == shim).map(|(from, _)| *from);
         (connected.next().filter(|_| connected.next().is_none()), false)
     }
 }

@@ -171,7 +171,8 @@ impl Correlator {
     pub(in crate::correlate) fn perhaps_starting(&mut self, task: TaskKey) {
         let Some(info) = self.state.processes.get(task).map(|process| &process.info) else { return };
         let Some(runc) = parse_runc_exec(&info.argv) else { return };
-        let of_shim = info.parent.is_some_and(|parent| self.state.standing.keys().any(|(_, to)| *to == parent));
+        let of_shim =
+            info.parent.is_some_and(|parent| self.state.daemon_connections.keys().any(|(_, to)| *to == parent));
         let Some(exec) = runc.exec.as_deref().filter(|_| of_shim) else { return };
         let Some(id) = self.state.execs.newest(task.host, &runc.container, exec).cloned() else { return };
         if self.state.execs.get(&id).is_some_and(|exec| exec.preexisting && exec.process.is_none()) {
@@ -184,7 +185,8 @@ impl Correlator {
         let Some(exec) = self.state.execs.get(id).filter(|exec| !exec.is_session()) else { return };
         let (shim, container) = (exec.shim, Arc::clone(&exec.container));
         // Whoever is connected to the shim had it start the command.
-        let mut asking = self.state.standing.keys().filter(|(_, to)| Some(*to) == shim).map(|(from, _)| *from);
+        let mut asking =
+            self.state.daemon_connections.keys().filter(|(_, to)| Some(*to) == shim).map(|(from, _)| *from);
         let (Some(runtime), None) = (asking.next(), asking.next()) else { return };
         let looked = self.state.processes.get(runtime).map(|runtime| runtime.looked).unwrap_or_default();
         if matches!(looked, Looked::Watched(_)) {

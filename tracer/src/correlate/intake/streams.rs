@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::correlate::{
     Correlator, limits,
     state::{
-        Standing, State,
+        DaemonConnection, State,
         anchor_id::AnchorId,
         anchors::{Claim, What},
         sockets::SocketIdx,
@@ -38,11 +38,11 @@ impl Correlator {
         accepting: TaskKey,
         connector: Option<u32>,
         older: bool,
-        standing: Standing,
+        connection: DaemonConnection,
     ) {
         let connecting = connector.and_then(|tgid| self.state.processes.bearer(accepting.host, tgid));
-        if self.state.places.is_docker_api(&standing.path)
-            && let Some(ends) = self.state.sockets.learn_unix(at, standing.near, standing.far, &standing.path)
+        if self.state.places.is_docker_api(&connection.path)
+            && let Some(ends) = self.state.sockets.learn_unix(at, connection.near, connection.far, &connection.path)
         {
             self.state.sockets.set_owner(ends.far, accepting);
             match (connecting, connector) {
@@ -62,8 +62,8 @@ impl Correlator {
                 self.unix.push_back((at, ends));
             }
         }
-        if let (Some(connecting), true) = (connecting, self.state.is_daemon_socket(&standing.path)) {
-            self.state.standing.insert((connecting, accepting), standing);
+        if let (Some(connecting), true) = (connecting, self.state.is_daemon_socket(&connection.path)) {
+            self.state.daemon_connections.insert((connecting, accepting), connection);
         }
     }
 
@@ -163,7 +163,8 @@ impl Correlator {
         } else {
             exec.shim = exec.shim.or(Some(task));
             // The runtime let go of it, or is another one by now: whoever is connected to the shim.
-            let mut connected = self.state.standing.keys().filter(|(_, to)| *to == task).map(|(from, _)| *from);
+            let mut connected =
+                self.state.daemon_connections.keys().filter(|(_, to)| *to == task).map(|(from, _)| *from);
             if let (true, Some(runtime), None) = (exec.by_cri, connected.next(), connected.next()) {
                 exec.runtime = exec.runtime.or(Some(runtime));
             }

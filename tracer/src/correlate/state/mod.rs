@@ -43,7 +43,7 @@ pub(in crate::correlate) struct State {
     /// Connections that may be to a streaming server, by who accepted them.
     pub(in crate::correlate) streams: BTreeMap<TaskKey, BTreeSet<SocketIdx>>,
     /// Standing unix connections (CRI, ttrpc) by connecting and accepting process. Sessions share them.
-    pub(in crate::correlate) standing: BTreeMap<(TaskKey, TaskKey), Standing>,
+    pub(in crate::correlate) daemon_connections: BTreeMap<(TaskKey, TaskKey), DaemonConnection>,
     /// Connections to API servers, by who made them.
     pub(in crate::correlate) calls: BTreeMap<TaskKey, Vec<SocketIdx>>,
     /// Connections of API servers to etcd, by who made them.
@@ -314,7 +314,7 @@ impl State {
 
 /// A unix connection between two daemons.
 #[derive(Clone, Debug)]
-pub(in crate::correlate) struct Standing {
+pub(in crate::correlate) struct DaemonConnection {
     pub(in crate::correlate) path: RawText,
     pub(in crate::correlate) near: SocketId,
     pub(in crate::correlate) far: SocketId,
