@@ -38,7 +38,7 @@ use self::{
         losses::{Losses, Refused},
         pairing::{PairResult, Pairings},
         processes::Processes,
-        sockets::{Learnt, SocketIdx, Sockets, UnixEnds},
+        sockets::{Learned, SocketIdx, Sockets, UnixEnds},
         table::Table,
     },
 };
@@ -455,7 +455,7 @@ impl Correlator {
                 self.connected_to(by, listener, &path);
             }
             (Fact::UnixConnected { socket, listener: Some(listener), path, bound: false }, _) => {
-                if let Some(task) = self.state.processes.bearer(socket.host, listener) {
+                if let Some(task) = self.state.processes.current_task(socket.host, listener) {
                     self.daemon_found(task, &path);
                 } else if self.state.is_daemon_socket(&path) {
                     self.daemons_to_come.insert((socket.host, listener));
@@ -597,7 +597,7 @@ impl Correlator {
             self.watched.insert(task);
             self.ask(Want::Watch(task, WatchAs::Daemon));
         }
-        self.bearer_found(task);
+        self.current_task_found(task);
         self.perhaps_starting(task);
         self.perhaps_foreground(task);
         self.perhaps_of_foreground(task);
@@ -634,7 +634,7 @@ impl Correlator {
     /// listener is gets asked where a daemon has such a name, and where a kubelet connects.
     fn connected_to(&mut self, by: Option<TaskKey>, listener: u32, bound: &RawText) {
         let host = by.map(|by| by.host).unwrap_or_default();
-        let task = self.state.processes.bearer(host, listener);
+        let task = self.state.processes.current_task(host, listener);
         if task.is_some_and(|task| self.state.processes.serves_at(task, bound).is_some()) {
             return;
         }
@@ -820,7 +820,7 @@ impl Correlator {
         if self.state.sockets.is_full() && self.state.sockets.find(info.id).is_none() {
             self.make_room_for_socket();
         }
-        let Learnt { idx, changed, is_news } = self.state.sockets.learn(at, task, info, begins)?;
+        let Learned { idx, changed, is_news } = self.state.sockets.learn(at, task, info, begins)?;
         if is_news {
             self.touch(&Part::Socket(idx));
         }

@@ -340,15 +340,15 @@ impl Correlator {
         exec.preexisting = true;
         exec.shim = exec.shim.or(Some(shim));
         self.state.execs.set_pid(&id, pid);
-        match self.state.processes.bearer(shim.host, pid) {
-            Some(task) => self.bearer_found(task),
+        match self.state.processes.current_task(shim.host, pid) {
+            Some(task) => self.current_task_found(task),
             None => self.ask(Want::Pid(pid)),
         }
         self.dirty.insert(id);
     }
 
     /// Something is known now of the process that has this pid: was it asked for?
-    pub(in crate::correlate) fn bearer_found(&mut self, task: TaskKey) {
+    pub(in crate::correlate) fn current_task_found(&mut self, task: TaskKey) {
         for idx in self.unowned.remove(&(task.host, task.tgid)).unwrap_or_default() {
             self.state.sockets.set_owner(idx, task);
             self.touch(&Part::Socket(idx));

@@ -40,7 +40,7 @@ impl Correlator {
         older: bool,
         connection: DaemonConnection,
     ) {
-        let connecting = connector.and_then(|tgid| self.state.processes.bearer(accepting.host, tgid));
+        let connecting = connector.and_then(|tgid| self.state.processes.current_task(accepting.host, tgid));
         if self.state.places.is_docker_api(&connection.path)
             && let Some(ends) = self.state.sockets.learn_unix(at, connection.near, connection.far, &connection.path)
         {

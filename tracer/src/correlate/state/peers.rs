@@ -138,9 +138,8 @@ impl Sockets {
         if self.get(idx).is_none_or(|socket| socket.peer.is_some()) {
             return Changed::new();
         }
-        if let [other] = self.candidates(idx)[..] {
-            self.marry(idx, other);
-            self.marry(other, idx);
+        if let [other] = self.peer_candidates(idx)[..] {
+            self.set_peers(idx, other);
             return smallvec![idx, other];
         }
         self.ends.wait(idx, tuple);
@@ -161,11 +160,11 @@ impl Sockets {
             return changed;
         }
         self.ends.wait(idx, tuple);
-        let found = self.candidates(idx);
+        let found = self.peer_candidates(idx);
         for other in found.iter().copied() {
-            let back = self.candidates(other);
+            let back = self.peer_candidates(other);
             if found.len() == 1 && back[..] == [idx] {
-                changed.extend(self.join(idx, other));
+                changed.extend(self.make_peers(idx, other));
             } else if found.len() + back.len() > 2 {
                 // More than one match: neither end keeps a peer.
                 changed.extend(self.leave_peer(other));
@@ -175,14 +174,13 @@ impl Sockets {
     }
 
     /// Makes two sockets peers, and separates each from its previous peer.
-    fn join(&mut self, idx: SocketIdx, other: SocketIdx) -> Changed {
+    fn make_peers(&mut self, idx: SocketIdx, other: SocketIdx) -> Changed {
         if self.get(idx).and_then(|socket| socket.peer) == Some(other) {
             return Changed::new();
         }
         let mut changed = self.leave_peer(idx);
         changed.extend(self.leave_peer(other));
-        self.marry(idx, other);
-        self.marry(other, idx);
+        self.set_peers(idx, other);
         changed.extend([idx, other]);
         if self.is_proved(idx) {
             self.settle(idx);
@@ -225,15 +223,15 @@ impl Sockets {
 
     /// True if more than one socket can be the peer.
     pub(in crate::correlate) fn is_ambiguous(&self, idx: SocketIdx) -> bool {
-        let found = self.candidates(idx);
+        let found = self.peer_candidates(idx);
         match (self.rule, &found[..]) {
-            (Pairing::SequenceNumbers, [one]) => self.candidates(*one).len() > 1,
+            (Pairing::SequenceNumbers, [one]) => self.peer_candidates(*one).len() > 1,
             _ => found.len() > 1,
         }
     }
 
     /// At most two sockets that can be the peer: the best matches.
-    fn candidates(&self, idx: SocketIdx) -> SmallVec<[SocketIdx; 2]> {
+    fn peer_candidates(&self, idx: SocketIdx) -> SmallVec<[SocketIdx; 2]> {
         let Some((socket, tuple)) = self.get(idx).and_then(|socket| Some((socket, socket.tuple?))) else {
             return SmallVec::new();
         };
@@ -254,10 +252,10 @@ impl Sockets {
         if self.rule == Pairing::Addresses {
             return waiting.filter(|(_, other)| fits_by_addresses(socket, other)).map(|(idx, _)| idx).take(2).collect();
         }
-        let fitting: Vec<(Match, SocketIdx)> =
+        let matches: Vec<(Match, SocketIdx)> =
             waiting.filter_map(|(idx, other)| Some((Match::of(socket, other)?, idx))).collect();
-        let best = fitting.iter().map(|(how, _)| *how).max();
-        fitting.into_iter().filter(|(how, _)| Some(*how) == best).map(|(_, idx)| idx).take(2).collect()
+        let best = matches.iter().map(|(how, _)| *how).max();
+        matches.into_iter().filter(|(how, _)| Some(*how) == best).map(|(_, idx)| idx).take(2).collect()
     }
 
     /// Separates a socket from its peer: the two are not one connection, or may not be. Both wait for a peer

@@ -8,7 +8,7 @@ use std::{
 use super::table::Table;
 use crate::correlate::limits::{Caps, MAX_LINEAGE, MAX_LISTENERS, REMEMBER};
 use crate::model::{
-    Ancestor, Ancestry, BootTime, ExitStatus, HostNo, Listener, ProcessInfo, Program, RawText, TaskKey, parse_abstract,
+    self, Ancestor, BootTime, ExitStatus, HostNo, Listener, ProcessInfo, Program, RawText, TaskKey, parse_abstract,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -35,7 +35,7 @@ pub(in crate::correlate) struct Process {
     /// Coverage of the process by records and snapshots; meaningful for daemons.
     pub(in crate::correlate) looked: Looked,
     /// Ancestors of the process.
-    pub(in crate::correlate) ancestry: Option<Above>,
+    pub(in crate::correlate) ancestry: Option<Ancestry>,
 }
 
 /// Whether it is known what a daemon has begun with and not ended.
@@ -59,15 +59,15 @@ impl Looked {
 
 /// Ancestors of a process, shared by its sessions.
 #[derive(Clone, Debug)]
-pub(in crate::correlate) struct Above {
+pub(in crate::correlate) struct Ancestry {
     /// Parent first.
     pub(in crate::correlate) parents: Arc<[Ancestor]>,
     /// User names by uid.
     pub(in crate::correlate) names: BTreeMap<u32, String>,
 }
 
-impl From<Ancestry> for Above {
-    fn from(Ancestry { parents, names }: Ancestry) -> Self {
+impl From<model::Ancestry> for Ancestry {
+    fn from(model::Ancestry { parents, names }: model::Ancestry) -> Self {
         Self { parents: parents.into(), names }
     }
 }
@@ -95,7 +95,7 @@ impl Processes {
     }
 
     /// Living process that has this pid on this host.
-    pub(in crate::correlate) fn bearer(&self, host: HostNo, tgid: u32) -> Option<TaskKey> {
+    pub(in crate::correlate) fn current_task(&self, host: HostNo, tgid: u32) -> Option<TaskKey> {
         self.by_tgid
             .get(&(host, tgid))
             .copied()
@@ -270,9 +270,9 @@ impl Processes {
 
     fn remove(&mut self, task: TaskKey) {
         self.by_key.swap_remove(&task);
-        let bearer = (task.host, task.tgid);
-        if self.by_tgid.get(&bearer) == Some(&task) {
-            self.by_tgid.swap_remove(&bearer);
+        let pid = (task.host, task.tgid);
+        if self.by_tgid.get(&pid) == Some(&task) {
+            self.by_tgid.swap_remove(&pid);
         }
     }
 }

@@ -46,16 +46,16 @@ pub(in crate::correlate) struct Socket {
 }
 
 /// Fields of a socket that a sighting can fill.
-type Told = (SocketId, Option<Tuple>, Option<u32>, Option<SocketRole>, Option<TaskKey>, Option<BootTime>);
+type SightedFields = (SocketId, Option<Tuple>, Option<u32>, Option<SocketRole>, Option<TaskKey>, Option<BootTime>);
 
 impl Socket {
-    const fn told(&self) -> Told {
+    const fn sighted_fields(&self) -> SightedFields {
         (self.id, self.tuple, self.netns, self.role, self.owner, self.begun)
     }
 }
 
 /// Result of a sighting of a socket.
-pub(in crate::correlate) struct Learnt {
+pub(in crate::correlate) struct Learned {
     /// Entry of the socket.
     pub(in crate::correlate) idx: SocketIdx,
     /// Sockets whose peer changed.
@@ -130,7 +130,7 @@ impl Sockets {
         owner: Option<TaskKey>,
         info: &SocketInfo,
         begins: bool,
-    ) -> Option<Learnt> {
+    ) -> Option<Learned> {
         if info.id.is_none() {
             return None;
         }
@@ -140,7 +140,7 @@ impl Sockets {
             None => self.make(at, info)?,
         };
         let socket = self.all.get_mut(&idx)?;
-        let before = socket.told();
+        let before = socket.sighted_fields();
         if begins {
             socket.begun = socket.begun.or(Some(at));
         }
@@ -151,7 +151,7 @@ impl Sockets {
         socket.role = socket.role.or(info.role);
         // The first process keeps the socket. Later ones inherited the descriptor.
         socket.owner = socket.owner.or(owner);
-        let is_news = known.is_none() || socket.told() != before;
+        let is_news = known.is_none() || socket.sighted_fields() != before;
         let (id, here) = (socket.id, socket.tuple.filter(|_| socket.owner.is_some()));
         if let Some(tuple) = here {
             self.note_address(tuple.local.ip());
@@ -166,7 +166,7 @@ impl Sockets {
             self.learn_isn(idx, isn);
         }
         let changed = self.pair(idx);
-        Some(Learnt { idx, is_news: is_news || !changed.is_empty(), changed })
+        Some(Learned { idx, is_news: is_news || !changed.is_empty(), changed })
     }
 
     /// Sets the sequence numbers. A connection has one pair of them, so of two different readings one was torn.
@@ -291,8 +291,7 @@ impl Sockets {
             Some(idx)
         };
         let (near, far) = (end(near, SocketRole::Connected)?, end(far, SocketRole::Accepted)?);
-        self.marry(near, far);
-        self.marry(far, near);
+        self.set_peers(near, far);
         Some(UnixEnds { near, far })
     }
 
@@ -318,8 +317,14 @@ impl Sockets {
         self.remove(idx);
     }
 
+    /// Makes two sockets each other's peer.
+    pub(in crate::correlate) fn set_peers(&mut self, one: SocketIdx, other: SocketIdx) {
+        self.set_peer(one, other);
+        self.set_peer(other, one);
+    }
+
     /// Sets the peer of one end. A peer with a known role gives the other role to this end.
-    pub(in crate::correlate) fn marry(&mut self, idx: SocketIdx, peer: SocketIdx) {
+    fn set_peer(&mut self, idx: SocketIdx, peer: SocketIdx) {
         let role = self.all.get(&peer).and_then(|peer| match peer.role? {
             SocketRole::Accepted => Some(SocketRole::Connected),
             SocketRole::Connected => Some(SocketRole::Accepted),
