@@ -10,7 +10,7 @@ use super::{
     Correlator,
     limits::{MAX_LINEAGE, MAX_TOLD_AGAIN},
     state::{
-        Part,
+        Dependency,
         anchor_id::{AnchorId, AnchorKey},
     },
 };
@@ -186,13 +186,13 @@ impl<'a> Kept<'a> {
     fn task(&self, task: TaskKey) -> bool {
         let known = self.known;
         let lives = || known.state.processes.get(task).is_some_and(|process| process.exit.is_none());
-        known.resting.contains_key(&Part::Task(task))
+        known.resting.contains_key(&Dependency::Task(task))
             || (lives() && !known.served.contains(&task) && self.is_over(task) != Some(true))
     }
 
     /// Who forked it tells whose it is.
     fn is_of_an_exec(&self, task: TaskKey) -> bool {
-        self.known.resting.contains_key(&Part::Task(task)) || self.is_over(task) == Some(false)
+        self.known.resting.contains_key(&Dependency::Task(task)) || self.is_over(task) == Some(false)
     }
 
     /// Whether the exec is over that it is of; `None` where it is of none that is known.
@@ -206,7 +206,7 @@ impl<'a> Kept<'a> {
     fn socket(&self, id: SocketId) -> bool {
         let sockets = &self.known.state.sockets;
         let Some((idx, socket)) = sockets.find(id).and_then(|idx| Some((idx, sockets.get(idx)?))) else { return false };
-        socket.closed.is_none() || self.known.resting.contains_key(&Part::Socket(idx))
+        socket.closed.is_none() || self.known.resting.contains_key(&Dependency::Socket(idx))
     }
 
     fn exec(&self, id: &AnchorId) -> bool {

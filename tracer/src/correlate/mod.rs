@@ -30,7 +30,7 @@ use self::{
     limits::{CLOSED_SESSIONS, Caps, SWEEP_EVERY, TOGETHER},
     reorder::Order,
     state::{
-        DaemonConnection, Part, State,
+        DaemonConnection, Dependency, State,
         anchor_id::AnchorId,
         anchors::{Execs, What},
         audit::Audits,
@@ -79,7 +79,7 @@ pub struct Correlator {
     open: BTreeMap<AnchorId, Open>,
     closed: VecDeque<Arc<Session>>,
     /// Which sessions rest on what: sorted, each once.
-    resting: Table<Part, SmallVec<[AnchorId; 1]>>,
+    resting: Table<Dependency, SmallVec<[AnchorId; 1]>>,
     dirty: BTreeSet<AnchorId>,
     again: BTreeSet<(BootTime, AnchorId)>,
     /// Legs to kubelets, and when to ask for their other end.
@@ -127,7 +127,7 @@ pub struct Correlator {
 struct Open {
     session: Arc<Session>,
     /// Sorted, each once.
-    parts: Vec<Part>,
+    dependencies: Vec<Dependency>,
 }
 
 impl Correlator {
@@ -310,7 +310,7 @@ impl Correlator {
             sessions,
             loose: self
                 .state
-                .loose(|idx| self.resting.get(&Part::Socket(idx))?.first().map(|id| self.state.session_id(id))),
+                .loose(|idx| self.resting.get(&Dependency::Socket(idx))?.first().map(|id| self.state.session_id(id))),
             daemons: self.state.daemons(),
             standing: self.state.standing(),
             measures: self.measures.clone(),
@@ -387,7 +387,7 @@ impl Correlator {
             }
             (Fact::Ancestry(ancestry), Some(task)) => {
                 self.state.processes.entry(task).ancestry = Some((*ancestry).into());
-                self.touch(&Part::Task(task));
+                self.touch(&Dependency::Task(task));
             }
             (Fact::ProcessSeen(info), Some(task)) => {
                 // Snapshots of older formats do not say whether the process had ended by then, and its cgroup was another.
@@ -399,7 +399,7 @@ impl Correlator {
             }
             (Fact::ProcessGone, Some(task)) => {
                 self.state.processes.gone(task, at);
-                self.touch(&Part::Task(task));
+                self.touch(&Dependency::Task(task));
             }
             (Fact::Watched, Some(task)) => self.watched(at, task),
             (Fact::Looked, Some(task)) => self.looked(at, task),
@@ -426,7 +426,7 @@ impl Correlator {
                     && let Some(idx) = idx
                 {
                     for changed in self.state.sockets.found(at, idx) {
-                        self.touch(&Part::Socket(changed));
+                        self.touch(&Dependency::Socket(changed));
                     }
                 }
                 if let (Some(idx), Some(task), true) = (idx, task, is_new)
@@ -443,7 +443,7 @@ impl Correlator {
             }
             (Fact::Closed { socket, received, acked }, _) => {
                 if let Some(idx) = self.state.sockets.closed(at, socket, received, acked) {
-                    self.touch(&Part::Socket(idx));
+                    self.touch(&Dependency::Socket(idx));
                 }
             }
             (Fact::PeerAbsent { tuple, netns, host }, _) => {
@@ -490,7 +490,7 @@ impl Correlator {
             }
             (Fact::ContainerUnknown { id }, _) => {
                 self.state.containers.entry(id.clone()).or_insert(None);
-                self.touch(&Part::Container(id.into()));
+                self.touch(&Dependency::Container(id.into()));
             }
             (Fact::PidFile { path, pid }, shim) => self.pid_file(at, shim, &path, pid),
             (Fact::AuditFollowed, _) => {
@@ -575,21 +575,21 @@ impl Correlator {
 
     /// Names of a container. Files, monitors and log links each know some: what one of them said stays.
     pub(super) fn container_named(&mut self, info: ContainerInfo) {
-        let part = Part::Container(info.id.as_str().into());
+        let dependency = Dependency::Container(info.id.as_str().into());
         let known = self.state.containers.entry(info.id.clone()).or_default();
         let new = Target::from(info);
         *known = Some(Arc::new(match known.take() {
             Some(old) => Arc::unwrap_or_clone(old).or(new),
             None => new,
         }));
-        self.touch(&part);
+        self.touch(&dependency);
     }
 
     fn learned(&mut self, task: TaskKey, info: ProcessInfo) {
         // Of a zombie, /proc has neither arguments nor the terminal.
         let described = info.cgroup.is_some() && !info.argv.is_empty();
         if self.state.processes.learn(task, info) {
-            self.touch(&Part::Task(task));
+            self.touch(&Dependency::Task(task));
         }
         self.perhaps_asked(task);
         self.perhaps_terminal(task, described);
@@ -609,7 +609,7 @@ impl Correlator {
         if let Some(tuple) = socket.tuple {
             self.state.processes.entry(task).ports.insert(tuple.local.port());
             self.state.processes.serves(task, at);
-            self.touch(&Part::Task(task));
+            self.touch(&Dependency::Task(task));
             self.endpoint_found(task, tuple.local.port());
         }
     }
@@ -683,7 +683,7 @@ impl Correlator {
         if let Some(inbound) = inbound.and_then(|id| self.state.sockets.find(id)) {
             let rivals = self.state.pairings.dialled(at, inbound, outbound, actor, &self.state.sockets);
             for idx in rivals.into_iter().chain([outbound]) {
-                self.touch(&Part::Socket(idx));
+                self.touch(&Dependency::Socket(idx));
             }
             if socket.tuple.is_some_and(|tuple| self.state.places.is_kubelet_port(tuple.remote.port())) {
                 self.leaving.push_back((at.plus(limits::PEER_WITHIN), outbound));
@@ -703,7 +703,7 @@ impl Correlator {
 
     /// Nobody on this host has the other end.
     fn peer_absent(&mut self, at: BootTime, leg: SocketIdx) {
-        self.touch(&Part::Socket(leg));
+        self.touch(&Dependency::Socket(leg));
         let Some(socket) = self.state.sockets.get(leg) else { return };
         let to_kubelet = socket.tuple.is_some_and(|tuple| self.state.places.is_kubelet_port(tuple.remote.port()));
         let dialled =
@@ -771,7 +771,7 @@ impl Correlator {
     fn joined_if(&mut self, is_news: bool, at: BootTime, a: SocketIdx, b: SocketIdx) {
         for idx in [a, b] {
             if is_news {
-                self.touch(&Part::Socket(idx));
+                self.touch(&Dependency::Socket(idx));
             }
             let Some(socket) = self.state.sockets.get(idx) else { continue };
             let (absent, leaves) = (
@@ -822,21 +822,21 @@ impl Correlator {
         }
         let Learned { idx, changed, is_news } = self.state.sockets.learn(at, task, info, begins)?;
         if is_news {
-            self.touch(&Part::Socket(idx));
+            self.touch(&Dependency::Socket(idx));
         }
         if let Some(task) = task {
             self.perhaps_call(task, idx, info);
             self.perhaps_store(task, idx, info);
         }
         for changed in changed {
-            self.touch(&Part::Socket(changed));
+            self.touch(&Dependency::Socket(changed));
         }
         Some(idx)
     }
 
     /// Marks every session that rests on that part.
-    fn touch(&mut self, part: &Part) {
-        for id in self.resting.get(part).into_iter().flatten() {
+    fn touch(&mut self, dependency: &Dependency) {
+        for id in self.resting.get(dependency).into_iter().flatten() {
             if !self.dirty.contains(id) {
                 self.dirty.insert(id.clone());
             }
@@ -900,14 +900,14 @@ impl Correlator {
         let (is_leg, is_asked) = (exec.leaves_by.is_some(), matches!(exec.what, What::Asked | What::Request));
         let built = self.state.build(id, exec, self.now);
         if !is_leg && !self.legs.is_empty() {
-            self.merge_legs(id, &built.parts);
+            self.merge_legs(id, &built.dependencies);
         }
         if !is_asked {
             let client = built.session.hops.first().filter(|hop| hop.role == Role::Client);
             self.served.extend(client.map(|hop| hop.task));
         }
         if !self.asked_for.is_empty() {
-            self.asked_is_shown(id, &built.parts);
+            self.asked_is_shown(id, &built.dependencies);
         }
         for want in built.wants {
             self.ask(want);
@@ -925,13 +925,14 @@ impl Correlator {
             self.again.insert((at, id.clone()));
         }
         let old = self.open.remove(id);
-        let old_parts = old.as_ref().map_or(&[][..], |open| &open.parts);
-        if *old_parts != built.parts {
-            let is_in = |parts: &[Part], part: &Part| parts.binary_search(part).is_ok();
-            for gone in old_parts.iter().filter(|part| !is_in(&built.parts, part)) {
+        let old_dependencies = old.as_ref().map_or(&[][..], |open| &open.dependencies);
+        if *old_dependencies != built.dependencies {
+            let is_in =
+                |dependencies: &[Dependency], dependency: &Dependency| dependencies.binary_search(dependency).is_ok();
+            for gone in old_dependencies.iter().filter(|dependency| !is_in(&built.dependencies, dependency)) {
                 self.unrest(gone, id);
             }
-            for new in built.parts.iter().filter(|part| !is_in(old_parts, part)) {
+            for new in built.dependencies.iter().filter(|dependency| !is_in(old_dependencies, dependency)) {
                 self.rest(new, id);
             }
         }
@@ -953,8 +954,8 @@ impl Correlator {
             }
             self.totals.closed += 1;
             self.tell(Change::Closed(Arc::clone(&session)));
-            for part in &built.parts {
-                self.unrest(part, id);
+            for dependency in &built.dependencies {
+                self.unrest(dependency, id);
             }
             self.closed.push_back(session);
             if self.closed.len() > CLOSED_SESSIONS {
@@ -973,13 +974,13 @@ impl Correlator {
         } else if is_news {
             self.tell(Change::Changed(Arc::clone(&session)));
         }
-        self.open.insert(id.clone(), Open { session, parts: built.parts });
+        self.open.insert(id.clone(), Open { session, dependencies: built.dependencies });
     }
 
     /// What stood for itself, because nobody had its other end, is a part of this one.
-    fn merge_legs(&mut self, id: &AnchorId, parts: &[Part]) {
-        let is_part = |idx: &SocketIdx| parts.binary_search(&Part::Socket(*idx)).is_ok();
-        let merged: Vec<SocketIdx> = self.legs.keys().copied().filter(is_part).collect();
+    fn merge_legs(&mut self, id: &AnchorId, dependencies: &[Dependency]) {
+        let is_dependency = |idx: &SocketIdx| dependencies.binary_search(&Dependency::Socket(*idx)).is_ok();
+        let merged: Vec<SocketIdx> = self.legs.keys().copied().filter(is_dependency).collect();
         for leg in merged {
             if let Some(name) = self.legs.remove(&leg) {
                 self.resolve(self.now, &name, id);
@@ -987,20 +988,20 @@ impl Correlator {
         }
     }
 
-    fn rest(&mut self, part: &Part, id: &AnchorId) {
-        let sessions = self.resting.entry(part.clone()).or_default();
+    fn rest(&mut self, dependency: &Dependency, id: &AnchorId) {
+        let sessions = self.resting.entry(dependency.clone()).or_default();
         if let Err(at) = sessions.binary_search(id) {
             sessions.insert(at, id.clone());
         }
     }
 
-    fn unrest(&mut self, part: &Part, id: &AnchorId) {
-        if let Some(sessions) = self.resting.get_mut(part) {
+    fn unrest(&mut self, dependency: &Dependency, id: &AnchorId) {
+        if let Some(sessions) = self.resting.get_mut(dependency) {
             if let Ok(at) = sessions.binary_search_by(|other| other.cmp(id)) {
                 sessions.remove(at);
             }
             if sessions.is_empty() {
-                self.resting.swap_remove(part);
+                self.resting.swap_remove(dependency);
             }
         }
     }
@@ -1009,14 +1010,14 @@ impl Correlator {
     fn sweep(&mut self) {
         let mut again = BTreeSet::new();
         let (now, resting) = (self.now, &self.resting);
-        self.state.processes.sweep(now, |task| resting.contains_key(&Part::Task(task)));
-        let mut gone = self.state.sockets.sweep(now, |idx| resting.contains_key(&Part::Socket(idx)));
+        self.state.processes.sweep(now, |task| resting.contains_key(&Dependency::Task(task)));
+        let mut gone = self.state.sockets.sweep(now, |idx| resting.contains_key(&Dependency::Socket(idx)));
         while let Some((at, ends)) = self.unix.front().copied() {
             if now.since(at) < limits::UNIX_KEPT {
                 break;
             }
             self.unix.pop_front();
-            if [ends.near, ends.far].iter().any(|idx| resting.contains_key(&Part::Socket(*idx))) {
+            if [ends.near, ends.far].iter().any(|idx| resting.contains_key(&Dependency::Socket(*idx))) {
                 self.unix.push_back((now, ends));
             } else {
                 gone.extend([ends.near, ends.far]);
@@ -1050,7 +1051,7 @@ impl Correlator {
             .retain(|(near, far), _| processes.get(*near).is_some() && processes.get(*far).is_some());
         if self.state.containers.len() > limits::MAX_CONTAINERS {
             let resting = &self.resting;
-            self.state.containers.retain(|id, _| resting.contains_key(&Part::Container(id.as_str().into())));
+            self.state.containers.retain(|id, _| resting.contains_key(&Dependency::Container(id.as_str().into())));
             // Their names may be asked for again.
             self.asked.retain(|want, _| !matches!(want, Want::Container { .. }));
         }

@@ -6,7 +6,7 @@ use super::upstream::{Builder, link};
 use crate::correlate::{
     limits::MAX_FORWARDED,
     state::{
-        Part,
+        Dependency,
         anchors::{Exec, What},
         sockets::SocketIdx,
     },
@@ -39,7 +39,7 @@ impl Builder<'_> {
             return;
         };
         for near in self.state.open_calls(task) {
-            self.parts.push(Part::Socket(near));
+            self.dependencies.push(Dependency::Socket(near));
             let far = self.state.sockets.get(near).and_then(|near| self.state.sockets.get(near.peer?));
             let leg = self.leg(client, near);
             if server.is_some() && far.and_then(|far| far.owner) == server && !links.contains(&leg) {
@@ -96,7 +96,7 @@ impl Builder<'_> {
         self.run(exec, parent, hops, links);
         let state = self.state;
         for id in &exec.beside {
-            self.parts.push(Part::Exec(id.clone()));
+            self.dependencies.push(Dependency::Exec(id.clone()));
             if let Some(beside) = state.execs.get(id) {
                 self.run(beside, parent, hops, links);
             }
@@ -190,7 +190,7 @@ impl Builder<'_> {
         let runtime = hops.len() - 1;
         let Some(stream) = exec.stream else { return };
         for near in self.state.forwarded_by(stream).into_iter().take(MAX_FORWARDED) {
-            self.parts.push(Part::Socket(near));
+            self.dependencies.push(Dependency::Socket(near));
             let far = self.state.sockets.get(near).and_then(|near| near.peer);
             match far.and_then(|far| self.state.sockets.get(far)).and_then(|far| far.owner) {
                 Some(process) => {

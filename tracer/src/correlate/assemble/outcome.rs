@@ -115,10 +115,10 @@ impl Builder<'_> {
             gaps: self.gaps,
             complete,
         };
-        let mut parts = self.parts;
-        parts.sort_unstable();
-        parts.dedup();
-        Built { session, parts, wants: self.wants, again_at: ending.again_at, question }
+        let mut dependencies = self.dependencies;
+        dependencies.sort_unstable();
+        dependencies.dedup();
+        Built { session, dependencies, wants: self.wants, again_at: ending.again_at, question }
     }
 
     /// The command that was asked for, and whether it was cut. The process may run another program by now, unless its first execve was

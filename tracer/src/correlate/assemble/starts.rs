@@ -1,7 +1,7 @@
 //! The processes that had a runtime start a container.
 
 use super::upstream::{Builder, Node};
-use crate::correlate::state::{Part, anchors::Exec};
+use crate::correlate::state::{Dependency, anchors::Exec};
 use crate::model::{Role, TaskKey};
 
 /// The kubelet's cgroups: `/kubepods/…`, `/kubepods.slice/…`.
@@ -34,7 +34,7 @@ impl Builder<'_> {
                 _ => return,
             };
             passes_on = false;
-            self.parts.push(Part::Task(task));
+            self.dependencies.push(Dependency::Task(task));
             up.push(Node { task, role, inbound: None, pair: None, outbound: None });
             if role == Role::Kubelet {
                 return;

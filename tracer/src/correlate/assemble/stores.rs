@@ -1,7 +1,7 @@
 //! etcd behind the API server.
 
 use super::upstream::{Builder, link};
-use crate::correlate::state::{Part, sockets::SocketIdx};
+use crate::correlate::state::{Dependency, sockets::SocketIdx};
 use crate::model::{GapCode, Hop, Link, LinkKind, Role, Want};
 
 impl Builder<'_> {
@@ -28,7 +28,7 @@ impl Builder<'_> {
             return;
         };
         for idx in &stores {
-            self.parts.push(Part::Socket(*idx));
+            self.dependencies.push(Dependency::Socket(*idx));
         }
         let hop = self.hop(etcd, Role::Etcd);
         hops.push(hop);

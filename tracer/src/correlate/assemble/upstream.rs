@@ -12,7 +12,7 @@ use super::{
 use crate::correlate::{
     limits::MAX_HOPS,
     state::{
-        Part, State,
+        Dependency, State,
         anchor_id::AnchorId,
         anchors::{Exec, What},
         pairing::{Pair, PairResult},
@@ -27,7 +27,7 @@ use crate::model::{
 pub(in crate::correlate) struct Built {
     pub(in crate::correlate) session: Session,
     /// Sorted, each once.
-    pub(in crate::correlate) parts: Vec<Part>,
+    pub(in crate::correlate) dependencies: Vec<Dependency>,
     pub(in crate::correlate) wants: Vec<Want>,
     /// When to look again although nothing happened.
     pub(in crate::correlate) again_at: Option<BootTime>,
@@ -50,18 +50,18 @@ pub(in crate::correlate) struct Node {
 impl State {
     /// The session of that exec.
     pub(in crate::correlate) fn build(&self, id: &AnchorId, exec: &Exec, now: BootTime) -> Built {
-        let (stream, process) = (exec.stream.map(Part::Socket), exec.process.map(Part::Task));
+        let (stream, process) = (exec.stream.map(Dependency::Socket), exec.process.map(Dependency::Task));
         let sure = self.without_doubts(exec);
         let exec = sure.as_ref().unwrap_or(exec);
         let mut builder = Builder {
             state: self,
-            parts: Vec::from([Part::Exec(id.clone()), Part::Container(Arc::clone(&exec.container))]),
+            dependencies: Vec::from([Dependency::Exec(id.clone()), Dependency::Container(Arc::clone(&exec.container))]),
             wants: Vec::new(),
             gaps: Vec::new(),
             beyond: Vec::new(),
             far_gap: None,
         };
-        builder.parts.extend(stream.into_iter().chain(process));
+        builder.dependencies.extend(stream.into_iter().chain(process));
         let up = builder.upstream(exec);
         let (hops, links) = builder.path(exec, &up);
         builder.finish(id, exec, now, &up, hops, links)
@@ -92,7 +92,7 @@ impl State {
 
 pub(in crate::correlate) struct Builder<'a> {
     pub(in crate::correlate) state: &'a State,
-    pub(in crate::correlate) parts: Vec<Part>,
+    pub(in crate::correlate) dependencies: Vec<Dependency>,
     pub(in crate::correlate) wants: Vec<Want>,
     pub(in crate::correlate) gaps: Vec<Gap>,
     pub(in crate::correlate) beyond: Vec<(&'static str, SocketAddr)>,
@@ -193,7 +193,7 @@ impl Builder<'_> {
 
     /// The process at the other end of an accepted connection, and how it came to make that connection.
     fn previous(&mut self, far: SocketIdx) -> Option<Node> {
-        self.parts.push(Part::Socket(far));
+        self.dependencies.push(Dependency::Socket(far));
         let socket = self.state.sockets.get(far)?;
         let Some(near_idx) = socket.peer else {
             match (socket.peer_absent, socket.tuple) {
@@ -222,7 +222,7 @@ impl Builder<'_> {
 
     /// The process that has this connecting end, and how it came to make the connection.
     fn dialler(&mut self, near_idx: SocketIdx) -> Option<Node> {
-        self.parts.push(Part::Socket(near_idx));
+        self.dependencies.push(Dependency::Socket(near_idx));
         let near = self.state.sockets.get(near_idx)?;
         let Some(task) = near.owner else {
             self.gap(
@@ -331,7 +331,7 @@ impl Builder<'_> {
     }
 
     pub(in crate::correlate) fn hop(&mut self, task: TaskKey, role: Role) -> Hop {
-        self.parts.push(Part::Task(task));
+        self.dependencies.push(Dependency::Task(task));
         let process = self.state.processes.get(task);
         Hop {
             role,

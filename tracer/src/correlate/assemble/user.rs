@@ -7,7 +7,7 @@ use crate::correlate::{
     Correlator,
     limits::{AUDIT_CLOSED, AUDIT_OLDER, AUDIT_SETTLED, REQUEST_WITHIN, TICK},
     state::{
-        Part,
+        Dependency,
         anchor_id::AnchorId,
         anchors::{Exec, What},
         audit::{Command, CommandSource, Sought, UserMatch},
@@ -111,9 +111,9 @@ impl Builder<'_> {
         };
         // Whoever talks to the kubelet itself is in nobody's log. Of what is older, parts are known at first.
         let first = hops.first().map(|hop| hop.role);
-        let is_part = exec.preexisting && !matches!(first, Some(Role::Client | Role::Proxy));
+        let is_fragment = exec.preexisting && !matches!(first, Some(Role::Client | Role::Proxy));
         let early = !exec.preexisting && known.is_none() && now < exec.since.plus(AUDIT_SETTLED);
-        Some(Question { sought, due, early, asked: server.is_some() || is_part })
+        Some(Question { sought, due, early, asked: server.is_some() || is_fragment })
     }
 
     /// What kubectl was told to run: behind `--`.
@@ -170,7 +170,7 @@ impl Correlator {
     /// For these sessions the audit log says something else now.
     pub(in crate::correlate) fn reconsider(&mut self, sessions: impl IntoIterator<Item = AnchorId>) {
         for id in sessions {
-            self.touch(&Part::Exec(id));
+            self.touch(&Dependency::Exec(id));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::correlate::{
     Correlator,
     limits::{REFUSED_EVERY, ROOM_EVERY, START_WITHIN},
-    state::{Part, sockets::SocketIdx},
+    state::{Dependency, sockets::SocketIdx},
 };
 use crate::model::{BootTime, Change, Fact, LATE_START, Observation};
 
@@ -119,7 +119,7 @@ impl Correlator {
         self.next_room = self.now.plus(ROOM_EVERY);
         let (resting, processes) = (&self.resting, &self.state.processes);
         let gone = self.state.sockets.make_room(
-            |idx| resting.contains_key(&Part::Socket(idx)),
+            |idx| resting.contains_key(&Dependency::Socket(idx)),
             |task| processes.get(task).is_some_and(|process| process.exit.is_some()),
         );
         self.state.refused.add("sockets-full", gone.len() as u64);

@@ -4,7 +4,7 @@
 use crate::correlate::{
     Correlator, Open,
     limits::{ASKED_AFTER, ASKED_AGAIN, SNAPSHOT_TAKEN_IN},
-    state::{Part, anchor_id::AnchorId, anchors::What, kubectl::kept_open, sockets::SocketIdx},
+    state::{Dependency, anchor_id::AnchorId, anchors::What, kubectl::kept_open, sockets::SocketIdx},
 };
 use crate::model::{BootTime, GapCode, Role, Session, SocketInfo, SocketRole, TaskKey};
 
@@ -50,12 +50,12 @@ impl Correlator {
         if gone
             || self.served.contains(&task)
             || self.asked_for.contains_key(&task)
-            || self.resting.contains_key(&Part::Task(task))
+            || self.resting.contains_key(&Dependency::Task(task))
         {
             return;
         }
         // A session whose client is not known yet may be this one.
-        let may_be = |open: &Open| lacks_client(&open.session) && !self.is_abandoned(&open.parts);
+        let may_be = |open: &Open| lacks_client(&open.session) && !self.is_abandoned(&open.dependencies);
         if !is_request && self.open.values().any(may_be) {
             self.asking.insert((at.next_after(self.now, ASKED_AGAIN), task));
             return;
@@ -73,8 +73,10 @@ impl Correlator {
     }
 
     /// Whether a session that rests on these had a client whose connection is gone: it is nobody's who waits.
-    fn is_abandoned(&self, parts: &[Part]) -> bool {
-        let sockets = parts.iter().filter_map(|part| if let Part::Socket(idx) = part { Some(*idx) } else { None });
+    fn is_abandoned(&self, dependencies: &[Dependency]) -> bool {
+        let sockets = dependencies
+            .iter()
+            .filter_map(|dependency| if let Dependency::Socket(idx) = dependency { Some(*idx) } else { None });
         sockets.filter_map(|idx| self.state.sockets.get(idx)).any(|socket| {
             let here = socket.tuple.is_some_and(|tuple| self.state.sockets.stays_here(tuple));
             socket.role == Some(SocketRole::Accepted) && socket.peer.is_none() && socket.peer_absent && here
@@ -82,9 +84,13 @@ impl Correlator {
     }
 
     /// A session turned up that shows it.
-    pub(in crate::correlate) fn asked_is_shown(&mut self, id: &AnchorId, parts: &[Part]) {
-        let shown: Vec<TaskKey> =
-            self.asked_for.keys().copied().filter(|task| parts.binary_search(&Part::Task(*task)).is_ok()).collect();
+    pub(in crate::correlate) fn asked_is_shown(&mut self, id: &AnchorId, dependencies: &[Dependency]) {
+        let shown: Vec<TaskKey> = self
+            .asked_for
+            .keys()
+            .copied()
+            .filter(|task| dependencies.binary_search(&Dependency::Task(*task)).is_ok())
+            .collect();
         for task in shown {
             if let Some(asked) = self.asked_for.get(&task).cloned().filter(|asked| asked != id) {
                 self.asked_for.remove(&task);

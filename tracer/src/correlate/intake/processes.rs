@@ -6,7 +6,7 @@ use super::streams::by;
 use crate::correlate::{
     Correlator, limits,
     state::{
-        Part, State,
+        Dependency, State,
         anchor_id::AnchorId,
         anchors::{Exec, What},
         processes::Looked,
@@ -43,7 +43,7 @@ impl Correlator {
     pub(in crate::correlate) fn executed(&mut self, at: BootTime, task: TaskKey, info: &ProcessInfo) {
         self.watched.insert(task);
         self.state.processes.executed(task, info);
-        self.touch(&Part::Task(task));
+        self.touch(&Dependency::Task(task));
         let forked_for = self.state.execs.take_fork(task);
         match info.watched {
             Some(WatchAs::Contained) => self.contained(at, task, info),
@@ -163,7 +163,7 @@ impl Correlator {
             self.begun.push_back((at, id.clone()));
             self.ask_names(runc);
         }
-        self.touch(&Part::Exec(id.clone()));
+        self.touch(&Dependency::Exec(id.clone()));
         self.dirty.insert(id.clone());
     }
 
@@ -282,19 +282,19 @@ impl Correlator {
         exec.command = info.argv.as_slice().into();
         exec.command_truncated = info.argv_truncated;
         self.ask(Want::Process(task));
-        self.touch(&Part::Exec(id.clone()));
+        self.touch(&Dependency::Exec(id.clone()));
         self.dirty.insert(id);
     }
 
     /// runc may be gone before its process has run execve: both orders were seen, 30 µs apart.
     pub(in crate::correlate) fn exited(&mut self, at: BootTime, task: TaskKey, status: ExitStatus) {
         self.state.processes.exited(task, at, status);
-        self.touch(&Part::Task(task));
+        self.touch(&Dependency::Task(task));
         if let Some(id) = self.state.execs.by_process(task).cloned() {
             if let Some(exec) = self.state.execs.get_mut(&id) {
                 exec.exit = exec.exit.or(Some((at, status)));
             }
-            self.touch(&Part::Exec(id.clone()));
+            self.touch(&Dependency::Exec(id.clone()));
             self.dirty.insert(id);
         } else if let Some(id) = self.state.execs.by_runc(task).cloned() {
             let mut pid_file = None;
@@ -309,7 +309,7 @@ impl Correlator {
             if let Some(path) = pid_file {
                 self.ask(Want::PidFile(path));
             }
-            self.touch(&Part::Exec(id.clone()));
+            self.touch(&Dependency::Exec(id.clone()));
             self.dirty.insert(id);
         }
     }
@@ -326,7 +326,7 @@ impl Correlator {
             && let Some(exec) = self.state.execs.get_mut(&id)
         {
             exec.pid_file_says = pid;
-            self.touch(&Part::Exec(id));
+            self.touch(&Dependency::Exec(id));
             return;
         }
         let (Some(shim), Some(pid), Some((container, id))) = (shim, pid, path.as_str().and_then(parse_pid_file)) else {
@@ -351,7 +351,7 @@ impl Correlator {
     pub(in crate::correlate) fn current_task_found(&mut self, task: TaskKey) {
         for idx in self.unowned.remove(&(task.host, task.tgid)).unwrap_or_default() {
             self.state.sockets.set_owner(idx, task);
-            self.touch(&Part::Socket(idx));
+            self.touch(&Dependency::Socket(idx));
         }
         let Some(id) = self.state.execs.by_pid(task.host, task.tgid).cloned() else { return };
         let Some(info) = self.state.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };

@@ -284,8 +284,8 @@ impl Correlator {
         let touched = self.state.audits.forget(standing_in);
         self.reconsider(touched);
         let Some(open) = self.open.remove(standing_in) else { return };
-        for part in &open.parts {
-            self.unrest(part, standing_in);
+        for dependency in &open.dependencies {
+            self.unrest(dependency, standing_in);
         }
         // The session is named now: its id has to be final.
         self.state.execs.identify(&self.state.hosts, id, BootTime(u64::MAX));

@@ -322,7 +322,7 @@ pub(in crate::correlate) struct DaemonConnection {
 
 /// Something that a session was put together from: when it changes, the session is put together again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(in crate::correlate) enum Part {
+pub(in crate::correlate) enum Dependency {
     Task(TaskKey),
     Socket(SocketIdx),
     Exec(AnchorId),
