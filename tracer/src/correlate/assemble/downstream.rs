@@ -1,4 +1,5 @@
-//! The path from the runtime downwards: shim, runc, process; what an attached or forwarded stream leads to.
+//! Walks a session downstream, from the runtime to shim, runc and process, or to the target of a forwarded
+//! stream.
 
 use smallvec::smallvec;
 
@@ -16,7 +17,7 @@ use crate::model::{
 };
 
 impl Builder<'_> {
-    /// Hops and links below the runtime.
+    /// Adds hops and links below the runtime.
     pub(in crate::correlate) fn below(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         match exec.what {
             What::Leg | What::Beside => {}
@@ -31,7 +32,7 @@ impl Builder<'_> {
         }
     }
 
-    /// What kubectl asked for leads no farther than to the API server, by any of its connections.
+    /// Adds a kubectl's connections to the API server, and a gap: none of them leads any farther.
     fn not_passed_on(&mut self, hops: &[Hop], links: &mut Vec<Link>) {
         let Some(client) = hops.iter().position(|hop| hop.role == Role::Client) else { return };
         let (Some(task), server) = (hops.get(client).map(|hop| hop.task), hops.get(client + 1).map(|hop| hop.task))
@@ -56,9 +57,10 @@ impl Builder<'_> {
         self.gap_at(GapCode::Unjoined, (last, last), text);
     }
 
-    /// Shim, runc, process.
+    /// Adds shim, runc and process.
     fn started(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         let runtime = hops.len() - 1;
+        // An exec that was seen from its start has its runc before anything else below the runtime.
         if exec.runc.is_none() && !exec.preexisting {
             self.gap_at(GapCode::RuncUnknown, (runtime, runtime), "the runtime has not started the command yet");
             return;
@@ -66,6 +68,8 @@ impl Builder<'_> {
         let (confidence, evidence) = stream_to_command(exec);
         match exec.shim {
             Some(shim) if Some(shim) != exec.runtime => {
+                // dockerd has containerd between itself and the shim. A start's path already contains
+                // containerd.
                 if let Some(between) = self.between(exec.runtime, shim).filter(|_| exec.what != What::Start) {
                     let hop = self.hop(between, Role::Runtime);
                     hops.push(hop);
@@ -77,7 +81,8 @@ impl Builder<'_> {
                     What::Start | What::Unnamed if self.forked(exec.runtime, shim) => {
                         links.push(link(runtime, to, LinkKind::Fork, Confidence::Exact, smallvec![Evidence::Fork]));
                     }
-                    // The FIFOs of a stranger's exec are none of the runtime's: it has the shim told over their standing connection.
+                    // The FIFOs of a foreign client's exec are not the runtime's. The runtime instructs the shim
+                    // over their shared connection.
                     What::Local | What::Start => {}
                     What::Exec
                     | What::Unnamed
@@ -95,6 +100,7 @@ impl Builder<'_> {
         let parent = hops.len() - 1;
         self.run(exec, parent, hops, links);
         let state = self.state;
+        // Further containers of the same shim hang below the same hop.
         for id in &exec.beside {
             self.dependencies.push(Dependency::Exec(id.clone()));
             if let Some(beside) = state.execs.get(id) {
@@ -103,13 +109,14 @@ impl Builder<'_> {
         }
     }
 
-    /// runc, which somebody started, and what it started.
+    /// Adds runc and its process below hop `parent`.
     fn run(&mut self, exec: &Exec, parent: usize, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         if let Some(runc) = exec.runc {
             let hop = self.hop(runc, Role::Runc);
             hops.push(hop);
             let to = hops.len() - 1;
             let (confidence, evidence) = stream_to_command(exec);
+            // The link into runc: a fork by the shim, a fork by the runtime itself, or FIFOs alone.
             links.push(match exec.shim {
                 Some(shim) if Some(shim) != exec.runtime => {
                     let forked = if exec.shim_forked { Confidence::Exact } else { Confidence::Strong };
@@ -125,6 +132,7 @@ impl Builder<'_> {
         self.process(exec, hops, links);
     }
 
+    /// Adds the process in the container, or a gap with the reason why it is missing.
     fn process(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         let last = hops.len() - 1;
         let Some(process) = exec.process else {
@@ -142,7 +150,7 @@ impl Builder<'_> {
         };
         let hop = self.hop(process, Role::Process);
         hops.push(hop);
-        // Where the process has ended before its cgroup was read, what verified daemons started stands.
+        // If the cgroup was not read before the process exited, the fork by verified daemons is proof enough.
         let is_elsewhere = self.is_elsewhere(exec, process);
         if is_elsewhere {
             let text = "the cgroup of this process does not name the container: that it runs there is not proved";
@@ -152,17 +160,18 @@ impl Builder<'_> {
         let says_so = exec.pid_file_says == Some(process.tgid);
         let evidence = match exec.runc {
             Some(_) if says_so => smallvec![Evidence::Fork, Evidence::PidFile],
-            // Not seen to be started: runc's child, in the right container.
+            // Its start was not seen: it is runc's child, in the right container.
             Some(_) if exec.process_since.is_none() => smallvec![Evidence::Fork, Evidence::Cgroup],
             Some(_) => smallvec![Evidence::Fork],
-            // runc is gone: the shim's child that its pid file names, in the right container.
+            // runc is gone: the process is the shim's child with the pid of the pid file, in the right
+            // container.
             None => smallvec![Evidence::PidFile, Evidence::Cgroup],
         };
         links.push(link(last, last + 1, LinkKind::Exec, confidence, evidence));
     }
 
-    /// Whether the cgroup of that process was read and does not name the container. Nothing is known of the cgroups of a runtime
-    /// whose socket the user named.
+    /// True if the cgroup of the process is known and does not name the container. Runtimes on a socket path
+    /// given by the user may use unknown cgroup layouts, so their processes never count.
     fn is_elsewhere(&self, exec: &Exec, process: TaskKey) -> bool {
         let cgroup = self.state.processes.get(process).and_then(|process| process.cgroup.as_ref());
         let Some(path) = cgroup else { return false };
@@ -172,7 +181,8 @@ impl Builder<'_> {
         is_conventional && !names_container(path, &exec.container)
     }
 
-    /// containerd between dockerd and the shim: dockerd has it start the command.
+    /// containerd between dockerd and the shim, if there is exactly one such process. dockerd has it start the
+    /// command.
     pub(in crate::correlate) fn between(&self, runtime: Option<TaskKey>, shim: TaskKey) -> Option<TaskKey> {
         let runtime = runtime?;
         let connections = &self.state.daemon_connections;
@@ -185,7 +195,7 @@ impl Builder<'_> {
         found.filter(|_| second.is_none()).map(|(from, _)| *from)
     }
 
-    /// A stream that no exec has claimed: connections that the runtime makes for it, or the container it is attached to.
+    /// Adds the targets of a stream without an exec: connections that the runtime makes for it (port-forward).
     fn forwarded(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         let runtime = hops.len() - 1;
         let Some(stream) = exec.stream else { return };
@@ -204,6 +214,7 @@ impl Builder<'_> {
         }
     }
 
+    /// Requests the peer of a connection, unless a search has already failed.
     fn ask_for_peer(&mut self, near: SocketIdx) {
         let Some(socket) = self.state.sockets.get(near) else { return };
         if let (Some(tuple), false) = (socket.tuple, socket.peer_absent) {
@@ -212,8 +223,8 @@ impl Builder<'_> {
     }
 }
 
-/// How the stream's command is known: same goroutine, stream → FIFOs named by the exec id; the same exec id, FIFOs →
-/// arguments of runc.
+/// Confidence and evidence of the step from stream to command. The same goroutine leads from the stream to FIFOs
+/// named by the exec id; the same exec id leads from the FIFOs to runc's arguments.
 fn stream_to_command(exec: &Exec) -> (Confidence, Proofs) {
     let mut evidence = Proofs::new();
     let mut confidence = Confidence::Exact;
@@ -223,7 +234,8 @@ fn stream_to_command(exec: &Exec) -> (Confidence, Proofs) {
         confidence = if by == Evidence::Goroutine || (by == Evidence::Memory && exec.stream_copied) {
             Confidence::Exact
         } else if by == Evidence::Thread {
-            // Where threads serve streams by turns, what one received last may be another's: only order in time.
+            // Threads may serve streams by turns, so the last receive can belong to another stream: only order
+            // in time.
             Confidence::Weak
         } else {
             Confidence::Strong

@@ -1,4 +1,4 @@
-//! What a session is, where it leads, whether it is over.
+//! Outcome of building a session: its kind, its target, and its end.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use crate::model::{
 };
 
 impl State {
-    /// Adds what became known after a session was told to be closed, which it is with its first connection and its command: how its
-    /// client ended, and what the other connections had received by their end.
+    /// Adds facts from after the close: exit status of the client, and byte counts of the other connections. A
+    /// session counts as closed as soon as its first connection and its command have ended.
     pub(in crate::correlate) fn add_late(&self, session: &mut Session) {
         if let Some(client) = session.hops.first_mut().filter(|hop| hop.role == Role::Client) {
             let exit = self.processes.get(client.task).and_then(|process| process.exit);
@@ -35,6 +35,7 @@ impl State {
 }
 
 impl Builder<'_> {
+    /// Completes the session from its hops and links.
     pub(in crate::correlate) fn finish(
         mut self,
         id: &AnchorId,
@@ -46,6 +47,7 @@ impl Builder<'_> {
     ) -> Built {
         let kind = self.kind(exec, &hops, &links);
         let mut ending = self.ending(exec, up, now);
+        // Complete: every hop of this host is there, and neither losses nor a late attach put the kind in doubt.
         let complete = self.is_complete(exec, kind, &hops)
             && !self.may_lack_something(exec)
             && !self.may_be_a_half(exec)
@@ -54,6 +56,7 @@ impl Builder<'_> {
             self.gap(GapCode::LostEvents, None, "records were lost while this session was open");
         }
         let target = self.target(exec);
+        // An end waits until the audit log can have named the user.
         let question = self.question(exec, up, &hops, kind, &target, now);
         if let Some(question) = &question {
             let held =
@@ -64,6 +67,7 @@ impl Builder<'_> {
             let due = question.due.filter(|due| now < *due);
             ending.again_at = ending.again_at.into_iter().chain(held).chain(due).min();
         }
+        // The connections closed, and the process is still there.
         let runs_on = exec.process.filter(|_| exec.exit.is_none() && self.process_gone(exec).is_none());
         if let (Some(_), Some(process)) = (ending.closed_at, runs_on) {
             let at = hops.len().saturating_sub(1);
@@ -73,13 +77,14 @@ impl Builder<'_> {
         }
         let first_leg = up.last().and_then(|node| node.outbound).and_then(|idx| self.state.sockets.get(idx));
         let client = hops.first().filter(|hop| hop.role == Role::Client);
-        // What a proxy dialled with is no client's: who is behind it is not known yet.
+        // Local address of the client's connection. A proxy's address is not the client's: its client is
+        // unknown.
         let client_end = first_leg.filter(|_| client.is_some()).and_then(|near| near.tuple).map(|tuple| tuple.local);
         let beyond_end = self.beyond.iter().find(|(side, _)| *side == "client").map(|(_, address)| *address);
         let mut opened_at = first_leg.map_or(exec.since, |near| near.since.min(exec.since));
         if exec.preexisting {
-            // When it began was not seen; its command, or what starts it, is as old, to the tick, and so is a kubectl. Another
-            // program may have run for months.
+            // The begin was not observed. Command, runc and kubectl are as old as the session, to the clock
+            // tick. Another kind of client may have run for months.
             let kubectl = client.filter(|hop| is_kubectl(&hop.process) || self.state.kubectl_says(hop).is_some());
             let kubectl = kubectl.map(|hop| hop.task);
             let began = exec.process.into_iter().chain(exec.runc).chain(kubectl);
@@ -95,7 +100,7 @@ impl Builder<'_> {
             kind,
             state: if ending.closed_at.is_some() { SessionState::Closed } else { SessionState::Open },
             opened_at,
-            // An end that is told with a time before the session is damage, or a clock that was set.
+            // A close before the open stems from a damaged recording, or from a clock that was set.
             closed_at: ending.closed_at.map(|closed| closed.max(opened_at)),
             last_seen: now,
             preexisting: exec.preexisting,
@@ -121,11 +126,11 @@ impl Builder<'_> {
         Built { session, dependencies, wants: self.wants, again_at: ending.again_at, question }
     }
 
-    /// The command that was asked for, and whether it was cut. The process may run another program by now, unless its first execve was
-    /// seen; kubectl's arguments stay.
+    /// Requested command, and whether it was cut. A process may have run another program since, unless its first
+    /// execve was observed. Arguments of kubectl stay.
     fn command(&self, exec: &Exec, client: Option<&Hop>) -> (Arc<[RawText]>, bool) {
         if let Some(kubectl) = client.filter(|_| exec.what == What::Request) {
-            // Nothing else runs for a request than kubectl.
+            // A request runs nothing but kubectl.
             return (kubectl.process.argv.as_slice().into(), kubectl.process.argv_truncated);
         }
         let is_seen = !exec.command.is_empty() && !exec.preexisting;
@@ -139,7 +144,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Where a path leads that leaves this host before its container: kubectl's arguments say so.
+    /// Target of a path that leaves this host before its container, from kubectl's arguments.
     fn target_said(&self, exec: &Exec, client: Option<&Hop>) -> Option<Arc<Target>> {
         let client = client.filter(|_| matches!(exec.what, What::Asked | What::Leg))?;
         let call = self.state.kubectl(client.task, &client.process)?;
@@ -149,7 +154,7 @@ impl Builder<'_> {
         known.then(|| Arc::new(Target { namespace, pod, container, said_by_client: true, ..Target::default() }))
     }
 
-    /// Whether every hop from client to process that can be on this host is there.
+    /// True if every hop from client to process that can be on this host is there.
     fn is_complete(&self, exec: &Exec, kind: Kind, hops: &[Hop]) -> bool {
         let ends = exec.process.is_some() || exec.start_failed.is_some();
         match exec.what {
@@ -158,24 +163,24 @@ impl Builder<'_> {
                 exec.leaves_by.is_some_and(|leg| self.state.sockets.get(leg).is_some_and(|leg| leg.peer.is_none()))
             }
             What::Request => hops.iter().any(|hop| hop.role == Role::Etcd),
-            // Where the API server is another host's, kubectl and its connection are all there is.
+            // If the API server is on another host, kubectl and its connection are the whole path.
             What::Asked => {
                 exec.leaves_by.is_some_and(|leg| self.state.sockets.get(leg).is_some_and(|leg| leg.peer_absent))
             }
-            // What is forwarded comes and goes.
+            // Forwarded connections come and go.
             What::Stream => kind == Kind::PortForward,
         }
     }
 
-    /// Whether what it is rests on what was not seen, and records were lost.
+    /// True if lost records may change the kind.
     fn may_lack_something(&self, exec: &Exec) -> bool {
         let losses = &self.state.losses;
         match exec.what {
-            // It, and the end of its other half.
+            // The kubelet's end may have been lost.
             What::Leg => losses.since(exec.since),
-            // The runtime's FIFOs, made right before `runc exec`.
+            // The runtime's FIFOs, made right before `runc exec`, may have been lost.
             What::Local => losses.between(exec.since.minus(LOSS_TOLD_WITHIN), exec.since),
-            // The connection that it was made for.
+            // Its own connection is in doubt.
             What::Exec if exec.stream_doubted => true,
             What::Exec => {
                 let from = exec.since.minus(STREAM_WITHIN);
@@ -186,7 +191,8 @@ impl Builder<'_> {
         }
     }
 
-    /// Whether what it is rests on what was over before its runtime was watched, or was looked at: its FIFOs, its stream.
+    /// True if the kind rests on acts from before attach or scan: the FIFOs, or the stream, may have been
+    /// missed.
     fn may_be_a_half(&self, exec: &Exec) -> bool {
         let runtime = exec.runtime.and_then(|runtime| self.state.processes.get(runtime));
         let looked = runtime.map(|runtime| runtime.looked).unwrap_or_default();
@@ -200,11 +206,14 @@ impl Builder<'_> {
         }
     }
 
+    /// Kind of the session. Adds a gap where the facts leave several kinds.
     fn kind(&mut self, exec: &Exec, hops: &[Hop], links: &[Link]) -> Kind {
-        // The client says it itself, where it is on this host and is kubectl.
+        // kubectl's own arguments decide, if the client is a kubectl on this host.
         let client = hops.first().filter(|hop| hop.role == Role::Client);
         let said = client.and_then(|client| self.state.kubectl_says(client));
         match exec.what {
+            // Without FIFOs of the runtime the exec was requested by another client, unless FIFOs may have been
+            // missed.
             What::Local if self.may_lack_something(exec) => self
                 .kind_unknown("whether the kubelet asked for it is not known: what the runtime did for it may be lost"),
             What::Local if self.may_be_a_half(exec) => self.kind_unknown(
@@ -214,11 +223,13 @@ impl Builder<'_> {
             What::Asked => said.unwrap_or(Kind::Exec),
             What::Request => Kind::Request,
             What::Start | What::Beside => Kind::Start,
+            // Only one leg is on this host.
             What::Leg => said.unwrap_or_else(|| {
                 self.kind_unknown(
                     "exec, attach or port-forward: which of them, and what runs, is seen on the node alone",
                 )
             }),
+            // Forwarded connections prove a port-forward, a container's own output proves an attach.
             What::Stream if links.iter().any(|link| link.kind == LinkKind::Tcp && self.is_below(hops, link)) => {
                 Kind::PortForward
             }
@@ -252,35 +263,49 @@ impl Builder<'_> {
         }
     }
 
-    /// Attached: to what runs in the container since its start.
+    /// Adds a gap: an attached stream leads to the container's first process, which is not looked for.
     fn first_process_unknown(&mut self, hops: &[Hop]) {
         let last = hops.len().saturating_sub(1);
         self.gap_at(GapCode::ProcessUnknown, (last, last), "the container's first process is not looked for");
     }
 
+    /// Adds a gap with the reason, and takes the session for an exec.
     fn kind_unknown(&mut self, text: &str) -> Kind {
         self.gap(GapCode::KindUnknown, None, text);
         Kind::Exec
     }
 
+    /// True if the link leads to a forwarded connection's server.
     fn is_below(&self, hops: &[Hop], link: &Link) -> bool {
         hops.get(link.to).is_some_and(|hop| hop.role == Role::Process)
     }
 
+    /// Kind of an exec that a runtime was asked for: exec, cp, probe (CRI ExecSync) or local.
+    ///
+    /// The stream decides: kubectl's exec has one, a probe has none. Each step below handles one reason for
+    /// which a stream may be missing or wrong.
     fn kind_of_exec(&mut self, exec: &Exec, hops: &[Hop], said: Option<Kind>) -> Kind {
+        // 1. Losses put its stream in doubt: exec and probe look the same.
         if exec.stream_doubted {
             return self.kind_unknown("exec or probe: whether the connection is its own is not known");
         }
+        // `kubectl cp` is an exec of tar.
         let copies = is_tar_of_cp(&exec.command);
+        // 2. No stream is known.
         if exec.stream.is_none() && !exec.stream_ambiguous {
+            // 2a. Its stream may be among lost records.
             if self.may_lack_something(exec) {
                 return self.kind_unknown("exec or probe: what is known of its connection may be lost");
             }
+            // 2b. Its stream may be from before attach.
             if self.may_be_a_half(exec) {
                 return self.kind_unknown(
                     "exec or probe: it was being started when the tracer began to look, and was soon over",
                 );
             }
+            // 2c. No unclaimed stream can be its own. A process that a runtime started in the foreground, or one
+            // left behind by its client, is an exec. A process that runs for longer than probes may is
+            // undecided. Anything else is a probe.
             if !exec.may_have_stream {
                 if exec.is_foreground() || self.is_left_by_its_client(exec) {
                     return if copies { Kind::Cp } else { Kind::Exec };
@@ -292,6 +317,7 @@ impl Builder<'_> {
                 }
                 return Kind::Probe;
             }
+            // 2d. An unclaimed older stream may be its own. Without input it may still be a probe.
             if exec.by_cri && !self.state.reads(exec) {
                 self.gap(
                     GapCode::KindUnknown,
@@ -299,7 +325,7 @@ impl Builder<'_> {
                     "exec or probe: it takes no input, and which of the runtime's connections serves it, if any, is not known",
                 );
             }
-            // dockerd hands what a process prints from goroutine to goroutine: no act joins the two.
+            // dockerd passes output from goroutine to goroutine, so no act joins the two.
             let text = if exec.shim.is_some_and(|shim| self.between(exec.runtime, shim).is_some()) {
                 "which of dockerd's connections this serves is told only of sessions seen from their start"
             } else {
@@ -308,33 +334,37 @@ impl Builder<'_> {
             self.gap_at(GapCode::Unjoined, (0, 0), text);
             return if copies { Kind::Cp } else { Kind::Exec };
         }
+        // 3. A stream is known. With dockershim or cri-dockerd the connection to dockerd looks the same for exec
+        // and probe.
         let hijacked =
             exec.stream.is_some_and(|idx| self.state.sockets.get(idx).is_some_and(|socket| socket.unix.is_some()));
-        // dockershim in the kubelet; cri-dockerd, which listens as a runtime.
+        // The kubelet serves the stream (dockershim), or another runtime does (cri-dockerd listens as one).
         let by_kubelet = hops.iter().any(|hop| hop.role == Role::Kubelet)
             || hops.first().is_some_and(|hop| hop.role == Role::Runtime && Some(hop.task) != exec.runtime);
         if hijacked && by_kubelet && !hops.iter().any(|hop| hop.role == Role::ApiServer) && self.beyond.is_empty() {
-            // dockershim: a probe's connection looks like an exec's, but there is no stream that it could serve.
+            // The kubelet has no unserved stream that this connection could serve: a probe.
             if !exec.reads() && !self.state.has_unserved_stream(exec) {
                 self.gaps.retain(|gap| gap.code != GapCode::Unjoined);
                 return Kind::Probe;
             }
+            // It ended without any output that would name its stream.
             if !exec.reads() && exec.exit.is_some() {
                 self.gap(GapCode::KindUnknown, None, "a probe, or an exec that printed nothing");
                 return Kind::Probe;
             }
         }
+        // 4. The client is connected to the runtime itself: docker, crictl.
         let direct = hops.first().is_some_and(|hop| hop.role == Role::Client)
             && hops.get(1).is_some_and(|hop| hop.role == Role::Runtime);
         if direct {
             return Kind::Local;
         }
-        // The client knows better than the command looks.
+        // 5. kubectl's arguments are better evidence than the command.
         if said.map_or(copies, |kind| kind == Kind::Cp) { Kind::Cp } else { Kind::Exec }
     }
 
-    /// Whether somebody asked for it who is gone: it is no probe's, which take no input and are read by the runtime up to their end,
-    /// and no connection of the runtime's streaming server, which was looked at, can be its own.
+    /// True if the client of this older exec is gone. A probe takes no input, and the runtime reads its output
+    /// to the end. No connection of the runtime's streaming server, which was scanned, can belong to this exec.
     fn is_left_by_its_client(&self, exec: &Exec) -> bool {
         let server = exec.runtime.and_then(|runtime| self.state.processes.get(runtime));
         exec.preexisting
@@ -344,14 +374,14 @@ impl Builder<'_> {
             && !self.state.losses.since(exec.since)
     }
 
-    /// Whether it had run for longer, when it was found, than the kubelet waits for most probes.
+    /// True if the process had already run for longer at its discovery than the kubelet waits for most probes.
     fn outlasts_probes(&self, exec: &Exec) -> bool {
         let started = exec.process.map(|task| BootTime(task.start_ns()));
         exec.preexisting && exec.by_cri && started.is_some_and(|at| exec.since.since(at) >= LONG_PROBE)
     }
 
-    /// Whether the command gets input: its FIFOs say so, or what the runtime started for it. With a terminal alone, kubectl's
-    /// own arguments do.
+    /// True if the command gets input. Its FIFOs decide, then the arguments of its monitor. With a terminal
+    /// alone, kubectl's arguments decide.
     fn stdin(&self, exec: &Exec, client: Option<&Hop>) -> Option<bool> {
         let has_input = || exec.streams.contains("stdin") || self.state.has_input(exec);
         let by_fifos = (!exec.streams.is_empty()).then(has_input);
@@ -360,6 +390,7 @@ impl Builder<'_> {
         by_fifos.or(exec.stdin).or_else(by_client)
     }
 
+    /// Target container with the names known for it. Adds a gap if a search found no names.
     fn target(&mut self, exec: &Exec) -> Arc<Target> {
         if exec.container.is_empty() {
             return Arc::default();
@@ -371,7 +402,7 @@ impl Builder<'_> {
             Some(None) => {
                 self.gap(GapCode::NamesUnknown, None, "no file of the runtime on this host names this container");
             }
-            // Recordings of earlier versions hold no question for the names of an exec that has no id.
+            // Recordings of earlier versions contain no query for the names of an exec without an id.
             None if exec.what == What::Unnamed && by_cgroup.is_some() => {
                 self.gap(GapCode::NamesUnknown, None, "nothing that was reported names this container");
             }
@@ -386,14 +417,14 @@ impl Builder<'_> {
         })
     }
 
-    /// UID of the pod, as the cgroup of the exec's process has it.
+    /// UID of the pod, from the cgroup of the exec's process.
     fn pod_uid(&self, exec: &Exec) -> Option<String> {
         let process = self.state.processes.get(exec.process?)?;
         let container = process.info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup)?;
         container.pod_uid.filter(|_| *container.id == *exec.container)
     }
 
-    /// What kubectl asked for is over when kubectl is, or the last of its connections.
+    /// End of a pending request: kubectl exited, or its last connection closed.
     fn ending_of_asked(&self, exec: &Exec) -> Ending {
         let call = exec.leaves_by.and_then(|idx| self.state.sockets.get(idx));
         let task = call.and_then(|call| call.owner);
@@ -404,7 +435,7 @@ impl Builder<'_> {
         Ending { closed_at, exit: closed_at.map(|_| unknown), again_at: None }
     }
 
-    /// A request is over when kubectl is, and ended as kubectl did.
+    /// End of an API request: kubectl's exit, with its status.
     fn ending_of_request(&self, exec: &Exec, now: BootTime) -> Ending {
         let call = exec.leaves_by.and_then(|idx| self.state.sockets.get(idx));
         let task = call.and_then(|call| call.owner);
@@ -421,7 +452,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Whether it is over, since when, and how it ended.
+    /// End of the session: time and exit status, or the time at which to check again.
     fn ending(&self, exec: &Exec, up: &[Node], now: BootTime) -> Ending {
         if exec.what == What::Asked {
             return self.ending_of_asked(exec);
@@ -429,10 +460,12 @@ impl Builder<'_> {
         if exec.what == What::Request {
             return self.ending_of_request(exec, now);
         }
+        // First close of any connection on the path.
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
         let is_tcp = |idx: SocketIdx| self.state.sockets.get(idx).is_some_and(|socket| socket.tuple.is_some());
         let has_tcp = ends.clone().any(is_tcp);
         let first_closed = ends.filter_map(|idx| self.state.sockets.get(idx)?.closed).min();
+        // End of the process, from a record.
         let exit = match (exec.exit, exec.start_failed) {
             (Some((_, status)), _) => Some(SessionExit::from(status)),
             (None, Some(_)) => Some(SessionExit { code: None, signal: None, reason: ExitReason::StartFailed }),
@@ -441,45 +474,55 @@ impl Builder<'_> {
         let unknown = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
         let ended = exec.exit.map(|(at, _)| at).or(exec.start_failed);
         let gone = self.process_gone(exec).filter(|_| ended.is_none());
-        // The record of the end, which tells how the process ended, may be on its way.
+        // No record reports the exit, but the process is gone. Wait for a late record, which has the exit
+        // status.
         let told_by = gone.map(|at| at.plus(CLOSE_GRACE)).filter(|told_by| now < *told_by);
         let (ended, exit) = match gone {
             Some(at) if told_by.is_none() => (Some(at), Some(unknown)),
             _ => (ended, exit),
         };
+        // A session ends with the later of the first close and the process.
         match (first_closed, ended) {
             (Some(closed), Some(ended)) => Ending { closed_at: Some(closed.max(ended)), exit, again_at: None },
-            // No connection to close: CRI ExecSync, or none that is known to be its own. When unix connections close nothing tells.
+            // No connection can close: CRI ExecSync, or an exec whose stream is unknown. No record reports the
+            // close of unix connections.
             (None, Some(ended)) if exec.stream.is_none() || !has_tcp => {
                 Ending { closed_at: Some(ended), exit, again_at: None }
             }
-            // What ran is not on this host, nor how it ended.
+            // The process is on another host, so its exit is unknown.
             (Some(closed), None) if exec.leaves_by.is_some() => {
                 Ending { closed_at: Some(closed), exit: Some(unknown), again_at: None }
             }
+            // The process outlives its connections.
             (Some(closed), None) if now.since(closed) >= CLOSE_GRACE => {
                 Ending { closed_at: Some(closed), exit: Some(unknown), again_at: None }
             }
             (Some(closed), None) => Ending { closed_at: None, exit: None, again_at: Some(closed.plus(CLOSE_GRACE)) },
-            // The process is gone, its connections stand: open (a child may hold its output).
+            // The process ended but its connections stand: the session is open, because a child may hold its
+            // output.
             (None, _) => Ending { closed_at: None, exit: None, again_at: told_by },
         }
     }
 
-    /// When the process was found to be gone, where no record told of its end.
+    /// Time at which a search found the process gone without a record of its exit.
     fn process_gone(&self, exec: &Exec) -> Option<BootTime> {
         exec.process.filter(|_| exec.exit.is_none()).and_then(|task| self.state.processes.get(task)?.gone)
     }
 }
 
+/// End of a session.
 struct Ending {
+    /// Time of the end; `None` while open.
     closed_at: Option<BootTime>,
+    /// Exit of the process; `None` while open.
     exit: Option<SessionExit>,
+    /// Time at which the end may change without a new fact.
     again_at: Option<BootTime>,
 }
 
-/// The commands that `kubectl cp` runs (staging/src/k8s.io/kubectl, pkg/cmd/cp/cp.go): `tar cf - PATH` to read,
-/// `tar -xmf -`, with `-C DIR` where one is named, to write; `--idx-same-permissions --idx-same-owner` on request.
+/// True for the commands that `kubectl cp` runs (staging/src/k8s.io/kubectl, pkg/cmd/cp/cp.go): `tar cf - PATH`
+/// to read, `tar -xmf -` to write, with `-C DIR` if a directory is given, and `--no-same-permissions
+/// --no-same-owner` on request.
 fn is_tar_of_cp(command: &[RawText]) -> bool {
     let words: Vec<&str> = command.iter().filter_map(RawText::as_str).collect();
     matches!(

@@ -1,27 +1,29 @@
-//! Who is who: from listening sockets and acts, not from names.
+//! Role of a process, derived from listening sockets and acts, never from names.
 
 use std::collections::BTreeSet;
 
 use crate::model::{Places, Role};
 
-/// What was seen of a process on the way to a runtime.
+/// Facts about a process on the path to a runtime.
 pub(in crate::correlate) struct Seen<'a> {
-    /// Local port of the connection that it passes on; `None` where it began the outbound one, or that is not known.
+    /// Local port of the connection that it passes on; `None` if it began the outbound connection, or the
+    /// inbound one is unknown.
     pub(in crate::correlate) inbound_port: Option<u16>,
-    /// It connected to itself there.
+    /// Set when the process is its own peer on the inbound connection.
     pub(in crate::correlate) from_itself: bool,
     /// Ports on which it listens.
     pub(in crate::correlate) ports: &'a BTreeSet<u16>,
-    /// It may be the API server, or a kubelet, by whose process it is.
+    /// Set when its user and user namespace allow it to be an API server.
     pub(in crate::correlate) may_be_apiserver: bool,
+    /// Set when its user and user namespace allow it to be a kubelet.
     pub(in crate::correlate) may_be_kubelet: bool,
-    /// It listens on a runtime's socket, or serves a kubelet's connection by one of its own to a runtime.
+    /// Set when it listens on a runtime's socket, or serves a kubelet with a connection of its own to a runtime.
     pub(in crate::correlate) is_runtime: bool,
-    /// Where its outbound connection goes.
+    /// Remote port of its outbound connection.
     pub(in crate::correlate) dialled_port: Option<u16>,
 }
 
-/// What that process is.
+/// Role of a process with these facts.
 pub(in crate::correlate) fn role_of(places: &Places, seen: &Seen<'_>) -> Role {
     let by_port = |port: u16| {
         if places.is_kubelet_port(port) {
@@ -32,20 +34,20 @@ pub(in crate::correlate) fn role_of(places: &Places, seen: &Seen<'_>) -> Role {
             None
         }
     };
-    // Where it listens itself.
+    // Role by a port of its own.
     let own = |port: u16| {
         by_port(port).filter(|role| if *role == Role::Kubelet { seen.may_be_kubelet } else { seen.may_be_apiserver })
     };
     let listens_as = |role: Role| seen.ports.iter().any(|port| own(*port) == Some(role));
     let dials = seen.dialled_port.and_then(by_port);
-    // One process may be both (k3s, MicroShift): kubelets dial runtimes, API servers dial kubelets and, by way of a tunnel,
-    // themselves.
+    // One process may be both kubelet and API server (k3s, MicroShift). Kubelets dial runtimes. API servers dial
+    // kubelets, and through a tunnel themselves.
     let listens = || {
         let likely = if dials.is_some() { [Role::ApiServer, Role::Kubelet] } else { [Role::Kubelet, Role::ApiServer] };
         likely.into_iter().find(|role| listens_as(*role))
     };
     match seen.inbound_port {
-        // A role belongs to the socket: in k3s one process is both.
+        // The role belongs to the socket: in k3s one process is both.
         Some(port) => match own(port) {
             Some(role) => role,
             // cri-dockerd, between kubelet and dockerd.
@@ -55,7 +57,8 @@ pub(in crate::correlate) fn role_of(places: &Places, seen: &Seen<'_>) -> Role {
             None => Role::Proxy,
         },
         None => match listens() {
-            // Clients talk to API servers: what comes to a kubelet comes from one, or through a tunnel (k3s: to its own).
+            // Clients connect to API servers. A connection to a kubelet comes from an API server, or through a
+            // tunnel (k3s: to its own kubelet).
             Some(Role::Kubelet) if dials == Some(Role::Kubelet) => Role::Proxy,
             Some(role) => role,
             None if seen.is_runtime => Role::Runtime,

@@ -6,20 +6,21 @@ use crate::model::{Role, TaskKey};
 
 /// The kubelet's cgroups: `/kubepods/…`, `/kubepods.slice/…`.
 const KUBEPODS: &str = "kubepods";
-/// containerd, dockerd and cri-dockerd, one before the other.
+/// Longest chain of runtimes: cri-dockerd, dockerd, containerd.
 const RUNTIMES: usize = 3;
 
 impl Builder<'_> {
-    /// Whether the runtime was seen to start that shim.
+    /// True if the runtime was observed to start the shim, directly or through other processes.
     pub(in crate::correlate) fn forked(&self, runtime: Option<TaskKey>, shim: TaskKey) -> bool {
         runtime.is_some_and(|runtime| self.state.processes.lineage(shim).skip(1).any(|above| above == runtime))
     }
 
-    /// Who had the runtime start a container: dockerd, where it is dockerd's; the kubelet, where it is in the kubelet's
-    /// cgroups and one kubelet alone is connected.
+    /// Adds the processes that had the runtime start a container: dockerd, if the container belongs to dockerd;
+    /// the kubelet, if the container is in the kubelet's cgroups and exactly one kubelet is connected.
     pub(in crate::correlate) fn started_for(&mut self, exec: &Exec, up: &mut Vec<Node>) {
         let cgroup = exec.process.and_then(|process| self.state.processes.get(process)?.info.cgroup.as_ref());
         let by_kubelet = cgroup.and_then(|path| path.as_str()).is_some_and(|path| path.contains(KUBEPODS));
+        // dockerd's containerd passes on for dockerd, which comes first.
         let mut passes_on = exec.by_dockerd;
         while let Some(top) = up.last().map(|node| node.task).filter(|_| up.len() <= RUNTIMES) {
             let connected = self.state.daemon_connections.keys().filter(|(_, to)| *to == top).map(|(from, _)| *from);

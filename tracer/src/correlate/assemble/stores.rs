@@ -5,8 +5,8 @@ use crate::correlate::state::{Dependency, sockets::SocketIdx};
 use crate::model::{GapCode, Hop, Link, LinkKind, Role, Want};
 
 impl Builder<'_> {
-    /// etcd, behind the API server. Every request goes over connections that all share (gRPC over HTTP/2, one connection for
-    /// each kind of object), so which of them is not told.
+    /// Adds etcd behind the API server. All requests share the API server's connections (gRPC over HTTP/2, one
+    /// connection for each kind of object), so a single connection cannot be attributed.
     pub(in crate::correlate) fn kept_by(&mut self, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         let Some(server) = hops.iter().rposition(|hop| hop.role == Role::ApiServer) else { return };
         let Some(task) = hops.get(server).map(|hop| hop.task) else { return };
@@ -19,6 +19,7 @@ impl Builder<'_> {
             let far = state.sockets.get(store.peer?)?;
             Some((far.owner?, state.sockets.proof(store, far)))
         });
+        // The peer is unknown: on another host, or to be searched for.
         let Some((etcd, (confidence, evidence))) = paired else {
             match near.tuple {
                 Some(tuple) if near.peer_absent => self.beyond.push(("etcd", tuple.remote)),

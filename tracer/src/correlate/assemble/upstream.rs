@@ -1,5 +1,8 @@
-//! Puts a session together: from the exec id backwards to the client, leg by leg, and forwards to the process. Walking
-//! backwards takes only what is proved: a connection that leads nowhere (kubectl's idle GET) is never on the way.
+//! Walks a session upstream: from the runtime back to the client, connection by connection, and builds the
+//! session from the result.
+//!
+//! Only proved steps are taken. A connection that leads nowhere, such as kubectl's idle GET, is therefore never
+//! on the path.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
@@ -23,32 +26,32 @@ use crate::model::{
     BootTime, Confidence, Evidence, Gap, GapCode, Hop, Link, LinkKind, Proofs, Role, Session, TaskKey, TcpEnds, Want,
 };
 
-/// A session as of now, and what it rests on.
+/// A session as of now, with its dependencies.
 pub(in crate::correlate) struct Built {
     pub(in crate::correlate) session: Session,
-    /// Sorted, each once.
+    /// Objects that the session rests on; sorted, without duplicates.
     pub(in crate::correlate) dependencies: Vec<Dependency>,
     pub(in crate::correlate) wants: Vec<Want>,
-    /// When to look again although nothing happened.
+    /// Time for the next rebuild if no dependency changes before.
     pub(in crate::correlate) again_at: Option<BootTime>,
-    /// Who it is.
+    /// Query for the user in the audit log.
     pub(in crate::correlate) question: Option<Question>,
 }
 
-/// One process on the way, seen from the runtime.
+/// One process on the path. Nodes are listed from the runtime to the client.
 pub(in crate::correlate) struct Node {
     pub(in crate::correlate) task: TaskKey,
     pub(in crate::correlate) role: Role,
-    /// The connection it was reached by; `None` at the client, or where that is not known.
+    /// Connection on which the process was reached; `None` at the client, or if unknown.
     pub(in crate::correlate) inbound: Option<SocketIdx>,
-    /// How that belongs to its outbound connection.
+    /// Evidence that `inbound` and `outbound` belong together.
     pub(in crate::correlate) pair: Option<Pair>,
-    /// The connection to the next node.
+    /// Connection to the next node towards the runtime.
     pub(in crate::correlate) outbound: Option<SocketIdx>,
 }
 
 impl State {
-    /// The session of that exec.
+    /// Builds the session of an anchor. Reads the state only; the caller decides what to publish.
     pub(in crate::correlate) fn build(&self, id: &AnchorId, exec: &Exec, now: BootTime) -> Built {
         let (stream, process) = (exec.stream.map(Dependency::Socket), exec.process.map(Dependency::Task));
         let sure = self.without_doubts(exec);
@@ -67,8 +70,11 @@ impl State {
         builder.finish(id, exec, now, &up, hops, links)
     }
 
-    /// The same without what is no proof, because something was lost meanwhile: a connection that is known by a `g` whose
-    /// goroutine's id is not, and which may be another's by then; a process that may be a child of the command's.
+    /// Copy of the anchor without facts that losses put in doubt; `None` if nothing is in doubt.
+    ///
+    /// Two facts can be in doubt. A stream that is known by a `g` without a goroutine id: another goroutine may
+    /// have had this `g` by then. A process that was first seen inside the container: it may be a child of the
+    /// command.
     fn without_doubts(&self, exec: &Exec) -> Option<Exec> {
         let opened = exec.stream.and_then(|idx| self.sockets.get(idx)).map(|stream| stream.since);
         let stream_doubted =
@@ -96,22 +102,22 @@ pub(in crate::correlate) struct Builder<'a> {
     pub(in crate::correlate) wants: Vec<Want>,
     pub(in crate::correlate) gaps: Vec<Gap>,
     pub(in crate::correlate) beyond: Vec<(&'static str, SocketAddr)>,
-    /// Index of the gap at the far end of the path, whose place is known when the path is; whether the process that listens there is its
-    /// last hop.
+    /// Index of the gap at the far end of the path; its hops are set when the path is known. The flag is true if
+    /// the listening process is the last hop.
     far_gap: Option<(usize, bool)>,
 }
 
-/// The role of who serves a leg that leads no farther.
+/// Role of the process that serves a leg without a continuation.
 const fn served_as(to_kubelet: bool) -> Role {
     if to_kubelet { Role::Kubelet } else { Role::ApiServer }
 }
 
 impl Builder<'_> {
-    /// From the runtime to the client.
+    /// Nodes from the runtime to the client.
     fn upstream(&mut self, exec: &Exec) -> Vec<Node> {
         let mut up = Vec::new();
         if let Some(runtime) = exec.runtime {
-            // dockershim serves the stream in the kubelet.
+            // dockershim serves the stream inside the kubelet.
             let is_runtime = self.state.processes.get(runtime).is_none_or(|process| process.is_runtime);
             let role = if is_runtime || !self.state.is_kubelet(runtime) { Role::Runtime } else { Role::Kubelet };
             up.push(Node { task: runtime, role, inbound: exec.stream, pair: None, outbound: None });
@@ -136,8 +142,8 @@ impl Builder<'_> {
             let Some(node) = self.previous(far) else { break };
             up.push(node);
         }
-        // The API server is what the kubelet answers to, where the path reaches it first: others that listen on its port
-        // balance load in front of it, and what it sends to itself is a tunnel (k3s: CONNECT).
+        // The API server is the one next to the kubelet. Other listeners on its port balance load in front of
+        // it. A connection of the API server to itself is a tunnel (k3s: CONNECT).
         if let Some(server) = up.iter().find(|node| node.role == Role::ApiServer).map(|node| node.task) {
             let mut reached = false;
             for node in up.iter_mut().rev().filter(|node| node.role == Role::ApiServer) {
@@ -150,8 +156,9 @@ impl Builder<'_> {
         up
     }
 
-    /// The process at the near end of a leg that leads no farther; who accepted it, where that is known: the kubelet, or the API server
-    /// of a kubectl's. Before the near end, who listens at the address of a connection that was not accepted yet.
+    /// Nodes of a leg without a continuation: the acceptor (the kubelet, or the API server of a kubectl) if
+    /// known, else the connecting process. A connection that no process has accepted yet gets the listener of
+    /// its address as a node before the connecting one.
     fn leaving(&mut self, leg: SocketIdx) -> SmallVec<[Node; 2]> {
         let mut nodes = SmallVec::new();
         let Some(near) = self.state.sockets.get(leg) else { return nodes };
@@ -191,7 +198,7 @@ impl Builder<'_> {
         self.gap(GapCode::PeerUnknown, Some((0, 0)), text);
     }
 
-    /// The process at the other end of an accepted connection, and how it came to make that connection.
+    /// The process at the connecting end of an accepted connection, with the connection that it serves by it.
     fn previous(&mut self, far: SocketIdx) -> Option<Node> {
         self.dependencies.push(Dependency::Socket(far));
         let socket = self.state.sockets.get(far)?;
@@ -220,7 +227,7 @@ impl Builder<'_> {
         self.dialler(near_idx)
     }
 
-    /// The process that has this connecting end, and how it came to make the connection.
+    /// The owner of a connecting end, with the inbound connection that it serves by it.
     fn dialler(&mut self, near_idx: SocketIdx) -> Option<Node> {
         self.dependencies.push(Dependency::Socket(near_idx));
         let near = self.state.sockets.get(near_idx)?;
@@ -233,7 +240,7 @@ impl Builder<'_> {
             return None;
         };
         let forwards = self.forwards_into(near_idx);
-        // What comes in to `kubectl port-forward` travels inside the connection that kubectl made for itself.
+        // Clients of `kubectl port-forward` travel inside the connection that kubectl made for itself.
         let result = if forwards { PairResult::Unknown } else { self.state.inbound_of(near_idx) };
         let pair = match &result {
             PairResult::Paired(pair) => Some(pair.clone()),
@@ -250,12 +257,12 @@ impl Builder<'_> {
         if role == Role::Proxy || role == Role::Client {
             let _is_told = ports.into_iter().any(|port| self.is_unverified(task, port));
         }
-        // It passes on for somebody: who, is open.
+        // The process passes the connection on, for an unknown client.
         if role == Role::Client && result == PairResult::Ambiguous {
             role = Role::Proxy;
         }
         let process = self.state.processes.get(task);
-        // What it connected before it served anybody it began by itself: `kubectl port-forward` listens last.
+        // A connection from before the process served anyone is its own: `kubectl port-forward` listens last.
         let serves_since = process.and_then(|process| process.serves_since);
         let serves = serves_since.is_some_and(|since| near.begun.is_none_or(|begun| since <= begun))
             || self.state.pairings.is_for_unknown(near_idx);
@@ -281,8 +288,8 @@ impl Builder<'_> {
         Some(Node { task, role, inbound, pair, outbound: Some(near_idx) })
     }
 
-    /// Whether this connection to an API server is that of a `kubectl port-forward`, which listens for clients of its own. One that
-    /// serves an API server's port is something else under that name.
+    /// True if this connection to an API server belongs to a `kubectl port-forward`, which listens for its own
+    /// clients. A process that serves an API server's port is not kubectl, whatever its name.
     fn forwards_into(&self, near: SocketIdx) -> bool {
         let Some(socket) = self.state.sockets.get(near) else { return false };
         let Some((task, tuple)) = socket.owner.zip(socket.tuple) else { return false };
@@ -294,7 +301,8 @@ impl Builder<'_> {
             && !process.ports.iter().any(|port| places.is_path_port(*port))
     }
 
-    /// Whether that process listens as API server or kubelet, and may be none; then a gap says so.
+    /// True if the process listens on a port of kubelet or API server but cannot be verified as one. Adds a gap
+    /// in this case.
     fn is_unverified(&mut self, task: TaskKey, port: u16) -> bool {
         let Some(role) = self.state.unverified_role(task, port) else { return false };
         let text = if role == Role::Kubelet {
@@ -306,7 +314,7 @@ impl Builder<'_> {
         true
     }
 
-    /// What a process is that passes on what came in by `inbound`, or began `outbound`.
+    /// Role of a process that passes `inbound` on, or began `outbound`.
     fn role(&self, task: TaskKey, inbound: Option<SocketIdx>, outbound: SocketIdx) -> Role {
         let socket = |idx: SocketIdx| self.state.sockets.get(idx);
         let inbound = inbound.and_then(socket);
@@ -351,7 +359,7 @@ impl Builder<'_> {
             if let Some(pair) = &node.pair {
                 links.push(self.relay(index, pair, node));
             }
-            // The leg that leaves this host has no hop to lead to.
+            // A leg that leaves this host has no next hop.
             if let (Some(near), true) = (node.outbound, index + 1 < up.len()) {
                 links.push(self.leg(index, near));
             }
@@ -361,7 +369,7 @@ impl Builder<'_> {
             self.gaps[gap].between = Some((from, last));
         }
         self.below(exec, &mut hops, &mut links);
-        // Beside a connection of the session's own, the one that all share tells nothing.
+        // A connection of the session's own makes the shared connection between the same hops redundant.
         let own: BTreeSet<usize> =
             links.iter().filter(|link| link.kind == LinkKind::Unix).map(|link| link.from).collect();
         let shared: Vec<Link> = (1..hops.len())
@@ -369,7 +377,7 @@ impl Builder<'_> {
             .filter_map(|to| self.shared_connection(&hops, to))
             .collect();
         links.extend(shared);
-        // In the order of the path; what is inside a hop before what leaves it.
+        // Path order. Inside a hop comes before leaving it.
         links.sort_by_key(|link| (link.from, link.to));
         (hops, links)
     }
@@ -384,7 +392,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The connection by its near end, from one hop to the next.
+    /// Link for the connection of `near_no`, from hop `from` to the next one.
     pub(in crate::correlate) fn leg(&self, from: usize, near_idx: SocketIdx) -> Link {
         let near = self.state.sockets.get(near_idx);
         let far = near.and_then(|near| near.peer).and_then(|idx| self.state.sockets.get(idx));
@@ -402,7 +410,8 @@ impl Builder<'_> {
                 near: Some(near.id),
                 far: far.map(|far| far.id),
                 begun: near.begun.or_else(|| far?.begun),
-                // What one end sent the other received; a FIN may be counted as a byte, so the receivers' sums are told.
+                // Each end's sent bytes are the other end's received bytes. A FIN may count as a byte on the
+                // sending side, so the receivers' counters are reported.
                 sent: far.and_then(|far| far.received),
                 received: near.received,
             })
@@ -415,7 +424,7 @@ impl Builder<'_> {
         Link { tcp: ends, ..link(from, from + 1, LinkKind::Tcp, confidence, evidence) }
     }
 
-    /// The connection over which one daemon asks the next: CRI, ttrpc. It stands for all sessions.
+    /// Link for the connection over which one daemon calls the next (CRI, ttrpc). All sessions share it.
     fn shared_connection(&self, hops: &[Hop], to: usize) -> Option<Link> {
         let (near, far) = (hops.get(to - 1)?.task, hops.get(to)?.task);
         let shared = self.state.daemon_connections.get(&(near, far))?;
@@ -435,7 +444,7 @@ impl Builder<'_> {
     }
 }
 
-/// Ports by which a process may be API server or kubelet.
+/// Ports by which a process may be API server or kubelet: its listeners, and the local port of `inbound`.
 fn process_ports(state: &State, task: TaskKey, inbound: Option<SocketIdx>) -> BTreeSet<u16> {
     let own = state.processes.get(task).map(|process| process.ports.clone()).unwrap_or_default();
     let inbound = inbound.and_then(|idx| state.sockets.get(idx)).and_then(|socket| socket.tuple);

@@ -1,4 +1,4 @@
-//! Who is behind a session.
+//! The user of a session: the client's process on this host, and the user in the audit log.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -15,19 +15,22 @@ use crate::correlate::{
 };
 use crate::model::{BootTime, Client, Gap, GapCode, Hop, Kind, RawText, Role, Session, Subresource, Target, Want};
 
-/// What the audit log is asked about a session.
+/// Query to the audit log about a session.
 pub(in crate::correlate) struct Question {
+    /// Properties of a fitting request.
     pub(in crate::correlate) sought: Sought,
-    /// When everything is known that may speak against an answer; `None` where the session itself is not known well enough.
+    /// Time by which everything that may contradict an answer is known; `None` while too little of the session
+    /// is known.
     pub(in crate::correlate) due: Option<BootTime>,
-    /// It comes up, and its path is not known yet: much that is not its own would fit for a moment.
+    /// Set while the path of a new session is still unknown: until then too many foreign requests would fit.
     pub(in crate::correlate) early: bool,
-    /// Whether the API server is known to have been asked: else it may be, which is enough to be another's rival.
+    /// Set when the API server is known to be on the path. Otherwise it may be, which is enough to be a rival of
+    /// another session.
     pub(in crate::correlate) asked: bool,
 }
 
 impl Builder<'_> {
-    /// The client: what its own host knows of it, or else its address alone.
+    /// The client: facts from its own process if it runs on this host, else its address alone.
     pub(in crate::correlate) fn client(&mut self, hop: Option<&Hop>, address: Option<SocketAddr>) -> Client {
         let Some(Hop { task, process, .. }) = hop else { return Client { address, ..Client::default() } };
         let ancestry = self.state.processes.get(*task).and_then(|process| process.ancestry.as_ref());
@@ -47,7 +50,7 @@ impl Builder<'_> {
         }
     }
 
-    /// What the audit log is to be asked; `None` where nobody reads one, or the API server was not asked for this session.
+    /// Query to the audit log; `None` without a log, or for a session without a request to the API server.
     pub(in crate::correlate) fn question(
         &self,
         exec: &Exec,
@@ -59,6 +62,7 @@ impl Builder<'_> {
     ) -> Option<Question> {
         let followed = self.state.audits.followed?;
         let unknown = self.gaps.iter().any(|gap| gap.code == GapCode::KindUnknown);
+        // Subresources that can have started a session of this kind.
         let subresources: &[Subresource] = match kind {
             Kind::Probe | Kind::Local | Kind::Logs | Kind::Start | Kind::Request => return None,
             _ if unknown => &[Subresource::Exec, Subresource::Attach, Subresource::PortForward],
@@ -71,9 +75,10 @@ impl Builder<'_> {
         let socket = |idx| self.state.sockets.get(idx);
         let inbound = server.and_then(|at| up.get(at)?.inbound).and_then(socket);
         let ends = inbound.into_iter().chain(inbound.and_then(|far| socket(far.peer?)));
+        // Earliest time: the API server accepted the request's connection, or an older client was started.
         let begun = ends.filter_map(|end| end.begun).min();
         let born = client.map(|hop| BootTime(hop.task.start_ns())).filter(|_| exec.preexisting);
-        // What the API server did because of the request, and what came of that.
+        // Latest time: the first act of the API server below the request, or the first consequence of one.
         let below = up.get(..server.unwrap_or(up.len())).unwrap_or_default();
         let legs = below.iter().filter_map(|node| node.inbound).chain(server.and_then(|at| up.get(at)?.outbound));
         let started = exec.process.filter(|_| exec.preexisting).map(|task| BootTime(task.start_ns()).plus(TICK));
@@ -85,6 +90,7 @@ impl Builder<'_> {
             (None, _) => to.minus(REQUEST_WITHIN),
         };
         let to = to.max(from);
+        // The answer is due once its process has started, or cannot start any more.
         let ripe = exec.process.is_some() || exec.start_failed.is_some() || exec.preexisting;
         let due = if exec.preexisting {
             Some(followed.max(exec.since).plus(AUDIT_OLDER))
@@ -92,6 +98,7 @@ impl Builder<'_> {
             let waits = matches!(exec.what, What::Exec | What::Unnamed) && !ripe;
             (!waits).then(|| exec.since.plus(AUDIT_SETTLED))
         };
+        // The request was still under way when the first connection of the path closed.
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
         let closed = ends.filter_map(|idx| socket(idx)?.closed).min();
         let sought = Sought {
@@ -99,7 +106,7 @@ impl Builder<'_> {
             target: Arc::clone(target),
             command: client.and_then(|client| self.asked_by_kubectl(client)).or_else(|| command_seen(exec)),
             tty: exec.tty,
-            // What is closed meanwhile is not held any more.
+            // Closed FIFOs are no longer found, so an older exec without one may have had stdin.
             stdin: (!exec.preexisting && !exec.streams.is_empty()).then(|| exec.streams.contains("stdin")),
             address: inbound.and_then(|far| far.tuple).map(|tuple| tuple.remote.ip().to_canonical()),
             between: (from, to),
@@ -109,14 +116,15 @@ impl Builder<'_> {
             started: matches!(exec.what, What::Exec | What::Unnamed),
             doubted: self.state.losses.between(from, exec.since.plus(AUDIT_SETTLED)),
         };
-        // Whoever talks to the kubelet itself is in nobody's log. Of what is older, parts are known at first.
+        // A client that talks to the kubelet directly appears in no audit log. Of an older session only parts
+        // are known at first.
         let first = hops.first().map(|hop| hop.role);
         let is_fragment = exec.preexisting && !matches!(first, Some(Role::Client | Role::Proxy));
         let early = !exec.preexisting && known.is_none() && now < exec.since.plus(AUDIT_SETTLED);
         Some(Question { sought, due, early, asked: server.is_some() || is_fragment })
     }
 
-    /// What kubectl was told to run: behind `--`.
+    /// The command in kubectl's arguments, after `--`.
     fn asked_by_kubectl(&self, client: &Hop) -> Option<Command> {
         let argv = &client.process.argv;
         let is_exec = self.state.kubectl_says(client) == Some(Kind::Exec);
@@ -125,7 +133,7 @@ impl Builder<'_> {
         Some(Command { words, truncated: client.process.argv_truncated, from: CommandSource::Client })
     }
 
-    /// Until when an end is not told, because who was behind it is not known yet.
+    /// Time until which the end of a session is held back, because a request for it may still arrive in the log.
     pub(in crate::correlate) fn held_until(&self, id: &AnchorId, question: &Question, closed: BootTime) -> BootTime {
         if self.state.audits.ended {
             return closed;
@@ -136,7 +144,7 @@ impl Builder<'_> {
 }
 
 impl Correlator {
-    /// Puts the user of the audit log to a session.
+    /// Sets the user from the audit log.
     pub(in crate::correlate) fn name_user(&mut self, id: &AnchorId, session: &mut Session, question: Option<Question>) {
         let Some(Question { sought, due, early, asked }) = question else {
             let touched = self.state.audits.forget(id);
@@ -156,7 +164,7 @@ impl Correlator {
         match self.state.audits.user_match(id) {
             UserMatch::Unknown => {}
             UserMatch::User(_) | UserMatch::Ambiguous if !asked => {}
-            // Of a part little is known, and much fits it.
+            // An untimed session fits many requests: no ambiguity is reported.
             UserMatch::Ambiguous if !timed => {}
             UserMatch::User(user) => session.client.user = Some(user),
             UserMatch::Ambiguous => session.gaps.push(Gap {
@@ -167,7 +175,7 @@ impl Correlator {
         }
     }
 
-    /// For these sessions the audit log says something else now.
+    /// Marks sessions for which the audit log's answer has changed.
     pub(in crate::correlate) fn reconsider(&mut self, sessions: impl IntoIterator<Item = AnchorId>) {
         for id in sessions {
             self.touch(&Dependency::Exec(id));
@@ -175,6 +183,7 @@ impl Correlator {
     }
 }
 
+/// The command of the process in the container.
 fn command_seen(exec: &Exec) -> Option<Command> {
     let from = if exec.preexisting { CommandSource::Process } else { CommandSource::Start };
     let command = Command { words: Arc::clone(&exec.command), truncated: exec.command_truncated, from };

@@ -1,14 +1,15 @@
-//! Identity of an anchor: the thing that a session is put together from.
+//! Identity of an anchor, the object that a session is built from.
 
 use std::{cmp::Ordering, fmt, hash, sync::Arc};
 
 use super::{hosts::Hosts, sockets::SocketIdx};
 use crate::model::{HostNo, SessionId, TaskKey};
 
-/// Identity of an anchor. Clones share one allocation. Keys of different kinds are never equal, also where their names are: a user may
-/// call an exec `stream-31266`.
+/// Identity of an anchor. Clones share one allocation.
 ///
-/// The order is that of the names, so that sessions which change in the same millisecond are reported in a stable order.
+/// Keys of different kinds are never equal, even with equal names: a user may call an exec `stream-31266`. The
+/// order is that of the names, so that sessions with changes in the same millisecond are reported in a stable
+/// order.
 #[derive(Clone, Debug)]
 pub(in crate::correlate) struct AnchorId(Arc<Named>);
 
@@ -18,19 +19,19 @@ struct Named {
     key: AnchorKey,
 }
 
-/// What makes an anchor unique, beside its name.
+/// Unique part of an anchor's identity, beside its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::correlate) enum AnchorKey {
-    /// An exec, by the exec id that the runtime's client chose; that id is the name. It is unique within a container while the exec
-    /// lasts (containerd: `task.Exec`).
+    /// An exec with the exec id that the runtime's client chose. The exec id is the name. It is unique within a
+    /// container while the exec lasts (containerd: `task.Exec`).
     Exec {
         /// Host of the container.
         host: HostNo,
-        /// Container id.
+        /// Id of the container.
         container: Arc<str>,
-        /// Number of the exec among those that were seen: the id may be used again.
+        /// Running number of the exec: an exec id may be reused.
         number: u64,
-        /// An earlier exec had this id in this container.
+        /// Set when an earlier exec had this id in this container.
         again: bool,
     },
     /// The `runc exec` process of a runtime that gives no exec id.
@@ -41,7 +42,7 @@ pub(in crate::correlate) enum AnchorKey {
     Leg(SocketIdx),
     /// A kubectl process.
     Kubectl(TaskKey),
-    /// A container whose start was seen.
+    /// A container with an observed start, on this host.
     Container(HostNo),
 }
 
@@ -50,27 +51,32 @@ impl AnchorId {
         Self(Arc::new(Named { name: name.into(), key }))
     }
 
+    /// Id of an exec. `key` is an [`AnchorKey::Exec`].
     pub(in crate::correlate) fn exec(exec: &str, key: AnchorKey) -> Self {
         Self::new(exec.to_owned(), key)
     }
 
+    /// Id of a `runc exec` without an exec id.
     pub(in crate::correlate) fn runc(hosts: &Hosts, task: TaskKey) -> Self {
         Self::new(hosts.name("runc", task), AnchorKey::Runc(task))
     }
 
-    /// `number`: cookie or inode of the socket.
+    /// Id of a connection to a streaming server. `number` is the cookie or inode of the socket.
     pub(in crate::correlate) fn stream(host: HostNo, number: u64, idx: SocketIdx) -> Self {
         Self::new(host.name(format!("stream-{number}")), AnchorKey::Stream(idx))
     }
 
+    /// Id of a connection to another host's kubelet.
     pub(in crate::correlate) fn leg(host: HostNo, cookie: u64, idx: SocketIdx) -> Self {
         Self::new(host.name(format!("leg-{cookie}")), AnchorKey::Leg(idx))
     }
 
+    /// Id of a kubectl process.
     pub(in crate::correlate) fn kubectl(hosts: &Hosts, task: TaskKey) -> Self {
         Self::new(hosts.name("kubectl", task), AnchorKey::Kubectl(task))
     }
 
+    /// Id of a container's start.
     pub(in crate::correlate) fn container(host: HostNo, container: &str) -> Self {
         Self::new(format!("container:{container}"), AnchorKey::Container(host))
     }
@@ -79,27 +85,28 @@ impl AnchorId {
         &self.0.key
     }
 
-    /// The id as text. Several anchors may share it.
+    /// Name of the anchor. Several anchors may have the same name.
     pub(in crate::correlate) fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Whether the runtime's client made the id of random digits, as containerd's CRI plug-in, dockerd and nerdctl do (32 bytes of
-    /// a random source): no other exec of any container has it.
+    /// True if the exec id consists of random digits, as containerd's CRI plug-in, dockerd and nerdctl choose it
+    /// (32 random bytes). No other exec of any container has the same id.
     pub(in crate::correlate) fn is_random(&self) -> bool {
         let name = self.name();
         name.len() == RANDOM_DIGITS && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     }
 
-    /// Id of the session. Of an exec whose id a user chose, container and start of its process are a part of it: another exec may
-    /// have the same id. Both are known to a tracer that saw the exec begin and to one that came later.
+    /// Id of the session. If a user chose the exec id, the container and the start of the process are part of
+    /// the session id: another exec may have the same exec id. Both facts are known to a tracer that saw the
+    /// exec begin, and to one that came later.
     pub(in crate::correlate) fn session(&self, hosts: &Hosts, host: HostNo, start: Option<TaskKey>) -> SessionId {
         let AnchorKey::Exec { container, .. } = self.key() else { return hosts.session(host, self.name()) };
         let Some(start) = start else { return hosts.session(host, &format!("{container}/{}", self.name())) };
         hosts.session(host, &format!("{container}/{}", hosts.name(self.name(), start)))
     }
 
-    /// The same of an exec with a random id, which alone says which exec it is.
+    /// Id of the session of an exec with a random id, which is unique by itself.
     pub(in crate::correlate) fn session_of_random(&self, hosts: &Hosts, host: HostNo) -> SessionId {
         hosts.session(host, self.name())
     }

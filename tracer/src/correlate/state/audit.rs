@@ -1,9 +1,12 @@
-//! Requests of the audit log, and sessions that each may be of.
+//! Matches requests of the audit log with sessions.
 //!
-//! No identity joins the two: a request fits a session where nothing speaks against it (pod, container, command, terminal, the
-//! address that the API server saw, time). A user is named where every request that fits is of that user, and there are as many
-//! of them as sessions that they fit: one that is missing from the log then leaves its session without a user, and not with
-//! another's. What a client can choose (the id of its request, forwarded addresses) proves nothing.
+//! Request and session share no identifier. A request fits a session if nothing contradicts it: pod, container,
+//! command, terminal, client address as the API server saw it, and time.
+//!
+//! A user is named if all fitting requests have the same user, and if the requests are at least as many as the
+//! sessions that they fit. A request that is missing from the log then leaves its session without a user, never
+//! with a wrong one. Values that a client can choose, such as request ids and forwarded addresses, prove
+//! nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +18,7 @@ use super::{anchor_id::AnchorId, losses::Losses};
 use crate::correlate::limits::{AUDIT_SKEW, CLOCK_JITTER, Caps, MAX_AUDIT_FITS, MAX_AUDIT_RIVALS, REMEMBER};
 use crate::model::{AuditEvent, AuditRequest, BootTime, Confidence, KubeUser, RawText, Subresource, Target};
 
-/// What a request must be like to be that of a session.
+/// Properties of the request that can have started a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::correlate) struct Sought {
     pub(in crate::correlate) subresources: &'static [Subresource],
@@ -23,23 +26,23 @@ pub(in crate::correlate) struct Sought {
     pub(in crate::correlate) command: Option<Command>,
     pub(in crate::correlate) tty: Option<bool>,
     pub(in crate::correlate) stdin: Option<bool>,
-    /// The client's address, as the API server sees it.
+    /// Client address as the API server sees it.
     pub(in crate::correlate) address: Option<IpAddr>,
-    /// The API server had it not before and not after.
+    /// Period within which the API server received the request.
     pub(in crate::correlate) between: (BootTime, BootTime),
-    /// Whether the earlier of the two was seen; else it is what is possible.
+    /// Set when the start of `between` was observed. Otherwise it is the earliest possible time.
     pub(in crate::correlate) timed: bool,
-    /// It was under way then: a request that was over is not its own.
+    /// Time at which the request was still under way. A request that ended before does not fit.
     pub(in crate::correlate) alive_at: BootTime,
-    /// It is older than the tracer.
+    /// Set when the session is older than the tracer.
     pub(in crate::correlate) older: bool,
-    /// Something was started for it: it was not refused.
+    /// Set when something was started for the request, so the API server did not refuse it.
     pub(in crate::correlate) started: bool,
-    /// Whether records of the kernel were lost meanwhile: then others may fit as well.
+    /// Set when kernel records were lost in `between`, so that other requests may fit as well.
     pub(in crate::correlate) doubted: bool,
 }
 
-/// The words of a command.
+/// A command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::correlate) struct Command {
     pub(in crate::correlate) words: Arc<[RawText]>,
@@ -47,76 +50,83 @@ pub(in crate::correlate) struct Command {
     pub(in crate::correlate) from: CommandSource,
 }
 
-/// Where a command was seen.
+/// Origin of a command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::correlate) enum CommandSource {
-    /// The client's own arguments.
+    /// Arguments of the client.
     Client,
-    /// The first execve in the container.
+    /// First execve in the container.
     Start,
-    /// Arguments of a process that may have run another execve since.
+    /// Arguments of a process, which may have run another execve since its start.
     Process,
 }
 
-/// Who is behind a session.
+/// Result of the search for a session's user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::correlate) enum UserMatch {
     /// No request fits.
     Unknown,
-    /// Requests fit that are, or may be, others'.
+    /// The fitting requests belong to several users, or may belong to other sessions.
     Ambiguous,
+    /// All fitting requests belong to this user.
     User(Box<KubeUser>),
 }
 
-/// Number of an event; never used again.
+/// Number of a request; never reused.
 type EventIdx = u64;
-/// When it was received, its id and user: who chooses another's id is told apart by the rest.
+/// Key of a request: time of receipt, request id and user name. A client may choose a foreign request id; the
+/// other two still tell the requests apart.
 type Key = (BootTime, String, String);
 
 struct Entry {
     event: AuditEvent,
-    /// When it was received, as far as its clock can be believed.
+    /// Period within which the request was received, given the accuracy of its clock.
     received: (BootTime, BootTime),
-    /// Whether it can: it was read when it was written.
+    /// Set when the event was read right after it was written, so that its clock is accurate.
     prompt: bool,
-    /// Whether it may be of a session older than the tracer: what begins such a session was in the log before.
+    /// Set when the request can belong to a session older than the tracer. Such a request was in the log before.
     may_be_older: bool,
-    /// The latest that it was over.
+    /// Latest time at which the request ended.
     over: Option<BootTime>,
+    /// Sessions that the request fits.
     sessions: BTreeSet<AnchorId>,
 }
 
 struct Seeker {
     sought: Sought,
+    /// Fitting requests.
     fits: BTreeMap<EventIdx, Confidence>,
 }
 
 #[derive(Default)]
 pub(in crate::correlate) struct Audits {
-    /// When the log was read up to its end first; `None` where nobody reads one.
+    /// Time at which the log was first read to its end; `None` without a log.
     pub(in crate::correlate) followed: Option<BootTime>,
-    /// Nothing more will come.
+    /// Set when no further event will arrive.
     pub(in crate::correlate) ended: bool,
     events: BTreeMap<EventIdx, Entry>,
     by_key: BTreeMap<Key, EventIdx>,
+    /// Number of the newest request.
     made: EventIdx,
     sessions: BTreeMap<AnchorId, Seeker>,
+    /// Number of pairs of session and fitting request, bounded by [`MAX_AUDIT_FITS`].
     fits: usize,
-    /// Requests received until then may have been forgotten.
+    /// Requests received up to this time may have been discarded.
     forgotten: Option<BootTime>,
+    /// Times of unreadable lines.
     skipped: Losses,
     pub(in crate::correlate) caps: Caps,
-    /// Requests, or fits of one, that were discarded since [`Audits::take_discarded`] was called.
+    /// Requests or fits discarded since [`Audits::take_discarded`] was called.
     discarded: u64,
 }
 
 impl Audits {
-    /// Lines could not be read.
+    /// Notes that lines of the log could not be read.
     pub(in crate::correlate) fn skipped(&mut self, at: BootTime) {
         self.skipped.push(at);
     }
 
-    /// Takes in a stage of a request; tells for whom it changes something.
+    /// Adds a stage of a request. Returns the sessions for which the match has changed.
     pub(in crate::correlate) fn take(&mut self, at: BootTime, event: AuditEvent) -> BTreeSet<AnchorId> {
         let over = event.over.then(|| possible(event.written, &event, at).1);
         let received = possible(event.received, &event, at);
@@ -142,7 +152,8 @@ impl Audits {
         });
         entry.over = entry.over.or(over);
         entry.event.code = event.code.or(entry.event.code);
-        // Who is acted as is known after the first stage (k8s.io/apiserver: WithAudit stands before WithImpersonation).
+        // The impersonated user is known after the first stage (k8s.io/apiserver: WithAudit precedes
+        // WithImpersonation).
         entry.event.user.impersonated = entry.event.user.impersonated.take().or(event.user.impersonated);
         let changes: Vec<(AnchorId, Option<Confidence>)> =
             self.sessions.iter().map(|(id, seeker)| (id.clone(), seeker.sought.fits(entry))).collect();
@@ -153,7 +164,7 @@ impl Audits {
         touched
     }
 
-    /// What a session is like now; tells for whom that changes something.
+    /// Sets the criteria of a session. Returns other sessions for which the match has changed.
     pub(in crate::correlate) fn seek(&mut self, id: &AnchorId, sought: Sought) -> BTreeSet<AnchorId> {
         let mut touched = BTreeSet::new();
         if self.sessions.get(id).is_some_and(|seeker| seeker.sought == sought) {
@@ -198,13 +209,13 @@ impl Audits {
             entry.sessions.remove(id);
             self.fits -= 1;
         }
-        // Beyond that none of them has a user, and one more or less changes nothing.
+        // With more rivals none of the sessions has a user, and one rival more or less changes nothing.
         if rivals.min(entry.sessions.len()) <= MAX_AUDIT_RIVALS {
             touched.extend(entry.sessions.iter().cloned());
         }
     }
 
-    /// It is no session any more; tells for whom that changes something.
+    /// Drops a session. Returns other sessions for which the match has changed.
     pub(in crate::correlate) fn forget(&mut self, id: &AnchorId) -> BTreeSet<AnchorId> {
         let mut touched = BTreeSet::new();
         let fits: Vec<EventIdx> =
@@ -217,25 +228,27 @@ impl Audits {
         touched
     }
 
-    /// The sessions that a request fits; `None` where it is not known, or not any more.
+    /// Sessions that a request fits; `None` if the request is unknown or discarded.
     pub(in crate::correlate) fn fits_of(&self, event: &AuditEvent) -> Option<&BTreeSet<AnchorId>> {
         let key = (event.received, event.id.clone(), event.user.name.clone());
         self.by_key.get(&key).and_then(|idx| self.events.get(idx)).map(|entry| &entry.sessions)
     }
 
-    /// Whether any request fits that session.
+    /// True if a request fits this session.
     pub(in crate::correlate) fn has_one(&self, id: &AnchorId) -> bool {
         self.sessions.get(id).is_some_and(|seeker| !seeker.fits.is_empty())
     }
 
-    /// Who is behind that session.
+    /// The user of a session.
     pub(in crate::correlate) fn user_match(&self, id: &AnchorId) -> UserMatch {
         let Some(seeker) = self.sessions.get(id) else { return UserMatch::Unknown };
         let entries: Vec<&Entry> = seeker.fits.keys().filter_map(|idx| self.events.get(idx)).collect();
         let Some(first) = entries.first() else { return UserMatch::Unknown };
         let (from, to) = seeker.sought.between;
+        // Requests of the period may be missing: discarded, or on unreadable lines.
         let incomplete =
             self.forgotten.is_some_and(|until| from <= until) || self.skipped.between(from, to.plus(AUDIT_SKEW));
+        // All requests must agree on the user, and none may fit too many sessions.
         let same = |entry: &&Entry| {
             let (a, b) = (&entry.event.user, &first.event.user);
             (&a.name, &a.groups, &a.impersonated) == (&b.name, &b.groups, &b.impersonated)
@@ -244,6 +257,7 @@ impl Audits {
         if incomplete || !entries.iter().all(same) || entries.iter().any(crowded) {
             return UserMatch::Ambiguous;
         }
+        // More sessions than requests: at least one session's request is missing.
         let sessions: BTreeSet<&AnchorId> = entries.iter().flat_map(|entry| &entry.sessions).collect();
         if sessions.len() > entries.len() {
             return UserMatch::Ambiguous;
@@ -252,7 +266,7 @@ impl Audits {
         if entries.iter().any(|entry| entry.event.user.agent != user.agent) {
             user.agent = None;
         }
-        // An attempt that was refused (kubectl falls back from WebSocket to SPDY) is the same person's.
+        // A refused attempt is by the same user: kubectl falls back from WebSocket to SPDY.
         let accepted: Vec<_> = entries.iter().filter(|entry| !entry.is_refused()).collect();
         let own = match (accepted.as_slice(), sessions.len()) {
             ([one], 1) => Some(one.event.id.clone()),
@@ -263,7 +277,7 @@ impl Audits {
         UserMatch::User(Box::new(KubeUser { user, audit_id: own, confidence }))
     }
 
-    /// Forgets requests that are over and fit nothing.
+    /// Forgets requests that ended and fit no session.
     pub(in crate::correlate) fn sweep(&mut self, now: BootTime) {
         let gone: Vec<EventIdx> = self
             .events
@@ -278,7 +292,8 @@ impl Audits {
         }
     }
 
-    /// Requests, or fits of one, that were discarded since the last call. [`Audits::user_match`] knows whose user is in doubt.
+    /// Requests or fits discarded since the last call. [`Audits::user_match`] accounts for the sessions in
+    /// doubt.
     pub(in crate::correlate) fn take_discarded(&mut self) -> u64 {
         std::mem::take(&mut self.discarded)
     }
@@ -314,8 +329,9 @@ impl Entry {
     }
 }
 
-/// When that may have been. The log is written at once, and read soon after: what seems to be from the future, or is read late,
-/// has another clock or a log that waits, and only what is sure counts.
+/// Period in which an event with this time stamp happened. The log is normally written at once and read soon
+/// after. An event from the future, or one that is read late, comes from another clock or a delayed log: only
+/// the certain bounds count.
 fn possible(stamp: BootTime, event: &AuditEvent, read: BootTime) -> (BootTime, BootTime) {
     if event.written > read.plus(CLOCK_JITTER) {
         return (BootTime::default(), read);
@@ -324,33 +340,36 @@ fn possible(stamp: BootTime, event: &AuditEvent, read: BootTime) -> (BootTime, B
     if event.older { around } else { (around.0, around.1.max(stamp.plus(read.since(event.written)))) }
 }
 
-/// The same by a clock that is right.
+/// Period in which an event happened if its clock is accurate.
 fn around(stamp: BootTime) -> (BootTime, BootTime) {
     (stamp.minus(AUDIT_SKEW), stamp.plus(AUDIT_SKEW))
 }
 
 impl Sought {
-    /// How well that request fits; `None` where something speaks against it.
+    /// Confidence that a request fits; `None` if a property contradicts it.
     fn fits(&self, entry: &Entry) -> Option<Confidence> {
         let (request, (earliest, latest)) = (&entry.event.request, entry.received);
         let in_time = earliest <= self.between.1 && self.between.0 <= latest;
         if !in_time || (self.older && !entry.may_be_older) || !self.subresources.contains(&request.subresource) {
             return None;
         }
+        // The request ended too early, or was refused although its command was started.
         if entry.over.is_some_and(|over| over < self.alive_at) || (self.started && entry.is_refused()) {
             return None;
         }
+        // Compare the target. Unknown names match.
         let differs = |asked: &str, known: &Option<String>| known.as_ref().is_some_and(|known| known != asked);
         let Target { namespace, pod, container, .. } = &*self.target;
         let elsewhere = differs(&request.namespace, namespace)
             || differs(&request.pod, pod)
             || request.container.as_ref().is_some_and(|asked| differs(asked, container));
-        // What proxies claim stands before it.
+        // Addresses claimed by proxies precede the one that the API server saw.
         let seen = entry.event.sources.last().map(IpAddr::to_canonical);
         let from_elsewhere = self.address.zip(seen).is_some_and(|(known, seen)| known != seen);
         if elsewhere || from_elsewhere {
             return None;
         }
+        // Every property must be known and equal for an exact match.
         let mut sure = entry.prompt && self.timed && !self.doubted && pod.is_some() && namespace.is_some();
         sure &= self.address.is_some() && seen.is_some();
         if request.subresource == Subresource::Exec {
@@ -368,7 +387,8 @@ impl Sought {
 }
 
 impl Command {
-    /// Whether this is what was asked for, to the last word; `None` where it is not.
+    /// `Some(true)` if the command equals the request's, `Some(false)` if the request's command can have led to
+    /// it, `None` if it cannot.
     fn agrees(&self, request: &AuditRequest) -> Option<bool> {
         let (seen, asked) = (&self.words[..], &request.command[..]);
         if self.truncated || request.command_truncated {
@@ -386,7 +406,7 @@ impl Command {
     }
 }
 
-/// Whether two commands begin the same, where one or both are cut: in the middle of a word, too.
+/// True if two commands begin the same, where one or both are cut, possibly in the middle of a word.
 fn is_start(a: &[RawText], a_cut: bool, b: &[RawText], b_cut: bool) -> bool {
     let shared = a.len().min(b.len());
     if (!a_cut && a.len() < b.len()) || (!b_cut && b.len() < a.len()) {
@@ -400,7 +420,8 @@ fn is_start(a: &[RawText], a_cut: bool, b: &[RawText], b_cut: bool) -> bool {
     })
 }
 
-/// A script with `#!`: the kernel puts its interpreter, and at most one argument, before it (fs/binfmt_script.c).
+/// True for a script with `#!`. The kernel puts the interpreter, and at most one argument, before it
+/// (fs/binfmt_script.c).
 fn is_script(seen: &[RawText], asked: &[RawText]) -> bool {
     let Some((script, arguments)) = asked.split_first() else { return false };
     (1..=2).any(|before| {
@@ -409,7 +430,7 @@ fn is_script(seen: &[RawText], asked: &[RawText]) -> bool {
     })
 }
 
-/// A shell runs the last command of `-c` in its own place.
+/// True for the last command of `sh -c`: a shell replaces itself with it.
 fn is_last_of_shell(seen: &[RawText], asked: &[RawText]) -> bool {
     let [_, flag, script] = asked else { return false };
     let words: Vec<&[u8]> = seen.iter().map(RawText::as_bytes).collect();

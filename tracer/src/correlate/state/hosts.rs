@@ -1,15 +1,15 @@
-//! Whose ids are whose: of one host, or of those of a merged recording.
+//! Hosts of a recording, and the ids that are derived from their boot ids. A merged recording has several hosts.
 
 use sha2::{Digest, Sha256};
 
 use crate::model::{HostFacts, HostNo, SessionId, TaskKey};
 
-/// What names are made of: hosts by their numbers.
+/// Hosts by number.
 pub(in crate::correlate) struct Hosts(Vec<Host>);
 
 struct Host {
     boot_id: String,
-    /// Of [`HostFacts::ticks_added`].
+    /// See [`HostFacts::ticks_added`].
     ticks: u64,
 }
 
@@ -20,6 +20,7 @@ impl Hosts {
         hosts
     }
 
+    /// Appends hosts; their numbers follow those of the known ones.
     pub(in crate::correlate) fn add(&mut self, others: &[HostFacts]) {
         self.0.extend(others.iter().map(|one| Host { boot_id: one.boot_id.clone(), ticks: one.ticks_added }));
     }
@@ -28,8 +29,10 @@ impl Hosts {
         self.0.get(usize::from(host.0))
     }
 
-    /// What the session of an exec is called: the same in every command and on every run. Boot id and exec id, hashed and cut to ten
-    /// digits (2^40: among a million sessions of one boot, two share an id with a chance of a third; a prefix is enough to name one).
+    /// Id of an exec's session: the same in every command and on every run.
+    ///
+    /// The id is a hash of boot id and exec id, cut to ten hex digits (2^40). Among a million sessions of one
+    /// boot, two have equal ids with a probability of one third. A unique prefix is enough to name a session.
     pub(in crate::correlate) fn session(&self, host: HostNo, exec: &str) -> SessionId {
         let (host, identity) = HostNo::of_name(exec).unwrap_or((host, exec));
         let boot_id = self.get(host).map_or("", |host| &host.boot_id);
@@ -38,7 +41,7 @@ impl Hosts {
         SessionId(format!("s-{hex}").into())
     }
 
-    /// A name that is made of a process's: that which its own host alone would give, but for the number of the host.
+    /// Name derived from a process: the name that its own host alone would give, plus the host's number.
     pub(in crate::correlate) fn name(&self, what: &str, task: TaskKey) -> String {
         let ticks = task.start_ticks.wrapping_sub(self.get(task.host).map_or(0, |host| host.ticks));
         task.host.name(format!("{what}-{}-{ticks}", task.tgid))

@@ -4,15 +4,15 @@ use super::{State, sockets::SocketIdx};
 use crate::model::{Hop, Kind, KubectlCall, ProcessInfo, RawText, TaskKey, parse_kubectl};
 
 impl State {
-    /// Open connections of that process to API servers. Before it asks for the exec, kubectl asks for the pod, on another
-    /// connection: which of them is which is not seen.
+    /// Open connections of a process to API servers. Before the exec, kubectl requests the pod on another
+    /// connection; the two cannot be told apart.
     pub(in crate::correlate) fn open_calls(&self, task: TaskKey) -> impl Iterator<Item = SocketIdx> + '_ {
         let is_open = |idx: &SocketIdx| self.sockets.get(*idx).is_some_and(|socket| socket.closed.is_none());
         self.calls.get(&task).into_iter().flatten().copied().filter(is_open)
     }
 
-    /// Keeps a connection of that process to an API server. Where there is no room, closed ones go first. Only a kubectl's
-    /// connections show what was asked for, so only a kubectl's that is refused is a loss.
+    /// Adds a connection of a process to an API server. A full list drops closed connections first. Only
+    /// connections of a kubectl show what it requested, so only their refusal is a loss.
     pub(in crate::correlate) fn note_call(&mut self, task: TaskKey, idx: SocketIdx) {
         let calls = self.calls.entry(task).or_default();
         if calls.contains(&idx) {
@@ -34,8 +34,9 @@ impl State {
         self.calls.retain(|task, _| processes.get(*task).is_some());
     }
 
-    /// What that process asks for, if it is a kubectl: by its name, or because it is connected to an API server and has the arguments of
-    /// a kubectl that leads into a pod. The file may have any name; others that are made with client-go (k9s, helm) have other arguments.
+    /// Parsed kubectl command line of a process, if it is a kubectl: by its name, or by a connection to an API
+    /// server with the arguments of a kubectl that leads into a pod. The file may have any name. Other clients
+    /// built with client-go (k9s, helm) have other arguments.
     pub(in crate::correlate) fn kubectl<'a>(&self, task: TaskKey, client: &'a ProcessInfo) -> Option<KubectlCall<'a>> {
         let call = parse_kubectl(&client.argv)?;
         let leads_into_a_pod = kept_open(call.word).is_some() && (call.pod.is_some() || !call.command.is_empty());
@@ -43,19 +44,21 @@ impl State {
         (is_kubectl(client) || acts_like_one).then_some(call)
     }
 
-    /// What that client was told to do, where it is a kubectl and that keeps a connection open.
+    /// Kind of session that the client's arguments name, if it is a kubectl with a command that keeps a
+    /// connection open.
     pub(in crate::correlate) fn kubectl_says(&self, client: &Hop) -> Option<Kind> {
         kept_open(self.kubectl(client.task, &client.process)?.word)
     }
 
-    /// Whether that `kubectl exec` passes its input on. `None` where that is another command, or the arguments do not say.
+    /// True if this `kubectl exec` passes its input on. `None` for other commands, and if the arguments are not
+    /// conclusive.
     pub(in crate::correlate) fn kubectl_stdin(&self, client: &Hop) -> Option<bool> {
         let call = self.kubectl(client.task, &client.process)?;
         let is_whole = !client.process.argv_truncated || !call.command.is_empty();
         (call.word == "exec" && call.understood && (call.stdin || is_whole)).then_some(call.stdin)
     }
 
-    /// Whether that is a kubectl that was told to do something else.
+    /// True if the process is a kubectl with another command.
     pub(in crate::correlate) fn is_request(&self, task: TaskKey) -> bool {
         let process = self.processes.get(task);
         let call = process.and_then(|process| self.kubectl(task, &process.info));
@@ -63,6 +66,7 @@ impl State {
     }
 }
 
+/// Kind of session that a kubectl command keeps open; `None` for commands that only send requests.
 pub(in crate::correlate) fn kept_open(word: &str) -> Option<Kind> {
     match word {
         "exec" => Some(Kind::Exec),
@@ -75,7 +79,8 @@ pub(in crate::correlate) fn kept_open(word: &str) -> Option<Kind> {
     }
 }
 
-/// Whether that is kubectl by its name, with or without a version (`kubectl.1.33`). A plug-in (`kubectl-name`) is another program.
+/// True for kubectl by name, with or without a version (`kubectl.1.33`). A plug-in (`kubectl-name`) is another
+/// program.
 pub(in crate::correlate) fn is_kubectl(client: &ProcessInfo) -> bool {
     let program = client.argv.first().and_then(RawText::as_str).and_then(|program| program.rsplit('/').next());
     let is_name = |name: &str| {

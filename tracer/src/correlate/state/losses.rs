@@ -1,20 +1,21 @@
-//! When something was lost: records of the kernel, or entries that a full table had no room for.
+//! Times of losses: kernel records, or table entries without room.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::correlate::limits::{LOSS_TOLD_WITHIN, MAX_LOSSES};
 use crate::model::BootTime;
 
-/// Times of losses. A conclusion that rests on the absence of an event is in doubt near such a time.
+/// Times of losses. A conclusion from the absence of an event is in doubt near such a time.
 #[derive(Default)]
 pub(in crate::correlate) struct Losses {
     times: BTreeSet<BootTime>,
-    /// Up to this time every interval counts as one with a loss: the start was late, or older times made room for newer ones.
+    /// Up to this time every interval counts as one with a loss: the start was late, or old times made room for
+    /// newer ones.
     whole: Option<BootTime>,
 }
 
 impl Losses {
-    /// Notes a loss that was reported at that time.
+    /// Adds a loss. `at` is the time of the report.
     pub(in crate::correlate) fn push(&mut self, at: BootTime) {
         self.times.insert(at);
         if self.times.len() > MAX_LOSSES {
@@ -22,39 +23,40 @@ impl Losses {
         }
     }
 
-    /// Puts everything up to that time in doubt.
+    /// Puts the whole time up to `at` in doubt.
     pub(in crate::correlate) fn doubt_until(&mut self, at: BootTime) {
         self.whole = self.whole.max(Some(at));
     }
 
-    /// Whether an event may have been lost at or after that time.
+    /// True if an event may have been lost at or after `from`.
     pub(in crate::correlate) fn since(&self, from: BootTime) -> bool {
         self.times.last().copied().max(self.whole).is_some_and(|at| at >= from)
     }
 
-    /// Whether an event may have been lost between the two times. A loss is reported up to [`LOSS_TOLD_WITHIN`] late.
+    /// True if an event may have been lost between two times. A loss is reported up to [`LOSS_TOLD_WITHIN`]
+    /// late.
     pub(in crate::correlate) fn between(&self, from: BootTime, to: BootTime) -> bool {
         self.whole.is_some_and(|at| at >= from)
             || self.times.range(from..=to.plus(LOSS_TOLD_WITHIN).max(from)).next().is_some()
     }
 }
 
-/// Entries that full tables refused or discarded and that no finding has reported yet, by the name of the loss.
+/// Refused or discarded table entries that no finding has reported yet, by name of the loss.
 #[derive(Default)]
 pub(in crate::correlate) struct Refused {
     counts: BTreeMap<&'static str, u64>,
-    /// Whether an entry that sessions rest on was refused since [`Refused::take_doubt`] was called.
+    /// Set when an entry that sessions rest on was refused since [`Refused::take_doubt`] was called.
     doubt: bool,
 }
 
 impl Refused {
-    /// Counts entries that sessions rest on; a count of 0 leaves no trace.
+    /// Counts entries that sessions rest on. A count of 0 adds nothing.
     pub(in crate::correlate) fn add(&mut self, what: &'static str, count: u64) {
         self.add_undoubted(what, count);
         self.doubt |= count > 0;
     }
 
-    /// Counts entries whose table knows by itself which answers are in doubt.
+    /// Counts entries of a table that accounts for doubtful answers itself.
     pub(in crate::correlate) fn add_undoubted(&mut self, what: &'static str, count: u64) {
         if count > 0 {
             let sum = self.counts.entry(what).or_default();
@@ -66,12 +68,12 @@ impl Refused {
         self.counts.is_empty()
     }
 
-    /// Whether sessions are in doubt since the last call.
+    /// True if sessions are in doubt since the last call.
     pub(in crate::correlate) fn take_doubt(&mut self) -> bool {
         std::mem::take(&mut self.doubt)
     }
 
-    /// Hands out every count, in the order of names, and starts anew.
+    /// Returns all counts in the order of their names, and resets them.
     pub(in crate::correlate) fn take(&mut self) -> BTreeMap<&'static str, u64> {
         std::mem::take(&mut self.counts)
     }

@@ -1,4 +1,5 @@
-//! Everything the correlator knows, before it is put together into sessions.
+//! The state: everything known from observations, before sessions are built from it. Its tables know neither the
+//! driver nor sessions.
 
 pub(in crate::correlate) mod anchor_id;
 pub(in crate::correlate) mod anchors;
@@ -34,37 +35,40 @@ use crate::model::{
 };
 
 pub(in crate::correlate) struct State {
+    /// Hosts of the recording.
     pub(in crate::correlate) hosts: Hosts,
+    /// Ports and socket paths of the path.
     pub(in crate::correlate) places: Places,
     pub(in crate::correlate) processes: Processes,
     pub(in crate::correlate) sockets: Sockets,
     pub(in crate::correlate) pairings: Pairings,
     pub(in crate::correlate) execs: Execs,
-    /// Connections that may be to a streaming server, by who accepted them.
+    /// Connections that may lead to a streaming server, by accepting process.
     pub(in crate::correlate) streams: BTreeMap<TaskKey, BTreeSet<SocketIdx>>,
-    /// Standing unix connections (CRI, ttrpc) by connecting and accepting process. Sessions share them.
+    /// Unix connections between daemons (CRI, ttrpc), by connecting and accepting process. All sessions share
+    /// them.
     pub(in crate::correlate) daemon_connections: BTreeMap<(TaskKey, TaskKey), DaemonConnection>,
-    /// Connections to API servers, by who made them.
+    /// Connections to API servers, by connecting process.
     pub(in crate::correlate) calls: BTreeMap<TaskKey, Vec<SocketIdx>>,
-    /// Connections of API servers to etcd, by who made them.
+    /// Connections of API servers to etcd, by connecting process.
     pub(in crate::correlate) stores: BTreeMap<TaskKey, Vec<SocketIdx>>,
     /// First containers, by the shim that started them.
     pub(in crate::correlate) pods: BTreeMap<TaskKey, AnchorId>,
-    /// `None`: asked for, and not known.
+    /// Names of containers, by id. `None`: a search found no names.
     pub(in crate::correlate) containers: BTreeMap<String, Option<Arc<Target>>>,
     pub(in crate::correlate) losses: Losses,
     /// Of those, the ones that hid what an actor did before: an absent connection then proves nothing.
     pub(in crate::correlate) blind: Losses,
-    /// What full tables refused since the last finding about that.
+    /// Refused entries that no finding has reported yet.
     pub(in crate::correlate) refused: Refused,
     pub(in crate::correlate) caps: Caps,
     pub(in crate::correlate) audits: Audits,
-    /// Hosts whose snapshots verify who listens: nobody else counts as a daemon there.
+    /// Hosts with snapshots that verify listeners. On these hosts only verified processes count as daemons.
     pub(in crate::correlate) verified: BTreeSet<HostNo>,
 }
 
 impl State {
-    /// Moves what each table refused or discarded into [`State::refused`].
+    /// Moves the refused and discarded entries of each table to [`State::refused`].
     pub(in crate::correlate) fn collect_refused(&mut self) {
         let (sockets, addresses) = self.sockets.take_refused();
         let (fifos, forks) = self.execs.take_discarded();
@@ -81,7 +85,7 @@ impl State {
         self.refused.add_undoubted("requests-full", self.audits.take_discarded());
     }
 
-    /// The anchor of that id, made where it is new. `None` where the id is already that of another container.
+    /// Anchor with this id, made if new. `None` if the id belongs to another container.
     pub(in crate::correlate) fn exec(
         &mut self,
         host: HostNo,
@@ -92,45 +96,55 @@ impl State {
         self.execs.entry(&self.hosts, host, id, container, at)
     }
 
-    /// Id of the session.
+    /// Id of an anchor's session.
     pub(in crate::correlate) fn session_id(&self, id: &AnchorId) -> SessionId {
         let unknown = || id.session(&self.hosts, HostNo::default(), None);
         self.execs.get(id).map_or_else(unknown, |exec| exec.session.clone())
     }
 
-    /// Whether what that process does counts as a daemon's. Recordings of formats 1 to 3 verify nobody.
+    /// True if acts of this process count as a daemon's. Recordings of formats 1 to 3 verify no process.
     pub(in crate::correlate) fn may_be_daemon(&self, task: TaskKey) -> bool {
         !self.verified.contains(&task.host)
             || self.processes.get(task).is_some_and(|process| !process.serves_at.is_empty())
     }
 
-    /// Whether who listens there starts containers: what it forks is then followed.
+    /// True for sockets of processes that start containers. Forks of their listeners are followed.
     pub(in crate::correlate) fn is_daemon_socket(&self, path: &RawText) -> bool {
         self.places.is_runtime_socket(path) || self.places.is_shim_socket(path)
     }
 
-    /// The inbound connection that belongs to an outbound one of the same process.
+    /// Pairs an outbound connection with the inbound one of the same process.
+    ///
+    /// Every hop of a session's path that passes bytes on is found by this rule: the client's end of the inbound
+    /// connection belongs to the next process upstream.
     pub(in crate::correlate) fn inbound_of(&self, outbound: SocketIdx) -> PairResult {
         let socket = self.sockets.get(outbound);
+        // A connection to dockerd's API is paired by output alone.
         if socket.is_some_and(|socket| socket.unix.is_some()) {
             return self.stream_of(outbound);
         }
+        // Any other connection is paired by acts of goroutines, or of threads outside of Go.
         let owner = socket.and_then(|socket| socket.owner);
         let is_go = owner.is_some_and(|owner| self.processes.is_go(owner));
         self.pairings.inbound_of(outbound, &self.sockets, is_go, &self.losses)
     }
 
-    /// The stream that a connection to dockerd's API serves, which carries one exec's bytes (hijacked: `POST /exec/ID/start`).
-    /// Another goroutine serves the stream and none copies both ways, so it is joined by output: the goroutine that
-    /// received on the one sent on the other, or copies while it waits to receive. `cargo xtask lab truth --runtime docker` measures it.
+    /// Pairs a hijacked connection to dockerd's API (`POST /exec/ID/start`), which carries the bytes of one
+    /// exec, with the stream that it serves.
+    ///
+    /// Another goroutine serves the stream, and none copies both ways. So output decides: a goroutine received
+    /// on this connection and sent on the stream, or copies while it waits to receive. `cargo xtask lab truth
+    /// --runtime docker` measures this rule.
     fn stream_of(&self, hijacked: SocketIdx) -> PairResult {
         let is_stream = |idx: &SocketIdx| self.sockets.get(*idx).is_some_and(|socket| socket.tuple.is_some());
         let (mut streams, evidence) = self.pairings.outlets(hijacked, &self.sockets);
         streams.retain(is_stream);
+        // Exactly one stream must receive the output.
         let [stream] = streams[..] else {
             return if streams.is_empty() { PairResult::Unknown } else { PairResult::Ambiguous };
         };
-        // Pooled connections answer many requests, and send to many streams; only those of an exec are rivals.
+        // Pooled connections answer many requests and send to many streams. Only connections of execs are
+        // rivals.
         let rivals = self.pairings.inlets(stream, &self.sockets);
         let is_rival = |idx: &SocketIdx| *idx != hijacked && self.exec_of_hijacked(*idx).is_some();
         if rivals.iter().any(is_rival) {
@@ -139,14 +153,14 @@ impl State {
         PairResult::Paired(Pair::exact(stream, evidence))
     }
 
-    /// The exec whose FIFOs dockerd made for that connection, by its connecting end.
+    /// The exec whose FIFOs dockerd made for this connection. `near` is the connecting end.
     pub(in crate::correlate) fn exec_of_hijacked(&self, near: SocketIdx) -> Option<&AnchorId> {
         let near = self.sockets.get(near).filter(|socket| socket.unix.is_some())?;
         self.execs.by_stream(near.peer?)
     }
 
-    /// Whether that accepted connection is one of a streaming server of the path: a runtime's to which a kubelet connected, or
-    /// a kubelet's own (dockershim).
+    /// True if the socket was accepted by a streaming server of the path: a runtime with a kubelet as the
+    /// client, or the kubelet itself (dockershim).
     pub(in crate::correlate) fn is_stream(&self, idx: SocketIdx) -> bool {
         let Some(socket) = self.sockets.get(idx) else { return false };
         let Some((owner, tuple)) = socket.owner.zip(socket.tuple) else { return false };
@@ -156,8 +170,8 @@ impl State {
         !self.places.is_path_port(tuple.local.port()) && by_kubelet && (is_runtime || dialler == Some(owner))
     }
 
-    /// Connections that the runtime made for what came in on a stream (port-forward): one goroutine for each passes on what
-    /// they send.
+    /// Connections that the runtime made for a port-forward's stream. A goroutine for each passes their bytes on
+    /// to the stream.
     pub(in crate::correlate) fn forwarded_by(&self, stream: SocketIdx) -> Vec<SocketIdx> {
         let found = self.pairings.inlets(stream, &self.sockets);
         let mut found: Vec<SocketIdx> = found.into_iter().collect();
@@ -167,12 +181,12 @@ impl State {
         found
     }
 
-    /// Whether it has stdin or a terminal, which no probe has.
+    /// True if the exec has stdin or a terminal. Probes have neither.
     pub(in crate::correlate) fn reads(&self, exec: &Exec) -> bool {
         exec.reads() || self.has_input(exec)
     }
 
-    /// Whether the process of an exec older than the tracer has a pipe or a terminal as its input: the FIFO may be gone by then.
+    /// True if the process of an older exec has a pipe or a terminal as stdin. The FIFO itself may be gone.
     pub(in crate::correlate) fn has_input(&self, exec: &Exec) -> bool {
         let process = exec.process.filter(|_| exec.preexisting).and_then(|task| self.processes.get(task));
         let stdin = process.and_then(|process| process.info.stdin);
@@ -188,8 +202,9 @@ impl State {
             && runtime.is_some_and(|runtime| matches!(runtime.looked, Looked::Watched(_)))
     }
 
-    /// Whether that is a probe of dockershim's, or an exec whose stream is not known yet: their connections to dockerd look the
-    /// same, and so do all that were under way when the tracer started. A probe reads nothing and has no terminal.
+    /// True if the exec may be a probe of dockershim, or an exec with a still unknown stream. Their connections
+    /// to dockerd look the same. So do those of all execs from before the tracer's start. A probe reads nothing
+    /// and has no terminal.
     pub(in crate::correlate) fn may_be_either(&self, exec: &Exec) -> bool {
         if exec.is_foreground() {
             return false;
@@ -209,8 +224,8 @@ impl State {
             && self.has_unserved_stream(exec)
     }
 
-    /// Whether there is a stream of that process of which nobody has said whom it serves, and which is not older than this
-    /// exec by more than a client may take.
+    /// True if the exec's client has a stream that serves no known exec. The stream must not be older than the
+    /// exec by more than [`STREAM_WITHIN`].
     pub(in crate::correlate) fn has_unserved_stream(&self, exec: &Exec) -> bool {
         let asking =
             exec.stream.and_then(|far| self.sockets.get(far)?.peer).and_then(|near| self.sockets.get(near)?.owner);
@@ -226,13 +241,13 @@ impl State {
         streams.iter().any(|idx| fits(*idx) && self.is_stream(*idx) && !self.is_served(*idx))
     }
 
-    /// Whether an exec's connection to dockerd is known to serve that stream.
+    /// True if a known exec's connection to dockerd serves this stream.
     pub(in crate::correlate) fn is_served(&self, stream: SocketIdx) -> bool {
         self.pairings.inlets(stream, &self.sockets).iter().any(|near| self.exec_of_hijacked(*near).is_some())
     }
 
-    /// Whether a kubelet connected there, to another port than the path's: whoever serves that and passes it on to a runtime is
-    /// one, too (cri-dockerd).
+    /// True if a kubelet connected to this accepted socket, on a port that is not one of the path. A process
+    /// that serves it by a connection to a runtime is itself a runtime (cri-dockerd).
     pub(in crate::correlate) fn is_of_kubelet(&self, accepted: &Socket) -> bool {
         let is_path_port = accepted.tuple.is_none_or(|tuple| self.places.is_path_port(tuple.local.port()));
         let dialler = accepted.peer.and_then(|peer| self.sockets.get(peer)).and_then(|peer| peer.owner);
@@ -240,8 +255,8 @@ impl State {
         !is_path_port && dialler.is_some_and(|dialler| Some(dialler) != accepted.owner && self.is_kubelet(dialler))
     }
 
-    /// Whether a connection to dockerd's API may serve a kubelet: a kubelet connected to another port shortly before, nobody is known
-    /// to have accepted that, and this client of dockerd was one before.
+    /// True if a connection to dockerd's API may serve a kubelet. A kubelet connected to another port shortly
+    /// before, the acceptor is unknown, and this process was already a client of dockerd.
     pub(in crate::correlate) fn may_serve_kubelet(&self, near: &Socket) -> bool {
         let was_client = |before: BootTime| {
             self.sockets.iter().any(|(_, other)| {
@@ -260,13 +275,14 @@ impl State {
         near.unix.is_some() && self.sockets.iter().any(|(_, socket)| is_open_leg(socket) && was_client(socket.since))
     }
 
+    /// True if the process listens on a kubelet's port and may be one.
     pub(in crate::correlate) fn is_kubelet(&self, task: TaskKey) -> bool {
         let process = self.processes.get(task);
         process.is_some_and(|process| process.ports.iter().any(|port| self.places.is_kubelet_port(*port)))
             && self.processes.may_be_kubelet(task)
     }
 
-    /// What a process is that listens on that port, where its being so cannot be verified.
+    /// Role that the port implies, for a process that cannot be verified to have it.
     pub(in crate::correlate) fn unverified_role(&self, task: TaskKey, port: u16) -> Option<Role> {
         if self.places.is_kubelet_port(port) && !self.processes.may_be_kubelet(task) {
             Some(Role::Kubelet)
@@ -277,15 +293,17 @@ impl State {
         }
     }
 
-    /// The process that would accept this connection: it listens on the port, and has accepted a connection at the same address from
-    /// the same network namespace. `None` where several do: namespaces may have equal addresses. `None`, too, where that no process has
-    /// the other end was not looked for, or the record that it was accepted may be lost.
+    /// The process that would accept this connection: it listens on the port, and has accepted another
+    /// connection at the same address from the same network namespace.
+    ///
+    /// `None` if several processes qualify, because namespaces may have equal addresses. `None` also before a
+    /// search for the peer, and if the record of the accept may be lost.
     pub(in crate::correlate) fn listener_of(&self, near: &Socket) -> Option<TaskKey> {
         if !near.peer_absent || self.losses.since(near.since) {
             return None;
         }
         let tuple = near.tuple?;
-        // What came late may be this connection's other end: then it was accepted.
+        // A late record may have brought the peer: the connection was accepted.
         if self.sockets.iter().any(|(_, socket)| socket.tuple == Some(tuple.mirrored())) {
             return None;
         }
@@ -306,7 +324,7 @@ impl State {
         owners.all(|other| other == first).then_some(first)
     }
 
-    /// Whether nothing else than a kubelet listens there.
+    /// True if only a kubelet listens at the remote port.
     pub(in crate::correlate) fn leads_to_kubelet(&self, tuple: Option<Tuple>) -> bool {
         tuple.is_some_and(|tuple| self.places.is_kubelet_port(tuple.remote.port()))
     }
@@ -315,12 +333,15 @@ impl State {
 /// A unix connection between two daemons.
 #[derive(Clone, Debug)]
 pub(in crate::correlate) struct DaemonConnection {
+    /// Path of the socket.
     pub(in crate::correlate) path: RawText,
+    /// Connecting end.
     pub(in crate::correlate) near: SocketId,
+    /// Accepting end.
     pub(in crate::correlate) far: SocketId,
 }
 
-/// Something that a session was put together from: when it changes, the session is put together again.
+/// Object that a session rests on. A change of the object invalidates the session.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::correlate) enum Dependency {
     Task(TaskKey),

@@ -1,8 +1,8 @@
-//! What is looked up by key far more often than it is gone through.
+//! Hash table for entries that are looked up far more often than iterated.
 
 use foldhash::fast::FixedState;
 use indexmap::IndexMap;
 
-/// A hash table whose order depends on nothing but what was put in and taken out: a run's findings must not depend on where its keys
-/// happen to lie. Take out by `swap_remove`, which does not move the rest.
+/// Hash table with an order that depends on insertions and removals alone. Findings must not depend on random
+/// hash seeds. Remove with `swap_remove`, which leaves the other entries in place.
 pub(in crate::correlate) type Table<K, V> = IndexMap<K, V, FixedState>;
