@@ -10,7 +10,7 @@ use std::{
 };
 
 use execpath::{
-    live::now,
+    clock::now,
     model::{BootTime, Fact, Observation, SocketId, Span},
     record::{End, Reader},
 };

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use execpath::{
-    live::{anchor, now},
+    clock::{anchor, now},
     record::Reader,
     sink::view,
 };

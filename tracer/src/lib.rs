@@ -4,6 +4,7 @@
 //! or async: facts in, findings out, the same live and in replay. ARCHITECTURE.md has the map.
 
 pub mod cli;
+pub mod clock;
 pub mod correlate;
 pub mod decode;
 pub mod demo;
@@ -12,10 +13,11 @@ pub mod doctor;
 pub mod engine;
 pub mod escape;
 pub mod explain;
+pub mod inspect;
 pub mod live;
-pub mod look;
 pub mod merge;
 pub mod model;
+pub mod netns;
 pub mod plan;
 pub mod probe_host;
 pub mod record;

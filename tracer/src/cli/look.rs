@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     engine::Seen,
-    look::{Look, Looker},
+    inspect::{InspectOptions, Inspector},
     model::{Depth, SessionId, Severity, Verdict, matching},
     sink::{self, LISTS, SHOWN},
     source::audit::AuditLog,
@@ -83,7 +83,7 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
 /// Takes two samples `interval` apart: anything that moves in between is not stuck.
 fn twice(look: args::Look, interval: Duration) -> Result<Seen, Failure> {
     let audit_log = resolve::audit_log(&look.audit)?;
-    let mut looker = Looker::begin(resolve::look(look)?, audit_log).map_err(|error| live_failure(&error))?;
+    let mut looker = Inspector::begin(resolve::look(look)?, audit_log).map_err(|error| live_failure(&error))?;
     looker.measure(Depth::Whole);
     if io::stderr().is_terminal() {
         let seconds = interval.as_secs_f32();
@@ -132,8 +132,8 @@ fn each(
     }
 }
 
-fn now(look: Look, audit_log: Option<AuditLog>, depth: Depth) -> Result<Seen, Failure> {
-    let mut looker = Looker::begin(look, audit_log).map_err(|error| live_failure(&error))?;
+fn now(look: InspectOptions, audit_log: Option<AuditLog>, depth: Depth) -> Result<Seen, Failure> {
+    let mut looker = Inspector::begin(look, audit_log).map_err(|error| live_failure(&error))?;
     looker.measure(depth);
     Ok(looker.seen())
 }

@@ -16,9 +16,10 @@ use super::{
 use crate::{
     correlate::Options,
     engine::{Filter, Kinds, Setup, Until},
-    live::{Live, NetNs},
-    look::Look,
+    inspect::InspectOptions,
+    live::Live,
     model::{Kind, Pairing, RawText},
+    netns::NetNs,
     record::{self, CreateError, Existing, Place, Rotate},
     redact::Redactor,
     render::Picture,
@@ -138,7 +139,7 @@ pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, F
 /// A live trace for the screen. The caller sets its receiver.
 pub(super) fn screen(args: args::Screen, command: &[OsString]) -> Result<Live, Failure> {
     let audit_log = audit_log(&args.look.audit)?;
-    let Look { filter, redactor, options, netns, no_memory } = look(args.look)?;
+    let InspectOptions { filter, redactor, options, netns, no_memory } = look(args.look)?;
     let command = line(command, &redactor);
     Ok(Live {
         setup: Setup { filter, redactor, until: Until::Told, sinks: Vec::new() },
@@ -235,8 +236,8 @@ pub(super) fn render(wanted: args::Filter, privacy: args::Privacy, sink: Box<dyn
 }
 
 /// The set-up for a scan of this host.
-pub(super) fn look(args: args::Look) -> Result<Look, Failure> {
-    Ok(Look {
+pub(super) fn look(args: args::Look) -> Result<InspectOptions, Failure> {
+    Ok(InspectOptions {
         filter: filter(args.filter),
         redactor: redactor(args.privacy),
         netns: args.places.netns.as_deref().map(netns).transpose()?,

@@ -23,10 +23,12 @@ use self::{
     witness::Witness,
 };
 use crate::{
+    clock,
     correlate::Options,
     engine::Until,
-    live::{self, Live, LiveError, NetNs},
+    live::{self, Live, LiveError},
     model::BootTime,
+    netns::NetNs,
     plan::plan,
     probe_host,
 };
@@ -96,7 +98,7 @@ pub fn is_allowed() -> bool {
 /// # Errors
 /// When the stage or the tracer fails, or the session was not traced completely within ten seconds.
 pub fn run(asked: Live, command: &[String]) -> Result<Outcome, DemoError> {
-    let begun = live::now();
+    let begun = clock::now();
     let mut stage = match Stage::start(command, DEADLINE) {
         Ok(stage) => stage,
         Err(Refused::NotAllowed) => return Ok(Outcome::NotAllowed(Box::new(asked))),
@@ -136,5 +138,5 @@ pub fn run(asked: Live, command: &[String]) -> Result<Outcome, DemoError> {
 }
 
 fn since(begun: BootTime) -> Duration {
-    Duration::from_millis(live::now().since(begun).as_millis())
+    Duration::from_millis(clock::now().since(begun).as_millis())
 }

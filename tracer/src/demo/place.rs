@@ -7,7 +7,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::live;
+use crate::clock;
 
 /// Environment variable with the actors' folder.
 pub(super) const VARIABLE: &str = "EXECPATH_DEMO";
@@ -35,7 +35,7 @@ impl Place {
         let above = Some(std::env::temp_dir()).filter(fits).unwrap_or_else(|| PathBuf::from("/tmp"));
         let mut made = Err(io::ErrorKind::AlreadyExists.into());
         for number in 0..TRIES {
-            let unique = hash(&format!("{} {} {number}", std::process::id(), live::now().0));
+            let unique = hash(&format!("{} {} {number}", std::process::id(), clock::now().0));
             let place = Self(above.join(format!("execpath-demo-{}", &unique[..6])));
             let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", place.0.display()));
             made = std::fs::DirBuilder::new().mode(0o700).create(&place.0).map_err(named).map(|()| place.clone());

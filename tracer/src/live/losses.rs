@@ -1,4 +1,4 @@
-//! What a live trace missed: counters of the kernel's maps, refusals of the tracer itself, and how late it reads.
+//! Losses of a live trace: counters of the kernel's maps, refusals of the tracer itself, and the delay of reading.
 
 use std::collections::BTreeMap;
 
@@ -9,41 +9,41 @@ use crate::{
     source::ebpf::loader::Probes,
 };
 
-/// Records that are read later than this after the kernel wrote them are reported as the loss [`BEHIND`].
+/// Delay of a record above which the loss [`BEHIND`] is reported.
 const LATE: Span = Span::from_secs(1);
 
 /// Losses since the last report.
 #[derive(Default)]
 pub(super) struct Losses {
-    /// Value of each counter of the kernel at the last report.
+    /// Value of each kernel counter at the last report, by name.
     counters: BTreeMap<&'static str, u64>,
-    /// Counted here, by name.
+    /// Losses counted in user space since the last report, by name.
     own: BTreeMap<&'static str, u64>,
     lag: Lag,
 }
 
-/// How late records are read.
+/// Delay between the write of a record and its reading.
 #[derive(Default)]
 struct Lag {
-    /// Age of the oldest record that was read since the last report.
+    /// Age of the oldest record read since the last report.
     worst: Span,
-    /// Age that was reported last, while the tracer is still behind.
+    /// Age reported last; zero once the tracer has caught up.
     reported: Span,
 }
 
 impl Losses {
-    /// Counts something that the tracer missed or could not do.
+    /// Counts one act that the tracer missed or could not do.
     pub(super) fn add(&mut self, what: &'static str) {
         *self.own.entry(what).or_default() += 1;
     }
 
-    /// Notes that a record of that time is read now.
-    pub(super) fn read(&mut self, at: BootTime, now: BootTime) {
+    /// Notes that a record of time `at` is read at `now`.
+    pub(super) fn note_read(&mut self, at: BootTime, now: BootTime) {
         self.lag.worst = self.lag.worst.max(now.since(at));
     }
 
-    /// What was lost since the last call, by name. Delays are in milliseconds.
-    pub(super) fn look(&mut self, probes: &Probes) -> Vec<(&'static str, u64)> {
+    /// Losses since the last call, by name. Delays are in milliseconds.
+    pub(super) fn poll(&mut self, probes: &Probes) -> Vec<(&'static str, u64)> {
         self.report(Counter::losses().map(|counter| (counter.name(), probes.count(counter))))
     }
 
@@ -61,8 +61,8 @@ impl Losses {
 }
 
 impl Lag {
-    /// The delay to report: the first that is too long, and each one that is twice as long as the one before. A report
-    /// without a delay ends the series.
+    /// The delay to report: the first one above [`LATE`], then each one at least twice the one before. A report without a delay
+    /// ends the series.
     fn report(&mut self) -> Option<Span> {
         let worst = std::mem::take(&mut self.worst);
         if worst <= LATE {
@@ -102,7 +102,7 @@ mod tests {
     fn lag_past_a_second_is_reported_once_for_each_doubling() {
         let mut losses = Losses::default();
         let mut lag = |late: u64| {
-            losses.read(at(10_000), at(10_000 + late));
+            losses.note_read(at(10_000), at(10_000 + late));
             losses.report(std::iter::empty())
         };
         assert_eq!(lag(900), []);
@@ -110,6 +110,6 @@ mod tests {
         assert_eq!(lag(2_000), []);
         assert_eq!(lag(2_500), [("behind", 2_500)]);
         assert_eq!(lag(100), []);
-        assert_eq!(lag(1_100), [("behind", 1_100)], "it had caught up");
+        assert_eq!(lag(1_100), [("behind", 1_100)], "a new series after catching up");
     }
 }

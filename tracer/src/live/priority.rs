@@ -1,23 +1,22 @@
 //! The trace's own share of the CPU.
 //!
-//! At normal priority a tracer on two CPUs with 90 busy processes gets a fortieth of one: the walk over procfs that takes 50 ms
-//! on an idle host takes seconds, and what happens meanwhile is not seen. At nice −20 the kernel's weights
-//! (kernel/sched/core.c: sched_prio_to_weight) give it two thirds of a CPU. Real-time priority would give it more, and take
-//! it from the daemons that are traced.
+//! At normal priority a tracer on two CPUs with 90 busy processes gets a fortieth of one CPU. The walk over procfs then takes
+//! seconds instead of 50 ms, and acts in that time are missed. At nice −20 the kernel's weights (kernel/sched/core.c:
+//! sched_prio_to_weight) give the tracer two thirds of a CPU. Real-time priority would take CPU time from the traced daemons.
 
 use rustix::process::{getpriority_process, setpriority_process};
 
-/// The highest priority that is not real-time.
+/// Highest priority below real-time.
 const HIGHEST: i32 = -20;
 
-/// The raised priority of this thread, and of threads that it starts; the old one comes back when this is dropped.
-pub(super) struct Raised {
+/// Raised priority of this thread and of the threads it starts. Dropping the value restores the old priority.
+pub(super) struct RaisedPriority {
     before: i32,
 }
 
-impl Raised {
-    /// Raises the priority of the calling thread. `None` where that is not permitted (CAP_SYS_NICE): the trace then competes
-    /// like any other process, and reports how late it is.
+impl RaisedPriority {
+    /// Raises the priority of the calling thread. `None` without CAP_SYS_NICE: the trace then competes like any other process, and
+    /// reports its delay.
     pub(super) fn new() -> Option<Self> {
         let before = getpriority_process(None).ok()?;
         match setpriority_process(None, HIGHEST) {
@@ -30,9 +29,9 @@ impl Raised {
     }
 }
 
-impl Drop for Raised {
+impl Drop for RaisedPriority {
     fn drop(&mut self) {
-        // Nothing can be done about a refusal, and the thread is about to end or to idle.
+        // A refusal does no harm: the thread is about to end or to idle.
         let _refused = setpriority_process(None, self.before);
     }
 }

@@ -4,32 +4,32 @@ use std::collections::VecDeque;
 
 use crate::model::Want;
 
-/// Questions that wait at once. The correlator asks each question once, so more come only while answers take long.
-const MOST: usize = 20_000;
+/// Capacity of the queue. The correlator asks each question once, so only slow answers fill it.
+const MAX_QUEUED: usize = 20_000;
 
-/// A queue in which processes to be watched come first: what they do until then is not seen.
+/// Queue of questions. Processes to be watched come first: their acts are not seen until then.
 #[derive(Default)]
 pub(super) struct Questions {
     watches: VecDeque<Want>,
     others: VecDeque<Want>,
 }
 
-/// What to do next.
+/// Questions to answer next.
 pub(super) enum Next {
     /// One question.
     One(Want),
-    /// Questions for the other ends of connections: one look at the host answers all of them.
+    /// Questions about the other ends of connections: one scan of the host answers all of them.
     Peers(Vec<Want>),
 }
 
 impl Questions {
-    /// Takes questions in; returns how many did not fit.
+    /// Adds questions; returns the number refused for lack of room.
     pub(super) fn extend(&mut self, wants: Vec<Want>) -> u64 {
         let mut refused = 0;
         for want in wants {
             if matches!(want, Want::Watch(..)) {
                 self.watches.push_back(want);
-            } else if self.others.len() < MOST {
+            } else if self.others.len() < MAX_QUEUED {
                 self.others.push_back(want);
             } else {
                 refused += 1;
@@ -38,12 +38,12 @@ impl Questions {
         refused
     }
 
-    /// The next process to be watched.
+    /// Removes the next process to be watched.
     pub(super) fn next_watch(&mut self) -> Option<Want> {
         self.watches.pop_front()
     }
 
-    /// The next question, or the next ones that are answered together.
+    /// Removes the next question, or all questions that one scan answers.
     pub(super) fn next(&mut self) -> Option<Next> {
         if let Some(watch) = self.next_watch() {
             return Some(Next::One(watch));
@@ -63,7 +63,7 @@ impl Questions {
         Some(Next::Peers(peers))
     }
 
-    /// How many wait.
+    /// Number of waiting questions.
     pub(super) fn len(&self) -> usize {
         self.watches.len() + self.others.len()
     }
@@ -75,7 +75,7 @@ mod tests {
     use crate::model::{TaskKey, Tuple, WatchAs};
 
     #[test]
-    fn watching_goes_first_and_peers_go_together() {
+    fn watches_go_first_and_peers_together() {
         let peer = |port| {
             let address = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
             Want::Peer { tuple: Tuple::new(address(port), address(9)), netns: None, isn: None }
@@ -90,9 +90,9 @@ mod tests {
     }
 
     #[test]
-    fn excess_is_refused_and_counted() {
+    fn queue_refuses_and_counts_excess() {
         let mut questions = Questions::default();
-        let many = (0_u32..).take(MOST + 3).map(Want::Pid).collect();
-        assert_eq!((questions.extend(many), questions.len()), (3, MOST));
+        let many = (0_u32..).take(MAX_QUEUED + 3).map(Want::Pid).collect();
+        assert_eq!((questions.extend(many), questions.len()), (3, MAX_QUEUED));
     }
 }

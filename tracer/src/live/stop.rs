@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: noticed at once, also while the thread of the trace is at a long step.
+//! SIGINT and SIGTERM, noticed at once, even during a long step of the trace's thread.
 
 use std::{
     io,
@@ -17,18 +17,19 @@ use tokio::{
 
 #[derive(Default)]
 struct Shared {
-    asked: AtomicBool,
+    /// Set when a signal has arrived.
+    requested: AtomicBool,
     /// Wakes the trace.
     arrived: Notify,
     /// Ends the thread that waits for signals.
     over: Notify,
 }
 
-/// Whether a signal asked the trace to end. The thread that waits for signals ends with this value.
+/// A request to end the trace, made by a signal. Dropping the value ends the thread that waits for signals.
 pub(super) struct Stop(Arc<Shared>);
 
 impl Stop {
-    /// Waits for signals from now on, on a thread of its own.
+    /// Waits for signals from now on, on a separate thread.
     ///
     /// # Errors
     /// When the thread cannot be started, or signals cannot be received.
@@ -47,7 +48,7 @@ impl Stop {
                     () = waiting.over.notified() => false,
                 };
                 if arrived {
-                    waiting.asked.store(true, Ordering::Relaxed);
+                    waiting.requested.store(true, Ordering::Relaxed);
                     waiting.arrived.notify_one();
                 }
             });
@@ -55,13 +56,13 @@ impl Stop {
         Ok(Self(shared))
     }
 
-    /// Whether a signal arrived.
-    pub(super) fn is_asked(&self) -> bool {
-        self.0.asked.load(Ordering::Relaxed)
+    /// True if a signal has arrived.
+    pub(super) fn is_requested(&self) -> bool {
+        self.0.requested.load(Ordering::Relaxed)
     }
 
-    /// Waits for a signal. It may be dropped and called anew: a signal in between is not missed.
-    pub(super) async fn asked(&self) {
+    /// Waits for a signal. The future may be dropped and made anew: a signal in between is not missed.
+    pub(super) async fn requested(&self) {
         self.0.arrived.notified().await;
     }
 }

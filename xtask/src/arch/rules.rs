@@ -32,7 +32,7 @@ pub(super) const MODULES: &[Module] = &[
     // What a path is, in words; names of strangers are escaped in them already.
     pure("explain", &["escape", "model"]),
     pure("plan", &["model"]),
-    edge("source", &["model", "record", "decode", "plan"]),
+    edge("source", &["clock", "model", "record", "decode", "plan"]),
     edge("record", &["model"]),
     edge("redact", &["model"]),
     // Facts of several hosts become one recording; what follows from them is the correlator's.
@@ -50,10 +50,21 @@ pub(super) const MODULES: &[Module] = &[
     // What is printed as JSON, described.
     edge("schema", &["doctor", "sink"]),
     edge("engine", &["correlate", "diagnose", "model", "record", "redact", "sink"]),
-    edge("live", &["correlate", "decode", "engine", "model", "plan", "probe_host", "record", "sink", "source"]),
-    edge("look", &["correlate", "engine", "live", "model", "probe_host", "redact", "sink", "source"]),
+    edge("clock", &["model"]),
+    edge("netns", &[]),
+    edge(
+        "live",
+        &["clock", "correlate", "decode", "engine", "model", "netns", "plan", "probe_host", "record", "sink", "source"],
+    ),
+    edge(
+        "inspect",
+        &["clock", "correlate", "engine", "live", "model", "netns", "probe_host", "redact", "sink", "source"],
+    ),
     edge("watch", &["engine", "live", "model", "record", "redact", "sink", "tui"]),
-    edge("demo", &["correlate", "engine", "escape", "live", "model", "plan", "probe_host", "sink"]),
+    edge(
+        "demo",
+        &["clock", "correlate", "engine", "escape", "live", "model", "netns", "plan", "probe_host", "sink"],
+    ),
     edge(
         "cli",
         &[
@@ -63,10 +74,11 @@ pub(super) const MODULES: &[Module] = &[
             "doctor",
             "engine",
             "escape",
+            "inspect",
             "live",
-            "look",
             "merge",
             "model",
+            "netns",
             "plan",
             "probe_host",
             "record",
