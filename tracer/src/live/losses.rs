@@ -44,7 +44,11 @@ impl Losses {
 
     /// Losses since the last call, by name. Delays are in milliseconds.
     pub(super) fn poll(&mut self, probes: &Probes) -> Vec<(&'static str, u64)> {
-        self.report(Counter::losses().map(|counter| (counter.name(), probes.count(counter))))
+        let lost = self.report(Counter::losses().map(|counter| (counter.name(), probes.count(counter))));
+        if let Some((_, count)) = lost.iter().find(|(name, _)| *name == Counter::ReadFailed.name()) {
+            tracing::info!(count, "reads of kernel memory failed: processes or connections may be missing");
+        }
+        lost
     }
 
     fn report(&mut self, counters: impl Iterator<Item = (&'static str, u64)>) -> Vec<(&'static str, u64)> {

@@ -61,10 +61,7 @@ pub(super) const MODULES: &[Module] = &[
         &["clock", "correlate", "engine", "live", "model", "netns", "probe_host", "redact", "sink", "source"],
     ),
     edge("watch", &["engine", "live", "model", "record", "redact", "sink", "tui"]),
-    edge(
-        "demo",
-        &["clock", "correlate", "engine", "escape", "live", "model", "netns", "plan", "probe_host", "sink"],
-    ),
+    edge("demo", &["clock", "correlate", "engine", "escape", "live", "model", "netns", "plan", "probe_host", "sink"]),
     edge(
         "cli",
         &[
