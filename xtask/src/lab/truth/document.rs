@@ -27,8 +27,8 @@ of the client's end tells whose it is. None of this shares code with what it jud
 
 * **kubectl**: all open at once, each by a kubectl. **driver**: all open at once, by one process. **short**: one half one after
   another, the other half twenty at a time. **older**: open and idle before the tracer starts, by kubectls or by the driver.
-  **ring**: with a buffer too small for what happens, so that records are lost; then sessions may be missing, but nothing may be
-  wrong.
+  **ring**: the buffer is 4,096 bytes and the tracer is stopped while half of the sessions open, so that records are lost. Sessions
+  may be missing; nothing may be wrong.
 * **found**: told at all. **complete**: with every hop. **exact**: complete, every link proved, no gap. **wrong**: links, ends, names or
   whole sessions that are not as the oracle saw them, in any saying, not the last only. **overstated**: sessions told to be complete
   that lack something, or to be of another kind, or told twice; where records are lost, also pieces that cannot be told to be

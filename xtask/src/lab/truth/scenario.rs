@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::crowd::{Crowd, in_turns};
 use super::figures::Figures;
@@ -135,10 +136,12 @@ impl Play<'_> {
         if self.scenario.ring_bytes.is_some() { SETTLE_LOSSES } else { SETTLE }
     }
 
-    fn open(&self, sessions: &[Planned]) -> Result<Crowd> {
+    /// Opens the sessions; calls `on_open` with the number of open ones after each.
+    fn open(&self, sessions: &[Planned], on_open: impl Fn(usize) + Sync) -> Result<Crowd> {
         let (count, at_once) = (sessions.len(), self.scenario.at_once());
         // Print ten lines for any number of sessions.
         let tell = |open: usize| {
+            on_open(open);
             if open.is_multiple_of(count.div_ceil(10)) || open == count {
                 self.progress.say(format!("{open} of {count} open"));
             }
@@ -152,7 +155,14 @@ impl Play<'_> {
     fn held(&self) -> Result<Figures> {
         let sessions = Planned::all(1..=self.scenario.sessions, self.scenario.spacing());
         let tracer = self.trace()?;
-        let crowd = self.open(&sessions)?;
+        let is_small = self.scenario.ring_bytes.is_some();
+        let stall = is_small.then(|| Stall::new(&tracer, sessions.len(), self.progress)).transpose()?;
+        let crowd = self.open(&sessions, |open| {
+            if let Some(stall) = &stall {
+                stall.at(open);
+            }
+        })?;
+        drop(stall);
         let mut told = Told::default();
         told.until(&tracer, self.settle(), |told| told.count(Session::is_exact) == sessions.len())?;
         self.judge(&sessions, crowd, tracer, told, Vec::new())
@@ -160,7 +170,7 @@ impl Play<'_> {
 
     fn older(&self) -> Result<Figures> {
         let sessions = Planned::all(1..=self.scenario.sessions, self.scenario.spacing());
-        let mut crowd = self.open(&sessions)?;
+        let mut crowd = self.open(&sessions, |_open| {})?;
         let began = Instant::now();
         let listed = listed(self.program)?;
         let mut notes = vec![format!("`ls` tells {listed} sessions in {:.1} s", began.elapsed().as_secs_f64())];
@@ -277,6 +287,44 @@ impl Play<'_> {
             }
             work.join().map_err(|_panic| poisoned())?
         })
+    }
+}
+
+/// Stops the tracer while the middle half of the sessions opens, so that a small buffer overflows on a machine of any speed.
+struct Stall<'a> {
+    pid: Pid,
+    from: usize,
+    until: usize,
+    progress: &'a Progress,
+}
+
+impl<'a> Stall<'a> {
+    fn new(tracer: &Tracer, sessions: usize, progress: &'a Progress) -> Result<Self> {
+        let pid = Pid::from_raw(i32::try_from(tracer.pid())?).context("a pid")?;
+        Ok(Self { pid, from: sessions / 4, until: sessions / 4 * 3, progress })
+    }
+
+    /// Called with the number of open sessions, each number once.
+    fn at(&self, open: usize) {
+        if open == self.from {
+            self.send(Signal::STOP);
+        }
+        if open == self.until {
+            self.send(Signal::CONT);
+        }
+    }
+
+    fn send(&self, signal: Signal) {
+        if let Err(error) = kill_process(self.pid, signal) {
+            self.progress.say(format!("the tracer gets no {signal:?}: {error}"));
+        }
+    }
+}
+
+impl Drop for Stall<'_> {
+    /// An error while sessions open must not leave a stopped tracer.
+    fn drop(&mut self) {
+        self.send(Signal::CONT);
     }
 }
 
