@@ -449,7 +449,7 @@ fn measure(text: &str) -> Result<Duration, String> {
 /// RFC 3339, or `+` and a duration.
 fn moment(text: &str) -> Result<Moment, String> {
     if let Some(after) = text.strip_prefix('+') {
-        return humantime::parse_duration(after).map(Moment::After).map_err(|error| error.to_string());
+        return time_span(after).map(Moment::After);
     }
     let time = humantime::parse_rfc3339_weak(text)
         .map_err(|error| format!("{error}; it is like `2026-11-21T22:14:03Z` or `+90s`"))?;
@@ -466,11 +466,19 @@ fn speed(text: &str) -> Result<f64, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
+    match time_span(text) {
         Ok(time) if time.is_zero() => Err("it must be longer than nothing".to_owned()),
-        Ok(time) => Ok(time),
-        Err(error) => Err(error.to_string()),
+        outcome => outcome,
     }
+}
+
+/// `90s`, `1h 30m`; a number without a unit is seconds, as in `sleep` and `timeout`.
+fn time_span(text: &str) -> Result<Duration, String> {
+    let is_number = !text.is_empty() && text.chars().all(|char| char.is_ascii_digit() || char == '.');
+    if is_number && let Ok(seconds) = text.parse() {
+        return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
+    }
+    humantime::parse_duration(text).map_err(|error| error.to_string())
 }
 
 const EXAMPLES: &[(&str, &str)] = &[
