@@ -1,6 +1,6 @@
 //! The probes on this kernel: real processes and sockets, and the facts decoded from them.
 //!
-//! Needs root: `cargo test -p execpath-tests --features kernel --test kernel -- --test-threads=1`. Each test loads the
+//! Needs root: `cargo test --test kernel -- --test-threads=1`. Each test loads the
 //! object for itself, with ports of its own, so that other activity stays invisible. One thread only: tests watch their
 //! own process.
 

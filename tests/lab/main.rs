@@ -1,7 +1,6 @@
 //! End to end: real `kubectl exec` through a real API server, kubelet and container runtime, traced by the real tracer.
 //!
-//! Run `cargo xtask test --only lab`, or, with a lab that is up, as root, `cargo test -p execpath-tests --features lab
-//! --test lab -- --test-threads=1`. The tests compare the tracer's output with `ss`, `ps` and the runtime's own files.
+//! Run `cargo xtask test --only lab`, or, with a lab that is up, as root, `cargo test --test lab -- --test-threads=1`. The tests compare the tracer's output with `ss`, `ps` and the runtime's own files.
 //! `EXECPATH_SOAK=1` runs everything longer.
 
 mod cleanup;

@@ -15,7 +15,8 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) fn run(self) -> Result<()> {
-        run_through(command(cargo()).args(["build", "--release", "--package", "execpath"]).current_dir(root()))?;
-        run_through(command(target().join("release/execpath")).arg("demo").args(self.args))
+        // The profile and the features of the tests: both commands of the README compile each crate once.
+        run_through(command(cargo()).args(["build", "--workspace", "--bin", "execpath"]).current_dir(root()))?;
+        run_through(command(target().join("debug/execpath")).arg("demo").args(self.args))
     }
 }

@@ -103,13 +103,17 @@ fn clippy(session: &mut Session) -> Result<Outcome> {
     let strict = ["--", "-D", "warnings"];
     let mut ours = cargo_with(session, &["clippy", "--workspace", "--all-targets", "--all-features", "--locked"]);
     let ours = session.check(ours.args(strict))?;
+    // `--all-targets` leaves out targets with `test = false`.
+    let mut privileged = cargo_with(session, &["clippy", "--workspace", "--locked"]);
+    privileged.args(["--test", "kernel", "--test", "demo", "--test", "lab"]);
+    let privileged = session.check(privileged.args(strict))?;
     // Debian's BPF compiler has no clippy of its own version, and stable's has no `core` for BPF: it looks at the sources as
     // at those of a program for this machine, which shows it the same code.
     let mut bpf = in_tracer_ebpf(cargo_with(session, &["clippy", "--locked", "--target-dir"]));
     bpf.arg(target().join("bpf-clippy"))
         .env("CARGO_ENCODED_RUSTFLAGS", "--cfg=bpf_target_arch=\"x86_64\"\x1f-Cpanic=abort");
     let bpf = session.check(bpf.args(strict))?;
-    Ok(both(ours, bpf))
+    Ok(both(both(ours, privileged), bpf))
 }
 
 fn abi(session: &mut Session) -> Result<Outcome> {
@@ -187,7 +191,7 @@ fn kernel(session: &mut Session) -> Result<Outcome> {
     if crate::tools::find("iptables").is_none() {
         drop(crate::apt::install(&["iptables"], &Progress::new()));
     }
-    match privileged(session, "kernel", "kernel")? {
+    match privileged(session, "kernel")? {
         Outcome::Ran(tally, _) => Ok(Outcome::Ran(tally, words)),
         skipped @ Outcome::Skipped(_) => Ok(skipped),
     }
@@ -197,7 +201,7 @@ fn demo(session: &mut Session) -> Result<Outcome> {
     if let Some(why) = lacking() {
         return Ok(Outcome::Skipped(why));
     }
-    privileged(session, "kernel", "demo")
+    privileged(session, "demo")
 }
 
 fn lab(session: &mut Session) -> Result<Outcome> {
@@ -205,15 +209,14 @@ fn lab(session: &mut Session) -> Result<Outcome> {
         return Ok(Outcome::Skipped(why));
     }
     // Built before the lab is started, which takes both cores.
-    if !has_tests(session, "lab", "lab")? {
+    if !has_tests(session, "lab")? {
         return Ok(Outcome::Skipped("there are no tests".to_owned()));
     }
     ensure_terminal();
     // A lab that somebody has up is used, and left.
     let was_up = is_lab_up(session)?;
     let up = session.logged(&mut xtask(session, &["lab", "up"]))?;
-    let outcome =
-        if up { privileged(session, "lab", "lab") } else { Ok(Outcome::Ran(Tally::failure(), "no lab".to_owned())) };
+    let outcome = if up { privileged(session, "lab") } else { Ok(Outcome::Ran(Tally::failure(), "no lab".to_owned())) };
     if was_up {
         return outcome;
     }
@@ -254,20 +257,21 @@ fn lacking() -> Option<String> {
     (!Path::new("/sys/kernel/btf/vmlinux").exists()).then(|| "this kernel has no BTF".to_owned())
 }
 
-fn target_of(session: &Session, feature: &str, test: &str) -> Command {
-    cargo_with(session, &["test", "--locked", "--package", "execpath-tests", "--features", feature, "--test", test])
+/// `--workspace` gives the target the features with which the other tests were built.
+fn target_of(session: &Session, test: &str) -> Command {
+    cargo_with(session, &["test", "--locked", "--workspace", "--test", test])
 }
 
 /// Tests that share one kernel, or one cluster, run one by one.
-fn privileged(session: &Session, feature: &str, test: &str) -> Result<Outcome> {
-    if !has_tests(session, feature, test)? {
+fn privileged(session: &Session, test: &str) -> Result<Outcome> {
+    if !has_tests(session, test)? {
         return Ok(Outcome::Skipped("there are no tests".to_owned()));
     }
-    session.tests(target_of(session, feature, test).args(["--", "--test-threads=1", "--show-output"]))
+    session.tests(target_of(session, test).args(["--", "--test-threads=1", "--show-output"]))
 }
 
-fn has_tests(session: &Session, feature: &str, test: &str) -> Result<bool> {
-    let list = target_of(session, feature, test).args(["--", "--list"]).output()?;
+fn has_tests(session: &Session, test: &str) -> Result<bool> {
+    let list = target_of(session, test).args(["--", "--list"]).output()?;
     // What does not build is not without tests: running it says why.
     Ok(!list.status.success() || String::from_utf8_lossy(&list.stdout).lines().any(|line| line.ends_with(": test")))
 }
