@@ -16,6 +16,7 @@ mod limits;
 mod reorder;
 mod report;
 mod state;
+mod timers;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -38,9 +39,10 @@ use self::{
         losses::{Losses, Refused},
         pairing::{PairResult, Pairings},
         processes::Processes,
-        sockets::{Learned, SocketIdx, Sockets, UnixEnds},
+        sockets::{Learned, SocketIdx, Sockets},
         table::Table,
     },
+    timers::{Phase, Timer, Timers},
 };
 use crate::model::{
     Actor, BootTime, Change, ContainerInfo, Diagnosis, Fact, Family, Finding, HostFacts, HostNo, Listener, Measures,
@@ -74,38 +76,23 @@ impl Options {
 pub struct Correlator {
     order: Order,
     now: BootTime,
-    next_sweep: BootTime,
+    timers: Timers,
     state: State,
     open: BTreeMap<AnchorId, Open>,
     closed: VecDeque<Arc<Session>>,
     /// Which sessions rest on what: sorted, each once.
     resting: Table<Dependency, SmallVec<[AnchorId; 1]>>,
     dirty: BTreeSet<AnchorId>,
-    again: BTreeSet<(BootTime, AnchorId)>,
-    /// Legs to kubelets, and when to ask for their other end.
-    leaving: VecDeque<(BootTime, SocketIdx)>,
     /// Sessions that are a leg to a kubelet and nothing else, by its connecting end.
     legs: BTreeMap<SocketIdx, AnchorId>,
-    /// kubectls that nothing else may show, and when to look at them.
-    asking: BTreeSet<(BootTime, TaskKey)>,
     /// Those that a session had as its client: what they asked for was shown.
     served: BTreeSet<TaskKey>,
     /// Those that stand for what they asked for.
     asked_for: BTreeMap<TaskKey, AnchorId>,
-    /// Connections that may be to a streaming server, and when to look whether they stand for themselves.
-    streams: BTreeSet<(BootTime, SocketIdx)>,
-    /// Execs that runc was started for and no runtime has claimed, and when to look at them.
-    unclaimed: VecDeque<(BootTime, AnchorId)>,
-    /// Unix connections, by when they were last needed.
-    unix: VecDeque<(BootTime, UnixEnds)>,
     /// Unix connections older than the tracer, which are kept.
     older_unix: usize,
     /// Ends of unix connections whose processes are asked for, by pid.
     unowned: BTreeMap<(HostNo, u32), Vec<SocketIdx>>,
-    /// Execs that runc was started for, to be forgotten where they become no session.
-    begun: VecDeque<(BootTime, AnchorId)>,
-    /// Execs over since then, to be forgotten.
-    over: VecDeque<(BootTime, AnchorId)>,
     watched: BTreeSet<TaskKey>,
     /// Pids that listen on a runtime's socket, of which nothing else is known yet.
     daemons_to_come: BTreeSet<(HostNo, u32)>,
@@ -137,7 +124,7 @@ impl Correlator {
         Self {
             order: Order::default(),
             now: BootTime::default(),
-            next_sweep: BootTime::default(),
+            timers: first_timers(),
             state: State {
                 hosts: Hosts::new(host),
                 places: options.places(),
@@ -162,19 +149,11 @@ impl Correlator {
             closed: VecDeque::new(),
             resting: Table::default(),
             dirty: BTreeSet::new(),
-            again: BTreeSet::new(),
-            leaving: VecDeque::new(),
             legs: BTreeMap::new(),
-            asking: BTreeSet::new(),
             served: BTreeSet::new(),
             asked_for: BTreeMap::new(),
-            streams: BTreeSet::new(),
-            unclaimed: VecDeque::new(),
-            unix: VecDeque::new(),
             older_unix: 0,
             unowned: BTreeMap::new(),
-            begun: VecDeque::new(),
-            over: VecDeque::new(),
             watched: BTreeSet::new(),
             daemons_to_come: BTreeSet::new(),
             asked: Table::default(),
@@ -343,32 +322,32 @@ impl Correlator {
     /// Looks at what was put off until now, and puts together what changed.
     fn conclude(&mut self) {
         let now = self.now;
-        while let Some((_, leg)) = self.leaving.pop_front_if(|(at, _)| *at <= now) {
-            self.look_after(leg);
-        }
-        while let Some((at, idx)) = self.streams.first().copied().filter(|(at, _)| *at <= now) {
-            self.streams.pop_first();
-            self.look_at_stream(at, idx);
-        }
-        while let Some((_, id)) = self.unclaimed.pop_front_if(|(at, _)| *at <= now) {
-            self.look_at_unclaimed(&id);
-        }
-        while self.again.first().is_some_and(|(at, _)| *at <= now) {
-            self.dirty.extend(self.again.pop_first().map(|(_, id)| id));
-        }
+        self.expire(Phase::BeforeRebuild);
         self.rebuild_all();
         // What kubectl asked for is told where no session shows it.
-        while let Some((at, task)) = self.asking.first().copied().filter(|(at, _)| *at <= now) {
-            self.asking.pop_first();
-            self.look_at_asked(at, task);
-        }
+        self.expire(Phase::AfterRebuild);
         self.rebuild_all();
         if now >= self.next_refusal {
             self.tell_refused();
         }
-        if now >= self.next_sweep {
-            self.next_sweep = now.plus(SWEEP_EVERY);
-            self.sweep();
+        self.expire(Phase::Sweep);
+    }
+
+    fn expire(&mut self, phase: Phase) {
+        while let Some((due, timer)) = self.timers.pop(phase, self.now) {
+            match timer {
+                Timer::PeerMissing(leg) => self.look_after(leg),
+                Timer::StreamUnclaimed(idx) => self.look_at_stream(due, idx),
+                Timer::ExecUnclaimed(id) => self.look_at_unclaimed(&id),
+                Timer::Rebuild(id) => drop(self.dirty.insert(id)),
+                Timer::RequestUnshown(task) => self.look_at_asked(due, task),
+                Timer::Sweep => {
+                    self.timers.set(self.now.plus(SWEEP_EVERY), Timer::Sweep);
+                    self.sweep();
+                }
+                // Expired by the sweep itself.
+                Timer::UnixIdle(_) | Timer::ExecUnused(_) | Timer::SessionOver(_) => {}
+            }
         }
     }
 
@@ -686,7 +665,7 @@ impl Correlator {
                 self.touch(&Dependency::Socket(idx));
             }
             if socket.tuple.is_some_and(|tuple| self.state.places.is_kubelet_port(tuple.remote.port())) {
-                self.leaving.push_back((at.plus(limits::PEER_WITHIN), outbound));
+                self.timers.set(at.plus(limits::PEER_WITHIN), Timer::PeerMissing(outbound));
             }
         }
     }
@@ -784,7 +763,7 @@ impl Correlator {
                 if absent {
                     self.peer_absent(at, idx);
                 } else {
-                    self.leaving.push_back((at.plus(limits::PEER_WITHIN), idx));
+                    self.timers.set(at.plus(limits::PEER_WITHIN), Timer::PeerMissing(idx));
                 }
             }
             if let Some(id) = self.state.exec_of_hijacked(idx).cloned() {
@@ -879,7 +858,7 @@ impl Correlator {
         // Out of a snapshot: the rest of it is still to be read.
         let known_at = exec.since.plus(limits::SNAPSHOT_TAKEN_IN);
         if exec.preexisting && self.now < known_at {
-            self.again.insert((known_at, id.clone()));
+            self.timers.set(known_at, Timer::Rebuild(id.clone()));
             return;
         }
         // An exec, or a probe: what the runtime has open says which.
@@ -889,11 +868,11 @@ impl Correlator {
         // A probe of dockershim's, or an exec: the latter prints, stays or reads.
         let decided_at = exec.since.plus(limits::PROBE_WITHIN);
         if self.now < decided_at && exec.exit.is_none() && self.state.may_be_either(exec) {
-            self.again.insert((decided_at, id.clone()));
+            self.timers.set(decided_at, Timer::Rebuild(id.clone()));
             return;
         }
         if let Some(due) = self.state.execs.identify(&self.state.hosts, id, self.now) {
-            self.again.insert((due, id.clone()));
+            self.timers.set(due, Timer::Rebuild(id.clone()));
             return;
         }
         let Some(exec) = self.state.execs.get(id) else { return };
@@ -922,7 +901,7 @@ impl Correlator {
             }
         }
         if let Some(at) = built.again_at {
-            self.again.insert((at, id.clone()));
+            self.timers.set(at, Timer::Rebuild(id.clone()));
         }
         let old = self.open.remove(id);
         let old_dependencies = old.as_ref().map_or(&[][..], |open| &open.dependencies);
@@ -966,7 +945,7 @@ impl Correlator {
             }
             self.legs.retain(|_, leg| leg != id);
             self.asked_for.retain(|_, asked| asked != id);
-            self.over.push_back((self.now, id.clone()));
+            self.timers.set(self.now.plus(limits::REMEMBER), Timer::SessionOver(id.clone()));
             return;
         }
         if is_new {
@@ -1012,31 +991,37 @@ impl Correlator {
         let (now, resting) = (self.now, &self.resting);
         self.state.processes.sweep(now, |task| resting.contains_key(&Dependency::Task(task)));
         let mut gone = self.state.sockets.sweep(now, |idx| resting.contains_key(&Dependency::Socket(idx)));
-        while let Some((at, ends)) = self.unix.front().copied() {
-            if now.since(at) < limits::UNIX_KEPT {
-                break;
-            }
-            self.unix.pop_front();
-            if [ends.near, ends.far].iter().any(|idx| resting.contains_key(&Dependency::Socket(*idx))) {
-                self.unix.push_back((now, ends));
-            } else {
-                gone.extend([ends.near, ends.far]);
-                self.state.sockets.drop_entry(ends.near);
-                self.state.sockets.drop_entry(ends.far);
+        let mut forgotten = BTreeSet::new();
+        while let Some((_, timer)) = self.timers.pop(Phase::Discard, now) {
+            match timer {
+                Timer::UnixIdle(ends) => {
+                    if [ends.near, ends.far].iter().any(|idx| resting.contains_key(&Dependency::Socket(*idx))) {
+                        self.timers.set(now.plus(limits::UNIX_KEPT), Timer::UnixIdle(ends));
+                    } else {
+                        gone.extend([ends.near, ends.far]);
+                        self.state.sockets.drop_entry(ends.near);
+                        self.state.sockets.drop_entry(ends.far);
+                    }
+                }
+                Timer::ExecUnused(id) => {
+                    // Known from runc's arguments alone: no runtime of the path made its FIFOs, so it never was a session.
+                    if self.state.execs.get(&id).is_some_and(|exec| !exec.is_session()) {
+                        forgotten.insert(id);
+                    }
+                }
+                Timer::SessionOver(id) => {
+                    again.extend(self.state.audits.forget(&id));
+                    forgotten.insert(id);
+                }
+                Timer::PeerMissing(_)
+                | Timer::StreamUnclaimed(_)
+                | Timer::ExecUnclaimed(_)
+                | Timer::Rebuild(_)
+                | Timer::RequestUnshown(_)
+                | Timer::Sweep => {}
             }
         }
         self.forget_sockets(gone);
-        let mut forgotten = BTreeSet::new();
-        while let Some((_, id)) = self.begun.pop_front_if(|(at, _)| now.since(*at) >= limits::BEGUN) {
-            // Known from runc's arguments alone: no runtime of the path made its FIFOs, so it never was a session.
-            if self.state.execs.get(&id).is_some_and(|exec| !exec.is_session()) {
-                forgotten.insert(id);
-            }
-        }
-        while let Some((_, id)) = self.over.pop_front_if(|(at, _)| now.since(*at) >= limits::REMEMBER) {
-            again.extend(self.state.audits.forget(&id));
-            forgotten.insert(id);
-        }
         self.state.execs.forget_all(forgotten);
         self.state.forget_calls();
         self.state.forget_stores();
@@ -1060,4 +1045,10 @@ impl Correlator {
         }
         self.measures.forget_before(now.minus(limits::MEASURES_KEPT));
     }
+}
+
+fn first_timers() -> Timers {
+    let mut timers = Timers::default();
+    timers.set(BootTime::default(), Timer::Sweep);
+    timers
 }

@@ -5,6 +5,7 @@ use crate::correlate::{
     Correlator, Open,
     limits::{ASKED_AFTER, ASKED_AGAIN, SNAPSHOT_TAKEN_IN},
     state::{Dependency, anchor_id::AnchorId, anchors::What, kubectl::kept_open, sockets::SocketIdx},
+    timers::Timer,
 };
 use crate::model::{BootTime, GapCode, Role, Session, SocketInfo, SocketRole, TaskKey};
 
@@ -28,19 +29,19 @@ impl Correlator {
             && let Some(call) = self.state.kubectl(task, &process.info)
         {
             if kept_open(call.word).is_none() {
-                self.asking.insert((self.now, task));
+                self.timers.set(self.now, Timer::RequestUnshown(task));
                 return;
             }
             // One that is older than that is told of by a snapshot, of which the rest is still to come.
             let since = |idx| self.state.sockets.get(idx).map(|socket| socket.since.plus(SNAPSHOT_TAKEN_IN));
             let told = self.state.open_calls(task).filter_map(since).max();
-            self.asking.insert((served_by(task).max(told.unwrap_or_default()), task));
+            self.timers.set(served_by(task).max(told.unwrap_or_default()), Timer::RequestUnshown(task));
         }
     }
 
     /// Nothing more will come: those that were put off are looked at again.
     pub(in crate::correlate) fn reconsider_asked(&mut self) {
-        self.asking = self.asking.iter().map(|(_, task)| (served_by(*task), *task)).collect();
+        self.timers.reschedule_requests(served_by);
     }
 
     /// Nothing shows what that kubectl asked for: its own connection does, then.
@@ -57,7 +58,7 @@ impl Correlator {
         // A session whose client is not known yet may be this one.
         let may_be = |open: &Open| lacks_client(&open.session) && !self.is_abandoned(&open.dependencies);
         if !is_request && self.open.values().any(may_be) {
-            self.asking.insert((at.next_after(self.now, ASKED_AGAIN), task));
+            self.timers.set(at.next_after(self.now, ASKED_AGAIN), Timer::RequestUnshown(task));
             return;
         }
         let Some(call) = self.state.open_calls(task).max() else { return };

@@ -3,7 +3,9 @@
 
 use crate::correlate::{
     Correlator,
+    limits::BEGUN,
     state::{State, anchor_id::AnchorId, anchors::What},
+    timers::Timer,
 };
 use crate::model::{BootTime, RuncCreate, TaskKey, Want};
 
@@ -47,7 +49,7 @@ impl Correlator {
                     exec.runtime = runtime;
                 }
                 self.state.pods.insert(shim, id.clone());
-                self.begun.push_back((at, id.clone()));
+                self.timers.set(at.plus(BEGUN), Timer::ExecUnused(id.clone()));
                 self.ask(Want::Container { id: create.container.clone(), bundle: Some(create.bundle.clone()) });
                 self.dirty.insert(id);
             }

@@ -11,6 +11,7 @@ use crate::correlate::{
         anchors::{Exec, What},
         processes::Looked,
     },
+    timers::Timer,
 };
 use crate::model::{
     Actor, BootTime, ExitStatus, HostNo, Monitor, ProcessInfo, RawText, RuncExec, SocketId, TaskKey, Want, WatchAs,
@@ -159,8 +160,8 @@ impl Correlator {
             exec.shim_forked = forked_by.is_some();
             let shim = forked_by.or(process.and_then(|process| process.info.parent));
             self.state.execs.set_runc(id, task, shim, runc.pid_file.as_ref());
-            self.unclaimed.push_back((at.plus(limits::LOCAL_AFTER), id.clone()));
-            self.begun.push_back((at, id.clone()));
+            self.timers.set(at.plus(limits::LOCAL_AFTER), Timer::ExecUnclaimed(id.clone()));
+            self.timers.set(at.plus(limits::BEGUN), Timer::ExecUnused(id.clone()));
             self.ask_names(runc);
         }
         self.touch(&Dependency::Exec(id.clone()));
@@ -263,7 +264,7 @@ impl Correlator {
         *looked = Looked::At(at);
         let under_way = self.state.execs.under_way(daemon, watched.plus(limits::ASKED_WITHIN), at);
         for id in &under_way {
-            self.unclaimed.push_back((at.plus(limits::LOCAL_AFTER), id.clone()));
+            self.timers.set(at.plus(limits::LOCAL_AFTER), Timer::ExecUnclaimed(id.clone()));
         }
         self.dirty.extend(under_way);
         let streams = self.state.execs.unresolved().filter(|stream| stream.preexisting);

@@ -10,6 +10,7 @@ use crate::correlate::{
         anchors::{Claim, What},
         sockets::SocketIdx,
     },
+    timers::Timer,
 };
 use crate::model::{
     Actor, BootTime, Change, Evidence, ExecFifo, Family, FileId, HostNo, RawText, Session, SocketId, SocketInfo,
@@ -59,7 +60,7 @@ impl Correlator {
                 if older {
                     self.state.refused.add("older-unix-full", 1);
                 }
-                self.unix.push_back((at, ends));
+                self.timers.set(at.plus(limits::UNIX_KEPT), Timer::UnixIdle(ends));
             }
         }
         if let (Some(connecting), true) = (connecting, self.state.is_daemon_socket(&connection.path)) {
@@ -306,7 +307,7 @@ impl Correlator {
         let serves = process.is_some_and(|process| process.is_runtime) || self.state.is_kubelet(task);
         let is_path_port = socket.tuple.is_none_or(|tuple| self.state.places.is_path_port(tuple.local.port()));
         if serves && !is_path_port && socket.role != Some(SocketRole::Connected) {
-            self.streams.insert((due, idx));
+            self.timers.set(due, Timer::StreamUnclaimed(idx));
             self.state.streams.entry(task).or_default().insert(idx);
         }
     }

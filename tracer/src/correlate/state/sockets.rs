@@ -65,7 +65,7 @@ pub(in crate::correlate) struct Learned {
 }
 
 /// Both ends of a unix connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::correlate) struct UnixEnds {
     /// Connecting end.
     pub(in crate::correlate) near: SocketIdx,
