@@ -8,6 +8,7 @@
 //! * `witness` is a sink that keeps the session; [`RECORDING`] is shown on hosts that do not permit tracing.
 
 mod actors;
+mod names;
 mod net;
 mod place;
 mod stage;

@@ -15,7 +15,7 @@ use rustix::process::{WaitOptions, set_child_subreaper, waitpid};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    actors::{APISERVER, CLIENT, KUBELET, RUNC, RUNTIME, SHIM, STAGE},
+    names::{APISERVER, CLIENT, KUBELET, READY, RUNC, RUNTIME, SHIM, STAGE},
     net,
     place::{Place, VARIABLE},
     wire::write_line,
@@ -23,8 +23,6 @@ use super::{
 
 /// Line that the demo sends when the tracer is attached.
 const GO: &[u8] = b"go\n";
-/// Line that an actor prints when it listens.
-pub(super) const READY: &str = "ready";
 /// Most bytes of the client's output that are kept.
 const MAX_PRINTED: u64 = 4 << 10;
 /// Longest wait for the exit of the last processes.

@@ -16,18 +16,10 @@ use std::{
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::{
+    names::{APISERVER, CLIENT, KUBELET, READY, RUNC, RUNTIME, SHIM, STAGE},
     place::Place,
-    stage::{self, READY},
+    stage,
 };
-
-/// Process names of the actors, visible in `ps` and in the path.
-pub(super) const STAGE: &str = "demo-stage";
-pub(super) const CLIENT: &str = "demo-kubectl";
-pub(super) const APISERVER: &str = "demo-apiserver";
-pub(super) const KUBELET: &str = "demo-kubelet";
-pub(super) const RUNTIME: &str = "demo-containerd";
-pub(super) const SHIM: &str = "demo-shim";
-pub(super) const RUNC: &str = "demo-runc";
 
 /// Plays the actor with this name; `None` if there is none.
 pub(super) fn play(name: &str, folder: &Path, arguments: &[String]) -> Option<ExitCode> {

@@ -19,8 +19,9 @@ use std::{
 
 use rustix::fs::{CWD, Mode, OFlags, fcntl_setfl, mkfifoat, open};
 
-use super::{SHIM, ready};
+use super::ready;
 use crate::demo::{
+    names::SHIM,
     place::Place,
     stage,
     wire::{Channel, ExecRequest, ExecResponse, Head, Lines, ShimExec, ShimSays, UPGRADED, read_frame, write_frame},

@@ -15,8 +15,9 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, set_child_subreaper, waitid, waitpid,
 };
 
-use super::{RUNC, ready};
+use super::ready;
 use crate::demo::{
+    names::RUNC,
     place::Place,
     wire::{Lines, ShimExec, ShimSays, write_line},
 };
