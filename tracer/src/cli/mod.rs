@@ -24,7 +24,7 @@ pub use error::{Failure, is_broken_pipe};
 pub use exit::Exit;
 
 use crate::{
-    demo::{self, DemoError, Outcome, Seen},
+    demo::{self, DemoError, Outcome, TracedSession},
     doctor,
     engine::{self, Flow},
     live::{self, LiveError},
@@ -148,7 +148,7 @@ fn demo(args: args::Demo, arguments: &[OsString]) -> Result<Exit, Failure> {
     }
     tell("notice", MINIATURE);
     match demo::run(live, &command).map_err(|error| demo_failure(&error))? {
-        Outcome::Seen(seen) => tell_story(&seen, drawn).map(|()| Exit::Done),
+        Outcome::Completed(seen) => tell_story(&seen, drawn).map(|()| Exit::Done),
         Outcome::Interrupted => Ok(Exit::Done),
         Outcome::NotAllowed(_) if record => Err(not_recorded()),
         Outcome::NotAllowed(live) => recorded(live.setup, custom),
@@ -178,17 +178,17 @@ fn not_recorded() -> Failure {
     )
 }
 
-fn tell_story(seen: &Seen, drawn: bool) -> Result<(), Failure> {
+fn tell_story(seen: &TracedSession, drawn: bool) -> Result<(), Failure> {
     if !drawn {
         return Ok(());
     }
-    writeln!(io::stdout(), "\n{}", seen.story()).map_err(|error| Failure::writing(&error))
+    writeln!(io::stdout(), "\n{}", seen.summary()).map_err(|error| Failure::writing(&error))
 }
 
 fn demo_failure(error: &DemoError) -> Failure {
     let hint = match error {
         DemoError::Live(error) => return live_failure(error),
-        DemoError::Stage(_) => "it needs a network namespace of its own, and room in the temporary folder",
+        DemoError::Setup(_) => "it needs a network namespace of its own, and room in the temporary folder",
         DemoError::Incomplete(_) => {
             "try again, with a command that ends within some seconds; `execpath doctor` says what this host lacks"
         }

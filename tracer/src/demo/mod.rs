@@ -1,27 +1,27 @@
 //! The path in miniature: small processes play kubectl, API server, kubelet, runtime, shim and runc over real
 //! connections. The path ends in a real process, and the real probes trace it. No cluster is needed.
 //!
-//! * [`run`] sets up the stage, traces, and cleans up;
-//! * `stage` is the process that owns a network namespace, a folder and the actors. It cleans up when its stdin closes,
+//! * [`run`] sets up the sandbox, traces, and cleans up;
+//! * `sandbox` is the process that owns a network namespace, a folder and the actors. It cleans up when its stdin closes,
 //!   so that the demo may end in any way;
-//! * `actors` has one file per actor, `wire` their protocols, `place` the layout of the folder;
-//! * `witness` is a sink that keeps the session; [`RECORDING`] is shown on hosts that do not permit tracing.
+//! * `actors` has one file per actor, `wire` their protocols, `dir` the layout of the folder;
+//! * `capture_sink` is a sink that keeps the session; [`RECORDING`] is shown on hosts that do not permit tracing.
 
 mod actors;
+mod capture_sink;
+mod dir;
 mod names;
 mod net;
-mod place;
-mod stage;
+mod sandbox;
 mod wire;
-mod witness;
 
 use std::{fmt, path::Path, process::ExitCode, time::Duration};
 
-pub use witness::Seen;
+pub use capture_sink::TracedSession;
 
 use self::{
-    stage::{Refused, Stage},
-    witness::Witness,
+    capture_sink::CaptureSink,
+    sandbox::{Sandbox, StartError},
 };
 use crate::{
     clock,
@@ -42,7 +42,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A recording of one `kubectl exec` on a real cluster, shown on hosts that do not permit tracing.
 /// `tracer/demo/README.md` describes its origin.
 pub const RECORDING: &[u8] = include_bytes!("../../demo/exec.jsonl.zst");
-/// Value of [`place::VARIABLE`] that forces the recording, for tests.
+/// Value of [`dir::VARIABLE`] that forces the recording, for tests.
 const REPLAY: &str = "replay";
 
 /// Default command in the container.
@@ -51,7 +51,7 @@ pub const COMMAND: [&str; 3] = ["sh", "-c", "echo hello from the container; slee
 /// End of a demo.
 pub enum Outcome {
     /// The session was traced to its end, and its path is complete.
-    Seen(Box<Seen>),
+    Completed(Box<TracedSession>),
     /// Stopped by Ctrl-C.
     Interrupted,
     /// The kernel permits no new namespace. [`RECORDING`] can be shown instead, with these settings.
@@ -62,7 +62,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub enum DemoError {
     /// The actors could not be started.
-    Stage(String),
+    Setup(String),
     /// The tracer failed.
     Live(LiveError),
     /// No session, or an incomplete one, was traced in time.
@@ -72,7 +72,7 @@ pub enum DemoError {
 impl fmt::Display for DemoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stage(text) => write!(f, "the demo could not be set up: {text}"),
+            Self::Setup(text) => write!(f, "the demo could not be set up: {text}"),
             Self::Live(_) => f.write_str("the demo could not be traced"),
             Self::Incomplete(text) => f.write_str(text),
         }
@@ -82,7 +82,7 @@ impl fmt::Display for DemoError {
 /// Plays an actor if this process is one. `name` is the process's argv[0].
 #[must_use]
 pub fn play(name: &str, arguments: &[String]) -> Option<ExitCode> {
-    let folder = std::env::var_os(place::VARIABLE)?;
+    let folder = std::env::var_os(dir::VARIABLE)?;
     (folder != REPLAY).then(|| actors::play(name, Path::new(&folder), arguments)).flatten()
 }
 
@@ -90,54 +90,54 @@ pub fn play(name: &str, arguments: &[String]) -> Option<ExitCode> {
 #[must_use]
 pub fn is_allowed() -> bool {
     let (_, missing) = plan(&probe_host::probe(None));
-    let asked = std::env::var_os(place::VARIABLE).is_some_and(|asked| asked == REPLAY);
-    !asked && !missing.iter().any(|degraded| degraded.code == "no-privilege")
+    let replay_only = std::env::var_os(dir::VARIABLE).is_some_and(|value| value == REPLAY);
+    !replay_only && !missing.iter().any(|degraded| degraded.code == "no-privilege")
 }
 
-/// Runs `command` at the end of the path, traced with the settings of `asked`.
+/// Runs `command` at the end of the path, traced with the given settings.
 ///
 /// # Errors
-/// When the stage or the tracer fails, or the session was not traced completely within ten seconds.
-pub fn run(asked: Live, command: &[String]) -> Result<Outcome, DemoError> {
+/// When the sandbox or the tracer fails, or the session was not traced completely within ten seconds.
+pub fn run(settings: Live, command: &[String]) -> Result<Outcome, DemoError> {
     let begun = clock::now();
-    let mut stage = match Stage::start(command, DEADLINE) {
-        Ok(stage) => stage,
-        Err(Refused::NotAllowed) => return Ok(Outcome::NotAllowed(Box::new(asked))),
-        Err(Refused::Failed(text)) => return Err(DemoError::Stage(text)),
+    let mut sandbox = match Sandbox::start(command, DEADLINE) {
+        Ok(sandbox) => sandbox,
+        Err(StartError::NotAllowed) => return Ok(Outcome::NotAllowed(Box::new(settings))),
+        Err(StartError::Failed(text)) => return Err(DemoError::Setup(text)),
     };
-    let witness = Witness::default();
-    let seen = witness.seen();
-    let mut asked = asked;
-    asked.setup.until = Until::Closed;
-    asked.setup.sinks.push(Box::new(witness));
-    let place = stage.place();
+    let capture = CaptureSink::default();
+    let captured = capture.captured();
+    let mut settings = settings;
+    settings.setup.until = Until::Closed;
+    settings.setup.sinks.push(Box::new(capture));
+    let dir = sandbox.dir();
     let live = Live {
-        options: Options { runtime_socket: Some(place.runtime_socket()), ..asked.options },
-        netns: Some(NetNs::Pid(stage.pid())),
-        duration: Some(DEADLINE.saturating_sub(since(begun))),
-        bundles: Some(place.bundles()),
-        ready: Some(stage.go()),
-        ..asked
+        options: Options { runtime_socket: Some(dir.runtime_socket()), ..settings.options },
+        netns: Some(NetNs::Pid(sandbox.pid())),
+        duration: Some(DEADLINE.saturating_sub(elapsed(begun))),
+        bundles: Some(dir.bundles()),
+        ready: Some(sandbox.start_signal()),
+        ..settings
     };
     live::live(live).map_err(DemoError::Live)?;
-    let told = stage.told(GRACE);
-    stage.end();
-    match seen.take() {
+    let printed = sandbox.client_output(GRACE);
+    sandbox.end();
+    match captured.take() {
         Some(session) if session.is_closed() && session.is_complete() => {
-            Ok(Outcome::Seen(Box::new(Seen { session, printed: told.unwrap_or_default() })))
+            Ok(Outcome::Completed(Box::new(TracedSession { session, printed: printed.unwrap_or_default() })))
         }
         Some(session) if session.is_closed() => {
-            Err(DemoError::Incomplete(format!("the session was seen, but not all of it: {}", session.missing())))
+            Err(DemoError::Incomplete(format!("the session was seen, but not all of it: {}", session.gaps())))
         }
-        _ if since(begun) < DEADLINE => Ok(Outcome::Interrupted),
+        _ if elapsed(begun) < DEADLINE => Ok(Outcome::Interrupted),
         Some(_) => Err(DemoError::Incomplete(format!("the command had not ended after {DEADLINE:?}"))),
-        None => Err(DemoError::Incomplete(match told {
+        None => Err(DemoError::Incomplete(match printed {
             Some(printed) => format!("no session was seen; the client said: {printed}"),
             None => format!("no session was seen within {DEADLINE:?}"),
         })),
     }
 }
 
-fn since(begun: BootTime) -> Duration {
+fn elapsed(begun: BootTime) -> Duration {
     Duration::from_millis(clock::now().since(begun).as_millis())
 }

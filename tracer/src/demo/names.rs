@@ -1,7 +1,7 @@
-//! Names and signals that the stage and its actors share.
+//! Names and signals that the sandbox and its actors share.
 
 /// Process names of the actors, visible in `ps` and in the path.
-pub(super) const STAGE: &str = "demo-stage";
+pub(super) const SANDBOX: &str = "demo-stage";
 pub(super) const CLIENT: &str = "demo-kubectl";
 pub(super) const APISERVER: &str = "demo-apiserver";
 pub(super) const KUBELET: &str = "demo-kubelet";

@@ -196,7 +196,7 @@ pub(super) struct ShimExec {
 /// Shim to runtime.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum ShimSays {
+pub(super) enum ShimEvent {
     Started { pid: u32 },
     Failed { why: String },
     Exited { code: i32 },

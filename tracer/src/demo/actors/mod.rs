@@ -16,26 +16,26 @@ use std::{
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::{
-    names::{APISERVER, CLIENT, KUBELET, READY, RUNC, RUNTIME, SHIM, STAGE},
-    place::Place,
-    stage,
+    dir::DemoDir,
+    names::{APISERVER, CLIENT, KUBELET, READY, RUNC, RUNTIME, SANDBOX, SHIM},
+    sandbox,
 };
 
 /// Plays the actor with this name; `None` if there is none.
 pub(super) fn play(name: &str, folder: &Path, arguments: &[String]) -> Option<ExitCode> {
-    let place = Place::at(folder);
-    let played = match name {
-        STAGE => return Some(stage::play(arguments)),
-        CLIENT => mortal().and_then(|()| client::play(arguments)),
-        APISERVER => mortal().and_then(|()| proxy::apiserver()),
-        KUBELET => mortal().and_then(|()| proxy::kubelet(&place)),
-        RUNTIME => mortal().and_then(|()| runtime::play(&place)),
+    let dir = DemoDir::at(folder);
+    let outcome = match name {
+        SANDBOX => return Some(sandbox::play(arguments)),
+        CLIENT => exit_with_parent().and_then(|()| client::play(arguments)),
+        APISERVER => exit_with_parent().and_then(|()| proxy::apiserver()),
+        KUBELET => exit_with_parent().and_then(|()| proxy::kubelet(&dir)),
+        RUNTIME => exit_with_parent().and_then(|()| runtime::play(&dir)),
         // The shim must outlive its runtime to kill its commands; runc's child must outlive runc.
-        SHIM => shim::play(&place),
+        SHIM => shim::play(&dir),
         RUNC => runc::play(arguments),
         _ => return None,
     };
-    Some(played.unwrap_or_else(|error| {
+    Some(outcome.unwrap_or_else(|error| {
         // The parent reads stdout for the READY line, and reports any other line as an error.
         drop(writeln!(io::stdout(), "{error}"));
         ExitCode::FAILURE
@@ -43,7 +43,7 @@ pub(super) fn play(name: &str, folder: &Path, arguments: &[String]) -> Option<Ex
 }
 
 /// Makes this process exit with its parent.
-fn mortal() -> io::Result<()> {
+fn exit_with_parent() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use super::ready;
 use crate::demo::{
-    place::Place,
+    dir::DemoDir,
     wire::{APISERVER, ExecRequest, ExecResponse, Head, KUBELET, Lines, command, query, relay, request},
 };
 
@@ -26,15 +26,15 @@ pub(super) fn apiserver() -> io::Result<ExitCode> {
     serve(APISERVER, Arc::new(next))
 }
 
-pub(super) fn kubelet(place: &Place) -> io::Result<ExitCode> {
-    let container = place.container();
-    let runtime = cri(UnixStream::connect(place.runtime_socket())?)?;
+pub(super) fn kubelet(dir: &DemoDir) -> io::Result<ExitCode> {
+    let container = dir.container();
+    let runtime = cri(UnixStream::connect(dir.runtime_socket())?)?;
     serve(
         KUBELET,
         Arc::new(move |head: &Head| {
-            let asked = ExecRequest { container_id: container.clone(), cmd: command(head.path()) };
+            let request = ExecRequest { container_id: container.clone(), cmd: command(head.path()) };
             let (answer, answers) = channel();
-            runtime.send((asked, answer)).map_err(io::Error::other)?;
+            runtime.send((request, answer)).map_err(io::Error::other)?;
             let url = answers.recv().map_err(io::Error::other)??.url;
             let rest = url.strip_prefix("http://127.0.0.1:").and_then(|rest| rest.split_once('/'));
             let (port, path) = rest.ok_or_else(|| io::Error::other("the runtime's answer makes no sense"))?;
@@ -48,12 +48,12 @@ type Answer = Sender<io::Result<ExecResponse>>;
 /// Serves the permanent connection to the runtime in its own thread, as gRPC does in goroutines.
 fn cri(stream: UnixStream) -> io::Result<Sender<(ExecRequest, Answer)>> {
     let mut lines = Lines::new(stream)?;
-    let (sender, asked) = channel::<(ExecRequest, Answer)>();
+    let (sender, requests) = channel::<(ExecRequest, Answer)>();
     thread::spawn(move || {
-        for (request, answer) in asked {
+        for (request, answer) in requests {
             let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
-            let said = lines.write(&request).and_then(|()| lines.read()?.ok_or_else(gone));
-            drop(answer.send(said));
+            let response = lines.write(&request).and_then(|()| lines.read()?.ok_or_else(gone));
+            drop(answer.send(response));
         }
     });
     Ok(sender)

@@ -12,7 +12,7 @@ use rustix::{
 };
 use serde::Deserialize;
 
-use crate::demo::place::VARIABLE;
+use crate::demo::dir::VARIABLE;
 
 #[derive(Deserialize)]
 struct Process {

@@ -17,9 +17,9 @@ use rustix::process::{
 
 use super::ready;
 use crate::demo::{
+    dir::DemoDir,
     names::RUNC,
-    place::Place,
-    wire::{Lines, ShimExec, ShimSays, write_line},
+    wire::{Lines, ShimEvent, ShimExec, write_line},
 };
 
 /// Offset that shells add to a signal number in an exit code.
@@ -28,24 +28,24 @@ const BY_SIGNAL: i32 = 128;
 /// Process ids of running commands.
 type Running = Arc<Mutex<BTreeSet<i32>>>;
 
-pub(super) fn play(place: &Place) -> io::Result<ExitCode> {
+pub(super) fn play(dir: &DemoDir) -> io::Result<ExitCode> {
     set_child_subreaper(Pid::from_raw(1))?;
-    let listener = UnixListener::bind(place.shim_socket())?;
+    let listener = UnixListener::bind(dir.shim_socket())?;
     ready()?;
     let (stream, _) = listener.accept()?;
-    let says = stream.try_clone()?;
+    let runtime = stream.try_clone()?;
     let mut lines = Lines::new(stream)?;
     let running = Running::default();
     while let Ok(Some(exec)) = lines.read::<ShimExec>() {
-        match start(place, &exec) {
+        match start(dir, &exec) {
             Ok(pid) => {
                 running.lock().unwrap_or_else(PoisonError::into_inner).insert(pid.as_raw_nonzero().get());
-                let started = ShimSays::Started { pid: pid.as_raw_nonzero().get().unsigned_abs() };
+                let started = ShimEvent::Started { pid: pid.as_raw_nonzero().get().unsigned_abs() };
                 lines.write(&started)?;
-                let (says, running) = (says.try_clone()?, Arc::clone(&running));
-                thread::spawn(move || tell_exit(pid, says, &running));
+                let (runtime, running) = (runtime.try_clone()?, Arc::clone(&running));
+                thread::spawn(move || report_exit(pid, runtime, &running));
             }
-            Err(error) => lines.write(&ShimSays::Failed { why: format!("{error}\n") })?,
+            Err(error) => lines.write(&ShimEvent::Failed { why: format!("{error}\n") })?,
         }
     }
     for pid in &*running.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -57,15 +57,15 @@ pub(super) fn play(place: &Place) -> io::Result<ExitCode> {
 }
 
 /// Starts a command through runc, which stores its pid in a file.
-fn start(place: &Place, exec: &ShimExec) -> io::Result<Pid> {
-    let (process, pid_file) = (place.process_file(&exec.exec), place.pid_file(&exec.exec));
+fn start(dir: &DemoDir, exec: &ShimExec) -> io::Result<Pid> {
+    let (process, pid_file) = (dir.process_file(&exec.exec), dir.pid_file(&exec.exec));
     std::fs::write(&process, serde_json::json!({ "args": exec.args }).to_string())?;
     let fifo = |path: &str| OpenOptions::new().write(true).open(path);
-    let log = place.runc_root().join("log.json");
+    let log = dir.runc_root().join("log.json");
     // Arguments in the order of containerd's go-runc.
-    let status = Command::new(place.actor(RUNC))
+    let status = Command::new(dir.actor(RUNC))
         .arg("--root")
-        .arg(place.runc_root())
+        .arg(dir.runc_root())
         .arg("--log")
         .arg(&log)
         .args(["--log-format", "json", "exec", "--process"])
@@ -73,7 +73,7 @@ fn start(place: &Place, exec: &ShimExec) -> io::Result<Pid> {
         .arg("--detach")
         .arg("--pid-file")
         .arg(&pid_file)
-        .arg(place.container())
+        .arg(dir.container())
         .stdin(Stdio::null())
         .stdout(fifo(&exec.stdout)?)
         .stderr(fifo(&exec.stderr)?)
@@ -85,7 +85,7 @@ fn start(place: &Place, exec: &ShimExec) -> io::Result<Pid> {
     Pid::from_raw(pid).ok_or_else(|| io::Error::other("runc's pid file makes no sense"))
 }
 
-fn tell_exit(pid: Pid, mut says: UnixStream, running: &Running) {
+fn report_exit(pid: Pid, mut runtime: UnixStream, running: &Running) {
     // Wait without reaping: the zombie keeps its pid reserved until it is removed from the list.
     let _waited = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
     running.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid.as_raw_nonzero().get());
@@ -93,5 +93,5 @@ fn tell_exit(pid: Pid, mut says: UnixStream, running: &Running) {
     let by_signal = |number: i32| number + BY_SIGNAL;
     let code = status.and_then(|status| status.exit_status().or(status.terminating_signal().map(by_signal)));
     // Errors are ignored: a runtime that is gone needs no exit code.
-    drop(write_line(&mut says, &ShimSays::Exited { code: code.unwrap_or(BY_SIGNAL) }));
+    drop(write_line(&mut runtime, &ShimEvent::Exited { code: code.unwrap_or(BY_SIGNAL) }));
 }

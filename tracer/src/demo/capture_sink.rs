@@ -16,15 +16,15 @@ const LINE: usize = 60;
 
 /// Keeps the latest state of the demo's session.
 #[derive(Default)]
-pub(super) struct Witness(Memory);
+pub(super) struct CaptureSink(Captured);
 
 /// Shared storage of the session.
 #[derive(Clone, Default)]
-pub(super) struct Memory(Arc<Mutex<Option<Session>>>);
+pub(super) struct Captured(Arc<Mutex<Option<Session>>>);
 
-impl Memory {
-    pub(super) fn take(&self) -> Option<Witnessed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(Witnessed)
+impl Captured {
+    pub(super) fn take(&self) -> Option<CapturedSession> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(CapturedSession)
     }
 
     fn keep(&self, session: Session) {
@@ -32,13 +32,13 @@ impl Memory {
     }
 }
 
-impl Witness {
-    pub(super) fn seen(&self) -> Memory {
+impl CaptureSink {
+    pub(super) fn captured(&self) -> Captured {
         self.0.clone()
     }
 }
 
-impl Sink for Witness {
+impl Sink for CaptureSink {
     fn host(&mut self, _header: &Header) -> io::Result<()> {
         Ok(())
     }
@@ -59,9 +59,9 @@ impl Sink for Witness {
 }
 
 /// The session in its last state.
-pub(super) struct Witnessed(Session);
+pub(super) struct CapturedSession(Session);
 
-impl Witnessed {
+impl CapturedSession {
     pub(super) fn is_closed(&self) -> bool {
         self.0.state == State::Closed
     }
@@ -71,21 +71,21 @@ impl Witnessed {
     }
 
     /// Texts of its gaps.
-    pub(super) fn missing(&self) -> String {
+    pub(super) fn gaps(&self) -> String {
         self.0.gaps.iter().map(|gap| gap.text.as_str()).collect::<Vec<_>>().join("; ")
     }
 }
 
 /// The traced session, and the output of the client.
-pub struct Seen {
-    pub(super) session: Witnessed,
+pub struct TracedSession {
+    pub(super) session: CapturedSession,
     pub(super) printed: String,
 }
 
-impl Seen {
+impl TracedSession {
     /// Summary of the session for people, in a few lines.
     #[must_use]
-    pub fn story(&self) -> String {
+    pub fn summary(&self) -> String {
         let session = &self.session.0;
         let pid = |role: Role| {
             session.hops.iter().find(|hop| hop.role == role).map_or(String::new(), |hop| hop.task.tgid.to_string())

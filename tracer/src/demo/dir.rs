@@ -1,4 +1,4 @@
-//! Layout of the demo's folder. The stage creates and removes it; its layout follows that of a node's runtime.
+//! Layout of the demo's folder. The sandbox creates and removes it; its layout follows that of a node's runtime.
 
 use std::{
     io,
@@ -20,30 +20,30 @@ const TRIES: u32 = 8;
 
 /// The folder of one demo.
 #[derive(Clone, Debug)]
-pub(super) struct Place(PathBuf);
+pub(super) struct DemoDir(PathBuf);
 
-impl Place {
+impl DemoDir {
     /// The folder of a running demo, for an actor.
     pub(super) fn at(folder: &Path) -> Self {
         Self(folder.to_owned())
     }
 
     /// Creates a new folder, accessible to its owner only.
-    pub(super) fn make() -> io::Result<Self> {
+    pub(super) fn create() -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         let fits = |folder: &PathBuf| Self(folder.join("execpath-demo-012345")).fits();
-        let above = Some(std::env::temp_dir()).filter(fits).unwrap_or_else(|| PathBuf::from("/tmp"));
-        let mut made = Err(io::ErrorKind::AlreadyExists.into());
+        let parent = Some(std::env::temp_dir()).filter(fits).unwrap_or_else(|| PathBuf::from("/tmp"));
+        let mut created = Err(io::ErrorKind::AlreadyExists.into());
         for number in 0..TRIES {
             let unique = hash(&format!("{} {} {number}", std::process::id(), clock::now().0));
-            let place = Self(above.join(format!("execpath-demo-{}", &unique[..6])));
-            let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", place.0.display()));
-            made = std::fs::DirBuilder::new().mode(0o700).create(&place.0).map_err(named).map(|()| place.clone());
-            if made.as_ref().err().is_none_or(|error| error.kind() != io::ErrorKind::AlreadyExists) {
+            let dir = Self(parent.join(format!("execpath-demo-{}", &unique[..6])));
+            let with_path = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", dir.0.display()));
+            created = std::fs::DirBuilder::new().mode(0o700).create(&dir.0).map_err(with_path).map(|()| dir.clone());
+            if created.as_ref().err().is_none_or(|error| error.kind() != io::ErrorKind::AlreadyExists) {
                 break;
             }
         }
-        made
+        created
     }
 
     fn fits(&self) -> bool {
@@ -55,28 +55,28 @@ impl Place {
         &self.0
     }
 
-    fn below(&self, rest: &str) -> PathBuf {
+    fn join(&self, rest: &str) -> PathBuf {
         self.0.join(rest)
     }
 
     /// Link to the binary under an actor's name, which `ps` shows.
     pub(super) fn actor(&self, name: &str) -> PathBuf {
-        self.below("bin").join(name)
+        self.join("bin").join(name)
     }
 
     /// Socket of the runtime for the kubelet.
     pub(super) fn runtime_socket(&self) -> String {
-        self.below("containerd/containerd.sock").to_string_lossy().into_owned()
+        self.join("containerd/containerd.sock").to_string_lossy().into_owned()
     }
 
     /// Socket of the shim for the runtime, in containerd's folder but with a shorter name.
     pub(super) fn shim_socket(&self) -> String {
-        self.below("containerd/s").join(&self.container()[..16]).to_string_lossy().into_owned()
+        self.join("containerd/s").join(&self.container()[..16]).to_string_lossy().into_owned()
     }
 
     /// Folder of the container bundles.
     pub(super) fn bundles(&self) -> String {
-        self.below("io.containerd.runtime.v2.task").to_string_lossy().into_owned()
+        self.join("io.containerd.runtime.v2.task").to_string_lossy().into_owned()
     }
 
     /// Bundle of the demo's container.
@@ -91,17 +91,17 @@ impl Place {
 
     /// Process description for runc.
     pub(super) fn process_file(&self, exec: &str) -> PathBuf {
-        self.below("runc").join(format!("process-{}", &exec[..10]))
+        self.join("runc").join(format!("process-{}", &exec[..10]))
     }
 
     /// State folder of runc.
     pub(super) fn runc_root(&self) -> PathBuf {
-        self.below("runc")
+        self.join("runc")
     }
 
     /// Folder of an exec's FIFOs.
     pub(super) fn fifos(&self, number: u64) -> PathBuf {
-        self.below("containers").join(self.container()).join("io").join(number.to_string())
+        self.join("containers").join(self.container()).join("io").join(number.to_string())
     }
 
     /// Id of the container.
