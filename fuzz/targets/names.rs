@@ -3,7 +3,7 @@
 #![no_main]
 
 use execpath::model::{
-    BootTime, Fact, Observation, ProcessInfo, RawText, SocketId, SocketInfo, Source, TaskKey, WatchAs, is_of_cri,
+    BootTime, Fact, Observation, ProcessInfo, RawText, SocketId, SocketInfo, Source, TaskKey, WatchAs, is_kubelet_fifo,
     parse_cgroup, parse_fifo_path, parse_pid_file, parse_runc_create, parse_runc_exec,
 };
 use execpath_fuzz::correlator;
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
         if let Some(found) = parse_fifo_path(path) {
             assert!(path.contains(&found.container) && path.contains(&found.exec));
         }
-        drop((is_of_cri(path), parse_pid_file(path)));
+        drop((is_kubelet_fifo(path), parse_pid_file(path)));
     }
     let argv: Vec<RawText> = data.split(|byte| *byte == 0).map(RawText::from).collect();
     drop((parse_runc_exec(&argv), parse_runc_create(&argv)));

@@ -46,8 +46,8 @@ use self::{
 };
 use crate::model::{
     Actor, BootTime, Change, ContainerInfo, Diagnosis, Fact, Family, Finding, HostFacts, HostNo, Listener, Measures,
-    Observation, Pairing, Places, ProcessInfo, RawText, Report, Role, Session, SocketId, SocketInfo, SocketRole,
-    Source, State as SessionState, Target, TaskKey, Totals, Unit, Want, WatchAs, unit_of_loss,
+    Observation, Pairing, Places, ProcessInfo, RawText, Report, Role, Runtime, Session, SocketId, SocketInfo,
+    SocketRole, Source, State as SessionState, Target, TaskKey, Totals, Unit, Want, WatchAs, unit_of_loss,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -645,10 +645,10 @@ impl Correlator {
             self.ask(Want::Watch(task, WatchAs::Daemon));
         }
         if self.state.places.is_runtime_socket(path) {
-            let name = self.state.places.runtime_name(path);
+            let known = Runtime::at_socket(path);
             let process = self.state.processes.entry(task);
             process.is_runtime = true;
-            process.runtime_name = process.runtime_name.or(name);
+            process.runtime = process.runtime.or(known);
         }
     }
 

@@ -10,12 +10,12 @@ use super::{
         sockets::{Socket, SocketIdx},
     },
 };
-use crate::model::{Daemon, Family, Loose, Role, SessionId, SocketInfo, SocketRole, Standing, TaskKey};
+use crate::model::{Daemon, Family, Loose, Role, SessionId, SocketInfo, SocketRole, Standing, TaskKey, is_shim_socket};
 
 impl State {
     /// Daemons of the path that live.
     pub(super) fn daemons(&self) -> Vec<Daemon> {
-        let of_shims = self.daemon_connections.iter().filter(|(_, one)| self.places.is_shim_socket(&one.path));
+        let of_shims = self.daemon_connections.iter().filter(|(_, one)| is_shim_socket(&one.path));
         let shims: BTreeSet<TaskKey> = of_shims.map(|((_, far), _)| *far).collect();
         let mut daemons = BTreeSet::new();
         for (task, process) in self.processes.iter().filter(|(_, process)| process.exit.is_none()) {

@@ -19,6 +19,7 @@ mod measure;
 mod moved;
 mod net;
 mod places;
+mod runtime;
 mod scope;
 mod session;
 mod task;
@@ -28,10 +29,7 @@ mod verdict;
 mod who;
 
 pub use audit::{AuditEvent, AuditRequest, AuditUser, KubeUser, Subresource};
-pub use container::{
-    ContainerInfo, ContainerRef, ExecFifo, Monitor, RuncCreate, RuncExec, is_of_cri, names_container, parse_cgroup,
-    parse_fifo_path, parse_monitor, parse_pid_file, parse_runc_create, parse_runc_exec,
-};
+pub use container::{ContainerInfo, ContainerRef, is_id, names_container, parse_cgroup};
 pub use evidence::{Confidence, Evidence, Gap, GapCode, Proofs};
 pub use fact::{Actor, Fact, FileId, Listener, Observation, Source};
 pub use finding::{Change, Daemon, Finding, Loose, Report, Standing, Totals, Want};
@@ -46,6 +44,10 @@ pub use measure::{
 pub use moved::Move;
 pub use net::{Family, Isn, Pairing, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
 pub use places::{DaemonKind, Daemonlike, Places, parse_abstract};
+pub use runtime::{
+    ExecFifo, Layout, Monitor, Names, RuncCreate, RuncExec, Runtime, is_kubelet_fifo, is_runtime_comm, is_shim_socket,
+    is_starter_comm, parse_fifo_path, parse_monitor, parse_pid_file, parse_runc_create, parse_runc_exec, runtimes,
+};
 pub use scope::{Depth, Scope};
 pub use session::{
     Client, ExitReason, Hop, Kind, Link, LinkKind, Role, Session, SessionExit, SessionId, State, Target, TcpEnds,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::RawText;
+use super::{RawText, runtimes};
 
 /// Secure port of the API server in kubeadm and most distributions.
 const APISERVER: u16 = 6443;
@@ -10,33 +10,6 @@ const APISERVER: u16 = 6443;
 const KUBELET: u16 = 10250;
 /// Client port of etcd (IANA: etcd-client).
 const ETCD: u16 = 2379;
-
-/// Sockets of container runtimes, without the `/var` that some tools write before `/run`, and names of the runtimes.
-const RUNTIMES: &[(&str, &str)] = &[
-    // containerd's default.
-    ("/run/containerd/containerd.sock", "containerd"),
-    // k3s, RKE2, k0s and microk8s bring their own containerd.
-    ("/run/k3s/containerd/containerd.sock", "containerd"),
-    ("/run/k0s/containerd.sock", "containerd"),
-    ("/var/snap/microk8s/common/run/containerd.sock", "containerd"),
-    // dockerd, and the containerd that dockerd starts.
-    ("/run/docker.sock", "docker"),
-    ("/run/docker/containerd/containerd.sock", "docker"),
-    // CRI-O.
-    ("/run/crio/crio.sock", "cri-o"),
-    // dockerd behind the CRI, since Kubernetes 1.24.
-    ("/run/cri-dockerd.sock", "docker"),
-];
-/// Name of dockerd's API socket (Docker Engine API, `POST /exec/ID/start`).
-const DOCKER_API: &[u8] = b"docker.sock";
-/// End of the folder of shims' sockets, below containerd's state. Each socket is named by the SHA-256 of the served
-/// container (containerd ≥ 1.4: pkg/shim `SocketAddress`).
-const SHIM_FOLDER: &[u8] = b"/containerd/s";
-/// Abstract names of older shims: `/containerd-shim/<sha256>.sock`, `/containerd-shim/<namespace>/<id>/shim.sock`.
-const SHIM_ABSTRACT: &[u8] = b"/containerd-shim/";
-/// Number of hexadecimal digits in such a name: 64 for a whole SHA-256, fewer if a long folder leaves no room
-/// (`sun_path` has 108 bytes).
-const DIGITS: std::ops::RangeInclusive<usize> = 16..=64;
 
 /// Endpoints of the path: the well-known ones and those given by the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +32,7 @@ impl Places {
         Self {
             apiserver: [APISERVER].into_iter().chain(apiserver).collect(),
             kubelet: [KUBELET].into_iter().chain(kubelet).collect(),
-            runtimes: RUNTIMES.iter().map(|(path, _)| *path).chain(runtime).map(RawText::from).collect(),
+            runtimes: runtimes().flat_map(|one| one.sockets).copied().chain(runtime).map(RawText::from).collect(),
         }
     }
 
@@ -105,38 +78,11 @@ impl Places {
         self.runtimes.contains(path) || short.is_some_and(|short| self.runtimes.contains(&short))
     }
 
-    /// Name of the runtime at that path: `containerd`, `docker` or `cri-o`. `None` for a path given by the user.
+    /// True for the path of a socket with one connection per exec, unlike gRPC.
     #[must_use]
-    pub fn runtime_name(&self, path: &RawText) -> Option<&'static str> {
-        let path = path.as_str()?;
-        let short = path.strip_prefix("/var").unwrap_or(path);
-        RUNTIMES.iter().find(|(known, _)| *known == path || *known == short).map(|(_, name)| *name)
-    }
-
-    /// True for a conventional path of a runtime. Such a runtime gives each container a cgroup of its own.
-    #[must_use]
-    pub fn is_conventional(path: &RawText) -> bool {
-        let path = path.as_bytes();
-        let is = |known: &str| known.as_bytes() == path || path.strip_prefix(b"/var") == Some(known.as_bytes());
-        RUNTIMES.iter().any(|(known, _)| is(known))
-    }
-
-    /// True for the path of dockerd's API: HTTP with one connection per exec, unlike gRPC.
-    #[must_use]
-    pub fn is_docker_api(&self, path: &RawText) -> bool {
-        self.is_runtime_socket(path) && path.basename() == DOCKER_API
-    }
-
-    /// True for the path of a shim's socket.
-    #[must_use]
-    pub fn is_shim_socket(&self, path: &RawText) -> bool {
-        let path = path.as_bytes();
-        // An abstract name begins with NUL, commonly written as `@`.
-        let name = path.strip_prefix(b"\0").or_else(|| path.strip_prefix(b"@"));
-        let mut parts = path.rsplitn(2, |byte| *byte == b'/');
-        let (leaf, folder) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let is_digest = DIGITS.contains(&leaf.len()) && leaf.iter().all(u8::is_ascii_hexdigit);
-        name.is_some_and(|name| name.starts_with(SHIM_ABSTRACT)) || (is_digest && folder.ends_with(SHIM_FOLDER))
+    pub fn is_exec_socket(&self, path: &RawText) -> bool {
+        let has_name = |name: &str| path.basename() == name.as_bytes();
+        self.is_runtime_socket(path) && runtimes().filter_map(|one| one.exec_socket).any(has_name)
     }
 }
 
@@ -191,6 +137,7 @@ pub fn parse_abstract(name: &RawText) -> RawText {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Runtime, is_shim_socket};
 
     #[test]
     fn runtimes_are_recognised_with_and_without_var() {
@@ -203,8 +150,8 @@ mod tests {
         ] {
             assert!(places.is_runtime_socket(&path.into()), "{path}");
         }
-        assert_eq!(places.runtime_name(&"/var/run/crio/crio.sock".into()), Some("cri-o"));
-        assert_eq!(places.runtime_name(&"/var/tmp/mine.sock".into()), None);
+        assert_eq!(Runtime::at_socket(&"/var/run/crio/crio.sock".into()).map(|one| one.name), Some("cri-o"));
+        assert!(Runtime::at_socket(&"/var/tmp/mine.sock".into()).is_none());
         for path in ["/tmp/mine.sock", "/run/docker.sock2", "", "/var"] {
             assert!(!places.is_runtime_socket(&path.into()), "{path}");
         }
@@ -213,17 +160,16 @@ mod tests {
     #[test]
     fn shims_are_recognised_by_folder_or_abstract_name() {
         let digest = "0123456789abcdef".repeat(4);
-        let places = Places::default();
         for path in [
             format!("/run/containerd/s/{digest}"),
             format!("/home/me/.state/containerd/s/{digest}"),
             format!("\0/containerd-shim/{digest}.sock"),
             format!("@/containerd-shim/moby/{digest}/shim.sock"),
         ] {
-            assert!(places.is_shim_socket(&path.as_str().into()), "{path}");
+            assert!(is_shim_socket(&path.as_str().into()), "{path}");
         }
         for path in [format!("/run/containerd/s/{}", &digest[..8]), format!("/tmp/s/{digest}"), String::new()] {
-            assert!(!places.is_shim_socket(&path.as_str().into()), "{path}");
+            assert!(!is_shim_socket(&path.as_str().into()), "{path}");
         }
     }
 }

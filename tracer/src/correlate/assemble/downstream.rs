@@ -13,7 +13,7 @@ use crate::correlate::{
     },
 };
 use crate::model::{
-    Confidence, Evidence, GapCode, Hop, Kind, Link, LinkKind, Places, Proofs, Role, TaskKey, Want, names_container,
+    Confidence, Evidence, GapCode, Hop, Kind, Link, LinkKind, Proofs, Role, Runtime, TaskKey, Want, names_container,
 };
 
 impl Builder<'_> {
@@ -177,7 +177,8 @@ impl Builder<'_> {
         let Some(path) = cgroup else { return false };
         let path = path.as_str().unwrap_or_default();
         let runtime = exec.runtime.and_then(|runtime| self.state.processes.get(runtime));
-        let is_conventional = runtime.is_some_and(|runtime| runtime.serves_at.values().any(Places::is_conventional));
+        let is_conventional =
+            runtime.is_some_and(|runtime| runtime.serves_at.values().any(|path| Runtime::at_socket(path).is_some()));
         is_conventional && !names_container(path, &exec.container)
     }
 

@@ -408,11 +408,11 @@ impl Builder<'_> {
             }
             None => {}
         }
-        let runtime = exec.runtime.and_then(|runtime| self.state.processes.get(runtime)?.runtime_name);
+        let runtime = exec.runtime.and_then(|runtime| self.state.processes.get(runtime)?.runtime);
         Arc::new(Target {
             container_id: Some(exec.container.to_string()),
             pod_uid: by_cgroup,
-            runtime: runtime.filter(|_| exec.what == What::Unnamed).map(str::to_owned),
+            runtime: runtime.filter(|_| exec.what == What::Unnamed).map(|runtime| runtime.name.to_owned()),
             ..Target::default()
         })
     }

@@ -21,7 +21,7 @@ impl Builder<'_> {
         let cgroup = exec.process.and_then(|process| self.state.processes.get(process)?.info.cgroup.as_ref());
         let by_kubelet = cgroup.and_then(|path| path.as_str()).is_some_and(|path| path.contains(KUBEPODS));
         // dockerd's containerd passes on for dockerd, which comes first.
-        let mut passes_on = exec.by_dockerd;
+        let mut passes_on = exec.is_delegated;
         while let Some(top) = up.last().map(|node| node.task).filter(|_| up.len() <= RUNTIMES) {
             let connected = self.state.daemon_connections.keys().filter(|(_, to)| *to == top).map(|(from, _)| *from);
             let (kubelets, others): (Vec<_>, Vec<_>) = connected.partition(|task| self.state.is_kubelet(*task));

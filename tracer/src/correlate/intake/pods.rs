@@ -7,10 +7,7 @@ use crate::correlate::{
     state::{State, anchor_id::AnchorId, anchors::What},
     timers::Timer,
 };
-use crate::model::{BootTime, RuncCreate, TaskKey, Want};
-
-/// containerd's namespace of what dockerd has it start: a part of the bundle's path.
-const MOBY: &str = "/moby/";
+use crate::model::{BootTime, RuncCreate, Runtime, TaskKey, Want};
 
 impl Correlator {
     /// `runc create`: a container's first process is about to be made.
@@ -25,7 +22,7 @@ impl Correlator {
         }
         exec.tty = Some(create.tty);
         exec.shim_forked = forked_by.is_some();
-        exec.by_dockerd = create.bundle.as_str().is_some_and(|path| path.contains(MOBY));
+        exec.is_delegated = create.bundle.as_str().is_some_and(|path| Runtime::of_bundle(path).delegates);
         self.state.execs.set_runc(&id, task, Some(shim), create.pid_file.as_ref());
         let (runtime, seen) = self.state.starter(shim);
         // What an older shim made before is not known: then this container stands for itself.

@@ -14,7 +14,7 @@ use crate::correlate::{
 };
 use crate::model::{
     Actor, BootTime, Change, Evidence, ExecFifo, Family, FileId, HostNo, RawText, Session, SocketId, SocketInfo,
-    SocketRole, State as SessionState, TaskKey, Want, is_of_cri, parse_fifo_path,
+    SocketRole, State as SessionState, TaskKey, Want, is_kubelet_fifo, parse_fifo_path,
 };
 
 /// Streams by their descriptors.
@@ -42,7 +42,7 @@ impl Correlator {
         connection: DaemonConnection,
     ) {
         let connecting = connector.and_then(|tgid| self.state.processes.current_task(accepting.host, tgid));
-        if self.state.places.is_docker_api(&connection.path)
+        if self.state.places.is_exec_socket(&connection.path)
             && let Some(ends) = self.state.sockets.learn_unix(at, connection.near, connection.far, &connection.path)
         {
             self.state.sockets.set_owner(ends.far, accepting);
@@ -157,7 +157,7 @@ impl Correlator {
         let Some(exec) = execs.entry(hosts, task.host, &id, &fifo.container, at) else { return };
         exec.preexisting = true;
         exec.streams.insert(fifo.stream);
-        exec.by_cri = path.as_str().is_some_and(is_of_cri);
+        exec.by_cri = path.as_str().is_some_and(is_kubelet_fifo);
         if is_runtime {
             exec.runtime = exec.runtime.or(Some(task));
             exec.held_by_runtime = true;

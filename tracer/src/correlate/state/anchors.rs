@@ -75,8 +75,8 @@ pub(in crate::correlate) struct Exec {
     /// The leg to another host's kubelet, or kubectl's to the API server, where that is all that is seen of it; then there is no exec
     /// id either.
     pub(in crate::correlate) leaves_by: Option<SocketIdx>,
-    /// dockerd had containerd start it.
-    pub(in crate::correlate) by_dockerd: bool,
+    /// Set if one runtime had another runtime start it, as dockerd does.
+    pub(in crate::correlate) is_delegated: bool,
     /// Containers that the same shim started after it.
     pub(in crate::correlate) beside: Vec<AnchorId>,
     /// Its session was told to be closed: what comes later does not open it again.

@@ -32,6 +32,7 @@ use self::{
 use crate::correlate::limits::{Caps, STREAM_WITHIN};
 use crate::model::{
     BootTime, FileKind, HostNo, Places, RawText, Role, SessionId, SocketId, SocketRole, Target, TaskKey, Tuple,
+    is_shim_socket,
 };
 
 pub(in crate::correlate) struct State {
@@ -110,7 +111,7 @@ impl State {
 
     /// True for sockets of processes that start containers. Forks of their listeners are followed.
     pub(in crate::correlate) fn is_daemon_socket(&self, path: &RawText) -> bool {
-        self.places.is_runtime_socket(path) || self.places.is_shim_socket(path)
+        self.places.is_runtime_socket(path) || is_shim_socket(path)
     }
 
     /// Pairs an outbound connection with the inbound one of the same process.

@@ -8,7 +8,8 @@ use std::{
 use super::table::Table;
 use crate::correlate::limits::{Caps, MAX_LINEAGE, MAX_LISTENERS, REMEMBER};
 use crate::model::{
-    self, Ancestor, BootTime, ExitStatus, HostNo, Listener, ProcessInfo, Program, RawText, TaskKey, parse_abstract,
+    self, Ancestor, BootTime, ExitStatus, HostNo, Listener, ProcessInfo, Program, RawText, Runtime, TaskKey,
+    parse_abstract,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -27,7 +28,7 @@ pub(in crate::correlate) struct Process {
     /// Set when the process listens on a socket of a runtime.
     pub(in crate::correlate) is_runtime: bool,
     /// Name of the runtime, if the path of its socket implies one.
-    pub(in crate::correlate) runtime_name: Option<&'static str>,
+    pub(in crate::correlate) runtime: Option<&'static Runtime>,
     /// Verified unix listeners: name given to bind → path at which clients reach the listener.
     pub(in crate::correlate) serves_at: BTreeMap<RawText, RawText>,
     /// Cgroup of the current program, from a snapshot.

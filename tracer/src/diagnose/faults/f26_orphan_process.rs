@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::prelude::*;
-use crate::model::{HostNo, Link, LinkKind, Reading, Session, SocketId, is_of_cri};
+use crate::model::{HostNo, Link, LinkKind, Reading, Session, SocketId, is_kubelet_fifo};
 
 pub(super) const FAULT: Fault = Fault {
     code: "F26",
@@ -95,7 +95,7 @@ fn without_stream(case: &Case<'_>) -> Option<Reading> {
         return none_left(streams_left(case, runtime.task)).filter(|_| case.host.was_looked_at(runtime.task));
     }
     // Execs of dockerd and `ctr` have other clients.
-    let is_cri = |held: &Held<'_>| held.descriptor.path.as_ref().is_some_and(|path| is_of_cri(&path.to_text()));
+    let is_cri = |held: &Held<'_>| held.descriptor.path.as_ref().is_some_and(|path| is_kubelet_fifo(&path.to_text()));
     let shim = case.shim()?;
     let by = |task: TaskKey| case.fifos().iter().any(|held| held.task == task && is_cri(held));
     if !by(shim) || !case.host.was_looked_at(runtime.task) {

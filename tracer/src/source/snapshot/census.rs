@@ -20,14 +20,14 @@ use super::{
     procfs::{self, Proc},
     sock_diag::{self, Namespaces, Sockets, TcpSocket},
 };
-use crate::model::{Isn, TaskKey, Tuple};
+use crate::model::{Isn, TaskKey, Tuple, runtimes};
 
 /// Files of all processes together; a long path counts as several. The kernel's own limit for one process is as large.
 pub(super) const MAX_FDS: usize = 1_000_000;
 /// Files through which one network namespace may be entered: the first process may be gone.
 const MAX_WAYS: usize = 4;
-/// Folders in which network namespaces without a process are kept.
-const NAMED_NAMESPACES: [&str; 2] = ["/run/netns", "/run/docker/netns"];
+/// Folder with network namespaces that no process needs to be in (ip-netns(8)). Runtimes have others.
+const NAMED_NAMESPACES: &str = "/run/netns";
 /// More threads than this only wait for the same locks of the kernel.
 const MAX_WALKERS: usize = 4;
 /// A thread is worth its start from so many processes on.
@@ -320,7 +320,7 @@ fn add(to: &mut Namespaces, only: Option<u32>, netns: u32, way: impl FnOnce() ->
 }
 
 fn add_named(to: &mut Namespaces, only: Option<u32>) {
-    for folder in NAMED_NAMESPACES {
+    for folder in [NAMED_NAMESPACES].into_iter().chain(runtimes().filter_map(|one| one.netns_folder)) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten().take(sock_diag::MAX_NAMESPACES) {
             if let Some(netns) = procfs::namespace_of(&entry.path()) {
                 add(to, only, netns, || entry.path());

@@ -19,7 +19,7 @@ use rustix::{
 use serde::Deserialize;
 
 use super::procfs;
-use crate::model::{ContainerInfo, FileId};
+use crate::model::{ContainerInfo, FileId, Layout, Names, Runtime, is_id, runtimes};
 
 /// A `config.json` has 5 to 50 KB.
 const MAX_CONFIG_BYTES: usize = 1 << 20;
@@ -36,35 +36,6 @@ const MAX_PID_FILE: usize = 32;
 /// openat2 says EAGAIN where a folder was renamed meanwhile.
 const MAX_TRIES: usize = 4;
 
-/// How bundles lie below a folder.
-#[derive(Clone, Copy)]
-enum Layout {
-    /// `<containerd namespace>/<id>/config.json`
-    Containerd,
-    /// `<id>/userdata/config.json`
-    Crio,
-}
-
-/// Where runtimes keep the bundles of containers that run.
-const BUNDLES: &[(&str, Layout)] = &[
-    // containerd's default `state`.
-    ("/run/containerd/io.containerd.runtime.v2.task", Layout::Containerd),
-    // k3s and RKE2 bring their own containerd.
-    ("/run/k3s/containerd/io.containerd.runtime.v2.task", Layout::Containerd),
-    // k0s.
-    ("/run/k0s/containerd/io.containerd.runtime.v2.task", Layout::Containerd),
-    // microk8s, a snap.
-    ("/var/snap/microk8s/common/run/containerd/io.containerd.runtime.v2.task", Layout::Containerd),
-    // dockerd, where it starts containerd itself.
-    ("/run/docker/containerd/daemon/io.containerd.runtime.v2.task", Layout::Containerd),
-    // CRI-O and podman (containers/storage).
-    ("/run/containers/storage/overlay-containers", Layout::Crio),
-    ("/var/lib/containers/storage/overlay-containers", Layout::Crio),
-];
-/// dockerd's own folder of each container; bundles of dockerd have no annotations.
-const DOCKER: &str = "/var/lib/docker/containers";
-/// containerd namespace of dockerd.
-const DOCKER_NAMESPACE: &str = "moby";
 /// kubelet's links, for every runtime: `<pod>_<namespace>_<container>-<id>.log`.
 const LOGS: &str = "/var/log/containers";
 
@@ -79,13 +50,14 @@ impl Root {
     pub(super) fn open(path: &Path) -> Option<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(path, flags, Mode::empty()).ok()?;
-        let bundles = BUNDLES.iter().map(|(base, layout)| ((*base).to_owned(), *layout)).collect();
+        let folders = runtimes().flat_map(|one| one.bundles.iter().map(|base| ((*base).to_owned(), one.layout)));
+        let bundles = folders.collect();
         Some(Self { folder, bundles })
     }
 
     /// With containerd's bundles there instead of anybody's in the well-known places.
     pub(super) fn with_bundles(self, folder: &str) -> Self {
-        Self { bundles: vec![(folder.to_owned(), Layout::Containerd)], ..self }
+        Self { bundles: vec![(folder.to_owned(), Layout::Namespaces)], ..self }
     }
 
     /// Opens what lies there, links resolved inside this root. Never blocks, and never follows a link in the last place.
@@ -163,8 +135,8 @@ impl Root {
         let mut found = BTreeMap::new();
         for (base, layout) in &self.bundles {
             let groups = match layout {
-                Layout::Containerd => self.list(base).into_iter().take(MAX_CONTAINERD_NAMESPACES).collect(),
-                Layout::Crio => vec![String::new()],
+                Layout::Namespaces => self.list(base).into_iter().take(MAX_CONTAINERD_NAMESPACES).collect(),
+                Layout::Userdata => vec![String::new()],
             };
             for group in groups {
                 for id in self.list(&format!("{base}/{group}")).into_iter().filter(|id| is_id(id)) {
@@ -196,7 +168,7 @@ impl Root {
             return None;
         }
         let bundle = self.find_bundle(id)?;
-        ["init.pid", "userdata/pidfile"].iter().find_map(|name| self.pid_file(&format!("{bundle}/{name}")))
+        runtimes().find_map(|one| self.pid_file(&format!("{bundle}/{}", one.first_pid_file)))
     }
 
     /// The bundle that is this folder, or that runc's or crun's state in this folder names.
@@ -214,8 +186,8 @@ impl Root {
     fn find_bundle(&self, id: &str) -> Option<String> {
         self.bundles.iter().find_map(|(base, layout)| {
             let groups = match layout {
-                Layout::Containerd => self.list(base).into_iter().take(MAX_CONTAINERD_NAMESPACES).collect(),
-                Layout::Crio => vec![String::new()],
+                Layout::Namespaces => self.list(base).into_iter().take(MAX_CONTAINERD_NAMESPACES).collect(),
+                Layout::Userdata => vec![String::new()],
             };
             groups.into_iter().map(|group| format!("{base}/{group}/{id}")).find(|bundle| self.config(bundle).is_some())
         })
@@ -236,21 +208,23 @@ impl Root {
         logs: impl FnOnce() -> Option<ContainerInfo>,
     ) -> Option<ContainerInfo> {
         let config = bundle.and_then(|bundle| self.config(bundle)).and_then(|bytes| parse_config(id, &bytes));
-        let of_docker = bundle.is_some_and(|bundle| bundle.split('/').any(|part| part == DOCKER_NAMESPACE));
-        let docker = (of_docker || config.is_none())
-            .then(|| self.read(&format!("{DOCKER}/{id}/config.v2.json"), MAX_CONFIG_BYTES))
-            .flatten()
-            .and_then(|bytes| parse_docker(id, &bytes));
+        let by_path = bundle.map(Runtime::of_bundle);
+        // Labels of a runtime that writes no annotations.
+        let labelled = runtimes().find_map(|one| {
+            let may_have = config.is_none() || by_path.is_some_and(|path| path.name == one.name);
+            let folder = one.names.folder.filter(|_| may_have)?;
+            let bytes = self.read(&format!("{folder}/{id}/config.v2.json"), MAX_CONFIG_BYTES)?;
+            Some((one, parse_labels(id, &one.names, &bytes)?))
+        });
         let annotated = config.as_ref().and_then(|config| config.runtime.clone());
-        let runtime = match bundle {
-            _ if of_docker || docker.is_some() => Some("docker"),
+        let runtime = match (by_path, &labelled) {
+            (Some(path), _) if path.delegates => Some(path.name),
+            (_, Some((runtime, _))) => Some(runtime.name),
             _ if annotated.is_some() => annotated.as_deref(),
-            Some(bundle) if bundle.contains("/overlay-containers/") => Some("cri-o"),
-            Some(_) => Some("containerd"),
-            None => None,
+            (path, None) => path.map(|path| path.name),
         };
-        let mut known = match (config, docker) {
-            (Some(config), Some(docker)) => Some(config.or(docker)),
+        let mut known = match (config, labelled.map(|(_, info)| info)) {
+            (Some(config), Some(labelled)) => Some(config.or(labelled)),
             (one, other) => one.or(other),
         };
         if known.as_ref().is_none_or(|info| info.pod.is_none() || info.namespace.is_none())
@@ -267,11 +241,6 @@ impl Root {
     fn logs(&self) -> BTreeMap<String, ContainerInfo> {
         self.list(LOGS).iter().filter_map(|name| parse_log_name(name)).map(|info| (info.id.clone(), info)).collect()
     }
-}
-
-/// An id as containerd, dockerd and CRI-O make them. Nothing else becomes part of a path.
-fn is_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The folder of that container in a path inside it. Only an absolute path without `..`.
@@ -297,24 +266,30 @@ struct OciConfig {
     annotations: BTreeMap<String, String>,
 }
 
-/// Annotations that containerd's CRI, CRI-O and cri-dockerd write.
+/// Names of a container among these annotations or labels, by the keys of these runtimes.
+fn names(id: &str, keys: &[&Names], values: &BTreeMap<String, String>) -> ContainerInfo {
+    let get = |key: fn(&Names) -> &str| keys.iter().find_map(|keys| name(values.get(key(keys))));
+    let kind = keys.iter().find_map(|keys| Some(name(values.get(keys.kind))? == keys.sandbox_kind));
+    let is_sandbox = kind == Some(true);
+    let sandbox = get(|keys| keys.sandbox).filter(|id| is_id(id));
+    ContainerInfo {
+        id: id.to_owned(),
+        name: get(|keys| keys.container).filter(|_| !is_sandbox),
+        pod: get(|keys| keys.pod),
+        namespace: get(|keys| keys.namespace),
+        pod_uid: get(|keys| keys.pod_uid),
+        sandbox: sandbox.or_else(|| is_sandbox.then(|| id.to_owned())),
+        runtime: None,
+    }
+}
+
+/// Names in the annotations of a bundle's configuration.
 fn parse_config(id: &str, bytes: &[u8]) -> Option<ContainerInfo> {
     let annotations = serde_json::from_slice::<OciConfig>(bytes).ok()?.annotations;
-    let get = |keys: [&str; 2]| keys.into_iter().find_map(|key| name(annotations.get(key)));
-    let kind = get(["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"]);
-    let is_sandbox = kind.as_deref() == Some("sandbox");
-    let sandbox = get(["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"]).filter(|id| is_id(id));
-    // Wherever the storage of CRI-O is, its annotations are its own.
-    let is_crio = annotations.keys().any(|key| key.starts_with("io.kubernetes.cri-o."));
-    Some(ContainerInfo {
-        id: id.to_owned(),
-        name: get(["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]).filter(|_| !is_sandbox),
-        pod: get(["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"]),
-        namespace: get(["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"]),
-        pod_uid: get(["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"]),
-        sandbox: sandbox.or_else(|| is_sandbox.then(|| id.to_owned())),
-        runtime: is_crio.then(|| "cri-o".to_owned()),
-    })
+    let keys: Vec<&Names> = runtimes().map(|one| &one.names).filter(|names| names.folder.is_none()).collect();
+    let has = |prefix: &str| annotations.keys().any(|key| key.starts_with(prefix));
+    let runtime = runtimes().find(|one| one.names.own_prefix.is_some_and(has)).map(|one| one.name.to_owned());
+    Some(ContainerInfo { runtime, ..names(id, &keys, &annotations) })
 }
 
 #[derive(Deserialize)]
@@ -346,32 +321,22 @@ fn parse_crun_status(bytes: &[u8]) -> Option<String> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct DockerContainer {
-    config: DockerConfig,
+struct OwnConfig {
+    config: Labelled,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct DockerConfig {
-    // dockerd writes null where there are none.
+struct Labelled {
+    // dockerd writes null for a container without labels.
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
 }
 
-/// Labels that dockershim and cri-dockerd give.
-fn parse_docker(id: &str, bytes: &[u8]) -> Option<ContainerInfo> {
-    let labels = serde_json::from_slice::<DockerContainer>(bytes).ok()?.config.labels.unwrap_or_default();
-    let get = |key: &str| name(labels.get(key));
-    let is_sandbox = get("io.kubernetes.docker.type").as_deref() == Some("podsandbox");
-    Some(ContainerInfo {
-        id: id.to_owned(),
-        name: get("io.kubernetes.container.name").filter(|_| !is_sandbox),
-        pod: get("io.kubernetes.pod.name"),
-        namespace: get("io.kubernetes.pod.namespace"),
-        pod_uid: get("io.kubernetes.pod.uid"),
-        sandbox: get("io.kubernetes.sandbox.id").filter(|id| is_id(id)).or_else(|| is_sandbox.then(|| id.to_owned())),
-        runtime: None,
-    })
+/// Names in the labels of a runtime's own file for the container.
+fn parse_labels(id: &str, keys: &Names, bytes: &[u8]) -> Option<ContainerInfo> {
+    let labels = serde_json::from_slice::<OwnConfig>(bytes).ok()?.config.labels.unwrap_or_default();
+    Some(names(id, &[keys], &labels))
 }
 
 /// `<pod>_<namespace>_<container>-<id>.log`; none of the names may hold an underscore.

@@ -20,7 +20,7 @@ use super::{
     procfs::{self, Proc, Rights},
     sock_diag::{SocketFile, UnixSocket},
 };
-use crate::model::{Listener, Places, RawText};
+use crate::model::{Listener, Places, RawText, is_shim_socket};
 
 /// File systems whose stat(2) gives another device than the kernel has: btrfs, overlayfs (include/uapi/linux/magic.h).
 const OTHER_DEVICES: [i64; 2] = [0x9123_683e, 0x794c_7630];
@@ -102,13 +102,13 @@ impl<'a> Verifier<'a> {
     pub(super) fn listener(&mut self, pid: u32, socket: &UnixSocket) -> Option<Listener> {
         let name = socket.path.as_ref()?;
         let at = self.reached(pid, socket, name);
-        let is_daemons = self.places.is_runtime_socket(name) || self.places.is_shim_socket(name);
+        let is_daemons = self.places.is_runtime_socket(name) || is_shim_socket(name);
         (is_daemons || at.is_some()).then(|| Listener { root: self.rights(pid) >= Rights::Root, at })
     }
 
     /// The path at which clients reach the socket.
     fn reached(&mut self, pid: u32, socket: &UnixSocket, name: &RawText) -> Option<RawText> {
-        let is_shim = self.places.is_shim_socket(name);
+        let is_shim = is_shim_socket(name);
         if name.as_bytes().first() == Some(&0) {
             // An abstract name has no file, and anybody in the network namespace may bind it.
             return (is_shim && self.rights(pid) == Rights::Admin).then(|| name.clone());

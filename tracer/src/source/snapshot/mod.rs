@@ -39,7 +39,7 @@ use self::{
 };
 use crate::model::{
     Ancestry, BootTime, ContainerInfo, DaemonKind, Daemonlike, Degraded, Fact, INITIAL_USERNS, Listener, Observation,
-    Places, ProcessInfo, Program, RawText, SocketId, SocketInfo, SocketRole, Source, TaskKey, Want,
+    Places, ProcessInfo, Program, RawText, SocketId, SocketInfo, SocketRole, Source, TaskKey, Want, is_runtime_comm,
 };
 
 /// Every daemon talks to these: the journal, D-Bus. They are not on the path.
@@ -50,8 +50,6 @@ const KUBELET_PLUGINS: [&[u8]; 1] = [b"/var/lib/kubelet/"];
 const MAX_FACTS: usize = 200_000;
 /// Mount namespaces in which runtimes keep files: one a host, a few where hosts share a kernel (kind).
 const MAX_ROOTS: usize = 64;
-/// Processes that keep their files in a mount namespace of their own. Prefixes of `comm`.
-const RUNTIME_COMMS: [&[u8]; 5] = [b"containerd", b"dockerd", b"crio", b"conmon", b"runc"];
 
 /// Code of what is told where processes do not show what they have open.
 pub const HIDDEN: &str = "hidden-processes";
@@ -524,7 +522,7 @@ impl Snapshot {
     }
 
     fn remember_root(&mut self, key: &TaskKey, info: &ProcessInfo) {
-        let is_runtime = RUNTIME_COMMS.iter().any(|comm| info.comm.as_bytes().starts_with(comm));
+        let is_runtime = is_runtime_comm(&info.comm);
         // Anybody may have the name and a mount namespace with made-up files.
         let may_be = || self.proc.rights(key.tgid) == Rights::Admin;
         let Some(mntns) = info.mntns.filter(|_| is_runtime && may_be()) else { return };

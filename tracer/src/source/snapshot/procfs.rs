@@ -19,7 +19,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::model::{Ancestor, FileId, INITIAL_USERNS, ProcessInfo, RawText, TaskKey, parse_cgroup};
+use crate::model::{Ancestor, FileId, INITIAL_USERNS, ProcessInfo, RawText, TaskKey, is_starter_comm, parse_cgroup};
 
 /// Major number of the slaves of Unix 98 terminals, the first of eight (include/uapi/linux/major.h: UNIX98_PTY_SLAVE_MAJOR).
 pub(super) const PTY_SLAVES: std::ops::Range<u32> = 136..144;
@@ -36,22 +36,9 @@ pub(super) const DELETED: &[u8] = b" (deleted)";
 
 /// Processes above a client that are told of: a login, its shell, sudo, a script or two.
 const MAX_ANCESTORS: usize = 16;
-/// Processes that let people in, or start things by themselves: what is above them tells nothing of who it was. Prefixes of
-/// `comm`.
-const ORIGINS: [&[u8]; 12] = [
-    b"sshd",
-    b"login",
-    b"systemd",
-    b"init",
-    b"cron",
-    b"atd",
-    b"containerd-shim",
-    b"conmon",
-    b"dockerd",
-    b"gdm-",
-    b"lightdm",
-    b"sddm",
-];
+/// Prefixes of `comm` of processes that let people in or start other processes by themselves, besides those that start
+/// containers ([`is_starter_comm`]). The ancestors of such a process show nothing about a client.
+const ORIGINS: [&[u8]; 9] = [b"sshd", b"login", b"systemd", b"init", b"cron", b"atd", b"gdm-", b"lightdm", b"sddm"];
 
 /// Threads whose children are looked at. A shim has about ten.
 const MAX_THREADS: usize = 256;
@@ -267,7 +254,8 @@ impl Proc {
                 break;
             }
             let task = TaskKey::from_ticks(above, stat.start_ticks);
-            let is_origin = ORIGINS.iter().any(|comm| stat.comm.as_bytes().starts_with(comm));
+            let is_origin =
+                ORIGINS.iter().any(|comm| stat.comm.as_bytes().starts_with(comm)) || is_starter_comm(&stat.comm);
             found.push(Ancestor { task, comm: stat.comm.clone(), uid: status.uid });
             if is_origin {
                 break;
