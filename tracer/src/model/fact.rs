@@ -518,49 +518,7 @@ impl Fact {
 
     /// Process description with arguments, for reading or masking. `None` for facts without one.
     pub fn process_mut(&mut self) -> Option<&mut ProcessInfo> {
-        match self {
-            Self::Exec(process) | Self::Enrolled(process) | Self::ProcessSeen(process) => Some(process),
-            Self::Fork { .. }
-            | Self::Ancestry(_)
-            | Self::ProcessGone
-            | Self::Watched
-            | Self::Looked
-            | Self::Exit { .. }
-            | Self::Listening { .. }
-            | Self::ListeningUnix { .. }
-            | Self::Connected { .. }
-            | Self::Accepted { .. }
-            | Self::Closed { .. }
-            | Self::SocketSeen { .. }
-            | Self::PeerAbsent { .. }
-            | Self::PeerMeasured { .. }
-            | Self::UnixConnected { .. }
-            | Self::UnixAccepted { .. }
-            | Self::Relayed { .. }
-            | Self::FifoMade { .. }
-            | Self::Touched { .. }
-            | Self::FifoHeld { .. }
-            | Self::FifoRelayed { .. }
-            | Self::FifoAwaited { .. }
-            | Self::RelayAwaited { .. }
-            | Self::ContainerSeen(_)
-            | Self::ContainerUnknown { .. }
-            | Self::PidFile { .. }
-            | Self::TcpMeasured { .. }
-            | Self::UnixMeasured { .. }
-            | Self::SocketGone { .. }
-            | Self::SocketUnlisted { .. }
-            | Self::ProcessMeasured(_)
-            | Self::Descriptors { .. }
-            | Self::FileMeasured { .. }
-            | Self::FifoUsed { .. }
-            | Self::AuditFollowed
-            | Self::Audited(_)
-            | Self::AuditSkipped { .. }
-            | Self::Lost { .. }
-            | Self::Tick
-            | Self::Continued
-            | Self::Stopped => None,
-        }
+        let (Self::Exec(process) | Self::Enrolled(process) | Self::ProcessSeen(process)) = self else { return None };
+        Some(process)
     }
 }

@@ -13,6 +13,7 @@ mod fact;
 mod finding;
 mod host;
 mod idle;
+mod ids;
 mod kubectl;
 mod loss;
 mod measure;
@@ -35,6 +36,7 @@ pub use fact::{Actor, Fact, FileId, Listener, Observation, Source};
 pub use finding::{Change, Daemon, Finding, Loose, Report, Standing, Totals, Want};
 pub use host::{Ability, Degraded, HostFacts, HostNo};
 pub use idle::Activity;
+pub use ids::IdVisitor;
 pub use kubectl::{KubectlCall, parse_kubectl};
 pub use loss::{BEHIND, LATE_START, UNANSWERED, Unit, unit_of_loss};
 pub use measure::{
