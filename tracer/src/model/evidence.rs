@@ -27,7 +27,8 @@ impl Confidence {
     }
 }
 
-/// Proof of a link. Tokens are stable.
+/// Proof of a link. Tokens are stable. No rule produces `ByteFlow`, `Pty`, `Token` and `Time` at present; the JSON
+/// contract names their tokens, so readers may expect them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Evidence {
