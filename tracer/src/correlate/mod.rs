@@ -35,6 +35,7 @@ use self::{
         anchor_id::AnchorId,
         anchors::{Execs, What},
         audit::Audits,
+        coverage::Readiness,
         hosts::Hosts,
         losses::{Losses, Refused},
         pairing::{PairResult, Pairings},
@@ -139,7 +140,6 @@ impl Correlator {
                 daemon_connections: BTreeMap::new(),
                 containers: BTreeMap::new(),
                 losses: Losses::default(),
-                blind: Losses::default(),
                 refused: Refused::default(),
                 caps: Caps::default(),
                 audits: Audits::default(),
@@ -492,7 +492,7 @@ impl Correlator {
                 self.dirty.extend(self.open.keys().cloned());
             }
             (Fact::Lost { what, count }, _) => {
-                self.note_loss(at, &what);
+                self.state.losses.report(at, &what);
                 self.lost(what, count);
             }
             // The passing of time is in `at`; the rest needs a process and has none: a damaged or made-up recording.
@@ -847,29 +847,13 @@ impl Correlator {
         if !exec.is_session() || exec.over {
             return;
         }
-        // Over before the tracer began: its process is gone, its FIFOs are not closed yet. Where its connection stands, somebody
-        // waits for its end all the same.
-        let stands = exec.stream.and_then(|idx| self.state.sockets.get(idx));
-        let stands = stands.is_some_and(|stream| stream.closed.is_none() && stream.peer.is_some());
-        let is_gone = exec.runc.is_none() && exec.process.is_none() && !stands;
-        if exec.preexisting && exec.what == What::Exec && is_gone {
-            return;
-        }
-        // Out of a snapshot: the rest of it is still to be read.
-        let known_at = exec.since.plus(limits::SNAPSHOT_TAKEN_IN);
-        if exec.preexisting && self.now < known_at {
-            self.timers.set(known_at, Timer::Rebuild(id.clone()));
-            return;
-        }
-        // An exec, or a probe: what the runtime has open says which.
-        if self.state.is_being_looked_at(exec) {
-            return;
-        }
-        // A probe of dockershim's, or an exec: the latter prints, stays or reads.
-        let decided_at = exec.since.plus(limits::PROBE_WITHIN);
-        if self.now < decided_at && exec.exit.is_none() && self.state.may_be_either(exec) {
-            self.timers.set(decided_at, Timer::Rebuild(id.clone()));
-            return;
+        match self.state.readiness(exec, self.now) {
+            Readiness::Ready => {}
+            Readiness::At(due) => {
+                self.timers.set(due, Timer::Rebuild(id.clone()));
+                return;
+            }
+            Readiness::OnFact => return,
         }
         if let Some(due) = self.state.execs.identify(&self.state.hosts, id, self.now) {
             self.timers.set(due, Timer::Rebuild(id.clone()));

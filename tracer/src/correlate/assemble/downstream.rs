@@ -137,7 +137,7 @@ impl Builder<'_> {
         let last = hops.len() - 1;
         let Some(process) = exec.process else {
             if exec.start_failed.is_none() {
-                let text = if exec.process_doubted {
+                let text = if self.missed.process {
                     "records were lost: the first that ran in the container may be a child of the command"
                 } else if exec.preexisting && exec.runc.is_none() {
                     "its command has ended, or was not found: the process that the runtime wrote down is gone"

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::upstream::{Builder, Built, Node};
 use crate::correlate::{
-    limits::{CLOSE_GRACE, LONG_PROBE, LOSS_TOLD_WITHIN, STREAM_WITHIN},
+    limits::{CLOSE_GRACE, LONG_PROBE},
     state::{
         State,
         anchor_id::AnchorId,
@@ -49,10 +49,10 @@ impl Builder<'_> {
         let mut ending = self.ending(exec, up, now);
         // Complete: every hop of this host is there, and neither losses nor a late attach put the kind in doubt.
         let complete = self.is_complete(exec, kind, &hops)
-            && !self.may_lack_something(exec)
-            && !self.may_be_a_half(exec)
+            && !self.missed.kind_by_loss
+            && !self.missed.kind_by_attach
             && self.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
-        if !complete && (self.state.losses.since(exec.since) || self.may_lack_something(exec)) {
+        if !complete && (self.missed.since_start || self.missed.kind_by_loss) {
             self.gap(GapCode::LostEvents, None, "records were lost while this session was open");
         }
         let target = self.target(exec);
@@ -135,7 +135,7 @@ impl Builder<'_> {
         }
         let is_seen = !exec.command.is_empty() && !exec.preexisting;
         let may_be_asked =
-            matches!(exec.what, What::Exec | What::Unnamed | What::Asked | What::Leg) && !exec.process_doubted;
+            matches!(exec.what, What::Exec | What::Unnamed | What::Asked | What::Leg) && !self.missed.process;
         let waits = exec.process.is_none() && matches!(exec.what, What::Exec | What::Unnamed);
         let call = client.and_then(|client| Some((client, self.state.kubectl(client.task, &client.process)?)));
         match call.filter(|(_, call)| may_be_asked && !is_seen && !waits && !call.command.is_empty()) {
@@ -172,40 +172,6 @@ impl Builder<'_> {
         }
     }
 
-    /// True if lost records may change the kind.
-    fn may_lack_something(&self, exec: &Exec) -> bool {
-        let losses = &self.state.losses;
-        match exec.what {
-            // The kubelet's end may have been lost.
-            What::Leg => losses.since(exec.since),
-            // The runtime's FIFOs, made right before `runc exec`, may have been lost.
-            What::Local => losses.between(exec.since.minus(LOSS_TOLD_WITHIN), exec.since),
-            // Its own connection is in doubt.
-            What::Exec if exec.stream_doubted => true,
-            What::Exec => {
-                let from = exec.since.minus(STREAM_WITHIN);
-                let is_lost = exec.for_unknown && losses.between(from, exec.since);
-                exec.stream.is_none() && (is_lost || self.state.blind.between(from, exec.since))
-            }
-            What::Unnamed | What::Stream | What::Asked | What::Request | What::Start | What::Beside => false,
-        }
-    }
-
-    /// True if the kind rests on acts from before attach or scan: the FIFOs, or the stream, may have been
-    /// missed.
-    fn may_be_a_half(&self, exec: &Exec) -> bool {
-        let runtime = exec.runtime.and_then(|runtime| self.state.processes.get(runtime));
-        let looked = runtime.map(|runtime| runtime.looked).unwrap_or_default();
-        let ended = exec.exit.map(|(at, _)| at).or(exec.start_failed);
-        match exec.what {
-            What::Local => exec.under_way,
-            What::Exec => exec.under_way && exec.stream.is_none() && ended.is_some_and(|ended| looked.is_after(ended)),
-            What::Unnamed | What::Stream | What::Leg | What::Asked | What::Request | What::Start | What::Beside => {
-                false
-            }
-        }
-    }
-
     /// Kind of the session. Adds a gap where the facts leave several kinds.
     fn kind(&mut self, exec: &Exec, hops: &[Hop], links: &[Link]) -> Kind {
         // kubectl's own arguments decide, if the client is a kubectl on this host.
@@ -214,9 +180,9 @@ impl Builder<'_> {
         match exec.what {
             // Without FIFOs of the runtime the exec was requested by another client, unless FIFOs may have been
             // missed.
-            What::Local if self.may_lack_something(exec) => self
+            What::Local if self.missed.kind_by_loss => self
                 .kind_unknown("whether the kubelet asked for it is not known: what the runtime did for it may be lost"),
-            What::Local if self.may_be_a_half(exec) => self.kind_unknown(
+            What::Local if self.missed.kind_by_attach => self.kind_unknown(
                 "whether the kubelet asked for it is not known: it was being started when the tracer began to look",
             ),
             What::Local => Kind::Local,
@@ -254,7 +220,7 @@ impl Builder<'_> {
                     self.gap_at(GapCode::ProcessUnknown, (last, last), text);
                     kind
                 }
-                None if exec.preexisting || self.state.losses.since(exec.since) => self.kind_unknown(
+                None if exec.preexisting || self.missed.since_start => self.kind_unknown(
                     "exec, attach or port-forward: which of them, and what it leads to, the next output will tell",
                 ),
                 None => self.kind_unknown("attach or port-forward: which of them, the next output will tell"),
@@ -286,7 +252,7 @@ impl Builder<'_> {
     /// which a stream may be missing or wrong.
     fn kind_of_exec(&mut self, exec: &Exec, hops: &[Hop], said: Option<Kind>) -> Kind {
         // 1. Losses put its stream in doubt: exec and probe look the same.
-        if exec.stream_doubted {
+        if self.missed.stream {
             return self.kind_unknown("exec or probe: whether the connection is its own is not known");
         }
         // `kubectl cp` is an exec of tar.
@@ -294,11 +260,11 @@ impl Builder<'_> {
         // 2. No stream is known.
         if exec.stream.is_none() && !exec.stream_ambiguous {
             // 2a. Its stream may be among lost records.
-            if self.may_lack_something(exec) {
+            if self.missed.kind_by_loss {
                 return self.kind_unknown("exec or probe: what is known of its connection may be lost");
             }
             // 2b. Its stream may be from before attach.
-            if self.may_be_a_half(exec) {
+            if self.missed.kind_by_attach {
                 return self.kind_unknown(
                     "exec or probe: it was being started when the tracer began to look, and was soon over",
                 );
@@ -371,7 +337,7 @@ impl Builder<'_> {
             && exec.by_cri
             && (self.state.reads(exec) || !exec.held_by_runtime)
             && server.is_some_and(|server| !server.ports.is_empty())
-            && !self.state.losses.since(exec.since)
+            && !self.missed.since_start
     }
 
     /// True if the process had already run for longer at its discovery than the kubelet waits for most probes.

@@ -18,6 +18,7 @@ use crate::correlate::{
         Dependency, State,
         anchor_id::AnchorId,
         anchors::{Exec, What},
+        coverage::Missed,
         pairing::{Pair, PairResult},
         sockets::SocketIdx,
     },
@@ -54,10 +55,12 @@ impl State {
     /// Builds the session of an anchor. Reads the state only; the caller decides what to publish.
     pub(in crate::correlate) fn build(&self, id: &AnchorId, exec: &Exec, now: BootTime) -> Built {
         let (stream, process) = (exec.stream.map(Dependency::Socket), exec.process.map(Dependency::Task));
-        let sure = self.without_doubts(exec);
+        let missed = self.missed(exec);
+        let sure = without_doubtful_facts(exec, missed);
         let exec = sure.as_ref().unwrap_or(exec);
         let mut builder = Builder {
             state: self,
+            missed,
             dependencies: Vec::from([Dependency::Exec(id.clone()), Dependency::Container(Arc::clone(&exec.container))]),
             wants: Vec::new(),
             gaps: Vec::new(),
@@ -69,35 +72,28 @@ impl State {
         let (hops, links) = builder.path(exec, &up);
         builder.finish(id, exec, now, &up, hops, links)
     }
+}
 
-    /// Copy of the anchor without facts that losses put in doubt; `None` if nothing is in doubt.
-    ///
-    /// Two facts can be in doubt. A stream that is known by a `g` without a goroutine id: another goroutine may
-    /// have had this `g` by then. A process that was first seen inside the container: it may be a child of the
-    /// command.
-    fn without_doubts(&self, exec: &Exec) -> Option<Exec> {
-        let opened = exec.stream.and_then(|idx| self.sockets.get(idx)).map(|stream| stream.since);
-        let stream_doubted =
-            opened.zip(exec.stream_unidentified).is_some_and(|(since, at)| self.losses.between(since, at));
-        let says_so = exec.process.is_some_and(|process| exec.pid_file_says == Some(process.tgid));
-        let process_doubted = !says_so && exec.process_since.is_some_and(|at| self.losses.between(exec.since, at));
-        if !stream_doubted && !process_doubted {
-            return None;
-        }
-        let mut sure = Exec { stream_doubted, process_doubted, ..exec.clone() };
-        if stream_doubted {
-            sure.stream = None;
-        }
-        if process_doubted {
-            (sure.process, sure.exit, sure.command_truncated) = (None, None, false);
-            sure.command = Arc::default();
-        }
-        Some(sure)
+/// Copy of the anchor without the facts that are in doubt; `None` if nothing is in doubt.
+fn without_doubtful_facts(exec: &Exec, missed: Missed) -> Option<Exec> {
+    if !missed.stream && !missed.process {
+        return None;
     }
+    let mut sure = exec.clone();
+    if missed.stream {
+        sure.stream = None;
+    }
+    if missed.process {
+        (sure.process, sure.exit, sure.command_truncated) = (None, None, false);
+        sure.command = Arc::default();
+    }
+    Some(sure)
 }
 
 pub(in crate::correlate) struct Builder<'a> {
     pub(in crate::correlate) state: &'a State,
+    /// Facts that are in doubt. Doubtful stream and process are already removed from the anchor.
+    pub(in crate::correlate) missed: Missed,
     pub(in crate::correlate) dependencies: Vec<Dependency>,
     pub(in crate::correlate) wants: Vec<Want>,
     pub(in crate::correlate) gaps: Vec<Gap>,
@@ -127,7 +123,7 @@ impl Builder<'_> {
         if exec.what == What::Start {
             self.started_for(exec, &mut up);
         }
-        if exec.stream_doubted {
+        if self.missed.stream {
             let text =
                 "its connection is not named: records were lost, and what names it may be another's, whose were lost";
             self.gap(GapCode::Ambiguous, Some((0, 0)), text);

@@ -9,11 +9,6 @@ use crate::correlate::{
 };
 use crate::model::{BootTime, Change, Fact, LATE_START, Observation};
 
-/// Losses that hide what an actor did, or that a process was on the path. Other losses leave a trace in the records that
-/// follow: an act names a connection that no record told of.
-const BLINDING: [&str; 7] =
-    ["last-full", "reading-full", "read-failed", "syscalls-full", "watch-full", "unwatched", "questions-full"];
-
 /// Whether the tracer started in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::correlate) enum Start {
@@ -63,23 +58,7 @@ impl Correlator {
         let took = newest.since(first);
         if took > START_WITHIN {
             self.state.losses.doubt_until(newest);
-            self.state.blind.doubt_until(newest);
             self.lost(LATE_START.to_owned(), took.0 / 1_000_000);
-        }
-    }
-
-    /// Puts sessions in doubt for a loss that the tracer reported.
-    pub(in crate::correlate) fn note_loss(&mut self, at: BootTime, what: &str) {
-        match what {
-            LATE_START => {
-                self.state.losses.doubt_until(at);
-                self.state.blind.doubt_until(at);
-            }
-            _ if BLINDING.contains(&what) => {
-                self.state.losses.push(at);
-                self.state.blind.push(at);
-            }
-            _ => self.state.losses.push(at),
         }
     }
 
@@ -94,7 +73,7 @@ impl Correlator {
     pub(in crate::correlate) fn note_refused(&mut self) {
         self.state.collect_refused();
         if self.state.refused.take_doubt() {
-            self.state.losses.push(self.now);
+            self.state.losses.refuse(self.now);
         }
     }
 
@@ -248,8 +227,8 @@ mod tests {
         correlator.ingest(tick(20_000));
         assert_eq!(losses(&mut correlator), [("late-start".to_owned(), 9_000)]);
         assert_eq!(correlator.report().totals.lost["late-start"], 9_000);
-        assert!(correlator.state.blind.between(at(100), at(200)), "all of the start is in doubt");
-        assert!(!correlator.state.blind.between(at(9_011), at(9_012)));
+        assert!(correlator.state.losses.blinding_between(at(100), at(200)), "all of the start is in doubt");
+        assert!(!correlator.state.losses.blinding_between(at(9_011), at(9_012)));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use crate::correlate::{
         Dependency, State,
         anchor_id::AnchorId,
         anchors::{Exec, What},
-        processes::Looked,
     },
     timers::Timer,
 };
@@ -189,14 +188,14 @@ impl Correlator {
         let mut asking =
             self.state.daemon_connections.keys().filter(|(_, to)| Some(*to) == shim).map(|(from, _)| *from);
         let (Some(runtime), None) = (asking.next(), asking.next()) else { return };
-        let looked = self.state.processes.get(runtime).map(|runtime| runtime.looked).unwrap_or_default();
-        if matches!(looked, Looked::Watched(_)) {
+        let coverage = self.state.processes.get(runtime).map(|runtime| runtime.coverage).unwrap_or_default();
+        if coverage.is_scan_pending() {
             return;
         }
         if let Some(exec) = self.state.execs.get_mut(id) {
             exec.what = What::Local;
             exec.runtime = Some(runtime);
-            exec.under_way = looked.is_after(exec.since);
+            exec.under_way = coverage.is_scanned_since(exec.since);
         }
         self.ask(Want::Container { id: container.to_string(), bundle: None });
         self.dirty.insert(id.clone());
@@ -251,18 +250,13 @@ impl Correlator {
 
     /// What that daemon does is told from now on.
     pub(in crate::correlate) fn watched(&mut self, at: BootTime, daemon: TaskKey) {
-        let looked = &mut self.state.processes.entry(daemon).looked;
-        if *looked == Looked::Known {
-            *looked = Looked::Watched(at);
-        }
+        self.state.processes.entry(daemon).coverage.attach(at);
     }
 
     /// What that daemon had open was looked at: what can be known of the execs that it was at work with is known by now.
     pub(in crate::correlate) fn looked(&mut self, at: BootTime, daemon: TaskKey) {
-        let looked = &mut self.state.processes.entry(daemon).looked;
-        let Looked::Watched(watched) = *looked else { return };
-        *looked = Looked::At(at);
-        let under_way = self.state.execs.under_way(daemon, watched.plus(limits::ASKED_WITHIN), at);
+        let Some(attached) = self.state.processes.entry(daemon).coverage.scan(at) else { return };
+        let under_way = self.state.execs.under_way(daemon, attached.plus(limits::ASKED_WITHIN), at);
         for id in &under_way {
             self.timers.set(at.plus(limits::LOCAL_AFTER), Timer::ExecUnclaimed(id.clone()));
         }

@@ -43,10 +43,6 @@ pub(in crate::correlate) struct Exec {
     /// It was made for a connection of which nothing was told.
     pub(in crate::correlate) for_unknown: bool,
     pub(in crate::correlate) stream_ambiguous: bool,
-    /// Set while a session is put together: what says so is no proof, because records were lost.
-    pub(in crate::correlate) stream_doubted: bool,
-    /// The same of its process.
-    pub(in crate::correlate) process_doubted: bool,
     /// Older than the tracer, and so was a stream that nobody had claimed: it may be its own.
     pub(in crate::correlate) may_have_stream: bool,
     /// Its FIFOs are where containerd's CRI makes them: the kubelet asked for it.

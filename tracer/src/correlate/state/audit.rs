@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{anchor_id::AnchorId, losses::Losses};
+use super::{anchor_id::AnchorId, losses::LossTimes};
 use crate::correlate::limits::{AUDIT_SKEW, CLOCK_JITTER, Caps, MAX_AUDIT_FITS, MAX_AUDIT_RIVALS, REMEMBER};
 use crate::model::{AuditEvent, AuditRequest, BootTime, Confidence, KubeUser, RawText, Subresource, Target};
 
@@ -114,7 +114,7 @@ pub(in crate::correlate) struct Audits {
     /// Requests received up to this time may have been discarded.
     forgotten: Option<BootTime>,
     /// Times of unreadable lines.
-    skipped: Losses,
+    skipped: LossTimes,
     pub(in crate::correlate) caps: Caps,
     /// Requests or fits discarded since [`Audits::take_discarded`] was called.
     discarded: u64,

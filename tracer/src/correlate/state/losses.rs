@@ -3,18 +3,72 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::correlate::limits::{LOSS_TOLD_WITHIN, MAX_LOSSES};
-use crate::model::BootTime;
+use crate::model::{BootTime, LATE_START};
+
+/// Losses that hide an act completely, or a process of the path. Other losses leave a trace: a later act names a
+/// connection without a record.
+const BLINDING: [&str; 7] =
+    ["last-full", "reading-full", "read-failed", "syscalls-full", "watch-full", "unwatched", "questions-full"];
+
+/// Losses of kernel records and of table entries. [`Missed`](super::coverage::Missed) says which facts of a session
+/// they put in doubt.
+#[derive(Default)]
+pub(in crate::correlate) struct Losses {
+    all: LossTimes,
+    /// The losses of [`BLINDING`].
+    blinding: LossTimes,
+}
+
+impl Losses {
+    /// Adds a loss that the tracer reported, by the name of the loss.
+    pub(in crate::correlate) fn report(&mut self, at: BootTime, what: &str) {
+        if what == LATE_START {
+            self.doubt_until(at);
+            return;
+        }
+        self.all.push(at);
+        if BLINDING.contains(&what) {
+            self.blinding.push(at);
+        }
+    }
+
+    /// Adds a refusal by a full table.
+    pub(in crate::correlate) fn refuse(&mut self, at: BootTime) {
+        self.all.push(at);
+    }
+
+    /// Puts the whole time up to `at` in doubt.
+    pub(in crate::correlate) fn doubt_until(&mut self, at: BootTime) {
+        self.all.doubt_until(at);
+        self.blinding.doubt_until(at);
+    }
+
+    /// True if an event may have been lost at or after `from`.
+    pub(in crate::correlate) fn since(&self, from: BootTime) -> bool {
+        self.all.since(from)
+    }
+
+    /// True if an event may have been lost between two times.
+    pub(in crate::correlate) fn between(&self, from: BootTime, to: BootTime) -> bool {
+        self.all.between(from, to)
+    }
+
+    /// True if an act may have been lost between two times without a trace in later records.
+    pub(in crate::correlate) fn blinding_between(&self, from: BootTime, to: BootTime) -> bool {
+        self.blinding.between(from, to)
+    }
+}
 
 /// Times of losses. A conclusion from the absence of an event is in doubt near such a time.
 #[derive(Default)]
-pub(in crate::correlate) struct Losses {
+pub(in crate::correlate) struct LossTimes {
     times: BTreeSet<BootTime>,
     /// Up to this time every interval counts as one with a loss: the start was late, or old times made room for
     /// newer ones.
     whole: Option<BootTime>,
 }
 
-impl Losses {
+impl LossTimes {
     /// Adds a loss. `at` is the time of the report.
     pub(in crate::correlate) fn push(&mut self, at: BootTime) {
         self.times.insert(at);
@@ -85,7 +139,7 @@ mod tests {
 
     #[test]
     fn dropped_times_keep_their_doubt() {
-        let mut losses = Losses::default();
+        let mut losses = LossTimes::default();
         for second in 0..=MAX_LOSSES as u64 {
             losses.push(BootTime(second * 1_000_000_000));
         }

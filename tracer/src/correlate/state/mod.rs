@@ -4,6 +4,7 @@
 pub(in crate::correlate) mod anchor_id;
 pub(in crate::correlate) mod anchors;
 pub(in crate::correlate) mod audit;
+pub(in crate::correlate) mod coverage;
 pub(in crate::correlate) mod hosts;
 pub(in crate::correlate) mod kubectl;
 pub(in crate::correlate) mod losses;
@@ -21,12 +22,12 @@ use std::{
 
 use self::{
     anchor_id::AnchorId,
-    anchors::{Exec, Execs, What},
+    anchors::{Exec, Execs},
     audit::Audits,
     hosts::Hosts,
     losses::{Losses, Refused},
     pairing::{Pair, PairResult, Pairings},
-    processes::{Looked, Processes},
+    processes::Processes,
     sockets::{Socket, SocketIdx, Sockets},
 };
 use crate::correlate::limits::{Caps, STREAM_WITHIN};
@@ -57,9 +58,8 @@ pub(in crate::correlate) struct State {
     pub(in crate::correlate) pods: BTreeMap<TaskKey, AnchorId>,
     /// Names of containers, by id. `None`: a search found no names.
     pub(in crate::correlate) containers: BTreeMap<String, Option<Arc<Target>>>,
+    /// Times at which records or table entries were lost.
     pub(in crate::correlate) losses: Losses,
-    /// Of those, the ones that hid what an actor did before: an absent connection then proves nothing.
-    pub(in crate::correlate) blind: Losses,
     /// Refused entries that no finding has reported yet.
     pub(in crate::correlate) refused: Refused,
     pub(in crate::correlate) caps: Caps,
@@ -192,15 +192,6 @@ impl State {
         let process = exec.process.filter(|_| exec.preexisting).and_then(|task| self.processes.get(task));
         let stdin = process.and_then(|process| process.info.stdin);
         stdin.is_some_and(|stdin| matches!(stdin, FileKind::Pipe | FileKind::Fifo | FileKind::Pty))
-    }
-
-    /// Whether its runtime came to be watched while at work with it, and what it has open is still to be told: a stream, maybe.
-    pub(in crate::correlate) fn is_being_looked_at(&self, exec: &Exec) -> bool {
-        let runtime = exec.runtime.and_then(|runtime| self.processes.get(runtime));
-        exec.what == What::Exec
-            && !exec.preexisting
-            && exec.stream.is_none()
-            && runtime.is_some_and(|runtime| matches!(runtime.looked, Looked::Watched(_)))
     }
 
     /// True if the exec may be a probe of dockershim, or an exec with a still unknown stream. Their connections

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::table::Table;
+use super::{coverage::Coverage, table::Table};
 use crate::correlate::limits::{Caps, MAX_LINEAGE, MAX_LISTENERS, REMEMBER};
 use crate::model::{
     self, Ancestor, BootTime, ExitStatus, HostNo, Listener, ProcessInfo, Program, RawText, Runtime, TaskKey,
@@ -34,28 +34,9 @@ pub(in crate::correlate) struct Process {
     /// Cgroup of the current program, from a snapshot.
     pub(in crate::correlate) cgroup: Option<RawText>,
     /// Coverage of the process by records and snapshots; meaningful for daemons.
-    pub(in crate::correlate) looked: Looked,
+    pub(in crate::correlate) coverage: Coverage,
     /// Ancestors of the process.
     pub(in crate::correlate) ancestry: Option<Ancestry>,
-}
-
-/// Whether it is known what a daemon has begun with and not ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::correlate) enum Looked {
-    /// All that it does is told, since its start or since long; a recording of an older format does not say.
-    #[default]
-    Known,
-    /// What it does is told since then, what it has open is about to be.
-    Watched(BootTime),
-    /// What it had open was told then.
-    At(BootTime),
-}
-
-impl Looked {
-    /// Whether what it had open was told after that.
-    pub(in crate::correlate) fn is_after(self, at: BootTime) -> bool {
-        matches!(self, Self::At(looked) if looked >= at)
-    }
 }
 
 /// Ancestors of a process, shared by its sessions.
