@@ -1,25 +1,27 @@
-//! What the loader tells the object, and what the object counts.
+//! Settings that the loader passes to the object, and the object's counters.
 
-/// What a process is watched for.
+/// Reason for watching a process.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchClass {
-    /// Its sockets: kubectl, a proxy, API server, kubelet.
+    /// Watched for its sockets: kubectl, a proxy, API server, kubelet.
     Endpoint = 1,
-    /// Its sockets, its FIFOs and what it forks: a runtime or a shim.
+    /// Watched for its sockets, its FIFOs and its forks: a runtime or a shim.
     Daemon = 2,
-    /// Forked by a daemon, not yet in a container: runc and its stages. What it forks is watched too, up to
+    /// Forked by a daemon and not yet in a container: runc and its stages. Its forks are watched too, up to
     /// [`Watch::MAX_DEPTH`].
-    Below = 3,
-    /// Ran execve inside a container's mount namespace. What it forks is the container's own business.
-    Contained = 4,
+    RuntimeChild = 3,
+    /// Ran execve inside a container's mount namespace. Its forks are not watched.
+    InContainer = 4,
 }
 
 impl WatchClass {
-    /// The class of that number, if there is one.
+    /// The class with this number, if one exists.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        [Self::Endpoint, Self::Daemon, Self::Below, Self::Contained].into_iter().find(|class| *class as u32 == number)
+        [Self::Endpoint, Self::Daemon, Self::RuntimeChild, Self::InContainer]
+            .into_iter()
+            .find(|class| *class as u32 == number)
     }
 }
 
@@ -27,30 +29,30 @@ impl WatchClass {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Watch {
-    /// `start_boottime` of the process, nanoseconds; 0 where the loader did not know it.
+    /// `start_boottime` of the process in nanoseconds; 0 if unknown to the loader.
     pub start_ns: u64,
-    /// Mount namespace of the daemon at the head of this lineage: an execve in another one is inside a container.
+    /// Mount namespace of the daemon at the head of this lineage. An execve in another one is inside a container.
     pub mntns: u32,
     /// [`WatchClass`].
     pub class: u8,
-    /// Forks since the daemon.
+    /// Number of forks since the daemon.
     pub depth: u8,
     /// [`Watch::GO_UNKNOWN`], [`Watch::GO_YES`] or [`Watch::GO_NO`].
     pub go: u8,
-    /// Socket calls so far that no goroutine made, while `go` is unknown.
+    /// Socket calls without a goroutine so far, while `go` is unknown.
     pub misses: u8,
-    /// Offset of `goid` in the runtime's `g`; 0 where not known.
+    /// Offset of `goid` in the runtime's `g`; 0 if unknown.
     pub goid_offset: u16,
-    /// Offset of `parentGoid` in the runtime's `g`; 0 where not known.
+    /// Offset of `parentGoid` in the runtime's `g`; 0 if unknown.
     pub parent_goid_offset: u16,
-    /// Whose share of the map the process takes: its user or, for root, its network namespace. 0 where the loader or a fork
-    /// put it onto the path.
+    /// Quota that the process counts against: its user or, for root, its network namespace. 0 for processes added by
+    /// the loader or by a fork.
     pub quota: u32,
 }
 const _: () = assert!(size_of::<Watch>() == 24);
 
 impl Watch {
-    /// All zero: a base to fill in.
+    /// All fields zero: a base for struct updates.
     pub const NONE: Self = Self {
         start_ns: 0,
         mntns: 0,
@@ -62,13 +64,13 @@ impl Watch {
         parent_goid_offset: 0,
         quota: 0,
     };
-    /// Network namespaces have numbers from this one on (include/linux/proc_ns.h: PROC_DYNAMIC_FIRST); users' numbers are below
-    /// it in practice.
+    /// Lowest number of a network namespace (include/linux/proc_ns.h: PROC_DYNAMIC_FIRST). User ids are below it in
+    /// practice.
     pub const FIRST_NAMESPACE: u32 = 0xf000_0000;
-    /// Share of all users but root together. No user and no network namespace has this number.
+    /// Quota shared by all users but root. No user and no network namespace has this number.
     pub const OTHERS: u32 = u32::MAX;
 
-    /// The shares that a process with this [`Watch::quota`] takes.
+    /// All quotas that a process with this [`Watch::quota`] counts against.
     pub fn quotas(quota: u32) -> impl Iterator<Item = u32> {
         let own = (quota != 0).then_some(quota);
         own.into_iter().chain(own.filter(|own| *own < Self::FIRST_NAMESPACE).map(|_| Self::OTHERS))
@@ -76,32 +78,32 @@ impl Watch {
 
     /// crio → conmon → runc → three stages → process are six forks.
     pub const MAX_DEPTH: u8 = 8;
-    /// Not decided yet: no socket call of a goroutine was seen.
+    /// Undecided: no socket call of a goroutine was seen.
     pub const GO_UNKNOWN: u8 = 0;
-    /// A Go program, version 1.17 or later: in its calls R14 (amd64) or X28 (arm64) is the goroutine.
+    /// A Go program, version 1.17 or later. In its system calls, R14 (amd64) or X28 (arm64) holds the goroutine.
     pub const GO_YES: u8 = 1;
     /// Not Go, or too old: the thread is the actor.
     pub const GO_NO: u8 = 2;
-    /// So many calls without a goroutine decide that it is not Go: looking costs, and a Go program's calls are goroutines'
-    /// from the first one on.
+    /// Number of calls without a goroutine after which a process counts as not Go. The check costs time, and in a Go
+    /// program goroutines make the calls from the first one on.
     pub const GO_MISSES: u8 = 64;
 }
 
-/// Set once, before the object is loaded.
+/// Settings written once, before the object is loaded.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Config {
-    /// Only processes of this network namespace are enrolled; 0: all.
+    /// Only processes of this network namespace are enrolled; 0 for all.
     pub netns: u32,
     /// The tracer's own process, which is never enrolled.
     pub own_tgid: u32,
-    /// Offset in the saved user registers of the one that holds Go's `g`; one object serves every architecture.
+    /// Offset of Go's `g` register in the saved user registers. One object serves every architecture.
     pub g_register: u32,
-    /// Offset in the saved user registers of the stack pointer.
+    /// Offset of the stack pointer in the saved user registers.
     pub stack_register: u32,
-    /// Processes that one user, or root of one network namespace, may put onto the path.
+    /// Limit of processes that one user, or root of one network namespace, may add to the path.
     pub watch_quota: u32,
-    /// Processes that all users but root together may put onto the path.
+    /// Limit of processes that all users but root together may add to the path.
     pub watch_shared: u32,
 }
 const _: () = assert!(size_of::<Config>() == 24);
@@ -109,40 +111,40 @@ const _: () = assert!(size_of::<Config>() == 24);
 impl Config {
     /// R14, the second word of `struct pt_regs` (arch/x86/include/asm/ptrace.h).
     pub const G_REGISTER_X86_64: u32 = 8;
-    /// `sp`, the twentieth word of the same.
+    /// `sp`, the twentieth word of `struct pt_regs`.
     pub const STACK_REGISTER_X86_64: u32 = 19 * 8;
     /// X28 of `struct user_pt_regs` (arch/arm64/include/uapi/asm/ptrace.h).
     pub const G_REGISTER_AARCH64: u32 = 28 * 8;
-    /// `sp` of the same.
+    /// `sp` of `struct user_pt_regs`.
     pub const STACK_REGISTER_AARCH64: u32 = 31 * 8;
 }
 
-/// What the object counts, per CPU.
+/// The object's counters, per CPU.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
     /// Records written or lost: the sequence number.
     Sequence = 0,
-    /// Records that did not fit into the ring buffer.
+    /// Records lost because the ring buffer was full.
     RingFull = 1,
-    /// Processes that could not be enrolled: the map, or the quota of their user, is full.
+    /// Processes not enrolled because the map or their user's quota was full.
     WatchFull = 2,
-    /// Kernel reads that failed.
+    /// Failed reads of kernel memory.
     ReadFailed = 3,
-    /// Sockets whose end will not be reported: the map is full.
+    /// Sockets without an end record, because the map was full.
     TrackedFull = 4,
-    /// Receives that were not remembered: the map is full.
+    /// Receives not stored, because the map was full.
     LastFull = 5,
-    /// Reads of FIFOs that were not remembered: the map is full.
+    /// Reads of FIFOs not stored, because the map was full.
     ReadingFull = 6,
-    /// Calls of connect(2) or splice(2) whose result will not be seen: the map is full.
+    /// Calls of connect(2) or splice(2) without a result, because the map was full.
     SyscallsFull = 7,
 }
 
 impl Counter {
-    /// How many there are.
+    /// Number of counters.
     pub const COUNT: u32 = 8;
-    /// All of them, in order.
+    /// All counters, in order.
     pub const ALL: [Self; Self::COUNT as usize] = [
         Self::Sequence,
         Self::RingFull,
@@ -154,7 +156,7 @@ impl Counter {
         Self::SyscallsFull,
     ];
 
-    /// Those that count losses.
+    /// Counters of losses.
     pub fn losses() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|counter| *counter != Self::Sequence)
     }
@@ -175,20 +177,20 @@ impl Counter {
     }
 }
 
-/// What the offsets lack for the object to be of use.
+/// Error of [`Offsets::ready`]: the object cannot work without this field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadinessError {
-    /// The field that was not found, as `struct.member`.
+    /// The missing field, as `struct.member`.
     pub field: &'static str,
 }
 
-/// Declares [`Offsets`] and, from the same rows, the BTF paths that the loader looks up.
+/// Declares [`Offsets`] and, from the same rows, the BTF paths for the loader.
 macro_rules! offsets {
     ($($(#[$doc:meta])* $name:ident = $of:literal . $path:literal $(or $of2:literal . $path2:literal)?;)*) => {
-        /// Where fields lie in this kernel, in bytes; [`Offsets::ABSENT`] where the kernel has no such field.
+        /// Offsets of fields in this kernel, in bytes; [`Offsets::ABSENT`] for a field that the kernel lacks.
         ///
-        /// rustc writes no CO-RE relocations, so the loader finds these in the running kernel's BTF and hands them over as a
-        /// read-only global, which the verifier then knows as constants.
+        /// rustc writes no CO-RE relocations. The loader therefore finds the offsets in the running kernel's BTF and
+        /// passes them as a read-only global, so that the verifier treats them as constants.
         #[repr(C)]
         #[derive(Clone, Copy, Debug)]
         pub struct Offsets { $($(#[$doc])* pub $name: u32,)* }
@@ -196,10 +198,10 @@ macro_rules! offsets {
         impl Offsets {
             /// The kernel has no such field.
             pub const ABSENT: u32 = u32::MAX;
-            /// Nothing known: the object's own value until the loader overrides it.
+            /// All offsets absent: the object's own value until the loader replaces it.
             pub const UNKNOWN: Self = Self { $($name: Self::ABSENT,)* };
 
-            /// Asks `find(struct, member path)` for every offset. The second row of a pair is the field's other name, in
+            /// Calls `find(struct, member path)` for every offset. The second row of a pair is the field's name in
             /// other kernels.
             pub fn resolve(mut find: impl FnMut(&'static str, &'static str) -> Option<u32>) -> Self {
                 Self { $($name: find($of, $path) $(.or_else(|| find($of2, $path2)))? .unwrap_or(Self::ABSENT),)* }
@@ -326,19 +328,20 @@ offsets! {
     inode_rdev = "inode"."i_rdev";
     /// `sock.sk_type`
     sock_type = "sock"."sk_type";
-    /// `mptcp_sock.first`: the TCP socket that a listener of multipath TCP has in the kernel's table
+    /// `mptcp_sock.first`: the TCP socket through which a multipath TCP listener is in the kernel's table
     mptcp_first = "mptcp_sock"."first";
-    /// `pid.numbers`: the first is the initial pid namespace's
+    /// `pid.numbers`: the first entry is that of the initial pid namespace
     pid_numbers = "pid"."numbers";
 }
 
 impl Offsets {
-    /// Whether the fields are there without which no session can be seen.
+    /// Checks that this kernel has every field required to see a session.
     ///
     /// # Errors
-    /// The first such field that this kernel lacks.
+    /// The first required field that this kernel lacks.
     pub fn ready(&self) -> Result<(), ReadinessError> {
-        // Optional: who logged in, byte counters, sequence numbers, which file system a FIFO is on, what the iterator alone reads.
+        // Optional fields: login uid, byte counters, sequence numbers, the file system of a FIFO, and fields read
+        // only by the iterator.
         const OPTIONAL: [&str; 11] = [
             "task_struct.loginuid",
             "tcp_sock.bytes_received",

@@ -1,9 +1,9 @@
-//! The head of every record, and the numbers of the kinds.
+//! The header of every record, and the numbers of the kinds.
 
-/// Raised with every change of a record's layout; the loader refuses an object of another number.
+/// Raised with every change of a record's layout. The loader rejects an object with another number.
 pub const ABI: u16 = 8;
 
-/// Stands first in every record.
+/// First field of every record.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
@@ -13,19 +13,19 @@ pub struct Header {
     pub abi: u16,
     /// The CPU that wrote the record.
     pub cpu: u32,
-    /// Counts the records of this CPU, those too that did not fit: a hole is a loss.
+    /// Sequence number on this CPU. Lost records are numbered too, so a hole is a loss.
     pub seq: u64,
-    /// When, in nanoseconds since boot (CLOCK_BOOTTIME).
+    /// Time of the event, in nanoseconds since boot (CLOCK_BOOTTIME).
     pub at_ns: u64,
-    /// The process it is about, in the initial pid namespace.
+    /// Process of the event, in the initial pid namespace.
     pub tgid: u32,
-    /// The thread in which it happened; 0 where no thread of the process did it (softirq).
+    /// Thread of the event; 0 if no thread of the process caused it (softirq).
     pub tid: u32,
-    /// `group_leader->start_boottime` of that process, nanoseconds.
+    /// `group_leader->start_boottime` of the process, in nanoseconds.
     pub start_ns: u64,
 }
 
-/// What a record is. Numbers are never reused; ranges: 1.. process, 32.. tcp, 64.. unix, 96.. joins.
+/// Kind of a record. Numbers are never reused. Ranges: 1.. process, 32.. tcp, 64.. unix, 96.. pairing.
 #[repr(u16)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -35,7 +35,7 @@ pub enum Kind {
     Exec = 2,
     /// [`crate::Exit`]
     Exit = 3,
-    /// [`crate::Process`], when a running process came onto the path
+    /// [`crate::Process`], when a running process was added to the path
     Enrolled = 4,
     /// [`crate::Connected`]
     Connected = 32,
@@ -78,7 +78,7 @@ impl Kind {
         Self::FifoRelayed,
     ];
 
-    /// The kind of that number, if there is one.
+    /// The kind with this number, if one exists.
     #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u16 == number)
@@ -88,10 +88,11 @@ impl Kind {
 /// A record that may be read from bytes.
 ///
 /// # Safety
-/// `repr(C)`, [`Header`] first, no padding, every bit pattern valid: no `bool`, no `enum`, no reference.
+/// The type is `repr(C)` with [`Header`] first and no padding. Every bit pattern is valid: no `bool`, no `enum`, no
+/// reference.
 pub unsafe trait Record: Copy {}
 
-/// Implements [`Record`] and proves the size, so that padding cannot creep in.
+/// Implements [`Record`] and checks the size, so that no padding can creep in.
 macro_rules! record {
     ($name:ident = $size:expr) => {
         const _: () = assert!(size_of::<$name>() == $size);

@@ -1,8 +1,8 @@
-//! What the BPF object and its loader both know: the records that cross the ring buffer, the values of shared maps, the
-//! kernel offsets that the loader finds and the object uses.
+//! Types shared by the BPF object and its loader: records of the ring buffer, values of maps, and the kernel offsets
+//! that the loader finds for the object.
 //!
-//! Everything here is `repr(C)`, integers only, without hidden padding; sizes are proved at compile time and kept in
-//! `abi.lock`. Bytes from the kernel become enums only after a check, in `execpath::decode`.
+//! All types are `repr(C)`, made of integers only, and without hidden padding. Sizes are checked at compile time and
+//! kept in `abi.lock`. `execpath::decode` checks bytes from the kernel before it turns them into enums.
 
 #![no_std]
 

@@ -9,49 +9,49 @@ pub const FAMILY_INET: u16 = 2;
 /// AF_INET6
 pub const FAMILY_INET6: u16 = 10;
 
-/// Nothing seen of how the socket came to be: it is older than the tracer.
+/// Origin unknown: the socket is older than the tracer.
 pub const ROLE_UNKNOWN: u8 = 0;
-/// accept(2) returned it.
+/// Returned by accept(2).
 pub const ROLE_ACCEPTED: u8 = 1;
 /// connect(2) was called on it.
 pub const ROLE_CONNECTED: u8 = 2;
 /// listen(2) was called on it.
 pub const ROLE_LISTENING: u8 = 3;
 
-/// A socket as the kernel has it.
+/// Description of a socket.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Socket {
-    /// `bpf_get_socket_cookie`: never reused while the host is up; 0 where the kernel has not made one yet.
+    /// `bpf_get_socket_cookie`: never reused while the host is up; 0 if the kernel has not made one yet.
     pub cookie: u64,
-    /// Inode number in sockfs, the one of `/proc/PID/fd`; 0 where the socket has no file (yet).
+    /// Inode number in sockfs, as in `/proc/PID/fd`; 0 while the socket has no file.
     pub inode: u64,
-    /// Local address; an IPv4 address stands in the first four bytes.
+    /// Local address. An IPv4 address is in the first four bytes.
     pub local: [u8; 16],
-    /// Remote address, likewise.
+    /// Remote address, in the same form.
     pub remote: [u8; 16],
     /// Inode number of the network namespace.
     pub netns: u32,
     /// `FAMILY_*`.
     pub family: u16,
-    /// Host byte order.
+    /// Local port, host byte order.
     pub local_port: u16,
-    /// Host byte order.
+    /// Remote port, host byte order.
     pub remote_port: u16,
     /// `skc_state`.
     pub state: u8,
-    /// `ROLE_*`, as far as it was seen.
+    /// `ROLE_*`, as far as the object saw it.
     pub role: u8,
-    /// 1 where `isn_own` and `isn_peer` are known, else 0.
+    /// 1 if `isn_own` and `isn_peer` are known, else 0.
     pub isn_known: u32,
-    /// `snd_una - bytes_acked - 1` of a TCP connection. This is the end's own initial sequence number (ISN) at the end that
-    /// accepted, and one less at the end that connected: only there `bytes_acked` counts the SYN.
+    /// `snd_una - bytes_acked - 1` of a TCP connection. At the accepting end this is the end's own initial sequence
+    /// number (ISN). At the connecting end it is one less: only there `bytes_acked` counts the SYN.
     pub isn_own: u32,
     /// `rcv_nxt - bytes_received - 1` of a TCP connection: the ISN of the other end.
     pub isn_peer: u32,
 }
 impl Socket {
-    /// Nothing known.
+    /// All fields unknown.
     pub const NONE: Self = Self {
         cookie: 0,
         inode: 0,
@@ -76,13 +76,13 @@ const _: () = assert!(size_of::<Socket>() == 8 + 8 + 16 + 16 + 4 + 2 + 2 + 2 + 1
 pub struct Connected {
     /// See [`Header`]: the connecting process, and the thread that called connect(2).
     pub header: Header,
-    /// Who called connect(2).
+    /// Actor that called connect(2).
     pub actor: Actor,
     /// The connecting end.
     pub socket: Socket,
-    /// Cookie of the accepted socket on which the same goroutine received last (the *dial* rule); 0: none.
+    /// Cookie of the accepted socket on which the same goroutine received last (the *dial* rule); 0 for none.
     pub inbound_cookie: u64,
-    /// Its inode.
+    /// Inode of the same socket.
     pub inbound_inode: u64,
 }
 record!(Connected = size_of::<Header>() + size_of::<Actor>() + size_of::<Socket>() + 16);
@@ -104,9 +104,9 @@ record!(Accepted = size_of::<Header>() + size_of::<Socket>());
 pub struct Closed {
     /// See [`Header`]: the owner.
     pub header: Header,
-    /// Cookie.
+    /// Cookie of this end.
     pub cookie: u64,
-    /// Inode.
+    /// Inode of this end.
     pub inode: u64,
     /// `tcp_sock->bytes_received`
     pub bytes_received: u64,
@@ -126,11 +126,11 @@ pub struct Listening {
 }
 record!(Listening = size_of::<Header>() + size_of::<Socket>());
 
-/// Key of the map of "who received where last".
+/// Key of the maps by actor: the last receive, and the FIFO being read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct LastKey {
-    /// Address of the goroutine's `g`, or [`LastKey::THREAD`] with the thread id where the process is not Go.
+    /// Address of the goroutine's `g`. In a process that is not Go, [`LastKey::THREAD`] with the thread id.
     pub actor: u64,
     /// The process.
     pub tgid: u32,
@@ -144,25 +144,25 @@ impl LastKey {
     pub const THREAD: u64 = 1 << 63;
 }
 
-/// The socket on which an actor received last. Before it is used, the cookie is read again at `sk`: a socket that was
-/// freed, or closed (no `sk_socket` any more), is forgotten by that.
+/// The socket on which an actor received last. Before use, the cookie is read again at `sk`: it no longer matches if
+/// the socket was freed, and a closed socket has no `sk_socket`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Last {
     /// Address of the `struct sock`.
     pub sk: u64,
-    /// Its cookie then.
+    /// Cookie at the time of the receive.
     pub cookie: u64,
-    /// The goroutine's id then, 0 where it is not known: a `g` is reused, an id is not.
+    /// Id of the goroutine at the time of the receive; 0 if unknown. A `g` is reused, an id is not.
     pub goid: u64,
 }
 const _: () = assert!(size_of::<Last>() == 24);
 
-/// What is remembered of a TCP socket on the path from its birth to its close, by cookie.
+/// State of a TCP socket on the path, kept from its creation to its close, by cookie.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Tracked {
-    /// Who called connect(2).
+    /// Actor that called connect(2).
     pub actor: Actor,
     /// `start_boottime` of the owner.
     pub start_ns: u64,

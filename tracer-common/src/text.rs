@@ -1,19 +1,19 @@
-//! Bounded text from a process, which says when it was cut.
+//! Bounded text from a process, with a mark if it was cut.
 
-/// Up to `N` bytes, as the process has them: not necessarily UTF-8, NUL-separated where it is an argv.
+/// Up to `N` bytes of a process: not necessarily UTF-8, and NUL-separated in an argv.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Text<const N: usize> {
-    /// How many of `bytes` count.
+    /// Number of valid bytes.
     pub len: u32,
-    /// 1 when there was more than fits.
+    /// 1 if the text was longer than `N`.
     pub truncated: u32,
-    /// The bytes; what lies behind `len` is not defined.
+    /// The bytes; undefined beyond `len`.
     pub bytes: [u8; N],
 }
 
 impl<const N: usize> Text<N> {
-    /// The bytes that count; a length beyond the buffer counts as the whole buffer.
+    /// The valid bytes. A length beyond the buffer is clamped to the buffer.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..(self.len as usize).min(N)]

@@ -17,12 +17,12 @@ pub struct UnixConnected {
     pub listener_tgid: u32,
     /// Zero.
     pub reserved: u32,
-    /// `sun_path` of the listener; an abstract name begins with NUL.
+    /// `sun_path` of the listener. An abstract name begins with NUL.
     pub path: Text<{ UNIX_PATH_BYTES + 4 }>,
 }
 record!(UnixConnected = size_of::<Header>() + 8 + 4 + 4 + 8 + UNIX_PATH_BYTES + 4);
 
-/// A process on the path accepted on a unix socket. Only now both inodes are there: before accept(2) the server's end has
+/// A process on the path accepted on a unix socket. Both inodes exist only now: before accept(2) the server's end has
 /// no file (net/unix/af_unix.c: `unix_accept`, `sock_graft`).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

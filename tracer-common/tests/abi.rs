@@ -1,6 +1,6 @@
-//! Layouts of what crosses between the BPF object and its loader, against `abi.lock`.
+//! Compares the layouts shared by the BPF object and its loader with `abi.lock`.
 //!
-//! `cargo xtask abi` writes that file; a change of it is reviewed like one of an API.
+//! `cargo xtask abi` writes that file. A change of it is reviewed like a change of an API.
 
 use std::any::type_name;
 use std::fmt::Write as _;
@@ -13,15 +13,16 @@ use tracer_common::{
     TouchKey, Touched, Tracked, UnixAccepted, UnixConnected, Watch,
 };
 
-/// The type of a field, without its path.
+/// Name of a field's type, without its path.
 fn type_of<S, T>(_: fn(&S) -> &T) -> &'static str {
     type_name::<T>()
 }
 
-/// One line for a type, and one for each of its fields. The pattern names every field, so that none can be forgotten.
+/// Writes one line for a type and one for each of its fields. The pattern names every field, so that none can be
+/// forgotten.
 macro_rules! layouts {
     ($($name:ident $(<$n:literal>)? { $($field:ident),* $(,)? })*) => {
-        /// What is listed below.
+        /// Names of the types listed below.
         const LISTED: &[&str] = &[$(stringify!($name)),*];
 
         fn layouts() -> String {
@@ -71,7 +72,7 @@ layouts! {
     Watch { start_ns, mntns, class, depth, go, misses, goid_offset, parent_goid_offset, quota }
 }
 
-/// Everything that abi.lock holds.
+/// The expected content of abi.lock.
 fn now() -> String {
     let mut text = format!("abi {ABI}\n{}", layouts());
     let _ok = writeln!(text, "\nOffsets size {} align {}", size_of::<Offsets>(), align_of::<Offsets>());

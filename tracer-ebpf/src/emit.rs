@@ -1,4 +1,4 @@
-//! The way to the ring buffer: reserve, fill, submit.
+//! The ring buffer: reserve, fill, submit.
 
 use aya_ebpf::{
     helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
@@ -8,7 +8,7 @@ use tracer_common::{ABI, Counter, Header, Kind, Record};
 
 use crate::maps::{RING, count};
 
-/// Who a record is about.
+/// Subject of a record.
 #[derive(Clone, Copy)]
 pub struct About {
     pub tgid: u32,
@@ -16,13 +16,14 @@ pub struct About {
     pub start_ns: u64,
 }
 
-/// A place in the ring buffer with its header written; `None` (and counted) where there is none. The caller must submit it.
+/// Reserves a record and writes its header. Returns `None` if the ring buffer is full; the loss is counted. The
+/// caller must submit the record.
 #[inline(always)]
 pub fn reserve<T: Record + 'static>(kind: Kind, about: About) -> Option<RingBufEntry<T>> {
-    // Before the reservation, so that the order of times is the order of records within a CPU.
+    // Read the clock before the reservation, so that within a CPU records are in the order of their times.
     // SAFETY: no argument.
     let at_ns = unsafe { bpf_ktime_get_boot_ns() };
-    // The number is taken in any case: a hole in it is a loss, at that place.
+    // Take a number even if the reservation fails: a hole marks the loss and its position.
     let seq = count(Counter::Sequence);
     let Some(mut entry) = RING.reserve::<T>(0) else {
         count(Counter::RingFull);

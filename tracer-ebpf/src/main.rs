@@ -1,29 +1,29 @@
 //! The BPF object of execpath: watches the processes of the exec path and pairs their sockets in the kernel.
 //!
-//! * `probes` has one file per family; entries are thin, logic is in `try_…` functions.
-//! * `watch` decides who is on the path, `joins` who moved bytes from which socket to which.
-//! * `reads` joins the FIFOs of a runtime to its sockets, on demand.
+//! * `probes` has one file per family. Entries are thin; the logic is in `try_…` functions.
+//! * `watch` adds processes to the path; `pairing` pairs the sockets between which a process moves bytes.
+//! * `reads` pairs the FIFOs of a runtime with its sockets, on demand.
 //! * `kernel` reads kernel structures at offsets that the loader found in BTF.
-//! * `emit` is the only way to the ring buffer: it numbers records and counts those that do not fit.
+//! * `emit` is the only way to the ring buffer: it numbers records and counts lost ones.
 
 #![no_std]
 #![no_main]
 
 mod emit;
-mod joins;
 mod kernel;
 mod maps;
+mod pairing;
 mod probes;
 mod reads;
 mod watch;
 
-/// Needed for the helpers that read kernel memory: only GPL-compatible programs may call them.
+/// Only GPL-compatible programs may call the helpers that read kernel memory.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // Never reached: the verifier refuses a program that could get here in a loop.
+    // Unreachable: the verifier rejects a program that could get here in a loop.
     loop {}
 }

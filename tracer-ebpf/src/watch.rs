@@ -1,7 +1,7 @@
-//! Who is on the path.
+//! The processes on the path.
 //!
-//! A process comes onto it by an act: it listens on, or connects to, a port of the path; or a process on the path forks it;
-//! or the loader, which sees what ran before, says so. It leaves when it exits.
+//! A process is added by an act: it listens on or connects to a port of the path, or a process on the path forks it.
+//! The loader adds processes that ran before. A process is removed when it exits.
 
 use aya_ebpf::{
     EbpfContext,
@@ -20,16 +20,16 @@ use crate::{
     maps::{CONFIG, PORTS, QUOTA, WATCHED, count},
 };
 
-/// What is known of that process; `None` where it is not on the path. The entry may go at any time (exit), which the
-/// kernel makes safe: a freed element stays readable until the program ends.
+/// The entry of this process; `None` if it is not on the path. The entry may be removed at any time (exit), which is
+/// safe: a freed element stays readable until the program ends.
 #[inline(always)]
 pub fn watched(tgid: u32) -> Option<&'static mut Watch> {
-    // SAFETY: map values stay mapped while the program runs; words are written whole, and a torn read costs at most one
-    // decision about a process that exits.
+    // SAFETY: map values stay mapped while the program runs. Words are written whole, and a torn read costs at most
+    // one decision about a process that exits.
     WATCHED.get_ptr_mut(tgid).map(|entry| unsafe { &mut *entry })
 }
 
-/// What is known of the running process, if its sockets are of interest.
+/// The entry of the running process, if its sockets are watched.
 #[inline(always)]
 pub fn watched_endpoint() -> Option<(u32, &'static mut Watch)> {
     let tgid = current_tgid();
@@ -37,13 +37,13 @@ pub fn watched_endpoint() -> Option<(u32, &'static mut Watch)> {
     (watch.class == WatchClass::Endpoint as u8 || watch.class == WatchClass::Daemon as u8).then_some((tgid, watch))
 }
 
-/// Whether that TCP port belongs to a listener of the path.
+/// True if this TCP port belongs to a listener of the path.
 #[inline(always)]
 pub fn is_path_port(port: u16) -> bool {
     PORTS.get_ptr(u32::from(port)).is_some()
 }
 
-/// Puts the running process onto the path, and tells what it is.
+/// Adds the running process to the path and reports it.
 #[inline(always)]
 pub fn enrol<C: EbpfContext>(ctx: &C) {
     let about = about_current();
@@ -56,8 +56,8 @@ pub fn enrol<C: EbpfContext>(ctx: &C) {
         return;
     }
     if let Some(watch) = watched(about.tgid) {
-        // The command of an exec, or of a container, is a client itself: from now on its sockets count.
-        if watch.class == WatchClass::Contained as u8 {
+        // The command of an exec, or of a container, is itself a client: watch its sockets from now on.
+        if watch.class == WatchClass::InContainer as u8 {
             watch.class = WatchClass::Endpoint as u8;
             describe(Kind::Enrolled, about, task, WatchClass::Endpoint as u8);
         }
@@ -73,7 +73,7 @@ pub fn enrol<C: EbpfContext>(ctx: &C) {
     };
     let has_room = has_room(quota);
     if !has_room || WATCHED.insert(about.tgid, watch, u64::from(BPF_NOEXIST)).is_err() {
-        // -EEXIST is a race with the loader and harmless; a full map, or a full quota, is a loss.
+        // -EEXIST is a harmless race with the loader; a full map or quota is a loss.
         if (!has_room || watched(about.tgid).is_none()) && count(Counter::WatchFull) == 1 {
             warn!(ctx, "the map of watched processes is full: process {} is not followed", about.tgid);
         }
@@ -83,8 +83,8 @@ pub fn enrol<C: EbpfContext>(ctx: &C) {
     describe(Kind::Enrolled, about, task, WatchClass::Endpoint as u8);
 }
 
-/// Whose share of [`WATCHED`] a process takes: that of its user or, for root, of its network namespace. An unprivileged user
-/// can make any number of namespaces; root of a container has that of its pod.
+/// Quota of a process in [`WATCHED`]: its user or, for root, its network namespace. An unprivileged user can make any
+/// number of namespaces; root of a container has that of its pod.
 #[inline(always)]
 fn quota_of(task: Task) -> u32 {
     match task.uid() {
@@ -119,7 +119,7 @@ fn take(quota: u32) {
     }
 }
 
-/// A process that had taken a share has exited; 0 where the loader or a fork put it onto the path.
+/// Releases the quota of a process that has exited; 0 for processes added by the loader or by a fork.
 #[inline(always)]
 pub fn give_back(quota: u32) {
     if quota == 0 {
@@ -134,11 +134,12 @@ pub fn give_back(quota: u32) {
 #[inline(always)]
 fn add(quota: u32, count: u64) {
     match QUOTA.get_ptr_mut(quota) {
-        // SAFETY: an aligned word in a map value, which stays mapped while the program runs. BPF's first instruction set has
-        // no atomic addition that rustc would emit: two CPUs may lose a count, which the loader's next count corrects.
+        // SAFETY: an aligned word in a map value, which stays mapped while the program runs. BPF's first instruction
+        // set has no atomic addition that rustc would emit: two CPUs may lose a count, and the loader's next count
+        // corrects it.
         Some(held) => unsafe { *held = (*held).wrapping_add(count) },
         None => {
-            // A full map limits no further user: the map of watched processes limits all of them.
+            // With a full map, further users are limited only by the map of watched processes.
             let _full = QUOTA.insert(quota, count, u64::from(BPF_NOEXIST));
         }
     }
@@ -154,7 +155,7 @@ fn remove(quota: u32) {
     }
 }
 
-/// Tells what the running process is.
+/// Reports a description of the running process.
 #[inline(never)]
 pub fn describe(kind: Kind, about: About, task: Task, class: u8) -> u32 {
     let Some(mut entry) = reserve::<Process>(kind, about) else { return 0 };

@@ -1,4 +1,4 @@
-//! From a file descriptor of the running process to what is behind it.
+//! Resolves file descriptors of the running process.
 
 use super::{offset, pointer, read, sock::Sock, task::Task};
 
@@ -7,7 +7,7 @@ pub const S_IFMT: u16 = 0o170_000;
 pub const S_IFSOCK: u16 = 0o140_000;
 pub const S_IFIFO: u16 = 0o010_000;
 pub const S_IFCHR: u16 = 0o020_000;
-/// include/uapi/linux/magic.h: the file system of what pipe(2) makes.
+/// include/uapi/linux/magic.h: the file system of pipes made by pipe(2).
 pub const PIPEFS_MAGIC: u64 = 0x5049_5045;
 
 /// A file.
@@ -36,7 +36,7 @@ fn file_of(fd: u32) -> Option<File> {
     Some(File { file, inode, kind: read::<u16>(inode, offset!(inode_mode))? & S_IFMT })
 }
 
-/// The socket behind `fd` of the running process; `None` where it is something else.
+/// The socket behind `fd` of the running process; `None` for any other file.
 ///
 /// kernel: net/socket.c:sock_from_file (`private_data` of a socket's file)
 #[inline(always)]
@@ -49,8 +49,8 @@ pub fn socket_of(fd: u32) -> Option<Sock> {
     pointer(socket, offset!(socket_sk)).map(Sock)
 }
 
-/// Device and inode number of the FIFO or pipe behind `fd` of the running process; `None` where it is something else. A pipe
-/// has no name, but a `runc exec` that has its other end shows the same inode number.
+/// Device and inode number of the FIFO or pipe behind `fd` of the running process; `None` for any other file. A pipe
+/// has no name, but a `runc exec` that holds its other end shows the same inode number.
 ///
 /// kernel: include/linux/fs.h:struct super_block
 #[inline(always)]

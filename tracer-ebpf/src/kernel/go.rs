@@ -1,5 +1,5 @@
-//! Which goroutine runs: Go ≥ 1.17 keeps its `g` in a register, and system-call stubs leave it there, so the saved user
-//! registers name the goroutine (src/cmd/compile/abi-internal.md of Go).
+//! Identifies the running goroutine. Go ≥ 1.17 keeps its `g` in a register, and system-call stubs leave it there. So
+//! the saved user registers name the goroutine (src/cmd/compile/abi-internal.md of Go).
 
 use aya_ebpf::helpers::{bpf_probe_read_user, generated::bpf_task_pt_regs};
 use tracer_common::{Actor, LastKey, Watch};
@@ -10,15 +10,15 @@ use super::{
 };
 use crate::maps::CONFIG;
 
-/// Go's limit of a goroutine's stack (src/runtime/proc.go: maxstacksize), and the smallest one (stackMin).
+/// Smallest and largest stack of a goroutine (src/runtime/proc.go: stackMin, maxstacksize).
 const STACK_BYTES: core::ops::RangeInclusive<u64> = 2048..=1 << 30;
 
-/// The goroutine that made the system call; `None` where none did.
+/// The goroutine that made the system call, or `None`.
 ///
-/// The register of `g` is any other program's to use as it likes, and in a Go program C code may make calls, too. So `g` is
-/// taken for one only where it names the stack that the call was made on: its first two words are that stack's bounds, in
-/// every version of Go (src/runtime/runtime2.go: `g.stack`). Thread-local storage does not tell Go from others: ordinary
-/// programs keep pointers both there and in that register.
+/// Other programs use the register of `g` freely, and in a Go program C code may make calls too. So a value counts as
+/// a `g` only if it names the stack of the call: in every version of Go, its first two words are the stack's bounds
+/// (src/runtime/runtime2.go: `g.stack`). Thread-local storage cannot identify Go: ordinary programs keep pointers
+/// both there and in the register.
 #[inline(always)]
 fn goroutine(task: Task) -> Option<u64> {
     // SAFETY: the task came from `bpf_get_current_task_btf`; the result is read through a checking helper.
@@ -37,7 +37,7 @@ fn goroutine(task: Task) -> Option<u64> {
     (low < stack && stack <= high && STACK_BYTES.contains(&(high - low))).then_some(g)
 }
 
-/// The actor of the call under way, and its key. `watch` learns here whether the process is Go.
+/// The actor of the current call, and its key. Updates `watch.go`, the knowledge of whether the process is Go.
 #[inline(always)]
 pub fn actor(tgid: u32, watch: &mut Watch) -> (LastKey, Actor) {
     let mut actor = Actor::NONE;
@@ -54,11 +54,11 @@ pub fn actor(tgid: u32, watch: &mut Watch) -> (LastKey, Actor) {
             }
         }
     }
-    let named = if actor.g != 0 { actor.g } else { LastKey::THREAD | (current_pid_tgid() & 0xffff_ffff) };
-    (LastKey { actor: named, tgid, reserved: 0 }, actor)
+    let id = if actor.g != 0 { actor.g } else { LastKey::THREAD | (current_pid_tgid() & 0xffff_ffff) };
+    (LastKey { actor: id, tgid, reserved: 0 }, actor)
 }
 
-/// A word of the runtime's `g`; 0 where the offset is not known for this Go version.
+/// A word of the runtime's `g`; 0 if the offset is unknown for this Go version.
 #[inline(always)]
 fn word_of(g: u64, offset: u16) -> u64 {
     if offset == 0 {

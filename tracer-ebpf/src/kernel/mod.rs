@@ -1,4 +1,5 @@
-//! Typed access to kernel structures. Fields lie where BTF says (`OFFSETS`); what this kernel lacks reads as `None`.
+//! Typed access to kernel structures. Fields are at the offsets found in BTF (`OFFSETS`); a field that this kernel
+//! lacks reads as `None`.
 
 pub mod file;
 pub mod go;
@@ -36,7 +37,7 @@ pub fn read<T>(base: u64, offset: u32) -> Option<T> {
     }
 }
 
-/// Reads a pointer; `None` where it is null.
+/// Reads a pointer; `None` if it is null.
 #[inline(always)]
 pub fn pointer(base: u64, offset: u32) -> Option<u64> {
     read::<u64>(base, offset).filter(|to| *to != 0)

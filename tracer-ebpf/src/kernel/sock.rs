@@ -6,12 +6,12 @@ use super::{offset, pointer, read};
 
 /// IPPROTO_TCP
 const TCP: u16 = 6;
-/// States in which a socket has no connection (include/net/tcp_states.h).
+/// States without a connection (include/net/tcp_states.h).
 const SYN_SENT: u8 = 2;
 const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
 const NEW_SYN_RECV: u8 = 12;
-/// Readings of one pair of fields before it counts as unknown.
+/// Number of readings of one pair of fields before it counts as unknown.
 const READINGS: u32 = 3;
 
 /// kernel: include/net/sock.h:struct sock
@@ -26,11 +26,12 @@ impl Sock {
 
     #[inline(always)]
     pub fn is_tcp(self) -> bool {
-        // u16 since 5.6 (bf9765145b85); a byte before, whose neighbour is zero for stream sockets of the path.
+        // u16 since 5.6 (bf9765145b85). Before, it is a byte, and its neighbour is zero for stream sockets of the
+        // path.
         read::<u16>(self.0, offset!(sock_protocol)) == Some(TCP)
     }
 
-    /// 0 where the kernel has not made one yet (net/core/sock_diag.c:__sock_gen_cookie makes it at the first question).
+    /// 0 if the kernel has not made a cookie yet (net/core/sock_diag.c:__sock_gen_cookie makes it on first use).
     #[inline(always)]
     pub fn cookie(self) -> u64 {
         read(self.0, offset!(sock_cookie)).unwrap_or(0)
@@ -42,13 +43,13 @@ impl Sock {
         read(self.0, offset!(sock_state)).unwrap_or(0)
     }
 
-    /// Whether a file still refers to it: close(2) of the last one orphans it (include/net/sock.h:sock_orphan).
+    /// True while a file refers to the socket. close(2) of the last one orphans it (include/net/sock.h:sock_orphan).
     #[inline(always)]
     pub fn is_open(self) -> bool {
         pointer(self.0, offset!(sock_socket)).is_some()
     }
 
-    /// Inode in sockfs: socket and inode are one allocation (include/net/sock.h:SOCK_INODE).
+    /// Inode in sockfs. A socket and its inode are one allocation (include/net/sock.h:SOCK_INODE).
     #[inline(always)]
     pub fn inode(self) -> u64 {
         let Some(socket) = pointer(self.0, offset!(sock_socket)) else { return 0 };
@@ -66,7 +67,7 @@ impl Sock {
         u16::from_be(read(self.0, offset!(sock_dport)).unwrap_or(0))
     }
 
-    /// Inode number of its network namespace.
+    /// Inode number of the network namespace.
     #[inline(always)]
     pub fn netns(self) -> u32 {
         pointer(self.0, offset!(sock_net)).and_then(|net| read(net, offset!(net_inum))).unwrap_or(0)
@@ -88,16 +89,17 @@ impl Sock {
         read(self.0, offset!(tcp_bytes_acked)).unwrap_or(0)
     }
 
-    /// Writes both initial sequence numbers into a record, as [`Socket`] has them. Only valid for a TCP socket that has, or is
-    /// about to get, a connection.
+    /// Writes both initial sequence numbers into a record, as defined in [`Socket`]. Valid only for a TCP socket that
+    /// has, or is about to get, a connection.
     ///
-    /// The kernel moves `snd_una` and `rcv_nxt` together with their byte counters by the same amount, SYN of the connecting
-    /// end and FIN included (net/ipv4/tcp_input.c: tcp_snd_una_update, tcp_rcv_nxt_update; net/ipv4/tcp_minisocks.c:
-    /// tcp_create_openreq_child). So the differences are constant while the connection lives. At a change of state the hook
-    /// runs in the context that holds the socket's lock; elsewhere [`Sock::start_of`] detects a concurrent update.
+    /// The kernel advances `snd_una` and `rcv_nxt` and their byte counters by the same amount, including the
+    /// connecting end's SYN and the FIN (net/ipv4/tcp_input.c: tcp_snd_una_update, tcp_rcv_nxt_update;
+    /// net/ipv4/tcp_minisocks.c: tcp_create_openreq_child). So the differences are constant while the connection
+    /// lives. At a change of state, the hook runs in the context that holds the socket's lock; elsewhere
+    /// [`Sock::start_of`] detects a concurrent update.
     #[inline(always)]
     pub fn describe_isn(self, into: &mut Socket) {
-        // One after the other: the verifier refuses the undefined value of a `None` that is carried along.
+        // One after the other: the verifier rejects the undefined value of a `None` that is carried along.
         let Some(own) = self.start_of(offset!(tcp_snd_una), offset!(tcp_bytes_acked)) else { return };
         let Some(peer) = self.start_of(offset!(tcp_rcv_nxt), offset!(tcp_bytes_received)) else { return };
         into.isn_known = 1;
@@ -105,10 +107,10 @@ impl Sock {
         into.isn_peer = peer;
     }
 
-    /// The sequence number before the first byte: a position minus the bytes that led to it. The kernel writes the counter
-    /// first and the position right after it, on another CPU perhaps: two equal readings of both fields mean that no update
-    /// came in between. All readings can only fall into the gap between these two stores if an interrupt stretches it. The
-    /// result is then a number that the other end does not confirm: a missing pair, never a wrong one.
+    /// The sequence number before the first byte: a position minus the bytes up to it. The kernel writes the counter
+    /// first and the position right after it, perhaps on another CPU. Two equal readings of both fields mean that no
+    /// update came in between. All readings fall between these two stores only if an interrupt delays the second. The
+    /// other end does not confirm the resulting number: a missing pair, never a wrong one.
     #[inline(always)]
     fn start_of(self, position: u32, counter: u32) -> Option<u32> {
         let (mut at, mut count) = (read::<u32>(self.0, position)?, read::<u64>(self.0, counter)?);
@@ -122,7 +124,7 @@ impl Sock {
         None
     }
 
-    /// Writes everything into a record.
+    /// Writes a full description into a record.
     #[inline(always)]
     pub fn describe(self, cookie: u64, role: u8, into: &mut Socket) {
         let family = self.family();

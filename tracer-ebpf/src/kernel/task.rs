@@ -1,4 +1,4 @@
-//! `struct task_struct` and what hangs on it.
+//! `struct task_struct` and structures that it points to.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task_btf};
 
@@ -21,7 +21,7 @@ impl Task {
         read(self.0, offset!(task_tgid))
     }
 
-    /// `group_leader->start_boottime`: the same for every thread, the one that /proc/PID/stat shows.
+    /// `group_leader->start_boottime`: the same for every thread, and the value in /proc/PID/stat.
     #[inline(always)]
     pub fn start_ns(self) -> u64 {
         pointer(self.0, offset!(task_group_leader))
@@ -39,7 +39,7 @@ impl Task {
         pointer(self.0, offset!(task_cred)).and_then(|cred| read(cred, offset!(cred_uid))).unwrap_or(u32::MAX)
     }
 
-    /// `u32::MAX` where nobody logged in, or the kernel has no audit.
+    /// `u32::MAX` without a login, or if the kernel has no audit.
     #[inline(always)]
     pub fn login_uid(self) -> u32 {
         read(self.0, offset!(task_loginuid)).unwrap_or(u32::MAX)
@@ -68,7 +68,7 @@ impl Task {
         Some((read(mm, offset!(mm_arg_start))?, read(mm, offset!(mm_arg_end))?))
     }
 
-    /// Wait status, once the last thread is gone; `None` before.
+    /// Wait status after the last thread has ended; `None` before.
     ///
     /// kernel: kernel/exit.c:do_exit counts `signal->live` down and sets `exit_code` before the tracepoint;
     /// kernel/signal.c:do_group_exit leaves the code of the whole group in `group_exit_code`.
@@ -83,8 +83,8 @@ impl Task {
         if read::<u32>(signal, offset!(signal_flags)).unwrap_or(0) & SIGNAL_GROUP_EXIT != 0 {
             return read(signal, offset!(signal_group_exit_code));
         }
-        // Where threads end one by one without that flag (kernels before synchronize_group_exit), wait(2) tells the leader's
-        // code (kernel/exit.c:wait_task_zombie), not that of the last one.
+        // Without that flag, threads end one by one (kernels before synchronize_group_exit). wait(2) then returns the
+        // leader's code (kernel/exit.c:wait_task_zombie), not that of the last thread.
         read(pointer(self.0, offset!(task_group_leader))?, offset!(task_exit_code))
     }
 
@@ -101,14 +101,14 @@ pub fn current_tgid() -> u32 {
     (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32
 }
 
-/// Process and thread id of the running task in one word, the key of what is under way in it.
+/// Process and thread id of the running task in one word: the key of its pending calls.
 #[inline(always)]
 pub fn current_pid_tgid() -> u64 {
     // SAFETY: no argument.
     unsafe { bpf_get_current_pid_tgid() }
 }
 
-/// The running task, as the subject of a record.
+/// The running task as the subject of a record.
 #[inline(always)]
 pub fn about_current() -> About {
     let both = current_pid_tgid();

@@ -13,21 +13,22 @@ pub fn peer(sock: Sock) -> Option<Sock> {
     pointer(sock.0, offset!(unix_peer)).map(Sock)
 }
 
-/// Writes the path that `sock` is bound to. An accepted socket has its listener's (net/unix/af_unix.c:unix_stream_connect).
+/// Writes the path that `sock` is bound to. An accepted socket has its listener's path
+/// (net/unix/af_unix.c:unix_stream_connect).
 #[inline(always)]
 pub fn path(sock: Sock, into: &mut Text<{ UNIX_PATH_BYTES + 4 }>) {
-    /// Size of `sun_family`, which stands before the path in `unix_address.name`.
+    /// Size of `sun_family`, which precedes the path in `unix_address.name`.
     const FAMILY: u32 = 2;
     into.len = 0;
     into.truncated = 0;
     let Some(address) = pointer(sock.0, offset!(unix_addr)) else { return };
-    // In 64 bits: the verifier follows a comparison of the whole register to the call below, not one of its half.
+    // Compare 64 bits: the verifier carries the result of a comparison to the call below only for the whole register.
     let len = u64::from(read::<u32>(address, offset!(unix_address_len)).unwrap_or(0)).wrapping_sub(u64::from(FAMILY));
     if len == 0 || len > UNIX_PATH_BYTES as u64 {
         return;
     }
     let from = address + u64::from(offset!(unix_address_name)) + u64::from(FAMILY);
-    // SAFETY: at most UNIX_PATH_BYTES bytes go into a buffer that is larger; the helper checks the source.
+    // SAFETY: at most UNIX_PATH_BYTES bytes go into a larger buffer; the helper checks the source.
     if unsafe { bpf_probe_read_kernel(into.bytes.as_mut_ptr().cast(), len as u32, from as *const _) } == 0 {
         into.len = len as u32;
     }

@@ -1,4 +1,4 @@
-//! FIFOs that runtimes make for the streams of an exec: their path has the exec id.
+//! FIFOs that runtimes make for the streams of an exec: their path contains the exec id.
 
 use aya_ebpf::{
     helpers::{bpf_probe_read_user, generated::bpf_probe_read_user_str},
@@ -10,8 +10,8 @@ use tracer_common::{FIFO_PATH_BYTES, Fifo, Kind, WatchClass};
 use super::{argument, word};
 use crate::{
     emit::reserve,
-    joins::{last_received, role_of},
     kernel::{go, task::about_current},
+    pairing::{last_received, role_of},
     watch::watched_endpoint,
 };
 
@@ -19,14 +19,16 @@ use crate::{
 const S_IFMT: u64 = 0o170_000;
 const S_IFIFO: u64 = 0o010_000;
 
-/// kernel: fs/namei.c:mknodat(int dfd, const char *filename, umode_t mode, unsigned int dev). Go's Mkfifo and glibc ≥ 2.33.
+/// kernel: fs/namei.c:mknodat(int dfd, const char *filename, umode_t mode, unsigned int dev). Used by Go's Mkfifo and
+/// glibc ≥ 2.33.
 #[tracepoint(category = "syscalls", name = "sys_enter_mknodat")]
 pub fn sys_enter_mknodat(ctx: TracePointContext) -> u32 {
     let _none = try_mknod(&ctx, argument(1));
     0
 }
 
-/// kernel: fs/namei.c:mknod(const char *filename, umode_t mode, unsigned dev). Older C libraries; arm64 has no such call.
+/// kernel: fs/namei.c:mknod(const char *filename, umode_t mode, unsigned dev). Used by older C libraries; arm64 has
+/// no such call.
 #[tracepoint(category = "syscalls", name = "sys_enter_mknod")]
 pub fn sys_enter_mknod(ctx: TracePointContext) -> u32 {
     let _none = try_mknod(&ctx, argument(0));
@@ -45,7 +47,7 @@ fn try_mknod(ctx: &TracePointContext, filename: usize) -> Option<()> {
     // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
     let record = unsafe { &mut *entry.as_mut_ptr() };
     record.actor = actor;
-    // SAFETY: a socket of zeros is "none"; every field is a number.
+    // SAFETY: a socket of zeros means none; every field is a number.
     record.inbound = unsafe { core::mem::zeroed() };
     if let Some((sock, cookie)) = last_received(&key, &actor) {
         sock.describe(cookie, role_of(cookie), &mut record.inbound);
@@ -55,7 +57,7 @@ fn try_mknod(ctx: &TracePointContext, filename: usize) -> Option<()> {
         bpf_probe_read_user_str(record.path.bytes.as_mut_ptr().cast(), FIFO_PATH_BYTES as u32, path as *const _)
     };
     record.path.len = if len > 0 { (len - 1) as u32 } else { 0 };
-    // A path that fits to the byte is as long as a longer one that was cut: the byte behind tells.
+    // A path that fits to the byte and a longer path that was cut have the same length: read the next byte.
     let last = (path + FIFO_PATH_BYTES as u64 - 1) as *const u8;
     // SAFETY: the helper checks the address.
     let more = len as usize == FIFO_PATH_BYTES && unsafe { bpf_probe_read_user(last) } != Ok(0);

@@ -1,4 +1,4 @@
-//! One file per family. Entries are thin; what they do is in the functions they call.
+//! One file per family. Entries are thin; the functions that they call hold the logic.
 
 mod fifo;
 mod open;
@@ -9,11 +9,11 @@ mod splice;
 mod tcp;
 mod unix;
 
-/// Where the arguments of a `sys_enter_*` tracepoint begin, and the result of a `sys_exit_*` one
+/// Offset of the arguments in a `sys_enter_*` tracepoint, and of the result in a `sys_exit_*` one
 /// (kernel/trace/trace_syscalls.c: `struct syscall_trace_enter`, `struct syscall_trace_exit`).
 const SYSCALL_FIRST: usize = 16;
 
-/// The n-th argument of a `sys_enter_*` tracepoint; each is a word.
+/// Offset of the n-th argument of a `sys_enter_*` tracepoint. Each argument is a word.
 const fn argument(n: usize) -> usize {
     SYSCALL_FIRST + n * 8
 }

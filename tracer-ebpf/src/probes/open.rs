@@ -1,5 +1,5 @@
-//! Every open file of every process, in one pass: sockets of all network namespaces with what a snapshot tells of them. It is
-//! loaded by itself, and runs when it is read.
+//! Every open file of every process, in one pass: sockets of all network namespaces, with the details that a snapshot
+//! needs. The program is loaded separately, and runs when it is read.
 
 use core::{ffi::c_void, mem::size_of};
 
@@ -40,23 +40,23 @@ pub struct Context {
     file: *mut c_void,
 }
 
-/// kernel: kernel/bpf/task_iter.c:__task_file_seq_show. Threads that share their files with the first one are left out.
+/// kernel: kernel/bpf/task_iter.c:__task_file_seq_show. Omits threads that share their files with the first one.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn open_files(ctx: *const Context) -> i32 {
-    // SAFETY: the kernel hands over a context of this type; its pointers are null once, at the end.
+    // SAFETY: the kernel passes a context of this type; its pointers are null once, at the end.
     let Context { meta, task, fd, file, .. } = unsafe { ctx.read() };
     if task.is_null() || file.is_null() {
         return 0;
     }
     // SAFETY: never null.
     let seq = unsafe { (*meta).seq };
-    let _none = tell(seq, Task(task as u64), fd, file);
+    let _none = write_file(seq, Task(task as u64), fd, file);
     0
 }
 
 #[inline(always)]
-fn tell(seq: *mut seq_file, task: Task, fd: u32, file: *mut c_void) -> Option<()> {
+fn write_file(seq: *mut seq_file, task: Task, fd: u32, file: *mut c_void) -> Option<()> {
     let inode = pointer(file as u64, offset!(file_inode))?;
     let mut open = OpenFile {
         start_ns: task.start_ns(),
@@ -86,14 +86,14 @@ fn tell(seq: *mut seq_file, task: Task, fd: u32, file: *mut c_void) -> Option<()
 
 #[inline(always)]
 fn socket(seq: *mut seq_file, mut open: OpenFile, file: *mut c_void) -> Option<()> {
-    // SAFETY: the kernel handed over this file.
+    // SAFETY: the kernel passed this file.
     let socket = unsafe { bpf_sock_from_file(file.cast()) };
     if socket.is_null() {
         return None;
     }
     let at = offset!(socket_sk) as usize;
-    // SAFETY: a field of a structure that the open file keeps; the verifier follows its type, so that the helper below may be
-    // called with it.
+    // SAFETY: a field of a structure that the open file keeps alive. The verifier tracks the type of the pointer, so
+    // the helper below accepts it.
     let sk = unsafe { socket.cast::<u8>().add(at).cast::<*mut c_void>().read() };
     open.kind = OpenKind::Socket as u32;
     if sk.is_null() {
@@ -104,15 +104,15 @@ fn socket(seq: *mut seq_file, mut open: OpenFile, file: *mut c_void) -> Option<(
     if family == FAMILY_UNIX {
         open.kind = OpenKind::Unix as u32;
         write(seq, &open)?;
-        return tell_unix(seq, sock, cookie(sk));
+        return write_unix(seq, sock, cookie(sk));
     }
     let (kind, protocol) =
         (read::<u16>(sk as u64, offset!(sock_type))?, read::<u16>(sk as u64, offset!(sock_protocol))?);
     if kind != STREAM || (family != FAMILY_INET && family != FAMILY_INET6) {
         return write(seq, &open);
     }
-    // What listens for multipath TCP too (Go does, since 1.24) is in the kernel's table by its first subflow. One call below
-    // for both: a second one would not fit on the stack.
+    // A socket that listens for multipath TCP too (Go's do since 1.24) is in the kernel's table through its first
+    // subflow. Both cases share the call below: a second one would not fit on the stack.
     let (sock, cookie) = if protocol == TCP {
         (sock, cookie(sk))
     } else {
@@ -122,42 +122,42 @@ fn socket(seq: *mut seq_file, mut open: OpenFile, file: *mut c_void) -> Option<(
     };
     open.kind = OpenKind::Tcp as u32;
     write(seq, &open)?;
-    tell_tcp(seq, sock, cookie)
+    write_tcp(seq, sock, cookie)
 }
 
-/// Makes a cookie where there is none.
+/// The cookie of a socket. The kernel makes one if necessary.
 #[inline(always)]
 fn cookie(sk: *mut c_void) -> u64 {
-    // SAFETY: only called with a pointer whose type the verifier followed.
+    // SAFETY: called only with a pointer of a type that the verifier tracks.
     unsafe { bpf_get_socket_cookie(sk) }
 }
 
-/// Written where it is made: the stack has no room for copies.
+/// Writes the record where it is made: the stack has no room for copies.
 #[inline(always)]
-fn tell_tcp(seq: *mut seq_file, sock: Sock, cookie: u64) -> Option<()> {
+fn write_tcp(seq: *mut seq_file, sock: Sock, cookie: u64) -> Option<()> {
     let mut socket = Socket::NONE;
     sock.describe(cookie, ROLE_UNKNOWN, &mut socket);
     write(seq, &socket)
 }
 
 #[inline(always)]
-fn tell_unix(seq: *mut seq_file, sock: Sock, cookie: u64) -> Option<()> {
+fn write_unix(seq: *mut seq_file, sock: Sock, cookie: u64) -> Option<()> {
     let mut socket = OpenUnix {
         cookie,
         peer_inode: unix::peer(sock).map_or(0, Sock::inode),
         netns: sock.netns(),
         state: u32::from(read::<u8>(sock.0, offset!(sock_state)).unwrap_or(0)),
-        // What is read goes to user space whole: no byte of the stack with it.
+        // The whole record goes to user space: initialise it, so that no byte of the stack leaks.
         path: Text { len: 0, truncated: 0, bytes: [0; UNIX_PATH_BYTES + 4] },
     };
     unix::path(sock, &mut socket.path);
     write(seq, &socket)
 }
 
-/// What does not fit now is asked for again by the kernel: the whole descriptor.
+/// Writes a record. If it does not fit now, the kernel calls again for the whole descriptor.
 #[inline(always)]
 fn write<T>(seq: *mut seq_file, record: &T) -> Option<()> {
-    // SAFETY: a record of integers without padding, as large as it is.
+    // SAFETY: a record of integers without padding, with its exact size.
     let written = unsafe { bpf_seq_write(seq, core::ptr::from_ref(record).cast(), size_of::<T>() as u32) };
     (written == 0).then_some(())
 }

@@ -1,4 +1,4 @@
-//! Fork, exec, exit of processes on the path.
+//! Fork, exec and exit of processes on the path.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_common::{Actor, Counter, Exit, Fork, Kind, Watch, WatchClass};
@@ -25,20 +25,20 @@ pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 fn try_fork(child: Task) -> Option<()> {
     let tgid = current_tgid();
     let watch = watched(tgid)?;
-    let inherits = watch.class == WatchClass::Daemon as u8 || watch.class == WatchClass::Below as u8;
+    let inherits = watch.class == WatchClass::Daemon as u8 || watch.class == WatchClass::RuntimeChild as u8;
     let child_tgid = child.tgid()?;
-    // A thread has its maker's tgid.
+    // A thread has its creator's tgid.
     if !inherits || child_tgid == tgid || watch.depth >= Watch::MAX_DEPTH {
         return None;
     }
-    let below = Watch {
+    let child_watch = Watch {
         start_ns: child.start_ns(),
         mntns: watch.mntns,
-        class: WatchClass::Below as u8,
+        class: WatchClass::RuntimeChild as u8,
         depth: watch.depth + 1,
         ..Watch::NONE
     };
-    if WATCHED.insert(child_tgid, below, 0).is_err() {
+    if WATCHED.insert(child_tgid, child_watch, 0).is_err() {
         count(Counter::WatchFull);
     }
     let mut entry = reserve::<Fork>(Kind::Fork, about_current())?;
@@ -46,11 +46,11 @@ fn try_fork(child: Task) -> Option<()> {
     let record = unsafe { &mut *entry.as_mut_ptr() };
     record.child_tgid = child_tgid;
     record.reserved = 0;
-    record.child_start_ns = below.start_ns;
+    record.child_start_ns = child_watch.start_ns;
     record.actor = Actor::NONE;
     record.inbound_cookie = 0;
     record.inbound_inode = 0;
-    // The daemon alone serves streams; what is below it runs for one of them.
+    // Only a daemon serves streams; a process below it works for one of them.
     if watch.class == WatchClass::Daemon as u8 {
         let (key, actor) = go::actor(tgid, watch);
         record.actor = actor;
@@ -71,15 +71,15 @@ pub fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
 fn try_exec() -> Option<()> {
     let watch = watched(current_tgid())?;
     let task = Task::current();
-    // A new image: what was known of the old one's runtime is void.
+    // A new image invalidates everything known of the old one's runtime.
     watch.go = Watch::GO_UNKNOWN;
     watch.misses = 0;
     watch.goid_offset = 0;
     watch.parent_goid_offset = 0;
-    // Every container has a mount namespace of its own, whatever else it shares with the host: the first execve in
-    // another one than the daemon's is the container's process.
-    if watch.class == WatchClass::Below as u8 && watch.mntns != 0 && task.mntns() != watch.mntns {
-        watch.class = WatchClass::Contained as u8;
+    // Every container has its own mount namespace, even if it shares all else with the host. So the first execve in a
+    // namespace other than the daemon's is that of the container's process.
+    if watch.class == WatchClass::RuntimeChild as u8 && watch.mntns != 0 && task.mntns() != watch.mntns {
+        watch.class = WatchClass::InContainer as u8;
     }
     describe(Kind::Exec, about_current(), task, watch.class);
     Some(())
@@ -96,13 +96,13 @@ pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
 fn try_exit() -> Option<()> {
     let tgid = current_tgid();
     let quota = watched(tgid)?.quota;
-    // A thread that is killed inside a call never leaves it.
+    // A thread killed inside a call never leaves it: remove its pending calls.
     let thread = current_pid_tgid();
     let _gone = CONNECTING.remove(thread);
     let _gone = SPLICING.remove(thread);
     let status = Task::current().group_exit()?;
     let entry = reserve::<Exit>(Kind::Exit, about_current());
-    // Also where the record did not fit: the pid may soon be somebody else's.
+    // Remove the entry even if the record was lost: the pid may soon be reused.
     if WATCHED.remove(tgid).is_ok() {
         give_back(quota);
     }

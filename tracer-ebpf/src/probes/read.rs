@@ -1,4 +1,4 @@
-//! read(2) of a daemon's goroutines, while it is asked for: every read(2) of the host pays for it.
+//! read(2) of a daemon's goroutines. Attached only on demand: every read(2) of the host pays for it.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use tracer_common::WatchClass;
@@ -10,7 +10,7 @@ use crate::{
     watch::watched_endpoint,
 };
 
-/// kernel: fs/read_write.c:read(unsigned int fd, char *buf, size_t count). What Go's os.File.Read calls.
+/// kernel: fs/read_write.c:read(unsigned int fd, char *buf, size_t count). Called by Go's os.File.Read.
 #[tracepoint(category = "syscalls", name = "sys_enter_read")]
 pub fn sys_enter_read(ctx: TracePointContext) -> u32 {
     let _none = try_read(&ctx);
@@ -26,8 +26,8 @@ fn try_read(ctx: &TracePointContext) -> Option<()> {
     let fd = word!(ctx, argument(0))? as u32;
     let (key, actor) = go::actor(tgid, watch);
     match fifo_of(fd) {
-        // Without its id a goroutine is not told from the next one that has its `g`.
-        Some((device, inode)) if actor.goid != 0 => reads::note(&key, &actor, device, inode),
+        // Without its id, a goroutine cannot be distinguished from the next one with its `g`.
+        Some((device, inode)) if actor.goid != 0 => reads::store(&key, &actor, device, inode),
         _ => reads::forget(&key),
     }
     Some(())

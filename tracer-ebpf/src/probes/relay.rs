@@ -1,10 +1,10 @@
-//! Send and receive of any family. Linux ≥ 6.3; splice(2) goes around both (`splice.rs`).
+//! Send and receive of any family. Linux ≥ 6.3; splice(2) bypasses both (`splice.rs`).
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
-    joins::{ended, is_joinable, make_cookie, received, sent},
     kernel::sock::Sock,
+    pairing::{ended, is_paired_family, make_cookie, received, sent},
     watch::watched_endpoint,
 };
 
@@ -20,7 +20,7 @@ pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
     }
     if let Some((tgid, watch)) = watched_endpoint() {
         let sock = Sock(ctx.arg::<u64>(0));
-        if is_joinable(sock) {
+        if is_paired_family(sock) {
             let cookie = make_cookie(sock);
             if got == 0 { ended(tgid, watch, cookie) } else { received(tgid, watch, sock, cookie) }
         }
@@ -36,7 +36,7 @@ pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
     }
     if let Some((tgid, watch)) = watched_endpoint() {
         let sock = Sock(ctx.arg::<u64>(0));
-        if is_joinable(sock) {
+        if is_paired_family(sock) {
             sent(tgid, watch, sock, make_cookie(sock), false);
         }
     }

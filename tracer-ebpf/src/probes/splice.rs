@@ -1,14 +1,14 @@
-//! splice(2): how Go's io.Copy moves bytes between plain TCP connections. The socket is its input in one call, its output
-//! in the next, with a pipe in between.
+//! splice(2), with which Go's io.Copy moves bytes between plain TCP connections. The socket is the input of one call
+//! and the output of the next, with a pipe in between.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use tracer_common::Counter;
 
 use super::{SYSCALL_FIRST, argument, word};
 use crate::{
-    joins::{is_joinable, received, sent},
     kernel::{file::socket_of, sock::Sock, task::current_pid_tgid},
     maps::{SPLICING, Splicing, count},
+    pairing::{is_paired_family, received, sent},
     watch::watched_endpoint,
 };
 
@@ -25,8 +25,8 @@ fn try_enter(ctx: &TracePointContext) -> Option<()> {
     let from = word!(ctx, argument(0)).and_then(|fd| socket_of(fd as u32)).map_or(0, |sock| sock.0);
     let to = word!(ctx, argument(2)).and_then(|fd| socket_of(fd as u32)).map_or(0, |sock| sock.0);
     if from != 0 || to != 0 {
-        let under_way = Splicing { from, from_cookie: Sock(from).cookie(), to, to_cookie: Sock(to).cookie() };
-        if SPLICING.insert(current_pid_tgid(), under_way, 0).is_err() {
+        let splicing = Splicing { from, from_cookie: Sock(from).cookie(), to, to_cookie: Sock(to).cookie() };
+        if SPLICING.insert(current_pid_tgid(), splicing, 0).is_err() {
             count(Counter::SyscallsFull);
         }
     }
@@ -45,20 +45,21 @@ fn try_exit(ctx: &TracePointContext) -> Option<()> {
     let (tgid, watch) = watched_endpoint()?;
     let key = current_pid_tgid();
     // SAFETY: four words, written by this thread.
-    let under_way = *unsafe { SPLICING.get(key) }?;
+    let splicing = *unsafe { SPLICING.get(key) }?;
     let _gone = SPLICING.remove(key);
     if (word!(ctx, SYSCALL_FIRST)? as i64) <= 0 {
         return None;
     }
-    // No helper may make a cookie here; every TCP socket got one when its connection stood (`tcp.rs`), older ones when
-    // sock_diag listed them at the start.
-    let (from, to) = (Sock(under_way.from), Sock(under_way.to));
-    let is_same = |sock: Sock, cookie: u64| sock.0 != 0 && cookie != 0 && sock.cookie() == cookie && is_joinable(sock);
-    if is_same(from, under_way.from_cookie) {
-        received(tgid, watch, from, under_way.from_cookie);
+    // No helper may make a cookie here. Every TCP socket got one when its connection was established (`tcp.rs`);
+    // sockets older than the tracer got one when sock_diag listed them at the start.
+    let (from, to) = (Sock(splicing.from), Sock(splicing.to));
+    let is_same =
+        |sock: Sock, cookie: u64| sock.0 != 0 && cookie != 0 && sock.cookie() == cookie && is_paired_family(sock);
+    if is_same(from, splicing.from_cookie) {
+        received(tgid, watch, from, splicing.from_cookie);
     }
-    if is_same(to, under_way.to_cookie) {
-        sent(tgid, watch, to, under_way.to_cookie, true);
+    if is_same(to, splicing.to_cookie) {
+        sent(tgid, watch, to, splicing.to_cookie, true);
     }
     Some(())
 }

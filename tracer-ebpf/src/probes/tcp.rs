@@ -13,9 +13,9 @@ use tracer_common::{
 use super::{SYSCALL_FIRST, word};
 use crate::{
     emit::{About, reserve},
-    joins::{last_received, make_cookie},
     kernel::{file::socket_of, go, sock::Sock, task::about_current, unix},
     maps::{TRACKED, count},
+    pairing::{last_received, make_cookie},
     watch::{enrol, is_path_port, watched_endpoint},
 };
 
@@ -35,7 +35,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         (_, LISTEN) => listening(&ctx, sock),
         (_, SYN_SENT) => connecting(&ctx, sock),
         (SYN_SENT, ESTABLISHED) => connected(sock),
-        // Two that called connect(2) at the same time meet so; of an accepted end nothing is known yet. Its cookie is made
+        // A simultaneous open, if both ends called connect(2); an accepted end has no entry yet. Make the cookie
         // here, in softirq, so that accept(2) and splice(2), which cannot make one, find it.
         (SYN_RECV, ESTABLISHED) => connected(sock),
         (_, CLOSE) => closed(sock),
@@ -44,7 +44,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// In the process that called listen(2).
+/// Runs in the process that called listen(2).
 #[inline(always)]
 fn listening<C: EbpfContext>(ctx: &C, sock: Sock) -> Option<()> {
     if !sock.is_tcp() {
@@ -63,8 +63,8 @@ fn listening<C: EbpfContext>(ctx: &C, sock: Sock) -> Option<()> {
     Some(())
 }
 
-/// In the process that called connect(2). The local port is not chosen yet (net/ipv4/tcp_ipv4.c:tcp_v4_connect), so what
-/// is known of the caller waits in `TRACKED` until the connection stands.
+/// Runs in the process that called connect(2). The local port is not chosen yet (net/ipv4/tcp_ipv4.c:tcp_v4_connect),
+/// so `TRACKED` keeps the caller until the connection is established.
 #[inline(always)]
 fn connecting<C: EbpfContext>(ctx: &C, sock: Sock) -> Option<()> {
     if !sock.is_tcp() {
@@ -91,7 +91,7 @@ fn connecting<C: EbpfContext>(ctx: &C, sock: Sock) -> Option<()> {
     None
 }
 
-/// Remembers a socket until it closes. Where the map is full the end of the connection is not reported.
+/// Stores a socket until it closes. With a full map, the end of the connection is not reported.
 #[inline(always)]
 fn track(cookie: u64, tracked: &Tracked) {
     if TRACKED.insert(cookie, tracked, 0).is_err() {
@@ -99,7 +99,7 @@ fn track(cookie: u64, tracked: &Tracked) {
     }
 }
 
-/// The *dial* rule: what this actor received from last is what it dials for.
+/// The *dial* rule: an actor dials on behalf of the connection on which it received last.
 #[inline(always)]
 pub fn inbound(key: &LastKey, actor: &Actor, cookie: &mut u64, inode: &mut u64) {
     if let Some((sock, name)) = last_received(key, actor) {
@@ -108,7 +108,7 @@ pub fn inbound(key: &LastKey, actor: &Actor, cookie: &mut u64, inode: &mut u64) 
     }
 }
 
-/// In any context: the SYN-ACK arrived.
+/// Runs in any context: the SYN-ACK arrived.
 #[inline(always)]
 fn connected(sock: Sock) -> Option<()> {
     let cookie = make_cookie(sock);
@@ -120,7 +120,7 @@ fn connected(sock: Sock) -> Option<()> {
     let record = unsafe { &mut *entry.as_mut_ptr() };
     record.actor = tracked.actor;
     sock.describe(cookie, ROLE_CONNECTED, &mut record.socket);
-    // The hook runs before the new state is stored: to `describe` the socket still has none to read.
+    // The hook runs before the kernel stores the new state, so `describe` still skips the sequence numbers.
     sock.describe_isn(&mut record.socket);
     record.inbound_cookie = tracked.inbound_cookie;
     record.inbound_inode = tracked.inbound_inode;
@@ -128,11 +128,11 @@ fn connected(sock: Sock) -> Option<()> {
     Some(())
 }
 
-/// In any context: the connection is over at this end.
+/// Runs in any context: the connection is over at this end.
 #[inline(always)]
 fn closed(sock: Sock) -> Option<()> {
     let cookie = sock.cookie();
-    // One without was never on the path: all that come onto it are given one.
+    // A socket without a cookie was never on the path: every socket of the path gets one.
     if cookie == 0 {
         return None;
     }
@@ -198,8 +198,8 @@ fn accepted_tcp(tgid: u32, sock: Sock) -> Option<()> {
         role: u32::from(ROLE_ACCEPTED),
         reserved: 0,
     };
-    // None where it is older than the probes, or came with a fast open: it has its inode then, and its close is told only if
-    // user space finds it (`Probes::track`).
+    // The cookie is 0 if the connection is older than the probes or came with a fast open. The socket has its inode
+    // by now, and its close is reported only if user space finds it (`Probes::track`).
     if cookie != 0 {
         track(cookie, &tracked);
     }
@@ -208,7 +208,7 @@ fn accepted_tcp(tgid: u32, sock: Sock) -> Option<()> {
     let record = unsafe { &mut *entry.as_mut_ptr() };
     sock.describe(cookie, ROLE_ACCEPTED, &mut record.socket);
     entry.submit(0);
-    // A connection may be reset before it is accepted: no change of state follows that would remove the entry.
+    // A connection may be reset before it is accepted: no later change of state would remove the entry.
     if sock.state() == CLOSE as u8 { closed(sock) } else { Some(()) }
 }
 

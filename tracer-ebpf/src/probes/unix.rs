@@ -1,4 +1,4 @@
-//! connect(2) to unix sockets. TCP's connects are seen by their state (`tcp.rs`).
+//! connect(2) to unix sockets. For TCP, `tcp.rs` handles connects by their changes of state.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use tracer_common::{Counter, FAMILY_UNIX, Kind, UnixConnected};

@@ -47,8 +47,8 @@ impl From<WatchClass> for WatchAs {
         match class {
             WatchClass::Endpoint => Self::Endpoint,
             WatchClass::Daemon => Self::Daemon,
-            WatchClass::Below => Self::Below,
-            WatchClass::Contained => Self::Contained,
+            WatchClass::RuntimeChild => Self::Below,
+            WatchClass::InContainer => Self::Contained,
         }
     }
 }
