@@ -374,7 +374,7 @@ mod user {
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::Tracked {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for crate::LastKey {}
+    unsafe impl aya::Pod for crate::ActorKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::Reading {}
     // SAFETY: as above.

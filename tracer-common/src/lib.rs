@@ -20,11 +20,10 @@ pub use header::{ABI, Header, Kind, Record};
 pub use open::{OpenFile, OpenKind, OpenUnix};
 pub use process::{ARGV_BYTES, Exit, Fork, Process};
 pub use relay::{
-    Actor, FIFO_PATH_BYTES, Fifo, FifoPairKey, FifoRelayed, HOW_SPLICE, HOW_THREAD, PairKey, Reading, Relayed,
-    TouchKey, Touched,
+    Actor, FIFO_PATH_BYTES, Fifo, FifoPairKey, FifoRelayed, HOW_SPLICE, PairKey, Reading, Relayed, TouchKey, Touched,
 };
 pub use sock::{
-    Accepted, Closed, Connected, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Last, LastKey, Listening, ROLE_ACCEPTED,
+    Accepted, ActorKey, Closed, Connected, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Last, Listening, ROLE_ACCEPTED,
     ROLE_CONNECTED, ROLE_LISTENING, ROLE_UNKNOWN, Socket, Tracked,
 };
 pub use text::Text;

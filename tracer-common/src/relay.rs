@@ -7,8 +7,6 @@ pub const FIFO_PATH_BYTES: usize = 384;
 
 /// Bit of [`Relayed::how`]: splice(2) moved the bytes.
 pub const HOW_SPLICE: u32 = 1;
-/// Bit of [`Relayed::how`] and [`Actor`] use: the process is not known to be Go, so the actor is a thread.
-pub const HOW_THREAD: u32 = 2;
 
 /// The goroutine or thread that acted.
 #[repr(C)]
@@ -63,10 +61,10 @@ pub struct Relayed {
     pub from: Socket,
     /// The socket sent to.
     pub to: Socket,
-    /// How often this direction was seen, with this record.
-    pub sightings: u32,
     /// `HOW_*` bits.
     pub how: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 record!(Relayed = size_of::<Header>() + size_of::<Actor>() + 2 * size_of::<Socket>() + 8);
 
@@ -116,7 +114,7 @@ pub struct Touched {
 }
 record!(Touched = size_of::<Header>() + size_of::<Actor>() + size_of::<Socket>());
 
-/// The FIFO that a goroutine reads, by [`crate::LastKey`].
+/// The FIFO that a goroutine reads, by [`crate::ActorKey`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {

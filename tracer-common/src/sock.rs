@@ -129,17 +129,17 @@ record!(Listening = size_of::<Header>() + size_of::<Socket>());
 /// Key of the maps by actor: the last receive, and the FIFO being read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct LastKey {
-    /// Address of the goroutine's `g`. In a process that is not Go, [`LastKey::THREAD`] with the thread id.
+pub struct ActorKey {
+    /// Address of the goroutine's `g`. In a process that is not Go, [`ActorKey::THREAD`] with the thread id.
     pub actor: u64,
     /// The process.
     pub tgid: u32,
     /// Zero.
     pub reserved: u32,
 }
-const _: () = assert!(size_of::<LastKey>() == 16);
+const _: () = assert!(size_of::<ActorKey>() == 16);
 
-impl LastKey {
+impl ActorKey {
     /// Marks a thread: no user address has this bit.
     pub const THREAD: u64 = 1 << 63;
 }

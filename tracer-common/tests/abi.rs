@@ -8,9 +8,9 @@ use std::path::Path;
 use std::{env, fs};
 
 use tracer_common::{
-    ABI, Accepted, Actor, Closed, Config, Connected, Counter, Exit, Fifo, FifoPairKey, FifoRelayed, Fork, Header, Kind,
-    Last, LastKey, Listening, Offsets, OpenFile, OpenKind, OpenUnix, PairKey, Process, Reading, Relayed, Socket, Text,
-    TouchKey, Touched, Tracked, UnixAccepted, UnixConnected, Watch,
+    ABI, Accepted, Actor, ActorKey, Closed, Config, Connected, Counter, Exit, Fifo, FifoPairKey, FifoRelayed, Fork,
+    Header, Kind, Last, Listening, Offsets, OpenFile, OpenKind, OpenUnix, PairKey, Process, Reading, Relayed, Socket,
+    Text, TouchKey, Touched, Tracked, UnixAccepted, UnixConnected, Watch,
 };
 
 /// Name of a field's type, without its path.
@@ -44,6 +44,7 @@ macro_rules! layouts {
 layouts! {
     Accepted { header, socket }
     Actor { g, goid, parent_goid }
+    ActorKey { actor, tgid, reserved }
     Closed { header, cookie, inode, bytes_received, bytes_acked }
     Config { netns, own_tgid, g_register, stack_register, watch_quota, watch_shared }
     Connected { header, actor, socket, inbound_cookie, inbound_inode }
@@ -54,14 +55,13 @@ layouts! {
     Fork { header, child_tgid, reserved, child_start_ns, actor, inbound_cookie, inbound_inode }
     Header { kind, abi, cpu, seq, at_ns, tgid, tid, start_ns }
     Last { sk, cookie, goid }
-    LastKey { actor, tgid, reserved }
     Listening { header, socket }
     OpenFile { start_ns, inode, tgid, fd, kind, device, netns, reserved }
     OpenUnix { cookie, peer_inode, netns, state, path }
     PairKey { from, to }
     Process { header, parent_start_ns, cgroup_id, parent_tgid, uid, login_uid, netns, mntns, class, comm, argv }
     Reading { goid, inode, device, reserved }
-    Relayed { header, actor, from, to, sightings, how }
+    Relayed { header, actor, from, to, how, reserved }
     Socket { cookie, inode, local, remote, netns, family, local_port, remote_port, state, role, isn_known, isn_own, isn_peer }
     Text<8> { len, truncated, bytes }
     TouchKey { parent_goid, cookie, tgid, reserved }

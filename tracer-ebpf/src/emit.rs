@@ -16,6 +16,28 @@ pub struct About {
     pub start_ns: u64,
 }
 
+/// Sends a record: `send!(KIND, ABOUT, |record: &mut TYPE| { … })`. The header is written here; the block writes all
+/// other fields. Evaluates to `None` if the ring buffer is full; the loss is counted.
+///
+/// A macro, because the compiler does not inline closures into every probe: a call takes stack, and a probe has only 512
+/// bytes of it.
+macro_rules! send {
+    ($kind:expr, $about:expr, |$record:ident: &mut $type:ty| $fill:block) => {
+        match crate::emit::reserve::<$type>($kind, $about) {
+            Some(mut entry) => {
+                // SAFETY: the reservation holds a whole record, of which every bit pattern is valid, and no other program
+                // writes it before it is submitted.
+                let $record = unsafe { &mut *entry.as_mut_ptr() };
+                $fill
+                entry.submit(0);
+                Some(())
+            }
+            None => None,
+        }
+    };
+}
+pub(crate) use send;
+
 /// Reserves a record and writes its header. Returns `None` if the ring buffer is full; the loss is counted. The
 /// caller must submit the record.
 #[inline(always)]

@@ -8,7 +8,9 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use tracer_common::{Config, Counter, FifoPairKey, Last, LastKey, Offsets, PairKey, Reading, TouchKey, Tracked, Watch};
+use tracer_common::{
+    ActorKey, Config, Counter, FifoPairKey, Last, Offsets, PairKey, Reading, TouchKey, Tracked, Watch,
+};
 
 /// Records for the tracer. A session has 40 to 70 records in its life; the largest (argv) has 1.2 KiB. 4 MiB hold a
 /// burst of a hundred starting sessions while the tracer does not run for a second. The loader may set another size.
@@ -32,7 +34,7 @@ pub static PORTS: HashMap<u32, u32> = HashMap::with_max_entries(64, 0);
 /// The last receive of each actor. Measured: an API server has about 1,200 `g` structs at 1,100 sessions, and
 /// thousands of sessions need only a few entries each. The loader removes entries of processes that have exited.
 #[map]
-pub static LAST: HashMap<LastKey, Last> = HashMap::with_max_entries(65_536, 0);
+pub static LAST: HashMap<ActorKey, Last> = HashMap::with_max_entries(65_536, 0);
 
 /// TCP sockets on the path, by cookie: seven ends per session. An entry ends when its socket closes. Socket storage
 /// (BPF_MAP_TYPE_SK_STORAGE) would have no capacity, but system call tracepoints, which handle accept(2), splice(2)
@@ -51,7 +53,7 @@ pub static TOUCHED: LruHashMap<TouchKey, u64> = LruHashMap::with_max_entries(32_
 
 /// The FIFO that a goroutine of a daemon reads, while reads are watched: three per session.
 #[map]
-pub static READING: HashMap<LastKey, Reading> = HashMap::with_max_entries(8_192, 0);
+pub static READING: HashMap<ActorKey, Reading> = HashMap::with_max_entries(8_192, 0);
 
 /// Pairs of FIFO and socket already reported. The value is unused.
 #[map]

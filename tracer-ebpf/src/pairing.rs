@@ -7,12 +7,12 @@
 
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use tracer_common::{
-    Actor, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, HOW_SPLICE, HOW_THREAD, Kind, Last, LastKey, PairKey,
-    ROLE_UNKNOWN, Relayed, TouchKey, Touched, Watch,
+    Actor, ActorKey, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, HOW_SPLICE, Kind, Last, PairKey, ROLE_UNKNOWN,
+    Relayed, TouchKey, Touched, Watch,
 };
 
 use crate::{
-    emit::reserve,
+    emit::send,
     kernel::{
         go,
         sock::Sock,
@@ -71,7 +71,7 @@ pub fn ended(tgid: u32, watch: &mut Watch, cookie: u64) {
 
 /// The socket on which this actor received last, if the socket is still open and the goroutine is the same.
 #[inline(always)]
-pub fn last_received(key: &LastKey, actor: &Actor) -> Option<(Sock, u64)> {
+pub fn last_received(key: &ActorKey, actor: &Actor) -> Option<(Sock, u64)> {
     // SAFETY: copied at once; the comparison of cookies below detects a torn read.
     let last = unsafe { LAST.get(key) }?;
     let (sock, cookie, goid) = (Sock(last.sk), last.cookie, last.goid);
@@ -102,9 +102,7 @@ pub fn sent(tgid: u32, watch: &mut Watch, sock: Sock, cookie: u64, splice: bool)
         return;
     }
     let pair = PairKey { from: from_cookie, to: cookie };
-    if let Some(sightings) = PAIRS.get_ptr_mut(pair) {
-        // SAFETY: a word in a map value; a lost increment does no harm.
-        unsafe { *sightings = (*sightings).saturating_add(1) };
+    if PAIRS.get_ptr(pair).is_some() {
         return;
     }
     let reported = report(&actor, from, from_cookie, sock, cookie, splice);
@@ -116,19 +114,17 @@ pub fn sent(tgid: u32, watch: &mut Watch, sock: Sock, cookie: u64, splice: bool)
 
 #[inline(always)]
 fn report(actor: &Actor, from: Sock, from_cookie: u64, to: Sock, to_cookie: u64, splice: bool) -> bool {
-    let Some(mut entry) = reserve::<Relayed>(Kind::Relayed, about_current()) else { return false };
-    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    record.actor = *actor;
-    from.describe(from_cookie, role_of(from_cookie), &mut record.from);
-    to.describe(to_cookie, role_of(to_cookie), &mut record.to);
-    record.sightings = 1;
-    // kernel: fs/splice.c:splice_to_socket sends by sendmsg (since 6.5), whose tracepoint fires before the call ends.
-    // SAFETY: one word is read, written by this thread.
-    let splice = splice || unsafe { SPLICING.get(current_pid_tgid()) }.is_some_and(|call| call.to == to.0);
-    record.how = if splice { HOW_SPLICE } else { 0 } | if actor.g == 0 { HOW_THREAD } else { 0 };
-    entry.submit(0);
-    true
+    send!(Kind::Relayed, about_current(), |record: &mut Relayed| {
+        record.actor = *actor;
+        from.describe(from_cookie, role_of(from_cookie), &mut record.from);
+        to.describe(to_cookie, role_of(to_cookie), &mut record.to);
+        // kernel: fs/splice.c:splice_to_socket sends by sendmsg (since 6.5), whose tracepoint fires before the call ends.
+        // SAFETY: one word is read, written by this thread.
+        let splice = splice || unsafe { SPLICING.get(current_pid_tgid()) }.is_some_and(|call| call.to == to.0);
+        record.how = if splice { HOW_SPLICE } else { 0 };
+        record.reserved = 0;
+    })
+    .is_some()
 }
 
 /// Handles bytes that the running actor moved on `sock`: reports the first two goroutines of each creator. In a
@@ -164,11 +160,9 @@ fn touched(tgid: u32, actor: &Actor, sock: Sock, cookie: u64) {
 
 #[inline(always)]
 fn report_touched(actor: &Actor, sock: Sock, cookie: u64) -> bool {
-    let Some(mut entry) = reserve::<Touched>(Kind::Touched, about_current()) else { return false };
-    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    record.actor = *actor;
-    sock.describe(cookie, role_of(cookie), &mut record.socket);
-    entry.submit(0);
-    true
+    send!(Kind::Touched, about_current(), |record: &mut Touched| {
+        record.actor = *actor;
+        sock.describe(cookie, role_of(cookie), &mut record.socket);
+    })
+    .is_some()
 }

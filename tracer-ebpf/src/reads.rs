@@ -4,10 +4,10 @@
 //! returns. Any other read, and any receive, by the same goroutine discards the entry, so that a read long ago is
 //! never paired. Threads are no actors here: nothing shows that a thread still works for the same stream.
 
-use tracer_common::{Actor, Counter, FifoPairKey, FifoRelayed, Kind, LastKey, Reading};
+use tracer_common::{Actor, ActorKey, Counter, FifoPairKey, FifoRelayed, Kind, Reading};
 
 use crate::{
-    emit::reserve,
+    emit::send,
     kernel::{sock::Sock, task::about_current},
     maps::{FIFO_PAIRS, READING, READS_WATCHED, count},
     pairing::role_of,
@@ -21,7 +21,7 @@ fn are_watched() -> bool {
 
 /// Stores the FIFO that this goroutine reads from now on.
 #[inline(always)]
-pub fn store(key: &LastKey, actor: &Actor, device: u32, inode: u64) {
+pub fn store(key: &ActorKey, actor: &Actor, device: u32, inode: u64) {
     let reading = Reading { goid: actor.goid, inode, device, reserved: 0 };
     match READING.get_ptr_mut(key) {
         // SAFETY: the entry belongs to the running goroutine: nothing else writes it.
@@ -35,7 +35,7 @@ pub fn store(key: &LastKey, actor: &Actor, device: u32, inode: u64) {
 
 /// Discards the entry after a receive or another read.
 #[inline(always)]
-pub fn forget(key: &LastKey) {
+pub fn forget(key: &ActorKey) {
     // Look up before the removal: a lookup takes no lock.
     if are_watched() && READING.get_ptr(key).is_some() {
         let _gone = READING.remove(key);
@@ -44,7 +44,7 @@ pub fn forget(key: &LastKey) {
 
 /// Handles a send to `sock`: reports the FIFO that this actor read last, once for each FIFO and socket.
 #[inline(always)]
-pub fn sent(key: &LastKey, actor: &Actor, sock: Sock, cookie: u64) {
+pub fn sent(key: &ActorKey, actor: &Actor, sock: Sock, cookie: u64) {
     if !are_watched() || actor.goid == 0 {
         return;
     }
@@ -65,14 +65,12 @@ pub fn sent(key: &LastKey, actor: &Actor, sock: Sock, cookie: u64) {
 
 #[inline(always)]
 fn report(actor: &Actor, reading: &Reading, sock: Sock, cookie: u64) -> bool {
-    let Some(mut entry) = reserve::<FifoRelayed>(Kind::FifoRelayed, about_current()) else { return false };
-    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    record.actor = *actor;
-    record.fifo_inode = reading.inode;
-    record.fifo_device = reading.device;
-    record.reserved = 0;
-    sock.describe(cookie, role_of(cookie), &mut record.to);
-    entry.submit(0);
-    true
+    send!(Kind::FifoRelayed, about_current(), |record: &mut FifoRelayed| {
+        record.actor = *actor;
+        record.fifo_inode = reading.inode;
+        record.fifo_device = reading.device;
+        record.reserved = 0;
+        sock.describe(cookie, role_of(cookie), &mut record.to);
+    })
+    .is_some()
 }

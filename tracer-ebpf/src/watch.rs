@@ -15,7 +15,7 @@ use aya_log_ebpf::warn;
 use tracer_common::{ARGV_BYTES, Counter, Kind, Process, Text, Watch, WatchClass};
 
 use crate::{
-    emit::{About, reserve},
+    emit::{About, send},
     kernel::task::{Task, about_current, current_tgid},
     maps::{CONFIG, PORTS, QUOTA, WATCHED, count},
 };
@@ -158,22 +158,20 @@ fn remove(quota: u32) {
 /// Reports a description of the running process.
 #[inline(never)]
 pub fn describe(kind: Kind, about: About, task: Task, class: u8) -> u32 {
-    let Some(mut entry) = reserve::<Process>(kind, about) else { return 0 };
-    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    let parent = task.parent();
-    record.parent_tgid = parent.and_then(Task::tgid).unwrap_or(0);
-    record.parent_start_ns = parent.map_or(0, Task::start_ns);
-    // SAFETY: no argument.
-    record.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
-    record.uid = task.uid();
-    record.login_uid = task.login_uid();
-    record.netns = task.netns();
-    record.mntns = task.mntns();
-    record.class = u32::from(class);
-    record.comm = bpf_get_current_comm().unwrap_or([0; 16]);
-    arguments(task, &mut record.argv);
-    entry.submit(0);
+    let _full = send!(kind, about, |record: &mut Process| {
+        let parent = task.parent();
+        record.parent_tgid = parent.and_then(Task::tgid).unwrap_or(0);
+        record.parent_start_ns = parent.map_or(0, Task::start_ns);
+        // SAFETY: no argument.
+        record.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+        record.uid = task.uid();
+        record.login_uid = task.login_uid();
+        record.netns = task.netns();
+        record.mntns = task.mntns();
+        record.class = u32::from(class);
+        record.comm = bpf_get_current_comm().unwrap_or([0; 16]);
+        arguments(task, &mut record.argv);
+    });
     0
 }
 

@@ -2,7 +2,7 @@
 //! the saved user registers name the goroutine (src/cmd/compile/abi-internal.md of Go).
 
 use aya_ebpf::helpers::{bpf_probe_read_user, generated::bpf_task_pt_regs};
-use tracer_common::{Actor, LastKey, Watch};
+use tracer_common::{Actor, ActorKey, Watch};
 
 use super::{
     read,
@@ -39,7 +39,7 @@ fn goroutine(task: Task) -> Option<u64> {
 
 /// The actor of the current call, and its key. Updates `watch.go`, the knowledge of whether the process is Go.
 #[inline(always)]
-pub fn actor(tgid: u32, watch: &mut Watch) -> (LastKey, Actor) {
+pub fn actor(tgid: u32, watch: &mut Watch) -> (ActorKey, Actor) {
     let mut actor = Actor::NONE;
     if watch.go != Watch::GO_NO {
         if let Some(g) = goroutine(Task::current()) {
@@ -54,8 +54,8 @@ pub fn actor(tgid: u32, watch: &mut Watch) -> (LastKey, Actor) {
             }
         }
     }
-    let id = if actor.g != 0 { actor.g } else { LastKey::THREAD | (current_pid_tgid() & 0xffff_ffff) };
-    (LastKey { actor: id, tgid, reserved: 0 }, actor)
+    let id = if actor.g != 0 { actor.g } else { ActorKey::THREAD | (current_pid_tgid() & 0xffff_ffff) };
+    (ActorKey { actor: id, tgid, reserved: 0 }, actor)
 }
 
 /// A word of the runtime's `g`; 0 if the offset is unknown for this Go version.

@@ -9,7 +9,7 @@ use tracer_common::{FIFO_PATH_BYTES, Fifo, Kind, WatchClass};
 
 use super::{argument, word};
 use crate::{
-    emit::reserve,
+    emit::send,
     kernel::{go, task::about_current},
     pairing::{last_received, role_of},
     watch::watched_endpoint,
@@ -43,25 +43,22 @@ fn try_mknod(ctx: &TracePointContext, filename: usize) -> Option<()> {
     }
     let path = word!(ctx, filename)?;
     let (key, actor) = go::actor(tgid, watch);
-    let mut entry = reserve::<Fifo>(Kind::Fifo, about_current())?;
-    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    record.actor = actor;
-    // SAFETY: a socket of zeros means none; every field is a number.
-    record.inbound = unsafe { core::mem::zeroed() };
-    if let Some((sock, cookie)) = last_received(&key, &actor) {
-        sock.describe(cookie, role_of(cookie), &mut record.inbound);
-    }
-    // SAFETY: the size is the buffer's; the helper checks the source and ends with NUL.
-    let len = unsafe {
-        bpf_probe_read_user_str(record.path.bytes.as_mut_ptr().cast(), FIFO_PATH_BYTES as u32, path as *const _)
-    };
-    record.path.len = if len > 0 { (len - 1) as u32 } else { 0 };
-    // A path that fits to the byte and a longer path that was cut have the same length: read the next byte.
-    let last = (path + FIFO_PATH_BYTES as u64 - 1) as *const u8;
-    // SAFETY: the helper checks the address.
-    let more = len as usize == FIFO_PATH_BYTES && unsafe { bpf_probe_read_user(last) } != Ok(0);
-    record.path.truncated = u32::from(more);
-    entry.submit(0);
-    Some(())
+    send!(Kind::Fifo, about_current(), |record: &mut Fifo| {
+        record.actor = actor;
+        // SAFETY: a socket of zeros means none; every field is a number.
+        record.inbound = unsafe { core::mem::zeroed() };
+        if let Some((sock, cookie)) = last_received(&key, &actor) {
+            sock.describe(cookie, role_of(cookie), &mut record.inbound);
+        }
+        // SAFETY: the size is the buffer's; the helper checks the source and ends with NUL.
+        let len = unsafe {
+            bpf_probe_read_user_str(record.path.bytes.as_mut_ptr().cast(), FIFO_PATH_BYTES as u32, path as *const _)
+        };
+        record.path.len = if len > 0 { (len - 1) as u32 } else { 0 };
+        // A path that fits to the byte and a longer path that was cut have the same length: read the next byte.
+        let last = (path + FIFO_PATH_BYTES as u64 - 1) as *const u8;
+        // SAFETY: the helper checks the address.
+        let more = len as usize == FIFO_PATH_BYTES && unsafe { bpf_probe_read_user(last) } != Ok(0);
+        record.path.truncated = u32::from(more);
+    })
 }

@@ -5,7 +5,7 @@ use tracer_common::{Actor, Counter, Exit, Fork, Kind, Watch, WatchClass};
 
 use super::tcp::inbound;
 use crate::{
-    emit::reserve,
+    emit::send,
     kernel::{
         go,
         task::{Task, about_current, current_pid_tgid, current_tgid},
@@ -41,23 +41,20 @@ fn try_fork(child: Task) -> Option<()> {
     if WATCHED.insert(child_tgid, child_watch, 0).is_err() {
         count(Counter::WatchFull);
     }
-    let mut entry = reserve::<Fork>(Kind::Fork, about_current())?;
-    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    record.child_tgid = child_tgid;
-    record.reserved = 0;
-    record.child_start_ns = child_watch.start_ns;
-    record.actor = Actor::NONE;
-    record.inbound_cookie = 0;
-    record.inbound_inode = 0;
-    // Only a daemon serves streams; a process below it works for one of them.
-    if watch.class == WatchClass::Daemon as u8 {
-        let (key, actor) = go::actor(tgid, watch);
-        record.actor = actor;
-        inbound(&key, &actor, &mut record.inbound_cookie, &mut record.inbound_inode);
-    }
-    entry.submit(0);
-    Some(())
+    send!(Kind::Fork, about_current(), |record: &mut Fork| {
+        record.child_tgid = child_tgid;
+        record.reserved = 0;
+        record.child_start_ns = child_watch.start_ns;
+        record.actor = Actor::NONE;
+        record.inbound_cookie = 0;
+        record.inbound_inode = 0;
+        // Only a daemon serves streams; a process below it works for one of them.
+        if watch.class == WatchClass::Daemon as u8 {
+            let (key, actor) = go::actor(tgid, watch);
+            record.actor = actor;
+            inbound(&key, &actor, &mut record.inbound_cookie, &mut record.inbound_inode);
+        }
+    })
 }
 
 /// kernel: include/trace/events/sched.h:sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
@@ -101,16 +98,12 @@ fn try_exit() -> Option<()> {
     let _gone = CONNECTING.remove(thread);
     let _gone = SPLICING.remove(thread);
     let status = Task::current().group_exit()?;
-    let entry = reserve::<Exit>(Kind::Exit, about_current());
-    // Remove the entry even if the record was lost: the pid may soon be reused.
+    // Remove the entry even if the record is lost: the pid may soon be reused.
     if WATCHED.remove(tgid).is_ok() {
         give_back(quota);
     }
-    let mut entry = entry?;
-    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    record.status = status;
-    record.reserved = 0;
-    entry.submit(0);
-    Some(())
+    send!(Kind::Exit, about_current(), |record: &mut Exit| {
+        record.status = status;
+        record.reserved = 0;
+    })
 }

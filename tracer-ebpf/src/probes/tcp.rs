@@ -6,13 +6,13 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, TracePointContext},
 };
 use tracer_common::{
-    Accepted, Actor, Closed, Connected, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Kind, LastKey, Listening,
+    Accepted, Actor, ActorKey, Closed, Connected, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Kind, Listening,
     ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, Tracked, UnixAccepted,
 };
 
 use super::{SYSCALL_FIRST, word};
 use crate::{
-    emit::{About, reserve},
+    emit::{About, send},
     kernel::{file::socket_of, go, sock::Sock, task::about_current, unix},
     maps::{TRACKED, count},
     pairing::{last_received, make_cookie},
@@ -55,12 +55,9 @@ fn listening<C: EbpfContext>(ctx: &C, sock: Sock) -> Option<()> {
     }
     watched_endpoint()?;
     let cookie = make_cookie(sock);
-    let mut entry = reserve::<Listening>(Kind::Listening, about_current())?;
-    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    sock.describe(cookie, ROLE_LISTENING, &mut record.socket);
-    entry.submit(0);
-    Some(())
+    send!(Kind::Listening, about_current(), |record: &mut Listening| {
+        sock.describe(cookie, ROLE_LISTENING, &mut record.socket);
+    })
 }
 
 /// Runs in the process that called connect(2). The local port is not chosen yet (net/ipv4/tcp_ipv4.c:tcp_v4_connect),
@@ -101,7 +98,7 @@ fn track(cookie: u64, tracked: &Tracked) {
 
 /// The *dial* rule: an actor dials on behalf of the connection on which it received last.
 #[inline(always)]
-pub fn inbound(key: &LastKey, actor: &Actor, cookie: &mut u64, inode: &mut u64) {
+pub fn inbound(key: &ActorKey, actor: &Actor, cookie: &mut u64, inode: &mut u64) {
     if let Some((sock, name)) = last_received(key, actor) {
         *cookie = name;
         *inode = sock.inode();
@@ -115,17 +112,14 @@ fn connected(sock: Sock) -> Option<()> {
     // SAFETY: copied field by field into the record; the entry is not changed after `connecting`.
     let tracked = unsafe { TRACKED.get(cookie) }?;
     let about = About { tgid: tracked.tgid, tid: tracked.tid, start_ns: tracked.start_ns };
-    let mut entry = reserve::<Connected>(Kind::Connected, about)?;
-    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    record.actor = tracked.actor;
-    sock.describe(cookie, ROLE_CONNECTED, &mut record.socket);
-    // The hook runs before the kernel stores the new state, so `describe` still skips the sequence numbers.
-    sock.describe_isn(&mut record.socket);
-    record.inbound_cookie = tracked.inbound_cookie;
-    record.inbound_inode = tracked.inbound_inode;
-    entry.submit(0);
-    Some(())
+    send!(Kind::Connected, about, |record: &mut Connected| {
+        record.actor = tracked.actor;
+        sock.describe(cookie, ROLE_CONNECTED, &mut record.socket);
+        // The hook runs before the kernel stores the new state, so `describe` still skips the sequence numbers.
+        sock.describe_isn(&mut record.socket);
+        record.inbound_cookie = tracked.inbound_cookie;
+        record.inbound_inode = tracked.inbound_inode;
+    })
 }
 
 /// Runs in any context: the connection is over at this end.
@@ -139,17 +133,13 @@ fn closed(sock: Sock) -> Option<()> {
     // SAFETY: three words are read.
     let tracked = unsafe { TRACKED.get(cookie) }?;
     let about = About { tgid: tracked.tgid, tid: 0, start_ns: tracked.start_ns };
-    let entry = reserve::<Closed>(Kind::Closed, about);
     let _gone = TRACKED.remove(cookie);
-    let mut entry = entry?;
-    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    record.cookie = cookie;
-    record.inode = sock.inode();
-    record.bytes_received = sock.bytes_received();
-    record.bytes_acked = sock.bytes_acked();
-    entry.submit(0);
-    Some(())
+    send!(Kind::Closed, about, |record: &mut Closed| {
+        record.cookie = cookie;
+        record.inode = sock.inode();
+        record.bytes_received = sock.bytes_received();
+        record.bytes_acked = sock.bytes_acked();
+    })
 }
 
 /// kernel: net/socket.c:accept4(2)
@@ -203,25 +193,20 @@ fn accepted_tcp(tgid: u32, sock: Sock) -> Option<()> {
     if cookie != 0 {
         track(cookie, &tracked);
     }
-    let mut entry = reserve::<Accepted>(Kind::Accepted, about)?;
-    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    sock.describe(cookie, ROLE_ACCEPTED, &mut record.socket);
-    entry.submit(0);
+    send!(Kind::Accepted, about, |record: &mut Accepted| {
+        sock.describe(cookie, ROLE_ACCEPTED, &mut record.socket);
+    })?;
     // A connection may be reset before it is accepted: no later change of state would remove the entry.
     if sock.state() == CLOSE as u8 { closed(sock) } else { Some(()) }
 }
 
 #[inline(always)]
 fn accepted_unix(sock: Sock) -> Option<()> {
-    let mut entry = reserve::<UnixAccepted>(Kind::UnixAccepted, about_current())?;
-    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    record.inode = sock.inode();
-    record.peer_inode = unix::peer(sock).map_or(0, Sock::inode);
-    record.peer_tgid = sock.peer_tgid();
-    record.reserved = 0;
-    unix::path(sock, &mut record.path);
-    entry.submit(0);
-    Some(())
+    send!(Kind::UnixAccepted, about_current(), |record: &mut UnixAccepted| {
+        record.inode = sock.inode();
+        record.peer_inode = unix::peer(sock).map_or(0, Sock::inode);
+        record.peer_tgid = sock.peer_tgid();
+        record.reserved = 0;
+        unix::path(sock, &mut record.path);
+    })
 }

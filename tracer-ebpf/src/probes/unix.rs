@@ -5,7 +5,7 @@ use tracer_common::{Counter, FAMILY_UNIX, Kind, UnixConnected};
 
 use super::{SYSCALL_FIRST, argument, word};
 use crate::{
-    emit::reserve,
+    emit::send,
     kernel::{
         file::socket_of,
         task::{about_current, current_pid_tgid},
@@ -49,13 +49,10 @@ fn try_connected(ctx: &TracePointContext) -> Option<()> {
         return None;
     }
     let server = unix::peer(sock)?;
-    let mut entry = reserve::<UnixConnected>(Kind::UnixConnected, about_current())?;
-    // SAFETY: the place in the ring buffer is ours until it is submitted, and large enough.
-    let record = unsafe { &mut *entry.as_mut_ptr() };
-    record.inode = sock.inode();
-    record.listener_tgid = sock.peer_tgid();
-    record.reserved = 0;
-    unix::path(server, &mut record.path);
-    entry.submit(0);
-    Some(())
+    send!(Kind::UnixConnected, about_current(), |record: &mut UnixConnected| {
+        record.inode = sock.inode();
+        record.listener_tgid = sock.peer_tgid();
+        record.reserved = 0;
+        unix::path(server, &mut record.path);
+    })
 }

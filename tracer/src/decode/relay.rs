@@ -15,7 +15,8 @@ pub(super) fn relayed(record: &Relayed) -> Result<Fact, DecodeError> {
         actor: actor(&record.actor),
         from: sock::info(&record.from)?,
         to: sock::info(&record.to)?,
-        sightings: record.sightings,
+        // The object reports a pair once. Recordings keep the field.
+        sightings: 1,
         splice: record.how & HOW_SPLICE != 0,
     })
 }

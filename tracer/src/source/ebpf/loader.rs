@@ -14,7 +14,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use tracer_common::{
-    Actor, Config, Counter, Last, LastKey, Offsets, ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, ROLE_UNKNOWN,
+    Actor, ActorKey, Config, Counter, Last, Offsets, ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, ROLE_UNKNOWN,
     Reading, Tracked, Watch, WatchClass,
 };
 
@@ -107,8 +107,8 @@ pub struct Probes {
     watched: HashMap<MapData, u32, Watch>,
     counters: PerCpuArray<MapData, u64>,
     tracked: HashMap<MapData, u64, Tracked>,
-    reading: HashMap<MapData, LastKey, Reading>,
-    last: HashMap<MapData, LastKey, Last>,
+    reading: HashMap<MapData, ActorKey, Reading>,
+    last: HashMap<MapData, ActorKey, Last>,
     quota: HashMap<MapData, u32, u64>,
     reads_watched: Array<MapData, u32>,
     /// While reads are watched.
@@ -295,7 +295,7 @@ impl Probes {
             return self.read_link.take().map_or(Ok(()), |link| program.detach(link).map_err(failed));
         }
         // What was noted before is old: its goroutine may have read anything since.
-        let noted: Vec<LastKey> = self.reading.keys().filter_map(Result::ok).collect();
+        let noted: Vec<ActorKey> = self.reading.keys().filter_map(Result::ok).collect();
         for key in noted {
             // It may be gone, to make room.
             let _gone = self.reading.remove(&key);
@@ -323,9 +323,9 @@ impl Probes {
             // A full map limits no further user.
             let _full = self.quota.insert(quota, count, 0);
         }
-        let is_over = |key: &LastKey| !watched.contains(&key.tgid);
-        let last: Vec<LastKey> = self.last.keys().filter_map(Result::ok).filter(is_over).collect();
-        let reading: Vec<LastKey> = self.reading.keys().filter_map(Result::ok).filter(is_over).collect();
+        let is_over = |key: &ActorKey| !watched.contains(&key.tgid);
+        let last: Vec<ActorKey> = self.last.keys().filter_map(Result::ok).filter(is_over).collect();
+        let reading: Vec<ActorKey> = self.reading.keys().filter_map(Result::ok).filter(is_over).collect();
         // An entry that is gone by now needs no removal.
         for key in last {
             let _gone = self.last.remove(&key);
