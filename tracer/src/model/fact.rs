@@ -279,7 +279,7 @@ pub enum Fact {
         from: SocketInfo,
         /// Socket that bytes were sent to.
         to: SocketInfo,
-        /// Sightings of this direction so far, including this one.
+        /// Always 1: the probe reports a direction once. Part of the recording format.
         sightings: u32,
         /// Set if splice(2) moved the bytes.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
