@@ -17,7 +17,7 @@ use super::kubectl::Kubectls;
 use super::network::{self, Host};
 use super::process::{Process, boot_id};
 use super::state::{Daemon, Facts, Runtime, State};
-use super::traces::Before;
+use super::traces::Baseline;
 use super::version::Version;
 use super::{config, image, leftovers, packages, pki, pods};
 use crate::hint::hinted;
@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Longest time that a stopped daemon may take to end before it gets SIGKILL. A service manager does the same, but
 /// waits longer.
-const LIMIT_OF_STOP: Duration = Duration::from_secs(10);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Starts the cluster. Does nothing if a complete cluster is already up.
 pub(super) fn up(state: &State, runtime: Runtime, noise: Option<u32>) -> Result<()> {
@@ -40,54 +40,59 @@ pub(super) fn up(state: &State, runtime: Runtime, noise: Option<u32>) -> Result<
     }
     let earlier = state.facts()?;
     if let Some(facts) = &earlier
-        && is_whole(state, facts)?
+        && is_complete(state, facts)?
     {
         if facts.runtime != runtime {
             let what = format!("the lab is up with {}", name_of(facts.runtime));
-            return Err(hinted(what, "cargo xtask lab down, then up"));
+            return Err(hinted(what, "run `cargo xtask lab down`, then `up`"));
         }
-        progress.say("the lab is already up");
+        progress.report("the lab is already up");
         return noise.map_or(Ok(()), |count| pods::noise(state, facts, count, &progress));
     }
     if earlier.is_some() {
-        progress.say("clearing what an earlier run left");
+        progress.report("removing the leftovers of an earlier run");
         down(state)?;
     }
 
     packages::ensure(runtime, &progress)?;
     let kube = Kube::ensure(&progress)?;
     if runtime == Runtime::Docker && kube.version >= Version::one(24) {
-        let what = format!("Kubernetes {} does not speak to dockerd by itself", kube.version);
-        return Err(hinted(what, "unset KUBE_BIN, or point it at 1.23 or older"));
+        let what = format!("Kubernetes {} cannot use dockerd", kube.version);
+        return Err(hinted(what, "unset KUBE_BIN, or set it to a version up to 1.23"));
     }
     let kubectls = Kubectls::discover(&progress)?;
-    refuse_others()?;
+    ensure_exclusive()?;
 
     state.create()?;
     let _lock = state.lock()?;
     let kubectls = kubectls.linked_in(&state.path("kubectl"))?;
     let boot_id = boot_id()?;
-    let before = Before::note()?;
+    let before = Baseline::record()?;
     let began = Some(Process::of(i32::try_from(std::process::id())?)?.start_time);
     let mut facts = Facts { boot_id, began, ready: false, runtime, kube, kubectls, before };
     state.write_facts(&facts)?;
-    progress.say(format!("Kubernetes {} with {} in {}", facts.kube.version, name_of(runtime), state.dir().display()));
+    progress.report(format!(
+        "Kubernetes {} with {} in {}",
+        facts.kube.version,
+        name_of(runtime),
+        state.dir().display()
+    ));
 
-    let starting = Starting { state, facts: &facts, progress: &progress };
-    starting.everything().map_err(|error| {
+    let starting = Startup { state, facts: &facts, progress: &progress };
+    starting.start_all().map_err(|error| {
         let text = format!("{error:#}");
         if text.contains("\nhint: ") {
             return error;
         }
         let logs = state.path("log");
-        hinted(text, format!("logs: {}; `cargo xtask lab down` clears what was started", logs.display()))
+        hinted(text, format!("logs: {}; `cargo xtask lab down` stops all started daemons", logs.display()))
     })?;
     if let Some(count) = noise {
         pods::noise(state, &facts, count, &progress)?;
     }
     facts.ready = true;
     state.write_facts(&facts)?;
-    progress.say("up");
+    progress.report("the lab is up");
     Ok(())
 }
 
@@ -117,30 +122,30 @@ pub(super) fn down(state: &State) -> Result<bool> {
     }
     super::traces::remove_tree(state.dir(), &mut left)?;
     if !left.is_empty() {
-        return Err(hinted(left.join("; "), "what keeps them busy may be a shell inside: leave it, and remove them"));
+        return Err(hinted(left.join("; "), "a shell inside may keep them busy: leave it, then remove them"));
     }
     Ok(true)
 }
 
 /// Stops one daemon and leaves the others running.
 pub(super) fn stop_one(state: &State, name: &str, kill: bool) -> Result<()> {
-    let (_, daemon) = one(state, name)?;
+    let (_, daemon) = daemon_named(state, name)?;
     let _lock = state.lock()?;
     if kill {
         daemon.process.kill()?;
     } else {
-        daemon.process.stop(LIMIT_OF_STOP)?;
+        daemon.process.stop(STOP_LIMIT)?;
     }
-    Progress::new().say(format!("{name} has ended"));
+    Progress::new().report(format!("{name} has ended"));
     Ok(())
 }
 
 /// Starts one daemon that has ended, then waits until an exec works, since an exec needs all daemons.
 pub(super) fn start_one(state: &State, name: &str) -> Result<()> {
-    let (facts, daemon) = one(state, name)?;
+    let (facts, daemon) = daemon_named(state, name)?;
     let _lock = state.lock()?;
     let progress = Progress::new();
-    let starting = Starting { state, facts: &facts, progress: &progress };
+    let starting = Startup { state, facts: &facts, progress: &progress };
     let daemon = match name {
         _ if daemon.process.runs() => daemon,
         "etcd" => starting.etcd()?,
@@ -148,16 +153,16 @@ pub(super) fn start_one(state: &State, name: &str) -> Result<()> {
         "kubelet" => starting.kubelet()?,
         "containerd" => starting.containerd()?,
         "dockerd" => starting.dockerd()?,
-        _ => bail!("nobody knows how to start {name}"),
+        _ => bail!("unknown daemon {name}"),
     };
     let works = || Ok(starting.kubectl(&["exec", "web", "-c", "web", "--", "true"]).is_ok());
     starting.wait(&daemon, "an exec", works)?;
-    progress.say(format!("{name} runs, pid {}; an exec works", daemon.process.pid));
+    progress.report(format!("{name} runs, pid {}; an exec works", daemon.process.pid));
     Ok(())
 }
 
 /// Returns the lab's facts and one of its daemons. Fails if the lab is not up or has no such daemon.
-fn one(state: &State, name: &str) -> Result<(Facts, Daemon)> {
+fn daemon_named(state: &State, name: &str) -> Result<(Facts, Daemon)> {
     let facts = state.facts_of_ready()?;
     let mut daemons = state.daemons()?;
     let daemon = daemons.remove(name).ok_or_else(|| {
@@ -168,7 +173,7 @@ fn one(state: &State, name: &str) -> Result<(Facts, Daemon)> {
 }
 
 /// True if all daemons were started in this boot and still run.
-fn is_whole(state: &State, facts: &Facts) -> Result<bool> {
+fn is_complete(state: &State, facts: &Facts) -> Result<bool> {
     let daemons = state.daemons()?;
     let expected = if facts.runtime == Runtime::Docker { 5 } else { 4 };
     let run = daemons.values().filter(|daemon| daemon.process.runs()).count();
@@ -176,31 +181,31 @@ fn is_whole(state: &State, facts: &Facts) -> Result<bool> {
 }
 
 /// Fails if another program already uses the sockets, pods or namespaces of a real node: the lab uses the same ones.
-fn refuse_others() -> Result<()> {
+fn ensure_exclusive() -> Result<()> {
     for (socket, service) in [(config::CONTAINERD_SOCKET, "containerd"), (config::DOCKER_SOCKET, "docker")] {
         if let Ok(peer) = UnixStream::connect(socket) {
             let pid = rustix::net::sockopt::socket_peercred(&peer)?.pid.as_raw_nonzero();
             return Err(hinted(
-                format!("{socket} is served by pid {pid}, which is not the lab's"),
+                format!("{socket} belongs to pid {pid}, which is not part of the lab"),
                 format!(
-                    "stop it: systemctl stop {service}, or a lab of another state directory: LAB=… cargo xtask lab down"
+                    "run `systemctl stop {service}`, or `LAB=… cargo xtask lab down` for a lab in another state directory"
                 ),
             ));
         }
     }
-    if let Some(pid) = leftovers::somebody_in_pods() {
+    if let Some(pid) = leftovers::process_in_pod() {
         return Err(hinted(
-            format!("pid {pid} is in a pod, and not in the lab's"),
-            "a Kubernetes node of another kind runs on this machine: stop it first",
+            format!("pid {pid} is in a pod outside the lab"),
+            "another Kubernetes node runs on this machine: stop it first",
         ));
     }
     let there = network::existing();
     if !there.is_empty() {
         let names = there.iter().map(|host| host.netns()).collect::<Vec<_>>().join(" ");
         return Err(hinted(
-            format!("there already are the network namespaces {names}"),
-            "LAB=… cargo xtask lab down for the state directory they belong to; \
-             if it is gone: `ip netns pids NAME`, end those, `ip netns del NAME`",
+            format!("network namespaces already exist: {names}"),
+            "run `LAB=… cargo xtask lab down` for the state directory they belong to; \
+             if it is gone: `ip netns pids NAME`, stop these processes, `ip netns del NAME`",
         ));
     }
     Ok(())
@@ -214,26 +219,26 @@ pub(super) fn name_of(runtime: Runtime) -> &'static str {
     }
 }
 
-struct Starting<'a> {
+struct Startup<'a> {
     state: &'a State,
     facts: &'a Facts,
     progress: &'a Progress,
 }
 
-impl Starting<'_> {
-    fn everything(&self) -> Result<()> {
+impl Startup<'_> {
+    fn start_all(&self) -> Result<()> {
         pki::write(&self.state.path("pki"))?;
         network::up()?;
-        self.progress.say("certificates and network are there");
+        self.progress.report("certificates and network are ready");
 
         // etcd and the API server are the slowest: start them first, so that the API server starts while the images
         // are built.
         self.etcd()?;
         let apiserver = self.apiserver()?;
-        self.lay_over("/var/lib/containerd")?;
+        self.mount_over("/var/lib/containerd")?;
         let containerd = self.containerd()?;
         if self.facts.runtime == Runtime::Docker {
-            self.lay_over("/var/lib/docker")?;
+            self.mount_over("/var/lib/docker")?;
             self.dockerd()?;
         }
         self.images()?;
@@ -241,11 +246,11 @@ impl Starting<'_> {
         let kubelet = self.kubelet()?;
         pods::allow_users(self.state, self.facts)?;
         self.wait(&kubelet, "the node", || Ok(self.kubectl(&["get", "node", pki::NODE]).is_ok()))?;
-        self.progress.say("the node is registered");
+        self.progress.report("the node is registered");
         pods::create(self.state, self.facts)?;
-        self.progress.say("the pods are made");
+        self.progress.report("the pods are created");
         pods::wait_ready(self.state, self.facts, pods::STANDING.as_slice())?;
-        self.progress.say(format!("ready: {}", pods::STANDING.join(", ")));
+        self.progress.report(format!("ready: {}", pods::STANDING.join(", ")));
         if !containerd.process.runs() {
             bail!("containerd has ended: {}", containerd.log.display());
         }
@@ -275,7 +280,7 @@ impl Starting<'_> {
         containerd.arg("--config").arg(&toml);
         let containerd = self.start("containerd", Host::Worker, containerd)?;
         self.wait(&containerd, "containerd", || Ok(run(command("ctr").arg("version")).is_ok()))?;
-        self.progress.say("containerd answers");
+        self.progress.report("containerd answers");
         Ok(containerd)
     }
 
@@ -287,7 +292,7 @@ impl Starting<'_> {
         dockerd.args(config::dockerd_args(&wrapper));
         let dockerd = self.start("dockerd", Host::Worker, dockerd)?;
         self.wait(&dockerd, "dockerd", || Ok(run(self.docker().args(["version"])).is_ok()))?;
-        self.progress.say("dockerd answers");
+        self.progress.report("dockerd answers");
         Ok(dockerd)
     }
 
@@ -307,7 +312,7 @@ impl Starting<'_> {
                 Runtime::Docker => run(self.docker().args(["load", "-q", "-i"]).arg(&file))?,
             };
         }
-        self.progress.say("the images are there");
+        self.progress.report("the images are imported");
         Ok(())
     }
 
@@ -317,7 +322,7 @@ impl Starting<'_> {
         // The API server creates this namespace itself, a moment after it reports ready.
         let namespace = || Ok(self.kubectl(&["get", "namespace", "default"]).is_ok());
         self.wait(apiserver, "the namespace \"default\"", namespace)?;
-        self.progress.say("kube-apiserver is ready");
+        self.progress.report("kube-apiserver is ready");
         Ok(())
     }
 
@@ -352,7 +357,7 @@ impl Starting<'_> {
         wait_until(what, LIMIT, &daemon.log, || {
             if !daemon.process.runs() {
                 let text = fs::read_to_string(&daemon.log).unwrap_or_default();
-                bail!("{} has ended; it said:\n{}", daemon.name, last_lines(&text, 10));
+                bail!("{} has ended; the end of its log:\n{}", daemon.name, last_lines(&text, 10));
             }
             condition()
         })
@@ -369,8 +374,8 @@ impl Starting<'_> {
 
     /// Bind-mounts one of the lab's directories over `path`, which may hold the machine's own images and containers.
     /// The daemon sees its usual path; unmounting brings the original content back.
-    fn lay_over(&self, path: &str) -> Result<()> {
-        let name = Path::new(path).file_name().context("a path with a name")?;
+    fn mount_over(&self, path: &str) -> Result<()> {
+        let name = Path::new(path).file_name().context("the path has no name")?;
         let ours = self.state.path("var").join(name);
         fs::create_dir_all(&ours)?;
         fs::create_dir_all(path)?;

@@ -217,11 +217,11 @@ mod tests {
     use crate::lab::version::Version;
 
     fn state() -> State {
-        State::of_environment().expect("a path")
+        State::of_environment().expect("state path is valid")
     }
 
     #[test]
-    fn containerd_finds_the_labs_network_and_no_registry() {
+    fn containerd_uses_lab_network_and_images() {
         let text = containerd(Path::new("/lab/cni/net.d"));
         assert!(text.contains(r#"bin_dir = "/usr/lib/cni""#));
         assert!(text.contains(r#"conf_dir = "/lab/cni/net.d""#));
@@ -229,29 +229,29 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_pods_are_counted_in_the_labs_directory() {
+    fn pod_addresses_are_kept_in_lab_directory() {
         assert_eq!(cni(Path::new("/lab/ipam"))["plugins"][0]["ipam"]["dataDir"], "/lab/ipam");
     }
 
     #[test]
-    fn the_insecure_port_is_closed_where_there_still_is_one() {
+    fn insecure_port_is_closed_if_it_exists() {
         let has = |minor| apiserver_args(&state(), Version::one(minor)).contains(&"--insecure-port=0".to_owned());
         assert!(has(20));
         assert!(!has(24));
     }
 
     #[test]
-    fn sessions_are_audited_and_nothing_else() {
+    fn only_sessions_are_audited() {
         let policy = audit_policy();
         assert_eq!(policy["rules"][0]["resources"][0]["resources"][0], "pods/exec");
         assert_eq!(policy["rules"][1], serde_json::json!({"level": "None"}));
-        assert!(policy.get("omitStages").is_none(), "each stage tells something");
+        assert!(policy.get("omitStages").is_none(), "every stage is audited");
         let args = apiserver_args(&state(), Version::one(20)).join(" ");
         assert!(args.contains("--audit-policy-file=") && args.contains("--audit-log-format=json"));
     }
 
     #[test]
-    fn the_kubelet_learns_its_runtime_where_its_version_looks() {
+    fn kubelet_gets_runtime_where_its_version_expects_it() {
         let args = |minor, runtime| kubelet_args(&state(), Version::one(minor), runtime).join(" ");
         assert!(args(20, Runtime::Containerd).contains("--container-runtime=remote"));
         assert!(!args(27, Runtime::Containerd).contains("--container-runtime"));

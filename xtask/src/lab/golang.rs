@@ -22,7 +22,7 @@ pub(super) fn program(name: &str, text: &str) -> Result<PathBuf> {
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let new = dir.join("new.go");
     fs::write(&new, text)?;
-    let go = find("go").context("golang-go brought no go")?;
+    let go = find("go").context("golang-go installed no go")?;
     let mut build = command(go);
     build.current_dir(&dir).envs([("GO111MODULE", "off"), ("CGO_ENABLED", "0")]);
     run(build.args(["build", "-o", name, "new.go"]))?;

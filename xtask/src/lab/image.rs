@@ -21,7 +21,7 @@ pub(super) fn write(dir: &Path) -> Result<()> {
     let busybox = find("busybox").context("no busybox on PATH")?;
     let program = fs::read(&busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
     if needs_libraries(&program) {
-        let what = format!("{} is linked dynamically, and would not run in an image of its own", busybox.display());
+        let what = format!("{} is linked dynamically and cannot run in an image alone", busybox.display());
         return Err(hinted(what, "apt-get install busybox-static"));
     }
     let applets = run(command(&busybox).arg("--list"))?;
@@ -119,7 +119,7 @@ mod tests {
     use super::{archive, layer, needs_libraries, sha256};
 
     #[test]
-    fn the_archive_names_its_parts_by_their_digests() {
+    fn archive_names_parts_by_digest() {
         let layer = layer(b"not really busybox", &["sh", "cat"]).expect("a layer");
         let archive = archive(&layer, "localhost/lab/x:1", Some(&["/bin/sleep"])).expect("an archive");
         let mut names = Vec::new();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dynamic_program_is_told_from_a_static_one() {
+    fn dynamic_program_is_detected() {
         assert!(needs_libraries(b"\x7fELF....../lib64/ld-linux-x86-64.so.2\0"));
         assert!(!needs_libraries(b"\x7fELF......"));
     }

@@ -52,10 +52,10 @@ impl Kube {
     }
 
     fn at(dir: PathBuf) -> Result<Self> {
-        let said = run(command(dir.join("kubelet")).arg("--version"))?;
-        let version = tell(&said, env::var("KUBE_MINOR").ok().as_deref(), &dir).ok_or_else(|| {
-            let what = format!("the kubelet in {} calls itself \"{}\"", dir.display(), said.trim());
-            hinted(what, "say which version it is: KUBE_MINOR=20 for 1.20")
+        let output = run(command(dir.join("kubelet")).arg("--version"))?;
+        let version = version_of(&output, env::var("KUBE_MINOR").ok().as_deref(), &dir).ok_or_else(|| {
+            let what = format!("the kubelet in {} reports its version as \"{}\"", dir.display(), output.trim());
+            hinted(what, "set KUBE_MINOR, for example KUBE_MINOR=20 for 1.20")
         })?;
         Ok(Self { dir, version })
     }
@@ -63,18 +63,18 @@ impl Kube {
 
 /// The Kubernetes version: from the kubelet's output or, for a build without a version (0.0), from `KUBE_MINOR` or
 /// the directory's name.
-fn tell(said: &str, minor: Option<&str>, dir: &Path) -> Option<Version> {
-    let said = Version::find_in(said).filter(|version| version.major > 0);
+fn version_of(output: &str, minor: Option<&str>, dir: &Path) -> Option<Version> {
+    let reported = Version::find_in(output).filter(|version| version.major > 0);
     let minor = || minor?.parse().ok().map(Version::one);
     let named = || Version::find_in(dir.file_name()?.to_str()?);
-    said.or_else(minor).or_else(named)
+    reported.or_else(minor).or_else(named)
 }
 
 /// Builds from Debian's source package. Without apt-get, the hint names `KUBE_BIN`: the only way on other systems.
 fn build(out: &Path, progress: &Progress) -> Result<()> {
     if crate::tools::find("apt-get").is_none() {
         return Err(hinted(
-            "no kube-apiserver and kubelet, and no apt-get to build Debian's with",
+            "no kube-apiserver and kubelet, and no apt-get to build Debian's",
             "set KUBE_BIN to a directory that holds both, of any version",
         ));
     }
@@ -86,8 +86,9 @@ fn build(out: &Path, progress: &Progress) -> Result<()> {
     }
     fs::create_dir_all(&work)?;
     File::create(&log)?;
-    progress.say("building kube-apiserver and kubelet 1.20 from Debian's source: once, ten minutes on two cores");
-    progress.say(format!("log: {}", log.display()));
+    progress
+        .report("building kube-apiserver and kubelet 1.20 from Debian's source: only once; ten minutes on two cores");
+    progress.report(format!("log: {}", log.display()));
 
     let steps = Build { log, progress };
     let apt = PrivateApt::new(&work.join("apt"))?;
@@ -161,25 +162,25 @@ struct Build<'a> {
 
 impl Build<'_> {
     fn run(&self, what: &str, step: &mut Command) -> Result<()> {
-        self.progress.say(what);
+        self.progress.report(what);
         let log = File::options().append(true).open(&self.log)?;
         step.stdout(log.try_clone()?).stderr(log);
         let mut child = step.spawn().with_context(|| format!("cannot start {}", shown(step)))?;
-        let mut said = Instant::now();
+        let mut last_line = Instant::now();
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break status;
             }
             thread::sleep(Duration::from_millis(300));
-            if said.elapsed() > Duration::from_secs(30) {
-                said = Instant::now();
-                self.progress.say(format!("still {what}"));
+            if last_line.elapsed() > Duration::from_secs(30) {
+                last_line = Instant::now();
+                self.progress.report(format!("still {what}"));
             }
         };
         if !status.success() {
             let text = fs::read_to_string(&self.log).unwrap_or_default();
             let what = format!("{what}: {}: {status}\n{}", shown(step), last_lines(&text, 15));
-            return Err(hinted(what, format!("all of it: {}; or set KUBE_BIN", self.log.display())));
+            return Err(hinted(what, format!("full log: {}; or set KUBE_BIN", self.log.display())));
         }
         Ok(())
     }
@@ -268,27 +269,27 @@ fn as_source_stanzas(text: &str) -> String {
 mod tests {
     use std::path::Path;
 
-    use super::{as_source_list, as_source_stanzas, last_lines, tell, upstream_version, version_flags};
+    use super::{as_source_list, as_source_stanzas, last_lines, upstream_version, version_flags, version_of};
     use crate::lab::version::Version;
 
     #[test]
-    fn a_kubelet_without_a_version_is_what_one_says_or_its_directory_is_called() {
+    fn unversioned_kubelet_takes_version_from_env_or_path() {
         let unknown = "Kubernetes v0.0.0-master+faecb196815e2\n";
-        assert_eq!(tell("Kubernetes v1.36.1\n", Some("20"), Path::new("/x")), Some(Version::one(36)));
-        assert_eq!(tell(unknown, Some("22"), Path::new("/x/kube-1.20")), Some(Version::one(22)));
-        assert_eq!(tell(unknown, None, Path::new("/x/kube-1.20")), Some(Version::one(20)));
-        assert_eq!(tell(unknown, None, Path::new("/x/bin")), None);
+        assert_eq!(version_of("Kubernetes v1.36.1\n", Some("20"), Path::new("/x")), Some(Version::one(36)));
+        assert_eq!(version_of(unknown, Some("22"), Path::new("/x/kube-1.20")), Some(Version::one(22)));
+        assert_eq!(version_of(unknown, None, Path::new("/x/kube-1.20")), Some(Version::one(20)));
+        assert_eq!(version_of(unknown, None, Path::new("/x/bin")), None);
     }
 
     #[test]
-    fn debians_entries_become_source_entries() {
+    fn debian_entries_become_source_entries() {
         let list =
             "# deb http://a/debian x main\ndeb [signed-by=/k] http://a/debian bookworm main\ndeb http://b/other x y\n";
         assert_eq!(as_source_list(list), "deb-src [signed-by=/k] http://a/debian bookworm main\n");
     }
 
     #[test]
-    fn debians_stanzas_become_source_stanzas() {
+    fn debian_stanzas_become_source_stanzas() {
         let text =
             "Types: deb\n# a comment\nURIs: http://a/debian\nSuites: bookworm\n\nTypes: deb\nURIs: http://b/other\n";
         assert_eq!(as_source_stanzas(text), "Types: deb-src\n# a comment\nURIs: http://a/debian\nSuites: bookworm\n");
@@ -296,14 +297,14 @@ mod tests {
     }
 
     #[test]
-    fn the_version_that_an_archive_really_holds() {
+    fn archive_name_yields_real_version() {
         assert_eq!(upstream_version("kubernetes_1.20.5+really1.20.2.orig.tar.gz"), Some("1.20.2"));
         assert_eq!(upstream_version("kubernetes_1.32.3+ds.orig.tar.xz"), Some("1.32.3"));
         assert!(version_flags("1.20.2").expect("a version").contains("gitVersion=v1.20.2 "));
     }
 
     #[test]
-    fn the_end_of_a_log() {
+    fn last_lines_returns_end_of_log() {
         assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc");
         assert_eq!(last_lines("a", 2), "a");
     }

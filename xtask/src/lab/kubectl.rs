@@ -35,7 +35,7 @@ impl Kubectls {
                     "set KUBECTL_BINS to a directory that holds kubectl, or kubectl.1.N for several versions",
                 ));
             }
-            progress.say(format!("going on without Debian's kubectl: {error:#}"));
+            progress.report(format!("continuing without Debian's kubectl: {error:#}"));
         }
         Ok(found)
     }
@@ -46,16 +46,16 @@ impl Kubectls {
     }
 
     /// Picks a kubectl by version or path.
-    pub(super) fn pick(&self, asked: &str) -> Result<PathBuf> {
-        if asked.contains('/') {
-            return Ok(PathBuf::from(asked));
+    pub(super) fn pick(&self, wanted: &str) -> Result<PathBuf> {
+        if wanted.contains('/') {
+            return Ok(PathBuf::from(wanted));
         }
-        let version = asked.parse::<Version>()?;
+        let version = wanted.parse::<Version>()?;
         let known = || self.by_version.keys().map(Version::to_string).collect::<Vec<_>>().join(", ");
         self.by_version
             .get(&version)
             .cloned()
-            .ok_or_else(|| hinted(format!("no kubectl {version}"), format!("there are: {}; or give a path", known())))
+            .ok_or_else(|| hinted(format!("no kubectl {version}"), format!("available: {}; or give a path", known())))
     }
 
     /// Links all kubectls into `dir`, one directory per version. Each link is named `kubectl`: users know this name,
@@ -87,7 +87,7 @@ impl Kubectls {
             }
             let version = match Version::find_in(&name) {
                 Some(version) => version,
-                None => ask(&file)?,
+                None => query_version(&file)?,
             };
             self.by_version.entry(version).or_insert(file);
         }
@@ -100,10 +100,10 @@ impl Kubectls {
         let dir = cache::dir("execpath-lab")?.join("kubectl-1.20");
         let file = dir.join("usr/bin/kubectl");
         if !is_program(&file) {
-            progress.say("fetching Debian's kubernetes-client");
+            progress.report("downloading Debian's kubernetes-client");
             fetch(&dir)?;
         }
-        let version = ask(&file)?;
+        let version = query_version(&file)?;
         self.by_version.entry(version).or_insert(file);
         Ok(())
     }
@@ -123,19 +123,19 @@ fn directories() -> Vec<PathBuf> {
     on_path.and_then(|file| file.parent().map(Path::to_owned)).into_iter().collect()
 }
 
-fn ask(kubectl: &Path) -> Result<Version> {
+fn query_version(kubectl: &Path) -> Result<Version> {
     let text = run(command(kubectl).args(["version", "--client", "-o", "json"]))?;
-    let said: serde_json::Value = serde_json::from_str(&text)?;
-    let version = said.pointer("/clientVersion/gitVersion").and_then(serde_json::Value::as_str);
-    version.with_context(|| format!("{} does not tell its version", kubectl.display()))?.parse()
+    let output: serde_json::Value = serde_json::from_str(&text)?;
+    let version = output.pointer("/clientVersion/gitVersion").and_then(serde_json::Value::as_str);
+    version.with_context(|| format!("{} does not report its version", kubectl.display()))?.parse()
 }
 
 fn fetch(dir: &Path) -> Result<()> {
     let download = cache::beside(dir, ".download");
     let unpacked = cache::beside(dir, ".new");
-    for half_done in [&download, &unpacked] {
-        if half_done.exists() {
-            fs::remove_dir_all(half_done).with_context(|| format!("cannot remove {}", half_done.display()))?;
+    for unfinished in [&download, &unpacked] {
+        if unfinished.exists() {
+            fs::remove_dir_all(unfinished).with_context(|| format!("cannot remove {}", unfinished.display()))?;
         }
     }
     fs::create_dir_all(&download)?;
@@ -161,11 +161,11 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let file = dir.join(name);
         std::fs::write(&file, "#!/bin/sh\nexit 1\n").expect("a file");
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("mode is set");
     }
 
     #[test]
-    fn names() {
+    fn kubectl_names_are_recognised() {
         for name in ["kubectl", "kubectl.1.27", "kubectl-v1.27.3", "kubectl1.27"] {
             assert!(is_kubectl(name), "{name}");
         }
@@ -175,16 +175,16 @@ mod tests {
     }
 
     #[test]
-    fn versions_in_names_are_believed_and_a_plain_one_beside_them_is_not_asked() {
+    fn version_in_name_wins_over_plain_kubectl() {
         let dir = tempfile::tempdir().expect("a directory");
         for name in ["kubectl", "kubectl.1.27", "kubectl.1.33", "kubectl.1.9"] {
             program(dir.path(), name);
         }
         let mut found = Kubectls::default();
-        found.add_from(dir.path()).expect("it can be read");
+        found.add_from(dir.path()).expect("directory is readable");
         assert_eq!(found.by_version.keys().copied().collect::<Vec<_>>(), [9, 27, 33].map(Version::one));
-        assert!(found.newest().expect("there are some").ends_with("kubectl.1.33"));
-        assert!(found.pick("1.27").expect("it is there").ends_with("kubectl.1.27"));
+        assert!(found.newest().expect("kubectls were found").ends_with("kubectl.1.33"));
+        assert!(found.pick("1.27").expect("kubectl 1.27 was found").ends_with("kubectl.1.27"));
         assert!(found.pick("v1.28").is_err());
         assert_eq!(found.pick("./kubectl").expect("a path"), Path::new("./kubectl"));
     }

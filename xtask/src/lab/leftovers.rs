@@ -12,7 +12,7 @@ use super::traces::PODS_CGROUP;
 
 /// Properties of a process that decide if it belongs to the lab.
 #[derive(Clone, Debug)]
-struct Seen {
+struct Candidate {
     process: Process,
     parent: i32,
     is_shim: bool,
@@ -22,7 +22,7 @@ struct Seen {
 /// Kills all processes below the shims or in pods, then the shims. `containerd` is the lab's first containerd,
 /// already stopped: only shims started after it that name its socket belong to the lab.
 pub(super) fn stop(containerd: &Process) -> Result<()> {
-    let (shims, others) = of_the_lab(&look(containerd)?, containerd);
+    let (shims, others) = of_the_lab(&scan(containerd)?, containerd);
     for process in others.iter().chain(&shims) {
         process.signal(Signal::KILL)?;
     }
@@ -33,42 +33,43 @@ pub(super) fn stop(containerd: &Process) -> Result<()> {
 }
 
 /// Returns the shims, and all other processes below them or in a pod's cgroup.
-fn of_the_lab(seen: &[Seen], containerd: &Process) -> (Vec<Process>, Vec<Process>) {
-    let is_younger = |it: &Seen| it.process.start_time >= containerd.start_time;
-    let shims: BTreeSet<i32> = seen.iter().filter(|it| it.is_shim && is_younger(it)).map(|it| it.process.pid).collect();
-    let parents: BTreeMap<i32, i32> = seen.iter().map(|it| (it.process.pid, it.parent)).collect();
+fn of_the_lab(candidates: &[Candidate], containerd: &Process) -> (Vec<Process>, Vec<Process>) {
+    let is_younger = |it: &Candidate| it.process.start_time >= containerd.start_time;
+    let shims: BTreeSet<i32> =
+        candidates.iter().filter(|it| it.is_shim && is_younger(it)).map(|it| it.process.pid).collect();
+    let parents: BTreeMap<i32, i32> = candidates.iter().map(|it| (it.process.pid, it.parent)).collect();
     let is_below = |pid: i32| {
         // Limit the steps to the number of processes: data read while it changes may contain a cycle.
         std::iter::successors(Some(pid), |pid| parents.get(pid).copied())
             .take(parents.len())
             .any(|pid| shims.contains(&pid))
     };
-    let ours = seen.iter().filter(|it| is_younger(it) && (it.in_pod || is_below(it.process.pid)));
-    let (first, second): (Vec<&Seen>, Vec<&Seen>) = ours.partition(|it| shims.contains(&it.process.pid));
-    let processes = |list: Vec<&Seen>| list.into_iter().map(|it| it.process.clone()).collect();
+    let ours = candidates.iter().filter(|it| is_younger(it) && (it.in_pod || is_below(it.process.pid)));
+    let (first, second): (Vec<&Candidate>, Vec<&Candidate>) = ours.partition(|it| shims.contains(&it.process.pid));
+    let processes = |list: Vec<&Candidate>| list.into_iter().map(|it| it.process.clone()).collect();
     (processes(first), processes(second))
 }
 
-fn look(containerd: &Process) -> Result<Vec<Seen>> {
-    let mut seen = Vec::new();
+fn scan(containerd: &Process) -> Result<Vec<Candidate>> {
+    let mut candidates = Vec::new();
     // Skip processes that end during the scan: there is nothing left to stop.
     for process in procfs::process::all_processes().context("cannot list /proc")?.filter_map(Result::ok) {
         let Ok(stat) = process.stat() else { continue };
         let cmdline = process.cmdline().unwrap_or_default();
         let names_socket = cmdline.windows(2).any(|pair| pair == ["-address", CONTAINERD_SOCKET]);
-        seen.push(Seen {
+        candidates.push(Candidate {
             process: Process { pid: stat.pid, start_time: stat.starttime, boot_id: containerd.boot_id.clone() },
             parent: stat.ppid,
             is_shim: stat.comm.starts_with("containerd-shim") && names_socket,
             in_pod: is_in_pod(&process),
         });
     }
-    Ok(seen)
+    Ok(candidates)
 }
 
 /// Returns a process in any pod's cgroup. With pods of another kubelet on the machine, `down` could not identify the
 /// lab's own.
-pub(super) fn somebody_in_pods() -> Option<i32> {
+pub(super) fn process_in_pod() -> Option<i32> {
     let mut processes = procfs::process::all_processes().ok()?.filter_map(Result::ok);
     // Ignore dead processes that are not yet reaped: they may belong to the lab that was just stopped.
     let lives = |process: &procfs::process::Process| process.stat().is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'));
@@ -82,26 +83,26 @@ fn is_in_pod(process: &procfs::process::Process) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Process, Seen, of_the_lab};
+    use super::{Candidate, Process, of_the_lab};
 
     fn process(pid: i32, start_time: u64) -> Process {
         Process { pid, start_time, boot_id: "boot".to_owned() }
     }
 
-    fn seen(pid: i32, start_time: u64, parent: i32, is_shim: bool, in_pod: bool) -> Seen {
-        Seen { process: process(pid, start_time), parent, is_shim, in_pod }
+    fn candidate(pid: i32, start_time: u64, parent: i32, is_shim: bool, in_pod: bool) -> Candidate {
+        Candidate { process: process(pid, start_time), parent, is_shim, in_pod }
     }
 
     #[test]
-    fn shims_their_offspring_and_pods_processes_and_nobody_else() {
+    fn shims_descendants_and_pod_processes_are_found() {
         let list = [
-            seen(1, 0, 0, false, false),
-            seen(10, 50, 1, true, false),    // a shim older than containerd
-            seen(20, 200, 1, true, false),   // the lab's shim
-            seen(21, 210, 20, false, true),  // a container's process
-            seen(22, 220, 21, false, false), // child of the previous process, moved to another cgroup
-            seen(30, 230, 1, false, true),   // in a pod, but its shim is gone
-            seen(40, 240, 1, false, false),  // a shell outside the lab
+            candidate(1, 0, 0, false, false),
+            candidate(10, 50, 1, true, false),    // a shim older than containerd
+            candidate(20, 200, 1, true, false),   // the lab's shim
+            candidate(21, 210, 20, false, true),  // a container's process
+            candidate(22, 220, 21, false, false), // child of the previous process, moved to another cgroup
+            candidate(30, 230, 1, false, true),   // in a pod, but its shim is gone
+            candidate(40, 240, 1, false, false),  // a shell outside the lab
         ];
         let (shims, others) = of_the_lab(&list, &process(5, 100));
         assert_eq!(shims.iter().map(|it| it.pid).collect::<Vec<_>>(), [20]);

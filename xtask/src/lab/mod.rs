@@ -43,11 +43,11 @@ mod version;
 #[derive(Args)]
 pub(crate) struct Lab {
     #[command(subcommand)]
-    what: What,
+    task: LabTask,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum LabTask {
     /// Start the cluster.
     Up {
         /// Container runtime of the kubelet.
@@ -116,12 +116,12 @@ enum What {
 }
 
 /// A lab that is up, for other tasks.
-pub(crate) struct Up {
+pub(crate) struct RunningLab {
     state: State,
     facts: state::Facts,
 }
 
-impl Up {
+impl RunningLab {
     pub(crate) fn find() -> Result<Self> {
         let state = State::of_environment()?;
         let facts = state.facts_of_ready()?;
@@ -163,61 +163,61 @@ impl Up {
     }
 
     /// Machine-specific paths, each with its replacement in committed files.
-    pub(crate) fn places(&self) -> Result<Vec<(String, &'static str)>> {
-        let mut places = vec![
+    pub(crate) fn replacements(&self) -> Result<Vec<(String, &'static str)>> {
+        let mut replacements = vec![
             (cache::dir("execpath-lab")?.display().to_string(), "/opt/lab"),
             (self.state.dir().display().to_string(), "/var/lab"),
         ];
         for kubectl in self.facts.kubectls.by_version.values() {
             if let Some(dir) = kubectl.canonicalize()?.parent() {
-                places.push((dir.display().to_string(), "/usr/bin"));
+                replacements.push((dir.display().to_string(), "/usr/bin"));
             }
         }
-        Ok(places)
+        Ok(replacements)
     }
 }
 
 impl Lab {
     pub(crate) fn run(self) -> Result<()> {
         let state = State::of_environment()?;
-        match self.what {
-            What::Up { runtime, pods } => {
+        match self.task {
+            LabTask::Up { runtime, pods } => {
                 cluster::up(&state, runtime, pods)?;
                 usage(&state)
             }
-            What::Exec { as_user, kubectl, args } => {
+            LabTask::Exec { as_user, kubectl, args } => {
                 let facts = state.facts_of_ready()?;
                 let kubectl = match kubectl {
-                    Some(asked) => facts.kubectls.pick(&asked)?,
+                    Some(wanted) => facts.kubectls.pick(&wanted)?,
                     None => facts.kubectls.newest()?.to_owned(),
                 };
                 pods::exec(&state, &as_user, &kubectl, &args)
             }
-            What::Pods { count } => {
+            LabTask::Pods { count } => {
                 let facts = state.facts_of_ready()?;
                 let _lock = state.lock()?;
                 pods::noise(&state, &facts, count, &Progress::new())
             }
-            What::Relay { listen, hold, most } => {
+            LabTask::Relay { listen, hold, most } => {
                 state.facts_of_ready()?;
                 Err(relay::to_api_server(&listen, hold, most)?.exec().into())
             }
-            What::Stop { daemon, kill } => cluster::stop_one(&state, &daemon, kill),
-            What::Start { daemon } => cluster::start_one(&state, &daemon),
-            What::Restart { daemon } => {
+            LabTask::Stop { daemon, kill } => cluster::stop_one(&state, &daemon, kill),
+            LabTask::Start { daemon } => cluster::start_one(&state, &daemon),
+            LabTask::Restart { daemon } => {
                 cluster::stop_one(&state, &daemon, false)?;
                 cluster::start_one(&state, &daemon)
             }
-            What::Status => status(&state),
-            What::Env => {
+            LabTask::Status => status(&state),
+            LabTask::Env => {
                 let env = Env::of(&state, state.facts_of_ready()?)?;
                 print(&(serde_json::to_string_pretty(&env)? + "\n"))
             }
-            What::Truth(truth) => truth.run(&state),
-            What::Down => {
+            LabTask::Truth(truth) => truth.run(&state),
+            LabTask::Down => {
                 let progress = Progress::new();
                 let was_there = cluster::down(&state)?;
-                progress.say(if was_there { "down" } else { "there was no lab" });
+                progress.report(if was_there { "the lab is down" } else { "there was no lab" });
                 Ok(())
             }
         }
@@ -231,7 +231,7 @@ cargo xtask lab exec -- exec -it web -c web -- sh     also: -c side, own-net, pr
 cargo xtask lab exec --as-user alice -- get pods      also: bob, carol
 cargo xtask lab exec --kubectl 1.20 -- version
 cargo xtask lab pods 10                               idle pods noise-0 to noise-9
-cargo xtask lab truth --sessions 20                   how much of what the tracer tells is true
+cargo xtask lab truth --sessions 20                   how much of the tracer's output is true
 cargo xtask lab restart kubelet                       also: stop, start; etcd, kube-apiserver, containerd
 cargo xtask lab env                                   pids, paths and addresses as JSON
 cargo xtask lab down

@@ -125,6 +125,6 @@ fn on_lan(host: Host) -> String {
 fn ip(args: &[&str]) -> Result<()> {
     run(command("ip").args(args)).map(drop).map_err(|error| {
         let needs = "the kernel needs CONFIG_NET_NS, CONFIG_BRIDGE and CONFIG_VETH, built in or as modules";
-        hinted(format!("{error:#}"), format!("{needs}; `cargo xtask lab down` clears what was made"))
+        hinted(format!("{error:#}"), format!("{needs}; `cargo xtask lab down` removes the network"))
     })
 }

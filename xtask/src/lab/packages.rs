@@ -66,12 +66,12 @@ mod tests {
     use crate::lab::state::Runtime;
 
     #[test]
-    fn a_machine_that_has_all_needs_nothing() {
+    fn complete_machine_misses_no_package() {
         assert!(missing(Runtime::Docker, |_| true).is_empty());
     }
 
     #[test]
-    fn docker_is_needed_only_for_docker() {
+    fn docker_package_is_only_for_docker() {
         assert!(!missing(Runtime::Containerd, |_| false).contains(&"docker.io"));
         assert!(missing(Runtime::Docker, |_| false).contains(&"docker.io"));
         assert_eq!(missing(Runtime::Containerd, |program| program != "etcd"), ["etcd-server"]);

@@ -125,13 +125,13 @@ mod tests {
     use super::{ADMIN, API_SERVER, USERS, write};
 
     #[test]
-    fn every_client_gets_a_kubeconfig_of_its_own() {
+    fn every_client_gets_its_own_kubeconfig() {
         let dir = tempfile::tempdir().expect("a directory");
-        write(dir.path()).expect("it can be written");
+        write(dir.path()).expect("files are written");
         let mut keys = Vec::new();
         for user in [ADMIN, "kubelet"].into_iter().chain(USERS) {
-            let text = std::fs::read(dir.path().join(format!("{user}.kubeconfig"))).expect("it is there");
-            let config: serde_json::Value = serde_json::from_slice(&text).expect("it is JSON");
+            let text = std::fs::read(dir.path().join(format!("{user}.kubeconfig"))).expect("kubeconfig is readable");
+            let config: serde_json::Value = serde_json::from_slice(&text).expect("kubeconfig is JSON");
             assert_eq!(config["clusters"][0]["cluster"]["server"], API_SERVER);
             keys.push(config["users"][0]["user"]["client-key-data"].to_string());
         }

@@ -23,7 +23,7 @@ use crate::tools::{run, run_with_input};
 pub(super) const STANDING: [&str; 3] = ["web", "own-net", "probed"];
 
 /// Upper limit of idle pods. A kubelet takes 110 pods, a small machine fewer.
-const MOST_NOISE: u32 = 50;
+const MAX_NOISE: u32 = 50;
 
 /// Builds a kubectl command on the client's host, as the administrator.
 pub(super) fn kubectl(state: &State, facts: &Facts) -> Result<Command> {
@@ -65,15 +65,15 @@ pub(super) fn wait_ready(state: &State, facts: &Facts, names: &[impl AsRef<str>]
     wait.args(names.iter().map(|name| format!("pod/{}", name.as_ref())));
     run(&mut wait).map(drop).map_err(|error| {
         let log = state.log("kubelet");
-        hinted(format!("{error:#}"), format!("`cargo xtask lab exec describe pods`, and {}", log.display()))
+        hinted(format!("{error:#}"), format!("see `cargo xtask lab exec describe pods` and {}", log.display()))
     })
 }
 
 /// Creates or deletes idle pods until exactly `noise-0` to `noise-(count-1)` exist. They are labelled `app=noise`,
 /// and each has a container `noise` on the host's network.
 pub(super) fn noise(state: &State, facts: &Facts, count: u32, progress: &Progress) -> Result<()> {
-    if count > MOST_NOISE {
-        return Err(hinted(format!("{count} pods are too many"), format!("{MOST_NOISE} at most")));
+    if count > MAX_NOISE {
+        return Err(hinted(format!("{count} idle pods are too many"), format!("at most {MAX_NOISE}")));
     }
     let text = run(kubectl(state, facts)?.args(["get", "pods", "-l", "app=noise", "-o", "json"]))?;
     let there = names_in(&serde_json::from_str(&text)?);
@@ -93,7 +93,7 @@ pub(super) fn noise(state: &State, facts: &Facts, count: u32, progress: &Progres
     if !wanted.is_empty() {
         wait_ready(state, facts, &wanted)?;
     }
-    progress.say(format!("idle pods: {count}"));
+    progress.report(format!("idle pods: {count}"));
     Ok(())
 }
 
@@ -164,7 +164,7 @@ pub(super) fn exec(state: &State, user: &str, kubectl: &Path, args: &[String]) -
     use std::os::unix::process::CommandExt as _;
     let config = state.kubeconfig(user);
     if !config.exists() {
-        return Err(hinted(format!("no user \"{user}\""), "admin, alice, bob or carol"));
+        return Err(hinted(format!("no user \"{user}\""), "use admin, alice, bob or carol"));
     }
     Host::Client.enter()?;
     let error = Command::new(kubectl).envs(environment(state, user)).args(args).exec();
@@ -178,14 +178,14 @@ mod tests {
     use super::{container, names_in, pod};
 
     #[test]
-    fn a_pod_names_its_node_and_never_pulls() {
+    fn pod_names_node_and_never_pulls() {
         let pod = pod("web", "web", true, &[container("web"), container("side")]);
         assert_eq!(pod["spec"]["nodeName"], "lab-node");
         assert_eq!(pod["spec"]["containers"][1]["imagePullPolicy"], "Never");
     }
 
     #[test]
-    fn names_of_a_list() {
+    fn pod_names_are_read_from_list() {
         let list = json!({"items": [{"metadata": {"name": "noise-0"}}, {"metadata": {"name": "noise-1"}}]});
         assert_eq!(names_in(&list).into_iter().collect::<Vec<_>>(), ["noise-0", "noise-1"]);
         assert!(names_in(&json!({"items": []})).is_empty());

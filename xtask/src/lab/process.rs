@@ -87,24 +87,24 @@ mod tests {
     use super::Process;
 
     #[test]
-    fn a_child_runs_until_it_is_stopped() {
+    fn child_runs_until_stopped() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep starts");
-        let process = Process::of(i32::try_from(child.id()).expect("a pid")).expect("it is in /proc");
+        let process = Process::of(i32::try_from(child.id()).expect("a pid")).expect("process is in /proc");
         assert!(process.runs());
-        process.stop(Duration::from_secs(10)).expect("it can be stopped");
+        process.stop(Duration::from_secs(10)).expect("process stops");
         assert!(!process.runs());
-        child.wait().expect("it was our child");
+        child.wait().expect("child is reaped");
     }
 
     #[test]
-    fn a_pid_used_again_is_left_alone() {
+    fn reused_pid_is_not_signalled() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep starts");
-        let process = Process::of(i32::try_from(child.id()).expect("a pid")).expect("it is in /proc");
+        let process = Process::of(i32::try_from(child.id()).expect("a pid")).expect("process is in /proc");
         let earlier = Process { start_time: process.start_time - 1, ..process.clone() };
         assert!(!earlier.runs());
-        earlier.stop(Duration::from_secs(10)).expect("nothing to do");
+        earlier.stop(Duration::from_secs(10)).expect("nothing is signalled");
         assert!(process.runs());
-        child.kill().expect("it still runs");
-        child.wait().expect("it was our child");
+        child.kill().expect("child still runs");
+        child.wait().expect("child is reaped");
     }
 }

@@ -14,7 +14,7 @@ use super::kube::Kube;
 use super::kubectl::Kubectls;
 use super::network::Host;
 use super::process::Process;
-use super::traces::Before;
+use super::traces::Baseline;
 use crate::hint::hinted;
 
 /// The container runtime behind the kubelet.
@@ -55,7 +55,7 @@ pub(super) struct Facts {
     pub(super) kube: Kube,
     pub(super) kubectls: Kubectls,
     /// State of the machine before the start, which `down` restores.
-    pub(super) before: Before,
+    pub(super) before: Baseline,
 }
 
 /// The state directory.
@@ -103,7 +103,7 @@ impl State {
         }
         let meta = fs::symlink_metadata(&self.dir)?;
         if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
-            let what = format!("{} is not a directory of this user's own", self.dir.display());
+            let what = format!("{} is not a directory owned by this user", self.dir.display());
             return Err(hinted(what, "remove it, or set LAB to another path"));
         }
         fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o700))?;
@@ -122,7 +122,7 @@ impl State {
             Err(error) => return Err(unreadable(&self.dir, &error)),
         };
         if flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(hinted(format!("another run of lab is at work in {}", self.dir.display()), "wait for its end"));
+            return Err(hinted(format!("another run of lab uses {}", self.dir.display()), "wait until it ends"));
         }
         Ok(Some(dir))
     }
@@ -152,7 +152,7 @@ impl State {
         for file in files {
             let file = file?.path();
             if file.extension().is_some_and(|ext| ext == "json") {
-                let Some(daemon) = read_json::<Daemon>(&file)? else { bail!("{} vanished", file.display()) };
+                let Some(daemon) = read_json::<Daemon>(&file)? else { bail!("{} has disappeared", file.display()) };
                 daemons.insert(daemon.name.clone(), daemon);
             }
         }
@@ -166,7 +166,7 @@ impl State {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> anyhow::Error {
-    hinted(format!("cannot read {}: {error}", path.display()), "lab runs as root, on a directory of its own: $LAB")
+    hinted(format!("cannot read {}: {error}", path.display()), "run lab as root, and set $LAB to its own directory")
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Option<T>> {
@@ -175,7 +175,7 @@ fn read_json<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Option<T>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(file, &error)),
     };
-    serde_json::from_slice(&text).with_context(|| format!("{} is not what lab wrote", file.display())).map(Some)
+    serde_json::from_slice(&text).with_context(|| format!("cannot parse {}", file.display())).map(Some)
 }
 
 fn write_json(file: &Path, value: &impl Serialize) -> Result<()> {
@@ -191,17 +191,17 @@ mod tests {
     use super::State;
 
     #[test]
-    fn the_directory_is_for_its_owner_only() {
+    fn state_directory_is_private() {
         let parent = tempfile::tempdir().expect("a directory");
         let state = State { dir: parent.path().join("lab") };
-        state.create().expect("it can be made");
-        state.create().expect("it can be there already");
-        let mode = state.dir().metadata().expect("it is there").permissions().mode();
+        state.create().expect("directory is created");
+        state.create().expect("existing directory is accepted");
+        let mode = state.dir().metadata().expect("directory exists").permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
     }
 
     #[test]
-    fn a_link_in_its_place_is_refused() {
+    fn link_instead_of_directory_is_rejected() {
         let parent = tempfile::tempdir().expect("a directory");
         let state = State { dir: parent.path().join("lab") };
         std::os::unix::fs::symlink("/root", state.dir()).expect("a link");
@@ -209,12 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn two_runs_exclude_each_other() {
+    fn lock_excludes_second_run() {
         let parent = tempfile::tempdir().expect("a directory");
         let state = State { dir: parent.path().to_owned() };
-        let held = state.lock().expect("free");
+        let held = state.lock().expect("lock is free");
         assert!(state.lock().is_err());
         drop(held);
-        assert!(state.lock().expect("free again").is_some());
+        assert!(state.lock().expect("lock is free again").is_some());
     }
 }

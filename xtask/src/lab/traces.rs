@@ -1,6 +1,6 @@
 //! Traces that the cluster leaves on the machine, and their removal.
 //!
-//! The daemons write to places with fixed names. Before they start, the lab records the content of these places;
+//! The daemons write to places with fixed names. Baseline they start, the lab records the content of these places;
 //! `down` removes only later additions. Anything that belongs to the machine stays.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,7 +53,7 @@ pub(super) const PODS_CGROUP: &str = "kubepods";
 
 /// State of the machine before the cluster.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Before {
+pub(super) struct Baseline {
     /// Names in each existing directory.
     directories: BTreeMap<PathBuf, BTreeSet<String>>,
     files: BTreeSet<PathBuf>,
@@ -62,9 +62,9 @@ pub(super) struct Before {
     settings: BTreeMap<String, String>,
 }
 
-impl Before {
+impl Baseline {
     /// Records the state of the machine.
-    pub(super) fn note() -> Result<Self> {
+    pub(super) fn record() -> Result<Self> {
         let directories = DIRECTORIES.into_iter().chain([NETNS]).map(PathBuf::from);
         let settings = SETTINGS.into_iter().filter_map(|name| Some((name.to_owned(), setting(name)?)));
         Ok(Self {
@@ -82,7 +82,7 @@ impl Before {
         let mut left = Vec::new();
         for (name, value) in &self.settings {
             if setting(name).as_ref() != Some(value) && fs::write(setting_path(name), value).is_err() {
-                left.push(format!("the setting {name} is not {value} again"));
+                left.push(format!("cannot reset the setting {name} to {value}"));
             }
         }
         for mount in mounts()?.iter().rev() {
@@ -209,28 +209,28 @@ fn setting_path(name: &str) -> PathBuf {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use super::Before;
+    use super::Baseline;
 
     #[test]
-    fn only_what_came_since_is_removed() {
+    fn only_new_entries_are_removed() {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(dir.path().join("old")).expect("a directory");
         std::fs::create_dir(dir.path().join("new")).expect("a directory");
         std::fs::write(dir.path().join("new/file"), "x").expect("a file");
         let directories = BTreeMap::from([(dir.path().to_owned(), BTreeSet::from(["old".to_owned()]))]);
-        let before = Before { directories, ..Before::default() };
+        let before = Baseline { directories, ..Baseline::default() };
         let mut left = Vec::new();
-        before.remove_new(dir.path(), |_| true, &mut left).expect("it can be read");
+        before.remove_new(dir.path(), |_| true, &mut left).expect("directory is readable");
         assert!(left.is_empty());
         assert!(dir.path().join("old").exists() && !dir.path().join("new").exists());
     }
 
     #[test]
-    fn a_directory_that_was_not_there_goes_as_a_whole() {
+    fn new_directory_is_removed_whole() {
         let parent = tempfile::tempdir().expect("a directory");
         let dir = parent.path().join("dir");
         std::fs::create_dir_all(dir.join("a/b")).expect("directories");
-        Before::default().remove_new(&dir, |_| true, &mut Vec::new()).expect("it can be read");
+        Baseline::default().remove_new(&dir, |_| true, &mut Vec::new()).expect("directory is readable");
         assert!(!dir.exists());
     }
 }

@@ -71,7 +71,7 @@ mod tests {
     use super::Version;
 
     #[test]
-    fn versions_as_they_are_written() {
+    fn version_is_parsed_in_all_spellings() {
         for text in ["1.20", "v1.20", "v1.20.2", "1.20.2-dirty", "v1.20.0+k3s1", "1.20+"] {
             assert_eq!(text.parse::<Version>().ok(), Some(Version::one(20)), "{text}");
         }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_within_a_text() {
+    fn version_is_found_in_text() {
         assert_eq!(Version::find_in("Kubernetes v1.36.0\n"), Some(Version::one(36)));
         assert_eq!(Version::find_in("kubectl.1.27"), Some(Version::one(27)));
         assert_eq!(Version::find_in("kubectl-1.29.3"), Some(Version::one(29)));

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, anyhow};
 
-use super::judge::Client;
+use super::evaluate::Client;
 use super::kubectls::Kubectl;
 use super::load::Load;
 use super::plan::Planned;
-use crate::lab::Up;
+use crate::lab::RunningLab;
 
 /// Open sessions. The process of each session has received all its bytes.
 pub(super) enum Crowd {
@@ -21,18 +21,18 @@ pub(super) enum Crowd {
 impl Crowd {
     /// Opens sessions with real kubectls of this version, or of the newest.
     pub(super) fn kubectls(
-        lab: &Up,
+        lab: &RunningLab,
         version: Option<&str>,
         sessions: &[Planned],
         at_once: usize,
-        tell: impl Fn(usize) + Sync,
+        report: impl Fn(usize) + Sync,
     ) -> Result<Self> {
         let opened = Mutex::new(BTreeMap::new());
         in_turns(sessions, at_once, |_worker, session| {
             let kubectl = Kubectl::open(lab.kubectl(version)?, session)?;
             let mut opened = opened.lock().map_err(|_poisoned| anyhow!("another thread panicked"))?;
             opened.insert(session.number, kubectl);
-            tell(opened.len());
+            report(opened.len());
             Ok(())
         })?;
         Ok(Self::Kubectls(opened.into_inner().map_err(|_poisoned| anyhow!("another thread panicked"))?))
@@ -102,7 +102,7 @@ mod tests {
     use super::{Planned, in_turns};
 
     #[test]
-    fn each_has_its_turn_once() {
+    fn work_runs_once_per_session() {
         let sum = AtomicU32::new(0);
         let add = |_worker: usize, session: &Planned| {
             sum.fetch_add(session.number, Ordering::Relaxed);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_ends_it() {
+    fn error_stops_all_workers() {
         let failed = in_turns(&Planned::all(1..=10, 1), 2, |_worker, session| bail!("{}", session.number));
         assert!(failed.is_err());
     }

@@ -9,30 +9,30 @@ use tabled::Table;
 use tabled::builder::Builder;
 use tabled::settings::Style;
 
+use super::evaluate::Part;
 use super::figures::{Count, Figures};
-use super::judge::Part;
-use crate::lab::Up;
+use crate::lab::RunningLab;
 use crate::tools::{command, run};
 
 const HEAD: &str = "\
-# How much of what it tells is true
+# How much of the tracer's output is true
 
-Written by `cargo xtask soak`; by hand: `cargo xtask lab truth --suite whole --write docs/truth.md`. A tenth of each is part of
-`cargo xtask test`. Any wrong link fails either.
+`cargo xtask soak` writes this page; by hand: `cargo xtask lab truth --suite whole --write docs/truth.md`. `cargo xtask test` runs a
+tenth of each scenario. Any wrong link fails both.
 
-Real sessions on the lab's cluster. Each has a token in its command, which the arguments of its kubectl and of its process share, and
-each is sent a number of bytes that no other is sent at the same time. The kernel's byte counters of each TCP connection, as `ss` shows
-them, tell whose it is; pid files, parents and cgroups tell the rest. With the load driver, one process with all connections, the port
-of the client's end tells whose it is. None of this shares code with what it judges.
+The sessions are real and run on the lab's cluster. Each has a token in its command, which the arguments of its kubectl and of its
+process share. Each is sent a number of bytes that no other session is sent at the same time. So the kernel's byte counters, as `ss` shows
+them, identify the TCP connections of a session; pid files, parents and cgroups identify the rest. The load driver opens all connections
+from one process, and the port of the client's end identifies each. This oracle shares no code with the tracer.
 
 * **kubectl**: all open at once, each by a kubectl. **driver**: all open at once, by one process. **short**: one half one after
   another, the other half twenty at a time. **older**: open and idle before the tracer starts, by kubectls or by the driver.
   **ring**: the buffer is 4,096 bytes and the tracer is stopped while half of the sessions open, so that records are lost. Sessions
   may be missing; nothing may be wrong.
-* **found**: told at all. **complete**: with every hop. **exact**: complete, every link proved, no gap. **wrong**: links, ends, names or
-  whole sessions that are not as the oracle saw them, in any saying, not the last only. **overstated**: sessions told to be complete
-  that lack something, or to be of another kind, or told twice; where records are lost, also pieces that cannot be told to be
-  anybody's. **left open**: told as open although over.
+* **found**: reported at all. **complete**: with every hop. **exact**: complete, every link proved, no gap. **wrong**: links, ends,
+  names or whole sessions that contradict the oracle, in any report, not only the last. **overstated**: sessions reported as complete
+  with a part missing, as another kind, or twice; after a loss, also sessions that the oracle cannot identify. **left open**: reported
+  as open after their end.
 ";
 
 /// Beginning of a section, before the runtime's name.
@@ -98,7 +98,7 @@ fn markdown(builder: Builder) -> String {
 }
 
 /// Rewrites the section of this lab's runtime and keeps the sections of other runtimes.
-pub(super) fn write(file: &Path, lab: &Up, runtime: &str, rows: &[(String, Figures)]) -> Result<()> {
+pub(super) fn write(file: &Path, lab: &RunningLab, runtime: &str, rows: &[(String, Figures)]) -> Result<()> {
     let mut body = format!("{runtime}\n\n{}.\n\n", circumstances(lab, runtime)?);
     writeln!(body, "{}\n", table(rows.iter().map(|(name, figures)| (name.clone(), figures))))?;
     for (name, figures) in rows {
@@ -119,14 +119,14 @@ fn renewed(old: &str, runtime: &str, body: &str) -> String {
     sections.iter().fold(HEAD.to_owned(), |text, section| text + SECTION + section.trim_end() + "\n")
 }
 
-fn circumstances(lab: &Up, runtime: &str) -> Result<String> {
+fn circumstances(lab: &RunningLab, runtime: &str) -> Result<String> {
     let date = run(command("date").args(["-u", "+%F"]))?;
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let version = run(command(runtime).arg("--version"))?;
     let version = version.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     let cores = std::thread::available_parallelism()?;
     let kubectls = lab.kubectls();
-    let (oldest, newest) = (kubectls.first().context("a kubectl")?, kubectls.last().context("a kubectl")?);
+    let (oldest, newest) = (kubectls.first().context("no kubectl")?, kubectls.last().context("no kubectl")?);
     Ok(format!(
         "{}; Linux {kernel}, {cores} cores; Kubernetes {}, {runtime} {}; kubectl {newest}, and {oldest} where it is named",
         date.trim(),
@@ -140,7 +140,7 @@ mod tests {
     use super::{HEAD, renewed};
 
     #[test]
-    fn the_section_of_another_runtime_stays() {
+    fn other_runtimes_section_is_kept() {
         let first = renewed("", "docker", "docker\n\none\n");
         let second = renewed(&first, "containerd", "containerd\n\ntwo\n");
         let third = renewed(&second, "docker", "docker\n\nthree\n");

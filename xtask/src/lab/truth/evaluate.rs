@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::look::{Leg, Look};
+use super::inspect::{Leg, Observed};
 use super::plan::Planned;
-use super::told::{Link, Session, Tcp};
+use super::reported::{Link, Session, Tcp};
 use crate::lab::state::Runtime;
 
 /// The evaluated parts of a session: the rows of the table.
@@ -88,13 +88,13 @@ impl Part {
 
 /// Result for one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum PartResult {
     Right,
     /// The reason.
     Wrong(String),
     Missing,
     /// The report is older than the oracle's observation and may describe a connection that was gone by then.
-    Untold,
+    Unobserved,
 }
 
 /// The client that opened a session.
@@ -106,27 +106,27 @@ pub(super) struct Client {
 }
 
 /// One session: the plan, and the oracle's observations.
-pub(super) struct Case<'a> {
+pub(super) struct SessionCtx<'a> {
     pub(super) runtime: Runtime,
     pub(super) planned: &'a Planned,
     pub(super) client: Client,
-    pub(super) look: &'a Look,
+    pub(super) observed: &'a Observed,
     /// True for a last report: all its connections must still exist.
     pub(super) last: bool,
 }
 
-fn compare<T: PartialEq + std::fmt::Debug>(told: Option<T>, truth: Option<&T>) -> Verdict {
-    match (told, truth) {
-        (None, _) => Verdict::Missing,
-        (Some(told), Some(truth)) if told == *truth => Verdict::Right,
-        (Some(told), truth) => Verdict::Wrong(format!("{told:?} was told, it is {truth:?}")),
+fn compare<T: PartialEq + std::fmt::Debug>(reported: Option<T>, truth: Option<&T>) -> PartResult {
+    match (reported, truth) {
+        (None, _) => PartResult::Missing,
+        (Some(reported), Some(truth)) if reported == *truth => PartResult::Right,
+        (Some(reported), truth) => PartResult::Wrong(format!("reported {reported:?}, the oracle has {truth:?}")),
     }
 }
 
-impl Case<'_> {
+impl SessionCtx<'_> {
     /// Evaluates every part. A part that was reported twice is evaluated twice.
-    pub(super) fn judge(&self, session: &Session) -> Vec<(Part, Verdict)> {
-        let process = self.look.processes.get(&self.planned.number);
+    pub(super) fn evaluate(&self, session: &Session) -> Vec<(Part, PartResult)> {
+        let process = self.observed.processes.get(&self.planned.number);
         let pid = |role: &str| session.hop(role).map(|hop| hop.pid);
         let exec_id = process.and_then(|process| process.exec_id.clone());
         let mut parts = vec![
@@ -140,7 +140,7 @@ impl Case<'_> {
         parts.extend(links.map(|(part, link)| (part, self.link(session, part, link))));
         for part in Part::of(self.runtime) {
             if !parts.iter().any(|(there, _)| *there == part) {
-                parts.push((part, Verdict::Missing));
+                parts.push((part, PartResult::Missing));
             }
         }
         parts
@@ -149,52 +149,56 @@ impl Case<'_> {
     /// Explains a claim about the whole session that is not true, or returns `None`.
     pub(super) fn overstated(&self, session: &Session) -> Option<String> {
         if let Some(kind) = session.kind.as_deref().filter(|kind| *kind != "exec") {
-            return Some(format!("it is told to be of the kind {kind}"));
+            return Some(format!("reported as kind {kind}"));
         }
-        let verdicts = self.judge(session);
-        let missing = verdicts.iter().find(|(_, verdict)| *verdict == Verdict::Missing)?;
-        session.complete.then(|| format!("it is told to be complete, without: {}", missing.0.name()))
+        let results = self.evaluate(session);
+        let missing = results.iter().find(|(_, result)| *result == PartResult::Missing)?;
+        session.complete.then(|| format!("reported as complete, but missing: {}", missing.0.name()))
     }
 
-    fn client(&self, session: &Session) -> Verdict {
-        let Some(hop) = session.hop("kubectl") else { return Verdict::Missing };
+    fn client(&self, session: &Session) -> PartResult {
+        let Some(hop) = session.hop("kubectl") else { return PartResult::Missing };
         if let Some(address) = self.client.address {
             let first = session.links.iter().find_map(|link| link.tcp.as_ref()).map(|tcp| tcp.local);
-            let told = compare(first, Some(&address));
-            return if told == Verdict::Right { compare(Some(hop.pid), Some(&self.client.pid)) } else { told };
+            let reported = compare(first, Some(&address));
+            return if reported == PartResult::Right {
+                compare(Some(hop.pid), Some(&self.client.pid))
+            } else {
+                reported
+            };
         }
-        match session.asked() {
+        match session.requested() {
             Some(number) if number != self.planned.number => {
-                Verdict::Wrong(format!("this client asked for session {number}"))
+                PartResult::Wrong(format!("this client opened session {number}"))
             }
             Some(_) | None => compare(Some(hop.pid), Some(&self.client.pid)),
         }
     }
 
-    fn target(&self, session: &Session) -> Verdict {
+    fn target(&self, session: &Session) -> PartResult {
         let target = &session.target;
-        let Some(id) = &target.container_id else { return Verdict::Missing };
-        let process = self.look.processes.get(&self.planned.number);
+        let Some(id) = &target.container_id else { return PartResult::Missing };
+        let process = self.observed.processes.get(&self.planned.number);
         if !process.is_some_and(|process| process.cgroups.contains(id.as_str())) {
-            return Verdict::Wrong(format!("its process is not in container {id}"));
+            return PartResult::Wrong(format!("the process is not in container {id}"));
         }
         let names = (target.pod.as_deref(), target.container.as_deref());
         match names {
-            (None, _) | (_, None) => Verdict::Missing,
+            (None, _) | (_, None) => PartResult::Missing,
             (Some(pod), Some(container)) => {
                 compare(Some((pod, container)), Some(&(self.planned.pod, self.planned.container)))
             }
         }
     }
 
-    fn link(&self, session: &Session, part: Part, link: &Link) -> Verdict {
+    fn link(&self, session: &Session, part: Part, link: &Link) -> PartResult {
         if let Some(tcp) = &link.tcp {
             return self.leg(session, link, tcp);
         }
-        let Some(relay) = &link.relay else { return Verdict::Missing };
-        let inbound = self.look.legs.values().find(|leg| Some(leg.far.inode) == relay.inbound_inode);
+        let Some(relay) = &link.relay else { return PartResult::Missing };
+        let inbound = self.observed.legs.values().find(|leg| Some(leg.far.inode) == relay.inbound_inode);
         let outbound = self
-            .look
+            .observed
             .legs
             .values()
             .find(|leg| leg.near.as_ref().is_some_and(|near| Some(near.inode) == relay.outbound_inode));
@@ -202,18 +206,18 @@ impl Case<'_> {
             (Some(inbound), _) if part == Part::InDockershim => self.owns(inbound),
             (Some(inbound), Some(outbound)) => {
                 let (one, other) = (self.owns(inbound), self.owns(outbound));
-                if one == Verdict::Right { other } else { one }
+                if one == PartResult::Right { other } else { one }
             }
-            (None, _) | (_, None) => self.gone("one of its connections"),
+            (None, _) | (_, None) => self.unmatched("a connection of this relay"),
         }
     }
 
-    fn leg(&self, session: &Session, link: &Link, tcp: &Tcp) -> Verdict {
-        let Some(leg) = self.look.legs.get(&(tcp.remote, tcp.local)) else {
-            return self.gone("this connection");
+    fn leg(&self, session: &Session, link: &Link, tcp: &Tcp) -> PartResult {
+        let Some(leg) = self.observed.legs.get(&(tcp.remote, tcp.local)) else {
+            return self.unmatched("this connection");
         };
         let owned = self.owns(leg);
-        if owned != Verdict::Right {
+        if owned != PartResult::Right {
             return owned;
         }
         let pid = |index: usize| session.hops.get(index).map(|hop| hop.pid);
@@ -223,25 +227,31 @@ impl Case<'_> {
                 inode.is_none_or(|inode| inode == end.inode) && pid.is_some_and(|pid| end.pids.contains(&pid))
             });
             if !fits {
-                return Verdict::Wrong(format!("pid {pid:?} and inode {inode:?} were told of {end:?}"));
+                return PartResult::Wrong(format!("reported pid {pid:?} and inode {inode:?}, the oracle has {end:?}"));
             }
         }
-        Verdict::Right
+        PartResult::Right
     }
 
-    fn owns(&self, leg: &Leg) -> Verdict {
+    fn owns(&self, leg: &Leg) -> PartResult {
         if leg.number == self.planned.number {
-            return Verdict::Right;
+            return PartResult::Right;
         }
         let (ends, received) = ((leg.far.remote, leg.far.local), leg.received);
         let (sent, number) = (self.planned.bytes, leg.number);
-        Verdict::Wrong(format!("{ends:?} carried {received} bytes, session {number}'s; this one was sent {sent}"))
+        PartResult::Wrong(format!(
+            "{ends:?} carried {received} bytes of session {number}; this session was sent {sent}"
+        ))
     }
 
     /// A connection without any session's bytes is wrong in a last report. An earlier report may describe a first
     /// attempt.
-    fn gone(&self, what: &str) -> Verdict {
-        if self.last { Verdict::Wrong(format!("{what} carries no session's bytes")) } else { Verdict::Untold }
+    fn unmatched(&self, what: &str) -> PartResult {
+        if self.last {
+            PartResult::Wrong(format!("{what} carries the bytes of no session"))
+        } else {
+            PartResult::Unobserved
+        }
     }
 }
 
@@ -251,12 +261,12 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::{Case, Client, Part, Verdict};
+    use super::{Client, Part, PartResult, SessionCtx};
     use crate::lab::network::Host;
     use crate::lab::state::Runtime;
-    use crate::lab::truth::look::{End, Leg, Look, Process};
+    use crate::lab::truth::inspect::{End, Leg, Observed, Process};
     use crate::lab::truth::plan::Planned;
-    use crate::lab::truth::told::Session;
+    use crate::lab::truth::reported::Session;
 
     /// Ports of a session's legs, at the ends nearer to the client.
     fn ports(number: u32) -> [u16; 3] {
@@ -288,13 +298,13 @@ mod tests {
         Leg { number, received: 0, near: Some(near), far }
     }
 
-    fn look() -> Look {
+    fn observed() -> Observed {
         let legs = [1, 2].into_iter().flat_map(|number| (0..3).map(move |at| leg(number, at)));
         let processes = [1, 2].map(|number| {
             let (cgroups, exec_id) = ("0::/pod/c0ffee\n".to_owned(), Some(format!("exec-{number}")));
             (number, Process { pid: 500 + number, parent: 40, cgroups, exec_id })
         });
-        Look {
+        Observed {
             legs: legs.map(|leg| ((leg.far.local, leg.far.remote), leg)).collect(),
             processes: BTreeMap::from(processes),
             gap: None,
@@ -316,7 +326,7 @@ mod tests {
     }
 
     /// Session 1, as a flawless tracer reports it.
-    fn told() -> Value {
+    fn reported() -> Value {
         let planned = Planned::new(1, 1, 1_000);
         let hop = |role: &str, pid: u32| json!({"role": role, "pid": pid, "argv": ["x"]});
         let argv = [vec!["kubectl".to_owned(), "exec".to_owned()], planned.command().to_vec()].concat();
@@ -334,54 +344,54 @@ mod tests {
     }
 
     /// Parts that are not right; true if wrong, false if missing.
-    fn amiss(told: Value, client: Client, last: bool) -> Vec<(Part, bool)> {
-        let session: Session = serde_json::from_value(told).expect("a session");
-        let (planned, look) = (Planned::new(1, 1, 1_000), look());
+    fn flaws(reported: Value, client: Client, last: bool) -> Vec<(Part, bool)> {
+        let session: Session = serde_json::from_value(reported).expect("a session");
+        let (planned, observed) = (Planned::new(1, 1, 1_000), observed());
         assert_eq!(session.number(), Some(1));
-        let case = Case { runtime: Runtime::Containerd, planned: &planned, client, look: &look, last };
-        let verdicts = case.judge(&session).into_iter();
-        let mut amiss: Vec<(Part, bool)> = verdicts
-            .filter(|(_, verdict)| *verdict != Verdict::Right)
-            .map(|(part, verdict)| (part, matches!(verdict, Verdict::Wrong(_))))
+        let case = SessionCtx { runtime: Runtime::Containerd, planned: &planned, client, observed: &observed, last };
+        let results = case.evaluate(&session).into_iter();
+        let mut flaws: Vec<(Part, bool)> = results
+            .filter(|(_, result)| *result != PartResult::Right)
+            .map(|(part, result)| (part, matches!(result, PartResult::Wrong(_))))
             .collect();
-        amiss.sort();
-        amiss
+        flaws.sort();
+        flaws
     }
 
     const KUBECTL: Client = Client { pid: 101, address: None };
 
     #[test]
-    fn what_is_right_is_right() {
-        assert_eq!(amiss(told(), KUBECTL, true), []);
+    fn flawless_report_is_right() {
+        assert_eq!(flaws(reported(), KUBECTL, true), []);
         let driver = Client { pid: 101, address: Some("10.0.0.1:1001".parse().expect("an address")) };
-        assert_eq!(amiss(told(), driver, true), []);
+        assert_eq!(flaws(reported(), driver, true), []);
     }
 
     #[test]
-    fn a_leg_of_another_session_is_wrong_at_every_place() {
+    fn leg_of_another_session_is_wrong_everywhere() {
         for (index, at, part) in [(0, 0, Part::ToApiServer), (2, 1, Part::ToKubelet), (4, 2, Part::ToStreaming)] {
-            let mut told = told();
-            told["links"][index] = tcp(2, at);
-            assert_eq!(amiss(told, KUBECTL, true), [(part, true)]);
+            let mut reported = reported();
+            reported["links"][index] = tcp(2, at);
+            assert_eq!(flaws(reported, KUBECTL, true), [(part, true)]);
         }
         for (index, at, part) in [(1, 1, Part::InApiServer), (3, 2, Part::InKubelet)] {
             for (inbound, outbound) in [(1, 2), (2, 1), (2, 2)] {
-                let mut told = told();
-                told["links"][index] = relay(inbound, outbound, at);
-                assert_eq!(amiss(told, KUBECTL, true), [(part, true)]);
+                let mut reported = reported();
+                reported["links"][index] = relay(inbound, outbound, at);
+                assert_eq!(flaws(reported, KUBECTL, true), [(part, true)]);
             }
         }
     }
 
     #[test]
-    fn an_end_that_another_process_holds_is_wrong() {
-        let mut told = told();
-        told["links"][2]["tcp"]["peer_inode"] = json!(1);
-        assert_eq!(amiss(told, KUBECTL, true), [(Part::ToKubelet, true)]);
+    fn end_held_by_another_process_is_wrong() {
+        let mut reported = reported();
+        reported["links"][2]["tcp"]["peer_inode"] = json!(1);
+        assert_eq!(flaws(reported, KUBECTL, true), [(Part::ToKubelet, true)]);
     }
 
     #[test]
-    fn another_client_process_exec_id_shim_or_container_is_wrong() {
+    fn other_client_process_id_shim_or_container_is_wrong() {
         for (pointer, value, part) in [
             ("/hops/4/pid", json!(41), Part::Shim),
             ("/hops/5/pid", json!(502), Part::Process),
@@ -389,75 +399,88 @@ mod tests {
             ("/target/container_id", json!("decaf"), Part::Target),
             ("/target/container", json!("another"), Part::Target),
         ] {
-            let mut told = told();
-            *told.pointer_mut(pointer).expect("it is there") = value;
-            assert_eq!(amiss(told, KUBECTL, true), [(part, true)], "{pointer}");
+            let mut reported = reported();
+            *reported.pointer_mut(pointer).expect("pointer exists") = value;
+            assert_eq!(flaws(reported, KUBECTL, true), [(part, true)], "{pointer}");
         }
-        assert_eq!(amiss(told(), Client { pid: 102, address: None }, true), [(Part::Client, true)]);
+        assert_eq!(flaws(reported(), Client { pid: 102, address: None }, true), [(Part::Client, true)]);
         let driver = Client { pid: 101, address: Some("10.0.0.1:1002".parse().expect("an address")) };
-        assert_eq!(amiss(told(), driver, true), [(Part::Client, true)]);
-        let mut told = told();
-        told["hops"][0]["argv"] = json!(["kubectl", "exec", "x", "--", Planned::new(2, 1, 1_000).command()[2]]);
-        assert_eq!(amiss(told, KUBECTL, true), [(Part::Client, true)]);
+        assert_eq!(flaws(reported(), driver, true), [(Part::Client, true)]);
+        let mut reported = reported();
+        reported["hops"][0]["argv"] = json!(["kubectl", "exec", "x", "--", Planned::new(2, 1, 1_000).command()[2]]);
+        assert_eq!(flaws(reported, KUBECTL, true), [(Part::Client, true)]);
     }
 
     #[test]
-    fn what_is_not_told_is_missing_and_not_wrong() {
-        let mut told = told();
-        told["links"] = json!([tcp(1, 0)]);
-        told["exec_id"] = Value::Null;
+    fn unreported_part_is_missing_not_wrong() {
+        let mut reported = reported();
+        reported["links"] = json!([tcp(1, 0)]);
+        reported["exec_id"] = Value::Null;
         let missing = [Part::InApiServer, Part::ToKubelet, Part::InKubelet, Part::ToStreaming, Part::ExecId];
-        assert_eq!(amiss(told, KUBECTL, true), missing.map(|part| (part, false)));
+        assert_eq!(flaws(reported, KUBECTL, true), missing.map(|part| (part, false)));
     }
 
     #[test]
-    fn a_kubelet_that_streams_to_itself_is_two_hops() {
-        let mut told = told();
-        told["hops"] = json!([
-            told["hops"][0], told["hops"][1], told["hops"][2], {"role": "kubelet", "pid": 30, "argv": ["x"]},
-            {"role": "runtime", "pid": 35, "argv": ["x"]}, told["hops"][4], told["hops"][5],
+    fn kubelet_streaming_to_itself_has_two_hops() {
+        let mut reported = reported();
+        reported["hops"] = json!([
+            reported["hops"][0], reported["hops"][1], reported["hops"][2], {"role": "kubelet", "pid": 30, "argv": ["x"]},
+            {"role": "runtime", "pid": 35, "argv": ["x"]}, reported["hops"][4], reported["hops"][5],
         ]);
         let into = |session: u32| {
             let relay = json!({"inbound_inode": ports(session)[2] + 10_000, "outbound_inode": 1});
             json!({"from": 3, "to": 3, "kind": "relay", "confidence": "exact", "relay": relay})
         };
-        let amiss = |told: &Value| {
-            let session: Session = serde_json::from_value(told.clone()).expect("a session");
-            let (planned, look) = (Planned::new(1, 1, 1_000), look());
-            let case = Case { runtime: Runtime::Docker, planned: &planned, client: KUBECTL, look: &look, last: true };
-            let verdicts = case.judge(&session).into_iter();
-            verdicts.filter(|(_, verdict)| *verdict != Verdict::Right).map(|(part, _)| part).collect::<Vec<_>>()
+        let flaws = |reported: &Value| {
+            let session: Session = serde_json::from_value(reported.clone()).expect("a session");
+            let (planned, observed) = (Planned::new(1, 1, 1_000), observed());
+            let case = SessionCtx {
+                runtime: Runtime::Docker,
+                planned: &planned,
+                client: KUBECTL,
+                observed: &observed,
+                last: true,
+            };
+            let results = case.evaluate(&session).into_iter();
+            results.filter(|(_, result)| *result != PartResult::Right).map(|(part, _)| part).collect::<Vec<_>>()
         };
-        assert_eq!(amiss(&told), [Part::InDockershim], "missing");
-        let links = told["links"].clone();
+        assert_eq!(flaws(&reported), [Part::InDockershim], "missing");
+        let links = reported["links"].clone();
         for (session, expected) in [(1, &[][..]), (2, &[Part::InDockershim])] {
-            told["links"] = links.clone();
-            told["links"].as_array_mut().expect("links").push(into(session));
-            assert_eq!(amiss(&told), expected);
+            reported["links"] = links.clone();
+            reported["links"].as_array_mut().expect("links").push(into(session));
+            assert_eq!(flaws(&reported), expected);
         }
     }
 
     #[test]
-    fn a_session_that_lacks_something_is_not_complete_and_an_exec_is_no_probe() {
-        let (planned, look) = (Planned::new(1, 1, 1_000), look());
-        let case = Case { runtime: Runtime::Containerd, planned: &planned, client: KUBECTL, look: &look, last: true };
-        let overstated = |told: Value| case.overstated(&serde_json::from_value(told).expect("a session")).is_some();
-        assert!(!overstated(told()));
-        let mut lacks = told();
+    fn incomplete_session_or_wrong_kind_is_overstated() {
+        let (planned, observed) = (Planned::new(1, 1, 1_000), observed());
+        let case = SessionCtx {
+            runtime: Runtime::Containerd,
+            planned: &planned,
+            client: KUBECTL,
+            observed: &observed,
+            last: true,
+        };
+        let overstated =
+            |reported: Value| case.overstated(&serde_json::from_value(reported).expect("a session")).is_some();
+        assert!(!overstated(reported()));
+        let mut lacks = reported();
         lacks["links"] = json!([]);
         assert!(overstated(lacks.clone()));
         lacks["complete"] = json!(false);
         assert!(!overstated(lacks));
-        let mut probe = told();
+        let mut probe = reported();
         probe["kind"] = json!("probe");
         assert!(overstated(probe));
     }
 
     #[test]
-    fn a_connection_that_carries_nothing_is_wrong_only_where_it_is_told_last() {
-        let mut told = told();
-        told["links"][0] = tcp(3, 0);
-        assert_eq!(amiss(told.clone(), KUBECTL, true), [(Part::ToApiServer, true)]);
-        assert_eq!(amiss(told, KUBECTL, false), [(Part::ToApiServer, false)], "a first attempt's");
+    fn connection_without_bytes_is_wrong_in_last_report_only() {
+        let mut reported = reported();
+        reported["links"][0] = tcp(3, 0);
+        assert_eq!(flaws(reported.clone(), KUBECTL, true), [(Part::ToApiServer, true)]);
+        assert_eq!(flaws(reported, KUBECTL, false), [(Part::ToApiServer, false)], "it may be that of a first attempt");
     }
 }

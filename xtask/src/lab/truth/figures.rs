@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::judge::{Case, Part, Verdict};
-use super::told::{Session, Told};
+use super::evaluate::{Part, PartResult, SessionCtx};
+use super::reported::{Reported, Session};
 use crate::lab::state::Runtime;
 
 /// Number of wrong findings that are printed in full.
@@ -51,24 +51,24 @@ pub(super) struct Figures {
 impl Figures {
     /// Evaluates all reports. `case` returns the expected facts of a session, or `None` if no client opened the
     /// session.
-    pub(super) fn judge<'a>(
+    pub(super) fn evaluate<'a>(
         runtime: Runtime,
         sessions: usize,
-        told: &Told,
-        case: impl Fn(&Session) -> Option<Case<'a>>,
+        reported: &Reported,
+        case: impl Fn(&Session) -> Option<SessionCtx<'a>>,
     ) -> Self {
-        let mut figures = Self { sessions, lost: told.lost.clone(), ..Self::default() };
+        let mut figures = Self { sessions, lost: reported.lost.clone(), ..Self::default() };
         let mut wrong: BTreeSet<(&str, Part)> = BTreeSet::new();
         let mut overstated: BTreeSet<&str> = BTreeSet::new();
-        for (_, session) in &told.sayings {
+        for (_, session) in &reported.reports {
             let Some(case) = case(session) else { continue };
             if let Some(why) = case.overstated(session)
                 && overstated.insert(&session.id)
             {
                 figures.overstated.push(format!("{}: {why}\n    {session}", case.planned.token));
             }
-            for (part, verdict) in case.judge(session) {
-                if let Verdict::Wrong(why) = verdict
+            for (part, result) in case.evaluate(session) {
+                if let PartResult::Wrong(why) = result
                     && wrong.insert((&session.id, part))
                 {
                     figures.wrong.push(format!("{}: {}: {why}\n    {session}", case.planned.token, part.name()));
@@ -78,13 +78,13 @@ impl Figures {
         let (mut seen, mut halves) = (BTreeSet::new(), BTreeMap::new());
         // Skip merged sessions: the loop above has evaluated them, and they count with the session that absorbed
         // them.
-        for session in told.sessions().filter(|session| session.merged_into.is_none()) {
+        for session in reported.sessions().filter(|session| session.merged_into.is_none()) {
             let Some(case) = case(session) else {
                 // Sessions that the cluster opens by itself, and requests of other kubectls, are also reported.
                 let is_clusters = matches!(session.kind.as_deref(), Some("probe" | "start" | "request"));
                 if !is_clusters && !session.was_under_way() {
                     figures.invented += 1;
-                    let text = format!("a session that nobody made\n    {session}");
+                    let text = format!("no client opened this session\n    {session}");
                     // After a loss, it may also be a session that the oracle could have identified from a lost
                     // record.
                     if figures.lost() > 0 { figures.overstated.push(text) } else { figures.wrong.push(text) }
@@ -99,7 +99,7 @@ impl Figures {
                 continue;
             }
             if !seen.insert(case.planned.number) {
-                figures.overstated.push(format!("{}: it is told twice\n    {session}", case.planned.token));
+                figures.overstated.push(format!("{}: reported twice\n    {session}", case.planned.token));
                 continue;
             }
             figures.found += 1;
@@ -108,11 +108,11 @@ impl Figures {
             figures.ambiguous += usize::from(session.gaps.iter().any(|gap| gap.code == "ambiguous"));
             figures.left_open += usize::from(!session.is_closed());
             // If the record of an end was lost, the last report may describe connections that are long gone.
-            let case = Case { last: figures.lost() == 0, ..case };
-            for (part, verdict) in case.judge(session) {
+            let case = SessionCtx { last: figures.lost() == 0, ..case };
+            for (part, result) in case.evaluate(session) {
                 let count = figures.parts.entry(part).or_default();
-                match verdict {
-                    Verdict::Wrong(why) => {
+                match result {
+                    PartResult::Wrong(why) => {
                         count.wrong += 1;
                         if wrong.insert((&session.id, part)) {
                             let token = &case.planned.token;
@@ -120,11 +120,11 @@ impl Figures {
                         }
                     }
                     // One wrong report makes the part wrong, even if a later report is right.
-                    Verdict::Right | Verdict::Missing if wrong.contains(&(session.id.as_str(), part)) => {
+                    PartResult::Right | PartResult::Missing if wrong.contains(&(session.id.as_str(), part)) => {
                         count.wrong += 1;
                     }
-                    Verdict::Right => count.right += 1,
-                    Verdict::Missing | Verdict::Untold => count.missing += 1,
+                    PartResult::Right => count.right += 1,
+                    PartResult::Missing | PartResult::Unobserved => count.missing += 1,
                 }
             }
         }
@@ -135,7 +135,7 @@ impl Figures {
     }
 
     /// True if every session was found, complete and seen to end.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.found == self.sessions && self.complete == self.sessions && self.left_open == 0
     }
 

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::plan::Planned;
-use super::told::Session;
+use super::reported::Session;
 use crate::lab::network::Host;
 use crate::tools::run;
 
@@ -61,14 +61,14 @@ pub(super) struct Process {
 
 /// Destination of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Way {
+enum Destination {
     ApiServer,
     Kubelet,
     /// The streaming server of the runtime, or of a kubelet that streams to itself.
     Streaming,
 }
 
-impl Way {
+impl Destination {
     const ALL: [Self; 3] = [Self::ApiServer, Self::Kubelet, Self::Streaming];
 
     /// Destination of a connection, from its accepting end.
@@ -86,29 +86,29 @@ impl Way {
 
 /// Everything that the oracle observed.
 #[derive(Default)]
-pub(super) struct Look {
+pub(super) struct Observed {
     pub(super) legs: BTreeMap<Ends, Leg>,
     pub(super) processes: BTreeMap<u32, Process>,
     /// The smallest difference between neighbouring counters.
     pub(super) gap: Option<u64>,
 }
 
-impl Look {
+impl Observed {
     /// Observes all open sessions after each was sent all its bytes. For each destination, the legs in order of their
     /// counters belong to the sessions in order of their bytes. Headers and TLS records add to a counter, and more to
     /// a larger one, so the order holds.
-    pub(super) fn at_all(sessions: &[Planned], spacing: u64) -> Result<Self> {
-        let mut look = Self { processes: processes(sessions)?, ..Self::default() };
-        look.add_legs(sessions, |legs, way| ranked(legs, sessions, spacing, way))?;
-        Ok(look)
+    pub(super) fn of_all(sessions: &[Planned], spacing: u64) -> Result<Self> {
+        let mut observed = Self { processes: processes(sessions)?, ..Self::default() };
+        observed.add_legs(sessions, |legs, destination| ranked(legs, sessions, spacing, destination))?;
+        Ok(observed)
     }
 
     /// Observes one session while others come and go. A leg belongs to the session if its counter lies between that
     /// session's bytes and those of the next larger one.
-    pub(super) fn at_one(session: &Planned, open: &[Planned], spacing: u64) -> Result<Self> {
-        let mut look = Self { processes: processes(std::slice::from_ref(session))?, ..Self::default() };
-        look.add_legs(open, |legs, _way| Ok(by_interval(legs, open, spacing)))?;
-        Ok(look)
+    pub(super) fn of_one(session: &Planned, open: &[Planned], spacing: u64) -> Result<Self> {
+        let mut observed = Self { processes: processes(std::slice::from_ref(session))?, ..Self::default() };
+        observed.add_legs(open, |legs, _destination| Ok(by_interval(legs, open, spacing)))?;
+        Ok(observed)
     }
 
     /// Identifies a session without a token by its exec id or by one of its connections.
@@ -125,17 +125,19 @@ impl Look {
     fn add_legs(
         &mut self,
         sessions: &[Planned],
-        owners: impl for<'a> Fn(&[&'a End], Way) -> Result<Vec<(&'a End, u32)>>,
+        owners: impl for<'a> Fn(&[&'a End], Destination) -> Result<Vec<(&'a End, u32)>>,
     ) -> Result<()> {
         let ends = sockets()?;
-        let least = sessions.iter().map(|session| session.bytes).min().context("no session")?;
-        for way in Way::ALL {
-            let mut legs: Vec<&End> =
-                ends.values().filter(|end| end.received >= least && Way::of(end) == Some(way)).collect();
+        let least = sessions.iter().map(|session| session.bytes).min().context("no sessions to observe")?;
+        for destination in Destination::ALL {
+            let mut legs: Vec<&End> = ends
+                .values()
+                .filter(|end| end.received >= least && Destination::of(end) == Some(destination))
+                .collect();
             legs.sort_by_key(|end| end.received);
             let gaps = legs.windows(2).filter_map(|pair| Some(pair.last()?.received - pair.first()?.received));
             self.gap = gaps.chain(self.gap).min();
-            for (end, number) in owners(&legs, way)? {
+            for (end, number) in owners(&legs, destination)? {
                 let near = ends.get(&(end.remote, end.local)).cloned();
                 let leg = Leg { number, received: end.received, near, far: end.clone() };
                 self.legs.insert((end.local, end.remote), leg);
@@ -145,10 +147,15 @@ impl Look {
     }
 }
 
-fn ranked<'a>(legs: &[&'a End], sessions: &[Planned], spacing: u64, way: Way) -> Result<Vec<(&'a End, u32)>> {
+fn ranked<'a>(
+    legs: &[&'a End],
+    sessions: &[Planned],
+    spacing: u64,
+    destination: Destination,
+) -> Result<Vec<(&'a End, u32)>> {
     ensure!(
         legs.len() == sessions.len(),
-        "the oracle cannot tell: {} legs {way:?} carry the bytes of {} sessions\nhint: `ss -tinpeH` in each of lab-m and lab-w",
+        "the oracle is ambiguous: {} legs to {destination:?} carry the bytes of {} sessions\nhint: `ss -tinpeH` in each of lab-m and lab-w",
         legs.len(),
         sessions.len()
     );
@@ -156,7 +163,11 @@ fn ranked<'a>(legs: &[&'a End], sessions: &[Planned], spacing: u64, way: Way) ->
     sessions.sort_by_key(|session| session.bytes);
     for (leg, next) in legs.iter().zip(legs.iter().skip(1)) {
         if next.received - leg.received < spacing / 2 {
-            bail!("the oracle cannot tell: {way:?}, {} and {} bytes are too near", leg.received, next.received);
+            bail!(
+                "the oracle is ambiguous: legs to {destination:?} with {} and {} bytes are too close",
+                leg.received,
+                next.received
+            );
         }
     }
     Ok(legs.iter().zip(sessions).map(|(leg, session)| (*leg, session.number)).collect())
@@ -249,7 +260,7 @@ fn exec_ids() -> BTreeMap<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Planned, Way, by_interval, end, ranked};
+    use super::{Destination, Planned, by_interval, end, ranked};
     use crate::lab::network::Host;
 
     fn leg(port: u16, received: u64) -> super::End {
@@ -257,33 +268,34 @@ mod tests {
             "ESTAB 0 0 [::ffff:192.168.205.11]:10250 192.168.205.10:{port} users:((\"kubelet\",pid=5,fd=9)) \
              timer:(keepalive,9sec,0) ino:77 sk:1 <-> ts sack bytes_sent:5 bytes_received:{received} segs_out:1"
         );
-        end(&line, Host::Worker).expect("a line of ss")
+        end(&line, Host::Worker).expect("line of ss parses")
     }
 
     #[test]
-    fn a_line_of_ss_is_read() {
+    fn ss_line_is_parsed() {
         let end = leg(4_000, 123);
         assert_eq!((end.inode, end.received, end.pids.as_slice()), (77, 123, &[5][..]));
         assert_eq!(end.local.to_string(), "192.168.205.11:10250");
-        assert_eq!(Way::of(&end), Some(Way::Kubelet));
+        assert_eq!(Destination::of(&end), Some(Destination::Kubelet));
     }
 
     #[test]
-    fn legs_go_to_sessions_in_order_of_their_bytes() {
+    fn legs_match_sessions_in_order_of_bytes() {
         let sessions = Planned::all(1..=2, 10_000);
         let (small, large) = (leg(1, 33_000), leg(2, 44_500));
-        let owned = ranked(&[&small, &large], &sessions, 10_000, Way::Kubelet).expect("two and two");
+        let owned =
+            ranked(&[&small, &large], &sessions, 10_000, Destination::Kubelet).expect("two legs match two sessions");
         assert_eq!(
             owned.iter().map(|(end, number)| (end.remote.port(), *number)).collect::<Vec<_>>(),
             [(1, 1), (2, 2)]
         );
         let near = leg(3, 34_000);
-        assert!(ranked(&[&small, &near], &sessions, 10_000, Way::Kubelet).is_err(), "too near");
-        assert!(ranked(&[&small], &sessions, 10_000, Way::Kubelet).is_err(), "one is missing");
+        assert!(ranked(&[&small, &near], &sessions, 10_000, Destination::Kubelet).is_err(), "counters are too close");
+        assert!(ranked(&[&small], &sessions, 10_000, Destination::Kubelet).is_err(), "one leg is missing");
     }
 
     #[test]
-    fn a_leg_that_is_still_filled_is_nobodys() {
+    fn partly_filled_leg_matches_no_session() {
         let sessions = [Planned::new(7, 1, 20_000)];
         let (full, half) = (leg(1, 43_000), leg(2, 30_000));
         assert_eq!(by_interval(&[&half, &full], &sessions, 20_000).len(), 1);

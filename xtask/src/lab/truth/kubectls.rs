@@ -35,8 +35,8 @@ impl Kubectl {
         // thread.
         std::thread::spawn(move || {
             let mut line = String::new();
-            let said = stdin.write_all(&vec![0; bytes]).and_then(|()| stdout.read_line(&mut line));
-            let over = said.map(|_length| line == "done\n").unwrap_or(false);
+            let output = stdin.write_all(&vec![0; bytes]).and_then(|()| stdout.read_line(&mut line));
+            let over = output.map(|_length| line == "done\n").unwrap_or(false);
             // An error means that the receiver has given up.
             drop(send.send(over.then_some(stdin)));
             // Drain later output, so that kubectl never waits for a reader.
@@ -46,21 +46,21 @@ impl Kubectl {
         match done.recv_timeout(PATIENCE) {
             Ok(Some(stdin)) => kubectl.stdin = Some(stdin),
             Ok(None) | Err(RecvTimeoutError::Disconnected) => {
-                let said = kubectl.complaint();
-                return Err(hinted(format!("{} does not open: {said}", session.token), "the kubelet's log says more"));
+                let output = kubectl.error_output();
+                return Err(hinted(format!("{} does not open: {output}", session.token), "see the kubelet's log"));
             }
             Err(RecvTimeoutError::Timeout) => bail!("{} does not open within {PATIENCE:?}", session.token),
         }
         Ok(kubectl)
     }
 
-    fn complaint(&mut self) -> String {
+    fn error_output(&mut self) -> String {
         drop(self.child.kill());
-        let mut said = String::new();
+        let mut output = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {
-            drop(stderr.read_to_string(&mut said));
+            drop(stderr.read_to_string(&mut output));
         }
-        said.trim().to_owned()
+        output.trim().to_owned()
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -84,7 +84,7 @@ impl Kubectl {
         loop {
             if let Some(status) = self.child.try_wait()? {
                 if !status.success() {
-                    bail!("kubectl failed: {status}: {}", self.complaint());
+                    bail!("kubectl failed: {status}: {}", self.error_output());
                 }
                 return Ok(());
             }

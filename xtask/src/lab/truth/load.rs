@@ -38,7 +38,7 @@ impl Load {
         state: &State,
         sessions: &[Planned],
         at_once: usize,
-        mut tell: impl FnMut(usize),
+        mut report: impl FnMut(usize),
     ) -> Result<Self> {
         let mut child = Host::Client
             .command(golang::program("load", SOURCE)?)?
@@ -49,11 +49,11 @@ impl Load {
         let mut stdin = child.stdin.take().context("a pipe")?;
         let stdout = child.stdout.take().context("a pipe")?;
         let mut load = Self { child, stdin: None, addresses: BTreeMap::new() };
-        let mut asked = serde_json::to_string(&credentials(state, at_once)?)? + "\n";
+        let mut requests = serde_json::to_string(&credentials(state, at_once)?)? + "\n";
         for session in sessions {
-            writeln!(asked, "{}", json!({"token": session.token, "bytes": session.bytes, "path": path(session)}))?;
+            writeln!(requests, "{}", json!({"token": session.token, "bytes": session.bytes, "path": path(session)}))?;
         }
-        stdin.write_all((asked + "\n").as_bytes()).context("the load driver does not listen")?;
+        stdin.write_all((requests + "\n").as_bytes()).context("the load driver does not read its input")?;
         load.stdin = Some(stdin);
         let (send, lines) = channel();
         std::thread::spawn(move || {
@@ -62,13 +62,13 @@ impl Load {
         while load.addresses.len() < sessions.len() {
             let line = match lines.recv_timeout(PATIENCE) {
                 Ok(line) => line,
-                Err(RecvTimeoutError::Timeout) => bail!("the load driver is stuck"),
-                Err(RecvTimeoutError::Disconnected) => bail!("the load driver has ended; it says above why"),
+                Err(RecvTimeoutError::Timeout) => bail!("the load driver opens no further session"),
+                Err(RecvTimeoutError::Disconnected) => bail!("the load driver has ended; see its message above"),
             };
-            let (token, address) = line.split_once(' ').context("a token and an address")?;
-            let number = plan::number_in([token]).context("a token of ours")?;
+            let (token, address) = line.split_once(' ').context("the load driver printed no token and address")?;
+            let number = plan::number_in([token]).context("the load driver printed an unknown token")?;
             load.addresses.insert(number, address.parse()?);
-            tell(load.addresses.len());
+            report(load.addresses.len());
         }
         Ok(load)
     }
@@ -143,7 +143,7 @@ mod tests {
     use super::escaped;
 
     #[test]
-    fn a_query_says_what_was_meant() {
+    fn query_escapes_special_characters() {
         assert_eq!(escaped("a-1; >$x"), "a-1%3B%20%3E%24x");
     }
 }

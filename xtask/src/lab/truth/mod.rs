@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use self::figures::Figures;
-use self::scenario::{How, Play, Scenario};
-use self::suite::{Asked, Expected, Scale};
+use self::scenario::{How, Running, Scenario};
+use self::suite::{Entry, Expected, Scale};
 use super::state::{Runtime, State};
-use super::{Up, cluster};
+use super::{RunningLab, cluster};
 use crate::hint::hinted;
 use crate::progress::Progress;
 use crate::repo::{root, target};
@@ -21,15 +21,15 @@ use crate::tracer;
 
 mod crowd;
 mod document;
+mod evaluate;
 mod figures;
-mod judge;
+mod inspect;
 mod kubectls;
 mod load;
-mod look;
 mod plan;
+mod reported;
 mod scenario;
 mod suite;
-mod told;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,7 +40,7 @@ Examples:
   cargo xtask lab truth --how older --sessions 50       older than the tracer
   cargo xtask lab truth --how older-driver --sessions 1000    the same, connections of one process
   cargo xtask lab truth --sessions 20 --ring-bytes 4096 with a buffer that is too small
-  cargo xtask lab truth --suite tenth                   a tenth of all that, as in tests";
+  cargo xtask lab truth --suite tenth                   a tenth of each scenario, as in tests";
 
 /// Measure how much of the tracer's output is true.
 #[derive(clap::Args)]
@@ -90,7 +90,7 @@ impl Truth {
         done
     }
 
-    fn asked(&self, lab: &Up) -> Result<Vec<Asked>> {
+    fn entries(&self, lab: &RunningLab) -> Result<Vec<Entry>> {
         if let Some(scale) = self.suite {
             return Ok(suite::all(scale, lab.kubectls().first().context("no kubectl")?, lab.facts.runtime));
         }
@@ -106,26 +106,26 @@ impl Truth {
             (None, true) => Expected::Counted,
             (None, false) => Expected::Whole,
         };
-        Ok(vec![Asked { scenario, expected }])
+        Ok(vec![Entry { scenario, expected }])
     }
 
     fn measure(&self, program: &Path, progress: &Progress) -> Result<()> {
-        let lab = Up::find()?;
+        let lab = RunningLab::find()?;
         let runtime = cluster::name_of(lab.facts.runtime);
         if lab.facts.runtime != self.runtime {
-            return Err(hinted(format!("the lab is up with {runtime}"), "cargo xtask lab down, then again"));
+            return Err(hinted(format!("the lab is up with {runtime}"), "run `cargo xtask lab down`, then try again"));
         }
         let (mut rows, mut failed) = (Vec::new(), Vec::new());
-        for Asked { scenario, expected } in self.asked(&lab)? {
+        for Entry { scenario, expected } in self.entries(&lab)? {
             let (name, recording) = (scenario.name(), recording(&scenario, runtime)?);
-            progress.say(format!("{name} with {runtime}"));
-            let play = Play { lab: &lab, program, recording: &recording, scenario: &scenario, progress };
+            progress.report(format!("{name} with {runtime}"));
+            let running = Running { lab: &lab, program, recording: &recording, scenario: &scenario, progress };
             // A scenario that fails must not hide the others.
-            match play.run() {
+            match running.run() {
                 Ok(figures) => {
                     write!(std::io::stdout(), "{figures}")?;
-                    let verdict = verdict(&figures, expected).and_then(|()| idle(&figures, expected));
-                    failed.extend(verdict.err().map(|error| format!("{name}: {error}; {}", recording.display())));
+                    let result = check(&figures, expected).and_then(|()| check_idle(&figures, expected));
+                    failed.extend(result.err().map(|error| format!("{name}: {error}; {}", recording.display())));
                     rows.push((name, figures));
                 }
                 Err(error) => failed.push(format!("{name}: {error:#}")),
@@ -135,29 +135,29 @@ impl Truth {
             writeln!(std::io::stdout(), "{}", document::table(rows.iter().map(|(name, it)| (name.clone(), it))))?;
         }
         if !failed.is_empty() {
-            return Err(hinted(failed.join("\n"), "the files named are recordings: `execpath replay FILE`"));
+            return Err(hinted(failed.join("\n"), "the files are recordings: `execpath replay FILE`"));
         }
         self.write.as_ref().map_or(Ok(()), |file| document::write(&root().join(file), &lab, runtime, &rows))
     }
 }
 
 /// Checks that the figures are as expected.
-fn verdict(figures: &Figures, expected: Expected) -> Result<()> {
+fn check(figures: &Figures, expected: Expected) -> Result<()> {
     let Figures { sessions, found, complete, left_open, wrong, overstated, .. } = figures;
-    ensure!(wrong.is_empty(), "{} wrong", wrong.len());
+    ensure!(wrong.is_empty(), "{} wrong findings", wrong.len());
     // After a loss, the tracer is known to overstate (docs/limitations.md).
-    ensure!(overstated.is_empty() || expected == Expected::Losses, "{} overstated", overstated.len());
+    ensure!(overstated.is_empty() || expected == Expected::Losses, "{} overstated sessions", overstated.len());
     ensure!(figures.memory_is_flat(), "the tracer's memory grows: {:?} KiB", figures.memory);
     match expected {
         Expected::Whole => {
             ensure!(figures.lost() == 0, "{} records were lost", figures.lost());
             ensure!(
-                figures.is_whole(),
-                "of {sessions} sessions {found} were found, {complete} complete, {left_open} left open"
+                figures.is_complete(),
+                "of {sessions} sessions, {found} were found, {complete} are complete, {left_open} are left open"
             );
         }
         Expected::Counted => ensure!(figures.lost() == 0, "{} records were lost", figures.lost()),
-        Expected::Losses => ensure!(figures.lost() > 0, "no loss was told: a smaller buffer, or more sessions"),
+        Expected::Losses => ensure!(figures.lost() > 0, "no loss was reported: use a smaller buffer or more sessions"),
     }
     Ok(())
 }
@@ -165,16 +165,16 @@ fn verdict(figures: &Figures, expected: Expected) -> Result<()> {
 /// Checks idle sessions that are older than the tracer. Pending reads must join them from client to stream, with or
 /// without heartbeats. kubectl before 1.27 sends none (client-go: transport/spdy, remotecommand). `ls` must list one
 /// row for each.
-fn idle(figures: &Figures, expected: Expected) -> Result<()> {
+fn check_idle(figures: &Figures, expected: Expected) -> Result<()> {
     if expected == Expected::Counted {
         return Ok(());
     }
     let Figures { sessions, joined_idle, listed, .. } = figures;
     if let Some(joined) = joined_idle {
-        ensure!(joined == sessions, "{joined} sessions were joined before anything was typed, not {sessions}");
+        ensure!(joined == sessions, "{joined} of {sessions} sessions were joined before any input");
     }
     if let Some(rows) = listed {
-        ensure!(rows == sessions, "`ls` told {rows} sessions, not {sessions}");
+        ensure!(rows == sessions, "`ls` lists {rows} sessions instead of {sessions}");
     }
     Ok(())
 }
@@ -188,7 +188,7 @@ fn recording(scenario: &Scenario, runtime: &str) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Expected, Figures, idle, verdict};
+    use super::{Expected, Figures, check, check_idle};
 
     fn of(found: usize, lost: u64) -> Figures {
         let lost = std::iter::once(("ring-full".to_owned(), lost)).collect();
@@ -196,39 +196,39 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_fails_whatever_is_expected() {
+    fn wrong_finding_fails_every_expectation() {
         for expected in [Expected::Whole, Expected::Counted, Expected::Losses] {
             let lost = u64::from(expected == Expected::Losses);
-            assert!(verdict(&of(2, lost), expected).is_ok());
+            assert!(check(&of(2, lost), expected).is_ok());
             let wrong = Figures { wrong: vec!["a leg".to_owned()], ..of(2, lost) };
-            assert!(verdict(&wrong, expected).is_err());
+            assert!(check(&wrong, expected).is_err());
         }
     }
 
     #[test]
-    fn memory_that_grows_fails() {
-        assert!(verdict(&Figures { memory: Some((70_000, 70_500)), ..of(2, 0) }, Expected::Whole).is_ok());
-        assert!(verdict(&Figures { memory: Some((70_000, 80_000)), ..of(2, 0) }, Expected::Whole).is_err());
+    fn growing_memory_fails() {
+        assert!(check(&Figures { memory: Some((70_000, 70_500)), ..of(2, 0) }, Expected::Whole).is_ok());
+        assert!(check(&Figures { memory: Some((70_000, 80_000)), ..of(2, 0) }, Expected::Whole).is_err());
     }
 
     #[test]
-    fn what_is_missing_fails_where_everything_is_expected() {
-        assert!(verdict(&of(1, 0), Expected::Whole).is_err());
-        assert!(verdict(&Figures { left_open: 1, ..of(2, 0) }, Expected::Whole).is_err());
-        assert!(verdict(&of(1, 0), Expected::Counted).is_ok());
+    fn missing_session_fails_if_all_are_expected() {
+        assert!(check(&of(1, 0), Expected::Whole).is_err());
+        assert!(check(&Figures { left_open: 1, ..of(2, 0) }, Expected::Whole).is_err());
+        assert!(check(&of(1, 0), Expected::Counted).is_ok());
         let overstated = Figures { overstated: vec!["complete".to_owned()], ..of(2, 0) };
-        assert!(verdict(&overstated, Expected::Whole).is_err());
-        assert!(verdict(&of(2, 1), Expected::Whole).is_err(), "a loss");
-        assert!(verdict(&of(1, 0), Expected::Losses).is_err(), "a loss that nobody told");
+        assert!(check(&overstated, Expected::Whole).is_err());
+        assert!(check(&of(2, 1), Expected::Whole).is_err(), "a loss");
+        assert!(check(&of(1, 0), Expected::Losses).is_err(), "no loss was reported");
     }
 
     #[test]
-    fn an_idle_session_that_is_not_joined_or_has_two_rows_fails_unless_it_is_only_counted() {
+    fn idle_session_must_be_joined_and_listed_once() {
         let of = |joined, rows| Figures { joined_idle: Some(joined), listed: Some(rows), ..of(2, 0) };
         for (joined, rows, right) in [(2, 2, true), (1, 2, false), (2, 3, false), (2, 1, false)] {
-            assert_eq!(idle(&of(joined, rows), Expected::Whole).is_ok(), right, "{joined} {rows}");
-            assert_eq!(idle(&of(joined, rows), Expected::Losses).is_ok(), right, "{joined} {rows}");
-            assert!(idle(&of(joined, rows), Expected::Counted).is_ok());
+            assert_eq!(check_idle(&of(joined, rows), Expected::Whole).is_ok(), right, "{joined} {rows}");
+            assert_eq!(check_idle(&of(joined, rows), Expected::Losses).is_ok(), right, "{joined} {rows}");
+            assert!(check_idle(&of(joined, rows), Expected::Counted).is_ok());
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 /// Containers to use in turn: one pod with two containers and other pods, on the host's network and on their own.
-const PLACES: [(&str, &str); 4] = [("web", "web"), ("web", "side"), ("own-net", "own-net"), ("probed", "probed")];
+const CONTAINERS: [(&str, &str); 4] = [("web", "web"), ("web", "side"), ("own-net", "own-net"), ("probed", "probed")];
 
 /// Bytes sent to the smallest session: far more than a request, a TLS handshake and the heartbeats of a minute.
 const LEAST: u64 = 20_000;
@@ -24,9 +24,9 @@ pub(super) struct Planned {
 impl Planned {
     /// Plans the session of this number. `rank` is its position among the sessions open at the same time.
     pub(super) fn new(number: u32, rank: u32, spacing: u64) -> Self {
-        let places = u32::try_from(PLACES.len()).unwrap_or(1);
-        let place = usize::try_from(number % places).unwrap_or(0);
-        let (pod, container) = PLACES.get(place).copied().unwrap_or(PLACES[0]);
+        let count = u32::try_from(CONTAINERS.len()).unwrap_or(1);
+        let index = usize::try_from(number % count).unwrap_or(0);
+        let (pod, container) = CONTAINERS.get(index).copied().unwrap_or(CONTAINERS[0]);
         let bytes = LEAST + u64::from(rank) * spacing;
         Self { number, token: format!("{}{number}", prefix()), bytes, pod, container }
     }
@@ -67,7 +67,7 @@ mod tests {
     use super::{Planned, number_in};
 
     #[test]
-    fn a_token_is_found_again_in_its_command() {
+    fn token_is_found_in_its_command() {
         let planned = Planned::new(17, 3, 1_000);
         assert_eq!(planned.bytes, 23_000);
         assert_eq!(number_in(planned.command().iter().map(String::as_str)), Some(17));
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_of_a_run_are_sent_the_same() {
+    fn byte_counts_are_unique() {
         let mut bytes: Vec<u64> = Planned::all(1..=100, 2_000).iter().map(|planned| planned.bytes).collect();
         bytes.dedup();
         assert_eq!(bytes.len(), 100);

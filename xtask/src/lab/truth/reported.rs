@@ -81,11 +81,11 @@ impl Session {
     /// arguments.
     pub(super) fn number(&self) -> Option<u32> {
         let command = plan::number_in(self.command.iter().flatten().map(String::as_str));
-        command.or_else(|| self.asked())
+        command.or_else(|| self.requested())
     }
 
     /// Number in the token among the client's arguments.
-    pub(super) fn asked(&self) -> Option<u32> {
+    pub(super) fn requested(&self) -> Option<u32> {
         let argv = self.hop("kubectl")?.argv.as_ref()?;
         plan::number_in(argv.iter().map(String::as_str))
     }
@@ -104,8 +104,8 @@ impl Session {
     /// True if the runtime was already starting this session when the tracer attached. The cluster's own probes may
     /// do so at any time; the tracer then reports their kind as unknown.
     pub(super) fn was_under_way(&self) -> bool {
-        let told = "was being started when the tracer began to look";
-        self.gaps.iter().any(|gap| gap.code == "kind-unknown" && gap.text.contains(told))
+        let text = "was being started when the tracer began to look";
+        self.gaps.iter().any(|gap| gap.code == "kind-unknown" && gap.text.contains(text))
     }
 
     /// True if the session is joined from client to stream, whatever is below.
@@ -145,19 +145,19 @@ impl fmt::Display for Session {
 
 /// Everything reported so far.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct Reported {
     /// Every report in order, with the boot time of its arrival.
-    pub(super) sayings: Vec<(u64, Session)>,
-    /// The last report of each session: an index of `sayings`.
+    pub(super) reports: Vec<(u64, Session)>,
+    /// The last report of each session: an index of `reports`.
     last: BTreeMap<String, usize>,
     /// Records lost, by counter.
     pub(super) lost: BTreeMap<String, u64>,
 }
 
-impl Told {
+impl Reported {
     /// The last report of each session.
     pub(super) fn sessions(&self) -> impl Iterator<Item = &Session> {
-        self.last.values().filter_map(|index| Some(&self.sayings.get(*index)?.1))
+        self.last.values().filter_map(|index| Some(&self.reports.get(*index)?.1))
     }
 
     /// Counts own sessions with a last report that satisfies `is`.
@@ -189,9 +189,9 @@ impl Told {
             *self.lost.entry(what).or_default() += line.value["count"].as_u64().unwrap_or(0);
         }
         let Some(session) = line.value.get_mut("session").map(serde_json::Value::take) else { return Ok(()) };
-        let session: Session = serde_json::from_value(session).context("a session that is none")?;
-        self.last.insert(session.id.clone(), self.sayings.len());
-        self.sayings.push((line.at, session));
+        let session: Session = serde_json::from_value(session).context("cannot parse a session")?;
+        self.last.insert(session.id.clone(), self.reports.len());
+        self.reports.push((line.at, session));
         Ok(())
     }
 }

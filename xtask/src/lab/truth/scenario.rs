@@ -10,14 +10,14 @@ use anyhow::{Context as _, Result, anyhow};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::crowd::{Crowd, in_turns};
+use super::evaluate::{Client, SessionCtx};
 use super::figures::Figures;
-use super::judge::{Case, Client};
+use super::inspect::Observed;
 use super::kubectls::Kubectl;
 use super::load::Load;
-use super::look::Look;
 use super::plan::Planned;
-use super::told::{Session, Told};
-use crate::lab::Up;
+use super::reported::{Reported, Session};
+use crate::lab::RunningLab;
 use crate::progress::Progress;
 use crate::tools::{command, run};
 use crate::tracer::{Tracer, boot_time};
@@ -102,23 +102,23 @@ impl Scenario {
 }
 
 /// A scenario in progress.
-pub(super) struct Play<'a> {
-    pub(super) lab: &'a Up,
+pub(super) struct Running<'a> {
+    pub(super) lab: &'a RunningLab,
     pub(super) program: &'a Path,
     pub(super) recording: &'a Path,
     pub(super) scenario: &'a Scenario,
     pub(super) progress: &'a Progress,
 }
 
-impl Play<'_> {
+impl Running<'_> {
     pub(super) fn run(&self) -> Result<Figures> {
-        let begun = Instant::now();
+        let start = Instant::now();
         let mut figures = match self.scenario.how {
             How::Kubectl | How::Driver => self.held()?,
             How::Older | How::OlderDriver => self.older()?,
             How::Short => self.short()?,
         };
-        figures.took = begun.elapsed();
+        figures.took = start.elapsed();
         Ok(figures)
     }
 
@@ -140,16 +140,16 @@ impl Play<'_> {
     fn open(&self, sessions: &[Planned], on_open: impl Fn(usize) + Sync) -> Result<Crowd> {
         let (count, at_once) = (sessions.len(), self.scenario.at_once());
         // Print ten lines for any number of sessions.
-        let tell = |open: usize| {
+        let report = |open: usize| {
             on_open(open);
             if open.is_multiple_of(count.div_ceil(10)) || open == count {
-                self.progress.say(format!("{open} of {count} open"));
+                self.progress.report(format!("{open} of {count} open"));
             }
         };
         if self.scenario.how.is_driver() {
-            return Ok(Crowd::Load(Load::open(&self.lab.state, sessions, at_once, tell)?));
+            return Ok(Crowd::Load(Load::open(&self.lab.state, sessions, at_once, report)?));
         }
-        Crowd::kubectls(self.lab, self.scenario.kubectl.as_deref(), sessions, at_once, tell)
+        Crowd::kubectls(self.lab, self.scenario.kubectl.as_deref(), sessions, at_once, report)
     }
 
     fn held(&self) -> Result<Figures> {
@@ -163,9 +163,9 @@ impl Play<'_> {
             }
         })?;
         drop(stall);
-        let mut told = Told::default();
-        told.until(&tracer, self.settle(), |told| told.count(Session::is_exact) == sessions.len())?;
-        self.judge(&sessions, crowd, tracer, told, Vec::new())
+        let mut reported = Reported::default();
+        reported.until(&tracer, self.settle(), |reported| reported.count(Session::is_exact) == sessions.len())?;
+        self.evaluate(&sessions, crowd, tracer, reported, Vec::new())
     }
 
     fn older(&self) -> Result<Figures> {
@@ -173,47 +173,47 @@ impl Play<'_> {
         let mut crowd = self.open(&sessions, |_open| {})?;
         let began = Instant::now();
         let listed = listed(self.program)?;
-        let mut notes = vec![format!("`ls` tells {listed} sessions in {:.1} s", began.elapsed().as_secs_f64())];
+        let mut notes = vec![format!("`ls` lists {listed} sessions in {:.1} s", began.elapsed().as_secs_f64())];
         let tracer = self.trace()?;
         let started = boot_time();
-        let mut told = Told::default();
-        let all = |told: &Told| told.count(Session::is_exact) == sessions.len();
-        let idle = told.until(&tracer, HEARTBEAT, all)?;
-        notes.push(timing("with nothing typed", started, &told));
-        let joined_idle = joined(&told);
+        let mut reported = Reported::default();
+        let all = |reported: &Reported| reported.count(Session::is_exact) == sessions.len();
+        let idle = reported.until(&tracer, HEARTBEAT, all)?;
+        notes.push(timing("before any input", started, &reported));
+        let joined_idle = joined(&reported);
         if !idle {
             let poked = boot_time();
             crowd.poke()?;
-            told.until(&tracer, HEARTBEAT, all)?;
-            notes.push(timing("after the next byte", poked, &told));
+            reported.until(&tracer, HEARTBEAT, all)?;
+            notes.push(timing("after the next byte", poked, &reported));
         }
-        let figures = self.judge(&sessions, crowd, tracer, told, notes)?;
+        let figures = self.evaluate(&sessions, crowd, tracer, reported, notes)?;
         Ok(Figures { joined_idle: Some(joined_idle), listed: Some(listed), ..figures })
     }
 
-    fn judge(
+    fn evaluate(
         &self,
         sessions: &[Planned],
         crowd: Crowd,
         tracer: Tracer,
-        mut told: Told,
+        mut reported: Reported,
         mut notes: Vec<String>,
     ) -> Result<Figures> {
-        let look = Look::at_all(sessions, self.scenario.spacing())?;
+        let observed = Observed::of_all(sessions, self.scenario.spacing())?;
         let clients: BTreeMap<u32, Client> =
             sessions.iter().filter_map(|session| Some((session.number, crowd.client(session.number)?))).collect();
-        self.progress.say("the oracle has looked");
+        self.progress.report("the oracle has observed all sessions");
         crowd.end()?;
-        told.until(&tracer, self.settle(), |told| told.count(|session| !session.is_closed()) == 0)?;
-        tracer.finish_with(|line| told.take(line))?;
-        if let Some(gap) = look.gap {
-            notes.push(format!("smallest difference of two counters {gap} of {}", self.scenario.spacing()));
+        reported.until(&tracer, self.settle(), |reported| reported.count(|session| !session.is_closed()) == 0)?;
+        tracer.finish_with(|line| reported.take(line))?;
+        if let Some(gap) = observed.gap {
+            notes.push(format!("smallest difference between two counters: {gap} of {}", self.scenario.spacing()));
         }
         let runtime = self.lab.facts.runtime;
-        let mut figures = Figures::judge(runtime, sessions.len(), &told, |session| {
-            let number = session.number().or_else(|| look.owner(session))?;
+        let mut figures = Figures::evaluate(runtime, sessions.len(), &reported, |session| {
+            let number = session.number().or_else(|| observed.owner(session))?;
             let planned = sessions.iter().find(|session| session.number == number)?;
-            Some(Case { runtime, planned, client: *clients.get(&number)?, look: &look, last: false })
+            Some(SessionCtx { runtime, planned, client: *clients.get(&number)?, observed: &observed, last: false })
         });
         figures.notes.extend(notes);
         Ok(figures)
@@ -223,22 +223,22 @@ impl Play<'_> {
         let at_once = self.scenario.at_once();
         let single = self.scenario.sessions / 2;
         let tracer = self.trace()?;
-        let mut told = Told::default();
+        let mut reported = Reported::default();
         let mut memory = Vec::new();
         let seen = Mutex::new(BTreeMap::new());
         let alone = Planned::all(1..=single, SPACING);
         let groups = Planned::all(single + 1..=self.scenario.sessions, SPACING);
         for (sessions, workers) in [(&alone, 1), (&groups, at_once)] {
-            self.churn(sessions, workers, &seen, &tracer, &mut told, &mut memory)?;
-            self.progress.say(format!("{} sessions, {workers} at a time, are over", sessions.len()));
+            self.churn(sessions, workers, &seen, &tracer, &mut reported, &mut memory)?;
+            self.progress.report(format!("{} sessions are closed, {workers} at a time", sessions.len()));
         }
-        told.until(&tracer, self.settle(), |told| told.count(|session| !session.is_closed()) == 0)?;
-        tracer.finish_with(|line| told.take(line))?;
+        reported.until(&tracer, self.settle(), |reported| reported.count(|session| !session.is_closed()) == 0)?;
+        tracer.finish_with(|line| reported.take(line))?;
         let seen = seen.into_inner().map_err(|_poisoned| anyhow!("a thread panicked"))?;
         let runtime = self.lab.facts.runtime;
-        let mut figures = Figures::judge(runtime, alone.len() + groups.len(), &told, |session| {
-            let Short { planned, client, look } = seen.get(&session.number()?)?;
-            Some(Case { runtime, planned, client: *client, look, last: false })
+        let mut figures = Figures::evaluate(runtime, alone.len() + groups.len(), &reported, |session| {
+            let ShortSession { planned, client, observed } = seen.get(&session.number()?)?;
+            Some(SessionCtx { runtime, planned, client: *client, observed, last: false })
         });
         let (first, last) = thirds(&memory);
         let most = memory.iter().max().copied().unwrap_or(0);
@@ -253,9 +253,9 @@ impl Play<'_> {
         &self,
         sessions: &[Planned],
         workers: usize,
-        seen: &Mutex<BTreeMap<u32, Short>>,
+        seen: &Mutex<BTreeMap<u32, ShortSession>>,
         tracer: &Tracer,
-        told: &mut Told,
+        reported: &mut Reported,
         memory: &mut Vec<u64>,
     ) -> Result<()> {
         let under_way: Mutex<BTreeMap<usize, Planned>> = Mutex::default();
@@ -267,11 +267,13 @@ impl Play<'_> {
             under_way.lock().map_err(|_poison| poisoned())?.insert(worker, session.clone());
             let kubectl = Kubectl::open(self.lab.kubectl(self.scenario.kubectl.as_deref())?, &session)?;
             let others: Vec<Planned> = under_way.lock().map_err(|_poison| poisoned())?.values().cloned().collect();
-            let look = Look::at_one(&session, &others, SPACING)?;
+            let observed = Observed::of_one(&session, &others, SPACING)?;
             let client = Client { pid: kubectl.pid(), address: None };
             kubectl.end()?;
             let number = session.number;
-            seen.lock().map_err(|_poison| poisoned())?.insert(number, Short { planned: session, client, look });
+            seen.lock()
+                .map_err(|_poison| poisoned())?
+                .insert(number, ShortSession { planned: session, client, observed });
             Ok(())
         };
         let over = AtomicBool::new(false);
@@ -282,7 +284,7 @@ impl Play<'_> {
                 done
             });
             while !over.load(Ordering::Relaxed) {
-                told.until(tracer, SAMPLE, |_told| over.load(Ordering::Relaxed))?;
+                reported.until(tracer, SAMPLE, |_reported| over.load(Ordering::Relaxed))?;
                 memory.push(resident(tracer.pid())?);
             }
             work.join().map_err(|_panic| poisoned())?
@@ -316,7 +318,7 @@ impl<'a> Stall<'a> {
 
     fn send(&self, signal: Signal) {
         if let Err(error) = kill_process(self.pid, signal) {
-            self.progress.say(format!("the tracer gets no {signal:?}: {error}"));
+            self.progress.report(format!("cannot send {signal:?} to the tracer: {error}"));
         }
     }
 }
@@ -329,16 +331,16 @@ impl Drop for Stall<'_> {
 }
 
 /// A closed session, and the observations made while it was open.
-struct Short {
+struct ShortSession {
     planned: Planned,
     client: Client,
-    look: Look,
+    observed: Observed,
 }
 
 /// Resident memory of a process in KiB.
 fn resident(pid: u32) -> Result<u64> {
     let status = procfs::process::Process::new(i32::try_from(pid)?)?.status()?;
-    status.vmrss.context("a process with memory")
+    status.vmrss.context("the process has no memory")
 }
 
 /// Means of the first third and of the last.
@@ -358,26 +360,26 @@ fn listed(program: &Path) -> Result<usize> {
 }
 
 /// Counts own sessions that are joined from the client to the stream.
-fn joined(told: &Told) -> usize {
-    let joined = told.sessions().filter(|session| session.reaches_stream());
+fn joined(reported: &Reported) -> usize {
+    let joined = reported.sessions().filter(|session| session.reaches_stream());
     joined.filter_map(Session::number).collect::<BTreeSet<u32>>().len()
 }
 
 /// Describes when sessions became exact, and the gaps of the others.
-fn timing(when: &str, since: u64, told: &Told) -> String {
+fn timing(when: &str, since: u64, reported: &Reported) -> String {
     let mut first: BTreeMap<&str, u64> = BTreeMap::new();
-    for (at, session) in &told.sayings {
+    for (at, session) in &reported.reports {
         if session.number().is_some() && session.is_exact() {
             first.entry(&session.id).or_insert(*at);
         }
     }
-    let (joined, exact) = (joined(told), told.count(Session::is_exact));
+    let (joined, exact) = (joined(reported), reported.count(Session::is_exact));
     let mut text = format!("{when}: joined from client to stream {joined}, to the process {exact}");
     if let Some(last) = first.values().max().map(|at| at.saturating_sub(since)) {
         text += &format!(", the last after {}.{:02} s", last / 1_000_000_000, last / 10_000_000 % 100);
     }
     let mut gaps: BTreeMap<&str, usize> = BTreeMap::new();
-    for gap in told.sessions().filter(|session| session.number().is_some()).flat_map(|session| &session.gaps) {
+    for gap in reported.sessions().filter(|session| session.number().is_some()).flat_map(|session| &session.gaps) {
         *gaps.entry(&gap.code).or_default() += 1;
     }
     gaps.iter().fold(text, |text, (code, count)| format!("{text}, {code} {count}"))
@@ -388,7 +390,7 @@ mod tests {
     use super::thirds;
 
     #[test]
-    fn thirds_of_samples() {
+    fn thirds_are_means_of_first_and_last() {
         assert_eq!(thirds(&[1, 3, 100, 100, 6, 8]), (2, 7));
         assert_eq!(thirds(&[5]), (5, 5));
         assert_eq!(thirds(&[]), (0, 0));

@@ -25,7 +25,7 @@ pub(super) enum Expected {
 
 /// A scenario and its expected result.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct Entry {
     pub(super) scenario: Scenario,
     pub(super) expected: Expected,
 }
@@ -34,18 +34,18 @@ pub(super) struct Asked {
 const SMALL_RING: u32 = 4096;
 
 /// All scenarios for this runtime. `oldest` is the oldest kubectl, which sends no heartbeats.
-pub(super) fn all(scale: Scale, oldest: &str, runtime: Runtime) -> Vec<Asked> {
+pub(super) fn all(scale: Scale, oldest: &str, runtime: Runtime) -> Vec<Entry> {
     let share = |count: u32| match scale {
         Scale::Tenth => count / 10,
         Scale::Whole => count,
     };
-    let asked = |how, count, expected| Asked {
+    let entry = |how, count, expected| Entry {
         scenario: Scenario { how, sessions: share(count), at_once: None, kubectl: None, ring_bytes: None },
         expected,
     };
-    let by_oldest = |asked: Asked| Asked {
-        scenario: Scenario { kubectl: Some(oldest.to_owned()), ..asked.scenario },
-        expected: asked.expected,
+    let by_oldest = |entry: Entry| Entry {
+        scenario: Scenario { kubectl: Some(oldest.to_owned()), ..entry.scenario },
+        expected: entry.expected,
     };
     let older_by_driver = match runtime {
         Runtime::Containerd => Expected::Whole,
@@ -53,19 +53,19 @@ pub(super) fn all(scale: Scale, oldest: &str, runtime: Runtime) -> Vec<Asked> {
         Runtime::Docker => Expected::Counted,
     };
     // The newest kubectl tries WebSocket first. Such connections carry too few bytes for the oracle to identify them.
-    let small = by_oldest(asked(How::Kubectl, 200, Expected::Losses));
+    let small = by_oldest(entry(How::Kubectl, 200, Expected::Losses));
     let small = Scenario { ring_bytes: Some(SMALL_RING), at_once: Some(20), ..small.scenario };
     vec![
-        asked(How::Kubectl, 200, Expected::Whole),
-        by_oldest(asked(How::Kubectl, 200, Expected::Whole)),
-        asked(How::Short, 2_000, Expected::Whole),
+        entry(How::Kubectl, 200, Expected::Whole),
+        by_oldest(entry(How::Kubectl, 200, Expected::Whole)),
+        entry(How::Short, 2_000, Expected::Whole),
         // Run it after the short sessions: kubelet and runtime clean up for minutes after a thousand of them, and
         // start nothing meanwhile.
-        asked(How::Driver, 1_000, Expected::Whole),
-        asked(How::Older, 50, Expected::Whole),
-        by_oldest(asked(How::Older, 50, Expected::Whole)),
-        asked(How::OlderDriver, 1_000, older_by_driver),
-        Asked { scenario: small, expected: Expected::Losses },
+        entry(How::Driver, 1_000, Expected::Whole),
+        entry(How::Older, 50, Expected::Whole),
+        by_oldest(entry(How::Older, 50, Expected::Whole)),
+        entry(How::OlderDriver, 1_000, older_by_driver),
+        Entry { scenario: small, expected: Expected::Losses },
     ]
 }
 
@@ -74,17 +74,17 @@ mod tests {
     use super::{Runtime, Scale, all};
 
     #[test]
-    fn a_tenth_is_a_tenth_of_each() {
+    fn tenth_has_a_tenth_of_each_scenario() {
         let (tenth, whole) =
             (all(Scale::Tenth, "1.20", Runtime::Containerd), all(Scale::Whole, "1.20", Runtime::Containerd));
-        let sessions = |all: Vec<super::Asked>| all.iter().map(|asked| asked.scenario.sessions).collect::<Vec<_>>();
+        let sessions = |all: Vec<super::Entry>| all.iter().map(|entry| entry.scenario.sessions).collect::<Vec<_>>();
         assert_eq!(sessions(whole), sessions(tenth).iter().map(|count| count * 10).collect::<Vec<_>>());
     }
 
     #[test]
-    fn no_two_have_the_same_name() {
+    fn scenario_names_are_unique() {
         let mut names: Vec<String> =
-            all(Scale::Tenth, "1.20", Runtime::Containerd).iter().map(|asked| asked.scenario.name()).collect();
+            all(Scale::Tenth, "1.20", Runtime::Containerd).iter().map(|entry| entry.scenario.name()).collect();
         names.sort();
         let count = names.len();
         names.dedup();
