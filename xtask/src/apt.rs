@@ -20,10 +20,10 @@ pub(crate) fn install(packages: &[&str], progress: &Progress) -> Result<()> {
     let list = packages.join(" ");
     let by_hand = format!("apt-get install -y --no-install-recommends {list}");
     if !rustix::process::geteuid().is_root() || find("apt-get").is_none() {
-        return Err(hinted(format!("missing: {list}"), format!("as root: {by_hand}")));
+        return Err(hinted(format!("missing: {list}"), format!("run as root: {by_hand}")));
     }
-    progress.say(format!("installing {list}"));
-    let _services_stay_off = ServicesStayOff::new()?;
+    progress.report(format!("installing {list}"));
+    let _block = ServiceBlock::new()?;
     let install = || {
         let mut apt = command("apt-get");
         apt.env("DEBIAN_FRONTEND", "noninteractive");
@@ -31,15 +31,15 @@ pub(crate) fn install(packages: &[&str], progress: &Progress) -> Result<()> {
     };
     // Outdated or missing package lists are the usual reason for a failure.
     let done = install().or_else(|_| run(command("apt-get").args(["update", "-qq"])).and_then(|_| install()));
-    done.map(drop).map_err(|error| hinted(format!("{error:#}"), format!("look at what it says: {by_hand}")))
+    done.map(drop).map_err(|error| hinted(format!("{error:#}"), format!("try by hand: {by_hand}")))
 }
 
 /// Prevents packages from starting their daemons, which would occupy the sockets of the lab's daemons.
-struct ServicesStayOff {
+struct ServiceBlock {
     written: Option<PathBuf>,
 }
 
-impl ServicesStayOff {
+impl ServiceBlock {
     fn new() -> Result<Self> {
         use std::io::Write as _;
         use std::os::unix::fs::OpenOptionsExt as _;
@@ -54,7 +54,7 @@ impl ServicesStayOff {
     }
 }
 
-impl Drop for ServicesStayOff {
+impl Drop for ServiceBlock {
     fn drop(&mut self) {
         if let Some(file) = &self.written {
             // A leftover policy only prevents service starts, and `drop` cannot report errors.

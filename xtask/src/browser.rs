@@ -19,9 +19,9 @@ const STAMP: &str = "installed.json";
 /// Copies the scripts to a separate folder, installs their packages and builds the programs that they run. Returns a
 /// command that runs `node` there.
 pub(crate) fn node(progress: &Progress) -> Result<Command> {
-    let wanted = [("node", "nodejs"), ("npm", "npm"), ("chromium", "chromium")];
+    let needs = [("node", "nodejs"), ("npm", "npm"), ("chromium", "chromium")];
     let mut missing: Vec<&str> =
-        wanted.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+        needs.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
     // Without this font, every machine would draw different letters.
     if !fs::exists("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")? {
         missing.push("fonts-dejavu-core");
@@ -37,7 +37,7 @@ pub(crate) fn node(progress: &Progress) -> Result<Command> {
     let lock = fs::read(folder.join("package-lock.json"))?;
     let stamp = folder.join("node_modules").join(STAMP);
     if fs::read(&stamp).ok().as_ref() != Some(&lock) {
-        progress.say("installing the packages of tests/browser");
+        progress.report("installing the packages of tests/browser");
         run(command("npm").args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&folder))?;
         fs::write(&stamp, &lock)?;
     }
@@ -51,6 +51,6 @@ pub(crate) fn node(progress: &Progress) -> Result<Command> {
         .env("EXECPATH_PROGRAM", built("execpath"))
         .env("EXECPATH_CROWD", built("examples/crowd"))
         .env("EXECPATH_ROOT", root())
-        .env("CHROMIUM", find("chromium").context("chromium is not there")?);
+        .env("CHROMIUM", find("chromium").context("chromium is not installed")?);
     Ok(node)
 }

@@ -29,7 +29,7 @@ mod tests {
     use super::beside;
 
     #[test]
-    fn a_minor_version_is_not_an_extension() {
+    fn minor_version_is_not_an_extension() {
         assert_eq!(beside(Path::new("/x/kube-1.20"), ".build"), Path::new("/x/kube-1.20.build"));
     }
 }

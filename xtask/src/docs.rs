@@ -21,7 +21,7 @@ impl Docs {
             // The texts belong to the tracer, and xtask must build before the tracer does.
             make.args(["run", "--quiet", "--locked", "--package", "execpath-tests", "--example", pages, "--"]);
             make.args(self.check.then_some("--check")).current_dir(root());
-            ensure!(make.status().context("cannot start cargo")?.success(), "see above");
+            ensure!(make.status().context("cannot start cargo")?.success(), "the command above failed");
         }
         Ok(())
     }

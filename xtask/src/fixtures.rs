@@ -25,7 +25,7 @@ impl Fixtures {
         // Recordings belong to the tracer, and xtask must build before the tracer does.
         make.args(["run", "--quiet", "--package", "execpath-tests", "--example", "fixtures", "--"]).arg(folder);
         make.args(self.check.then_some("--check")).current_dir(root());
-        ensure!(make.status().context("cannot start cargo")?.success(), "see above");
+        ensure!(make.status().context("cannot start cargo")?.success(), "the command above failed");
         Ok(())
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn lacking() -> Option<String> {
 
 /// The command that installs cargo-fuzz, or `None` if it is installed.
 pub(crate) fn install() -> Option<Command> {
-    if find("cargo-fuzz").is_some() || home().join("cargo-fuzz").is_file() {
+    if find("cargo-fuzz").is_some() || cargo_bin().join("cargo-fuzz").is_file() {
         return None;
     }
     let mut install = command(cargo());
@@ -46,7 +46,7 @@ pub(crate) fn install() -> Option<Command> {
 }
 
 /// Directory of programs installed by cargo, which may be missing from PATH.
-fn home() -> PathBuf {
+fn cargo_bin() -> PathBuf {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
     home.unwrap_or_default().join("bin")
@@ -55,10 +55,11 @@ fn home() -> PathBuf {
 /// cargo-fuzz with the nightly compiler, independent of the compiler that runs this task.
 fn cargo_fuzz(word: &str) -> Command {
     let mut fuzz = command("rustup");
-    let path = std::env::join_paths([home()].into_iter().chain(std::env::split_paths(&crate::tools::search_path())));
+    let path =
+        std::env::join_paths([cargo_bin()].into_iter().chain(std::env::split_paths(&crate::tools::search_path())));
     fuzz.env("PATH", path.unwrap_or_default()).current_dir(root());
-    for stranger in ["CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN"] {
-        fuzz.env_remove(stranger);
+    for variable in ["CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN"] {
+        fuzz.env_remove(variable);
     }
     // No sanitizer: sanitizers find errors of unsafe code and halve the speed. `-a`: debug assertions and overflow
     // checks.
@@ -130,9 +131,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_target_has_its_source_and_its_row() {
-        let manifest = fs::read_to_string(root().join("fuzz/Cargo.toml")).expect("a manifest");
-        let readme = fs::read_to_string(root().join("fuzz/README.md")).expect("a page");
+    fn every_target_has_source_and_row() {
+        let manifest = fs::read_to_string(root().join("fuzz/Cargo.toml")).expect("manifest is readable");
+        let readme = fs::read_to_string(root().join("fuzz/README.md")).expect("README is readable");
         assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
         for (name, _) in TARGETS {
             assert!(manifest.contains(&format!("path = \"targets/{name}.rs\"")), "{name}");
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_inputs_is_read_from_the_log() {
+    fn input_count_is_read_from_log() {
         let log = "stat::number_of_executed_units: 12\nDone\nstat::number_of_executed_units: 40513\n";
         assert_eq!(executed(log), Some(40_513));
         assert_eq!(executed("none"), None);

@@ -14,7 +14,7 @@ mod tests {
     use super::hinted;
 
     #[test]
-    fn the_hint_is_the_last_line_whatever_context_is_added() {
+    fn hint_stays_last_line_under_context() {
         let error = hinted("no runc", "apt-get install runc").context("cannot start");
         assert_eq!(format!("{error:#}"), "cannot start: no runc\nhint: apt-get install runc");
     }

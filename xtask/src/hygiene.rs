@@ -9,27 +9,29 @@ use crate::hint::hinted;
 use crate::repo::{files, root};
 
 /// Extensions of generated or binary files.
-const NOT_OURS: [&str; 6] = ["o", "snap", "zst", "lock", "jsonl", "png"];
+const SKIPPED_EXTENSIONS: [&str; 6] = ["o", "snap", "zst", "lock", "jsonl", "png"];
 
 /// Documents with back-quoted paths that must exist.
-const MAPS: [&str; 4] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/compatibility.md", "docs/limitations.md"];
+const CHECKED_DOCUMENTS: [&str; 4] =
+    ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/compatibility.md", "docs/limitations.md"];
 
 /// Beginnings of back-quoted paths.
-const TOPS: [&str; 8] = [".ci/", "docs/", "fuzz/", "tests/", "tracer-common/", "tracer-ebpf/", "tracer/", "xtask/"];
+const PATH_PREFIXES: [&str; 8] =
+    [".ci/", "docs/", "fuzz/", "tests/", "tracer-common/", "tracer-ebpf/", "tracer/", "xtask/"];
 
 /// Check links and paths in documents, ends of lines, and the kernel source named by each probe.
 #[derive(clap::Args)]
 pub(crate) struct Hygiene {}
 
 impl Hygiene {
-    #[expect(clippy::unused_self, reason = "every chore is run the same way")]
+    #[expect(clippy::unused_self, reason = "every task is run the same way")]
     pub(crate) fn run(self) -> Result<()> {
         let files = files()?;
         ensure!(!files.is_empty(), "git lists no files");
         let mut wrong = Vec::new();
         for file in &files {
             let extension = file.extension().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
-            if NOT_OURS.contains(&extension.as_str())
+            if SKIPPED_EXTENSIONS.contains(&extension.as_str())
                 || file.starts_with("fuzz/corpus")
                 || file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("LICENSE-"))
             {
@@ -41,7 +43,7 @@ impl Hygiene {
             if extension == "md" {
                 found.extend(links(&text, file));
             }
-            if MAPS.iter().any(|map| file == Path::new(map)) {
+            if CHECKED_DOCUMENTS.iter().any(|document| file == Path::new(document)) {
                 found.extend(paths(&text));
             }
             if file.starts_with("tracer-ebpf/src/probes") {
@@ -52,7 +54,7 @@ impl Hygiene {
         if wrong.is_empty() {
             return Ok(());
         }
-        Err(hinted(wrong.join("\n"), "mend these by hand"))
+        Err(hinted(wrong.join("\n"), "fix these by hand"))
     }
 }
 
@@ -63,10 +65,10 @@ fn lines(text: &str) -> Vec<String> {
     }
     for (number, line) in (1..).zip(text.lines()) {
         if line.ends_with([' ', '\t', '\r']) {
-            wrong.push(format!("line {number}: white space at the end"));
+            wrong.push(format!("line {number}: trailing white space"));
         }
         if ["<<<<<<< ", ">>>>>>> "].iter().any(|mark| line.starts_with(mark)) {
-            wrong.push(format!("line {number}: a conflict"));
+            wrong.push(format!("line {number}: a conflict marker"));
         }
     }
     wrong
@@ -80,7 +82,7 @@ fn links(text: &str, file: &Path) -> Vec<String> {
         targets.filter(|target| !target.is_empty() && !target.contains("://") && !target.starts_with("mailto:"));
     relative
         .filter(|target| !root().join(normal(&dir.join(target))).exists())
-        .map(|target| format!("the link to {target} leads nowhere"))
+        .map(|target| format!("broken link to {target}"))
         .collect()
 }
 
@@ -102,9 +104,9 @@ fn normal(path: &Path) -> PathBuf {
 fn paths(text: &str) -> Vec<String> {
     let quoted = text.split('`').skip(1).step_by(2);
     quoted
-        .filter(|word| TOPS.iter().any(|top| word.starts_with(top)))
+        .filter(|word| PATH_PREFIXES.iter().any(|prefix| word.starts_with(prefix)))
         .filter(|word| !word.contains(['*', ' ', '<', '{', '…']) && !root().join(word).exists())
-        .map(|word| format!("there is no {word}"))
+        .map(|word| format!("{word} does not exist"))
         .collect()
 }
 
@@ -112,7 +114,7 @@ fn paths(text: &str) -> Vec<String> {
 fn probes(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     let is_probe = |line: &str| line.starts_with("#[btf_tracepoint") || line.starts_with("#[tracepoint");
-    let says = |at: usize| {
+    let names_source = |at: usize| {
         lines[..at]
             .iter()
             .rev()
@@ -120,8 +122,8 @@ fn probes(text: &str) -> Vec<String> {
             .any(|line| line.contains("kernel: "))
     };
     (0..lines.len())
-        .filter(|at| is_probe(lines[*at]) && !says(*at))
-        .map(|at| format!("line {}: a probe without its `kernel:` line", at + 1))
+        .filter(|at| is_probe(lines[*at]) && !names_source(*at))
+        .map(|at| format!("line {}: a probe without a `kernel:` line", at + 1))
         .collect()
 }
 
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_upwards_is_followed() {
+    fn parent_directory_in_link_is_resolved() {
         assert_eq!(normal(Path::new("docs/../LICENSE-MIT")), Path::new("LICENSE-MIT"));
     }
 }

@@ -32,11 +32,11 @@ mod tracer;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
     #[command(subcommand)]
-    chore: Chore,
+    task: Task,
 }
 
 #[derive(Subcommand)]
-enum Chore {
+enum Task {
     Abi(abi::Abi),
     Arch(arch::Arch),
     Bench(bench::Bench),
@@ -54,21 +54,21 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().chore {
-        Chore::Abi(chore) => chore.run(),
-        Chore::Arch(chore) => chore.run(),
-        Chore::Bench(chore) => chore.run(),
-        Chore::Demo(chore) => chore.run(),
-        Chore::Docs(chore) => chore.run(),
-        Chore::Ebpf(chore) => chore.run(),
-        Chore::Fixtures(chore) => chore.run(),
-        Chore::GoOffsets(chore) => chore.run(),
-        Chore::Hygiene(chore) => chore.run(),
-        Chore::Lab(chore) => chore.run(),
-        Chore::Pictures(chore) => chore.run(),
-        Chore::Record(chore) => chore.run(),
-        Chore::Soak(chore) => chore.run(),
-        Chore::Test(chore) => chore.run(),
+    let done = match Cli::parse().task {
+        Task::Abi(task) => task.run(),
+        Task::Arch(task) => task.run(),
+        Task::Bench(task) => task.run(),
+        Task::Demo(task) => task.run(),
+        Task::Docs(task) => task.run(),
+        Task::Ebpf(task) => task.run(),
+        Task::Fixtures(task) => task.run(),
+        Task::GoOffsets(task) => task.run(),
+        Task::Hygiene(task) => task.run(),
+        Task::Lab(task) => task.run(),
+        Task::Pictures(task) => task.run(),
+        Task::Record(task) => task.run(),
+        Task::Soak(task) => task.run(),
+        Task::Test(task) => task.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

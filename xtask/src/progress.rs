@@ -24,7 +24,7 @@ impl Progress {
     }
 
     /// Prints one line to standard error. Standard output is left to results.
-    pub(crate) fn say(&self, what: impl std::fmt::Display) {
+    pub(crate) fn report(&self, what: impl std::fmt::Display) {
         eprintln!("[{:5.1} s] {what}", self.start.elapsed().as_secs_f64());
     }
 }
@@ -40,8 +40,8 @@ pub(crate) fn wait_until(
     while !condition()? {
         if start.elapsed() > limit {
             return Err(hinted(
-                format!("{what} did not come about within {} s", limit.as_secs()),
-                format!("{} says why; `cargo xtask lab down` clears what was started", log.display()),
+                format!("{what}: not ready within {} s", limit.as_secs()),
+                format!("see {}; `cargo xtask lab down` stops all started daemons", log.display()),
             ));
         }
         thread::sleep(POLL);

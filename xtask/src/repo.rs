@@ -17,8 +17,8 @@ pub(crate) fn root() -> PathBuf {
 
 /// cargo's target directory.
 pub(crate) fn target() -> PathBuf {
-    let told = env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
-    told.map_or_else(|| root().join("target"), |dir| root().join(dir))
+    let dir = env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
+    dir.map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
 /// The cargo that runs this program.

@@ -68,7 +68,7 @@ pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Result<Stri
 fn checked(command: &Command, output: Output) -> Result<String> {
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let words = stderr.trim().lines().last().unwrap_or("it printed nothing on standard error");
+        let words = stderr.trim().lines().last().unwrap_or("no message on standard error");
         bail!("{}: {}: {words}", shown(command), output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

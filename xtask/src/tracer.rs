@@ -59,7 +59,7 @@ impl Tracer {
         let mut trace = Command::new(program);
         trace.args(["trace", "-o", "jsonl", "--record"]).arg(recording).args(arguments);
         let mut child = trace.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let stdout = child.stdout.take().context("a pipe")?;
+        let stdout = child.stdout.take().context("no pipe")?;
         let (send, lines) = channel();
         std::thread::spawn(move || {
             for text in BufReader::new(stdout).lines() {
@@ -83,7 +83,7 @@ impl Tracer {
 
     /// Returns the next line.
     pub(crate) fn next(&self) -> Result<Line> {
-        self.next_within(PATIENCE)?.with_context(|| format!("the tracer has nothing to say for {PATIENCE:?}"))
+        self.next_within(PATIENCE)?.with_context(|| format!("the tracer reports nothing for {PATIENCE:?}"))
     }
 
     /// Returns the next line, or `None` after `limit`.
@@ -110,17 +110,17 @@ impl Tracer {
         self.finish_with(|_line| Ok(()))
     }
 
-    /// Stops the tracer like Ctrl-C and passes its remaining lines to `hear`.
-    pub(crate) fn finish_with(mut self, mut hear: impl FnMut(Line) -> Result<()>) -> Result<()> {
+    /// Stops the tracer like Ctrl-C and passes its remaining lines to `handle`.
+    pub(crate) fn finish_with(mut self, mut handle: impl FnMut(Line) -> Result<()>) -> Result<()> {
         // The pid stays valid until the child is waited for.
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a pid")?;
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no pid")?;
         kill_process(pid, Signal::INT)?;
         loop {
             let line = self.next()?;
             if line.value["type"] == "end" {
                 break;
             }
-            hear(line)?;
+            handle(line)?;
         }
         let status = self.child.wait()?;
         self.ended = true;

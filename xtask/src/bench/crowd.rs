@@ -62,7 +62,7 @@ pub(super) struct Crowd {
 
 impl Crowd {
     /// Moves the calling thread into the crowd's namespace and starts the members there.
-    pub(super) fn gather(processes: usize, sockets: usize) -> Result<Self> {
+    pub(super) fn start(processes: usize, sockets: usize) -> Result<Self> {
         // Of a run that was killed.
         drop(remove());
         run(command("ip").args(["netns", "add", NETNS]))?;
@@ -82,7 +82,7 @@ impl Crowd {
         drop((stdout, end));
         let mut dots = vec![0; processes];
         ready.read_exact(&mut dots).context("a process of the crowd failed")?;
-        ensure!(crowd.members.len() == processes, "not all have come");
+        ensure!(crowd.members.len() == processes, "not all processes of the crowd started");
         Ok(crowd)
     }
 }

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::lab::Up;
+use crate::lab::RunningLab;
 use crate::tracer::{self, Tracer};
 
 /// Beyond this delay, a person would notice.
@@ -26,7 +26,7 @@ pub(crate) struct Latency {
 
 impl Latency {
     pub(crate) fn run(self) -> Result<()> {
-        let lab = Up::find()?;
+        let lab = RunningLab::find()?;
         let program = tracer::build()?;
         let folder = tempfile::tempdir()?;
         let recording = folder.path().join("recording.jsonl.zst");
@@ -35,7 +35,7 @@ impl Latency {
         let mut arrivals = BTreeMap::new();
         let mut missed = 0_u32;
         for run in 0..self.runs {
-            match one(&lab, &trace, run)? {
+            match run_once(&lab, &trace, run)? {
                 Some((pid, at)) => drop(arrivals.insert(pid, at)),
                 None => missed += 1,
             }
@@ -65,8 +65,8 @@ impl Latency {
         let us = ticks * 1_000_000 / per_second / runs;
         let text = format!(
             "execve to line, ms: p50 {}, p90 {}, p99 {}, max {} ({} of {runs} sessions)\n\
-             records of the kernel per session: {} (all that came, over the sessions)\n\
-             the tracer's processor time per session: {}.{:02} ms\n",
+             kernel records per session: {} (all records divided by sessions)\n\
+             processor time of the tracer per session: {}.{:02} ms\n",
             ms(50),
             ms(90),
             ms(99),
@@ -87,13 +87,13 @@ fn percentile(sorted: &[u64], percent: usize) -> u64 {
 }
 
 /// Runs one exec. Returns the pid of its process and the arrival time of the line.
-fn one(lab: &Up, trace: &Tracer, run: u32) -> Result<Option<(u64, u64)>> {
+fn run_once(lab: &RunningLab, trace: &Tracer, run: u32) -> Result<Option<(u64, u64)>> {
     let mark = format!(": bench-{}-{run}; sleep 0.2", std::process::id());
     let mut kubectl = lab.kubectl(None)?;
     kubectl.args(["exec", "web", "-c", "web", "--", "sh", "-c", &mark]);
     let mut kubectl = kubectl.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-    let mut told = None;
-    let mut look = || -> Result<()> {
+    let mut reported = None;
+    let mut read = || -> Result<()> {
         loop {
             let line = trace.next()?;
             let session = &line.value["session"];
@@ -102,21 +102,21 @@ fn one(lab: &Up, trace: &Tracer, run: u32) -> Result<Option<(u64, u64)>> {
             }
             let process =
                 session["hops"].as_array().and_then(|hops| hops.last()).filter(|hop| hop["role"] == "process");
-            if let (None, true, Some(process)) = (told, session["complete"] == true, process) {
-                told = Some((process["pid"].as_u64().context("a pid")?, line.at));
+            if let (None, true, Some(process)) = (reported, session["complete"] == true, process) {
+                reported = Some((process["pid"].as_u64().context("no pid")?, line.at));
             }
             if line.value["type"] == "session.closed" {
                 return Ok(());
             }
         }
     };
-    let looked = look();
+    let result = read();
     let status = kubectl.wait()?;
-    looked?;
+    result?;
     if !status.success() {
         bail!("kubectl failed: {status}");
     }
-    Ok(told)
+    Ok(reported)
 }
 
 /// Time of the first execve of each process in a container, and the number of kernel records.
@@ -124,11 +124,11 @@ fn execs(recording: &Path) -> Result<(BTreeMap<u64, u64>, u64)> {
     let mut execs = BTreeMap::new();
     let mut records = 0;
     for line in BufReader::new(zstd::Decoder::new(File::open(recording)?)?).lines().skip(1) {
-        let seen: Value = serde_json::from_str(&line?)?;
-        records += u64::from(seen["source"] == "ebpf");
-        if seen["fact"]["exec"]["watched"] == "contained" {
-            let pid = seen["task"]["tgid"].as_u64().context("a pid")?;
-            execs.entry(pid).or_insert(seen["at"].as_u64().context("a time")?);
+        let observation: Value = serde_json::from_str(&line?)?;
+        records += u64::from(observation["source"] == "ebpf");
+        if observation["fact"]["exec"]["watched"] == "contained" {
+            let pid = observation["task"]["tgid"].as_u64().context("no pid")?;
+            execs.entry(pid).or_insert(observation["at"].as_u64().context("no time")?);
         }
     }
     Ok((execs, records))
@@ -144,7 +144,7 @@ mod tests {
     use super::percentile;
 
     #[test]
-    fn percentiles_are_values_that_were_measured() {
+    fn percentiles_are_measured_values() {
         let hundred: Vec<u64> = (1..=100).collect();
         assert_eq!([50, 90, 99, 100].map(|percent| percentile(&hundred, percent)), [50, 90, 99, 100]);
         assert_eq!([50, 99, 100].map(|percent| percentile(&[7, 9], percent)), [7, 9, 9]);

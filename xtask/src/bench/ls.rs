@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::crowd::Crowd;
-use crate::lab::Up;
+use crate::lab::RunningLab;
 use crate::progress::Progress;
 use crate::tools::{command, find};
 use crate::{apt, tracer};
 
 /// The usual commands.
-const OTHERS: [(&str, &[&str]); 3] = [("ss", &["-tanpi"]), ("ss", &["-xap"]), ("ps", &["-efww"])];
+const USUAL_COMMANDS: [(&str, &[&str]); 3] = [("ss", &["-tanpi"]), ("ss", &["-xap"]), ("ps", &["-efww"])];
 /// With BPF iterators, `ls` may take at most one such part of the others' time.
-const PART: u32 = 3;
+const SHARE: u32 = 3;
 /// Required by iterators, besides root.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -44,7 +44,7 @@ impl Ls {
             lacks.iter().filter(|(tool, _)| find(tool).is_none()).map(|(_, package)| *package).collect();
         apt::install(&missing, &progress)?;
         let program = tracer::build()?;
-        progress.say(format!("starting {} processes with {} sockets", self.processes, self.sockets));
+        progress.report(format!("starting {} processes with {} sockets", self.processes, self.sockets));
         // Use a separate thread: it enters the crowd's namespace, and its children start there.
         let (own, others) = std::thread::scope(|scope| {
             scope
@@ -56,14 +56,14 @@ impl Ls {
     }
 
     fn measure(&self, program: &Path, progress: &Progress) -> Result<(Vec<Duration>, Vec<Duration>)> {
-        let _crowd = Crowd::gather(usize::try_from(self.processes)?, self.sockets)?;
-        progress.say(format!("measuring, {} runs of each", self.runs));
+        let _crowd = Crowd::start(usize::try_from(self.processes)?, self.sockets)?;
+        progress.report(format!("measuring, {} runs of each", self.runs));
         let (mut own, mut others) = (Vec::new(), Vec::new());
         // The first run only fills caches, for both.
         for run in 0..=self.runs {
             let ls = timed([Command::new(program).arg("ls")])?;
             let rest = timed(
-                OTHERS
+                USUAL_COMMANDS
                     .map(|(tool, args)| {
                         let mut other = command(tool);
                         other.args(args);
@@ -82,9 +82,9 @@ impl Ls {
     fn report(&self, own: &[Duration], others: &[Duration]) -> Result<()> {
         let (ls, rest) = (median(own), median(others));
         let ratio = ls.as_secs_f64() / rest.as_secs_f64();
-        let lab = if Up::find().is_ok() { "beside a lab" } else { "without a lab" };
+        let lab = if RunningLab::find().is_ok() { "beside a lab" } else { "without a lab" };
         let iterators = rustix::process::geteuid().is_root() && Path::new(BTF).exists();
-        let limit = if iterators { 1.0 / f64::from(PART) } else { 1.0 };
+        let limit = if iterators { 1.0 / f64::from(SHARE) } else { 1.0 };
         let ms = |times: &[Duration]| {
             let of = |time: Option<Duration>| time.map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0);
             format!(
@@ -95,7 +95,7 @@ impl Ls {
             )
         };
         let text = format!(
-            "{} sockets and {} processes, {lab}; {} runs by turns, wall time in ms\n\
+            "{} sockets and {} processes, {lab}; {} runs in turn, wall time in ms\n\
              {:<34} {:>8} {:>8} {:>8}\n\
              {:<34} {}\n\
              {:<34} {}\n\
@@ -111,7 +111,7 @@ impl Ls {
             ms(own),
             "ss -tanpi; ss -xap; ps -efww",
             ms(others),
-            if iterators { "iterators are to be had" } else { "there are no iterators" },
+            if iterators { "with iterators" } else { "without iterators" },
         );
         std::io::stdout().write_all(text.as_bytes())?;
         ensure!(ratio <= limit, "ls takes {ratio:.2} of the others' time, over {limit:.2}");
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_one_in_the_middle() {
+    fn median_is_middle_value() {
         let ms = Duration::from_millis;
         assert_eq!(median(&[ms(9), ms(1), ms(2)]), ms(2));
         assert_eq!(median(&[]), Duration::ZERO);

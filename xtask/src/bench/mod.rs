@@ -9,11 +9,11 @@ mod replay;
 #[derive(clap::Args)]
 pub(crate) struct Bench {
     #[command(subcommand)]
-    what: What,
+    task: BenchTask,
 }
 
 #[derive(clap::Subcommand)]
-enum What {
+enum BenchTask {
     /// Measure the delay from a process's execve to the line that reports its session, on the lab. Fail if the 99th
     /// percentile is over 50 ms.
     Latency(latency::Latency),
@@ -28,11 +28,11 @@ enum What {
 
 impl Bench {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        match self.what {
-            What::Latency(latency) => latency.run(),
-            What::Ls(ls) => ls.run(),
-            What::Replay(replay) => replay.run(),
-            What::Member(member) => member.run(),
+        match self.task {
+            BenchTask::Latency(latency) => latency.run(),
+            BenchTask::Ls(ls) => ls.run(),
+            BenchTask::Replay(replay) => replay.run(),
+            BenchTask::Member(member) => member.run(),
         }
     }
 }

@@ -16,11 +16,11 @@ use crate::tracer;
 /// The recording to repeat: one session, from its start to its end.
 const RECORDING: &str = "tests/recordings/exit-3.jsonl.zst";
 /// Limit of processor time for a million observations.
-const MOST: Duration = Duration::from_secs(2);
+const MAX_PROCESSOR_TIME: Duration = Duration::from_secs(2);
 /// Limit of growth for ten times the observations: of processor time per observation, and of memory.
-const LINEAR: f64 = 1.3;
+const MAX_GROWTH: f64 = 1.3;
 /// Sampling interval of memory. The value is a high-water mark, so the last sample counts.
-const LOOK: Duration = Duration::from_millis(20);
+const SAMPLE: Duration = Duration::from_millis(20);
 
 /// Measure `execpath replay` of 1,000,000 and 10,000,000 observations. Fail if the first takes 2 s or more of
 /// processor time, if the second takes more than in proportion, or if memory grows with the file.
@@ -46,9 +46,9 @@ impl Replay {
         let file = folder.path().join("long.jsonl.zst");
         let mut costs = Vec::new();
         for observations in [self.observations, self.observations.saturating_mul(10)] {
-            progress.say(format!("making a recording of {observations} observations"));
+            progress.report(format!("making a recording of {observations} observations"));
             make(observations, &file)?;
-            progress.say("replaying it");
+            progress.report("replaying the recording");
             costs.push(cost(&program, observations, &file)?);
         }
         report(&costs)
@@ -60,7 +60,7 @@ fn make(observations: u64, file: &Path) -> Result<()> {
     // Recordings belong to the tracer, and xtask must build before the tracer does.
     make.args(["run", "--quiet", "--release", "--package", "execpath-tests", "--example", "repeat", "--", RECORDING]);
     make.arg(observations.to_string()).arg(file).current_dir(root());
-    ensure!(make.status().context("cannot start cargo")?.success(), "see above");
+    ensure!(make.status().context("cannot start cargo")?.success(), "the command above failed");
     Ok(())
 }
 
@@ -77,7 +77,7 @@ fn cost(program: &Path, observations: u64, file: &Path) -> Result<Cost> {
         if let Some(high) = process.status().ok().and_then(|status| status.vmhwm) {
             resident = high * 1_024;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(SAMPLE);
     }
     let stat = process.stat()?;
     let ticks = stat.utime + stat.stime;
@@ -100,10 +100,13 @@ fn report(costs: &[Cost]) -> Result<()> {
     std::io::stdout().write_all(text.as_bytes())?;
     let [short, long] = costs else { return Ok(()) };
     let million = short.processor.as_secs_f64() * 1e6 / short.observations as f64;
-    ensure!(million < MOST.as_secs_f64(), "a million observations take {million:.2} s, {MOST:?} or more");
+    ensure!(
+        million < MAX_PROCESSOR_TIME.as_secs_f64(),
+        "a million observations take {million:.2} s, limit {MAX_PROCESSOR_TIME:?}"
+    );
     let times = long.processor.as_secs_f64() / short.processor.as_secs_f64();
-    ensure!(times < 10.0 * LINEAR, "ten times as many take {times:.1} times as long");
+    ensure!(times < 10.0 * MAX_GROWTH, "ten times as many observations take {times:.1} times as long");
     let more = long.resident as f64 / short.resident as f64;
-    ensure!(more < LINEAR, "ten times as many take {more:.1} times the memory");
+    ensure!(more < MAX_GROWTH, "ten times as many observations take {more:.1} times the memory");
     Ok(())
 }

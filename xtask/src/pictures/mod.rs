@@ -10,7 +10,7 @@ mod screen;
 pub(crate) struct Pictures {}
 
 impl Pictures {
-    #[expect(clippy::unused_self, reason = "every chore is run the same way")]
+    #[expect(clippy::unused_self, reason = "every task is run the same way")]
     pub(crate) fn run(self) -> Result<()> {
         screen::take()?;
         page::draw()

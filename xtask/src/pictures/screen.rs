@@ -36,7 +36,7 @@ pub(super) fn take() -> Result<()> {
         apt::install(&["tmux"], &Progress::new())?;
     }
     let mut build = Command::new(cargo());
-    ensure!(build.args(["build", "-p", "execpath"]).current_dir(root()).status()?.success(), "it does not build");
+    ensure!(build.args(["build", "-p", "execpath"]).current_dir(root()).status()?.success(), "execpath does not build");
     let folder = tempfile::tempdir()?;
     let terminal = Terminal { socket: &folder.path().join("tmux") };
     let binary = target().join("debug/execpath");
@@ -67,7 +67,7 @@ impl Terminal<'_> {
                 return self.tmux(&["capture-pane", "-p", "-e"]);
             }
             if Instant::now() > patience {
-                bail!("the screen shows no {what:?}:\n{}", self.tmux(&["capture-pane", "-p"])?);
+                bail!("the screen does not show {what:?}:\n{}", self.tmux(&["capture-pane", "-p"])?);
             }
             thread::sleep(Duration::from_millis(50));
         }
