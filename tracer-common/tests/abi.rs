@@ -99,13 +99,13 @@ fn abi_of(lock: &str) -> &str {
 }
 
 #[test]
-fn the_layouts_are_those_of_abi_lock() {
+fn layouts_match_abi_lock() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("abi.lock");
     let (lock, now) = (fs::read_to_string(&file).unwrap_or_default(), now());
     let changed = lock != now;
     let raised = abi_of(&lock) != abi_of(&now);
     if env::var_os("EXECPATH_ABI_WRITE").is_some() && changed && (raised || lock.is_empty()) {
-        fs::write(&file, now).expect("abi.lock can be written");
+        fs::write(&file, now).expect("abi.lock is writable");
         return;
     }
     let lines: Vec<String> = now
@@ -116,7 +116,7 @@ fn the_layouts_are_those_of_abi_lock() {
         .collect();
     assert!(
         !changed,
-        "the layouts are not those of abi.lock:\n{}\nhint: {}`cargo xtask abi` writes the file",
+        "the layouts differ from abi.lock:\n{}\nhint: {}`cargo xtask abi` writes the file",
         lines.join("\n"),
         if raised {
             ""
@@ -129,13 +129,13 @@ fn the_layouts_are_those_of_abi_lock() {
 #[test]
 fn every_struct_is_listed() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    for entry in fs::read_dir(sources).expect("the sources") {
-        let text = fs::read_to_string(entry.expect("an entry").path()).expect("a source");
+    for entry in fs::read_dir(sources).expect("sources are readable") {
+        let text = fs::read_to_string(entry.expect("directory entry is readable").path()).expect("source is readable");
         // Offsets is listed by its own rows; ReadinessError never leaves user space.
         for name in text.lines().filter_map(|line| line.trim().strip_prefix("pub struct ")) {
             let name = name.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default();
             let known = LISTED.contains(&name) || ["Offsets", "ReadinessError"].contains(&name);
-            assert!(known, "{name} is missing in tests/abi.rs");
+            assert!(known, "add {name} to tests/abi.rs");
         }
     }
 }
