@@ -1,4 +1,4 @@
-//! From the exec id to shim, runc and process.
+//! Anchors: the objects that sessions are built from, and the names under which facts refer to them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,159 +13,176 @@ use super::{
 use crate::correlate::limits::{Caps, IDENTIFIED_WITHIN};
 use crate::model::{Actor, BootTime, Evidence, ExecFifo, ExitStatus, FileId, HostNo, RawText, SessionId, TaskKey};
 
-/// What is known of one exec, or of one stream that may be an exec's.
+/// Facts about one anchor.
 #[derive(Clone, Debug, Default)]
 pub(in crate::correlate) struct Exec {
     pub(in crate::correlate) what: What,
+    /// Id of the container; empty if unknown.
     pub(in crate::correlate) container: Arc<str>,
-    /// When it was seen first: its FIFO made, its stream found.
+    /// Time of the first fact: a FIFO was made, or a stream was found.
     pub(in crate::correlate) since: BootTime,
-    /// It is older than the tracer.
+    /// Set when the anchor is older than the tracer.
     pub(in crate::correlate) preexisting: bool,
-    /// It may be older than what is seen of it: the runtime was at work with it when it came to be watched.
+    /// Set when the exec may have begun before the tracer attached to its runtime.
     pub(in crate::correlate) under_way: bool,
-    /// Id of the session; provisional until `identified`.
+    /// Id of the session; provisional until `identified` is set.
     pub(in crate::correlate) session: SessionId,
-    /// `session` is final. Set at once, but for execs whose id a user chose: see [`Execs::identify`].
+    /// Set when `session` is final. Only execs with an id chosen by a user wait for it: see [`Execs::identify`].
     pub(in crate::correlate) identified: bool,
-    /// On which host that was, going by what told of it.
+    /// Host of the first fact.
     pub(in crate::correlate) host: HostNo,
-    /// Who made or holds the FIFOs, or accepted the stream.
+    /// Process that made or holds the FIFOs, or accepted the stream.
     pub(in crate::correlate) runtime: Option<TaskKey>,
-    /// The accepted connection that the FIFOs were made for; `None` for CRI ExecSync.
+    /// Accepted connection for which the FIFOs were made; `None` for CRI ExecSync.
     pub(in crate::correlate) stream: Option<SocketIdx>,
-    /// How that is known.
+    /// Evidence for `stream`, the strongest one.
     pub(in crate::correlate) stream_by: Option<Evidence>,
-    /// The arguments of the copy from FIFO to stream name both.
+    /// Set when the arguments of the copy name both FIFO and stream.
     pub(in crate::correlate) stream_copied: bool,
-    /// When somebody said so who is not known by an id: a `g` alone, or a thread.
+    /// Time at which an actor without a goroutine id named the stream: a `g` alone, or a thread. `None` once an
+    /// identified goroutine confirmed it.
     pub(in crate::correlate) stream_unidentified: Option<BootTime>,
-    /// It was made for a connection of which nothing was told.
+    /// Set when the FIFOs were made for a connection without a record.
     pub(in crate::correlate) for_unknown: bool,
+    /// Set when several connections claim to be the stream. `stream` is then `None`.
     pub(in crate::correlate) stream_ambiguous: bool,
-    /// Older than the tracer, and so was a stream that nobody had claimed: it may be its own.
+    /// Set when an unclaimed stream of the same age may be the stream of this older exec.
     pub(in crate::correlate) may_have_stream: bool,
-    /// Its FIFOs are where containerd's CRI makes them: the kubelet asked for it.
+    /// Set when the FIFOs are in the directory of containerd's CRI plug-in: the kubelet requested the exec.
     pub(in crate::correlate) by_cri: bool,
-    /// Older than the tracer, and the runtime has FIFOs of it open.
+    /// Set when the runtime had FIFOs of this older exec open.
     pub(in crate::correlate) held_by_runtime: bool,
-    /// `stdin`, `stdout`, `stderr`.
+    /// Names of the FIFOs seen: `stdin`, `stdout`, `stderr`.
     pub(in crate::correlate) streams: BTreeSet<&'static str>,
+    /// The `runc exec` or `runc create` process.
     pub(in crate::correlate) runc: Option<TaskKey>,
+    /// True if the process has a terminal.
     pub(in crate::correlate) tty: Option<bool>,
-    /// Whether the process gets input, where no FIFO says so.
+    /// True if the process gets input, from the arguments of its monitor.
     pub(in crate::correlate) stdin: Option<bool>,
+    /// Path of the pid file, from runc's arguments.
     pub(in crate::correlate) pid_file: Option<RawText>,
+    /// Content of the pid file.
     pub(in crate::correlate) pid_file_says: Option<u32>,
+    /// Process that started runc: the shim, a monitor, or the runtime itself.
     pub(in crate::correlate) shim: Option<TaskKey>,
-    /// The shim was seen to fork runc; else it is runc's parent, which after a reparenting may be another.
+    /// Set when the fork of runc by the shim was observed. Otherwise `shim` is runc's parent, which may have
+    /// changed by reparenting.
     pub(in crate::correlate) shim_forked: bool,
+    /// The process in the container.
     pub(in crate::correlate) process: Option<TaskKey>,
-    /// When it ran its first execve in the container, where that was seen.
+    /// Time of its first execve in the container, if observed.
     pub(in crate::correlate) process_since: Option<BootTime>,
+    /// Arguments of the process at its first execve, or at its discovery.
     pub(in crate::correlate) command: Arc<[RawText]>,
+    /// Set when `command` was cut.
     pub(in crate::correlate) command_truncated: bool,
+    /// Time and status of the process's exit.
     pub(in crate::correlate) exit: Option<(BootTime, ExitStatus)>,
-    /// runc ended, and had not started anything.
+    /// Time at which runc failed without having started a process.
     pub(in crate::correlate) start_failed: Option<BootTime>,
-    /// The leg to another host's kubelet, or kubectl's to the API server, where that is all that is seen of it; then there is no exec
-    /// id either.
+    /// Connection that is all there is of the path on this host: the leg to another host's kubelet, or kubectl's
+    /// connection to the API server. Such an anchor has no exec id.
     pub(in crate::correlate) leaves_by: Option<SocketIdx>,
     /// Set if one runtime had another runtime start it, as dockerd does.
     pub(in crate::correlate) is_delegated: bool,
-    /// Containers that the same shim started after it.
+    /// Containers that the same shim started later.
     pub(in crate::correlate) beside: Vec<AnchorId>,
-    /// Its session was told to be closed: what comes later does not open it again.
+    /// Set when the session was reported closed. Later facts do not open it again.
     pub(in crate::correlate) over: bool,
 }
 
-/// What is behind an entry.
+/// Kinds of anchors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::correlate) enum What {
-    /// A process that the runtime was asked to start in a container, by an id of the runtime's own.
+    /// A process that a runtime was asked to start in a container, with an exec id.
     #[default]
     Exec,
-    /// The same, of a runtime that gives it no id (CRI-O): named by its `runc exec`.
+    /// A process that a runtime without exec ids (CRI-O) was asked to start. Its `runc exec` identifies it.
     Unnamed,
-    /// A process that somebody other than the kubelet asked the runtime for (`ctr task exec`): the runtime itself made no
+    /// A process that another client than the kubelet requested (`ctr task exec`): the runtime itself made no
     /// FIFOs for it.
     Local,
-    /// A connection to a runtime's streaming server, of which nothing else is known: exec, attach or port-forward.
+    /// A connection to a runtime's streaming server without an exec: exec, attach or port-forward.
     Stream,
-    /// A leg to another host's kubelet.
+    /// A connection to another host's kubelet.
     Leg,
-    /// A kubectl of this host and its connection to the API server.
+    /// A kubectl of this host that waits for a session on its connection to the API server.
     Asked,
-    /// The same, of what the API server answers by itself.
+    /// A kubectl of this host with a request that the API server answers itself.
     Request,
-    /// The first container that a shim starts: a pod's sandbox, or one that has a shim of its own.
+    /// First container of a shim: a pod's sandbox, or a container with a shim of its own.
     Start,
-    /// Another container of that shim: a part of the first one's session.
+    /// Further container of a shim: a part of the first container's session.
     Beside,
 }
 
 impl Exec {
-    /// The runtime's id of it.
+    /// Exec id that the runtime knows; `None` for other kinds.
     pub(in crate::correlate) fn exec_id(&self, id: &AnchorId) -> Option<Arc<str>> {
         matches!(self.what, What::Exec | What::Local).then(|| id.name().into())
     }
 
-    /// Whether it has stdin or a terminal, which no probe has.
+    /// True if the exec has stdin or a terminal. Probes have neither.
     pub(in crate::correlate) fn reads(&self) -> bool {
         self.streams.contains("stdin") || self.tty == Some(true)
     }
 
-    /// Whether the runtime itself started runc, which stays as long as the process does. A runtime does so for streams alone.
+    /// True if the runtime itself started runc in the foreground. runc then stays as long as the process.
+    /// Runtimes do so only for streams.
     pub(in crate::correlate) fn is_foreground(&self) -> bool {
         self.what == What::Unnamed && self.runtime.is_some() && self.shim == self.runtime
     }
 
-    /// Whether there is a session to tell of: an entry that is known from runc's arguments alone is none.
+    /// True if the anchor is a session. An exec that is known from runc's arguments alone is not.
     pub(in crate::correlate) fn is_session(&self) -> bool {
         self.runtime.is_some() || self.leaves_by.is_some()
     }
 }
 
-/// Whose a stream is.
+/// Owner of a stream after a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::correlate) enum Claim {
-    /// The asker's.
+    /// The claiming exec.
     Ours,
-    /// Another exec's.
+    /// Another exec.
     Anothers,
-    /// The asker's from now on; before, it stood for itself.
+    /// The claiming exec. Until now the stream was a provisional session with this id.
     Resolved(AnchorId),
 }
 
-/// An exec as its runtime names it: exec id first, which tells most of them apart.
+/// Exec id, container id and host: the name of an exec at its runtime. The exec id comes first, because it alone
+/// is nearly unique.
 type ExecName = (Arc<str>, Arc<str>, HostNo);
 
 #[derive(Default)]
 pub(in crate::correlate) struct Execs {
-    /// Boxed: they are large, and a tree moves what it holds.
+    /// Boxed: entries are large, and a tree moves them.
     all: BTreeMap<AnchorId, Box<Exec>>,
     by_runc: BTreeMap<TaskKey, AnchorId>,
     by_process: BTreeMap<TaskKey, AnchorId>,
     by_pid_file: BTreeMap<RawText, AnchorId>,
-    /// The newest exec of each exec id and container: those that the runtime named.
+    /// Newest exec with each name.
     by_name: BTreeMap<ExecName, AnchorId>,
-    /// Session ids made of an exec id alone, and whose they are.
+    /// Session ids made of a random exec id alone.
     by_session: BTreeMap<SessionId, AnchorId>,
-    /// Of those older than the tracer.
+    /// Execs older than the tracer, by the pid in their pid file.
     by_pid: BTreeMap<(HostNo, u32), AnchorId>,
-    /// Who claimed a stream first.
+    /// First claim of each stream.
     by_stream: BTreeMap<SocketIdx, AnchorId>,
-    /// FIFOs that are held, by file: container and exec id, the container's own id for those of its first process.
+    /// Open FIFOs by file. A container's first process has the container id as its exec id.
     fifos: BTreeMap<FileId, ExecFifo>,
-    /// Execs that got an id so far.
+    /// Number of exec ids given out.
     made: u64,
-    /// Pipes of runcs that stay, by the name that /proc gives them, and by file.
+    /// Pipes of foreground runcs by their name in /proc, and by file.
     pipes: BTreeMap<(HostNo, RawText), AnchorId>,
     pipe_files: BTreeMap<FileId, AnchorId>,
-    /// Forked by the goroutine that serves a stream: what it becomes is that stream's.
+    /// Children forked by the goroutine that serves a stream, before their execve.
     forked_for: BTreeMap<TaskKey, (SocketIdx, Actor)>,
     pub(in crate::correlate) caps: Caps,
+    /// FIFOs and pipes discarded since [`Execs::take_discarded`] was called.
     discarded_fifos: u64,
+    /// Forks discarded since [`Execs::take_discarded`] was called.
     discarded_forks: u64,
 }
 
@@ -174,7 +191,7 @@ impl Execs {
         self.all.get(id).map(|exec| &**exec)
     }
 
-    /// The anchor, made where it is new. `None` where the id is already that of another container.
+    /// The anchor with this id, made if new. `None` if the id belongs to another container.
     pub(in crate::correlate) fn entry(
         &mut self,
         hosts: &Hosts,
@@ -192,12 +209,12 @@ impl Execs {
         self.get_mut(id).filter(|exec| *exec.container == *container)
     }
 
-    /// Id of a new anchor's session, and whether that is final.
+    /// Session id of a new anchor, and whether it is final.
     fn session_of_new(&mut self, hosts: &Hosts, host: HostNo, id: &AnchorId) -> (SessionId, bool) {
         if !matches!(id.key(), AnchorKey::Exec { .. }) {
             return (id.session(hosts, host, None), true);
         }
-        // The id of another exec, with as many digits, must have been copied: the first one keeps its session's id.
+        // A second exec with a random id must have copied the id. The first exec keeps the plain session id.
         if id.is_random() {
             let session = id.session_of_random(hosts, host);
             if !self.by_session.contains_key(&session) {
@@ -208,8 +225,9 @@ impl Execs {
         (id.session(hosts, host, None), false)
     }
 
-    /// Makes the id of a session final as soon as all that goes into it is known: the start of the process in the container, which
-    /// `ls` finds as well; of an exec that has none so far, that of its `runc exec`. Returns the time until which that is awaited.
+    /// Makes a session's id final as soon as its ingredients are known: the start of the process in the
+    /// container, which `ls` finds as well. An exec without a process by the deadline takes the start of its
+    /// `runc exec`. Returns the deadline while the process is outstanding.
     pub(in crate::correlate) fn identify(&mut self, hosts: &Hosts, id: &AnchorId, now: BootTime) -> Option<BootTime> {
         let exec = self.all.get_mut(id).filter(|exec| !exec.identified)?;
         let due = exec.since.plus(IDENTIFIED_WITHIN);
@@ -221,17 +239,17 @@ impl Execs {
         None
     }
 
-    /// The newest exec that has this id in this container.
+    /// Newest exec with this id in this container.
     pub(in crate::correlate) fn newest(&self, host: HostNo, container: &str, exec: &str) -> Option<&AnchorId> {
         self.by_name.get(&(exec.into(), container.into(), host))
     }
 
-    /// The same; the id of a new one where there is none.
+    /// Newest exec with this id in this container, or the id of a new one.
     pub(in crate::correlate) fn newest_or_new(&mut self, host: HostNo, container: &str, exec: &str) -> AnchorId {
         self.newest(host, container, exec).cloned().unwrap_or_else(|| self.next(host, container, exec))
     }
 
-    /// The id of an exec that begins now, also where an earlier one had this exec id.
+    /// Id of an exec that begins now. An earlier exec may have had the same exec id.
     pub(in crate::correlate) fn next(&mut self, host: HostNo, container: &str, exec: &str) -> AnchorId {
         let name: ExecName = (exec.into(), container.into(), host);
         self.made += 1;
@@ -242,7 +260,7 @@ impl Execs {
         next
     }
 
-    /// Makes the ids of all sessions final with what is known; returns the execs for which that was still awaited.
+    /// Makes all session ids final with the facts at hand. Returns the anchors that were still waiting.
     pub(in crate::correlate) fn identify_all(&mut self, hosts: &Hosts) -> Vec<AnchorId> {
         let waiting = self.all.iter().filter(|(_, exec)| !exec.identified).map(|(id, _)| id.clone());
         let waiting: Vec<AnchorId> = waiting.collect();
@@ -281,8 +299,9 @@ impl Execs {
         }
     }
 
-    /// Whether that connection is this exec's: a runtime's streaming connection carries one exec, that which made its FIFOs
-    /// first. A goroutine that ended leaves its `g` to others, and with it the memory of a connection that is still open.
+    /// Claims a stream for an exec. A runtime's streaming connection carries one exec: the first one that made
+    /// FIFOs for it. A finished goroutine leaves its `g`, and with it the memory of an open connection, to other
+    /// goroutines.
     pub(in crate::correlate) fn claim_stream(&mut self, id: &AnchorId, stream: SocketIdx) -> Claim {
         let holder = self.by_stream.entry(stream).or_insert_with(|| id.clone());
         if holder == id {
@@ -298,12 +317,12 @@ impl Execs {
         self.by_stream.get(&stream)
     }
 
-    /// Streams that stand for themselves: whose they are is not known.
+    /// Provisional sessions: streams without an exec.
     pub(in crate::correlate) fn unresolved(&self) -> impl Iterator<Item = &Exec> {
         self.by_stream.values().filter_map(|id| self.get(id)).filter(|exec| exec.what == What::Stream && !exec.over)
     }
 
-    /// That exec's pid file holds this.
+    /// Sets the content of an older exec's pid file.
     pub(in crate::correlate) fn set_pid(&mut self, id: &AnchorId, pid: u32) {
         if let Some(exec) = self.all.get_mut(id) {
             exec.pid_file_says = Some(pid);
@@ -311,13 +330,13 @@ impl Execs {
         }
     }
 
-    /// The exec older than the tracer whose pid file holds this.
+    /// The older exec with this pid in its pid file.
     pub(in crate::correlate) fn by_pid(&self, host: HostNo, pid: u32) -> Option<&AnchorId> {
         self.by_pid.get(&(host, pid))
     }
 
-    /// What that runtime had open was looked at. What it had made FIFOs for until `asked` it may have been asked for before it was
-    /// watched. Tells what was seen of its execs by then, with what nobody has claimed yet.
+    /// Marks the execs of a runtime that may have been requested before attach, and returns them with the
+    /// unclaimed ones. Both have begun by the time of the scan.
     pub(in crate::correlate) fn under_way(
         &mut self,
         runtime: TaskKey,
@@ -335,8 +354,8 @@ impl Execs {
         under_way
     }
 
-    /// A stream older than the tracer is nobody's yet: it may be that of each exec that is as old, of that runtime where one
-    /// is named. Tells which.
+    /// Marks every exec that may own an unclaimed older stream: older execs without a stream, of this runtime if
+    /// one is given. Returns the marked execs.
     pub(in crate::correlate) fn offer_stream(&mut self, runtime: Option<TaskKey>) -> Vec<AnchorId> {
         let mut offered = Vec::new();
         for (id, exec) in &mut self.all {
@@ -352,6 +371,7 @@ impl Execs {
         offered
     }
 
+    /// Adds an open FIFO. A full table is cleared first.
     pub(in crate::correlate) fn note_fifo(&mut self, file: FileId, fifo: &ExecFifo) {
         if self.fifos.len() >= self.caps.fifos && !self.fifos.contains_key(&file) {
             self.discarded_fifos += self.fifos.len() as u64;
@@ -360,7 +380,7 @@ impl Execs {
         self.fifos.insert(file, fifo.clone());
     }
 
-    /// A pipe of a runc that stays.
+    /// Adds a pipe of a foreground runc. A full table is cleared first.
     pub(in crate::correlate) fn note_pipe(&mut self, host: HostNo, path: &RawText, file: FileId, exec: &AnchorId) {
         if self.pipes.len() >= self.caps.fifos {
             self.discarded_fifos += self.pipes.len() as u64;
@@ -371,18 +391,22 @@ impl Execs {
         self.pipe_files.insert(file, exec.clone());
     }
 
+    /// The exec of a pipe, by the pipe's name in /proc.
     pub(in crate::correlate) fn of_pipe(&self, host: HostNo, path: &RawText) -> Option<&AnchorId> {
         self.pipes.get(&(host, path.clone()))
     }
 
+    /// The exec of a pipe, by file.
     pub(in crate::correlate) fn of_pipe_file(&self, file: FileId) -> Option<&AnchorId> {
         self.pipe_files.get(&file)
     }
 
+    /// Container and exec id of an open FIFO.
     pub(in crate::correlate) fn of_fifo(&self, file: FileId) -> Option<&ExecFifo> {
         self.fifos.get(&file)
     }
 
+    /// Adds a child forked by the goroutine that serves `stream`. A full table is cleared first.
     pub(in crate::correlate) fn note_fork(&mut self, child: TaskKey, stream: SocketIdx, actor: Actor) {
         if self.forked_for.len() >= self.caps.forks {
             self.discarded_forks += self.forked_for.len() as u64;
@@ -391,18 +415,20 @@ impl Execs {
         self.forked_for.insert(child, (stream, actor));
     }
 
-    /// FIFOs and forks that were discarded to make room since the last call.
+    /// Numbers of FIFOs and of forks discarded since the last call.
     pub(in crate::correlate) fn take_discarded(&mut self) -> (u64, u64) {
         (std::mem::take(&mut self.discarded_fifos), std::mem::take(&mut self.discarded_forks))
     }
 
+    /// Removes and returns the stream for which a child was forked.
     pub(in crate::correlate) fn take_fork(&mut self, child: TaskKey) -> Option<(SocketIdx, Actor)> {
         self.forked_for.remove(&child)
     }
 
+    /// Sets the process of an exec. `None` if it has one already.
     pub(in crate::correlate) fn set_process(&mut self, id: &AnchorId, process: TaskKey) -> Option<&mut Exec> {
         let exec = self.all.get_mut(id)?;
-        // `exec` within the shell is the same process; a second process below the same runc is none of ours.
+        // A shell's `exec` keeps the process. A second process below the same runc is not the command.
         if exec.process.is_some() {
             return None;
         }
@@ -415,7 +441,7 @@ impl Execs {
         self.all.get_mut(id).map(|exec| &mut **exec)
     }
 
-    /// That connection is gone. It outlives its exec's session where a process was left running.
+    /// Forgets a closed connection. The connection may outlive its exec's session if a process was left running.
     pub(in crate::correlate) fn forget_stream(&mut self, stream: SocketIdx) {
         self.by_stream.remove(&stream);
     }
@@ -424,7 +450,7 @@ impl Execs {
         self.forget_all(BTreeSet::from([id.clone()]));
     }
 
-    /// Forgets these, and what stands beside them.
+    /// Forgets anchors, and the further containers of their shims.
     pub(in crate::correlate) fn forget_all(&mut self, mut ids: BTreeSet<AnchorId>) {
         let mut gone = BTreeSet::new();
         while let Some(id) = ids.pop_first() {
@@ -439,7 +465,7 @@ impl Execs {
         }
     }
 
-    /// Forgets the FIFOs of execs that are gone, where no later exec has their names.
+    /// Forgets the FIFOs of forgotten execs, unless a later exec has the same name.
     fn forget_fifos(&mut self, gone: &BTreeSet<AnchorId>) {
         let name = |id: &AnchorId| {
             let AnchorKey::Exec { host, container, .. } = id.key() else { return None };
@@ -453,7 +479,7 @@ impl Execs {
         self.fifos.retain(|file, fifo| !is_gone(file, fifo));
     }
 
-    /// Takes an exec out; tells what stands beside it.
+    /// Removes an anchor. Returns the further containers of its shim.
     fn take(&mut self, id: &AnchorId) -> Vec<AnchorId> {
         let Some(exec) = self.all.remove(id) else { return Vec::new() };
         if let Some(runc) = exec.runc {
@@ -462,7 +488,7 @@ impl Execs {
         if let Some(process) = exec.process {
             self.by_process.remove(&process);
         }
-        // A later exec may have taken over what names this one.
+        // A later exec may have the same pid file, pid or name.
         if let Some(path) = exec.pid_file {
             remove_own(&mut self.by_pid_file, &path, id);
         }
@@ -477,7 +503,7 @@ impl Execs {
     }
 }
 
-/// Removes an entry that is `id`'s.
+/// Removes an entry if it belongs to `id`.
 fn remove_own<K: Ord>(from: &mut BTreeMap<K, AnchorId>, key: &K, id: &AnchorId) {
     if from.get(key).is_some_and(|owner| owner == id) {
         from.remove(key);

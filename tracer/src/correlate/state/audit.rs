@@ -74,8 +74,8 @@ pub(in crate::correlate) enum UserMatch {
 
 /// Number of a request; never reused.
 type EventIdx = u64;
-/// Key of a request: time of receipt, request id and user name. A client may choose a foreign request id; the
-/// other two still tell the requests apart.
+/// Key of a request: time of receipt, request id and user name. A client may choose a foreign request id; time
+/// and user still separate the two requests.
 type Key = (BootTime, String, String);
 
 struct Entry {

@@ -1,12 +1,13 @@
 //! Acts that the tracer may have missed: the one place that answers this question.
 //!
 //! An act may have been missed for three reasons:
-//! * Records were lost, or a full table had no room: [`Losses`](super::losses::Losses) knows when.
-//! * The daemon was at work before the tracer attached to it: [`Coverage`] of the daemon.
-//! * The snapshot is still being read, so that facts of the same time are outstanding: [`State::readiness`].
+//! * Records were lost, or a full table had no room. [`Losses`](super::losses::Losses) has the times.
+//! * The daemon was at work before the tracer attached to it. [`Coverage`] has the times of attach and scan.
+//! * The snapshot is still being read, so that facts of the same time are outstanding. [`State::readiness`]
+//!   waits for them.
 //!
-//! A session's kind often rests on the absence of an act: an exec without a stream is a probe. [`Missed`] says
-//! which absences prove nothing.
+//! The kind of a session often rests on the absence of an act: an exec without a stream is a probe. [`Missed`]
+//! lists the absences that prove nothing.
 
 use super::{
     State,
@@ -152,7 +153,7 @@ impl State {
         if exec.preexisting && now < read_at {
             return Readiness::At(read_at);
         }
-        // The scan of the runtime's files will tell exec and probe apart.
+        // The scan of the runtime's files will separate exec and probe.
         if self.is_scan_pending(exec) {
             return Readiness::OnFact;
         }

@@ -5,7 +5,7 @@ use crate::model::{Hop, Kind, KubectlCall, ProcessInfo, RawText, TaskKey, parse_
 
 impl State {
     /// Open connections of a process to API servers. Before the exec, kubectl requests the pod on another
-    /// connection; the two cannot be told apart.
+    /// connection. Nothing distinguishes the two.
     pub(in crate::correlate) fn open_calls(&self, task: TaskKey) -> impl Iterator<Item = SocketIdx> + '_ {
         let is_open = |idx: &SocketIdx| self.sockets.get(*idx).is_some_and(|socket| socket.closed.is_none());
         self.calls.get(&task).into_iter().flatten().copied().filter(is_open)

@@ -10,8 +10,8 @@ use crate::model::{BootTime, LATE_START};
 const BLINDING: [&str; 7] =
     ["last-full", "reading-full", "read-failed", "syscalls-full", "watch-full", "unwatched", "questions-full"];
 
-/// Losses of kernel records and of table entries. [`Missed`](super::coverage::Missed) says which facts of a session
-/// they put in doubt.
+/// Losses of kernel records and of table entries. [`Missed`](super::coverage::Missed) lists the facts of a
+/// session that they put in doubt.
 #[derive(Default)]
 pub(in crate::correlate) struct Losses {
     all: LossTimes,
