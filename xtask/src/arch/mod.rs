@@ -1,44 +1,67 @@
-//! `cargo xtask arch`: which module of the tracer may name which. ARCHITECTURE.md says why.
+//! `cargo xtask arch`: permitted imports between modules, circles between files, lengths. ARCHITECTURE.md has the reasons.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use self::graph::{Graph, Source};
 use self::names::{Named, names_in};
 use self::rules::{BANNED_IN_PURE, BANNED_WORDS_IN_PURE, HARMLESS, MODULES, Module};
 use crate::hint::hinted;
 use crate::repo::{files, root};
 
+mod graph;
 mod names;
 mod rules;
+mod sizes;
 
-/// Say which modules of the tracer name what they may not.
+/// Report forbidden imports, circles of imports, and long files and functions of the tracer.
 #[derive(clap::Args)]
-pub(crate) struct Arch {}
+pub(crate) struct Arch {
+    /// Check circles and lengths, too.
+    #[arg(long)]
+    strict: bool,
+}
 
 impl Arch {
-    #[expect(clippy::unused_self, reason = "every chore is run the same way")]
     pub(crate) fn run(self) -> Result<()> {
-        let sources = Path::new("tracer/src");
+        let sources = sources()?;
         let mut wrong = Vec::new();
-        let mut seen = 0;
-        for file in files()?.iter().filter(|file| file.starts_with(sources)) {
-            if file.extension().is_none_or(|extension| extension != "rs") {
-                continue;
+        for source in &sources {
+            let forbidden = violations(&source.module, &source.text)?;
+            wrong.extend(forbidden.into_iter().map(|it| format!("{}:{it}", source.file)));
+            if self.strict {
+                wrong.extend(sizes::too_long(source)?);
             }
-            let text =
-                fs::read_to_string(root().join(file)).with_context(|| format!("cannot read {}", file.display()))?;
-            let module = module_of(file.strip_prefix(sources)?);
-            wrong.extend(violations(&module, &text)?.into_iter().map(|it| format!("{}:{it}", file.display())));
-            seen += 1;
         }
-        anyhow::ensure!(seen > 0, "no sources in {}", sources.display());
+        if self.strict {
+            wrong.extend(Graph::new(&sources)?.circles());
+        }
         if wrong.is_empty() {
             return Ok(());
         }
-        Err(hinted(wrong.join("\n"), "ARCHITECTURE.md says who may name whom; the table is in xtask/src/arch/rules.rs"))
+        Err(hinted(wrong.join("\n"), "ARCHITECTURE.md has the reasons; the table is in xtask/src/arch/rules.rs"))
     }
+}
+
+/// The tracer's sources.
+///
+/// # Errors
+/// If there are none, or one cannot be read.
+fn sources() -> Result<Vec<Source>> {
+    let folder = Path::new("tracer/src");
+    let mut sources = Vec::new();
+    for file in files()?.iter().filter(|file| file.starts_with(folder)) {
+        if file.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let text = fs::read_to_string(root().join(file)).with_context(|| format!("cannot read {}", file.display()))?;
+        let module = module_of(file.strip_prefix(folder)?);
+        sources.push(Source { file: file.display().to_string(), module, text });
+    }
+    anyhow::ensure!(!sources.is_empty(), "no sources in {}", folder.display());
+    Ok(sources)
 }
 
 /// `correlate/chain.rs` → correlate, chain; `lib.rs` → nothing, the root.

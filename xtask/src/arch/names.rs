@@ -41,6 +41,14 @@ fn walk(tokens: TokenStream, module: &[String], named: &mut Vec<Named>) {
                 walk(group.stream(), &inner, named);
                 at += 1;
             }
+            // `pub(in crate::a)` restricts visibility; it imports nothing.
+            TokenTree::Ident(word) if word == "pub" => {
+                let is_scope = |token: &TokenTree| {
+                    matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Parenthesis
+                        && group.stream().into_iter().next().is_some_and(|first| first.to_string() == "in"))
+                };
+                at += 1 + usize::from(tokens.get(at + 1).is_some_and(is_scope));
+            }
             TokenTree::Ident(word) if word == "mod" => {
                 opened = tokens.get(at + 1).map(ToString::to_string);
                 at += 2;
@@ -119,7 +127,7 @@ fn is_colons(tokens: &[TokenTree], at: usize) -> bool {
 }
 
 /// Without `self` and `super`.
-fn absolute(path: Vec<String>, module: &[String]) -> Vec<String> {
+pub(super) fn absolute(path: Vec<String>, module: &[String]) -> Vec<String> {
     let ups = path.iter().take_while(|word| *word == "super").count();
     let own = usize::from(path.first().is_some_and(|word| word == "self"));
     if ups + own == 0 {
