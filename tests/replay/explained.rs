@@ -30,7 +30,7 @@ fn outcome(name: &str) -> Report {
     let scenario = scenario::parse(name, &text, 0).expect("a valid scenario");
     let host = HostFacts { boot_id: "a-boot".to_owned(), ..HostFacts::default() };
     let mut correlator = Correlator::new(&host, &scenario::options());
-    let facts: Vec<Observation> = scenario.steps.into_iter().flat_map(|step| step.facts).collect();
+    let facts: Vec<Observation> = scenario.checkpoints.into_iter().flat_map(|checkpoint| checkpoint.facts).collect();
     let end = facts.iter().map(|fact| fact.at).max().unwrap_or_default();
     for fact in facts {
         correlator.ingest(fact);

@@ -82,9 +82,9 @@ fn verifies(facts: &[Observation]) -> bool {
     facts.iter().any(|fact| matches!(fact.fact, Fact::ListeningUnix { listener: Some(_), .. }))
 }
 
-fn lines(report: &Report, world: u32, of: u32) -> BTreeSet<String> {
+fn lines(report: &Report, cluster: u32, of: u32) -> BTreeSet<String> {
     let own = |session: &&Session| session.hops.iter().all(|hop| hop.task.tgid / 100_000 == of);
-    report.sessions.iter().filter(own).map(|session| render_session(session, world)).collect()
+    report.sessions.iter().filter(own).map(|session| render_session(session, cluster)).collect()
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn missing_facts_give_no_other_links() {
     for (name, text) in texts() {
         let scenario = read(&name, &text, 0);
         // The dropped fact may be the one that contradicts a link: with two candidates, one alone may look exact.
-        if scenario.steps.iter().any(|step| step.expected.contains("ambiguous")) {
+        if scenario.checkpoints.iter().any(|checkpoint| checkpoint.expected.contains("ambiguous")) {
             continue;
         }
         let facts = scenario.facts();

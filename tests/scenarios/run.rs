@@ -23,8 +23,8 @@ pub(crate) fn texts() -> Vec<(String, String)> {
     paths.into_iter().map(text).collect()
 }
 
-pub(crate) fn read(name: &str, text: &str, world: u32) -> Scenario {
-    parse(name, text, world).unwrap_or_else(|error| panic!("tests/scenarios/{error}"))
+pub(crate) fn read(name: &str, text: &str, cluster: u32) -> Scenario {
+    parse(name, text, cluster).unwrap_or_else(|error| panic!("tests/scenarios/{error}"))
 }
 
 pub(crate) fn correlator() -> Correlator {
@@ -52,15 +52,18 @@ fn scenarios_give_expected_sessions() {
     for (name, text) in texts() {
         let mut correlator = correlator();
         let mut findings = Vec::new();
-        for step in read(&name, &text, 0).steps {
-            for fact in &step.facts {
+        for checkpoint in read(&name, &text, 0).checkpoints {
+            for fact in &checkpoint.facts {
                 correlator.ingest(fact.clone());
             }
-            settle(&mut correlator, step.facts.last().map(|fact| fact.at).unwrap_or_default());
+            settle(&mut correlator, checkpoint.facts.last().map(|fact| fact.at).unwrap_or_default());
             findings.extend(correlator.drain());
             let seen = render(&correlator.report(), 0);
-            if seen != step.expected {
-                wrong += &format!("tests/scenarios/{name}:{}: expected\n{}seen\n{seen}\n", step.line, step.expected);
+            if seen != checkpoint.expected {
+                wrong += &format!(
+                    "tests/scenarios/{name}:{}: expected\n{}seen\n{seen}\n",
+                    checkpoint.line, checkpoint.expected
+                );
             }
         }
         check_findings(&name, &findings);
