@@ -65,11 +65,11 @@ fn main() -> Result<()> {
     let mut differ = Vec::new();
     for log in logs {
         let name = log.file_name().unwrap_or_default().to_string_lossy().replace(".jsonl.zst", "");
-        let made = Made::of(&log, &name)?;
+        let results = Results::of(&log, &name)?;
         let place = Files::of(&name);
         if !check {
-            made.write(&place)?;
-        } else if made != Made::committed(&place)? {
+            results.write(&place)?;
+        } else if results != Results::committed(&place)? {
             differ.push(name);
         }
     }
@@ -93,14 +93,14 @@ impl Files {
 
 /// The results for one log.
 #[derive(PartialEq)]
-struct Made {
+struct Results {
     header: Header,
     seen: Vec<Observation>,
     card: String,
     truth: Vec<Truth>,
 }
 
-impl Made {
+impl Results {
     fn of(log: &Path, name: &str) -> Result<Self> {
         let card = CARDS.iter().find(|card| card.name == name).ok_or_else(|| format!("nothing is known of {name}"))?;
         let host = HostFacts {
@@ -115,7 +115,7 @@ impl Made {
         let header = Header { abilities, command, ..Header::new(Default::default(), host) };
         let Card { about, kubernetes, kubectl, .. } = card;
         let card = format!(
-            "# Made by `cargo xtask fixtures`.\nabout = \"{about}\"\nkernel = \"6.18\"\nruntime = \"containerd 1.6.20\"\n\
+            "# Results by `cargo xtask fixtures`.\nabout = \"{about}\"\nkernel = \"6.18\"\nruntime = \"containerd 1.6.20\"\n\
              kubernetes = \"{kubernetes}\"\nkubectl = \"{kubectl}\"\ncommand = \"kubectl exec -i\"\n"
         );
         let beside = log.with_file_name(format!("{name}.truth.json"));

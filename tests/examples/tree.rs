@@ -11,7 +11,7 @@ fn main() -> io::Result<()> {
     let color = std::env::var_os("NO_COLOR").is_none();
     let mut sink = (format.open)(Box::new(io::stdout()), Style { color });
     sink.host(&samples::header())?;
-    let (findings, report) = samples::story();
+    let (findings, report) = samples::timeline();
     for seen in &findings {
         sink.change(seen)?;
     }

@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         tidy(seen, &roles);
     }
     let session = session(&header, &all, pod.first())?;
-    let keep = Keep::new(&session, &all);
+    let keep = SessionIds::new(&session, &all);
     let kept: Vec<Observation> = all.into_iter().filter(|seen| keep.holds(seen)).collect();
     if self::session(&header, &kept, None)? != session {
         return Err("what is left gives another session".into());
@@ -78,7 +78,7 @@ fn tidy(seen: &mut Observation, roles: &BTreeMap<TaskKey, Role>) {
 }
 
 /// Ids of everything that belongs to the session.
-struct Keep {
+struct SessionIds {
     tasks: BTreeSet<TaskKey>,
     sockets: BTreeSet<SocketId>,
     exec: String,
@@ -86,7 +86,7 @@ struct Keep {
     audit_id: Option<String>,
 }
 
-impl Keep {
+impl SessionIds {
     fn new(session: &Session, all: &[Observation]) -> Self {
         let mut tasks: BTreeSet<TaskKey> = session.hops.iter().map(|hop| hop.task).collect();
         let made: BTreeMap<TaskKey, TaskKey> = all

@@ -19,7 +19,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Names of the demo's processes.
-const ACTORS: [&str; 7] =
+const PROCESS_NAMES: [&str; 7] =
     ["demo-stage", "demo-kubectl", "demo-apiserver", "demo-kubelet", "demo-containerd", "demo-shim", "demo-runc"];
 
 /// Leftover processes and folders of demos.
@@ -36,7 +36,7 @@ fn left() -> Vec<String> {
     });
     folders
         .filter(|name| name.starts_with("execpath-demo-"))
-        .chain(processes.filter(|name| ACTORS.contains(&name.as_str())))
+        .chain(processes.filter(|name| PROCESS_NAMES.contains(&name.as_str())))
         .collect()
 }
 
@@ -141,19 +141,19 @@ fn demo_reports_failed_start() {
 fn demo_reports_real_pids() {
     let _alone = ALONE.lock();
     let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("told");
+    let file = folder.path().join("printed");
     let script = format!(
         "echo $$ $PPID > {0}.new; mv {0}.new {0}; sleep 0.3; cut -d' ' -f4 /proc/$$/stat >> {0}",
         file.display()
     );
     let session = session(&demo(&["--", "sh", "-c", &script]));
-    let told = fs::read_to_string(file).expect("the command writes the file");
-    let told: Vec<u64> = told.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let printed = fs::read_to_string(file).expect("the command writes the file");
+    let printed: Vec<u64> = printed.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let pid = |role: &str| {
         session["hops"].as_array().and_then(|hops| hops.iter().find(|hop| hop["role"] == role)?["pid"].as_u64())
     };
-    assert_eq!(told.len(), 3, "{told:?}");
-    let (own, first_parent, later_parent) = (told[0], told[1], told[2]);
+    assert_eq!(printed.len(), 3, "{printed:?}");
+    let (own, first_parent, later_parent) = (printed[0], printed[1], printed[2]);
     assert_eq!(Some(own), pid("process"));
     assert!([pid("runc"), pid("shim")].contains(&Some(first_parent)));
     assert_eq!(Some(later_parent), pid("shim"), "runc has gone by then");

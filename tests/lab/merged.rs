@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use execpath::model::Span;
 use execpath_tests::{
     binary,
-    merged::{Elsewhere, essence},
+    merged::{OtherHost, essence},
 };
 use serde_json::Value;
 
@@ -81,8 +81,9 @@ fn merged_hosts_equal_one_recording_of_all() {
 
     // The same again, as if each host had a kernel and a clock of its own.
     let clocks = [(0, 0), (500, 180), (20, 60)];
-    let apart = files.iter().zip(HOSTS).zip(clocks).map(|((file, hostname), (up, ahead))| {
-        Elsewhere { hostname, up: Span::from_secs(up), ahead: Span::from_secs(ahead) }.record(file, folder.path())
+    let apart = files.iter().zip(HOSTS).zip(clocks).map(|((file, hostname), (boot_lead, utc_lead))| {
+        OtherHost { hostname, boot_lead: Span::from_secs(boot_lead), utc_lead: Span::from_secs(utc_lead) }
+            .record(file, folder.path())
     });
     let apart: Vec<PathBuf> = apart.collect();
     let merged = folder.path().join("apart.jsonl.zst");

@@ -43,5 +43,5 @@ fn screen_shows_session_from_start_to_end() {
     let picture = pane.shows("over: exited with code 3");
     assert!(picture.contains("0 sessions open") && picture.contains("exit 3"), "{picture}");
     pane.keys(&["q"]);
-    pane.is_as_before(0);
+    pane.is_restored(0);
 }

@@ -14,7 +14,7 @@ use execpath::{
     sink::{self, Style},
 };
 use execpath_tests::{
-    samples::{self, Kept},
+    samples::{self, CaptureWriter},
     scenario,
 };
 
@@ -73,7 +73,7 @@ fn explanations(session: &Session) -> Vec<(Step, Explanation)> {
 
 /// Output of the sink for a final report.
 fn shown(report: &Report) -> String {
-    let kept = Kept::default();
+    let kept = CaptureWriter::default();
     let format = sink::format("explain").expect("a format");
     let mut sink = (format.open)(Box::new(kept.clone()), Style { color: false });
     sink.host(&samples::header()).expect("memory can be written");
@@ -105,12 +105,14 @@ fn explanations_of_path_variants_match_snapshots() {
     ] {
         let mut text = String::new();
         for session in outcome(name).sessions {
-            for (step, said) in explanations(&session) {
-                text.push_str(&format!("{step:?}  {}\n", said.title));
-                let prose = [&said.what, &said.why].into_iter().filter(|text| !text.is_empty());
-                let unknown = said.unknown.iter().map(|text| format!("    ? {text}\n"));
+            for (step, explanation) in explanations(&session) {
+                text.push_str(&format!("{step:?}  {}\n", explanation.title));
+                let prose = [&explanation.what, &explanation.why].into_iter().filter(|text| !text.is_empty());
+                let unknown = explanation.unknown.iter().map(|text| format!("    ? {text}\n"));
                 text.extend(prose.map(|text| format!("    {text}\n")).chain(unknown));
-                text.extend(said.manual.iter().map(|manual| format!("    $ {}  # {}\n", manual.command, manual.shows)));
+                text.extend(
+                    explanation.manual.iter().map(|manual| format!("    $ {}  # {}\n", manual.command, manual.shows)),
+                );
             }
         }
         insta::assert_snapshot!(format!("explained.{name}"), text);
@@ -123,10 +125,14 @@ fn every_step_has_an_explanation() {
         let explained = explanations(&session);
         let count = 1 + session.hops.len() + session.links.len() + session.beyond.len() + session.gaps.len();
         assert_eq!(explained.len(), count, "{}: each step is explained once", session.id.0);
-        for (step, said) in explained {
-            assert!(!said.title.is_empty() && !said.what.is_empty(), "{step:?} of {session:?}");
-            assert_eq!(matches!(step, Step::Link(_)), !said.known.is_empty(), "{step:?}: links name their evidence");
-            for text in said.prose() {
+        for (step, explanation) in explained {
+            assert!(!explanation.title.is_empty() && !explanation.what.is_empty(), "{step:?} of {session:?}");
+            assert_eq!(
+                matches!(step, Step::Link(_)),
+                !explanation.known.is_empty(),
+                "{step:?}: links name their evidence"
+            );
+            for text in explanation.prose() {
                 assert_eq!(text, text.trim(), "{step:?}");
                 assert!(!text.contains("  "), "{step:?}: {text}");
             }
@@ -150,8 +156,8 @@ fn explained_commands_use_numbers_of_session() {
         known.extend(session.links.iter().flat_map(numbers));
         known.extend(session.beyond.iter().flat_map(|(_, address)| parts(&address.to_string())));
         known.extend(parts(session.exec_id.as_deref().unwrap_or_default()));
-        for (step, said) in explanations(&session) {
-            for manual in said.manual {
+        for (step, explanation) in explanations(&session) {
+            for manual in explanation.manual {
                 let made_up: Vec<u64> =
                     parts(&manual.command).into_iter().filter(|part| !known.contains(part)).collect();
                 assert!(made_up.is_empty(), "{step:?}: {made_up:?} in {}", manual.command);
@@ -179,8 +185,8 @@ fn parts(text: &str) -> Vec<u64> {
 fn explanations_use_glossary_or_plain_words() {
     let mut plain = BTreeSet::new();
     for session in every_session() {
-        for (_, said) in explanations(&session) {
-            for text in said.prose().filter(|text| !said.title.ends_with(*text)) {
+        for (_, explanation) in explanations(&session) {
+            for text in explanation.prose().filter(|text| !explanation.title.ends_with(*text)) {
                 let mut rest = text.to_owned();
                 for (_, place) in glossary::places(text).into_iter().rev() {
                     rest.replace_range(place, " ");
@@ -207,11 +213,11 @@ fn explanations_fit_eighty_columns() {
     report.sessions = every_session().into_iter().filter(|session| session.closed_at.is_none()).collect();
     report.sessions.push(samples::whole());
     let text = shown(&report);
-    let said = text
+    let explanation = text
         .split("step by step")
         .skip(1)
         .flat_map(|block| block.lines().skip(1).take_while(|line| !line.starts_with('▸')));
-    let prose: Vec<&str> = said.filter(|line| !line.trim_start().starts_with("$ ")).collect();
+    let prose: Vec<&str> = explanation.filter(|line| !line.trim_start().starts_with("$ ")).collect();
     assert!(prose.len() > 1_000, "{}", prose.len());
     // A word longer than a line, such as an exec id, cannot be broken.
     let wide =
@@ -221,7 +227,7 @@ fn explanations_fit_eighty_columns() {
 
 #[test]
 fn complete_session_is_explained_once() {
-    let kept = Kept::default();
+    let kept = CaptureWriter::default();
     let format = sink::format("explain").expect("a format");
     let mut sink = (format.open)(Box::new(kept.clone()), Style { color: false });
     sink.host(&samples::header()).expect("memory can be written");
@@ -234,7 +240,7 @@ fn complete_session_is_explained_once() {
 
 #[test]
 fn incomplete_session_is_explained_after_a_second() {
-    let kept = Kept::default();
+    let kept = CaptureWriter::default();
     let format = sink::format("explain").expect("a format");
     let mut sink = (format.open)(Box::new(kept.clone()), Style { color: false });
     for (at, times) in [(999, 0), (Span::from_secs(1).as_millis(), 1), (5_000, 1)] {

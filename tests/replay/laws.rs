@@ -46,9 +46,9 @@ fn sessions<'a>(header: &Header, seen: impl IntoIterator<Item = &'a Observation>
 }
 
 /// Repeatable random numbers.
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
+impl Rng {
     /// A number below `limit`: xorshift64 by Marsaglia.
     fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
@@ -71,14 +71,14 @@ fn order_within_window_changes_nothing() {
     for Recording { name, header, seen } in all() {
         let expected = sessions(&header, &seen);
         for seed in 1..=10 {
-            let mut dice = Dice(seed);
+            let mut rng = Rng(seed);
             // A kernel record arrives late by up to the window. Ticks arrive in time. Answers follow their queries, and
             // snapshots stay whole.
             let mut arrival: Vec<(u64, usize)> = seen
                 .iter()
                 .enumerate()
                 .map(|(index, seen)| match seen.source {
-                    Source::Ebpf => (seen.at.0 + dice.below(WINDOW.0), index),
+                    Source::Ebpf => (seen.at.0 + rng.below(WINDOW.0), index),
                     Source::Snapshot | Source::Engine => (seen.at.0, index),
                 })
                 .collect();

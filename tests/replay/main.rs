@@ -1,5 +1,6 @@
 //! Recordings and sample sessions in every output format.
 
+mod at_moment;
 mod diagnosis;
 mod explained;
 mod field;
@@ -14,4 +15,3 @@ mod pictures;
 mod recordings;
 mod schema;
 mod sinks;
-mod then;

@@ -12,7 +12,7 @@ use execpath::{
 };
 use execpath_tests::{
     binary::{Ran, run},
-    merged::{Elsewhere, another_cluster, essence},
+    merged::{OtherHost, another_cluster, essence},
     scenario,
 };
 use serde_json::{Value, json};
@@ -63,9 +63,9 @@ fn three_merged_hosts_equal_one_recording() {
     let mut files = HOSTS.map(recorded);
     // The order of the arguments does not matter.
     for _ in 0..files.len() {
-        let (merged, said) = merge(&files, folder.path());
+        let (merged, ran) = merge(&files, folder.path());
         let sessions = sessions(&merged);
-        assert_eq!(essences(&sessions), essences(&whole), "{}", said.stderr);
+        assert_eq!(essences(&sessions), essences(&whole), "{}", ran.stderr);
         assert_eq!(ids(&sessions), ids(&whole));
         std::fs::remove_file(merged).expect("the merged file");
         files.rotate_left(1);
@@ -75,29 +75,27 @@ fn three_merged_hosts_equal_one_recording() {
 #[test]
 fn merge_corrects_clocks_minutes_apart() {
     let whole = sessions(&recorded("all"));
-    let elsewhere = [(0, 0), (500, 3 * MINUTE), (20, 0)]
-        .into_iter()
-        .zip(HOSTS)
-        .map(|((up, ahead), hostname)| Elsewhere { hostname, up: Span::from_secs(up), ahead: Span::from_secs(ahead) });
-    let elsewhere: Vec<Elsewhere> = elsewhere.collect();
+    let hosts = [(0, 0), (500, 3 * MINUTE), (20, 0)].into_iter().zip(HOSTS).map(|((boot_lead, utc_lead), hostname)| {
+        OtherHost { hostname, boot_lead: Span::from_secs(boot_lead), utc_lead: Span::from_secs(utc_lead) }
+    });
+    let hosts: Vec<OtherHost> = hosts.collect();
     let folder = tempfile::tempdir().expect("a folder");
-    let mut files: Vec<PathBuf> =
-        elsewhere.iter().map(|one| one.record(&recorded(one.hostname), folder.path())).collect();
+    let mut files: Vec<PathBuf> = hosts.iter().map(|one| one.record(&recorded(one.hostname), folder.path())).collect();
     for _ in 0..files.len() {
-        let (merged, said) = merge(&files, folder.path());
+        let (merged, ran) = merge(&files, folder.path());
         let sessions = sessions(&merged);
-        assert_eq!(essences(&sessions), essences(&whole), "{}", said.stderr);
-        let first = elsewhere.iter().find(|one| files[0].ends_with(format!("{}.jsonl.zst", one.hostname)));
+        assert_eq!(essences(&sessions), essences(&whole), "{}", ran.stderr);
+        let first = hosts.iter().find(|one| files[0].ends_with(format!("{}.jsonl.zst", one.hostname)));
         let first = first.expect("one of them");
-        for one in &elsewhere {
-            let line = said.stderr.lines().find_map(|line| line.strip_prefix(&format!("{}: its clock ", one.hostname)));
-            let expected = match one.ahead.cmp(&first.ahead) {
+        for one in &hosts {
+            let line = ran.stderr.lines().find_map(|line| line.strip_prefix(&format!("{}: its clock ", one.hostname)));
+            let expected = match one.utc_lead.cmp(&first.utc_lead) {
                 _ if one.hostname == first.hostname => "counts",
                 Ordering::Equal => "agrees (",
                 Ordering::Greater => " s ahead and is set by ",
                 Ordering::Less => " s behind and is set by ",
             };
-            assert!(line.is_some_and(|line| line.contains(expected)), "{}: {}", one.hostname, said.stderr);
+            assert!(line.is_some_and(|line| line.contains(expected)), "{}: {}", one.hostname, ran.stderr);
         }
         // Host of each process.
         for hop in sessions.iter().flat_map(|one| one["hops"].as_array().expect("hops")) {
@@ -132,16 +130,16 @@ fn merge_separates_equal_ids_of_two_kernels() {
 #[test]
 fn merge_reports_wrong_clock() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = |hostname, ahead| {
-        let elsewhere = Elsewhere { hostname, up: Span::from_secs(30), ahead: Span::from_secs(ahead) };
-        elsewhere.record(&recorded(hostname), folder.path())
+    let file = |hostname, utc_lead| {
+        let host = OtherHost { hostname, boot_lead: Span::from_secs(30), utc_lead: Span::from_secs(utc_lead) };
+        host.record(&recorded(hostname), folder.path())
     };
-    let (_, said) = merge(&[file("client", 0), file("master", 3 * MINUTE), file("worker", 0)], folder.path());
-    let line = |host: &str| said.stderr.lines().find(|line| line.starts_with(host)).expect("a line").to_owned();
+    let (_, ran) = merge(&[file("client", 0), file("master", 3 * MINUTE), file("worker", 0)], folder.path());
+    let line = |host: &str| ran.stderr.lines().find(|line| line.starts_with(host)).expect("a line").to_owned();
     assert_eq!(line("client"), "client: its clock counts");
-    assert!(line("master").starts_with("master: its clock was 180.00"), "{}", said.stderr);
-    assert!(line("master").contains(" s ahead and is set by "), "{}", said.stderr);
-    assert!(line("merged").ends_with("merged.jsonl.zst"), "{}", said.stderr);
+    assert!(line("master").starts_with("master: its clock was 180.00"), "{}", ran.stderr);
+    assert!(line("master").contains(" s ahead and is set by "), "{}", ran.stderr);
+    assert!(line("merged").ends_with("merged.jsonl.zst"), "{}", ran.stderr);
 }
 
 #[test]
@@ -161,9 +159,9 @@ fn merge_keeps_one_clock_per_kernel() {
     // The kubelet was stopped: it accepted 14 s after the API server connected.
     let mut files = ["c", "m", "w"].map(|end| recorded(&format!("../field/c01c-kubelet-stopped-{end}")));
     for _ in 0..files.len() {
-        let (merged, said) = merge(&files, folder.path());
-        let clocks: Vec<&str> = said.stderr.lines().filter(|line| line.contains("clock")).collect();
-        assert_eq!(clocks, ["vm: its clock counts"; 3], "{}", said.stderr);
+        let (merged, ran) = merge(&files, folder.path());
+        let clocks: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("clock")).collect();
+        assert_eq!(clocks, ["vm: its clock counts"; 3], "{}", ran.stderr);
         std::fs::remove_file(merged).expect("the merged file");
         files.rotate_left(1);
     }
@@ -195,8 +193,8 @@ fn isns_link_hosts_through_nat() {
         facts.into_iter().partition(|seen| seen.task.is_some_and(|task| [50, 51].contains(&task.tgid)));
     let client = made_on("client", &client, folder.path());
     let server = made_on("server", &server, folder.path());
-    let elsewhere = Elsewhere { hostname: "server", up: Span::from_secs(100), ahead: Span(0) };
-    let (merged, _) = merge(&[client, elsewhere.record(&server, folder.path())], folder.path());
+    let host = OtherHost { hostname: "server", boot_lead: Span::from_secs(100), utc_lead: Span(0) };
+    let (merged, _) = merge(&[client, host.record(&server, folder.path())], folder.path());
     let sessions = sessions(&merged);
     let exec = sessions.iter().find(|one| one["kind"] == "exec" && one["complete"] == true).expect("an exec");
     assert_eq!((&exec["hops"][0]["pid"], &exec["hops"][0]["host"]), (&json!(50), &json!("client")), "{exec:#}");

@@ -132,10 +132,10 @@ fn drawn(header: &Header, findings: &[Finding], measures: &[Observation]) -> BTr
     }
     let at = findings.last().expect("findings").at;
     sink.finish(&Report { at, ..Report::default() }).expect("memory can be written");
-    let story = kept.lock().expect("not poisoned").story();
+    let timeline = kept.lock().expect("not poisoned").story();
     let written = |picture: &Picture| {
         let mut text = Vec::new();
-        (picture.write)(&story, &mut text).expect("memory can be written");
+        (picture.write)(&timeline, &mut text).expect("memory can be written");
         (picture.name, String::from_utf8(text).expect("text"))
     };
     PICTURES.iter().map(written).collect()

@@ -10,10 +10,10 @@ use execpath::{
     },
     sink::{self, FORMATS, Header, LISTS, SHOWN, Sink as _, Style, Table},
 };
-use execpath_tests::samples::{self, Kept, finding};
+use execpath_tests::samples::{self, CaptureWriter, finding};
 
 fn rendered(format: &str, header: &Header, findings: &[Finding], report: &Report) -> String {
-    let kept = Kept::default();
+    let kept = CaptureWriter::default();
     let format = sink::format(format).expect("a format of that name");
     let mut sink = (format.open)(Box::new(kept.clone()), Style { color: false });
     sink.host(header).expect("memory can be written");
@@ -30,10 +30,10 @@ fn drawn(findings: &[Finding]) -> String {
 
 #[test]
 fn sample_timeline_matches_snapshots_in_every_format() {
-    let (findings, report) = samples::story();
+    let (findings, report) = samples::timeline();
     for format in FORMATS {
         insta::assert_snapshot!(
-            format!("story.{}", format.name),
+            format!("timeline.{}", format.name),
             rendered(format.name, &samples::header(), &findings, &report)
         );
     }
@@ -41,7 +41,7 @@ fn sample_timeline_matches_snapshots_in_every_format() {
 
 #[test]
 fn tree_lines_fit_hundred_columns() {
-    let (findings, report) = samples::story();
+    let (findings, report) = samples::timeline();
     for line in rendered("tree", &samples::header(), &findings, &report).lines() {
         assert!(line.chars().count() <= 100, "{line}");
     }
@@ -239,7 +239,7 @@ fn every_list_escapes_hostile_names() {
     let (header, session) = hostile();
     let report = Report { at: samples::after(60_000), sessions: vec![session], ..Report::default() };
     for format in LISTS.iter().chain(SHOWN) {
-        let kept = Kept::default();
+        let kept = CaptureWriter::default();
         let mut sink = (format.open)(Box::new(kept.clone()), Style { color: false });
         sink.fit(80);
         sink.host(&header).expect("memory can be written");
@@ -270,7 +270,7 @@ fn table_of_thousand_sessions_fits_terminal() {
     let healths = report.sessions.iter().enumerate().map(|(number, session)| (session.id.clone(), health(number)));
     report.diagnosis.health = healths.skip(1).collect();
     for columns in [80_u16, 100, 120, 200] {
-        let kept = Kept::default();
+        let kept = CaptureWriter::default();
         let mut table = Table::new(Box::new(kept.clone()), Style { color: false });
         table.fit(columns);
         table.host(&samples::header()).expect("memory can be written");
@@ -287,7 +287,7 @@ fn table_of_thousand_sessions_fits_terminal() {
         assert!(text.lines().nth(900).is_some_and(|row| row.contains('…')), "{columns}");
     }
     // Tables for programs have no summary line.
-    let kept = Kept::default();
+    let kept = CaptureWriter::default();
     let mut table = Table::new(Box::new(kept.clone()), Style { color: false });
     table.finish(&report).expect("memory can be written");
     assert_eq!(kept.text().lines().count(), 1 + report.sessions.len());
@@ -295,7 +295,7 @@ fn table_of_thousand_sessions_fits_terminal() {
 
 #[test]
 fn json_lines_are_objects_of_version_1() {
-    let (findings, report) = samples::story();
+    let (findings, report) = samples::timeline();
     let text = rendered("jsonl", &samples::header(), &findings, &report);
     let kinds: Vec<String> = text
         .lines()
@@ -314,7 +314,7 @@ fn json_lines_are_objects_of_version_1() {
 
 #[test]
 fn colours_require_style_option() {
-    let kept = Kept::default();
+    let kept = CaptureWriter::default();
     let mut sink = (FORMATS[0].open)(Box::new(kept.clone()), Style { color: true });
     for seen in samples::life() {
         sink.change(&seen).expect("memory can be written");

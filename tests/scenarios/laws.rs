@@ -17,9 +17,9 @@ use crate::run::{correlator, outcome, read, texts};
 const SHUFFLE: Span = Span::from_millis(4);
 
 /// Small, repeatable random numbers (xorshift).
-pub(crate) struct Dice(pub(crate) u64);
+pub(crate) struct Rng(pub(crate) u64);
 
-impl Dice {
+impl Rng {
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -30,13 +30,13 @@ impl Dice {
 
 /// Another order of arrival: each fact arrives up to [`SHUFFLE`] after its time. Facts of one moment keep their order,
 /// and ticks arrive last.
-pub(crate) fn shuffled(facts: &[Observation], dice: &mut Dice) -> Vec<Observation> {
+pub(crate) fn shuffled(facts: &[Observation], rng: &mut Rng) -> Vec<Observation> {
     let mut delays = BTreeMap::new();
     let mut arriving: Vec<(BootTime, usize)> = facts
         .iter()
         .enumerate()
         .map(|(index, fact)| {
-            let delay = *delays.entry(fact.at).or_insert_with(|| dice.below(SHUFFLE.0));
+            let delay = *delays.entry(fact.at).or_insert_with(|| rng.below(SHUFFLE.0));
             (fact.at.plus(Span(if fact.fact == Fact::Tick { SHUFFLE.0 } else { delay })), index)
         })
         .collect();
@@ -50,7 +50,7 @@ fn order_within_window_changes_nothing() {
         let facts = read(&name, &text, 0).facts();
         let expected = outcome(&facts);
         for seed in 1..40 {
-            let seen = outcome(&shuffled(&facts, &mut Dice(seed)));
+            let seen = outcome(&shuffled(&facts, &mut Rng(seed)));
             assert_eq!(render(&seen, 0), render(&expected, 0), "{name}, order {seed}");
             assert_eq!(seen.sessions, expected.sessions, "{name}, order {seed}");
         }
@@ -107,7 +107,7 @@ fn other_scenarios_change_nothing() {
 
 /// A link identified by its ends, independent of hop numbers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Joint {
+struct LinkKey {
     exec: Option<String>,
     tasks: (TaskKey, TaskKey),
     kind: &'static str,
@@ -116,12 +116,12 @@ struct Joint {
 }
 
 /// Every link, except those over a gap for an unknown hop.
-fn links(report: &Report) -> BTreeSet<Joint> {
+fn links(report: &Report) -> BTreeSet<LinkKey> {
     let of = |session: &Session| {
         let link = |link: &execpath::model::Link| {
             let tcp = link.tcp.map(|ends| vec![ends.near, ends.far]);
             let relay = link.relay.map(|(inbound, outbound)| vec![Some(inbound), Some(outbound)]);
-            Joint {
+            LinkKey {
                 exec: session.exec_id.as_deref().map(str::to_owned),
                 tasks: (session.hops[link.from].task, session.hops[link.to].task),
                 kind: link.kind.token(),
@@ -151,11 +151,11 @@ fn missing_facts_give_no_other_links() {
         let check = |left: &[Observation], what: &str| {
             let seen = links(&outcome(left));
             // A stream without its exec's FIFOs is a session of its own: its links are those of the exec.
-            let is_known = |one: &&Joint| {
-                let same = |other: &Joint| Joint { exec: None, ..other.clone() } == **one;
+            let is_known = |one: &&LinkKey| {
+                let same = |other: &LinkKey| LinkKey { exec: None, ..other.clone() } == **one;
                 // Without the accept, the leg leads to the listener: the process that accepted it, or the link is
                 // wrong.
-                let listens = |other: &Joint| {
+                let listens = |other: &LinkKey| {
                     (other.kind, other.tasks, other.sockets.first()) == (one.kind, one.tasks, one.sockets.first())
                 };
                 let is_unaccepted = one.kind == "tcp" && one.sockets.last() == Some(&None);
@@ -178,9 +178,9 @@ fn missing_facts_give_no_other_links() {
             let gone = left.remove(index);
             check(&left, &format!("{gone:?}"));
         }
-        let mut dice = Dice(7);
+        let mut rng = Rng(7);
         for round in 0..200 {
-            let left: Vec<_> = facts.iter().filter(|fact| !may_go(fact) || dice.below(4) != 0).cloned().collect();
+            let left: Vec<_> = facts.iter().filter(|fact| !may_go(fact) || rng.below(4) != 0).cloned().collect();
             check(&left, &format!("a quarter, round {round}"));
         }
     }
@@ -258,9 +258,9 @@ fn missing_facts_give_no_other_users() {
             let gone = left.remove(at);
             assert_eq!(wrong(&left, &truth), [], "{name} without {gone:?}");
         }
-        let mut dice = Dice(11);
+        let mut rng = Rng(11);
         for round in 0..200 {
-            let left: Vec<_> = facts.iter().filter(|fact| !may_go(fact) || dice.below(4) != 0).cloned().collect();
+            let left: Vec<_> = facts.iter().filter(|fact| !may_go(fact) || rng.below(4) != 0).cloned().collect();
             assert_eq!(wrong(&left, &truth), [], "{name}, a quarter, round {round}");
         }
     }

@@ -2,5 +2,5 @@
 
 mod keys;
 mod pictures;
-mod stage;
 mod terminal;
+mod test_screen;

@@ -10,81 +10,81 @@ use execpath::{
 use execpath_tests::samples;
 use ratatui::crossterm::event::KeyCode::{self, Down, End, Enter, Home, PageDown};
 
-use crate::stage::{Stage, crowd, report, session, stuck};
+use crate::test_screen::{TestScreen, crowd, report, session, stuck};
 
 #[test]
 fn small_screen_matches_snapshot() {
-    let mut stage = Stage::new(80, 24).showing(report(vec![session("s-4f9c2a", 0)]));
-    insta::assert_snapshot!("one.80x24", stage.picture());
-    stage.keys(&[Enter, Down, Down, Enter]);
-    insta::assert_snapshot!("one.80x24.leg", stage.picture());
+    let mut screen = TestScreen::new(80, 24).showing(report(vec![session("s-4f9c2a", 0)]));
+    insta::assert_snapshot!("one.80x24", screen.picture());
+    screen.keys(&[Enter, Down, Down, Enter]);
+    insta::assert_snapshot!("one.80x24.leg", screen.picture());
 }
 
 #[test]
 fn large_screen_matches_snapshot() {
-    let mut stage = Stage::new(120, 40).showing(report(vec![session("s-4f9c2a", 0)]));
-    insta::assert_snapshot!("one.120x40", stage.picture());
-    stage.keys(&[Enter, Down]);
-    insta::assert_snapshot!("one.120x40.hop", stage.picture());
+    let mut screen = TestScreen::new(120, 40).showing(report(vec![session("s-4f9c2a", 0)]));
+    insta::assert_snapshot!("one.120x40", screen.picture());
+    screen.keys(&[Enter, Down]);
+    insta::assert_snapshot!("one.120x40.hop", screen.picture());
 }
 
 #[test]
 fn fault_is_shown_at_its_link() {
-    let mut stage = Stage::new(120, 40).showing(stuck());
-    assert!(stage.picture().contains("F16 the client does not read"), "{}", stage.picture());
-    insta::assert_snapshot!("fault.120x40", stage.picture());
-    stage.keys(&[Enter, Down, Down]);
-    insta::assert_snapshot!("fault.120x40.leg", stage.picture());
+    let mut screen = TestScreen::new(120, 40).showing(stuck());
+    assert!(screen.picture().contains("F16 the client does not read"), "{}", screen.picture());
+    insta::assert_snapshot!("fault.120x40", screen.picture());
+    screen.keys(&[Enter, Down, Down]);
+    insta::assert_snapshot!("fault.120x40.leg", screen.picture());
 }
 
 #[test]
 fn screen_of_thousand_sessions_matches_snapshots() {
-    let mut stage = Stage::new(80, 24).showing(crowd(1_000));
-    insta::assert_snapshot!("crowd.80x24", stage.picture());
-    stage.key(End);
-    insta::assert_snapshot!("crowd.80x24.last", stage.picture());
-    stage.keys(&[Home, PageDown]);
-    insta::assert_snapshot!("crowd.80x24.page", stage.picture());
-    stage.text("/kube-system 999");
-    insta::assert_snapshot!("crowd.80x24.filter", stage.picture());
+    let mut screen = TestScreen::new(80, 24).showing(crowd(1_000));
+    insta::assert_snapshot!("crowd.80x24", screen.picture());
+    screen.key(End);
+    insta::assert_snapshot!("crowd.80x24.last", screen.picture());
+    screen.keys(&[Home, PageDown]);
+    insta::assert_snapshot!("crowd.80x24.page", screen.picture());
+    screen.text("/kube-system 999");
+    insta::assert_snapshot!("crowd.80x24.filter", screen.picture());
 }
 
 #[test]
 fn replay_screen_shows_timeline() {
-    let mut stage = Stage::replay(80, 24).showing(report(vec![session("s-4f9c2a", 0)]));
-    insta::assert_snapshot!("replay.80x24", stage.picture());
+    let mut screen = TestScreen::replay(80, 24).showing(report(vec![session("s-4f9c2a", 0)]));
+    insta::assert_snapshot!("replay.80x24", screen.picture());
     for _ in 0..20 {
-        stage.key(KeyCode::Left);
+        screen.key(KeyCode::Left);
     }
-    insta::assert_snapshot!("replay.80x24.back", stage.picture());
+    insta::assert_snapshot!("replay.80x24.back", screen.picture());
 }
 
 #[test]
 fn help_matches_snapshot() {
-    let mut stage = Stage::new(80, 24).showing(Report::default());
-    insta::assert_snapshot!("help.80x24", stage.text("?").picture());
+    let mut screen = TestScreen::new(80, 24).showing(Report::default());
+    insta::assert_snapshot!("help.80x24", screen.text("?").picture());
 }
 
 #[test]
 fn empty_screen_explains_itself() {
-    let mut stage = Stage::new(80, 24);
-    assert!(stage.picture().contains("looking …"));
-    stage.show(Report::default());
-    assert!(stage.picture().contains("no session is open; they appear here as they come"));
-    stage.show(crowd(3));
-    assert!(stage.text("/xyz").picture().contains("no session matches the filter"));
-    stage.state.update(Msg::Note("cut after line 7".into()));
-    assert!(stage.picture().contains("cut after line 7"));
-    let mut stage = Stage::replay(80, 24).showing(Report::default());
-    assert!(stage.picture().contains("no session is known at this moment of the recording"));
+    let mut screen = TestScreen::new(80, 24);
+    assert!(screen.picture().contains("looking …"));
+    screen.show(Report::default());
+    assert!(screen.picture().contains("no session is open; they appear here as they come"));
+    screen.show(crowd(3));
+    assert!(screen.text("/xyz").picture().contains("no session matches the filter"));
+    screen.state.update(Msg::Note("cut after line 7".into()));
+    assert!(screen.picture().contains("cut after line 7"));
+    let mut screen = TestScreen::replay(80, 24).showing(Report::default());
+    assert!(screen.picture().contains("no session is known at this moment of the recording"));
 }
 
 #[test]
 fn every_terminal_size_is_drawn() {
     for (width, height) in [(1, 1), (10, 3), (39, 30), (40, 10), (41, 11), (79, 12), (109, 50), (110, 10), (300, 100)] {
-        let mut stage = Stage::new(width, height).showing(stuck());
+        let mut screen = TestScreen::new(width, height).showing(stuck());
         for keys in [&[][..], &[Enter], &[Enter, Enter], &[KeyCode::Char('?')]] {
-            let picture = stage.keys(keys).picture();
+            let picture = screen.keys(keys).picture();
             assert_eq!(picture.lines().count(), usize::from(height), "{width}×{height}");
             let drawn = picture.contains("execpath  worker") || picture.contains("┌ keys ");
             assert_eq!(drawn, width >= 40 && height >= 10, "{picture}");
@@ -94,14 +94,14 @@ fn every_terminal_size_is_drawn() {
 
 #[test]
 fn only_legs_with_traffic_are_animated() {
-    let legs = |stage: &mut Stage| -> Vec<String> {
-        let picture = stage.picture();
+    let legs = |screen: &mut TestScreen| -> Vec<String> {
+        let picture = screen.picture();
         picture.lines().filter(|line| line.contains("tcp ")).map(str::to_owned).collect()
     };
-    let mut stage = Stage::new(80, 24).showing(report(vec![session("s-4f9c2a", 0)]));
-    let before = legs(&mut stage);
-    stage.state.update(Msg::Tick(execpath::model::Span::from_millis(100)));
-    let after = legs(&mut stage);
+    let mut screen = TestScreen::new(80, 24).showing(report(vec![session("s-4f9c2a", 0)]));
+    let before = legs(&mut screen);
+    screen.state.update(Msg::Tick(execpath::model::Span::from_millis(100)));
+    let after = legs(&mut screen);
     assert_eq!(before.len(), 3, "{before:?}");
     assert_ne!(before[0], after[0]);
     assert_eq!(before[1..], after[1..]);
@@ -111,20 +111,20 @@ fn only_legs_with_traffic_are_animated() {
 
 #[test]
 fn missing_samples_are_shown_as_not_measured() {
-    let mut stage = Stage::new(80, 24).showing(Report { sessions: vec![samples::whole()], ..Report::default() });
-    let picture = stage.picture();
+    let mut screen = TestScreen::new(80, 24).showing(Report { sessions: vec![samples::whole()], ..Report::default() });
+    let picture = screen.picture();
     let legs: Vec<&str> = picture.lines().filter(|line| line.contains("tcp ")).collect();
     assert!(legs.len() == 3 && legs.iter().all(|leg| leg.contains("╌╌╌╌╌╌╌╌ exact  tcp")), "{legs:?}");
     assert!(picture.contains("not measured enough"), "{picture}");
-    assert!(stage.keys(&[Enter, Down, Down, Enter]).picture().contains("not measured"));
+    assert!(screen.keys(&[Enter, Down, Down, Enter]).picture().contains("not measured"));
 }
 
 #[test]
 fn colours_require_style_option() {
     for color in [false, true] {
-        let mut stage = Stage::with(80, 24, None, Theme { color }).showing(stuck());
-        stage.picture();
-        assert_eq!(stage.has_colours(), color);
+        let mut screen = TestScreen::with(80, 24, None, Theme { color }).showing(stuck());
+        screen.picture();
+        assert_eq!(screen.has_colours(), color);
     }
 }
 
@@ -163,17 +163,17 @@ fn hostile() -> Report {
 #[test]
 fn screen_escapes_hostile_names() {
     for (width, height) in [(80, 24), (120, 60)] {
-        let mut stage = Stage::new(width, height).showing(hostile());
-        stage.state.header.host.hostname = BAD.into();
-        stage.state.update(Msg::Note(BAD.into()));
-        stage.text("/x").key(Enter);
-        stage.key(Enter);
+        let mut screen = TestScreen::new(width, height).showing(hostile());
+        screen.state.header.host.hostname = BAD.into();
+        screen.state.update(Msg::Note(BAD.into()));
+        screen.text("/x").key(Enter);
+        screen.key(Enter);
         for _ in 0..20 {
-            let picture = stage.picture();
+            let picture = screen.picture();
             let hidden: Vec<char> = picture.chars().filter(|c| *c != '\n' && escape::is_hidden(*c)).collect();
             assert!(hidden.is_empty(), "{hidden:?}\n{picture}");
             assert!(picture.contains("\\x1b"), "the text is shown escaped: {picture}");
-            stage.keys(&[Enter, KeyCode::Esc, Down]);
+            screen.keys(&[Enter, KeyCode::Esc, Down]);
         }
     }
 }
@@ -182,14 +182,14 @@ fn screen_escapes_hostile_names() {
 fn details_exist_for_every_step() {
     let one = session("s-4f9c2a", 0);
     let steps = execpath::explain::steps(&one);
-    let mut stage = Stage::new(120, 60).showing(report(vec![one.clone()]));
-    stage.key(Enter);
+    let mut screen = TestScreen::new(120, 60).showing(report(vec![one.clone()]));
+    screen.key(Enter);
     for step in steps {
-        let said = execpath::explain::explain(&one, step).expect("the step has an explanation");
+        let explanation = execpath::explain::explain(&one, step).expect("the step has an explanation");
         // A long title continues on the next line: compare its beginning.
-        let begin: String = said.title.chars().take(12).collect();
-        assert!(stage.picture().contains(&begin), "{step:?}: {begin}\n{}", stage.picture());
-        stage.key(Down);
+        let begin: String = explanation.title.chars().take(12).collect();
+        assert!(screen.picture().contains(&begin), "{step:?}: {begin}\n{}", screen.picture());
+        screen.key(Down);
     }
     assert_eq!(one.hops.last().map(|hop| hop.role), Some(Role::Process));
 }

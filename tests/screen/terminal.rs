@@ -30,7 +30,7 @@ fn keys_navigate_recording_on_terminal() {
     pane.keys(&["?"]);
     pane.shows("the wheel scrolls");
     pane.keys(&["q"]);
-    pane.is_as_before(0);
+    pane.is_restored(0);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn recording_plays_to_its_end_on_terminal() {
     pane.shows("‖ 331 ms of 331 ms");
     pane.shows("over: exited with code 0");
     pane.keys(&["q"]);
-    pane.is_as_before(0);
+    pane.is_restored(0);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn signals_restore_terminal() {
         let Some(pane) = watch(&[]) else { return };
         pane.shows("over: exited with code 0");
         pane.signal(signal);
-        pane.is_as_before(0);
+        pane.is_restored(0);
     }
 }
 
@@ -76,7 +76,7 @@ fn panic_restores_terminal_and_is_printed() {
     let Some(pane) = watch(&["--panics"]) else { return };
     pane.shows("over: exited with code 0");
     pane.keys(&["!"]);
-    pane.is_as_before(101);
+    pane.is_restored(101);
     assert!(pane.picture().contains("asked for"), "{}", pane.picture());
 }
 

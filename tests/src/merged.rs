@@ -13,16 +13,16 @@ use serde_json::{Value, json};
 
 /// Another host, with a clock of its own.
 #[derive(Clone, Copy, Debug)]
-pub struct Elsewhere {
+pub struct OtherHost {
     /// Name of the host.
     pub hostname: &'static str,
     /// Lead of its boot clock: it booted earlier by this time.
-    pub up: Span,
+    pub boot_lead: Span,
     /// Lead of its UTC clock.
-    pub ahead: Span,
+    pub utc_lead: Span,
 }
 
-impl Elsewhere {
+impl OtherHost {
     /// Rewrites a recording as if made on this host. Returns the new file in `folder`.
     ///
     /// # Panics
@@ -33,8 +33,8 @@ impl Elsewhere {
         self.hostname.clone_into(&mut header.host.hostname);
         header.host.boot_id = format!("boot of {}", self.hostname);
         let anchor = &mut header.anchor.boot_to_utc_ns;
-        *anchor = *anchor - self.up.0 + self.ahead.0;
-        let to = Move { later: self.up, ..Move::default() };
+        *anchor = *anchor - self.boot_lead.0 + self.utc_lead.0;
+        let to = Move { later: self.boot_lead, ..Move::default() };
         write(&folder.join(format!("{}.jsonl.zst", self.hostname)), &header, reader.by_ref(), |seen| seen.move_to(to))
     }
 }

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 use crate::binary;
 
 /// Longest wait on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A terminal with a shell that runs execpath.
 pub struct Pane {
@@ -88,14 +88,14 @@ impl Pane {
     /// # Panics
     /// If the condition does not hold within a minute.
     pub fn until(&self, what: &str, is: impl Fn(&str) -> bool) -> String {
-        let patience = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             let picture = self.picture();
             if is(&picture) {
                 return picture;
             }
-            assert!(Instant::now() < patience, "no {what:?} on\n{picture}");
-            thread::sleep(LOOK);
+            assert!(Instant::now() < end, "no {what:?} on\n{picture}");
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -111,7 +111,7 @@ impl Pane {
     ///
     /// # Panics
     /// If this does not hold within a minute.
-    pub fn is_as_before(&self, code: i32) {
+    pub fn is_restored(&self, code: i32) {
         let picture = self.shows(&format!("left {code}\nicanon echo"));
         assert!(picture.starts_with("before\n"), "{picture}");
         let flags = self.tmux(&["display-message", "-p", "#{alternate_on} #{mouse_any_flag} #{cursor_flag}"]);

@@ -27,15 +27,15 @@ pub struct Repeat {
     /// Observations emitted once, at the beginning.
     first: Vec<Value>,
     again: Vec<Value>,
-    names: Names,
+    names: RenewedNames,
     /// Time from one copy to the next, in nanoseconds.
     period: u64,
     stopped: Option<Value>,
 }
 
-/// Names that each copy renews.
+/// RenewedNames that each copy renews.
 #[derive(Default)]
-struct Names {
+struct RenewedNames {
     /// Processes that started at this tick or later are renamed.
     began: u64,
     /// Cookies and inodes of connections made during the recording.
@@ -55,7 +55,7 @@ impl Repeat {
     pub fn new(seen: &[Observation]) -> Self {
         let start = seen.first().expect("an observation").at;
         let end = seen.iter().map(|seen| seen.at).max().unwrap_or(start);
-        let mut names = Names { began: start.0 / TICK, ..Names::default() };
+        let mut names = RenewedNames { began: start.0 / TICK, ..RenewedNames::default() };
         let mut older = BTreeSet::new();
         for seen in seen {
             if let Fact::SocketSeen { socket } | Fact::Listening { socket } = &seen.fact {
@@ -120,7 +120,7 @@ impl Repeat {
     }
 }
 
-impl Names {
+impl RenewedNames {
     fn rename(&self, value: &mut Value, copy: u64, ticks: u64) {
         match value {
             Value::Object(fields) => {

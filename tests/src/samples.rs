@@ -249,7 +249,7 @@ fn named(id: &str, session: Session) -> Session {
 
 /// Findings of one session; then an older session that is joined late, a third one between its lines, and a loss.
 #[must_use]
-pub fn story() -> (Vec<Finding>, Report) {
+pub fn timeline() -> (Vec<Finding>, Report) {
     let mut old = named("s-0b77e1", whole());
     old.preexisting = true;
     old.complete = false;
@@ -277,9 +277,9 @@ pub fn story() -> (Vec<Finding>, Report) {
 
 /// A writer that keeps all bytes.
 #[derive(Clone, Default)]
-pub struct Kept(Arc<Mutex<Vec<u8>>>);
+pub struct CaptureWriter(Arc<Mutex<Vec<u8>>>);
 
-impl Kept {
+impl CaptureWriter {
     /// The text written so far.
     #[must_use]
     pub fn text(&self) -> String {
@@ -287,7 +287,7 @@ impl Kept {
     }
 }
 
-impl Write for Kept {
+impl Write for CaptureWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
         Ok(bytes.len())

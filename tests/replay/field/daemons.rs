@@ -14,7 +14,7 @@ fn hops(session: &Value) -> Vec<(String, u64)> {
 #[test]
 fn renamed_socket_never_makes_runtime_a_client() {
     const CRI_DOCKERD: u64 = 27_347;
-    let mut told = Vec::new();
+    let mut states = Vec::new();
     for line in lines("cri-dockerd-renamed-socket.jsonl.zst", &[]) {
         let session = &line["session"];
         let Some((role, _)) = hops(session).into_iter().find(|(_, pid)| *pid == CRI_DOCKERD) else { continue };
@@ -22,8 +22,8 @@ fn renamed_socket_never_makes_runtime_a_client() {
         assert!(role != "kubectl" && session["kind"] != "local", "{session:#}");
         // The recording does not name cri-dockerd's socket: until it forwards output, it may be any client of dockerd.
         assert_eq!(role == "runtime", complete, "{session:#}");
-        told.push((session["kind"].clone(), role, complete));
+        states.push((session["kind"].clone(), role, complete));
     }
-    assert_eq!(told.last(), Some(&(Value::from("exec"), "runtime".to_owned(), true)), "{told:?}");
-    assert!(told.iter().any(|(_, _, complete)| !complete), "{told:?}");
+    assert_eq!(states.last(), Some(&(Value::from("exec"), "runtime".to_owned(), true)), "{states:?}");
+    assert!(states.iter().any(|(_, _, complete)| !complete), "{states:?}");
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{ran, recording};
 
 /// Time limit for reading a file of some hundred kilobytes, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Limit for a reader's resident memory, in KiB: the window of waiting observations takes 256 MiB.
 const MEMORY: i64 = 700 << 10;
@@ -65,7 +65,7 @@ fn is_refused(file: &str, line: &str, why: &str) {
         assert_eq!(code, Some(5), "{reader:?}: {stderr}");
         assert!(stderr.contains(&format!("{line} (byte ")) && stderr.contains(why), "{word}: {stderr}");
         assert!(memory < MEMORY, "{word}: {memory} KiB");
-        assert!(took < PATIENCE, "{word}: {took:?}");
+        assert!(took < TIMEOUT, "{word}: {took:?}");
     }
 }
 
@@ -83,10 +83,10 @@ fn tick_after_hundred_years_replays_quickly() {
     std::fs::write(&file, text.replace("9223372036854775807", "3153600000000000000")).expect("a file");
     let Measured { code, stderr, memory, took } = measured(&["replay", &file.to_string_lossy(), "--kind", "all"]);
     assert_eq!(code, Some(0), "{stderr}");
-    assert!(memory < MEMORY && took < PATIENCE, "{memory} KiB, {took:?}");
+    assert!(memory < MEMORY && took < TIMEOUT, "{memory} KiB, {took:?}");
     let Measured { code, took, .. } = measured(&["ls", "--from", &file.to_string_lossy(), "--at", "+36500d"]);
     assert_eq!(code, Some(0));
-    assert!(took < PATIENCE, "{took:?}");
+    assert!(took < TIMEOUT, "{took:?}");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn too_many_waiting_observations_are_damage() {
         let Measured { code, stderr, memory, took } = measured(reader);
         assert_eq!(code, Some(5), "{reader:?}: {stderr}");
         assert!(stderr.contains("too many observations"), "{reader:?}: {stderr}");
-        assert!(memory < MEMORY && took < PATIENCE, "{reader:?}: {memory} KiB, {took:?}");
+        assert!(memory < MEMORY && took < TIMEOUT, "{reader:?}: {memory} KiB, {took:?}");
     }
 }
 
@@ -153,7 +153,7 @@ fn extreme_compression_is_damage() {
     let Measured { code, stderr, memory, took } = measured(&["replay", &file]);
     assert_eq!(code, Some(5), "{stderr}");
     assert!(stderr.contains("it is compressed to less than a 1000th"), "{stderr}");
-    assert!(memory < MEMORY && took < PATIENCE, "{memory} KiB, {took:?}");
+    assert!(memory < MEMORY && took < TIMEOUT, "{memory} KiB, {took:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::ran;
 
 /// JSON output of a command on the recording at this moment, by default at its end.
-fn told(name: &str, command: &[&str], at: Option<&str>) -> Value {
+fn json_of(name: &str, command: &[&str], at: Option<&str>) -> Value {
     let at = at.map_or(Vec::new(), |at| vec!["--at", at]);
     let arguments = [command, &["--from", "FILE", "-o", "json"], &at].concat();
     let ran = ran(name, &arguments);
@@ -15,7 +15,7 @@ fn told(name: &str, command: &[&str], at: Option<&str>) -> Value {
 
 /// Faults at this moment: code, session if any, pid.
 fn faults(name: &str, at: Option<&str>) -> Vec<(String, Option<String>, Option<u64>)> {
-    let all = told(name, &["diagnose"], at);
+    let all = json_of(name, &["diagnose"], at);
     let faults = all.as_array().expect("an array").iter().filter(|one| one["severity"] == "fault");
     let text = |value: &Value| value.as_str().map(str::to_owned);
     faults.map(|one| (text(&one["code"]).expect("a code"), text(&one["session"]), one["pid"].as_u64())).collect()
@@ -23,7 +23,7 @@ fn faults(name: &str, at: Option<&str>) -> Vec<(String, Option<String>, Option<u
 
 /// Sessions of every kind at this moment.
 fn listed(name: &str, at: Option<&str>) -> Vec<Value> {
-    told(name, &["ls", "--kind", "all"], at).as_array().expect("an array").clone()
+    json_of(name, &["ls", "--kind", "all"], at).as_array().expect("an array").clone()
 }
 
 fn find<'a>(sessions: &'a [Value], id: &str) -> &'a Value {
@@ -40,7 +40,7 @@ fn roles(session: &Value) -> Vec<(&str, u64)> {
 #[test]
 fn stopped_kubectl_is_blamed_instead_of_kubelet() {
     const KUBECTL: u64 = 13_569;
-    let all = told("stopped-client-k136.jsonl.zst", &["diagnose"], None);
+    let all = json_of("stopped-client-k136.jsonl.zst", &["diagnose"], None);
     let found: Vec<&Value> =
         all.as_array().expect("an array").iter().filter(|one| one["severity"] == "fault").collect();
     assert_eq!(found.len(), 1, "{all:#}");
@@ -178,8 +178,8 @@ fn stopped_hop_prevents_health_ok() {
     ] {
         for at in ["+3s", "+6s", "+9s", "+12s", "+15s", "+18s", "+24s", "+28s"] {
             for session in listed(name, Some(at)) {
-                let stands = |hop: &Value| matches!(hop["state"].as_str(), Some("T" | "D"));
-                let is_held_up = session["hops"].as_array().expect("hops").iter().any(stands);
+                let is_stopped = |hop: &Value| matches!(hop["state"].as_str(), Some("T" | "D"));
+                let is_held_up = session["hops"].as_array().expect("hops").iter().any(is_stopped);
                 let health = session["health"].as_str().expect("a word");
                 assert!(!(is_held_up && matches!(health, "ok" | "waiting")), "{name} {at}: {session:#}");
                 assert_eq!(health == "unknown", session["health_reason"].is_string(), "{name} {at}: {session:#}");

@@ -16,7 +16,7 @@ fn ran(arguments: &[&str]) -> Ran {
     run(words)
 }
 
-fn said(arguments: &[&str]) -> String {
+fn stdout_of(arguments: &[&str]) -> String {
     let ran = ran(arguments);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{arguments:?}");
     ran.stdout
@@ -24,8 +24,8 @@ fn said(arguments: &[&str]) -> String {
 
 /// The session at the time when it was complete, and this time.
 fn whole() -> (Value, String) {
-    let told = said(&["replay", "FILE", "-o", "jsonl"]);
-    let mut lines = told.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let lines_text = stdout_of(&["replay", "FILE", "-o", "jsonl"]);
+    let mut lines = lines_text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     let line = lines.rfind(|line| line["type"] == "session.changed").expect("a change");
     (line["session"].clone(), line["at"].as_str().expect("a time").to_owned())
 }
@@ -35,7 +35,7 @@ fn ls_lists_session_only_while_open() {
     let (whole, at) = whole();
     let list = |at: &[&str]| -> Vec<Value> {
         let words: Vec<&str> = ["ls", "--from", "FILE", "-o", "json"].iter().chain(at).copied().collect();
-        serde_json::from_str(&said(&words)).expect("JSON")
+        serde_json::from_str(&stdout_of(&words)).expect("JSON")
     };
     // Times have milliseconds: use the end of that millisecond.
     let after = at.replace('Z', "999Z");
@@ -51,15 +51,15 @@ fn ls_lists_session_only_while_open() {
 #[test]
 fn replay_to_moment_equals_ls_at_moment() {
     for format in ["table", "tree", "json", "jsonl"] {
-        let replayed = said(&["replay", "FILE", "--at", "+200ms", "-o", format]);
-        assert_eq!(replayed, said(&["ls", "--from", "FILE", "--at", "+0.2", "-o", format]), "{format}");
+        let replayed = stdout_of(&["replay", "FILE", "--at", "+200ms", "-o", format]);
+        assert_eq!(replayed, stdout_of(&["ls", "--from", "FILE", "--at", "+0.2", "-o", format]), "{format}");
         assert!(replayed.contains("s-"), "{replayed}");
     }
 }
 
 #[test]
 fn show_finds_closed_session() {
-    let text = said(&["show", "web", "--from", "FILE"]);
+    let text = stdout_of(&["show", "web", "--from", "FILE"]);
     assert!(text.contains(" closed after "), "{text}");
     let ran = ran(&["show", "nobody", "--from", "FILE"]);
     assert_eq!(ran.code, Some(1));
@@ -81,9 +81,9 @@ fn moment_outside_recording_prints_notice() {
 fn replay_at_half_speed_takes_double_time() {
     let begin = Instant::now();
     // The recording lasts a third of a second.
-    let slow = said(&["replay", "FILE", "-o", "jsonl", "--speed", "0.5"]);
+    let slow = stdout_of(&["replay", "FILE", "-o", "jsonl", "--speed", "0.5"]);
     assert!(begin.elapsed().as_millis() > 500, "{:?}", begin.elapsed());
-    assert_eq!(slow, said(&["replay", "FILE", "-o", "jsonl"]));
+    assert_eq!(slow, stdout_of(&["replay", "FILE", "-o", "jsonl"]));
     for wrong in ["0", "-1", "NaN", "fast"] {
         assert_eq!(ran(&["replay", "FILE", &format!("--speed={wrong}")]).code, Some(2), "{wrong}");
     }

@@ -22,12 +22,12 @@ use ratatui::{
 const TAKEN: [BootTime; 2] = [samples::OPENED.plus(Span::from_secs(60)), samples::OPENED.plus(Span::from_secs(63))];
 
 /// A screen of a given size.
-pub(crate) struct Stage {
+pub(crate) struct TestScreen {
     pub(crate) state: State,
     terminal: Terminal<TestBackend>,
 }
 
-impl Stage {
+impl TestScreen {
     pub(crate) fn new(width: u16, height: u16) -> Self {
         Self::with(width, height, None, Theme { color: false })
     }
@@ -102,7 +102,7 @@ impl Stage {
     }
 }
 
-impl fmt::Debug for Stage {
+impl fmt::Debug for TestScreen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.state, f)
     }
