@@ -28,7 +28,7 @@ function clashes(root) {
   return [...outside.map(({ text }) => `outside: ${text}`), ...over];
 }
 
-test("no words of a picture are cut off or lie over others, wide and narrow", async () => {
+test("pictures neither cut off nor overlap texts, wide and narrow", async () => {
   for (const name of RECORDINGS) {
     const file = render(recording(name), "html");
     for (const width of [1280, 700, 375]) {
@@ -42,7 +42,7 @@ test("no words of a picture are cut off or lie over others, wide and narrow", as
   }
 });
 
-test("a drawing by itself is whole", async () => {
+test("a separate drawing neither cuts off nor overlaps texts", async () => {
   for (const file of [...RECORDINGS.map(recording), crowd(9)]) {
     const opened = await open(browser, render(file, "svg"));
     assert.deepEqual(await opened.page.$eval("svg", clashes), [], file);
@@ -51,22 +51,22 @@ test("a drawing by itself is whole", async () => {
   }
 });
 
-test("axe finds nothing against the page, light and dark, wide and narrow", async () => {
+test("axe finds no violation, light and dark, wide and narrow", async () => {
   const file = render(crowd(40), "html");
   for (const colorScheme of ["light", "dark"]) {
     for (const width of [1280, 700]) {
       const opened = await open(browser, file, { colorScheme, viewport: { width, height: 900 } });
       await opened.page.evaluate(axe.source);
       const { violations } = await opened.page.evaluate(() => globalThis.axe.run());
-      const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.target.join(" ")).slice(0, 5).join(", ")}`);
-      assert.deepEqual(told, [], `${colorScheme} at ${width}`);
+      const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.target.join(" ")).slice(0, 5).join(", ")}`);
+      assert.deepEqual(found, [], `${colorScheme} at ${width}`);
       isQuiet(opened);
       await opened.page.close();
     }
   }
 });
 
-test("Mermaid draws what it is given, hostile names as text", async () => {
+test("Mermaid draws flowcharts with hostile names as text", async () => {
   const page = await browser.newPage();
   await page.addScriptTag({ path: MERMAID });
   for (const file of [...RECORDINGS.map(recording), crowd(2, "hostile")]) {

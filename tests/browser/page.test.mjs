@@ -26,19 +26,19 @@ async function on(file, act, options) {
 }
 
 const rows = (page) => page.locator("#list [role=option]");
-const standing = (page, how) => page.locator(`#picture [data-stands=${how}]`).count();
+const countInState = (page, how) => page.locator(`#picture [data-stands=${how}]`).count();
 const reads = (page) => page.locator(".reads").textContent();
 
-test("sessions are listed, and the first one is shown", () => on(pages.few, async (page) => {
+test("page lists sessions and shows the first one", () => on(pages.few, async (page) => {
   assert.equal(await rows(page).count(), 9);
   assert.equal(await page.locator("#count").textContent(), "9 sessions");
   assert.equal(await page.locator("#head h2").textContent(), "exec default/web-0/web");
   assert.equal(await page.locator("#picture .hop").count(), 7);
   assert.equal(await page.locator("#steps > .step.hop").count(), 7);
-  assert.equal(await standing(page, "later"), 0);
+  assert.equal(await countInState(page, "later"), 0);
 }));
 
-test("a click shows another session, and its address leads back to it", () => on(pages.few, async (page) => {
+test("a click shows another session, and its link opens it again", () => on(pages.few, async (page) => {
   await rows(page).nth(4).click();
   assert.equal(await page.locator("#head h2").textContent(), "exec default/web-4/web");
   const id = await page.locator("#head dd").first().textContent();
@@ -48,7 +48,7 @@ test("a click shows another session, and its address leads back to it", () => on
   }, { hash: `#${id}` });
 }));
 
-test("the filter takes words in any order, the list can be sorted", () => on(pages.few, async (page) => {
+test("filter accepts words in any order, and the list can be sorted", () => on(pages.few, async (page) => {
   await page.fill("#filter", "web-1 20001");
   assert.equal(await page.locator("#count").textContent(), "1 of 9 sessions");
   await page.fill("#filter", "nobody has this");
@@ -60,7 +60,7 @@ test("the filter takes words in any order, the list can be sorted", () => on(pag
   assert.match(await rows(page).first().textContent(), /web-1/);
 }));
 
-test("the keyboard alone finds a session, moves in time and plays", () => on(pages.few, async (page) => {
+test("keyboard finds a session, moves in time and plays", () => on(pages.few, async (page) => {
   const { keyboard } = page;
   await keyboard.press("/");
   await keyboard.type("web-3");
@@ -78,9 +78,9 @@ test("the keyboard alone finds a session, moves in time and plays", () => on(pag
   for (let presses = 0; presses < 20 && (await page.evaluate(() => document.activeElement.id)) !== "moment"; presses += 1) await keyboard.press("Tab");
   await keyboard.press("Home");
   assert.equal(await reads(page), "+0 µs");
-  assert.ok((await standing(page, "later")) > 0);
+  assert.ok((await countInState(page, "later")) > 0);
   await keyboard.press("End");
-  assert.equal(await standing(page, "later"), 0);
+  assert.equal(await countInState(page, "later"), 0);
   await keyboard.press("Tab");
   await keyboard.press("Enter");
   assert.equal(await reads(page), "+0 µs");
@@ -91,7 +91,7 @@ test("the keyboard alone finds a session, moves in time and plays", () => on(pag
   assert.notEqual(await reads(page), "+0 µs");
 }));
 
-test("events follow each other hop by hop, and nothing is there before it came", () => on(pages.terminal, async (page) => {
+test("events add hops one by one, in order of time", () => on(pages.terminal, async (page) => {
   await page.click("button[aria-label='To the start']");
   const seen = [await page.locator("#picture g[data-stands=here] > .hop").count()];
   const end = await page.evaluate(() => document.querySelector("#moment").max);
@@ -107,7 +107,7 @@ test("events follow each other hop by hop, and nothing is there before it came",
   assert.equal(await page.locator("#picture g[data-stands=here] > .hop").count(), 4, "four hops became known at once");
 }));
 
-test("it plays to the end at any speed, and pauses", () => on(pages.terminal, async (page) => {
+test("player pauses, and plays to the end at any speed", () => on(pages.terminal, async (page) => {
   await page.fill("#speed", "0.001");
   await page.uncheck("#shorten");
   await page.click("button[aria-label=Play]");
@@ -121,7 +121,7 @@ test("it plays to the end at any speed, and pauses", () => on(pages.terminal, as
   await page.waitForSelector("button[aria-label=Play]");
 }));
 
-test("what was measured is shown at its time, what was not is said and never 0", () => on(pages.few, async (page) => {
+test("samples are shown at their time, missing ones as not measured", () => on(pages.few, async (page) => {
   const leg = page.locator("#link-0 .numbers");
   assert.match(await leg.textContent(), /4,096 B/);
   assert.match(await leg.textContent(), /1,539 B/);
@@ -133,21 +133,21 @@ test("what was measured is shown at its time, what was not is said and never 0",
   for (const text of await page.locator(".numbers").allTextContents()) assert.doesNotMatch(text, /(^|\D)0 B/);
 }));
 
-test("a gap is shown as one, with its text", () => on(pages.killed, async (page) => {
+test("a gap is shown with its text", () => on(pages.killed, async (page) => {
   const gaps = page.locator("#steps .step.gap[data-stands=here]");
   const texts = await gaps.locator("h4").allTextContents();
   assert.ok(texts.length > 0);
   for (const text of texts) assert.match(text, /^Not known: .+/);
 }));
 
-test("every link says how it is known, every hop how to see it by hand with its own numbers", () => on(pages.terminal, async (page) => {
+test("links show their evidence, hops a command with their own numbers", () => on(pages.terminal, async (page) => {
   for (const text of await page.locator("#steps .step.leg").allTextContents()) assert.match(text, /How it is known: /);
   const commands = await page.locator("#steps .manual code").allTextContents();
   assert.ok(commands.some((command) => command.includes("19574")), "kubectl's pid");
   assert.ok(commands.some((command) => /ss .*40304/.test(command)), "its port");
 }));
 
-test("light and dark follow the system, and the switch", async () => {
+test("colour scheme follows the system and the switch", async () => {
   const ground = (page) => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const [light, dark] = ["rgb(255, 255, 255)", "rgb(16, 22, 28)"];
   await on(pages.few, async (page) => {
@@ -162,7 +162,7 @@ test("light and dark follow the system, and the switch", async () => {
   }, { colorScheme: "dark" });
 });
 
-test("it prints: the session without the controls", () => on(pages.terminal, async (page) => {
+test("printing shows the session without controls", () => on(pages.terminal, async (page) => {
   const pdf = await page.pdf({ format: "A4" });
   assert.equal(pdf.subarray(0, 5).toString(), "%PDF-");
   await page.emulateMedia({ media: "print" });
@@ -170,6 +170,6 @@ test("it prints: the session without the controls", () => on(pages.terminal, asy
   for (const shown of ["#head", "#picture svg", "#steps"]) assert.equal(await page.locator(shown).isVisible(), true);
 }));
 
-test("without a session it says so", () => on(render(crowd(0), "html"), async (page) => {
+test("a page without sessions reports this", () => on(render(crowd(0), "html"), async (page) => {
   assert.match(await page.locator("#main").textContent(), /no session/);
 }));

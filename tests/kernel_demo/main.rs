@@ -58,7 +58,7 @@ fn demo(words: &[&str]) -> Ran {
 fn session(ran: &Ran) -> Value {
     let lines: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let ids: BTreeSet<&str> = lines.iter().filter_map(|line| line["session"]["id"].as_str()).collect();
-    assert_eq!(ids.len(), 1, "one session and nobody else's: {}", ran.stdout);
+    assert_eq!(ids.len(), 1, "exactly one session: {}", ran.stdout);
     let closed = lines.iter().find(|line| line["type"] == "session.closed").expect("a closed session");
     closed["session"].clone()
 }

@@ -55,6 +55,25 @@ fn busy_cluster_reports_no_invented_exec() {
             assert_eq!(session.text("/confidence"), Some("exact"), "{session:?}");
         }
     }
+    check_probes(&mut all);
+    check_starts(&mut all);
+    drop(long);
+    let trace = execs.finish();
+    trace.holds_only(&marks);
+    assert!(trace.sessions().iter().all(|session| session.text("/kind") == Some("exec")));
+    let trace = all.finish();
+    let sessions = trace.sessions();
+    let execs = sessions.iter().filter(|session| session.text("/kind") == Some("exec"));
+    for session in execs {
+        assert!(session.is_anothers() || marks.iter().any(|mark| session.has(mark)), "invented: {session:?}");
+    }
+    check_logs_and_requests(&sessions, marks.len());
+    trace.lost_nothing();
+    output(&mut xtask(&["lab", "pods", "0"]));
+}
+
+/// Checks the sessions of ten probes.
+fn check_probes(all: &mut Tracer) {
     let probes = all.wait("ten probes", |lines| {
         let probes: Vec<ReportedSession> = sessions(lines)
             .into_values()
@@ -69,6 +88,10 @@ fn busy_cluster_reports_no_invented_exec() {
         assert!(session.is_complete(), "{session:?}");
         assert_eq!(session.roles(), ["runtime", "shim", "runc", "process"], "{session:?}");
     }
+}
+
+/// Checks the sessions of the pods' starts.
+fn check_starts(all: &mut Tracer) {
     let began = all.wait("the starts of the pods", |lines| {
         let starts: Vec<ReportedSession> = sessions(lines).into_values().filter(is_start_of_noise).collect();
         (starts.len() >= usize::from(PODS) && starts.iter().all(ReportedSession::is_complete)).then_some(starts)
@@ -78,16 +101,10 @@ fn busy_cluster_reports_no_invented_exec() {
         assert_eq!(session.roles(), path, "{session:?}");
         assert_eq!(session.text("/confidence"), Some("exact"), "{session:?}");
     }
-    drop(long);
-    let trace = execs.finish();
-    trace.holds_only(&marks);
-    assert!(trace.sessions().iter().all(|session| session.text("/kind") == Some("exec")));
-    let trace = all.finish();
-    let sessions = trace.sessions();
-    let execs = sessions.iter().filter(|session| session.text("/kind") == Some("exec"));
-    for session in execs {
-        assert!(session.is_anothers() || marks.iter().any(|mark| session.has(mark)), "invented: {session:?}");
-    }
+}
+
+/// Checks the sessions of followed logs, and those of at least `count` requests.
+fn check_logs_and_requests(sessions: &[ReportedSession], count: usize) {
     // Only the two followed logs are reported; the others end too early.
     let logs: Vec<&ReportedSession> = sessions.iter().filter(|session| session.text("/kind") == Some("logs")).collect();
     assert_eq!(logs.len(), 2, "{logs:?}");
@@ -97,7 +114,7 @@ fn busy_cluster_reports_no_invented_exec() {
         sessions.iter().filter(|session| session.text("/kind") == Some("request")).collect();
     let gets: Vec<&&ReportedSession> =
         requests.iter().filter(|session| session.command().ends_with(&["get", "pods"])).collect();
-    assert!(gets.len() >= marks.len(), "{} of {}", gets.len(), marks.len());
+    assert!(gets.len() >= count, "{} of {}", gets.len(), count);
     let reaches_etcd = |session: &&&&ReportedSession| session.hop("etcd").is_some();
     // The first request triggers the query for the peers of the API server's connections. It may end before the answer
     // arrives.
@@ -113,8 +130,6 @@ fn busy_cluster_reports_no_invented_exec() {
         assert_eq!(session.roles(), known, "{session:?}");
         assert_eq!(session.exit(), (Some(0), None, "exited"), "{session:?}");
     }
-    trace.lost_nothing();
-    output(&mut xtask(&["lab", "pods", "0"]));
 }
 
 fn is_start_of_noise(session: &ReportedSession) -> bool {

@@ -416,7 +416,7 @@ fn of_files(text: &str, session: &ReportedSession) {
     let pid = u64::from(session.pid("process").expect("a process"));
     for (fd, name) in ["stdin ", "stdout", "stderr"].into_iter().enumerate() {
         let link = format!("/proc/{pid}/fd/{fd}");
-        let meta = fs::metadata(&link).expect("it is open");
+        let meta = fs::metadata(&link).expect("the descriptor is open");
         let target = fs::read_link(&link).expect("a link");
         let other: BTreeSet<u64> = holders((meta.dev(), meta.ino()), fd == 0);
         let other: Vec<String> = other.into_iter().filter(|holder| *holder != pid).map(|pid| pid.to_string()).collect();

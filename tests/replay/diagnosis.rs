@@ -74,13 +74,13 @@ fn text(report: &Report, found: &Diagnosis) -> String {
     let mut out = Vec::new();
     diagnosis::text(&mut out, Style { color: false }, &samples::header(), report, found)
         .expect("memory can be written");
-    String::from_utf8(out).expect("it is text")
+    String::from_utf8(out).expect("text")
 }
 
 fn json(found: &Diagnosis) -> String {
     let mut out = Vec::new();
     diagnosis::json(&mut out, &samples::header(), found).expect("memory can be written");
-    String::from_utf8(out).expect("it is text")
+    String::from_utf8(out).expect("text")
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn diagnosis_text_matches_snapshot() {
 
 #[test]
 fn diagnosis_json_matches_snapshot() {
-    let parsed: serde_json::Value = serde_json::from_str(&json(&diagnosis(&report()))).expect("it is JSON");
+    let parsed: serde_json::Value = serde_json::from_str(&json(&diagnosis(&report()))).expect("JSON");
     insta::assert_json_snapshot!("diagnosis.json", parsed);
 }
 
@@ -135,7 +135,7 @@ fn diagnosis_escapes_hostile_names() {
     }
     let text = text(&report, &found);
     assert!(!text.lines().any(|line| line.chars().any(escape::is_hidden)), "{text:?}");
-    serde_json::from_str::<serde_json::Value>(&json(&found)).expect("it is JSON");
+    serde_json::from_str::<serde_json::Value>(&json(&found)).expect("JSON");
 }
 
 #[test]

@@ -175,11 +175,12 @@ fn made_on(hostname: &str, seen: &[Observation], folder: &Path) -> PathBuf {
         ClockAnchor { boot_to_utc_ns: 1_795_297_200_000_000_000 },
         HostFacts { hostname, boot_id, ..HostFacts::default() },
     );
-    let mut writer = Writer::begin(Place::create(&path).expect("a file"), &header).expect("it can be written");
-    seen.iter().for_each(|seen| writer.write(seen).expect("it can be written"));
+    let mut writer =
+        Writer::begin(Place::create(&path).expect("a file"), &header).expect("the recording can be written");
+    seen.iter().for_each(|seen| writer.write(seen).expect("the recording can be written"));
     let end = seen.iter().map(|seen| seen.at).max().unwrap_or_default();
-    writer.write(&Observation::new(end, Source::Engine, Fact::Stopped)).expect("it can be written");
-    writer.finish().expect("it can be written");
+    writer.write(&Observation::new(end, Source::Engine, Fact::Stopped)).expect("the recording can be written");
+    writer.finish().expect("the recording can be written");
     path
 }
 
@@ -188,7 +189,7 @@ fn isns_link_hosts_through_nat() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/isn-nat.txt");
     let text = std::fs::read_to_string(path).expect("a scenario");
-    let facts = scenario::parse("isn-nat.txt", &text, 0).expect("it makes sense").facts();
+    let facts = scenario::parse("isn-nat.txt", &text, 0).expect("a valid scenario").facts();
     let (client, server): (Vec<_>, Vec<_>) =
         facts.into_iter().partition(|seen| seen.task.is_some_and(|task| [50, 51].contains(&task.tgid)));
     let client = made_on("client", &client, folder.path());
