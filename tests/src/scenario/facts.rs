@@ -297,7 +297,7 @@ impl Parser {
                 let stream = words.next("a stream")?;
                 let path = self.fifo_path(container, exec, stream);
                 let actor = self.actor(words)?;
-                let (inbound, from) = self.from_with_info(words)?;
+                let (inbound, from) = self.inbound_and_info(words)?;
                 Parsed::probe(task, Fact::FifoMade { actor, inbound, from, path: path.as_str().into() })
             }
             "fifo-held" => {

@@ -195,7 +195,7 @@ impl Parser {
 
     /// Parses `from NAME`, or `from NAME!` with the socket's properties known to the probe; `NAME! LOCAL>REMOTE` at its
     /// first mention.
-    pub(super) fn from_with_info(
+    pub(super) fn inbound_and_info(
         &mut self,
         words: &mut Words<'_>,
     ) -> Result<(Option<SocketId>, Option<SocketInfo>), String> {
