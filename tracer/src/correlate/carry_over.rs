@@ -7,10 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Correlator,
     limits::{MAX_LINEAGE, MAX_TOLD_AGAIN},
     state::{
-        Dependency,
+        Dependency, State,
         anchor_id::{AnchorId, AnchorKey},
     },
 };
@@ -18,24 +17,23 @@ use crate::model::{
     BootTime, ContainerInfo, Fact, HostNo, Observation, RawText, SocketId, Source, TaskKey, Tuple, parse_fifo_path,
 };
 
-impl Correlator {
-    /// Of observations in their order of arrival, those that still matter. Measurements: the last two of each time.
-    #[must_use]
-    pub fn still_matter(&self, told: Vec<Observation>) -> Vec<Observation> {
-        let kept = Kept::new(self, &told);
-        let mut told: Vec<Observation> = told.into_iter().filter(|seen| kept.matters(seen)).collect();
-        let excess = told.len().saturating_sub(MAX_TOLD_AGAIN);
-        if excess > 0 {
-            let at = told.drain(..excess).next_back().map(|seen| seen.at).unwrap_or_default();
-            let lost = Fact::Lost { what: "carry-over-full".to_owned(), count: excess as u64 };
-            told.insert(0, Observation::new(at, Source::Engine, lost));
-        }
-        told
+/// Of observations in their order of arrival, those that still matter. Measurements: the last two of each time.
+pub(super) fn still_matter(state: &State, settled: BootTime, told: Vec<Observation>) -> Vec<Observation> {
+    let kept = Kept::new(state, settled, &told);
+    let mut told: Vec<Observation> = told.into_iter().filter(|seen| kept.matters(seen)).collect();
+    let excess = told.len().saturating_sub(MAX_TOLD_AGAIN);
+    if excess > 0 {
+        let at = told.drain(..excess).next_back().map(|seen| seen.at).unwrap_or_default();
+        let lost = Fact::Lost { what: "carry-over-full".to_owned(), count: excess as u64 };
+        told.insert(0, Observation::new(at, Source::Engine, lost));
     }
+    told
 }
 
 struct Kept<'a> {
-    known: &'a Correlator,
+    state: &'a State,
+    /// Observations from this time on were not applied yet.
+    settled: BootTime,
     /// Beside those that matter by themselves: who forked them.
     above: BTreeSet<TaskKey>,
     /// Beside those that matter by themselves: on whose behalf they were connected.
@@ -48,9 +46,10 @@ struct Kept<'a> {
 }
 
 impl<'a> Kept<'a> {
-    fn new(known: &'a Correlator, told: &[Observation]) -> Self {
+    fn new(state: &'a State, settled: BootTime, told: &[Observation]) -> Self {
         let mut kept = Self {
-            known,
+            state,
+            settled,
             above: BTreeSet::new(),
             inbound: BTreeSet::new(),
             tuples: BTreeSet::new(),
@@ -87,7 +86,7 @@ impl<'a> Kept<'a> {
                 kept.inbound.insert(*inbound);
             }
         }
-        let sockets = known.state.sockets.iter().filter(|(_, socket)| kept.socket(socket.id));
+        let sockets = state.sockets.iter().filter(|(_, socket)| kept.socket(socket.id));
         kept.tuples = sockets.filter_map(|(_, socket)| socket.tuple).collect();
         kept
     }
@@ -107,7 +106,7 @@ impl<'a> Kept<'a> {
 
     fn matters(&self, seen: &Observation) -> bool {
         // What waits for its turn was not taken in: nothing is known of it.
-        if seen.at >= self.known.settled() {
+        if seen.at >= self.settled {
             return !matches!(seen.fact, Fact::Tick | Fact::Continued | Fact::Stopped);
         }
         if seen.fact.is_measure() {
@@ -142,26 +141,26 @@ impl<'a> Kept<'a> {
                 self.fifo(seen, path) || from.is_some_and(|from| self.socket(from.id) && self.of_container(path))
             }
             Fact::FifoHeld { file, fd: Some(_), .. } => {
-                let execs = &self.known.state.execs;
+                let execs = &self.state.execs;
                 let id = seen.task.and_then(|runc| execs.by_runc(runc)).or_else(|| execs.of_pipe_file(*file));
                 id.is_some_and(|id| self.exec(id))
             }
             Fact::FifoHeld { path, file, fd: None } => {
-                let is_known = self.known.state.execs.of_fifo(*file).is_some();
+                let is_known = self.state.execs.of_fifo(*file).is_some();
                 is_known && (self.fifo(seen, path) || (task && self.of_container(path)))
             }
             Fact::FifoRelayed { to, .. } => self.socket(to.id),
             Fact::FifoAwaited { path, socket, .. } => {
-                let pipe = seen.task.and_then(|task| self.known.state.execs.of_pipe(task.host, path));
+                let pipe = seen.task.and_then(|task| self.state.execs.of_pipe(task.host, path));
                 (self.fifo(seen, path) || pipe.is_some_and(|id| self.exec(id))) && self.socket(*socket)
             }
             Fact::ContainerSeen(info) => self.container(&info.id, seen.at),
             Fact::ContainerUnknown { id } => self.container(id, seen.at),
             Fact::PidFile { path, .. } => {
-                self.known.state.exec_of_pid_file(host_of(seen), path).is_some_and(|id| self.exec_since(id, seen.at))
+                self.state.exec_of_pid_file(host_of(seen), path).is_some_and(|id| self.exec_since(id, seen.at))
             }
             Fact::Audited(event) => {
-                let fits = self.known.state.audits.fits_of(event);
+                let fits = self.state.audits.fits_of(event);
                 fits.is_some_and(|fits| fits.is_empty() || fits.iter().any(|id| self.exec(id)))
             }
             Fact::AuditFollowed | Fact::AuditSkipped { .. } | Fact::Lost { .. } => true,
@@ -184,38 +183,38 @@ impl<'a> Kept<'a> {
     /// A kubectl whose session is over would be taken for one that nobody serves, and a process that an exec left running for
     /// somebody else's.
     fn task(&self, task: TaskKey) -> bool {
-        let known = self.known;
-        let lives = || known.state.processes.get(task).is_some_and(|process| process.exit.is_none());
-        known.resting.contains_key(&Dependency::Task(task))
-            || (lives() && !known.served.contains(&task) && self.is_over(task) != Some(true))
+        let state = self.state;
+        let lives = || state.processes.get(task).is_some_and(|process| process.exit.is_none());
+        state.dependents.has(&Dependency::Task(task))
+            || (lives() && !state.served.contains(&task) && self.is_over(task) != Some(true))
     }
 
     /// Who forked it tells whose it is.
     fn is_of_an_exec(&self, task: TaskKey) -> bool {
-        self.known.resting.contains_key(&Dependency::Task(task)) || self.is_over(task) == Some(false)
+        self.state.dependents.has(&Dependency::Task(task)) || self.is_over(task) == Some(false)
     }
 
     /// Whether the exec is over that it is of; `None` where it is of none that is known.
     fn is_over(&self, task: TaskKey) -> Option<bool> {
-        let execs = &self.known.state.execs;
-        let mut lineage = self.known.state.processes.lineage(task);
+        let execs = &self.state.execs;
+        let mut lineage = self.state.processes.lineage(task);
         let id = lineage.find_map(|task| execs.by_runc(task).or_else(|| execs.by_process(task)))?;
         execs.get(id).map(|exec| exec.over)
     }
 
     fn socket(&self, id: SocketId) -> bool {
-        let sockets = &self.known.state.sockets;
+        let sockets = &self.state.sockets;
         let Some((idx, socket)) = sockets.find(id).and_then(|idx| Some((idx, sockets.get(idx)?))) else { return false };
-        socket.closed.is_none() || self.known.resting.contains_key(&Dependency::Socket(idx))
+        socket.closed.is_none() || self.state.dependents.has(&Dependency::Socket(idx))
     }
 
     fn exec(&self, id: &AnchorId) -> bool {
-        self.known.state.execs.get(id).is_some_and(|exec| !exec.over)
+        self.state.execs.get(id).is_some_and(|exec| !exec.over)
     }
 
     /// Whether that exec matters, and `at` is none of an earlier exec's that had the same id.
     fn exec_since(&self, id: &AnchorId, at: BootTime) -> bool {
-        let exec = self.known.state.execs.get(id);
+        let exec = self.state.execs.get(id);
         exec.is_some_and(|exec| {
             !exec.over && (at >= exec.since || !matches!(id.key(), AnchorKey::Exec { again: true, .. }))
         })
@@ -224,7 +223,7 @@ impl<'a> Kept<'a> {
     /// Whether that is a FIFO of an exec that matters.
     fn fifo(&self, seen: &Observation, path: &RawText) -> bool {
         let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return false };
-        let id = self.known.state.execs.newest(host_of(seen), &fifo.container, &fifo.exec);
+        let id = self.state.execs.newest(host_of(seen), &fifo.container, &fifo.exec);
         id.is_some_and(|id| self.exec_since(id, seen.at))
     }
 
@@ -234,12 +233,12 @@ impl<'a> Kept<'a> {
     }
 
     fn container(&self, id: &str, told: BootTime) -> bool {
-        self.known.state.containers.contains_key(id)
+        self.state.containers.contains_key(id)
             && self.containers.get(id).is_some_and(|(_, times)| times.contains(&told))
     }
 
     fn stands(&self, near: SocketId, far: SocketId) -> bool {
-        self.known.state.daemon_connections.values().any(|one| one.near == near && one.far == far)
+        self.state.daemon_connections.values().any(|one| one.near == near && one.far == far)
     }
 }
 

@@ -5,94 +5,118 @@ use std::collections::BTreeSet;
 
 use super::{
     assemble::roles::{Seen, role_of},
+    effects::Effects,
+    sessions::Sessions,
     state::{
-        self, State,
+        self, Dependency, State,
         sockets::{Socket, SocketIdx},
     },
 };
-use crate::model::{Daemon, Family, Loose, Role, SessionId, SocketInfo, SocketRole, Standing, TaskKey, is_shim_socket};
+use crate::model::{
+    Daemon, Diagnosis, Family, Loose, Measures, Report, Role, Session, SessionId, SocketInfo, SocketRole, Standing,
+    TaskKey, is_shim_socket,
+};
 
-impl State {
-    /// Daemons of the path that live.
-    pub(super) fn daemons(&self) -> Vec<Daemon> {
-        let of_shims = self.daemon_connections.iter().filter(|(_, one)| is_shim_socket(&one.path));
-        let shims: BTreeSet<TaskKey> = of_shims.map(|((_, far), _)| *far).collect();
-        let mut daemons = BTreeSet::new();
-        for (task, process) in self.processes.iter().filter(|(_, process)| process.exit.is_none()) {
-            let mut add = |role| {
-                daemons.insert(Daemon { task, role, netns: process.info.netns });
-            };
-            for port in &process.ports {
-                if self.unverified_role(task, *port).is_some() {
-                    continue;
-                }
-                if self.places.is_kubelet_port(*port) {
-                    add(Role::Kubelet);
-                } else if self.places.is_apiserver_port(*port) {
-                    add(Role::ApiServer);
-                }
+/// Complete result as of now.
+pub(super) fn report(state: &State, sessions: &Sessions, effects: &Effects, measures: &Measures) -> Report {
+    let mut all: Vec<Session> = sessions.iter().cloned().collect();
+    for session in &mut all {
+        session.last_seen = effects.now;
+        state.add_late(session);
+    }
+    all.sort_by(|a, b| (a.opened_at, &a.id).cmp(&(b.opened_at, &b.id)));
+    let session_of = |idx| state.dependents.of(&Dependency::Socket(idx)).first().map(|id| state.session_id(id));
+    Report {
+        at: effects.now,
+        sessions: all,
+        loose: loose(state, session_of),
+        daemons: daemons(state),
+        standing: standing(state),
+        measures: measures.clone(),
+        diagnosis: Diagnosis::default(),
+        totals: effects.totals.clone(),
+    }
+}
+
+/// Daemons of the path that live.
+fn daemons(state: &State) -> Vec<Daemon> {
+    let of_shims = state.daemon_connections.iter().filter(|(_, one)| is_shim_socket(&one.path));
+    let shims: BTreeSet<TaskKey> = of_shims.map(|((_, far), _)| *far).collect();
+    let mut daemons = BTreeSet::new();
+    for (task, process) in state.processes.iter().filter(|(_, process)| process.exit.is_none()) {
+        let mut add = |role| {
+            daemons.insert(Daemon { task, role, netns: process.info.netns });
+        };
+        for port in &process.ports {
+            if state.unverified_role(task, *port).is_some() {
+                continue;
             }
-            if process.is_runtime {
-                add(Role::Runtime);
-            }
-            if shims.contains(&task) {
-                add(Role::Shim);
+            if state.places.is_kubelet_port(*port) {
+                add(Role::Kubelet);
+            } else if state.places.is_apiserver_port(*port) {
+                add(Role::ApiServer);
             }
         }
-        daemons.into_iter().collect()
+        if process.is_runtime {
+            add(Role::Runtime);
+        }
+        if shims.contains(&task) {
+            add(Role::Shim);
+        }
     }
+    daemons.into_iter().collect()
+}
 
-    /// Standing unix connections of daemons.
-    pub(super) fn standing(&self) -> Vec<Standing> {
-        let told = |((near, far), one): (&(TaskKey, TaskKey), &state::DaemonConnection)| Standing {
-            path: one.path.clone(),
-            near: (*near, one.near),
-            far: (*far, one.far),
-        };
-        self.daemon_connections.iter().map(told).collect()
-    }
+/// Standing unix connections of daemons.
+fn standing(state: &State) -> Vec<Standing> {
+    let told = |((near, far), one): (&(TaskKey, TaskKey), &state::DaemonConnection)| Standing {
+        path: one.path.clone(),
+        near: (*near, one.near),
+        far: (*far, one.far),
+    };
+    state.daemon_connections.iter().map(told).collect()
+}
 
-    /// Open TCP connections of known processes, without those whose both ends a session of `session_of` has.
-    pub(super) fn loose(&self, session_of: impl Fn(SocketIdx) -> Option<SessionId>) -> Vec<Loose> {
-        let mut loose: Vec<Loose> = self
-            .sockets
-            .iter()
-            .filter(|(_, socket)| socket.closed.is_none() && socket.role != Some(SocketRole::Listening))
-            .map(|(idx, socket)| (socket, session_of(idx)))
-            .filter(|(socket, session)| socket.peer.is_none() || session.is_none())
-            .filter_map(|(socket, session)| self.loose_end(socket, session))
-            .collect();
-        loose.sort_by_key(|one| (one.task, one.socket.id));
-        loose
-    }
+/// Open TCP connections of known processes, without those whose both ends a session of `session_of` has.
+fn loose(state: &State, session_of: impl Fn(SocketIdx) -> Option<SessionId>) -> Vec<Loose> {
+    let mut loose: Vec<Loose> = state
+        .sockets
+        .iter()
+        .filter(|(_, socket)| socket.closed.is_none() && socket.role != Some(SocketRole::Listening))
+        .map(|(idx, socket)| (socket, session_of(idx)))
+        .filter(|(socket, session)| socket.peer.is_none() || session.is_none())
+        .filter_map(|(socket, session)| loose_end(state, socket, session))
+        .collect();
+    loose.sort_by_key(|one| (one.task, one.socket.id));
+    loose
+}
 
-    fn loose_end(&self, socket: &Socket, session: Option<SessionId>) -> Option<Loose> {
-        let (task, tuple) = (socket.owner?, socket.tuple?);
-        let process = self.processes.get(task)?;
-        let accepted = socket.role == Some(SocketRole::Accepted);
-        let peer = socket.peer.and_then(|idx| self.sockets.get(idx)).and_then(|peer| peer.owner);
-        let role = role_of(
-            &self.places,
-            &Seen {
-                inbound_port: accepted.then_some(tuple.local.port()),
-                from_itself: peer == Some(task),
-                ports: &process.ports,
-                may_be_apiserver: self.processes.may_be_apiserver(task),
-                may_be_kubelet: self.processes.may_be_kubelet(task),
-                is_runtime: process.is_runtime,
-                dialled_port: (!accepted).then_some(tuple.remote.port()),
-            },
-        );
-        let family = if tuple.local.is_ipv4() { Family::Inet } else { Family::Inet6 };
-        let info = SocketInfo {
-            id: socket.id,
-            family,
-            tuple: Some(tuple),
-            netns: socket.netns,
-            role: socket.role,
-            isn: socket.isn,
-        };
-        let is_lonely = socket.peer.is_none() && self.sockets.stays_here(tuple);
-        Some(Loose { task, role, socket: info, peer, session, is_lonely })
-    }
+fn loose_end(state: &State, socket: &Socket, session: Option<SessionId>) -> Option<Loose> {
+    let (task, tuple) = (socket.owner?, socket.tuple?);
+    let process = state.processes.get(task)?;
+    let accepted = socket.role == Some(SocketRole::Accepted);
+    let peer = socket.peer.and_then(|idx| state.sockets.get(idx)).and_then(|peer| peer.owner);
+    let role = role_of(
+        &state.places,
+        &Seen {
+            inbound_port: accepted.then_some(tuple.local.port()),
+            from_itself: peer == Some(task),
+            ports: &process.ports,
+            may_be_apiserver: state.processes.may_be_apiserver(task),
+            may_be_kubelet: state.processes.may_be_kubelet(task),
+            is_runtime: process.is_runtime,
+            dialled_port: (!accepted).then_some(tuple.remote.port()),
+        },
+    );
+    let family = if tuple.local.is_ipv4() { Family::Inet } else { Family::Inet6 };
+    let info = SocketInfo {
+        id: socket.id,
+        family,
+        tuple: Some(tuple),
+        netns: socket.netns,
+        role: socket.role,
+        isn: socket.isn,
+    };
+    let is_lonely = socket.peer.is_none() && state.sockets.stays_here(tuple);
+    Some(Loose { task, role, socket: info, peer, session, is_lonely })
 }

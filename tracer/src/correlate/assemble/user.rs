@@ -4,16 +4,14 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::upstream::{Builder, Node};
 use crate::correlate::{
-    Correlator,
     limits::{AUDIT_CLOSED, AUDIT_OLDER, AUDIT_SETTLED, REQUEST_WITHIN, TICK},
     state::{
-        Dependency,
         anchor_id::AnchorId,
         anchors::{Exec, What},
-        audit::{Command, CommandSource, Sought, UserMatch},
+        audit::{Command, CommandSource, Sought},
     },
 };
-use crate::model::{BootTime, Client, Gap, GapCode, Hop, Kind, RawText, Role, Session, Subresource, Target, Want};
+use crate::model::{BootTime, Client, GapCode, Hop, Kind, RawText, Role, Subresource, Target, Want};
 
 /// Query to the audit log about a session.
 pub(in crate::correlate) struct Question {
@@ -140,46 +138,6 @@ impl Builder<'_> {
         }
         let settled = question.due.unwrap_or_default();
         if self.state.audits.has_one(id) { settled } else { settled.max(closed.plus(AUDIT_CLOSED)) }
-    }
-}
-
-impl Correlator {
-    /// Sets the user from the audit log.
-    pub(in crate::correlate) fn name_user(&mut self, id: &AnchorId, session: &mut Session, question: Option<Question>) {
-        let Some(Question { sought, due, early, asked }) = question else {
-            let touched = self.state.audits.forget(id);
-            return self.reconsider(touched);
-        };
-        if early {
-            session.client.pending = !self.state.audits.ended;
-            return;
-        }
-        let timed = sought.timed;
-        let touched = self.state.audits.seek(id, sought);
-        self.reconsider(touched);
-        if due.is_none_or(|due| self.now < due) {
-            session.client.pending = !self.state.audits.ended;
-            return;
-        }
-        match self.state.audits.user_match(id) {
-            UserMatch::Unknown => {}
-            UserMatch::User(_) | UserMatch::Ambiguous if !asked => {}
-            // An untimed session fits many requests: no ambiguity is reported.
-            UserMatch::Ambiguous if !timed => {}
-            UserMatch::User(user) => session.client.user = Some(user),
-            UserMatch::Ambiguous => session.gaps.push(Gap {
-                code: GapCode::Ambiguous,
-                between: None,
-                text: "requests of others fit this session in the audit log as well, so no user is named".to_owned(),
-            }),
-        }
-    }
-
-    /// Marks sessions for which the audit log's answer has changed.
-    pub(in crate::correlate) fn reconsider(&mut self, sessions: impl IntoIterator<Item = AnchorId>) {
-        for id in sessions {
-            self.touch(&Dependency::Exec(id));
-        }
     }
 }
 

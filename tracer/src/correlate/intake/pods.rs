@@ -1,67 +1,83 @@
 //! The start of a pod: the runtime starts a shim, the shim has runc make the sandbox (the pause process, which holds the pod's
 //! namespaces), then each container. Where every container has a shim of its own (dockerd, CRI-O), each is a start of its own.
 
+use std::sync::Arc;
+
 use crate::correlate::{
-    Correlator,
+    effects::Effects,
     limits::BEGUN,
-    state::{State, anchor_id::AnchorId, anchors::What},
+    state::{Dependency, State, anchor_id::AnchorId, anchors::What},
     timers::Timer,
 };
-use crate::model::{BootTime, RuncCreate, Runtime, TaskKey, Want};
+use crate::model::{BootTime, ContainerInfo, RuncCreate, Runtime, Target, TaskKey, Want};
 
-impl Correlator {
-    /// `runc create`: a container's first process is about to be made.
-    pub(in crate::correlate) fn container_created(&mut self, at: BootTime, task: TaskKey, create: &RuncCreate) {
-        let process = self.state.processes.get(task);
-        let forked_by = process.and_then(|process| process.forked_by);
-        let Some(shim) = forked_by.or(process.and_then(|process| process.info.parent)) else { return };
-        let id = AnchorId::container(task.host, &create.container);
-        let Some(exec) = self.state.exec(task.host, &id, &create.container, at) else { return };
-        if exec.runc.is_some() {
-            return;
+/// `runc create`: a container's first process is about to be made.
+pub(in crate::correlate) fn container_created(
+    state: &mut State,
+    effects: &mut Effects,
+    at: BootTime,
+    task: TaskKey,
+    create: &RuncCreate,
+) {
+    let process = state.processes.get(task);
+    let forked_by = process.and_then(|process| process.forked_by);
+    let Some(shim) = forked_by.or(process.and_then(|process| process.info.parent)) else { return };
+    let id = AnchorId::container(task.host, &create.container);
+    let Some(exec) = state.exec(task.host, &id, &create.container, at) else { return };
+    if exec.runc.is_some() {
+        return;
+    }
+    exec.tty = Some(create.tty);
+    exec.shim_forked = forked_by.is_some();
+    exec.is_delegated = create.bundle.as_str().is_some_and(|path| Runtime::of_bundle(path).delegates);
+    state.execs.set_runc(&id, task, Some(shim), create.pid_file.as_ref());
+    let (runtime, seen) = starter(state, shim);
+    // What an older shim made before is not known: then this container stands for itself.
+    let first = state.pods.get(&shim).filter(|_| seen).cloned();
+    match first.and_then(|first| state.execs.get_mut(&first)).filter(|pod| !pod.over) {
+        Some(pod) if pod.beside.len() < state.caps.beside => {
+            pod.beside.push(id.clone());
+            let first = AnchorId::container(pod.host, &pod.container);
+            if let Some(exec) = state.execs.get_mut(&id) {
+                exec.what = What::Beside;
+            }
+            effects.invalidate(first);
         }
-        exec.tty = Some(create.tty);
-        exec.shim_forked = forked_by.is_some();
-        exec.is_delegated = create.bundle.as_str().is_some_and(|path| Runtime::of_bundle(path).delegates);
-        self.state.execs.set_runc(&id, task, Some(shim), create.pid_file.as_ref());
-        let (runtime, seen) = self.state.starter(shim);
-        // What an older shim made before is not known: then this container stands for itself.
-        let first = self.state.pods.get(&shim).filter(|_| seen).cloned();
-        match first.and_then(|first| self.state.execs.get_mut(&first)).filter(|pod| !pod.over) {
-            Some(pod) if pod.beside.len() < self.state.caps.beside => {
-                pod.beside.push(id.clone());
-                let first = AnchorId::container(pod.host, &pod.container);
-                if let Some(exec) = self.state.execs.get_mut(&id) {
-                    exec.what = What::Beside;
-                }
-                self.dirty.insert(first);
+        Some(_) => {
+            state.execs.forget(&id);
+            state.refused.add("containers-full", 1);
+        }
+        None => {
+            if let Some(exec) = state.execs.get_mut(&id) {
+                exec.what = What::Start;
+                exec.runtime = runtime;
             }
-            Some(_) => {
-                self.state.execs.forget(&id);
-                self.state.refused.add("containers-full", 1);
-            }
-            None => {
-                if let Some(exec) = self.state.execs.get_mut(&id) {
-                    exec.what = What::Start;
-                    exec.runtime = runtime;
-                }
-                self.state.pods.insert(shim, id.clone());
-                self.timers.set(at.plus(BEGUN), Timer::ExecUnused(id.clone()));
-                self.ask(Want::Container { id: create.container.clone(), bundle: Some(create.bundle.clone()) });
-                self.dirty.insert(id);
-            }
+            state.pods.insert(shim, id.clone());
+            effects.timers.set(at.plus(BEGUN), Timer::ExecUnused(id.clone()));
+            effects.ask(Want::Container { id: create.container.clone(), bundle: Some(create.bundle.clone()) });
+            effects.invalidate(id);
         }
     }
 }
 
-impl State {
-    /// The runtime that started that shim, and whether that was seen; else the one that is connected to it.
-    fn starter(&self, shim: TaskKey) -> (Option<TaskKey>, bool) {
-        let is_runtime = |task: &TaskKey| self.processes.get(*task).is_some_and(|process| process.is_runtime);
-        if let Some(runtime) = self.processes.lineage(shim).skip(1).find(is_runtime) {
-            return (Some(runtime), true);
-        }
-        let mut connected = self.daemon_connections.keys().filter(|(_, to)| *to == shim).map(|(from, _)| *from);
-        (connected.next().filter(|_| connected.next().is_none()), false)
+/// Names of a container. Files, monitors and log links each know some: what one of them said stays.
+pub(in crate::correlate) fn container_named(state: &mut State, effects: &mut Effects, info: ContainerInfo) {
+    let dependency = Dependency::Container(info.id.as_str().into());
+    let known = state.containers.entry(info.id.clone()).or_default();
+    let new = Target::from(info);
+    *known = Some(Arc::new(match known.take() {
+        Some(old) => Arc::unwrap_or_clone(old).or(new),
+        None => new,
+    }));
+    effects.changed(dependency);
+}
+
+/// The runtime that started that shim, and whether that was seen; else the one that is connected to it.
+fn starter(state: &State, shim: TaskKey) -> (Option<TaskKey>, bool) {
+    let is_runtime = |task: &TaskKey| state.processes.get(*task).is_some_and(|process| process.is_runtime);
+    if let Some(runtime) = state.processes.lineage(shim).skip(1).find(is_runtime) {
+        return (Some(runtime), true);
     }
+    let mut connected = state.daemon_connections.keys().filter(|(_, to)| *to == shim).map(|(from, _)| *from);
+    (connected.next().filter(|_| connected.next().is_none()), false)
 }

@@ -93,10 +93,7 @@ pub(in crate::correlate) fn is_kubectl(client: &ProcessInfo) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        correlate::{Correlator, Options},
-        model::HostFacts,
-    };
+    use crate::model::{HostFacts, Pairing, Places};
 
     fn process(line: &str) -> ProcessInfo {
         ProcessInfo { argv: line.split_whitespace().map(RawText::from).collect(), ..ProcessInfo::default() }
@@ -115,19 +112,20 @@ mod tests {
 
     #[test]
     fn a_renamed_kubectl_is_known_by_arguments_and_connection() {
-        let mut correlator = Correlator::new(&HostFacts::default(), &Options::default());
+        let places = Places::new(None, None, None);
+        let mut state = State::new(&HostFacts::default(), places, Pairing::default());
         let task = TaskKey::from_ticks(50, 1);
         let word = |state: &State, line: &str| {
             let client = process(line);
             state.kubectl(task, &client).map(|call| call.word.to_owned())
         };
         let exec = "k exec -it web -- sh";
-        assert_eq!(word(&correlator.state, exec), None, "connected to nothing");
-        correlator.state.calls.insert(task, Vec::new());
-        assert_eq!(word(&correlator.state, exec).as_deref(), Some("exec"));
-        assert_eq!(word(&correlator.state, "kubectl get pods").as_deref(), Some("get"));
+        assert_eq!(word(&state, exec), None, "connected to nothing");
+        state.calls.insert(task, Vec::new());
+        assert_eq!(word(&state, exec).as_deref(), Some("exec"));
+        assert_eq!(word(&state, "kubectl get pods").as_deref(), Some("get"));
         for other in ["k9s -n web", "helm get values x", "k9s exec", "docker -H x exec web sh", "flux logs --kind=X"] {
-            assert_eq!(word(&correlator.state, other), None, "{other}");
+            assert_eq!(word(&state, other), None, "{other}");
         }
     }
 }

@@ -5,6 +5,7 @@ pub(in crate::correlate) mod anchor_id;
 pub(in crate::correlate) mod anchors;
 pub(in crate::correlate) mod audit;
 pub(in crate::correlate) mod coverage;
+pub(in crate::correlate) mod dependents;
 pub(in crate::correlate) mod hosts;
 pub(in crate::correlate) mod kubectl;
 pub(in crate::correlate) mod losses;
@@ -24,6 +25,7 @@ use self::{
     anchor_id::AnchorId,
     anchors::{Exec, Execs},
     audit::Audits,
+    dependents::Dependents,
     hosts::Hosts,
     losses::{Losses, Refused},
     pairing::{Pair, PairResult, Pairings},
@@ -32,8 +34,8 @@ use self::{
 };
 use crate::correlate::limits::{Caps, STREAM_WITHIN};
 use crate::model::{
-    BootTime, FileKind, HostNo, Places, RawText, Role, SessionId, SocketId, SocketRole, Target, TaskKey, Tuple,
-    is_shim_socket,
+    BootTime, FileKind, HostFacts, HostNo, Pairing, Places, RawText, Role, SessionId, SocketId, SocketRole, Target,
+    TaskKey, Tuple, is_shim_socket, parse_pid_file,
 };
 
 pub(in crate::correlate) struct State {
@@ -66,9 +68,59 @@ pub(in crate::correlate) struct State {
     pub(in crate::correlate) audits: Audits,
     /// Hosts with snapshots that verify listeners. On these hosts only verified processes count as daemons.
     pub(in crate::correlate) verified: BTreeSet<HostNo>,
+    /// Sessions that depend on each object. Written by the sessions alone; tables keep what a session depends on.
+    pub(in crate::correlate) dependents: Dependents,
+    /// Processes that the tracer follows, or was asked to follow.
+    pub(in crate::correlate) watched: BTreeSet<TaskKey>,
+    /// Pids that listen on a runtime's socket, until the process behind them is described.
+    pub(in crate::correlate) expected_daemons: BTreeSet<(HostNo, u32)>,
+    /// Ends of unix connections with an owner that is known by pid alone, by that pid.
+    pub(in crate::correlate) unowned: BTreeMap<(HostNo, u32), Vec<SocketIdx>>,
+    /// Number of unix connections from before the tracer's start, which are never discarded.
+    pub(in crate::correlate) older_unix: usize,
+    /// Provisional sessions that consist of one leg to a kubelet, by the leg's connecting end.
+    pub(in crate::correlate) legs: BTreeMap<SocketIdx, AnchorId>,
+    /// Provisional sessions that consist of a kubectl's own connection, by kubectl.
+    pub(in crate::correlate) pending_requests: BTreeMap<TaskKey, AnchorId>,
+    /// Clients of sessions: a kubectl among them needs no provisional session.
+    pub(in crate::correlate) served: BTreeSet<TaskKey>,
+    /// Time from which a full socket table may be searched again for entries to drop.
+    pub(in crate::correlate) next_room: BootTime,
 }
 
 impl State {
+    /// Empty tables. `host` gives the boot id that session ids are made of.
+    pub(in crate::correlate) fn new(host: &HostFacts, places: Places, pairing: Pairing) -> Self {
+        Self {
+            hosts: Hosts::new(host),
+            places,
+            processes: Processes::default(),
+            sockets: Sockets::new(pairing),
+            pairings: Pairings::default(),
+            execs: Execs::default(),
+            streams: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            daemon_connections: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            losses: Losses::default(),
+            refused: Refused::default(),
+            caps: Caps::default(),
+            audits: Audits::default(),
+            verified: BTreeSet::new(),
+            dependents: Dependents::default(),
+            watched: BTreeSet::new(),
+            expected_daemons: BTreeSet::new(),
+            unowned: BTreeMap::new(),
+            older_unix: 0,
+            legs: BTreeMap::new(),
+            pending_requests: BTreeMap::new(),
+            served: BTreeSet::new(),
+            next_room: BootTime::default(),
+        }
+    }
+
     /// Moves the refused and discarded entries of each table to [`State::refused`].
     pub(in crate::correlate) fn collect_refused(&mut self) {
         let (sockets, addresses) = self.sockets.take_refused();
@@ -101,6 +153,23 @@ impl State {
     pub(in crate::correlate) fn session_id(&self, id: &AnchorId) -> SessionId {
         let unknown = || id.session(&self.hosts, HostNo::default(), None);
         self.execs.get(id).map_or_else(unknown, |exec| exec.session.clone())
+    }
+
+    /// The exec that a pid file belongs to: runc was told so, or a shim keeps the file.
+    pub(in crate::correlate) fn exec_of_pid_file(&self, host: HostNo, path: &RawText) -> Option<&AnchorId> {
+        self.execs.by_pid_file(path).or_else(|| {
+            let (container, exec) = path.as_str().and_then(parse_pid_file)?;
+            self.execs.newest(host, &container, &exec)
+        })
+    }
+
+    /// Forgets connections that are closed, and those of processes that are gone.
+    pub(in crate::correlate) fn forget_stores(&mut self) {
+        let (processes, sockets) = (&self.processes, &self.sockets);
+        self.stores.retain(|task, stores| {
+            stores.retain(|idx| sockets.get(*idx).is_some_and(|socket| socket.closed.is_none()));
+            processes.get(*task).is_some() && !stores.is_empty()
+        });
     }
 
     /// True if acts of this process count as a daemon's. Recordings of formats 1 to 3 verify no process.

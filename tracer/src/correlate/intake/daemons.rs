@@ -1,0 +1,65 @@
+//! Daemons of the path: how they are found, and from when on their acts are known.
+
+use std::collections::BTreeSet;
+
+use super::streams::offer_stream;
+use crate::correlate::{effects::Effects, limits, state::State, timers::Timer};
+use crate::model::{BootTime, Listener, RawText, Runtime, TaskKey, Want, WatchAs};
+
+/// A process with a socket on a port of the path that is older than the tracer.
+pub(in crate::correlate) fn endpoint_found(state: &mut State, effects: &mut Effects, task: TaskKey, port: u16) {
+    if state.places.is_path_port(port) && state.watched.insert(task) {
+        effects.ask(Want::Watch(task, WatchAs::Endpoint));
+    }
+}
+
+/// What a snapshot verified of a process that listens.
+pub(in crate::correlate) fn listener_verified(
+    state: &mut State,
+    effects: &mut Effects,
+    task: TaskKey,
+    bound: &RawText,
+    listener: &Listener,
+) {
+    state.verified.insert(task.host);
+    state.processes.listens(task, bound, listener);
+    if let Some(at) = listener.serves_at() {
+        daemon_found(state, effects, task, at);
+    }
+}
+
+pub(in crate::correlate) fn daemon_found(state: &mut State, effects: &mut Effects, task: TaskKey, path: &RawText) {
+    if !state.may_be_daemon(task) {
+        return;
+    }
+    if state.is_daemon_socket(path) {
+        state.watched.insert(task);
+        effects.ask(Want::Watch(task, WatchAs::Daemon));
+    }
+    if state.places.is_runtime_socket(path) {
+        let known = Runtime::at_socket(path);
+        let process = state.processes.entry(task);
+        process.is_runtime = true;
+        process.runtime = process.runtime.or(known);
+    }
+}
+
+/// What that daemon does is told from now on.
+pub(in crate::correlate) fn watched(state: &mut State, at: BootTime, daemon: TaskKey) {
+    state.processes.entry(daemon).coverage.attach(at);
+}
+
+/// What that daemon had open was looked at: what can be known of the execs that it was at work with is known by now.
+pub(in crate::correlate) fn looked(state: &mut State, effects: &mut Effects, at: BootTime, daemon: TaskKey) {
+    let Some(attached) = state.processes.entry(daemon).coverage.scan(at) else { return };
+    let under_way = state.execs.under_way(daemon, attached.plus(limits::ASKED_WITHIN), at);
+    for id in &under_way {
+        effects.timers.set(at.plus(limits::LOCAL_AFTER), Timer::ExecUnclaimed(id.clone()));
+    }
+    effects.invalidate_all(under_way);
+    let streams = state.execs.unresolved().filter(|stream| stream.preexisting);
+    let owners: BTreeSet<Option<TaskKey>> = streams.map(|stream| stream.runtime).collect();
+    for owner in owners {
+        offer_stream(state, effects, owner);
+    }
+}

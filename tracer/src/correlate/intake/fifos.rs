@@ -1,0 +1,209 @@
+//! Facts about FIFOs, which carry the streams of an exec between runtime and shim.
+
+use super::{
+    sockets,
+    streams::{self, by},
+};
+use crate::correlate::{
+    effects::Effects,
+    state::{State, anchor_id::AnchorId, anchors::What},
+};
+use crate::model::{
+    Actor, BootTime, Evidence, ExecFifo, Fact, FileId, HostNo, RawText, SocketId, SocketInfo, TaskKey, Want,
+    is_kubelet_fifo, parse_fifo_path,
+};
+
+/// Streams by their descriptors.
+const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
+
+/// Applies a fact about a FIFO that `task` makes, holds or reads.
+#[expect(clippy::wildcard_enum_match_arm, reason = "`apply` of the parent lists every fact")]
+pub(super) fn apply(state: &mut State, effects: &mut Effects, at: BootTime, task: TaskKey, fact: Fact) {
+    match fact {
+        Fact::FifoHeld { path, file, fd } => match fd {
+            Some(fd) => pipe_held(state, effects, task, &path, file, fd),
+            None => fifo_held(state, effects, at, task, &path, file),
+        },
+        Fact::FifoRelayed { actor, fifo, to } => fifo_relayed(state, effects, at, task, actor, fifo, &to),
+        Fact::FifoAwaited { path, socket, copied } => fifo_awaited(state, effects, at, task, &path, socket, copied),
+        Fact::FifoMade { actor, inbound, from, path } => {
+            if let Some(from) = from {
+                sockets::streamed_by(state, effects, at, task, &from);
+            }
+            fifo(state, effects, at, task, actor, inbound, &path);
+        }
+        _ => {}
+    }
+}
+
+/// The runtime makes a FIFO of an exec.
+pub(in crate::correlate) fn fifo(
+    state: &mut State,
+    effects: &mut Effects,
+    at: BootTime,
+    task: TaskKey,
+    actor: Actor,
+    inbound: Option<SocketId>,
+    path: &RawText,
+) {
+    let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
+    // The streams of a container's first process: a start, not an exec.
+    if fifo.exec == fifo.container || !state.may_be_daemon(task) {
+        return;
+    }
+    let stream = streams::stream_of_actor(state, at, task, actor, inbound);
+    let for_unknown = inbound.is_some_and(|id| state.sockets.find(id).is_none());
+    let id = exec_of_new_fifo(state, task.host, &fifo);
+    let Some(exec) = state.exec(task.host, &id, &fifo.container, at) else { return };
+    // `ctr` was faster with its FIFOs than the runtime with these: it is the runtime's all the same.
+    exec.what = What::Exec;
+    exec.runtime = exec.runtime.or(Some(task));
+    exec.streams.insert(fifo.stream);
+    exec.for_unknown |= for_unknown;
+    if let Some(stream) = stream {
+        streams::claim(state, effects, at, &id, stream, by(actor), actor.goid.is_some());
+    }
+    if !state.containers.contains_key(&fifo.container) {
+        effects.ask(Want::Container { id: fifo.container, bundle: None });
+    }
+    effects.invalidate(id);
+}
+
+/// The exec that the runtime makes a FIFO for: a new one, where the last that had its id is over. An id of random digits is never
+/// used again, so that such a record is late.
+pub(in crate::correlate) fn exec_of_new_fifo(state: &mut State, host: HostNo, fifo: &ExecFifo) -> AnchorId {
+    let execs = &mut state.execs;
+    let newest = execs.newest_or_new(host, &fifo.container, &fifo.exec);
+    if newest.is_random() || execs.get(&newest).is_none_or(|exec| !exec.over) {
+        return newest;
+    }
+    execs.next(host, &fifo.container, &fifo.exec)
+}
+
+/// A FIFO that is older than the tracer, or was asked for: whoever holds it serves that exec.
+pub(in crate::correlate) fn fifo_held(
+    state: &mut State,
+    effects: &mut Effects,
+    at: BootTime,
+    task: TaskKey,
+    path: &RawText,
+    file: FileId,
+) {
+    let Some(fifo) = path.as_str().and_then(parse_fifo_path).filter(|_| state.may_be_daemon(task)) else {
+        return;
+    };
+    state.execs.note_fifo(file, &fifo);
+    if fifo.exec == fifo.container {
+        return;
+    }
+    let id = state.execs.newest_or_new(task.host, &fifo.container, &fifo.exec);
+    let is_runtime = state.processes.get(task).is_some_and(|process| process.is_runtime);
+    if state.execs.get(&id).is_some_and(|exec| !exec.preexisting) {
+        return;
+    }
+    let (execs, hosts) = (&mut state.execs, &state.hosts);
+    let Some(exec) = execs.entry(hosts, task.host, &id, &fifo.container, at) else { return };
+    exec.preexisting = true;
+    exec.streams.insert(fifo.stream);
+    exec.by_cri = path.as_str().is_some_and(is_kubelet_fifo);
+    if is_runtime {
+        exec.runtime = exec.runtime.or(Some(task));
+        exec.held_by_runtime = true;
+    } else {
+        exec.shim = exec.shim.or(Some(task));
+        // The runtime let go of it, or is another one by now: whoever is connected to the shim.
+        let mut connected = state.daemon_connections.keys().filter(|(_, to)| *to == task).map(|(from, _)| *from);
+        if let (true, Some(runtime), None) = (exec.by_cri, connected.next(), connected.next()) {
+            exec.runtime = exec.runtime.or(Some(runtime));
+        }
+    }
+    if !state.containers.contains_key(&fifo.container) {
+        effects.ask(Want::Container { id: fifo.container, bundle: None });
+    }
+    effects.invalidate(id);
+}
+
+/// A goroutine of the runtime passes on what a FIFO gave: to the stream of that exec, or, from a container's own output, to
+/// one that is attached to it.
+pub(in crate::correlate) fn fifo_relayed(
+    state: &mut State,
+    effects: &mut Effects,
+    at: BootTime,
+    task: TaskKey,
+    actor: Actor,
+    fifo: FileId,
+    to: &SocketInfo,
+) {
+    if let Some(id) = state.execs.of_pipe_file(fifo).cloned() {
+        if let Some(to) = sockets::relay_end(state, effects, at, task, to) {
+            streams::claim(state, effects, at, &id, to, by(actor), actor.goid.is_some());
+        }
+        return;
+    }
+    let Some(ExecFifo { container, exec, .. }) = state.execs.of_fifo(fifo).cloned() else {
+        effects.ask(Want::Fifos(task));
+        return;
+    };
+    let Some(to) = sockets::relay_end(state, effects, at, task, to) else { return };
+    if exec != container {
+        if let Some(id) = state.execs.newest(task.host, &container, &exec).cloned() {
+            streams::claim(state, effects, at, &id, to, by(actor), actor.goid.is_some());
+        }
+    } else if let Some(id) = state.execs.by_stream(to).cloned()
+        && let Some(stream) = state.execs.get_mut(&id)
+        && stream.what == What::Stream
+    {
+        stream.container = container.as_str().into();
+        effects.ask(Want::Container { id: container, bundle: None });
+        effects.invalidate(id);
+    }
+}
+
+/// The goroutine that waits for a FIFO leads to a connection.
+pub(in crate::correlate) fn fifo_awaited(
+    state: &mut State,
+    effects: &mut Effects,
+    at: BootTime,
+    task: TaskKey,
+    path: &RawText,
+    socket: SocketId,
+    copied: bool,
+) {
+    let Some(id) = exec_awaited(state, task, path).cloned() else { return };
+    if let Some(stream) = state.sockets.find(socket) {
+        streams::claim(state, effects, at, &id, stream, Evidence::Memory, true);
+        if let Some(exec) = state.execs.get_mut(&id) {
+            exec.stream_copied |= copied;
+        }
+    }
+}
+
+/// A pipe that a `runc exec` has for stdin, stdout or stderr: the runtime has its other end.
+pub(in crate::correlate) fn pipe_held(
+    state: &mut State,
+    effects: &mut Effects,
+    runc: TaskKey,
+    path: &RawText,
+    file: FileId,
+    fd: u32,
+) {
+    let Some(id) = state.execs.by_runc(runc).cloned() else { return };
+    let stream = usize::try_from(fd).ok().and_then(|fd| STREAMS.get(fd).copied());
+    let (Some(stream), Some(exec)) = (stream, state.execs.get_mut(&id)) else { return };
+    exec.streams.insert(stream);
+    // Who has pipes has no terminal.
+    exec.tty = exec.tty.or(Some(false));
+    // What the runtime writes to stdin it received: only what it reads leads to a connection.
+    if fd != 0 {
+        state.execs.note_pipe(runc.host, path, file, &id);
+    }
+    effects.invalidate(id);
+}
+
+/// The exec whose FIFO, or whose runc's pipe, that is.
+fn exec_awaited<'a>(state: &'a State, task: TaskKey, path: &RawText) -> Option<&'a AnchorId> {
+    match path.as_str().and_then(parse_fifo_path) {
+        Some(fifo) => state.execs.newest(task.host, &fifo.container, &fifo.exec),
+        None => state.execs.of_pipe(task.host, path),
+    }
+}

@@ -1,0 +1,37 @@
+//! Connections of API servers to kubelets, of which only the connecting end is known.
+
+use crate::correlate::{
+    effects::Effects,
+    state::{Dependency, State, anchor_id::AnchorId, anchors::What, pairing::PairResult, sockets::SocketIdx},
+};
+use crate::model::{BootTime, SocketRole, Want};
+
+/// A leg dialled for somebody to a kubelet that nobody accepted here: is that kubelet on another host? What the API
+/// server dials for one request, it dials for exec, attach or port-forward; logs ride pooled connections.
+pub(in crate::correlate) fn look_after(state: &mut State, effects: &mut Effects, leg: SocketIdx) {
+    let Some(socket) = state.sockets.get(leg) else { return };
+    let (peer, closed, tuple, netns, isn) = (socket.peer, socket.closed, socket.tuple, socket.netns, socket.isn);
+    if let (None, None, Some(tuple)) = (peer, closed, tuple) {
+        effects.ask(Want::Peer { tuple, netns, isn });
+    }
+}
+
+/// Nobody on this host has the other end.
+pub(in crate::correlate) fn peer_absent(state: &mut State, effects: &mut Effects, at: BootTime, leg: SocketIdx) {
+    effects.changed(Dependency::Socket(leg));
+    let Some(socket) = state.sockets.get(leg) else { return };
+    let to_kubelet = socket.tuple.is_some_and(|tuple| state.places.is_kubelet_port(tuple.remote.port()));
+    let dialled = socket.role == Some(SocketRole::Connected) && matches!(state.inbound_of(leg), PairResult::Paired(_));
+    if let (true, true, Some(cookie)) = (to_kubelet, dialled, socket.id.cookie) {
+        // No exec id here: the session is named by its leg, as nothing else is seen of it.
+        let host = socket.id.host;
+        let id = AnchorId::leg(host, cookie, leg);
+        let since = socket.since.min(at);
+        if let Some(exec) = state.exec(host, &id, "", since) {
+            exec.what = What::Leg;
+            exec.leaves_by = Some(leg);
+            state.legs.insert(leg, id.clone());
+            effects.invalidate(id);
+        }
+    }
+}

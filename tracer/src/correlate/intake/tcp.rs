@@ -1,0 +1,130 @@
+//! Facts about TCP sockets.
+
+use super::{daemons, legs, relays, sockets, streams};
+use crate::correlate::{
+    effects::Effects,
+    limits,
+    state::{Dependency, State},
+    timers::Timer,
+};
+use crate::model::{Actor, BootTime, Fact, SocketId, SocketInfo, SocketRole, Source, TaskKey};
+
+/// Applies a fact about a TCP socket. `task` owns the socket, if the fact has an owner.
+#[expect(clippy::wildcard_enum_match_arm, reason = "`apply` of the parent lists every fact")]
+pub(super) fn apply(
+    state: &mut State,
+    effects: &mut Effects,
+    at: BootTime,
+    task: Option<TaskKey>,
+    source: Source,
+    fact: Fact,
+) {
+    match (fact, task) {
+        (Fact::Listening { socket }, Some(task)) => listening(state, effects, at, task, &socket),
+        (Fact::Connected { socket, actor, inbound }, Some(task)) => {
+            connected(state, effects, at, task, socket, actor, inbound)
+        }
+        (Fact::Accepted { socket }, Some(task)) => accepted(state, effects, at, task, socket),
+        (Fact::SocketSeen { socket }, task) => socket_seen(state, effects, at, task, source, &socket),
+        (Fact::Closed { socket, received, acked }, _) => {
+            if let Some(idx) = state.sockets.closed(at, socket, received, acked) {
+                effects.changed(Dependency::Socket(idx));
+            }
+        }
+        (Fact::PeerAbsent { tuple, netns, host }, _) => {
+            for idx in state.sockets.peer_absent(tuple, netns, host) {
+                legs::peer_absent(state, effects, at, idx);
+            }
+        }
+        (Fact::Touched { actor, socket }, Some(task)) => relays::touched(state, effects, at, task, actor, &socket),
+        (Fact::RelayAwaited { from, to, copied }, Some(_)) => {
+            relays::relay_awaited(state, effects, at, from, to, copied)
+        }
+        (Fact::Relayed { actor, from, to, .. }, Some(task)) => {
+            relays::relayed(state, effects, at, task, actor, &from, &to)
+        }
+        _ => {}
+    }
+}
+
+fn accepted(state: &mut State, effects: &mut Effects, at: BootTime, task: TaskKey, socket: SocketInfo) {
+    state.processes.serves(task, at);
+    let socket = SocketInfo { role: Some(SocketRole::Accepted), ..socket };
+    if let Some(idx) = sockets::socket_as(state, effects, at, Some(task), &socket, true) {
+        streams::perhaps_stream(state, effects, at.plus(limits::STREAM_ALONE), task, idx);
+    }
+}
+
+/// A socket that existed before the record or snapshot that reports it.
+fn socket_seen(
+    state: &mut State,
+    effects: &mut Effects,
+    at: BootTime,
+    task: Option<TaskKey>,
+    source: Source,
+    socket: &SocketInfo,
+) {
+    let is_new = state.sockets.find(socket.id).is_none();
+    let idx = sockets::socket(state, effects, at, task, socket);
+    if source == Source::Snapshot
+        && let Some(idx) = idx
+    {
+        for changed in state.sockets.found(at, idx) {
+            effects.changed(Dependency::Socket(changed));
+        }
+    }
+    if let (Some(idx), Some(task), true) = (idx, task, is_new)
+        && source == Source::Snapshot
+    {
+        state.sockets.set_older(idx);
+        // The rest of the snapshot has the same time: wait until it is read.
+        streams::perhaps_stream(state, effects, at.plus(limits::SNAPSHOT_WITHIN), task, idx);
+    }
+    if let (Some(task), Some(tuple)) = (task, socket.tuple) {
+        daemons::endpoint_found(state, effects, task, tuple.local.port());
+        daemons::endpoint_found(state, effects, task, tuple.remote.port());
+    }
+}
+
+pub(in crate::correlate) fn listening(
+    state: &mut State,
+    effects: &mut Effects,
+    at: BootTime,
+    task: TaskKey,
+    socket: &SocketInfo,
+) {
+    let socket = SocketInfo { role: Some(SocketRole::Listening), ..*socket };
+    sockets::socket(state, effects, at, Some(task), &socket);
+    if let Some(tuple) = socket.tuple {
+        state.processes.entry(task).ports.insert(tuple.local.port());
+        state.processes.serves(task, at);
+        effects.changed(Dependency::Task(task));
+        daemons::endpoint_found(state, effects, task, tuple.local.port());
+    }
+}
+
+pub(in crate::correlate) fn connected(
+    state: &mut State,
+    effects: &mut Effects,
+    at: BootTime,
+    task: TaskKey,
+    socket: SocketInfo,
+    actor: Actor,
+    inbound: Option<SocketId>,
+) {
+    let socket = SocketInfo { role: Some(SocketRole::Connected), ..socket };
+    let Some(outbound) = sockets::socket_as(state, effects, at, Some(task), &socket, true) else { return };
+    if inbound.is_some_and(|id| state.sockets.find(id).is_none()) {
+        // Accepted, and not told: whoever it was, this process did not begin the connection.
+        state.pairings.dialled_for_unknown(outbound);
+    }
+    if let Some(inbound) = inbound.and_then(|id| state.sockets.find(id)) {
+        let rivals = state.pairings.dialled(at, inbound, outbound, actor, &state.sockets);
+        for idx in rivals.into_iter().chain([outbound]) {
+            effects.changed(Dependency::Socket(idx));
+        }
+        if socket.tuple.is_some_and(|tuple| state.places.is_kubelet_port(tuple.remote.port())) {
+            effects.timers.set(at.plus(limits::PEER_WITHIN), Timer::PeerMissing(outbound));
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Open and closed sessions: rebuilds invalidated ones, compares them with the last version, and emits the difference.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use super::{
+    assemble::{upstream::Built, user::Question},
+    effects::{Effects, Merge},
+    limits::{CLOSED_SESSIONS, REMEMBER},
+    state::{
+        Dependency, State, anchor_id::AnchorId, anchors::What, audit::UserMatch, coverage::Readiness,
+        sockets::SocketIdx,
+    },
+    timers::Timer,
+};
+use crate::model::{
+    BootTime, Change, Gap, GapCode, Hop, Role, Session, SocketRole, State as SessionState, TaskKey, Want, WatchAs,
+};
+
+/// All sessions that were emitted.
+#[derive(Default)]
+pub(super) struct Sessions {
+    open: BTreeMap<AnchorId, Open>,
+    /// Oldest first; at most [`CLOSED_SESSIONS`].
+    closed: VecDeque<Arc<Session>>,
+}
+
+/// A session that was emitted as opened and not as closed.
+struct Open {
+    /// The version that was emitted last, but for `last_seen`.
+    session: Arc<Session>,
+    /// Objects that it was built from; sorted, without duplicates.
+    dependencies: Vec<Dependency>,
+}
+
+impl Sessions {
+    pub(super) fn is_any_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// All sessions that are remembered, closed ones first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.closed.iter().chain(self.open.values().map(|open| &open.session)).map(Arc::as_ref)
+    }
+
+    /// Carries out the effects that concern sessions. Called after each handler, before the next observation.
+    pub(super) fn absorb(&mut self, state: &mut State, effects: &mut Effects) {
+        if effects.invalidate_dependents(state) {
+            effects.invalidate_all(self.open.keys().cloned());
+        }
+        for merge in effects.take_merges() {
+            self.close_merged(state, effects, merge);
+        }
+    }
+
+    /// Rebuilds every invalidated session, in the order of anchor ids. A rebuild may invalidate further sessions, which
+    /// are rebuilt as well.
+    pub(super) fn rebuild_invalidated(&mut self, state: &mut State, effects: &mut Effects) {
+        self.absorb(state, effects);
+        while let Some(id) = effects.next_invalidated() {
+            self.rebuild(state, effects, &id);
+            self.absorb(state, effects);
+        }
+    }
+
+    /// True if an open session may belong to a kubectl that no session shows: its client is unknown.
+    pub(super) fn lacks_any_client(&self, state: &State) -> bool {
+        self.open.values().any(|open| lacks_client(&open.session) && !is_abandoned(state, &open.dependencies))
+    }
+
+    fn rebuild(&mut self, state: &mut State, effects: &mut Effects, id: &AnchorId) {
+        // An anchor becomes a session once enough is known of it. Until then a timer, or the next fact about it, brings
+        // it back here.
+        if !is_ready(state, effects, id) {
+            return;
+        }
+        let Some(exec) = state.execs.get(id) else { return };
+        let (is_leg, is_request) = (exec.leaves_by.is_some(), matches!(exec.what, What::Asked | What::Request));
+        let Built { mut session, dependencies, wants, again_at, question } = state.build(id, exec, effects.now);
+        // A provisional session for a leg or a kubectl ends as soon as this session contains that leg or kubectl. It must
+        // end before this session is emitted, so that no object is part of two open sessions.
+        if !is_leg && !state.legs.is_empty() {
+            self.merge_legs(state, effects, id, &dependencies);
+        }
+        if !is_request {
+            let client = session.hops.first().filter(|hop| hop.role == Role::Client);
+            state.served.extend(client.map(|hop| hop.task));
+        }
+        if !state.pending_requests.is_empty() {
+            self.merge_requests(state, effects, id, &dependencies);
+        }
+        // Ask for facts that are missing, and follow every process on the path, so that its end is seen.
+        for want in wants {
+            effects.ask(want);
+        }
+        follow(state, effects, &session.hops);
+        if let Some(at) = again_at {
+            effects.timers.set(at, Timer::Rebuild(id.clone()));
+        }
+        // From here on, a change of any object that this version was built from leads to the next rebuild.
+        let old = self.open.remove(id);
+        let old_dependencies = old.as_ref().map_or(&[][..], |open| &open.dependencies);
+        state.dependents.replace(old_dependencies, &dependencies, id);
+        // The audit log's answer depends on all sessions that fit the same request: setting it may invalidate others.
+        set_user(state, effects, id, &mut session, question);
+        self.publish(state, effects, id, old, session, dependencies);
+    }
+
+    /// Emits the difference between the last version and this one.
+    fn publish(
+        &mut self,
+        state: &mut State,
+        effects: &mut Effects,
+        id: &AnchorId,
+        old: Option<Open>,
+        mut session: Session,
+        dependencies: Vec<Dependency>,
+    ) {
+        let is_new = old.is_none();
+        let is_changed = old.is_some_and(|old| {
+            // A newer `last_seen` alone is not a change.
+            let last_seen = std::mem::replace(&mut session.last_seen, old.session.last_seen);
+            let differs = session != *old.session;
+            session.last_seen = last_seen;
+            differs
+        });
+        let session = Arc::new(session);
+        if is_new {
+            effects.totals.opened += 1;
+            effects.emit(Change::Opened(Arc::clone(&session)));
+        }
+        if session.state == SessionState::Closed {
+            effects.totals.closed += 1;
+            effects.emit(Change::Closed(Arc::clone(&session)));
+            self.close(state, effects, id, Open { session, dependencies });
+            return;
+        }
+        if is_changed {
+            effects.emit(Change::Changed(Arc::clone(&session)));
+        }
+        self.open.insert(id.clone(), Open { session, dependencies });
+    }
+
+    /// Moves a session to the closed ones. Its anchor stays for [`REMEMBER`], for late records.
+    fn close(&mut self, state: &mut State, effects: &mut Effects, id: &AnchorId, session: Open) {
+        for dependency in &session.dependencies {
+            state.dependents.remove(dependency, id);
+        }
+        self.closed.push_back(session.session);
+        if self.closed.len() > CLOSED_SESSIONS {
+            self.closed.pop_front();
+        }
+        if let Some(exec) = state.execs.get_mut(id) {
+            exec.over = true;
+        }
+        state.legs.retain(|_, leg| leg != id);
+        state.pending_requests.retain(|_, request| request != id);
+        effects.timers.set(effects.now.plus(REMEMBER), Timer::SessionOver(id.clone()));
+    }
+
+    /// Ends provisional sessions for legs that are part of this session.
+    fn merge_legs(&mut self, state: &mut State, effects: &mut Effects, id: &AnchorId, dependencies: &[Dependency]) {
+        let is_part = |idx: &SocketIdx| dependencies.binary_search(&Dependency::Socket(*idx)).is_ok();
+        let merged: Vec<SocketIdx> = state.legs.keys().copied().filter(is_part).collect();
+        for leg in merged {
+            if let Some(provisional) = state.legs.remove(&leg) {
+                effects.merge(state, effects.now, &provisional, id);
+                self.absorb(state, effects);
+            }
+        }
+    }
+
+    /// Ends provisional sessions for kubectls that are part of this session.
+    fn merge_requests(&mut self, state: &mut State, effects: &mut Effects, id: &AnchorId, dependencies: &[Dependency]) {
+        let is_part = |task: &TaskKey| dependencies.binary_search(&Dependency::Task(*task)).is_ok();
+        let merged: Vec<TaskKey> = state.pending_requests.keys().copied().filter(is_part).collect();
+        for task in merged {
+            if let Some(provisional) = state.pending_requests.get(&task).cloned().filter(|request| request != id) {
+                state.pending_requests.remove(&task);
+                effects.merge(state, effects.now, &provisional, id);
+                self.absorb(state, effects);
+            }
+        }
+    }
+
+    /// Emits the end of a provisional session, with the id of the session that contains it.
+    fn close_merged(&mut self, state: &mut State, effects: &mut Effects, merge: Merge) {
+        let Merge { at, provisional, into } = merge;
+        let Some(open) = self.open.remove(&provisional) else { return };
+        for dependency in &open.dependencies {
+            state.dependents.remove(dependency, &provisional);
+        }
+        // The finding names the other session: from now on its id must not change.
+        state.execs.identify(&state.hosts, &into, BootTime(u64::MAX));
+        effects.totals.closed += 1;
+        let session = Session {
+            state: SessionState::Closed,
+            closed_at: Some(at.max(open.session.opened_at)),
+            merged_into: Some(state.session_id(&into)),
+            ..Arc::unwrap_or_clone(open.session)
+        };
+        effects.emit(Change::Closed(Arc::new(session)));
+    }
+}
+
+/// True if the anchor's session can be built now. Where time alone is missing, sets a timer.
+fn is_ready(state: &mut State, effects: &mut Effects, id: &AnchorId) -> bool {
+    let Some(exec) = state.execs.get(id) else { return false };
+    if !exec.is_session() || exec.over {
+        return false;
+    }
+    match state.readiness(exec, effects.now) {
+        Readiness::Ready => {}
+        Readiness::At(due) => {
+            effects.timers.set(due, Timer::Rebuild(id.clone()));
+            return false;
+        }
+        Readiness::OnFact => return false,
+    }
+    // The session's id is final once it is emitted.
+    match state.execs.identify(&state.hosts, id, effects.now) {
+        Some(due) => {
+            effects.timers.set(due, Timer::Rebuild(id.clone()));
+            false
+        }
+        None => true,
+    }
+}
+
+/// Asks the tracer to follow processes of the path that it does not follow yet.
+fn follow(state: &mut State, effects: &mut Effects, hops: &[Hop]) {
+    for hop in hops {
+        if hop.exit.is_none() && state.watched.insert(hop.task) {
+            effects.ask(Want::Watch(hop.task, WatchAs::Endpoint));
+            if hop.role == Role::Process {
+                // It may have ended before it was followed, in which case no record reports its end.
+                effects.ask_again(Want::Process(hop.task));
+            }
+        }
+    }
+}
+
+/// Sets the user from the audit log.
+fn set_user(
+    state: &mut State,
+    effects: &mut Effects,
+    id: &AnchorId,
+    session: &mut Session,
+    question: Option<Question>,
+) {
+    let Some(Question { sought, due, early, asked }) = question else {
+        let touched = state.audits.forget(id);
+        effects.anchors_changed(touched);
+        return;
+    };
+    if early {
+        session.client.pending = !state.audits.ended;
+        return;
+    }
+    let timed = sought.timed;
+    let touched = state.audits.seek(id, sought);
+    effects.anchors_changed(touched);
+    if due.is_none_or(|due| effects.now < due) {
+        session.client.pending = !state.audits.ended;
+        return;
+    }
+    match state.audits.user_match(id) {
+        UserMatch::Unknown => {}
+        UserMatch::User(_) | UserMatch::Ambiguous if !asked => {}
+        // An untimed session fits many requests: no ambiguity is reported.
+        UserMatch::Ambiguous if !timed => {}
+        UserMatch::User(user) => session.client.user = Some(user),
+        UserMatch::Ambiguous => session.gaps.push(Gap {
+            code: GapCode::Ambiguous,
+            between: None,
+            text: "requests of others fit this session in the audit log as well, so no user is named".to_owned(),
+        }),
+    }
+}
+
+/// True if an unknown process on this host must stand before the first hop.
+fn lacks_client(session: &Session) -> bool {
+    let elsewhere = session.beyond.iter().any(|(side, _)| *side == "client");
+    let headless = session.hops.first().is_some_and(|hop| match hop.role {
+        Role::Proxy | Role::ApiServer | Role::Kubelet | Role::Runtime => true,
+        Role::Client | Role::Etcd | Role::Shim | Role::Runc | Role::Process => false,
+    });
+    // Its client is gone, and everything else is known of it.
+    let may_be_probe = session.preexisting && session.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
+    let is_left = session.exec_id.is_some() && (session.gaps.is_empty() || may_be_probe);
+    headless && !elsewhere && session.kind.is_of_people() && !is_left
+}
+
+/// True if a session had a client on this host whose connection is gone: no kubectl that still waits is its client.
+fn is_abandoned(state: &State, dependencies: &[Dependency]) -> bool {
+    let sockets = dependencies
+        .iter()
+        .filter_map(|dependency| if let Dependency::Socket(idx) = dependency { Some(*idx) } else { None });
+    sockets.filter_map(|idx| state.sockets.get(idx)).any(|socket| {
+        let here = socket.tuple.is_some_and(|tuple| state.sockets.stays_here(tuple));
+        socket.role == Some(SocketRole::Accepted) && socket.peer.is_none() && socket.peer_absent && here
+    })
+}
