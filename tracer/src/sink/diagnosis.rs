@@ -12,7 +12,7 @@ use super::{
     Header, Style,
     ink::Ink,
     json,
-    tree::WIDTH,
+    path::WIDTH,
     view,
     words::{self, NAME, TEXT, folded},
 };

@@ -13,6 +13,7 @@ pub(crate) mod ink;
 pub(crate) mod json;
 mod jsonl;
 pub(crate) mod list;
+mod path;
 pub(crate) mod show;
 mod tree;
 pub mod view;

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Header, Sink, Style, Target,
     ink::Ink,
-    tree::{LABEL, Piece, Tree},
+    path::{LABEL, PathText, Piece},
     view,
     words::{self, gap_words, lasted},
 };
@@ -73,7 +73,7 @@ struct Drawing<'a> {
 impl Drawing<'_> {
     fn draw(&self) -> String {
         let session = self.session;
-        let tree = Tree::new(Box::new(io::sink()), self.style);
+        let paths = PathText { style: self.style, header: Header::default() };
         let mut lines = vec![self.title()];
         lines
             .extend(words::command(session, COMMAND).map(|command| format!("  {} {command}", self.ink(Ink::Dim, "$"))));
@@ -83,17 +83,17 @@ impl Drawing<'_> {
             Piece::Link(link) => self.link(link),
             Piece::Beyond(..) | Piece::Hole(_) => Vec::new(),
         };
-        lines.extend(tree.path_with(session, &more));
+        lines.extend(paths.path_with(session, &more));
         lines.push(String::new());
         if session.complete {
-            lines.push(tree.complete(session));
+            lines.push(paths.complete(session));
         }
         for gap in &session.gaps {
-            lines.extend(tree.wrapped(Ink::Doubt, "  ? ", "    ", &gap_words(session, gap)));
+            lines.extend(paths.wrapped(Ink::Doubt, "  ? ", "    ", &gap_words(session, gap)));
         }
         if let Some(doubt) = self.doubt {
             let text = format!("health unknown: {}", escape::str(doubt, words::TEXT));
-            lines.extend(tree.wrapped(Ink::Doubt, "  ? ", "    ", &text));
+            lines.extend(paths.wrapped(Ink::Doubt, "  ? ", "    ", &text));
         }
         lines.join("\n") + "\n"
     }

@@ -5,7 +5,6 @@
 //! fixed, so that a replay prints the same as the live run.
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     net::SocketAddr,
@@ -15,38 +14,32 @@ use std::{
 use super::{
     Header, Sink, Style, Target,
     ink::Ink,
+    path::{COMMAND, PathText, Piece, pieces},
     view,
-    words::{self, NAME, TEXT, command, counted, gap_words, into, lasted, outcome, user, who},
+    words::{self, NAME, TEXT, command, counted, gap_words, into, lasted, user, who},
 };
 use crate::{
     escape,
     model::{
-        BootTime, Change, Confidence, Finding, GapCode, Hop, Link, LinkKind, RawText, Report, Role, Session, SessionId,
+        BootTime, Change, Confidence, Finding, GapCode, Hop, LinkKind, RawText, Report, Role, Session, SessionId,
         SocketId, Span, State, TaskKey, Tuple,
     },
 };
 
-/// Columns that lines keep to if they can.
-pub(super) const WIDTH: usize = 100;
-/// Columns of a label at the start of a line.
-pub(super) const LABEL: usize = 10;
 /// Age from which gaps are drawn that time may still fill: a new path is full of them. Legs of one exec follow each
 /// other within tens of milliseconds.
 const SETTLED: Span = Span::from_secs(1);
 /// Longest time that other sessions wait while a path is being drawn: alternating blocks are hard to read.
-const HELD: Span = Span::from_secs(5);
-/// Columns of a command.
-const COMMAND: usize = WIDTH - 2 - LABEL;
+const MAX_DELAY: Span = Span::from_secs(5);
 
 /// The sink.
 pub struct Tree {
     target: Target,
-    style: Style,
-    header: Header,
+    text: PathText,
     /// Drawn state of each open session.
     drawn: BTreeMap<SessionId, Drawn>,
     /// New, incomplete sessions that are not drawn yet, since another path is being drawn.
-    held: BTreeMap<SessionId, Arc<Session>>,
+    delayed: BTreeMap<SessionId, Arc<Session>>,
     /// Sessions with news that wait for the path being drawn: complete ones, closed ones, and those drawn before.
     waiting: BTreeMap<SessionId, Arc<Session>>,
     /// Session of the block with the last line.
@@ -60,49 +53,38 @@ pub struct Tree {
 struct Drawn {
     /// The session in its last drawn state.
     session: Option<Arc<Session>>,
-    named: Named,
-    path: Vec<Key>,
+    head: Head,
+    path: Vec<PieceKey>,
     complete: bool,
     gaps: BTreeSet<String>,
 }
 
 /// Texts of a session's head, beside its path.
 #[derive(Default)]
-struct Named {
+struct Head {
     into: Option<String>,
     command: Option<String>,
     who: Option<String>,
     user: Option<String>,
 }
 
-impl Named {
+impl Head {
     fn of(session: &Session) -> Self {
         Self { into: into(session), command: command(session, COMMAND), who: who(session), user: user(session) }
     }
 }
 
-/// True if [`Named`] is equal for both; cheaper than building it.
-fn are_named_alike(one: &Session, other: &Session) -> bool {
+/// True if [`Head`] is equal for both; cheaper than building it.
+fn have_equal_heads(one: &Session, other: &Session) -> bool {
     one.target == other.target
         && one.client == other.client
         && (&one.command, one.command_truncated) == (&other.command, other.command_truncated)
         && one.hops.first() == other.hops.first()
 }
 
-/// An element of the drawn path.
-#[derive(Clone, Copy)]
-pub(super) enum Piece<'a> {
-    /// An address outside of this host, with its side.
-    Beyond(&'static str, SocketAddr),
-    Hop(&'a Hop),
-    Link(&'a Link),
-    /// A missing link between the hop of this index and the next one.
-    Hole(usize),
-}
-
 /// Identity of a piece. Two pieces with equal keys may still differ in names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Key {
+enum PieceKey {
     Beyond(&'static str, SocketAddr),
     Hop(Role, TaskKey),
     Link {
@@ -116,7 +98,7 @@ enum Key {
     Hole(usize),
 }
 
-impl Key {
+impl PieceKey {
     fn of(piece: Piece<'_>) -> Self {
         match piece {
             Piece::Beyond(side, address) => Self::Beyond(side, address),
@@ -134,42 +116,15 @@ impl Key {
     }
 }
 
-/// Elements of the path in drawing order, client first.
-fn pieces(session: &Session) -> Vec<Piece<'_>> {
-    let beyond = |client: bool| {
-        let ends = session.beyond.iter().filter(move |(side, _)| (*side == "client") == client);
-        ends.map(|(side, address)| Piece::Beyond(side, *address))
-    };
-    let mut pieces = Vec::with_capacity(session.beyond.len() + session.links.len() + 2 * session.hops.len());
-    pieces.extend(beyond(true));
-    for (index, hop) in session.hops.iter().enumerate() {
-        let branching = session.links.iter().filter(|link| link.to == index && branches(session, link));
-        pieces.extend(branching.map(Piece::Link));
-        pieces.push(Piece::Hop(hop));
-        let from_here = |inside: bool| {
-            let here = move |link: &&Link| link.from == index && (link.to == index) == inside;
-            session.links.iter().filter(here).filter(|link| !branches(session, link))
-        };
-        pieces.extend(from_here(true).chain(from_here(false)).map(Piece::Link));
-        let spanned = session.links.iter().any(|link| link.from <= index && link.to > index);
-        if !spanned && index + 1 < session.hops.len() {
-            pieces.push(Piece::Hole(index));
-        }
-    }
-    pieces.extend(beyond(false));
-    pieces
-}
-
 impl Tree {
     /// Draws to `target`.
     #[must_use]
     pub fn new(target: Target, style: Style) -> Self {
         Self {
             target,
-            style,
-            header: Header::default(),
+            text: PathText { style, header: Header::default() },
             drawn: BTreeMap::new(),
-            held: BTreeMap::new(),
+            delayed: BTreeMap::new(),
             waiting: BTreeMap::new(),
             current: None,
             is_brief: false,
@@ -177,16 +132,12 @@ impl Tree {
         }
     }
 
-    fn ink<'a>(&self, ink: Ink, text: &'a str) -> Cow<'a, str> {
-        ink.on(self.style, text)
-    }
-
     /// Draws the news of a session.
     fn draw(&mut self, session: &Arc<Session>, now: BootTime) -> io::Result<()> {
         if self.is_early(session, now) {
             return Ok(());
         }
-        self.held.remove(&session.id);
+        self.delayed.remove(&session.id);
         self.waiting.remove(&session.id);
         let known = self.drawn.remove(&session.id);
         let first = known.is_none();
@@ -194,44 +145,25 @@ impl Tree {
         let mut drawn = known.unwrap_or_default();
         let path = pieces(session);
         // If a drawn element changed or another was inserted, the whole path must be drawn again.
-        let is_there = |(at, key): (usize, &Key)| path.get(at).is_some_and(|piece| Key::of(*piece) == *key);
+        let is_there = |(at, key): (usize, &PieceKey)| path.get(at).is_some_and(|piece| PieceKey::of(*piece) == *key);
         let appended = drawn.path.iter().enumerate().all(is_there);
         let again = !appended && !first;
         if again {
             drawn = Drawn::default();
         }
-        let mut lines = Vec::new();
-        let is_alike = drawn.session.as_ref().is_some_and(|old| are_named_alike(old, session));
-        let named = if is_alike { std::mem::take(&mut drawn.named) } else { Named::of(session) };
+        let is_alike = drawn.session.as_ref().is_some_and(|old| have_equal_heads(old, session));
+        let head = if is_alike { std::mem::take(&mut drawn.head) } else { Head::of(session) };
         if first || again {
-            // The opening line of a block contains all names.
+            // The opening line of a block contains the whole head.
             self.current = None;
         }
-        for piece in path.iter().skip(drawn.path.len()) {
-            lines.extend(self.lines(session, *piece));
-        }
-        // Names that became known since the block was opened.
+        let new = path.iter().skip(drawn.path.len());
+        let mut lines: Vec<String> = new.flat_map(|piece| self.text.lines(session, *piece)).collect();
         if !first && !again && !is_alike {
-            let Named { into, command, who, user } = &named;
-            let before = &drawn.named;
-            let into = into.as_ref().filter(|_| *into != before.into).map(|into| ("into", into));
-            // The line of the process shows the command already, unless the process runs another program by now.
-            let is_it = |hop: &Hop| hop.role == Role::Process && *hop.process.argv == *session.command;
-            let told = session.hops.iter().any(is_it);
-            let command = command.as_ref().filter(|_| !told && *command != before.command);
-            for (label, text) in into.into_iter().chain(command.map(|command| ("command", command))) {
-                lines.push(format!("  {}{text}", self.label(Ink::Dim, label)));
-            }
-            if let Some(who) = who.as_ref().filter(|_| *who != before.who) {
-                lines.extend(self.who("who", who));
-            }
-            if *user != before.user {
-                let user = user.as_deref().unwrap_or("not known any more: requests of others fit as well");
-                lines.extend(self.who("user", user));
-            }
+            lines.extend(self.head_changes(session, &drawn.head, &head));
         }
         if session.complete && !drawn.complete {
-            lines.push(self.complete(session));
+            lines.push(self.text.complete(session));
         }
         if session.merged_into.is_some() {
             self.seen = self.seen.saturating_sub(1);
@@ -240,18 +172,18 @@ impl Tree {
         let nothing_new = lines.is_empty();
         // A merged session leaves its gaps to the session that it is part of.
         let settled = (closed && session.merged_into.is_none()) || view::age(session, now) >= SETTLED;
-        for gap in session.gaps.iter().filter(|gap| settled || stays(gap.code)) {
+        for gap in session.gaps.iter().filter(|gap| settled || is_permanent(gap.code)) {
             let text = gap_words(session, gap);
             if drawn.gaps.insert(text.clone()) {
-                lines.extend(self.wrapped(Ink::Doubt, "  ? ", "    ", &text));
+                lines.extend(self.text.wrapped(Ink::Doubt, "  ? ", "    ", &text));
             }
         }
         // The end alone does not need a block.
         if closed && nothing_new && lines.is_empty() && self.current.as_ref() != Some(&session.id) {
-            return self.brief(session, &self.outcome(session, now));
+            return self.brief(session, &self.text.outcome(session, now));
         }
         if closed {
-            lines.push(self.outcome(session, now));
+            lines.push(self.text.outcome(session, now));
         }
 
         if first || again || (!lines.is_empty() && self.current.as_ref() != Some(&session.id)) {
@@ -262,50 +194,72 @@ impl Tree {
         }
         if !closed {
             drawn.session = Some(Arc::clone(session));
-            drawn.named = named;
+            drawn.head = head;
             let new = path.iter().skip(drawn.path.len());
-            drawn.path.extend(new.copied().map(Key::of));
+            drawn.path.extend(new.copied().map(PieceKey::of));
             drawn.complete = session.complete;
             self.drawn.insert(session.id.clone(), drawn);
         }
         Ok(())
     }
 
+    /// Lines for names that became known since the block was opened.
+    fn head_changes(&self, session: &Session, before: &Head, now: &Head) -> Vec<String> {
+        let mut lines = Vec::new();
+        let Head { into, command, who, user } = now;
+        let into = into.as_ref().filter(|_| *into != before.into).map(|into| ("into", into));
+        // The line of the process shows the command already, unless the process runs another program by now.
+        let shows_command = |hop: &Hop| hop.role == Role::Process && *hop.process.argv == *session.command;
+        let is_shown = session.hops.iter().any(shows_command);
+        let command = command.as_ref().filter(|_| !is_shown && *command != before.command);
+        for (label, text) in into.into_iter().chain(command.map(|command| ("command", command))) {
+            lines.push(format!("  {}{text}", self.text.label(Ink::Dim, label)));
+        }
+        if let Some(who) = who.as_ref().filter(|_| *who != before.who) {
+            lines.extend(self.text.who("who", who));
+        }
+        if *user != before.user {
+            let user = user.as_deref().unwrap_or("not known any more: requests of others fit as well");
+            lines.extend(self.text.who("user", user));
+        }
+        lines
+    }
+
     /// True while the client's end may still be found. The answer arrives within milliseconds, and then the drawing can
     /// begin at the client.
     fn is_early(&self, session: &Session, now: BootTime) -> bool {
-        let asked = session.gaps.iter().any(|gap| gap.code == GapCode::PeerUnknown);
+        let may_be_found = session.gaps.iter().any(|gap| gap.code == GapCode::PeerUnknown);
         let new = !self.drawn.contains_key(&session.id) && view::age(session, now) < SETTLED;
-        asked && new && session.state == State::Open
+        may_be_found && new && session.state == State::Open
     }
 
     /// True while the current path is still growing, so that other lines would interrupt it.
     fn is_busy(&self, now: BootTime) -> bool {
         let drawn = self.current.as_ref().and_then(|id| self.drawn.get(id));
-        let is_coming_up = |drawn: &Drawn| {
-            let is_young = |session: &Arc<Session>| view::age(session, now) < HELD;
+        let is_growing = |drawn: &Drawn| {
+            let is_young = |session: &Arc<Session>| view::age(session, now) < MAX_DELAY;
             !drawn.complete && drawn.session.as_ref().is_some_and(is_young)
         };
-        drawn.is_some_and(is_coming_up)
+        drawn.is_some_and(is_growing)
     }
 
     /// Delays a session that would interrupt the current path; returns true if it was delayed.
-    fn is_crowded_out(&mut self, session: &Arc<Session>, now: BootTime) -> bool {
+    fn delay_if_busy(&mut self, session: &Arc<Session>, now: BootTime) -> bool {
         let is_busy = self.current.as_ref() != Some(&session.id) && self.is_busy(now);
-        let is_coming = session.state == State::Open
+        let is_new = session.state == State::Open
             && !session.complete
-            && view::age(session, now) < HELD
+            && view::age(session, now) < MAX_DELAY
             && !self.drawn.contains_key(&session.id);
         // A delayed session is drawn once it is complete.
-        let is_held = is_coming && (is_busy || self.held.contains_key(&session.id));
-        if is_held {
+        let is_delayed = is_new && (is_busy || self.delayed.contains_key(&session.id));
+        if is_delayed {
             self.waiting.remove(&session.id);
-            self.held.insert(session.id.clone(), Arc::clone(session));
+            self.delayed.insert(session.id.clone(), Arc::clone(session));
         } else if is_busy {
-            self.held.remove(&session.id);
+            self.delayed.remove(&session.id);
             self.waiting.insert(session.id.clone(), Arc::clone(session));
         }
-        is_held || is_busy
+        is_delayed || is_busy
     }
 
     /// Draws the waiting sessions once the current path no longer grows.
@@ -320,9 +274,9 @@ impl Tree {
     /// Writes a single-line block: the outcome of a session, or that it is still open.
     fn brief(&mut self, session: &Session, how: &str) -> io::Result<()> {
         let id = escape::str(&session.id.0, NAME);
-        let id = self.ink(Ink::Mark, &id);
-        let into = into(session).map_or_else(String::new, |into| format!("  {}", self.ink(Ink::Bold, &into)));
-        let mark = self.ink(Ink::Mark, "▸");
+        let id = self.text.ink(Ink::Mark, &id);
+        let into = into(session).map_or_else(String::new, |into| format!("  {}", self.text.ink(Ink::Bold, &into)));
+        let mark = self.text.ink(Ink::Mark, "▸");
         let before = if self.is_brief { "" } else { "\n" };
         writeln!(self.target, "{before}{mark} {id}  {}{into}{how}", session.kind.token())?;
         self.current = None;
@@ -332,29 +286,30 @@ impl Tree {
 
     fn open_block(&mut self, session: &Session, first: bool, again: bool) -> io::Result<()> {
         let id = escape::str(&session.id.0, NAME);
-        let mut line = format!("{} {}  {}", self.ink(Ink::Mark, "▸"), self.ink(Ink::Mark, &id), session.kind.token());
+        let mut line =
+            format!("{} {}  {}", self.text.ink(Ink::Mark, "▸"), self.text.ink(Ink::Mark, &id), session.kind.token());
         if let Some(into) = into(session) {
             line.push_str("  ");
-            line.push_str(&self.ink(Ink::Bold, &into));
+            line.push_str(&self.text.ink(Ink::Bold, &into));
         }
         let note = match (first, again) {
-            (true, _) | (_, true) => view::moment(self.header.anchor, session.opened_at),
+            (true, _) | (_, true) => view::moment(self.text.header.anchor, session.opened_at),
             (false, false) => "(continued)".to_owned(),
         };
         line.push_str("  ");
-        line.push_str(&self.ink(Ink::Dim, &note));
+        line.push_str(&self.text.ink(Ink::Dim, &note));
         let note = match (again, first && session.preexisting) {
             (true, _) => "  (more is known: drawn again)",
             (false, true) => "  (older than this trace)",
             (false, false) => "",
         };
-        line.push_str(&self.ink(Ink::Dim, note));
+        line.push_str(&self.text.ink(Ink::Dim, note));
         writeln!(self.target, "\n{line}")?;
         if let Some(command) = command(session, COMMAND).filter(|_| first || again) {
-            writeln!(self.target, "  {} {command}", self.ink(Ink::Dim, "$"))?;
+            writeln!(self.target, "  {} {command}", self.text.ink(Ink::Dim, "$"))?;
         }
         for (label, text) in [("who", who(session)), ("user", user(session))] {
-            let lines = text.filter(|_| first || again).map(|text| self.who(label, &text));
+            let lines = text.filter(|_| first || again).map(|text| self.text.who(label, &text));
             for line in lines.into_iter().flatten() {
                 writeln!(self.target, "{line}")?;
             }
@@ -363,166 +318,20 @@ impl Tree {
         self.is_brief = false;
         Ok(())
     }
-
-    /// Lines of one element.
-    fn lines(&self, session: &Session, piece: Piece<'_>) -> Vec<String> {
-        match piece {
-            Piece::Beyond(side, address) => vec![self.beyond(side, address)],
-            Piece::Hop(hop) => self.hop(hop),
-            Piece::Link(link) => self.link(session, link),
-            Piece::Hole(index) => self.hole(session, index),
-        }
-    }
-
-    /// Lines of the path, each element followed by the lines that `more` returns for it.
-    pub(super) fn path_with(&self, session: &Session, more: &dyn Fn(Piece<'_>) -> Vec<String>) -> Vec<String> {
-        pieces(session)
-            .into_iter()
-            .flat_map(|piece| self.lines(session, piece).into_iter().chain(more(piece)))
-            .collect()
-    }
-
-    fn beyond(&self, side: &str, address: SocketAddr) -> String {
-        let label = self.label(Ink::Dim, "beyond");
-        format!("  {label}{} at {address}, not on this host", escape::str(side, NAME))
-    }
-
-    fn hop(&self, hop: &Hop) -> Vec<String> {
-        let mut line = format!("pid {}", hop.task.tgid);
-        let comm = escape::text(hop.process.comm.as_bytes(), NAME);
-        if !comm.is_empty() {
-            line = format!("{comm} · {line}");
-        }
-        if let Some(host) = self.header.distinct(hop.task.host) {
-            line = format!("{line} on {}", escape::str(host, NAME));
-        }
-        let mut lines = vec![format!("  {}{line}", self.label(Ink::Bold, hop.role.token()))];
-        // Command lines are shown for the client and the process alone: those of daemons are long and concern no
-        // session.
-        if matches!(hop.role, Role::Client | Role::Process) && !hop.process.argv.is_empty() {
-            const MARGIN: usize = 2 + LABEL + 1;
-            let command =
-                escape::command(&hop.process.argv, hop.process.argv_truncated, WIDTH - MARGIN - "$ ".len() - 1);
-            let used = MARGIN + line.chars().count() + " · ".chars().count() + command.chars().count();
-            if used <= WIDTH {
-                lines[0].push_str(&self.ink(Ink::Dim, &format!(" · {command}")));
-            } else {
-                lines.push(format!("{}{}", " ".repeat(MARGIN), self.ink(Ink::Dim, &format!("$ {command}"))));
-            }
-        }
-        lines
-    }
-
-    fn link(&self, session: &Session, link: &Link) -> Vec<String> {
-        let inside = link.from == link.to;
-        let mut what = match link.kind {
-            LinkKind::Tcp => link.tcp.map(|ends| format!("{} → {}", ends.tuple.local, ends.tuple.remote)),
-            LinkKind::Unix => link.unix.as_ref().map(|(path, ..)| escape::shortened(path)),
-            LinkKind::Relay => Some("joined inside".to_owned()),
-            LinkKind::Fifo | LinkKind::Fork | LinkKind::Exec => None,
-        }
-        .unwrap_or_default();
-        if link.to > link.from + 1 {
-            let (way, hop) = if branches(session, link) { ("from", link.from) } else { ("down to", link.to) };
-            let role = session.hops.get(hop).map_or("another hop", |hop| hop.role.token());
-            what.push_str(&format!("{}{way} {role}", if what.is_empty() { "" } else { ", " }));
-        }
-        if link.persistent {
-            what.push_str(if what.is_empty() { "shared by sessions" } else { " (shared by sessions)" });
-        }
-        let rail = if inside { "  ┊ " } else { "  │ " };
-        let kind = if inside { String::new() } else { format!("{:<6}", link.kind.token()) };
-        let evidence: Vec<&str> = link.evidence.iter().map(|evidence| evidence.prose()).collect();
-        let known = format!("{}: {}", link.confidence.token(), evidence.join("; "));
-        let known = known.trim_end_matches(": ");
-        let ink = match link.confidence {
-            Confidence::Exact => Ink::Good,
-            Confidence::Strong | Confidence::Weak => Ink::Doubt,
-        };
-
-        let gap = if what.is_empty() { "" } else { "  " };
-        let before = 4 + kind.chars().count() + what.chars().count() + gap.len();
-        let start = format!("{}{}{what}", self.ink(Ink::Dim, rail), self.ink(Ink::Bold, &kind));
-        if before + known.chars().count() <= WIDTH {
-            return vec![format!("{start}{gap}{}", self.ink(ink, known))];
-        }
-        let more = format!("{}{}", self.ink(Ink::Dim, rail), " ".repeat(kind.chars().count()));
-        std::iter::once(start).chain(self.wrapped(ink, &more, &more, known)).collect()
-    }
-
-    /// Two hops without a link: the drawing must not suggest one.
-    fn hole(&self, session: &Session, index: usize) -> Vec<String> {
-        let gap = session.gaps.iter().find(|gap| gap.between == Some((index, index + 1)));
-        let text =
-            gap.map_or_else(|| "no link between these two is proved".to_owned(), |gap| escape::str(&gap.text, TEXT));
-        let rail = self.ink(Ink::Dim, "  ┊ ");
-        self.wrapped(Ink::Doubt, &format!("{rail}? "), &format!("{rail}  "), &text)
-    }
-
-    pub(super) fn complete(&self, session: &Session) -> String {
-        let (ink, how) = match session.confidence() {
-            Some(Confidence::Exact) => (Ink::Good, "every link exact".to_owned()),
-            Some(weakest) => (Ink::Doubt, format!("its weakest link is {}", weakest.token())),
-            None => (Ink::Doubt, "no link".to_owned()),
-        };
-        let how = self.ink(ink, &how);
-        let what = if session.beyond.is_empty() { "the whole path" } else { "all of the path that is on this host" };
-        format!("  {} {what}, {how}", self.ink(Ink::Good, "✓"))
-    }
-
-    fn outcome(&self, session: &Session, now: BootTime) -> String {
-        if let Some(whole) = &session.merged_into {
-            return format!(
-                "  {} a part of {}, which goes on",
-                self.ink(Ink::Dim, "╰"),
-                self.ink(Ink::Bold, &escape::str(&whole.0, NAME))
-            );
-        }
-        let (ink, how) = outcome(session, now);
-        let incomplete = if session.complete { "" } else { " · the path is not complete" };
-        format!("  {} {}{}", self.ink(Ink::Dim, "╰"), self.ink(ink, &how), self.ink(Ink::Doubt, incomplete))
-    }
-
-    pub(super) fn who(&self, label: &str, text: &str) -> Vec<String> {
-        let more = format!("  {}", " ".repeat(LABEL + 1));
-        self.wrapped(Ink::Bold, &format!("  {}", self.label(Ink::Dim, label)), &more, text)
-    }
-
-    pub(super) fn label(&self, ink: Ink, label: &str) -> String {
-        format!("{}{}", self.ink(ink, label), " ".repeat(LABEL.saturating_sub(label.chars().count()).max(1) + 1))
-    }
-
-    /// Breaks text between words into lines of at most [`WIDTH`] columns.
-    pub(super) fn wrapped(&self, ink: Ink, first: &str, more: &str, text: &str) -> Vec<String> {
-        // Both starts are four to ten columns wide, apart from colour codes.
-        const INDENT: usize = 10;
-        let mut lines: Vec<String> = Vec::new();
-        for word in text.split(' ') {
-            match lines.last_mut() {
-                Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH - INDENT => {
-                    line.push(' ');
-                    line.push_str(word);
-                }
-                _ => lines.push(word.to_owned()),
-            }
-        }
-        let start = |index| if index == 0 { first } else { more };
-        lines.iter().enumerate().map(|(index, line)| format!("{}{}", start(index), self.ink(ink, line))).collect()
-    }
 }
 
 impl Sink for Tree {
     fn host(&mut self, header: &Header) -> io::Result<()> {
-        self.header = header.clone();
+        self.text.header = header.clone();
         for host in header.hosts() {
             let words: Vec<String> =
                 [&host.hostname, &host.kernel, &host.arch].iter().map(|word| escape::str(word, NAME)).collect();
             let line = format!("on {}, Linux {}, {}", words[0], words[1], words[2]);
-            writeln!(self.target, "{}", self.ink(Ink::Dim, &line))?;
+            writeln!(self.target, "{}", self.text.ink(Ink::Dim, &line))?;
         }
         for degraded in &header.degraded {
             let text = format!("{} [{}]", escape::str(&degraded.text, TEXT), escape::str(&degraded.code, NAME));
-            for line in self.wrapped(Ink::Doubt, "! ", "  ", &text) {
+            for line in self.text.wrapped(Ink::Doubt, "! ", "  ", &text) {
                 writeln!(self.target, "{line}")?;
             }
             writeln!(self.target, "  hint: {}", escape::str(&degraded.hint, TEXT))?;
@@ -540,11 +349,11 @@ impl Sink for Tree {
                 self.release(finding.at)?;
                 // Part of another session, and never drawn: show the whole session only.
                 if session.merged_into.is_some() && self.holds(&session.id) && !self.drawn.contains_key(&session.id) {
-                    self.held.remove(&session.id);
+                    self.delayed.remove(&session.id);
                     self.waiting.remove(&session.id);
                     return Ok(());
                 }
-                if self.is_crowded_out(session, finding.at) {
+                if self.delay_if_busy(session, finding.at) {
                     return Ok(());
                 }
                 self.draw(session, finding.at)?;
@@ -552,19 +361,19 @@ impl Sink for Tree {
             Change::Loss { what, count } => {
                 self.interrupted();
                 let text = words::loss(what, *count);
-                writeln!(self.target, "\n{}", self.ink(Ink::Bad, &format!("! {text}")))?;
+                writeln!(self.target, "\n{}", self.text.ink(Ink::Bad, &format!("! {text}")))?;
             }
         }
         self.target.flush()
     }
 
     fn holds(&self, session: &SessionId) -> bool {
-        self.held.contains_key(session) || self.waiting.contains_key(session)
+        self.delayed.contains_key(session) || self.waiting.contains_key(session)
     }
 
     fn passed(&mut self, now: BootTime) -> io::Result<()> {
-        let is_due = |_: &SessionId, session: &mut Arc<Session>| now.since(session.opened_at) >= HELD;
-        self.waiting.extend(self.held.extract_if(.., is_due));
+        let is_due = |_: &SessionId, session: &mut Arc<Session>| now.since(session.opened_at) >= MAX_DELAY;
+        self.waiting.extend(self.delayed.extract_if(.., is_due));
         self.release(now)?;
         self.target.flush()
     }
@@ -583,7 +392,7 @@ impl Sink for Tree {
             let settled = session.opened_at.plus(SETTLED).max(report.at);
             self.draw(&Arc::new(session.clone()), settled)?;
             let lasted = lasted(view::age(session, report.at));
-            let how = format!("  {} still open after {lasted}", self.ink(Ink::Dim, "…"));
+            let how = format!("  {} still open after {lasted}", self.text.ink(Ink::Dim, "…"));
             if self.current.as_ref() == Some(&session.id) {
                 writeln!(self.target, "{how}")?;
             } else {
@@ -592,7 +401,7 @@ impl Sink for Tree {
         }
         let lost = match words::losses(&report.totals.lost) {
             lost if lost.is_empty() => "no event lost".to_owned(),
-            lost => self.ink(Ink::Bad, &lost).into_owned(),
+            lost => self.text.ink(Ink::Bad, &lost).into_owned(),
         };
         writeln!(self.target, "\n{} seen, {open} still open, {lost}", counted(self.seen, "session"))?;
         self.target.flush()
@@ -600,7 +409,7 @@ impl Sink for Tree {
 }
 
 /// True for gaps that time cannot fill.
-const fn stays(code: GapCode) -> bool {
+const fn is_permanent(code: GapCode) -> bool {
     match code {
         GapCode::LostEvents
         | GapCode::Ambiguous
@@ -614,11 +423,4 @@ const fn stays(code: GapCode) -> bool {
         | GapCode::ProcessUnknown
         | GapCode::NamesUnknown => false,
     }
-}
-
-/// True if the target of a link does not follow from the hop before it: a shim's second container, a forwarded port's
-/// second connection.
-fn branches(session: &Session, link: &Link) -> bool {
-    let follows = |other: &Link| other.to == link.to && other.from + 1 == link.to;
-    link.to > link.from + 1 && !session.links.iter().any(follows)
 }
