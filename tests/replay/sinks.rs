@@ -294,6 +294,28 @@ fn table_of_thousand_sessions_fits_terminal() {
 }
 
 #[test]
+fn wide_characters_keep_columns_aligned() {
+    let mut session = samples::whole();
+    Arc::make_mut(&mut session.target).pod = Some("東京".repeat(8));
+    session.command = ["echo".into(), "日本語".repeat(30).as_str().into()].into();
+    let report = Report { at: samples::after(60_000), sessions: vec![session], ..Report::default() };
+    for width in [None, Some(80_u16)] {
+        let kept = Kept::default();
+        let mut table = Table::new(Box::new(kept.clone()), Style { color: false });
+        width.into_iter().for_each(|width| table.fit(width));
+        table.finish(&report).expect("memory can be written");
+        let text = kept.text();
+        let [head, row] = text.lines().collect::<Vec<_>>()[..] else { panic!("one row expected: {text}") };
+        let column = |line: &str, word: &str| line.find(word).map(|at| escape::columns(&line[..at]));
+        assert_eq!(column(row, "unknown"), column(head, "HEALTH"), "{text}");
+        assert!(column(head, "HEALTH") < Some(if width.is_some() { 80 } else { 150 }), "{text}");
+    }
+    let tree = rendered("tree", &samples::header(), &samples::life(), &report);
+    let wide = tree.lines().find(|line| escape::columns(line) > 100);
+    assert_eq!(wide, None);
+}
+
+#[test]
 fn json_lines_are_objects_of_version_1() {
     let (findings, report) = samples::timeline();
     let text = rendered("jsonl", &samples::header(), &findings, &report);

@@ -60,6 +60,17 @@ fn replay_screen_shows_timeline() {
 }
 
 #[test]
+fn wide_characters_are_cut_at_their_column() {
+    let mut wide = session("s-4f9c2a", 0);
+    wide.command = ["echo".into(), "日本語".repeat(30).as_str().into()].into();
+    let mut screen = TestScreen::new(80, 24).showing(report(vec![wide]));
+    let picture = screen.picture();
+    let head = picture.lines().find_map(|line| line.split_once("IDLE")).expect("the list has column names").0;
+    let row = picture.lines().find_map(|line| line.split_once('…')).expect("the list cuts the command").0;
+    assert!(row.contains('日') && escape::columns(row) + 2 <= escape::columns(head), "{picture}");
+}
+
+#[test]
 fn help_matches_snapshot() {
     let mut screen = TestScreen::new(80, 24).showing(Report::default());
     insta::assert_snapshot!("help.80x24", screen.text("?").picture());

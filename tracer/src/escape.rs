@@ -3,6 +3,8 @@
 //! Names, paths and arguments come from any process, even a hostile one. No such text may move the cursor, change the
 //! reading order or hide other text. Dangerous characters are shown as escapes; long text is cut visibly.
 
+use unicode_width::UnicodeWidthChar;
+
 use crate::model::RawText;
 
 /// Marks the position of a cut.
@@ -31,7 +33,19 @@ pub fn is_hidden(character: char) -> bool {
         )
 }
 
-/// Escapes text for one line of a terminal, at most `max` characters long.
+/// Columns of escaped text on a terminal: two for each wide character, such as those of Chinese, Japanese and Korean.
+///
+/// A combining character counts as one column, although it has none: a limit in columns must also limit the length.
+#[must_use]
+pub fn columns(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+fn columns_of(character: char) -> usize {
+    character.width().unwrap_or(0).max(1)
+}
+
+/// Escapes text for one line of a terminal, at most `max` columns wide.
 #[must_use]
 pub fn text(bytes: &[u8], max: usize) -> String {
     let mut out = Bounded::new(max);
@@ -64,13 +78,21 @@ pub fn shortened(path: &RawText) -> String {
     const START: usize = 40;
     const END: usize = 12;
     let text = text(path.as_bytes(), MAX);
-    let length = text.chars().count();
-    if length <= START + 1 + END {
+    if columns(&text) <= START + 1 + END {
         return text;
     }
-    let start: String = text.chars().take(START).collect();
-    let end: String = text.chars().skip(length - END).collect();
-    format!("{start}{CUT}{end}")
+    let start: String = within(text.chars(), START).collect();
+    let end: Vec<char> = within(text.chars().rev(), END).collect();
+    start.chars().chain([CUT]).chain(end.into_iter().rev()).collect()
+}
+
+/// The first characters that fit this many columns.
+fn within(characters: impl Iterator<Item = char>, room: usize) -> impl Iterator<Item = char> {
+    let mut used = 0;
+    characters.take_while(move |character| {
+        used += columns_of(*character);
+        used <= room
+    })
 }
 
 /// Escape for a character that [`is_hidden`].
@@ -84,21 +106,21 @@ fn escaped(character: char) -> String {
     }
 }
 
-/// Formats a command so that it can be pasted into a shell. Its length is at most `max` characters plus a closing
+/// Formats a command so that it can be pasted into a shell. It is at most `max` columns wide, plus a closing
 /// quote. A cut command ends in [`CUT`], outside of quotes.
 #[must_use]
 pub fn command(argv: &[RawText], truncated: bool, max: usize) -> String {
     let mut line = String::new();
     for word in argv {
         let space = usize::from(!line.is_empty());
-        let left = max.saturating_sub(line.chars().count() + space);
+        let left = max.saturating_sub(columns(&line) + space);
         let whole = quoted(word.as_bytes());
         if left == 0 {
             line.push_str(if space == 1 { " …" } else { "…" });
             return line;
         }
         line.push_str(if space == 1 { " " } else { "" });
-        if whole.chars().count() <= left {
+        if columns(&whole) <= left {
             line.push_str(&whole);
             continue;
         }
@@ -112,7 +134,7 @@ pub fn command(argv: &[RawText], truncated: bool, max: usize) -> String {
     line
 }
 
-/// Longest start of a word whose quoted form has at most `max` characters. Quoting it repeatedly is cheap, since the
+/// Longest start of a word whose quoted form has at most `max` columns. Quoting it repeatedly is cheap, since the
 /// kernel's record bounds its length.
 fn quoted_start(word: &[u8], max: usize) -> String {
     // A character has at most four bytes.
@@ -123,7 +145,7 @@ fn quoted_start(word: &[u8], max: usize) -> String {
         let boundary = word.get(kept).is_none_or(|next| next & 0xc0 != 0x80);
         if boundary {
             let text = quoted(start);
-            if text.chars().count() <= max {
+            if columns(&text) <= max {
                 return text;
             }
         }
@@ -171,10 +193,10 @@ fn quoted(word: &[u8]) -> String {
     out
 }
 
-/// Text of bounded length that reserves a place for [`CUT`].
+/// Text of bounded width that reserves a place for [`CUT`].
 struct Bounded {
     text: String,
-    length: usize,
+    width: usize,
     max: usize,
     /// Length in bytes of the text that leaves room for the mark.
     cut_at: usize,
@@ -182,7 +204,7 @@ struct Bounded {
 
 impl Bounded {
     fn new(max: usize) -> Self {
-        Self { text: String::new(), length: 0, max, cut_at: 0 }
+        Self { text: String::new(), width: 0, max, cut_at: 0 }
     }
 
     /// [`Bounded::push`] of one character.
@@ -192,14 +214,14 @@ impl Bounded {
 
     /// Appends a piece; returns false if it did not fit and the text was cut.
     fn push(&mut self, piece: &str) -> bool {
-        self.length += piece.chars().count();
-        if self.length > self.max {
+        self.width += columns(piece);
+        if self.width > self.max {
             self.text.truncate(self.cut_at);
             self.text.push(CUT);
             return false;
         }
         self.text.push_str(piece);
-        if self.length < self.max {
+        if self.width < self.max {
             self.cut_at = self.text.len();
         }
         true
@@ -256,6 +278,18 @@ mod tests {
     }
 
     #[test]
+    fn wide_characters_take_two_columns() {
+        assert_eq!(columns("日本 a"), 6);
+        assert_eq!(str("日本語", 6), "日本語");
+        assert_eq!(str("日本語", 5), "日本…");
+        assert_eq!(str("日本語", 4), "日…");
+        // Combining characters must not grow a text beyond its limit.
+        assert_eq!(str(&format!("e{}", "\u{301}".repeat(99)), 4).chars().count(), 4);
+        let path = RawText::from(format!("/run/{}.sock", "語".repeat(60)).as_str());
+        assert_eq!(shortened(&path), format!("/run/{}…{}.sock", "語".repeat(17), "語".repeat(3)));
+    }
+
+    #[test]
     fn commands_can_be_pasted() {
         let line = |words: &[&[u8]]| {
             let argv: Vec<RawText> = words.iter().map(|word| RawText::from(*word)).collect();
@@ -287,6 +321,7 @@ mod tests {
         assert_eq!(command(&argv[..2], true, 80), "sh -c …");
         assert_eq!(command(&[], true, 80), "…");
         let wide = [RawText::from("日本語日本語 x")];
-        assert_eq!(command(&wide, false, 5), "'日本語'…");
+        assert_eq!(command(&wide, false, 5), "'日'…");
+        assert_eq!(command(&wide, false, 8), "'日本語'…");
     }
 }

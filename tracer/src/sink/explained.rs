@@ -180,7 +180,7 @@ impl Page {
 
     /// Folds a paragraph. A mark before its first line makes it an aside, which is dimmed.
     fn paragraph(&self, mark: &str, text: &str) -> Vec<String> {
-        let width = mark.chars().count();
+        let width = escape::columns(mark);
         let shown = |line: String| if mark.is_empty() { line } else { self.ink(Ink::Dim, &line) };
         let lines = words::folded(text, WIDTH - INDENT.len() - width).into_iter().enumerate();
         lines

@@ -108,7 +108,7 @@ impl PathText {
             const MARGIN: usize = 2 + LABEL + 1;
             let command =
                 escape::command(&hop.process.argv, hop.process.argv_truncated, WIDTH - MARGIN - "$ ".len() - 1);
-            let used = MARGIN + line.chars().count() + " · ".chars().count() + command.chars().count();
+            let used = MARGIN + escape::columns(&line) + escape::columns(" · ") + escape::columns(&command);
             if used <= WIDTH {
                 lines[0].push_str(&self.ink(Ink::Dim, &format!(" · {command}")));
             } else {
@@ -146,12 +146,12 @@ impl PathText {
         };
 
         let gap = if what.is_empty() { "" } else { "  " };
-        let before = 4 + kind.chars().count() + what.chars().count() + gap.len();
+        let before = 4 + escape::columns(&kind) + escape::columns(&what) + gap.len();
         let start = format!("{}{}{what}", self.ink(Ink::Dim, rail), self.ink(Ink::Bold, &kind));
-        if before + known.chars().count() <= WIDTH {
+        if before + escape::columns(known) <= WIDTH {
             return vec![format!("{start}{gap}{}", self.ink(ink, known))];
         }
-        let more = format!("{}{}", self.ink(Ink::Dim, rail), " ".repeat(kind.chars().count()));
+        let more = format!("{}{}", self.ink(Ink::Dim, rail), " ".repeat(escape::columns(&kind)));
         std::iter::once(start).chain(self.wrapped(ink, &more, &more, known)).collect()
     }
 
@@ -195,7 +195,7 @@ impl PathText {
     }
 
     pub(super) fn label(&self, ink: Ink, label: &str) -> String {
-        format!("{}{}", self.ink(ink, label), " ".repeat(LABEL.saturating_sub(label.chars().count()).max(1) + 1))
+        format!("{}{}", self.ink(ink, label), " ".repeat(LABEL.saturating_sub(escape::columns(label)).max(1) + 1))
     }
 
     /// Breaks text between words into lines of at most [`WIDTH`] columns.
@@ -205,7 +205,7 @@ impl PathText {
         let mut lines: Vec<String> = Vec::new();
         for word in text.split(' ') {
             match lines.last_mut() {
-                Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH - INDENT => {
+                Some(line) if escape::columns(line) + 1 + escape::columns(word) <= WIDTH - INDENT => {
                     line.push(' ');
                     line.push_str(word);
                 }

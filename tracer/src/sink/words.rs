@@ -98,7 +98,7 @@ pub(crate) fn folded(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ').filter(|word| !word.is_empty()) {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+            Some(line) if escape::columns(line) + 1 + escape::columns(word) <= width => {
                 line.push(' ');
                 line.push_str(word);
             }

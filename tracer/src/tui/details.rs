@@ -194,14 +194,41 @@ fn unix_queues(end: SocketId, report: &Report) -> String {
 /// Breaks text to the width, between words if possible. Long ids and paths break anywhere.
 fn broken(text: &str, width: usize) -> Vec<String> {
     let lines = words::folded(text, width);
-    let pieces = lines.iter().flat_map(|line| {
-        let characters: Vec<char> = line.chars().collect();
-        characters.chunks(width).map(|piece| piece.iter().collect::<String>()).collect::<Vec<_>>()
-    });
-    pieces.collect()
+    lines.iter().flat_map(|line| chunks(line, width)).collect()
+}
+
+/// Breaks a line into pieces of at most `width` columns, or of one character if that is wider.
+fn chunks(line: &str, width: usize) -> Vec<String> {
+    let (mut pieces, mut used) = (vec![String::new()], 0);
+    for character in line.chars() {
+        let more = escape::columns(character.encode_utf8(&mut [0; 4]));
+        match pieces.last_mut() {
+            Some(piece) if used + more <= width || piece.is_empty() => {
+                piece.push(character);
+                used += more;
+            }
+            _ => {
+                pieces.push(character.into());
+                used = more;
+            }
+        }
+    }
+    pieces
 }
 
 /// Verdict of a session.
 pub(super) fn verdict_of<'a>(session: &Session, report: &'a Report) -> Option<&'a Verdict> {
     report.diagnosis.verdicts.iter().find(|verdict| verdict.session.as_ref() == Some(&session.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::broken;
+
+    #[test]
+    fn long_words_break_at_columns() {
+        assert_eq!(broken("abcdef gh", 4), ["abcd", "ef", "gh"]);
+        assert_eq!(broken("日本語 x", 4), ["日本", "語", "x"]);
+        assert_eq!(broken("日本", 1), ["日", "本"]);
+    }
 }
