@@ -300,7 +300,7 @@ fn wide_characters_keep_columns_aligned() {
     session.command = ["echo".into(), "日本語".repeat(30).as_str().into()].into();
     let report = Report { at: samples::after(60_000), sessions: vec![session], ..Report::default() };
     for width in [None, Some(80_u16)] {
-        let kept = Kept::default();
+        let kept = CaptureWriter::default();
         let mut table = Table::new(Box::new(kept.clone()), Style { color: false });
         width.into_iter().for_each(|width| table.fit(width));
         table.finish(&report).expect("memory can be written");
