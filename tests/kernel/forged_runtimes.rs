@@ -10,7 +10,7 @@ use std::{
 
 use execpath::{
     model::{BootTime, Fact, Listener, Observation, Want},
-    source::snapshot::{Options, Road, Snapshot},
+    source::snapshot::{Options, ScanMethod, Snapshot},
 };
 use execpath_tests::binary;
 use serde_json::Value;
@@ -53,8 +53,8 @@ fn start_exec(helper: &mut HelperProcess, container: &str, exec: &str) {
 }
 
 /// Listeners that a snapshot verifies for this process.
-fn verified(pid: u32, road: Road) -> Vec<Listener> {
-    let facts = Snapshot::new(Options { road, ..Options::default() }).take(BootTime(1));
+fn verified(pid: u32, method: ScanMethod) -> Vec<Listener> {
+    let facts = Snapshot::new(Options { method, ..Options::default() }).take(BootTime(1));
     listeners(&facts, pid)
 }
 
@@ -121,12 +121,12 @@ fn is_of(line: &Value, exec: &str) -> bool {
 
 #[test]
 fn snapshot_verifies_reachable_socket_by_both_methods() {
-    for road in [Road::Walk, Road::Iterator] {
+    for method in [ScanMethod::Walk, ScanMethod::Iterator] {
         for (mut helper, root, at) in
             [(root(), true, Some(SOCKET.into())), (contained_root(), true, None), (nobody(), false, None)]
         {
             helper.request(&format!("unix-listen l {SOCKET}"));
-            assert_eq!(verified(helper.pid(), road), [Listener { root, at }], "{road:?}");
+            assert_eq!(verified(helper.pid(), method), [Listener { root, at }], "{method:?}");
         }
     }
 }
@@ -135,11 +135,11 @@ fn snapshot_verifies_reachable_socket_by_both_methods() {
 fn snapshot_finds_renamed_socket() {
     let mut helper = root();
     helper.request("unix-listen l /run/4711");
-    assert_eq!(verified(helper.pid(), Road::Walk), [], "the path is not a runtime's");
+    assert_eq!(verified(helper.pid(), ScanMethod::Walk), [], "the path is not a runtime's");
     assert_eq!(helper.request("run mv /run/4711 /run/cri-dockerd.sock"), ["Some(0)"]);
     let expected = [Listener { root: true, at: Some("/run/cri-dockerd.sock".into()) }];
-    for road in [Road::Walk, Road::Iterator] {
-        assert_eq!(verified(helper.pid(), road), expected, "{road:?}");
+    for method in [ScanMethod::Walk, ScanMethod::Iterator] {
+        assert_eq!(verified(helper.pid(), method), expected, "{method:?}");
     }
     let answer = Snapshot::new(Options::default()).answer(&Want::Listeners(helper.pid()), BootTime(1));
     assert!(matches!(answer[0].fact, Fact::ProcessSeen(_)));
@@ -151,10 +151,10 @@ fn replaced_socket_file_verifies_no_listener() {
     let (mut helper, mut other) = (root(), root());
     helper.request(&format!("unix-listen l {SOCKET}"));
     assert_eq!(helper.request(&format!("run rm {SOCKET}")), ["Some(0)"]);
-    assert_eq!(verified(helper.pid(), Road::Walk), [Listener { root: true, at: None }]);
+    assert_eq!(verified(helper.pid(), ScanMethod::Walk), [Listener { root: true, at: None }]);
     // Another mount namespace has another file at this path.
     other.request(&format!("unix-listen l {SOCKET}"));
-    assert_eq!(verified(helper.pid(), Road::Walk), [Listener { root: true, at: None }]);
+    assert_eq!(verified(helper.pid(), ScanMethod::Walk), [Listener { root: true, at: None }]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use execpath::{
     },
     source::{
         ebpf::loader,
-        snapshot::{self, Road, Snapshot},
+        snapshot::{self, ScanMethod, Snapshot},
     },
 };
 
@@ -43,7 +43,7 @@ fn isn_of(fact: &Fact) -> Option<(SocketId, Isn)> {
 fn read(port: u16) -> BTreeMap<u64, Isn> {
     let options = snapshot::Options {
         places: Places::new(Some(port), None, None),
-        road: Road::Iterator,
+        method: ScanMethod::Iterator,
         no_memory: true,
         ..snapshot::Options::default()
     };

@@ -16,7 +16,7 @@ use std::{
 
 use execpath::{
     model::{BootTime, Depth, Fact, Observation, Places, Scope, Want},
-    source::snapshot::{Options, Road, Snapshot},
+    source::snapshot::{Options, ScanMethod, Snapshot},
 };
 
 use crate::netns::NetNs;
@@ -86,8 +86,8 @@ fn sockets(folder: &Path, port: u16) -> Sockets {
     Sockets { port: address.port(), _open: open, _unix: unix, _listeners: (listener, named, nameless) }
 }
 
-fn options(road: Road, port: u16, path: &Path) -> Options {
-    Options { places: Places::new(Some(port), None, path.to_str()), road, no_memory: true, ..Options::default() }
+fn options(method: ScanMethod, port: u16, path: &Path) -> Options {
+    Options { places: Places::new(Some(port), None, path.to_str()), method, no_memory: true, ..Options::default() }
 }
 
 /// Sorted facts about these processes.
@@ -111,15 +111,15 @@ fn compare(port: u16, ask: impl Fn(&mut Snapshot) -> Vec<Observation>, own: &[u3
 }
 
 fn compare_at(port: u16, path: &Path, ask: impl Fn(&mut Snapshot) -> Vec<Observation>, own: &[u32]) -> Vec<String> {
-    let by = |road| {
-        let mut snapshot = Snapshot::new(options(road, port, path));
+    let by = |method| {
+        let mut snapshot = Snapshot::new(options(method, port, path));
         let facts = sorted_facts(ask(&mut snapshot), own);
-        assert_eq!(snapshot.road_taken(), road, "this kernel supports both methods");
+        assert_eq!(snapshot.method_used(), method, "this kernel supports both methods");
         facts
     };
     let mut last = (Vec::new(), Vec::new());
     for _ in 0..TRIES {
-        last = (by(Road::Walk), by(Road::Iterator));
+        last = (by(ScanMethod::Walk), by(ScanMethod::Iterator));
         if last.0 == last.1 {
             return last.0;
         }

@@ -1,33 +1,35 @@
-//! What a process has open, as the links in its `fd` folder say: one system call a descriptor, and no other.
+//! Open files of a process, by the links in its `fd` folder: one system call a descriptor.
 
 use std::mem::MaybeUninit;
 
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, RawDir, Stat},
+    fs::{AtFlags, OFlags, RawDir, Stat},
     io::Errno,
 };
 
 use super::procfs::{Proc, bracketed, number};
 use crate::model::RawText;
 
-/// The kernel fills what it is given; 32 KiB hold some thousand names.
+/// Files of all processes in one scan; a long path counts as several. The kernel's own limit for one process is as large.
+pub(super) const MAX_FDS: usize = 1_000_000;
+/// Buffer for names in a folder, which the kernel fills at once; 32 KiB hold some thousand names.
 const FOLDER_BYTES: usize = 32 << 10;
-/// Longest text of a link (fs/proc/base.c: `do_proc_readlink` has a page).
+/// Longest text of a link (fs/proc/base.c: `do_proc_readlink` uses a page).
 const LINK_BYTES: usize = 4096;
-/// Paths cost memory: so many bytes of one count as another descriptor.
-const BYTES_OF_ONE: usize = 64;
-/// What a link to an epoll instance says (fs/eventpoll.c: `do_epoll_create`).
+/// Bytes of a path that count as one more descriptor, because paths cost memory.
+const BYTES_PER_COST: usize = 64;
+/// Text of a link to an epoll instance (fs/eventpoll.c: `do_epoll_create`).
 const EPOLL: &[u8] = b"anon_inode:[eventpoll]";
 
-/// What a descriptor leads to (fs/proc/fd.c, fs/d_path.c).
+/// Target of a descriptor (fs/proc/fd.c, fs/d_path.c).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// Its inode.
+    /// A socket, by its inode.
     Socket(u64),
-    /// Its inode.
+    /// A pipe, by its inode.
     Pipe(u64),
     Epoll,
-    /// Something with a path: a file, a FIFO, a terminal, a device.
+    /// A file, FIFO, terminal or device, by its path.
     Path(RawText),
     Other,
 }
@@ -40,83 +42,84 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Inode number of the socket that it is.
+    /// Inode number, if the file is a socket.
     pub(super) fn socket(&self) -> Option<u64> {
         if let Target::Socket(inode) = self.target { Some(inode) } else { None }
     }
 
-    /// What it takes of a budget.
+    /// Share of [`MAX_FDS`] that the file uses up.
     pub(super) fn cost(&self) -> usize {
-        1 + if let Target::Path(path) = &self.target { path.as_bytes().len() / BYTES_OF_ONE } else { 0 }
+        1 + if let Target::Path(path) = &self.target { path.as_bytes().len() / BYTES_PER_COST } else { 0 }
     }
 }
 
-/// A file that a runtime may wait for.
+/// An open file that a runtime may wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Held {
     Epoll,
-    /// Its inode.
+    /// A socket, by its inode.
     Socket(u64),
-    /// Path and inode; of an exec or a container.
+    /// Path and inode of a FIFO of an exec or a container.
     Fifo(RawText, u64),
-    /// The output of a `runc exec` that stays.
+    /// Output of a `runc exec` that runs as long as its command.
     Pipe {
-        /// Its inode.
+        /// Inode of the pipe.
         inode: u64,
         /// Pid of runc.
         runc: u32,
     },
 }
 
-/// A process that does not show what it has open: another user's, or one that may not be traced.
+/// A process hides its open files: it is another user's, or may not be traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hidden;
 
-impl Proc {
-    /// What a process has open, by number, until `budget` is used up. One that is gone has nothing open.
-    pub(super) fn open_files(&self, pid: u32, budget: usize) -> Result<Vec<OpenFile>, Hidden> {
-        let folder = match self.open(&format!("{pid}/fd"), OFlags::DIRECTORY) {
-            Ok(folder) => folder,
-            Err(Errno::ACCESS | Errno::PERM) => return Err(Hidden),
-            Err(_gone) => return Ok(Vec::new()),
-        };
-        let mut files = Vec::new();
-        let mut left = budget;
-        let mut buffer = Vec::with_capacity(FOLDER_BYTES);
-        let mut names = RawDir::new(&folder, buffer.spare_capacity_mut());
-        let mut link = [MaybeUninit::uninit(); LINK_BYTES];
-        // An error is the end: the process is gone.
-        while left > 0
-            && let Some(Ok(entry)) = names.next()
-        {
-            let Some(fd) = number(entry.file_name().to_bytes()) else { continue };
-            // Closed meanwhile, or hidden.
-            let Ok((text, _)) = rustix::fs::readlinkat_raw(&folder, entry.file_name(), &mut link) else { continue };
-            let file = OpenFile { fd, target: target(text) };
-            left = left.saturating_sub(file.cost());
-            files.push(file);
-        }
-        // The kernel lists them in order; nothing promises that.
-        files.sort_unstable_by_key(|file| file.fd);
-        Ok(files)
+/// Open files of a process in order of their numbers, until `budget` is used up. Empty if the process is gone.
+pub(super) fn open_files(proc: &Proc, pid: u32, budget: usize) -> Result<Vec<OpenFile>, Hidden> {
+    let folder = match proc.open(&format!("{pid}/fd"), OFlags::DIRECTORY) {
+        Ok(folder) => folder,
+        Err(Errno::ACCESS | Errno::PERM) => return Err(Hidden),
+        Err(_gone) => return Ok(Vec::new()),
+    };
+    let mut files = Vec::new();
+    let mut left = budget;
+    let mut buffer = Vec::with_capacity(FOLDER_BYTES);
+    let mut names = RawDir::new(&folder, buffer.spare_capacity_mut());
+    let mut link = [MaybeUninit::uninit(); LINK_BYTES];
+    // An error ends the list: the process is gone.
+    while left > 0
+        && let Some(Ok(entry)) = names.next()
+    {
+        let Some(fd) = number(entry.file_name().to_bytes()) else { continue };
+        // The file was closed meanwhile, or is hidden.
+        let Ok((text, _)) = rustix::fs::readlinkat_raw(&folder, entry.file_name(), &mut link) else { continue };
+        let file = OpenFile { fd, target: target(text) };
+        left = left.saturating_sub(file.cost());
+        files.push(file);
     }
+    // The kernel lists names in order, but does not promise to.
+    files.sort_unstable_by_key(|file| file.fd);
+    Ok(files)
+}
 
-    /// What one descriptor leads to.
-    pub(super) fn target_of(&self, pid: u32, fd: u32) -> Option<Target> {
-        let mut link = [MaybeUninit::uninit(); LINK_BYTES];
-        let (text, _) = rustix::fs::readlinkat_raw(self.folder()?, format!("{pid}/fd/{fd}"), &mut link).ok()?;
-        Some(target(text))
-    }
+/// Target of one descriptor.
+pub(super) fn target_of(proc: &Proc, pid: u32, fd: u32) -> Option<Target> {
+    let mut link = [MaybeUninit::uninit(); LINK_BYTES];
+    let (text, _) = rustix::fs::readlinkat_raw(proc.folder()?, format!("{pid}/fd/{fd}"), &mut link).ok()?;
+    Some(target(text))
+}
 
-    /// What stat(2) says of the file behind a descriptor, whatever its path leads to by now.
-    pub(super) fn stat_of(&self, pid: u32, fd: u32) -> Option<Stat> {
-        rustix::fs::statat(self.folder()?, format!("{pid}/fd/{fd}"), AtFlags::empty()).ok()
-    }
+/// Status (stat(2)) of the file behind a descriptor. Its path may lead to another file by now.
+pub(super) fn stat_of(proc: &Proc, pid: u32, fd: u32) -> Option<Stat> {
+    rustix::fs::statat(proc.folder()?, format!("{pid}/fd/{fd}"), AtFlags::empty()).ok()
+}
 
-    pub(super) fn open(&self, path: &str, flags: OFlags) -> Result<rustix::fd::OwnedFd, Errno> {
-        let folder = self.folder().ok_or(Errno::NOENT)?;
-        rustix::fs::openat(folder, path, flags | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-    }
+/// Sockets among these files, by inode, in order, each once.
+pub(super) fn socket_inodes(files: &[OpenFile]) -> Vec<u64> {
+    let mut inodes: Vec<u64> = files.iter().filter_map(OpenFile::socket).collect();
+    inodes.sort_unstable();
+    inodes.dedup();
+    inodes
 }
 
 fn target(link: &[u8]) -> Target {
@@ -148,53 +151,53 @@ mod tests {
     }
 
     #[test]
-    fn own_descriptors_are_what_they_are() {
+    fn own_descriptors_have_their_targets() {
         let inode = |fd: &dyn AsFd| rustix::fs::fstat(fd.as_fd()).unwrap().st_ino;
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let (reader, _writer) = std::io::pipe().unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC).unwrap();
-        let files = Proc::new("/proc").open_files(std::process::id(), 100_000).unwrap();
+        let files = open_files(&Proc::new("/proc"), std::process::id(), 100_000).unwrap();
         assert_eq!(found(&files, &socket), Some(&Target::Socket(inode(&socket))));
         assert_eq!(found(&files, &reader), Some(&Target::Pipe(inode(&reader))));
         assert_eq!(found(&files, &epoll), Some(&Target::Epoll));
         assert_eq!(found(&files, &file), Some(&Target::Path(file.path().to_str().unwrap().into())));
         let fd = u32::try_from(file.as_raw_fd()).unwrap();
-        assert_eq!(Proc::new("/proc").stat_of(std::process::id(), fd).unwrap().st_ino, inode(&file.as_file()));
+        assert_eq!(stat_of(&Proc::new("/proc"), std::process::id(), fd).unwrap().st_ino, inode(&file.as_file()));
         assert!(files.is_sorted_by_key(|file| file.fd));
     }
 
     #[test]
-    fn a_long_path_costs_more_and_the_budget_ends_the_walk() {
+    fn budget_ends_the_list_and_paths_cost_more() {
         let file = OpenFile { fd: 0, target: Target::Path(RawText::from(&[b'/'; 4095][..])) };
         assert_eq!((file.cost(), OpenFile { fd: 0, target: Target::Other }.cost()), (64, 1));
         let _open: Vec<File> = (0..20).map(|_| File::open("/dev/null").unwrap()).collect();
         let proc = Proc::new("/proc");
-        assert_eq!(proc.open_files(std::process::id(), 5).unwrap().len(), 5);
-        assert_eq!(proc.open_files(std::process::id(), 0), Ok(Vec::new()));
+        assert_eq!(open_files(&proc, std::process::id(), 5).unwrap().len(), 5);
+        assert_eq!(open_files(&proc, std::process::id(), 0), Ok(Vec::new()));
     }
 
     #[test]
-    fn a_hundred_thousand_descriptors_are_all_found() {
+    fn hundred_thousand_descriptors_are_all_listed() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("7/fd");
         std::fs::create_dir_all(&folder).unwrap();
         for fd in 0..100_000 {
             std::os::unix::fs::symlink(format!("socket:[{fd}]"), folder.join(fd.to_string())).unwrap();
         }
-        let files = Proc::new(root.path()).open_files(7, 1_000_000).unwrap();
+        let files = open_files(&Proc::new(root.path()), 7, 1_000_000).unwrap();
         assert!(files.iter().enumerate().all(|(at, file)| file.socket() == Some(at as u64)));
         assert_eq!(files.len(), 100_000);
     }
 
     #[test]
-    fn who_is_gone_has_nothing_open() {
-        assert_eq!(Proc::new("/proc").open_files(u32::MAX, 10), Ok(Vec::new()));
-        assert_eq!(Proc::new("/nonexistent").open_files(1, 10), Ok(Vec::new()));
+    fn process_that_is_gone_has_no_files() {
+        assert_eq!(open_files(&Proc::new("/proc"), u32::MAX, 10), Ok(Vec::new()));
+        assert_eq!(open_files(&Proc::new("/nonexistent"), 1, 10), Ok(Vec::new()));
     }
 
     #[test]
-    fn links_of_any_text_are_something() {
+    fn links_of_any_text_have_a_target() {
         for (link, is) in [
             (&b"socket:[77]"[..], Target::Socket(77)),
             (b"socket:[x]", Target::Other),

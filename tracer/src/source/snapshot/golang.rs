@@ -1,7 +1,7 @@
-//! Whether a program is Go, and which version: from the section `.go.buildinfo`, which stripped binaries keep.
+//! Go version of a program, from its section `.go.buildinfo`, which stripped binaries keep.
 //!
-//! An own reader of the few fields that it takes: the file belongs to whoever made the process, so that every size is checked
-//! before anything is read, which ELF libraries that read lazily do not promise.
+//! The process's owner controls the file. This reader checks every size before it reads, which lazy ELF libraries do not
+//! promise.
 
 use std::{
     fs::File,
@@ -11,11 +11,11 @@ use std::{
 
 use crate::model::Program;
 
-/// A program has some thirty sections; a table of 4,096 headers is 256 KiB.
+/// Sections of a program. A program has some thirty; a table of 4,096 headers is 256 KiB.
 const MAX_SECTIONS: usize = 4_096;
 /// Size of an Elf64_Shdr.
 const SECTION: usize = 64;
-/// Names of all sections together.
+/// Bytes of the names of all sections.
 const MAX_NAMES: u64 = 64 << 10;
 const BUILDINFO: &[u8] = b".go.buildinfo\0";
 /// src/debug/buildinfo/buildinfo.go: `buildInfoMagic`, flags at 15, from Go 1.18 the version in line at 32.
@@ -26,9 +26,9 @@ const VERSION: usize = 32;
 /// `go1.26.6 X:nodwarf5` and the like.
 const MAX_VERSION: usize = 64;
 
-/// What that file is; `None` where it cannot be read or is no 64-bit little-endian ELF file.
+/// Language of a program; `None` if the file cannot be read, or is no 64-bit little-endian ELF file.
 pub(super) fn program(path: &Path) -> Option<Program> {
-    // A path under /proc/PID/exe names a file that runs, so it is no FIFO or device; non-blocking all the same.
+    // /proc/PID/exe leads to a running file, so to no FIFO or device. Open it non-blocking all the same.
     let file = File::options().read(true).custom_flags(rustix_nonblock()).open(path).ok()?;
     let head: [u8; 64] = read(&file, 0)?;
     if !head.starts_with(b"\x7fELF\x02\x01") {
@@ -59,7 +59,7 @@ fn half(bytes: &[u8], at: usize) -> Option<usize> {
     Some(usize::from(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?)))
 }
 
-/// The beginning of the section, if there is one. Fields of Elf64_Ehdr and Elf64_Shdr by their offsets (elf(5)).
+/// First bytes of the section; `None` if there is none. Fields of Elf64_Ehdr and Elf64_Shdr by their offsets (elf(5)).
 fn buildinfo(file: &File, head: &[u8; 64]) -> Option<Vec<u8>> {
     let (table_at, count, names_index) = (word(head, 40)?, half(head, 60)?, half(head, 62)?);
     if half(head, 58)? != SECTION || count > MAX_SECTIONS {
@@ -84,12 +84,12 @@ fn buildinfo(file: &File, head: &[u8; 64]) -> Option<Vec<u8>> {
     None
 }
 
-/// `go1.19.8`; `None` before Go 1.18, where a pointer stands in its place.
+/// Go version such as `go1.19.8`; `None` before Go 1.18, which stores a pointer instead.
 fn version(info: &[u8]) -> Option<String> {
     if !info.starts_with(MAGIC) || info.get(FLAGS)? & IN_LINE == 0 {
         return None;
     }
-    // A varint; versions are shorter than its first byte can say.
+    // The length is a varint. Versions are short enough for its first byte.
     let len = usize::from(*info.get(VERSION)?);
     let text = info.get(VERSION + 1..VERSION + 1 + len.min(MAX_VERSION))?;
     let text = std::str::from_utf8(text).ok()?;
@@ -101,14 +101,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_is_not_go_is_said_to_be_none() {
+    fn program_in_another_language_has_no_version() {
         assert_eq!(program(Path::new("/proc/self/exe")), Some(Program::Other));
         assert_eq!(program(Path::new("/dev/null")), None);
         assert_eq!(program(Path::new("/nowhere")), None);
     }
 
     #[test]
-    fn the_version_stands_in_line_since_1_18() {
+    fn version_is_in_line_since_go_1_18() {
         let mut info = vec![0; 64];
         info[..MAGIC.len()].copy_from_slice(MAGIC);
         assert_eq!(version(&info), None, "a pointer");
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_files_are_no_program_and_no_harm() {
+    fn hostile_files_never_panic() {
         use std::io::Write;
         let hostile = |shoff: u64, shnum: u16, shstrndx: u16| {
             let mut head = [0_u8; 64];

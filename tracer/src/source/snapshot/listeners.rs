@@ -1,10 +1,10 @@
-//! Which processes listen on the sockets that clients of a runtime or a shim reach.
+//! Verifies processes that listen on the sockets of runtimes and shims.
 //!
-//! The name of a socket proves nothing: any process binds any name in a mount namespace of its own. A process counts where it is
-//! root in the initial user namespace, and where the file at a path of the path's daemons is its socket's now:
+//! The name of a socket proves nothing: any process binds any name in a mount namespace of its own. A listener counts if its process is
+//! root in the initial user namespace, and if clients reach its socket: the file at a daemon's path is this socket's file now,
 //!
 //! * in the mount namespace of the host's first process, or in the tracer's own;
-//! * in the process's own mount namespace, where the process may mount (CAP_SYS_ADMIN in the initial user namespace): a node in
+//! * or in the process's own mount namespace, if the process may mount (CAP_SYS_ADMIN in the initial user namespace): a node in
 //!   a container. A process that may mount can change the host's paths as well.
 
 use std::{
@@ -15,38 +15,73 @@ use std::{
 use rustix::fs::Stat;
 
 use super::{
-    MAX_ROOTS,
     container::Root,
+    descriptors::{self, MAX_FDS, socket_inodes},
+    facts::listening_unix,
     procfs::{self, Proc, Rights},
-    sock_diag::{SocketFile, UnixSocket},
+    sock_diag,
+    sockets::{SocketFile, UnixSocket},
+    view::{HostView, MAX_ROOTS},
 };
-use crate::model::{Listener, Places, RawText, is_shim_socket};
+use crate::model::{BootTime, Listener, Observation, Places, RawText, is_shim_socket};
 
-/// File systems whose stat(2) gives another device than the kernel has: btrfs, overlayfs (include/uapi/linux/magic.h).
+/// File systems whose stat(2) returns another device than the kernel uses: btrfs, overlayfs (include/uapi/linux/magic.h).
 const OTHER_DEVICES: [i64; 2] = [0x9123_683e, 0x794c_7630];
-/// A line of `mountinfo` has some 200 bytes.
+/// Largest `mountinfo`. A line has some 200 bytes.
 const MAX_MOUNTINFO_BYTES: usize = 4 << 20;
 
-/// Verifies the listeners of one look. The files at the paths of runtimes are read once for each mount namespace.
+/// What the process that has this pid listens on, if the name or the file of a socket is a daemon's.
+pub(super) fn report(view: &mut HostView, pid: u32, now: BootTime) -> Vec<Observation> {
+    let Some((key, info)) = view.proc.describe(pid) else { return Vec::new() };
+    let Some(netns) = info.netns.filter(|_| !is_activator(pid, &info.comm)) else { return Vec::new() };
+    let files = descriptors::open_files(&view.proc, pid, MAX_FDS).unwrap_or_default();
+    let entry_paths = vec![view.proc.path(pid, "ns/net")];
+    let listed = sock_diag::unix_listeners(&[(netns, entry_paths)].into());
+    view.errors.extend(&listed.errors);
+    let mut verifier = Verifier::new(&view.proc, &view.options.places);
+    let mut facts = Vec::new();
+    for socket in socket_inodes(&files).iter().filter_map(|inode| listed.unix.get(inode)) {
+        if let Some(listener) = verifier.listener(pid, socket) {
+            facts.push(listening_unix(now, key, socket, listener));
+        }
+    }
+    // Check the identity last: a pid that changed hands in between is noticed.
+    if facts.is_empty() || !view.proc.is_still(key) {
+        return Vec::new();
+    }
+    facts.insert(0, view.note_process(now, key, info));
+    facts
+}
+
+/// True for systemd, the host's or one in a container: it holds listeners for services that it starts.
+pub(super) fn is_activator(pid: u32, comm: &RawText) -> bool {
+    pid == 1 || comm.as_bytes() == b"systemd"
+}
+
+/// Verifies the listeners of one scan. Files at the paths of runtimes are read once for each mount namespace.
 pub(super) struct Verifier<'a> {
     proc: &'a Proc,
     places: &'a Places,
+    /// The host's mount namespace: the first process's.
     host: Option<u32>,
-    /// The host's mount namespace, and the tracer's own.
-    shared: Vec<View>,
-    own: BTreeMap<u32, View>,
+    /// Files of the host's mount namespace, and of the tracer's own.
+    shared: Vec<MountView>,
+    /// Files of the mount namespaces of processes that may mount.
+    own: BTreeMap<u32, MountView>,
+    /// Rights of each process, by pid.
     rights: BTreeMap<u32, Rights>,
 }
 
-/// What the paths of one mount namespace lead to.
-struct View {
+/// Files of one mount namespace.
+struct MountView {
     root: Root,
-    /// A process in this mount namespace.
+    /// `mountinfo` of a process in this mount namespace.
     mountinfo: PathBuf,
+    /// Paths of runtimes, by the socket's file that lies there.
     runtimes: BTreeMap<SocketFile, RawText>,
 }
 
-impl View {
+impl MountView {
     fn open(root: &Path, mountinfo: PathBuf, places: &Places) -> Option<Self> {
         let mut view = Self { root: Root::open(root)?, mountinfo, runtimes: BTreeMap::new() };
         for path in places.runtime_sockets() {
@@ -57,7 +92,7 @@ impl View {
         Some(view)
     }
 
-    /// The socket's file at that path.
+    /// The socket's file at this path.
     fn file(&self, path: &RawText) -> Option<SocketFile> {
         let (stat, filesystem, mount) = self.root.socket(path.as_str()?)?;
         let device = if OTHER_DEVICES.contains(&filesystem) {
@@ -68,7 +103,7 @@ impl View {
         Some(SocketFile { device, inode: low(&stat) })
     }
 
-    /// The device of a mount, as the kernel has it (proc(5): `mountinfo`, third field).
+    /// Device of a mount, as the kernel encodes it (proc(5): `mountinfo`, third field).
     fn device_of(&self, mount: u64) -> Option<u32> {
         let text = procfs::read_path(&self.mountinfo, MAX_MOUNTINFO_BYTES)?;
         text.split(|byte| *byte == b'\n').find_map(|line| {
@@ -80,7 +115,7 @@ impl View {
     }
 }
 
-/// unix_diag tells the lower half.
+/// Lower 32 bits of an inode number, as unix_diag lists it.
 #[expect(clippy::cast_possible_truncation, reason = "as the kernel cuts the number")]
 const fn low(stat: &Stat) -> u32 {
     stat.st_ino as u32
@@ -91,14 +126,14 @@ impl<'a> Verifier<'a> {
         let host = proc.namespace(1, "mnt");
         let own = procfs::namespace_of(Path::new("/proc/self/ns/mnt"));
         let mut shared = Vec::new();
-        shared.extend(View::open(&proc.path(1, "root"), proc.path(1, "mountinfo"), places));
+        shared.extend(MountView::open(&proc.path(1, "root"), proc.path(1, "mountinfo"), places));
         if host.is_none() || own != host {
-            shared.extend(View::open(Path::new("/"), PathBuf::from("/proc/self/mountinfo"), places));
+            shared.extend(MountView::open(Path::new("/"), PathBuf::from("/proc/self/mountinfo"), places));
         }
         Self { proc, places, host, shared, own: BTreeMap::new(), rights: BTreeMap::new() }
     }
 
-    /// What holds of that process and its listening socket. `None` where neither the name nor the file is a daemon's.
+    /// Verifies a process and its listening socket. `None` if neither the name nor the file is a daemon's.
     pub(super) fn listener(&mut self, pid: u32, socket: &UnixSocket) -> Option<Listener> {
         let name = socket.path.as_ref()?;
         let at = self.reached(pid, socket, name);
@@ -106,15 +141,16 @@ impl<'a> Verifier<'a> {
         (is_daemons || at.is_some()).then(|| Listener { root: self.rights(pid) >= Rights::Root, at })
     }
 
-    /// The path at which clients reach the socket.
+    /// The path at which clients reach the socket; `None` if they reach another one.
     fn reached(&mut self, pid: u32, socket: &UnixSocket, name: &RawText) -> Option<RawText> {
         let is_shim = is_shim_socket(name);
         if name.as_bytes().first() == Some(&0) {
-            // An abstract name has no file, and anybody in the network namespace may bind it.
+            // An abstract name has no file, and any process of the network namespace may bind it.
             return (is_shim && self.rights(pid) == Rights::Admin).then(|| name.clone());
         }
         let file = socket.file?;
-        let in_view = |view: &View| {
+        // A runtime's socket counts by its file, whatever its name. A shim's name must lead to the file.
+        let in_view = |view: &MountView| {
             let is_there = || is_shim && view.file(name) == Some(file);
             view.runtimes.get(&file).cloned().or_else(|| is_there().then(|| name.clone()))
         };
@@ -132,12 +168,12 @@ impl<'a> Verifier<'a> {
         *self.rights.entry(pid).or_insert_with(|| proc.rights(pid))
     }
 
-    /// The process's own mount namespace, where that is another one than the host's.
-    fn view_of(&mut self, pid: u32) -> Option<&View> {
+    /// Files of the process's own mount namespace, if it differs from the host's.
+    fn view_of(&mut self, pid: u32) -> Option<&MountView> {
         let mntns = self.proc.namespace(pid, "mnt").filter(|mntns| Some(*mntns) != self.host)?;
         if !self.own.contains_key(&mntns) && self.own.len() < MAX_ROOTS {
-            let view = View::open(&self.proc.path(pid, "root"), self.proc.path(pid, "mountinfo"), self.places)?;
-            // Asked after: another process may have the pid by now.
+            let view = MountView::open(&self.proc.path(pid, "root"), self.proc.path(pid, "mountinfo"), self.places)?;
+            // Check the namespace last: another process may have the pid by now.
             if self.proc.namespace(pid, "mnt") == Some(mntns) {
                 self.own.insert(mntns, view);
             }
@@ -154,7 +190,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{model::SocketId, source::snapshot::sock_diag};
+    use crate::model::SocketId;
 
     fn socket_of(listener: &UnixListener) -> UnixSocket {
         let netns = PathBuf::from("/proc/self/ns/net");
@@ -163,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_found_by_its_file_after_a_rename() {
+    fn renamed_socket_is_found_by_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let (bound, path) = (dir.path().join("4711"), dir.path().join("cri-dockerd.sock"));
         let listener = UnixListener::bind(&bound).unwrap();
@@ -178,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_whose_path_leads_elsewhere_is_not_reached() {
+    fn path_that_leads_elsewhere_reaches_no_socket() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("containerd.sock");
         let places = Places::new(None, None, path.to_str());
@@ -186,7 +222,7 @@ mod tests {
         let first = UnixListener::bind(&path).unwrap();
         let reached = |listener: &UnixListener| {
             let found = Verifier::new(&proc, &places).listener(std::process::id(), &socket_of(listener));
-            found.expect("its name is a runtime's").at
+            found.expect("the name is a runtime's").at
         };
         assert!(reached(&first).is_some());
         fs::remove_file(&path).unwrap();
@@ -202,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_nobody_on_the_path_are_of_no_interest() {
+    fn listener_off_the_path_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("plain.sock")).unwrap();
         let (proc, places) = (Proc::new("/proc"), Places::default());
@@ -210,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_abstract_name_of_a_shim_needs_the_rights_of_a_runtime() {
+    fn abstract_shim_name_needs_rights_of_a_runtime() {
         let proc = Proc::new("/proc");
         let places = Places::default();
         let name = RawText::from(format!("\0/containerd-shim/{}.sock", "0".repeat(64)).as_str());

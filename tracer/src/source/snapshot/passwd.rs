@@ -1,4 +1,4 @@
-//! Names of users, out of the host's own list. What else may know users (LDAP and the like) is not asked.
+//! Names of users, from the host's own list. Other databases, such as LDAP, are not queried.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,12 +9,12 @@ use std::{
 
 use super::procfs::number;
 
-/// Of tens of thousands of users.
+/// Largest list that is read whole: tens of thousands of users.
 const MAX_BYTES: u64 = 4 << 20;
-/// useradd(8) allows 32, others more.
+/// Longest name. useradd(8) allows 32 bytes, other tools more.
 const MAX_NAME: usize = 256;
 
-/// Names of these users; those that have none are left out.
+/// Names of these users. Users without a name are left out.
 pub(super) fn names(list: &Path, uids: &BTreeSet<u32>) -> BTreeMap<u32, String> {
     let mut bytes = Vec::new();
     let read = File::open(list).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
@@ -23,7 +23,7 @@ pub(super) fn names(list: &Path, uids: &BTreeSet<u32>) -> BTreeMap<u32, String> 
     }
     let mut names = BTreeMap::new();
     for (uid, name) in bytes.split(|byte| *byte == b'\n').filter_map(entry) {
-        // The first one counts, as for the C library.
+        // The first entry of a user counts, as in the C library.
         if uids.contains(&uid) {
             names.entry(uid).or_insert(name);
         }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_are_called_what_the_list_calls_them_first() {
+    fn first_entry_of_the_list_names_the_user() {
         let folder = tempfile::tempdir().unwrap();
         let list = folder.path().join("passwd");
         let text =

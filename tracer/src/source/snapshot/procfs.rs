@@ -1,7 +1,7 @@
-//! What `/proc` says of processes. The root is a parameter, so that tests can lie to it.
+//! Processes, as `/proc` shows them. The root is a parameter, so that tests can make up processes.
 //!
-//! Every read is bounded, every parser total: whatever a process writes into its name or arguments is text. A process
-//! that vanishes in the middle is `None`, never an error.
+//! Every read is bounded and every parser accepts any bytes, because a process chooses its name and arguments. A process that
+//! vanishes in the middle is `None`, never an error.
 
 use std::{
     fs,
@@ -23,50 +23,50 @@ use crate::model::{Ancestor, FileId, INITIAL_USERNS, ProcessInfo, RawText, TaskK
 
 /// Major number of the slaves of Unix 98 terminals, the first of eight (include/uapi/linux/major.h: UNIX98_PTY_SLAVE_MAJOR).
 pub(super) const PTY_SLAVES: std::ops::Range<u32> = 136..144;
-/// `kernel.pid_max` is at most this on 64 bits (include/linux/threads.h: PID_MAX_LIMIT).
+/// Largest `kernel.pid_max` on 64 bits (include/linux/threads.h: PID_MAX_LIMIT).
 const MAX_PROCESSES: usize = 4 << 20;
-/// The contract of recordings: enough for runc's and kubectl's own arguments.
+/// Arguments that a recording keeps: enough for runc's and kubectl's own.
 const MAX_ARGS: usize = 64;
-/// In all, NULs included.
+/// Bytes of all arguments, NULs included.
 const MAX_ARG_BYTES: usize = 4096;
-/// `stat`, `status`, `cgroup`: about 3 KB at most; a cgroup path has at most 4096 bytes a hierarchy.
+/// Largest file that is read whole. `stat` and `status` have about 3 KB; a cgroup path has at most 4096 bytes a hierarchy.
 const MAX_FILE_BYTES: usize = 64 << 10;
-/// What the kernel appends to the path of a program whose file was replaced (fs/d_path.c).
+/// Mark that the kernel appends to the path of a deleted or replaced file (fs/d_path.c).
 pub(super) const DELETED: &[u8] = b" (deleted)";
 
-/// Processes above a client that are told of: a login, its shell, sudo, a script or two.
+/// Ancestors of a client that are reported: a login, its shell, sudo, a script or two.
 const MAX_ANCESTORS: usize = 16;
-/// Prefixes of `comm` of processes that let people in or start other processes by themselves, besides those that start
-/// containers ([`is_starter_comm`]). The ancestors of such a process show nothing about a client.
+/// Prefixes of `comm` of processes that log users in or start services, besides those that start containers
+/// ([`is_starter_comm`]). The ancestors of such a process show nothing about a client.
 const ORIGINS: [&[u8]; 9] = [b"sshd", b"login", b"systemd", b"init", b"cron", b"atd", b"gdm-", b"lightdm", b"sddm"];
 
-/// Threads whose children are looked at. A shim has about ten.
+/// Threads of a process whose children are listed. A shim has about ten threads.
 const MAX_THREADS: usize = 256;
 
-/// A line of `fdinfo` has some 80 bytes: of 100,000 files.
+/// Largest `fdinfo` of an epoll instance: lines of some 80 bytes for 100,000 files.
 const MAX_FDINFO_BYTES: usize = 8 << 20;
-/// A line of `maps` has some 100 bytes; the kernel's default for `vm.max_map_count` is 65,530.
+/// Largest `maps`: lines of some 100 bytes. The kernel's default for `vm.max_map_count` is 65,530.
 const MAX_MAPS_BYTES: usize = 8 << 20;
 /// First guess at the size of a file: `stat` and most others fit, and are read in one call.
 const FILE_BYTES: usize = 4 << 10;
 
-/// A file in an epoll instance, as it was when it was added.
+/// A file in an epoll instance, as of the time when it was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Watched {
+pub(super) struct EpollEntry {
     pub(super) fd: u32,
-    /// What the process had the kernel keep for it.
+    /// Word that the process stored with the entry (`epoll_event.data`).
     pub(super) data: u64,
     pub(super) inode: u64,
 }
 
-/// Where its memory is, as `(start, end)` in order.
+/// Memory of a process, as ranges `(start, end)` in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mappings {
-    /// No file is behind it, and it may write to it: where heaps are.
+    /// Writable memory without a file behind it, such as heaps.
     pub(super) anonymous: Vec<(u64, u64)>,
-    /// Programs and libraries.
+    /// Mapped programs and libraries.
     pub(super) files: Vec<(u64, u64)>,
-    /// Those of them that hold data that the process may change. Each is in `files`, too.
+    /// Ranges of `files` that the process may change: the data of programs and libraries.
     pub(super) data: Vec<(u64, u64)>,
 }
 
@@ -77,57 +77,58 @@ enum Mapping {
     Data,
 }
 
-/// A procfs.
+/// A mounted procfs.
 pub(super) struct Proc {
     root: PathBuf,
-    /// The same, opened: paths below it are shorter. `None` where it is not there.
+    /// The root, opened, so that paths are relative; `None` if there is no procfs.
     folder: Option<OwnedFd>,
 }
 
-/// What the snapshot needs of `stat`.
+/// Fields of `/proc/PID/stat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
     comm: RawText,
-    /// One letter; `?` for anything else.
+    /// State letter of proc(5); `?` for anything that is no letter.
     pub(super) state: char,
     pub(super) parent: u32,
+    /// Process group.
     pub(super) group: u32,
-    /// Foreground process group of its terminal; `None` without one.
+    /// Foreground process group of the controlling terminal; `None` without a terminal.
     pub(super) foreground: Option<u32>,
     pub(super) user_ticks: u64,
     pub(super) system_ticks: u64,
     pub(super) threads: u32,
-    /// As the kernel numbers devices for user space (include/linux/kdev_t.h: `new_encode_dev`).
+    /// Controlling terminal, as the kernel encodes devices for user space (include/linux/kdev_t.h: `new_encode_dev`).
     terminal: u32,
     start_ticks: u64,
 }
 
 impl Stat {
-    /// What stays while a process has this parent, runs this program, and is on this terminal.
+    /// Fields that stay equal while a process keeps its parent, program and terminal.
     fn lineage(&self) -> (&RawText, u32, u32, u64) {
         (&self.comm, self.parent, self.terminal, self.start_ticks)
     }
 }
 
-/// What the snapshot needs of `status`.
+/// Fields of `/proc/PID/status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Status {
     tgid: Option<u32>,
     uid: Option<u32>,
     effective_uid: Option<u32>,
-    /// Effective capabilities; in the process's own user namespace.
+    /// Effective capabilities, in the process's own user namespace.
     capabilities: u64,
 }
 
-/// What a process may do on the host.
+/// Rights of a process on the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rights {
-    /// Another user's process, or one in a user namespace of its own.
+    /// The process of another user, or a process in a user namespace of its own.
     #[default]
     User,
-    /// Root in the initial user namespace, as in any container: without CAP_SYS_ADMIN.
+    /// Root in the initial user namespace without CAP_SYS_ADMIN, as in most containers.
     Root,
-    /// Root that may mount, as every runtime must: the process can change whatever the host's paths lead to.
+    /// Root that may mount, as every runtime must. Such a process can change the files behind the host's paths.
     Admin,
 }
 
@@ -135,6 +136,7 @@ pub(super) enum Rights {
 const SYS_ADMIN: u64 = 1 << 21;
 
 impl Proc {
+    /// The procfs mounted at `root`.
     pub(super) fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -142,6 +144,7 @@ impl Proc {
         Self { root, folder }
     }
 
+    /// The root, opened.
     pub(super) fn folder(&self) -> Option<BorrowedFd<'_>> {
         self.folder.as_ref().map(AsFd::as_fd)
     }
@@ -151,7 +154,7 @@ impl Proc {
         self.root.join(format!("{pid}/{name}"))
     }
 
-    /// Processes, in order; threads are not listed by the kernel.
+    /// Pids of all processes, in order. The kernel does not list threads.
     pub(super) fn pids(&self) -> Vec<u32> {
         let mut pids: Vec<u32> = fs::read_dir(&self.root)
             .into_iter()
@@ -163,24 +166,24 @@ impl Proc {
         pids
     }
 
-    /// Identity of the process that has this pid now. `None` for the id of a thread: the kernel shows a folder for those
-    /// too, it only does not list it.
+    /// Identity of the process that has this pid now. `None` for the id of a thread, which has a folder that the kernel does
+    /// not list.
     pub(super) fn key(&self, pid: u32) -> Option<TaskKey> {
         self.stat_and_status(pid).map(|(stat, _)| TaskKey::from_ticks(pid, stat.start_ticks))
     }
 
-    /// Whether that very process has its pid still. Its `stat` alone tells: that the pid is no thread's was seen before.
+    /// True if the process still has its pid. `stat` is enough: the pid was found to be no thread's when the key was made.
     pub(super) fn is_still(&self, task: TaskKey) -> bool {
         let stat = self.read(task.tgid, "stat").and_then(|text| parse_stat(&text));
         stat.is_some_and(|stat| stat.start_ticks == task.start_ticks)
     }
 
-    /// Its name.
+    /// Name of the process that has this pid (`comm`).
     pub(super) fn comm(&self, pid: u32) -> Option<RawText> {
         Some(parse_stat(&self.read(pid, "stat")?)?.comm)
     }
 
-    /// What the process that has this pid may do.
+    /// Rights of the process that has this pid.
     pub(super) fn rights(&self, pid: u32) -> Rights {
         let status = self.read(pid, "status").map(|text| parse_status(&text)).unwrap_or_default();
         let is_root = status.uid == Some(0) && status.effective_uid == Some(0);
@@ -197,8 +200,8 @@ impl Proc {
         (status.tgid == Some(pid)).then_some((stat, status))
     }
 
-    /// Everything about a process, with its identity. Both are of one and the same process: the identity is read again at
-    /// the end.
+    /// Describes the process that has this pid, with its identity. The identity is read again at the end, so both belong to one
+    /// process.
     pub(super) fn describe(&self, pid: u32) -> Option<(TaskKey, ProcessInfo)> {
         let (stat, status) = self.stat_and_status(pid)?;
         let (argv, argv_truncated) = parse_argv(&self.read_up_to(pid, "cmdline", MAX_ARG_BYTES + 1)?);
@@ -230,23 +233,23 @@ impl Proc {
         Some((key, ProcessInfo { cgroup, ..info }))
     }
 
-    /// Path of its program.
+    /// Path of the program, without the kernel's mark for a deleted file.
     pub(super) fn exe(&self, pid: u32) -> Option<RawText> {
         self.link(pid, "exe").map(|exe| RawText::from(exe.strip_suffix(DELETED).unwrap_or(&exe)))
     }
 
-    /// Path of its cgroup that names its container, if one does.
+    /// Path of the cgroup that names the container, else of the unified hierarchy.
     pub(super) fn cgroup(&self, pid: u32) -> Option<RawText> {
         self.read(pid, "cgroup").and_then(|text| choose_cgroup(&text))
     }
 
-    /// The processes above it, its parent first, up to where somebody logged in or a service began. Each was the parent of
-    /// the one before at one moment: that one is asked again afterwards.
+    /// Ancestors of a process, its parent first, up to a login or the start of a service. Each was the parent of the one before at one
+    /// moment: the child is read again after its parent.
     pub(super) fn ancestors(&self, of: TaskKey) -> Option<Vec<Ancestor>> {
         let mut child = self.stat_and_status(of.tgid).filter(|(stat, _)| stat.start_ticks == of.start_ticks)?.0;
         let mut pid = of.tgid;
         let mut found = Vec::new();
-        // The first process is above everything, and tells nothing.
+        // The first process is an ancestor of every other one: leave it out.
         while child.parent > 1 && found.len() < MAX_ANCESTORS {
             let above = child.parent;
             let Some((stat, status)) = self.stat_and_status(above) else { break };
@@ -265,7 +268,7 @@ impl Proc {
         Some(found)
     }
 
-    /// Its children: each thread has its own (CONFIG_PROC_CHILDREN). Some may be missing while others come and go.
+    /// Children of a process, from the list of each thread (CONFIG_PROC_CHILDREN). A child may be missing while others come and go.
     pub(super) fn children(&self, pid: u32) -> Vec<u32> {
         let threads = fs::read_dir(self.path(pid, "task")).into_iter().flatten().take(MAX_THREADS);
         let tids = threads.filter_map(|entry| number::<u32>(entry.ok()?.file_name().as_bytes()));
@@ -276,18 +279,18 @@ impl Proc {
         children
     }
 
-    /// Inode number of one of its namespaces.
+    /// Inode number of a namespace of the process: `net`, `mnt`, `pid` or `user`.
     pub(super) fn namespace(&self, pid: u32, kind: &str) -> Option<u32> {
         bracketed(&self.link(pid, &format!("ns/{kind}"))?, kind)
     }
 
-    /// What that epoll instance watches.
-    pub(super) fn watched(&self, pid: u32, epoll: u32) -> Vec<Watched> {
+    /// Entries of an epoll instance.
+    pub(super) fn epoll_entries(&self, pid: u32, epoll: u32) -> Vec<EpollEntry> {
         let text = self.read_up_to(pid, &format!("fdinfo/{epoll}"), MAX_FDINFO_BYTES).unwrap_or_default();
-        text.split(|byte| *byte == b'\n').filter_map(parse_watched).collect()
+        text.split(|byte| *byte == b'\n').filter_map(parse_epoll_entry).collect()
     }
 
-    /// Its mappings.
+    /// Mapped memory of the process.
     pub(super) fn mappings(&self, pid: u32) -> Mappings {
         let text = self.read_up_to(pid, "maps", MAX_MAPS_BYTES).unwrap_or_default();
         let mut mappings = Mappings::default();
@@ -304,8 +307,8 @@ impl Proc {
         mappings
     }
 
-    /// Its working directory.
-    pub(super) fn folder_of(&self, pid: u32) -> Option<PathBuf> {
+    /// Working directory of the process.
+    pub(super) fn working_directory(&self, pid: u32) -> Option<PathBuf> {
         fs::read_link(self.path(pid, "cwd")).ok()
     }
 
@@ -313,6 +316,13 @@ impl Proc {
         Some(rustix::fs::readlinkat(self.folder()?, format!("{pid}/{name}"), Vec::new()).ok()?.into_bytes())
     }
 
+    /// Opens a path below the root for reading.
+    pub(super) fn open(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let folder = self.folder().ok_or(Errno::NOENT)?;
+        rustix::fs::openat(folder, path, flags | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    /// A file of a process, up to [`MAX_FILE_BYTES`].
     pub(super) fn read(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
         self.read_up_to(pid, name, MAX_FILE_BYTES)
     }
@@ -327,7 +337,7 @@ impl Proc {
             match rustix::io::read(&file, spare_capacity(&mut bytes)) {
                 Ok(0) => break,
                 Ok(_) | Err(Errno::INTR) => {}
-                // It is gone.
+                // The process is gone.
                 Err(_) => return None,
             }
         }
@@ -336,7 +346,7 @@ impl Proc {
     }
 }
 
-/// At most that much of a file.
+/// The first `most` bytes of a file.
 pub(super) fn read_path(path: &Path, most: usize) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(most).ok()?;
@@ -344,12 +354,12 @@ pub(super) fn read_path(path: &Path, most: usize) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Inode number of the namespace that a file stands for.
+/// Inode number of the namespace behind a file.
 pub(super) fn namespace_of(path: &Path) -> Option<u32> {
     u32::try_from(fs::metadata(path).ok()?.ino()).ok()
 }
 
-/// stat(2)'s number of a device as the kernel has it (include/linux/kdev_t.h: MKDEV).
+/// Converts a device number of stat(2) to the kernel's own encoding (include/linux/kdev_t.h: MKDEV).
 pub(super) fn kernel_device(device: u64) -> u32 {
     rustix::fs::major(device) << 20 | rustix::fs::minor(device)
 }
@@ -362,7 +372,7 @@ pub(super) fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// What stands behind `name` on its line of a file of `name value`.
+/// The value after `name`, in a file with lines of `name value`.
 pub(super) fn after<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name)).map(<[u8]>::trim_ascii)
 }
@@ -373,15 +383,15 @@ pub(super) fn bracketed<T: std::str::FromStr>(link: &[u8], kind: &str) -> Option
 }
 
 /// `tfd:       45 events: 8000201d data:     7f013f23a4b8  pos:0 ino:2c8846 sdev:9` (fs/eventpoll.c: `ep_show_fdinfo`).
-fn parse_watched(line: &[u8]) -> Option<Watched> {
+fn parse_epoll_entry(line: &[u8]) -> Option<EpollEntry> {
     let line = std::str::from_utf8(line).ok()?.strip_prefix("tfd:")?;
     let after = |name: &str| line.split_once(name)?.1.split_ascii_whitespace().next();
     let hex = |name: &str| u64::from_str_radix(after(name)?, 16).ok();
     let fd = line.split_ascii_whitespace().next()?.parse().ok()?;
-    Some(Watched { fd, data: hex(" data:")?, inode: hex(" ino:")? })
+    Some(EpollEntry { fd, data: hex(" data:")?, inode: hex(" ino:")? })
 }
 
-/// `c000000000-c000800000 rw-p 00000000 00:00 0`, perhaps with a name as `[anon: Go: heap]` (proc(5)).
+/// `c000000000-c000800000 rw-p 00000000 00:00 0`, sometimes with a name such as `[anon: Go: heap]` (proc(5)).
 fn parse_mapping(line: &[u8]) -> Option<(Mapping, (u64, u64))> {
     let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
     let (range, rights, inode) = (words.next()?, words.next()?, words.nth(2)?);
@@ -422,13 +432,13 @@ pub(super) fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     })
 }
 
-/// The bits of a number that the kernel prints with a sign.
+/// Bits of a number that the kernel prints with a sign.
 fn signed(text: &[u8]) -> Option<u32> {
     let number: i32 = std::str::from_utf8(text).ok()?.parse().ok()?;
     Some(number.cast_unsigned())
 }
 
-/// What `ps` calls a terminal (Documentation/admin-guide/devices.txt). Of other drivers the name is not in the number.
+/// Name of a terminal, as in `ps` (Documentation/admin-guide/devices.txt). `None` for drivers whose names do not follow from numbers.
 fn terminal_name(device: u32) -> Option<String> {
     let device = FileId::from_stat(device.into(), 0).device;
     let (major, minor) = (device >> 20, device & 0xf_ffff);
@@ -442,7 +452,8 @@ fn terminal_name(device: u32) -> Option<String> {
     }
 }
 
-/// `Tgid:`, the real and the effective user of `Uid:`, and `CapEff:`. The kernel escapes newlines in `Name:`, so a line is a line.
+/// Reads `Tgid:`, the real and the effective user of `Uid:`, and `CapEff:`. The kernel escapes newlines in `Name:`, so no process can
+/// forge a line.
 fn parse_status(bytes: &[u8]) -> Status {
     let mut status = Status::default();
     for line in bytes.split(|byte| *byte == b'\n') {
@@ -463,21 +474,21 @@ fn parse_status(bytes: &[u8]) -> Status {
     status
 }
 
-/// Arguments, and whether there were more.
+/// Arguments; true if there were more.
 fn parse_argv(bytes: &[u8]) -> (Vec<RawText>, bool) {
     let cut = bytes.len() > MAX_ARG_BYTES;
     let bytes = bytes.get(..MAX_ARG_BYTES).unwrap_or(bytes);
     if bytes.is_empty() {
         return (Vec::new(), false);
     }
-    // Each argument ends with NUL; a process that wrote over them may have left it out.
+    // Each argument ends with NUL, unless the process has overwritten its arguments.
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
     let mut args = bytes.split(|byte| *byte == 0);
     let argv = args.by_ref().take(MAX_ARGS).map(RawText::from).collect();
     (argv, cut || args.next().is_some())
 }
 
-/// One path out of `/proc/PID/cgroup`: of the hierarchy that names a container, else the unified one, else the first.
+/// One path of `/proc/PID/cgroup`: of the hierarchy that names a container, else of the unified one, else of the first.
 fn choose_cgroup(bytes: &[u8]) -> Option<RawText> {
     let lines: Vec<(&[u8], &[u8])> = bytes
         .split(|byte| *byte == b'\n')
@@ -503,7 +514,7 @@ mod tests {
 
     use super::*;
 
-    /// A process in a made-up /proc.
+    /// Writes a process into a made-up /proc.
     fn fake(root: &Path, pid: u32, comm: &[u8], tgid: u32, start: u64) {
         let dir = root.join(pid.to_string());
         fs::create_dir_all(dir.join("ns")).unwrap();
@@ -525,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_described_whatever_its_name_and_a_thread_is_none() {
+    fn describe_accepts_any_name_and_no_thread() {
         let root = tempfile::tempdir().unwrap();
         fake(root.path(), 7, b") S 9 (\n\xff", 7, 4200);
         fake(root.path(), 8, b"sh", 7, 4200);
@@ -544,13 +555,17 @@ mod tests {
         assert_eq!(info.parent, None, "pid 1 is not there");
         assert_eq!(proc.describe(8), None, "a thread's folder");
         assert_eq!(proc.describe(9), None, "gone in the middle");
-        let sockets: Vec<u64> = proc.open_files(7, 100).unwrap().iter().filter_map(|file| file.socket()).collect();
+        let sockets: Vec<u64> = crate::source::snapshot::descriptors::open_files(&proc, 7, 100)
+            .unwrap()
+            .iter()
+            .filter_map(|file| file.socket())
+            .collect();
         assert_eq!(sockets, [77]);
         assert!(proc.is_still(key) && !proc.is_still(TaskKey::from_ticks(7, 1)));
     }
 
     #[test]
-    fn terminals_are_called_as_ps_calls_them() {
+    fn terminals_have_the_names_of_ps() {
         for (device, name) in [
             (0, None),
             (0x8803, Some("pts/3")),
@@ -569,7 +584,7 @@ mod tests {
     }
 
     #[test]
-    fn ancestors_end_where_somebody_logged_in() {
+    fn ancestors_end_at_a_login() {
         let root = tempfile::tempdir().unwrap();
         let chain = |processes: &[(u32, &str, u32)]| {
             for (pid, comm, parent) in processes {
@@ -586,16 +601,16 @@ mod tests {
         let names: Vec<_> = found.iter().map(|above| above.comm.as_str().unwrap()).collect();
         assert_eq!(names, ["sudo", "bash", "sshd-session"]);
         assert_eq!((found[0].task, found[0].uid), (TaskKey::from_ticks(5, 5), Some(50)));
-        assert_eq!(proc.ancestors(TaskKey::from_ticks(6, 7)), None, "another one of that pid");
+        assert_eq!(proc.ancestors(TaskKey::from_ticks(6, 7)), None, "another process of this pid");
         chain(&[(7, "a", 1), (8, "b", 9), (9, "c", 8)]);
         assert_eq!(proc.ancestors(TaskKey::from_ticks(7, 7)), Some(Vec::new()), "the first process is left out");
-        assert_eq!(proc.ancestors(TaskKey::from_ticks(8, 8)).unwrap().len(), MAX_ANCESTORS, "a procfs that lies");
+        assert_eq!(proc.ancestors(TaskKey::from_ticks(8, 8)).unwrap().len(), MAX_ANCESTORS, "parents in a circle");
         chain(&[(10, "d", 11)]);
         assert_eq!(proc.ancestors(TaskKey::from_ticks(10, 10)), Some(Vec::new()), "gone");
     }
 
     #[test]
-    fn stat_of_any_bytes_is_none_or_numbers() {
+    fn stat_of_any_bytes_never_panics() {
         for bytes in [
             &b""[..],
             b"1",
@@ -614,19 +629,19 @@ mod tests {
     }
 
     #[test]
-    fn what_epoll_watches_is_a_number_its_data_and_an_inode() {
+    fn epoll_entry_has_number_data_and_inode() {
         let line = b"tfd:       45 events: 8000201d data:     7f013f23a4b8  pos:0 ino:2c8846 sdev:9";
-        assert_eq!(parse_watched(line), Some(Watched { fd: 45, data: 0x7f01_3f23_a4b8, inode: 0x2c_8846 }));
+        assert_eq!(parse_epoll_entry(line), Some(EpollEntry { fd: 45, data: 0x7f01_3f23_a4b8, inode: 0x2c_8846 }));
         let lines: [&[u8]; 5] =
             [b"pos:\t0", b"tfd: x data: 1 ino:1", b"tfd: 1 data: 1", b"tfd: -1 data: 1 ino:1", b"\xff"];
-        assert!(lines.into_iter().all(|line| parse_watched(line).is_none()));
+        assert!(lines.into_iter().all(|line| parse_epoll_entry(line).is_none()));
         // A tagged pointer may fill all 64 bits, and then there is no room before it.
         let line = b"tfd:        5 events:       19 data: ffffffffffffffff  pos:0 ino:1 sdev:9";
-        assert_eq!(parse_watched(line).map(|watched| watched.data), Some(u64::MAX));
+        assert_eq!(parse_epoll_entry(line).map(|watched| watched.data), Some(u64::MAX));
     }
 
     #[test]
-    fn anonymous_mappings_are_those_without_a_file() {
+    fn anonymous_mappings_have_no_file() {
         let range = |line: &str| parse_mapping(line.as_bytes());
         let heap = (Mapping::Anonymous, (0xc0_0000_0000, 0xc0_0080_0000));
         assert_eq!(range("c000000000-c000800000 rw-p 00000000 00:00 0 "), Some(heap));
@@ -664,7 +679,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_bounded_in_number_and_bytes() {
+    fn arguments_are_bounded_in_number_and_size() {
         assert_eq!(parse_argv(b""), (vec![], false));
         assert_eq!(parse_argv(b"\0"), (vec!["".into()], false));
         assert_eq!(parse_argv(b"kubectl: exec"), (vec!["kubectl: exec".into()], false));
@@ -678,7 +693,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cgroup_that_names_the_container_wins() {
+    fn cgroup_path_prefers_the_container() {
         let id = "0123456789abcdef".repeat(4);
         let both = format!("12:pids:/x\n1:name=systemd:/kubepods/podab/{id}\n0::/y\n");
         assert_eq!(choose_cgroup(both.as_bytes()), Some(format!("/kubepods/podab/{id}").as_str().into()));
@@ -688,7 +703,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_itself_and_its_threads_are_not_processes() {
+    fn own_process_is_described_and_threads_are_not() {
         let proc = Proc::new("/proc");
         let own = std::process::id();
         let (key, info) = proc.describe(own).unwrap();

@@ -1,4 +1,4 @@
-//! What cgroups say of a process: frozen, out of processes, out of memory. Both versions, also side by side.
+//! Limits of a process's cgroups: frozen, out of processes, out of memory. Both versions, also side by side.
 
 use std::{
     fs::File,
@@ -12,32 +12,34 @@ use procfs::process::{MountInfo, Process};
 use super::super::procfs::{Proc, after, number};
 use crate::model::CgroupMeasure;
 
-/// The files have a line, or some lines of a key and a number.
+/// Largest file that is read. The files have one line, or some lines of a key and a number.
 const MAX_BYTES: u64 = 16 << 10;
-/// A container's cgroup is some five deep: kubepods, class, pod, container.
+/// Folders above a cgroup that are read. A container's cgroup is some five deep: kubepods, class, pod, container.
 const MAX_DEPTH: usize = 16;
 
-/// Where the hierarchies are mounted, as the tracer sees it.
+/// Mounted hierarchies, as the tracer sees them.
 pub(super) struct Hierarchies {
-    /// Controllers, root of the mount inside the hierarchy, and where it is mounted. No controllers: version 2.
+    /// Controllers, root of the mount inside the hierarchy, and mount point. Version 2 has no controllers here.
     mounts: Vec<(Vec<String>, PathBuf, PathBuf)>,
 }
 
-/// A folder of a hierarchy, and whether it is of version 2.
+/// A cgroup: a folder of a hierarchy.
 struct Group {
     folder: PathBuf,
-    /// Where the hierarchy is mounted: no farther up.
+    /// Mount point of the hierarchy.
     top: PathBuf,
+    /// Set for version 2.
     unified: bool,
 }
 
 impl Hierarchies {
+    /// Hierarchies in the tracer's mount namespace.
     pub(super) fn open() -> Self {
         let mounts = Process::myself().and_then(|own| own.mountinfo()).map(|mounts| mounts.0).unwrap_or_default();
         Self { mounts: mounts.into_iter().filter_map(mount).collect() }
     }
 
-    /// What the cgroups of that process say; `None` where none is in reach.
+    /// Limits of a process's cgroups; `None` if none is in reach.
     pub(super) fn measure(&self, proc: &Proc, pid: u32) -> Option<CgroupMeasure> {
         let text = proc.read(pid, "cgroup")?;
         let group = |controller: &str| self.group(&text, controller);
@@ -54,7 +56,7 @@ impl Hierarchies {
         (measure != CgroupMeasure::default()).then_some(measure)
     }
 
-    /// The folder of a controller: of version 1 where it has a hierarchy of its own.
+    /// Cgroup of a controller: of version 1 if the controller has its own hierarchy, otherwise of version 2.
     fn group(&self, text: &[u8], controller: &str) -> Option<Group> {
         let lines = || {
             text.split(|byte| *byte == b'\n').filter_map(|line| {
@@ -76,9 +78,9 @@ impl Hierarchies {
             if unified { controllers.is_empty() } else { controllers.iter().any(|one| one == controller) }
         };
         let (_, root, top) = self.mounts.iter().find(is_its)?;
-        // Of a mount of a part of the hierarchy (in a container) the rest is out of reach.
+        // A container mounts a part of the hierarchy: the rest is out of reach.
         let inside = path.strip_prefix(root).ok()?;
-        // `/../..`: above the tracer's own cgroup namespace.
+        // `/../..` lies above the tracer's own cgroup namespace.
         let is_below = inside.components().all(|part| matches!(part, Component::Normal(_)));
         is_below.then(|| Group { folder: top.join(inside), top: top.clone(), unified })
     }
@@ -89,7 +91,7 @@ impl Group {
         read(&self.folder, name)
     }
 
-    /// This folder and those above it.
+    /// The cgroup's folder and those above it.
     fn upwards(&self) -> impl Iterator<Item = &Path> {
         self.folder.ancestors().take_while(|folder| folder.starts_with(&self.top)).take(MAX_DEPTH)
     }
@@ -110,30 +112,30 @@ fn read(folder: &Path, name: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A number alone in a file; `None` for `max`.
+/// The only number in a file; `None` for `max`.
 fn value(folder: &Path, name: &str) -> Option<u64> {
     number(read(folder, name)?.trim_ascii())
 }
 
-/// The number behind a key, one a line.
+/// The number after a key, in a file with one key a line.
 fn keyed(text: &[u8], key: &str) -> Option<u64> {
     number(after(text, format!("{key} ").as_bytes())?)
 }
 
-/// Frozen by itself or by one above: both files tell what holds in the end.
+/// True if the cgroup or one above it is frozen: the files of both versions show the result.
 fn frozen(group: &Group) -> Option<bool> {
     if group.unified {
         keyed(&group.read("cgroup.events")?, "frozen").map(|frozen| frozen == 1)
     } else {
-        // FREEZING as long as not all have stopped.
+        // The state is FREEZING until all processes have stopped.
         group.read("freezer.state").map(|state| state.trim_ascii() != b"THAWED")
     }
 }
 
-/// The limit that is nearest to being reached, of the group and those above it.
+/// Current value and limit that are closest, among the cgroup and those above it, and the limit's folder.
 fn tightest(group: &Group, current: &str, limit: &str) -> (Option<u64>, Option<u64>, Option<PathBuf>) {
     let limits = group.upwards().filter_map(|folder| Some((value(folder, current)?, value(folder, limit)?, folder)));
-    // Version 1 of memory writes "no limit" as the largest multiple of a page.
+    // Version 1 writes "no limit" of memory as the largest multiple of a page.
     let real = limits.filter(|(_, limit, _)| *limit < (1 << 62));
     match real.min_by_key(|(current, limit, _)| limit.saturating_sub(*current)) {
         Some((current, limit, folder)) => (Some(current), Some(limit), Some(folder.to_owned())),
@@ -144,7 +146,7 @@ fn tightest(group: &Group, current: &str, limit: &str) -> (Option<u64>, Option<u
 fn pids(group: &Group, measure: &mut CgroupMeasure) {
     let (current, limit, folder) = tightest(group, "pids.current", "pids.max");
     (measure.pids, measure.pids_max) = (current, limit);
-    // Counted where the refused fork was, by newer kernels also where the limit is.
+    // The cgroup of the refused fork counts; newer kernels also count at the limit's cgroup.
     let counts =
         [Some(group.folder.clone()), folder].into_iter().flatten().filter_map(|folder| read(&folder, "pids.events"));
     measure.pids_refused = counts.filter_map(|text| keyed(&text, "max")).max();
@@ -176,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    /// Hierarchies in a made-up folder.
+    /// Hierarchies in a temporary folder.
     fn made(root: &Path) -> Hierarchies {
         let mount = |controllers: &[&str], name: &str| {
             (controllers.iter().map(|one| (*one).to_owned()).collect(), PathBuf::from("/"), root.join(name))
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2_says_frozen_and_which_limit_is_near() {
+    fn version_2_reports_frozen_and_closest_limit() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         write(root, "unified/pod/c/cgroup.events", "populated 1\nfrozen 1\n");
@@ -214,11 +216,11 @@ mod tests {
             (measure.frozen, measure.pids, measure.pids_max, measure.pids_refused),
             (Some(true), Some(9), Some(10), Some(4))
         );
-        assert_eq!(measure.memory, None, "it says nothing of memory");
+        assert_eq!(measure.memory, None, "no file about memory");
     }
 
     #[test]
-    fn version_1_has_a_folder_for_each_controller() {
+    fn version_1_has_a_folder_per_controller() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         write(root, "freezer/a/freezer.state", "FREEZING\n");
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_reach_is_not_known() {
+    fn limits_out_of_reach_are_unknown() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(measured(root.path(), "0::/../../elsewhere\n"), None);
         assert_eq!(measured(root.path(), "nonsense"), None);

@@ -1,15 +1,15 @@
-//! Where Go keeps what is looked at, by version. No interface: each version has to be looked at, so versions that are not
-//! listed in `goroutine.rs` are not known here either. Every place is checked by what has to stand there.
+//! Offsets of fields of Go's runtime and libraries, by version. They are no interface, so versions that are not listed in
+//! `goroutine.rs` are unknown here, too. Readers check every field by the value that has to be there.
 
 use crate::source::ebpf::goroutine;
 
-/// Offsets in bytes; the same on amd64 and arm64.
+/// Offsets of one version in bytes, equal on amd64 and arm64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Of `runtime.pollDesc.rg`, behind `link`, `fd`, since Go 1.21 `fdseq`, and `atomicInfo` (runtime/netpoll.go); `wg`
-    /// is the next word.
+    /// Of `runtime.pollDesc.rg`, behind `link`, `fd`, `fdseq` (since Go 1.21) and `atomicInfo` (runtime/netpoll.go). `wg` is the
+    /// next word.
     pub(super) reader: u64,
-    /// How `epoll_event.data` holds the address of a `runtime.pollDesc`; `None`: as it is.
+    /// Encoding of a `runtime.pollDesc`'s address in `epoll_event.data`; `None`: the plain address.
     pub(super) tagged: Option<Tagged>,
     /// Of `poll.FD.pd`, behind `fdmu`, `Sysfd` and since Go 1.21 `SysFile` (internal/poll/fd_unix.go).
     pub(super) poller: u64,
@@ -29,14 +29,14 @@ pub(super) struct Layout {
 /// `taggedPointer` of runtime/tagptr_64bit.go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tagged {
-    /// `tagBits`: how many low bits hold the low bits of `pollDesc.fdseq`.
+    /// `tagBits`: number of low bits that hold the low bits of `pollDesc.fdseq`.
     bits: u32,
-    /// Low bits of the address that are not kept because they are zero.
+    /// Low bits of the address that are left out because they are zero.
     align: u32,
 }
 
 impl Layout {
-    /// Of a program that calls its Go `go1.26.6` or the like. Before Go 1.18 `pollDesc` is another one.
+    /// Layout of a Go version such as `go1.26.6`. `None` before Go 1.18, whose `pollDesc` differs.
     pub(super) fn of(version: &str) -> Option<Self> {
         let g = goroutine::layout(version)?;
         let tagged = match g.minor {
@@ -57,8 +57,8 @@ impl Layout {
         Some(Self { reader, tagged, poller, goid, parent_goid, function_data, function_fields, receivers })
     }
 
-    /// The address in `epoll_event.data`, and the tag beside it. User space's addresses have their highest bits clear, so that
-    /// there is no sign to extend.
+    /// Splits `epoll_event.data` into address and tag. Addresses of user space have their highest bits clear, so no sign has to be
+    /// extended.
     pub(super) fn poller_of(&self, data: u64) -> (u64, Option<u64>) {
         match self.tagged {
             None => (data, None),

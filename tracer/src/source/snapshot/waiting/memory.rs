@@ -1,4 +1,4 @@
-//! Another process's memory, read and never written.
+//! Memory of another process, read and never written.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,28 +9,28 @@ use std::{
 
 use crate::source::snapshot::procfs::Mappings;
 
-/// Something that has words at addresses.
+/// Memory at addresses.
 pub(super) trait Memory {
-    /// Fills `into`, or says that it cannot.
+    /// Fills `into`; false if the memory cannot be read.
     fn read(&self, at: u64, into: &mut [u8]) -> bool;
 }
 
-/// `/proc/PID/mem`: stays with the process whose it was when it was opened (fs/proc/base.c: `mem_open`).
+/// `/proc/PID/mem`, which stays bound to the process that had the pid when it was opened (fs/proc/base.c: `mem_open`).
 impl Memory for File {
     fn read(&self, at: u64, into: &mut [u8]) -> bool {
         self.read_exact_at(into, at).is_ok()
     }
 }
 
-/// Reads of all files together: some hundred each. A process that makes walks long is given up on.
+/// Reads of one process. Each file takes some hundred. A process that makes walks long is given up.
 const MAX_READS: u32 = 1 << 20;
-/// The smallest page that kernels map; heaps begin and end with one.
+/// Smallest page of any kernel in bytes. Heaps begin and end at pages.
 const PAGE: u64 = 4 << 10;
 const PAGE_WORDS: usize = 512;
-/// Pages remembered: 16 MiB. A thousand sessions touch about as many.
+/// Pages in the cache: 16 MiB. A thousand sessions touch about as many.
 const MAX_PAGES: usize = 4 << 10;
 
-/// Reads words, within anonymous writable mappings and a budget.
+/// Reads words of a process, within its mappings and a budget of reads.
 pub(super) struct Words<'a> {
     memory: &'a dyn Memory,
     mappings: &'a Mappings,
@@ -38,38 +38,41 @@ pub(super) struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
+    /// Reads this memory, within these mappings.
     pub(super) fn new(memory: &'a dyn Memory, mappings: &'a Mappings) -> Self {
         Self { memory, mappings, left: Cell::new(MAX_READS) }
     }
 
-    /// Whether everything that was asked for was looked at: what is missing might have spoken against the rest.
+    /// True while the budget lasts. Once it is used up, a missing word might have contradicted the others.
     pub(super) fn is_complete(&self) -> bool {
         self.left.get() > 0
     }
 
-    /// Whether `bytes` from there on may be an object of the heap, or of the runtime.
+    /// True if `bytes` at this address may be an object of the heap or of the runtime.
     fn holds(&self, at: u64, bytes: u64) -> bool {
         at.is_multiple_of(8) && within(&self.mappings.anonymous, at, bytes)
     }
 
+    /// True if the word is an address inside a mapped file.
     pub(super) fn is_of_program(&self, word: u64) -> bool {
         word.is_multiple_of(8) && within(&self.mappings.files, word, 8)
     }
 
-    /// `N` words from there on.
+    /// `N` words at this address.
     pub(super) fn some<const N: usize>(&self, at: u64) -> Option<[u64; N]> {
         let mut bytes = [[0; 8]; N];
         self.fill(at, bytes.as_flattened_mut())?;
         Some(bytes.map(u64::from_le_bytes))
     }
 
+    /// One word at this address.
     pub(super) fn one(&self, at: u64) -> Option<u64> {
         self.some::<1>(at).map(|[word]| word)
     }
 
-    /// That many words from there on.
+    /// `count` words at this address.
     pub(super) fn many(&self, at: u64, count: usize) -> Option<Vec<u64>> {
-        // Asked before there is room for them: nobody has that many.
+        // Check the range before allocating: a hostile count may be huge.
         if !self.holds(at, u64::try_from(count).ok()?.checked_mul(8)?) {
             return None;
         }
@@ -78,7 +81,7 @@ impl<'a> Words<'a> {
         Some(bytes.into_iter().map(u64::from_le_bytes).collect())
     }
 
-    /// Bytes of the program or of a library: what the linker wrote. Anywhere, of any number.
+    /// Bytes of the program or of a library, as the linker wrote them. Any address and length.
     pub(super) fn program(&self, at: u64, bytes: &mut [u8]) -> Option<()> {
         if !within(&self.mappings.files, at, u64::try_from(bytes.len()).ok()?) {
             return None;
@@ -87,7 +90,7 @@ impl<'a> Words<'a> {
         self.memory.read(at, bytes).then_some(())
     }
 
-    /// That many words of the program from there on.
+    /// `count` words of the program at this address.
     pub(super) fn program_words(&self, at: u64, count: usize) -> Option<Vec<u64>> {
         if !within(&self.mappings.files, at, u64::try_from(count).ok()?.checked_mul(8)?) {
             return None;
@@ -97,7 +100,7 @@ impl<'a> Words<'a> {
         Some(bytes.into_iter().map(u64::from_le_bytes).collect())
     }
 
-    /// Where the program and libraries keep data that they change.
+    /// Ranges in which the program and libraries keep data that they change.
     pub(super) fn data(&self) -> &[(u64, u64)] {
         &self.mappings.data
     }
@@ -111,21 +114,22 @@ impl<'a> Words<'a> {
     }
 }
 
-/// Where words are read from.
+/// A reader of words: of the process's memory, or of cached pages.
 pub(super) trait Source {
-    /// `N` words from there on.
+    /// `N` words at this address.
     fn some<const N: usize>(&self, at: u64) -> Option<[u64; N]>;
 
-    /// Whether that lies in a mapped file.
+    /// True if the word is an address inside a mapped file.
     fn is_of_program(&self, word: u64) -> bool;
 
-    /// Whether that may be an interface's type: a type or an `itab` of the program, or an `itab` that the runtime made
-    /// (runtime/iface.go: `getitab`), which begins with two types of the program's. Heaps are full of pointers.
+    /// True if the word may be the type of an interface: a type or `itab` of the program, or an `itab` that the runtime made
+    /// (runtime/iface.go: `getitab`). The latter begins with two types of the program; other heap pointers rarely do.
     fn is_type(&self, word: u64) -> bool {
         self.is_of_program(word)
             || self.some(word).is_some_and(|types: [u64; 2]| types.into_iter().all(|one| self.is_of_program(one)))
     }
 
+    /// One word at this address.
     fn one(&self, at: u64) -> Option<u64> {
         self.some::<1>(at).map(|[word]| word)
     }
@@ -141,14 +145,15 @@ impl Source for Words<'_> {
     }
 }
 
-/// The same words as they were when their page was read first: what most lead to is nothing, and found so without asking
-/// anew. What is found has to be read again.
+/// Words as of the first read of their page. Most words lead nowhere, and the cache shows it without another read. A word that leads
+/// somewhere has to be read again.
 pub(super) struct Pages<'a> {
     words: &'a Words<'a>,
     pages: RefCell<BTreeMap<u64, Vec<u64>>>,
 }
 
 impl<'a> Pages<'a> {
+    /// An empty cache of these words.
     pub(super) fn new(words: &'a Words<'a>) -> Self {
         Self { words, pages: RefCell::default() }
     }
@@ -176,7 +181,7 @@ impl Source for Pages<'_> {
     }
 }
 
-/// Whether all of these bytes lie in one of these ranges.
+/// True if all of these bytes lie in one of these ranges.
 fn within(ranges: &[(u64, u64)], at: u64, bytes: u64) -> bool {
     let after = ranges.partition_point(|(start, _)| *start <= at);
     let range = after.checked_sub(1).and_then(|index| ranges.get(index));

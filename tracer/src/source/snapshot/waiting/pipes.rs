@@ -1,55 +1,59 @@
-//! dockerd hands what a process prints from goroutine to goroutine. One copies the FIFO to a `*broadcaster.Unbuffered`
-//! (container/stream/streams.go: `CopyToPipe`), which writes to a `*ioutils.BytesPipe` each for who attached; another one copies
-//! that to the hijacked connection (container/stream/attach.go: `CopyStreams`). Each waits for the other on the pipe's
-//! `sync.Cond` where it does not wait for its file.
+//! Copies inside dockerd, which passes a process's output from one goroutine to another.
+//!
+//! The first goroutine copies the FIFO to a `*broadcaster.Unbuffered` (container/stream/streams.go: `CopyToPipe`), which writes to one
+//! `*ioutils.BytesPipe` for each attached client. The second copies the pipe to the hijacked connection (container/stream/attach.go:
+//! `CopyStreams`). A goroutine that does not wait for its file waits for the other one, on the pipe's `sync.Cond`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     memory::Source as _,
-    walk::{Polled, Side, Walk},
+    poller::{Polled, Side},
+    walk::Walk,
 };
 
-/// Of one `Unbuffered`: two are one more than there are.
+/// Pipes of one `Unbuffered` that are read. An exec has one.
 const MAX_LINKS: usize = 4;
 
-/// What fills pipes, and what they are emptied to, by the pipe's address.
+/// Descriptors at both ends of pipes, by the pipe's address.
 #[derive(Debug, Default)]
 struct Pipes {
+    /// FIFOs that are copied to a pipe.
     filled: BTreeMap<u64, BTreeSet<u32>>,
+    /// Connections to which a pipe is copied.
     emptied: BTreeMap<u64, BTreeSet<u32>>,
 }
 
-/// Both ends of a pipe are arguments in use of goroutines that are parked (`frames`), and the pipe's list of waiters is the
-/// runtime's own: words of earlier calls lead to no pipe.
+/// Copies from FIFO to connection through a pipe. The pipe must have no other source and no other target.
 ///
-/// From FIFO to connection, by way of a pipe that has no other filler and is emptied to no other.
+/// Both ends of a pipe are live arguments of parked goroutines (`frames`), and the pipe's list of waiters is the runtime's own: dead
+/// words lead to no pipe.
 pub(super) fn copies(walk: &Walk<'_>, fifos: &[Polled], connections: &[Polled]) -> BTreeSet<(u32, u32)> {
     let mut pipes = Pipes::default();
     for fifo in fifos {
-        pipes.look_at_fifo(walk, *fifo, connections);
+        pipes.follow_fifo(walk, *fifo, connections);
     }
     for connection in connections {
-        pipes.look_at_connection(walk, *connection, fifos);
+        pipes.follow_connection(walk, *connection, fifos);
     }
     pipes.joined()
 }
 
 impl Pipes {
-    /// Who waits to read that FIFO fills pipes; who waits for these empties them.
-    fn look_at_fifo(&mut self, walk: &Walk<'_>, fifo: Polled, connections: &[Polled]) {
+    /// Follows the goroutine that waits to read a FIFO to its pipes, and the goroutines that wait for these to their connections.
+    fn follow_fifo(&mut self, walk: &Walk<'_>, fifo: Polled, connections: &[Polled]) {
         let filled = || {
             let waiter = walk.waiter(fifo, Side::Reads)?;
             let is_still = || walk.waiter(fifo, Side::Reads) == Some(waiter);
             walk.in_frames(waiter, is_still, |frames| {
                 let copies = walk.values_copied(frames).into_iter();
                 let own = copies.filter(|(_, reader)| walk.ends().reads(*reader, fifo));
-                own.flat_map(|(writer, _)| walk.pipes_of(writer)).collect::<BTreeSet<u64>>()
+                own.flat_map(|(writer, _)| pipes_of(walk, writer)).collect::<BTreeSet<u64>>()
             })
         };
         for pipe in filled().unwrap_or_default() {
             self.filled.entry(pipe).or_default().insert(fifo.fd);
-            for (writer, reader) in walk.copies_at_pipe(pipe) {
+            for (writer, reader) in copies_at_pipe(walk, pipe) {
                 if reader == pipe {
                     self.emptied.entry(pipe).or_default().extend(walk.ends().written_to(writer, connections));
                 }
@@ -57,8 +61,8 @@ impl Pipes {
         }
     }
 
-    /// Who waits to write to that connection empties a pipe; who waits for that fills it.
-    fn look_at_connection(&mut self, walk: &Walk<'_>, connection: Polled, fifos: &[Polled]) {
+    /// Follows the goroutine that waits to write to a connection to its pipe, and the goroutines that wait for it to their FIFOs.
+    fn follow_connection(&mut self, walk: &Walk<'_>, connection: Polled, fifos: &[Polled]) {
         let own = std::slice::from_ref(&connection);
         let emptied = || {
             let waiter = walk.waiter(connection, Side::Writes)?;
@@ -67,19 +71,20 @@ impl Pipes {
                 let copies = walk.values_copied(frames).into_iter();
                 let own = copies.filter(|(writer, _)| walk.ends().written_to(*writer, own).is_some());
                 let readers = own.map(|(_, reader)| reader);
-                readers.filter(|reader| walk.cond_of(*reader).is_some()).collect::<BTreeSet<u64>>()
+                readers.filter(|reader| cond_of(walk, *reader).is_some()).collect::<BTreeSet<u64>>()
             })
         };
         for pipe in emptied().unwrap_or_default() {
             self.emptied.entry(pipe).or_default().insert(connection.fd);
-            for (writer, reader) in walk.copies_at_pipe(pipe) {
-                if walk.pipes_of(writer).contains(&pipe) {
+            for (writer, reader) in copies_at_pipe(walk, pipe) {
+                if pipes_of(walk, writer).contains(&pipe) {
                     self.filled.entry(pipe).or_default().extend(walk.ends().read_from(reader, fifos));
                 }
             }
         }
     }
 
+    /// Pairs of the only FIFO and the only connection of each pipe.
     fn joined(&self) -> BTreeSet<(u32, u32)> {
         let only = |found: &BTreeSet<u32>| found.first().copied().filter(|_| found.len() == 1);
         let pair = |(pipe, from)| Some((only(from)?, only(self.emptied.get(pipe)?)?));
@@ -87,35 +92,33 @@ impl Pipes {
     }
 }
 
-impl Walk<'_> {
-    /// Pipes to which that writes, if it is an `Unbuffered`: behind a mutex of a word, a slice of interfaces.
-    fn pipes_of(&self, writer: u64) -> Vec<u64> {
-        let writers = || {
-            let [_mutex, first, length, capacity] = self.words.some(writer)?;
-            let length = usize::try_from(length).ok().filter(|length| (1..=MAX_LINKS).contains(length))?;
-            if capacity < u64::try_from(length).ok()? {
-                return None;
-            }
-            let words = self.words.many(first, 2 * length)?;
-            Some(words.into_iter().skip(1).step_by(2).collect::<Vec<_>>())
-        };
-        let mut pipes = writers().unwrap_or_default();
-        pipes.retain(|pipe| self.cond_of(*pipe).is_some());
-        pipes
-    }
+/// Pipes of an `Unbuffered`: a mutex of one word, then a slice of interfaces. Empty if `writer` is none.
+fn pipes_of(walk: &Walk<'_>, writer: u64) -> Vec<u64> {
+    let writers = || {
+        let [_mutex, first, length, capacity] = walk.words.some(writer)?;
+        let length = usize::try_from(length).ok().filter(|length| (1..=MAX_LINKS).contains(length))?;
+        if capacity < u64::try_from(length).ok()? {
+            return None;
+        }
+        let words = walk.words.many(first, 2 * length)?;
+        Some(words.into_iter().skip(1).step_by(2).collect::<Vec<_>>())
+    };
+    let mut pipes = writers().unwrap_or_default();
+    pipes.retain(|pipe| cond_of(walk, *pipe).is_some());
+    pipes
+}
 
-    /// Address of the `sync.Cond` of a `BytesPipe`, which is behind its mutex, and whose `L` is that mutex.
-    fn cond_of(&self, pipe: u64) -> Option<u64> {
-        let [_mutex, cond] = self.words.some(pipe)?;
-        let [kind, lock] = self.words.some(cond)?;
-        (lock == pipe && self.words.is_type(kind)).then_some(cond)
-    }
+/// Address of the `sync.Cond` of a `BytesPipe`: it follows the mutex, and its `L` is that mutex.
+fn cond_of(walk: &Walk<'_>, pipe: u64) -> Option<u64> {
+    let [_mutex, cond] = walk.words.some(pipe)?;
+    let [kind, lock] = walk.words.some(cond)?;
+    (lock == pipe && walk.words.is_type(kind)).then_some(cond)
+}
 
-    /// What goroutines that wait for that pipe copy: writers and readers.
-    fn copies_at_pipe(&self, pipe: u64) -> Vec<(u64, u64)> {
-        // sync.Cond: `L`, and a `notifyList`: two counters, a lock, `head` (sync/runtime.go).
-        self.copies_of_waiters(|| self.words.one(self.cond_of(pipe)?.checked_add(32)?))
-    }
+/// Writer and reader of each copy by the goroutines that wait for a pipe.
+fn copies_at_pipe(walk: &Walk<'_>, pipe: u64) -> Vec<(u64, u64)> {
+    // sync.Cond: `L`, and a `notifyList`: two counters, a lock, `head` (sync/runtime.go).
+    walk.copies_of_waiters(|| walk.words.one(cond_of(walk, pipe)?.checked_add(32)?))
 }
 
 #[cfg(test)]

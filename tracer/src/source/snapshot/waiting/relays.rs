@@ -1,49 +1,52 @@
-//! Which connections of a process a goroutine copies between.
+//! Connections of a process between which one goroutine copies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::walk::{Polled, Side, Walk};
+use super::{
+    poller::{Polled, Side},
+    walk::Walk,
+};
 
-/// How often files are looked at of which nobody waits: who copies is at work now and then, for microseconds.
+/// Scans of a file for which no goroutine waits: its goroutine may be running, which takes microseconds.
 const ROUNDS: usize = 3;
 
-/// What the goroutines that wait for files do.
+/// Copies between files, and creators of the goroutines that wait for them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Copies {
-    /// From file to file, each by the arguments of a copy that goes on.
+    /// Copies from file to file, each by the live arguments of a copy in progress.
     pub(super) copied: BTreeSet<(u32, u32)>,
-    /// Who started the goroutines that wait for a file. 0: not known.
+    /// Ids of the goroutines that started the waiters of each file. 0: unknown.
     pub(super) creators: BTreeMap<u32, BTreeSet<u64>>,
 }
 
-/// Words of earlier calls take no part: a copy is known by arguments in use (`frames`), a creator by a field of the goroutine.
+/// Finds copies by the goroutines that wait for these connections. `files` must hold the connections, in order of descriptors.
 ///
-/// Looks at who waits for these connections, and what `files`, in order of their numbers and with connections among them, they copy.
+/// Dead words take no part: a copy is proved by live arguments (`frames`), a creator by a field of the goroutine.
 pub(super) fn copies(walk: &Walk<'_>, connections: &[Polled], files: &[Polled]) -> Copies {
     let mut found = Copies::default();
     let mut left = connections.to_vec();
     for _ in 0..ROUNDS {
-        left.retain(|file| !look(walk, *file, files, &mut found));
+        left.retain(|file| !scan(walk, *file, files, &mut found));
     }
     found
 }
 
-/// Whether somebody waits for that file, and kept still.
-fn look(walk: &Walk<'_>, file: Polled, files: &[Polled], found: &mut Copies) -> bool {
+/// Adds the copies of a file's waiters. False if no waiter was parked long enough to be read.
+fn scan(walk: &Walk<'_>, file: Polled, files: &[Polled], found: &mut Copies) -> bool {
     let mut seen = false;
     for side in [Side::Reads, Side::Writes] {
         let Some(waiter) = walk.waiter(file, side) else { continue };
         let Some(copies) = walk.copies(file, side, waiter, files) else { continue };
         found.creators.entry(file.fd).or_default().insert(waiter.parent_goid.unwrap_or_default());
-        // A goroutine is in one copy. Which of two reads or writes the file, arguments do not say.
+        // A goroutine is in one copy. If several fit, its arguments do not decide which one is right.
         found.copied.extend(copies.first().filter(|_| copies.len() == 1));
         seen = true;
     }
     seen
 }
 
-/// Pairs of an accepted connection and one that the process made, for which goroutines of one creator wait, and of no other, and
-/// this creator's for no third.
+/// Pairs of an accepted connection and a connection that the process made, whose waiters have one creator in common. Neither
+/// connection has a waiter of another creator, and the creator has no waiter at a third connection.
 pub(super) fn created_together(
     creators: &BTreeMap<u32, BTreeSet<u64>>,
     is_accepted: impl Fn(u32) -> bool,

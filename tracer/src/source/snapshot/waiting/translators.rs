@@ -1,56 +1,58 @@
-//! Connections of different protocols that a process copies between: WebSocket on the one side, SPDY on the other, as the API
-//! server of Kubernetes 1.30 to 1.35 and the kubelet of 1.36 do it (k8s.io/apiserver, pkg/util/proxy/streamtranslator.go).
+//! Copies between a WebSocket and a SPDY connection, as in the API server of Kubernetes 1.30 to 1.35 and in the kubelet of 1.36
+//! (k8s.io/apiserver, pkg/util/proxy/streamtranslator.go).
 //!
-//! A goroutine that copies waits on a Go channel, not for a connection. Those that read the connections lead there:
+//! A copying goroutine waits on a Go channel, not for a connection. The goroutines that read the connections lead to the channel:
 //!
 //! * From SPDY: `Connection.Serve` reads for a `*spdystream.Connection`, whose `streams` hold the channel on which a copy waits
 //!   for each stream's data (`Stream.dataChan`; moby/spdystream).
 //! * From a WebSocket: `Conn.handle` reads for a `*wsstream.Conn`, whose channels hold an `io.Pipe` (wsstream/conn.go), on
 //!   which the copy of stdin waits (io/pipe.go).
 //!
-//! These ways only find candidates, so that the places of fields need not be known: every word of such an object is tried.
-//! The proof is the goroutine's own: it is parked, and the arguments of its copy, both in use (`frames`), are that stream or channel
-//! and one that leads to the other connection. Words of earlier calls are no arguments in use.
+//! These paths only find candidates. Every word of such an object is tried, so offsets of fields need not be known. The proof is the
+//! copying goroutine: it is parked, and the live arguments of its copy (`frames`) are the stream or channel, and a value that leads
+//! to the other connection. Dead words are no live arguments.
 
 use std::collections::BTreeSet;
 
 use super::{
     frames::Frame,
     memory::Source as _,
-    walk::{Polled, Side, Walk},
+    poller::{Polled, Side},
+    walk::Walk,
 };
 
-/// Words of an `io.pipe`, of a `*spdystream.Stream`, and of a `*spdystream.Connection` that are tried; a stream's connection stands
-/// before them.
+/// Words of an `io.pipe` that are tried.
 const PIPE: usize = 6;
+/// Words of a `*spdystream.Stream` that are tried.
 const STREAM: usize = 16;
+/// Words of a `*spdystream.Connection` that are tried. They include its `net.Conn`.
 const CONNECTION: usize = 16;
-/// Words of a map's first group or bucket: a session has five streams at most, and eight fit (internal/runtime/maps; before
-/// Go 1.24 runtime/map.go).
+/// Words of a map's first group or bucket, which holds eight entries; a session has at most five streams (internal/runtime/maps;
+/// before Go 1.24 runtime/map.go).
 const GROUP: usize = 17;
-/// Channels of a WebSocket: five.
+/// Channels of a WebSocket that are read. A session has five.
 const MAX_CHANNELS: u64 = 16;
 
-/// From connection to connection, each by the arguments of a copy that waits for a stream of the first one: from WebSockets of
-/// clients to SPDY connections that the process made, and back. Both in order of their numbers.
+/// Copies from connection to connection, each by the live arguments of a copy that waits for a stream of the first one. They lead from
+/// clients' WebSockets to SPDY connections that the process made, and back. Both lists must be in order of descriptors.
 pub(super) fn copies(walk: &Walk<'_>, accepted: &[Polled], made: &[Polled]) -> BTreeSet<(u32, u32)> {
     let mut found = BTreeSet::new();
-    let mut look = |file: Polled, others: &[Polled], sources: &dyn Fn(u64) -> Vec<Source>| {
+    let mut follow = |file: Polled, others: &[Polled], sources: &dyn Fn(u64) -> Vec<Source>| {
         for source in pointers(walk, file).into_iter().flat_map(sources) {
             let to = source.waits.iter().flat_map(|channel| written(walk, *channel, source.reader, others));
             found.extend(to.map(|to| (file.fd, to)));
         }
     };
     for file in accepted {
-        look(*file, made, &|pointer| channels(walk, pointer, *file));
+        follow(*file, made, &|pointer| channels(walk, pointer, *file));
     }
     for file in made {
-        look(*file, accepted, &|pointer| streams(walk, pointer, *file));
+        follow(*file, accepted, &|pointer| streams(walk, pointer, *file));
     }
     found
 }
 
-/// Words in use on the stack of who waits to read that file.
+/// Live words on the stack of the goroutine that waits to read a file.
 fn pointers(walk: &Walk<'_>, file: Polled) -> BTreeSet<u64> {
     let find = || {
         let waiter = walk.waiter(file, Side::Reads)?;
@@ -60,13 +62,13 @@ fn pointers(walk: &Walk<'_>, file: Polled) -> BTreeSet<u64> {
     find().unwrap_or_default()
 }
 
-/// What a copy reads from, and Go channels on which it may wait.
+/// A reader of a copy, and the words that may be Go channels on which the copy waits.
 struct Source {
     reader: u64,
     waits: Vec<u64>,
 }
 
-/// Streams of that connection, if that is a `*spdystream.Connection` of this file.
+/// Streams of a `*spdystream.Connection`; empty if the pointer is none, or belongs to another file.
 fn streams(walk: &Walk<'_>, connection: u64, file: Polled) -> Vec<Source> {
     let pages = walk.pages;
     let own = std::slice::from_ref(&file);
@@ -88,14 +90,14 @@ fn streams(walk: &Walk<'_>, connection: u64, file: Polled) -> Vec<Source> {
     streams.into_iter().filter_map(source).collect()
 }
 
-/// Channels of that WebSocket, if that is a `*wsstream.Conn` of this file.
+/// Channels of a `*wsstream.Conn`; empty if the pointer is none, or belongs to another file.
 fn channels(walk: &Walk<'_>, connection: u64, file: Polled) -> Vec<Source> {
-    // protocols, selectedProtocol, channels
+    // wsstream.Conn: protocols, selectedProtocol, channels
     let Some([_, _, _, first, length, _]) = walk.pages.some(connection) else { return Vec::new() };
     let source = |number: u64| {
         let channel = walk.words.one(first.checked_add(8 * number)?)?;
         walk.ends().stream_of(channel, std::slice::from_ref(&file))?;
-        // conn, num, r: an `*io.PipeReader`, which is an `io.pipe`, or, before Go 1.22, leads to one.
+        // websocketChannel: conn, num, r. `r` is an `*io.PipeReader`, which is an `io.pipe` or, before Go 1.22, leads to one.
         let [conn, _number, _type, pipe] = walk.words.some(channel)?;
         let words = |at: u64| walk.words.some::<PIPE>(at).map(|words| words.to_vec()).unwrap_or_default();
         let waits = words(pipe).into_iter().chain(walk.words.one(pipe).map(words).unwrap_or_default());
@@ -104,12 +106,12 @@ fn channels(walk: &Walk<'_>, connection: u64, file: Polled) -> Vec<Source> {
     if length > MAX_CHANNELS { Vec::new() } else { (0..length).filter_map(source).collect() }
 }
 
-/// Connections to which goroutines copy from that reader that wait to receive from that Go channel.
+/// Connections to which goroutines copy from this reader while they wait to receive from this Go channel.
 fn written(walk: &Walk<'_>, channel: u64, reader: u64, connections: &[Polled]) -> Vec<u32> {
     // runtime.hchan: `recvq` (runtime/chan.go).
     let Some(waiting) = channel.checked_add(walk.layout.receivers) else { return Vec::new() };
     let copies = walk.copies_of_waiters(|| walk.words.one(waiting));
-    // `readerWrapper` of remotecommand is a reader and nothing else.
+    // remotecommand wraps the reader in a `readerWrapper`, which holds nothing else.
     let is_own = |value: u64| {
         value == reader
             || walk.words.some(value).is_some_and(|[kind, inner]| inner == reader && walk.words.is_type(kind))

@@ -1,101 +1,64 @@
-//! From a file that a goroutine waits for to the connections that it leads to.
+//! Walks from a file, through the goroutine that waits for it, to the connections between which that goroutine copies.
 //!
-//! 1. `runtime.pollDesc`, whose address the kernel keeps for the runtime (runtime/netpoll_epoll.go: `netpollopen`), names
-//!    the goroutine that waits to read, `rg`, and the one that waits to write, `wg`.
-//! 2. The frames of its stack, from where it was left to where it began, hold what `io.Copy` writes to and reads from: `frames`
-//!    finds the words that are in use, and `ends` says how values lead to files.
+//! 1. The kernel keeps the address of a `runtime.pollDesc` with each polled file (runtime/netpoll_epoll.go: `netpollopen`). The
+//!    pollDesc names the goroutine that waits to read, `rg`, and the one that waits to write, `wg`.
+//! 2. The frames of the goroutine's stack hold the arguments of `io.Copy`. `frames` finds the live words, and `ends` follows values
+//!    to files.
 //!
-//! Words that are no longer in use never count: earlier calls and earlier goroutines left them, and they may lead anywhere. An
-//! object to which a word in use leads is in use, too: the collector has not handed out its memory anew. A file at the end has
-//! to be open: the netFD of a closed connection has lost its number and its pollDesc (internal/poll/fd_unix.go: `FD.destroy`).
+//! Dead words never count: earlier calls and earlier goroutines left them, and they may lead anywhere. An object to which a live word
+//! leads is live, too: the collector has not reused its memory. The file at the end has to be open, because the netFD of a closed
+//! connection has lost its number and its pollDesc (internal/poll/fd_unix.go: `FD.destroy`).
 
 use std::collections::BTreeSet;
 
 use super::{
-    ends::Ends,
+    ends::{Copying, Ends},
     frames::{Frame, Frames, Function},
     layout::Layout,
     memory::{Pages, Source as _, Words},
+    poller::{Polled, Side, Waiter},
 };
 
-/// `pdReady` and `pdWait`: a goroutine's address is none of these.
+/// Largest state of a pollDesc that is no goroutine's address: `pdReady` and `pdWait`.
 const MAX_STATE: u64 = 2;
-/// `_Gwaiting`, and with `_Gscan` while the collector looks at its stack (runtime/runtime2.go).
+/// Status of a parked goroutine: `_Gwaiting`, with `_Gscan` while the collector scans its stack (runtime/runtime2.go).
 const WAITING: [u64; 2] = [4, 0x1004];
-/// Of `runtime.g.sched`: behind `stack`, two guards, `_panic`, `_defer` and `m`.
+/// Offset of `runtime.g.sched`: behind `stack`, two guards, `_panic`, `_defer` and `m`.
 const SCHED: u64 = 56;
-/// Stacks of copying goroutines are used by about 1 KiB, below TLS by 2.
+/// Largest stack that is read. Copying goroutines use about 1 KiB, and 2 KiB below TLS.
 const MAX_STACK: u64 = 64 << 10;
 
-/// Goroutines that wait for one pipe or channel: two are one more than there are.
+/// Goroutines that are followed in one list of waiters. A pipe or channel has one.
 const MAX_WAITERS: usize = 4;
 
-/// Where the words in use of a stack lead.
+/// Connections to which the live words of a stack lead, by descriptor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reached {
-    /// Every connection.
+    /// All of them.
     pub(super) all: BTreeSet<u32>,
-    /// Those to which a call in progress copies from the goroutine's own file, by the call's arguments.
+    /// Targets of a copy in progress from the goroutine's own file, by the arguments of the call.
     pub(super) copied: BTreeSet<u32>,
 }
 
-/// Arguments of a call that copies, both in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Copying {
-    /// Values of two interfaces: of the writer and of the reader.
-    Values(u64, u64),
-    /// Addresses of two `poll.FD`: written to, read from.
-    Files(u64, u64),
-}
-
-/// What a goroutine waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Side {
-    /// That there is something to read.
-    Reads,
-    /// That there is room to write: whoever is at the other end has stopped to read.
-    Writes,
-}
-
-/// A goroutine that is parked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Waiter {
-    g: u64,
-    goid: u64,
-    pub(super) parent_goid: Option<u64>,
-    top: u64,
-    /// Where it was left: stack pointer and program counter.
-    pub(super) bottom: u64,
-    pub(super) pc: u64,
-}
-
-/// A file in Go's poller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Polled {
-    pub(super) fd: u32,
-    /// Address of its `runtime.pollDesc`.
-    pub(super) poller: u64,
-    pub(super) is_fifo: bool,
-}
-
-/// What the walk needs.
+/// Everything that a walk reads.
 pub(super) struct Walk<'a> {
     pub(super) words: &'a Words<'a>,
+    /// The same words, cached: to find candidates, which are read again.
     pub(super) pages: &'a Pages<'a>,
     pub(super) frames: &'a Frames<'a>,
     pub(super) layout: Layout,
 }
 
 impl Walk<'_> {
-    /// A file of the runtime's epoll instance, and no other's: its pollDesc says the same number, and the same tag.
+    /// A file of the runtime's epoll instance; `None` if its pollDesc has another number or tag, so belongs to another library.
     pub(super) fn polled(&self, fd: u32, data: u64, is_fifo: bool) -> Option<Polled> {
         let (poller, tag) = self.layout.poller_of(data);
         let [_link, number, seq] = self.words.some(poller)?;
-        // The tag is as many low bits of `fdseq` as fit; it is kept within them (runtime/netpoll.go: `pollCache.free`).
+        // The tag holds the low bits of `fdseq`, which never grows beyond them (runtime/netpoll.go: `pollCache.free`).
         (number == u64::from(fd) && tag.is_none_or(|tag| tag == seq)).then_some(Polled { fd, poller, is_fifo })
     }
 
-    /// Who waits for it on that side, as it is while nobody runs it.
+    /// The goroutine that waits for a file on this side, if it is parked.
     pub(super) fn waiter(&self, file: Polled, side: Side) -> Option<Waiter> {
         let waits = match side {
             Side::Reads => file.poller.checked_add(self.layout.reader)?,
@@ -106,17 +69,17 @@ impl Walk<'_> {
             return None;
         }
         let waiter = self.parked(g)?;
-        // Read again: it may have been woken up in between.
+        // Read again: the goroutine may have been woken up in between.
         (self.words.one(waits) == Some(g)).then_some(waiter)
     }
 
-    /// That goroutine, if it is parked.
+    /// The goroutine at this address, if it is parked.
     pub(super) fn parked(&self, g: u64) -> Option<Waiter> {
         let last = self.layout.parent_goid.unwrap_or(self.layout.goid);
         let words = self.words.many(g, usize::try_from(last / 8).ok()? + 1)?;
         let word = |offset: u64| words.get(usize::try_from(offset / 8).ok()?).copied();
         let (bottom, top) = (word(0)?, word(8)?);
-        // gobuf: sp, pc, g. A `g` that was left holds its own address.
+        // gobuf: sp, pc, g. The gobuf of a parked goroutine holds its own address.
         let (sp, pc, own) = (word(SCHED)?, word(SCHED + 8)?, word(SCHED + 16)?);
         let (status, goid) = (word(self.layout.goid - 8)? & u64::from(u32::MAX), word(self.layout.goid)?);
         let parent_goid = self.layout.parent_goid.and_then(word).filter(|parent| *parent != 0);
@@ -124,7 +87,7 @@ impl Walk<'_> {
         is_parked.then_some(Waiter { g, goid, parent_goid, top, bottom: sp, pc })
     }
 
-    /// Its stack, from where it was left; `None` where that is too deep.
+    /// Words of the goroutine's stack, from its stack pointer on; `None` if the stack is too deep.
     fn stack(&self, waiter: Waiter) -> Option<Vec<u64>> {
         let depth = waiter.top - waiter.bottom;
         if depth > MAX_STACK {
@@ -133,8 +96,8 @@ impl Walk<'_> {
         self.words.many(waiter.bottom, usize::try_from(depth / 8).ok()?)
     }
 
-    /// What `find` finds in the frames of a goroutine, which `is_still` parked the same way afterwards, with the same words on its
-    /// stack: woken up in between, it might have gone on to another copy. `None` where it did not keep still or is too deep.
+    /// Applies `find` to the frames of a goroutine. `None` if the goroutine moved meanwhile: afterwards `is_still` must hold and its
+    /// stack must be the same, because a woken goroutine may have begun another copy. `None`, too, for a stack that is too deep.
     pub(super) fn in_frames<T>(
         &self,
         waiter: Waiter,
@@ -146,13 +109,14 @@ impl Walk<'_> {
         (self.stack(waiter)? == stack && is_still()).then_some(found)
     }
 
-    /// Which of these connections, in order of their numbers, the stack of who waits to read leads to, and which of them it
-    /// copies to; `None` where it did not keep still or is too deep.
+    /// Connections to which the stack of the file's reader leads, and those to which it copies. `connections` must be in order of
+    /// descriptors. `None` if the goroutine moved meanwhile, or its stack is too deep.
     pub(super) fn reached(&self, file: Polled, waiter: Waiter, connections: &[Polled]) -> Option<Reached> {
-        let (hasty, ends) = (self.hasty(), self.ends());
+        let (cached, ends) = (self.cached_ends(), self.ends());
         let find = |frames: &[Frame]| {
+            // Candidates out of cached pages first: most words lead nowhere. Read the others again.
             let streams = frames.iter().flat_map(Frame::pointers);
-            let streams = streams.filter(|word| hasty.stream_of(*word, connections).is_some());
+            let streams = streams.filter(|word| cached.stream_of(*word, connections).is_some());
             let all = streams.filter_map(|word| ends.stream_of(word, connections)).collect();
             let copied = self.copies_in(frames, file, Side::Reads, connections);
             Reached { all, copied: copied.into_iter().map(|(_, to)| to).collect() }
@@ -160,8 +124,8 @@ impl Walk<'_> {
         self.in_frames(waiter, || self.waiter(file, Side::Reads) == Some(waiter), find)
     }
 
-    /// From which of these files, in order of their numbers, to which that goroutine copies, one of them being the file that
-    /// it waits for. `None` where it did not keep still or is too deep.
+    /// Copies of a goroutine, from file to file; one of both is the file for which it waits. `files` must be in order of
+    /// descriptors. `None` if the goroutine moved meanwhile, or its stack is too deep.
     pub(super) fn copies(
         &self,
         file: Polled,
@@ -173,29 +137,30 @@ impl Walk<'_> {
         self.in_frames(waiter, is_still, |frames| self.copies_in(frames, file, side, files))
     }
 
+    /// Copies in these frames that begin or end at the goroutine's own file.
     fn copies_in(&self, frames: &[Frame], file: Polled, side: Side, files: &[Polled]) -> BTreeSet<(u32, u32)> {
-        let (hasty, ends) = (self.hasty(), self.ends());
+        let (cached, ends) = (self.cached_ends(), self.ends());
         let copies = self.copying(frames).into_iter();
-        let copies = copies.filter(|copying| hasty.copies(file, side, *copying, files).is_some());
+        let copies = copies.filter(|copying| cached.copies(file, side, *copying, files).is_some());
         copies.filter_map(|copying| ends.copies(file, side, copying, files)).collect()
     }
 
-    /// Calls in these frames that copy: by the arguments that they are handed and still use.
+    /// Calls in these frames that copy, by their live arguments.
     fn copying(&self, frames: &[Frame]) -> Vec<Copying> {
         frames.iter().flat_map(|frame| self.copying_in(frame)).collect()
     }
 
     fn copying_in(&self, frame: &Frame) -> Vec<Copying> {
-        let types = self.hasty().words;
-        // An interface: a type, of which the collector does not say whether it is in use, and a value.
+        let types = self.cached_ends().words;
+        // An interface is a type and a value. The collector marks only the value as live: types need no collection.
         let interface = |at: usize| {
             frame.arguments.get(at).filter(|kind| types.is_type(kind.word))?;
             frame.live(at + 1)
         };
         let mut found = Vec::new();
         match frame.function {
-            // Compilers before Go 1.26 move both arguments to local variables. Which of two files is read says the side on which
-            // the goroutine waits for its own.
+            // Compilers before Go 1.26 move both arguments to local variables, so their order is lost. Try both: the side on which
+            // the goroutine waits decides.
             Function::Splice => {
                 for to in frame.pointers() {
                     let others = frame.pointers().filter(|from| *from != to);
@@ -210,7 +175,7 @@ impl Walk<'_> {
             Function::Other => {
                 for at in 0..frame.arguments.len() {
                     let (Some(writer), Some(second)) = (interface(at), interface(at + 2)) else { continue };
-                    // `io.Copy(dst, src)`, and docker's `stdcopy.StdCopy(dstout, dsterr, src)`, which is handed three.
+                    // `io.Copy(dst, src)`, and docker's `stdcopy.StdCopy(dstout, dsterr, src)`, with the reader in third place.
                     let readers = [Some(second), interface(at + 4)].into_iter().flatten();
                     found.extend(readers.map(|reader| Copying::Values(writer, reader)));
                 }
@@ -219,14 +184,14 @@ impl Walk<'_> {
         found
     }
 
-    /// Writers and readers of calls in these frames that copy from interface to interface.
+    /// Writer and reader of each call in these frames that copies between two interfaces.
     pub(super) fn values_copied(&self, frames: &[Frame]) -> Vec<(u64, u64)> {
         let values =
             |copying| if let Copying::Values(writer, reader) = copying { Some((writer, reader)) } else { None };
         self.copying(frames).into_iter().filter_map(values).collect()
     }
 
-    /// Writers and readers of what goroutines copy that are in the list of waiters that `first` begins.
+    /// Writer and reader of each copy by the goroutines in a list of waiters. `first` reads the head of the list.
     pub(super) fn copies_of_waiters(&self, first: impl Fn() -> Option<u64>) -> Vec<(u64, u64)> {
         let waiting = first();
         let mut found = Vec::new();
@@ -242,15 +207,17 @@ impl Walk<'_> {
             found.extend(copies().unwrap_or_default());
             next = Some(following);
         }
-        // Woken up in between, a goroutine may wait for something else.
+        // If the list has changed, a goroutine was woken up, and may be at another copy.
         if first() == waiting { found } else { Vec::new() }
     }
 
+    /// Follows values through the process's memory.
     pub(super) fn ends(&self) -> Ends<'_, Words<'_>> {
         Ends { words: self.words, layout: self.layout }
     }
 
-    fn hasty(&self) -> Ends<'_, Pages<'_>> {
+    /// Follows values through cached pages.
+    fn cached_ends(&self) -> Ends<'_, Pages<'_>> {
         Ends { words: self.pages, layout: self.layout }
     }
 }

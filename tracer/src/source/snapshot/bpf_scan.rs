@@ -1,5 +1,5 @@
-//! What a BPF iterator says of everybody's open files: the same as the walk over procfs and the dump of sock_diag, for sockets
-//! that somebody has open.
+//! Open files of all processes, read by a BPF iterator. For sockets that a process has open, the result equals a walk over
+//! procfs with the tables of sock_diag.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,47 +11,49 @@ use std::{
 use tracer_common::{FAMILY_INET, FAMILY_INET6, OpenKind, OpenUnix, Socket};
 
 use super::{
-    census::MAX_FDS,
-    descriptors::{OpenFile, Target},
-    procfs::{self, Proc},
-    sock_diag::{Sockets, TcpSocket, UnixSocket},
+    descriptors::{self, MAX_FDS, OpenFile, Target},
+    procfs::{self, PTY_SLAVES, Proc},
+    sockets::{Sockets, TcpSocket, UnixSocket},
 };
 use crate::{
     model::{Family, Isn, RawText, SocketId, TaskKey, TcpState, Tuple, parse_endpoint},
     source::ebpf::iterator::{self, Opened},
 };
 
-/// The initial pid namespace (include/linux/proc_ns.h: PROC_PID_INIT_INO). The iterator tells pids of it.
+/// The initial pid namespace (include/linux/proc_ns.h: PROC_PID_INIT_INO). The iterator numbers processes as this one does.
 const INITIAL_PIDNS: u32 = 0xeffffffc;
-/// Major numbers of terminals' slaves, and number of `/dev/ptmx`, their master (Documentation/admin-guide/devices.txt).
-const PTY_SLAVES: std::ops::Range<u32> = 136..144;
+/// Number of `/dev/ptmx`, through which every master of a terminal is opened (Documentation/admin-guide/devices.txt).
 const PTMX: u32 = 5 << 20 | 2;
 
-/// A process that has something open.
+/// A process that has a file open.
 #[derive(Clone, Copy)]
 pub(super) struct Owner {
     pub(super) task: TaskKey,
     pub(super) netns: u32,
 }
 
-/// What was read.
+/// Result of one run of the iterator.
 #[derive(Default)]
-pub(super) struct Iterated {
+pub(super) struct BpfScan {
     pub(super) owners: BTreeMap<u32, Owner>,
-    /// Sockets, pipes, FIFOs and terminals.
+    /// Sockets, pipes, FIFOs and terminals of each process. Other files are left out.
     pub(super) files: BTreeMap<u32, Vec<OpenFile>>,
     pub(super) sockets: Sockets,
     /// Network namespaces of the unix listeners that are bound to a file.
     pub(super) listening: BTreeSet<u32>,
+    /// Set if files were left out because the host has more than [`MAX_FDS`].
     pub(super) is_cut: bool,
 }
 
-/// Reads all that the kernel shows, or what is in one network namespace.
-pub(super) fn everything(proc: &Proc, only: Option<u32>) -> io::Result<Iterated> {
+/// Reads the open files of all processes; `only` limits the result to one network namespace.
+///
+/// # Errors
+/// When the kernel has no such iterator or does not permit it, or the tracer runs in another pid namespace.
+pub(super) fn everything(proc: &Proc, only: Option<u32>) -> io::Result<BpfScan> {
     if procfs::namespace_of(Path::new("/proc/self/ns/pid")) != Some(INITIAL_PIDNS) {
         return Err(io::ErrorKind::Unsupported.into());
     }
-    let mut found = Iterated::default();
+    let mut found = BpfScan::default();
     let mut left = MAX_FDS;
     iterator::open_files(|file, opened| {
         let task = TaskKey::from_ns(file.tgid, file.start_ns);
@@ -79,9 +81,11 @@ pub(super) fn everything(proc: &Proc, only: Option<u32>) -> io::Result<Iterated>
             }
             Opened::File(OpenKind::Socket) => Some(Target::Socket(file.inode)),
             Opened::File(OpenKind::Pipe) => Some(Target::Pipe(file.inode)),
-            // These have paths, and are few.
-            Opened::File(OpenKind::Fifo) => proc.target_of(file.tgid, file.fd),
-            Opened::File(OpenKind::Device) if is_terminal(file.device) => proc.target_of(file.tgid, file.fd),
+            // FIFOs and terminals have paths, which the iterator does not read. They are few.
+            Opened::File(OpenKind::Fifo) => descriptors::target_of(proc, file.tgid, file.fd),
+            Opened::File(OpenKind::Device) if is_terminal(file.device) => {
+                descriptors::target_of(proc, file.tgid, file.fd)
+            }
             Opened::File(_) => None,
         };
         let files = found.files.entry(file.tgid).or_default();
@@ -94,7 +98,10 @@ pub(super) fn everything(proc: &Proc, only: Option<u32>) -> io::Result<Iterated>
     Ok(found)
 }
 
-/// Adds the initial sequence numbers to connections that sock_diag listed, which does not tell them.
+/// Adds the initial sequence numbers to connections of sock_diag, which does not list them.
+///
+/// # Errors
+/// As [`everything`].
 pub(super) fn add_sequence_numbers(to: &mut BTreeMap<u64, TcpSocket>) -> io::Result<()> {
     iterator::open_files(|file, opened| {
         if let Opened::Tcp(socket) = opened
@@ -115,10 +122,10 @@ fn is_terminal(device: u32) -> bool {
     PTY_SLAVES.contains(&(device >> 20)) || device == PTMX
 }
 
-/// `None` for states that sock_diag is not asked for, either: those before and after a connection.
+/// A TCP socket in a state that the dump of sock_diag lists; `None` before and after a connection.
 fn tcp_socket(socket: &Socket, inode: u64) -> Option<TcpSocket> {
     let state = TcpState::from_kernel(socket.state)?;
-    let is_told = matches!(
+    let is_listed = matches!(
         state,
         TcpState::Listen | TcpState::Established | TcpState::CloseWait | TcpState::FinWait1 | TcpState::FinWait2
     );
@@ -130,7 +137,7 @@ fn tcp_socket(socket: &Socket, inode: u64) -> Option<TcpSocket> {
     let end = |address, port| parse_endpoint(family, address, port);
     let ends: (SocketAddr, SocketAddr) =
         end(socket.local, socket.local_port).zip(end(socket.remote, socket.remote_port))?;
-    is_told.then(|| TcpSocket {
+    is_listed.then(|| TcpSocket {
         id: SocketId::new(socket.cookie, inode),
         inode,
         family,
@@ -147,7 +154,7 @@ fn unix_socket(socket: &OpenUnix, inode: u64) -> Option<UnixSocket> {
     let path = socket.path.as_bytes();
     let path = match path.first() {
         None => None,
-        // An abstract name may hold anything.
+        // An abstract name may hold any byte.
         Some(0) => Some(RawText::from(path)),
         Some(_) => path.split(|byte| *byte == 0).next().map(RawText::from),
     };
@@ -165,13 +172,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn terminals_are_known_by_their_numbers() {
+    fn terminals_are_known_by_device_number() {
         assert!(is_terminal(136 << 20 | 3) && is_terminal(143 << 20) && is_terminal(PTMX));
         assert!(!is_terminal(1 << 20 | 3) && !is_terminal(5 << 20) && !is_terminal(0));
     }
 
     #[test]
-    fn sockets_of_other_states_are_left_out() {
+    fn scan_leaves_out_sockets_without_connection() {
         let of = |state, family| tcp_socket(&Socket { state, family, netns: 7, cookie: 9, ..Socket::NONE }, 5);
         assert!(of(10, FAMILY_INET).is_some_and(|socket| socket.listening && socket.netns == 7));
         assert!(of(1, FAMILY_INET6).is_some_and(|socket| !socket.listening && socket.family == Family::Inet6));
