@@ -1,8 +1,8 @@
-//! The API server's audit log, followed as it grows: at the start its end, for sessions that are older than the tracer, then
-//! what comes.
+//! Follows the API server's audit log as it grows. The first read takes the end of the file, for sessions that are older than the
+//! tracer.
 //!
-//! Polled, not waited for; every read and every line is bounded. When the file is renamed and made anew, the old one is read to
-//! its end first; when it is cut, reading begins again at its start. Lines that tell of no session are not parsed.
+//! The log is polled; every read and every line is bounded. After a rotation the old file is read to its end first. After a
+//! truncation reading begins again at the start. Lines about other requests are not parsed.
 
 mod parse;
 
@@ -19,43 +19,45 @@ use regex::bytes::Regex;
 pub use self::parse::event;
 use crate::model::{AuditEvent, BootTime, ClockAnchor, Fact, Span};
 
-/// How much of what was there before is read: some 50,000 lines of Metadata level.
+/// Bytes at the end of the log that the first read takes: some 50,000 lines of Metadata level.
 const TAIL: u64 = 64 << 20;
-/// Longest line that is parsed. Requests have at most 1 MiB of headers, their line among them; those of people have some 2 KB.
+/// Longest line that is parsed. A request may have 1 MiB of headers with its line; requests of users have some 2 KB.
 const MAX_LINE: usize = 256 << 10;
-/// Read at once, and in all in one poll: what is left comes in the next one.
+/// Bytes of one read.
 const CHUNK: usize = 64 << 10;
+/// Bytes of one poll. The next poll takes the rest.
 const MAX_READ: usize = 8 << 20;
-/// Requests of the time before that may still be under way.
+/// Requests older than the tracer that may still be under way.
 const MAX_OLDER: usize = 4_000;
-/// What was over so shortly before the start may be of a session that was not over yet when others were asked.
+/// Age of a finished request that may still belong to a session of the snapshot, which was taken a moment earlier.
 const JUST_OVER: Span = Span::from_secs(1);
-/// The anchor is taken anew with each poll, and has some jitter; all stages of a request shall have one.
+/// Change of the clock anchor that is adopted, in nanoseconds. Smaller changes are jitter: all stages of a request need one anchor.
 const STEP_NS: u64 = 10_000_000;
-/// Opening a FIFO waits for a writer otherwise (include/uapi/asm-generic/fcntl.h: O_NONBLOCK).
+/// O_NONBLOCK (include/uapi/asm-generic/fcntl.h): without it, opening a FIFO waits for a writer.
 const NONBLOCK: i32 = 0o4000;
 
-/// A log that is followed.
+/// An audit log that is followed.
 pub struct AuditLog {
     path: PathBuf,
     file: File,
-    /// How much of the file was read.
+    /// Number of bytes read so far.
     position: u64,
     line: Vec<u8>,
-    /// The line is longer than [`MAX_LINE`]: the rest of it is left out.
+    /// Set while the current line is longer than [`MAX_LINE`]: the rest of the line is left out.
     too_long: bool,
+    /// Lines about sessions that were left out since the last report.
     skipped: u64,
     anchor: Option<ClockAnchor>,
-    /// What lines that tell of a session have in them.
+    /// Matches lines about sessions.
     relevant: Regex,
     buffer: Vec<u8>,
 }
 
 impl AuditLog {
-    /// Opens it; reads nothing yet.
+    /// Opens a log without reading it.
     ///
     /// # Errors
-    /// When it cannot be read, or is no file.
+    /// When the log cannot be read, or is no regular file.
     pub fn open(path: &Path) -> io::Result<Self> {
         let relevant = Regex::new(
             r#""subresource":"(exec|attach|portforward)"|/pods/[^"/?]{1,300}/(exec|attach|portforward)[?"]"#,
@@ -74,17 +76,17 @@ impl AuditLog {
         })
     }
 
-    /// The end of what is there: requests that may be of sessions that are open. The clock is read once they are.
+    /// Reads the end of the log: requests that may belong to open sessions. `now` must be read after the snapshot was taken.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the log cannot be read.
     pub fn begin(&mut self, now: BootTime, anchor: ClockAnchor) -> io::Result<Vec<Fact>> {
         self.anchor = Some(anchor);
         let end = self.file.metadata()?.len();
         let start = end.saturating_sub(TAIL);
         self.position = start;
         let mut known: BTreeMap<(BootTime, String, String), AuditEvent> = BTreeMap::new();
-        // The first line may be a part of one.
+        // Reading may begin in the middle of a line.
         let mut whole = start == 0;
         while self.position < end {
             let most = usize::try_from(end - self.position).unwrap_or(CHUNK).min(CHUNK);
@@ -110,12 +112,12 @@ impl AuditLog {
             }
         }
         let mut facts: Vec<Fact> = known.into_values().map(|event| Fact::Audited(Box::new(event))).collect();
-        facts.extend(self.told_skipped());
+        facts.extend(self.report_skipped());
         facts.push(Fact::AuditFollowed);
         Ok(facts)
     }
 
-    /// What came since the last time. A log that cannot be read any more says nothing.
+    /// Reads the lines that were added since the last call. Empty if the log can no longer be read.
     pub fn poll(&mut self, anchor: ClockAnchor) -> Vec<Fact> {
         if self.anchor.is_none_or(|known| known.boot_to_utc_ns.abs_diff(anchor.boot_to_utc_ns) > STEP_NS) {
             self.anchor = Some(anchor);
@@ -125,11 +127,11 @@ impl AuditLog {
             tracing::debug!(%error, "the audit log cannot be read");
         }
         let mut facts: Vec<Fact> = events.into_iter().map(|event| Fact::Audited(Box::new(event))).collect();
-        facts.extend(self.told_skipped());
+        facts.extend(self.report_skipped());
         facts
     }
 
-    fn told_skipped(&mut self) -> Option<Fact> {
+    fn report_skipped(&mut self) -> Option<Fact> {
         let count = std::mem::take(&mut self.skipped);
         (count > 0).then_some(Fact::AuditSkipped { count })
     }
@@ -137,36 +139,36 @@ impl AuditLog {
     fn follow(&mut self, events: &mut Vec<AuditEvent>) -> io::Result<()> {
         let own = self.file.metadata()?;
         if own.len() < self.position {
-            self.cut();
+            self.drop_line();
             self.position = 0;
         }
         let before = self.position;
         while self.position - before < MAX_READ as u64 {
             if !self.read(CHUNK, &mut true, events)? {
-                return self.perhaps_renamed((own.dev(), own.ino()), events);
+                return self.follow_rotation((own.dev(), own.ino()), events);
             }
         }
         Ok(())
     }
 
-    /// Whether another file has the name now: the one before is finished, and was read to its end.
-    fn perhaps_renamed(&mut self, own: (u64, u64), events: &mut Vec<AuditEvent>) -> io::Result<()> {
-        // Between renaming and making anew there is none.
+    /// Goes on to the new file if the log was rotated. The old file was read to its end.
+    fn follow_rotation(&mut self, own: (u64, u64), events: &mut Vec<AuditEvent>) -> io::Result<()> {
+        // During a rotation no file has the name for a moment.
         let Ok(named) = fs::metadata(&self.path) else { return Ok(()) };
         if (named.dev(), named.ino()) == own {
             return Ok(());
         }
         let next = open(&self.path)?;
-        // What was written between the last read and the renaming.
+        // Take in lines written between the last read and the rotation.
         while self.read(CHUNK, &mut true, events)? {}
-        self.cut();
+        self.drop_line();
         self.file = next;
         self.position = 0;
         Ok(())
     }
 
-    /// What is left of a line will never be whole.
-    fn cut(&mut self) {
+    /// Drops the current line, whose rest will never come.
+    fn drop_line(&mut self) {
         if !self.too_long && self.relevant.is_match(&self.line) {
             self.skipped += 1;
         }
@@ -174,7 +176,7 @@ impl AuditLog {
         self.too_long = false;
     }
 
-    /// Reads at most so much; tells whether there was anything. `whole`: whether what comes begins at the start of a line.
+    /// Reads at most `most` bytes; returns false at the end of the file. `whole` is true if the bytes begin at the start of a line.
     fn read(&mut self, most: usize, whole: &mut bool, events: &mut Vec<AuditEvent>) -> io::Result<bool> {
         let mut buffer = std::mem::take(&mut self.buffer);
         self.file.seek(SeekFrom::Start(self.position))?;
@@ -193,6 +195,7 @@ impl AuditLog {
         read.map(|read| read > 0)
     }
 
+    /// Splits bytes into lines.
     fn feed(&mut self, mut bytes: &[u8], events: &mut Vec<AuditEvent>) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (piece, rest) = bytes.split_at(end);
@@ -208,7 +211,7 @@ impl AuditLog {
             return;
         }
         self.line.extend_from_slice(piece);
-        // Of long lines of other requests (whole objects, where the policy asks for them) nothing is missed.
+        // Long lines about other requests hold whole objects, if the policy asks for them. They do not count as skipped.
         if self.line.len() > MAX_LINE {
             self.skipped += u64::from(self.relevant.is_match(&self.line));
             self.line = Vec::new();
@@ -231,7 +234,7 @@ impl AuditLog {
     }
 }
 
-/// A file and nothing else: a FIFO that is read is gone for who else reads it.
+/// Opens a regular file. Reading a FIFO would take its bytes away from other readers.
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }

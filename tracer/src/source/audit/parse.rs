@@ -1,5 +1,5 @@
-//! One line of the log (staging/src/k8s.io/apiserver/pkg/apis/audit/v1/types.go). What it tells is the API server's, what is in
-//! it are clients' texts: bounded, and never trusted to be what they say.
+//! Parses one line of the audit log (staging/src/k8s.io/apiserver/pkg/apis/audit/v1/types.go). The API server writes the line, but
+//! clients choose the texts in it: each is bounded, and none is trusted.
 
 use std::{
     net::IpAddr,
@@ -10,13 +10,13 @@ use serde::Deserialize;
 
 use crate::model::{AuditEvent, AuditRequest, AuditUser, BootTime, ClockAnchor, RawText, Subresource};
 
-/// As the kernel's and procfs's arguments of processes, that these are compared with.
+/// Words and bytes of a command: as many as of a process's arguments, with which the correlator compares them.
 const MAX_WORDS: usize = 64;
 const MAX_WORD_BYTES: usize = 4096;
-/// Longest name of a user. One that is cut could be another's, so a longer one is not understood.
+/// Longest name of a user. A cut name could be another user's, so a line with a longer name is refused.
 const MAX_NAME: usize = 1024;
 const MAX_GROUPS: usize = 64;
-/// Longest text that tells and does not identify.
+/// Longest text that identifies nothing. Longer ones are cut.
 const MAX_TEXT: usize = 256;
 const MAX_SOURCES: usize = 32;
 
@@ -66,10 +66,10 @@ struct Status {
     code: Option<i64>,
 }
 
-/// What a line tells; `None` where it tells of no session.
+/// The event in a line; `None` for a request that starts no session.
 ///
 /// # Errors
-/// Where it is no line of an audit log, or one that cannot be understood.
+/// When the line belongs to no audit log, or cannot be understood.
 pub fn event(line: &[u8], anchor: ClockAnchor) -> Result<Option<AuditEvent>, String> {
     let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     if line.kind != "Event" || !line.api_version.starts_with("audit.k8s.io/") {
@@ -109,7 +109,8 @@ pub fn event(line: &[u8], anchor: ClockAnchor) -> Result<Option<AuditEvent>, Str
     }))
 }
 
-/// The last is what the API server saw itself: of many, the first are left out. One that is no address is none.
+/// Source addresses. The API server saw the last one itself, and clients claim the others: of a long list the first are left out. Empty
+/// if the last one is no address.
 fn addresses(texts: &[String]) -> Vec<IpAddr> {
     let last = texts.get(texts.len().saturating_sub(MAX_SOURCES)..).unwrap_or_default();
     match last.split_last().map(|(seen, claimed)| (seen.parse::<IpAddr>(), claimed)) {
@@ -123,13 +124,14 @@ fn addresses(texts: &[String]) -> Vec<IpAddr> {
     }
 }
 
+/// Boot time of an RFC 3339 timestamp.
 fn moment(text: &str, anchor: ClockAnchor) -> Option<BootTime> {
     let time: SystemTime = humantime::parse_rfc3339(text).ok()?;
     let since = time.duration_since(UNIX_EPOCH).ok()?;
     Some(anchor.boot_time(u64::try_from(since.as_nanos()).ok()?))
 }
 
-/// What stands behind the `?` (staging/src/k8s.io/apimachinery, pkg/runtime/conversion.go: a flag is set unless it is `0` or
+/// Reads the parameters of the request (staging/src/k8s.io/apimachinery, pkg/runtime/conversion.go: a flag is set unless it is `0` or
 /// `false`).
 fn parameters(uri: &str, request: &mut AuditRequest) {
     let Some((_, query)) = uri.split_once('?') else { return };
@@ -159,7 +161,7 @@ fn parameters(uri: &str, request: &mut AuditRequest) {
     request.container = request.container.take().map(|name| cut(name, MAX_TEXT));
 }
 
-/// `%41` and `+` (application/x-www-form-urlencoded). What is no escape stays as it is.
+/// Decodes `%41` and `+` (application/x-www-form-urlencoded). Other text stays as it is.
 fn decoded(text: &str) -> Vec<u8> {
     let mut rest = text.as_bytes();
     let mut out = Vec::with_capacity(rest.len());
@@ -179,6 +181,7 @@ fn decoded(text: &str) -> Vec<u8> {
     out
 }
 
+/// The text, cut to `most` bytes.
 fn cut(mut text: String, most: usize) -> String {
     if text.len() > most {
         let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A log that grows, is renamed, is cut, and lies.
+//! A log that grows, rotates, is truncated, and holds false lines.
 
 use std::{fmt::Write as _, fs, io::Write as _};
 
@@ -8,7 +8,7 @@ use crate::model::RawText;
 const ANCHOR: ClockAnchor = ClockAnchor { boot_to_utc_ns: 1_795_299_200_000_000_000 };
 const NOW: BootTime = BootTime(100_000_000_000);
 
-/// A line as kube-apiserver writes it, at that second.
+/// A line of kube-apiserver at this second.
 fn line(id: &str, user: &str, stage: &str, second: u32) -> String {
     let uri = r"/api/v1/namespaces/default/pods/web/exec?command=sh\u0026command=-c\u0026command=a+%26b%ff%2\u0026container=web\u0026stdin=true\u0026tty=false";
     format!(
@@ -20,8 +20,8 @@ fn other() -> String {
     r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"o","stage":"ResponseComplete","requestURI":"/api/v1/pods"}"#.to_owned() + "\n"
 }
 
-/// Ids and users of events, other facts by name.
-fn told(facts: &[Fact]) -> Vec<String> {
+/// Id and user of each event; other facts by name.
+fn summary(facts: &[Fact]) -> Vec<String> {
     let name = |fact: &Fact| {
         let Fact::Audited(event) = fact else { return format!("{fact:?}") };
         format!("{} {}{}", event.id, event.user.name, if event.over { " over" } else { "" })
@@ -44,7 +44,7 @@ impl Log {
     }
 
     fn begin(&mut self) -> Vec<String> {
-        told(&self.log.begin(NOW, ANCHOR).unwrap())
+        summary(&self.log.begin(NOW, ANCHOR).unwrap())
     }
 
     fn append(&self, text: &str) {
@@ -52,7 +52,7 @@ impl Log {
     }
 
     fn poll(&mut self) -> Vec<String> {
-        told(&self.log.poll(ANCHOR))
+        summary(&self.log.poll(ANCHOR))
     }
 }
 
@@ -138,7 +138,7 @@ fn what_is_not_understood_is_counted_and_the_rest_goes_on() {
     for line in &bad {
         log.append(line);
     }
-    // Other requests may be long, and are none of ours.
+    // Other requests may be long, and do not count.
     log.append(&format!("{{\"x\":\"{}\"}}\n", "x".repeat(MAX_LINE)));
     log.append(&format!("{{\"requestURI\":\"/api/v1/namespaces/a/pods/b/exec?{}\"}}\n", "x".repeat(MAX_LINE)));
     log.append(&good);
@@ -185,7 +185,7 @@ fn only_files_are_read() {
 #[test]
 fn of_a_gigabyte_the_end_is_read() {
     let mut log = Log::with(b"");
-    // Of nothing, and no room on the disk.
+    // An empty line, and a line that the full disk cut.
     OpenOptions::new().write(true).open(&log.path).unwrap().set_len(1 << 30).unwrap();
     log.append("\n");
     log.append(&line("a", "alice", "RequestReceived", 1));

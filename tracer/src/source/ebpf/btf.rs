@@ -1,10 +1,10 @@
-//! What the running kernel's BTF says: where fields lie, which tracepoints there are.
+//! Types of the running kernel (BTF): offsets of fields, and tracepoints.
 //!
-//! rustc writes no CO-RE relocations, so offsets are found here and handed to the object as a global. Start at
+//! rustc writes no CO-RE relocations, so the loader finds offsets here and passes them to the object as a global. Start at
 //! [`KernelBtf::load`]. Bit fields are refused: the object reads whole bytes.
 //!
-//! The kernel has some 150,000 types and the object asks for some twenty: they are found, not parsed. The format is
-//! Documentation/bpf/btf.rst.
+//! The kernel has some 150,000 types and the object needs some twenty. This reader searches for these and does not parse the rest. The
+//! format is described in Documentation/bpf/btf.rst.
 
 use std::{
     collections::BTreeSet,
@@ -16,26 +16,26 @@ use std::{
 
 use tracer_common::Offsets;
 
-/// Where the kernel shows its own types.
+/// File with the kernel's own types.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// Distributions' kernels have 4 to 12 MB.
+/// Largest file that is read. Kernels of distributions have 4 to 12 MB.
 const MAX_BYTES: u64 = 64 << 20;
-/// Anonymous structs within structs, typedefs of typedefs: the kernel has four or five.
+/// Nesting of anonymous structs, and of typedefs. The kernel has four or five levels.
 const MAX_DEPTH: u32 = 16;
-/// The compiler's typedef for each tracepoint that BPF can attach to (include/trace/bpf_probe.h).
+/// Prefix of the typedef of each tracepoint to which BPF can attach (include/trace/bpf_probe.h).
 const TRACEPOINT_PREFIX: &[u8] = b"btf_trace_";
 
-/// Why there are no offsets.
+/// Why the kernel's types cannot be used.
 #[derive(Debug)]
 pub enum BtfError {
     /// The kernel shows no types (CONFIG_DEBUG_INFO_BTF is off).
     Absent,
-    /// It cannot be read.
+    /// The file cannot be read.
     Unreadable(io::Error),
-    /// It is larger than any kernel's.
+    /// The file is larger than any kernel's.
     TooLarge,
-    /// It is no BTF.
+    /// The file is no BTF.
     Malformed(String),
 }
 
@@ -59,7 +59,7 @@ impl std::error::Error for BtfError {
     }
 }
 
-/// What a type is (include/uapi/linux/btf.h).
+/// Kinds of types (include/uapi/linux/btf.h).
 mod kind {
     pub(super) const INT: u32 = 1;
     pub(super) const ARRAY: u32 = 3;
@@ -77,35 +77,35 @@ mod kind {
     pub(super) const DECL_TAG: u32 = 17;
     pub(super) const TYPE_TAG: u32 = 18;
     pub(super) const ENUM64: u32 = 19;
-    /// The last one that there is; of later ones the length is not known.
+    /// The last known kind. Types of later kinds have an unknown length.
     pub(super) const LAST: u32 = ENUM64;
 }
 
-/// `struct btf_header`, in 32-bit words behind magic, version and flags.
+/// Size of `struct btf_header`: 32-bit words behind magic, version and flags.
 const HEADER_BYTES: usize = 24;
 const MAGIC: u16 = 0xeb9f;
-/// `struct btf_type`.
+/// Size of `struct btf_type`.
 const TYPE_BYTES: usize = 12;
-/// `struct btf_member`.
+/// Size of `struct btf_member`.
 const MEMBER_BYTES: usize = 12;
 
-/// A type where it stands in the file.
+/// A type, as the file encodes it.
 #[derive(Clone, Copy)]
 struct Type {
     name: u32,
     kind: u32,
-    /// Members and the like.
+    /// Number of members, parameters or values.
     count: usize,
-    /// Whether members may be bit fields.
+    /// Set if members may be bit fields.
     has_bit_fields: bool,
-    /// Another type's number, or a size.
+    /// Number of another type, or a size.
     last: u32,
-    /// Where what belongs to it begins.
+    /// Position of its members, parameters or values.
     behind: usize,
 }
 
 impl Type {
-    /// Bytes of what belongs to it.
+    /// Bytes of its members, parameters or values; `None` for an unknown kind.
     fn length(&self) -> Option<usize> {
         let each = match self.kind {
             kind::INT | kind::VAR | kind::DECL_TAG => return Some(4),
@@ -119,30 +119,30 @@ impl Type {
     }
 }
 
-/// The kernel's types: as they are in the file, and where each of them is. Only what is asked for is looked at closer.
+/// The kernel's types: the file, and the position of each type. Types are decoded on demand.
 pub struct KernelBtf {
     bytes: Vec<u8>,
     strings: Range<usize>,
-    /// Where each type begins; they are numbered from 1.
+    /// Position of each type. Types are numbered from 1.
     types: Vec<usize>,
-    /// Hash of the name and number, in order: of structs only, as functions and typedefs share names with them (`struct socket`,
-    /// `socket()`).
+    /// Hash of the name, and number, of each struct, in order. Functions and typedefs share names with structs (`struct socket`,
+    /// `socket()`), so they are left out.
     structs: Vec<(u64, u32)>,
 }
 
 impl KernelBtf {
-    /// Of the running kernel.
+    /// Types of the running kernel.
     ///
     /// # Errors
-    /// Where the kernel shows no types, or what it shows makes no sense.
+    /// When the kernel shows no types, or the file is malformed.
     pub fn load() -> Result<Self, BtfError> {
         Self::load_from(Path::new(VMLINUX))
     }
 
-    /// Out of a file.
+    /// Types in a file.
     ///
     /// # Errors
-    /// Where it cannot be read or makes no sense.
+    /// When the file cannot be read, or is malformed.
     pub fn load_from(path: &Path) -> Result<Self, BtfError> {
         let file = match fs::File::open(path) {
             Ok(file) => file,
@@ -150,7 +150,7 @@ impl KernelBtf {
             Err(error) => return Err(BtfError::Unreadable(error)),
         };
         let size = file.metadata().map_err(BtfError::Unreadable)?.len().min(MAX_BYTES);
-        // Room for all of it at once: growing means copying.
+        // Reserve room for the whole file: growing a buffer copies it.
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(BtfError::Unreadable)?;
         if u64::try_from(bytes.len()).is_ok_and(|have| have > MAX_BYTES) {
@@ -159,10 +159,10 @@ impl KernelBtf {
         Self::parse(bytes)
     }
 
-    /// Out of bytes.
+    /// Types in the bytes of a file.
     ///
     /// # Errors
-    /// Where they are no BTF.
+    /// When the bytes are no BTF.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
         let malformed = |why: &str| BtfError::Malformed(why.to_owned());
         if bytes.first_chunk().map(|magic| u16::from_ne_bytes(*magic)) != Some(MAGIC) {
@@ -208,31 +208,31 @@ impl KernelBtf {
         self.read(*self.types.get(usize::try_from(id.checked_sub(1)?).ok()?)?)
     }
 
-    /// A name; empty where it has none.
+    /// The name at this offset; empty for an anonymous type.
     fn text(&self, at: u32) -> &[u8] {
         let strings = self.bytes.get(self.strings.clone()).unwrap_or_default();
         let text = usize::try_from(at).ok().and_then(|at| strings.get(at..)).unwrap_or_default();
         text.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 
-    /// Every type with its number.
+    /// Every type, with its number.
     fn all(&self) -> impl Iterator<Item = (u32, Type)> {
         (1..).zip(&self.types).filter_map(|(id, at)| Some((id, self.read(*at)?)))
     }
 
-    /// Where the object's fields lie.
+    /// Offsets of all fields that the object reads.
     #[must_use]
     pub fn offsets(&self) -> Offsets {
         Offsets::resolve(|of, path| self.offset_of(of, path))
     }
 
-    /// Fields, as `struct.member`, that this kernel lacks and without which no session can be seen.
+    /// Fields that this kernel lacks and that the object needs, as `struct.member`.
     #[must_use]
     pub fn missing_fields(&self) -> Vec<String> {
         let mut missing: Vec<String> = Vec::new();
         let resolve = |known: &[String]| {
             Offsets::resolve(|of, path| {
-                // One that has been told of is given any value, so that the next one shows.
+                // A field that is already listed gets any value, so that the next missing one shows.
                 if known.contains(&format!("{of}.{path}")) { Some(0) } else { self.offset_of(of, path) }
             })
         };
@@ -245,7 +245,7 @@ impl KernelBtf {
         missing
     }
 
-    /// Tracepoints that BPF can attach to with typed arguments.
+    /// Tracepoints to which BPF can attach with typed arguments.
     #[must_use]
     pub fn tracepoints(&self) -> BTreeSet<String> {
         let typedefs = self.all().filter(|(_, found)| found.kind == kind::TYPEDEF);
@@ -253,15 +253,15 @@ impl KernelBtf {
         names.filter_map(|name| Some(std::str::from_utf8(name).ok()?.to_owned())).collect()
     }
 
-    /// Number of the function of that name: what an iterator is attached to.
+    /// Number of the function with this name. An iterator is attached to a function.
     #[must_use]
     pub fn function(&self, name: &str) -> Option<u32> {
         let is_it = |found: &Type| found.kind == kind::FUNC && self.text(found.name) == name.as_bytes();
         self.all().find(|(_, found)| is_it(found)).map(|(id, _)| id)
     }
 
-    /// Where `path` (`member.member…`) lies in `struct of`, in bytes. `None` where there is no such member, where it is a bit
-    /// field, or where several structs of that name disagree.
+    /// Offset of `path` (`member.member…`) in `struct of`, in bytes. `None` if there is no such member, if it is a bit field, or if
+    /// several structs of this name disagree.
     #[must_use]
     pub fn offset_of(&self, of: &str, path: &str) -> Option<u32> {
         let wanted = hash(of.as_bytes());
@@ -282,7 +282,7 @@ impl KernelBtf {
         Some(at)
     }
 
-    /// Type and offset of a member, anonymous structs and unions looked through.
+    /// Type and offset of a member, which may be inside anonymous structs and unions.
     fn member(&self, id: u32, name: &[u8], depth: u32) -> Option<(u32, u32)> {
         if depth > MAX_DEPTH || name.is_empty() {
             return None;
@@ -297,7 +297,7 @@ impl KernelBtf {
         })
     }
 
-    /// Name, type and what stands for the offset, of each member.
+    /// Name, type and encoded offset of each member.
     fn members(&self, of: Type) -> impl Iterator<Item = (u32, u32, u32)> {
         (0..of.count).map_while(move |index| {
             let at = of.behind + index * MEMBER_BYTES;
@@ -305,7 +305,7 @@ impl KernelBtf {
         })
     }
 
-    /// The struct or union that a type is, by whatever name.
+    /// The struct or union behind a type, through typedefs and qualifiers.
     fn composite(&self, mut id: u32) -> Option<Type> {
         for _ in 0..MAX_DEPTH {
             let found = self.get(id)?;
@@ -319,34 +319,34 @@ impl KernelBtf {
     }
 }
 
-/// A word of the file; the kernel's own order.
+/// A word of the file, in the kernel's byte order.
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word))
 }
 
-/// Whole bytes of what stands for a member's offset; `None` for a bit field.
+/// Offset of a member in bytes; `None` for a bit field.
 fn bytes(of: Type, offset: u32) -> Option<u32> {
     let (size, bits) = if of.has_bit_fields { (offset >> 24, offset & 0xff_ffff) } else { (0, offset) };
     (size == 0 && bits.is_multiple_of(8)).then_some(bits / 8)
 }
 
-/// FNV-1a: names are compared by it first.
+/// Hash of a name (FNV-1a). Equal hashes are followed by a comparison of names.
 fn hash(name: &[u8]) -> u64 {
     name.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// Offsets out of the bytes of a BTF file.
+/// Offsets in the bytes of a BTF file.
 ///
 /// # Errors
-/// Where the bytes are no BTF.
+/// When the bytes are no BTF.
 pub fn offsets(btf_bytes: &[u8]) -> Result<Offsets, BtfError> {
     Ok(KernelBtf::parse(btf_bytes.to_vec())?.offsets())
 }
 
-/// Tracepoints out of the bytes of a BTF file.
+/// Tracepoints in the bytes of a BTF file.
 ///
 /// # Errors
-/// Where the bytes are no BTF.
+/// When the bytes are no BTF.
 pub fn tracepoints(btf_bytes: &[u8]) -> Result<BTreeSet<String>, BtfError> {
     Ok(KernelBtf::parse(btf_bytes.to_vec())?.tracepoints())
 }
@@ -355,7 +355,7 @@ pub fn tracepoints(btf_bytes: &[u8]) -> Result<BTreeSet<String>, BtfError> {
 mod tests {
     use super::*;
 
-    /// Writes BTF (Documentation/bpf/btf.rst): as much of it as the tests need.
+    /// Writes the parts of BTF that the tests need (Documentation/bpf/btf.rst).
     #[derive(Default)]
     struct Writer {
         types: Vec<u8>,
@@ -400,7 +400,7 @@ mod tests {
             id
         }
 
-        /// Members: name, type, what stands in the offset field.
+        /// Members: name, type, and encoded offset.
         fn composite(&mut self, name: &str, kind: u32, members: &[(&str, u32, u32)]) -> u32 {
             let members: Vec<_> = members.iter().map(|(name, id, at)| (self.string(name), *id, *at)).collect();
             let id = self.add(name, kind, u32::try_from(members.len()).unwrap(), 64);
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_found_through_typedefs_and_anonymous_unions() {
+    fn members_are_found_inside_anonymous_unions() {
         let btf = KernelBtf::parse(sample()).unwrap();
         assert_eq!(btf.offset_of("sock", "__sk_common"), Some(16));
         assert_eq!(btf.offset_of("sock", "__sk_common.second"), Some(16 + 8 + 4));
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn bit_fields_contradictions_and_endless_types_have_no_offset() {
+    fn bit_fields_and_contradictions_have_no_offset() {
         let btf = KernelBtf::parse(sample()).unwrap();
         assert_eq!(btf.offset_of("bits", "flag"), None);
         assert_eq!(btf.offset_of("bits", "word"), Some(4));
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_or_foreign_bytes_are_an_error_or_less_but_never_a_panic() {
+    fn cut_or_foreign_bytes_never_panic() {
         let whole = sample();
         for end in 0..whole.len() {
             let _outcome = KernelBtf::parse(whole[..end].to_vec()).map(|btf| btf.offsets());
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn this_kernel_has_every_field_that_sessions_need() {
+    fn running_kernel_has_every_needed_field() {
         match KernelBtf::load() {
             Ok(btf) => {
                 assert_eq!(btf.offsets().ready(), Ok(()));

@@ -1,18 +1,17 @@
-//! Where Go's runtime keeps the ids of a goroutine and of its creator, by version.
+//! Offsets of the ids of a goroutine and of its creator in Go's runtime, by version.
 //!
-//! They are fields of `runtime.g` (src/runtime/runtime2.go), which is no interface: each version has to be looked at.
-//! `cargo xtask go-offsets` builds a program with each and compares this table with what its debugging information says;
-//! the kernel tests compare ids with those that a program tells of itself. What is not listed is not known: then a goroutine is
-//! its `g` alone, and has no creator.
+//! Both ids are fields of `runtime.g` (src/runtime/runtime2.go), which is no interface: every version may move them.
+//! `cargo xtask go-offsets` builds a program with each version and compares this table with the program's debugging information. The
+//! kernel tests compare ids with those that a program prints. For an unlisted version a goroutine is its `g` alone, without a creator.
 
-/// Offsets of fields of `runtime.g`, in bytes. The same on amd64 and arm64: every field is as wide.
+/// Offsets of fields of `runtime.g` in bytes. They are equal on amd64 and arm64, because all fields have the same width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// Go 1.`minor`.
     pub(crate) minor: u16,
-    /// Of `goid`: tells a goroutine from a later one that uses the same `g`.
+    /// Offset of `goid`, which distinguishes goroutines that use one `g` after another.
     pub(crate) goid: u16,
-    /// Of `parentGoid`, since Go 1.21.
+    /// Offset of `parentGoid`; `None` before Go 1.21.
     pub(crate) parent_goid: Option<u16>,
 }
 
@@ -20,8 +19,8 @@ const fn since_1_21(minor: u16, goid: u16, parent_goid: u16) -> Layout {
     Layout { minor, goid, parent_goid: Some(parent_goid) }
 }
 
-/// From Go 1.17 on, which keeps its `g` in a register: that is how a goroutine is found. 1.19 was measured with Debian's, and
-/// 1.21 to 1.27 by `cargo xtask go-offsets`; 1.17, 1.18 and 1.20 have the same fields before `goid` as 1.19.
+/// Layouts from Go 1.17 on, the first version that keeps `g` in a register, by which a goroutine is found. 1.19 was measured with
+/// Debian's build, and 1.21 to 1.27 by `cargo xtask go-offsets`. 1.17, 1.18 and 1.20 have the same fields before `goid` as 1.19.
 const LAYOUTS: [Layout; 11] = [
     Layout { minor: 17, goid: 152, parent_goid: None },
     Layout { minor: 18, goid: 152, parent_goid: None },
@@ -36,7 +35,7 @@ const LAYOUTS: [Layout; 11] = [
     since_1_21(27, 152, 280),
 ];
 
-/// The layout of a program that calls its Go `go1.26.6`, `go1.22.10 X:boringcrypto` or the like.
+/// Layout of a Go version such as `go1.26.6` or `go1.22.10 X:boringcrypto`; `None` for an unlisted one.
 pub(crate) fn layout(version: &str) -> Option<Layout> {
     let minor = version.strip_prefix("go1.")?.split(|letter: char| !letter.is_ascii_digit()).next()?;
     let minor: u16 = minor.parse().ok()?;
@@ -48,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_known_by_its_minor_number_and_others_are_not() {
+    fn layout_is_found_by_minor_version() {
         let parent = |version| layout(version).map(|layout| (layout.goid, layout.parent_goid));
         assert_eq!(parent("go1.19.8"), Some((152, None)));
         assert_eq!(parent("go1.23"), Some((160, Some(280))));

@@ -1,8 +1,7 @@
-//! Open files of all processes, by a BPF iterator: one program, loaded by itself and run by reading.
+//! Open files of all processes, by a BPF iterator: one program that is loaded alone and runs while its output is read.
 //!
-//! aya's loader parses all of the kernel's types before it does anything, and makes every map of the object: for a trace that
-//! is paid once, for `ls` it would be most of the time. So the one program is taken out of the object here, and loaded with the
-//! system calls themselves.
+//! aya's loader first parses all of the kernel's types and creates every map of the object. A trace pays that once, but `ls` would
+//! spend most of its time there. This module takes the one program out of the object, and loads it with plain system calls.
 
 use std::{
     fs::File,
@@ -19,25 +18,25 @@ use tracer_common::{OpenFile, OpenKind, OpenUnix, Socket};
 
 use super::{btf::KernelBtf, object};
 
-/// The program, as the object names it.
+/// Name of the program in the object.
 const PROGRAM: &str = "open_files";
-/// The function of the kernel that stands for this kind of iterator (kernel/bpf/task_iter.c).
+/// Kernel function that identifies this kind of iterator (kernel/bpf/task_iter.c).
 const FUNCTION: &str = "bpf_iter_task_file";
-/// Where the compiler puts globals that are not written to.
+/// Section of read-only globals.
 const READ_ONLY: &str = ".rodata";
-/// What the compiler calls to fill memory.
+/// Functions that the compiler calls to fill and copy memory.
 const HELPERS: [&str; 3] = ["memset", "memcpy", "memmove"];
-/// What the verifier says, where it refuses.
+/// Buffer for the verifier's log after a refusal.
 const LOG_BYTES: usize = 256 << 10;
-/// The kernel hands over eight pages at a time (kernel/bpf/bpf_iter.c).
+/// Buffer for records. The kernel returns up to eight pages at a time (kernel/bpf/bpf_iter.c).
 const CHUNK_BYTES: usize = 64 << 10;
-/// After a million of files without a record the kernel says EAGAIN.
+/// Reads that may return EAGAIN: the kernel does so after a million files without a record.
 const MAX_PAUSES: usize = 1_000;
 
-/// A descriptor, with what its socket is.
+/// Kind of an open file, with the details of a socket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Opened {
-    /// No socket that is told of closer.
+    /// A file, or a socket without details.
     File(OpenKind),
     /// A TCP socket.
     Tcp(Socket),
@@ -45,10 +44,10 @@ pub(crate) enum Opened {
     Unix(OpenUnix),
 }
 
-/// Reads every open file that the kernel shows; `each` gets one after the other, until it says that it has enough.
+/// Passes every open file to `each`, one after the other, until `each` returns false.
 ///
 /// # Errors
-/// Where the kernel has no such iterator, does not let us, or lacks a field.
+/// When the kernel has no such iterator, does not permit it, or lacks a field.
 pub(crate) fn open_files(each: impl FnMut(&OpenFile, &Opened) -> bool) -> io::Result<()> {
     let types = KernelBtf::load().map_err(io::Error::other)?;
     let function = types.function(FUNCTION).ok_or(io::ErrorKind::Unsupported)?;
@@ -66,7 +65,7 @@ pub(crate) fn open_files(each: impl FnMut(&OpenFile, &Opened) -> bool) -> io::Re
     read(run(&program)?, each)
 }
 
-/// The one program with its maps, which it holds once it is loaded.
+/// The program, linked with its maps. The maps must stay open until the program is loaded; it holds them then.
 fn linked(object: &mut Object) -> io::Result<(Vec<bpf_insn>, Vec<OwnedFd>)> {
     let sections = object.functions.keys().map(|(section, _)| *section).collect();
     object.programs.retain(|name, _| name == PROGRAM);
@@ -84,30 +83,30 @@ fn linked(object: &mut Object) -> io::Result<(Vec<bpf_insn>, Vec<OwnedFd>)> {
     Ok((function.instructions.clone(), maps.into_iter().map(|(_, fd, _)| fd).collect()))
 }
 
-/// A system call of BPF.
+/// Calls bpf(2).
 ///
 /// # Safety
-/// What `attr` points to has to be what `command` takes.
+/// Pointers in `attr` must be valid for `command`.
 unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
     // SAFETY: as the caller promises.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut *attr, size_of::<bpf_attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { RawFd::try_from(result).map_err(io::Error::other) }
 }
 
-/// As [`bpf`], of what makes a descriptor.
+/// Calls bpf(2) with a command that returns a descriptor.
 ///
 /// # Safety
 /// As [`bpf`].
 unsafe fn bpf_fd(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     // SAFETY: as the caller promises.
     let fd = unsafe { bpf(command, attr) }?;
-    // SAFETY: the kernel has just made it, for us.
+    // SAFETY: the kernel has just returned this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Nothing is asked for.
+/// Attributes without any field set.
 fn empty() -> bpf_attr {
-    // SAFETY: integers and pointers as integers: all zero is what the kernel takes for "not given".
+    // SAFETY: integers, and pointers as integers: the kernel reads zero as "not given".
     unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
@@ -141,7 +140,7 @@ fn create(map: &Map, read_only: bool) -> io::Result<OwnedFd> {
     unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr) }?;
     let mut attr = empty();
     attr.__bindgen_anon_2.map_fd = number;
-    // The verifier then takes what is in it for constants.
+    // The verifier treats values of a frozen map as constants.
     // SAFETY: no pointer is in it.
     unsafe { bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr) }?;
     Ok(fd)
@@ -176,7 +175,7 @@ fn load(instructions: &[bpf_insn], function: u32) -> io::Result<OwnedFd> {
     })
 }
 
-/// The file that the program writes to.
+/// The file through which the program's records are read.
 fn run(program: &OwnedFd) -> io::Result<File> {
     let number = |fd: &OwnedFd| u32::try_from(fd.as_raw_fd()).map_err(io::Error::other);
     let mut attr = empty();
@@ -218,7 +217,7 @@ fn read(mut from: impl Read, mut each: impl FnMut(&OpenFile, &Opened) -> bool) -
     if filled == 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// The first record, and how long it is; `None` where it is not all there yet.
+/// The first record and its length; `None` if the bytes hold only a part of it.
 fn record(bytes: &[u8]) -> io::Result<Option<(OpenFile, Opened, usize)>> {
     let Some((file, rest)) = plain::<OpenFile>(bytes) else { return Ok(None) };
     let opened = match OpenKind::from_number(file.kind).ok_or(io::ErrorKind::InvalidData)? {
@@ -231,7 +230,7 @@ fn record(bytes: &[u8]) -> io::Result<Option<(OpenFile, Opened, usize)>> {
     Ok(opened.map(|(opened, rest)| (file, opened, bytes.len() - rest.len())))
 }
 
-/// What may be read from bytes.
+/// Types that may be read from bytes.
 ///
 /// # Safety
 /// `repr(C)` integers without padding: every bit pattern is valid.
@@ -245,7 +244,7 @@ unsafe impl Plain for OpenUnix {}
 
 fn plain<T: Plain>(bytes: &[u8]) -> Option<(T, &[u8])> {
     let (head, rest) = bytes.split_at_checked(size_of::<T>())?;
-    // SAFETY: as long as a T, every bit pattern of which is valid; an unaligned read asks nothing of the buffer.
+    // SAFETY: the bytes are as long as a T, every bit pattern of a T is valid, and the read may be unaligned.
     Some((unsafe { head.as_ptr().cast::<T>().read_unaligned() }, rest))
 }
 
@@ -263,7 +262,7 @@ mod tests {
         OpenFile { start_ns: 1, inode: 2, tgid: 3, fd: 4, kind: kind as u32, device: 0, netns: 0, reserved: 0 }
     }
 
-    /// Hands out one byte less than it is asked for, or one.
+    /// Returns at most seven bytes at a time.
     struct Slow<'a>(&'a [u8]);
 
     impl Read for Slow<'_> {
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_read_wherever_they_are_cut() {
+    fn records_are_read_across_any_cut() {
         let socket = Socket { cookie: 77, ..Socket::NONE };
         let mut all = [bytes(&file(OpenKind::Pipe)), bytes(&file(OpenKind::Tcp)), bytes(&socket)].concat();
         all.extend(bytes(&file(OpenKind::Other)));
@@ -296,17 +295,17 @@ mod tests {
             false
         })
         .unwrap();
-        assert_eq!(count, 1, "enough");
+        assert_eq!(count, 1, "the reader stops on request");
     }
 
     #[test]
-    fn a_kind_that_is_none_is_an_error() {
+    fn unknown_kind_is_an_error() {
         let odd = OpenFile { kind: 99, ..file(OpenKind::Other) };
         assert!(read(&bytes(&odd)[..], |_, _| true).is_err());
     }
 
     #[test]
-    fn own_files_are_among_them() {
+    fn iterator_lists_own_files() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let fd = u32::try_from(listener.as_raw_fd()).unwrap();
         let mut found = None;

@@ -1,5 +1,5 @@
-//! Loads the object, attaches the planned probes, tells the kernel whom to watch. Everything goes with the process: no pins,
-//! and links that the kernel drops with their file descriptors, so `kill -9` leaves nothing attached.
+//! Loads the object, attaches the planned probes, and fills the maps that select processes. Nothing outlives the process: there are
+//! no pins, and the kernel drops links with their descriptors, so `kill -9` leaves nothing attached.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,40 +24,40 @@ use crate::{
     plan::{Attach, ProbePlan, ProbeSpec, READ},
 };
 
-/// The group of tracepoints that system calls have.
+/// Group of the tracepoints of system calls.
 const SYSCALLS: &str = "syscalls";
 
-/// What the loader is asked for.
+/// Options of the loader.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Only processes of the network namespace with this inode number come onto the path.
+    /// Inode number of the only network namespace whose processes are enrolled; `None`: all.
     pub netns: Option<u32>,
-    /// TCP ports of the path's listeners.
+    /// TCP ports of listeners on the path.
     pub ports: Vec<u16>,
     /// Size of the ring buffer in bytes: a power of two and a multiple of the page size. `None`: the object's own.
     pub ring_bytes: Option<u32>,
-    /// Capacities of maps by name, instead of the object's own: for tests that fill them.
+    /// Capacities of maps by name, instead of the object's own. Tests fill small maps.
     pub capacities: Vec<(&'static str, u32)>,
 }
 
-/// Processes of one user, or of root of one network namespace, may take one in so many places of [`WATCHED`].
+/// Share of [`WATCHED`] for one user, or for root of one network namespace: one place in this many.
 const QUOTA: u32 = 8;
-/// Those of all users but root together may take one in so many.
+/// Share of [`WATCHED`] for all users but root together: one place in this many.
 const SHARED: u32 = 2;
 /// The map of watched processes, and its capacity in the object.
 const WATCHED: (&str, u32) = ("WATCHED", 16_384);
 
 impl Options {
-    /// How many processes can be watched.
+    /// Number of processes that can be watched.
     fn watched(&self) -> u32 {
         self.capacities.iter().find(|(name, _)| *name == WATCHED.0).map_or(WATCHED.1, |(_, entries)| *entries)
     }
 }
 
-/// Why nothing can be traced.
+/// Why the probes cannot be loaded.
 #[derive(Debug)]
 pub enum LoadError {
-    /// The file named by the environment cannot be read.
+    /// The object's file, named by the environment, cannot be read.
     Object(PathBuf, io::Error),
     /// The object cannot be loaded.
     Load(EbpfError),
@@ -65,7 +65,7 @@ pub enum LoadError {
     Btf(aya::BtfError),
     /// A probe cannot be loaded or attached.
     Probe(&'static str, ProgramError),
-    /// The object lacks a program or map of this name: it is of another version.
+    /// The object lacks a program or map of this name, so it belongs to another version.
     Missing(&'static str),
     /// A map cannot be used.
     Map(&'static str, MapError),
@@ -97,12 +97,12 @@ impl std::error::Error for LoadError {
     }
 }
 
-/// BPF_EXIST: an entry that the kernel took off in the meantime is not put back.
+/// BPF_EXIST: update an entry, but do not restore one that the probes have removed.
 const EXISTING: u64 = 2;
-/// BPF_NOEXIST: what the kernel saw by itself is more than what was found.
+/// BPF_NOEXIST: add an entry, but do not replace one of the probes, which know more.
 const ABSENT: u64 = 1;
 
-/// Probes that are attached, for as long as this lives.
+/// Attached probes. Dropping the value detaches them.
 pub struct Probes {
     watched: HashMap<MapData, u32, Watch>,
     counters: PerCpuArray<MapData, u64>,
@@ -111,18 +111,18 @@ pub struct Probes {
     last: HashMap<MapData, ActorKey, Last>,
     quota: HashMap<MapData, u32, u64>,
     reads_watched: Array<MapData, u32>,
-    /// While reads are watched.
+    /// Link of the probe of read(2); set while reads are watched.
     read_link: Option<TracePointLinkId>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    /// Probes that could not be attached although the plan had them, with the reason.
+    /// Planned probes that could not be attached, with the reason.
     pub failed: Vec<(&'static ProbeSpec, String)>,
     object: Ebpf,
 }
 
-/// Loads and attaches. The ring buffer comes back by itself: it is read elsewhere.
+/// Loads the object and attaches the planned probes. Returns the ring buffer separately, because its reader borrows it.
 ///
 /// # Errors
-/// When the kernel refuses the object, or a probe without which nothing can be seen.
+/// When the kernel refuses the object or a required probe.
 pub fn attach(plan: &ProbePlan, offsets: Offsets, options: &Options) -> Result<(Probes, RingBuf<MapData>), LoadError> {
     let bytes = object::bytes().map_err(|(path, error)| LoadError::Object(path, error))?;
     let btf = Btf::from_sys_fs().map_err(LoadError::Btf)?;
@@ -144,7 +144,7 @@ pub fn attach(plan: &ProbePlan, offsets: Offsets, options: &Options) -> Result<(
         loader.map_max_entries(name, *entries);
     }
     let mut object = loader.load(&bytes).map_err(LoadError::Load)?;
-    // Its own diagnostics: an object without them is still an object.
+    // The object's own diagnostics are optional.
     let logger = EbpfLogger::init(&mut object).ok();
 
     let mut ports: HashMap<_, u32, u32> = take(&mut object, "PORTS")?;
@@ -193,7 +193,7 @@ fn attach_one(program: &mut Program, probe: &ProbeSpec, btf: &Btf) -> Result<(),
         }
         (Program::TracePoint(program), Attach::Syscall(name)) => {
             program.load()?;
-            // One that is attached on demand is loaded all the same: whether the kernel takes it is known from the start.
+            // Load a probe that is attached on demand, too: a refusal is known from the start.
             if !probe.on_demand {
                 program.attach(SYSCALLS, name)?;
             }
@@ -209,7 +209,7 @@ fn take<M: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &'static str
 }
 
 impl Probes {
-    /// Watches a process from now on. What the kernel found out by itself in the meantime stays.
+    /// Watches a process from now on. An entry of the probes keeps its details, and is only raised to a daemon's.
     ///
     /// # Errors
     /// When the map is full.
@@ -217,7 +217,7 @@ impl Probes {
         let class = match watch {
             WatchAs::Endpoint => WatchClass::Endpoint,
             WatchAs::Daemon => WatchClass::Daemon,
-            // The kernel alone knows lineages.
+            // Only the probes follow lineages.
             WatchAs::Below | WatchAs::Contained => return Ok(()),
         };
         let known = self.watched.get(&tgid, 0).unwrap_or(Watch::NONE);
@@ -230,7 +230,7 @@ impl Probes {
         Ok(())
     }
 
-    /// Tells where the runtime of a watched Go program keeps a goroutine's id.
+    /// Sets the offsets of goroutine ids for a watched Go program. Has no effect on other programs and processes.
     ///
     /// # Errors
     /// When the map cannot be written.
@@ -245,8 +245,8 @@ impl Probes {
         self.watched.insert(tgid, Watch { goid_offset, parent_goid_offset, ..known }, EXISTING)
     }
 
-    /// Has the end of a connection told that is older than the probes. What the kernel saw of it by itself stays; a socket
-    /// without a cookie cannot be known again.
+    /// Has the probes report the end of a connection that is older than they are. An entry of the probes stays. A socket without a
+    /// cookie cannot be recognized, and is left out.
     ///
     /// # Errors
     /// When the map cannot be written.
@@ -274,11 +274,11 @@ impl Probes {
         }
     }
 
-    /// Watches, or no longer, which FIFOs goroutines of daemons read. Off at first: every read(2) of the host pays for it.
-    /// Does nothing where it is so already, or where the plan has no such probe.
+    /// Starts or stops watching which FIFOs the goroutines of daemons read. Off at first, because every read(2) of the host runs the
+    /// probe. Has no effect if nothing changes, or if the plan lacks the probe.
     ///
     /// # Errors
-    /// When the probe cannot be attached or a map not be written; then reads are not watched.
+    /// When the probe cannot be attached or a map cannot be written; reads are not watched then.
     pub fn watch_reads(&mut self, wanted: bool) -> Result<(), LoadError> {
         let failed = |error| LoadError::Probe(READ, error);
         let Some(Program::TracePoint(program)) = self.object.program_mut(READ) else {
@@ -294,18 +294,18 @@ impl Probes {
             switch(&mut self.reads_watched)?;
             return self.read_link.take().map_or(Ok(()), |link| program.detach(link).map_err(failed));
         }
-        // What was noted before is old: its goroutine may have read anything since.
+        // Entries of an earlier time are stale: the goroutines may have read other FIFOs since.
         let noted: Vec<ActorKey> = self.reading.keys().filter_map(Result::ok).collect();
         for key in noted {
-            // It may be gone, to make room.
+            // The kernel may have removed the entry.
             let _gone = self.reading.remove(&key);
         }
         self.read_link = Some(program.attach(SYSCALLS, READ).map_err(failed)?);
         switch(&mut self.reads_watched)
     }
 
-    /// Forgets what processes received and read that are watched no more, and counts anew who takes how many places. Looks at
-    /// every entry: some milliseconds for 10,000 of them.
+    /// Removes entries of processes that are no longer watched, and recounts the places that each user takes. Reads every entry, which
+    /// takes some milliseconds for 10,000 of them.
     pub fn sweep(&mut self) {
         let mut watched = BTreeSet::new();
         let mut held: BTreeMap<u32, u64> = BTreeMap::new();
@@ -320,13 +320,13 @@ impl Probes {
             let _gone = self.quota.remove(&quota);
         }
         for (quota, count) in held {
-            // A full map limits no further user.
+            // A user without an entry is not limited.
             let _full = self.quota.insert(quota, count, 0);
         }
         let is_over = |key: &ActorKey| !watched.contains(&key.tgid);
         let last: Vec<ActorKey> = self.last.keys().filter_map(Result::ok).filter(is_over).collect();
         let reading: Vec<ActorKey> = self.reading.keys().filter_map(Result::ok).filter(is_over).collect();
-        // An entry that is gone by now needs no removal.
+        // The probes may have removed an entry by now.
         for key in last {
             let _gone = self.last.remove(&key);
         }
@@ -335,33 +335,33 @@ impl Probes {
         }
     }
 
-    /// Takes a process off the list: it ended before it was on it.
+    /// Stops watching a process that ended before it was watched.
     pub fn unwatch(&mut self, tgid: u32) {
-        // Its exit probe may have been faster.
+        // The exit probe may have removed the entry.
         let _gone = self.watched.remove(&tgid);
     }
 
-    /// What the kernel watches that process for now.
+    /// Class under which a process is watched now.
     #[must_use]
     pub fn watched_as(&self, tgid: u32) -> Option<WatchAs> {
         let watch = self.watched.get(&tgid, 0).ok()?;
         WatchClass::from_number(u32::from(watch.class)).map(WatchAs::from)
     }
 
-    /// What the kernel says of each program that is loaded: its id, its run time where that is measured.
+    /// The kernel's data about each loaded program: its id, and its run time if the kernel measures it.
     #[must_use]
     pub fn programs(&self) -> Vec<(&str, ProgramInfo)> {
-        // A program that the plan left out is not loaded and has nothing to tell.
+        // A program that the plan left out is not loaded.
         self.object.programs().filter_map(|(name, program)| Some((name, program.info().ok()?))).collect()
     }
 
-    /// Sum over all CPUs since the start.
+    /// Value of a counter, summed over all CPUs, since the probes were loaded.
     #[must_use]
     pub fn count(&self, counter: Counter) -> u64 {
         self.counters.get(&(counter as u32), 0).map_or(0, |slots| slots.iter().sum())
     }
 
-    /// Hands the object's own diagnostics to the `log` facade.
+    /// Passes the object's own diagnostics to the `log` facade.
     pub fn flush_log(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();

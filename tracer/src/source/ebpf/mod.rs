@@ -1,4 +1,4 @@
-//! The kernel, by probes.
+//! Probes in the kernel: loading the object, offsets of kernel fields, and the iterator over open files.
 
 pub mod btf;
 pub(crate) mod goroutine;

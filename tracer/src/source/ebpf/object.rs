@@ -1,20 +1,20 @@
-//! The BPF object: the one that is built in, or another one for tests.
+//! The BPF object: the built-in one, or a file for tests.
 
 use std::{borrow::Cow, env, fs, io, path::PathBuf};
 
-/// Names a file to load instead of the built-in object, so that tests test the freshly built one.
+/// Environment variable with the path of an object to load instead of the built-in one: tests load the freshly built object.
 pub const OBJECT_VARIABLE: &str = "EXECPATH_BPF";
 
-/// aya reads ELF headers in place: they must be aligned.
+/// Aligns the object: aya reads ELF headers in place.
 #[repr(C, align(8))]
 struct Aligned<Bytes: ?Sized>(Bytes);
 
 static BUILT_IN: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../bpf/execpath.bpf.o"));
 
-/// The object's bytes.
+/// Bytes of the object.
 ///
 /// # Errors
-/// When the file that the environment names cannot be read.
+/// When the file in [`OBJECT_VARIABLE`] cannot be read.
 pub(super) fn bytes() -> Result<Cow<'static, [u8]>, (PathBuf, io::Error)> {
     match env::var_os(OBJECT_VARIABLE) {
         Some(path) => fs::read(&path).map(Cow::Owned).map_err(|error| (path.into(), error)),

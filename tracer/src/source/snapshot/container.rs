@@ -1,8 +1,7 @@
-//! Names of containers out of the runtime's own files: no cluster credential is needed.
+//! Names of containers from the runtime's own files, which need no cluster credential.
 //!
-//! These files are written by or for whoever owns the container, and lie in the runtime's mount namespace: every path is
-//! resolved inside that namespace's root (openat2, RESOLVE_IN_ROOT), every read bounded, every name checked. JSON that makes
-//! no sense is no answer.
+//! The container's owner controls parts of these files, and they lie in the runtime's mount namespace. Every path is resolved inside that
+//! namespace's root (openat2, RESOLVE_IN_ROOT), every read is bounded, and every name is checked. Malformed JSON gives no answer.
 
 use std::{
     collections::BTreeMap,
@@ -21,32 +20,32 @@ use serde::Deserialize;
 use super::procfs;
 use crate::model::{ContainerInfo, FileId, Layout, Names, Runtime, is_id, runtimes};
 
-/// A `config.json` has 5 to 50 KB.
+/// Largest `config.json`. Most have 5 to 50 KB.
 const MAX_CONFIG_BYTES: usize = 1 << 20;
-/// Entries of a folder that are looked at. kubelet's default is 110 pods a node.
+/// Entries of a folder that are read. kubelet's default is 110 pods a node.
 const MAX_ENTRIES: usize = 16 << 10;
-/// containerd namespaces: `k8s.io`, `moby`, `default` and few more.
+/// Namespaces of one containerd: `k8s.io`, `moby`, `default` and few more.
 const MAX_CONTAINERD_NAMESPACES: usize = 64;
-/// Longest name that Kubernetes gives: a DNS subdomain.
+/// Longest name in Kubernetes: a DNS subdomain.
 const MAX_NAME: usize = 253;
 /// Longest path that is opened.
 const MAX_PATH: usize = 4096;
-/// A pid has at most seven digits; a newline may follow.
+/// Largest pid file. A pid has at most seven digits; a newline may follow.
 const MAX_PID_FILE: usize = 32;
-/// openat2 says EAGAIN where a folder was renamed meanwhile.
+/// Tries of openat2, which fails with EAGAIN if a folder is renamed meanwhile.
 const MAX_TRIES: usize = 4;
 
-/// kubelet's links, for every runtime: `<pod>_<namespace>_<container>-<id>.log`.
+/// Folder with kubelet's log links, for every runtime: `<pod>_<namespace>_<container>-<id>.log`.
 const LOGS: &str = "/var/log/containers";
 
-/// The files of one mount namespace.
+/// Files of one mount namespace.
 pub(super) struct Root {
     folder: OwnedFd,
     bundles: Vec<(String, Layout)>,
 }
 
 impl Root {
-    /// `/`, or `/proc/PID/root`.
+    /// Opens a root: `/`, or `/proc/PID/root`.
     pub(super) fn open(path: &Path) -> Option<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(path, flags, Mode::empty()).ok()?;
@@ -55,17 +54,17 @@ impl Root {
         Some(Self { folder, bundles })
     }
 
-    /// With containerd's bundles there instead of anybody's in the well-known places.
+    /// The root with containerd's bundles in this folder, instead of the well-known ones of all runtimes.
     pub(super) fn with_bundles(self, folder: &str) -> Self {
         Self { bundles: vec![(folder.to_owned(), Layout::Namespaces)], ..self }
     }
 
-    /// Opens what lies there, links resolved inside this root. Never blocks, and never follows a link in the last place.
+    /// Opens a path, with links resolved inside this root. Never blocks, and never follows a link in the last place.
     fn get(&self, path: &str, flags: OFlags) -> Option<OwnedFd> {
         if path.len() > MAX_PATH {
             return None;
         }
-        // openat2 refuses the other flags with O_PATH, which opens nothing (fs/open.c: `build_open_flags`).
+        // With O_PATH nothing is opened, and openat2 refuses these flags (fs/open.c: `build_open_flags`).
         let opens = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
         let flags = flags | opens | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..MAX_TRIES {
@@ -78,7 +77,7 @@ impl Root {
         None
     }
 
-    /// A plain file of at most that many bytes.
+    /// Content of a regular file of at most `most` bytes.
     fn read(&self, path: &str, most: usize) -> Option<Vec<u8>> {
         let file = self.get(path, OFlags::empty())?;
         let stat = rustix::fs::fstat(&file).ok()?;
@@ -91,15 +90,14 @@ impl Root {
         (bytes.len() <= most).then_some(bytes)
     }
 
-    /// The FIFO that lies there. It is not opened: whoever waits for its other end would notice.
+    /// The FIFO at this path. It is not opened, because a process that waits for the other end would notice.
     pub(super) fn fifo(&self, path: &str) -> Option<FileId> {
         let stat = rustix::fs::fstat(self.get(path, OFlags::PATH)?).ok()?;
         let is_fifo = FileType::from_raw_mode(stat.st_mode).is_fifo();
         is_fifo.then(|| FileId::new(procfs::kernel_device(stat.st_dev), stat.st_ino))
     }
 
-    /// The socket's file that lies there, the type of its file system, and the id of its mount where the kernel tells it
-    /// (Linux 5.8).
+    /// The socket's file at this path, the type of its file system, and the id of its mount (Linux 5.8 and later).
     pub(super) fn socket(&self, path: &str) -> Option<(Stat, i64, Option<u64>)> {
         let file = self.get(path, OFlags::PATH)?;
         let stat = rustix::fs::fstat(&file).ok()?;
@@ -109,7 +107,7 @@ impl Root {
         Some((stat, filesystem, more.map(|more| more.stx_mnt_id).filter(|mount| *mount != 0)))
     }
 
-    /// Names in a folder, sorted: the order of a folder is not one.
+    /// Names in a folder, sorted, because folders have no order.
     fn list(&self, path: &str) -> Vec<String> {
         let Some(folder) = self.get(path, OFlags::DIRECTORY) else { return Vec::new() };
         let Ok(entries) = Dir::new(folder) else { return Vec::new() };
@@ -123,13 +121,13 @@ impl Root {
         names
     }
 
-    /// The number in a pid file.
+    /// Pid in a pid file.
     pub(super) fn pid_file(&self, path: &str) -> Option<u32> {
         let bytes = self.read(path, MAX_PID_FILE)?;
         procfs::number(bytes.trim_ascii_end()).filter(|pid| *pid != 0)
     }
 
-    /// Every container whose bundle is here.
+    /// Every container with a bundle in this root.
     pub(super) fn containers(&self) -> BTreeMap<String, ContainerInfo> {
         let logs = self.logs();
         let mut found = BTreeMap::new();
@@ -150,9 +148,9 @@ impl Root {
         found
     }
 
-    /// One container, by its id and, where known, a path in its bundle.
+    /// One container by its id. `inside` is a path in its bundle, if one is known.
     pub(super) fn container(&self, id: &str, inside: Option<&str>) -> Option<ContainerInfo> {
-        // Ids become parts of paths.
+        // The id becomes a part of a path.
         if !is_id(id) {
             return None;
         }
@@ -161,7 +159,7 @@ impl Root {
         self.resolve(id, bundle.as_deref(), || self.logs().remove(id))
     }
 
-    /// Pid of the container's first process, as the runtime wrote it down: containerd's shim beside the bundle's configuration
+    /// Pid of the container's first process, from the runtime's pid file. containerd's shim writes it beside the bundle's configuration
     /// (pkg/process/init.go: InitPidFile), CRI-O in its own folder.
     pub(super) fn first_pid(&self, id: &str) -> Option<u32> {
         if !is_id(id) {
@@ -171,7 +169,7 @@ impl Root {
         runtimes().find_map(|one| self.pid_file(&format!("{bundle}/{}", one.first_pid_file)))
     }
 
-    /// The bundle that is this folder, or that runc's or crun's state in this folder names.
+    /// The bundle in this folder, or the one named by the state of runc or crun in this folder.
     fn bundle_at(&self, folder: &str) -> Option<String> {
         if self.config(folder).is_some() {
             return Some(folder.to_owned());
@@ -193,14 +191,14 @@ impl Root {
         })
     }
 
-    /// `config.json` of a bundle, of either layout.
+    /// `config.json` of a bundle, in either layout.
     fn config(&self, bundle: &str) -> Option<Vec<u8>> {
         ["config.json", "userdata/config.json"]
             .into_iter()
             .find_map(|name| self.read(&format!("{bundle}/{name}"), MAX_CONFIG_BYTES))
     }
 
-    /// What bundle, dockerd and kubelet's log links say, in this order: the first to know a name gives it.
+    /// Names from the bundle, from the runtime's labels and from kubelet's log links. The first source with a name decides.
     fn resolve(
         &self,
         id: &str,
@@ -243,7 +241,7 @@ impl Root {
     }
 }
 
-/// The folder of that container in a path inside it. Only an absolute path without `..`.
+/// Folder of a container, from a path inside it. `None` unless the path is absolute and without `..`.
 fn bundle_of(inside: &str, id: &str) -> Option<String> {
     if !inside.starts_with('/') || inside.len() > MAX_PATH || inside.split('/').any(|part| part == "..") {
         return None;
@@ -254,7 +252,7 @@ fn bundle_of(inside: &str, id: &str) -> Option<String> {
     Some(bundle)
 }
 
-/// Kubernetes' names are short and printable; what is not is none.
+/// A name of Kubernetes; `None` if the text is too long or not printable.
 fn name(text: Option<&String>) -> Option<String> {
     text.filter(|text| (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()))
         .cloned()
@@ -314,7 +312,7 @@ struct CrunStatus {
     bundle: String,
 }
 
-/// The same in crun's (libcrun/status.c).
+/// Path of the bundle in crun's state of a container (libcrun/status.c).
 fn parse_crun_status(bytes: &[u8]) -> Option<String> {
     Some(serde_json::from_slice::<CrunStatus>(bytes).ok()?.bundle)
 }
@@ -339,7 +337,7 @@ fn parse_labels(id: &str, keys: &Names, bytes: &[u8]) -> Option<ContainerInfo> {
     Some(names(id, &[keys], &labels))
 }
 
-/// `<pod>_<namespace>_<container>-<id>.log`; none of the names may hold an underscore.
+/// Names in `<pod>_<namespace>_<container>-<id>.log`. No name may hold an underscore.
 fn parse_log_name(file: &str) -> Option<ContainerInfo> {
     let (names, id) = file.strip_suffix(".log")?.rsplit_once('-')?;
     let mut parts = names.split('_').map(|part| name(Some(&part.to_owned())));
@@ -408,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_elsewhere_is_found_through_a_path_in_it() {
+    fn bundle_elsewhere_is_found_by_a_path_in_it() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), &format!("odd/state/k8s.io/{ID}/config.json"), &containerd_config());
         let root = Root::open(dir.path()).unwrap();
@@ -419,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn crio_and_docker_and_log_names_serve_where_they_are() {
+    fn crio_docker_and_log_links_name_containers() {
         let dir = tempfile::tempdir().unwrap();
         let crio = r#"{"annotations":{"io.kubernetes.cri-o.ContainerType":"container","io.kubernetes.container.name":"web",
             "io.kubernetes.pod.name":"web-0","io.kubernetes.pod.namespace":"shop"}}"#;
@@ -445,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storage_root_elsewhere_is_found_through_the_state_of_runc_or_crun() {
+    fn state_of_runc_or_crun_leads_to_the_bundle() {
         let dir = tempfile::tempdir().unwrap();
         let bundle = format!("/srv/storage/vfs-containers/{ID}/userdata");
         let config = r#"{"annotations":{"io.kubernetes.cri-o.ContainerType":"container","io.kubernetes.container.name":"web",
@@ -469,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_files_are_unknown_and_links_stay_inside_the_root() {
+    fn hostile_files_and_links_give_no_names() {
         let dir = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
         write(outside.path(), "config.json", &containerd_config());
@@ -501,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn log_names_are_taken_apart_only_where_they_fit() {
+    fn log_names_need_three_parts_and_an_id() {
         assert_eq!(parse_log_name(&format!("a_b_c-{ID}.log")).unwrap().namespace.as_deref(), Some("b"));
         for odd in [format!("a_b-{ID}.log"), format!("a_b_c_d-{ID}.log"), "a_b_c-12.log".into(), format!("__-{ID}.log")]
         {
@@ -510,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn pid_files_are_small_plain_and_digits() {
+    fn pid_file_holds_one_small_number() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(dir.path()).unwrap();
         for (text, pid) in [

@@ -1,4 +1,4 @@
-//! Memory of a Go program, made up: a heap, stacks, and the tables that the linker writes.
+//! Made-up memory of a Go program for tests: a heap, stacks, and the linker's tables.
 
 use std::collections::BTreeMap;
 
@@ -8,32 +8,32 @@ use super::{
 };
 use crate::source::snapshot::procfs::Mappings;
 
-/// An interface's type.
+/// Address of an interface's type.
 pub(super) const TYPE: u64 = 0x20_0000;
-/// `runtime.moduledata`, and what it leads to.
+/// Address of `runtime.moduledata`, and of its tables.
 pub(super) const PROGRAM: u64 = 0x30_0000;
 const TABLES: u64 = PROGRAM + 0x1000;
 const TEXT: u64 = 0x40_0000;
 /// Bytes of each function's text.
 const FUNCTION: u64 = 0x100;
-/// Words of each function's arguments, and of its local variables.
+/// Words of each function's arguments.
 const ARGUMENTS: u32 = 16;
 pub(super) const LOCALS: u32 = 3;
 
 /// A function of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Calls {
-    /// Parked here: no arguments.
+    /// The goroutine is parked here. No arguments.
     Park,
-    /// All arguments in use, and the first local variable.
+    /// All arguments and the first local variable are live.
     Copy,
-    /// The same arguments; none in use any more.
+    /// As `Copy`, but no argument is live.
     Leave,
     Splice,
     WriteTo,
     /// The outermost frame.
     Exit,
-    /// A frame whose size is not known.
+    /// A frame of unknown size.
     Switch,
     /// Recovers from a fault.
     Fault,
@@ -56,7 +56,7 @@ impl Calls {
         }
     }
 
-    /// In its middle.
+    /// A program counter in the middle of the function.
     pub(super) fn pc(self) -> u64 {
         let index = Self::ALL.iter().position(|one| *one == self).unwrap() as u64;
         TEXT + FUNCTION * index + 0x40
@@ -70,7 +70,7 @@ impl Calls {
         }
     }
 
-    /// Bits of arguments and of local variables.
+    /// Pointer maps of arguments and of local variables.
     fn maps(self) -> Option<(u32, u32)> {
         match self {
             Self::Copy => Some((0xffff, 1)),
@@ -82,11 +82,11 @@ impl Calls {
     }
 }
 
-/// Words by address; what is not said is 0.
+/// Words by address. Missing words are 0.
 pub(super) struct Fake(pub(super) BTreeMap<u64, u64>);
 
 impl Fake {
-    /// A program's tables, and nothing else.
+    /// The tables of a program, and nothing else.
     pub(super) fn program() -> Self {
         let mut memory = Self(BTreeMap::new());
         memory.link();
@@ -104,12 +104,12 @@ impl Fake {
         }
     }
 
-    /// A goroutine of Go 1.19 that is parked, with that stack of a page, and these arguments of a copy on it.
+    /// Parks a goroutine of Go 1.19 in a copy with these arguments, on a stack of one page.
     pub(super) fn park(&mut self, g: u64, stack: u64, words: &[u64]) {
         self.park_in(Calls::Copy, g, stack, words);
     }
 
-    /// The same, in a call of that function.
+    /// Parks a goroutine in a call of this function.
     pub(super) fn park_in(&mut self, calls: Calls, g: u64, stack: u64, words: &[u64]) {
         let top = stack + 0x1000;
         self.put(g, &[stack, top]);
@@ -123,12 +123,12 @@ impl Fake {
         self.put(arguments, words);
     }
 
-    /// Address of the first local variable of what such a goroutine calls.
+    /// Address of the first local variable of the called function.
     pub(super) fn locals(stack: u64) -> u64 {
         stack + 0x1000 - 0x80 - MIN_FRAME - PUSHED - 8 - 8 * u64::from(LOCALS)
     }
 
-    /// Writes the tables of Go 1.19's linker: runtime/symtab.go.
+    /// Writes the tables of Go 1.19's linker (runtime/symtab.go).
     fn link(&mut self) {
         // Table 0 is none.
         let (mut tables, mut names, mut functions) = (vec![0], Vec::new(), Vec::new());
@@ -188,7 +188,7 @@ impl Fake {
     }
 }
 
-/// Of each function that has a frame: below the return address its saved frame pointer and its local variables.
+/// Size of a frame in bytes: the saved frame pointer and the local variables.
 const SIZE: u64 = 8 + 8 * LOCALS as u64;
 
 fn varint(mut value: u64) -> Vec<u8> {

@@ -240,9 +240,9 @@ mod tests {
     const TOP: u64 = 0x9000;
     /// Streams of the two sockets, and one of a closed connection.
     const STREAMS: [u64; 3] = [0x3000, 0x3100, 0x3200];
-    /// Channels of WebSockets of the same.
+    /// Channels of WebSockets on the same connections.
     const CHANNELS: [u64; 3] = [0x9_0000, 0x9_1000, 0x9_2000];
-    /// Connections of the same, as `*tls.Conn`.
+    /// The same connections, as `*tls.Conn`.
     const CONNECTIONS: [u64; 3] = [0x4100, 0x5100, 0x6100];
     /// An `*os.File` of the FIFO, a `fifo` of containerd's that holds it, a `*bufio.Reader` of the first connection.
     const READERS: [u64; 3] = [0x7000, 0x7100, 0x7200];
@@ -252,8 +252,8 @@ mod tests {
         [channel + 0x100, channel + 0x200, channel + 0x300]
     }
 
-    /// Go 1.19: a goroutine waits for `file`, to read or to write.
-    fn waiting(file: u64, side: Side, on_stack: &[u64]) -> Fake {
+    /// Memory of Go 1.19 in which a goroutine waits for `file`, to read or to write.
+    fn memory_waiting(file: u64, side: Side, on_stack: &[u64]) -> Fake {
         let mut words = BTreeMap::new();
         for (fd, poller) in [FIFO, SOCKETS[0], SOCKETS[1]] {
             words.insert(poller + 8, u64::from(fd));
@@ -291,11 +291,11 @@ mod tests {
         memory
     }
 
-    fn world(on_stack: &[u64]) -> Fake {
-        waiting(FIFO.1, Side::Reads, on_stack)
+    fn memory_with(on_stack: &[u64]) -> Fake {
+        memory_waiting(FIFO.1, Side::Reads, on_stack)
     }
 
-    /// Asks a walk for what it thinks of the FIFO, and of the sockets.
+    /// Applies `ask` to a walk over this memory, the FIFO and the sockets.
     fn ask<T>(memory: &dyn Memory, ask: impl Fn(&Walk<'_>, Polled, [Polled; 2]) -> Option<T>) -> Option<T> {
         let mappings = mappings();
         let words = Words::new(memory, &mappings);
@@ -303,8 +303,8 @@ mod tests {
         let (pages, frames) = (Pages::new(&words), Frames::new(&words, layout));
         let walk = Walk { words: &words, pages: &pages, frames: &frames, layout };
         let [one, other] = SOCKETS.map(|(fd, data)| walk.polled(fd, data, false));
-        let nobody = Polled { fd: 0, poller: 0, is_fifo: false };
-        ask(&walk, walk.polled(FIFO.0, FIFO.1, true)?, [one.unwrap_or(nobody), other.unwrap_or(nobody)])
+        let absent = Polled { fd: 0, poller: 0, is_fifo: false };
+        ask(&walk, walk.polled(FIFO.0, FIFO.1, true)?, [one.unwrap_or(absent), other.unwrap_or(absent)])
     }
 
     fn reached(memory: &dyn Memory) -> Option<Reached> {
@@ -316,19 +316,19 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_leads_to_the_connections_that_are_open() {
-        assert_eq!(all(&world(&[])), Some(vec![]));
-        assert_eq!(all(&world(&[STREAMS[0], 1, u64::MAX, 0x1001])), Some(vec![6]));
-        assert_eq!(all(&world(&[STREAMS[1] + 0x80])), Some(vec![7]), "through a streamAndReply");
-        assert_eq!(all(&world(&[STREAMS[2], STREAMS[0]])), Some(vec![6]), "the closed one's number is gone");
-        assert_eq!(all(&world(&[STREAMS[0], STREAMS[1], STREAMS[0]])), Some(vec![6, 7]));
-        assert_eq!(all(&world(&[CHANNELS[1]])), Some(vec![7]), "a WebSocket's");
-        assert_eq!(all(&world(&[CHANNELS[2]])), Some(vec![]), "of a closed one");
+    fn stack_leads_to_open_connections() {
+        assert_eq!(all(&memory_with(&[])), Some(vec![]));
+        assert_eq!(all(&memory_with(&[STREAMS[0], 1, u64::MAX, 0x1001])), Some(vec![6]));
+        assert_eq!(all(&memory_with(&[STREAMS[1] + 0x80])), Some(vec![7]), "through a streamAndReply");
+        assert_eq!(all(&memory_with(&[STREAMS[2], STREAMS[0]])), Some(vec![6]), "the closed one's number is gone");
+        assert_eq!(all(&memory_with(&[STREAMS[0], STREAMS[1], STREAMS[0]])), Some(vec![6, 7]));
+        assert_eq!(all(&memory_with(&[CHANNELS[1]])), Some(vec![7]), "a WebSocket's");
+        assert_eq!(all(&memory_with(&[CHANNELS[2]])), Some(vec![]), "of a closed one");
     }
 
     #[test]
-    fn a_copy_names_stream_and_reader_side_by_side() {
-        let copied = |on_stack| reached(&world(on_stack)).unwrap().copied.into_iter().collect::<Vec<_>>();
+    fn copy_has_stream_and_reader_side_by_side() {
+        let copied = |on_stack| reached(&memory_with(on_stack)).unwrap().copied.into_iter().collect::<Vec<_>>();
         assert_eq!(copied(&[TYPE, STREAMS[0], TYPE, READERS[0]]), [6]);
         assert_eq!(copied(&[TYPE, STREAMS[0], TYPE, READERS[1]]), [6], "a file in a fifo");
         assert_eq!(copied(&[TYPE, STREAMS[0], READERS[0]]), [0; 0], "a word apart");
@@ -337,15 +337,15 @@ mod tests {
         assert_eq!(copied(&[9, STREAMS[0], TYPE, READERS[0]]), [0; 0], "no interface");
     }
 
-    /// The FIFO's reader is parked in a call of that function, with a copy's arguments in the places of arguments.
+    /// Parks the FIFO's reader in a call of this function, with the arguments of a copy.
     fn parked_in(calls: Calls, on_stack: &[u64]) -> Fake {
-        let mut memory = world(&[]);
+        let mut memory = memory_with(&[]);
         memory.park_in(calls, G, STACK, on_stack);
         memory
     }
 
     #[test]
-    fn a_word_that_is_no_longer_in_use_leads_nowhere() {
+    fn dead_words_lead_nowhere() {
         let stale = [TYPE, STREAMS[0], TYPE, READERS[0]];
         assert_eq!(reached(&parked_in(Calls::Copy, &stale)).unwrap().copied, BTreeSet::from([6]));
         assert_eq!(
@@ -354,11 +354,11 @@ mod tests {
             "arguments of a call that is past"
         );
         let first = Fake::locals(STACK);
-        let mut memory = world(&[]);
+        let mut memory = memory_with(&[]);
         memory.put(first, &[STREAMS[1], STREAMS[0], STREAMS[0]]);
         assert_eq!(all(&memory), Some(vec![7]), "of three local variables the first is in use");
         // Everything between the stack pointer and the end of the stack that is no slot of a frame.
-        let mut memory = world(&[STREAMS[0]]);
+        let mut memory = memory_with(&[STREAMS[0]]);
         memory.put(TOP - 0xf8, &[STREAMS[1]; 2]);
         assert_eq!(all(&memory), Some(vec![6]), "a frame without tables");
         // What earlier goroutines left lies below the stack pointer, too.
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_that_cannot_be_followed_leads_nowhere() {
+    fn stack_without_end_leads_nowhere() {
         let copy = [TYPE, STREAMS[0], TYPE, READERS[0]];
         for calls in [Calls::Switch, Calls::Fault] {
             assert_eq!(reached(&parked_in(calls, &copy)), Some(Reached::default()), "{calls:?}");
@@ -384,16 +384,16 @@ mod tests {
             (PROGRAM + 136, 0, "no functions"),
             (PROGRAM + 88, 2, "tables that end"),
         ] {
-            let mut memory = world(&copy);
+            let mut memory = memory_with(&copy);
             memory.put(at, &[word]);
             assert_eq!(reached(&memory).unwrap_or_default().copied, BTreeSet::new(), "{why}");
         }
     }
 
     #[test]
-    fn functions_with_arguments_of_their_own_copy_too() {
+    fn splice_and_write_to_are_copies() {
         let copies = |calls, side, on_stack: &[u64]| {
-            let mut memory = waiting(SOCKETS[0].1, side, &[]);
+            let mut memory = memory_waiting(SOCKETS[0].1, side, &[]);
             memory.park_in(calls, G, STACK, on_stack);
             let copies = |walk: &Walk<'_>, fifo, [one, other]: [Polled; 2]| {
                 walk.copies(one, side, walk.waiter(one, side)?, &[fifo, one, other])
@@ -416,13 +416,13 @@ mod tests {
     }
 
     fn changed(on_stack: &[u64], at: u64, word: u64) -> Option<Vec<u32>> {
-        let mut memory = world(on_stack);
+        let mut memory = memory_with(on_stack);
         memory.0.insert(at, word);
         all(&memory)
     }
 
     #[test]
-    fn what_does_not_fit_is_no_channel() {
+    fn words_that_do_not_fit_are_no_channel() {
         let channel = CHANNELS[0];
         let [connection, list, socket] = behind(channel);
         for (at, word, why) in [
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_no_answer() {
+    fn words_that_do_not_fit_give_no_answer() {
         for (at, word, why) in [
             (FIFO.1 + 8, 99, "another file's pollDesc"),
             (FIFO.1 + 24, 0, "nobody waits"),
@@ -474,9 +474,9 @@ mod tests {
         }
     }
 
-    /// What who waits for the first socket copies.
+    /// Copies of the goroutine that waits for the first socket.
     fn copies(side: Side, on_stack: &[u64]) -> Vec<(u32, u32)> {
-        let memory = waiting(SOCKETS[0].1, side, on_stack);
+        let memory = memory_waiting(SOCKETS[0].1, side, on_stack);
         let copies = |walk: &Walk<'_>, fifo, [one, other]: [Polled; 2]| {
             walk.copies(one, side, walk.waiter(one, side)?, &[fifo, one, other])
         };
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_connection_copies_to_or_from_another() {
+    fn waiter_of_a_connection_copies_to_another() {
         let [one, other, closed] = CONNECTIONS;
         let [file, fifo, buffered] = READERS;
         assert_eq!(copies(Side::Reads, &[TYPE, other, TYPE, one]), [(6, 7)]);
@@ -516,7 +516,7 @@ mod tests {
         assert_eq!(copies(Side::Writes, &[TYPE, other, TYPE, one]), [], "it would wait to read");
     }
 
-    /// Wakes up after that many reads.
+    /// Memory in which the goroutine wakes up after this many reads.
     struct Waking(Fake, u64, Cell<u32>);
 
     impl Memory for Waking {
@@ -532,8 +532,8 @@ mod tests {
     }
 
     #[test]
-    fn a_goroutine_that_moves_meanwhile_is_no_answer() {
-        let waking = |reads| Waking(world(&[STREAMS[0]]), FIFO.1 + 24, Cell::new(reads));
+    fn goroutine_that_moves_gives_no_answer() {
+        let waking = |reads| Waking(memory_with(&[STREAMS[0]]), FIFO.1 + 24, Cell::new(reads));
         assert_eq!(reached(&waking(u32::MAX)).unwrap().all, BTreeSet::from([6]));
         let needed = (1..).find(|reads| reached(&waking(*reads)).is_some()).unwrap();
         assert!(needed > 10, "woken up before, in or after the walk: {needed}");
