@@ -1,4 +1,4 @@
-//! What `execpath doctor` says: a host and its plan, for people and for programs. Pure: I/O is the caller's.
+//! Report of `execpath doctor`: a host and its plan, as text and as JSON. Pure: the caller does the I/O.
 
 use std::fmt::Write;
 
@@ -14,13 +14,13 @@ use crate::{
     plan::ProbePlan,
 };
 
-/// Whether a trace will show sessions.
+/// True if a trace can run here: no degradation is fatal.
 #[must_use]
 pub fn ready(degraded: &[Degraded]) -> bool {
     !degraded.iter().any(|one| one.fatal)
 }
 
-/// For people. Ends with one sentence that says whether `execpath trace` will work.
+/// The report as text. The last sentence states whether `execpath trace` will work.
 #[must_use]
 pub fn render(host: &HostFacts, plan: &ProbePlan, degraded: &[Degraded], daemons: &[Daemonlike]) -> String {
     let mut out = String::new();
@@ -62,25 +62,26 @@ fn write_all(
     }
     let verdict = match (ready(degraded), degraded.is_empty()) {
         (true, true) => "`execpath trace` will work here.",
-        (true, false) => "`execpath trace` will work here, and will show less than it could.",
-        (false, _) => "`execpath trace` will not work here until what is missing is put right.",
+        (true, false) => "`execpath trace` will work here, with the reductions above.",
+        (false, _) => "`execpath trace` will not work here until the missing parts above are fixed.",
     };
     writeln!(out, "\n{verdict}")
 }
 
-/// What follows from what a daemon is.
+/// Consequence of a daemon's kind, for the text.
 const fn note(kind: DaemonKind) -> &'static str {
     match kind {
         DaemonKind::Runtime | DaemonKind::ApiServer | DaemonKind::Kubelet => "",
-        DaemonKind::Refused => ": ignored, not root of the host or not the socket that clients reach",
+        DaemonKind::Refused => ": ignored, because it is not root on the host or clients reach another socket",
         DaemonKind::Unknown => ": a kubelet is connected; if this is its runtime, add --runtime-socket PATH",
     }
 }
 
-/// A daemon of the path, or what looks like one.
+/// A daemon of the path, or a process that looks like one.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Found {
-    /// `runtime`, `apiserver`, `kubelet`; `refused`, which only looks like one; `unknown`: a kubelet is connected to it.
+#[schemars(rename = "Found")]
+pub struct DaemonRow {
+    /// `runtime`, `apiserver`, `kubelet`; `refused`: only looks like one of these; `unknown`: a kubelet is connected to it.
     kind: &'static str,
     /// Address or path.
     at: String,
@@ -90,43 +91,43 @@ pub struct Found {
     comm: String,
 }
 
-/// The same for programs.
+/// The report as JSON.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Doctor")]
 pub struct View<'a> {
-    /// Version of everything here: grows when a field changes its meaning or goes.
+    /// Version of the report. Grows when a field changes its meaning or is removed.
     v: u32,
-    /// What was looked at.
+    /// Facts about the host.
     host: &'a HostFacts,
-    /// What the tracer can do here.
+    /// Abilities of the tracer, with their state on this host.
     abilities: Vec<Able>,
-    /// What is missing.
+    /// Degradations: missing parts, and their consequences.
     degraded: &'a [Degraded],
-    /// Daemons of the path, and what looks like one.
-    daemons: Vec<Found>,
-    /// Whether a trace will show sessions.
+    /// Daemons of the path, and processes that look like one.
+    daemons: Vec<DaemonRow>,
+    /// True if a trace can run here.
     ready: bool,
 }
 
-/// Something that the tracer can do on some hosts.
+/// One ability of the tracer.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Able {
     ability: &'static str,
-    /// Whether it can here.
+    /// True if the host allows it.
     available: bool,
-    /// Programs of the kernel's that it takes.
+    /// BPF programs that the ability needs.
     probes: Vec<&'static str>,
 }
 
 impl<'a> View<'a> {
-    /// Of a host and its plan.
+    /// The report of a host and its plan.
     #[must_use]
     pub fn new(host: &'a HostFacts, plan: &ProbePlan, degraded: &'a [Degraded], daemons: &[Daemonlike]) -> Self {
         let able = |ability: Ability| {
             let probes = plan.probes.iter().filter(|spec| spec.ability == ability).map(|spec| spec.program).collect();
             Able { ability: ability.token(), available: plan.gives(ability), probes }
         };
-        let found = |one: &Daemonlike| Found {
+        let found = |one: &Daemonlike| DaemonRow {
             kind: one.kind.token(),
             at: one.at.to_text().into_owned(),
             pid: one.pid,
@@ -143,7 +144,7 @@ mod tests {
     use crate::plan::{plan, tests::host};
 
     #[test]
-    fn people_read_what_works_what_is_missing_and_one_verdict() {
+    fn text_report_ends_with_one_verdict() {
         for name in ["debian-12-linux-6.18", "linux-6.1", "no-privilege", "no-btf", "no-tracefs"] {
             let host = host(name);
             let (plan, degraded) = plan(&host);
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn daemons_are_named_with_what_follows() {
+    fn daemons_are_named_with_consequences() {
         let host = host("linux-6.1");
         let (plan, degraded) = plan(&host);
         let text = render(&host, &plan, &degraded, &daemons());
@@ -172,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn programs_read_the_same() {
+    fn json_report_equals_the_text() {
         let host = host("linux-6.1");
         let (plan, degraded) = plan(&host);
         insta::assert_json_snapshot!(View::new(&host, &plan, &degraded, &daemons()));
     }
 
     #[test]
-    fn control_characters_of_the_host_do_not_reach_the_terminal() {
+    fn control_characters_never_reach_the_terminal() {
         let host = HostFacts { hostname: "a\u{1b}[2Jb".to_owned(), ..host("linux-6.1") };
         let (plan, degraded) = plan(&host);
         assert!(!render(&host, &plan, &degraded, &[]).contains('\u{1b}'));

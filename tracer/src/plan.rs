@@ -1,33 +1,33 @@
-//! What can be traced on a host, decided from facts about it. Pure: [`plan`] asks nobody.
+//! Plans the probes for a host, from facts about the host. Pure: [`plan`] does no I/O.
 //!
-//! A probe is one row of [`PROBES`]. An ability is there when all its required probes are; half an ability is none, so its
-//! probes are left out.
+//! A probe is one row of [`PROBES`]. An ability needs all of its required probes. If one is missing, the others of that ability are left
+//! out as well.
 
 use std::fmt::Write;
 
 use crate::model::{Ability, Degraded, HostFacts};
 
-/// What a program is attached to.
+/// Attach point of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
     /// A tracepoint with typed arguments (`tp_btf`).
     BtfTracepoint(&'static str),
-    /// Entry or exit of a system call, by tracefs: `events/syscalls/NAME`.
+    /// Entry or exit of a system call, in tracefs: `events/syscalls/NAME`.
     Syscall(&'static str),
 }
 
-/// One program of the object and where it goes.
+/// One program of the object, and its attach point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeSpec {
-    /// Name of the program in the object: the tracepoint's.
+    /// Name of the program in the object, equal to the tracepoint's.
     pub program: &'static str,
-    /// What it is attached to.
+    /// Attach point.
     pub attach: Attach,
-    /// What it is for.
+    /// Ability to which the probe belongs.
     pub ability: Ability,
-    /// Whether the ability is lost without it. Others are left out quietly where a kernel or a machine has no such call.
+    /// Set if the ability is lost without this probe. Other probes are left out silently on kernels and machines without the call.
     pub required: bool,
-    /// Whether it is attached only while it is asked for, because strangers pay for it, too.
+    /// Set if the probe is attached only on request, because it slows down every process of the host.
     pub on_demand: bool,
 }
 
@@ -47,16 +47,16 @@ const fn on_demand(spec: ProbeSpec) -> ProbeSpec {
     ProbeSpec { on_demand: true, ..spec }
 }
 
-/// The probe of every read(2) of the host.
+/// Name of the probe that runs at every read(2) of the host.
 pub const READ: &str = "sys_enter_read";
 
-/// Every probe, in the order in which they are attached: processes first, so that no later record is of an unknown one.
+/// Every probe, in the order of attaching. Processes go first, so that no later record is about an unknown process.
 pub const PROBES: &[ProbeSpec] = &[
     btf("sched_process_fork", Ability::Processes),
     btf("sched_process_exec", Ability::Processes),
     btf("sched_process_exit", Ability::Processes),
     btf("inet_sock_set_state", Ability::Tcp),
-    // Go and every runtime here call accept4; accept is for others' proxies.
+    // Go and all supported runtimes call accept4. Other proxies may call accept.
     optional(syscall("sys_exit_accept", Ability::Accept)),
     syscall("sys_exit_accept4", Ability::Accept),
     syscall("sys_enter_connect", Ability::Unix),
@@ -66,33 +66,33 @@ pub const PROBES: &[ProbeSpec] = &[
     syscall("sys_enter_splice", Ability::Splice),
     syscall("sys_exit_splice", Ability::Splice),
     syscall("sys_enter_mknodat", Ability::Fifo),
-    // arm64 never had it.
+    // arm64 has no such call.
     optional(syscall("sys_enter_mknod", Ability::Fifo)),
     optional(on_demand(syscall(READ, Ability::Fifo))),
 ];
 
-/// What is to be attached here.
+/// Probes to attach on one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbePlan {
-    /// In the order in which they are to be attached.
+    /// In the order of attaching.
     pub probes: Vec<&'static ProbeSpec>,
 }
 
 impl ProbePlan {
-    /// What the plan gives.
+    /// All abilities of the plan.
     #[must_use]
     pub fn abilities(&self) -> Vec<Ability> {
         Ability::ALL.into_iter().filter(|ability| self.gives(*ability)).collect()
     }
 
-    /// Whether the plan gives that ability.
+    /// True if the plan includes this ability.
     #[must_use]
     pub fn gives(&self, ability: Ability) -> bool {
         self.probes.iter().any(|spec| spec.ability == ability)
     }
 }
 
-/// A capability by its number in include/uapi/linux/capability.h.
+/// Name and number of a capability (include/uapi/linux/capability.h).
 #[derive(Clone, Copy)]
 struct Capability(&'static str, u32);
 
@@ -102,7 +102,7 @@ const SYS_ADMIN: Capability = Capability("CAP_SYS_ADMIN", 21);
 const PERFMON: Capability = Capability("CAP_PERFMON", 38);
 const BPF: Capability = Capability("CAP_BPF", 39);
 
-/// Plans the probes, and says what is missing. Where one of the latter is fatal nothing is attached.
+/// Plans the probes, and lists the degradations. The plan is empty if one of them is fatal.
 #[must_use]
 pub fn plan(host: &HostFacts) -> (ProbePlan, Vec<Degraded>) {
     let mut missing = Vec::new();
@@ -113,19 +113,19 @@ pub fn plan(host: &HostFacts) -> (ProbePlan, Vec<Degraded>) {
         .into_iter()
         .filter(|ability| PROBES.iter().any(|spec| spec.ability == *ability && spec.required && !exists(host, spec)))
         .collect();
-    // Where a whole kind of probe is missing, that has been said; a list of what follows would hide it.
-    let said = |spec: &ProbeSpec| match spec.attach {
+    // A missing kind of probe is listed already. Listing each probe of that kind would hide the cause.
+    let is_listed = |spec: &ProbeSpec| match spec.attach {
         Attach::BtfTracepoint(_) => !host.btf,
         Attach::Syscall(_) => host.tracefs.is_none() || host.syscall_tracepoints.is_empty(),
     };
     for ability in &lost {
         let absent = PROBES.iter().filter(|spec| spec.ability == *ability && spec.required && !exists(host, spec));
-        let names: Vec<&str> = absent.filter(|spec| !said(spec)).map(|spec| spec.program).collect();
+        let names: Vec<&str> = absent.filter(|spec| !is_listed(spec)).map(|spec| spec.program).collect();
         if !names.is_empty() {
             missing.push(without(*ability, &names));
         }
     }
-    // The object is loaded as a whole or not at all.
+    // The object is loaded as a whole: a fatal degradation leaves no probe.
     if missing.iter().any(|one| one.fatal) {
         return (ProbePlan::default(), missing);
     }
@@ -133,6 +133,7 @@ pub fn plan(host: &HostFacts) -> (ProbePlan, Vec<Degraded>) {
     (ProbePlan { probes }, missing)
 }
 
+/// True if this kernel has the probe's attach point.
 fn exists(host: &HostFacts, spec: &ProbeSpec) -> bool {
     let (names, name) = match spec.attach {
         Attach::BtfTracepoint(name) => (&host.btf_tracepoints, name),
@@ -145,6 +146,7 @@ fn degraded(code: &str, fatal: bool, text: impl Into<String>, hint: impl Into<St
     Degraded { code: code.to_owned(), text: text.into(), hint: hint.into(), fatal }
 }
 
+/// Lists missing capabilities.
 fn privileges(host: &HostFacts, missing: &mut Vec<Degraded>) {
     let has = |wanted: Capability| host.capabilities & (1 << wanted.1) != 0;
     let lacks: Vec<&str> =
@@ -154,7 +156,7 @@ fn privileges(host: &HostFacts, missing: &mut Vec<Degraded>) {
             Degraded::NO_PRIVILEGE,
             true,
             format!(
-                "{} {} missing: the kernel lets this process load and attach no probes",
+                "{} {} missing: this process may not load or attach probes",
                 lacks.join(" and "),
                 if lacks.len() == 1 { "is" } else { "are" }
             ),
@@ -165,17 +167,17 @@ fn privileges(host: &HostFacts, missing: &mut Vec<Degraded>) {
         (
             SYS_PTRACE,
             "no-ptrace",
-            "other users' processes show neither files nor program: what is older than the tracer stays unknown",
+            "files and programs of other users' processes are hidden: sessions older than the tracer stay unknown",
         ),
         (
             SYS_ADMIN,
             "no-netns",
-            "other network namespaces may not be entered: connections in them, older than the tracer, are unknown",
+            "the tracer may not enter other network namespaces: connections there that are older than the tracer stay unknown",
         ),
         (
             DAC_READ_SEARCH,
             "no-files",
-            "the runtime's files may not be read: pods and containers have ids, but no names",
+            "the tracer may not read the runtime's files: pods and containers have ids, but no names",
         ),
     ] {
         if !has(wanted) {
@@ -190,12 +192,13 @@ fn privileges(host: &HostFacts, missing: &mut Vec<Degraded>) {
     }
 }
 
+/// Lists missing features of the kernel.
 fn kernel(host: &HostFacts, missing: &mut Vec<Degraded>) {
     if host.lockdown.as_deref() == Some("confidentiality") {
         missing.push(degraded(
             "lockdown",
             true,
-            "the kernel is locked down to confidentiality: probes may not read its memory",
+            "the kernel is locked down (confidentiality): probes may not read its memory",
             "boot with lockdown=integrity, or without Secure Boot's lockdown",
         ));
     }
@@ -203,14 +206,14 @@ fn kernel(host: &HostFacts, missing: &mut Vec<Degraded>) {
         missing.push(degraded(
             "no-btf",
             true,
-            "the kernel does not show its types (/sys/kernel/btf/vmlinux): its fields cannot be located",
-            "use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions' kernels are since about 2020",
+            "the kernel exports no BTF (/sys/kernel/btf/vmlinux): fields of its structures cannot be located",
+            "use a kernel built with CONFIG_DEBUG_INFO_BTF, which distributions enable since about 2020",
         ));
     } else if !host.missing_fields.is_empty() {
         missing.push(degraded(
             "no-fields",
             true,
-            format!("this kernel has no {}: the probes cannot read what they need", host.missing_fields.join(", ")),
+            format!("this kernel lacks fields that the probes read: {}", host.missing_fields.join(", ")),
             "use another kernel, and report this one's version",
         ));
     }
@@ -218,49 +221,54 @@ fn kernel(host: &HostFacts, missing: &mut Vec<Degraded>) {
         missing.push(degraded(
             "no-tracefs",
             true,
-            "tracefs is not mounted and could not be: system calls cannot be traced, so nobody is seen to accept or close",
+            "tracefs is not mounted, and mounting it failed: accepted and closed connections cannot be traced",
             "mount -t tracefs tracefs /sys/kernel/tracing",
         ));
     } else if host.syscall_tracepoints.is_empty() {
         missing.push(degraded(
             "no-syscalls",
             true,
-            "tracefs shows no tracepoints of system calls: nobody is seen to accept or close",
+            "tracefs has no tracepoints of system calls: accepted and closed connections cannot be traced",
             "run as root; the kernel needs CONFIG_FTRACE_SYSCALLS",
         ));
     }
 }
 
-/// What is lost with an ability.
+/// Degradation for a lost ability, with the missing probes.
 fn without(ability: Ability, names: &[&str]) -> Degraded {
     let (code, fatal, follows, hint) = match ability {
-        Ability::Processes => ("no-processes", true, "processes are not seen to come and go", "use Linux 5.8 or later"),
-        Ability::Tcp => ("no-tcp", true, "connections are not seen", "use Linux 5.8 or later"),
-        Ability::Accept => {
-            ("no-accept", true, "nobody is seen to accept or close", "the kernel needs CONFIG_FTRACE_SYSCALLS")
+        Ability::Processes => {
+            ("no-processes", true, "starts and exits of processes cannot be traced", "use Linux 5.8 or later")
         }
+        Ability::Tcp => ("no-tcp", true, "TCP connections cannot be traced", "use Linux 5.8 or later"),
+        Ability::Accept => (
+            "no-accept",
+            true,
+            "accepted and closed connections cannot be traced",
+            "the kernel needs CONFIG_FTRACE_SYSCALLS",
+        ),
         Ability::Unix => (
             "no-unix",
             false,
-            "unix connections made from now on are not seen: who serves an exec through dockerd stays unknown",
+            "new unix connections cannot be traced: the server of an exec through dockerd stays unknown",
             "the kernel needs CONFIG_FTRACE_SYSCALLS",
         ),
         Ability::Relay => (
             "no-relay",
             false,
-            "which inbound connection of a proxy belongs to which outbound one is not proved: its hops stay apart",
+            "inbound and outbound connections of a proxy cannot be matched: its hops stay apart",
             "use Linux 6.3 or later",
         ),
         Ability::Splice => (
             "no-splice",
             false,
-            "relays that splice, such as docker-proxy, are not joined",
+            "connections of relays that splice, such as docker-proxy, cannot be matched",
             "the kernel needs CONFIG_FTRACE_SYSCALLS",
         ),
         Ability::Fifo => (
             "no-fifo",
             false,
-            "the runtime is not seen to make an exec's FIFOs: its stream is not joined to the exec by them",
+            "an exec's FIFOs cannot be traced: they do not match the exec to its connection",
             "the kernel needs CONFIG_FTRACE_SYSCALLS",
         ),
     };
@@ -285,7 +293,7 @@ pub(crate) mod tests {
         serde_json::from_str(&fs::read_to_string(folder().join(format!("{name}.json"))).unwrap()).unwrap()
     }
 
-    /// `code (fatal)` of what is missing, and what the plan gives.
+    /// Codes of the degradations, marked if fatal, and the abilities of the plan.
     fn outcome(name: &str) -> (Vec<String>, Vec<&'static str>) {
         let (plan, missing) = plan(&host(name));
         let codes = missing.iter().map(|one| format!("{}{}", one.code, if one.fatal { " (fatal)" } else { "" }));
@@ -296,14 +304,14 @@ pub(crate) mod tests {
     const ALL: [&str; 7] = ["processes", "tcp", "accept", "unix", "relay", "splice", "fifo"];
 
     #[test]
-    fn a_host_that_has_everything_gets_every_probe() {
+    fn complete_host_gets_every_probe() {
         let (plan, missing) = plan(&host("debian-12-linux-6.18"));
         assert_eq!(missing, []);
         assert_eq!(plan.probes, PROBES.iter().collect::<Vec<_>>());
     }
 
     #[test]
-    fn what_is_missing_is_said_once_and_by_its_cause() {
+    fn degradation_is_listed_once_by_its_cause() {
         for (name, codes, abilities) in [
             ("no-btf", &["no-btf (fatal)"][..], &[][..]),
             ("no-tracefs", &["no-tracefs (fatal)"], &[]),
@@ -326,7 +334,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_capability_that_is_missing_is_named() {
+    fn missing_capability_is_named() {
         let mut host = host("debian-12-linux-6.18");
         host.capabilities = (1 << BPF.1) | (1 << SYS_PTRACE.1) | (1 << DAC_READ_SEARCH.1);
         let (_, missing) = plan(&host);
@@ -336,7 +344,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_program_has_the_name_of_its_tracepoint_and_no_name_comes_twice() {
+    fn programs_have_unique_names_of_tracepoints() {
         let mut names: Vec<_> = PROBES.iter().map(|spec| spec.program).collect();
         for spec in PROBES {
             let (Attach::BtfTracepoint(name) | Attach::Syscall(name)) = spec.attach;

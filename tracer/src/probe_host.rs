@@ -1,7 +1,6 @@
-//! Asks this host what it allows: the only place that does. What it says becomes data, [`HostFacts`], from which
-//! [`crate::plan::plan`] decides.
+//! Collects facts about this host as data, [`HostFacts`], from which [`crate::plan::plan`] decides. No other module asks.
 //!
-//! Changes one thing: mounts tracefs where the kernel has it and nobody mounted it.
+//! Changes one thing: it mounts tracefs if the kernel has it and it is not mounted.
 
 use std::{
     fs::{self, File},
@@ -18,12 +17,12 @@ use crate::{
     source::ebpf::btf::{KernelBtf, VMLINUX},
 };
 
-/// Where tracefs belongs.
+/// Usual mount point of tracefs.
 const TRACEFS: &str = "/sys/kernel/tracing";
-/// What is read here has a line.
+/// Largest file that is read. These files have one line.
 const MAX_BYTES: u64 = 4 << 10;
 
-/// Names of this host and of its boot, and what this process may do: all that a look without probes needs.
+/// Names of the host, the kernel and this boot, and the capabilities of this process: everything that an inspection needs.
 #[must_use]
 pub fn names() -> HostFacts {
     let names = rustix::system::uname();
@@ -37,8 +36,8 @@ pub fn names() -> HostFacts {
     }
 }
 
-/// Asks. `btf` is the kernel's types where they could be read; loading takes a tenth of a second, so the caller shares it
-/// with the loader.
+/// Collects all facts. `btf` holds the kernel's types, if they could be read. Loading them takes time, so the caller shares them with
+/// the loader.
 #[must_use]
 pub fn probe(btf: Option<&KernelBtf>) -> HostFacts {
     let tracefs = tracefs();
@@ -69,26 +68,26 @@ pub fn probe(btf: Option<&KernelBtf>) -> HostFacts {
     facts
 }
 
-/// Text of a small file; empty where it cannot be read.
+/// Text of a small file; empty if it cannot be read.
 fn read(path: &str) -> String {
     let mut bytes = Vec::new();
     let _partial = File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Where tracefs is mounted; mounted now, if need be and if we may.
+/// Mount point of tracefs, which is mounted now if needed and permitted.
 fn tracefs() -> Option<PathBuf> {
     if let Some(path) = tracefs_mount() {
         return Some(path);
     }
-    // Not there in a kernel without tracing: then there is nothing to mount.
+    // A kernel without tracing lacks the folder, and has nothing to mount.
     fs::metadata(TRACEFS).ok()?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("tracefs", TRACEFS, "tracefs", flags, None).ok()?;
     tracefs_mount()
 }
 
-/// A mount of that type; the usual place is taken before others.
+/// A mount point of tracefs. The usual one goes before others.
 fn tracefs_mount() -> Option<PathBuf> {
     let mounts = Process::myself().and_then(|own| own.mountinfo()).ok()?;
     let mut paths: Vec<PathBuf> =
@@ -97,8 +96,8 @@ fn tracefs_mount() -> Option<PathBuf> {
     paths.into_iter().next()
 }
 
-/// Effective capabilities; none where they cannot be read, and none in a user namespace of one's own: there they hold for no
-/// process of the host (user_namespaces(7)).
+/// Effective capabilities. None if they cannot be read, and none in a user namespace of its own, where capabilities hold for no process
+/// of the host (user_namespaces(7)).
 fn effective() -> u64 {
     if !is_of_all_users(&read("/proc/self/uid_map")) {
         return 0;
@@ -106,12 +105,12 @@ fn effective() -> u64 {
     Process::myself().and_then(|own| own.status()).map_or(0, |status| status.capeff)
 }
 
-/// Whether a `uid_map` is that of the initial user namespace: each of the 2^32 − 1 user ids stands for itself.
+/// True for the `uid_map` of the initial user namespace, which maps each of the 2^32 − 1 user ids to itself.
 fn is_of_all_users(uid_map: &str) -> bool {
     uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// The chosen word of `none [integrity] confidentiality`.
+/// The word in brackets, as in `none [integrity] confidentiality`.
 fn bracketed(words: &str) -> Option<String> {
     words.split_whitespace().find_map(|word| Some(word.strip_prefix('[')?.strip_suffix(']')?.to_owned()))
 }
@@ -121,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_host_has_a_name_a_kernel_and_a_boot() {
+    fn own_host_has_name_kernel_and_boot() {
         let facts = probe(None);
         assert!(!facts.hostname.is_empty() && !facts.kernel.is_empty() && !facts.arch.is_empty());
         assert_eq!(facts.boot_id.len(), 36);
@@ -129,13 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn user_namespaces_of_ones_own_are_told_apart() {
+    fn own_user_namespace_is_recognized() {
         assert!(is_of_all_users("         0          0 4294967295\n"));
         assert!(!is_of_all_users("         0       1000          1\n") && !is_of_all_users(""));
     }
 
     #[test]
-    fn words_of_the_kernel_are_read_and_others_are_none() {
+    fn bracketed_word_is_read() {
         assert_eq!(bracketed("none [integrity] confidentiality\n").as_deref(), Some("integrity"));
         assert_eq!(bracketed(""), None);
     }

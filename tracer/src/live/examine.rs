@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_probe_is_named_with_the_first_line_of_its_reason() {
+    fn refused_probe_is_named_with_its_reason() {
         let spec = PROBES.iter().find(|spec| !spec.required).unwrap();
         let degraded = refused(&[(spec, "no such call\nlog of the verifier".to_owned())]);
         assert_eq!(degraded[0].text, format!("the probe {} could not be attached (no such call)", spec.program));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_exercises_the_probes() {
+    fn loopback_connection_exercises_the_probes() {
         exercise().unwrap();
     }
 }

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn lag_past_a_second_is_reported_once_for_each_doubling() {
+    fn lag_past_a_second_is_reported_per_doubling() {
         let mut losses = Losses::default();
         let mut lag = |late: u64| {
             losses.note_read(at(10_000), at(10_000 + late));

@@ -25,7 +25,7 @@ pub(super) fn degraded(error: ScanError) -> Degraded {
     let (code, text, hint) = match error {
         ScanError::NotPermitted => (
             "no-netns",
-            "other network namespaces may not be entered: connections in them, older than the tracer, are unknown",
+            "the tracer may not enter other network namespaces: connections there that are older than the tracer stay unknown",
             "run as root, or grant CAP_SYS_ADMIN",
         ),
         ScanError::NoTcp => (
@@ -35,17 +35,17 @@ pub(super) fn degraded(error: ScanError) -> Degraded {
         ),
         ScanError::NoUnix => (
             "no-unix-diag",
-            "the kernel does not list unix sockets: runtimes and shims older than the tracer are found by what they do only",
+            "the kernel does not list unix sockets: runtimes and shims older than the tracer are found by their acts only",
             "load the module unix_diag (CONFIG_UNIX_DIAG)",
         ),
         ScanError::Hidden => (
             HIDDEN,
-            "some processes do not show what they have open: their sockets and files are taken for nobody's",
+            "some processes hide their open files: sockets and files of these processes have no owner",
             "run as root, with CAP_SYS_PTRACE, outside of containers",
         ),
         ScanError::TooMany => (
             "snapshot-cut",
-            "this host has more sockets or network namespaces than a snapshot looks at: some are left out",
+            "this host has more sockets or network namespaces than a snapshot takes: some are left out",
             "limit the tracer to one network namespace: --netns",
         ),
     };

@@ -9,7 +9,7 @@ use crate::model::{Call, Depth, ProcessMeasure, RawText, ThreadMeasure};
 const MAX_THREADS: usize = 64;
 /// Functions of a kernel stack. The kernel shows no more (fs/proc/base.c: MAX_STACK_TRACE_DEPTH).
 const MAX_FRAMES: usize = 64;
-/// System calls whose first argument is a descriptor, through which bytes pass or on which a thread waits.
+/// System calls with a descriptor as first argument: bytes pass through it, or a thread waits on it.
 const ABOUT_A_DESCRIPTOR: [&str; 24] = [
     "read",
     "write",

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn data_of_epoll_is_an_address_with_a_tag_since_1_21() {
+    fn epoll_data_is_a_tagged_address_since_1_21() {
         let address = 0x7f01_1552_6000;
         let old = Layout::of("go1.19.8").unwrap();
         assert_eq!(old.poller_of(address), (address, None));

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_read_within_mappings_alone() {
+    fn words_outside_mappings_are_not_read() {
         let words: [u64; 4] = [1, 2, 0x1000, 0x1ff8];
         let at = words.as_ptr() as u64;
         let memory = File::open("/proc/self/mem").unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_ends() {
+    fn reads_end_with_the_budget() {
         struct Zero;
         impl Memory for Zero {
             fn read(&self, _at: u64, into: &mut [u8]) -> bool {

@@ -134,7 +134,7 @@ mod tests {
     /// Descriptor and pollDesc.
     const FIFO: (u32, u64) = (5, 0x1000);
     const CONNECTIONS: [(u32, u64); 2] = [(6, 0x1100), (7, 0x1200)];
-    /// Who reads the FIFO, and who writes to the connection.
+    /// Goroutines that read the FIFO and write to the connection.
     const READER: u64 = 0x2000;
     const WRITER: u64 = 0x2200;
     const FILE: u64 = 0x3000;
@@ -145,8 +145,8 @@ mod tests {
     const COND: u64 = 0x3500;
     const SUDOG: u64 = 0x3600;
 
-    /// An exec: its FIFO, by way of a pipe, to the first connection.
-    fn world() -> Fake {
+    /// An exec: its FIFO leads through a pipe to the first connection.
+    fn exec() -> Fake {
         let mut memory = Fake::program();
         memory.put(FILE, &[FILE + 0x80]);
         memory.put(FILE + 0x80, &[0, 0, u64::from(FIFO.0), FIFO.1]);
@@ -167,17 +167,17 @@ mod tests {
         memory
     }
 
-    /// Nothing to print: one waits for the FIFO, the other one for the pipe.
+    /// The process prints nothing: one goroutine waits for the FIFO, the other one for the pipe.
     fn idle() -> Fake {
-        let mut memory = world();
+        let mut memory = exec();
         memory.put(FIFO.1 + 24, &[READER]);
         memory.put(SUDOG, &[WRITER]);
         memory
     }
 
-    /// Nobody takes it: one waits for the pipe, the other one for the connection.
+    /// The client does not read: one goroutine waits for the pipe, the other one for the connection.
     fn stuck() -> Fake {
-        let mut memory = world();
+        let mut memory = exec();
         memory.put(CONNECTIONS[0].1 + 32, &[WRITER]);
         memory.put(SUDOG, &[READER]);
         memory
@@ -194,25 +194,25 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_leads_from_fifo_to_connection_whoever_waits_for_it() {
+    fn pipe_leads_from_fifo_to_connection() {
         assert_eq!(found(&idle()), [(5, 6)]);
         assert_eq!(found(&stuck()), [(5, 6)]);
-        assert_eq!(found(&world()), [], "nobody waits");
+        assert_eq!(found(&exec()), [], "no goroutine waits");
     }
 
     #[test]
-    fn what_does_not_fit_is_no_answer() {
+    fn words_that_do_not_fit_give_no_answer() {
         let other = 0x3800;
         for (at, word, why) in [
             (COND + 8, other, "another's lock"),
             (COND, other, "no interface"),
-            (SUDOG, 0, "nobody waits for the pipe"),
+            (SUDOG, 0, "no goroutine waits for the pipe"),
             (UNBUFFERED + 16, 0, "no writers"),
             (UNBUFFERED + 16, 1 << 20, "too many"),
             (UNBUFFERED + 24, 0, "no slice"),
             (UNBUFFERED + 0x48, other, "another pipe"),
-            (READER + 144, 2, "it runs"),
-            (WRITER + 144, 2, "it runs"),
+            (READER + 144, 2, "the goroutine runs"),
+            (WRITER + 144, 2, "the goroutine runs"),
             (0xaf98, other, "from another pipe"),
         ] {
             for mut memory in [idle(), stuck()] {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_of_a_call_that_is_past_lead_nowhere() {
+    fn arguments_of_past_calls_lead_nowhere() {
         for (g, stack, words) in
             [(READER, 0x8000, [TYPE, UNBUFFERED, TYPE, FILE]), (WRITER, 0xa000, [TYPE, WRITERS[0], TYPE, PIPE])]
         {
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_that_two_empty_leads_nowhere() {
+    fn pipe_with_two_readers_leads_nowhere() {
         let mut memory = idle();
         memory.put(SUDOG + 8, &[SUDOG + 0x80]);
         memory.put(SUDOG + 0x80, &[0x2400]);

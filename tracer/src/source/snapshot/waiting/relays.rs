@@ -79,12 +79,12 @@ mod tests {
     }
 
     #[test]
-    fn one_creator_of_who_waits_for_two_connections_serves_both() {
+    fn common_creator_of_two_waiters_pairs_connections() {
         assert_eq!(pairs(&[(1, &[5]), (11, &[5]), (2, &[6]), (12, &[6])]), [(1, 11), (2, 12)]);
     }
 
     #[test]
-    fn creators_of_others_name_nobody() {
+    fn creators_of_other_waiters_pair_nothing() {
         assert_eq!(pairs(&[(1, &[5]), (2, &[5])]), [], "two requests of one server");
         assert_eq!(pairs(&[(1, &[5]), (11, &[5]), (12, &[5])]), [], "a third");
         assert_eq!(pairs(&[(1, &[5]), (11, &[5, 6])]), [], "another one serves it, too");

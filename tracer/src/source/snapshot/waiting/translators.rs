@@ -3,10 +3,10 @@
 //!
 //! A copying goroutine waits on a Go channel, not for a connection. The goroutines that read the connections lead to the channel:
 //!
-//! * From SPDY: `Connection.Serve` reads for a `*spdystream.Connection`, whose `streams` hold the channel on which a copy waits
-//!   for each stream's data (`Stream.dataChan`; moby/spdystream).
-//! * From a WebSocket: `Conn.handle` reads for a `*wsstream.Conn`, whose channels hold an `io.Pipe` (wsstream/conn.go), on
-//!   which the copy of stdin waits (io/pipe.go).
+//! * From SPDY: `Connection.Serve` reads for a `*spdystream.Connection`. Each of its `streams` holds the Go channel on which the copy
+//!   of that stream waits (`Stream.dataChan`; moby/spdystream).
+//! * From a WebSocket: `Conn.handle` reads for a `*wsstream.Conn`. Its channels hold an `io.Pipe` (wsstream/conn.go); the copy of
+//!   stdin waits there (io/pipe.go).
 //!
 //! These paths only find candidates. Every word of such an object is tried, so offsets of fields need not be known. The proof is the
 //! copying goroutine: it is parked, and the live arguments of its copy (`frames`) are the stream or channel, and a value that leads
@@ -38,6 +38,8 @@ const MAX_CHANNELS: u64 = 16;
 pub(super) fn copies(walk: &Walk<'_>, accepted: &[Polled], made: &[Polled]) -> BTreeSet<(u32, u32)> {
     let mut found = BTreeSet::new();
     let mut follow = |file: Polled, others: &[Polled], sources: &dyn Fn(u64) -> Vec<Source>| {
+        // Pointers on the reader's stack lead to readers of copies; words of those may be Go channels; goroutines that wait there
+        // and copy from this reader prove the other end.
         for source in pointers(walk, file).into_iter().flat_map(sources) {
             let to = source.waits.iter().flat_map(|channel| written(walk, *channel, source.reader, others));
             found.extend(to.map(|to| (file.fd, to)));
@@ -130,12 +132,12 @@ mod tests {
         memory::{Pages, Words},
     };
 
-    /// Descriptor, pollDesc, and who waits to read: of the client's connection, and of two that the process made.
+    /// Descriptor, pollDesc and reading goroutine: of the client's connection, and of two that the process made.
     const CLIENT: (u32, u64, u64) = (5, 0x1000, 0x2000);
     const MADE: [(u32, u64, u64); 2] = [(6, 0x1100, 0x2200), (7, 0x1200, 0x2400)];
-    /// `*net.TCPConn` of each, by its pollDesc.
+    /// `*net.TCPConn` of a connection, by its pollDesc.
     const TCP: u64 = 0x8000;
-    /// Who copies stdin and stdout, and their stacks.
+    /// Goroutines that copy stdin and stdout, with their stacks.
     const COPIES: [(u64, u64); 2] = [(0x2600, 0x2_0000), (0x2800, 0x2_1000)];
     /// A `*wsstream.Conn`, and its channels 0 and 1.
     const WEB: u64 = 0x3000;
@@ -144,7 +146,7 @@ mod tests {
     /// A `*spdystream.Connection` of each connection that the process made; streams 1 and 3 of the first one.
     const SPDY: [u64; 2] = [0x4000, 0x4200];
     const STREAMS: [u64; 2] = [0x4400, 0x4500];
-    /// What waits for stdin's pipe, and for the data of stdout's stream; the goroutine in each queue.
+    /// Queues of stdin's pipe and of the data of stdout's stream, with the goroutine in each.
     const QUEUES: [u64; 2] = [0x5000, 0x5100];
     const SUDOGS: [u64; 2] = [0x5200, 0x5280];
     const WRAPPER: u64 = 0x5300;
@@ -186,7 +188,7 @@ mod tests {
         memory
     }
 
-    /// What one of the two that copy is handed.
+    /// Arguments of one of the two copies.
     fn copying(memory: &mut Fake, calls: Calls, which: usize, [to, from]: [u64; 2]) {
         let (g, stack) = COPIES[which];
         memory.park_in(calls, g, stack, &[TYPE, to, TYPE, from]);
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_of_a_call_that_is_past_lead_nowhere() {
+    fn arguments_of_past_calls_lead_nowhere() {
         let mut memory = world();
         copying(&mut memory, Calls::Leave, 0, [STREAMS[0], WRAPPER]);
         assert_eq!(found(&memory), [(6, 5)]);
@@ -225,11 +227,11 @@ mod tests {
         for (_, _, g) in [CLIENT, MADE[0]] {
             memory.park_in(Calls::Leave, g, 0x1_0000 + 8 * (g - CLIENT.2), &[WEB, SPDY[0]]);
         }
-        assert_eq!(found(&memory), [], "who reads served these before");
+        assert_eq!(found(&memory), [], "the reading goroutine served these before");
     }
 
     #[test]
-    fn a_copy_of_something_else_leads_nowhere() {
+    fn copy_of_another_value_leads_nowhere() {
         for (at, word, why) in [
             (SUDOGS[0], 0x2a00, "no goroutine"),
             (COPIES[0].0 + 144, 2, "it runs"),
@@ -258,6 +260,6 @@ mod tests {
         }
         let mut memory = world();
         copying(&mut memory, Calls::Copy, 1, [CHANNELS[1], STREAMS[0]]);
-        assert_eq!(found(&memory), [(5, 6)], "waits for one stream, and copies from another");
+        assert_eq!(found(&memory), [(5, 6)], "a goroutine waits for one stream and copies from another");
     }
 }
