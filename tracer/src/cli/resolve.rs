@@ -94,7 +94,7 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
         setup: Setup {
             filter: filter(args.filter),
             redactor,
-            until: if args.once { Until::Complete } else { Until::Told },
+            until: if args.once { Until::Complete } else { Until::Never },
             sinks: open(&outputs, args.output.color)?,
         },
         no_memory: args.places.no_memory,
@@ -119,7 +119,7 @@ pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, F
     let redactor = redactor(args.privacy);
     Ok(Live {
         command: line(command, &redactor),
-        setup: Setup { filter: Filter::default(), redactor, until: Until::Told, sinks: Vec::new() },
+        setup: Setup { filter: Filter::default(), redactor, until: Until::Never, sinks: Vec::new() },
         no_memory: args.places.no_memory,
         options: options(args.places),
         netns,
@@ -142,7 +142,7 @@ pub(super) fn screen(args: args::Screen, command: &[OsString]) -> Result<Live, F
     let InspectOptions { filter, redactor, options, netns, no_memory } = look(args.look)?;
     let command = line(command, &redactor);
     Ok(Live {
-        setup: Setup { filter, redactor, until: Until::Told, sinks: Vec::new() },
+        setup: Setup { filter, redactor, until: Until::Never, sinks: Vec::new() },
         options,
         netns,
         duration: None,
@@ -167,7 +167,7 @@ pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool
     let setup = Setup {
         filter: Filter::default(),
         redactor: Redactor::default(),
-        until: Until::Told,
+        until: Until::Never,
         sinks: open(&outputs, args.output.color)?,
     };
     let live = Live {
@@ -224,7 +224,7 @@ pub(super) fn as_of(output: &args::Output) -> Result<Vec<Box<dyn Sink>>, Failure
 
 /// The set-up for a replay whose result is inspected afterwards.
 pub(super) fn silent(filtered: args::Filter, privacy: args::Privacy) -> Setup {
-    Setup { filter: filter(filtered), redactor: redactor(privacy), until: Until::Told, sinks: Vec::new() }
+    Setup { filter: filter(filtered), redactor: redactor(privacy), until: Until::Never, sinks: Vec::new() }
 }
 
 /// A replay into one sink, and true if a filter narrows it down.
@@ -232,7 +232,7 @@ pub(super) fn render(wanted: args::Filter, privacy: args::Privacy, sink: Box<dyn
     let filter = filter(wanted);
     // `--kind all` adds sessions to the default, so it narrows nothing down.
     let narrow = is_narrow(&filter) && filter != Filter { kinds: Kinds::All, ..Filter::default() };
-    (Setup { filter, redactor: redactor(privacy), until: Until::Told, sinks: vec![sink] }, narrow)
+    (Setup { filter, redactor: redactor(privacy), until: Until::Never, sinks: vec![sink] }, narrow)
 }
 
 /// The set-up for a scan of this host.

@@ -98,7 +98,7 @@ pub fn to_measure(report: &Report, depth: Depth, filter: &Filter) -> Scope {
 pub enum Until {
     /// Never; the caller decides.
     #[default]
-    Told,
+    Never,
     /// A session has closed or is complete (`--once`).
     Complete,
     /// A session has closed.
@@ -131,7 +131,7 @@ pub struct Pump {
     /// Set once the header has been shown.
     begun: bool,
     shown: u64,
-    told: u64,
+    reported: u64,
 }
 
 impl Pump {
@@ -154,7 +154,7 @@ impl Pump {
             history,
             begun: false,
             shown: 0,
-            told: 0,
+            reported: 0,
         }
     }
 
@@ -302,8 +302,8 @@ impl Pump {
 
     /// Number of changes shown. [`Pump::seen`] returns a new result whenever it has grown.
     #[must_use]
-    pub const fn told(&self) -> u64 {
-        self.told
+    pub const fn reported(&self) -> u64 {
+        self.reported
     }
 
     /// True if any session is open, selected or not.
@@ -360,7 +360,7 @@ impl Pump {
                 history.change(finding.at);
             }
             for finding in self.selection.pass(finding) {
-                self.told += 1;
+                self.reported += 1;
                 self.shown += u64::from(matches!(finding.change, Change::Opened(_)));
                 for sink in &mut self.sinks {
                     sink.change(&finding)?;
@@ -380,7 +380,7 @@ impl Pump {
 impl Until {
     fn is_reached(self, change: &Change) -> bool {
         match (self, change) {
-            (Self::Told, _) | (_, Change::Loss { .. }) => false,
+            (Self::Never, _) | (_, Change::Loss { .. }) => false,
             (Self::Complete | Self::Closed, Change::Closed(_)) => true,
             (Self::Complete, Change::Opened(session) | Change::Changed(session)) => {
                 session.complete && !session.client.pending

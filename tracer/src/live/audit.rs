@@ -10,7 +10,7 @@ use crate::{
     source::audit::AuditLog,
 };
 
-/// Interval of polling. The correlator tells sessions apart only by lines read within 250 ms after they were written
+/// Interval of polling. The correlator distinguishes sessions only by lines read within 250 ms after they were written
 /// (`AUDIT_SKEW`); a busy machine uses up most of that time.
 pub(super) const AUDIT_EVERY: Duration = Duration::from_millis(50);
 /// Time after the first read of the audit log within which its lines about older sessions are matched.

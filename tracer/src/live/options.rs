@@ -12,11 +12,11 @@ use crate::{
 
 /// A caller that wants the current state again and again, such as the live screen.
 pub struct Watcher {
-    /// Longest time between two calls of `tell` while nothing changes. A change is reported at once, at most ten times a second.
+    /// Longest time between two calls of `report` while nothing changes. A change is reported at once, at most ten times a second.
     pub every: Duration,
     /// Receives the current state; returns whether the trace goes on. No record is read during the call, so it should hand the
     /// state on and return.
-    pub tell: Box<dyn FnMut(Seen) -> Flow + Send>,
+    pub report: Box<dyn FnMut(Seen) -> Flow + Send>,
 }
 
 /// Options of a live trace.

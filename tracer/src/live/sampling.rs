@@ -87,7 +87,7 @@ impl Feed {
             return Flow::Continue;
         }
         self.changes = changes;
-        let flow = (self.watcher.tell)(state());
+        let flow = (self.watcher.report)(state());
         self.schedule.done(began);
         flow
     }

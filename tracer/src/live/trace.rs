@@ -441,7 +441,7 @@ impl Trace {
 
     /// Reports the current state to the watcher if it is time.
     fn feed_watcher(&mut self) -> Flow {
-        let changes = self.pump.told();
+        let changes = self.pump.reported();
         let pump = &self.pump;
         self.feed.as_mut().map_or(Flow::Continue, |feed| feed.report(changes, || pump.seen()))
     }

@@ -80,7 +80,7 @@ impl Board {
             telling.tell(|told| told.seen = Some(seen));
             if telling.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
         };
-        live.watcher = Some(Watcher { every: EVERY, tell: Box::new(tell) });
+        live.watcher = Some(Watcher { every: EVERY, report: Box::new(tell) });
         let over = Over(shared.clone());
         let trace = thread::Builder::new().name("trace".to_owned()).spawn(move || {
             let _over = over;

@@ -95,6 +95,6 @@ impl Player {
 
 /// Creates the playback without sinks, since the screen queries reports itself.
 fn begin(reader: Reader, filter: &Filter, redactor: &Redactor) -> io::Result<Playback> {
-    let setup = Setup { filter: filter.clone(), redactor: redactor.clone(), until: Until::Told, sinks: Vec::new() };
+    let setup = Setup { filter: filter.clone(), redactor: redactor.clone(), until: Until::Never, sinks: Vec::new() };
     Playback::new(reader, setup)
 }
