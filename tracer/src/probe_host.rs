@@ -1,4 +1,4 @@
-//! Collects facts about this host as data, [`HostFacts`], from which [`crate::plan::plan`] decides. No other module asks.
+//! Collects facts about this host as data, [`HostFacts`]; [`crate::plan::plan`] decides from them. No other module asks.
 //!
 //! Changes one thing: it mounts tracefs if the kernel has it and it is not mounted.
 
@@ -75,7 +75,7 @@ fn read(path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Mount point of tracefs, which is mounted now if needed and permitted.
+/// Mount point of tracefs. Mounts it if needed and permitted.
 fn tracefs() -> Option<PathBuf> {
     if let Some(path) = tracefs_mount() {
         return Some(path);
@@ -105,7 +105,7 @@ fn effective() -> u64 {
     Process::myself().and_then(|own| own.status()).map_or(0, |status| status.capeff)
 }
 
-/// True for the `uid_map` of the initial user namespace, which maps each of the 2^32 − 1 user ids to itself.
+/// True for the `uid_map` of the initial user namespace: it maps each of the 2^32 − 1 user ids to itself.
 fn is_of_all_users(uid_map: &str) -> bool {
     uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }
