@@ -37,7 +37,7 @@ impl Parsed {
 }
 
 /// The fact of a line, or `None` if its word belongs to another group of facts.
-type Found = Result<Option<Parsed>, String>;
+type ParseResult = Result<Option<Parsed>, String>;
 
 impl Parser {
     /// Parses a line: time, word, and the values of the fact.
@@ -65,7 +65,7 @@ impl Parser {
     }
 
     /// Start, identity and end of processes.
-    fn process_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> Found {
+    fn process_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> ParseResult {
         Ok(match word {
             "fork" => {
                 let task = self.task(words)?;
@@ -114,7 +114,7 @@ impl Parser {
     }
 
     /// The OCI runtime, as the different runtimes start it.
-    fn runc_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> Found {
+    fn runc_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> ParseResult {
         Ok(match word {
             // runc PID CONTAINER EXEC [tty]
             "runc" | "runc-as-endpoint" => {
@@ -160,7 +160,7 @@ impl Parser {
     }
 
     /// CRI-O's monitor, and its runc.
-    fn monitor_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> Found {
+    fn monitor_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> ParseResult {
         Ok(match word {
             // monitor PID CONTAINER POD [exec]: conmon as started by CRI-O for a container, or for one ExecSync.
             "monitor" => {
@@ -186,7 +186,7 @@ impl Parser {
     }
 
     /// Listeners, and connections over unix sockets.
-    fn listener_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> Found {
+    fn listener_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> ParseResult {
         Ok(match word {
             "listen" => {
                 let task = self.task(words)?;
@@ -235,7 +235,7 @@ impl Parser {
     }
 
     /// TCP connections, and their pairs inside a process.
-    fn tcp_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> Found {
+    fn tcp_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> ParseResult {
         Ok(match word {
             "connect" => {
                 let task = self.task(words)?;
@@ -289,7 +289,7 @@ impl Parser {
     }
 
     /// FIFOs of execs.
-    fn fifo_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> Found {
+    fn fifo_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> ParseResult {
         Ok(match word {
             "fifo" => {
                 let task = self.task(words)?;
@@ -323,7 +323,7 @@ impl Parser {
     }
 
     /// Pipes of a runc that stays.
-    fn pipe_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> Found {
+    fn pipe_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> ParseResult {
         Ok(match word {
             // pipe-held PID NUMBER FD
             "pipe-held" => {
@@ -349,7 +349,7 @@ impl Parser {
     }
 
     /// Answers from files: containers, pid files, the audit log.
-    fn file_fact(&mut self, word: &str, at: BootTime, words: &mut Words<'_>) -> Found {
+    fn file_fact(&mut self, word: &str, at: BootTime, words: &mut Words<'_>) -> ParseResult {
         Ok(match word {
             "container" => {
                 let (id, name) = (words.next("a container")?, words.next("NAMESPACE/POD/NAME")?);
@@ -386,7 +386,7 @@ impl Parser {
 
     /// Losses and the passing of time.
     #[expect(clippy::unused_self, reason = "a group of facts like the others")]
-    fn engine_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> Found {
+    fn engine_fact(&mut self, word: &str, _at: BootTime, words: &mut Words<'_>) -> ParseResult {
         Ok(match word {
             "lost" => {
                 let fact = Fact::Lost { what: "ring-full".to_owned(), count: words.number("how many")? };
