@@ -8,7 +8,7 @@ use execpath::{
         BootTime, ClockAnchor, Fact, HostFacts, Observation, RawText, SocketId, Source, TcpInfo, TcpMeasure, TcpState,
         WatchAs,
     },
-    record::{Header, Place, Writer},
+    record::{Header, RecordTarget, Writer},
 };
 use execpath_tests::scenario::parse;
 
@@ -121,7 +121,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..HostFacts::default()
     };
     let header = Header::new(ClockAnchor { boot_to_utc_ns: 1_795_297_200_000_000_000 }, host);
-    let mut writer = Writer::begin(Place::create(Path::new(file))?, &header)?;
+    let mut writer = Writer::begin(RecordTarget::create(Path::new(file))?, &header)?;
     for seen in &mut facts {
         if hostile {
             spoil(seen);

@@ -11,7 +11,7 @@ use std::{
 
 use execpath::{
     model::{Ability, HostFacts, Observation},
-    record::{Header, Place, Reader, Writer},
+    record::{Header, Reader, RecordTarget, Writer},
 };
 use execpath_tests::fixture::{Truth, convert, read, truth};
 
@@ -134,7 +134,7 @@ impl Results {
     fn write(&self, place: &Files) -> Result<()> {
         let work = tempfile::tempdir()?;
         let plain = work.path().join("plain.jsonl");
-        let mut writer = Writer::begin(Place::create(&plain)?, &self.header)?;
+        let mut writer = Writer::begin(RecordTarget::create(&plain)?, &self.header)?;
         for seen in &self.seen {
             writer.write(seen)?;
         }

@@ -13,7 +13,7 @@ use std::{
 use execpath::{
     correlate::{Correlator, Options},
     model::{BootTime, Fact, Kind, Observation, RawText, Role, Session, SocketId, Source, TaskKey},
-    record::{Header, Place, Reader, Writer},
+    record::{Header, Reader, RecordTarget, Writer},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if self::session(&header, &kept, None)? != session {
         return Err("what is left gives another session".into());
     }
-    let mut writer = Writer::begin(Place::create(Path::new(to))?, &header)?;
+    let mut writer = Writer::begin(RecordTarget::create(Path::new(to))?, &header)?;
     for seen in &kept {
         writer.write(seen)?;
     }

@@ -8,7 +8,7 @@ use std::{
 
 use execpath::{
     model::{ClockAnchor, Fact, HostFacts, Observation, Source, Span},
-    record::{Header, Place, Writer},
+    record::{Header, RecordTarget, Writer},
 };
 use execpath_tests::{
     binary::{Ran, run},
@@ -176,7 +176,7 @@ fn made_on(hostname: &str, seen: &[Observation], folder: &Path) -> PathBuf {
         HostFacts { hostname, boot_id, ..HostFacts::default() },
     );
     let mut writer =
-        Writer::begin(Place::create(&path).expect("a file"), &header).expect("the recording can be written");
+        Writer::begin(RecordTarget::create(&path).expect("a file"), &header).expect("the recording can be written");
     seen.iter().for_each(|seen| writer.write(seen).expect("the recording can be written"));
     let end = seen.iter().map(|seen| seen.at).max().unwrap_or_default();
     writer.write(&Observation::new(end, Source::Engine, Fact::Stopped)).expect("the recording can be written");

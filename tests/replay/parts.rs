@@ -12,7 +12,7 @@ use execpath::{
     correlate::{Correlator, Options},
     engine::{Filter, Pump, Setup, Until},
     model::{BootTime, Fact, Observation, Session, Span},
-    record::{End, Place, Reader, Rotate, Writer},
+    record::{End, Reader, RecordTarget, Rotate, Writer},
     redact::Redactor,
     sink::Header,
 };
@@ -26,7 +26,7 @@ fn read(mut reader: Reader) -> (Vec<Observation>, End) {
 }
 
 /// Records the observations of another recording, as a trace would.
-fn record(header: &execpath::record::Header, seen: &[Observation], place: Place) {
+fn record(header: &execpath::record::Header, seen: &[Observation], place: RecordTarget) {
     let writer = Writer::begin(place, header).expect("the folder can be written");
     let setup = Setup {
         filter: Filter::default(),
@@ -84,7 +84,7 @@ fn all_parts_equal_whole_recording() {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("a").with_extension(ending);
             let often = Rotate { age: Some(Span::from_millis(50)), ..Rotate::default() };
-            record(&header, &seen, Place::create_parts(&path, often).expect("a place"));
+            record(&header, &seen, RecordTarget::create_parts(&path, often).expect("a place"));
             let mut files = files(folder.path());
             // The order of the arguments does not matter.
             files.reverse();
@@ -100,7 +100,7 @@ fn last_parts_alone_give_same_sessions() {
     for (name, header, seen) in all() {
         let folder = tempfile::tempdir().expect("a folder");
         let often = Rotate { age: Some(Span::from_millis(20)), ..Rotate::default() };
-        record(&header, &seen, Place::create_parts(&folder.path().join("a.jsonl"), often).expect("a place"));
+        record(&header, &seen, RecordTarget::create_parts(&folder.path().join("a.jsonl"), often).expect("a place"));
         let whole = sessions(&header, &seen);
         let files = files(folder.path());
         most = most.max(files.len());
@@ -130,7 +130,7 @@ fn repeated_facts_of_parts_stay_bounded() {
     let folder = tempfile::tempdir().expect("a folder");
     let often = Rotate { age: Some(Span::from_secs(1)), keep: NonZero::new(3), ..Rotate::default() };
     let many: Vec<Observation> = Repeat::new(&seen).copies(100).map(|seen| seen.expect("an observation")).collect();
-    record(&header, &many, Place::create_parts(&folder.path().join("a.jsonl"), often).expect("a place"));
+    record(&header, &many, RecordTarget::create_parts(&folder.path().join("a.jsonl"), often).expect("a place"));
     let files = files(folder.path());
     assert_eq!(files.len(), 3, "as many as are kept");
     let last = Reader::open(files.last().expect("a file")).expect("a part");
@@ -146,8 +146,8 @@ fn parts_of_different_recordings_are_refused() {
     let (_, other, others) = all.next().expect("another");
     let folder = tempfile::tempdir().expect("a folder");
     let often = Rotate { age: Some(Span::from_millis(20)), ..Rotate::default() };
-    record(&header, &seen, Place::create_parts(&folder.path().join("a.jsonl"), often).expect("a place"));
-    record(&other, &others, Place::create_parts(&folder.path().join("b.jsonl"), often).expect("a place"));
+    record(&header, &seen, RecordTarget::create_parts(&folder.path().join("a.jsonl"), often).expect("a place"));
+    record(&other, &others, RecordTarget::create_parts(&folder.path().join("b.jsonl"), often).expect("a place"));
     let file = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let refused = |files: &[&str]| {
         let files: Vec<String> = files.iter().map(|name| file(name)).collect();
@@ -171,7 +171,7 @@ fn part_numbers_continue_after_existing_files() {
     let path = folder.path().join("a.jsonl");
     for _ in 0..2 {
         let seldom = Rotate { age: Some(Span::from_secs(1_000)), ..Rotate::default() };
-        record(&header, &seen, Place::create_parts(&path, seldom).expect("a place"));
+        record(&header, &seen, RecordTarget::create_parts(&path, seldom).expect("a place"));
     }
     let files = files(folder.path());
     let names: Vec<String> =

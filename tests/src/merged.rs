@@ -7,7 +7,7 @@ use std::{
 
 use execpath::{
     model::{Move, Observation, Span},
-    record::{Header, Place, Reader, Writer},
+    record::{Header, Reader, RecordTarget, Writer},
 };
 use serde_json::{Value, json};
 
@@ -81,7 +81,8 @@ fn write(
     if path.exists() {
         fs::remove_file(path).expect("the old file can be removed");
     }
-    let mut writer = Writer::begin(Place::create(path).expect("a file"), header).expect("the recording can be written");
+    let mut writer =
+        Writer::begin(RecordTarget::create(path).expect("a file"), header).expect("the recording can be written");
     for mut seen in seen {
         change(&mut seen);
         writer.write(&seen).expect("the recording can be written");

@@ -20,7 +20,7 @@ use crate::{
     live::Live,
     model::{Kind, Pairing, RawText},
     netns::NetNs,
-    record::{self, CreateError, Existing, Place, Rotate},
+    record::{self, CreateError, Existing, RecordTarget, Rotate},
     redact::Redactor,
     render::Picture,
     sink::{FORMATS, Format, LISTS, Sink, Style, Target},
@@ -355,7 +355,7 @@ pub(super) fn create(path: &Path) -> Result<File, Failure> {
     })
 }
 
-pub(super) fn place(path: &Path, rotate: Option<Rotate>) -> Result<Place, Failure> {
+pub(super) fn place(path: &Path, rotate: Option<Rotate>) -> Result<RecordTarget, Failure> {
     let place = match rotate {
         Some(_) if path == Path::new("-") => {
             return Err(Failure::usage(
@@ -363,8 +363,8 @@ pub(super) fn place(path: &Path, rotate: Option<Rotate>) -> Result<Place, Failur
                 "stdout is one file: leave out `--rotate`",
             ));
         }
-        Some(rotate) => Place::create_parts(path, rotate),
-        None => Place::create(path),
+        Some(rotate) => RecordTarget::create_parts(path, rotate),
+        None => RecordTarget::create(path),
     };
     place.map_err(|error| match &error {
         CreateError::Terminal => Failure::usage(format!("cannot record to stdout: {error}"), error.hint()),

@@ -6,7 +6,7 @@ use crate::{
     correlate,
     engine::{Flow, Seen, Setup},
     netns::NetNs,
-    record::Place,
+    record::RecordTarget,
     source::audit::AuditLog,
 };
 
@@ -34,7 +34,7 @@ pub struct Live {
     /// Receives the current state, besides the sinks.
     pub watcher: Option<Watcher>,
     /// Where to record.
-    pub record: Option<Place>,
+    pub record: Option<RecordTarget>,
     /// The command line, for the recording's header.
     pub command: String,
     /// Size of the kernel's ring buffer in bytes; `None`: the object's own.

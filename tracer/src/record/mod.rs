@@ -7,13 +7,13 @@ mod bounds;
 mod file;
 mod format;
 mod parts;
-mod place;
 mod reader;
+mod target;
 mod writer;
 
 pub use file::{CreateError, Existing, create};
 pub use format::{FORMAT, Header, MAX_LINE, Part, Settings};
 pub use parts::Rotate;
-pub use place::Place;
 pub use reader::{Damage, End, OpenError, Reader};
+pub use target::RecordTarget;
 pub use writer::Writer;

@@ -437,7 +437,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{Actor, BootTime, ClockAnchor, HostFacts, Source, TaskKey},
-        record::{CreateError, Place, Writer},
+        record::{CreateError, RecordTarget, Writer},
     };
 
     fn samples() -> Vec<Observation> {
@@ -460,7 +460,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         let header = Header::new(ClockAnchor::default(), HostFacts::default());
-        let mut writer = Writer::begin(Place::create(&path).unwrap(), &header).unwrap();
+        let mut writer = Writer::begin(RecordTarget::create(&path).unwrap(), &header).unwrap();
         for seen in samples() {
             writer.write(&seen).unwrap();
             writer.tick(seen.at).unwrap();
@@ -570,13 +570,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
         std::fs::write(&path, "").unwrap();
-        drop(Place::create(&path).unwrap());
+        drop(RecordTarget::create(&path).unwrap());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::write(&path, "mine").unwrap();
-        assert!(matches!(Place::create(&path), Err(CreateError::Exists)));
+        assert!(matches!(RecordTarget::create(&path), Err(CreateError::Exists)));
         assert_eq!(std::fs::read(&path).unwrap(), b"mine");
         let fresh = folder.path().join("b.jsonl");
-        drop(Place::create(&fresh).unwrap());
+        drop(RecordTarget::create(&fresh).unwrap());
         assert_eq!(std::fs::metadata(&fresh).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

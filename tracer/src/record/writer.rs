@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     format::{Header, Part},
-    place::{Output, Place},
+    target::{Output, RecordTarget},
 };
 use crate::model::{BootTime, Fact, Observation, Source, Span};
 
@@ -19,7 +19,7 @@ pub struct Writer {
     stream: Stream,
     line: Vec<u8>,
     flushed: Option<BootTime>,
-    place: Place,
+    target: RecordTarget,
     header: Header,
     /// Start time of the current file, once known.
     begun: Option<BootTime>,
@@ -51,9 +51,9 @@ impl Write for Counted {
 }
 
 impl Stream {
-    fn new(place: &mut Place) -> io::Result<Self> {
-        let file = BufWriter::new(Counted { file: place.open()?, bytes: 0 });
-        if place.zstd() {
+    fn new(target: &mut RecordTarget) -> io::Result<Self> {
+        let file = BufWriter::new(Counted { file: target.open()?, bytes: 0 });
+        if target.zstd() {
             return Ok(Self::Zstd(Box::new(zstd::Encoder::new(file, zstd::DEFAULT_COMPRESSION_LEVEL)?)));
         }
         Ok(Self::Plain(file))
@@ -97,17 +97,17 @@ impl Writer {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn begin(mut place: Place, header: &Header) -> io::Result<Self> {
-        let stream = Stream::new(&mut place)?;
+    pub fn begin(mut target: RecordTarget, header: &Header) -> io::Result<Self> {
+        let stream = Stream::new(&mut target)?;
         let (header, line) = (header.clone(), Vec::new());
-        let mut writer = Self { stream, line, flushed: None, place, header, begun: None, base: 0 };
+        let mut writer = Self { stream, line, flushed: None, target, header, begun: None, base: 0 };
         writer.begin_file(&[])?;
         Ok(writer)
     }
 
     /// Writes the header and the repeated observations.
     fn begin_file(&mut self, told: &[Observation]) -> io::Result<()> {
-        let part = self.place.number().map(|number| Part { number, told_again: told.len() as u64 });
+        let part = self.target.number().map(|number| Part { number, told_again: told.len() as u64 });
         let header = Header { part, ..self.header.clone() };
         self.write_line(&header)?;
         for seen in told {
@@ -142,14 +142,14 @@ impl Writer {
     /// True for a recording in parts.
     #[must_use]
     pub const fn is_in_parts(&self) -> bool {
-        self.place.rotate().is_some()
+        self.target.rotate().is_some()
     }
 
     /// True if the file has reached its size or age. Repeated observations at its beginning do not count: a host with
     /// many sessions would otherwise get a new file with each check.
     #[must_use]
     pub fn is_full(&self, now: BootTime) -> bool {
-        let Some(rotate) = self.place.rotate() else { return false };
+        let Some(rotate) = self.target.rotate() else { return false };
         let large = rotate.bytes.is_some_and(|most| self.stream.bytes() >= most.saturating_add(self.base));
         let old = rotate.age.zip(self.begun).is_some_and(|(most, begun)| now.since(begun) >= most);
         large || old
@@ -162,8 +162,8 @@ impl Writer {
     pub fn go_on(&mut self, now: BootTime, told: &[Observation]) -> io::Result<()> {
         self.write_line(&Observation::new(now, Source::Engine, Fact::Continued))?;
         self.stream.end()?;
-        self.place.next()?;
-        self.stream = Stream::new(&mut self.place)?;
+        self.target.next()?;
+        self.stream = Stream::new(&mut self.target)?;
         (self.begun, self.flushed) = (Some(now), Some(now));
         self.begin_file(told)
     }

@@ -13,7 +13,7 @@ use super::{
 
 /// Target of a recording. Opened before tracing starts, so that a mistake does not cost a trace.
 #[derive(Debug)]
-pub struct Place {
+pub struct RecordTarget {
     /// Opened file, until the writer takes it.
     file: Option<Box<dyn Output>>,
     zstd: bool,
@@ -32,7 +32,7 @@ struct Parts {
 pub(super) trait Output: Write + Send + fmt::Debug {}
 impl<T: Write + Send + fmt::Debug> Output for T {}
 
-impl Place {
+impl RecordTarget {
     /// Creates a file or takes an empty one; `-` is stdout. A name ending in `.zst` enables compression.
     ///
     /// # Errors
@@ -59,9 +59,9 @@ impl Place {
         }
         let series = Series::new(path).map_err(CreateError::Io)?;
         let number = series.numbers().map_err(CreateError::Io)?.last().map_or(1, |last| last.saturating_add(1));
-        let mut place = Self { file: None, zstd: is_zstd(path), parts: Some(Parts { series, rotate, number }) };
-        place.make().map_err(CreateError::Io)?;
-        Ok(place)
+        let mut target = Self { file: None, zstd: is_zstd(path), parts: Some(Parts { series, rotate, number }) };
+        target.make().map_err(CreateError::Io)?;
+        Ok(target)
     }
 
     /// Takes the opened file. Succeeds once per file.
