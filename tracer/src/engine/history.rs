@@ -113,7 +113,7 @@ impl History {
     }
 
     /// Adds start times and ended faults to the diagnosis of a report of the same moment.
-    pub(super) fn tell(&self, diagnosis: &mut Diagnosis) {
+    pub(super) fn complete(&self, diagnosis: &mut Diagnosis) {
         for verdict in &mut diagnosis.verdicts {
             if let Some(known) = self.lasting.get(&key(verdict)).filter(|_| verdict.severity == Severity::Fault) {
                 verdict.since = known.since;
@@ -124,7 +124,7 @@ impl History {
 
     /// Extends a report of the recording's end to the whole recording. Adds closed sessions with a fault and sets their
     /// health.
-    pub(super) fn tell_whole(&self, report: &mut Report) {
+    pub(super) fn complete_whole(&self, report: &mut Report) {
         let missing = |id: &SessionId| report.sessions.iter().all(|session| session.id != *id);
         let added: Vec<Session> =
             self.closed.iter().filter(|(id, _)| missing(id)).map(|(_, one)| one.clone()).collect();

@@ -271,7 +271,7 @@ impl Pump {
     pub fn seen(&self) -> Seen {
         let mut seen = Seen::of(self.header.clone(), self.correlator.report(), &self.selection.filter);
         if let Some(history) = &self.history {
-            history.tell(&mut seen.report.diagnosis);
+            history.complete(&mut seen.report.diagnosis);
         }
         seen
     }
@@ -281,7 +281,7 @@ impl Pump {
     pub fn seen_at_all(&self) -> Seen {
         let mut seen = Seen::of_any(self.header.clone(), self.correlator.report(), &self.selection.filter);
         if let Some(history) = &self.history {
-            history.tell(&mut seen.report.diagnosis);
+            history.complete(&mut seen.report.diagnosis);
         }
         seen
     }
@@ -292,7 +292,7 @@ impl Pump {
     pub fn seen_whole(&self, at_all: bool) -> Seen {
         let mut seen = self.seen_at_all();
         let Some(history) = &self.history else { return seen };
-        history.tell_whole(&mut seen.report);
+        history.complete_whole(&mut seen.report);
         let filter = &self.selection.filter;
         seen.report.sessions.retain(|session| {
             filter.matches(session) && (at_all || session.state == State::Open || history.had_fault(&session.id))
@@ -330,8 +330,8 @@ impl Pump {
         let of = report.totals.opened;
         let Seen { mut report, .. } = Seen::of_any(self.header, report, &self.selection.filter);
         if let Some(history) = &self.history {
-            history.tell(&mut report.diagnosis);
-            history.tell_whole(&mut report);
+            history.complete(&mut report.diagnosis);
+            history.complete_whole(&mut report);
             report.sessions.retain(|session| self.selection.filter.matches(session));
         }
         for sink in &mut self.sinks {

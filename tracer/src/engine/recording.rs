@@ -16,21 +16,21 @@ const MANY: usize = 20_000;
 pub(super) struct Recording {
     writer: Writer,
     /// Remembered observations, in order of arrival: those needed at the last check, and all later ones.
-    told: Vec<Observation>,
+    remembered: Vec<Observation>,
     /// Number of observations that triggers the next check.
     enough: usize,
 }
 
 impl Recording {
     pub(super) fn new(writer: Writer) -> Self {
-        Self { writer, told: Vec::new(), enough: MANY }
+        Self { writer, remembered: Vec::new(), enough: MANY }
     }
 
     pub(super) fn write(&mut self, seen: &Observation) -> io::Result<()> {
         self.writer.write(seen)?;
         self.writer.tick(seen.at)?;
         if self.writer.is_in_parts() && seen.fact != Fact::Tick {
-            self.told.push(seen.clone());
+            self.remembered.push(seen.clone());
         }
         Ok(())
     }
@@ -38,11 +38,11 @@ impl Recording {
     /// Starts the next file if the current one is full. `correlator` has processed everything written so far.
     pub(super) fn go_on(&mut self, now: BootTime, correlator: &Correlator) -> io::Result<()> {
         let full = self.writer.is_full(now);
-        if full || self.told.len() >= self.enough {
-            self.told = correlator.still_matter(std::mem::take(&mut self.told));
-            self.enough = MANY.max(2 * self.told.len());
+        if full || self.remembered.len() >= self.enough {
+            self.remembered = correlator.still_matter(std::mem::take(&mut self.remembered));
+            self.enough = MANY.max(2 * self.remembered.len());
         }
-        if full { self.writer.go_on(now, &self.told) } else { Ok(()) }
+        if full { self.writer.go_on(now, &self.remembered) } else { Ok(()) }
     }
 
     pub(super) fn finish(self) -> io::Result<()> {

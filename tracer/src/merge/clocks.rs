@@ -64,26 +64,27 @@ const FAST: i128 = 5_000_000;
 /// one.
 const WAITED_TOGETHER: i128 = 100_000_000;
 
-/// Offsets of all clocks. `told` holds the offsets from the first clock according to UTC.
+/// Offsets of all clocks. `by_utc` holds the offsets from the first clock according to UTC.
 #[must_use]
-pub(super) fn compare(told: &[i128], crossings: &[Crossing]) -> Vec<Clock> {
+pub(super) fn compare(by_utc: &[i128], crossings: &[Crossing]) -> Vec<Clock> {
     let bounds = bounds(crossings);
-    let mut clocks: Vec<Option<Clock>> = vec![None; told.len()];
+    let mut clocks: Vec<Option<Clock>> = vec![None; by_utc.len()];
     if let Some(first) = clocks.first_mut() {
         *first = Some(Clock { ahead: 0, by: By::Itself });
     }
     let mut to_visit = vec![0];
     while let Some(known) = to_visit.pop() {
         let Some(base) = clocks.get(known).copied().flatten() else { continue };
-        for (other, told) in told.iter().enumerate() {
+        for (other, by_utc) in by_utc.iter().enumerate() {
             let Some(bound) = bounds.get(&(known, other)) else { continue };
             let Some(clock @ None) = clocks.get_mut(other) else { continue };
-            *clock = Some(bound.clock(base.ahead, *told));
+            *clock = Some(bound.clock(base.ahead, *by_utc));
             to_visit.push(other);
         }
     }
-    let unproved = |(clock, told): (Option<Clock>, &i128)| clock.unwrap_or(Clock { ahead: *told, by: By::Unproved });
-    clocks.into_iter().zip(told).map(unproved).collect()
+    let unproved =
+        |(clock, by_utc): (Option<Clock>, &i128)| clock.unwrap_or(Clock { ahead: *by_utc, by: By::Unproved });
+    clocks.into_iter().zip(by_utc).map(unproved).collect()
 }
 
 /// Connections in one direction, fastest first: apparent lead of the accepting clock, and time of the accept.
@@ -124,17 +125,18 @@ fn is_confirmed(connections: &OneWay) -> bool {
 }
 
 impl Bound {
-    /// Clock of a kernel with these bounds, relative to a kernel with offset `base`. `told` is the offset according to
+    /// Clock of a kernel with these bounds, relative to a kernel with offset `base`. `by_utc` is the offset according to
     /// UTC.
-    fn clock(&self, base: i128, told: i128) -> Clock {
+    fn clock(&self, base: i128, by_utc: i128) -> Clock {
         let fastest = |connections: &OneWay| connections.first().map(|(difference, _)| base + difference);
         let (least, most) = (fastest(&self.back), fastest(&self.there));
         let connections = self.there.len() + self.back.len();
-        let is_possible = least.is_none_or(|least| least <= told) && most.is_none_or(|most| told <= most);
-        let is_near = least.is_some_and(|least| told - least <= FAST) || most.is_some_and(|most| most - told <= FAST);
+        let is_possible = least.is_none_or(|least| least <= by_utc) && most.is_none_or(|most| by_utc <= most);
+        let is_near =
+            least.is_some_and(|least| by_utc - least <= FAST) || most.is_some_and(|most| most - by_utc <= FAST);
         // UTC lies inside the bounds and close to one of them: a fast connection confirms it.
         if is_possible && is_near {
-            return Clock { ahead: told, by: By::Agreed { connections } };
+            return Clock { ahead: by_utc, by: By::Agreed { connections } };
         }
         // A late accept cannot contradict UTC. A single connection may still be two that were mistaken for one.
         let suffices = |bound: &OneWay| is_confirmed(bound) || (!is_possible && connections > 1);
@@ -146,9 +148,9 @@ impl Bound {
                 (i128::midpoint(least, most), Some(Span(u64::try_from((most - least).abs() / 2).unwrap_or(u64::MAX))))
             }
             (Some(one), None) | (None, Some(one)) => (one, None),
-            (None, None) => return Clock { ahead: told, by: By::Believed { connections } },
+            (None, None) => return Clock { ahead: by_utc, by: By::Believed { connections } },
         };
-        Clock { ahead, by: By::Measured { connections, within, off: ahead - told } }
+        Clock { ahead, by: By::Measured { connections, within, off: ahead - by_utc } }
     }
 }
 
@@ -169,8 +171,8 @@ mod tests {
         let ahead = [0, 1_000_000, MINUTES];
         let crossings =
             [crossing(&ahead, 0, 1, 5_000, 400), crossing(&ahead, 0, 1, 9_000, 90), crossing(&ahead, 2, 1, 9_000, 70)];
-        let told = [0, 1_000_000, i128::from(MINUTES), 77];
-        let clocks = compare(&told, &crossings);
+        let by_utc = [0, 1_000_000, i128::from(MINUTES), 77];
+        let clocks = compare(&by_utc, &crossings);
         assert_eq!(clocks[0], Clock { ahead: 0, by: By::Itself });
         assert_eq!(clocks[1], Clock { ahead: 1_000_000, by: By::Agreed { connections: 2 } });
         assert_eq!(clocks[2], Clock { ahead: i128::from(MINUTES), by: By::Agreed { connections: 1 } });

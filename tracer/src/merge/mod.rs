@@ -222,8 +222,8 @@ fn compare(inputs: &[Input], surveys: &[Survey], kernels: &[usize]) -> Vec<Clock
     let first_of = |kernel: usize| kernels.iter().position(|one| *one == kernel).and_then(|at| inputs.get(at));
     let booted = |kernel| first_of(kernel).map_or(0, |input| i128::from(input.header.anchor.boot_to_utc_ns));
     // A kernel that booted later, by UTC, has a smaller boot time.
-    let told: Vec<i128> = (0..count).map(|kernel| booted(0) - booted(kernel)).collect();
-    let clocks = clocks::compare(&told, &survey::crossings(surveys, kernels));
+    let by_utc: Vec<i128> = (0..count).map(|kernel| booted(0) - booted(kernel)).collect();
+    let clocks = clocks::compare(&by_utc, &survey::crossings(surveys, kernels));
     kernels.iter().filter_map(|kernel| clocks.get(*kernel).copied()).collect()
 }
 

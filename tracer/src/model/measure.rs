@@ -425,7 +425,7 @@ pub struct Unlisted {
 
 /// First and last sighting of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct SeenSpan {
     /// Time of the first sighting.
     pub first: BootTime,
     /// Time of the last sighting.
@@ -451,7 +451,7 @@ pub struct Measures {
     processes: BTreeMap<TaskKey, Series<ProcessMeasure>>,
     files: BTreeMap<(FileKind, FileId), Series<FileMeasure>>,
     descriptors: BTreeMap<TaskKey, (BootTime, Vec<Descriptor>)>,
-    unlisted: BTreeMap<Unlisted, Told>,
+    unlisted: BTreeMap<Unlisted, SeenSpan>,
     gone: BTreeMap<SocketKey, BootTime>,
     /// Time of the latest measurement.
     at: Option<BootTime>,
@@ -515,7 +515,7 @@ impl Measures {
             (Fact::SocketUnlisted { fd, inode }, Some(task)) => {
                 let one = Unlisted { task, fd: *fd, inode: *inode };
                 if self.unlisted.len() < MAX || self.unlisted.contains_key(&one) {
-                    self.unlisted.entry(one).or_insert(Told { first: at, last: at }).last = at;
+                    self.unlisted.entry(one).or_insert(SeenSpan { first: at, last: at }).last = at;
                 }
             }
             _ => return,
@@ -646,7 +646,7 @@ impl Measures {
 
     /// TCP sockets that a process holds and no table of the kernel lists. A single sighting may be a new socket that is
     /// not connected yet: no table lists those either.
-    pub fn unlisted(&self) -> impl Iterator<Item = (Unlisted, Told)> + '_ {
+    pub fn unlisted(&self) -> impl Iterator<Item = (Unlisted, SeenSpan)> + '_ {
         self.unlisted.iter().map(|(one, told)| (*one, *told))
     }
 }

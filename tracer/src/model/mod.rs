@@ -40,8 +40,8 @@ pub use ids::IdVisitor;
 pub use kubectl::{KubectlCall, parse_kubectl};
 pub use loss::{BEHIND, LATE_START, UNANSWERED, Unit, unit_of_loss};
 pub use measure::{
-    Access, Call, CgroupMeasure, Descriptor, FileKind, FileMeasure, Measures, ProcessMeasure, Series, TcpInfo,
-    TcpMeasure, TcpState, ThreadMeasure, Timer, TimerKind, Told, UnixMeasure, Unlisted,
+    Access, Call, CgroupMeasure, Descriptor, FileKind, FileMeasure, Measures, ProcessMeasure, SeenSpan, Series,
+    TcpInfo, TcpMeasure, TcpState, ThreadMeasure, Timer, TimerKind, UnixMeasure, Unlisted,
 };
 pub use moved::Move;
 pub use net::{Family, Isn, Pairing, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
