@@ -25,7 +25,7 @@ fn reader(data: &[u8]) -> Reader {
 fuzz_target!(|data: &[u8]| {
     let mut played = Playback::new(reader(data), setup(Vec::new())).expect("nothing is written");
     played.to_the_end().expect("nothing is written");
-    let seen = played.seen_whole(true);
+    let seen = played.status_of_whole(true);
     for verdict in seen.report.diagnosis.all() {
         let span = verdict.since.zip(verdict.until);
         assert!(span.is_none_or(|(since, until)| since <= until), "a fault ends before it begins");

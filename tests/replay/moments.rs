@@ -70,7 +70,7 @@ fn screen_equals_ls_at_every_moment() {
             let mut playback =
                 Playback::new(Reader::open(&path).expect("a recording"), setup).expect("the recording plays");
             playback.to(at).expect("the recording plays");
-            assert_eq!(shown(at), rows(&playback.seen().report), "{name} after {number}/{MOMENTS}");
+            assert_eq!(shown(at), rows(&playback.status().report), "{name} after {number}/{MOMENTS}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::thread;
 use crate::{
     clock,
     correlate::{self, Correlator},
-    engine::{Filter, Seen, to_measure},
+    engine::{Filter, Status, to_measure},
     live::{self, LiveError},
     model::{Degraded, Depth, Observation, Source},
     netns::NetNs,
@@ -102,8 +102,8 @@ impl Inspector {
 
     /// Current state, as far as it was taken in and measured.
     #[must_use]
-    pub fn seen(&self) -> Seen {
-        Seen::of(self.header.clone(), self.correlator.report(), &self.filter)
+    pub fn status(&self) -> Status {
+        Status::of(self.header.clone(), self.correlator.report(), &self.filter)
     }
 
     fn take(&mut self, facts: Vec<Observation>) {

@@ -16,7 +16,7 @@ use super::{
     resolve::{self, Output},
 };
 use crate::{
-    engine::Seen,
+    engine::Status,
     inspect::{InspectOptions, Inspector},
     model::{Depth, SessionId, Severity, Verdict, matching},
     sink::{self, LISTS, SHOWN},
@@ -61,7 +61,7 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
     if let Some(id) = &id {
         select(&mut seen, id, recorded)?;
     }
-    let Seen { header, report } = &mut seen;
+    let Status { header, report } = &mut seen;
     let shown: BTreeSet<&SessionId> = report.sessions.iter().map(|session| &session.id).collect();
     let is_shown = |verdict: &Verdict| match &verdict.session {
         Some(session) => shown.contains(session),
@@ -81,7 +81,7 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
 }
 
 /// Takes two samples `interval` apart: anything that moves in between is not stuck.
-fn twice(look: args::Look, interval: Duration) -> Result<Seen, Failure> {
+fn twice(look: args::Look, interval: Duration) -> Result<Status, Failure> {
     let audit_log = resolve::audit_log(&look.audit)?;
     let mut looker = Inspector::begin(resolve::look(look)?, audit_log).map_err(|error| live_failure(&error))?;
     looker.measure(Depth::Whole);
@@ -91,7 +91,7 @@ fn twice(look: args::Look, interval: Duration) -> Result<Seen, Failure> {
     }
     thread::sleep(interval);
     looker.measure(Depth::Whole);
-    Ok(looker.seen())
+    Ok(looker.status())
 }
 
 /// Scans, narrows down and prints; repeatedly with `--watch`.
@@ -101,7 +101,7 @@ fn each(
     watch: args::Watch,
     outputs: &[Output],
     depth: Depth,
-    narrow: impl Fn(&mut Seen) -> Result<(), Failure>,
+    narrow: impl Fn(&mut Status) -> Result<(), Failure>,
 ) -> Result<Exit, Failure> {
     let (watch, color) = (watch.watch, args.color);
     if watch.is_some() && outputs.iter().any(|output| output.goes_to_a_file()) {
@@ -132,14 +132,14 @@ fn each(
     }
 }
 
-fn now(look: InspectOptions, audit_log: Option<AuditLog>, depth: Depth) -> Result<Seen, Failure> {
+fn now(look: InspectOptions, audit_log: Option<AuditLog>, depth: Depth) -> Result<Status, Failure> {
     let mut looker = Inspector::begin(look, audit_log).map_err(|error| live_failure(&error))?;
     looker.measure(depth);
-    Ok(looker.seen())
+    Ok(looker.status())
 }
 
 /// Keeps only the session that `id` names.
-fn select(seen: &mut Seen, id: &str, recorded: bool) -> Result<(), Failure> {
+fn select(seen: &mut Status, id: &str, recorded: bool) -> Result<(), Failure> {
     let meant = matching(&seen.report.sessions, id);
     match meant[..] {
         [one] => {

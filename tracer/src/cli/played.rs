@@ -18,7 +18,7 @@ use super::{
     resolve,
 };
 use crate::{
-    engine::{self, Flow, Playback, Seen, Setup},
+    engine::{self, Flow, Playback, Setup, Status},
     model::{BootTime, Span},
     record::{End, OpenError, Reader},
     sink,
@@ -31,7 +31,7 @@ pub(super) fn replay(args: args::Replay) -> Result<Exit, Failure> {
         let mut sinks = resolve::as_of(&args.output)?;
         let setup = resolve::silent(args.filter, args.privacy);
         let narrow = resolve::is_narrow(&setup.filter);
-        let seen = play(reader, setup, Some(at))?.seen();
+        let seen = play(reader, setup, Some(at))?.status();
         sink::render(&mut sinks, &seen.header, &seen.report).map_err(|error| Failure::writing(&error))?;
         return if narrow && seen.report.sessions.is_empty() {
             Err(Failure::new(
@@ -65,13 +65,13 @@ pub(super) fn replay(args: args::Replay) -> Result<Exit, Failure> {
 
 /// State of a recording at the moment asked for. Without a moment: the whole recording with all its faults. `at_all`
 /// includes closed sessions.
-pub(super) fn then(then: &args::Then, setup: Setup, at_all: bool) -> Result<Seen, Failure> {
+pub(super) fn then(then: &args::Then, setup: Setup, at_all: bool) -> Result<Status, Failure> {
     let is_whole = then.at.is_none();
     let played = play(open(&then.from)?, setup, then.at)?;
     if is_whole {
-        return Ok(played.seen_whole(at_all));
+        return Ok(played.status_of_whole(at_all));
     }
-    let mut seen = if at_all { played.seen_at_all() } else { played.seen() };
+    let mut seen = if at_all { played.status_with_closed() } else { played.status() };
     // Faults that were over before that moment are not part of the answer.
     seen.report.diagnosis.over.clear();
     Ok(seen)

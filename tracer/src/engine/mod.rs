@@ -55,21 +55,21 @@ pub struct Shown {
 
 /// State at one moment: report and diagnosis.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct Status {
     /// Traced host.
     pub header: sink::Header,
     /// Selected sessions with measurements and diagnosis.
     pub report: Report,
 }
 
-impl Seen {
+impl Status {
     /// Open sessions of a report that pass the filter. The diagnosis uses all sessions: comparing sessions separates a
     /// fault of one from a fault of all, and leftovers belong to sessions that have ended.
     #[must_use]
     pub fn of(header: sink::Header, report: Report, filter: &Filter) -> Self {
-        let mut seen = Self::of_any(header, report, filter);
-        seen.report.sessions.retain(|session| session.state == State::Open);
-        seen
+        let mut status = Self::of_any(header, report, filter);
+        status.report.sessions.retain(|session| session.state == State::Open);
+        status
     }
 
     /// Open and remembered closed sessions of a report that pass the filter.
@@ -268,39 +268,39 @@ impl Pump {
 
     /// State now: open sessions.
     #[must_use]
-    pub fn seen(&self) -> Seen {
-        let mut seen = Seen::of(self.header.clone(), self.correlator.report(), &self.selection.filter);
+    pub fn status(&self) -> Status {
+        let mut status = Status::of(self.header.clone(), self.correlator.report(), &self.selection.filter);
         if let Some(history) = &self.history {
-            history.complete(&mut seen.report.diagnosis);
+            history.complete(&mut status.report.diagnosis);
         }
-        seen
+        status
     }
 
     /// State now: open and closed sessions.
     #[must_use]
-    pub fn seen_at_all(&self) -> Seen {
-        let mut seen = Seen::of_any(self.header.clone(), self.correlator.report(), &self.selection.filter);
+    pub fn status_with_closed(&self) -> Status {
+        let mut status = Status::of_any(self.header.clone(), self.correlator.report(), &self.selection.filter);
         if let Some(history) = &self.history {
-            history.complete(&mut seen.report.diagnosis);
+            history.complete(&mut status.report.diagnosis);
         }
-        seen
+        status
     }
 
     /// State of the whole run so far: open sessions and sessions that had a fault; with `at_all`, all closed sessions
     /// as well.
     #[must_use]
-    pub fn seen_whole(&self, at_all: bool) -> Seen {
-        let mut seen = self.seen_at_all();
-        let Some(history) = &self.history else { return seen };
-        history.complete_whole(&mut seen.report);
+    pub fn status_of_whole(&self, at_all: bool) -> Status {
+        let mut status = self.status_with_closed();
+        let Some(history) = &self.history else { return status };
+        history.complete_whole(&mut status.report);
         let filter = &self.selection.filter;
-        seen.report.sessions.retain(|session| {
+        status.report.sessions.retain(|session| {
             filter.matches(session) && (at_all || session.state == State::Open || history.had_fault(&session.id))
         });
-        seen
+        status
     }
 
-    /// Number of changes shown. [`Pump::seen`] returns a new result whenever it has grown.
+    /// Number of changes shown. [`Pump::status`] returns a new result whenever it has grown.
     #[must_use]
     pub const fn reported(&self) -> u64 {
         self.reported
@@ -328,7 +328,7 @@ impl Pump {
         self.judge();
         let report = self.correlator.report();
         let of = report.totals.opened;
-        let Seen { mut report, .. } = Seen::of_any(self.header, report, &self.selection.filter);
+        let Status { mut report, .. } = Status::of_any(self.header, report, &self.selection.filter);
         if let Some(history) = &self.history {
             history.complete(&mut report.diagnosis);
             history.complete_whole(&mut report);

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, io};
 
-use super::{Flow, Pump, Seen, Setup, Shown};
+use super::{Flow, Pump, Setup, Shown, Status};
 use crate::{
     correlate::{Options, REORDER_WITHIN},
     model::{BootTime, Observation, Source},
@@ -175,21 +175,21 @@ impl Playback {
 
     /// State at this position: open sessions.
     #[must_use]
-    pub fn seen(&self) -> Seen {
-        self.pump.seen()
+    pub fn status(&self) -> Status {
+        self.pump.status()
     }
 
     /// State at this position: open and closed sessions.
     #[must_use]
-    pub fn seen_at_all(&self) -> Seen {
-        self.pump.seen_at_all()
+    pub fn status_with_closed(&self) -> Status {
+        self.pump.status_with_closed()
     }
 
     /// State of the whole recording: sessions open at its end and sessions that had a fault; with `at_all`, all known
     /// sessions.
     #[must_use]
-    pub fn seen_whole(&self, at_all: bool) -> Seen {
-        self.pump.seen_whole(at_all)
+    pub fn status_of_whole(&self, at_all: bool) -> Status {
+        self.pump.status_of_whole(at_all)
     }
 
     fn read(&mut self) -> Option<Observation> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     correlate,
-    engine::{Flow, Seen, Setup},
+    engine::{Flow, Setup, Status},
     netns::NetNs,
     record::RecordTarget,
     source::audit::AuditLog,
@@ -16,7 +16,7 @@ pub struct Watcher {
     pub every: Duration,
     /// Receives the current state; returns whether the trace goes on. No record is read during the call, so it should hand the
     /// state on and return.
-    pub report: Box<dyn FnMut(Seen) -> Flow + Send>,
+    pub report: Box<dyn FnMut(Status) -> Flow + Send>,
 }
 
 /// Options of a live trace.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::options::Watcher;
-use crate::engine::{Flow, Seen};
+use crate::engine::{Flow, Status};
 
 /// Shortest time between two reports to a watcher: faster than an eye sees.
 const WATCHER_PAUSE: Duration = Duration::from_millis(100);
@@ -79,7 +79,7 @@ impl Feed {
     }
 
     /// Reports the state if it is time. `changes` grows with each change of the state; `state` is called only if needed.
-    pub(super) fn report(&mut self, changes: u64, state: impl FnOnce() -> Seen) -> Flow {
+    pub(super) fn report(&mut self, changes: u64, state: impl FnOnce() -> Status) -> Flow {
         let began = Instant::now();
         let is_news = changes > self.changes;
         let due = if is_news { self.schedule.next } else { self.schedule.next + self.watcher.every };

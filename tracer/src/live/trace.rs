@@ -443,7 +443,7 @@ impl Trace {
     fn feed_watcher(&mut self) -> Flow {
         let changes = self.pump.reported();
         let pump = &self.pump;
-        self.feed.as_mut().map_or(Flow::Continue, |feed| feed.report(changes, || pump.seen()))
+        self.feed.as_mut().map_or(Flow::Continue, |feed| feed.report(changes, || pump.status()))
     }
 
     fn until_tick(&self) -> Duration {

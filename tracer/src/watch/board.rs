@@ -13,7 +13,7 @@ use std::{
 
 use super::WatchError;
 use crate::{
-    engine::{Flow, Seen},
+    engine::{Flow, Status},
     live::{self, Live, LiveError, Watcher},
     model::{Change, Finding, Report, Session},
     sink::{Header, Sink},
@@ -27,7 +27,7 @@ const CLOSED: usize = 100;
 /// Newest state of the trace.
 #[derive(Default)]
 struct Told {
-    seen: Option<Seen>,
+    seen: Option<Status>,
     /// Closed sessions, newest last.
     closed: VecDeque<Session>,
     header: Header,
@@ -76,7 +76,7 @@ impl Board {
         let shared = Shared::default();
         live.setup.sinks = vec![Box::new(Closings(shared.clone()))];
         let telling = shared.clone();
-        let tell = move |seen: Seen| {
+        let tell = move |seen: Status| {
             telling.tell(|told| told.seen = Some(seen));
             if telling.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
         };

@@ -89,7 +89,7 @@ impl Player {
             return Ok(None);
         }
         self.wanted = None;
-        Ok(Some(self.playback.seen_at_all().report))
+        Ok(Some(self.playback.status_with_closed().report))
     }
 }
 
