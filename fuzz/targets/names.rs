@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
         ..serde_json::from_str(r#"{"id":{},"family":"inet"}"#).expect("a socket")
     };
     let connected = Fact::Connected { socket, actor: Default::default(), inbound: None };
-    for watched in [None, Some(WatchAs::Below), Some(WatchAs::Contained)] {
+    for watched in [None, Some(WatchAs::RuntimeChild), Some(WatchAs::InContainer)] {
         let info = ProcessInfo { comm: "kubectl".into(), argv: argv.clone(), watched, ..ProcessInfo::default() };
         correlator.ingest(Observation::of(BootTime(20_000_000), Source::Ebpf, task, Fact::Exec(Box::new(info))));
         correlator.ingest(Observation::of(BootTime(30_000_000), Source::Ebpf, task, connected.clone()));

@@ -95,7 +95,7 @@ fn spoil(seen: &mut Observation) {
         container.pod = Some(HOSTILE.to_owned());
         container.namespace = Some("\u{202e}tluafed".to_owned());
     }
-    if let Some(process) = seen.fact.process_mut().filter(|process| process.watched == Some(WatchAs::Contained)) {
+    if let Some(process) = seen.fact.process_mut().filter(|process| process.watched == Some(WatchAs::InContainer)) {
         process.argv = vec!["sh".into(), HOSTILE.into(), RawText::from("</script>".repeat(LONG / 9).as_str())];
         process.comm = HOSTILE.into();
     }

@@ -27,7 +27,7 @@ fn client_inside_container_becomes_endpoint() {
     let mut trace = Trace::on_ports(&[to.port()]);
     trace.watch(std::process::id(), WatchAs::Daemon);
     let mut helper = HelperProcess::under("unshare", &["-m"]);
-    assert_eq!(trace.probes.watched_as(helper.pid()), Some(WatchAs::Contained));
+    assert_eq!(trace.probes.watched_as(helper.pid()), Some(WatchAs::InContainer));
     helper.request(&format!("connect a {to}"));
     trace.wait("the connection", |seen| matches!(seen.fact, Fact::Connected { .. }).then_some(()));
     let of_it = trace.of(helper.pid());
@@ -95,7 +95,7 @@ fn probes_report_child_of_daemon_from_fork_to_exit() {
     assert_eq!(seen.parent, Some(own));
     assert_eq!(seen.uid, Some(65534));
     assert_eq!((seen.netns, seen.mntns), (Some(own_namespace("net")), Some(own_namespace("mnt"))));
-    assert_eq!(seen.watched, Some(WatchAs::Below));
+    assert_eq!(seen.watched, Some(WatchAs::RuntimeChild));
     assert!(!seen.argv_truncated);
     assert_eq!(trace.probes.watched_as(pid), None, "an exit removes the map entry");
 }
@@ -237,7 +237,7 @@ fn execve_in_other_mount_namespace_ends_lineage() {
     let kinds: Vec<_> =
         of_it.iter().map(|seen| info(seen).map(|info| (info.watched, info.argv[0].to_text()))).collect();
     let expected =
-        [Some((Some(WatchAs::Below), "unshare".into())), Some((Some(WatchAs::Contained), "sh".into())), None];
+        [Some((Some(WatchAs::RuntimeChild), "unshare".into())), Some((Some(WatchAs::InContainer), "sh".into())), None];
     // A shell may run its last command without a fork: then the same process calls execve once more, and stays
     // contained.
     assert_eq!(kinds[..2], expected[..2], "{of_it:#?}");

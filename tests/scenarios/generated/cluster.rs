@@ -341,7 +341,7 @@ impl State {
             1 => {
                 let line = format!("runc --root /r exec --process /p --detach --pid-file {pid_file} {container}");
                 let argv = line.split(' ').map(RawText::from).collect();
-                let watched = Some(WatchAs::Below);
+                let watched = Some(WatchAs::RuntimeChild);
                 let info = ProcessInfo { comm: "runc".into(), argv, watched, ..ProcessInfo::default() };
                 self.host.emit_ebpf(run.runc.expect("runc"), Fact::Exec(Box::new(info)));
             }
@@ -352,7 +352,7 @@ impl State {
             4 => {
                 let process = self.host.fork(*run.stages.last().expect("a stage"));
                 run.process = Some(process);
-                let watched = Some(WatchAs::Contained);
+                let watched = Some(WatchAs::InContainer);
                 let info =
                     ProcessInfo { comm: "sh".into(), argv: vec!["sh".into()], watched, ..ProcessInfo::default() };
                 self.host.emit_ebpf(process, Fact::Exec(Box::new(info)));

@@ -126,7 +126,7 @@ impl Parser {
                     "runc --root /run/runc exec --process /tmp/p {tty}--detach --pid-file {pid_file} {}",
                     long_id(container, self.cluster)
                 );
-                let watched = if word == "runc" { WatchAs::Below } else { WatchAs::Endpoint };
+                let watched = if word == "runc" { WatchAs::RuntimeChild } else { WatchAs::Endpoint };
                 Parsed::probe(task, self.exec_of(&line, watched)?)
             }
             // runc-create PID CONTAINER [moby]: of dockerd, by default of the kubelet.
@@ -136,14 +136,14 @@ impl Parser {
                 let namespace = if words.is_next("moby") { "moby" } else { "k8s.io" };
                 let bundle = format!("/run/containerd/io.containerd.runtime.v2.task/{namespace}/{container}");
                 let line = format!("runc create --bundle {bundle} --pid-file {bundle}/init.pid {container}");
-                Parsed::probe(task, self.exec_of(&line, WatchAs::Below)?)
+                Parsed::probe(task, self.exec_of(&line, WatchAs::RuntimeChild)?)
             }
             // runc-foreground PID CONTAINER: as started by CRI-O.
             "runc-foreground" => {
                 let task = self.task(words)?;
                 let container = long_id(words.next("a container")?, self.cluster);
                 let line = format!("runc --root /run/runc exec --process /tmp/p {container}");
-                Parsed::probe(task, self.exec_of(&line, WatchAs::Below)?)
+                Parsed::probe(task, self.exec_of(&line, WatchAs::RuntimeChild)?)
             }
             // runc-foreground-seen PID PARENT CONTAINER: the same, older than the tracer.
             "runc-foreground-seen" => {
@@ -170,7 +170,7 @@ impl Parser {
                 let exec = if words.is_next("exec") { " -e" } else { "" };
                 let name = format!("k8s_web_{pod}_default_0a_0");
                 let line = format!("conmon -c {container} -n {name} -r /usr/bin/runc -p /tmp/pidfile1{exec} --sync");
-                Parsed::probe(task, self.exec_of(&line, WatchAs::Below)?)
+                Parsed::probe(task, self.exec_of(&line, WatchAs::RuntimeChild)?)
             }
             // runc-monitored PID CONTAINER: as started by conmon.
             "runc-monitored" => {
@@ -179,7 +179,7 @@ impl Parser {
                 let line = format!(
                     "runc --root=/run/runc exec --pid-file /tmp/pidfile1 --process /tmp/p --detach {container}"
                 );
-                Parsed::probe(task, self.exec_of(&line, WatchAs::Below)?)
+                Parsed::probe(task, self.exec_of(&line, WatchAs::RuntimeChild)?)
             }
             _ => None,
         })

@@ -213,8 +213,8 @@ impl Parser {
         let mut info = ProcessInfo { uid: Some(0), ..ProcessInfo::default() };
         while let Some(word) = words.rest.next_if(|word| word.starts_with('@')) {
             match word.split_once('=').unwrap_or((word, "")) {
-                ("@below", _) => info.watched = Some(WatchAs::Below),
-                ("@contained", _) => info.watched = Some(WatchAs::Contained),
+                ("@below", _) => info.watched = Some(WatchAs::RuntimeChild),
+                ("@contained", _) => info.watched = Some(WatchAs::InContainer),
                 ("@parent", pid) => info.parent = Some(self.pid(pid)?),
                 ("@in", container) => {
                     let id = long_id(container, self.cluster);

@@ -47,8 +47,8 @@ impl From<WatchClass> for WatchAs {
         match class {
             WatchClass::Endpoint => Self::Endpoint,
             WatchClass::Daemon => Self::Daemon,
-            WatchClass::RuntimeChild => Self::Below,
-            WatchClass::InContainer => Self::Contained,
+            WatchClass::RuntimeChild => Self::RuntimeChild,
+            WatchClass::InContainer => Self::InContainer,
         }
     }
 }

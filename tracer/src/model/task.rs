@@ -128,9 +128,11 @@ pub enum WatchAs {
     /// Sockets, FIFOs and descendants: a runtime or a shim.
     Daemon,
     /// A process forked by a daemon, not in a container yet.
-    Below,
+    #[serde(rename = "below")]
+    RuntimeChild,
     /// A process that ran execve(2) inside a container.
-    Contained,
+    #[serde(rename = "contained")]
+    InContainer,
 }
 
 /// Result of a process, from its wait status.

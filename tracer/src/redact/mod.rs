@@ -39,7 +39,7 @@ impl Redactor {
             self.redact_words(command, truncated);
         }
         let Some(process) = seen.fact.process_mut() else { return };
-        let is_below = process.watched == Some(WatchAs::Below);
+        let is_below = process.watched == Some(WatchAs::RuntimeChild);
         if is_below && (parse_runc_exec(&process.argv).is_some() || parse_monitor(&process.argv).is_some()) {
             return;
         }
@@ -116,18 +116,18 @@ mod tests {
         let none = Redactor { no_args: true, ..only() };
         let curl = ["curl", "-d", "a token=$1abc b", "password=x"];
         assert_eq!(
-            redacted(&pattern, &curl, WatchAs::Contained),
+            redacted(&pattern, &curl, WatchAs::InContainer),
             (["curl", "-d", "a *** b", "***"].map(str::to_owned).into(), false)
         );
-        assert_eq!(redacted(&none, &curl, WatchAs::Contained), (vec!["curl".to_owned()], true));
-        assert_eq!(redacted(&none, &["sh"], WatchAs::Contained), (vec!["sh".to_owned()], false));
+        assert_eq!(redacted(&none, &curl, WatchAs::InContainer), (vec!["curl".to_owned()], true));
+        assert_eq!(redacted(&none, &["sh"], WatchAs::InContainer), (vec!["sh".to_owned()], false));
         let runc = ["runc", "exec", "--process", "/tmp/token=p", "--pid-file", "/x/e.pid", "c"];
         for redactor in [&pattern, &none] {
-            assert_eq!(redacted(redactor, &runc, WatchAs::Below).0, runc);
+            assert_eq!(redacted(redactor, &runc, WatchAs::RuntimeChild).0, runc);
             assert_ne!(redacted(redactor, &runc, WatchAs::Endpoint).0, runc, "anybody can have such arguments");
         }
         let kubectl = ["kubectl", "exec", "db", "--", "mysql", "-p", "hunter2", "db"];
-        for watched in [WatchAs::Endpoint, WatchAs::Below] {
+        for watched in [WatchAs::Endpoint, WatchAs::RuntimeChild] {
             assert_eq!(redacted(&none, &kubectl, watched).0, ["kubectl"]);
         }
         for (redactor, left) in [(&pattern, &["sh", "***"][..]), (&none, &["sh"])] {

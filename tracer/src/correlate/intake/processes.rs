@@ -109,8 +109,8 @@ pub(in crate::correlate) fn executed(
     effects.changed(Dependency::Task(task));
     let forked_for = state.execs.take_fork(task);
     match info.watched {
-        Some(WatchAs::Contained) => contained(state, effects, at, task, info),
-        Some(WatchAs::Below) => {
+        Some(WatchAs::InContainer) => contained(state, effects, at, task, info),
+        Some(WatchAs::RuntimeChild) => {
             if let Some(create) = parse_runc_create(&info.argv) {
                 pods::container_created(state, effects, at, task, &create);
                 return;

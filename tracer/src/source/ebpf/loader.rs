@@ -218,7 +218,7 @@ impl Probes {
             WatchAs::Endpoint => WatchClass::Endpoint,
             WatchAs::Daemon => WatchClass::Daemon,
             // Only the probes follow lineages.
-            WatchAs::Below | WatchAs::Contained => return Ok(()),
+            WatchAs::RuntimeChild | WatchAs::InContainer => return Ok(()),
         };
         let known = self.watched.get(&tgid, 0).unwrap_or(Watch::NONE);
         let ranks_higher = known.class == 0 || class == WatchClass::Daemon;
