@@ -10,7 +10,7 @@ use tabled::{
 };
 
 use crate::{
-    model::{Ability, DaemonKind, Daemonlike, Degraded, HostFacts},
+    model::{Ability, DaemonCandidate, DaemonKind, Degraded, HostFacts},
     plan::ProbePlan,
 };
 
@@ -22,7 +22,7 @@ pub fn ready(degraded: &[Degraded]) -> bool {
 
 /// The report as text. The last sentence states whether `execpath trace` will work.
 #[must_use]
-pub fn render(host: &HostFacts, plan: &ProbePlan, degraded: &[Degraded], daemons: &[Daemonlike]) -> String {
+pub fn render(host: &HostFacts, plan: &ProbePlan, degraded: &[Degraded], daemons: &[DaemonCandidate]) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _infallible = write_all(&mut out, host, plan, degraded, daemons);
@@ -34,7 +34,7 @@ fn write_all(
     host: &HostFacts,
     plan: &ProbePlan,
     degraded: &[Degraded],
-    daemons: &[Daemonlike],
+    daemons: &[DaemonCandidate],
 ) -> Result<(), std::fmt::Error> {
     let clean = |text: &str| text.chars().filter(|letter| !letter.is_control()).collect::<String>();
     writeln!(out, "host      {}", clean(&host.hostname))?;
@@ -122,12 +122,12 @@ pub struct Able {
 impl<'a> View<'a> {
     /// The report of a host and its plan.
     #[must_use]
-    pub fn new(host: &'a HostFacts, plan: &ProbePlan, degraded: &'a [Degraded], daemons: &[Daemonlike]) -> Self {
+    pub fn new(host: &'a HostFacts, plan: &ProbePlan, degraded: &'a [Degraded], daemons: &[DaemonCandidate]) -> Self {
         let able = |ability: Ability| {
             let probes = plan.probes.iter().filter(|spec| spec.ability == ability).map(|spec| spec.program).collect();
             Able { ability: ability.token(), available: plan.gives(ability), probes }
         };
-        let found = |one: &Daemonlike| DaemonRow {
+        let found = |one: &DaemonCandidate| DaemonRow {
             kind: one.kind.token(),
             at: one.at.to_text().into_owned(),
             pid: one.pid,
@@ -152,8 +152,8 @@ mod tests {
         }
     }
 
-    fn daemons() -> Vec<Daemonlike> {
-        let one = |kind, at: &str, pid, comm: &str| Daemonlike { kind, at: at.into(), pid, comm: comm.into() };
+    fn daemons() -> Vec<DaemonCandidate> {
+        let one = |kind, at: &str, pid, comm: &str| DaemonCandidate { kind, at: at.into(), pid, comm: comm.into() };
         vec![
             one(DaemonKind::Runtime, "/run/containerd/containerd.sock", 80, "containerd"),
             one(DaemonKind::ApiServer, "10.0.0.2:6443", 60, "kube-apiserver"),

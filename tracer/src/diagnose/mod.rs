@@ -77,7 +77,7 @@ pub fn diagnosis(report: &Report) -> Diagnosis {
 
 /// The first fault in decision order that matches this session.
 fn rule_of(host: &Host<'_>, session: &Session) -> Option<(&'static Fault, Found)> {
-    if session.kind.is_story() {
+    if session.kind.is_event() {
         return None;
     }
     let case = Case::new(host, session);
@@ -104,7 +104,7 @@ fn share(host: &Host<'_>, own: &mut [Option<(&'static Fault, Found)>], fault: &'
     for (session, own) in host.report.sessions.iter().zip(own) {
         let case = Case::new(host, session);
         let is_same = |own: &(&Fault, Found)| own.0.code == fault.code && own.1.task == found.task;
-        if !case.is_open() || session.kind.is_story() || !(own.as_ref().is_some_and(is_same) || case.hangs_on(daemon)) {
+        if !case.is_open() || session.kind.is_event() || !(own.as_ref().is_some_and(is_same) || case.hangs_on(daemon)) {
             continue;
         }
         if own.as_ref().is_none_or(|(own, _)| own.severity != Severity::Fault) {

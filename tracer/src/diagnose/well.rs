@@ -12,7 +12,7 @@ use crate::model::{Hop, Kind, LinkKind, Role, SessionId, TcpState, Verdict};
 /// A doubt about a session whose hops all run: a fault of no session at one of its daemons, or an unknown command.
 /// `left_over` holds the faults of no session.
 pub(super) fn trouble(case: &Case<'_>, left_over: &[(&'static Fault, Found)]) -> Option<String> {
-    if !case.is_open() || case.session.kind.is_story() {
+    if !case.is_open() || case.session.kind.is_event() {
         return None;
     }
     fault_nearby(case, left_over).or_else(|| lacks_process(case))
@@ -20,7 +20,7 @@ pub(super) fn trouble(case: &Case<'_>, left_over: &[(&'static Fault, Found)]) ->
 
 /// The first hop from the client that is stopped, in state D or ended, by the last sample.
 pub(super) fn idle_hop(case: &Case<'_>) -> Option<String> {
-    if !case.is_open() || case.session.kind.is_story() {
+    if !case.is_open() || case.session.kind.is_event() {
         return None;
     }
     case.session.hops.iter().find_map(|hop| {

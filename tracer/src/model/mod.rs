@@ -45,7 +45,7 @@ pub use measure::{
 };
 pub use moved::Move;
 pub use net::{Family, Isn, Pairing, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
-pub use places::{DaemonKind, Daemonlike, Places, parse_abstract};
+pub use places::{DaemonCandidate, DaemonKind, Places, parse_abstract};
 pub use runtime::{
     ExecFifo, Layout, Monitor, Names, RuncCreate, RuncExec, Runtime, is_kubelet_fifo, is_runtime_comm, is_shim_socket,
     is_starter_comm, parse_fifo_path, parse_monitor, parse_pid_file, parse_runc_create, parse_runc_exec, runtimes,

@@ -88,7 +88,7 @@ impl Places {
 
 /// A process that listens at an endpoint of the path, or that a kubelet is connected to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Daemonlike {
+pub struct DaemonCandidate {
     /// Kind of the daemon.
     pub kind: DaemonKind,
     /// Port or path of the endpoint.

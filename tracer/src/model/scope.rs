@@ -41,7 +41,7 @@ impl Scope {
     #[must_use]
     pub fn of(sessions: &[Session], most: Depth) -> Self {
         let mut scope = Self { files: most == Depth::Whole, ..Self::default() };
-        for session in sessions.iter().filter(|session| !session.kind.is_story()) {
+        for session in sessions.iter().filter(|session| !session.kind.is_event()) {
             for hop in &session.hops {
                 let depth = depth(hop).min(most);
                 let known = scope.tasks.entry(hop.task).or_insert(depth);

@@ -60,7 +60,7 @@ impl Kind {
 
     /// True for kinds that carry no bytes: they show the history of a pod, are not measured, and are never at fault.
     #[must_use]
-    pub const fn is_story(self) -> bool {
+    pub const fn is_event(self) -> bool {
         matches!(self, Self::Start | Self::Request)
     }
 

@@ -8,14 +8,14 @@ use super::{
     procfs::Rights,
     view::HostView,
 };
-use crate::model::{DaemonKind, Daemonlike, INITIAL_USERNS, RawText};
+use crate::model::{DaemonCandidate, DaemonKind, INITIAL_USERNS, RawText};
 
 /// Sockets of the kubelet's plug-ins: devices, volumes.
 const KUBELET_PLUGINS: [&[u8]; 1] = [b"/var/lib/kubelet/"];
 
 /// Runtimes, API servers and kubelets; processes that only look like one; and servers of unknown kind to which a kubelet is
 /// connected.
-pub(super) fn find(view: &HostView, open_files: &OpenFiles) -> Vec<Daemonlike> {
+pub(super) fn find(view: &HostView, open_files: &OpenFiles) -> Vec<DaemonCandidate> {
     let mut found = BTreeSet::new();
     let known = runtimes(view, open_files, &mut found);
     let kubelets = servers(view, open_files, &mut found);
@@ -24,7 +24,7 @@ pub(super) fn find(view: &HostView, open_files: &OpenFiles) -> Vec<Daemonlike> {
 }
 
 /// Adds listeners on the sockets of runtimes. Returns the names to which these sockets are bound.
-fn runtimes(view: &HostView, open_files: &OpenFiles, found: &mut BTreeSet<Daemonlike>) -> BTreeSet<RawText> {
+fn runtimes(view: &HostView, open_files: &OpenFiles, found: &mut BTreeSet<DaemonCandidate>) -> BTreeSet<RawText> {
     let mut known = BTreeSet::new();
     for ((inode, pid), listener) in on_path::find(view, open_files).listeners {
         let bound = open_files.sockets.unix.get(&inode).and_then(|socket| socket.path.clone()).unwrap_or_default();
@@ -40,7 +40,7 @@ fn runtimes(view: &HostView, open_files: &OpenFiles, found: &mut BTreeSet<Daemon
 }
 
 /// Adds listeners on the ports of API server and kubelet. Returns the kubelets.
-fn servers(view: &HostView, open_files: &OpenFiles, found: &mut BTreeSet<Daemonlike>) -> BTreeSet<u32> {
+fn servers(view: &HostView, open_files: &OpenFiles, found: &mut BTreeSet<DaemonCandidate>) -> BTreeSet<u32> {
     let places = &view.options.places;
     let mut kubelets = BTreeSet::new();
     for (inode, socket) in open_files.sockets.tcp.iter().filter(|(_, socket)| socket.listening) {
@@ -68,7 +68,7 @@ fn unknown(
     open_files: &OpenFiles,
     known: &BTreeSet<RawText>,
     kubelets: &BTreeSet<u32>,
-    found: &mut BTreeSet<Daemonlike>,
+    found: &mut BTreeSet<DaemonCandidate>,
 ) {
     let unix = &open_files.sockets.unix;
     for inode in kubelets.iter().flat_map(|pid| open_files.held_by(*pid)) {
@@ -82,6 +82,6 @@ fn unknown(
     }
 }
 
-fn daemonlike(view: &HostView, kind: DaemonKind, at: RawText, pid: u32) -> Option<Daemonlike> {
-    Some(Daemonlike { kind, at, pid, comm: view.proc.comm(pid)? })
+fn daemonlike(view: &HostView, kind: DaemonKind, at: RawText, pid: u32) -> Option<DaemonCandidate> {
+    Some(DaemonCandidate { kind, at, pid, comm: view.proc.comm(pid)? })
 }

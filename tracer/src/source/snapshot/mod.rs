@@ -41,7 +41,7 @@ use self::{
     view::HostView,
 };
 pub use self::{open_files::ScanMethod, scan_error::HIDDEN, view::Options};
-use crate::model::{BootTime, Daemonlike, Degraded, Fact, Observation, Program, Scope, Source, TaskKey, Want};
+use crate::model::{BootTime, DaemonCandidate, Degraded, Fact, Observation, Program, Scope, Source, TaskKey, Want};
 
 /// Scans the host on request.
 pub struct Snapshot {
@@ -114,7 +114,7 @@ impl Snapshot {
 
     /// Runtimes, API servers and kubelets; processes that only look like one; and servers of unknown kind to which a kubelet is
     /// connected.
-    pub fn daemons(&mut self) -> Vec<Daemonlike> {
+    pub fn daemons(&mut self) -> Vec<DaemonCandidate> {
         let open_files = self.view.scan();
         let found = daemons::find(&self.view, &open_files);
         self.view.open_files = None;
