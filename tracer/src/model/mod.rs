@@ -6,6 +6,7 @@
 //!   [`Evidence`], each hole is a [`Gap`].
 //! * A [`Want`] is a question of the correlator to its environment. Answers come back as observations.
 
+mod ancestry;
 mod audit;
 mod container;
 mod evidence;
@@ -27,8 +28,8 @@ mod task;
 mod text;
 mod time;
 mod verdict;
-mod who;
 
+pub use ancestry::{Ancestor, Ancestry};
 pub use audit::{AuditEvent, AuditRequest, AuditUser, KubeUser, Subresource};
 pub use container::{ContainerInfo, ContainerRef, is_id, names_container, parse_cgroup};
 pub use evidence::{Confidence, Evidence, Gap, GapCode, Proofs};
@@ -59,4 +60,3 @@ pub use task::{ExitStatus, INITIAL_USERNS, ProcessInfo, Program, TaskKey, WatchA
 pub use text::RawText;
 pub use time::{BootTime, ClockAnchor, Span};
 pub use verdict::{About, Diagnosis, Health, Reading, Severity, ToldApart, Value, Verdict};
-pub use who::{Ancestor, Ancestry};
