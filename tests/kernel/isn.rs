@@ -15,8 +15,8 @@ use std::{
 use execpath::{
     correlate::{Correlator, Options},
     model::{
-        BootTime, Fact, HostFacts, Isn, Loose, Observation, Pairing, Places, SocketId, SocketInfo, SocketRole, TaskKey,
-        WatchAs,
+        BootTime, Fact, HostFacts, Isn, Observation, Pairing, Places, SocketId, SocketInfo, SocketRole, TaskKey,
+        UnattributedEnd, WatchAs,
     },
     source::{
         ebpf::loader,
@@ -209,17 +209,17 @@ fn stranger(folder: &Path) -> HelperProcess {
     HelperProcess::by(command)
 }
 
-fn loose<'a>(facts: impl IntoIterator<Item = &'a Observation>, port: u16, pairing: Pairing) -> Vec<Loose> {
+fn loose<'a>(facts: impl IntoIterator<Item = &'a Observation>, port: u16, pairing: Pairing) -> Vec<UnattributedEnd> {
     let options = Options { apiserver_port: Some(port), pairing, ..Options::default() };
     let mut correlator = Correlator::new(&HostFacts::default(), &options);
     facts.into_iter().for_each(|seen| correlator.ingest(seen.clone()));
     correlator.flush();
-    correlator.report().loose
+    correlator.report().unattributed
 }
 
 /// Owner of the peer of this process's connection in this role.
-fn peer_of(loose: &[Loose], task: TaskKey, role: SocketRole) -> Option<TaskKey> {
-    let is_it = |one: &&Loose| one.task == task && one.socket.role == Some(role);
+fn peer_of(loose: &[UnattributedEnd], task: TaskKey, role: SocketRole) -> Option<TaskKey> {
+    let is_it = |one: &&UnattributedEnd| one.task == task && one.socket.role == Some(role);
     loose.iter().find(is_it).unwrap_or_else(|| panic!("{task:?} has no end with this role: {loose:#?}")).peer
 }
 

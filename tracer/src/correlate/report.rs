@@ -13,8 +13,8 @@ use super::{
     },
 };
 use crate::model::{
-    Daemon, Diagnosis, Family, Loose, Measures, Report, Role, Session, SessionId, SocketInfo, SocketRole, Standing,
-    TaskKey, is_shim_socket,
+    Daemon, DaemonConnection, Diagnosis, Family, Measures, Report, Role, Session, SessionId, SocketInfo, SocketRole,
+    TaskKey, UnattributedEnd, is_shim_socket,
 };
 
 /// Complete result as of now.
@@ -67,9 +67,9 @@ fn daemons(state: &State) -> Vec<Daemon> {
     daemons.into_iter().collect()
 }
 
-/// Standing unix connections of daemons.
-fn standing(state: &State) -> Vec<Standing> {
-    let told = |((near, far), one): (&(TaskKey, TaskKey), &state::DaemonConnection)| Standing {
+/// DaemonConnection unix connections of daemons.
+fn standing(state: &State) -> Vec<DaemonConnection> {
+    let told = |((near, far), one): (&(TaskKey, TaskKey), &state::DaemonConnection)| DaemonConnection {
         path: one.path.clone(),
         near: (*near, one.near),
         far: (*far, one.far),
@@ -78,8 +78,8 @@ fn standing(state: &State) -> Vec<Standing> {
 }
 
 /// Open TCP connections of known processes, without those whose both ends a session of `session_of` has.
-fn loose(state: &State, session_of: impl Fn(SocketIdx) -> Option<SessionId>) -> Vec<Loose> {
-    let mut loose: Vec<Loose> = state
+fn loose(state: &State, session_of: impl Fn(SocketIdx) -> Option<SessionId>) -> Vec<UnattributedEnd> {
+    let mut loose: Vec<UnattributedEnd> = state
         .sockets
         .iter()
         .filter(|(_, socket)| socket.closed.is_none() && socket.role != Some(SocketRole::Listening))
@@ -91,7 +91,7 @@ fn loose(state: &State, session_of: impl Fn(SocketIdx) -> Option<SessionId>) -> 
     loose
 }
 
-fn loose_end(state: &State, socket: &Socket, session: Option<SessionId>) -> Option<Loose> {
+fn loose_end(state: &State, socket: &Socket, session: Option<SessionId>) -> Option<UnattributedEnd> {
     let (task, tuple) = (socket.owner?, socket.tuple?);
     let process = state.processes.get(task)?;
     let accepted = socket.role == Some(SocketRole::Accepted);
@@ -117,6 +117,6 @@ fn loose_end(state: &State, socket: &Socket, session: Option<SessionId>) -> Opti
         role: socket.role,
         isn: socket.isn,
     };
-    let is_lonely = socket.peer.is_none() && state.sockets.stays_here(tuple);
-    Some(Loose { task, role, socket: info, peer, session, is_lonely })
+    let peer_missing = socket.peer.is_none() && state.sockets.stays_here(tuple);
+    Some(UnattributedEnd { task, role, socket: info, peer, session, peer_missing })
 }

@@ -187,7 +187,7 @@ impl<'a> Case<'a> {
 
     /// Outermost ends of the session on this host. The process at the other end is not known.
     pub(super) fn outermost(&self) -> impl Iterator<Item = Side<'a>> + '_ {
-        let own = self.host.report.loose.iter().filter(|one| one.session.as_ref() == Some(&self.session.id));
+        let own = self.host.report.unattributed.iter().filter(|one| one.session.as_ref() == Some(&self.session.id));
         own.map(|one| Side {
             link: None,
             hop: self.session.hops.iter().position(|hop| hop.task == one.task),
@@ -364,7 +364,7 @@ impl<'a> Case<'a> {
     fn waits_for(&self, runtime: TaskKey) -> bool {
         let asks = matches!(self.session.kind, Kind::Exec | Kind::Cp | Kind::Attach | Kind::Debug | Kind::PortForward);
         let last = self.session.hops.last().filter(|hop| asks && hop.role == Role::Kubelet);
-        let mut standing = self.host.report.standing.iter();
+        let mut standing = self.host.report.daemon_connections.iter();
         last.is_some_and(|kubelet| standing.any(|one| one.near.0 == kubelet.task && one.far.0 == runtime))
     }
 

@@ -7,7 +7,7 @@ use super::{
     queues::refused_at,
 };
 use crate::model::{
-    Descriptor, FileId, FileKind, Loose, Places, Report, Role, Session, SocketId, SocketRole, State, TaskKey,
+    Descriptor, FileId, FileKind, Places, Report, Role, Session, SocketId, SocketRole, State, TaskKey, UnattributedEnd,
     parse_fifo_path,
 };
 
@@ -50,7 +50,7 @@ impl<'a> Host<'a> {
         for daemon in &report.daemons {
             roles.entry(daemon.task).or_default().insert(daemon.role);
         }
-        for loose in report.loose.iter().filter(|one| one.session.is_none()) {
+        for loose in report.unattributed.iter().filter(|one| one.session.is_none()) {
             roles.entry(loose.task).or_default().insert(loose.role);
         }
         let mut holders: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -133,12 +133,12 @@ impl<'a> Host<'a> {
     }
 
     /// Ends of connections that belong to no session.
-    pub(super) fn loose(&self) -> impl Iterator<Item = &'a Loose> + use<'a> {
-        self.report.loose.iter().filter(|one| one.session.is_none())
+    pub(super) fn loose(&self) -> impl Iterator<Item = &'a UnattributedEnd> + use<'a> {
+        self.report.unattributed.iter().filter(|one| one.session.is_none())
     }
 
     /// Connections without a session that processes with this role opened.
-    pub(super) fn dialled_by(&self, role: Role) -> impl Iterator<Item = &'a Loose> + use<'a> {
+    pub(super) fn dialled_by(&self, role: Role) -> impl Iterator<Item = &'a UnattributedEnd> + use<'a> {
         self.loose().filter(move |loose| loose.role == role && loose.socket.role != Some(SocketRole::Accepted))
     }
 
@@ -149,16 +149,16 @@ impl<'a> Host<'a> {
 
     /// Connections accepted by this process whose peer reads nothing, with the bytes that wait. Only those that belong
     /// to no session.
-    pub(super) fn refused_by_peer(&self, task: TaskKey) -> Vec<(&'a Loose, u32)> {
-        let own = self.report.loose.iter().filter(|one| one.task == task);
+    pub(super) fn refused_by_peer(&self, task: TaskKey) -> Vec<(&'a UnattributedEnd, u32)> {
+        let own = self.report.unattributed.iter().filter(|one| one.task == task);
         let accepted = own.filter(|one| one.socket.role == Some(SocketRole::Accepted));
         accepted.filter_map(|one| Some((one, refused_at(self.end(one.socket.id))?))).collect()
     }
 
     /// The other end of an unattributed connection, where a known process holds it.
-    pub(super) fn peer_of(&self, one: &Loose) -> Option<&'a Loose> {
+    pub(super) fn peer_of(&self, one: &UnattributedEnd) -> Option<&'a UnattributedEnd> {
         let (peer, mirrored) = (one.peer?, one.socket.tuple?.mirrored());
-        self.report.loose.iter().find(|other| other.task == peer && other.socket.tuple == Some(mirrored))
+        self.report.unattributed.iter().find(|other| other.task == peer && other.socket.tuple == Some(mirrored))
     }
 
     /// Sessions that are open.

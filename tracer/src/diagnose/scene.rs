@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::APART;
 use crate::model::{
     Access, BootTime, Call, CgroupMeasure, Client, Confidence, Daemon, Descriptor, Diagnosis, Evidence, ExitStatus,
-    Fact, Family, FileId, FileKind, FileMeasure, Gap, GapCode, Hop, Kind, Link, LinkKind, Loose, Measures, Observation,
+    Fact, Family, FileId, FileKind, FileMeasure, Gap, GapCode, Hop, Kind, Link, LinkKind, Measures, Observation,
     ProcessInfo, ProcessMeasure, RawText, Report, Role, Session, SessionExit, SessionId, SocketId, SocketInfo,
     SocketRole, Source, Span, State, Target, TaskKey, TcpEnds, TcpInfo, TcpMeasure, TcpState, ThreadMeasure, Timer,
-    TimerKind, Totals, Tuple, UnixMeasure,
+    TimerKind, Totals, Tuple, UnattributedEnd, UnixMeasure,
 };
 
 pub(super) const KUBECTL: u32 = 100;
@@ -86,7 +86,7 @@ pub(super) struct Scene {
     /// Codes that the report must yield, and no others.
     pub(super) named: &'static [&'static str],
     pub(super) sessions: Vec<Session>,
-    pub(super) loose: Vec<Loose>,
+    pub(super) loose: Vec<UnattributedEnd>,
     /// Daemons that are known with or without a session through them.
     pub(super) daemons: Vec<(u32, Role)>,
     pub(super) lost: BTreeMap<String, u64>,
@@ -292,7 +292,14 @@ impl Scene {
             role: Some(SocketRole::Connected),
             isn: None,
         };
-        self.loose.push(Loose { task: task(pid), role, socket, peer: None, session: None, is_lonely: false });
+        self.loose.push(UnattributedEnd {
+            task: task(pid),
+            role,
+            socket,
+            peer: None,
+            session: None,
+            peer_missing: false,
+        });
         self.each(|sample, number| {
             sample.tcp.insert(inode, tcp(number));
         });
@@ -311,7 +318,7 @@ impl Scene {
         self.stray(pid, role, inode, remote, tcp);
         let session = self.sessions.first().map(|session| session.id.clone());
         if let Some(end) = self.loose.last_mut() {
-            (end.session, end.is_lonely) = (session, true);
+            (end.session, end.peer_missing) = (session, true);
         }
         self.each(|sample, _| {
             sample.peers.insert(inode, other);
@@ -339,10 +346,10 @@ impl Scene {
                 .iter()
                 .map(|(pid, role)| Daemon { task: task(*pid), role: *role, netns: None })
                 .collect(),
-            standing: Vec::new(),
+            daemon_connections: Vec::new(),
             at: NOW,
             sessions: self.sessions.clone(),
-            loose: self.loose.clone(),
+            unattributed: self.loose.clone(),
             measures,
             totals: Totals { lost: self.lost.clone(), ..Totals::default() },
         }

@@ -44,11 +44,11 @@ pub struct Report {
     /// Sessions, ordered by time of opening.
     pub sessions: Vec<Session>,
     /// Ends of connections of processes on the path that no link of a session names, ordered by process and socket.
-    pub loose: Vec<Loose>,
+    pub unattributed: Vec<UnattributedEnd>,
     /// Running daemons of the path, with or without sessions.
     pub daemons: Vec<Daemon>,
     /// Persistent unix connections between those daemons.
-    pub standing: Vec<Standing>,
+    pub daemon_connections: Vec<DaemonConnection>,
     /// Latest two values of each measurement.
     pub measures: Measures,
     /// Result of the diagnosis. Empty unless a diagnosis was requested.
@@ -78,7 +78,7 @@ pub struct Daemon {
 
 /// A persistent unix connection between two daemons, shared by all sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct DaemonConnection {
     /// Path of the listening socket.
     pub path: RawText,
     /// Connecting process and its end.
@@ -90,7 +90,7 @@ pub struct Standing {
 /// An end of a connection that no link of a session names. It belongs to another request, is pooled, is a leftover of a
 /// session, or is the outermost end of a session, with its other end beyond this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loose {
+pub struct UnattributedEnd {
     /// Process that holds the end.
     pub task: TaskKey,
     /// Role of that process on this connection.
@@ -102,7 +102,7 @@ pub struct Loose {
     /// Session that this end is the outermost end of.
     pub session: Option<SessionId>,
     /// True if the other end's address is on this host but no process has that socket.
-    pub is_lonely: bool,
+    pub peer_missing: bool,
 }
 
 /// Totals over a run.

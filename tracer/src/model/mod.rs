@@ -34,7 +34,7 @@ pub use audit::{AuditEvent, AuditRequest, AuditUser, KubeUser, Subresource};
 pub use container::{ContainerInfo, ContainerRef, is_id, names_container, parse_cgroup};
 pub use evidence::{Confidence, Evidence, Gap, GapCode, Proofs};
 pub use fact::{Actor, Fact, FileId, Listener, Observation, Source};
-pub use finding::{Change, Daemon, Finding, Loose, Report, Standing, Totals, Want};
+pub use finding::{Change, Daemon, DaemonConnection, Finding, Report, Totals, UnattributedEnd, Want};
 pub use host::{Ability, Degraded, HostFacts, HostNo};
 pub use idle::Activity;
 pub use ids::IdVisitor;

@@ -23,7 +23,7 @@ pub struct Scope {
     pub tcp: BTreeMap<SocketId, (Tuple, Option<u32>)>,
     /// Ends in `tcp` with an orphaned other end: its address is on this host, but no process has it. The orphan is
     /// measured, too.
-    pub lonely: BTreeSet<SocketId>,
+    pub peer_missing: BTreeSet<SocketId>,
     /// Ends of unix connections: path of the listener, and network namespace.
     pub unix: BTreeMap<SocketId, (RawText, Option<u32>)>,
     /// Processes, with level of detail.
@@ -63,7 +63,7 @@ impl Scope {
     /// Adds the ends of sessions' own connections that have no known other end.
     #[must_use]
     pub fn with_ends(mut self, report: &Report) -> Self {
-        for loose in report.loose.iter().filter(|loose| loose.session.is_some()) {
+        for loose in report.unattributed.iter().filter(|loose| loose.session.is_some()) {
             if let Some(tuple) = loose.socket.tuple {
                 self.tcp.insert(loose.socket.id, (tuple, loose.socket.netns));
             }
@@ -81,20 +81,20 @@ impl Scope {
             *known = (*known).max(depth);
             netns.insert(daemon.task, daemon.netns);
         }
-        for one in &report.standing {
+        for one in &report.daemon_connections {
             for (task, socket) in [one.near, one.far] {
                 let netns = netns.get(&task).copied().flatten();
                 self.unix.entry(socket).or_insert_with(|| (one.path.clone(), netns));
             }
         }
-        for loose in &report.loose {
+        for loose in &report.unattributed {
             if let Some(tuple) = loose.socket.tuple {
                 self.tcp.insert(loose.socket.id, (tuple, loose.socket.netns));
-                self.lonely.extend(loose.is_lonely.then_some(loose.socket.id));
+                self.peer_missing.extend(loose.peer_missing.then_some(loose.socket.id));
             }
         }
         // A client that does not read may be a stopped process.
-        let clients = report.loose.iter().filter(|loose| loose.role == Role::Client && loose.peer.is_some());
+        let clients = report.unattributed.iter().filter(|loose| loose.role == Role::Client && loose.peer.is_some());
         for client in clients.take(MAX_CLIENTS) {
             self.tasks.entry(client.task).or_insert(Depth::Brief);
         }

@@ -82,7 +82,7 @@ fn measure_sockets(view: &mut HostView, scope: &Scope, namespaces: &Namespaces, 
     view.errors.extend(&found.errors);
     let tuple = |id: SocketId| scope.tcp.get(&id).map(|(tuple, _)| *tuple);
     let path = |id: SocketId| scope.unix.get(&id).map(|(path, _)| path.clone());
-    let lonely = scope.lonely.iter().filter_map(|id| Some((*id, *scope.tcp.get(id)?)));
+    let lonely = scope.peer_missing.iter().filter_map(|id| Some((*id, *scope.tcp.get(id)?)));
     let lonely: BTreeMap<_, _> = lonely.map(|(id, (tuple, netns))| (id, (tuple, netns.or(only)))).collect();
     let others = if lonely.is_empty() { BTreeMap::new() } else { sock_diag::others(namespaces, &lonely) };
     let others = others.into_iter().map(|(socket, state)| Fact::PeerMeasured { socket, state });
