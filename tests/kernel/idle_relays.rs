@@ -8,7 +8,7 @@ use std::{
 };
 
 use execpath::{
-    model::{BootTime, Fact, Places},
+    model::{BootTime, Endpoints, Fact},
     source::snapshot::{Options, Snapshot},
 };
 
@@ -80,8 +80,8 @@ impl Relay {
     /// Pairs that a snapshot reports.
     fn reported(&self, no_memory: bool) -> Pairs {
         let port = self.program.address.port();
-        let places = Places::new(Some(port), None, None);
-        let facts = Snapshot::new(Options { places, no_memory, ..Options::default() }).take(BootTime(1));
+        let endpoints = Endpoints::new(Some(port), None, None);
+        let facts = Snapshot::new(Options { endpoints, no_memory, ..Options::default() }).take(BootTime(1));
         let own = || facts.iter().filter(|seen| seen.task.is_some_and(|task| task.tgid == self.program.pid()));
         let tuples: BTreeMap<_, _> = own()
             .filter_map(|seen| {

@@ -15,7 +15,7 @@ use std::{
 use execpath::{
     correlate::{Correlator, Options},
     model::{
-        BootTime, Fact, HostFacts, Isn, Observation, Pairing, Places, SocketId, SocketInfo, SocketRole, TaskKey,
+        BootTime, Endpoints, Fact, HostFacts, Isn, Observation, Pairing, SocketId, SocketInfo, SocketRole, TaskKey,
         UnattributedEnd, WatchAs,
     },
     source::{
@@ -42,7 +42,7 @@ fn isn_of(fact: &Fact) -> Option<(SocketId, Isn)> {
 /// Sequence numbers that the iterator reads for sockets of this port, by cookie.
 fn read(port: u16) -> BTreeMap<u64, Isn> {
     let options = snapshot::Options {
-        places: Places::new(Some(port), None, None),
+        endpoints: Endpoints::new(Some(port), None, None),
         method: ScanMethod::Iterator,
         no_memory: true,
         ..snapshot::Options::default()
@@ -275,7 +275,8 @@ fn isns_reject_forged_addresses_in_other_namespace() {
     assert_eq!(peer_of(&fooled, victim, SocketRole::Connected), Some(forger_key), "addresses alone accept the forgery");
 
     // The same checks with a snapshot.
-    let options = snapshot::Options { places: Places::new(Some(PORT), None, None), ..snapshot::Options::default() };
+    let options =
+        snapshot::Options { endpoints: Endpoints::new(Some(PORT), None, None), ..snapshot::Options::default() };
     let seen = Snapshot::new(options).take(BootTime(1));
     let all = loose(&seen, PORT, Pairing::SequenceNumbers);
     assert_eq!(peer_of(&all, victim, SocketRole::Connected), Some(server));

@@ -15,7 +15,7 @@ use std::{
 };
 
 use execpath::{
-    model::{BootTime, Depth, Fact, Observation, Places, Scope, Want},
+    model::{BootTime, Depth, Endpoints, Fact, Observation, Scope, Want},
     source::snapshot::{Options, ScanMethod, Snapshot},
 };
 
@@ -87,7 +87,12 @@ fn sockets(folder: &Path, port: u16) -> Sockets {
 }
 
 fn options(method: ScanMethod, port: u16, path: &Path) -> Options {
-    Options { places: Places::new(Some(port), None, path.to_str()), method, no_memory: true, ..Options::default() }
+    Options {
+        endpoints: Endpoints::new(Some(port), None, path.to_str()),
+        method,
+        no_memory: true,
+        ..Options::default()
+    }
 }
 
 /// Sorted facts about these processes.

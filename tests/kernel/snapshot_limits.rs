@@ -10,7 +10,7 @@ use std::{
 };
 
 use execpath::{
-    model::{BootTime, Depth, Fact, Observation, Places, Scope, TaskKey, Want},
+    model::{BootTime, Depth, Endpoints, Fact, Observation, Scope, TaskKey, Want},
     source::snapshot::{Options, Snapshot},
 };
 use execpath_tests::binary;
@@ -52,7 +52,7 @@ fn snapshot_reads_hundred_thousand_descriptors() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listens");
     let port = listener.local_addr().expect("local").port();
     let memory = resident();
-    let (facts, took) = take(Options { places: Places::new(Some(port), None, None), ..Options::default() });
+    let (facts, took) = take(Options { endpoints: Endpoints::new(Some(port), None, None), ..Options::default() });
     eprintln!("{many} descriptors: took {took:?}, {} MiB more", resident().saturating_sub(memory) >> 20);
     assert!(took < BOUND, "{took:?}");
     assert!(resident() < memory + (64 << 20), "about 100 bytes per descriptor");

@@ -70,7 +70,7 @@ impl Inspector {
         let correlator = Correlator::new(&host, &options.options);
         let snapshot = Snapshot::new(snapshot::Options {
             netns,
-            places: options.options.places(),
+            endpoints: options.options.endpoints(),
             no_memory: options.no_memory,
             of_one_moment: true,
             ..snapshot::Options::default()

@@ -35,7 +35,7 @@ use self::{
     timers::{Phase, Timer},
 };
 use crate::model::{
-    BootTime, Fact, Finding, HostFacts, LATE_START, Measures, Observation, Pairing, Places, Report, Want,
+    BootTime, Endpoints, Fact, Finding, HostFacts, LATE_START, Measures, Observation, Pairing, Report, Want,
 };
 
 /// What the user asked for that changes what is found; part of a replay's input.
@@ -55,8 +55,8 @@ pub struct Options {
 impl Options {
     /// Ports and sockets of the path.
     #[must_use]
-    pub fn places(&self) -> Places {
-        Places::new(self.apiserver_port, self.kubelet_port, self.runtime_socket.as_deref())
+    pub fn endpoints(&self) -> Endpoints {
+        Endpoints::new(self.apiserver_port, self.kubelet_port, self.runtime_socket.as_deref())
     }
 }
 
@@ -132,7 +132,7 @@ impl Correlator {
         Self {
             order: Order::default(),
             start: Start::default(),
-            state: State::new(host, options.places(), options.pairing),
+            state: State::new(host, options.endpoints(), options.pairing),
             effects,
             sessions: Sessions::default(),
             measures: Measures::default(),

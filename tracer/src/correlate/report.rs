@@ -51,9 +51,9 @@ fn daemons(state: &State) -> Vec<Daemon> {
             if state.unverified_role(task, *port).is_some() {
                 continue;
             }
-            if state.places.is_kubelet_port(*port) {
+            if state.endpoints.is_kubelet_port(*port) {
                 add(Role::Kubelet);
-            } else if state.places.is_apiserver_port(*port) {
+            } else if state.endpoints.is_apiserver_port(*port) {
                 add(Role::ApiServer);
             }
         }
@@ -97,7 +97,7 @@ fn loose_end(state: &State, socket: &Socket, session: Option<SessionId>) -> Opti
     let accepted = socket.role == Some(SocketRole::Accepted);
     let peer = socket.peer.and_then(|idx| state.sockets.get(idx)).and_then(|peer| peer.owner);
     let role = role_of(
-        &state.places,
+        &state.endpoints,
         &Seen {
             inbound_port: accepted.then_some(tuple.local.port()),
             from_itself: peer == Some(task),

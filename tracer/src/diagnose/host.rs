@@ -7,8 +7,8 @@ use super::{
     queues::refused_at,
 };
 use crate::model::{
-    Descriptor, FileId, FileKind, Places, Report, Role, Session, SocketId, SocketRole, State, TaskKey, UnattributedEnd,
-    parse_fifo_path,
+    Descriptor, Endpoints, FileId, FileKind, Report, Role, Session, SocketId, SocketRole, State, TaskKey,
+    UnattributedEnd, parse_fifo_path,
 };
 
 /// A report with lookup tables for rules.
@@ -129,7 +129,7 @@ impl<'a> Host<'a> {
 
     /// True if a kubelet listens on that port.
     pub(super) fn is_kubelet_port(&self, port: u16) -> bool {
-        self.kubelet_ports.contains(&port) || Places::default().is_kubelet_port(port)
+        self.kubelet_ports.contains(&port) || Endpoints::default().is_kubelet_port(port)
     }
 
     /// Ends of connections that belong to no session.

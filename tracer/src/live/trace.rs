@@ -123,7 +123,7 @@ impl Trace {
         let pump = Pump::new(live.setup, shown, &live.options, recorder);
         let snapshot = Snapshot::new(snapshot::Options {
             netns,
-            places: live.options.places(),
+            endpoints: live.options.endpoints(),
             bundles: live.bundles,
             no_memory: live.no_memory,
             ..snapshot::Options::default()
@@ -479,7 +479,7 @@ fn attach(
     let offsets = btf.map_err(LiveError::Btf)?.offsets();
     let options = loader::Options {
         netns,
-        ports: live.options.places().ports().collect(),
+        ports: live.options.endpoints().ports().collect(),
         ring_bytes: live.ring_bytes,
         ..loader::Options::default()
     };

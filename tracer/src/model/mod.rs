@@ -9,6 +9,7 @@
 mod ancestry;
 mod audit;
 mod container;
+mod endpoints;
 mod evidence;
 mod fact;
 mod finding;
@@ -20,7 +21,6 @@ mod loss;
 mod measure;
 mod moved;
 mod net;
-mod places;
 mod runtime;
 mod scope;
 mod session;
@@ -32,6 +32,7 @@ mod verdict;
 pub use ancestry::{Ancestor, Ancestry};
 pub use audit::{AuditEvent, AuditRequest, AuditUser, KubeUser, Subresource};
 pub use container::{ContainerInfo, ContainerRef, is_id, names_container, parse_cgroup};
+pub use endpoints::{DaemonCandidate, DaemonKind, Endpoints, parse_abstract};
 pub use evidence::{Confidence, Evidence, Gap, GapCode, Proofs};
 pub use fact::{Actor, Fact, FileId, Listener, Observation, Source};
 pub use finding::{Change, Daemon, DaemonConnection, Finding, Report, Totals, UnattributedEnd, Want};
@@ -46,7 +47,6 @@ pub use measure::{
 };
 pub use moved::Move;
 pub use net::{Family, Isn, Pairing, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
-pub use places::{DaemonCandidate, DaemonKind, Places, parse_abstract};
 pub use runtime::{
     ExecFifo, Layout, Monitor, Names, RuncCreate, RuncExec, Runtime, is_kubelet_fifo, is_runtime_comm, is_shim_socket,
     is_starter_comm, parse_fifo_path, parse_monitor, parse_pid_file, parse_runc_create, parse_runc_exec, runtimes,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Places, Role};
+use crate::model::{Endpoints, Role};
 
 /// Facts about a process on the path to a runtime.
 pub(in crate::correlate) struct Seen<'a> {
@@ -24,11 +24,11 @@ pub(in crate::correlate) struct Seen<'a> {
 }
 
 /// Role of a process with these facts.
-pub(in crate::correlate) fn role_of(places: &Places, seen: &Seen<'_>) -> Role {
+pub(in crate::correlate) fn role_of(endpoints: &Endpoints, seen: &Seen<'_>) -> Role {
     let by_port = |port: u16| {
-        if places.is_kubelet_port(port) {
+        if endpoints.is_kubelet_port(port) {
             Some(Role::Kubelet)
-        } else if places.is_apiserver_port(port) {
+        } else if endpoints.is_apiserver_port(port) {
             Some(Role::ApiServer)
         } else {
             None

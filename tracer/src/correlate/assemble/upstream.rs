@@ -290,11 +290,11 @@ impl Builder<'_> {
         let Some(socket) = self.state.sockets.get(near) else { return false };
         let Some((task, tuple)) = socket.owner.zip(socket.tuple) else { return false };
         let Some(process) = self.state.processes.get(task) else { return false };
-        let places = &self.state.places;
+        let endpoints = &self.state.endpoints;
         let call = self.state.kubectl(task, &process.info);
-        places.is_apiserver_port(tuple.remote.port())
+        endpoints.is_apiserver_port(tuple.remote.port())
             && call.is_some_and(|call| call.word == "port-forward")
-            && !process.ports.iter().any(|port| places.is_path_port(*port))
+            && !process.ports.iter().any(|port| endpoints.is_path_port(*port))
     }
 
     /// True if the process listens on a port of kubelet or API server but cannot be verified as one. Adds a gap
@@ -319,7 +319,7 @@ impl Builder<'_> {
         let from_itself =
             inbound.and_then(|inbound| inbound.peer).and_then(socket).is_some_and(|peer| peer.owner == Some(task));
         role_of(
-            &self.state.places,
+            &self.state.endpoints,
             &Seen {
                 inbound_port: inbound.and_then(|socket| socket.tuple).map(|tuple| tuple.local.port()),
                 from_itself,

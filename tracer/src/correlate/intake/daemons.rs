@@ -8,7 +8,7 @@ use crate::model::{BootTime, Listener, RawText, Runtime, TaskKey, Want, WatchAs}
 
 /// A process with a socket on a port of the path that is older than the tracer.
 pub(in crate::correlate) fn endpoint_found(state: &mut State, effects: &mut Effects, task: TaskKey, port: u16) {
-    if state.places.is_path_port(port) && state.watched.insert(task) {
+    if state.endpoints.is_path_port(port) && state.watched.insert(task) {
         effects.ask(Want::Watch(task, WatchAs::Endpoint));
     }
 }
@@ -36,7 +36,7 @@ pub(in crate::correlate) fn daemon_found(state: &mut State, effects: &mut Effect
         state.watched.insert(task);
         effects.ask(Want::Watch(task, WatchAs::Daemon));
     }
-    if state.places.is_runtime_socket(path) {
+    if state.endpoints.is_runtime_socket(path) {
         let known = Runtime::at_socket(path);
         let process = state.processes.entry(task);
         process.is_runtime = true;

@@ -17,7 +17,7 @@ pub(in crate::correlate) fn perhaps_call(
     idx: SocketIdx,
     socket: &SocketInfo,
 ) {
-    let to_apiserver = socket.tuple.is_some_and(|tuple| state.places.is_apiserver_port(tuple.remote.port()));
+    let to_apiserver = socket.tuple.is_some_and(|tuple| state.endpoints.is_apiserver_port(tuple.remote.port()));
     if !to_apiserver || socket.role == Some(SocketRole::Accepted) {
         return;
     }

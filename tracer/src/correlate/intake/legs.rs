@@ -20,7 +20,7 @@ pub(in crate::correlate) fn look_after(state: &mut State, effects: &mut Effects,
 pub(in crate::correlate) fn peer_absent(state: &mut State, effects: &mut Effects, at: BootTime, leg: SocketIdx) {
     effects.changed(Dependency::Socket(leg));
     let Some(socket) = state.sockets.get(leg) else { return };
-    let to_kubelet = socket.tuple.is_some_and(|tuple| state.places.is_kubelet_port(tuple.remote.port()));
+    let to_kubelet = socket.tuple.is_some_and(|tuple| state.endpoints.is_kubelet_port(tuple.remote.port()));
     let dialled = socket.role == Some(SocketRole::Connected) && matches!(state.inbound_of(leg), PairResult::Paired(_));
     if let (true, true, Some(cookie)) = (to_kubelet, dialled, socket.id.cookie) {
         // No exec id here: the session is named by its leg, as nothing else is seen of it.

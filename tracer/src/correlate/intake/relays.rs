@@ -39,7 +39,7 @@ pub(in crate::correlate) fn relay_awaited(
 ) {
     let (Some(from), Some(to)) = (state.sockets.find(from), state.sockets.find(to)) else { return };
     let port = |idx| state.sockets.get(idx).and_then(|socket| socket.tuple).map(|tuple| tuple.local.port());
-    let is_path_port = |idx| port(idx).is_some_and(|port| state.places.is_path_port(port));
+    let is_path_port = |idx| port(idx).is_some_and(|port| state.endpoints.is_path_port(port));
     if copied || is_path_port(from) || is_path_port(to) {
         state.pairings.add_memory_pair(from, to, copied);
         joined(state, effects, at, from, to);

@@ -5,7 +5,7 @@ use crate::model::{SocketInfo, SocketRole, TaskKey};
 
 /// A connection to etcd: an API server's is the way to what it keeps.
 pub(in crate::correlate) fn perhaps_store(state: &mut State, task: TaskKey, idx: SocketIdx, socket: &SocketInfo) {
-    let to_etcd = socket.tuple.is_some_and(|tuple| state.places.is_etcd_port(tuple.remote.port()));
+    let to_etcd = socket.tuple.is_some_and(|tuple| state.endpoints.is_etcd_port(tuple.remote.port()));
     if !to_etcd || socket.role == Some(SocketRole::Accepted) {
         return;
     }

@@ -80,7 +80,7 @@ pub(in crate::correlate) fn perhaps_stream(
     let Some(socket) = state.sockets.get(idx) else { return };
     let process = state.processes.get(task);
     let serves = process.is_some_and(|process| process.is_runtime) || state.is_kubelet(task);
-    let is_path_port = socket.tuple.is_none_or(|tuple| state.places.is_path_port(tuple.local.port()));
+    let is_path_port = socket.tuple.is_none_or(|tuple| state.endpoints.is_path_port(tuple.local.port()));
     if serves && !is_path_port && socket.role != Some(SocketRole::Connected) {
         effects.timers.set(due, Timer::StreamUnclaimed(idx));
         state.streams.entry(task).or_default().insert(idx);

@@ -123,7 +123,7 @@ pub(in crate::correlate) fn connected(
         for idx in rivals.into_iter().chain([outbound]) {
             effects.changed(Dependency::Socket(idx));
         }
-        if socket.tuple.is_some_and(|tuple| state.places.is_kubelet_port(tuple.remote.port())) {
+        if socket.tuple.is_some_and(|tuple| state.endpoints.is_kubelet_port(tuple.remote.port())) {
             effects.timers.set(at.plus(limits::PEER_WITHIN), Timer::PeerMissing(outbound));
         }
     }

@@ -97,7 +97,7 @@ pub(in crate::correlate) fn unix_accepted(
     connection: DaemonConnection,
 ) {
     let connecting = connector.and_then(|tgid| state.processes.current_task(accepting.host, tgid));
-    if state.places.is_exec_socket(&connection.path)
+    if state.endpoints.is_exec_socket(&connection.path)
         && let Some(ends) = state.sockets.learn_unix(at, connection.near, connection.far, &connection.path)
     {
         state.sockets.set_owner(ends.far, accepting);

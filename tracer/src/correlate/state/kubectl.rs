@@ -93,7 +93,7 @@ pub(in crate::correlate) fn is_kubectl(client: &ProcessInfo) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{HostFacts, Pairing, Places};
+    use crate::model::{Endpoints, HostFacts, Pairing};
 
     fn process(line: &str) -> ProcessInfo {
         ProcessInfo { argv: line.split_whitespace().map(RawText::from).collect(), ..ProcessInfo::default() }
@@ -112,8 +112,8 @@ mod tests {
 
     #[test]
     fn a_renamed_kubectl_is_known_by_arguments_and_connection() {
-        let places = Places::new(None, None, None);
-        let mut state = State::new(&HostFacts::default(), places, Pairing::default());
+        let endpoints = Endpoints::new(None, None, None);
+        let mut state = State::new(&HostFacts::default(), endpoints, Pairing::default());
         let task = TaskKey::from_ticks(50, 1);
         let word = |state: &State, line: &str| {
             let client = process(line);

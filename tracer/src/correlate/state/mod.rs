@@ -34,7 +34,7 @@ use self::{
 };
 use crate::correlate::limits::{Caps, STREAM_WITHIN};
 use crate::model::{
-    BootTime, FileKind, HostFacts, HostNo, Pairing, Places, RawText, Role, SessionId, SocketId, SocketRole, Target,
+    BootTime, Endpoints, FileKind, HostFacts, HostNo, Pairing, RawText, Role, SessionId, SocketId, SocketRole, Target,
     TaskKey, Tuple, is_shim_socket, parse_pid_file,
 };
 
@@ -42,7 +42,7 @@ pub(in crate::correlate) struct State {
     /// Hosts of the recording.
     pub(in crate::correlate) hosts: Hosts,
     /// Ports and socket paths of the path.
-    pub(in crate::correlate) places: Places,
+    pub(in crate::correlate) endpoints: Endpoints,
     pub(in crate::correlate) processes: Processes,
     pub(in crate::correlate) sockets: Sockets,
     pub(in crate::correlate) pairings: Pairings,
@@ -90,10 +90,10 @@ pub(in crate::correlate) struct State {
 
 impl State {
     /// Empty tables. `host` gives the boot id that session ids are made of.
-    pub(in crate::correlate) fn new(host: &HostFacts, places: Places, pairing: Pairing) -> Self {
+    pub(in crate::correlate) fn new(host: &HostFacts, endpoints: Endpoints, pairing: Pairing) -> Self {
         Self {
             hosts: Hosts::new(host),
-            places,
+            endpoints,
             processes: Processes::default(),
             sockets: Sockets::new(pairing),
             pairings: Pairings::default(),
@@ -180,7 +180,7 @@ impl State {
 
     /// True for sockets of processes that start containers. Forks of their listeners are followed.
     pub(in crate::correlate) fn is_daemon_socket(&self, path: &RawText) -> bool {
-        self.places.is_runtime_socket(path) || is_shim_socket(path)
+        self.endpoints.is_runtime_socket(path) || is_shim_socket(path)
     }
 
     /// Pairs an outbound connection with the inbound one of the same process.
@@ -237,7 +237,7 @@ impl State {
         let dialler = socket.peer.and_then(|peer| self.sockets.get(peer)).and_then(|peer| peer.owner);
         let is_runtime = self.processes.get(owner).is_some_and(|process| process.is_runtime);
         let by_kubelet = dialler.is_some_and(|dialler| self.is_kubelet(dialler));
-        !self.places.is_path_port(tuple.local.port()) && by_kubelet && (is_runtime || dialler == Some(owner))
+        !self.endpoints.is_path_port(tuple.local.port()) && by_kubelet && (is_runtime || dialler == Some(owner))
     }
 
     /// Connections that the runtime made for a port-forward's stream. A goroutine for each passes their bytes on
@@ -310,7 +310,7 @@ impl State {
     /// True if a kubelet connected to this accepted socket, on a port that is not one of the path. A process
     /// that serves it by a connection to a runtime is itself a runtime (cri-dockerd).
     pub(in crate::correlate) fn is_of_kubelet(&self, accepted: &Socket) -> bool {
-        let is_path_port = accepted.tuple.is_none_or(|tuple| self.places.is_path_port(tuple.local.port()));
+        let is_path_port = accepted.tuple.is_none_or(|tuple| self.endpoints.is_path_port(tuple.local.port()));
         let dialler = accepted.peer.and_then(|peer| self.sockets.get(peer)).and_then(|peer| peer.owner);
         // dockershim: the kubelet connects to itself.
         !is_path_port && dialler.is_some_and(|dialler| Some(dialler) != accepted.owner && self.is_kubelet(dialler))
@@ -329,7 +329,7 @@ impl State {
                 && socket.closed.is_none()
                 && socket.since <= near.since
                 && near.since.since(socket.since) <= STREAM_WITHIN
-                && socket.tuple.is_some_and(|tuple| !self.places.is_path_port(tuple.remote.port()))
+                && socket.tuple.is_some_and(|tuple| !self.endpoints.is_path_port(tuple.remote.port()))
                 && socket.owner.is_some_and(|owner| owner.host == near.id.host && self.is_kubelet(owner))
                 && socket.peer.and_then(|peer| self.sockets.get(peer)).is_none_or(|peer| peer.owner.is_none())
         };
@@ -339,15 +339,15 @@ impl State {
     /// True if the process listens on a kubelet's port and may be one.
     pub(in crate::correlate) fn is_kubelet(&self, task: TaskKey) -> bool {
         let process = self.processes.get(task);
-        process.is_some_and(|process| process.ports.iter().any(|port| self.places.is_kubelet_port(*port)))
+        process.is_some_and(|process| process.ports.iter().any(|port| self.endpoints.is_kubelet_port(*port)))
             && self.processes.may_be_kubelet(task)
     }
 
     /// Role that the port implies, for a process that cannot be verified to have it.
     pub(in crate::correlate) fn unverified_role(&self, task: TaskKey, port: u16) -> Option<Role> {
-        if self.places.is_kubelet_port(port) && !self.processes.may_be_kubelet(task) {
+        if self.endpoints.is_kubelet_port(port) && !self.processes.may_be_kubelet(task) {
             Some(Role::Kubelet)
-        } else if self.places.is_apiserver_port(port) && !self.processes.may_be_apiserver(task) {
+        } else if self.endpoints.is_apiserver_port(port) && !self.processes.may_be_apiserver(task) {
             Some(Role::ApiServer)
         } else {
             None
@@ -387,7 +387,7 @@ impl State {
 
     /// True if only a kubelet listens at the remote port.
     pub(in crate::correlate) fn leads_to_kubelet(&self, tuple: Option<Tuple>) -> bool {
-        tuple.is_some_and(|tuple| self.places.is_kubelet_port(tuple.remote.port()))
+        tuple.is_some_and(|tuple| self.endpoints.is_kubelet_port(tuple.remote.port()))
     }
 }
 

@@ -111,7 +111,7 @@ fn asked(host: &Host<'_>, server: TaskKey, waits: u32, sure: bool) -> Option<Fou
 
 /// True for etcd and other API servers, which are not asked on behalf of one request.
 fn is_of_cluster(port: u16) -> bool {
-    Places::default().is_apiserver_port(port) || ETCD.contains(&port)
+    Endpoints::default().is_apiserver_port(port) || ETCD.contains(&port)
 }
 
 /// A session of a kubectl whose request was read, and nothing else happened.

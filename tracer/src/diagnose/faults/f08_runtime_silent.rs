@@ -77,9 +77,9 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
 /// The unread queue of a runtime's socket, if it has not shrunk between the samples: bytes, or connections of a
 /// listener.
 fn unread_requests(host: &Host<'_>) -> Option<(u64, u32)> {
-    let places = Places::default();
+    let endpoints = Endpoints::default();
     host.report.measures.unixes().find_map(|((_, inode), path, series)| {
-        let (last, before) = both(series).filter(|_| path.is_some_and(|path| places.is_runtime_socket(path)))?;
+        let (last, before) = both(series).filter(|_| path.is_some_and(|path| endpoints.is_runtime_socket(path)))?;
         (before.recv_q > 0 && last.recv_q >= before.recv_q).then_some((inode, last.recv_q))
     })
 }

@@ -9,7 +9,7 @@ pub(super) use crate::{
         queues,
     },
     model::{
-        About, ExitReason, ExitStatus, FileKind, GapCode, Kind, Places, ProcessMeasure, Program, RawText, Role, Series,
-        Severity, SocketRole, Span, TaskKey, TcpInfo, TcpMeasure, TcpState, TimerKind,
+        About, Endpoints, ExitReason, ExitStatus, FileKind, GapCode, Kind, ProcessMeasure, Program, RawText, Role,
+        Series, Severity, SocketRole, Span, TaskKey, TcpInfo, TcpMeasure, TcpState, TimerKind,
     },
 };

@@ -30,7 +30,7 @@ fn runtimes(view: &HostView, open_files: &OpenFiles, found: &mut BTreeSet<Daemon
         let bound = open_files.sockets.unix.get(&inode).and_then(|socket| socket.path.clone()).unwrap_or_default();
         known.insert(bound.clone());
         let (kind, at) = match listener.serves_at() {
-            Some(at) if view.options.places.is_runtime_socket(at) => (DaemonKind::Runtime, at.clone()),
+            Some(at) if view.options.endpoints.is_runtime_socket(at) => (DaemonKind::Runtime, at.clone()),
             Some(_shim) => continue,
             None => (DaemonKind::Refused, bound),
         };
@@ -41,12 +41,12 @@ fn runtimes(view: &HostView, open_files: &OpenFiles, found: &mut BTreeSet<Daemon
 
 /// Adds listeners on the ports of API server and kubelet. Returns the kubelets.
 fn servers(view: &HostView, open_files: &OpenFiles, found: &mut BTreeSet<DaemonCandidate>) -> BTreeSet<u32> {
-    let places = &view.options.places;
+    let endpoints = &view.options.endpoints;
     let mut kubelets = BTreeSet::new();
     for (inode, socket) in open_files.sockets.tcp.iter().filter(|(_, socket)| socket.listening) {
         let port = socket.tuple.local.port();
-        for pid in open_files.holders(*inode).iter().filter(|_| places.is_path_port(port)) {
-            let kind = if !places.is_kubelet_port(port) {
+        for pid in open_files.holders(*inode).iter().filter(|_| endpoints.is_path_port(port)) {
+            let kind = if !endpoints.is_kubelet_port(port) {
                 let is_host = view.proc.namespace(*pid, "user") == Some(INITIAL_USERNS);
                 if is_host { DaemonKind::ApiServer } else { DaemonKind::Refused }
             } else if view.proc.rights(*pid) >= Rights::Root {

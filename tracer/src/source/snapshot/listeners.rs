@@ -23,7 +23,7 @@ use super::{
     sockets::{SocketFile, UnixSocket},
     view::{HostView, MAX_ROOTS},
 };
-use crate::model::{BootTime, Listener, Observation, Places, RawText, is_shim_socket};
+use crate::model::{BootTime, Endpoints, Listener, Observation, RawText, is_shim_socket};
 
 /// File systems whose stat(2) returns another device than the kernel uses: btrfs, overlayfs (include/uapi/linux/magic.h).
 const OTHER_DEVICES: [i64; 2] = [0x9123_683e, 0x794c_7630];
@@ -38,7 +38,7 @@ pub(super) fn report(view: &mut HostView, pid: u32, now: BootTime) -> Vec<Observ
     let entry_paths = vec![view.proc.path(pid, "ns/net")];
     let listed = sock_diag::unix_listeners(&[(netns, entry_paths)].into());
     view.errors.extend(&listed.errors);
-    let mut verifier = Verifier::new(&view.proc, &view.options.places);
+    let mut verifier = Verifier::new(&view.proc, &view.options.endpoints);
     let mut facts = Vec::new();
     for socket in socket_inodes(&files).iter().filter_map(|inode| listed.unix.get(inode)) {
         if let Some(listener) = verifier.listener(pid, socket) {
@@ -61,7 +61,7 @@ pub(super) fn is_activator(pid: u32, comm: &RawText) -> bool {
 /// Verifies the listeners of one scan. Files at the paths of runtimes are read once for each mount namespace.
 pub(super) struct Verifier<'a> {
     proc: &'a Proc,
-    places: &'a Places,
+    endpoints: &'a Endpoints,
     /// The host's mount namespace: the first process's.
     host: Option<u32>,
     /// Files of the host's mount namespace, and of the tracer's own.
@@ -82,9 +82,9 @@ struct MountView {
 }
 
 impl MountView {
-    fn open(root: &Path, mountinfo: PathBuf, places: &Places) -> Option<Self> {
+    fn open(root: &Path, mountinfo: PathBuf, endpoints: &Endpoints) -> Option<Self> {
         let mut view = Self { root: Root::open(root)?, mountinfo, runtimes: BTreeMap::new() };
-        for path in places.runtime_sockets() {
+        for path in endpoints.runtime_sockets() {
             if let Some(file) = view.file(path) {
                 view.runtimes.entry(file).or_insert_with(|| path.clone());
             }
@@ -122,22 +122,22 @@ const fn low(stat: &Stat) -> u32 {
 }
 
 impl<'a> Verifier<'a> {
-    pub(super) fn new(proc: &'a Proc, places: &'a Places) -> Self {
+    pub(super) fn new(proc: &'a Proc, endpoints: &'a Endpoints) -> Self {
         let host = proc.namespace(1, "mnt");
         let own = procfs::namespace_of(Path::new("/proc/self/ns/mnt"));
         let mut shared = Vec::new();
-        shared.extend(MountView::open(&proc.path(1, "root"), proc.path(1, "mountinfo"), places));
+        shared.extend(MountView::open(&proc.path(1, "root"), proc.path(1, "mountinfo"), endpoints));
         if host.is_none() || own != host {
-            shared.extend(MountView::open(Path::new("/"), PathBuf::from("/proc/self/mountinfo"), places));
+            shared.extend(MountView::open(Path::new("/"), PathBuf::from("/proc/self/mountinfo"), endpoints));
         }
-        Self { proc, places, host, shared, own: BTreeMap::new(), rights: BTreeMap::new() }
+        Self { proc, endpoints, host, shared, own: BTreeMap::new(), rights: BTreeMap::new() }
     }
 
     /// Verifies a process and its listening socket. `None` if neither the name nor the file is a daemon's.
     pub(super) fn listener(&mut self, pid: u32, socket: &UnixSocket) -> Option<Listener> {
         let name = socket.path.as_ref()?;
         let at = self.reached(pid, socket, name);
-        let is_daemons = self.places.is_runtime_socket(name) || is_shim_socket(name);
+        let is_daemons = self.endpoints.is_runtime_socket(name) || is_shim_socket(name);
         (is_daemons || at.is_some()).then(|| Listener { root: self.rights(pid) >= Rights::Root, at })
     }
 
@@ -172,7 +172,7 @@ impl<'a> Verifier<'a> {
     fn view_of(&mut self, pid: u32) -> Option<&MountView> {
         let mntns = self.proc.namespace(pid, "mnt").filter(|mntns| Some(*mntns) != self.host)?;
         if !self.own.contains_key(&mntns) && self.own.len() < MAX_ROOTS {
-            let view = MountView::open(&self.proc.path(pid, "root"), self.proc.path(pid, "mountinfo"), self.places)?;
+            let view = MountView::open(&self.proc.path(pid, "root"), self.proc.path(pid, "mountinfo"), self.endpoints)?;
             // Check the namespace last: another process may have the pid by now.
             if self.proc.namespace(pid, "mnt") == Some(mntns) {
                 self.own.insert(mntns, view);
@@ -204,11 +204,11 @@ mod tests {
         let (bound, path) = (dir.path().join("4711"), dir.path().join("cri-dockerd.sock"));
         let listener = UnixListener::bind(&bound).unwrap();
         fs::rename(&bound, &path).unwrap();
-        let places = Places::new(None, None, path.to_str());
+        let endpoints = Endpoints::new(None, None, path.to_str());
         let proc = Proc::new("/proc");
         let socket = socket_of(&listener);
         assert_eq!(socket.path, Some(bound.to_str().unwrap().into()), "the kernel keeps the first name");
-        let found = Verifier::new(&proc, &places).listener(std::process::id(), &socket).unwrap();
+        let found = Verifier::new(&proc, &endpoints).listener(std::process::id(), &socket).unwrap();
         assert_eq!(found.at, Some(path.to_str().unwrap().into()));
         assert_eq!(found.root, proc.rights(std::process::id()) >= Rights::Root);
     }
@@ -217,11 +217,11 @@ mod tests {
     fn path_that_leads_elsewhere_reaches_no_socket() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("containerd.sock");
-        let places = Places::new(None, None, path.to_str());
+        let endpoints = Endpoints::new(None, None, path.to_str());
         let proc = Proc::new("/proc");
         let first = UnixListener::bind(&path).unwrap();
         let reached = |listener: &UnixListener| {
-            let found = Verifier::new(&proc, &places).listener(std::process::id(), &socket_of(listener));
+            let found = Verifier::new(&proc, &endpoints).listener(std::process::id(), &socket_of(listener));
             found.expect("the name is a runtime's").at
         };
         assert!(reached(&first).is_some());
@@ -241,18 +241,18 @@ mod tests {
     fn listener_off_the_path_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("plain.sock")).unwrap();
-        let (proc, places) = (Proc::new("/proc"), Places::default());
-        assert_eq!(Verifier::new(&proc, &places).listener(std::process::id(), &socket_of(&listener)), None);
+        let (proc, endpoints) = (Proc::new("/proc"), Endpoints::default());
+        assert_eq!(Verifier::new(&proc, &endpoints).listener(std::process::id(), &socket_of(&listener)), None);
     }
 
     #[test]
     fn abstract_shim_name_needs_rights_of_a_runtime() {
         let proc = Proc::new("/proc");
-        let places = Places::default();
+        let endpoints = Endpoints::default();
         let name = RawText::from(format!("\0/containerd-shim/{}.sock", "0".repeat(64)).as_str());
         let path = Some(name.clone());
         let socket = UnixSocket { id: SocketId::new(0, 1), path, file: None, peer: None, listening: true };
-        let mut verifier = Verifier::new(&proc, &places);
+        let mut verifier = Verifier::new(&proc, &endpoints);
         for (rights, at) in [(Rights::User, None), (Rights::Root, None), (Rights::Admin, Some(name))] {
             verifier.rights.insert(1, rights);
             let found = verifier.listener(1, &socket).unwrap();

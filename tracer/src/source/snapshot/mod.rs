@@ -214,7 +214,7 @@ mod tests {
     use std::path::Path;
 
     use super::{procfs::Proc, *};
-    use crate::model::{HostNo, Places, RawText, SocketRole, Tuple};
+    use crate::model::{Endpoints, HostNo, RawText, SocketRole, Tuple};
 
     const NOW: BootTime = BootTime(7);
 
@@ -241,7 +241,8 @@ mod tests {
     fn own_process_comes_before_its_sockets() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (client, server, tuple) = pair(&listener);
-        let options = Options { places: Places::new(Some(tuple.remote.port()), None, None), ..Options::default() };
+        let options =
+            Options { endpoints: Endpoints::new(Some(tuple.remote.port()), None, None), ..Options::default() };
         let facts = Snapshot::new(options).take(NOW);
         let own: Vec<_> = facts.iter().filter(|seen| seen.task == Some(own_key())).collect();
         assert!(matches!(own[0].fact, Fact::ProcessSeen(_)));
@@ -268,7 +269,7 @@ mod tests {
         let (_client, _server, _) = pair(&listener);
         let options = Options {
             netns: Some(1),
-            places: Places::new(Some(listener.local_addr().unwrap().port()), None, None),
+            endpoints: Endpoints::new(Some(listener.local_addr().unwrap().port()), None, None),
             ..Options::default()
         };
         let facts = Snapshot::new(options).take(NOW);
@@ -284,7 +285,8 @@ mod tests {
         let (server, _) = listener.accept().unwrap();
         let path = RawText::from(path.to_str().unwrap());
         let facts =
-            Snapshot::new(Options { places: Places::new(None, None, path.as_str()), ..Options::default() }).take(NOW);
+            Snapshot::new(Options { endpoints: Endpoints::new(None, None, path.as_str()), ..Options::default() })
+                .take(NOW);
         let own: Vec<&Fact> = facts.iter().filter(|seen| seen.task == Some(own_key())).map(|seen| &seen.fact).collect();
         assert!(own.iter().any(|fact| matches!(fact, Fact::ListeningUnix { path: at, socket, listener: Some(found) }
             if found.at.as_ref() == Some(&path) && *at == path && socket.inode == Some(inode(&listener)))));

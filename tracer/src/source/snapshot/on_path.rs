@@ -48,13 +48,13 @@ pub(super) struct PathFacts {
 
 /// Finds the processes on the path.
 pub(super) fn find(view: &HostView, open_files: &OpenFiles) -> OnPath {
-    let (sockets, places) = (&open_files.sockets, &view.options.places);
+    let (sockets, endpoints) = (&open_files.sockets, &view.options.endpoints);
     let OnPath { mut pids, mut paths, mut listeners } = OnPath::default();
     let mut runtimes = BTreeSet::new();
-    let mut verifier = Verifier::new(&view.proc, places);
+    let mut verifier = Verifier::new(&view.proc, endpoints);
     // Both ends of connections to the API server's and the kubelet's ports.
     for (inode, socket) in &sockets.tcp {
-        let port = |address: std::net::SocketAddr| places.is_path_port(address.port());
+        let port = |address: std::net::SocketAddr| endpoints.is_path_port(address.port());
         if port(socket.tuple.local) || (!socket.listening && port(socket.tuple.remote)) {
             pids.extend(open_files.holders(*inode));
         }
@@ -71,7 +71,7 @@ pub(super) fn find(view: &HostView, open_files: &OpenFiles) -> OnPath {
             pids.insert(*pid);
             if let Some(at) = listener.serves_at() {
                 paths.insert(path.clone());
-                if places.is_runtime_socket(at) {
+                if endpoints.is_runtime_socket(at) {
                     runtimes.insert(*pid);
                 }
             }
@@ -123,7 +123,7 @@ pub(super) fn report(view: &mut HostView, open_files: &OpenFiles, on_path: OnPat
             } else if let Some(socket) = sockets.unix.get(&inode).filter(|socket| socket.listening) {
                 if let Some(listener) = verified.remove(&(inode, pid)).filter(|_| !is_activator) {
                     if let Some(at) = listener.serves_at() {
-                        let is_runtime = view.options.places.is_runtime_socket(at);
+                        let is_runtime = view.options.endpoints.is_runtime_socket(at);
                         found.daemons.insert(key, if is_runtime { Daemon::Runtime } else { Daemon::Shim });
                     }
                     found.facts.push(listening_unix(now, key, socket, listener));

@@ -14,7 +14,7 @@ use super::{
     procfs::{self, Proc, Rights},
     scan_error::ScanError,
 };
-use crate::model::{BootTime, Observation, Places, ProcessInfo, TaskKey, is_runtime_comm};
+use crate::model::{BootTime, Endpoints, Observation, ProcessInfo, TaskKey, is_runtime_comm};
 
 /// Mount namespaces in which runtimes keep files: one a host, a few where hosts share a kernel (kind).
 pub(super) const MAX_ROOTS: usize = 64;
@@ -25,7 +25,7 @@ pub struct Options {
     /// Inode number of the only network namespace to look at; `None`: all.
     pub netns: Option<u32>,
     /// Ports and sockets of the path.
-    pub places: Places,
+    pub endpoints: Endpoints,
     /// Folder with the bundles of containers, instead of the well-known ones.
     pub bundles: Option<String>,
     /// Do not read the memory of daemons.

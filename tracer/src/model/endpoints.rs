@@ -13,19 +13,19 @@ const ETCD: u16 = 2379;
 
 /// Endpoints of the path: the well-known ones and those given by the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Places {
+pub struct Endpoints {
     apiserver: BTreeSet<u16>,
     kubelet: BTreeSet<u16>,
     runtimes: BTreeSet<RawText>,
 }
 
-impl Default for Places {
+impl Default for Endpoints {
     fn default() -> Self {
         Self::new(None, None, None)
     }
 }
 
-impl Places {
+impl Endpoints {
     /// The well-known endpoints and these.
     #[must_use]
     pub fn new(apiserver: Option<u16>, kubelet: Option<u16>, runtime: Option<&str>) -> Self {
@@ -141,19 +141,19 @@ mod tests {
 
     #[test]
     fn runtimes_are_recognised_with_and_without_var() {
-        let places = Places::new(None, None, Some("/var/tmp/mine.sock"));
+        let endpoints = Endpoints::new(None, None, Some("/var/tmp/mine.sock"));
         for path in [
             "/run/docker.sock",
             "/var/run/docker.sock",
             "/var/snap/microk8s/common/run/containerd.sock",
             "/var/tmp/mine.sock",
         ] {
-            assert!(places.is_runtime_socket(&path.into()), "{path}");
+            assert!(endpoints.is_runtime_socket(&path.into()), "{path}");
         }
         assert_eq!(Runtime::at_socket(&"/var/run/crio/crio.sock".into()).map(|one| one.name), Some("cri-o"));
         assert!(Runtime::at_socket(&"/var/tmp/mine.sock".into()).is_none());
         for path in ["/tmp/mine.sock", "/run/docker.sock2", "", "/var"] {
-            assert!(!places.is_runtime_socket(&path.into()), "{path}");
+            assert!(!endpoints.is_runtime_socket(&path.into()), "{path}");
         }
     }
 
