@@ -29,9 +29,9 @@ pub(super) fn report(state: &State, sessions: &Sessions, effects: &Effects, meas
     Report {
         at: effects.now,
         sessions: all,
-        loose: loose(state, session_of),
+        unattributed: unattributed(state, session_of),
         daemons: daemons(state),
-        standing: standing(state),
+        daemon_connections: daemon_connections(state),
         measures: measures.clone(),
         diagnosis: Diagnosis::default(),
         totals: effects.totals.clone(),
@@ -67,31 +67,31 @@ fn daemons(state: &State) -> Vec<Daemon> {
     daemons.into_iter().collect()
 }
 
-/// DaemonConnection unix connections of daemons.
-fn standing(state: &State) -> Vec<DaemonConnection> {
-    let told = |((near, far), one): (&(TaskKey, TaskKey), &state::DaemonConnection)| DaemonConnection {
+/// Persistent unix connections between daemons.
+fn daemon_connections(state: &State) -> Vec<DaemonConnection> {
+    let connection = |((near, far), one): (&(TaskKey, TaskKey), &state::DaemonConnection)| DaemonConnection {
         path: one.path.clone(),
         near: (*near, one.near),
         far: (*far, one.far),
     };
-    state.daemon_connections.iter().map(told).collect()
+    state.daemon_connections.iter().map(connection).collect()
 }
 
 /// Open TCP connections of known processes, without those whose both ends a session of `session_of` has.
-fn loose(state: &State, session_of: impl Fn(SocketIdx) -> Option<SessionId>) -> Vec<UnattributedEnd> {
-    let mut loose: Vec<UnattributedEnd> = state
+fn unattributed(state: &State, session_of: impl Fn(SocketIdx) -> Option<SessionId>) -> Vec<UnattributedEnd> {
+    let mut ends: Vec<UnattributedEnd> = state
         .sockets
         .iter()
         .filter(|(_, socket)| socket.closed.is_none() && socket.role != Some(SocketRole::Listening))
         .map(|(idx, socket)| (socket, session_of(idx)))
         .filter(|(socket, session)| socket.peer.is_none() || session.is_none())
-        .filter_map(|(socket, session)| loose_end(state, socket, session))
+        .filter_map(|(socket, session)| unattributed_end(state, socket, session))
         .collect();
-    loose.sort_by_key(|one| (one.task, one.socket.id));
-    loose
+    ends.sort_by_key(|one| (one.task, one.socket.id));
+    ends
 }
 
-fn loose_end(state: &State, socket: &Socket, session: Option<SessionId>) -> Option<UnattributedEnd> {
+fn unattributed_end(state: &State, socket: &Socket, session: Option<SessionId>) -> Option<UnattributedEnd> {
     let (task, tuple) = (socket.owner?, socket.tuple?);
     let process = state.processes.get(task)?;
     let accepted = socket.role == Some(SocketRole::Accepted);
