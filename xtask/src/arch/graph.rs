@@ -1,4 +1,4 @@
-//! Which source file imports which, and circles among them.
+//! Imports between source files, and circles among them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use syn::{Item, UseTree};
 
 use super::names::{Named, absolute, names_in};
 
-/// A re-export leads to another one at most this often.
+/// Longest chain of re-exports that is followed.
 const MAX_ALIASES: usize = 16;
 
 /// A source file of the tracer.
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn two_siblings_that_import_each_other_are_a_circle() {
+    fn siblings_importing_each_other_form_a_circle() {
         let found = circles(&[
             ("a", "mod x; mod y; pub use self::x::X;"),
             ("a::x", "use super::y::Y; pub struct X;"),
@@ -229,20 +229,20 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_needs_its_parent_is_a_circle() {
+    fn child_importing_its_parent_forms_a_circle() {
         let parent = "mod child; pub struct P; fn f() { child::g() }";
         assert_eq!(circles(&[("a", parent), ("a::child", "use super::P; pub fn g() {}")]).len(), 1);
         assert!(circles(&[("a", parent), ("a::child", "pub fn g() {}")]).is_empty());
     }
 
     #[test]
-    fn names_of_other_crates_and_of_tests_make_no_circle() {
+    fn other_crates_and_tests_form_no_circle() {
         let child = "use std::fmt; mod tests { use super::super::P; }";
         assert!(circles(&[("a", "mod child; use child::X; pub struct P;"), ("a::child", child)]).is_empty());
     }
 
     #[test]
-    fn a_glob_leads_to_the_file_that_defines_the_name() {
+    fn glob_leads_to_defining_file() {
         let found = circles(&[
             ("a", "mod x; mod y; pub use x::*;"),
             ("a::x", "use super::y::Y; pub struct X;"),

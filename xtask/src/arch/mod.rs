@@ -64,7 +64,7 @@ fn sources() -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// `correlate/chain.rs` → correlate, chain; `lib.rs` → nothing, the root.
+/// `correlate/chain.rs` gives correlate, chain; `lib.rs` gives nothing, the root.
 fn module_of(file: &Path) -> Vec<String> {
     let mut path: Vec<String> =
         file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
@@ -74,7 +74,7 @@ fn module_of(file: &Path) -> Vec<String> {
     path
 }
 
-/// What a file of this module names and may not, as `LINE: what`.
+/// Forbidden names in a file of this module, as `LINE: what`.
 fn violations(module: &[String], text: &str) -> Result<Vec<String>> {
     // The root only lists modules.
     if module.is_empty() {
@@ -93,8 +93,8 @@ fn violations(module: &[String], text: &str) -> Result<Vec<String>> {
                 wrong.push(format!("{line}: {own} names {inside}"));
             }
         } else if rule.pure && !in_tests && is_impure(&path) {
-            // Tests may read what they test with.
-            wrong.push(format!("{line}: {own} names {what}: the pure ring may not"));
+            // Tests may read files.
+            wrong.push(format!("{line}: {own} names {what}, which the pure ring must not name"));
         }
     }
     Ok(wrong)
@@ -128,7 +128,7 @@ mod tests {
 
     fn of(module: &str, text: &str) -> Vec<String> {
         let module: Vec<String> = module.split("::").map(str::to_owned).collect();
-        violations(&module, text).expect("it is Rust")
+        violations(&module, text).expect("text is Rust")
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allowed_passes() {
+    fn permitted_names_pass() {
         for pure in [
             "use crate::model::{Fact, Span};",
             "use std::net::{IpAddr, SocketAddr};",
@@ -171,12 +171,12 @@ mod tests {
     }
 
     #[test]
-    fn a_module_that_nobody_gave_a_rule_is_refused() {
+    fn module_without_rule_is_rejected() {
         assert_eq!(of("surprise", "").len(), 1);
     }
 
     #[test]
-    fn files_are_modules() {
+    fn file_path_becomes_module_path() {
         let of = |file: &str| module_of(Path::new(file)).join("::");
         assert_eq!(of("correlate/chain.rs"), "correlate::chain");
         assert_eq!(of("correlate/mod.rs"), "correlate");
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pure_ring_is_there() {
+    fn every_pure_module_exists() {
         for rule in MODULES.iter().filter(|rule| rule.pure) {
             let file = root().join("tracer/src").join(rule.name.replace("::", "/"));
             assert!(file.is_dir() || file.with_extension("rs").is_file(), "no module {}", rule.name);

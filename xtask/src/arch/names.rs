@@ -1,14 +1,14 @@
-//! The paths that a source file names, from its tokens: also inside macros, never inside comments and strings.
+//! Paths named by a source file, from its tokens: inside macros too, never inside comments and strings.
 
 use anyhow::{Result, anyhow};
 use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
 
-/// A path, and where.
+/// A path and its position.
 pub(super) struct Named {
     pub(super) line: usize,
-    /// Absolute where it began with `crate`, `self` or `super`.
+    /// Absolute if it began with `crate`, `self` or `super`.
     pub(super) path: Vec<String>,
-    /// Whether it is in an inline module called `tests`.
+    /// True inside an inline module called `tests`.
     pub(super) in_tests: bool,
 }
 
@@ -18,7 +18,7 @@ impl Named {
     }
 }
 
-/// Every path of two or more words. `module` is the file's.
+/// Returns every path of two or more words. `module` is the file's module.
 pub(super) fn names_in(text: &str, module: &[String]) -> Result<Vec<Named>> {
     let tokens: TokenStream = text.parse().map_err(|error| anyhow!("not Rust: {error}"))?;
     let mut named = Vec::new();
@@ -29,7 +29,7 @@ pub(super) fn names_in(text: &str, module: &[String]) -> Result<Vec<Named>> {
 fn walk(tokens: TokenStream, module: &[String], named: &mut Vec<Named>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut at = 0;
-    // An inline module: `super` means one less inside.
+    // An inline module: inside, `super` leads one level less up.
     let mut opened: Option<String> = None;
     while let Some(token) = tokens.get(at) {
         match token {
@@ -65,10 +65,10 @@ fn walk(tokens: TokenStream, module: &[String], named: &mut Vec<Named>) {
     }
 }
 
-/// Reads the path that begins with this word; gives the place after it.
+/// Reads the path that begins with this word. Returns the position after it.
 fn path(tokens: &[TokenTree], start: usize, first: &Ident, module: &[String], named: &mut Vec<Named>) -> usize {
     let line = first.span().start().line;
-    // `use crate as x` would hide everything named by x.
+    // `use crate as x` would hide all names behind x.
     if first == "crate" && matches!(tokens.get(start + 1), Some(TokenTree::Ident(word)) if word == "as") {
         named.push(Named::new(line, vec!["crate".to_owned(), "as".to_owned()], module));
         return start + 2;
@@ -83,7 +83,7 @@ fn path(tokens: &[TokenTree], start: usize, first: &Ident, module: &[String], na
                 tree(group.stream(), &path, module, named);
                 return at + 3;
             }
-            // `::<…>`: a generic argument, read as what follows.
+            // `::<…>` is a generic argument; the caller reads it next.
             _ => break,
         }
         at += 3;
@@ -94,7 +94,7 @@ fn path(tokens: &[TokenTree], start: usize, first: &Ident, module: &[String], na
     at
 }
 
-/// The branches of `use prefix::{…}`.
+/// Reads the branches of `use prefix::{…}`.
 fn tree(branches: TokenStream, prefix: &[String], module: &[String], named: &mut Vec<Named>) {
     let tokens: Vec<TokenTree> = branches.into_iter().collect();
     for branch in tokens.split(|token| matches!(token, TokenTree::Punct(comma) if comma.as_char() == ',')) {
@@ -126,7 +126,7 @@ fn is_colons(tokens: &[TokenTree], at: usize) -> bool {
     colon(at) && colon(at + 1)
 }
 
-/// Without `self` and `super`.
+/// Resolves `self` and `super`.
 pub(super) fn absolute(path: Vec<String>, module: &[String]) -> Vec<String> {
     let ups = path.iter().take_while(|word| *word == "super").count();
     let own = usize::from(path.first().is_some_and(|word| word == "self"));

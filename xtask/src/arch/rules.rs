@@ -1,12 +1,12 @@
-//! Who may name whom, as data.
+//! Permitted names per module, as data.
 
 /// A module of the tracer.
 pub(super) struct Module {
-    /// From the root, as `source::ebpf`. The innermost module that has a rule decides.
+    /// Path from the root, such as `source::ebpf`. The innermost module with a rule decides.
     pub(super) name: &'static str,
-    /// What it may name besides itself.
+    /// Modules that this module may name besides itself.
     pub(super) may_name: &'static [&'static str],
-    /// Of the pure ring: no file, socket, clock, thread, async; ordered maps.
+    /// True for the pure ring: no file, socket, clock, thread or async; ordered maps only.
     pub(super) pure: bool,
 }
 
@@ -18,36 +18,36 @@ const fn edge(name: &'static str, may_name: &'static [&'static str]) -> Module {
     Module { name, may_name, pure: false }
 }
 
-/// Nothing names `cli` but `main`; no sink names the correlator; no source names a sink.
+/// Only `main` names `cli`; no sink names the correlator; no source names a sink.
 pub(super) const MODULES: &[Module] = &[
-    // The vocabulary: everything names it, it names nothing.
+    // The vocabulary: every module names it, and it names none.
     pure("model", &[]),
     pure("decode", &["model"]),
     // Untrusted text is escaped in one place.
     pure("escape", &["model"]),
-    // Replay needs neither decoder nor sources nor sinks.
+    // Replay needs no decoder, no sources and no sinks.
     pure("correlate", &["model"]),
-    // What is wrong follows from a report, live and in replay.
+    // A diagnosis follows from a report, live and in replay.
     pure("diagnose", &["model"]),
-    // What a path is, in words; names of strangers are escaped in them already.
+    // A path in words. Foreign names in it are already escaped.
     pure("explain", &["escape", "model"]),
     pure("plan", &["model"]),
     edge("source", &["clock", "model", "record", "decode", "plan"]),
     edge("record", &["model"]),
     edge("redact", &["model"]),
-    // Facts of several hosts become one recording; what follows from them is the correlator's.
+    // Merges facts of several hosts into one recording; the correlator draws the conclusions.
     edge("merge", &["model", "record"]),
     pure("merge::clocks", &["model"]),
     pure("merge::survey", &["merge::clocks", "model"]),
     // A sink shows a report; it cannot ask for more.
     edge("sink", &["escape", "explain", "model"]),
-    // What is on the screen follows from what was told, and from keys.
+    // The screen follows from reports and keys alone.
     pure("tui", &["escape", "explain", "model", "sink"]),
-    // Pictures are made of what a replay tells a sink.
+    // Pictures are made from the reports that a replay gives to a sink.
     edge("render", &["escape", "explain", "model", "sink"]),
     edge("probe_host", &["model", "plan", "source::ebpf"]),
     edge("doctor", &["model", "plan", "probe_host"]),
-    // What is printed as JSON, described.
+    // Describes the JSON output.
     edge("schema", &["doctor", "sink"]),
     edge("engine", &["correlate", "diagnose", "model", "record", "redact", "sink"]),
     edge("clock", &["model"]),
@@ -91,7 +91,7 @@ pub(super) const MODULES: &[Module] = &[
     edge("main", &["cli"]),
 ];
 
-/// What the pure ring may not name.
+/// Paths that the pure ring must not name.
 pub(super) const BANNED_IN_PURE: &[&str] = &[
     "std::env",
     "std::fs",
@@ -108,7 +108,7 @@ pub(super) const BANNED_IN_PURE: &[&str] = &[
     "tokio",
 ];
 
-/// Exceptions: these are data.
+/// Exceptions: these are plain data.
 pub(super) const HARMLESS: &[&str] = &[
     "std::net::AddrParseError",
     "std::net::IpAddr",
@@ -120,5 +120,5 @@ pub(super) const HARMLESS: &[&str] = &[
     "std::sync::Arc",
 ];
 
-/// Banned by whatever path: clocks, and maps whose order is random.
+/// Banned through any path: clocks, and maps of random order.
 pub(super) const BANNED_WORDS_IN_PURE: &[&str] = &["HashMap", "HashSet", "Instant", "SystemTime"];

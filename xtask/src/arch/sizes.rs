@@ -14,7 +14,7 @@ const FUNCTION_LINES: usize = 80;
 /// Files with a bound of their own: a driver only calls others.
 const DRIVERS: &[(&str, usize)] = &[("correlate", 300)];
 
-/// What is too long in a source, one line each.
+/// Reports files and functions that are too long, one line each.
 ///
 /// # Errors
 /// If the source is not Rust.
