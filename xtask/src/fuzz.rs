@@ -28,7 +28,7 @@ const MEMORY: u32 = 2_048;
 const PATIENCE: u32 = 30;
 
 /// The reason why targets cannot be built here, or `None` if they can.
-pub(crate) fn lacking() -> Option<String> {
+pub(crate) fn missing_requirement() -> Option<String> {
     let is_there = |list: String| list.lines().any(|line| line.starts_with("nightly"));
     let nightly =
         find("rustup").and_then(|rustup| run(command(rustup).args(["toolchain", "list"])).ok()).is_some_and(is_there);

@@ -1,7 +1,7 @@
-//! `cargo xtask test`: everything that is tested, by one command; CI runs nothing else.
+//! `cargo xtask test`: runs all checks and tests with one command. CI runs nothing else.
 //!
-//! One line for each part, with its budget and what it took; the last line counts what really ran. What a part printed is
-//! in `xtask-test/PART.log` of the target directory, and is shown when it failed.
+//! Prints one line per part, with its budget and duration; the last line counts the tests that really ran. The output
+//! of a part goes to `xtask-test/PART.log` in the target directory, and is printed if the part fails.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -23,41 +23,41 @@ mod parts;
 mod run;
 mod tally;
 
-/// Set up what is missing, then check and test everything.
+/// Install missing tools, then run all checks and tests.
 #[derive(clap::Args)]
 pub(crate) struct Test {
-    /// Only these parts, in the order of the list; repeatable.
+    /// Run only these parts, in the order of the list; repeatable.
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
-    /// Say which parts there are.
+    /// List the parts.
     #[arg(long)]
     list: bool,
 }
 
-/// Run the long versions of the tests on the lab: hours, not minutes.
+/// Run the long versions of the lab and fuzz tests: hours, not minutes.
 #[derive(clap::Args)]
 pub(crate) struct Soak {}
 
-/// How long the long versions may take.
+/// Budget of the long lab tests, in minutes.
 const SOAK_MINUTES: u64 = 180;
 
-/// How long the fuzz targets may take then: an hour each, and to be built.
+/// Budget of the long fuzz tests, in minutes: an hour for each target, and the build.
 const FUZZ_SOAK_MINUTES: u64 = 400;
 
-/// A part that is stuck is ended after so many times its budget: a hang would leave no summary.
+/// A part is killed after this multiple of its budget: a hang would leave no summary.
 const PATIENCE: u32 = 3;
 
 impl Test {
     pub(crate) fn run(self) -> Result<()> {
         if self.list {
             for part in PARTS {
-                say(format_args!("{:8} {:3} min  {}", part.name, part.minutes, part.about))?;
+                print_line(format_args!("{:8} {:3} min  {}", part.name, part.minutes, part.about))?;
             }
-            let whole: u64 = PARTS.iter().map(|part| part.minutes).sum();
-            return say(format_args!("{:8} {whole:3} min", "all"));
+            let total: u64 = PARTS.iter().map(|part| part.minutes).sum();
+            return print_line(format_args!("{:8} {total:3} min", "all"));
         }
         if let Some(unknown) = self.only.iter().find(|name| PARTS.iter().all(|part| part.name != **name)) {
-            return Err(hinted(format!("there is no part {unknown}"), "cargo xtask test --list"));
+            return Err(hinted(format!("unknown part {unknown}"), "see `cargo xtask test --list`"));
         }
         let chosen = PARTS.iter().filter(|part| self.only.is_empty() || self.only.iter().any(|name| name == part.name));
         Session::new(BTreeMap::new())?.run(chosen.copied())
@@ -65,7 +65,7 @@ impl Test {
 }
 
 impl Soak {
-    #[expect(clippy::unused_self, reason = "every chore is run the same way")]
+    #[expect(clippy::unused_self, reason = "every task is run the same way")]
     pub(crate) fn run(self) -> Result<()> {
         let chosen = PARTS.iter().filter(|part| ["build", "ebpf", "fuzz", "lab", "docker"].contains(&part.name));
         let chosen = chosen.map(|part| Part {
@@ -80,25 +80,25 @@ impl Soak {
     }
 }
 
-/// One run over some parts.
+/// One run of some parts.
 struct Session {
-    /// Where what the parts print is kept.
+    /// Directory of the parts' logs.
     logs: PathBuf,
-    /// Whether a part that must run where tests are counted on may be skipped.
+    /// True in CI, where a vital part must not be skipped.
     ci: bool,
-    /// Set for every command.
+    /// Environment of every command.
     env: BTreeMap<&'static str, std::ffi::OsString>,
-    /// Of the part that runs.
+    /// Log of the current part.
     log: PathBuf,
-    /// Of the part that runs.
+    /// Deadline of the current part.
     deadline: Instant,
 }
 
-/// How a part went.
+/// Result of a part.
 enum Outcome {
-    /// It ran; and what there is to say beyond the numbers.
+    /// The part ran: its counts, and a note for the summary.
     Ran(Tally, String),
-    /// It cannot run here, because…
+    /// The part cannot run here, for this reason.
     Skipped(String),
 }
 
@@ -112,42 +112,42 @@ impl Session {
 
     fn run(mut self, parts: impl Iterator<Item = Part>) -> Result<()> {
         let start = Instant::now();
-        let mut whole = Tally::default();
+        let mut total = Tally::default();
         let mut not_built = false;
         for part in parts {
-            let begun = Instant::now();
+            let begin = Instant::now();
             self.log = self.logs.join(part.name).with_extension("log");
             fs::write(&self.log, "")?;
-            self.deadline = begun + Duration::from_secs(60 * part.minutes) * PATIENCE;
+            self.deadline = begin + Duration::from_secs(60 * part.minutes) * PATIENCE;
             let outcome =
                 if not_built { Ok(Outcome::Skipped("the build failed".to_owned())) } else { (part.run)(&mut self) };
-            let took = begun.elapsed();
-            let (tally, words) = match outcome {
-                Ok(Outcome::Ran(tally, words)) => (tally, words),
-                // Where tests are counted on, what did not run did not pass.
+            let took = begin.elapsed();
+            let (tally, note) = match outcome {
+                Ok(Outcome::Ran(tally, note)) => (tally, note),
+                // In CI, a skipped vital part counts as failed.
                 Ok(Outcome::Skipped(why)) if self.ci && part.vital => (Tally::failure(), format!("skipped: {why}")),
                 Ok(Outcome::Skipped(why)) => (Tally { skipped: 1, ..Tally::default() }, format!("skipped: {why}")),
                 Err(error) => (Tally::failure(), format!("{error:#}")),
             };
-            // Tests skip themselves too.
+            // Single tests may be skipped too.
             let tally = if self.ci && part.vital { tally.with_skips_failed() } else { tally };
-            say(format_args!("{}", Line { part: &part, took, tally, words: &words }))?;
+            print_line(format_args!("{}", Line { part: &part, took, tally, note: &note }))?;
             if tally.failed > 0 {
                 let text = fs::read_to_string(&self.log).unwrap_or_default();
-                say(format_args!("{}", text.lines().map(|line| format!("    {line}\n")).collect::<String>()))?;
+                print_line(format_args!("{}", text.lines().map(|line| format!("    {line}\n")).collect::<String>()))?;
                 not_built |= part.name == "build";
             }
-            whole += tally;
+            total += tally;
         }
-        say(format_args!("{:.1} min", start.elapsed().as_secs_f64() / 60.0))?;
-        say(format_args!("{whole}"))?;
-        if whole.failed > 0 {
-            bail!("{} failed; logs: {}", whole.failed, self.logs.display());
+        print_line(format_args!("{:.1} min", start.elapsed().as_secs_f64() / 60.0))?;
+        print_line(format_args!("{total}"))?;
+        if total.failed > 0 {
+            bail!("{} failed; logs: {}", total.failed, self.logs.display());
         }
         Ok(())
     }
 
-    /// A command in the root of the repository.
+    /// Builds a command that runs in the root of the repository.
     fn command(&self, program: impl Into<PathBuf>) -> Command {
         let mut command = crate::tools::command(program);
         command.current_dir(root()).envs(&self.env);
@@ -160,32 +160,32 @@ impl Session {
         Ok(Outcome::Ran(if passed { Tally::success() } else { Tally::failure() }, String::new()))
     }
 
-    /// Runs tests, and counts them.
+    /// Runs tests and counts their results.
     fn tests(&self, command: &mut Command) -> Result<Outcome> {
         let passed = self.logged(command)?;
         let tally = Tally::of(&fs::read_to_string(&self.log)?);
-        // Without a number of failures it was no test that failed: nothing was built, or a test tore all others down.
+        // Without a failed test, the build failed, or a test aborted the others.
         let tally = if !passed && tally.failed == 0 { tally + Tally::failure() } else { tally };
         Ok(Outcome::Ran(tally, String::new()))
     }
 
-    /// Runs to the end, or to the end of patience; what it prints goes to the log.
+    /// Runs a command until it ends or the deadline passes. Its output goes to the log.
     fn logged(&self, command: &mut Command) -> Result<bool> {
         run::logged(command, &self.log, self.deadline)
     }
 }
 
-/// What is said of a part.
+/// Summary line of a part.
 struct Line<'a> {
     part: &'a Part,
     took: Duration,
     tally: Tally,
-    words: &'a str,
+    note: &'a str,
 }
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { part, took, tally, words } = self;
+        let Self { part, took, tally, note } = self;
         let word = match tally {
             Tally { failed: 1.., .. } => "FAILED",
             Tally { passed: 0, .. } => "skipped",
@@ -196,12 +196,12 @@ impl fmt::Display for Line<'_> {
         if *took > Duration::from_secs(60 * part.minutes) {
             write!(f, "; over budget")?;
         }
-        if words.is_empty() { Ok(()) } else { write!(f, "; {words}") }
+        if note.is_empty() { Ok(()) } else { write!(f, "; {note}") }
     }
 }
 
-/// To standard output, at once.
-fn say(what: fmt::Arguments<'_>) -> Result<()> {
+/// Prints a line to standard output and flushes it.
+fn print_line(what: fmt::Arguments<'_>) -> Result<()> {
     let mut out = std::io::stdout();
     writeln!(out, "{what}")?;
     Ok(out.flush()?)

@@ -1,4 +1,4 @@
-//! Running a command with its output in a log, and no longer than it may take.
+//! Runs a command with its output in a log and with a deadline.
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -13,11 +13,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::tools::shown;
 
-/// How often is looked whether it has ended.
+/// Interval between checks if the command has ended.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Whether it succeeded. What it prints is appended to the log. After the deadline it is killed, with all that it started
-/// and that is still its descendant.
+/// Runs a command and returns true if it succeeds. Its output is appended to the log. After the deadline, the command
+/// is killed with all its descendants.
 pub(super) fn logged(command: &mut Command, log: &Path, deadline: Instant) -> Result<bool> {
     let mut output =
         OpenOptions::new().append(true).create(true).open(log).with_context(|| log.display().to_string())?;
@@ -30,18 +30,18 @@ pub(super) fn logged(command: &mut Command, log: &Path, deadline: Instant) -> Re
         }
         if Instant::now() > deadline {
             for pid in descendants(child.id().try_into()?) {
-                // One that has ended meanwhile needs no signal.
+                // A process that has ended by now needs no signal.
                 let _ended = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL));
             }
             child.wait()?;
-            writeln!(output, "killed: it took too long")?;
+            writeln!(output, "killed: deadline exceeded")?;
             return Ok(false);
         }
         thread::sleep(POLL);
     }
 }
 
-/// A process and what it started, itself first.
+/// A process and its descendants, the process first.
 fn descendants(pid: i32) -> Vec<i32> {
     let mut found = vec![pid];
     let mut known = BTreeSet::from([pid]);
@@ -64,19 +64,19 @@ mod tests {
     use super::logged;
 
     #[test]
-    fn output_is_kept_and_success_is_told() {
-        let dir = tempfile::tempdir().expect("a directory");
+    fn output_is_logged_and_success_returned() {
+        let dir = tempfile::tempdir().expect("temporary directory");
         let log = dir.path().join("log");
         let deadline = Instant::now() + Duration::from_secs(60);
         assert!(logged(Command::new("sh").args(["-c", "echo out; echo err >&2"]), &log, deadline).expect("sh runs"));
         assert!(!logged(Command::new("sh").args(["-c", "exit 3"]), &log, deadline).expect("sh runs"));
-        let text = std::fs::read_to_string(&log).expect("the log");
+        let text = std::fs::read_to_string(&log).expect("log is readable");
         assert!(text.contains("\nout\nerr\n"), "{text}");
     }
 
     #[test]
-    fn what_is_stuck_is_ended_with_its_children() {
-        let dir = tempfile::tempdir().expect("a directory");
+    fn stuck_command_is_killed_with_children() {
+        let dir = tempfile::tempdir().expect("temporary directory");
         let start = Instant::now();
         let deadline = start + Duration::from_millis(300);
         let mut stuck = Command::new("sh");

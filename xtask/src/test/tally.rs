@@ -1,9 +1,9 @@
-//! Counts of tests, from what the test runners of cargo and of node print.
+//! Counts of tests, parsed from the output of cargo's and node's test runners.
 
 use std::fmt;
 use std::ops::{Add, AddAssign};
 
-/// How many passed, failed, were skipped.
+/// Numbers of passed, failed and skipped tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) passed: u32,
@@ -12,34 +12,34 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// One check that passed.
+    /// One passed check.
     pub(super) fn success() -> Self {
         Self { passed: 1, ..Self::default() }
     }
 
-    /// One check that failed.
+    /// One failed check.
     pub(super) fn failure() -> Self {
         Self { failed: 1, ..Self::default() }
     }
 
-    /// Sums the result lines. A test that found that it cannot run here passes for the runner, and prints `skipped: WHY`.
+    /// Sums the result lines. A test that cannot run here passes for the runner and prints `skipped: WHY`.
     pub(super) fn of(output: &str) -> Self {
         let lines = output.lines().filter_map(|line| result(line).or_else(|| summary(line)));
         let mut tally: Self = lines.fold(Self::default(), Add::add);
-        let by_themselves = output.lines().filter(|line| line.trim_start().starts_with("skipped: ")).count();
-        let by_themselves = u32::try_from(by_themselves).unwrap_or(u32::MAX).min(tally.passed);
-        tally.passed -= by_themselves;
-        tally.skipped += by_themselves;
+        let skipped_by_test = output.lines().filter(|line| line.trim_start().starts_with("skipped: ")).count();
+        let skipped_by_test = u32::try_from(skipped_by_test).unwrap_or(u32::MAX).min(tally.passed);
+        tally.passed -= skipped_by_test;
+        tally.skipped += skipped_by_test;
         tally
     }
 
-    /// What was skipped counts as failed.
+    /// Counts skipped tests as failed.
     pub(super) fn with_skips_failed(self) -> Self {
         Self { failed: self.failed + self.skipped, skipped: 0, ..self }
     }
 }
 
-/// `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.10s`
+/// Parses `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.10s`.
 fn result(line: &str) -> Option<Tally> {
     let counts = line.trim_start().strip_prefix("test result: ")?;
     let (_, counts) = counts.split_once(". ")?;
@@ -49,7 +49,7 @@ fn result(line: &str) -> Option<Tally> {
     Some(Tally { passed: count("passed"), failed: count("failed"), skipped: count("ignored") })
 }
 
-/// `# pass 12`: a line of the summary of node's runner in TAP. What was cancelled, it counts by itself.
+/// Parses a summary line of node's TAP output, such as `# pass 12`. node counts cancelled tests separately.
 fn summary(line: &str) -> Option<Tally> {
     let (what, count) = line.strip_prefix("# ")?.split_once(' ')?;
     let count = count.parse().ok()?;
@@ -108,13 +108,13 @@ test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 5 filtered out; 
     }
 
     #[test]
-    fn what_node_counts_is_counted() {
+    fn node_summary_is_counted() {
         let output = "ok 1 - a\n1..4\n# tests 5\n# suites 0\n# pass 2\n# fail 1\n# cancelled 1\n# skipped 1\n# todo 0\n# duration_ms 7";
         assert_eq!(Tally::of(output), Tally { passed: 2, failed: 2, skipped: 1 });
     }
 
     #[test]
-    fn no_result_is_no_test() {
+    fn missing_result_counts_no_test() {
         assert_eq!(Tally::of("error: could not compile"), Tally::default());
     }
 }
