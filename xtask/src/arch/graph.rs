@@ -103,6 +103,7 @@ impl Graph {
 }
 
 impl Scope {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "other items define no name, and the enum is open")]
     fn of(items: &[Item], module: &[String]) -> Self {
         let mut scope = Self::default();
         for item in items {
