@@ -168,6 +168,7 @@ impl Recipe {
             let tracer = Tracer::start_with(program, &raw, &arguments)?;
             Ok((raw, tracer))
         };
+        // Start the tracers before the relay and kubectl, whose connections they must see.
         let mut beside = Vec::new();
         let (raw, trace) = match self.mode {
             Mode::Hosts(_) => {
@@ -227,13 +228,8 @@ impl Recipe {
             recordings.push((name.to_owned(), raw));
         }
         for (name, raw) in recordings {
-            let typed = [(program.display().to_string(), "execpath"), (raw.display().to_string(), name.as_str())];
-            let replacements = typed.into_iter().chain(lab.replacements()?);
-            let text = replacements.fold(fs::read_to_string(&raw)?, |text, (place, name)| text.replace(&place, name));
-            // Its own tracer may hold a pipe that all processes inherited.
-            let is_other =
-                |line: &str| line.contains("\"comm\":\"execpath") && !own.iter().any(|own| line.contains(own));
-            ensure!(!text.lines().any(is_other), "a demo or another tracer was running: try again after its end");
+            let paths = [(program.display().to_string(), "execpath"), (raw.display().to_string(), name.as_str())];
+            let text = portable(&raw, paths.into_iter().chain(lab.replacements()?), &own)?;
             let mut file = zstd::Encoder::new(File::create(folder.join(format!("{name}.jsonl.zst")))?, 19)?;
             for line in text.lines() {
                 writeln!(file, "{}", without_ancestors(line)?)?;
@@ -246,8 +242,8 @@ impl Recipe {
 
     /// Runs kubectl to its end, and waits until its session is reported as closed.
     fn run_kubectl(&self, mut kubectl: Command, trace: &Tracer) -> Result<()> {
-        let ours = |line: &Value| line["session"]["hops"][0]["role"] == "kubectl";
-        let closed = |line: &Value| ours(line) && line["type"] == "session.closed";
+        let has_kubectl = |line: &Value| line["session"]["hops"][0]["role"] == "kubectl";
+        let closed = |line: &Value| has_kubectl(line) && line["type"] == "session.closed";
         if self.mode == Mode::Terminal {
             let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
             grantpt(&terminal)?;
@@ -268,7 +264,7 @@ impl Recipe {
         }
         let mut running = Running(kubectl.spawn()?);
         if matches!(self.mode, Mode::Waiting | Mode::Stopped) {
-            trace.until(|line| ours(line) && line["session"]["complete"] == true)?;
+            trace.until(|line| has_kubectl(line) && line["session"]["complete"] == true)?;
             let pid = Pid::from_child(&running.0);
             if self.mode == Mode::Stopped {
                 kill_process(pid, Signal::STOP)?;
@@ -280,7 +276,7 @@ impl Recipe {
             drop(running.0.stdin.take());
         }
         if self.mode == Mode::Killed {
-            trace.until(|line| ours(line) && line["session"]["complete"] == true)?;
+            trace.until(|line| has_kubectl(line) && line["session"]["complete"] == true)?;
             running.0.kill()?;
         }
         running.0.wait()?;
@@ -310,6 +306,15 @@ impl Recipe {
              kubernetes = \"{kubernetes}\"\nkubectl = \"{kubectl}\"\ncommand = \"kubectl {command}\"\n"
         ))
     }
+}
+
+/// Reads a recording and replaces the paths of this machine. Fails if another tracer ran at the same time. `own` are the
+/// pids of the own tracers, as recordings contain them: a tracer may hold a pipe that all processes inherited.
+fn portable<'a>(raw: &Path, paths: impl Iterator<Item = (String, &'a str)>, own: &[String]) -> Result<String> {
+    let text = paths.fold(fs::read_to_string(raw)?, |text, (path, name)| text.replace(&path, name));
+    let is_other = |line: &str| line.contains("\"comm\":\"execpath") && !own.iter().any(|own| line.contains(own));
+    ensure!(!text.lines().any(is_other), "a demo or another tracer was running: try again after its end");
+    Ok(text)
 }
 
 /// Removes the ancestors of this program from a line. The user of this task stands above each kubectl and does not

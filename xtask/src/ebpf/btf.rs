@@ -15,23 +15,23 @@ pub(super) struct Portable {
     /// Path that is the same on every machine.
     pub(super) path: String,
     /// True for files of this repository.
-    pub(super) ours: bool,
+    pub(super) in_repository: bool,
 }
 
 /// Removes the machine-specific part of a source file's path.
 pub(super) fn portable(path: &str, root: &Path) -> Result<Portable> {
-    if let Ok(ours) = Path::new(path).strip_prefix(root) {
-        return Ok(Portable { path: ours.to_string_lossy().into_owned(), ours: true });
+    if let Ok(inside) = Path::new(path).strip_prefix(root) {
+        return Ok(Portable { path: inside.to_string_lossy().into_owned(), in_repository: true });
     }
     // …/registry/src/INDEX/CRATE/src/lib.rs
     if let Some((_, rest)) = path.split_once("/registry/src/")
         && let Some((_, inside)) = rest.split_once('/')
     {
-        return Ok(Portable { path: inside.to_owned(), ours: false });
+        return Ok(Portable { path: inside.to_owned(), in_repository: false });
     }
     // Rust's own sources, anywhere in the toolchain.
     if let Some(at) = path.rfind("/library/") {
-        return Ok(Portable { path: path[at + 1..].to_owned(), ours: false });
+        return Ok(Portable { path: path[at + 1..].to_owned(), in_repository: false });
     }
     bail!("the object names a source file that is neither of the repository nor of a crate: {path}")
 }
@@ -52,6 +52,7 @@ pub(super) fn reduce(
     let kept = types.part(header + types.size(8)?, types.size(12)?)?;
     let mut strings = Strings::new(types.part(header + types.size(16)?, types.size(20)?)?);
 
+    // Types keep their bytes, but for the offsets of their names.
     let mut out_types = kept.to_vec();
     rename_types(&mut out_types, &mut strings)?;
 
@@ -64,6 +65,7 @@ pub(super) fn reduce(
     let functions = out_functions(&functions, &mut strings)?;
     let lines = out_lines(&lines, &functions, &mut strings, portable)?;
 
+    // The header of .BTF.ext, with offsets from its end: functions, lines, no CO-RE relocations.
     let mut out_ext = Vec::new();
     out_ext.extend(MAGIC.to_le_bytes());
     out_ext.extend([1, 0]);
@@ -74,6 +76,7 @@ pub(super) fn reduce(
     out_ext.extend(functions);
     out_ext.extend(lines);
 
+    // The header of .BTF comes last, because only now the strings are complete.
     let mut out = Vec::new();
     out.extend(MAGIC.to_le_bytes());
     out.extend([1, 0]);
@@ -152,11 +155,11 @@ fn out_lines(
         let mut kept: Vec<Vec<u32>> = Vec::new();
         for record in records {
             let &[at, file, text, place] = record.as_slice() else { bail!("unknown layout of BTF lines") };
-            let Portable { path, ours } = portable(strings.text(file)?)?;
-            if !ours && !starts.contains(&(section, at)) {
+            let Portable { path, in_repository } = portable(strings.text(file)?)?;
+            if !in_repository && !starts.contains(&(section, at)) {
                 continue;
             }
-            let text = if ours { strings.move_string(text)? } else { 0 };
+            let text = if in_repository { strings.move_string(text)? } else { 0 };
             kept.push(vec![at, strings.put(path.as_bytes())?, text, place]);
         }
         sections.push((section, kept));
@@ -268,7 +271,7 @@ mod tests {
 
     #[test]
     fn paths_lose_machine_specific_part() {
-        let is = |path: &str, ours| Some(Portable { path: path.to_owned(), ours });
+        let is = |path: &str, in_repository| Some(Portable { path: path.to_owned(), in_repository });
         assert_eq!(of("/home/me/execpath/tracer-ebpf/src/emit.rs"), is("tracer-ebpf/src/emit.rs", true));
         assert_eq!(of("/c/registry/src/index-1/aya-ebpf-0.2.1/src/lib.rs"), is("aya-ebpf-0.2.1/src/lib.rs", false));
         assert_eq!(of("/usr/src/rustc-1.96.0/library/core/src/hint.rs"), is("library/core/src/hint.rs", false));

@@ -376,9 +376,9 @@ impl Startup<'_> {
     /// The daemon sees its usual path; unmounting brings the original content back.
     fn mount_over(&self, path: &str) -> Result<()> {
         let name = Path::new(path).file_name().context("the path has no name")?;
-        let ours = self.state.path("var").join(name);
-        fs::create_dir_all(&ours)?;
+        let source = self.state.path("var").join(name);
+        fs::create_dir_all(&source)?;
         fs::create_dir_all(path)?;
-        mount_bind(&ours, path).with_context(|| format!("cannot mount {} on {path}", ours.display()))
+        mount_bind(&source, path).with_context(|| format!("cannot mount {} on {path}", source.display()))
     }
 }

@@ -44,8 +44,8 @@ fn of_the_lab(candidates: &[Candidate], containerd: &Process) -> (Vec<Process>, 
             .take(parents.len())
             .any(|pid| shims.contains(&pid))
     };
-    let ours = candidates.iter().filter(|it| is_younger(it) && (it.in_pod || is_below(it.process.pid)));
-    let (first, second): (Vec<&Candidate>, Vec<&Candidate>) = ours.partition(|it| shims.contains(&it.process.pid));
+    let in_lab = candidates.iter().filter(|it| is_younger(it) && (it.in_pod || is_below(it.process.pid)));
+    let (first, second): (Vec<&Candidate>, Vec<&Candidate>) = in_lab.partition(|it| shims.contains(&it.process.pid));
     let processes = |list: Vec<&Candidate>| list.into_iter().map(|it| it.process.clone()).collect();
     (processes(first), processes(second))
 }

@@ -83,7 +83,7 @@ enum LabTask {
         /// Hold back the client's data on connection number CONNECTION after RECORDS TLS records of application data.
         #[arg(long, value_name = "CONNECTION:RECORDS")]
         hold: Option<relay::Hold>,
-        /// Pass on only the first BYTES bytes of each response and drop the rest.
+        /// Pass on only the first BYTES bytes to each client and drop the rest.
         #[arg(long, value_name = "BYTES", conflicts_with = "hold")]
         most: Option<u64>,
     },

@@ -80,9 +80,9 @@ fn in_tracer_ebpf(mut command: Command) -> Command {
 }
 
 fn fmt(session: &mut Session) -> Result<Outcome> {
-    let ours = session.check(&mut cargo_with(session, &["fmt", "--all", "--check"]))?;
+    let workspace = session.check(&mut cargo_with(session, &["fmt", "--all", "--check"]))?;
     let bpf = session.check(&mut in_tracer_ebpf(cargo_with(session, &["fmt", "--check"])))?;
-    Ok(both(ours, bpf))
+    Ok(both(workspace, bpf))
 }
 
 fn hygiene(session: &mut Session) -> Result<Outcome> {
@@ -107,8 +107,8 @@ fn bpf_object(session: &mut Session) -> Result<Outcome> {
 
 fn clippy(session: &mut Session) -> Result<Outcome> {
     let strict = ["--", "-D", "warnings"];
-    let mut ours = cargo_with(session, &["clippy", "--workspace", "--all-targets", "--all-features", "--locked"]);
-    let ours = session.check(ours.args(strict))?;
+    let mut workspace = cargo_with(session, &["clippy", "--workspace", "--all-targets", "--all-features", "--locked"]);
+    let workspace = session.check(workspace.args(strict))?;
     // `--all-targets` omits targets with `test = false`.
     let mut privileged = cargo_with(session, &["clippy", "--workspace", "--locked"]);
     privileged.args(["--test", "kernel", "--test", "demo", "--test", "lab"]);
@@ -119,7 +119,7 @@ fn clippy(session: &mut Session) -> Result<Outcome> {
     bpf.arg(target().join("bpf-clippy"))
         .env("CARGO_ENCODED_RUSTFLAGS", "--cfg=bpf_target_arch=\"x86_64\"\x1f-Cpanic=abort");
     let bpf = session.check(bpf.args(strict))?;
-    Ok(both(both(ours, privileged), bpf))
+    Ok(both(both(workspace, privileged), bpf))
 }
 
 fn abi(session: &mut Session) -> Result<Outcome> {

@@ -102,36 +102,40 @@ impl Figures {
                 figures.overstated.push(format!("{}: reported twice\n    {session}", case.planned.token));
                 continue;
             }
-            figures.found += 1;
-            figures.complete += usize::from(session.complete);
-            figures.exact += usize::from(session.is_exact());
-            figures.ambiguous += usize::from(session.gaps.iter().any(|gap| gap.code == "ambiguous"));
-            figures.left_open += usize::from(!session.is_closed());
             // If the record of an end was lost, the last report may describe connections that are long gone.
             let case = SessionCtx { last: figures.lost() == 0, ..case };
-            for (part, result) in case.evaluate(session) {
-                let count = figures.parts.entry(part).or_default();
-                match result {
-                    PartResult::Wrong(why) => {
-                        count.wrong += 1;
-                        if wrong.insert((&session.id, part)) {
-                            let token = &case.planned.token;
-                            figures.wrong.push(format!("{token}: {}: {why}\n    {session}", part.name()));
-                        }
-                    }
-                    // One wrong report makes the part wrong, even if a later report is right.
-                    PartResult::Right | PartResult::Missing if wrong.contains(&(session.id.as_str(), part)) => {
-                        count.wrong += 1;
-                    }
-                    PartResult::Right => count.right += 1,
-                    PartResult::Missing | PartResult::Unobserved => count.missing += 1,
-                }
-            }
+            figures.add(&case, session, &mut wrong);
         }
         for part in Part::of(runtime) {
             figures.parts.entry(part).or_default().missing += sessions.saturating_sub(figures.found);
         }
         figures
+    }
+
+    /// Counts a session by its last report. `wrong` holds the parts that any report had wrong.
+    fn add<'s>(&mut self, case: &SessionCtx<'_>, session: &'s Session, wrong: &mut BTreeSet<(&'s str, Part)>) {
+        self.found += 1;
+        self.complete += usize::from(session.complete);
+        self.exact += usize::from(session.is_exact());
+        self.ambiguous += usize::from(session.gaps.iter().any(|gap| gap.code == "ambiguous"));
+        self.left_open += usize::from(!session.is_closed());
+        for (part, result) in case.evaluate(session) {
+            let count = self.parts.entry(part).or_default();
+            match result {
+                PartResult::Wrong(why) => {
+                    count.wrong += 1;
+                    if wrong.insert((&session.id, part)) {
+                        self.wrong.push(format!("{}: {}: {why}\n    {session}", case.planned.token, part.name()));
+                    }
+                }
+                // One wrong report makes the part wrong, even if a later report is right.
+                PartResult::Right | PartResult::Missing if wrong.contains(&(session.id.as_str(), part)) => {
+                    count.wrong += 1;
+                }
+                PartResult::Right => count.right += 1,
+                PartResult::Missing | PartResult::Unobserved => count.missing += 1,
+            }
+        }
     }
 
     /// True if every session was found, complete and seen to end.

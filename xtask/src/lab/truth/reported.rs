@@ -162,8 +162,8 @@ impl Reported {
 
     /// Counts own sessions with a last report that satisfies `is`.
     pub(super) fn count(&self, is: impl Fn(&Session) -> bool) -> usize {
-        let ours = |session: &&Session| session.number().is_some() && session.merged_into.is_none();
-        self.sessions().filter(ours).filter(|session| is(session)).count()
+        let is_own = |session: &&Session| session.number().is_some() && session.merged_into.is_none();
+        self.sessions().filter(is_own).filter(|session| is(session)).count()
     }
 
     /// Reads lines until `is` holds. Returns false if that takes longer than `limit`.
