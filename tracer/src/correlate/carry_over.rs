@@ -1,8 +1,9 @@
-//! What of the past still matters: told again to somebody who knows nothing, it leads to the sessions that are open now, as they
-//! are. So a recording can go on in a new file while the old one is removed.
+//! Selects the observations that the next file of a recording must begin with, so that the old file can be removed. A
+//! correlator that reads only these knows the open sessions as they are.
 //!
-//! A fact matters while what it is about does: a process that lives or that an open session rests on, a socket likewise, an
-//! exec that is not over. What is over is left out whole: half of it would look like something else.
+//! A fact is kept while its object matters: a process that lives, or that an open session depends on; a socket
+//! likewise; an exec that is not over. Facts of an object that is over are all left out: a part of them would look
+//! like another object.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,8 @@ use crate::model::{
     BootTime, ContainerInfo, Fact, HostNo, Observation, RawText, SocketId, Source, TaskKey, Tuple, parse_fifo_path,
 };
 
-/// Of observations in their order of arrival, those that still matter. Measurements: the last two of each time.
+/// Observations to carry over, out of all of a file in order of arrival. Of the measurements, only those of the last
+/// two rounds are kept. Beyond [`MAX_TOLD_AGAIN`], the oldest are replaced by a loss.
 pub(super) fn still_matter(state: &State, settled: BootTime, told: Vec<Observation>) -> Vec<Observation> {
     let kept = Kept::new(state, settled, &told);
     let mut told: Vec<Observation> = told.into_iter().filter(|seen| kept.matters(seen)).collect();
@@ -34,13 +36,13 @@ struct Kept<'a> {
     state: &'a State,
     /// Observations from this time on were not applied yet.
     settled: BootTime,
-    /// Beside those that matter by themselves: who forked them.
+    /// Processes that forked a process that is kept.
     above: BTreeSet<TaskKey>,
-    /// Beside those that matter by themselves: on whose behalf they were connected.
+    /// Sockets on whose behalf a socket that is kept was connected.
     inbound: BTreeSet<SocketId>,
-    /// Addresses of what matters, for questions that were asked by them.
+    /// Addresses of sockets that are kept: answers to queries name sockets by address.
     tuples: BTreeSet<Tuple>,
-    /// Names of each container, and when each part of them was told first.
+    /// Names of each container, with the times of the reports that added a name.
     containers: BTreeMap<String, (ContainerInfo, BTreeSet<BootTime>)>,
     measured_from: BootTime,
 }
@@ -78,7 +80,7 @@ impl<'a> Kept<'a> {
             let above = std::iter::successors(Some(child), |task| maker.get(task).copied());
             kept.above.extend(above.skip(1).take(MAX_LINEAGE));
         }
-        // Backwards: for whom a connection was made was told before it.
+        // Backwards, because a socket is reported before the connections on its behalf.
         for seen in told.iter().rev() {
             if let Fact::Connected { socket, inbound: Some(inbound), .. } = &seen.fact
                 && (kept.socket(socket.id) || kept.inbound.contains(&socket.id))
@@ -91,7 +93,7 @@ impl<'a> Kept<'a> {
         kept
     }
 
-    /// Notes when a container was told, where that adds to what is known of it.
+    /// Notes the time of a report, if it adds a name of a container.
     fn named(&mut self, info: &ContainerInfo, at: BootTime) {
         let Some((known, told)) = self.containers.get_mut(&info.id) else {
             self.containers.insert(info.id.clone(), (info.clone(), BTreeSet::from([at])));
@@ -105,7 +107,8 @@ impl<'a> Kept<'a> {
     }
 
     fn matters(&self, seen: &Observation) -> bool {
-        // What waits for its turn was not taken in: nothing is known of it.
+        // An observation that was not applied yet is kept, because its meaning is unknown. The new file has its own
+        // ticks.
         if seen.at >= self.settled {
             return !matches!(seen.fact, Fact::Tick | Fact::Continued | Fact::Stopped);
         }
@@ -164,7 +167,7 @@ impl<'a> Kept<'a> {
                 fits.is_some_and(|fits| fits.is_empty() || fits.iter().any(|id| self.exec(id)))
             }
             Fact::AuditFollowed | Fact::AuditSkipped { .. } | Fact::Lost { .. } => true,
-            // Passed and past; measurements were dealt with.
+            // Ticks have no effect once passed; measurements were handled above.
             Fact::Tick
             | Fact::Continued
             | Fact::Stopped
@@ -180,8 +183,8 @@ impl<'a> Kept<'a> {
         }
     }
 
-    /// A kubectl whose session is over would be taken for one that nobody serves, and a process that an exec left running for
-    /// somebody else's.
+    /// True if a process is kept. The kubectl of a closed session is not: the next file would show it as unserved.
+    /// Nor is a process that a closed exec left running: it would look like a command of its own.
     fn task(&self, task: TaskKey) -> bool {
         let state = self.state;
         let lives = || state.processes.get(task).is_some_and(|process| process.exit.is_none());
@@ -189,12 +192,12 @@ impl<'a> Kept<'a> {
             || (lives() && !state.served.contains(&task) && self.is_over(task) != Some(true))
     }
 
-    /// Who forked it tells whose it is.
+    /// True if the process that forked this one must be kept: the fork names the exec.
     fn is_of_an_exec(&self, task: TaskKey) -> bool {
         self.state.dependents.has(&Dependency::Task(task)) || self.is_over(task) == Some(false)
     }
 
-    /// Whether the exec is over that it is of; `None` where it is of none that is known.
+    /// True if the exec of a process is over; `None` if the process belongs to no known exec.
     fn is_over(&self, task: TaskKey) -> Option<bool> {
         let execs = &self.state.execs;
         let mut lineage = self.state.processes.lineage(task);
@@ -212,7 +215,7 @@ impl<'a> Kept<'a> {
         self.state.execs.get(id).is_some_and(|exec| !exec.over)
     }
 
-    /// Whether that exec matters, and `at` is none of an earlier exec's that had the same id.
+    /// True if an exec is kept, and a fact of this time is not of an earlier exec with the same id.
     fn exec_since(&self, id: &AnchorId, at: BootTime) -> bool {
         let exec = self.state.execs.get(id);
         exec.is_some_and(|exec| {
@@ -220,14 +223,14 @@ impl<'a> Kept<'a> {
         })
     }
 
-    /// Whether that is a FIFO of an exec that matters.
+    /// True for a FIFO of an exec that is kept.
     fn fifo(&self, seen: &Observation, path: &RawText) -> bool {
         let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return false };
         let id = self.state.execs.newest(host_of(seen), &fifo.container, &fifo.exec);
         id.is_some_and(|id| self.exec_since(id, seen.at))
     }
 
-    /// Whether that is a FIFO of a container's first process.
+    /// True for a FIFO of a container's first process.
     fn of_container(&self, path: &RawText) -> bool {
         path.as_str().and_then(parse_fifo_path).is_some_and(|fifo| fifo.exec == fifo.container)
     }

@@ -1,11 +1,11 @@
 //! Turns observations into findings. Start reading at [`Correlator`].
 //!
-//! * `reorder` puts observations into the order of their times;
-//! * `intake` applies them: each handler changes `state` and notes in `effects` what follows;
-//! * `timers` holds work that becomes due later;
-//! * `assemble` builds a session from the state, backwards from its exec;
-//! * `sessions` rebuilds what changed and emits the difference;
-//! * `report` and `carry_over` select from the whole: for output, and for the next file of a recording.
+//! * `reorder` puts observations into the order of their times.
+//! * `intake` applies one observation: a handler changes the `state` and notes the `effects`.
+//! * `timers` holds work that becomes due later.
+//! * `assemble` builds a session from the state, backwards from its exec.
+//! * `sessions` rebuilds invalidated sessions and emits the differences.
+//! * `report` and `carry_over` select output, and the beginning of a recording's next file.
 //!
 //! The same observations give the same findings, byte for byte, on any machine: findings depend on the sequence of
 //! observations alone, never on how often [`Correlator::drain`] is called.
@@ -15,6 +15,7 @@ mod carry_over;
 mod effects;
 mod intake;
 mod limits;
+mod options;
 mod reorder;
 mod report;
 mod sessions;
@@ -24,103 +25,70 @@ mod state;
 mod tests;
 mod timers;
 
-pub use self::limits::REORDER_WITHIN;
 use self::{
     effects::Effects,
-    limits::{MEASURES_KEPT, REFUSED_EVERY, SWEEP_EVERY, TOGETHER},
-    reorder::Order,
+    limits::TOGETHER,
+    reorder::ReorderBuffer,
     sessions::Sessions,
     start::Start,
     state::State,
     timers::{Phase, Timer},
 };
-use crate::model::{
-    BootTime, Endpoints, Fact, Finding, HostFacts, LATE_START, Measures, Observation, Pairing, Report, Want,
-};
-
-/// What the user asked for that changes what is found; part of a replay's input.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct Options {
-    /// TCP port of the API server, beside 6443.
-    pub apiserver_port: Option<u16>,
-    /// TCP port of the kubelet, beside 10250.
-    pub kubelet_port: Option<u16>,
-    /// Path of the runtime's socket, beside the well-known ones.
-    pub runtime_socket: Option<String>,
-    /// How the ends of connections are paired: recordings up to format 3 have a rule of their own.
-    pub pairing: Pairing,
-}
-
-impl Options {
-    /// Ports and sockets of the path.
-    #[must_use]
-    pub fn endpoints(&self) -> Endpoints {
-        Endpoints::new(self.apiserver_port, self.kubelet_port, self.runtime_socket.as_deref())
-    }
-}
+pub use self::{limits::REORDER_WITHIN, options::Options};
+use crate::model::{BootTime, Fact, Finding, HostFacts, LATE_START, Observation, Report, Want};
 
 /// Facts in, findings out.
 ///
 /// # Protocol
 ///
-/// 1. Create with [`new`](Self::new). For a recording of several hosts add the others with [`with`](Self::with); for one whose
-///    start lies in an earlier file call [`started_before`](Self::started_before).
-/// 2. Pass every observation to [`ingest`](Self::ingest) in order of arrival. An observation takes effect once no earlier one can
-///    follow: after a newer kernel record, or a [`Fact::Tick`], has moved the clock by [`REORDER_WITHIN`]. Where records stop,
-///    ticks must go on, as long as [`is_waiting`](Self::is_waiting).
-/// 3. After any call that takes `&mut self`, collect the output: findings with [`drain`](Self::drain), queries with
-///    [`wants`](Self::wants). Answers to queries are observations like all others. A query may stay without an answer.
-/// 4. Move the clock without a record with [`reach`](Self::reach) (no record before that time can follow) or
-///    [`settle`](Self::settle) (everything that can be known is known). Call [`flush`](Self::flush) at the end of the input.
-/// 5. [`report`](Self::report) gives the complete result at any time. It includes observations up to
-///    [`settled`](Self::settled) only.
+/// 1. Create with [`new`](Self::new). Add the other hosts of a recording with [`with`](Self::with). Call
+///    [`started_before`](Self::started_before) for a recording that begins in an earlier file.
+/// 2. Pass every observation to [`ingest`](Self::ingest), in order of arrival. It takes effect [`REORDER_WITHIN`] later, by
+///    the clock of kernel records and ticks. Send ticks where records stop, while [`is_waiting`](Self::is_waiting).
+/// 3. Collect findings with [`drain`](Self::drain) and queries with [`wants`](Self::wants). Any call with `&mut self` may
+///    add to both. An answer is an observation like any other; a query may stay unanswered.
+/// 4. Where no earlier record can follow, move the clock with [`reach`](Self::reach). Without a stream of kernel records,
+///    use [`settle`](Self::settle). At the end of the input, call [`flush`](Self::flush).
+/// 5. [`report`](Self::report) returns the complete result at any time, up to [`settled`](Self::settled).
 ///
 /// # Order of effects
 ///
-/// The clock moves in steps of one millisecond, and sessions are rebuilt at the end of a step. One step emits at most one
-/// change of a session. In each step,
+/// The clock moves in steps of one millisecond. A session changes at most once in a step, at its end:
 ///
-/// 1. observations are applied, in the order of their times;
-/// 2. due timers expire, which may invalidate or create sessions;
-/// 3. invalidated sessions are rebuilt in the order of their ids, and differences are emitted;
-/// 4. kubectls whose request no session shows become sessions of their own, and these are emitted;
-/// 5. refusals of full tables are reported, at most once a second;
-/// 6. expired entries are discarded.
+/// * Observations of the step are applied, in the order of their times.
+/// * Due timers expire. They may create and invalidate sessions.
+/// * Invalidated sessions are rebuilt in the order of their ids. Each difference is a finding.
+/// * Kubectls without a session become provisional sessions, and are emitted likewise.
+/// * Refusals of full tables are reported, at most once a second. Expired entries are discarded.
 ///
 /// # Example
 ///
-/// containerd creates the FIFO of an exec. Nothing earlier can arrive once 5 ms have passed, and the session is emitted.
+/// containerd creates the FIFO of an exec. No earlier record can arrive after 5 ms, and the session is emitted.
 ///
 /// ```
 /// use execpath::correlate::{Correlator, Options};
-/// use execpath::model::{Actor, BootTime, Change, Fact, HostFacts, Observation, Source, TaskKey, Want};
+/// use execpath::model::{Actor, BootTime, Change, Fact, HostFacts, Observation, Source, TaskKey};
 ///
-/// let containerd = TaskKey::from_ticks(700, 1);
-/// let (container, exec) = ("a".repeat(64), "b".repeat(64));
-/// let path = format!("/run/containerd/io.containerd.grpc.v1.cri/containers/{container}/io/1/{exec}-stdout");
+/// let path = format!("/run/io.containerd.grpc.v1.cri/containers/{}/io/1/{}-stdout", "a".repeat(64), "b".repeat(64));
 /// let made = Fact::FifoMade { actor: Actor::default(), inbound: None, from: None, path: path.as_str().into() };
+/// let containerd = TaskKey::from_ticks(700, 1);
 ///
-/// let mut correlator = Correlator::new(&HostFacts::default(), &Options::default()).started_before();
+/// let mut correlator = Correlator::new(&HostFacts::default(), &Options::default());
 /// correlator.ingest(Observation::of(BootTime(1_000_000), Source::Ebpf, containerd, made));
-/// assert!(correlator.is_waiting() && correlator.drain().is_empty(), "an earlier record may follow");
+/// assert!(correlator.is_waiting() && correlator.drain().is_empty());
 ///
 /// correlator.ingest(Observation::new(BootTime(20_000_000), Source::Engine, Fact::Tick));
-/// let findings = correlator.drain();
-/// assert!(matches!(&findings[..], [only] if matches!(only.change, Change::Opened(_))));
-/// assert!(correlator.wants().iter().any(|want| matches!(want, Want::Container { .. })), "the pod's name is unknown");
+/// assert!(matches!(correlator.drain()[0].change, Change::Opened(_)));
+/// assert!(!correlator.wants().is_empty(), "asks for the names of the container");
 /// assert_eq!(correlator.report().sessions.len(), 1);
 /// ```
 pub struct Correlator {
-    order: Order,
+    buffer: ReorderBuffer,
     start: Start,
     state: State,
     effects: Effects,
     sessions: Sessions,
-    measures: Measures,
     is_overfull: bool,
-    /// Time from which refusals of full tables may be reported again.
-    next_refusal: BootTime,
 }
 
 impl Correlator {
@@ -130,14 +98,12 @@ impl Correlator {
         let mut effects = Effects::default();
         effects.timers.set(BootTime::default(), Timer::Sweep);
         Self {
-            order: Order::default(),
+            buffer: ReorderBuffer::default(),
             start: Start::default(),
             state: State::new(host, options.endpoints(), options.pairing),
             effects,
             sessions: Sessions::default(),
-            measures: Measures::default(),
             is_overfull: false,
-            next_refusal: BootTime::default(),
         }
     }
 
@@ -169,23 +135,23 @@ impl Correlator {
         }
         // A tick does not wait in the buffer: it reports that time has passed, which releases others.
         if seen.fact == Fact::Tick {
-            self.order.advance(seen.at);
+            self.buffer.advance(seen.at);
         } else {
-            self.order.push(seen);
+            self.buffer.push(seen);
         }
-        self.effects.totals.late = self.order.late;
-        while let Some(seen) = self.order.pop() {
+        self.effects.totals.late = self.buffer.late;
+        while let Some(seen) = self.buffer.pop() {
             self.take(seen);
         }
-        while let Some(seen) = self.order.pop_excess() {
+        while let Some(seen) = self.buffer.pop_excess() {
             self.is_overfull = true;
             self.take(seen);
         }
-        self.elapse(self.order.settled());
+        self.elapse(self.buffer.settled());
     }
 
-    /// True if the reorder buffer was full, so that some observations were applied early. A recording that leads to this was not
-    /// written by this program.
+    /// True if the reorder buffer was full and some observations were applied early. No recording of this program leads to
+    /// this.
     #[must_use]
     pub const fn is_overfull(&self) -> bool {
         self.is_overfull
@@ -204,11 +170,10 @@ impl Correlator {
         self.conclude();
     }
 
-    /// Flushes the reorder buffer and advances the clock to `now`, for input without kernel records: answers to queries arrive in
-    /// order, and nothing but answers can follow.
+    /// Flushes the reorder buffer and advances the clock to `now`, for input without kernel records: answers arrive in order.
     pub fn settle(&mut self, now: BootTime) {
         self.flush();
-        self.effects.timers.reschedule_requests(intake::kubectl::served_by);
+        intake::end_snapshot(&mut self.effects);
         self.elapse(now);
         self.conclude();
         if self.effects.has_no_wants() {
@@ -221,7 +186,7 @@ impl Correlator {
     /// Time up to which all findings were emitted. No earlier finding will follow.
     #[must_use]
     pub fn settled(&self) -> BootTime {
-        let settled = self.order.settled();
+        let settled = self.buffer.settled();
         if self.is_told() { settled } else { settled.min(self.effects.now.whole(TOGETHER)) }
     }
 
@@ -231,10 +196,10 @@ impl Correlator {
         self.effects.is_settled()
     }
 
-    /// True if an observation waits to be applied, or findings wait to be emitted. The next [`Fact::Tick`] should then come soon.
+    /// True if observations or findings wait. The next [`Fact::Tick`] should then come soon.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        !(self.order.is_empty() && self.is_told())
+        !(self.buffer.is_empty() && self.is_told())
     }
 
     /// True if a session is open.
@@ -243,7 +208,7 @@ impl Correlator {
         self.sessions.is_any_open()
     }
 
-    /// True if reads of FIFOs are of use: they would reveal the exec of a stream.
+    /// True if records of FIFO reads are of use, to reveal the exec of a stream.
     #[must_use]
     pub fn needs_reads(&self) -> bool {
         self.state.execs.unresolved().next().is_some()
@@ -262,17 +227,17 @@ impl Correlator {
     /// Complete result as of now.
     #[must_use]
     pub fn report(&self) -> Report {
-        report::report(&self.state, &self.sessions, &self.effects, &self.measures)
+        report::report(&self.state, &self.sessions, &self.effects)
     }
 
-    /// Observations that the next file of a recording must begin with, out of all of this one in order of arrival.
+    /// Selects the observations that the next file of a recording must begin with, from all of this file.
     #[must_use]
     pub fn still_matter(&self, told: Vec<Observation>) -> Vec<Observation> {
         carry_over::still_matter(&self.state, self.settled(), told)
     }
 
     fn release_all(&mut self) {
-        while let Some(seen) = self.order.pop_any() {
+        while let Some(seen) = self.buffer.pop_any() {
             self.take(seen);
         }
         self.conclude();
@@ -280,7 +245,6 @@ impl Correlator {
 
     fn take(&mut self, seen: Observation) {
         self.elapse(seen.at);
-        self.measures.take(&seen);
         intake::apply(&mut self.state, &mut self.effects, seen);
         intake::note_refused(&mut self.state, self.effects.now);
         self.sessions.absorb(&mut self.state, &mut self.effects);
@@ -308,7 +272,7 @@ impl Correlator {
         self.rebuild();
         self.expire(Phase::AfterRebuild);
         self.rebuild();
-        if self.effects.now >= self.next_refusal {
+        if self.effects.now >= self.state.next_refusal {
             self.report_refused();
         }
         self.expire(Phase::Sweep);
@@ -320,39 +284,16 @@ impl Correlator {
 
     fn expire(&mut self, phase: Phase) {
         while let Some((due, timer)) = self.effects.timers.pop(phase, self.effects.now) {
-            let (state, effects) = (&mut self.state, &mut self.effects);
-            match timer {
-                Timer::PeerMissing(leg) => intake::legs::look_after(state, effects, leg),
-                Timer::StreamUnclaimed(idx) => intake::streams::look_at_stream(state, effects, due, idx),
-                Timer::ExecUnclaimed(id) => intake::processes::look_at_unclaimed(state, effects, &id),
-                Timer::Rebuild(id) => effects.invalidate(id),
-                Timer::RequestUnshown(task) => {
-                    if intake::kubectl::is_unshown(state, task) {
-                        let may_be_shown = self.sessions.lacks_any_client(state);
-                        intake::kubectl::show_request(state, effects, due, task, may_be_shown);
-                    }
-                }
-                Timer::Sweep => {
-                    effects.timers.set(effects.now.plus(SWEEP_EVERY), Timer::Sweep);
-                    intake::sweep::sweep(state, effects);
-                    self.measures.forget_before(effects.now.minus(MEASURES_KEPT));
-                }
-                // Expired by the sweep itself.
-                Timer::UnixIdle(_) | Timer::ExecUnused(_) | Timer::SessionOver(_) => {}
-            }
+            let lacks_client = |state: &State| self.sessions.lacks_any_client(state);
+            intake::expire(&mut self.state, &mut self.effects, due, timer, lacks_client);
             self.sessions.absorb(&mut self.state, &mut self.effects);
         }
     }
 
-    /// Reports refusals of full tables since the last report.
+    /// Emits refusals of full tables, and what they change.
     fn report_refused(&mut self) {
-        if self.state.refused.is_empty() {
-            return;
+        if intake::report_refused(&mut self.state, &mut self.effects) {
+            self.rebuild();
         }
-        self.next_refusal = self.effects.now.plus(REFUSED_EVERY);
-        for (what, count) in self.state.refused.take() {
-            self.effects.report_loss(what.to_owned(), count);
-        }
-        self.rebuild();
     }
 }

@@ -1,30 +1,39 @@
-//! Puts observations into the order of their times, within a window.
+//! The reorder buffer: puts observations into the order of their times.
+//!
+//! Observations arrive almost in order. An interrupt may swap two records, and an answer to a query carries the time of
+//! its own clock reading. The buffer therefore holds every observation until [`REORDER_WITHIN`] has passed, measured
+//! by the newest kernel record or tick. An observation that arrives later than that is applied at once, and counted
+//! as late.
 
 use std::collections::BTreeMap;
 
 use super::limits::{MAX_WAITING, REORDER_WITHIN};
 use crate::model::{BootTime, Observation, Source};
 
-/// Holds observations back until nothing earlier can come.
+/// Observations that wait until no earlier one can arrive.
 #[derive(Default)]
-pub(super) struct Order {
-    /// Boxed: they are large, and a tree moves what it holds.
+pub(super) struct ReorderBuffer {
+    /// By time, then by arrival. Boxed, because observations are large and a tree moves its values.
     waiting: BTreeMap<(BootTime, u64), Box<Observation>>,
+    /// Number of observations so far; orders those of one time.
     arrived: u64,
-    /// Bytes of memory that `waiting` takes, about.
+    /// Approximate memory of `waiting`, in bytes.
     weight: usize,
+    /// Time of the newest kernel record or tick.
     newest: BootTime,
+    /// Time of the newest observation that was released.
     released: BootTime,
-    /// Observations that came after later ones had been let through.
+    /// Number of observations that arrived after a later one was released.
     pub(super) late: u64,
 }
 
-impl Order {
+impl ReorderBuffer {
     pub(super) fn push(&mut self, seen: Observation) {
         if seen.at < self.released {
             self.late += 1;
         }
-        // An answer is as new as the question is old: records that the kernel wrote in between may still be unread.
+        // Only kernel records move the clock. An answer may be newer than records that are still unread in the ring
+        // buffer.
         if seen.source == Source::Ebpf {
             self.newest = self.newest.max(seen.at);
         }
@@ -33,17 +42,17 @@ impl Order {
         self.waiting.insert((seen.at, self.arrived), Box::new(seen));
     }
 
-    /// Time passed: what is older than the window may go.
+    /// Moves the clock to the time of a tick.
     pub(super) fn advance(&mut self, now: BootTime) {
         self.newest = self.newest.max(now);
     }
 
-    /// Up to when everything is known: nothing earlier is expected any more.
+    /// Time up to which all observations have arrived.
     pub(super) fn settled(&self) -> BootTime {
         self.newest.minus(REORDER_WITHIN)
     }
 
-    /// The next one whose turn has come.
+    /// Removes the earliest observation, if its time has settled.
     pub(super) fn pop(&mut self) -> Option<Observation> {
         let settled = self.settled();
         let entry = self.waiting.first_entry()?;
@@ -56,7 +65,8 @@ impl Order {
         Some(*seen)
     }
 
-    /// The earliest one, where more wait than memory allows: the window is then shorter than [`REORDER_WITHIN`].
+    /// Removes the earliest observation if the buffer exceeds [`MAX_WAITING`]. The window is then shorter than
+    /// [`REORDER_WITHIN`].
     pub(super) fn pop_excess(&mut self) -> Option<Observation> {
         if self.weight <= MAX_WAITING {
             return None;
@@ -66,7 +76,7 @@ impl Order {
         Some(seen)
     }
 
-    /// The next one, its turn or not: nothing more will come.
+    /// Removes the earliest observation, for the end of the input.
     pub(super) fn pop_any(&mut self) -> Option<Observation> {
         let (_, seen) = self.waiting.pop_first()?;
         self.weight -= seen.weight();
@@ -84,22 +94,22 @@ mod tests {
     use crate::model::{Fact, ProcessInfo, TaskKey};
 
     #[test]
-    fn what_comes_in_disorder_within_the_window_goes_out_in_order() {
-        let mut order = Order::default();
+    fn disorder_within_window_is_sorted() {
+        let mut buffer = ReorderBuffer::default();
         for ms in [10, 8, 9, 30, 2] {
-            order.push(Observation::new(BootTime(ms * 1_000_000), Source::Ebpf, Fact::Tick));
+            buffer.push(Observation::new(BootTime(ms * 1_000_000), Source::Ebpf, Fact::Tick));
         }
-        let out: Vec<u64> = std::iter::from_fn(|| order.pop()).map(|seen| seen.at.0 / 1_000_000).collect();
+        let out: Vec<u64> = std::iter::from_fn(|| buffer.pop()).map(|seen| seen.at.0 / 1_000_000).collect();
         assert_eq!(out, [2, 8, 9, 10], "30 waits for 35");
-        assert_eq!(order.late, 0, "nothing had been let through yet");
-        order.push(Observation::new(BootTime(7_000_000), Source::Ebpf, Fact::Tick));
-        assert_eq!(order.late, 1);
-        assert_eq!(order.pop_any().map(|seen| seen.at.0), Some(7_000_000));
+        assert_eq!(buffer.late, 0, "nothing was released before");
+        buffer.push(Observation::new(BootTime(7_000_000), Source::Ebpf, Fact::Tick));
+        assert_eq!(buffer.late, 1);
+        assert_eq!(buffer.pop_any().map(|seen| seen.at.0), Some(7_000_000));
     }
 
     #[test]
-    fn observations_that_wait_take_bounded_memory() {
-        let mut order = Order::default();
+    fn waiting_observations_take_bounded_memory() {
+        let mut buffer = ReorderBuffer::default();
         let info = ProcessInfo { argv: vec![vec![b'x'; 100_000].into()], ..ProcessInfo::default() };
         let seen = Observation::of(
             BootTime::LATEST,
@@ -108,13 +118,13 @@ mod tests {
             Fact::ProcessSeen(Box::new(info)),
         );
         for _ in 0..MAX_WAITING / 100_000 {
-            order.push(seen.clone());
-            assert!(order.weight <= MAX_WAITING + seen.weight());
-            while order.pop_excess().is_some() {}
+            buffer.push(seen.clone());
+            assert!(buffer.weight <= MAX_WAITING + seen.weight());
+            while buffer.pop_excess().is_some() {}
         }
-        assert!(order.weight <= MAX_WAITING && !order.is_empty());
-        assert!(order.pop_excess().is_none());
-        while order.pop_any().is_some() {}
-        assert_eq!(order.weight, 0);
+        assert!(buffer.weight <= MAX_WAITING && !buffer.is_empty());
+        assert!(buffer.pop_excess().is_none());
+        while buffer.pop_any().is_some() {}
+        assert_eq!(buffer.weight, 0);
     }
 }

@@ -1,5 +1,4 @@
-//! What belongs to no session: connections of processes on the path, and the daemons themselves; and where sessions end on this
-//! host.
+//! Complete result: sessions, the daemons of the path, and connections outside of sessions.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +12,12 @@ use super::{
     },
 };
 use crate::model::{
-    Daemon, DaemonConnection, Diagnosis, Family, Measures, Report, Role, Session, SessionId, SocketInfo, SocketRole,
-    TaskKey, UnattributedEnd, is_shim_socket,
+    Daemon, DaemonConnection, Diagnosis, Family, Report, Role, Session, SessionId, SocketInfo, SocketRole, TaskKey,
+    UnattributedEnd, is_shim_socket,
 };
 
 /// Complete result as of now.
-pub(super) fn report(state: &State, sessions: &Sessions, effects: &Effects, measures: &Measures) -> Report {
+pub(super) fn report(state: &State, sessions: &Sessions, effects: &Effects) -> Report {
     let mut all: Vec<Session> = sessions.iter().cloned().collect();
     for session in &mut all {
         session.last_seen = effects.now;
@@ -32,13 +31,13 @@ pub(super) fn report(state: &State, sessions: &Sessions, effects: &Effects, meas
         unattributed: unattributed(state, session_of),
         daemons: daemons(state),
         daemon_connections: daemon_connections(state),
-        measures: measures.clone(),
+        measures: state.measures.clone(),
         diagnosis: Diagnosis::default(),
         totals: effects.totals.clone(),
     }
 }
 
-/// Daemons of the path that live.
+/// Live daemons of the path.
 fn daemons(state: &State) -> Vec<Daemon> {
     let of_shims = state.daemon_connections.iter().filter(|(_, one)| is_shim_socket(&one.path));
     let shims: BTreeSet<TaskKey> = of_shims.map(|((_, far), _)| *far).collect();
@@ -77,7 +76,8 @@ fn daemon_connections(state: &State) -> Vec<DaemonConnection> {
     state.daemon_connections.iter().map(connection).collect()
 }
 
-/// Open TCP connections of known processes, without those whose both ends a session of `session_of` has.
+/// Open TCP connections of known processes. A connection is left out if `session_of` gives it a session and both its
+/// ends are known.
 fn unattributed(state: &State, session_of: impl Fn(SocketIdx) -> Option<SessionId>) -> Vec<UnattributedEnd> {
     let mut ends: Vec<UnattributedEnd> = state
         .sockets

@@ -1,4 +1,4 @@
-//! Daemons of the path: how they are found, and from when on their acts are known.
+//! Daemons of the path: their discovery, and the time from which their acts are known.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,14 @@ use super::streams::offer_stream;
 use crate::correlate::{effects::Effects, limits, state::State, timers::Timer};
 use crate::model::{BootTime, Listener, RawText, Runtime, TaskKey, Want, WatchAs};
 
-/// A process with a socket on a port of the path that is older than the tracer.
+/// Asks to follow a process with a socket on a port of the path, if the tracer does not follow it yet.
 pub(in crate::correlate) fn endpoint_found(state: &mut State, effects: &mut Effects, task: TaskKey, port: u16) {
     if state.endpoints.is_path_port(port) && state.watched.insert(task) {
         effects.ask(Want::Watch(task, WatchAs::Endpoint));
     }
 }
 
-/// What a snapshot verified of a process that listens.
+/// Handles a listening process that the snapshot has verified.
 pub(in crate::correlate) fn listener_verified(
     state: &mut State,
     effects: &mut Effects,
@@ -44,12 +44,13 @@ pub(in crate::correlate) fn daemon_found(state: &mut State, effects: &mut Effect
     }
 }
 
-/// What that daemon does is told from now on.
+/// Notes that the tracer has attached to a daemon: its acts are recorded from now on.
 pub(in crate::correlate) fn watched(state: &mut State, at: BootTime, daemon: TaskKey) {
     state.processes.entry(daemon).coverage.attach(at);
 }
 
-/// What that daemon had open was looked at: what can be known of the execs that it was at work with is known by now.
+/// Notes that the open files of a daemon were scanned. Execs that the daemon was at work with can be judged from now
+/// on.
 pub(in crate::correlate) fn looked(state: &mut State, effects: &mut Effects, at: BootTime, daemon: TaskKey) {
     let Some(attached) = state.processes.entry(daemon).coverage.scan(at) else { return };
     let under_way = state.execs.under_way(daemon, attached.plus(limits::ASKED_WITHIN), at);

@@ -36,7 +36,8 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, at: BootTime, task
     }
 }
 
-/// The runtime makes a FIFO of an exec.
+/// Handles a FIFO that a runtime creates for an exec. The runtime does so on the goroutine that serves the exec's
+/// stream.
 pub(in crate::correlate) fn fifo(
     state: &mut State,
     effects: &mut Effects,
@@ -47,7 +48,7 @@ pub(in crate::correlate) fn fifo(
     path: &RawText,
 ) {
     let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return };
-    // The streams of a container's first process: a start, not an exec.
+    // FIFOs of a container's first process belong to a start, not to an exec.
     if fifo.exec == fifo.container || !state.may_be_daemon(task) {
         return;
     }
@@ -55,7 +56,7 @@ pub(in crate::correlate) fn fifo(
     let for_unknown = inbound.is_some_and(|id| state.sockets.find(id).is_none());
     let id = exec_of_new_fifo(state, task.host, &fifo);
     let Some(exec) = state.exec(task.host, &id, &fifo.container, at) else { return };
-    // `ctr` was faster with its FIFOs than the runtime with these: it is the runtime's all the same.
+    // `ctr` may create FIFOs before the runtime does. The exec is the runtime's all the same.
     exec.what = What::Exec;
     exec.runtime = exec.runtime.or(Some(task));
     exec.streams.insert(fifo.stream);
@@ -69,8 +70,8 @@ pub(in crate::correlate) fn fifo(
     effects.invalidate(id);
 }
 
-/// The exec that the runtime makes a FIFO for: a new one, where the last that had its id is over. An id of random digits is never
-/// used again, so that such a record is late.
+/// Exec for which a FIFO is created: a new one, if the last exec with this id is over. An id of random digits is
+/// never reused: the record came late, and belongs to the exec that is over.
 pub(in crate::correlate) fn exec_of_new_fifo(state: &mut State, host: HostNo, fifo: &ExecFifo) -> AnchorId {
     let execs = &mut state.execs;
     let newest = execs.newest_or_new(host, &fifo.container, &fifo.exec);
@@ -80,7 +81,7 @@ pub(in crate::correlate) fn exec_of_new_fifo(state: &mut State, host: HostNo, fi
     execs.next(host, &fifo.container, &fifo.exec)
 }
 
-/// A FIFO that is older than the tracer, or was asked for: whoever holds it serves that exec.
+/// Handles a FIFO that a snapshot or a query found. The process that holds the FIFO serves the exec.
 pub(in crate::correlate) fn fifo_held(
     state: &mut State,
     effects: &mut Effects,
@@ -111,7 +112,7 @@ pub(in crate::correlate) fn fifo_held(
         exec.held_by_runtime = true;
     } else {
         exec.shim = exec.shim.or(Some(task));
-        // The runtime let go of it, or is another one by now: whoever is connected to the shim.
+        // The runtime has closed the FIFO, or was restarted. The daemon that is connected to the shim is the runtime.
         let mut connected = state.daemon_connections.keys().filter(|(_, to)| *to == task).map(|(from, _)| *from);
         if let (true, Some(runtime), None) = (exec.by_cri, connected.next(), connected.next()) {
             exec.runtime = exec.runtime.or(Some(runtime));
@@ -123,8 +124,8 @@ pub(in crate::correlate) fn fifo_held(
     effects.invalidate(id);
 }
 
-/// A goroutine of the runtime passes on what a FIFO gave: to the stream of that exec, or, from a container's own output, to
-/// one that is attached to it.
+/// Handles bytes that a goroutine of the runtime moves from a FIFO to a connection. The FIFO of an exec leads to the
+/// exec's stream. The FIFO of a container's own output leads to a session that is attached to the container.
 pub(in crate::correlate) fn fifo_relayed(
     state: &mut State,
     effects: &mut Effects,
@@ -159,7 +160,7 @@ pub(in crate::correlate) fn fifo_relayed(
     }
 }
 
-/// The goroutine that waits for a FIFO leads to a connection.
+/// Handles a goroutine that waits for a FIFO and refers to a connection, which is the exec's stream.
 pub(in crate::correlate) fn fifo_awaited(
     state: &mut State,
     effects: &mut Effects,
@@ -178,7 +179,7 @@ pub(in crate::correlate) fn fifo_awaited(
     }
 }
 
-/// A pipe that a `runc exec` has for stdin, stdout or stderr: the runtime has its other end.
+/// Handles a pipe that a `runc exec` has for stdin, stdout or stderr. The runtime has the other end.
 pub(in crate::correlate) fn pipe_held(
     state: &mut State,
     effects: &mut Effects,
@@ -191,16 +192,16 @@ pub(in crate::correlate) fn pipe_held(
     let stream = usize::try_from(fd).ok().and_then(|fd| STREAMS.get(fd).copied());
     let (Some(stream), Some(exec)) = (stream, state.execs.get_mut(&id)) else { return };
     exec.streams.insert(stream);
-    // Who has pipes has no terminal.
+    // A command with pipes has no terminal.
     exec.tty = exec.tty.or(Some(false));
-    // What the runtime writes to stdin it received: only what it reads leads to a connection.
+    // The runtime writes to stdin what it received, and reads from the others. Only reads lead to a connection.
     if fd != 0 {
         state.execs.note_pipe(runc.host, path, file, &id);
     }
     effects.invalidate(id);
 }
 
-/// The exec whose FIFO, or whose runc's pipe, that is.
+/// Exec with this FIFO, or with this pipe of its runc.
 fn exec_awaited<'a>(state: &'a State, task: TaskKey, path: &RawText) -> Option<&'a AnchorId> {
     match path.as_str().and_then(parse_fifo_path) {
         Some(fifo) => state.execs.newest(task.host, &fifo.container, &fifo.exec),

@@ -9,7 +9,7 @@ use crate::correlate::{
 };
 use crate::model::{BootTime, SocketInfo, SocketRole, TaskKey};
 
-/// A connection to an API server: if a kubectl made it that keeps it, it may be all that is seen of what was asked for.
+/// Notes a connection to an API server. If a kubectl keeps it open, it may be the only trace of the request.
 pub(in crate::correlate) fn perhaps_call(
     state: &mut State,
     effects: &mut Effects,
@@ -25,7 +25,8 @@ pub(in crate::correlate) fn perhaps_call(
     perhaps_asked(state, effects, task);
 }
 
-/// A process of which something was learned: if it is such a kubectl, look at it when it would be served.
+/// Sets a timer for a kubectl, once its arguments and its connection are known. A session should show its request by
+/// then.
 pub(in crate::correlate) fn perhaps_asked(state: &mut State, effects: &mut Effects, task: TaskKey) {
     let process = state.processes.get(task);
     if state.calls.contains_key(&task)
@@ -37,7 +38,7 @@ pub(in crate::correlate) fn perhaps_asked(state: &mut State, effects: &mut Effec
             effects.timers.set(effects.now, Timer::RequestUnshown(task));
             return;
         }
-        // One that is older than that is told of by a snapshot, of which the rest is still to come.
+        // A kubectl from before the tracer's start comes with a snapshot: wait for the rest of the snapshot.
         let since = |idx| state.sockets.get(idx).map(|socket| socket.since.plus(SNAPSHOT_TAKEN_IN));
         let told = state.open_calls(task).filter_map(since).max();
         effects.timers.set(served_by(task).max(told.unwrap_or_default()), Timer::RequestUnshown(task));
@@ -53,8 +54,9 @@ pub(in crate::correlate) fn is_unshown(state: &State, task: TaskKey) -> bool {
         || state.dependents.has(&Dependency::Task(task)))
 }
 
-/// Makes the kubectl's own connection a provisional session, because nothing else shows its request. `may_be_shown` is true if an
-/// open session lacks its client, which this kubectl may be: then looks again later.
+/// Makes the kubectl's own connection a provisional session, because no other session shows the request.
+/// `may_be_shown` is true if an open session lacks its client: this kubectl may be that client, and is looked at
+/// again later.
 pub(in crate::correlate) fn show_request(
     state: &mut State,
     effects: &mut Effects,
@@ -79,7 +81,7 @@ pub(in crate::correlate) fn show_request(
     }
 }
 
-/// When what that kubectl asked for would be served.
+/// Time by which a session usually shows the kubectl's request.
 pub(in crate::correlate) fn served_by(task: TaskKey) -> BootTime {
     BootTime(task.start_ns()).plus(ASKED_AFTER)
 }

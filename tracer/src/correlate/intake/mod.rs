@@ -5,26 +5,29 @@
 
 mod daemons;
 mod fifos;
-pub(in crate::correlate) mod kubectl;
-pub(in crate::correlate) mod legs;
+mod kubectl;
+mod legs;
 mod pods;
-pub(in crate::correlate) mod processes;
+mod processes;
 mod relays;
 mod requests;
 mod sockets;
-pub(in crate::correlate) mod streams;
-pub(in crate::correlate) mod sweep;
+mod streams;
+mod sweep;
 mod tcp;
 mod unix;
 
 use super::{
     effects::Effects,
+    limits::{REFUSED_EVERY, SWEEP_EVERY},
     state::{Dependency, State},
+    timers::Timer,
 };
 use crate::model::{AuditEvent, BootTime, Fact, Observation};
 
 /// Applies one fact. A fact that needs a process and has none is ignored: the recording is damaged or made by hand.
 pub(super) fn apply(state: &mut State, effects: &mut Effects, seen: Observation) {
+    state.measures.take(&seen);
     let Observation { at, task, source, fact, .. } = seen;
     match fact {
         Fact::Fork { .. }
@@ -83,7 +86,7 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, seen: Observation)
         }
         // The time of the observation alone matters.
         Fact::Tick | Fact::Continued => {}
-        // Measurements change no link.
+        // Measurements change no link; their table has them already.
         Fact::TcpMeasured { .. }
         | Fact::PeerMeasured { .. }
         | Fact::UnixMeasured { .. }
@@ -94,6 +97,39 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, seen: Observation)
         | Fact::FileMeasured { .. }
         | Fact::FifoUsed { .. } => {}
     }
+}
+
+/// Carries out the work of a timer that was due at `due`. `lacks_client` returns true if an open session lacks its client.
+pub(super) fn expire(
+    state: &mut State,
+    effects: &mut Effects,
+    due: BootTime,
+    timer: Timer,
+    lacks_client: impl FnOnce(&State) -> bool,
+) {
+    match timer {
+        Timer::PeerMissing(leg) => legs::look_after(state, effects, leg),
+        Timer::StreamUnclaimed(idx) => streams::look_at_stream(state, effects, due, idx),
+        Timer::ExecUnclaimed(id) => processes::look_at_unclaimed(state, effects, &id),
+        Timer::Rebuild(id) => effects.invalidate(id),
+        Timer::RequestUnshown(task) => {
+            if kubectl::is_unshown(state, task) {
+                let may_be_shown = lacks_client(state);
+                kubectl::show_request(state, effects, due, task, may_be_shown);
+            }
+        }
+        Timer::Sweep => {
+            effects.timers.set(effects.now.plus(SWEEP_EVERY), Timer::Sweep);
+            sweep::sweep(state, effects);
+        }
+        // Part of the sweep.
+        Timer::UnixIdle(_) | Timer::ExecUnused(_) | Timer::SessionOver(_) => {}
+    }
+}
+
+/// Sets kubectls' timers to their original times, because nothing more of a snapshot can follow.
+pub(super) fn end_snapshot(effects: &mut Effects) {
+    effects.timers.reschedule_requests(kubectl::served_by);
 }
 
 fn audited(state: &mut State, effects: &mut Effects, at: BootTime, event: AuditEvent) {
@@ -107,4 +143,16 @@ pub(super) fn note_refused(state: &mut State, now: BootTime) {
     if state.refused.take_doubt() {
         state.losses.refuse(now);
     }
+}
+
+/// Reports refusals of full tables since the last report. Returns true if there were any.
+pub(super) fn report_refused(state: &mut State, effects: &mut Effects) -> bool {
+    if state.refused.is_empty() {
+        return false;
+    }
+    state.next_refusal = effects.now.plus(REFUSED_EVERY);
+    for (what, count) in state.refused.take() {
+        effects.report_loss(what.to_owned(), count);
+    }
+    true
 }

@@ -1,5 +1,6 @@
-//! The start of a pod: the runtime starts a shim, the shim has runc make the sandbox (the pause process, which holds the pod's
-//! namespaces), then each container. Where every container has a shim of its own (dockerd, CRI-O), each is a start of its own.
+//! The start of a pod. The runtime starts a shim; the shim has runc make the sandbox, then each container. The
+//! sandbox is the pause process, which holds the pod's namespaces. With a shim for each container (dockerd, CRI-O),
+//! each container is a start of its own.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::correlate::{
 };
 use crate::model::{BootTime, ContainerInfo, RuncCreate, Runtime, Target, TaskKey, Want};
 
-/// `runc create`: a container's first process is about to be made.
+/// Handles `runc create`: the first process of a container is about to be made.
 pub(in crate::correlate) fn container_created(
     state: &mut State,
     effects: &mut Effects,
@@ -32,7 +33,7 @@ pub(in crate::correlate) fn container_created(
     exec.is_delegated = create.bundle.as_str().is_some_and(|path| Runtime::of_bundle(path).delegates);
     state.execs.set_runc(&id, task, Some(shim), create.pid_file.as_ref());
     let (runtime, seen) = starter(state, shim);
-    // What an older shim made before is not known: then this container stands for itself.
+    // Containers of a shim from before the tracer's start are unknown: then this container is a start of its own.
     let first = state.pods.get(&shim).filter(|_| seen).cloned();
     match first.and_then(|first| state.execs.get_mut(&first)).filter(|pod| !pod.over) {
         Some(pod) if pod.beside.len() < state.caps.beside => {
@@ -60,7 +61,7 @@ pub(in crate::correlate) fn container_created(
     }
 }
 
-/// Names of a container. Files, monitors and log links each know some: what one of them said stays.
+/// Adds names of a container. Files, monitors and log links each know some of them; the first report of a name stays.
 pub(in crate::correlate) fn container_named(state: &mut State, effects: &mut Effects, info: ContainerInfo) {
     let dependency = Dependency::Container(info.id.as_str().into());
     let known = state.containers.entry(info.id.clone()).or_default();
@@ -72,7 +73,7 @@ pub(in crate::correlate) fn container_named(state: &mut State, effects: &mut Eff
     effects.changed(dependency);
 }
 
-/// The runtime that started that shim, and whether that was seen; else the one that is connected to it.
+/// Runtime that started a shim, and true if a record shows so. Else the one daemon that is connected to the shim.
 fn starter(state: &State, shim: TaskKey) -> (Option<TaskKey>, bool) {
     let is_runtime = |task: &TaskKey| state.processes.get(*task).is_some_and(|process| process.is_runtime);
     if let Some(runtime) = state.processes.lineage(shim).skip(1).find(is_runtime) {

@@ -21,7 +21,8 @@ use crate::model::{
     parse_cgroup, parse_monitor, parse_pid_file, parse_runc_create, parse_runc_exec,
 };
 
-/// A monitor forks runc itself; where it first leaves its session (`daemon(3)`), a child of it does.
+/// Forks between monitor and runc. A monitor forks runc itself, or a child of it does, after it has left its session
+/// (`daemon(3)`).
 const MONITOR_WITHIN: usize = 2;
 
 /// Applies a fact about the process `task`.
@@ -61,7 +62,7 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, at: BootTime, task
 }
 
 pub(in crate::correlate) fn learned(state: &mut State, effects: &mut Effects, task: TaskKey, info: ProcessInfo) {
-    // Of a zombie, /proc has neither arguments nor the terminal.
+    // /proc gives neither arguments nor the terminal of a zombie.
     let described = info.cgroup.is_some() && !info.argv.is_empty();
     if state.processes.learn(task, info) {
         effects.changed(Dependency::Task(task));
@@ -88,7 +89,7 @@ pub(in crate::correlate) fn forked(
 ) {
     state.processes.forked(by, child);
     state.watched.insert(child);
-    // CRI-O's goroutine that serves a stream starts the OCI runtime itself.
+    // CRI-O: the goroutine that serves a stream starts the OCI runtime itself.
     if let Some(stream) = streams::stream_of_actor(state, at, by, actor, inbound)
         && state.sockets.get(stream).is_some_and(|socket| socket.tuple.is_some())
     {
@@ -96,7 +97,7 @@ pub(in crate::correlate) fn forked(
     }
 }
 
-/// An execve: of runc, of the command in the container, or of something else below a daemon.
+/// Handles an execve below a daemon: of runc, of the command in the container, or of another program.
 pub(in crate::correlate) fn executed(
     state: &mut State,
     effects: &mut Effects,
@@ -126,14 +127,14 @@ pub(in crate::correlate) fn executed(
                     runc_started(state, effects, at, task, &id, What::Exec, &runc);
                 }
                 (None, Some((stream, actor))) => {
-                    // No id of the runtime's: the process that starts it is as unique.
+                    // The runtime gave no id. The process that starts the exec is as unique.
                     let id = AnchorId::runc(&state.hosts, task);
                     runc_started(state, effects, at, task, &id, What::Unnamed, &runc);
                     if let Some(exec) = state.execs.get_mut(&id) {
                         exec.runtime = exec.shim;
                     }
                     streams::claim(state, effects, at, &id, stream, by(actor), actor.goid.is_some());
-                    // Its pipes say whether the command gets input.
+                    // The pipes of runc show whether the command gets input.
                     effects.ask(Want::Fifos(task));
                 }
                 (None, None) => monitored(state, effects, at, task, &runc),
@@ -143,14 +144,15 @@ pub(in crate::correlate) fn executed(
     }
 }
 
-/// A monitor that a runtime forked. Its arguments name the container.
+/// Handles the start of a monitor below a runtime. Its arguments name the container.
 pub(in crate::correlate) fn monitor_started(state: &mut State, effects: &mut Effects, task: TaskKey, monitor: Monitor) {
     if runtime_above(state, task).is_some() && monitor.names.pod.is_some() {
         pods::container_named(state, effects, monitor.names);
     }
 }
 
-/// A `runc exec` without an exec id and without a stream: an exec of its own where a runtime forked a monitor for it.
+/// Handles a `runc exec` without an exec id and without a stream. It is an exec of its own if a runtime forked a
+/// monitor for it.
 pub(in crate::correlate) fn monitored(
     state: &mut State,
     effects: &mut Effects,
@@ -164,7 +166,7 @@ pub(in crate::correlate) fn monitored(
     });
     let Some((above, monitor)) = monitor else { return };
     let Some(runtime) = runtime_above(state, above) else { return };
-    // The process that starts it is as unique as an id.
+    // The process that starts the exec is as unique as an id.
     let id = AnchorId::runc(&state.hosts, task);
     runc_started(state, effects, at, task, &id, What::Unnamed, runc);
     if let Some(exec) = state.execs.get_mut(&id) {
@@ -175,7 +177,8 @@ pub(in crate::correlate) fn monitored(
     }
 }
 
-/// What /proc says of a process in the container settles whether it has a terminal, where runc's arguments do not.
+/// Sets from /proc whether an exec has a terminal, if runc's arguments leave it open. `described` is false for a
+/// zombie.
 pub(in crate::correlate) fn perhaps_terminal(state: &mut State, effects: &mut Effects, task: TaskKey, described: bool) {
     let Some(id) = state.execs.by_process(task).filter(|_| described).cloned() else { return };
     let Some(info) = state.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
@@ -187,15 +190,15 @@ pub(in crate::correlate) fn perhaps_terminal(state: &mut State, effects: &mut Ef
     }
 }
 
-/// Asks for the names of that container, with what runc's arguments say of where they are.
+/// Asks for the names of a container. runc's arguments say where to search.
 pub(in crate::correlate) fn ask_names(state: &mut State, effects: &mut Effects, runc: &RuncExec) {
     if !state.containers.get(&runc.container).is_some_and(|known| known.is_some()) {
         effects.ask(Want::Container { id: runc.container.clone(), bundle: runc.state() });
     }
 }
 
-/// The exec that this `runc exec` starts. A runtime refuses an exec id that is in use in the container, so that another runc starts
-/// another exec; a runc below the known one (a wrapper's) starts the same one.
+/// Exec that this `runc exec` starts. A runtime refuses an exec id that is in use in the container, so another runc
+/// with the same id starts another exec. A runc below the known one starts the same exec: the known one is a wrapper.
 pub(in crate::correlate) fn exec_of_runc(
     state: &mut State,
     effects: &mut Effects,
@@ -207,13 +210,13 @@ pub(in crate::correlate) fn exec_of_runc(
     let newest = execs.newest_or_new(task.host, &runc.container, exec);
     let known = execs.get(&newest).and_then(|exec| exec.runc);
     let is_other = known.is_some_and(|known| !processes.lineage(task).any(|above| above == known));
-    // Older than the tracer: its runc was not seen.
+    // An exec from before the tracer's start has no runc, and can only be told apart by its end.
     let ended = |exec: &Exec| exec.runc.is_none() && (exec.over || exec.exit.is_some());
     let is_over = !newest.is_random() && execs.get(&newest).is_some_and(ended);
     if !is_other && !is_over {
         return newest;
     }
-    // The pid file gets a new content.
+    // The pid file of the new exec has new content: allow another query.
     if let Some(path) = &runc.pid_file {
         effects.forget_query(&Want::PidFile(path.clone()));
     }
@@ -231,7 +234,7 @@ pub(in crate::correlate) fn runc_started(
 ) {
     let (execs, hosts) = (&mut state.execs, &state.hosts);
     let Some(exec) = execs.entry(hosts, task.host, id, &runc.container, at) else { return };
-    // The first one counts: the id is one exec's.
+    // The first runc counts, because the id belongs to one exec.
     if exec.runc.is_none() {
         if what != What::Exec {
             exec.what = what;
@@ -250,7 +253,7 @@ pub(in crate::correlate) fn runc_started(
     effects.invalidate(id.clone());
 }
 
-/// Something is known now of that process: is it the `runc exec` of an exec that was found, which is still being started?
+/// Recognizes the `runc exec` of an exec that a snapshot found, while it is still being started.
 pub(in crate::correlate) fn perhaps_starting(state: &mut State, effects: &mut Effects, task: TaskKey) {
     let Some(info) = state.processes.get(task).map(|process| &process.info) else { return };
     let Some(runc) = parse_runc_exec(&info.argv) else { return };
@@ -262,11 +265,12 @@ pub(in crate::correlate) fn perhaps_starting(state: &mut State, effects: &mut Ef
     }
 }
 
-/// `runc exec` below a shim, and nobody made FIFOs for it on the runtime's side: another client of the runtime's API did.
+/// Expires [`Timer::ExecUnclaimed`]: a `runc exec` below a shim without FIFOs by the runtime. Another client of the
+/// runtime's API asked for this exec.
 pub(in crate::correlate) fn look_at_unclaimed(state: &mut State, effects: &mut Effects, id: &AnchorId) {
     let Some(exec) = state.execs.get(id).filter(|exec| !exec.is_session()) else { return };
     let (shim, container) = (exec.shim, Arc::clone(&exec.container));
-    // Whoever is connected to the shim had it start the command.
+    // The shim takes commands over its connection alone: the connected daemon started the command.
     let mut asking = state.daemon_connections.keys().filter(|(_, to)| Some(*to) == shim).map(|(from, _)| *from);
     let (Some(runtime), None) = (asking.next(), asking.next()) else { return };
     let coverage = state.processes.get(runtime).map(|runtime| runtime.coverage).unwrap_or_default();
@@ -282,10 +286,10 @@ pub(in crate::correlate) fn look_at_unclaimed(state: &mut State, effects: &mut E
     effects.invalidate(id.clone());
 }
 
-/// Something is known now of that process: is it a `runc exec` of an older session, which the runtime itself started?
+/// Recognizes the `runc exec` of an exec from before the tracer's start, if the runtime itself started it.
 pub(in crate::correlate) fn perhaps_foreground(state: &mut State, effects: &mut Effects, task: TaskKey) {
     let Some(process) = state.processes.get(task) else { return };
-    // One that was seen to be forked is known by its fork.
+    // A record of the fork says more than the snapshot.
     if process.forked_by.is_some() || state.execs.by_runc(task).is_some() {
         return;
     }
@@ -300,7 +304,7 @@ pub(in crate::correlate) fn perhaps_foreground(state: &mut State, effects: &mut 
     if let Some(exec) = state.execs.get_mut(&id) {
         exec.preexisting = true;
         exec.runtime = Some(runtime);
-        // The runtime gives runc a terminal of its own where the process gets one.
+        // The runtime gives runc a terminal of its own if the command gets one.
         exec.tty = exec.tty.or(has_terminal.then_some(true));
     }
     let waits = state.execs.unresolved().any(|stream| stream.preexisting && stream.runtime == Some(runtime));
@@ -309,7 +313,7 @@ pub(in crate::correlate) fn perhaps_foreground(state: &mut State, effects: &mut 
     }
 }
 
-/// Something is known now of that process: is it what an older `runc exec` runs?
+/// Recognizes the command of a `runc exec` from before the tracer's start.
 pub(in crate::correlate) fn perhaps_of_foreground(state: &mut State, effects: &mut Effects, task: TaskKey) {
     let Some(info) = state.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
     let Some(id) = info.parent.and_then(|runc| state.execs.by_runc(runc)).cloned() else { return };
@@ -328,7 +332,7 @@ pub(in crate::correlate) fn perhaps_of_foreground(state: &mut State, effects: &m
     }
 }
 
-/// The first execve inside the container of something that a `runc exec` forked.
+/// Handles the first execve inside the container of a process that a `runc exec` forked: the command.
 pub(in crate::correlate) fn contained(
     state: &mut State,
     effects: &mut Effects,
@@ -347,7 +351,8 @@ pub(in crate::correlate) fn contained(
     effects.invalidate(id);
 }
 
-/// runc may be gone before its process has run execve: both orders were seen, 30 µs apart.
+/// Handles the exit of a process. runc may exit before its process has run execve: both orders were measured, 30 µs
+/// apart.
 pub(in crate::correlate) fn exited(
     state: &mut State,
     effects: &mut Effects,
@@ -367,7 +372,7 @@ pub(in crate::correlate) fn exited(
         let mut pid_file = None;
         if let Some(exec) = state.execs.get_mut(&id) {
             if status == ExitStatus::Code(0) {
-                // The file is written before `runc exec --detach` ends.
+                // runc writes the pid file before `runc exec --detach` ends.
                 pid_file.clone_from(&exec.pid_file);
             } else if exec.process.is_none() {
                 exec.start_failed = Some(at);
@@ -381,7 +386,7 @@ pub(in crate::correlate) fn exited(
     }
 }
 
-/// A pid file: of runc, which ended well, or out of the state of a shim older than the tracer.
+/// Handles the content of a pid file: of a runc that succeeded, or of a shim from before the tracer's start.
 pub(in crate::correlate) fn pid_file(
     state: &mut State,
     effects: &mut Effects,
@@ -415,7 +420,7 @@ pub(in crate::correlate) fn pid_file(
     effects.invalidate(id);
 }
 
-/// Something is known now of the process that has this pid: was it asked for?
+/// Hands out what waited for the process with this pid: ends of unix connections, and the exec of a pid file.
 pub(in crate::correlate) fn current_task_found(state: &mut State, effects: &mut Effects, task: TaskKey) {
     for idx in state.unowned.remove(&(task.host, task.tgid)).unwrap_or_default() {
         state.sockets.set_owner(idx, task);
@@ -424,7 +429,8 @@ pub(in crate::correlate) fn current_task_found(state: &mut State, effects: &mut 
     let Some(id) = state.execs.by_pid(task.host, task.tgid).cloned() else { return };
     let Some(info) = state.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
     let Some(exec) = state.execs.get(&id) else { return };
-    // The file stays when the process is gone: what has the pid now must be the shim's child, in that container.
+    // A pid file outlives its process. The current process with this pid must be the shim's child, in the exec's
+    // container.
     let container = info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup);
     let is_it = info.parent == exec.shim && container.is_some_and(|container| *container.id == *exec.container);
     if exec.process.is_some() || !is_it {
@@ -437,7 +443,7 @@ pub(in crate::correlate) fn current_task_found(state: &mut State, effects: &mut 
     effects.invalidate(id);
 }
 
-/// The runtime that forked that process, or forked who forked it.
+/// Nearest ancestor that is a runtime.
 fn runtime_above(state: &State, task: TaskKey) -> Option<TaskKey> {
     let is_runtime = |task: &TaskKey| state.processes.get(*task).is_some_and(|process| process.is_runtime);
     state.processes.lineage(task).skip(1).find(is_runtime)

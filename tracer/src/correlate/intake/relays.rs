@@ -1,4 +1,4 @@
-//! Two sockets of one process between which bytes move.
+//! Pairs of sockets of one process between which bytes move.
 
 use super::{legs, sockets, streams};
 use crate::correlate::{
@@ -27,8 +27,8 @@ pub(in crate::correlate) fn relayed(
     joined_if(state, effects, is_news, at, from, to);
 }
 
-/// Goroutines that wait copy between two sockets. Those of one creator do so where a request is served for the path: whoever
-/// else serves may have started, in one goroutine, one for each of two that have nothing to do with each other.
+/// Handles goroutines that wait to copy between two sockets. Goroutines of one creator do so on a port of the path,
+/// where they serve one request. In other servers one goroutine may have started two that are unrelated.
 pub(in crate::correlate) fn relay_awaited(
     state: &mut State,
     effects: &mut Effects,
@@ -46,7 +46,7 @@ pub(in crate::correlate) fn relay_awaited(
     }
 }
 
-/// Goroutines of one creator touched a socket.
+/// Handles a goroutine that moved bytes on a socket. Its creator pairs the socket with others.
 pub(in crate::correlate) fn touched(
     state: &mut State,
     effects: &mut Effects,
@@ -62,13 +62,13 @@ pub(in crate::correlate) fn touched(
     }
 }
 
-/// Something new is known of these two sockets of one process.
+/// Notes new evidence that two sockets of one process belong together.
 pub(in crate::correlate) fn joined(state: &mut State, effects: &mut Effects, at: BootTime, a: SocketIdx, b: SocketIdx) {
     joined_if(state, effects, true, at, a, b);
 }
 
-/// These two sockets of one process were seen together. Where that `is_news`, sessions that rest on them change; where it is not,
-/// what it means may have come to be known meanwhile.
+/// Notes that two sockets of one process were seen together. With `is_news`, sessions that depend on them change.
+/// Otherwise the same evidence may mean more than before, because other facts have arrived.
 pub(in crate::correlate) fn joined_if(
     state: &mut State,
     effects: &mut Effects,
@@ -100,10 +100,12 @@ pub(in crate::correlate) fn joined_if(
     streams::stream_served(state, effects, a, b);
 }
 
-/// A relay whose inbound connection was accepted before the process came onto the path: the other one was seen to be
-/// connected by it, and what is not connected was accepted. Servers' ports are lower than those that the kernel chooses for
-/// who connects; the other way round it is a tunnel that this process connected itself (konnectivity, k3s agents). Tells whether
-/// that is anything new.
+/// Infers that a socket was accepted, if its connection is older than the tracer. The other socket of the relay was
+/// connected, so this one was accepted, unless its port is the higher one. A server's port is lower than the ports
+/// that the kernel chooses for clients. A higher port means a tunnel that this process connected itself
+/// (konnectivity, k3s agents).
+///
+/// Returns true if a role is new.
 pub(in crate::correlate) fn infer_roles(state: &mut State, a: SocketIdx, b: SocketIdx) -> bool {
     let mut is_news = false;
     for (one, other) in [(a, b), (b, a)] {

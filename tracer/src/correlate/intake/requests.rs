@@ -3,7 +3,7 @@
 use crate::correlate::state::{State, sockets::SocketIdx};
 use crate::model::{SocketInfo, SocketRole, TaskKey};
 
-/// A connection to etcd: an API server's is the way to what it keeps.
+/// Notes a connection to etcd, where an API server keeps its objects.
 pub(in crate::correlate) fn perhaps_store(state: &mut State, task: TaskKey, idx: SocketIdx, socket: &SocketInfo) {
     let to_etcd = socket.tuple.is_some_and(|tuple| state.endpoints.is_etcd_port(tuple.remote.port()));
     if !to_etcd || socket.role == Some(SocketRole::Accepted) {

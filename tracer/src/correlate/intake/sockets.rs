@@ -1,4 +1,4 @@
-//! Adds what a fact reports of a socket to the tables.
+//! Socket tables: properties that a fact reports, and room for new entries.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +48,7 @@ pub(in crate::correlate) fn socket_as(
     Some(idx)
 }
 
-/// A connection by which an act is explained: known from here on, even where the record that it was accepted was lost.
+/// Adds a connection that explains an act. The record of its accept may be lost.
 pub(in crate::correlate) fn streamed_by(
     state: &mut State,
     effects: &mut Effects,
@@ -62,8 +62,8 @@ pub(in crate::correlate) fn streamed_by(
     socket(state, effects, at, Some(task), &SocketInfo { role, ..*from });
 }
 
-/// One end of a relay. A unix connection of a daemon is shared (CRI, ttrpc) and no session's leg; of those that can be
-/// one, it was seen who connected.
+/// One end of a relay. A unix connection of a daemon is shared by all sessions (CRI, ttrpc) and is no leg. A unix
+/// connection that can be a leg is known from its accept.
 pub(in crate::correlate) fn relay_end(
     state: &mut State,
     effects: &mut Effects,
@@ -78,8 +78,8 @@ pub(in crate::correlate) fn relay_end(
     socket(state, effects, at, Some(task), end)
 }
 
-/// Discards sockets that no session rests on, where the table is full. A search visits every entry, so it is made at
-/// most once in [`ROOM_EVERY`]; until then further sockets are refused.
+/// Discards sockets without a dependent session, if the table is full. A search visits every entry, so there is at
+/// most one in [`ROOM_EVERY`]. Until then further sockets are refused.
 pub(in crate::correlate) fn make_room_for_socket(state: &mut State, effects: &mut Effects) {
     if effects.now < state.next_room {
         return;
@@ -94,7 +94,7 @@ pub(in crate::correlate) fn make_room_for_socket(state: &mut State, effects: &mu
     forget_sockets(state, gone);
 }
 
-/// Drops what other tables hold of sockets whose entries are gone.
+/// Drops entries for discarded sockets from other tables.
 pub(in crate::correlate) fn forget_sockets(state: &mut State, gone: Vec<SocketIdx>) {
     for idx in &gone {
         state.pairings.forget(*idx);

@@ -13,8 +13,8 @@ use crate::correlate::{
 };
 use crate::model::{Actor, BootTime, Evidence, SocketId, SocketRole, TaskKey};
 
-/// The connection that an act of that actor was for: the accepted one on which it received last. A unix connection counts
-/// where each session has one of its own.
+/// Connection on whose behalf an actor acted: the accepted one on which the actor received last. A unix connection
+/// counts if each session has one of its own.
 pub(in crate::correlate) fn stream_of_actor(
     state: &State,
     at: BootTime,
@@ -22,7 +22,7 @@ pub(in crate::correlate) fn stream_of_actor(
     actor: Actor,
     inbound: Option<SocketId>,
 ) -> Option<SocketIdx> {
-    // In a Go program a thread proves nothing.
+    // A thread of a Go program serves many goroutines and proves nothing.
     if actor.g.is_none() && state.processes.is_go(task) {
         return None;
     }
@@ -33,7 +33,8 @@ pub(in crate::correlate) fn stream_of_actor(
     (can_be && is_inbound && at.since(socket.since) <= limits::STREAM_WITHIN).then_some(idx)
 }
 
-/// That connection is this exec's. Two that claim to be leave none. `identified`: who says so is nobody else.
+/// Assigns a connection to an exec. An exec with two claims loses both. `identified` is false if the actor is known
+/// by its `g` alone, which another goroutine may have had before.
 pub(in crate::correlate) fn claim(
     state: &mut State,
     effects: &mut Effects,
@@ -46,7 +47,8 @@ pub(in crate::correlate) fn claim(
     let claim = state.execs.claim_stream(id, stream);
     let Some(exec) = state.execs.get_mut(id) else { return };
     if claim == Claim::Anothers {
-        // Its FIFOs may have been made on the `g` of another's server; what it reads and sends is its own.
+        // The exec's FIFOs may have been created on a `g` that served another stream. Reads and writes name the right
+        // stream later.
         exec.stream_ambiguous |= exec.preexisting;
     } else if exec.stream.is_some_and(|known| known != stream) || exec.stream_ambiguous {
         exec.stream_ambiguous = true;
@@ -60,7 +62,7 @@ pub(in crate::correlate) fn claim(
             exec.stream_unidentified
         };
         exec.stream = Some(stream);
-        // Ordered by strength: an act of a goroutine says more than memory, both more than a thread.
+        // Evidence is ordered by strength: goroutine, memory, thread.
         exec.stream_by = Some(exec.stream_by.map_or(by, |known| known.min(by)));
     }
     if let Claim::Resolved(standing_in) = claim {
@@ -69,7 +71,8 @@ pub(in crate::correlate) fn claim(
     effects.invalidate(id.clone());
 }
 
-/// An accepted connection that may be one of a streaming server: to be looked at when what explains it was seen.
+/// Sets a timer for an accepted connection that may be a stream. Facts that explain the connection should have
+/// arrived by then.
 pub(in crate::correlate) fn perhaps_stream(
     state: &mut State,
     effects: &mut Effects,
@@ -87,16 +90,17 @@ pub(in crate::correlate) fn perhaps_stream(
     }
 }
 
-/// Nobody has claimed that connection: exec, attach or port-forward, it stands for itself.
+/// Expires [`Timer::StreamUnclaimed`]: no exec has claimed the connection. It becomes a session, which may be exec,
+/// attach or port-forward.
 pub(in crate::correlate) fn look_at_stream(state: &mut State, effects: &mut Effects, at: BootTime, idx: SocketIdx) {
     let Some(socket) = state.sockets.get(idx) else { return };
-    // An attempt that was refused is over, also where the record of one end's close was lost.
+    // A refused attempt is over, even if the record of one end's close was lost.
     let peer = socket.peer.and_then(|peer| state.sockets.get(peer));
     let is_over = socket.closed.or(peer.and_then(|peer| peer.closed)).is_some();
     if is_over || state.execs.by_stream(idx).is_some() || !state.is_stream(idx) {
         return;
     }
-    // Of dockershim's own server: joined to an exec by its connection to dockerd.
+    // A stream of dockershim's own server is paired with an exec by the exec's connection to dockerd.
     if state.is_served(idx) {
         return;
     }
@@ -116,18 +120,19 @@ pub(in crate::correlate) fn look_at_stream(state: &mut State, effects: &mut Effe
     }
 }
 
-/// A stream of that owner's, older than the tracer, is nobody's yet.
+/// Offers a stream from before the tracer's start to execs that lack one.
 pub(in crate::correlate) fn offer_stream(state: &mut State, effects: &mut Effects, owner: Option<TaskKey>) {
-    // dockershim streams in the kubelet, for execs of dockerd's.
+    // dockershim streams in the kubelet, for execs of dockerd.
     let runtime = owner.filter(|owner| !state.is_kubelet(*owner));
     effects.invalidate_all(state.execs.offer_stream(runtime));
 }
 
-/// Bytes moved between two sockets of a process: when one is a stream, that tells whose it is or what it is for.
+/// Handles bytes that move between a stream and another socket: they show the stream's exec, or that the stream
+/// forwards a port.
 pub(in crate::correlate) fn stream_served(state: &mut State, effects: &mut Effects, a: SocketIdx, b: SocketIdx) {
     for (stream, other) in [(a, b), (b, a)] {
         if state.forwarded_by(stream).contains(&other) {
-            // What the runtime connected to is forwarded: no exec will claim this stream.
+            // The runtime forwards to a connection of its own: no exec will claim this stream.
             look_at_stream(state, effects, effects.now, stream);
         }
         let Some(id) = state.execs.by_stream(stream).cloned() else { continue };
@@ -147,7 +152,7 @@ pub(in crate::correlate) fn stream_served(state: &mut State, effects: &mut Effec
     }
 }
 
-/// What an act of that actor proves.
+/// Evidence of an act: the goroutine if known, else the thread.
 pub(in crate::correlate) fn by(actor: Actor) -> Evidence {
     if actor.g.is_some() { Evidence::Goroutine } else { Evidence::Thread }
 }

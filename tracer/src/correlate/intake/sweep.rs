@@ -54,6 +54,7 @@ pub(in crate::correlate) fn sweep(state: &mut State, effects: &mut Effects) {
     forget_of_gone_processes(state);
     forget_containers(state, effects);
     effects.bound_queries();
+    state.measures.forget_before(now.minus(limits::MEASURES_KEPT));
 }
 
 /// Drops entries of processes that the process table has dropped.

@@ -115,7 +115,8 @@ pub(in crate::correlate) fn connected(
     let socket = SocketInfo { role: Some(SocketRole::Connected), ..socket };
     let Some(outbound) = sockets::socket_as(state, effects, at, Some(task), &socket, true) else { return };
     if inbound.is_some_and(|id| state.sockets.find(id).is_none()) {
-        // Accepted, and not told: whoever it was, this process did not begin the connection.
+        // The record of the accept was lost. The connection serves an unknown client, and is none that this process
+        // began.
         state.pairings.dialled_for_unknown(outbound);
     }
     if let Some(inbound) = inbound.and_then(|id| state.sockets.find(id)) {

@@ -46,8 +46,9 @@ pub(super) fn apply(
     }
 }
 
-/// A connection to a listener of that name. The name proves nothing, and a socket may have another path by now: whose the
-/// listener is gets asked where a daemon has such a name, and where a kubelet connects.
+/// Handles a connection to a listener that is known by the name it was bound with. The name proves nothing, because
+/// the socket may have another path by now. Asks for the listener's owner if a daemon has such a name, or if a
+/// kubelet connects.
 pub(in crate::correlate) fn connected_to(
     state: &mut State,
     effects: &mut Effects,
@@ -65,8 +66,8 @@ pub(in crate::correlate) fn connected_to(
     }
 }
 
-/// The path at which clients reach the listener that accepted a connection; `None` where that is no daemon's, as far as is
-/// known.
+/// Path at which clients reach the listener that accepted a connection; `None` if the listener is not known to be a
+/// daemon's.
 pub(in crate::correlate) fn served_at(
     state: &mut State,
     effects: &mut Effects,
@@ -85,8 +86,8 @@ pub(in crate::correlate) fn served_at(
     at
 }
 
-/// A unix connection to a daemon: one that stands for all sessions, and counts once for each pair of processes; or one to
-/// dockerd's API, which may be a session's own.
+/// Handles an accepted unix connection of a daemon. Most such connections are shared by all sessions, and count once
+/// for each pair of processes. A connection to dockerd's API may be a leg of one session.
 pub(in crate::correlate) fn unix_accepted(
     state: &mut State,
     effects: &mut Effects,

@@ -34,7 +34,7 @@ use self::{
 };
 use crate::correlate::limits::{Caps, STREAM_WITHIN};
 use crate::model::{
-    BootTime, Endpoints, FileKind, HostFacts, HostNo, Pairing, RawText, Role, SessionId, SocketId, SocketRole, Target,
+    BootTime, Endpoints, FileKind, HostFacts, HostNo, Measures, Pairing, RawText, Role, SessionId, SocketId, SocketRole, Target,
     TaskKey, Tuple, is_shim_socket, parse_pid_file,
 };
 
@@ -68,6 +68,8 @@ pub(in crate::correlate) struct State {
     pub(in crate::correlate) audits: Audits,
     /// Hosts with snapshots that verify listeners. On these hosts only verified processes count as daemons.
     pub(in crate::correlate) verified: BTreeSet<HostNo>,
+    /// Measurements of sockets, processes and files. They change no link.
+    pub(in crate::correlate) measures: Measures,
     /// Sessions that depend on each object. Written by the sessions alone; tables keep what a session depends on.
     pub(in crate::correlate) dependents: Dependents,
     /// Processes that the tracer follows, or was asked to follow.
@@ -84,6 +86,8 @@ pub(in crate::correlate) struct State {
     pub(in crate::correlate) pending_requests: BTreeMap<TaskKey, AnchorId>,
     /// Clients of sessions: a kubectl among them needs no provisional session.
     pub(in crate::correlate) served: BTreeSet<TaskKey>,
+    /// Time from which refusals of full tables may be reported again.
+    pub(in crate::correlate) next_refusal: BootTime,
     /// Time from which a full socket table may be searched again for entries to drop.
     pub(in crate::correlate) next_room: BootTime,
 }
@@ -109,6 +113,7 @@ impl State {
             caps: Caps::default(),
             audits: Audits::default(),
             verified: BTreeSet::new(),
+            measures: Measures::default(),
             dependents: Dependents::default(),
             watched: BTreeSet::new(),
             expected_daemons: BTreeSet::new(),
@@ -117,6 +122,7 @@ impl State {
             legs: BTreeMap::new(),
             pending_requests: BTreeMap::new(),
             served: BTreeSet::new(),
+            next_refusal: BootTime::default(),
             next_room: BootTime::default(),
         }
     }
