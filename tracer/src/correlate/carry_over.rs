@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    limits::{MAX_LINEAGE, MAX_TOLD_AGAIN},
+    limits::{MAX_CARRIED_OVER, MAX_LINEAGE},
     state::{
         Dependency, State,
         anchor_id::{AnchorId, AnchorKey},
@@ -19,24 +19,24 @@ use crate::model::{
 };
 
 /// Observations to carry over, out of all of a file in order of arrival. Of the measurements, only those of the last
-/// two rounds are kept. Beyond [`MAX_TOLD_AGAIN`], the oldest are replaced by a loss.
-pub(super) fn still_matter(state: &State, settled: BootTime, told: Vec<Observation>) -> Vec<Observation> {
-    let kept = Kept::new(state, settled, &told);
-    let mut told: Vec<Observation> = told.into_iter().filter(|seen| kept.matters(seen)).collect();
-    let excess = told.len().saturating_sub(MAX_TOLD_AGAIN);
+/// two rounds are selection. Beyond [`MAX_CARRIED_OVER`], the oldest are replaced by a loss.
+pub(super) fn still_matter(state: &State, settled: BootTime, observations: Vec<Observation>) -> Vec<Observation> {
+    let selection = Selection::new(state, settled, &observations);
+    let mut observations: Vec<Observation> = observations.into_iter().filter(|seen| selection.matters(seen)).collect();
+    let excess = observations.len().saturating_sub(MAX_CARRIED_OVER);
     if excess > 0 {
-        let at = told.drain(..excess).next_back().map(|seen| seen.at).unwrap_or_default();
+        let at = observations.drain(..excess).next_back().map(|seen| seen.at).unwrap_or_default();
         let lost = Fact::Lost { what: "carry-over-full".to_owned(), count: excess as u64 };
-        told.insert(0, Observation::new(at, Source::Engine, lost));
+        observations.insert(0, Observation::new(at, Source::Engine, lost));
     }
-    told
+    observations
 }
 
-struct Kept<'a> {
+struct Selection<'a> {
     state: &'a State,
     /// Observations from this time on were not applied yet.
     settled: BootTime,
-    /// Processes that forked a process that is kept.
+    /// Processes that forked a process that is selection.
     above: BTreeSet<TaskKey>,
     /// Sockets on whose behalf a socket that is kept was connected.
     inbound: BTreeSet<SocketId>,
@@ -47,9 +47,9 @@ struct Kept<'a> {
     measured_from: BootTime,
 }
 
-impl<'a> Kept<'a> {
-    fn new(state: &'a State, settled: BootTime, told: &[Observation]) -> Self {
-        let mut kept = Self {
+impl<'a> Selection<'a> {
+    fn new(state: &'a State, settled: BootTime, observations: &[Observation]) -> Self {
+        let mut selection = Self {
             state,
             settled,
             above: BTreeSet::new(),
@@ -60,49 +60,49 @@ impl<'a> Kept<'a> {
         };
         let mut maker = BTreeMap::new();
         let mut measured = BTreeSet::new();
-        for seen in told {
+        for seen in observations {
             if seen.fact.is_measure() {
                 measured.insert(seen.at);
             }
             match (&seen.fact, seen.task) {
                 (Fact::Fork { child, .. }, Some(by)) => drop(maker.insert(*child, by)),
-                (Fact::ContainerSeen(info), _) => kept.named(info, seen.at),
+                (Fact::ContainerSeen(info), _) => selection.named(info, seen.at),
                 (Fact::ContainerUnknown { id }, _) => {
                     let info = ContainerInfo { id: id.clone(), ..ContainerInfo::default() };
-                    kept.named(&info, seen.at);
+                    selection.named(&info, seen.at);
                 }
                 _ => {}
             }
         }
-        kept.measured_from = measured.into_iter().rev().nth(1).unwrap_or_default();
-        let made: Vec<TaskKey> = maker.keys().copied().filter(|child| kept.is_of_an_exec(*child)).collect();
+        selection.measured_from = measured.into_iter().rev().nth(1).unwrap_or_default();
+        let made: Vec<TaskKey> = maker.keys().copied().filter(|child| selection.is_of_an_exec(*child)).collect();
         for child in made {
             let above = std::iter::successors(Some(child), |task| maker.get(task).copied());
-            kept.above.extend(above.skip(1).take(MAX_LINEAGE));
+            selection.above.extend(above.skip(1).take(MAX_LINEAGE));
         }
         // Backwards, because a socket is reported before the connections on its behalf.
-        for seen in told.iter().rev() {
+        for seen in observations.iter().rev() {
             if let Fact::Connected { socket, inbound: Some(inbound), .. } = &seen.fact
-                && (kept.socket(socket.id) || kept.inbound.contains(&socket.id))
+                && (selection.socket(socket.id) || selection.inbound.contains(&socket.id))
             {
-                kept.inbound.insert(*inbound);
+                selection.inbound.insert(*inbound);
             }
         }
-        let sockets = state.sockets.iter().filter(|(_, socket)| kept.socket(socket.id));
-        kept.tuples = sockets.filter_map(|(_, socket)| socket.tuple).collect();
-        kept
+        let sockets = state.sockets.iter().filter(|(_, socket)| selection.socket(socket.id));
+        selection.tuples = sockets.filter_map(|(_, socket)| socket.tuple).collect();
+        selection
     }
 
     /// Notes the time of a report, if it adds a name of a container.
     fn named(&mut self, info: &ContainerInfo, at: BootTime) {
-        let Some((known, told)) = self.containers.get_mut(&info.id) else {
+        let Some((known, times)) = self.containers.get_mut(&info.id) else {
             self.containers.insert(info.id.clone(), (info.clone(), BTreeSet::from([at])));
             return;
         };
         let both = known.clone().or(info.clone());
         if both != *known {
             *known = both;
-            told.insert(at);
+            times.insert(at);
         }
     }
 
@@ -183,7 +183,7 @@ impl<'a> Kept<'a> {
         }
     }
 
-    /// True if a process is kept. The kubectl of a closed session is not: the next file would show it as unserved.
+    /// True if a process is selection. The kubectl of a closed session is not: the next file would show it as unserved.
     /// Nor is a process that a closed exec left running: it would look like a command of its own.
     fn task(&self, task: TaskKey) -> bool {
         let state = self.state;
@@ -223,7 +223,7 @@ impl<'a> Kept<'a> {
         })
     }
 
-    /// True for a FIFO of an exec that is kept.
+    /// True for a FIFO of an exec that is selection.
     fn fifo(&self, seen: &Observation, path: &RawText) -> bool {
         let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return false };
         let id = self.state.execs.newest(host_of(seen), &fifo.container, &fifo.exec);
@@ -235,9 +235,8 @@ impl<'a> Kept<'a> {
         path.as_str().and_then(parse_fifo_path).is_some_and(|fifo| fifo.exec == fifo.container)
     }
 
-    fn container(&self, id: &str, told: BootTime) -> bool {
-        self.state.containers.contains_key(id)
-            && self.containers.get(id).is_some_and(|(_, times)| times.contains(&told))
+    fn container(&self, id: &str, at: BootTime) -> bool {
+        self.state.containers.contains_key(id) && self.containers.get(id).is_some_and(|(_, times)| times.contains(&at))
     }
 
     fn stands(&self, near: SocketId, far: SocketId) -> bool {

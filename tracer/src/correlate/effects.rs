@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    limits::{MAX_ASKED, MAX_LOSS_NAMES, PEER_AGAIN},
+    limits::{MAX_LOSS_NAMES, MAX_QUERIES, PEER_AGAIN},
     state::{Dependency, State, anchor_id::AnchorId, table::Table},
     timers::Timers,
 };
@@ -131,9 +131,9 @@ impl Effects {
         self.sent_queries.retain(|want, _| !matches!(want, Want::Container { .. }));
     }
 
-    /// Bounds the memory for sent queries. Beyond [`MAX_ASKED`] all are forgotten, and each may be sent once more.
+    /// Bounds the memory for sent queries. Beyond [`MAX_QUERIES`] all are forgotten, and each may be sent once more.
     pub(super) fn bound_queries(&mut self) {
-        if self.sent_queries.len() > MAX_ASKED {
+        if self.sent_queries.len() > MAX_QUERIES {
             self.sent_queries.clear();
         }
     }

@@ -21,7 +21,7 @@ pub(super) const MAX_CANDIDATES: usize = 64;
 
 /// Length of a step: sessions are rebuilt once for all observations of a step. Many changes of one session lie within
 /// milliseconds. Steps are counted from boot, so that they depend on times alone.
-pub(super) const TOGETHER: Span = Span::from_millis(1);
+pub(super) const STEP: Span = Span::from_millis(1);
 
 /// Longest time from the accept of a stream to the creation of its exec's FIFOs. A runtime gives up on a client that
 /// opens no streams within 30 s (k8s.io/streaming: DefaultStreamCreationTimeout). A later claim comes from a `g` that
@@ -38,7 +38,7 @@ pub(super) const PEER_WITHIN: Span = Span::from_millis(200);
 
 /// Longest time from a request for an exec to its FIFOs, unless a client delays them: a few milliseconds, and a round
 /// trip to the client for its streams.
-pub(super) const ASKED_WITHIN: Span = Span::from_millis(100);
+pub(super) const FIFOS_WITHIN: Span = Span::from_millis(100);
 
 /// Longest time between the first records of both ends of a connection, if their addresses alone pair them. A server
 /// accepts within microseconds. After a longer time the port may have been reused, and the record of the earlier end
@@ -49,14 +49,14 @@ pub(super) const ENDS_WITHIN: Span = Span::from_secs(1);
 pub(super) const PEER_AGAIN: Span = Span::from_secs(1);
 
 /// Longest time from a loss to its report. The counters are read with each tick, five times a second when idle.
-pub(super) const LOSS_TOLD_WITHIN: Span = Span::from_millis(300);
+pub(super) const LOSS_REPORTED_WITHIN: Span = Span::from_millis(300);
 
 /// Time for which ended processes, sockets and execs are kept, for late records and for `show` right after the end.
 pub(super) const REMEMBER: Span = Span::from_secs(30);
 
 /// Time after which a `runc exec` without FIFOs is discarded. The runtime creates FIFOs before it, so this is a
 /// generous limit for late records.
-pub(super) const BEGUN: Span = Span::from_secs(60);
+pub(super) const EXEC_UNUSED_AFTER: Span = Span::from_secs(60);
 
 /// All facts of a snapshot have one time. After this span the whole snapshot has been applied.
 pub(super) const SNAPSHOT_WITHIN: Span = Span::from_millis(1);
@@ -66,11 +66,11 @@ pub(super) const SNAPSHOT_TAKEN_IN: Span = Span::from_millis(2);
 
 /// Time after which a new streaming connection without an exec becomes a session. An exec's FIFOs follow within
 /// milliseconds, once the client has opened its streams.
-pub(super) const STREAM_ALONE: Span = Span::from_secs(2);
+pub(super) const STREAM_UNCLAIMED_AFTER: Span = Span::from_secs(2);
 
 /// Time after which a `runc exec` without the runtime's FIFOs is attributed to another client than the kubelet. The
 /// runtime creates FIFOs before it, so this is for late records.
-pub(super) const LOCAL_AFTER: Span = Span::from_millis(300);
+pub(super) const EXEC_UNCLAIMED_AFTER: Span = Span::from_millis(300);
 
 /// Longest wait for the process of an exec with a user-chosen id. The process's start is a part of the session's id.
 /// `runc exec` takes some tens of milliseconds.
@@ -117,7 +117,7 @@ pub(super) const MAX_ADDRESSES: usize = 10_000;
 pub(super) const MAX_LOSSES: usize = 10_000;
 
 /// Sent queries that are remembered, so that none is sent twice. Beyond, all are forgotten and may be sent once more.
-pub(super) const MAX_ASKED: usize = 20_000;
+pub(super) const MAX_QUERIES: usize = 20_000;
 
 /// Containers with remembered names. A node runs some hundred, and new ones come with every job. Beyond, only
 /// containers with an open session are kept.
@@ -141,16 +141,16 @@ pub(super) const MEASURES_KEPT: Span = Span::from_secs(60);
 
 /// Run time after which a kubectl without a session becomes a provisional session. With a responsive kubelet, an
 /// exec's path is complete within tens of milliseconds.
-pub(super) const ASKED_AFTER: Span = Span::from_secs(2);
+pub(super) const REQUEST_SHOWN_AFTER: Span = Span::from_secs(2);
 
 /// Interval of further looks at a kubectl, while an open session without a client may be its own.
-pub(super) const ASKED_AGAIN: Span = Span::from_secs(1);
+pub(super) const REQUEST_AGAIN: Span = Span::from_secs(1);
 
 /// Connections of one process to API servers that are kept. kubectl makes two or three.
 pub(super) const MAX_CALLS: usize = 16;
 
 /// Tolerance for the API server's clock, before and after. Both clocks are of one host, so only clock steps matter.
-/// Requests of two sessions must be this far apart to be told apart by time.
+/// Requests of two sessions must be this far apart to be distinguished by time.
 pub(super) const AUDIT_SKEW: Span = Span::from_millis(250);
 
 /// Two clocks cannot be read at one instant. A time this far in the future is not of another clock.
@@ -184,7 +184,7 @@ pub(super) const MAX_AUDIT_FITS: usize = 100_000;
 
 /// Observations at the beginning of a new file of a recording. A thousand sessions need some 100,000. Beyond, the
 /// oldest are left out.
-pub(super) const MAX_TOLD_AGAIN: usize = 500_000;
+pub(super) const MAX_CARRIED_OVER: usize = 500_000;
 
 /// Sockets on which one process listens, as far as they belong to the path. dockerd has two, containerd has three.
 pub(super) const MAX_LISTENERS: usize = 16;

@@ -27,7 +27,7 @@ mod timers;
 
 use self::{
     effects::Effects,
-    limits::TOGETHER,
+    limits::STEP,
     reorder::ReorderBuffer,
     sessions::Sessions,
     start::Start,
@@ -187,19 +187,19 @@ impl Correlator {
     #[must_use]
     pub fn settled(&self) -> BootTime {
         let settled = self.buffer.settled();
-        if self.is_told() { settled } else { settled.min(self.effects.now.whole(TOGETHER)) }
+        if self.is_reported() { settled } else { settled.min(self.effects.now.whole(STEP)) }
     }
 
     /// True if no applied observation waits for its findings to be emitted.
     #[must_use]
-    pub fn is_told(&self) -> bool {
+    pub fn is_reported(&self) -> bool {
         self.effects.is_settled()
     }
 
     /// True if observations or findings wait. The next [`Fact::Tick`] should then come soon.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        !(self.buffer.is_empty() && self.is_told())
+        !(self.buffer.is_empty() && self.is_reported())
     }
 
     /// True if a session is open.
@@ -232,8 +232,8 @@ impl Correlator {
 
     /// Selects the observations that the next file of a recording must begin with, from all of this file.
     #[must_use]
-    pub fn still_matter(&self, told: Vec<Observation>) -> Vec<Observation> {
-        carry_over::still_matter(&self.state, self.settled(), told)
+    pub fn still_matter(&self, observations: Vec<Observation>) -> Vec<Observation> {
+        carry_over::still_matter(&self.state, self.settled(), observations)
     }
 
     fn release_all(&mut self) {
@@ -254,13 +254,13 @@ impl Correlator {
     fn elapse(&mut self, until: BootTime) {
         // Timers are set for times after `now`: the largest number leaves no room for them.
         let until = until.min(BootTime::LATEST);
-        if until.whole(TOGETHER) > self.effects.now {
+        if until.whole(STEP) > self.effects.now {
             // The step of the last observation ends first, with its own time.
-            if !self.is_told() {
-                self.effects.now = self.effects.now.whole(TOGETHER).plus(TOGETHER);
+            if !self.is_reported() {
+                self.effects.now = self.effects.now.whole(STEP).plus(STEP);
                 self.conclude();
             }
-            self.effects.now = until.whole(TOGETHER);
+            self.effects.now = until.whole(STEP);
             self.conclude();
         }
         self.effects.now = self.effects.now.max(until);

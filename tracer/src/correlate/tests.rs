@@ -56,8 +56,8 @@ fn full_socket_table_reports_every_refusal() {
     }
     correlator.ingest(tick(2_000));
     correlator.flush();
-    let told: u64 = losses(&mut correlator).iter().filter(|(what, _)| what == "sockets-full").map(|(_, n)| n).sum();
-    assert_eq!(told, 6);
+    let refused: u64 = losses(&mut correlator).iter().filter(|(what, _)| what == "sockets-full").map(|(_, n)| n).sum();
+    assert_eq!(refused, 6);
     assert_eq!(correlator.report().totals.lost["sockets-full"], 6);
     assert!(correlator.state.losses.between(at(5), at(10)), "sessions of that time are in doubt");
 }

@@ -213,7 +213,7 @@ impl Pump {
             }
         }
         // Start a new file only when no fact is pending and all findings have been reported.
-        if let (Some(recorder), true) = (&mut self.recorder, is_tick && self.correlator.is_told()) {
+        if let (Some(recorder), true) = (&mut self.recorder, is_tick && self.correlator.is_reported()) {
             recorder.go_on(at, &self.correlator)?;
         }
         self.show()

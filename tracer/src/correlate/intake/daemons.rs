@@ -45,17 +45,17 @@ pub(in crate::correlate) fn daemon_found(state: &mut State, effects: &mut Effect
 }
 
 /// Notes that the tracer has attached to a daemon: its acts are recorded from now on.
-pub(in crate::correlate) fn watched(state: &mut State, at: BootTime, daemon: TaskKey) {
+pub(in crate::correlate) fn attached(state: &mut State, at: BootTime, daemon: TaskKey) {
     state.processes.entry(daemon).coverage.attach(at);
 }
 
 /// Notes that the open files of a daemon were scanned. Execs that the daemon was at work with can be judged from now
 /// on.
-pub(in crate::correlate) fn looked(state: &mut State, effects: &mut Effects, at: BootTime, daemon: TaskKey) {
+pub(in crate::correlate) fn scanned(state: &mut State, effects: &mut Effects, at: BootTime, daemon: TaskKey) {
     let Some(attached) = state.processes.entry(daemon).coverage.scan(at) else { return };
-    let under_way = state.execs.under_way(daemon, attached.plus(limits::ASKED_WITHIN), at);
+    let under_way = state.execs.under_way(daemon, attached.plus(limits::FIFOS_WITHIN), at);
     for id in &under_way {
-        effects.timers.set(at.plus(limits::LOCAL_AFTER), Timer::ExecUnclaimed(id.clone()));
+        effects.timers.set(at.plus(limits::EXEC_UNCLAIMED_AFTER), Timer::ExecUnclaimed(id.clone()));
     }
     effects.invalidate_all(under_way);
     let streams = state.execs.unresolved().filter(|stream| stream.preexisting);

@@ -28,9 +28,9 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, at: BootTime, task
         Fact::FifoAwaited { path, socket, copied } => fifo_awaited(state, effects, at, task, &path, socket, copied),
         Fact::FifoMade { actor, inbound, from, path } => {
             if let Some(from) = from {
-                sockets::streamed_by(state, effects, at, task, &from);
+                sockets::add_inbound(state, effects, at, task, &from);
             }
-            fifo(state, effects, at, task, actor, inbound, &path);
+            fifo_made(state, effects, at, task, actor, inbound, &path);
         }
         _ => {}
     }
@@ -38,7 +38,7 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, at: BootTime, task
 
 /// Handles a FIFO that a runtime creates for an exec. The runtime does so on the goroutine that serves the exec's
 /// stream.
-pub(in crate::correlate) fn fifo(
+pub(in crate::correlate) fn fifo_made(
     state: &mut State,
     effects: &mut Effects,
     at: BootTime,

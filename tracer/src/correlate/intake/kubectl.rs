@@ -3,14 +3,14 @@
 
 use crate::correlate::{
     effects::Effects,
-    limits::{ASKED_AFTER, ASKED_AGAIN, SNAPSHOT_TAKEN_IN},
+    limits::{REQUEST_AGAIN, REQUEST_SHOWN_AFTER, SNAPSHOT_TAKEN_IN},
     state::{Dependency, State, anchor_id::AnchorId, anchors::What, kubectl::kept_open, sockets::SocketIdx},
     timers::Timer,
 };
 use crate::model::{BootTime, SocketInfo, SocketRole, TaskKey};
 
 /// Notes a connection to an API server. If a kubectl keeps it open, it may be the only trace of the request.
-pub(in crate::correlate) fn perhaps_call(
+pub(in crate::correlate) fn note_call(
     state: &mut State,
     effects: &mut Effects,
     task: TaskKey,
@@ -22,12 +22,12 @@ pub(in crate::correlate) fn perhaps_call(
         return;
     }
     state.note_call(task, idx);
-    perhaps_asked(state, effects, task);
+    set_request_timer(state, effects, task);
 }
 
 /// Sets a timer for a kubectl, once its arguments and its connection are known. A session should show its request by
 /// then.
-pub(in crate::correlate) fn perhaps_asked(state: &mut State, effects: &mut Effects, task: TaskKey) {
+pub(in crate::correlate) fn set_request_timer(state: &mut State, effects: &mut Effects, task: TaskKey) {
     let process = state.processes.get(task);
     if state.calls.contains_key(&task)
         && !state.pending_requests.contains_key(&task)
@@ -40,8 +40,8 @@ pub(in crate::correlate) fn perhaps_asked(state: &mut State, effects: &mut Effec
         }
         // A kubectl from before the tracer's start comes with a snapshot: wait for the rest of the snapshot.
         let since = |idx| state.sockets.get(idx).map(|socket| socket.since.plus(SNAPSHOT_TAKEN_IN));
-        let told = state.open_calls(task).filter_map(since).max();
-        effects.timers.set(served_by(task).max(told.unwrap_or_default()), Timer::RequestUnshown(task));
+        let snapshot_read = state.open_calls(task).filter_map(since).max();
+        effects.timers.set(served_by(task).max(snapshot_read.unwrap_or_default()), Timer::RequestUnshown(task));
     }
 }
 
@@ -66,7 +66,7 @@ pub(in crate::correlate) fn show_request(
 ) {
     let is_request = state.is_request(task);
     if !is_request && may_be_shown {
-        effects.timers.set(at.next_after(effects.now, ASKED_AGAIN), Timer::RequestUnshown(task));
+        effects.timers.set(at.next_after(effects.now, REQUEST_AGAIN), Timer::RequestUnshown(task));
         return;
     }
     let Some(call) = state.open_calls(task).max() else { return };
@@ -83,5 +83,5 @@ pub(in crate::correlate) fn show_request(
 
 /// Time by which a session usually shows the kubectl's request.
 pub(in crate::correlate) fn served_by(task: TaskKey) -> BootTime {
-    BootTime(task.start_ns()).plus(ASKED_AFTER)
+    BootTime(task.start_ns()).plus(REQUEST_SHOWN_AFTER)
 }

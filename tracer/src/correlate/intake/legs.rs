@@ -9,7 +9,7 @@ use crate::model::{BootTime, SocketRole, Want};
 /// Expires [`Timer::PeerMissing`](crate::correlate::timers::Timer::PeerMissing): the leg still has no accepting end
 /// on this host, so the kubelet may be on another. An API server dials for exec, attach and port-forward; logs use
 /// pooled connections.
-pub(in crate::correlate) fn look_after(state: &mut State, effects: &mut Effects, leg: SocketIdx) {
+pub(in crate::correlate) fn ask_for_far_end(state: &mut State, effects: &mut Effects, leg: SocketIdx) {
     let Some(socket) = state.sockets.get(leg) else { return };
     let (peer, closed, tuple, netns, isn) = (socket.peer, socket.closed, socket.tuple, socket.netns, socket.isn);
     if let (None, None, Some(tuple)) = (peer, closed, tuple) {

@@ -108,9 +108,9 @@ pub(super) fn expire(
     lacks_client: impl FnOnce(&State) -> bool,
 ) {
     match timer {
-        Timer::PeerMissing(leg) => legs::look_after(state, effects, leg),
-        Timer::StreamUnclaimed(idx) => streams::look_at_stream(state, effects, due, idx),
-        Timer::ExecUnclaimed(id) => processes::look_at_unclaimed(state, effects, &id),
+        Timer::PeerMissing(leg) => legs::ask_for_far_end(state, effects, leg),
+        Timer::StreamUnclaimed(idx) => streams::show_stream(state, effects, due, idx),
+        Timer::ExecUnclaimed(id) => processes::show_unclaimed(state, effects, &id),
         Timer::Rebuild(id) => effects.invalidate(id),
         Timer::RequestUnshown(task) => {
             if kubectl::is_unshown(state, task) {

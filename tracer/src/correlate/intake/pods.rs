@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::correlate::{
     effects::Effects,
-    limits::BEGUN,
+    limits::EXEC_UNUSED_AFTER,
     state::{Dependency, State, anchor_id::AnchorId, anchors::What},
     timers::Timer,
 };
@@ -54,7 +54,7 @@ pub(in crate::correlate) fn container_created(
                 exec.runtime = runtime;
             }
             state.pods.insert(shim, id.clone());
-            effects.timers.set(at.plus(BEGUN), Timer::ExecUnused(id.clone()));
+            effects.timers.set(at.plus(EXEC_UNUSED_AFTER), Timer::ExecUnused(id.clone()));
             effects.ask(Want::Container { id: create.container.clone(), bundle: Some(create.bundle.clone()) });
             effects.invalidate(id);
         }

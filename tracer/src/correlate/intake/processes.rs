@@ -33,7 +33,7 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, at: BootTime, task
         Fact::Exec(info) => executed(state, effects, at, task, &info),
         Fact::Enrolled(info) => {
             state.watched.insert(task);
-            learned(state, effects, task, *info);
+            described(state, effects, task, *info);
             effects.ask(Want::Process(task));
             // Ask at once: the ancestors may be gone by the time this process turns out to be a session's client.
             effects.ask(Want::Ancestry(task));
@@ -45,7 +45,7 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, at: BootTime, task
         Fact::ProcessSeen(info) => {
             // Snapshots of older formats do not report whether the process had ended by then, and give another cgroup.
             let cgroup = info.cgroup.clone().filter(|_| info.userns.is_some());
-            learned(state, effects, task, *info);
+            described(state, effects, task, *info);
             if cgroup.is_some() {
                 state.processes.entry(task).cgroup = cgroup;
             }
@@ -54,29 +54,29 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, at: BootTime, task
             state.processes.gone(task, at);
             effects.changed(Dependency::Task(task));
         }
-        Fact::Watched => daemons::watched(state, at, task),
-        Fact::Looked => daemons::looked(state, effects, at, task),
+        Fact::Watched => daemons::attached(state, at, task),
+        Fact::Looked => daemons::scanned(state, effects, at, task),
         Fact::Exit { status } => exited(state, effects, at, task, status),
         _ => {}
     }
 }
 
-pub(in crate::correlate) fn learned(state: &mut State, effects: &mut Effects, task: TaskKey, info: ProcessInfo) {
+pub(in crate::correlate) fn described(state: &mut State, effects: &mut Effects, task: TaskKey, info: ProcessInfo) {
     // /proc gives neither arguments nor the terminal of a zombie.
-    let described = info.cgroup.is_some() && !info.argv.is_empty();
+    let is_complete = info.cgroup.is_some() && !info.argv.is_empty();
     if state.processes.learn(task, info) {
         effects.changed(Dependency::Task(task));
     }
-    kubectl::perhaps_asked(state, effects, task);
-    perhaps_terminal(state, effects, task, described);
+    kubectl::set_request_timer(state, effects, task);
+    note_terminal(state, effects, task, is_complete);
     if state.expected_daemons.remove(&(task.host, task.tgid)) {
         state.watched.insert(task);
         effects.ask(Want::Watch(task, WatchAs::Daemon));
     }
     current_task_found(state, effects, task);
-    perhaps_starting(state, effects, task);
-    perhaps_foreground(state, effects, task);
-    perhaps_of_foreground(state, effects, task);
+    note_starting_runc(state, effects, task);
+    note_foreground_runc(state, effects, task);
+    note_foreground_command(state, effects, task);
 }
 
 pub(in crate::correlate) fn forked(
@@ -110,7 +110,7 @@ pub(in crate::correlate) fn executed(
     effects.changed(Dependency::Task(task));
     let forked_for = state.execs.take_fork(task);
     match info.watched {
-        Some(WatchAs::InContainer) => contained(state, effects, at, task, info),
+        Some(WatchAs::InContainer) => command_started(state, effects, at, task, info),
         Some(WatchAs::RuntimeChild) => {
             if let Some(create) = parse_runc_create(&info.argv) {
                 pods::container_created(state, effects, at, task, &create);
@@ -177,10 +177,10 @@ pub(in crate::correlate) fn monitored(
     }
 }
 
-/// Sets from /proc whether an exec has a terminal, if runc's arguments leave it open. `described` is false for a
+/// Sets from /proc whether an exec has a terminal, if runc's arguments leave it open. `is_complete` is false for a
 /// zombie.
-pub(in crate::correlate) fn perhaps_terminal(state: &mut State, effects: &mut Effects, task: TaskKey, described: bool) {
-    let Some(id) = state.execs.by_process(task).filter(|_| described).cloned() else { return };
+pub(in crate::correlate) fn note_terminal(state: &mut State, effects: &mut Effects, task: TaskKey, is_complete: bool) {
+    let Some(id) = state.execs.by_process(task).filter(|_| is_complete).cloned() else { return };
     let Some(info) = state.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
     let Some(exec) = state.execs.get_mut(&id).filter(|exec| exec.tty.is_none()) else { return };
     let container = info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup);
@@ -210,7 +210,7 @@ pub(in crate::correlate) fn exec_of_runc(
     let newest = execs.newest_or_new(task.host, &runc.container, exec);
     let known = execs.get(&newest).and_then(|exec| exec.runc);
     let is_other = known.is_some_and(|known| !processes.lineage(task).any(|above| above == known));
-    // An exec from before the tracer's start has no runc, and can only be told apart by its end.
+    // An exec from before the tracer's start has no runc, and can only be recognized by its end.
     let ended = |exec: &Exec| exec.runc.is_none() && (exec.over || exec.exit.is_some());
     let is_over = !newest.is_random() && execs.get(&newest).is_some_and(ended);
     if !is_other && !is_over {
@@ -245,8 +245,8 @@ pub(in crate::correlate) fn runc_started(
         exec.shim_forked = forked_by.is_some();
         let shim = forked_by.or(process.and_then(|process| process.info.parent));
         state.execs.set_runc(id, task, shim, runc.pid_file.as_ref());
-        effects.timers.set(at.plus(limits::LOCAL_AFTER), Timer::ExecUnclaimed(id.clone()));
-        effects.timers.set(at.plus(limits::BEGUN), Timer::ExecUnused(id.clone()));
+        effects.timers.set(at.plus(limits::EXEC_UNCLAIMED_AFTER), Timer::ExecUnclaimed(id.clone()));
+        effects.timers.set(at.plus(limits::EXEC_UNUSED_AFTER), Timer::ExecUnused(id.clone()));
         ask_names(state, effects, runc);
     }
     effects.changed(Dependency::Exec(id.clone()));
@@ -254,7 +254,7 @@ pub(in crate::correlate) fn runc_started(
 }
 
 /// Recognizes the `runc exec` of an exec that a snapshot found, while it is still being started.
-pub(in crate::correlate) fn perhaps_starting(state: &mut State, effects: &mut Effects, task: TaskKey) {
+pub(in crate::correlate) fn note_starting_runc(state: &mut State, effects: &mut Effects, task: TaskKey) {
     let Some(info) = state.processes.get(task).map(|process| &process.info) else { return };
     let Some(runc) = parse_runc_exec(&info.argv) else { return };
     let of_shim = info.parent.is_some_and(|parent| state.daemon_connections.keys().any(|(_, to)| *to == parent));
@@ -267,7 +267,7 @@ pub(in crate::correlate) fn perhaps_starting(state: &mut State, effects: &mut Ef
 
 /// Expires [`Timer::ExecUnclaimed`]: a `runc exec` below a shim without FIFOs by the runtime. Another client of the
 /// runtime's API asked for this exec.
-pub(in crate::correlate) fn look_at_unclaimed(state: &mut State, effects: &mut Effects, id: &AnchorId) {
+pub(in crate::correlate) fn show_unclaimed(state: &mut State, effects: &mut Effects, id: &AnchorId) {
     let Some(exec) = state.execs.get(id).filter(|exec| !exec.is_session()) else { return };
     let (shim, container) = (exec.shim, Arc::clone(&exec.container));
     // The shim takes commands over its connection alone: the connected daemon started the command.
@@ -287,7 +287,7 @@ pub(in crate::correlate) fn look_at_unclaimed(state: &mut State, effects: &mut E
 }
 
 /// Recognizes the `runc exec` of an exec from before the tracer's start, if the runtime itself started it.
-pub(in crate::correlate) fn perhaps_foreground(state: &mut State, effects: &mut Effects, task: TaskKey) {
+pub(in crate::correlate) fn note_foreground_runc(state: &mut State, effects: &mut Effects, task: TaskKey) {
     let Some(process) = state.processes.get(task) else { return };
     // A record of the fork says more than the snapshot.
     if process.forked_by.is_some() || state.execs.by_runc(task).is_some() {
@@ -314,7 +314,7 @@ pub(in crate::correlate) fn perhaps_foreground(state: &mut State, effects: &mut 
 }
 
 /// Recognizes the command of a `runc exec` from before the tracer's start.
-pub(in crate::correlate) fn perhaps_of_foreground(state: &mut State, effects: &mut Effects, task: TaskKey) {
+pub(in crate::correlate) fn note_foreground_command(state: &mut State, effects: &mut Effects, task: TaskKey) {
     let Some(info) = state.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
     let Some(id) = info.parent.and_then(|runc| state.execs.by_runc(runc)).cloned() else { return };
     let Some(exec) = state.execs.get(&id).filter(|exec| exec.preexisting && exec.is_foreground()) else {
@@ -333,7 +333,7 @@ pub(in crate::correlate) fn perhaps_of_foreground(state: &mut State, effects: &m
 }
 
 /// Handles the first execve inside the container of a process that a `runc exec` forked: the command.
-pub(in crate::correlate) fn contained(
+pub(in crate::correlate) fn command_started(
     state: &mut State,
     effects: &mut Effects,
     at: BootTime,

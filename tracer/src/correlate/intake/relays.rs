@@ -24,7 +24,7 @@ pub(in crate::correlate) fn relayed(
         return;
     };
     let is_news = infer_roles(state, from, to) | state.pairings.moved(from, to, actor);
-    joined_if(state, effects, is_news, at, from, to);
+    note_pair_if(state, effects, is_news, at, from, to);
 }
 
 /// Handles goroutines that wait to copy between two sockets. Goroutines of one creator do so on a port of the path,
@@ -42,7 +42,7 @@ pub(in crate::correlate) fn relay_awaited(
     let is_path_port = |idx| port(idx).is_some_and(|port| state.endpoints.is_path_port(port));
     if copied || is_path_port(from) || is_path_port(to) {
         state.pairings.add_memory_pair(from, to, copied);
-        joined(state, effects, at, from, to);
+        note_pair(state, effects, at, from, to);
     }
 }
 
@@ -58,18 +58,24 @@ pub(in crate::correlate) fn touched(
     let (Some(goid), Some(creator)) = (actor.goid, actor.parent_goid) else { return };
     let Some(idx) = sockets::socket(state, effects, at, Some(task), socket) else { return };
     for other in state.pairings.touched(task, creator, goid, idx) {
-        joined(state, effects, at, idx, other);
+        note_pair(state, effects, at, idx, other);
     }
 }
 
 /// Notes new evidence that two sockets of one process belong together.
-pub(in crate::correlate) fn joined(state: &mut State, effects: &mut Effects, at: BootTime, a: SocketIdx, b: SocketIdx) {
-    joined_if(state, effects, true, at, a, b);
+pub(in crate::correlate) fn note_pair(
+    state: &mut State,
+    effects: &mut Effects,
+    at: BootTime,
+    a: SocketIdx,
+    b: SocketIdx,
+) {
+    note_pair_if(state, effects, true, at, a, b);
 }
 
 /// Notes that two sockets of one process were seen together. With `is_news`, sessions that depend on them change.
 /// Otherwise the same evidence may mean more than before, because other facts have arrived.
-pub(in crate::correlate) fn joined_if(
+pub(in crate::correlate) fn note_pair_if(
     state: &mut State,
     effects: &mut Effects,
     is_news: bool,
@@ -97,7 +103,7 @@ pub(in crate::correlate) fn joined_if(
             effects.invalidate(id);
         }
     }
-    streams::stream_served(state, effects, a, b);
+    streams::note_stream_use(state, effects, a, b);
 }
 
 /// Infers that a socket was accepted, if its connection is older than the tracer. The other socket of the relay was

@@ -4,7 +4,7 @@ use crate::correlate::state::{State, sockets::SocketIdx};
 use crate::model::{SocketInfo, SocketRole, TaskKey};
 
 /// Notes a connection to etcd, where an API server keeps its objects.
-pub(in crate::correlate) fn perhaps_store(state: &mut State, task: TaskKey, idx: SocketIdx, socket: &SocketInfo) {
+pub(in crate::correlate) fn note_store(state: &mut State, task: TaskKey, idx: SocketIdx, socket: &SocketInfo) {
     let to_etcd = socket.tuple.is_some_and(|tuple| state.endpoints.is_etcd_port(tuple.remote.port()));
     if !to_etcd || socket.role == Some(SocketRole::Accepted) {
         return;

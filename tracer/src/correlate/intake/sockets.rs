@@ -39,8 +39,8 @@ pub(in crate::correlate) fn socket_as(
         effects.changed(Dependency::Socket(idx));
     }
     if let Some(task) = task {
-        kubectl::perhaps_call(state, effects, task, idx, info);
-        requests::perhaps_store(state, task, idx, info);
+        kubectl::note_call(state, effects, task, idx, info);
+        requests::note_store(state, task, idx, info);
     }
     for changed in changed {
         effects.changed(Dependency::Socket(changed));
@@ -49,7 +49,7 @@ pub(in crate::correlate) fn socket_as(
 }
 
 /// Adds a connection that explains an act. The record of its accept may be lost.
-pub(in crate::correlate) fn streamed_by(
+pub(in crate::correlate) fn add_inbound(
     state: &mut State,
     effects: &mut Effects,
     at: BootTime,

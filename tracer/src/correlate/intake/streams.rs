@@ -73,7 +73,7 @@ pub(in crate::correlate) fn claim(
 
 /// Sets a timer for an accepted connection that may be a stream. Facts that explain the connection should have
 /// arrived by then.
-pub(in crate::correlate) fn perhaps_stream(
+pub(in crate::correlate) fn set_stream_timer(
     state: &mut State,
     effects: &mut Effects,
     due: BootTime,
@@ -92,7 +92,7 @@ pub(in crate::correlate) fn perhaps_stream(
 
 /// Expires [`Timer::StreamUnclaimed`]: no exec has claimed the connection. It becomes a session, which may be exec,
 /// attach or port-forward.
-pub(in crate::correlate) fn look_at_stream(state: &mut State, effects: &mut Effects, at: BootTime, idx: SocketIdx) {
+pub(in crate::correlate) fn show_stream(state: &mut State, effects: &mut Effects, at: BootTime, idx: SocketIdx) {
     let Some(socket) = state.sockets.get(idx) else { return };
     // A refused attempt is over, even if the record of one end's close was lost.
     let peer = socket.peer.and_then(|peer| state.sockets.get(peer));
@@ -129,11 +129,11 @@ pub(in crate::correlate) fn offer_stream(state: &mut State, effects: &mut Effect
 
 /// Handles bytes that move between a stream and another socket: they show the stream's exec, or that the stream
 /// forwards a port.
-pub(in crate::correlate) fn stream_served(state: &mut State, effects: &mut Effects, a: SocketIdx, b: SocketIdx) {
+pub(in crate::correlate) fn note_stream_use(state: &mut State, effects: &mut Effects, a: SocketIdx, b: SocketIdx) {
     for (stream, other) in [(a, b), (b, a)] {
         if state.forwarded_by(stream).contains(&other) {
             // The runtime forwards to a connection of its own: no exec will claim this stream.
-            look_at_stream(state, effects, effects.now, stream);
+            show_stream(state, effects, effects.now, stream);
         }
         let Some(id) = state.execs.by_stream(stream).cloned() else { continue };
         if state.execs.get(&id).is_none_or(|exec| exec.what != What::Stream) {

@@ -51,7 +51,7 @@ fn accepted(state: &mut State, effects: &mut Effects, at: BootTime, task: TaskKe
     state.processes.serves(task, at);
     let socket = SocketInfo { role: Some(SocketRole::Accepted), ..socket };
     if let Some(idx) = sockets::socket_as(state, effects, at, Some(task), &socket, true) {
-        streams::perhaps_stream(state, effects, at.plus(limits::STREAM_ALONE), task, idx);
+        streams::set_stream_timer(state, effects, at.plus(limits::STREAM_UNCLAIMED_AFTER), task, idx);
     }
 }
 
@@ -78,7 +78,7 @@ fn socket_seen(
     {
         state.sockets.set_older(idx);
         // The rest of the snapshot has the same time: wait until it is read.
-        streams::perhaps_stream(state, effects, at.plus(limits::SNAPSHOT_WITHIN), task, idx);
+        streams::set_stream_timer(state, effects, at.plus(limits::SNAPSHOT_WITHIN), task, idx);
     }
     if let (Some(task), Some(tuple)) = (task, socket.tuple) {
         daemons::endpoint_found(state, effects, task, tuple.local.port());

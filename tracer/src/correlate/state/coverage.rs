@@ -14,7 +14,7 @@ use super::{
     anchors::{Exec, What},
 };
 use crate::{
-    correlate::limits::{LOSS_TOLD_WITHIN, PROBE_WITHIN, SNAPSHOT_TAKEN_IN, STREAM_WITHIN},
+    correlate::limits::{LOSS_REPORTED_WITHIN, PROBE_WITHIN, SNAPSHOT_TAKEN_IN, STREAM_WITHIN},
     model::BootTime,
 };
 
@@ -105,7 +105,7 @@ impl State {
             // The kubelet's end of the leg.
             What::Leg => missed.since_start,
             // The runtime's FIFOs, made right before `runc exec`.
-            What::Local => self.losses.between(exec.since.minus(LOSS_TOLD_WITHIN), exec.since),
+            What::Local => self.losses.between(exec.since.minus(LOSS_REPORTED_WITHIN), exec.since),
             // The stream for which the FIFOs were made. Most losses leave a trace: the act names a connection
             // without a record. Blinding ones leave none.
             What::Exec => {

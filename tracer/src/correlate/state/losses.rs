@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::correlate::limits::{LOSS_TOLD_WITHIN, MAX_LOSSES};
+use crate::correlate::limits::{LOSS_REPORTED_WITHIN, MAX_LOSSES};
 use crate::model::{BootTime, LATE_START};
 
 /// Losses that hide an act completely, or a process of the path. Other losses leave a trace: a later act names a
@@ -87,11 +87,11 @@ impl LossTimes {
         self.times.last().copied().max(self.whole).is_some_and(|at| at >= from)
     }
 
-    /// True if an event may have been lost between two times. A loss is reported up to [`LOSS_TOLD_WITHIN`]
+    /// True if an event may have been lost between two times. A loss is reported up to [`LOSS_REPORTED_WITHIN`]
     /// late.
     pub(in crate::correlate) fn between(&self, from: BootTime, to: BootTime) -> bool {
         self.whole.is_some_and(|at| at >= from)
-            || self.times.range(from..=to.plus(LOSS_TOLD_WITHIN).max(from)).next().is_some()
+            || self.times.range(from..=to.plus(LOSS_REPORTED_WITHIN).max(from)).next().is_some()
     }
 }
 

@@ -34,8 +34,8 @@ use self::{
 };
 use crate::correlate::limits::{Caps, STREAM_WITHIN};
 use crate::model::{
-    BootTime, Endpoints, FileKind, HostFacts, HostNo, Measures, Pairing, RawText, Role, SessionId, SocketId, SocketRole, Target,
-    TaskKey, Tuple, is_shim_socket, parse_pid_file,
+    BootTime, Endpoints, FileKind, HostFacts, HostNo, Measures, Pairing, RawText, Role, SessionId, SocketId,
+    SocketRole, Target, TaskKey, Tuple, is_shim_socket, parse_pid_file,
 };
 
 pub(in crate::correlate) struct State {
@@ -161,7 +161,7 @@ impl State {
         self.execs.get(id).map_or_else(unknown, |exec| exec.session.clone())
     }
 
-    /// The exec that a pid file belongs to: runc was told so, or a shim keeps the file.
+    /// Exec of a pid file: named by runc's arguments, or by the path at which a shim keeps the file.
     pub(in crate::correlate) fn exec_of_pid_file(&self, host: HostNo, path: &RawText) -> Option<&AnchorId> {
         self.execs.by_pid_file(path).or_else(|| {
             let (container, exec) = path.as_str().and_then(parse_pid_file)?;
