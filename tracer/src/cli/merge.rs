@@ -13,7 +13,7 @@ use crate::{
     merge::{By, Clock, Input, Merge},
     record::Writer,
     redact::Redactor,
-    sink::words::{NAME, counted},
+    sink::phrases::{NAME, counted},
 };
 
 const NS_PER_SECOND: u128 = 1_000_000_000;

@@ -17,9 +17,9 @@ use crate::{
     explain::{self, Explanation, Step},
     model::{BootTime, Health, LinkKind, Session, State, Unit, Verdict, unit_of_loss},
     sink::{
+        color::Color,
         diagnosis,
-        ink::Ink,
-        words::{self as phrases, NAME},
+        phrases::{self, NAME},
     },
 };
 
@@ -262,7 +262,7 @@ impl Maker<'_> {
     fn session(&mut self, tale: &Tale) -> SessionView {
         let last = tale.last();
         let end = self.story.end;
-        let (outcome, ink) = words::outcome(&last, end);
+        let (outcome, color) = words::outcome(&last, end);
         let wide = self.shape(tale, Form::Wide);
         let shape = layout::shape(tale, Form::Wide);
         let header = &self.story.header;
@@ -289,7 +289,7 @@ impl Maker<'_> {
             until: self.time(tale.until(end)),
             lasted: phrases::lasted(last.closed_at.unwrap_or(end).since(last.opened_at)),
             outcome,
-            tone: tone(ink),
+            tone: tone(color),
             health: Some(tale.health).filter(|health| *health != Health::Unknown).map(Health::short),
             faults: tale.faults.iter().map(|fault| self.fault(fault)).collect(),
             complete: last.complete,
@@ -356,11 +356,11 @@ impl Maker<'_> {
     }
 }
 
-const fn tone(ink: Ink) -> &'static str {
-    match ink {
-        Ink::Good => "good",
-        Ink::Doubt => "doubt",
-        Ink::Bad => "bad",
-        Ink::Bold | Ink::Dim | Ink::Mark => "plain",
+const fn tone(color: Color) -> &'static str {
+    match color {
+        Color::Good => "good",
+        Color::Doubt => "doubt",
+        Color::Bad => "bad",
+        Color::Bold | Color::Dim | Color::Mark => "plain",
     }
 }

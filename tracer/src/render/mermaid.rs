@@ -10,7 +10,7 @@ use super::{
 use crate::{
     escape,
     model::{Confidence, Link},
-    sink::{Header, words as phrases},
+    sink::{Header, phrases},
 };
 
 /// Most characters of a label: Mermaid does not wrap lines.

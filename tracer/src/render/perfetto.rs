@@ -9,7 +9,7 @@ use super::{Story, Tale, words};
 use crate::{
     escape,
     model::{BootTime, Link, LinkKind},
-    sink::{view, words as phrases},
+    sink::{phrases, view},
 };
 
 /// Writes every session.
@@ -53,7 +53,7 @@ impl Tracks<'_> {
             self.meta("process_sort_index", 0, json!({ "sort_index": self.number })),
             self.meta("thread_name", 0, json!({ "name": "session" })),
         ];
-        let (outcome, _ink) = words::outcome(&session, self.story.end);
+        let (outcome, _color) = words::outcome(&session, self.story.end);
         let until = self.tale.until(self.story.end);
         let args = json!({
             "id": id,

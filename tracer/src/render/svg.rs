@@ -18,7 +18,7 @@ use super::{
 use crate::{
     escape,
     model::{Confidence, Link, LinkKind},
-    sink::{Header, view, words as phrases},
+    sink::{Header, phrases, view},
 };
 
 /// Colours of both schemes, and fonts.
@@ -78,7 +78,7 @@ impl Drawing {
         let shape = layout::shape(&tale, Form::Wide);
         let width = shape.w.max(NARROWEST);
         let room = width * 10 / LETTER;
-        let (outcome, _ink) = words::outcome(&session, story.end);
+        let (outcome, _color) = words::outcome(&session, story.end);
         let opened = view::moment(story.header.anchor, session.opened_at);
         let id = escape::str(&session.id.0, phrases::NAME);
         let mut head = vec![("title", words::title(&session)), ("note", format!("{id} · {opened} · {outcome}"))];

@@ -8,8 +8,8 @@ use crate::{
     model::{BootTime, Evidence, Gap, Hop, Link, LinkKind, Role, Session, SocketId, State, Tuple},
     sink::{
         Header,
-        ink::Ink,
-        words::{self, NAME, lasted},
+        color::Color,
+        phrases::{self, NAME, lasted},
     },
 };
 
@@ -92,7 +92,7 @@ pub(super) fn place(header: &Header, tale: &Tale, first: usize, last: usize) -> 
     let netns = hops.iter().find_map(|hop| hop.what.process.netns);
     let addresses: Vec<String> = own.iter().map(ToString::to_string).collect();
     let only_process = hops.iter().all(|hop| hop.what.role == Role::Process);
-    let title = match (only_process, words::into(&tale.session)) {
+    let title = match (only_process, phrases::into(&tale.session)) {
         (true, Some(into)) => into,
         _ if addresses.is_empty() => "on this machine".to_owned(),
         _ => addresses.join(", "),
@@ -105,31 +105,31 @@ pub(super) fn place(header: &Header, tale: &Tale, first: usize, last: usize) -> 
 
 /// One line for a session: its kind and its target.
 pub(super) fn title(session: &Session) -> String {
-    let into = words::into(session).map_or(String::new(), |into| format!(" into {into}"));
+    let into = phrases::into(session).map_or(String::new(), |into| format!(" into {into}"));
     format!("{}{into}", session.kind.token())
 }
 
 /// The command, escaped.
 pub(super) fn command(session: &Session) -> Option<String> {
-    words::command(session, COMMAND)
+    phrases::command(session, COMMAND)
 }
 
 /// Outcome of a session and its colour. `session` must be in its last state.
-pub(super) fn outcome(session: &Session, end: BootTime) -> (String, Ink) {
+pub(super) fn outcome(session: &Session, end: BootTime) -> (String, Color) {
     if let Some(whole) = &session.merged_into {
-        return (format!("a part of {}, which goes on", escape::str(&whole.0, NAME)), Ink::Dim);
+        return (format!("a part of {}, which goes on", escape::str(&whole.0, NAME)), Color::Dim);
     }
     if session.state == State::Open {
-        return (format!("still open after {}", lasted(end.since(session.opened_at))), Ink::Dim);
+        return (format!("still open after {}", lasted(end.since(session.opened_at))), Color::Dim);
     }
-    let (ink, text) = words::outcome(session, end);
-    (text, ink)
+    let (color, text) = phrases::outcome(session, end);
+    (text, color)
 }
 
 /// The text of a gap, with the hops it lies between.
 pub(super) fn gap(tale: &Tale, gap: &Gap) -> String {
     let hops = tale.hops.iter().map(|hop| hop.what.clone()).collect();
-    words::gap_words(&Session { hops, ..tale.session.clone() }, gap)
+    phrases::gap_words(&Session { hops, ..tale.session.clone() }, gap)
 }
 
 /// Cuts text to `room` characters. A path keeps part of its end, which identifies it as much as its start.

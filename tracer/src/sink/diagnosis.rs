@@ -10,11 +10,11 @@ use serde::Serialize;
 
 use super::{
     Header, Style,
-    ink::Ink,
+    color::Color,
     json,
     path::WIDTH,
+    phrases::{self, NAME, TEXT, folded},
     view,
-    words::{self, NAME, TEXT, folded},
 };
 use crate::{
     escape,
@@ -51,7 +51,7 @@ pub fn text(
     }
     let left_over = diagnosis.of(None);
     if !left_over.is_empty() {
-        writeln!(out, "{}", page.ink(Ink::Bold, "of no session"))?;
+        writeln!(out, "{}", page.paint(Color::Bold, "of no session"))?;
     }
     for verdict in left_over {
         page.verdict(out, None, verdict)?;
@@ -59,10 +59,10 @@ pub fn text(
     let faults = diagnosis.all().filter(|verdict| verdict.severity == Severity::Fault).count() as u64;
     let sessions = report.sessions.len() as u64;
     let faults = match faults {
-        0 => page.ink(Ink::Good, "no fault"),
-        _ => page.ink(Ink::Bad, &words::counted(faults, "fault")),
+        0 => page.paint(Color::Good, "no fault"),
+        _ => page.paint(Color::Bad, &phrases::counted(faults, "fault")),
     };
-    writeln!(out, "{}, {faults}", words::counted(sessions, "session"))?;
+    writeln!(out, "{}, {faults}", phrases::counted(sessions, "session"))?;
     out.flush()
 }
 
@@ -85,8 +85,8 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    fn ink(&self, ink: Ink, text: &str) -> String {
-        ink.on(self.style, text).into_owned()
+    fn paint(&self, color: Color, text: &str) -> String {
+        color.paint(self.style, text).into_owned()
     }
 
     fn session(
@@ -97,8 +97,8 @@ impl Page<'_> {
         doubt: Option<&str>,
         own: &[&Verdict],
     ) -> io::Result<()> {
-        let mut head = self.ink(Ink::Bold, &escape::str(&session.id.0, NAME));
-        for part in words::into(session).into_iter().chain(words::command(session, WIDTH - 2 - LABEL)) {
+        let mut head = self.paint(Color::Bold, &escape::str(&session.id.0, NAME));
+        for part in phrases::into(session).into_iter().chain(phrases::command(session, WIDTH - 2 - LABEL)) {
             head.push_str(&format!("  {part}"));
         }
         writeln!(out, "{head}")?;
@@ -109,19 +109,19 @@ impl Page<'_> {
         match own.first() {
             Some(verdict) => {
                 let pid = verdict.about.pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
-                writeln!(out, "  {}{pid}\n", self.ink(Ink::Good, &format!("{}: {}", verdict.code, verdict.name)))
+                writeln!(out, "  {}{pid}\n", self.paint(Color::Good, &format!("{}: {}", verdict.code, verdict.name)))
             }
             None => {
-                let (ink, text) = match health {
-                    Health::Ok => (Ink::Good, "ok".to_owned()),
-                    Health::Waiting => (Ink::Good, "waiting for input".to_owned()),
+                let (color, text) = match health {
+                    Health::Ok => (Color::Good, "ok".to_owned()),
+                    Health::Waiting => (Color::Good, "waiting for input".to_owned()),
                     Health::Unknown | Health::Fault { .. } => {
                         let doubt = doubt.unwrap_or("too little could be measured to say that nothing is wrong");
-                        (Ink::Doubt, format!("unknown: {}", escape::str(doubt, TEXT)))
+                        (Color::Doubt, format!("unknown: {}", escape::str(doubt, TEXT)))
                     }
                 };
                 for line in folded(&text, WIDTH - 2) {
-                    writeln!(out, "  {}", self.ink(ink, &line))?;
+                    writeln!(out, "  {}", self.paint(color, &line))?;
                 }
                 writeln!(out)
             }
@@ -129,8 +129,8 @@ impl Page<'_> {
     }
 
     fn verdict(&self, out: &mut dyn Write, session: Option<&Session>, verdict: &Verdict) -> io::Result<()> {
-        let ink = if verdict.severity == Severity::Fault { Ink::Bad } else { Ink::Good };
-        writeln!(out, "  {} {}", self.ink(ink, verdict.code), self.ink(Ink::Bold, verdict.name))?;
+        let color = if verdict.severity == Severity::Fault { Color::Bad } else { Color::Good };
+        writeln!(out, "  {} {}", self.paint(color, verdict.code), self.paint(Color::Bold, verdict.name))?;
         for line in folded(verdict.means, WIDTH - 2) {
             writeln!(out, "  {line}")?;
         }
@@ -152,7 +152,7 @@ impl Page<'_> {
         for (number, command) in verdict.manual.iter().enumerate() {
             let label = if number == 0 { "by hand" } else { "" };
             let command = format!("$ {}", escape::str(command, COMMAND));
-            writeln!(out, "  {label:LABEL$}{}", self.ink(Ink::Dim, &command))?;
+            writeln!(out, "  {label:LABEL$}{}", self.paint(Color::Dim, &command))?;
         }
         writeln!(out)
     }
@@ -162,7 +162,7 @@ impl Page<'_> {
         for item in items {
             for (number, line) in folded(&item, WIDTH - LABEL - 4).into_iter().enumerate() {
                 let indent = if number == 0 { "" } else { "  " };
-                writeln!(out, "  {}{indent}{line}", self.ink(Ink::Dim, &format!("{label:LABEL$}")))?;
+                writeln!(out, "  {}{indent}{line}", self.paint(Color::Dim, &format!("{label:LABEL$}")))?;
                 label = "";
             }
         }

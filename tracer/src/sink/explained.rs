@@ -8,8 +8,8 @@ use std::{
 
 use super::{
     Header, Sink, Style, Target,
-    ink::Ink,
-    words::{self, NAME},
+    color::Color,
+    phrases::{self, NAME},
 };
 use crate::{
     escape,
@@ -123,15 +123,15 @@ struct Page {
 }
 
 impl Page {
-    fn ink(&self, ink: Ink, text: &str) -> String {
-        ink.on(self.style, text).into_owned()
+    fn paint(&self, color: Color, text: &str) -> String {
+        color.paint(self.style, text).into_owned()
     }
 
     fn session(&self, session: &Session) -> String {
         let id = escape::str(&session.id.0, NAME);
         let mut lines = vec![
             String::new(),
-            format!("{} {}", self.ink(Ink::Mark, "▸"), self.ink(Ink::Mark, &format!("{id}  step by step"))),
+            format!("{} {}", self.paint(Color::Mark, "▸"), self.paint(Color::Mark, &format!("{id}  step by step"))),
         ];
         let mut hops = 0;
         for step in explain::steps(session) {
@@ -153,15 +153,15 @@ impl Page {
     }
 
     fn step(&self, mark: &str, step: Step, explanation: &Explanation) -> Vec<String> {
-        let ink = match step {
-            Step::Session | Step::Hop(_) => Ink::Bold,
-            Step::Gap(_) => Ink::Doubt,
-            Step::Link(_) | Step::Beyond(_) => Ink::Mark,
+        let color = match step {
+            Step::Session | Step::Hop(_) => Color::Bold,
+            Step::Gap(_) => Color::Doubt,
+            Step::Link(_) | Step::Beyond(_) => Color::Mark,
         };
         let mut lines = Vec::new();
-        for (number, line) in words::folded(&explanation.title, WIDTH - INDENT.len()).into_iter().enumerate() {
+        for (number, line) in phrases::folded(&explanation.title, WIDTH - INDENT.len()).into_iter().enumerate() {
             let mark = if number == 0 { mark } else { "" };
-            lines.push(format!("  {mark:<3}{}", self.ink(ink, &line)));
+            lines.push(format!("  {mark:<3}{}", self.paint(color, &line)));
         }
         let known = explanation.known.join(" ");
         for text in [&explanation.what, &explanation.why, &known] {
@@ -172,7 +172,7 @@ impl Page {
         }
         for manual in &explanation.manual {
             // Commands are for copying: never fold them.
-            lines.push(format!("{INDENT}$ {}", self.ink(Ink::Good, &manual.command)));
+            lines.push(format!("{INDENT}$ {}", self.paint(Color::Good, &manual.command)));
             lines.extend(self.paragraph("  ", &format!("shows {}", manual.shows)));
         }
         lines
@@ -181,8 +181,8 @@ impl Page {
     /// Folds a paragraph. A mark before its first line makes it an aside, which is dimmed.
     fn paragraph(&self, mark: &str, text: &str) -> Vec<String> {
         let width = escape::columns(mark);
-        let shown = |line: String| if mark.is_empty() { line } else { self.ink(Ink::Dim, &line) };
-        let lines = words::folded(text, WIDTH - INDENT.len() - width).into_iter().enumerate();
+        let shown = |line: String| if mark.is_empty() { line } else { self.paint(Color::Dim, &line) };
+        let lines = phrases::folded(text, WIDTH - INDENT.len() - width).into_iter().enumerate();
         lines
             .map(|(number, line)| {
                 let mark = if number == 0 { mark } else { "" };

@@ -13,12 +13,12 @@ use tabled::{
 };
 
 use super::{
-    Header, Sink, Style, Target, diagnosis,
-    ink::Ink,
-    json,
+    Header, Sink, Style, Target,
+    color::Color,
+    diagnosis, json,
     jsonl::write_line,
+    phrases::{self, NAME},
     view,
-    words::{self, NAME},
 };
 use crate::{
     escape,
@@ -79,19 +79,19 @@ impl Sink for Table {
             }
             for (index, line) in table.to_string().lines().enumerate() {
                 let line = line.trim_end();
-                let ink = if index == 0 { Ink::Dim.on(self.style, line) } else { line.into() };
-                writeln!(self.target, "{ink}")?;
+                let shown = if index == 0 { Color::Dim.paint(self.style, line) } else { line.into() };
+                writeln!(self.target, "{shown}")?;
             }
             if let Some(columns) = self.columns.filter(|_| rows.len() > SCREEN) {
-                for line in words::folded(&summary(report), columns.into()) {
-                    writeln!(self.target, "{}", Ink::Bold.on(self.style, &line))?;
+                for line in phrases::folded(&summary(report), columns.into()) {
+                    writeln!(self.target, "{}", Color::Bold.paint(self.style, &line))?;
                 }
             }
         }
         for line in faults(report, self.anchor) {
-            writeln!(self.target, "{}", Ink::Bad.on(self.style, &line))?;
+            writeln!(self.target, "{}", Color::Bad.paint(self.style, &line))?;
         }
-        self.target.write_all(words::degraded(self.style, &self.degraded).as_bytes())?;
+        self.target.write_all(phrases::degraded(self.style, &self.degraded).as_bytes())?;
         self.target.flush()
     }
 }
@@ -123,7 +123,7 @@ fn summary(report: &Report) -> String {
     }
     let mut counts: Vec<(Health, u64)> = counts.into_iter().collect();
     counts.sort_by_key(|(health, count)| (!matches!(health, Health::Fault { .. }), Reverse(*count)));
-    let all = words::counted(counts.iter().map(|(_, count)| count).sum(), "session");
+    let all = phrases::counted(counts.iter().map(|(_, count)| count).sum(), "session");
     let how: Vec<String> = counts.iter().map(|(health, count)| format!("{} {count}", health.short())).collect();
     format!("{all}: {}", how.join(", "))
 }
@@ -159,8 +159,8 @@ fn row(session: &Session, report: &Report) -> Row {
         escape::str(&session.id.0, NAME),
         short(view::age(session, at)),
         session.kind.token().to_owned(),
-        words::into(session).map_or_else(unknown, |into| escape::str(&into, INTO)),
-        words::command(session, COMMAND).unwrap_or_else(unknown),
+        phrases::into(session).map_or_else(unknown, |into| escape::str(&into, INTO)),
+        phrases::command(session, COMMAND).unwrap_or_else(unknown),
         client(session),
         process.map_or_else(unknown, |hop| hop.task.tgid.to_string()),
         view::idle(session, &report.measures, at).map_or_else(unknown, short),

@@ -7,17 +7,17 @@ use crate::model::{
     Ability, BootTime, ClockAnchor, Degraded, Finding, HostFacts, HostNo, Observation, Report, SessionId,
 };
 
+pub(crate) mod color;
 pub mod diagnosis;
 mod explained;
-pub(crate) mod ink;
 pub(crate) mod json;
 mod jsonl;
 pub(crate) mod list;
 mod path;
+pub(crate) mod phrases;
 pub(crate) mod show;
 mod tree;
 pub mod view;
-pub(crate) mod words;
 
 pub use explained::Explained;
 pub use jsonl::Jsonl;

@@ -4,8 +4,8 @@ use std::{borrow::Cow, net::SocketAddr};
 
 use super::{
     Header, Style,
-    ink::Ink,
-    words::{NAME, TEXT, outcome},
+    color::Color,
+    phrases::{NAME, TEXT, outcome},
 };
 use crate::{
     escape,
@@ -65,8 +65,8 @@ pub(super) struct PathText {
 }
 
 impl PathText {
-    pub(super) fn ink<'a>(&self, ink: Ink, text: &'a str) -> Cow<'a, str> {
-        ink.on(self.style, text)
+    pub(super) fn paint<'a>(&self, color: Color, text: &'a str) -> Cow<'a, str> {
+        color.paint(self.style, text)
     }
 
     /// Lines of one element.
@@ -88,7 +88,7 @@ impl PathText {
     }
 
     fn beyond(&self, side: &str, address: SocketAddr) -> String {
-        let label = self.label(Ink::Dim, "beyond");
+        let label = self.label(Color::Dim, "beyond");
         format!("  {label}{} at {address}, not on this host", escape::str(side, NAME))
     }
 
@@ -101,7 +101,7 @@ impl PathText {
         if let Some(host) = self.header.distinct(hop.task.host) {
             line = format!("{line} on {}", escape::str(host, NAME));
         }
-        let mut lines = vec![format!("  {}{line}", self.label(Ink::Bold, hop.role.token()))];
+        let mut lines = vec![format!("  {}{line}", self.label(Color::Bold, hop.role.token()))];
         // Command lines are shown for the client and the process alone: those of daemons are long and concern no
         // session.
         if matches!(hop.role, Role::Client | Role::Process) && !hop.process.argv.is_empty() {
@@ -110,9 +110,9 @@ impl PathText {
                 escape::command(&hop.process.argv, hop.process.argv_truncated, WIDTH - MARGIN - "$ ".len() - 1);
             let used = MARGIN + escape::columns(&line) + escape::columns(" · ") + escape::columns(&command);
             if used <= WIDTH {
-                lines[0].push_str(&self.ink(Ink::Dim, &format!(" · {command}")));
+                lines[0].push_str(&self.paint(Color::Dim, &format!(" · {command}")));
             } else {
-                lines.push(format!("{}{}", " ".repeat(MARGIN), self.ink(Ink::Dim, &format!("$ {command}"))));
+                lines.push(format!("{}{}", " ".repeat(MARGIN), self.paint(Color::Dim, &format!("$ {command}"))));
             }
         }
         lines
@@ -140,19 +140,19 @@ impl PathText {
         let evidence: Vec<&str> = link.evidence.iter().map(|evidence| evidence.prose()).collect();
         let known = format!("{}: {}", link.confidence.token(), evidence.join("; "));
         let known = known.trim_end_matches(": ");
-        let ink = match link.confidence {
-            Confidence::Exact => Ink::Good,
-            Confidence::Strong | Confidence::Weak => Ink::Doubt,
+        let color = match link.confidence {
+            Confidence::Exact => Color::Good,
+            Confidence::Strong | Confidence::Weak => Color::Doubt,
         };
 
         let gap = if what.is_empty() { "" } else { "  " };
         let before = 4 + escape::columns(&kind) + escape::columns(&what) + gap.len();
-        let start = format!("{}{}{what}", self.ink(Ink::Dim, rail), self.ink(Ink::Bold, &kind));
+        let start = format!("{}{}{what}", self.paint(Color::Dim, rail), self.paint(Color::Bold, &kind));
         if before + escape::columns(known) <= WIDTH {
-            return vec![format!("{start}{gap}{}", self.ink(ink, known))];
+            return vec![format!("{start}{gap}{}", self.paint(color, known))];
         }
-        let more = format!("{}{}", self.ink(Ink::Dim, rail), " ".repeat(escape::columns(&kind)));
-        std::iter::once(start).chain(self.wrapped(ink, &more, &more, known)).collect()
+        let more = format!("{}{}", self.paint(Color::Dim, rail), " ".repeat(escape::columns(&kind)));
+        std::iter::once(start).chain(self.wrapped(color, &more, &more, known)).collect()
     }
 
     /// Two hops without a link: the drawing must not suggest one.
@@ -160,19 +160,19 @@ impl PathText {
         let gap = session.gaps.iter().find(|gap| gap.between == Some((index, index + 1)));
         let text =
             gap.map_or_else(|| "no link between these two is proved".to_owned(), |gap| escape::str(&gap.text, TEXT));
-        let rail = self.ink(Ink::Dim, "  ┊ ");
-        self.wrapped(Ink::Doubt, &format!("{rail}? "), &format!("{rail}  "), &text)
+        let rail = self.paint(Color::Dim, "  ┊ ");
+        self.wrapped(Color::Doubt, &format!("{rail}? "), &format!("{rail}  "), &text)
     }
 
     pub(super) fn complete(&self, session: &Session) -> String {
-        let (ink, how) = match session.confidence() {
-            Some(Confidence::Exact) => (Ink::Good, "every link exact".to_owned()),
-            Some(weakest) => (Ink::Doubt, format!("its weakest link is {}", weakest.token())),
-            None => (Ink::Doubt, "no link".to_owned()),
+        let (color, how) = match session.confidence() {
+            Some(Confidence::Exact) => (Color::Good, "every link exact".to_owned()),
+            Some(weakest) => (Color::Doubt, format!("its weakest link is {}", weakest.token())),
+            None => (Color::Doubt, "no link".to_owned()),
         };
-        let how = self.ink(ink, &how);
+        let how = self.paint(color, &how);
         let what = if session.beyond.is_empty() { "the whole path" } else { "all of the path that is on this host" };
-        format!("  {} {what}, {how}", self.ink(Ink::Good, "✓"))
+        format!("  {} {what}, {how}", self.paint(Color::Good, "✓"))
     }
 
     /// The last line of a closed session.
@@ -180,26 +180,26 @@ impl PathText {
         if let Some(whole) = &session.merged_into {
             return format!(
                 "  {} a part of {}, which goes on",
-                self.ink(Ink::Dim, "╰"),
-                self.ink(Ink::Bold, &escape::str(&whole.0, NAME))
+                self.paint(Color::Dim, "╰"),
+                self.paint(Color::Bold, &escape::str(&whole.0, NAME))
             );
         }
-        let (ink, how) = outcome(session, now);
+        let (color, how) = outcome(session, now);
         let incomplete = if session.complete { "" } else { " · the path is not complete" };
-        format!("  {} {}{}", self.ink(Ink::Dim, "╰"), self.ink(ink, &how), self.ink(Ink::Doubt, incomplete))
+        format!("  {} {}{}", self.paint(Color::Dim, "╰"), self.paint(color, &how), self.paint(Color::Doubt, incomplete))
     }
 
     pub(super) fn who(&self, label: &str, text: &str) -> Vec<String> {
         let more = format!("  {}", " ".repeat(LABEL + 1));
-        self.wrapped(Ink::Bold, &format!("  {}", self.label(Ink::Dim, label)), &more, text)
+        self.wrapped(Color::Bold, &format!("  {}", self.label(Color::Dim, label)), &more, text)
     }
 
-    pub(super) fn label(&self, ink: Ink, label: &str) -> String {
-        format!("{}{}", self.ink(ink, label), " ".repeat(LABEL.saturating_sub(escape::columns(label)).max(1) + 1))
+    pub(super) fn label(&self, color: Color, label: &str) -> String {
+        format!("{}{}", self.paint(color, label), " ".repeat(LABEL.saturating_sub(escape::columns(label)).max(1) + 1))
     }
 
     /// Breaks text between words into lines of at most [`WIDTH`] columns.
-    pub(super) fn wrapped(&self, ink: Ink, first: &str, more: &str, text: &str) -> Vec<String> {
+    pub(super) fn wrapped(&self, color: Color, first: &str, more: &str, text: &str) -> Vec<String> {
         // Both starts are four to ten columns wide, apart from colour codes.
         const INDENT: usize = 10;
         let mut lines: Vec<String> = Vec::new();
@@ -213,7 +213,7 @@ impl PathText {
             }
         }
         let start = |index| if index == 0 { first } else { more };
-        lines.iter().enumerate().map(|(index, line)| format!("{}{}", start(index), self.ink(ink, line))).collect()
+        lines.iter().enumerate().map(|(index, line)| format!("{}{}", start(index), self.paint(color, line))).collect()
     }
 }
 

@@ -7,10 +7,10 @@ use std::{
 
 use super::{
     Header, Sink, Style, Target,
-    ink::Ink,
+    color::Color,
     path::{LABEL, PathText, Piece},
+    phrases::{self, gap_words, lasted},
     view,
-    words::{self, gap_words, lasted},
 };
 use crate::{
     escape,
@@ -55,7 +55,7 @@ impl Sink for Show {
             let blank = if index == 0 { "" } else { "\n" };
             write!(self.target, "{blank}{}", drawing.draw())?;
         }
-        self.target.write_all(words::degraded(self.style, &self.header.degraded).as_bytes())?;
+        self.target.write_all(phrases::degraded(self.style, &self.header.degraded).as_bytes())?;
         self.target.flush()
     }
 }
@@ -75,8 +75,9 @@ impl Drawing<'_> {
         let session = self.session;
         let paths = PathText { style: self.style, header: Header::default() };
         let mut lines = vec![self.title()];
-        lines
-            .extend(words::command(session, COMMAND).map(|command| format!("  {} {command}", self.ink(Ink::Dim, "$"))));
+        lines.extend(
+            phrases::command(session, COMMAND).map(|command| format!("  {} {command}", self.paint(Color::Dim, "$"))),
+        );
         lines.push(String::new());
         let more = |piece: Piece<'_>| match piece {
             Piece::Hop(hop) => self.hop(hop),
@@ -89,25 +90,28 @@ impl Drawing<'_> {
             lines.push(paths.complete(session));
         }
         for gap in &session.gaps {
-            lines.extend(paths.wrapped(Ink::Doubt, "  ? ", "    ", &gap_words(session, gap)));
+            lines.extend(paths.wrapped(Color::Doubt, "  ? ", "    ", &gap_words(session, gap)));
         }
         if let Some(doubt) = self.doubt {
-            let text = format!("health unknown: {}", escape::str(doubt, words::TEXT));
-            lines.extend(paths.wrapped(Ink::Doubt, "  ? ", "    ", &text));
+            let text = format!("health unknown: {}", escape::str(doubt, phrases::TEXT));
+            lines.extend(paths.wrapped(Color::Doubt, "  ? ", "    ", &text));
         }
         lines.join("\n") + "\n"
     }
 
-    fn ink(&self, ink: Ink, text: &str) -> String {
-        ink.on(self.style, text).into_owned()
+    fn paint(&self, color: Color, text: &str) -> String {
+        color.paint(self.style, text).into_owned()
     }
 
     fn title(&self) -> String {
         let session = self.session;
-        let mut title =
-            format!("{}  {}", self.ink(Ink::Mark, &escape::str(&session.id.0, words::NAME)), session.kind.token());
-        if let Some(into) = words::into(session) {
-            title.push_str(&format!("  {}", self.ink(Ink::Bold, &into)));
+        let mut title = format!(
+            "{}  {}",
+            self.paint(Color::Mark, &escape::str(&session.id.0, phrases::NAME)),
+            session.kind.token()
+        );
+        if let Some(into) = phrases::into(session) {
+            title.push_str(&format!("  {}", self.paint(Color::Bold, &into)));
         }
         let age = lasted(view::age(session, self.at));
         let terminal = match session.tty {
@@ -117,10 +121,10 @@ impl Drawing<'_> {
         let idle = view::idle(session, self.measures, self.at);
         let idle = idle.map_or(String::new(), |idle| format!(", idle for {}", lasted(idle)));
         let lasted = if session.closed_at.is_some() { "closed after" } else { "open for" };
-        title.push_str(&self.ink(Ink::Dim, &format!("  {lasted} {age}{idle}{terminal}")));
+        title.push_str(&self.paint(Color::Dim, &format!("  {lasted} {age}{idle}{terminal}")));
         title.push_str(&match self.health {
-            Health::Fault { code, short } => self.ink(Ink::Bad, &format!("  {code}: {short}")),
-            Health::Ok | Health::Waiting => self.ink(Ink::Good, &format!("  {}", self.health.short())),
+            Health::Fault { code, short } => self.paint(Color::Bad, &format!("  {code}: {short}")),
+            Health::Ok | Health::Waiting => self.paint(Color::Good, &format!("  {}", self.health.short())),
             Health::Unknown => String::new(),
         });
         title
@@ -132,7 +136,7 @@ impl Drawing<'_> {
         let mut lines = Vec::new();
         if let Some(series) = self.measures.process(hop.task) {
             let (text, bad) = doing(hop, &series.last);
-            lines.push(format!("{margin}{}", self.ink(if bad { Ink::Bad } else { Ink::Dim }, &text)));
+            lines.push(format!("{margin}{}", self.paint(if bad { Color::Bad } else { Color::Dim }, &text)));
         }
         if hop.role == Role::Process {
             let own = self.measures.descriptors(hop.task).iter();
@@ -149,7 +153,7 @@ impl Drawing<'_> {
             1 => "stdout",
             _ => "stderr",
         };
-        let (waits, ink) = self.waits(one);
+        let (waits, color) = self.waits(one);
         let is_other_end = |holder: &Descriptor| match one.kind {
             FileKind::Pty => holder.master != one.master,
             FileKind::Fifo | FileKind::Pipe | FileKind::Socket | FileKind::Other => {
@@ -175,26 +179,26 @@ impl Drawing<'_> {
         };
         let kind = if one.master { "ptmx" } else { one.kind.token() };
         let text = format!("{name:<6} {kind}:[{}]  {waits}  {ends}", one.file.inode);
-        self.ink(ink, &text)
+        self.paint(color, &text)
     }
 
     /// Bytes waiting in a file, and the colour of this number.
-    fn waits(&self, one: &Descriptor) -> (String, Ink) {
+    fn waits(&self, one: &Descriptor) -> (String, Color) {
         let Some(file) = self.measures.file(one.kind, one.file).map(|series| series.last) else {
-            return ("what waits is not known".to_owned(), Ink::Dim);
+            return ("what waits is not known".to_owned(), Color::Dim);
         };
         match file.capacity {
             Some(capacity) => {
-                let ink = if file.queued >= capacity { Ink::Bad } else { Ink::Dim };
-                (format!("{} of {capacity} bytes wait", file.queued), ink)
+                let color = if file.queued >= capacity { Color::Bad } else { Color::Dim };
+                (format!("{} of {capacity} bytes wait", file.queued), color)
             }
-            None => (format!("{} bytes wait at its master", file.queued), Ink::Dim),
+            None => (format!("{} bytes wait at its master", file.queued), Color::Dim),
         }
     }
 
     /// Lines below a link: the measurements of both ends.
     fn link(&self, link: &Link) -> Vec<String> {
-        let rail = format!("{}{}", self.ink(Ink::Dim, "  │ "), " ".repeat(6));
+        let rail = format!("{}{}", self.paint(Color::Dim, "  │ "), " ".repeat(6));
         if let Some(ends) = link.tcp {
             let near = ends.near.map(|near| self.tcp_end("near", near));
             let far = ends.far.map(|far| self.tcp_end("far ", far));
@@ -204,7 +208,7 @@ impl Drawing<'_> {
             let end = |side: &str, socket: SocketId| {
                 let series = self.measures.unix(socket)?;
                 let text = format!("{side}  recv-q {}  send-q {}", series.last.recv_q, series.last.send_q);
-                Some(self.ink(if series.last.recv_q > 0 { Ink::Doubt } else { Ink::Dim }, &text))
+                Some(self.paint(if series.last.recv_q > 0 { Color::Doubt } else { Color::Dim }, &text))
             };
             let ends = [end("near", *near), end("far ", *far)];
             return ends.into_iter().flatten().map(|line| format!("{rail}{line}")).collect();
@@ -231,12 +235,12 @@ impl Drawing<'_> {
             if !seen.insert(one.file) {
                 continue;
             }
-            let (waits, ink) = self.waits(one);
+            let (waits, color) = self.waits(one);
             let mut pids: Vec<u32> = self.measures.holders(one.kind, one.file).map(|(task, _)| task.tgid).collect();
             pids.dedup();
             let pids: Vec<String> = pids.iter().take(MAX_HOLDERS).map(u32::to_string).collect();
             let text = format!("{:<6}  {waits}  open in pid {}", name.stream, pids.join(", "));
-            lines.push(self.ink(ink, &text));
+            lines.push(self.paint(color, &text));
         }
         lines
     }
@@ -248,16 +252,16 @@ impl Drawing<'_> {
             } else {
                 "not measured"
             };
-            return vec![self.ink(Ink::Doubt, &format!("{side}  {text}"))];
+            return vec![self.paint(Color::Doubt, &format!("{side}  {text}"))];
         };
         let end = series.last;
         let clogged = end.recv_q > 0 || end.send_q > 0;
-        let ink = if end.state == TcpState::Established && !clogged { Ink::Dim } else { Ink::Bad };
+        let color = if end.state == TcpState::Established && !clogged { Color::Dim } else { Color::Bad };
         let troubles = troubles(&end).join(", ");
         let more =
             Some(troubles).filter(|text| !text.is_empty()).map(|text| format!("{}  {text}", " ".repeat(side.len())));
         let lines = [format!("{side}  {}", numbers(&end))].into_iter().chain(more);
-        lines.map(|line| self.ink(ink, &line)).collect()
+        lines.map(|line| self.paint(color, &line)).collect()
     }
 }
 
@@ -276,7 +280,7 @@ pub(crate) fn numbers(end: &TcpMeasure) -> String {
 pub(crate) fn troubles(end: &TcpMeasure) -> Vec<String> {
     let mut troubles = Vec::new();
     if let Some(info) = end.info {
-        let counted = |count: u64, what: &str| words::counted(count, what);
+        let counted = |count: u64, what: &str| phrases::counted(count, what);
         if info.unacked > 0 {
             troubles.push(format!("{} unacknowledged", counted(info.unacked.into(), "segment")));
         }

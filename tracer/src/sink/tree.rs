@@ -13,10 +13,10 @@ use std::{
 
 use super::{
     Header, Sink, Style, Target,
-    ink::Ink,
+    color::Color,
     path::{COMMAND, PathText, Piece, pieces},
+    phrases::{self, NAME, TEXT, command, counted, gap_words, into, lasted, user, who},
     view,
-    words::{self, NAME, TEXT, command, counted, gap_words, into, lasted, user, who},
 };
 use crate::{
     escape,
@@ -175,7 +175,7 @@ impl Tree {
         for gap in session.gaps.iter().filter(|gap| settled || is_permanent(gap.code)) {
             let text = gap_words(session, gap);
             if drawn.gaps.insert(text.clone()) {
-                lines.extend(self.text.wrapped(Ink::Doubt, "  ? ", "    ", &text));
+                lines.extend(self.text.wrapped(Color::Doubt, "  ? ", "    ", &text));
             }
         }
         // The end alone does not need a block.
@@ -213,7 +213,7 @@ impl Tree {
         let is_shown = session.hops.iter().any(shows_command);
         let command = command.as_ref().filter(|_| !is_shown && *command != before.command);
         for (label, text) in into.into_iter().chain(command.map(|command| ("command", command))) {
-            lines.push(format!("  {}{text}", self.text.label(Ink::Dim, label)));
+            lines.push(format!("  {}{text}", self.text.label(Color::Dim, label)));
         }
         if let Some(who) = who.as_ref().filter(|_| *who != before.who) {
             lines.extend(self.text.who("who", who));
@@ -274,9 +274,9 @@ impl Tree {
     /// Writes a single-line block: the outcome of a session, or that it is still open.
     fn brief(&mut self, session: &Session, how: &str) -> io::Result<()> {
         let id = escape::str(&session.id.0, NAME);
-        let id = self.text.ink(Ink::Mark, &id);
-        let into = into(session).map_or_else(String::new, |into| format!("  {}", self.text.ink(Ink::Bold, &into)));
-        let mark = self.text.ink(Ink::Mark, "▸");
+        let id = self.text.paint(Color::Mark, &id);
+        let into = into(session).map_or_else(String::new, |into| format!("  {}", self.text.paint(Color::Bold, &into)));
+        let mark = self.text.paint(Color::Mark, "▸");
         let before = if self.is_brief { "" } else { "\n" };
         writeln!(self.target, "{before}{mark} {id}  {}{into}{how}", session.kind.token())?;
         self.current = None;
@@ -286,27 +286,31 @@ impl Tree {
 
     fn open_block(&mut self, session: &Session, first: bool, again: bool) -> io::Result<()> {
         let id = escape::str(&session.id.0, NAME);
-        let mut line =
-            format!("{} {}  {}", self.text.ink(Ink::Mark, "▸"), self.text.ink(Ink::Mark, &id), session.kind.token());
+        let mut line = format!(
+            "{} {}  {}",
+            self.text.paint(Color::Mark, "▸"),
+            self.text.paint(Color::Mark, &id),
+            session.kind.token()
+        );
         if let Some(into) = into(session) {
             line.push_str("  ");
-            line.push_str(&self.text.ink(Ink::Bold, &into));
+            line.push_str(&self.text.paint(Color::Bold, &into));
         }
         let note = match (first, again) {
             (true, _) | (_, true) => view::moment(self.text.header.anchor, session.opened_at),
             (false, false) => "(continued)".to_owned(),
         };
         line.push_str("  ");
-        line.push_str(&self.text.ink(Ink::Dim, &note));
+        line.push_str(&self.text.paint(Color::Dim, &note));
         let note = match (again, first && session.preexisting) {
             (true, _) => "  (more is known: drawn again)",
             (false, true) => "  (older than this trace)",
             (false, false) => "",
         };
-        line.push_str(&self.text.ink(Ink::Dim, note));
+        line.push_str(&self.text.paint(Color::Dim, note));
         writeln!(self.target, "\n{line}")?;
         if let Some(command) = command(session, COMMAND).filter(|_| first || again) {
-            writeln!(self.target, "  {} {command}", self.text.ink(Ink::Dim, "$"))?;
+            writeln!(self.target, "  {} {command}", self.text.paint(Color::Dim, "$"))?;
         }
         for (label, text) in [("who", who(session)), ("user", user(session))] {
             let lines = text.filter(|_| first || again).map(|text| self.text.who(label, &text));
@@ -327,11 +331,11 @@ impl Sink for Tree {
             let words: Vec<String> =
                 [&host.hostname, &host.kernel, &host.arch].iter().map(|word| escape::str(word, NAME)).collect();
             let line = format!("on {}, Linux {}, {}", words[0], words[1], words[2]);
-            writeln!(self.target, "{}", self.text.ink(Ink::Dim, &line))?;
+            writeln!(self.target, "{}", self.text.paint(Color::Dim, &line))?;
         }
         for degraded in &header.degraded {
             let text = format!("{} [{}]", escape::str(&degraded.text, TEXT), escape::str(&degraded.code, NAME));
-            for line in self.text.wrapped(Ink::Doubt, "! ", "  ", &text) {
+            for line in self.text.wrapped(Color::Doubt, "! ", "  ", &text) {
                 writeln!(self.target, "{line}")?;
             }
             writeln!(self.target, "  hint: {}", escape::str(&degraded.hint, TEXT))?;
@@ -360,8 +364,8 @@ impl Sink for Tree {
             }
             Change::Loss { what, count } => {
                 self.interrupted();
-                let text = words::loss(what, *count);
-                writeln!(self.target, "\n{}", self.text.ink(Ink::Bad, &format!("! {text}")))?;
+                let text = phrases::loss(what, *count);
+                writeln!(self.target, "\n{}", self.text.paint(Color::Bad, &format!("! {text}")))?;
             }
         }
         self.target.flush()
@@ -392,16 +396,16 @@ impl Sink for Tree {
             let settled = session.opened_at.plus(SETTLED).max(report.at);
             self.draw(&Arc::new(session.clone()), settled)?;
             let lasted = lasted(view::age(session, report.at));
-            let how = format!("  {} still open after {lasted}", self.text.ink(Ink::Dim, "…"));
+            let how = format!("  {} still open after {lasted}", self.text.paint(Color::Dim, "…"));
             if self.current.as_ref() == Some(&session.id) {
                 writeln!(self.target, "{how}")?;
             } else {
                 self.brief(session, &how)?;
             }
         }
-        let lost = match words::losses(&report.totals.lost) {
+        let lost = match phrases::losses(&report.totals.lost) {
             lost if lost.is_empty() => "no event lost".to_owned(),
-            lost => self.text.ink(Ink::Bad, &lost).into_owned(),
+            lost => self.text.paint(Color::Bad, &lost).into_owned(),
         };
         writeln!(self.target, "\n{} seen, {open} still open, {lost}", counted(self.seen, "session"))?;
         self.target.flush()

@@ -10,7 +10,7 @@ use crate::{
     escape,
     explain::{self, Step},
     model::{BootTime, Hop, Link, Report, Session, Severity, SocketId, Verdict},
-    sink::{show, view, words},
+    sink::{phrases, show, view},
 };
 
 /// Longest name, and longest untrusted text.
@@ -95,9 +95,9 @@ impl Page {
     fn session(&mut self, session: &Session, report: &Report, state: &State) {
         let when = |at: BootTime| view::moment(state.header.anchor, at);
         self.known("id", Some(escape::str(&session.id.0, NAME)));
-        self.known("command", words::command(session, TEXT));
-        self.known("who", words::who(session));
-        self.known("user", words::user(session));
+        self.known("command", phrases::command(session, TEXT));
+        self.known("who", phrases::who(session));
+        self.known("user", phrases::user(session));
         self.known("opened", Some(when(session.opened_at)));
         self.known("closed", session.closed_at.map(when));
         self.known("exec id", session.exec_id.as_ref().map(|id| escape::str(id, NAME + 1)));
@@ -193,7 +193,7 @@ fn unix_queues(end: SocketId, report: &Report) -> String {
 
 /// Breaks text to the width, between words if possible. Long ids and paths break anywhere.
 fn broken(text: &str, width: usize) -> Vec<String> {
-    let lines = words::folded(text, width);
+    let lines = phrases::folded(text, width);
     lines.iter().flat_map(|line| chunks(line, width)).collect()
 }
 

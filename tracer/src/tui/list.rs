@@ -16,7 +16,7 @@ use crate::{
     model::{Health, Report, Session, State as Life},
     sink::{
         list::{client, short},
-        view, words,
+        phrases, view,
     },
 };
 
@@ -47,13 +47,13 @@ const COLUMNS: [Column; 8] = [
         name: "INTO",
         sort: Some(Sort::Into),
         width: |_| Constraint::Fill(5),
-        cell: |one, _| words::into(one).unwrap_or_else(unknown),
+        cell: |one, _| phrases::into(one).unwrap_or_else(unknown),
     },
     Column {
         name: "COMMAND",
         sort: Some(Sort::Command),
         width: |_| Constraint::Fill(5),
-        cell: |one, _| words::command(one, CELL).unwrap_or_else(unknown),
+        cell: |one, _| phrases::command(one, CELL).unwrap_or_else(unknown),
     },
     Column {
         name: "CLIENT",
@@ -113,7 +113,7 @@ pub(super) fn rows(report: &Report, state: &State) -> Vec<usize> {
 fn searched(session: &Session, report: &Report) -> String {
     let cells = COLUMNS.iter().map(|column| (column.cell)(session, report));
     let pids = session.hops.iter().map(|hop| hop.task.tgid.to_string());
-    let more = words::who(session).into_iter().chain(words::user(session)).chain(pids);
+    let more = phrases::who(session).into_iter().chain(phrases::user(session)).chain(pids);
     cells.chain(more).collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
@@ -127,8 +127,8 @@ fn key(session: &Session, report: &Report, sort: Sort) -> Key {
     let (number, text) = match sort {
         Sort::Age => (0, String::new()),
         Sort::Kind => by_text(session.kind.token().to_owned()),
-        Sort::Into => by_text(words::into(session).unwrap_or_default()),
-        Sort::Command => by_text(words::command(session, CELL).unwrap_or_default()),
+        Sort::Into => by_text(phrases::into(session).unwrap_or_default()),
+        Sort::Command => by_text(phrases::command(session, CELL).unwrap_or_default()),
         Sort::Client => by_text(client(session)),
         Sort::Idle => {
             let idle = view::idle(session, &report.measures, report.now());

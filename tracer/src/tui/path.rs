@@ -16,7 +16,7 @@ use crate::{
     escape,
     explain::{self, Step},
     model::{Confidence, Hop, Link, LinkKind, Measures, Report, Role, Session, Severity, SocketId, TcpState, Verdict},
-    sink::words,
+    sink::phrases,
 };
 
 /// Columns of the moving traffic mark.
@@ -64,7 +64,7 @@ impl Drawing<'_> {
             Step::Hop(index) => session.hops.get(index).map_or_else(Line::default, |hop| self.hop(index, hop)),
             Step::Link(index) => session.links.get(index).map_or_else(Line::default, |link| self.link(index, link)),
             Step::Gap(index) => session.gaps.get(index).map_or_else(Line::default, |gap| {
-                Line::from(Span::styled(format!(" ? {}", words::gap_words(session, gap)), theme.doubt()))
+                Line::from(Span::styled(format!(" ? {}", phrases::gap_words(session, gap)), theme.doubt()))
             }),
         }
     }
@@ -73,10 +73,10 @@ impl Drawing<'_> {
     fn head(&self) -> Line<'static> {
         let theme = self.state.theme;
         let mut spans = vec![Span::styled(format!(" {}", self.session.kind.token()), theme.mark())];
-        if let Some(into) = words::into(self.session) {
+        if let Some(into) = phrases::into(self.session) {
             spans.push(Span::styled(format!("  {into}"), theme.bold()));
         }
-        if let Some(command) = words::command(self.session, TEXT) {
+        if let Some(command) = phrases::command(self.session, TEXT) {
             spans.push(Span::styled("  $ ", theme.dim()));
             spans.push(Span::raw(command));
         }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     escape,
     model::{Health, Session, SessionId, Severity, State as Life, Verdict},
-    sink::{view, words},
+    sink::{phrases, view},
 };
 
 /// Longest host name and note.
@@ -66,14 +66,14 @@ fn title(state: &State, area: Rect, buffer: &mut Buffer) {
         let (of_sessions, left_over): (Vec<&Verdict>, Vec<&Verdict>) =
             faults.filter(|one| one.session.as_ref().is_none_or(is_shown)).partition(|one| one.session.is_some());
         let (faults, left_over) = (of_sessions.len() as u64, left_over.len());
-        left.push(Span::raw(format!("{} open", words::counted(open, "session"))));
+        left.push(Span::raw(format!("{} open", phrases::counted(open, "session"))));
         if faults > 0 {
-            left.push(Span::styled(format!(", {}", words::counted(faults, "fault")), theme.bad()));
+            left.push(Span::styled(format!(", {}", phrases::counted(faults, "fault")), theme.bad()));
         }
         if left_over > 0 {
             left.push(Span::styled(format!(", {left_over} left over: `execpath diagnose`"), theme.doubt()));
         }
-        let lost = words::losses(&report.totals.lost);
+        let lost = phrases::losses(&report.totals.lost);
         if !lost.is_empty() {
             left.push(Span::styled(format!(", {lost}"), theme.bad()));
         }
@@ -122,7 +122,7 @@ fn verdict(state: &State, area: Rect, buffer: &mut Buffer) {
             (None, _) => {
                 let doubt = view::doubt(session, report).map_or_else(
                     || "not measured enough to say that nothing is wrong".to_owned(),
-                    |doubt| format!("unknown: {}", escape::str(doubt, words::TEXT)),
+                    |doubt| format!("unknown: {}", escape::str(doubt, phrases::TEXT)),
                 );
                 Span::styled(doubt, theme.dim())
             }
@@ -163,7 +163,7 @@ fn footer(state: &State, areas: &Areas, buffer: &mut Buffer) {
     let theme = state.theme;
     if state.typing {
         let text = escape::str(&state.filter, NAME);
-        let found = words::counted(state.rows.len() as u64, "row");
+        let found = phrases::counted(state.rows.len() as u64, "row");
         let spans = [Span::styled("/", theme.mark()), Span::raw(format!("{text}▏ ")), Span::styled(found, theme.dim())];
         return paint(Line::from(spans.to_vec()), areas.footer, buffer);
     }
@@ -171,7 +171,7 @@ fn footer(state: &State, areas: &Areas, buffer: &mut Buffer) {
     if let Some(clock) = &state.clock {
         let (at, length) = (clock.at.since(clock.from), clock.length());
         let sign = if clock.playing { "▶" } else { "‖" };
-        let text = format!("{sign} {} of {} ×{}  ", words::lasted(at), words::lasted(length), clock.speed());
+        let text = format!("{sign} {} of {} ×{}  ", phrases::lasted(at), phrases::lasted(length), clock.speed());
         spans.push(Span::styled(text, theme.mark()));
     }
     if !state.filter.is_empty() {

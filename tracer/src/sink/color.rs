@@ -6,7 +6,7 @@ use super::Style;
 
 /// Meaning of a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ink {
+pub(crate) enum Color {
     Bold,
     Dim,
     Good,
@@ -15,9 +15,9 @@ pub(crate) enum Ink {
     Mark,
 }
 
-impl Ink {
+impl Color {
     /// Wraps text in the escape code of this colour; leaves it unchanged if the style has no colours.
-    pub(crate) fn on(self, style: Style, text: &str) -> Cow<'_, str> {
+    pub(crate) fn paint(self, style: Style, text: &str) -> Cow<'_, str> {
         if !style.color || text.is_empty() {
             return Cow::Borrowed(text);
         }

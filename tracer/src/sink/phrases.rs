@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Style, ink::Ink, view};
+use super::{Style, color::Color, view};
 use crate::{
     escape,
     model::{
@@ -88,7 +88,7 @@ pub(crate) fn command(session: &Session, columns: usize) -> Option<String> {
 pub(crate) fn degraded(style: Style, degraded: &[Degraded]) -> String {
     let told = degraded.iter().map(|one| {
         let (text, hint) = (escape::str(&one.text, TEXT), escape::str(&one.hint, TEXT));
-        format!("\n{} {text} [{}]\n  hint: {hint}\n", Ink::Doubt.on(style, "!"), one.code)
+        format!("\n{} {text} [{}]\n  hint: {hint}\n", Color::Doubt.paint(style, "!"), one.code)
     });
     told.collect()
 }
@@ -162,16 +162,18 @@ pub(crate) fn lasted(span: Span) -> String {
 }
 
 /// Outcome of a closed session, and its colour.
-pub(crate) fn outcome(session: &Session, now: BootTime) -> (Ink, String) {
+pub(crate) fn outcome(session: &Session, now: BootTime) -> (Color, String) {
     let lasted = lasted(view::age(session, now));
     let left = session.gaps.iter().any(|gap| gap.code == GapCode::ProcessLeftRunning);
     let why = if left { "its process goes on running" } else { "how its process ended is not known" };
-    let unknown = || (Ink::Doubt, format!("closed after {lasted}; {why}"));
+    let unknown = || (Color::Doubt, format!("closed after {lasted}; {why}"));
     session.exit.map_or_else(unknown, |exit| match (exit.reason, exit.code, exit.signal) {
-        (ExitReason::StartFailed, ..) => (Ink::Bad, format!("the runtime could not start it; closed after {lasted}")),
-        (_, Some(0), _) => (Ink::Good, format!("exited with code 0 after {lasted}")),
-        (_, Some(code), _) => (Ink::Bad, format!("exited with code {code} after {lasted}")),
-        (_, _, Some(signal)) => (Ink::Bad, format!("killed by signal {signal}{} after {lasted}", signal_name(signal))),
+        (ExitReason::StartFailed, ..) => (Color::Bad, format!("the runtime could not start it; closed after {lasted}")),
+        (_, Some(0), _) => (Color::Good, format!("exited with code 0 after {lasted}")),
+        (_, Some(code), _) => (Color::Bad, format!("exited with code {code} after {lasted}")),
+        (_, _, Some(signal)) => {
+            (Color::Bad, format!("killed by signal {signal}{} after {lasted}", signal_name(signal)))
+        }
         (ExitReason::Exited | ExitReason::Signalled | ExitReason::Unknown, None, None) => unknown(),
     })
 }
