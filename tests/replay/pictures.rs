@@ -132,7 +132,7 @@ fn drawn(header: &Header, findings: &[Finding], measures: &[Observation]) -> BTr
     }
     let at = findings.last().expect("findings").at;
     sink.finish(&Report { at, ..Report::default() }).expect("memory can be written");
-    let timeline = kept.lock().expect("not poisoned").story();
+    let timeline = kept.lock().expect("not poisoned").timeline();
     let written = |picture: &Picture| {
         let mut text = Vec::new();
         (picture.write)(&timeline, &mut text).expect("memory can be written");

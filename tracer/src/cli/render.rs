@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     engine,
-    render::{Collector, PICTURES, Picture, Story},
+    render::{Collector, PICTURES, Picture, Timeline},
 };
 
 /// Reads the whole recording first, because no file must be created if nothing matches.
@@ -25,11 +25,11 @@ pub(super) fn render(args: args::Render) -> Result<Exit, Failure> {
     let (setup, narrow) = resolve::render(args.filter, args.privacy, sink);
     let shown =
         engine::replay(&mut reader, setup, |_at| engine::Flow::Continue).map_err(|error| Failure::writing(&error))?;
-    let mut story = collector.lock().unwrap_or_else(PoisonError::into_inner).story();
+    let mut timeline = collector.lock().unwrap_or_else(PoisonError::into_inner).timeline();
     if let Some(id) = &args.id {
-        story.choose(id);
+        timeline.retain_matching(id);
     }
-    if story.tales.is_empty() && (narrow || args.id.is_some()) {
+    if timeline.sessions.is_empty() && (narrow || args.id.is_some()) {
         let of = shown.of;
         return Err(Failure::new(
             Exit::NothingMatched,
@@ -42,21 +42,21 @@ pub(super) fn render(args: args::Render) -> Result<Exit, Failure> {
         ));
     }
     for output in &outputs {
-        write(output, &story)?;
+        write(output, &timeline)?;
     }
-    if story.tales.is_empty() {
+    if timeline.sessions.is_empty() {
         tell("notice", "the recording holds no session of a person; `--kind all` draws probes, too");
     }
     played::ended(&reader)?;
     Ok(Exit::Done)
 }
 
-fn write(output: &Output<Picture>, story: &Story) -> Result<(), Failure> {
+fn write(output: &Output<Picture>, timeline: &Timeline) -> Result<(), Failure> {
     let target: Box<dyn Write> = match &output.path {
         None => Box::new(io::stdout()),
         Some(path) => Box::new(resolve::create(path)?),
     };
     let mut target = BufWriter::new(target);
-    let written = (output.format.write)(story, &mut target).and_then(|()| target.flush());
+    let written = (output.format.write)(timeline, &mut target).and_then(|()| target.flush());
     written.map_err(|error| Failure::writing(&error))
 }

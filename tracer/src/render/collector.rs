@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     samples::Samples,
-    story::{Part, Story, Tale, Tie},
+    timeline::{Edge, SessionTimeline, Timed, Timeline},
 };
 use crate::{
     model::{
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Default)]
 pub struct Collector {
     header: Header,
-    growing: BTreeMap<SessionId, Growing>,
+    builders: BTreeMap<SessionId, SessionBuilder>,
     /// Session ids in the order of their first finding.
     order: Vec<SessionId>,
     faults: Vec<Verdict>,
@@ -36,21 +36,22 @@ impl Collector {
     #[must_use]
     pub fn shared() -> (Box<dyn Sink>, Arc<Mutex<Self>>) {
         let kept = Arc::new(Mutex::new(Self::default()));
-        (Box::new(Handle(Arc::clone(&kept))), kept)
+        (Box::new(CollectorSink(Arc::clone(&kept))), kept)
     }
 
     /// Returns the collected recording and leaves the collector empty.
     #[must_use]
-    pub fn story(&mut self) -> Story {
-        let mut growing = std::mem::take(&mut self.growing);
+    pub fn timeline(&mut self) -> Timeline {
+        let mut builders = std::mem::take(&mut self.builders);
         // A session that was merged into another one is drawn as part of that session alone.
-        let is_part = |one: &Growing| one.session.merged_into.as_ref().is_some_and(|whole| growing.contains_key(whole));
-        let parts: BTreeSet<SessionId> =
-            growing.iter().filter(|(_, one)| is_part(one)).map(|(id, _)| id.clone()).collect();
-        growing.retain(|id, _| !parts.contains(id));
-        Story {
+        let is_merged =
+            |one: &SessionBuilder| one.session.merged_into.as_ref().is_some_and(|whole| builders.contains_key(whole));
+        let merged: BTreeSet<SessionId> =
+            builders.iter().filter(|(_, one)| is_merged(one)).map(|(id, _)| id.clone()).collect();
+        builders.retain(|id, _| !merged.contains(id));
+        Timeline {
             header: std::mem::take(&mut self.header),
-            tales: self.order.drain(..).filter_map(|id| Some(growing.remove(&id)?.tale())).collect(),
+            sessions: self.order.drain(..).filter_map(|id| Some(builders.remove(&id)?.finish())).collect(),
             faults: std::mem::take(&mut self.faults),
             end: self.end,
             totals: std::mem::take(&mut self.totals),
@@ -58,25 +59,25 @@ impl Collector {
         }
     }
 
-    fn told(&mut self, session: &Session, at: BootTime) {
-        let growing = self.growing.entry(session.id.clone()).or_insert_with(|| {
+    fn apply(&mut self, session: &Session, at: BootTime) {
+        let builder = self.builders.entry(session.id.clone()).or_insert_with(|| {
             self.order.push(session.id.clone());
-            Growing::new(session, at)
+            SessionBuilder::new(session, at)
         });
-        growing.grow(session, at);
+        builder.apply(session, at);
     }
 }
 
 /// The sink that the replay owns; it forwards to the shared collector.
-struct Handle(Arc<Mutex<Collector>>);
+struct CollectorSink(Arc<Mutex<Collector>>);
 
-impl Handle {
+impl CollectorSink {
     fn collector(&self) -> MutexGuard<'_, Collector> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Sink for Handle {
+impl Sink for CollectorSink {
     fn judges(&self) -> bool {
         true
     }
@@ -89,7 +90,7 @@ impl Sink for Handle {
     fn change(&mut self, finding: &Finding) -> io::Result<()> {
         match &finding.change {
             Change::Opened(session) | Change::Changed(session) | Change::Closed(session) => {
-                self.collector().told(session, finding.at);
+                self.collector().apply(session, finding.at);
             }
             Change::Loss { .. } => {}
         }
@@ -108,9 +109,9 @@ impl Sink for Handle {
         let of_none = report.diagnosis.of(None).into_iter().filter(|verdict| verdict.severity == Severity::Fault);
         kept.faults = of_none.cloned().collect();
         for session in &report.sessions {
-            if let Some(growing) = kept.growing.get_mut(&session.id) {
-                growing.health = view::health(session, report);
-                growing.faults = report.diagnosis.faults(&session.id).cloned().collect();
+            if let Some(builder) = kept.builders.get_mut(&session.id) {
+                builder.health = view::health(session, report);
+                builder.faults = report.diagnosis.faults(&session.id).cloned().collect();
             }
         }
         Ok(())
@@ -119,67 +120,67 @@ impl Sink for Handle {
 
 /// A session while its findings arrive. An element keeps its index in `hops`, `links` and `gaps` for good. `order`
 /// holds the order of the path, since a hop may be found after its successors.
-struct Growing {
+struct SessionBuilder {
     session: Session,
-    hops: Vec<Part<Hop>>,
+    hops: Vec<Timed<Hop>>,
     order: Vec<usize>,
-    links: Vec<Part<Tie>>,
-    gaps: Vec<Part<Gap>>,
-    told: BootTime,
-    over: Option<BootTime>,
+    links: Vec<Timed<Edge>>,
+    gaps: Vec<Timed<Gap>>,
+    reported: BootTime,
+    ended: Option<BootTime>,
     health: Health,
     faults: Vec<Verdict>,
 }
 
-impl Growing {
-    fn new(session: &Session, told: BootTime) -> Self {
+impl SessionBuilder {
+    fn new(session: &Session, reported: BootTime) -> Self {
         Self {
             session: session.clone(),
             hops: Vec::new(),
             order: Vec::new(),
             links: Vec::new(),
             gaps: Vec::new(),
-            told,
-            over: None,
+            reported,
+            ended: None,
             health: Health::Unknown,
             faults: Vec::new(),
         }
     }
 
-    fn grow(&mut self, session: &Session, at: BootTime) {
-        let places = self.place(&session.hops, at);
+    fn apply(&mut self, session: &Session, at: BootTime) {
+        let places = self.hop_indices(&session.hops, at);
         let place = |index: usize| places.get(index).copied();
         // Indices of the finding become indices into `hops`, which never change.
         let links = session.links.iter().filter_map(|link| {
             let (from, to) = (place(link.from)?, place(link.to)?);
-            Some(Tie::new(Link { from, to, ..link.clone() }, at))
+            Some(Edge::new(Link { from, to, ..link.clone() }, at))
         });
         let gaps = session.gaps.iter().map(|gap| Gap {
             between: gap.between.and_then(|(from, to)| Some((place(from)?, place(to)?))),
             ..gap.clone()
         });
-        merge(&mut self.links, links.collect(), at, is_same_link, Tie::learn);
+        merge(&mut self.links, links.collect(), at, is_same_link, Edge::update);
         merge(&mut self.gaps, gaps.collect(), at, PartialEq::eq, |gap, later| *gap = later);
-        self.over = (session.state == State::Closed).then_some(at);
+        self.ended = (session.state == State::Closed).then_some(at);
         self.session = session.clone();
     }
 
     /// Returns the index in `hops` of each hop of the finding. A new hop is inserted behind its predecessor on the
     /// path; a hop that the finding lacks ends at `at`.
-    fn place(&mut self, hops: &[Hop], at: BootTime) -> Vec<usize> {
+    fn hop_indices(&mut self, hops: &[Hop], at: BootTime) -> Vec<usize> {
         let mut places: Vec<usize> = Vec::with_capacity(hops.len());
         for hop in hops {
             // Role and task identify a hop. `places` excludes hops that were matched already: a task may be on the path
             // twice.
-            let is_it = |kept: &Part<Hop>| kept.holds() && kept.what.role == hop.role && kept.what.task == hop.task;
+            let is_it = |kept: &Timed<Hop>| kept.holds() && kept.value.role == hop.role && kept.value.task == hop.task;
             let known = (0..self.hops.len()).find(|index| !places.contains(index) && is_it(&self.hops[*index]));
             let place = known.unwrap_or(self.hops.len());
             if known.is_none() {
-                self.hops.push(Part { what: hop.clone(), since: at, until: None });
+                self.hops.push(Timed { value: hop.clone(), since: at, until: None });
                 let before = places.last().and_then(|last| self.order.iter().position(|one| one == last));
                 self.order.insert(before.map_or(0, |before| before + 1), place);
             }
-            self.hops[place].what = hop.clone();
+            self.hops[place].value = hop.clone();
             places.push(place);
         }
         for (index, hop) in self.hops.iter_mut().enumerate() {
@@ -190,25 +191,25 @@ impl Growing {
         places
     }
 
-    fn tale(mut self) -> Tale {
+    fn finish(mut self) -> SessionTimeline {
         let place = |index: usize| self.order.iter().position(|one| *one == index).unwrap_or(index);
         // From here on, indices follow the order of the path.
         for link in &mut self.links {
-            let link = &mut link.what.link;
+            let link = &mut link.value.link;
             (link.from, link.to) = (place(link.from), place(link.to));
         }
         for gap in &mut self.gaps {
-            gap.what.between = gap.what.between.map(|(from, to)| (place(from), place(to)));
+            gap.value.between = gap.value.between.map(|(from, to)| (place(from), place(to)));
         }
-        self.links.sort_by_key(|tie| (tie.what.link.from, tie.what.link.to));
+        self.links.sort_by_key(|edge| (edge.value.link.from, edge.value.link.to));
         (self.session.hops, self.session.links, self.session.gaps) = (Vec::new(), Vec::new(), Vec::new());
-        Tale {
+        SessionTimeline {
             hops: self.order.iter().map(|index| self.hops[*index].clone()).collect(),
             session: self.session,
             links: self.links,
             gaps: self.gaps,
-            told: self.told,
-            over: self.over,
+            reported: self.reported,
+            ended: self.ended,
             health: self.health,
             faults: self.faults,
         }
@@ -218,17 +219,17 @@ impl Growing {
 /// Updates `kept` to the elements `now` that hold from `at` on: a known one learns its new state, a new one is added,
 /// and a missing one ends at `at`.
 fn merge<T>(
-    kept: &mut Vec<Part<T>>,
+    kept: &mut Vec<Timed<T>>,
     now: Vec<T>,
     at: BootTime,
     is_same: impl Fn(&T, &T) -> bool,
-    learn: impl Fn(&mut T, T),
+    update: impl Fn(&mut T, T),
 ) {
     let mut held: Vec<usize> = (0..kept.len()).filter(|index| kept[*index].holds()).collect();
     for what in now {
-        match held.iter().position(|index| is_same(&kept[*index].what, &what)) {
-            Some(found) => learn(&mut kept[held.remove(found)].what, what),
-            None => kept.push(Part { what, since: at, until: None }),
+        match held.iter().position(|index| is_same(&kept[*index].value, &what)) {
+            Some(found) => update(&mut kept[held.remove(found)].value, what),
+            None => kept.push(Timed { value: what, since: at, until: None }),
         }
     }
     for index in held {
@@ -237,9 +238,9 @@ fn merge<T>(
 }
 
 /// True if both describe the same link. Evidence and byte counts are left out, since both may have grown.
-fn is_same_link(one: &Tie, other: &Tie) -> bool {
-    let claim = |tie: &Tie| {
-        let link = &tie.link;
+fn is_same_link(one: &Edge, other: &Edge) -> bool {
+    let claim = |edge: &Edge| {
+        let link = &edge.link;
         let tuple = link.tcp.map(|ends| ends.tuple);
         let path = link.unix.as_ref().map(|(path, ..)| path.clone());
         (link.from, link.to, link.kind, link.persistent, tuple, path)
@@ -297,12 +298,12 @@ mod tests {
         }
     }
 
-    fn told(steps: Vec<Session>) -> Tale {
+    fn told(steps: Vec<Session>) -> SessionTimeline {
         let mut collector = Collector::default();
         for (at, session) in (1..).zip(&steps) {
-            collector.told(session, BootTime(at));
+            collector.apply(session, BootTime(at));
         }
-        collector.story().tales.remove(0)
+        collector.timeline().sessions.remove(0)
     }
 
     #[test]
@@ -311,15 +312,15 @@ mod tests {
         let exact = Confidence::Exact;
         let last =
             session(vec![client, server.clone(), kubelet.clone()], vec![link(0, 1, exact), link(1, 2, exact)], vec![]);
-        let tale = told(vec![session(vec![server, kubelet], vec![link(0, 1, exact)], vec![]), last.clone()]);
-        let roles: Vec<Role> = tale.hops.iter().map(|hop| hop.what.role).collect();
+        let history = told(vec![session(vec![server, kubelet], vec![link(0, 1, exact)], vec![]), last.clone()]);
+        let roles: Vec<Role> = history.hops.iter().map(|hop| hop.value.role).collect();
         assert_eq!(roles, [Role::Client, Role::ApiServer, Role::Kubelet]);
-        assert_eq!(tale.hops.iter().map(|hop| hop.since.0).collect::<Vec<_>>(), [2, 1, 1]);
+        assert_eq!(history.hops.iter().map(|hop| hop.since.0).collect::<Vec<_>>(), [2, 1, 1]);
         assert_eq!(
-            tale.links.iter().map(|tie| (tie.what.link.from, tie.since.0)).collect::<Vec<_>>(),
+            history.links.iter().map(|edge| (edge.value.link.from, edge.since.0)).collect::<Vec<_>>(),
             [(0, 2), (1, 1)]
         );
-        assert_eq!(tale.last(), last);
+        assert_eq!(history.final_session(), last);
     }
 
     #[test]
@@ -328,25 +329,26 @@ mod tests {
         let (proxy, client, server) = (hop(Role::Proxy, 1), hop(Role::Client, 1), hop(Role::ApiServer, 2));
         let first = session(vec![proxy, server.clone()], vec![link(0, 1, Confidence::Weak)], vec![gap]);
         let last = session(vec![client, server], vec![link(0, 1, Confidence::Exact)], vec![]);
-        let tale = told(vec![first, last.clone()]);
-        let hops: Vec<_> = tale.hops.iter().map(|hop| (hop.what.role, hop.since.0, hop.until.map(|at| at.0))).collect();
+        let history = told(vec![first, last.clone()]);
+        let hops: Vec<_> =
+            history.hops.iter().map(|hop| (hop.value.role, hop.since.0, hop.until.map(|at| at.0))).collect();
         assert_eq!(hops, [(Role::Client, 2, None), (Role::Proxy, 1, Some(2)), (Role::ApiServer, 1, None)]);
-        assert_eq!(tale.gaps.iter().map(|gap| gap.until).collect::<Vec<_>>(), [Some(BootTime(2))]);
-        let exact: Vec<_> = tale.links.iter().map(|tie| (tie.what.link.confidence, tie.holds())).collect();
+        assert_eq!(history.gaps.iter().map(|gap| gap.until).collect::<Vec<_>>(), [Some(BootTime(2))]);
+        let exact: Vec<_> = history.links.iter().map(|edge| (edge.value.link.confidence, edge.holds())).collect();
         assert_eq!(exact, [(Confidence::Exact, true), (Confidence::Weak, false)]);
-        assert_eq!((tale.last(), tale.settled().last()), (last.clone(), last));
-        assert_eq!(tale.settled().hops.len(), 2);
+        assert_eq!((history.final_session(), history.without_retracted().final_session()), (last.clone(), last));
+        assert_eq!(history.without_retracted().hops.len(), 2);
     }
 
     #[test]
     fn growing_evidence_keeps_its_times() {
         let hops = vec![hop(Role::Client, 1), hop(Role::ApiServer, 2)];
         let with = |confidence| session(hops.clone(), vec![link(0, 1, confidence)], vec![]);
-        let tale = told(vec![with(Confidence::Strong), with(Confidence::Strong), with(Confidence::Exact)]);
-        let proofs = &tale.links[0].what.proofs;
+        let history = told(vec![with(Confidence::Strong), with(Confidence::Strong), with(Confidence::Exact)]);
+        let proofs = &history.links[0].value.proofs;
         let known: Vec<_> = proofs.iter().map(|proof| (proof.since.0, proof.confidence)).collect();
         assert_eq!(known, [(1, Confidence::Strong), (3, Confidence::Exact)]);
-        assert_eq!(tale.links.len(), 1);
+        assert_eq!(history.links.len(), 1);
     }
 
     #[test]
@@ -360,9 +362,10 @@ mod tests {
         };
         let mut collector = Collector::default();
         for (at, session) in (1..).zip([&part, &whole]) {
-            collector.told(session, BootTime(at));
+            collector.apply(session, BootTime(at));
         }
-        let ids: Vec<_> = collector.story().tales.iter().map(|tale| Arc::clone(&tale.session.id.0)).collect();
+        let ids: Vec<_> =
+            collector.timeline().sessions.iter().map(|history| Arc::clone(&history.session.id.0)).collect();
         assert_eq!(ids, ["s-1".into()]);
     }
 }

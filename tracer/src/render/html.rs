@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 
-use super::{Story, island::Island};
+use super::{Timeline, page_data::PageData};
 use crate::sink::json;
 
 /// The page with its placeholders: `{{policy}}`, `{{style}}`, `{{data}}`, `{{script}}`.
@@ -31,7 +31,7 @@ const SCRIPTS: &[&str] = &[
 ///
 /// # Errors
 /// When the writer fails.
-pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(timeline: &Timeline, target: &mut dyn Write) -> io::Result<()> {
     let style = STYLES.concat();
     let script = format!("\"use strict\";\n(() => {{\n{}}})();\n", SCRIPTS.concat());
     let policy = format!(
@@ -47,7 +47,7 @@ pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
             "policy" => target.write_all(policy.as_bytes())?,
             "style" => target.write_all(style.as_bytes())?,
             "script" => target.write_all(script.as_bytes())?,
-            _ => json::island(&Island::new(story), target)?,
+            _ => json::embedded(&PageData::new(timeline), target)?,
         }
         rest = after;
     }
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn policy_names_each_inline_source_once() {
         let mut page = Vec::new();
-        write(&Story::default(), &mut page).unwrap();
+        write(&Timeline::default(), &mut page).unwrap();
         let page = String::from_utf8(page).unwrap();
         assert!(!page.contains("{{"));
         let between = |start: &str, end: &str| {

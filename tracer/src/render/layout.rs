@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use super::story::Tale;
+use super::timeline::SessionTimeline;
 use crate::model::{Hop, Link, LinkKind};
 
 /// Arrangement of the places.
@@ -33,7 +33,7 @@ pub(super) struct Area {
 
 /// The box of hops that share a network namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Place {
+pub(super) struct NetnsBox {
     /// Position and size.
     pub(super) area: Area,
     /// Left end of its title, to the right of the lines that enter from above.
@@ -44,7 +44,7 @@ pub(super) struct Place {
 
 /// A line between two boxes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Line {
+pub(super) struct Connector {
     /// Index of the link; `None` if the line marks a missing link, or leaves this host.
     pub(super) link: Option<usize>,
     /// Indices of the two hops; `None` if the line leaves this host.
@@ -69,13 +69,13 @@ pub(super) struct Shape {
     /// Total height.
     pub(super) h: u32,
     /// Boxes of the places, in the order of the path.
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<NetnsBox>,
     /// Boxes of the hops, in the order of the path.
     pub(super) hops: Vec<Area>,
     /// Boxes of the addresses at which the path leaves this host.
     pub(super) beyond: Vec<Area>,
     /// Lines between boxes. A relay has none: its text is inside the box of its hop.
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<Connector>,
 }
 
 /// Margin of the whole picture.
@@ -100,7 +100,7 @@ const LETTER: u32 = 68;
 
 /// Position of a hop relative to its predecessor.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum Placement {
     Same,
     Below,
     Beside,
@@ -108,47 +108,47 @@ enum Step {
 
 /// Computes the picture of a session.
 #[must_use]
-pub(super) fn shape(tale: &Tale, form: Form) -> Shape {
-    Layout::new(tale, form).done()
+pub(super) fn shape(history: &SessionTimeline, form: Form) -> Shape {
+    Layout::new(history, form).finish()
 }
 
 struct Layout<'a> {
-    tale: &'a Tale,
+    history: &'a SessionTimeline,
     form: Form,
     column: u32,
     shape: Shape,
 }
 
 impl<'a> Layout<'a> {
-    fn new(tale: &'a Tale, form: Form) -> Self {
+    fn new(history: &'a SessionTimeline, form: Form) -> Self {
         let column = match form {
             Form::Wide => 248,
             Form::Tall => 440,
         };
         let shape = Shape { w: 0, h: 0, places: Vec::new(), hops: Vec::new(), beyond: Vec::new(), lines: Vec::new() };
-        Self { tale, form, column, shape }
+        Self { history, form, column, shape }
     }
 
     fn links(&self) -> impl Iterator<Item = (usize, &'a Link)> + use<'a> {
-        self.tale.links.iter().map(|tie| &tie.what.link).enumerate()
+        self.history.links.iter().map(|edge| &edge.value.link).enumerate()
     }
 
     fn between(&self, from: usize, to: usize) -> Vec<usize> {
         self.links().filter(|(_, link)| link.from == from && link.to == to).map(|(index, _)| index).collect()
     }
 
-    fn done(mut self) -> Shape {
-        let beyond = &self.tale.session.beyond;
+    fn finish(mut self) -> Shape {
+        let beyond = &self.history.session.beyond;
         let (mut x, mut y) = (MARGIN, MARGIN);
         let client = beyond.iter().filter(|(side, _)| *side == "client").count();
         for _ in 0..client {
             self.outside(&mut x, &mut y);
         }
-        for index in 0..self.tale.hops.len() {
+        for index in 0..self.history.hops.len() {
             self.hop(index, &mut x, &mut y);
         }
         for _ in client..beyond.len() {
-            self.beside(&mut x, &mut y, 1);
+            self.move_beside(&mut x, &mut y, 1);
             self.outside(&mut x, &mut y);
         }
         // Boxes come first: lines need the positions of all of them.
@@ -159,7 +159,7 @@ impl<'a> Layout<'a> {
     }
 
     /// Moves to the start of the next place beside the last one.
-    fn beside(&self, x: &mut u32, y: &mut u32, rows: u32) {
+    fn move_beside(&self, x: &mut u32, y: &mut u32, rows: u32) {
         match self.form {
             Form::Wide => (*x, *y) = (*x + self.column + GAP, MARGIN),
             Form::Tall => *y += WORDS * rows + 2 * AIR,
@@ -183,21 +183,21 @@ impl<'a> Layout<'a> {
         self.shape.beyond.push(area);
         *y += area.h;
         if first {
-            self.beside(x, y, 1);
+            self.move_beside(x, y, 1);
         }
     }
 
     fn hop(&mut self, index: usize, x: &mut u32, y: &mut u32) {
         let spanning = index.checked_sub(1).map(|before| self.between(before, index)).unwrap_or_default();
-        let step = index.checked_sub(1).map(|before| self.step(before, index, &spanning));
+        let placement = index.checked_sub(1).map(|before| self.placement(before, index, &spanning));
         let rows = index.checked_sub(1).map_or(0, |before| self.leaving(before));
         let words = WORDS * rows + 2 * AIR;
-        match step {
-            Some(Step::Same) => *y += words,
-            Some(Step::Below) => *y += PAD + words + TITLE,
-            Some(Step::Beside) => {
+        match placement {
+            Some(Placement::Same) => *y += words,
+            Some(Placement::Below) => *y += PAD + words + TITLE,
+            Some(Placement::Beside) => {
                 *y += PAD;
-                self.beside(x, y, rows);
+                self.move_beside(x, y, rows);
                 *y += TITLE;
             }
             None => *y += TITLE,
@@ -208,7 +208,7 @@ impl<'a> Layout<'a> {
         *y += area.h;
         let end = *y + PAD;
         match self.shape.places.last_mut() {
-            Some(place) if step == Some(Step::Same) => {
+            Some(place) if placement == Some(Placement::Same) => {
                 place.area.h = end - place.area.y;
                 place.hops.1 = index;
             }
@@ -216,13 +216,13 @@ impl<'a> Layout<'a> {
                 let top = area.y - TITLE;
                 let area = Area { x: *x, y: top, w: self.column, h: end - top };
                 // Lines that enter from above pass to the left of the title.
-                let from_above = match (step, self.form) {
+                let from_above = match (placement, self.form) {
                     (None, _) if self.form == Form::Wide || self.shape.beyond.is_empty() => 0,
-                    (Some(Step::Beside), Form::Wide) => 0,
+                    (Some(Placement::Beside), Form::Wide) => 0,
                     _ => 18 + rows.max(1) * RAIL,
                 };
                 let title = *x + PAD + from_above;
-                self.shape.places.push(Place { area, title, hops: (index, index) });
+                self.shape.places.push(NetnsBox { area, title, hops: (index, index) });
             }
         }
     }
@@ -230,35 +230,36 @@ impl<'a> Layout<'a> {
     /// Decides between the same place, a place below and a place beside. A local link stays on the machine; equal
     /// namespaces share a place. A hop with an unknown namespace joins the place of its local neighbour, or gets its
     /// own.
-    fn step(&self, before: usize, index: usize, spanning: &[usize]) -> Step {
+    fn placement(&self, before: usize, index: usize, spanning: &[usize]) -> Placement {
         let netns = |hop: usize| {
-            let hop: &Hop = &self.tale.hops.get(hop)?.what;
+            let hop: &Hop = &self.history.hops.get(hop)?.value;
             Some((hop.task.host, hop.process.netns?))
         };
         let (one, other) = (netns(before), netns(index));
         let local = spanning.iter().any(|link| {
-            let link = &self.tale.links[*link].what.link;
+            let link = &self.history.links[*link].value.link;
             match link.kind {
                 LinkKind::Unix | LinkKind::Fifo | LinkKind::Fork | LinkKind::Exec | LinkKind::Relay => true,
                 LinkKind::Tcp => link.tcp.is_some_and(|ends| ends.tuple.is_loopback()),
             }
         });
         match (one, other) {
-            (Some(one), Some(other)) if one == other => Step::Same,
-            (Some(_), Some(_)) if local => Step::Below,
-            (None, _) | (_, None) if local => Step::Same,
-            _ => Step::Beside,
+            (Some(one), Some(other)) if one == other => Placement::Same,
+            (Some(_), Some(_)) if local => Placement::Below,
+            (None, _) | (_, None) if local => Placement::Same,
+            _ => Placement::Beside,
         }
     }
 
     fn lines(&mut self, client: usize) {
-        let count = self.tale.hops.len();
+        let count = self.history.hops.len();
         for from in 0..count {
             let (mut rows, rails) = (0, self.leaving(from));
             for to in from + 1..count {
                 for link in self.between(from, to) {
-                    let line = if to == from + 1 { self.line(from, to, rows) } else { self.bow(from, to, rows, rails) };
-                    self.shape.lines.push(Line { link: Some(link), hops: Some((from, to)), ..line });
+                    let line =
+                        if to == from + 1 { self.line(from, to, rows) } else { self.detour(from, to, rows, rails) };
+                    self.shape.lines.push(Connector { link: Some(link), hops: Some((from, to)), ..line });
                     rows += 1;
                 }
             }
@@ -266,7 +267,7 @@ impl<'a> Layout<'a> {
             let spanned = self.links().any(|(_, link)| link.from <= from && link.to > from);
             if !spanned && from + 1 < count {
                 let line = self.line(from, from + 1, 0);
-                self.shape.lines.push(Line { hops: Some((from, from + 1)), ..line });
+                self.shape.lines.push(Connector { hops: Some((from, from + 1)), ..line });
             }
         }
         // Lines to the addresses outside of this host have no label, since the address is in the box.
@@ -282,16 +283,16 @@ impl<'a> Layout<'a> {
                 (false, _, Some(last)) => (*last, area),
                 _ => continue,
             };
-            let line = self.joining(from, to, 0, 1);
-            self.shape.lines.push(Line { room: 0, ..line });
+            let line = self.connect(from, to, 0, 1);
+            self.shape.lines.push(Connector { room: 0, ..line });
         }
     }
 
-    fn line(&self, from: usize, to: usize, row: u32) -> Line {
-        self.joining(self.shape.hops[from], self.shape.hops[to], row, self.leaving(from))
+    fn line(&self, from: usize, to: usize, row: u32) -> Connector {
+        self.connect(self.shape.hops[from], self.shape.hops[to], row, self.leaving(from))
     }
 
-    fn joining(&self, from: Area, to: Area, row: u32, rails: u32) -> Line {
+    fn connect(&self, from: Area, to: Area, row: u32, rails: u32) -> Connector {
         // The target is beside: a horizontal line, bent where the heights differ.
         if to.x >= from.x + from.w {
             let (start, end) = (from.x + from.w, to.x);
@@ -304,7 +305,7 @@ impl<'a> Layout<'a> {
                 format!("M{start} {y1}H{turn}V{y2}H{end}")
             };
             let room = GAP * 10 / LETTER;
-            return Line {
+            return Connector {
                 link: None,
                 hops: None,
                 path,
@@ -320,7 +321,7 @@ impl<'a> Layout<'a> {
         let (mut words, room) = self.beside_rails(from, rails, row);
         // Between places, the label is outside of the upper one.
         words.1 += if y2 - y1 > rails * WORDS + 2 * AIR { PAD } else { 0 };
-        Line {
+        Connector {
             link: None,
             hops: None,
             path: format!("M{x} {y1}V{y2}"),
@@ -338,7 +339,7 @@ impl<'a> Layout<'a> {
     }
 
     /// A line from `from` to a hop further down, drawn to the right of the hops between them.
-    fn bow(&self, from: usize, to: usize, row: u32, rails: u32) -> Line {
+    fn detour(&self, from: usize, to: usize, row: u32, rails: u32) -> Connector {
         let (from, to) = (self.shape.hops[from], self.shape.hops[to]);
         let (y1, y2) = (from.y + from.h / 2 + row * 6, to.y + to.h / 2 - row * 6);
         let right = from.x + from.w;
@@ -346,6 +347,6 @@ impl<'a> Layout<'a> {
         let (turn, end) = if to.x >= right { (right + PAD, to.x) } else { (out, to.x + to.w) };
         let path = format!("M{right} {y1}H{turn}V{y2}H{end}");
         let (words, room) = self.beside_rails(from, rails, row);
-        Line { link: None, hops: None, path, ends: ((right, y1), (end, y2)), words, centred: false, room }
+        Connector { link: None, hops: None, path, ends: ((right, y1), (end, y2)), words, centred: false, room }
     }
 }

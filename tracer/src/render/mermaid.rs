@@ -3,9 +3,8 @@
 use std::io::{self, Write};
 
 use super::{
-    Story, Tale,
+    SessionTimeline, Timeline, labels,
     layout::{self, Form},
-    words,
 };
 use crate::{
     escape,
@@ -20,34 +19,34 @@ const ROOM: u32 = 60;
 ///
 /// # Errors
 /// When the writer fails.
-pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(timeline: &Timeline, target: &mut dyn Write) -> io::Result<()> {
     writeln!(target, "flowchart LR")?;
-    if story.tales.is_empty() {
+    if timeline.sessions.is_empty() {
         writeln!(target, "  none[\"no session in this recording\"]")?;
     }
-    for (number, tale) in story.tales.iter().enumerate() {
-        session(&story.header, number, &tale.settled(), target)?;
+    for (number, history) in timeline.sessions.iter().enumerate() {
+        session(&timeline.header, number, &history.without_retracted(), target)?;
     }
     target.flush()
 }
 
-fn session(header: &Header, number: usize, tale: &Tale, target: &mut dyn Write) -> io::Result<()> {
+fn session(header: &Header, number: usize, history: &SessionTimeline, target: &mut dyn Write) -> io::Result<()> {
     let hop = |index: usize| format!("s{number}h{index}");
-    let title = format!("{} · {}", words::title(&tale.session), escape::str(&tale.session.id.0, phrases::NAME));
+    let title = format!("{} · {}", labels::title(&history.session), escape::str(&history.session.id.0, phrases::NAME));
     writeln!(target, "  subgraph s{number}[\"{}\"]", label(&title))?;
-    let shape = layout::shape(tale, Form::Tall);
+    let shape = layout::shape(history, Form::Tall);
     for (place, at) in shape.places.iter().zip(0..) {
         let (first, last) = place.hops;
-        let (title, netns) = words::place(header, tale, first, last);
+        let (title, netns) = labels::place(header, history, first, last);
         writeln!(target, "    subgraph s{number}p{at}[\"{}<br/>{}\"]", label(&title), label(&netns))?;
-        for (index, one) in tale.hops.iter().enumerate().take(last + 1).skip(first) {
-            let (role, what) = words::hop(&one.what);
-            let inside = links(tale).filter(|link| link.from == index && link.to == index);
+        for (index, one) in history.hops.iter().enumerate().take(last + 1).skip(first) {
+            let (role, what) = labels::hop(&one.value);
+            let inside = links(history).filter(|link| link.from == index && link.to == index);
             let inside: String = inside
                 .map(|link| {
                     format!(
                         "<br/>{}",
-                        label(&format!("⇄ {} · {}", words::evidence(&link.evidence), link.confidence.token()))
+                        label(&format!("⇄ {} · {}", labels::evidence(&link.evidence), link.confidence.token()))
                     )
                 })
                 .collect();
@@ -55,18 +54,18 @@ fn session(header: &Header, number: usize, tale: &Tale, target: &mut dyn Write) 
         }
         writeln!(target, "    end")?;
     }
-    for ((side, address), at) in tale.session.beyond.iter().zip(0..) {
+    for ((side, address), at) in history.session.beyond.iter().zip(0..) {
         let outside = format!("s{number}b{at}");
         let text = format!("{}, not on this host", escape::str(side, phrases::NAME));
         writeln!(target, "    {outside}([\"{}<br/>{}\"])", label(&text), label(&address.to_string()))?;
-        match (*side == "client", tale.hops.len()) {
+        match (*side == "client", history.hops.len()) {
             (_, 0) => {}
             (true, _) => writeln!(target, "    {outside} --- {}", hop(0))?,
             (false, count) => writeln!(target, "    {} --- {outside}", hop(count - 1))?,
         }
     }
-    for link in links(tale).filter(|link| link.from != link.to) {
-        let (kind, what) = words::link_between(link);
+    for link in links(history).filter(|link| link.from != link.to) {
+        let (kind, what) = labels::link_between(link);
         let what = if what.is_empty() { String::new() } else { format!("<br/>{}", label(&what)) };
         let arrow = match link.confidence {
             Confidence::Exact => "-->",
@@ -80,14 +79,14 @@ fn session(header: &Header, number: usize, tale: &Tale, target: &mut dyn Write) 
     writeln!(target, "  end")
 }
 
-fn links(tale: &Tale) -> impl Iterator<Item = &Link> {
-    tale.links.iter().map(|tie| &tie.what.link)
+fn links(history: &SessionTimeline) -> impl Iterator<Item = &Link> {
+    history.links.iter().map(|edge| &edge.value.link)
 }
 
 /// Escapes a label: every character with a meaning in Mermaid, HTML or Markdown becomes a numeric reference.
 fn label(text: &str) -> String {
     let plain = |character: char| character.is_alphanumeric() || " .:/,→·⇄…()-".contains(character);
-    words::cut(text, ROOM)
+    labels::cut(text, ROOM)
         .chars()
         .map(|character| if plain(character) { character.to_string() } else { format!("#{};", u32::from(character)) })
         .collect()

@@ -1,24 +1,24 @@
 //! Pictures of a recording: an HTML page to explore, an SVG drawing, Mermaid text, a trace for Perfetto.
 //!
-//! A replay sends its findings to a [`Collector`]; each picture is written from the resulting [`Story`]. To add a
+//! A replay sends its findings to a [`Collector`]; each picture is written from the resulting [`Timeline`]. To add a
 //! picture, add a file here and its row in [`PICTURES`].
 
 use std::io::{self, Write};
 
 mod collector;
 mod html;
-mod island;
+mod labels;
 mod layout;
 mod mermaid;
+mod page_data;
 mod perfetto;
 mod samples;
-mod story;
 mod svg;
-mod words;
+mod timeline;
 
 pub use collector::Collector;
 pub use samples::{Sample, Samples};
-pub use story::{Part, Proof, Story, Tale, Tie};
+pub use timeline::{Edge, Proof, SessionTimeline, Timed, Timeline};
 
 /// A format of `render --output`.
 pub struct Picture {
@@ -27,7 +27,7 @@ pub struct Picture {
     /// Description in `--help`.
     pub about: &'static str,
     /// Writes the picture.
-    pub write: fn(&Story, &mut dyn Write) -> io::Result<()>,
+    pub write: fn(&Timeline, &mut dyn Write) -> io::Result<()>,
 }
 
 /// Every format.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::{Story, Tale, words};
+use super::{SessionTimeline, Timeline, labels};
 use crate::{
     escape,
     model::{BootTime, Link, LinkKind},
@@ -16,17 +16,17 @@ use crate::{
 ///
 /// # Errors
 /// When the writer fails.
-pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
-    let host = &story.header.host;
+pub(super) fn write(timeline: &Timeline, target: &mut dyn Write) -> io::Result<()> {
+    let host = &timeline.header.host;
     let other = json!({
         "host": escape::str(&host.hostname, phrases::NAME),
         "kernel": escape::str(&host.kernel, phrases::NAME),
-        "boot": view::moment(story.header.anchor, BootTime(0)),
+        "boot": view::moment(timeline.header.anchor, BootTime(0)),
     });
     write!(target, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{other},\"traceEvents\":[")?;
     let mut first = true;
-    for (tale, number) in story.tales.iter().zip(1..) {
-        for event in (Tracks { tale, number, story }).events() {
+    for (history, number) in timeline.sessions.iter().zip(1..) {
+        for event in (Tracks { history, number, timeline }).events() {
             write!(target, "{}\n{event}", if first { "" } else { "," })?;
             first = false;
         }
@@ -38,55 +38,55 @@ pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
 /// The tracks of one session. Even numbers are hops, odd numbers are legs, so that a leg appears below the hop that it
 /// leaves.
 struct Tracks<'a> {
-    tale: &'a Tale,
+    history: &'a SessionTimeline,
     number: usize,
-    story: &'a Story,
+    timeline: &'a Timeline,
 }
 
 impl Tracks<'_> {
     fn events(&self) -> Vec<Value> {
-        let session = self.tale.last();
+        let session = self.history.final_session();
         let id = escape::str(&session.id.0, phrases::NAME);
-        let name = format!("{} · {id}", words::title(&session));
+        let name = format!("{} · {id}", labels::title(&session));
         let mut events = vec![
             self.meta("process_name", 0, json!({ "name": name })),
             self.meta("process_sort_index", 0, json!({ "sort_index": self.number })),
             self.meta("thread_name", 0, json!({ "name": "session" })),
         ];
-        let (outcome, _color) = words::outcome(&session, self.story.end);
-        let until = self.tale.until(self.story.end);
+        let (outcome, _color) = labels::outcome(&session, self.timeline.end);
+        let until = self.history.until(self.timeline.end);
         let args = json!({
             "id": id,
-            "command": words::command(&session),
+            "command": labels::command(&session),
             "outcome": outcome,
             "who": phrases::who(&session),
             "user": phrases::user(&session),
             "complete": session.complete,
             "confidence": session.confidence().map(crate::model::Confidence::token),
         });
-        events.push(self.slice(0, &words::title(&session), session.opened_at.max(BootTime(1)), until, args));
+        events.push(self.slice(0, &labels::title(&session), session.opened_at.max(BootTime(1)), until, args));
         // A slice for each hop, as long as it was known.
-        for (part, index) in self.tale.hops.iter().zip(0..) {
-            let (role, what) = words::hop(&part.what);
+        for (part, index) in self.history.hops.iter().zip(0..) {
+            let (role, what) = labels::hop(&part.value);
             let track = 2 + 2 * SLOTS * index;
             events.push(self.name(track, &format!("{} {role} · {what}", index + 1)));
-            let process = &part.what.process;
+            let process = &part.value.process;
             let args = json!({
-                "pid": part.what.task.tgid,
-                "started_us": micros(BootTime(part.what.task.start_ns())),
+                "pid": part.value.task.tgid,
+                "started_us": micros(BootTime(part.value.task.start_ns())),
                 "command": (!process.argv.is_empty())
-                    .then(|| escape::command(&process.argv, process.argv_truncated, words::COMMAND)),
+                    .then(|| escape::command(&process.argv, process.argv_truncated, labels::COMMAND)),
                 "netns": process.netns,
             });
             events.push(self.slice(track, &role, part.since, part.until.unwrap_or(until), args));
         }
         // A slice for each leg from its start, and an arrow from hop to hop.
-        for (number, part) in self.tale.links.iter().enumerate() {
-            let link = &part.what.link;
-            let (kind, what) = words::link(link);
+        for (number, part) in self.history.links.iter().enumerate() {
+            let link = &part.value.link;
+            let (kind, what) = labels::link(link);
             let args = json!({
                 "confidence": link.confidence.token(),
-                "evidence": words::evidence(&link.evidence),
+                "evidence": labels::evidence(&link.evidence),
                 "shared": link.persistent,
                 "opened_us": link.tcp.and_then(|ends| ends.begun).map(micros),
                 "inode": link.tcp.and_then(|ends| ends.near?.inode),
@@ -97,15 +97,15 @@ impl Tracks<'_> {
             let track = self.leg(number, link);
             events.push(self.name(track, &format!("   {kind} {what}")));
             let end = part.until.unwrap_or(until);
-            events.push(self.slice(track, &kind, self.tale.begun(part), end, args));
+            events.push(self.slice(track, &kind, self.history.link_start(part), end, args));
             if link.from != link.to {
                 events.extend(self.arrow(number, link, part.since));
             }
         }
         events.extend(self.counters());
-        for part in &self.tale.gaps {
-            let text = words::gap(self.tale, &part.what);
-            let args = json!({ "code": part.what.code.token(), "until_us": part.until.map(micros) });
+        for part in &self.history.gaps {
+            let text = labels::gap(self.history, &part.value);
+            let args = json!({ "code": part.value.code.token(), "until_us": part.until.map(micros) });
             events.push(json!({
                 "ph": "i", "s": "p", "cat": "gap", "name": format!("? {text}"),
                 "pid": self.number, "tid": 0, "ts": micros(part.since), "args": args,
@@ -117,11 +117,11 @@ impl Tracks<'_> {
     /// Byte counters of each leg over time, measured at the end nearer to the client. Legs without measurements have
     /// none.
     fn counters(&self) -> Vec<Value> {
-        let (from, until) = (self.tale.told, self.tale.until(self.story.end));
+        let (from, until) = (self.history.reported, self.history.until(self.timeline.end));
         let mut events = Vec::new();
-        for (number, part) in self.tale.links.iter().enumerate() {
-            let (kind, what) = words::link(&part.what.link);
-            for sample in self.story.samples.of(words::near(&part.what.link), from, until) {
+        for (number, part) in self.history.links.iter().enumerate() {
+            let (kind, what) = labels::link(&part.value.link);
+            for sample in self.timeline.samples.of(labels::near(&part.value.link), from, until) {
                 let queues = json!({ "recv_q": sample.recv_q, "send_q": sample.send_q });
                 let moved = sample.moved.map(|(sent, received)| json!({ "sent": sent, "received": received }));
                 for (name, args) in [("queues", Some(queues)), ("bytes", moved)] {
@@ -136,7 +136,7 @@ impl Tracks<'_> {
     }
 
     fn leg(&self, number: usize, link: &Link) -> usize {
-        let before = self.tale.links[..number].iter().filter(|part| part.what.link.from == link.from).count();
+        let before = self.history.links[..number].iter().filter(|part| part.value.link.from == link.from).count();
         2 + 2 * SLOTS * link.from + 1 + 2 * before.min(SLOTS - 1)
     }
 
@@ -157,7 +157,7 @@ impl Tracks<'_> {
 
     /// The arrow of a link. It starts when the link and both hops are known.
     fn arrow(&self, number: usize, link: &Link, known: BootTime) -> [Value; 2] {
-        let at = |hop: usize| self.tale.hops.get(hop).map_or(known, |hop| hop.since.max(known));
+        let at = |hop: usize| self.history.hops.get(hop).map_or(known, |hop| hop.since.max(known));
         let ts = micros(at(link.from).max(at(link.to)));
         let name = if link.kind == LinkKind::Tcp && link.persistent { "shared" } else { link.kind.token() };
         let id = format!("{}.{number}", self.number);

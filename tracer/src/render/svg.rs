@@ -11,9 +11,8 @@ use svg::{
 };
 
 use super::{
-    Story, Tale,
-    layout::{self, Area, Form, Line, Place, Shape},
-    words,
+    SessionTimeline, Timeline, labels,
+    layout::{self, Area, Connector, Form, NetnsBox, Shape},
 };
 use crate::{
     escape,
@@ -36,8 +35,8 @@ const LETTER: u32 = 68;
 ///
 /// # Errors
 /// When the writer fails.
-pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
-    let drawings: Vec<Drawing> = story.tales.iter().map(|tale| Drawing::new(story, tale)).collect();
+pub(super) fn write(timeline: &Timeline, target: &mut dyn Write) -> io::Result<()> {
+    let drawings: Vec<Drawing> = timeline.sessions.iter().map(|history| Drawing::new(timeline, history)).collect();
     let width = drawings.iter().map(|drawing| drawing.width).max().unwrap_or(NARROWEST) + 2 * MARGIN;
     let mut top = MARGIN;
     let mut all = Group::new();
@@ -46,11 +45,11 @@ pub(super) fn write(story: &Story, target: &mut dyn Write) -> io::Result<()> {
         all.append(drawing.group.set("transform", format!("translate({MARGIN} {top})")));
         top += height + 2 * MARGIN;
     }
-    if story.tales.is_empty() {
+    if timeline.sessions.is_empty() {
         all.append(text(MARGIN, top + LINE, "title", "no session in this recording"));
         top += 2 * LINE;
     }
-    let title = format!("Paths of kubectl exec: {}", phrases::counted(story.tales.len() as u64, "session"));
+    let title = format!("Paths of kubectl exec: {}", phrases::counted(timeline.sessions.len() as u64, "session"));
     let document = Document::new()
         .set("width", width)
         .set("height", top)
@@ -72,28 +71,28 @@ struct Drawing {
 }
 
 impl Drawing {
-    fn new(story: &Story, tale: &Tale) -> Self {
-        let tale = tale.settled();
-        let session = tale.last();
-        let shape = layout::shape(&tale, Form::Wide);
+    fn new(timeline: &Timeline, history: &SessionTimeline) -> Self {
+        let history = history.without_retracted();
+        let session = history.final_session();
+        let shape = layout::shape(&history, Form::Wide);
         let width = shape.w.max(NARROWEST);
         let room = width * 10 / LETTER;
-        let (outcome, _color) = words::outcome(&session, story.end);
-        let opened = view::moment(story.header.anchor, session.opened_at);
+        let (outcome, _color) = labels::outcome(&session, timeline.end);
+        let opened = view::moment(timeline.header.anchor, session.opened_at);
         let id = escape::str(&session.id.0, phrases::NAME);
-        let mut head = vec![("title", words::title(&session)), ("note", format!("{id} · {opened} · {outcome}"))];
+        let mut head = vec![("title", labels::title(&session)), ("note", format!("{id} · {opened} · {outcome}"))];
         head.extend(phrases::command(&session, room as usize).map(|command| ("code", format!("$ {command}"))));
         head.extend(phrases::who(&session).map(|who| ("note", format!("who: {who}"))));
         head.extend(phrases::user(&session).map(|user| ("note", format!("user: {user}"))));
         let mut group = Group::new().set("class", "session");
-        group.append(Description::new().add(Words::new(said(&tale))));
+        group.append(Description::new().add(Words::new(description(&history))));
         let mut y = 0;
         for (class, line) in head {
             y += LINE;
-            group.append(text(0, y, class, &words::cut(&line, room)));
+            group.append(text(0, y, class, &labels::cut(&line, room)));
         }
         y += MARGIN / 2;
-        group.append(paint(&story.header, &tale, &shape).set("transform", format!("translate(0 {y})")));
+        group.append(paint(&timeline.header, &history, &shape).set("transform", format!("translate(0 {y})")));
         y += shape.h;
         for gap in &session.gaps {
             for (index, line) in wrapped(&phrases::gap_words(&session, gap), room).iter().enumerate() {
@@ -107,45 +106,45 @@ impl Drawing {
 }
 
 /// The path as a sentence, for screen readers.
-fn said(tale: &Tale) -> String {
+fn description(history: &SessionTimeline) -> String {
     let hops: Vec<String> =
-        tale.hops.iter().map(|hop| words::hop(&hop.what)).map(|(role, what)| format!("{role}, {what}")).collect();
+        history.hops.iter().map(|hop| labels::hop(&hop.value)).map(|(role, what)| format!("{role}, {what}")).collect();
     format!("The path: {}.", hops.join("; then "))
 }
 
-fn paint(header: &Header, tale: &Tale, shape: &Shape) -> Group {
+fn paint(header: &Header, history: &SessionTimeline, shape: &Shape) -> Group {
     let mut all = Group::new();
     for place in &shape.places {
-        all.append(paint_place(header, tale, place));
+        all.append(paint_place(header, history, place));
     }
-    for ((side, address), area) in tale.session.beyond.iter().zip(&shape.beyond) {
+    for ((side, address), area) in history.session.beyond.iter().zip(&shape.beyond) {
         all.append(boxed(*area, 12, "beyond"));
         let side = escape::str(side, phrases::NAME);
         all.append(text(area.x + 14, area.y + 28, "place-title", &format!("{side}, not on this host")));
         all.append(text(area.x + 14, area.y + 48, "small", &address.to_string()));
     }
     for line in &shape.lines {
-        let link = line.link.map(|index| &tale.links[index].what.link);
+        let link = line.link.map(|index| &history.links[index].value.link);
         all.append(paint_line(line, link, shape));
     }
     for (index, area) in shape.hops.iter().enumerate() {
-        all.append(paint_hop(tale, index, *area));
+        all.append(paint_hop(history, index, *area));
     }
     all
 }
 
-fn paint_place(header: &Header, tale: &Tale, place: &Place) -> Group {
-    let (title, netns) = words::place(header, tale, place.hops.0, place.hops.1);
+fn paint_place(header: &Header, history: &SessionTimeline, place: &NetnsBox) -> Group {
+    let (title, netns) = labels::place(header, history, place.hops.0, place.hops.1);
     let Area { x, y, w, .. } = place.area;
     let (left, room) = (place.title, (w - 14 - (place.title - x)) * 10 / 74);
     Group::new()
         .add(boxed(place.area, 12, "place"))
-        .add(text(left, y + 22, "place-title", &words::cut(&title, room)))
+        .add(text(left, y + 22, "place-title", &labels::cut(&title, room)))
         .add(text(left, y + 38, "small", &netns))
 }
 
-fn paint_hop(tale: &Tale, index: usize, area: Area) -> Group {
-    let (role, what) = words::hop(&tale.hops[index].what);
+fn paint_hop(history: &SessionTimeline, index: usize, area: Area) -> Group {
+    let (role, what) = labels::hop(&history.hops[index].value);
     let Area { x, y, w, .. } = area;
     let room = (w - 50) * 10 / 59;
     let mut group = Group::new()
@@ -153,18 +152,19 @@ fn paint_hop(tale: &Tale, index: usize, area: Area) -> Group {
         .add(Circle::new().set("class", "number").set("cx", x + 22).set("cy", y + 28).set("r", 12))
         .add(text(x + 22, y + 32, "number-text", &(index + 1).to_string()).set("text-anchor", "middle"))
         .add(text(x + 42, y + 25, "role", &role))
-        .add(text(x + 42, y + 43, "small", &words::cut(&what, room)));
-    let inside = tale.links.iter().map(|tie| &tie.what.link).filter(|link| link.from == index && link.to == index);
+        .add(text(x + 42, y + 43, "small", &labels::cut(&what, room)));
+    let inside =
+        history.links.iter().map(|edge| &edge.value.link).filter(|link| link.from == index && link.to == index);
     for (link, row) in inside.zip(0..) {
-        let line = format!("⇄ {} · {}", words::evidence(&link.evidence), link.confidence.token());
-        let class = format!("small {}", sureness(Some(link)));
-        group.append(text(x + 14, y + 64 + row * 20, &class, &words::cut(&line, (w - 28) * 10 / 62)));
+        let line = format!("⇄ {} · {}", labels::evidence(&link.evidence), link.confidence.token());
+        let class = format!("small {}", confidence_class(Some(link)));
+        group.append(text(x + 14, y + 64 + row * 20, &class, &labels::cut(&line, (w - 28) * 10 / 62)));
     }
     group
 }
 
-fn paint_line(line: &Line, link: Option<&Link>, shape: &Shape) -> Group {
-    let class = if line.hops.is_some() { sureness(link) } else { "away" };
+fn paint_line(line: &Connector, link: Option<&Link>, shape: &Shape) -> Group {
+    let class = if line.hops.is_some() { confidence_class(link) } else { "away" };
     let mut group = Group::new().set("class", class);
     group.append(Path::new().set("class", "line").set("d", line.path.as_str()));
     for (x, y) in [line.ends.0, line.ends.1] {
@@ -174,8 +174,8 @@ fn paint_line(line: &Line, link: Option<&Link>, shape: &Shape) -> Group {
         return group;
     }
     let (first, second) = match link {
-        Some(link) if line.centred => words::link_between(link),
-        Some(link) => words::link(link),
+        Some(link) if line.centred => labels::link_between(link),
+        Some(link) => labels::link(link),
         None => ("?".to_owned(), "no link is proved".to_owned()),
     };
     // A line that passes other hops names its target.
@@ -188,14 +188,14 @@ fn paint_line(line: &Line, link: Option<&Link>, shape: &Shape) -> Group {
     let anchor = if line.centred { "middle" } else { "start" };
     let (x, y) = line.words;
     for (class, row, words) in [("kind", 0, first), ("small", 14, second)] {
-        group.append(text(x, y + row, class, &words::cut(&words, line.room)).set("text-anchor", anchor));
+        group.append(text(x, y + row, class, &labels::cut(&words, line.room)).set("text-anchor", anchor));
     }
     debug_assert!(x < shape.w, "label starts outside of the picture");
     group
 }
 
 /// CSS class for the confidence of a link.
-fn sureness(link: Option<&Link>) -> &'static str {
+fn confidence_class(link: Option<&Link>) -> &'static str {
     match link.map(|link| (link.confidence, link.persistent)) {
         Some((Confidence::Exact, false)) => "exact",
         Some((Confidence::Exact, true)) => "exact shared",
@@ -223,7 +223,7 @@ fn wrapped(text: &str, room: u32) -> Vec<String> {
                 line.push(' ');
                 line.push_str(word);
             }
-            _ => lines.push(words::cut(word, room)),
+            _ => lines.push(labels::cut(word, room)),
         }
     }
     lines

@@ -15,7 +15,7 @@ pub(super) fn text(value: &impl Serialize) -> io::Result<Vec<u8>> {
 }
 
 /// Serialises a value to one line for an element of an HTML page. It contains no character that begins or ends markup.
-pub(crate) fn island(value: &impl Serialize, target: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn embedded(value: &impl Serialize, target: &mut dyn Write) -> io::Result<()> {
     value.serialize(&mut Serializer::with_formatter(target, Visible { in_page: true }))?;
     Ok(())
 }
@@ -62,10 +62,10 @@ mod tests {
     #[test]
     fn page_data_contains_no_markup() {
         let text = "</script><!-- <img onerror=x> \u{2028}&amp;";
-        let mut island = Vec::new();
-        super::island(&text, &mut island).unwrap();
-        let island = String::from_utf8(island).unwrap();
-        assert!(!island.contains(['<', '>', '&', '\u{2028}']), "{island}");
-        assert_eq!(serde_json::from_str::<String>(&island).unwrap(), text);
+        let mut embedded = Vec::new();
+        super::embedded(&text, &mut embedded).unwrap();
+        let embedded = String::from_utf8(embedded).unwrap();
+        assert!(!embedded.contains(['<', '>', '&', '\u{2028}']), "{embedded}");
+        assert_eq!(serde_json::from_str::<String>(&embedded).unwrap(), text);
     }
 }

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
+    labels,
     layout::{self, Form, Shape},
     samples::Sample,
-    story::{Part, Story, Tale, Tie},
-    words,
+    timeline::{Edge, SessionTimeline, Timed, Timeline},
 };
 use crate::{
     escape,
@@ -25,7 +25,7 @@ use crate::{
 
 /// The root of the data.
 #[derive(Serialize)]
-pub(super) struct Island {
+pub(super) struct PageData {
     host: String,
     kernel: String,
     /// UTC of time 0, in milliseconds since 1970.
@@ -40,7 +40,7 @@ pub(super) struct Island {
 
 /// An explanation. Its sentences are indices; commands stay inline.
 #[derive(Serialize)]
-struct Say {
+struct ExplanationView {
     title: String,
     what: usize,
     why: usize,
@@ -60,7 +60,9 @@ struct SessionView {
     open: bool,
     older: bool,
     opened: i64,
-    told: i64,
+    /// Named `told` in the data, which saved pages contain.
+    #[serde(rename = "told")]
+    reported: i64,
     until: i64,
     lasted: String,
     outcome: String,
@@ -69,7 +71,7 @@ struct SessionView {
     faults: Vec<FaultView>,
     complete: bool,
     confidence: Option<&'static str>,
-    say: Option<Say>,
+    say: Option<ExplanationView>,
     wide: usize,
     tall: usize,
     places: Vec<(String, String)>,
@@ -91,7 +93,7 @@ struct FaultView {
 struct Beyond {
     side: String,
     address: String,
-    say: Option<Say>,
+    say: Option<ExplanationView>,
 }
 
 /// The time span in which a part was known, and the time at which it came about.
@@ -109,7 +111,7 @@ struct HopView {
     started: i64,
     #[serde(flatten)]
     span: Span,
-    say: Option<Say>,
+    say: Option<ExplanationView>,
 }
 
 #[derive(Serialize)]
@@ -130,7 +132,7 @@ struct LinkView {
     bytes: Option<(Option<u64>, Option<u64>)>,
     near: Vec<SampleView>,
     far: Vec<SampleView>,
-    say: Option<Say>,
+    say: Option<ExplanationView>,
 }
 
 /// Time; bytes not read and not acknowledged; bytes sent and received in total; round trip in microseconds.
@@ -142,59 +144,59 @@ struct GapView {
     hops: Option<(usize, usize)>,
     #[serde(flatten)]
     span: Span,
-    say: Option<Say>,
+    say: Option<ExplanationView>,
 }
 
-impl Island {
-    pub(super) fn new(story: &Story) -> Self {
-        let origin = story.tales.iter().map(|tale| tale.told).min().unwrap_or(story.end);
-        let mut maker = Maker { story, origin, shapes: Shelf::default(), sentences: Shelf::default() };
-        let sessions = story.tales.iter().map(|tale| maker.session(tale)).collect();
-        let host = &story.header.host;
+impl PageData {
+    pub(super) fn new(timeline: &Timeline) -> Self {
+        let origin = timeline.sessions.iter().map(|history| history.reported).min().unwrap_or(timeline.end);
+        let mut builder = Builder { timeline, origin, shapes: Interner::default(), sentences: Interner::default() };
+        let sessions = timeline.sessions.iter().map(|history| builder.session(history)).collect();
+        let host = &timeline.header.host;
         let mut notes: Vec<String> =
-            story.header.degraded.iter().map(|one| escape::str(&one.text, phrases::TEXT)).collect();
-        if story.samples.left_out > 0 {
+            timeline.header.degraded.iter().map(|one| escape::str(&one.text, phrases::TEXT)).collect();
+        if timeline.samples.left_out > 0 {
             notes.push(format!(
                 "{} were left out: there are more than a page holds",
-                phrases::counted(story.samples.left_out, "later measure")
+                phrases::counted(timeline.samples.left_out, "later measure")
             ));
         }
-        let anchor = story.header.anchor;
+        let anchor = timeline.header.anchor;
         let of_none = |fault: &Verdict| format!("Of no session: {}", diagnosis::line(fault, anchor, " to the end"));
-        notes.extend(story.faults.iter().map(of_none));
+        notes.extend(timeline.faults.iter().map(of_none));
         // A delay counts milliseconds rather than records: it becomes a note.
         let is_delay = |what: &str| unit_of_loss(what) == Unit::Milliseconds;
-        let lost = story.totals.lost.iter().filter(|(what, count)| **count > 0 && !is_delay(what));
-        let delays = story.totals.lost.iter().filter(|(what, _)| is_delay(what));
+        let lost = timeline.totals.lost.iter().filter(|(what, count)| **count > 0 && !is_delay(what));
+        let delays = timeline.totals.lost.iter().filter(|(what, _)| is_delay(what));
         notes.extend(delays.map(|(what, count)| phrases::loss(what, *count)));
-        let origin_ms = story.header.anchor.utc_ns(origin) as f64 / 1e6;
+        let origin_ms = timeline.header.anchor.utc_ns(origin) as f64 / 1e6;
         Self {
             host: escape::str(&host.hostname, NAME),
             kernel: escape::str(&host.kernel, NAME),
             origin_ms,
-            end: maker.time(story.end),
+            end: builder.time(timeline.end),
             lost: lost.map(|(what, count)| format!("{}: {count}", escape::str(what, NAME))).collect(),
             notes,
             sessions,
-            shapes: maker.shapes.kept,
-            sentences: maker.sentences.kept,
+            shapes: builder.shapes.kept,
+            sentences: builder.sentences.kept,
         }
     }
 }
 
 /// Values that are stored once, each with a number.
-struct Shelf<T> {
+struct Interner<T> {
     kept: Vec<T>,
     at: BTreeMap<String, usize>,
 }
 
-impl<T> Default for Shelf<T> {
+impl<T> Default for Interner<T> {
     fn default() -> Self {
         Self { kept: Vec::new(), at: BTreeMap::new() }
     }
 }
 
-impl<T> Shelf<T> {
+impl<T> Interner<T> {
     /// Returns the number of `thing`, and stores it if `key` is new. Equal keys must mean equal things.
     fn number(&mut self, key: String, thing: T) -> usize {
         let next = self.kept.len();
@@ -206,14 +208,14 @@ impl<T> Shelf<T> {
     }
 }
 
-struct Maker<'a> {
-    story: &'a Story,
+struct Builder<'a> {
+    timeline: &'a Timeline,
     origin: BootTime,
-    shapes: Shelf<Shape>,
-    sentences: Shelf<String>,
+    shapes: Interner<Shape>,
+    sentences: Interner<String>,
 }
 
-impl Maker<'_> {
+impl Builder<'_> {
     fn time(&self, at: BootTime) -> i64 {
         let micros = |span: crate::model::Span| i64::try_from(span.0 / 1_000).unwrap_or(i64::MAX);
         if at >= self.origin { micros(at.since(self.origin)) } else { -micros(self.origin.since(at)) }
@@ -223,14 +225,14 @@ impl Maker<'_> {
         self.sentences.number(text.to_owned(), text.to_owned())
     }
 
-    fn shape(&mut self, tale: &Tale, form: Form) -> usize {
-        let shape = layout::shape(tale, form);
+    fn shape(&mut self, history: &SessionTimeline, form: Form) -> usize {
+        let shape = layout::shape(history, form);
         self.shapes.number(format!("{shape:?}"), shape)
     }
 
-    fn say(&mut self, session: &Session, step: Step) -> Option<Say> {
+    fn say(&mut self, session: &Session, step: Step) -> Option<ExplanationView> {
         let Explanation { title, what, why, known, unknown, manual } = explain::explain(session, step)?;
-        Some(Say {
+        Some(ExplanationView {
             title,
             what: self.sentence(&what),
             why: self.sentence(&why),
@@ -243,10 +245,10 @@ impl Maker<'_> {
     /// Builds the views of hops, links or gaps. Only parts that still hold are explained.
     fn parts<T, V>(
         &mut self,
-        parts: &[Part<T>],
+        parts: &[Timed<T>],
         session: &Session,
         step: fn(usize) -> Step,
-        view: impl Fn(&Self, usize, &Part<T>, Option<Say>) -> V,
+        view: impl Fn(&Self, usize, &Timed<T>, Option<ExplanationView>) -> V,
     ) -> Vec<V> {
         // An explanation addresses the final session, which counts only parts that still hold.
         let mut held = 0;
@@ -259,14 +261,15 @@ impl Maker<'_> {
         views
     }
 
-    fn session(&mut self, tale: &Tale) -> SessionView {
-        let last = tale.last();
-        let end = self.story.end;
-        let (outcome, color) = words::outcome(&last, end);
-        let wide = self.shape(tale, Form::Wide);
-        let shape = layout::shape(tale, Form::Wide);
-        let header = &self.story.header;
-        let places = shape.places.iter().map(|place| words::place(header, tale, place.hops.0, place.hops.1)).collect();
+    fn session(&mut self, history: &SessionTimeline) -> SessionView {
+        let last = history.final_session();
+        let end = self.timeline.end;
+        let (outcome, color) = labels::outcome(&last, end);
+        let wide = self.shape(history, Form::Wide);
+        let shape = layout::shape(history, Form::Wide);
+        let header = &self.timeline.header;
+        let places =
+            shape.places.iter().map(|place| labels::place(header, history, place.hops.0, place.hops.1)).collect();
         let ends = last.beyond.iter().enumerate();
         let beyond: Vec<Beyond> = ends
             .map(|(index, (side, address))| Beyond {
@@ -279,36 +282,37 @@ impl Maker<'_> {
             id: escape::str(&last.id.0, NAME),
             kind: last.kind.token(),
             into: phrases::into(&last),
-            command: words::command(&last),
+            command: labels::command(&last),
             who: phrases::who(&last),
             user: phrases::user(&last),
             open: last.state == State::Open,
             older: last.preexisting,
             opened: self.time(last.opened_at),
-            told: self.time(tale.told),
-            until: self.time(tale.until(end)),
+            reported: self.time(history.reported),
+            until: self.time(history.until(end)),
             lasted: phrases::lasted(last.closed_at.unwrap_or(end).since(last.opened_at)),
             outcome,
             tone: tone(color),
-            health: Some(tale.health).filter(|health| *health != Health::Unknown).map(Health::short),
-            faults: tale.faults.iter().map(|fault| self.fault(fault)).collect(),
+            health: Some(history.health).filter(|health| *health != Health::Unknown).map(Health::short),
+            faults: history.faults.iter().map(|fault| self.fault(fault)).collect(),
             complete: last.complete,
             confidence: last.confidence().map(crate::model::Confidence::token),
             beyond,
             say: self.say(&last, Step::Session),
             wide,
-            tall: self.shape(tale, Form::Tall),
+            tall: self.shape(history, Form::Tall),
             places,
-            hops: self.parts(&tale.hops, &last, Step::Hop, |maker, index, part, say| {
-                let (role, what) = words::hop(&part.what);
-                let started = maker.time(BootTime(part.what.task.start_ns()));
-                HopView { role, what, started, span: maker.span(part, tale.joined(index)), say }
+            hops: self.parts(&history.hops, &last, Step::Hop, |builder, index, part, say| {
+                let (role, what) = labels::hop(&part.value);
+                let started = builder.time(BootTime(part.value.task.start_ns()));
+                HopView { role, what, started, span: builder.span(part, history.hop_start(index)), say }
             }),
-            links: self.parts(&tale.links, &last, Step::Link, |maker, _, part, say| maker.link(tale, part, say)),
-            gaps: self.parts(&tale.gaps, &last, Step::Gap, |maker, _, part, say| GapView {
-                text: words::gap(tale, &part.what),
-                hops: part.what.between,
-                span: maker.span(part, part.since),
+            links: self
+                .parts(&history.links, &last, Step::Link, |builder, _, part, say| builder.link(history, part, say)),
+            gaps: self.parts(&history.gaps, &last, Step::Gap, |builder, _, part, say| GapView {
+                text: labels::gap(history, &part.value),
+                hops: part.value.between,
+                span: builder.span(part, part.since),
                 say,
             }),
         }
@@ -319,28 +323,28 @@ impl Maker<'_> {
         FaultView { what: format!("{} {}", fault.code, fault.name), since: time(fault.since), until: time(fault.until) }
     }
 
-    fn span<T>(&self, part: &Part<T>, at: BootTime) -> Span {
+    fn span<T>(&self, part: &Timed<T>, at: BootTime) -> Span {
         Span { since: self.time(part.since), until: part.until.map(|until| self.time(until)), at: self.time(at) }
     }
 
-    fn link(&self, tale: &Tale, part: &Part<Tie>, say: Option<Say>) -> LinkView {
-        let link = &part.what.link;
-        let (near, far) = (words::near(link), words::far(link));
+    fn link(&self, history: &SessionTimeline, part: &Timed<Edge>, say: Option<ExplanationView>) -> LinkView {
+        let link = &part.value.link;
+        let (near, far) = (labels::near(link), labels::far(link));
         let inode = |socket: Option<crate::model::SocketId>| socket.and_then(|socket| socket.inode);
         let samples = |socket| {
-            let taken = self.story.samples.of(socket, tale.told, tale.until(self.story.end));
+            let taken = self.timeline.samples.of(socket, history.reported, history.until(self.timeline.end));
             taken.map(|sample| self.sample(sample)).collect()
         };
         LinkView {
             from: link.from,
             to: link.to,
             kind: link.kind.token(),
-            what: words::link(link).1,
-            short: words::link_between(link).1,
+            what: labels::link(link).1,
+            short: labels::link_between(link).1,
             shared: link.persistent,
-            span: self.span(part, tale.begun(part)),
-            proofs: (part.what.proofs.iter())
-                .map(|proof| (self.time(proof.since), proof.confidence.token(), words::evidence(&proof.evidence)))
+            span: self.span(part, history.link_start(part)),
+            proofs: (part.value.proofs.iter())
+                .map(|proof| (self.time(proof.since), proof.confidence.token(), labels::evidence(&proof.evidence)))
                 .collect(),
             inodes: matches!(link.kind, LinkKind::Tcp | LinkKind::Unix).then(|| (inode(near), inode(far))),
             bytes: link.tcp.map(|ends| (ends.sent, ends.received)),

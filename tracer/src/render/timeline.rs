@@ -10,16 +10,16 @@ use crate::{
 
 /// A part of a session, and the time in which it was known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part<T> {
+pub struct Timed<T> {
     /// The part in its last reported state.
-    pub what: T,
+    pub value: T,
     /// Boot time from which the part was known.
     pub since: BootTime,
     /// Boot time at which the part was retracted; `None` while it holds.
     pub until: Option<BootTime>,
 }
 
-impl<T> Part<T> {
+impl<T> Timed<T> {
     /// True if the part was never retracted.
     #[must_use]
     pub const fn holds(&self) -> bool {
@@ -29,7 +29,7 @@ impl<T> Part<T> {
 
 /// A link, and its evidence over time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tie {
+pub struct Edge {
     /// The link in its last reported state.
     pub link: Link,
     /// Proofs in order of time; the last one equals the link's own.
@@ -47,14 +47,14 @@ pub struct Proof {
     pub evidence: Proofs,
 }
 
-impl Tie {
+impl Edge {
     pub(super) fn new(link: Link, since: BootTime) -> Self {
         let proof = Proof { since, confidence: link.confidence, evidence: link.evidence.clone() };
         Self { link, proofs: vec![proof] }
     }
 
     /// Takes a later state of the same link, and adds a proof if confidence or evidence changed.
-    pub(super) fn learn(&mut self, later: Self) {
+    pub(super) fn update(&mut self, later: Self) {
         let is_new = self.link.confidence != later.link.confidence || self.link.evidence != later.link.evidence;
         self.proofs.extend(later.proofs.into_iter().filter(|_| is_new));
         self.link = later.link;
@@ -63,63 +63,68 @@ impl Tie {
 
 /// A session over time. Links and gaps refer to hops by index in `hops`, which includes retracted ones.
 #[derive(Clone, Debug)]
-pub struct Tale {
+pub struct SessionTimeline {
     /// The session in its last reported state. Its hops, links and gaps are empty: they are in the fields below.
     pub session: Session,
     /// Hops in the order of the path.
-    pub hops: Vec<Part<Hop>>,
+    pub hops: Vec<Timed<Hop>>,
     /// Links in the order of the path.
-    pub links: Vec<Part<Tie>>,
+    pub links: Vec<Timed<Edge>>,
     /// Gaps in the order of their first report.
-    pub gaps: Vec<Part<Gap>>,
+    pub gaps: Vec<Timed<Gap>>,
     /// Boot time of its first report.
-    pub told: BootTime,
+    pub reported: BootTime,
     /// Boot time at which its end was reported.
-    pub over: Option<BootTime>,
+    pub ended: Option<BootTime>,
     /// Health over the whole recording.
     pub health: Health,
     /// Faults of the session, with their spans of time.
     pub faults: Vec<Verdict>,
 }
 
-impl Tale {
+impl SessionTimeline {
     /// Time at which a link came about. A connection may be older than its first report.
     #[must_use]
-    pub fn begun(&self, link: &Part<Tie>) -> BootTime {
-        link.what.link.tcp.and_then(|ends| ends.begun).map_or(link.since, |begun| begun.min(link.since))
+    pub fn link_start(&self, link: &Timed<Edge>) -> BootTime {
+        link.value.link.tcp.and_then(|ends| ends.begun).map_or(link.since, |begun| begun.min(link.since))
     }
 
     /// Time at which a hop joined the path: the start of its first connection to another hop.
     #[must_use]
-    pub fn joined(&self, hop: usize) -> BootTime {
-        let touches = |link: &&Part<Tie>| {
-            link.what.link.from != link.what.link.to && [link.what.link.from, link.what.link.to].contains(&hop)
+    pub fn hop_start(&self, hop: usize) -> BootTime {
+        let touches = |link: &&Timed<Edge>| {
+            link.value.link.from != link.value.link.to && [link.value.link.from, link.value.link.to].contains(&hop)
         };
-        let known = self.hops.get(hop).map_or(self.told, |hop| hop.since);
-        self.links.iter().filter(touches).map(|link| self.begun(link)).min().map_or(known, |begun| begun.min(known))
+        let known = self.hops.get(hop).map_or(self.reported, |hop| hop.since);
+        self.links
+            .iter()
+            .filter(touches)
+            .map(|link| self.link_start(link))
+            .min()
+            .map_or(known, |begun| begun.min(known))
     }
 
     /// End of the session, or of the recording (`end`) if the session is still open.
     #[must_use]
     pub fn until(&self, end: BootTime) -> BootTime {
-        self.session.closed_at.map_or(end, |closed| closed.max(self.over.unwrap_or(closed)))
+        self.session.closed_at.map_or(end, |closed| closed.max(self.ended.unwrap_or(closed)))
     }
 
     /// The session with the parts that still hold, as a trace showed it last.
     #[must_use]
-    pub fn last(&self) -> Session {
+    pub fn final_session(&self) -> Session {
         let held: Vec<usize> = (0..self.hops.len()).filter(|index| self.hops[*index].holds()).collect();
         let place = |index: usize| held.iter().position(|one| *one == index);
         let mut session = self.session.clone();
-        session.hops = held.iter().map(|index| self.hops[*index].what.clone()).collect();
+        session.hops = held.iter().map(|index| self.hops[*index].value.clone()).collect();
         let links = self.links.iter().filter(|link| link.holds()).filter_map(|link| {
-            let link = &link.what.link;
+            let link = &link.value.link;
             Some(Link { from: place(link.from)?, to: place(link.to)?, ..link.clone() })
         });
         session.links = links.collect();
         let gaps = self.gaps.iter().filter(|gap| gap.holds()).map(|gap| Gap {
-            between: gap.what.between.and_then(|(from, to)| Some((place(from)?, place(to)?))),
-            ..gap.what.clone()
+            between: gap.value.between.and_then(|(from, to)| Some((place(from)?, place(to)?))),
+            ..gap.value.clone()
         });
         session.gaps = gaps.collect();
         session
@@ -127,16 +132,16 @@ impl Tale {
 
     /// A copy without retracted parts.
     #[must_use]
-    pub fn settled(&self) -> Self {
-        let last = self.last();
-        fn kept<T: Clone, U>(parts: &[Part<T>], last: Vec<U>, put: fn(&mut T, U)) -> Vec<Part<T>> {
-            let mut held: Vec<Part<T>> = parts.iter().filter(|part| part.holds()).cloned().collect();
-            held.iter_mut().zip(last).for_each(|(part, what)| put(&mut part.what, what));
+    pub fn without_retracted(&self) -> Self {
+        let last = self.final_session();
+        fn kept<T: Clone, U>(parts: &[Timed<T>], last: Vec<U>, put: fn(&mut T, U)) -> Vec<Timed<T>> {
+            let mut held: Vec<Timed<T>> = parts.iter().filter(|part| part.holds()).cloned().collect();
+            held.iter_mut().zip(last).for_each(|(part, what)| put(&mut part.value, what));
             held
         }
         Self {
             hops: kept(&self.hops, last.hops, |hop, last| *hop = last),
-            links: kept(&self.links, last.links, |tie, last| tie.link = last),
+            links: kept(&self.links, last.links, |edge, last| edge.link = last),
             gaps: kept(&self.gaps, last.gaps, |gap, last| *gap = last),
             ..self.clone()
         }
@@ -145,11 +150,11 @@ impl Tale {
 
 /// A whole recording, as pictures need it.
 #[derive(Clone, Debug, Default)]
-pub struct Story {
+pub struct Timeline {
     /// The host and conditions of the recording.
     pub header: Header,
     /// Sessions in the order of their first report.
-    pub tales: Vec<Tale>,
+    pub sessions: Vec<SessionTimeline>,
     /// Faults that belong to no session, with their spans of time.
     pub faults: Vec<Verdict>,
     /// Boot time at the end of the recording.
@@ -160,13 +165,13 @@ pub struct Story {
     pub samples: Samples,
 }
 
-impl Story {
+impl Timeline {
     /// Keeps the sessions that `id` matches, and drops all others.
-    pub fn choose(&mut self, id: &str) {
-        let sessions: Vec<Session> = self.tales.iter().map(Tale::last).collect();
+    pub fn retain_matching(&mut self, id: &str) {
+        let sessions: Vec<Session> = self.sessions.iter().map(SessionTimeline::final_session).collect();
         let meant = matching(&sessions, id);
         let mut index = 0;
-        self.tales.retain(|_tale| {
+        self.sessions.retain(|_tale| {
             index += 1;
             meant.contains(&(index - 1))
         });

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::story::Tale;
+use super::timeline::SessionTimeline;
 use crate::{
     escape,
     model::{BootTime, Evidence, Gap, Hop, Link, LinkKind, Role, Session, SocketId, State, Tuple},
@@ -80,24 +80,24 @@ pub(super) fn evidence(evidence: &[Evidence]) -> String {
 
 /// Title and network namespace of the place of hops `first..=last`. The title has the host, if the recording has
 /// several, and the addresses in use.
-pub(super) fn place(header: &Header, tale: &Tale, first: usize, last: usize) -> (String, String) {
+pub(super) fn place(header: &Header, history: &SessionTimeline, first: usize, last: usize) -> (String, String) {
     let within = |hop: usize| (first..=last).contains(&hop);
-    let links = tale.links.iter().map(|tie| &tie.what.link);
+    let links = history.links.iter().map(|edge| &edge.value.link);
     let ends = links.filter_map(|link| Some((link.from, link.to, link.tcp?.tuple)));
     let used = ends.flat_map(|(from, to, tuple)| {
         [(from, tuple.local.ip()), (to, tuple.remote.ip())].into_iter().filter(|(hop, _)| within(*hop))
     });
     let own: BTreeSet<IpAddr> = used.map(|(_, ip)| ip).filter(|ip| !ip.is_loopback()).collect();
-    let hops = &tale.hops[first..=last];
-    let netns = hops.iter().find_map(|hop| hop.what.process.netns);
+    let hops = &history.hops[first..=last];
+    let netns = hops.iter().find_map(|hop| hop.value.process.netns);
     let addresses: Vec<String> = own.iter().map(ToString::to_string).collect();
-    let only_process = hops.iter().all(|hop| hop.what.role == Role::Process);
-    let title = match (only_process, phrases::into(&tale.session)) {
+    let only_process = hops.iter().all(|hop| hop.value.role == Role::Process);
+    let title = match (only_process, phrases::into(&history.session)) {
         (true, Some(into)) => into,
         _ if addresses.is_empty() => "on this machine".to_owned(),
         _ => addresses.join(", "),
     };
-    let host = hops.first().and_then(|hop| header.distinct(hop.what.task.host));
+    let host = hops.first().and_then(|hop| header.distinct(hop.value.task.host));
     let title = host.map_or_else(|| title.clone(), |host| format!("{} · {title}", escape::str(host, NAME)));
     let netns = netns.map_or("network namespace not known".to_owned(), |netns| format!("network namespace {netns}"));
     (title, netns)
@@ -127,9 +127,9 @@ pub(super) fn outcome(session: &Session, end: BootTime) -> (String, Color) {
 }
 
 /// The text of a gap, with the hops it lies between.
-pub(super) fn gap(tale: &Tale, gap: &Gap) -> String {
-    let hops = tale.hops.iter().map(|hop| hop.what.clone()).collect();
-    phrases::gap_words(&Session { hops, ..tale.session.clone() }, gap)
+pub(super) fn gap(history: &SessionTimeline, gap: &Gap) -> String {
+    let hops = history.hops.iter().map(|hop| hop.value.clone()).collect();
+    phrases::gap_words(&Session { hops, ..history.session.clone() }, gap)
 }
 
 /// Cuts text to `room` characters. A path keeps part of its end, which identifies it as much as its start.
