@@ -10,7 +10,7 @@ use super::{
     effects::{Effects, Merge},
     limits::{CLOSED_SESSIONS, REMEMBER},
     state::{
-        Dependency, State, anchor_id::AnchorId, anchors::What, audit::UserMatch, coverage::Readiness,
+        Dependency, State, anchor::AnchorKind, anchor_id::AnchorId, audit::UserMatch, coverage::Readiness,
         sockets::SocketIdx,
     },
     timers::Timer,
@@ -77,7 +77,8 @@ impl Sessions {
             return;
         }
         let Some(exec) = state.execs.get(id) else { return };
-        let (is_leg, is_request) = (exec.leaves_by.is_some(), matches!(exec.what, What::Asked | What::Request));
+        let (is_leg, is_request) =
+            (exec.leaves_by().is_some(), matches!(exec.kind(), AnchorKind::PendingRequest | AnchorKind::ApiRequest));
         let Built { mut session, dependencies, wants, again_at, question } = state.build(id, exec, effects.now);
         // A provisional session for a leg or a kubectl ends as soon as this session contains that leg or kubectl. It must
         // end before this session is emitted, so that no object is part of two open sessions.

@@ -8,7 +8,7 @@ use crate::correlate::{
     limits::MAX_FORWARDED,
     state::{
         Dependency,
-        anchors::{Exec, What},
+        anchor::{Anchor, AnchorKind},
         sockets::SocketIdx,
     },
 };
@@ -18,15 +18,15 @@ use crate::model::{
 
 impl Builder<'_> {
     /// Adds hops and links below the runtime.
-    pub(in crate::correlate) fn below(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
-        match exec.what {
-            What::Leg | What::Beside => {}
-            What::Request => self.kept_by(hops, links),
-            What::Asked => self.not_passed_on(hops, links),
-            What::Stream => self.forwarded(exec, hops, links),
-            What::Exec | What::Unnamed | What::Local | What::Start => {
-                if exec.runtime.is_some() {
-                    self.started(exec, hops, links);
+    pub(in crate::correlate) fn below(&mut self, anchor: &Anchor, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+        match anchor.kind() {
+            AnchorKind::Leg | AnchorKind::FurtherContainer => {}
+            AnchorKind::ApiRequest => self.kept_by(hops, links),
+            AnchorKind::PendingRequest => self.not_passed_on(hops, links),
+            AnchorKind::Stream => self.forwarded(anchor, hops, links),
+            AnchorKind::Exec | AnchorKind::UnnamedExec | AnchorKind::LocalExec | AnchorKind::FirstContainer => {
+                if anchor.runtime().is_some() {
+                    self.started(anchor, hops, links);
                 }
             }
         }
@@ -58,39 +58,43 @@ impl Builder<'_> {
     }
 
     /// Adds shim, runc and process.
-    fn started(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+    fn started(&mut self, anchor: &Anchor, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         let runtime = hops.len() - 1;
         // An exec that was seen from its start has its runc before anything else below the runtime.
-        if exec.runc.is_none() && !exec.preexisting {
+        if anchor.runc().is_none() && !anchor.preexisting {
             self.gap_at(GapCode::RuncUnknown, (runtime, runtime), "the runtime has not started the command yet");
             return;
         }
-        let (confidence, evidence) = stream_to_command(exec);
-        match exec.shim {
-            Some(shim) if Some(shim) != exec.runtime => {
+        let (confidence, evidence) = stream_to_command(anchor);
+        match anchor.shim() {
+            Some(shim) if Some(shim) != anchor.runtime() => {
                 // dockerd has containerd between itself and the shim. A start's path already contains
                 // containerd.
-                if let Some(between) = self.between(exec.runtime, shim).filter(|_| exec.what != What::Start) {
+                if let Some(between) =
+                    self.between(anchor.runtime(), shim).filter(|_| anchor.kind() != AnchorKind::FirstContainer)
+                {
                     let hop = self.hop(between, Role::Runtime);
                     hops.push(hop);
                 }
                 let hop = self.hop(shim, Role::Shim);
                 hops.push(hop);
                 let to = hops.len() - 1;
-                match exec.what {
-                    What::Start | What::Unnamed if self.forked(exec.runtime, shim) => {
+                match anchor.kind() {
+                    AnchorKind::FirstContainer | AnchorKind::UnnamedExec if self.forked(anchor.runtime(), shim) => {
                         links.push(link(runtime, to, LinkKind::Fork, Confidence::Exact, smallvec![Evidence::Fork]));
                     }
                     // The FIFOs of a foreign client's exec are not the runtime's. The runtime instructs the shim
                     // over their shared connection.
-                    What::Local | What::Start => {}
-                    What::Exec
-                    | What::Unnamed
-                    | What::Stream
-                    | What::Leg
-                    | What::Asked
-                    | What::Request
-                    | What::Beside => links.push(link(runtime, to, LinkKind::Fifo, confidence, evidence)),
+                    AnchorKind::LocalExec | AnchorKind::FirstContainer => {}
+                    AnchorKind::Exec
+                    | AnchorKind::UnnamedExec
+                    | AnchorKind::Stream
+                    | AnchorKind::Leg
+                    | AnchorKind::PendingRequest
+                    | AnchorKind::ApiRequest
+                    | AnchorKind::FurtherContainer => {
+                        links.push(link(runtime, to, LinkKind::Fifo, confidence, evidence))
+                    }
                 }
             }
             // CRI-O starts the OCI runtime itself.
@@ -98,10 +102,10 @@ impl Builder<'_> {
             None => self.gap_at(GapCode::ShimUnknown, (runtime, runtime + 1), "who started runc was not seen"),
         }
         let parent = hops.len() - 1;
-        self.run(exec, parent, hops, links);
+        self.run(anchor, parent, hops, links);
         let state = self.state;
         // Further containers of the same shim hang below the same hop.
-        for id in &exec.beside {
+        for id in anchor.as_container().into_iter().flat_map(|container| &container.siblings) {
             self.dependencies.push(Dependency::Exec(id.clone()));
             if let Some(beside) = state.execs.get(id) {
                 self.run(beside, parent, hops, links);
@@ -110,16 +114,17 @@ impl Builder<'_> {
     }
 
     /// Adds runc and its process below hop `parent`.
-    fn run(&mut self, exec: &Exec, parent: usize, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
-        if let Some(runc) = exec.runc {
+    fn run(&mut self, anchor: &Anchor, parent: usize, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+        if let Some(runc) = anchor.runc() {
             let hop = self.hop(runc, Role::Runc);
             hops.push(hop);
             let to = hops.len() - 1;
-            let (confidence, evidence) = stream_to_command(exec);
+            let (confidence, evidence) = stream_to_command(anchor);
             // The link into runc: a fork by the shim, a fork by the runtime itself, or FIFOs alone.
-            links.push(match exec.shim {
-                Some(shim) if Some(shim) != exec.runtime => {
-                    let forked = if exec.shim_forked { Confidence::Exact } else { Confidence::Strong };
+            links.push(match anchor.shim() {
+                Some(shim) if Some(shim) != anchor.runtime() => {
+                    let is_observed = anchor.launch().is_some_and(|launch| launch.shim_forked);
+                    let forked = if is_observed { Confidence::Exact } else { Confidence::Strong };
                     link(parent, to, LinkKind::Fork, forked, smallvec![Evidence::Fork])
                 }
                 Some(_) => {
@@ -129,17 +134,17 @@ impl Builder<'_> {
                 None => link(parent, to, LinkKind::Fifo, confidence, evidence),
             });
         }
-        self.process(exec, hops, links);
+        self.process(anchor, hops, links);
     }
 
     /// Adds the process in the container, or a gap with the reason why it is missing.
-    fn process(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+    fn process(&mut self, anchor: &Anchor, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         let last = hops.len() - 1;
-        let Some(process) = exec.process else {
-            if exec.start_failed.is_none() {
+        let Some(process) = anchor.process() else {
+            if anchor.start_failed().is_none() {
                 let text = if self.missed.process {
                     "records were lost: the first that ran in the container may be a child of the command"
-                } else if exec.preexisting && exec.runc.is_none() {
+                } else if anchor.preexisting && anchor.runc().is_none() {
                     "its command has ended, or was not found: the process that the runtime wrote down is gone"
                 } else {
                     "the command has not been executed in the container yet"
@@ -151,17 +156,19 @@ impl Builder<'_> {
         let hop = self.hop(process, Role::Process);
         hops.push(hop);
         // If the cgroup was not read before the process exited, the fork by verified daemons is proof enough.
-        let is_elsewhere = self.is_elsewhere(exec, process);
+        let is_elsewhere = self.is_elsewhere(anchor, process);
         if is_elsewhere {
             let text = "the cgroup of this process does not name the container: that it runs there is not proved";
             self.gap_at(GapCode::Unverified, (last + 1, last + 1), text);
         }
         let confidence = if is_elsewhere { Confidence::Strong } else { Confidence::Exact };
-        let says_so = exec.pid_file_says == Some(process.tgid);
-        let evidence = match exec.runc {
+        let says_so = anchor.pid_file_says() == Some(process.tgid);
+        let evidence = match anchor.runc() {
             Some(_) if says_so => smallvec![Evidence::Fork, Evidence::PidFile],
             // Its start was not seen: it is runc's child, in the right container.
-            Some(_) if exec.process_since.is_none() => smallvec![Evidence::Fork, Evidence::Cgroup],
+            Some(_) if anchor.launch().is_none_or(|launch| launch.process_since.is_none()) => {
+                smallvec![Evidence::Fork, Evidence::Cgroup]
+            }
             Some(_) => smallvec![Evidence::Fork],
             // runc is gone: the process is the shim's child with the pid of the pid file, in the right
             // container.
@@ -172,14 +179,14 @@ impl Builder<'_> {
 
     /// True if the cgroup of the process is known and does not name the container. Runtimes on a socket path
     /// given by the user may use unknown cgroup layouts, so their processes never count.
-    fn is_elsewhere(&self, exec: &Exec, process: TaskKey) -> bool {
+    fn is_elsewhere(&self, anchor: &Anchor, process: TaskKey) -> bool {
         let cgroup = self.state.processes.get(process).and_then(|process| process.cgroup.as_ref());
         let Some(path) = cgroup else { return false };
         let path = path.as_str().unwrap_or_default();
-        let runtime = exec.runtime.and_then(|runtime| self.state.processes.get(runtime));
+        let runtime = anchor.runtime().and_then(|runtime| self.state.processes.get(runtime));
         let is_conventional =
             runtime.is_some_and(|runtime| runtime.serves_at.values().any(|path| Runtime::at_socket(path).is_some()));
-        is_conventional && !names_container(path, &exec.container)
+        is_conventional && !names_container(path, &anchor.container)
     }
 
     /// containerd between dockerd and the shim, if there is exactly one such process. dockerd has it start the
@@ -197,9 +204,9 @@ impl Builder<'_> {
     }
 
     /// Adds the targets of a stream without an exec: connections that the runtime makes for it (port-forward).
-    fn forwarded(&mut self, exec: &Exec, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+    fn forwarded(&mut self, anchor: &Anchor, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         let runtime = hops.len() - 1;
-        let Some(stream) = exec.stream else { return };
+        let Some(stream) = anchor.stream() else { return };
         for near in self.state.forwarded_by(stream).into_iter().take(MAX_FORWARDED) {
             self.dependencies.push(Dependency::Socket(near));
             let far = self.state.sockets.get(near).and_then(|near| near.peer);
@@ -226,33 +233,33 @@ impl Builder<'_> {
 
 /// Confidence and evidence of the step from stream to command. The same goroutine leads from the stream to FIFOs
 /// named by the exec id; the same exec id leads from the FIFOs to runc's arguments.
-fn stream_to_command(exec: &Exec) -> (Confidence, Proofs) {
+fn stream_to_command(anchor: &Anchor) -> (Confidence, Proofs) {
     let mut evidence = Proofs::new();
     let mut confidence = Confidence::Exact;
-    if exec.stream.is_some() {
-        let by = exec.stream_by.unwrap_or(Evidence::Thread);
+    if let Some(stream) = anchor.as_exec().map(|exec| &exec.stream).filter(|stream| stream.socket.is_some()) {
+        let by = stream.by.unwrap_or(Evidence::Thread);
         evidence.push(by);
-        confidence = if by == Evidence::Goroutine || (by == Evidence::Memory && exec.stream_copied) {
+        confidence = if by == Evidence::Goroutine || (by == Evidence::Memory && stream.copied) {
             Confidence::Exact
         } else if by == Evidence::Thread {
-            // Threads may serve streams by turns, so the last receive can belong to another stream: only order
-            // in time.
+            // Threads may serve streams by turns, so the last receive can belong to another stream: only order in
+            // time.
             Confidence::Weak
         } else {
             Confidence::Strong
         };
     }
-    match exec.what {
-        What::Exec if exec.runc.is_none() => evidence.push(Evidence::Fifo),
-        What::Exec => evidence.extend([Evidence::ExecId, Evidence::RuncArgs]),
-        What::Unnamed
-        | What::Local
-        | What::Stream
-        | What::Leg
-        | What::Asked
-        | What::Request
-        | What::Start
-        | What::Beside => {}
+    match anchor.kind() {
+        AnchorKind::Exec if anchor.runc().is_none() => evidence.push(Evidence::Fifo),
+        AnchorKind::Exec => evidence.extend([Evidence::ExecId, Evidence::RuncArgs]),
+        AnchorKind::UnnamedExec
+        | AnchorKind::LocalExec
+        | AnchorKind::Stream
+        | AnchorKind::Leg
+        | AnchorKind::PendingRequest
+        | AnchorKind::ApiRequest
+        | AnchorKind::FirstContainer
+        | AnchorKind::FurtherContainer => {}
     }
     (confidence, evidence)
 }

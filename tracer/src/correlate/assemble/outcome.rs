@@ -7,8 +7,8 @@ use crate::correlate::{
     limits::{CLOSE_GRACE, LONG_PROBE},
     state::{
         State,
+        anchor::{Anchor, AnchorKind},
         anchor_id::AnchorId,
-        anchors::{Exec, What},
         kubectl::is_kubectl,
         sockets::SocketIdx,
     },
@@ -39,25 +39,25 @@ impl Builder<'_> {
     pub(in crate::correlate) fn finish(
         mut self,
         id: &AnchorId,
-        exec: &Exec,
+        anchor: &Anchor,
         now: BootTime,
         up: &[Node],
         hops: Vec<Hop>,
         links: Vec<Link>,
     ) -> Built {
-        let kind = self.kind(exec, &hops, &links);
-        let mut ending = self.ending(exec, up, now);
+        let kind = self.kind(anchor, &hops, &links);
+        let mut ending = self.ending(anchor, up, now);
         // Complete: every hop of this host is there, and neither losses nor a late attach put the kind in doubt.
-        let complete = self.is_complete(exec, kind, &hops)
+        let complete = self.is_complete(anchor, kind, &hops)
             && !self.missed.kind_by_loss
             && !self.missed.kind_by_attach
             && self.gaps.iter().all(|gap| gap.code == GapCode::KindUnknown);
         if !complete && (self.missed.since_start || self.missed.kind_by_loss) {
             self.gap(GapCode::LostEvents, None, "records were lost while this session was open");
         }
-        let target = self.target(exec);
+        let target = self.target(anchor);
         // An end waits until the audit log can have named the user.
-        let question = self.question(exec, up, &hops, kind, &target, now);
+        let question = self.question(anchor, up, &hops, kind, &target, now);
         if let Some(question) = &question {
             let held =
                 ending.closed_at.map(|closed| self.held_until(id, question, closed)).filter(|until| now < *until);
@@ -68,7 +68,7 @@ impl Builder<'_> {
             ending.again_at = ending.again_at.into_iter().chain(held).chain(due).min();
         }
         // The connections closed, and the process is still there.
-        let runs_on = exec.process.filter(|_| exec.exit.is_none() && self.process_gone(exec).is_none());
+        let runs_on = anchor.process().filter(|_| anchor.exit().is_none() && self.process_gone(anchor).is_none());
         if let (Some(_), Some(process)) = (ending.closed_at, runs_on) {
             let at = hops.len().saturating_sub(1);
             let text =
@@ -81,38 +81,39 @@ impl Builder<'_> {
         // unknown.
         let client_end = first_leg.filter(|_| client.is_some()).and_then(|near| near.tuple).map(|tuple| tuple.local);
         let beyond_end = self.beyond.iter().find(|(side, _)| *side == "client").map(|(_, address)| *address);
-        let mut opened_at = first_leg.map_or(exec.since, |near| near.since.min(exec.since));
-        if exec.preexisting {
+        let mut opened_at = first_leg.map_or(anchor.since, |near| near.since.min(anchor.since));
+        if anchor.preexisting {
             // The begin was not observed. Command, runc and kubectl are as old as the session, to the clock
             // tick. Another kind of client may have run for months.
             let kubectl = client.filter(|hop| is_kubectl(&hop.process) || self.state.kubectl_says(hop).is_some());
             let kubectl = kubectl.map(|hop| hop.task);
-            let began = exec.process.into_iter().chain(exec.runc).chain(kubectl);
+            let began = anchor.process().into_iter().chain(anchor.runc()).chain(kubectl);
             let began = began.map(|task| BootTime(task.start_ns()));
             opened_at = began.chain([opened_at]).min().unwrap_or(opened_at);
         }
-        let (command, command_truncated) = self.command(exec, client);
-        let target = if exec.container.is_empty() { self.target_said(exec, client).unwrap_or(target) } else { target };
-        let stdin = self.stdin(exec, client);
+        let (command, command_truncated) = self.command(anchor, client);
+        let target =
+            if anchor.container.is_empty() { self.target_said(anchor, client).unwrap_or(target) } else { target };
+        let stdin = self.stdin(anchor, client);
         let client = self.client(client, beyond_end.or(client_end));
         let session = Session {
-            id: exec.session.clone(),
+            id: anchor.session.clone(),
             kind,
             state: if ending.closed_at.is_some() { SessionState::Closed } else { SessionState::Open },
             opened_at,
             // A close before the open stems from a damaged recording, or from a clock that was set.
             closed_at: ending.closed_at.map(|closed| closed.max(opened_at)),
             last_seen: now,
-            preexisting: exec.preexisting,
+            preexisting: anchor.preexisting,
             merged_into: None,
             target,
             client,
             command,
             command_truncated,
-            command_pid: exec.pid_file_says,
-            tty: exec.tty,
+            command_pid: anchor.pid_file_says(),
+            tty: anchor.tty(),
             stdin,
-            exec_id: exec.exec_id(id),
+            exec_id: anchor.exec_id(id),
             exit: ending.exit,
             hops,
             links,
@@ -128,25 +129,28 @@ impl Builder<'_> {
 
     /// Requested command, and whether it was cut. A process may have run another program since, unless its first
     /// execve was observed. Arguments of kubectl stay.
-    fn command(&self, exec: &Exec, client: Option<&Hop>) -> (Arc<[RawText]>, bool) {
-        if let Some(kubectl) = client.filter(|_| exec.what == What::Request) {
+    fn command(&self, anchor: &Anchor, client: Option<&Hop>) -> (Arc<[RawText]>, bool) {
+        if let Some(kubectl) = client.filter(|_| anchor.kind() == AnchorKind::ApiRequest) {
             // A request runs nothing but kubectl.
             return (kubectl.process.argv.as_slice().into(), kubectl.process.argv_truncated);
         }
-        let is_seen = !exec.command.is_empty() && !exec.preexisting;
-        let may_be_asked =
-            matches!(exec.what, What::Exec | What::Unnamed | What::Asked | What::Leg) && !self.missed.process;
-        let waits = exec.process.is_none() && matches!(exec.what, What::Exec | What::Unnamed);
+        let (command, command_truncated) = anchor.command();
+        let is_seen = !command.is_empty() && !anchor.preexisting;
+        let may_be_asked = matches!(
+            anchor.kind(),
+            AnchorKind::Exec | AnchorKind::UnnamedExec | AnchorKind::PendingRequest | AnchorKind::Leg
+        ) && !self.missed.process;
+        let waits = anchor.process().is_none() && matches!(anchor.kind(), AnchorKind::Exec | AnchorKind::UnnamedExec);
         let call = client.and_then(|client| Some((client, self.state.kubectl(client.task, &client.process)?)));
         match call.filter(|(_, call)| may_be_asked && !is_seen && !waits && !call.command.is_empty()) {
             Some((client, call)) => (call.command.into(), client.process.argv_truncated),
-            None => (Arc::clone(&exec.command), exec.command_truncated),
+            None => (command, command_truncated),
         }
     }
 
     /// Target of a path that leaves this host before its container, from kubectl's arguments.
-    fn target_said(&self, exec: &Exec, client: Option<&Hop>) -> Option<Arc<Target>> {
-        let client = client.filter(|_| matches!(exec.what, What::Asked | What::Leg))?;
+    fn target_said(&self, anchor: &Anchor, client: Option<&Hop>) -> Option<Arc<Target>> {
+        let client = client.filter(|_| matches!(anchor.kind(), AnchorKind::PendingRequest | AnchorKind::Leg))?;
         let call = self.state.kubectl(client.task, &client.process)?;
         let names = [call.namespace, call.pod, call.container].map(|name| name.map(str::to_owned));
         let [namespace, pod, container] = names;
@@ -155,55 +159,59 @@ impl Builder<'_> {
     }
 
     /// True if every hop from client to process that can be on this host is there.
-    fn is_complete(&self, exec: &Exec, kind: Kind, hops: &[Hop]) -> bool {
-        let ends = exec.process.is_some() || exec.start_failed.is_some();
-        match exec.what {
-            What::Exec | What::Unnamed | What::Local | What::Start | What::Beside => exec.shim.is_some() && ends,
-            What::Leg => {
-                exec.leaves_by.is_some_and(|leg| self.state.sockets.get(leg).is_some_and(|leg| leg.peer.is_none()))
+    fn is_complete(&self, anchor: &Anchor, kind: Kind, hops: &[Hop]) -> bool {
+        let ends = anchor.process().is_some() || anchor.start_failed().is_some();
+        match anchor.kind() {
+            AnchorKind::Exec
+            | AnchorKind::UnnamedExec
+            | AnchorKind::LocalExec
+            | AnchorKind::FirstContainer
+            | AnchorKind::FurtherContainer => anchor.shim().is_some() && ends,
+            AnchorKind::Leg => {
+                anchor.leaves_by().is_some_and(|leg| self.state.sockets.get(leg).is_some_and(|leg| leg.peer.is_none()))
             }
-            What::Request => hops.iter().any(|hop| hop.role == Role::Etcd),
+            AnchorKind::ApiRequest => hops.iter().any(|hop| hop.role == Role::Etcd),
             // If the API server is on another host, kubectl and its connection are the whole path.
-            What::Asked => {
-                exec.leaves_by.is_some_and(|leg| self.state.sockets.get(leg).is_some_and(|leg| leg.peer_absent))
+            AnchorKind::PendingRequest => {
+                anchor.leaves_by().is_some_and(|leg| self.state.sockets.get(leg).is_some_and(|leg| leg.peer_absent))
             }
             // Forwarded connections come and go.
-            What::Stream => kind == Kind::PortForward,
+            AnchorKind::Stream => kind == Kind::PortForward,
         }
     }
 
     /// Kind of the session. Adds a gap where the facts leave several kinds.
-    fn kind(&mut self, exec: &Exec, hops: &[Hop], links: &[Link]) -> Kind {
+    fn kind(&mut self, anchor: &Anchor, hops: &[Hop], links: &[Link]) -> Kind {
         // kubectl's own arguments decide, if the client is a kubectl on this host.
         let client = hops.first().filter(|hop| hop.role == Role::Client);
         let said = client.and_then(|client| self.state.kubectl_says(client));
-        match exec.what {
+        match anchor.kind() {
             // Without FIFOs of the runtime the exec was requested by another client, unless FIFOs may have been
             // missed.
-            What::Local if self.missed.kind_by_loss => self
+            AnchorKind::LocalExec if self.missed.kind_by_loss => self
                 .kind_unknown("whether the kubelet asked for it is not known: what the runtime did for it may be lost"),
-            What::Local if self.missed.kind_by_attach => self.kind_unknown(
+            AnchorKind::LocalExec if self.missed.kind_by_attach => self.kind_unknown(
                 "whether the kubelet asked for it is not known: it was being started when the tracer began to look",
             ),
-            What::Local => Kind::Local,
-            What::Asked => said.unwrap_or(Kind::Exec),
-            What::Request => Kind::Request,
-            What::Start | What::Beside => Kind::Start,
+            AnchorKind::LocalExec => Kind::Local,
+            AnchorKind::PendingRequest => said.unwrap_or(Kind::Exec),
+            AnchorKind::ApiRequest => Kind::Request,
+            AnchorKind::FirstContainer | AnchorKind::FurtherContainer => Kind::Start,
             // Only one leg is on this host.
-            What::Leg => said.unwrap_or_else(|| {
+            AnchorKind::Leg => said.unwrap_or_else(|| {
                 self.kind_unknown(
                     "exec, attach or port-forward: which of them, and what runs, is seen on the node alone",
                 )
             }),
             // Forwarded connections prove a port-forward, a container's own output proves an attach.
-            What::Stream if links.iter().any(|link| link.kind == LinkKind::Tcp && self.is_below(hops, link)) => {
+            AnchorKind::Stream if links.iter().any(|link| link.kind == LinkKind::Tcp && self.is_below(hops, link)) => {
                 Kind::PortForward
             }
-            What::Stream if !exec.container.is_empty() => {
+            AnchorKind::Stream if !anchor.container.is_empty() => {
                 self.first_process_unknown(hops);
                 said.filter(|kind| *kind == Kind::Debug).unwrap_or(Kind::Attach)
             }
-            What::Stream => match said {
+            AnchorKind::Stream => match said {
                 Some(Kind::PortForward) => Kind::PortForward,
                 Some(kind @ (Kind::Attach | Kind::Debug)) => {
                     self.first_process_unknown(hops);
@@ -211,7 +219,7 @@ impl Builder<'_> {
                 }
                 Some(kind) => {
                     let last = hops.len().saturating_sub(1);
-                    let stream = exec.stream.and_then(|idx| self.state.sockets.get(idx));
+                    let stream = anchor.stream().and_then(|idx| self.state.sockets.get(idx));
                     let text = if stream.is_some_and(|stream| stream.closed.is_some()) {
                         "which process it led to is not known: no output was seen that joins this connection to a process"
                     } else {
@@ -220,12 +228,12 @@ impl Builder<'_> {
                     self.gap_at(GapCode::ProcessUnknown, (last, last), text);
                     kind
                 }
-                None if exec.preexisting || self.missed.since_start => self.kind_unknown(
+                None if anchor.preexisting || self.missed.since_start => self.kind_unknown(
                     "exec, attach or port-forward: which of them, and what it leads to, the next output will tell",
                 ),
                 None => self.kind_unknown("attach or port-forward: which of them, the next output will tell"),
             },
-            What::Exec | What::Unnamed => self.kind_of_exec(exec, hops, said),
+            AnchorKind::Exec | AnchorKind::UnnamedExec => self.kind_of_exec(anchor, hops, said),
         }
     }
 
@@ -250,15 +258,16 @@ impl Builder<'_> {
     ///
     /// The stream decides: kubectl's exec has one, a probe has none. Each step below handles one reason for
     /// which a stream may be missing or wrong.
-    fn kind_of_exec(&mut self, exec: &Exec, hops: &[Hop], said: Option<Kind>) -> Kind {
+    fn kind_of_exec(&mut self, anchor: &Anchor, hops: &[Hop], said: Option<Kind>) -> Kind {
+        let Some(exec) = anchor.as_exec() else { return Kind::Exec };
         // 1. Losses put its stream in doubt: exec and probe look the same.
         if self.missed.stream {
             return self.kind_unknown("exec or probe: whether the connection is its own is not known");
         }
         // `kubectl cp` is an exec of tar.
-        let copies = is_tar_of_cp(&exec.command);
+        let copies = is_tar_of_cp(&anchor.command().0);
         // 2. No stream is known.
-        if exec.stream.is_none() && !exec.stream_ambiguous {
+        if exec.stream.socket.is_none() && !exec.stream.ambiguous {
             // 2a. Its stream may be among lost records.
             if self.missed.kind_by_loss {
                 return self.kind_unknown("exec or probe: what is known of its connection may be lost");
@@ -272,11 +281,11 @@ impl Builder<'_> {
             // 2c. No unclaimed stream can be its own. A process that a runtime started in the foreground, or one
             // left behind by its client, is an exec. A process that runs for longer than probes may is
             // undecided. Anything else is a probe.
-            if !exec.may_have_stream {
-                if exec.is_foreground() || self.is_left_by_its_client(exec) {
+            if !exec.stream.may_exist {
+                if anchor.is_foreground() || self.is_left_by_its_client(anchor) {
                     return if copies { Kind::Cp } else { Kind::Exec };
                 }
-                if self.outlasts_probes(exec) {
+                if self.outlasts_probes(anchor) {
                     return self.kind_unknown(
                         "exec or probe: no connection of it is known, and it runs for longer than probes usually may",
                     );
@@ -284,7 +293,7 @@ impl Builder<'_> {
                 return Kind::Probe;
             }
             // 2d. An unclaimed older stream may be its own. Without input it may still be a probe.
-            if exec.by_cri && !self.state.reads(exec) {
+            if exec.by_cri && !self.state.reads(anchor) {
                 self.gap(
                     GapCode::KindUnknown,
                     None,
@@ -292,7 +301,7 @@ impl Builder<'_> {
                 );
             }
             // dockerd passes output from goroutine to goroutine, so no act joins the two.
-            let text = if exec.shim.is_some_and(|shim| self.between(exec.runtime, shim).is_some()) {
+            let text = if anchor.shim().is_some_and(|shim| self.between(anchor.runtime(), shim).is_some()) {
                 "which of dockerd's connections this serves is told only of sessions seen from their start"
             } else {
                 "which of the runtime's connections this serves is not known: waiting for its next output"
@@ -303,18 +312,18 @@ impl Builder<'_> {
         // 3. A stream is known. With dockershim or cri-dockerd the connection to dockerd looks the same for exec
         // and probe.
         let hijacked =
-            exec.stream.is_some_and(|idx| self.state.sockets.get(idx).is_some_and(|socket| socket.unix.is_some()));
+            anchor.stream().is_some_and(|idx| self.state.sockets.get(idx).is_some_and(|socket| socket.unix.is_some()));
         // The kubelet serves the stream (dockershim), or another runtime does (cri-dockerd listens as one).
         let by_kubelet = hops.iter().any(|hop| hop.role == Role::Kubelet)
-            || hops.first().is_some_and(|hop| hop.role == Role::Runtime && Some(hop.task) != exec.runtime);
+            || hops.first().is_some_and(|hop| hop.role == Role::Runtime && Some(hop.task) != anchor.runtime());
         if hijacked && by_kubelet && !hops.iter().any(|hop| hop.role == Role::ApiServer) && self.beyond.is_empty() {
             // The kubelet has no unserved stream that this connection could serve: a probe.
-            if !exec.reads() && !self.state.has_unserved_stream(exec) {
+            if !anchor.reads() && !self.state.has_unserved_stream(anchor) {
                 self.gaps.retain(|gap| gap.code != GapCode::Unjoined);
                 return Kind::Probe;
             }
             // It ended without any output that would name its stream.
-            if !exec.reads() && exec.exit.is_some() {
+            if !anchor.reads() && anchor.exit().is_some() {
                 self.gap(GapCode::KindUnknown, None, "a probe, or an exec that printed nothing");
                 return Kind::Probe;
             }
@@ -331,68 +340,72 @@ impl Builder<'_> {
 
     /// True if the client of this older exec is gone. A probe takes no input, and the runtime reads its output
     /// to the end. No connection of the runtime's streaming server, which was scanned, can belong to this exec.
-    fn is_left_by_its_client(&self, exec: &Exec) -> bool {
-        let server = exec.runtime.and_then(|runtime| self.state.processes.get(runtime));
-        exec.preexisting
-            && exec.by_cri
-            && (self.state.reads(exec) || !exec.held_by_runtime)
+    fn is_left_by_its_client(&self, anchor: &Anchor) -> bool {
+        let server = anchor.runtime().and_then(|runtime| self.state.processes.get(runtime));
+        anchor.preexisting
+            && anchor.as_exec().is_some_and(|exec| exec.by_cri && (self.state.reads(anchor) || !exec.held_by_runtime))
             && server.is_some_and(|server| !server.ports.is_empty())
             && !self.missed.since_start
     }
 
     /// True if the process had already run for longer at its discovery than the kubelet waits for most probes.
-    fn outlasts_probes(&self, exec: &Exec) -> bool {
-        let started = exec.process.map(|task| BootTime(task.start_ns()));
-        exec.preexisting && exec.by_cri && started.is_some_and(|at| exec.since.since(at) >= LONG_PROBE)
+    fn outlasts_probes(&self, anchor: &Anchor) -> bool {
+        let started = anchor.process().map(|task| BootTime(task.start_ns()));
+        anchor.preexisting
+            && anchor.as_exec().is_some_and(|exec| exec.by_cri)
+            && started.is_some_and(|at| anchor.since.since(at) >= LONG_PROBE)
     }
 
     /// True if the command gets input. Its FIFOs decide, then the arguments of its monitor. With a terminal
     /// alone, kubectl's arguments decide.
-    fn stdin(&self, exec: &Exec, client: Option<&Hop>) -> Option<bool> {
-        let has_input = || exec.streams.contains("stdin") || self.state.has_input(exec);
-        let by_fifos = (!exec.streams.is_empty()).then(has_input);
-        let client = client.filter(|_| exec.what == What::Unnamed);
+    fn stdin(&self, anchor: &Anchor, client: Option<&Hop>) -> Option<bool> {
+        let exec = anchor.as_exec();
+        let fifos = exec.map(|exec| &exec.fifos).filter(|fifos| !fifos.is_empty());
+        let by_fifos = fifos.map(|fifos| fifos.contains("stdin") || self.state.has_input(anchor));
+        let client = client.filter(|_| anchor.kind() == AnchorKind::UnnamedExec);
         let by_client = || self.state.kubectl_stdin(client?);
-        by_fifos.or(exec.stdin).or_else(by_client)
+        by_fifos.or(exec.and_then(|exec| exec.stdin)).or_else(by_client)
     }
 
     /// Target container with the names known for it. Adds a gap if a search found no names.
-    fn target(&mut self, exec: &Exec) -> Arc<Target> {
-        if exec.container.is_empty() {
+    fn target(&mut self, anchor: &Anchor) -> Arc<Target> {
+        if anchor.container.is_empty() {
             return Arc::default();
         }
-        let by_cgroup = self.pod_uid(exec);
-        match self.state.containers.get(&*exec.container) {
+        let by_cgroup = self.pod_uid(anchor);
+        match self.state.containers.get(&*anchor.container) {
             Some(Some(target)) if target.pod_uid.is_some() || by_cgroup.is_none() => return Arc::clone(target),
             Some(Some(target)) => return Arc::new(Target { pod_uid: by_cgroup, ..Target::clone(target) }),
             Some(None) => {
                 self.gap(GapCode::NamesUnknown, None, "no file of the runtime on this host names this container");
             }
             // Recordings of earlier versions contain no query for the names of an exec without an id.
-            None if exec.what == What::Unnamed && by_cgroup.is_some() => {
+            None if anchor.kind() == AnchorKind::UnnamedExec && by_cgroup.is_some() => {
                 self.gap(GapCode::NamesUnknown, None, "nothing that was reported names this container");
             }
             None => {}
         }
-        let runtime = exec.runtime.and_then(|runtime| self.state.processes.get(runtime)?.runtime);
+        let runtime = anchor.runtime().and_then(|runtime| self.state.processes.get(runtime)?.runtime);
         Arc::new(Target {
-            container_id: Some(exec.container.to_string()),
+            container_id: Some(anchor.container.to_string()),
             pod_uid: by_cgroup,
-            runtime: runtime.filter(|_| exec.what == What::Unnamed).map(|runtime| runtime.name.to_owned()),
+            runtime: runtime
+                .filter(|_| anchor.kind() == AnchorKind::UnnamedExec)
+                .map(|runtime| runtime.name.to_owned()),
             ..Target::default()
         })
     }
 
     /// UID of the pod, from the cgroup of the exec's process.
-    fn pod_uid(&self, exec: &Exec) -> Option<String> {
-        let process = self.state.processes.get(exec.process?)?;
+    fn pod_uid(&self, anchor: &Anchor) -> Option<String> {
+        let process = self.state.processes.get(anchor.process()?)?;
         let container = process.info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup)?;
-        container.pod_uid.filter(|_| *container.id == *exec.container)
+        container.pod_uid.filter(|_| *container.id == *anchor.container)
     }
 
     /// End of a pending request: kubectl exited, or its last connection closed.
-    fn ending_of_asked(&self, exec: &Exec) -> Ending {
-        let call = exec.leaves_by.and_then(|idx| self.state.sockets.get(idx));
+    fn ending_of_asked(&self, anchor: &Anchor) -> Ending {
+        let call = anchor.leaves_by().and_then(|idx| self.state.sockets.get(idx));
         let task = call.and_then(|call| call.owner);
         let exited = task.and_then(|task| self.state.processes.get(task)?.exit).map(|(at, _)| at);
         let waits = task.is_some_and(|task| self.state.open_calls(task).next().is_some());
@@ -402,8 +415,8 @@ impl Builder<'_> {
     }
 
     /// End of an API request: kubectl's exit, with its status.
-    fn ending_of_request(&self, exec: &Exec, now: BootTime) -> Ending {
-        let call = exec.leaves_by.and_then(|idx| self.state.sockets.get(idx));
+    fn ending_of_request(&self, anchor: &Anchor, now: BootTime) -> Ending {
+        let call = anchor.leaves_by().and_then(|idx| self.state.sockets.get(idx));
         let task = call.and_then(|call| call.owner);
         if let Some((at, status)) = task.and_then(|task| self.state.processes.get(task)?.exit) {
             return Ending { closed_at: Some(at), exit: Some(status.into()), again_at: None };
@@ -419,12 +432,12 @@ impl Builder<'_> {
     }
 
     /// End of the session: time and exit status, or the time at which to check again.
-    fn ending(&self, exec: &Exec, up: &[Node], now: BootTime) -> Ending {
-        if exec.what == What::Asked {
-            return self.ending_of_asked(exec);
+    fn ending(&self, anchor: &Anchor, up: &[Node], now: BootTime) -> Ending {
+        if anchor.kind() == AnchorKind::PendingRequest {
+            return self.ending_of_asked(anchor);
         }
-        if exec.what == What::Request {
-            return self.ending_of_request(exec, now);
+        if anchor.kind() == AnchorKind::ApiRequest {
+            return self.ending_of_request(anchor, now);
         }
         // First close of any connection on the path.
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
@@ -432,14 +445,14 @@ impl Builder<'_> {
         let has_tcp = ends.clone().any(is_tcp);
         let first_closed = ends.filter_map(|idx| self.state.sockets.get(idx)?.closed).min();
         // End of the process, from a record.
-        let exit = match (exec.exit, exec.start_failed) {
+        let exit = match (anchor.exit(), anchor.start_failed()) {
             (Some((_, status)), _) => Some(SessionExit::from(status)),
             (None, Some(_)) => Some(SessionExit { code: None, signal: None, reason: ExitReason::StartFailed }),
             (None, None) => None,
         };
         let unknown = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
-        let ended = exec.exit.map(|(at, _)| at).or(exec.start_failed);
-        let gone = self.process_gone(exec).filter(|_| ended.is_none());
+        let ended = anchor.exit().map(|(at, _)| at).or(anchor.start_failed());
+        let gone = self.process_gone(anchor).filter(|_| ended.is_none());
         // No record reports the exit, but the process is gone. Wait for a late record, which has the exit
         // status.
         let told_by = gone.map(|at| at.plus(CLOSE_GRACE)).filter(|told_by| now < *told_by);
@@ -452,11 +465,11 @@ impl Builder<'_> {
             (Some(closed), Some(ended)) => Ending { closed_at: Some(closed.max(ended)), exit, again_at: None },
             // No connection can close: CRI ExecSync, or an exec whose stream is unknown. No record reports the
             // close of unix connections.
-            (None, Some(ended)) if exec.stream.is_none() || !has_tcp => {
+            (None, Some(ended)) if anchor.stream().is_none() || !has_tcp => {
                 Ending { closed_at: Some(ended), exit, again_at: None }
             }
             // The process is on another host, so its exit is unknown.
-            (Some(closed), None) if exec.leaves_by.is_some() => {
+            (Some(closed), None) if anchor.leaves_by().is_some() => {
                 Ending { closed_at: Some(closed), exit: Some(unknown), again_at: None }
             }
             // The process outlives its connections.
@@ -471,8 +484,8 @@ impl Builder<'_> {
     }
 
     /// Time at which a search found the process gone without a record of its exit.
-    fn process_gone(&self, exec: &Exec) -> Option<BootTime> {
-        exec.process.filter(|_| exec.exit.is_none()).and_then(|task| self.state.processes.get(task)?.gone)
+    fn process_gone(&self, anchor: &Anchor) -> Option<BootTime> {
+        anchor.process().filter(|_| anchor.exit().is_none()).and_then(|task| self.state.processes.get(task)?.gone)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The processes that had a runtime start a container.
 
 use super::upstream::{Builder, Node};
-use crate::correlate::state::{Dependency, anchors::Exec};
+use crate::correlate::state::{Dependency, anchor::Anchor};
 use crate::model::{Role, TaskKey};
 
 /// The kubelet's cgroups: `/kubepods/…`, `/kubepods.slice/…`.
@@ -17,11 +17,11 @@ impl Builder<'_> {
 
     /// Adds the processes that had the runtime start a container: dockerd, if the container belongs to dockerd;
     /// the kubelet, if the container is in the kubelet's cgroups and exactly one kubelet is connected.
-    pub(in crate::correlate) fn started_for(&mut self, exec: &Exec, up: &mut Vec<Node>) {
-        let cgroup = exec.process.and_then(|process| self.state.processes.get(process)?.info.cgroup.as_ref());
+    pub(in crate::correlate) fn started_for(&mut self, anchor: &Anchor, up: &mut Vec<Node>) {
+        let cgroup = anchor.process().and_then(|process| self.state.processes.get(process)?.info.cgroup.as_ref());
         let by_kubelet = cgroup.and_then(|path| path.as_str()).is_some_and(|path| path.contains(KUBEPODS));
         // dockerd's containerd passes on for dockerd, which comes first.
-        let mut passes_on = exec.is_delegated;
+        let mut passes_on = anchor.as_container().is_some_and(|container| container.is_delegated);
         while let Some(top) = up.last().map(|node| node.task).filter(|_| up.len() <= RUNTIMES) {
             let connected = self.state.daemon_connections.keys().filter(|(_, to)| *to == top).map(|(from, _)| *from);
             let (kubelets, others): (Vec<_>, Vec<_>) = connected.partition(|task| self.state.is_kubelet(*task));

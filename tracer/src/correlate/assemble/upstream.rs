@@ -16,8 +16,8 @@ use crate::correlate::{
     limits::MAX_HOPS,
     state::{
         Dependency, State,
+        anchor::{Anchor, AnchorKind},
         anchor_id::AnchorId,
-        anchors::{Exec, What},
         coverage::Missed,
         pairing::{Pair, PairResult},
         sockets::SocketIdx,
@@ -53,39 +53,42 @@ pub(in crate::correlate) struct Node {
 
 impl State {
     /// Builds the session of an anchor. Reads the state only; the caller decides what to publish.
-    pub(in crate::correlate) fn build(&self, id: &AnchorId, exec: &Exec, now: BootTime) -> Built {
-        let (stream, process) = (exec.stream.map(Dependency::Socket), exec.process.map(Dependency::Task));
-        let missed = self.missed(exec);
-        let sure = without_doubtful_facts(exec, missed);
-        let exec = sure.as_ref().unwrap_or(exec);
+    pub(in crate::correlate) fn build(&self, id: &AnchorId, anchor: &Anchor, now: BootTime) -> Built {
+        let (stream, process) = (anchor.stream().map(Dependency::Socket), anchor.process().map(Dependency::Task));
+        let missed = self.missed(anchor);
+        let sure = without_doubtful_facts(anchor, missed);
+        let anchor = sure.as_ref().unwrap_or(anchor);
         let mut builder = Builder {
             state: self,
             missed,
-            dependencies: Vec::from([Dependency::Exec(id.clone()), Dependency::Container(Arc::clone(&exec.container))]),
+            dependencies: Vec::from([
+                Dependency::Exec(id.clone()),
+                Dependency::Container(Arc::clone(&anchor.container)),
+            ]),
             wants: Vec::new(),
             gaps: Vec::new(),
             beyond: Vec::new(),
             far_gap: None,
         };
         builder.dependencies.extend(stream.into_iter().chain(process));
-        let up = builder.upstream(exec);
-        let (hops, links) = builder.path(exec, &up);
-        builder.finish(id, exec, now, &up, hops, links)
+        let up = builder.upstream(anchor);
+        let (hops, links) = builder.path(anchor, &up);
+        builder.finish(id, anchor, now, &up, hops, links)
     }
 }
 
 /// Copy of the anchor without the facts that are in doubt; `None` if nothing is in doubt.
-fn without_doubtful_facts(exec: &Exec, missed: Missed) -> Option<Exec> {
+fn without_doubtful_facts(anchor: &Anchor, missed: Missed) -> Option<Anchor> {
     if !missed.stream && !missed.process {
         return None;
     }
-    let mut sure = exec.clone();
-    if missed.stream {
-        sure.stream = None;
+    let mut sure = anchor.clone();
+    if let Some(exec) = sure.as_exec_mut().filter(|_| missed.stream) {
+        exec.stream.socket = None;
     }
-    if missed.process {
-        (sure.process, sure.exit, sure.command_truncated) = (None, None, false);
-        sure.command = Arc::default();
+    if let Some(launch) = sure.launch_mut().filter(|_| missed.process) {
+        (launch.process, launch.exit, launch.command_truncated) = (None, None, false);
+        launch.command = Arc::default();
     }
     Some(sure)
 }
@@ -110,24 +113,24 @@ const fn served_as(to_kubelet: bool) -> Role {
 
 impl Builder<'_> {
     /// Nodes from the runtime to the client.
-    fn upstream(&mut self, exec: &Exec) -> Vec<Node> {
+    fn upstream(&mut self, anchor: &Anchor) -> Vec<Node> {
         let mut up = Vec::new();
-        if let Some(runtime) = exec.runtime {
+        if let Some(runtime) = anchor.runtime() {
             // dockershim serves the stream inside the kubelet.
             let is_runtime = self.state.processes.get(runtime).is_none_or(|process| process.is_runtime);
             let role = if is_runtime || !self.state.is_kubelet(runtime) { Role::Runtime } else { Role::Kubelet };
-            up.push(Node { task: runtime, role, inbound: exec.stream, pair: None, outbound: None });
-        } else if let Some(leg) = exec.leaves_by {
+            up.push(Node { task: runtime, role, inbound: anchor.stream(), pair: None, outbound: None });
+        } else if let Some(leg) = anchor.leaves_by() {
             up.extend(self.leaving(leg));
         }
-        if exec.what == What::Start {
-            self.started_for(exec, &mut up);
+        if anchor.kind() == AnchorKind::FirstContainer {
+            self.started_for(anchor, &mut up);
         }
         if self.missed.stream {
             let text =
                 "its connection is not named: records were lost, and what names it may be another's, whose were lost";
             self.gap(GapCode::Ambiguous, Some((0, 0)), text);
-        } else if exec.stream_ambiguous {
+        } else if anchor.as_exec().is_some_and(|exec| exec.stream.ambiguous) {
             self.gap(GapCode::Ambiguous, Some((0, 0)), "more than one connection fits this exec, so none is named");
         }
         while let Some(far) = up.last().and_then(|node| node.inbound) {
@@ -346,7 +349,7 @@ impl Builder<'_> {
     }
 
     /// Hops and links from client to process.
-    fn path(&mut self, exec: &Exec, up: &[Node]) -> (Vec<Hop>, Vec<Link>) {
+    fn path(&mut self, anchor: &Anchor, up: &[Node]) -> (Vec<Hop>, Vec<Link>) {
         let mut hops: Vec<Hop> = Vec::with_capacity(up.len() + 3);
         let mut links = Vec::with_capacity(2 * up.len() + 3);
         for (index, node) in up.iter().rev().enumerate() {
@@ -364,7 +367,7 @@ impl Builder<'_> {
             let from = if has_listener { last.saturating_sub(1) } else { last };
             self.gaps[gap].between = Some((from, last));
         }
-        self.below(exec, &mut hops, &mut links);
+        self.below(anchor, &mut hops, &mut links);
         // A connection of the session's own makes the shared connection between the same hops redundant.
         let own: BTreeSet<usize> =
             links.iter().filter(|link| link.kind == LinkKind::Unix).map(|link| link.from).collect();

@@ -6,8 +6,8 @@ use super::upstream::{Builder, Node};
 use crate::correlate::{
     limits::{AUDIT_CLOSED, AUDIT_OLDER, AUDIT_SETTLED, REQUEST_WITHIN, TICK},
     state::{
+        anchor::{Anchor, AnchorKind},
         anchor_id::AnchorId,
-        anchors::{Exec, What},
         audit::{Command, CommandSource, Sought},
     },
 };
@@ -51,7 +51,7 @@ impl Builder<'_> {
     /// Query to the audit log; `None` without a log, or for a session without a request to the API server.
     pub(in crate::correlate) fn question(
         &self,
-        exec: &Exec,
+        anchor: &Anchor,
         up: &[Node],
         hops: &[Hop],
         kind: Kind,
@@ -75,50 +75,51 @@ impl Builder<'_> {
         let ends = inbound.into_iter().chain(inbound.and_then(|far| socket(far.peer?)));
         // Earliest time: the API server accepted the request's connection, or an older client was started.
         let begun = ends.filter_map(|end| end.begun).min();
-        let born = client.map(|hop| BootTime(hop.task.start_ns())).filter(|_| exec.preexisting);
+        let born = client.map(|hop| BootTime(hop.task.start_ns())).filter(|_| anchor.preexisting);
         // Latest time: the first act of the API server below the request, or the first consequence of one.
         let below = up.get(..server.unwrap_or(up.len())).unwrap_or_default();
         let legs = below.iter().filter_map(|node| node.inbound).chain(server.and_then(|at| up.get(at)?.outbound));
-        let started = exec.process.filter(|_| exec.preexisting).map(|task| BootTime(task.start_ns()).plus(TICK));
-        let to = legs.filter_map(socket).map(|leg| leg.since).chain(started).fold(exec.since, BootTime::min);
+        let started = anchor.process().filter(|_| anchor.preexisting).map(|task| BootTime(task.start_ns()).plus(TICK));
+        let to = legs.filter_map(socket).map(|leg| leg.since).chain(started).fold(anchor.since, BootTime::min);
         let known = begun.or(born);
         let from = match (known, started) {
             (Some(from), _) => from,
-            (None, None) if exec.preexisting => BootTime::default(),
+            (None, None) if anchor.preexisting => BootTime::default(),
             (None, _) => to.minus(REQUEST_WITHIN),
         };
         let to = to.max(from);
         // The answer is due once its process has started, or cannot start any more.
-        let ripe = exec.process.is_some() || exec.start_failed.is_some() || exec.preexisting;
-        let due = if exec.preexisting {
-            Some(followed.max(exec.since).plus(AUDIT_OLDER))
+        let ripe = anchor.process().is_some() || anchor.start_failed().is_some() || anchor.preexisting;
+        let due = if anchor.preexisting {
+            Some(followed.max(anchor.since).plus(AUDIT_OLDER))
         } else {
-            let waits = matches!(exec.what, What::Exec | What::Unnamed) && !ripe;
-            (!waits).then(|| exec.since.plus(AUDIT_SETTLED))
+            let waits = matches!(anchor.kind(), AnchorKind::Exec | AnchorKind::UnnamedExec) && !ripe;
+            (!waits).then(|| anchor.since.plus(AUDIT_SETTLED))
         };
         // The request was still under way when the first connection of the path closed.
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
         let closed = ends.filter_map(|idx| socket(idx)?.closed).min();
+        let fifos = anchor.as_exec().map(|exec| &exec.fifos);
         let sought = Sought {
             subresources,
             target: Arc::clone(target),
-            command: client.and_then(|client| self.asked_by_kubectl(client)).or_else(|| command_seen(exec)),
-            tty: exec.tty,
+            command: client.and_then(|client| self.asked_by_kubectl(client)).or_else(|| command_seen(anchor)),
+            tty: anchor.tty(),
             // Closed FIFOs are no longer found, so an older exec without one may have had stdin.
-            stdin: (!exec.preexisting && !exec.streams.is_empty()).then(|| exec.streams.contains("stdin")),
+            stdin: fifos.filter(|fifos| !anchor.preexisting && !fifos.is_empty()).map(|fifos| fifos.contains("stdin")),
             address: inbound.and_then(|far| far.tuple).map(|tuple| tuple.remote.ip().to_canonical()),
             between: (from, to),
             timed: known.is_some(),
             alive_at: now.min(closed.unwrap_or(now)).min(due.unwrap_or(now)),
-            older: exec.preexisting,
-            started: matches!(exec.what, What::Exec | What::Unnamed),
-            doubted: self.state.losses.between(from, exec.since.plus(AUDIT_SETTLED)),
+            older: anchor.preexisting,
+            started: matches!(anchor.kind(), AnchorKind::Exec | AnchorKind::UnnamedExec),
+            doubted: self.state.losses.between(from, anchor.since.plus(AUDIT_SETTLED)),
         };
         // A client that talks to the kubelet directly appears in no audit log. Of an older session only parts
         // are known at first.
         let first = hops.first().map(|hop| hop.role);
-        let is_fragment = exec.preexisting && !matches!(first, Some(Role::Client | Role::Proxy));
-        let early = !exec.preexisting && known.is_none() && now < exec.since.plus(AUDIT_SETTLED);
+        let is_fragment = anchor.preexisting && !matches!(first, Some(Role::Client | Role::Proxy));
+        let early = !anchor.preexisting && known.is_none() && now < anchor.since.plus(AUDIT_SETTLED);
         Some(Question { sought, due, early, asked: server.is_some() || is_fragment })
     }
 
@@ -142,8 +143,8 @@ impl Builder<'_> {
 }
 
 /// The command of the process in the container.
-fn command_seen(exec: &Exec) -> Option<Command> {
-    let from = if exec.preexisting { CommandSource::Process } else { CommandSource::Start };
-    let command = Command { words: Arc::clone(&exec.command), truncated: exec.command_truncated, from };
-    (!command.words.is_empty()).then_some(command)
+fn command_seen(anchor: &Anchor) -> Option<Command> {
+    let from = if anchor.preexisting { CommandSource::Process } else { CommandSource::Start };
+    let (words, truncated) = anchor.command();
+    (!words.is_empty()).then_some(Command { words, truncated, from })
 }

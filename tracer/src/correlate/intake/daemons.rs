@@ -3,7 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::streams::offer_stream;
-use crate::correlate::{effects::Effects, limits, state::State, timers::Timer};
+use crate::correlate::{
+    effects::Effects,
+    limits,
+    state::{State, anchor::Anchor},
+    timers::Timer,
+};
 use crate::model::{BootTime, Listener, RawText, Runtime, TaskKey, Want, WatchAs};
 
 /// Asks to follow a process with a socket on a port of the path, if the tracer does not follow it yet.
@@ -59,7 +64,7 @@ pub(in crate::correlate) fn scanned(state: &mut State, effects: &mut Effects, at
     }
     effects.invalidate_all(under_way);
     let streams = state.execs.unresolved().filter(|stream| stream.preexisting);
-    let owners: BTreeSet<Option<TaskKey>> = streams.map(|stream| stream.runtime).collect();
+    let owners: BTreeSet<Option<TaskKey>> = streams.map(Anchor::runtime).collect();
     for owner in owners {
         offer_stream(state, effects, owner);
     }

@@ -6,7 +6,11 @@ use super::{
 };
 use crate::correlate::{
     effects::Effects,
-    state::{State, anchor_id::AnchorId, anchors::What},
+    state::{
+        State,
+        anchor::{Anchor, AnchorKind, Origin},
+        anchor_id::AnchorId,
+    },
 };
 use crate::model::{
     Actor, BootTime, Evidence, ExecFifo, Fact, FileId, HostNo, RawText, SocketId, SocketInfo, TaskKey, Want,
@@ -55,12 +59,12 @@ pub(in crate::correlate) fn fifo_made(
     let stream = streams::stream_of_actor(state, at, task, actor, inbound);
     let for_unknown = inbound.is_some_and(|id| state.sockets.find(id).is_none());
     let id = exec_of_new_fifo(state, task.host, &fifo);
-    let Some(exec) = state.exec(task.host, &id, &fifo.container, at) else { return };
+    let Some(exec) = state.anchor(task.host, &id, &fifo.container, at).and_then(Anchor::as_exec_mut) else { return };
     // `ctr` may create FIFOs before the runtime does. The exec is the runtime's all the same.
-    exec.what = What::Exec;
+    exec.origin = Origin::Named;
     exec.runtime = exec.runtime.or(Some(task));
-    exec.streams.insert(fifo.stream);
-    exec.for_unknown |= for_unknown;
+    exec.fifos.insert(fifo.stream);
+    exec.stream.for_unknown |= for_unknown;
     if let Some(stream) = stream {
         streams::claim(state, effects, at, &id, stream, by(actor), actor.goid.is_some());
     }
@@ -103,15 +107,16 @@ pub(in crate::correlate) fn fifo_held(
         return;
     }
     let (execs, hosts) = (&mut state.execs, &state.hosts);
-    let Some(exec) = execs.entry(hosts, task.host, &id, &fifo.container, at) else { return };
-    exec.preexisting = true;
-    exec.streams.insert(fifo.stream);
+    let Some(anchor) = execs.entry(hosts, task.host, &id, &fifo.container, at) else { return };
+    anchor.preexisting = true;
+    let Some(exec) = anchor.as_exec_mut() else { return };
+    exec.fifos.insert(fifo.stream);
     exec.by_cri = path.as_str().is_some_and(is_kubelet_fifo);
     if is_runtime {
         exec.runtime = exec.runtime.or(Some(task));
         exec.held_by_runtime = true;
     } else {
-        exec.shim = exec.shim.or(Some(task));
+        exec.launch.shim = exec.launch.shim.or(Some(task));
         // The runtime has closed the FIFO, or was restarted. The daemon that is connected to the shim is the runtime.
         let mut connected = state.daemon_connections.keys().filter(|(_, to)| *to == task).map(|(from, _)| *from);
         if let (true, Some(runtime), None) = (exec.by_cri, connected.next(), connected.next()) {
@@ -152,7 +157,7 @@ pub(in crate::correlate) fn fifo_relayed(
         }
     } else if let Some(id) = state.execs.by_stream(to).cloned()
         && let Some(stream) = state.execs.get_mut(&id)
-        && stream.what == What::Stream
+        && stream.kind() == AnchorKind::Stream
     {
         stream.container = container.as_str().into();
         effects.ask(Want::Container { id: container, bundle: None });
@@ -173,8 +178,8 @@ pub(in crate::correlate) fn fifo_awaited(
     let Some(id) = exec_awaited(state, task, path).cloned() else { return };
     if let Some(stream) = state.sockets.find(socket) {
         streams::claim(state, effects, at, &id, stream, Evidence::Memory, true);
-        if let Some(exec) = state.execs.get_mut(&id) {
-            exec.stream_copied |= copied;
+        if let Some(exec) = state.execs.exec_mut(&id) {
+            exec.stream.copied |= copied;
         }
     }
 }
@@ -190,10 +195,10 @@ pub(in crate::correlate) fn pipe_held(
 ) {
     let Some(id) = state.execs.by_runc(runc).cloned() else { return };
     let stream = usize::try_from(fd).ok().and_then(|fd| STREAMS.get(fd).copied());
-    let (Some(stream), Some(exec)) = (stream, state.execs.get_mut(&id)) else { return };
-    exec.streams.insert(stream);
+    let (Some(stream), Some(exec)) = (stream, state.execs.exec_mut(&id)) else { return };
+    exec.fifos.insert(stream);
     // A command with pipes has no terminal.
-    exec.tty = exec.tty.or(Some(false));
+    exec.launch.tty = exec.launch.tty.or(Some(false));
     // The runtime writes to stdin what it received, and reads from the others. Only reads lead to a connection.
     if fd != 0 {
         state.execs.note_pipe(runc.host, path, file, &id);

@@ -4,7 +4,13 @@
 use crate::correlate::{
     effects::Effects,
     limits::{REQUEST_AGAIN, REQUEST_SHOWN_AFTER, SNAPSHOT_TAKEN_IN},
-    state::{Dependency, State, anchor_id::AnchorId, anchors::What, kubectl::kept_open, sockets::SocketIdx},
+    state::{
+        Dependency, State,
+        anchor::{Call, Facts},
+        anchor_id::AnchorId,
+        kubectl::kept_open,
+        sockets::SocketIdx,
+    },
     timers::Timer,
 };
 use crate::model::{BootTime, SocketInfo, SocketRole, TaskKey};
@@ -72,10 +78,9 @@ pub(in crate::correlate) fn show_request(
     let Some(call) = state.open_calls(task).max() else { return };
     let id = AnchorId::kubectl(&state.hosts, task);
     let older = state.sockets.get(call).is_some_and(|socket| socket.older);
-    if let Some(exec) = state.exec(task.host, &id, "", at) {
-        exec.what = if is_request { What::Request } else { What::Asked };
-        exec.preexisting = older;
-        exec.leaves_by = Some(call);
+    if let Some(anchor) = state.anchor(task.host, &id, "", at) {
+        anchor.preexisting = older;
+        anchor.facts = Facts::Kubectl(Call { socket: Some(call), is_request });
         state.pending_requests.insert(task, id.clone());
         effects.invalidate(id);
     }

@@ -2,7 +2,7 @@
 
 use crate::correlate::{
     effects::Effects,
-    state::{Dependency, State, anchor_id::AnchorId, anchors::What, pairing::PairResult, sockets::SocketIdx},
+    state::{Dependency, State, anchor_id::AnchorId, pairing::PairResult, sockets::SocketIdx},
 };
 use crate::model::{BootTime, SocketRole, Want};
 
@@ -29,9 +29,7 @@ pub(in crate::correlate) fn peer_absent(state: &mut State, effects: &mut Effects
         let host = socket.id.host;
         let id = AnchorId::leg(host, cookie, leg);
         let since = socket.since.min(at);
-        if let Some(exec) = state.exec(host, &id, "", since) {
-            exec.what = What::Leg;
-            exec.leaves_by = Some(leg);
+        if state.anchor(host, &id, "", since).is_some() {
             state.legs.insert(leg, id.clone());
             effects.invalidate(id);
         }

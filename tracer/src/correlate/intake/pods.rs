@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::correlate::{
     effects::Effects,
     limits::EXEC_UNUSED_AFTER,
-    state::{Dependency, State, anchor_id::AnchorId, anchors::What},
+    state::{Dependency, State, anchor_id::AnchorId},
     timers::Timer,
 };
 use crate::model::{BootTime, ContainerInfo, RuncCreate, Runtime, Target, TaskKey, Want};
@@ -24,24 +24,19 @@ pub(in crate::correlate) fn container_created(
     let forked_by = process.and_then(|process| process.forked_by);
     let Some(shim) = forked_by.or(process.and_then(|process| process.info.parent)) else { return };
     let id = AnchorId::container(task.host, &create.container);
-    let Some(exec) = state.exec(task.host, &id, &create.container, at) else { return };
-    if exec.runc.is_some() {
-        return;
-    }
-    exec.tty = Some(create.tty);
-    exec.shim_forked = forked_by.is_some();
-    exec.is_delegated = create.bundle.as_str().is_some_and(|path| Runtime::of_bundle(path).delegates);
+    let Some(anchor) = state.anchor(task.host, &id, &create.container, at) else { return };
+    let Some(container) = anchor.as_container_mut().filter(|container| container.launch.runc.is_none()) else { return };
+    container.launch.tty = Some(create.tty);
+    container.launch.shim_forked = forked_by.is_some();
+    container.is_delegated = create.bundle.as_str().is_some_and(|path| Runtime::of_bundle(path).delegates);
     state.execs.set_runc(&id, task, Some(shim), create.pid_file.as_ref());
     let (runtime, seen) = starter(state, shim);
     // Containers of a shim from before the tracer's start are unknown: then this container is a start of its own.
     let first = state.pods.get(&shim).filter(|_| seen).cloned();
-    match first.and_then(|first| state.execs.get_mut(&first)).filter(|pod| !pod.over) {
-        Some(pod) if pod.beside.len() < state.caps.beside => {
-            pod.beside.push(id.clone());
-            let first = AnchorId::container(pod.host, &pod.container);
-            if let Some(exec) = state.execs.get_mut(&id) {
-                exec.what = What::Beside;
-            }
+    let first = first.filter(|first| state.execs.get(first).is_some_and(|pod| !pod.over));
+    match first.and_then(|first| Some((state.execs.container_mut(&first)?, first))) {
+        Some((pod, first)) if pod.siblings.len() < state.caps.beside => {
+            pod.siblings.push(id);
             effects.invalidate(first);
         }
         Some(_) => {
@@ -49,9 +44,9 @@ pub(in crate::correlate) fn container_created(
             state.refused.add("containers-full", 1);
         }
         None => {
-            if let Some(exec) = state.execs.get_mut(&id) {
-                exec.what = What::Start;
-                exec.runtime = runtime;
+            if let Some(container) = state.execs.container_mut(&id) {
+                container.is_first = true;
+                container.runtime = runtime;
             }
             state.pods.insert(shim, id.clone());
             effects.timers.set(at.plus(EXEC_UNUSED_AFTER), Timer::ExecUnused(id.clone()));

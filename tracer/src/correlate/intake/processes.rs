@@ -11,8 +11,8 @@ use crate::correlate::{
     limits,
     state::{
         Dependency, State,
+        anchor::{Anchor, Origin},
         anchor_id::AnchorId,
-        anchors::{Exec, What},
     },
     timers::Timer,
 };
@@ -124,14 +124,14 @@ pub(in crate::correlate) fn executed(
             match (&runc.exec, forked_for) {
                 (Some(exec), _) => {
                     let id = exec_of_runc(state, effects, task, exec, &runc);
-                    runc_started(state, effects, at, task, &id, What::Exec, &runc);
+                    runc_started(state, effects, at, task, &id, &runc);
                 }
                 (None, Some((stream, actor))) => {
                     // The runtime gave no id. The process that starts the exec is as unique.
                     let id = AnchorId::runc(&state.hosts, task);
-                    runc_started(state, effects, at, task, &id, What::Unnamed, &runc);
-                    if let Some(exec) = state.execs.get_mut(&id) {
-                        exec.runtime = exec.shim;
+                    runc_started(state, effects, at, task, &id, &runc);
+                    if let Some(exec) = state.execs.exec_mut(&id) {
+                        exec.runtime = exec.launch.shim;
                     }
                     streams::claim(state, effects, at, &id, stream, by(actor), actor.goid.is_some());
                     // The pipes of runc show whether the command gets input.
@@ -168,11 +168,11 @@ pub(in crate::correlate) fn monitored(
     let Some(runtime) = runtime_above(state, above) else { return };
     // The process that starts the exec is as unique as an id.
     let id = AnchorId::runc(&state.hosts, task);
-    runc_started(state, effects, at, task, &id, What::Unnamed, runc);
-    if let Some(exec) = state.execs.get_mut(&id) {
+    runc_started(state, effects, at, task, &id, runc);
+    if let Some(exec) = state.execs.exec_mut(&id) {
         exec.runtime = Some(runtime);
-        exec.shim = Some(above);
-        exec.tty = Some(monitor.tty);
+        exec.launch.shim = Some(above);
+        exec.launch.tty = Some(monitor.tty);
         exec.stdin = Some(monitor.stdin);
     }
 }
@@ -182,10 +182,12 @@ pub(in crate::correlate) fn monitored(
 pub(in crate::correlate) fn note_terminal(state: &mut State, effects: &mut Effects, task: TaskKey, is_complete: bool) {
     let Some(id) = state.execs.by_process(task).filter(|_| is_complete).cloned() else { return };
     let Some(info) = state.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
-    let Some(exec) = state.execs.get_mut(&id).filter(|exec| exec.tty.is_none()) else { return };
+    let Some(anchor) = state.execs.get_mut(&id).filter(|anchor| anchor.tty().is_none()) else { return };
     let container = info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup);
-    if container.is_some_and(|container| *container.id == *exec.container) {
-        exec.tty = Some(info.tty.is_some());
+    if container.is_some_and(|container| *container.id == *anchor.container)
+        && let Some(launch) = anchor.launch_mut()
+    {
+        launch.tty = Some(info.tty.is_some());
         effects.invalidate(id);
     }
 }
@@ -208,10 +210,10 @@ pub(in crate::correlate) fn exec_of_runc(
 ) -> AnchorId {
     let (execs, processes) = (&mut state.execs, &state.processes);
     let newest = execs.newest_or_new(task.host, &runc.container, exec);
-    let known = execs.get(&newest).and_then(|exec| exec.runc);
+    let known = execs.get(&newest).and_then(Anchor::runc);
     let is_other = known.is_some_and(|known| !processes.lineage(task).any(|above| above == known));
     // An exec from before the tracer's start has no runc, and can only be recognized by its end.
-    let ended = |exec: &Exec| exec.runc.is_none() && (exec.over || exec.exit.is_some());
+    let ended = |anchor: &Anchor| anchor.runc().is_none() && (anchor.over || anchor.exit().is_some());
     let is_over = !newest.is_random() && execs.get(&newest).is_some_and(ended);
     if !is_other && !is_over {
         return newest;
@@ -229,20 +231,17 @@ pub(in crate::correlate) fn runc_started(
     at: BootTime,
     task: TaskKey,
     id: &AnchorId,
-    what: What,
+
     runc: &RuncExec,
 ) {
     let (execs, hosts) = (&mut state.execs, &state.hosts);
-    let Some(exec) = execs.entry(hosts, task.host, id, &runc.container, at) else { return };
+    let Some(anchor) = execs.entry(hosts, task.host, id, &runc.container, at) else { return };
     // The first runc counts, because the id belongs to one exec.
-    if exec.runc.is_none() {
-        if what != What::Exec {
-            exec.what = what;
-        }
-        exec.tty = runc.tty;
+    if let Some(launch) = anchor.launch_mut().filter(|launch| launch.runc.is_none()) {
+        launch.tty = runc.tty;
         let process = state.processes.get(task);
         let forked_by = process.and_then(|process| process.forked_by);
-        exec.shim_forked = forked_by.is_some();
+        launch.shim_forked = forked_by.is_some();
         let shim = forked_by.or(process.and_then(|process| process.info.parent));
         state.execs.set_runc(id, task, shim, runc.pid_file.as_ref());
         effects.timers.set(at.plus(limits::EXEC_UNCLAIMED_AFTER), Timer::ExecUnclaimed(id.clone()));
@@ -260,16 +259,16 @@ pub(in crate::correlate) fn note_starting_runc(state: &mut State, effects: &mut 
     let of_shim = info.parent.is_some_and(|parent| state.daemon_connections.keys().any(|(_, to)| *to == parent));
     let Some(exec) = runc.exec.as_deref().filter(|_| of_shim) else { return };
     let Some(id) = state.execs.newest(task.host, &runc.container, exec).cloned() else { return };
-    if state.execs.get(&id).is_some_and(|exec| exec.preexisting && exec.process.is_none()) {
-        runc_started(state, effects, effects.now, task, &id, What::Exec, &runc);
+    if state.execs.get(&id).is_some_and(|anchor| anchor.preexisting && anchor.process().is_none()) {
+        runc_started(state, effects, effects.now, task, &id, &runc);
     }
 }
 
 /// Expires [`Timer::ExecUnclaimed`]: a `runc exec` below a shim without FIFOs by the runtime. Another client of the
 /// runtime's API asked for this exec.
 pub(in crate::correlate) fn show_unclaimed(state: &mut State, effects: &mut Effects, id: &AnchorId) {
-    let Some(exec) = state.execs.get(id).filter(|exec| !exec.is_session()) else { return };
-    let (shim, container) = (exec.shim, Arc::clone(&exec.container));
+    let Some(anchor) = state.execs.get(id).filter(|anchor| !anchor.is_session()) else { return };
+    let (shim, container, since) = (anchor.shim(), Arc::clone(&anchor.container), anchor.since);
     // The shim takes commands over its connection alone: the connected daemon started the command.
     let mut asking = state.daemon_connections.keys().filter(|(_, to)| Some(*to) == shim).map(|(from, _)| *from);
     let (Some(runtime), None) = (asking.next(), asking.next()) else { return };
@@ -277,11 +276,10 @@ pub(in crate::correlate) fn show_unclaimed(state: &mut State, effects: &mut Effe
     if coverage.is_scan_pending() {
         return;
     }
-    if let Some(exec) = state.execs.get_mut(id) {
-        exec.what = What::Local;
-        exec.runtime = Some(runtime);
-        exec.under_way = coverage.is_scanned_since(exec.since);
-    }
+    let Some(exec) = state.execs.exec_mut(id) else { return };
+    exec.origin = Origin::Local;
+    exec.runtime = Some(runtime);
+    exec.under_way = coverage.is_scanned_since(since);
     effects.ask(Want::Container { id: container.to_string(), bundle: None });
     effects.invalidate(id.clone());
 }
@@ -300,14 +298,16 @@ pub(in crate::correlate) fn note_foreground_runc(state: &mut State, effects: &mu
     let Some(runtime) = process.info.parent.filter(is_runtime) else { return };
     let has_terminal = process.info.tty.is_some();
     let id = AnchorId::runc(&state.hosts, task);
-    runc_started(state, effects, effects.now, task, &id, What::Unnamed, &runc);
-    if let Some(exec) = state.execs.get_mut(&id) {
-        exec.preexisting = true;
+    runc_started(state, effects, effects.now, task, &id, &runc);
+    if let Some(anchor) = state.execs.get_mut(&id) {
+        anchor.preexisting = true;
+    }
+    if let Some(exec) = state.execs.exec_mut(&id) {
         exec.runtime = Some(runtime);
         // The runtime gives runc a terminal of its own if the command gets one.
-        exec.tty = exec.tty.or(has_terminal.then_some(true));
+        exec.launch.tty = exec.launch.tty.or(has_terminal.then_some(true));
     }
-    let waits = state.execs.unresolved().any(|stream| stream.preexisting && stream.runtime == Some(runtime));
+    let waits = state.execs.unresolved().any(|stream| stream.preexisting && stream.runtime() == Some(runtime));
     if waits {
         streams::offer_stream(state, effects, Some(runtime));
     }
@@ -324,10 +324,10 @@ pub(in crate::correlate) fn note_foreground_command(state: &mut State, effects: 
     if container.is_none_or(|container| *container.id != *exec.container) {
         return;
     }
-    if let Some(exec) = state.execs.set_process(&id, task) {
-        exec.command = info.argv.as_slice().into();
-        exec.command_truncated = info.argv_truncated;
-        exec.tty = exec.tty.or(Some(info.tty.is_some()));
+    if let Some(launch) = state.execs.set_process(&id, task) {
+        launch.command = info.argv.as_slice().into();
+        launch.command_truncated = info.argv_truncated;
+        launch.tty = launch.tty.or(Some(info.tty.is_some()));
         effects.invalidate(id);
     }
 }
@@ -342,10 +342,10 @@ pub(in crate::correlate) fn command_started(
 ) {
     let id = state.processes.lineage(task).skip(1).find_map(|above| state.execs.by_runc(above)).cloned();
     let Some(id) = id else { return };
-    let Some(exec) = state.execs.set_process(&id, task) else { return };
-    exec.process_since = Some(at);
-    exec.command = info.argv.as_slice().into();
-    exec.command_truncated = info.argv_truncated;
+    let Some(launch) = state.execs.set_process(&id, task) else { return };
+    launch.process_since = Some(at);
+    launch.command = info.argv.as_slice().into();
+    launch.command_truncated = info.argv_truncated;
     effects.ask(Want::Process(task));
     effects.changed(Dependency::Exec(id.clone()));
     effects.invalidate(id);
@@ -363,19 +363,19 @@ pub(in crate::correlate) fn exited(
     state.processes.exited(task, at, status);
     effects.changed(Dependency::Task(task));
     if let Some(id) = state.execs.by_process(task).cloned() {
-        if let Some(exec) = state.execs.get_mut(&id) {
-            exec.exit = exec.exit.or(Some((at, status)));
+        if let Some(launch) = state.execs.launch_mut(&id) {
+            launch.exit = launch.exit.or(Some((at, status)));
         }
         effects.changed(Dependency::Exec(id.clone()));
         effects.invalidate(id);
     } else if let Some(id) = state.execs.by_runc(task).cloned() {
         let mut pid_file = None;
-        if let Some(exec) = state.execs.get_mut(&id) {
+        if let Some(launch) = state.execs.launch_mut(&id) {
             if status == ExitStatus::Code(0) {
                 // runc writes the pid file before `runc exec --detach` ends.
-                pid_file.clone_from(&exec.pid_file);
-            } else if exec.process.is_none() {
-                exec.start_failed = Some(at);
+                pid_file.clone_from(&launch.pid_file);
+            } else if launch.process.is_none() {
+                launch.start_failed = Some(at);
             }
         }
         if let Some(path) = pid_file {
@@ -396,9 +396,9 @@ pub(in crate::correlate) fn pid_file(
     pid: Option<u32>,
 ) {
     if let Some(id) = state.execs.by_pid_file(path).cloned()
-        && let Some(exec) = state.execs.get_mut(&id)
+        && let Some(launch) = state.execs.launch_mut(&id)
     {
-        exec.pid_file_says = pid;
+        launch.pid_file_says = pid;
         effects.changed(Dependency::Exec(id));
         return;
     }
@@ -406,12 +406,14 @@ pub(in crate::correlate) fn pid_file(
         return;
     };
     let id = state.execs.newest_or_new(shim.host, &container, &id);
-    let Some(exec) = state.exec(shim.host, &id, &container, at) else { return };
-    if exec.runc.is_some() || exec.process.is_some() {
+    let Some(anchor) = state.anchor(shim.host, &id, &container, at) else { return };
+    if anchor.runc().is_some() || anchor.process().is_some() {
         return;
     }
-    exec.preexisting = true;
-    exec.shim = exec.shim.or(Some(shim));
+    anchor.preexisting = true;
+    if let Some(launch) = anchor.launch_mut() {
+        launch.shim = launch.shim.or(Some(shim));
+    }
     state.execs.set_pid(&id, pid);
     match state.processes.current_task(shim.host, pid) {
         Some(task) => current_task_found(state, effects, task),
@@ -428,17 +430,17 @@ pub(in crate::correlate) fn current_task_found(state: &mut State, effects: &mut 
     }
     let Some(id) = state.execs.by_pid(task.host, task.tgid).cloned() else { return };
     let Some(info) = state.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
-    let Some(exec) = state.execs.get(&id) else { return };
+    let Some(anchor) = state.execs.get(&id) else { return };
     // A pid file outlives its process. The current process with this pid must be the shim's child, in the exec's
     // container.
     let container = info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup);
-    let is_it = info.parent == exec.shim && container.is_some_and(|container| *container.id == *exec.container);
-    if exec.process.is_some() || !is_it {
+    let is_it = info.parent == anchor.shim() && container.is_some_and(|container| *container.id == *anchor.container);
+    if anchor.process().is_some() || !is_it {
         return;
     }
-    if let Some(exec) = state.execs.set_process(&id, task) {
-        exec.command = info.argv.as_slice().into();
-        exec.command_truncated = info.argv_truncated;
+    if let Some(launch) = state.execs.set_process(&id, task) {
+        launch.command = info.argv.as_slice().into();
+        launch.command_truncated = info.argv_truncated;
     }
     effects.invalidate(id);
 }

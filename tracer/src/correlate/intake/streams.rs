@@ -5,8 +5,9 @@ use crate::correlate::{
     limits,
     state::{
         State,
+        anchor::{AnchorKind, Facts, Stream},
         anchor_id::AnchorId,
-        anchors::{Claim, What},
+        anchors::Claim,
         sockets::SocketIdx,
     },
     timers::Timer,
@@ -45,25 +46,27 @@ pub(in crate::correlate) fn claim(
     identified: bool,
 ) {
     let claim = state.execs.claim_stream(id, stream);
-    let Some(exec) = state.execs.get_mut(id) else { return };
+    let Some(anchor) = state.execs.get_mut(id) else { return };
+    let preexisting = anchor.preexisting;
+    let Some(known) = anchor.as_exec_mut().map(|exec| &mut exec.stream) else { return };
     if claim == Claim::Anothers {
         // The exec's FIFOs may have been created on a `g` that served another stream. Reads and writes name the right
         // stream later.
-        exec.stream_ambiguous |= exec.preexisting;
-    } else if exec.stream.is_some_and(|known| known != stream) || exec.stream_ambiguous {
-        exec.stream_ambiguous = true;
-        exec.stream = None;
+        known.ambiguous |= preexisting;
+    } else if known.socket.is_some_and(|known| known != stream) || known.ambiguous {
+        known.ambiguous = true;
+        known.socket = None;
     } else {
-        exec.stream_unidentified = if identified {
+        known.unidentified = if identified {
             None
-        } else if exec.stream.is_none() {
+        } else if known.socket.is_none() {
             Some(at)
         } else {
-            exec.stream_unidentified
+            known.unidentified
         };
-        exec.stream = Some(stream);
+        known.socket = Some(stream);
         // Evidence is ordered by strength: goroutine, memory, thread.
-        exec.stream_by = Some(exec.stream_by.map_or(by, |known| known.min(by)));
+        known.by = Some(known.by.map_or(by, |known| known.min(by)));
     }
     if let Claim::Resolved(standing_in) = claim {
         effects.merge(state, at, &standing_in, id);
@@ -107,11 +110,9 @@ pub(in crate::correlate) fn show_stream(state: &mut State, effects: &mut Effects
     let (owner, older, since, host) = (socket.owner, socket.older, socket.since, socket.id.host);
     let Some(name) = socket.id.cookie.or(socket.id.inode) else { return };
     let id = AnchorId::stream(host, name, idx);
-    if let Some(exec) = state.exec(host, &id, "", since.min(at)) {
-        exec.what = What::Stream;
-        exec.preexisting = older;
-        exec.runtime = owner;
-        exec.stream = Some(idx);
+    if let Some(anchor) = state.anchor(host, &id, "", since.min(at)) {
+        anchor.preexisting = older;
+        anchor.facts = Facts::Stream(Stream { runtime: owner, socket: idx });
         state.execs.claim_stream(&id, idx);
         effects.invalidate(id);
         if older {
@@ -136,7 +137,7 @@ pub(in crate::correlate) fn note_stream_use(state: &mut State, effects: &mut Eff
             show_stream(state, effects, effects.now, stream);
         }
         let Some(id) = state.execs.by_stream(stream).cloned() else { continue };
-        if state.execs.get(&id).is_none_or(|exec| exec.what != What::Stream) {
+        if state.execs.get(&id).is_none_or(|anchor| anchor.kind() != AnchorKind::Stream) {
             continue;
         }
         if let Some(exec) = state.exec_of_hijacked(other).cloned()

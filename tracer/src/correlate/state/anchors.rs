@@ -1,4 +1,4 @@
-//! Anchors: the objects that sessions are built from, and the names under which facts refer to them.
+//! Table of anchors, with the names under which facts refer to them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,139 +6,13 @@ use std::{
 };
 
 use super::{
+    anchor::{Anchor, AnchorKind, Container, Exec, Facts, Launch},
     anchor_id::{AnchorId, AnchorKey},
     hosts::Hosts,
     sockets::SocketIdx,
 };
 use crate::correlate::limits::{Caps, IDENTIFIED_WITHIN};
-use crate::model::{Actor, BootTime, Evidence, ExecFifo, ExitStatus, FileId, HostNo, RawText, SessionId, TaskKey};
-
-/// Facts about one anchor.
-#[derive(Clone, Debug, Default)]
-pub(in crate::correlate) struct Exec {
-    pub(in crate::correlate) what: What,
-    /// Id of the container; empty if unknown.
-    pub(in crate::correlate) container: Arc<str>,
-    /// Time of the first fact: a FIFO was made, or a stream was found.
-    pub(in crate::correlate) since: BootTime,
-    /// Set when the anchor is older than the tracer.
-    pub(in crate::correlate) preexisting: bool,
-    /// Set when the exec may have begun before the tracer attached to its runtime.
-    pub(in crate::correlate) under_way: bool,
-    /// Id of the session; provisional until `identified` is set.
-    pub(in crate::correlate) session: SessionId,
-    /// Set when `session` is final. Only execs with an id chosen by a user wait for it: see [`Execs::identify`].
-    pub(in crate::correlate) identified: bool,
-    /// Host of the first fact.
-    pub(in crate::correlate) host: HostNo,
-    /// Process that made or holds the FIFOs, or accepted the stream.
-    pub(in crate::correlate) runtime: Option<TaskKey>,
-    /// Accepted connection for which the FIFOs were made; `None` for CRI ExecSync.
-    pub(in crate::correlate) stream: Option<SocketIdx>,
-    /// Evidence for `stream`, the strongest one.
-    pub(in crate::correlate) stream_by: Option<Evidence>,
-    /// Set when the arguments of the copy name both FIFO and stream.
-    pub(in crate::correlate) stream_copied: bool,
-    /// Time at which an actor without a goroutine id named the stream: a `g` alone, or a thread. `None` once an
-    /// identified goroutine confirmed it.
-    pub(in crate::correlate) stream_unidentified: Option<BootTime>,
-    /// Set when the FIFOs were made for a connection without a record.
-    pub(in crate::correlate) for_unknown: bool,
-    /// Set when several connections claim to be the stream. `stream` is then `None`.
-    pub(in crate::correlate) stream_ambiguous: bool,
-    /// Set when an unclaimed stream of the same age may be the stream of this older exec.
-    pub(in crate::correlate) may_have_stream: bool,
-    /// Set when the FIFOs are in the directory of containerd's CRI plug-in: the kubelet requested the exec.
-    pub(in crate::correlate) by_cri: bool,
-    /// Set when the runtime had FIFOs of this older exec open.
-    pub(in crate::correlate) held_by_runtime: bool,
-    /// Names of the FIFOs seen: `stdin`, `stdout`, `stderr`.
-    pub(in crate::correlate) streams: BTreeSet<&'static str>,
-    /// The `runc exec` or `runc create` process.
-    pub(in crate::correlate) runc: Option<TaskKey>,
-    /// True if the process has a terminal.
-    pub(in crate::correlate) tty: Option<bool>,
-    /// True if the process gets input, from the arguments of its monitor.
-    pub(in crate::correlate) stdin: Option<bool>,
-    /// Path of the pid file, from runc's arguments.
-    pub(in crate::correlate) pid_file: Option<RawText>,
-    /// Content of the pid file.
-    pub(in crate::correlate) pid_file_says: Option<u32>,
-    /// Process that started runc: the shim, a monitor, or the runtime itself.
-    pub(in crate::correlate) shim: Option<TaskKey>,
-    /// Set when the fork of runc by the shim was observed. Otherwise `shim` is runc's parent, which may have
-    /// changed by reparenting.
-    pub(in crate::correlate) shim_forked: bool,
-    /// The process in the container.
-    pub(in crate::correlate) process: Option<TaskKey>,
-    /// Time of its first execve in the container, if observed.
-    pub(in crate::correlate) process_since: Option<BootTime>,
-    /// Arguments of the process at its first execve, or at its discovery.
-    pub(in crate::correlate) command: Arc<[RawText]>,
-    /// Set when `command` was cut.
-    pub(in crate::correlate) command_truncated: bool,
-    /// Time and status of the process's exit.
-    pub(in crate::correlate) exit: Option<(BootTime, ExitStatus)>,
-    /// Time at which runc failed without having started a process.
-    pub(in crate::correlate) start_failed: Option<BootTime>,
-    /// Connection that is all there is of the path on this host: the leg to another host's kubelet, or kubectl's
-    /// connection to the API server. Such an anchor has no exec id.
-    pub(in crate::correlate) leaves_by: Option<SocketIdx>,
-    /// Set if one runtime had another runtime start it, as dockerd does.
-    pub(in crate::correlate) is_delegated: bool,
-    /// Containers that the same shim started later.
-    pub(in crate::correlate) beside: Vec<AnchorId>,
-    /// Set when the session was reported closed. Later facts do not open it again.
-    pub(in crate::correlate) over: bool,
-}
-
-/// Kinds of anchors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::correlate) enum What {
-    /// A process that a runtime was asked to start in a container, with an exec id.
-    #[default]
-    Exec,
-    /// A process that a runtime without exec ids (CRI-O) was asked to start. Its `runc exec` identifies it.
-    Unnamed,
-    /// A process that another client than the kubelet requested (`ctr task exec`): the runtime itself made no
-    /// FIFOs for it.
-    Local,
-    /// A connection to a runtime's streaming server without an exec: exec, attach or port-forward.
-    Stream,
-    /// A connection to another host's kubelet.
-    Leg,
-    /// A kubectl of this host that waits for a session on its connection to the API server.
-    Asked,
-    /// A kubectl of this host with a request that the API server answers itself.
-    Request,
-    /// First container of a shim: a pod's sandbox, or a container with a shim of its own.
-    Start,
-    /// Further container of a shim: a part of the first container's session.
-    Beside,
-}
-
-impl Exec {
-    /// Exec id that the runtime knows; `None` for other kinds.
-    pub(in crate::correlate) fn exec_id(&self, id: &AnchorId) -> Option<Arc<str>> {
-        matches!(self.what, What::Exec | What::Local).then(|| id.name().into())
-    }
-
-    /// True if the exec has stdin or a terminal. Probes have neither.
-    pub(in crate::correlate) fn reads(&self) -> bool {
-        self.streams.contains("stdin") || self.tty == Some(true)
-    }
-
-    /// True if the runtime itself started runc in the foreground. runc then stays as long as the process.
-    /// Runtimes do so only for streams.
-    pub(in crate::correlate) fn is_foreground(&self) -> bool {
-        self.what == What::Unnamed && self.runtime.is_some() && self.shim == self.runtime
-    }
-
-    /// True if the anchor is a session. An exec that is known from runc's arguments alone is not.
-    pub(in crate::correlate) fn is_session(&self) -> bool {
-        self.runtime.is_some() || self.leaves_by.is_some()
-    }
-}
+use crate::model::{Actor, BootTime, ExecFifo, FileId, HostNo, RawText, SessionId, TaskKey};
 
 /// Owner of a stream after a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,9 +30,9 @@ pub(in crate::correlate) enum Claim {
 type ExecName = (Arc<str>, Arc<str>, HostNo);
 
 #[derive(Default)]
-pub(in crate::correlate) struct Execs {
+pub(in crate::correlate) struct Anchors {
     /// Boxed: entries are large, and a tree moves them.
-    all: BTreeMap<AnchorId, Box<Exec>>,
+    all: BTreeMap<AnchorId, Box<Anchor>>,
     by_runc: BTreeMap<TaskKey, AnchorId>,
     by_process: BTreeMap<TaskKey, AnchorId>,
     by_pid_file: BTreeMap<RawText, AnchorId>,
@@ -166,7 +40,7 @@ pub(in crate::correlate) struct Execs {
     by_name: BTreeMap<ExecName, AnchorId>,
     /// Session ids made of a random exec id alone.
     by_session: BTreeMap<SessionId, AnchorId>,
-    /// Execs older than the tracer, by the pid in their pid file.
+    /// Anchors older than the tracer, by the pid in their pid file.
     by_pid: BTreeMap<(HostNo, u32), AnchorId>,
     /// First claim of each stream.
     by_stream: BTreeMap<SocketIdx, AnchorId>,
@@ -180,15 +54,15 @@ pub(in crate::correlate) struct Execs {
     /// Children forked by the goroutine that serves a stream, before their execve.
     forked_for: BTreeMap<TaskKey, (SocketIdx, Actor)>,
     pub(in crate::correlate) caps: Caps,
-    /// FIFOs and pipes discarded since [`Execs::take_discarded`] was called.
+    /// FIFOs and pipes discarded since [`Anchors::take_discarded`] was called.
     discarded_fifos: u64,
-    /// Forks discarded since [`Execs::take_discarded`] was called.
+    /// Forks discarded since [`Anchors::take_discarded`] was called.
     discarded_forks: u64,
 }
 
-impl Execs {
-    pub(in crate::correlate) fn get(&self, id: &AnchorId) -> Option<&Exec> {
-        self.all.get(id).map(|exec| &**exec)
+impl Anchors {
+    pub(in crate::correlate) fn get(&self, id: &AnchorId) -> Option<&Anchor> {
+        self.all.get(id).map(|anchor| &**anchor)
     }
 
     /// The anchor with this id, made if new. `None` if the id belongs to another container.
@@ -199,14 +73,22 @@ impl Execs {
         id: &AnchorId,
         container: &str,
         at: BootTime,
-    ) -> Option<&mut Exec> {
+    ) -> Option<&mut Anchor> {
         if !self.all.contains_key(id) {
             let (session, identified) = self.session_of_new(hosts, host, id);
-            let since = at;
-            let exec = Exec { session, identified, container: container.into(), since, host, ..Exec::default() };
-            self.all.insert(id.clone(), Box::new(exec));
+            let anchor = Anchor {
+                container: container.into(),
+                since: at,
+                preexisting: false,
+                session,
+                identified,
+                host,
+                over: false,
+                facts: Facts::new(id.key()),
+            };
+            self.all.insert(id.clone(), Box::new(anchor));
         }
-        self.get_mut(id).filter(|exec| *exec.container == *container)
+        self.get_mut(id).filter(|anchor| *anchor.container == *container)
     }
 
     /// Session id of a new anchor, and whether it is final.
@@ -229,13 +111,13 @@ impl Execs {
     /// container, which `ls` finds as well. An exec without a process by the deadline takes the start of its
     /// `runc exec`. Returns the deadline while the process is outstanding.
     pub(in crate::correlate) fn identify(&mut self, hosts: &Hosts, id: &AnchorId, now: BootTime) -> Option<BootTime> {
-        let exec = self.all.get_mut(id).filter(|exec| !exec.identified)?;
-        let due = exec.since.plus(IDENTIFIED_WITHIN);
-        if exec.process.is_none() && exec.start_failed.is_none() && now < due {
+        let anchor = self.all.get_mut(id).filter(|anchor| !anchor.identified)?;
+        let due = anchor.since.plus(IDENTIFIED_WITHIN);
+        if anchor.process().is_none() && anchor.start_failed().is_none() && now < due {
             return Some(due);
         }
-        exec.session = id.session(hosts, exec.host, exec.process.or(exec.runc));
-        exec.identified = true;
+        anchor.session = id.session(hosts, anchor.host, anchor.process().or(anchor.runc()));
+        anchor.identified = true;
         None
     }
 
@@ -262,7 +144,7 @@ impl Execs {
 
     /// Makes all session ids final with the facts at hand. Returns the anchors that were still waiting.
     pub(in crate::correlate) fn identify_all(&mut self, hosts: &Hosts) -> Vec<AnchorId> {
-        let waiting = self.all.iter().filter(|(_, exec)| !exec.identified).map(|(id, _)| id.clone());
+        let waiting = self.all.iter().filter(|(_, anchor)| !anchor.identified).map(|(id, _)| id.clone());
         let waiting: Vec<AnchorId> = waiting.collect();
         for id in &waiting {
             self.identify(hosts, id, BootTime(u64::MAX));
@@ -289,10 +171,10 @@ impl Execs {
         shim: Option<TaskKey>,
         pid_file: Option<&RawText>,
     ) {
-        let Some(exec) = self.all.get_mut(id) else { return };
-        exec.runc = Some(runc);
-        exec.shim = shim;
-        exec.pid_file = pid_file.cloned();
+        let Some(launch) = self.launch_mut(id) else { return };
+        launch.runc = Some(runc);
+        launch.shim = shim;
+        launch.pid_file = pid_file.cloned();
         self.by_runc.insert(runc, id.clone());
         if let Some(path) = pid_file {
             self.by_pid_file.insert(path.clone(), id.clone());
@@ -307,7 +189,7 @@ impl Execs {
         if holder == id {
             return Claim::Ours;
         }
-        if self.all.get(holder).is_some_and(|other| other.what != What::Stream) {
+        if self.all.get(holder).is_some_and(|other| other.kind() != AnchorKind::Stream) {
             return Claim::Anothers;
         }
         Claim::Resolved(std::mem::replace(holder, id.clone()))
@@ -318,15 +200,20 @@ impl Execs {
     }
 
     /// Provisional sessions: streams without an exec.
-    pub(in crate::correlate) fn unresolved(&self) -> impl Iterator<Item = &Exec> {
-        self.by_stream.values().filter_map(|id| self.get(id)).filter(|exec| exec.what == What::Stream && !exec.over)
+    pub(in crate::correlate) fn unresolved(&self) -> impl Iterator<Item = &Anchor> {
+        self.by_stream
+            .values()
+            .filter_map(|id| self.get(id))
+            .filter(|anchor| anchor.kind() == AnchorKind::Stream && !anchor.over)
     }
 
     /// Sets the content of an older exec's pid file.
     pub(in crate::correlate) fn set_pid(&mut self, id: &AnchorId, pid: u32) {
-        if let Some(exec) = self.all.get_mut(id) {
-            exec.pid_file_says = Some(pid);
-            self.by_pid.insert((exec.host, pid), id.clone());
+        if let Some(anchor) = self.all.get_mut(id)
+            && let Some(launch) = anchor.launch_mut()
+        {
+            launch.pid_file_says = Some(pid);
+            self.by_pid.insert((anchor.host, pid), id.clone());
         }
     }
 
@@ -344,10 +231,13 @@ impl Execs {
         looked: BootTime,
     ) -> Vec<AnchorId> {
         let mut under_way = Vec::new();
-        for (id, exec) in &mut self.all {
-            let is_its = exec.runtime == Some(runtime);
-            if exec.since <= looked && (is_its || !exec.is_session()) {
-                exec.under_way = is_its && exec.since <= asked;
+        for (id, anchor) in &mut self.all {
+            let is_its = anchor.runtime() == Some(runtime);
+            if anchor.since <= looked && (is_its || !anchor.is_session()) {
+                let since = anchor.since;
+                if let Some(exec) = anchor.as_exec_mut() {
+                    exec.under_way = is_its && since <= asked;
+                }
                 under_way.push(id.clone());
             }
         }
@@ -358,13 +248,15 @@ impl Execs {
     /// one is given. Returns the marked execs.
     pub(in crate::correlate) fn offer_stream(&mut self, runtime: Option<TaskKey>) -> Vec<AnchorId> {
         let mut offered = Vec::new();
-        for (id, exec) in &mut self.all {
-            if (exec.preexisting || exec.under_way)
-                && (exec.what == What::Exec || exec.is_foreground())
-                && exec.stream.is_none()
+        for (id, anchor) in &mut self.all {
+            let may_own = anchor.kind() == AnchorKind::Exec || anchor.is_foreground();
+            let preexisting = anchor.preexisting;
+            if let Some(exec) = anchor.as_exec_mut().filter(|_| may_own)
+                && (preexisting || exec.under_way)
+                && exec.stream.socket.is_none()
                 && (runtime.is_none() || exec.runtime == runtime)
             {
-                exec.may_have_stream = true;
+                exec.stream.may_exist = true;
                 offered.push(id.clone());
             }
         }
@@ -426,19 +318,34 @@ impl Execs {
     }
 
     /// Sets the process of an exec. `None` if it has one already.
-    pub(in crate::correlate) fn set_process(&mut self, id: &AnchorId, process: TaskKey) -> Option<&mut Exec> {
-        let exec = self.all.get_mut(id)?;
+    pub(in crate::correlate) fn set_process(&mut self, id: &AnchorId, process: TaskKey) -> Option<&mut Launch> {
+        let launch = self.all.get_mut(id)?.launch_mut()?;
         // A shell's `exec` keeps the process. A second process below the same runc is not the command.
-        if exec.process.is_some() {
+        if launch.process.is_some() {
             return None;
         }
-        exec.process = Some(process);
+        launch.process = Some(process);
         self.by_process.insert(process, id.clone());
-        Some(exec)
+        Some(launch)
     }
 
-    pub(in crate::correlate) fn get_mut(&mut self, id: &AnchorId) -> Option<&mut Exec> {
-        self.all.get_mut(id).map(|exec| &mut **exec)
+    pub(in crate::correlate) fn get_mut(&mut self, id: &AnchorId) -> Option<&mut Anchor> {
+        self.all.get_mut(id).map(|anchor| &mut **anchor)
+    }
+
+    /// Facts of an exec; `None` for other kinds.
+    pub(in crate::correlate) fn exec_mut(&mut self, id: &AnchorId) -> Option<&mut Exec> {
+        self.get_mut(id)?.as_exec_mut()
+    }
+
+    /// Process in the container and its start; `None` for kinds without one.
+    pub(in crate::correlate) fn launch_mut(&mut self, id: &AnchorId) -> Option<&mut Launch> {
+        self.get_mut(id)?.launch_mut()
+    }
+
+    /// Facts of a container; `None` for other kinds.
+    pub(in crate::correlate) fn container_mut(&mut self, id: &AnchorId) -> Option<&mut Container> {
+        self.get_mut(id)?.as_container_mut()
     }
 
     /// Forgets a closed connection. The connection may outlive its exec's session if a process was left running.
@@ -481,25 +388,28 @@ impl Execs {
 
     /// Removes an anchor. Returns the further containers of its shim.
     fn take(&mut self, id: &AnchorId) -> Vec<AnchorId> {
-        let Some(exec) = self.all.remove(id) else { return Vec::new() };
-        if let Some(runc) = exec.runc {
+        let Some(anchor) = self.all.remove(id) else { return Vec::new() };
+        if let Some(runc) = anchor.runc() {
             self.by_runc.remove(&runc);
         }
-        if let Some(process) = exec.process {
+        if let Some(process) = anchor.process() {
             self.by_process.remove(&process);
         }
         // A later exec may have the same pid file, pid or name.
-        if let Some(path) = exec.pid_file {
-            remove_own(&mut self.by_pid_file, &path, id);
+        if let Some(path) = anchor.launch().and_then(|launch| launch.pid_file.as_ref()) {
+            remove_own(&mut self.by_pid_file, path, id);
         }
-        if let Some(pid) = exec.pid_file_says {
-            remove_own(&mut self.by_pid, &(exec.host, pid), id);
+        if let Some(pid) = anchor.pid_file_says() {
+            remove_own(&mut self.by_pid, &(anchor.host, pid), id);
         }
-        remove_own(&mut self.by_session, &exec.session, id);
+        remove_own(&mut self.by_session, &anchor.session, id);
         if let AnchorKey::Exec { host, container, .. } = id.key() {
             remove_own(&mut self.by_name, &(id.name().into(), Arc::clone(container), *host), id);
         }
-        exec.beside
+        match anchor.facts {
+            Facts::Container(container) => container.siblings,
+            Facts::Exec(_) | Facts::Stream(_) | Facts::Leg(_) | Facts::Kubectl(_) => Vec::new(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The state: everything known from observations, before sessions are built from it. Its tables know neither the
 //! driver nor sessions.
 
+pub(in crate::correlate) mod anchor;
 pub(in crate::correlate) mod anchor_id;
 pub(in crate::correlate) mod anchors;
 pub(in crate::correlate) mod audit;
@@ -22,8 +23,9 @@ use std::{
 };
 
 use self::{
+    anchor::Anchor,
     anchor_id::AnchorId,
-    anchors::{Exec, Execs},
+    anchors::Anchors,
     audit::Audits,
     dependents::Dependents,
     hosts::Hosts,
@@ -46,7 +48,7 @@ pub(in crate::correlate) struct State {
     pub(in crate::correlate) processes: Processes,
     pub(in crate::correlate) sockets: Sockets,
     pub(in crate::correlate) pairings: Pairings,
-    pub(in crate::correlate) execs: Execs,
+    pub(in crate::correlate) execs: Anchors,
     /// Connections that may lead to a streaming server, by accepting process.
     pub(in crate::correlate) streams: BTreeMap<TaskKey, BTreeSet<SocketIdx>>,
     /// Unix connections between daemons (CRI, ttrpc), by connecting and accepting process. All sessions share
@@ -101,7 +103,7 @@ impl State {
             processes: Processes::default(),
             sockets: Sockets::new(pairing),
             pairings: Pairings::default(),
-            execs: Execs::default(),
+            execs: Anchors::default(),
             streams: BTreeMap::new(),
             calls: BTreeMap::new(),
             stores: BTreeMap::new(),
@@ -145,27 +147,27 @@ impl State {
     }
 
     /// Anchor with this id, made if new. `None` if the id belongs to another container.
-    pub(in crate::correlate) fn exec(
+    pub(in crate::correlate) fn anchor(
         &mut self,
         host: HostNo,
         id: &AnchorId,
         container: &str,
         at: BootTime,
-    ) -> Option<&mut Exec> {
+    ) -> Option<&mut Anchor> {
         self.execs.entry(&self.hosts, host, id, container, at)
     }
 
     /// Id of an anchor's session.
     pub(in crate::correlate) fn session_id(&self, id: &AnchorId) -> SessionId {
         let unknown = || id.session(&self.hosts, HostNo::default(), None);
-        self.execs.get(id).map_or_else(unknown, |exec| exec.session.clone())
+        self.execs.get(id).map_or_else(unknown, |anchor| anchor.session.clone())
     }
 
     /// Exec of a pid file: named by runc's arguments, or by the path at which a shim keeps the file.
     pub(in crate::correlate) fn exec_of_pid_file(&self, host: HostNo, path: &RawText) -> Option<&AnchorId> {
         self.execs.by_pid_file(path).or_else(|| {
-            let (container, exec) = path.as_str().and_then(parse_pid_file)?;
-            self.execs.newest(host, &container, &exec)
+            let (container, anchor) = path.as_str().and_then(parse_pid_file)?;
+            self.execs.newest(host, &container, &anchor)
         })
     }
 
@@ -258,13 +260,13 @@ impl State {
     }
 
     /// True if the exec has stdin or a terminal. Probes have neither.
-    pub(in crate::correlate) fn reads(&self, exec: &Exec) -> bool {
-        exec.reads() || self.has_input(exec)
+    pub(in crate::correlate) fn reads(&self, anchor: &Anchor) -> bool {
+        anchor.reads() || self.has_input(anchor)
     }
 
     /// True if the process of an older exec has a pipe or a terminal as stdin. The FIFO itself may be gone.
-    pub(in crate::correlate) fn has_input(&self, exec: &Exec) -> bool {
-        let process = exec.process.filter(|_| exec.preexisting).and_then(|task| self.processes.get(task));
+    pub(in crate::correlate) fn has_input(&self, anchor: &Anchor) -> bool {
+        let process = anchor.process().filter(|_| anchor.preexisting).and_then(|task| self.processes.get(task));
         let stdin = process.and_then(|process| process.info.stdin);
         stdin.is_some_and(|stdin| matches!(stdin, FileKind::Pipe | FileKind::Fifo | FileKind::Pty))
     }
@@ -272,37 +274,40 @@ impl State {
     /// True if the exec may be a probe of dockershim, or an exec with a still unknown stream. Their connections
     /// to dockerd look the same. So do those of all execs from before the tracer's start. A probe reads nothing
     /// and has no terminal.
-    pub(in crate::correlate) fn may_be_either(&self, exec: &Exec) -> bool {
-        if exec.is_foreground() {
+    pub(in crate::correlate) fn may_be_either(&self, anchor: &Anchor) -> bool {
+        if anchor.is_foreground() {
             return false;
         }
-        if exec.preexisting && exec.stream.is_none() {
-            return !exec.reads() || exec.shim.is_none();
+        if anchor.preexisting && anchor.stream().is_none() {
+            return !anchor.reads() || anchor.shim().is_none();
         }
-        let Some(near) =
-            exec.stream.and_then(|far| self.sockets.get(far)).filter(|far| far.unix.is_some()).and_then(|far| far.peer)
+        let Some(near) = anchor
+            .stream()
+            .and_then(|far| self.sockets.get(far))
+            .filter(|far| far.unix.is_some())
+            .and_then(|far| far.peer)
         else {
             return false;
         };
         let by_kubelet = self.sockets.get(near).and_then(|near| near.owner).is_some_and(|owner| self.is_kubelet(owner));
         by_kubelet
-            && !exec.reads()
+            && !anchor.reads()
             && matches!(self.stream_of(near), PairResult::Unknown)
-            && self.has_unserved_stream(exec)
+            && self.has_unserved_stream(anchor)
     }
 
     /// True if the exec's client has a stream that serves no known exec. The stream must not be older than the
     /// exec by more than [`STREAM_WITHIN`].
-    pub(in crate::correlate) fn has_unserved_stream(&self, exec: &Exec) -> bool {
+    pub(in crate::correlate) fn has_unserved_stream(&self, anchor: &Anchor) -> bool {
         let asking =
-            exec.stream.and_then(|far| self.sockets.get(far)?.peer).and_then(|near| self.sockets.get(near)?.owner);
+            anchor.stream().and_then(|far| self.sockets.get(far)?.peer).and_then(|near| self.sockets.get(near)?.owner);
         let Some(streams) = asking.and_then(|asking| self.streams.get(&asking)) else { return false };
         let fits = |idx: SocketIdx| {
             let socket = self.sockets.get(idx);
             socket.is_some_and(|socket| {
-                socket.since <= exec.since
-                    && exec.since.since(socket.since) <= STREAM_WITHIN
-                    && socket.closed.is_none_or(|closed| closed >= exec.since)
+                socket.since <= anchor.since
+                    && anchor.since.since(socket.since) <= STREAM_WITHIN
+                    && socket.closed.is_none_or(|closed| closed >= anchor.since)
             })
         };
         streams.iter().any(|idx| fits(*idx) && self.is_stream(*idx) && !self.is_served(*idx))

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{coverage::Coverage, table::Table};
+use super::table::Table;
 use crate::correlate::limits::{Caps, MAX_LINEAGE, MAX_LISTENERS, REMEMBER};
 use crate::model::{
     self, Ancestor, BootTime, ExitStatus, HostNo, Listener, ProcessInfo, Program, RawText, Runtime, TaskKey,
@@ -37,6 +37,46 @@ pub(in crate::correlate) struct Process {
     pub(in crate::correlate) coverage: Coverage,
     /// Ancestors of the process.
     pub(in crate::correlate) ancestry: Option<Ancestry>,
+}
+
+/// Part of a daemon's work that records and snapshots cover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::correlate) enum Coverage {
+    /// All acts: the tracer attached at the daemon's start, or long ago. Also the default for recordings of older
+    /// formats, which do not report coverage.
+    #[default]
+    Full,
+    /// Acts since this time. A scan of the daemon's open files is outstanding.
+    Attached(BootTime),
+    /// Acts since attach, and all files that were open at this time. Work that began before attach and had
+    /// finished by then may have been missed.
+    Scanned(BootTime),
+}
+
+impl Coverage {
+    /// Notes that the tracer attached to the daemon. The first report counts.
+    pub(in crate::correlate) fn attach(&mut self, at: BootTime) {
+        if *self == Self::Full {
+            *self = Self::Attached(at);
+        }
+    }
+
+    /// Notes a scan of the daemon's open files. Returns the time of the attach; `None` if no scan was outstanding.
+    pub(in crate::correlate) fn scan(&mut self, at: BootTime) -> Option<BootTime> {
+        let Self::Attached(attached) = *self else { return None };
+        *self = Self::Scanned(at);
+        Some(attached)
+    }
+
+    /// True between attach and scan.
+    pub(in crate::correlate) fn is_scan_pending(self) -> bool {
+        matches!(self, Self::Attached(_))
+    }
+
+    /// True if the daemon's open files were scanned at or after `at`.
+    pub(in crate::correlate) fn is_scanned_since(self, at: BootTime) -> bool {
+        matches!(self, Self::Scanned(scanned) if scanned >= at)
+    }
 }
 
 /// Ancestors of a process, shared by its sessions.
@@ -265,7 +305,7 @@ mod tests {
     use crate::model::RawText;
 
     #[test]
-    fn what_was_known_outlasts_a_look_at_what_has_ended() {
+    fn facts_outlast_a_look_at_a_zombie() {
         let task = TaskKey::from_ticks(50, 1);
         let argv: Vec<RawText> = ["kubectl", "get", "pods"].map(RawText::from).to_vec();
         let mut processes = Processes::default();
@@ -274,5 +314,19 @@ mod tests {
         processes.learn(task, ProcessInfo { netns: Some(1), ..ProcessInfo::default() });
         let known = &processes.get(task).unwrap().info;
         assert_eq!((&known.argv, known.uid, known.netns), (&argv, Some(0), Some(1)));
+    }
+
+    #[test]
+    fn scan_covers_what_was_open_at_its_time() {
+        let at = BootTime;
+        let mut coverage = Coverage::default();
+        assert_eq!(coverage.scan(at(1)), None, "nothing is outstanding under full coverage");
+        assert!(!coverage.is_scanned_since(at(0)));
+        coverage.attach(at(10));
+        coverage.attach(at(20));
+        assert!(coverage.is_scan_pending());
+        assert_eq!(coverage.scan(at(30)), Some(at(10)), "the first attach counts");
+        assert!(!coverage.is_scan_pending());
+        assert!(coverage.is_scanned_since(at(30)) && !coverage.is_scanned_since(at(31)));
     }
 }
