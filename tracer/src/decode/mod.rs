@@ -1,30 +1,15 @@
 //! Bytes of the ring buffer → observations. Total: any bytes give an observation or an error, never a panic.
 
+mod common;
 mod process;
 mod relay;
 mod sock;
 
-use tracer_common::{ABI, Header, Kind, Record};
+use tracer_common::{ABI, Header, Kind};
 
+pub use self::common::DecodeError;
+use self::common::read;
 use crate::model::{BootTime, Fact, Observation, Source, TaskKey};
-
-/// Reason for rejecting a record. Rejected records are counted and skipped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DecodeError {
-    /// The record is shorter than its kind.
-    Short {
-        /// Size of that kind in bytes.
-        want: usize,
-        /// Size of the record in bytes.
-        have: usize,
-    },
-    /// The record has another ABI version.
-    Abi(u16),
-    /// This version does not know the kind of the record.
-    Kind(u16),
-    /// The address family is invalid for this kind.
-    Family(u16),
-}
 
 /// Decodes one record.
 ///
@@ -59,21 +44,6 @@ pub fn decode(bytes: &[u8]) -> Result<Observation, DecodeError> {
         tid: (header.tid != 0).then_some(header.tid),
         fact,
     })
-}
-
-fn read<T: Record>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let want = size_of::<T>();
-    if bytes.len() < want {
-        return Err(DecodeError::Short { want, have: bytes.len() });
-    }
-    // SAFETY: the length is checked; `Record` promises that any bytes are a valid T; an unaligned read has no alignment
-    // requirement.
-    Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
-}
-
-/// The kernel part writes 0 for a missing value.
-fn some(word: u32) -> Option<u32> {
-    (word != 0).then_some(word)
 }
 
 #[cfg(test)]

@@ -2,13 +2,16 @@
 
 use tracer_common::{Exit, Fork, Process, WatchClass};
 
-use super::{relay, sock, some};
+use super::{
+    common::{actor, some},
+    sock,
+};
 use crate::model::{ExitStatus, Fact, ProcessInfo, RawText, TaskKey, WatchAs};
 
 pub(super) fn fork(record: &Fork) -> Fact {
     Fact::Fork {
         child: TaskKey::from_ns(record.child_tgid, record.child_start_ns),
-        actor: relay::actor(&record.actor),
+        actor: actor(&record.actor),
         inbound: sock::named(record.inbound_cookie, record.inbound_inode),
     }
 }

@@ -2,13 +2,11 @@
 
 use tracer_common::{Fifo, FifoRelayed, HOW_SPLICE, Relayed, Touched};
 
-use super::{DecodeError, sock};
-use crate::model::{Actor, Fact, FileId};
-
-pub(super) fn actor(record: &tracer_common::Actor) -> Actor {
-    let some = |word: u64| (word != 0).then_some(word);
-    Actor { g: some(record.g), goid: some(record.goid), parent_goid: some(record.parent_goid) }
-}
+use super::{
+    common::{DecodeError, actor},
+    sock,
+};
+use crate::model::{Fact, FileId};
 
 pub(super) fn relayed(record: &Relayed) -> Result<Fact, DecodeError> {
     Ok(Fact::Relayed {

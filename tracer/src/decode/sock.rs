@@ -5,7 +5,7 @@ use tracer_common::{
     ROLE_LISTENING, Socket, UnixAccepted, UnixConnected,
 };
 
-use super::{DecodeError, relay, some};
+use super::common::{DecodeError, actor, some};
 use crate::model::{Fact, Family, Isn, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
 
 pub(super) fn info(socket: &Socket) -> Result<SocketInfo, DecodeError> {
@@ -45,7 +45,7 @@ pub(super) fn named(cookie: u64, inode: u64) -> Option<SocketId> {
 pub(super) fn connected(record: &Connected) -> Result<Fact, DecodeError> {
     Ok(Fact::Connected {
         socket: info(&record.socket)?,
-        actor: relay::actor(&record.actor),
+        actor: actor(&record.actor),
         inbound: named(record.inbound_cookie, record.inbound_inode),
     })
 }
