@@ -5,11 +5,8 @@ mod secrets;
 
 use regex::bytes::{NoExpand, Regex};
 
-use self::secrets::Secrets;
+use self::secrets::{REDACTED, Secrets};
 use crate::model::{Observation, RawText, WatchAs, parse_monitor, parse_runc_exec};
-
-/// Replacement for a secret.
-const REDACTED: &[u8] = b"***";
 
 /// Rules for removing secrets from arguments.
 #[derive(Clone, Debug, Default)]

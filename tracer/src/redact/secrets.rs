@@ -5,8 +5,10 @@ use std::sync::OnceLock;
 
 use regex::bytes::{Regex, RegexSet};
 
-use super::REDACTED;
 use crate::model::RawText;
+
+/// Replacement for a secret.
+pub(super) const REDACTED: &[u8] = b"***";
 
 /// Endings of names that precede a secret.
 const NAMES: &str = "(?:password|passwd|passphrase|passwort|pwd|secret|token|api[_-]?key|access[_-]?key|secret[_-]?key|\
