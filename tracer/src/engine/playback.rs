@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, io};
 
-use super::{Flow, Pump, Setup, Shown, Status};
+use super::pump::{Flow, Pump, Setup, Shown, Status};
 use crate::{
     correlate::{Options, REORDER_WITHIN},
     model::{BootTime, Observation, Source},
