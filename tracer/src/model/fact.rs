@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ancestry, AuditEvent, BootTime, ContainerInfo, Descriptor, ExitStatus, FileKind, FileMeasure, HostNo, ProcessInfo,
-    ProcessMeasure, RawText, SocketId, SocketInfo, TaskKey, TcpMeasure, TcpState, Tuple, UnixMeasure,
+    Ancestry, AuditEvent, BootTime, ContainerInfo, Descriptor, ExitStatus, FileId, FileKind, FileMeasure, HostNo,
+    ProcessInfo, ProcessMeasure, RawText, SocketId, SocketInfo, TaskKey, TcpMeasure, TcpState, Tuple, UnixMeasure,
 };
 
 /// One fact with its time and source. A recording is a sequence of observations, in order of arrival.
@@ -80,39 +80,6 @@ impl Actor {
     #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-/// Identity of a file other than a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct FileId {
-    /// Device of the file system in the kernel's numbering (include/linux/kdev_t.h: major << 20 | minor).
-    pub device: u32,
-    /// Inode number on that device.
-    pub inode: u64,
-    /// Host of the file.
-    #[serde(default, skip_serializing_if = "HostNo::is_first")]
-    pub host: HostNo,
-}
-
-impl FileId {
-    /// A file by the kernel's device number and inode number.
-    #[must_use]
-    pub const fn new(device: u32, inode: u64) -> Self {
-        Self { device, inode, host: HostNo(0) }
-    }
-
-    /// A file by the numbers of stat(2). stat(2) encodes a device in 64 bits, with the minor number around the major
-    /// number (include/linux/kdev_t.h: `new_encode_dev`; the C library's `makedev` is the same for these 32 bits). Both
-    /// numberings agree on tmpfs, where runtimes keep FIFOs. btrfs and overlayfs may report another device than the
-    /// kernel uses.
-    #[must_use]
-    pub const fn from_stat(device: u64, inode: u64) -> Self {
-        // The kernel has 12 bits of major and 20 bits of minor number.
-        let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xf_ff00));
-        #[expect(clippy::cast_possible_truncation, reason = "12 and 20 bits")]
-        let device = ((major << 20) | minor) as u32;
-        Self::new(device, inode)
     }
 }
 

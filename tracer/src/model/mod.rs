@@ -12,6 +12,7 @@ mod container;
 mod endpoints;
 mod evidence;
 mod fact;
+mod file;
 mod finding;
 mod host;
 mod idle;
@@ -19,12 +20,14 @@ mod ids;
 mod kubectl;
 mod loss;
 mod measure;
+mod measures;
 mod moved;
 mod net;
 mod runtime;
 mod scope;
 mod session;
 mod task;
+mod tcp;
 mod text;
 mod time;
 mod verdict;
@@ -34,17 +37,16 @@ pub use audit::{AuditEvent, AuditRequest, AuditUser, KubeUser, Subresource};
 pub use container::{ContainerInfo, ContainerRef, is_id, names_container, parse_cgroup};
 pub use endpoints::{DaemonCandidate, DaemonKind, Endpoints, parse_abstract};
 pub use evidence::{Confidence, Evidence, Gap, GapCode, Proofs};
-pub use fact::{Actor, Fact, FileId, Listener, Observation, Source};
+pub use fact::{Actor, Fact, Listener, Observation, Source};
+pub use file::{Access, Descriptor, FileId, FileKind};
 pub use finding::{Change, Daemon, DaemonConnection, Finding, Report, Totals, UnattributedEnd, Want};
 pub use host::{Ability, Degraded, HostFacts, HostNo};
 pub use idle::Activity;
 pub use ids::IdVisitor;
 pub use kubectl::{KubectlCall, parse_kubectl};
 pub use loss::{BEHIND, LATE_START, UNANSWERED, Unit, unit_of_loss};
-pub use measure::{
-    Access, Call, CgroupMeasure, Descriptor, FileKind, FileMeasure, Measures, ProcessMeasure, SeenSpan, Series,
-    TcpInfo, TcpMeasure, TcpState, ThreadMeasure, Timer, TimerKind, UnixMeasure, Unlisted,
-};
+pub use measure::{Call, CgroupMeasure, FileMeasure, ProcessMeasure, TcpMeasure, ThreadMeasure, UnixMeasure};
+pub use measures::{Measures, SeenSpan, Series, Unlisted};
 pub use moved::Move;
 pub use net::{Family, Isn, Pairing, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
 pub use runtime::{
@@ -57,6 +59,7 @@ pub use session::{
     matching,
 };
 pub use task::{ExitStatus, INITIAL_USERNS, ProcessInfo, Program, TaskKey, WatchAs};
+pub use tcp::{TcpInfo, TcpState, Timer, TimerKind};
 pub use text::RawText;
 pub use time::{BootTime, ClockAnchor, Span};
 pub use verdict::{About, Diagnosis, Health, Reading, Severity, ToldApart, Value, Verdict};
