@@ -19,7 +19,7 @@
 
 use super::{
     layout::Layout,
-    memory::Source,
+    memory::ReadWords,
     poller::{Polled, Side},
 };
 
@@ -47,7 +47,7 @@ pub(super) struct Ends<'a, S> {
     pub(super) layout: Layout,
 }
 
-impl<S: Source> Ends<'_, S> {
+impl<S: ReadWords> Ends<'_, S> {
     /// Descriptors between which a call copies, if both arguments lead to files and one is the file for which the goroutine waits.
     pub(super) fn copies(&self, file: Polled, side: Side, copying: Copying, files: &[Polled]) -> Option<(u32, u32)> {
         let own = std::slice::from_ref(&file);

@@ -115,7 +115,7 @@ impl<'a> Words<'a> {
 }
 
 /// A reader of words: of the process's memory, or of cached pages.
-pub(super) trait Source {
+pub(super) trait ReadWords {
     /// `N` words at this address.
     fn some<const N: usize>(&self, at: u64) -> Option<[u64; N]>;
 
@@ -135,7 +135,7 @@ pub(super) trait Source {
     }
 }
 
-impl Source for Words<'_> {
+impl ReadWords for Words<'_> {
     fn some<const N: usize>(&self, at: u64) -> Option<[u64; N]> {
         Words::some(self, at)
     }
@@ -159,7 +159,7 @@ impl<'a> Pages<'a> {
     }
 }
 
-impl Source for Pages<'_> {
+impl ReadWords for Pages<'_> {
     fn some<const N: usize>(&self, at: u64) -> Option<[u64; N]> {
         let (page, offset) = (at - at % PAGE, usize::try_from(at % PAGE / 8).ok()?);
         if !at.is_multiple_of(8) || offset + N > PAGE_WORDS {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    memory::Source as _,
+    memory::ReadWords as _,
     poller::{Polled, Side},
     walk::Walk,
 };

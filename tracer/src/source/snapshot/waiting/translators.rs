@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 use super::{
     frames::Frame,
-    memory::Source as _,
+    memory::ReadWords as _,
     poller::{Polled, Side},
     walk::Walk,
 };
@@ -37,7 +37,7 @@ const MAX_CHANNELS: u64 = 16;
 /// clients' WebSockets to SPDY connections that the process made, and back. Both lists must be in order of descriptors.
 pub(super) fn copies(walk: &Walk<'_>, accepted: &[Polled], made: &[Polled]) -> BTreeSet<(u32, u32)> {
     let mut found = BTreeSet::new();
-    let mut follow = |file: Polled, others: &[Polled], sources: &dyn Fn(u64) -> Vec<Source>| {
+    let mut follow = |file: Polled, others: &[Polled], sources: &dyn Fn(u64) -> Vec<CopySource>| {
         // Pointers on the reader's stack lead to readers of copies; words of those may be Go channels; goroutines that wait there
         // and copy from this reader prove the other end.
         for source in pointers(walk, file).into_iter().flat_map(sources) {
@@ -65,13 +65,13 @@ fn pointers(walk: &Walk<'_>, file: Polled) -> BTreeSet<u64> {
 }
 
 /// A reader of a copy, and the words that may be Go channels on which the copy waits.
-struct Source {
+struct CopySource {
     reader: u64,
     waits: Vec<u64>,
 }
 
 /// Streams of a `*spdystream.Connection`; empty if the pointer is none, or belongs to another file.
-fn streams(walk: &Walk<'_>, connection: u64, file: Polled) -> Vec<Source> {
+fn streams(walk: &Walk<'_>, connection: u64, file: Polled) -> Vec<CopySource> {
     let pages = walk.pages;
     let own = std::slice::from_ref(&file);
     let Some([_type, inner, rest @ ..]) = pages.some::<CONNECTION>(connection) else { return Vec::new() };
@@ -86,14 +86,14 @@ fn streams(walk: &Walk<'_>, connection: u64, file: Polled) -> Vec<Source> {
     let source = |stream: u64| {
         let words: [u64; STREAM] = walk.words.some(stream)?;
         let is_own = words.get(2) == Some(&connection) && walk.ends().stream_of(stream, own).is_some();
-        is_own.then(|| Source { reader: stream, waits: words.to_vec() })
+        is_own.then(|| CopySource { reader: stream, waits: words.to_vec() })
     };
     let streams: BTreeSet<u64> = groups.flatten().collect();
     streams.into_iter().filter_map(source).collect()
 }
 
 /// Channels of a `*wsstream.Conn`; empty if the pointer is none, or belongs to another file.
-fn channels(walk: &Walk<'_>, connection: u64, file: Polled) -> Vec<Source> {
+fn channels(walk: &Walk<'_>, connection: u64, file: Polled) -> Vec<CopySource> {
     // wsstream.Conn: protocols, selectedProtocol, channels
     let Some([_, _, _, first, length, _]) = walk.pages.some(connection) else { return Vec::new() };
     let source = |number: u64| {
@@ -103,7 +103,7 @@ fn channels(walk: &Walk<'_>, connection: u64, file: Polled) -> Vec<Source> {
         let [conn, _number, _type, pipe] = walk.words.some(channel)?;
         let words = |at: u64| walk.words.some::<PIPE>(at).map(|words| words.to_vec()).unwrap_or_default();
         let waits = words(pipe).into_iter().chain(walk.words.one(pipe).map(words).unwrap_or_default());
-        (conn == connection).then(|| Source { reader: channel, waits: waits.collect() })
+        (conn == connection).then(|| CopySource { reader: channel, waits: waits.collect() })
     };
     if length > MAX_CHANNELS { Vec::new() } else { (0..length).filter_map(source).collect() }
 }
@@ -152,7 +152,7 @@ mod tests {
     const WRAPPER: u64 = 0x5300;
     const GROUP: u64 = 0x5400;
 
-    fn world() -> Fake {
+    fn session() -> Fake {
         let mut memory = Fake::program();
         for (fd, poller, g) in [CLIENT, MADE[0], MADE[1]] {
             memory.put(poller + 8, &[u64::from(fd), 0, g]);
@@ -205,12 +205,12 @@ mod tests {
 
     #[test]
     fn copies_between_streams_lead_both_ways() {
-        assert_eq!(found(&world()), [(5, 6), (6, 5)]);
-        let mut memory = world();
+        assert_eq!(found(&session()), [(5, 6), (6, 5)]);
+        let mut memory = session();
         memory.put(GROUP + 40, &[0, 0]);
         memory.put(GROUP + 16, &[STREAMS[0], 3, STREAMS[1]]);
         assert_eq!(found(&memory), [(5, 6), (6, 5)], "in a map of Go 1.24 and later");
-        let mut memory = world();
+        let mut memory = session();
         memory.put(PIPE, &[PIPE + 0x40, 0]);
         memory.put(PIPE + 0x40, &[0, QUEUES[0]]);
         assert_eq!(found(&memory), [(5, 6), (6, 5)], "a pipe before Go 1.22");
@@ -218,12 +218,12 @@ mod tests {
 
     #[test]
     fn arguments_of_past_calls_lead_nowhere() {
-        let mut memory = world();
+        let mut memory = session();
         copying(&mut memory, Calls::Leave, 0, [STREAMS[0], WRAPPER]);
         assert_eq!(found(&memory), [(6, 5)]);
         copying(&mut memory, Calls::Leave, 1, [CHANNELS[1], STREAMS[1]]);
         assert_eq!(found(&memory), []);
-        let mut memory = world();
+        let mut memory = session();
         for (_, _, g) in [CLIENT, MADE[0]] {
             memory.park_in(Calls::Leave, g, 0x1_0000 + 8 * (g - CLIENT.2), &[WEB, SPDY[0]]);
         }
@@ -243,7 +243,7 @@ mod tests {
             (STREAMS[0], 0, "no stream"),
             (STREAMS[0] + 16, 0, "a stream of no connection"),
         ] {
-            let mut memory = world();
+            let mut memory = session();
             memory.put(at, &[word]);
             assert!(!found(&memory).contains(&(5, 6)), "{why}");
         }
@@ -254,11 +254,11 @@ mod tests {
             (SPDY[0] + 80, 0, "no streams"),
             (CHANNELS[1] + 8, 2, "no channel"),
         ] {
-            let mut memory = world();
+            let mut memory = session();
             memory.put(at, &[word]);
             assert!(!found(&memory).contains(&(6, 5)), "{why}");
         }
-        let mut memory = world();
+        let mut memory = session();
         copying(&mut memory, Calls::Copy, 1, [CHANNELS[1], STREAMS[0]]);
         assert_eq!(found(&memory), [(5, 6)], "a goroutine waits for one stream and copies from another");
     }

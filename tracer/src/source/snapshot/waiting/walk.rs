@@ -15,7 +15,7 @@ use super::{
     ends::{Copying, Ends},
     frames::{Frame, Frames, Function},
     layout::Layout,
-    memory::{Pages, Source as _, Words},
+    memory::{Pages, ReadWords as _, Words},
     poller::{Polled, Side, Waiter},
 };
 
