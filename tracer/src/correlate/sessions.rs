@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    assemble::{upstream::Built, user::Question},
+    assemble::{upstream::Built, user::UserQuery},
     effects::{Effects, Merge},
     limits::{CLOSED_SESSIONS, REMEMBER},
     state::{
@@ -79,7 +79,7 @@ impl Sessions {
         let Some(exec) = state.execs.get(id) else { return };
         let (is_leg, is_request) =
             (exec.leaves_by().is_some(), matches!(exec.kind(), AnchorKind::PendingRequest | AnchorKind::ApiRequest));
-        let Built { mut session, dependencies, wants, again_at, question } = state.build(id, exec, effects.now);
+        let Built { mut session, dependencies, wants, again_at, user_query } = state.build(id, exec, effects.now);
         // A provisional session for a leg or a kubectl ends as soon as this session contains that leg or kubectl. It must
         // end before this session is emitted, so that no object is part of two open sessions.
         if !is_leg && !state.legs.is_empty() {
@@ -105,7 +105,7 @@ impl Sessions {
         let old_dependencies = old.as_ref().map_or(&[][..], |open| &open.dependencies);
         state.dependents.replace(old_dependencies, &dependencies, id);
         // The audit log's answer depends on all sessions that fit the same request: setting it may invalidate others.
-        set_user(state, effects, id, &mut session, question);
+        set_user(state, effects, id, &mut session, user_query);
         self.publish(state, effects, id, old, session, dependencies);
     }
 
@@ -249,9 +249,9 @@ fn set_user(
     effects: &mut Effects,
     id: &AnchorId,
     session: &mut Session,
-    question: Option<Question>,
+    user_query: Option<UserQuery>,
 ) {
-    let Some(Question { sought, due, early, asked }) = question else {
+    let Some(UserQuery { criteria, due, early, via_apiserver }) = user_query else {
         let touched = state.audits.forget(id);
         effects.anchors_changed(touched);
         return;
@@ -260,8 +260,8 @@ fn set_user(
         session.client.pending = !state.audits.ended;
         return;
     }
-    let timed = sought.timed;
-    let touched = state.audits.seek(id, sought);
+    let timed = criteria.timed;
+    let touched = state.audits.set_criteria(id, criteria);
     effects.anchors_changed(touched);
     if due.is_none_or(|due| effects.now < due) {
         session.client.pending = !state.audits.ended;
@@ -269,7 +269,7 @@ fn set_user(
     }
     match state.audits.user_match(id) {
         UserMatch::Unknown => {}
-        UserMatch::User(_) | UserMatch::Ambiguous if !asked => {}
+        UserMatch::User(_) | UserMatch::Ambiguous if !via_apiserver => {}
         // An untimed session fits many requests: no ambiguity is reported.
         UserMatch::Ambiguous if !timed => {}
         UserMatch::User(user) => session.client.user = Some(user),

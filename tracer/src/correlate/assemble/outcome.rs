@@ -57,14 +57,14 @@ impl Builder<'_> {
         }
         let target = self.target(anchor);
         // An end waits until the audit log can have named the user.
-        let question = self.question(anchor, up, &hops, kind, &target, now);
-        if let Some(question) = &question {
+        let user_query = self.user_query(anchor, up, &hops, kind, &target, now);
+        if let Some(user_query) = &user_query {
             let held =
-                ending.closed_at.map(|closed| self.held_until(id, question, closed)).filter(|until| now < *until);
+                ending.closed_at.map(|closed| self.held_until(id, user_query, closed)).filter(|until| now < *until);
             if held.is_some() {
                 ending = Ending { closed_at: None, exit: None, again_at: None };
             }
-            let due = question.due.filter(|due| now < *due);
+            let due = user_query.due.filter(|due| now < *due);
             ending.again_at = ending.again_at.into_iter().chain(held).chain(due).min();
         }
         // The connections closed, and the process is still there.
@@ -124,7 +124,7 @@ impl Builder<'_> {
         let mut dependencies = self.dependencies;
         dependencies.sort_unstable();
         dependencies.dedup();
-        Built { session, dependencies, wants: self.wants, again_at: ending.again_at, question }
+        Built { session, dependencies, wants: self.wants, again_at: ending.again_at, user_query }
     }
 
     /// Requested command, and whether it was cut. A process may have run another program since, unless its first

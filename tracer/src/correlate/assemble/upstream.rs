@@ -10,7 +10,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     roles::{Seen, role_of},
-    user::Question,
+    user::UserQuery,
 };
 use crate::correlate::{
     limits::MAX_HOPS,
@@ -36,7 +36,7 @@ pub(in crate::correlate) struct Built {
     /// Time for the next rebuild if no dependency changes before.
     pub(in crate::correlate) again_at: Option<BootTime>,
     /// Query for the user in the audit log.
-    pub(in crate::correlate) question: Option<Question>,
+    pub(in crate::correlate) user_query: Option<UserQuery>,
 }
 
 /// One process on the path. Nodes are listed from the runtime to the client.

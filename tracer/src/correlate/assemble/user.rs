@@ -8,15 +8,15 @@ use crate::correlate::{
     state::{
         anchor::{Anchor, AnchorKind},
         anchor_id::AnchorId,
-        audit::{Command, CommandSource, Sought},
+        audit::{Command, CommandSource, RequestCriteria},
     },
 };
 use crate::model::{BootTime, Client, GapCode, Hop, Kind, RawText, Role, Subresource, Target, Want};
 
 /// Query to the audit log about a session.
-pub(in crate::correlate) struct Question {
+pub(in crate::correlate) struct UserQuery {
     /// Properties of a fitting request.
-    pub(in crate::correlate) sought: Sought,
+    pub(in crate::correlate) criteria: RequestCriteria,
     /// Time by which everything that may contradict an answer is known; `None` while too little of the session
     /// is known.
     pub(in crate::correlate) due: Option<BootTime>,
@@ -24,7 +24,7 @@ pub(in crate::correlate) struct Question {
     pub(in crate::correlate) early: bool,
     /// Set when the API server is known to be on the path. Otherwise it may be, which is enough to be a rival of
     /// another session.
-    pub(in crate::correlate) asked: bool,
+    pub(in crate::correlate) via_apiserver: bool,
 }
 
 impl Builder<'_> {
@@ -49,7 +49,7 @@ impl Builder<'_> {
     }
 
     /// Query to the audit log; `None` without a log, or for a session without a request to the API server.
-    pub(in crate::correlate) fn question(
+    pub(in crate::correlate) fn user_query(
         &self,
         anchor: &Anchor,
         up: &[Node],
@@ -57,7 +57,7 @@ impl Builder<'_> {
         kind: Kind,
         target: &Arc<Target>,
         now: BootTime,
-    ) -> Option<Question> {
+    ) -> Option<UserQuery> {
         let followed = self.state.audits.followed?;
         let unknown = self.gaps.iter().any(|gap| gap.code == GapCode::KindUnknown);
         // Subresources that can have started a session of this kind.
@@ -100,7 +100,7 @@ impl Builder<'_> {
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
         let closed = ends.filter_map(|idx| socket(idx)?.closed).min();
         let fifos = anchor.as_exec().map(|exec| &exec.fifos);
-        let sought = Sought {
+        let criteria = RequestCriteria {
             subresources,
             target: Arc::clone(target),
             command: client.and_then(|client| self.asked_by_kubectl(client)).or_else(|| command_seen(anchor)),
@@ -120,7 +120,7 @@ impl Builder<'_> {
         let first = hops.first().map(|hop| hop.role);
         let is_fragment = anchor.preexisting && !matches!(first, Some(Role::Client | Role::Proxy));
         let early = !anchor.preexisting && known.is_none() && now < anchor.since.plus(AUDIT_SETTLED);
-        Some(Question { sought, due, early, asked: server.is_some() || is_fragment })
+        Some(UserQuery { criteria, due, early, via_apiserver: server.is_some() || is_fragment })
     }
 
     /// The command in kubectl's arguments, after `--`.
@@ -133,11 +133,11 @@ impl Builder<'_> {
     }
 
     /// Time until which the end of a session is held back, because a request for it may still arrive in the log.
-    pub(in crate::correlate) fn held_until(&self, id: &AnchorId, question: &Question, closed: BootTime) -> BootTime {
+    pub(in crate::correlate) fn held_until(&self, id: &AnchorId, user_query: &UserQuery, closed: BootTime) -> BootTime {
         if self.state.audits.ended {
             return closed;
         }
-        let settled = question.due.unwrap_or_default();
+        let settled = user_query.due.unwrap_or_default();
         if self.state.audits.has_one(id) { settled } else { settled.max(closed.plus(AUDIT_CLOSED)) }
     }
 }

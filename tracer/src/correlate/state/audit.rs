@@ -20,7 +20,7 @@ use crate::model::{AuditEvent, AuditRequest, BootTime, Confidence, KubeUser, Raw
 
 /// Properties of the request that can have started a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::correlate) struct Sought {
+pub(in crate::correlate) struct RequestCriteria {
     pub(in crate::correlate) subresources: &'static [Subresource],
     pub(in crate::correlate) target: Arc<Target>,
     pub(in crate::correlate) command: Option<Command>,
@@ -92,8 +92,8 @@ struct Entry {
     sessions: BTreeSet<AnchorId>,
 }
 
-struct Seeker {
-    sought: Sought,
+struct SessionFits {
+    criteria: RequestCriteria,
     /// Fitting requests.
     fits: BTreeMap<EventIdx, Confidence>,
 }
@@ -108,7 +108,7 @@ pub(in crate::correlate) struct Audits {
     by_key: BTreeMap<Key, EventIdx>,
     /// Number of the newest request.
     made: EventIdx,
-    sessions: BTreeMap<AnchorId, Seeker>,
+    sessions: BTreeMap<AnchorId, SessionFits>,
     /// Number of pairs of session and fitting request, bounded by [`MAX_AUDIT_FITS`].
     fits: usize,
     /// Requests received up to this time may have been discarded.
@@ -156,7 +156,7 @@ impl Audits {
         // WithImpersonation).
         entry.event.user.impersonated = entry.event.user.impersonated.take().or(event.user.impersonated);
         let changes: Vec<(AnchorId, Option<Confidence>)> =
-            self.sessions.iter().map(|(id, seeker)| (id.clone(), seeker.sought.fits(entry))).collect();
+            self.sessions.iter().map(|(id, session)| (id.clone(), session.criteria.fits(entry))).collect();
         let mut touched = BTreeSet::new();
         for (id, fits) in changes {
             self.set_fit(&id, idx, fits, &mut touched);
@@ -165,16 +165,22 @@ impl Audits {
     }
 
     /// Sets the criteria of a session. Returns other sessions for which the match has changed.
-    pub(in crate::correlate) fn seek(&mut self, id: &AnchorId, sought: Sought) -> BTreeSet<AnchorId> {
+    pub(in crate::correlate) fn set_criteria(
+        &mut self,
+        id: &AnchorId,
+        criteria: RequestCriteria,
+    ) -> BTreeSet<AnchorId> {
         let mut touched = BTreeSet::new();
-        if self.sessions.get(id).is_some_and(|seeker| seeker.sought == sought) {
+        if self.sessions.get(id).is_some_and(|session| session.criteria == criteria) {
             return touched;
         }
         let fits: Vec<(EventIdx, Option<Confidence>)> =
-            self.events.iter().map(|(idx, entry)| (*idx, sought.fits(entry))).collect();
-        let seeker =
-            self.sessions.entry(id.clone()).or_insert(Seeker { sought: sought.clone(), fits: BTreeMap::new() });
-        seeker.sought = sought;
+            self.events.iter().map(|(idx, entry)| (*idx, criteria.fits(entry))).collect();
+        let session = self
+            .sessions
+            .entry(id.clone())
+            .or_insert(SessionFits { criteria: criteria.clone(), fits: BTreeMap::new() });
+        session.criteria = criteria;
         for (idx, fits) in fits {
             self.set_fit(id, idx, fits, &mut touched);
         }
@@ -183,10 +189,10 @@ impl Audits {
     }
 
     fn set_fit(&mut self, id: &AnchorId, idx: EventIdx, fits: Option<Confidence>, touched: &mut BTreeSet<AnchorId>) {
-        let (Some(seeker), Some(entry)) = (self.sessions.get_mut(id), self.events.get_mut(&idx)) else { return };
+        let (Some(session), Some(entry)) = (self.sessions.get_mut(id), self.events.get_mut(&idx)) else { return };
         let before = match fits {
-            Some(confidence) => seeker.fits.insert(idx, confidence),
-            None => seeker.fits.remove(&idx),
+            Some(confidence) => session.fits.insert(idx, confidence),
+            None => session.fits.remove(&idx),
         };
         if before == fits {
             return;
@@ -197,7 +203,7 @@ impl Audits {
         }
         let rivals = entry.sessions.len();
         if fits.is_some() && self.fits >= MAX_AUDIT_FITS {
-            seeker.fits.remove(&idx);
+            session.fits.remove(&idx);
             self.forgotten = self.forgotten.max(Some(entry.received.1));
             self.discarded += 1;
             return;
@@ -219,7 +225,7 @@ impl Audits {
     pub(in crate::correlate) fn forget(&mut self, id: &AnchorId) -> BTreeSet<AnchorId> {
         let mut touched = BTreeSet::new();
         let fits: Vec<EventIdx> =
-            self.sessions.get(id).map(|seeker| seeker.fits.keys().copied().collect()).unwrap_or_default();
+            self.sessions.get(id).map(|session| session.fits.keys().copied().collect()).unwrap_or_default();
         for idx in fits {
             self.set_fit(id, idx, None, &mut touched);
         }
@@ -236,15 +242,15 @@ impl Audits {
 
     /// True if a request fits this session.
     pub(in crate::correlate) fn has_one(&self, id: &AnchorId) -> bool {
-        self.sessions.get(id).is_some_and(|seeker| !seeker.fits.is_empty())
+        self.sessions.get(id).is_some_and(|session| !session.fits.is_empty())
     }
 
     /// The user of a session.
     pub(in crate::correlate) fn user_match(&self, id: &AnchorId) -> UserMatch {
-        let Some(seeker) = self.sessions.get(id) else { return UserMatch::Unknown };
-        let entries: Vec<&Entry> = seeker.fits.keys().filter_map(|idx| self.events.get(idx)).collect();
+        let Some(session) = self.sessions.get(id) else { return UserMatch::Unknown };
+        let entries: Vec<&Entry> = session.fits.keys().filter_map(|idx| self.events.get(idx)).collect();
         let Some(first) = entries.first() else { return UserMatch::Unknown };
-        let (from, to) = seeker.sought.between;
+        let (from, to) = session.criteria.between;
         // Requests of the period may be missing: discarded, or on unreadable lines.
         let incomplete =
             self.forgotten.is_some_and(|until| from <= until) || self.skipped.between(from, to.plus(AUDIT_SKEW));
@@ -272,7 +278,7 @@ impl Audits {
             ([one], 1) => Some(one.event.id.clone()),
             _ => None,
         };
-        let weakest = seeker.fits.values().copied().min().unwrap_or(Confidence::Weak);
+        let weakest = session.fits.values().copied().min().unwrap_or(Confidence::Weak);
         let confidence = if own.is_some() { weakest } else { weakest.min(Confidence::Strong) };
         UserMatch::User(Box::new(KubeUser { user, audit_id: own, confidence }))
     }
@@ -316,8 +322,8 @@ impl Audits {
         self.by_key.remove(&(event.received, event.id, event.user.name));
         self.fits -= sessions.len();
         for id in sessions {
-            if let Some(seeker) = self.sessions.get_mut(&id) {
-                seeker.fits.remove(&idx);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.fits.remove(&idx);
             }
         }
     }
@@ -345,7 +351,7 @@ fn around(stamp: BootTime) -> (BootTime, BootTime) {
     (stamp.minus(AUDIT_SKEW), stamp.plus(AUDIT_SKEW))
 }
 
-impl Sought {
+impl RequestCriteria {
     /// Confidence that a request fits; `None` if a property contradicts it.
     fn fits(&self, entry: &Entry) -> Option<Confidence> {
         let (request, (earliest, latest)) = (&entry.event.request, entry.received);
