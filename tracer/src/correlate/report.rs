@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    assemble::roles::{Seen, role_of},
+    assemble::roles::{RoleFacts, role_of},
     effects::Effects,
     sessions::Sessions,
     state::{
@@ -98,7 +98,7 @@ fn unattributed_end(state: &State, socket: &Socket, session: Option<SessionId>) 
     let peer = socket.peer.and_then(|idx| state.sockets.get(idx)).and_then(|peer| peer.owner);
     let role = role_of(
         &state.endpoints,
-        &Seen {
+        &RoleFacts {
             inbound_port: accepted.then_some(tuple.local.port()),
             from_itself: peer == Some(task),
             ports: &process.ports,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::model::{Endpoints, Role};
 
 /// Facts about a process on the path to a runtime.
-pub(in crate::correlate) struct Seen<'a> {
+pub(in crate::correlate) struct RoleFacts<'a> {
     /// Local port of the connection that it passes on; `None` if it began the outbound connection, or the
     /// inbound one is unknown.
     pub(in crate::correlate) inbound_port: Option<u16>,
@@ -24,7 +24,7 @@ pub(in crate::correlate) struct Seen<'a> {
 }
 
 /// Role of a process with these facts.
-pub(in crate::correlate) fn role_of(endpoints: &Endpoints, seen: &Seen<'_>) -> Role {
+pub(in crate::correlate) fn role_of(endpoints: &Endpoints, facts: &RoleFacts<'_>) -> Role {
     let by_port = |port: u16| {
         if endpoints.is_kubelet_port(port) {
             Some(Role::Kubelet)
@@ -36,24 +36,24 @@ pub(in crate::correlate) fn role_of(endpoints: &Endpoints, seen: &Seen<'_>) -> R
     };
     // Role by a port of its own.
     let own = |port: u16| {
-        by_port(port).filter(|role| if *role == Role::Kubelet { seen.may_be_kubelet } else { seen.may_be_apiserver })
+        by_port(port).filter(|role| if *role == Role::Kubelet { facts.may_be_kubelet } else { facts.may_be_apiserver })
     };
-    let listens_as = |role: Role| seen.ports.iter().any(|port| own(*port) == Some(role));
-    let dials = seen.dialled_port.and_then(by_port);
+    let listens_as = |role: Role| facts.ports.iter().any(|port| own(*port) == Some(role));
+    let dials = facts.dialled_port.and_then(by_port);
     // One process may be both kubelet and API server (k3s, MicroShift). Kubelets dial runtimes. API servers dial
     // kubelets, and through a tunnel themselves.
     let listens = || {
         let likely = if dials.is_some() { [Role::ApiServer, Role::Kubelet] } else { [Role::Kubelet, Role::ApiServer] };
         likely.into_iter().find(|role| listens_as(*role))
     };
-    match seen.inbound_port {
+    match facts.inbound_port {
         // The role belongs to the socket: in k3s one process is both.
         Some(port) => match own(port) {
             Some(role) => role,
             // cri-dockerd, between kubelet and dockerd.
-            None if seen.is_runtime => Role::Runtime,
+            None if facts.is_runtime => Role::Runtime,
             // dockershim: the kubelet streams to a server of its own.
-            None if seen.from_itself && listens_as(Role::Kubelet) => Role::Kubelet,
+            None if facts.from_itself && listens_as(Role::Kubelet) => Role::Kubelet,
             None => Role::Proxy,
         },
         None => match listens() {
@@ -61,7 +61,7 @@ pub(in crate::correlate) fn role_of(endpoints: &Endpoints, seen: &Seen<'_>) -> R
             // tunnel (k3s: to its own kubelet).
             Some(Role::Kubelet) if dials == Some(Role::Kubelet) => Role::Proxy,
             Some(role) => role,
-            None if seen.is_runtime => Role::Runtime,
+            None if facts.is_runtime => Role::Runtime,
             None if dials == Some(Role::Kubelet) => Role::Proxy,
             None => Role::Client,
         },

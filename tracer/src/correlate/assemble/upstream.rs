@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    roles::{Seen, role_of},
+    roles::{RoleFacts, role_of},
     user::UserQuery,
 };
 use crate::correlate::{
@@ -323,7 +323,7 @@ impl Builder<'_> {
             inbound.and_then(|inbound| inbound.peer).and_then(socket).is_some_and(|peer| peer.owner == Some(task));
         role_of(
             &self.state.endpoints,
-            &Seen {
+            &RoleFacts {
                 inbound_port: inbound.and_then(|socket| socket.tuple).map(|tuple| tuple.local.port()),
                 from_itself,
                 ports: process.map_or(&no_ports, |process| &process.ports),
