@@ -48,7 +48,7 @@ impl Builder<'_> {
             }
         }
         let Some(last) = hops.iter().rposition(|hop| hop.role == Role::ApiServer) else { return };
-        let text = match hops.first().and_then(|hop| self.state.kubectl_says(hop)) {
+        let text = match hops.first().and_then(|hop| self.state.kind_by_kubectl(hop)) {
             Some(Kind::Logs) => "the kubelet hands out logs on a connection that many requests of the API server share",
             _ => {
                 "nothing that is known of the API server's connections to kubelets leads on: it has not passed this on, or what it did is not seen"

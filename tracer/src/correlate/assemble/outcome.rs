@@ -46,7 +46,7 @@ impl Builder<'_> {
         links: Vec<Link>,
     ) -> Built {
         let kind = self.kind(anchor, &hops, &links);
-        let mut ending = self.ending(anchor, up, now);
+        let mut outcome = self.outcome(anchor, up, now);
         // Complete: every hop of this host is there, and neither losses nor a late attach put the kind in doubt.
         let complete = self.is_complete(anchor, kind, &hops)
             && !self.missed.kind_by_loss
@@ -60,16 +60,16 @@ impl Builder<'_> {
         let user_query = self.user_query(anchor, up, &hops, kind, &target, now);
         if let Some(user_query) = &user_query {
             let held =
-                ending.closed_at.map(|closed| self.held_until(id, user_query, closed)).filter(|until| now < *until);
+                outcome.closed_at.map(|closed| self.held_until(id, user_query, closed)).filter(|until| now < *until);
             if held.is_some() {
-                ending = Ending { closed_at: None, exit: None, again_at: None };
+                outcome = Outcome { closed_at: None, exit: None, again_at: None };
             }
             let due = user_query.due.filter(|due| now < *due);
-            ending.again_at = ending.again_at.into_iter().chain(held).chain(due).min();
+            outcome.again_at = outcome.again_at.into_iter().chain(held).chain(due).min();
         }
         // The connections closed, and the process is still there.
         let runs_on = anchor.process().filter(|_| anchor.exit().is_none() && self.process_gone(anchor).is_none());
-        if let (Some(_), Some(process)) = (ending.closed_at, runs_on) {
+        if let (Some(_), Some(process)) = (outcome.closed_at, runs_on) {
             let at = hops.len().saturating_sub(1);
             let text =
                 format!("the connections are gone, the process {} goes on running in the container", process.tgid);
@@ -85,7 +85,7 @@ impl Builder<'_> {
         if anchor.preexisting {
             // The begin was not observed. Command, runc and kubectl are as old as the session, to the clock
             // tick. Another kind of client may have run for months.
-            let kubectl = client.filter(|hop| is_kubectl(&hop.process) || self.state.kubectl_says(hop).is_some());
+            let kubectl = client.filter(|hop| is_kubectl(&hop.process) || self.state.kind_by_kubectl(hop).is_some());
             let kubectl = kubectl.map(|hop| hop.task);
             let began = anchor.process().into_iter().chain(anchor.runc()).chain(kubectl);
             let began = began.map(|task| BootTime(task.start_ns()));
@@ -93,16 +93,16 @@ impl Builder<'_> {
         }
         let (command, command_truncated) = self.command(anchor, client);
         let target =
-            if anchor.container.is_empty() { self.target_said(anchor, client).unwrap_or(target) } else { target };
+            if anchor.container.is_empty() { self.target_by_kubectl(anchor, client).unwrap_or(target) } else { target };
         let stdin = self.stdin(anchor, client);
         let client = self.client(client, beyond_end.or(client_end));
         let session = Session {
             id: anchor.session.clone(),
             kind,
-            state: if ending.closed_at.is_some() { SessionState::Closed } else { SessionState::Open },
+            state: if outcome.closed_at.is_some() { SessionState::Closed } else { SessionState::Open },
             opened_at,
             // A close before the open stems from a damaged recording, or from a clock that was set.
-            closed_at: ending.closed_at.map(|closed| closed.max(opened_at)),
+            closed_at: outcome.closed_at.map(|closed| closed.max(opened_at)),
             last_seen: now,
             preexisting: anchor.preexisting,
             merged_into: None,
@@ -114,7 +114,7 @@ impl Builder<'_> {
             tty: anchor.tty(),
             stdin,
             exec_id: anchor.exec_id(id),
-            exit: ending.exit,
+            exit: outcome.exit,
             hops,
             links,
             beyond: self.beyond,
@@ -124,7 +124,7 @@ impl Builder<'_> {
         let mut dependencies = self.dependencies;
         dependencies.sort_unstable();
         dependencies.dedup();
-        Built { session, dependencies, wants: self.wants, again_at: ending.again_at, user_query }
+        Built { session, dependencies, wants: self.wants, again_at: outcome.again_at, user_query }
     }
 
     /// Requested command, and whether it was cut. A process may have run another program since, unless its first
@@ -149,7 +149,7 @@ impl Builder<'_> {
     }
 
     /// Target of a path that leaves this host before its container, from kubectl's arguments.
-    fn target_said(&self, anchor: &Anchor, client: Option<&Hop>) -> Option<Arc<Target>> {
+    fn target_by_kubectl(&self, anchor: &Anchor, client: Option<&Hop>) -> Option<Arc<Target>> {
         let client = client.filter(|_| matches!(anchor.kind(), AnchorKind::PendingRequest | AnchorKind::Leg))?;
         let call = self.state.kubectl(client.task, &client.process)?;
         let names = [call.namespace, call.pod, call.container].map(|name| name.map(str::to_owned));
@@ -184,7 +184,7 @@ impl Builder<'_> {
     fn kind(&mut self, anchor: &Anchor, hops: &[Hop], links: &[Link]) -> Kind {
         // kubectl's own arguments decide, if the client is a kubectl on this host.
         let client = hops.first().filter(|hop| hop.role == Role::Client);
-        let said = client.and_then(|client| self.state.kubectl_says(client));
+        let kind_by_kubectl = client.and_then(|client| self.state.kind_by_kubectl(client));
         match anchor.kind() {
             // Without FIFOs of the runtime the exec was requested by another client, unless FIFOs may have been
             // missed.
@@ -194,11 +194,11 @@ impl Builder<'_> {
                 "whether the kubelet asked for it is not known: it was being started when the tracer began to look",
             ),
             AnchorKind::LocalExec => Kind::Local,
-            AnchorKind::PendingRequest => said.unwrap_or(Kind::Exec),
+            AnchorKind::PendingRequest => kind_by_kubectl.unwrap_or(Kind::Exec),
             AnchorKind::ApiRequest => Kind::Request,
             AnchorKind::FirstContainer | AnchorKind::FurtherContainer => Kind::Start,
             // Only one leg is on this host.
-            AnchorKind::Leg => said.unwrap_or_else(|| {
+            AnchorKind::Leg => kind_by_kubectl.unwrap_or_else(|| {
                 self.kind_unknown(
                     "exec, attach or port-forward: which of them, and what runs, is seen on the node alone",
                 )
@@ -209,9 +209,9 @@ impl Builder<'_> {
             }
             AnchorKind::Stream if !anchor.container.is_empty() => {
                 self.first_process_unknown(hops);
-                said.filter(|kind| *kind == Kind::Debug).unwrap_or(Kind::Attach)
+                kind_by_kubectl.filter(|kind| *kind == Kind::Debug).unwrap_or(Kind::Attach)
             }
-            AnchorKind::Stream => match said {
+            AnchorKind::Stream => match kind_by_kubectl {
                 Some(Kind::PortForward) => Kind::PortForward,
                 Some(kind @ (Kind::Attach | Kind::Debug)) => {
                     self.first_process_unknown(hops);
@@ -233,7 +233,7 @@ impl Builder<'_> {
                 ),
                 None => self.kind_unknown("attach or port-forward: which of them, the next output will tell"),
             },
-            AnchorKind::Exec | AnchorKind::UnnamedExec => self.kind_of_exec(anchor, hops, said),
+            AnchorKind::Exec | AnchorKind::UnnamedExec => self.kind_of_exec(anchor, hops, kind_by_kubectl),
         }
     }
 
@@ -258,7 +258,7 @@ impl Builder<'_> {
     ///
     /// The stream decides: kubectl's exec has one, a probe has none. Each step below handles one reason for
     /// which a stream may be missing or wrong.
-    fn kind_of_exec(&mut self, anchor: &Anchor, hops: &[Hop], said: Option<Kind>) -> Kind {
+    fn kind_of_exec(&mut self, anchor: &Anchor, hops: &[Hop], kind_by_kubectl: Option<Kind>) -> Kind {
         let Some(exec) = anchor.as_exec() else { return Kind::Exec };
         // 1. Losses put its stream in doubt: exec and probe look the same.
         if self.missed.stream {
@@ -335,7 +335,7 @@ impl Builder<'_> {
             return Kind::Local;
         }
         // 5. kubectl's arguments are better evidence than the command.
-        if said.map_or(copies, |kind| kind == Kind::Cp) { Kind::Cp } else { Kind::Exec }
+        if kind_by_kubectl.map_or(copies, |kind| kind == Kind::Cp) { Kind::Cp } else { Kind::Exec }
     }
 
     /// True if the client of this older exec is gone. A probe takes no input, and the runtime reads its output
@@ -404,40 +404,40 @@ impl Builder<'_> {
     }
 
     /// End of a pending request: kubectl exited, or its last connection closed.
-    fn ending_of_asked(&self, anchor: &Anchor) -> Ending {
+    fn outcome_of_pending(&self, anchor: &Anchor) -> Outcome {
         let call = anchor.leaves_by().and_then(|idx| self.state.sockets.get(idx));
         let task = call.and_then(|call| call.owner);
         let exited = task.and_then(|task| self.state.processes.get(task)?.exit).map(|(at, _)| at);
         let waits = task.is_some_and(|task| self.state.open_calls(task).next().is_some());
         let closed_at = exited.or(call.and_then(|call| call.closed).filter(|_| !waits));
         let unknown = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
-        Ending { closed_at, exit: closed_at.map(|_| unknown), again_at: None }
+        Outcome { closed_at, exit: closed_at.map(|_| unknown), again_at: None }
     }
 
     /// End of an API request: kubectl's exit, with its status.
-    fn ending_of_request(&self, anchor: &Anchor, now: BootTime) -> Ending {
+    fn outcome_of_request(&self, anchor: &Anchor, now: BootTime) -> Outcome {
         let call = anchor.leaves_by().and_then(|idx| self.state.sockets.get(idx));
         let task = call.and_then(|call| call.owner);
         if let Some((at, status)) = task.and_then(|task| self.state.processes.get(task)?.exit) {
-            return Ending { closed_at: Some(at), exit: Some(status.into()), again_at: None };
+            return Outcome { closed_at: Some(at), exit: Some(status.into()), again_at: None };
         }
         let waits = task.is_some_and(|task| self.state.open_calls(task).next().is_some());
         match call.and_then(|call| call.closed).filter(|_| !waits) {
             Some(closed) if now.since(closed) >= CLOSE_GRACE => {
                 let exit = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
-                Ending { closed_at: Some(closed), exit: Some(exit), again_at: None }
+                Outcome { closed_at: Some(closed), exit: Some(exit), again_at: None }
             }
-            closed => Ending { closed_at: None, exit: None, again_at: closed.map(|at| at.plus(CLOSE_GRACE)) },
+            closed => Outcome { closed_at: None, exit: None, again_at: closed.map(|at| at.plus(CLOSE_GRACE)) },
         }
     }
 
     /// End of the session: time and exit status, or the time at which to check again.
-    fn ending(&self, anchor: &Anchor, up: &[Node], now: BootTime) -> Ending {
+    fn outcome(&self, anchor: &Anchor, up: &[Node], now: BootTime) -> Outcome {
         if anchor.kind() == AnchorKind::PendingRequest {
-            return self.ending_of_asked(anchor);
+            return self.outcome_of_pending(anchor);
         }
         if anchor.kind() == AnchorKind::ApiRequest {
-            return self.ending_of_request(anchor, now);
+            return self.outcome_of_request(anchor, now);
         }
         // First close of any connection on the path.
         let ends = up.iter().flat_map(|node| [node.inbound, node.outbound]).flatten();
@@ -455,31 +455,31 @@ impl Builder<'_> {
         let gone = self.process_gone(anchor).filter(|_| ended.is_none());
         // No record reports the exit, but the process is gone. Wait for a late record, which has the exit
         // status.
-        let told_by = gone.map(|at| at.plus(CLOSE_GRACE)).filter(|told_by| now < *told_by);
+        let recorded_by = gone.map(|at| at.plus(CLOSE_GRACE)).filter(|recorded_by| now < *recorded_by);
         let (ended, exit) = match gone {
-            Some(at) if told_by.is_none() => (Some(at), Some(unknown)),
+            Some(at) if recorded_by.is_none() => (Some(at), Some(unknown)),
             _ => (ended, exit),
         };
         // A session ends with the later of the first close and the process.
         match (first_closed, ended) {
-            (Some(closed), Some(ended)) => Ending { closed_at: Some(closed.max(ended)), exit, again_at: None },
+            (Some(closed), Some(ended)) => Outcome { closed_at: Some(closed.max(ended)), exit, again_at: None },
             // No connection can close: CRI ExecSync, or an exec whose stream is unknown. No record reports the
             // close of unix connections.
             (None, Some(ended)) if anchor.stream().is_none() || !has_tcp => {
-                Ending { closed_at: Some(ended), exit, again_at: None }
+                Outcome { closed_at: Some(ended), exit, again_at: None }
             }
             // The process is on another host, so its exit is unknown.
             (Some(closed), None) if anchor.leaves_by().is_some() => {
-                Ending { closed_at: Some(closed), exit: Some(unknown), again_at: None }
+                Outcome { closed_at: Some(closed), exit: Some(unknown), again_at: None }
             }
             // The process outlives its connections.
             (Some(closed), None) if now.since(closed) >= CLOSE_GRACE => {
-                Ending { closed_at: Some(closed), exit: Some(unknown), again_at: None }
+                Outcome { closed_at: Some(closed), exit: Some(unknown), again_at: None }
             }
-            (Some(closed), None) => Ending { closed_at: None, exit: None, again_at: Some(closed.plus(CLOSE_GRACE)) },
+            (Some(closed), None) => Outcome { closed_at: None, exit: None, again_at: Some(closed.plus(CLOSE_GRACE)) },
             // The process ended but its connections stand: the session is open, because a child may hold its
             // output.
-            (None, _) => Ending { closed_at: None, exit: None, again_at: told_by },
+            (None, _) => Outcome { closed_at: None, exit: None, again_at: recorded_by },
         }
     }
 
@@ -490,7 +490,7 @@ impl Builder<'_> {
 }
 
 /// End of a session.
-struct Ending {
+struct Outcome {
     /// Time of the end; `None` while open.
     closed_at: Option<BootTime>,
     /// Exit of the process; `None` while open.

@@ -103,7 +103,7 @@ impl Builder<'_> {
         let criteria = RequestCriteria {
             subresources,
             target: Arc::clone(target),
-            command: client.and_then(|client| self.asked_by_kubectl(client)).or_else(|| command_seen(anchor)),
+            command: client.and_then(|client| self.command_by_kubectl(client)).or_else(|| command_seen(anchor)),
             tty: anchor.tty(),
             // Closed FIFOs are no longer found, so an older exec without one may have had stdin.
             stdin: fifos.filter(|fifos| !anchor.preexisting && !fifos.is_empty()).map(|fifos| fifos.contains("stdin")),
@@ -124,9 +124,9 @@ impl Builder<'_> {
     }
 
     /// The command in kubectl's arguments, after `--`.
-    fn asked_by_kubectl(&self, client: &Hop) -> Option<Command> {
+    fn command_by_kubectl(&self, client: &Hop) -> Option<Command> {
         let argv = &client.process.argv;
-        let is_exec = self.state.kubectl_says(client) == Some(Kind::Exec);
+        let is_exec = self.state.kind_by_kubectl(client) == Some(Kind::Exec);
         let at = argv.iter().position(|word| word.as_bytes() == b"--").filter(|_| is_exec)?;
         let words: Arc<[RawText]> = argv.get(at + 1..)?.into();
         Some(Command { words, truncated: client.process.argv_truncated, from: CommandSource::Client })

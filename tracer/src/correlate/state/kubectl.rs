@@ -46,7 +46,7 @@ impl State {
 
     /// Kind of session that the client's arguments name, if it is a kubectl with a command that keeps a
     /// connection open.
-    pub(in crate::correlate) fn kubectl_says(&self, client: &Hop) -> Option<Kind> {
+    pub(in crate::correlate) fn kind_by_kubectl(&self, client: &Hop) -> Option<Kind> {
         kept_open(self.kubectl(client.task, &client.process)?.word)
     }
 
