@@ -18,22 +18,22 @@ use crate::model::{
 
 impl Builder<'_> {
     /// Adds hops and links below the runtime.
-    pub(in crate::correlate) fn below(&mut self, anchor: &Anchor, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+    pub(in crate::correlate) fn add_downstream(&mut self, anchor: &Anchor, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         match anchor.kind() {
             AnchorKind::Leg | AnchorKind::FurtherContainer => {}
-            AnchorKind::ApiRequest => self.kept_by(hops, links),
-            AnchorKind::PendingRequest => self.not_passed_on(hops, links),
-            AnchorKind::Stream => self.forwarded(anchor, hops, links),
+            AnchorKind::ApiRequest => self.add_etcd(hops, links),
+            AnchorKind::PendingRequest => self.add_open_calls(hops, links),
+            AnchorKind::Stream => self.add_forwarded(anchor, hops, links),
             AnchorKind::Exec | AnchorKind::UnnamedExec | AnchorKind::LocalExec | AnchorKind::FirstContainer => {
                 if anchor.runtime().is_some() {
-                    self.started(anchor, hops, links);
+                    self.add_command(anchor, hops, links);
                 }
             }
         }
     }
 
     /// Adds a kubectl's connections to the API server, and a gap: none of them leads any farther.
-    fn not_passed_on(&mut self, hops: &[Hop], links: &mut Vec<Link>) {
+    fn add_open_calls(&mut self, hops: &[Hop], links: &mut Vec<Link>) {
         let Some(client) = hops.iter().position(|hop| hop.role == Role::Client) else { return };
         let (Some(task), server) = (hops.get(client).map(|hop| hop.task), hops.get(client + 1).map(|hop| hop.task))
         else {
@@ -58,7 +58,7 @@ impl Builder<'_> {
     }
 
     /// Adds shim, runc and process.
-    fn started(&mut self, anchor: &Anchor, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+    fn add_command(&mut self, anchor: &Anchor, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         let runtime = hops.len() - 1;
         // An exec that was seen from its start has its runc before anything else below the runtime.
         if anchor.runc().is_none() && !anchor.preexisting {
@@ -70,8 +70,9 @@ impl Builder<'_> {
             Some(shim) if Some(shim) != anchor.runtime() => {
                 // dockerd has containerd between itself and the shim. A start's path already contains
                 // containerd.
-                if let Some(between) =
-                    self.between(anchor.runtime(), shim).filter(|_| anchor.kind() != AnchorKind::FirstContainer)
+                if let Some(between) = self
+                    .intermediate_runtime(anchor.runtime(), shim)
+                    .filter(|_| anchor.kind() != AnchorKind::FirstContainer)
                 {
                     let hop = self.hop(between, Role::Runtime);
                     hops.push(hop);
@@ -80,7 +81,7 @@ impl Builder<'_> {
                 hops.push(hop);
                 let to = hops.len() - 1;
                 match anchor.kind() {
-                    AnchorKind::FirstContainer | AnchorKind::UnnamedExec if self.forked(anchor.runtime(), shim) => {
+                    AnchorKind::FirstContainer | AnchorKind::UnnamedExec if self.has_forked(anchor.runtime(), shim) => {
                         links.push(link(runtime, to, LinkKind::Fork, Confidence::Exact, smallvec![Evidence::Fork]));
                     }
                     // The FIFOs of a foreign client's exec are not the runtime's. The runtime instructs the shim
@@ -102,19 +103,19 @@ impl Builder<'_> {
             None => self.gap_at(GapCode::ShimUnknown, (runtime, runtime + 1), "who started runc was not seen"),
         }
         let parent = hops.len() - 1;
-        self.run(anchor, parent, hops, links);
+        self.add_runc(anchor, parent, hops, links);
         let state = self.state;
         // Further containers of the same shim hang below the same hop.
         for id in anchor.as_container().into_iter().flat_map(|container| &container.siblings) {
             self.dependencies.push(Dependency::Exec(id.clone()));
             if let Some(beside) = state.execs.get(id) {
-                self.run(beside, parent, hops, links);
+                self.add_runc(beside, parent, hops, links);
             }
         }
     }
 
     /// Adds runc and its process below hop `parent`.
-    fn run(&mut self, anchor: &Anchor, parent: usize, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+    fn add_runc(&mut self, anchor: &Anchor, parent: usize, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         if let Some(runc) = anchor.runc() {
             let hop = self.hop(runc, Role::Runc);
             hops.push(hop);
@@ -134,11 +135,11 @@ impl Builder<'_> {
                 None => link(parent, to, LinkKind::Fifo, confidence, evidence),
             });
         }
-        self.process(anchor, hops, links);
+        self.add_process(anchor, hops, links);
     }
 
     /// Adds the process in the container, or a gap with the reason why it is missing.
-    fn process(&mut self, anchor: &Anchor, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+    fn add_process(&mut self, anchor: &Anchor, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         let last = hops.len() - 1;
         let Some(process) = anchor.process() else {
             if anchor.start_failed().is_none() {
@@ -191,7 +192,11 @@ impl Builder<'_> {
 
     /// containerd between dockerd and the shim, if there is exactly one such process. dockerd has it start the
     /// command.
-    pub(in crate::correlate) fn between(&self, runtime: Option<TaskKey>, shim: TaskKey) -> Option<TaskKey> {
+    pub(in crate::correlate) fn intermediate_runtime(
+        &self,
+        runtime: Option<TaskKey>,
+        shim: TaskKey,
+    ) -> Option<TaskKey> {
         let runtime = runtime?;
         let connections = &self.state.daemon_connections;
         if connections.contains_key(&(runtime, shim)) {
@@ -204,7 +209,7 @@ impl Builder<'_> {
     }
 
     /// Adds the targets of a stream without an exec: connections that the runtime makes for it (port-forward).
-    fn forwarded(&mut self, anchor: &Anchor, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+    fn add_forwarded(&mut self, anchor: &Anchor, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         let runtime = hops.len() - 1;
         let Some(stream) = anchor.stream() else { return };
         for near in self.state.forwarded_by(stream).into_iter().take(MAX_FORWARDED) {

@@ -204,7 +204,9 @@ impl Builder<'_> {
                 )
             }),
             // Forwarded connections prove a port-forward, a container's own output proves an attach.
-            AnchorKind::Stream if links.iter().any(|link| link.kind == LinkKind::Tcp && self.is_below(hops, link)) => {
+            AnchorKind::Stream
+                if links.iter().any(|link| link.kind == LinkKind::Tcp && self.is_forwarded(hops, link)) =>
+            {
                 Kind::PortForward
             }
             AnchorKind::Stream if !anchor.container.is_empty() => {
@@ -250,7 +252,7 @@ impl Builder<'_> {
     }
 
     /// True if the link leads to a forwarded connection's server.
-    fn is_below(&self, hops: &[Hop], link: &Link) -> bool {
+    fn is_forwarded(&self, hops: &[Hop], link: &Link) -> bool {
         hops.get(link.to).is_some_and(|hop| hop.role == Role::Process)
     }
 
@@ -301,7 +303,8 @@ impl Builder<'_> {
                 );
             }
             // dockerd passes output from goroutine to goroutine, so no act joins the two.
-            let text = if anchor.shim().is_some_and(|shim| self.between(anchor.runtime(), shim).is_some()) {
+            let text = if anchor.shim().is_some_and(|shim| self.intermediate_runtime(anchor.runtime(), shim).is_some())
+            {
                 "which of dockerd's connections this serves is told only of sessions seen from their start"
             } else {
                 "which of the runtime's connections this serves is not known: waiting for its next output"

@@ -11,13 +11,13 @@ const RUNTIMES: usize = 3;
 
 impl Builder<'_> {
     /// True if the runtime was observed to start the shim, directly or through other processes.
-    pub(in crate::correlate) fn forked(&self, runtime: Option<TaskKey>, shim: TaskKey) -> bool {
+    pub(in crate::correlate) fn has_forked(&self, runtime: Option<TaskKey>, shim: TaskKey) -> bool {
         runtime.is_some_and(|runtime| self.state.processes.lineage(shim).skip(1).any(|above| above == runtime))
     }
 
     /// Adds the processes that had the runtime start a container: dockerd, if the container belongs to dockerd;
     /// the kubelet, if the container is in the kubelet's cgroups and exactly one kubelet is connected.
-    pub(in crate::correlate) fn started_for(&mut self, anchor: &Anchor, up: &mut Vec<Node>) {
+    pub(in crate::correlate) fn add_requesters(&mut self, anchor: &Anchor, up: &mut Vec<Node>) {
         let cgroup = anchor.process().and_then(|process| self.state.processes.get(process)?.info.cgroup.as_ref());
         let by_kubelet = cgroup.and_then(|path| path.as_str()).is_some_and(|path| path.contains(KUBEPODS));
         // dockerd's containerd passes on for dockerd, which comes first.

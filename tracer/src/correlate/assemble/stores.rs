@@ -7,7 +7,7 @@ use crate::model::{GapCode, Hop, Link, LinkKind, Role, Want};
 impl Builder<'_> {
     /// Adds etcd behind the API server. All requests share the API server's connections (gRPC over HTTP/2, one
     /// connection for each kind of object), so a single connection cannot be attributed.
-    pub(in crate::correlate) fn kept_by(&mut self, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
+    pub(in crate::correlate) fn add_etcd(&mut self, hops: &mut Vec<Hop>, links: &mut Vec<Link>) {
         let Some(server) = hops.iter().rposition(|hop| hop.role == Role::ApiServer) else { return };
         let Some(task) = hops.get(server).map(|hop| hop.task) else { return };
         let state = self.state;

@@ -121,10 +121,10 @@ impl Builder<'_> {
             let role = if is_runtime || !self.state.is_kubelet(runtime) { Role::Runtime } else { Role::Kubelet };
             up.push(Node { task: runtime, role, inbound: anchor.stream(), pair: None, outbound: None });
         } else if let Some(leg) = anchor.leaves_by() {
-            up.extend(self.leaving(leg));
+            up.extend(self.leg_nodes(leg));
         }
         if anchor.kind() == AnchorKind::FirstContainer {
-            self.started_for(anchor, &mut up);
+            self.add_requesters(anchor, &mut up);
         }
         if self.missed.stream {
             let text =
@@ -138,7 +138,7 @@ impl Builder<'_> {
                 self.gap(GapCode::PeerUnknown, Some((0, 0)), "the path has more proxies than are followed");
                 break;
             }
-            let Some(node) = self.previous(far) else { break };
+            let Some(node) = self.node_before(far) else { break };
             up.push(node);
         }
         // The API server is the one next to the kubelet. Other listeners on its port balance load in front of
@@ -158,7 +158,7 @@ impl Builder<'_> {
     /// Nodes of a leg without a continuation: the acceptor (the kubelet, or the API server of a kubectl) if
     /// known, else the connecting process. A connection that no process has accepted yet gets the listener of
     /// its address as a node before the connecting one.
-    fn leaving(&mut self, leg: SocketIdx) -> SmallVec<[Node; 2]> {
+    fn leg_nodes(&mut self, leg: SocketIdx) -> SmallVec<[Node; 2]> {
         let mut nodes = SmallVec::new();
         let Some(near) = self.state.sockets.get(leg) else { return nodes };
         let far = near.peer.and_then(|idx| Some((idx, self.state.sockets.get(idx)?.owner?)));
@@ -181,7 +181,7 @@ impl Builder<'_> {
                     nodes.push(Node { task, role: served_as(to_kubelet), inbound: None, pair: None, outbound: None });
                 }
                 None => {
-                    self.gone();
+                    self.gap_peer_gone();
                     self.far_gap = Some((self.gaps.len() - 1, false));
                 }
             },
@@ -192,13 +192,13 @@ impl Builder<'_> {
         nodes
     }
 
-    fn gone(&mut self) {
+    fn gap_peer_gone(&mut self) {
         let text = "the other end of this connection is on this host, and no process has it: not accepted yet, or gone";
         self.gap(GapCode::PeerUnknown, Some((0, 0)), text);
     }
 
     /// The process at the connecting end of an accepted connection, with the connection that it serves by it.
-    fn previous(&mut self, far: SocketIdx) -> Option<Node> {
+    fn node_before(&mut self, far: SocketIdx) -> Option<Node> {
         self.dependencies.push(Dependency::Socket(far));
         let socket = self.state.sockets.get(far)?;
         let Some(near_idx) = socket.peer else {
@@ -207,7 +207,7 @@ impl Builder<'_> {
                     let text = "more than one connection here has these addresses, so the other end is not named";
                     self.gap(GapCode::Ambiguous, Some((0, 0)), text);
                 }
-                (true, Some(tuple)) if self.state.sockets.stays_here(tuple) => self.gone(),
+                (true, Some(tuple)) if self.state.sockets.stays_here(tuple) => self.gap_peer_gone(),
                 (true, Some(tuple)) => self.beyond.push(("client", tuple.remote)),
                 (false, Some(tuple)) => {
                     self.wants.push(Want::Peer { tuple, netns: socket.netns, isn: socket.isn });
@@ -367,7 +367,7 @@ impl Builder<'_> {
             let from = if has_listener { last.saturating_sub(1) } else { last };
             self.gaps[gap].between = Some((from, last));
         }
-        self.below(anchor, &mut hops, &mut links);
+        self.add_downstream(anchor, &mut hops, &mut links);
         // A connection of the session's own makes the shared connection between the same hops redundant.
         let own: BTreeSet<usize> =
             links.iter().filter(|link| link.kind == LinkKind::Unix).map(|link| link.from).collect();
