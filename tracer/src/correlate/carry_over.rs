@@ -144,17 +144,17 @@ impl<'a> Selection<'a> {
                 self.fifo(seen, path) || from.is_some_and(|from| self.socket(from.id) && self.of_container(path))
             }
             Fact::FifoHeld { file, fd: Some(_), .. } => {
-                let execs = &self.state.execs;
-                let id = seen.task.and_then(|runc| execs.by_runc(runc)).or_else(|| execs.of_pipe_file(*file));
+                let anchors = &self.state.anchors;
+                let id = seen.task.and_then(|runc| anchors.by_runc(runc)).or_else(|| anchors.of_pipe_file(*file));
                 id.is_some_and(|id| self.exec(id))
             }
             Fact::FifoHeld { path, file, fd: None } => {
-                let is_known = self.state.execs.of_fifo(*file).is_some();
+                let is_known = self.state.anchors.of_fifo(*file).is_some();
                 is_known && (self.fifo(seen, path) || (task && self.of_container(path)))
             }
             Fact::FifoRelayed { to, .. } => self.socket(to.id),
             Fact::FifoAwaited { path, socket, .. } => {
-                let pipe = seen.task.and_then(|task| self.state.execs.of_pipe(task.host, path));
+                let pipe = seen.task.and_then(|task| self.state.anchors.of_pipe(task.host, path));
                 (self.fifo(seen, path) || pipe.is_some_and(|id| self.exec(id))) && self.socket(*socket)
             }
             Fact::ContainerSeen(info) => self.container(&info.id, seen.at),
@@ -199,10 +199,10 @@ impl<'a> Selection<'a> {
 
     /// True if the exec of a process is over; `None` if the process belongs to no known exec.
     fn is_over(&self, task: TaskKey) -> Option<bool> {
-        let execs = &self.state.execs;
+        let anchors = &self.state.anchors;
         let mut lineage = self.state.processes.lineage(task);
-        let id = lineage.find_map(|task| execs.by_runc(task).or_else(|| execs.by_process(task)))?;
-        execs.get(id).map(|exec| exec.over)
+        let id = lineage.find_map(|task| anchors.by_runc(task).or_else(|| anchors.by_process(task)))?;
+        anchors.get(id).map(|exec| exec.over)
     }
 
     fn socket(&self, id: SocketId) -> bool {
@@ -212,12 +212,12 @@ impl<'a> Selection<'a> {
     }
 
     fn exec(&self, id: &AnchorId) -> bool {
-        self.state.execs.get(id).is_some_and(|exec| !exec.over)
+        self.state.anchors.get(id).is_some_and(|exec| !exec.over)
     }
 
     /// True if an exec is kept, and a fact of this time is not of an earlier exec with the same id.
     fn exec_since(&self, id: &AnchorId, at: BootTime) -> bool {
-        let exec = self.state.execs.get(id);
+        let exec = self.state.anchors.get(id);
         exec.is_some_and(|exec| {
             !exec.over && (at >= exec.since || !matches!(id.key(), AnchorKey::Exec { again: true, .. }))
         })
@@ -226,7 +226,7 @@ impl<'a> Selection<'a> {
     /// True for a FIFO of an exec that is selection.
     fn fifo(&self, seen: &Observation, path: &RawText) -> bool {
         let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return false };
-        let id = self.state.execs.newest(host_of(seen), &fifo.container, &fifo.exec);
+        let id = self.state.anchors.newest(host_of(seen), &fifo.container, &fifo.exec);
         id.is_some_and(|id| self.exec_since(id, seen.at))
     }
 

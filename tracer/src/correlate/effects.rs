@@ -95,7 +95,7 @@ impl Effects {
     /// Ends the provisional session of `provisional`, which is part of the session of `into`. The anchor is gone at
     /// once; its session is closed when the step ends.
     pub(super) fn merge(&mut self, state: &mut State, at: BootTime, provisional: &AnchorId, into: &AnchorId) {
-        state.execs.forget(provisional);
+        state.anchors.forget(provisional);
         let touched = state.audits.forget(provisional);
         self.anchors_changed(touched);
         self.merges.push(Merge { at, provisional: provisional.clone(), into: into.clone() });

@@ -178,7 +178,7 @@ impl Correlator {
         self.conclude();
         if self.effects.has_no_wants() {
             // No answer is outstanding that could still name a process: session ids are final.
-            self.effects.invalidate_all(self.state.execs.identify_all(&self.state.hosts));
+            self.effects.invalidate_all(self.state.anchors.identify_all(&self.state.hosts));
             self.conclude();
         }
     }
@@ -211,7 +211,7 @@ impl Correlator {
     /// True if records of FIFO reads are of use, to reveal the exec of a stream.
     #[must_use]
     pub fn needs_reads(&self) -> bool {
-        self.state.execs.unresolved().next().is_some()
+        self.state.anchors.unresolved().next().is_some()
     }
 
     /// Removes the queries since the last call.

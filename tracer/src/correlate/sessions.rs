@@ -76,7 +76,7 @@ impl Sessions {
         if !is_ready(state, effects, id) {
             return;
         }
-        let Some(exec) = state.execs.get(id) else { return };
+        let Some(exec) = state.anchors.get(id) else { return };
         let (is_leg, is_request) =
             (exec.leaves_by().is_some(), matches!(exec.kind(), AnchorKind::PendingRequest | AnchorKind::ApiRequest));
         let Built { mut session, dependencies, wants, again_at, user_query } = state.build(id, exec, effects.now);
@@ -153,7 +153,7 @@ impl Sessions {
         if self.closed.len() > CLOSED_SESSIONS {
             self.closed.pop_front();
         }
-        if let Some(exec) = state.execs.get_mut(id) {
+        if let Some(exec) = state.anchors.get_mut(id) {
             exec.over = true;
         }
         state.legs.retain(|_, leg| leg != id);
@@ -194,7 +194,7 @@ impl Sessions {
             state.dependents.remove(dependency, &provisional);
         }
         // The finding names the other session: from now on its id must not change.
-        state.execs.identify(&state.hosts, &into, BootTime(u64::MAX));
+        state.anchors.identify(&state.hosts, &into, BootTime(u64::MAX));
         effects.totals.closed += 1;
         let session = Session {
             state: SessionState::Closed,
@@ -208,7 +208,7 @@ impl Sessions {
 
 /// True if the anchor's session can be built now. Where time alone is missing, sets a timer.
 fn is_ready(state: &mut State, effects: &mut Effects, id: &AnchorId) -> bool {
-    let Some(exec) = state.execs.get(id) else { return false };
+    let Some(exec) = state.anchors.get(id) else { return false };
     if !exec.is_session() || exec.over {
         return false;
     }
@@ -221,7 +221,7 @@ fn is_ready(state: &mut State, effects: &mut Effects, id: &AnchorId) -> bool {
         Readiness::OnFact => return false,
     }
     // The session's id is final once it is emitted.
-    match state.execs.identify(&state.hosts, id, effects.now) {
+    match state.anchors.identify(&state.hosts, id, effects.now) {
         Some(due) => {
             effects.timers.set(due, Timer::Rebuild(id.clone()));
             false

@@ -11,7 +11,7 @@ fn correlator(caps: Caps) -> Correlator {
     correlator.state.caps = caps;
     correlator.state.sockets.caps = caps;
     correlator.state.processes.caps = caps;
-    correlator.state.execs.caps = caps;
+    correlator.state.anchors.caps = caps;
     correlator
 }
 

@@ -108,7 +108,7 @@ impl Builder<'_> {
         // Further containers of the same shim hang below the same hop.
         for id in anchor.as_container().into_iter().flat_map(|container| &container.siblings) {
             self.dependencies.push(Dependency::Exec(id.clone()));
-            if let Some(beside) = state.execs.get(id) {
+            if let Some(beside) = state.anchors.get(id) {
                 self.add_runc(beside, parent, hops, links);
             }
         }

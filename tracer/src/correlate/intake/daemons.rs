@@ -58,12 +58,12 @@ pub(in crate::correlate) fn attached(state: &mut State, at: BootTime, daemon: Ta
 /// on.
 pub(in crate::correlate) fn scanned(state: &mut State, effects: &mut Effects, at: BootTime, daemon: TaskKey) {
     let Some(attached) = state.processes.entry(daemon).coverage.scan(at) else { return };
-    let under_way = state.execs.under_way(daemon, attached.plus(limits::FIFOS_WITHIN), at);
+    let under_way = state.anchors.under_way(daemon, attached.plus(limits::FIFOS_WITHIN), at);
     for id in &under_way {
         effects.timers.set(at.plus(limits::EXEC_UNCLAIMED_AFTER), Timer::ExecUnclaimed(id.clone()));
     }
     effects.invalidate_all(under_way);
-    let streams = state.execs.unresolved().filter(|stream| stream.preexisting);
+    let streams = state.anchors.unresolved().filter(|stream| stream.preexisting);
     let owners: BTreeSet<Option<TaskKey>> = streams.map(Anchor::runtime).collect();
     for owner in owners {
         offer_stream(state, effects, owner);

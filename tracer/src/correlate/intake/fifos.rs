@@ -77,12 +77,12 @@ pub(in crate::correlate) fn fifo_made(
 /// Exec for which a FIFO is created: a new one, if the last exec with this id is over. An id of random digits is
 /// never reused: the record came late, and belongs to the exec that is over.
 pub(in crate::correlate) fn exec_of_new_fifo(state: &mut State, host: HostNo, fifo: &ExecFifo) -> AnchorId {
-    let execs = &mut state.execs;
-    let newest = execs.newest_or_new(host, &fifo.container, &fifo.exec);
-    if newest.is_random() || execs.get(&newest).is_none_or(|exec| !exec.over) {
+    let anchors = &mut state.anchors;
+    let newest = anchors.newest_or_new(host, &fifo.container, &fifo.exec);
+    if newest.is_random() || anchors.get(&newest).is_none_or(|exec| !exec.over) {
         return newest;
     }
-    execs.next(host, &fifo.container, &fifo.exec)
+    anchors.next(host, &fifo.container, &fifo.exec)
 }
 
 /// Handles a FIFO that a snapshot or a query found. The process that holds the FIFO serves the exec.
@@ -97,17 +97,17 @@ pub(in crate::correlate) fn fifo_held(
     let Some(fifo) = path.as_str().and_then(parse_fifo_path).filter(|_| state.may_be_daemon(task)) else {
         return;
     };
-    state.execs.note_fifo(file, &fifo);
+    state.anchors.note_fifo(file, &fifo);
     if fifo.exec == fifo.container {
         return;
     }
-    let id = state.execs.newest_or_new(task.host, &fifo.container, &fifo.exec);
+    let id = state.anchors.newest_or_new(task.host, &fifo.container, &fifo.exec);
     let is_runtime = state.processes.get(task).is_some_and(|process| process.is_runtime);
-    if state.execs.get(&id).is_some_and(|exec| !exec.preexisting) {
+    if state.anchors.get(&id).is_some_and(|exec| !exec.preexisting) {
         return;
     }
-    let (execs, hosts) = (&mut state.execs, &state.hosts);
-    let Some(anchor) = execs.entry(hosts, task.host, &id, &fifo.container, at) else { return };
+    let (anchors, hosts) = (&mut state.anchors, &state.hosts);
+    let Some(anchor) = anchors.entry(hosts, task.host, &id, &fifo.container, at) else { return };
     anchor.preexisting = true;
     let Some(exec) = anchor.as_exec_mut() else { return };
     exec.fifos.insert(fifo.stream);
@@ -140,23 +140,23 @@ pub(in crate::correlate) fn fifo_relayed(
     fifo: FileId,
     to: &SocketInfo,
 ) {
-    if let Some(id) = state.execs.of_pipe_file(fifo).cloned() {
+    if let Some(id) = state.anchors.of_pipe_file(fifo).cloned() {
         if let Some(to) = sockets::relay_end(state, effects, at, task, to) {
             streams::claim(state, effects, at, &id, to, by(actor), actor.goid.is_some());
         }
         return;
     }
-    let Some(ExecFifo { container, exec, .. }) = state.execs.of_fifo(fifo).cloned() else {
+    let Some(ExecFifo { container, exec, .. }) = state.anchors.of_fifo(fifo).cloned() else {
         effects.ask(Want::Fifos(task));
         return;
     };
     let Some(to) = sockets::relay_end(state, effects, at, task, to) else { return };
     if exec != container {
-        if let Some(id) = state.execs.newest(task.host, &container, &exec).cloned() {
+        if let Some(id) = state.anchors.newest(task.host, &container, &exec).cloned() {
             streams::claim(state, effects, at, &id, to, by(actor), actor.goid.is_some());
         }
-    } else if let Some(id) = state.execs.by_stream(to).cloned()
-        && let Some(stream) = state.execs.get_mut(&id)
+    } else if let Some(id) = state.anchors.by_stream(to).cloned()
+        && let Some(stream) = state.anchors.get_mut(&id)
         && stream.kind() == AnchorKind::Stream
     {
         stream.container = container.as_str().into();
@@ -178,7 +178,7 @@ pub(in crate::correlate) fn fifo_awaited(
     let Some(id) = exec_awaited(state, task, path).cloned() else { return };
     if let Some(stream) = state.sockets.find(socket) {
         streams::claim(state, effects, at, &id, stream, Evidence::Memory, true);
-        if let Some(exec) = state.execs.exec_mut(&id) {
+        if let Some(exec) = state.anchors.exec_mut(&id) {
             exec.stream.copied |= copied;
         }
     }
@@ -193,15 +193,15 @@ pub(in crate::correlate) fn pipe_held(
     file: FileId,
     fd: u32,
 ) {
-    let Some(id) = state.execs.by_runc(runc).cloned() else { return };
+    let Some(id) = state.anchors.by_runc(runc).cloned() else { return };
     let stream = usize::try_from(fd).ok().and_then(|fd| STREAMS.get(fd).copied());
-    let (Some(stream), Some(exec)) = (stream, state.execs.exec_mut(&id)) else { return };
+    let (Some(stream), Some(exec)) = (stream, state.anchors.exec_mut(&id)) else { return };
     exec.fifos.insert(stream);
     // A command with pipes has no terminal.
     exec.launch.tty = exec.launch.tty.or(Some(false));
     // The runtime writes to stdin what it received, and reads from the others. Only reads lead to a connection.
     if fd != 0 {
-        state.execs.note_pipe(runc.host, path, file, &id);
+        state.anchors.note_pipe(runc.host, path, file, &id);
     }
     effects.invalidate(id);
 }
@@ -209,7 +209,7 @@ pub(in crate::correlate) fn pipe_held(
 /// Exec with this FIFO, or with this pipe of its runc.
 fn exec_awaited<'a>(state: &'a State, task: TaskKey, path: &RawText) -> Option<&'a AnchorId> {
     match path.as_str().and_then(parse_fifo_path) {
-        Some(fifo) => state.execs.newest(task.host, &fifo.container, &fifo.exec),
-        None => state.execs.of_pipe(task.host, path),
+        Some(fifo) => state.anchors.newest(task.host, &fifo.container, &fifo.exec),
+        None => state.anchors.of_pipe(task.host, path),
     }
 }

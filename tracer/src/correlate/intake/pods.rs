@@ -29,22 +29,22 @@ pub(in crate::correlate) fn container_created(
     container.launch.tty = Some(create.tty);
     container.launch.shim_forked = forked_by.is_some();
     container.is_delegated = create.bundle.as_str().is_some_and(|path| Runtime::of_bundle(path).delegates);
-    state.execs.set_runc(&id, task, Some(shim), create.pid_file.as_ref());
+    state.anchors.set_runc(&id, task, Some(shim), create.pid_file.as_ref());
     let (runtime, seen) = starter(state, shim);
     // Containers of a shim from before the tracer's start are unknown: then this container is a start of its own.
     let first = state.pods.get(&shim).filter(|_| seen).cloned();
-    let first = first.filter(|first| state.execs.get(first).is_some_and(|pod| !pod.over));
-    match first.and_then(|first| Some((state.execs.container_mut(&first)?, first))) {
+    let first = first.filter(|first| state.anchors.get(first).is_some_and(|pod| !pod.over));
+    match first.and_then(|first| Some((state.anchors.container_mut(&first)?, first))) {
         Some((pod, first)) if pod.siblings.len() < state.caps.beside => {
             pod.siblings.push(id);
             effects.invalidate(first);
         }
         Some(_) => {
-            state.execs.forget(&id);
+            state.anchors.forget(&id);
             state.refused.add("containers-full", 1);
         }
         None => {
-            if let Some(container) = state.execs.container_mut(&id) {
+            if let Some(container) = state.anchors.container_mut(&id) {
                 container.is_first = true;
                 container.runtime = runtime;
             }

@@ -93,7 +93,7 @@ pub(in crate::correlate) fn forked(
     if let Some(stream) = streams::stream_of_actor(state, at, by, actor, inbound)
         && state.sockets.get(stream).is_some_and(|socket| socket.tuple.is_some())
     {
-        state.execs.note_fork(child, stream, actor);
+        state.anchors.note_fork(child, stream, actor);
     }
 }
 
@@ -108,7 +108,7 @@ pub(in crate::correlate) fn executed(
     state.watched.insert(task);
     state.processes.executed(task, info);
     effects.changed(Dependency::Task(task));
-    let forked_for = state.execs.take_fork(task);
+    let forked_for = state.anchors.take_fork(task);
     match info.watched {
         Some(WatchAs::InContainer) => command_started(state, effects, at, task, info),
         Some(WatchAs::RuntimeChild) => {
@@ -130,7 +130,7 @@ pub(in crate::correlate) fn executed(
                     // The runtime gave no id. The process that starts the exec is as unique.
                     let id = AnchorId::runc(&state.hosts, task);
                     runc_started(state, effects, at, task, &id, &runc);
-                    if let Some(exec) = state.execs.exec_mut(&id) {
+                    if let Some(exec) = state.anchors.exec_mut(&id) {
                         exec.runtime = exec.launch.shim;
                     }
                     streams::claim(state, effects, at, &id, stream, by(actor), actor.goid.is_some());
@@ -169,7 +169,7 @@ pub(in crate::correlate) fn monitored(
     // The process that starts the exec is as unique as an id.
     let id = AnchorId::runc(&state.hosts, task);
     runc_started(state, effects, at, task, &id, runc);
-    if let Some(exec) = state.execs.exec_mut(&id) {
+    if let Some(exec) = state.anchors.exec_mut(&id) {
         exec.runtime = Some(runtime);
         exec.launch.shim = Some(above);
         exec.launch.tty = Some(monitor.tty);
@@ -180,9 +180,9 @@ pub(in crate::correlate) fn monitored(
 /// Sets from /proc whether an exec has a terminal, if runc's arguments leave it open. `is_complete` is false for a
 /// zombie.
 pub(in crate::correlate) fn note_terminal(state: &mut State, effects: &mut Effects, task: TaskKey, is_complete: bool) {
-    let Some(id) = state.execs.by_process(task).filter(|_| is_complete).cloned() else { return };
+    let Some(id) = state.anchors.by_process(task).filter(|_| is_complete).cloned() else { return };
     let Some(info) = state.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
-    let Some(anchor) = state.execs.get_mut(&id).filter(|anchor| anchor.tty().is_none()) else { return };
+    let Some(anchor) = state.anchors.get_mut(&id).filter(|anchor| anchor.tty().is_none()) else { return };
     let container = info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup);
     if container.is_some_and(|container| *container.id == *anchor.container)
         && let Some(launch) = anchor.launch_mut()
@@ -208,13 +208,13 @@ pub(in crate::correlate) fn exec_of_runc(
     exec: &str,
     runc: &RuncExec,
 ) -> AnchorId {
-    let (execs, processes) = (&mut state.execs, &state.processes);
-    let newest = execs.newest_or_new(task.host, &runc.container, exec);
-    let known = execs.get(&newest).and_then(Anchor::runc);
+    let (anchors, processes) = (&mut state.anchors, &state.processes);
+    let newest = anchors.newest_or_new(task.host, &runc.container, exec);
+    let known = anchors.get(&newest).and_then(Anchor::runc);
     let is_other = known.is_some_and(|known| !processes.lineage(task).any(|above| above == known));
     // An exec from before the tracer's start has no runc, and can only be recognized by its end.
     let ended = |anchor: &Anchor| anchor.runc().is_none() && (anchor.over || anchor.exit().is_some());
-    let is_over = !newest.is_random() && execs.get(&newest).is_some_and(ended);
+    let is_over = !newest.is_random() && anchors.get(&newest).is_some_and(ended);
     if !is_other && !is_over {
         return newest;
     }
@@ -222,7 +222,7 @@ pub(in crate::correlate) fn exec_of_runc(
     if let Some(path) = &runc.pid_file {
         effects.forget_query(&Want::PidFile(path.clone()));
     }
-    execs.next(task.host, &runc.container, exec)
+    anchors.next(task.host, &runc.container, exec)
 }
 
 pub(in crate::correlate) fn runc_started(
@@ -234,8 +234,8 @@ pub(in crate::correlate) fn runc_started(
 
     runc: &RuncExec,
 ) {
-    let (execs, hosts) = (&mut state.execs, &state.hosts);
-    let Some(anchor) = execs.entry(hosts, task.host, id, &runc.container, at) else { return };
+    let (anchors, hosts) = (&mut state.anchors, &state.hosts);
+    let Some(anchor) = anchors.entry(hosts, task.host, id, &runc.container, at) else { return };
     // The first runc counts, because the id belongs to one exec.
     if let Some(launch) = anchor.launch_mut().filter(|launch| launch.runc.is_none()) {
         launch.tty = runc.tty;
@@ -243,7 +243,7 @@ pub(in crate::correlate) fn runc_started(
         let forked_by = process.and_then(|process| process.forked_by);
         launch.shim_forked = forked_by.is_some();
         let shim = forked_by.or(process.and_then(|process| process.info.parent));
-        state.execs.set_runc(id, task, shim, runc.pid_file.as_ref());
+        state.anchors.set_runc(id, task, shim, runc.pid_file.as_ref());
         effects.timers.set(at.plus(limits::EXEC_UNCLAIMED_AFTER), Timer::ExecUnclaimed(id.clone()));
         effects.timers.set(at.plus(limits::EXEC_UNUSED_AFTER), Timer::ExecUnused(id.clone()));
         ask_names(state, effects, runc);
@@ -258,8 +258,8 @@ pub(in crate::correlate) fn note_starting_runc(state: &mut State, effects: &mut 
     let Some(runc) = parse_runc_exec(&info.argv) else { return };
     let of_shim = info.parent.is_some_and(|parent| state.daemon_connections.keys().any(|(_, to)| *to == parent));
     let Some(exec) = runc.exec.as_deref().filter(|_| of_shim) else { return };
-    let Some(id) = state.execs.newest(task.host, &runc.container, exec).cloned() else { return };
-    if state.execs.get(&id).is_some_and(|anchor| anchor.preexisting && anchor.process().is_none()) {
+    let Some(id) = state.anchors.newest(task.host, &runc.container, exec).cloned() else { return };
+    if state.anchors.get(&id).is_some_and(|anchor| anchor.preexisting && anchor.process().is_none()) {
         runc_started(state, effects, effects.now, task, &id, &runc);
     }
 }
@@ -267,7 +267,7 @@ pub(in crate::correlate) fn note_starting_runc(state: &mut State, effects: &mut 
 /// Expires [`Timer::ExecUnclaimed`]: a `runc exec` below a shim without FIFOs by the runtime. Another client of the
 /// runtime's API asked for this exec.
 pub(in crate::correlate) fn show_unclaimed(state: &mut State, effects: &mut Effects, id: &AnchorId) {
-    let Some(anchor) = state.execs.get(id).filter(|anchor| !anchor.is_session()) else { return };
+    let Some(anchor) = state.anchors.get(id).filter(|anchor| !anchor.is_session()) else { return };
     let (shim, container, since) = (anchor.shim(), Arc::clone(&anchor.container), anchor.since);
     // The shim takes commands over its connection alone: the connected daemon started the command.
     let mut asking = state.daemon_connections.keys().filter(|(_, to)| Some(*to) == shim).map(|(from, _)| *from);
@@ -276,7 +276,7 @@ pub(in crate::correlate) fn show_unclaimed(state: &mut State, effects: &mut Effe
     if coverage.is_scan_pending() {
         return;
     }
-    let Some(exec) = state.execs.exec_mut(id) else { return };
+    let Some(exec) = state.anchors.exec_mut(id) else { return };
     exec.origin = Origin::Local;
     exec.runtime = Some(runtime);
     exec.under_way = coverage.is_scanned_since(since);
@@ -288,7 +288,7 @@ pub(in crate::correlate) fn show_unclaimed(state: &mut State, effects: &mut Effe
 pub(in crate::correlate) fn note_foreground_runc(state: &mut State, effects: &mut Effects, task: TaskKey) {
     let Some(process) = state.processes.get(task) else { return };
     // A record of the fork says more than the snapshot.
-    if process.forked_by.is_some() || state.execs.by_runc(task).is_some() {
+    if process.forked_by.is_some() || state.anchors.by_runc(task).is_some() {
         return;
     }
     let Some(runc) = parse_runc_exec(&process.info.argv).filter(|runc| runc.exec.is_none() && !runc.detached) else {
@@ -299,15 +299,15 @@ pub(in crate::correlate) fn note_foreground_runc(state: &mut State, effects: &mu
     let has_terminal = process.info.tty.is_some();
     let id = AnchorId::runc(&state.hosts, task);
     runc_started(state, effects, effects.now, task, &id, &runc);
-    if let Some(anchor) = state.execs.get_mut(&id) {
+    if let Some(anchor) = state.anchors.get_mut(&id) {
         anchor.preexisting = true;
     }
-    if let Some(exec) = state.execs.exec_mut(&id) {
+    if let Some(exec) = state.anchors.exec_mut(&id) {
         exec.runtime = Some(runtime);
         // The runtime gives runc a terminal of its own if the command gets one.
         exec.launch.tty = exec.launch.tty.or(has_terminal.then_some(true));
     }
-    let waits = state.execs.unresolved().any(|stream| stream.preexisting && stream.runtime() == Some(runtime));
+    let waits = state.anchors.unresolved().any(|stream| stream.preexisting && stream.runtime() == Some(runtime));
     if waits {
         streams::offer_stream(state, effects, Some(runtime));
     }
@@ -316,15 +316,15 @@ pub(in crate::correlate) fn note_foreground_runc(state: &mut State, effects: &mu
 /// Recognizes the command of a `runc exec` from before the tracer's start.
 pub(in crate::correlate) fn note_foreground_command(state: &mut State, effects: &mut Effects, task: TaskKey) {
     let Some(info) = state.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
-    let Some(id) = info.parent.and_then(|runc| state.execs.by_runc(runc)).cloned() else { return };
-    let Some(exec) = state.execs.get(&id).filter(|exec| exec.preexisting && exec.is_foreground()) else {
+    let Some(id) = info.parent.and_then(|runc| state.anchors.by_runc(runc)).cloned() else { return };
+    let Some(exec) = state.anchors.get(&id).filter(|exec| exec.preexisting && exec.is_foreground()) else {
         return;
     };
     let container = info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup);
     if container.is_none_or(|container| *container.id != *exec.container) {
         return;
     }
-    if let Some(launch) = state.execs.set_process(&id, task) {
+    if let Some(launch) = state.anchors.set_process(&id, task) {
         launch.command = info.argv.as_slice().into();
         launch.command_truncated = info.argv_truncated;
         launch.tty = launch.tty.or(Some(info.tty.is_some()));
@@ -340,9 +340,9 @@ pub(in crate::correlate) fn command_started(
     task: TaskKey,
     info: &ProcessInfo,
 ) {
-    let id = state.processes.lineage(task).skip(1).find_map(|above| state.execs.by_runc(above)).cloned();
+    let id = state.processes.lineage(task).skip(1).find_map(|above| state.anchors.by_runc(above)).cloned();
     let Some(id) = id else { return };
-    let Some(launch) = state.execs.set_process(&id, task) else { return };
+    let Some(launch) = state.anchors.set_process(&id, task) else { return };
     launch.process_since = Some(at);
     launch.command = info.argv.as_slice().into();
     launch.command_truncated = info.argv_truncated;
@@ -362,15 +362,15 @@ pub(in crate::correlate) fn exited(
 ) {
     state.processes.exited(task, at, status);
     effects.changed(Dependency::Task(task));
-    if let Some(id) = state.execs.by_process(task).cloned() {
-        if let Some(launch) = state.execs.launch_mut(&id) {
+    if let Some(id) = state.anchors.by_process(task).cloned() {
+        if let Some(launch) = state.anchors.launch_mut(&id) {
             launch.exit = launch.exit.or(Some((at, status)));
         }
         effects.changed(Dependency::Exec(id.clone()));
         effects.invalidate(id);
-    } else if let Some(id) = state.execs.by_runc(task).cloned() {
+    } else if let Some(id) = state.anchors.by_runc(task).cloned() {
         let mut pid_file = None;
-        if let Some(launch) = state.execs.launch_mut(&id) {
+        if let Some(launch) = state.anchors.launch_mut(&id) {
             if status == ExitStatus::Code(0) {
                 // runc writes the pid file before `runc exec --detach` ends.
                 pid_file.clone_from(&launch.pid_file);
@@ -395,8 +395,8 @@ pub(in crate::correlate) fn pid_file(
     path: &RawText,
     pid: Option<u32>,
 ) {
-    if let Some(id) = state.execs.by_pid_file(path).cloned()
-        && let Some(launch) = state.execs.launch_mut(&id)
+    if let Some(id) = state.anchors.by_pid_file(path).cloned()
+        && let Some(launch) = state.anchors.launch_mut(&id)
     {
         launch.pid_file_says = pid;
         effects.changed(Dependency::Exec(id));
@@ -405,7 +405,7 @@ pub(in crate::correlate) fn pid_file(
     let (Some(shim), Some(pid), Some((container, id))) = (shim, pid, path.as_str().and_then(parse_pid_file)) else {
         return;
     };
-    let id = state.execs.newest_or_new(shim.host, &container, &id);
+    let id = state.anchors.newest_or_new(shim.host, &container, &id);
     let Some(anchor) = state.anchor(shim.host, &id, &container, at) else { return };
     if anchor.runc().is_some() || anchor.process().is_some() {
         return;
@@ -414,7 +414,7 @@ pub(in crate::correlate) fn pid_file(
     if let Some(launch) = anchor.launch_mut() {
         launch.shim = launch.shim.or(Some(shim));
     }
-    state.execs.set_pid(&id, pid);
+    state.anchors.set_pid(&id, pid);
     match state.processes.current_task(shim.host, pid) {
         Some(task) => current_task_found(state, effects, task),
         None => effects.ask(Want::Pid(pid)),
@@ -428,9 +428,9 @@ pub(in crate::correlate) fn current_task_found(state: &mut State, effects: &mut 
         state.sockets.set_owner(idx, task);
         effects.changed(Dependency::Socket(idx));
     }
-    let Some(id) = state.execs.by_pid(task.host, task.tgid).cloned() else { return };
+    let Some(id) = state.anchors.by_pid(task.host, task.tgid).cloned() else { return };
     let Some(info) = state.processes.get(task).map(|process| Arc::clone(&process.info)) else { return };
-    let Some(anchor) = state.execs.get(&id) else { return };
+    let Some(anchor) = state.anchors.get(&id) else { return };
     // A pid file outlives its process. The current process with this pid must be the shim's child, in the exec's
     // container.
     let container = info.cgroup.as_ref().and_then(RawText::as_str).and_then(parse_cgroup);
@@ -438,7 +438,7 @@ pub(in crate::correlate) fn current_task_found(state: &mut State, effects: &mut 
     if anchor.process().is_some() || !is_it {
         return;
     }
-    if let Some(launch) = state.execs.set_process(&id, task) {
+    if let Some(launch) = state.anchors.set_process(&id, task) {
         launch.command = info.argv.as_slice().into();
         launch.command_truncated = info.argv_truncated;
     }

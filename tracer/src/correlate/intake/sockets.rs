@@ -98,7 +98,7 @@ pub(in crate::correlate) fn make_room_for_socket(state: &mut State, effects: &mu
 pub(in crate::correlate) fn forget_sockets(state: &mut State, gone: Vec<SocketIdx>) {
     for idx in &gone {
         state.pairings.forget(*idx);
-        state.execs.forget_stream(*idx);
+        state.anchors.forget_stream(*idx);
     }
     if !gone.is_empty() {
         let gone: BTreeSet<SocketIdx> = gone.into_iter().collect();

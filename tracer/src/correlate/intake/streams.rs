@@ -45,11 +45,11 @@ pub(in crate::correlate) fn claim(
     by: Evidence,
     identified: bool,
 ) {
-    let claim = state.execs.claim_stream(id, stream);
-    let Some(anchor) = state.execs.get_mut(id) else { return };
+    let claim = state.anchors.claim_stream(id, stream);
+    let Some(anchor) = state.anchors.get_mut(id) else { return };
     let preexisting = anchor.preexisting;
     let Some(known) = anchor.as_exec_mut().map(|exec| &mut exec.stream) else { return };
-    if claim == Claim::Anothers {
+    if claim == Claim::Foreign {
         // The exec's FIFOs may have been created on a `g` that served another stream. Reads and writes name the right
         // stream later.
         known.ambiguous |= preexisting;
@@ -100,7 +100,7 @@ pub(in crate::correlate) fn show_stream(state: &mut State, effects: &mut Effects
     // A refused attempt is over, even if the record of one end's close was lost.
     let peer = socket.peer.and_then(|peer| state.sockets.get(peer));
     let is_over = socket.closed.or(peer.and_then(|peer| peer.closed)).is_some();
-    if is_over || state.execs.by_stream(idx).is_some() || !state.is_stream(idx) {
+    if is_over || state.anchors.by_stream(idx).is_some() || !state.is_stream(idx) {
         return;
     }
     // A stream of dockershim's own server is paired with an exec by the exec's connection to dockerd.
@@ -113,7 +113,7 @@ pub(in crate::correlate) fn show_stream(state: &mut State, effects: &mut Effects
     if let Some(anchor) = state.anchor(host, &id, "", since.min(at)) {
         anchor.preexisting = older;
         anchor.facts = Facts::Stream(Stream { runtime: owner, socket: idx });
-        state.execs.claim_stream(&id, idx);
+        state.anchors.claim_stream(&id, idx);
         effects.invalidate(id);
         if older {
             offer_stream(state, effects, owner);
@@ -125,7 +125,7 @@ pub(in crate::correlate) fn show_stream(state: &mut State, effects: &mut Effects
 pub(in crate::correlate) fn offer_stream(state: &mut State, effects: &mut Effects, owner: Option<TaskKey>) {
     // dockershim streams in the kubelet, for execs of dockerd.
     let runtime = owner.filter(|owner| !state.is_kubelet(*owner));
-    effects.invalidate_all(state.execs.offer_stream(runtime));
+    effects.invalidate_all(state.anchors.offer_stream(runtime));
 }
 
 /// Handles bytes that move between a stream and another socket: they show the stream's exec, or that the stream
@@ -136,15 +136,15 @@ pub(in crate::correlate) fn note_stream_use(state: &mut State, effects: &mut Eff
             // The runtime forwards to a connection of its own: no exec will claim this stream.
             show_stream(state, effects, effects.now, stream);
         }
-        let Some(id) = state.execs.by_stream(stream).cloned() else { continue };
-        if state.execs.get(&id).is_none_or(|anchor| anchor.kind() != AnchorKind::Stream) {
+        let Some(id) = state.anchors.by_stream(stream).cloned() else { continue };
+        if state.anchors.get(&id).is_none_or(|anchor| anchor.kind() != AnchorKind::Stream) {
             continue;
         }
         if let Some(exec) = state.exec_of_hijacked(other).cloned()
             && state.pairings.outlets(other, &state.sockets).0.contains(&stream)
         {
             let at = effects.now;
-            state.execs.forget_stream(stream);
+            state.anchors.forget_stream(stream);
             effects.merge(state, at, &id, &exec);
             effects.invalidate(exec);
         } else {

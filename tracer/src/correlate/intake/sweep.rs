@@ -30,7 +30,7 @@ pub(in crate::correlate) fn sweep(state: &mut State, effects: &mut Effects) {
             }
             Timer::ExecUnused(id) => {
                 // Known from runc's arguments alone: no runtime of the path made its FIFOs, so it never was a session.
-                if state.execs.get(&id).is_some_and(|exec| !exec.is_session()) {
+                if state.anchors.get(&id).is_some_and(|exec| !exec.is_session()) {
                     forgotten.insert(id);
                 }
             }
@@ -48,7 +48,7 @@ pub(in crate::correlate) fn sweep(state: &mut State, effects: &mut Effects) {
         }
     }
     forget_sockets(state, gone);
-    state.execs.forget_all(forgotten);
+    state.anchors.forget_all(forgotten);
     state.audits.sweep(now);
     effects.anchors_changed(touched);
     forget_of_gone_processes(state);

@@ -18,9 +18,9 @@ use crate::model::{Actor, BootTime, ExecFifo, FileId, HostNo, RawText, SessionId
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::correlate) enum Claim {
     /// The claiming exec.
-    Ours,
+    Own,
     /// Another exec.
-    Anothers,
+    Foreign,
     /// The claiming exec. Until now the stream was a provisional session with this id.
     Resolved(AnchorId),
 }
@@ -187,10 +187,10 @@ impl Anchors {
     pub(in crate::correlate) fn claim_stream(&mut self, id: &AnchorId, stream: SocketIdx) -> Claim {
         let holder = self.by_stream.entry(stream).or_insert_with(|| id.clone());
         if holder == id {
-            return Claim::Ours;
+            return Claim::Own;
         }
         if self.all.get(holder).is_some_and(|other| other.kind() != AnchorKind::Stream) {
-            return Claim::Anothers;
+            return Claim::Foreign;
         }
         Claim::Resolved(std::mem::replace(holder, id.clone()))
     }

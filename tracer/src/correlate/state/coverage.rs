@@ -134,7 +134,7 @@ impl State {
         }
         // An exec of dockershim's prints, stays or reads; a probe ends soon.
         let decided_at = anchor.since.plus(PROBE_WITHIN);
-        if now < decided_at && anchor.exit().is_none() && self.may_be_either(anchor) {
+        if now < decided_at && anchor.exit().is_none() && self.may_be_probe_or_exec(anchor) {
             return Readiness::At(decided_at);
         }
         Readiness::Ready

@@ -48,7 +48,7 @@ pub(in crate::correlate) struct State {
     pub(in crate::correlate) processes: Processes,
     pub(in crate::correlate) sockets: Sockets,
     pub(in crate::correlate) pairings: Pairings,
-    pub(in crate::correlate) execs: Anchors,
+    pub(in crate::correlate) anchors: Anchors,
     /// Connections that may lead to a streaming server, by accepting process.
     pub(in crate::correlate) streams: BTreeMap<TaskKey, BTreeSet<SocketIdx>>,
     /// Unix connections between daemons (CRI, ttrpc), by connecting and accepting process. All sessions share
@@ -103,7 +103,7 @@ impl State {
             processes: Processes::default(),
             sockets: Sockets::new(pairing),
             pairings: Pairings::default(),
-            execs: Anchors::default(),
+            anchors: Anchors::default(),
             streams: BTreeMap::new(),
             calls: BTreeMap::new(),
             stores: BTreeMap::new(),
@@ -132,7 +132,7 @@ impl State {
     /// Moves the refused and discarded entries of each table to [`State::refused`].
     pub(in crate::correlate) fn collect_refused(&mut self) {
         let (sockets, addresses) = self.sockets.take_refused();
-        let (fifos, forks) = self.execs.take_discarded();
+        let (fifos, forks) = self.anchors.take_discarded();
         let counts = [
             ("processes-full", self.processes.take_discarded()),
             ("sockets-full", sockets),
@@ -154,20 +154,20 @@ impl State {
         container: &str,
         at: BootTime,
     ) -> Option<&mut Anchor> {
-        self.execs.entry(&self.hosts, host, id, container, at)
+        self.anchors.entry(&self.hosts, host, id, container, at)
     }
 
     /// Id of an anchor's session.
     pub(in crate::correlate) fn session_id(&self, id: &AnchorId) -> SessionId {
         let unknown = || id.session(&self.hosts, HostNo::default(), None);
-        self.execs.get(id).map_or_else(unknown, |anchor| anchor.session.clone())
+        self.anchors.get(id).map_or_else(unknown, |anchor| anchor.session.clone())
     }
 
     /// Exec of a pid file: named by runc's arguments, or by the path at which a shim keeps the file.
     pub(in crate::correlate) fn exec_of_pid_file(&self, host: HostNo, path: &RawText) -> Option<&AnchorId> {
-        self.execs.by_pid_file(path).or_else(|| {
+        self.anchors.by_pid_file(path).or_else(|| {
             let (container, anchor) = path.as_str().and_then(parse_pid_file)?;
-            self.execs.newest(host, &container, &anchor)
+            self.anchors.newest(host, &container, &anchor)
         })
     }
 
@@ -199,7 +199,7 @@ impl State {
         let socket = self.sockets.get(outbound);
         // A connection to dockerd's API is paired by output alone.
         if socket.is_some_and(|socket| socket.unix.is_some()) {
-            return self.stream_of(outbound);
+            return self.stream_of_hijacked(outbound);
         }
         // Any other connection is paired by acts of goroutines, or of threads outside of Go.
         let owner = socket.and_then(|socket| socket.owner);
@@ -213,7 +213,7 @@ impl State {
     /// Another goroutine serves the stream, and none copies both ways. So output decides: a goroutine received
     /// on this connection and sent on the stream, or copies while it waits to receive. `cargo xtask lab truth
     /// --runtime docker` measures this rule.
-    fn stream_of(&self, hijacked: SocketIdx) -> PairResult {
+    fn stream_of_hijacked(&self, hijacked: SocketIdx) -> PairResult {
         let is_stream = |idx: &SocketIdx| self.sockets.get(*idx).is_some_and(|socket| socket.tuple.is_some());
         let (mut streams, evidence) = self.pairings.outlets(hijacked, &self.sockets);
         streams.retain(is_stream);
@@ -234,7 +234,7 @@ impl State {
     /// The exec whose FIFOs dockerd made for this connection. `near` is the connecting end.
     pub(in crate::correlate) fn exec_of_hijacked(&self, near: SocketIdx) -> Option<&AnchorId> {
         let near = self.sockets.get(near).filter(|socket| socket.unix.is_some())?;
-        self.execs.by_stream(near.peer?)
+        self.anchors.by_stream(near.peer?)
     }
 
     /// True if the socket was accepted by a streaming server of the path: a runtime with a kubelet as the
@@ -274,7 +274,7 @@ impl State {
     /// True if the exec may be a probe of dockershim, or an exec with a still unknown stream. Their connections
     /// to dockerd look the same. So do those of all execs from before the tracer's start. A probe reads nothing
     /// and has no terminal.
-    pub(in crate::correlate) fn may_be_either(&self, anchor: &Anchor) -> bool {
+    pub(in crate::correlate) fn may_be_probe_or_exec(&self, anchor: &Anchor) -> bool {
         if anchor.is_foreground() {
             return false;
         }
@@ -292,7 +292,7 @@ impl State {
         let by_kubelet = self.sockets.get(near).and_then(|near| near.owner).is_some_and(|owner| self.is_kubelet(owner));
         by_kubelet
             && !anchor.reads()
-            && matches!(self.stream_of(near), PairResult::Unknown)
+            && matches!(self.stream_of_hijacked(near), PairResult::Unknown)
             && self.has_unserved_stream(anchor)
     }
 
