@@ -1,4 +1,4 @@
-//! A session out of what is known.
+//! Builds sessions from the state, without changing it.
 
 pub(in crate::correlate) mod downstream;
 pub(in crate::correlate) mod outcome;

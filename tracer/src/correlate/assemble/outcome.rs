@@ -10,7 +10,7 @@ use crate::correlate::{
         anchor::{Anchor, AnchorKind},
         anchor_id::AnchorId,
         kubectl::is_kubectl,
-        sockets::SocketIdx,
+        sockets::{Socket, SocketIdx},
     },
 };
 use crate::model::{
@@ -67,30 +67,14 @@ impl Builder<'_> {
             let due = user_query.due.filter(|due| now < *due);
             outcome.again_at = outcome.again_at.into_iter().chain(held).chain(due).min();
         }
-        // The connections closed, and the process is still there.
-        let runs_on = anchor.process().filter(|_| anchor.exit().is_none() && self.process_gone(anchor).is_none());
-        if let (Some(_), Some(process)) = (outcome.closed_at, runs_on) {
-            let at = hops.len().saturating_sub(1);
-            let text =
-                format!("the connections are gone, the process {} goes on running in the container", process.tgid);
-            self.gap_at(GapCode::ProcessLeftRunning, (at, at), &text);
-        }
+        self.gap_process_left(anchor, &outcome, &hops);
         let first_leg = up.last().and_then(|node| node.outbound).and_then(|idx| self.state.sockets.get(idx));
         let client = hops.first().filter(|hop| hop.role == Role::Client);
         // Local address of the client's connection. A proxy's address is not the client's: its client is
         // unknown.
         let client_end = first_leg.filter(|_| client.is_some()).and_then(|near| near.tuple).map(|tuple| tuple.local);
         let beyond_end = self.beyond.iter().find(|(side, _)| *side == "client").map(|(_, address)| *address);
-        let mut opened_at = first_leg.map_or(anchor.since, |near| near.since.min(anchor.since));
-        if anchor.preexisting {
-            // The begin was not observed. Command, runc and kubectl are as old as the session, to the clock
-            // tick. Another kind of client may have run for months.
-            let kubectl = client.filter(|hop| is_kubectl(&hop.process) || self.state.kind_by_kubectl(hop).is_some());
-            let kubectl = kubectl.map(|hop| hop.task);
-            let began = anchor.process().into_iter().chain(anchor.runc()).chain(kubectl);
-            let began = began.map(|task| BootTime(task.start_ns()));
-            opened_at = began.chain([opened_at]).min().unwrap_or(opened_at);
-        }
+        let opened_at = self.opened_at(anchor, first_leg, client);
         let (command, command_truncated) = self.command(anchor, client);
         let target =
             if anchor.container.is_empty() { self.target_by_kubectl(anchor, client).unwrap_or(target) } else { target };
@@ -125,6 +109,31 @@ impl Builder<'_> {
         dependencies.sort_unstable();
         dependencies.dedup();
         Built { session, dependencies, wants: self.wants, again_at: outcome.again_at, user_query }
+    }
+
+    /// Adds a gap if the session has ended and its process is still running.
+    fn gap_process_left(&mut self, anchor: &Anchor, outcome: &Outcome, hops: &[Hop]) {
+        let runs_on = anchor.process().filter(|_| anchor.exit().is_none() && self.process_gone(anchor).is_none());
+        if let (Some(_), Some(process)) = (outcome.closed_at, runs_on) {
+            let at = hops.len().saturating_sub(1);
+            let text =
+                format!("the connections are gone, the process {} goes on running in the container", process.tgid);
+            self.gap_at(GapCode::ProcessLeftRunning, (at, at), &text);
+        }
+    }
+
+    /// Time at which the session began: its first connection, or the first fact about its anchor.
+    fn opened_at(&self, anchor: &Anchor, first_leg: Option<&Socket>, client: Option<&Hop>) -> BootTime {
+        let first_fact = first_leg.map_or(anchor.since, |near| near.since.min(anchor.since));
+        if !anchor.preexisting {
+            return first_fact;
+        }
+        // The begin was not observed. Command, runc and kubectl are as old as the session, to the clock tick. Another
+        // kind of client may have run for months.
+        let kubectl = client.filter(|hop| is_kubectl(&hop.process) || self.state.kind_by_kubectl(hop).is_some());
+        let kubectl = kubectl.map(|hop| hop.task);
+        let tasks = anchor.process().into_iter().chain(anchor.runc()).chain(kubectl);
+        tasks.map(|task| BootTime(task.start_ns())).fold(first_fact, BootTime::min)
     }
 
     /// Requested command, and whether it was cut. A process may have run another program since, unless its first
@@ -456,8 +465,7 @@ impl Builder<'_> {
         let unknown = SessionExit { code: None, signal: None, reason: ExitReason::Unknown };
         let ended = anchor.exit().map(|(at, _)| at).or(anchor.start_failed());
         let gone = self.process_gone(anchor).filter(|_| ended.is_none());
-        // No record reports the exit, but the process is gone. Wait for a late record, which has the exit
-        // status.
+        // No record reports the exit, but the process is gone. Wait for a late record with the exit status.
         let recorded_by = gone.map(|at| at.plus(CLOSE_GRACE)).filter(|recorded_by| now < *recorded_by);
         let (ended, exit) = match gone {
             Some(at) if recorded_by.is_none() => (Some(at), Some(unknown)),

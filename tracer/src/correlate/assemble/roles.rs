@@ -11,7 +11,7 @@ pub(in crate::correlate) struct RoleFacts<'a> {
     pub(in crate::correlate) inbound_port: Option<u16>,
     /// Set when the process is its own peer on the inbound connection.
     pub(in crate::correlate) from_itself: bool,
-    /// Ports on which it listens.
+    /// Its listening ports.
     pub(in crate::correlate) ports: &'a BTreeSet<u16>,
     /// Set when its user and user namespace allow it to be an API server.
     pub(in crate::correlate) may_be_apiserver: bool,

@@ -287,8 +287,8 @@ impl Builder<'_> {
         Some(Node { task, role, inbound, pair, outbound: Some(near_idx) })
     }
 
-    /// True if this connection to an API server belongs to a `kubectl port-forward`, which listens for its own
-    /// clients. A process that serves an API server's port is not kubectl, whatever its name.
+    /// True if this connection to an API server belongs to a `kubectl port-forward`, a listener with clients of
+    /// its own. A process that serves an API server's port is not kubectl, whatever its name.
     fn forwards_into(&self, near: SocketIdx) -> bool {
         let Some(socket) = self.state.sockets.get(near) else { return false };
         let Some((task, tuple)) = socket.owner.zip(socket.tuple) else { return false };

@@ -203,16 +203,10 @@ impl Pairings {
         // Rule "dial".
         let dialled = self.dialled.get(&outbound).copied();
         let dialled = dialled.filter(|dial| may_be_inbound(dial.inbound) && counts(dial.by_goroutine));
-        // Rule "both directions": take each partner with transfers there and back.
+        // Rule "both directions".
         let both: SmallVec<[(SocketIdx, bool); 4]> = self
-            .partners(outbound)
-            .filter(|inbound| may_be_inbound(*inbound))
-            .filter_map(|inbound| {
-                let there = self.moved.get(&(inbound, outbound))?;
-                let back = self.moved.get(&(outbound, inbound))?;
-                Some((inbound, there.by_goroutine && back.by_goroutine))
-            })
-            .filter(|(_, by_goroutine)| counts(*by_goroutine))
+            .both_directions(outbound)
+            .filter(|(inbound, by_goroutine)| may_be_inbound(*inbound) && counts(*by_goroutine))
             .collect();
         // Rule "creator".
         let creator: SmallVec<[SocketIdx; 4]> =
@@ -239,13 +233,8 @@ impl Pairings {
         if !creator.is_empty() {
             evidence.push(Evidence::Creator);
         }
-        // The inbound socket of an unidentified dial may stem from an earlier goroutine of the same `g`: a newer
-        // record of this `g` can be among the lost ones.
-        let is_doubtful = |dial: Dial| {
-            let since = sockets.get(inbound).map_or(dial.at, |socket| socket.since);
-            dial.by_goroutine && !dial.identified && losses.between(since, dial.at)
-        };
-        let doubtful = self.contested.contains(&outbound) || dialled.is_some_and(is_doubtful);
+        let doubtful =
+            self.contested.contains(&outbound) || dialled.is_some_and(|dial| is_doubtful(dial, sockets, losses));
         // A contested or doubtful dial needs support by a second rule.
         if both.is_empty() && creator.is_empty() && doubtful {
             return PairResult::Ambiguous;
@@ -261,8 +250,8 @@ impl Pairings {
         if evidence[..] == [Evidence::Creator] && is_several(self.created_with(inbound).filter(connected)) {
             return PairResult::Ambiguous;
         }
-        // Goroutines and creators are exact.
         let confidence = if !evidence.is_empty() {
+            // Goroutines and creators are exact.
             Confidence::Exact
         } else if dialled.is_some() && !both.is_empty() {
             // Two rules that rest on threads agree: independent signs.
@@ -275,6 +264,15 @@ impl Pairings {
             evidence.push(Evidence::Thread);
         }
         PairResult::Paired(Pair { inbound, confidence, evidence })
+    }
+
+    /// Sockets with transfers to and from `outbound`, and whether goroutines made both.
+    fn both_directions(&self, outbound: SocketIdx) -> impl Iterator<Item = (SocketIdx, bool)> + '_ {
+        self.partners(outbound).filter_map(move |inbound| {
+            let there = self.moved.get(&(inbound, outbound))?;
+            let back = self.moved.get(&(outbound, inbound))?;
+            Some((inbound, there.by_goroutine && back.by_goroutine))
+        })
     }
 
     /// Pairs by waiting goroutines, for sockets without any observed act. Neither socket may have another
@@ -384,6 +382,13 @@ impl Pairings {
             }
         }
     }
+}
+
+/// True if the dial's inbound socket may stem from an earlier goroutine of the same `g`: the dial has no goroutine id,
+/// and a newer record of this `g` can be among the lost ones.
+fn is_doubtful(dial: Dial, sockets: &Sockets, losses: &Losses) -> bool {
+    let since = sockets.get(dial.inbound).map_or(dial.at, |socket| socket.since);
+    dial.by_goroutine && !dial.identified && losses.between(since, dial.at)
 }
 
 /// The only other socket that this creator's goroutines touched, if the goroutines connect the two sockets.
