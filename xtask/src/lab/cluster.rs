@@ -12,12 +12,12 @@ use anyhow::{Context as _, Result, bail};
 use rustix::mount::mount_bind;
 use serde_json::Value;
 
+use super::baseline::Baseline;
 use super::kube::{Kube, last_lines};
 use super::kubectl::Kubectls;
 use super::network::{self, Host};
 use super::process::{Process, boot_id};
 use super::state::{Daemon, Facts, Runtime, State};
-use super::traces::Baseline;
 use super::version::Version;
 use super::{config, image, leftovers, packages, pki, pods};
 use crate::hint::hinted;
@@ -120,7 +120,7 @@ pub(super) fn down(state: &State) -> Result<bool> {
         network::down()?;
         left = facts.before.restore(state.dir())?;
     }
-    super::traces::remove_tree(state.dir(), &mut left)?;
+    super::baseline::remove_tree(state.dir(), &mut left)?;
     if !left.is_empty() {
         return Err(hinted(left.join("; "), "a shell inside may keep them busy: leave it, then remove them"));
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
+use super::baseline::PODS_CGROUP;
 use super::config::CONTAINERD_SOCKET;
 use super::process::Process;
-use super::traces::PODS_CGROUP;
 
 /// Properties of a process that decide if it belongs to the lab.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ use self::state::{Runtime, State};
 use crate::progress::Progress;
 use crate::{cache, tools};
 
+mod baseline;
 mod cluster;
 mod config;
 mod env;
@@ -31,7 +32,6 @@ mod pods;
 mod process;
 mod relay;
 mod state;
-mod traces;
 mod truth;
 mod version;
 

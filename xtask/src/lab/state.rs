@@ -10,11 +10,11 @@ use anyhow::{Context as _, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::baseline::Baseline;
 use super::kube::Kube;
 use super::kubectl::Kubectls;
 use super::network::Host;
 use super::process::Process;
-use super::traces::Baseline;
 use crate::hint::hinted;
 
 /// The container runtime behind the kubelet.
