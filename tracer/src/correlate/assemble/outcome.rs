@@ -528,7 +528,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cp_is_known_by_the_tar_that_it_runs() {
+    fn cp_is_recognized_by_its_tar() {
         let is = |line: &str| is_tar_of_cp(&line.split_whitespace().map(RawText::from).collect::<Vec<_>>());
         assert!(is("tar cf - /etc/hosts") && is("tar -xmf - -C /tmp") && is("tar -xmf -"));
         assert!(!is("tar xf a.tar") && !is("sh") && !is(""));

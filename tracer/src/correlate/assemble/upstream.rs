@@ -254,7 +254,7 @@ impl Builder<'_> {
         }
         let ports = process_ports(self.state, task, inbound);
         if role == Role::Proxy || role == Role::Client {
-            let _is_told = ports.into_iter().any(|port| self.is_unverified(task, port));
+            let _has_gap = ports.into_iter().any(|port| self.is_unverified(task, port));
         }
         // The process passes the connection on, for an unknown client.
         if role == Role::Client && result == PairResult::Ambiguous {

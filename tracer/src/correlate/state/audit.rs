@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_what_was_asked_for_or_what_became_of_it() {
+    fn command_agrees_with_request_or_its_successor() {
         assert_eq!(agrees(CommandSource::Client, "ls -l", &["ls", "-l"]), Some(true));
         assert_eq!(agrees(CommandSource::Client, "ls -l", &["ls"]), None);
         let script = |seen| agrees(CommandSource::Start, seen, &["run.sh", "a"]);
@@ -483,12 +483,12 @@ mod tests {
     }
 
     #[test]
-    fn cut_commands_agree_as_far_as_they_go() {
+    fn cut_commands_agree_up_to_the_cut() {
         let is = |a: &str, a_cut, b: &str, b_cut| is_start(&words(a), a_cut, &words(b), b_cut);
         assert!(is("sh", true, "sh -c x", false) && is("sh -c abc", false, "sh -c ab", true));
         assert!(is("sh -c ab", true, "sh -c abc d", true));
-        assert!(!is("sh -c", false, "sh -c ab", true), "nothing was cut off it");
+        assert!(!is("sh -c", false, "sh -c ab", true), "nothing was cut off the first command");
         assert!(!is("sh -x", true, "sh -c x", false) && !is("sh a", true, "sh", false));
-        assert!(!is("s -c", true, "sh -c x", false), "only the last word is cut");
+        assert!(!is("s -c", true, "sh -c x", false), "only the last word may be cut");
     }
 }

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_a_part_of_kubectls_name() {
+    fn kubectl_name_may_contain_a_version() {
         for name in ["kubectl", "/usr/bin/kubectl", "kubectl.1.33", "kubectl-1.33.2", "kubectl-v1.33", "/x/kubectl1.20"]
         {
             assert!(is_kubectl(&process(name)), "{name}");
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_kubectl_is_known_by_arguments_and_connection() {
+    fn arguments_and_connection_reveal_renamed_kubectl() {
         let endpoints = Endpoints::new(None, None, None);
         let mut state = State::new(&HostFacts::default(), endpoints, Pairing::default());
         let task = TaskKey::from_ticks(50, 1);
@@ -120,7 +120,7 @@ mod tests {
             state.kubectl(task, &client).map(|call| call.word.to_owned())
         };
         let exec = "k exec -it web -- sh";
-        assert_eq!(word(&state, exec), None, "connected to nothing");
+        assert_eq!(word(&state, exec), None, "no connection to an API server");
         state.calls.insert(task, Vec::new());
         assert_eq!(word(&state, exec).as_deref(), Some("exec"));
         assert_eq!(word(&state, "kubectl get pods").as_deref(), Some("get"));

@@ -144,7 +144,7 @@ mod tests {
             losses.push(BootTime(second * 1_000_000_000));
         }
         let at = |ns| BootTime(ns);
-        assert!(losses.between(at(0), at(1)), "the first time was dropped, and its loss was not");
+        assert!(losses.between(at(0), at(1)), "the first time made room, but its doubt stays");
         assert!(!losses.between(at(1_500_000_000), at(1_600_000_000)));
     }
 }
