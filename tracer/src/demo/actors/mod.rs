@@ -3,6 +3,7 @@
 
 mod client;
 mod proxy;
+mod ready;
 mod runc;
 mod runtime;
 mod shim;
@@ -17,7 +18,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::{
     dir::DemoDir,
-    names::{APISERVER, CLIENT, KUBELET, READY, RUNC, RUNTIME, SANDBOX, SHIM},
+    names::{APISERVER, CLIENT, KUBELET, RUNC, RUNTIME, SANDBOX, SHIM},
     sandbox,
 };
 
@@ -45,11 +46,4 @@ pub(super) fn play(name: &str, folder: &Path, arguments: &[String]) -> Option<Ex
 /// Makes this process exit with its parent.
 fn exit_with_parent() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
-}
-
-/// Signals the parent that this actor listens.
-fn ready() -> io::Result<()> {
-    let mut out = io::stdout();
-    writeln!(out, "{READY}")?;
-    out.flush()
 }

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use super::ready;
+use super::ready::ready;
 use crate::demo::{
     dir::DemoDir,
     wire::{APISERVER, ExecRequest, ExecResponse, Head, KUBELET, Lines, command, query, relay, request},

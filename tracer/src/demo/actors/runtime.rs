@@ -19,7 +19,7 @@ use std::{
 
 use rustix::fs::{CWD, Mode, OFlags, fcntl_setfl, mkfifoat, open};
 
-use super::ready;
+use super::ready::ready;
 use crate::demo::{
     dir::DemoDir,
     names::SHIM,

@@ -15,7 +15,7 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, set_child_subreaper, waitid, waitpid,
 };
 
-use super::ready;
+use super::ready::ready;
 use crate::demo::{
     dir::DemoDir,
     names::RUNC,
