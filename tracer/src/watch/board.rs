@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::WatchError;
+use super::error::WatchError;
 use crate::{
     engine::{Flow, Status},
     live::{self, Live, LiveError, Watcher},

@@ -10,17 +10,18 @@ use std::{
 use ratatui::crossterm::event::{self, Event};
 
 use crate::{
-    live::LiveError,
     model::Span,
     tui::{Clock, Effect, Msg, State, Theme, draw},
 };
 
 mod board;
+mod error;
 mod player;
 mod signals;
 mod terminal;
 
 pub use board::Board;
+pub use error::WatchError;
 pub use player::Player;
 use terminal::Screen;
 
@@ -35,25 +36,6 @@ pub enum Feed {
     Live(Board),
     /// A recording.
     Recording(Box<Player>),
-}
-
-/// Reason for an early end of the screen.
-#[derive(Debug)]
-pub enum WatchError {
-    /// The terminal cannot be used.
-    Terminal(io::Error),
-    /// The trace could not start, or failed.
-    Live(LiveError),
-    /// The recording cannot be read again.
-    Recording(String),
-    /// The tracer's thread panicked.
-    Panic,
-}
-
-impl From<io::Error> for WatchError {
-    fn from(error: io::Error) -> Self {
-        Self::Terminal(error)
-    }
 }
 
 /// Shows the screen until a key or signal ends it. With `panics`, the key `!` causes a panic, for tests of the
