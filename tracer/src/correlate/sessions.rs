@@ -6,11 +6,11 @@ use std::{
 };
 
 use super::{
-    assemble::{upstream::Built, user::UserQuery},
+    assemble::upstream::Built,
     effects::{Effects, Merge},
     limits::{CLOSED_SESSIONS, REMEMBER},
     state::{
-        Dependency, State, anchor::AnchorKind, anchor_id::AnchorId, audit::UserMatch, coverage::Readiness,
+        Dependency, State, anchor::AnchorKind, anchor_id::AnchorId, audit::{UserMatch, UserQuery}, coverage::Readiness,
         sockets::SocketIdx,
     },
     timers::Timer,

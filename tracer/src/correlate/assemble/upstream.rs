@@ -8,16 +8,14 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use smallvec::{SmallVec, smallvec};
 
-use super::{
-    roles::{RoleFacts, role_of},
-    user::UserQuery,
-};
+use super::roles::{RoleFacts, role_of};
 use crate::correlate::{
     limits::MAX_HOPS,
     state::{
         Dependency, State,
         anchor::{Anchor, AnchorKind},
         anchor_id::AnchorId,
+        audit::UserQuery,
         coverage::Missed,
         pairing::{Pair, PairResult},
         sockets::SocketIdx,

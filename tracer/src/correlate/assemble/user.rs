@@ -8,24 +8,10 @@ use crate::correlate::{
     state::{
         anchor::{Anchor, AnchorKind},
         anchor_id::AnchorId,
-        audit::{Command, CommandSource, RequestCriteria},
+        audit::{Command, CommandSource, RequestCriteria, UserQuery},
     },
 };
 use crate::model::{BootTime, Client, GapCode, Hop, Kind, RawText, Role, Subresource, Target, Want};
-
-/// Query to the audit log about a session.
-pub(in crate::correlate) struct UserQuery {
-    /// Properties of a fitting request.
-    pub(in crate::correlate) criteria: RequestCriteria,
-    /// Time by which everything that may contradict an answer is known; `None` while too little of the session
-    /// is known.
-    pub(in crate::correlate) due: Option<BootTime>,
-    /// Set while the path of a new session is still unknown: until then too many foreign requests would fit.
-    pub(in crate::correlate) early: bool,
-    /// Set when the API server is known to be on the path. Otherwise it may be, which is enough to be a rival of
-    /// another session.
-    pub(in crate::correlate) via_apiserver: bool,
-}
 
 impl Builder<'_> {
     /// The client: facts from its own process if it runs on this host, else its address alone.

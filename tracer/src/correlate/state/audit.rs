@@ -18,6 +18,20 @@ use super::{anchor_id::AnchorId, losses::LossTimes};
 use crate::correlate::limits::{AUDIT_SKEW, CLOCK_JITTER, Caps, MAX_AUDIT_FITS, MAX_AUDIT_RIVALS, REMEMBER};
 use crate::model::{AuditEvent, AuditRequest, BootTime, Confidence, KubeUser, RawText, Subresource, Target};
 
+/// Query to the audit log about a session.
+pub(in crate::correlate) struct UserQuery {
+    /// Properties of a fitting request.
+    pub(in crate::correlate) criteria: RequestCriteria,
+    /// Time by which everything that may contradict an answer is known; `None` while too little of the session
+    /// is known.
+    pub(in crate::correlate) due: Option<BootTime>,
+    /// Set while the path of a new session is still unknown: until then too many foreign requests would fit.
+    pub(in crate::correlate) early: bool,
+    /// Set when the API server is known to be on the path. Otherwise it may be, which is enough to be a rival of
+    /// another session.
+    pub(in crate::correlate) via_apiserver: bool,
+}
+
 /// Properties of the request that can have started a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::correlate) struct RequestCriteria {

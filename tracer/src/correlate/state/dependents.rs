@@ -1,8 +1,20 @@
 //! The sessions that depend on each object.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
-use super::{Dependency, anchor_id::AnchorId, table::Table};
+use super::{anchor_id::AnchorId, sockets::SocketIdx, table::Table};
+use crate::model::TaskKey;
+
+/// Object that a session rests on. A change of the object invalidates the session.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::correlate) enum Dependency {
+    Task(TaskKey),
+    Socket(SocketIdx),
+    Exec(AnchorId),
+    Container(Arc<str>),
+}
 
 /// Open sessions by the objects that they were built from.
 #[derive(Default)]

@@ -22,6 +22,7 @@ use std::{
     sync::Arc,
 };
 
+pub(in crate::correlate) use self::dependents::Dependency;
 use self::{
     anchor::Anchor,
     anchor_id::AnchorId,
@@ -411,13 +412,4 @@ pub(in crate::correlate) struct DaemonConnection {
     pub(in crate::correlate) near: SocketId,
     /// Accepting end.
     pub(in crate::correlate) far: SocketId,
-}
-
-/// Object that a session rests on. A change of the object invalidates the session.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(in crate::correlate) enum Dependency {
-    Task(TaskKey),
-    Socket(SocketIdx),
-    Exec(AnchorId),
-    Container(Arc<str>),
 }
