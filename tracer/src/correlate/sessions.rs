@@ -10,7 +10,11 @@ use super::{
     effects::{Effects, Merge},
     limits::{CLOSED_SESSIONS, REMEMBER},
     state::{
-        Dependency, State, anchor::AnchorKind, anchor_id::AnchorId, audit::{UserMatch, UserQuery}, coverage::Readiness,
+        Dependency, State,
+        anchor::AnchorKind,
+        anchor_id::AnchorId,
+        audit::{UserMatch, UserQuery},
+        coverage::Readiness,
         sockets::SocketIdx,
     },
     timers::Timer,

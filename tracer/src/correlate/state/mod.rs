@@ -7,6 +7,7 @@ pub(in crate::correlate) mod anchors;
 pub(in crate::correlate) mod audit;
 pub(in crate::correlate) mod coverage;
 pub(in crate::correlate) mod dependents;
+pub(in crate::correlate) mod ends;
 pub(in crate::correlate) mod hosts;
 pub(in crate::correlate) mod kubectl;
 pub(in crate::correlate) mod losses;

@@ -2,16 +2,13 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+pub(in crate::correlate) use super::ends::SocketIdx;
 use super::{
-    peers::{Changed, Ends},
+    ends::{Changed, Ends},
     table::Table,
 };
 use crate::correlate::limits::{Caps, MAX_CANDIDATES, REMEMBER};
 use crate::model::{BootTime, Family, HostNo, Isn, Pairing, RawText, SocketId, SocketInfo, SocketRole, TaskKey, Tuple};
-
-/// Index of an entry. Never reused, unlike the names that the kernel gives to sockets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(in crate::correlate) struct SocketIdx(u64);
 
 #[derive(Clone, Debug)]
 pub(in crate::correlate) struct Socket {
