@@ -18,11 +18,11 @@ const STYLES: &[&str] = &[include_str!("page/picture.css"), include_str!("page/p
 /// Scripts in the order of their dependencies.
 const SCRIPTS: &[&str] = &[
     include_str!("page/elements.js"),
-    include_str!("page/story.js"),
+    include_str!("page/page_data.js"),
     include_str!("page/list.js"),
     include_str!("page/picture.js"),
     include_str!("page/steps.js"),
-    include_str!("page/beside.js"),
+    include_str!("page/details.js"),
     include_str!("page/timeline.js"),
     include_str!("page/main.js"),
 ];

@@ -10,13 +10,13 @@ function searchable(session) {
   return words.filter(Boolean).join("\n").toLowerCase();
 }
 
-const BADNESS = { bad: 0, doubt: 1, plain: 2, good: 3 };
+const SEVERITY = { bad: 0, doubt: 1, plain: 2, good: 3 };
 const ORDERS = {
   came: (one, other) => one.told - other.told,
   new: (one, other) => other.told - one.told,
   long: (one, other) => other.until - other.opened - (one.until - one.opened),
   into: (one, other) => (one.into ?? "~").localeCompare(other.into ?? "~"),
-  bad: (one, other) => BADNESS[one.tone] - BADNESS[other.tone],
+  bad: (one, other) => SEVERITY[one.tone] - SEVERITY[other.tone],
 };
 
 class SessionList {

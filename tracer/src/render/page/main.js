@@ -1,7 +1,7 @@
 // Creates the parts of the page and connects them.
 
 /** A fault and its span of time. */
-function lasted(fault) {
+function faultSpan(fault) {
   const since = fault.since === null ? "" : ` since ${moment(fault.since)}`;
   return `${fault.what}${since}${fault.until === null ? " to the end" : ` until ${moment(fault.until)}`}`;
 }
@@ -10,7 +10,7 @@ function head(session) {
   const facts = [
     ["Session", session.id], ["Began", `${moment(session.opened)}${session.older ? " (older than the trace)" : ""}`], ["Who", session.who], ["User", session.user],
     ["Diagnosis", session.health],
-    ...session.faults.map((fault) => ["Fault", lasted(fault)]),
+    ...session.faults.map((fault) => ["Fault", faultSpan(fault)]),
   ].filter(([, value]) => value);
   const whole = session.complete
     ? `${session.beyond.length ? "all of the path that is on this host" : "the whole path"}, ${session.confidence === "exact" ? "every link exact" : `its weakest link is ${session.confidence}`}`
@@ -21,29 +21,29 @@ function head(session) {
     el("p", { class: "outcome" }, el("span", { class: `pill ${session.open ? "open" : session.tone}`, text: session.outcome }), " ",
       el("span", { class: `pill ${session.complete && session.confidence === "exact" ? "good" : "doubt"}`, text: whole })),
     el("dl", {}, ...facts.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })])),
-    ...[...story.lost.map((text) => `Records were lost: ${text}`), ...story.notes].map((text) => el("p", { class: "notice", text })));
+    ...[...pageData.lost.map((text) => `Records were lost: ${text}`), ...pageData.notes].map((text) => el("p", { class: "notice", text })));
 }
 
 function choose(session) {
   document.title = `${session.kind} ${session.into ?? session.id} · execpath`;
   history.replaceState(null, "", `#${encodeURIComponent(session.id)}`);
   head(session);
-  beside.show(session);
+  details.show(session);
   picture.show(session);
   steps.show(session);
   timeline.show(session);
 }
 
 const steps = new Steps(byId("steps"));
-const beside = new Beside(byId("beside"), (id) => steps.pick(id));
-const picture = new Picture(byId("picture"), (id) => (picture.form === "wide" ? beside.pick(id) : steps.pick(id)), (shape) => beside.settle(shape));
+const details = new Details(byId("details"), (id) => steps.pick(id));
+const picture = new Picture(byId("picture"), (id) => (picture.form === "wide" ? details.pick(id) : steps.pick(id)), (shape) => details.move(shape));
 const timeline = new Timeline(byId("timeline"), (at, clock, first, last) => {
   picture.at(at, clock);
-  beside.at(at, clock, at >= last);
+  details.at(at, clock, at >= last);
   steps.at(at, clock, first);
 });
 
-byId("host").textContent = `${counted(story.sessions.length, "session")} on ${story.host || "a host without a name"}${story.kernel ? `, Linux ${story.kernel}` : ""}`;
+byId("host").textContent = `${counted(pageData.sessions.length, "session")} on ${pageData.host || "a host without a name"}${pageData.kernel ? `, Linux ${pageData.kernel}` : ""}`;
 byId("scheme").addEventListener("change", (event) => {
   document.documentElement.dataset.scheme = event.target.value;
 });
@@ -55,8 +55,8 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-if (story.sessions.length) {
-  const list = new SessionList(story.sessions, choose);
+if (pageData.sessions.length) {
+  const list = new SessionList(pageData.sessions, choose);
   performance.mark("list");
   list.pick(decodeURIComponent(location.hash.slice(1)));
   addEventListener("hashchange", () => list.pick(decodeURIComponent(location.hash.slice(1))));

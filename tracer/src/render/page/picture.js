@@ -12,10 +12,10 @@ function box(area, radius, kind) {
 }
 
 class Picture {
-  constructor(holder, pick, settled) {
+  constructor(holder, pick, resized) {
     this.holder = holder;
     this.pick = pick;
-    this.settled = settled;
+    this.resized = resized;
     this.session = null;
     new ResizeObserver(() => this.fit()).observe(holder);
   }
@@ -30,11 +30,11 @@ class Picture {
   fit() {
     const width = this.holder.clientWidth;
     if (!this.session || width === 0) return;
-    const wide = story.shapes[this.session.wide];
+    const wide = pageData.shapes[this.session.wide];
     const form = width >= Math.min(wide.w * 0.8, NARROW) ? "wide" : "tall";
     if (form === this.form) return;
     this.form = form;
-    this.draw(story.shapes[this.session[form]]);
+    this.draw(pageData.shapes[this.session[form]]);
     this.at(this.moment ?? Infinity, this.clock ?? "happened");
   }
 
@@ -50,10 +50,10 @@ class Picture {
     shape.lines.forEach((line) => all.append(this.line(line)));
     shape.hops.forEach((area, index) => all.append(this.hop(area, index)));
     this.holder.replaceChildren(all);
-    this.settled(shape);
+    this.resized(shape);
   }
 
-  keep(group, part, step) {
+  track(group, part, step) {
     this.parts.push({ group, part });
     if (step) {
       group.classList.add("pick");
@@ -89,10 +89,10 @@ class Picture {
       if (link.from !== index || link.to !== index) return;
       const text = word(x + 14, row, "small", "");
       text.dataset.room = Math.floor((w - 28) / LETTER);
-      group.append(this.keep(text, link, `link-${number}`));
+      group.append(this.track(text, link, `link-${number}`));
       row += 20;
     });
-    return this.keep(group, hop, `hop-${index}`);
+    return this.track(group, hop, `hop-${index}`);
   }
 
   line(line) {
@@ -106,12 +106,12 @@ class Picture {
       const what = link ? down + (line.centred ? link.short : link.what) : "no link is proved";
       group.append(word(x, y, "kind", link ? "" : "?", { ...anchor, "data-room": line.room }), word(x, y + 14, "small", cut(what, line.room), anchor));
     }
-    if (link) return this.keep(group, link, `link-${line.link}`);
-    return line.hops ? this.keep(group, this.hole(line.hops), null) : group;
+    if (link) return this.track(group, link, `link-${line.link}`);
+    return line.hops ? this.track(group, this.missingLink(line.hops), null) : group;
   }
 
   /** A missing link between two neighbours, visible while both are on the path. */
-  hole([from, to]) {
+  missingLink([from, to]) {
     const hops = [this.session.hops[from], this.session.hops[to]];
     const until = hops.map((hop) => hop.until).filter((end) => end !== null);
     return {
@@ -124,15 +124,15 @@ class Picture {
   at(at, clock) {
     [this.moment, this.clock] = [at, clock];
     for (const { group, part } of this.parts ?? []) {
-      const standing = stands(part, clock, at);
-      group.dataset.stands = standing;
+      const state = stateAt(part, clock, at);
+      group.dataset.stands = state;
       if (!part.proofs) continue;
-      const [, sure, evidence] = proof(part, at);
+      const [, sure, evidence] = proofAt(part, at);
       if (group.tagName === "text") {
         group.setAttribute("class", `small ${sure} pick`);
         group.textContent = cut(`⇄ ${evidence} · ${sure}`, Number(group.dataset.room));
       } else {
-        group.setAttribute("class", `${sureness(part, at)} pick`);
+        group.setAttribute("class", `${confidenceClass(part, at)} pick`);
         const kind = group.querySelector(".kind");
         if (kind) kind.textContent = cut([part.kind, part.shared ? "shared" : "", sure].filter(Boolean).join(" · "), Number(kind.dataset.room));
       }

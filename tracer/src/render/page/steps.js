@@ -1,7 +1,7 @@
 // The path in words: for each hop and leg its reason, evidence, numbers, and commands that show the same by hand.
 
 function sentence(number) {
-  return story.sentences[number];
+  return pageData.sentences[number];
 }
 
 /** Formats a number of bytes; null if unknown. */
@@ -10,7 +10,7 @@ function bytes(value) {
 }
 
 /** Elements of an explanation. */
-function said(say) {
+function explanation(say) {
   if (!say) return [];
   const prose = [say.what, say.why].map(sentence).filter(Boolean);
   const parts = prose.map((text, index) => el("p", { class: index ? "why" : "what", text }));
@@ -46,7 +46,7 @@ class Steps {
     this.holder.replaceChildren(...items);
   }
 
-  keep(item, part, update) {
+  track(item, part, update) {
     const when = el("p", { class: "when" });
     item.append(when);
     this.parts.push({ item, part, when, update });
@@ -56,12 +56,12 @@ class Steps {
   hop(hop, index) {
     const item = el("li", { class: "step hop", id: `hop-${index}`, tabindex: -1 },
       el("span", { class: "badge", text: String(index + 1), "aria-hidden": "true" }),
-      el("h4", { text: hop.say?.title ?? `${hop.role}: ${hop.what}` }), ...said(hop.say));
-    return this.keep(item, hop);
+      el("h4", { text: hop.say?.title ?? `${hop.role}: ${hop.what}` }), ...explanation(hop.say));
+    return this.track(item, hop);
   }
 
   beyond(end) {
-    return el("li", { class: "step outside" }, el("h4", { text: end.say?.title ?? `${end.side} at ${end.address}` }), ...said(end.say));
+    return el("li", { class: "step outside" }, el("h4", { text: end.say?.title ?? `${end.side} at ${end.address}` }), ...explanation(end.say));
   }
 
   link(link, number) {
@@ -72,21 +72,21 @@ class Steps {
     const item = el("li", { class: `step leg ${sure}`, id: `link-${number}`, tabindex: -1 },
       el("span", { class: "badge", text: inside ? "⇄" : "↓", "aria-hidden": "true" }),
       el("h4", { text: link.say?.title ?? `${link.kind} ${link.what}` },
-        el("span", { class: "sure", text: `${where} · ${sure}` })), ...said(link.say), numbers);
-    return this.keep(item, link, (at) => numbers.replaceChildren(...this.numbers(link, at)));
+        el("span", { class: "sure", text: `${where} · ${sure}` })), ...explanation(link.say), numbers);
+    return this.track(item, link, (at) => numbers.replaceChildren(...this.numbers(link, at)));
   }
 
   gap(gap, index) {
     const item = el("li", { class: "step gap", id: `gap-${index}`, tabindex: -1 },
       el("span", { class: "badge", text: "?", "aria-hidden": "true" }),
-      el("h4", { text: `Not known: ${gap.text}` }), ...said(gap.say));
-    return this.keep(item, gap);
+      el("h4", { text: `Not known: ${gap.text}` }), ...explanation(gap.say));
+    return this.track(item, gap);
   }
 
   /** The last measurement of a connection up to a moment. */
   numbers(link, at) {
     if (!link.inodes) return [];
-    const [near, far] = [sampled(link.near, at), sampled(link.far, at)];
+    const [near, far] = [sampleAt(link.near, at), sampleAt(link.far, at)];
     const closed = link.bytes && !this.session.open && at >= this.session.until;
     const rows = [["to be read", 1, bytes], ["to be acknowledged", 2, bytes], ["sent in all", 3, bytes], ["received in all", 4, bytes], ["round trip", 5, (value) => (value === null ? null : duration(value))]];
     const cell = (end, [, index, format]) => {
@@ -104,8 +104,8 @@ class Steps {
     }
     const [sent, received] = closed ? link.bytes : [null, null];
     if (link.bytes && (sent !== null || received !== null)) {
-      const said = (value) => bytes(value) ?? "not known";
-      parts.push(el("p", { text: `In all: ${said(sent)} towards the process, ${said(received)} back.` }));
+      const known = (value) => bytes(value) ?? "not known";
+      parts.push(el("p", { text: `In all: ${known(sent)} towards the process, ${known(received)} back.` }));
     } else if (link.bytes && !measured.length) {
       parts.push(el("p", {}, "Bytes: ", el("span", { class: "none", text: this.session.open || at < this.session.until ? "not measured by then" : "not measured" })));
     }
@@ -115,13 +115,13 @@ class Steps {
   /** Shows the state at a moment. Times are printed relative to `zero`. */
   at(at, clock, zero) {
     this.zero = zero;
-    const said = (time) => `+${duration(time - zero)}`;
+    const offset = (time) => `+${duration(time - zero)}`;
     for (const { item, part, when, update } of this.parts) {
-      const standing = stands(part, clock, at);
-      item.dataset.stands = standing;
-      const known = `known at ${said(part.since)}`;
-      const came = part.at < part.since ? `came about at ${said(part.at)}, ${known}` : known;
-      when.textContent = { later: `not there yet: ${came}`, here: came, gone: `taken back at ${said(part.until ?? zero)}` }[standing];
+      const state = stateAt(part, clock, at);
+      item.dataset.stands = state;
+      const known = `known at ${offset(part.since)}`;
+      const start = part.at < part.since ? `came about at ${offset(part.at)}, ${known}` : known;
+      when.textContent = { later: `not there yet: ${start}`, here: start, gone: `taken back at ${offset(part.until ?? zero)}` }[state];
       if (update) update(at);
     }
   }

@@ -24,7 +24,7 @@ class Timeline {
     this.clocks = el("select", { id: "clock" }, el("option", { value: "happened", text: "as it happened" }), el("option", { value: "known", text: "as it became known" }));
     this.clocks.addEventListener("change", () => {
       this.clock = this.clocks.value;
-      this.lay();
+      this.layOut();
       this.go(this.now);
     });
     this.range = el("input", { type: "range", id: "moment", min: "0", max: String(STEPS), step: "1", value: String(STEPS), "aria-label": "Moment" });
@@ -61,14 +61,14 @@ class Timeline {
   show(session) {
     this.stop();
     this.session = session;
-    this.lay();
+    this.layOut();
     const whole = Math.max(this.last - this.first, 1);
     this.speed.value = String(Number((whole / 1e3 / WHOLE).toPrecision(1)));
     this.go(this.last);
   }
 
   /** Lays out the axis. The width of a wait grows with its logarithm, so that close events remain distinguishable. */
-  lay() {
+  layOut() {
     this.events = events(this.session, this.clock);
     const times = [...new Set(this.events.map((event) => event.at))];
     if (this.session.open) times.push(this.session.until);
@@ -103,14 +103,14 @@ class Timeline {
   go(time) {
     this.now = Math.min(Math.max(time, this.first), this.last);
     this.range.value = String(Math.round(this.place(this.now)));
-    const told = this.events.filter((event) => event.at <= this.now);
+    const past = this.events.filter((event) => event.at <= this.now);
     const { hops, links } = this.session;
-    const here = (parts) => parts.filter((part) => stands(part, this.clock, this.now) === "here").length;
+    const here = (parts) => parts.filter((part) => stateAt(part, this.clock, this.now) === "here").length;
     const all = (parts) => parts.filter((part) => part.until === null).length;
     const after = duration(this.now - this.first);
     this.reads.textContent = `+${after}`;
     this.reads.title = moment(this.now);
-    const newest = told.filter((event) => event.at === told[told.length - 1].at).map((event) => event.text);
+    const newest = past.filter((event) => event.at === past[past.length - 1].at).map((event) => event.text);
     const text = newest.slice(0, 2).join("; ") + (newest.length > 2 ? `; and ${newest.length - 2} more` : "");
     this.says.replaceChildren(el("b", { text: `${here(hops)} of ${counted(all(hops), "hop")}, ${here(links)} of ${counted(all(links), "link")}` }), ` — ${text}`);
     this.range.setAttribute("aria-valuetext", `${after}: ${text}`);

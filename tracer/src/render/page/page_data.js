@@ -1,32 +1,32 @@
 // The data of the page, and functions that derive the state at a moment.
 
-const story = JSON.parse(byId("data").textContent);
+const pageData = JSON.parse(byId("data").textContent);
 
 /** Formats a moment as UTC date and time with milliseconds. */
 function moment(at) {
-  return new Date(story.origin_ms + at / 1e3).toISOString().replace("T", " ").replace("Z", " UTC");
+  return new Date(pageData.origin_ms + at / 1e3).toISOString().replace("T", " ").replace("Z", " UTC");
 }
 
 /** Start of a part by the selected clock: when it came about, or when it became known. */
-function begins(part, clock) {
+function startOf(part, clock) {
   return clock === "known" ? part.since : part.at;
 }
 
 /** State of a part at a moment: not yet there, there, or retracted. */
-function stands(part, clock, at) {
-  if (begins(part, clock) > at) return "later";
+function stateAt(part, clock, at) {
+  if (startOf(part, clock) > at) return "later";
   if (part.until !== null && part.until <= at) return "gone";
   return "here";
 }
 
 /** The proof of a link at a moment: time, confidence, evidence. */
-function proof(link, at) {
-  const told = link.proofs.filter((one) => one[0] <= at);
-  return told.length ? told[told.length - 1] : link.proofs[0];
+function proofAt(link, at) {
+  const known = link.proofs.filter((one) => one[0] <= at);
+  return known.length ? known[known.length - 1] : link.proofs[0];
 }
 
 /** The last sample of one end up to a moment. */
-function sampled(samples, at) {
+function sampleAt(samples, at) {
   let last = null;
   for (const sample of samples) {
     if (sample[0] > at) break;
@@ -40,13 +40,13 @@ function events(session, clock) {
   const all = [];
   const add = (at, text, tone = "plain") => all.push({ at, text, tone });
   session.hops.forEach((hop) => {
-    add(begins(hop, clock), `${hop.role} is on the path: ${hop.what}`);
+    add(startOf(hop, clock), `${hop.role} is on the path: ${hop.what}`);
     if (hop.until !== null) add(hop.until, `taken back: ${hop.role}`, "doubt");
   });
   session.links.forEach((link) => {
     const between = link.from === link.to ? `inside ${session.hops[link.from].role}` : `${session.hops[link.from].role} → ${session.hops[link.to].role}`;
     const what = link.kind === "relay" ? "one connection leads to the other" : [link.kind, link.what].filter(Boolean).join(" ");
-    add(begins(link, clock), `${between}: ${what}`, link.proofs[0][1] === "exact" ? "good" : "doubt");
+    add(startOf(link, clock), `${between}: ${what}`, link.proofs[0][1] === "exact" ? "good" : "doubt");
     link.proofs.slice(1).forEach((later) => add(later[0], `${between}: now ${later[1]}: ${later[2]}`));
     if (link.until !== null) add(link.until, `taken back: ${between}, ${what}`, "doubt");
   });
@@ -59,7 +59,7 @@ function events(session, clock) {
 }
 
 /** CSS class for the confidence of a link. */
-function sureness(link, at) {
-  const sure = proof(link, at)[1];
+function confidenceClass(link, at) {
+  const sure = proofAt(link, at)[1];
   return link.shared ? `${sure} shared` : sure;
 }

@@ -3,7 +3,7 @@
 /** Least free height in a picture that holds text, in units of the picture. */
 const ROOM = 200;
 
-class Beside {
+class Details {
   constructor(holder, more) {
     this.holder = holder;
     this.more = more;
@@ -11,11 +11,11 @@ class Beside {
 
   show(session) {
     this.session = session;
-    this.told = null;
+    this.shown = null;
   }
 
   /** Moves into free room of the picture: below all boxes but those of the last column. Without room, it stays beside the picture. */
-  settle(shape) {
+  move(shape) {
     const last = Math.max(...shape.places.map((place) => place.area.x));
     const before = [...shape.places.map((place) => place.area), ...shape.beyond].filter((area) => area.x < last);
     const top = Math.max(0, ...before.map((area) => area.y + area.h)) + 24;
@@ -28,23 +28,23 @@ class Beside {
   }
 
   at(at, clock, over) {
-    const came = (parts, sort) => parts.map((part, index) => ({ part, id: `${sort}-${index}`, at: begins(part, clock) }));
-    const parts = [...came(this.session.links, "link"), ...came(this.session.hops, "hop")];
-    const here = parts.filter(({ part }) => stands(part, clock, at) === "here");
-    const newest = here.reduce((last, one) => (last && last.at > one.at ? last : one), null);
-    if (over || !newest) this.tell(null, this.session.say);
-    else this.tell(newest.id, newest.part.say);
+    const withStart = (parts, sort) => parts.map((part, index) => ({ part, id: `${sort}-${index}`, at: startOf(part, clock) }));
+    const parts = [...withStart(this.session.links, "link"), ...withStart(this.session.hops, "hop")];
+    const present = parts.filter(({ part }) => stateAt(part, clock, at) === "here");
+    const newest = present.reduce((last, one) => (last && last.at > one.at ? last : one), null);
+    if (over || !newest) this.render(null, this.session.say);
+    else this.render(newest.id, newest.part.say);
   }
 
   /** Shows a step that the user selected. */
   pick(id) {
     const [sort, index] = id.split("-");
-    this.tell(id, this.session[`${sort}s`][Number(index)].say);
+    this.render(id, this.session[`${sort}s`][Number(index)].say);
   }
 
-  tell(id, say) {
-    if (this.told === (id ?? "all")) return;
-    this.told = id ?? "all";
+  render(id, say) {
+    if (this.shown === (id ?? "all")) return;
+    this.shown = id ?? "all";
     if (!say) return this.holder.replaceChildren();
     const parts = [el("h4", { text: say.title }), ...[say.what, say.why].map(sentence).filter(Boolean).map((text) => el("p", { text }))];
     say.manual.slice(0, 2).forEach(([command]) => parts.push(el("p", { class: "by-hand" }, "By hand: ", el("code", { text: command }))));
