@@ -115,7 +115,7 @@ fn pause_freezes_screen() {
     screen.show(crowd(3));
     assert_eq!(screen.picture(), before);
     assert!(screen.text(" ").picture().contains("s-000001"));
-    assert!(!screen.state.is_held());
+    assert!(!screen.state.is_paused());
 }
 
 #[test]

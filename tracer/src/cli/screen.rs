@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     tui::Theme,
-    watch::{self, Board, Feed, Player, WatchError},
+    watch::{self, Feed, LiveTrace, Player, WatchError},
 };
 
 pub(super) fn watch(args: args::Screen, arguments: &[OsString]) -> Result<Exit, Failure> {
@@ -32,7 +32,7 @@ pub(super) fn watch(args: args::Screen, arguments: &[OsString]) -> Result<Exit, 
         Some(file) => recording(&file, args)?,
         None => {
             let live = resolve::screen(args, arguments)?;
-            Feed::Live(Board::start(live).map_err(|error| terminal(&error))?)
+            Feed::Live(LiveTrace::start(live).map_err(|error| terminal(&error))?)
         }
     };
     watch::watch(feed, theme, panics).map_err(|error| failure(&error))?;

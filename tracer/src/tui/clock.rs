@@ -5,7 +5,7 @@ use crate::model::{BootTime, Span};
 /// Playback speeds: factor, divisor, label.
 const SPEEDS: [(u64, u64, &str); 8] =
     [(1, 8, "1/8"), (1, 4, "1/4"), (1, 2, "1/2"), (1, 1, "1"), (2, 1, "2"), (4, 1, "4"), (16, 1, "16"), (64, 1, "64")];
-const AS_IT_WAS: usize = 3;
+const NORMAL_SPEED: usize = 3;
 
 /// Position in a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Clock {
     /// Starts paused at the end, where everything is known.
     #[must_use]
     pub const fn new(from: BootTime, to: BootTime) -> Self {
-        Self { from, to, at: to, playing: false, speed: AS_IT_WAS }
+        Self { from, to, at: to, playing: false, speed: NORMAL_SPEED }
     }
 
     /// Length of the recording.
@@ -64,9 +64,9 @@ impl Clock {
     }
 
     /// Moves back or forward by a fiftieth of the recording, or by a five-hundredth if `fine`.
-    pub(super) fn step(&mut self, on: bool, fine: bool) {
+    pub(super) fn skip(&mut self, forward: bool, fine: bool) {
         let step = Span((self.length().0 / if fine { 500 } else { 50 }).max(1));
-        self.go(if on { self.at.plus(step) } else { self.at.minus(step) });
+        self.go(if forward { self.at.plus(step) } else { self.at.minus(step) });
     }
 
     /// Moves to a position in thousandths of the length.

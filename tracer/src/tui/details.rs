@@ -24,9 +24,9 @@ pub(super) fn lines(state: &State, width: u16) -> Vec<Line<'static>> {
     let (Some(session), Some(report), Some(step)) = (state.session(), &state.report, state.selected_step()) else {
         return Vec::new();
     };
-    let mut page = Page { theme: state.theme, width: usize::from(width).max(1), lines: Vec::new() };
-    let said = explain::explain(session, step).unwrap_or_default();
-    page.text(state.theme.bold(), &said.title);
+    let mut page = DetailLines { theme: state.theme, width: usize::from(width).max(1), lines: Vec::new() };
+    let explanation = explain::explain(session, step).unwrap_or_default();
+    page.text(state.theme.bold(), &explanation.title);
     match step {
         Step::Session => page.session(session, report, state),
         Step::Hop(index) => page.hop(session, index, report),
@@ -38,12 +38,12 @@ pub(super) fn lines(state: &State, width: u16) -> Vec<Line<'static>> {
         Step::Beyond(_) | Step::Gap(_) => {}
     }
     page.blank();
-    for text in [&said.what, &said.why] {
+    for text in [&explanation.what, &explanation.why] {
         page.text(Style::new(), text);
     }
-    page.block("known by", &said.known);
-    page.block("not seen", &said.unknown);
-    for manual in &said.manual {
+    page.block("known by", &explanation.known);
+    page.block("not seen", &explanation.unknown);
+    for manual in &explanation.manual {
         page.blank();
         page.text(state.theme.good(), &format!("$ {}", manual.command));
         page.text(state.theme.dim(), &format!("shows {}", manual.shows));
@@ -51,25 +51,25 @@ pub(super) fn lines(state: &State, width: u16) -> Vec<Line<'static>> {
     page.lines
 }
 
-struct Page {
+struct DetailLines {
     theme: Theme,
     width: usize,
     lines: Vec<Line<'static>>,
 }
 
-impl Page {
+impl DetailLines {
     fn blank(&mut self) {
         self.lines.push(Line::default());
     }
 
     fn text(&mut self, style: Style, text: &str) {
-        let folded = broken(text, self.width);
+        let folded = break_lines(text, self.width);
         self.lines.extend(folded.into_iter().map(|line| Line::from(Span::styled(line, style))));
     }
 
     /// A label with a folded text beside it.
     fn row(&mut self, label: &str, text: &str, style: Style) {
-        let folded = broken(text, self.width.saturating_sub(LABEL + 1).max(1));
+        let folded = break_lines(text, self.width.saturating_sub(LABEL + 1).max(1));
         for (number, line) in folded.into_iter().enumerate() {
             let label = if number == 0 { label } else { "" };
             let label = Span::styled(format!("{label:LABEL$} "), self.theme.dim());
@@ -192,7 +192,7 @@ fn unix_queues(end: SocketId, report: &Report) -> String {
 }
 
 /// Breaks text to the width, between words if possible. Long ids and paths break anywhere.
-fn broken(text: &str, width: usize) -> Vec<String> {
+fn break_lines(text: &str, width: usize) -> Vec<String> {
     let lines = phrases::folded(text, width);
     lines.iter().flat_map(|line| chunks(line, width)).collect()
 }
@@ -223,12 +223,12 @@ pub(super) fn verdict_of<'a>(session: &Session, report: &'a Report) -> Option<&'
 
 #[cfg(test)]
 mod tests {
-    use super::broken;
+    use super::break_lines;
 
     #[test]
     fn long_words_break_at_columns() {
-        assert_eq!(broken("abcdef gh", 4), ["abcd", "ef", "gh"]);
-        assert_eq!(broken("日本語 x", 4), ["日本", "語", "x"]);
-        assert_eq!(broken("日本", 1), ["日", "本"]);
+        assert_eq!(break_lines("abcdef gh", 4), ["abcd", "ef", "gh"]);
+        assert_eq!(break_lines("日本語 x", 4), ["日本", "語", "x"]);
+        assert_eq!(break_lines("日本", 1), ["日", "本"]);
     }
 }

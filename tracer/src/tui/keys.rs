@@ -22,14 +22,14 @@ pub(super) enum Action {
     PageDown,
     First,
     Last,
-    Wind(Wind),
+    Playback(Playback),
     Redraw,
 }
 
 /// Playback action of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wind {
-    Step { on: bool, fine: bool },
+pub(super) enum Playback {
+    Skip { forward: bool, fine: bool },
     Slower,
     Faster,
 }
@@ -86,18 +86,18 @@ pub(super) fn action(key: KeyEvent) -> Option<Action> {
         KeyCode::PageDown => Action::PageDown,
         KeyCode::Home | KeyCode::Char('g') => Action::First,
         KeyCode::End | KeyCode::Char('G') => Action::Last,
-        KeyCode::Left => step(false, fine),
-        KeyCode::Right => step(true, fine),
-        KeyCode::Char('h') => step(false, false),
-        KeyCode::Char('l') => step(true, false),
-        KeyCode::Char('H') => step(false, true),
-        KeyCode::Char('L') => step(true, true),
-        KeyCode::Char('-') => Action::Wind(Wind::Slower),
-        KeyCode::Char('+' | '=') => Action::Wind(Wind::Faster),
+        KeyCode::Left => skip(false, fine),
+        KeyCode::Right => skip(true, fine),
+        KeyCode::Char('h') => skip(false, false),
+        KeyCode::Char('l') => skip(true, false),
+        KeyCode::Char('H') => skip(false, true),
+        KeyCode::Char('L') => skip(true, true),
+        KeyCode::Char('-') => Action::Playback(Playback::Slower),
+        KeyCode::Char('+' | '=') => Action::Playback(Playback::Faster),
         _ => return None,
     })
 }
 
-const fn step(on: bool, fine: bool) -> Action {
-    Action::Wind(Wind::Step { on, fine })
+const fn skip(forward: bool, fine: bool) -> Action {
+    Action::Playback(Playback::Skip { forward, fine })
 }

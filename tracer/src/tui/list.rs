@@ -13,7 +13,7 @@ use ratatui::{
 use super::state::{Focus, Sort, State};
 use crate::{
     escape,
-    model::{Health, Report, Session, State as Life},
+    model::{Health, Report, Session, State as SessionState},
     sink::{
         list::{client, short},
         phrases, view,
@@ -79,13 +79,13 @@ fn idle(session: &Session, report: &Report) -> String {
 
 fn health(session: &Session, report: &Report) -> String {
     match (session.state, session.exit) {
-        (Life::Open, _) => view::health(session, report).short().to_owned(),
-        (Life::Closed, Some(exit)) => match (exit.code, exit.signal) {
+        (SessionState::Open, _) => view::health(session, report).short().to_owned(),
+        (SessionState::Closed, Some(exit)) => match (exit.code, exit.signal) {
             (Some(code), _) => format!("exit {code}"),
             (None, Some(signal)) => format!("signal {signal}"),
             (None, None) => exit.reason.token().to_owned(),
         },
-        (Life::Closed, None) => "over".to_owned(),
+        (SessionState::Closed, None) => "over".to_owned(),
     }
 }
 
@@ -94,14 +94,15 @@ pub(super) fn rows(report: &Report, state: &State) -> Vec<usize> {
     let words: Vec<String> = state.filter.to_lowercase().split_whitespace().map(str::to_owned).collect();
     let is_shown = |session: &Session| {
         session.merged_into.is_none()
-            && !(state.without_closed && session.state == Life::Closed)
+            && !(state.hides_closed && session.state == SessionState::Closed)
             && (words.is_empty() || {
-                let text = searched(session, report);
+                let text = searchable_text(session, report);
                 words.iter().all(|word| text.contains(word))
             })
     };
     let shown = report.sessions.iter().enumerate().filter(|(_, session)| is_shown(session));
-    let mut rows: Vec<(Key, usize)> = shown.map(|(index, session)| (key(session, report, state.sort), index)).collect();
+    let mut rows: Vec<(SortKey, usize)> =
+        shown.map(|(index, session)| (sort_key(session, report, state.sort), index)).collect();
     rows.sort();
     if state.reversed {
         rows.reverse();
@@ -110,7 +111,7 @@ pub(super) fn rows(report: &Report, state: &State) -> Vec<usize> {
 }
 
 /// Text that a filter is matched against: every cell, user, parents and pids.
-fn searched(session: &Session, report: &Report) -> String {
+fn searchable_text(session: &Session, report: &Report) -> String {
     let cells = COLUMNS.iter().map(|column| (column.cell)(session, report));
     let pids = session.hops.iter().map(|hop| hop.task.tgid.to_string());
     let more = phrases::who(session).into_iter().chain(phrases::user(session)).chain(pids);
@@ -118,9 +119,9 @@ fn searched(session: &Session, report: &Report) -> String {
 }
 
 /// Number and text of the sort order; equal rows are sorted newest first.
-type Key = (u64, String, std::cmp::Reverse<u64>, Arc<str>);
+type SortKey = (u64, String, std::cmp::Reverse<u64>, Arc<str>);
 
-fn key(session: &Session, report: &Report, sort: Sort) -> Key {
+fn sort_key(session: &Session, report: &Report, sort: Sort) -> SortKey {
     let newest = std::cmp::Reverse(session.opened_at.0);
     let id = Arc::clone(&session.id.0);
     let by_text = |text: String| (0, text);
@@ -135,11 +136,11 @@ fn key(session: &Session, report: &Report, sort: Sort) -> Key {
             (idle.map_or(u64::MAX, |idle| u64::MAX - 1 - idle.0.min(u64::MAX - 1)), String::new())
         }
         Sort::Health => match (session.state, view::health(session, report)) {
-            (Life::Closed, _) => (4, String::new()),
-            (Life::Open, Health::Fault { code, .. }) => (0, code.to_owned()),
-            (Life::Open, Health::Unknown) => (1, String::new()),
-            (Life::Open, Health::Waiting) => (2, String::new()),
-            (Life::Open, Health::Ok) => (3, String::new()),
+            (SessionState::Closed, _) => (4, String::new()),
+            (SessionState::Open, Health::Fault { code, .. }) => (0, code.to_owned()),
+            (SessionState::Open, Health::Unknown) => (1, String::new()),
+            (SessionState::Open, Health::Waiting) => (2, String::new()),
+            (SessionState::Open, Health::Ok) => (3, String::new()),
         },
     };
     (number, text, newest, id)
@@ -185,23 +186,23 @@ pub(super) fn draw(state: &State, head: Rect, area: Rect, buffer: &mut Buffer) {
 }
 
 fn draw_row(state: &State, session: &Session, report: &Report, line: Rect, buffer: &mut Buffer) {
-    let base = if session.state == Life::Closed { state.theme.dim() } else { Style::new() };
+    let base = if session.state == SessionState::Closed { state.theme.dim() } else { Style::new() };
     for (column, cell) in columns(line) {
         let text = escape::str(&(column.cell)(session, report), usize::from(cell.width));
-        let style = if column.name == "HEALTH" { healthy(state, session, report) } else { base };
+        let style = if column.name == "HEALTH" { health_style(state, session, report) } else { base };
         Line::from(Span::styled(text, style)).render(cell, buffer);
     }
     if state.selected.as_ref() == Some(&session.id) {
-        let style = if state.focus == Focus::List { state.theme.selected() } else { state.theme.chosen() };
+        let style = if state.focus == Focus::List { state.theme.selected() } else { state.theme.selected_unfocused() };
         buffer.set_style(line, style);
     }
 }
 
-fn healthy(state: &State, session: &Session, report: &Report) -> Style {
+fn health_style(state: &State, session: &Session, report: &Report) -> Style {
     match (session.state, view::health(session, report)) {
-        (Life::Closed, _) => state.theme.dim(),
-        (Life::Open, Health::Ok | Health::Waiting) => state.theme.good(),
-        (Life::Open, Health::Fault { .. }) => state.theme.bad(),
-        (Life::Open, Health::Unknown) => state.theme.dim(),
+        (SessionState::Closed, _) => state.theme.dim(),
+        (SessionState::Open, Health::Ok | Health::Waiting) => state.theme.good(),
+        (SessionState::Open, Health::Fault { .. }) => state.theme.bad(),
+        (SessionState::Open, Health::Unknown) => state.theme.dim(),
     }
 }

@@ -35,7 +35,8 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     for ((index, step), line) in steps.iter().enumerate().skip(state.path_top).zip(area.rows()) {
         paint(drawing.line(*step), line, buffer);
         if index == selected {
-            let style = if state.focus == Focus::Path { state.theme.selected() } else { state.theme.chosen() };
+            let style =
+                if state.focus == Focus::Path { state.theme.selected() } else { state.theme.selected_unfocused() };
             buffer.set_style(line, style);
         }
     }
@@ -157,9 +158,9 @@ impl Drawing<'_> {
             let width = if sign == "│" { 1 } else { TRACK };
             return vec![Span::styled(format!("{:TRACK$}", sign.repeat(width)), theme.dim())];
         };
-        let beat = usize::try_from(self.state.beat % TRACK as u64).unwrap_or(0);
+        let ticks = usize::try_from(self.state.ticks % TRACK as u64).unwrap_or(0);
         let cell = |at: usize| {
-            let (right, left) = (down > 0 && at == beat, up > 0 && at == TRACK - 1 - beat);
+            let (right, left) = (down > 0 && at == ticks, up > 0 && at == TRACK - 1 - ticks);
             match (right, left) {
                 (true, true) => Span::styled("◆", theme.mark()),
                 (true, false) => Span::styled("▸", theme.mark()),

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     escape,
-    model::{Health, Session, SessionId, Severity, State as Life, Verdict},
+    model::{Health, Session, SessionId, Severity, State as SessionState, Verdict},
     sink::{phrases, view},
 };
 
@@ -60,7 +60,7 @@ fn title(state: &State, area: Rect, buffer: &mut Buffer) {
     let host = escape::str(&names.join(", "), NAME);
     let mut left = vec![Span::styled("execpath", theme.mark()), Span::raw(format!("  {host}  "))];
     if let Some(report) = &state.report {
-        let open = report.sessions.iter().filter(|one| one.state == Life::Open).count() as u64;
+        let open = report.sessions.iter().filter(|one| one.state == SessionState::Open).count() as u64;
         let is_shown = |id: &SessionId| report.sessions.iter().any(|session| session.id == *id);
         let faults = report.diagnosis.verdicts.iter().filter(|one| one.severity == Severity::Fault);
         let (of_sessions, left_over): (Vec<&Verdict>, Vec<&Verdict>) =
@@ -81,7 +81,7 @@ fn title(state: &State, area: Rect, buffer: &mut Buffer) {
     if !state.note.is_empty() {
         left.push(Span::styled(format!("  {}", escape::str(&state.note, NAME)), theme.doubt()));
     }
-    let how = match (&state.clock, state.is_held()) {
+    let how = match (&state.clock, state.is_paused()) {
         (Some(_), _) => Span::styled("recording", theme.dim()),
         (None, true) => Span::styled("held still: Space goes on", theme.doubt()),
         (None, false) => Span::styled("live", theme.good()),
@@ -113,7 +113,7 @@ fn verdict(state: &State, area: Rect, buffer: &mut Buffer) {
     if let (Some(session), Some(report)) = (state.session(), &state.report) {
         spans.push(Span::styled(format!("{} ", escape::str(&session.id.0, NAME)), theme.bold()));
         spans.push(match (verdict_of(session, report), view::health(session, report)) {
-            _ if session.state == Life::Closed => Span::styled(over(session), theme.dim()),
+            _ if session.state == SessionState::Closed => Span::styled(outcome(session), theme.dim()),
             (Some(verdict), _) => {
                 let style = if verdict.severity == Severity::Fault { theme.bad() } else { theme.good() };
                 Span::styled(format!("{} {}: {}", verdict.code, verdict.name, verdict.means), style)
@@ -136,7 +136,7 @@ fn verdict(state: &State, area: Rect, buffer: &mut Buffer) {
     paint(line, area, buffer);
 }
 
-fn over(session: &Session) -> String {
+fn outcome(session: &Session) -> String {
     match session.exit.map(|exit| (exit.code, exit.signal)) {
         Some((Some(code), _)) => format!("over: exited with code {code}"),
         Some((None, Some(signal))) => format!("over: ended by signal {signal}"),

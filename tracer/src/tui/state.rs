@@ -59,7 +59,7 @@ pub struct State {
     /// Sessions and measurements; `None` before the first report.
     pub report: Option<Report>,
     /// Set while the screen is paused: the latest report that is not shown, if one arrived.
-    pub(super) held: Option<Option<Box<Report>>>,
+    pub(super) paused: Option<Option<Box<Report>>>,
     /// Position in a recording; `None` for a live trace.
     pub clock: Option<Clock>,
     /// Note in the title, such as that a recording was cut.
@@ -69,7 +69,7 @@ pub struct State {
     /// Size of the screen.
     pub size: Rect,
     /// Number of ticks; the phase of animations.
-    pub(super) beat: u64,
+    pub(super) ticks: u64,
     pub(super) rows: Vec<usize>,
     pub(super) selected: Option<SessionId>,
     /// Row of the selected session when it last existed. If the session disappears, this row is selected.
@@ -79,7 +79,7 @@ pub struct State {
     pub(super) reversed: bool,
     pub(super) filter: String,
     pub(super) typing: bool,
-    pub(super) without_closed: bool,
+    pub(super) hides_closed: bool,
     pub(super) focus: Focus,
     /// Index of the selected step of the path, and of its first visible one.
     pub(super) step: usize,
@@ -104,8 +104,8 @@ impl State {
 
     /// True while new reports are held back.
     #[must_use]
-    pub const fn is_held(&self) -> bool {
-        self.held.is_some()
+    pub const fn is_paused(&self) -> bool {
+        self.paused.is_some()
     }
 
     /// The selected session.

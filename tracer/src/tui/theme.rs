@@ -46,7 +46,7 @@ impl Theme {
     }
 
     /// The selected row in another pane.
-    pub(super) fn chosen(self) -> Style {
+    pub(super) fn selected_unfocused(self) -> Style {
         Style::new().add_modifier(Modifier::UNDERLINED)
     }
 }

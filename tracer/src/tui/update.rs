@@ -8,7 +8,7 @@ use ratatui::{
 use super::{
     area::{Areas, areas},
     details,
-    keys::{Action, Wind, action},
+    keys::{Action, Playback, action},
     list,
     state::{Focus, State},
 };
@@ -54,23 +54,23 @@ impl State {
     /// Handles a message; returns a request to the caller.
     pub fn update(&mut self, msg: Msg) -> Option<Effect> {
         match msg {
-            Msg::Key(key) if self.typing => self.typed(key),
+            Msg::Key(key) if self.typing => self.edit_filter(key),
             Msg::Key(key) => action(key).and_then(|action| self.act(action)),
             Msg::Mouse(mouse) => self.mouse(mouse),
             Msg::Resize(width, height) => {
                 self.size = Rect::new(0, 0, width, height);
-                self.keep_in_sight();
+                self.scroll_to_selection();
                 None
             }
             Msg::Report(report) => {
-                match &mut self.held {
-                    Some(held) => *held = Some(report),
+                match &mut self.paused {
+                    Some(paused) => *paused = Some(report),
                     None => self.show(*report),
                 }
                 None
             }
             Msg::Tick(span) => {
-                self.beat = self.beat.wrapping_add(1);
+                self.ticks = self.ticks.wrapping_add(1);
                 let clock = self.clock.as_mut().filter(|clock| clock.playing)?;
                 clock.pass(span);
                 Some(Effect::Seek(clock.at))
@@ -101,12 +101,12 @@ impl State {
     fn show(&mut self, report: Report) {
         self.report = Some(report);
         self.refresh();
-        self.keep_in_sight();
+        self.scroll_to_selection();
     }
 
     /// Handles a key while the filter is edited.
     #[expect(clippy::wildcard_enum_match_arm, reason = "keys that mean nothing here")]
-    fn typed(&mut self, key: KeyEvent) -> Option<Effect> {
+    fn edit_filter(&mut self, key: KeyEvent) -> Option<Effect> {
         if key.kind == KeyEventKind::Release {
             return None;
         }
@@ -126,7 +126,7 @@ impl State {
             _ => {}
         }
         self.refresh();
-        self.keep_in_sight();
+        self.scroll_to_selection();
         None
     }
 
@@ -144,7 +144,7 @@ impl State {
             }
             Action::Sort => self.sort = self.sort.next(),
             Action::Reverse => self.reversed = !self.reversed,
-            Action::Closed => self.without_closed = !self.without_closed,
+            Action::Closed => self.hides_closed = !self.hides_closed,
             Action::Enter | Action::NextPane => self.focus = self.pane(1, action == Action::NextPane),
             Action::LastPane => self.focus = self.pane(2, true),
             Action::Up => self.go(|at| at.saturating_sub(1)),
@@ -154,10 +154,10 @@ impl State {
             Action::First => self.go(|_| 0),
             Action::Last => self.go(|_| usize::MAX),
             Action::Pause => return self.pause(),
-            Action::Wind(wind) => return self.wind(wind),
+            Action::Playback(playback) => return self.control(playback),
         }
         self.refresh();
-        self.keep_in_sight();
+        self.scroll_to_selection();
         None
     }
 
@@ -184,20 +184,20 @@ impl State {
             clock.toggle();
             return Some(Effect::Seek(clock.at));
         }
-        match self.held.take() {
-            None => self.held = Some(None),
+        match self.paused.take() {
+            None => self.paused = Some(None),
             Some(None) => {}
             Some(Some(report)) => self.show(*report),
         }
         None
     }
 
-    fn wind(&mut self, wind: Wind) -> Option<Effect> {
+    fn control(&mut self, playback: Playback) -> Option<Effect> {
         let clock = self.clock.as_mut()?;
-        match wind {
-            Wind::Slower => clock.slower(),
-            Wind::Faster => clock.faster(),
-            Wind::Step { on, fine } => clock.step(on, fine),
+        match playback {
+            Playback::Slower => clock.slower(),
+            Playback::Faster => clock.faster(),
+            Playback::Skip { forward, fine } => clock.skip(forward, fine),
         }
         Some(Effect::Seek(clock.at))
     }
@@ -239,7 +239,7 @@ impl State {
     }
 
     /// Scrolls so that the selection is visible and no pane is scrolled past its end.
-    fn keep_in_sight(&mut self) {
+    fn scroll_to_selection(&mut self) {
         let Areas { rows, path, details, .. } = areas(self.size, self);
         let height = usize::from(rows.height).max(1);
         let row = self.row().unwrap_or(0);
@@ -268,7 +268,7 @@ impl State {
         if let Some(down) = down {
             self.focus = pane_at(&areas, at).unwrap_or(self.focus);
             self.go(|at| if down { at.saturating_add(WHEEL) } else { at.saturating_sub(WHEEL) });
-            self.keep_in_sight();
+            self.scroll_to_selection();
             return None;
         }
         let clicked = matches!(mouse.kind, MouseEventKind::Down(MouseButton::Left));
@@ -301,7 +301,7 @@ impl State {
         } else if areas.details.contains(at) && self.session().is_some() {
             self.focus = Focus::Details;
         }
-        self.keep_in_sight();
+        self.scroll_to_selection();
         None
     }
 }

@@ -14,14 +14,14 @@ use crate::{
     tui::{Clock, Effect, Msg, State, Theme, draw},
 };
 
-mod board;
 mod error;
+mod latest;
 mod player;
 mod signals;
 mod terminal;
 
-pub use board::Board;
 pub use error::WatchError;
+pub use latest::LiveTrace;
 pub use player::Player;
 use terminal::Screen;
 
@@ -33,7 +33,7 @@ const BUDGET: usize = 20_000;
 /// Source of sessions.
 pub enum Feed {
     /// The running kernel.
-    Live(Board),
+    Live(LiveTrace),
     /// A recording.
     Recording(Box<Player>),
 }
@@ -44,18 +44,18 @@ pub enum Feed {
 /// # Errors
 /// When the terminal cannot be used, the trace fails, or the recording cannot be read.
 pub fn watch(feed: Feed, theme: Theme, panics: bool) -> Result<(), WatchError> {
-    let ended = signals::listen()?;
+    let stop = signals::listen()?;
     let mut feed = feed;
     // Start the trace first: if it fails, the screen stays untouched.
-    if let Feed::Live(board) = &mut feed
-        && !board.wait()
+    if let Feed::Live(trace) = &mut feed
+        && !trace.wait()
     {
         return feed.end();
     }
-    let mut state = feed.begin(theme);
+    let mut state = feed.initial_state(theme);
     let outcome = {
         let mut screen = Screen::enter()?;
-        run(&mut screen, &mut feed, &mut state, &ended, panics)
+        run(&mut screen, &mut feed, &mut state, &stop, panics)
     };
     outcome.and(feed.end())
 }
@@ -64,16 +64,16 @@ fn run(
     screen: &mut Screen,
     feed: &mut Feed,
     state: &mut State,
-    ended: &signals::Ended,
+    stop: &signals::StopFlag,
     panics: bool,
 ) -> Result<(), WatchError> {
     let size = screen.size()?;
     let mut last = Instant::now();
     state.update(Msg::Resize(size.width, size.height));
-    while !ended.is_set() && !screen.is_gone() {
+    while !stop.is_set() && !screen.is_restored() {
         screen.draw(|frame| draw(state, frame))?;
         let mut msgs = keys(last + BEAT, panics)?;
-        msgs.extend(feed.news()?);
+        msgs.extend(feed.messages()?);
         let now = Instant::now();
         let passed = now.duration_since(last);
         if passed >= BEAT {
@@ -118,9 +118,9 @@ fn keys(until: Instant, panics: bool) -> io::Result<Vec<Msg>> {
 }
 
 impl Feed {
-    fn begin(&mut self, theme: Theme) -> State {
+    fn initial_state(&mut self, theme: Theme) -> State {
         match self {
-            Self::Live(board) => State::new(board.header(), theme, None),
+            Self::Live(trace) => State::new(trace.header(), theme, None),
             Self::Recording(player) => {
                 let (from, to) = player.span();
                 let mut state = State::new(player.header(), theme, Some(Clock::new(from, to)));
@@ -132,12 +132,14 @@ impl Feed {
     }
 
     /// New reports for the screen.
-    fn news(&mut self) -> Result<Vec<Msg>, WatchError> {
+    fn messages(&mut self) -> Result<Vec<Msg>, WatchError> {
         match self {
-            Self::Live(board) => Ok(board.news().map(|report| Msg::Report(Box::new(report))).into_iter().collect()),
+            Self::Live(trace) => {
+                Ok(trace.take_report().map(|report| Msg::Report(Box::new(report))).into_iter().collect())
+            }
             Self::Recording(player) => {
-                let told = player.play(BUDGET).map_err(WatchError::Recording)?;
-                Ok(told.map(|report| Msg::Report(Box::new(report))).into_iter().collect())
+                let report = player.play(BUDGET).map_err(WatchError::Recording)?;
+                Ok(report.map(|report| Msg::Report(Box::new(report))).into_iter().collect())
             }
         }
     }
@@ -151,14 +153,14 @@ impl Feed {
 
     fn is_over(&self) -> bool {
         match self {
-            Self::Live(board) => board.is_over(),
+            Self::Live(trace) => trace.is_over(),
             Self::Recording(_) => false,
         }
     }
 
     fn end(self) -> Result<(), WatchError> {
         match self {
-            Self::Live(board) => board.end(),
+            Self::Live(trace) => trace.end(),
             Self::Recording(_) => Ok(()),
         }
     }

@@ -23,7 +23,7 @@ pub struct Player {
     /// Latest moment that was played.
     at: BootTime,
     /// Moment to play up to; `None` once it is shown.
-    wanted: Option<BootTime>,
+    target: Option<BootTime>,
     from: BootTime,
     to: BootTime,
     end: Option<End>,
@@ -38,10 +38,10 @@ impl Player {
         let mut reader = Reader::open(path)?;
         let to = reader.by_ref().map(|seen| seen.at).max().unwrap_or_default();
         let end = reader.end().cloned();
-        let playback = begin(Reader::open(path)?, &filter, &redactor).map_err(OpenError::Io)?;
+        let playback = new_playback(Reader::open(path)?, &filter, &redactor).map_err(OpenError::Io)?;
         let from = playback.start().unwrap_or_default();
         let path = path.to_owned();
-        Ok(Self { path, filter, redactor, playback, at: from, wanted: None, from, to: to.max(from), end })
+        Ok(Self { path, filter, redactor, playback, at: from, target: None, from, to: to.max(from), end })
     }
 
     /// Header of the recording.
@@ -69,7 +69,7 @@ impl Player {
 
     /// Requests the state at a moment. [`Player::play`] returns it once played so far.
     pub fn seek(&mut self, at: BootTime) {
-        self.wanted = Some(at.clamp(self.from, self.to));
+        self.target = Some(at.clamp(self.from, self.to));
     }
 
     /// Plays at most `budget` observations. Returns the report once the requested moment is reached.
@@ -77,24 +77,24 @@ impl Player {
     /// # Errors
     /// When the file can no longer be read.
     pub fn play(&mut self, budget: usize) -> Result<Option<Report>, String> {
-        let Some(wanted) = self.wanted else { return Ok(None) };
-        if wanted < self.at {
+        let Some(target) = self.target else { return Ok(None) };
+        if target < self.at {
             let reader = Reader::open(&self.path).map_err(|error| error.to_string())?;
-            self.playback = begin(reader, &self.filter, &self.redactor).map_err(|error| error.to_string())?;
+            self.playback = new_playback(reader, &self.filter, &self.redactor).map_err(|error| error.to_string())?;
             self.at = self.from;
         }
         // Set before the moment is reached: after a partial run, an earlier request must start over.
-        self.at = wanted;
-        if !self.playback.towards(wanted, budget).map_err(|error| error.to_string())? {
+        self.at = target;
+        if !self.playback.towards(target, budget).map_err(|error| error.to_string())? {
             return Ok(None);
         }
-        self.wanted = None;
+        self.target = None;
         Ok(Some(self.playback.status_with_closed().report))
     }
 }
 
 /// Creates the playback without sinks, since the screen queries reports itself.
-fn begin(reader: Reader, filter: &Filter, redactor: &Redactor) -> io::Result<Playback> {
+fn new_playback(reader: Reader, filter: &Filter, redactor: &Redactor) -> io::Result<Playback> {
     let setup = Setup { filter: filter.clone(), redactor: redactor.clone(), until: Until::Never, sinks: Vec::new() };
     Playback::new(reader, setup)
 }

@@ -13,18 +13,18 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Set once a signal arrived.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ended(Arc<AtomicBool>);
+pub(super) struct StopFlag(Arc<AtomicBool>);
 
-impl Ended {
+impl StopFlag {
     pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// Records SIGINT, SIGTERM, SIGHUP and SIGQUIT from now on, instead of ending the process.
-pub(super) fn listen() -> io::Result<Ended> {
-    let ended = Ended::default();
-    let told = ended.clone();
+pub(super) fn listen() -> io::Result<StopFlag> {
+    let flag = StopFlag::default();
+    let set = flag.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let mut signals = {
         let _inside = runtime.enter();
@@ -36,7 +36,7 @@ pub(super) fn listen() -> io::Result<Ended> {
             let came = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
             if came { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
         }));
-        told.0.store(true, Ordering::Relaxed);
+        set.0.store(true, Ordering::Relaxed);
     })?;
-    Ok(ended)
+    Ok(flag)
 }

@@ -40,7 +40,7 @@ impl Screen {
             let before = panic::take_hook();
             panic::set_hook(Box::new(move |info| {
                 // Restore first, so that the panic message is readable.
-                give_back();
+                restore();
                 before(info);
             }));
         });
@@ -51,14 +51,14 @@ impl Screen {
             Ok(Self(terminal))
         });
         if screen.is_err() {
-            give_back();
+            restore();
         }
         screen
     }
 
     /// True if a panic restored the terminal already.
     #[expect(clippy::unused_self, reason = "it is this screen's state, though others change it")]
-    pub(super) fn is_gone(&self) -> bool {
+    pub(super) fn is_restored(&self) -> bool {
         !TAKEN.load(Ordering::SeqCst)
     }
 
@@ -78,7 +78,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        give_back();
+        restore();
     }
 }
 
@@ -91,23 +91,23 @@ impl Drop for Screen {
 /// When the terminal is closed, or cannot be polled.
 pub(super) fn await_input(until: Instant) -> io::Result<()> {
     let stdin = io::stdin();
-    let mut asked = [PollFd::new(&stdin, PollFlags::IN)];
+    let mut polled = [PollFd::new(&stdin, PollFlags::IN)];
     let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).map_err(io::Error::other)?;
-    match poll(&mut asked, Some(&left)) {
+    match poll(&mut polled, Some(&left)) {
         Ok(_) => {}
         // A signal arrived: the caller checks for it.
         Err(Errno::INTR) => return Ok(()),
         Err(error) => return Err(error.into()),
     }
-    let [asked] = asked;
-    if asked.revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+    let [polled] = polled;
+    if polled.revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
         return Err(io::Error::new(io::ErrorKind::NotConnected, "it is gone"));
     }
     Ok(())
 }
 
 /// Restores the terminal, once. Errors are ignored: they could not be reported on this terminal.
-fn give_back() {
+fn restore() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         let _ = execute!(io::stdout(), DisableMouseCapture, LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();

@@ -26,64 +26,64 @@ const CLOSED: usize = 100;
 
 /// Newest state of the trace.
 #[derive(Default)]
-struct Told {
-    seen: Option<Status>,
+struct Latest {
+    status: Option<Status>,
     /// Closed sessions, newest last.
     closed: VecDeque<Session>,
     header: Header,
     begun: bool,
-    over: bool,
+    ended: bool,
 }
 
 #[derive(Clone, Default)]
 struct Shared {
-    told: Arc<(Mutex<Told>, Condvar)>,
+    latest: Arc<(Mutex<Latest>, Condvar)>,
     stop: Arc<AtomicBool>,
 }
 
 impl Shared {
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, change: impl FnOnce(&mut Told)) {
-        change(&mut self.told());
-        self.told.1.notify_all();
+    fn update(&self, change: impl FnOnce(&mut Latest)) {
+        change(&mut self.latest());
+        self.latest.1.notify_all();
     }
 }
 
 /// A running trace and its newest state.
-pub struct Board {
+pub struct LiveTrace {
     shared: Shared,
     trace: JoinHandle<Result<(), LiveError>>,
 }
 
 /// Marks the trace as ended when dropped, so that a panic of its thread is noticed.
-struct Over(Shared);
+struct EndGuard(Shared);
 
-impl Drop for Over {
+impl Drop for EndGuard {
     fn drop(&mut self) {
-        self.0.tell(|told| told.over = true);
+        self.0.update(|latest| latest.ended = true);
     }
 }
 
-impl Board {
+impl LiveTrace {
     /// Starts the trace.
     ///
     /// # Errors
     /// When the thread cannot be created.
     pub fn start(mut live: Live) -> io::Result<Self> {
         let shared = Shared::default();
-        live.setup.sinks = vec![Box::new(Closings(shared.clone()))];
-        let telling = shared.clone();
-        let tell = move |seen: Status| {
-            telling.tell(|told| told.seen = Some(seen));
-            if telling.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
+        live.setup.sinks = vec![Box::new(ClosedSink(shared.clone()))];
+        let for_trace = shared.clone();
+        let receive = move |status: Status| {
+            for_trace.update(|latest| latest.status = Some(status));
+            if for_trace.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
         };
-        live.watcher = Some(Watcher { every: EVERY, report: Box::new(tell) });
-        let over = Over(shared.clone());
+        live.watcher = Some(Watcher { every: EVERY, report: Box::new(receive) });
+        let guard = EndGuard(shared.clone());
         let trace = thread::Builder::new().name("trace".to_owned()).spawn(move || {
-            let _over = over;
+            let _guard = guard;
             live::live(live).map(drop)
         })?;
         Ok(Self { shared, trace })
@@ -92,25 +92,25 @@ impl Board {
     /// Waits until the trace is attached; false if it ended before.
     #[must_use]
     pub fn wait(&self) -> bool {
-        let told = self.shared.told();
-        let waiting = |told: &mut Told| !told.begun && !told.over;
-        let told = self.shared.told.1.wait_while(told, waiting).unwrap_or_else(PoisonError::into_inner);
-        told.begun
+        let latest = self.shared.latest();
+        let waiting = |latest: &mut Latest| !latest.begun && !latest.ended;
+        let latest = self.shared.latest.1.wait_while(latest, waiting).unwrap_or_else(PoisonError::into_inner);
+        latest.begun
     }
 
     /// Header of the trace.
     #[must_use]
     pub fn header(&self) -> Header {
-        self.shared.told().header.clone()
+        self.shared.latest().header.clone()
     }
 
     /// Report since the last call: open sessions, and recently closed ones. `None` if nothing is new.
     #[must_use]
-    pub fn news(&self) -> Option<Report> {
-        let mut told = self.shared.told();
-        let mut report = told.seen.take()?.report;
+    pub fn take_report(&self) -> Option<Report> {
+        let mut latest = self.shared.latest();
+        let mut report = latest.status.take()?.report;
         let is_open = |session: &Session| report.sessions.iter().any(|open| open.id == session.id);
-        let closed: Vec<Session> = told.closed.iter().filter(|session| !is_open(session)).cloned().collect();
+        let closed: Vec<Session> = latest.closed.iter().filter(|session| !is_open(session)).cloned().collect();
         report.sessions.extend(closed);
         Some(report)
     }
@@ -118,7 +118,7 @@ impl Board {
     /// True if the trace ended by itself.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.shared.told().over
+        self.shared.latest().ended
     }
 
     /// Stops the trace and waits for its end.
@@ -135,13 +135,13 @@ impl Board {
 }
 
 /// A sink that keeps the header and closed sessions.
-struct Closings(Shared);
+struct ClosedSink(Shared);
 
-impl Sink for Closings {
+impl Sink for ClosedSink {
     fn host(&mut self, header: &Header) -> io::Result<()> {
-        self.0.tell(|told| {
-            told.header = header.clone();
-            told.begun = true;
+        self.0.update(|latest| {
+            latest.header = header.clone();
+            latest.begun = true;
         });
         Ok(())
     }
@@ -150,10 +150,10 @@ impl Sink for Closings {
         if let Change::Closed(session) = &finding.change
             && session.merged_into.is_none()
         {
-            self.0.tell(|told| {
-                told.closed.push_back((**session).clone());
-                if told.closed.len() > CLOSED {
-                    told.closed.pop_front();
+            self.0.update(|latest| {
+                latest.closed.push_back((**session).clone());
+                if latest.closed.len() > CLOSED {
+                    latest.closed.pop_front();
                 }
             });
         }
