@@ -20,13 +20,16 @@ fuzz_target!(|data: &[u8]| {
         correlator.flush();
     }
     found.extend(often.drain());
-    assert_eq!(found, once.drain(), "findings depend on how often they are asked for");
+    assert_eq!(found, once.drain(), "findings depend on the number of drain calls");
     let report = once.report();
     assert_eq!(report, often.report());
     for session in &report.sessions {
         let is_hop = |index: usize| index < session.hops.len();
-        assert!(session.links.iter().all(|link| is_hop(link.from) && is_hop(link.to)), "a link leads to no hop");
-        assert!(session.closed_at.is_none_or(|closed| closed >= session.opened_at), "closed before it opened");
+        assert!(session.links.iter().all(|link| is_hop(link.from) && is_hop(link.to)), "a link has no hop at one end");
+        assert!(
+            session.closed_at.is_none_or(|closed| closed >= session.opened_at),
+            "the session closed before it opened"
+        );
     }
 });
 

@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(seen) = decode(&record) {
         // Every decoded record can be recorded, and is read back unchanged.
-        let line = serde_json::to_string(&seen).expect("an observation is JSON");
-        assert_eq!(serde_json::from_str::<execpath::model::Observation>(&line).expect("the same"), seen);
+        let line = serde_json::to_string(&seen).expect("observation serialises");
+        assert_eq!(serde_json::from_str::<execpath::model::Observation>(&line).expect("observation parses"), seen);
     }
 });

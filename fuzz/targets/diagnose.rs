@@ -4,7 +4,7 @@
 use std::io::{self, Cursor};
 
 use execpath::{
-    engine::{Filter, Playback, Setup, Until, Kinds, replay, Flow},
+    engine::{Filter, Flow, Kinds, Playback, Setup, Until, replay},
     record::Reader,
     redact::Redactor,
     render::{Collector, PICTURES},
@@ -19,29 +19,29 @@ fn setup(sinks: Vec<Box<dyn Sink>>) -> Setup {
 }
 
 fn reader(data: &[u8]) -> Reader {
-    Reader::new(Box::new(Cursor::new(recording(data)))).expect("it has a header")
+    Reader::new(Box::new(Cursor::new(recording(data)))).expect("recording has a header")
 }
 
 fuzz_target!(|data: &[u8]| {
-    let mut played = Playback::new(reader(data), setup(Vec::new())).expect("nothing is written");
-    played.to_the_end().expect("nothing is written");
-    let seen = played.status_of_whole(true);
-    for verdict in seen.report.diagnosis.all() {
+    let mut playback = Playback::new(reader(data), setup(Vec::new())).expect("playback without files succeeds");
+    playback.to_the_end().expect("playback without files succeeds");
+    let status = playback.status_of_whole(true);
+    for verdict in status.report.diagnosis.all() {
         let span = verdict.since.zip(verdict.until);
         assert!(span.is_none_or(|(since, until)| since <= until), "a fault ends before it begins");
     }
-    sink::diagnosis::text(&mut io::sink(), Style::default(), &seen.header, &seen.report, &seen.report.diagnosis)
-        .and_then(|()| sink::diagnosis::json(&mut io::sink(), &seen.header, &seen.report.diagnosis))
-        .expect("a sink takes all");
+    sink::diagnosis::text(&mut io::sink(), Style::default(), &status.header, &status.report, &status.report.diagnosis)
+        .and_then(|()| sink::diagnosis::json(&mut io::sink(), &status.header, &status.report.diagnosis))
+        .expect("sink accepts every report");
     for format in LISTS.iter().chain(SHOWN) {
         let mut sinks = vec![(format.open)(Box::new(io::sink()), Style { color: true })];
-        sink::render(&mut sinks, &seen.header, &seen.report).expect("a sink takes all");
+        sink::render(&mut sinks, &status.header, &status.report).expect("sink accepts every report");
     }
     let (sink, collector) = Collector::shared();
-    replay(&mut reader(data), setup(vec![sink]), |_at| Flow::Continue).expect("nothing is written");
-    let story = collector.lock().expect("nobody panicked").story();
+    replay(&mut reader(data), setup(vec![sink]), |_at| Flow::Continue).expect("playback without files succeeds");
+    let timeline = collector.lock().expect("lock is not poisoned").timeline();
     for picture in PICTURES {
-        (picture.write)(&story, &mut io::sink()).expect("a sink takes all");
+        (picture.write)(&timeline, &mut io::sink()).expect("sink accepts every report");
     }
 });
 

@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     if let Ok(path) = std::str::from_utf8(data) {
         if let Some(found) = parse_cgroup(path) {
-            assert!(path.contains(&found.id), "an id that the path does not have");
+            assert!(path.contains(&found.id), "the path does not contain the id");
         }
         if let Some(found) = parse_fifo_path(path) {
             assert!(path.contains(&found.container) && path.contains(&found.exec));
@@ -27,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
     let socket = SocketInfo {
         id: SocketId { cookie: Some(1), ..SocketId::default() },
         tuple: serde_json::from_str(r#"{"local":"10.0.0.7:50000","remote":"10.0.0.1:6443"}"#).ok(),
-        ..serde_json::from_str(r#"{"id":{},"family":"inet"}"#).expect("a socket")
+        ..serde_json::from_str(r#"{"id":{},"family":"inet"}"#).expect("socket parses")
     };
     let connected = Fact::Connected { socket, actor: Default::default(), inbound: None };
     for watched in [None, Some(WatchAs::RuntimeChild), Some(WatchAs::InContainer)] {

@@ -11,8 +11,8 @@ fuzz_target!(|data: &[u8]| {
     for bytes in [data.to_vec(), recording(data)] {
         let Ok(mut reader) = Reader::new(Box::new(Cursor::new(bytes))) else { continue };
         let read = reader.by_ref().count();
-        assert!(reader.end().is_some(), "it ends");
-        assert!(reader.next().is_none(), "an end is final");
-        assert!(read <= data.len(), "each observation takes a byte at least");
+        assert!(reader.end().is_some(), "the reader has no end");
+        assert!(reader.next().is_none(), "an observation follows the end");
+        assert!(read <= data.len(), "more observations than bytes");
     }
 });
