@@ -53,7 +53,7 @@ impl Runtime {
     pub fn at_socket(path: &RawText) -> Option<&'static Self> {
         let path = path.as_bytes();
         let is = |known: &&str| known.as_bytes() == path || path.strip_prefix(b"/var") == Some(known.as_bytes());
-        runtimes().find(|one| one.sockets.iter().any(|known| is(&known)))
+        runtimes().find(|one| one.sockets.iter().any(is))
     }
 }
 
