@@ -135,7 +135,7 @@ fn unclassified_problem_has_unknown_health() {
             let session = find(&sessions, id);
             assert_eq!(session["health"], "unknown", "{name} {at}");
             let reason = session["health_reason"].as_str().expect("a reason");
-            assert!(reason.starts_with("no process of the command is known"), "{name} {at}: {reason}");
+            assert!(reason.starts_with("the command's process is not known"), "{name} {at}: {reason}");
             let own: Vec<_> = faults(name, Some(at)).into_iter().filter(|one| one.1.as_deref() == Some(id)).collect();
             assert_eq!(own, [], "{name} {at}");
         }

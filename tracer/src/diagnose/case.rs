@@ -381,7 +381,7 @@ impl<'a> Case<'a> {
         let ends = || legs.iter().flat_map(|leg| [leg.near, leg.far]).flatten().filter_map(|end| end.series);
         if until > Step::Legs && ends().next().is_some() {
             let standing = ends().filter(|series| series.last.state == TcpState::Established).count();
-            steps.push(number("ends of TCP legs that stand", standing as u64, ""));
+            steps.push(number("established ends of TCP legs", standing as u64, ""));
         }
         if let (Some((_, hop, series)), true) = (self.command(), until > Step::Process) {
             let state = series.last.state.to_string();
@@ -389,11 +389,11 @@ impl<'a> Case<'a> {
         }
         if until > Step::Silence && ends().next().is_some() {
             let silent = ends().filter(|series| retransmits(&series.last)).count();
-            steps.push(number("ends that send again and get no answer", silent as u64, ""));
+            steps.push(number("ends with unanswered retransmissions", silent as u64, ""));
         }
         if until > Step::Queues && ends().any(|series| both(series).is_some()) {
             let unread = legs.iter().filter(|leg| queues::unread_at(leg.near).is_some()).count();
-            steps.push(number("legs of which output is not read", unread as u64, ""));
+            steps.push(number("legs with unread output", unread as u64, ""));
         }
         steps
     }

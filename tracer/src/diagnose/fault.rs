@@ -19,17 +19,17 @@ pub enum Made {
 /// Position of a fault in the decision order: an earlier step explains a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// Does every leg exist that should?
+    /// Does every expected leg exist?
     Legs,
     /// Is there a process?
     Process,
     /// Which legs went silent?
     Silence,
-    /// Which queue is the first full one, from the client inwards?
+    /// Which is the first full queue, from the client inwards?
     Queues,
-    /// What does the process do?
+    /// What is the process doing?
     Doing,
-    /// Who still holds the ends?
+    /// Which processes still hold the ends?
     Ends,
 }
 
@@ -41,12 +41,12 @@ impl Step {
     #[must_use]
     pub const fn question(self) -> &'static str {
         match self {
-            Self::Legs => "Does every leg exist that should?",
+            Self::Legs => "Does every expected leg exist?",
             Self::Process => "Is there a process?",
             Self::Silence => "Which legs went silent?",
-            Self::Queues => "Which queue is the first full one, from the client inwards?",
-            Self::Doing => "What does the process do?",
-            Self::Ends => "Who still holds the ends?",
+            Self::Queues => "Which is the first full queue, from the client inwards?",
+            Self::Doing => "What is the process doing?",
+            Self::Ends => "Which processes still hold the ends?",
         }
     }
 }

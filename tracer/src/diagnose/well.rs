@@ -29,10 +29,10 @@ pub(super) fn idle_hop(case: &Case<'_>) -> Option<String> {
         let state = case.process(hop.task).filter(|_| !is_over).map(|series| series.last.state);
         let how = match state {
             Some('T') => "is stopped (state T)",
-            Some('t') => "is held by a debugger (state t)",
+            Some('t') => "is stopped by a debugger (state t)",
             Some('D') => "is in uninterruptible sleep (state D)",
-            Some('Z' | 'X') => "has ended, and the session stands",
-            _ if hop.exit.is_some() && hop.role != Role::Runc => "has ended, and the session stands",
+            Some('Z' | 'X') => "has ended, but the session is open",
+            _ if hop.exit.is_some() && hop.role != Role::Runc => "has ended, but the session is open",
             _ => return None,
         };
         Some(format!("{} {how}", named(hop)))
@@ -59,8 +59,8 @@ fn lacks_process(case: &Case<'_>) -> Option<String> {
         return None;
     }
     Some(match session.gaps.last() {
-        Some(gap) => format!("no process of the command is known: {}", gap.text),
-        None => "no process of the command is known".to_owned(),
+        Some(gap) => format!("the command's process is not known: {}", gap.text),
+        None => "the command's process is not known".to_owned(),
     })
 }
 
@@ -74,12 +74,12 @@ pub(super) fn unmeasured(case: &Case<'_>) -> Option<String> {
     } else if ends().any(|series| series.last.state != TcpState::Established) {
         "a connection of the path is being closed"
     } else if ends().any(|series| (series.last.recv_q > 0 || series.last.send_q > 0) && both(series).is_none()) {
-        "bytes wait in a queue: one sample does not show whether they move"
+        "bytes are queued: one sample cannot show if they move"
     } else if legs.iter().any(is_silent_beyond) {
         "the other host has been silent for longer than a minute"
     } else if !is_served(case) {
         // A kubectl that waits for an answer is not healthy, even if its one leg is.
-        "no kubelet, runtime or process that serves it is known"
+        "no kubelet, runtime or process is known to serve it"
     } else {
         return None;
     };
@@ -105,7 +105,7 @@ pub(super) fn name_other_halves(host: &Host<'_>, verdicts: &[Verdict], doubts: &
             verdicts.iter().find(|verdict| is_half && verdict.session.as_ref() == Some(&other.id))
         });
         if let Some((verdict, id)) = half.and_then(|verdict| Some((verdict, verdict.session.as_ref()?))) {
-            doubt.push_str(&format!("; session {} may be the rest of it, with fault {}", id.0, verdict.code));
+            doubt.push_str(&format!("; session {} may be its other half, with fault {}", id.0, verdict.code));
         }
     }
 }

@@ -8,20 +8,22 @@ pub(super) const FAULT: Fault = Fault {
     short: "node unreachable",
     severity: Severity::Fault,
     step: Step::Legs,
-    means: "The API server dials the kubelet and gets no answer. kubectl shows nothing until that dial is given up, and then \
-            says `dial tcp …:10250: i/o timeout`.",
-    why: "A firewall or security group that drops port 10250, a node address that the API server cannot route to, a node \
-          that is down. A port that refuses, or an address without a route, fails at once instead and leaves nothing to see.",
-    needs: "One sample of the dial: SYN-SENT, with how often it was sent again.",
+    means: "The API server dials the kubelet and gets no answer. kubectl prints nothing until the dial times out, then \
+            `dial tcp …:10250: i/o timeout`.",
+    why: "A firewall or security group drops port 10250, the API server has no route to the node's address, or the \
+          node is down. A port that refuses, or an address without a route, fails at once and leaves no dial to \
+          observe.",
+    needs: "One sample of the dial: state SYN-SENT, and the number of retransmissions.",
     apart: &[
-        Apart { code: "F02", by: "no connection came about: nothing of TLS could be said" },
+        Apart { code: "F02", by: "no connection was established, so TLS did not begin" },
         Apart { code: "F03", by: "the dial goes to the kubelet itself, not into a tunnel" },
-        Apart { code: "F18", by: "the connection never stood" },
+        Apart { code: "F18", by: "the connection was never established" },
     ],
     next: &[
-        "From the API server's host: can it reach that address and port at all?",
-        "Compare the address with the node's InternalIP, and see --kubelet-preferred-address-types of the API server.",
-        "Look for rules that drop the port on both hosts and between them.",
+        "From the API server's host, check that this address and port can be reached.",
+        "Compare the address with the node's InternalIP, and check --kubelet-preferred-address-types of the API \
+         server.",
+        "Look for firewall rules that drop the port on both hosts and between them.",
     ],
     manual: &[
         "ss -tnpo state syn-sent dst {remote}   # timer:(on,…,N): N times sent again",
@@ -68,7 +70,7 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
 }
 
 fn read_off(times: u8) -> crate::model::Reading {
-    number("SYN sent again without an answer", times.into(), "")
+    number("SYN retransmissions without an answer", times.into(), "")
 }
 
 #[cfg(test)]

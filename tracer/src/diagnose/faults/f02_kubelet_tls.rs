@@ -8,26 +8,26 @@ pub(super) const FAULT: Fault = Fault {
     short: "kubelet TLS",
     severity: Severity::Fault,
     step: Step::Legs,
-    means: "The API server reached the kubelet and hung up during the TLS handshake, before it had asked for anything. kubectl \
-            says `remote error: tls: …` or `x509: …`.",
-    why: "The kubelet's serving certificate is not signed yet (its CSR waits for approval), does not name the address that is \
-          dialled, or is signed by a CA that --kubelet-certificate-authority does not hold.",
-    needs: "A session that was traced to its end, with the bytes of the closed leg. The Go version of the API server says how \
-            long a handshake that fails is.",
+    means: "The API server reached the kubelet and closed the connection during the TLS handshake, before it sent a \
+            request. kubectl prints `remote error: tls: …` or `x509: …`.",
+    why: "The kubelet's serving certificate is not signed yet (its CSR waits for approval), does not contain the \
+          dialled address, or is signed by a CA that --kubelet-certificate-authority does not include.",
+    needs: "A session traced to its end, with the bytes of the closed leg. The Go version of the API server gives the \
+            size of a failed handshake.",
     apart: &[
-        Apart { code: "F01", by: "the connection stood" },
-        Apart { code: "F07", by: "the kubelet was asked nothing, and asked no runtime" },
+        Apart { code: "F01", by: "the connection was established" },
+        Apart { code: "F07", by: "the kubelet got no request, so it asked no runtime" },
     ],
     next: &[
-        "Look for CSRs that wait: approve those of kubelet-serving whose node you know.",
-        "See that the certificate names the address that the API server dials.",
+        "Look for pending CSRs. Approve the kubelet-serving ones of nodes that you know.",
+        "Check that the certificate contains the address that the API server dials.",
     ],
     manual: &[
         "openssl s_client -connect {remote} </dev/null 2>/dev/null | openssl x509 -noout -issuer -dates -ext subjectAltName",
         "kubectl get csr | grep -v Approved",
     ],
     sources: &["weaveworks/eksctl#1324", "kubernetes/kubeadm#591", "kelseyhightower/kubernetes-the-hard-way#146"],
-    made: Made::Scenario("an attempt that is refused at once leaves no session to tell of"),
+    made: Made::Scenario("an attempt that is refused at once leaves no session"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,
@@ -66,7 +66,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     let found = Found { hop: Some(at), link: leg.link, about, since: case.session.closed_at, ..Found::default() };
     Some(
         found
-            .with(number("sent by the API server: a handshake, no request", sent, "bytes"))
+            .with(number("sent by the API server (handshake only, no request)", sent, "bytes"))
             .with(number("received from the kubelet", received, "bytes"))
             .with(number("the session lasted", case.age().as_millis(), "ms")),
     )

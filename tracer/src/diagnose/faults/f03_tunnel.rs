@@ -8,19 +8,20 @@ pub(super) const FAULT: Fault = Fault {
     short: "tunnel stuck",
     severity: Severity::Fault,
     step: Step::Legs,
-    means: "The API server reaches its nodes through a tunnel (konnectivity, remotedialer), and the tunnel takes requests and \
-            does nothing with them. exec, logs and port-forward hang alike, for every node behind it.",
-    why: "The proxy server waits for an agent that is gone or does not read; one stream of a shared connection fills its \
-          window and holds up the others; dials pile up.",
-    needs: "Two samples. Of dials that pile up: the connections of the API server to konnectivity's server by TCP (ports 8090, \
-            8131); its unix socket is not looked at. Of a session: the queues on both sides of the proxy.",
+    means: "The API server reaches its nodes through a tunnel (konnectivity, remotedialer). The tunnel accepts \
+            requests and does not process them, so exec, logs and port-forward hang for every node behind it.",
+    why: "The proxy server waits for an agent that is gone or does not read. One stream of a shared connection can \
+          fill its window and block the others; dials pile up.",
+    needs: "Two samples. For piled-up dials: the API server's TCP connections to konnectivity's server (ports 8090, \
+            8131); its unix socket is not inspected. For a session: the queues on both sides of the proxy.",
     apart: &[
-        Apart { code: "F01", by: "the proxy took the connection" },
-        Apart { code: "F16", by: "the proxy behind the API server is the first who does not read" },
+        Apart { code: "F01", by: "the proxy accepted the connection" },
+        Apart { code: "F16", by: "the first reader that stopped is the proxy behind the API server" },
     ],
     next: &[
-        "See whether the agents are connected: their logs, and konnectivity_network_proxy_server_ready_backend_connections.",
-        "Restart the agent of the node first, then the proxy server: every session through it ends.",
+        "Check that the agents are connected: their logs, and \
+         konnectivity_network_proxy_server_ready_backend_connections.",
+        "Restart the node's agent first, then the proxy server. A restart ends every session through it.",
     ],
     manual: &[
         "ss -tnpi dst {remote} | grep -c ESTAB   # dials that pile up",
@@ -61,7 +62,7 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
     let since = Case::at_least_since(stuck.leg.near);
     let unread = stuck.unread.unwrap_or(0).into();
     let found = Found { hop: Some(at), link: stuck.leg.link, about, since, ..Found::default() };
-    Some(found.with(number(format!("recv_q of {}, nothing taken out", case.called(Some(at))), unread, "bytes")))
+    Some(found.with(number(format!("recv_q of {}, unread", case.called(Some(at))), unread, "bytes")))
 }
 
 /// True if the last request is long ago and has no answer yet.
@@ -86,7 +87,7 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
     many.map(|((task, remote), dials)| {
         let about = About { pid: Some(task.tgid), remote: Some(remote), ..About::default() };
         let count = dials.len() as u64;
-        Found { about, ..Found::default() }.with(number("dials into the tunnel without an answer", count, ""))
+        Found { about, ..Found::default() }.with(number("unanswered dials into the tunnel", count, ""))
     })
     .collect()
 }

@@ -8,19 +8,19 @@ pub(super) const FAULT: Fault = Fault {
     short: "webhook",
     severity: Severity::Fault,
     step: Step::Legs,
-    means: "A request was read by the API server and is not answered: it has asked somebody else first, an admission or \
-            authorization webhook, and that one has not answered. kubectl waits, and nothing has been dialled on the node.",
-    why: "A webhook for CONNECT on pods/exec that is slow, overloaded or gone; it is waited for up to its timeoutSeconds (10 \
-          by default, 30 at most). Others: an authorization webhook, an OIDC provider.",
-    needs: "Two samples of the API server's connections. Named only while the wait is between 5 and 31 seconds old, and where \
-            exactly one connection was written to right after the request came.",
+    means: "The API server has read a request and not answered it: it waits for an admission or authorization webhook \
+            that does not answer. kubectl waits, and nothing has been dialled on the node.",
+    why: "A webhook for CONNECT on pods/exec is slow, overloaded or gone. The API server waits up to timeoutSeconds \
+          for it (10 by default, 30 at most). Other causes: an authorization webhook, an OIDC provider.",
+    needs: "Two samples of the API server's connections. Reported only while the wait is 5 to 31 seconds old, and if \
+            exactly one connection was written to right after the request arrived.",
     apart: &[
-        Apart { code: "F01", by: "no dial to a kubelet is under way" },
-        Apart { code: "F08", by: "the kubelet was not asked yet" },
+        Apart { code: "F01", by: "no dial to a kubelet is in progress" },
+        Apart { code: "F08", by: "the kubelet has not been asked yet" },
     ],
     next: &[
-        "Find the webhook behind that address, and see whether it answers; its latency is in the API server's metrics.",
-        "A webhook that is not essential may have failurePolicy: Ignore and a short timeoutSeconds.",
+        "Find the webhook behind that address and check that it answers. The API server's metrics have its latency.",
+        "If the webhook is not essential, set failurePolicy: Ignore and a short timeoutSeconds.",
     ],
     manual: &[
         "ss -tnpi 'dst {remote}'   # lastsnd as old as the request, lastrcv older",
@@ -105,7 +105,7 @@ fn asked(host: &Host<'_>, server: TaskKey, waits: u32, sure: bool) -> Option<Fou
     Some(
         Found { about, ..Found::default() }
             .with(number("since the request was read, without an answer", waits.into(), "ms"))
-            .with(number("since the API server asked there, without an answer", asked.into(), "ms")),
+            .with(number("since the API server called the webhook, without an answer", asked.into(), "ms")),
     )
 }
 

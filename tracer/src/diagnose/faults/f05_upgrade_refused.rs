@@ -1,26 +1,28 @@
-//! F05: the upgrade was refused, and tried again.
+//! F05: the upgrade was refused and retried.
 
 use super::prelude::*;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F05",
-    name: "the upgrade was refused, and tried again",
+    name: "the upgrade was refused and retried",
     short: "second attempt",
     severity: Severity::Info,
     step: Step::Ends,
-    means: "kubectl came twice for one command: its first attempt was hung up on before anything ran, the second one went \
-            through. It costs a round trip; clients that have no second way fail here.",
-    why: "Newer kubectl asks for WebSocket first and falls back to SPDY. API servers that do not know v5.channel.k8s.io, and \
-          balancers or proxies that drop the Upgrade header, refuse the first.",
-    needs: "A trace of both attempts: a session that ended within seconds without a process, and another of the same client \
-            right behind it. Where both are refused before the API server has dialled a kubelet there is no session to see.",
+    means: "kubectl made two attempts for one command. The first was refused before anything ran, the second \
+            succeeded. This costs a round trip; clients without a fallback fail here.",
+    why: "Newer kubectl tries WebSocket first and falls back to SPDY. API servers without v5.channel.k8s.io, and load \
+          balancers or proxies that drop the Upgrade header, refuse the first attempt.",
+    needs: "A trace of both attempts: a session that ended within seconds without a process, followed by another \
+            session of the same client. If both are refused before the API server dials a kubelet, there is no session \
+            to observe.",
     apart: &[
-        Apart { code: "F02", by: "the same client came again, and got through" },
-        Apart { code: "F07", by: "the runtime was not asked in the first attempt" },
+        Apart { code: "F02", by: "the same client retried and succeeded" },
+        Apart { code: "F07", by: "the first attempt did not reach the runtime" },
     ],
     next: &[
-        "Nothing, where kubectl is newer than the cluster. Else look for a proxy in between that drops `Upgrade: websocket`.",
-        "KUBECTL_REMOTE_COMMAND_WEBSOCKETS=false keeps kubectl from trying.",
+        "Do nothing if kubectl is newer than the cluster. Otherwise look for a proxy on the way that drops `Upgrade: \
+         websocket`.",
+        "Set KUBECTL_REMOTE_COMMAND_WEBSOCKETS=false to skip the WebSocket attempt.",
     ],
     manual: &["kubectl exec -v=8 … 2>&1 | grep -i -e upgrade -e fallback   # what process {kubectl} would have said"],
     sources: &[
@@ -29,7 +31,7 @@ pub(super) const FAULT: Fault = Fault {
         "gravitational/teleport#55696",
         "cilium/cilium#38988",
     ],
-    made: Made::Scenario("on the lab the attempt that is refused leaves no session to tell of"),
+    made: Made::Scenario("in the lab the refused attempt leaves no session"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

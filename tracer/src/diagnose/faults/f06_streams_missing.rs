@@ -8,19 +8,20 @@ pub(super) const FAULT: Fault = Fault {
     short: "no streams",
     severity: Severity::Fault,
     step: Step::Legs,
-    means: "The connection reached the runtime, and the streams for stdin, stdout and errors were not opened on it in time: \
-            the runtime hangs up after its 30 seconds and starts nothing.",
-    why: "A client that died or hung right after the upgrade, a proxy that passes the upgrade and holds back what follows, a \
-          client library that opens other streams than the runtime expects.",
-    needs: "A client on this host that says that it is an exec, and two samples while the runtime waits; or a trace from its start to \
-            its end.",
+    means: "The connection reached the runtime, but the client did not open the streams for stdin, stdout and errors \
+            in time. The runtime closes the connection after 30 seconds and starts nothing.",
+    why: "The client died or hung right after the upgrade, a proxy passes the upgrade and holds back the rest, or a \
+          client library opens other streams than the runtime expects.",
+    needs: "A client on this host whose arguments identify an exec, and two samples while the runtime waits; or a \
+            trace of the whole session.",
     apart: &[
-        Apart { code: "F07", by: "the runtime waited its 30 seconds before it hung up" },
-        Apart { code: "F09", by: "the runtime never made the FIFOs: it had nothing to ask the shim for" },
+        Apart { code: "F07", by: "the runtime waited 30 seconds before it closed the connection" },
+        Apart { code: "F09", by: "the runtime never made the FIFOs, so the shim got no request" },
     ],
     next: &[
-        "Try with kubectl from the API server's host: if that works, look at what lies in front of it.",
-        "See the runtime's log for `timed out waiting for client to create streams`.",
+        "Run kubectl on the API server's host. If that works, check the load balancer or proxy in front of the API \
+         server.",
+        "Search the runtime's log for `timed out waiting for client to create streams`.",
     ],
     manual: &["journalctl _PID={runtime} | grep -i 'create streams'", "ss -tnpi dst {remote}   # while it lasts"],
     sources: &["containerd/containerd#1817", "k8s.io/kubelet, pkg/cri/streaming: DefaultStreamCreationTimeout = 30 s"],
@@ -69,7 +70,7 @@ fn while_it_lasts(case: &Case<'_>) -> Option<Found> {
     }
     let waits = runtime.last.info?.last_received_ms;
     Some(at_runtime(case, &leg).with(number(
-        "since the runtime got the request, and nothing behind it",
+        "since the runtime got the request, without any stream",
         waits.into(),
         "ms",
     )))
@@ -78,7 +79,11 @@ fn while_it_lasts(case: &Case<'_>) -> Option<Found> {
 fn afterwards(case: &Case<'_>) -> Option<Found> {
     let lasted = Some(case.age().as_millis()).filter(|lasted| GIVEN_UP.contains(lasted))?;
     let leg = idle_stream(case)?;
-    Some(at_runtime(case, &leg).with(number("the runtime waited for streams, and hung up", lasted, "ms")))
+    Some(at_runtime(case, &leg).with(number(
+        "the runtime waited for streams, then closed the connection",
+        lasted,
+        "ms",
+    )))
 }
 
 fn rule(case: &Case<'_>) -> Option<Found> {

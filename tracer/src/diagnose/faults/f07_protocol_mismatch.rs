@@ -11,17 +11,18 @@ pub(super) const FAULT: Fault = Fault {
     short: "protocol refused",
     severity: Severity::Fault,
     step: Step::Legs,
-    means: "The kubelet connected to the runtime's streaming server, asked, and was turned away at once: nothing was started.",
-    why: "The server speaks WebSocket alone (conmon-rs) and the kubelet asks for SPDY, or it does not know the newest version \
-          of the protocol; a token that was used before or is older than a minute.",
-    needs: "A session that was traced to its end, with the bytes of its closed legs, and kubectl on this host, which ended with \
+    means: "The kubelet connected to the runtime's streaming server, sent its request, and was refused at once. \
+            Nothing was started.",
+    why: "The server speaks only WebSocket (conmon-rs) and the kubelet asks for SPDY, or the server does not support \
+          the requested protocol version. Another cause is a token that was used before or is older than a minute.",
+    needs: "A session traced to its end, with the bytes of its closed legs, and a kubectl on this host that ended with \
             an error.",
     apart: &[
-        Apart { code: "F06", by: "the runtime hung up at once, not after 30 seconds" },
-        Apart { code: "F02", by: "the kubelet was asked and went on to the runtime" },
+        Apart { code: "F06", by: "the runtime closed the connection at once, not after 30 seconds" },
+        Apart { code: "F02", by: "the kubelet got the request and went on to the runtime" },
     ],
     next: &[
-        "See the runtime's answer in the kubelet's log, and compare what both of them support.",
+        "Read the runtime's answer in the kubelet's log, and compare the protocols that both support.",
         "CRI-O: stream_websockets needs a kubelet that speaks WebSocket to the runtime.",
     ],
     manual: &[

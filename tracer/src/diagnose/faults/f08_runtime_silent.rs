@@ -8,19 +8,22 @@ pub(super) const FAULT: Fault = Fault {
     short: "runtime silent",
     severity: Severity::Fault,
     step: Step::Legs,
-    means: "The kubelet has the request and asks the runtime over the CRI; the runtime does not read its socket. Nothing is \
-            dialled, nothing is started, and kubectl hangs. Other pods of the node suffer, too: PLEG turns unhealthy.",
-    why: "The runtime is stopped, out of threads, or holds a lock while it waits for one shim or for the disk.",
-    needs: "A trace that saw the session come to the kubelet, and two samples: the runtime's process, or the queue of its \
-            socket. A runtime that reads its socket and then waits for a lock looks busy from outside: then this is silent.",
+    means: "The kubelet has the request and asks the runtime over the CRI, but the runtime does not read its socket. \
+            Nothing is dialled or started, and kubectl hangs. Other pods of the node are affected, too: PLEG becomes \
+            unhealthy.",
+    why: "The runtime is stopped, out of threads, or holds a lock while it waits for a shim or for the disk.",
+    needs: "A trace of the session's arrival at the kubelet, and two samples: the runtime's process, or the queue of \
+            its socket. A runtime that reads its socket and then waits for a lock looks busy from outside and is not \
+            reported.",
     apart: &[
-        Apart { code: "F09", by: "the runtime has not even answered with the address of a stream" },
+        Apart { code: "F09", by: "the runtime has not even answered with the URL of a stream" },
         Apart { code: "F01", by: "the kubelet was reached" },
         Apart { code: "F04", by: "the API server has asked the kubelet" },
     ],
     next: &[
-        "See what the runtime does: its state, its goroutines (SIGUSR1 makes containerd and dockerd write them down).",
-        "Restarting containerd leaves containers running; execs that run lose their output.",
+        "Check the runtime's state and its goroutines (SIGUSR1 makes containerd and dockerd dump their stacks).",
+        "Restart the runtime if it does not recover. With containerd, containers keep running and running execs lose \
+         their output.",
     ],
     manual: &[
         "grep State /proc/{pid}/status",
@@ -50,7 +53,7 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
     let inode = unread.map(|(inode, _)| inode);
     let about = About { pid: runtime.map(|task| task.tgid), inode, ..About::default() };
     let mut found = Found { hop: Some(at), about, task: stopped, ..Found::default() }.with(number(
-        "the kubelet has the request, and no connection to the runtime for it",
+        "since the kubelet got the request, without a connection to the runtime",
         case.age().as_millis(),
         "ms",
     ));
@@ -58,7 +61,7 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
         found = found.with(word(format!("state of the runtime (pid {})", task.tgid), "T"));
     }
     if let Some((_, bytes)) = unread {
-        found = found.with(number("recv_q of the runtime's CRI socket, not read", bytes.into(), ""));
+        found = found.with(number("recv_q of the runtime's CRI socket, unread", bytes.into(), ""));
     }
     Some(found)
 }

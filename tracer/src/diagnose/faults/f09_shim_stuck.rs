@@ -9,20 +9,21 @@ pub(super) const FAULT: Fault = Fault {
     short: "shim stuck",
     severity: Severity::Fault,
     step: Step::Legs,
-    means: "The runtime has made the FIFOs of the exec and told the shim of the pod to start it; the shim has started \
-            nothing. Every exec, probe and stop of that pod hangs alike, other pods are well.",
-    why: "The shim waits for a lock of its own or for a child that it lost, or it was stopped. Its container may be gone \
-          while the runtime believes it runs.",
-    needs: "Two samples of the shim's process: whether it is stopped. Of one that is not, a trace that saw the runtime make the \
-            FIFOs, and two samples of the queue of its socket, or the descriptors of runtime and shim: who has opened the FIFOs.",
+    means: "The runtime has made the exec's FIFOs and asked the pod's shim to start it, but the shim has started \
+            nothing. Every exec, probe and stop of that pod hangs; other pods are not affected.",
+    why: "The shim waits for a lock of its own or for a child that it lost, or a signal stopped it. Its container may \
+          be gone while the runtime believes that it runs.",
+    needs: "Two samples of the shim's process show that it is stopped. For a shim that is not stopped: a trace in \
+            which the runtime made the FIFOs, and either two samples of its socket's queue, or the descriptors of \
+            runtime and shim.",
     apart: &[
-        Apart { code: "F08", by: "the runtime answered, and has made the FIFOs of the exec" },
-        Apart { code: "F10", by: "no runc was started" },
-        Apart { code: "F24", by: "the shim is one that starts runc on this host" },
+        Apart { code: "F08", by: "the runtime answered and has made the exec's FIFOs" },
+        Apart { code: "F10", by: "runc was not started" },
+        Apart { code: "F24", by: "this shim starts runc on this host" },
     ],
     next: &[
-        "Save its stacks for a report (SIGUSR1 to containerd-shim-runc-v2), then delete the pod.",
-        "If the pod does not go: kill the shim; its containers end with it and the runtime cleans up.",
+        "Save the shim's stacks for a report (SIGUSR1 to containerd-shim-runc-v2), then delete the pod.",
+        "If the pod does not go away, kill the shim. Its containers end with it, and the runtime cleans up.",
     ],
     manual: &[
         "grep -e State -e Threads /proc/{pid}/status",
@@ -77,16 +78,16 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
     let hop = case.hop(Role::Shim).or_else(|| case.hop(Role::Runtime)).map(|(at, _)| at);
     let mut found = Found { hop, about, task: Some(shim), ..Found::default() };
     if idle.is_some() {
-        found = found.with(number("since the runtime made the FIFOs, no runc", case.age().as_millis(), "ms"));
+        found = found.with(number("since the runtime made the FIFOs, without a runc", case.age().as_millis(), "ms"));
     }
     if stopped.is_some() {
         found = found.with(is_stopped(shim));
     }
     if let Some(bytes) = unread {
-        found = found.with(number("recv_q of the shim's socket, not read", bytes.into(), "bytes"));
+        found = found.with(number("recv_q of the shim's socket, unread", bytes.into(), "bytes"));
     }
     if silent {
-        found = found.with(number("FIFOs of the exec that the shim has opened", 0, ""));
+        found = found.with(number("FIFOs of the exec that are open in the shim", 0, ""));
     }
     Some(found)
 }
@@ -100,7 +101,7 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
         match host.unopened_by(shim) {
             0 => found,
             waiting => {
-                found.with(number("execs whose FIFOs the runtime holds and the shim does not", waiting as u64, ""))
+                found.with(number("execs whose FIFOs are open in the runtime but not in the shim", waiting as u64, ""))
             }
         }
     };

@@ -8,17 +8,21 @@ pub(super) const FAULT: Fault = Fault {
     short: "frozen",
     severity: Severity::Fault,
     step: Step::Process,
-    means: "The cgroup of the container is frozen: nothing in it runs, neither what was there nor what this session starts. A \
-            new exec stays `runc:[2:INIT]` for ever.",
-    why: "Somebody paused the container (docker pause, ctr task pause, a checkpoint) and did not resume it; runc froze it to \
-          change a limit and was ended before it thawed it.",
-    needs: "Two samples of cgroup.events (v2) or freezer.state (v1): runc freezes a container for a moment itself.",
+    means: "The container's cgroup is frozen: no process in it runs, including the one that this session starts. A new \
+            exec stays `runc:[2:INIT]` indefinitely.",
+    why: "The container was paused (docker pause, ctr task pause, a checkpoint) and not resumed, or runc froze it to \
+          change a limit and ended before it thawed the cgroup.",
+    needs: "Two samples of cgroup.events (v2) or freezer.state (v1), because runc itself freezes a container for a \
+            moment.",
     apart: &[
-        Apart { code: "F22", by: "the cgroup says that it is frozen; with v1 that looks like state D" },
-        Apart { code: "F11", by: "no processor time is used" },
-        Apart { code: "F23", by: "what is frozen does not wait for a byte" },
+        Apart { code: "F22", by: "the cgroup is frozen; with cgroup v1 this looks like state D" },
+        Apart { code: "F11", by: "no CPU time is used" },
+        Apart { code: "F23", by: "a frozen process does not wait for a byte" },
     ],
-    next: &["Thaw it: with what froze it (docker unpause, ctr task resume, crictl has none), or by hand as below."],
+    next: &[
+        "Thaw the container with the tool that froze it (docker unpause, ctr task resume; crictl has no such command), \
+         or by hand as below.",
+    ],
     manual: &[
         "cat /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/{pid}/cgroup)/cgroup.events",
         "cat /sys/fs/cgroup/freezer$(sed -n 's/.*:freezer://p' /proc/{pid}/cgroup)/freezer.state   # cgroup v1",

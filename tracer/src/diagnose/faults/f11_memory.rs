@@ -8,23 +8,24 @@ pub(super) const FAULT: Fault = Fault {
     short: "memory",
     severity: Severity::Fault,
     step: Step::Process,
-    means: "runc has started inside the container's cgroup, whose memory is used up. It burns processor time in the kernel's \
-            search for free pages instead of becoming the command.",
-    why: "The container is at its limit, and nothing in it can be given back. The new process has to fit in as well.",
-    needs: "Two samples of `runc:[2:INIT]`, a child of `runc exec`: its processor time, and its cgroup's memory and events.",
+    means: "runc has started in the container's cgroup, whose memory is exhausted. It spends CPU time on memory \
+            reclaim in the kernel instead of becoming the command.",
+    why: "The container is at its memory limit and the kernel can reclaim nothing. The new process has to fit in as \
+          well.",
+    needs: "Two samples of `runc:[2:INIT]`, a child of `runc exec`: its CPU time, and its cgroup's memory and events.",
     apart: &[
-        Apart { code: "F10", by: "it uses processor time" },
-        Apart { code: "F12", by: "the limit that is hit is the memory's" },
+        Apart { code: "F10", by: "it uses CPU time" },
+        Apart { code: "F12", by: "the exceeded limit is the memory limit" },
         Apart { code: "F22", by: "it runs" },
     ],
-    next: &["Raise the container's memory limit, or end what fills it; then exec again."],
+    next: &["Raise the container's memory limit, or end the process that fills it; then run the exec again."],
     manual: &[
         "cat /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/{pid}/cgroup)/memory.events",
         "cat /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/{pid}/cgroup)/memory.current",
         "cat /proc/{pid}/stack   # shrink_…: reclaim",
     ],
     sources: &["opencontainers/runc#1432"],
-    made: Made::Scenario("not to be had at will: at its limit the kernel ends runc's init, or lets it in"),
+    made: Made::Scenario("not reproducible on demand: at the limit the kernel kills runc's init, or lets it in"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,
@@ -54,8 +55,8 @@ fn rule(case: &Case<'_>) -> Option<Found> {
             Found { hop: case.session.hops.len().checked_sub(1), about, since, ..Found::default() }
                 .with(number("memory of the container", memory, "bytes"))
                 .with(number("its limit", most, "bytes"))
-                .with(number("times that the limit was hit between the samples", hits + high, ""))
-                .with(number("processor time of runc's init between the samples", ticks * 10, "ms")),
+                .with(number("hits of the limit between the samples", hits + high, ""))
+                .with(number("CPU time of runc's init between the samples", ticks * 10, "ms")),
         )
     })
 }

@@ -1,25 +1,25 @@
-//! F12: no more processes are allowed.
+//! F12: the container's process limit is reached.
 
 use super::prelude::*;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F12",
-    name: "no more processes are allowed",
+    name: "the container's process limit is reached",
     short: "pids limit",
     severity: Severity::Fault,
     step: Step::Process,
-    means: "The container has as many processes and threads as its cgroup allows. A new exec fails at its start, and in one \
-            that runs every fork fails: `Resource temporarily unavailable`.",
-    why: "A program that leaks processes or threads, zombies that nobody waits for, a limit that is too small \
-          (podPidsLimit). The kernel lets a process be moved into a full group, so that the count may exceed the limit.",
-    needs: "Two samples of pids.current, pids.max and pids.events of a process in the container. Of an exec that failed: that \
-            it did, and one sample of another session in the same container.",
+    means: "The container has as many processes and threads as its cgroup allows. A new exec fails at its start, and \
+            in a running one every fork fails with `Resource temporarily unavailable`.",
+    why: "A program leaks processes or threads, zombies are not reaped, or the limit is too small (podPidsLimit). The \
+          kernel lets a process move into a full cgroup, so the count may exceed the limit.",
+    needs: "Two samples of pids.current, pids.max and pids.events of a process in the container. For a failed exec: \
+            its failure, and one sample of another session in the same container.",
     apart: &[
-        Apart { code: "F11", by: "the limit that is hit is that of processes" },
-        Apart { code: "F15", by: "descriptors are left" },
-        Apart { code: "F32", by: "what fills the container are not the children of its shim" },
+        Apart { code: "F11", by: "the exceeded limit is the process limit" },
+        Apart { code: "F15", by: "descriptors are available" },
+        Apart { code: "F32", by: "the container is not filled by children of its shim" },
     ],
-    next: &["List what runs in the container; end what is too much, or raise podPidsLimit of the kubelet."],
+    next: &["List the processes of the container. End the surplus ones, or raise the kubelet's podPidsLimit."],
     manual: &[
         "grep . /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/{pid}/cgroup)/pids.*",
         "cat /sys/fs/cgroup$(sed -n 's/^0:://p' /proc/{pid}/cgroup)/cgroup.threads | wc -l",
@@ -62,7 +62,7 @@ fn found(case: &Case<'_>, task: TaskKey, pids: u64, most: u64) -> Found {
     let about = About { pid: Some(task.tgid), ..About::default() };
     Found { hop: case.session.hops.len().checked_sub(1), about, ..Found::default() }
         .with(number("processes and threads in the container", pids, ""))
-        .with(number("as many as it may have", most, ""))
+        .with(number("limit", most, ""))
 }
 
 #[cfg(test)]

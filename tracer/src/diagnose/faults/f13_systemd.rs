@@ -8,22 +8,22 @@ pub(super) const FAULT: Fault = Fault {
     short: "systemd silent",
     severity: Severity::Fault,
     step: Step::Process,
-    means: "runc was started and asks systemd over D-Bus to put the command into the container's cgroup; no answer comes. No \
-            container of this node starts or stops until it does.",
-    why: "systemd or dbus-daemon hangs, is being re-executed or has too many connections; runc's systemd cgroup driver cannot \
-          do without them.",
-    needs: "Two samples: the sockets that `runc exec` holds, with the path of the listener of each.",
+    means: "runc was started and asks systemd over D-Bus to move the command into the container's cgroup, but gets no \
+            answer. Until systemd answers, no container of this node starts or stops.",
+    why: "systemd or dbus-daemon hangs, is re-executing or has too many connections. runc's systemd cgroup driver \
+          depends on both.",
+    needs: "Two samples of the sockets that `runc exec` holds, with the path of each listener.",
     apart: &[
         Apart {
             code: "F10",
-            by: "runc holds a connection to D-Bus, which it closes before the command is in its cgroup",
+            by: "runc still holds its D-Bus connection, which it closes before the command is in its cgroup",
         },
-        Apart { code: "F14", by: "it waits for an answer, not for room in a pipe" },
+        Apart { code: "F14", by: "runc waits for an answer, not for room in a pipe" },
         Apart { code: "F09", by: "the shim has started runc" },
     ],
     next: &[
-        "See whether systemd answers at all (below). If it does not: systemctl daemon-reexec, or a restart of dbus.",
-        "As a last resort the node has to be drained and rebooted.",
+        "Check that systemd answers (below). If it does not, run systemctl daemon-reexec or restart dbus.",
+        "As a last resort, drain and reboot the node.",
     ],
     manual: &[
         "ls -l /proc/{pid}/fd | grep socket; ss -xp | grep pid={pid},",
@@ -56,7 +56,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     let about = About { pid: Some(runc.task.tgid), inode: Some(inode), ..About::default() };
     Some(
         Found { hop: Some(at), about, ..Found::default() }
-            .with(number("since the session began, runc has not ended", case.age().as_millis(), "ms"))
+            .with(number("since the session began, with runc still running", case.age().as_millis(), "ms"))
             .with(word("runc is connected to", path)),
     )
 }

@@ -8,24 +8,24 @@ pub(super) const FAULT: Fault = Fault {
     short: "runc blocked",
     severity: Severity::Fault,
     step: Step::Process,
-    means: "runc writes more errors or warnings than its pipe to the shim holds, and the shim reads that pipe only once runc \
-            has ended. Both wait for each other; the command is never started.",
-    why: "runc with --debug, or one that repeats a warning for every mount or cgroup; 64 KiB are enough.",
-    needs: "Two samples: the call of runc's threads with its descriptor, and what waits in that pipe.",
+    means: "runc writes more errors or warnings than its pipe to the shim can hold, and the shim reads that pipe only \
+            after runc has ended. Both wait for each other, and the command never starts.",
+    why: "runc runs with --debug, or repeats a warning for every mount or cgroup; 64 KiB are enough.",
+    needs: "Two samples: the system call of runc's threads with its descriptor, and the bytes in that pipe.",
     apart: &[
-        Apart { code: "F13", by: "it waits for room in a pipe, which is full" },
-        Apart { code: "F16", by: "the pipe that is full is runc's, not the command's" },
+        Apart { code: "F13", by: "runc waits for room in a full pipe" },
+        Apart { code: "F16", by: "the full pipe is runc's, not the command's" },
     ],
     next: &[
-        "Read what it has to say out of the pipe (below): that also lets it go on.",
-        "Turn runc's debugging off, or mend what it complains about.",
+        "Read runc's messages from the pipe (below). This also lets runc continue.",
+        "Turn off runc's debugging, or fix the cause of its warnings.",
     ],
     manual: &[
         "cat /proc/{pid}/syscall; ls -l /proc/{pid}/fd/{fd}",
         "timeout 1 dd if=/proc/{pid}/fd/{fd} bs=64k count=1 2>/dev/null   # reads it, and lets runc go on",
     ],
     sources: &["opencontainers/runc#2530", "containerd/containerd#4434"],
-    made: Made::LabWith("a program in the place of runc warns of much"),
+    made: Made::LabWith("a program in place of runc prints many warnings"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,
@@ -47,7 +47,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
         Some(
             Found { hop: Some(at), about, since, ..Found::default() }
                 .with(word(format!("call of runc (pid {})", task.tgid), "write"))
-                .with(number("bytes in the pipe that it writes to: it is full", queued.into(), "bytes")),
+                .with(number("bytes in the full pipe that it writes to", queued.into(), "bytes")),
         )
     })
 }

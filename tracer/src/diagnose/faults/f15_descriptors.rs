@@ -1,26 +1,26 @@
-//! F15: a daemon has no descriptors left.
+//! F15: a daemon is out of file descriptors.
 
 use super::prelude::*;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F15",
-    name: "a daemon has no descriptors left",
+    name: "a daemon is out of file descriptors",
     short: "no descriptors",
     severity: Severity::Fault,
     step: Step::Process,
-    means: "A daemon of the path has as many files open as it may. The next session through it fails at its start, with `too \
-            many open files`; sessions that run are not touched.",
-    why: "Something leaks: terminals or FIFOs of sessions that ended, sockets. Or the limit is small for what the node does.",
-    needs: "Two samples of the daemon: how many descriptors it has, and its limit. The limit of terminals of the whole host \
-            (kernel.pty.max) is not looked at; how many masters the daemon holds is shown.",
+    means: "A daemon on the path has reached its limit of open files. The next session through it fails at its start \
+            with `too many open files`; running sessions are not affected.",
+    why: "Terminals or FIFOs of ended sessions, or sockets, leak. Or the limit is too small for the load of the node.",
+    needs: "Two samples of the daemon's descriptor count and limit. The host's terminal limit (kernel.pty.max) is not \
+            checked; the evidence shows the number of terminal masters the daemon holds.",
     apart: &[
-        Apart { code: "F12", by: "processes are allowed" },
-        Apart { code: "F29", by: "the limit is reached, whatever it was that filled it" },
-        Apart { code: "F28", by: "the limit is reached, whatever it was that filled it" },
+        Apart { code: "F12", by: "processes can still be created" },
+        Apart { code: "F29", by: "the limit is reached, whatever has filled it" },
+        Apart { code: "F28", by: "the limit is reached, whatever has filled it" },
     ],
     next: &[
-        "See what the descriptors are (below): what there are thousands of leaks.",
-        "Until it is mended, raise the limit with prlimit, or restart the daemon.",
+        "List the descriptors (below): a kind with thousands of entries is the leak.",
+        "Until the leak is fixed, raise the limit with prlimit, or restart the daemon.",
     ],
     manual: &[
         "ls -l /proc/{pid}/fd | sed 's/.*-> //; s/[0-9]\\+/N/g' | sort | uniq -c | sort -rn | head",
@@ -51,9 +51,9 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
             let one = &series.last;
             let mut found = Found { about, task: Some(task), ..Found::default() }
                 .with(number("descriptors", one.descriptors.unwrap_or(0), ""))
-                .with(number("as many as it may have", one.descriptors_max.unwrap_or(0), ""));
+                .with(number("limit", one.descriptors_max.unwrap_or(0), ""));
             if let Some(terminals) = one.terminals.filter(|terminals| *terminals > 0) {
-                found = found.with(number("masters of terminals among them", terminals, ""));
+                found = found.with(number("terminal masters among them", terminals, ""));
             }
             found
         })

@@ -9,22 +9,24 @@ pub(super) const FAULT: Fault = Fault {
     short: "slow reader",
     severity: Severity::Fault,
     step: Step::Queues,
-    means: "Output stands still: one program on the way has stopped taking it, and everything behind it waits, down to the \
-            command, which blocks in write(2) and cannot end.",
-    why: "kubectl writes to a pipe or a terminal that nobody reads: a pager, a program that was stopped, a paused terminal \
-          (Ctrl-S), kubectl itself stopped by job control (Ctrl-Z). Further inwards it is a daemon that is stopped or stuck.",
-    needs: "Two samples of the queues and counters of both ends of the legs. Of a client on another host the shut window of \
-            this host's end tells.",
+    means: "Output is blocked: one program on the path has stopped reading, and everything behind it waits, down to \
+            the command, which blocks in write(2) and cannot end.",
+    why: "kubectl writes to a pipe or a terminal without a reader: a pager, a stopped program, a paused terminal \
+          (Ctrl-S), or kubectl itself stopped by job control (Ctrl-Z). Further inwards the cause is a stopped or stuck \
+          daemon.",
+    needs: "Two samples of the queues and counters at both ends of the legs. For a client on another host, the zero \
+            window at this host's end is the evidence.",
     apart: &[
-        Apart { code: "F17", by: "the other end is there: it is what does not read" },
-        Apart { code: "F18", by: "the other end answers: its window is shut, nothing is sent again in vain" },
-        Apart { code: "F21", by: "what is full lies nearer to the client than the FIFO" },
-        Apart { code: "F22", by: "bytes wait in a queue that somebody else has to empty" },
+        Apart { code: "F17", by: "the other end exists; it does not read" },
+        Apart { code: "F18", by: "the other end answers: its window is zero, and no retransmission is unanswered" },
+        Apart { code: "F21", by: "the full queue is nearer to the client than the FIFO" },
+        Apart { code: "F22", by: "bytes wait in a queue that another program has to drain" },
     ],
     next: &[
-        "See what the program named above waits for: its state, and where its output goes.",
-        "A stopped kubectl goes on with `fg` or `kill -CONT`; a paused terminal with Ctrl-Q; a pager by reading on or quitting it.",
-        "To give the session up, end kubectl: the command then gets an error or SIGPIPE at its next write.",
+        "Check the program named above: its state, and the destination of its output.",
+        "Continue a stopped kubectl with `fg` or `kill -CONT`, a paused terminal with Ctrl-Q, a pager by reading on or \
+         quitting.",
+        "To abandon the session, end kubectl: the command then gets an error or SIGPIPE at its next write.",
     ],
     manual: &[
         "ss -tnpi 'src {local} and dst {remote}'   # Recv-Q here, Send-Q and the timer `persist` at the other end",
@@ -42,10 +44,10 @@ pub(super) const FAULT: Fault = Fault {
 /// Advice for a daemon or a proxy that does not read.
 const DAEMON: Advice = Advice {
     next: &[
-        "See what the process named above does: its state, its load, its log. In state T it is stopped: find out who stopped it, then \
-         `kill -CONT {pid}`.",
-        "Every session through this process waits alike. A restart of it ends these sessions.",
-        "To give this session up, end kubectl.",
+        "Check the process named above: its state, its load, its log. State T means that a signal stopped it: find \
+         the cause, then continue it with `kill -CONT {pid}`.",
+        "Every session through this process is blocked. Restarting the process ends these sessions.",
+        "To abandon this session, end kubectl.",
     ],
     manual: &[
         "ss -tnpi 'src {local} and dst {remote}'   # Recv-Q: bytes that the process has not read",
@@ -58,9 +60,9 @@ const DAEMON: Advice = Advice {
 /// Advice for a reader on another host.
 const ELSEWHERE: Advice = Advice {
     next: &[
-        "Look at the host at the other end of the connection, with `execpath diagnose` there: a stopped kubectl, a pager, or a daemon \
-         that does not read.",
-        "To give this session up, end kubectl: the command then gets an error or SIGPIPE at its next write.",
+        "Run `execpath diagnose` on the host at the other end of the connection. Look for a stopped kubectl, a pager, \
+         or a daemon that does not read.",
+        "To abandon this session, end kubectl: the command then gets an error or SIGPIPE at its next write.",
     ],
     manual: &[
         "ss -tnpi 'src {remote} and dst {local}'   # here: Send-Q, and the timer `persist`",
@@ -71,9 +73,9 @@ const ELSEWHERE: Advice = Advice {
 /// Advice for a proxy that waits for one of several connections.
 const SEVERAL: Advice = Advice {
     next: &[
-        "List the connections of the process named above that wait for their reader (below). Look at the client of each: stopped, a \
-         pager, a paused terminal.",
-        "To give this session up, end its kubectl.",
+        "List the connections of the process named above that wait for their reader (below). Check the client of each: \
+         stopped, a pager, a paused terminal.",
+        "To abandon this session, end its kubectl.",
     ],
     manual: &["ss -tnpo | grep -e persist | grep pid={pid},   # the reader at the other end takes nothing"],
 };
@@ -93,7 +95,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     case.reads_stdin()?;
     let stuck = queues::input(case)?;
     let reader = stuck.leg.far_side();
-    Some(found(case, &stuck, &reader, Some("what is typed is not passed on"), advice(role(case, reader.hop))))
+    Some(found(case, &stuck, &reader, Some("input is not passed on"), advice(role(case, reader.hop))))
 }
 
 fn role(case: &Case<'_>, hop: Option<usize>) -> Option<Role> {
@@ -105,7 +107,7 @@ fn names(role: Option<Role>) -> Option<&'static str> {
         Some(Role::ApiServer) => Some("the API server does not read"),
         Some(Role::Kubelet) => Some("the kubelet does not read"),
         Some(Role::Runtime) => Some("the runtime does not read"),
-        Some(Role::Proxy) => Some("a proxy on the way does not read"),
+        Some(Role::Proxy) => Some("a proxy on the path does not read"),
         None | Some(Role::Client | Role::Etcd | Role::Shim | Role::Runc | Role::Process) => None,
     }
 }
@@ -139,11 +141,11 @@ fn found(
 }
 
 fn unread_by(who: &str, bytes: u32) -> Reading {
-    number(format!("recv_q of {who}, nothing taken out between the samples"), bytes.into(), "bytes")
+    number(format!("recv_q of {who}, unread between the samples"), bytes.into(), "bytes")
 }
 
 fn refused_by(who: &str, bytes: u32) -> Reading {
-    number(format!("send_q towards {who}, its window is shut"), bytes.into(), "bytes")
+    number(format!("send_q towards {who}, whose window is zero"), bytes.into(), "bytes")
 }
 
 fn with_state(case: &Case<'_>, found: Found, who: &str, task: Option<TaskKey>) -> Found {
@@ -175,7 +177,7 @@ fn outer_reader(case: &Case<'_>, reader: &Side<'_>) -> Option<Found> {
                 let name = Some("one of several clients does not read");
                 let found = Found { name, advice: Some(SEVERAL), ..case.found_at(reader) };
                 let count =
-                    number(format!("connections of {who} whose other end takes nothing"), refused.len() as u64, "");
+                    number(format!("connections of {who} whose other end does not read"), refused.len() as u64, "");
                 return Some(found.with(count));
             }
         };
@@ -192,7 +194,7 @@ fn outer_reader(case: &Case<'_>, reader: &Side<'_>) -> Option<Found> {
         let about = About { pid: Some(peer.task.tgid), inode: peer.socket.id.inode, ..about };
         let (name, advice) = (names(Some(peer.role)), advice(Some(peer.role)));
         found = Found { name, advice, about, since: Case::at_least_since(end), ..found }
-            .with(number(format!("send_q of {who} towards {next}, its window is shut"), bytes.into(), "bytes"))
+            .with(number(format!("send_q of {who} towards {next}, whose window is zero"), bytes.into(), "bytes"))
             .with(unread_by(&next, waiting));
         role = peer.role;
         followed.push(peer.task);

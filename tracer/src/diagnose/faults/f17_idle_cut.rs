@@ -8,21 +8,22 @@ pub(super) const FAULT: Fault = Fault {
     short: "half a leg",
     severity: Severity::Fault,
     step: Step::Silence,
-    means: "One side has closed the connection, or was told that it is closed; the other does not know and waits. What is \
-            typed goes nowhere, and the command runs on without anybody who sees it.",
-    why: "A balancer, a NAT or a firewall between both forgot the connection because it was idle (20 seconds to 4 hours), and \
-          reset one side alone.",
-    needs: "Two samples, both ends on this host: one stands, and the kernel was asked for the other and does not know it. Where the \
-            other end was gone before the first look, the one that stands must also have sent something in vain.",
+    means: "One side has closed the connection or received a reset; the other side does not know and waits. Input goes \
+            nowhere, and the command runs on unattended.",
+    why: "A load balancer, NAT or firewall between both ends dropped the idle connection (after 20 seconds to 4 hours) \
+          and reset only one side.",
+    needs: "Two samples with both ends on this host: one end is established, and the kernel does not know the other. \
+            If the other end was gone before the first scan, the remaining end must also have unanswered \
+            retransmissions.",
     apart: &[
-        Apart { code: "F18", by: "the other end does not exist any more" },
-        Apart { code: "F30", by: "the process at the other end did not end" },
-        Apart { code: "F28", by: "the end that stands does not know that it is over" },
+        Apart { code: "F18", by: "the other end no longer exists" },
+        Apart { code: "F30", by: "the process at the other end is still running" },
+        Apart { code: "F28", by: "the remaining end has received no notice that the connection is over" },
     ],
     next: &[
         "End kubectl: the session is lost. Look for the command that it left running.",
-        "Raise the idle timeout of what lies in between above the interval of pings: kubectl's every 5 s since about 1.21; \
-         older ones and other clients send none.",
+        "Raise the idle timeout of the device between the ends above the ping interval. kubectl pings every 5 s since \
+         about 1.21; older versions and other clients send no pings.",
     ],
     manual: &[
         "ss -tnpoi 'src {local} and dst {remote}'   # stands",
@@ -78,10 +79,10 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     let found = case
         .found_at(&side)
         .with(word(format!("end of {}", case.called(side.hop)), "ESTABLISHED"))
-        .with(word(gone, "not known to the kernel any more"));
+        .with(word(gone, "no longer known to the kernel"));
     let info = side.end.and_then(|end| end.series?.last.info);
     Some(match info {
-        Some(info) => found.with(number("since something was received", info.last_received_ms.into(), "ms")),
+        Some(info) => found.with(number("since the last byte was received", info.last_received_ms.into(), "ms")),
         None => found,
     })
 }

@@ -1,26 +1,26 @@
-//! F18: nothing comes back from the other side.
+//! F18: no answer from the other side.
 
 use super::prelude::*;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F18",
-    name: "nothing comes back from the other side",
+    name: "no answer from the other side",
     short: "black hole",
     severity: Severity::Fault,
     step: Step::Silence,
-    means: "What this side sends is not acknowledged, and nothing arrives: the path to the other side, or its host, is gone \
-            without a word. The connection looks established until the kernel gives up, after about 15 minutes.",
-    why: "A node that lost power or its network, a route or a firewall rule that changed, a NAT that forgot the connection \
-          and drops in silence.",
-    needs: "Two samples of one end: what is sent again, and when something was heard last.",
+    means: "Data from this side is not acknowledged, and nothing arrives: the path to the other side, or its host, is \
+            down without notice. The connection looks established until the kernel gives up after about 15 minutes.",
+    why: "A node lost power or its network, a route or firewall rule changed, or a NAT dropped its entry and discards \
+          packets silently.",
+    needs: "Two samples of one end: its retransmissions, and the time since anything arrived.",
     apart: &[
         Apart { code: "F19", by: "nothing arrives at all, small or large" },
-        Apart { code: "F17", by: "the other end, where it is on this host, is there" },
-        Apart { code: "F16", by: "the other side's window is not shut: it does not answer" },
+        Apart { code: "F17", by: "the other end, if it is on this host, still exists" },
+        Apart { code: "F16", by: "the other side's window is open; it does not answer" },
     ],
     next: &[
-        "Can this host reach the other one at all? Look at the node, at routes, at what was changed last.",
-        "To be rid of it at once: end kubectl, or close the socket with ss -K.",
+        "Check that this host can reach the other one. Look at the node, at routes, and at recent changes.",
+        "To end the session at once, end kubectl, or close the socket with ss -K.",
     ],
     manual: &[
         "ss -tnpoi 'src {local} and dst {remote}'   # timer:(on,…,N), backoff, unacked, lastrcv",
@@ -67,9 +67,9 @@ fn rule(case: &Case<'_>) -> Option<Found> {
         let other = case.called(side.other_hop);
         Some(
             case.found_at(&side)
-                .with(number(format!("{} sent again in vain", case.called(side.hop)), times.into(), ""))
-                .with(number(format!("bytes that {other} has not acknowledged"), series.last.send_q.into(), "bytes"))
-                .with(number("since anything was heard from it", heard.into(), "ms")),
+                .with(number(format!("unanswered retransmissions of {}", case.called(side.hop)), times.into(), ""))
+                .with(number(format!("bytes not acknowledged by {other}"), series.last.send_q.into(), "bytes"))
+                .with(number("since the last segment from it", heard.into(), "ms")),
         )
     })
 }

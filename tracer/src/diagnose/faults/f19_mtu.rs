@@ -8,19 +8,20 @@ pub(super) const FAULT: Fault = Fault {
     short: "MTU",
     severity: Severity::Fault,
     step: Step::Silence,
-    means: "Small segments pass and full ones do not: prompts and short answers work, and the first command with much output \
-            hangs.",
-    why: "A tunnel (VXLAN, IPIP, WireGuard, a VPN) makes the path narrower than the hosts believe, and the ICMP message that \
-          would say so is filtered.",
-    needs: "Two samples of both ends of the leg on this host: the sender's queue and what it sends again, and that between them \
-            small segments passed: others of its own, or acknowledgements of what the other end sent (kubectl's pings).",
+    means: "Small segments pass and full-sized ones do not: prompts and short answers work, and the first command with \
+            large output hangs.",
+    why: "A tunnel (VXLAN, IPIP, WireGuard, a VPN) lowers the path MTU below the hosts' MTU, and the ICMP message that \
+          reports it is filtered.",
+    needs: "Two samples of both ends of the leg on this host: the sender's queue and retransmissions, and small \
+            segments that passed meanwhile. Those are others from the sender, or acknowledgements of the other end's \
+            data (kubectl's pings).",
     apart: &[
         Apart { code: "F18", by: "small segments still pass, both ways" },
         Apart { code: "F16", by: "the reader's window is open" },
     ],
     next: &[
         "Find the largest size that passes (below), and set the MTU of the pods' network to it.",
-        "Until then: net.ipv4.tcp_mtu_probing=1 on the sender's host, or clamp the MSS in the tunnel.",
+        "Until then, set net.ipv4.tcp_mtu_probing=1 on the sender's host, or clamp the MSS in the tunnel.",
     ],
     manual: &[
         "ss -tni 'src {local} and dst {remote}'   # mss, pmtu, backoff",
@@ -71,10 +72,10 @@ fn rule(case: &Case<'_>) -> Option<Found> {
         Some(
             case.found_at(&side)
                 .with(number(format!("send_q of {}", case.called(side.hop)), send_q.into(), "bytes"))
-                .with(number("its largest segment", info.send_mss.into(), "bytes"))
-                .with(number("sent again in vain", info.backoff.into(), ""))
-                .with(number("segments that arrived meanwhile, none in order", arrived.into(), ""))
-                .with(number(format!("what {other} sent meanwhile and got acknowledged"), answered, "bytes")),
+                .with(number("its maximum segment size", info.send_mss.into(), "bytes"))
+                .with(number("unanswered retransmissions", info.backoff.into(), ""))
+                .with(number("segments that arrived meanwhile, all out of order", arrived.into(), ""))
+                .with(number(format!("acknowledged meanwhile to {other}"), answered, "bytes")),
         )
     })
 }

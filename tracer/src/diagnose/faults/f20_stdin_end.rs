@@ -1,26 +1,29 @@
-//! F20: the end of the input was not passed on.
+//! F20: end of input was not passed on.
 
 use super::prelude::*;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F20",
-    name: "the end of the input was not passed on",
+    name: "end of input was not passed on",
     short: "no EOF",
     severity: Severity::Fault,
     step: Step::Doing,
-    means: "kubectl's input has ended, the command inside still waits for more: `cat`, `sh`, `tar` or `psql` never see the end \
-            and never return.",
-    why: "The version of the protocol has no message for it (WebSocket up to v4), a client library does not send it, the \
+    means: "kubectl's input has ended, but the command still waits for more: `cat`, `sh`, `tar` or `psql` never \
+            receive end of file and never return.",
+    why: "The protocol version has no message for it (WebSocket up to v4), a client library does not send it, or the \
           runtime keeps the other end of the FIFO open.",
-    needs: "Two samples: the command's call and its pipe, kubectl on this host with an input whose end is certain: /dev/null or \
-            a file. Whether a pipe into kubectl has ended cannot be seen from outside: then this is silent.",
+    needs: "Two samples of the command's system call and pipe, and a kubectl on this host whose input certainly ends: \
+            /dev/null or a file. The end of a pipe into kubectl cannot be observed, so this fault is not reported \
+            there.",
     apart: &[
-        Apart { code: "F23", by: "nobody can type any more: the client's input is at its end" },
-        Apart { code: "F16", by: "every byte of the input has arrived: no queue holds one" },
+        Apart { code: "F23", by: "no more input can come: the client's input is at its end" },
+        Apart { code: "F16", by: "all input has arrived: no queue holds a byte" },
     ],
     next: &[
-        "End it: close kubectl. A command that knows where its input ends (head -c, a here-document read by sh -c) avoids it.",
-        "kubectl and API servers that speak WebSocket with v5.channel.k8s.io pass the end on (KEP-4006).",
+        "End kubectl to end the session. A command that knows the end of its input (head -c, a here-document read by \
+         sh -c) avoids the problem.",
+        "Upgrade to a kubectl and API servers that speak WebSocket with v5.channel.k8s.io: these pass the end of input \
+         on (KEP-4006).",
     ],
     manual: &[
         "cat /proc/{pid}/syscall; ls -l /proc/{pid}/fd/0   # reads its pipe",

@@ -1,28 +1,28 @@
-//! F21: the runtime does not empty the FIFO.
+//! F21: the runtime does not drain the FIFO.
 
 use super::prelude::*;
 use crate::model::Descriptor;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F21",
-    name: "the runtime does not empty the FIFO",
+    name: "the runtime does not drain the FIFO",
     short: "FIFO full",
     severity: Severity::Fault,
     step: Step::Queues,
-    means: "The command's output has filled the FIFO between shim and runtime, and no runtime reads it: the shim blocks, then \
-            the command, in its next write. The shim keeps the FIFO open itself, so that there is no SIGPIPE.",
-    why: "containerd or dockerd was stopped, or was restarted and did not take this exec up again. CRI-O was stopped: it has \
-          pipes to its own runc in place of FIFOs, and fills them in the same way.",
-    needs: "Two samples of what waits in the exec's FIFOs, and the descriptors of a runtime younger than the command: that it does \
-            not hold them; or that the runtime has ended, or is stopped.",
+    means: "The command's output has filled the FIFO between shim and runtime, and no runtime reads it: the shim \
+            blocks, then the command in its next write. The shim itself keeps the FIFO open, which prevents a SIGPIPE.",
+    why: "containerd or dockerd was stopped, or was restarted and did not reattach to this exec. With CRI-O, crio was \
+          stopped: it has pipes to its own runc instead of FIFOs, and these fill in the same way.",
+    needs: "Two samples of the bytes in the exec's FIFOs, and a runtime that does not read them. The runtime is \
+            stopped, has ended, or is younger than the command and does not hold the FIFOs.",
     apart: &[
-        Apart { code: "F16", by: "no reader of the FIFO is left: nothing nearer to the client can be to blame" },
+        Apart { code: "F16", by: "the FIFO has no reader left, so the cause is not nearer to the client" },
         Apart { code: "F22", by: "the command waits for room in a pipe" },
-        Apart { code: "F26", by: "it is the runtime that let go, not the client" },
+        Apart { code: "F26", by: "the runtime closed the FIFO, not the client" },
     ],
     next: &[
-        "Start the runtime. Execs from before are not always taken up again: end the command in the container.",
-        "Reading the FIFO by hand lets the command go on (below); what is read is lost to the client.",
+        "Start the runtime. It does not always reattach to earlier execs; if not, end the command in the container.",
+        "Read the FIFO by hand to let the command continue (below). The client loses the bytes read this way.",
     ],
     manual: &[
         "ls -l /proc/{pid}/fd/{fd}",
@@ -62,11 +62,11 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     let since = file.before.as_ref().map(|(at, _)| *at);
     let found = Found { hop: Some(hop), about, since, ..Found::default() };
     let what = if descriptor.kind == FileKind::Pipe { "pipe" } else { "FIFO" };
-    let text = format!("bytes in the {what} for {stream}: it is full");
+    let text = format!("bytes in the full {what} for {stream}");
     let found = found.with(number(text, file.last.queued.into(), "bytes"));
     Some(match stopped {
         Some(task) => found.with(word(format!("state of its reader (pid {})", task.tgid), "T")),
-        None => found.with(number("readers of it besides the shim", 0, "")),
+        None => found.with(number("readers besides the shim", 0, "")),
     })
 }
 

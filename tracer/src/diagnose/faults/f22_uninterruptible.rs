@@ -8,19 +8,20 @@ pub(super) const FAULT: Fault = Fault {
     short: "state D",
     severity: Severity::Fault,
     step: Step::Doing,
-    means: "A thread of the command sleeps in the kernel and cannot be woken, not even by SIGKILL, until a disk or a file \
-            server answers. The path is well; the session ends when the device does answer.",
-    why: "NFS or another network file system whose server is gone, a block device that hangs, a file system that is frozen.",
-    needs: "Two samples: state D of the same thread, which did not wake in between (its count of switches is the same), in a \
-            cgroup that is known not to be frozen.",
+    means: "A thread of the command is in uninterruptible sleep until a disk or a file server answers; not even \
+            SIGKILL ends it. The path is healthy, and the session continues when the device answers.",
+    why: "The server of an NFS or other network file system is gone, a block device hangs, or a file system is frozen.",
+    needs: "Two samples of the same thread in state D that did not wake in between (equal switch counts), in a cgroup \
+            that is known not to be frozen.",
     apart: &[
         Apart { code: "F10", by: "the cgroup is not frozen" },
         Apart { code: "F16", by: "it does not wait for room in a pipe" },
         Apart { code: "F23", by: "a byte or a signal would not wake it" },
     ],
     next: &[
-        "Find the mount: the files that it has open, and the kernel's stack below. See whether its server or device answers.",
-        "Nothing but that device ends it; a forced unmount (umount -f, -l) lets some go.",
+        "Find the mount from the command's open files and the kernel stack (below). Check that its server or device \
+         answers.",
+        "Repair the device: nothing else ends the wait. A forced unmount (umount -f, -l) releases some.",
     ],
     manual: &[
         "cat /proc/{pid}/stack   # nfs_, rpc_, ext4_, blk_ … name the kind",
@@ -49,12 +50,12 @@ fn rule(case: &Case<'_>) -> Option<Found> {
         let hop = case.session.hops.len().checked_sub(1);
         let mut found = Found { hop, about, since, ..Found::default() }
             .with(word(format!("state of thread {}", thread.tid), "D"))
-            .with(number("times that it woke between the samples", 0, ""));
+            .with(number("wake-ups between the samples", 0, ""));
         if let Some(call) = &thread.call {
             found = found.with(word("its call", call.name.as_str()));
         }
         if let Some(inside) = thread.stack.first() {
-            found = found.with(word("innermost function of the kernel", inside.clone()));
+            found = found.with(word("innermost kernel function", inside.clone()));
         }
         Some(found)
     })

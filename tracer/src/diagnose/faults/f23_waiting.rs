@@ -8,15 +8,15 @@ pub(super) const FAULT: Fault = Fault {
     short: "waiting",
     severity: Severity::Info,
     step: Step::Ends,
-    means: "Nothing is wrong. The command has read everything that was sent to it and asks for more: for somebody who types, \
-            or for what is piped into kubectl.",
-    why: "A shell at its prompt, `cat` without a file, a pager, a password prompt: each sleeps in read(2) on its standard \
-          input until a byte comes.",
-    needs: "One sample: the system call and the descriptor of each thread, and what that descriptor is.",
+    means: "Nothing is wrong. The command has read all of its input and waits for more: for typed input, or for a pipe \
+            into kubectl.",
+    why: "A shell at its prompt, `cat` without a file, a pager, a password prompt: each sleeps in read(2) on standard \
+          input until a byte arrives.",
+    needs: "One sample: the system call and descriptor of each thread, and the file behind that descriptor.",
     apart: &[
-        Apart { code: "F16", by: "nothing waits in a queue: it reads, it does not write" },
-        Apart { code: "F20", by: "the client's own input has not ended, as far as can be seen" },
-        Apart { code: "F22", by: "it sleeps in a state that a byte or a signal ends" },
+        Apart { code: "F16", by: "no queue holds bytes: the command reads, it does not write" },
+        Apart { code: "F20", by: "the client's own input has not ended, as far as can be observed" },
+        Apart { code: "F22", by: "a byte or a signal ends this sleep" },
     ],
     next: &["Type, or close the input. To end the session, end the command or kubectl."],
     manual: &[
@@ -44,7 +44,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
         .with(word(format!("call of pid {}", task.tgid), call.name.as_str()))
         .with(number("descriptor that it reads", call.fd.unwrap_or(0).into(), ""));
     if let Some(queued) = queued {
-        found = found.with(number("bytes that wait in its standard input", queued.into(), "bytes"));
+        found = found.with(number("bytes queued in its standard input", queued.into(), "bytes"));
     }
     Some(found)
 }

@@ -11,19 +11,19 @@ pub(super) const FAULT: Fault = Fault {
     short: "guest silent",
     severity: Severity::Fault,
     step: Step::Silence,
-    means: "The pod runs in a virtual machine or a user-space kernel (Kata, gVisor). Everything on this host has done its \
-            part; what should start the command inside does not answer.",
-    why: "The agent in the guest hangs or lost its connection (vsock); the guest is out of memory or stopped; gVisor's sentry \
-          hangs.",
-    needs: "A trace that saw the runtime make the FIFOs, and the descriptors of runtime and shim: the shim opens the FIFOs once \
-            the guest has started the command. What goes on inside the guest is not seen.",
+    means: "The pod runs in a virtual machine or a user-space kernel (Kata, gVisor). This host has done its part, but \
+            the agent that starts the command inside does not answer.",
+    why: "The agent in the guest hangs or lost its connection (vsock), the guest is out of memory or stopped, or \
+          gVisor's sentry hangs.",
+    needs: "A trace in which the runtime made the FIFOs, and the descriptors of runtime and shim: the shim opens the \
+            FIFOs once the guest has started the command. The inside of the guest is not visible.",
     apart: &[
         Apart { code: "F09", by: "the shim is Kata's or gVisor's, and is not stopped" },
         Apart { code: "F08", by: "the runtime answered" },
     ],
     next: &[
-        "Look at the guest: kata-runtime exec, the hypervisor's console, runsc debug --stacks.",
-        "If the guest does not come back, delete the pod: its sandbox ends with it.",
+        "Inspect the guest: kata-runtime exec, the hypervisor's console, runsc debug --stacks.",
+        "If the guest does not recover, delete the pod: its sandbox ends with it.",
     ],
     manual: &[
         "pgrep -alP {pid}   # the hypervisor or the sentry",
@@ -56,7 +56,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     let exe = case.process(shim)?.last.exe.clone().unwrap_or_default();
     Some(
         found
-            .with(number("since the runtime made the FIFOs, the shim has opened none", case.age().as_millis(), "ms"))
+            .with(number("since the runtime made the FIFOs, with none open in the shim", case.age().as_millis(), "ms"))
             .with(word(format!("program of the shim (pid {})", shim.tgid), exe)),
     )
 }

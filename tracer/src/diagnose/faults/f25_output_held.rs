@@ -10,19 +10,19 @@ pub(super) const FAULT: Fault = Fault {
     short: "output held",
     severity: Severity::Fault,
     step: Step::Ends,
-    means: "The command has ended, kubectl has not: a process that the command left behind still has its output open, and the \
-            shim waits for the end of that.",
-    why: "`sh -c 'server &'`: a background child inherits stdout and stderr. Daemons close them, or should.",
-    needs: "Two samples: that the command ended, who holds the other end of its pipes, and that they still live. A process that \
-            left the command's process group is named only where no other exec can have left it.",
+    means: "The command has ended but kubectl has not: a process left behind by the command still has its output open, \
+            and the shim waits for end of file.",
+    why: "A background child inherits stdout and stderr, as in `sh -c 'server &'`. A daemon should close them.",
+    needs: "Two samples: the end of the command, the holders of its pipes' other ends, and that the holders are alive. \
+            A process outside the command's process group is reported only if no other exec can have left it.",
     apart: &[
-        Apart { code: "F16", by: "the command is over, and no output waits" },
-        Apart { code: "F26", by: "the client is still there" },
-        Apart { code: "F09", by: "the shim waits for an end of file, which somebody keeps from it" },
+        Apart { code: "F16", by: "the command has ended, and no output is queued" },
+        Apart { code: "F26", by: "the client is still connected" },
+        Apart { code: "F09", by: "the shim waits for end of file, which another process holds back" },
     ],
     next: &[
-        "End the process named above, or kubectl, if the process is to stay.",
-        "Start background processes with their output elsewhere: `server >/dev/null 2>&1 &`, or setsid.",
+        "End the process named above. If it has to stay, end kubectl.",
+        "Redirect the output of background processes: `server >/dev/null 2>&1 &`, or setsid.",
     ],
     manual: &[
         "ls -l /proc/{pid}/fd/{fd}   # pipe:[{inode}]",

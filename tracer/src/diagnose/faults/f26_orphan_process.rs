@@ -11,23 +11,25 @@ pub(super) const FAULT: Fault = Fault {
     short: "orphan process",
     severity: Severity::Fault,
     step: Step::Ends,
-    means: "The client is gone and the command is not: it stays in the container, with its memory, locks and open files, until \
-            it ends by itself. Hundreds of them add up.",
-    why: "By design, runtimes wait for a command to end: closing the stream does not end it. Without a terminal it gets the \
-          end of its input at most, and no signal; with one the shim keeps the terminal open.",
-    needs: "A trace that saw the connections go, and one sample of the process later. Where it was found: that the exec's FIFOs \
-            are open in the shim alone; or that it takes input, which probes do not, and that the runtime has no stream left that \
-            could be its own. One that takes no input and prints nothing looks like a probe, and is not named.",
+    means: "The client is gone but the command still runs: it stays in the container with its memory, locks and open \
+            files until it ends by itself. Over time hundreds can accumulate.",
+    why: "By design, runtimes wait for a command to end: a closed stream does not end it. Without a terminal the \
+          command gets end of file at most, and no signal; with one, the shim keeps the terminal open.",
+    needs: "A trace in which the connections closed, and a later sample of the process. For a session found after its \
+            start: the exec's FIFOs are open only in the shim; or it takes input, which probes do not, and the runtime \
+            has no stream left that could serve it. A command without input and output looks like a probe and is not \
+            reported.",
     apart: &[
-        Apart { code: "F25", by: "the command itself runs" },
-        Apart { code: "F27", by: "its container is there" },
-        Apart { code: "F32", by: "it was no probe: it had a connection, or takes input" },
+        Apart { code: "F25", by: "the command itself still runs" },
+        Apart { code: "F27", by: "its container still exists" },
+        Apart { code: "F32", by: "it is no probe: it had a connection, or takes input" },
     ],
     next: &[
-        "End the command if it is not needed: `kill -HUP {pid}` on the node. SIGHUP is what a closed terminal sends; an interactive \
-         shell passes it on to its jobs and ends.",
-        "SIGTERM is not enough: an interactive shell ignores it. What also ignores SIGHUP (nohup) needs `kill -KILL {pid}`.",
-        "Start commands that may hang under `timeout`; give interactive shells TMOUT.",
+        "End the command if it is not needed: `kill -HUP {pid}` on the node. A closed terminal sends SIGHUP, too; an \
+         interactive shell passes it on to its jobs and ends.",
+        "Use `kill -KILL {pid}` if the process ignores SIGHUP (nohup). SIGTERM is not enough: an interactive shell \
+         ignores it.",
+        "Start commands that may hang under `timeout`; set TMOUT for interactive shells.",
     ],
     manual: &[
         "ps -o pid,ppid,lstart,etime,args -p {pid}",
@@ -82,13 +84,13 @@ fn without_stream(case: &Case<'_>) -> Option<Reading> {
     }
     if session.gaps.is_empty() {
         // A session that began between two scans may have a connection that neither scan found.
-        let none = || number("connections of the runtime that could be its own", 0, "");
+        let none = || number("connections of the runtime that may serve it", 0, "");
         return (case.age() >= GRACE).then(none);
     }
     let (_, runtime) = case.hop(Role::Runtime)?;
     let none_left = |left: usize| {
         let interactive = session.stdin == Some(true) || session.tty == Some(true);
-        (interactive && left == 0).then(|| number("streams of the runtime that no exec has claimed", 0, ""))
+        (interactive && left == 0).then(|| number("unattributed streams of the runtime", 0, ""))
     };
     // A runtime starts a foreground runc only for a stream.
     if case.foreground_runc().is_some() {

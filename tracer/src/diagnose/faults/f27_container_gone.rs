@@ -1,23 +1,23 @@
-//! F27: the container is gone, its exec is not.
+//! F27: the container is gone but its exec still runs.
 
 use super::prelude::*;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F27",
-    name: "the container is gone, its exec is not",
+    name: "the container is gone but its exec still runs",
     short: "container gone",
     severity: Severity::Fault,
     step: Step::Ends,
-    means: "The container's own process has ended, or the pod was deleted, and the command of this session lives on: the \
-            terminal looks frozen or goes on as if nothing had happened, and the pod stays Terminating.",
-    why: "The end of a container's first process takes everything with it only where that process is the first of its pid \
-          namespace: not with shareProcessNamespace, nor with hostPID.",
-    needs: "Two samples: that the process named by the runtime's init.pid does not live, and that the command does.",
+    means: "The container's first process has ended, or the pod was deleted, but the command of this session still \
+            runs. The terminal appears frozen or works as before, and the pod stays Terminating.",
+    why: "The end of a container's first process ends the others only if it is the first process of its pid namespace. \
+          With shareProcessNamespace or hostPID it is not.",
+    needs: "Two samples: the process named by the runtime's init.pid is dead, and the command is alive.",
     apart: &[
-        Apart { code: "F26", by: "the client is there; it is the container that is not" },
+        Apart { code: "F26", by: "the client is connected; the container is gone" },
         Apart { code: "F10", by: "nothing is frozen" },
     ],
-    next: &["End the command (kill {pid}): runtime and kubelet then finish what they began."],
+    next: &["End the command (kill {pid}): runtime and kubelet then complete the removal."],
     manual: &[
         "readlink /proc/{pid}/ns/pid /proc/{shim}/ns/pid   # the same: hostPID",
         "cat /proc/{pid}/cgroup   # the container that it belongs to",
@@ -25,7 +25,7 @@ pub(super) const FAULT: Fault = Fault {
     ],
     sources: &["kubernetes/kubernetes#89233", "kubernetes/kubernetes#129144", "moby/moby#45120"],
     made: Made::Scenario(
-        "nothing of it lasts on the lab: containerd 1.6 ends what the container left, or takes its session down",
+        "not reproducible in the lab: containerd 1.6 ends the leftover processes, or closes the session",
     ),
     rule: Rule::Session(rule),
     #[cfg(test)]
@@ -43,7 +43,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
         .with(word("first process of its container", "ended"))
         .with(word(format!("the command (pid {})", hop.task.tgid), series.last.state.to_string().as_str()));
     if let Some(pidns) = series.last.pidns {
-        found = found.with(number("pid namespace that it lives in", pidns.into(), ""));
+        found = found.with(number("its pid namespace", pidns.into(), ""));
     }
     Some(found)
 }

@@ -1,4 +1,4 @@
-//! F28: a daemon keeps connections that are over.
+//! F28: a daemon leaks closed connections.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,24 +6,25 @@ use super::prelude::*;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F28",
-    name: "a daemon keeps connections that are over",
+    name: "a daemon leaks closed connections",
     short: "orphan legs",
     severity: Severity::Fault,
     step: Step::Ends,
-    means: "A daemon of the path has not closed its end of connections whose other end is gone. Each costs a descriptor and \
-            memory; after tens of thousands the daemon fails for everybody.",
-    why: "A proxy that keeps the outbound side when the inbound one ends; an error path that forgets to close, such as an exec \
-          into a container that crashes in a loop.",
-    needs: "Two samples: sockets in CLOSE-WAIT on which nothing moves, of no session or the first of one whose client is gone, or \
-            descriptors of TCP sockets that the kernel lists in no table.",
+    means: "A daemon on the path has not closed its end of connections whose other end is gone. Each costs a \
+            descriptor and memory; after tens of thousands the daemon fails for all users.",
+    why: "A proxy keeps the outbound connection when the inbound one ends, or an error path does not close it, such as \
+          an exec into a crash-looping container.",
+    needs: "Two samples: idle sockets in CLOSE-WAIT that belong to no session or are the first of one whose client is \
+            gone; or descriptors of TCP sockets that no kernel table lists.",
     apart: &[
-        Apart { code: "F17", by: "the end that is left was told that it is over" },
-        Apart { code: "F29", by: "what is left are connections of a proxy, not FIFOs of a runtime" },
-        Apart { code: "F15", by: "descriptors are left" },
+        Apart { code: "F17", by: "the remaining end has been notified that the connection is over" },
+        Apart { code: "F29", by: "the leftovers are connections of a proxy, not FIFOs of a runtime" },
+        Apart { code: "F15", by: "descriptors are available" },
     ],
     next: &[
-        "Count them over time (below): a number that grows with every exec is a leak; report it with the daemon's version.",
-        "Restarting the daemon closes them. A restart of the kubelet or the API server ends the execs through it.",
+        "Count them over time (below). A number that grows with every exec is a leak; report it with the daemon's \
+         version.",
+        "Restart the daemon to close them. A restart of the kubelet or the API server ends the execs through it.",
     ],
     manual: &[
         "ss -tnp state close-wait | grep -c pid={pid},",
@@ -62,7 +63,7 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
     };
     let has_left = |side: &Side<'_>| side.end.and_then(|end| end.series).is_some_and(is_left);
     let side = case.outermost().find(|side| passes_on(side) && has_left(side))?;
-    let (hop, state) = (side.hop.and_then(|at| case.session.hops.get(at))?, word("its end", "CLOSE-WAIT"));
+    let (hop, state) = (side.hop.and_then(|at| case.session.hops.get(at))?, word("state of its end", "CLOSE-WAIT"));
     let found = case.found_at(&side).with(state);
     Some(match case.process(hop.task) {
         Some(series) => {
@@ -114,11 +115,11 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
         let found = Found { about: left.about.unwrap_or_default(), task: Some(task), ..Found::default() };
         let found = match left.half_closed {
             0 => found,
-            count => found.with(number("connections in CLOSE-WAIT on which nothing moves", count, "")),
+            count => found.with(number("idle connections in CLOSE-WAIT", count, "")),
         };
         match left.unlisted {
             0 => found,
-            count => found.with(number("descriptors of TCP sockets that are in no table", count, "")),
+            count => found.with(number("descriptors of TCP sockets that are in no kernel table", count, "")),
         }
     });
     found.collect()

@@ -1,4 +1,4 @@
-//! F29: the runtime leaks with every session.
+//! F29: the runtime leaks FIFOs of ended execs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,24 +9,24 @@ use super::prelude::*;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F29",
-    name: "the runtime leaks with every session",
+    name: "the runtime leaks FIFOs of ended execs",
     short: "runtime leak",
     severity: Severity::Fault,
     step: Step::Ends,
-    means: "The runtime still has FIFOs open of execs that are over: with each of them goroutines and memory. It grows with \
-            every session until it is restarted or killed.",
-    why: "A goroutine of the runtime waits for ever: for a stream that was closed in an unusual way, or after a start that \
-          failed.",
-    needs: "Two samples of the runtime's FIFOs, and the descriptors of the containers' shims. Leaks that keep memory alone are \
-            not seen: compare the runtime's resident memory over days.",
+    means: "The runtime still has FIFOs of ended execs open, each with goroutines and memory. Usage grows with every \
+            session until the runtime is restarted or killed.",
+    why: "A goroutine of the runtime waits forever: for a stream that was closed in an unusual way, or after a failed \
+          start.",
+    needs: "Two samples of the runtime's FIFOs, and the descriptors of the containers' shims. Leaks of memory alone \
+            are not visible: compare the runtime's resident memory over days.",
     apart: &[
-        Apart { code: "F28", by: "what is left are FIFOs of a runtime" },
-        Apart { code: "F26", by: "no shim has them open: no process is left" },
-        Apart { code: "F15", by: "descriptors are left" },
+        Apart { code: "F28", by: "the leftovers are FIFOs of a runtime" },
+        Apart { code: "F26", by: "no shim has them open, so no process is left" },
+        Apart { code: "F15", by: "descriptors are available" },
     ],
     next: &[
-        "Update the runtime: leaks of this kind were mended one by one, see the sources.",
-        "Restarting containerd frees them; running containers stay, running execs lose their output.",
+        "Update the runtime: leaks of this kind have been fixed one by one, see the sources.",
+        "Restart containerd to free them. Containers keep running, and running execs lose their output.",
     ],
     manual: &[
         "ls -l /proc/{pid}/fd | grep -c -e -stdin -e -stdout -e -stderr   # over time, with no exec running",
@@ -73,7 +73,7 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
         let (fd, inode) = execs.first().copied().unzip();
         let about = About { pid: Some(task.tgid), fd, inode, ..About::default() };
         let mut found = Found { about, task: Some(task), ..Found::default() };
-        found = found.with(number("execs that are over and whose FIFOs are open", execs.len() as u64, ""));
+        found = found.with(number("ended execs with open FIFOs", execs.len() as u64, ""));
         if let Some(series) = host.report.measures.process(task) {
             found = found.with(number("threads of the runtime", series.last.thread_count.into(), ""));
             if let Some(resident) = series.last.resident {

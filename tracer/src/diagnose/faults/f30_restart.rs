@@ -1,26 +1,26 @@
-//! F30: cut by the end of a daemon.
+//! F30: the session was cut by the end of a daemon.
 
 use super::prelude::*;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F30",
-    name: "cut by the end of a daemon",
+    name: "the session was cut by the end of a daemon",
     short: "daemon ended",
     severity: Severity::Fault,
     step: Step::Ends,
-    means: "A daemon in the middle of the path ended, was restarted or upgraded, and every session through it ended at that \
-            moment. kubectl may even say success. What ran may run on in the container.",
-    why: "A connection that was upgraded belongs to nobody's graceful shutdown: API server, kubelet and runtime drop it when \
-          they stop.",
-    needs: "A trace that saw the daemon end while the session was open.",
+    means: "A daemon in the middle of the path ended, restarted or was upgraded, and every session through it ended at \
+            that moment. kubectl may even report success. The command may still run in the container.",
+    why: "A graceful shutdown does not cover upgraded connections: API server, kubelet and runtime drop them when they \
+          stop.",
+    needs: "A trace in which the daemon ended while the session was open.",
     apart: &[
         Apart { code: "F17", by: "the process at the other end is gone, not only its connection" },
-        Apart { code: "F26", by: "the client did not leave by itself" },
+        Apart { code: "F26", by: "the client did not leave on its own" },
         Apart { code: "F31", by: "the command had not ended" },
     ],
     next: &[
-        "See why it ended: its unit's log, an upgrade, the OOM killer.",
-        "Look for what the sessions left running in their containers. Long work belongs into a Job, or under tmux.",
+        "Find the reason for the daemon's end: its unit's log, an upgrade, the OOM killer.",
+        "Look for commands left running in containers. Run long work in a Job, or under tmux.",
     ],
     manual: &[
         "journalctl _PID={pid} -n 50   # its last words",
@@ -33,7 +33,7 @@ pub(super) const FAULT: Fault = Fault {
         "cri-o/cri-o#7826",
         "containerd/containerd#8856",
     ],
-    made: Made::LabWith("by what a trace recorded"),
+    made: Made::LabWith("diagnosed from a recorded trace"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,

@@ -8,26 +8,25 @@ pub(super) const FAULT: Fault = Fault {
     short: "output cut",
     severity: Severity::Fault,
     step: Step::Ends,
-    means: "kubectl ended with success and did not get everything that the command printed: the last part is missing, without \
-            a word. A dump or an archive made this way is not complete.",
-    why: "Somebody on the way closed the connection when the command ended, before what was still under way had been passed \
-          on.",
-    needs: "A session that was traced to its end, with the bytes of its closed legs, and kubectl on this host. Encryption and \
-            framing only add bytes: fewer at kubectl than came from the runtime were lost.",
+    means: "kubectl ended with success but did not receive all of the command's output: the last part is missing \
+            without an error. A dump or archive made this way is incomplete.",
+    why: "A program on the path closed the connection when the command ended, before it had passed on all bytes.",
+    needs: "A session traced to its end, with the bytes of its closed legs, and a kubectl on this host. Encryption and \
+            framing only add bytes, so fewer bytes at kubectl than from the runtime mean loss.",
     apart: &[
-        Apart { code: "F30", by: "no daemon ended, and kubectl says success" },
+        Apart { code: "F30", by: "no daemon ended, and kubectl reports success" },
         Apart { code: "F16", by: "the session is over" },
     ],
     next: &[
-        "Do not trust that output. Check its length or a checksum that is made inside the container.",
-        "Copy what matters in another way (a volume, an upload), or end the command with `; sleep 1`.",
+        "Do not trust that output. Check its length, or a checksum made inside the container.",
+        "Copy important data in another way (a volume, an upload), or end the command with `; sleep 1`.",
     ],
     manual: &[
         "kubectl exec … -- sh -c 'COMMAND | tee /tmp/out | wc -c'   # compare with what process {kubectl} got",
         "ss -tni dst {remote}   # bytes_received, while it is tried again",
     ],
     sources: &["kubernetes/kubernetes#73056", "kubernetes/kubernetes#124571", "cilium/cilium#34939"],
-    made: Made::LabWith("by what a trace recorded"),
+    made: Made::LabWith("diagnosed from a recorded trace"),
     rule: Rule::Session(rule),
     #[cfg(test)]
     scenes,
@@ -53,8 +52,8 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     };
     Some(
         Found { hop: Some(0), link: client.link, about, since: Some(closed_at), ..Found::default() }
-            .with(number("came from the runtime", printed, "bytes"))
-            .with(number("came to kubectl", got, "bytes"))
+            .with(number("received from the runtime", printed, "bytes"))
+            .with(number("received by kubectl", got, "bytes"))
             .with(number("lost at least", lost, "bytes"))
             .with(number("exit code of kubectl", 0, "")),
     )

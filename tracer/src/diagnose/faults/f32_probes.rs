@@ -10,18 +10,18 @@ pub(super) const FAULT: Fault = Fault {
     short: "probes pile up",
     severity: Severity::Fault,
     step: Step::Ends,
-    means: "Probes of one container do not end before the next begin, or end and are not waited for. Each holds a process of \
-            the container; in the end none can be started, and real execs fail with them.",
-    why: "A probe that takes longer than its period, whose time-out does not end what it started, or a shim that does not wait \
-          for its children.",
-    needs: "Open probes of one container at one moment; of zombies two samples, with the shim as their parent.",
+    means: "Probes of one container do not end before the next one starts, or end without being reaped. Each occupies \
+            a process of the container; eventually none can be started, and execs of users fail, too.",
+    why: "A probe takes longer than its period, its timeout does not end the process it started, or a shim does not \
+          reap its children.",
+    needs: "Open probes of one container at one moment. For zombies: two samples with the shim as their parent.",
     apart: &[
-        Apart { code: "F26", by: "nobody typed these: they come from the kubelet, without a connection" },
+        Apart { code: "F26", by: "no user started these: they come from the kubelet, without a connection" },
         Apart { code: "F12", by: "the limit is not reached yet" },
     ],
     next: &[
-        "Run the probe's command by hand and see how long it takes; make its timeoutSeconds shorter than its periodSeconds.",
-        "End what is left: kill it on the node. A shim that keeps zombies has to be replaced, with its pod.",
+        "Run the probe's command by hand and measure its duration; set timeoutSeconds shorter than periodSeconds.",
+        "Kill leftover probes on the node. Replace the pod of a shim that keeps zombies.",
     ],
     manual: &[
         "pgrep -alP {pid}",
@@ -58,7 +58,7 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
         });
         let about = About { pid: parent.map(|task| task.tgid), ..About::default() };
         Found { about, task: parent, ..Found::default() }
-            .with(number("probes of one container that run", probes.len() as u64, ""))
+            .with(number("running probes of one container", probes.len() as u64, ""))
             .with(number("the oldest has run for", oldest, "ms"))
     });
     let shims: Vec<TaskKey> = host.all(Role::Shim).collect();
@@ -67,7 +67,7 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
             |series: &&Series<ProcessMeasure>| twice(series, |one| one.state == 'Z' && one.parent == Some(shim.tgid));
         let count = host.report.measures.processes().filter(|(_, series)| is_left(series)).count();
         let about = About { pid: Some(shim.tgid), ..About::default() };
-        let reading = number("children of the shim that ended and were not waited for", count as u64, "");
+        let reading = number("children of the shim that ended and were not reaped", count as u64, "");
         (count >= ZOMBIES).then(|| Found { about, task: Some(shim), ..Found::default() }.with(reading))
     });
     open.chain(zombies).collect()
