@@ -21,7 +21,7 @@ pub(super) fn gap(session: &Session, index: usize) -> Option<Explanation> {
     };
     let (what, why) = words(gap.code);
     Some(Explanation {
-        title: format!("not known{place}: {}", escape::str(&gap.text, TEXT)),
+        title: format!("gap{place}: {}", escape::str(&gap.text, TEXT)),
         what: what.to_owned(),
         why: why.to_owned(),
         ..Explanation::default()
@@ -32,50 +32,53 @@ pub(super) fn gap(session: &Session, index: usize) -> Option<Explanation> {
 const fn words(code: GapCode) -> (&'static str, &'static str) {
     match code {
         GapCode::LostEvents => (
-            "The kernel told of more than could be taken in, and some of it was lost while this session was open.",
-            "What may rest on the missing part is not claimed. It is said rather than filled in.",
+            "The kernel produced events faster than execpath could read them, and some were lost while this session \
+             was open.",
+            "Links that may depend on the lost events are not reported. The loss is shown instead.",
         ),
         GapCode::Unjoined => (
-            "A process here has many connections, and nothing that was seen so far says which of them belongs to this \
-             session.",
-            "Most often the next bytes that pass tell, and the gap closes by itself. Where all sessions share one tunnel it \
-             never does.",
+            "A process here has many connections, and no observation so far connects one of them to this session.",
+            "Usually the next bytes provide the evidence, and the gap closes by itself. If all sessions share one \
+             tunnel, it never closes.",
         ),
         GapCode::Ambiguous => (
             "More than one answer fits, so none is given: a wrong link is worse than a missing one.",
-            "It is told as soon as all but one are ruled out.",
+            "The answer appears as soon as all others are ruled out.",
         ),
         GapCode::PeerUnknown => (
-            "One end of a connection is known and the process at its other end is not.",
-            "It may be about to accept the connection, be gone already, or hide from who looks without the rights to see it.",
+            "One end of a connection is known, but the process at its other end is not.",
+            "The process may be about to accept the connection, may have ended, or may be invisible without more \
+             rights.",
         ),
         GapCode::ShimUnknown => (
-            "The process that keeps the container was not found.",
-            "It may run under a name or a socket that is not known, or have been started before execpath looked.",
+            "The shim, the parent of the container's processes, was not found.",
+            "It may have an unknown name or socket, or may have started before execpath did.",
         ),
         GapCode::RuncUnknown => (
-            "The runtime has been asked for the command and nothing that starts it was seen.",
-            "It may be about to, or be stuck; `execpath diagnose` tells which.",
+            "The runtime has the request for the command, but its start was not observed.",
+            "The runtime may be about to start it, or be stuck; `execpath diagnose` distinguishes the two.",
         ),
         GapCode::ProcessUnknown => (
-            "Which process in the container belongs to this session is not known.",
-            "It has not been started, has ended already, or what told of it was lost.",
+            "The session's process in the container is not known.",
+            "It has not started yet, has ended already, or its events were lost.",
         ),
         GapCode::NamesUnknown => (
-            "The container has an id, and no file of the runtime on this host has names for it.",
-            "Pod and container then stay unnamed: execpath asks no API server, as that would need a credential.",
+            "The container's id is known, but no file of the runtime on this host has its names.",
+            "Pod and container stay unnamed: execpath does not ask the API server, because that needs a credential.",
         ),
         GapCode::ProcessLeftRunning => (
-            "The session is over and its process goes on running: nobody reads what it prints any more.",
-            "An exec that loses its client is not ended by Kubernetes. Whoever started the command has to end it.",
+            "The session is closed, but its process is still running. Its output has no reader.",
+            "Kubernetes does not end an exec that loses its client. The user who started the command has to end it.",
         ),
         GapCode::KindUnknown => (
-            "From the outside an exec, an attach and a forwarded port look the same until something happens on them.",
-            "The next output tells, or kubectl's arguments where kubectl is on this host. Until then it is called an exec.",
+            "Seen from outside, an exec, an attach and a forwarded port look the same until bytes move.",
+            "The next output decides, or kubectl's arguments if kubectl runs on this host. Until then the session is \
+             listed as an exec.",
         ),
         GapCode::Unverified => (
-            "A process here looks like a part of the path, and any program can look like that.",
-            "execpath checks its user, namespaces, cgroup and the file of its socket. What does not pass is not claimed.",
+            "A process here looks like a part of the path, but any program could imitate that.",
+            "execpath checks its user, namespaces, cgroup and the file of its socket. A process that fails a check is \
+             not reported as that part.",
         ),
     }
 }

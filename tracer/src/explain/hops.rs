@@ -60,9 +60,9 @@ fn client(session: &Session, hop: &Hop) -> Words {
         (None, _) => String::new(),
     };
     let what = match session.kind {
-        Kind::Logs => "It asks the API server for what a container printed, and prints what comes back.",
+        Kind::Logs => "It asks the API server for a container's output, and prints it.",
         Kind::PortForward => {
-            "It listens on a port of the user's machine and passes on, to the API server, what comes in there."
+            "It listens on a port of the user's machine and passes incoming bytes on to the API server."
         }
         Kind::Exec
         | Kind::Attach
@@ -72,20 +72,20 @@ fn client(session: &Session, hop: &Hop) -> Words {
         | Kind::Local
         | Kind::Start
         | Kind::Request => {
-            "It reads the kubeconfig for the API server's address and the user's credential, asks for a stream into the \
-             container, and then copies: keys to the stream, what comes back to the screen."
+            "It reads the kubeconfig for the API server's address and the user's credential, asks for a stream into \
+             the container, and then copies: input to the stream, output to the screen."
         }
     };
     let title = match program(hop) {
-        Some(Program::Kubectl) => "the command that somebody typed",
-        _ => "the client: who asked for it",
+        Some(Program::Kubectl) => "the command that the user typed",
+        _ => "the client that requested it",
     };
     Words {
         title,
         what: format!("{what}{user}"),
-        why:
-            "It runs on the user's machine and can reach the API server alone. It cannot run anything on a node itself."
-                .to_owned(),
+        why: "It runs on the user's machine and can reach only the API server. It cannot run anything on a node \
+             itself."
+            .to_owned(),
         ..Words::default()
     }
 }
@@ -96,7 +96,7 @@ fn local(session: &Session, hop: &Hop) -> Words {
     Words {
         title: "a client of the runtime, on the node itself",
         what: format!("{} asks the runtime{by} to run a command in a container.", name(hop)),
-        why: "Who may open that socket may do anything on the node: Kubernetes is not asked, and checks nothing."
+        why: "Access to that socket means full access to the node: Kubernetes is not asked, and checks nothing."
             .to_owned(),
         ..Words::default()
     }
@@ -110,11 +110,11 @@ fn proxy(session: &Session, index: usize) -> Words {
     if before(Role::ApiServer) && !behind(Role::ApiServer) {
         return Words {
             title: "passes bytes on to the API server",
-            what: "It accepts the client's connection and makes one of its own to the API server: a load balancer, or a \
-                   proxy for users, in front of it."
+            what: "It accepts the client's connection and opens one of its own to the API server: a load balancer, or \
+                   a proxy for users, in front of it."
                 .to_owned(),
-            why: "Clusters with several API servers have one address for all of them, and this is who answers there. The \
-                  API server then sees the proxy's address, not the client's."
+            why: "Clusters with several API servers have one address for all of them, and this program answers there. \
+                  The API server then sees the proxy's address, not the client's."
                 .to_owned(),
             ..Words::default()
         };
@@ -122,14 +122,17 @@ fn proxy(session: &Session, index: usize) -> Words {
     let shared = !session.links.iter().any(|link| link.from == index && link.to == index);
     Words {
         title: "passes bytes on to the kubelet",
-        what: "It makes the connection to the kubelet in the API server's place: the near end of a tunnel, as konnectivity \
-               and k3s have one between the control plane and the nodes."
+        what: "It opens the connection to the kubelet on behalf of the API server: it is the near end of a tunnel \
+               between the control plane and the nodes, as in konnectivity and k3s."
             .to_owned(),
-        why: "Nodes often cannot be reached from the API server. So they open a tunnel to it themselves, and the API \
-              server's connections to kubelets come through that, the other way round. The kubelet sees this process as \
-              its client."
+        why: "The API server often cannot reach nodes. So the nodes open a tunnel to it, and the API server's \
+              connections to kubelets come back through that tunnel. The kubelet sees this process as its client."
             .to_owned(),
-        unknown: shared.then_some("Which API server and which client are behind it is not shown: bytes of many sessions share a tunnel.")
+        unknown: shared
+            .then_some(
+                "The API server and the client behind it are not known: many sessions share a \
+                                   tunnel.",
+            )
             .map(str::to_owned)
             .into_iter()
             .collect(),
@@ -141,28 +144,28 @@ fn apiserver(session: &Session, index: usize) -> Words {
     let leads_on = session.links.iter().any(|link| link.from == index && link.to > index);
     let again = is_again(session, index);
     let mut what = format!(
-        "It takes the request, checks who asks (authentication), whether they may (RBAC: {}) and whether a webhook objects \
-         (admission).",
+        "It checks the user (authentication), the user's rights (RBAC: {}) and the request itself (admission, with \
+         webhooks).",
         right(session.kind)
     );
     what.push_str(if leads_on {
-        " The pod's object names the node, the node's object has the address and port of its kubelet; it connected there \
-         and now passes bytes both ways, without a look at what they are."
+        " The pod's object names the node, and the node's object has the address and port of its kubelet. The API \
+         server connected there and now passes bytes both ways, without inspecting them."
     } else {
-        " The pod's object names the node, the node's object has the address and port of its kubelet: that is where it \
-         connects."
+        " The pod's object names the node, and the node's object has the address and port of its kubelet. The API \
+         server connects there."
     });
     if again {
-        what.push_str(" It is the same process as before: it came to itself, as k3s does by way of its own tunnel.");
+        what.push_str(" It is the same process as before: it connected to itself, as k3s does through its own tunnel.");
     }
     let mut unknown = vec![
-        "Whether the stream is SPDY (kubectl before 1.30) or WebSocket, and who translates between the two, is inside TLS: \
-         it is not seen."
+        "The protocol of the stream, SPDY (kubectl before 1.30) or WebSocket, is hidden by TLS, and so is the program \
+         that translates between the two."
             .to_owned(),
     ];
     if session.client.user.is_none() {
         unknown.push(
-            "Who the user is for Kubernetes is inside TLS as well: with `--audit-log` execpath reads it from the API \
+            "The Kubernetes user is hidden by TLS as well. With `--audit-log`, execpath reads the name from the API \
              server's audit log."
                 .to_owned(),
         );
@@ -170,7 +173,7 @@ fn apiserver(session: &Session, index: usize) -> Words {
     Words {
         title: "the API server, the cluster's front door",
         what,
-        why: "It is the only way in: it alone knows users, rights, and which node a pod is on.".to_owned(),
+        why: "It is the only way in: only the API server knows users, rights, and the node of each pod.".to_owned(),
         unknown: if session.kind == Kind::Logs { Vec::new() } else { unknown },
         manual: manual::listens(session, index).into_iter().collect(),
     }
@@ -183,7 +186,7 @@ const fn right(kind: Kind) -> &'static str {
         Kind::Attach | Kind::Debug => "`create` on `pods/attach`",
         Kind::PortForward => "`create` on `pods/portforward`",
         Kind::Logs => "`get` on `pods/log`",
-        Kind::Probe | Kind::Local | Kind::Start | Kind::Request => "the verb on the thing",
+        Kind::Probe | Kind::Local | Kind::Start | Kind::Request => "the verb on the resource",
     }
 }
 
@@ -203,8 +206,9 @@ fn kubelet(session: &Session, index: usize) -> Words {
         Kind::PortForward => "It asks the runtime, by the CRI call PortForward, for a stream to the pod's ports.",
         Kind::Attach | Kind::Debug => "It asks the runtime, by the CRI call Attach, for a stream to the container.",
         Kind::Exec | Kind::Cp | Kind::Logs | Kind::Probe | Kind::Local | Kind::Start | Kind::Request => {
-            "It does not run the command either: it asks the runtime by the CRI call Exec. The answer is no result but a \
-             URL, at which the runtime waits for a stream; the kubelet connects there and passes bytes both ways."
+            "It does not run the command either: it asks the runtime by the CRI call Exec. The answer is not a result \
+             but a URL at which the runtime waits for a stream; the kubelet connects there and passes bytes both \
+             ways."
         }
     }
     .to_owned();
@@ -221,15 +225,15 @@ fn kubelet(session: &Session, index: usize) -> Words {
         ));
     }
     let unknown = (session.state == State::Open && before.is_none_or(|before| before.role != Role::ApiServer))
-        .then(|| "Which API server asked is not known here.".to_owned())
+        .then(|| "The API server that sent the request is not known here.".to_owned())
         .filter(|_| before.is_none() && session.beyond.is_empty());
     Words {
         title: "the kubelet, the node's agent",
         what,
-        why:
-            "It speaks for the node: it knows its pods and which runtime has them. To the kubelet the API server is a \
-              client with a certificate; the kubelet's own certificate is not checked unless the cluster is set up so."
-                .to_owned(),
+        why: "It acts for the node: it knows the node's pods and their runtime. To the kubelet the API server is a \
+             client with a certificate. The API server does not check the kubelet's certificate unless the cluster is \
+             set up to do so."
+            .to_owned(),
         unknown: unknown.into_iter().collect(),
         manual: manual::listens(session, index).into_iter().collect(),
     }

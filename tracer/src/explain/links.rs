@@ -39,9 +39,10 @@ fn relay(session: &Session, link: &Link) -> Texts {
     let who = who_at(session, link.from);
     (
         format!("inside {who}: one connection leads to the other"),
-        "The process has many connections. What comes in by this one goes out by that one, and the other way round."
+        "The process has many connections. Bytes received on one of these two are sent on the other, in both \
+         directions."
             .to_owned(),
-        "This is the step that neither `ss` nor `netstat` can show: they list a process's connections, not which of them \
+        "Neither `ss` nor `netstat` can show this step: they list a process's connections, but not the pairs that \
          belong together.",
     )
 }
@@ -55,47 +56,48 @@ fn tcp(session: &Session, link: &Link) -> Texts {
             ("HTTPS. Requests and answers, one after another or side by side (HTTP/2).", "")
         }
         (Some(Role::Client), Some(Role::ApiServer | Role::Proxy)) if session.kind == Kind::Logs => (
-            "HTTPS. What was printed comes back as the answer to a plain request; with `-f` that answer does not end.",
-            "Nothing is typed here, so no stream for both directions is needed.",
+            "HTTPS. The output comes back as the answer to a plain request; with `-f` that answer does not end.",
+            "There is no input, so no stream for both directions is needed.",
         ),
         (Some(Role::Client), Some(Role::ApiServer | Role::Proxy)) => (
-            "HTTPS. Once the client's request is granted, it is turned into a stream (an HTTP upgrade): from then on input, \
-             output, errors, the size of the window and the exit code share this one connection.",
-            "kubectl makes another one to the same place as a rule, to ask for the pod first. `ss` shows both alike, and does \
-             not say which of them is the session's.",
+            "HTTPS. Once the client's request is granted, an HTTP upgrade turns the connection into a stream: input, \
+             output, errors, the size of the window and the exit code then share it.",
+            "kubectl usually opens another one to the same address, to ask for the pod first. `ss` shows both alike \
+             and cannot show the session's one.",
         ),
         (Some(Role::ApiServer), Some(Role::Kubelet)) if is_again(session, link.to) => (
             "HTTPS, to the kubelet's port. Both ends are in one process: it connected to itself.",
-            "API server and kubelet are one program here and still speak to each other as if they were two.",
+            "API server and kubelet are one program here, but still communicate as if they were two.",
         ),
         (Some(Role::ApiServer), Some(Role::Kubelet)) => (
-            "HTTPS, to the kubelet's port. The API server made it for this session alone, and it ends with it.",
-            "The request has to get from the control plane to the node on which the pod runs.",
+            "HTTPS, to the kubelet's port. The API server opened it for this session alone, and closes it with the \
+             session.",
+            "The request has to get from the control plane to the pod's node.",
         ),
         (Some(Role::Proxy), Some(Role::Kubelet)) => (
-            "To the kubelet's port, made for this session alone.",
-            "The last step out of the tunnel. What is encrypted in it is the API server's.",
+            "To the kubelet's port, opened for this session alone.",
+            "This is the last step out of the tunnel. The API server encrypted its content.",
         ),
         (Some(Role::Kubelet), Some(Role::Kubelet)) => (
-            "Plain HTTP on this machine, from the kubelet to itself: the stream's URL leads to dockershim, which is a part \
-             of it.",
-            "dockershim was written as if it were a runtime of its own, so the kubelet calls on itself as on any other.",
+            "Plain HTTP on this machine, from the kubelet to itself: the stream's URL leads to dockershim, a part of \
+             the kubelet.",
+            "dockershim was written like a separate runtime, so the kubelet connects to itself as to any other.",
         ),
         (Some(Role::Kubelet), Some(Role::Runtime)) => (
-            "As a rule plain HTTP, turned into a stream by an upgrade (SPDY). It goes to the URL that the runtime gave the \
-             kubelet, most often at a random port of 127.0.0.1, and it is made for this session alone.",
-            "The CRI's own connection carries short questions and answers. Streams get one of their own beside it.",
+            "Usually plain HTTP, turned into a stream by an upgrade (SPDY). It leads to the URL that the runtime gave \
+             the kubelet, most often at a random port of 127.0.0.1, and serves this session alone.",
+            "The CRI's own connection carries short requests and answers. Each stream gets a connection of its own.",
         ),
         (_, Some(Role::Etcd)) => (
             "gRPC, encrypted. The API server has a connection for each kind of object, and all requests share them.",
-            "What the API server knows it has from etcd, and what it is told it writes there.",
+            "The API server reads the cluster's state from etcd and writes changes to it.",
         ),
         (Some(Role::Runtime), Some(Role::Process)) => (
-            "The runtime connected to the forwarded port, inside the pod's network namespace, where the pod's own \
-             127.0.0.1 is.",
-            "Each connection that the user makes to the local port gets one of these.",
+            "The runtime connected to the forwarded port, inside the pod's network namespace, which has its own \
+             127.0.0.1.",
+            "Each connection of the user to the local port gets one of these.",
         ),
-        _ => ("A connection that was made for this session.", ""),
+        _ => ("A connection opened for this session.", ""),
     };
     (title, what.to_owned(), why)
 }
@@ -107,32 +109,31 @@ fn unix(session: &Session, link: &Link) -> Texts {
     let (what, why) = match (from, to) {
         (_, Some(Role::Runtime)) if is_dockerd(session, link.to) => (
             "Plain HTTP over a unix socket, Docker's API. A request to start an exec turns its connection into the stream.",
-            "Each exec takes one of these for itself; questions about containers ride another one.",
+            "Each exec has one of these for itself; other requests to Docker use another connection.",
         ),
-        (Some(Role::Runtime), Some(Role::Runtime)) => (
-            "gRPC over a unix socket: the one runtime has the other do the work.",
-            "dockerd keeps no container itself.",
-        ),
+        (Some(Role::Runtime), Some(Role::Runtime)) => {
+            ("gRPC over a unix socket: one runtime lets the other do the work.", "dockerd runs no container itself.")
+        }
         (Some(Role::Kubelet), Some(Role::Runtime)) if session.kind == Kind::Start => (
-            "gRPC over a unix socket: the CRI. The kubelet asks for the sandbox and for each container by it.",
-            "All requests of the kubelet share it, so that its bytes say nothing of one pod.",
+            "gRPC over a unix socket: the CRI. The kubelet uses it to request the sandbox and each container.",
+            "All requests of the kubelet share it, so its byte counts do not describe a single pod.",
         ),
         (Some(Role::Kubelet), Some(Role::Runtime)) => (
             "gRPC over a unix socket: the CRI. The request for the exec went this way, and the answer was the URL of the \
              stream.",
-            "All requests of the kubelet share it, so that its bytes say nothing of one session.",
+            "All requests of the kubelet share it, so its byte counts do not describe a single session.",
         ),
         (_, Some(Role::Shim)) => (
-            "ttrpc, a small gRPC, over a unix socket: by this the runtime tells the shim what to start, and the shim tells \
-             it what ended.",
-            "The stream itself does not go here: it goes through the FIFOs.",
+            "ttrpc, a small gRPC, over a unix socket: the runtime sends requests to start processes, and the shim \
+             reports their end.",
+            "The stream itself does not pass here: it passes through the FIFOs.",
         ),
         (Some(Role::Client), _) => {
             ("The runtime's API, over a unix socket.", "A socket in the file system needs no network.")
         }
         _ => ("A connection between two processes of this host.", ""),
     };
-    let shared = if link.persistent { " It is shared by sessions and stays when this one is over." } else { "" };
+    let shared = if link.persistent { " Sessions share it, and it stays open after this one." } else { "" };
     (title, format!("{what}{shared}"), why)
 }
 
@@ -145,11 +146,10 @@ fn fifo(session: &Session, link: &Link) -> Texts {
     (
         format!("FIFOs between {from} and {to}"),
         format!(
-            "Pipes with names, one each for stdin, stdout and, without a terminal, stderr: {from} has the one end and {to} \
-             the other.{id}"
+            "Pipes with names, one each for stdin, stdout and, without a terminal, stderr: {from} has one end and \
+             {to} the other.{id}"
         ),
-        "Because they have names, either side can be restarted and open them again: the session's bytes are not tied to a \
-         connection here.",
+        "Either side can be restarted and open them again by name: the session does not depend on a connection here.",
     )
 }
 
@@ -158,7 +158,7 @@ fn fork(session: &Session, link: &Link) -> Texts {
     (
         format!("{from} started {to}"),
         format!("{from} made a child process (fork) that became {to} (execve)."),
-        "From here on there are no connections any more: the rest of the path is parents and children.",
+        "There are no connections beyond this point: the rest of the path consists of parents and children.",
     )
 }
 
@@ -166,11 +166,9 @@ fn exec(session: &Session, link: &Link) -> Texts {
     let (from, to) = (name_at(session, link.from), name_at(session, link.to));
     let through_runc = role(session, link.from) == Some(Role::Runc);
     let what = if through_runc {
-        format!(
-            "{from} set up a process in the container, which then became {to} (execve), by way of some short stages."
-        )
+        format!("{from} set up a process in the container, which then became {to} (execve) in a few short stages.")
     } else {
-        format!("{to} is the process that {from} keeps; what started it is gone already.")
+        format!("{to} is a process of {from}; the program that started it has ended.")
     };
     let why = match session.kind {
         Kind::Exec | Kind::Cp => "This is where the command that was typed begins to run.",

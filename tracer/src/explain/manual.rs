@@ -33,7 +33,7 @@ pub(super) fn process(session: &Session, hop: &Hop) -> Option<Manual> {
             Manual::new(format!("cat /proc/{pid}/cgroup"), "the container's id, in the name of its cgroup")
         }
         Role::Client | Role::Proxy | Role::ApiServer | Role::Etcd | Role::Kubelet | Role::Runtime | Role::Runc => {
-            Manual::new(format!("ps -o pid,ppid,user,args -p {pid}"), "the process, and with what it was started")
+            Manual::new(format!("ps -o pid,ppid,user,args -p {pid}"), "the process and its arguments")
         }
     })
 }
@@ -101,7 +101,10 @@ fn relay(session: &Session, link: &Link) -> Option<Manual> {
     let (inbound, outbound) = link.relay?;
     let hop = session.hops.get(link.from)?;
     let command = format!("ls -l /proc/{}/fd | grep -E '{}'", hop.task.tgid, inodes([inbound, outbound])?);
-    Some(Manual::new(command, format!("that {} has both open; that they belong together it does not show", name(hop))))
+    Some(Manual::new(
+        command,
+        format!("{} has both open; the command cannot show that they belong together", name(hop)),
+    ))
 }
 
 fn fifo(session: &Session, link: &Link) -> Option<Manual> {
@@ -124,9 +127,9 @@ fn family(session: &Session, link: &Link) -> Option<Manual> {
     // runc's pid may belong to another process by now.
     if from.role == Role::Runc {
         let command = format!("ps -o pid,ppid,args -p {}", to.task.tgid);
-        let shows = "the process; once runc is gone its parent is the shim, or whoever takes in orphans";
+        let shows = "the process; after the end of runc its parent is the shim, or the process that adopts orphans";
         return Some(Manual::new(command, shows));
     }
     let command = format!("ps -o pid,ppid,args -p {},{}", from.task.tgid, to.task.tgid);
-    Some(Manual::new(command, "parent and child: the one's pid is the other's ppid"))
+    Some(Manual::new(command, "parent and child: the parent's pid is the child's ppid"))
 }

@@ -14,16 +14,17 @@ pub(super) fn session(session: &Session) -> Explanation {
     let words = kinds::words(session.kind);
     let mut unknown = Vec::new();
     if !session.complete && session.merged_into.is_none() {
-        unknown.push("Not every step of the path is known; the gaps below say what is missing.".to_owned());
+        unknown.push("The path is incomplete; the gaps below list the missing steps.".to_owned());
     }
     if session.preexisting {
         unknown.push(
-            "It began before execpath looked. How it came about was not seen: what is said rests on what is there now."
+            "It began before execpath attached, so its start was not observed. The explanation rests on the state \
+             found later."
                 .to_owned(),
         );
     }
     if session.state == State::Closed {
-        unknown.push("It is over. Commands that are named below would have shown it while it lasted.".to_owned());
+        unknown.push("It is closed. The commands below worked only while it was open.".to_owned());
     }
     Explanation {
         title: format!("{}: {}", words.typed, programs::target(session)),
@@ -53,13 +54,13 @@ fn connections(session: &Session) -> String {
     let shared = session.links.iter().filter(|link| is_leg(link) && link.persistent).count();
     let own = match own.len() {
         0 => String::new(),
-        1 => format!("One connection on this host is there for it alone: {}.", own.join("")),
-        count => format!("{count} connections on this host are there for it alone: {}.", own.join(", ")),
+        1 => format!("One connection on this host belongs to it alone: {}.", own.join("")),
+        count => format!("{count} connections on this host belong to it alone: {}.", own.join(", ")),
     };
     let shared = match shared {
         0 => String::new(),
-        1 => "One more is shared with other sessions and stays when it is over.".to_owned(),
-        count => format!("{count} more are shared with other sessions and stay when it is over."),
+        1 => "One more is shared with other sessions and stays open.".to_owned(),
+        count => format!("{count} more are shared with other sessions and stay open."),
     };
     [own, shared].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
 }
@@ -67,8 +68,8 @@ fn connections(session: &Session) -> String {
 pub(super) fn beyond(session: &Session, index: usize) -> Option<Explanation> {
     let (side, address) = session.beyond.get(index)?;
     let (who, where_to_look) = match *side {
-        "client" => ("The client is", "Run execpath there as well: it shows who that is, and with what it was started"),
-        "apiserver" => ("The API server is", "Run execpath there as well: it shows where the path leads on"),
+        "client" => ("The client is", "Run execpath there as well: it shows the client and its arguments"),
+        "apiserver" => ("The API server is", "Run execpath there as well: it shows the rest of the path"),
         "node" => ("The node is", "Run execpath there as well: it shows the kubelet, the runtime and the process"),
         _ => ("The other end is", "Run execpath there as well"),
     };
@@ -76,15 +77,13 @@ pub(super) fn beyond(session: &Session, index: usize) -> Option<Explanation> {
         title: format!("{} at {address}, on another host", escape::str(side, NAME)),
         what: format!(
             "{who} not on this host: the connection comes from, or goes to, {address}. One run of execpath sees one \
-             kernel, so that the path ends here."
+             kernel, so the path ends here."
         ),
         why: format!("{where_to_look}."),
         known: Vec::new(),
         unknown: vec![
-            "Between here and there the address may have been changed by a load balancer, a proxy or NAT: then this is \
-             that one's."
-                .to_owned(),
+            "A load balancer, a proxy or NAT on the way may have replaced the address by its own.".to_owned(),
         ],
-        manual: vec![Manual::new(format!("ss -tnp | grep -F '{address}'"), "the end of it that is here")],
+        manual: vec![Manual::new(format!("ss -tnp | grep -F '{address}'"), "the end on this host")],
     })
 }

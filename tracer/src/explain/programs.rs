@@ -64,7 +64,7 @@ pub(super) fn who(hop: &Hop) -> String {
 
 /// Name and pid of the hop at `index`.
 pub(super) fn who_at(session: &Session, index: usize) -> String {
-    session.hops.get(index).map_or_else(|| "a process that is not known".to_owned(), who)
+    session.hops.get(index).map_or_else(|| "an unknown process".to_owned(), who)
 }
 
 /// True if the hop before this one is the same process.
@@ -109,6 +109,6 @@ pub(super) fn target(session: &Session) -> String {
         (Some(container), Some(pod)) => format!("the container {container} of {pod}"),
         (None, Some(pod)) => pod,
         (Some(container), None) => format!("the container {container}"),
-        (None, None) => "a container whose name is not known".to_owned(),
+        (None, None) => "a container without a known name".to_owned(),
     }
 }
