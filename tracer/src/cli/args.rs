@@ -20,44 +20,44 @@ const HELP_WIDTH: usize = 100;
 
 /// See the path of `kubectl exec`: kubectl, API server, kubelet, runtime, shim, runc, process.
 ///
-/// Each link between two processes is proved from what the kernel saw, and says how; what is not known is said too.
+/// Shows the evidence for each link between two processes, and the reason for each gap.
 #[derive(Debug, Parser)]
 #[command(name = "execpath", version, max_term_width = HELP_WIDTH, disable_help_subcommand = true)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
-    /// Say more of what the tracer itself does, on stderr; repeat for more.
+    /// Log the tracer's own activity on stderr; repeat for more detail.
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Common options")]
     pub(super) verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show each session as it opens, changes and closes, from now on.
+    /// Show sessions as they open, change and close.
     Trace(Box<Trace>),
-    /// List the sessions that are open now.
+    /// List open sessions.
     Ls(Box<Ls>),
-    /// Show one session: each hop, and both ends of each connection with their numbers.
+    /// Show one session: each hop, and both ends of each connection with their counters.
     Show(Box<Show>),
-    /// Say what is wrong, where, how that is known, and what to do.
+    /// Find faults in sessions: the place, the evidence, and the actions to take.
     Diagnose(Box<Diagnose>),
-    /// A live screen: sessions, the path of the selected one, and bytes that move on it. Of a recording, too.
+    /// Watch sessions on a live screen, or browse a recording: the path of the selected session and its traffic.
     Watch(Box<Screen>),
-    /// Keep what is observed, for later; nothing is shown.
+    /// Record observations to a file, without output.
     Record(Box<Record>),
-    /// Show what a recording holds, as `trace` showed it.
+    /// Show the sessions of a recording, as `trace` did live.
     Replay(Box<Replay>),
-    /// Make one recording of those of several hosts: sessions run from client to node.
+    /// Merge recordings of several hosts into one, with paths from client to node.
     Merge(Merge),
-    /// Draw what a recording holds: a page to explore, a drawing, Mermaid, Perfetto.
+    /// Draw the sessions of a recording: an interactive page, a drawing, Mermaid, Perfetto.
     Render(Box<Render>),
-    /// The path in miniature on this machine, without a cluster, traced for real.
+    /// Run and trace a miniature of the path on this machine, without a cluster.
     Demo(Demo),
-    /// Say what this host allows, what is missing and what to do about it.
+    /// Check this host: capabilities, missing requirements, and how to fix them.
     Doctor(Doctor),
-    /// Print the JSON Schema of everything that is printed as JSON.
+    /// Print the JSON Schema of all JSON output.
     Schema,
-    /// Print completions for a shell.
+    /// Print shell completions.
     Completions(Completions),
 }
 
@@ -65,19 +65,19 @@ pub(super) enum Command {
 pub(super) struct Trace {
     #[command(flatten)]
     pub(super) output: Output,
-    /// Keep what was observed, for `replay`; a name ending in `.zst` compresses. Never overwrites.
+    /// Record observations to this file, for `replay`; a name ending in `.zst` compresses. Never overwrites.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) record: Option<PathBuf>,
-    /// Begin a new recording file by size or age, and keep so many: `100MB,24h,keep=7`.
+    /// Start a new recording file at this size or age, and keep this many: `100MB,24h,keep=7`.
     #[arg(long, value_name = "WHEN", requires = "record")]
     pub(super) rotate: Option<Rotate>,
-    /// Stop after the first session that closed or is complete.
+    /// Stop after the first session that is complete or closed.
     #[arg(long)]
     pub(super) once: bool,
     /// Stop after this time: `30s`, `5m`, `1h 30m`.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(super) duration: Option<Duration>,
-    /// Measure the open sessions so often, from 2s to 30s: their numbers are recorded, for `replay` to diagnose.
+    /// Sample open sessions at this interval (2s–30s) and record the samples, so that `replay` can diagnose.
     #[arg(long, value_name = "TIME", value_parser = measure)]
     pub(super) measure: Option<Duration>,
     #[command(flatten)]
@@ -89,23 +89,24 @@ pub(super) struct Trace {
     #[command(flatten)]
     pub(super) audit: Audit,
 
-    /// Size of the kernel's buffer in bytes: a power of two. For tests of what happens when records are lost.
+    /// Size of the kernel's buffer in bytes, a power of two. For tests with lost records.
     #[arg(long, value_name = "BYTES", hide = true)]
     pub(super) ring_bytes: Option<u32>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Record {
-    /// Where to: `.zst` at the end compresses, `-` is stdout. Never overwrites.
+    /// Output file: a name ending in `.zst` compresses, `-` is stdout. Never overwrites.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) file: PathBuf,
-    /// Begin a new file by size or age, and keep so many: `100MB,24h,keep=7`. They are called FILE with a number before its ending.
+    /// Start a new file at this size or age, and keep this many: `100MB,24h,keep=7`. Files are named FILE with a number
+    /// before the extension.
     #[arg(long, value_name = "WHEN")]
     pub(super) rotate: Option<Rotate>,
     /// Stop after this time: `30s`, `5m`, `1h 30m`.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(super) duration: Option<Duration>,
-    /// Measure the open sessions so often, from 2s to 30s.
+    /// Sample open sessions at this interval (2s–30s).
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = measure)]
     pub(super) measure: Duration,
     #[command(flatten)]
@@ -119,26 +120,27 @@ pub(super) struct Record {
 /// Location of the cluster's daemons.
 #[derive(Debug, Args)]
 pub(super) struct Places {
-    /// Only this host's side, where several hosts share a kernel: a name of `ip netns`, a path, or a pid.
+    /// Trace only this network namespace, if several hosts share a kernel: a name of `ip netns`, a path, or a pid.
     #[arg(long, value_name = "NAME|PATH|PID", help_heading = "Filters")]
     pub(super) netns: Option<OsString>,
-    /// Port of the API server, beside 6443.
+    /// Port of the API server, in addition to 6443.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "The cluster")]
     pub(super) apiserver_port: Option<u16>,
-    /// Port of the kubelet, beside 10250.
+    /// Port of the kubelet, in addition to 10250.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "The cluster")]
     pub(super) kubelet_port: Option<u16>,
-    /// Socket of the container runtime, beside the well-known ones.
+    /// Socket of the container runtime, in addition to the well-known ones.
     #[arg(long, value_name = "PATH", help_heading = "The cluster")]
     pub(super) runtime_socket: Option<String>,
-    /// Do not read the memory of API server, kubelet and runtime, which joins idle sessions older than the tracer.
+    /// Do not read the memory of API server, kubelet and runtime. Idle sessions older than the tracer then stay
+    /// unlinked.
     #[arg(long, help_heading = "Privacy")]
     pub(super) no_memory: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Ls {
-    /// How to show it, and where (`-` is stdout); repeatable.
+    /// Output format and file (`-` is stdout); repeatable.
     #[arg(short, long, value_name = "FORMAT[=PATH]", default_value = "table", help_heading = "Common options")]
     pub(super) output: Vec<OsString>,
     #[command(flatten)]
@@ -151,13 +153,13 @@ pub(super) struct Ls {
 
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// Which: its id or a unique start of it, a pid on its path, `POD`, `NAMESPACE/POD` or `NAMESPACE/POD/CONTAINER`.
+    /// Session: its id or a unique prefix, a pid on its path, `POD`, `NAMESPACE/POD` or `NAMESPACE/POD/CONTAINER`.
     #[arg(value_name = "ID")]
     pub(super) id: String,
-    /// How to show it, and where (`-` is stdout); repeatable.
+    /// Output format and file (`-` is stdout); repeatable.
     #[arg(short, long, value_name = "FORMAT[=PATH]", default_value = "tree", help_heading = "Common options")]
     pub(super) output: Vec<OsString>,
-    /// Say in plain words what each step is, why it is there, and how to see the same by hand: `explain` in place of `tree`.
+    /// Explain each step in plain words, with commands to check it by hand: `explain` instead of `tree`.
     #[arg(long, help_heading = "Common options")]
     pub(super) explain: bool,
     #[command(flatten)]
@@ -170,13 +172,13 @@ pub(super) struct Show {
 
 #[derive(Debug, Args)]
 pub(super) struct Diagnose {
-    /// Which session: as for `show`. Without it all, and what is left over of those that are gone.
+    /// Session (see `show`). Default: all sessions, plus leftovers of closed ones.
     #[arg(value_name = "ID")]
     pub(super) id: Option<String>,
-    /// How to say it: `text` for people, `json` for programs.
+    /// Output format: `text` for people, `json` for programs.
     #[arg(short, long, value_name = "FORMAT", default_value = "text", help_heading = "Common options")]
     pub(super) output: Report,
-    /// Time between the two looks: what moves in between is not stuck. From 2s.
+    /// Time between the two samples (at least 2s): traffic in between rules out a standstill.
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = interval, conflicts_with = "from")]
     pub(super) interval: Duration,
     #[command(flatten)]
@@ -187,16 +189,16 @@ pub(super) struct Diagnose {
 
 #[derive(Debug, Args)]
 pub(super) struct Screen {
-    /// A recording, to look at any moment of it; without it, what happens now.
+    /// Recording to browse. Default: live sessions.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) file: Option<PathBuf>,
-    /// Measure the open sessions so often, from 2s to 30s: bytes are seen to move by it.
+    /// Sample open sessions at this interval (2s–30s); traffic is shown by these samples.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = measure)]
     pub(super) measure: Duration,
     #[command(flatten)]
     pub(super) look: Look,
 
-    /// The key `!` panics. For tests of what a panic leaves on the terminal.
+    /// The key `!` panics. For tests of the terminal after a panic.
     #[arg(long, hide = true)]
     pub(super) panics: bool,
 }
@@ -212,7 +214,7 @@ pub(super) enum Report {
 
 #[derive(Debug, Args)]
 pub(super) struct Watch {
-    /// Look again every so often, until Ctrl-C: `2s`.
+    /// Repeat at this interval until Ctrl-C: `2s`.
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "from")]
     pub(super) watch: Option<Duration>,
 }
@@ -237,7 +239,7 @@ pub(super) struct Look {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Recordings")]
 pub(super) struct Then {
-    /// Out of a recording instead of from this host; repeatable for its parts.
+    /// Read a recording instead of this host; repeatable for its parts.
     #[arg(
         long,
         value_name = "FILE",
@@ -245,7 +247,7 @@ pub(super) struct Then {
         conflicts_with_all = ["netns", "apiserver_port", "kubelet_port", "runtime_socket", "no_memory", "audit_log"]
     )]
     pub(super) from: Vec<PathBuf>,
-    /// As of then, instead of the end of the recording: `2026-11-21T22:14:03Z`, or `+90s` after its beginning.
+    /// Moment in the recording (default: its end): `2026-11-21T22:14:03Z`, or `+90s` after the start.
     #[arg(long, value_name = "TIME", value_parser = moment, requires = "from")]
     pub(super) at: Option<Moment>,
 }
@@ -261,13 +263,14 @@ pub(super) enum Moment {
 
 #[derive(Debug, Args)]
 pub(super) struct Replay {
-    /// The recording, compressed or not; `-` is stdin. More than one: its parts.
+    /// Recording, compressed or not; `-` is stdin. Several files: parts of one recording.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, required = true)]
     pub(super) file: Vec<PathBuf>,
-    /// As fast as it was, times this: `1`, `10`, `0.5`. Else as fast as it goes.
+    /// Replay at this multiple of the recorded speed: `1`, `10`, `0.5`. Default: as fast as possible.
     #[arg(long, value_name = "FACTOR", value_parser = speed, conflicts_with = "at")]
     pub(super) speed: Option<f64>,
-    /// What was open then, in the formats of `ls`: `2026-11-21T22:14:03Z`, or `+90s` after its beginning.
+    /// List the sessions open at this moment, in the formats of `ls`: `2026-11-21T22:14:03Z`, or `+90s` after the
+    /// start.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(super) at: Option<Moment>,
     #[command(flatten)]
@@ -280,23 +283,23 @@ pub(super) struct Replay {
 
 #[derive(Debug, Args)]
 pub(super) struct Merge {
-    /// Recordings, of one host each; parts of one may be given one by one. The clock of the first counts.
+    /// Recordings of one host each; list the parts of a recording one by one. Times follow the first one's clock.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, required = true, num_args = 2..)]
     pub(super) file: Vec<PathBuf>,
-    /// Where to: `.zst` at the end compresses, `-` is stdout. Never overwrites.
+    /// Output file: a name ending in `.zst` compresses, `-` is stdout. Never overwrites.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) output: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Render {
-    /// The recording, compressed or not; `-` is stdin.
+    /// Recording, compressed or not; `-` is stdin.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) file: PathBuf,
-    /// Which session: as for `show`. Without it all.
+    /// Session (see `show`). Default: all sessions.
     #[arg(value_name = "ID")]
     pub(super) id: Option<String>,
-    /// What to draw, and where (`-` is stdout); repeatable.
+    /// Picture format and file (`-` is stdout); repeatable.
     #[arg(short, long, value_name = "FORMAT[=PATH]", required = true, help_heading = "Common options")]
     pub(super) output: Vec<OsString>,
     #[command(flatten)]
@@ -309,33 +312,34 @@ pub(super) struct Render {
 pub(super) struct Demo {
     #[command(flatten)]
     pub(super) output: Output,
-    /// Keep what was observed, for `replay`; a name ending in `.zst` compresses. Never overwrites.
+    /// Record observations to this file, for `replay`; a name ending in `.zst` compresses. Never overwrites.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) record: Option<PathBuf>,
-    /// What to run at the end of the path, instead of an echo. It runs on this machine, as you, and has some seconds.
+    /// Command to run at the end of the path instead of an echo. It runs on this machine with your rights, for a few
+    /// seconds at most.
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     pub(super) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
-    /// How to say it: `text` for people, `json` for programs.
+    /// Output format: `text` for people, `json` for programs.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub(super) output: Report,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {
-    /// Which shell.
+    /// Shell.
     pub(super) shell: clap_complete::Shell,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Output {
-    /// How to show it, and where (`-` is stdout); repeatable.
+    /// Output format and file (`-` is stdout); repeatable.
     #[arg(short, long, value_name = "FORMAT[=PATH]", default_value = "tree", help_heading = "Common options")]
     pub(super) output: Vec<OsString>,
-    /// Say in plain words what each step is, why it is there, and how to see the same by hand: `explain` in place of `tree`.
+    /// Explain each step in plain words, with commands to check it by hand: `explain` instead of `tree`.
     #[arg(long, help_heading = "Common options")]
     pub(super) explain: bool,
     /// When to use colours.
@@ -363,14 +367,14 @@ pub(super) struct Filter {
     /// Only sessions into containers of this name.
     #[arg(long, value_name = "NAME")]
     pub(super) container: Option<String>,
-    /// What sort of session.
+    /// Kind of session.
     #[arg(long, default_value = "people")]
     pub(super) kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Kind {
-    /// What people keep open: all but probes, starts and requests.
+    /// Sessions of users: all but probes, starts and requests.
     People,
     /// kubectl exec.
     Exec,
@@ -386,33 +390,33 @@ pub(super) enum Kind {
     Logs,
     /// docker exec, ctr task exec, crictl exec.
     Local,
-    /// Exec probes and hooks, which the kubelet starts by itself.
+    /// Exec probes and hooks of the kubelet.
     Probe,
     /// The start of a pod: its sandbox, then its containers.
     Start,
-    /// kubectl get, create and the like: to the API server and its store.
+    /// kubectl get, create and the like: from kubectl to the API server and etcd.
     Request,
-    /// All of them.
+    /// All kinds.
     All,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Privacy")]
 pub(super) struct Privacy {
-    /// Drop the arguments of processes, which can hold secrets; the program's name stays.
+    /// Drop process arguments, which can contain secrets; the program's name stays.
     #[arg(long)]
     pub(super) no_args: bool,
-    /// Replace what matches in arguments by `***`; repeatable. In recordings too.
+    /// Replace matches in arguments by `***`, also in recordings; repeatable.
     #[arg(long, value_name = "REGEX", value_parser = regex)]
     pub(super) redact: Vec<Regex>,
-    /// Show and record what looks like a password, a token or a key; else it is `***`.
+    /// Keep arguments that look like passwords, tokens or keys instead of replacing them by `***`.
     #[arg(long)]
     pub(super) no_redact_defaults: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Audit {
-    /// The API server's audit log on this host (`kube-apiserver --audit-log-path`): says which user is behind a session.
+    /// The API server's audit log on this host (`kube-apiserver --audit-log-path`), to show the user of each session.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "The cluster")]
     pub(super) audit_log: Option<PathBuf>,
 }
@@ -430,7 +434,7 @@ fn regex(text: &str) -> Result<Regex, String> {
 fn interval(text: &str) -> Result<Duration, String> {
     let least = Duration::from_millis(crate::diagnose::APART.as_millis());
     match duration(text) {
-        Ok(time) if time < least => Err(format!("it must be at least {}", humantime::format_duration(least))),
+        Ok(time) if time < least => Err(format!("must be at least {}", humantime::format_duration(least))),
         outcome => outcome,
     }
 }
@@ -440,7 +444,7 @@ fn measure(text: &str) -> Result<Duration, String> {
     let least = Duration::from_millis(crate::diagnose::APART.as_millis());
     match duration(text) {
         Ok(time) if !(least..=Duration::from_secs(30)).contains(&time) => {
-            Err(format!("it must be from {} to 30s", humantime::format_duration(least)))
+            Err(format!("must be from {} to 30s", humantime::format_duration(least)))
         }
         outcome => outcome,
     }
@@ -452,7 +456,7 @@ fn moment(text: &str) -> Result<Moment, String> {
         return time_span(after).map(Moment::After);
     }
     let time = humantime::parse_rfc3339_weak(text)
-        .map_err(|error| format!("{error}; it is like `2026-11-21T22:14:03Z` or `+90s`"))?;
+        .map_err(|error| format!("{error}; examples: `2026-11-21T22:14:03Z`, `+90s`"))?;
     let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|error| error.to_string())?;
     u64::try_from(since.as_nanos()).map(Moment::Utc).map_err(|error| error.to_string())
 }
@@ -460,14 +464,14 @@ fn moment(text: &str) -> Result<Moment, String> {
 fn speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(factor) if (0.001..=1_000_000.0).contains(&factor) => Ok(factor),
-        Ok(_) => Err("it must be from 0.001 to 1000000".to_owned()),
+        Ok(_) => Err("must be from 0.001 to 1000000".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
     match time_span(text) {
-        Ok(time) if time.is_zero() => Err("it must be longer than nothing".to_owned()),
+        Ok(time) if time.is_zero() => Err("must be longer than zero".to_owned()),
         outcome => outcome,
     }
 }
@@ -485,10 +489,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     (
         "",
         "Examples:
-  {bin} ls                        which sessions are open now
-  {bin} show web                  the one into the pod `web`, with the numbers of each connection
-  {bin} trace                     what happens from now on, drawn
-  {bin} watch                     the same as a live screen
+  {bin} ls                        list open sessions
+  {bin} show web                  the session into the pod `web`, with the counters of each connection
+  {bin} trace                     draw sessions as they happen
+  {bin} watch                     the same on a live screen
   {bin} trace --pod web --once    the next session into one pod
   {bin} replay incident.jsonl.zst",
     ),
@@ -496,42 +500,42 @@ const EXAMPLES: &[(&str, &str)] = &[
         "trace",
         "Examples:
   {bin} trace                                     every session, drawn hop by hop
-  {bin} trace --namespace default --pod web       into one pod only
-  {bin} trace --once --duration 5m                the next one, waiting at most five minutes
-  {bin} trace --explain --once                    the next one, step by step, in plain words
+  {bin} trace --namespace default --pod web       only sessions into one pod
+  {bin} trace --once --duration 5m                the next session, within five minutes
+  {bin} trace --explain --once                    the next session, explained step by step
   {bin} trace -o jsonl | jq .session.id           for programs
-  {bin} trace -o tree -o jsonl=sessions.jsonl     drawn, and kept as JSON Lines
-  {bin} trace --record incident.jsonl.zst         keep all observations, to replay elsewhere
-  {bin} trace --record a.jsonl.zst --measure 5s   with the numbers that `diagnose --from` needs
+  {bin} trace -o tree -o jsonl=sessions.jsonl     drawn, and saved as JSON Lines
+  {bin} trace --record incident.jsonl.zst         record all observations, to replay elsewhere
+  {bin} trace --record a.jsonl.zst --measure 5s   record the samples that `diagnose --from` needs
   {bin} trace --redact 'password=[^ ]*'           keep secrets out of output and recording
   {bin} trace --audit-log /var/log/audit.log      with the user behind each session",
     ),
     (
         "ls",
         "Examples:
-  {bin} ls                                        all that people started
-  {bin} ls --kind all                             exec probes, too
-  {bin} ls --namespace default --watch 2s         those of one namespace, again every two seconds
+  {bin} ls                                        all sessions of users
+  {bin} ls --kind all                             including exec probes
+  {bin} ls --namespace default --watch 2s         one namespace, every two seconds
   {bin} ls -o json | jq '.[] | select(.idle_ms > 60000) | .id'
-  {bin} ls --from incident.jsonl.zst --at +90s    those that were open then",
+  {bin} ls --from incident.jsonl.zst --at +90s    sessions open at that moment",
     ),
     (
         "show",
         "Examples:
-  {bin} show s-4f9c2a                             by its id, or a unique start of it
+  {bin} show s-4f9c2a                             by id, or a unique prefix of it
   {bin} show 23605                                by a pid on its path
-  {bin} show default/web                          by its pod
-  {bin} show web --watch 1s                       its numbers, again every second
-  {bin} show web --explain                        what each step of it is, in plain words
-  {bin} show web --from incident.jsonl.zst        as it was recorded last",
+  {bin} show default/web                          by pod
+  {bin} show web --watch 1s                       its counters, every second
+  {bin} show web --explain                        each step in plain words
+  {bin} show web --from incident.jsonl.zst        its last state in a recording",
     ),
     (
         "diagnose",
-        "Exits with 10 where a fault was found.
+        "Exits with 10 if a fault is found.
 
 Examples:
-  {bin} diagnose                                  every session, and what is left over of others
-  {bin} diagnose web                              the one into the pod `web`
+  {bin} diagnose                                  all sessions, and leftovers of closed ones
+  {bin} diagnose web                              the session into the pod `web`
   {bin} diagnose -o json | jq '.[].code'
   {bin} diagnose --from incident.jsonl.zst --at 2026-11-21T22:14:03Z",
     ),
@@ -541,37 +545,37 @@ Examples:
   {bin} record incident.jsonl.zst                 until Ctrl-C
   {bin} record incident.jsonl.zst --duration 10m
   {bin} record node.jsonl.zst --rotate 100MB,24h,keep=7
-                                                     for weeks, in files of which each can be replayed",
+                                                     for weeks; each file can be replayed",
     ),
     (
         "watch",
-        "Keys: arrows, Enter, Tab and Esc to look around, / to filter, s to sort, Space to hold still, ? for all, q to quit.
-Bytes that move are seen to move on their connection. If it was ended by `kill -9`, `reset` mends the terminal.
+        "Keys: arrows, Enter, Tab and Esc navigate, / filters, s sorts, Space pauses, ? lists all keys, q quits.
+Moving bytes are animated on their connection. After `kill -9`, `reset` restores the terminal.
 
 Examples:
-  {bin} watch                                     what happens now
-  {bin} watch --namespace default                 in one namespace
-  {bin} watch incident.jsonl.zst                  a recording: Space plays, the arrows go back and on",
+  {bin} watch                                     live sessions
+  {bin} watch --namespace default                 one namespace
+  {bin} watch incident.jsonl.zst                  a recording: Space plays, arrows move in time",
     ),
     (
         "replay",
         "Examples:
-  {bin} replay incident.jsonl.zst                 as it was shown live
-  {bin} replay incident.jsonl.zst --explain       with what each step is, in plain words
+  {bin} replay incident.jsonl.zst                 as shown live
+  {bin} replay incident.jsonl.zst --explain       with each step in plain words
   {bin} replay incident.jsonl.zst -o jsonl        for programs
   {bin} replay incident.jsonl.zst --pod web       one pod only
-  {bin} replay incident.jsonl.zst --speed 1       as fast as it was
+  {bin} replay incident.jsonl.zst --speed 1       at the recorded speed
   {bin} replay incident.jsonl.zst --at +90s -o table
-                                                     what was open then
+                                                     sessions open at that moment
   {bin} replay node.*.jsonl.zst                   a recording in parts
   zstd -dc incident.jsonl.zst | {bin} replay -    from a pipe",
     ),
     (
         "merge",
         "Examples:
-  {bin} record client.jsonl.zst                   on each host, under another name
+  {bin} record client.jsonl.zst                   on each host, with its own file name
   {bin} merge client.jsonl.zst master.jsonl.zst node.jsonl.zst -o whole.jsonl.zst
-  {bin} replay whole.jsonl.zst                    from kubectl to the process",
+  {bin} replay whole.jsonl.zst                    paths from kubectl to the process",
     ),
     (
         "schema",
@@ -581,8 +585,8 @@ Examples:
     (
         "render",
         "Examples:
-  {bin} render incident.jsonl.zst -o html=incident.html     a page: open it in a browser
-  {bin} render incident.jsonl.zst web -o svg=web.svg        the session into one pod, drawn
+  {bin} render incident.jsonl.zst -o html=incident.html     a page for the browser
+  {bin} render incident.jsonl.zst web -o svg=web.svg        a drawing of one pod's session
   {bin} render incident.jsonl.zst -o mermaid                for Markdown
   {bin} render incident.jsonl.zst -o perfetto=trace.json    for ui.perfetto.dev",
     ),

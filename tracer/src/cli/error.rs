@@ -45,7 +45,7 @@ impl Failure {
         Self::new(
             Exit::BadInput,
             format!("cannot write: {error}"),
-            "check the space and the rights where the output goes",
+            "check free space and permissions at the destination",
         )
     }
 
@@ -93,6 +93,6 @@ pub(super) fn from_clap(error: &clap::Error, binary: &str, subcommand: Option<&s
         .find_map(|paragraph| paragraph.trim().strip_prefix("tip: "))
         .map(|tip| tip.lines().map(str::trim).collect::<Vec<_>>().join(" "));
     let command = subcommand.map_or(String::new(), |name| format!(" {name}"));
-    let hint = tip.unwrap_or_else(|| format!("`{binary}{command} --help` says what is possible"));
+    let hint = tip.unwrap_or_else(|| format!("`{binary}{command} --help` lists the options"));
     Failure::usage(what, hint)
 }

@@ -87,7 +87,7 @@ fn twice(look: args::Look, interval: Duration) -> Result<Status, Failure> {
     looker.measure(Depth::Whole);
     if io::stderr().is_terminal() {
         let seconds = interval.as_secs_f32();
-        tell("notice", &format!("looking again in {seconds} s: what moves in between is not stuck"));
+        tell("notice", &format!("second sample in {seconds} s, to tell traffic from a standstill"));
     }
     thread::sleep(interval);
     looker.measure(Depth::Whole);
@@ -105,7 +105,7 @@ fn each(
 ) -> Result<Exit, Failure> {
     let (watch, color) = (watch.watch, args.color);
     if watch.is_some() && outputs.iter().any(|output| output.goes_to_a_file()) {
-        return Err(Failure::usage("`--watch` writes to stdout alone", "leave out `=PATH`, or look once"));
+        return Err(Failure::usage("`--watch` writes only to stdout", "omit `=PATH`, or omit `--watch`"));
     }
     if !then.from.is_empty() {
         let mut sinks = resolve::open(outputs, color)?;
@@ -150,14 +150,14 @@ fn select(seen: &mut Status, id: &str, recorded: bool) -> Result<(), Failure> {
         [] if recorded => Err(Failure::new(
             Exit::NothingMatched,
             format!("no session matches `{}`", named(id.as_ref())),
-            "`execpath replay` shows those of the recording; ids, pids, pods and ns/pod are taken",
+            "`execpath replay` shows the sessions of the recording; use an id, a pid, a pod or NAMESPACE/POD",
         )),
         [] => Err(Failure::new(
             Exit::NothingMatched,
             format!("no open session matches `{}`", named(id.as_ref())),
             match seen.report.sessions.len() {
-                0 => "no session is open; `execpath trace` shows those to come".to_owned(),
-                _ => "`execpath ls` lists those that are open; ids, pids, pods and ns/pod are taken".to_owned(),
+                0 => "no session is open; `execpath trace` shows new ones".to_owned(),
+                _ => "`execpath ls` lists open sessions; use an id, a pid, a pod or NAMESPACE/POD".to_owned(),
             },
         )),
         _ => {
@@ -167,7 +167,7 @@ fn select(seen: &mut Status, id: &str, recorded: bool) -> Result<(), Failure> {
             Err(Failure::new(
                 Exit::NothingMatched,
                 format!("`{}` matches {} sessions", named(id.as_ref()), meant.len()),
-                format!("give one of them: {}{more}", names.join(", ")),
+                format!("use one of: {}{more}", names.join(", ")),
             ))
         }
     }

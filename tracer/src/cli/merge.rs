@@ -20,7 +20,7 @@ const NS_PER_SECOND: u128 = 1_000_000_000;
 
 pub(super) fn merge(args: &args::Merge, arguments: &[OsString]) -> Result<Exit, Failure> {
     if args.file.iter().any(|file| file.as_os_str() == "-") {
-        return Err(Failure::usage("stdin cannot be merged", "each recording is read twice: give files"));
+        return Err(Failure::usage("stdin cannot be merged", "use files: each recording is read twice"));
     }
     let merge = Merge::survey(&args.file).map_err(|(file, error)| played::open_failure(&file, &error))?;
     let place = resolve::place(&args.output, None)?;
@@ -39,20 +39,20 @@ pub(super) fn merge(args: &args::Merge, arguments: &[OsString]) -> Result<Exit, 
 fn clock(clock: Clock) -> String {
     let of = |connections: usize| counted(connections as u64, "connection");
     match clock.by {
-        By::Itself => "its clock counts".to_owned(),
-        By::Agreed { connections } => format!("its clock agrees ({})", of(connections)),
+        By::Itself => "reference clock".to_owned(),
+        By::Agreed { connections } => format!("clock agrees ({})", of(connections)),
         By::Measured { connections, within, off } => {
             let side = if off < 0 { "behind" } else { "ahead" };
             let within = within.map_or_else(
-                || "the fastest is taken to have taken no time".to_owned(),
+                || "assuming that the fastest connection took no time".to_owned(),
                 |within| format!("within {} ms", within.as_millis() + 1),
             );
-            format!("its clock was {} {side} and is set by {} ({within})", seconds(off.unsigned_abs()), of(connections))
+            format!("clock was {} {side}, corrected by {} ({within})", seconds(off.unsigned_abs()), of(connections))
         }
         By::Believed { connections } => {
-            format!("its clock is believed: {} did not suffice to set it", of(connections))
+            format!("clock not corrected: {} did not suffice", of(connections))
         }
-        By::Unproved => "no connection joins it to the others; its clock is believed".to_owned(),
+        By::Unproved => "clock not corrected: no connection to the other hosts".to_owned(),
     }
 }
 

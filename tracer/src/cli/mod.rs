@@ -113,8 +113,8 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
 fn nothing_seen() -> Failure {
     Failure::new(
         Exit::NothingMatched,
-        "no session was seen within the duration",
-        "give a longer `--duration`, or fewer filters; `execpath ls --kind all` lists what is open",
+        "no session within the duration",
+        "use a longer `--duration` or fewer filters; `execpath ls --kind all` lists open sessions",
     )
 }
 
@@ -126,7 +126,7 @@ fn show_or_fail(error: &clap::Error, name: &str, arguments: &[OsString]) -> Resu
         return Ok(Exit::Done);
     }
     if matches!(kind, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
-        return Err(Failure::usage("no command was given", format!("`{name} --help` lists them")));
+        return Err(Failure::usage("no command given", format!("`{name} --help` lists the commands")));
     }
     let command = args::command(args::BINARY);
     let subcommand =
@@ -156,11 +156,11 @@ fn demo(args: args::Demo, arguments: &[OsString]) -> Result<Exit, Failure> {
 }
 
 /// Notice before the demo: it names the difference from a real cluster.
-const MINIATURE: &str = "a miniature, traced for real: its proxies are threads, so links inside them are `strong`; \
-    Kubernetes is written in Go, where the goroutine makes them `exact`";
+const MINIATURE: &str = "a miniature with real processes and connections. Its proxies use threads, so links inside \
+                         them are `strong`; in Kubernetes goroutines make them `exact`";
 
 /// Notice before the built-in recording.
-const RECORDED: &str = "tracing needs root, so this is a recording of a real `kubectl exec` on a small cluster";
+const RECORDED: &str = "tracing needs root: replaying a recording of a real `kubectl exec` on a small cluster";
 
 fn recorded(setup: engine::Setup, custom: bool) -> Result<Exit, Failure> {
     tell("notice", &format!("{RECORDED}{}", if custom { "; your command was not run" } else { "" }));
@@ -173,8 +173,8 @@ fn recorded(setup: engine::Setup, custom: bool) -> Result<Exit, Failure> {
 fn not_recorded() -> Failure {
     Failure::new(
         Exit::NeedPrivilege,
-        "the demo can be recorded only where it can be traced, and that needs root",
-        "run it with sudo, or without `--record` to see a recording of a real path",
+        "`--record` needs root: without tracing, the demo only replays a recording",
+        "use sudo, or omit `--record` to see the built-in recording",
     )
 }
 
@@ -188,9 +188,9 @@ fn tell_story(seen: &TracedSession, drawn: bool) -> Result<(), Failure> {
 fn demo_failure(error: &DemoError) -> Failure {
     let hint = match error {
         DemoError::Live(error) => return live_failure(error),
-        DemoError::Setup(_) => "it needs a network namespace of its own, and room in the temporary folder",
+        DemoError::Setup(_) => "the demo needs a new network namespace, and space in the temporary directory",
         DemoError::Incomplete(_) => {
-            "try again, with a command that ends within some seconds; `execpath doctor` says what this host lacks"
+            "retry with a command that ends within a few seconds; `execpath doctor` checks this host"
         }
     };
     Failure::new(Exit::Unsupported, error.to_string(), hint)
@@ -225,18 +225,18 @@ fn live_failure(error: &LiveError) -> Failure {
         }
         LiveError::NetNs(netns, error) => Failure::new(
             Exit::BadInput,
-            format!("cannot look at the network namespace {}: {error}", named(Path::new(&netns.to_string()))),
-            "`ip netns list` has the names; a pid or a path will do too",
+            format!("cannot open the network namespace {}: {error}", named(Path::new(&netns.to_string()))),
+            "use a name of `ip netns list`, a pid or a path",
         ),
         LiveError::Btf(error) => Failure::new(
             Exit::Unsupported,
-            format!("the kernel's types cannot be read: {error}"),
-            "`execpath doctor` says what this host lacks",
+            format!("cannot read the kernel's BTF types: {error}"),
+            "`execpath doctor` checks this host",
         ),
         LiveError::Load(error) => Failure::new(
             Exit::Unsupported,
             first_line(&error.to_string()),
-            "`execpath doctor` says what this host lacks; `-v` shows what the kernel said",
+            "`execpath doctor` checks this host; `-v` shows the kernel's messages",
         ),
         LiveError::Io(error) => Failure::writing(error),
     }

@@ -36,8 +36,8 @@ pub(super) fn replay(args: args::Replay) -> Result<Exit, Failure> {
         return if narrow && seen.report.sessions.is_empty() {
             Err(Failure::new(
                 Exit::NothingMatched,
-                "no session that was open then matches the filter",
-                "names match whole; without `--at` the whole recording is searched",
+                "no session open at that moment matches the filter",
+                "filters match whole names; omit `--at` to search the whole recording",
             ))
         } else {
             Ok(Exit::Done)
@@ -57,7 +57,7 @@ pub(super) fn replay(args: args::Replay) -> Result<Exit, Failure> {
         return Err(Failure::new(
             Exit::NothingMatched,
             "no session in the recording matches the filter",
-            format!("it holds {of} session{} in all; names match whole", if of == 1 { "" } else { "s" }),
+            format!("the recording has {of} session{}; filters match whole names", if of == 1 { "" } else { "s" }),
         ));
     }
     Ok(Exit::Done)
@@ -92,13 +92,13 @@ fn play(reader: Reader, setup: Setup, at: Option<Moment>) -> Result<Playback, Fa
     };
     let utc = |at: BootTime| sink::view::moment(anchor, at);
     if at < start {
-        tell("notice", &format!("that is before the recording begins, at {}", utc(start)));
+        tell("notice", &format!("this moment is before the start of the recording, {}", utc(start)));
     }
     let more = played.to(at).map_err(|error| Failure::writing(&error))?;
     if !more {
         ended(played.reader())?;
         if at > played.end() {
-            tell("notice", &format!("that is after the recording ends, at {}", utc(played.end())));
+            tell("notice", &format!("this moment is after the end of the recording, {}", utc(played.end())));
         }
     }
     Ok(played)
@@ -120,15 +120,15 @@ pub(super) fn ended_as(end: Option<&End>, file: &str, done: &str) -> Result<(), 
         Some(End::Damaged(damage)) => Err(Failure::new(
             Exit::BadInput,
             format!("the recording is damaged: {file}: {damage}"),
-            format!("what precedes the damage was {done}; copy the file again if there is another"),
+            format!("the part before the damage was {done}; use another copy of the file if there is one"),
         )),
         Some(End::Cut { lines }) => {
-            let text = format!("the recording was cut after line {lines}: {file}; everything up to there was {done}");
+            let text = format!("the recording is truncated after line {lines}: {file}; the part before was {done}");
             tell("notice", &text);
             Ok(())
         }
         Some(End::Continues { part }) => {
-            tell("notice", &format!("the recording goes on in part {part}: {file} is not its last"));
+            tell("notice", &format!("the recording continues in part {part}: {file} is not the last part"));
             Ok(())
         }
         Some(End::Clean) | None => Ok(()),
@@ -137,15 +137,16 @@ pub(super) fn ended_as(end: Option<&End>, file: &str, done: &str) -> Result<(), 
 
 pub(super) fn open_failure(file: &Path, error: &OpenError) -> Failure {
     let hint = match error {
-        OpenError::Io(_) => "`replay` takes a file that `trace --record FILE` wrote, or `-` for stdin",
-        OpenError::Empty => "the run that should have written it was ended before it began",
-        OpenError::NotARecording(_) => "`replay` takes what `trace --record` wrote; the output of `-o jsonl` is none",
-        OpenError::Newer { .. } => "replay it with that version or a later one",
-        OpenError::Apart(_) => {
-            "give the parts of one recording, each that follows the one before; `merge` joins several"
+        OpenError::Io(_) => "use a file written by `record FILE` or `trace --record FILE`, or `-` for stdin",
+        OpenError::Empty => "the recording was stopped before it wrote anything",
+        OpenError::NotARecording(_) => {
+            "use a file written by `record` or `trace --record`; the output of `-o jsonl` \
+                                        is not a recording"
         }
-        OpenError::TooFar => "one of them has a wrong clock, or is damaged: merge the others",
-        OpenError::Merged => "merge the recordings that it was made of, all at once",
+        OpenError::Newer { .. } => "use that version of execpath or a later one",
+        OpenError::Apart(_) => "give consecutive parts of one recording; use `merge` for recordings of several hosts",
+        OpenError::TooFar => "one recording has a wrong clock or is damaged: merge the others",
+        OpenError::Merged => "merge all original recordings at once",
     };
     Failure::new(Exit::BadInput, format!("cannot open the recording: {}: {error}", named(file)), hint)
 }

@@ -35,7 +35,7 @@ pub(super) fn render(args: args::Render) -> Result<Exit, Failure> {
             Exit::NothingMatched,
             "no session in the recording matches",
             format!(
-                "it holds {of} session{} in all: `execpath replay {}` lists them",
+                "the recording has {of} session{}: `execpath replay {}` lists them",
                 if of == 1 { "" } else { "s" },
                 named(&args.file)
             ),

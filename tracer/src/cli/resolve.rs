@@ -132,7 +132,7 @@ pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, F
         audit_log,
         ready: io::stderr()
             .is_terminal()
-            .then(|| -> Box<dyn FnOnce() + Send> { Box::new(|| tell("notice", "recording; Ctrl-C ends")) }),
+            .then(|| -> Box<dyn FnOnce() + Send> { Box::new(|| tell("notice", "recording; press Ctrl-C to stop")) }),
     })
 }
 
@@ -200,7 +200,7 @@ fn one_to_stdout(outputs: &[Output], record: Option<&Path>) -> Result<(), Failur
     if to_stdout && record == Some(Path::new("-")) {
         return Err(Failure::usage(
             "`--record -` and `-o` both write to stdout",
-            "give one of them a file: `-o tree=FILE` or `--record FILE`",
+            "write one of them to a file: `-o tree=FILE` or `--record FILE`",
         ));
     }
     Ok(())
@@ -208,7 +208,7 @@ fn one_to_stdout(outputs: &[Output], record: Option<&Path>) -> Result<(), Failur
 
 /// A notice for the user that the trace runs and waits for sessions.
 fn watching() -> Box<dyn FnOnce() + Send> {
-    Box::new(|| tell("notice", "watching; sessions are shown as they come, Ctrl-C ends"))
+    Box::new(|| tell("notice", "waiting for sessions; press Ctrl-C to stop"))
 }
 
 pub(super) fn replay(args: args::Replay) -> Result<Setup, Failure> {
@@ -281,15 +281,15 @@ pub(super) fn outputs<F: Named>(specs: &[OsString], formats: &'static [F]) -> Re
             let names: Vec<&str> = formats.iter().map(Named::name).collect();
             let name = named(Path::new(OsStr::from_bytes(name)));
             return Err(Failure::usage(
-                format!("no output format `{name}`"),
-                format!("formats are {}", names.join(", ")),
+                format!("unknown output format `{name}`"),
+                format!("use one of: {}", names.join(", ")),
             ));
         };
         let path = match path {
             Some([]) => {
                 return Err(Failure::usage(
-                    format!("`-o {}=` names no file", format.name()),
-                    format!("`-o {}` alone writes to stdout", format.name()),
+                    format!("`-o {}=` has no file name", format.name()),
+                    format!("use `-o {}=FILE`, or `-o {}` for stdout", format.name()),
                 ));
             }
             Some(b"-") | None => None,
@@ -298,8 +298,8 @@ pub(super) fn outputs<F: Named>(specs: &[OsString], formats: &'static [F]) -> Re
         if outputs.iter().any(|output| output.path == path) {
             let place = path.as_deref().map_or_else(|| "stdout".to_owned(), named);
             return Err(Failure::usage(
-                format!("two outputs go to {place}"),
-                format!("give each its own file: `-o {}=FILE`", format.name()),
+                format!("two outputs write to {place}"),
+                format!("use a file for each: `-o {}=FILE`", format.name()),
             ));
         }
         outputs.push(Output { format, path });
@@ -322,8 +322,8 @@ pub(super) fn explained(
     let mut drawn = outputs.iter_mut().filter(|output| [DRAWN, EXPLAINED].contains(&output.format.name)).peekable();
     if drawn.peek().is_none() {
         return Err(Failure::usage(
-            "`--explain` has nothing to explain: no output is drawn",
-            "words are for people: leave out `-o`, or add `-o explain=FILE`",
+            "`--explain` needs the output format `tree`",
+            "omit `-o`, or add `-o explain=FILE`",
         ));
     }
     drawn.for_each(|output| output.format = words);
@@ -358,10 +358,7 @@ pub(super) fn create(path: &Path) -> Result<File, Failure> {
 pub(super) fn place(path: &Path, rotate: Option<Rotate>) -> Result<RecordTarget, Failure> {
     let place = match rotate {
         Some(_) if path == Path::new("-") => {
-            return Err(Failure::usage(
-                "`--rotate` needs a name for files",
-                "stdout is one file: leave out `--rotate`",
-            ));
+            return Err(Failure::usage("`--rotate` cannot write to stdout", "use a file name, or omit `--rotate`"));
         }
         Some(rotate) => RecordTarget::create_parts(path, rotate),
         None => RecordTarget::create(path),
@@ -381,7 +378,7 @@ pub(super) fn audit_log(args: &args::Audit) -> Result<Option<AuditLog>, Failure>
         Failure::new(
             Exit::BadInput,
             format!("cannot read the audit log {}: {error}", named(path)),
-            "it is the file that kube-apiserver was given as --audit-log-path",
+            "use the file of kube-apiserver's option --audit-log-path",
         )
     })
 }
@@ -389,7 +386,7 @@ pub(super) fn audit_log(args: &args::Audit) -> Result<Option<AuditLog>, Failure>
 fn netns(text: &OsStr) -> Result<NetNs, Failure> {
     let bytes = text.as_bytes();
     if bytes.is_empty() {
-        return Err(Failure::usage("`--netns` is empty", "give a name of `ip netns list`, a path, or a pid"));
+        return Err(Failure::usage("`--netns` is empty", "use a name of `ip netns list`, a path, or a pid"));
     }
     if bytes.contains(&b'/') {
         return Ok(NetNs::Path(PathBuf::from(text)));
@@ -397,11 +394,15 @@ fn netns(text: &OsStr) -> Result<NetNs, Failure> {
     match text.to_str() {
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
             digits.parse().ok().filter(|pid| *pid > 0).map(NetNs::Pid).ok_or_else(|| {
-                Failure::usage(format!("`--netns {digits}` is no pid"), "a namespace named by digits: give its path")
+                Failure::usage(
+                    format!("`--netns {digits}` is not a valid pid"),
+                    "for a namespace with a numeric name, use its \
+                                                                         path",
+                )
             })
         }
         Some(name) if name != "." && name != ".." => Ok(NetNs::Name(name.to_owned())),
-        Some(_) | None => Err(Failure::usage("`--netns` is no name", "give its path, as under /run/netns")),
+        Some(_) | None => Err(Failure::usage("`--netns` is not a valid name", "use a path such as /run/netns/NAME")),
     }
 }
 

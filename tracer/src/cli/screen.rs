@@ -22,8 +22,8 @@ use crate::{
 pub(super) fn watch(args: args::Screen, arguments: &[OsString]) -> Result<Exit, Failure> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return Err(Failure::usage(
-            "`watch` needs a terminal for its keys and its screen",
-            "`execpath ls` and `trace` write to pipes and files; `ls --watch 2s` looks again and again",
+            "`watch` needs a terminal",
+            "use `execpath ls` or `trace` for pipes and files; `ls --watch 2s` repeats",
         ));
     }
     let theme = Theme { color: resolve::style(args.look.color).color };
@@ -42,8 +42,8 @@ pub(super) fn watch(args: args::Screen, arguments: &[OsString]) -> Result<Exit, 
 fn recording(file: &Path, args: args::Screen) -> Result<Feed, Failure> {
     if file == Path::new("-") {
         return Err(Failure::usage(
-            "`watch` goes back and forth in a recording, which a pipe cannot",
-            "save it to a file first, or `replay -`",
+            "`watch` cannot read a recording from a pipe",
+            "save it to a file first, or use `replay -`",
         ));
     }
     let look = resolve::look(args.look)?;
@@ -57,13 +57,13 @@ fn failure(error: &WatchError) -> Failure {
         WatchError::Live(error) => live_failure(error),
         WatchError::Recording(error) => Failure::new(
             Exit::BadInput,
-            format!("the recording cannot be read again: {}", named(Path::new(error))),
-            "it must stay where it is while it is watched",
+            format!("cannot reread the recording: {}", named(Path::new(error))),
+            "do not move the file while it is being watched",
         ),
         WatchError::Panic => Failure::new(
             Exit::Unsupported,
-            "the trace broke off: an error in execpath itself",
-            "what it said is above; `execpath trace` may still work",
+            "the trace stopped: internal error in execpath",
+            "see the message above; `execpath trace` may still work",
         ),
     }
 }
@@ -71,7 +71,7 @@ fn failure(error: &WatchError) -> Failure {
 fn terminal(error: &io::Error) -> Failure {
     Failure::new(
         Exit::BadInput,
-        format!("the terminal cannot be used: {error}"),
-        "`execpath ls --watch 2s` asks less of it",
+        format!("cannot use the terminal: {error}"),
+        "use `execpath ls --watch 2s`, which needs less of a terminal",
     )
 }
