@@ -43,10 +43,10 @@ fn kubectl_plugin_uses_the_name_kubectl_execpath() {
     assert!(help.contains("Usage: kubectl execpath trace [OPTIONS]"), "{help}");
     assert!(help.contains("\n  kubectl execpath trace --namespace default"), "{help}");
     assert!(!help.contains("\n  execpath "), "{help}");
-    assert_eq!(run(&[]).stderr, "error: no command was given\nhint: `kubectl execpath --help` lists them\n");
+    assert_eq!(run(&[]).stderr, "error: no command given\nhint: `kubectl execpath --help` lists the commands\n");
     assert_eq!(
         run(&["trace", "--xyz"]).stderr,
-        "error: unexpected argument '--xyz' found\nhint: `kubectl execpath trace --help` says what is possible\n"
+        "error: unexpected argument '--xyz' found\nhint: `kubectl execpath trace --help` lists the options\n"
     );
     let script = run(&["completions", "bash"]).stdout;
     assert!(script.trim_end().lines().any(|line| line.ends_with(" kubectl-execpath")), "{script}");

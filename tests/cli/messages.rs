@@ -12,7 +12,7 @@ fn fails(arguments: &[&str], code: i32, error: &str, hint: &str) {
 }
 
 fn help(command: &str) -> String {
-    format!("`execpath{command} --help` says what is possible")
+    format!("`execpath{command} --help` lists the options")
 }
 
 const HEADER: &str = r#"{"execpath":"0.1.0","format":1,"boot_to_utc_ns":0,"host":{"hostname":"h","kernel":"k","arch":"a","boot_id":"b","btf":true,"capabilities":0}}"#;
@@ -27,7 +27,7 @@ fn recording(folder: &Path, lines: &[&str]) -> String {
 
 #[test]
 fn invalid_arguments_exit_2() {
-    fails(&[], 2, "no command was given", "`execpath --help` lists them");
+    fails(&[], 2, "no command given", "`execpath --help` lists the commands");
     fails(&["trce"], 2, "unrecognized subcommand 'trce'", "a similar subcommand exists: 'trace'");
     fails(&["--nope"], 2, "unexpected argument '--nope' found", &help(""));
     fails(&["trace", "--xyz"], 2, "unexpected argument '--xyz' found", &help(" trace"));
@@ -57,15 +57,15 @@ fn invalid_arguments_exit_2() {
 fn invalid_durations_and_patterns_exit_2() {
     for (text, why) in [
         ("x", "expected number at 0"),
-        ("0s", "it must be longer than nothing"),
-        ("0", "it must be longer than nothing"),
+        ("0s", "must be longer than zero"),
+        ("0", "must be longer than zero"),
         ("1.2.3", "invalid character at 3"),
     ] {
         let error = format!("invalid value '{text}' for '--duration <TIME>': {why}");
         fails(&["trace", "--duration", text], 2, &error, &help(" trace"));
     }
     // A number without a unit is seconds.
-    for (text, why) in ["1s", "1m", "1", "1.9", "31"].map(|text| (text, "it must be from 2s to 30s")) {
+    for (text, why) in ["1s", "1m", "1", "1.9", "31"].map(|text| (text, "must be from 2s to 30s")) {
         let error = format!("invalid value '{text}' for '--measure <TIME>': {why}");
         fails(&["trace", "--measure", text], 2, &error, &help(" trace"));
     }
@@ -74,27 +74,32 @@ fn invalid_durations_and_patterns_exit_2() {
     fails(
         &["record", "-", "--rotate", "1h"],
         2,
-        "`--rotate` needs a name for files",
-        "stdout is one file: leave out `--rotate`",
+        "`--rotate` cannot write to stdout",
+        "use a file name, or omit `--rotate`",
     );
     fails(&["trace", "--redact", "("], 2, "invalid value '(' for '--redact <REGEX>': unclosed group", &help(" trace"));
 }
 
 #[test]
 fn invalid_outputs_are_refused() {
-    fails(&["trace", "-o", "xml"], 2, "no output format `xml`", "formats are tree, explain, jsonl, json");
-    fails(&["trace", "-o", "jsonl="], 2, "`-o jsonl=` names no file", "`-o jsonl` alone writes to stdout");
+    fails(&["trace", "-o", "xml"], 2, "unknown output format `xml`", "use one of: tree, explain, jsonl, json");
+    fails(
+        &["trace", "-o", "jsonl="],
+        2,
+        "`-o jsonl=` has no file name",
+        "use `-o jsonl=FILE`, or `-o jsonl` for stdout",
+    );
     fails(
         &["trace", "-o", "tree", "-o", "jsonl=-"],
         2,
-        "two outputs go to stdout",
-        "give each its own file: `-o jsonl=FILE`",
+        "two outputs write to stdout",
+        "use a file for each: `-o jsonl=FILE`",
     );
     fails(
         &["trace", "-o", "tree=/nowhere/a", "-o", "jsonl=/nowhere/a"],
         2,
-        "two outputs go to /nowhere/a",
-        "give each its own file: `-o jsonl=FILE`",
+        "two outputs write to /nowhere/a",
+        "use a file for each: `-o jsonl=FILE`",
     );
     fails(
         &["trace", "-o", "tree=/nowhere/a"],
@@ -125,20 +130,25 @@ fn recording_never_overwrites_a_file() {
         &["trace", "--record", "-"],
         2,
         "`--record -` and `-o` both write to stdout",
-        "give one of them a file: `-o tree=FILE` or `--record FILE`",
+        "write one of them to a file: `-o tree=FILE` or `--record FILE`",
     );
 }
 
 #[test]
 fn invalid_network_namespaces_exit_2() {
-    fails(&["trace", "--netns", ""], 2, "`--netns` is empty", "give a name of `ip netns list`, a path, or a pid");
-    fails(&["trace", "--netns", ".."], 2, "`--netns` is no name", "give its path, as under /run/netns");
-    fails(&["trace", "--netns", "0"], 2, "`--netns 0` is no pid", "a namespace named by digits: give its path");
+    fails(&["trace", "--netns", ""], 2, "`--netns` is empty", "use a name of `ip netns list`, a path, or a pid");
+    fails(&["trace", "--netns", ".."], 2, "`--netns` is not a valid name", "use a path such as /run/netns/NAME");
+    fails(
+        &["trace", "--netns", "0"],
+        2,
+        "`--netns 0` is not a valid pid",
+        "for a namespace with a numeric name, use its path",
+    );
 }
 
 #[test]
 fn invalid_audit_logs_exit_5() {
-    let hint = "it is the file that kube-apiserver was given as --audit-log-path";
+    let hint = "use the file of kube-apiserver's option --audit-log-path";
     for (path, why) in [
         ("/nowhere/a", "No such file or directory (os error 2)"),
         ("/dev/null", "it is not a regular file"),
@@ -151,12 +161,12 @@ fn invalid_audit_logs_exit_5() {
 #[test]
 fn invalid_recordings_exit_5() {
     let folder = tempfile::tempdir().expect("a folder");
-    let wrote = "`replay` takes what `trace --record` wrote; the output of `-o jsonl` is none";
+    let wrote = "use a file written by `record` or `trace --record`; the output of `-o jsonl` is not a recording";
     fails(
         &["replay", "/nowhere/a"],
         5,
         "cannot open the recording: /nowhere/a: No such file or directory (os error 2)",
-        "`replay` takes a file that `trace --record FILE` wrote, or `-` for stdin",
+        "use a file written by `record FILE` or `trace --record FILE`, or `-` for stdin",
     );
     let file = recording(folder.path(), &["hello"]);
     fails(
@@ -181,14 +191,14 @@ fn invalid_recordings_exit_5() {
         &format!(
             "cannot open the recording: {file}: format 9, written by execpath 3.0.0; this execpath reads up to format 4"
         ),
-        "replay it with that version or a later one",
+        "use that version of execpath or a later one",
     );
     fs::write(&file, "").expect("the folder can be written");
     fails(
         &["replay", &file],
         5,
         &format!("cannot open the recording: {file}: the file is empty"),
-        "the run that should have written it was ended before it began",
+        "the recording was stopped before it wrote anything",
     );
 }
 
@@ -205,7 +215,7 @@ fn invalid_merges_are_refused() {
     );
     let ran = run(["merge", &one, &one]);
     assert_eq!((ran.code, ran.stderr.contains("--output <FILE>")), (Some(2), true), "{}", ran.stderr);
-    fails(&["merge", "-", &one, "-o", &out], 2, "stdin cannot be merged", "each recording is read twice: give files");
+    fails(&["merge", "-", &one, "-o", &out], 2, "stdin cannot be merged", "use files: each recording is read twice");
     fails(
         &["merge", &one, &one, "-o", &one],
         5,
@@ -217,10 +227,7 @@ fn invalid_merges_are_refused() {
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""), "{}", ran.stderr);
     assert_eq!(
         ran.stderr,
-        format!(
-            "h: its clock counts\nh: its clock counts\n\
-             merged: 2 observations of 2 recordings: {out}\n"
-        )
+        format!("h: reference clock\nh: reference clock\nmerged: 2 observations of 2 recordings: {out}\n")
     );
 }
 
@@ -243,7 +250,7 @@ fn replay_prints_sessions_before_reporting_damage() {
     let byte = HEADER.len() + TICK.len() + 2;
     let start = format!("error: the recording is damaged: {file}: line 3 (byte {byte}): unknown variant `mystery`");
     assert!(ran.stderr.starts_with(&start), "{}", ran.stderr);
-    let hint = "\nhint: what precedes the damage was shown; copy the file again if there is another\n";
+    let hint = "\nhint: the part before the damage was shown; use another copy of the file if there is one\n";
     assert!(ran.stderr.ends_with(hint), "{}", ran.stderr);
     assert_eq!(ran.stderr.lines().count(), 2);
 }
@@ -256,7 +263,7 @@ fn replay_reports_a_cut_recording_as_notice() {
     assert_eq!(ran.code, Some(0));
     assert_eq!(
         ran.stderr,
-        format!("notice: the recording was cut after line 2: {file}; everything up to there was shown\n")
+        format!("notice: the recording is truncated after line 2: {file}; the part before was shown\n")
     );
 }
 
@@ -270,7 +277,7 @@ fn unmatched_filter_exits_1_and_empty_recording_exits_0() {
         assert_eq!(ran.code, Some(1));
         assert_eq!(
             ran.stderr,
-            "error: no session in the recording matches the filter\nhint: it holds 0 sessions in all; names match whole\n"
+            "error: no session in the recording matches the filter\nhint: the recording has 0 sessions; filters match whole names\n"
         );
     }
 }
@@ -284,15 +291,15 @@ fn errors_escape_arguments() {
 
 #[test]
 fn watch_refuses_to_run_without_terminal() {
-    let error = "`watch` needs a terminal for its keys and its screen";
-    let hint = "`execpath ls` and `trace` write to pipes and files; `ls --watch 2s` looks again and again";
+    let error = "`watch` needs a terminal";
+    let hint = "use `execpath ls` or `trace` for pipes and files; `ls --watch 2s` repeats";
     fails(&["watch"], 2, error, hint);
     fails(&["watch", "recording.jsonl"], 2, error, hint);
 }
 
 #[test]
 fn explain_requires_a_drawing() {
-    let error = "`--explain` has nothing to explain: no output is drawn";
-    let hint = "words are for people: leave out `-o`, or add `-o explain=FILE`";
+    let error = "`--explain` needs the output format `tree`";
+    let hint = "omit `-o`, or add `-o explain=FILE`";
     fails(&["trace", "--explain", "-o", "jsonl"], 2, error, hint);
 }

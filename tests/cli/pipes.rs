@@ -33,8 +33,8 @@ fn full_disk_exits_5() {
     assert_eq!(ran.status.code(), Some(5));
     assert_eq!(
         String::from_utf8_lossy(&ran.stderr),
-        "error: cannot write: No space left on device (os error 28)\n\
-         hint: check the space and the rights where the output goes\n"
+        "error: cannot write: No space left on device (os error 28)\nhint: check free space and permissions at the \
+         destination\n"
     );
 }
 

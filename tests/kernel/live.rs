@@ -114,6 +114,6 @@ fn killed_recorder_loses_at_most_one_second() {
         assert!(killed.since(last) < Span::from_millis(1_500), "the last {:?} are lost", killed.since(last));
         let ran = binary::run(["replay", &path.to_string_lossy()]);
         assert_eq!(ran.code, Some(0));
-        assert!(ran.stderr.starts_with("notice: the recording was cut after line "), "{}", ran.stderr);
+        assert!(ran.stderr.starts_with("notice: the recording is truncated after line "), "{}", ran.stderr);
     }
 }

@@ -135,5 +135,5 @@ fn trace_exits_1_without_session_only_with_once() {
     assert_eq!(exit(&[]).0, Some(0));
     let (code, stderr) = exit(&["--once"]);
     assert_eq!(code, Some(1), "{stderr}");
-    assert!(stderr.contains("error: no session was seen within the duration\nhint: "), "{stderr}");
+    assert!(stderr.contains("error: no session within the duration\nhint: "), "{stderr}");
 }

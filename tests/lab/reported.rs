@@ -80,7 +80,7 @@ impl ReportedSession {
     pub(crate) fn was_under_way(&self) -> bool {
         let gaps = self.0["gaps"].as_array().into_iter().flatten();
         let mut unknown = gaps.filter(|gap| gap["code"] == "kind-unknown").filter_map(|gap| gap["text"].as_str());
-        unknown.any(|text| text.contains("was being started when the tracer began to look"))
+        unknown.any(|text| text.contains("was starting when the tracer attached"))
     }
 
     /// Id of the session that this one became a part of.

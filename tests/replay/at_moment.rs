@@ -69,9 +69,13 @@ fn show_finds_closed_session() {
 #[test]
 fn moment_outside_recording_prints_notice() {
     let early = ran(&["ls", "--from", "FILE", "--at", "2020-01-01T00:00:00Z"]);
-    assert!(early.stderr.starts_with("notice: that is before the recording begins, at 2026-"), "{}", early.stderr);
+    assert!(
+        early.stderr.starts_with("notice: this moment is before the start of the recording, 2026-"),
+        "{}",
+        early.stderr
+    );
     let late = ran(&["ls", "--from", "FILE", "--at", "+1h"]);
-    assert!(late.stderr.starts_with("notice: that is after the recording ends, at 2026-"), "{}", late.stderr);
+    assert!(late.stderr.starts_with("notice: this moment is after the end of the recording, 2026-"), "{}", late.stderr);
     for wrong in ["yesterday", "+soon", "1960-01-01T00:00:00Z"] {
         assert_eq!(ran(&["ls", "--from", "FILE", "--at", wrong]).code, Some(2), "{wrong}");
     }

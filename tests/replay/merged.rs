@@ -88,12 +88,12 @@ fn merge_corrects_clocks_minutes_apart() {
         let first = hosts.iter().find(|one| files[0].ends_with(format!("{}.jsonl.zst", one.hostname)));
         let first = first.expect("one of them");
         for one in &hosts {
-            let line = ran.stderr.lines().find_map(|line| line.strip_prefix(&format!("{}: its clock ", one.hostname)));
+            let line = ran.stderr.lines().find_map(|line| line.strip_prefix(&format!("{}: ", one.hostname)));
             let expected = match one.utc_lead.cmp(&first.utc_lead) {
-                _ if one.hostname == first.hostname => "counts",
-                Ordering::Equal => "agrees (",
-                Ordering::Greater => " s ahead and is set by ",
-                Ordering::Less => " s behind and is set by ",
+                _ if one.hostname == first.hostname => "reference clock",
+                Ordering::Equal => "clock agrees (",
+                Ordering::Greater => " s ahead, corrected by ",
+                Ordering::Less => " s behind, corrected by ",
             };
             assert!(line.is_some_and(|line| line.contains(expected)), "{}: {}", one.hostname, ran.stderr);
         }
@@ -136,9 +136,9 @@ fn merge_reports_wrong_clock() {
     };
     let (_, ran) = merge(&[file("client", 0), file("master", 3 * MINUTE), file("worker", 0)], folder.path());
     let line = |host: &str| ran.stderr.lines().find(|line| line.starts_with(host)).expect("a line").to_owned();
-    assert_eq!(line("client"), "client: its clock counts");
-    assert!(line("master").starts_with("master: its clock was 180.00"), "{}", ran.stderr);
-    assert!(line("master").contains(" s ahead and is set by "), "{}", ran.stderr);
+    assert_eq!(line("client"), "client: reference clock");
+    assert!(line("master").starts_with("master: clock was 180.00"), "{}", ran.stderr);
+    assert!(line("master").contains(" s ahead, corrected by "), "{}", ran.stderr);
     assert!(line("merged").ends_with("merged.jsonl.zst"), "{}", ran.stderr);
 }
 

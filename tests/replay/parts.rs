@@ -161,7 +161,7 @@ fn parts_of_different_recordings_are_refused() {
     assert!(mixed.contains("it is a part of another recording than the one before it"), "{mixed}");
     let ran = run(["replay", &file("a.000001.jsonl")]);
     assert_eq!(ran.code, Some(0));
-    assert!(ran.stderr.contains("the recording goes on in part 2"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the recording continues in part 2"), "{}", ran.stderr);
 }
 
 #[test]

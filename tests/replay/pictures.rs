@@ -210,7 +210,7 @@ fn render_reports_errors_with_hint() {
         (1, vec!["nobody", "-o", unmade_svg.as_str()], "no session in the recording matches"),
         (1, vec!["--pod", "nobody", "-o", "svg"], "no session in the recording matches"),
         (2, vec![], "--output"),
-        (2, vec!["-o", "gif"], "no output format `gif`"),
+        (2, vec!["-o", "gif"], "unknown output format `gif`"),
         (5, vec!["-o", unwritable.as_str()], "cannot create"),
     ] {
         let ran = render(&arguments);

@@ -289,7 +289,7 @@ pub(super) fn outputs<F: Named>(specs: &[OsString], formats: &'static [F]) -> Re
             Some([]) => {
                 return Err(Failure::usage(
                     format!("`-o {}=` has no file name", format.name()),
-                    format!("use `-o {}=FILE`, or `-o {}` for stdout", format.name()),
+                    format!("use `-o {0}=FILE`, or `-o {0}` for stdout", format.name()),
                 ));
             }
             Some(b"-") | None => None,

@@ -104,7 +104,7 @@ impl Session {
     /// True if the runtime was already starting this session when the tracer attached. The cluster's own probes may
     /// do so at any time; the tracer then reports their kind as unknown.
     pub(super) fn was_under_way(&self) -> bool {
-        let text = "was being started when the tracer began to look";
+        let text = "was starting when the tracer attached";
         self.gaps.iter().any(|gap| gap.code == "kind-unknown" && gap.text.contains(text))
     }
 
