@@ -280,7 +280,7 @@ fn set_user(
         UserMatch::Ambiguous => session.gaps.push(Gap {
             code: GapCode::Ambiguous,
             between: None,
-            text: "requests of others fit this session in the audit log as well, so no user is named".to_owned(),
+            text: "user not attributed: more than one request in the audit log fits this session".to_owned(),
         }),
     }
 }

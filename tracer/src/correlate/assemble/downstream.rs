@@ -51,7 +51,8 @@ impl Builder<'_> {
         let text = match hops.first().and_then(|hop| self.state.kind_by_kubectl(hop)) {
             Some(Kind::Logs) => "the kubelet hands out logs on a connection that many requests of the API server share",
             _ => {
-                "nothing that is known of the API server's connections to kubelets leads on: it has not passed this on, or what it did is not seen"
+                "connection to a kubelet not found: the API server has not forwarded the request, or it was not \
+                 observed"
             }
         };
         self.gap_at(GapCode::Unjoined, (last, last), text);
@@ -100,7 +101,7 @@ impl Builder<'_> {
             }
             // CRI-O starts the OCI runtime itself.
             Some(_) => {}
-            None => self.gap_at(GapCode::ShimUnknown, (runtime, runtime + 1), "who started runc was not seen"),
+            None => self.gap_at(GapCode::ShimUnknown, (runtime, runtime + 1), "parent of runc not observed"),
         }
         let parent = hops.len() - 1;
         self.add_runc(anchor, parent, hops, links);
@@ -148,7 +149,7 @@ impl Builder<'_> {
                 } else if anchor.preexisting && anchor.runc().is_none() {
                     "its command has ended, or was not found: the process that the runtime wrote down is gone"
                 } else {
-                    "the command has not been executed in the container yet"
+                    "the command has not started in the container yet"
                 };
                 self.gap_at(GapCode::ProcessUnknown, (last, last), text);
             }
@@ -159,7 +160,7 @@ impl Builder<'_> {
         // If the cgroup was not read before the process exited, the fork by verified daemons is proof enough.
         let is_elsewhere = self.is_elsewhere(anchor, process);
         if is_elsewhere {
-            let text = "the cgroup of this process does not name the container: that it runs there is not proved";
+            let text = "container of this process not verified: its cgroup does not name the container";
             self.gap_at(GapCode::Unverified, (last + 1, last + 1), text);
         }
         let confidence = if is_elsewhere { Confidence::Strong } else { Confidence::Exact };

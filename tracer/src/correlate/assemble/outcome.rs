@@ -232,9 +232,9 @@ impl Builder<'_> {
                     let last = hops.len().saturating_sub(1);
                     let stream = anchor.stream().and_then(|idx| self.state.sockets.get(idx));
                     let text = if stream.is_some_and(|stream| stream.closed.is_some()) {
-                        "which process it led to is not known: no output was seen that joins this connection to a process"
+                        "process not identified: no output was seen that connects this closed connection to a process"
                     } else {
-                        "which process it leads to is not known: waiting for its next output"
+                        "process not identified yet: waiting for the next output"
                     };
                     self.gap_at(GapCode::ProcessUnknown, (last, last), text);
                     kind
@@ -251,7 +251,7 @@ impl Builder<'_> {
     /// Adds a gap: an attached stream leads to the container's first process, which is not looked for.
     fn first_process_unknown(&mut self, hops: &[Hop]) {
         let last = hops.len().saturating_sub(1);
-        self.gap_at(GapCode::ProcessUnknown, (last, last), "the container's first process is not looked for");
+        self.gap_at(GapCode::ProcessUnknown, (last, last), "the container's first process is not looked up");
     }
 
     /// Adds a gap with the reason, and takes the session for an exec.
@@ -273,7 +273,7 @@ impl Builder<'_> {
         let Some(exec) = anchor.as_exec() else { return Kind::Exec };
         // 1. Losses put its stream in doubt: exec and probe look the same.
         if self.missed.stream {
-            return self.kind_unknown("exec or probe: whether the connection is its own is not known");
+            return self.kind_unknown("exec or probe: undecided, the connection may belong to another session");
         }
         // `kubectl cp` is an exec of tar.
         let copies = is_tar_of_cp(&anchor.command().0);
@@ -281,12 +281,12 @@ impl Builder<'_> {
         if exec.stream.socket.is_none() && !exec.stream.ambiguous {
             // 2a. Its stream may be among lost records.
             if self.missed.kind_by_loss {
-                return self.kind_unknown("exec or probe: what is known of its connection may be lost");
+                return self.kind_unknown("exec or probe: undecided, records of its connection may be lost");
             }
             // 2b. Its stream may be from before attach.
             if self.missed.kind_by_attach {
                 return self.kind_unknown(
-                    "exec or probe: it was being started when the tracer began to look, and was soon over",
+                    "exec or probe: undecided, it was starting when the tracer attached, and ended soon after",
                 );
             }
             // 2c. No unclaimed stream can be its own. A process that a runtime started in the foreground, or one
@@ -298,7 +298,7 @@ impl Builder<'_> {
                 }
                 if self.outlasts_probes(anchor) {
                     return self.kind_unknown(
-                        "exec or probe: no connection of it is known, and it runs for longer than probes usually may",
+                        "exec or probe: undecided, no connection is known, but it runs longer than probes usually do",
                     );
                 }
                 return Kind::Probe;
@@ -308,7 +308,8 @@ impl Builder<'_> {
                 self.gap(
                     GapCode::KindUnknown,
                     None,
-                    "exec or probe: it takes no input, and which of the runtime's connections serves it, if any, is not known",
+                    "exec or probe: undecided, it takes no input, and no connection of the runtime is attributed to \
+                     it",
                 );
             }
             // dockerd passes output from goroutine to goroutine, so no act joins the two.
@@ -316,7 +317,7 @@ impl Builder<'_> {
             {
                 "which of dockerd's connections this serves is told only of sessions seen from their start"
             } else {
-                "which of the runtime's connections this serves is not known: waiting for its next output"
+                "connection not attributed yet: waiting for the next output"
             };
             self.gap_at(GapCode::Unjoined, (0, 0), text);
             return if copies { Kind::Cp } else { Kind::Exec };
@@ -389,7 +390,12 @@ impl Builder<'_> {
             Some(Some(target)) if target.pod_uid.is_some() || by_cgroup.is_none() => return Arc::clone(target),
             Some(Some(target)) => return Arc::new(Target { pod_uid: by_cgroup, ..Target::clone(target) }),
             Some(None) => {
-                self.gap(GapCode::NamesUnknown, None, "no file of the runtime on this host names this container");
+                self.gap(
+                    GapCode::NamesUnknown,
+                    None,
+                    "names of this container not found: no file of the runtime on \
+                                                       this host has them",
+                );
             }
             // Recordings of earlier versions contain no query for the names of an exec without an id.
             None if anchor.kind() == AnchorKind::UnnamedExec && by_cgroup.is_some() => {

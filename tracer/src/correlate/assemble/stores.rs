@@ -35,7 +35,8 @@ impl Builder<'_> {
         hops.push(hop);
         let to = hops.len() - 1;
         links.push(Link { persistent: true, ..link(server, to, LinkKind::Tcp, confidence, evidence) });
-        let text = "all requests share the connections to etcd: which of them carried this one, if it was not answered out of memory, is not seen";
+        let text = "connection to etcd not attributed: all requests share them, and the answer may have come from \
+                    memory";
         self.gap_at(GapCode::Unjoined, (server, to), text);
     }
 }

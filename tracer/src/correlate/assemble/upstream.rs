@@ -125,15 +125,14 @@ impl Builder<'_> {
             self.add_requesters(anchor, &mut up);
         }
         if self.missed.stream {
-            let text =
-                "its connection is not named: records were lost, and what names it may be another's, whose were lost";
+            let text = "connection not attributed: records were lost, so the match may belong to another session";
             self.gap(GapCode::Ambiguous, Some((0, 0)), text);
         } else if anchor.as_exec().is_some_and(|exec| exec.stream.ambiguous) {
             self.gap(GapCode::Ambiguous, Some((0, 0)), "more than one connection fits this exec, so none is named");
         }
         while let Some(far) = up.last().and_then(|node| node.inbound) {
             if up.len() >= MAX_HOPS {
-                self.gap(GapCode::PeerUnknown, Some((0, 0)), "the path has more proxies than are followed");
+                self.gap(GapCode::PeerUnknown, Some((0, 0)), "path not followed further: too many proxies");
                 break;
             }
             let Some(node) = self.node_before(far) else { break };
@@ -173,7 +172,7 @@ impl Builder<'_> {
         match near.tuple {
             Some(tuple) if self.state.sockets.stays_here(tuple) => match self.state.listener_of(near) {
                 Some(task) => {
-                    let text = "the process that listens at this address has not accepted the connection";
+                    let text = "connection not accepted yet by the process that listens at this address";
                     self.gap(GapCode::PeerUnknown, None, text);
                     self.far_gap = Some((self.gaps.len() - 1, true));
                     nodes.push(Node { task, role: served_as(to_kubelet), inbound: None, pair: None, outbound: None });
@@ -202,7 +201,7 @@ impl Builder<'_> {
         let Some(near_idx) = socket.peer else {
             match (socket.peer_absent, socket.tuple) {
                 (_, Some(_)) if self.state.sockets.is_ambiguous(far) => {
-                    let text = "more than one connection here has these addresses, so the other end is not named";
+                    let text = "other end not attributed: more than one connection on this host has these addresses";
                     self.gap(GapCode::Ambiguous, Some((0, 0)), text);
                 }
                 (true, Some(tuple)) if self.state.sockets.stays_here(tuple) => self.gap_peer_gone(),
@@ -212,12 +211,10 @@ impl Builder<'_> {
                     self.gap(
                         GapCode::PeerUnknown,
                         Some((0, 0)),
-                        "who has the other end of this connection is not known yet",
+                        "process at the other end of this connection not identified yet",
                     );
                 }
-                (_, None) => {
-                    self.gap(GapCode::PeerUnknown, Some((0, 0)), "the addresses of this connection are not known")
-                }
+                (_, None) => self.gap(GapCode::PeerUnknown, Some((0, 0)), "addresses of this connection not known"),
             }
             return None;
         };
@@ -229,11 +226,7 @@ impl Builder<'_> {
         self.dependencies.push(Dependency::Socket(near_idx));
         let near = self.state.sockets.get(near_idx)?;
         let Some(task) = near.owner else {
-            self.gap(
-                GapCode::PeerUnknown,
-                Some((0, 0)),
-                "which process has the other end of this connection is not known",
-            );
+            self.gap(GapCode::PeerUnknown, Some((0, 0)), "process at the other end of this connection not known");
             return None;
         };
         let forwards = self.forwards_into(near_idx);
@@ -247,7 +240,7 @@ impl Builder<'_> {
         let mut role = self.role(task, inbound, near_idx);
         if role == Role::Client && result == PairResult::Unknown && self.state.may_serve_kubelet(near) {
             role = Role::Proxy;
-            let text = "asked for by a kubelet, or by another client of the runtime: which of them is not known yet";
+            let text = "requested by a kubelet or by another client of the runtime: undecided yet";
             self.gap(GapCode::KindUnknown, None, text);
         }
         let ports = process_ports(self.state, task, inbound);
@@ -268,19 +261,18 @@ impl Builder<'_> {
             PairResult::Ambiguous => self.gap(
                 GapCode::Ambiguous,
                 Some((0, 0)),
-                "more than one inbound connection fits this outbound one, so none is named",
+                "inbound connection not attributed: more than one fits this outbound connection",
             ),
             PairResult::Unknown if role == Role::Client && (forwards || !serves) => {}
             PairResult::Unknown if role == Role::Client => self.gap(
                 GapCode::Unjoined,
                 Some((0, 0)),
-                "this process accepts connections, too: whether it began this one or passes it on for another is not known",
+                "origin not known: this process also accepts connections, so it may forward this one for another \
+                 client",
             ),
-            PairResult::Unknown => self.gap(
-                GapCode::Unjoined,
-                Some((0, 0)),
-                "no act seen so far joins an inbound connection to this outbound one: waiting for traffic",
-            ),
+            PairResult::Unknown => {
+                self.gap(GapCode::Unjoined, Some((0, 0)), "inbound connection not attributed yet: waiting for traffic")
+            }
         }
         Some(Node { task, role, inbound, pair, outbound: Some(near_idx) })
     }
@@ -303,9 +295,9 @@ impl Builder<'_> {
     fn is_unverified(&mut self, task: TaskKey, port: u16) -> bool {
         let Some(role) = self.state.unverified_role(task, port) else { return false };
         let text = if role == Role::Kubelet {
-            "this process listens on a kubelet's port and is not root of the host: not taken for a kubelet"
+            "not accepted as a kubelet: this process listens on a kubelet's port but is not root on the host"
         } else {
-            "this process listens on an API server's port in a user namespace of its own: not taken for an API server"
+            "not accepted as an API server: this process listens on its port from a user namespace of its own"
         };
         self.gap(GapCode::Unverified, None, text);
         true
