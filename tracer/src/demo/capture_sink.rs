@@ -100,12 +100,12 @@ impl TracedSession {
         let began = if process.is_empty() {
             "could not start it".to_owned()
         } else {
-            format!("started it as pid {process}, in a mount namespace of its own, and left")
+            format!("started it as pid {process} in a mount namespace of its own, and ended")
         };
         [
-            "What you saw: a command typed on one side of a cluster, run on the other.".to_owned(),
+            "Summary: a command typed at one side of a cluster ran on the other side.".to_owned(),
             format!(
-                "  The client can run nothing on a node: it asks the API server, on port {}.",
+                "  The client cannot run anything on a node: it asks the API server, on port {}.",
                 port(Role::ApiServer)
             ),
             format!(
@@ -113,14 +113,14 @@ impl TracedSession {
                 port(Role::Kubelet)
             ),
             format!(
-                "  The kubelet runs nothing either: the runtime gives it an address (port {}), which it dials.",
+                "  The kubelet does not run it either: it dials an address that the runtime gives it (port {}).",
                 port(Role::Runtime)
             ),
-            "  The runtime makes FIFOs named by the exec id; the shim has runc start the command by the same id."
+            "  The runtime makes FIFOs named by the exec id; the shim lets runc start the command under the same id."
                 .to_owned(),
             format!("  runc (pid {}) {began}.", pid(Role::Runc)),
-            format!("  What it printed came back through all of them: {printed}."),
-            "With a cluster: `execpath trace` here, `kubectl exec` there.".to_owned(),
+            format!("  The output came back through all of them: {printed}."),
+            "On a cluster: run `execpath trace` on a node, and `kubectl exec` on any machine.".to_owned(),
         ]
         .join("\n")
     }

@@ -127,13 +127,13 @@ pub fn run(settings: Live, command: &[String]) -> Result<Outcome, DemoError> {
             Ok(Outcome::Completed(Box::new(TracedSession { session, printed: printed.unwrap_or_default() })))
         }
         Some(session) if session.is_closed() => {
-            Err(DemoError::Incomplete(format!("the session was seen, but not all of it: {}", session.gaps())))
+            Err(DemoError::Incomplete(format!("the session was traced, but is incomplete: {}", session.gaps())))
         }
         _ if elapsed(begun) < DEADLINE => Ok(Outcome::Interrupted),
         Some(_) => Err(DemoError::Incomplete(format!("the command had not ended after {DEADLINE:?}"))),
         None => Err(DemoError::Incomplete(match printed {
-            Some(printed) => format!("no session was seen; the client said: {printed}"),
-            None => format!("no session was seen within {DEADLINE:?}"),
+            Some(printed) => format!("no session was traced; the client printed: {printed}"),
+            None => format!("no session was traced within {DEADLINE:?}"),
         })),
     }
 }

@@ -35,10 +35,10 @@ pub fn replay(reader: &mut Reader, setup: Setup, mut wait: impl FnMut(BootTime) 
 }
 
 /// Damage: the correlator would hold back more observations than memory allows.
-const OVERFULL: &str = "too many observations wait for their turn: time does not pass";
+const OVERFULL: &str = "too many observations are queued: time does not advance";
 
 /// Damage: the playback would hold back more observations than memory allows.
-const TOO_FAR_AHEAD: &str = "too many observations are later than the moment that is asked for";
+const TOO_FAR_AHEAD: &str = "too many observations are later than the requested moment";
 
 /// Maximum size of observations later than the requested moment, in bytes. Equal to the limit of the reordering window.
 const MAX_AHEAD: usize = 256 << 20;

@@ -117,13 +117,13 @@ impl Ability {
     #[must_use]
     pub const fn prose(self) -> &'static str {
         match self {
-            Self::Processes => "see processes fork, execute and end",
-            Self::Tcp => "see TCP connections come up and go",
-            Self::Accept => "see who accepts and closes connections",
-            Self::Unix => "see unix-socket connections",
-            Self::Relay => "see which goroutine moved bytes from which connection to which",
-            Self::Splice => "the same for splice(2), as plain TCP relays use it",
-            Self::Fifo => "see the runtime make an exec's FIFOs",
+            Self::Processes => "observe processes fork, execute and exit",
+            Self::Tcp => "observe TCP connections open and close",
+            Self::Accept => "observe processes accept and close connections",
+            Self::Unix => "observe unix-socket connections",
+            Self::Relay => "match connections by the goroutine that copies their bytes",
+            Self::Splice => "match connections by splice(2), as in plain TCP relays",
+            Self::Fifo => "observe the runtime create an exec's FIFOs",
         }
     }
 }

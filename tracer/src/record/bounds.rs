@@ -104,7 +104,7 @@ pub(super) fn memory(line: u64) -> Result<(), String> {
         fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
     let bytes = resident.unwrap_or_default().saturating_mul(rustix::param::page_size() as u64);
     if bytes > MAX_MEMORY {
-        Err(format!("what is known by then takes more than {} MiB", MAX_MEMORY >> 20))
+        Err(format!("the state at this point takes more than {} MiB", MAX_MEMORY >> 20))
     } else {
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Ratio {
     pub(super) fn check(&self, bytes: u64) -> Result<(), String> {
         let compressed = self.0.load(Ordering::Relaxed);
         if bytes > FREE && bytes / MAX_RATIO > compressed {
-            return Err(format!("it is compressed to less than a {MAX_RATIO}th: no recording is"));
+            return Err(format!("compression ratio above {MAX_RATIO}: not a valid recording"));
         }
         Ok(())
     }

@@ -48,13 +48,11 @@ impl CreateError {
     #[must_use]
     pub const fn hint(&self) -> &'static str {
         match self {
-            Self::Exists => "recordings are never overwritten: give another name, or remove the file",
-            Self::Terminal => "give a file, or pipe: `--record - -o tree=FILE | …`",
-            Self::NotAFile(_) => {
-                "give the name of a file; for a pipe or a device, write to stdout (`-`) and redirect it"
-            }
-            Self::NotOwn(_) => "give another name, or remove the file; best in a folder that only you may write to",
-            Self::Io(_) => "the folder must exist and be writable",
+            Self::Exists => "recordings are never overwritten: use another name, or remove the file",
+            Self::Terminal => "use a file, or a pipe: `--record - -o tree=FILE | …`",
+            Self::NotAFile(_) => "use a file name; for a pipe or a device, write to stdout (`-`) and redirect it",
+            Self::NotOwn(_) => "use another name, or remove the file; prefer a directory that only you can write to",
+            Self::Io(_) => "the directory must exist and be writable",
         }
     }
 }
@@ -130,7 +128,7 @@ fn check(facts: &Stat) -> Result<(), CreateError> {
         return Err(CreateError::NotOwn("the file belongs to another user"));
     }
     if facts.st_nlink != 1 {
-        return Err(CreateError::NotOwn("the file has another name, too (a hard link)"));
+        return Err(CreateError::NotOwn("the file has a second name (hard link)"));
     }
     Ok(())
 }
@@ -180,7 +178,7 @@ mod tests {
             assert_eq!(refused("fifo"), "it is a FIFO, not a regular file");
             assert_eq!(refused("socket"), "it is a socket, not a regular file");
             assert_eq!(refused("."), "it is a folder, not a regular file");
-            assert_eq!(refused("hard"), "the file has another name, too (a hard link)");
+            assert_eq!(refused("hard"), "the file has a second name (hard link)");
             let device = create(Path::new("/dev/null"), existing).unwrap_err();
             assert_eq!(device.to_string(), "it is a device, not a regular file");
         }

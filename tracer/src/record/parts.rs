@@ -45,27 +45,27 @@ impl FromStr for Rotate {
         let mut rotate = Self::default();
         for word in text.split(',').map(str::trim) {
             let twice = if let Some(keep) = word.strip_prefix("keep=") {
-                let keep = keep.parse().map_err(|_not_a_number| format!("`{word}`: it must be 1 or more"))?;
+                let keep = keep.parse().map_err(|_not_a_number| format!("`{word}`: must be 1 or more"))?;
                 rotate.keep.replace(keep).is_some()
             } else if let Some(bytes) = size(word) {
                 if bytes < LEAST_BYTES {
-                    return Err(format!("`{word}`: a file must be allowed {} kB or more", LEAST_BYTES / 1_000));
+                    return Err(format!("`{word}`: must be {} kB or more", LEAST_BYTES / 1_000));
                 }
                 rotate.bytes.replace(bytes).is_some()
             } else {
                 let age = humantime::parse_duration(word)
-                    .map_err(|_neither| format!("`{word}` is no size (100MB), no age (24h) and no number (keep=7)"))?;
+                    .map_err(|_neither| format!("`{word}` is not a size (100MB), an age (24h) or a number (keep=7)"))?;
                 if age.as_secs() == 0 {
-                    return Err(format!("`{word}`: it must be 1s or more"));
+                    return Err(format!("`{word}`: must be 1s or more"));
                 }
                 rotate.age.replace(Span::from_secs(age.as_secs())).is_some()
             };
             if twice {
-                return Err(format!("`{word}`: it is said twice"));
+                return Err(format!("`{word}`: given twice"));
             }
         }
         if rotate.bytes.is_none() && rotate.age.is_none() {
-            return Err("it needs a size or an age: `100MB`, `24h`".to_owned());
+            return Err("a size or an age is required: `100MB`, `24h`".to_owned());
         }
         Ok(rotate)
     }
@@ -98,7 +98,7 @@ pub(super) struct Series {
 
 impl Series {
     pub(super) fn new(path: &Path) -> io::Result<Self> {
-        let name = path.file_name().ok_or_else(|| io::Error::other("this is no name of a file"))?.as_bytes();
+        let name = path.file_name().ok_or_else(|| io::Error::other("this is not a file name"))?.as_bytes();
         let ending = ENDINGS.into_iter().find(|ending| name.ends_with(ending)).unwrap_or_default();
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Ok(Self { folder: folder.to_owned(), stem: name[..name.len() - ending.len()].to_vec(), ending })

@@ -128,8 +128,8 @@ impl fmt::Display for OpenError {
                 write!(f, "format {format}, written by execpath {by}; this execpath reads up to format {FORMAT}")
             }
             Self::Apart(why) => f.write_str(why),
-            Self::Merged => f.write_str("it is merged already"),
-            Self::TooFar => f.write_str("its times are more than 100 years from those of another recording"),
+            Self::Merged => f.write_str("the recording is already merged"),
+            Self::TooFar => f.write_str("its times differ by more than 100 years from those of another recording"),
         }
     }
 }
@@ -191,7 +191,7 @@ impl Reader {
         for path in paths {
             let header = open(path)?.header;
             let Some(part) = header.part else {
-                let why = "it is a recording by itself, and others are given, too".to_owned();
+                let why = "it is a complete recording, not a part".to_owned();
                 return Err((path.clone(), OpenError::Apart(why)));
             };
             parts.push((part.number, path, Header { part: None, ..header }));
@@ -200,11 +200,11 @@ impl Reader {
         for pair in parts.windows(2) {
             let [(before, _, one), (number, path, other)] = pair else { continue };
             if *number != before + 1 {
-                let why = format!("it is part {number}, and the one before it that is given is part {before}");
+                let why = format!("it is part {number}, but follows part {before}");
                 return Err(((*path).clone(), OpenError::Apart(why)));
             }
             if one != other {
-                let why = "it is a part of another recording than the one before it".to_owned();
+                let why = "it is a part of a different recording than the file before it".to_owned();
                 return Err(((*path).clone(), OpenError::Apart(why)));
             }
         }
@@ -280,7 +280,7 @@ impl Reader {
             Ok(Line::Whole) => {}
             // A file without any line end was cut inside its header.
             Ok(Line::Unfinished) => return Err(not("it has no end")),
-            Ok(Line::TooLong) => return Err(not("it is longer than 1 MiB")),
+            Ok(Line::TooLong) => return Err(not("longer than 1 MiB")),
             Ok(Line::None) => return Err(OpenError::Empty),
             Err(error) if zstd_damage(&error) => return Err(not(&error.to_string())),
             Err(error) => return Err(OpenError::Io(error)),
@@ -292,7 +292,7 @@ impl Reader {
             return Err(OpenError::Newer { format: versions.format, by: versions.execpath });
         }
         if versions.format == 0 {
-            return Err(not("there is no format 0"));
+            return Err(not("format 0 does not exist"));
         }
         serde_json::from_slice(&self.buffer).map_err(json)
     }
@@ -354,7 +354,7 @@ impl Reader {
                 Err(error) => return Err(self.failed(&error)),
             }
             if self.last != Last::Any {
-                return Err(damage(self.line, "something follows the last record".to_owned()));
+                return Err(damage(self.line, "data after the last record".to_owned()));
             }
             let seen = parse(&self.buffer).map_err(|error| damage(self.line, without_place(&error)))?;
             bounds::observation(&seen, &mut self.losses).map_err(|why| damage(self.line, why))?;
@@ -561,7 +561,7 @@ mod tests {
             error("{\"execpath\":\"9.1.0\",\"format\":7,\"new\":[]}\n"),
             "format 7, written by execpath 9.1.0; this execpath reads up to format 4"
         );
-        assert!(error("{\"execpath\":\"0.1.0\",\"format\":0}\n").ends_with("there is no format 0"));
+        assert!(error("{\"execpath\":\"0.1.0\",\"format\":0}\n").ends_with("format 0 does not exist"));
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Player {
         match &self.end {
             Some(End::Cut { lines }) => format!("cut after line {lines}"),
             Some(End::Damaged(damage)) => format!("damaged at line {}: shown up to there", damage.line),
-            Some(End::Continues { part }) => format!("goes on in part {part}, which is not here"),
+            Some(End::Continues { part }) => format!("continues in part {part}, which is missing"),
             Some(End::Clean) | None => String::new(),
         }
     }

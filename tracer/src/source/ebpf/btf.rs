@@ -43,7 +43,7 @@ impl fmt::Display for BtfError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent => write!(f, "the kernel has no {VMLINUX}"),
-            Self::Unreadable(_) => f.write_str("the kernel's types cannot be read"),
+            Self::Unreadable(_) => f.write_str("cannot read the kernel's BTF types"),
             Self::TooLarge => write!(f, "the kernel's types take more than {MAX_BYTES} bytes"),
             Self::Malformed(why) => write!(f, "the kernel's types are not well-formed BTF: {why}"),
         }
