@@ -38,6 +38,6 @@ fn demo_without_rights_reports_skipped_actions() {
     let file = folder.path().join("demo.jsonl");
     let ran = demo(&["--record", &file.to_string_lossy()]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(3), ""));
-    assert!(ran.stderr.contains("\nhint: run it with sudo"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("\nhint: run with sudo"), "{}", ran.stderr);
     assert!(!file.exists());
 }

@@ -70,8 +70,8 @@ fn output_refuses_files_prepared_by_other_users() {
         "ln -s victim link; ln -s nowhere dangling; mkfifo fifo; : > own; chmod 666 own; : > one; chmod 666 one; ln one two",
     );
     let (file, give) = (
-        "give the name of a file; for a pipe or a device, write to stdout (`-`) and redirect it",
-        "give another name, or remove the file; best in a folder that only you may write to",
+        "use a file name; for a pipe or a device, write to stdout (`-`) and redirect it",
+        "use another name, or remove the file; prefer a directory that only you can write to",
     );
     let prepared = [
         ("link", "it is a symbolic link, not a regular file", file),
@@ -106,7 +106,7 @@ fn output_refuses_hard_links() {
     fs::hard_link(folder.join("mine"), folder.join("prepared")).expect("a link");
     for (arguments, what) in ways(&recording, &path("prepared")) {
         let ran = run(&arguments);
-        let why = format!("error: {what}the file has another name, too (a hard link)\n");
+        let why = format!("error: {what}the file has a second name (hard link)\n");
         assert!(ran.stderr.starts_with(&why), "{arguments:?}: {}", ran.stderr);
         assert_eq!(ran.code, Some(5));
     }

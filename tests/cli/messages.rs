@@ -69,7 +69,7 @@ fn invalid_durations_and_patterns_exit_2() {
         let error = format!("invalid value '{text}' for '--measure <TIME>': {why}");
         fails(&["trace", "--measure", text], 2, &error, &help(" trace"));
     }
-    let error = "invalid value 'keep=7' for '--rotate <WHEN>': it needs a size or an age: `100MB`, `24h`";
+    let error = "invalid value 'keep=7' for '--rotate <WHEN>': a size or an age is required: `100MB`, `24h`";
     fails(&["record", "a", "--rotate", "keep=7"], 2, error, &help(" record"));
     fails(
         &["record", "-", "--rotate", "1h"],
@@ -105,7 +105,7 @@ fn invalid_outputs_are_refused() {
         &["trace", "-o", "tree=/nowhere/a"],
         5,
         "cannot create /nowhere/a: No such file or directory (os error 2)",
-        "the folder must exist and be writable",
+        "the directory must exist and be writable",
     );
 }
 
@@ -117,14 +117,14 @@ fn recording_never_overwrites_a_file() {
         &["trace", "--record", &taken],
         5,
         &format!("cannot record to {taken}: the file exists and is not empty"),
-        "recordings are never overwritten: give another name, or remove the file",
+        "recordings are never overwritten: use another name, or remove the file",
     );
     assert_eq!(fs::read_to_string(&taken).expect("still there"), "mine\n");
     fails(
         &["trace", "--record", "/nowhere/a"],
         5,
         "cannot record to /nowhere/a: No such file or directory (os error 2)",
-        "the folder must exist and be writable",
+        "the directory must exist and be writable",
     );
     fails(
         &["trace", "--record", "-"],
@@ -220,7 +220,7 @@ fn invalid_merges_are_refused() {
         &["merge", &one, &one, "-o", &one],
         5,
         &format!("cannot record to {one}: the file exists and is not empty"),
-        "recordings are never overwritten: give another name, or remove the file",
+        "recordings are never overwritten: use another name, or remove the file",
     );
     assert!(!Path::new(&out).exists());
     let ran = run(["merge", &one, &one, "-o", &out]);

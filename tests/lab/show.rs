@@ -421,7 +421,7 @@ fn of_files(text: &str, session: &ReportedSession) {
         let other: BTreeSet<u64> = holders((meta.dev(), meta.ino()), fd == 0);
         let other: Vec<String> = other.into_iter().filter(|holder| *holder != pid).map(|pid| pid.to_string()).collect();
         assert_eq!(other.len(), 1, "the shim alone has the other end of {target:?}");
-        let expected = format!("{}  0 of 65536 bytes wait  other end: pid {}", target.display(), other.join(", "));
+        let expected = format!("{}  0 of 65536 bytes queued  other end: pid {}", target.display(), other.join(", "));
         let found = after(text, &format!("{name} pipe:")).first().map(|rest| format!("pipe:{rest}"));
         assert_eq!(found.as_deref(), Some(expected.as_str()), "{text}");
     }

@@ -21,7 +21,7 @@ fn moving(picture: &str) -> usize {
 #[test]
 fn screen_shows_session_from_start_to_end() {
     let Some(pane) = Pane::start(&["watch"]) else { return };
-    pane.shows("no session is open; they appear here as they come");
+    pane.shows("no session is open; new ones appear here");
     let mark = mark();
     let mut kubectl = Exec { mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat; exit 3")) }.start();
     pane.shows(&format!("$ sh -c ': {mark}; cat; exit 3'"));
@@ -40,7 +40,7 @@ fn screen_shows_session_from_start_to_end() {
 
     kubectl.close_stdin();
     assert_eq!(kubectl.end().status.code(), Some(3));
-    let picture = pane.shows("over: exited with code 3");
+    let picture = pane.shows("closed: exited with code 3");
     assert!(picture.contains("0 sessions open") && picture.contains("exit 3"), "{picture}");
     pane.keys(&["q"]);
     pane.is_restored(0);

@@ -149,7 +149,7 @@ fn merge_refuses_merged_recording() {
     let (merged, _) = merge(&[recorded("all"), other], folder.path());
     let ran = run(["merge".as_ref(), merged.as_os_str(), recorded("client").as_os_str(), "-o".as_ref(), "x".as_ref()]);
     assert_eq!(ran.code, Some(5));
-    assert!(ran.stderr.contains("it is merged already"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the recording is already merged"), "{}", ran.stderr);
     assert!(ran.stderr.lines().any(|line| line.starts_with("hint: ")), "{}", ran.stderr);
 }
 
@@ -161,7 +161,7 @@ fn merge_keeps_one_clock_per_kernel() {
     for _ in 0..files.len() {
         let (merged, ran) = merge(&files, folder.path());
         let clocks: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("clock")).collect();
-        assert_eq!(clocks, ["vm: its clock counts"; 3], "{}", ran.stderr);
+        assert_eq!(clocks, ["vm: reference clock"; 3], "{}", ran.stderr);
         std::fs::remove_file(merged).expect("the merged file");
         files.rotate_left(1);
     }

@@ -156,9 +156,9 @@ fn parts_of_different_recordings_are_refused() {
         ran.stderr
     };
     let missing = refused(&["a.000001.jsonl", "a.000003.jsonl"]);
-    assert!(missing.contains("it is part 3, and the one before it that is given is part 1"), "{missing}");
+    assert!(missing.contains("it is part 3, but follows part 1"), "{missing}");
     let mixed = refused(&["a.000001.jsonl", "b.000002.jsonl"]);
-    assert!(mixed.contains("it is a part of another recording than the one before it"), "{mixed}");
+    assert!(mixed.contains("it is a part of a different recording than the file before it"), "{mixed}");
     let ran = run(["replay", &file("a.000001.jsonl")]);
     assert_eq!(ran.code, Some(0));
     assert!(ran.stderr.contains("the recording continues in part 2"), "{}", ran.stderr);

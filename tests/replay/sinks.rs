@@ -165,7 +165,7 @@ fn tree_distinguishes_endings() {
   ╰ the runtime could not start it; closed after 1 min 1 s
   ? the process in the container was not seen
   ? between shim and runc: 12 records were lost while it was open
-  ╰ closed after 1 min 1 s; how its process ended is not known · the path is not complete"
+  ╰ closed after 1 min 1 s; exit status not known · the path is not complete"
     );
 }
 

@@ -111,7 +111,7 @@ fn pause_freezes_screen() {
     let mut screen = TestScreen::new(80, 24).showing(report(vec![session("s-1", 0)]));
     screen.text(" ");
     let before = screen.picture();
-    assert!(before.contains("held still"));
+    assert!(before.contains("paused"));
     screen.show(crowd(3));
     assert_eq!(screen.picture(), before);
     assert!(screen.text(" ").picture().contains("s-000001"));

@@ -81,13 +81,13 @@ fn empty_screen_explains_itself() {
     let mut screen = TestScreen::new(80, 24);
     assert!(screen.picture().contains("looking …"));
     screen.show(Report::default());
-    assert!(screen.picture().contains("no session is open; they appear here as they come"));
+    assert!(screen.picture().contains("no session is open; new ones appear here"));
     screen.show(crowd(3));
     assert!(screen.text("/xyz").picture().contains("no session matches the filter"));
     screen.state.update(Msg::Note("cut after line 7".into()));
     assert!(screen.picture().contains("cut after line 7"));
     let mut screen = TestScreen::replay(80, 24).showing(Report::default());
-    assert!(screen.picture().contains("no session is known at this moment of the recording"));
+    assert!(screen.picture().contains("no session at this moment of the recording"));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn missing_samples_are_shown_as_not_measured() {
     let picture = screen.picture();
     let legs: Vec<&str> = picture.lines().filter(|line| line.contains("tcp ")).collect();
     assert!(legs.len() == 3 && legs.iter().all(|leg| leg.contains("╌╌╌╌╌╌╌╌ exact  tcp")), "{legs:?}");
-    assert!(picture.contains("not measured enough"), "{picture}");
+    assert!(picture.contains("too few measurements"), "{picture}");
     assert!(screen.keys(&[Enter, Down, Down, Enter]).picture().contains("not measured"));
 }
 

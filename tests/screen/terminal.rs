@@ -15,7 +15,7 @@ fn watch(arguments: &[&str]) -> Option<Pane> {
 #[test]
 fn keys_navigate_recording_on_terminal() {
     let Some(pane) = watch(&[]) else { return };
-    let picture = pane.shows("over: exited with code 0");
+    let picture = pane.shows("closed: exited with code 0");
     assert!(picture.contains("default/web/web") && picture.contains("kube-apiserver · pid 19405"), "{picture}");
     // The leg from kubectl to the API server.
     pane.keys(&["Enter", "Down", "Down", "Enter"]);
@@ -26,7 +26,7 @@ fn keys_navigate_recording_on_terminal() {
     pane.keys(&["/", "xyz"]);
     pane.shows("no session matches the filter");
     pane.keys(&["Escape"]);
-    pane.shows("over: exited with code 0");
+    pane.shows("closed: exited with code 0");
     pane.keys(&["?"]);
     pane.shows("the wheel scrolls");
     pane.keys(&["q"]);
@@ -36,12 +36,12 @@ fn keys_navigate_recording_on_terminal() {
 #[test]
 fn recording_plays_to_its_end_on_terminal() {
     let Some(pane) = watch(&[]) else { return };
-    pane.shows("over: exited with code 0");
+    pane.shows("closed: exited with code 0");
     pane.keys(&["-", "-", "-", "Space"]);
     pane.shows("▶");
     // The replay follows the clock: the session appears, and closes at the end.
     pane.shows("‖ 331 ms of 331 ms");
-    pane.shows("over: exited with code 0");
+    pane.shows("closed: exited with code 0");
     pane.keys(&["q"]);
     pane.is_restored(0);
 }
@@ -49,14 +49,14 @@ fn recording_plays_to_its_end_on_terminal() {
 #[test]
 fn screen_adapts_to_terminal_size() {
     let Some(pane) = watch(&[]) else { return };
-    pane.shows("over: exited with code 0");
+    pane.shows("closed: exited with code 0");
     assert!(!pane.picture().contains("kubectl exec: the container"));
     pane.tmux(&["resize-window", "-x", "130", "-y", "40"]);
     pane.shows("kubectl exec: the container web of the pod default/web");
     pane.tmux(&["resize-window", "-x", "30", "-y", "8"]);
     pane.shows("too small: 40×10 at least");
     pane.tmux(&["resize-window", "-x", "80", "-y", "24"]);
-    pane.shows("over: exited with code 0");
+    pane.shows("closed: exited with code 0");
     pane.keys(&["C-c"]);
     pane.shows("left 0");
 }
@@ -65,7 +65,7 @@ fn screen_adapts_to_terminal_size() {
 fn signals_restore_terminal() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
         let Some(pane) = watch(&[]) else { return };
-        pane.shows("over: exited with code 0");
+        pane.shows("closed: exited with code 0");
         pane.signal(signal);
         pane.is_restored(0);
     }
@@ -74,7 +74,7 @@ fn signals_restore_terminal() {
 #[test]
 fn panic_restores_terminal_and_is_printed() {
     let Some(pane) = watch(&["--panics"]) else { return };
-    pane.shows("over: exited with code 0");
+    pane.shows("closed: exited with code 0");
     pane.keys(&["!"]);
     pane.is_restored(101);
     assert!(pane.picture().contains("asked for"), "{}", pane.picture());
@@ -85,7 +85,7 @@ fn color_never_disables_colours() {
     let coloured = |pane: &Pane| pane.tmux(&["capture-pane", "-p", "-e"]).contains("[38;5;");
     for (arguments, expected) in [(&[][..], true), (&["--color", "never"], false)] {
         let Some(pane) = watch(arguments) else { return };
-        pane.shows("over: exited with code 0");
+        pane.shows("closed: exited with code 0");
         assert_eq!(coloured(&pane), expected, "{arguments:?}");
     }
 }

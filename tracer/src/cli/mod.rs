@@ -174,7 +174,7 @@ fn not_recorded() -> Failure {
     Failure::new(
         Exit::NeedPrivilege,
         "`--record` needs root: without tracing, the demo only replays a recording",
-        "use sudo, or omit `--record` to see the built-in recording",
+        "run with sudo, or omit `--record` to see the built-in recording",
     )
 }
 

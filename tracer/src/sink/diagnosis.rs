@@ -142,7 +142,7 @@ impl Page<'_> {
         // The outcome of a closed session is a verdict without an end.
         let is_open = session.is_none_or(|session| session.state == State::Open);
         let lasts = self.is_whole && is_open && verdict.severity == Severity::Fault;
-        let until = until.or_else(|| lasts.then(|| "still so when the recording ends".to_owned()));
+        let until = until.or_else(|| lasts.then(|| "until the end of the recording".to_owned()));
         self.block(out, "until", until)?;
         self.block(out, "seen", verdict.evidence.iter().map(reading))?;
         let apart =

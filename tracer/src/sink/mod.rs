@@ -49,12 +49,12 @@ pub const FORMATS: &[Format] = &[
     },
     Format {
         name: "jsonl",
-        about: "JSON Lines for programs: every change with the whole session",
+        about: "JSON Lines for programs: every change with the complete session",
         open: |target, _| Box::new(Jsonl::new(target)),
     },
     Format {
         name: "json",
-        about: "JSON for programs: an array of sessions as they were in the end",
+        about: "JSON for programs: an array of the sessions in their final state",
         open: |target, _| Box::new(Json::new(target)),
     },
 ];

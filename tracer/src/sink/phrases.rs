@@ -118,19 +118,19 @@ pub(crate) fn loss(what: &str, count: u64) -> String {
     let name = escape::str(what, NAME);
     match what {
         LATE_START => format!(
-            "the start took {} ({name}): events before now may be missing, and links that rest on them are in doubt",
+            "the start took {} ({name}): earlier events may be missing, and links that depend on them are in doubt",
             lasted(Span::from_millis(count))
         ),
         BEHIND => format!(
-            "records were read {} late ({name}): what has ended meanwhile may lack names and links",
+            "records were read {} late ({name}): processes that ended meanwhile may lack names and links",
             lasted(Span::from_millis(count))
         ),
         UNANSWERED => format!(
-            "{} about what existed before {} not answered in time ({name}): names and links may be missing",
+            "{} about the state before the trace {} not answered in time ({name}): names and links may be missing",
             counted(count, "question"),
             if count == 1 { "was" } else { "were" }
         ),
-        _ => format!("{} lost ({name}): what is shown from here on may have holes", counted(count, "event")),
+        _ => format!("{} lost ({name}): the output from here on may be incomplete", counted(count, "event")),
     }
 }
 

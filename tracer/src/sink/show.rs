@@ -173,7 +173,7 @@ impl Drawing<'_> {
         pids.dedup();
         let ends: Vec<String> = pids.iter().take(MAX_HOLDERS).map(u32::to_string).collect();
         let ends = match ends.len() {
-            0 => "nobody seen has the other end".to_owned(),
+            0 => "no known process holds the other end".to_owned(),
             1 => format!("other end: pid {}", ends.join("")),
             _ => format!("other end: pids {}{}", ends.join(", "), if pids.len() > MAX_HOLDERS { ", …" } else { "" }),
         };
@@ -288,7 +288,7 @@ pub(crate) fn troubles(end: &TcpMeasure) -> Vec<String> {
             troubles.push(format!("{} not sent", counted(info.not_sent.into(), "byte")));
         }
         if info.send_window == Some(0) {
-            troubles.push("the other end's window is shut".to_owned());
+            troubles.push("the other end's window is zero".to_owned());
         }
         if info.backoff > 0 {
             troubles.push(format!("time-out doubled {}", counted(info.backoff.into(), "time")));
@@ -305,12 +305,12 @@ pub(crate) fn doing(hop: &Hop, process: &ProcessMeasure) -> (String, bool) {
     let (state, bad) = match process.state {
         'R' => ("runs", false),
         'S' | 'I' => ("sleeps", false),
-        'D' => ("waits in the kernel and cannot be interrupted", true),
+        'D' => ("is in uninterruptible sleep", true),
         'T' => ("is stopped", true),
         't' => ("is stopped by a debugger", true),
-        'Z' => ("is dead, and its parent has not asked for its exit code", true),
+        'Z' => ("is a zombie: its parent has not reaped it", true),
         'X' => ("is gone", true),
-        _ => ("is in a state that is not known", false),
+        _ => ("is in an unknown state", false),
     };
     let mut text = format!("{state} ({})", process.state);
     // A daemon's threads serve many sessions: their system calls explain none of them.

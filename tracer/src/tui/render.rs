@@ -83,7 +83,7 @@ fn title(state: &State, area: Rect, buffer: &mut Buffer) {
     }
     let how = match (&state.clock, state.is_paused()) {
         (Some(_), _) => Span::styled("recording", theme.dim()),
-        (None, true) => Span::styled("held still: Space goes on", theme.doubt()),
+        (None, true) => Span::styled("paused: Space continues", theme.doubt()),
         (None, false) => Span::styled("live", theme.good()),
     };
     let when = state.report.as_ref().map(|report| view::moment(state.header.anchor, report.now()));
@@ -98,10 +98,10 @@ fn empty(state: &State, area: Rect, buffer: &mut Buffer) {
     let known = state.report.as_ref().map(|report| report.sessions.len());
     let text = match known {
         None => "looking …",
-        Some(0) if state.clock.is_some() => "no session is known at this moment of the recording: → goes on",
-        Some(0) => "no session is open; they appear here as they come",
+        Some(0) if state.clock.is_some() => "no session at this moment of the recording: → moves forward",
+        Some(0) => "no session is open; new ones appear here",
         Some(_) if !state.filter.is_empty() => "no session matches the filter; Esc drops it",
-        Some(_) => "all sessions are over; c shows them",
+        Some(_) => "all sessions are closed; c shows them",
     };
     paint(Line::from(Span::styled(text, state.theme.dim())), area, buffer);
 }
@@ -118,7 +118,7 @@ fn verdict(state: &State, area: Rect, buffer: &mut Buffer) {
                 let style = if verdict.severity == Severity::Fault { theme.bad() } else { theme.good() };
                 Span::styled(format!("{} {}: {}", verdict.code, verdict.name, verdict.means), style)
             }
-            (None, Health::Ok) => Span::styled("ok: bytes can move, and nothing is stuck", theme.good()),
+            (None, Health::Ok) => Span::styled("ok: nothing is stuck", theme.good()),
             (None, _) => {
                 let doubt = view::doubt(session, report).map_or_else(
                     || "not measured enough to say that nothing is wrong".to_owned(),
@@ -138,8 +138,8 @@ fn verdict(state: &State, area: Rect, buffer: &mut Buffer) {
 
 fn outcome(session: &Session) -> String {
     match session.exit.map(|exit| (exit.code, exit.signal)) {
-        Some((Some(code), _)) => format!("over: exited with code {code}"),
-        Some((None, Some(signal))) => format!("over: ended by signal {signal}"),
+        Some((Some(code), _)) => format!("closed: exited with code {code}"),
+        Some((None, Some(signal))) => format!("closed: killed by signal {signal}"),
         Some((None, None)) | None => "over".to_owned(),
     }
 }
@@ -178,7 +178,7 @@ fn footer(state: &State, areas: &Areas, buffer: &mut Buffer) {
         spans.push(Span::styled(format!("filter: {}  ", escape::str(&state.filter, NAME)), theme.doubt()));
     }
     let keys = match (state.focus, state.clock.is_some()) {
-        (Focus::List, false) => "↑↓ session  Enter path  / filter  s sort  Space hold  ? help  q quit",
+        (Focus::List, false) => "↑↓ session  Enter path  / filter  s sort  Space pause  ? help  q quit",
         (Focus::List, true) => "←→ time  Space play  ↑↓ session  Enter path  / filter  ? help  q quit",
         (Focus::Path, _) => "↑↓ step  Enter details  Esc sessions  ? help  q quit",
         (Focus::Details, _) => "↑↓ scroll  Esc path  ? help  q quit",

@@ -13,7 +13,7 @@ function head(session) {
     ...session.faults.map((fault) => ["Fault", faultSpan(fault)]),
   ].filter(([, value]) => value);
   const whole = session.complete
-    ? `${session.beyond.length ? "all of the path that is on this host" : "the whole path"}, ${session.confidence === "exact" ? "every link exact" : `its weakest link is ${session.confidence}`}`
+    ? `${session.beyond.length ? "the part of the path on this host" : "the whole path"}, ${session.confidence === "exact" ? "every link exact" : `its weakest link is ${session.confidence}`}`
     : "the path is not complete";
   byId("head").replaceChildren(
     el("h2", {}, el("span", { class: "kind", text: session.kind }), " ", el("span", { text: session.into ?? "a container that is not known" })),
