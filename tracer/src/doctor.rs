@@ -73,7 +73,7 @@ const fn note(kind: DaemonKind) -> &'static str {
     match kind {
         DaemonKind::Runtime | DaemonKind::ApiServer | DaemonKind::Kubelet => "",
         DaemonKind::Refused => ": ignored, because it is not root on the host or clients reach another socket",
-        DaemonKind::Unknown => ": a kubelet is connected; if this is its runtime, add --runtime-socket PATH",
+        DaemonKind::Unknown => ": a kubelet is connected; if this is its runtime, use --runtime-socket PATH",
     }
 }
 

@@ -134,7 +134,7 @@ fn no_ptrace() -> Degraded {
     Degraded {
         code: Degraded::NO_PRIVILEGE.to_owned(),
         text: "CAP_SYS_PTRACE is missing: the daemons on the path cannot be inspected".to_owned(),
-        hint: "run it with sudo; `--from FILE` reads a recording without it".to_owned(),
+        hint: "run with sudo, or use `--from FILE` to read a recording without root".to_owned(),
         fatal: true,
     }
 }

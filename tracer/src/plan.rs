@@ -199,7 +199,7 @@ fn kernel(host: &HostFacts, missing: &mut Vec<Degraded>) {
             "lockdown",
             true,
             "the kernel is locked down (confidentiality): probes may not read its memory",
-            "boot with lockdown=integrity, or without Secure Boot's lockdown",
+            "boot with lockdown=integrity, or disable the lockdown by Secure Boot",
         ));
     }
     if !host.btf {
@@ -214,7 +214,7 @@ fn kernel(host: &HostFacts, missing: &mut Vec<Degraded>) {
             "no-fields",
             true,
             format!("this kernel lacks fields that the probes read: {}", host.missing_fields.join(", ")),
-            "use another kernel, and report this one's version",
+            "use another kernel, and report the version of this one",
         ));
     }
     if host.tracefs.is_none() {

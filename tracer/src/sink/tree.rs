@@ -219,7 +219,7 @@ impl Tree {
             lines.extend(self.text.who("who", who));
         }
         if *user != before.user {
-            let user = user.as_deref().unwrap_or("not known any more: requests of others fit as well");
+            let user = user.as_deref().unwrap_or("no longer attributed: more than one request fits");
             lines.extend(self.text.who("user", user));
         }
         lines
