@@ -45,7 +45,7 @@ pub(super) fn render(args: args::Render) -> Result<Exit, Failure> {
         write(output, &timeline)?;
     }
     if timeline.sessions.is_empty() {
-        tell("notice", "the recording holds no session of a person; `--kind all` draws probes, too");
+        tell("notice", "the recording has no session of a user; `--kind all` also draws probes");
     }
     played::ended(&reader)?;
     Ok(Exit::Done)

@@ -117,7 +117,7 @@ pub(super) fn command(session: &Session) -> Option<String> {
 /// Outcome of a session and its colour. `session` must be in its last state.
 pub(super) fn outcome(session: &Session, end: BootTime) -> (String, Color) {
     if let Some(whole) = &session.merged_into {
-        return (format!("a part of {}, which goes on", escape::str(&whole.0, NAME)), Color::Dim);
+        return (format!("a part of {}, which continues", escape::str(&whole.0, NAME)), Color::Dim);
     }
     if session.state == State::Open {
         return (format!("still open after {}", lasted(end.since(session.opened_at))), Color::Dim);

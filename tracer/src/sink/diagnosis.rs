@@ -116,7 +116,7 @@ impl Page<'_> {
                     Health::Ok => (Color::Good, "ok".to_owned()),
                     Health::Waiting => (Color::Good, "waiting for input".to_owned()),
                     Health::Unknown | Health::Fault { .. } => {
-                        let doubt = doubt.unwrap_or("too little could be measured to say that nothing is wrong");
+                        let doubt = doubt.unwrap_or("too few measurements to rule out a fault");
                         (Color::Doubt, format!("unknown: {}", escape::str(doubt, TEXT)))
                     }
                 };

@@ -158,8 +158,8 @@ impl PathText {
     /// Two hops without a link: the drawing must not suggest one.
     fn hole(&self, session: &Session, index: usize) -> Vec<String> {
         let gap = session.gaps.iter().find(|gap| gap.between == Some((index, index + 1)));
-        let text =
-            gap.map_or_else(|| "no link between these two is proved".to_owned(), |gap| escape::str(&gap.text, TEXT));
+        let text = gap
+            .map_or_else(|| "no evidence of a link between these two".to_owned(), |gap| escape::str(&gap.text, TEXT));
         let rail = self.paint(Color::Dim, "  ┊ ");
         self.wrapped(Color::Doubt, &format!("{rail}? "), &format!("{rail}  "), &text)
     }
@@ -171,7 +171,7 @@ impl PathText {
             None => (Color::Doubt, "no link".to_owned()),
         };
         let how = self.paint(color, &how);
-        let what = if session.beyond.is_empty() { "the whole path" } else { "all of the path that is on this host" };
+        let what = if session.beyond.is_empty() { "the whole path" } else { "the part of the path on this host" };
         format!("  {} {what}, {how}", self.paint(Color::Good, "✓"))
     }
 
@@ -179,7 +179,7 @@ impl PathText {
     pub(super) fn outcome(&self, session: &Session, now: BootTime) -> String {
         if let Some(whole) = &session.merged_into {
             return format!(
-                "  {} a part of {}, which goes on",
+                "  {} a part of {}, which continues",
                 self.paint(Color::Dim, "╰"),
                 self.paint(Color::Bold, &escape::str(&whole.0, NAME))
             );

@@ -165,7 +165,7 @@ pub(crate) fn lasted(span: Span) -> String {
 pub(crate) fn outcome(session: &Session, now: BootTime) -> (Color, String) {
     let lasted = lasted(view::age(session, now));
     let left = session.gaps.iter().any(|gap| gap.code == GapCode::ProcessLeftRunning);
-    let why = if left { "its process goes on running" } else { "how its process ended is not known" };
+    let why = if left { "its process is still running" } else { "exit status not known" };
     let unknown = || (Color::Doubt, format!("closed after {lasted}; {why}"));
     session.exit.map_or_else(unknown, |exit| match (exit.reason, exit.code, exit.signal) {
         (ExitReason::StartFailed, ..) => (Color::Bad, format!("the runtime could not start it; closed after {lasted}")),

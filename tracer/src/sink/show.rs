@@ -185,14 +185,14 @@ impl Drawing<'_> {
     /// Bytes waiting in a file, and the colour of this number.
     fn waits(&self, one: &Descriptor) -> (String, Color) {
         let Some(file) = self.measures.file(one.kind, one.file).map(|series| series.last) else {
-            return ("what waits is not known".to_owned(), Color::Dim);
+            return ("queued bytes not known".to_owned(), Color::Dim);
         };
         match file.capacity {
             Some(capacity) => {
                 let color = if file.queued >= capacity { Color::Bad } else { Color::Dim };
-                (format!("{} of {capacity} bytes wait", file.queued), color)
+                (format!("{} of {capacity} bytes queued", file.queued), color)
             }
-            None => (format!("{} bytes wait at its master", file.queued), Color::Dim),
+            None => (format!("{} bytes queued at its master", file.queued), Color::Dim),
         }
     }
 
@@ -247,11 +247,8 @@ impl Drawing<'_> {
 
     fn tcp_end(&self, side: &str, socket: SocketId) -> Vec<String> {
         let Some(series) = self.measures.tcp(socket) else {
-            let text = if self.measures.gone(socket).is_some() {
-                "the kernel does not know it any more"
-            } else {
-                "not measured"
-            };
+            let text =
+                if self.measures.gone(socket).is_some() { "no longer known to the kernel" } else { "not measured" };
             return vec![self.paint(Color::Doubt, &format!("{side}  {text}"))];
         };
         let end = series.last;

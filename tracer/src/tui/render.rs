@@ -121,7 +121,7 @@ fn verdict(state: &State, area: Rect, buffer: &mut Buffer) {
             (None, Health::Ok) => Span::styled("ok: nothing is stuck", theme.good()),
             (None, _) => {
                 let doubt = view::doubt(session, report).map_or_else(
-                    || "not measured enough to say that nothing is wrong".to_owned(),
+                    || "too few measurements to rule out a fault".to_owned(),
                     |doubt| format!("unknown: {}", escape::str(doubt, phrases::TEXT)),
                 );
                 Span::styled(doubt, theme.dim())

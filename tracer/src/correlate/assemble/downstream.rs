@@ -49,7 +49,10 @@ impl Builder<'_> {
         }
         let Some(last) = hops.iter().rposition(|hop| hop.role == Role::ApiServer) else { return };
         let text = match hops.first().and_then(|hop| self.state.kind_by_kubectl(hop)) {
-            Some(Kind::Logs) => "the kubelet hands out logs on a connection that many requests of the API server share",
+            Some(Kind::Logs) => {
+                "connection to the kubelet not attributed: many requests of the API server share it \
+                                 for logs"
+            }
             _ => {
                 "connection to a kubelet not found: the API server has not forwarded the request, or it was not \
                  observed"
@@ -145,9 +148,9 @@ impl Builder<'_> {
         let Some(process) = anchor.process() else {
             if anchor.start_failed().is_none() {
                 let text = if self.missed.process {
-                    "records were lost: the first that ran in the container may be a child of the command"
+                    "process of the command not attributed: records were lost, so the first one seen may be its child"
                 } else if anchor.preexisting && anchor.runc().is_none() {
-                    "its command has ended, or was not found: the process that the runtime wrote down is gone"
+                    "process of the command not found: the pid in the runtime's pid file no longer exists"
                 } else {
                     "the command has not started in the container yet"
                 };

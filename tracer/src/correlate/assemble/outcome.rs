@@ -117,7 +117,7 @@ impl Builder<'_> {
         if let (Some(_), Some(process)) = (outcome.closed_at, runs_on) {
             let at = hops.len().saturating_sub(1);
             let text =
-                format!("the connections are gone, the process {} goes on running in the container", process.tgid);
+                format!("the connections are closed, but process {} is still running in the container", process.tgid);
             self.gap_at(GapCode::ProcessLeftRunning, (at, at), &text);
         }
     }
@@ -239,10 +239,10 @@ impl Builder<'_> {
                     self.gap_at(GapCode::ProcessUnknown, (last, last), text);
                     kind
                 }
-                None if anchor.preexisting || self.missed.since_start => self.kind_unknown(
-                    "exec, attach or port-forward: which of them, and what it leads to, the next output will tell",
-                ),
-                None => self.kind_unknown("attach or port-forward: which of them, the next output will tell"),
+                None if anchor.preexisting || self.missed.since_start => {
+                    self.kind_unknown("exec, attach or port-forward: undecided until the next output")
+                }
+                None => self.kind_unknown("attach or port-forward: undecided until the next output"),
             },
             AnchorKind::Exec | AnchorKind::UnnamedExec => self.kind_of_exec(anchor, hops, kind_by_kubectl),
         }
@@ -315,7 +315,8 @@ impl Builder<'_> {
             // dockerd passes output from goroutine to goroutine, so no act joins the two.
             let text = if anchor.shim().is_some_and(|shim| self.intermediate_runtime(anchor.runtime(), shim).is_some())
             {
-                "which of dockerd's connections this serves is told only of sessions seen from their start"
+                "connection not attributed: dockerd's connections are matched only for sessions traced from their \
+                 start"
             } else {
                 "connection not attributed yet: waiting for the next output"
             };
@@ -337,7 +338,7 @@ impl Builder<'_> {
             }
             // It ended without any output that would name its stream.
             if !anchor.reads() && anchor.exit().is_some() {
-                self.gap(GapCode::KindUnknown, None, "a probe, or an exec that printed nothing");
+                self.gap(GapCode::KindUnknown, None, "probe, or exec without output: undecided");
                 return Kind::Probe;
             }
         }
@@ -399,7 +400,7 @@ impl Builder<'_> {
             }
             // Recordings of earlier versions contain no query for the names of an exec without an id.
             None if anchor.kind() == AnchorKind::UnnamedExec && by_cgroup.is_some() => {
-                self.gap(GapCode::NamesUnknown, None, "nothing that was reported names this container");
+                self.gap(GapCode::NamesUnknown, None, "names of this container not found: no record has them");
             }
             None => {}
         }

@@ -128,7 +128,7 @@ impl Builder<'_> {
             let text = "connection not attributed: records were lost, so the match may belong to another session";
             self.gap(GapCode::Ambiguous, Some((0, 0)), text);
         } else if anchor.as_exec().is_some_and(|exec| exec.stream.ambiguous) {
-            self.gap(GapCode::Ambiguous, Some((0, 0)), "more than one connection fits this exec, so none is named");
+            self.gap(GapCode::Ambiguous, Some((0, 0)), "connection not attributed: more than one fits this exec");
         }
         while let Some(far) = up.last().and_then(|node| node.inbound) {
             if up.len() >= MAX_HOPS {
@@ -190,7 +190,7 @@ impl Builder<'_> {
     }
 
     fn gap_peer_gone(&mut self) {
-        let text = "the other end of this connection is on this host, and no process has it: not accepted yet, or gone";
+        let text = "other end of this connection is on this host but held by no process: not accepted yet, or closed";
         self.gap(GapCode::PeerUnknown, Some((0, 0)), text);
     }
 
