@@ -103,11 +103,10 @@ impl Timers {
     /// Sets the due time of every [`Timer::RequestUnshown`] anew.
     pub(super) fn reschedule_requests(&mut self, due: impl Fn(TaskKey) -> BootTime) {
         let Some(queue) = self.by_rank.get_mut(Phase::AfterRebuild.ranks().start) else { return };
-        let timers = std::mem::take(queue);
-        queue.extend(timers.into_iter().map(|(at, timer)| match timer {
-            Timer::RequestUnshown(task) => (due(task), timer),
-            other => (at, other),
-        }));
+        for (at, timer) in std::mem::take(queue) {
+            let at = if let Timer::RequestUnshown(task) = timer { due(task) } else { at };
+            queue.insert((at, timer));
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use crate::correlate::{
 use crate::model::{Actor, BootTime, Fact, SocketId, SocketInfo, SocketRole, Source, TaskKey};
 
 /// Applies a fact about a TCP socket. `task` owns the socket, if the fact has an owner.
-#[expect(clippy::wildcard_enum_match_arm, reason = "`apply` of the parent lists every fact")]
 pub(super) fn apply(
     state: &mut State,
     effects: &mut Effects,
