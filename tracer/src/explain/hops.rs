@@ -2,25 +2,15 @@
 //! `runtimes`.
 
 use super::{
-    Explanation,
-    manual::{self, Manual},
+    Explanation, manual,
     programs::{self, Program, is_again, is_program, name, program, who},
     runtimes, stories,
+    words::Words,
 };
 use crate::{
     escape,
     model::{Client, Hop, Kind, LinkKind, Role, Session, State},
 };
-
-/// Texts for a hop.
-#[derive(Default)]
-pub(super) struct Words {
-    pub(super) title: &'static str,
-    pub(super) what: String,
-    pub(super) why: String,
-    pub(super) unknown: Vec<String>,
-    pub(super) manual: Vec<Manual>,
-}
 
 pub(super) fn hop(session: &Session, index: usize) -> Option<Explanation> {
     let hop = session.hops.get(index)?;

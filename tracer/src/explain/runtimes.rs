@@ -1,8 +1,8 @@
 //! Explains everything below the kubelet: runtimes, shims, runc and the process itself.
 
 use super::{
-    hops::Words,
     programs::{self, Program, is_cri_dockerd, is_dockerd, is_program, name},
+    words::Words,
 };
 use crate::model::{ExitStatus, Kind, LinkKind, Role, Session};
 

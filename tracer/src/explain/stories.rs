@@ -1,6 +1,6 @@
 //! Explains hops of pod starts and of kubectl requests, which differ from those of an exec.
 
-use super::hops::Words;
+use super::words::Words;
 use crate::model::{Kind, Role, Session};
 
 /// Texts for a hop of such a session; `None` if the usual text applies.
