@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::ValueHint};
 use regex::bytes::Regex;
 
+use super::examples::EXAMPLES;
 use crate::{
     record::Rotate,
     render::PICTURES,
@@ -484,131 +485,6 @@ fn time_span(text: &str) -> Result<Duration, String> {
     }
     humantime::parse_duration(text).map_err(|error| error.to_string())
 }
-
-const EXAMPLES: &[(&str, &str)] = &[
-    (
-        "",
-        "Examples:
-  {bin} ls                        list open sessions
-  {bin} show web                  the session into the pod `web`, with the counters of each connection
-  {bin} trace                     draw sessions as they happen
-  {bin} watch                     the same on a live screen
-  {bin} trace --pod web --once    the next session into one pod
-  {bin} replay incident.jsonl.zst",
-    ),
-    (
-        "trace",
-        "Examples:
-  {bin} trace                                     every session, drawn hop by hop
-  {bin} trace --namespace default --pod web       only sessions into one pod
-  {bin} trace --once --duration 5m                the next session, within five minutes
-  {bin} trace --explain --once                    the next session, explained step by step
-  {bin} trace -o jsonl | jq .session.id           for programs
-  {bin} trace -o tree -o jsonl=sessions.jsonl     drawn, and saved as JSON Lines
-  {bin} trace --record incident.jsonl.zst         record all observations, to replay elsewhere
-  {bin} trace --record a.jsonl.zst --measure 5s   record the samples that `diagnose --from` needs
-  {bin} trace --redact 'password=[^ ]*'           keep secrets out of output and recording
-  {bin} trace --audit-log /var/log/audit.log      with the user behind each session",
-    ),
-    (
-        "ls",
-        "Examples:
-  {bin} ls                                        all sessions of users
-  {bin} ls --kind all                             including exec probes
-  {bin} ls --namespace default --watch 2s         one namespace, every two seconds
-  {bin} ls -o json | jq '.[] | select(.idle_ms > 60000) | .id'
-  {bin} ls --from incident.jsonl.zst --at +90s    sessions open at that moment",
-    ),
-    (
-        "show",
-        "Examples:
-  {bin} show s-4f9c2a                             by id, or a unique prefix of it
-  {bin} show 23605                                by a pid on its path
-  {bin} show default/web                          by pod
-  {bin} show web --watch 1s                       its counters, every second
-  {bin} show web --explain                        each step in plain words
-  {bin} show web --from incident.jsonl.zst        its last state in a recording",
-    ),
-    (
-        "diagnose",
-        "Exits with 10 if a fault is found.
-
-Examples:
-  {bin} diagnose                                  all sessions, and leftovers of closed ones
-  {bin} diagnose web                              the session into the pod `web`
-  {bin} diagnose -o json | jq '.[].code'
-  {bin} diagnose --from incident.jsonl.zst --at 2026-11-21T22:14:03Z",
-    ),
-    (
-        "record",
-        "Examples:
-  {bin} record incident.jsonl.zst                 until Ctrl-C
-  {bin} record incident.jsonl.zst --duration 10m
-  {bin} record node.jsonl.zst --rotate 100MB,24h,keep=7
-                                                     for weeks; each file can be replayed",
-    ),
-    (
-        "watch",
-        "Keys: arrows, Enter, Tab and Esc navigate, / filters, s sorts, Space pauses, ? lists all keys, q quits.
-Moving bytes are animated on their connection. After `kill -9`, `reset` restores the terminal.
-
-Examples:
-  {bin} watch                                     live sessions
-  {bin} watch --namespace default                 one namespace
-  {bin} watch incident.jsonl.zst                  a recording: Space plays, arrows move in time",
-    ),
-    (
-        "replay",
-        "Examples:
-  {bin} replay incident.jsonl.zst                 as shown live
-  {bin} replay incident.jsonl.zst --explain       with each step in plain words
-  {bin} replay incident.jsonl.zst -o jsonl        for programs
-  {bin} replay incident.jsonl.zst --pod web       one pod only
-  {bin} replay incident.jsonl.zst --speed 1       at the recorded speed
-  {bin} replay incident.jsonl.zst --at +90s -o table
-                                                     sessions open at that moment
-  {bin} replay node.*.jsonl.zst                   a recording in parts
-  zstd -dc incident.jsonl.zst | {bin} replay -    from a pipe",
-    ),
-    (
-        "merge",
-        "Examples:
-  {bin} record client.jsonl.zst                   on each host, with its own file name
-  {bin} merge client.jsonl.zst master.jsonl.zst node.jsonl.zst -o whole.jsonl.zst
-  {bin} replay whole.jsonl.zst                    paths from kubectl to the process",
-    ),
-    (
-        "schema",
-        "Examples:
-  {bin} schema > execpath.schema.json",
-    ),
-    (
-        "render",
-        "Examples:
-  {bin} render incident.jsonl.zst -o html=incident.html     a page for the browser
-  {bin} render incident.jsonl.zst web -o svg=web.svg        a drawing of one pod's session
-  {bin} render incident.jsonl.zst -o mermaid                for Markdown
-  {bin} render incident.jsonl.zst -o perfetto=trace.json    for ui.perfetto.dev",
-    ),
-    (
-        "demo",
-        "Examples:
-  {bin} demo                                      drawn
-  {bin} demo -o jsonl                             for programs
-  {bin} demo -- sh -c 'exit 7'                    another command at the end of the path",
-    ),
-    (
-        "doctor",
-        "Examples:
-  {bin} doctor                                    before the first trace on a host",
-    ),
-    (
-        "completions",
-        "Examples:
-  {bin} completions bash > /etc/bash_completion.d/execpath
-  {bin} completions zsh > \"${fpath[1]}/_execpath\"",
-    ),
-];
 
 /// The command line under the name it was called by. `name` is shown in help, and completions use it for the file.
 pub(super) fn command(name: &'static str) -> clap::Command {

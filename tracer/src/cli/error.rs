@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::exit::Exit;
-use crate::escape;
+use crate::{escape, live::LiveError, model::Degraded};
 
 /// Most bytes of an error line; messages quote user input.
 const LINE: usize = 500;
@@ -95,4 +95,35 @@ pub(super) fn from_clap(error: &clap::Error, binary: &str, subcommand: Option<&s
     let command = subcommand.map_or(String::new(), |name| format!(" {name}"));
     let hint = tip.unwrap_or_else(|| format!("`{binary}{command} --help` lists the options"));
     Failure::usage(what, hint)
+}
+
+/// The message for a trace that cannot start, or failed.
+pub(super) fn live_failure(error: &LiveError) -> Failure {
+    match error {
+        LiveError::Host(degraded) => {
+            let exit = if degraded.code == Degraded::NO_PRIVILEGE { Exit::NeedPrivilege } else { Exit::Unsupported };
+            Failure::new(exit, degraded.text.clone(), degraded.hint.clone())
+        }
+        LiveError::NetNs(netns, error) => Failure::new(
+            Exit::BadInput,
+            format!("cannot open the network namespace {}: {error}", named(Path::new(&netns.to_string()))),
+            "use a name of `ip netns list`, a pid or a path",
+        ),
+        LiveError::Btf(error) => Failure::new(
+            Exit::Unsupported,
+            format!("cannot read the kernel's BTF types: {error}"),
+            "`execpath doctor` checks this host",
+        ),
+        LiveError::Load(error) => Failure::new(
+            Exit::Unsupported,
+            first_line(&error.to_string()),
+            "`execpath doctor` checks this host; `-v` shows the kernel's messages",
+        ),
+        LiveError::Io(error) => Failure::writing(error),
+    }
+}
+
+/// The verifier's log has thousands of lines.
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }

@@ -10,9 +10,9 @@ use std::{
 
 use super::{
     args,
-    error::{Failure, named, tell},
+    error::{Failure, live_failure, named, tell},
     exit::Exit,
-    live_failure, played,
+    played,
     resolve::{self, Output},
 };
 use crate::{

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 mod args;
 mod error;
+mod examples;
 mod exit;
 mod look;
 mod merge;
@@ -27,14 +28,14 @@ use crate::{
     demo::{self, DemoError, Outcome, TracedSession},
     doctor,
     engine::{self, Flow},
-    live::{self, LiveError},
+    live,
     model::Degraded,
     record::Reader,
     schema,
     source::snapshot::{self, Snapshot},
 };
 use args::{Cli, Command};
-use error::{named, tell};
+use error::{live_failure, tell};
 
 /// Runs the program, or a role of the demo if the demo started this process for one.
 #[must_use]
@@ -215,36 +216,6 @@ fn doctor(output: args::Report) -> Result<Exit, Failure> {
         Some(degraded) if degraded.code == Degraded::NO_PRIVILEGE => Exit::NeedPrivilege,
         Some(_) => Exit::Unsupported,
     })
-}
-
-fn live_failure(error: &LiveError) -> Failure {
-    match error {
-        LiveError::Host(degraded) => {
-            let exit = if degraded.code == Degraded::NO_PRIVILEGE { Exit::NeedPrivilege } else { Exit::Unsupported };
-            Failure::new(exit, degraded.text.clone(), degraded.hint.clone())
-        }
-        LiveError::NetNs(netns, error) => Failure::new(
-            Exit::BadInput,
-            format!("cannot open the network namespace {}: {error}", named(Path::new(&netns.to_string()))),
-            "use a name of `ip netns list`, a pid or a path",
-        ),
-        LiveError::Btf(error) => Failure::new(
-            Exit::Unsupported,
-            format!("cannot read the kernel's BTF types: {error}"),
-            "`execpath doctor` checks this host",
-        ),
-        LiveError::Load(error) => Failure::new(
-            Exit::Unsupported,
-            first_line(&error.to_string()),
-            "`execpath doctor` checks this host; `-v` shows the kernel's messages",
-        ),
-        LiveError::Io(error) => Failure::writing(error),
-    }
-}
-
-/// The verifier's log has thousands of lines.
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// Sends the tracer's own log to stderr.

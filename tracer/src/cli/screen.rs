@@ -8,9 +8,8 @@ use std::{
 
 use super::{
     args,
-    error::{Failure, named},
+    error::{Failure, live_failure, named},
     exit::Exit,
-    live_failure,
     played::open_failure,
     resolve,
 };
