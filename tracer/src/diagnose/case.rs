@@ -1,81 +1,20 @@
 //! One session together with its measurements: the queries that fault rules use.
 
 use super::{
-    APART,
-    fault::{Found, Step, number, word},
+    finding::{Found, Step, number, word},
     host::{Held, Host},
-    queues,
+    legs::{End, Leg, Side, retransmits, unread_at},
+    samples::both,
 };
 use crate::model::{
     About, BootTime, Descriptor, ExitStatus, FileKind, FileMeasure, Gap, GapCode, Hop, Kind, LinkKind, ProcessMeasure,
-    Reading, Role, Series, Session, SocketId, Span, State, TaskKey, TcpMeasure, TcpState, ThreadMeasure, TimerKind,
-    Tuple,
+    Reading, Role, Series, Session, SocketId, Span, State, TaskKey, TcpState, ThreadMeasure, Tuple,
 };
 
 /// A session under diagnosis.
 pub(super) struct Case<'a> {
     pub(super) host: &'a Host<'a>,
     pub(super) session: &'a Session,
-}
-
-/// One end of a TCP connection.
-#[derive(Clone, Copy)]
-pub(super) struct End<'a> {
-    pub(super) socket: SocketId,
-    pub(super) series: Option<&'a Series<TcpMeasure>>,
-}
-
-/// A TCP connection that belongs to this session alone. `near` is the end nearer to the client.
-#[derive(Clone, Copy)]
-pub(super) struct Leg<'a> {
-    /// Index of its link; `None` where the connection leaves this host.
-    pub(super) link: Option<usize>,
-    pub(super) near_hop: Option<usize>,
-    pub(super) far_hop: Option<usize>,
-    /// Addresses as the near end has them.
-    pub(super) tuple: Option<Tuple>,
-    pub(super) near: Option<End<'a>>,
-    pub(super) far: Option<End<'a>>,
-}
-
-/// The last sample and the one before it, if they are at least [`APART`] apart.
-pub(super) fn both<T>(series: &Series<T>) -> Option<(&T, &T)> {
-    series.earlier().filter(|(_, span)| *span >= APART).map(|(before, _)| (&series.last, before))
-}
-
-/// A leg as one of its ends has it.
-#[derive(Clone, Copy)]
-pub(super) struct Side<'a> {
-    pub(super) link: Option<usize>,
-    pub(super) hop: Option<usize>,
-    pub(super) other_hop: Option<usize>,
-    pub(super) end: Option<End<'a>>,
-    pub(super) other: Option<End<'a>>,
-    pub(super) tuple: Option<Tuple>,
-}
-
-impl<'a> Leg<'a> {
-    /// The leg from its end nearer to the client.
-    pub(super) fn near_side(&self) -> Side<'a> {
-        let Self { link, near_hop, far_hop, tuple, near, far } = *self;
-        Side { link, hop: near_hop, other_hop: far_hop, end: near, other: far, tuple }
-    }
-
-    /// The leg from its end nearer to the process.
-    pub(super) fn far_side(&self) -> Side<'a> {
-        let Self { link, near_hop, far_hop, tuple, near, far } = *self;
-        Side { link, hop: far_hop, other_hop: near_hop, end: far, other: near, tuple: tuple.map(Tuple::mirrored) }
-    }
-
-    /// Both sides of the leg, the client's first.
-    pub(super) fn sides(self) -> [Side<'a>; 2] {
-        [self.near_side(), self.far_side()]
-    }
-}
-
-/// True if `is` holds in the last two samples, and these are at least [`APART`] apart.
-pub(super) fn twice<T>(series: &Series<T>, is: impl Fn(&T) -> bool) -> bool {
-    both(series).is_some_and(|(last, before)| is(last) && is(before))
 }
 
 impl<'a> Case<'a> {
@@ -392,7 +331,7 @@ impl<'a> Case<'a> {
             steps.push(number("ends with unanswered retransmissions", silent as u64, ""));
         }
         if until > Step::Queues && ends().any(|series| both(series).is_some()) {
-            let unread = legs.iter().filter(|leg| queues::unread_at(leg.near).is_some()).count();
+            let unread = legs.iter().filter(|leg| unread_at(leg.near).is_some()).count();
             steps.push(number("legs with unread output", unread as u64, ""));
         }
         steps
@@ -407,23 +346,4 @@ impl<'a> Case<'a> {
     pub(super) fn client_exit(&self) -> Option<ExitStatus> {
         self.session.hops.first().filter(|hop| hop.role == Role::Client)?.exit
     }
-}
-
-/// True if the leg leaves this host and the remote end has been silent for longer than any ping interval of kubectl.
-pub(super) fn is_silent_beyond(leg: &Leg<'_>) -> bool {
-    // kubectl pings every 5 s and waits for an answer for 61 s (client-go, tools/remotecommand/websocket.go).
-    const PONG: u32 = 61_000;
-    let here = match (leg.near, leg.far) {
-        (Some(end), None) | (None, Some(end)) => end,
-        (None, None) | (Some(_), Some(_)) => return false,
-    };
-    here.series.and_then(|series| series.last.info).is_some_and(|info| info.last_received_ms > PONG)
-}
-
-/// True if the socket retransmits repeatedly without an acknowledgement.
-pub(super) fn retransmits(tcp: &TcpMeasure) -> bool {
-    // One or two retransmissions happen on any lossy network.
-    const OFTEN: u8 = 3;
-    let by_timer = tcp.timer.is_some_and(|timer| timer.kind == TimerKind::Retransmit && timer.retries >= OFTEN);
-    by_timer || tcp.info.is_some_and(|info| info.backoff >= OFTEN && info.unacked > 0 && info.retransmits > 0)
 }

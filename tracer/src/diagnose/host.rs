@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    case::{End, twice},
-    queues::refused_at,
+    legs::{End, refused_at},
+    samples::twice,
 };
 use crate::model::{
     Descriptor, Endpoints, FileId, FileKind, Report, Role, Session, SocketId, SocketRole, State, TaskKey,

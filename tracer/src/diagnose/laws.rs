@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     FAULTS, diagnosis,
-    fault::shown,
     scene::{APISERVER, KUBECTL, KUBELET, On, PROCESS, Scene, idle, info, socket},
+    verdict::shown,
     verdicts,
 };
 use crate::model::{FileKind, GapCode, Health, Kind, LinkKind, ProcessMeasure, Report, Role, Session, TcpMeasure};

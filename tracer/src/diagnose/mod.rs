@@ -3,9 +3,9 @@
 //!
 //! * `faults` has a file for each fault: the rule, every text, and fixtures that must or must not match;
 //! * `case` wraps a session with its measurements, `host` has tables shared by all sessions, `queues` finds the reader
-//!   that stopped;
+//!   that stopped; `legs` and `samples` below them read connections and pairs of samples;
 //! * `well` gives the reason if a session without a fault is not reported as healthy;
-//! * `fault` defines the data of a fault.
+//! * `fault` defines the data of a fault, `finding` a match of its rule, and `verdict` turns that into the result.
 //!
 //! A wrong verdict is worse than none: a rule without certainty returns nothing. No rule decides on the name of a
 //! kernel function.
@@ -15,30 +15,29 @@
 mod case;
 mod fault;
 pub mod faults;
+mod finding;
 mod host;
 #[cfg(test)]
 mod laws;
+mod legs;
 mod queues;
+mod samples;
 #[cfg(test)]
 mod scene;
+mod verdict;
 mod well;
 
 use std::collections::BTreeMap;
 
-use self::{
-    case::Case,
-    fault::{Found, Rule},
-    host::Host,
-};
+use self::{case::Case, fault::Rule, finding::Found, host::Host, verdict::verdict};
 pub use self::{
-    fault::{Apart, Fault, Made, Step, shown},
+    fault::{Apart, Fault, Made},
     faults::FAULTS,
+    finding::Step,
+    samples::APART,
+    verdict::shown,
 };
-use crate::model::{Diagnosis, Health, Report, Session, Severity, Span, Verdict};
-
-/// Least distance of two samples for "nothing moved" to be evidence. It is longer than any scheduling delay under load,
-/// needs no ping of kubectl's (every 5 s), and is a tolerable wait for the user.
-pub const APART: Span = Span::from_secs(2);
+use crate::model::{Diagnosis, Health, Report, Session, Severity, Verdict};
 
 /// At most one fault per session, the cause rather than its consequences; then faults of no session.
 #[must_use]
@@ -64,14 +63,14 @@ pub fn diagnosis(report: &Report) -> Diagnosis {
         // daemons does not change that the command waits.
         let found = found.filter(|_| idle.is_none());
         let doubt = if is_fault { None } else { idle.or_else(|| well::trouble(&case, &left_over)) };
-        let verdict = found.map(|(fault, found)| fault.verdict(Some(&case), found));
+        let verdict = found.map(|(fault, found)| verdict(fault, Some(&case), found));
         let (word, doubt) = word(&case, verdict.as_ref(), doubt);
         health.insert(session.id.clone(), word);
         doubts.extend(doubt.map(|doubt| (session.id.clone(), doubt)));
         verdicts.extend(verdict);
     }
     well::name_other_halves(&host, &verdicts, &mut doubts);
-    verdicts.extend(left_over.into_iter().map(|(fault, found)| fault.verdict(None, found)));
+    verdicts.extend(left_over.into_iter().map(|(fault, found)| verdict(fault, None, found)));
     Diagnosis { verdicts, health, doubts, ..Diagnosis::default() }
 }
 

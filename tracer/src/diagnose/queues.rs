@@ -3,32 +3,11 @@
 //! A full queue alone is no evidence: a busy session has one in every sample. Evidence is that nothing left the queue
 //! between two samples, by the counters of TCP.
 
-use super::case::{Case, End, Leg, both};
-use crate::model::{FileMeasure, TcpMeasure, TimerKind};
-
-/// Bytes that the process has read from the socket.
-fn taken(tcp: &TcpMeasure) -> Option<u64> {
-    tcp.info?.bytes_received.checked_sub(tcp.recv_q.into())
-}
-
-/// Unread bytes at this end, if the process read nothing between the samples.
-pub(super) fn unread_at(end: Option<End<'_>>) -> Option<u32> {
-    let (last, before) = both(end?.series?)?;
-    let stands = last.recv_q > 0 && before.recv_q > 0 && taken(last)? == taken(before)?;
-    stands.then_some(last.recv_q)
-}
-
-/// Unsent bytes at this end, if nothing was acknowledged between the samples and the peer's window is zero.
-pub(super) fn refused_at(end: Option<End<'_>>) -> Option<u32> {
-    let (last, before) = both(end?.series?)?;
-    let acked = |tcp: &TcpMeasure| tcp.info.map(|info| info.bytes_acked);
-    let shut = |tcp: &TcpMeasure| {
-        tcp.timer.is_some_and(|timer| timer.kind == TimerKind::Probe)
-            || tcp.info.is_some_and(|info| info.send_window == Some(0))
-    };
-    let stands = last.send_q > 0 && before.send_q > 0 && acked(last)? == acked(before)? && shut(last) && shut(before);
-    stands.then_some(last.send_q)
-}
+use super::{
+    case::Case,
+    legs::{End, Leg, refused_at, unread_at},
+};
+use crate::model::FileMeasure;
 
 /// A leg without progress because its reader does not read.
 pub(super) struct Stuck<'a> {

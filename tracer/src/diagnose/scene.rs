@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::APART;
+use super::samples::APART;
 use crate::model::{
     Access, BootTime, Call, CgroupMeasure, Client, Confidence, Daemon, Descriptor, Diagnosis, Evidence, ExitStatus,
     Fact, Family, FileId, FileKind, FileMeasure, Gap, GapCode, Hop, Kind, Link, LinkKind, Measures, Observation,

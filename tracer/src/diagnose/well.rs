@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::{
-    case::{Case, both, is_silent_beyond},
-    fault::{Fault, Found, Step},
+    case::Case,
+    fault::Fault,
+    finding::{Found, Step},
     host::Host,
+    legs::is_silent_beyond,
+    samples::both,
 };
 use crate::model::{Hop, Kind, LinkKind, Role, SessionId, TcpState, Verdict};
 

@@ -1,6 +1,9 @@
 //! F09: the shim is stuck.
 
-use super::{f24_guest::is_sandboxed, prelude::*};
+use super::{
+    prelude::*,
+    signs::{has_not_opened, idle_shim, is_sandboxed},
+};
 use crate::model::Reading;
 
 pub(super) const FAULT: Fault = Fault {
@@ -42,26 +45,6 @@ pub(super) const FAULT: Fault = Fault {
     #[cfg(test)]
     scenes,
 };
-
-/// Starting runc takes milliseconds.
-const LONG: Span = Span::from_secs(10);
-/// The longest time a shim itself waits for a console (containerd-shim-runc-v2, process/exec.go). A longer wait is no
-/// slow start.
-const VERY_LONG: Span = Span::from_secs(35);
-
-/// The shim of an exec, if the runtime has made the FIFOs and nothing was started.
-pub(super) fn idle_shim(case: &Case<'_>) -> Option<TaskKey> {
-    let asked = case.is_open() && case.is_seen_whole() && case.session.exec_id.is_some() && case.age() >= LONG;
-    let nothing_ran = case.last_role() == Some(Role::Runtime) && case.has_gap(&[GapCode::RuncUnknown]);
-    case.shim().filter(|_| asked && nothing_ran)
-}
-
-/// True if the runtime has the exec's FIFOs open and the shim has not. The shim's descriptors must have been measured.
-pub(super) fn has_not_opened(case: &Case<'_>, shim: TaskKey) -> bool {
-    let holds = |task: TaskKey| case.fifos().iter().any(|held| held.task == task);
-    let runtime = case.hop(Role::Runtime).is_some_and(|(_, hop)| holds(hop.task));
-    runtime && case.host.was_looked_at(shim) && !holds(shim) && case.age() >= VERY_LONG
-}
 
 fn of_session(case: &Case<'_>) -> Option<Found> {
     // A stopped shim passes nothing on and starts nothing, whatever the state of the session.

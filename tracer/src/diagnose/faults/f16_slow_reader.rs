@@ -189,7 +189,7 @@ fn outer_reader(case: &Case<'_>, reader: &Side<'_>) -> Option<Found> {
             return Some(found.with(refused_by("the other end", bytes)));
         };
         let end = host.end(peer.socket.id);
-        let waiting = queues::unread_at(end).filter(|_| !followed.contains(&peer.task))?;
+        let waiting = unread_at(end).filter(|_| !followed.contains(&peer.task))?;
         let next = format!("{} (pid {})", peer.role.token(), peer.task.tgid);
         let about = About { pid: Some(peer.task.tgid), inode: peer.socket.id.inode, ..about };
         let (name, advice) = (names(Some(peer.role)), advice(Some(peer.role)));

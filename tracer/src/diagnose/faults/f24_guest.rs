@@ -1,8 +1,8 @@
 //! F24: the sandbox's guest does not answer.
 
 use super::{
-    f09_shim_stuck::{has_not_opened, idle_shim},
     prelude::*,
+    signs::{has_not_opened, idle_shim, is_sandboxed},
 };
 
 pub(super) const FAULT: Fault = Fault {
@@ -41,13 +41,6 @@ pub(super) const FAULT: Fault = Fault {
     #[cfg(test)]
     scenes,
 };
-
-/// True if that shim isolates its containers from this kernel; `None` if the shim's program is not known.
-pub(super) fn is_sandboxed(case: &Case<'_>, shim: TaskKey) -> Option<bool> {
-    let exe = case.process(shim)?.last.exe.as_ref()?;
-    let name = String::from_utf8_lossy(exe.basename()).into_owned();
-    Some(["-kata-", "-runsc-"].iter().any(|word| name.contains(word)))
-}
 
 fn rule(case: &Case<'_>) -> Option<Found> {
     let shim = idle_shim(case).filter(|shim| has_not_opened(case, *shim) && is_sandboxed(case, *shim) == Some(true))?;

@@ -33,8 +33,9 @@ mod f30_restart;
 mod f31_output_cut;
 mod f32_probes;
 mod prelude;
+mod signs;
 
-use super::Fault;
+use super::fault::Fault;
 
 /// Every fault in decision order: of two that match, the earlier explains the later.
 pub const FAULTS: &[Fault] = &[

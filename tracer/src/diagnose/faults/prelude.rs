@@ -2,11 +2,13 @@
 
 pub(super) use crate::{
     diagnose::{
-        APART,
-        case::{Case, End, Leg, Side, both, retransmits, twice},
-        fault::{Advice, Apart, Fault, Found, Made, Rule, Step, number, word},
+        case::Case,
+        fault::{Apart, Fault, Made, Rule},
+        finding::{Advice, Found, Step, number, word},
         host::{Held, Host},
+        legs::{End, Leg, Side, retransmits, unread_at},
         queues,
+        samples::{APART, both, twice},
     },
     model::{
         About, Endpoints, ExitReason, ExitStatus, FileKind, GapCode, Kind, ProcessMeasure, Program, RawText, Role,
