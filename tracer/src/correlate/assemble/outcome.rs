@@ -7,7 +7,7 @@ use crate::correlate::{
     limits::{CLOSE_GRACE, LONG_PROBE},
     state::{
         State,
-        anchor::{Anchor, AnchorKind},
+        anchor::{Anchor, AnchorKind, Exec},
         anchor_id::AnchorId,
         kubectl::is_kubectl,
         sockets::{Socket, SocketIdx},
@@ -279,49 +279,7 @@ impl Builder<'_> {
         let copies = is_tar_of_cp(&anchor.command().0);
         // 2. No stream is known.
         if exec.stream.socket.is_none() && !exec.stream.ambiguous {
-            // 2a. Its stream may be among lost records.
-            if self.missed.kind_by_loss {
-                return self.kind_unknown("exec or probe: undecided, records of its connection may be lost");
-            }
-            // 2b. Its stream may be from before attach.
-            if self.missed.kind_by_attach {
-                return self.kind_unknown(
-                    "exec or probe: undecided, it was starting when the tracer attached, and ended soon after",
-                );
-            }
-            // 2c. No unclaimed stream can be its own. A process that a runtime started in the foreground, or one
-            // left behind by its client, is an exec. A process that runs for longer than probes may is
-            // undecided. Anything else is a probe.
-            if !exec.stream.may_exist {
-                if anchor.is_foreground() || self.is_left_by_its_client(anchor) {
-                    return if copies { Kind::Cp } else { Kind::Exec };
-                }
-                if self.outlasts_probes(anchor) {
-                    return self.kind_unknown(
-                        "exec or probe: undecided, no connection is known, but it runs longer than probes usually do",
-                    );
-                }
-                return Kind::Probe;
-            }
-            // 2d. An unclaimed older stream may be its own. Without input it may still be a probe.
-            if exec.by_cri && !self.state.reads(anchor) {
-                self.gap(
-                    GapCode::KindUnknown,
-                    None,
-                    "exec or probe: undecided, it takes no input, and no connection of the runtime is attributed to \
-                     it",
-                );
-            }
-            // dockerd passes output from goroutine to goroutine, so no act joins the two.
-            let text = if anchor.shim().is_some_and(|shim| self.intermediate_runtime(anchor.runtime(), shim).is_some())
-            {
-                "connection not attributed: dockerd's connections are matched only for sessions traced from their \
-                 start"
-            } else {
-                "connection not attributed yet: waiting for the next output"
-            };
-            self.gap_at(GapCode::Unjoined, (0, 0), text);
-            return if copies { Kind::Cp } else { Kind::Exec };
+            return self.kind_without_stream(anchor, exec, copies);
         }
         // 3. A stream is known. With dockershim or cri-dockerd the connection to dockerd looks the same for exec
         // and probe.
@@ -350,6 +308,53 @@ impl Builder<'_> {
         }
         // 5. kubectl's arguments are better evidence than the command.
         if kind_by_kubectl.map_or(copies, |kind| kind == Kind::Cp) { Kind::Cp } else { Kind::Exec }
+    }
+
+    /// Kind of an exec without a known stream: step 2 of [`Self::kind_of_exec`]. `copies` is set for the tar of
+    /// `kubectl cp`.
+    fn kind_without_stream(&mut self, anchor: &Anchor, exec: &Exec, copies: bool) -> Kind {
+        // 2a. Its stream may be among lost records.
+        if self.missed.kind_by_loss {
+            return self.kind_unknown("exec or probe: undecided, records of its connection may be lost");
+        }
+        // 2b. Its stream may be from before attach.
+        if self.missed.kind_by_attach {
+            return self.kind_unknown(
+                "exec or probe: undecided, it was starting when the tracer attached, and ended soon after",
+            );
+        }
+        // 2c. No unclaimed stream can be its own. A process that a runtime started in the foreground, or one
+        // left behind by its client, is an exec. A process that runs for longer than probes may is
+        // undecided. Anything else is a probe.
+        if !exec.stream.may_exist {
+            if anchor.is_foreground() || self.is_left_by_its_client(anchor) {
+                return if copies { Kind::Cp } else { Kind::Exec };
+            }
+            if self.outlasts_probes(anchor) {
+                return self.kind_unknown(
+                    "exec or probe: undecided, no connection is known, but it runs longer than probes usually do",
+                );
+            }
+            return Kind::Probe;
+        }
+        // 2d. An unclaimed older stream may be its own. Without input it may still be a probe.
+        if exec.by_cri && !self.state.reads(anchor) {
+            self.gap(
+                GapCode::KindUnknown,
+                None,
+                "exec or probe: undecided, it takes no input, and no connection of the runtime is attributed to \
+                 it",
+            );
+        }
+        // dockerd passes output from goroutine to goroutine, so no act joins the two.
+        let text = if anchor.shim().is_some_and(|shim| self.intermediate_runtime(anchor.runtime(), shim).is_some()) {
+            "connection not attributed: dockerd's connections are matched only for sessions traced from their \
+             start"
+        } else {
+            "connection not attributed yet: waiting for the next output"
+        };
+        self.gap_at(GapCode::Unjoined, (0, 0), text);
+        if copies { Kind::Cp } else { Kind::Exec }
     }
 
     /// True if the client of this older exec is gone. A probe takes no input, and the runtime reads its output
