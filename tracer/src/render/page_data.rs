@@ -60,7 +60,7 @@ struct SessionView {
     open: bool,
     older: bool,
     opened: i64,
-    /// Named `told` in the data, which saved pages contain.
+    /// Keeps its former key, which scripts of saved pages read.
     #[serde(rename = "told")]
     reported: i64,
     until: i64,
