@@ -6,7 +6,7 @@ use super::{
     args,
     error::{Failure, named, tell},
     exit::Exit,
-    played, resolve,
+    replay, resolve,
 };
 use crate::{
     escape,
@@ -22,7 +22,7 @@ pub(super) fn merge(args: &args::Merge, arguments: &[OsString]) -> Result<Exit, 
     if args.file.iter().any(|file| file.as_os_str() == "-") {
         return Err(Failure::usage("stdin cannot be merged", "use files: each recording is read twice"));
     }
-    let merge = Merge::survey(&args.file).map_err(|(file, error)| played::open_failure(&file, &error))?;
+    let merge = Merge::survey(&args.file).map_err(|(file, error)| replay::open_failure(&file, &error))?;
     let place = resolve::place(&args.output, None)?;
     let header = merge.header(resolve::line(arguments, &Redactor::default()));
     let written = Writer::begin(place, &header).and_then(|writer| merge.write(writer));
@@ -63,5 +63,5 @@ fn seconds(ns: u128) -> String {
 /// Reports if a part of the merged recording ends early.
 fn whole(input: &Input) -> Result<(), Failure> {
     let file = input.files.last().map(|file| named(file)).unwrap_or_default();
-    played::ended_as(input.end.as_ref(), &file, "merged")
+    replay::ended_as(input.end.as_ref(), &file, "merged")
 }

@@ -14,10 +14,11 @@ mod args;
 mod error;
 mod examples;
 mod exit;
-mod look;
+mod inspect;
+
 mod merge;
-mod played;
 mod render;
+mod replay;
 mod resolve;
 mod screen;
 
@@ -76,16 +77,16 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
             // code.
             if once && shown.timed_out && shown.sessions == 0 { Err(nothing_seen()) } else { Ok(Exit::Done) }
         }
-        Command::Ls(args) => look::ls(*args),
-        Command::Show(args) => look::show(*args),
-        Command::Diagnose(args) => look::diagnose(*args),
+        Command::Ls(args) => inspect::ls(*args),
+        Command::Show(args) => inspect::show(*args),
+        Command::Diagnose(args) => inspect::diagnose(*args),
         Command::Watch(args) => screen::watch(*args, arguments),
         Command::Record(args) => {
             log(cli.verbose);
             live::live(resolve::record(*args, arguments)?).map_err(|error| live_failure(&error))?;
             Ok(Exit::Done)
         }
-        Command::Replay(args) => played::replay(*args),
+        Command::Replay(args) => replay::replay(*args),
         Command::Merge(args) => merge::merge(&args, arguments),
         Command::Render(args) => render::render(*args),
         Command::Demo(args) => {
@@ -166,7 +167,7 @@ const RECORDED: &str = "tracing needs root: replaying a recording of a real `kub
 fn recorded(setup: engine::Setup, custom: bool) -> Result<Exit, Failure> {
     tell("notice", &format!("{RECORDED}{}", if custom { "; your command was not run" } else { "" }));
     let name = Path::new("the built-in recording");
-    let mut reader = Reader::new(Box::new(demo::RECORDING)).map_err(|error| played::open_failure(name, &error))?;
+    let mut reader = Reader::new(Box::new(demo::RECORDING)).map_err(|error| replay::open_failure(name, &error))?;
     engine::replay(&mut reader, setup, |_at| Flow::Continue).map_err(|error| Failure::writing(&error))?;
     Ok(Exit::Done)
 }

@@ -9,7 +9,7 @@ use super::{
     args,
     error::{Failure, named, tell},
     exit::Exit,
-    played,
+    replay,
     resolve::{self, Output},
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 /// Reads the whole recording first, because no file must be created if nothing matches.
 pub(super) fn render(args: args::Render) -> Result<Exit, Failure> {
     let outputs = resolve::outputs(&args.output, PICTURES)?;
-    let mut reader = played::open(std::slice::from_ref(&args.file))?;
+    let mut reader = replay::open(std::slice::from_ref(&args.file))?;
     let (sink, collector) = Collector::shared();
     let (setup, narrow) = resolve::render(args.filter, args.privacy, sink);
     let shown =
@@ -47,7 +47,7 @@ pub(super) fn render(args: args::Render) -> Result<Exit, Failure> {
     if timeline.sessions.is_empty() {
         tell("notice", "the recording has no session of a user; `--kind all` also draws probes");
     }
-    played::ended(&reader)?;
+    replay::ended(&reader)?;
     Ok(Exit::Done)
 }
 

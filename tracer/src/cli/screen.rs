@@ -10,7 +10,7 @@ use super::{
     args,
     error::{Failure, live_failure, named},
     exit::Exit,
-    played::open_failure,
+    replay::open_failure,
     resolve,
 };
 use crate::{

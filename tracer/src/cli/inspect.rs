@@ -12,7 +12,7 @@ use super::{
     args,
     error::{Failure, live_failure, named, tell},
     exit::Exit,
-    played,
+    replay,
     resolve::{self, Output},
 };
 use crate::{
@@ -54,7 +54,7 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
     let recorded = !then.from.is_empty();
     let mut seen = if recorded {
         // A named session may be closed: its outcome is a verdict, too.
-        played::then(&then, resolve::silent(look.filter, look.privacy), id.is_some())?
+        replay::then(&then, resolve::silent(look.filter, look.privacy), id.is_some())?
     } else {
         twice(look, interval)?
     };
@@ -111,7 +111,7 @@ fn each(
         let mut sinks = resolve::open(outputs, color)?;
         // A named session of a recording may be closed.
         let at_all = depth == Depth::Whole;
-        let mut seen = played::then(&then, resolve::silent(args.filter, args.privacy), at_all)?;
+        let mut seen = replay::then(&then, resolve::silent(args.filter, args.privacy), at_all)?;
         narrow(&mut seen)?;
         sink::render(&mut sinks, &seen.header, &seen.report).map_err(|error| Failure::writing(&error))?;
         return Ok(Exit::Done);
