@@ -1,8 +1,8 @@
 //! The data and the rule of a fault.
 
 use super::{
-    case::Case,
-    finding::{Found, Step},
+    ctx::SessionCtx,
+    finding::{RuleMatch, Step},
     host::Host,
 };
 use crate::model::Severity;
@@ -59,20 +59,20 @@ pub struct Fault {
     pub made: Made,
     pub(super) rule: Rule,
     #[cfg(test)]
-    pub(super) scenes: fn() -> Vec<super::scene::Scene>,
+    pub(super) fixtures: fn() -> Vec<super::fixture::Fixture>,
 }
 
 /// A detection rule. A rule without certainty returns nothing.
 #[derive(Clone, Copy)]
 pub(super) enum Rule {
     /// Checks one session.
-    Session(fn(&Case<'_>) -> Option<Found>),
+    Session(fn(&SessionCtx<'_>) -> Option<RuleMatch>),
     /// Checks the host; the matches belong to no session.
-    Host(fn(&Host<'_>) -> Vec<Found>),
+    Host(fn(&Host<'_>) -> Vec<RuleMatch>),
     /// Checks one session, and apart from it the host for activity that never became a session.
-    Both(fn(&Case<'_>) -> Option<Found>, fn(&Host<'_>) -> Vec<Found>),
-    /// Checks one session, and the daemons that sessions share ([`Found::task`]). A daemon's fault is reported on each
+    Both(fn(&SessionCtx<'_>) -> Option<RuleMatch>, fn(&Host<'_>) -> Vec<RuleMatch>),
+    /// Checks one session, and the daemons that sessions share ([`RuleMatch::task`]). A daemon's fault is reported on each
     /// session that depends on the daemon and has no fault of its own. Without such a session it is reported for the
     /// host.
-    Daemon(fn(&Case<'_>) -> Option<Found>, fn(&Host<'_>) -> Vec<Found>),
+    Daemon(fn(&SessionCtx<'_>) -> Option<RuleMatch>, fn(&Host<'_>) -> Vec<RuleMatch>),
 }

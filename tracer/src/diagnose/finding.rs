@@ -46,7 +46,7 @@ pub(super) struct Advice {
 
 /// A match of a rule.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Found {
+pub(super) struct RuleMatch {
     /// A more exact title than the fault's.
     pub(super) name: Option<&'static str>,
     /// Advice for this match, in place of the fault's own.
@@ -60,7 +60,7 @@ pub(super) struct Found {
     pub(super) evidence: Vec<Reading>,
 }
 
-impl Found {
+impl RuleMatch {
     /// Adds a line of evidence.
     pub(super) fn with(mut self, reading: Reading) -> Self {
         self.evidence.push(reading);

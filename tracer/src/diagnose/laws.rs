@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     FAULTS, diagnosis,
-    scene::{APISERVER, KUBECTL, KUBELET, On, PROCESS, Scene, idle, info, socket},
+    fixture::{APISERVER, Fixture, KUBECTL, KUBELET, On, PROCESS, idle, info, socket},
     verdict::shown,
     verdicts,
 };
@@ -14,33 +14,33 @@ fn codes(report: &Report) -> Vec<&'static str> {
     verdicts(report).into_iter().map(|verdict| verdict.code).collect()
 }
 
-fn scenes() -> Vec<Scene> {
-    FAULTS.iter().flat_map(|fault| (fault.scenes)()).collect()
+fn fixtures() -> Vec<Fixture> {
+    FAULTS.iter().flat_map(|fault| (fault.fixtures)()).collect()
 }
 
 #[test]
-fn each_scene_names_its_fault_and_no_other() {
-    for scene in scenes() {
-        assert_eq!(codes(&scene.report()), scene.named, "{}", scene.about);
+fn each_fixture_names_its_fault_and_no_other() {
+    for fixture in fixtures() {
+        assert_eq!(codes(&fixture.report()), fixture.named, "{}", fixture.about);
     }
 }
 
 #[test]
-fn every_fault_has_a_scene_in_which_it_is_named_and_one_in_which_it_is_not() {
+fn every_fault_has_a_fixture_in_which_it_is_named_and_one_in_which_it_is_not() {
     for fault in FAULTS {
-        let scenes = (fault.scenes)();
-        let named = scenes.iter().filter(|scene| scene.named.contains(&fault.code)).count();
-        assert!(named > 0 && named < scenes.len(), "{}", fault.code);
+        let fixtures = (fault.fixtures)();
+        let named = fixtures.iter().filter(|fixture| fixture.named.contains(&fault.code)).count();
+        assert!(named > 0 && named < fixtures.len(), "{}", fault.code);
     }
 }
 
 #[test]
 fn one_sample_alone_names_the_same_or_nothing() {
-    for scene in scenes() {
+    for fixture in fixtures() {
         for samples in [&[0][..], &[1]] {
-            for code in codes(&scene.report_of(samples)) {
+            for code in codes(&fixture.report_of(samples)) {
                 // A single sample can show a wait for input. A fault needs two.
-                assert!(scene.named.contains(&code) || code == "F23", "{}: {code}", scene.about);
+                assert!(fixture.named.contains(&code) || code == "F23", "{}: {code}", fixture.about);
             }
         }
     }
@@ -48,34 +48,34 @@ fn one_sample_alone_names_the_same_or_nothing() {
 
 #[test]
 fn nothing_measured_names_nothing_that_numbers_prove() {
-    for mut scene in scenes() {
-        scene.samples = Default::default();
-        for code in codes(&scene.report()) {
-            assert!(scene.named.contains(&code), "{}: {code}", scene.about);
+    for mut fixture in fixtures() {
+        fixture.samples = Default::default();
+        for code in codes(&fixture.report()) {
+            assert!(fixture.named.contains(&code), "{}: {code}", fixture.about);
         }
     }
 }
 
 #[test]
 fn losses_never_name_another_fault() {
-    for mut scene in scenes() {
-        scene.lost.insert("ring-full".to_owned(), 1);
-        scene.gap(GapCode::LostEvents);
-        for code in codes(&scene.report()) {
-            assert!(scene.named.contains(&code), "{}: {code}", scene.about);
+    for mut fixture in fixtures() {
+        fixture.lost.insert("ring-full".to_owned(), 1);
+        fixture.gap(GapCode::LostEvents);
+        for code in codes(&fixture.report()) {
+            assert!(fixture.named.contains(&code), "{}: {code}", fixture.about);
         }
     }
 }
 
 #[test]
 fn a_verdict_is_whole() {
-    for scene in scenes() {
-        for verdict in verdicts(&scene.report()) {
-            let about = scene.about;
+    for fixture in fixtures() {
+        for verdict in verdicts(&fixture.report()) {
+            let about = fixture.about;
             assert!(!verdict.evidence.is_empty(), "{about}: no evidence");
             assert!(!verdict.manual.is_empty(), "{about}: no command could be filled in");
             assert!(!verdict.next.is_empty(), "{about}: nothing to do");
-            let own = verdict.session.as_ref().and_then(|id| scene.sessions.iter().find(|one| one.id == *id));
+            let own = verdict.session.as_ref().and_then(|id| fixture.sessions.iter().find(|one| one.id == *id));
             assert_eq!(own.is_some(), verdict.session.is_some(), "{about}");
             if let Some(session) = own {
                 assert!(verdict.hop.is_none_or(|hop| hop < session.hops.len()), "{about}");
@@ -122,27 +122,27 @@ fn moving(tcp: &mut TcpMeasure, number: u64) {
     (info.last_sent_ms, info.last_received_ms, info.last_ack_ms) = (0, 0, 0);
 }
 
-fn busy(mut scene: Scene) -> Scene {
+fn busy(mut fixture: Fixture) -> Fixture {
     for leg in [On::Client, On::Kubelet, On::Stream] {
-        scene.near(leg, moving);
-        scene.far(leg, moving);
+        fixture.near(leg, moving);
+        fixture.far(leg, moving);
     }
     // Both samples have full queues everywhere, and the process waits for room in the pipe.
     for inode in 71..=72 {
-        scene.full(FileKind::Fifo, inode);
-        scene.full(FileKind::Pipe, inode - 10);
+        fixture.full(FileKind::Fifo, inode);
+        fixture.full(FileKind::Pipe, inode - 10);
     }
-    scene.waits(PROCESS, "write", Some(1));
-    scene.process(PROCESS, |process, number| {
+    fixture.waits(PROCESS, "write", Some(1));
+    fixture.process(PROCESS, |process, number| {
         process.system_ticks += number * 80;
         process.threads[0].switches = Some(1_000 * (number + 1));
     });
-    scene
+    fixture
 }
 
 /// dockershim: the kubelet streams to itself, and dockerd asks containerd to start the command.
-fn docker(mut scene: Scene) -> Scene {
-    scene.session(|session| {
+fn docker(mut fixture: Fixture) -> Fixture {
+    fixture.session(|session| {
         Arc::make_mut(&mut session.target).runtime = Some("docker".into());
         // kubectl, API server, kubelet, kubelet, dockerd, shim, runc, process.
         let mut own = session.hops[3].clone();
@@ -159,31 +159,31 @@ fn docker(mut scene: Scene) -> Scene {
         hijacked.unix = Some(("/var/run/docker.sock".into(), socket(90), socket(91)));
         session.links.insert(5, hijacked);
     });
-    scene
+    fixture
 }
 
 /// A client that has never sent a ping: every leg has been silent for an hour.
-fn silent(mut scene: Scene) -> Scene {
+fn silent(mut fixture: Fixture) -> Fixture {
     for leg in [On::Client, On::Kubelet, On::Stream] {
         let hush = |tcp: &mut TcpMeasure, number: u64| {
             let since = 3_600_000 + u32::try_from(number).unwrap() * 3_000;
             let info = info(tcp);
             (info.last_sent_ms, info.last_received_ms, info.last_ack_ms) = (since, since, 15_000);
         };
-        scene.near(leg, hush);
-        scene.far(leg, hush);
+        fixture.near(leg, hush);
+        fixture.far(leg, hush);
     }
-    scene
+    fixture
 }
 
-fn as_kind(mut scene: Scene, kind: Kind) -> Scene {
-    scene.session(|session| session.kind = kind);
-    scene
+fn as_kind(mut fixture: Fixture, kind: Kind) -> Fixture {
+    fixture.session(|session| session.kind = kind);
+    fixture
 }
 
 /// This host is only the node.
-fn without_client(mut scene: Scene) -> Scene {
-    scene.session(|session| {
+fn without_client(mut fixture: Fixture) -> Fixture {
+    fixture.session(|session| {
         session.hops.drain(..2);
         session.links.drain(..3);
         for link in &mut session.links {
@@ -191,74 +191,74 @@ fn without_client(mut scene: Scene) -> Scene {
         }
         session.beyond.push(("client", "192.168.205.10:55352".parse().unwrap()));
     });
-    scene
+    fixture
 }
 
-fn computing(mut scene: Scene) -> Scene {
-    scene.process(PROCESS, |process, number| {
+fn computing(mut fixture: Fixture) -> Fixture {
+    fixture.process(PROCESS, |process, number| {
         process.state = 'R';
         process.user_ticks += number * 300;
         process.threads[0].state = 'R';
         process.threads[0].call = None;
     });
-    scene
+    fixture
 }
 
 /// Attached to the container's own process, which is not looked up.
-fn attached(mut scene: Scene) -> Scene {
-    scene.ends_after(4);
-    scene.session(|session| {
+fn attached(mut fixture: Fixture) -> Fixture {
+    fixture.ends_after(4);
+    fixture.session(|session| {
         session.kind = Kind::Attach;
         session.exec_id = None;
         session.stdin = None;
     });
-    scene.gap(GapCode::ProcessUnknown);
-    scene
+    fixture.gap(GapCode::ProcessUnknown);
+    fixture
 }
 
-fn forwarding(mut scene: Scene) -> Scene {
-    scene.ends_after(4);
-    scene.session(|session| {
+fn forwarding(mut fixture: Fixture) -> Fixture {
+    fixture.ends_after(4);
+    fixture.session(|session| {
         session.kind = Kind::PortForward;
         session.exec_id = None;
         session.target = Default::default();
         session.complete = true;
     });
-    scene
+    fixture
 }
 
 /// A session older than the tracer. The exec's stream is not known, so stream and exec are two sessions.
-fn in_two(mut scene: Scene) -> Scene {
-    let mut stream = scene.sessions[0].clone();
+fn in_two(mut fixture: Fixture) -> Fixture {
+    let mut stream = fixture.sessions[0].clone();
     stream.id.0 = "s-stream".into();
     stream.preexisting = true;
     stream.hops.truncate(stream.hops.len() - 3);
     let hops = stream.hops.len();
     stream.links.retain(|link| link.to < hops);
     (stream.exec_id, stream.stdin, stream.tty) = (None, None, None);
-    scene.session(|session| {
+    fixture.session(|session| {
         session.preexisting = true;
         session.hops.drain(..session.hops.len() - 4);
         session.links.clear();
     });
-    scene.gap(GapCode::Unjoined);
-    scene.sessions.push(stream);
-    scene
+    fixture.gap(GapCode::Unjoined);
+    fixture.sessions.push(stream);
+    fixture
 }
 
 /// Every kind and activity of a session without a fault.
-fn healthy() -> Vec<(&'static str, Scene)> {
-    let sessions = [Scene::new("pipes", &[]), Scene::terminal("terminal", &[])];
-    let crio = Scene::crio("crio", &[]);
+fn healthy() -> Vec<(&'static str, Fixture)> {
+    let sessions = [Fixture::new("pipes", &[]), Fixture::terminal("terminal", &[])];
+    let crio = Fixture::crio("crio", &[]);
     let mut all = vec![
         ("idle", crio.clone()),
         ("busy", busy(crio.clone())),
         ("computing", computing(crio.clone())),
         ("cp", busy(as_kind(crio.clone(), Kind::Cp))),
         ("older", {
-            let mut scene = crio.clone();
-            scene.session(|session| session.preexisting = true);
-            scene
+            let mut fixture = crio.clone();
+            fixture.session(|session| session.preexisting = true);
+            fixture
         }),
         ("far client", without_client(crio)),
     ];
@@ -270,16 +270,16 @@ fn healthy() -> Vec<(&'static str, Scene)> {
                 ("silent", silent(two.clone())),
                 ("computing", computing(two.clone())),
                 ("sleeping", {
-                    let mut scene = two.clone();
-                    scene.waits(PROCESS, "clock_nanosleep", None);
-                    scene
+                    let mut fixture = two.clone();
+                    fixture.waits(PROCESS, "clock_nanosleep", None);
+                    fixture
                 }),
                 ("cp", busy(as_kind(two.clone(), Kind::Cp))),
                 ("debug", as_kind(two.clone(), Kind::Debug)),
                 ("older", {
-                    let mut scene = two.clone();
-                    scene.session(|session| session.preexisting = true);
-                    scene
+                    let mut fixture = two.clone();
+                    fixture.session(|session| session.preexisting = true);
+                    fixture
                 }),
                 ("unjoined", in_two(two)),
             ]);
@@ -292,38 +292,38 @@ fn healthy() -> Vec<(&'static str, Scene)> {
 
 #[test]
 fn a_healthy_session_of_any_kind_names_nothing() {
-    for (about, scene) in healthy() {
+    for (about, fixture) in healthy() {
         for samples in [&[0, 1][..], &[0], &[1]] {
-            let report = scene.report_of(samples);
-            assert_eq!(codes(&report), <[&str; 0]>::default(), "{} {about} {samples:?}", scene.about);
+            let report = fixture.report_of(samples);
+            assert_eq!(codes(&report), <[&str; 0]>::default(), "{} {about} {samples:?}", fixture.about);
         }
     }
 }
 
 #[test]
 fn healthy_sessions_are_ok_where_two_samples_show_it() {
-    for (about, scene) in healthy() {
-        let health = diagnosis(&scene.report()).health;
-        let silent_beyond = about == "silent" && scene.sessions[0].hops.len() < 6;
-        for session in &scene.sessions {
+    for (about, fixture) in healthy() {
+        let health = diagnosis(&fixture.report()).health;
+        let silent_beyond = about == "silent" && fixture.sessions[0].hops.len() < 6;
+        for session in &fixture.sessions {
             // The half without the command leads to no process.
             let is_half = about == "unjoined" && session.exec_id.is_none();
             let expected = if silent_beyond || is_half { Health::Unknown } else { Health::Ok };
-            assert_eq!(health[&session.id], expected, "{} {about}: {health:?}", scene.about);
+            assert_eq!(health[&session.id], expected, "{} {about}: {health:?}", fixture.about);
         }
     }
 }
 
 /// Every healthy session, once for each of its hops, with `change` applied to that hop in the last sample.
-fn with_hops(change: impl Fn(&mut ProcessMeasure)) -> Vec<(String, Scene)> {
+fn with_hops(change: impl Fn(&mut ProcessMeasure)) -> Vec<(String, Fixture)> {
     let mut all = Vec::new();
-    for (about, scene) in healthy() {
+    for (about, fixture) in healthy() {
         let pids: BTreeSet<u32> =
-            scene.sessions[0].hops.iter().filter(|hop| hop.exit.is_none()).map(|hop| hop.task.tgid).collect();
-        for pid in pids.into_iter().filter(|pid| scene.samples[1].processes.contains_key(pid)) {
-            let mut scene = scene.clone();
-            change(scene.samples[1].processes.get_mut(&pid).unwrap());
-            all.push((format!("{} {about}: pid {pid}", scene.about), scene));
+            fixture.sessions[0].hops.iter().filter(|hop| hop.exit.is_none()).map(|hop| hop.task.tgid).collect();
+        for pid in pids.into_iter().filter(|pid| fixture.samples[1].processes.contains_key(pid)) {
+            let mut fixture = fixture.clone();
+            change(fixture.samples[1].processes.get_mut(&pid).unwrap());
+            all.push((format!("{} {about}: pid {pid}", fixture.about), fixture));
         }
     }
     assert!(!all.is_empty());
@@ -333,9 +333,9 @@ fn with_hops(change: impl Fn(&mut ProcessMeasure)) -> Vec<(String, Scene)> {
 #[test]
 fn no_session_is_well_while_a_hop_does_not_run() {
     for state in ['T', 't', 'D', 'Z'] {
-        for (about, scene) in with_hops(|process| process.state = state) {
-            let found = diagnosis(&scene.report());
-            let id = &scene.sessions[0].id;
+        for (about, fixture) in with_hops(|process| process.state = state) {
+            let found = diagnosis(&fixture.report());
+            let id = &fixture.sessions[0].id;
             assert!(!matches!(found.health[id], Health::Ok | Health::Waiting), "{about} {state}: {:?}", found.health);
             let is_explained = found.doubts.contains_key(id) || matches!(found.health[id], Health::Fault { .. });
             assert!(is_explained, "{about} {state}");
@@ -345,44 +345,44 @@ fn no_session_is_well_while_a_hop_does_not_run() {
 
 #[test]
 fn no_session_is_well_with_a_daemon_that_has_a_fault() {
-    for (about, mut scene) in healthy() {
-        let pid = scene.sessions[0].hops.iter().rfind(|hop| hop.role == Role::Kubelet).map(|hop| hop.task.tgid);
+    for (about, mut fixture) in healthy() {
+        let pid = fixture.sessions[0].hops.iter().rfind(|hop| hop.role == Role::Kubelet).map(|hop| hop.task.tgid);
         let Some(pid) = pid else { continue };
-        scene.each(|sample, _| {
+        fixture.each(|sample, _| {
             if let Some(process) = sample.processes.get_mut(&pid) {
                 (process.descriptors, process.descriptors_max) = (Some(1_020), Some(1_024));
             }
         });
-        let found = diagnosis(&scene.report());
-        assert_eq!(found.health[&scene.sessions[0].id], Health::Unknown, "{} {about}", scene.about);
-        assert!(found.doubts[&scene.sessions[0].id].contains("F15"), "{:?}", found.doubts);
+        let found = diagnosis(&fixture.report());
+        assert_eq!(found.health[&fixture.sessions[0].id], Health::Unknown, "{} {about}", fixture.about);
+        assert!(found.doubts[&fixture.sessions[0].id].contains("F15"), "{:?}", found.doubts);
     }
 }
 
 #[test]
 fn leftovers_of_ended_sessions_do_not_change_the_health_of_others() {
-    let waiting = FAULTS.iter().filter(|fault| fault.code == "F23").flat_map(|fault| (fault.scenes)());
-    let waiting = waiting.filter(|scene| scene.named == ["F23"]).map(|scene| ("waits for input", scene));
-    for (about, mut scene) in healthy().into_iter().chain(waiting) {
-        let before = diagnosis(&scene.report());
-        scene.each(|sample, _| sample.unlisted.push((KUBELET, 50, 300)));
-        let after = diagnosis(&scene.report());
-        assert!(codes(&scene.report()).contains(&"F28"), "{} {about}", scene.about);
-        assert_eq!((before.health, before.doubts), (after.health, after.doubts), "{} {about}", scene.about);
+    let waiting = FAULTS.iter().filter(|fault| fault.code == "F23").flat_map(|fault| (fault.fixtures)());
+    let waiting = waiting.filter(|fixture| fixture.named == ["F23"]).map(|fixture| ("waits for input", fixture));
+    for (about, mut fixture) in healthy().into_iter().chain(waiting) {
+        let before = diagnosis(&fixture.report());
+        fixture.each(|sample, _| sample.unlisted.push((KUBELET, 50, 300)));
+        let after = diagnosis(&fixture.report());
+        assert!(codes(&fixture.report()).contains(&"F28"), "{} {about}", fixture.about);
+        assert_eq!((before.health, before.doubts), (after.health, after.doubts), "{} {about}", fixture.about);
     }
 }
 
 #[test]
 fn a_session_without_a_process_is_not_well() {
     for kind in [Kind::Exec, Kind::Cp, Kind::Local, Kind::Probe] {
-        let mut scene = as_kind(Scene::new("the command is not known", &[]), kind);
-        scene.ends_after(4);
-        scene.gap(GapCode::ProcessUnknown);
-        let found = diagnosis(&scene.report());
+        let mut fixture = as_kind(Fixture::new("the command is not known", &[]), kind);
+        fixture.ends_after(4);
+        fixture.gap(GapCode::ProcessUnknown);
+        let found = diagnosis(&fixture.report());
         assert_eq!(found.health.values().copied().collect::<Vec<_>>(), [Health::Unknown], "{kind:?}");
         assert_eq!(found.doubts.len(), 1);
     }
-    let mut elsewhere = Scene::new("it runs on another host", &[]);
+    let mut elsewhere = Fixture::new("it runs on another host", &[]);
     elsewhere.ends_after(2);
     elsewhere.session(|session| session.beyond.push(("node", "10.0.0.9:10250".parse().unwrap())));
     assert!(diagnosis(&elsewhere.report()).health.values().all(|health| *health == Health::Ok));
@@ -390,29 +390,29 @@ fn a_session_without_a_process_is_not_well() {
 
 #[test]
 fn every_unknown_health_has_a_reason_and_no_other_has() {
-    let all = healthy().into_iter().map(|(_, scene)| scene).chain(scenes());
-    for scene in all {
+    let all = healthy().into_iter().map(|(_, fixture)| fixture).chain(fixtures());
+    for fixture in all {
         for samples in [&[0, 1][..], &[0], &[1], &[]] {
-            let found = diagnosis(&scene.report_of(samples));
+            let found = diagnosis(&fixture.report_of(samples));
             let unknown = found.health.iter().filter(|(_, health)| **health == Health::Unknown).map(|(id, _)| id);
-            assert!(unknown.eq(found.doubts.keys()), "{}: {found:#?}", scene.about);
+            assert!(unknown.eq(found.doubts.keys()), "{}: {found:#?}", fixture.about);
         }
     }
 }
 
 #[test]
 fn what_was_not_measured_is_unknown() {
-    let mut scene = Scene::new("nothing measured", &[]);
-    scene.samples = Default::default();
-    assert!(diagnosis(&scene.report()).health.values().all(|one| *one == Health::Unknown));
-    let one_sample = busy(Scene::new("busy", &[])).report_of(&[1]);
+    let mut fixture = Fixture::new("nothing measured", &[]);
+    fixture.samples = Default::default();
+    assert!(diagnosis(&fixture.report()).health.values().all(|one| *one == Health::Unknown));
+    let one_sample = busy(Fixture::new("busy", &[])).report_of(&[1]);
     assert!(diagnosis(&one_sample).health.values().all(|one| *one == Health::Unknown), "it may be stuck");
 }
 
 #[test]
 fn fifty_healthy_sessions_of_all_kinds_name_nothing_together() {
     let all = healthy();
-    let mut whole = Scene::new("all of them", &[]);
+    let mut whole = Fixture::new("all of them", &[]);
     whole.sessions = (0..50_usize)
         .map(|number| {
             let Session { id, .. } = &all[0].1.sessions[0];
@@ -431,7 +431,7 @@ fn fifty_healthy_sessions_of_all_kinds_name_nothing_together() {
 
 #[test]
 fn the_same_report_gives_the_same_verdicts() {
-    for scene in scenes() {
-        assert_eq!(verdicts(&scene.report()), verdicts(&scene.report()), "{}", scene.about);
+    for fixture in fixtures() {
+        assert_eq!(verdicts(&fixture.report()), verdicts(&fixture.report()), "{}", fixture.about);
     }
 }

@@ -4,7 +4,7 @@
 //! between two samples, by the counters of TCP.
 
 use super::{
-    case::Case,
+    ctx::SessionCtx,
     legs::{End, Leg, refused_at, unread_at},
 };
 use crate::model::FileMeasure;
@@ -19,13 +19,13 @@ pub(super) struct Stuck<'a> {
 }
 
 /// The first leg from the client with unread output.
-pub(super) fn output<'a>(case: &Case<'a>) -> Option<Stuck<'a>> {
-    case.legs().into_iter().find_map(|leg| stuck(leg, leg.near, leg.far))
+pub(super) fn output<'a>(ctx: &SessionCtx<'a>) -> Option<Stuck<'a>> {
+    ctx.legs().into_iter().find_map(|leg| stuck(leg, leg.near, leg.far))
 }
 
 /// The leg nearest to the process with unread input.
-pub(super) fn input<'a>(case: &Case<'a>) -> Option<Stuck<'a>> {
-    case.legs().into_iter().rev().find_map(|leg| stuck(leg, leg.far, leg.near))
+pub(super) fn input<'a>(ctx: &SessionCtx<'a>) -> Option<Stuck<'a>> {
+    ctx.legs().into_iter().rev().find_map(|leg| stuck(leg, leg.far, leg.near))
 }
 
 fn stuck<'a>(leg: Leg<'a>, reader: Option<End<'a>>, writer: Option<End<'a>>) -> Option<Stuck<'a>> {

@@ -1,26 +1,26 @@
 //! From a match to a verdict: names of similar faults, and templates filled with numbers of the session.
 
 use super::{
-    case::Case,
+    ctx::SessionCtx,
     fault::{Apart, Fault},
     faults::FAULTS,
-    finding::{Advice, Found},
+    finding::{Advice, RuleMatch},
 };
 use crate::model::{About, ToldApart, Verdict};
 
-/// The verdict of a match. `case` is the session that it belongs to.
-pub(super) fn verdict(fault: &Fault, case: Option<&Case<'_>>, found: Found) -> Verdict {
-    let Found { name, advice, task: _, hop, link, about, since, evidence } = found;
+/// The verdict of a match. `ctx` is the session that it belongs to.
+pub(super) fn verdict(fault: &Fault, ctx: Option<&SessionCtx<'_>>, found: RuleMatch) -> Verdict {
+    let RuleMatch { name, advice, task: _, hop, link, about, since, evidence } = found;
     let Advice { next, manual } = advice.unwrap_or(Advice { next: fault.next, manual: fault.manual });
-    let fill = |template: &&str| filled(template, |name| value(name, &about, case));
-    let steps = case.map_or_else(Vec::new, |case| case.trail(fault.step));
+    let fill = |template: &&str| filled(template, |name| value(name, &about, ctx));
+    let steps = ctx.map_or_else(Vec::new, |ctx| ctx.trail(fault.step));
     Verdict {
         code: fault.code,
         name: name.unwrap_or(fault.name),
         short: fault.short,
         severity: fault.severity,
         means: fault.means,
-        session: case.map(|case| case.session.id.clone()),
+        session: ctx.map(|ctx| ctx.session.id.clone()),
         hop,
         link,
         about,
@@ -39,7 +39,7 @@ fn told(apart: &Apart) -> ToldApart {
 }
 
 /// The value of a placeholder: a number of the match, or the pid of the innermost hop with that role.
-fn value(name: &str, about: &About, case: Option<&Case<'_>>) -> Option<String> {
+fn value(name: &str, about: &About, ctx: Option<&SessionCtx<'_>>) -> Option<String> {
     match name {
         "pid" => about.pid.map(|pid| pid.to_string()),
         "fd" => about.fd.map(|fd| fd.to_string()),
@@ -49,7 +49,7 @@ fn value(name: &str, about: &About, case: Option<&Case<'_>>) -> Option<String> {
         "host" => about.remote.map(|address| address.ip().to_string()),
         "port" => about.remote.map(|address| address.port().to_string()),
         role => {
-            let hops = &case?.session.hops;
+            let hops = &ctx?.session.hops;
             hops.iter().rev().find(|hop| hop.role.token() == role).map(|hop| hop.task.tgid.to_string())
         }
     }

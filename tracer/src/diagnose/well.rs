@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    case::Case,
+    ctx::SessionCtx,
     fault::Fault,
-    finding::{Found, Step},
+    finding::{RuleMatch, Step},
     host::Host,
     legs::is_silent_beyond,
     samples::both,
@@ -14,22 +14,22 @@ use crate::model::{Hop, Kind, LinkKind, Role, SessionId, TcpState, Verdict};
 
 /// A doubt about a session whose hops all run: a fault of no session at one of its daemons, or an unknown command.
 /// `left_over` holds the faults of no session.
-pub(super) fn trouble(case: &Case<'_>, left_over: &[(&'static Fault, Found)]) -> Option<String> {
-    if !case.is_open() || case.session.kind.is_event() {
+pub(super) fn trouble(ctx: &SessionCtx<'_>, left_over: &[(&'static Fault, RuleMatch)]) -> Option<String> {
+    if !ctx.is_open() || ctx.session.kind.is_event() {
         return None;
     }
-    fault_nearby(case, left_over).or_else(|| lacks_process(case))
+    fault_nearby(ctx, left_over).or_else(|| lacks_process(ctx))
 }
 
 /// The first hop from the client that is stopped, in state D or ended, by the last sample.
-pub(super) fn idle_hop(case: &Case<'_>) -> Option<String> {
-    if !case.is_open() || case.session.kind.is_event() {
+pub(super) fn idle_hop(ctx: &SessionCtx<'_>) -> Option<String> {
+    if !ctx.is_open() || ctx.session.kind.is_event() {
         return None;
     }
-    case.session.hops.iter().find_map(|hop| {
+    ctx.session.hops.iter().find_map(|hop| {
         // runc ends as soon as the command runs.
         let is_over = hop.role == Role::Runc && hop.exit.is_some();
-        let state = case.process(hop.task).filter(|_| !is_over).map(|series| series.last.state);
+        let state = ctx.process(hop.task).filter(|_| !is_over).map(|series| series.last.state);
         let how = match state {
             Some('T') => "is stopped (state T)",
             Some('t') => "is stopped by a debugger (state t)",
@@ -44,21 +44,21 @@ pub(super) fn idle_hop(case: &Case<'_>) -> Option<String> {
 
 /// A fault of no session at a process on the path, or at the shim of the pod. Leftovers of ended sessions
 /// ([`Step::Ends`]) hold up no session: one old leak on a node must not put every later session in doubt.
-fn fault_nearby(case: &Case<'_>, left_over: &[(&'static Fault, Found)]) -> Option<String> {
+fn fault_nearby(ctx: &SessionCtx<'_>, left_over: &[(&'static Fault, RuleMatch)]) -> Option<String> {
     left_over.iter().filter(|(fault, _)| fault.step != Step::Ends).find_map(|(fault, found)| {
-        let task = found.task.filter(|task| case.hangs_on(*task))?;
-        let hop = case.session.hops.iter().find(|hop| hop.task == task);
+        let task = found.task.filter(|task| ctx.hangs_on(*task))?;
+        let hop = ctx.session.hops.iter().find(|hop| hop.task == task);
         let place = hop.map_or_else(|| format!("the shim (pid {})", task.tgid), named);
         Some(format!("{place} has fault {}: {}", fault.code, fault.name))
     })
 }
 
 /// A session that starts a command on this host, without a known process of that command.
-fn lacks_process(case: &Case<'_>) -> Option<String> {
-    let session = case.session;
+fn lacks_process(ctx: &SessionCtx<'_>) -> Option<String> {
+    let session = ctx.session;
     let starts = matches!(session.kind, Kind::Exec | Kind::Cp | Kind::Local | Kind::Probe);
     let is_elsewhere = session.beyond.iter().any(|(side, _)| matches!(*side, "node" | "apiserver"));
-    if !starts || is_elsewhere || case.hop(Role::Process).is_some() {
+    if !starts || is_elsewhere || ctx.hop(Role::Process).is_some() {
         return None;
     }
     Some(match session.gaps.last() {
@@ -69,10 +69,10 @@ fn lacks_process(case: &Case<'_>) -> Option<String> {
 
 /// The reason if too little was measured to rule out a fault. `None` requires a measured command or leg, no silent leg
 /// to another host, and nothing that a single sample leaves open.
-pub(super) fn unmeasured(case: &Case<'_>) -> Option<String> {
-    let legs = case.legs();
+pub(super) fn unmeasured(ctx: &SessionCtx<'_>) -> Option<String> {
+    let legs = ctx.legs();
     let ends = || legs.iter().flat_map(|leg| [leg.near, leg.far]).flatten().filter_map(|end| end.series);
-    let reason = if ends().next().is_none() && case.command().is_none() {
+    let reason = if ends().next().is_none() && ctx.command().is_none() {
         "neither a connection nor the command was measured"
     } else if ends().any(|series| series.last.state != TcpState::Established) {
         "a connection of the path is being closed"
@@ -80,7 +80,7 @@ pub(super) fn unmeasured(case: &Case<'_>) -> Option<String> {
         "bytes are queued: one sample cannot show if they move"
     } else if legs.iter().any(is_silent_beyond) {
         "the other host has been silent for longer than a minute"
-    } else if !is_served(case) {
+    } else if !is_served(ctx) {
         // A kubectl that waits for an answer is not healthy, even if its one leg is.
         "no kubelet, runtime or process is known to serve it"
     } else {
@@ -89,9 +89,9 @@ pub(super) fn unmeasured(case: &Case<'_>) -> Option<String> {
     Some(reason.to_owned())
 }
 
-fn is_served(case: &Case<'_>) -> bool {
+fn is_served(ctx: &SessionCtx<'_>) -> bool {
     let serves = |hop: &Hop| matches!(hop.role, Role::Kubelet | Role::Runtime | Role::Process);
-    case.session.kind == Kind::Logs || !case.session.beyond.is_empty() || case.session.hops.iter().any(serves)
+    ctx.session.kind == Kind::Logs || !ctx.session.beyond.is_empty() || ctx.session.hops.iter().any(serves)
 }
 
 /// Adds the other half to the reason of a session without a process. A session found after its start may be reported in

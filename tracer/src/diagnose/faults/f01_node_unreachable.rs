@@ -34,7 +34,7 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Both(of_session, of_host),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// The first SYN is retransmitted after one second, then after two and four (RFC 6298): three seconds without an
@@ -48,23 +48,23 @@ fn sent_again(tcp: &TcpMeasure) -> Option<u8> {
     (tcp.state == TcpState::SynSent && times >= OFTEN).then_some(times)
 }
 
-fn of_session(case: &Case<'_>) -> Option<Found> {
-    case.legs().into_iter().find_map(|leg| {
-        let tuple = leg.tuple.filter(|tuple| case.host.is_kubelet_port(tuple.remote.port()))?;
+fn of_session(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    ctx.legs().into_iter().find_map(|leg| {
+        let tuple = leg.tuple.filter(|tuple| ctx.host.is_kubelet_port(tuple.remote.port()))?;
         let times = sent_again(&leg.near?.series?.last)?;
-        let pid = leg.near_hop.and_then(|at| case.session.hops.get(at)).map(|hop| hop.task.tgid);
+        let pid = leg.near_hop.and_then(|at| ctx.session.hops.get(at)).map(|hop| hop.task.tgid);
         let about = About { pid, local: Some(tuple.local), remote: Some(tuple.remote), ..About::default() };
-        Some(Found { hop: leg.near_hop, link: leg.link, about, ..Found::default() }.with(read_off(times)))
+        Some(RuleMatch { hop: leg.near_hop, link: leg.link, about, ..RuleMatch::default() }.with(read_off(times)))
     })
 }
 
-fn of_host(host: &Host<'_>) -> Vec<Found> {
+fn of_host(host: &Host<'_>) -> Vec<RuleMatch> {
     let dials = host.loose().filter_map(|loose| {
         let tuple = loose.socket.tuple.filter(|tuple| host.is_kubelet_port(tuple.remote.port()))?;
         let times = sent_again(&host.report.measures.tcp(loose.socket.id)?.last)?;
         let pid = Some(loose.task.tgid);
         let about = About { pid, local: Some(tuple.local), remote: Some(tuple.remote), ..About::default() };
-        Some(Found { about, ..Found::default() }.with(read_off(times)))
+        Some(RuleMatch { about, ..RuleMatch::default() }.with(read_off(times)))
     });
     dials.collect()
 }
@@ -75,12 +75,12 @@ fn read_off(times: u8) -> crate::model::Reading {
 
 #[cfg(test)]
 use crate::{
-    diagnose::scene::{APISERVER, Scene, idle},
+    diagnose::fixture::{APISERVER, Fixture, idle},
     model::Timer,
 };
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let dial = |retries: u8| {
         move |_: u64| TcpMeasure {
             state: TcpState::SynSent,
@@ -90,9 +90,9 @@ fn scenes() -> Vec<Scene> {
         }
     };
     let of = |about, named: &'static [&'static str], remote: &str, retries| {
-        let mut scene = Scene::new(about, named);
-        scene.stray(APISERVER, Role::ApiServer, 200, remote, dial(retries));
-        scene
+        let mut fixture = Fixture::new(about, named);
+        fixture.stray(APISERVER, Role::ApiServer, 200, remote, dial(retries));
+        fixture
     };
     vec![
         of("the node drops what comes to its kubelet", &["F01"], "192.168.205.12:10250", 5),

@@ -30,7 +30,7 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Scenario("an attempt that is refused at once leaves no session"),
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// A handshake and an alert take a few round trips.
@@ -47,28 +47,29 @@ fn given_up(program: Option<&Program>) -> Option<u64> {
     Some(if minor >= 23 { 1_750 } else { 500 })
 }
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    let ended_by_itself = case.session.exit.is_some_and(|exit| exit.reason != ExitReason::Unknown);
-    if case.is_open() || !case.is_seen_whole() || case.age() >= QUICK || ended_by_itself {
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let ended_by_itself = ctx.session.exit.is_some_and(|exit| exit.reason != ExitReason::Unknown);
+    if ctx.is_open() || !ctx.is_seen_whole() || ctx.age() >= QUICK || ended_by_itself {
         return None;
     }
-    let (at, server) = case.hop(Role::ApiServer)?;
-    let below_kubelet = case.hop(Role::Runtime).is_some() || case.hop(Role::Process).is_some();
-    let leg = case.legs().into_iter().find(|leg| leg.near_hop == Some(at)).filter(|_| !below_kubelet)?;
-    let tuple = leg.tuple.filter(|tuple| case.host.is_kubelet_port(tuple.remote.port()))?;
-    let (sent, received) = case.bytes(&leg)?;
+    let (at, server) = ctx.hop(Role::ApiServer)?;
+    let below_kubelet = ctx.hop(Role::Runtime).is_some() || ctx.hop(Role::Process).is_some();
+    let leg = ctx.legs().into_iter().find(|leg| leg.near_hop == Some(at)).filter(|_| !below_kubelet)?;
+    let tuple = leg.tuple.filter(|tuple| ctx.host.is_kubelet_port(tuple.remote.port()))?;
+    let (sent, received) = ctx.bytes(&leg)?;
     let most = given_up(server.process.program.as_ref())?;
     if sent == 0 || sent > most || received < CERTIFICATE {
         return None;
     }
     let about =
         About { pid: Some(server.task.tgid), local: Some(tuple.local), remote: Some(tuple.remote), ..About::default() };
-    let found = Found { hop: Some(at), link: leg.link, about, since: case.session.closed_at, ..Found::default() };
+    let found =
+        RuleMatch { hop: Some(at), link: leg.link, about, since: ctx.session.closed_at, ..RuleMatch::default() };
     Some(
         found
             .with(number("sent by the API server (handshake only, no request)", sent, "bytes"))
             .with(number("received from the kubelet", received, "bytes"))
-            .with(number("the session lasted", case.age().as_millis(), "ms")),
+            .with(number("the session lasted", ctx.age().as_millis(), "ms")),
     )
 }
 
@@ -76,20 +77,20 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 use std::sync::Arc;
 
 #[cfg(test)]
-use crate::diagnose::scene::Scene;
+use crate::diagnose::fixture::Fixture;
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], go: &str, sent: u64, millis: u64| {
-        let mut scene = Scene::new(about, named);
-        scene.ends_after(3);
-        scene.closes_after(millis);
-        scene.session(|session| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.ends_after(3);
+        fixture.closes_after(millis);
+        fixture.session(|session| {
             Arc::make_mut(&mut session.hops[1].process).program = Some(Program::Go(go.to_owned()));
             let leg = session.links[2].tcp.as_mut().unwrap();
             (leg.sent, leg.received) = (Some(sent), Some(1_900));
         });
-        scene
+        fixture
     };
     vec![
         of("a certificate that is not trusted", &["F02"], "go1.19.8", 330, 14),

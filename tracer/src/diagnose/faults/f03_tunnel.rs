@@ -38,7 +38,7 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Both(of_session, of_host),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// Ports at which konnectivity's server takes dials of the API server: its default, and the one of its examples.
@@ -48,21 +48,21 @@ const MANY: usize = 3;
 /// Longer than a usual dial within a cluster, shorter than the longest one.
 const LONG: u32 = 10_000;
 
-fn of_session(case: &Case<'_>) -> Option<Found> {
-    let stuck = queues::output(case).filter(|_| case.is_open())?;
-    let (server, _) = case.hop(Role::ApiServer)?;
+fn of_session(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let stuck = queues::output(ctx).filter(|_| ctx.is_open())?;
+    let (server, _) = ctx.hop(Role::ApiServer)?;
     let at = stuck.leg.near_hop.filter(|at| *at > server)?;
-    let hop = case.session.hops.get(at).filter(|hop| hop.role == Role::Proxy)?;
+    let hop = ctx.session.hops.get(at).filter(|hop| hop.role == Role::Proxy)?;
     let about = About {
         pid: Some(hop.task.tgid),
         local: stuck.leg.tuple.map(|tuple| tuple.local),
         remote: stuck.leg.tuple.map(|tuple| tuple.remote),
         ..About::default()
     };
-    let since = Case::at_least_since(stuck.leg.near);
+    let since = SessionCtx::at_least_since(stuck.leg.near);
     let unread = stuck.unread.unwrap_or(0).into();
-    let found = Found { hop: Some(at), link: stuck.leg.link, about, since, ..Found::default() };
-    Some(found.with(number(format!("recv_q of {}, unread", case.called(Some(at))), unread, "bytes")))
+    let found = RuleMatch { hop: Some(at), link: stuck.leg.link, about, since, ..RuleMatch::default() };
+    Some(found.with(number(format!("recv_q of {}, unread", ctx.called(Some(at))), unread, "bytes")))
 }
 
 /// True if the last request is long ago and has no answer yet.
@@ -75,7 +75,7 @@ fn is_unanswered(series: &Series<TcpMeasure>) -> bool {
     })
 }
 
-fn of_host(host: &Host<'_>) -> Vec<Found> {
+fn of_host(host: &Host<'_>) -> Vec<RuleMatch> {
     let mut waiting: std::collections::BTreeMap<_, Vec<_>> = std::collections::BTreeMap::new();
     for loose in host.dialled_by(Role::ApiServer) {
         let Some(tuple) = loose.socket.tuple.filter(|tuple| PORTS.contains(&tuple.remote.port())) else { continue };
@@ -87,20 +87,20 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
     many.map(|((task, remote), dials)| {
         let about = About { pid: Some(task.tgid), remote: Some(remote), ..About::default() };
         let count = dials.len() as u64;
-        Found { about, ..Found::default() }.with(number("unanswered dials into the tunnel", count, ""))
+        RuleMatch { about, ..RuleMatch::default() }.with(number("unanswered dials into the tunnel", count, ""))
     })
     .collect()
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{APISERVER, On, Scene, idle, info};
+use crate::diagnose::fixture::{APISERVER, Fixture, On, idle, info};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let dials = |about, named: &'static [&'static str], remote: &str, count: u64, answered: bool| {
-        let mut scene = Scene::new(about, named);
+        let mut fixture = Fixture::new(about, named);
         for number in 0..count {
-            scene.stray(APISERVER, Role::ApiServer, 200 + 2 * number, remote, |_| {
+            fixture.stray(APISERVER, Role::ApiServer, 200 + 2 * number, remote, |_| {
                 let mut tcp = idle();
                 (info(&mut tcp).last_sent_ms, info(&mut tcp).last_received_ms) = (20_000, 20_500);
                 if answered {
@@ -109,9 +109,9 @@ fn scenes() -> Vec<Scene> {
                 tcp
             });
         }
-        scene
+        fixture
     };
-    let mut proxy = Scene::new("the proxy behind the API server does not read", &["F03"]);
+    let mut proxy = Fixture::new("the proxy behind the API server does not read", &["F03"]);
     proxy.session(|session| session.hops[2].role = Role::Proxy);
     proxy.near(On::Stream, |tcp, _| tcp.recv_q = 4_000);
     vec![

@@ -31,7 +31,7 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Both(of_session, of_host),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// A shorter wait is a webhook at work. A longer one exceeds the longest timeout (30 s), so it has another cause.
@@ -81,7 +81,7 @@ fn waits(series: &Series<TcpMeasure>, sure: bool) -> Option<u32> {
 
 /// The one connection that this API server has waited for since it read a request, `waits` milliseconds ago. Set `sure`
 /// if a client is known to wait for the answer.
-fn asked(host: &Host<'_>, server: TaskKey, waits: u32, sure: bool) -> Option<Found> {
+fn asked(host: &Host<'_>, server: TaskKey, waits: u32, sure: bool) -> Option<RuleMatch> {
     let dials = host.dialled_by(Role::ApiServer).filter(|dial| dial.task == server && dial.peer != Some(server));
     let asked: Vec<_> = dials
         .filter_map(|dial| {
@@ -103,7 +103,7 @@ fn asked(host: &Host<'_>, server: TaskKey, waits: u32, sure: bool) -> Option<Fou
     let (pid, local, remote) = (Some(server.tgid), Some(tuple.local), Some(tuple.remote));
     let about = About { pid, local, remote, ..About::default() };
     Some(
-        Found { about, ..Found::default() }
+        RuleMatch { about, ..RuleMatch::default() }
             .with(number("since the request was read, without an answer", waits.into(), "ms"))
             .with(number("since the API server called the webhook, without an answer", asked.into(), "ms")),
     )
@@ -115,18 +115,18 @@ fn is_of_cluster(port: u16) -> bool {
 }
 
 /// A session of a kubectl whose request was read, and nothing else happened.
-fn of_session(case: &Case<'_>) -> Option<Found> {
-    let (at, server) = case.hop(Role::ApiServer).filter(|_| case.last_role() == Some(Role::ApiServer))?;
+fn of_session(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let (at, server) = ctx.hop(Role::ApiServer).filter(|_| ctx.last_role() == Some(Role::ApiServer))?;
     // Before it asks for the exec, kubectl asks for the pod on another connection.
-    let mut legs = case.legs().into_iter().filter(|leg| leg.far_hop == Some(at));
+    let mut legs = ctx.legs().into_iter().filter(|leg| leg.far_hop == Some(at));
     legs.find_map(|leg| {
-        let found = asked(case.host, server.task, waits(leg.far?.series?, true)?, true)?;
-        Some(Found { hop: Some(at), link: leg.link, ..found })
+        let found = asked(ctx.host, server.task, waits(leg.far?.series?, true)?, true)?;
+        Some(RuleMatch { hop: Some(at), link: leg.link, ..found })
     })
 }
 
 /// Requests from clients on another host.
-fn of_host(host: &Host<'_>) -> Vec<Found> {
+fn of_host(host: &Host<'_>) -> Vec<RuleMatch> {
     let requests = host.loose().filter(|one| one.socket.role == Some(SocketRole::Accepted));
     let requests = requests.filter(|one| host.is(one.task, Role::ApiServer));
     let waiting = requests.filter_map(|one| Some((one.task, waits(host.report.measures.tcp(one.socket.id)?, false)?)));
@@ -134,26 +134,26 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{APISERVER, On, Scene, idle, info, socket};
+use crate::diagnose::fixture::{APISERVER, Fixture, On, idle, info, socket};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], remote: &str, waits: u32, asked: u32| {
-        let mut scene = Scene::new(about, named);
-        scene.stray(APISERVER, Role::ApiServer, 200, "192.168.205.1:51000", |number| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.stray(APISERVER, Role::ApiServer, 200, "192.168.205.1:51000", |number| {
             let mut tcp = idle();
             let ago = waits - 3_000 * u32::try_from(1 - number).unwrap();
             (info(&mut tcp).last_received_ms, info(&mut tcp).last_sent_ms) = (ago, ago + 20);
             tcp
         });
-        scene.loose[0].socket.role = Some(SocketRole::Accepted);
-        scene.stray(APISERVER, Role::ApiServer, 202, remote, |number| {
+        fixture.loose[0].socket.role = Some(SocketRole::Accepted);
+        fixture.stray(APISERVER, Role::ApiServer, 202, remote, |number| {
             let mut tcp = idle();
             let ago = asked - 3_000 * u32::try_from(1 - number).unwrap();
             (info(&mut tcp).last_sent_ms, info(&mut tcp).last_received_ms) = (ago, ago + 60_000);
             tcp
         });
-        scene
+        fixture
     };
     let mut session = of("a webhook hangs, and kubectl is here", &["F04"], "10.96.0.40:443", 9_000, 8_990);
     session.loose.remove(0);

@@ -34,35 +34,35 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Scenario("in the lab the refused attempt leaves no session"),
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// A refused attempt takes a few round trips; kubectl tries again at once.
 const QUICK: Span = Span::from_secs(5);
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    let session = case.session;
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let session = ctx.session;
     let ran = session.hops.iter().any(|hop| matches!(hop.role, Role::Runtime | Role::Runc | Role::Process));
     let client = session.hops.first().filter(|hop| hop.role == Role::Client)?;
-    let closed_at = session.closed_at.filter(|_| !ran && case.is_seen_whole() && case.age() < QUICK)?;
-    let again = case.host.report.sessions.iter().find(|other| {
+    let closed_at = session.closed_at.filter(|_| !ran && ctx.is_seen_whole() && ctx.age() < QUICK)?;
+    let again = ctx.host.report.sessions.iter().find(|other| {
         let same = other.hops.first().is_some_and(|hop| hop.role == Role::Client && hop.task == client.task);
         let soon = other.opened_at >= session.opened_at && other.opened_at <= closed_at.plus(QUICK);
         let ran = other.hops.iter().any(|hop| hop.role == Role::Process);
         other.id != session.id && same && soon && ran
     })?;
     let about = About { pid: Some(client.task.tgid), ..About::default() };
-    let lasted = number("the first attempt lasted", case.age().as_millis(), "ms");
+    let lasted = number("the first attempt lasted", ctx.age().as_millis(), "ms");
     let second = word("the second attempt is session", &*again.id.0);
-    Some(Found { hop: Some(0), about, since: Some(closed_at), ..Found::default() }.with(lasted).with(second))
+    Some(RuleMatch { hop: Some(0), about, since: Some(closed_at), ..RuleMatch::default() }.with(lasted).with(second))
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::Scene;
+use crate::diagnose::fixture::Fixture;
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
-    let mut refused = Scene::new("WebSocket was refused, SPDY was not", &["F05"]);
+fn fixtures() -> Vec<Fixture> {
+    let mut refused = Fixture::new("WebSocket was refused, SPDY was not", &["F05"]);
     let mut second = refused.sessions[0].clone();
     second.id.0 = "s-second".into();
     let process = refused.samples.clone();
@@ -71,11 +71,11 @@ fn scenes() -> Vec<Scene> {
     refused.closes_after(40);
     refused.sessions.push(second.clone());
 
-    let mut two = Scene::new("kubectl cp: two sessions of one client", &[]);
+    let mut two = Fixture::new("kubectl cp: two sessions of one client", &[]);
     two.closes_after(900);
     two.sessions.push(second);
 
-    let mut alone = Scene::new("an attempt, and no other", &[]);
+    let mut alone = Fixture::new("an attempt, and no other", &[]);
     alone.ends_after(3);
     alone.closes_after(40);
     vec![refused, two, alone]

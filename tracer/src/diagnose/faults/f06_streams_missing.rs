@@ -28,7 +28,7 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// The timeout of cri-streaming with its tolerance.
@@ -37,30 +37,30 @@ const GIVEN_UP: std::ops::RangeInclusive<u64> = 29_500..=33_000;
 const LONG: Span = Span::from_secs(5);
 
 /// The leg of a closed exec session to a runtime that never got an exec.
-pub(super) fn idle_stream<'a>(case: &Case<'a>) -> Option<Leg<'a>> {
-    let sure = nothing_ran(case) && case.is_seen_whole() && !case.may_be_in_two();
-    case.leg_to(Role::Runtime).filter(|_| sure && !case.is_open())
+pub(super) fn idle_stream<'a>(ctx: &SessionCtx<'a>) -> Option<Leg<'a>> {
+    let sure = nothing_ran(ctx) && ctx.is_seen_whole() && !ctx.may_be_in_two();
+    ctx.leg_to(Role::Runtime).filter(|_| sure && !ctx.is_open())
 }
 
-fn nothing_ran(case: &Case<'_>) -> bool {
-    let is_exec = matches!(case.session.kind, Kind::Exec | Kind::Cp) && !case.has_gap(&[GapCode::KindUnknown]);
-    is_exec && case.last_role() == Some(Role::Runtime) && case.session.exec_id.is_none()
+fn nothing_ran(ctx: &SessionCtx<'_>) -> bool {
+    let is_exec = matches!(ctx.session.kind, Kind::Exec | Kind::Cp) && !ctx.has_gap(&[GapCode::KindUnknown]);
+    is_exec && ctx.last_role() == Some(Role::Runtime) && ctx.session.exec_id.is_none()
 }
 
 /// The match at the runtime's end of that leg.
-pub(super) fn at_runtime(case: &Case<'_>, leg: &Leg<'_>) -> Found {
-    let Found { about, .. } = case.found_at(&leg.near_side());
-    let pid = case.hop(Role::Runtime).map(|(_, hop)| hop.task.tgid);
+pub(super) fn at_runtime(ctx: &SessionCtx<'_>, leg: &Leg<'_>) -> RuleMatch {
+    let RuleMatch { about, .. } = ctx.found_at(&leg.near_side());
+    let pid = ctx.hop(Role::Runtime).map(|(_, hop)| hop.task.tgid);
     let about = About { pid, inode: None, ..about };
-    Found { hop: leg.far_hop, link: leg.link, about, since: case.session.closed_at, ..Found::default() }
+    RuleMatch { hop: leg.far_hop, link: leg.link, about, since: ctx.session.closed_at, ..RuleMatch::default() }
 }
 
 /// The runtime is still waiting: nothing followed the request.
-fn while_it_lasts(case: &Case<'_>) -> Option<Found> {
-    if !case.is_open() || !nothing_ran(case) || case.age() < LONG {
+fn while_it_lasts(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    if !ctx.is_open() || !nothing_ran(ctx) || ctx.age() < LONG {
         return None;
     }
-    let leg = case.leg_to(Role::Runtime)?;
+    let leg = ctx.leg_to(Role::Runtime)?;
     let runtime = leg.far?.series?;
     // The request fits into one segment on loopback. Each opened stream sends at least one more.
     let asked_alone =
@@ -69,41 +69,37 @@ fn while_it_lasts(case: &Case<'_>) -> Option<Found> {
         return None;
     }
     let waits = runtime.last.info?.last_received_ms;
-    Some(at_runtime(case, &leg).with(number(
+    Some(at_runtime(ctx, &leg).with(number(
         "since the runtime got the request, without any stream",
         waits.into(),
         "ms",
     )))
 }
 
-fn afterwards(case: &Case<'_>) -> Option<Found> {
-    let lasted = Some(case.age().as_millis()).filter(|lasted| GIVEN_UP.contains(lasted))?;
-    let leg = idle_stream(case)?;
-    Some(at_runtime(case, &leg).with(number(
-        "the runtime waited for streams, then closed the connection",
-        lasted,
-        "ms",
-    )))
+fn afterwards(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let lasted = Some(ctx.age().as_millis()).filter(|lasted| GIVEN_UP.contains(lasted))?;
+    let leg = idle_stream(ctx)?;
+    Some(at_runtime(ctx, &leg).with(number("the runtime waited for streams, then closed the connection", lasted, "ms")))
 }
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    while_it_lasts(case).or_else(|| afterwards(case))
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    while_it_lasts(ctx).or_else(|| afterwards(ctx))
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{On, Scene, info};
+use crate::diagnose::fixture::{Fixture, On, info};
 
 #[cfg(test)]
-pub(super) fn ended(about: &'static str, named: &'static [&'static str], millis: u64) -> Scene {
-    let mut scene = Scene::new(about, named);
-    scene.ends_after(4);
-    scene.session(|session| session.exec_id = None);
-    scene.closes_after(millis);
-    scene
+pub(super) fn ended(about: &'static str, named: &'static [&'static str], millis: u64) -> Fixture {
+    let mut fixture = Fixture::new(about, named);
+    fixture.ends_after(4);
+    fixture.session(|session| session.exec_id = None);
+    fixture.closes_after(millis);
+    fixture
 }
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let mut attach = ended("attach starts nothing", &[], 30_000);
     attach.session(|session| session.kind = Kind::Attach);
     let mut unknown = ended("whether it is an exec is not known", &[], 30_000);
@@ -114,11 +110,11 @@ fn scenes() -> Vec<Scene> {
     exec.links.clear();
     two.sessions.push(exec);
     let waits = |about, named: &'static [&'static str], segments: u32| {
-        let mut scene = Scene::new(about, named);
-        scene.ends_after(4);
-        scene.session(|session| session.exec_id = None);
-        scene.far(On::Stream, |tcp, _| info(tcp).data_segments_in = segments);
-        scene
+        let mut fixture = Fixture::new(about, named);
+        fixture.ends_after(4);
+        fixture.session(|session| session.exec_id = None);
+        fixture.far(On::Stream, |tcp, _| info(tcp).data_segments_in = segments);
+        fixture
     };
     vec![
         waits("the runtime has the request, and nothing behind it", &["F06"], 1),

@@ -33,7 +33,7 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Scenario("needs a runtime that refuses: conmon-rs is not in the lab"),
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// Size of an HTTP answer that refuses, with its headers and a line of text. A larger answer would contain streams.
@@ -41,37 +41,37 @@ const ANSWER: std::ops::RangeInclusive<u64> = 1..=2_000;
 /// The request and its refusal take a round trip on loopback.
 const QUICK: Span = Span::from_secs(1);
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    let leg = idle_stream(case).filter(|_| case.age() < QUICK)?;
-    let (sent, received) = case.bytes(&leg)?;
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let leg = idle_stream(ctx).filter(|_| ctx.age() < QUICK)?;
+    let (sent, received) = ctx.bytes(&leg)?;
     // A signal that ends kubectl also ends the session.
-    let failed = matches!(case.client_exit(), Some(ExitStatus::Code(1..)));
+    let failed = matches!(ctx.client_exit(), Some(ExitStatus::Code(1..)));
     if sent == 0 || !ANSWER.contains(&received) || !failed {
         return None;
     }
     Some(
-        at_runtime(case, &leg)
+        at_runtime(ctx, &leg)
             .with(number("sent to the runtime", sent, "bytes"))
             .with(number("its answer", received, "bytes"))
-            .with(number("the session lasted", case.age().as_millis(), "ms")),
+            .with(number("the session lasted", ctx.age().as_millis(), "ms")),
     )
 }
 
 #[cfg(test)]
 use super::f06_streams_missing::ended;
 #[cfg(test)]
-use crate::diagnose::scene::Scene;
+use crate::diagnose::fixture::Fixture;
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], received: u64, exit: ExitStatus| {
-        let mut scene = ended(about, named, 30);
-        scene.session(|session| {
+        let mut fixture = ended(about, named, 30);
+        fixture.session(|session| {
             let leg = session.links[4].tcp.as_mut().unwrap();
             (leg.sent, leg.received) = (Some(410), Some(received));
             session.hops[0].exit = Some(exit);
         });
-        scene
+        fixture
     };
     vec![
         of("a 4xx answer", &["F07"], 190, ExitStatus::Code(1)),

@@ -35,26 +35,26 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Daemon(of_session, of_host),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// The CRI's Exec only creates a token, within milliseconds.
 const LONG: Span = Span::from_secs(10);
 
-fn of_session(case: &Case<'_>) -> Option<Found> {
-    let asked = case.is_open() && case.is_seen_whole() && case.age() >= LONG;
-    let (at, _) = case.hop(Role::Kubelet).filter(|_| asked && case.last_role() == Some(Role::Kubelet))?;
-    let stopped = case.host.all(Role::Runtime).find(|task| case.is_stopped(*task));
-    let unread = unread_requests(case.host);
+fn of_session(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let asked = ctx.is_open() && ctx.is_seen_whole() && ctx.age() >= LONG;
+    let (at, _) = ctx.hop(Role::Kubelet).filter(|_| asked && ctx.last_role() == Some(Role::Kubelet))?;
+    let stopped = ctx.host.all(Role::Runtime).find(|task| ctx.is_stopped(*task));
+    let unread = unread_requests(ctx.host);
     if stopped.is_none() && unread.is_none() {
         return None;
     }
-    let runtime = stopped.or_else(|| case.host.all(Role::Runtime).next());
+    let runtime = stopped.or_else(|| ctx.host.all(Role::Runtime).next());
     let inode = unread.map(|(inode, _)| inode);
     let about = About { pid: runtime.map(|task| task.tgid), inode, ..About::default() };
-    let mut found = Found { hop: Some(at), about, task: stopped, ..Found::default() }.with(number(
+    let mut found = RuleMatch { hop: Some(at), about, task: stopped, ..RuleMatch::default() }.with(number(
         "since the kubelet got the request, without a connection to the runtime",
-        case.age().as_millis(),
+        ctx.age().as_millis(),
         "ms",
     ));
     if let Some(task) = stopped {
@@ -67,12 +67,12 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
 }
 
 /// Stopped runtimes: a stopped runtime answers no request and passes no byte on.
-fn of_host(host: &Host<'_>) -> Vec<Found> {
+fn of_host(host: &Host<'_>) -> Vec<RuleMatch> {
     let stopped = host.all(Role::Runtime).filter(|task| host.is_stopped(*task));
     let found = |task: TaskKey| {
         let about = About { pid: Some(task.tgid), ..About::default() };
         let state = word(format!("state of the runtime (pid {})", task.tgid), "T");
-        Found { about, task: Some(task), ..Found::default() }.with(state)
+        RuleMatch { about, task: Some(task), ..RuleMatch::default() }.with(state)
     };
     stopped.map(found).collect()
 }
@@ -89,27 +89,27 @@ fn unread_requests(host: &Host<'_>) -> Option<(u64, u32)> {
 
 #[cfg(test)]
 use crate::{
-    diagnose::scene::{RUNTIME, Scene},
+    diagnose::fixture::{Fixture, RUNTIME},
     model::{State, UnixMeasure},
 };
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let waiting = |about, named: &'static [&'static str]| {
-        let mut scene = Scene::new(about, named);
+        let mut fixture = Fixture::new(about, named);
         // Another session makes the runtime known.
-        let mut other = scene.sessions[0].clone();
+        let mut other = fixture.sessions[0].clone();
         other.id.0 = "s-other".into();
         other.state = State::Closed;
         other.closed_at = Some(other.opened_at);
-        scene.ends_after(3);
-        scene.sessions.push(other);
-        scene
+        fixture.ends_after(3);
+        fixture.sessions.push(other);
+        fixture
     };
     let mut stopped = waiting("containerd is stopped", &["F08"]);
     stopped.process(RUNTIME, |process, _| process.state = 'T');
-    let socket = |scene: &mut Scene, queues: [u32; 2]| {
-        scene.each(|sample, number| {
+    let socket = |fixture: &mut Fixture, queues: [u32; 2]| {
+        fixture.each(|sample, number| {
             let recv_q = queues[usize::try_from(number).unwrap()];
             let measure = UnixMeasure { recv_q, send_q: 0 };
             sample.unix.insert(90, ("/run/containerd/containerd.sock".into(), measure));
@@ -119,24 +119,24 @@ fn scenes() -> Vec<Scene> {
     socket(&mut unread, [300, 700]);
     let mut busy = waiting("the CRI socket is read", &[]);
     socket(&mut busy, [700, 0]);
-    let mut through = Scene::new("a stopped runtime holds up the session that goes through it", &["F08"]);
+    let mut through = Fixture::new("a stopped runtime holds up the session that goes through it", &["F08"]);
     through.process(RUNTIME, |process, _| process.state = 'T');
-    through.waits(crate::diagnose::scene::PROCESS, "read", Some(0));
+    through.waits(crate::diagnose::fixture::PROCESS, "read", Some(0));
     let mut two = through.clone();
     (two.about, two.named) = ("it holds up each of them", &["F08", "F08"]);
     let mut second = two.sessions[0].clone();
     second.id.0 = "s-second".into();
     two.sessions.push(second);
-    let mut moment = Scene::new("the runtime was stopped for a moment", &["F23"]);
+    let mut moment = Fixture::new("the runtime was stopped for a moment", &["F23"]);
     moment.process(RUNTIME, |process, number| process.state = if number == 0 { 'T' } else { 'S' });
-    moment.waits(crate::diagnose::scene::PROCESS, "read", Some(0));
-    let mut nobodys = Scene::new("a runtime is stopped that no session goes through", &["F08"]);
+    moment.waits(crate::diagnose::fixture::PROCESS, "read", Some(0));
+    let mut nobodys = Fixture::new("a runtime is stopped that no session goes through", &["F08"]);
     nobodys.process(RUNTIME, |process, _| process.state = 'T');
     nobodys.daemons.push((RUNTIME, Role::Runtime));
     nobodys.closes_after(50_000);
     let mut logs = waiting("a kubelet that answers itself, and a runtime that is well", &[]);
     socket(&mut logs, [0, 0]);
-    let mut crio = Scene::crio("crio is stopped", &["F08"]);
+    let mut crio = Fixture::crio("crio is stopped", &["F08"]);
     let mut earlier = crio.sessions[0].clone();
     earlier.id.0 = "s-other".into();
     (earlier.state, earlier.closed_at) = (State::Closed, Some(earlier.opened_at));

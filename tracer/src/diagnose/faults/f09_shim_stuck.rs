@@ -43,25 +43,25 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Daemon(of_session, of_host),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
-fn of_session(case: &Case<'_>) -> Option<Found> {
+fn of_session(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
     // A stopped shim passes nothing on and starts nothing, whatever the state of the session.
-    let stopped = case.shim().filter(|shim| case.is_open() && case.is_stopped(*shim));
-    let idle = idle_shim(case);
+    let stopped = ctx.shim().filter(|shim| ctx.is_open() && ctx.is_stopped(*shim));
+    let idle = idle_shim(ctx);
     let shim = stopped.or(idle)?;
-    let unread = idle.and_then(|shim| unread_requests(case, shim));
+    let unread = idle.and_then(|shim| unread_requests(ctx, shim));
     // A guest that does not answer keeps its shim waiting.
-    let silent = idle.is_some() && has_not_opened(case, shim) && is_sandboxed(case, shim) == Some(false);
+    let silent = idle.is_some() && has_not_opened(ctx, shim) && is_sandboxed(ctx, shim) == Some(false);
     if stopped.is_none() && unread.is_none() && !silent {
         return None;
     }
     let about = About { pid: Some(shim.tgid), ..About::default() };
-    let hop = case.hop(Role::Shim).or_else(|| case.hop(Role::Runtime)).map(|(at, _)| at);
-    let mut found = Found { hop, about, task: Some(shim), ..Found::default() };
+    let hop = ctx.hop(Role::Shim).or_else(|| ctx.hop(Role::Runtime)).map(|(at, _)| at);
+    let mut found = RuleMatch { hop, about, task: Some(shim), ..RuleMatch::default() };
     if idle.is_some() {
-        found = found.with(number("since the runtime made the FIFOs, without a runc", case.age().as_millis(), "ms"));
+        found = found.with(number("since the runtime made the FIFOs, without a runc", ctx.age().as_millis(), "ms"));
     }
     if stopped.is_some() {
         found = found.with(is_stopped(shim));
@@ -76,11 +76,11 @@ fn of_session(case: &Case<'_>) -> Option<Found> {
 }
 
 /// Stopped shims: a stopped shim starts nothing and passes nothing on.
-fn of_host(host: &Host<'_>) -> Vec<Found> {
+fn of_host(host: &Host<'_>) -> Vec<RuleMatch> {
     let stopped = host.all(Role::Shim).filter(|shim| host.is_stopped(*shim));
     let found = |shim: TaskKey| {
         let about = About { pid: Some(shim.tgid), ..About::default() };
-        let found = Found { about, task: Some(shim), ..Found::default() }.with(is_stopped(shim));
+        let found = RuleMatch { about, task: Some(shim), ..RuleMatch::default() }.with(is_stopped(shim));
         match host.unopened_by(shim) {
             0 => found,
             waiting => {
@@ -96,8 +96,8 @@ fn is_stopped(shim: TaskKey) -> Reading {
 }
 
 /// The unread queue of a socket that the shim holds, if it has not shrunk between the samples.
-fn unread_requests(case: &Case<'_>, shim: TaskKey) -> Option<u32> {
-    case.host.report.measures.unixes_of(shim).find_map(|(_, _, series)| {
+fn unread_requests(ctx: &SessionCtx<'_>, shim: TaskKey) -> Option<u32> {
+    ctx.host.report.measures.unixes_of(shim).find_map(|(_, _, series)| {
         let (last, before) = both(series)?;
         (before.recv_q > 0 && last.recv_q >= before.recv_q).then_some(last.recv_q)
     })
@@ -105,26 +105,26 @@ fn unread_requests(case: &Case<'_>, shim: TaskKey) -> Option<u32> {
 
 #[cfg(test)]
 use crate::{
-    diagnose::scene::{CONTAINER, SHIM, Scene, fifo, pipe},
+    diagnose::fixture::{CONTAINER, Fixture, SHIM, fifo, pipe},
     model::{Access, UnixMeasure},
 };
 
 #[cfg(test)]
-pub(super) fn unstarted(about: &'static str, named: &'static [&'static str], exe: &str) -> Scene {
-    let mut scene = Scene::new(about, named);
-    scene.ends_after(4);
-    scene.gap(GapCode::RuncUnknown);
-    scene.each(|sample, _| {
+pub(super) fn unstarted(about: &'static str, named: &'static [&'static str], exe: &str) -> Fixture {
+    let mut fixture = Fixture::new(about, named);
+    fixture.ends_after(4);
+    fixture.gap(GapCode::RuncUnknown);
+    fixture.each(|sample, _| {
         sample.descriptors.remove(&SHIM);
         // The container's own FIFO, by which the shim is known.
         sample.hold(SHIM, fifo(9, 99, Access::Write, CONTAINER, "stdout"));
         sample.processes.get_mut(&SHIM).unwrap().exe = Some(exe.into());
     });
-    scene
+    fixture
 }
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let runc = "/usr/bin/containerd-shim-runc-v2";
     let mut stopped = unstarted("the shim is stopped", &["F09"], runc);
     stopped.process(SHIM, |process, _| process.state = 'T');
@@ -138,18 +138,18 @@ fn scenes() -> Vec<Scene> {
     let mut early = unstarted("it was told to start a moment ago", &[], runc);
     early.session(|session| session.opened_at = session.opened_at.plus(Span::from_secs(58)));
     let at_work = |about, named: &'static [&'static str], states: [char; 2]| {
-        let mut scene = Scene::new(about, named);
-        scene.process(SHIM, |process, number| process.state = states[usize::try_from(number).unwrap()]);
-        scene.waits(crate::diagnose::scene::PROCESS, "read", Some(0));
-        scene
+        let mut fixture = Fixture::new(about, named);
+        fixture.process(SHIM, |process, number| process.state = states[usize::try_from(number).unwrap()]);
+        fixture.waits(crate::diagnose::fixture::PROCESS, "read", Some(0));
+        fixture
     };
     let mut nobodys = at_work("a shim is stopped that no session goes through", &["F09"], ['T'; 2]);
     nobodys.daemons.push((SHIM, Role::Shim));
     nobodys.closes_after(50_000);
     let older = {
-        let mut scene = unstarted("older than the tracer: runc was not seen", &[], runc);
-        scene.session(|session| session.preexisting = true);
-        scene
+        let mut fixture = unstarted("older than the tracer: runc was not seen", &[], runc);
+        fixture.session(|session| session.preexisting = true);
+        fixture
     };
     vec![
         at_work("the shim of a session at work is stopped", &["F09"], ['T'; 2]),

@@ -37,18 +37,18 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
-fn rule(case: &Case<'_>) -> Option<Found> {
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
     let frozen = |one: &ProcessMeasure| one.cgroup.is_some_and(|cgroup| cgroup.frozen == Some(true));
-    let inside = case.inside().into_iter();
-    let (task, series) = inside.filter(|_| case.is_open()).find(|(_, series)| twice(series, frozen))?;
+    let inside = ctx.inside().into_iter();
+    let (task, series) = inside.filter(|_| ctx.is_open()).find(|(_, series)| twice(series, frozen))?;
     let about = About { pid: Some(task.tgid), ..About::default() };
     let since = series.before.as_ref().map(|(at, _)| *at);
-    let hop = case.session.hops.len().checked_sub(1);
+    let hop = ctx.session.hops.len().checked_sub(1);
     Some(
-        Found { hop, about, since, ..Found::default() }
+        RuleMatch { hop, about, since, ..RuleMatch::default() }
             .with(word(format!("cgroup of pid {}", task.tgid), "frozen"))
             .with(word(format!("state of pid {}", task.tgid), series.last.state.to_string().as_str())),
     )
@@ -56,44 +56,44 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 
 #[cfg(test)]
 use crate::{
-    diagnose::scene::{PROCESS, RUNC, Scene, sleeping},
+    diagnose::fixture::{Fixture, PROCESS, RUNC, sleeping},
     model::CgroupMeasure,
 };
 
 /// runc has begun, and the command has not.
 #[cfg(test)]
-pub(super) fn beginning(about: &'static str, named: &'static [&'static str]) -> Scene {
-    let mut scene = Scene::new(about, named);
-    scene.ends_after(6);
-    scene.session(|session| session.hops[5].exit = None);
-    scene.gap(GapCode::ProcessUnknown);
-    scene.each(|sample, _| {
+pub(super) fn beginning(about: &'static str, named: &'static [&'static str]) -> Fixture {
+    let mut fixture = Fixture::new(about, named);
+    fixture.ends_after(6);
+    fixture.session(|session| session.hops[5].exit = None);
+    fixture.gap(GapCode::ProcessUnknown);
+    fixture.each(|sample, _| {
         sample.processes.insert(RUNC, sleeping("epoll_pwait", None));
         let mut init = sleeping("read", Some(3));
         init.parent = Some(RUNC);
         init.cgroup = Some(CgroupMeasure { frozen: Some(false), ..CgroupMeasure::default() });
         sample.processes.insert(595, init);
     });
-    scene
+    fixture
 }
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let freeze = |process: &mut ProcessMeasure, frozen| {
         process.cgroup = Some(CgroupMeasure { frozen: Some(frozen), ..CgroupMeasure::default() });
     };
     let mut start = beginning("runc's init is frozen", &["F10"]);
     start.process(595, |process, _| freeze(process, true));
-    let mut paused = Scene::new("the container was paused", &["F10"]);
+    let mut paused = Fixture::new("the container was paused", &["F10"]);
     paused.process(PROCESS, |process, _| freeze(process, true));
     paused.waits(PROCESS, "read", Some(0));
-    let mut v1 = Scene::new("cgroup v1: a frozen process looks like one in D", &["F10"]);
+    let mut v1 = Fixture::new("cgroup v1: a frozen process looks like one in D", &["F10"]);
     v1.process(PROCESS, |process, _| {
         freeze(process, true);
         process.state = 'D';
         process.threads[0].state = 'D';
     });
-    let mut moment = Scene::new("runc changes a limit", &[]);
+    let mut moment = Fixture::new("runc changes a limit", &[]);
     moment.process(PROCESS, |process, number| freeze(process, number == 1));
     vec![start, paused, v1, moment]
 }

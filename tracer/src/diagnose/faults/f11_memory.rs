@@ -28,15 +28,15 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Scenario("not reproducible on demand: at the limit the kernel kills runc's init, or lets it in"),
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// A start takes milliseconds.
 const LONG: Span = Span::from_secs(5);
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    let begun = case.is_open() && case.age() >= LONG;
-    case.beginnings().into_iter().filter(|_| begun).find_map(|(task, series)| {
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let begun = ctx.is_open() && ctx.age() >= LONG;
+    ctx.beginnings().into_iter().filter(|_| begun).find_map(|(task, series)| {
         let (last, before) = both(series)?;
         let (now, then) = (last.cgroup?, before.cgroup?);
         let (memory, most) = (now.memory?, now.memory_max?);
@@ -52,7 +52,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
         let about = About { pid: Some(task.tgid), ..About::default() };
         let since = series.before.as_ref().map(|(at, _)| *at);
         Some(
-            Found { hop: case.session.hops.len().checked_sub(1), about, since, ..Found::default() }
+            RuleMatch { hop: ctx.session.hops.len().checked_sub(1), about, since, ..RuleMatch::default() }
                 .with(number("memory of the container", memory, "bytes"))
                 .with(number("its limit", most, "bytes"))
                 .with(number("hits of the limit between the samples", hits + high, ""))
@@ -64,13 +64,13 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 #[cfg(test)]
 use super::f10_frozen::beginning;
 #[cfg(test)]
-use crate::{diagnose::scene::Scene, model::CgroupMeasure};
+use crate::{diagnose::fixture::Fixture, model::CgroupMeasure};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], hits: u64, ticks: u64| {
-        let mut scene = beginning(about, named);
-        scene.process(595, |process, number| {
+        let mut fixture = beginning(about, named);
+        fixture.process(595, |process, number| {
             process.state = 'R';
             process.system_ticks += number * ticks;
             process.cgroup = Some(CgroupMeasure {
@@ -81,7 +81,7 @@ fn scenes() -> Vec<Scene> {
                 ..CgroupMeasure::default()
             });
         });
-        scene
+        fixture
     };
     vec![
         of("no page is free", &["F11"], 4_000, 250),

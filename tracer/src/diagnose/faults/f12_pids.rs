@@ -28,54 +28,54 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    if case.is_open() { refused(case) } else { failed(case) }
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    if ctx.is_open() { refused(ctx) } else { failed(ctx) }
 }
 
 /// Forks were refused between the samples.
-fn refused(case: &Case<'_>) -> Option<Found> {
-    case.inside().into_iter().find_map(|(task, series)| {
+fn refused(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    ctx.inside().into_iter().find_map(|(task, series)| {
         let (last, before) = both(series)?;
         let (now, then) = (last.cgroup?, before.cgroup?);
         let refused = now.pids_refused?.checked_sub(then.pids_refused?).filter(|refused| *refused > 0)?;
-        let found = found(case, task, now.pids?, now.pids_max?);
+        let found = found(ctx, task, now.pids?, now.pids_max?);
         Some(found.with(number("forks refused between the samples", refused, "")))
     })
 }
 
 /// The command could not be started, and the container is full.
-fn failed(case: &Case<'_>) -> Option<Found> {
-    case.session.exit.filter(|exit| exit.reason == ExitReason::StartFailed)?;
-    let container = case.session.target.container_id.as_ref()?;
-    case.host.open().filter(|other| other.target.container_id.as_ref() == Some(container)).find_map(|other| {
-        let (task, series) = Case::new(case.host, other).inside().into_iter().next()?;
+fn failed(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    ctx.session.exit.filter(|exit| exit.reason == ExitReason::StartFailed)?;
+    let container = ctx.session.target.container_id.as_ref()?;
+    ctx.host.open().filter(|other| other.target.container_id.as_ref() == Some(container)).find_map(|other| {
+        let (task, series) = SessionCtx::new(ctx.host, other).inside().into_iter().next()?;
         let cgroup = series.last.cgroup?;
         let (pids, most) = (cgroup.pids?, cgroup.pids_max?);
-        (pids >= most).then(|| found(case, task, pids, most).with(word("start of the command", "failed")))
+        (pids >= most).then(|| found(ctx, task, pids, most).with(word("start of the command", "failed")))
     })
 }
 
-fn found(case: &Case<'_>, task: TaskKey, pids: u64, most: u64) -> Found {
+fn found(ctx: &SessionCtx<'_>, task: TaskKey, pids: u64, most: u64) -> RuleMatch {
     let about = About { pid: Some(task.tgid), ..About::default() };
-    Found { hop: case.session.hops.len().checked_sub(1), about, ..Found::default() }
+    RuleMatch { hop: ctx.session.hops.len().checked_sub(1), about, ..RuleMatch::default() }
         .with(number("processes and threads in the container", pids, ""))
         .with(number("limit", most, ""))
 }
 
 #[cfg(test)]
 use crate::{
-    diagnose::scene::{PROCESS, Scene},
+    diagnose::fixture::{Fixture, PROCESS},
     model::{CgroupMeasure, SessionExit, State},
 };
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], refused: u64| {
-        let mut scene = Scene::new(about, named);
-        scene.process(PROCESS, |process, number| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.process(PROCESS, |process, number| {
             let refused = Some(5 + number * refused);
             let (pids, pids_max) = (Some(100), Some(100));
             process.cgroup = Some(CgroupMeasure {
@@ -86,17 +86,17 @@ fn scenes() -> Vec<Scene> {
                 ..CgroupMeasure::default()
             });
         });
-        scene
+        fixture
     };
-    let second = |mut scene: Scene, reason| {
-        let mut other = scene.sessions[0].clone();
+    let second = |mut fixture: Fixture, reason| {
+        let mut other = fixture.sessions[0].clone();
         other.id.0 = "s-failed".into();
         other.hops.truncate(6);
         other.links.retain(|link| link.to < 6);
         (other.state, other.closed_at) = (State::Closed, Some(other.opened_at));
         other.exit = Some(SessionExit { code: Some(1), signal: None, reason });
-        scene.sessions.push(other);
-        scene
+        fixture.sessions.push(other);
+        fixture
     };
     vec![
         of("forks are refused", &["F12"], 3),

@@ -34,7 +34,7 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Scenario("runc 1.1 does not ask systemd before an exec, and there is no systemd in the lab"),
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// systemd answers in milliseconds, on a busy node within a second or two.
@@ -42,12 +42,12 @@ const LONG: Span = Span::from_secs(10);
 /// Sockets of systemd and D-Bus, without the `/var` that some write before `/run`.
 const LISTENERS: [&str; 2] = ["/run/dbus/system_bus_socket", "/run/systemd/private"];
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    let (at, runc) = case.hop(Role::Runc).filter(|(_, hop)| hop.exit.is_none())?;
-    if !case.is_open() || case.age() < LONG || case.last_role() != Some(Role::Runc) {
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let (at, runc) = ctx.hop(Role::Runc).filter(|(_, hop)| hop.exit.is_none())?;
+    if !ctx.is_open() || ctx.age() < LONG || ctx.last_role() != Some(Role::Runc) {
         return None;
     }
-    let (inode, path) = case.host.report.measures.unixes_of(runc.task).find_map(|(inode, path, series)| {
+    let (inode, path) = ctx.host.report.measures.unixes_of(runc.task).find_map(|(inode, path, series)| {
         let path = path?;
         let text = path.to_text();
         let listens = LISTENERS.contains(&text.strip_prefix("/var").unwrap_or(&text));
@@ -55,8 +55,8 @@ fn rule(case: &Case<'_>) -> Option<Found> {
     })?;
     let about = About { pid: Some(runc.task.tgid), inode: Some(inode), ..About::default() };
     Some(
-        Found { hop: Some(at), about, ..Found::default() }
-            .with(number("since the session began, with runc still running", case.age().as_millis(), "ms"))
+        RuleMatch { hop: Some(at), about, ..RuleMatch::default() }
+            .with(number("since the session began, with runc still running", ctx.age().as_millis(), "ms"))
             .with(word("runc is connected to", path)),
     )
 }
@@ -65,19 +65,19 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 use super::f10_frozen::beginning;
 #[cfg(test)]
 use crate::{
-    diagnose::scene::{RUNC, Scene, pipe},
+    diagnose::fixture::{Fixture, RUNC, pipe},
     model::{Descriptor, UnixMeasure},
 };
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], path: &str| {
-        let mut scene = beginning(about, named);
-        scene.each(|sample, _| {
+        let mut fixture = beginning(about, named);
+        fixture.each(|sample, _| {
             sample.hold(RUNC, Descriptor { kind: FileKind::Socket, ..pipe(7, 92, true) });
             sample.unix.insert(92, (path.into(), UnixMeasure { recv_q: 0, send_q: 0 }));
         });
-        scene
+        fixture
     };
     let mut early = of("systemd was asked a moment ago", &[], "/run/systemd/private");
     early.session(|session| session.opened_at = session.opened_at.plus(Span::from_secs(58)));

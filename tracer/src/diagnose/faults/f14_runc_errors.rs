@@ -28,24 +28,24 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::LabWith("a program in place of runc prints many warnings"),
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    let (at, runc) = case.hop(Role::Runc).filter(|(_, hop)| hop.exit.is_none())?;
-    if !case.is_open() || case.last_role() != Some(Role::Runc) {
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let (at, runc) = ctx.hop(Role::Runc).filter(|(_, hop)| hop.exit.is_none())?;
+    if !ctx.is_open() || ctx.last_role() != Some(Role::Runc) {
         return None;
     }
-    let own = case.process(runc.task).map(|series| (runc.task, series));
-    own.into_iter().chain(case.beginnings()).find_map(|(task, series)| {
+    let own = ctx.process(runc.task).map(|series| (runc.task, series));
+    own.into_iter().chain(ctx.beginnings()).find_map(|(task, series)| {
         let fd = blocked_writes(series).into_iter().next()?;
-        let descriptors = case.host.report.measures.descriptors(task);
+        let descriptors = ctx.host.report.measures.descriptors(task);
         let pipe = descriptors.iter().find(|one| one.fd == fd && one.kind == FileKind::Pipe)?;
-        let queued = case.file(pipe).filter(|file| twice(file, queues::is_full))?.last.queued;
+        let queued = ctx.file(pipe).filter(|file| twice(file, queues::is_full))?.last.queued;
         let about = About { pid: Some(task.tgid), fd: Some(fd), inode: Some(pipe.file.inode), ..About::default() };
         let since = series.before.as_ref().map(|(at, _)| *at);
         Some(
-            Found { hop: Some(at), about, since, ..Found::default() }
+            RuleMatch { hop: Some(at), about, since, ..RuleMatch::default() }
                 .with(word(format!("call of runc (pid {})", task.tgid), "write"))
                 .with(number("bytes in the full pipe that it writes to", queued.into(), "bytes")),
         )
@@ -69,21 +69,21 @@ fn blocked_writes(series: &Series<ProcessMeasure>) -> Vec<u32> {
 #[cfg(test)]
 use super::f10_frozen::beginning;
 #[cfg(test)]
-use crate::diagnose::scene::{RUNC, Scene, pipe, room};
+use crate::diagnose::fixture::{Fixture, RUNC, pipe, room};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], full: bool| {
-        let mut scene = beginning(about, named);
-        scene.waits(RUNC, "write", Some(2));
-        scene.each(|sample, _| {
+        let mut fixture = beginning(about, named);
+        fixture.waits(RUNC, "write", Some(2));
+        fixture.each(|sample, _| {
             sample.hold(RUNC, pipe(2, 93, false));
             sample.files.insert((FileKind::Pipe, 93), room());
         });
         if full {
-            scene.full(FileKind::Pipe, 93);
+            fixture.full(FileKind::Pipe, 93);
         }
-        scene
+        fixture
     };
     let mut woke = of("it gets on, slowly", &[], true);
     woke.process(RUNC, |process, number| process.threads[0].switches = Some(number));

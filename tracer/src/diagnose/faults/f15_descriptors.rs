@@ -31,7 +31,7 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Host(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// A session takes about ten descriptors of a shim: three FIFOs twice and three pipes, or one and a terminal.
@@ -39,7 +39,7 @@ const SESSION: u64 = 10;
 /// Daemons that carry sessions.
 const DAEMONS: [Role; 5] = [Role::ApiServer, Role::Kubelet, Role::Runtime, Role::Shim, Role::Proxy];
 
-fn rule(host: &Host<'_>) -> Vec<Found> {
+fn rule(host: &Host<'_>) -> Vec<RuleMatch> {
     let is_daemon = |task: TaskKey| DAEMONS.iter().any(|role| host.is(task, *role));
     let full = |one: &ProcessMeasure| {
         one.descriptors.zip(one.descriptors_max).is_some_and(|(count, most)| count + SESSION > most)
@@ -49,7 +49,7 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
         .map(|(task, series)| {
             let about = About { pid: Some(task.tgid), ..About::default() };
             let one = &series.last;
-            let mut found = Found { about, task: Some(task), ..Found::default() }
+            let mut found = RuleMatch { about, task: Some(task), ..RuleMatch::default() }
                 .with(number("descriptors", one.descriptors.unwrap_or(0), ""))
                 .with(number("limit", one.descriptors_max.unwrap_or(0), ""));
             if let Some(terminals) = one.terminals.filter(|terminals| *terminals > 0) {
@@ -61,16 +61,16 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{KUBECTL, SHIM, Scene};
+use crate::diagnose::fixture::{Fixture, KUBECTL, SHIM};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], pid: u32, count: u64| {
-        let mut scene = Scene::new(about, named);
-        scene.process(pid, |process, _| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.process(pid, |process, _| {
             (process.descriptors, process.descriptors_max, process.terminals) = (Some(count), Some(1_024), Some(900));
         });
-        scene
+        fixture
     };
     vec![
         of("a shim that leaks terminals", &["F15"], SHIM, 1_020),

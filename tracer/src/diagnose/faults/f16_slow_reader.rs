@@ -38,7 +38,7 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// Advice for a daemon or a proxy that does not read.
@@ -80,26 +80,26 @@ const SEVERAL: Advice = Advice {
     manual: &["ss -tnpo | grep -e persist | grep pid={pid},   # the reader at the other end takes nothing"],
 };
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    if !case.is_open() {
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    if !ctx.is_open() {
         return None;
     }
-    if let Some(stuck) = queues::output(case) {
+    if let Some(stuck) = queues::output(ctx) {
         let reader = stuck.leg.near_side();
-        return Some(outer_reader(case, &reader).unwrap_or_else(|| {
-            let role = role(case, reader.hop);
-            found(case, &stuck, &reader, names(role), advice(role))
+        return Some(outer_reader(ctx, &reader).unwrap_or_else(|| {
+            let role = role(ctx, reader.hop);
+            found(ctx, &stuck, &reader, names(role), advice(role))
         }));
     }
     // A command may ignore its input. A fault is only a command that waits for input while the input waits elsewhere.
-    case.reads_stdin()?;
-    let stuck = queues::input(case)?;
+    ctx.reads_stdin()?;
+    let stuck = queues::input(ctx)?;
     let reader = stuck.leg.far_side();
-    Some(found(case, &stuck, &reader, Some("input is not passed on"), advice(role(case, reader.hop))))
+    Some(found(ctx, &stuck, &reader, Some("input is not passed on"), advice(role(ctx, reader.hop))))
 }
 
-fn role(case: &Case<'_>, hop: Option<usize>) -> Option<Role> {
-    hop.and_then(|at| case.session.hops.get(at)).map(|hop| hop.role)
+fn role(ctx: &SessionCtx<'_>, hop: Option<usize>) -> Option<Role> {
+    hop.and_then(|at| ctx.session.hops.get(at)).map(|hop| hop.role)
 }
 
 fn names(role: Option<Role>) -> Option<&'static str> {
@@ -122,22 +122,22 @@ fn advice(role: Option<Role>) -> Option<Advice> {
 }
 
 fn found(
-    case: &Case<'_>,
+    ctx: &SessionCtx<'_>,
     stuck: &queues::Stuck<'_>,
     reader: &Side<'_>,
     name: Option<&'static str>,
     advice: Option<Advice>,
-) -> Found {
-    let mut found = Found { name, advice, ..case.found_at(reader) };
-    let who = case.called(reader.hop);
+) -> RuleMatch {
+    let mut found = RuleMatch { name, advice, ..ctx.found_at(reader) };
+    let who = ctx.called(reader.hop);
     if let Some(unread) = stuck.unread {
         found = found.with(unread_by(&who, unread));
     }
     if let Some(refused) = stuck.refused {
         found = found.with(refused_by(&who, refused));
     }
-    let hop = reader.hop.and_then(|at| case.session.hops.get(at));
-    with_state(case, found, &who, hop.map(|hop| hop.task))
+    let hop = reader.hop.and_then(|at| ctx.session.hops.get(at));
+    with_state(ctx, found, &who, hop.map(|hop| hop.task))
 }
 
 fn unread_by(who: &str, bytes: u32) -> Reading {
@@ -148,8 +148,8 @@ fn refused_by(who: &str, bytes: u32) -> Reading {
     number(format!("send_q towards {who}, whose window is zero"), bytes.into(), "bytes")
 }
 
-fn with_state(case: &Case<'_>, found: Found, who: &str, task: Option<TaskKey>) -> Found {
-    match task.and_then(|task| case.process(task)) {
+fn with_state(ctx: &SessionCtx<'_>, found: RuleMatch, who: &str, task: Option<TaskKey>) -> RuleMatch {
+    match task.and_then(|task| ctx.process(task)) {
         Some(series) => found.with(word(format!("state of {who}"), series.last.state.to_string().as_str())),
         None => found,
     }
@@ -158,24 +158,24 @@ fn with_state(case: &Case<'_>, found: Found, who: &str, task: Option<TaskKey>) -
 /// The reader that a proxy waits for, if the proxy's inbound connection is not known. A proxy that cannot write does
 /// not read. So the only accepted connection with an unread queue at its peer is followed outwards, from proxy to
 /// proxy.
-fn outer_reader(case: &Case<'_>, reader: &Side<'_>) -> Option<Found> {
-    let host = case.host;
-    let first = case.session.hops.get(reader.hop?).filter(|_| reader.hop == Some(0))?;
+fn outer_reader(ctx: &SessionCtx<'_>, reader: &Side<'_>) -> Option<RuleMatch> {
+    let host = ctx.host;
+    let first = ctx.session.hops.get(reader.hop?).filter(|_| reader.hop == Some(0))?;
     let passes_on = matches!(first.role, Role::Proxy | Role::ApiServer | Role::Kubelet);
     if !passes_on || host.is_stopped(first.task) {
         return None;
     }
-    let (mut found, mut role, mut followed) = (Found::default(), first.role, vec![first.task]);
+    let (mut found, mut role, mut followed) = (RuleMatch::default(), first.role, vec![first.task]);
     while let Some(&task) = followed.last() {
         let who = format!("{} (pid {})", role.token(), task.tgid);
         let refused = host.refused_by_peer(task);
         let (own, bytes) = match refused[..] {
-            [] => return (followed.len() > 1).then(|| with_state(case, found, &who, Some(task))),
+            [] => return (followed.len() > 1).then(|| with_state(ctx, found, &who, Some(task))),
             [one] => one,
             [..] => {
                 // More than one candidate: the right one is not known.
                 let name = Some("one of several clients does not read");
-                let found = Found { name, advice: Some(SEVERAL), ..case.found_at(reader) };
+                let found = RuleMatch { name, advice: Some(SEVERAL), ..ctx.found_at(reader) };
                 let count =
                     number(format!("connections of {who} whose other end does not read"), refused.len() as u64, "");
                 return Some(found.with(count));
@@ -185,7 +185,7 @@ fn outer_reader(case: &Case<'_>, reader: &Side<'_>) -> Option<Found> {
         let about = About { local: Some(tuple.remote), remote: Some(tuple.local), ..About::default() };
         let Some(peer) = host.peer_of(own) else {
             let name = Some("the other end of the connection does not read");
-            let found = Found { name, advice: advice(None), about, ..found };
+            let found = RuleMatch { name, advice: advice(None), about, ..found };
             return Some(found.with(refused_by("the other end", bytes)));
         };
         let end = host.end(peer.socket.id);
@@ -193,7 +193,7 @@ fn outer_reader(case: &Case<'_>, reader: &Side<'_>) -> Option<Found> {
         let next = format!("{} (pid {})", peer.role.token(), peer.task.tgid);
         let about = About { pid: Some(peer.task.tgid), inode: peer.socket.id.inode, ..about };
         let (name, advice) = (names(Some(peer.role)), advice(Some(peer.role)));
-        found = Found { name, advice, about, since: Case::at_least_since(end), ..found }
+        found = RuleMatch { name, advice, about, since: SessionCtx::at_least_since(end), ..found }
             .with(number(format!("send_q of {who} towards {next}, whose window is zero"), bytes.into(), "bytes"))
             .with(unread_by(&next, waiting));
         role = peer.role;
@@ -204,17 +204,17 @@ fn outer_reader(case: &Case<'_>, reader: &Side<'_>) -> Option<Found> {
 
 #[cfg(test)]
 use crate::{
-    diagnose::scene::{KUBECTL, KUBELET, On, PROCESS, Scene, info},
+    diagnose::fixture::{Fixture, KUBECTL, KUBELET, On, PROCESS, info},
     model::Timer,
 };
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
-    let mut client = Scene::new("kubectl is stopped", &["F16"]);
+fn fixtures() -> Vec<Fixture> {
+    let mut client = Fixture::new("kubectl is stopped", &["F16"]);
     backed_up(&mut client, On::Client);
     client.process(KUBECTL, |process, _| process.state = 'T');
 
-    let mut deep = Scene::new("everything is full, down to the process", &["F16"]);
+    let mut deep = Fixture::new("everything is full, down to the process", &["F16"]);
     for leg in [On::Client, On::Kubelet, On::Stream] {
         backed_up(&mut deep, leg);
     }
@@ -222,10 +222,10 @@ fn scenes() -> Vec<Scene> {
     deep.full(FileKind::Pipe, 61);
     deep.waits(PROCESS, "write", Some(1));
 
-    let mut kubelet = Scene::new("the kubelet is the first who does not read", &["F16"]);
+    let mut kubelet = Fixture::new("the kubelet is the first who does not read", &["F16"]);
     backed_up(&mut kubelet, On::Stream);
 
-    let mut beyond = Scene::new("the client on another host does not read", &["F16"]);
+    let mut beyond = Fixture::new("the client on another host does not read", &["F16"]);
     beyond.session(|session| {
         session.hops.remove(0);
         session.links.remove(0);
@@ -236,18 +236,18 @@ fn scenes() -> Vec<Scene> {
     });
     backed_up(&mut beyond, On::Client);
 
-    let mut input = Scene::new("the process asks for input that the kubelet does not take", &["F16"]);
+    let mut input = Fixture::new("the process asks for input that the kubelet does not take", &["F16"]);
     input.waits(PROCESS, "read", Some(0));
     input.far(On::Kubelet, |tcp, _| tcp.recv_q = 3_000);
 
-    let mut slow = Scene::new("a slow reader reads", &[]);
+    let mut slow = Fixture::new("a slow reader reads", &[]);
     backed_up(&mut slow, On::Client);
     slow.near(On::Client, |tcp, number| info(tcp).bytes_received += 100 * number);
 
-    let mut deaf = Scene::new("a command that does not read its input", &[]);
+    let mut deaf = Fixture::new("a command that does not read its input", &[]);
     deaf.waits(PROCESS, "clock_nanosleep", None);
     deaf.far(On::Stream, |tcp, _| tcp.recv_q = 3_000);
-    let mut crio = Scene::crio("kubectl is stopped, everything is full down to the process of CRI-O", &["F16"]);
+    let mut crio = Fixture::crio("kubectl is stopped, everything is full down to the process of CRI-O", &["F16"]);
     for leg in [On::Client, On::Kubelet, On::Stream] {
         backed_up(&mut crio, leg);
     }
@@ -260,40 +260,40 @@ fn scenes() -> Vec<Scene> {
 
 /// The kubelet's inbound connection is not known, and the peers of `refused` accepted connections do not read.
 #[cfg(test)]
-fn unjoined(refused: u64) -> Scene {
-    let mut scene = Scene::new("the kubelet writes to a kubectl that does not read", &["F16"]);
-    scene.session(|session| {
+fn unjoined(refused: u64) -> Fixture {
+    let mut fixture = Fixture::new("the kubelet writes to a kubectl that does not read", &["F16"]);
+    fixture.session(|session| {
         session.hops.drain(..2);
         session.links.drain(..4);
         for link in &mut session.links {
             (link.from, link.to) = (link.from - 2, link.to - 2);
         }
     });
-    scene.gap(GapCode::Unjoined);
-    backed_up(&mut scene, On::Stream);
+    fixture.gap(GapCode::Unjoined);
+    backed_up(&mut fixture, On::Stream);
     for number in 0..refused {
         let inode = 200 + 10 * number;
         let (near, far) = (format!("192.168.205.10:5535{number}"), "192.168.205.11:10250");
-        scene.stray_from(KUBELET, Role::Kubelet, inode, far, &near, |_| TcpMeasure {
+        fixture.stray_from(KUBELET, Role::Kubelet, inode, far, &near, |_| TcpMeasure {
             send_q: 2_000_000,
             timer: Some(Timer { kind: TimerKind::Probe, expires_ms: 800, retries: 4 }),
-            ..crate::diagnose::scene::idle()
+            ..crate::diagnose::fixture::idle()
         });
-        scene.loose.last_mut().unwrap().socket.role = Some(SocketRole::Accepted);
-        scene.loose.last_mut().unwrap().peer = Some(crate::diagnose::scene::task(KUBECTL));
-        let unread = |_| TcpMeasure { recv_q: 90_000, ..crate::diagnose::scene::idle() };
-        scene.stray_from(KUBECTL, Role::Client, inode + 1, &near, far, unread);
+        fixture.loose.last_mut().unwrap().socket.role = Some(SocketRole::Accepted);
+        fixture.loose.last_mut().unwrap().peer = Some(crate::diagnose::fixture::task(KUBECTL));
+        let unread = |_| TcpMeasure { recv_q: 90_000, ..crate::diagnose::fixture::idle() };
+        fixture.stray_from(KUBECTL, Role::Client, inode + 1, &near, far, unread);
     }
-    scene
+    fixture
 }
 
 #[cfg(test)]
-fn backed_up(scene: &mut Scene, leg: On) {
-    scene.near(leg, |tcp, _| {
+fn backed_up(fixture: &mut Fixture, leg: On) {
+    fixture.near(leg, |tcp, _| {
         tcp.recv_q = 100_000;
         info(tcp).bytes_received = 1_000_000;
     });
-    scene.far(leg, |tcp, _| {
+    fixture.far(leg, |tcp, _| {
         tcp.send_q = 2_000_000;
         tcp.timer = Some(Timer { kind: TimerKind::Probe, expires_ms: 800, retries: 4 });
         info(tcp).send_window = Some(0);

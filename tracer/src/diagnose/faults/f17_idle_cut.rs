@@ -39,46 +39,45 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// True if `stands` was established in both samples and `gone` did not exist by then.
-fn is_half(case: &Case<'_>, stands: End<'_>, gone: End<'_>) -> bool {
+fn is_half(ctx: &SessionCtx<'_>, stands: End<'_>, gone: End<'_>) -> bool {
     let Some(series) = stands.series.filter(|series| twice(series, |tcp| tcp.state == TcpState::Established)) else {
         return false;
     };
     // An end with a measurement in the sample before existed at that time, and may have gone a moment ago.
     let earlier = series.before.as_ref().map(|(at, _)| *at);
-    case.host.report.measures.gone(gone.socket).is_some()
+    ctx.host.report.measures.gone(gone.socket).is_some()
         && gone.series.is_none_or(|series| earlier.is_some_and(|earlier| series.at < earlier))
 }
 
 /// The remaining end of a leg whose both ends were known once.
-fn between_hops<'a>(case: &Case<'a>) -> Option<Side<'a>> {
-    let sides = case.legs().into_iter().flat_map(Leg::sides);
-    sides.into_iter().find(|side| side.end.zip(side.other).is_some_and(|(end, other)| is_half(case, end, other)))
+fn between_hops<'a>(ctx: &SessionCtx<'a>) -> Option<Side<'a>> {
+    let sides = ctx.legs().into_iter().flat_map(Leg::sides);
+    sides.into_iter().find(|side| side.end.zip(side.other).is_some_and(|(end, other)| is_half(ctx, end, other)))
 }
 
 /// The outermost end, whose other end was gone before the first scan. It sends without an answer, and no kernel table
 /// lists its other end, although the address is this host's. The missing answer rules out that NAT hides the other end
 /// under another address.
-fn outermost<'a>(case: &Case<'a>) -> Option<Side<'a>> {
-    case.outermost().find(|side| {
+fn outermost<'a>(ctx: &SessionCtx<'a>) -> Option<Side<'a>> {
+    ctx.outermost().find(|side| {
         let Some(end) = side.end else { return false };
-        let other = case.host.report.measures.peer(end.socket);
+        let other = ctx.host.report.measures.peer(end.socket);
         end.series.is_some_and(|series| silent(series).is_some()) && other.is_some_and(|it| twice(it, Option::is_none))
     })
 }
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    let side = between_hops(case).or_else(|| outermost(case))?;
-    let gone = side.other_hop.map_or_else(
-        || "its other end, on this host".to_owned(),
-        |_| format!("end of {}", case.called(side.other_hop)),
-    );
-    let found = case
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let side = between_hops(ctx).or_else(|| outermost(ctx))?;
+    let gone = side
+        .other_hop
+        .map_or_else(|| "its other end, on this host".to_owned(), |_| format!("end of {}", ctx.called(side.other_hop)));
+    let found = ctx
         .found_at(&side)
-        .with(word(format!("end of {}", case.called(side.hop)), "ESTABLISHED"))
+        .with(word(format!("end of {}", ctx.called(side.hop)), "ESTABLISHED"))
         .with(word(gone, "no longer known to the kernel"));
     let info = side.end.and_then(|end| end.series?.last.info);
     Some(match info {
@@ -91,13 +90,13 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 use super::f18_black_hole::sends_again;
 #[cfg(test)]
 use crate::{
-    diagnose::scene::{KUBECTL, On, Scene, idle, info},
+    diagnose::fixture::{Fixture, KUBECTL, On, idle, info},
     model::Timer,
 };
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
-    let mut cut = Scene::new("the server's end was reset", &["F17"]);
+fn fixtures() -> Vec<Fixture> {
+    let mut cut = Fixture::new("the server's end was reset", &["F17"]);
     cut.each(|sample, _| {
         sample.tcp.remove(&11);
         sample.gone.push(11);
@@ -112,11 +111,11 @@ fn scenes() -> Vec<Scene> {
     let mut closed = cut.clone();
     closed.about = "the session was closed by it";
     closed.closes_after(30_000);
-    let mut ending = Scene::new("it is being closed", &[]);
+    let mut ending = Fixture::new("it is being closed", &[]);
     let alone = |about, named: &'static [&'static str], other: Option<TcpState>, waits: bool| {
-        let mut scene = Scene::new(about, named);
-        scene.ends_after(1);
-        scene.outermost(KUBECTL, Role::Client, 200, "192.168.205.10:6443", other, |_| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.ends_after(1);
+        fixture.outermost(KUBECTL, Role::Client, 200, "192.168.205.10:6443", other, |_| {
             let mut tcp = idle();
             if waits {
                 sends_again(&mut tcp);
@@ -124,7 +123,7 @@ fn scenes() -> Vec<Scene> {
             }
             tcp
         });
-        scene
+        fixture
     };
     let gone = alone("its other end went before anybody looked", &["F17"], None, true);
     let pending = alone("the API server has not accepted it yet", &[], Some(TcpState::Established), true);

@@ -36,7 +36,7 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// The first retransmission timeouts of a connection, 0.2 to 1 s, add up to more than this after three of them.
@@ -59,15 +59,15 @@ pub(super) fn silent(series: &Series<TcpMeasure>) -> Option<(u32, u8)> {
     sure.then_some((now.last_received_ms.min(now.last_ack_ms), times))
 }
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    let sides = case.legs().into_iter().filter(|_| case.is_open()).flat_map(Leg::sides);
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let sides = ctx.legs().into_iter().filter(|_| ctx.is_open()).flat_map(Leg::sides);
     sides.into_iter().find_map(|side| {
         let series = side.end?.series?;
         let (heard, times) = silent(series)?;
-        let other = case.called(side.other_hop);
+        let other = ctx.called(side.other_hop);
         Some(
-            case.found_at(&side)
-                .with(number(format!("unanswered retransmissions of {}", case.called(side.hop)), times.into(), ""))
+            ctx.found_at(&side)
+                .with(number(format!("unanswered retransmissions of {}", ctx.called(side.hop)), times.into(), ""))
                 .with(number(format!("bytes not acknowledged by {other}"), series.last.send_q.into(), "bytes"))
                 .with(number("since the last segment from it", heard.into(), "ms")),
         )
@@ -76,7 +76,7 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 
 #[cfg(test)]
 use crate::{
-    diagnose::scene::{On, Scene, info},
+    diagnose::fixture::{Fixture, On, info},
     model::Timer,
 };
 
@@ -89,16 +89,16 @@ pub(super) fn sends_again(tcp: &mut TcpMeasure) {
 }
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], heard: u32| {
-        let mut scene = Scene::new(about, named);
-        scene.near(On::Kubelet, |tcp, _| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.near(On::Kubelet, |tcp, _| {
             sends_again(tcp);
             (info(tcp).last_received_ms, info(tcp).last_ack_ms) = (heard, heard);
         });
-        scene
+        fixture
     };
-    let mut probes = Scene::new("an idle leg whose probes nobody answers", &["F18"]);
+    let mut probes = Fixture::new("an idle leg whose probes nobody answers", &["F18"]);
     probes.far(On::Client, |tcp, _| {
         tcp.timer = Some(Timer { kind: TimerKind::KeepAlive, expires_ms: 9_000, retries: 4 });
         (info(tcp).last_received_ms, info(tcp).last_ack_ms) = (600_000, 600_000);

@@ -32,7 +32,7 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// Evidence that small segments pass while a full one is retransmitted repeatedly.
@@ -61,17 +61,17 @@ fn is_narrow(sender: End<'_>, receiver: End<'_>) -> Option<Narrow> {
     (stuck && large && missing && (arrived > 0 || answered > 0)).then_some(narrow)
 }
 
-fn rule(case: &Case<'_>) -> Option<Found> {
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
     // Output first: it is the larger direction.
-    let sides = case.legs().into_iter().filter(|_| case.is_open()).flat_map(|leg| [leg.far_side(), leg.near_side()]);
+    let sides = ctx.legs().into_iter().filter(|_| ctx.is_open()).flat_map(|leg| [leg.far_side(), leg.near_side()]);
     sides.into_iter().find_map(|side| {
         let (end, other) = side.end.zip(side.other)?;
         let Narrow { send_q, arrived, answered } = is_narrow(end, other)?;
         let info = end.series?.last.info?;
-        let other = case.called(side.other_hop);
+        let other = ctx.called(side.other_hop);
         Some(
-            case.found_at(&side)
-                .with(number(format!("send_q of {}", case.called(side.hop)), send_q.into(), "bytes"))
+            ctx.found_at(&side)
+                .with(number(format!("send_q of {}", ctx.called(side.hop)), send_q.into(), "bytes"))
                 .with(number("its maximum segment size", info.send_mss.into(), "bytes"))
                 .with(number("unanswered retransmissions", info.backoff.into(), ""))
                 .with(number("segments that arrived meanwhile, all out of order", arrived.into(), ""))
@@ -83,19 +83,19 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 #[cfg(test)]
 use super::f18_black_hole::sends_again;
 #[cfg(test)]
-use crate::diagnose::scene::{On, Scene, info};
+use crate::diagnose::fixture::{Fixture, On, info};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], send_q: u32, arrive: u32| {
-        let mut scene = Scene::new(about, named);
-        scene.far(On::Kubelet, |tcp, _| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.far(On::Kubelet, |tcp, _| {
             sends_again(tcp);
             tcp.send_q = send_q;
             (info(tcp).last_received_ms, info(tcp).last_ack_ms) = (900, 900);
         });
-        scene.near(On::Kubelet, |tcp, number| info(tcp).data_segments_in += arrive * u32::try_from(number).unwrap());
-        scene
+        fixture.near(On::Kubelet, |tcp, number| info(tcp).data_segments_in += arrive * u32::try_from(number).unwrap());
+        fixture
     };
     let mut answered = of("the client's pings are acknowledged meanwhile", &["F19"], 90_000, 0);
     answered.near(On::Kubelet, |tcp, number| info(tcp).bytes_acked += 24 * number);

@@ -40,35 +40,35 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// kubectl reads a file as fast as the network takes it, and a small one at once.
 const LONG: Span = Span::from_secs(5);
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    if !case.is_open() || case.session.stdin != Some(true) || case.age() < LONG {
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    if !ctx.is_open() || ctx.session.stdin != Some(true) || ctx.age() < LONG {
         return None;
     }
-    let (task, thread) = case.reads_stdin()?;
-    let stdin = case.descriptor(0).filter(|one| one.kind == FileKind::Pipe)?;
-    let is_empty = case.file(stdin).is_some_and(|file| twice(file, |file| file.queued == 0));
-    let shim = case.shim()?;
-    let held = case.host.holders(stdin.kind, stdin.file);
+    let (task, thread) = ctx.reads_stdin()?;
+    let stdin = ctx.descriptor(0).filter(|one| one.kind == FileKind::Pipe)?;
+    let is_empty = ctx.file(stdin).is_some_and(|file| twice(file, |file| file.queued == 0));
+    let shim = ctx.shim()?;
+    let held = ctx.host.holders(stdin.kind, stdin.file);
     let held = held.iter().any(|(holder, one)| *holder == shim && one.access.writes());
-    let (_, client) = case.hop(Role::Client)?;
-    let input = case.host.report.measures.descriptors(client.task).iter().find(|one| one.fd == 0)?;
+    let (_, client) = ctx.hop(Role::Client)?;
+    let input = ctx.host.report.measures.descriptors(client.task).iter().find(|one| one.fd == 0)?;
     let path = input.path.as_ref().filter(|path| input.kind == FileKind::Other && ends(path))?;
-    let arrived = has_arrived(case);
+    let arrived = has_arrived(ctx);
     if !is_empty || !held || !arrived {
         return None;
     }
     let fd = thread.call.as_ref().and_then(|call| call.fd);
     let about = About { pid: Some(task.tgid), fd, inode: Some(stdin.file.inode), ..About::default() };
-    let hop = case.hop(Role::Process).map(|(at, _)| at);
+    let hop = ctx.hop(Role::Process).map(|(at, _)| at);
     Some(
-        Found { hop, about, ..Found::default() }
-            .with(word(format!("input of {}", case.called(Some(0))), path.clone()))
+        RuleMatch { hop, about, ..RuleMatch::default() }
+            .with(word(format!("input of {}", ctx.called(Some(0))), path.clone()))
             .with(word(format!("call of pid {}", task.tgid), "read"))
             .with(number("bytes in its pipe", 0, "bytes"))
             .with(word("other end of that pipe", format!("still open in the shim (pid {})", shim.tgid).as_str())),
@@ -82,10 +82,10 @@ fn ends(path: &RawText) -> bool {
 }
 
 /// True if no input is on its way: all queues are empty, and only pings left the client between the samples.
-fn has_arrived(case: &Case<'_>) -> bool {
+fn has_arrived(ctx: &SessionCtx<'_>) -> bool {
     // A ping of kubectl's has tens of bytes, and comes every 5 s.
     const PINGS: u64 = 1_000;
-    case.legs().iter().all(|leg| {
+    ctx.legs().iter().all(|leg| {
         let idle = |end: Option<End<'_>>| {
             end.and_then(|end| both(end.series?)).is_some_and(|(last, before)| {
                 let moved = last.info.zip(before.info).map(|(now, then)| {
@@ -101,20 +101,20 @@ fn has_arrived(case: &Case<'_>) -> bool {
 
 #[cfg(test)]
 use crate::{
-    diagnose::scene::{KUBECTL, On, PROCESS, Scene, info, pipe},
+    diagnose::fixture::{Fixture, KUBECTL, On, PROCESS, info, pipe},
     model::Descriptor,
 };
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], path: &str| {
-        let mut scene = Scene::new(about, named);
-        scene.waits(PROCESS, "read", Some(0));
-        scene.each(|sample, _| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.waits(PROCESS, "read", Some(0));
+        fixture.each(|sample, _| {
             let input = Descriptor { kind: FileKind::Other, path: Some(path.into()), ..pipe(0, 50, true) };
             sample.descriptors.insert(KUBECTL, vec![input]);
         });
-        scene
+        fixture
     };
     let mut moving = of("a file is being sent", &["F23"], "/root/dump.sql");
     moving.far(On::Client, |tcp, number| info(tcp).bytes_received += 5_000_000 * number);

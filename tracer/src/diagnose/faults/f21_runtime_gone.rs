@@ -33,34 +33,34 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
-fn rule(case: &Case<'_>) -> Option<Found> {
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
     let writer = |held: &&Held<'_>| held.stream != "stdin" && held.descriptor.access.writes();
-    let of_shim = case.fifos().iter().filter(writer).map(|held| (held.task, held.descriptor, held.stream));
+    let of_shim = ctx.fifos().iter().filter(writer).map(|held| (held.task, held.descriptor, held.stream));
     // Without a shim, runc hands the output over.
-    let mut outputs = of_shim.chain(case.runc_outputs()).filter(|_| case.is_open());
-    let is_full = |one: &Descriptor| case.file(one).is_some_and(|file| twice(file, queues::is_full));
+    let mut outputs = of_shim.chain(ctx.runc_outputs()).filter(|_| ctx.is_open());
+    let is_full = |one: &Descriptor| ctx.file(one).is_some_and(|file| twice(file, queues::is_full));
     let (task, descriptor, stream) = outputs.find(|(_, one, _)| is_full(one))?;
-    let held = case.host.holders(descriptor.kind, descriptor.file);
+    let held = ctx.host.holders(descriptor.kind, descriptor.file);
     let writes = |task: TaskKey| held.iter().any(|(holder, one)| *holder == task && one.access.writes());
     // The shim also opens the FIFO for reading, but never reads.
     let mut readers = held.iter().filter(|(task, one)| one.access.reads() && !writes(*task)).map(|(task, _)| *task);
-    let stopped = readers.clone().find(|task| case.is_stopped(*task));
-    let (hop, runtime) = case.hop(Role::Runtime)?;
+    let stopped = readers.clone().find(|task| ctx.is_stopped(*task));
+    let (hop, runtime) = ctx.hop(Role::Runtime)?;
     // A runtime older than the command closed the FIFO because the client left.
-    let is_another = case.hop(Role::Process).is_some_and(|(_, hop)| runtime.task.start_ticks > hop.task.start_ticks);
-    let is_gone = runtime.exit.is_some() || (is_another && case.host.was_looked_at(runtime.task));
+    let is_another = ctx.hop(Role::Process).is_some_and(|(_, hop)| runtime.task.start_ticks > hop.task.start_ticks);
+    let is_gone = runtime.exit.is_some() || (is_another && ctx.host.was_looked_at(runtime.task));
     let unread = readers.next().is_none() && is_gone;
     if !unread && stopped.is_none() {
         return None;
     }
-    let file = case.file(descriptor)?;
+    let file = ctx.file(descriptor)?;
     let about =
         About { pid: Some(task.tgid), fd: Some(descriptor.fd), inode: Some(descriptor.file.inode), ..About::default() };
     let since = file.before.as_ref().map(|(at, _)| *at);
-    let found = Found { hop: Some(hop), about, since, ..Found::default() };
+    let found = RuleMatch { hop: Some(hop), about, since, ..RuleMatch::default() };
     let what = if descriptor.kind == FileKind::Pipe { "pipe" } else { "FIFO" };
     let text = format!("bytes in the full {what} for {stream}");
     let found = found.with(number(text, file.last.queued.into(), "bytes"));
@@ -71,16 +71,16 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{On, PROCESS, RUNTIME, Scene};
+use crate::diagnose::fixture::{Fixture, On, PROCESS, RUNTIME};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let full = |about, named: &'static [&'static str]| {
-        let mut scene = Scene::new(about, named);
-        scene.full(FileKind::Fifo, 71);
-        scene.full(FileKind::Pipe, 61);
-        scene.waits(PROCESS, "write", Some(1));
-        scene
+        let mut fixture = Fixture::new(about, named);
+        fixture.full(FileKind::Fifo, 71);
+        fixture.full(FileKind::Pipe, 61);
+        fixture.waits(PROCESS, "write", Some(1));
+        fixture
     };
     let mut stopped = full("containerd is stopped", &["F21"]);
     stopped.process(RUNTIME, |process, _| process.state = 'T');
@@ -104,11 +104,11 @@ fn scenes() -> Vec<Scene> {
     });
     let busy = full("full at both moments, and read", &[]);
     let crio = |about, named: &'static [&'static str]| {
-        let mut scene = Scene::crio(about, named);
-        scene.full(FileKind::Pipe, 71);
-        scene.full(FileKind::Pipe, 61);
-        scene.waits(PROCESS, "write", Some(1));
-        scene
+        let mut fixture = Fixture::crio(about, named);
+        fixture.full(FileKind::Pipe, 71);
+        fixture.full(FileKind::Pipe, 61);
+        fixture.waits(PROCESS, "write", Some(1));
+        fixture
     };
     let mut crio_stopped = crio("crio is stopped, and does not read runc's pipe", &["F21"]);
     crio_stopped.process(RUNTIME, |process, _| process.state = 'T');

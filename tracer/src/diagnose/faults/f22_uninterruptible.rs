@@ -32,11 +32,11 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    case.inside().into_iter().filter(|_| case.is_open()).find_map(|(task, series)| {
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    ctx.inside().into_iter().filter(|_| ctx.is_open()).find_map(|(task, series)| {
         let (last, before) = both(series)?;
         last.cgroup.filter(|cgroup| cgroup.frozen == Some(false))?;
         let thread = last.threads.iter().find(|thread| {
@@ -47,8 +47,8 @@ fn rule(case: &Case<'_>) -> Option<Found> {
         })?;
         let about = About { pid: Some(task.tgid), ..About::default() };
         let since = series.before.as_ref().map(|(at, _)| *at);
-        let hop = case.session.hops.len().checked_sub(1);
-        let mut found = Found { hop, about, since, ..Found::default() }
+        let hop = ctx.session.hops.len().checked_sub(1);
+        let mut found = RuleMatch { hop, about, since, ..RuleMatch::default() }
             .with(word(format!("state of thread {}", thread.tid), "D"))
             .with(number("wake-ups between the samples", 0, ""));
         if let Some(call) = &thread.call {
@@ -62,14 +62,14 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{PROCESS, Scene};
+use crate::diagnose::fixture::{Fixture, PROCESS};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], wakes: u64, frozen: Option<bool>| {
-        let mut scene = Scene::new(about, named);
-        scene.waits(PROCESS, "openat", None);
-        scene.process(PROCESS, |process, number| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.waits(PROCESS, "openat", None);
+        fixture.process(PROCESS, |process, number| {
             process.state = 'D';
             process.threads[0].state = 'D';
             process.threads[0].stack = vec!["rpc_wait_bit_killable".into()];
@@ -78,7 +78,7 @@ fn scenes() -> Vec<Scene> {
                 cgroup.frozen = frozen;
             }
         });
-        scene
+        fixture
     };
     vec![
         of("the file server is gone", &["F22"], 0, Some(false)),

@@ -27,20 +27,20 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
-fn rule(case: &Case<'_>) -> Option<Found> {
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
     // Without stdin passed on, input is impossible.
-    if !case.is_open() || case.session.stdin == Some(false) {
+    if !ctx.is_open() || ctx.session.stdin == Some(false) {
         return None;
     }
-    let (task, thread) = case.reads_stdin()?;
+    let (task, thread) = ctx.reads_stdin()?;
     let call = thread.call.as_ref()?;
-    let hop = case.session.hops.iter().position(|hop| hop.task == task).or_else(|| Some(case.command()?.0));
+    let hop = ctx.session.hops.iter().position(|hop| hop.task == task).or_else(|| Some(ctx.command()?.0));
     let about = About { pid: Some(task.tgid), fd: call.fd, ..About::default() };
-    let queued = case.descriptor(0).and_then(|stdin| case.file(stdin)).map(|series| series.last.queued);
-    let mut found = Found { hop, about, ..Found::default() }
+    let queued = ctx.descriptor(0).and_then(|stdin| ctx.file(stdin)).map(|series| series.last.queued);
+    let mut found = RuleMatch { hop, about, ..RuleMatch::default() }
         .with(word(format!("call of pid {}", task.tgid), call.name.as_str()))
         .with(number("descriptor that it reads", call.fd.unwrap_or(0).into(), ""));
     if let Some(queued) = queued {
@@ -50,31 +50,31 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{PROCESS, Scene};
+use crate::diagnose::fixture::{Fixture, PROCESS};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
-    let mut pipe = Scene::new("cat without a file", &["F23"]);
+fn fixtures() -> Vec<Fixture> {
+    let mut pipe = Fixture::new("cat without a file", &["F23"]);
     pipe.waits(PROCESS, "read", Some(0));
-    let mut shell = Scene::terminal("a shell at its prompt", &["F23"]);
+    let mut shell = Fixture::terminal("a shell at its prompt", &["F23"]);
     shell.waits(PROCESS, "read", Some(0));
-    let mut child = Scene::terminal("a program that the shell started reads", &["F23"]);
+    let mut child = Fixture::terminal("a program that the shell started reads", &["F23"]);
     child.process(PROCESS, |process, _| process.foreground = Some(610));
     child.each(|sample, _| {
-        let mut reader = crate::diagnose::scene::sleeping("read", Some(0));
+        let mut reader = crate::diagnose::fixture::sleeping("read", Some(0));
         (reader.foreground, reader.group) = (Some(610), Some(610));
         sample.processes.insert(610, reader);
         sample.descriptors.insert(610, sample.descriptors[&PROCESS].clone());
     });
-    let mut other = Scene::new("it reads something else", &[]);
+    let mut other = Fixture::new("it reads something else", &[]);
     other.waits(PROCESS, "read", Some(7));
-    let mut background = Scene::terminal("who reads the terminal is in the background", &[]);
+    let mut background = Fixture::terminal("who reads the terminal is in the background", &[]);
     background.waits(PROCESS, "read", Some(0));
     background.process(PROCESS, |process, _| process.foreground = Some(999));
-    let mut without = Scene::new("stdin is not passed on", &[]);
+    let mut without = Fixture::new("stdin is not passed on", &[]);
     without.session(|session| session.stdin = Some(false));
     without.waits(PROCESS, "read", Some(0));
-    let mut crio = Scene::crio("cat without a file, through CRI-O", &["F23"]);
+    let mut crio = Fixture::crio("cat without a file, through CRI-O", &["F23"]);
     crio.waits(PROCESS, "read", Some(0));
     vec![pipe, shell, child, other, background, without, crio]
 }

@@ -39,17 +39,17 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Scenario("needs Kata or gVisor: neither is in the lab"),
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    let shim = idle_shim(case).filter(|shim| has_not_opened(case, *shim) && is_sandboxed(case, *shim) == Some(true))?;
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let shim = idle_shim(ctx).filter(|shim| has_not_opened(ctx, *shim) && is_sandboxed(ctx, *shim) == Some(true))?;
     let about = About { pid: Some(shim.tgid), ..About::default() };
-    let found = Found { hop: case.hop(Role::Runtime).map(|(at, _)| at), about, ..Found::default() };
-    let exe = case.process(shim)?.last.exe.clone().unwrap_or_default();
+    let found = RuleMatch { hop: ctx.hop(Role::Runtime).map(|(at, _)| at), about, ..RuleMatch::default() };
+    let exe = ctx.process(shim)?.last.exe.clone().unwrap_or_default();
     Some(
         found
-            .with(number("since the runtime made the FIFOs, with none open in the shim", case.age().as_millis(), "ms"))
+            .with(number("since the runtime made the FIFOs, with none open in the shim", ctx.age().as_millis(), "ms"))
             .with(word(format!("program of the shim (pid {})", shim.tgid), exe)),
     )
 }
@@ -58,12 +58,12 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 use super::f09_shim_stuck::unstarted;
 #[cfg(test)]
 use crate::{
-    diagnose::scene::{EXEC, SHIM, Scene, fifo},
+    diagnose::fixture::{EXEC, Fixture, SHIM, fifo},
     model::Access,
 };
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let kata = "/opt/kata/bin/containerd-shim-kata-v2";
     let mut healthy = unstarted("a process in the guest: this host sees none", &[], kata);
     healthy.each(|sample, _| sample.hold(SHIM, fifo(30, 71, Access::Write, EXEC, "stdout")));

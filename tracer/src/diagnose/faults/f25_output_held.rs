@@ -39,26 +39,26 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    let ended = case.command_ended().map(|(at, command)| (at, Some(command.task)));
-    let gone = || case.is_command_gone().then(|| (case.session.hops.len().saturating_sub(1), None));
-    let (at, command) = ended.or_else(gone).filter(|_| case.is_open())?;
-    let shim = case.shim()?;
-    let holders = own(case, shim).or_else(|| unclaimed(case, shim))?;
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let ended = ctx.command_ended().map(|(at, command)| (at, Some(command.task)));
+    let gone = || ctx.is_command_gone().then(|| (ctx.session.hops.len().saturating_sub(1), None));
+    let (at, command) = ended.or_else(gone).filter(|_| ctx.is_open())?;
+    let shim = ctx.shim()?;
+    let holders = own(ctx, shim).or_else(|| unclaimed(ctx, shim))?;
     // A process that is about to end as well is not the cause.
     let lives = |task: TaskKey| {
-        case.process(task).is_some_and(|series| {
-            let is_left = command.is_none_or(|command| ended_before(case, command, series));
+        ctx.process(task).is_some_and(|series| {
+            let is_left = command.is_none_or(|command| ended_before(ctx, command, series));
             twice(series, |one| !matches!(one.state, 'Z' | 'X')) && is_left
         })
     };
     let (task, fd, inode) = holders.into_iter().find(|(task, ..)| lives(*task))?;
     let about = About { pid: Some(task.tgid), fd: Some(fd), inode: Some(inode), ..About::default() };
     Some(
-        Found { hop: Some(at), about, ..Found::default() }
+        RuleMatch { hop: Some(at), about, ..RuleMatch::default() }
             .with(word(
                 command.map_or("the command".to_owned(), |task| format!("the command (pid {})", task.tgid)),
                 "ended",
@@ -70,17 +70,17 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 
 /// True if the command had ended by the sample before the last one of that process. Every session stays open for a
 /// moment after its command's end.
-fn ended_before(case: &Case<'_>, command: TaskKey, other: &Series<ProcessMeasure>) -> bool {
+fn ended_before(ctx: &SessionCtx<'_>, command: TaskKey, other: &Series<ProcessMeasure>) -> bool {
     let Some((earlier, _)) = &other.before else { return false };
-    case.process(command).is_none_or(|series| series.at < *earlier || twice(series, |one| one.state == 'Z'))
+    ctx.process(command).is_none_or(|series| series.at < *earlier || twice(series, |one| one.state == 'Z'))
 }
 
 /// Other writers of the command's pipes, if the pipes were measured while the command lived.
-fn own(case: &Case<'_>, shim: TaskKey) -> Option<Vec<Holder>> {
-    let (_, command) = case.hop(Role::Process)?;
-    let pipes = case.host.report.measures.descriptors(command.task).iter();
+fn own(ctx: &SessionCtx<'_>, shim: TaskKey) -> Option<Vec<Holder>> {
+    let (_, command) = ctx.hop(Role::Process)?;
+    let pipes = ctx.host.report.measures.descriptors(command.task).iter();
     let pipes = pipes.filter(|one| one.kind == FileKind::Pipe && one.access.writes() && matches!(one.fd, 1 | 2));
-    let held = pipes.flat_map(|pipe| case.host.holders(pipe.kind, pipe.file));
+    let held = pipes.flat_map(|pipe| ctx.host.holders(pipe.kind, pipe.file));
     let others = held.filter(|(task, one)| *task != command.task && *task != shim && one.access.writes());
     let others: Vec<_> = others.map(|(task, one)| (*task, one.fd, one.file.inode)).collect();
     Some(others).filter(|others| !others.is_empty())
@@ -95,10 +95,10 @@ type Holder = (TaskKey, u32, u64);
 /// A pipe belongs to this exec if one of its holders is in the command's process group: the group has the command's
 /// pid, and only descendants can be in it (setpgid(2)). Otherwise the pipe must be the only possible one: a single
 /// session has lost its command, and a single group started since holds pipes.
-fn unclaimed(case: &Case<'_>, shim: TaskKey) -> Option<Vec<Holder>> {
-    let left = left_pipes(case, shim);
-    let group = |task: TaskKey| case.process(task).and_then(|series| series.last.group);
-    let command = case.hop(Role::Process).map(|(_, hop)| hop.task.tgid).or(case.session.command_pid);
+fn unclaimed(ctx: &SessionCtx<'_>, shim: TaskKey) -> Option<Vec<Holder>> {
+    let left = left_pipes(ctx, shim);
+    let group = |task: TaskKey| ctx.process(task).and_then(|series| series.last.group);
+    let command = ctx.hop(Role::Process).map(|(_, hop)| hop.task.tgid).or(ctx.session.command_pid);
     if let Some(pid) = command {
         let is_own = |pipe: &&Vec<Holder>| pipe.iter().any(|(task, ..)| group(*task) == Some(pid));
         let own: Vec<Holder> = left.iter().filter(is_own).flatten().copied().collect();
@@ -106,11 +106,11 @@ fn unclaimed(case: &Case<'_>, shim: TaskKey) -> Option<Vec<Holder>> {
             return Some(own);
         }
     }
-    let ended = case.host.open().map(|session| Case::new(case.host, session));
+    let ended = ctx.host.open().map(|session| SessionCtx::new(ctx.host, session));
     let ended = ended.filter(|other| {
         other.shim() == Some(shim) && (other.command_ended().is_some() || other.hop(Role::Process).is_none())
     });
-    let begun = begun(case)?;
+    let begun = begun(ctx)?;
     let is_younger = |(task, ..): &Holder| task.host == begun.host && task.start_ticks >= begun.start_ticks;
     let young: Vec<Holder> = left.into_iter().filter(|pipe| pipe.iter().all(is_younger)).flatten().collect();
     let groups: BTreeSet<Option<u32>> = young.iter().map(|(task, ..)| group(*task)).collect();
@@ -118,19 +118,19 @@ fn unclaimed(case: &Case<'_>, shim: TaskKey) -> Option<Vec<Holder>> {
 }
 
 /// A process that started no later than the command: the command itself, or the client that requested it.
-fn begun(case: &Case<'_>) -> Option<TaskKey> {
-    let command = case.hop(Role::Process).map(|(_, hop)| hop.task);
-    command.or_else(|| case.session.hops.first().filter(|hop| hop.role == Role::Client).map(|hop| hop.task))
+fn begun(ctx: &SessionCtx<'_>) -> Option<TaskKey> {
+    let command = ctx.hop(Role::Process).map(|(_, hop)| hop.task);
+    command.or_else(|| ctx.session.hops.first().filter(|hop| hop.role == Role::Client).map(|hop| hop.task))
 }
 
 /// Writers of each pipe that this shim reads, without pipes of open sessions and of the container's own process. That
 /// process is a child of the shim.
-fn left_pipes(case: &Case<'_>, shim: TaskKey) -> Vec<Vec<Holder>> {
-    let measures = &case.host.report.measures;
-    let in_sessions = |task: TaskKey| case.host.is(task, Role::Process);
+fn left_pipes(ctx: &SessionCtx<'_>, shim: TaskKey) -> Vec<Vec<Holder>> {
+    let measures = &ctx.host.report.measures;
+    let in_sessions = |task: TaskKey| ctx.host.is(task, Role::Process);
     let read = measures.descriptors(shim).iter().filter(|one| one.kind == FileKind::Pipe && one.access.reads());
     let left = read.filter_map(|pipe| {
-        let writers: Vec<Holder> = case
+        let writers: Vec<Holder> = ctx
             .host
             .holders(pipe.kind, pipe.file)
             .iter()
@@ -147,21 +147,21 @@ fn left_pipes(case: &Case<'_>, shim: TaskKey) -> Vec<Vec<Holder>> {
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{PROCESS, SHIM, Scene, pipe, sleeping};
+use crate::diagnose::fixture::{Fixture, PROCESS, SHIM, pipe, sleeping};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], parent: u32| {
-        let mut scene = Scene::new(about, named);
-        scene.session(|session| session.hops[6].exit = Some(ExitStatus::Code(0)));
-        scene.each(|sample, _| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.session(|session| session.hops[6].exit = Some(ExitStatus::Code(0)));
+        fixture.each(|sample, _| {
             sample.processes.remove(&PROCESS);
             let mut child = sleeping("accept4", Some(5));
             child.parent = Some(parent);
             sample.processes.insert(620, child);
             sample.hold(620, pipe(1, 61, false));
         });
-        scene
+        fixture
     };
     let mut seen = of("a child that it left behind", &["F25"], 1);
     seen.samples[1].descriptors.remove(&PROCESS);
@@ -182,8 +182,8 @@ fn scenes() -> Vec<Scene> {
         sample.descriptors.remove(&620);
     });
     // A child of an earlier exec, which still runs and holds that exec's pipe.
-    let earlier = |scene: &mut Scene, group| {
-        scene.each(|sample, _| {
+    let earlier = |fixture: &mut Fixture, group| {
+        fixture.each(|sample, _| {
             let mut other = sleeping("clock_nanosleep", None);
             (other.parent, other.group) = (Some(510), group);
             sample.processes.insert(580, other);

@@ -47,87 +47,87 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// A command that reads or writes notices the end by itself; a shell needs a moment to clean up.
 const GRACE: Span = Span::from_secs(5);
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    let (at, hop, series) = case.command()?;
-    let why = match case.session.closed_at {
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let (at, hop, series) = ctx.command()?;
+    let why = match ctx.session.closed_at {
         Some(closed) => {
-            let left = case.has_gap(&[GapCode::ProcessLeftRunning]) && series.at >= closed.plus(GRACE);
+            let left = ctx.has_gap(&[GapCode::ProcessLeftRunning]) && series.at >= closed.plus(GRACE);
             let ago = series.at.since(closed).as_millis();
             left.then(|| number("since its connections closed", ago, "ms"))?
         }
-        None => without_stream(case)?,
+        None => without_stream(ctx)?,
     };
     let about = About { pid: Some(hop.task.tgid), ..About::default() };
     let state = word(format!("state of the process (pid {})", hop.task.tgid), series.last.state.to_string().as_str());
-    Some(Found { hop: Some(at), about, since: case.session.closed_at, ..Found::default() }.with(why).with(state))
+    Some(RuleMatch { hop: Some(at), about, since: ctx.session.closed_at, ..RuleMatch::default() }.with(why).with(state))
 }
 
 /// Evidence that a session found after its start has no connection and can have none.
-fn without_stream(case: &Case<'_>) -> Option<Reading> {
-    let session = case.session;
-    let is_known = session.exec_id.is_some() || case.foreground_runc().is_some();
+fn without_stream(ctx: &SessionCtx<'_>) -> Option<Reading> {
+    let session = ctx.session;
+    let is_known = session.exec_id.is_some() || ctx.foreground_runc().is_some();
     let is_exec = matches!(session.kind, Kind::Exec | Kind::Cp) && session.preexisting && is_known;
     // Clients of dockerd have unix connections of their own.
     let own = |link: &Link| matches!(link.kind, LinkKind::Tcp | LinkKind::Unix) && !link.persistent;
-    let is_served = !case.legs().is_empty() || session.links.iter().any(own);
-    if !is_exec || is_served || !case.host.report.totals.lost.is_empty() {
+    let is_served = !ctx.legs().is_empty() || session.links.iter().any(own);
+    if !is_exec || is_served || !ctx.host.report.totals.lost.is_empty() {
         return None;
     }
-    if let Some(gone) = half_a_stream(case) {
+    if let Some(gone) = half_a_stream(ctx) {
         return Some(gone);
     }
     if session.gaps.is_empty() {
         // A session that began between two scans may have a connection that neither scan found.
         let none = || number("connections of the runtime that may serve it", 0, "");
-        return (case.age() >= GRACE).then(none);
+        return (ctx.age() >= GRACE).then(none);
     }
-    let (_, runtime) = case.hop(Role::Runtime)?;
+    let (_, runtime) = ctx.hop(Role::Runtime)?;
     let none_left = |left: usize| {
         let interactive = session.stdin == Some(true) || session.tty == Some(true);
         (interactive && left == 0).then(|| number("unattributed streams of the runtime", 0, ""))
     };
     // A runtime starts a foreground runc only for a stream.
-    if case.foreground_runc().is_some() {
-        return none_left(streams_left(case, runtime.task)).filter(|_| case.host.was_looked_at(runtime.task));
+    if ctx.foreground_runc().is_some() {
+        return none_left(streams_left(ctx, runtime.task)).filter(|_| ctx.host.was_looked_at(runtime.task));
     }
     // Execs of dockerd and `ctr` have other clients.
     let is_cri = |held: &Held<'_>| held.descriptor.path.as_ref().is_some_and(|path| is_kubelet_fifo(&path.to_text()));
-    let shim = case.shim()?;
-    let by = |task: TaskKey| case.fifos().iter().any(|held| held.task == task && is_cri(held));
-    if !by(shim) || !case.host.was_looked_at(runtime.task) {
+    let shim = ctx.shim()?;
+    let by = |task: TaskKey| ctx.fifos().iter().any(|held| held.task == task && is_cri(held));
+    if !by(shim) || !ctx.host.was_looked_at(runtime.task) {
         return None;
     }
     if !by(runtime.task) {
         return Some(number("holders of its FIFOs besides the shim", 0, ""));
     }
-    none_left(streams_left(case, runtime.task))
+    none_left(streams_left(ctx, runtime.task))
 }
 
 /// The session's own connection without its other end: the runtime keeps its end until the command has ended.
-fn half_a_stream(case: &Case<'_>) -> Option<Reading> {
+fn half_a_stream(ctx: &SessionCtx<'_>) -> Option<Reading> {
     let at_runtime =
-        |hop: Option<usize>| hop.and_then(|at| case.session.hops.get(at)).is_some_and(|hop| hop.role == Role::Runtime);
-    let mut ends = case.outermost().filter(|side| at_runtime(side.hop)).filter_map(|side| side.end?.series);
+        |hop: Option<usize>| hop.and_then(|at| ctx.session.hops.get(at)).is_some_and(|hop| hop.role == Role::Runtime);
+    let mut ends = ctx.outermost().filter(|side| at_runtime(side.hop)).filter_map(|side| side.end?.series);
     let is_over = ends.any(|series| series.last.state == TcpState::CloseWait);
-    (is_over && case.age() >= GRACE).then(|| word("the runtime's end of its connection", "CLOSE-WAIT"))
+    (is_over && ctx.age() >= GRACE).then(|| word("the runtime's end of its connection", "CLOSE-WAIT"))
 }
 
 /// Number of connections to the runtime's streaming server that may belong to this session: those of sessions without
 /// an exec, those without a session, and otherwise unknown sockets of the runtime.
-fn streams_left(case: &Case<'_>, runtime: TaskKey) -> usize {
-    let measures = &case.host.report.measures;
+fn streams_left(ctx: &SessionCtx<'_>, runtime: TaskKey) -> usize {
+    let measures = &ctx.host.report.measures;
     let through = |other: &&Session| other.hops.iter().any(|hop| hop.task == runtime);
     // An exec of a runtime without exec ids has its `runc exec`.
     let is_exec = |other: &&Session| other.exec_id.is_some() || other.hops.iter().any(|hop| hop.role == Role::Runc);
-    let (claimed, unclaimed): (Vec<_>, Vec<_>) = case.host.open().filter(through).partition(is_exec);
-    let unclaimed = unclaimed.iter().filter(|other| !is_over(&Case::new(case.host, other))).count();
-    let loose = case.host.loose().filter(|loose| {
+    let (claimed, unclaimed): (Vec<_>, Vec<_>) = ctx.host.open().filter(through).partition(is_exec);
+    let unclaimed = unclaimed.iter().filter(|other| !is_over(&SessionCtx::new(ctx.host, other))).count();
+    let loose = ctx.host.loose().filter(|loose| {
         let is_over = measures.tcp(loose.socket.id).is_some_and(|series| series.last.state == TcpState::CloseWait);
         loose.task == runtime && loose.socket.role != Some(SocketRole::Connected) && !is_over
     });
@@ -147,31 +147,31 @@ fn streams_left(case: &Case<'_>, runtime: TaskKey) -> usize {
 }
 
 /// True if the client of a stream is gone and the runtime's kernel was notified.
-fn is_over(stream: &Case<'_>) -> bool {
+fn is_over(stream: &SessionCtx<'_>) -> bool {
     let far = stream.leg_to(Role::Runtime).and_then(|leg| leg.far?.series);
     far.is_some_and(|series| series.last.state == TcpState::CloseWait)
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{PROCESS, RUNTIME, Scene};
+use crate::diagnose::fixture::{Fixture, PROCESS, RUNTIME};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let left = |about, named: &'static [&'static str], millis: u64| {
-        let mut scene = Scene::new(about, named);
-        scene.closes_after(millis);
-        scene.gap(GapCode::ProcessLeftRunning);
-        scene
+        let mut fixture = Fixture::new(about, named);
+        fixture.closes_after(millis);
+        fixture.gap(GapCode::ProcessLeftRunning);
+        fixture
     };
     let found = |about, named: &'static [&'static str]| {
-        let mut scene = Scene::new(about, named);
-        scene.session(|session| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.session(|session| {
             session.preexisting = true;
             session.hops.drain(..3);
             session.links.clear();
         });
-        scene.gap(GapCode::Unjoined);
-        scene
+        fixture.gap(GapCode::Unjoined);
+        fixture
     };
     let mut ended = left("it ended after its client", &[], 20_000);
     ended.each(|sample, _| {
@@ -189,7 +189,7 @@ fn scenes() -> Vec<Scene> {
     let mut probe = found("an old ExecSync: it takes no input", &[]);
     probe.session(|session| session.stdin = Some(false));
     let mut streams = found("a stream is left that may be its own", &[]);
-    streams.stray(RUNTIME, Role::Runtime, 200, "127.0.0.1:48000", |_| crate::diagnose::scene::idle());
+    streams.stray(RUNTIME, Role::Runtime, 200, "127.0.0.1:48000", |_| crate::diagnose::fixture::idle());
     streams.loose[0].socket.role = Some(SocketRole::Accepted);
     let mut over = streams.clone();
     (over.about, over.named) = ("the stream that is left is over", &["F26"]);
@@ -205,9 +205,9 @@ fn scenes() -> Vec<Scene> {
     half.gap(GapCode::PeerUnknown);
     half.outermost(RUNTIME, Role::Runtime, 200, "127.0.0.1:48000", None, |_| TcpMeasure {
         state: TcpState::CloseWait,
-        ..crate::diagnose::scene::idle()
+        ..crate::diagnose::fixture::idle()
     });
-    let mut scenes = vec![
+    let mut fixtures = vec![
         over,
         half,
         nobody,
@@ -220,27 +220,27 @@ fn scenes() -> Vec<Scene> {
         probe,
         streams,
     ];
-    scenes.extend(crio_scenes());
-    scenes
+    fixtures.extend(crio_scenes());
+    fixtures
 }
 
 #[cfg(test)]
-fn crio_scenes() -> Vec<Scene> {
+fn crio_scenes() -> Vec<Fixture> {
     let of_crio = |about, named: &'static [&'static str]| {
-        let mut scene = Scene::crio(about, named);
-        scene.session(|session| {
+        let mut fixture = Fixture::crio(about, named);
+        fixture.session(|session| {
             session.preexisting = true;
             session.hops.drain(..3);
             session.links.clear();
         });
-        scene.gap(GapCode::Unjoined);
-        scene
+        fixture.gap(GapCode::Unjoined);
+        fixture
     };
     let crio_found = of_crio("no stream of crio can be its own", &["F26"]);
     let mut crio_stream = of_crio("a stream of crio is left that may be its own", &[]);
-    crio_stream.stray(RUNTIME, Role::Runtime, 200, "127.0.0.1:48000", |_| crate::diagnose::scene::idle());
+    crio_stream.stray(RUNTIME, Role::Runtime, 200, "127.0.0.1:48000", |_| crate::diagnose::fixture::idle());
     crio_stream.loose[0].socket.role = Some(SocketRole::Accepted);
-    let mut crio_left = Scene::crio("kubectl was killed, crio lets the command run on", &["F26"]);
+    let mut crio_left = Fixture::crio("kubectl was killed, crio lets the command run on", &["F26"]);
     crio_left.closes_after(20_000);
     crio_left.gap(GapCode::ProcessLeftRunning);
     vec![crio_found, crio_stream, crio_left]

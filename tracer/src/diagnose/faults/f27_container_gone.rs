@@ -29,17 +29,17 @@ pub(super) const FAULT: Fault = Fault {
     ),
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    let (at, hop, series) = case.command().filter(|_| case.is_open())?;
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let (at, hop, series) = ctx.command().filter(|_| ctx.is_open())?;
     if !twice(series, |one| one.first_lives == Some(false)) {
         return None;
     }
     let about = About { pid: Some(hop.task.tgid), ..About::default() };
     let since = series.before.as_ref().map(|(at, _)| *at);
-    let mut found = Found { hop: Some(at), about, since, ..Found::default() }
+    let mut found = RuleMatch { hop: Some(at), about, since, ..RuleMatch::default() }
         .with(word("first process of its container", "ended"))
         .with(word(format!("the command (pid {})", hop.task.tgid), series.last.state.to_string().as_str()));
     if let Some(pidns) = series.last.pidns {
@@ -49,15 +49,15 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{PROCESS, Scene};
+use crate::diagnose::fixture::{Fixture, PROCESS};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], lives: [Option<bool>; 2]| {
-        let mut scene = Scene::new(about, named);
-        scene.waits(PROCESS, "read", Some(0));
-        scene.process(PROCESS, |process, number| process.first_lives = lives[usize::try_from(number).unwrap()]);
-        scene
+        let mut fixture = Fixture::new(about, named);
+        fixture.waits(PROCESS, "read", Some(0));
+        fixture.process(PROCESS, |process, number| process.first_lives = lives[usize::try_from(number).unwrap()]);
+        fixture
     };
     vec![
         of("the pod shares a pid namespace, and its container ended", &["F27"], [Some(false); 2]),

@@ -41,7 +41,7 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Both(of_session, of_host),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// Roles that pass connections on for others. Connections of clients come and go.
@@ -56,25 +56,25 @@ struct Left {
 
 /// The first connection of a session whose client is gone, if the daemon that passes its bytes on keeps it. A runtime
 /// that keeps its end until the command has ended is F26.
-fn of_session(case: &Case<'_>) -> Option<Found> {
+fn of_session(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
     let passes_on = |side: &Side<'_>| {
-        let role = side.hop.and_then(|at| case.session.hops.get(at)).map(|hop| hop.role);
+        let role = side.hop.and_then(|at| ctx.session.hops.get(at)).map(|hop| hop.role);
         matches!(role, Some(Role::ApiServer | Role::Kubelet | Role::Proxy))
     };
     let has_left = |side: &Side<'_>| side.end.and_then(|end| end.series).is_some_and(is_left);
-    let side = case.outermost().find(|side| passes_on(side) && has_left(side))?;
-    let (hop, state) = (side.hop.and_then(|at| case.session.hops.get(at))?, word("state of its end", "CLOSE-WAIT"));
-    let found = case.found_at(&side).with(state);
-    Some(match case.process(hop.task) {
+    let side = ctx.outermost().find(|side| passes_on(side) && has_left(side))?;
+    let (hop, state) = (side.hop.and_then(|at| ctx.session.hops.get(at))?, word("state of its end", "CLOSE-WAIT"));
+    let found = ctx.found_at(&side).with(state);
+    Some(match ctx.process(hop.task) {
         Some(series) => {
             let state = series.last.state.to_string();
-            found.with(word(format!("state of {}", case.called(side.hop)), state.as_str()))
+            found.with(word(format!("state of {}", ctx.called(side.hop)), state.as_str()))
         }
         None => found,
     })
 }
 
-fn of_host(host: &Host<'_>) -> Vec<Found> {
+fn of_host(host: &Host<'_>) -> Vec<RuleMatch> {
     let is_proxy = |task: TaskKey| PROXIES.iter().any(|role| host.is(task, *role));
     let mut left: BTreeMap<TaskKey, Left> = BTreeMap::new();
     let explained = of_orphans(host);
@@ -112,7 +112,7 @@ fn of_host(host: &Host<'_>) -> Vec<Found> {
     }
     let more = |(task, left): &(TaskKey, Left)| left.half_closed + left.unlisted > commands_left(host, *task);
     let found = left.into_iter().filter(more).map(|(task, left)| {
-        let found = Found { about: left.about.unwrap_or_default(), task: Some(task), ..Found::default() };
+        let found = RuleMatch { about: left.about.unwrap_or_default(), task: Some(task), ..RuleMatch::default() };
         let found = match left.half_closed {
             0 => found,
             count => found.with(number("idle connections in CLOSE-WAIT", count, "")),
@@ -154,34 +154,34 @@ fn is_left(series: &Series<TcpMeasure>) -> bool {
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{KUBECTL, KUBELET, On, RUNTIME, Scene, idle, info};
+use crate::diagnose::fixture::{Fixture, KUBECTL, KUBELET, On, RUNTIME, idle, info};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let half = |about, named: &'static [&'static str], pid: u32, role: Role, moves: u64| {
-        let mut scene = Scene::new(about, named);
-        scene.stray(pid, role, 200, "127.0.0.1:42367", |number| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.stray(pid, role, 200, "127.0.0.1:42367", |number| {
             let mut tcp = TcpMeasure { state: TcpState::CloseWait, ..idle() };
             info(&mut tcp).bytes_acked += number * moves;
             tcp
         });
-        scene
+        fixture
     };
-    let mut unlisted = Scene::new("sockets that were reset, and are kept", &["F28"]);
+    let mut unlisted = Fixture::new("sockets that were reset, and are kept", &["F28"]);
     unlisted.each(|sample, _| sample.unlisted = vec![(KUBELET, 50, 300), (KUBELET, 51, 301)]);
-    let mut making = Scene::new("a socket that is being made", &[]);
+    let mut making = Fixture::new("a socket that is being made", &[]);
     making.samples[1].unlisted = vec![(KUBELET, 50, 300)];
     let mut closing = half("it is being closed", &[], KUBELET, Role::Kubelet, 0);
     closing.samples[0].tcp.insert(200, idle());
     let mut runs_on = half("the runtime keeps its end while the command runs on", &["F26"], RUNTIME, Role::Runtime, 0);
-    runs_on.loose[0].socket.id = crate::diagnose::scene::socket(31);
+    runs_on.loose[0].socket.id = crate::diagnose::fixture::socket(31);
     runs_on.near(On::Stream, |tcp, _| tcp.state = TcpState::FinWait2);
     runs_on.far(On::Stream, |tcp, _| tcp.state = TcpState::CloseWait);
     runs_on.closes_after(20_000);
     runs_on.gap(GapCode::ProcessLeftRunning);
     let abandoned = |about, named: &'static [&'static str], pid: u32, role: Role, before: usize| {
-        let mut scene = Scene::new(about, named);
-        scene.session(|session| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.session(|session| {
             session.hops.drain(..before);
             session.links.retain(|link| link.from >= before);
             for link in &mut session.links {
@@ -189,8 +189,8 @@ fn scenes() -> Vec<Scene> {
             }
         });
         let left = |_| TcpMeasure { state: TcpState::CloseWait, recv_q: 1, ..idle() };
-        scene.outermost(pid, role, 200, "192.168.205.10:55352", Some(TcpState::FinWait2), left);
-        scene
+        fixture.outermost(pid, role, 200, "192.168.205.10:55352", Some(TcpState::FinWait2), left);
+        fixture
     };
     let mut kept =
         half("the runtime keeps the connection of a command that was found", &["F26"], RUNTIME, Role::Runtime, 0);

@@ -44,13 +44,13 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Processes,
     rule: Rule::Host(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// One or two may be about to be closed.
 const MANY: usize = 3;
 
-fn rule(host: &Host<'_>) -> Vec<Found> {
+fn rule(host: &Host<'_>) -> Vec<RuleMatch> {
     let name = |session: &crate::model::Session| session.exec_id.clone().zip(session.target.container_id.clone());
     let open: BTreeSet<(Arc<str>, String)> = host.open().filter_map(name).collect();
     let mut leaked: BTreeMap<TaskKey, Vec<(u32, u64)>> = BTreeMap::new();
@@ -72,7 +72,7 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
     let found = leaked.into_iter().filter(|(_, execs)| execs.len() >= MANY).map(|(task, execs)| {
         let (fd, inode) = execs.first().copied().unzip();
         let about = About { pid: Some(task.tgid), fd, inode, ..About::default() };
-        let mut found = Found { about, task: Some(task), ..Found::default() };
+        let mut found = RuleMatch { about, task: Some(task), ..RuleMatch::default() };
         found = found.with(number("ended execs with open FIFOs", execs.len() as u64, ""));
         if let Some(series) = host.report.measures.process(task) {
             found = found.with(number("threads of the runtime", series.last.thread_count.into(), ""));
@@ -87,15 +87,15 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
 
 #[cfg(test)]
 use crate::{
-    diagnose::scene::{RUNTIME, SHIM, Scene, fifo, room},
+    diagnose::fixture::{Fixture, RUNTIME, SHIM, fifo, room},
     model::Access,
 };
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], execs: u64, by_shim: bool| {
-        let mut scene = Scene::new(about, named);
-        scene.each(|sample, _| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.each(|sample, _| {
             for number in 0..execs {
                 let (fd, inode) = (100 + u32::try_from(number).unwrap(), 300 + number);
                 let exec = format!("{number:064x}");
@@ -106,7 +106,7 @@ fn scenes() -> Vec<Scene> {
                 sample.files.insert((FileKind::Fifo, inode), room());
             }
         });
-        scene
+        fixture
     };
     let mut new = of("execs that are just starting", &[], 5, false);
     new.samples[0].files.retain(|(_, inode), _| *inode < 300);

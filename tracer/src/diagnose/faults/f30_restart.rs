@@ -36,46 +36,46 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::LabWith("diagnosed from a recorded trace"),
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// Shims end with their pods: that is no restart.
 const DAEMONS: [Role; 4] = [Role::ApiServer, Role::Kubelet, Role::Runtime, Role::Proxy];
 
-fn rule(case: &Case<'_>) -> Option<Found> {
-    let session = case.session;
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let session = ctx.session;
     // A session that ended by itself was not cut by a daemon.
     let cut = session.exit.is_none_or(|exit| exit.reason == ExitReason::Unknown);
     let closed_at = session.closed_at.filter(|_| cut)?;
     let ended = |hop: &crate::model::Hop| DAEMONS.contains(&hop.role) && hop.exit.is_some();
     let (at, hop) = session.hops.iter().enumerate().find(|(_, hop)| ended(hop))?;
-    let together = case.host.report.sessions.iter().filter(|other| {
+    let together = ctx.host.report.sessions.iter().filter(|other| {
         let through = other.hops.iter().any(|one| one.task == hop.task);
         through && other.closed_at.is_some_and(|other| other.apart(closed_at) < Span::from_secs(2))
     });
     let about = About { pid: Some(hop.task.tgid), ..About::default() };
     let how = match hop.exit {
-        Some(ExitStatus::Code(code)) => number(format!("{} exited with code", case.called(Some(at))), code.into(), ""),
+        Some(ExitStatus::Code(code)) => number(format!("{} exited with code", ctx.called(Some(at))), code.into(), ""),
         Some(ExitStatus::Signal(signal)) => {
-            number(format!("{} was ended by signal", case.called(Some(at))), signal.into(), "")
+            number(format!("{} was ended by signal", ctx.called(Some(at))), signal.into(), "")
         }
         None => return None,
     };
     let together = number("sessions through it that closed together", together.count() as u64, "");
-    Some(Found { hop: Some(at), about, since: Some(closed_at), ..Found::default() }.with(how).with(together))
+    Some(RuleMatch { hop: Some(at), about, since: Some(closed_at), ..RuleMatch::default() }.with(how).with(together))
 }
 
 #[cfg(test)]
-use crate::{diagnose::scene::Scene, model::SessionExit};
+use crate::{diagnose::fixture::Fixture, model::SessionExit};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], hop: usize, reason: ExitReason| {
-        let mut scene = Scene::new(about, named);
-        scene.closes_after(50_000);
-        scene.exits(SessionExit { code: None, signal: None, reason });
-        scene.session(|session| session.hops[hop].exit = Some(ExitStatus::Signal(15)));
-        scene
+        let mut fixture = Fixture::new(about, named);
+        fixture.closes_after(50_000);
+        fixture.exits(SessionExit { code: None, signal: None, reason });
+        fixture.session(|session| session.hops[hop].exit = Some(ExitStatus::Signal(15)));
+        fixture
     };
     let mut left = of("the kubelet was restarted, and the command runs on", &["F30"], 2, ExitReason::Unknown);
     left.gap(GapCode::ProcessLeftRunning);

@@ -29,29 +29,29 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::LabWith("diagnosed from a recorded trace"),
     rule: Rule::Session(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// The most that one framing can add beyond the other: SPDY's headers and pings on one leg alone.
 const FRAMING: u64 = 16_384;
 
-fn rule(case: &Case<'_>) -> Option<Found> {
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
     // A user who ended kubectl did not want the rest.
-    let success = case.client_exit() == Some(ExitStatus::Code(0));
-    let closed_at = case.session.closed_at.filter(|_| success && case.is_seen_whole())?;
-    let stream = case.leg_to(Role::Runtime)?;
-    let client = case.legs().into_iter().find(|leg| leg.near_hop == Some(0))?;
-    let ((_, printed), (_, got)) = (case.bytes(&stream)?, case.bytes(&client)?);
+    let success = ctx.client_exit() == Some(ExitStatus::Code(0));
+    let closed_at = ctx.session.closed_at.filter(|_| success && ctx.is_seen_whole())?;
+    let stream = ctx.leg_to(Role::Runtime)?;
+    let client = ctx.legs().into_iter().find(|leg| leg.near_hop == Some(0))?;
+    let ((_, printed), (_, got)) = (ctx.bytes(&stream)?, ctx.bytes(&client)?);
     // SPDY's frames have 8 bytes for 32 KiB at most, and small ones as many as WebSocket's.
     let lost = printed.checked_sub(got).filter(|lost| *lost > FRAMING.max(printed / 20))?;
     let about = About {
-        pid: Some(case.session.hops.first()?.task.tgid),
+        pid: Some(ctx.session.hops.first()?.task.tgid),
         local: client.tuple.map(|tuple| tuple.local),
         remote: client.tuple.map(|tuple| tuple.remote),
         ..About::default()
     };
     Some(
-        Found { hop: Some(0), link: client.link, about, since: Some(closed_at), ..Found::default() }
+        RuleMatch { hop: Some(0), link: client.link, about, since: Some(closed_at), ..RuleMatch::default() }
             .with(number("received from the runtime", printed, "bytes"))
             .with(number("received by kubectl", got, "bytes"))
             .with(number("lost at least", lost, "bytes"))
@@ -60,22 +60,22 @@ fn rule(case: &Case<'_>) -> Option<Found> {
 }
 
 #[cfg(test)]
-use crate::{diagnose::scene::Scene, model::SessionExit};
+use crate::{diagnose::fixture::Fixture, model::SessionExit};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], printed: u64, got: u64, exit: ExitStatus| {
-        let mut scene = Scene::new(about, named);
-        scene.closes_after(9_000);
-        scene.exits(SessionExit { code: Some(0), signal: None, reason: ExitReason::Exited });
-        scene.session(|session| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.closes_after(9_000);
+        fixture.exits(SessionExit { code: Some(0), signal: None, reason: ExitReason::Exited });
+        fixture.session(|session| {
             session.hops[0].exit = Some(exit);
             for (link, received) in [(0, got), (4, printed)] {
                 let leg = session.links[link].tcp.as_mut().unwrap();
                 (leg.sent, leg.received) = (Some(900), Some(received));
             }
         });
-        scene
+        fixture
     };
     let code = ExitStatus::Code;
     vec![

@@ -32,7 +32,7 @@ pub(super) const FAULT: Fault = Fault {
     made: Made::Lab,
     rule: Rule::Host(rule),
     #[cfg(test)]
-    scenes,
+    fixtures,
 };
 
 /// Liveness, readiness and startup probes of one container may run at the same time, each once.
@@ -42,22 +42,22 @@ const LONG: Span = Span::from_secs(10);
 /// A shim reaps its children at once; a child that has just ended may show up as a zombie.
 const ZOMBIES: usize = 3;
 
-fn rule(host: &Host<'_>) -> Vec<Found> {
-    let mut probes: BTreeMap<&str, Vec<Case<'_>>> = BTreeMap::new();
+fn rule(host: &Host<'_>) -> Vec<RuleMatch> {
+    let mut probes: BTreeMap<&str, Vec<SessionCtx<'_>>> = BTreeMap::new();
     for session in host.open().filter(|session| session.kind == Kind::Probe) {
-        let case = Case::new(host, session);
-        if let Some(container) = session.target.container_id.as_deref().filter(|_| case.age() >= LONG) {
-            probes.entry(container).or_default().push(case);
+        let ctx = SessionCtx::new(host, session);
+        if let Some(container) = session.target.container_id.as_deref().filter(|_| ctx.age() >= LONG) {
+            probes.entry(container).or_default().push(ctx);
         }
     }
     let open = probes.into_values().filter(|probes| probes.len() >= AT_ONCE).map(|probes| {
-        let oldest = probes.iter().map(|case| case.age().as_millis()).max().unwrap_or(0);
-        let parent = probes.iter().find_map(Case::shim).or_else(|| {
-            let hops = probes.iter().flat_map(|case| &case.session.hops);
+        let oldest = probes.iter().map(|ctx| ctx.age().as_millis()).max().unwrap_or(0);
+        let parent = probes.iter().find_map(SessionCtx::shim).or_else(|| {
+            let hops = probes.iter().flat_map(|ctx| &ctx.session.hops);
             hops.map(|hop| hop.task).next()
         });
         let about = About { pid: parent.map(|task| task.tgid), ..About::default() };
-        Found { about, task: parent, ..Found::default() }
+        RuleMatch { about, task: parent, ..RuleMatch::default() }
             .with(number("running probes of one container", probes.len() as u64, ""))
             .with(number("the oldest has run for", oldest, "ms"))
     });
@@ -68,39 +68,39 @@ fn rule(host: &Host<'_>) -> Vec<Found> {
         let count = host.report.measures.processes().filter(|(_, series)| is_left(series)).count();
         let about = About { pid: Some(shim.tgid), ..About::default() };
         let reading = number("children of the shim that ended and were not reaped", count as u64, "");
-        (count >= ZOMBIES).then(|| Found { about, task: Some(shim), ..Found::default() }.with(reading))
+        (count >= ZOMBIES).then(|| RuleMatch { about, task: Some(shim), ..RuleMatch::default() }.with(reading))
     });
     open.chain(zombies).collect()
 }
 
 #[cfg(test)]
-use crate::diagnose::scene::{PROCESS, SHIM, Scene, sleeping};
+use crate::diagnose::fixture::{Fixture, PROCESS, SHIM, sleeping};
 
 #[cfg(test)]
-fn scenes() -> Vec<Scene> {
+fn fixtures() -> Vec<Fixture> {
     let of = |about, named: &'static [&'static str], count: usize, seconds: u64| {
-        let mut scene = Scene::new(about, named);
-        let mut probe = scene.sessions[0].clone();
+        let mut fixture = Fixture::new(about, named);
+        let mut probe = fixture.sessions[0].clone();
         probe.kind = Kind::Probe;
         (probe.stdin, probe.hops) = (Some(false), probe.hops.split_off(3));
         probe.links.clear();
-        probe.opened_at = scene.report().at.minus(Span::from_secs(seconds));
+        probe.opened_at = fixture.report().at.minus(Span::from_secs(seconds));
         for number in 0..count {
             probe.id.0 = format!("s-probe{number}").into();
-            scene.sessions.push(probe.clone());
+            fixture.sessions.push(probe.clone());
         }
-        scene
+        fixture
     };
     let zombies = |about, named: &'static [&'static str], parent: u32| {
-        let mut scene = Scene::new(about, named);
-        scene.each(|sample, _| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.each(|sample, _| {
             for pid in 700..705 {
                 let mut zombie = sleeping("exit_group", None);
                 (zombie.state, zombie.parent, zombie.threads) = ('Z', Some(parent), Vec::new());
                 sample.processes.insert(pid, zombie);
             }
         });
-        scene
+        fixture
     };
     vec![
         of("five probes hang", &["F32"], 5, 40),

@@ -2,9 +2,9 @@
 
 pub(super) use crate::{
     diagnose::{
-        case::Case,
+        ctx::SessionCtx,
         fault::{Apart, Fault, Made, Rule},
-        finding::{Advice, Found, Step, number, word},
+        finding::{Advice, RuleMatch, Step, number, word},
         host::{Held, Host},
         legs::{End, Leg, Side, retransmits, unread_at},
         queues,

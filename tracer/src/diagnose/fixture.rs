@@ -81,7 +81,7 @@ pub(super) struct Sample {
 
 /// A report under construction.
 #[derive(Clone, Debug)]
-pub(super) struct Scene {
+pub(super) struct Fixture {
     pub(super) about: &'static str,
     /// Codes that the report must yield, and no others.
     pub(super) named: &'static [&'static str],
@@ -94,7 +94,7 @@ pub(super) struct Scene {
     pub(super) samples: [Sample; 2],
 }
 
-impl Scene {
+impl Fixture {
     /// `kubectl exec -i web -- cat`, through containerd, complete and idle. Yields at most the wait for input.
     pub(super) fn new(about: &'static str, named: &'static [&'static str]) -> Self {
         let mut sample = Sample::default();
@@ -116,7 +116,7 @@ impl Scene {
         process.first_lives = Some(true);
         process.parent = Some(SHIM);
         sample.processes.insert(PROCESS, process);
-        let mut scene = Self {
+        let mut fixture = Self {
             about,
             named,
             sessions: vec![session()],
@@ -125,7 +125,7 @@ impl Scene {
             lost: BTreeMap::new(),
             samples: [sample.clone(), sample],
         };
-        scene.each(|sample, _| {
+        fixture.each(|sample, _| {
             for (fd, stream) in ["stdin", "stdout", "stderr"].into_iter().enumerate() {
                 let (fd, number) = (u32::try_from(fd).unwrap(), fd as u64);
                 let to_process = fd == 0;
@@ -143,14 +143,14 @@ impl Scene {
             sample.hold(SHIM, Descriptor { fd: 35, access: Access::Read, ..stdout });
             sample.hold(KUBECTL, pipe(0, 50, true));
         });
-        scene
+        fixture
     }
 
     /// The same through CRI-O: no shim and no exec id. runc stays as crio's child, and copies between its own pipes and
     /// the command's.
     pub(super) fn crio(about: &'static str, named: &'static [&'static str]) -> Self {
-        let mut scene = Self::new(about, named);
-        scene.session(|session| {
+        let mut fixture = Self::new(about, named);
+        fixture.session(|session| {
             Arc::make_mut(&mut session.target).runtime = Some("cri-o".into());
             session.exec_id = None;
             session.hops[3] = hop(Role::Runtime, RUNTIME, "crio", None);
@@ -159,7 +159,7 @@ impl Scene {
             session.links.truncate(5);
             session.links.extend([link(3, 4, LinkKind::Fork), link(4, 5, LinkKind::Exec)]);
         });
-        scene.each(|sample, _| {
+        fixture.each(|sample, _| {
             sample.processes.remove(&SHIM);
             sample.descriptors.remove(&SHIM);
             sample.descriptors.remove(&RUNTIME);
@@ -174,14 +174,14 @@ impl Scene {
                 sample.hold(RUNTIME, pipe(40 + fd, 70 + number, !to_process));
             }
         });
-        scene
+        fixture
     }
 
     /// The same on a terminal.
     pub(super) fn terminal(about: &'static str, named: &'static [&'static str]) -> Self {
-        let mut scene = Self::new(about, named);
-        scene.session(|session| session.tty = Some(true));
-        scene.each(|sample, _| {
+        let mut fixture = Self::new(about, named);
+        fixture.session(|session| session.tty = Some(true));
+        fixture.each(|sample, _| {
             let pty = |fd, master| Descriptor {
                 kind: FileKind::Pty,
                 access: Access::Both,
@@ -196,7 +196,7 @@ impl Scene {
             let process = sample.processes.get_mut(&PROCESS).unwrap();
             (process.foreground, process.group) = (Some(PROCESS), Some(PROCESS));
         });
-        scene
+        fixture
     }
 
     /// Modifies the session.

@@ -1,7 +1,7 @@
 //! One session together with its measurements: the queries that fault rules use.
 
 use super::{
-    finding::{Found, Step, number, word},
+    finding::{RuleMatch, Step, number, word},
     host::{Held, Host},
     legs::{End, Leg, Side, retransmits, unread_at},
     samples::both,
@@ -12,12 +12,12 @@ use crate::model::{
 };
 
 /// A session under diagnosis.
-pub(super) struct Case<'a> {
+pub(super) struct SessionCtx<'a> {
     pub(super) host: &'a Host<'a>,
     pub(super) session: &'a Session,
 }
 
-impl<'a> Case<'a> {
+impl<'a> SessionCtx<'a> {
     pub(super) const fn new(host: &'a Host<'a>, session: &'a Session) -> Self {
         Self { host, session }
     }
@@ -138,7 +138,7 @@ impl<'a> Case<'a> {
     }
 
     /// A match at that end, with its addresses and the time since it holds.
-    pub(super) fn found_at(&self, side: &Side<'_>) -> Found {
+    pub(super) fn found_at(&self, side: &Side<'_>) -> RuleMatch {
         let about = About {
             pid: side.hop.and_then(|at| self.session.hops.get(at)).map(|hop| hop.task.tgid),
             inode: side.end.and_then(|end| end.socket.inode),
@@ -146,12 +146,12 @@ impl<'a> Case<'a> {
             remote: side.tuple.map(|tuple| tuple.remote),
             fd: None,
         };
-        Found {
+        RuleMatch {
             hop: side.hop,
             link: side.link,
             about,
             since: Self::at_least_since(side.end.or(side.other)),
-            ..Found::default()
+            ..RuleMatch::default()
         }
     }
 
