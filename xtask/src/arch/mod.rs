@@ -18,26 +18,19 @@ mod sizes;
 
 /// Report forbidden imports, circles of imports, and long files and functions of the tracer.
 #[derive(clap::Args)]
-pub(crate) struct Arch {
-    /// Check circles and lengths, too.
-    #[arg(long)]
-    strict: bool,
-}
+pub(crate) struct Arch {}
 
 impl Arch {
+    #[expect(clippy::unused_self, reason = "every task is run the same way")]
     pub(crate) fn run(self) -> Result<()> {
         let sources = sources()?;
         let mut wrong = Vec::new();
         for source in &sources {
             let forbidden = violations(&source.module, &source.text)?;
             wrong.extend(forbidden.into_iter().map(|it| format!("{}:{it}", source.file)));
-            if self.strict {
-                wrong.extend(sizes::too_long(source)?);
-            }
+            wrong.extend(sizes::too_long(source)?);
         }
-        if self.strict {
-            wrong.extend(Graph::new(&sources)?.circles());
-        }
+        wrong.extend(Graph::new(&sources)?.circles());
         if wrong.is_empty() {
             return Ok(());
         }

@@ -31,7 +31,7 @@ pub(super) struct Part {
 pub(super) const PARTS: &[Part] = &[
     Part { name: "fmt", minutes: 1, about: "formatting of both workspaces", vital: false, run: fmt },
     Part { name: "hygiene", minutes: 1, about: "documents, paths, kernel lines of probes", vital: false, run: hygiene },
-    Part { name: "arch", minutes: 1, about: "imports between modules", vital: false, run: arch },
+    Part { name: "arch", minutes: 1, about: "imports between modules and files, lengths", vital: false, run: arch },
     Part { name: "build", minutes: 5, about: "cargo build, with stable Rust alone", vital: false, run: build },
     Part {
         name: "ebpf",
