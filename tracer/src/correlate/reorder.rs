@@ -1,9 +1,11 @@
 //! The reorder buffer: puts observations into the order of their times.
 //!
-//! Observations arrive almost in order. An interrupt may swap two records, and an answer to a query carries the time of
-//! its own clock reading. The buffer therefore holds every observation until [`REORDER_WITHIN`] has passed, measured
-//! by the newest kernel record or tick. An observation that arrives later than that is applied at once, and counted
-//! as late.
+//! Observations arrive almost in order of time. An interrupt between a record's clock reading and its place in the ring
+//! buffer may swap two records. An answer to a query has the time at which the answer was read.
+//!
+//! The buffer has a clock: the time of the newest kernel record or tick. It holds an observation until the clock is
+//! [`REORDER_WITHIN`] past the observation's own time. An observation older than one that was already released is
+//! late: it is counted, and the next [`ReorderBuffer::pop`] returns it.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +15,17 @@ use crate::model::{BootTime, Observation, Source};
 /// Observations that wait until no earlier one can arrive.
 #[derive(Default)]
 pub(super) struct ReorderBuffer {
-    /// By time, then by arrival. Boxed, because observations are large and a tree moves its values.
+    /// By time, then by arrival. Boxed, because observations are large and a B-tree moves its values.
     waiting: BTreeMap<(BootTime, u64), Box<Observation>>,
-    /// Number of observations so far; orders those of one time.
+    /// Number of observations pushed so far; orders those of equal time.
     arrived: u64,
-    /// Approximate memory of `waiting`, in bytes.
+    /// Approximate memory of `waiting`, in bytes; bounded by [`MAX_WAITING`].
     weight: usize,
     /// Time of the newest kernel record or tick.
     newest: BootTime,
     /// Time of the newest observation that was released.
     released: BootTime,
-    /// Number of observations that arrived after a later one was released.
+    /// Number of observations that arrived after one with a later time was released.
     pub(super) late: u64,
 }
 
@@ -32,8 +34,8 @@ impl ReorderBuffer {
         if seen.at < self.released {
             self.late += 1;
         }
-        // Only kernel records move the clock. An answer may be newer than records that are still unread in the ring
-        // buffer.
+        // Answers to queries do not move the clock: older records may still be unread in the ring buffer. A tick may
+        // ([`Self::advance`]), because the loop sends it after it has emptied the ring buffer.
         if seen.source == Source::Ebpf {
             self.newest = self.newest.max(seen.at);
         }
@@ -47,12 +49,12 @@ impl ReorderBuffer {
         self.newest = self.newest.max(now);
     }
 
-    /// Time up to which all observations have arrived.
+    /// Time up to which observations are released: the clock less [`REORDER_WITHIN`]. Earlier arrivals are late.
     pub(super) fn settled(&self) -> BootTime {
         self.newest.minus(REORDER_WITHIN)
     }
 
-    /// Removes the earliest observation, if its time has settled.
+    /// Removes the earliest observation if its time is not after [`Self::settled`].
     pub(super) fn pop(&mut self) -> Option<Observation> {
         let settled = self.settled();
         let entry = self.waiting.first_entry()?;
@@ -65,8 +67,8 @@ impl ReorderBuffer {
         Some(*seen)
     }
 
-    /// Removes the earliest observation if the buffer exceeds [`MAX_WAITING`]. The window is then shorter than
-    /// [`REORDER_WITHIN`].
+    /// Removes the earliest observation if the buffer exceeds [`MAX_WAITING`] bytes. This observation waits for less
+    /// than [`REORDER_WITHIN`].
     pub(super) fn pop_excess(&mut self) -> Option<Observation> {
         if self.weight <= MAX_WAITING {
             return None;

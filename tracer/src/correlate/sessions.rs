@@ -49,7 +49,8 @@ impl Sessions {
         self.closed.iter().chain(self.open.values().map(|open| &open.session)).map(Arc::as_ref)
     }
 
-    /// Carries out the effects that concern sessions. Called after each handler, before the next observation.
+    /// Carries out two effects: invalidates sessions that depend on a changed object, and closes merged provisional
+    /// sessions. Called after each handler, before the next observation.
     pub(super) fn absorb(&mut self, state: &mut State, effects: &mut Effects) {
         if effects.invalidate_dependents(state) {
             effects.invalidate_all(self.open.keys().cloned());
@@ -59,8 +60,8 @@ impl Sessions {
         }
     }
 
-    /// Rebuilds every invalidated session, in the order of anchor ids. A rebuild may invalidate further sessions, which
-    /// are rebuilt as well.
+    /// Rebuilds every invalidated session, in the order of anchor ids. The driver calls it once per time step. A rebuild
+    /// may invalidate further sessions; they are rebuilt in the same call.
     pub(super) fn rebuild_invalidated(&mut self, state: &mut State, effects: &mut Effects) {
         self.absorb(state, effects);
         while let Some(id) = effects.next_invalidated() {
@@ -74,9 +75,14 @@ impl Sessions {
         self.open.values().any(|open| lacks_client(&open.session) && !is_abandoned(state, &open.dependencies))
     }
 
+    /// Builds the session of an anchor anew and emits the difference from its last version.
+    ///
+    /// An anchor is the fact that a session grows from: an exec of a runtime, a stream, a connection to a kubelet (leg),
+    /// or a kubectl without an answer yet. The last two make provisional sessions, which end once another session
+    /// contains them.
     fn rebuild(&mut self, state: &mut State, effects: &mut Effects, id: &AnchorId) {
-        // An anchor becomes a session once enough is known of it. Until then a timer, or the next fact about it, brings
-        // it back here.
+        // Some anchors must wait before they become a session, for example until an exec's id is final. A timer, or
+        // the next fact about the anchor, then leads here again.
         if !is_ready(state, effects, id) {
             return;
         }
@@ -84,8 +90,8 @@ impl Sessions {
         let (is_leg, is_request) =
             (exec.leaves_by().is_some(), matches!(exec.kind(), AnchorKind::PendingRequest | AnchorKind::ApiRequest));
         let Built { mut session, dependencies, wants, again_at, user_query } = state.build(id, exec, effects.now);
-        // A provisional session for a leg or a kubectl ends as soon as this session contains that leg or kubectl. It must
-        // end before this session is emitted, so that no object is part of two open sessions.
+        // A provisional session ends as soon as this session contains its leg or kubectl. It must end before this session
+        // is emitted: no leg and no kubectl is shown in two open sessions.
         if !is_leg && !state.legs.is_empty() {
             self.merge_legs(state, effects, id, &dependencies);
         }
@@ -96,7 +102,8 @@ impl Sessions {
         if !state.pending_requests.is_empty() {
             self.merge_requests(state, effects, id, &dependencies);
         }
-        // Ask for facts that are missing, and follow every process on the path, so that its end is seen.
+        // Queue queries for missing facts; the answers arrive as observations. Follow every process on the path, so that
+        // the kernel reports its end.
         for want in wants {
             effects.ask(want);
         }
@@ -104,11 +111,13 @@ impl Sessions {
         if let Some(at) = again_at {
             effects.timers.set(at, Timer::Rebuild(id.clone()));
         }
-        // From here on, a change of any object that this version was built from leads to the next rebuild.
+        // Register the sockets, processes and other objects that this version was built from: a change of any of them
+        // invalidates this session.
         let old = self.open.remove(id);
         let old_dependencies = old.as_ref().map_or(&[][..], |open| &open.dependencies);
         state.dependents.replace(old_dependencies, &dependencies, id);
-        // The audit log's answer depends on all sessions that fit the same request: setting it may invalidate others.
+        // The Kubernetes user depends on all sessions that fit the same request of the audit log. If the answer for other
+        // sessions changes, they are invalidated, and `rebuild_invalidated` goes on with them.
         set_user(state, effects, id, &mut session, user_query);
         self.publish(state, effects, id, old, session, dependencies);
     }
@@ -197,7 +206,7 @@ impl Sessions {
         for dependency in &open.dependencies {
             state.dependents.remove(dependency, &provisional);
         }
-        // The finding names the other session: from now on its id must not change.
+        // `merged_into` names the session that contains this one. Its id becomes final here.
         state.anchors.identify(&state.hosts, &into, BootTime(u64::MAX));
         effects.totals.closed += 1;
         let session = Session {

@@ -265,67 +265,72 @@ impl Builder<'_> {
         hops.get(link.to).is_some_and(|hop| hop.role == Role::Process)
     }
 
-    /// Kind of an exec that a runtime was asked for: exec, cp, probe (CRI ExecSync) or local.
+    /// Kind of an exec that a runtime was asked for: exec, cp, probe (CRI ExecSync) or local (docker, ctr, crictl).
     ///
-    /// The stream decides: kubectl's exec has one, a probe has none. Each step below handles one reason for
-    /// which a stream may be missing or wrong.
+    /// The stream decides: the connection to the runtime's streaming server that carries input and output.
+    /// kubectl's exec has one, a probe has none. Steps 1 and 2 handle a stream that is in doubt or missing, step 3
+    /// a connection that only looks like one, steps 4 and 5 an exec with a stream. Undecided kinds are `exec` with
+    /// the gap `kind-unknown`.
     fn kind_of_exec(&mut self, anchor: &Anchor, hops: &[Hop], kind_by_kubectl: Option<Kind>) -> Kind {
         let Some(exec) = anchor.as_exec() else { return Kind::Exec };
-        // 1. Losses put its stream in doubt: exec and probe look the same.
+        // 1. Records were lost, and the stream assigned to this exec may belong to another one: undecided.
         if self.missed.stream {
             return self.kind_unknown("exec or probe: undecided, the connection may belong to another session");
         }
-        // `kubectl cp` is an exec of tar.
+        // Used by steps 2 and 5: `kubectl cp` is an exec of tar with certain arguments.
         let copies = is_tar_of_cp(&anchor.command().0);
-        // 2. No stream is known.
+        // 2. No stream is assigned to this exec, and none competes for it.
         if exec.stream.socket.is_none() && !exec.stream.ambiguous {
             return self.kind_without_stream(anchor, exec, copies);
         }
-        // 3. A stream is known. With dockershim or cri-dockerd the connection to dockerd looks the same for exec
-        // and probe.
+        // 3. With dockershim and cri-dockerd the assigned stream is a unix connection to dockerd. A probe has the
+        // same connection. Only an exec also has a stream from the API server to the kubelet or to cri-dockerd.
         let hijacked =
             anchor.stream().is_some_and(|idx| self.state.sockets.get(idx).is_some_and(|socket| socket.unix.is_some()));
-        // The kubelet serves the stream (dockershim), or another runtime does (cri-dockerd listens as one).
+        // The caller of dockerd: the kubelet (dockershim), or cri-dockerd, which has the role of a runtime.
         let by_kubelet = hops.iter().any(|hop| hop.role == Role::Kubelet)
             || hops.first().is_some_and(|hop| hop.role == Role::Runtime && Some(hop.task) != anchor.runtime());
         if hijacked && by_kubelet && !hops.iter().any(|hop| hop.role == Role::ApiServer) && self.beyond.is_empty() {
-            // The kubelet has no unserved stream that this connection could serve: a probe.
+            // The caller has no stream without an exec, so this exec belongs to no client: a probe.
             if !anchor.reads() && !self.state.has_unserved_stream(anchor) {
                 self.gaps.retain(|gap| gap.code != GapCode::Unjoined);
                 return Kind::Probe;
             }
-            // It ended without any output that would name its stream.
+            // Output would have joined this exec to one of the caller's streams. The exec ended without any: a probe,
+            // or a silent exec, as the gap states.
             if !anchor.reads() && anchor.exit().is_some() {
                 self.gap(GapCode::KindUnknown, None, "probe, or exec without output: undecided");
                 return Kind::Probe;
             }
         }
-        // 4. The client is connected to the runtime itself: docker, crictl.
+        // 4. The client is connected to the runtime itself: docker, crictl. The kind is local.
         let direct = hops.first().is_some_and(|hop| hop.role == Role::Client)
             && hops.get(1).is_some_and(|hop| hop.role == Role::Runtime);
         if direct {
             return Kind::Local;
         }
-        // 5. kubectl's arguments are better evidence than the command.
+        // 5. An exec or a cp. kubectl's arguments, if known, are better evidence than the command in the container.
         if kind_by_kubectl.map_or(copies, |kind| kind == Kind::Cp) { Kind::Cp } else { Kind::Exec }
     }
 
-    /// Kind of an exec without a known stream: step 2 of [`Self::kind_of_exec`]. `copies` is set for the tar of
-    /// `kubectl cp`.
+    /// Kind of an exec without an assigned stream: step 2 of [`Self::kind_of_exec`]. `copies` is set for the tar of
+    /// `kubectl cp`, which turns an exec into a cp.
     fn kind_without_stream(&mut self, anchor: &Anchor, exec: &Exec, copies: bool) -> Kind {
-        // 2a. Its stream may be among lost records.
+        // 2a. Records of its stream may be lost: undecided.
         if self.missed.kind_by_loss {
             return self.kind_unknown("exec or probe: undecided, records of its connection may be lost");
         }
-        // 2b. Its stream may be from before attach.
+        // 2b. The exec was starting when the tracer attached, so the records of its stream may have been missed:
+        // undecided.
         if self.missed.kind_by_attach {
             return self.kind_unknown(
                 "exec or probe: undecided, it was starting when the tracer attached, and ended soon after",
             );
         }
-        // 2c. No unclaimed stream can be its own. A process that a runtime started in the foreground, or one
-        // left behind by its client, is an exec. A process that runs for longer than probes may is
-        // undecided. Anything else is a probe.
+        // 2c. Every stream of the runtime belongs to another exec. Three kinds of processes are no probes all the
+        // same: one whose runc stays in the foreground, as CRI-O does for execs alone; one that takes input or has
+        // lost the reader of its output; and, undecided, one that had run for longer than most probes at its
+        // discovery. Any other exec is a probe.
         if !exec.stream.may_exist {
             if anchor.is_foreground() || self.is_left_by_its_client(anchor) {
                 return if copies { Kind::Cp } else { Kind::Exec };
@@ -337,7 +342,8 @@ impl Builder<'_> {
             }
             return Kind::Probe;
         }
-        // 2d. An unclaimed older stream may be its own. Without input it may still be a probe.
+        // 2d. A stream from before attach has no exec yet, and may be this one's. An exec with input is then no
+        // probe; without input it may still be one.
         if exec.by_cri && !self.state.reads(anchor) {
             self.gap(
                 GapCode::KindUnknown,
@@ -346,7 +352,7 @@ impl Builder<'_> {
                  it",
             );
         }
-        // dockerd passes output from goroutine to goroutine, so no act joins the two.
+        // The next output joins exec and stream, but not in dockerd, which passes output between goroutines.
         let text = if anchor.shim().is_some_and(|shim| self.intermediate_runtime(anchor.runtime(), shim).is_some()) {
             "connection not attributed: dockerd's connections are matched only for sessions traced from their \
              start"

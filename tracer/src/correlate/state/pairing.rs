@@ -1,19 +1,26 @@
 //! Pairs the inbound and the outbound connection of one process that passes bytes on.
 //!
-//! A pair is exclusive. Where two answers are possible, the table gives none.
+//! A pair is exclusive: an outbound socket with two possible inbound sockets gets none.
+//!
+//! An *act* is a dial, a transfer of bytes or a touch that a kernel record reports. The *actor* is the goroutine,
+//! known by its `g` (address of Go's goroutine structure, reused by later goroutines) and, if readable, its id. In
+//! a program that is not Go the actor is the thread. A *touch* is a send or a receive on one socket.
 //!
 //! Rules for a Go process, measured on 3,300 sessions without a false pair:
 //! * *dial*: a goroutine received on the accepted socket, then connected the outbound one.
-//! * *both directions*: bytes went from inbound to outbound and back, each direction by one goroutine.
+//! * *both directions*: bytes went from inbound to outbound and back. Each direction has a goroutine that received
+//!   on one socket and sent on the other; the two directions may have different goroutines.
 //! * *creator*: goroutines of one creator touched both sockets and no third one (Go ≥ 1.21). In addition one of
-//!   them touched both sockets, or two of them touched one socket. Without this condition, goroutines of two
-//!   unrelated requests could look like those of one session until a third socket is touched: the accepting
-//!   goroutine started them all.
-//! * *memory*: waiting goroutines copy between the two sockets. Copies in both directions are `exact`; a copy in
-//!   one direction, or by one creator, is `strong`. Memory counts only where no act has been observed.
+//!   them touched both sockets, or two of them touched the same socket. Reason: the accepting goroutine starts the
+//!   goroutines of all requests. Without the addition, one goroutine each of two requests would look like a pair
+//!   until a third socket is touched.
+//! * *memory*: waiting goroutines copy between the two sockets, as read from the program's memory. `exact` if the
+//!   arguments of copies name both sockets in both directions, else `strong`. Memory counts only if no other rule
+//!   names an inbound socket for this outbound one.
 //!
 //! Limits of the rules:
-//! * A dial by a `g` without a goroutine id proves nothing if records were lost in between.
+//! * A dial by a `g` without a goroutine id is in doubt if records were lost between receive and connect: another
+//!   goroutine may have had this `g` by then.
 //! * Bytes both ways between one inbound and several open outbound connections prove nothing: the process is a
 //!   tunnel, or speaks HTTP/2.
 //! * One transfer in one direction is never enough. [`Pairings::outlets`] accepts it for connections with another
@@ -51,7 +58,8 @@ impl Pair {
 pub(in crate::correlate) enum PairResult {
     /// Exactly one inbound socket fits.
     Paired(Pair),
-    /// More than one inbound socket fits, or the only one is in doubt.
+    /// More than one inbound socket fits, or the only one rests on a contested dial, a dial in doubt, or a socket
+    /// that is shared with other outbound sockets. The session gets the gap `ambiguous`.
     Ambiguous,
     /// No inbound socket fits so far.
     Unknown,
@@ -60,7 +68,7 @@ pub(in crate::correlate) enum PairResult {
 /// Creator of a goroutine: process, and goroutine id of the creator.
 type Creator = (TaskKey, u64);
 
-/// Number of sockets remembered per creator. A creator with this many sockets proves nothing.
+/// Number of sockets remembered per creator. A third socket rules the creator out as evidence.
 const TOO_MANY: usize = 3;
 
 /// A goroutine or a thread received on one socket and then connected another.
@@ -84,15 +92,16 @@ struct Moved {
 
 #[derive(Default)]
 pub(in crate::correlate) struct Pairings {
-    /// Outbound socket → its first dial.
+    /// Outbound socket → its dial. A second report of the same connect is ignored.
     dialled: Table<SocketIdx, Dial>,
-    /// Outbound sockets that were dialled for an inbound socket without a record.
+    /// Outbound sockets dialled after a receive on a socket that no record describes. They have no pair here;
+    /// callers ask with [`Self::is_for_unknown`].
     for_unknown: BTreeSet<SocketIdx>,
     /// Inbound socket → all outbound sockets that were dialled for it.
     dials: Table<SocketIdx, BTreeSet<SocketIdx>>,
-    /// Outbound sockets whose inbound socket had several open dials at once. The `g` of a finished goroutine
-    /// keeps the inbound socket in the kernel's map, so a successor's dial can be attributed to the wrong
-    /// connection.
+    /// Contested dials: outbound sockets whose inbound socket had several open dials at once. The BPF map keeps
+    /// the last inbound socket of a `g` after its goroutine has finished, so the dial of a later goroutine with
+    /// this `g` can be attributed to the wrong connection.
     contested: BTreeSet<SocketIdx>,
     /// (from, to) → actors that moved bytes in this direction.
     moved: Table<(SocketIdx, SocketIdx), Moved>,
@@ -122,7 +131,8 @@ impl Pairings {
         let (by_goroutine, identified) = (actor.g.is_some(), actor.goid.is_some());
         self.dialled.insert(outbound, Dial { at, inbound, by_goroutine, identified });
         let dials = self.dials.entry(inbound).or_default();
-        // A dial that closed earlier was a failed attempt, or the previous request on the same connection.
+        // An outbound socket that is closed by now is no rival: a failed attempt, or the previous request on the
+        // same inbound connection.
         let is_open = |idx: &SocketIdx| sockets.get(*idx).is_some_and(|socket| socket.closed.is_none());
         let rivals: Vec<SocketIdx> = dials.iter().copied().filter(is_open).collect();
         dials.insert(outbound);
@@ -144,7 +154,8 @@ impl Pairings {
 
     /// Adds a transfer of bytes. Returns true if the transfer adds anything new.
     pub(in crate::correlate) fn moved(&mut self, from: SocketIdx, to: SocketIdx, actor: Actor) -> bool {
-        // One goroutine is enough. Threads are reported only until the program is known to be Go.
+        // An act of a goroutine is never downgraded by a later one of a thread: until a program is known to be Go,
+        // its acts are reported for threads.
         let known = self.moved.get(&(from, to)).copied();
         let moved = self.moved.entry((from, to)).or_default();
         moved.by_goroutine |= actor.g.is_some();
@@ -183,10 +194,13 @@ impl Pairings {
         self.memory.push(from, to, copied);
     }
 
-    /// Returns the inbound socket that belongs to `outbound`.
+    /// Returns the inbound socket that belongs to `outbound`, with confidence and evidence.
     ///
-    /// In a Go program (`is_go`) threads prove nothing, because the Go scheduler moves goroutines between
-    /// threads. Acts of threads from before the program was known to be Go do not count.
+    /// `Unknown` if no rule names an inbound socket. `Ambiguous` if rules name different sockets, or if the only
+    /// evidence is a contested or doubtful dial, a shared inbound socket, or one of several creators.
+    ///
+    /// In a Go program (`is_go`) acts of threads do not count, because the Go scheduler moves goroutines between
+    /// threads. This includes acts from before the program was known to be Go.
     pub(in crate::correlate) fn inbound_of(
         &self,
         outbound: SocketIdx,
@@ -211,7 +225,7 @@ impl Pairings {
         // Rule "creator".
         let creator: SmallVec<[SocketIdx; 4]> =
             self.created_with(outbound).filter(|idx| may_be_inbound(*idx)).collect();
-        // All rules must name the same socket. Without any act, fall back to waiting goroutines.
+        // All sockets named by these three rules must be the same one. If none is named, ask the memory rule.
         let mut named = dialled
             .iter()
             .map(|dial| dial.inbound)
@@ -223,7 +237,7 @@ impl Pairings {
         if named.any(|other| other != inbound) {
             return PairResult::Ambiguous;
         }
-        // Collect the evidence. Dial and transfers of threads give no evidence of their own here.
+        // Collect the evidence of goroutines and creators. Threads become evidence below, and only without these.
         let by_goroutine =
             dialled.is_some_and(|dial| dial.by_goroutine) || both.iter().any(|(_, by_goroutine)| *by_goroutine);
         let mut evidence = Proofs::new();
@@ -235,7 +249,7 @@ impl Pairings {
         }
         let doubtful =
             self.contested.contains(&outbound) || dialled.is_some_and(|dial| is_doubtful(dial, sockets, losses));
-        // A contested or doubtful dial needs support by a second rule.
+        // A dial that is contested, or in doubt after losses, counts only with a second rule.
         if both.is_empty() && creator.is_empty() && doubtful {
             return PairResult::Ambiguous;
         }
@@ -251,15 +265,15 @@ impl Pairings {
             return PairResult::Ambiguous;
         }
         let confidence = if !evidence.is_empty() {
-            // Goroutines and creators are exact.
             Confidence::Exact
         } else if dialled.is_some() && !both.is_empty() {
-            // Two rules that rest on threads agree: independent signs.
+            // Two rules on threads agree. A thread that serves many sessions rarely satisfies both.
             Confidence::Strong
         } else {
+            // One rule on threads.
             Confidence::Weak
         };
-        // Only threads acted: name them as the evidence.
+        // Without goroutines and creators, threads are the evidence.
         if evidence.is_empty() {
             evidence.push(Evidence::Thread);
         }
@@ -275,8 +289,8 @@ impl Pairings {
         })
     }
 
-    /// Pairs by waiting goroutines, for sockets without any observed act. Neither socket may have another
-    /// partner by any rule: a socket with several partners belongs to a tunnel, or to HTTP/2.
+    /// Pairs by waiting goroutines, for outbound sockets without an inbound one by any other rule. Neither socket
+    /// may have another partner by any rule: a socket with several partners belongs to a tunnel, or to HTTP/2.
     fn inbound_by_memory(
         &self,
         outbound: SocketIdx,
@@ -297,7 +311,8 @@ impl Pairings {
         if others.into_iter().any(|idx| idx != outbound && is_connected(idx, sockets) && is_open(&idx)) {
             return PairResult::Ambiguous;
         }
-        // Copies in both directions are as good as an act.
+        // Copies whose arguments name both sockets, in both directions, are as good as an act. Less is `strong`: one
+        // direction alone, or goroutines of one creator that wait for the two sockets without such arguments.
         let both = self.memory.copied(inbound, outbound) && self.memory.copied(outbound, inbound);
         let confidence = if both { Confidence::Exact } else { Confidence::Strong };
         PairResult::Paired(Pair { inbound, confidence, evidence: smallvec![Evidence::Memory] })
