@@ -79,7 +79,7 @@ impl fmt::Display for DemoError {
     }
 }
 
-/// Plays an actor if this process is one. `name` is the process's argv[0].
+/// Plays an actor if this process is one. `name` is the `argv[0]` of the process.
 #[must_use]
 pub fn play(name: &str, arguments: &[String]) -> Option<ExitCode> {
     let folder = std::env::var_os(dir::VARIABLE)?;

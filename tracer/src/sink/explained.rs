@@ -25,7 +25,7 @@ const SETTLED: Span = Span::from_secs(1);
 const INDENT: &str = "     ";
 
 /// Draws with another sink, and explains each session once: when its path is complete, when it closes, or when it is
-/// older than [`SETTLED`].
+/// older than `SETTLED`.
 pub struct Explained {
     drawing: Box<dyn Sink>,
     target: Shared,
