@@ -197,20 +197,19 @@ impl Builder<'_> {
         match anchor.kind() {
             // Without FIFOs of the runtime the exec was requested by another client, unless FIFOs may have been
             // missed.
-            AnchorKind::LocalExec if self.missed.kind_by_loss => self
-                .kind_unknown("whether the kubelet asked for it is not known: what the runtime did for it may be lost"),
-            AnchorKind::LocalExec if self.missed.kind_by_attach => self.kind_unknown(
-                "whether the kubelet asked for it is not known: it was being started when the tracer began to look",
-            ),
+            AnchorKind::LocalExec if self.missed.kind_by_loss => {
+                self.kind_unknown("local or kubelet's exec: undecided, records of the runtime may be lost")
+            }
+            AnchorKind::LocalExec if self.missed.kind_by_attach => {
+                self.kind_unknown("local or kubelet's exec: undecided, it was starting when the tracer attached")
+            }
             AnchorKind::LocalExec => Kind::Local,
             AnchorKind::PendingRequest => kind_by_kubectl.unwrap_or(Kind::Exec),
             AnchorKind::ApiRequest => Kind::Request,
             AnchorKind::FirstContainer | AnchorKind::FurtherContainer => Kind::Start,
             // Only one leg is on this host.
             AnchorKind::Leg => kind_by_kubectl.unwrap_or_else(|| {
-                self.kind_unknown(
-                    "exec, attach or port-forward: which of them, and what runs, is seen on the node alone",
-                )
+                self.kind_unknown("exec, attach or port-forward: undecided, only the node sees the process")
             }),
             // Forwarded connections prove a port-forward, a container's own output proves an attach.
             AnchorKind::Stream
