@@ -49,7 +49,7 @@ pub(super) const PARTS: &[Part] = &[
     Part { name: "doc", minutes: 3, about: "documentation, warnings as errors", vital: false, run: doc },
     Part { name: "kernel", minutes: 4, about: "probes in this kernel (root)", vital: true, run: kernel },
     Part { name: "demo", minutes: 3, about: "a miniature of the path, really traced (root)", vital: true, run: demo },
-    Part { name: "lab", minutes: 17, about: "end to end on a real cluster (root)", vital: true, run: lab },
+    Part { name: "lab", minutes: 20, about: "end to end on a real cluster (root)", vital: true, run: lab },
     Part {
         name: "docker",
         minutes: 6,
