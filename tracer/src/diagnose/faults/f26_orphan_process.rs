@@ -163,16 +163,7 @@ fn fixtures() -> Vec<Fixture> {
         fixture.gap(GapCode::ProcessLeftRunning);
         fixture
     };
-    let found = |about, named: &'static [&'static str]| {
-        let mut fixture = Fixture::new(about, named);
-        fixture.session(|session| {
-            session.preexisting = true;
-            session.hops.drain(..3);
-            session.links.clear();
-        });
-        fixture.gap(GapCode::Unjoined);
-        fixture
-    };
+    let found = |about, named: &'static [&'static str]| without_client(Fixture::new(about, named));
     let mut ended = left("it ended after its client", &[], 20_000);
     ended.each(|sample, _| {
         sample.processes.remove(&PROCESS);
@@ -220,22 +211,25 @@ fn fixtures() -> Vec<Fixture> {
         probe,
         streams,
     ];
-    fixtures.extend(crio_scenes());
+    fixtures.extend(crio_fixtures());
     fixtures
 }
 
+/// Turns a fixture into a session older than the tracer, without the hops of its client.
 #[cfg(test)]
-fn crio_scenes() -> Vec<Fixture> {
-    let of_crio = |about, named: &'static [&'static str]| {
-        let mut fixture = Fixture::crio(about, named);
-        fixture.session(|session| {
-            session.preexisting = true;
-            session.hops.drain(..3);
-            session.links.clear();
-        });
-        fixture.gap(GapCode::Unjoined);
-        fixture
-    };
+fn without_client(mut fixture: Fixture) -> Fixture {
+    fixture.session(|session| {
+        session.preexisting = true;
+        session.hops.drain(..3);
+        session.links.clear();
+    });
+    fixture.gap(GapCode::Unjoined);
+    fixture
+}
+
+#[cfg(test)]
+fn crio_fixtures() -> Vec<Fixture> {
+    let of_crio = |about, named: &'static [&'static str]| without_client(Fixture::crio(about, named));
     let crio_found = of_crio("no stream of crio can be its own", &["F26"]);
     let mut crio_stream = of_crio("a stream of crio is left that may be its own", &[]);
     crio_stream.stray(RUNTIME, Role::Runtime, 200, "127.0.0.1:48000", |_| crate::diagnose::fixture::idle());
