@@ -79,9 +79,9 @@ fn index() -> Result<String> {
     let mut page = String::from("# Faults that a diagnosis names\n\n");
     let seconds = APART.as_millis() / 1_000;
     let intro = format!(
-        "`execpath diagnose` names at most one fault of a session, the cause and not what follows from it, and what is left \
-         over and belongs to no session. Where it is not sure it is silent. \"Nothing moved\" is said of two samples at least \
-         {seconds} seconds apart. Codes never change their meaning. Made by `cargo xtask docs`."
+        "`execpath diagnose` names at most one fault per session: the cause, not its consequences. It also names leftovers that \
+         belong to no session. An uncertain rule names nothing. \"Nothing moved\" compares two samples at least {seconds} seconds \
+         apart. Codes never change their meaning. Made by `cargo xtask docs`."
     );
     writeln!(page, "{}\n", folded("", "", &intro))?;
     writeln!(page, "| code | fault | in a word | how it is tested |\n|---|---|---|---|")?;

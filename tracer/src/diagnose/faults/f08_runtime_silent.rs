@@ -28,7 +28,7 @@ pub(super) const FAULT: Fault = Fault {
     manual: &[
         "grep State /proc/{pid}/status",
         "timeout 5 crictl version || echo 'no answer'",
-        "ss -xlp | grep -e containerd.sock -e crio.sock   # Recv-Q: connections that nobody accepts",
+        "ss -xlp | grep -e containerd.sock -e crio.sock   # Recv-Q: connections that no process accepts",
         "kill -USR1 {pid}   # containerd: stacks of its goroutines, to its log",
     ],
     sources: &["containerd/containerd#2438", "containerd/containerd#13814", "containerd/containerd#3440"],
