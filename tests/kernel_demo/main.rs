@@ -18,6 +18,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// Time until everything is gone after a demo was killed.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
+/// Time limit of a demo. A demo ends with its session; emulated machines need more than the default.
+const LIMIT: &str = "120s";
+
 /// Names of the demo's processes.
 const PROCESS_NAMES: [&str; 7] =
     ["demo-stage", "demo-kubectl", "demo-apiserver", "demo-kubelet", "demo-containerd", "demo-shim", "demo-runc"];
@@ -48,7 +51,7 @@ fn namespaces() -> BTreeSet<String> {
 }
 
 fn demo(words: &[&str]) -> Ran {
-    let ran = finish(command().args(["demo", "-o", "jsonl"]).args(words));
+    let ran = finish(command().args(["demo", "--limit", LIMIT, "-o", "jsonl"]).args(words));
     assert_eq!(ran.code, Some(0), "{}\n{}", ran.stderr, ran.stdout);
     assert_eq!(left(), Vec::<String>::new());
     ran

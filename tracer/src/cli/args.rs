@@ -316,6 +316,9 @@ pub(super) struct Demo {
     /// Record observations to this file, for `replay`; a name ending in `.zst` compresses. Never overwrites.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) record: Option<PathBuf>,
+    /// Time limit of the whole demo. The miniature itself takes a second, most of it the sleep of its command. For machines that are much slower than usual, such as emulated ones.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", hide = true)]
+    pub(super) limit: Duration,
     /// Command to run at the end of the path instead of an echo. It runs on this machine with your rights, for a few
     /// seconds at most.
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]

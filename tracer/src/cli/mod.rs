@@ -144,12 +144,13 @@ fn demo(args: args::Demo, arguments: &[OsString]) -> Result<Exit, Failure> {
         return Err(not_recorded());
     }
     let command = if custom { args.command.clone() } else { demo::COMMAND.map(str::to_owned).to_vec() };
+    let limit = args.limit;
     let (live, drawn) = resolve::demo(args, arguments)?;
     if !allowed {
         return recorded(live.setup, custom);
     }
     tell("notice", MINIATURE);
-    match demo::run(live, &command).map_err(|error| demo_failure(&error))? {
+    match demo::run(live, &command, limit).map_err(|error| demo_failure(&error))? {
         Outcome::Completed(seen) => tell_story(&seen, drawn).map(|()| Exit::Done),
         Outcome::Interrupted => Ok(Exit::Done),
         Outcome::NotAllowed(_) if record => Err(not_recorded()),

@@ -34,8 +34,6 @@ use crate::{
     probe_host,
 };
 
-/// Time limit of the whole demo. The miniature itself takes a second, most of it the sleep of its command.
-const DEADLINE: Duration = Duration::from_secs(10);
 /// Time that the client may take after the end of the session to report its output.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -97,10 +95,10 @@ pub fn is_allowed() -> bool {
 /// Runs `command` at the end of the path, traced with the given settings.
 ///
 /// # Errors
-/// When the sandbox or the tracer fails, or the session was not traced completely within ten seconds.
-pub fn run(settings: Live, command: &[String]) -> Result<Outcome, DemoError> {
+/// When the sandbox or the tracer fails, or the session was not traced completely within `limit`.
+pub fn run(settings: Live, command: &[String], limit: Duration) -> Result<Outcome, DemoError> {
     let begun = clock::now();
-    let mut sandbox = match Sandbox::start(command, DEADLINE) {
+    let mut sandbox = match Sandbox::start(command, limit) {
         Ok(sandbox) => sandbox,
         Err(StartError::NotAllowed) => return Ok(Outcome::NotAllowed(Box::new(settings))),
         Err(StartError::Failed(text)) => return Err(DemoError::Setup(text)),
@@ -114,7 +112,7 @@ pub fn run(settings: Live, command: &[String]) -> Result<Outcome, DemoError> {
     let live = Live {
         options: Options { runtime_socket: Some(dir.runtime_socket()), ..settings.options },
         netns: Some(NetNs::Pid(sandbox.pid())),
-        duration: Some(DEADLINE.saturating_sub(elapsed(begun))),
+        duration: Some(limit.saturating_sub(elapsed(begun))),
         bundles: Some(dir.bundles()),
         ready: Some(sandbox.start_signal()),
         ..settings
@@ -129,11 +127,11 @@ pub fn run(settings: Live, command: &[String]) -> Result<Outcome, DemoError> {
         Some(session) if session.is_closed() => {
             Err(DemoError::Incomplete(format!("the session was traced, but is incomplete: {}", session.gaps())))
         }
-        _ if elapsed(begun) < DEADLINE => Ok(Outcome::Interrupted),
-        Some(_) => Err(DemoError::Incomplete(format!("the command had not ended after {DEADLINE:?}"))),
+        _ if elapsed(begun) < limit => Ok(Outcome::Interrupted),
+        Some(_) => Err(DemoError::Incomplete(format!("the command had not ended after {limit:?}"))),
         None => Err(DemoError::Incomplete(match printed {
             Some(printed) => format!("no session was traced; the client printed: {printed}"),
-            None => format!("no session was traced within {DEADLINE:?}"),
+            None => format!("no session was traced within {limit:?}"),
         })),
     }
 }
