@@ -1,4 +1,4 @@
-//! Go programs for tests, built with this machine's Go and other versions.
+//! Go programs for tests, built with this machine's Go and other versions, or built before.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -12,8 +12,10 @@ use execpath::model::Program;
 
 /// Environment variable with paths of other `go` programs, separated as in PATH. `cargo xtask test` sets it.
 const VARIABLE: &str = "EXECPATH_GO";
+/// Environment variable with a directory of programs built before, `go1.26.6/relay`: on machines without Go.
+const BUILT: &str = "EXECPATH_GO_PROGRAMS";
 
-/// A Go toolchain.
+/// A Go toolchain, or the programs that it built.
 #[derive(Clone, Debug)]
 pub(crate) struct Go {
     path: PathBuf,
@@ -22,6 +24,15 @@ pub(crate) struct Go {
 }
 
 impl Go {
+    /// Versions with programs built before, the oldest first.
+    fn built(folder: &Path) -> Vec<Self> {
+        let entries = std::fs::read_dir(folder).expect("the folder of built programs").flatten();
+        let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        let mut all: Vec<Self> = entries.map(|entry| Self { path: entry.path(), version: name(entry) }).collect();
+        all.sort_by_key(Self::minor);
+        all
+    }
+
     fn at(path: impl Into<PathBuf>) -> Option<Self> {
         let path = path.into();
         let output = command(&path).args(["env", "GOVERSION"]).output().ok()?;
@@ -43,8 +54,13 @@ impl Go {
     /// none.
     pub(crate) fn since(minor: u32) -> Vec<Self> {
         let named = std::env::var_os(VARIABLE).unwrap_or_default();
-        let all = [PathBuf::from("go")].into_iter().chain(std::env::split_paths(&named)).filter_map(Self::at);
-        let new: Vec<Self> = all.filter(|go| go.is_since(minor)).collect();
+        let all: Vec<Self> = match std::env::var_os(BUILT) {
+            Some(folder) => Self::built(Path::new(&folder)),
+            None => {
+                [PathBuf::from("go")].into_iter().chain(std::env::split_paths(&named)).filter_map(Self::at).collect()
+            }
+        };
+        let new: Vec<Self> = all.into_iter().filter(|go| go.is_since(minor)).collect();
         if new.is_empty() {
             assert!(std::env::var_os("CI").is_none(), "CI must have Go 1.{minor} or later");
             eprintln!("skipped: no Go 1.{minor} or later here: `cargo xtask test --only kernel` gets one");
@@ -68,11 +84,15 @@ fn command(path: &Path) -> Command {
 /// The binary of a program in `tests/kernel/go`.
 pub(crate) struct GoBinary {
     program: PathBuf,
-    _folder: tempfile::TempDir,
+    /// The folder of a program built now.
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl GoBinary {
     pub(crate) fn of(go: &Go, source: &str) -> Self {
+        if go.path.is_dir() {
+            return Self { program: go.path.join(source.trim_end_matches(".go")), _folder: None };
+        }
         let folder = tempfile::tempdir().expect("a folder");
         let program = folder.path().join("program");
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernel/go");
@@ -82,7 +102,7 @@ impl GoBinary {
         build.args([source, "common.go"].into_iter().chain(streaming).map(|file| sources.join(file)));
         let status = build.status().expect("go starts");
         assert!(status.success(), "{} does not build the program", go.version);
-        Self { program, _folder: folder }
+        Self { program, _folder: Some(folder) }
     }
 }
 
