@@ -36,4 +36,5 @@ mod thread_relay;
 mod trace;
 mod unix;
 mod unload;
+mod verifier;
 mod wait;
