@@ -18,6 +18,7 @@ mod fuzz;
 mod golang;
 mod hint;
 mod hygiene;
+mod kernels;
 mod lab;
 mod pictures;
 mod progress;
@@ -46,6 +47,7 @@ enum Task {
     Fixtures(fixtures::Fixtures),
     GoOffsets(golang::GoOffsets),
     Hygiene(hygiene::Hygiene),
+    Kernels(kernels::Kernels),
     Lab(lab::Lab),
     Pictures(pictures::Pictures),
     Record(record::Record),
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Task::Fixtures(task) => task.run(),
         Task::GoOffsets(task) => task.run(),
         Task::Hygiene(task) => task.run(),
+        Task::Kernels(task) => task.run(),
         Task::Lab(task) => task.run(),
         Task::Pictures(task) => task.run(),
         Task::Record(task) => task.run(),
