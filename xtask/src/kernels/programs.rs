@@ -17,9 +17,8 @@ use crate::tools::{command, find, run};
 /// Test targets that run in guests.
 const TESTS: [&str; 2] = ["kernel", "demo"];
 
-/// Go programs in `tests/kernel/go`, with the files that each consists of besides `common.go`.
-const GO_PROGRAMS: [(&str, &[&str]); 4] =
-    [("daemon", &[]), ("relay", &[]), ("streams", &["streaming"]), ("translator", &["streaming"])];
+/// Files that Go programs consist of besides their own: `common` for all, `streaming` for these.
+const STREAMING: [&str; 2] = ["streams", "translator"];
 
 /// Built programs of one architecture.
 pub(super) struct Built {
@@ -27,28 +26,25 @@ pub(super) struct Built {
     /// Test executables by target.
     pub(super) tests: Vec<(String, PathBuf)>,
     /// Go programs: version of Go, name, path.
-    pub(super) go: Vec<(String, &'static str, PathBuf)>,
+    pub(super) go: Vec<(String, String, PathBuf)>,
 }
 
 /// Builds all programs of an architecture.
 pub(super) fn build(arch: Arch, progress: &Progress) -> Result<Built> {
     progress.report(format!("building execpath and its tests for {}", arch.name()));
     let mut cargo = cargo_for(arch, progress)?;
-    cargo.args(["test", "--no-run", "--workspace", "--locked", "--message-format=json"]);
+    // One call: crates are then compiled with one set of features.
+    cargo.args(["build", "--workspace", "--locked", "--message-format=json", "--bin", "execpath"]);
     for test in TESTS {
         cargo.args(["--test", test]);
     }
-    // The tests run the binary; building them alone does not build it.
-    let mut binary = cargo_for(arch, progress)?;
-    binary.args(["build", "--workspace", "--locked", "--message-format=json", "--bin", "execpath"]);
     let executables = executables(&mut cargo)?;
-    let test = |name: &str| {
-        let path = executables.iter().find(|(of, kind, _)| of == name && kind == "test").map(|(.., path)| path.clone());
-        Ok((name.to_owned(), path.with_context(|| format!("cargo built no test {name}"))?))
+    let find = |name: &str, kind: &str| {
+        let mut found = executables.iter().filter(|(of, is, _)| of == name && is == kind);
+        found.next().map(|(.., path)| path.clone()).with_context(|| format!("cargo built no {kind} {name}"))
     };
-    let tests = TESTS.iter().map(|name| test(name)).collect::<Result<_>>()?;
-    let built = self::executables(&mut binary)?;
-    let execpath = built.into_iter().find(|(name, ..)| name == "execpath").context("cargo built no execpath")?.2;
+    let tests = TESTS.iter().map(|name| Ok(((*name).to_owned(), find(name, "test")?))).collect::<Result<_>>()?;
+    let execpath = find("execpath", "bin")?;
     Ok(Built { execpath, tests, go: go_programs(arch, progress)? })
 }
 
@@ -79,7 +75,7 @@ fn parse_executables(messages: &str) -> Vec<(String, String, PathBuf)> {
 }
 
 /// Builds the Go programs with this machine's Go, if any, and with a newer one.
-fn go_programs(arch: Arch, progress: &Progress) -> Result<Vec<(String, &'static str, PathBuf)>> {
+fn go_programs(arch: Arch, progress: &Progress) -> Result<Vec<(String, String, PathBuf)>> {
     let own = find("go");
     let newer = golang::ensure(golang::TESTED, progress)?;
     let sources = root().join("tests/kernel/go");
@@ -88,16 +84,30 @@ fn go_programs(arch: Arch, progress: &Progress) -> Result<Vec<(String, &'static 
         let version = run(go_command(&go).args(["env", "GOVERSION"]))?.trim().to_owned();
         let dir = target().join("kernels").join(arch.name()).join(&version);
         fs::create_dir_all(&dir)?;
-        for (name, more) in GO_PROGRAMS {
-            let program = dir.join(name);
-            let files = [&[name, "common"], more].concat();
+        for name in go_sources(&sources)? {
+            let program = dir.join(&name);
+            let streaming = STREAMING.contains(&name.as_str()).then_some("streaming");
+            let files = [&name, "common"].into_iter().chain(streaming);
             let mut build = go_command(&go);
             build.env("GOARCH", arch.go()).args(["build", "-o"]).arg(&program);
-            run(build.args(files.iter().map(|file| sources.join(format!("{file}.go")))))?;
+            run(build.args(files.map(|file| sources.join(file).with_extension("go"))))?;
             programs.push((version.clone(), name, program));
         }
     }
     Ok(programs)
+}
+
+/// Names of the sources that are programs, and not parts of others.
+fn go_sources(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let file = entry?.path();
+        if fs::read_to_string(&file)?.contains("\nfunc main()") {
+            names.push(file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// A `go` command that neither switches to another toolchain nor uses the network.
