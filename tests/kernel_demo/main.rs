@@ -16,7 +16,7 @@ use serde_json::Value;
 /// Runs one demo at a time: leftovers are searched on the whole machine.
 static ALONE: Mutex<()> = Mutex::new(());
 /// Time until everything is gone after a demo was killed.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
+const GONE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Time limit of a demo. A demo ends with its session; emulated machines need more than the default.
 const LIMIT: &str = "120s";
@@ -209,7 +209,8 @@ fn demo_ends_endless_command() {
     let ran = finish(command().args(["demo", "-o", "jsonl", "--", "sleep", "4242"]));
     assert_eq!(ran.code, Some(4));
     assert!(ran.stderr.contains("error: the command had not ended after 10s\n"), "{}", ran.stderr);
-    assert!(begun.elapsed() < Duration::from_secs(14), "{:?}", begun.elapsed());
+    // Far below the command's 4242 s; an emulated machine needs more than a few seconds to clean up.
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     assert_eq!(left(), Vec::<String>::new());
 }
 
