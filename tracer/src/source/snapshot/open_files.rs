@@ -20,7 +20,7 @@ use super::{
     sockets::{Sockets, TcpSocket},
 };
 use crate::{
-    clock,
+    clock, confine,
     model::{Isn, TaskKey, Tuple},
 };
 
@@ -38,7 +38,7 @@ const MANY_FILES: u64 = 5_000;
 /// How to find open files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ScanMethod {
-    /// The faster method for the number of files that are open.
+    /// The iterator if the tracer may not enter other network namespaces. Otherwise the faster method for the number of open files.
     #[default]
     Best,
     /// A walk over procfs, and the tables of sock_diag.
@@ -83,7 +83,8 @@ impl OpenFiles {
     /// Scans all processes; `only` limits the scan to one network namespace.
     pub(super) fn scan(proc: &Proc, only: Option<u32>, method: ScanMethod) -> Self {
         let by_iterator = match method {
-            ScanMethod::Best => are_many_open(),
+            // A walk sees the sockets of namespaces that it may enter; the iterator sees all.
+            ScanMethod::Best => !confine::may_enter_namespaces() || are_many_open(),
             ScanMethod::Walk => false,
             ScanMethod::Iterator => true,
         };
