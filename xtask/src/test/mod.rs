@@ -150,7 +150,8 @@ impl Session {
     /// Builds a command that runs in the root of the repository.
     fn command(&self, program: impl Into<PathBuf>) -> Command {
         let mut command = crate::tools::command(program);
-        command.current_dir(root()).envs(&self.env);
+        // Under sudo, execpath ignores the variable that names the fresh object.
+        command.current_dir(root()).env_remove("SUDO_UID").envs(&self.env);
         command
     }
 
