@@ -8,6 +8,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one sort of fact among all of them")]
 
 mod client;
+mod confined;
 mod cost;
 mod creator;
 mod daemon;

@@ -32,7 +32,9 @@ pub fn path() -> PathBuf {
 #[must_use]
 pub fn command() -> Command {
     let mut command = Command::new(path());
-    command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").env("COLUMNS", "100").stdin(Stdio::null());
+    command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").env("COLUMNS", "100");
+    // A system call that the list of a confined command lacks ends the test.
+    command.env("EXECPATH_STRICT_SANDBOX", "1").stdin(Stdio::null());
     command
 }
 

@@ -7,3 +7,4 @@ pub mod pane;
 pub mod repeat;
 pub mod samples;
 pub mod scenario;
+pub mod status;

@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod confine;
 pub mod correlate;
 pub mod decode;
 pub mod demo;

@@ -30,6 +30,9 @@ pub(super) struct Cli {
     /// Log the tracer's own activity on stderr; repeat for more detail.
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Common options")]
     pub(super) verbose: u8,
+    /// Keep all capabilities and system calls, to find out whether giving them up causes a failure.
+    #[arg(long, global = true, hide = true)]
+    pub(super) no_sandbox: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     io::{self, IsTerminal, Write},
+    path::Path,
     thread,
     time::Duration,
 };
@@ -16,6 +17,7 @@ use super::{
     resolve::{self, Output},
 };
 use crate::{
+    confine,
     engine::Status,
     inspect::{InspectOptions, Inspector},
     model::{Depth, SessionId, Severity, Verdict, matching},
@@ -53,6 +55,7 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
     of_any_kind(&mut look);
     let recorded = !then.from.is_empty();
     let mut seen = if recorded {
+        resolve::to_files(&then.from, &[]);
         // A named session may be closed: its outcome is a verdict, too.
         replay::then(&then, resolve::silent(look.filter, look.privacy), id.is_some())?
     } else {
@@ -82,7 +85,9 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
 
 /// Takes two samples `interval` apart: anything that moves in between is not stuck.
 fn twice(look: args::Look, interval: Duration) -> Result<Status, Failure> {
+    confine::prepare();
     let audit_log = resolve::audit_log(&look.audit)?;
+    confine::to_look(None);
     let mut looker = Inspector::begin(resolve::look(look)?, audit_log).map_err(|error| live_failure(&error))?;
     looker.measure(Depth::Whole);
     if io::stderr().is_terminal() {
@@ -108,6 +113,8 @@ fn each(
         return Err(Failure::usage("`--watch` writes only to stdout", "omit `=PATH`, or omit `--watch`"));
     }
     if !then.from.is_empty() {
+        let written: Vec<&Path> = outputs.iter().filter_map(|output| output.path.as_deref()).collect();
+        resolve::to_files(&then.from, &written);
         let mut sinks = resolve::open(outputs, color)?;
         // A named session of a recording may be closed.
         let at_all = depth == Depth::Whole;
@@ -116,9 +123,11 @@ fn each(
         sink::render(&mut sinks, &seen.header, &seen.report).map_err(|error| Failure::writing(&error))?;
         return Ok(Exit::Done);
     }
+    confine::prepare();
     let audit = args::Audit { audit_log: args.audit.audit_log.clone() };
     let look = resolve::look(args)?;
     let mut sinks = resolve::open(outputs, color)?;
+    confine::to_look(None);
     loop {
         let mut seen = now(look.clone(), resolve::audit_log(&audit)?, depth)?;
         narrow(&mut seen)?;

@@ -22,6 +22,7 @@ pub(super) fn merge(args: &args::Merge, arguments: &[OsString]) -> Result<Exit, 
     if args.file.iter().any(|file| file.as_os_str() == "-") {
         return Err(Failure::usage("stdin cannot be merged", "use files: each recording is read twice"));
     }
+    resolve::to_files(&args.file, &[&args.output]);
     let merge = Merge::survey(&args.file).map_err(|(file, error)| replay::open_failure(&file, &error))?;
     let place = resolve::place(&args.output, None)?;
     let header = merge.header(resolve::line(arguments, &Redactor::default()));

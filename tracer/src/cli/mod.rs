@@ -1,6 +1,7 @@
 //! The command line: arguments as typed (args), their meaning (resolve), and the outcome (exit, error).
 
 use std::{
+    env,
     ffi::OsString,
     io::{self, Write},
     path::Path,
@@ -26,6 +27,7 @@ pub use error::{Failure, is_broken_pipe};
 pub use exit::Exit;
 
 use crate::{
+    confine::{self, Denied, Settings},
     demo::{self, DemoError, Outcome, TracedSession},
     doctor,
     engine::{self, Flow},
@@ -67,9 +69,14 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         Ok(cli) => cli,
         Err(error) => return show_or_fail(&error, name, arguments),
     };
+    if !cli.no_sandbox {
+        let denied = if env::var_os(STRICT).is_some() { Denied::Kill } else { Denied::Error };
+        confine::enable(Settings { denied, has_children: matches!(cli.command, Command::Demo(_)) });
+    }
     match cli.command {
         Command::Trace(trace) => {
             log(cli.verbose);
+            confine::prepare();
             let once = trace.once;
             let live = resolve::trace(*trace, arguments)?;
             let shown = live::live(live).map_err(|error| live_failure(&error))?;
@@ -83,6 +90,7 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         Command::Watch(args) => screen::watch(*args, arguments),
         Command::Record(args) => {
             log(cli.verbose);
+            confine::prepare();
             live::live(resolve::record(*args, arguments)?).map_err(|error| live_failure(&error))?;
             Ok(Exit::Done)
         }
@@ -91,6 +99,7 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         Command::Render(args) => render::render(*args),
         Command::Demo(args) => {
             log(cli.verbose);
+            confine::prepare();
             demo(args, arguments)
         }
         Command::Doctor(args) => {
@@ -98,11 +107,13 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
             doctor(args.output)
         }
         Command::Schema => {
+            confine::to_files(&[], &[]);
             let text = json(&schema::schema())?;
             io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::writing(&error))?;
             Ok(Exit::Done)
         }
         Command::Completions(args) => {
+            confine::to_files(&[], &[]);
             let file = if plugin { args::PLUGIN } else { args::BINARY };
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut args::command(file), file, &mut script);
@@ -111,6 +122,9 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         }
     }
 }
+
+/// Environment variable that has a system call outside of the list kill the process. For tests; it can only take rights away.
+const STRICT: &str = "EXECPATH_STRICT_SANDBOX";
 
 fn nothing_seen() -> Failure {
     Failure::new(

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufWriter, Write},
+    path::Path,
     sync::PoisonError,
 };
 
@@ -20,6 +21,8 @@ use crate::{
 /// Reads the whole recording first, because no file must be created if nothing matches.
 pub(super) fn render(args: args::Render) -> Result<Exit, Failure> {
     let outputs = resolve::outputs(&args.output, PICTURES)?;
+    let written: Vec<&Path> = outputs.iter().filter_map(|output| output.path.as_deref()).collect();
+    resolve::to_files(std::slice::from_ref(&args.file), &written);
     let mut reader = replay::open(std::slice::from_ref(&args.file))?;
     let (sink, collector) = Collector::shared();
     let (setup, narrow) = resolve::render(args.filter, args.privacy, sink);

@@ -25,6 +25,7 @@ use crate::{
 };
 
 pub(super) fn replay(args: args::Replay) -> Result<Exit, Failure> {
+    resolve::to_files(&args.file, &resolve::paths(&args.output.output));
     // Open the recording before creating any output: a mistyped name must leave nothing behind.
     let mut reader = open(&args.file)?;
     if let Some(at) = args.at {

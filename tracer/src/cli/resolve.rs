@@ -14,6 +14,7 @@ use super::{
     exit::Exit,
 };
 use crate::{
+    confine,
     correlate::Options,
     engine::{Filter, Kinds, Setup, Until},
     inspect::InspectOptions,
@@ -369,6 +370,19 @@ pub(super) fn place(path: &Path, rotate: Option<Rotate>) -> Result<RecordTarget,
             Failure::new(Exit::BadInput, format!("cannot record to {}: {error}", named(path)), error.hint())
         }
     })
+}
+
+/// Gives up all files but these, for a command that reads recordings. `-` is stdin or stdout, which is open already.
+pub(super) fn to_files(read: &[PathBuf], written: &[&Path]) {
+    let read: Vec<&Path> = read.iter().map(PathBuf::as_path).collect();
+    confine::to_files(&read, written);
+}
+
+/// Paths in the values of `-o FORMAT=PATH`.
+pub(super) fn paths(specs: &[OsString]) -> Vec<&Path> {
+    let path = |spec: &'_ OsString| spec.as_bytes().iter().position(|byte| *byte == b'=').map(|equals| equals + 1);
+    let paths = specs.iter().filter_map(|spec| spec.as_bytes().get(path(spec)?..));
+    paths.map(|path| Path::new(OsStr::from_bytes(path))).collect()
 }
 
 /// Opens the audit log.

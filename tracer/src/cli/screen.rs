@@ -14,6 +14,7 @@ use super::{
     resolve,
 };
 use crate::{
+    confine,
     tui::Theme,
     watch::{self, Feed, LiveTrace, Player, WatchError},
 };
@@ -28,10 +29,17 @@ pub(super) fn watch(args: args::Screen, arguments: &[OsString]) -> Result<Exit, 
     let theme = Theme { color: resolve::style(args.look.color).color };
     let panics = args.panics;
     let feed = match args.file.clone() {
-        Some(file) => recording(&file, args)?,
+        Some(file) => {
+            confine::to_files(&[&file], &[]);
+            recording(&file, args)?
+        }
         None => {
+            confine::prepare();
             let live = resolve::screen(args, arguments)?;
-            Feed::Live(LiveTrace::start(live).map_err(|error| terminal(&error))?)
+            let trace = LiveTrace::start(live).map_err(|error| terminal(&error))?;
+            // This thread paints. The trace's thread inherited what it needs.
+            confine::drop_capabilities();
+            Feed::Live(trace)
         }
     };
     watch::watch(feed, theme, panics).map_err(|error| failure(&error))?;

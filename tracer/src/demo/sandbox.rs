@@ -20,6 +20,7 @@ use super::{
     net,
     wire::write_line,
 };
+use crate::confine;
 
 /// Line that the demo sends when the tracer is attached.
 const START: &[u8] = b"go\n";
@@ -80,6 +81,7 @@ impl Sandbox {
         let stdout = child.stdout.take();
         let (sender, messages) = channel();
         thread::spawn(move || {
+            confine::drop_capabilities();
             for line in stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines()).map_while(Result::ok) {
                 let Ok(message) = serde_json::from_str(&line) else { continue };
                 if sender.send(message).is_err() {

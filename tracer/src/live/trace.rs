@@ -28,7 +28,7 @@ use super::{
     stop::Stop,
 };
 use crate::{
-    clock, correlate,
+    clock, confine, correlate,
     decode::decode,
     engine::{Flow, Pump, Shown},
     model::{
@@ -38,7 +38,7 @@ use crate::{
     netns::NetNs,
     plan::{ProbePlan, plan},
     probe_host,
-    record::{self, Writer},
+    record::{self, RecordTarget, Writer},
     sink,
     source::{
         ebpf::{
@@ -115,6 +115,8 @@ impl Trace {
         }
         let (probes, ring) = attach(&live, &plan, btf, netns)?;
         degraded.extend(after_attach(&probes));
+        // Before other threads start.
+        confine::to_look(live.record.as_ref().and_then(RecordTarget::folder_of_parts));
         let attached = clock::now();
         let anchor = clock::anchor();
         let head = header(anchor, &host, &plan, &degraded, &live);

@@ -104,6 +104,10 @@ impl Series {
         Ok(Self { folder: folder.to_owned(), stem: name[..name.len() - ending.len()].to_vec(), ending })
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(super) fn path(&self, number: u64) -> PathBuf {
         let number = format!(".{number:0DIGITS$}");
         self.folder.join(OsString::from_vec([&self.stem, number.as_bytes(), self.ending].concat()))

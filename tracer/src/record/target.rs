@@ -83,6 +83,12 @@ impl RecordTarget {
         rotate.keep.map_or(Ok(()), |most| series.keep(most))
     }
 
+    /// Folder of a recording in parts, whose later files are still to be created.
+    #[must_use]
+    pub fn folder_of_parts(&self) -> Option<&Path> {
+        self.parts.as_ref().map(|parts| parts.series.folder())
+    }
+
     pub(super) const fn zstd(&self) -> bool {
         self.zstd
     }

@@ -32,7 +32,9 @@ pub(super) const MODULES: &[Module] = &[
     // A path in words. Foreign names in it are already escaped.
     pure("explain", &["escape", "model"]),
     pure("plan", &["model"]),
-    edge("source", &["clock", "model", "record", "decode", "plan"]),
+    // Gives up rights of the process; knows nothing of its work.
+    edge("confine", &[]),
+    edge("source", &["clock", "confine", "model", "record", "decode", "plan"]),
     edge("record", &["model"]),
     edge("redact", &["model"]),
     // Merges facts of several hosts into one recording; the correlator draws the conclusions.
@@ -54,17 +56,34 @@ pub(super) const MODULES: &[Module] = &[
     edge("netns", &[]),
     edge(
         "live",
-        &["clock", "correlate", "decode", "engine", "model", "netns", "plan", "probe_host", "record", "sink", "source"],
+        &[
+            "clock",
+            "confine",
+            "correlate",
+            "decode",
+            "engine",
+            "model",
+            "netns",
+            "plan",
+            "probe_host",
+            "record",
+            "sink",
+            "source",
+        ],
     ),
     edge(
         "inspect",
         &["clock", "correlate", "engine", "live", "model", "netns", "probe_host", "redact", "sink", "source"],
     ),
     edge("watch", &["engine", "live", "model", "record", "redact", "sink", "tui"]),
-    edge("demo", &["clock", "correlate", "engine", "escape", "live", "model", "netns", "plan", "probe_host", "sink"]),
+    edge(
+        "demo",
+        &["clock", "confine", "correlate", "engine", "escape", "live", "model", "netns", "plan", "probe_host", "sink"],
+    ),
     edge(
         "cli",
         &[
+            "confine",
             "correlate",
             "demo",
             "diagnose",

@@ -1,6 +1,11 @@
 //! Network namespaces of the host, and how to enter them.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
+};
 
 use rustix::{
     fs::{Mode, OFlags},
@@ -8,8 +13,11 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use super::procfs::{self, Proc};
-use crate::model::runtimes;
+use super::{
+    netlink::Diag,
+    procfs::{self, Proc},
+};
+use crate::{confine::netns_helper, model::runtimes};
 
 /// Namespaces of one scan. Each pod has one, and the largest nodes run a few hundred pods.
 pub(super) const MAX_NAMESPACES: usize = 4096;
@@ -60,8 +68,8 @@ pub(super) fn add_named(to: &mut Namespaces, only: Option<u32>) {
 /// The tracer may not enter a namespace.
 pub(super) struct NotPermitted;
 
-/// Moves the calling thread into a network namespace. Returns false if the namespace is gone.
-pub(super) fn enter(netns: u32, entry_paths: &[PathBuf]) -> Result<bool, NotPermitted> {
+/// Opens a sock_diag socket in a network namespace; `None` if the namespace is gone. Without a helper, the calling thread moves there.
+pub(super) fn open_diag(netns: u32, entry_paths: &[PathBuf]) -> Result<Option<io::Result<Diag>>, NotPermitted> {
     let mut refused = false;
     for path in entry_paths {
         // Never block: /run/netns may hold a FIFO.
@@ -78,11 +86,20 @@ pub(super) fn enter(netns: u32, entry_paths: &[PathBuf]) -> Result<bool, NotPerm
         if !rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_ino == u64::from(netns)) {
             continue;
         }
-        match move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network)) {
-            Ok(()) => return Ok(true),
-            Err(Errno::PERM) => refused = true,
-            Err(_no_namespace) => {}
+        match diag_in(file.as_fd()) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => refused = true,
+            // No namespace.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+            opened => return Ok(Some(opened)),
         }
     }
-    if refused { Err(NotPermitted) } else { Ok(false) }
+    if refused { Err(NotPermitted) } else { Ok(None) }
+}
+
+fn diag_in(namespace: BorrowedFd<'_>) -> io::Result<Diag> {
+    if netns_helper::is_running() {
+        return netns_helper::socket(namespace).and_then(Diag::over);
+    }
+    move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+    Diag::open()
 }

@@ -3,7 +3,10 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    os::unix::ffi::OsStrExt,
+    os::{
+        fd::{FromRawFd, IntoRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     time::Duration,
 };
 
@@ -82,7 +85,16 @@ enum Progress {
 impl Diag {
     /// Opens a socket in the calling thread's network namespace.
     pub(super) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+        Self::with(Socket::new(NETLINK_SOCK_DIAG)?)
+    }
+
+    /// Uses a sock_diag socket that was opened in any network namespace.
+    pub(super) fn over(socket: OwnedFd) -> io::Result<Self> {
+        // SAFETY: the descriptor is open and owned, and its ownership moves into the socket.
+        Self::with(unsafe { Socket::from_raw_fd(socket.into_raw_fd()) })
+    }
+
+    fn with(mut socket: Socket) -> io::Result<Self> {
         socket.bind_auto()?;
         socket.connect(&netlink_sys::SocketAddr::new(0, 0))?;
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(RECEIVE_WITHIN))?;

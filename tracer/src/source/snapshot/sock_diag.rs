@@ -18,7 +18,7 @@ use netlink_packet_sock_diag::{
 use rustix::io::Errno;
 
 use super::{
-    namespaces::{MAX_NAMESPACES, Namespaces, NotPermitted, enter},
+    namespaces::{MAX_NAMESPACES, Namespaces, NotPermitted, open_diag},
     netlink::{Diag, connected, exactly, tcp_request, unix_request},
     procfs,
     scan_error::ScanError,
@@ -198,14 +198,12 @@ fn visit(namespaces: &Namespaces, mut ask: impl FnMut(u32, &mut Diag, &mut Socke
             if found.is_full() {
                 break;
             }
-            match if Some(*netns) == own { Ok(true) } else { enter(*netns, paths) } {
-                Ok(true) => match Diag::open() {
-                    Ok(mut diag) => ask(*netns, &mut diag, &mut found),
-                    Err(_no_netlink) => {
-                        found.errors.insert(ScanError::NoTcp);
-                    }
-                },
-                Ok(false) => {} // The namespace is gone.
+            match if Some(*netns) == own { Ok(Some(Diag::open())) } else { open_diag(*netns, paths) } {
+                Ok(Some(Ok(mut diag))) => ask(*netns, &mut diag, &mut found),
+                Ok(Some(Err(_no_netlink))) => {
+                    found.errors.insert(ScanError::NoTcp);
+                }
+                Ok(None) => {} // The namespace is gone.
                 Err(NotPermitted) => {
                     found.errors.insert(ScanError::NotPermitted);
                 }

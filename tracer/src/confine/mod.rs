@@ -1,0 +1,92 @@
+//! Gives up the rights that the process no longer needs, before it reads the data of others.
+//!
+//! * A live command keeps four capabilities ([`to_look`]) and the system calls of a tracer (`seccomp`). A short program without data of
+//!   others keeps CAP_SYS_ADMIN for it, in a process of its own ([`netns_helper`]).
+//! * A command that reads a recording keeps its own files ([`to_files`]), by Landlock, and no capability.
+//!
+//! Capabilities and Landlock bind the calling thread alone and are inherited by its later threads, so both are applied before other
+//! threads start. A seccomp filter binds all threads at once. A step that this kernel refuses is logged and left out: the rights
+//! protect the host from a fault in execpath, and no answer depends on them.
+//!
+//! Nothing happens before [`enable`], which the command line calls: a program that uses this library keeps its rights.
+
+mod capabilities;
+mod files;
+pub mod netns_helper;
+mod seccomp;
+
+use std::{path::Path, sync::OnceLock};
+
+use self::seccomp::Calls;
+pub use self::{files::Refused, seccomp::Denied};
+
+/// Settings of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Consequence of a system call that is not on the list.
+    pub denied: Denied,
+    /// The process ends child processes that it started before.
+    pub has_children: bool,
+}
+
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+/// Has the other functions of this module take effect. A second call changes nothing.
+pub fn enable(settings: Settings) {
+    let _enabled_before = SETTINGS.set(settings);
+}
+
+/// Prepares a live command. Call this before any thread starts: the helper is a copy of this process.
+pub fn prepare() {
+    if SETTINGS.get().is_some()
+        && capabilities::may_enter_namespaces()
+        && let Err(error) = netns_helper::start()
+    {
+        tracing::info!(%error, "no helper for network namespaces: CAP_SYS_ADMIN is kept");
+    }
+}
+
+/// True if the process can open sockets in other network namespaces, itself or by its helper.
+#[must_use]
+pub fn may_enter_namespaces() -> bool {
+    netns_helper::is_running() || capabilities::may_enter_namespaces()
+}
+
+/// Keeps what a live command needs once its probes are attached. `folder` is a folder in which the command will create files.
+pub fn to_look(folder: Option<&Path>) {
+    let Some(settings) = SETTINGS.get() else { return };
+    let entered = if netns_helper::is_running() { capabilities::LOOKING } else { capabilities::LOOKING_EVERYWHERE };
+    note("capabilities", capabilities::keep(entered, folder));
+    note("system calls", seccomp::apply(Calls { looks: true, has_children: settings.has_children }, settings.denied));
+}
+
+/// Drops every capability of the calling thread, such as one that paints or waits while another thread looks.
+pub fn drop_capabilities() {
+    if SETTINGS.get().is_some() {
+        note("capabilities", capabilities::keep(rustix::thread::CapabilitySet::empty(), None));
+    }
+}
+
+/// Keeps what a command needs that reads the files `read`, and creates or replaces the files `written`.
+pub fn to_files(read: &[&Path], written: &[&Path]) {
+    let Some(settings) = SETTINGS.get() else { return };
+    drop_capabilities();
+    note("files", files::restrict(read, written));
+    note("system calls", seccomp::apply(Calls { looks: false, has_children: false }, settings.denied));
+}
+
+/// Logs a step that this kernel refused.
+fn note<E: std::fmt::Display>(what: &str, outcome: Result<(), E>) {
+    if let Err(error) = outcome {
+        tracing::info!(%error, "not confined: {what}");
+    }
+}
+
+/// True if the environment may be the caller's and not the user's: under sudo, or where the program or its file gives more rights than
+/// the caller has (ld.so(8): secure execution). Variables that change what runs are ignored then.
+#[must_use]
+pub fn is_environment_foreign() -> bool {
+    // SAFETY: getauxval(3) reads a number that the kernel gave at the start of the program.
+    let is_secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    is_secure || std::env::var_os("SUDO_UID").is_some()
+}
