@@ -74,10 +74,10 @@ fn every_thread_of_trace_keeps_four_capabilities() {
 }
 
 #[test]
-fn helper_keeps_one_capability_and_ends_with_trace() {
+fn helper_keeps_two_capabilities_and_ends_with_trace() {
     let running = Running::trace(&[]);
     let helper = running.helper().expect("a helper");
-    let only = Status { capabilities: mask(&[SYS_ADMIN]), no_new_privs: true, seccomp: 2 };
+    let only = Status { capabilities: mask(&[SYS_ADMIN, DAC_READ_SEARCH]), no_new_privs: true, seccomp: 2 };
     assert_eq!(of_threads(helper), [only]);
     let open = fs::read_dir(format!("/proc/{helper}/fd")).expect("it runs").count();
     assert_eq!(open, 2, "its end of the pair, and its own namespace");
@@ -86,6 +86,13 @@ fn helper_keeps_one_capability_and_ends_with_trace() {
         (!Path::new(&format!("/proc/{helper}")).exists()).then_some(())
     });
     assert!(gone.is_some(), "the helper ends after a trace that was killed");
+}
+
+/// A second sample reads files, processes and sockets: a denied call kills.
+#[test]
+fn confined_diagnosis_runs_in_strict_sandbox() {
+    let ran = finish(binary::command().args(["diagnose", "--interval", "1ms", "-o", "json"]));
+    assert!([Some(0), Some(10)].contains(&ran.code), "{}", ran.stderr);
 }
 
 #[test]
@@ -138,7 +145,6 @@ fn other_object_is_ignored_in_setuid_program() {
     assert!(ran.stderr.contains("EXECPATH_BPF is ignored"), "{}", ran.stderr);
 }
 
-/// `ls` sees sockets of another network namespace by its helper, with their counters.
 #[test]
 fn confined_listing_equals_unconfined_one() {
     let ids = |arguments: &[&str]| {

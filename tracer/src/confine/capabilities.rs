@@ -47,7 +47,7 @@ pub(super) fn may_enter_namespaces() -> bool {
     capabilities(None).is_ok_and(|has| has.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
-/// Keeps CAP_SYS_ADMIN alone.
-pub(super) fn keep_namespaces() -> Result<(), Errno> {
-    keep(CapabilitySet::SYS_ADMIN, None)
+/// Keeps what the helper needs: namespaces and stacks (SYS_ADMIN), stacks of other users' processes (DAC_READ_SEARCH).
+pub(super) fn keep_of_helper() -> Result<(), Errno> {
+    keep(CapabilitySet::SYS_ADMIN.union(CapabilitySet::DAC_READ_SEARCH), None)
 }

@@ -1,7 +1,7 @@
 //! Gives up the rights that the process no longer needs, before it reads the data of others.
 //!
-//! * A live command keeps four capabilities ([`to_look`]) and the system calls of a tracer (`seccomp`). A short program without data of
-//!   others keeps CAP_SYS_ADMIN for it, in a process of its own ([`netns_helper`]).
+//! * A live command keeps four capabilities ([`to_look`]) and the system calls of a tracer (`seccomp`). A process of its own keeps
+//!   CAP_SYS_ADMIN and reads nothing of others ([`helper`]).
 //! * A command that reads a recording keeps its own files ([`to_files`]), by Landlock, and no capability.
 //!
 //! Capabilities and Landlock bind the calling thread alone and are inherited by its later threads, so both are applied before other
@@ -12,7 +12,7 @@
 
 mod capabilities;
 mod files;
-pub mod netns_helper;
+pub mod helper;
 mod seccomp;
 
 use std::{path::Path, sync::OnceLock};
@@ -40,22 +40,22 @@ pub fn enable(settings: Settings) {
 pub fn prepare() {
     if SETTINGS.get().is_some()
         && capabilities::may_enter_namespaces()
-        && let Err(error) = netns_helper::start()
+        && let Err(error) = helper::start()
     {
-        tracing::info!(%error, "no helper for network namespaces: CAP_SYS_ADMIN is kept");
+        tracing::info!(%error, "no helper: CAP_SYS_ADMIN is kept");
     }
 }
 
 /// True if the process can open sockets in other network namespaces, itself or by its helper.
 #[must_use]
 pub fn may_enter_namespaces() -> bool {
-    netns_helper::is_running() || capabilities::may_enter_namespaces()
+    helper::is_running() || capabilities::may_enter_namespaces()
 }
 
 /// Keeps what a live command needs once its probes are attached. `folder` is a folder in which the command will create files.
 pub fn to_look(folder: Option<&Path>) {
     let Some(settings) = SETTINGS.get() else { return };
-    let entered = if netns_helper::is_running() { capabilities::LOOKING } else { capabilities::LOOKING_EVERYWHERE };
+    let entered = if helper::is_running() { capabilities::LOOKING } else { capabilities::LOOKING_EVERYWHERE };
     note("capabilities", capabilities::keep(entered, folder));
     note("system calls", seccomp::apply(Calls { looks: true, has_children: settings.has_children }, settings.denied));
 }

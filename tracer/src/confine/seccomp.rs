@@ -155,7 +155,15 @@ const OF_ARCHITECTURE: &[i64] = &[
 const OF_ARCHITECTURE: &[i64] = &[];
 
 /// Calls of a live command: maps, programs, iterators, tracepoints, netlink.
-const LOOKING: &[i64] = &[libc::SYS_bind, libc::SYS_bpf, libc::SYS_connect, libc::SYS_perf_event_open];
+const LOOKING: &[i64] = &[
+    libc::SYS_bind,
+    libc::SYS_bpf,
+    libc::SYS_connect,
+    libc::SYS_perf_event_open,
+    // Queues of pipes and terminals are read on a copy of the holder's descriptor.
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_open,
+];
 /// Calls that end and await child processes.
 const CHILDREN: &[i64] = &[libc::SYS_kill, libc::SYS_pidfd_send_signal, libc::SYS_wait4, libc::SYS_waitid];
 

@@ -17,7 +17,7 @@ use super::{
     netlink::Diag,
     procfs::{self, Proc},
 };
-use crate::{confine::netns_helper, model::runtimes};
+use crate::{confine::helper, model::runtimes};
 
 /// Namespaces of one scan. Each pod has one, and the largest nodes run a few hundred pods.
 pub(super) const MAX_NAMESPACES: usize = 4096;
@@ -97,8 +97,8 @@ pub(super) fn open_diag(netns: u32, entry_paths: &[PathBuf]) -> Result<Option<io
 }
 
 fn diag_in(namespace: BorrowedFd<'_>) -> io::Result<Diag> {
-    if netns_helper::is_running() {
-        return netns_helper::socket(namespace).and_then(Diag::over);
+    if helper::is_running() {
+        return helper::socket(namespace).and_then(Diag::over);
     }
     move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
     Diag::open()

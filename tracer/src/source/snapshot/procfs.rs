@@ -19,7 +19,10 @@ use rustix::{
     io::Errno,
 };
 
-use crate::model::{Ancestor, FileId, INITIAL_USERNS, ProcessInfo, RawText, TaskKey, is_starter_comm, parse_cgroup};
+use crate::{
+    confine::helper,
+    model::{Ancestor, FileId, INITIAL_USERNS, ProcessInfo, RawText, TaskKey, is_starter_comm, parse_cgroup},
+};
 
 /// Major number of the slaves of Unix 98 terminals, the first of eight (include/uapi/linux/major.h: UNIX98_PTY_SLAVE_MAJOR).
 pub(super) const PTY_SLAVES: std::ops::Range<u32> = 136..144;
@@ -329,21 +332,35 @@ impl Proc {
 
     fn read_up_to(&self, pid: u32, name: &str, most: usize) -> Option<Vec<u8>> {
         let file = self.open(&format!("{pid}/{name}"), OFlags::empty()).ok()?;
-        let mut bytes = Vec::with_capacity(FILE_BYTES.min(most));
-        while bytes.len() < most {
-            if bytes.len() == bytes.capacity() {
-                bytes.reserve(bytes.len());
-            }
-            match rustix::io::read(&file, spare_capacity(&mut bytes)) {
-                Ok(0) => break,
-                Ok(_) | Err(Errno::INTR) => {}
-                // The process is gone.
-                Err(_) => return None,
-            }
-        }
-        bytes.truncate(most);
-        Some(bytes)
+        read_file(&file, most)
     }
+
+    /// Functions on a thread's kernel stack. Only CAP_SYS_ADMIN may open the file (fs/proc/base.c: `proc_pid_stack`).
+    pub(super) fn stack(&self, pid: u32, tid: u32) -> Option<Vec<u8>> {
+        if !helper::is_running() {
+            return self.read(pid, &format!("task/{tid}/stack"));
+        }
+        let thread = self.open(&format!("{pid}/task/{tid}"), OFlags::PATH | OFlags::DIRECTORY).ok()?;
+        read_file(&helper::stack(thread.as_fd()).ok()?, MAX_FILE_BYTES)
+    }
+}
+
+/// Content of an opened file, up to `most` bytes; `None` if its process is gone.
+fn read_file(file: &OwnedFd, most: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(FILE_BYTES.min(most));
+    while bytes.len() < most {
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(bytes.len());
+        }
+        match rustix::io::read(file, spare_capacity(&mut bytes)) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            // The process is gone.
+            Err(_) => return None,
+        }
+    }
+    bytes.truncate(most);
+    Some(bytes)
 }
 
 /// The first `most` bytes of a file.

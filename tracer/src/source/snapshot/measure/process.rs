@@ -83,7 +83,7 @@ fn thread(proc: &Proc, pid: u32, tid: u32) -> Option<ThreadMeasure> {
         state,
         call: file("syscall").and_then(|text| parse_call(&text)),
         switches: file("status").and_then(|text| number(after(&text, b"voluntary_ctxt_switches:")?)),
-        stack: file("stack").map(|text| parse_stack(&text)).unwrap_or_default(),
+        stack: proc.stack(pid, tid).map(|text| parse_stack(&text)).unwrap_or_default(),
     })
 }
 

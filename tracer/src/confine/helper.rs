@@ -1,8 +1,11 @@
-//! A process that opens sock_diag sockets in other network namespaces, so that the tracer needs no CAP_SYS_ADMIN.
+//! A process that performs two acts for the tracer, so that the tracer needs no CAP_SYS_ADMIN:
 //!
-//! Entering a network namespace takes CAP_SYS_ADMIN (setns(2)), which gives far more than that. The helper is a copy of the process,
-//! made before it read anything of others. It keeps this one capability and six system calls. It receives a namespace's file and returns a netlink socket:
-//! it reads no name, number or text. It ends when the tracer's end of the pair closes, in whatever way the tracer ends.
+//! * it opens sock_diag sockets in other network namespaces (setns(2));
+//! * it opens the kernel stacks of threads (fs/proc/base.c: `proc_pid_stack`).
+//!
+//! CAP_SYS_ADMIN gives far more than that. The helper is a copy of the process, made before it read anything of others. It keeps two
+//! capabilities and twelve system calls. It receives a namespace's file or a thread's folder, and returns an open file. It reads no
+//! name, number or text. It ends when the tracer's end of the pair closes, in whatever way the tracer ends.
 
 use std::{
     fs::File,
@@ -13,6 +16,7 @@ use std::{
 };
 
 use rustix::{
+    fs::{Mode, OFlags, openat},
     io::Errno,
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -27,13 +31,14 @@ use super::{capabilities, seccomp};
 static HELPER: OnceLock<Mutex<OwnedFd>> = OnceLock::new();
 
 /// System calls of the helper, besides socket(2): the list is short enough that a denied call kills.
-const CALLS: [i64; 10] = [
+const CALLS: [i64; 11] = [
     libc::SYS_close,
     libc::SYS_exit,
     libc::SYS_exit_group,
     // A check of the standard library before it closes a descriptor, in debug builds.
     libc::SYS_fcntl,
     libc::SYS_munmap,
+    libc::SYS_openat,
     libc::SYS_recvmsg,
     libc::SYS_restart_syscall,
     libc::SYS_rt_sigreturn,
@@ -47,16 +52,35 @@ pub fn is_running() -> bool {
     HELPER.get().is_some()
 }
 
+/// Act of the helper, in the byte of a request.
+#[derive(Clone, Copy)]
+enum Act {
+    Socket,
+    Stack,
+}
+
 /// Opens a sock_diag socket in the network namespace of this file.
 ///
 /// # Errors
 /// When there is no helper (`Unsupported`), it is gone, or the file is no network namespace.
 pub fn socket(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    request(Act::Socket, namespace)
+}
+
+/// Opens the kernel stack of the thread with this folder, `/proc/PID/task/TID`.
+///
+/// # Errors
+/// When there is no helper (`Unsupported`), it is gone, or the thread is.
+pub fn stack(thread: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    request(Act::Stack, thread)
+}
+
+fn request(act: Act, file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let helper = HELPER.get().ok_or(io::ErrorKind::Unsupported)?;
     let helper = helper.lock().unwrap_or_else(PoisonError::into_inner);
-    send(helper.as_fd(), 0, Some(namespace))?;
+    send(helper.as_fd(), act as u8, Some(file))?;
     match receive(helper.as_fd())? {
-        Some((0, Some(socket))) => Ok(socket),
+        Some((0, Some(opened))) => Ok(opened),
         Some((code, _)) => Err(Errno::from_raw_os_error(i32::from(code)).into()),
         None => Err(io::ErrorKind::UnexpectedEof.into()),
     }
@@ -109,16 +133,19 @@ fn serve(tracer: &OwnedFd) {
         return;
     }
     let enter = |namespace: BorrowedFd<'_>| move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network));
-    while let Ok(Some((_code, namespace))) = receive(tracer.as_fd()) {
-        let answer = namespace.ok_or(Errno::BADF).and_then(|namespace| {
-            enter(namespace.as_fd())?;
+    while let Ok(Some((act, file))) = receive(tracer.as_fd()) {
+        let answer = file.ok_or(Errno::BADF).and_then(|file| {
+            if act == Act::Stack as u8 {
+                return openat(file, "stack", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            }
+            enter(file.as_fd())?;
             socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG))
         });
         if enter(home.as_fd()).is_err() {
             return;
         }
         let sent = match &answer {
-            Ok(socket) => send(tracer.as_fd(), 0, Some(socket.as_fd())),
+            Ok(opened) => send(tracer.as_fd(), 0, Some(opened.as_fd())),
             Err(error) => send(tracer.as_fd(), u8::try_from(error.raw_os_error()).unwrap_or(u8::MAX), None),
         };
         if sent.is_err() {
@@ -128,12 +155,12 @@ fn serve(tracer: &OwnedFd) {
 }
 
 fn confine_helper(kept: [RawFd; 2]) -> Result<(), Box<dyn std::error::Error>> {
-    let _unnamed = set_name(c"execpath-netns");
+    let _unnamed = set_name(c"execpath-helper");
     // Ctrl-C reaches the whole group: the helper has to outlive the tracer's last look.
     block_signals();
     // Inherited descriptors would keep pipes of the user open after the tracer's end.
     close_all_but(kept)?;
-    capabilities::keep_namespaces()?;
+    capabilities::keep_of_helper()?;
     seccomp::apply_exactly(&CALLS)
 }
 
