@@ -30,6 +30,7 @@ mod measure;
 mod netns;
 mod overload;
 mod process;
+mod roads;
 mod scan_methods;
 mod snapshot_limits;
 mod tcp;

@@ -8,7 +8,7 @@ use std::{
             net::{UnixListener, UnixStream},
         },
     },
-    sync::OnceLock,
+    sync::{Once, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -16,28 +16,30 @@ use aya::maps::{MapData, RingBuf};
 use execpath::{
     decode::decode,
     model::{Fact, Observation, SocketId, TaskKey, WatchAs},
-    plan::{ProbePlan, plan},
+    plan::{ProbePlan, Road, plan},
     probe_host,
     source::ebpf::{
-        btf::KernelBtf,
-        loader::{self, Options, Probes},
+        btf::{KernelBtf, Layout},
+        loader::{self, LoadError, Options, Probes},
     },
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tracer_common::Offsets;
 
 /// Maximum time of any wait; on an idle machine, conditions hold within milliseconds.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Environment variable with the road of every test that names none.
+const ROAD_VARIABLE: &str = "EXECPATH_ROAD";
+
 /// Capabilities of this host, probed once.
-fn host() -> &'static (ProbePlan, Offsets) {
-    static HOST: OnceLock<(ProbePlan, Offsets)> = OnceLock::new();
+fn host() -> &'static (ProbePlan, Layout) {
+    static HOST: OnceLock<(ProbePlan, Layout)> = OnceLock::new();
     HOST.get_or_init(|| {
         let btf = KernelBtf::load().expect("the kernel shows its types");
         let (plan, missing) = plan(&probe_host::probe(Some(&btf)));
         let fatal: Vec<_> = missing.iter().filter(|one| one.fatal).collect();
         assert!(fatal.is_empty(), "these tests need root and a kernel that can be traced: {fatal:?}");
-        (plan, btf.offsets())
+        (plan, btf.layout())
     })
 }
 
@@ -58,10 +60,19 @@ impl Trace {
     }
 
     pub(crate) fn with(options: &Options) -> Self {
-        let (plan, offsets) = host();
-        let (probes, ring) = loader::attach(plan, *offsets, options).expect("the probes attach");
+        Self::try_with(options).expect("the probes attach")
+    }
+
+    /// Attaches by the road that `EXECPATH_ROAD` names, if it is set and the options name none.
+    pub(crate) fn try_with(options: &Options) -> Result<Self, LoadError> {
+        let (plan, layout) = host();
+        let forced = std::env::var(ROAD_VARIABLE).ok().map(|token| Road::from_token(&token).expect("a road"));
+        let options = Options { road: options.road.or(forced), ..options.clone() };
+        let (probes, ring) = loader::attach(plan, layout, &options)?;
         assert!(probes.failed.is_empty(), "probes that did not attach: {:?}", probes.failed);
-        Self { probes, ring, seen: Vec::new(), raw: Vec::new(), markers: 0 }
+        static REPORTED: Once = Once::new();
+        REPORTED.call_once(|| eprintln!("road: {}", probes.road.map_or("none", Road::token)));
+        Ok(Self { probes, ring, seen: Vec::new(), raw: Vec::new(), markers: 0 })
     }
 
     pub(crate) fn watch(&mut self, pid: u32, class: WatchAs) {

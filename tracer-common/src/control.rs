@@ -105,18 +105,48 @@ pub struct Config {
     pub watch_quota: u32,
     /// Limit of processes that all users but root together may add to the path.
     pub watch_shared: u32,
+    /// Bits: [`Config::TASK_REGISTERS`], [`Config::MAKES_COOKIES`], [`Config::INODE_IDS`]. The verifier does not follow
+    /// a branch that these constants exclude, so one object loads on kernels with and without a helper.
+    pub features: u32,
+    /// Offset of the saved user registers from the beginning of a kernel stack, without
+    /// [`Config::TASK_REGISTERS`]; [`Offsets::ABSENT`] if unknown.
+    pub registers_at: u32,
+    /// Offset of a system call's first argument in the saved user registers. Valid on exit too.
+    pub first_argument: u32,
+    /// Offset of its third argument.
+    pub third_argument: u32,
+    /// Offset of its fourth argument.
+    pub fourth_argument: u32,
+    /// Zero.
+    pub reserved: u32,
 }
-const _: () = assert!(size_of::<Config>() == 24);
+const _: () = assert!(size_of::<Config>() == 48);
 
 impl Config {
+    /// The kernel has `bpf_task_pt_regs` (Linux 5.15).
+    pub const TASK_REGISTERS: u32 = 1;
+    /// `bpf_get_socket_cookie` takes a socket in tracing programs (Linux 5.12).
+    pub const MAKES_COOKIES: u32 = 2;
+    /// A socket without a cookie is identified by its inode ([`crate::INODE_ID`]), because the probes of this road
+    /// cannot make a cookie.
+    pub const INODE_IDS: u32 = 4;
     /// R14, the second word of `struct pt_regs` (arch/x86/include/asm/ptrace.h).
     pub const G_REGISTER_X86_64: u32 = 8;
     /// `sp`, the twentieth word of `struct pt_regs`.
     pub const STACK_REGISTER_X86_64: u32 = 19 * 8;
+    /// `di`, `dx` and `r10`: first, third and fourth argument of a system call. The kernel leaves them as they were
+    /// (arch/x86/entry/entry_64.S: entry_SYSCALL_64).
+    pub const ARGUMENTS_X86_64: [u32; 3] = [14 * 8, 12 * 8, 7 * 8];
+    /// THREAD_SIZE on x86-64 without KASAN (arch/x86/include/asm/page_64_types.h). The registers are at its end; kernels
+    /// with padding behind them (FRED, 6.9) have the helper.
+    pub const STACK_BYTES_X86_64: u32 = 16 << 10;
     /// X28 of `struct user_pt_regs` (arch/arm64/include/uapi/asm/ptrace.h).
     pub const G_REGISTER_AARCH64: u32 = 28 * 8;
     /// `sp` of `struct user_pt_regs`.
     pub const STACK_REGISTER_AARCH64: u32 = 31 * 8;
+    /// `orig_x0`, which follows `struct user_pt_regs`, because the result replaces X0
+    /// (arch/arm64/include/asm/ptrace.h:struct pt_regs); X2 and X3.
+    pub const ARGUMENTS_AARCH64: [u32; 3] = [34 * 8, 2 * 8, 3 * 8];
 }
 
 /// The object's counters, per CPU.
@@ -238,6 +268,8 @@ offsets! {
     task_loginuid = "task_struct"."loginuid";
     /// `task_struct.files`
     task_files = "task_struct"."files";
+    /// `task_struct.stack`
+    task_stack = "task_struct"."stack";
     /// `mm_struct.arg_start`
     mm_arg_start = "mm_struct"."arg_start";
     /// `mm_struct.arg_end`
@@ -340,10 +372,11 @@ impl Offsets {
     /// # Errors
     /// The first required field that this kernel lacks.
     pub fn ready(&self) -> Result<(), ReadinessError> {
-        // Optional fields: login uid, byte counters, sequence numbers, the file system of a FIFO, and fields read
-        // only by the iterator.
-        const OPTIONAL: [&str; 11] = [
+        // Optional fields: login uid, byte counters, sequence numbers, the file system of a FIFO, fields read only by
+        // the iterator, and the stack, read only on kernels without a helper.
+        const OPTIONAL: [&str; 12] = [
             "task_struct.loginuid",
+            "task_struct.stack",
             "tcp_sock.bytes_received",
             "tcp_sock.bytes_acked",
             "tcp_sock.snd_una",

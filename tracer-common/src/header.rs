@@ -1,7 +1,7 @@
 //! The header of every record, and the numbers of the kinds.
 
 /// Raised with every change of a record's layout. The loader rejects an object with another number.
-pub const ABI: u16 = 9;
+pub const ABI: u16 = 10;
 
 /// First field of every record.
 #[repr(C)]

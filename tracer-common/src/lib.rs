@@ -23,8 +23,8 @@ pub use relay::{
     Actor, FIFO_PATH_BYTES, Fifo, FifoPairKey, FifoRelayed, HOW_SPLICE, PairKey, Reading, Relayed, TouchKey, Touched,
 };
 pub use sock::{
-    Accepted, ActorKey, Closed, Connected, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Last, Listening, ROLE_ACCEPTED,
-    ROLE_CONNECTED, ROLE_LISTENING, ROLE_UNKNOWN, Socket, Tracked,
+    ADDRESS_ID, Accepted, ActorKey, Closed, Connected, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, INODE_ID, Last,
+    Listening, ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, ROLE_UNKNOWN, Socket, Tracked, cookie_of,
 };
 pub use text::Text;
 pub use unix::{UNIX_PATH_BYTES, UnixAccepted, UnixConnected};

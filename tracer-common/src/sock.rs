@@ -144,8 +144,8 @@ impl ActorKey {
     pub const THREAD: u64 = 1 << 63;
 }
 
-/// The socket on which an actor received last. Before use, the cookie is read again at `sk`: it no longer matches if
-/// the socket was freed, and a closed socket has no `sk_socket`.
+/// The socket on which an actor received last. Before use, the cookie (or its substitute, [`INODE_ID`]) is read again
+/// at `sk`: it no longer matches if the socket was freed, and a closed socket has no `sk_socket`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Last {
@@ -158,7 +158,26 @@ pub struct Last {
 }
 const _: () = assert!(size_of::<Last>() == 24);
 
-/// State of a TCP socket on the path, kept from its creation to its close, by cookie.
+/// Tag of a socket id made of the socket's inode number, in the object's maps. It serves sockets without a cookie,
+/// where the probes cannot make one. The kernel counts cookies up from 0 and, in interrupts, down from 2^64
+/// (net/core/sock_diag.c, include/linux/cookie.h), so no cookie has this tag in its highest byte.
+pub const INODE_ID: u64 = 0x41 << 56;
+/// Tag of a socket id made of the socket's address. Valid from the socket's creation to its close: nothing else has this
+/// address meanwhile.
+pub const ADDRESS_ID: u64 = 0x42 << 56;
+
+/// The cookie in a socket id; 0 if the id is a substitute. Records hold cookies only.
+#[must_use]
+pub const fn cookie_of(id: u64) -> u64 {
+    const TAGS: u64 = 0xff << 56;
+    match id & TAGS {
+        INODE_ID | ADDRESS_ID => 0,
+        _ => id,
+    }
+}
+
+/// State of a TCP socket on the path, kept from its creation to its close, by cookie or, on kernels without a helper
+/// for it, by address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Tracked {
@@ -170,6 +189,8 @@ pub struct Tracked {
     pub inbound_cookie: u64,
     /// See [`Connected::inbound_inode`].
     pub inbound_inode: u64,
+    /// Inode of this socket; 0 if it had none yet. A close reports it, because an orphaned socket has none any more.
+    pub inode: u64,
     /// The owner.
     pub tgid: u32,
     /// The thread that called connect(2) or accept(2).
@@ -179,4 +200,4 @@ pub struct Tracked {
     /// Zero.
     pub reserved: u32,
 }
-const _: () = assert!(size_of::<Tracked>() == size_of::<Actor>() + 3 * 8 + 4 * 4);
+const _: () = assert!(size_of::<Tracked>() == size_of::<Actor>() + 4 * 8 + 4 * 4);

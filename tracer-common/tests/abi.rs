@@ -46,7 +46,7 @@ layouts! {
     Actor { g, goid, parent_goid }
     ActorKey { actor, tgid, reserved }
     Closed { header, cookie, inode, bytes_received, bytes_acked }
-    Config { netns, own_tgid, g_register, stack_register, watch_quota, watch_shared }
+    Config { netns, own_tgid, g_register, stack_register, watch_quota, watch_shared, features, registers_at, first_argument, third_argument, fourth_argument, reserved }
     Connected { header, actor, socket, inbound_cookie, inbound_inode }
     Exit { header, status, reserved }
     Fifo { header, actor, inbound, path }
@@ -66,7 +66,7 @@ layouts! {
     Text<8> { len, truncated, bytes }
     TouchKey { parent_goid, cookie, tgid, reserved }
     Touched { header, actor, socket }
-    Tracked { actor, start_ns, inbound_cookie, inbound_inode, tgid, tid, role, reserved }
+    Tracked { actor, start_ns, inbound_cookie, inbound_inode, inode, tgid, tid, role, reserved }
     UnixAccepted { header, inode, peer_inode, peer_tgid, reserved, path }
     UnixConnected { header, inode, listener_tgid, reserved, path }
     Watch { start_ns, mntns, class, depth, go, misses, goid_offset, parent_goid_offset, quota }

@@ -36,7 +36,7 @@ pub static PORTS: HashMap<u32, u32> = HashMap::with_max_entries(64, 0);
 #[map]
 pub static LAST: HashMap<ActorKey, Last> = HashMap::with_max_entries(65_536, 0);
 
-/// TCP sockets on the path, by cookie: seven ends per session. An entry ends when its socket closes. Socket storage
+/// TCP sockets on the path, by cookie (see [`Tracked`]): seven ends per session. An entry ends when its socket closes. Socket storage
 /// (BPF_MAP_TYPE_SK_STORAGE) would have no capacity, but system call tracepoints, which handle accept(2), splice(2)
 /// and mknod(2), may not read it: "program of this type cannot use helper bpf_sk_storage_get".
 #[map]
@@ -88,10 +88,17 @@ pub static CONFIG: Config = Config {
     stack_register: Offsets::ABSENT,
     watch_quota: u32::MAX,
     watch_shared: u32::MAX,
+    features: 0,
+    registers_at: Offsets::ABSENT,
+    first_argument: Offsets::ABSENT,
+    third_argument: Offsets::ABSENT,
+    fourth_argument: Offsets::ABSENT,
+    reserved: 0,
 };
 
 /// The two sides of a splice(2). An address is that of the `struct sock`, or 0 if that side is no socket. A cookie is
-/// that of the beginning of the call, because by its end the socket may be closed and its memory reused.
+/// that of the beginning of the call, because by its end the socket may be closed and its memory reused. It may be a
+/// substitute ([`tracer_common::INODE_ID`]).
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Splicing {

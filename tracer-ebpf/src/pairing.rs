@@ -7,14 +7,14 @@
 
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use tracer_common::{
-    Actor, ActorKey, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, HOW_SPLICE, Kind, Last, PairKey, ROLE_UNKNOWN,
-    Relayed, TouchKey, Touched, Watch,
+    Actor, ActorKey, Config, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, HOW_SPLICE, Kind, Last, PairKey,
+    ROLE_UNKNOWN, Relayed, TouchKey, Touched, Tracked, Watch,
 };
 
 use crate::{
     emit::send,
     kernel::{
-        go,
+        go, has,
         sock::Sock,
         task::{about_current, current_pid_tgid},
     },
@@ -27,11 +27,33 @@ const REPORTED_TWICE: u64 = u64::MAX;
 /// Limit of reported creators per socket. A session's own leg has two or three.
 const MAX_CREATORS: u64 = 16;
 
-/// The cookie of a socket from a BTF tracepoint's arguments. The kernel makes one if necessary.
+/// Id of a socket from the arguments of a tracepoint or function: its cookie, which the kernel makes if necessary. On
+/// kernels without that helper, a socket without a cookie has a substitute.
 #[inline(always)]
-pub fn make_cookie(sock: Sock) -> u64 {
-    // SAFETY: called only with a socket pointer directly from a tracepoint's arguments, as the verifier checks.
+pub fn make_id(sock: Sock) -> u64 {
+    if !has(Config::MAKES_COOKIES) {
+        return sock.id();
+    }
+    // SAFETY: called only with a socket pointer that the verifier tracks, as it checks.
     unsafe { bpf_get_socket_cookie(sock.0 as *mut _) }
+}
+
+/// Key of a TCP socket in [`TRACKED`], and its entry. `id` is the cookie or a substitute.
+#[inline(always)]
+pub fn tracked(sock: Sock, id: u64) -> Option<(u64, &'static Tracked)> {
+    let cookie = sock.cookie_behind(id);
+    // SAFETY: map values stay mapped while the program runs, and the entry is written before the socket is known.
+    if cookie != 0
+        && let Some(found) = unsafe { TRACKED.get(cookie) }
+    {
+        return Some((cookie, found));
+    }
+    if has(Config::MAKES_COOKIES) {
+        return None;
+    }
+    let key = sock.address_id();
+    // SAFETY: as above.
+    unsafe { TRACKED.get(key) }.map(|found| (key, found))
 }
 
 /// True if sockets of this family are paired. Netlink and others carry no session.
@@ -69,6 +91,13 @@ pub fn ended(tgid: u32, watch: &mut Watch, cookie: u64) {
     }
 }
 
+/// Handles a receive whose result does not tell data from EOF: the actor's last receive is unknown from now on.
+#[inline(always)]
+pub fn received_unknown(tgid: u32, watch: &mut Watch) {
+    let (key, _) = go::actor(tgid, watch);
+    let _gone = LAST.remove(key);
+}
+
 /// The socket on which this actor received last, if the socket is still open and the goroutine is the same.
 #[inline(always)]
 pub fn last_received(key: &ActorKey, actor: &Actor) -> Option<(Sock, u64)> {
@@ -77,15 +106,14 @@ pub fn last_received(key: &ActorKey, actor: &Actor) -> Option<(Sock, u64)> {
     let (sock, cookie, goid) = (Sock(last.sk), last.cookie, last.goid);
     // An id is 0 if it was stored or read before the loader provided its offset.
     let same_goroutine = goid == 0 || actor.goid == 0 || goid == actor.goid;
-    let same = same_goroutine && cookie != 0 && sock.cookie() == cookie && sock.is_open();
+    let same = same_goroutine && cookie != 0 && sock.still_has(cookie) && sock.is_open();
     same.then_some((sock, cookie))
 }
 
-/// Origin of the socket with this cookie, as far as the object saw it.
+/// Origin of a socket, as far as the object saw it.
 #[inline(always)]
-pub fn role_of(cookie: u64) -> u8 {
-    // SAFETY: one word is read.
-    unsafe { TRACKED.get(cookie) }.map_or(ROLE_UNKNOWN, |tracked| tracked.role as u8)
+pub fn role_of(sock: Sock, cookie: u64) -> u8 {
+    tracked(sock, cookie).map_or(ROLE_UNKNOWN, |(_, tracked)| tracked.role as u8)
 }
 
 /// Handles a send of the running actor to `sock`: reports the pair, once per direction.
@@ -98,7 +126,8 @@ pub fn sent(tgid: u32, watch: &mut Watch, sock: Sock, cookie: u64, splice: bool)
     touched(tgid, &actor, sock, cookie);
     reads::sent(&key, &actor, sock, cookie);
     let Some((from, from_cookie)) = last_received(&key, &actor) else { return };
-    if from_cookie == cookie {
+    // One socket can have two ids: a substitute until something makes its cookie, then the cookie.
+    if from_cookie == cookie || from.0 == sock.0 {
         return;
     }
     let pair = PairKey { from: from_cookie, to: cookie };
@@ -116,8 +145,8 @@ pub fn sent(tgid: u32, watch: &mut Watch, sock: Sock, cookie: u64, splice: bool)
 fn report(actor: &Actor, from: Sock, from_cookie: u64, to: Sock, to_cookie: u64, splice: bool) -> bool {
     send!(Kind::Relayed, about_current(), |record: &mut Relayed| {
         record.actor = *actor;
-        from.describe(from_cookie, role_of(from_cookie), &mut record.from);
-        to.describe(to_cookie, role_of(to_cookie), &mut record.to);
+        from.describe(from_cookie, role_of(from, from_cookie), &mut record.from);
+        to.describe(to_cookie, role_of(to, to_cookie), &mut record.to);
         // kernel: fs/splice.c:splice_to_socket sends by sendmsg (since 6.5), whose tracepoint fires before the call ends.
         // SAFETY: one word is read, written by this thread.
         let splice = splice || unsafe { SPLICING.get(current_pid_tgid()) }.is_some_and(|call| call.to == to.0);
@@ -162,7 +191,7 @@ fn touched(tgid: u32, actor: &Actor, sock: Sock, cookie: u64) {
 fn report_touched(actor: &Actor, sock: Sock, cookie: u64) -> bool {
     send!(Kind::Touched, about_current(), |record: &mut Touched| {
         record.actor = *actor;
-        sock.describe(cookie, role_of(cookie), &mut record.socket);
+        sock.describe(cookie, role_of(sock, cookie), &mut record.socket);
     })
     .is_some()
 }

@@ -70,7 +70,7 @@ fn report(actor: &Actor, reading: &Reading, sock: Sock, cookie: u64) -> bool {
         record.fifo_inode = reading.inode;
         record.fifo_device = reading.device;
         record.reserved = 0;
-        sock.describe(cookie, role_of(cookie), &mut record.to);
+        sock.describe(cookie, role_of(sock, cookie), &mut record.to);
     })
     .is_some()
 }

@@ -16,8 +16,11 @@ use tracer_common::{ARGV_BYTES, Counter, Kind, Process, Text, Watch, WatchClass}
 
 use crate::{
     emit::{About, send},
-    kernel::task::{Task, about_current, current_tgid},
-    maps::{CONFIG, PORTS, QUOTA, WATCHED, count},
+    kernel::{
+        config,
+        task::{Task, about_current, current_tgid},
+    },
+    maps::{PORTS, QUOTA, WATCHED, count},
 };
 
 /// The entry of this process; `None` if it is not on the path. The entry may be removed at any time (exit), which is
@@ -48,10 +51,7 @@ pub fn is_path_port(port: u16) -> bool {
 pub fn enrol<C: EbpfContext>(ctx: &C) {
     let about = about_current();
     let task = Task::current();
-    // SAFETY: plain reads of initialised statics; volatile because the loader overwrites them.
-    let (own, only) = unsafe {
-        (core::ptr::read_volatile(&raw const CONFIG.own_tgid), core::ptr::read_volatile(&raw const CONFIG.netns))
-    };
+    let (own, only) = (config!(own_tgid), config!(netns));
     if about.tgid == own || (only != 0 && task.netns() != only) {
         return;
     }
@@ -95,13 +95,7 @@ fn quota_of(task: Task) -> u32 {
 
 #[inline(always)]
 fn has_room(quota: u32) -> bool {
-    // SAFETY: plain reads of initialised statics; volatile because the loader overwrites them.
-    let (own, shared) = unsafe {
-        (
-            core::ptr::read_volatile(&raw const CONFIG.watch_quota),
-            core::ptr::read_volatile(&raw const CONFIG.watch_shared),
-        )
-    };
+    let (own, shared) = (config!(watch_quota), config!(watch_shared));
     held(quota) < u64::from(own) && (quota >= Watch::FIRST_NAMESPACE || held(Watch::OTHERS) < u64::from(shared))
 }
 

@@ -11,7 +11,7 @@ use tabled::{
 
 use crate::{
     model::{Ability, DaemonCandidate, DaemonKind, Degraded, HostFacts},
-    plan::ProbePlan,
+    plan::{ProbePlan, Road},
 };
 
 /// True if a trace can run here: no degradation is fatal.
@@ -42,6 +42,7 @@ fn write_all(
     writeln!(out, "execpath  {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "lockdown  {}", host.lockdown.as_deref().map_or_else(|| "not known".to_owned(), clean))?;
     writeln!(out, "tracefs   {}", host.tracefs.as_deref().map_or_else(|| "not mounted".to_owned(), clean))?;
+    write_roads(out, plan)?;
     writeln!(out)?;
     let row = |ability: Ability| [if plan.gives(ability) { "yes" } else { "no" }, ability.token(), ability.prose()];
     let mut table = Builder::from_iter(Ability::ALL.map(row)).build();
@@ -66,6 +67,30 @@ fn write_all(
         (false, _) => "`execpath trace` will not work here until the missing parts above are fixed.",
     };
     writeln!(out, "\n{verdict}")
+}
+
+/// Writes the road in use with its proof, and the reason for each road that is not used.
+fn write_roads(out: &mut String, plan: &ProbePlan) -> Result<(), std::fmt::Error> {
+    let clean = |text: &str| text.chars().filter(|letter| !letter.is_control()).collect::<String>();
+    match plan.road {
+        Some(road) => {
+            let proof = match plan.relay_matched {
+                Some(true) => "; a relay through this process was matched exactly",
+                Some(false) => "; a relay through this process was not matched",
+                None => "",
+            };
+            writeln!(out, "road      {}: {}{proof}", road.token(), road.prose())?;
+        }
+        None if plan.roads.is_empty() => writeln!(out, "road      none")?,
+        None => {
+            let roads: Vec<&str> = plan.roads.iter().map(|road| road.token()).collect();
+            writeln!(out, "road      not chosen yet: {}", roads.join(", "))?;
+        }
+    }
+    for (road, reason) in &plan.refused {
+        writeln!(out, "          not {}: {}", road.token(), clean(reason))?;
+    }
+    Ok(())
 }
 
 /// Consequence of a daemon's kind, for the text.
@@ -101,12 +126,26 @@ pub struct View<'a> {
     host: &'a HostFacts,
     /// Abilities of the tracer, with their state on this host.
     abilities: Vec<Able>,
+    /// Road by which sends and receives are seen: `length`, `fexit` or `syscalls`; null if none is attached.
+    road: Option<&'static str>,
+    /// True if a relay through this process was matched exactly; null if it was not tried.
+    relay_matched: Option<bool>,
+    /// Roads that are not used, with the reason.
+    refused_roads: Vec<RefusedRoad>,
     /// Degradations: missing parts, and their consequences.
     degraded: &'a [Degraded],
     /// Daemons of the path, and processes that look like one.
     daemons: Vec<DaemonRow>,
     /// True if a trace can run here.
     ready: bool,
+}
+
+/// A road that is not used.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RefusedRoad {
+    road: &'static str,
+    /// What the kernel lacks, or its answer.
+    reason: String,
 }
 
 /// One ability of the tracer.
@@ -124,7 +163,7 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn new(host: &'a HostFacts, plan: &ProbePlan, degraded: &'a [Degraded], daemons: &[DaemonCandidate]) -> Self {
         let able = |ability: Ability| {
-            let probes = plan.probes.iter().filter(|spec| spec.ability == ability).map(|spec| spec.program).collect();
+            let probes = plan.probes_of(ability).map(|spec| spec.program).collect();
             Able { ability: ability.token(), available: plan.gives(ability), probes }
         };
         let found = |one: &DaemonCandidate| DaemonRow {
@@ -134,7 +173,18 @@ impl<'a> View<'a> {
             comm: one.comm.to_text().into_owned(),
         };
         let daemons = daemons.iter().map(found).collect();
-        Self { v: 1, host, abilities: Ability::ALL.map(able).into(), degraded, daemons, ready: ready(degraded) }
+        let refused = |(road, reason): &(Road, String)| RefusedRoad { road: road.token(), reason: reason.clone() };
+        Self {
+            v: 1,
+            host,
+            abilities: Ability::ALL.map(able).into(),
+            road: plan.road.map(Road::token),
+            relay_matched: plan.relay_matched,
+            refused_roads: plan.refused.iter().map(refused).collect(),
+            degraded,
+            daemons,
+            ready: ready(degraded),
+        }
     }
 }
 
@@ -149,6 +199,23 @@ mod tests {
             let host = host(name);
             let (plan, degraded) = plan(&host);
             insta::assert_snapshot!(name, render(&host, &plan, &degraded, &[]));
+        }
+    }
+
+    #[test]
+    fn report_names_road_with_its_proof() {
+        let host = host("linux-6.1");
+        let (mut plan, _) = plan(&host);
+        assert_eq!(
+            plan.choose(Some(Road::Syscalls), vec![(Road::Fexit, "inet_recvmsg: refused\u{1b}".to_owned())]),
+            None
+        );
+        for (matched, words) in [(None, ""), (Some(true), "was matched exactly"), (Some(false), "was not matched")] {
+            plan.relay_matched = matched;
+            let text = render(&host, &plan, &[], &[]);
+            let road = text.lines().find(|line| line.starts_with("road ")).unwrap();
+            assert!(road.contains("syscalls: ") && road.ends_with(words), "{road}");
+            assert!(text.contains("\n          not fexit: inet_recvmsg: refused\n"), "{text}");
         }
     }
 

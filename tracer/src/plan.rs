@@ -2,8 +2,9 @@
 //!
 //! A probe is one row of [`PROBES`]. An ability needs all of its required probes. If one is missing, the others of that ability are left
 //! out as well.
-
-use std::fmt::Write;
+//!
+//! Sends and receives can be seen by several sets of probes, the rows of [`ROADS`]. The loader takes the first road whose probes all
+//! attach: kernels refuse some of them only then.
 
 use crate::model::{Ability, Degraded, HostFacts};
 
@@ -14,12 +15,24 @@ pub enum Attach {
     BtfTracepoint(&'static str),
     /// Entry or exit of a system call, in tracefs: `events/syscalls/NAME`.
     Syscall(&'static str),
+    /// Return of a kernel function (`fexit`).
+    Return(&'static str),
+}
+
+impl Attach {
+    /// Name of the tracepoint or function.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BtfTracepoint(name) | Self::Syscall(name) | Self::Return(name) => name,
+        }
+    }
 }
 
 /// One program of the object, and its attach point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeSpec {
-    /// Name of the program in the object, equal to the tracepoint's.
+    /// Name of the program in the object, equal to that of its tracepoint or function.
     pub program: &'static str,
     /// Attach point.
     pub attach: Attach,
@@ -37,6 +50,10 @@ const fn btf(name: &'static str, ability: Ability) -> ProbeSpec {
 
 const fn syscall(name: &'static str, ability: Ability) -> ProbeSpec {
     ProbeSpec { program: name, attach: Attach::Syscall(name), ability, required: true, on_demand: false }
+}
+
+const fn on_return(name: &'static str) -> ProbeSpec {
+    ProbeSpec { program: name, attach: Attach::Return(name), ability: Ability::Relay, required: true, on_demand: false }
 }
 
 const fn optional(spec: ProbeSpec) -> ProbeSpec {
@@ -61,8 +78,6 @@ pub const PROBES: &[ProbeSpec] = &[
     syscall("sys_exit_accept4", Ability::Accept),
     syscall("sys_enter_connect", Ability::Unix),
     syscall("sys_exit_connect", Ability::Unix),
-    btf("sock_recv_length", Ability::Relay),
-    btf("sock_send_length", Ability::Relay),
     syscall("sys_enter_splice", Ability::Splice),
     syscall("sys_exit_splice", Ability::Splice),
     syscall("sys_enter_mknodat", Ability::Fifo),
@@ -71,11 +86,116 @@ pub const PROBES: &[ProbeSpec] = &[
     optional(on_demand(syscall(READ, Ability::Fifo))),
 ];
 
+/// A way to see every send and receive of a process, with its socket and its result. All roads feed the same rules, and splice(2)
+/// has probes of its own on each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Road {
+    /// Tracepoints of every send and receive (Linux 6.3).
+    Length,
+    /// Returns of the functions that send and receive on TCP and unix stream sockets. Needs trampolines: x86-64, arm64 since 6.4.
+    Fexit,
+    /// Exits of the system calls that read and write. Every such call of the host runs a probe.
+    Syscalls,
+}
+
+impl Road {
+    /// Stable token, also the value of `--road`.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Length => "length",
+            Self::Fexit => "fexit",
+            Self::Syscalls => "syscalls",
+        }
+    }
+
+    /// Wording for people.
+    #[must_use]
+    pub const fn prose(self) -> &'static str {
+        match self {
+            Self::Length => "tracepoints of every send and receive",
+            Self::Fexit => "returns of the kernel's send and receive functions",
+            Self::Syscalls => "exits of the system calls that read and write",
+        }
+    }
+
+    /// The road with this token.
+    #[must_use]
+    pub fn from_token(token: &str) -> Option<Self> {
+        ROADS.iter().map(|spec| spec.road).find(|road| road.token() == token)
+    }
+
+    /// Its probes, in the order of attaching.
+    #[must_use]
+    pub fn probes(self) -> &'static [ProbeSpec] {
+        ROADS.iter().find(|spec| spec.road == self).map_or(&[], |spec| spec.probes)
+    }
+}
+
+/// A road and its probes.
+#[derive(Clone, Copy, Debug)]
+pub struct RoadSpec {
+    /// The road.
+    pub road: Road,
+    /// Probes, in the order of attaching.
+    pub probes: &'static [ProbeSpec],
+}
+
+/// Every road, the cheapest first.
+pub const ROADS: &[RoadSpec] = &[
+    RoadSpec {
+        road: Road::Length,
+        probes: &[btf("sock_recv_length", Ability::Relay), btf("sock_send_length", Ability::Relay)],
+    },
+    RoadSpec {
+        road: Road::Fexit,
+        probes: &[
+            on_return("inet_recvmsg"),
+            on_return("inet_sendmsg"),
+            // Absent if IPv6 is not compiled in.
+            optional(on_return("inet6_recvmsg")),
+            optional(on_return("inet6_sendmsg")),
+            on_return("unix_stream_recvmsg"),
+            on_return("unix_stream_sendmsg"),
+        ],
+    },
+    RoadSpec {
+        road: Road::Syscalls,
+        probes: &[
+            syscall("sys_exit_read", Ability::Relay),
+            syscall("sys_exit_write", Ability::Relay),
+            syscall("sys_exit_readv", Ability::Relay),
+            syscall("sys_exit_writev", Ability::Relay),
+            syscall("sys_exit_preadv2", Ability::Relay),
+            syscall("sys_exit_pwritev2", Ability::Relay),
+            syscall("sys_exit_recvfrom", Ability::Relay),
+            syscall("sys_exit_sendto", Ability::Relay),
+            syscall("sys_exit_recvmsg", Ability::Relay),
+            syscall("sys_exit_sendmsg", Ability::Relay),
+            syscall("sys_exit_recvmmsg", Ability::Relay),
+            syscall("sys_exit_sendmmsg", Ability::Relay),
+        ],
+    },
+];
+
+/// Every probe of the object: those of every host and those of each road.
+pub fn all_probes() -> impl Iterator<Item = &'static ProbeSpec> {
+    PROBES.iter().chain(ROADS.iter().flat_map(|spec| spec.probes))
+}
+
 /// Probes to attach on one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbePlan {
-    /// In the order of attaching.
+    /// In the order of attaching, without those of a road.
     pub probes: Vec<&'static ProbeSpec>,
+    /// Roads to try, in this order.
+    pub roads: Vec<Road>,
+    /// Roads that are not tried, or that the kernel refused, with the reason.
+    pub refused: Vec<(Road, String)>,
+    /// Road whose probes are attached; `None` before attaching, and if every road was refused.
+    pub road: Option<Road>,
+    /// Set by `doctor`: true if the probes matched two connections that it relayed.
+    pub relay_matched: Option<bool>,
 }
 
 impl ProbePlan {
@@ -88,9 +208,43 @@ impl ProbePlan {
     /// True if the plan includes this ability.
     #[must_use]
     pub fn gives(&self, ability: Ability) -> bool {
-        self.probes.iter().any(|spec| spec.ability == ability)
+        match ability {
+            Ability::Relay => !self.roads.is_empty(),
+            Ability::Processes | Ability::Tcp | Ability::Accept | Ability::Unix | Ability::Splice | Ability::Fifo => {
+                self.probes.iter().any(|spec| spec.ability == ability)
+            }
+        }
+    }
+
+    /// All probes of an ability. Those of a road only once it is chosen.
+    pub fn probes_of(&self, ability: Ability) -> impl Iterator<Item = &'static ProbeSpec> {
+        let road = self.road.map_or(&[][..], Road::probes);
+        self.probes.iter().copied().chain(road).filter(move |spec| spec.ability == ability)
+    }
+
+    /// Enters the outcome of attaching: the road in use, and the roads that the kernel refused before it. Returns the degradation if
+    /// every road was refused.
+    pub fn choose(&mut self, road: Option<Road>, refused: Vec<(Road, String)>) -> Option<Degraded> {
+        self.road = road;
+        self.roads = road.into_iter().collect();
+        self.refused.extend(refused);
+        if road.is_some() || self.refused.is_empty() {
+            return None;
+        }
+        let reasons: Vec<String> =
+            self.refused.iter().map(|(road, reason)| format!("{}: {reason}", road.token())).collect();
+        Some(degraded(
+            NO_RELAY,
+            false,
+            format!("no road sees sends and receives here ({}): {RELAY_LOST}", reasons.join("; ")),
+            "`execpath -v trace` shows the kernel's messages; report them with the version of this kernel",
+        ))
     }
 }
+
+/// Code and consequence of the degradation without pairs inside a proxy.
+const NO_RELAY: &str = "no-relay";
+const RELAY_LOST: &str = "inbound and outbound connections of a proxy cannot be matched: its hops stay apart";
 
 /// Name and number of a capability (include/uapi/linux/capability.h).
 #[derive(Clone, Copy)]
@@ -109,13 +263,23 @@ pub fn plan(host: &HostFacts) -> (ProbePlan, Vec<Degraded>) {
     privileges(host, &mut missing);
     kernel(host, &mut missing);
 
+    let (mut roads, mut refused) = (Vec::new(), Vec::new());
+    for RoadSpec { road, probes } in ROADS {
+        let absent: Vec<&str> =
+            probes.iter().filter(|spec| spec.required && !exists(host, spec)).map(|spec| spec.program).collect();
+        if absent.is_empty() {
+            roads.push(*road);
+        } else {
+            refused.push((*road, format!("this kernel has no {}", tracepoints(&absent))));
+        }
+    }
     let lost: Vec<Ability> = Ability::ALL
         .into_iter()
         .filter(|ability| PROBES.iter().any(|spec| spec.ability == *ability && spec.required && !exists(host, spec)))
         .collect();
     // A missing kind of probe is listed already. Listing each probe of that kind would hide the cause.
     let is_listed = |spec: &ProbeSpec| match spec.attach {
-        Attach::BtfTracepoint(_) => !host.btf,
+        Attach::BtfTracepoint(_) | Attach::Return(_) => !host.btf,
         Attach::Syscall(_) => host.tracefs.is_none() || host.syscall_tracepoints.is_empty(),
     };
     for ability in &lost {
@@ -130,7 +294,7 @@ pub fn plan(host: &HostFacts) -> (ProbePlan, Vec<Degraded>) {
         return (ProbePlan::default(), missing);
     }
     let probes = PROBES.iter().filter(|spec| !lost.contains(&spec.ability) && exists(host, spec)).collect();
-    (ProbePlan { probes }, missing)
+    (ProbePlan { probes, roads, refused, road: None, relay_matched: None }, missing)
 }
 
 /// True if this kernel has the probe's attach point.
@@ -138,6 +302,8 @@ fn exists(host: &HostFacts, spec: &ProbeSpec) -> bool {
     let (names, name) = match spec.attach {
         Attach::BtfTracepoint(name) => (&host.btf_tracepoints, name),
         Attach::Syscall(name) => (&host.syscall_tracepoints, name),
+        // Only the attempt shows whether the kernel lets programs run there.
+        Attach::Return(_) => return host.btf,
     };
     names.iter().any(|have| have == name)
 }
@@ -217,6 +383,14 @@ fn kernel(host: &HostFacts, missing: &mut Vec<Degraded>) {
             "use another kernel, and report the version of this one",
         ));
     }
+    if host.btf && !host.missing_helpers.is_empty() {
+        missing.push(degraded(
+            "no-helpers",
+            true,
+            format!("this kernel lacks BPF functions that the probes call: {}", host.missing_helpers.join(", ")),
+            "use Linux 5.8 or later",
+        ));
+    }
     if host.tracefs.is_none() {
         missing.push(degraded(
             "no-tracefs",
@@ -253,12 +427,7 @@ fn without(ability: Ability, names: &[&str]) -> Degraded {
             "new unix connections cannot be traced: the server of an exec through dockerd stays unknown",
             "the kernel needs CONFIG_FTRACE_SYSCALLS",
         ),
-        Ability::Relay => (
-            "no-relay",
-            false,
-            "inbound and outbound connections of a proxy cannot be matched: its hops stay apart",
-            "use Linux 6.3 or later",
-        ),
+        Ability::Relay => (NO_RELAY, false, RELAY_LOST, "use Linux 5.8 or later with CONFIG_FTRACE_SYSCALLS"),
         Ability::Splice => (
             "no-splice",
             false,
@@ -272,11 +441,12 @@ fn without(ability: Ability, names: &[&str]) -> Degraded {
             "the kernel needs CONFIG_FTRACE_SYSCALLS",
         ),
     };
-    let mut text = String::from("this kernel has no ");
-    let plural = if names.len() == 1 { "tracepoint" } else { "tracepoints" };
-    // Writing to a String cannot fail.
-    let _infallible = write!(text, "{plural} {}: {follows}", names.join(", "));
-    degraded(code, fatal, text, hint)
+    degraded(code, fatal, format!("this kernel has no {}: {follows}", tracepoints(names)), hint)
+}
+
+/// Tracepoints by name.
+fn tracepoints(names: &[&str]) -> String {
+    format!("{} {}", if names.len() == 1 { "tracepoint" } else { "tracepoints" }, names.join(", "))
 }
 
 #[cfg(test)]
@@ -315,7 +485,7 @@ pub(crate) mod tests {
         for (name, codes, abilities) in [
             ("no-btf", &["no-btf (fatal)"][..], &[][..]),
             ("no-tracefs", &["no-tracefs (fatal)"], &[]),
-            ("linux-6.1", &["no-relay"], &["processes", "tcp", "accept", "unix", "splice", "fifo"]),
+            ("linux-6.1", &[], &ALL),
             (
                 "no-privilege",
                 &["no-privilege (fatal)", "no-ptrace", "no-netns", "no-files", "no-syscalls (fatal)"],
@@ -334,6 +504,36 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn roads_depend_on_tracepoints_and_btf() {
+        let every = [Road::Length, Road::Fexit, Road::Syscalls];
+        for (name, roads) in [("debian-12-linux-6.18", &every[..]), ("linux-6.1", &every[1..]), ("no-btf", &[])] {
+            let (plan, _) = plan(&host(name));
+            assert_eq!(plan.roads, roads, "{name}");
+        }
+        let (plan, _) = plan(&host("linux-6.1"));
+        assert_eq!(
+            plan.refused,
+            [(Road::Length, "this kernel has no tracepoints sock_recv_length, sock_send_length".to_owned())]
+        );
+        assert!(ROADS.iter().all(|spec| Road::from_token(spec.road.token()) == Some(spec.road)));
+        assert_eq!(Road::from_token("kprobe"), None);
+    }
+
+    #[test]
+    fn refusal_of_every_road_is_a_degradation() {
+        let (mut plan, _) = plan(&host("linux-6.1"));
+        assert_eq!(plan.choose(Some(Road::Syscalls), vec![(Road::Fexit, "not permitted".to_owned())]), None);
+        assert!(plan.gives(Ability::Relay));
+        let probes: Vec<_> = plan.probes_of(Ability::Relay).map(|spec| spec.program).collect();
+        assert_eq!(probes.len(), Road::Syscalls.probes().len());
+        let refused = vec![(Road::Syscalls, "no tracefs".to_owned())];
+        let degraded = plan.choose(None, refused).unwrap();
+        assert!(!plan.gives(Ability::Relay) && plan.probes_of(Ability::Relay).next().is_none());
+        assert_eq!((degraded.code.as_str(), degraded.fatal), (NO_RELAY, false));
+        assert!(degraded.text.contains("fexit: not permitted; syscalls: no tracefs"), "{}", degraded.text);
+    }
+
+    #[test]
     fn missing_capability_is_named() {
         let mut host = host("debian-12-linux-6.18");
         host.capabilities = (1 << BPF.1) | (1 << SYS_PTRACE.1) | (1 << DAC_READ_SEARCH.1);
@@ -345,13 +545,10 @@ pub(crate) mod tests {
 
     #[test]
     fn programs_have_unique_names_of_tracepoints() {
-        let mut names: Vec<_> = PROBES.iter().map(|spec| spec.program).collect();
-        for spec in PROBES {
-            let (Attach::BtfTracepoint(name) | Attach::Syscall(name)) = spec.attach;
-            assert_eq!(spec.program, name);
-        }
+        let mut names: Vec<_> = all_probes().map(|spec| spec.program).collect();
+        assert!(all_probes().all(|spec| spec.program == spec.attach.name()));
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), PROBES.len());
+        assert_eq!(names.len(), all_probes().count());
     }
 }

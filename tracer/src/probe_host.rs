@@ -13,7 +13,7 @@ use rustix::mount::{MountFlags, mount};
 
 use crate::{
     model::HostFacts,
-    plan::{Attach, PROBES},
+    plan::{Attach, all_probes},
     source::ebpf::btf::{KernelBtf, VMLINUX},
 };
 
@@ -47,11 +47,12 @@ pub fn probe(btf: Option<&KernelBtf>) -> HostFacts {
         syscall_tracepoints: Vec::new(),
         lockdown: bracketed(&read("/sys/kernel/security/lockdown")),
         missing_fields: btf.map(KernelBtf::missing_fields).unwrap_or_default(),
+        missing_helpers: btf.map(KernelBtf::missing_helpers).unwrap_or_default(),
         tracefs: tracefs.as_ref().map(|path| path.to_string_lossy().into_owned()),
         ..names()
     };
     let tracepoints = btf.map(KernelBtf::tracepoints).unwrap_or_default();
-    for spec in PROBES {
+    for spec in all_probes() {
         match spec.attach {
             Attach::BtfTracepoint(name) => {
                 if tracepoints.contains(name) {
@@ -63,6 +64,7 @@ pub fn probe(btf: Option<&KernelBtf>) -> HostFacts {
                     facts.syscall_tracepoints.push(name.to_owned());
                 }
             }
+            Attach::Return(_) => {}
         }
     }
     facts

@@ -1,14 +1,13 @@
 //! Identifies the running goroutine. Go ≥ 1.17 keeps its `g` in a register, and system-call stubs leave it there. So
 //! the saved user registers name the goroutine (src/cmd/compile/abi-internal.md of Go).
 
-use aya_ebpf::helpers::{bpf_probe_read_user, generated::bpf_task_pt_regs};
+use aya_ebpf::helpers::bpf_probe_read_user;
 use tracer_common::{Actor, ActorKey, Watch};
 
 use super::{
-    read,
+    config, read,
     task::{Task, current_pid_tgid},
 };
-use crate::maps::CONFIG;
 
 /// Smallest and largest stack of a goroutine (src/runtime/proc.go: stackMin, maxstacksize).
 const STACK_BYTES: core::ops::RangeInclusive<u64> = 2048..=1 << 30;
@@ -20,18 +19,10 @@ const STACK_BYTES: core::ops::RangeInclusive<u64> = 2048..=1 << 30;
 /// (src/runtime/runtime2.go: `g.stack`). Thread-local storage cannot identify Go: ordinary programs keep pointers
 /// both there and in the register.
 #[inline(always)]
-fn goroutine(task: Task) -> Option<u64> {
-    // SAFETY: the task came from `bpf_get_current_task_btf`; the result is read through a checking helper.
-    let registers = unsafe { bpf_task_pt_regs(task.0 as *mut _) } as u64;
-    // SAFETY: plain reads of initialised statics; volatile because the loader overwrites them.
-    let (g_register, stack_register) = unsafe {
-        (
-            core::ptr::read_volatile(&raw const CONFIG.g_register),
-            core::ptr::read_volatile(&raw const CONFIG.stack_register),
-        )
-    };
-    let g = read::<u64>(registers, g_register).filter(|g| *g != 0)?;
-    let stack = read::<u64>(registers, stack_register)?;
+fn goroutine() -> Option<u64> {
+    let registers = Task::current_registers();
+    let g = read::<u64>(registers, config!(g_register)).filter(|g| *g != 0)?;
+    let stack = read::<u64>(registers, config!(stack_register))?;
     // SAFETY: the helper checks the address.
     let [low, high] = unsafe { bpf_probe_read_user(g as *const [u64; 2]) }.ok()?;
     (low < stack && stack <= high && STACK_BYTES.contains(&(high - low))).then_some(g)
@@ -42,7 +33,7 @@ fn goroutine(task: Task) -> Option<u64> {
 pub fn actor(tgid: u32, watch: &mut Watch) -> (ActorKey, Actor) {
     let mut actor = Actor::NONE;
     if watch.go != Watch::GO_NO {
-        if let Some(g) = goroutine(Task::current()) {
+        if let Some(g) = goroutine() {
             watch.go = Watch::GO_YES;
             actor.g = g;
             actor.goid = word_of(g, watch.goid_offset);

@@ -21,6 +21,21 @@ macro_rules! offset {
 }
 pub(crate) use offset;
 
+/// The value of one setting. Volatile for the same reason.
+macro_rules! config {
+    ($field:ident) => {
+        // SAFETY: a plain read of an initialised static.
+        unsafe { core::ptr::read_volatile(&raw const crate::maps::CONFIG.$field) }
+    };
+}
+pub(crate) use config;
+
+/// True if the loader set this bit of [`tracer_common::Config::features`].
+#[inline(always)]
+pub fn has(feature: u32) -> bool {
+    config!(features) & feature != 0
+}
+
 /// Reads a `T` at `base + offset` in kernel memory.
 #[inline(always)]
 pub fn read<T>(base: u64, offset: u32) -> Option<T> {
@@ -35,6 +50,16 @@ pub fn read<T>(base: u64, offset: u32) -> Option<T> {
             None
         }
     }
+}
+
+/// Reads a word of memory that may have been freed. A failure is no fault, and is not counted.
+#[inline(always)]
+pub fn read_stale(base: u64, offset: u32) -> Option<u64> {
+    if base == 0 || offset == Offsets::ABSENT {
+        return None;
+    }
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const u64) }.ok()
 }
 
 /// Reads a pointer; `None` if it is null.

@@ -1,8 +1,8 @@
 //! `struct sock`: addresses, names, counters.
 
-use tracer_common::{FAMILY_INET, FAMILY_INET6, Socket};
+use tracer_common::{ADDRESS_ID, Config, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, INODE_ID, Socket, cookie_of};
 
-use super::{offset, pointer, read};
+use super::{has, offset, pointer, read, read_stale};
 
 /// IPPROTO_TCP
 const TCP: u16 = 6;
@@ -35,6 +35,49 @@ impl Sock {
     #[inline(always)]
     pub fn cookie(self) -> u64 {
         read(self.0, offset!(sock_cookie)).unwrap_or(0)
+    }
+
+    /// Id for pairing: the cookie or, where the probes cannot make one, the inode. 0 if there is neither. It stays the
+    /// same if a query of sock_diag makes the cookie later.
+    #[inline(always)]
+    pub fn id(self) -> u64 {
+        let cookie = self.cookie();
+        let has_own = has(Config::MAKES_COOKIES) && cookie != 0 && self.family() != FAMILY_UNIX;
+        if has_own || !has(Config::INODE_IDS) {
+            return cookie;
+        }
+        match self.inode() {
+            0 => cookie,
+            inode => INODE_ID | inode,
+        }
+    }
+
+    /// The cookie of the socket with that id; 0 if it has none.
+    #[inline(always)]
+    pub fn cookie_behind(self, id: u64) -> u64 {
+        match cookie_of(id) {
+            0 => self.cookie(),
+            cookie => cookie,
+        }
+    }
+
+    /// True if this is still the socket with that id. The memory may have been freed and reused meanwhile.
+    #[inline(always)]
+    pub fn still_has(self, id: u64) -> bool {
+        if has(Config::INODE_IDS) && cookie_of(id) == 0 {
+            let socket = read_stale(self.0, offset!(sock_socket)).unwrap_or(0);
+            let at = offset!(socket_alloc_inode) + offset!(inode_ino);
+            return read_stale(socket, at).is_some_and(|inode| INODE_ID | inode == id);
+        }
+        self.cookie() == id
+    }
+
+    /// Id that holds from the socket's creation to its close, also while it has neither cookie nor file.
+    #[inline(always)]
+    pub const fn address_id(self) -> u64 {
+        /// Addresses of kernel memory differ in these bits.
+        const ADDRESS: u64 = (1 << 56) - 1;
+        ADDRESS_ID | (self.0 & ADDRESS)
     }
 
     /// include/net/tcp_states.h
@@ -124,11 +167,11 @@ impl Sock {
         None
     }
 
-    /// Writes a full description into a record.
+    /// Writes a full description into a record. `id` is the cookie or a substitute.
     #[inline(always)]
-    pub fn describe(self, cookie: u64, role: u8, into: &mut Socket) {
+    pub fn describe(self, id: u64, role: u8, into: &mut Socket) {
         let family = self.family();
-        into.cookie = cookie;
+        into.cookie = self.cookie_behind(id);
         into.inode = self.inode();
         into.netns = self.netns();
         into.family = family;

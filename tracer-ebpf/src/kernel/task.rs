@@ -1,8 +1,11 @@
 //! `struct task_struct` and structures that it points to.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task_btf};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs,
+};
+use tracer_common::{Config, Offsets};
 
-use super::{offset, pointer, read};
+use super::{config, has, offset, pointer, read};
 use crate::emit::About;
 
 /// kernel: include/linux/sched.h:struct task_struct
@@ -10,10 +13,28 @@ use crate::emit::About;
 pub struct Task(pub u64);
 
 impl Task {
+    /// kernel: kernel/trace/bpf_trace.c:bpf_get_current_task. Its variant with a typed result (Linux 5.11) serves
+    /// [`Task::current_registers`] alone.
     #[inline(always)]
     pub fn current() -> Self {
         // SAFETY: no argument; the kernel returns the running task.
-        Self(unsafe { bpf_get_current_task_btf() } as u64)
+        Self(unsafe { bpf_get_current_task() })
+    }
+
+    /// Address of the running task's saved user registers; 0 if their place is unknown.
+    ///
+    /// kernel: kernel/trace/bpf_trace.c:bpf_task_pt_regs; without it arch/x86/include/asm/processor.h:task_pt_regs
+    #[inline(always)]
+    pub fn current_registers() -> u64 {
+        if has(Config::TASK_REGISTERS) {
+            // SAFETY: the task comes from the helper; the result is read through a checking helper.
+            return unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64;
+        }
+        let at = config!(registers_at);
+        if at == Offsets::ABSENT {
+            return 0;
+        }
+        pointer(Self::current().0, offset!(task_stack)).map_or(0, |stack| stack + u64::from(at))
     }
 
     #[inline(always)]

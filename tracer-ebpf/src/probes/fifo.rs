@@ -48,7 +48,7 @@ fn try_mknod(ctx: &TracePointContext, filename: usize) -> Option<()> {
         // SAFETY: a socket of zeros means none; every field is a number.
         record.inbound = unsafe { core::mem::zeroed() };
         if let Some((sock, cookie)) = last_received(&key, &actor) {
-            sock.describe(cookie, role_of(cookie), &mut record.inbound);
+            sock.describe(cookie, role_of(sock, cookie), &mut record.inbound);
         }
         // SAFETY: the size is the buffer's; the helper checks the source and ends with NUL.
         let len = unsafe {

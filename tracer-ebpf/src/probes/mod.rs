@@ -1,11 +1,13 @@
 //! One file per family. Entries are thin; the functions that they call hold the logic.
 
+mod fexit;
 mod fifo;
 mod open;
 mod process;
 mod read;
 mod relay;
 mod splice;
+mod syscalls;
 mod tcp;
 mod unix;
 

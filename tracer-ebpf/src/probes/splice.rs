@@ -25,7 +25,7 @@ fn try_enter(ctx: &TracePointContext) -> Option<()> {
     let from = word!(ctx, argument(0)).and_then(|fd| socket_of(fd as u32)).map_or(0, |sock| sock.0);
     let to = word!(ctx, argument(2)).and_then(|fd| socket_of(fd as u32)).map_or(0, |sock| sock.0);
     if from != 0 || to != 0 {
-        let splicing = Splicing { from, from_cookie: Sock(from).cookie(), to, to_cookie: Sock(to).cookie() };
+        let splicing = Splicing { from, from_cookie: Sock(from).id(), to, to_cookie: Sock(to).id() };
         if SPLICING.insert(current_pid_tgid(), splicing, 0).is_err() {
             count(Counter::SyscallsFull);
         }
@@ -51,10 +51,11 @@ fn try_exit(ctx: &TracePointContext) -> Option<()> {
         return None;
     }
     // No helper may make a cookie here. Every TCP socket got one when its connection was established (`tcp.rs`);
-    // sockets older than the tracer got one when sock_diag listed them at the start.
+    // sockets older than the tracer got one when sock_diag listed them at the start. Where no probe makes cookies, the
+    // inode serves.
     let (from, to) = (Sock(splicing.from), Sock(splicing.to));
     let is_same =
-        |sock: Sock, cookie: u64| sock.0 != 0 && cookie != 0 && sock.cookie() == cookie && is_paired_family(sock);
+        |sock: Sock, cookie: u64| sock.0 != 0 && cookie != 0 && sock.still_has(cookie) && is_paired_family(sock);
     if is_same(from, splicing.from_cookie) {
         received(tgid, watch, from, splicing.from_cookie);
     }

@@ -6,16 +6,16 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, TracePointContext},
 };
 use tracer_common::{
-    Accepted, Actor, ActorKey, Closed, Connected, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Kind, Listening,
-    ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, Tracked, UnixAccepted,
+    Accepted, Actor, ActorKey, Closed, Config, Connected, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Kind,
+    Listening, ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, Tracked, UnixAccepted,
 };
 
 use super::{SYSCALL_FIRST, word};
 use crate::{
     emit::{About, send},
-    kernel::{file::socket_of, go, sock::Sock, task::about_current, unix},
+    kernel::{file::socket_of, go, has, sock::Sock, task::about_current, unix},
     maps::{TRACKED, count},
-    pairing::{last_received, make_cookie},
+    pairing::{last_received, make_id, tracked},
     watch::{enrol, is_path_port, watched_endpoint},
 };
 
@@ -54,7 +54,7 @@ fn listening<C: EbpfContext>(ctx: &C, sock: Sock) -> Option<()> {
         enrol(ctx);
     }
     watched_endpoint()?;
-    let cookie = make_cookie(sock);
+    let cookie = make_id(sock);
     send!(Kind::Listening, about_current(), |record: &mut Listening| {
         sock.describe(cookie, ROLE_LISTENING, &mut record.socket);
     })
@@ -78,14 +78,21 @@ fn connecting<C: EbpfContext>(ctx: &C, sock: Sock) -> Option<()> {
         start_ns: about.start_ns,
         inbound_cookie: 0,
         inbound_inode: 0,
+        inode: sock.inode(),
         tgid,
         tid: about.tid,
         role: u32::from(ROLE_CONNECTED),
         reserved: 0,
     };
     inbound(&key, &actor, &mut tracked.inbound_cookie, &mut tracked.inbound_inode);
-    track(make_cookie(sock), &tracked);
+    track(track_key(sock), &tracked);
     None
+}
+
+/// Key of a new TCP socket in [`TRACKED`].
+#[inline(always)]
+fn track_key(sock: Sock) -> u64 {
+    if has(Config::MAKES_COOKIES) { make_id(sock) } else { sock.address_id() }
 }
 
 /// Stores a socket until it closes. With a full map, the end of the connection is not reported.
@@ -100,7 +107,7 @@ fn track(cookie: u64, tracked: &Tracked) {
 #[inline(always)]
 pub fn inbound(key: &ActorKey, actor: &Actor, cookie: &mut u64, inode: &mut u64) {
     if let Some((sock, name)) = last_received(key, actor) {
-        *cookie = name;
+        *cookie = sock.cookie_behind(name);
         *inode = sock.inode();
     }
 }
@@ -108,9 +115,10 @@ pub fn inbound(key: &ActorKey, actor: &Actor, cookie: &mut u64, inode: &mut u64)
 /// Runs in any context: the SYN-ACK arrived.
 #[inline(always)]
 fn connected(sock: Sock) -> Option<()> {
-    let cookie = make_cookie(sock);
+    let key = track_key(sock);
     // SAFETY: copied field by field into the record; the entry is not changed after `connecting`.
-    let tracked = unsafe { TRACKED.get(cookie) }?;
+    let tracked = unsafe { TRACKED.get(key) }?;
+    let cookie = if has(Config::MAKES_COOKIES) { key } else { sock.id() };
     let about = About { tgid: tracked.tgid, tid: tracked.tid, start_ns: tracked.start_ns };
     send!(Kind::Connected, about, |record: &mut Connected| {
         record.actor = tracked.actor;
@@ -126,17 +134,17 @@ fn connected(sock: Sock) -> Option<()> {
 #[inline(always)]
 fn closed(sock: Sock) -> Option<()> {
     let cookie = sock.cookie();
-    // A socket without a cookie was never on the path: every socket of the path gets one.
-    if cookie == 0 {
-        return None;
-    }
-    // SAFETY: three words are read.
-    let tracked = unsafe { TRACKED.get(cookie) }?;
+    let (key, tracked) = tracked(sock, cookie)?;
     let about = About { tgid: tracked.tgid, tid: 0, start_ns: tracked.start_ns };
-    let _gone = TRACKED.remove(cookie);
+    let inode = tracked.inode;
+    let _gone = TRACKED.remove(key);
+    if !has(Config::MAKES_COOKIES) {
+        // The loader may have added the same socket by its cookie.
+        let _gone = TRACKED.remove(sock.address_id());
+    }
     send!(Kind::Closed, about, |record: &mut Closed| {
         record.cookie = cookie;
-        record.inode = sock.inode();
+        record.inode = if inode == 0 { sock.inode() } else { inode };
         record.bytes_received = sock.bytes_received();
         record.bytes_acked = sock.bytes_acked();
     })
@@ -177,20 +185,24 @@ fn try_accept(ctx: &TracePointContext) -> Option<()> {
 #[inline(always)]
 fn accepted_tcp(tgid: u32, sock: Sock) -> Option<()> {
     let about = about_current();
-    let cookie = sock.cookie();
+    let cookie = sock.id();
     let tracked = Tracked {
         actor: Actor::NONE,
         start_ns: about.start_ns,
         inbound_cookie: 0,
         inbound_inode: 0,
+        inode: sock.inode(),
         tgid,
         tid: about.tid,
         role: u32::from(ROLE_ACCEPTED),
         reserved: 0,
     };
     // The cookie is 0 if the connection is older than the probes or came with a fast open. The socket has its inode
-    // by now, and its close is reported only if user space finds it (`Probes::track`).
-    if cookie != 0 {
+    // by now, and its close is reported only if user space finds it (`Probes::track`). Kernels without the helper never
+    // have a cookie here.
+    if !has(Config::MAKES_COOKIES) {
+        track(sock.address_id(), &tracked);
+    } else if sock.cookie() != 0 {
         track(cookie, &tracked);
     }
     send!(Kind::Accepted, about, |record: &mut Accepted| {

@@ -7,6 +7,7 @@ use regex::bytes::Regex;
 
 use super::examples::EXAMPLES;
 use crate::{
+    plan::Road,
     record::Rotate,
     render::PICTURES,
     sink::{FORMATS, Format, LISTS, SHOWN},
@@ -96,6 +97,16 @@ pub(super) struct Trace {
     /// Size of the kernel's buffer in bytes, a power of two. For tests with lost records.
     #[arg(long, value_name = "BYTES", hide = true)]
     pub(super) ring_bytes: Option<u32>,
+    #[command(flatten)]
+    pub(super) kernel: Kernel,
+}
+
+/// The tracer's way into the kernel.
+#[derive(Debug, Args)]
+pub(super) struct Kernel {
+    /// Take this road for sends and receives: `length`, `fexit` or `syscalls`. For tests.
+    #[arg(long, value_name = "ROAD", value_parser = road, hide = true)]
+    pub(super) road: Option<Road>,
 }
 
 #[derive(Debug, Args)]
@@ -119,6 +130,8 @@ pub(super) struct Record {
     pub(super) places: Places,
     #[command(flatten)]
     pub(super) audit: Audit,
+    #[command(flatten)]
+    pub(super) kernel: Kernel,
 }
 
 /// Location of the cluster's daemons.
@@ -322,6 +335,8 @@ pub(super) struct Demo {
     /// Time limit of the whole demo. The miniature itself takes a second, most of it the sleep of its command. For machines that are much slower than usual, such as emulated ones.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", hide = true)]
     pub(super) limit: Duration,
+    #[command(flatten)]
+    pub(super) kernel: Kernel,
     /// Command to run at the end of the path instead of an echo. It runs on this machine with your rights, for a few
     /// seconds at most.
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
@@ -333,6 +348,8 @@ pub(super) struct Doctor {
     /// Output format: `text` for people, `json` for programs.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub(super) output: Report,
+    #[command(flatten)]
+    pub(super) kernel: Kernel,
 }
 
 #[derive(Debug, Args)]
@@ -429,6 +446,10 @@ pub(super) struct Audit {
 }
 
 /// The last line of a regex's error. The lines before it are a drawing.
+fn road(text: &str) -> Result<Road, String> {
+    Road::from_token(text).ok_or_else(|| "must be length, fexit or syscalls".to_owned())
+}
+
 fn regex(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| {
         let text = error.to_string();

@@ -104,7 +104,7 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         }
         Command::Doctor(args) => {
             log(cli.verbose);
-            doctor(args.output)
+            doctor(&args)
         }
         Command::Schema => {
             confine::to_files(&[], &[]);
@@ -219,10 +219,10 @@ fn json(value: &impl Serialize) -> Result<String, Failure> {
 }
 
 /// Reports what this host allows. If nothing seems missing, a trial load confirms it.
-fn doctor(output: args::Report) -> Result<Exit, Failure> {
-    let (host, plan, degraded) = live::examine();
+fn doctor(args: &args::Doctor) -> Result<Exit, Failure> {
+    let (host, plan, degraded) = live::examine(args.kernel.road);
     let daemons = Snapshot::new(snapshot::Options::default()).daemons();
-    let text = match output {
+    let text = match args.output {
         args::Report::Text => doctor::render(&host, &plan, &degraded, &daemons),
         args::Report::Json => json(&doctor::View::new(&host, &plan, &degraded, &daemons))?,
     };

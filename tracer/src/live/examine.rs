@@ -1,15 +1,19 @@
 //! What this host allows: the plan of probes, and every degradation that shows once they are attached.
 
 use std::{
-    io,
+    collections::BTreeSet,
+    io::{self, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
+    os::fd::AsFd,
 };
 
+use aya::maps::{MapData, RingBuf};
 use tracer_common::Counter;
 
 use crate::{
-    model::{Degraded, HostFacts},
-    plan::{ProbePlan, ProbeSpec, plan},
+    decode::decode,
+    model::{Degraded, Fact, HostFacts, WatchAs},
+    plan::{ProbePlan, ProbeSpec, Road, plan},
     probe_host,
     source::ebpf::{
         btf::KernelBtf,
@@ -20,19 +24,28 @@ use crate::{
 /// Code of the degradation for fields of the kernel that the probes could not read.
 const READS_FAILED: &str = "reads-failed";
 
-/// Collects facts about the host, plans the probes, and attaches each one for a moment. Used by `doctor`.
+/// Code of the degradation for a relay that the probes did not match.
+const RELAY_FAILED: &str = "relay-failed";
+
+/// Collects facts about the host, plans the probes, attaches each one for a moment, and relays bytes through this process to see whether
+/// its connections are matched. Used by `doctor`. `road`: the only road to try.
 #[must_use]
-pub fn examine() -> (HostFacts, ProbePlan, Vec<Degraded>) {
+pub fn examine(road: Option<Road>) -> (HostFacts, ProbePlan, Vec<Degraded>) {
     let btf = KernelBtf::load();
     let host = probe_host::probe(btf.as_ref().ok());
-    let (plan, mut degraded) = plan(&host);
+    let (mut plan, mut degraded) = plan(&host);
     if let (Ok(btf), false) = (btf, degraded.iter().any(|degraded| degraded.fatal)) {
-        match loader::attach(&plan, btf.offsets(), &loader::Options::default()) {
-            Ok((probes, _ring)) => {
-                if let Err(error) = exercise() {
-                    tracing::debug!(%error, "the probes are not exercised");
+        match loader::attach(&plan, &btf.layout(), &loader::Options { road, ..loader::Options::default() }) {
+            Ok((mut probes, mut ring)) => {
+                let relayed = relay(&mut probes, &mut ring);
+                degraded.extend(after_attach(&mut plan, &probes));
+                match relayed {
+                    Ok(is_matched) => {
+                        plan.relay_matched = Some(is_matched);
+                        degraded.extend(plan.road.filter(|_| !is_matched).map(relay_failed));
+                    }
+                    Err(error) => tracing::debug!(%error, "the probes are not exercised"),
                 }
-                degraded.extend(after_attach(&probes));
             }
             Err(error) => degraded.push(Degraded {
                 code: "refused".to_owned(),
@@ -45,21 +58,72 @@ pub fn examine() -> (HostFacts, ProbePlan, Vec<Degraded>) {
     (host, plan, degraded)
 }
 
-/// Degradations that show only once the probes are attached: refused probes and failed reads.
-pub(super) fn after_attach(probes: &Probes) -> Vec<Degraded> {
-    let mut degraded = refused(&probes.failed);
+/// Enters the road in use into the plan. Returns the degradations that show only once the probes are attached: no road, refused probes
+/// and failed reads.
+pub(super) fn after_attach(plan: &mut ProbePlan, probes: &Probes) -> Vec<Degraded> {
+    let mut degraded: Vec<Degraded> = plan.choose(probes.road, probes.refused.clone()).into_iter().collect();
+    for (road, reason) in &plan.refused {
+        tracing::info!(road = road.token(), reason, "road not taken");
+    }
+    tracing::info!(road = probes.road.map_or("none", Road::token), "sends and receives are seen");
+    degraded.extend(refused(&probes.failed));
     degraded.extend(failed_reads(probes.count(Counter::ReadFailed)));
     degraded
 }
 
-/// Makes a connection on loopback, so that probes of processes and sockets run at least once. Each probe reads fields of kernel
-/// structures before it decides whether the process is on the path.
-fn exercise() -> io::Result<()> {
+/// Relays a byte in both directions between two connections on loopback. Returns true if the probes matched both connections in both
+/// directions, and reported no other pair. The probes of processes and sockets run on the way: each reads fields of kernel structures
+/// before it decides whether the process is on the path.
+fn relay(probes: &mut Probes, ring: &mut RingBuf<MapData>) -> io::Result<bool> {
+    let own = std::process::id();
+    // Without the mount namespace, forks of this process are not followed, and it makes none.
+    probes.watch(own, 0, WatchAs::Endpoint).map_err(io::Error::other)?;
+    let [mut client, mut inbound] = connection()?;
+    let [mut outbound, mut server] = connection()?;
+    let mut byte = [0];
+    client.write_all(&byte)?;
+    inbound.read_exact(&mut byte)?;
+    outbound.write_all(&byte)?;
+    server.read_exact(&mut byte)?;
+    server.write_all(&byte)?;
+    outbound.read_exact(&mut byte)?;
+    inbound.write_all(&byte)?;
+    client.read_exact(&mut byte)?;
+    // Records are in the buffer once the calls have returned.
+    let mut pairs = BTreeSet::new();
+    while let Some(record) = ring.next() {
+        if let Ok(seen) = decode(&record)
+            && let Fact::Relayed { from, to, .. } = seen.fact
+            && seen.task.is_some_and(|task| task.tgid == own)
+        {
+            pairs.insert((from.id.inode, to.id.inode));
+        }
+    }
+    let inode = |socket: &TcpStream| rustix::fs::fstat(socket.as_fd()).map(|stat| Some(stat.st_ino));
+    let (near, far) = (inode(&inbound)?, inode(&outbound)?);
+    Ok(pairs == BTreeSet::from([(near, far), (far, near)]))
+}
+
+/// Both ends of a connection on loopback: the connecting end first.
+fn connection() -> io::Result<[TcpStream; 2]> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let client = TcpStream::connect(listener.local_addr()?)?;
-    let (server, _address) = listener.accept()?;
-    drop((client, server));
-    Ok(())
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let (far, _address) = listener.accept()?;
+    Ok([near, far])
+}
+
+/// The relay through this process was not matched.
+fn relay_failed(road: Road) -> Degraded {
+    Degraded {
+        code: RELAY_FAILED.to_owned(),
+        text: format!(
+            "the probes attached by the road {}, but did not match two connections that this process relayed: connections of a proxy may \
+             stay apart",
+            road.token()
+        ),
+        hint: "report this with the kernel's version and the output of `execpath doctor -o json`".to_owned(),
+        fatal: false,
+    }
 }
 
 /// Planned probes that the kernel refused and that a trace can do without.
@@ -114,7 +178,9 @@ mod tests {
     }
 
     #[test]
-    fn loopback_connection_exercises_the_probes() {
-        exercise().unwrap();
+    fn unmatched_relay_is_a_degradation() {
+        let degraded = relay_failed(Road::Fexit);
+        assert!(degraded.text.contains("road fexit") && !degraded.fatal, "{}", degraded.text);
+        assert_eq!(connection().unwrap().map(|end| end.nodelay().is_ok()), [true, true]);
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     correlate,
     engine::{Flow, Setup, Status},
     netns::NetNs,
+    plan::Road,
     record::RecordTarget,
     source::audit::AuditLog,
 };
@@ -39,6 +40,8 @@ pub struct Live {
     pub command: String,
     /// Size of the kernel's ring buffer in bytes; `None`: the object's own.
     pub ring_bytes: Option<u32>,
+    /// The only road to take for sends and receives; `None`: the first one that the kernel accepts.
+    pub road: Option<Road>,
     /// Folder with the bundles of containers, instead of the well-known ones: `FOLDER/<namespace>/<id>/config.json`.
     pub bundles: Option<String>,
     /// Do not read the memory of daemons.

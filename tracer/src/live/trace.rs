@@ -109,12 +109,12 @@ impl Trace {
         };
         let btf = KernelBtf::load();
         let host = probe_host::probe(btf.as_ref().ok());
-        let (plan, mut degraded) = plan(&host);
+        let (mut plan, mut degraded) = plan(&host);
         if let Some(fatal) = degraded.iter().find(|degraded| degraded.fatal) {
             return Err(LiveError::Host(fatal.clone()));
         }
         let (probes, ring) = attach(&live, &plan, btf, netns)?;
-        degraded.extend(after_attach(&probes));
+        degraded.extend(after_attach(&mut plan, &probes));
         // Before other threads start.
         confine::to_look(live.record.as_ref().and_then(RecordTarget::folder_of_parts));
         let attached = clock::now();
@@ -478,14 +478,15 @@ fn attach(
     btf: Result<KernelBtf, BtfError>,
     netns: Option<u32>,
 ) -> Result<(Probes, RingBuf<MapData>), LiveError> {
-    let offsets = btf.map_err(LiveError::Btf)?.offsets();
+    let layout = btf.map_err(LiveError::Btf)?.layout();
     let options = loader::Options {
         netns,
         ports: live.options.endpoints().ports().collect(),
         ring_bytes: live.ring_bytes,
+        road: live.road,
         ..loader::Options::default()
     };
-    loader::attach(plan, offsets, &options).map_err(LiveError::Load)
+    loader::attach(plan, &layout, &options).map_err(LiveError::Load)
 }
 
 /// Header of the recording.

@@ -33,6 +33,9 @@ pub struct HostFacts {
     /// Kernel fields that the plan needs and this kernel's BTF does not have.
     #[serde(default)]
     pub missing_fields: Vec<String>,
+    /// BPF helpers that every probe needs and this kernel's BTF does not have (kernels before Linux 5.8).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_helpers: Vec<String>,
     /// Clock ticks that `merge` added to the start times of this host's processes, to align its clock with another
     /// host's.
     #[serde(default, skip_serializing_if = "is_zero")]

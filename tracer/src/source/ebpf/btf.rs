@@ -25,6 +25,14 @@ const MAX_BYTES: u64 = 64 << 20;
 const MAX_DEPTH: u32 = 16;
 /// Prefix of the typedef of each tracepoint to which BPF can attach (include/trace/bpf_probe.h).
 const TRACEPOINT_PREFIX: &[u8] = b"btf_trace_";
+/// Enumeration of all helpers (include/uapi/linux/bpf.h). It shows a helper that a distribution added to an older kernel too.
+const HELPER_IDS: &str = "bpf_func_id";
+/// Helpers that every probe calls, all of them since Linux 5.8.
+const HELPERS: [&str; 3] = ["BPF_FUNC_ringbuf_reserve", "BPF_FUNC_ktime_get_boot_ns", "BPF_FUNC_probe_read_kernel"];
+/// The helper for the saved registers (Linux 5.15).
+const TASK_REGISTERS: &str = "BPF_FUNC_task_pt_regs";
+/// Function behind the helper for cookies, as tracing programs call it (Linux 5.12). Other programs had it before.
+const SOCKET_COOKIE: &str = "bpf_get_socket_ptr_cookie";
 
 /// Why the kernel's types cannot be used.
 #[derive(Debug)]
@@ -59,6 +67,19 @@ impl std::error::Error for BtfError {
     }
 }
 
+/// Properties of a kernel that the loader passes to the object.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Offsets of kernel fields.
+    pub offsets: Offsets,
+    /// The helper `bpf_task_pt_regs` exists.
+    pub has_task_registers: bool,
+    /// The helper `bpf_get_socket_cookie` takes sockets in tracing programs.
+    pub makes_cookies: bool,
+    /// Size of `struct pt_regs` in bytes, if known.
+    pub registers_bytes: Option<u32>,
+}
+
 /// Kinds of types (include/uapi/linux/btf.h).
 mod kind {
     pub(super) const INT: u32 = 1;
@@ -88,6 +109,8 @@ const MAGIC: u16 = 0xeb9f;
 const TYPE_BYTES: usize = 12;
 /// Size of `struct btf_member`.
 const MEMBER_BYTES: usize = 12;
+/// Size of `struct btf_enum`.
+const VALUE_BYTES: usize = 8;
 
 /// A type, as the file encodes it.
 #[derive(Clone, Copy)]
@@ -226,6 +249,44 @@ impl KernelBtf {
         Offsets::resolve(|of, path| self.offset_of(of, path))
     }
 
+    /// What the loader tells the object about this kernel.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        let [has_task_registers] = self.helpers([TASK_REGISTERS]);
+        Layout {
+            offsets: self.offsets(),
+            has_task_registers,
+            makes_cookies: self.function(SOCKET_COOKIE).is_some(),
+            registers_bytes: self.size_of("pt_regs"),
+        }
+    }
+
+    /// Helpers that every probe calls and that this kernel lacks.
+    #[must_use]
+    pub fn missing_helpers(&self) -> Vec<String> {
+        let has = self.helpers(HELPERS);
+        HELPERS.iter().zip(has).filter(|(_, has)| !has).map(|(name, _)| name.replace("BPF_FUNC_", "bpf_")).collect()
+    }
+
+    /// For each name, whether the kernel has a helper of that name.
+    fn helpers<const N: usize>(&self, names: [&str; N]) -> [bool; N] {
+        let is_it = |found: &Type| found.kind == kind::ENUM && self.text(found.name) == HELPER_IDS.as_bytes();
+        let ids = self.all().map(|(_, found)| found).find(is_it);
+        names.map(|name| ids.is_some_and(|ids| self.values(ids).any(|value| self.text(value) == name.as_bytes())))
+    }
+
+    /// Names of an enumeration's values.
+    fn values(&self, of: Type) -> impl Iterator<Item = u32> {
+        (0..of.count).map_while(move |index| word(&self.bytes, of.behind + index * VALUE_BYTES))
+    }
+
+    /// Size of a struct in bytes; `None` if there is none, or if several of this name disagree.
+    fn size_of(&self, of: &str) -> Option<u32> {
+        let mut sizes = self.named(of).filter_map(|id| self.get(id)).map(|found| found.last);
+        let first = sizes.next()?;
+        sizes.all(|other| other == first).then_some(first)
+    }
+
     /// Fields that this kernel lacks and that the object needs, as `struct.member`.
     #[must_use]
     pub fn missing_fields(&self) -> Vec<String> {
@@ -264,13 +325,18 @@ impl KernelBtf {
     /// several structs of this name disagree.
     #[must_use]
     pub fn offset_of(&self, of: &str, path: &str) -> Option<u32> {
-        let wanted = hash(of.as_bytes());
-        let begin = self.structs.partition_point(|(hash, _)| *hash < wanted);
-        let same = self.structs.get(begin..)?.iter().take_while(|(hash, _)| *hash == wanted).map(|(_, id)| *id);
-        let named = same.filter(|id| self.get(*id).is_some_and(|found| self.text(found.name) == of.as_bytes()));
-        let mut found = named.filter_map(|id| self.walk(id, path));
+        let mut found = self.named(of).filter_map(|id| self.walk(id, path));
         let first = found.next()?;
         found.all(|other| other == first).then_some(first)
+    }
+
+    /// Numbers of the structs with this name.
+    fn named(&self, name: &str) -> impl Iterator<Item = u32> {
+        let wanted = hash(name.as_bytes());
+        let begin = self.structs.partition_point(|(hash, _)| *hash < wanted);
+        let from = self.structs.get(begin..).unwrap_or_default();
+        let same = from.iter().take_while(move |(hash, _)| *hash == wanted).map(|(_, id)| *id);
+        same.filter(move |id| self.get(*id).is_some_and(|found| self.text(found.name) == name.as_bytes()))
     }
 
     fn walk(&self, id: u32, path: &str) -> Option<u32> {
@@ -410,6 +476,14 @@ mod tests {
             id
         }
 
+        fn enumeration(&mut self, name: &str, values: &[&str]) {
+            let values: Vec<_> = (0..).zip(values).map(|(value, name)| [self.string(name), value]).collect();
+            self.add(name, kind::ENUM, u32::try_from(values.len()).unwrap(), 4);
+            for value in values {
+                self.words(&value);
+            }
+        }
+
         fn finish(mut self) -> Vec<u8> {
             let _empty = self.string("");
             let types = u32::try_from(self.types.len()).unwrap();
@@ -437,6 +511,7 @@ mod tests {
         let prototype = out.add("", kind::FUNC_PROTO, 0, int);
         let function = out.add("bpf_iter_task_file", kind::FUNC, 0, prototype);
         assert_eq!(function, FUNCTION);
+        out.enumeration(HELPER_IDS, &["BPF_FUNC_unspec", "BPF_FUNC_task_pt_regs"]);
         let own = out.count + 1;
         out.add("endless", TYPEDEF, 0, own);
         out.composite("loops", STRUCT, &[("", own, 0)]);
@@ -456,6 +531,12 @@ mod tests {
         assert!(!missing.iter().any(|field| field == "task_struct.loginuid"), "optional");
         assert_eq!(btf.tracepoints().iter().collect::<Vec<_>>(), ["sched_process_exit"]);
         assert_eq!((btf.function("bpf_iter_task_file"), btf.function("sock")), (Some(FUNCTION), None));
+        assert_eq!(btf.helpers(["BPF_FUNC_unspec", "BPF_FUNC_task_pt_regs", "sock"]), [true, true, false]);
+        assert_eq!((btf.size_of("sock"), btf.size_of("pt_regs")), (Some(64), None));
+        let layout = btf.layout();
+        assert!(layout.has_task_registers && !layout.makes_cookies && layout.registers_bytes.is_none());
+        let missing = ["bpf_ringbuf_reserve", "bpf_ktime_get_boot_ns", "bpf_probe_read_kernel"];
+        assert_eq!(btf.missing_helpers(), missing);
     }
 
     #[test]
@@ -489,6 +570,7 @@ mod tests {
             Ok(btf) => {
                 assert_eq!(btf.offsets().ready(), Ok(()));
                 assert!(btf.tracepoints().contains("sched_process_exec"));
+                assert_eq!(btf.missing_helpers(), Vec::<String>::new());
             }
             Err(error) => eprintln!("skipped: {error}"),
         }

@@ -18,10 +18,10 @@ use tracer_common::{
     Reading, Tracked, Watch, WatchClass,
 };
 
-use super::{goroutine, object};
+use super::{btf::Layout, goroutine, object};
 use crate::{
     model::{self, SocketId, SocketRole, TaskKey, WatchAs},
-    plan::{Attach, ProbePlan, ProbeSpec, READ},
+    plan::{Attach, ProbePlan, ProbeSpec, READ, Road},
 };
 
 /// Group of the tracepoints of system calls.
@@ -38,6 +38,8 @@ pub struct Options {
     pub ring_bytes: Option<u32>,
     /// Capacities of maps by name, instead of the object's own. Tests fill small maps.
     pub capacities: Vec<(&'static str, u32)>,
+    /// The only road to try; `None`: those of the plan, in order.
+    pub road: Option<Road>,
 }
 
 /// Share of [`WATCHED`] for one user, or for root of one network namespace: one place in this many.
@@ -65,6 +67,8 @@ pub enum LoadError {
     Btf(aya::BtfError),
     /// A probe cannot be loaded or attached.
     Probe(&'static str, ProgramError),
+    /// A probe of a road cannot be loaded or attached.
+    Road(Road, &'static str, ProgramError),
     /// The object lacks a program or map of this name, so it belongs to another version.
     Missing(&'static str),
     /// A map cannot be used.
@@ -78,6 +82,9 @@ impl fmt::Display for LoadError {
             Self::Load(error) => write!(f, "the kernel refused the BPF object: {error}"),
             Self::Btf(error) => write!(f, "cannot read the kernel's BTF: {error}"),
             Self::Probe(name, error) => write!(f, "cannot attach the probe {name}: {error}"),
+            Self::Road(road, name, error) => {
+                write!(f, "cannot attach the probe {name} of the road {}: {error}", road.token())
+            }
             Self::Missing(name) => write!(f, "the BPF object has no `{name}`: it is of another version"),
             Self::Map(name, error) => write!(f, "cannot use the BPF map {name}: {error}"),
         }
@@ -90,7 +97,7 @@ impl std::error::Error for LoadError {
             Self::Object(_, error) => Some(error),
             Self::Load(error) => Some(error),
             Self::Btf(error) => Some(error),
-            Self::Probe(_, error) => Some(error),
+            Self::Probe(_, error) | Self::Road(_, _, error) => Some(error),
             Self::Map(_, error) => Some(error),
             Self::Missing(_) => None,
         }
@@ -116,34 +123,98 @@ pub struct Probes {
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Planned probes that could not be attached, with the reason.
     pub failed: Vec<(&'static ProbeSpec, String)>,
+    /// Road whose probes are attached; `None` if every road was refused.
+    pub road: Option<Road>,
+    /// Roads that the kernel refused before it, with the reason.
+    pub refused: Vec<(Road, String)>,
     object: Ebpf,
 }
 
-/// Loads the object and attaches the planned probes. Returns the ring buffer separately, because its reader borrows it.
+/// Loads the object and attaches the planned probes, with those of the first road that the kernel accepts. Returns the ring buffer
+/// separately, because its reader borrows it.
+///
+/// A road decides settings of the object, which are constants once it is loaded. So each attempt loads the object anew. On most kernels
+/// the first attempt succeeds.
 ///
 /// # Errors
-/// When the kernel refuses the object or a required probe.
-pub fn attach(plan: &ProbePlan, offsets: Offsets, options: &Options) -> Result<(Probes, RingBuf<MapData>), LoadError> {
+/// When the kernel refuses the object or a required probe, or the road that the options demand.
+pub fn attach(plan: &ProbePlan, layout: &Layout, options: &Options) -> Result<(Probes, RingBuf<MapData>), LoadError> {
     let bytes = object::bytes().map_err(|(path, error)| LoadError::Object(path, error))?;
     let btf = Btf::from_sys_fs().map_err(LoadError::Btf)?;
+    let attempt = |road| attach_road(&bytes, &btf, plan, layout, options, road);
+    if options.road.is_some() {
+        return attempt(options.road);
+    }
+    let mut refused = Vec::new();
+    for road in &plan.roads {
+        match attempt(Some(*road)) {
+            Ok((probes, ring)) => return Ok((Probes { refused, ..probes }, ring)),
+            Err(LoadError::Road(road, name, error)) => {
+                log::debug!("the kernel refuses {name} of the road {}: {error}", road.token());
+                let reason = error.to_string();
+                refused.push((road, format!("{name}: {}", reason.lines().next().unwrap_or_default())));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let (probes, ring) = attempt(None)?;
+    Ok((Probes { refused, ..probes }, ring))
+}
+
+/// Settings of the object on this kernel and road.
+fn config(layout: &Layout, options: &Options, road: Option<Road>) -> Config {
     let arm = cfg!(target_arch = "aarch64");
-    let config = Config {
+    let [first_argument, third_argument, fourth_argument] =
+        if arm { Config::ARGUMENTS_AARCH64 } else { Config::ARGUMENTS_X86_64 };
+    // On other machines, kernels without the helper have stacks of other sizes.
+    let registers_at = layout.registers_bytes.filter(|_| cfg!(target_arch = "x86_64"));
+    let registers_at = registers_at.and_then(|bytes| Config::STACK_BYTES_X86_64.checked_sub(bytes));
+    let mut features = 0;
+    if layout.has_task_registers {
+        features |= Config::TASK_REGISTERS;
+    }
+    if layout.makes_cookies {
+        features |= Config::MAKES_COOKIES;
+    }
+    // Exits of system calls cannot make cookies, and no other probe of that road sees a unix socket.
+    if !layout.makes_cookies || road == Some(Road::Syscalls) {
+        features |= Config::INODE_IDS;
+    }
+    Config {
         netns: options.netns.unwrap_or(0),
         own_tgid: std::process::id(),
         g_register: if arm { Config::G_REGISTER_AARCH64 } else { Config::G_REGISTER_X86_64 },
         stack_register: if arm { Config::STACK_REGISTER_AARCH64 } else { Config::STACK_REGISTER_X86_64 },
         watch_quota: options.watched() / QUOTA,
         watch_shared: options.watched() / SHARED,
-    };
+        features,
+        registers_at: registers_at.unwrap_or(Offsets::ABSENT),
+        first_argument,
+        third_argument,
+        fourth_argument,
+        reserved: 0,
+    }
+}
+
+/// Loads the object for one road, and attaches the planned probes and those of the road.
+fn attach_road(
+    bytes: &[u8],
+    btf: &Btf,
+    plan: &ProbePlan,
+    layout: &Layout,
+    options: &Options,
+    road: Option<Road>,
+) -> Result<(Probes, RingBuf<MapData>), LoadError> {
+    let config = config(layout, options, road);
     let mut loader = EbpfLoader::new();
-    loader.btf(Some(&btf)).override_global("OFFSETS", &offsets, true).override_global("CONFIG", &config, true);
+    loader.btf(Some(btf)).override_global("OFFSETS", &layout.offsets, true).override_global("CONFIG", &config, true);
     if let Some(bytes) = options.ring_bytes {
         loader.map_max_entries("RING", bytes);
     }
     for (name, entries) in &options.capacities {
         loader.map_max_entries(name, *entries);
     }
-    let mut object = loader.load(&bytes).map_err(LoadError::Load)?;
+    let mut object = loader.load(bytes).map_err(LoadError::Load)?;
     // The object's own diagnostics are optional.
     let logger = EbpfLogger::init(&mut object).ok();
 
@@ -161,12 +232,15 @@ pub fn attach(plan: &ProbePlan, offsets: Offsets, options: &Options) -> Result<(
     let reads_watched = take(&mut object, "READS_WATCHED")?;
 
     let mut failed = Vec::new();
-    for probe in &plan.probes {
+    let of_plan = plan.probes.iter().copied().map(|probe| (probe, None));
+    let of_road = road.into_iter().flat_map(|road| road.probes().iter().map(move |probe| (probe, Some(road))));
+    for (probe, road) in of_plan.chain(of_road) {
         let program = object.program_mut(probe.program).ok_or(LoadError::Missing(probe.program))?;
-        match attach_one(program, probe, &btf) {
-            Ok(()) => {}
-            Err(error) if probe.required => return Err(LoadError::Probe(probe.program, error)),
-            Err(error) => failed.push((*probe, error.to_string())),
+        match (attach_one(program, probe, btf), road) {
+            (Ok(()), _) => {}
+            (Err(error), Some(road)) if probe.required => return Err(LoadError::Road(road, probe.program, error)),
+            (Err(error), None) if probe.required => return Err(LoadError::Probe(probe.program, error)),
+            (Err(error), _) => failed.push((probe, error.to_string())),
         }
     }
     let probes = Probes {
@@ -180,6 +254,8 @@ pub fn attach(plan: &ProbePlan, offsets: Offsets, options: &Options) -> Result<(
         read_link: None,
         logger,
         failed,
+        road,
+        refused: Vec::new(),
         object,
     };
     Ok((probes, ring))
@@ -188,6 +264,10 @@ pub fn attach(plan: &ProbePlan, offsets: Offsets, options: &Options) -> Result<(
 fn attach_one(program: &mut Program, probe: &ProbeSpec, btf: &Btf) -> Result<(), ProgramError> {
     match (program, probe.attach) {
         (Program::BtfTracePoint(program), Attach::BtfTracepoint(name)) => {
+            program.load(name, btf)?;
+            program.attach()?;
+        }
+        (Program::FExit(program), Attach::Return(name)) => {
             program.load(name, btf)?;
             program.attach()?;
         }
@@ -263,6 +343,7 @@ impl Probes {
             start_ns: owner.start_ns(),
             inbound_cookie: 0,
             inbound_inode: 0,
+            inode: socket.inode.unwrap_or(0),
             tgid: owner.tgid,
             tid: 0,
             role: u32::from(role),
