@@ -2,6 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext,
+    helpers::bpf_probe_read_kernel,
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
@@ -29,7 +30,7 @@ const LISTEN: i32 = 10;
 /// kernel: include/trace/events/sock.h:inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    let sock = Sock(ctx.arg::<u64>(0));
+    let sock = sock_of(&ctx);
     let (old, new) = (ctx.arg::<i32>(1), ctx.arg::<i32>(2));
     let _none = match (old, new) {
         (_, LISTEN) => listening(&ctx, sock),
@@ -42,6 +43,17 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         _ => None,
     };
     0
+}
+
+/// The socket of the tracepoint. The helper for cookies takes the argument itself; a substitute for a cookie is computed
+/// from the address, which the verifier permits only if the address was read as a number.
+#[inline(always)]
+fn sock_of(ctx: &BtfTracePointContext) -> Sock {
+    if has(Config::MAKES_COOKIES) {
+        return Sock(ctx.arg::<u64>(0));
+    }
+    // SAFETY: the first word of the arguments; the helper checks the address.
+    Sock(unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u64>()) }.unwrap_or(0))
 }
 
 /// Runs in the process that called listen(2).
