@@ -6,6 +6,7 @@
 mod bounds;
 mod file;
 mod format;
+mod line;
 mod parts;
 mod reader;
 mod target;

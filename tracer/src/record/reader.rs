@@ -10,11 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use memchr::memchr;
 use serde::Deserialize;
 
 use super::{
     bounds::{self, Ratio},
     format::{FORMAT, Header, MAX_LINE, ZSTD_MAGIC},
+    line,
 };
 use crate::model::{Fact, Observation};
 
@@ -321,17 +323,30 @@ impl Reader {
     fn read_line(&mut self) -> io::Result<Line> {
         self.buffer.clear();
         self.start = self.offset;
-        let limit = MAX_LINE as u64;
-        let length = self.stream.by_ref().take(limit).read_until(b'\n', &mut self.buffer)?;
-        if length == 0 {
+        loop {
+            let ready = match self.stream.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                ready => ready?,
+            };
+            let room = MAX_LINE - self.buffer.len();
+            let ready = ready.get(..room).unwrap_or(ready);
+            let end = memchr(b'\n', ready);
+            let used = end.map_or(ready.len(), |end| end + 1);
+            self.buffer.extend_from_slice(ready.get(..used).unwrap_or_default());
+            self.stream.consume(used);
+            if used == 0 || end.is_some() {
+                break;
+            }
+        }
+        if self.buffer.is_empty() {
             return Ok(Line::None);
         }
         self.line += 1;
-        self.offset += length as u64;
+        self.offset += self.buffer.len() as u64;
         if self.buffer.pop_if(|byte| *byte == b'\n').is_some() {
             return Ok(Line::Whole);
         }
-        Ok(if length == MAX_LINE { Line::TooLong } else { Line::Unfinished })
+        Ok(if self.buffer.len() == MAX_LINE { Line::TooLong } else { Line::Unfinished })
     }
 
     fn read(&mut self) -> Result<Observation, End> {
@@ -415,7 +430,10 @@ impl Iterator for Reader {
 
 /// Checks UTF-8 once per line, not for each string in it.
 fn parse(line: &[u8]) -> serde_json::Result<Observation> {
-    std::str::from_utf8(line).map_or_else(|_| serde_json::from_slice(line), serde_json::from_str)
+    match std::str::from_utf8(line) {
+        Ok(line) => line::parse(line).map_or_else(|| serde_json::from_str(line), Ok),
+        Err(_) => serde_json::from_slice(line),
+    }
 }
 
 /// Message without serde_json's line number, which counts inside the given line and would contradict ours.
