@@ -13,6 +13,10 @@ pub const CUT: char = '…';
 /// True if a character is invisible: it controls the terminal or affects the display of other text.
 #[must_use]
 pub fn is_hidden(character: char) -> bool {
+    // Almost every character is ASCII: decide without the table.
+    if character.is_ascii() {
+        return character.is_ascii_control();
+    }
     character.is_control()
         || matches!(character,
             '\u{00ad}'                    // soft hyphen
@@ -31,6 +35,13 @@ pub fn is_hidden(character: char) -> bool {
             | '\u{fffe}' | '\u{ffff}'     // noncharacters: invalid in XML
             | '\u{e0000}'..='\u{e0fff}'   // tags, more variation selectors
         )
+}
+
+/// True if the text consists of visible ASCII characters and spaces: it needs no escape, and each byte takes one column.
+#[must_use]
+pub fn is_plain(text: &[u8]) -> bool {
+    // Without an early exit, the compiler checks 16 bytes at a time.
+    text.iter().fold(true, |plain, byte| plain & (0x20..0x7f).contains(byte))
 }
 
 /// Columns of escaped text on a terminal: two for each wide character, such as those of Chinese, Japanese and Korean.

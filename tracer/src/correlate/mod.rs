@@ -230,6 +230,12 @@ impl Correlator {
         report::report(&self.state, &self.sessions, &self.effects)
     }
 
+    /// Time and totals of the complete result, without the rest.
+    #[must_use]
+    pub fn summary(&self) -> Report {
+        Report { at: self.effects.now, totals: self.effects.totals.clone(), ..Report::default() }
+    }
+
     /// Selects the observations that the next file of a recording must begin with, from all of this file.
     #[must_use]
     pub fn still_matter(&self, observations: Vec<Observation>) -> Vec<Observation> {

@@ -320,14 +320,9 @@ impl Pump {
         self.correlator.flush();
         self.begin()?;
         self.judge();
-        let report = self.correlator.report();
+        let needs_sessions = self.sinks.iter().any(|sink| sink.needs_sessions());
+        let report = if needs_sessions { self.final_report() } else { self.correlator.summary() };
         let of = report.totals.opened;
-        let Status { mut report, .. } = Status::of_any(self.header, report, &self.selection.filter);
-        if let Some(history) = &self.history {
-            history.complete(&mut report.diagnosis);
-            history.complete_whole(&mut report);
-            report.sessions.retain(|session| self.selection.filter.matches(session));
-        }
         for sink in &mut self.sinks {
             sink.finish(&report)?;
         }
@@ -335,6 +330,17 @@ impl Pump {
             recorder.finish()?;
         }
         Ok(Shown { sessions: self.shown, of, timed_out: false })
+    }
+
+    fn final_report(&mut self) -> Report {
+        let header = std::mem::take(&mut self.header);
+        let Status { mut report, .. } = Status::of_any(header, self.correlator.report(), &self.selection.filter);
+        if let Some(history) = &self.history {
+            history.complete(&mut report.diagnosis);
+            history.complete_whole(&mut report);
+            report.sessions.retain(|session| self.selection.filter.matches(session));
+        }
+        report
     }
 
     /// Evaluates the present state, if faults are tracked.

@@ -53,6 +53,11 @@ pub trait Sink: Send {
         false
     }
 
+    /// True if the final report must have sessions and a diagnosis, beside its time and totals. Default: true.
+    fn needs_sessions(&self) -> bool {
+        true
+    }
+
     /// Notifies the sink that other output went to its target. Its next output must not continue its last line.
     fn interrupted(&mut self) {}
 

@@ -3,15 +3,32 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
-use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+use serde_json::{
+    ser::{CompactFormatter, Formatter, Serializer},
+    value::RawValue,
+};
 
 use crate::escape;
 
 /// Serialises a value to one line.
 pub(super) fn text(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = Vec::with_capacity(2_048);
-    value.serialize(&mut Serializer::with_formatter(&mut line, Visible { in_page: false }))?;
+    append(&mut line, value)?;
     Ok(line)
+}
+
+/// Appends [`text`] of a value to a line.
+pub(super) fn append(line: &mut Vec<u8>, value: &impl Serialize) -> io::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(line, Visible { in_page: false }))?;
+    Ok(())
+}
+
+/// Serialises a value that is part of several lines, so that each of them copies it. Invisible characters are escaped.
+pub(super) fn part(value: &impl Serialize) -> io::Result<Box<RawValue>> {
+    let text = String::from_utf8(text(value)?).map_err(io::Error::other)?;
+    // SAFETY: the serialiser wrote this text, and its formatter changes the content of strings only: it is one JSON value
+    // without white space around it.
+    Ok(unsafe { RawValue::from_string_unchecked(text) })
 }
 
 /// Serialises a value to one line for an element of an HTML page. It contains no character that begins or ends markup.
@@ -31,10 +48,18 @@ impl Visible {
     fn hides(&self, character: char) -> bool {
         escape::is_hidden(character) || (self.in_page && matches!(character, '<' | '>' | '&'))
     }
+
+    /// True if nothing in the text is hidden. May be false for a text without anything hidden.
+    fn is_plain(&self, text: &str) -> bool {
+        !self.in_page && escape::is_plain(text.as_bytes())
+    }
 }
 
 impl Formatter for Visible {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        if self.is_plain(fragment) {
+            return CompactFormatter.write_string_fragment(writer, fragment);
+        }
         let mut rest = fragment;
         while let Some((at, hidden)) = rest.char_indices().find(|(_, character)| self.hides(*character)) {
             CompactFormatter.write_string_fragment(writer, &rest[..at])?;

@@ -18,13 +18,17 @@ pub struct Jsonl {
     losses: BTreeMap<String, BootTime>,
     /// An empty report: changes carry no measurements.
     unmeasured: Report,
+    parts: view::Parts,
+    /// Buffer of the lines of changes.
+    line: Vec<u8>,
 }
 
 impl Jsonl {
     /// Writes to `target`.
     #[must_use]
     pub fn new(target: Target) -> Self {
-        Self { target, header: Header::default(), losses: BTreeMap::new(), unmeasured: Report::default() }
+        let (header, losses, unmeasured) = (Header::default(), BTreeMap::new(), Report::default());
+        Self { target, header, losses, unmeasured, parts: view::Parts::default(), line: Vec::new() }
     }
 }
 
@@ -46,8 +50,17 @@ impl Sink for Jsonl {
                 return write_line(&mut self.target, "loss", view::Loss { at, what, count: *count, since });
             }
         };
-        let session = view::Session::new(session, &self.header, &self.unmeasured, finding.at);
-        write_line(&mut self.target, kind, view::Change { at, session })
+        let parts = self.parts.update(session, &self.header)?;
+        let view = view::Session::with_parts(session, &self.header, &self.unmeasured, finding.at, parts);
+        write_through(&mut self.line, &mut self.target, kind, view::Change { at, session: view })?;
+        if matches!(finding.change, Change::Closed(_)) {
+            self.parts.forget(&session.id);
+        }
+        Ok(())
+    }
+
+    fn needs_sessions(&self) -> bool {
+        false
     }
 
     fn finish(&mut self, report: &Report) -> io::Result<()> {
@@ -57,9 +70,20 @@ impl Sink for Jsonl {
 }
 
 pub(super) fn write_line(target: &mut dyn Write, kind: &'static str, body: impl Serialize) -> io::Result<()> {
+    write_through(&mut Vec::new(), target, kind, body)
+}
+
+/// Writes a line by way of `line`, whose content is replaced.
+fn write_through(
+    line: &mut Vec<u8>,
+    target: &mut dyn Write,
+    kind: &'static str,
+    body: impl Serialize,
+) -> io::Result<()> {
     // Serialise first: a reader never sees half a line, and a terminal gets one write.
-    let mut line = json::text(&view::Line::new(kind, body))?;
+    line.clear();
+    json::append(line, &view::Line::new(kind, body))?;
     line.push(b'\n');
-    target.write_all(&line)?;
+    target.write_all(line)?;
     target.flush()
 }

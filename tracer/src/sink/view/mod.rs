@@ -11,8 +11,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 mod links;
+mod parts;
 
-use self::links::Link;
+pub(super) use self::parts::Parts;
+use self::{
+    links::Link,
+    parts::{Part, SessionParts},
+};
 use super::Header;
 use crate::model::{
     self, Ability, BootTime, ClockAnchor, Degraded, GapCode, Health, HostFacts, Measures, RawText, Report, Role, State,
@@ -167,7 +172,8 @@ pub struct Session<'a> {
     preexisting: bool,
     merged_into: Option<&'a str>,
     target: Target<'a>,
-    client: Client<'a>,
+    #[schemars(with = "Client<'a>")]
+    client: Part<'a, Client<'a>>,
     command: Option<&'a [RawText]>,
     command_truncated: bool,
     tty: Option<bool>,
@@ -182,18 +188,49 @@ pub struct Session<'a> {
     /// Reason of health `unknown`, for people; absent without a diagnosis.
     #[serde(skip_serializing_if = "Option::is_none")]
     health_reason: Option<&'a str>,
-    hops: Vec<Hop<'a>>,
-    links: Vec<Link<'a>>,
+    #[schemars(with = "Vec<Hop<'a>>")]
+    hops: Vec<Part<'a, Hop<'a>>>,
+    #[schemars(with = "Vec<Link<'a>>")]
+    links: Vec<Part<'a, Link<'a>>>,
     complete: bool,
     confidence: Option<&'static str>,
     beyond: Vec<Beyond>,
     gaps: Vec<Gap<'a>>,
 }
 
+/// Client, hops and links of a session.
+type SessionViews<'a> = (Part<'a, Client<'a>>, Vec<Part<'a, Hop<'a>>>, Vec<Part<'a, Link<'a>>>);
+
 impl<'a> Session<'a> {
     /// Builds the view of a session at boot time `now`. Measurements and health come from `report`.
     #[must_use]
     pub fn new(session: &'a model::Session, header: &'a Header, report: &'a Report, now: BootTime) -> Self {
+        let measures = &report.measures;
+        let hops = session.hops.iter().map(|hop| Part::New(Hop::new(hop, header, measures))).collect();
+        let links = session.links.iter().map(|link| Part::New(Link::new(link, measures))).collect();
+        let client = Part::New(Client::new(session, header));
+        Self::of(session, header, report, now, (client, hops, links))
+    }
+
+    /// Like [`Session::new`], with parts that were serialised before.
+    pub(super) fn with_parts(
+        session: &'a model::Session,
+        header: &'a Header,
+        report: &'a Report,
+        now: BootTime,
+        parts: &'a SessionParts,
+    ) -> Self {
+        let (hops, links) = (parts.hops().map(Part::Same).collect(), parts.links().map(Part::Same).collect());
+        Self::of(session, header, report, now, (Part::Same(parts.client()), hops, links))
+    }
+
+    fn of(
+        session: &'a model::Session,
+        header: &'a Header,
+        report: &'a Report,
+        now: BootTime,
+        (client, hops, links): SessionViews<'a>,
+    ) -> Self {
         let measures = &report.measures;
         let when = |at| moment(header.anchor, at);
         let model::Target { namespace, pod, pod_uid, container, container_id, runtime, said_by_client } =
@@ -220,7 +257,7 @@ impl<'a> Session<'a> {
                 confidence: said_by_client.then(|| model::Confidence::Weak.token()),
                 evidence: said_by_client.then_some([ARGV]),
             },
-            client: Client::new(session, header),
+            client,
             command: known(&session.command),
             command_truncated: session.command_truncated,
             tty: session.tty,
@@ -231,8 +268,8 @@ impl<'a> Session<'a> {
             health: health(session, report).token(),
             faults: faults(session, header, report),
             health_reason: doubt(session, report),
-            hops: session.hops.iter().map(|hop| Hop::new(hop, header, measures)).collect(),
-            links: session.links.iter().map(|link| Link::new(link, measures)).collect(),
+            hops,
+            links,
             complete: session.complete,
             confidence: session.confidence().map(model::Confidence::token),
             beyond: session.beyond.iter().map(|(side, address)| Beyond { side, address: *address }).collect(),
