@@ -41,7 +41,8 @@ fn shapes() -> [String; 7] {
 pub(super) struct Secrets {
     /// All patterns in one set. Almost always none matches.
     any: RegexSet,
-    shapes: Vec<Regex>,
+    /// The patterns one by one, each compiled at its first match.
+    shapes: [(String, OnceLock<Option<Regex>>); 7],
     /// An option without a value: its value is the next word.
     option: Regex,
 }
@@ -57,7 +58,7 @@ impl Secrets {
         let shapes = shapes();
         Self {
             any: RegexSet::new(&shapes).expect("the shapes are regular expressions"),
-            shapes: shapes.iter().map(|shape| Regex::new(shape).expect("a regular expression")).collect(),
+            shapes: shapes.map(|shape| (shape, OnceLock::new())),
             option: Regex::new(&format!("(?i-u)^--?(?:[a-z0-9]+-)*{NAMES}$")).expect("a regular expression"),
         }
     }
@@ -77,11 +78,16 @@ impl Secrets {
         }
     }
 
+    fn shape(&self, index: usize) -> Option<&Regex> {
+        let (shape, compiled) = self.shapes.get(index)?;
+        compiled.get_or_init(|| Regex::new(shape).ok()).as_ref()
+    }
+
     fn announces(&self, word: &[u8]) -> Option<Before> {
         if LOGINS.contains(&word) {
             return Some(Before::Login);
         }
-        self.option.is_match(word).then_some(Before::Secret)
+        (word.starts_with(b"-") && self.option.is_match(word)).then_some(Before::Secret)
     }
 
     fn mask_word(&self, word: &mut RawText, is_mysql: bool) {
@@ -89,13 +95,26 @@ impl Secrets {
             *word = RawText::from([b"-p", REDACTED].concat().as_slice());
             return;
         }
+        if cannot_match(word.as_bytes()) {
+            return;
+        }
         for index in self.any.matches(word.as_bytes()) {
-            if let Some(shape) = self.shapes.get(index) {
+            if let Some(shape) = self.shape(index) {
                 let masked = shape.replace_all(word.as_bytes(), b"${keep}***${tail}".as_slice());
                 *word = RawText::from(masked.as_ref());
             }
         }
     }
+}
+
+/// Length of the shortest token that the last pattern of [`shapes`] matches: `xoxb-` and ten characters.
+const SHORTEST_TOKEN: usize = 15;
+
+/// True if the word is too simple for every pattern of [`shapes`]. All but the last one need a colon, an equals sign or
+/// white space; the last one needs [`SHORTEST_TOKEN`] bytes.
+fn cannot_match(word: &[u8]) -> bool {
+    let is_separator = |byte: &u8| matches!(byte, b':' | b'=' | b' ' | b'\t'..=b'\r');
+    word.len() < SHORTEST_TOKEN && !word.iter().any(is_separator)
 }
 
 /// Meaning of a word for the next word.
@@ -182,6 +201,38 @@ mod tests {
             "echo the password is gone",
         ];
         assert_eq!(masked(&words), words);
+    }
+
+    #[test]
+    fn patterns_match_no_word_that_is_skipped() {
+        let secrets = Secrets::get();
+        assert!(shapes().iter().all(|shape| Regex::new(shape).is_ok()));
+        // Each pattern with the shortest word that it matches, cut and changed at every place.
+        let words = [
+            "cookie:x",
+            "basic abcdefgh",
+            "pwd:x",
+            "-pwd x",
+            "a://x@",
+            "mysql -px",
+            "xoxb-0123456789",
+            "glpat-01234567890123456789",
+            "eyJ01234567.01234567",
+        ];
+        for word in words {
+            assert!(secrets.any.is_match(word.as_bytes()), "{word}");
+            assert!(!cannot_match(word.as_bytes()), "{word}");
+            for at in 0..word.len() {
+                for byte in b"x:= -\t\n_." {
+                    let mut changed = word.as_bytes().to_vec();
+                    changed[at] = *byte;
+                    let shorter = [&word.as_bytes()[..at], &word.as_bytes()[at + 1..]].concat();
+                    for word in [changed, shorter] {
+                        assert!(!(cannot_match(&word) && secrets.any.is_match(&word)), "{word:?}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
