@@ -7,7 +7,10 @@
 //! [`REORDER_WITHIN`] past the observation's own time. An observation older than one that was already released is
 //! late: it is counted, and the next [`ReorderBuffer::pop`] returns it.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+};
 
 use super::limits::{MAX_WAITING, REORDER_WITHIN};
 use crate::model::{BootTime, Observation, Source};
@@ -15,8 +18,7 @@ use crate::model::{BootTime, Observation, Source};
 /// Observations that wait until no earlier one can arrive.
 #[derive(Default)]
 pub(super) struct ReorderBuffer {
-    /// By time, then by arrival. Boxed, because observations are large and a B-tree moves its values.
-    waiting: BTreeMap<(BootTime, u64), Box<Observation>>,
+    waiting: BinaryHeap<Waiting>,
     /// Number of observations pushed so far; orders those of equal time.
     arrived: u64,
     /// Approximate memory of `waiting`, in bytes; bounded by [`MAX_WAITING`].
@@ -27,6 +29,39 @@ pub(super) struct ReorderBuffer {
     released: BootTime,
     /// Number of observations that arrived after one with a later time was released.
     pub(super) late: u64,
+}
+
+/// An observation with the number of its arrival. Boxed, because observations are large and a heap moves its entries.
+struct Waiting {
+    arrived: u64,
+    seen: Box<Observation>,
+}
+
+impl Waiting {
+    /// The earliest comes first. Observations of equal time keep their order.
+    fn key(&self) -> Reverse<(BootTime, u64)> {
+        Reverse((self.seen.at, self.arrived))
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Waiting {}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
 }
 
 impl ReorderBuffer {
@@ -41,7 +76,7 @@ impl ReorderBuffer {
         }
         self.arrived += 1;
         self.weight += seen.weight();
-        self.waiting.insert((seen.at, self.arrived), Box::new(seen));
+        self.waiting.push(Waiting { arrived: self.arrived, seen: Box::new(seen) });
     }
 
     /// Moves the clock to the time of a tick.
@@ -57,14 +92,12 @@ impl ReorderBuffer {
     /// Removes the earliest observation if its time is not after [`Self::settled`].
     pub(super) fn pop(&mut self) -> Option<Observation> {
         let settled = self.settled();
-        let entry = self.waiting.first_entry()?;
-        if entry.key().0 > settled {
+        if self.waiting.peek()?.seen.at > settled {
             return None;
         }
-        let seen = entry.remove();
-        self.weight -= seen.weight();
+        let seen = self.pop_any()?;
         self.released = self.released.max(seen.at);
-        Some(*seen)
+        Some(seen)
     }
 
     /// Removes the earliest observation if the buffer exceeds [`MAX_WAITING`] bytes. This observation waits for less
@@ -80,7 +113,7 @@ impl ReorderBuffer {
 
     /// Removes the earliest observation, for the end of the input.
     pub(super) fn pop_any(&mut self) -> Option<Observation> {
-        let (_, seen) = self.waiting.pop_first()?;
+        let Waiting { seen, .. } = self.waiting.pop()?;
         self.weight -= seen.weight();
         Some(*seen)
     }

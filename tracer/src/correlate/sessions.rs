@@ -1,7 +1,7 @@
 //! Open and closed sessions: rebuilds invalidated ones, compares them with the last version, and emits the difference.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -15,18 +15,20 @@ use super::{
         anchor_id::AnchorId,
         audit::{UserMatch, UserQuery},
         coverage::Readiness,
-        sockets::SocketIdx,
+        table::Table,
     },
     timers::Timer,
 };
 use crate::model::{
-    BootTime, Change, Gap, GapCode, Hop, Role, Session, SocketRole, State as SessionState, TaskKey, Want, WatchAs,
+    BootTime, Change, Gap, GapCode, Hop, Role, Session, SocketRole, State as SessionState, Want, WatchAs,
 };
 
 /// All sessions that were emitted.
 #[derive(Default)]
 pub(super) struct Sessions {
-    open: BTreeMap<AnchorId, Open>,
+    open: Table<AnchorId, Open>,
+    /// Open sessions with an unknown client, by [`lacks_client`].
+    clientless: BTreeSet<AnchorId>,
     /// Oldest first; at most [`CLOSED_SESSIONS`].
     closed: VecDeque<Arc<Session>>,
 }
@@ -72,7 +74,20 @@ impl Sessions {
 
     /// True if an open session may belong to a kubectl that no session shows: its client is unknown.
     pub(super) fn lacks_any_client(&self, state: &State) -> bool {
-        self.open.values().any(|open| lacks_client(&open.session) && !is_abandoned(state, &open.dependencies))
+        let mut clientless = self.clientless.iter().filter_map(|id| self.open.get(id));
+        clientless.any(|open| !is_abandoned(state, &open.dependencies))
+    }
+
+    fn insert_open(&mut self, id: &AnchorId, open: Open) {
+        if lacks_client(&open.session) {
+            self.clientless.insert(id.clone());
+        }
+        self.open.insert(id.clone(), open);
+    }
+
+    fn remove_open(&mut self, id: &AnchorId) -> Option<Open> {
+        self.clientless.remove(id);
+        self.open.swap_remove(id)
     }
 
     /// Builds the session of an anchor anew and emits the difference from its last version.
@@ -113,7 +128,7 @@ impl Sessions {
         }
         // Register the sockets, processes and other objects that this version was built from: a change of any of them
         // invalidates this session.
-        let old = self.open.remove(id);
+        let old = self.remove_open(id);
         let old_dependencies = old.as_ref().map_or(&[][..], |open| &open.dependencies);
         state.dependents.replace(old_dependencies, &dependencies, id);
         // The Kubernetes user depends on all sessions that fit the same request of the audit log. If the answer for other
@@ -154,7 +169,7 @@ impl Sessions {
         if is_changed {
             effects.emit(Change::Changed(Arc::clone(&session)));
         }
-        self.open.insert(id.clone(), Open { session, dependencies });
+        self.insert_open(id, Open { session, dependencies });
     }
 
     /// Moves a session to the closed ones. Its anchor stays for [`REMEMBER`], for late records.
@@ -176,10 +191,10 @@ impl Sessions {
 
     /// Ends provisional sessions for legs that are part of this session.
     fn merge_legs(&mut self, state: &mut State, effects: &mut Effects, id: &AnchorId, dependencies: &[Dependency]) {
-        let is_part = |idx: &SocketIdx| dependencies.binary_search(&Dependency::Socket(*idx)).is_ok();
-        let merged: Vec<SocketIdx> = state.legs.keys().copied().filter(is_part).collect();
-        for leg in merged {
-            if let Some(provisional) = state.legs.remove(&leg) {
+        // A session has few dependencies; there may be as many legs as sessions.
+        for dependency in dependencies {
+            let Dependency::Socket(leg) = dependency else { continue };
+            if let Some(provisional) = state.legs.remove(leg) {
                 effects.merge(state, effects.now, &provisional, id);
                 self.absorb(state, effects);
             }
@@ -188,11 +203,10 @@ impl Sessions {
 
     /// Ends provisional sessions for kubectls that are part of this session.
     fn merge_requests(&mut self, state: &mut State, effects: &mut Effects, id: &AnchorId, dependencies: &[Dependency]) {
-        let is_part = |task: &TaskKey| dependencies.binary_search(&Dependency::Task(*task)).is_ok();
-        let merged: Vec<TaskKey> = state.pending_requests.keys().copied().filter(is_part).collect();
-        for task in merged {
-            if let Some(provisional) = state.pending_requests.get(&task).cloned().filter(|request| request != id) {
-                state.pending_requests.remove(&task);
+        for dependency in dependencies {
+            let Dependency::Task(task) = dependency else { continue };
+            if let Some(provisional) = state.pending_requests.get(task).cloned().filter(|request| request != id) {
+                state.pending_requests.remove(task);
                 effects.merge(state, effects.now, &provisional, id);
                 self.absorb(state, effects);
             }
@@ -202,7 +216,7 @@ impl Sessions {
     /// Emits the end of a provisional session, with the id of the session that contains it.
     fn close_merged(&mut self, state: &mut State, effects: &mut Effects, merge: Merge) {
         let Merge { at, provisional, into } = merge;
-        let Some(open) = self.open.remove(&provisional) else { return };
+        let Some(open) = self.remove_open(&provisional) else { return };
         for dependency in &open.dependencies {
             state.dependents.remove(dependency, &provisional);
         }

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Short hash of a stable identity: the boot id with the exec id, otherwise with the client socket's cookie.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub Arc<str>);
 
 /// Purpose of a session.

@@ -243,8 +243,8 @@ impl Builder<'_> {
             let text = "requested by a kubelet or by another client of the runtime: undecided yet";
             self.gap(GapCode::KindUnknown, None, text);
         }
-        let ports = process_ports(self.state, task, inbound);
         if role == Role::Proxy || role == Role::Client {
+            let ports = process_ports(self.state, task, inbound);
             let _has_gap = ports.into_iter().any(|port| self.is_unverified(task, port));
         }
         // The process passes the connection on, for an unknown client.
@@ -284,10 +284,9 @@ impl Builder<'_> {
         let Some((task, tuple)) = socket.owner.zip(socket.tuple) else { return false };
         let Some(process) = self.state.processes.get(task) else { return false };
         let endpoints = &self.state.endpoints;
-        let call = self.state.kubectl(task, &process.info);
         endpoints.is_apiserver_port(tuple.remote.port())
-            && call.is_some_and(|call| call.word == "port-forward")
             && !process.ports.iter().any(|port| endpoints.is_path_port(*port))
+            && self.state.kubectl(task, &process.info).is_some_and(|call| call.word == "port-forward")
     }
 
     /// True if the process listens on a port of kubelet or API server but cannot be verified as one. Adds a gap

@@ -2,14 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::Hash,
     sync::Arc,
 };
+
+use indexmap::Equivalent;
 
 use super::{
     anchor::{Anchor, AnchorKind, Container, Exec, Facts, Launch},
     anchor_id::{AnchorId, AnchorKey},
     hosts::Hosts,
     sockets::SocketIdx,
+    table::Table,
 };
 use crate::correlate::limits::{Caps, IDENTIFIED_WITHIN};
 use crate::model::{Actor, BootTime, ExecFifo, FileId, HostNo, RawText, SessionId, TaskKey};
@@ -29,19 +33,29 @@ pub(in crate::correlate) enum Claim {
 /// is nearly unique.
 type ExecName = (Arc<str>, Arc<str>, HostNo);
 
+/// A borrowed [`ExecName`], for look-ups. Has the same hash.
+#[derive(Hash)]
+struct NameRef<'a>(&'a str, &'a str, HostNo);
+
+impl Equivalent<ExecName> for NameRef<'_> {
+    fn equivalent(&self, (exec, container, host): &ExecName) -> bool {
+        self.0 == &**exec && self.1 == &**container && self.2 == *host
+    }
+}
+
 #[derive(Default)]
 pub(in crate::correlate) struct Anchors {
-    /// Boxed: entries are large, and a tree moves them.
-    all: BTreeMap<AnchorId, Box<Anchor>>,
-    by_runc: BTreeMap<TaskKey, AnchorId>,
-    by_process: BTreeMap<TaskKey, AnchorId>,
-    by_pid_file: BTreeMap<RawText, AnchorId>,
+    /// Boxed: entries are large, and the table moves them.
+    all: Table<AnchorId, Box<Anchor>>,
+    by_runc: Table<TaskKey, AnchorId>,
+    by_process: Table<TaskKey, AnchorId>,
+    by_pid_file: Table<RawText, AnchorId>,
     /// Newest exec with each name.
-    by_name: BTreeMap<ExecName, AnchorId>,
+    by_name: Table<ExecName, AnchorId>,
     /// Session ids made of a random exec id alone.
-    by_session: BTreeMap<SessionId, AnchorId>,
+    by_session: Table<SessionId, AnchorId>,
     /// Anchors older than the tracer, by the pid in their pid file.
-    by_pid: BTreeMap<(HostNo, u32), AnchorId>,
+    by_pid: Table<(HostNo, u32), AnchorId>,
     /// First claim of each stream.
     by_stream: BTreeMap<SocketIdx, AnchorId>,
     /// Open FIFOs by file. A container's first process has the container id as its exec id.
@@ -123,7 +137,7 @@ impl Anchors {
 
     /// Newest exec with this id in this container.
     pub(in crate::correlate) fn newest(&self, host: HostNo, container: &str, exec: &str) -> Option<&AnchorId> {
-        self.by_name.get(&(exec.into(), container.into(), host))
+        self.by_name.get(&NameRef(exec, container, host))
     }
 
     /// Newest exec with this id in this container, or the id of a new one.
@@ -145,7 +159,8 @@ impl Anchors {
     /// Makes all session ids final with the facts at hand. Returns the anchors that were still waiting.
     pub(in crate::correlate) fn identify_all(&mut self, hosts: &Hosts) -> Vec<AnchorId> {
         let waiting = self.all.iter().filter(|(_, anchor)| !anchor.identified).map(|(id, _)| id.clone());
-        let waiting: Vec<AnchorId> = waiting.collect();
+        let mut waiting: Vec<AnchorId> = waiting.collect();
+        waiting.sort_unstable();
         for id in &waiting {
             self.identify(hosts, id, BootTime(u64::MAX));
         }
@@ -241,6 +256,8 @@ impl Anchors {
                 under_way.push(id.clone());
             }
         }
+        // The order of the table depends on earlier removals.
+        under_way.sort_unstable();
         under_way
     }
 
@@ -260,6 +277,7 @@ impl Anchors {
                 offered.push(id.clone());
             }
         }
+        offered.sort_unstable();
         offered
     }
 
@@ -374,26 +392,25 @@ impl Anchors {
 
     /// Forgets the FIFOs of forgotten execs, unless a later exec has the same name.
     fn forget_fifos(&mut self, gone: &BTreeSet<AnchorId>) {
-        let name = |id: &AnchorId| {
-            let AnchorKey::Exec { host, container, .. } = id.key() else { return None };
-            Some((id.name().into(), Arc::clone(container), *host))
-        };
-        let names: BTreeSet<ExecName> =
-            gone.iter().filter_map(name).filter(|name| !self.by_name.contains_key(name)).collect();
-        let is_gone = |file: &FileId, fifo: &ExecFifo| {
-            names.contains(&(fifo.exec.as_str().into(), fifo.container.as_str().into(), file.host))
-        };
-        self.fifos.retain(|file, fifo| !is_gone(file, fifo));
+        let names: BTreeSet<(&str, &str, HostNo)> = gone
+            .iter()
+            .filter_map(|id| {
+                let AnchorKey::Exec { host, container, .. } = id.key() else { return None };
+                let is_left = self.by_name.contains_key(&NameRef(id.name(), container, *host));
+                (!is_left).then_some((id.name(), &**container, *host))
+            })
+            .collect();
+        self.fifos.retain(|file, fifo| !names.contains(&(fifo.exec.as_str(), fifo.container.as_str(), file.host)));
     }
 
     /// Removes an anchor. Returns the further containers of its shim.
     fn take(&mut self, id: &AnchorId) -> Vec<AnchorId> {
-        let Some(anchor) = self.all.remove(id) else { return Vec::new() };
+        let Some(anchor) = self.all.swap_remove(id) else { return Vec::new() };
         if let Some(runc) = anchor.runc() {
-            self.by_runc.remove(&runc);
+            self.by_runc.swap_remove(&runc);
         }
         if let Some(process) = anchor.process() {
-            self.by_process.remove(&process);
+            self.by_process.swap_remove(&process);
         }
         // A later exec may have the same pid file, pid or name.
         if let Some(path) = anchor.launch().and_then(|launch| launch.pid_file.as_ref()) {
@@ -414,8 +431,8 @@ impl Anchors {
 }
 
 /// Removes an entry if it belongs to `id`.
-fn remove_own<K: Ord>(from: &mut BTreeMap<K, AnchorId>, key: &K, id: &AnchorId) {
+fn remove_own<K: Eq + Hash>(from: &mut Table<K, AnchorId>, key: &K, id: &AnchorId) {
     if from.get(key).is_some_and(|owner| owner == id) {
-        from.remove(key);
+        from.swap_remove(key);
     }
 }

@@ -38,10 +38,15 @@ impl State {
     /// server with the arguments of a kubectl that leads into a pod. The file may have any name. Other clients
     /// built with client-go (k9s, helm) have other arguments.
     pub(in crate::correlate) fn kubectl<'a>(&self, task: TaskKey, client: &'a ProcessInfo) -> Option<KubectlCall<'a>> {
+        // Parse no arguments of daemons: they are long, and every rebuild of a session asks for them.
+        let is_kubectl = is_kubectl(client);
+        if !is_kubectl && !self.calls.contains_key(&task) {
+            return None;
+        }
         let call = parse_kubectl(&client.argv)?;
         let leads_into_a_pod = kept_open(call.word).is_some() && (call.pod.is_some() || !call.command.is_empty());
-        let acts_like_one = self.calls.contains_key(&task) && call.understood && leads_into_a_pod;
-        (is_kubectl(client) || acts_like_one).then_some(call)
+        let acts_like_one = call.understood && leads_into_a_pod;
+        (is_kubectl || acts_like_one).then_some(call)
     }
 
     /// Kind of session that the client's arguments name, if it is a kubectl with a command that keeps a
