@@ -15,6 +15,8 @@ const STRIDE: u64 = 100_000;
 const PIDS: u64 = 1_000;
 /// Time between two copies, in nanoseconds.
 const PAUSE: u64 = 1_000_000_000;
+/// Time within which the copies of a round begin, in nanoseconds: less than an exec takes.
+const ROUND_BEGINS: u64 = 10_000_000;
 /// A clock tick, in nanoseconds.
 const TICK: u64 = 10_000_000;
 /// Ports that the kernel chooses for connecting sockets (ip_local_port_range).
@@ -108,13 +110,39 @@ impl Repeat {
         self.lines(copies).map(serde_json::from_value)
     }
 
-    fn copy(&self, value: &Value, copy: u64) -> Value {
-        let mut value = value.clone();
-        if copy > 0 {
-            if let Some(at) = value.get_mut("at") {
-                *at = (at.as_u64().unwrap_or_default() + copy * self.period).into();
+    /// Text of the lines of at least `copies` copies, `at_once` at a time. The copies of a round begin within
+    /// [`ROUND_BEGINS`]; the next round follows when all are over. One copy of each round has ticks.
+    pub fn rounds(&self, copies: u64, at_once: u64) -> impl Iterator<Item = String> + '_ {
+        let rounds = copies.div_ceil(at_once);
+        let copied = (0..rounds).flat_map(move |round| self.round(round, at_once));
+        let last = self.stopped.iter().map(move |value| self.late_copy(value, 0, rounds * self.period).to_string());
+        self.first.iter().map(Value::to_string).chain(copied).chain(last)
+    }
+
+    fn round(&self, round: u64, at_once: u64) -> Vec<String> {
+        let mut lines = Vec::new();
+        for which in 0..at_once {
+            let delay = round * self.period + which * (ROUND_BEGINS / at_once);
+            for value in self.again.iter().filter(|value| which == 0 || value["fact"] != "tick") {
+                let value = self.late_copy(value, round * at_once + which, delay);
+                lines.push((value["at"].as_u64(), value.to_string()));
             }
-            self.names.rename(&mut value, copy, copy * self.period / TICK);
+        }
+        lines.sort_by_key(|(at, _)| *at);
+        lines.into_iter().map(|(_, line)| line).collect()
+    }
+
+    fn copy(&self, value: &Value, copy: u64) -> Value {
+        self.late_copy(value, copy, copy * self.period)
+    }
+
+    fn late_copy(&self, value: &Value, copy: u64, delay: u64) -> Value {
+        let mut value = value.clone();
+        if let Some(at) = value.get_mut("at") {
+            *at = (at.as_u64().unwrap_or_default() + delay).into();
+        }
+        if copy > 0 {
+            self.names.rename(&mut value, copy, delay / TICK);
         }
         value
     }

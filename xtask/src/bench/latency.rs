@@ -26,62 +26,77 @@ pub(crate) struct Latency {
 
 impl Latency {
     pub(crate) fn run(self) -> Result<()> {
-        let lab = RunningLab::find()?;
-        let program = tracer::build()?;
-        let folder = tempfile::tempdir()?;
-        let recording = folder.path().join("recording.jsonl.zst");
-        let trace = Tracer::start(&program, &recording)?;
-        let idle = processor_ticks(trace.pid())?;
-        let mut arrivals = BTreeMap::new();
-        let mut missed = 0_u32;
-        for run in 0..self.runs {
-            match run_once(&lab, &trace, run)? {
-                Some((pid, at)) => drop(arrivals.insert(pid, at)),
-                None => missed += 1,
-            }
-        }
-        let busy = processor_ticks(trace.pid())? - idle;
-        trace.finish()?;
-        let (execs, records) = execs(&recording)?;
-        let mut delays: Vec<u64> = arrivals
-            .iter()
-            .map(|(pid, at)| execs.get(pid).map(|exec| at.saturating_sub(*exec)).context("no execve was recorded"))
-            .collect::<Result<_>>()?;
-        delays.sort_unstable();
-        self.report(&delays, records, busy)?;
+        let Measured { delays, missed, records, processor_ms } = measure(&tracer::build()?, self.runs)?;
+        self.report(&delays, records, processor_ms)?;
         ensure!(missed == 0, "{missed} of {} sessions were not complete", self.runs);
         let p99 = percentile(&delays, 99);
         ensure!(p99 <= LIMIT_NS, "p99 is {} ms, over {} ms", p99 / 1_000_000, LIMIT_NS / 1_000_000);
         Ok(())
     }
 
-    fn report(&self, delays: &[u64], records: u64, ticks: u64) -> Result<()> {
+    fn report(&self, delays: &[u64], records: u64, processor_ms: f64) -> Result<()> {
         let ms = |percent| {
             let ns = percentile(delays, percent);
             format!("{}.{:02}", ns / 1_000_000, ns % 1_000_000 / 10_000)
         };
         let runs = u64::from(self.runs);
-        let per_second = rustix::param::clock_ticks_per_second();
-        let us = ticks * 1_000_000 / per_second / runs;
         let text = format!(
             "execve to line, ms: p50 {}, p90 {}, p99 {}, max {} ({} of {runs} sessions)\n\
              kernel records per session: {} (all records divided by sessions)\n\
-             processor time of the tracer per session: {}.{:02} ms\n",
+             processor time of the tracer per session: {:.2} ms\n",
             ms(50),
             ms(90),
             ms(99),
             ms(100),
             delays.len(),
             records / runs,
-            us / 1_000,
-            us % 1_000 / 10,
+            processor_ms / f64::from(self.runs),
         );
         Ok(std::io::stdout().write_all(text.as_bytes())?)
     }
 }
 
+/// Result of some execs.
+pub(super) struct Measured {
+    /// Nanoseconds from each execve to the arrival of the line, sorted.
+    pub(super) delays: Vec<u64>,
+    /// Number of sessions that were not complete.
+    pub(super) missed: u32,
+    /// Number of kernel records.
+    pub(super) records: u64,
+    /// Processor time of the tracer, in milliseconds.
+    pub(super) processor_ms: f64,
+}
+
+/// Runs execs one after another, beside a tracer.
+pub(super) fn measure(program: &Path, runs: u32) -> Result<Measured> {
+    let lab = RunningLab::find()?;
+    let folder = tempfile::tempdir()?;
+    let recording = folder.path().join("recording.jsonl.zst");
+    let trace = Tracer::start(program, &recording)?;
+    let idle = processor_ticks(trace.pid())?;
+    let mut arrivals = BTreeMap::new();
+    let mut missed = 0;
+    for run in 0..runs {
+        match run_once(&lab, &trace, run)? {
+            Some((pid, at)) => drop(arrivals.insert(pid, at)),
+            None => missed += 1,
+        }
+    }
+    let busy = processor_ticks(trace.pid())? - idle;
+    let processor_ms = busy as f64 * 1e3 / rustix::param::clock_ticks_per_second() as f64;
+    trace.finish()?;
+    let (execs, records) = execs(&recording)?;
+    let mut delays: Vec<u64> = arrivals
+        .iter()
+        .map(|(pid, at)| execs.get(pid).map(|exec| at.saturating_sub(*exec)).context("no execve was recorded"))
+        .collect::<Result<_>>()?;
+    delays.sort_unstable();
+    Ok(Measured { delays, missed, records, processor_ms })
+}
+
 /// The smallest value with at least `percent` per cent of the values no larger.
-fn percentile(sorted: &[u64], percent: usize) -> u64 {
+pub(super) fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(u64::MAX)
 }
@@ -134,7 +149,7 @@ fn execs(recording: &Path) -> Result<(BTreeMap<u64, u64>, u64)> {
     Ok((execs, records))
 }
 
-fn processor_ticks(pid: u32) -> Result<u64> {
+pub(super) fn processor_ticks(pid: u32) -> Result<u64> {
     let stat = procfs::process::Process::new(i32::try_from(pid)?)?.stat()?;
     Ok(stat.utime + stat.stime)
 }

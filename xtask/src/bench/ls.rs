@@ -18,6 +18,8 @@ use crate::{apt, tracer};
 const USUAL_COMMANDS: [(&str, &[&str]); 3] = [("ss", &["-tanpi"]), ("ss", &["-xap"]), ("ps", &["-efww"])];
 /// With BPF iterators, `ls` may take at most one such part of the others' time.
 const SHARE: u32 = 3;
+/// Runs of each for a row of the table.
+const TABLE_RUNS: u32 = 11;
 /// Required by iterators, besides root.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -43,16 +45,29 @@ impl Ls {
         let missing: Vec<&str> =
             lacks.iter().filter(|(tool, _)| find(tool).is_none()).map(|(_, package)| *package).collect();
         apt::install(&missing, &progress)?;
-        let program = tracer::build()?;
+        let (own, others) = self.measure_apart(&tracer::build()?, &progress)?;
+        self.report(&own, &others)
+    }
+
+    /// Durations of `ls` and of the usual commands.
+    pub(super) fn measured(
+        sockets: usize,
+        processes: u32,
+        program: &Path,
+        progress: &Progress,
+    ) -> Result<(Vec<Duration>, Vec<Duration>)> {
+        Self { sockets, processes, runs: TABLE_RUNS }.measure_apart(program, progress)
+    }
+
+    fn measure_apart(&self, program: &Path, progress: &Progress) -> Result<(Vec<Duration>, Vec<Duration>)> {
         progress.report(format!("starting {} processes with {} sockets", self.processes, self.sockets));
         // Use a separate thread: it enters the crowd's namespace, and its children start there.
-        let (own, others) = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             scope
-                .spawn(|| self.measure(&program, &progress))
+                .spawn(|| self.measure(program, progress))
                 .join()
                 .map_err(|_panic| anyhow::anyhow!("the measurement panicked"))
-        })??;
-        self.report(&own, &others)
+        })?
     }
 
     fn measure(&self, program: &Path, progress: &Progress) -> Result<(Vec<Duration>, Vec<Duration>)> {

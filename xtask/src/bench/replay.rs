@@ -15,6 +15,8 @@ use crate::tracer;
 
 /// The recording to repeat: one session, from its start to its end.
 const RECORDING: &str = "tests/recordings/exit-3.jsonl.zst";
+/// Observations of the recording that each copy has.
+const OBSERVATIONS: u64 = 59;
 /// Limit of processor time for a million observations.
 const MAX_PROCESSOR_TIME: Duration = Duration::from_secs(2);
 /// Limit of growth for ten times the observations: of processor time per observation, and of memory.
@@ -58,8 +60,9 @@ impl Replay {
 fn make(observations: u64, file: &Path) -> Result<()> {
     let mut make = Command::new(cargo());
     // Recordings belong to the tracer, and xtask must build before the tracer does.
-    make.args(["run", "--quiet", "--release", "--package", "execpath-tests", "--example", "repeat", "--", RECORDING]);
-    make.arg(observations.to_string()).arg(file).current_dir(root());
+    make.args(["run", "--quiet", "--release", "--package", "execpath-tests", "--example", "workload", "--", "make"]);
+    let sessions = observations.div_ceil(OBSERVATIONS);
+    make.args([RECORDING, &sessions.to_string(), "1"]).arg(file).current_dir(root());
     ensure!(make.status().context("cannot start cargo")?.success(), "the command above failed");
     Ok(())
 }
