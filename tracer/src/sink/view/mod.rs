@@ -1,42 +1,32 @@
 //! The JSON contract, version 1. Sinks serialise these types instead of the model's, so that the model can change.
 //! Unknown values are null, never 0.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+mod client;
+mod hop;
 mod links;
 mod parts;
+mod time;
 
 pub(super) use self::parts::Parts;
+pub use self::time::moment;
 use self::{
+    client::Client,
+    hop::{Hop, known},
     links::Link,
     parts::{Part, SessionParts},
 };
 use super::Header;
 use crate::model::{
-    self, Ability, BootTime, ClockAnchor, Degraded, GapCode, Health, HostFacts, Measures, RawText, Report, Role, State,
-    Totals,
+    self, Ability, BootTime, Degraded, GapCode, Health, HostFacts, Measures, RawText, Report, Role, State, Totals,
 };
 
 /// Version of the contract. It increases when a field is removed or changes its meaning; new fields keep it.
 pub const VERSION: u32 = 1;
-
-/// A moment as RFC 3339 in UTC with milliseconds, rounded down.
-#[must_use]
-pub fn moment(anchor: ClockAnchor, at: BootTime) -> String {
-    rfc3339(anchor.utc_ns(at))
-}
-
-fn rfc3339(utc_ns: u64) -> String {
-    // 64 bits of nanoseconds end in the year 2554, which humantime can print.
-    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_nanos(utc_ns)).to_string()
-}
 
 /// A line of JSON Lines.
 #[derive(Debug, Serialize)]
@@ -349,22 +339,8 @@ fn fifos_used(session: &model::Session, measures: &Measures) -> Option<BootTime>
     measures.exec_used(shim.task.host, container, session.exec_id.as_deref().or(attached)?)
 }
 
-/// The weaker of two confidences: that the first hop is the client, which is the confidence of its leg; and that the
-/// user of the audit log started the session.
-fn client_confidence(session: &model::Session) -> Option<model::Confidence> {
-    let is_client = session.hops.first().is_some_and(|hop| hop.role == Role::Client);
-    let leg = session.links.iter().find(|link| is_client && link.from == 0 && link.to != 0);
-    let user = session.client.user.as_ref().map(|user| user.confidence);
-    leg.map(|leg| leg.confidence).into_iter().chain(user).min()
-}
-
 /// Evidence token for the client's arguments.
 const ARGV: &str = "argv";
-
-/// Missing arguments are unknown: every process has at least one.
-fn known(words: &[RawText]) -> Option<&[RawText]> {
-    Some(words).filter(|words| !words.is_empty())
-}
 
 #[derive(Debug, Serialize, JsonSchema)]
 struct Target<'a> {
@@ -383,99 +359,10 @@ struct Target<'a> {
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-struct Client<'a> {
-    #[schemars(with = "Option<String>")]
-    address: Option<SocketAddr>,
-    uid: Option<u32>,
-    uid_name: Option<&'a str>,
-    login_uid: Option<u32>,
-    login_name: Option<&'a str>,
-    tty: Option<&'a str>,
-    parents: Option<Vec<Parent<'a>>>,
-    user: Option<&'a str>,
-    groups: Option<&'a [String]>,
-    impersonated_user: Option<&'a str>,
-    user_agent: Option<&'a str>,
-    audit_id: Option<&'a str>,
-    confidence: Option<&'static str>,
-}
-
-impl<'a> Client<'a> {
-    fn new(session: &'a model::Session, header: &'a Header) -> Self {
-        let model::Client { address, uid, uid_name, login_uid, login_name, tty, parents, user, pending: _ } =
-            &session.client;
-        let known = user.as_ref().map(|known| &known.user);
-        Self {
-            address: *address,
-            uid: *uid,
-            uid_name: uid_name.as_deref(),
-            login_uid: *login_uid,
-            login_name: login_name.as_deref(),
-            tty: tty.as_deref(),
-            parents: parents.as_ref().map(|all| all.iter().map(|above| Parent::new(above, header)).collect()),
-            user: known.map(|user| user.name.as_str()),
-            groups: known.map(|user| user.groups.as_slice()),
-            impersonated_user: known.and_then(|user| user.impersonated.as_deref()),
-            user_agent: known.and_then(|user| user.agent.as_deref()),
-            audit_id: user.as_ref().and_then(|user| user.audit_id.as_deref()),
-            confidence: client_confidence(session).map(model::Confidence::token),
-        }
-    }
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
-struct Parent<'a> {
-    pid: u32,
-    started_at: String,
-    comm: &'a RawText,
-    uid: Option<u32>,
-}
-
-impl<'a> Parent<'a> {
-    fn new(above: &'a model::Ancestor, header: &Header) -> Self {
-        let started_at = moment(header.anchor, BootTime(above.task.start_ns()));
-        Self { pid: above.task.tgid, started_at, comm: &above.comm, uid: above.uid }
-    }
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
 struct Exit {
     code: Option<u8>,
     signal: Option<u8>,
     reason: &'static str,
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
-struct Hop<'a> {
-    role: &'static str,
-    pid: u32,
-    started_at: String,
-    comm: Option<&'a RawText>,
-    exe: Option<&'a RawText>,
-    argv: Option<&'a [RawText]>,
-    argv_truncated: bool,
-    uid: Option<u32>,
-    netns: Option<u32>,
-    host: Option<&'a str>,
-    state: Option<char>,
-}
-
-impl<'a> Hop<'a> {
-    fn new(hop: &'a model::Hop, header: &'a Header, measures: &Measures) -> Self {
-        Self {
-            role: hop.role.token(),
-            pid: hop.task.tgid,
-            started_at: moment(header.anchor, BootTime(hop.task.start_ns())),
-            comm: Some(&hop.process.comm).filter(|comm| !comm.is_empty()),
-            exe: hop.process.exe.as_ref(),
-            argv: known(&hop.process.argv),
-            argv_truncated: hop.process.argv_truncated,
-            uid: hop.process.uid,
-            netns: hop.process.netns,
-            host: header.name(hop.task.host),
-            state: measures.process(hop.task).map(|series| series.last.state),
-        }
-    }
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -490,27 +377,4 @@ struct Gap<'a> {
     code: &'static str,
     between: Option<[usize; 2]>,
     text: &'a str,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_utc_with_milliseconds() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_399, "2000-02-28T23:59:59.000Z"),
-            (951_782_400, "2000-02-29T00:00:00.000Z"),
-            (951_868_800, "2000-03-01T00:00:00.000Z"),
-            (1_709_164_800, "2024-02-29T00:00:00.000Z"),
-            (1_795_299_243, "2026-11-21T22:14:03.000Z"),
-            (4_107_542_399, "2100-02-28T23:59:59.000Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
-        ] {
-            assert_eq!(rfc3339(seconds * 1_000_000_000), text);
-        }
-        assert_eq!(rfc3339(1_999_999), "1970-01-01T00:00:00.001Z");
-        assert_eq!(rfc3339(u64::MAX), "2554-07-21T23:34:33.709Z");
-    }
 }

@@ -10,7 +10,11 @@ use std::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Client, Hop, Link, client_confidence};
+use super::{
+    client::{Client, client_confidence},
+    hop::Hop,
+    links::Link,
+};
 use crate::{
     model::{self, Confidence, Measures, ProcessInfo, Role, Session, SessionId, TaskKey},
     sink::{Header, json},
