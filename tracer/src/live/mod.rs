@@ -5,6 +5,7 @@ mod enrol;
 mod error;
 mod examine;
 mod losses;
+mod memory;
 mod options;
 mod priority;
 mod questions;

@@ -22,6 +22,7 @@ use super::{
     error::LiveError,
     examine::after_attach,
     losses::Losses,
+    memory,
     options::Live,
     questions::{Next, Questions},
     sampling::{Feed, Sampling, Schedule},
@@ -227,6 +228,7 @@ impl Trace {
             flow = flow.or(self.pump.take(Observation::new(clock::now(), Source::Engine, lost))?);
         }
         flow = flow.or(self.pump.begin()?);
+        memory::release();
         if let Some(ready) = self.ready.take() {
             ready();
         }
