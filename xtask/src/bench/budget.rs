@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::callgrind::{self, instructions};
-use super::workload::{CROWD, Workload};
+use super::workload::CROWD;
 use crate::hint::hinted;
 use crate::progress::Progress;
 use crate::repo::root;
@@ -65,21 +65,13 @@ fn file() -> PathBuf {
 
 /// Instructions of each row.
 fn counts(progress: &Progress) -> Result<Vec<(&'static str, u64)>> {
-    progress.report("building releases");
+    progress.report("building a release");
     let program = tracer::build()?;
-    let workload = Workload::build()?;
-    let folder = tempfile::tempdir()?;
     progress.report("counting instructions");
     let mut replay = Command::new(program);
     // valgrind cannot run below the program's own filter of system calls.
     replay.args(["--no-sandbox", "replay", "-o", "jsonl"]).arg(root().join(CROWD));
-    let one = workload.make(500, 1, folder.path())?;
-    let crowd = workload.make(400, 200, folder.path())?;
-    let counts = vec![
-        ("replay-jsonl-of-200-sessions-at-once", instructions(&replay)?),
-        ("correlate-per-observation-1-session-at-once", workload.correlate(&one)?),
-        ("correlate-per-observation-200-sessions-at-once", workload.correlate(&crowd)?),
-    ];
+    let counts = vec![("replay-jsonl-of-200-sessions-at-once", instructions(&replay)?)];
     ensure!(counts.iter().all(|(_, count)| *count > 0), "nothing was counted");
     Ok(counts)
 }

@@ -64,6 +64,7 @@ pub(super) const PARTS: &[Part] = &[
         vital: true,
         run: docker,
     },
+    Part { name: "bench", minutes: 3, about: "instruction budgets of a release", vital: true, run: bench },
 ];
 
 /// Path of this program. Its usual path may hold another program by now, built by `cargo build`.
@@ -274,6 +275,11 @@ fn docker(session: &mut Session) -> Result<Outcome> {
     let (scale, write) = if whole { ("whole", &["--write", "docs/truth.md"][..]) } else { ("tenth", &[][..]) };
     let mut truth = xtask(session, &["lab", "truth", "--runtime", "docker", "--suite", scale]);
     session.check(truth.args(write))
+}
+
+/// Comes last: the parts before it have built a release, except on machines without the lab.
+fn bench(session: &mut Session) -> Result<Outcome> {
+    session.check(&mut xtask(session, &["bench", "--check"]))
 }
 
 /// The reason why probes cannot run here, or `None` if they can.
