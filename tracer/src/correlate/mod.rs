@@ -68,15 +68,12 @@ use crate::model::{BootTime, Fact, Finding, HostFacts, LATE_START, Observation, 
 /// ```
 /// use execpath::correlate::{Correlator, Options};
 /// use execpath::model::{Actor, BootTime, Change, Fact, HostFacts, Observation, Source, TaskKey};
-///
 /// let path = format!("/run/io.containerd.grpc.v1.cri/containers/{}/io/1/{}-stdout", "a".repeat(64), "b".repeat(64));
 /// let made = Fact::FifoMade { actor: Actor::default(), inbound: None, from: None, path: path.as_str().into() };
 /// let containerd = TaskKey::from_ticks(700, 1);
-///
 /// let mut correlator = Correlator::new(&HostFacts::default(), &Options::default());
 /// correlator.ingest(Observation::of(BootTime(1_000_000), Source::Ebpf, containerd, made));
 /// assert!(correlator.is_waiting() && correlator.drain().is_empty());
-///
 /// correlator.ingest(Observation::new(BootTime(20_000_000), Source::Engine, Fact::Tick));
 /// assert!(matches!(correlator.drain()[0].change, Change::Opened(_)));
 /// assert!(!correlator.wants().is_empty(), "asks for the names of the container");
