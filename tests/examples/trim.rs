@@ -156,6 +156,8 @@ impl SessionIds {
             | Fact::Listening { .. }
             | Fact::ListeningUnix { .. }
             | Fact::Connected { .. }
+            | Fact::Dialled { .. }
+            | Fact::ExecFailed { .. }
             | Fact::Accepted { .. }
             | Fact::Closed { .. }
             | Fact::SocketSeen { .. }

@@ -124,6 +124,39 @@ fn closed_port() -> (rustix::fd::OwnedFd, u16) {
 }
 
 #[test]
+fn dial_is_reported_with_its_result() {
+    let (_held, port) = closed_port();
+    let mut trace = Trace::on_ports(&[port]);
+    let mut helper = HelperProcess::start();
+    assert_eq!(helper.request(&format!("connect a 127.0.0.1:{port}")), ["error", "ConnectionRefused"]);
+    trace.settle();
+    let dials: Vec<_> = trace
+        .of(helper.pid())
+        .into_iter()
+        .filter_map(|seen| match seen.fact {
+            Fact::Dialled { socket, remote, failed, .. } => Some((socket.cookie, remote, failed)),
+            _ => None,
+        })
+        .collect();
+    let [(begun, to, None), (ended, again, Some(error))] = dials[..] else { panic!("{dials:?}") };
+    assert_eq!((begun, to), (ended, again), "one socket, and one address");
+    assert_eq!(to, Some(address(&format!("127.0.0.1:{port}"))));
+    assert_eq!(error.errno, Some(rustix::io::Errno::CONNREFUSED.raw_os_error().unsigned_abs()));
+}
+
+#[test]
+fn dial_for_nobody_to_another_port_is_not_reported() {
+    let (_held, port) = closed_port();
+    let mut trace = Trace::on_ports(&[]);
+    let mut helper = HelperProcess::start();
+    trace.watch(helper.pid(), WatchAs::Endpoint);
+    assert_eq!(helper.request(&format!("connect a 127.0.0.1:{port}")), ["error", "ConnectionRefused"]);
+    trace.settle();
+    let of_it = trace.of(helper.pid());
+    assert!(!of_it.iter().any(|seen| matches!(seen.fact, Fact::Dialled { .. })), "{of_it:#?}");
+}
+
+#[test]
 fn refused_connect_reports_no_connection() {
     let (_held, port) = closed_port();
     let mut trace = Trace::on_ports(&[port]);

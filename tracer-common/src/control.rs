@@ -340,6 +340,8 @@ offsets! {
     sock_cookie = "sock"."__sk_common.skc_cookie";
     /// `sock.sk_protocol`
     sock_protocol = "sock"."sk_protocol";
+    /// `sock.sk_err`
+    sock_err = "sock"."sk_err";
     /// `tcp_sock.bytes_received`
     tcp_bytes_received = "tcp_sock"."bytes_received";
     /// `tcp_sock.bytes_acked`
@@ -372,11 +374,12 @@ impl Offsets {
     /// # Errors
     /// The first required field that this kernel lacks.
     pub fn ready(&self) -> Result<(), ReadinessError> {
-        // Optional fields: login uid, byte counters, sequence numbers, the file system of a FIFO, fields read only by
-        // the iterator, and the stack, read only on kernels without a helper.
-        const OPTIONAL: [&str; 12] = [
+        // Optional fields: login uid, errors of failed connections, byte counters, sequence numbers, the file system of
+        // a FIFO, fields read only by the iterator, and the stack, read only on kernels without a helper.
+        const OPTIONAL: [&str; 13] = [
             "task_struct.loginuid",
             "task_struct.stack",
+            "sock.sk_err",
             "tcp_sock.bytes_received",
             "tcp_sock.bytes_acked",
             "tcp_sock.snd_una",

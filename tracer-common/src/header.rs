@@ -1,7 +1,7 @@
 //! The header of every record, and the numbers of the kinds.
 
 /// Raised with every change of a record's layout. The loader rejects an object with another number.
-pub const ABI: u16 = 10;
+pub const ABI: u16 = 11;
 
 /// First field of every record.
 #[repr(C)]
@@ -37,6 +37,8 @@ pub enum Kind {
     Exit = 3,
     /// [`crate::Process`], when a running process was added to the path
     Enrolled = 4,
+    /// [`crate::ExecFailed`]
+    ExecFailed = 5,
     /// [`crate::Connected`]
     Connected = 32,
     /// [`crate::Accepted`]
@@ -45,6 +47,10 @@ pub enum Kind {
     Closed = 34,
     /// [`crate::Listening`]
     Listening = 35,
+    /// [`crate::Dial`], when connect(2) sent its SYN
+    Dialling = 36,
+    /// [`crate::Dial`], when connect(2) failed
+    DialFailed = 37,
     /// [`crate::UnixConnected`]
     UnixConnected = 64,
     /// [`crate::UnixAccepted`]
@@ -61,15 +67,18 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for the decoder and its tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Fork,
         Self::Exec,
         Self::Exit,
         Self::Enrolled,
+        Self::ExecFailed,
         Self::Connected,
         Self::Accepted,
         Self::Closed,
         Self::Listening,
+        Self::Dialling,
+        Self::DialFailed,
         Self::UnixConnected,
         Self::UnixAccepted,
         Self::Relayed,

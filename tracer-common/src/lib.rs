@@ -18,12 +18,12 @@ mod unix;
 pub use control::{Config, Counter, Offsets, ReadinessError, Watch, WatchClass};
 pub use header::{ABI, Header, Kind, Record};
 pub use open::{OpenFile, OpenKind, OpenUnix};
-pub use process::{ARGV_BYTES, Exit, Fork, Process};
+pub use process::{ARGV_BYTES, ExecFailed, Exit, Fork, Process};
 pub use relay::{
     Actor, FIFO_PATH_BYTES, Fifo, FifoPairKey, FifoRelayed, HOW_SPLICE, PairKey, Reading, Relayed, TouchKey, Touched,
 };
 pub use sock::{
-    ADDRESS_ID, Accepted, ActorKey, Closed, Connected, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, INODE_ID, Last,
+    ADDRESS_ID, Accepted, ActorKey, Closed, Connected, Dial, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, INODE_ID, Last,
     Listening, ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, ROLE_UNKNOWN, Socket, Tracked, cookie_of,
 };
 pub use text::Text;

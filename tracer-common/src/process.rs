@@ -55,6 +55,19 @@ pub struct Process {
 }
 record!(Process = size_of::<Header>() + 2 * 8 + 6 * 4 + 16 + 8 + ARGV_BYTES);
 
+/// execve(2) failed in a process below a daemon: runc's last stage could not become the command.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ExecFailed {
+    /// See [`Header`].
+    pub header: Header,
+    /// ENOENT, EACCES, ENOEXEC …
+    pub errno: u32,
+    /// Inode number of the process's mount namespace: the container's, unless runc failed before it entered that one.
+    pub mntns: u32,
+}
+record!(ExecFailed = size_of::<Header>() + 4 + 4);
+
 /// The last thread of a process on the path ended.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

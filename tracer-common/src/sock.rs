@@ -87,6 +87,29 @@ pub struct Connected {
 }
 record!(Connected = size_of::<Header>() + size_of::<Actor>() + size_of::<Socket>() + 16);
 
+/// A process on the path began a connection, or failed to. Reported for connections to a port of the path, and for
+/// those on behalf of an accepted connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Dial {
+    /// See [`Header`]: the connecting process, and the thread that called connect(2).
+    pub header: Header,
+    /// Actor that called connect(2).
+    pub actor: Actor,
+    /// The connecting end. At the beginning of a connection its local address is not chosen yet: the local port is 0.
+    pub socket: Socket,
+    /// See [`Connected::inbound_cookie`].
+    pub inbound_cookie: u64,
+    /// Inode of the same socket.
+    pub inbound_inode: u64,
+    /// `sk_err` of a failed connection: ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH …; 0 if the process gave up, or if
+    /// connect(2) itself returned the error (a packet filter on this host).
+    pub errno: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+record!(Dial = size_of::<Header>() + size_of::<Actor>() + size_of::<Socket>() + 24);
+
 /// accept(2) returned a connection to a process on the path.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

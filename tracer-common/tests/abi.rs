@@ -8,9 +8,9 @@ use std::path::Path;
 use std::{env, fs};
 
 use tracer_common::{
-    ABI, Accepted, Actor, ActorKey, Closed, Config, Connected, Counter, Exit, Fifo, FifoPairKey, FifoRelayed, Fork,
-    Header, Kind, Last, Listening, Offsets, OpenFile, OpenKind, OpenUnix, PairKey, Process, Reading, Relayed, Socket,
-    Text, TouchKey, Touched, Tracked, UnixAccepted, UnixConnected, Watch,
+    ABI, Accepted, Actor, ActorKey, Closed, Config, Connected, Counter, Dial, ExecFailed, Exit, Fifo, FifoPairKey,
+    FifoRelayed, Fork, Header, Kind, Last, Listening, Offsets, OpenFile, OpenKind, OpenUnix, PairKey, Process, Reading,
+    Relayed, Socket, Text, TouchKey, Touched, Tracked, UnixAccepted, UnixConnected, Watch,
 };
 
 /// Name of a field's type, without its path.
@@ -48,6 +48,8 @@ layouts! {
     Closed { header, cookie, inode, bytes_received, bytes_acked }
     Config { netns, own_tgid, g_register, stack_register, watch_quota, watch_shared, features, registers_at, first_argument, third_argument, fourth_argument, reserved }
     Connected { header, actor, socket, inbound_cookie, inbound_inode }
+    Dial { header, actor, socket, inbound_cookie, inbound_inode, errno, reserved }
+    ExecFailed { header, errno, mntns }
     Exit { header, status, reserved }
     Fifo { header, actor, inbound, path }
     FifoPairKey { inode, to, device, reserved }

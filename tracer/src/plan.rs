@@ -72,6 +72,7 @@ pub const PROBES: &[ProbeSpec] = &[
     btf("sched_process_fork", Ability::Processes),
     btf("sched_process_exec", Ability::Processes),
     btf("sched_process_exit", Ability::Processes),
+    optional(syscall("sys_exit_execve", Ability::Processes)),
     btf("inet_sock_set_state", Ability::Tcp),
     // Go and all supported runtimes call accept4. Other proxies may call accept.
     optional(syscall("sys_exit_accept", Ability::Accept)),

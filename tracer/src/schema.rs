@@ -46,6 +46,12 @@ enum What<'a> {
     Changed(view::Change<'a>),
     #[schemars(rename = "session.closed")]
     Closed(view::Change<'a>),
+    /// A client's attempt that failed before it became a session; followed by `attempt.failed`.
+    #[schemars(rename = "attempt.started")]
+    AttemptStarted(view::Change<'a>),
+    /// The end of that attempt, with the rung at which it failed.
+    #[schemars(rename = "attempt.failed")]
+    AttemptFailed(view::Change<'a>),
     /// One session, of `ls` and `show`.
     #[schemars(rename = "session")]
     Session(view::Change<'a>),

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use execpath::model::{
-    Ancestor, Ancestry, BootTime, ContainerInfo, ExitStatus, Fact, Family, HostNo, Listener, Observation, SocketId,
-    SocketInfo, SocketRole, Source, TaskKey, Tuple, WatchAs,
+    Ancestor, Ancestry, BootTime, ContainerInfo, DialError, ExitStatus, Fact, Family, HostNo, Listener, Observation,
+    SocketId, SocketInfo, SocketRole, Source, TaskKey, Tuple, WatchAs,
 };
 
 use super::{
@@ -83,6 +83,11 @@ impl Parser {
                     other => return Err(format!("a process ends with `code` or `signal`, not `{other}`")),
                 };
                 Parsed::probe(task, Fact::Exit { status })
+            }
+            // exec-failed PID ERRNO
+            "exec-failed" => {
+                let task = self.task(words)?;
+                Parsed::probe(task, Fact::ExecFailed { errno: words.number("an error number")?, mntns: None })
             }
             "watched" => Parsed::snapshot(self.task(words)?, Fact::Watched),
             "looked" => Parsed::snapshot(self.task(words)?, Fact::Looked),
@@ -243,6 +248,21 @@ impl Parser {
                 let (actor, inbound) = (self.actor(words)?, self.from(words)?);
                 Parsed::probe(task, Fact::Connected { socket, actor, inbound })
             }
+            // dial PID SOCKET ADDRESS>ADDRESS [by G] [from SOCKET] [failed [ERRNO]]
+            "dial" => {
+                let task = self.task(words)?;
+                let socket = self.socket(words, Some(SocketRole::Connected))?;
+                let (actor, inbound) = (self.actor(words)?, self.from(words)?);
+                let failed = words.is_next("failed");
+                let errno = if failed { words.rest.next() } else { None };
+                let errno = errno.map(str::parse).transpose().map_err(|_no_number| "the error is no number")?;
+                let failed = failed.then_some(DialError { errno });
+                let remote = socket.tuple.map(|tuple| tuple.remote);
+                Parsed::probe(
+                    task,
+                    Fact::Dialled { socket: socket.id, remote, netns: socket.netns, actor, inbound, failed },
+                )
+            }
             "accept" => {
                 let task = self.task(words)?;
                 Parsed::probe(task, Fact::Accepted { socket: self.socket(words, Some(SocketRole::Accepted))? })
@@ -257,8 +277,13 @@ impl Parser {
                 Parsed::snapshot(task, Fact::SocketSeen { socket: self.socket(words, role)? })
             }
             "close" => {
+                // close SOCKET [RECEIVED ACKED]
                 let socket = self.known(words.next("the name of a socket")?)?.id;
-                Parsed::of(Source::Ebpf, Fact::Closed { socket, received: Some(100), acked: Some(200) })
+                let (received, acked) = match words.rest.peek() {
+                    Some(_) => (words.number("bytes received")?, words.number("bytes acknowledged")?),
+                    None => (100, 200),
+                };
+                Parsed::of(Source::Ebpf, Fact::Closed { socket, received: Some(received), acked: Some(acked) })
             }
             "absent" => {
                 let socket = self.known(words.next("the name of a socket")?)?;

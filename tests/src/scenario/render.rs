@@ -1,6 +1,6 @@
 //! Sessions in the format of scenarios.
 
-use execpath::model::{ExitStatus, KubeUser, RawText, Report, Session, Span, State, TaskKey};
+use execpath::model::{ExitStatus, KubeUser, RawText, Report, RungSeen, Session, Span, State, TaskKey};
 
 use super::{clean, short_id};
 
@@ -72,6 +72,14 @@ pub fn render_session(session: &Session, cluster: u32) -> String {
     for gap in &session.gaps {
         let between = gap.between.map(|(from, to)| format!(" {from} {to}")).unwrap_or_default();
         lines.push(format!("  gap {}{between}", gap.code.token()));
+    }
+    let attempt = session.attempt.as_ref().filter(|attempt| attempt.failed().or(attempt.waiting()).is_some());
+    if let Some(attempt) = attempt {
+        let rung = |one: Option<&RungSeen>| one.map_or("-", |one| one.rung.token());
+        let (failed, waiting) = (attempt.failed(), attempt.waiting());
+        let how = failed.or(waiting).map_or("-", |one| one.state.token());
+        let errno = failed.and_then(|one| one.errno).map(|errno| format!(" {errno}")).unwrap_or_default();
+        lines.push(format!("  attempt {} {} {how}{errno}", rung(attempt.reached()), rung(failed.or(waiting))));
     }
     if let Some(exit) = &session.exit {
         let code = exit.code.map(|code| format!(" {code}")).unwrap_or_default();

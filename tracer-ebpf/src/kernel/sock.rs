@@ -132,6 +132,12 @@ impl Sock {
         read(self.0, offset!(tcp_bytes_acked)).unwrap_or(0)
     }
 
+    /// Error of a connection that was not established; 0 for none.
+    #[inline(always)]
+    pub fn error(self) -> u32 {
+        read(self.0, offset!(sock_err)).unwrap_or(0)
+    }
+
     /// Writes both initial sequence numbers into a record, as defined in [`Socket`]. Valid only for a TCP socket that
     /// has, or is about to get, a connection.
     ///

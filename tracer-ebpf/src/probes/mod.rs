@@ -1,5 +1,7 @@
 //! One file per family. Entries are thin; the functions that they call hold the logic.
 
+mod client;
+mod execve;
 mod fexit;
 mod fifo;
 mod open;

@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_common::{Actor, Counter, Exit, Fork, Kind, Watch, WatchClass};
 
-use super::tcp::inbound;
+use super::{client, tcp::inbound};
 use crate::{
     emit::send,
     kernel::{
@@ -59,8 +59,10 @@ fn try_fork(child: Task) -> Option<()> {
 
 /// kernel: include/trace/events/sched.h:sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
 #[btf_tracepoint(function = "sched_process_exec")]
-pub fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
-    let _none = try_exec();
+pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    if try_exec().is_none() {
+        client::started(&ctx);
+    }
     0
 }
 

@@ -7,7 +7,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, TracePointContext},
 };
 use tracer_common::{
-    Accepted, Actor, ActorKey, Closed, Config, Connected, Counter, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Kind,
+    Accepted, Actor, ActorKey, Closed, Config, Connected, Counter, Dial, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Kind,
     Listening, ROLE_ACCEPTED, ROLE_CONNECTED, ROLE_LISTENING, Tracked, UnixAccepted,
 };
 
@@ -39,6 +39,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         // A simultaneous open, if both ends called connect(2); an accepted end has no entry yet. Make the cookie
         // here, in softirq, so that accept(2) and splice(2), which cannot make one, find it.
         (SYN_RECV, ESTABLISHED) => connected(sock),
+        (SYN_SENT, CLOSE) => dial_failed(sock),
         (_, CLOSE) => closed(sock),
         _ => None,
     };
@@ -97,8 +98,40 @@ fn connecting<C: EbpfContext>(ctx: &C, sock: Sock) -> Option<()> {
         reserved: 0,
     };
     inbound(&key, &actor, &mut tracked.inbound_cookie, &mut tracked.inbound_inode);
-    track(track_key(sock), &tracked);
-    None
+    let key = track_key(sock);
+    track(key, &tracked);
+    let id = if has(Config::MAKES_COOKIES) { key } else { sock.id() };
+    dialled(Kind::Dialling, about, sock, id, &tracked, 0)
+}
+
+/// Runs in any context: the other end refused, a timer gave up, or the process closed the socket.
+///
+/// kernel: net/ipv4/tcp_input.c:tcp_reset, net/ipv4/tcp_ipv4.c:tcp_v4_err and net/ipv4/tcp_timer.c:tcp_write_err store
+/// `sk_err` before the state changes. tcp_v4_connect also gets here if no port or route is left; `sk_err` is then 0.
+#[inline(always)]
+fn dial_failed(sock: Sock) -> Option<()> {
+    let (key, entry) = tracked(sock, sock.cookie())?;
+    let tracked = *entry;
+    let _gone = TRACKED.remove(key);
+    let id = if has(Config::MAKES_COOKIES) { key } else { sock.id() };
+    let about = About { tgid: tracked.tgid, tid: tracked.tid, start_ns: tracked.start_ns };
+    dialled(Kind::DialFailed, about, sock, id, &tracked, sock.error())
+}
+
+/// Reports a dial on the path. Others, such as a kubelet's probes of pods, would be most of a node's connections.
+#[inline(always)]
+fn dialled(kind: Kind, about: About, sock: Sock, id: u64, tracked: &Tracked, errno: u32) -> Option<()> {
+    if tracked.inbound_cookie == 0 && !is_path_port(sock.remote_port()) {
+        return None;
+    }
+    send!(kind, about, |record: &mut Dial| {
+        record.actor = tracked.actor;
+        sock.describe(id, ROLE_CONNECTED, &mut record.socket);
+        record.inbound_cookie = tracked.inbound_cookie;
+        record.inbound_inode = tracked.inbound_inode;
+        record.errno = errno;
+        record.reserved = 0;
+    })
 }
 
 /// Key of a new TCP socket in [`TRACKED`].

@@ -126,11 +126,14 @@ impl<'a> Selection<'a> {
             | Fact::Watched
             | Fact::Looked
             | Fact::Exit { .. }
+            | Fact::ExecFailed { .. }
             | Fact::Listening { .. }
             | Fact::ListeningUnix { .. } => task,
             Fact::Connected { socket, .. } | Fact::Accepted { socket } | Fact::SocketSeen { socket } => {
                 self.socket(socket.id) || self.inbound.contains(&socket.id)
             }
+            // The connection of a dial may never come about: the dialling process decides.
+            Fact::Dialled { .. } => task,
             Fact::Touched { socket, .. } => self.socket(socket.id),
             Fact::Closed { socket, .. } => self.socket(*socket) || self.inbound.contains(socket),
             Fact::PeerAbsent { tuple, .. } => self.tuples.contains(tuple) || self.tuples.contains(&tuple.mirrored()),

@@ -104,6 +104,13 @@ pub(super) const MAX_LINEAGE: usize = 12;
 /// Containers of one pod that are shown with its start. The size of the API's object limits them to a few hundred.
 pub(super) const MAX_BESIDE: usize = 256;
 
+/// Connections that a process began for one inbound connection, or for itself: an exec takes one or two.
+pub(super) const MAX_DIALS: usize = 16;
+
+/// Time from the end of a kubectl without a session to the report of its attempt: late records, such as those of closed
+/// connections, have arrived by then.
+pub(super) const ATTEMPT_SETTLED: Span = Span::from_millis(300);
+
 /// Connections of an API server to etcd that are kept. It has one for each kind of object, about a hundred.
 pub(super) const MAX_STORES: usize = 512;
 

@@ -287,7 +287,7 @@ impl Correlator {
 
     fn expire(&mut self, phase: Phase) {
         while let Some((due, timer)) = self.effects.timers.pop(phase, self.effects.now) {
-            let lacks_client = |state: &State| self.sessions.lacks_any_client(state);
+            let lacks_client = |state: &State, since| self.sessions.lacks_any_client(state, since);
             intake::expire(&mut self.state, &mut self.effects, due, timer, lacks_client);
             self.sessions.absorb(&mut self.state, &mut self.effects);
         }

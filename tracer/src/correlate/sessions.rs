@@ -20,7 +20,7 @@ use super::{
     timers::Timer,
 };
 use crate::model::{
-    BootTime, Change, Gap, GapCode, Hop, Role, Session, SocketRole, State as SessionState, Want, WatchAs,
+    Attempt, BootTime, Change, Gap, GapCode, Hop, Role, Session, SocketRole, State as SessionState, Want, WatchAs,
 };
 
 /// All sessions that were emitted.
@@ -72,10 +72,13 @@ impl Sessions {
         }
     }
 
-    /// True if an open session may belong to a kubectl that no session shows: its client is unknown.
-    pub(super) fn lacks_any_client(&self, state: &State) -> bool {
+    /// True if an open session, or one that closed at or after `since`, may belong to a kubectl that no session shows: its
+    /// client is unknown.
+    pub(super) fn lacks_any_client(&self, state: &State, since: Option<BootTime>) -> bool {
+        let ended_later = |session: &&Arc<Session>| since.is_some() && session.closed_at >= since;
         let mut clientless = self.clientless.iter().filter_map(|id| self.open.get(id));
-        clientless.any(|open| !is_abandoned(state, &open.dependencies))
+        self.closed.iter().filter(ended_later).any(|session| lacks_client(session))
+            || clientless.any(|open| !is_abandoned(state, &open.dependencies))
     }
 
     fn insert_open(&mut self, id: &AnchorId, open: Open) {
@@ -105,6 +108,11 @@ impl Sessions {
         let (is_leg, is_request) =
             (exec.leaves_by().is_some(), matches!(exec.kind(), AnchorKind::PendingRequest | AnchorKind::ApiRequest));
         let Built { mut session, dependencies, wants, again_at, user_query } = state.build(id, exec, effects.now);
+        // An attempt is reported only if it is known where it failed: kubectl's error may as well be the command's.
+        if session.is_attempt_only() && session.attempt.as_ref().is_some_and(|attempt| attempt.failed().is_none()) {
+            state.anchors.forget(id);
+            return;
+        }
         // A provisional session ends as soon as this session contains its leg or kubectl. It must end before this session
         // is emitted: no leg and no kubectl is shown in two open sessions.
         if !is_leg && !state.legs.is_empty() {
@@ -150,18 +158,22 @@ impl Sessions {
         let is_new = old.is_none();
         let is_changed = old.is_some_and(|old| {
             // A newer `last_seen` alone is not a change.
+            // A rung adds a time to what a hop or link already shows: only a failure is news.
             let last_seen = std::mem::replace(&mut session.last_seen, old.session.last_seen);
-            let differs = session != *old.session;
-            session.last_seen = last_seen;
+            let failed = |attempt: &Option<Box<Attempt>>| attempt.as_ref().and_then(|one| one.failed().copied());
+            let has_failed = failed(&session.attempt) != failed(&old.session.attempt);
+            let attempt = std::mem::replace(&mut session.attempt, old.session.attempt.clone());
+            let differs = has_failed || session != *old.session;
+            (session.last_seen, session.attempt) = (last_seen, attempt);
             differs
         });
         let session = Arc::new(session);
         if is_new {
-            effects.totals.opened += 1;
+            effects.totals.opened += u64::from(!session.is_attempt_only());
             effects.emit(Change::Opened(Arc::clone(&session)));
         }
         if session.state == SessionState::Closed {
-            effects.totals.closed += 1;
+            effects.totals.closed += u64::from(!session.is_attempt_only());
             effects.emit(Change::Closed(Arc::clone(&session)));
             self.close(state, effects, id, Open { session, dependencies });
             return;

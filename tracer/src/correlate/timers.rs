@@ -24,6 +24,8 @@ pub(super) enum Timer {
     Rebuild(AnchorId),
     /// No session may show what this kubectl requested: its own connection becomes a session.
     RequestUnshown(TaskKey),
+    /// A kubectl has ended without a session: report how far its attempt came.
+    AttemptOver(TaskKey),
     /// Search the tables for entries that have expired.
     Sweep,
     /// No record reports the end of a unix connection: discard it where no session depends on it.
@@ -35,7 +37,7 @@ pub(super) enum Timer {
 }
 
 /// Kinds of timers.
-const KINDS: usize = 9;
+const KINDS: usize = 10;
 
 /// A step of the driver, which asks for the timers of that step alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +56,9 @@ impl Phase {
     const fn ranks(self) -> Range<usize> {
         match self {
             Self::BeforeRebuild => 0..4,
-            Self::AfterRebuild => 4..5,
-            Self::Sweep => 5..6,
-            Self::Discard => 6..KINDS,
+            Self::AfterRebuild => 4..6,
+            Self::Sweep => 6..7,
+            Self::Discard => 7..KINDS,
         }
     }
 }
@@ -70,10 +72,11 @@ impl Timer {
             Self::ExecUnclaimed(_) => 2,
             Self::Rebuild(_) => 3,
             Self::RequestUnshown(_) => 4,
-            Self::Sweep => 5,
-            Self::UnixIdle(_) => 6,
-            Self::ExecUnused(_) => 7,
-            Self::SessionOver(_) => 8,
+            Self::AttemptOver(_) => 5,
+            Self::Sweep => 6,
+            Self::UnixIdle(_) => 7,
+            Self::ExecUnused(_) => 8,
+            Self::SessionOver(_) => 9,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Records of process life.
 
-use tracer_common::{Exit, Fork, Process, WatchClass};
+use tracer_common::{ExecFailed, Exit, Fork, Process, WatchClass};
 
 use super::{
     common::{actor, some},
@@ -18,6 +18,10 @@ pub(super) fn fork(record: &Fork) -> Fact {
 
 pub(super) fn exit(record: &Exit) -> Fact {
     Fact::Exit { status: ExitStatus::from_wait(record.status) }
+}
+
+pub(super) fn exec_failed(record: &ExecFailed) -> Fact {
+    Fact::ExecFailed { errno: record.errno, mntns: some(record.mntns) }
 }
 
 pub(super) fn info(record: &Process) -> ProcessInfo {

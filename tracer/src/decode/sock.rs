@@ -1,12 +1,12 @@
 //! Records of sockets.
 
 use tracer_common::{
-    Accepted, Closed, Connected, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Listening, ROLE_ACCEPTED, ROLE_CONNECTED,
-    ROLE_LISTENING, Socket, UnixAccepted, UnixConnected,
+    Accepted, Closed, Connected, Dial, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, Listening, ROLE_ACCEPTED,
+    ROLE_CONNECTED, ROLE_LISTENING, Socket, UnixAccepted, UnixConnected,
 };
 
 use super::common::{DecodeError, actor, some};
-use crate::model::{Fact, Family, Isn, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
+use crate::model::{DialError, Fact, Family, Isn, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
 
 pub(super) fn info(socket: &Socket) -> Result<SocketInfo, DecodeError> {
     let family = match socket.family {
@@ -47,6 +47,19 @@ pub(super) fn connected(record: &Connected) -> Result<Fact, DecodeError> {
         socket: info(&record.socket)?,
         actor: actor(&record.actor),
         inbound: named(record.inbound_cookie, record.inbound_inode),
+    })
+}
+
+/// The local address of a connection that is only begun is not chosen yet.
+pub(super) fn dialled(record: &Dial, has_failed: bool) -> Result<Fact, DecodeError> {
+    let socket = info(&record.socket)?;
+    Ok(Fact::Dialled {
+        socket: socket.id,
+        remote: socket.tuple.map(|tuple| tuple.remote),
+        netns: socket.netns,
+        actor: actor(&record.actor),
+        inbound: named(record.inbound_cookie, record.inbound_inode),
+        failed: has_failed.then(|| DialError { errno: some(record.errno) }),
     })
 }
 

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::samples::APART;
 use crate::model::{
-    Access, BootTime, Call, CgroupMeasure, Client, Confidence, Daemon, Descriptor, Diagnosis, Evidence, ExitStatus,
-    Fact, Family, FileId, FileKind, FileMeasure, Gap, GapCode, Hop, Kind, Link, LinkKind, Measures, Observation,
-    ProcessInfo, ProcessMeasure, RawText, Report, Role, Session, SessionExit, SessionId, SocketId, SocketInfo,
-    SocketRole, Source, Span, State, Target, TaskKey, TcpEnds, TcpInfo, TcpMeasure, TcpState, ThreadMeasure, Timer,
-    TimerKind, Totals, Tuple, UnattributedEnd, UnixMeasure,
+    Access, Attempt, BootTime, Call, CgroupMeasure, Client, Confidence, Daemon, Descriptor, Diagnosis, Evidence,
+    ExitStatus, Fact, Family, FileId, FileKind, FileMeasure, Gap, GapCode, Hop, Kind, Link, LinkKind, Measures,
+    Observation, ProcessInfo, ProcessMeasure, RawText, Report, Role, Rung, RungSeen, RungState, Session, SessionExit,
+    SessionId, SocketId, SocketInfo, SocketRole, Source, Span, State, Target, TaskKey, TcpEnds, TcpInfo, TcpMeasure,
+    TcpState, ThreadMeasure, Timer, TimerKind, Totals, Tuple, UnattributedEnd, UnixMeasure,
 };
 
 pub(super) const KUBECTL: u32 = 100;
@@ -64,6 +64,12 @@ pub(super) fn task(pid: u32) -> TaskKey {
 
 pub(super) fn socket(inode: u64) -> SocketId {
     SocketId::new(inode, inode)
+}
+
+/// An attempt with these rungs.
+pub(super) fn attempt(rungs: &[(Rung, RungState)]) -> Option<Box<Attempt>> {
+    let rungs = rungs.iter().map(|(rung, state)| RungSeen::new(*rung, *state, None)).collect();
+    Some(Box::new(Attempt { rungs, ..Attempt::default() }))
 }
 
 /// Measurements at one moment.
@@ -533,6 +539,7 @@ fn session() -> Session {
         command_pid: None,
         tty: Some(false),
         stdin: Some(true),
+        attempt: None,
         exec_id: Some(EXEC.into()),
         exit: None,
         hops: vec![

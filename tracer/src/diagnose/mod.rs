@@ -126,6 +126,9 @@ fn word(ctx: &SessionCtx<'_>, own: Option<&Verdict>, trouble: Option<String>) ->
         Some(verdict) if verdict.severity == Severity::Fault => {
             (Health::Fault { code: verdict.code, short: verdict.short }, None)
         }
+        _ if !ctx.is_open() && ctx.session.is_attempt_only() => {
+            (Health::Unknown, Some("the attempt failed before it reached a process".to_owned()))
+        }
         _ if !ctx.is_open() => (Health::Ok, None),
         Some(verdict) if verdict.code == faults::WAITING && trouble.is_none() => (Health::Waiting, None),
         _ => match trouble.or_else(|| well::unmeasured(ctx)) {

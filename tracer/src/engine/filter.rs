@@ -110,6 +110,7 @@ mod tests {
             command_pid: None,
             tty: None,
             stdin: None,
+            attempt: None,
             exec_id: None,
             exit: None,
             hops: Vec::new(),

@@ -361,7 +361,7 @@ impl Pump {
             }
             for finding in self.selection.pass(finding) {
                 self.reported += 1;
-                self.shown += u64::from(matches!(finding.change, Change::Opened(_)));
+                self.shown += u64::from(matches!(&finding.change, Change::Opened(one) if !one.is_attempt_only()));
                 for sink in &mut self.sinks {
                     sink.change(&finding)?;
                 }
@@ -381,6 +381,8 @@ impl Until {
     fn is_reached(self, change: &Change) -> bool {
         match (self, change) {
             (Self::Never, _) | (_, Change::Loss { .. }) => false,
+            // An attempt that failed is no session.
+            (_, Change::Opened(one) | Change::Changed(one) | Change::Closed(one)) if one.is_attempt_only() => false,
             (Self::Complete | Self::Closed, Change::Closed(_)) => true,
             (Self::Complete, Change::Opened(session) | Change::Changed(session)) => {
                 session.complete && !session.client.pending

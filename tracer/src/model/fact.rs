@@ -1,5 +1,7 @@
 //! Observations: facts with time and source.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -83,6 +85,15 @@ impl Actor {
     }
 }
 
+/// Failure of connect(2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialError {
+    /// Error number of the socket (`sk_err`): ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH …; `None` if the process
+    /// closed the socket before an answer came, or if connect(2) itself returned the error (a packet filter on this host).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<u32>,
+}
+
 /// Verified properties of a process that listens on a unix socket, from a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
@@ -128,6 +139,14 @@ pub enum Fact {
     Watched,
     /// The daemon's open files were scanned. Work that began before attach and has finished may have been missed.
     Looked,
+    /// execve(2) failed in a process below a daemon: runc's last stage could not become the command.
+    ExecFailed {
+        /// ENOENT, EACCES, ENOEXEC …
+        errno: u32,
+        /// Mount namespace of the process: the container's, unless runc failed before it entered that one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mntns: Option<u32>,
+    },
     /// The process exists; from a snapshot or in answer to [`super::Want::Process`].
     ProcessSeen(Box<ProcessInfo>),
     /// Ancestors of the process; in answer to [`super::Want::Ancestry`].
@@ -165,6 +184,27 @@ pub enum Fact {
         /// Accepted socket on which the same actor received last before it called connect(2).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         inbound: Option<SocketId>,
+    },
+    /// The process began a TCP connection, or failed to. Reported for connections to a port of the path, and for those
+    /// on behalf of an accepted connection. A connection that succeeds is also reported as [`Fact::Connected`].
+    Dialled {
+        /// The connecting end.
+        socket: SocketId,
+        /// Address that is dialled.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remote: Option<SocketAddr>,
+        /// Network namespace of the connecting end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        netns: Option<u32>,
+        /// Caller of connect(2).
+        #[serde(default, skip_serializing_if = "Actor::is_none")]
+        actor: Actor,
+        /// Accepted socket on which the same actor received last before it called connect(2).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inbound: Option<SocketId>,
+        /// Set when the connection failed; `None` while its SYN is unanswered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failed: Option<DialError>,
     },
     /// The process accepted a TCP connection.
     Accepted {

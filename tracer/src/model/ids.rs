@@ -43,6 +43,10 @@ impl Fact {
             | Self::Accepted { socket }
             | Self::SocketSeen { socket }
             | Self::Touched { socket, .. } => visitor.socket(&mut socket.id),
+            Self::Dialled { socket, inbound, .. } => {
+                visitor.socket(socket);
+                inbound.iter_mut().for_each(|socket| visitor.socket(socket));
+            }
             Self::Connected { socket, inbound, .. } => {
                 visitor.socket(&mut socket.id);
                 inbound.iter_mut().for_each(|socket| visitor.socket(socket));
@@ -87,6 +91,7 @@ impl Fact {
             | Self::Watched
             | Self::Looked
             | Self::Exit { .. }
+            | Self::ExecFailed { .. }
             | Self::ContainerSeen(_)
             | Self::ContainerUnknown { .. }
             | Self::AuditFollowed

@@ -7,6 +7,7 @@
 //! * A [`Want`] is a question of the correlator to its environment. Answers come back as observations.
 
 mod ancestry;
+mod attempt;
 mod audit;
 mod container;
 mod endpoints;
@@ -33,11 +34,12 @@ mod time;
 mod verdict;
 
 pub use ancestry::{Ancestor, Ancestry};
+pub use attempt::{Attempt, CERTIFICATE, Rung, RungSeen, RungState, errno_name, handshake_given_up};
 pub use audit::{AuditEvent, AuditRequest, AuditUser, KubeUser, Subresource};
 pub use container::{ContainerInfo, ContainerRef, is_id, names_container, parse_cgroup};
 pub use endpoints::{DaemonCandidate, DaemonKind, Endpoints, parse_abstract};
 pub use evidence::{Confidence, Evidence, Gap, GapCode, Proofs};
-pub use fact::{Actor, Fact, Listener, Observation, Source};
+pub use fact::{Actor, DialError, Fact, Listener, Observation, Source};
 pub use file::{Access, Descriptor, FileId, FileKind};
 pub use finding::{Change, Daemon, DaemonConnection, Finding, Report, Totals, UnattributedEnd, Want};
 pub use host::{Ability, Degraded, HostFacts, HostNo};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Ancestor, BootTime, Confidence, ContainerInfo, ExitStatus, Gap, KubeUser, ProcessInfo, Proofs, RawText, SocketId,
-    TaskKey, Tuple,
+    Ancestor, Attempt, BootTime, Confidence, ContainerInfo, ExitStatus, Gap, GapCode, KubeUser, ProcessInfo, Proofs,
+    RawText, SocketId, TaskKey, Tuple, parse_kubectl,
 };
 
 /// Short hash of a stable identity: the boot id with the exec id, otherwise with the client socket's cookie.
@@ -367,6 +367,8 @@ pub struct Session {
     pub exec_id: Option<Arc<str>>,
     /// Result; `None` while the session is open.
     pub exit: Option<SessionExit>,
+    /// How far the attempt came, for sessions that a client asked the API server for.
+    pub attempt: Option<Box<Attempt>>,
     /// Hops, from client to process.
     pub hops: Vec<Hop>,
     /// Links, in the order of the path.
@@ -380,6 +382,37 @@ pub struct Session {
 }
 
 impl Session {
+    /// True for an attempt that was over before it could be reported as a session.
+    #[must_use]
+    pub fn is_attempt_only(&self) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| attempt.is_over_at_once)
+    }
+
+    /// Exit status of the client's process, if it is known.
+    #[must_use]
+    pub fn client_exit(&self) -> Option<ExitStatus> {
+        self.hops.first().filter(|hop| hop.role == Role::Client)?.exit
+    }
+
+    /// True if `kubectl exec` ended as its command did. `None` for other clients and kinds, while one of the two is
+    /// unknown, and after a signal to kubectl. kubectl exits with the command's code, or with 128 and its signal.
+    #[must_use]
+    pub fn exit_agrees(&self) -> Option<bool> {
+        let client = self.hops.first().filter(|hop| hop.role == Role::Client)?;
+        let is_exec = parse_kubectl(&client.process.argv).is_some_and(|call| call.word == "exec");
+        let Some(ExitStatus::Code(told)) = self.client_exit().filter(|_| is_exec) else { return None };
+        let exit = self.exit?;
+        match (exit.code, exit.signal) {
+            (Some(code), _) => Some(code == told),
+            (None, Some(signal)) => Some(signal.checked_add(128) == Some(told)),
+            (None, None) if exit.reason == ExitReason::StartFailed => Some(told != 0),
+            (None, None) => {
+                let runs_on = self.gaps.iter().any(|gap| gap.code == GapCode::ProcessLeftRunning);
+                (runs_on && told == 0).then_some(false)
+            }
+        }
+    }
+
     /// Confidence of the weakest link; `None` without links.
     #[must_use]
     pub fn confidence(&self) -> Option<Confidence> {

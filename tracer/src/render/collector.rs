@@ -289,6 +289,7 @@ mod tests {
             tty: None,
             stdin: None,
             exec_id: None,
+            attempt: None,
             exit: None,
             hops,
             links,

@@ -41,6 +41,8 @@ impl Sink for Jsonl {
     fn change(&mut self, finding: &Finding) -> io::Result<()> {
         let at = view::moment(self.header.anchor, finding.at);
         let (kind, session) = match &finding.change {
+            Change::Opened(session) if session.is_attempt_only() => ("attempt.started", session),
+            Change::Closed(session) if session.is_attempt_only() => ("attempt.failed", session),
             Change::Opened(session) => ("session.opened", session),
             Change::Changed(session) => ("session.changed", session),
             Change::Closed(session) => ("session.closed", session),

@@ -6,8 +6,8 @@ use super::{Style, color::Color, view};
 use crate::{
     escape,
     model::{
-        AuditUser, BEHIND, BootTime, Client, Degraded, ExitReason, Gap, GapCode, LATE_START, Role, Session, Span,
-        UNANSWERED, Unit, unit_of_loss,
+        AuditUser, BEHIND, BootTime, Client, Degraded, ExitReason, ExitStatus, Gap, GapCode, LATE_START, Role, Rung,
+        RungState, Session, Span, State, UNANSWERED, Unit, errno_name, unit_of_loss,
     },
 };
 
@@ -161,9 +161,48 @@ pub(crate) fn lasted(span: Span) -> String {
     }
 }
 
+/// Stage at which an attempt failed or waits, with the reason; `None` for a session that reached its command.
+pub(crate) fn stage(session: &Session) -> Option<String> {
+    let attempt = session.attempt.as_ref()?;
+    let is_over = session.state == State::Closed;
+    let one = attempt.failed().or_else(|| attempt.waiting().filter(|_| !is_over))?;
+    let to = one.address.map_or_else(String::new, |address| format!(" ({address})"));
+    let why = match (one.errno, one.state) {
+        (Some(errno), _) => format!(": {}", errno_name(errno).map_or_else(|| format!("errno {errno}"), str::to_owned)),
+        (None, RungState::Failed) => ": connect(2) failed at once, or was given up".to_owned(),
+        (None, _) => String::new(),
+    };
+    let waits = one.state == RungState::Waiting;
+    Some(match (one.rung, one.state) {
+        (Rung::Connected, _) if waits => format!("the API server{to} does not answer kubectl's SYN"),
+        (Rung::Connected, _) => format!("kubectl could not connect to the API server{to}{why}"),
+        (Rung::ApiserverAccepted, _) => "the API server has not accepted the connection".to_owned(),
+        (Rung::KubeletDialled, RungState::Absent) => "the API server asked no kubelet for it".to_owned(),
+        (Rung::KubeletDialled, _) if waits => format!("the kubelet{to} does not answer the API server's SYN"),
+        (Rung::KubeletDialled, _) => format!("the API server could not connect to the kubelet{to}{why}"),
+        (Rung::KubeletAccepted, _) => "the kubelet has not accepted the connection".to_owned(),
+        (Rung::StreamDialled, RungState::Absent) => {
+            "the kubelet answered, and connected to no stream of the runtime".to_owned()
+        }
+        (Rung::StreamDialled, _) if waits => format!("the runtime's stream port{to} does not answer the kubelet's SYN"),
+        (Rung::StreamDialled, _) => format!("the kubelet could not connect to the runtime's stream port{to}{why}"),
+        (Rung::Executed, _) => format!("the runtime could not start the command{why}"),
+        (rung, _) => format!("it came no further than {}", rung.token()),
+    })
+}
+
 /// Outcome of a closed session, and its colour.
 pub(crate) fn outcome(session: &Session, now: BootTime) -> (Color, String) {
     let lasted = lasted(view::age(session, now));
+    let is_started = session.exit.is_some_and(|exit| exit.reason != ExitReason::Unknown);
+    if let Some(stage) = stage(session).filter(|_| !is_started) {
+        let code = match session.client_exit() {
+            Some(ExitStatus::Code(code)) => format!("; kubectl exited with code {code}"),
+            Some(ExitStatus::Signal(signal)) => format!("; kubectl was killed by signal {signal}"),
+            None => String::new(),
+        };
+        return (Color::Bad, format!("failed after {lasted}: {stage}{code}"));
+    }
     let left = session.gaps.iter().any(|gap| gap.code == GapCode::ProcessLeftRunning);
     let why = if left { "its process is still running" } else { "exit status not known" };
     let unknown = || (Color::Doubt, format!("closed after {lasted}; {why}"));

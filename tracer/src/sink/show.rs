@@ -92,6 +92,9 @@ impl Drawing<'_> {
         for gap in &session.gaps {
             lines.extend(paths.wrapped(Color::Doubt, "  ? ", "    ", &gap_words(session, gap)));
         }
+        if let Some(stage) = phrases::stage(session) {
+            lines.extend(paths.wrapped(Color::Bad, "  ✗ ", "    ", &stage));
+        }
         if let Some(doubt) = self.doubt {
             let text = format!("health unknown: {}", escape::str(doubt, phrases::TEXT));
             lines.extend(paths.wrapped(Color::Doubt, "  ? ", "    ", &text));

@@ -141,7 +141,7 @@ impl Tree {
         self.waiting.remove(&session.id);
         let known = self.drawn.remove(&session.id);
         let first = known.is_none();
-        self.seen += u64::from(first);
+        self.seen += u64::from(first && !session.is_attempt_only());
         let mut drawn = known.unwrap_or_default();
         let path = pieces(session);
         // If a drawn element changed or another was inserted, the whole path must be drawn again.

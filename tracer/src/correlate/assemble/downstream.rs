@@ -8,7 +8,7 @@ use crate::correlate::{
     limits::MAX_FORWARDED,
     state::{
         Dependency,
-        anchor::{Anchor, AnchorKind},
+        anchor::{Anchor, AnchorKind, Facts},
         sockets::SocketIdx,
     },
 };
@@ -22,7 +22,7 @@ impl Builder<'_> {
         match anchor.kind() {
             AnchorKind::Leg | AnchorKind::FurtherContainer => {}
             AnchorKind::ApiRequest => self.add_etcd(hops, links),
-            AnchorKind::PendingRequest => self.add_open_calls(hops, links),
+            AnchorKind::PendingRequest => self.add_open_calls(anchor, hops, links),
             AnchorKind::Stream => self.add_forwarded(anchor, hops, links),
             AnchorKind::Exec | AnchorKind::UnnamedExec | AnchorKind::LocalExec | AnchorKind::FirstContainer => {
                 if anchor.runtime().is_some() {
@@ -32,8 +32,9 @@ impl Builder<'_> {
         }
     }
 
-    /// Adds a kubectl's connections to the API server, and a gap: none of them leads any farther.
-    fn add_open_calls(&mut self, hops: &[Hop], links: &mut Vec<Link>) {
+    /// Adds a kubectl's connections to the API server, and a gap: none of them leads any farther. An attempt that is over
+    /// states its failed rung instead.
+    fn add_open_calls(&mut self, anchor: &Anchor, hops: &[Hop], links: &mut Vec<Link>) {
         let Some(client) = hops.iter().position(|hop| hop.role == Role::Client) else { return };
         let (Some(task), server) = (hops.get(client).map(|hop| hop.task), hops.get(client + 1).map(|hop| hop.task))
         else {
@@ -47,11 +48,21 @@ impl Builder<'_> {
                 links.push(leg);
             }
         }
-        let Some(last) = hops.iter().rposition(|hop| hop.role == Role::ApiServer) else { return };
+        if matches!(&anchor.facts, Facts::Kubectl(call) if call.is_attempt) {
+            return;
+        }
+        let Some(last) = hops.iter().rposition(|hop| matches!(hop.role, Role::ApiServer | Role::Kubelet)) else {
+            return;
+        };
+        let is_kubelet = hops.get(last).is_some_and(|hop| hop.role == Role::Kubelet);
         let text = match hops.first().and_then(|hop| self.state.kind_by_kubectl(hop)) {
             Some(Kind::Logs) => {
                 "connection to the kubelet not attributed: many requests of the API server share it \
                                  for logs"
+            }
+            _ if is_kubelet => {
+                "connection to the runtime not found: the kubelet has not connected for this request, or it was not \
+                 observed"
             }
             _ => {
                 "connection to a kubelet not found: the API server has not forwarded the request, or it was not \

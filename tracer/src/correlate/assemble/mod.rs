@@ -1,5 +1,6 @@
 //! Builds sessions from the state, without changing it.
 
+mod attempt;
 pub(in crate::correlate) mod downstream;
 pub(in crate::correlate) mod outcome;
 pub(in crate::correlate) mod roles;

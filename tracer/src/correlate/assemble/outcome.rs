@@ -7,7 +7,7 @@ use crate::correlate::{
     limits::{CLOSE_GRACE, LONG_PROBE},
     state::{
         State,
-        anchor::{Anchor, AnchorKind, Exec},
+        anchor::{Anchor, AnchorKind, Call, Exec, Facts},
         anchor_id::AnchorId,
         kubectl::is_kubectl,
         sockets::{Socket, SocketIdx},
@@ -25,6 +25,9 @@ impl State {
         if let Some(client) = session.hops.first_mut().filter(|hop| hop.role == Role::Client) {
             let exit = self.processes.get(client.task).and_then(|process| process.exit);
             client.exit = client.exit.or(exit.map(|(_, status)| status));
+            if let Some(attempt) = &mut session.attempt {
+                attempt.client_ended = attempt.client_ended.or(exit.map(|(at, _)| at));
+            }
         }
         let received = |end: Option<SocketId>| self.sockets.get(self.sockets.find(end?)?)?.received;
         for ends in session.links.iter_mut().filter_map(|link| link.tcp.as_mut()) {
@@ -68,6 +71,7 @@ impl Builder<'_> {
             outcome.again_at = outcome.again_at.into_iter().chain(held).chain(due).min();
         }
         self.gap_process_left(anchor, &outcome, &hops);
+        let attempt = self.attempt(anchor, up, outcome.closed_at.is_some()).map(Box::new);
         let first_leg = up.last().and_then(|node| node.outbound).and_then(|idx| self.state.sockets.get(idx));
         let client = hops.first().filter(|hop| hop.role == Role::Client);
         // Local address of the client's connection. A proxy's address is not the client's: its client is
@@ -99,6 +103,7 @@ impl Builder<'_> {
             stdin,
             exec_id: anchor.exec_id(id),
             exit: outcome.exit,
+            attempt,
             hops,
             links,
             beyond: self.beyond,
@@ -181,9 +186,10 @@ impl Builder<'_> {
             }
             AnchorKind::ApiRequest => hops.iter().any(|hop| hop.role == Role::Etcd),
             // If the API server is on another host, kubectl and its connection are the whole path.
-            AnchorKind::PendingRequest => {
-                anchor.leaves_by().is_some_and(|leg| self.state.sockets.get(leg).is_some_and(|leg| leg.peer_absent))
-            }
+            AnchorKind::PendingRequest => self
+                .state
+                .leaves_by(anchor)
+                .is_some_and(|leg| self.state.sockets.get(leg).is_some_and(|leg| leg.peer_absent)),
             // Forwarded connections come and go.
             AnchorKind::Stream => kind == Kind::PortForward,
         }
@@ -435,7 +441,7 @@ impl Builder<'_> {
     /// End of a pending request: kubectl exited, or its last connection closed.
     fn outcome_of_pending(&self, anchor: &Anchor) -> Outcome {
         let call = anchor.leaves_by().and_then(|idx| self.state.sockets.get(idx));
-        let task = call.and_then(|call| call.owner);
+        let Facts::Kubectl(Call { task, .. }) = anchor.facts else { return Outcome::default() };
         let exited = task.and_then(|task| self.state.processes.get(task)?.exit).map(|(at, _)| at);
         let waits = task.is_some_and(|task| self.state.open_calls(task).next().is_some());
         let closed_at = exited.or(call.and_then(|call| call.closed).filter(|_| !waits));
@@ -518,6 +524,7 @@ impl Builder<'_> {
 }
 
 /// End of a session.
+#[derive(Default)]
 struct Outcome {
     /// Time of the end; `None` while open.
     closed_at: Option<BootTime>,

@@ -13,7 +13,7 @@ use crate::correlate::{
     limits::MAX_HOPS,
     state::{
         Dependency, State,
-        anchor::{Anchor, AnchorKind},
+        anchor::{Anchor, AnchorKind, Call, Facts},
         anchor_id::AnchorId,
         audit::UserQuery,
         coverage::Missed,
@@ -118,8 +118,11 @@ impl Builder<'_> {
             let is_runtime = self.state.processes.get(runtime).is_none_or(|process| process.is_runtime);
             let role = if is_runtime || !self.state.is_kubelet(runtime) { Role::Runtime } else { Role::Kubelet };
             up.push(Node { task: runtime, role, inbound: anchor.stream(), pair: None, outbound: None });
-        } else if let Some(leg) = anchor.leaves_by() {
+        } else if let Some(leg) = self.state.leaves_by(anchor) {
             up.extend(self.leg_nodes(leg));
+        } else if let Facts::Kubectl(Call { task: Some(task), .. }) = anchor.facts {
+            // No connection came about yet.
+            up.push(Node { task, role: Role::Client, inbound: None, pair: None, outbound: None });
         }
         if anchor.kind() == AnchorKind::FirstContainer {
             self.add_requesters(anchor, &mut up);

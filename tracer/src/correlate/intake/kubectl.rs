@@ -8,6 +8,7 @@ use crate::correlate::{
         Dependency, State,
         anchor::{Call, Facts},
         anchor_id::AnchorId,
+        dials::{Cause, Dial},
         kubectl::kept_open,
         sockets::SocketIdx,
     },
@@ -29,6 +30,18 @@ pub(in crate::correlate) fn note_call(
     }
     state.note_call(task, idx);
     set_request_timer(state, effects, task);
+}
+
+/// Notes that a process dials an API server. The connection may never come about.
+pub(super) fn note_dial(state: &mut State, effects: &mut Effects, task: TaskKey) {
+    state.calls.entry(task).or_default();
+    set_request_timer(state, effects, task);
+}
+
+/// True if the process waits for an API server to answer its SYN.
+fn is_dialling(state: &State, task: TaskKey) -> bool {
+    let waits = |dial: &Dial| dial.established.is_none() && dial.failed.is_none();
+    state.dials.of(Cause::Own(task)).last().is_some_and(waits)
 }
 
 /// Sets a timer for a kubectl, once its arguments and its connection are known. A session should show its request by
@@ -75,12 +88,15 @@ pub(in crate::correlate) fn show_request(
         effects.timers.set(at.next_after(effects.now, REQUEST_AGAIN), Timer::RequestUnshown(task));
         return;
     }
-    let Some(call) = state.open_calls(task).max() else { return };
+    let call = state.open_calls(task).max();
+    if call.is_none() && !is_dialling(state, task) {
+        return;
+    }
     let id = AnchorId::kubectl(&state.hosts, task);
-    let older = state.sockets.get(call).is_some_and(|socket| socket.older);
+    let older = call.and_then(|call| state.sockets.get(call)).is_some_and(|socket| socket.older);
     if let Some(anchor) = state.anchor(task.host, &id, "", at) {
         anchor.preexisting = older;
-        anchor.facts = Facts::Kubectl(Call { socket: Some(call), is_request });
+        anchor.facts = Facts::Kubectl(Call { task: Some(task), socket: call, is_request, is_attempt: false });
         state.pending_requests.insert(task, id.clone());
         effects.invalidate(id);
     }

@@ -3,7 +3,9 @@
 //! A handler takes `&mut State` and `&mut Effects` and reaches nothing else. It neither builds nor emits sessions: it notes
 //! in [`Effects`] which of them must be rebuilt.
 
+mod attempts;
 mod daemons;
+mod dials;
 mod fifos;
 mod kubectl;
 mod legs;
@@ -38,6 +40,7 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, seen: Observation)
         | Fact::ProcessGone
         | Fact::Watched
         | Fact::Looked
+        | Fact::ExecFailed { .. }
         | Fact::Exit { .. } => {
             if let Some(task) = task {
                 processes::apply(state, effects, at, task, fact);
@@ -46,6 +49,7 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, seen: Observation)
         Fact::PidFile { path, pid } => processes::pid_file(state, effects, at, task, &path, pid),
         Fact::Listening { .. }
         | Fact::Connected { .. }
+        | Fact::Dialled { .. }
         | Fact::Accepted { .. }
         | Fact::SocketSeen { .. }
         | Fact::Closed { .. }
@@ -99,13 +103,14 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, seen: Observation)
     }
 }
 
-/// Carries out the work of a timer that was due at `due`. `lacks_client` returns true if an open session lacks its client.
+/// Carries out the work of a timer that was due at `due`. `lacks_client` returns true if an open session, or one that
+/// closed since the given time, lacks its client.
 pub(super) fn expire(
     state: &mut State,
     effects: &mut Effects,
     due: BootTime,
     timer: Timer,
-    lacks_client: impl FnOnce(&State) -> bool,
+    lacks_client: impl FnOnce(&State, Option<BootTime>) -> bool,
 ) {
     match timer {
         Timer::PeerMissing(leg) => legs::ask_for_far_end(state, effects, leg),
@@ -114,9 +119,12 @@ pub(super) fn expire(
         Timer::Rebuild(id) => effects.invalidate(id),
         Timer::RequestUnshown(task) => {
             if kubectl::is_unshown(state, task) {
-                let may_be_shown = lacks_client(state);
+                let may_be_shown = lacks_client(state, None);
                 kubectl::show_request(state, effects, due, task, may_be_shown);
             }
+        }
+        Timer::AttemptOver(task) => {
+            attempts::show_attempt(state, effects, task, |state, since| lacks_client(state, Some(since)));
         }
         Timer::Sweep => {
             effects.timers.set(effects.now.plus(SWEEP_EVERY), Timer::Sweep);

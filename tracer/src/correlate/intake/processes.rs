@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    daemons, kubectl, pods,
+    attempts, daemons, kubectl, pods,
     streams::{self, by},
 };
 use crate::correlate::{
@@ -56,6 +56,7 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, at: BootTime, task
         }
         Fact::Watched => daemons::attached(state, at, task),
         Fact::Looked => daemons::scanned(state, effects, at, task),
+        Fact::ExecFailed { errno, .. } => exec_failed(state, effects, at, task, errno),
         Fact::Exit { status } => exited(state, effects, at, task, status),
         _ => {}
     }
@@ -351,6 +352,16 @@ pub(in crate::correlate) fn command_started(
     effects.invalidate(id);
 }
 
+/// Handles an execve that failed below a `runc exec`. The last failure counts.
+fn exec_failed(state: &mut State, effects: &mut Effects, at: BootTime, task: TaskKey, errno: u32) {
+    let id = state.processes.lineage(task).find_map(|above| state.anchors.by_runc(above)).cloned();
+    let Some(id) = id else { return };
+    if let Some(launch) = state.anchors.launch_mut(&id) {
+        launch.exec_failed = Some((at, errno));
+        effects.changed(Dependency::Exec(id));
+    }
+}
+
 /// Handles the exit of a process. runc may exit before its process has run execve: both orders were measured, 30 µs
 /// apart.
 pub(in crate::correlate) fn exited(
@@ -362,6 +373,7 @@ pub(in crate::correlate) fn exited(
 ) {
     state.processes.exited(task, at, status);
     effects.changed(Dependency::Task(task));
+    attempts::client_ended(state, effects, at, task);
     if let Some(id) = state.anchors.by_process(task).cloned() {
         if let Some(launch) = state.anchors.launch_mut(&id) {
             launch.exit = launch.exit.or(Some((at, status)));

@@ -44,6 +44,7 @@ pub(in crate::correlate) fn sweep(state: &mut State, effects: &mut Effects) {
             | Timer::ExecUnclaimed(_)
             | Timer::Rebuild(_)
             | Timer::RequestUnshown(_)
+            | Timer::AttemptOver(_)
             | Timer::Sweep => {}
         }
     }
@@ -61,7 +62,10 @@ pub(in crate::correlate) fn sweep(state: &mut State, effects: &mut Effects) {
 fn forget_of_gone_processes(state: &mut State) {
     state.forget_calls();
     state.forget_stores();
-    let processes = &state.processes;
+    let (processes, sockets) = (&state.processes, &state.sockets);
+    let has_process = |task| processes.get(task).is_some();
+    state.dials.forget(|idx| sockets.get(idx).is_some(), has_process);
+    state.dials_kubelets.retain(|task| has_process(*task));
     state.watched.retain(|task| processes.get(*task).is_some());
     state.served.retain(|task| processes.get(*task).is_some());
     state.pods.retain(|shim, _| processes.get(*shim).is_some());

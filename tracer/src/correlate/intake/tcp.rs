@@ -1,10 +1,10 @@
 //! Facts about TCP sockets.
 
-use super::{daemons, legs, relays, sockets, streams};
+use super::{daemons, dials, legs, relays, sockets, streams};
 use crate::correlate::{
     effects::Effects,
     limits,
-    state::{Dependency, State},
+    state::{Dependency, State, dials::Dial},
     timers::Timer,
 };
 use crate::model::{Actor, BootTime, Fact, SocketId, SocketInfo, SocketRole, Source, TaskKey};
@@ -22,6 +22,13 @@ pub(super) fn apply(
         (Fact::Listening { socket }, Some(task)) => listening(state, effects, at, task, &socket),
         (Fact::Connected { socket, actor, inbound }, Some(task)) => {
             connected(state, effects, at, task, socket, actor, inbound)
+        }
+        (Fact::Dialled { socket, remote, actor, inbound, failed, .. }, Some(task)) => {
+            state.reports_dials.insert(task.host);
+            let failed = failed.map(|error| (at, error));
+            let by_goroutine = actor.g.is_some();
+            let dial = Dial { at, socket, remote, by_goroutine, established: None, failed };
+            dials::dialled(state, effects, task, inbound, dial);
         }
         (Fact::Accepted { socket }, Some(task)) => accepted(state, effects, at, task, socket),
         (Fact::SocketSeen { socket }, task) => socket_seen(state, effects, at, task, source, &socket),
@@ -113,6 +120,15 @@ pub(in crate::correlate) fn connected(
 ) {
     let socket = SocketInfo { role: Some(SocketRole::Connected), ..socket };
     let Some(outbound) = sockets::socket_as(state, effects, at, Some(task), &socket, true) else { return };
+    let dial = Dial {
+        at,
+        socket: socket.id,
+        remote: socket.tuple.map(|tuple| tuple.remote),
+        by_goroutine: actor.g.is_some(),
+        established: Some((at, outbound)),
+        failed: None,
+    };
+    dials::dialled(state, effects, task, inbound, dial);
     if inbound.is_some_and(|id| state.sockets.find(id).is_none()) {
         // The record of the accept was lost. The connection serves an unknown client, and is none that this process
         // began.

@@ -122,6 +122,8 @@ pub(in crate::correlate) struct Launch {
     pub(in crate::correlate) command_truncated: bool,
     /// Time and status of the process's exit.
     pub(in crate::correlate) exit: Option<(BootTime, ExitStatus)>,
+    /// Time and error number of the last execve(2) that failed below runc.
+    pub(in crate::correlate) exec_failed: Option<(BootTime, u32)>,
     /// Time at which runc failed without having started a process.
     pub(in crate::correlate) start_failed: Option<BootTime>,
 }
@@ -138,10 +140,14 @@ pub(in crate::correlate) struct Stream {
 /// Facts about a kubectl.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::correlate) struct Call {
+    /// The kubectl.
+    pub(in crate::correlate) task: Option<TaskKey>,
     /// Its connection to the API server.
     pub(in crate::correlate) socket: Option<SocketIdx>,
     /// Set for a request that the API server answers itself. Otherwise kubectl waits for a session.
     pub(in crate::correlate) is_request: bool,
+    /// Set if kubectl had ended before its request was shown.
+    pub(in crate::correlate) is_attempt: bool,
 }
 
 /// Facts about a container.
@@ -331,6 +337,6 @@ impl Anchor {
 
     /// True if the anchor is a session. An exec that is known from runc's arguments alone is not.
     pub(in crate::correlate) fn is_session(&self) -> bool {
-        self.runtime().is_some() || self.leaves_by().is_some()
+        self.runtime().is_some() || matches!(self.facts, Facts::Leg(_) | Facts::Kubectl(_))
     }
 }

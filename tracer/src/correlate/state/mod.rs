@@ -7,6 +7,7 @@ pub(in crate::correlate) mod anchors;
 pub(in crate::correlate) mod audit;
 pub(in crate::correlate) mod coverage;
 pub(in crate::correlate) mod dependents;
+pub(in crate::correlate) mod dials;
 pub(in crate::correlate) mod ends;
 pub(in crate::correlate) mod hosts;
 pub(in crate::correlate) mod kubectl;
@@ -30,6 +31,7 @@ use self::{
     anchors::Anchors,
     audit::Audits,
     dependents::Dependents,
+    dials::Dials,
     hosts::Hosts,
     losses::{Losses, Refused},
     pairing::{Pair, PairResult, Pairings},
@@ -58,6 +60,12 @@ pub(in crate::correlate) struct State {
     pub(in crate::correlate) daemon_connections: BTreeMap<(TaskKey, TaskKey), DaemonConnection>,
     /// Connections to API servers, by connecting process.
     pub(in crate::correlate) calls: BTreeMap<TaskKey, Vec<SocketIdx>>,
+    /// Connections that processes began, by cause.
+    pub(in crate::correlate) dials: Dials,
+    /// Hosts whose tracer reports dials from their beginning. Others report established connections alone.
+    pub(in crate::correlate) reports_dials: BTreeSet<HostNo>,
+    /// API servers that have connected to a kubelet's port themselves, not through a tunnel.
+    pub(in crate::correlate) dials_kubelets: BTreeSet<TaskKey>,
     /// Connections of API servers to etcd, by connecting process.
     pub(in crate::correlate) stores: BTreeMap<TaskKey, Vec<SocketIdx>>,
     /// First containers, by the shim that started them.
@@ -108,6 +116,9 @@ impl State {
             anchors: Anchors::default(),
             streams: BTreeMap::new(),
             calls: BTreeMap::new(),
+            dials: Dials::default(),
+            reports_dials: BTreeSet::new(),
+            dials_kubelets: BTreeSet::new(),
             stores: BTreeMap::new(),
             pods: BTreeMap::new(),
             daemon_connections: BTreeMap::new(),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::time::moment;
+use super::{exit::Exit, time::moment};
 use crate::{
     model::{self, BootTime, RawText, Role},
     sink::Header,
@@ -36,6 +36,12 @@ pub(super) struct Client<'a> {
     user_agent: Option<&'a str>,
     audit_id: Option<&'a str>,
     confidence: Option<&'static str>,
+    /// Exit of the client's process; absent while it runs, or if the client is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit: Option<Exit>,
+    /// True if the exit code of `kubectl exec` is that of the command; absent if either is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_agrees: Option<bool>,
 }
 
 impl<'a> Client<'a> {
@@ -57,6 +63,8 @@ impl<'a> Client<'a> {
             user_agent: known.and_then(|user| user.agent.as_deref()),
             audit_id: user.as_ref().and_then(|user| user.audit_id.as_deref()),
             confidence: client_confidence(session).map(model::Confidence::token),
+            exit: session.client_exit().map(|status| Exit::new(status.into())),
+            exit_agrees: session.exit_agrees(),
         }
     }
 }

@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+mod attempt;
 mod client;
+mod exit;
 mod hop;
 mod links;
 mod parts;
@@ -15,7 +17,9 @@ mod time;
 pub(super) use self::parts::Parts;
 pub use self::time::moment;
 use self::{
+    attempt::Attempt,
     client::Client,
+    exit::Exit,
     hop::{Hop, known},
     links::Link,
     parts::{Part, SessionParts},
@@ -170,6 +174,9 @@ pub struct Session<'a> {
     stdin: Option<bool>,
     exec_id: Option<&'a str>,
     exit: Option<Exit>,
+    /// How far the client's request came; absent if no client asked an API server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<Attempt>,
     idle_ms: Option<u64>,
     health: &'static str,
     /// Faults over the whole recording, if it was evaluated.
@@ -253,7 +260,8 @@ impl<'a> Session<'a> {
             tty: session.tty,
             stdin: session.stdin,
             exec_id: session.exec_id.as_deref(),
-            exit: session.exit.map(|exit| Exit { code: exit.code, signal: exit.signal, reason: exit.reason.token() }),
+            exit: session.exit.map(Exit::new),
+            attempt: session.attempt.as_ref().map(|attempt| Attempt::new(attempt, when)),
             idle_ms: idle(session, measures, now).map(model::Span::as_millis),
             health: health(session, report).token(),
             faults: faults(session, header, report),
@@ -356,13 +364,6 @@ struct Target<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     evidence: Option<[&'static str; 1]>,
     runtime: Option<&'a str>,
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
-struct Exit {
-    code: Option<u8>,
-    signal: Option<u8>,
-    reason: &'static str,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]

@@ -16,7 +16,7 @@ use super::{
     links::Link,
 };
 use crate::{
-    model::{self, Confidence, Measures, ProcessInfo, Role, Session, SessionId, TaskKey},
+    model::{self, Confidence, ExitStatus, Measures, ProcessInfo, Role, Session, SessionId, TaskKey},
     sink::{Header, json},
 };
 
@@ -46,8 +46,15 @@ pub(in crate::sink) struct SessionParts {
     links: Vec<(model::Link, Arc<RawValue>)>,
 }
 
-/// A client with the confidence of its leg, which is a field of the client.
-type ClientPart = (model::Client, Option<Confidence>, Box<RawValue>);
+/// A client with other properties of its session that are fields of the client: the confidence of its leg, its exit
+/// status, and whether that agrees with the command's.
+type ClientPart = (model::Client, ClientFields, Box<RawValue>);
+
+type ClientFields = (Option<Confidence>, Option<ExitStatus>, Option<bool>);
+
+fn client_fields(session: &Session) -> ClientFields {
+    (client_confidence(session), session.client_exit(), session.exit_agrees())
+}
 
 type HopKey = (TaskKey, Role);
 
@@ -71,8 +78,8 @@ impl Parts {
                 new.insert(SessionParts { client, hops: Vec::new(), links: Vec::new() })
             }
         };
-        let (client, confidence, _) = &parts.client;
-        if *client != session.client || *confidence != client_confidence(session) {
+        let (client, fields, _) = &parts.client;
+        if *client != session.client || *fields != client_fields(session) {
             parts.client = client_part(session, header)?;
         }
         let is_same = |old: &(HopKey, HopPart), hop: &model::Hop| {
@@ -113,7 +120,7 @@ impl SessionParts {
 
 fn client_part(session: &Session, header: &Header) -> io::Result<ClientPart> {
     let json = json::part(&Client::new(session, header))?;
-    Ok((session.client.clone(), client_confidence(session), json))
+    Ok((session.client.clone(), client_fields(session), json))
 }
 
 fn hop_part(
