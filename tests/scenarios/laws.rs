@@ -148,6 +148,11 @@ fn missing_facts_give_no_other_links() {
         }
         let facts = scenario.facts();
         let all = links(&outcome(&facts));
+        // An attempt whose failed rung is not certain is left out with all its links. The dropped fact may be the one that
+        // made it uncertain.
+        if name.starts_with("attempt-") && all.is_empty() {
+            continue;
+        }
         let check = |left: &[Observation], what: &str| {
             let seen = links(&outcome(left));
             // A stream without its exec's FIFOs is a session of its own: its links are those of the exec.
@@ -268,7 +273,7 @@ fn missing_facts_give_no_other_users() {
 
 /// Scenarios have no samples; time goes on for longer than any rule waits.
 #[test]
-fn only_restarting_daemon_scenario_names_a_fault() {
+fn only_scenarios_of_faults_name_them() {
     for (name, text) in texts() {
         let mut correlator = correlator();
         let facts = read(&name, &text, 0).facts();
@@ -281,7 +286,13 @@ fn only_restarting_daemon_scenario_names_a_fault() {
             let found = verdicts(&correlator.report());
             let faults = found.iter().filter(|verdict| verdict.severity == Severity::Fault);
             let codes: Vec<_> = faults.map(|verdict| verdict.code).collect();
-            let expected: &[&str] = if name == "daemon-restarts.txt" { &["F30"] } else { &[] };
+            let expected: &[&str] = match name.as_str() {
+                "daemon-restarts.txt" => &["F30"],
+                "attempt-refused-early.txt" => &["F36"],
+                "attempt-kubelet-refuses.txt" => &["F37"],
+                "attempt-stream-refused.txt" | "attempt-stream-dropped.txt" => &["F38"],
+                _ => &[],
+            };
             assert_eq!(codes, expected, "{name}");
         }
     }

@@ -1,6 +1,7 @@
 //! Real faults, and the verdicts of `execpath diagnose`. Every fault is undone when its test ends, even if the test
 //! fails.
 
+mod attempts;
 mod client;
 mod guards;
 mod input;

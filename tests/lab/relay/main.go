@@ -3,6 +3,9 @@
 // With `hold CONNECTION RECORDS` the relay misbehaves: of that connection, counted from 1, it forwards RECORDS TLS
 // records of application data from the client, and holds back the rest for ever.
 //
+// With `idle SECONDS` it behaves as a load balancer: it closes a direction in an orderly way once that direction has been
+// silent for so long.
+//
 // With `most BYTES` it drops data: it forwards BYTES bytes of the answers to each client, and drops the rest.
 package main
 
@@ -13,6 +16,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 )
 
 // Connection whose client data is limited, and the number of records to forward.
@@ -20,7 +24,7 @@ type hold struct{ connection, records int }
 
 func main() {
 	var bad hold
-	back := copyAll
+	forward, back := copyAll, copyAll
 	switch {
 	case len(os.Args) == 3:
 	case len(os.Args) == 6 && os.Args[3] == "hold":
@@ -28,8 +32,12 @@ func main() {
 	case len(os.Args) == 5 && os.Args[3] == "most":
 		most := number(os.Args[4])
 		back = func(to, from *net.TCPConn) { copyMost(to, from, int64(most)) }
+	case len(os.Args) == 5 && os.Args[3] == "idle":
+		idle := time.Duration(number(os.Args[4])) * time.Second
+		forward = func(to, from *net.TCPConn) { copyUntilIdle(to, from, idle) }
+		back = forward
 	default:
-		log.Fatal("usage: relay LISTEN TARGET [hold CONNECTION RECORDS | most BYTES]")
+		log.Fatal("usage: relay LISTEN TARGET [hold CONNECTION RECORDS | most BYTES | idle SECONDS]")
 	}
 	listener, err := net.Listen("tcp", os.Args[1])
 	if err != nil {
@@ -40,7 +48,7 @@ func main() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		there := copyAll
+		there := forward
 		if count == bad.connection {
 			there = func(to, from *net.TCPConn) { copyRecords(to, from, bad.records) }
 		}
@@ -102,6 +110,18 @@ func copyRecords(to, from *net.TCPConn, left int) {
 func copyMost(to, from *net.TCPConn, most int64) {
 	io.CopyN(to, from, most)
 	io.Copy(io.Discard, from)
+	to.CloseWrite()
+}
+
+func copyUntilIdle(to, from *net.TCPConn, idle time.Duration) {
+	buffer := make([]byte, 32<<10)
+	for {
+		from.SetReadDeadline(time.Now().Add(idle))
+		count, err := from.Read(buffer)
+		if _, failed := to.Write(buffer[:count]); failed != nil || err != nil {
+			break
+		}
+	}
 	to.CloseWrite()
 }
 

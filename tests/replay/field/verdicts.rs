@@ -158,6 +158,18 @@ fn refused_requests_cause_no_fault() {
 }
 
 #[test]
+fn rejected_stream_port_is_named() {
+    const NAME: &str = "c05c-stream-rejected-dials.jsonl.zst";
+    const KUBELET: u64 = 14_279;
+    let expected = ("F38".to_owned(), Some("s-7b28665c77".to_owned()), Some(KUBELET));
+    assert_eq!(faults(NAME, None), [expected]);
+    let session = super::sessions(NAME, &[]).remove("s-7b28665c77").expect("the session of that kubectl");
+    let attempt = &session["attempt"];
+    assert_eq!((&attempt["reached"], &attempt["failed_at"]), (&"kubelet-accepted".into(), &"stream-dialled".into()));
+    assert_eq!(session["client"]["exit"]["code"], 1, "{session:#}");
+}
+
+#[test]
 fn command_left_by_relay_is_not_a_success() {
     const NAME: &str = "c10b-idle-lb-fin.jsonl.zst";
     let session = super::sessions(NAME, &[]).into_values().find(|one| one["command"].to_string().contains("exit 5"));

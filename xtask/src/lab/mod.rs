@@ -86,6 +86,9 @@ enum LabTask {
         /// Pass on only the first BYTES bytes to each client and drop the rest.
         #[arg(long, value_name = "BYTES", conflicts_with = "hold")]
         most: Option<u64>,
+        /// Close a direction of a connection in an orderly way after SECONDS without data.
+        #[arg(long, value_name = "SECONDS", conflicts_with_all = ["hold", "most"])]
+        idle: Option<u64>,
     },
     /// Stop one daemon: etcd, kube-apiserver, kubelet, containerd or dockerd. The others keep running.
     Stop {
@@ -141,7 +144,7 @@ impl RunningLab {
 
     /// A relay from `listen` on the client's host to the API server.
     pub(crate) fn relay(&self, listen: &str) -> Result<std::process::Command> {
-        relay::to_api_server(listen, None, None)
+        relay::to_api_server(listen, None, None, None)
     }
 
     /// Version of Kubernetes.
@@ -198,9 +201,9 @@ impl Lab {
                 let _lock = state.lock()?;
                 pods::noise(&state, &facts, count, &Progress::new())
             }
-            LabTask::Relay { listen, hold, most } => {
+            LabTask::Relay { listen, hold, most, idle } => {
                 state.facts_of_ready()?;
-                Err(relay::to_api_server(&listen, hold, most)?.exec().into())
+                Err(relay::to_api_server(&listen, hold, most, idle)?.exec().into())
             }
             LabTask::Stop { daemon, kill } => cluster::stop_one(&state, &daemon, kill),
             LabTask::Start { daemon } => cluster::start_one(&state, &daemon),

@@ -27,8 +27,8 @@ impl std::str::FromStr for Hold {
 }
 
 /// A relay from `listen` on the client's host to the API server. With `most`, it passes on only that many bytes to
-/// each client and drops the rest.
-pub(super) fn to_api_server(listen: &str, hold: Option<Hold>, most: Option<u64>) -> Result<Command> {
+/// each client and drops the rest. With `idle`, it closes a direction after so many seconds without data.
+pub(super) fn to_api_server(listen: &str, hold: Option<Hold>, most: Option<u64>, idle: Option<u64>) -> Result<Command> {
     let mut relay = Host::Client.command(golang::program("relay", SOURCE)?)?;
     relay.args([listen, pki::API_SERVER.trim_start_matches("https://")]);
     if let Some(Hold { connection, records }) = hold {
@@ -36,6 +36,9 @@ pub(super) fn to_api_server(listen: &str, hold: Option<Hold>, most: Option<u64>)
     }
     if let Some(most) = most {
         relay.args(["most".to_owned(), most.to_string()]);
+    }
+    if let Some(idle) = idle {
+        relay.args(["idle".to_owned(), idle.to_string()]);
     }
     Ok(relay)
 }

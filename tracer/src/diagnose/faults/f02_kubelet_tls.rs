@@ -35,16 +35,10 @@ pub(super) const FAULT: Fault = Fault {
 
 /// A handshake and an alert take a few round trips.
 const QUICK: Span = Span::from_secs(1);
-/// Minimum size of a ServerHello with a certificate. After fewer bytes there was no certificate to refuse.
-const CERTIFICATE: u64 = 500;
-
-/// The most that a client of that Go version sends in a handshake that it gives up. A ClientHello has about 300 bytes,
-/// since Go 1.23 with a post-quantum key share of 1,216 bytes more (crypto/tls: defaultCurvePreferences). The alert has
-/// 30. A request adds 350 bytes at least: Finished, and the headers of SPDY or WebSocket.
-fn given_up(program: Option<&Program>) -> Option<u64> {
+/// The most that a client sends in a handshake that it gives up.
+pub(super) fn given_up(program: Option<&Program>) -> Option<u64> {
     let Some(Program::Go(version)) = program else { return None };
-    let minor: u32 = version.strip_prefix("go1.")?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
-    Some(if minor >= 23 { 1_750 } else { 500 })
+    handshake_given_up(version)
 }
 
 fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {

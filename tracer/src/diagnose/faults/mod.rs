@@ -32,6 +32,10 @@ mod f29_runtime_leak;
 mod f30_restart;
 mod f31_output_cut;
 mod f32_probes;
+mod f36_refused_early;
+mod f37_refused_by_kubelet;
+mod f38_stream_port;
+mod f44_false_success;
 mod prelude;
 mod signs;
 
@@ -43,6 +47,9 @@ pub const FAULTS: &[Fault] = &[
     f02_kubelet_tls::FAULT,
     f03_tunnel::FAULT,
     f04_admission::FAULT,
+    f36_refused_early::FAULT,
+    f37_refused_by_kubelet::FAULT,
+    f38_stream_port::FAULT,
     f06_streams_missing::FAULT,
     f07_protocol_mismatch::FAULT,
     f08_runtime_silent::FAULT,
@@ -66,6 +73,7 @@ pub const FAULTS: &[Fault] = &[
     f25_output_held::FAULT,
     f27_container_gone::FAULT,
     f26_orphan_process::FAULT,
+    f44_false_success::FAULT,
     f28_orphan_leg::FAULT,
     f29_runtime_leak::FAULT,
     f32_probes::FAULT,

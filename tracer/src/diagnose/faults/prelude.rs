@@ -11,7 +11,8 @@ pub(super) use crate::{
         samples::{APART, both, twice},
     },
     model::{
-        About, Endpoints, ExitReason, ExitStatus, FileKind, GapCode, Kind, ProcessMeasure, Program, RawText, Role,
-        Series, Severity, SocketRole, Span, TaskKey, TcpInfo, TcpMeasure, TcpState, TimerKind,
+        About, CERTIFICATE, Endpoints, ExitReason, ExitStatus, FileKind, GapCode, Kind, ProcessMeasure, Program,
+        RawText, Role, Rung, RungState, Series, Severity, SocketRole, Span, TaskKey, TcpInfo, TcpMeasure, TcpState,
+        TimerKind, errno_name, handshake_given_up,
     },
 };
