@@ -9,3 +9,4 @@ mod messages;
 mod pipes;
 mod privileges;
 mod readme;
+mod run;

@@ -128,5 +128,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         writer.write(seen)?;
     }
-    Ok(writer.finish()?)
+    writer.finish()?;
+    Ok(())
 }

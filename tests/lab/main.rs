@@ -19,6 +19,7 @@ mod oracle;
 mod recording;
 mod relay;
 mod reported;
+mod run;
 mod sessions;
 mod show;
 mod tracer;

@@ -11,7 +11,10 @@ use execpath::{
         SocketId, Source, Span, TcpInfo, TcpMeasure, TcpState, Timer, TimerKind,
     },
     record::Reader,
-    sink::{Style, diagnosis},
+    sink::{
+        Style,
+        diagnosis::{self, Detail},
+    },
 };
 use execpath_tests::samples::{self, after};
 
@@ -71,8 +74,12 @@ fn report() -> Report {
 }
 
 fn text(report: &Report, found: &Diagnosis) -> String {
+    text_in(Detail::Every, report, found)
+}
+
+fn text_in(detail: Detail, report: &Report, found: &Diagnosis) -> String {
     let mut out = Vec::new();
-    diagnosis::text(&mut out, Style { color: false }, &samples::header(), report, found)
+    diagnosis::text(&mut out, Style { color: false }, &samples::header(), report, found, detail)
         .expect("memory can be written");
     String::from_utf8(out).expect("text")
 }
@@ -87,6 +94,28 @@ fn json(found: &Diagnosis) -> String {
 fn diagnosis_text_matches_snapshot() {
     let report = report();
     insta::assert_snapshot!("diagnosis.text", text(&report, &diagnosis(&report)));
+}
+
+/// Session ids at the beginning of lines, in their order.
+fn printed(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| line.starts_with("s-")).filter_map(|line| line.split(' ').next()).collect()
+}
+
+#[test]
+fn faults_come_first_and_healthy_sessions_are_counted() {
+    let report = report();
+    let mut found = diagnosis(&report);
+    // In the order of opening: healthy, faulty, in doubt.
+    let [faulty, well, doubtful] = ["s-4f9c2a", "s-0b77e1", "s-c01d99"];
+    let mut report = report;
+    report.sessions.sort_by_key(|session| [well, faulty, doubtful].iter().position(|id| **id == *session.id.0));
+    found.health.insert(SessionId(well.into()), Health::Ok);
+    found.doubts.remove(&SessionId(well.into()));
+    assert_eq!(printed(&text_in(Detail::Every, &report, &found)), [faulty, doubtful, well]);
+    let brief = text_in(Detail::Trouble, &report, &found);
+    assert_eq!(printed(&brief), [faulty, doubtful]);
+    let last = brief.lines().last().expect("a summary");
+    assert_eq!(last, "3 sessions, 2 faults, 1 in doubt, 1 without a fault (`--all` prints them)");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Recordings and sample sessions in every output format.
 
 mod at_moment;
+mod cut;
 mod diagnosis;
 mod explained;
 mod field;
@@ -10,6 +11,7 @@ mod lab;
 mod laws;
 mod merged;
 mod moments;
+mod options;
 mod parts;
 mod pictures;
 mod recordings;

@@ -2,5 +2,6 @@
 
 mod keys;
 mod pictures;
+mod run;
 mod terminal;
 mod test_screen;

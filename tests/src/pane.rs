@@ -50,6 +50,28 @@ impl Pane {
         Some(pane)
     }
 
+    /// Starts an interactive shell in a terminal of 80 columns and 24 lines. Prints a notice and returns `None` without
+    /// tmux or bash.
+    #[must_use]
+    pub fn shell() -> Option<Self> {
+        let is_missing = |program: &str, flag: &str| Command::new(program).arg(flag).output().is_err();
+        if is_missing("tmux", "-V") || is_missing("bash", "--version") {
+            eprintln!("skipped: there is no tmux or no bash; apt-get install tmux bash");
+            return None;
+        }
+        let pane = Self { folder: tempfile::tempdir().expect("a folder") };
+        let bash = ["bash", "--norc", "--noprofile", "-i"];
+        pane.tmux(&[&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24"], &bash[..]].concat());
+        pane.line("PS1='> '; clear");
+        Some(pane)
+    }
+
+    /// Types a line.
+    pub fn line(&self, text: &str) {
+        self.tmux(&["send-keys", "-l", text]);
+        self.keys(&["Enter"]);
+    }
+
     fn pid_file(&self) -> PathBuf {
         self.folder.path().join("pid")
     }

@@ -40,6 +40,8 @@ pub struct InspectOptions {
     pub netns: Option<NetNs>,
     /// Do not read the memory of daemons.
     pub no_memory: bool,
+    /// Inspect without privileges, for what this user's own processes show.
+    pub own_only: bool,
 }
 
 /// An inspected host, whose sessions can be measured again and again.
@@ -64,7 +66,7 @@ impl Inspector {
         let anchor = clock::anchor();
         let host = probe_host::names();
         // The daemons of the path are other users' processes: without them every answer would be an empty one.
-        if host.capabilities & SYS_PTRACE == 0 {
+        if host.capabilities & SYS_PTRACE == 0 && !options.own_only {
             return Err(LiveError::Host(no_ptrace()));
         }
         let correlator = Correlator::new(&host, &options.options);

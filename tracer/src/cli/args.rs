@@ -5,7 +5,10 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::ValueHint};
 use regex::bytes::Regex;
 
-use super::examples::EXAMPLES;
+use super::{
+    examples::EXAMPLES,
+    values::{Moment, Server, duration, interval, measure, moment, regex, speed},
+};
 use crate::{
     plan::Road,
     record::Rotate,
@@ -54,8 +57,12 @@ pub(super) enum Command {
     Replay(Box<Replay>),
     /// Merge recordings of several hosts into one, with paths from client to node.
     Merge(Merge),
+    /// Cut one session out of a recording, with what it rests on.
+    Cut(Cut),
     /// Draw the sessions of a recording: an interactive page, a drawing, Mermaid, Perfetto.
     Render(Box<Render>),
+    /// Run a kubectl command untouched, and report why it failed.
+    Run(Box<Run>),
     /// Run and trace a miniature of the path on this machine, without a cluster.
     Demo(Demo),
     /// Check this host: capabilities, missing requirements, and how to fix them.
@@ -170,7 +177,8 @@ pub(super) struct Ls {
 
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// Session: its id or a unique prefix, a pid on its path, `POD`, `NAMESPACE/POD` or `NAMESPACE/POD/CONTAINER`.
+    /// Session: its id or a unique prefix, a pid on its path, `POD`, `NAMESPACE/POD`,
+    /// `NAMESPACE/POD/CONTAINER`, or `POD/CONTAINER` in the namespace `default`.
     #[arg(value_name = "ID")]
     pub(super) id: String,
     /// Output format and file (`-` is stdout); repeatable.
@@ -189,9 +197,12 @@ pub(super) struct Show {
 
 #[derive(Debug, Args)]
 pub(super) struct Diagnose {
-    /// Session (see `show`). Default: all sessions, plus leftovers of closed ones.
+    /// Sessions (see `show`); all that match are diagnosed. Default: all sessions, plus leftovers of closed ones.
     #[arg(value_name = "ID")]
     pub(super) id: Option<String>,
+    /// Print every session. Default: those with a fault or in doubt, and the number of the others.
+    #[arg(short, long)]
+    pub(super) all: bool,
     /// Output format: `text` for people, `json` for programs.
     #[arg(short, long, value_name = "FORMAT", default_value = "text", help_heading = "Common options")]
     pub(super) output: Report,
@@ -231,8 +242,16 @@ pub(super) enum Report {
 
 #[derive(Debug, Args)]
 pub(super) struct Watch {
-    /// Repeat at this interval until Ctrl-C: `2s`.
-    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "from")]
+    /// Repeat at this interval until Ctrl-C.
+    #[arg(
+        short,
+        long,
+        value_name = "TIME",
+        value_parser = duration,
+        num_args = 0..=1,
+        default_missing_value = "2s",
+        conflicts_with = "from"
+    )]
     pub(super) watch: Option<Duration>,
 }
 
@@ -269,15 +288,6 @@ pub(super) struct Then {
     pub(super) at: Option<Moment>,
 }
 
-/// A moment of a recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moment {
-    /// Nanoseconds of UTC since 1970.
-    Utc(u64),
-    /// Time since the recording began.
-    After(Duration),
-}
-
 #[derive(Debug, Args)]
 pub(super) struct Replay {
     /// Recording, compressed or not; `-` is stdin. Several files: parts of one recording.
@@ -309,6 +319,19 @@ pub(super) struct Merge {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Cut {
+    /// Recording, compressed or not; several files: parts of one recording.
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, required = true)]
+    pub(super) file: Vec<PathBuf>,
+    /// Session (see `show`).
+    #[arg(value_name = "ID", required = true)]
+    pub(super) id: String,
+    /// Output file: a name ending in `.zst` compresses. Never overwrites.
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Render {
     /// Recording, compressed or not; `-` is stdin.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -323,6 +346,29 @@ pub(super) struct Render {
     pub(super) filter: Filter,
     #[command(flatten)]
     pub(super) privacy: Privacy,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Write a recording to this file if the command fails; a name ending in `.zst` compresses. Never overwrites.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) record: Option<PathBuf>,
+    /// Exit with 125 if kubectl reports success although its command has not ended.
+    #[arg(long)]
+    pub(super) fail_on_lie: bool,
+    /// Start the command when the tracer is ready, up to a second later. Default: start at once; the first moments of the
+    /// command may then be missed.
+    #[arg(long)]
+    pub(super) wait: bool,
+    #[command(flatten)]
+    pub(super) privacy: Privacy,
+    #[command(flatten)]
+    pub(super) places: Places,
+    #[command(flatten)]
+    pub(super) audit: Audit,
+    /// Command to run: `kubectl exec …`, or a script that runs it.
+    #[arg(last = true, required = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    pub(super) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -382,15 +428,21 @@ pub(super) enum Color {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Filters")]
 pub(super) struct Filter {
-    /// Only sessions into pods of this namespace.
-    #[arg(long, value_name = "NAME")]
+    /// Only sessions into pods of this namespace. Default: all namespaces.
+    #[arg(short, long, value_name = "NAME")]
     pub(super) namespace: Option<String>,
+    /// Sessions into pods of all namespaces: the default.
+    #[arg(short = 'A', long, overrides_with = "namespace")]
+    pub(super) all_namespaces: bool,
     /// Only sessions into this pod.
     #[arg(long, value_name = "NAME")]
     pub(super) pod: Option<String>,
     /// Only sessions into containers of this name.
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     pub(super) container: Option<String>,
+    /// Only sessions through the API server at this address, if a host sees several clusters: `ls -o wide` lists them.
+    #[arg(long, value_name = "IP[:PORT]")]
+    pub(super) server: Option<Server>,
     /// Kind of session.
     #[arg(long, default_value = "people")]
     pub(super) kind: Kind,
@@ -445,72 +497,8 @@ pub(super) struct Audit {
     pub(super) audit_log: Option<PathBuf>,
 }
 
-/// The last line of a regex's error. The lines before it are a drawing.
 fn road(text: &str) -> Result<Road, String> {
     Road::from_token(text).ok_or_else(|| "must be length, fexit or syscalls".to_owned())
-}
-
-fn regex(text: &str) -> Result<Regex, String> {
-    Regex::new(text).map_err(|error| {
-        let text = error.to_string();
-        let last = text.lines().last().unwrap_or_default();
-        last.strip_prefix("error: ").unwrap_or(last).to_owned()
-    })
-}
-
-/// Two samples closer together than this show no standstill.
-fn interval(text: &str) -> Result<Duration, String> {
-    let least = Duration::from_millis(crate::diagnose::APART.as_millis());
-    match duration(text) {
-        Ok(time) if time < least => Err(format!("must be at least {}", humantime::format_duration(least))),
-        outcome => outcome,
-    }
-}
-
-/// At least the distance that shows a standstill, and at most half the time that numbers are kept.
-fn measure(text: &str) -> Result<Duration, String> {
-    let least = Duration::from_millis(crate::diagnose::APART.as_millis());
-    match duration(text) {
-        Ok(time) if !(least..=Duration::from_secs(30)).contains(&time) => {
-            Err(format!("must be from {} to 30s", humantime::format_duration(least)))
-        }
-        outcome => outcome,
-    }
-}
-
-/// RFC 3339, or `+` and a duration.
-fn moment(text: &str) -> Result<Moment, String> {
-    if let Some(after) = text.strip_prefix('+') {
-        return time_span(after).map(Moment::After);
-    }
-    let time = humantime::parse_rfc3339_weak(text)
-        .map_err(|error| format!("{error}; examples: `2026-11-21T22:14:03Z`, `+90s`"))?;
-    let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|error| error.to_string())?;
-    u64::try_from(since.as_nanos()).map(Moment::Utc).map_err(|error| error.to_string())
-}
-
-fn speed(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(factor) if (0.001..=1_000_000.0).contains(&factor) => Ok(factor),
-        Ok(_) => Err("must be from 0.001 to 1000000".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    match time_span(text) {
-        Ok(time) if time.is_zero() => Err("must be longer than zero".to_owned()),
-        outcome => outcome,
-    }
-}
-
-/// `90s`, `1h 30m`; a number without a unit is seconds, as in `sleep` and `timeout`.
-fn time_span(text: &str) -> Result<Duration, String> {
-    let is_number = !text.is_empty() && text.chars().all(|char| char.is_ascii_digit() || char == '.');
-    if is_number && let Ok(seconds) = text.parse() {
-        return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
-    }
-    humantime::parse_duration(text).map_err(|error| error.to_string())
 }
 
 /// The command line under the name it was called by. `name` is shown in help, and completions use it for the file.

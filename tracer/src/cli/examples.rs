@@ -31,7 +31,10 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         "Examples:
   {bin} ls                                        all sessions of users
   {bin} ls --kind all                             including exec probes
-  {bin} ls --namespace default --watch 2s         one namespace, every two seconds
+  {bin} ls -n default -w                          one namespace, every two seconds
+  {bin} ls -o wide                                with API server, user and whole commands
+  {bin} ls -o name                                ids only, for `show` and scripts
+  {bin} ls --server 10.0.0.1:6443                 sessions of one cluster
   {bin} ls -o json | jq '.[] | select(.idle_ms > 60000) | .id'
   {bin} ls --from incident.jsonl.zst --at +90s    sessions open at that moment",
     ),
@@ -41,6 +44,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
   {bin} show s-4f9c2a                             by id, or a unique prefix of it
   {bin} show 23605                                by a pid on its path
   {bin} show default/web                          by pod
+  {bin} show web/side                             by pod and container, in the namespace `default`
   {bin} show web --watch 1s                       its counters, every second
   {bin} show web --explain                        each step in plain words
   {bin} show web --from incident.jsonl.zst        its last state in a recording",
@@ -51,7 +55,8 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
 
 Examples:
   {bin} diagnose                                  all sessions, and leftovers of closed ones
-  {bin} diagnose web                              the session into the pod `web`
+  {bin} diagnose web                              the sessions into the pod `web`
+  {bin} diagnose --all                            healthy sessions, too
   {bin} diagnose -o json | jq '.[].code'
   {bin} diagnose --from incident.jsonl.zst --at 2026-11-21T22:14:03Z",
     ),
@@ -94,6 +99,14 @@ Examples:
   {bin} replay whole.jsonl.zst                    paths from kubectl to the process",
     ),
     (
+        "cut",
+        "The cut replays to the same session, with the same faults: this is verified before the file is written.
+
+Examples:
+  {bin} cut incident.jsonl.zst s-4f9c2a -o web.jsonl.zst    for a bug report
+  {bin} cut node.*.jsonl.zst default/web -o web.jsonl.zst   out of a recording in parts",
+    ),
+    (
         "schema",
         "Examples:
   {bin} schema > execpath.schema.json",
@@ -105,6 +118,20 @@ Examples:
   {bin} render incident.jsonl.zst web -o svg=web.svg        a drawing of one pod's session
   {bin} render incident.jsonl.zst -o mermaid                for Markdown
   {bin} render incident.jsonl.zst -o perfetto=trace.json    for ui.perfetto.dev",
+    ),
+    (
+        "run",
+        "Streams, signals, terminal and exit code are the command's own. If it fails, one line on stderr states the cause.
+Exit code: the command's; 128 plus the number of the signal that killed it; 127 if it does not exist, 126 if it
+cannot be executed; 125 with `--fail-on-lie`. Without root, the cause is rarely known; the line says so.
+
+Examples:
+  {bin} run -- kubectl exec web -- make test      in a CI job
+  {bin} run --record fail.jsonl.zst -- kubectl exec web -- make test
+                                                     keep the evidence of a failure
+  {bin} run --fail-on-lie -- kubectl exec web -- ./migrate
+                                                     fail if the connection ended before the command
+  {bin} run -- ./deploy.sh                        a script that runs kubectl",
     ),
     (
         "demo",

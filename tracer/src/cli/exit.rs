@@ -4,26 +4,47 @@ use std::process::ExitCode;
 
 /// Exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
     /// Success; also after Ctrl-C.
-    Done = 0,
+    Done,
     /// Nothing matched an id or a filter.
-    NothingMatched = 1,
+    NothingMatched,
     /// Invalid command line.
-    Usage = 2,
+    Usage,
     /// A privilege is missing.
-    NeedPrivilege = 3,
+    NeedPrivilege,
     /// This host, or this build, does not support it.
-    Unsupported = 4,
+    Unsupported,
     /// A file cannot be read or written.
-    BadInput = 5,
+    BadInput,
     /// `diagnose` found a fault.
-    FaultFound = 10,
+    FaultFound,
+    /// `run --fail-on-lie`: success was reported for an unfinished command.
+    Lie,
+    /// Exit code of the command that `run` ran.
+    Command(u8),
+}
+
+impl Exit {
+    /// The number.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::NothingMatched => 1,
+            Self::Usage => 2,
+            Self::NeedPrivilege => 3,
+            Self::Unsupported => 4,
+            Self::BadInput => 5,
+            Self::FaultFound => 10,
+            Self::Lie => 125,
+            Self::Command(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }

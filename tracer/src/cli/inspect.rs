@@ -21,7 +21,7 @@ use crate::{
     engine::Status,
     inspect::{InspectOptions, Inspector},
     model::{Depth, SessionId, Severity, Verdict, matching},
-    sink::{self, LISTS, SHOWN},
+    sink::{self, LISTS, SHOWN, diagnosis::Detail},
     source::audit::AuditLog,
 };
 
@@ -50,7 +50,7 @@ fn of_any_kind(look: &mut args::Look) {
 
 /// Takes two samples and prints the diagnosis.
 pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
-    let args::Diagnose { id, output, interval, then, mut look } = args;
+    let args::Diagnose { id, all, output, interval, then, mut look } = args;
     let style = resolve::style(look.color);
     of_any_kind(&mut look);
     let recorded = !then.from.is_empty();
@@ -62,7 +62,7 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
         twice(look, interval)?
     };
     if let Some(id) = &id {
-        select(&mut seen, id, recorded)?;
+        select_all(&mut seen, id, recorded)?;
     }
     let Status { header, report } = &mut seen;
     let shown: BTreeSet<&SessionId> = report.sessions.iter().map(|session| &session.id).collect();
@@ -75,7 +75,11 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
     report.diagnosis.over.retain(is_shown);
     let mut out = io::stdout().lock();
     match output {
-        args::Report::Text => sink::diagnosis::text(&mut out, style, header, report, &report.diagnosis),
+        args::Report::Text => {
+            // A named session is printed in any health.
+            let detail = if all || id.is_some() { Detail::Every } else { Detail::Trouble };
+            sink::diagnosis::text(&mut out, style, header, report, &report.diagnosis, detail)
+        }
         args::Report::Json => sink::diagnosis::json(&mut out, header, &report.diagnosis),
     }
     .map_err(|error| Failure::writing(&error))?;
@@ -147,13 +151,32 @@ fn now(look: InspectOptions, audit_log: Option<AuditLog>, depth: Depth) -> Resul
     Ok(looker.status())
 }
 
-/// Keeps only the session that `id` names.
+/// Keeps only the session that `id` names; an error if it names several.
 fn select(seen: &mut Status, id: &str, recorded: bool) -> Result<(), Failure> {
     let meant = matching(&seen.report.sessions, id);
+    if meant.len() > 1 {
+        let names = meant.iter().filter_map(|index| seen.report.sessions.get(*index));
+        let names: Vec<&str> = names.map(|session| &*session.id.0).take(MAX_NAMED).collect();
+        let more = if meant.len() > names.len() { ", …" } else { "" };
+        return Err(Failure::new(
+            Exit::NothingMatched,
+            format!("`{}` matches {} sessions", named(id.as_ref()), meant.len()),
+            format!("use one of: {}{more}", names.join(", ")),
+        ));
+    }
+    select_all(seen, id, recorded)
+}
+
+/// Keeps only the sessions that `id` names.
+fn select_all(seen: &mut Status, id: &str, recorded: bool) -> Result<(), Failure> {
+    let meant = matching(&seen.report.sessions, id);
     match meant[..] {
-        [one] => {
-            let one = seen.report.sessions.get(one).cloned();
-            seen.report.sessions = one.into_iter().collect();
+        [_, ..] => {
+            let mut index = 0;
+            seen.report.sessions.retain(|_| {
+                index += 1;
+                meant.contains(&(index - 1))
+            });
             Ok(())
         }
         [] if recorded => Err(Failure::new(
@@ -169,16 +192,6 @@ fn select(seen: &mut Status, id: &str, recorded: bool) -> Result<(), Failure> {
                 _ => "`execpath ls` lists open sessions; use an id, a pid, a pod or NAMESPACE/POD".to_owned(),
             },
         )),
-        _ => {
-            let names = meant.iter().filter_map(|index| seen.report.sessions.get(*index));
-            let names: Vec<&str> = names.map(|session| &*session.id.0).take(MAX_NAMED).collect();
-            let more = if meant.len() > names.len() { ", …" } else { "" };
-            Err(Failure::new(
-                Exit::NothingMatched,
-                format!("`{}` matches {} sessions", named(id.as_ref()), meant.len()),
-                format!("use one of: {}{more}", names.join(", ")),
-            ))
-        }
     }
 }
 

@@ -12,6 +12,7 @@ use clap::{FromArgMatches, error::ErrorKind};
 use serde::Serialize;
 
 mod args;
+mod cut;
 mod error;
 mod examples;
 mod exit;
@@ -21,7 +22,9 @@ mod merge;
 mod render;
 mod replay;
 mod resolve;
+mod run;
 mod screen;
+mod values;
 
 pub use error::{Failure, is_broken_pipe};
 pub use exit::Exit;
@@ -33,12 +36,13 @@ use crate::{
     engine::{self, Flow},
     live,
     model::Degraded,
-    record::Reader,
+    record::{Reader, Written},
     schema,
+    sink::phrases,
     source::snapshot::{self, Snapshot},
 };
 use args::{Cli, Command};
-use error::{live_failure, tell};
+use error::{live_failure, named, tell};
 
 /// Runs the program, or a role of the demo if the demo started this process for one.
 #[must_use]
@@ -69,7 +73,8 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         Ok(cli) => cli,
         Err(error) => return show_or_fail(&error, name, arguments),
     };
-    if !cli.no_sandbox {
+    // A command that `run` starts has the rights of the caller.
+    if !cli.no_sandbox && !matches!(cli.command, Command::Run(_)) {
         let denied = if env::var_os(STRICT).is_some() { Denied::Kill } else { Denied::Error };
         confine::enable(Settings { denied, has_children: matches!(cli.command, Command::Demo(_)) });
     }
@@ -91,12 +96,13 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         Command::Record(args) => {
             log(cli.verbose);
             confine::prepare();
-            live::live(resolve::record(*args, arguments)?).map_err(|error| live_failure(&error))?;
-            Ok(Exit::Done)
+            record(*args, arguments)
         }
         Command::Replay(args) => replay::replay(*args),
         Command::Merge(args) => merge::merge(&args, arguments),
+        Command::Cut(args) => cut::cut(&args, arguments),
         Command::Render(args) => render::render(*args),
+        Command::Run(args) => run::run(*args, arguments),
         Command::Demo(args) => {
             log(cli.verbose);
             confine::prepare();
@@ -125,6 +131,19 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
 
 /// Environment variable that has a system call outside of the list kill the process. For tests; it can only take rights away.
 const STRICT: &str = "EXECPATH_STRICT_SANDBOX";
+
+/// Records, and reports the size of the recording.
+fn record(args: args::Record, arguments: &[OsString]) -> Result<Exit, Failure> {
+    let file = named(&args.file);
+    let shown = live::live(resolve::record(args, arguments)?).map_err(|error| live_failure(&error))?;
+    let Written { observations, bytes } = shown.written.unwrap_or_default();
+    let lost = phrases::losses(&shown.lost);
+    let lost = if lost.is_empty() { "no event lost" } else { &lost };
+    let (observations, sessions) =
+        (phrases::counted(observations, "observation"), phrases::counted(shown.of, "session"));
+    tell("recorded", &format!("{observations}, {sessions}, {}, {lost}: {file}", phrases::size(bytes)));
+    Ok(Exit::Done)
+}
 
 fn nothing_seen() -> Failure {
     Failure::new(

@@ -12,10 +12,11 @@ use tokio::{
 };
 
 use super::{
-    args::{self, Moment},
+    args,
     error::{Failure, named, tell},
     exit::Exit,
     resolve,
+    values::Moment,
 };
 use crate::{
     engine::{self, Flow, Playback, Setup, Status},

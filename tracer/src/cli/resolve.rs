@@ -24,6 +24,7 @@ use crate::{
     record::{self, CreateError, Existing, RecordTarget, Rotate},
     redact::Redactor,
     render::Picture,
+    run::Observer,
     sink::{FORMATS, Format, LISTS, Sink, Style, Target},
     source::audit::AuditLog,
 };
@@ -109,6 +110,7 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
         road: args.kernel.road,
         bundles: None,
         audit_log,
+        end: None,
         ready: io::stderr().is_terminal().then(watching),
     })
 }
@@ -118,6 +120,9 @@ pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, F
     let netns = args.places.netns.as_deref().map(netns).transpose()?;
     let audit_log = audit_log(&args.audit)?;
     let record = place(&args.file, args.rotate)?;
+    let every = humantime::format_duration(args.measure);
+    let stop = if io::stderr().is_terminal() { "; press Ctrl-C to stop" } else { "" };
+    let begun = format!("all sessions, with samples every {every}, to {}{stop}", named(&args.file));
     let redactor = redactor(args.privacy);
     Ok(Live {
         command: line(command, &redactor),
@@ -133,16 +138,51 @@ pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, F
         road: args.kernel.road,
         bundles: None,
         audit_log,
-        ready: io::stderr()
-            .is_terminal()
-            .then(|| -> Box<dyn FnOnce() + Send> { Box::new(|| tell("notice", "recording; press Ctrl-C to stop")) }),
+        end: None,
+        ready: Some(Box::new(move || tell("recording", &begun))),
     })
+}
+
+/// The observer of a command that `run` runs.
+pub(super) fn observer(args: args::Run, command: &[OsString]) -> Result<Observer, Failure> {
+    let netns = args.places.netns.as_deref().map(netns).transpose()?;
+    let audit_log = audit_log(&args.audit)?;
+    let redactor = redactor(args.privacy);
+    let no_memory = args.places.no_memory;
+    let options = options(args.places);
+    let filter = Filter { kinds: Kinds::All, ..Filter::default() };
+    let look = InspectOptions {
+        filter: filter.clone(),
+        redactor: redactor.clone(),
+        options: options.clone(),
+        netns: netns.clone(),
+        no_memory,
+        own_only: true,
+    };
+    let live = Live {
+        command: line(command, &redactor),
+        setup: Setup { filter, redactor, until: Until::Never, sinks: Vec::new() },
+        options,
+        netns,
+        duration: None,
+        measure: None,
+        watcher: None,
+        record: None,
+        ring_bytes: None,
+        road: None,
+        bundles: None,
+        no_memory,
+        audit_log,
+        end: None,
+        ready: None,
+    };
+    Ok(Observer { live, look, record: args.record })
 }
 
 /// A live trace for the screen. The caller sets its receiver.
 pub(super) fn screen(args: args::Screen, command: &[OsString]) -> Result<Live, Failure> {
     let audit_log = audit_log(&args.look.audit)?;
-    let InspectOptions { filter, redactor, options, netns, no_memory } = look(args.look)?;
+    let InspectOptions { filter, redactor, options, netns, no_memory, own_only: _ } = look(args.look)?;
     let command = line(command, &redactor);
     Ok(Live {
         setup: Setup { filter, redactor, until: Until::Never, sinks: Vec::new() },
@@ -158,6 +198,7 @@ pub(super) fn screen(args: args::Screen, command: &[OsString]) -> Result<Live, F
         bundles: None,
         no_memory,
         audit_log,
+        end: None,
         ready: None,
     })
 }
@@ -187,6 +228,7 @@ pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool
         bundles: None,
         no_memory: false,
         audit_log: None,
+        end: None,
         ready: None,
         command: line(command, &Redactor::default()),
     };
@@ -248,6 +290,7 @@ pub(super) fn look(args: args::Look) -> Result<InspectOptions, Failure> {
         netns: args.places.netns.as_deref().map(netns).transpose()?,
         no_memory: args.places.no_memory,
         options: options(args.places),
+        own_only: false,
     })
 }
 
@@ -439,7 +482,9 @@ fn filter(args: args::Filter) -> Filter {
         args::Kind::Start => Kinds::Only(Kind::Start),
         args::Kind::Request => Kinds::Only(Kind::Request),
     };
-    Filter { namespace: args.namespace, pod: args.pod, container: args.container, kinds }
+    let namespace = args.namespace.filter(|_| !args.all_namespaces);
+    let server = args.server.map(|server| (server.address, server.port));
+    Filter { namespace, pod: args.pod, container: args.container, server, kinds }
 }
 
 fn redactor(args: args::Privacy) -> Redactor {

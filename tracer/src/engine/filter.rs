@@ -1,6 +1,6 @@
 //! Selection of the sessions to show.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use crate::model::{Change, Finding, Kind, Session, SessionId, State};
 
@@ -35,6 +35,8 @@ pub struct Filter {
     pub pod: Option<String>,
     /// Name of the container.
     pub container: Option<String>,
+    /// Address of the API server, with or without a port.
+    pub server: Option<(IpAddr, Option<u16>)>,
     /// Kinds of session.
     pub kinds: Kinds,
 }
@@ -49,6 +51,9 @@ impl Filter {
             && asked(&self.namespace, &target.namespace)
             && asked(&self.pod, &target.pod)
             && asked(&self.container, &target.container)
+            && self.server.is_none_or(|(address, port)| {
+                session.server().is_some_and(|(ip, known)| ip == address && (port.is_none() || known == port))
+            })
     }
 }
 

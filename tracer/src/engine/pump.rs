@@ -1,6 +1,6 @@
 //! The pump. The same for a live trace and a replay.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use super::{
     filter::{Filter, Selection},
@@ -11,7 +11,7 @@ use crate::{
     correlate::{Correlator, Options},
     diagnose,
     model::{BootTime, Change, Depth, Fact, Observation, Report, Scope, Session, State, Want},
-    record::Writer,
+    record::{Writer, Written},
     redact::Redactor,
     sink::{self, Sink},
 };
@@ -45,6 +45,10 @@ pub struct Shown {
     pub of: u64,
     /// Set if a live trace ended because its duration had passed.
     pub timed_out: bool,
+    /// Size of the recording; `None` without one.
+    pub written: Option<Written>,
+    /// Lost events and delays, by name.
+    pub lost: BTreeMap<String, u64>,
 }
 
 /// State at one moment: report and diagnosis.
@@ -326,10 +330,8 @@ impl Pump {
         for sink in &mut self.sinks {
             sink.finish(&report)?;
         }
-        if let Some(recorder) = self.recorder {
-            recorder.finish()?;
-        }
-        Ok(Shown { sessions: self.shown, of, timed_out: false })
+        let written = self.recorder.map(Recording::finish).transpose()?;
+        Ok(Shown { sessions: self.shown, of, timed_out: false, written, lost: report.totals.lost })
     }
 
     fn final_report(&mut self) -> Report {

@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     correlate::Correlator,
     model::{BootTime, Fact, Observation},
-    record::Writer,
+    record::{Writer, Written},
 };
 
 /// Minimum of remembered observations before the correlator is asked to drop obsolete ones: the check examines each
@@ -45,7 +45,7 @@ impl Recording {
         if full { self.writer.go_on(now, &self.remembered) } else { Ok(()) }
     }
 
-    pub(super) fn finish(self) -> io::Result<()> {
+    pub(super) fn finish(self) -> io::Result<Written> {
         self.writer.finish()
     }
 }

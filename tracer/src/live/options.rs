@@ -1,6 +1,6 @@
 //! What a caller asks of a live trace.
 
-use std::time::Duration;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use crate::{
     correlate,
@@ -48,6 +48,8 @@ pub struct Live {
     pub no_memory: bool,
     /// The API server's audit log, opened; `None`: users stay unknown.
     pub audit_log: Option<AuditLog>,
+    /// Ends the trace when it becomes readable or is closed at its other end; `None`: signals alone end it.
+    pub end: Option<OwnedFd>,
     /// Called once, when every probe is attached and the snapshot was taken in.
     pub ready: Option<Box<dyn FnOnce() + Send>>,
 }

@@ -123,7 +123,9 @@ impl Trace {
         let head = header(anchor, &host, &plan, &degraded, &live);
         let recorder = live.record.map(|place| Writer::begin(place, &head)).transpose()?;
         let shown = sink::Header { anchor, host, others: Vec::new(), abilities: plan.abilities(), degraded };
+        let judges = live.setup.sinks.iter().any(|sink| sink.judges());
         let pump = Pump::new(live.setup, shown, &live.options, recorder);
+        let pump = if judges { pump.judging() } else { pump };
         let snapshot = Snapshot::new(snapshot::Options {
             netns,
             endpoints: live.options.endpoints(),
@@ -141,7 +143,7 @@ impl Trace {
             attached,
             newest: BootTime::default(),
             sweeps: Schedule::new(SWEEP_EVERY),
-            stop: Stop::on_signals()?,
+            stop: Stop::on_signals(live.end)?,
             closing: false,
             audit: live.audit_log.map(AuditFeed::new),
             sampling: live.measure.map(Sampling::new),

@@ -1,6 +1,9 @@
 //! Sessions: the result of the correlation.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use super::{
     Ancestor, Attempt, BootTime, Confidence, ContainerInfo, ExitStatus, Gap, GapCode, KubeUser, ProcessInfo, Proofs,
@@ -137,7 +140,7 @@ impl From<ContainerInfo> for Target {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
     /// Address of the client's end, as seen by the first proxy.
-    pub address: Option<std::net::SocketAddr>,
+    pub address: Option<SocketAddr>,
     /// User id of the client's process, if that process is on this host.
     pub uid: Option<u32>,
     /// Name of that user on this host.
@@ -374,7 +377,7 @@ pub struct Session {
     /// Links, in the order of the path.
     pub links: Vec<Link>,
     /// Addresses at which the path leaves this host: (side, address).
-    pub beyond: Vec<(&'static str, std::net::SocketAddr)>,
+    pub beyond: Vec<(&'static str, SocketAddr)>,
     /// Unknown parts of the path.
     pub gaps: Vec<Gap>,
     /// True if no hop that can be on this host is missing.
@@ -418,10 +421,33 @@ impl Session {
     pub fn confidence(&self) -> Option<Confidence> {
         self.links.iter().map(|link| link.confidence).min()
     }
+
+    /// Address of the API server that serves the session: where the client's side reached it or, on a node without the API
+    /// server, the host that dialled the kubelet, without a port. `None` if no API server takes part, or it is not known.
+    #[must_use]
+    pub fn server(&self) -> Option<(IpAddr, Option<u16>)> {
+        let role = |hop: usize| self.hops.get(hop).map(|hop| hop.role);
+        let both = |address: SocketAddr| (address.ip(), Some(address.port()));
+        let leg = self.links.iter().filter(|link| role(link.to) == Some(Role::ApiServer)).find_map(|link| link.tcp);
+        if let Some(ends) = leg {
+            return Some(both(ends.tuple.remote));
+        }
+        if let Some((_, address)) = self.beyond.iter().find(|(side, _)| *side == "apiserver") {
+            return Some(both(*address));
+        }
+        // The port of the dialling end says nothing about the server.
+        let from_kubelet = self.hops.first().is_some_and(|hop| hop.role == Role::Kubelet);
+        let dialler = self.beyond.iter().find(|(side, _)| *side == "client").filter(|_| from_kubelet);
+        dialler.map(|(_, address)| (address.ip(), None))
+    }
 }
 
+/// Namespace of a `POD/CONTAINER`, as for kubectl.
+const DEFAULT_NAMESPACE: &str = "default";
+
 /// Indexes of the sessions that a person means by `text`. An exact id matches alone. Otherwise: sessions with this
-/// prefix of an id, this pid on their path, or this pod (`POD`, `NAMESPACE/POD`, `NAMESPACE/POD/CONTAINER`).
+/// prefix of an id, this pid on their path, or this pod (`POD`, `NAMESPACE/POD`, `NAMESPACE/POD/CONTAINER`). If nothing
+/// matches, `POD/CONTAINER` in the namespace `default`.
 #[must_use]
 pub fn matching(sessions: &[Session], text: &str) -> Vec<usize> {
     if let Some(exactly) = sessions.iter().position(|session| *session.id.0 == *text) {
@@ -445,7 +471,14 @@ pub fn matching(sessions: &[Session], text: &str) -> Vec<usize> {
         by_name || by_pid || by_id
     };
     let found = sessions.iter().enumerate().filter(|(_, session)| is_meant(session));
-    found.map(|(index, _)| index).collect()
+    let found: Vec<usize> = found.map(|(index, _)| index).collect();
+    let (true, [pod, container]) = (found.is_empty(), &words[..]) else { return found };
+    let by_container = sessions.iter().enumerate().filter(|(_, session)| {
+        let target = &session.target;
+        let is = |name: &Option<String>, word: &str| name.as_deref() == Some(word);
+        is(&target.namespace, DEFAULT_NAMESPACE) && is(&target.pod, pod) && is(&target.container, container)
+    });
+    by_container.map(|(index, _)| index).collect()
 }
 
 /// Length of `s-` and a digit.

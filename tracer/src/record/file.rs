@@ -13,6 +13,7 @@ use std::{
 use rustix::{
     fd::{AsRawFd, OwnedFd},
     fs::{FileType, Mode, OFlags, Stat, fchmod, fstat, ftruncate, open},
+    io::Errno,
     process::geteuid,
 };
 
@@ -95,8 +96,28 @@ pub(super) fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)
 }
 
+/// A new file without a name in the folder of `path`, for reading and writing. It goes with its last descriptor.
+///
+/// # Errors
+/// The folder does not exist or cannot be written.
+pub fn unnamed(path: &Path) -> io::Result<File> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match open(folder, flags, Mode::from_raw_mode(MODE)) {
+        Ok(file) => Ok(file.into()),
+        // Not every file system has unnamed files.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            let name = folder.join(format!(".execpath-{}", std::process::id()));
+            let file = OpenOptions::new().read(true).write(true).create_new(true).mode(MODE).open(&name)?;
+            std::fs::remove_file(&name)?;
+            Ok(file)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn reuse(path: &Path, existing: Existing) -> Result<File, CreateError> {
-    let failed = |error: rustix::io::Errno| CreateError::Io(error.into());
+    let failed = |error: Errno| CreateError::Io(error.into());
     // `O_PATH` does not open the file itself: a FIFO does not block, and a device is not triggered.
     let found = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
     let facts = fstat(&found).map_err(failed)?;

@@ -12,9 +12,9 @@ mod reader;
 mod target;
 mod writer;
 
-pub use file::{CreateError, Existing, create};
+pub use file::{CreateError, Existing, create, unnamed};
 pub use format::{FORMAT, Header, MAX_LINE, Part, Settings};
 pub use parts::Rotate;
 pub use reader::{Damage, End, OpenError, Reader};
-pub use target::RecordTarget;
-pub use writer::Writer;
+pub use target::{RecordTarget, is_zstd};
+pub use writer::{Writer, Written};

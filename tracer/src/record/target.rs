@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    fs::File,
     io::{self, IsTerminal, Write},
     path::Path,
 };
@@ -64,6 +65,12 @@ impl RecordTarget {
         Ok(target)
     }
 
+    /// A file that is open already.
+    #[must_use]
+    pub fn of_file(file: File, zstd: bool) -> Self {
+        Self { file: Some(Box::new(file)), zstd, parts: None }
+    }
+
     /// Takes the opened file. Succeeds once per file.
     pub(super) fn open(&mut self) -> io::Result<Box<dyn Output>> {
         self.file.take().ok_or_else(|| io::Error::other("the file was opened before"))
@@ -106,6 +113,8 @@ impl RecordTarget {
     }
 }
 
-fn is_zstd(path: &Path) -> bool {
+/// True if a recording of this name is compressed.
+#[must_use]
+pub fn is_zstd(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "zst")
 }

@@ -14,6 +14,15 @@ use crate::model::{BootTime, Fact, Observation, Source, Span};
 /// readable.
 const FLUSH_EVERY: Span = Span::from_secs(1);
 
+/// Size of a recording, over all its files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Observations, without those that a further file repeats.
+    pub observations: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
 /// Writes one recording. A writer dropped without [`Writer::finish`] flushes as much as possible.
 pub struct Writer {
     stream: Stream,
@@ -25,6 +34,8 @@ pub struct Writer {
     begun: Option<BootTime>,
     /// Size of the current file after its header and repeated observations.
     base: u64,
+    /// Observations so far, and the bytes of earlier files.
+    written: Written,
 }
 
 enum Stream {
@@ -100,7 +111,8 @@ impl Writer {
     pub fn begin(mut target: RecordTarget, header: &Header) -> io::Result<Self> {
         let stream = Stream::new(&mut target)?;
         let (header, line) = (header.clone(), Vec::new());
-        let mut writer = Self { stream, line, flushed: None, target, header, begun: None, base: 0 };
+        let mut writer =
+            Self { stream, line, flushed: None, target, header, begun: None, base: 0, written: Written::default() };
         writer.begin_file(&[])?;
         Ok(writer)
     }
@@ -123,6 +135,7 @@ impl Writer {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&mut self, seen: &Observation) -> io::Result<()> {
+        self.written.observations += 1;
         self.write_line(seen)
     }
 
@@ -162,18 +175,21 @@ impl Writer {
     pub fn go_on(&mut self, now: BootTime, told: &[Observation]) -> io::Result<()> {
         self.write_line(&Observation::new(now, Source::Engine, Fact::Continued))?;
         self.stream.end()?;
+        self.written.bytes += self.stream.bytes();
         self.target.next()?;
         self.stream = Stream::new(&mut self.target)?;
         (self.begun, self.flushed) = (Some(now), Some(now));
         self.begin_file(told)
     }
 
-    /// Ends the file. The last observation should be [`Fact::Stopped`].
+    /// Ends the file. The last observation should be [`Fact::Stopped`]. Returns the size of the recording.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn finish(mut self) -> io::Result<()> {
-        self.stream.end()
+    pub fn finish(mut self) -> io::Result<Written> {
+        self.stream.end()?;
+        self.written.bytes += self.stream.bytes();
+        Ok(self.written)
     }
 
     fn write_line(&mut self, value: &impl Serialize) -> io::Result<()> {

@@ -29,8 +29,17 @@ const LABEL: usize = 10;
 /// Longest command shown in full. Commands are for copying, so that they are never folded.
 const COMMAND: usize = 400;
 
-/// Writes a diagnosis for people: each session with its faults, or one line if it has none; then the faults of no
-/// session.
+/// Sessions that a diagnosis for people prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Sessions with a fault or of unknown health; the others are counted.
+    Trouble,
+    /// Every session.
+    Every,
+}
+
+/// Writes a diagnosis for people: sessions with faults, then faults without a session, then sessions of unknown health, then
+/// the others, as `detail` says; last, a summary.
 ///
 /// Sessions come from `report`, verdicts from `diagnosis`: filter both to hide some.
 ///
@@ -42,19 +51,33 @@ pub fn text(
     header: &Header,
     report: &Report,
     diagnosis: &Diagnosis,
+    detail: Detail,
 ) -> io::Result<()> {
     let page = Page { style, header, is_whole: diagnosis.is_whole };
+    let mut ranked: [Vec<&Session>; 3] = Default::default();
     for session in &report.sessions {
-        let health = diagnosis.health.get(&session.id).copied().unwrap_or(Health::Unknown);
-        let doubt = diagnosis.doubts.get(&session.id).map(String::as_str);
-        page.session(out, session, health, doubt, &diagnosis.of(Some(&session.id)))?;
+        let [faulty, doubtful, well] = &mut ranked;
+        let rank = if diagnosis.faults(&session.id).next().is_some() {
+            faulty
+        } else if health_of(diagnosis, session) == Health::Unknown {
+            doubtful
+        } else {
+            well
+        };
+        rank.push(session);
     }
+    let [faulty, doubtful, well] = ranked;
+    page.sessions(out, &faulty, diagnosis)?;
     let left_over = diagnosis.of(None);
     if !left_over.is_empty() {
-        writeln!(out, "{}", page.paint(Color::Bold, "of no session"))?;
+        writeln!(out, "{}", page.paint(Color::Bold, "without a session"))?;
     }
     for verdict in left_over {
         page.verdict(out, None, verdict)?;
+    }
+    page.sessions(out, &doubtful, diagnosis)?;
+    if detail == Detail::Every {
+        page.sessions(out, &well, diagnosis)?;
     }
     let faults = diagnosis.all().filter(|verdict| verdict.severity == Severity::Fault).count() as u64;
     let sessions = report.sessions.len() as u64;
@@ -62,8 +85,21 @@ pub fn text(
         0 => page.paint(Color::Good, "no fault"),
         _ => page.paint(Color::Bad, &phrases::counted(faults, "fault")),
     };
-    writeln!(out, "{}, {faults}", phrases::counted(sessions, "session"))?;
+    let mut summary = format!("{}, {faults}", phrases::counted(sessions, "session"));
+    let counts = [(doubtful.len(), "in doubt"), (well.len(), "without a fault")];
+    for (count, how) in counts.into_iter().filter(|(count, _)| *count > 0 && *count as u64 != sessions) {
+        summary.push_str(&format!(", {count} {how}"));
+    }
+    if detail == Detail::Trouble && !well.is_empty() {
+        summary.push_str(" (`--all` prints them)");
+    }
+    writeln!(out, "{summary}")?;
     out.flush()
+}
+
+/// Health of a session as the diagnosis has it.
+fn health_of(diagnosis: &Diagnosis, session: &Session) -> Health {
+    diagnosis.health.get(&session.id).copied().unwrap_or(Health::Unknown)
 }
 
 /// Writes all verdicts for programs, as one array.
@@ -85,6 +121,13 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
+    fn sessions(&self, out: &mut dyn Write, sessions: &[&Session], diagnosis: &Diagnosis) -> io::Result<()> {
+        sessions.iter().try_for_each(|session| {
+            let doubt = diagnosis.doubts.get(&session.id).map(String::as_str);
+            self.session(out, session, health_of(diagnosis, session), doubt, &diagnosis.of(Some(&session.id)))
+        })
+    }
+
     fn paint(&self, color: Color, text: &str) -> String {
         color.paint(self.style, text).into_owned()
     }

@@ -29,8 +29,12 @@ use crate::{
 const COMMAND: usize = 32;
 const INTO: usize = 40;
 
+/// Columns of the wide table: whole text within the limits of a name and a line.
+const WIDE: usize = 200;
+
 /// The table: one row per session.
 pub struct Table {
+    is_wide: bool,
     target: Target,
     style: Style,
     columns: Option<u16>,
@@ -45,17 +49,25 @@ impl Table {
     /// Writes to `target`.
     #[must_use]
     pub fn new(target: Target, style: Style) -> Self {
-        Self { target, style, columns: None, degraded: Vec::new(), anchor: ClockAnchor::default() }
+        Self { is_wide: false, target, style, columns: None, degraded: Vec::new(), anchor: ClockAnchor::default() }
+    }
+
+    /// Writes to `target`, with more columns and whole text, whatever the width of the terminal.
+    #[must_use]
+    pub fn wide(target: Target, style: Style) -> Self {
+        Self { is_wide: true, ..Self::new(target, style) }
     }
 }
 
-type Row = [String; 9];
+type Row = Vec<String>;
 
 const HEAD: [&str; 9] = ["ID", "AGE", "KIND", "INTO", "COMMAND", "CLIENT", "PID", "IDLE", "HEALTH"];
+/// Further columns of the wide table.
+const MORE: [&str; 3] = ["SERVER", "USER", "CONTAINER ID"];
 
 impl Sink for Table {
     fn fit(&mut self, columns: u16) {
-        self.columns = Some(columns);
+        self.columns = Some(columns).filter(|_| !self.is_wide);
     }
 
     fn host(&mut self, header: &Header) -> io::Result<()> {
@@ -68,8 +80,9 @@ impl Sink for Table {
         if report.sessions.is_empty() {
             writeln!(self.target, "no session is open")?;
         } else {
-            let rows: Vec<Row> = report.sessions.iter().map(|session| row(session, report)).collect();
-            let head = HEAD.map(str::to_owned);
+            let rows: Vec<Row> = report.sessions.iter().map(|session| row(session, report, self.is_wide)).collect();
+            let more = MORE.iter().filter(|_| self.is_wide);
+            let head: Row = HEAD.iter().chain(more).map(|name| (*name).to_owned()).collect();
             let mut table = Builder::from_iter([&head].into_iter().chain(&rows)).build();
             table.with(Borders::empty()).with(Padding::new(0, GAP, 0, 0));
             if let Some(columns) = self.columns {
@@ -109,7 +122,7 @@ fn faults(report: &Report, anchor: ClockAnchor) -> Vec<String> {
         diagnosis.faults(&session.id).map(|verdict| line(&id, verdict)).collect::<Vec<_>>()
     });
     let of_none = diagnosis.of(None).into_iter().filter(|verdict| verdict.severity == Severity::Fault);
-    of_sessions.chain(of_none.map(|verdict| line("of no session", verdict))).collect()
+    of_sessions.chain(of_none.map(|verdict| line("no session", verdict))).collect()
 }
 
 /// Most rows that fit a common screen. A longer list gets a summary, since faults at its top scroll away.
@@ -151,21 +164,35 @@ fn widths(head: &Row, rows: &[Row], columns: usize) -> [usize; GIVING.len()] {
     widths
 }
 
-fn row(session: &Session, report: &Report) -> Row {
+fn row(session: &Session, report: &Report, is_wide: bool) -> Row {
+    let (into, command) = if is_wide { (WIDE, WIDE) } else { (INTO, COMMAND) };
     let at = report.now();
     let unknown = || "?".to_owned();
     let process = session.hops.iter().rev().find(|hop| hop.role == Role::Process);
-    [
+    let mut row = vec![
         escape::str(&session.id.0, NAME),
         short(view::age(session, at)),
         session.kind.token().to_owned(),
-        phrases::into(session).map_or_else(unknown, |into| escape::str(&into, INTO)),
-        phrases::command(session, COMMAND).unwrap_or_else(unknown),
+        phrases::into(session).map_or_else(unknown, |text| escape::str(&text, into)),
+        phrases::command(session, command).unwrap_or_else(unknown),
         client(session),
         process.map_or_else(unknown, |hop| hop.task.tgid.to_string()),
         view::idle(session, &report.measures, at).map_or_else(unknown, short),
         view::health(session, report).short().to_owned(),
-    ]
+    ];
+    if is_wide {
+        let id = session.target.container_id.as_ref().map(|id| escape::str(id, WIDE));
+        row.extend([phrases::server(session), user(session), id].map(|text| text.unwrap_or_else(unknown)));
+    }
+    row
+}
+
+/// The Kubernetes user if the audit log names one, else the login user or the user of the client's process.
+fn user(session: &Session) -> Option<String> {
+    let client = &session.client;
+    let name = client.user.as_ref().map(|known| &known.user.name);
+    let name = name.or(client.login_name.as_ref()).or(client.uid_name.as_ref()).map(|name| escape::str(name, NAME));
+    name.or_else(|| client.login_uid.or(client.uid).map(|uid| format!("uid {uid}")))
 }
 
 /// The client: its process if it runs on this host, else its address.
@@ -190,6 +217,32 @@ pub(crate) fn short(span: Span) -> String {
         120..7_200 => format!("{}m", seconds / 60),
         7_200..172_800 => format!("{}h", seconds / 3_600),
         _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// The sink of ids, one per line.
+pub struct Names {
+    target: Target,
+}
+
+impl Names {
+    /// Writes to `target`.
+    #[must_use]
+    pub fn new(target: Target) -> Self {
+        Self { target }
+    }
+}
+
+impl Sink for Names {
+    fn host(&mut self, _header: &Header) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self, report: &Report) -> io::Result<()> {
+        for session in &report.sessions {
+            writeln!(self.target, "{}", escape::str(&session.id.0, NAME))?;
+        }
+        self.target.flush()
     }
 }
 

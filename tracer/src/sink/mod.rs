@@ -21,7 +21,7 @@ pub mod view;
 pub use explained::Explained;
 pub use interface::{Header, Sink, Style, Target};
 pub use jsonl::Jsonl;
-pub use list::{Json, Lines, Table};
+pub use list::{Json, Lines, Names, Table};
 pub use show::Show;
 pub use tree::Tree;
 
@@ -82,6 +82,16 @@ pub const LISTS: &[Format] = &[
         name: "table",
         about: "a row for each session",
         open: |target, style| Box::new(Table::new(target, style)),
+    },
+    Format {
+        name: "wide",
+        about: "a row for each session, with API server, user and whole commands",
+        open: |target, style| Box::new(Table::wide(target, style)),
+    },
+    Format {
+        name: "name",
+        about: "the id of each session, a line each",
+        open: |target, _| Box::new(Names::new(target)),
     },
     Format {
         name: "tree",

@@ -61,6 +61,12 @@ pub(crate) fn who(session: &Session) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" · "))
 }
 
+/// Address of the session's API server; without a port where only the host is known.
+pub(crate) fn server(session: &Session) -> Option<String> {
+    let (address, port) = session.server()?;
+    Some(port.map_or_else(|| address.to_string(), |port| std::net::SocketAddr::new(address, port).to_string()))
+}
+
 /// Kubernetes user of the session, from the audit log.
 pub(crate) fn user(session: &Session) -> Option<String> {
     let known = session.client.user.as_ref()?;
@@ -111,6 +117,17 @@ pub(crate) fn folded(text: &str, width: usize) -> Vec<String> {
 /// A count with its noun: `1 event`, `2 events`.
 pub(crate) fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Formats a number of bytes for people, in decimal units.
+pub(crate) fn size(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..1_000 => return format!("{bytes} B"),
+        1_000..1_000_000 => (1_000, "kB"),
+        1_000_000..1_000_000_000 => (1_000_000, "MB"),
+        _ => (1_000_000_000, "GB"),
+    };
+    format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit)
 }
 
 /// One loss, reported on a line of its own.
@@ -218,7 +235,7 @@ pub(crate) fn outcome(session: &Session, now: BootTime) -> (Color, String) {
 }
 
 /// Names of signals that end processes in practice. The numbers are equal on all supported architectures.
-const fn signal_name(signal: u8) -> &'static str {
+pub(crate) const fn signal_name(signal: u8) -> &'static str {
     match signal {
         1 => " (SIGHUP)",
         2 => " (SIGINT)",
@@ -238,6 +255,15 @@ const fn signal_name(signal: u8) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_a_decimal_unit() {
+        for (bytes, text) in
+            [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (1_990_000, "1.9 MB"), (12_345_678_901, "12.3 GB")]
+        {
+            assert_eq!(size(bytes), text);
+        }
+    }
 
     #[test]
     fn durations_have_two_units_at_most() {

@@ -78,6 +78,11 @@ impl Drawing<'_> {
         lines.extend(
             phrases::command(session, COMMAND).map(|command| format!("  {} {command}", self.paint(Color::Dim, "$"))),
         );
+        let head =
+            [("who", phrases::who(session)), ("user", phrases::user(session)), ("server", phrases::server(session))];
+        for (label, text) in head {
+            lines.extend(text.into_iter().flat_map(|text| paths.who(label, &text)));
+        }
         lines.push(String::new());
         let more = |piece: Piece<'_>| match piece {
             Piece::Hop(hop) => self.hop(hop),

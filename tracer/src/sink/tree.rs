@@ -57,6 +57,8 @@ struct Drawn {
     path: Vec<PieceKey>,
     complete: bool,
     gaps: BTreeSet<String>,
+    /// Set while `head` lacks a known user: a line in the middle of a growing path would split it.
+    holds_who: bool,
 }
 
 /// Texts of a session's head, beside its path.
@@ -151,11 +153,16 @@ impl Tree {
         if again {
             drawn = Drawn::default();
         }
-        let is_alike = drawn.session.as_ref().is_some_and(|old| have_equal_heads(old, session));
-        let head = if is_alike { std::mem::take(&mut drawn.head) } else { Head::of(session) };
+        let is_alike = drawn.session.as_ref().is_some_and(|old| have_equal_heads(old, session)) && !drawn.holds_who;
+        let mut head = if is_alike { std::mem::take(&mut drawn.head) } else { Head::of(session) };
         if first || again {
             // The opening line of a block contains the whole head.
             self.current = None;
+        }
+        let is_growing = !session.complete && session.state == State::Open && view::age(session, now) < SETTLED;
+        drawn.holds_who = !is_alike && !first && !again && is_growing && head.who != drawn.head.who;
+        if drawn.holds_who {
+            head.who.clone_from(&drawn.head.who);
         }
         let new = path.iter().skip(drawn.path.len());
         let mut lines: Vec<String> = new.flat_map(|piece| self.text.lines(session, *piece)).collect();

@@ -75,16 +75,22 @@ pub(super) const MODULES: &[Module] = &[
         "inspect",
         &["clock", "correlate", "engine", "live", "model", "netns", "probe_host", "redact", "sink", "source"],
     ),
+    // One session of a recording; each attempt is replayed and compared.
+    edge("cut", &["engine", "model", "record", "redact"]),
+    pure("cut::selection", &["model"]),
     edge("watch", &["engine", "live", "model", "record", "redact", "sink", "tui"]),
     edge(
         "demo",
         &["clock", "confine", "correlate", "engine", "escape", "live", "model", "netns", "plan", "probe_host", "sink"],
     ),
+    edge("run", &["clock", "diagnose", "escape", "inspect", "live", "model", "record", "sink"]),
+    pure("run::cause", &["escape", "model", "run", "sink"]),
     edge(
         "cli",
         &[
             "confine",
             "correlate",
+            "cut",
             "demo",
             "diagnose",
             "doctor",
@@ -100,6 +106,7 @@ pub(super) const MODULES: &[Module] = &[
             "record",
             "redact",
             "render",
+            "run",
             "schema",
             "sink",
             "source",
