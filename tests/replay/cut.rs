@@ -16,7 +16,12 @@ fn all() -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> = recordings().into_iter().map(|(_, path)| path).collect();
     for more in ["crowds", "field", "hosts"] {
         let files = std::fs::read_dir(folder.join(more)).expect("a folder").map(|file| file.expect("a file").path());
-        all.extend(files.filter(|path| path.to_string_lossy().contains(".jsonl")));
+        // Hostile files are no recordings.
+        let is_recording = |path: &PathBuf| {
+            let path = path.to_string_lossy();
+            path.contains(".jsonl") && !path.contains("hostile")
+        };
+        all.extend(files.filter(is_recording));
     }
     all.push(folder.join("hand-made.jsonl"));
     all.sort();
