@@ -31,6 +31,10 @@ fn all() -> Vec<PathBuf> {
 /// All sessions of a recording in their final state, as JSON.
 fn sessions(path: &Path) -> Vec<Value> {
     let ran = run(["replay", "-o", "json", "--kind", "all", &path.to_string_lossy()]);
+    // A host without a session of its own, as in a recording for `merge`.
+    if ran.code == Some(1) && ran.stderr.contains("the recording has 0 sessions") {
+        return Vec::new();
+    }
     assert_eq!(ran.code, Some(0), "{}: {}", path.display(), ran.stderr);
     serde_json::from_str(&ran.stdout).expect("JSON")
 }
