@@ -107,6 +107,16 @@ fn replay_has_no_capability_and_a_filter() {
     }
 }
 
+/// Landlock refuses to open the count later, and a recording could then take all memory.
+#[test]
+fn replay_opens_its_memory_count_before_confinement() {
+    let waiting = replay_from_pipe(&["replay", "-", "-o", "jsonl"]);
+    let pid = waiting.0.id();
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("the command runs");
+    let mut names = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    assert!(names.any(|name| name == Path::new(&format!("/proc/{pid}/statm"))), "no open statm");
+}
+
 #[test]
 fn no_sandbox_keeps_all_rights() {
     let waiting = replay_from_pipe(&["replay", "-", "-o", "jsonl", "--no-sandbox"]);

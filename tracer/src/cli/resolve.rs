@@ -422,6 +422,7 @@ pub(super) fn place(path: &Path, rotate: Option<Rotate>) -> Result<RecordTarget,
 /// Gives up all files but these, for a command that reads recordings. `-` is stdin or stdout, which is open already.
 pub(super) fn to_files(read: &[PathBuf], written: &[&Path]) {
     let read: Vec<&Path> = read.iter().map(PathBuf::as_path).collect();
+    record::open_memory_count();
     confine::to_files(&read, written);
 }
 

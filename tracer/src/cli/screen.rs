@@ -30,7 +30,7 @@ pub(super) fn watch(args: args::Screen, arguments: &[OsString]) -> Result<Exit, 
     let panics = args.panics;
     let feed = match args.file.clone() {
         Some(file) => {
-            confine::to_files(&[&file], &[]);
+            resolve::to_files(std::slice::from_ref(&file), &[]);
             recording(&file, args)?
         }
         None => {

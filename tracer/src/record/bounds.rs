@@ -3,10 +3,11 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::File,
     io::{self, Read},
+    os::unix::fs::FileExt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -95,14 +96,32 @@ pub(super) fn observation(seen: &Observation, losses: &mut BTreeSet<String>) -> 
     Ok(())
 }
 
-/// Checks the memory of this process every [`LINES_PER_LOOK`] lines. Passes if the memory cannot be read.
+/// The kernel's count of the pages of this process (proc_pid_statm(5)); `None` without procfs.
+static PAGES: OnceLock<Option<File>> = OnceLock::new();
+
+fn pages() -> Option<&'static File> {
+    PAGES.get_or_init(|| File::open("/proc/self/statm").ok()).as_ref()
+}
+
+/// Opens what the bound of memory reads. Call this before a confinement that refuses new files: the bound has no effect otherwise.
+pub fn open_memory_count() {
+    let _file = pages();
+}
+
+/// Resident pages of this process.
+fn resident() -> Option<u64> {
+    let mut text = [0; 128];
+    // Each read from the beginning counts anew.
+    let length = pages()?.read_at(&mut text, 0).ok()?;
+    str::from_utf8(text.get(..length)?).ok()?.split(' ').nth(1)?.parse().ok()
+}
+
+/// Checks the memory of this process every [`LINES_PER_LOOK`] lines. Passes without procfs.
 pub(super) fn memory(line: u64) -> Result<(), String> {
     if !line.is_multiple_of(LINES_PER_LOOK) {
         return Ok(());
     }
-    let resident =
-        fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
-    let bytes = resident.unwrap_or_default().saturating_mul(rustix::param::page_size() as u64);
+    let bytes = resident().unwrap_or_default().saturating_mul(rustix::param::page_size() as u64);
     if bytes > MAX_MEMORY {
         Err(format!("the state at this point takes more than {} MiB", MAX_MEMORY >> 20))
     } else {

@@ -12,6 +12,7 @@ mod reader;
 mod target;
 mod writer;
 
+pub use bounds::open_memory_count;
 pub use file::{CreateError, Existing, create, unnamed};
 pub use format::{FORMAT, Header, MAX_LINE, Part, Settings};
 pub use parts::Rotate;
