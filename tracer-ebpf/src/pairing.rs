@@ -42,11 +42,11 @@ pub fn make_id(sock: Sock) -> u64 {
 #[inline(always)]
 pub fn tracked(sock: Sock, id: u64) -> Option<(u64, &'static Tracked)> {
     let cookie = sock.cookie_behind(id);
-    // SAFETY: map values stay mapped while the program runs, and the entry is written before the socket is known.
-    if cookie != 0
-        && let Some(found) = unsafe { TRACKED.get(cookie) }
-    {
-        return Some((cookie, found));
+    if cookie != 0 {
+        // SAFETY: map values stay mapped while the program runs, and the entry is written before the socket is known.
+        if let Some(found) = unsafe { TRACKED.get(cookie) } {
+            return Some((cookie, found));
+        }
     }
     if has(Config::MAKES_COOKIES) {
         return None;
