@@ -111,7 +111,7 @@ impl Repeat {
     }
 
     /// Text of the lines of at least `copies` copies, `at_once` at a time. The copies of a round begin within
-    /// [`ROUND_BEGINS`]; the next round follows when all are over. One copy of each round has ticks.
+    /// `ROUND_BEGINS`; the next round follows when all are over. One copy of each round has ticks.
     pub fn rounds(&self, copies: u64, at_once: u64) -> impl Iterator<Item = String> + '_ {
         let rounds = copies.div_ceil(at_once);
         let copied = (0..rounds).flat_map(move |round| self.round(round, at_once));
