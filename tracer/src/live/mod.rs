@@ -5,7 +5,6 @@ mod enrol;
 mod error;
 mod examine;
 mod losses;
-mod memory;
 mod options;
 mod priority;
 mod questions;

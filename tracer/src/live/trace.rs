@@ -22,7 +22,6 @@ use super::{
     error::LiveError,
     examine::after_attach,
     losses::Losses,
-    memory,
     options::Live,
     questions::{Next, Questions},
     sampling::{Feed, Sampling, Schedule},
@@ -230,7 +229,6 @@ impl Trace {
             flow = flow.or(self.pump.take(Observation::new(clock::now(), Source::Engine, lost))?);
         }
         flow = flow.or(self.pump.begin()?);
-        memory::release();
         if let Some(ready) = self.ready.take() {
             ready();
         }
