@@ -104,7 +104,8 @@ fn effective() -> u64 {
     if !is_of_all_users(&read("/proc/self/uid_map")) {
         return 0;
     }
-    Process::myself().and_then(|own| own.status()).map_or(0, |status| status.capeff)
+    // Of this thread: /proc/self is the first thread, which may have dropped its capabilities by now.
+    rustix::thread::capabilities(None).map_or(0, |sets| sets.effective.bits())
 }
 
 /// True for the `uid_map` of the initial user namespace: it maps each of the 2^32 − 1 user ids to itself.
