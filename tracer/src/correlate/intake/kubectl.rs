@@ -89,7 +89,8 @@ pub(in crate::correlate) fn show_request(
         return;
     }
     let call = state.open_calls(task).max();
-    if call.is_none() && !is_dialling(state, task) {
+    // A request is over within milliseconds: its connection follows, and shows it.
+    if call.is_none() && (is_request || !is_dialling(state, task)) {
         return;
     }
     let id = AnchorId::kubectl(&state.hosts, task);
