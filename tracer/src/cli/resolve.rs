@@ -104,14 +104,12 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
         netns,
         duration: args.duration,
         measure: args.measure,
-        watcher: None,
         record,
         ring_bytes: args.ring_bytes,
         road: args.kernel.road,
-        bundles: None,
         audit_log,
-        end: None,
         ready: io::stderr().is_terminal().then(watching),
+        ..Live::default()
     })
 }
 
@@ -126,20 +124,17 @@ pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, F
     let redactor = redactor(args.privacy);
     Ok(Live {
         command: line(command, &redactor),
-        setup: Setup { filter: Filter::default(), redactor, until: Until::Never, sinks: Vec::new() },
+        setup: Setup { redactor, ..Setup::default() },
         no_memory: args.places.no_memory,
         options: options(args.places),
         netns,
         duration: args.duration,
         measure: Some(args.measure),
-        watcher: None,
         record: Some(record),
-        ring_bytes: None,
         road: args.kernel.road,
-        bundles: None,
         audit_log,
-        end: None,
         ready: Some(Box::new(move || tell("recording", &begun))),
+        ..Live::default()
     })
 }
 
@@ -161,20 +156,12 @@ pub(super) fn observer(args: args::Run, command: &[OsString]) -> Result<Observer
     };
     let live = Live {
         command: line(command, &redactor),
-        setup: Setup { filter, redactor, until: Until::Never, sinks: Vec::new() },
+        setup: Setup { filter, redactor, ..Setup::default() },
         options,
         netns,
-        duration: None,
-        measure: None,
-        watcher: None,
-        record: None,
-        ring_bytes: None,
-        road: None,
-        bundles: None,
         no_memory,
         audit_log,
-        end: None,
-        ready: None,
+        ..Live::default()
     };
     Ok(Observer { live, look, record: args.record })
 }
@@ -185,21 +172,14 @@ pub(super) fn screen(args: args::Screen, command: &[OsString]) -> Result<Live, F
     let InspectOptions { filter, redactor, options, netns, no_memory, own_only: _ } = look(args.look)?;
     let command = line(command, &redactor);
     Ok(Live {
-        setup: Setup { filter, redactor, until: Until::Never, sinks: Vec::new() },
+        setup: Setup { filter, redactor, ..Setup::default() },
         options,
         netns,
-        duration: None,
         measure: Some(args.measure),
-        watcher: None,
-        record: None,
         command,
-        ring_bytes: None,
-        road: None,
-        bundles: None,
         no_memory,
         audit_log,
-        end: None,
-        ready: None,
+        ..Live::default()
     })
 }
 
@@ -209,29 +189,9 @@ pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool
     one_to_stdout(&outputs, args.record.as_deref())?;
     let drawn = outputs.iter().any(|output| output.path.is_none() && [DRAWN, EXPLAINED].contains(&output.format.name));
     let record = args.record.as_deref().map(|path| place(path, None)).transpose()?;
-    let setup = Setup {
-        filter: Filter::default(),
-        redactor: Redactor::default(),
-        until: Until::Never,
-        sinks: open(&outputs, args.output.color)?,
-    };
-    let live = Live {
-        setup,
-        options: Options::default(),
-        netns: None,
-        duration: None,
-        measure: None,
-        watcher: None,
-        record,
-        ring_bytes: None,
-        road: args.kernel.road,
-        bundles: None,
-        no_memory: false,
-        audit_log: None,
-        end: None,
-        ready: None,
-        command: line(command, &Redactor::default()),
-    };
+    let setup = Setup { sinks: open(&outputs, args.output.color)?, ..Setup::default() };
+    let live =
+        Live { setup, record, road: args.kernel.road, command: line(command, &Redactor::default()), ..Live::default() };
     Ok((live, drawn))
 }
 

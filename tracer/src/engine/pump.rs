@@ -104,6 +104,7 @@ pub enum Until {
 }
 
 /// Configuration of a pump.
+#[derive(Default)]
 pub struct Setup {
     /// Sessions to show.
     pub filter: Filter,

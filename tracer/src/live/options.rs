@@ -20,7 +20,8 @@ pub struct Watcher {
     pub report: Box<dyn FnMut(Status) -> Flow + Send>,
 }
 
-/// Options of a live trace.
+/// Options of a live trace. The default shows nothing, records nothing, and ends at a signal.
+#[derive(Default)]
 pub struct Live {
     /// What to show, and where.
     pub setup: Setup,
