@@ -356,8 +356,8 @@ pub(super) struct Run {
     /// Exit with 125 if kubectl reports success although its command has not ended.
     #[arg(long)]
     pub(super) fail_on_lie: bool,
-    /// Start the command when the tracer is ready, up to a second later. Default: start at once; the first moments of the
-    /// command may then be missed.
+    /// Start the command when the tracer is ready, at most ten seconds later. Default: start at once; the first moments of
+    /// the command may then be missed.
     #[arg(long)]
     pub(super) wait: bool,
     #[command(flatten)]
