@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::samples::APART;
 use crate::model::{
-    Access, Attempt, BootTime, Call, CgroupMeasure, Client, Confidence, Daemon, Descriptor, Diagnosis, Evidence,
-    ExitStatus, Fact, Family, FileId, FileKind, FileMeasure, Gap, GapCode, Hop, Kind, Link, LinkKind, Measures,
-    Observation, ProcessInfo, ProcessMeasure, RawText, Report, Role, Rung, RungSeen, RungState, Session, SessionExit,
-    SessionId, SocketId, SocketInfo, SocketRole, Source, Span, State, Target, TaskKey, TcpEnds, TcpInfo, TcpMeasure,
-    TcpState, ThreadMeasure, Timer, TimerKind, Totals, Tuple, UnattributedEnd, UnixMeasure,
+    Access, Attempt, BootTime, Call, CgroupMeasure, Confidence, Daemon, Descriptor, Diagnosis, Evidence, ExitStatus,
+    Fact, Family, FileId, FileKind, FileMeasure, Gap, GapCode, Hop, Link, LinkKind, Measures, Observation, ProcessInfo,
+    ProcessMeasure, RawText, Report, Role, Rung, RungSeen, RungState, Session, SessionExit, SessionId, SocketId,
+    SocketInfo, SocketRole, Source, Span, State, Target, TaskKey, TcpEnds, TcpInfo, TcpMeasure, TcpState,
+    ThreadMeasure, Timer, TimerKind, Totals, Tuple, UnattributedEnd, UnixMeasure,
 };
 
 pub(super) const KUBECTL: u32 = 100;
@@ -520,28 +520,18 @@ fn relay(at: usize, inbound: On, outbound: On) -> Link {
 fn session() -> Session {
     Session {
         id: SessionId("s-4f9c2a0b1d".into()),
-        kind: Kind::Exec,
-        state: State::Open,
         opened_at: OPENED,
-        closed_at: None,
         last_seen: NOW,
-        preexisting: false,
-        merged_into: None,
         target: Arc::new(Target {
             pod: Some("web".into()),
             container_id: Some(CONTAINER.into()),
             runtime: Some("containerd".into()),
             ..Target::default()
         }),
-        client: Client::default(),
         command: ["cat".into()].into(),
-        command_truncated: false,
-        command_pid: None,
         tty: Some(false),
         stdin: Some(true),
-        attempt: None,
         exec_id: Some(EXEC.into()),
-        exit: None,
         hops: vec![
             hop(Role::Client, KUBECTL, "kubectl", None),
             hop(Role::ApiServer, APISERVER, "kube-apiserver", None),
@@ -561,8 +551,7 @@ fn session() -> Session {
             link(4, 5, LinkKind::Fork),
             link(5, 6, LinkKind::Exec),
         ],
-        beyond: Vec::new(),
-        gaps: Vec::new(),
         complete: true,
+        ..Session::sample()
     }
 }

@@ -100,29 +100,8 @@ mod tests {
 
     fn session(pod: Option<&str>) -> Arc<Session> {
         Arc::new(Session {
-            id: SessionId("s-1".into()),
-            kind: Kind::Exec,
-            state: State::Open,
-            opened_at: BootTime(1),
-            closed_at: None,
-            last_seen: BootTime(1),
-            preexisting: false,
-            merged_into: None,
             target: Arc::new(Target { pod: pod.map(str::to_owned), ..Target::default() }),
-            client: Default::default(),
-            command: Default::default(),
-            command_truncated: false,
-            command_pid: None,
-            tty: None,
-            stdin: None,
-            attempt: None,
-            exec_id: None,
-            exit: None,
-            hops: Vec::new(),
-            links: Vec::new(),
-            beyond: Vec::new(),
-            gaps: Vec::new(),
-            complete: false,
+            ..Session::sample()
         })
     }
 

@@ -455,9 +455,9 @@ pub fn matching(sessions: &[Session], text: &str) -> Vec<usize> {
     }
     let pid: Option<u32> = text.parse().ok();
     let words: Vec<&str> = text.split('/').collect();
+    let is = |name: &Option<String>, word: &str| name.as_deref() == Some(word);
     let is_meant = |session: &Session| {
         let target = &session.target;
-        let is = |name: &Option<String>, word: &str| name.as_deref() == Some(word);
         let by_name = match words[..] {
             [pod] => is(&target.pod, pod),
             [namespace, pod] => is(&target.namespace, namespace) && is(&target.pod, pod),
@@ -475,7 +475,6 @@ pub fn matching(sessions: &[Session], text: &str) -> Vec<usize> {
     let (true, [pod, container]) = (found.is_empty(), &words[..]) else { return found };
     let by_container = sessions.iter().enumerate().filter(|(_, session)| {
         let target = &session.target;
-        let is = |name: &Option<String>, word: &str| name.as_deref() == Some(word);
         is(&target.namespace, DEFAULT_NAMESPACE) && is(&target.pod, pod) && is(&target.container, container)
     });
     by_container.map(|(index, _)| index).collect()
@@ -483,3 +482,35 @@ pub fn matching(sessions: &[Session], text: &str) -> Vec<usize> {
 
 /// Length of `s-` and a digit.
 const MIN_ID: usize = 3;
+
+#[cfg(test)]
+impl Session {
+    /// An open exec that is known by its id alone. Tests set the fields that they are about.
+    pub(crate) fn sample() -> Self {
+        Self {
+            id: SessionId("s-1".into()),
+            kind: Kind::Exec,
+            state: State::Open,
+            opened_at: BootTime(1),
+            closed_at: None,
+            last_seen: BootTime(1),
+            preexisting: false,
+            merged_into: None,
+            target: Arc::default(),
+            client: Client::default(),
+            command: Arc::default(),
+            command_truncated: false,
+            command_pid: None,
+            tty: None,
+            stdin: None,
+            exec_id: None,
+            exit: None,
+            attempt: None,
+            hops: Vec::new(),
+            links: Vec::new(),
+            beyond: Vec::new(),
+            gaps: Vec::new(),
+            complete: false,
+        }
+    }
+}

@@ -251,7 +251,7 @@ fn is_same_link(one: &Edge, other: &Edge) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Confidence, Evidence, GapCode, Kind, LinkKind, Role, TaskKey};
+    use crate::model::{Confidence, Evidence, GapCode, LinkKind, Role, TaskKey};
 
     fn hop(role: Role, pid: u32) -> Hop {
         Hop { role, task: TaskKey::from_ticks(pid, 1), process: Arc::default(), exit: None }
@@ -272,31 +272,7 @@ mod tests {
     }
 
     fn session(hops: Vec<Hop>, links: Vec<Link>, gaps: Vec<Gap>) -> Session {
-        Session {
-            id: SessionId("s-1".into()),
-            kind: Kind::Exec,
-            state: State::Open,
-            opened_at: BootTime(1),
-            closed_at: None,
-            last_seen: BootTime(1),
-            preexisting: false,
-            merged_into: None,
-            target: Default::default(),
-            client: Default::default(),
-            command: Default::default(),
-            command_truncated: false,
-            command_pid: None,
-            tty: None,
-            stdin: None,
-            exec_id: None,
-            attempt: None,
-            exit: None,
-            hops,
-            links,
-            beyond: Vec::new(),
-            gaps,
-            complete: false,
-        }
+        Session { hops, links, gaps, ..Session::sample() }
     }
 
     fn told(steps: Vec<Session>) -> SessionTimeline {

@@ -158,7 +158,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{BootTime, Client, Hop, ProcessInfo, SessionExit, SessionId, State, Target, TaskKey};
+    use crate::model::{Hop, ProcessInfo, SessionExit, SessionId, Target, TaskKey};
 
     const CLIENT: u32 = 100;
 
@@ -169,29 +169,12 @@ mod tests {
     fn session(kind: Kind, exit: Option<SessionExit>) -> Session {
         let target = Target { pod: Some("web".to_owned()), ..Target::default() };
         Session {
-            id: SessionId("s-1".into()),
             kind,
-            state: State::Open,
-            opened_at: BootTime(1),
-            closed_at: None,
-            last_seen: BootTime(1),
-            preexisting: false,
-            merged_into: None,
             target: Arc::new(target),
-            client: Client::default(),
-            command: Default::default(),
-            command_truncated: false,
-            command_pid: None,
-            tty: None,
-            stdin: None,
-            exec_id: None,
             exit,
             hops: vec![hop(Role::Client, CLIENT), hop(Role::Process, 200)],
-            links: Vec::new(),
-            beyond: Vec::new(),
-            gaps: Vec::new(),
-            attempt: None,
             complete: true,
+            ..Session::sample()
         }
     }
 
