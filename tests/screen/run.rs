@@ -25,6 +25,7 @@ fn ctrl_z_stops_the_job_and_fg_continues_it() {
     pane.keys(&["C-z"]);
     pane.shows("Stopped");
     pane.line("fg; echo fg=$?");
+    pane.job_owns_terminal();
     pane.line("hello");
     pane.shows("got-hello");
     pane.shows("fg=6");

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use procfs::process::Process;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -119,6 +120,20 @@ impl Pane {
             assert!(Instant::now() < end, "no {what:?} on\n{picture}");
             thread::sleep(POLL_INTERVAL);
         }
+    }
+
+    /// Waits until a job of the shell owns the terminal. Keys pressed earlier may still arrive in the shell's line
+    /// editor, which leaves carriage returns in the terminal that end no line for the job.
+    ///
+    /// # Panics
+    /// If no job does within a minute.
+    pub fn job_owns_terminal(&self) {
+        let shell: i32 = self.tmux(&["display-message", "-p", "#{pane_pid}"]).trim().parse().expect("a pid");
+        let stat = || Process::new(shell).and_then(|shell| shell.stat()).expect("the shell runs");
+        self.until("job in the foreground", |_| {
+            let stat = stat();
+            stat.tpgid != stat.pgrp
+        });
     }
 
     /// Sends a signal to execpath.
