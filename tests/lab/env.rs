@@ -34,7 +34,7 @@ pub(crate) type Version = (u32, u32);
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pause between two looks at a condition that sends no notification.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The running lab; its facts are read once.
 pub(crate) fn lab() -> &'static Lab {

@@ -9,7 +9,7 @@ use std::{
     process::{Child, ChildStdout, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use execpath_tests::binary;
@@ -18,10 +18,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    env::{TIMEOUT, wait_until},
+    env::{POLL_INTERVAL, TIMEOUT, wait_until},
     faults::codes,
     reported::ReportedSession,
 };
+
+/// Time that an interrupted tracer gets to write its recording after a failure.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A line of `-o jsonl`.
 #[derive(Clone, Debug)]
@@ -102,7 +105,7 @@ impl Tracer {
             let gone = self.reader.as_ref().is_none_or(JoinHandle::is_finished);
             assert!(!left.is_zero() && !gone, "no result: {what}; {}", self.describe(&seen));
             // The end of the reader thread sends no notification: check it at intervals.
-            let pause = left.min(std::time::Duration::from_millis(200));
+            let pause = left.min(Duration::from_millis(200));
             seen = lines.more.wait_timeout(seen, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -168,10 +171,34 @@ impl Tracer {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        if self.ended.is_none() {
-            drop(self.child.kill());
-            drop(self.child.wait());
+        if self.ended.is_some() {
+            return;
         }
+        if std::thread::panicking() {
+            // An interrupted tracer writes the rest of its recording.
+            self.signal(Signal::INT);
+            let end = Instant::now() + LAST_WORDS;
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+                std::thread::sleep(POLL_INTERVAL);
+            }
+        }
+        drop(self.child.kill());
+        drop(self.child.wait());
+        keep_after_failure(&mut self.folder);
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        keep_after_failure(&mut self.folder);
+    }
+}
+
+/// Keeps the recording of a failed test, to replay it.
+fn keep_after_failure(folder: &mut TempDir) {
+    if std::thread::panicking() {
+        folder.disable_cleanup(true);
+        eprintln!("the tracer's files are kept in {}", folder.path().display());
     }
 }
 
