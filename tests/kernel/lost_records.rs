@@ -1,6 +1,6 @@
 //! A slow reader: lost records are counted.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use execpath::{
     model::{Fact, WatchAs},
@@ -9,6 +9,16 @@ use execpath::{
 use tracer_common::Counter;
 
 use crate::trace::{Trace, own_namespace};
+
+#[test]
+fn runs_that_the_kernel_skips_can_be_read() {
+    // No program can be made to interrupt itself at will: the count of a kernel that shows it is checked, not its growth.
+    let trace = Trace::with(&Options::default());
+    let version = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a version");
+    let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let shows_it = (numbers.next(), numbers.next()) >= (Some(5), Some(12));
+    assert_eq!(trace.probes.skipped_runs().is_some(), shows_it, "{version}");
+}
 
 #[test]
 fn full_ring_buffer_counts_lost_records() {

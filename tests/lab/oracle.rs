@@ -6,6 +6,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     os::unix::fs::MetadataExt,
+    path::Path,
     process::Command,
     sync::OnceLock,
 };
@@ -92,6 +93,10 @@ impl Oracle {
         assert_eq!(session.text("/target/pod_uid"), Some(container.pod_uid.as_str()));
         let exec_id = session.text("/exec_id").expect("an exec id");
         let pid_file = fs::read_to_string(format!("{TASKS}/{}/{exec_id}.pid", container.id));
+        // containerd removes the file of an exec whose process has exited.
+        if pid_file.is_err() && !Path::new("/proc").join(process.to_string()).exists() {
+            return None;
+        }
         assert_eq!(pid_file.expect("the exec id has a pid file").trim(), process.to_string());
 
         let runtime = lab().daemon("containerd");

@@ -12,6 +12,11 @@ use crate::{
 /// Delay of a record above which the loss [`BEHIND`] is reported.
 const LATE: Span = Span::from_secs(1);
 
+/// Runs of probes that the kernel skipped: see [`Probes::skipped_runs`].
+const RUNS_SKIPPED: &str = "runs-skipped";
+/// Interval of reading that count, which costs more than the counters of the maps.
+const SKIPPED_EVERY: Span = Span::from_millis(100);
+
 /// Losses since the last report.
 #[derive(Default)]
 pub(super) struct Losses {
@@ -19,6 +24,8 @@ pub(super) struct Losses {
     counters: BTreeMap<&'static str, u64>,
     /// Losses counted in user space since the last report, by name.
     own: BTreeMap<&'static str, u64>,
+    /// Time of the last reading of the skipped runs.
+    skipped_read: Option<BootTime>,
     lag: Lag,
 }
 
@@ -42,9 +49,16 @@ impl Losses {
         self.lag.worst = self.lag.worst.max(now.since(at));
     }
 
-    /// Losses since the last call, by name. Delays are in milliseconds.
-    pub(super) fn poll(&mut self, probes: &Probes) -> Vec<(&'static str, u64)> {
-        let lost = self.report(Counter::losses().map(|counter| (counter.name(), probes.count(counter))));
+    /// Losses since the last call, by name, at `now`. Delays are in milliseconds. The last call of a trace reads every count.
+    pub(super) fn poll(&mut self, probes: &Probes, now: BootTime, is_last: bool) -> Vec<(&'static str, u64)> {
+        let counters = Counter::losses().map(|counter| (counter.name(), probes.count(counter)));
+        let is_due = self.skipped_read.is_none_or(|read| now.since(read) >= SKIPPED_EVERY);
+        let mut skipped = None;
+        if is_due || is_last {
+            self.skipped_read = Some(now);
+            skipped = probes.skipped_runs().map(|count| (RUNS_SKIPPED, count));
+        }
+        let lost = self.report(counters.chain(skipped));
         if let Some((_, count)) = lost.iter().find(|(name, _)| *name == Counter::ReadFailed.name()) {
             tracing::info!(count, "reads of kernel memory failed: processes or connections may be missing");
         }

@@ -404,7 +404,7 @@ impl Trace {
     /// record: time may pass only where everything older has been read.
     fn pass_time(&mut self, at: BootTime, drained: bool) -> Result<Flow, LiveError> {
         let mut flow = Flow::Continue;
-        for (what, count) in self.losses.poll(&self.probes) {
+        for (what, count) in self.losses.poll(&self.probes, at, self.closing) {
             let lost = Fact::Lost { what: what.to_owned(), count };
             flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, lost))?);
         }

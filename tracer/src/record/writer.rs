@@ -168,18 +168,18 @@ impl Writer {
         large || old
     }
 
-    /// Ends the file and continues in the next one, which begins with the repeated observations `told`.
+    /// Ends the file and continues in the next one, which begins with the observations `repeated`.
     ///
     /// # Errors
     /// A file cannot be written, created or removed.
-    pub fn go_on(&mut self, now: BootTime, told: &[Observation]) -> io::Result<()> {
+    pub fn go_on(&mut self, now: BootTime, repeated: &[Observation]) -> io::Result<()> {
         self.write_line(&Observation::new(now, Source::Engine, Fact::Continued))?;
         self.stream.end()?;
         self.written.bytes += self.stream.bytes();
         self.target.next()?;
         self.stream = Stream::new(&mut self.target)?;
         (self.begun, self.flushed) = (Some(now), Some(now));
-        self.begin_file(told)
+        self.begin_file(repeated)
     }
 
     /// Ends the file. The last observation should be [`Fact::Stopped`]. Returns the size of the recording.

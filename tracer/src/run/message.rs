@@ -57,7 +57,7 @@ pub(super) fn send(out: &mut impl Write, message: &impl Serialize) -> io::Result
 /// The messages of the front so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
-    /// Pid of the command, and the time at which the observer was told.
+    /// Pid of the command, and the time at which the observer received it.
     pub(super) started: Option<(u32, BootTime)>,
     /// End of the command.
     pub(super) ended: Option<Status>,

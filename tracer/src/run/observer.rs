@@ -46,9 +46,9 @@ impl Observer {
     /// When the front is gone, or a pipe cannot be made.
     pub fn run(self) -> Result<(), ObserverError> {
         let Self { mut live, look, record } = self;
-        let told = Shared::default();
+        let received = Shared::default();
         let (end, ended) = io::pipe()?;
-        let reader = read_messages(Arc::clone(&told), ended);
+        let reader = read_messages(Arc::clone(&received), ended);
         let unnamed = record.as_deref().map(record::unnamed).transpose();
         let (unnamed, mut not_recorded) = match unnamed {
             Ok(file) => (file, None),
@@ -79,13 +79,13 @@ impl Observer {
             Ok(()) => None,
             Err(error) => {
                 send(&mut io::stdout(), &ToFront::Ready)?;
-                Some(without_probes::look(&look, &told, &reason(error)))
+                Some(without_probes::look(&look, &received, &reason(error)))
             }
         };
         // The trace may have ended by itself; the front's message ends the wait.
         drop(reader.join());
-        let told = *told.lock().unwrap_or_else(PoisonError::into_inner);
-        let (Some(status), Some((pid, started))) = (told.ended, told.started) else { return Ok(()) };
+        let received = *received.lock().unwrap_or_else(PoisonError::into_inner);
+        let (Some(status), Some((pid, started))) = (received.ended, received.started) else { return Ok(()) };
         let Conclusion { cause, lie } = match glimpses {
             Some(Glimpses { cause }) => Conclusion { cause, lie: false },
             None => {
@@ -115,14 +115,14 @@ fn keep(file: &mut File, path: &std::path::Path) -> Result<(), String> {
 }
 
 /// Reads the messages of the front on a thread of its own. `_ended` is closed when no more can follow: that ends the trace.
-fn read_messages(told: Shared, ended: io::PipeWriter) -> JoinHandle<()> {
+fn read_messages(received: Shared, ended: io::PipeWriter) -> JoinHandle<()> {
     thread::spawn(move || {
         for line in BufReader::new(io::stdin()).lines().map_while(Result::ok) {
-            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut received = received.lock().unwrap_or_else(PoisonError::into_inner);
             match serde_json::from_str(&line) {
-                Ok(ToObserver::Started(pid)) => told.started = Some((pid, clock::now())),
+                Ok(ToObserver::Started(pid)) => received.started = Some((pid, clock::now())),
                 Ok(ToObserver::Ended(status)) => {
-                    told.ended = Some(status);
+                    received.ended = Some(status);
                     break;
                 }
                 Err(_) => break,

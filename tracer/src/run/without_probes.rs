@@ -23,12 +23,12 @@ pub(super) struct Glimpses {
 }
 
 /// Looks until the command has ended. `why` is the reason for which nothing can be traced.
-pub(super) fn look(options: &InspectOptions, told: &Shared, why: &str) -> Glimpses {
+pub(super) fn look(options: &InspectOptions, received: &Shared, why: &str) -> Glimpses {
     let mut last = None;
     let mut pause = Duration::ZERO;
     loop {
-        let now = *told.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.ended.is_some() || std::sync::Arc::strong_count(told) == 1 {
+        let now = *received.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.ended.is_some() || std::sync::Arc::strong_count(received) == 1 {
             break;
         }
         if let (Some((pid, _)), true) = (now.started, pause.is_zero()) {

@@ -7,8 +7,16 @@ use crate::model::{BootTime, LATE_START};
 
 /// Losses that hide an act completely, or a process of the path. Other losses leave a trace: a later act names a
 /// connection without a record.
-const BLINDING: [&str; 7] =
-    ["last-full", "reading-full", "read-failed", "syscalls-full", "watch-full", "unwatched", "questions-full"];
+const BLINDING: [&str; 8] = [
+    "last-full",
+    "reading-full",
+    "read-failed",
+    "runs-skipped",
+    "syscalls-full",
+    "watch-full",
+    "unwatched",
+    "questions-full",
+];
 
 /// Losses of kernel records and of table entries. [`Missed`](super::coverage::Missed) lists the facts of a
 /// session that they put in doubt.

@@ -249,7 +249,7 @@ impl KernelBtf {
         Offsets::resolve(|of, path| self.offset_of(of, path))
     }
 
-    /// What the loader tells the object about this kernel.
+    /// Properties of this kernel that the object needs.
     #[must_use]
     pub fn layout(&self) -> Layout {
         let [has_task_registers] = self.helpers([TASK_REGISTERS]);

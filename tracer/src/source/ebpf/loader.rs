@@ -18,7 +18,7 @@ use tracer_common::{
     Reading, Tracked, Watch, WatchClass,
 };
 
-use super::{btf::Layout, goroutine, object};
+use super::{btf::Layout, goroutine, object, skipped_runs::SkippedRuns};
 use crate::{
     model::{self, SocketId, SocketRole, TaskKey, WatchAs},
     plan::{Attach, ProbePlan, ProbeSpec, READ, Road},
@@ -127,6 +127,7 @@ pub struct Probes {
     pub road: Option<Road>,
     /// Roads that the kernel refused before it, with the reason.
     pub refused: Vec<(Road, String)>,
+    skipped_runs: SkippedRuns,
     object: Ebpf,
 }
 
@@ -243,6 +244,7 @@ fn attach_road(
             (Err(error), _) => failed.push((probe, error.to_string())),
         }
     }
+    let skipped_runs = SkippedRuns::of(object.programs().map(|(_, program)| program));
     let probes = Probes {
         watched,
         counters,
@@ -256,6 +258,7 @@ fn attach_road(
         failed,
         road,
         refused: Vec::new(),
+        skipped_runs,
         object,
     };
     Ok((probes, ring))
@@ -440,6 +443,12 @@ impl Probes {
     #[must_use]
     pub fn count(&self, counter: Counter) -> u64 {
         self.counters.get(&(counter as u32), 0).map_or(0, |slots| slots.iter().sum())
+    }
+
+    /// Number of runs that the kernel skipped, of all programs, since the probes were loaded; `None` before Linux 5.12.
+    #[must_use]
+    pub fn skipped_runs(&self) -> Option<u64> {
+        self.skipped_runs.count()
     }
 
     /// Passes the object's own diagnostics to the `log` facade.

@@ -5,3 +5,4 @@ pub(crate) mod goroutine;
 pub(crate) mod iterator;
 pub mod loader;
 pub mod object;
+mod skipped_runs;
