@@ -19,6 +19,8 @@ use crate::{
 /// Name of the binary, and its name as a kubectl plugin.
 pub(super) const BINARY: &str = "execpath";
 pub(super) const PLUGIN: &str = "kubectl-execpath";
+/// Name under which kubectl asks for completions of the plugin.
+pub(super) const COMPLETER: &str = "kubectl_complete-execpath";
 
 /// Width of help in columns on wide terminals, and without a terminal.
 const HELP_WIDTH: usize = 100;
@@ -71,6 +73,9 @@ pub(super) enum Command {
     Schema,
     /// Print shell completions.
     Completions(Completions),
+    /// Print a manual page. Packages contain these pages.
+    #[command(hide = true)]
+    Man(Man),
 }
 
 #[derive(Debug, Args)]
@@ -402,6 +407,13 @@ pub(super) struct Doctor {
 pub(super) struct Completions {
     /// Shell.
     pub(super) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Man {
+    /// Command whose page to print. Default: the page of the program, which lists the commands.
+    #[arg(value_name = "COMMAND")]
+    pub(super) of: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -25,6 +25,18 @@ pub enum Exit {
     Command(u8),
 }
 
+/// The meaning of each fixed exit code, for manual pages.
+pub(super) const STATUS: &[(Exit, &str)] = &[
+    (Exit::Done, "Success; also after Ctrl-C."),
+    (Exit::NothingMatched, "Nothing matched an id or a filter."),
+    (Exit::Usage, "The command line is invalid."),
+    (Exit::NeedPrivilege, "A privilege is missing."),
+    (Exit::Unsupported, "This host, or this build, does not support it."),
+    (Exit::BadInput, "A file cannot be read or written."),
+    (Exit::FaultFound, "diagnose found a fault."),
+    (Exit::Lie, "run \\-\\-fail\\-on\\-lie: success was reported for an unfinished command."),
+];
+
 impl Exit {
     /// The number.
     #[must_use]

@@ -12,12 +12,13 @@ use clap::{FromArgMatches, error::ErrorKind};
 use serde::Serialize;
 
 mod args;
+mod complete;
 mod cut;
 mod error;
 mod examples;
 mod exit;
 mod inspect;
-
+mod man;
 mod merge;
 mod render;
 mod replay;
@@ -66,6 +67,10 @@ pub fn run(arguments: Vec<OsString>) -> Exit {
 
 fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
     let called = arguments.first().and_then(|name| Path::new(name).file_name()?.to_str()).unwrap_or_default();
+    if called == args::COMPLETER {
+        confine::enable(Settings { denied: denied(), has_children: false });
+        return complete::print(arguments);
+    }
     let plugin = called == args::PLUGIN;
     let name = if plugin { "kubectl execpath" } else { args::BINARY };
     let matches = args::command(name).try_get_matches_from(arguments);
@@ -75,8 +80,7 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
     };
     // A command that `run` starts has the rights of the caller.
     if !cli.no_sandbox && !matches!(cli.command, Command::Run(_)) {
-        let denied = if env::var_os(STRICT).is_some() { Denied::Kill } else { Denied::Error };
-        confine::enable(Settings { denied, has_children: matches!(cli.command, Command::Demo(_)) });
+        confine::enable(Settings { denied: denied(), has_children: matches!(cli.command, Command::Demo(_)) });
     }
     match cli.command {
         Command::Trace(trace) => {
@@ -126,11 +130,16 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
             io::stdout().write_all(&script).map_err(|error| Failure::writing(&error))?;
             Ok(Exit::Done)
         }
+        Command::Man(args) => man::man(&args),
     }
 }
 
 /// Environment variable that has a system call outside of the list kill the process. For tests; it can only take rights away.
 const STRICT: &str = "EXECPATH_STRICT_SANDBOX";
+
+fn denied() -> Denied {
+    if env::var_os(STRICT).is_some() { Denied::Kill } else { Denied::Error }
+}
 
 /// Records, and reports the size of the recording.
 fn record(args: args::Record, arguments: &[OsString]) -> Result<Exit, Failure> {
