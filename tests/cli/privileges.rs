@@ -2,12 +2,13 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     process::{Command, Stdio},
 };
 
 use execpath_tests::binary::{self, Ran, finish};
-use rustix::process::geteuid;
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
 /// An unprivileged uid.
@@ -96,4 +97,25 @@ fn root_of_user_namespace_has_no_privileges() {
     let binary = folder.path().join("execpath");
     let ran = unshared(Command::new("unshare").args(["--user", "--map-root-user"]).arg(binary).arg("ls"));
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(3), ""), "{}", ran.stderr);
+}
+
+/// A service manager would restart a failed recorder for ever.
+#[test]
+fn record_stays_on_untraceable_host_until_sigterm() {
+    let folder = shared();
+    let mut command = Command::new(folder.path().join("execpath"));
+    command.args(["record", "-", "--stay"]).current_dir(folder.path());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let mut child = command.spawn().expect("execpath runs");
+    let mut stderr = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let mut next = || stderr.next().expect("a line").expect("text");
+    let (error, hint, notice) = (next(), next(), next());
+    assert!(error.starts_with("error: CAP_") && hint.starts_with("hint: "), "{error}\n{hint}");
+    assert_eq!(notice, "notice: nothing is recorded on this host: waiting for SIGTERM");
+    assert_eq!(child.try_wait().expect("a child"), None, "it waits");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it lives");
+    assert_eq!(child.wait().expect("a child").code(), Some(0));
 }

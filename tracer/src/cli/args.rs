@@ -136,6 +136,10 @@ pub(super) struct Record {
     /// Sample open sessions at this interval (2s–30s).
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = measure)]
     pub(super) measure: Duration,
+    /// If this host cannot be traced, report the reason and wait for SIGTERM instead of failing. For service managers that would
+    /// restart the program in vain.
+    #[arg(long)]
+    pub(super) stay: bool,
     #[command(flatten)]
     pub(super) privacy: Privacy,
     #[command(flatten)]

@@ -25,6 +25,7 @@ mod replay;
 mod resolve;
 mod run;
 mod screen;
+mod stay;
 mod values;
 
 pub use error::{Failure, is_broken_pipe};
@@ -100,7 +101,11 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         Command::Record(args) => {
             log(cli.verbose);
             confine::prepare();
-            record(*args, arguments)
+            let stay = args.stay;
+            match record(*args, arguments) {
+                Err(failure) if stay && stay::is_permanent(failure.exit) => stay::stay(&failure),
+                done => done,
+            }
         }
         Command::Replay(args) => replay::replay(*args),
         Command::Merge(args) => merge::merge(&args, arguments),
