@@ -18,6 +18,7 @@ mod fuzz;
 mod golang;
 mod hint;
 mod hygiene;
+mod image;
 mod kernels;
 mod lab;
 mod pictures;

@@ -1,14 +1,13 @@
 //! Two container images built from the machine's static busybox, so that the lab needs no registry.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use crate::hint::hinted;
+use crate::image::{Image, append, header, own_architecture};
 use crate::tools::{command, find, run};
 
 /// Image of all containers: a shell and its tools.
@@ -28,8 +27,19 @@ pub(super) fn write(dir: &Path) -> Result<()> {
     let applets: Vec<&str> = applets.lines().filter(|name| *name != "busybox").collect();
     let layer = layer(&program, &applets)?;
     for (file, name, entrypoint) in [("box.tar", BOX, None), ("pause.tar", PAUSE, Some(["/bin/sleep", "2147483647"]))] {
-        let archive = archive(&layer, name, entrypoint.as_ref().map(<[_; 2]>::as_slice))?;
-        fs::write(dir.join(file), archive)?;
+        let image = Image {
+            name,
+            architecture: own_architecture(),
+            created: None,
+            created_by: "cargo xtask lab",
+            config: json!({
+                "Env": ["PATH=/bin"],
+                "Entrypoint": entrypoint,
+                "Cmd": if entrypoint.is_some() { None } else { Some(["sh"]) },
+            }),
+            layer: &layer,
+        };
+        fs::write(dir.join(file), image.archive()?)?;
     }
     Ok(())
 }
@@ -56,85 +66,9 @@ fn layer(busybox: &[u8], applets: &[&str]) -> Result<Vec<u8>> {
     Ok(tar.into_inner()?)
 }
 
-/// Builds an archive in the format of `docker save`. Both `ctr images import` and `docker load` read it.
-fn archive(layer: &[u8], name: &str, entrypoint: Option<&[&str]>) -> Result<Vec<u8>> {
-    let layer_id = sha256(layer);
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let config = json!({
-        "architecture": architecture,
-        "os": "linux",
-        "config": {
-            "Env": ["PATH=/bin"],
-            "Entrypoint": entrypoint,
-            "Cmd": if entrypoint.is_some() { None } else { Some(["sh"]) },
-        },
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_id}")]},
-        "history": [{"created_by": "cargo xtask lab"}],
-    });
-    let config = serde_json::to_vec(&config)?;
-    let config_name = format!("{}.json", sha256(&config));
-    let layer_name = format!("{layer_id}/layer.tar");
-    let manifest = json!([{"Config": config_name, "RepoTags": [name], "Layers": [layer_name]}]);
-
-    let mut tar = tar::Builder::new(Vec::new());
-    append(&mut tar, &config_name, &config, 0o644)?;
-    append(&mut tar, &layer_name, layer, 0o644)?;
-    append(&mut tar, "manifest.json", &serde_json::to_vec(&manifest)?, 0o644)?;
-    Ok(tar.into_inner()?)
-}
-
-fn append<W: Write>(tar: &mut tar::Builder<W>, path: &str, data: &[u8], mode: u32) -> Result<()> {
-    let mut header = header(tar::EntryType::Regular, mode);
-    header.set_size(data.len().try_into()?);
-    Ok(tar.append_data(&mut header, path, data)?)
-}
-
-fn header(kind: tar::EntryType, mode: u32) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(0);
-    header
-}
-
-fn sha256(data: &[u8]) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(data).iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-
-    use super::{archive, layer, needs_libraries, sha256};
-
-    #[test]
-    fn archive_names_parts_by_digest() {
-        let layer = layer(b"not really busybox", &["sh", "cat"]).expect("a layer");
-        let archive = archive(&layer, "localhost/lab/x:1", Some(&["/bin/sleep"])).expect("an archive");
-        let mut names = Vec::new();
-        let mut manifest = String::new();
-        for entry in tar::Archive::new(archive.as_slice()).entries().expect("a tar file") {
-            let mut entry = entry.expect("an entry");
-            names.push(entry.path().expect("a name").display().to_string());
-            if names.last().is_some_and(|name| name == "manifest.json") {
-                entry.read_to_string(&mut manifest).expect("text");
-            }
-        }
-        assert_eq!(names.len(), 3);
-        assert_eq!(names[1], format!("{}/layer.tar", sha256(&layer)));
-        assert!(manifest.contains(&names[0]) && manifest.contains("localhost/lab/x:1"));
-    }
+    use super::{layer, needs_libraries};
 
     #[test]
     fn applets_are_links() {
