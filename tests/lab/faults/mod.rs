@@ -3,6 +3,7 @@
 
 mod attempts;
 mod client;
+mod daemons;
 mod guards;
 mod input;
 mod network;

@@ -57,7 +57,7 @@ fn stopped_kubectl_is_blamed_instead_of_kubelet() {
 fn sessions_through_stopped_kubelet_are_never_ok() {
     const NAME: &str = "c01a-kubelet-stopped.jsonl.zst";
     const KUBELET: u64 = 1_029;
-    for at in ["+6s", "+8s", "+12s", "+16s", "+20s", "+24s"] {
+    for (at, health) in [("+6s", "unknown"), ("+8s", "unknown"), ("+12s", "F33"), ("+16s", "F33"), ("+24s", "F33")] {
         let sessions = listed(NAME, Some(at));
         for (id, path) in [
             ("s-de65afb507", &["kubectl", "apiserver", "kubelet", "runtime", "shim", "process"][..]),
@@ -67,10 +67,14 @@ fn sessions_through_stopped_kubelet_are_never_ok() {
             let roles = roles(session);
             assert_eq!(roles.iter().map(|(role, _)| *role).collect::<Vec<_>>(), path, "{at}: {session:#}");
             assert_eq!(roles[2].1, KUBELET, "{at}");
-            assert_eq!(session["health"], "unknown", "{at}: {session:#}");
-            assert_eq!(session["health_reason"], "the kubelet (pid 1029) is stopped (state T)", "{at}");
+            assert_eq!(session["health"], health, "{at}: {session:#}");
+            if health == "unknown" {
+                assert_eq!(session["health_reason"], "the kubelet (pid 1029) is stopped (state T)", "{at}");
+            }
         }
     }
+    let named: Vec<_> = faults(NAME, Some("+16s")).into_iter().filter(|(code, ..)| code == "F33").collect();
+    assert!(named.len() == 2 && named.iter().all(|(.., pid)| *pid == Some(KUBELET)), "{named:?}");
     // The leg from the API server to the kubelet, which has not accepted it: the link is not exact, and the gap is
     // there.
     let sessions = listed(NAME, Some("+12s"));
@@ -127,7 +131,8 @@ fn port_forward_always_starts_at_kubectl() {
 #[test]
 fn unclassified_problem_has_unknown_health() {
     for (name, id, moments) in [
-        ("c02-kubelet-waits-for-webhook.jsonl.zst", "s-e24fc61214", &["+5s", "+10s", "+20s"][..]),
+        // Once two samples show that the kubelet's connections are silent, F34 names it.
+        ("c02-kubelet-waits-for-webhook.jsonl.zst", "s-e24fc61214", &["+5s", "+20s"][..]),
         ("c05b-stream-drop.jsonl.zst", "s-70ed0d8b70", &["+5s", "+10s"]),
     ] {
         for at in moments {
@@ -140,6 +145,14 @@ fn unclassified_problem_has_unknown_health() {
             assert_eq!(own, [], "{name} {at}");
         }
     }
+}
+
+#[test]
+fn kubelet_without_answer_of_apiserver_is_named() {
+    let session = Some("s-e24fc61214".to_owned());
+    let found = faults("c02-kubelet-waits-for-webhook.jsonl.zst", Some("+10s"));
+    let named: Vec<_> = found.iter().filter(|(code, ..)| code == "F34").collect();
+    assert!(named.len() == 1 && named[0].1 == session, "{found:?}");
 }
 
 /// Requests that were refused or never started: they give no session, and other sessions get no fault from them.

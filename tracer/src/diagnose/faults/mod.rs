@@ -32,6 +32,8 @@ mod f29_runtime_leak;
 mod f30_restart;
 mod f31_output_cut;
 mod f32_probes;
+mod f33_not_served;
+mod f34_kubelet_waits;
 mod f36_refused_early;
 mod f37_refused_by_kubelet;
 mod f38_stream_port;
@@ -45,6 +47,7 @@ use super::fault::Fault;
 pub const FAULTS: &[Fault] = &[
     f01_node_unreachable::FAULT,
     f02_kubelet_tls::FAULT,
+    f33_not_served::FAULT,
     f03_tunnel::FAULT,
     f04_admission::FAULT,
     f36_refused_early::FAULT,
@@ -53,6 +56,7 @@ pub const FAULTS: &[Fault] = &[
     f06_streams_missing::FAULT,
     f07_protocol_mismatch::FAULT,
     f08_runtime_silent::FAULT,
+    f34_kubelet_waits::FAULT,
     f09_shim_stuck::FAULT,
     f10_frozen::FAULT,
     f11_memory::FAULT,
