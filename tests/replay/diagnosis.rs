@@ -175,7 +175,7 @@ fn empty_diagnosis_is_empty_array() {
 /// The recording of a session with a fault: kubectl is stopped during output.
 const STOPPED: &str = "stopped";
 
-/// Real sessions at every moment, including their beginnings and ends. One of them has a fault, the others none.
+/// Real sessions at every moment, including their beginnings and ends. Two of them have a fault, the others none.
 #[test]
 fn recorded_sessions_name_only_their_own_fault() {
     /// Observations between two reports: a report of many sessions is expensive.
@@ -197,8 +197,12 @@ fn recorded_sessions_name_only_their_own_fault() {
         }
         correlator.flush();
         look(&correlator);
-        // A stopped kubectl does not read.
-        let expected = if name == STOPPED { BTreeSet::from(["F16"]) } else { BTreeSet::new() };
+        let expected = match &*name {
+            // A stopped kubectl does not read.
+            STOPPED => BTreeSet::from(["F16"]),
+            "start-failed" => BTreeSet::from(["F41"]),
+            _ => BTreeSet::new(),
+        };
         assert_eq!(named, expected, "{name}");
     }
 }

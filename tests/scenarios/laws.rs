@@ -289,6 +289,7 @@ fn only_scenarios_of_faults_name_them() {
             let expected: &[&str] = match name.as_str() {
                 "daemon-restarts.txt" => &["F30"],
                 "attempt-refused-early.txt" => &["F36"],
+                "start-refused.txt" | "start-failed-late.txt" => &["F41"],
                 "attempt-kubelet-refuses.txt" => &["F37"],
                 "attempt-stream-refused.txt" | "attempt-stream-dropped.txt" => &["F38"],
                 _ => &[],

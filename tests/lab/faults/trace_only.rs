@@ -47,3 +47,31 @@ fn f31_proxy_drops_end_of_output() {
     assert_eq!(tracer.finish().faults(&mark), (Some(10), vec!["F31".to_owned()]));
     drop(relay);
 }
+
+/// An exec whose command cannot be executed; `errno` is that of execve(2), if the OCI runtime got so far.
+fn cannot_execute(command: &[&str], errno: Option<u32>) {
+    let mark = mark();
+    let mut tracer = Tracer::start(&[]);
+    let exit = Exec::of(&[command, &[&mark]].concat()).start().end();
+    assert_eq!(exit.status.code(), Some(1), "{exit:?}");
+    let seen = tracer.wait_for(&mark, "is closed", ReportedSession::is_closed);
+    let attempt = &seen.0["attempt"];
+    assert_eq!([&attempt["reached"], &attempt["failed_at"]], ["runc-started", "executed"], "{attempt:#}");
+    assert_eq!(attempt["errno"], serde_json::json!(errno), "{attempt:#}");
+    assert_eq!(tracer.finish().faults(&mark), (Some(10), vec!["F41".to_owned()]));
+}
+
+#[test]
+fn f41_command_cannot_be_executed() {
+    let _clean = CleanLab::new();
+    cannot_execute(&["nosuchcommand"], None);
+    cannot_execute(&["/nosuch/command"], None);
+    let make = |content: &str| {
+        let file = format!("/tmp/{}", mark());
+        let script = format!("printf '{content}' > {file} && chmod +x {file}");
+        assert!(Exec::sh(&script).start().end().status.success());
+        file
+    };
+    cannot_execute(&[&make("#!/nosuch/interpreter\\n")], Some(2));
+    cannot_execute(&[&make("no program")], Some(8));
+}

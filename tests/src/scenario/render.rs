@@ -79,7 +79,8 @@ pub fn render_session(session: &Session, cluster: u32) -> String {
         let (failed, waiting) = (attempt.failed(), attempt.waiting());
         let how = failed.or(waiting).map_or("-", |one| one.state.token());
         let errno = failed.and_then(|one| one.errno).map(|errno| format!(" {errno}")).unwrap_or_default();
-        lines.push(format!("  attempt {} {} {how}{errno}", rung(attempt.reached()), rung(failed.or(waiting))));
+        let refused = if attempt.was_start_refused { " refused" } else { "" };
+        lines.push(format!("  attempt {} {} {how}{errno}{refused}", rung(attempt.reached()), rung(failed.or(waiting))));
     }
     if let Some(exit) = &session.exit {
         let code = exit.code.map(|code| format!(" {code}")).unwrap_or_default();

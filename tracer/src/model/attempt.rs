@@ -124,6 +124,9 @@ pub struct Attempt {
     pub client_ended: Option<BootTime>,
     /// Set if the attempt was over before it could be reported as a session.
     pub is_over_at_once: bool,
+    /// Set if the OCI runtime's last stage ended with an error of its own before any execve(2): it found no such program, or
+    /// could not prepare the command's environment.
+    pub was_start_refused: bool,
 }
 
 impl Attempt {

@@ -10,7 +10,7 @@ use crate::correlate::state::{
     sockets::{Socket, SocketIdx},
 };
 use crate::model::{
-    Attempt, BootTime, CERTIFICATE, Program, Role, Rung, RungSeen, RungState, TaskKey, handshake_given_up,
+    Attempt, BootTime, CERTIFICATE, ExitStatus, Program, Role, Rung, RungSeen, RungState, TaskKey, handshake_given_up,
 };
 
 /// Deepest connection that a client's request is known to have led to.
@@ -146,7 +146,7 @@ impl Builder<'_> {
         add_start(anchor, &mut rungs);
         let client = up.iter().find(|node| node.role == Role::Client).map(|node| node.task);
         let client_ended = client.and_then(|task| self.state.processes.get(task)?.exit).map(|(at, _)| at);
-        Some(Attempt { rungs: rungs.0, client_ended, is_over_at_once })
+        Some(Attempt { rungs: rungs.0, client_ended, is_over_at_once, was_start_refused: was_start_refused(anchor) })
     }
 
     fn socket(&self, idx: Option<SocketIdx>) -> Option<&Socket> {
@@ -257,6 +257,18 @@ impl Builder<'_> {
         let asked = near.acked.zip(handshake).is_some_and(|(sent, handshake)| sent > handshake);
         asked && near.received.is_some_and(|received| received > CERTIFICATE)
     }
+}
+
+/// Forks from `runc exec` to its last stage, which becomes the command: two stages in C join the namespaces before (runc:
+/// libcontainer/nsenter/nsexec.c). An error of theirs is another one.
+const LAST_STAGE: usize = 3;
+
+/// True if the OCI runtime's last stage ended with code 1, its answer to an error of its own, without an execve(2). Another
+/// code is that of Go's runtime, which found no memory or no thread.
+fn was_start_refused(anchor: &Anchor) -> bool {
+    let Some(launch) = anchor.launch().filter(|launch| launch.start_failed.is_some()) else { return false };
+    let by_itself = |(depth, status)| depth >= LAST_STAGE && status == ExitStatus::Code(1);
+    launch.exec_failed.is_none() && launch.stage_ended.is_some_and(by_itself)
 }
 
 /// Rungs from the runtime to the command.

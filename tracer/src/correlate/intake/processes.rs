@@ -395,6 +395,25 @@ pub(in crate::correlate) fn exited(
         }
         effects.changed(Dependency::Exec(id.clone()));
         effects.invalidate(id);
+    } else {
+        stage_ended(state, effects, at, task, status);
+    }
+}
+
+/// Handles the end of a stage of runc that did not become the command. The last stage may try execve(2) after
+/// `runc exec --detach` has ended with success: its failure is then the only one.
+fn stage_ended(state: &mut State, effects: &mut Effects, at: BootTime, task: TaskKey, status: ExitStatus) {
+    let below = state.processes.lineage(task).enumerate();
+    let found = below.skip(1).find_map(|(depth, above)| Some((depth, state.anchors.by_runc(above)?.clone())));
+    if let Some((depth, id)) = found
+        && let Some(launch) = state.anchors.launch_mut(&id)
+    {
+        launch.stage_ended = Some((depth, status));
+        if launch.exec_failed.is_some() && launch.process.is_none() && launch.start_failed.is_none() {
+            launch.start_failed = Some(at);
+            effects.changed(Dependency::Exec(id.clone()));
+            effects.invalidate(id);
+        }
     }
 }
 

@@ -124,6 +124,8 @@ pub(in crate::correlate) struct Launch {
     pub(in crate::correlate) exit: Option<(BootTime, ExitStatus)>,
     /// Time and error number of the last execve(2) that failed below runc.
     pub(in crate::correlate) exec_failed: Option<(BootTime, u32)>,
+    /// Exit status of the last process below runc that ended, and its number of forks below runc.
+    pub(in crate::correlate) stage_ended: Option<(usize, ExitStatus)>,
     /// Time at which runc failed without having started a process.
     pub(in crate::correlate) start_failed: Option<BootTime>,
 }

@@ -37,6 +37,7 @@ mod f34_kubelet_waits;
 mod f36_refused_early;
 mod f37_refused_by_kubelet;
 mod f38_stream_port;
+mod f41_not_executed;
 mod f44_false_success;
 mod prelude;
 mod signs;
@@ -64,6 +65,7 @@ pub const FAULTS: &[Fault] = &[
     f13_systemd::FAULT,
     f14_runc_errors::FAULT,
     f15_descriptors::FAULT,
+    f41_not_executed::FAULT,
     f17_idle_cut::FAULT,
     f19_mtu::FAULT,
     f18_black_hole::FAULT,
