@@ -159,6 +159,7 @@ impl SessionIds {
             | Fact::Connected { .. }
             | Fact::Dialled { .. }
             | Fact::ExecFailed { .. }
+            | Fact::Signalled(_)
             | Fact::Accepted { .. }
             | Fact::Closed { .. }
             | Fact::SocketSeen { .. }

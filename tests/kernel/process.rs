@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use execpath::model::{ExitStatus, Fact, Observation, ProcessInfo, TaskKey, WatchAs};
+use execpath::model::{ExitStatus, Fact, Observation, ProcessInfo, SentBy, TaskKey, WatchAs};
 use tracer_common::{ARGV_BYTES, Watch};
 
 use crate::{
@@ -68,6 +68,29 @@ fn failed_execve_below_daemon_is_reported() {
         _ => None,
     });
     assert_eq!(errno, rustix::io::Errno::NOENT.raw_os_error().unsigned_abs());
+}
+
+#[test]
+fn fatal_signal_names_its_sender() {
+    let mut trace = daemon();
+    let mut child = Command::new("sleep").arg("600").spawn().expect("starts");
+    let pid = child.id();
+    trace.wait("the execve", |seen| info(seen).filter(|_| seen.task.is_some_and(|task| task.tgid == pid)).map(drop));
+    let task = key(pid);
+    // SIGCONT ends nothing and is not reported.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::CONT)
+        .expect("a child of ours");
+    child.kill().expect("a child of ours");
+    child.wait().expect("wait(2)");
+    let signal = trace.wait("the signal", |seen| match &seen.fact {
+        Fact::Signalled(signal) if seen.task == Some(task) => Some(signal.clone()),
+        _ => None,
+    });
+    assert_eq!((signal.number, signal.by), (9, SentBy::Process));
+    assert_eq!((signal.sender.map(|sender| sender.tgid), signal.uid), (Some(std::process::id()), Some(0)));
+    trace.settle();
+    let all = trace.of(pid).into_iter().filter(|seen| matches!(seen.fact, Fact::Signalled(_))).count();
+    assert_eq!(all, 1, "one signal was fatal");
 }
 
 fn info(seen: &Observation) -> Option<&ProcessInfo> {

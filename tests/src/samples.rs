@@ -149,6 +149,7 @@ pub fn whole() -> Session {
         command_pid: None,
         tty: Some(false),
         stdin: Some(true),
+        killed: None,
         attempt: None,
         exec_id: Some(EXEC.into()),
         exit: None,

@@ -1,7 +1,7 @@
 //! The header of every record, and the numbers of the kinds.
 
 /// Raised with every change of a record's layout. The loader rejects an object with another number.
-pub const ABI: u16 = 11;
+pub const ABI: u16 = 12;
 
 /// First field of every record.
 #[repr(C)]
@@ -39,6 +39,8 @@ pub enum Kind {
     Enrolled = 4,
     /// [`crate::ExecFailed`]
     ExecFailed = 5,
+    /// [`crate::Signalled`]
+    Signalled = 6,
     /// [`crate::Connected`]
     Connected = 32,
     /// [`crate::Accepted`]
@@ -67,12 +69,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for the decoder and its tests.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Fork,
         Self::Exec,
         Self::Exit,
         Self::Enrolled,
         Self::ExecFailed,
+        Self::Signalled,
         Self::Connected,
         Self::Accepted,
         Self::Closed,

@@ -18,7 +18,9 @@ mod unix;
 pub use control::{Config, Counter, Offsets, ReadinessError, Watch, WatchClass};
 pub use header::{ABI, Header, Kind, Record};
 pub use open::{OpenFile, OpenKind, OpenUnix};
-pub use process::{ARGV_BYTES, ExecFailed, Exit, Fork, Process};
+pub use process::{
+    ARGV_BYTES, ExecFailed, Exit, Fork, Process, SENT_BY_KERNEL, SENT_BY_PROCESS, SENT_FOR_MEMORY, Signalled,
+};
 pub use relay::{
     Actor, FIFO_PATH_BYTES, Fifo, FifoPairKey, FifoRelayed, HOW_SPLICE, PairKey, Reading, Relayed, TouchKey, Touched,
 };

@@ -80,3 +80,32 @@ pub struct Exit {
     pub reserved: u32,
 }
 record!(Exit = size_of::<Header>() + 4 + 4);
+
+/// A signal that ends a process, unless the process handles it, was sent to a process on the path. The header names the
+/// receiving process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Signalled {
+    /// See [`Header`].
+    pub header: Header,
+    /// Number of the signal.
+    pub signal: u32,
+    /// One of the `SENT_BY_` numbers.
+    pub sent_by: u32,
+    /// `start_boottime` of the running process, in nanoseconds.
+    pub sender_start_ns: u64,
+    /// Process that ran when the signal was sent: its sender, unless the kernel sent the signal by itself.
+    pub sender_tgid: u32,
+    /// User of that process, in the initial user namespace.
+    pub sender_uid: u32,
+    /// `task->comm` of that process.
+    pub sender_comm: [u8; 16],
+}
+record!(Signalled = size_of::<Header>() + 4 + 4 + 8 + 4 + 4 + 16);
+
+/// A process sent the signal: kill(2) and its relatives.
+pub const SENT_BY_PROCESS: u32 = 0;
+/// The kernel sent the signal, as to all processes of a pid namespace whose first process has ended.
+pub const SENT_BY_KERNEL: u32 = 1;
+/// The kernel chose the process as a victim, because memory ran out.
+pub const SENT_FOR_MEMORY: u32 = 2;

@@ -10,7 +10,7 @@ use std::{env, fs};
 use tracer_common::{
     ABI, Accepted, Actor, ActorKey, Closed, Config, Connected, Counter, Dial, ExecFailed, Exit, Fifo, FifoPairKey,
     FifoRelayed, Fork, Header, Kind, Last, Listening, Offsets, OpenFile, OpenKind, OpenUnix, PairKey, Process, Reading,
-    Relayed, Socket, Text, TouchKey, Touched, Tracked, UnixAccepted, UnixConnected, Watch,
+    Relayed, Signalled, Socket, Text, TouchKey, Touched, Tracked, UnixAccepted, UnixConnected, Watch,
 };
 
 /// Name of a field's type, without its path.
@@ -64,6 +64,7 @@ layouts! {
     Process { header, parent_start_ns, cgroup_id, parent_tgid, uid, login_uid, netns, mntns, class, comm, argv }
     Reading { goid, inode, device, reserved }
     Relayed { header, actor, from, to, how, reserved }
+    Signalled { header, signal, sent_by, sender_start_ns, sender_tgid, sender_uid, sender_comm }
     Socket { cookie, inode, local, remote, netns, family, local_port, remote_port, state, role, isn_known, isn_own, isn_peer }
     Text<8> { len, truncated, bytes }
     TouchKey { parent_goid, cookie, tgid, reserved }

@@ -73,6 +73,9 @@ pub const PROBES: &[ProbeSpec] = &[
     btf("sched_process_exec", Ability::Processes),
     btf("sched_process_exit", Ability::Processes),
     optional(syscall("sys_exit_execve", Ability::Processes)),
+    // Without them, the sender of a fatal signal is not known.
+    optional(btf("signal_generate", Ability::Processes)),
+    optional(btf("mark_victim", Ability::Processes)),
     btf("inet_sock_set_state", Ability::Tcp),
     // Go and all supported runtimes call accept4. Other proxies may call accept.
     optional(syscall("sys_exit_accept", Ability::Accept)),

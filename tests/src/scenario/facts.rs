@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use execpath::model::{
     Ancestor, Ancestry, BootTime, ContainerInfo, DialError, ExitStatus, Fact, Family, HostNo, Listener, Observation,
-    SocketId, SocketInfo, SocketRole, Source, TaskKey, Tuple, WatchAs,
+    SentBy, Signal, SocketId, SocketInfo, SocketRole, Source, TaskKey, Tuple, WatchAs,
 };
 
 use super::{
@@ -88,6 +88,20 @@ impl Parser {
             "exec-failed" => {
                 let task = self.task(words)?;
                 Parsed::probe(task, Fact::ExecFailed { errno: words.number("an error number")?, mntns: None })
+            }
+            // signalled PID NUMBER process|kernel|out-of-memory SENDER COMM
+            "signalled" => {
+                let task = self.task(words)?;
+                let number = words.number("a signal")?;
+                let by = match words.next("an origin")? {
+                    "process" => SentBy::Process,
+                    "kernel" => SentBy::Kernel,
+                    "out-of-memory" => SentBy::OutOfMemory,
+                    other => return Err(format!("an origin is `process`, `kernel` or `out-of-memory`, not `{other}`")),
+                };
+                let sender = Some(self.task(words)?);
+                let comm = words.next("a name")?.into();
+                Parsed::probe(task, Fact::Signalled(Box::new(Signal { number, by, sender, comm, uid: Some(0) })))
             }
             "watched" => Parsed::snapshot(self.task(words)?, Fact::Watched),
             "looked" => Parsed::snapshot(self.task(words)?, Fact::Looked),

@@ -85,7 +85,11 @@ pub fn render_session(session: &Session, cluster: u32) -> String {
     if let Some(exit) = &session.exit {
         let code = exit.code.map(|code| format!(" {code}")).unwrap_or_default();
         let signal = exit.signal.map(|signal| format!(" {signal}")).unwrap_or_default();
-        lines.push(format!("  exit {}{code}{signal}", exit.reason.token()));
+        let killed = session.killed.as_ref().map(|killed| {
+            let stopped = if killed.stopped.is_some() { " stopped" } else { "" };
+            format!(" by {} {}{stopped}", killed.signal.by.token(), killed.signal.comm.to_text())
+        });
+        lines.push(format!("  exit {}{code}{signal}{}", exit.reason.token(), killed.unwrap_or_default()));
     }
     lines.join("\n")
 }

@@ -8,6 +8,7 @@ mod open;
 mod process;
 mod read;
 mod relay;
+mod signal;
 mod splice;
 mod syscalls;
 mod tcp;

@@ -127,6 +127,7 @@ impl<'a> Selection<'a> {
             | Fact::Looked
             | Fact::Exit { .. }
             | Fact::ExecFailed { .. }
+            | Fact::Signalled(_)
             | Fact::Listening { .. }
             | Fact::ListeningUnix { .. } => task,
             Fact::Connected { socket, .. } | Fact::Accepted { socket } | Fact::SocketSeen { socket } => {

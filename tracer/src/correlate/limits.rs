@@ -87,6 +87,10 @@ pub(super) const PROBE_WITHIN: Span = Span::from_secs(1);
 /// timeoutSeconds).
 pub(super) const LONG_PROBE: Span = Span::from_secs(10);
 
+/// Longest time from the request to stop a container to the end of its processes: a pod's grace period, of 30 seconds by
+/// default (core/v1: terminationGracePeriodSeconds), and some time for SIGKILL.
+pub(super) const STOPPED_WITHIN: Span = Span::from_secs(40);
+
 /// Interval of sweeps. A sweep visits some tables as a whole, and every limit on kept entries is longer.
 pub(super) const SWEEP_EVERY: Span = Span::from_secs(5);
 

@@ -26,6 +26,7 @@ pub fn decode(bytes: &[u8]) -> Result<Observation, DecodeError> {
         Kind::Enrolled => Fact::Enrolled(Box::new(process::info(&read(bytes)?))),
         Kind::Exit => process::exit(&read(bytes)?),
         Kind::ExecFailed => process::exec_failed(&read(bytes)?),
+        Kind::Signalled => process::signalled(&read(bytes)?),
         Kind::Connected => sock::connected(&read(bytes)?)?,
         Kind::Accepted => sock::accepted(&read(bytes)?)?,
         Kind::Listening => sock::listening(&read(bytes)?)?,

@@ -1,12 +1,12 @@
 //! Records of process life.
 
-use tracer_common::{ExecFailed, Exit, Fork, Process, WatchClass};
+use tracer_common::{ExecFailed, Exit, Fork, Process, SENT_BY_PROCESS, SENT_FOR_MEMORY, Signalled, WatchClass};
 
 use super::{
     common::{actor, some},
     sock,
 };
-use crate::model::{ExitStatus, Fact, ProcessInfo, RawText, TaskKey, WatchAs};
+use crate::model::{ExitStatus, Fact, ProcessInfo, RawText, SentBy, Signal, TaskKey, WatchAs};
 
 pub(super) fn fork(record: &Fork) -> Fact {
     Fact::Fork {
@@ -24,6 +24,25 @@ pub(super) fn exec_failed(record: &ExecFailed) -> Fact {
     Fact::ExecFailed { errno: record.errno, mntns: some(record.mntns) }
 }
 
+pub(super) fn signalled(record: &Signalled) -> Fact {
+    Fact::Signalled(Box::new(Signal {
+        number: u8::try_from(record.signal & 0x7f).unwrap_or_default(),
+        by: match record.sent_by {
+            SENT_BY_PROCESS => SentBy::Process,
+            SENT_FOR_MEMORY => SentBy::OutOfMemory,
+            _ => SentBy::Kernel,
+        },
+        sender: some(record.sender_tgid).map(|tgid| TaskKey::from_ns(tgid, record.sender_start_ns)),
+        comm: name(&record.sender_comm),
+        uid: (record.sender_uid != u32::MAX).then_some(record.sender_uid),
+    }))
+}
+
+/// A name of the kernel's, without the padding.
+fn name(comm: &[u8; 16]) -> RawText {
+    comm.split(|byte| *byte == 0).next().unwrap_or_default().into()
+}
+
 pub(super) fn info(record: &Process) -> ProcessInfo {
     let mut argv: Vec<RawText> = record.argv.as_bytes().split(|byte| *byte == 0).map(RawText::from).collect();
     // Every string ends with NUL, so the last piece is empty unless the arguments were truncated.
@@ -31,7 +50,7 @@ pub(super) fn info(record: &Process) -> ProcessInfo {
         argv.pop();
     }
     ProcessInfo {
-        comm: record.comm.split(|byte| *byte == 0).next().unwrap_or_default().into(),
+        comm: name(&record.comm),
         argv,
         argv_truncated: record.argv.truncated != 0,
         exe: None,

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Ancestry, AuditEvent, BootTime, ContainerInfo, Descriptor, ExitStatus, FileId, FileKind, FileMeasure, HostNo,
-    ProcessInfo, ProcessMeasure, RawText, SocketId, SocketInfo, TaskKey, TcpMeasure, TcpState, Tuple, UnixMeasure,
+    ProcessInfo, ProcessMeasure, RawText, Signal, SocketId, SocketInfo, TaskKey, TcpMeasure, TcpState, Tuple,
+    UnixMeasure,
 };
 
 /// One fact with its time and source. A recording is a sequence of observations, in order of arrival.
@@ -147,6 +148,8 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mntns: Option<u32>,
     },
+    /// A signal that ends the process, unless the process handles it, was sent to it.
+    Signalled(Box<Signal>),
     /// The process exists; from a snapshot or in answer to [`super::Want::Process`].
     ProcessSeen(Box<ProcessInfo>),
     /// Ancestors of the process; in answer to [`super::Want::Ancestry`].
@@ -464,6 +467,7 @@ impl Fact {
                 let names = ancestry.names.values().map(|name| size_of::<(u32, String)>() + name.len());
                 parents.chain(names).sum()
             }
+            Self::Signalled(signal) => size_of_val(&**signal) + signal.comm.as_bytes().len(),
             Self::Descriptors { descriptors } => descriptors
                 .iter()
                 .map(|one| size_of_val(one) + one.path.as_ref().map_or(0, |path| path.as_bytes().len()))

@@ -80,6 +80,7 @@ impl Fact {
             }
             Self::Descriptors { descriptors } => descriptors.iter_mut().for_each(|one| visitor.file(&mut one.file)),
             Self::PeerAbsent { host, .. } => visitor.host(host),
+            Self::Signalled(signal) => signal.sender.iter_mut().for_each(|sender| visitor.task(sender)),
             Self::Audited(event) => {
                 visitor.time(&mut event.received);
                 visitor.time(&mut event.written);

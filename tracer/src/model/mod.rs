@@ -53,14 +53,15 @@ pub use moved::Move;
 pub use net::{Family, Isn, Pairing, SocketId, SocketInfo, SocketRole, Tuple, parse_endpoint};
 pub use runtime::{
     ExecFifo, Layout, Monitor, Names, RuncCreate, RuncExec, Runtime, is_kubelet_fifo, is_runtime_comm, is_shim_socket,
-    is_starter_comm, parse_fifo_path, parse_monitor, parse_pid_file, parse_runc_create, parse_runc_exec, runtimes,
+    is_starter_comm, parse_fifo_path, parse_monitor, parse_pid_file, parse_runc_create, parse_runc_exec,
+    parse_runc_kill, runtimes,
 };
 pub use scope::{Depth, Scope};
 pub use session::{
-    Client, ExitReason, Hop, Kind, Link, LinkKind, Role, Session, SessionExit, SessionId, State, Target, TcpEnds,
-    matching,
+    Client, ExitReason, Hop, Killed, Kind, Link, LinkKind, Role, Session, SessionExit, SessionId, State, Target,
+    TcpEnds, matching,
 };
-pub use task::{ExitStatus, INITIAL_USERNS, ProcessInfo, Program, TaskKey, WatchAs};
+pub use task::{ExitStatus, INITIAL_USERNS, ProcessInfo, Program, SentBy, Signal, TaskKey, WatchAs};
 pub use tcp::{TcpInfo, TcpState, Timer, TimerKind};
 pub use text::RawText;
 pub use time::{BootTime, ClockAnchor, Span};

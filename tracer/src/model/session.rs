@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Ancestor, Attempt, BootTime, Confidence, ContainerInfo, ExitStatus, Gap, GapCode, KubeUser, ProcessInfo, Proofs,
-    RawText, SocketId, TaskKey, Tuple, parse_kubectl,
+    RawText, Signal, SocketId, TaskKey, Tuple, parse_kubectl,
 };
 
 /// Short hash of a stable identity: the boot id with the exec id, otherwise with the client socket's cookie.
@@ -168,6 +168,17 @@ pub struct SessionExit {
     pub signal: Option<u8>,
     /// Category of the result.
     pub reason: ExitReason,
+}
+
+/// The signal that ended a session's process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Killed {
+    /// Time at which the signal was sent.
+    pub at: BootTime,
+    /// The signal and its sender.
+    pub signal: Signal,
+    /// Time at which the runtime was first asked to kill the container, if it was, shortly before the process ended.
+    pub stopped: Option<BootTime>,
 }
 
 /// Category of a session's result.
@@ -370,6 +381,8 @@ pub struct Session {
     pub exec_id: Option<Arc<str>>,
     /// Result; `None` while the session is open.
     pub exit: Option<SessionExit>,
+    /// The signal that ended the process, if a record reported its sender.
+    pub killed: Option<Box<Killed>>,
     /// How far the attempt came, for sessions that a client asked the API server for.
     pub attempt: Option<Box<Attempt>>,
     /// Hops, from client to process.
@@ -505,6 +518,7 @@ impl Session {
             stdin: None,
             exec_id: None,
             exit: None,
+            killed: None,
             attempt: None,
             hops: Vec::new(),
             links: Vec::new(),

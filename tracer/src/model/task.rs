@@ -135,6 +135,48 @@ pub enum WatchAs {
     InContainer,
 }
 
+/// A signal that was sent to a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// Number of the signal.
+    pub number: u8,
+    /// Origin of the signal.
+    pub by: SentBy,
+    /// Process that ran when the signal was sent: the sender, or the one on whose behalf the kernel sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<TaskKey>,
+    /// Name of that process (`comm`).
+    pub comm: RawText,
+    /// User id of that process, in the initial user namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+}
+
+/// Origin of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SentBy {
+    /// A process called kill(2) or a relative of it.
+    Process,
+    /// The kernel. SIGKILL: the first process of the pid namespace has ended (kernel/pid_namespace.c:
+    /// zap_pid_ns_processes).
+    Kernel,
+    /// The kernel chose the process as a victim: memory ran out, on the host or in the cgroup (mm/oom_kill.c).
+    OutOfMemory,
+}
+
+impl SentBy {
+    /// Stable token for JSON.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Kernel => "kernel",
+            Self::OutOfMemory => "out-of-memory",
+        }
+    }
+}
+
 /// Result of a process, from its wait status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

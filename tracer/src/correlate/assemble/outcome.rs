@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::upstream::{Builder, Built, Node};
 use crate::correlate::{
-    limits::{CLOSE_GRACE, LONG_PROBE},
+    limits::{CLOSE_GRACE, LONG_PROBE, STOPPED_WITHIN},
     state::{
         State,
         anchor::{Anchor, AnchorKind, Call, Exec, Facts},
@@ -14,7 +14,7 @@ use crate::correlate::{
     },
 };
 use crate::model::{
-    BootTime, ExitReason, GapCode, Hop, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SocketId,
+    BootTime, ExitReason, GapCode, Hop, Killed, Kind, Link, LinkKind, RawText, Role, Session, SessionExit, SocketId,
     State as SessionState, Target, parse_cgroup,
 };
 
@@ -103,6 +103,7 @@ impl Builder<'_> {
             stdin,
             exec_id: anchor.exec_id(id),
             exit: outcome.exit,
+            killed: outcome.exit.and_then(|exit| self.killed(anchor, exit)).map(Box::new),
             attempt,
             hops,
             links,
@@ -114,6 +115,14 @@ impl Builder<'_> {
         dependencies.sort_unstable();
         dependencies.dedup();
         Built { session, dependencies, wants: self.wants, again_at: outcome.again_at, user_query }
+    }
+
+    /// Sender of the signal that ended the process.
+    fn killed(&self, anchor: &Anchor, exit: SessionExit) -> Option<Killed> {
+        let (at, signal) = anchor.launch()?.signal.as_ref().filter(|(_, signal)| Some(signal.number) == exit.signal)?;
+        let stopped = self.state.stops.get(&*anchor.container).copied();
+        let stopped = stopped.filter(|stopped| *stopped <= *at && at.since(*stopped) <= STOPPED_WITHIN);
+        Some(Killed { at: *at, signal: signal.clone(), stopped })
     }
 
     /// Adds a gap if the session has ended and its process is still running.

@@ -41,6 +41,7 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, seen: Observation)
         | Fact::Watched
         | Fact::Looked
         | Fact::ExecFailed { .. }
+        | Fact::Signalled(_)
         | Fact::Exit { .. } => {
             if let Some(task) = task {
                 processes::apply(state, effects, at, task, fact);

@@ -17,8 +17,8 @@ use crate::correlate::{
     timers::Timer,
 };
 use crate::model::{
-    Actor, BootTime, ExitStatus, Fact, Monitor, ProcessInfo, RawText, RuncExec, SocketId, TaskKey, Want, WatchAs,
-    parse_cgroup, parse_monitor, parse_pid_file, parse_runc_create, parse_runc_exec,
+    Actor, BootTime, ExitStatus, Fact, Monitor, ProcessInfo, RawText, RuncExec, SentBy, Signal, SocketId, TaskKey,
+    Want, WatchAs, parse_cgroup, parse_monitor, parse_pid_file, parse_runc_create, parse_runc_exec, parse_runc_kill,
 };
 
 /// Forks between monitor and runc. A monitor forks runc itself, or a child of it does, after it has left its session
@@ -57,6 +57,7 @@ pub(super) fn apply(state: &mut State, effects: &mut Effects, at: BootTime, task
         Fact::Watched => daemons::attached(state, at, task),
         Fact::Looked => daemons::scanned(state, effects, at, task),
         Fact::ExecFailed { errno, .. } => exec_failed(state, effects, at, task, errno),
+        Fact::Signalled(signal) => signalled(state, at, task, *signal),
         Fact::Exit { status } => exited(state, effects, at, task, status),
         _ => {}
     }
@@ -119,6 +120,10 @@ pub(in crate::correlate) fn executed(
             }
             if let Some(monitor) = parse_monitor(&info.argv) {
                 monitor_started(state, effects, task, monitor);
+                return;
+            }
+            if let Some(container) = parse_runc_kill(&info.argv) {
+                container_stopped(state, at, container);
                 return;
             }
             let Some(runc) = parse_runc_exec(&info.argv) else { return };
@@ -359,6 +364,32 @@ fn exec_failed(state: &mut State, effects: &mut Effects, at: BootTime, task: Tas
     if let Some(launch) = state.anchors.launch_mut(&id) {
         launch.exec_failed = Some((at, errno));
         effects.changed(Dependency::Exec(id));
+    }
+}
+
+/// Handles a signal to the process of a session. The signal that ends the process is the last one, but for the choice of
+/// a victim: the kernel sends SIGKILL first, and marks the victim then.
+fn signalled(state: &mut State, at: BootTime, task: TaskKey, signal: Signal) {
+    let Some(id) = state.anchors.by_process(task).cloned() else { return };
+    if let Some(launch) = state.anchors.launch_mut(&id) {
+        let is_victim = launch.signal.as_ref().is_some_and(|(_, known)| known.by == SentBy::OutOfMemory);
+        if !is_victim {
+            launch.signal = Some((at, signal));
+        }
+    }
+}
+
+/// Notes that a runtime has the OCI runtime kill a container. It may do so several times: the first one counts.
+fn container_stopped(state: &mut State, at: BootTime, container: String) {
+    let is_recent = |stopped: &BootTime| at.since(*stopped) <= limits::STOPPED_WITHIN;
+    if state.stops.get(&container).is_some_and(is_recent) {
+        return;
+    }
+    if state.stops.len() >= limits::MAX_CONTAINERS {
+        state.stops.retain(|_, stopped| is_recent(stopped));
+    }
+    if state.stops.len() < limits::MAX_CONTAINERS {
+        state.stops.insert(container, at);
     }
 }
 

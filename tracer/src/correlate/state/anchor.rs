@@ -6,7 +6,7 @@ use super::{
     anchor_id::{AnchorId, AnchorKey},
     sockets::SocketIdx,
 };
-use crate::model::{BootTime, Evidence, ExitStatus, HostNo, RawText, SessionId, TaskKey};
+use crate::model::{BootTime, Evidence, ExitStatus, HostNo, RawText, SessionId, Signal, TaskKey};
 
 /// An anchor: the facts about one exec, connection, kubectl or container from which a session is built.
 #[derive(Clone, Debug)]
@@ -124,6 +124,8 @@ pub(in crate::correlate) struct Launch {
     pub(in crate::correlate) exit: Option<(BootTime, ExitStatus)>,
     /// Time and error number of the last execve(2) that failed below runc.
     pub(in crate::correlate) exec_failed: Option<(BootTime, u32)>,
+    /// Time and sender of the last signal to the process. A later one does not replace the choice of a victim.
+    pub(in crate::correlate) signal: Option<(BootTime, Signal)>,
     /// Exit status of the last process below runc that ended, and its number of forks below runc.
     pub(in crate::correlate) stage_ended: Option<(usize, ExitStatus)>,
     /// Time at which runc failed without having started a process.

@@ -72,6 +72,8 @@ pub(in crate::correlate) struct State {
     pub(in crate::correlate) pods: BTreeMap<TaskKey, AnchorId>,
     /// Names of containers, by id. `None`: a search found no names.
     pub(in crate::correlate) containers: BTreeMap<String, Option<Arc<Target>>>,
+    /// Times at which a runtime first had the OCI runtime kill a container, by its id.
+    pub(in crate::correlate) stops: BTreeMap<String, BootTime>,
     /// Times at which records or table entries were lost.
     pub(in crate::correlate) losses: Losses,
     /// Refused entries that no finding has reported yet.
@@ -123,6 +125,7 @@ impl State {
             pods: BTreeMap::new(),
             daemon_connections: BTreeMap::new(),
             containers: BTreeMap::new(),
+            stops: BTreeMap::new(),
             losses: Losses::default(),
             refused: Refused::default(),
             caps: Caps::default(),

@@ -8,7 +8,7 @@ mod row;
 
 pub use self::{
     crio::{Monitor, parse_monitor},
-    oci::{RuncCreate, RuncExec, parse_runc_create, parse_runc_exec},
+    oci::{RuncCreate, RuncExec, parse_runc_create, parse_runc_exec, parse_runc_kill},
     row::{Layout, Names, Runtime},
 };
 use super::{

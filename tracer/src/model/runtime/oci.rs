@@ -78,6 +78,13 @@ pub fn parse_runc_create(argv: &[RawText]) -> Option<RuncCreate> {
     Some(RuncCreate { container, bundle, pid_file: runc.pid_file.map(RawText::from), tty: runc.tty })
 }
 
+/// Container of `runc [GLOBAL…] kill [--all] CID SIGNAL`, as go-runc and conmon's callers write it.
+#[must_use]
+pub fn parse_runc_kill(argv: &[RawText]) -> Option<String> {
+    let mut words = argv.iter().skip(1).map_while(|word| word.as_str()).skip_while(|word| *word != "kill").skip(1);
+    words.find(|word| !word.starts_with('-')).filter(|word| is_id(word)).map(str::to_owned)
+}
+
 /// Options of one runc command, as far as they matter here.
 #[derive(Default)]
 struct Runc<'a> {
@@ -145,6 +152,19 @@ mod tests {
         assert_eq!(parse_runc_create(&argv("kubectl create --bundle x job")), None, "no id");
         assert_eq!(parse_runc_create(&argv(&format!("runc start {CID}"))), None);
         assert_eq!(parse_runc_exec(&argv(&line)), None);
+    }
+
+    #[test]
+    fn runc_kill_names_its_container() {
+        let parse = |line: &str| {
+            let argv: Vec<RawText> = line.split_whitespace().map(RawText::from).collect();
+            parse_runc_kill(&argv)
+        };
+        assert_eq!(parse(&format!("runc --root /run/r --log /x.json kill --all {CID} 9")).as_deref(), Some(CID));
+        assert_eq!(parse(&format!("crun kill {CID} 15")).as_deref(), Some(CID));
+        for other in ["kill -9 4711", "runc kill", &format!("runc delete {CID}"), ""] {
+            assert_eq!(parse(other), None, "{other}");
+        }
     }
 
     #[test]

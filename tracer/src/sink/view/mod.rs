@@ -260,7 +260,7 @@ impl<'a> Session<'a> {
             tty: session.tty,
             stdin: session.stdin,
             exec_id: session.exec_id.as_deref(),
-            exit: session.exit.map(Exit::new),
+            exit: Exit::of(session, when),
             attempt: session.attempt.as_ref().map(|attempt| Attempt::new(attempt, when)),
             idle_ms: idle(session, measures, now).map(model::Span::as_millis),
             health: health(session, report).token(),
