@@ -290,6 +290,7 @@ fn only_scenarios_of_faults_name_them() {
                 "daemon-restarts.txt" => &["F30"],
                 "attempt-refused-early.txt" => &["F36"],
                 "start-refused.txt" | "start-failed-late.txt" => &["F41"],
+                "killed-by-memory.txt" | "killed-by-process.txt" => &["F42"],
                 "attempt-kubelet-refuses.txt" => &["F37"],
                 "attempt-stream-refused.txt" | "attempt-stream-dropped.txt" => &["F38"],
                 _ => &[],

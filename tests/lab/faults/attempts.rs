@@ -58,10 +58,10 @@ fn f36_apiserver_refuses() {
 }
 
 /// A pod with a container that runs and one that has ended. The API server accepts an exec into either.
-struct HalfEnded;
+pub(super) struct HalfEnded;
 
 impl HalfEnded {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let admin = || kubectl(lab().newest(), "admin", 0);
         let web: Value =
             serde_json::from_str(&output(admin().args(["get", "pod", "web", "-o", "json"]))).expect("JSON");

@@ -6,6 +6,7 @@ mod client;
 mod daemons;
 mod guards;
 mod input;
+mod killed;
 mod network;
 mod process;
 mod runtime;

@@ -38,6 +38,7 @@ mod f36_refused_early;
 mod f37_refused_by_kubelet;
 mod f38_stream_port;
 mod f41_not_executed;
+mod f42_killed;
 mod f44_false_success;
 mod prelude;
 mod signs;
@@ -74,6 +75,7 @@ pub const FAULTS: &[Fault] = &[
     f21_runtime_gone::FAULT,
     f20_stdin_end::FAULT,
     f22_uninterruptible::FAULT,
+    f42_killed::FAULT,
     f30_restart::FAULT,
     f31_output_cut::FAULT,
     f25_output_held::FAULT,
