@@ -289,6 +289,7 @@ fn only_scenarios_of_faults_name_them() {
             let expected: &[&str] = match name.as_str() {
                 "daemon-restarts.txt" => &["F30"],
                 "attempt-refused-early.txt" => &["F36"],
+                "attempt-connect-refused.txt" | "attempt-connect-waits.txt" => &["F45"],
                 "start-refused.txt" | "start-failed-late.txt" => &["F41"],
                 "killed-by-memory.txt" | "killed-by-process.txt" => &["F42"],
                 "attempt-kubelet-refuses.txt" => &["F37"],

@@ -115,6 +115,56 @@ fn f37_kubelet_has_no_such_running_container() {
     fails(|script| Exec { pod: "half-ended", container: "over", ..Exec::sh(script) }, rungs, "F37");
 }
 
+/// A kubeconfig like the administrator's, with a credential plugin that never ends.
+fn kubeconfig_with_plugin(folder: &tempfile::TempDir) -> String {
+    let admin = std::fs::read(&lab().kubeconfigs["admin"]).expect("a kubeconfig");
+    let mut config: Value = serde_json::from_slice(&admin).expect("JSON, which is YAML");
+    config["users"][0]["user"] = json!({"exec": {
+        "apiVersion": "client.authentication.k8s.io/v1beta1",
+        "command": "sleep",
+        "args": ["600"],
+        "interactiveMode": "Never",
+    }});
+    let file = folder.path().join("kubeconfig");
+    std::fs::write(&file, config.to_string()).expect("a file");
+    file.to_str().expect("UTF-8").to_owned()
+}
+
+#[test]
+fn f45_credential_plugin_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mark = mark();
+    let mut tracer = Tracer::start(&["--measure", "2s"]);
+    let globals = vec![format!("--kubeconfig={}", kubeconfig_with_plugin(&folder))];
+    let kubectl = Exec { globals, ..Exec::sh(&format!(": {mark}; true")) }.start();
+    let shown = tracer.wait_for(&mark, "is shown without a connection", |session| session.roles() == ["kubectl"]);
+    assert_eq!(shown.pid("kubectl"), Some(kubectl.pid()));
+    let recording = tracer.file("recording.jsonl.zst");
+    wait_until("the recording has two samples of kubectl", || {
+        let ran = execpath_tests::binary::run([
+            "diagnose".as_ref(),
+            "--from".as_ref(),
+            recording.as_os_str(),
+            "-o".as_ref(),
+            "json".as_ref(),
+        ]);
+        let found: Vec<Value> = serde_json::from_str(&ran.stdout).ok()?;
+        super::codes(&found).iter().any(|code| code == "F45").then_some(())
+    });
+    let trace = tracer.finish();
+    drop(kubectl);
+    let _ended = std::process::Command::new("pkill").args(["-KILL", "-x", "-f", "sleep 600"]).status();
+    assert_eq!(trace.faults(&mark), (Some(10), vec!["F45".to_owned()]));
+}
+
+#[test]
+fn f45_address_of_apiserver_refuses() {
+    // Only the kubelet listens on the worker.
+    let elsewhere = || vec!["--server=https://192.168.205.11:6443".to_owned()];
+    let exec = |script: &str| Exec { globals: elsewhere(), ..Exec::sh(script) };
+    fails(exec, ["client-started", "connected"], "F45");
+}
+
 /// The port at which containerd serves streams.
 fn stream_port() -> String {
     let listeners = output(on("worker", "ss").args(["-tlnpH"]));

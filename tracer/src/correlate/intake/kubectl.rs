@@ -29,6 +29,10 @@ pub(in crate::correlate) fn note_call(
         return;
     }
     state.note_call(task, idx);
+    if state.pending_requests.contains_key(&task) {
+        // It was shown before it had a connection.
+        effects.changed(Dependency::Task(task));
+    }
     set_request_timer(state, effects, task);
 }
 
@@ -44,17 +48,32 @@ fn is_dialling(state: &State, task: TaskKey) -> bool {
     state.dials.of(Cause::Own(task)).last().is_some_and(waits)
 }
 
+/// True if a kubectl that was observed since its start has no connection: it waits for a credential plugin, for a name
+/// server, or for a person.
+fn has_not_connected(state: &State, task: TaskKey) -> bool {
+    let is_observed = state.watched.contains(&task) && !state.losses.since(BootTime(task.start_ns()));
+    is_observed
+        && state.dials.of(Cause::Own(task)).is_empty()
+        && !state.sockets.iter().any(|(_, socket)| socket.owner == Some(task))
+}
+
 /// Sets a timer for a kubectl, once its arguments and its connection are known. A session should show its request by
 /// then.
 pub(in crate::correlate) fn set_request_timer(state: &mut State, effects: &mut Effects, task: TaskKey) {
     let process = state.processes.get(task);
-    if state.calls.contains_key(&task)
-        && !state.pending_requests.contains_key(&task)
+    if !state.pending_requests.contains_key(&task)
         && let Some(process) = process
         && let Some(call) = state.kubectl(task, &process.info)
     {
+        let has_call = state.calls.contains_key(&task);
         if kept_open(call.word).is_none() {
-            effects.timers.set(effects.now, Timer::RequestUnshown(task));
+            if has_call {
+                effects.timers.set(effects.now, Timer::RequestUnshown(task));
+            }
+            return;
+        }
+        // The connections of an older kubectl follow in the snapshot.
+        if !has_call && served_by(task) <= effects.now {
             return;
         }
         // A kubectl from before the tracer's start comes with a snapshot: wait for the rest of the snapshot.
@@ -90,7 +109,7 @@ pub(in crate::correlate) fn show_request(
     }
     let call = state.open_calls(task).max();
     // A request is over within milliseconds: its connection follows, and shows it.
-    if call.is_none() && (is_request || !is_dialling(state, task)) {
+    if call.is_none() && (is_request || !(is_dialling(state, task) || has_not_connected(state, task))) {
         return;
     }
     let id = AnchorId::kubectl(&state.hosts, task);

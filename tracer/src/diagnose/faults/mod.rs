@@ -40,6 +40,7 @@ mod f38_stream_port;
 mod f41_not_executed;
 mod f42_killed;
 mod f44_false_success;
+mod f45_not_connected;
 mod prelude;
 mod signs;
 
@@ -47,6 +48,7 @@ use super::fault::Fault;
 
 /// Every fault in decision order: of two that match, the earlier explains the later.
 pub const FAULTS: &[Fault] = &[
+    f45_not_connected::FAULT,
     f01_node_unreachable::FAULT,
     f02_kubelet_tls::FAULT,
     f33_not_served::FAULT,
