@@ -1,8 +1,11 @@
 //! Faults visible only in a trace: the ends of sessions. Their verdicts come from the recording.
 
-use super::guards::{CleanLab, KilledDaemon};
+use super::{
+    StoppedProcess, codes, first_of,
+    guards::{CleanLab, KilledDaemon},
+};
 use crate::{
-    env::lab,
+    env::{lab, wait_until},
     kubectl::{Exec, Mode, mark},
     relay::{self, through},
     reported::ReportedSession,
@@ -74,4 +77,31 @@ fn f41_command_cannot_be_executed() {
     };
     cannot_execute(&[&make("#!/nosuch/interpreter\\n")], Some(2));
     cannot_execute(&[&make("no program")], Some(8));
+}
+
+#[test]
+fn f47_stopped_kubectl_outlives_session() {
+    let _clean = CleanLab::new();
+    let mark = mark();
+    let mut tracer = Tracer::start(&["--measure", "2s"]);
+    let kubectl = Exec::sh(&format!(": {mark}; until [ -e /{mark} ]; do sleep 0.1; done; exit 0")).start();
+    tracer.wait_for(&mark, "is complete", ReportedSession::is_complete);
+    let stopped = StoppedProcess::new(kubectl.pid());
+    // Let the command end.
+    let go = format!("/proc/{}/root/{mark}", first_of("web", "web"));
+    std::fs::File::create(&go).expect("a file in the container");
+    let over = tracer.wait_for(&mark, "is closed", ReportedSession::is_closed);
+    std::fs::remove_file(go).expect("the file in the container");
+    assert_eq!(over.exit(), (Some(0), None, "exited"));
+    let recording = tracer.file("recording.jsonl.zst");
+    wait_until("F47", || {
+        let words = ["diagnose".as_ref(), "--from".as_ref(), recording.as_os_str(), "-o".as_ref(), "json".as_ref()];
+        let ran = execpath_tests::binary::run(words);
+        let found: Vec<serde_json::Value> = serde_json::from_str(&ran.stdout).ok()?;
+        codes(&found).iter().any(|code| code == "F47").then_some(())
+    });
+    let found = tracer.finish().faults(&mark);
+    drop(stopped);
+    assert!(kubectl.end().status.success());
+    assert_eq!(found, (Some(10), vec!["F47".to_owned()]));
 }

@@ -41,6 +41,7 @@ mod f41_not_executed;
 mod f42_killed;
 mod f44_false_success;
 mod f45_not_connected;
+mod f47_client_stays;
 mod prelude;
 mod signs;
 
@@ -84,6 +85,7 @@ pub const FAULTS: &[Fault] = &[
     f27_container_gone::FAULT,
     f26_orphan_process::FAULT,
     f44_false_success::FAULT,
+    f47_client_stays::FAULT,
     f28_orphan_leg::FAULT,
     f29_runtime_leak::FAULT,
     f32_probes::FAULT,
