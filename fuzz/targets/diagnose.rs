@@ -15,7 +15,7 @@ use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
 fn setup(sinks: Vec<Box<dyn Sink>>) -> Setup {
     let filter = Filter { kinds: Kinds::All, ..Filter::default() };
-    Setup { filter, redactor: Redactor::default(), until: Until::Never, sinks }
+    Setup { filter, redactor: Redactor::default(), until: Until::Never, sinks, ..Setup::default() }
 }
 
 fn reader(data: &[u8]) -> Reader {

@@ -3,13 +3,13 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     thread,
 };
 
-use execpath::confine::{self, Denied, Settings};
+use execpath::confine::{self, Denied, Net, Settings};
 use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, netlink, socket_with},
     thread::{UnshareFlags, unshare_unsafe},
@@ -22,7 +22,9 @@ fn main() -> io::Result<()> {
     confine::enable(Settings { denied, has_children: false });
     match work {
         Some("files") => files(&folder),
-        Some("look") => look(),
+        Some("look") => look(Net::default()),
+        Some("serve") => look(Net { serves: true, connects: false }),
+        Some("export") => look(Net { serves: true, connects: true }),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
@@ -54,11 +56,22 @@ fn files(folder: &Path) -> io::Result<()> {
     common()
 }
 
-fn look() -> io::Result<()> {
-    confine::to_look(None);
+fn look(net: Net) -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    confine::to_look(None, net);
     let diag = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG));
     report("open sock_diag", diag.map_err(io::Error::from))?;
     report("start a thread", thread::Builder::new().spawn(|| ()).map(thread::JoinHandle::join))?;
+    report("accept a connection", listener.accept())?;
+    drop(near);
+    let datagrams = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+    report("open a datagram socket", datagrams.map_err(io::Error::from))?;
+    let unix = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    report("open a unix socket", unix.map_err(io::Error::from))?;
+    let listening =
+        socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG));
+    report("listen", listening.and_then(|socket| rustix::net::listen(socket, 1)).map_err(io::Error::from))?;
     common()
 }
 

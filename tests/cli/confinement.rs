@@ -58,6 +58,10 @@ fn seccomp_refuses_other_system_calls() {
     insta::assert_snapshot!(ran.stdout, @"
     open sock_diag: ok
     start a thread: ok
+    accept a connection: PermissionDenied
+    open a datagram socket: PermissionDenied
+    open a unix socket: PermissionDenied
+    listen: PermissionDenied
     connect: PermissionDenied
     execute: PermissionDenied
     make a user namespace: PermissionDenied
@@ -65,6 +69,22 @@ fn seccomp_refuses_other_system_calls() {
     mount: PermissionDenied
     ");
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
+#[test]
+fn serving_metrics_adds_accept_alone() {
+    let acts = |work: &str| {
+        let ran = confined(&[work]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        ran.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (without, serving, exporting) = (acts("look"), acts("serve"), acts("export"));
+    let added = |more: &[String], than: &[String]| -> Vec<String> {
+        more.iter().filter(|act| !than.contains(act)).cloned().collect()
+    };
+    assert_eq!(added(&serving, &without), ["accept a connection: ok"]);
+    // A refused connection is one that was tried.
+    assert_eq!(added(&exporting, &serving), ["connect: ConnectionRefused"]);
 }
 
 #[test]

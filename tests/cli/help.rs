@@ -14,6 +14,7 @@ fn every_command_prints_help() {
         "diagnose",
         "watch",
         "record",
+        "agent",
         "replay",
         "merge",
         "cut",

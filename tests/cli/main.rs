@@ -1,5 +1,6 @@
 //! The command line: messages, exit codes, help. Needs neither privileges nor a cluster.
 
+mod agent;
 mod confinement;
 mod demo;
 mod files;

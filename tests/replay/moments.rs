@@ -65,8 +65,13 @@ fn screen_equals_ls_at_every_moment() {
         // Backwards: each step replays the recording from its start.
         for number in (1..=MOMENTS).rev() {
             let at = from.plus(Span(number * step));
-            let setup =
-                Setup { filter: everything(), redactor: Redactor::default(), until: Until::Never, sinks: Vec::new() };
+            let setup = Setup {
+                filter: everything(),
+                redactor: Redactor::default(),
+                until: Until::Never,
+                sinks: Vec::new(),
+                ..Setup::default()
+            };
             let mut playback =
                 Playback::new(Reader::open(&path).expect("a recording"), setup).expect("the recording plays");
             playback.to(at).expect("the recording plays");

@@ -32,7 +32,7 @@ fn record(header: &execpath::record::Header, seen: &[Observation], place: Record
         filter: Filter::default(),
         redactor: Redactor { keep_secrets: true, ..Redactor::default() },
         until: Until::Never,
-        sinks: Vec::new(),
+        ..Setup::default()
     };
     let host = Header { host: header.host.clone(), ..Header::default() };
     let mut pump = Pump::new(setup, host, &Options::default(), Some(writer));

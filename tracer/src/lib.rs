@@ -3,6 +3,7 @@
 //! The pure ring (`model`, `decode`, `correlate`, `diagnose`, `explain`, `plan`) knows no file, socket, clock, thread
 //! or async: facts in, findings out, the same live and in replay. ARCHITECTURE.md has the map.
 
+pub mod agent;
 pub mod cli;
 pub mod clock;
 pub mod confine;
@@ -15,11 +16,14 @@ pub mod doctor;
 pub mod engine;
 pub mod escape;
 pub mod explain;
+pub mod export;
 pub mod inspect;
 pub mod live;
 pub mod merge;
+pub mod metrics;
 pub mod model;
 pub mod netns;
+pub mod otlp;
 pub mod plan;
 pub mod probe_host;
 pub mod record;

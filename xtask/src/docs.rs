@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::repo::{cargo, root};
 
-/// Write docs/faults from the rules of the diagnosis, and docs/glossary.md from the words of explanations.
+/// Write docs/faults from the rules of the diagnosis, docs/glossary.md from the words of explanations, docs/metrics.md from the
+/// table of metrics, and docs/otlp.md from that of attributes.
 #[derive(clap::Args)]
 pub(crate) struct Docs {
     /// Write nothing; check that the pages are up to date.
@@ -16,7 +17,7 @@ pub(crate) struct Docs {
 
 impl Docs {
     pub(crate) fn run(self) -> Result<()> {
-        for pages in ["fault_pages", "glossary"] {
+        for pages in ["fault_pages", "glossary", "metrics_page", "otlp_page"] {
             let mut make = Command::new(cargo());
             // The texts belong to the tracer, and xtask must build before the tracer does.
             make.args(["run", "--quiet", "--locked", "--package", "execpath-tests", "--example", pages, "--"]);

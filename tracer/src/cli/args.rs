@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::ValueHint};
 use regex::bytes::Regex;
 
 use super::{
+    agent_args::{Agent, Export},
     examples::EXAMPLES,
     values::{Moment, Server, duration, interval, measure, moment, regex, speed},
 };
@@ -55,6 +56,8 @@ pub(super) enum Command {
     Watch(Box<Screen>),
     /// Record observations to a file, without output.
     Record(Box<Record>),
+    /// Record and serve metrics for weeks, from one configuration file: for a systemd unit or a DaemonSet.
+    Agent(Box<Agent>),
     /// Show the sessions of a recording, as `trace` did live.
     Replay(Box<Replay>),
     /// Merge recordings of several hosts into one, with paths from client to node.
@@ -105,6 +108,8 @@ pub(super) struct Trace {
     pub(super) places: Places,
     #[command(flatten)]
     pub(super) audit: Audit,
+    #[command(flatten)]
+    pub(super) export: Export,
 
     /// Size of the kernel's buffer in bytes, a power of two. For tests with lost records.
     #[arg(long, value_name = "BYTES", hide = true)]
@@ -147,11 +152,13 @@ pub(super) struct Record {
     #[command(flatten)]
     pub(super) audit: Audit,
     #[command(flatten)]
+    pub(super) export: Export,
+    #[command(flatten)]
     pub(super) kernel: Kernel,
 }
 
 /// Location of the cluster's daemons.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct Places {
     /// Trace only this network namespace, if several hosts share a kernel: a name of `ip netns`, a path, or a pid.
     #[arg(long, value_name = "NAME|PATH|PID", help_heading = "Filters")]
@@ -492,7 +499,7 @@ pub(super) enum Kind {
     All,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Privacy")]
 pub(super) struct Privacy {
     /// Drop process arguments, which can contain secrets; the program's name stays.

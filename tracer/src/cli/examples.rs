@@ -24,7 +24,8 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
   {bin} trace --record incident.jsonl.zst         record all observations, to replay elsewhere
   {bin} trace --record a.jsonl.zst --measure 5s   record the samples that `diagnose --from` needs
   {bin} trace --redact 'password=[^ ]*'           keep secrets out of output and recording
-  {bin} trace --audit-log /var/log/audit.log      with the user behind each session",
+  {bin} trace --audit-log /var/log/audit.log      with the user behind each session
+  {bin} trace --metrics 127.0.0.1:9464            and metrics for Prometheus",
     ),
     (
         "ls",
@@ -67,6 +68,16 @@ Examples:
   {bin} record incident.jsonl.zst --duration 10m
   {bin} record node.jsonl.zst --rotate 100MB,24h,keep=7
                                                      for weeks; each file can be replayed",
+    ),
+    (
+        "agent",
+        "SIGHUP reads the configuration again; SIGTERM ends the agent after a complete recording.
+
+Examples:
+  {bin} agent --config /etc/execpath/agent.toml      all options from a file
+  {bin} agent --check --config agent.toml            is the file valid?
+  {bin} agent --record /var/lib/execpath/node.jsonl.zst --metrics :9464
+  {bin} agent --otlp 127.0.0.1:4317                  to a collector on this node",
     ),
     (
         "watch",

@@ -91,7 +91,7 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
 fn twice(look: args::Look, interval: Duration) -> Result<Status, Failure> {
     confine::prepare();
     let audit_log = resolve::audit_log(&look.audit)?;
-    confine::to_look(None);
+    confine::to_look(None, confine::Net::default());
     let mut looker = Inspector::begin(resolve::look(look)?, audit_log).map_err(|error| live_failure(&error))?;
     looker.measure(Depth::Whole);
     if io::stderr().is_terminal() {
@@ -131,7 +131,7 @@ fn each(
     let audit = args::Audit { audit_log: args.audit.audit_log.clone() };
     let look = resolve::look(args)?;
     let mut sinks = resolve::open(outputs, color)?;
-    confine::to_look(None);
+    confine::to_look(None, confine::Net::default());
     loop {
         let mut seen = now(look.clone(), resolve::audit_log(&audit)?, depth)?;
         narrow(&mut seen)?;

@@ -11,8 +11,11 @@ use std::{
 use clap::{FromArgMatches, error::ErrorKind};
 use serde::Serialize;
 
+mod agent;
+mod agent_args;
 mod args;
 mod complete;
+mod config;
 mod cut;
 mod error;
 mod examples;
@@ -107,6 +110,7 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
                 done => done,
             }
         }
+        Command::Agent(_) => agent::run(arguments, log),
         Command::Replay(args) => replay::replay(*args),
         Command::Merge(args) => merge::merge(&args, arguments),
         Command::Cut(args) => cut::cut(&args, arguments),

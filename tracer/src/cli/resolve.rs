@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    agent_args,
     args::{self, Color},
     error::{Failure, named, tell},
     exit::Exit,
@@ -17,6 +18,7 @@ use crate::{
     confine,
     correlate::Options,
     engine::{Filter, Kinds, Setup, Until},
+    export::{self, ExportError, ExportSink, Exporter},
     inspect::InspectOptions,
     live::Live,
     model::{Kind, Pairing, RawText},
@@ -91,9 +93,12 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
     let audit_log = audit_log(&args.audit)?;
     let record = args.record.as_deref().map(|path| place(path, args.rotate)).transpose()?;
     let redactor = redactor(args.privacy);
+    let exporter = exporter(&args.export)?;
     Ok(Live {
         command: line(command, &redactor),
+        net: exporter.as_ref().map(Exporter::net).unwrap_or_default(),
         setup: Setup {
+            exporters: sinks_of(exporter.as_ref()),
             filter: filter(args.filter),
             redactor,
             until: if args.once { Until::Complete } else { Until::Never },
@@ -103,7 +108,8 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
         options: options(args.places),
         netns,
         duration: args.duration,
-        measure: args.measure,
+        // Verdicts rest on samples.
+        measure: args.measure.or(exporter.is_some().then_some(agent_args::MEASURED)),
         record,
         ring_bytes: args.ring_bytes,
         road: args.kernel.road,
@@ -122,9 +128,11 @@ pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, F
     let stop = if io::stderr().is_terminal() { "; press Ctrl-C to stop" } else { "" };
     let begun = format!("all sessions, with samples every {every}, to {}{stop}", named(&args.file));
     let redactor = redactor(args.privacy);
+    let exporter = exporter(&args.export)?;
     Ok(Live {
         command: line(command, &redactor),
-        setup: Setup { redactor, ..Setup::default() },
+        net: exporter.as_ref().map(Exporter::net).unwrap_or_default(),
+        setup: Setup { redactor, exporters: sinks_of(exporter.as_ref()), ..Setup::default() },
         no_memory: args.places.no_memory,
         options: options(args.places),
         netns,
@@ -134,6 +142,38 @@ pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, F
         road: args.kernel.road,
         audit_log,
         ready: Some(Box::new(move || tell("recording", &begun))),
+        ..Live::default()
+    })
+}
+
+/// A trace of the agent. Its exporter lives longer than a trace.
+pub(super) fn agent(
+    args: &agent_args::Agent,
+    command: &[OsString],
+    exporter: Option<&Exporter>,
+) -> Result<Live, Failure> {
+    let netns = args.places.netns.as_deref().map(netns).transpose()?;
+    let audit_log = audit_log(&args.audit)?;
+    let record = args.record.as_deref().map(|path| place(path, Some(args.rotate))).transpose()?;
+    let redactor = redactor(args.privacy.clone());
+    Ok(Live {
+        command: line(command, &redactor),
+        net: exporter.map(Exporter::net).unwrap_or_default(),
+        setup: Setup {
+            redactor,
+            exporters: exporter
+                .map(|exporter| Box::new(ExportSink::of_many(exporter)) as Box<dyn Sink>)
+                .into_iter()
+                .collect(),
+            ..Setup::default()
+        },
+        no_memory: args.places.no_memory,
+        options: options(args.places.clone()),
+        netns,
+        measure: Some(args.measure),
+        record,
+        road: args.kernel.road,
+        audit_log,
         ..Live::default()
     })
 }
@@ -231,7 +271,13 @@ pub(super) fn as_of(output: &args::Output) -> Result<Vec<Box<dyn Sink>>, Failure
 
 /// The set-up for a replay whose result is inspected afterwards.
 pub(super) fn silent(filtered: args::Filter, privacy: args::Privacy) -> Setup {
-    Setup { filter: filter(filtered), redactor: redactor(privacy), until: Until::Never, sinks: Vec::new() }
+    Setup {
+        filter: filter(filtered),
+        redactor: redactor(privacy),
+        until: Until::Never,
+        sinks: Vec::new(),
+        ..Setup::default()
+    }
 }
 
 /// A replay into one sink, and true if a filter narrows it down.
@@ -239,7 +285,7 @@ pub(super) fn render(wanted: args::Filter, privacy: args::Privacy, sink: Box<dyn
     let filter = filter(wanted);
     // `--kind all` adds sessions to the default, so it narrows nothing down.
     let narrow = is_narrow(&filter) && filter != Filter { kinds: Kinds::All, ..Filter::default() };
-    (Setup { filter, redactor: redactor(privacy), until: Until::Never, sinks: vec![sink] }, narrow)
+    (Setup { filter, redactor: redactor(privacy), until: Until::Never, sinks: vec![sink], ..Setup::default() }, narrow)
 }
 
 /// The set-up for a scan of this host.
@@ -391,6 +437,30 @@ pub(super) fn paths(specs: &[OsString]) -> Vec<&Path> {
     let path = |spec: &'_ OsString| spec.as_bytes().iter().position(|byte| *byte == b'=').map(|equals| equals + 1);
     let paths = specs.iter().filter_map(|spec| spec.as_bytes().get(path(spec)?..));
     paths.map(|path| Path::new(OsStr::from_bytes(path))).collect()
+}
+
+/// Opens the sockets of the exporter; `None` if nothing is exported.
+pub(super) fn exporter(args: &agent_args::Export) -> Result<Option<Exporter>, Failure> {
+    let options = export::Options { metrics: args.metrics, otlp: args.otlp.clone() };
+    if !options.is_any() {
+        return Ok(None);
+    }
+    Exporter::new(&options).map(Some).map_err(|error| match error {
+        ExportError::Listen(address, error) => Failure::new(
+            Exit::BadInput,
+            format!("cannot serve metrics at {address}: {error}"),
+            "use an address of this host and a free port: `ss -ltn` lists the ports in use",
+        ),
+        ExportError::Receiver(text, error) => Failure::new(
+            Exit::BadInput,
+            format!("cannot send to the OTLP receiver {}: {error}", named(Path::new(&text))),
+            "use its gRPC address, such as `127.0.0.1:4317`; names are looked up once, at the start",
+        ),
+    })
+}
+
+fn sinks_of(exporter: Option<&Exporter>) -> Vec<Box<dyn Sink>> {
+    exporter.map(|exporter| Box::new(ExportSink::of(exporter)) as Box<dyn Sink>).into_iter().collect()
 }
 
 /// Opens the audit log.

@@ -1,7 +1,7 @@
 //! Values of options: how they are written, and their bounds.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     str::FromStr,
     time::Duration,
 };
@@ -35,6 +35,14 @@ impl FromStr for Server {
         let address = address.map_err(|_error| "examples: `10.0.0.1`, `10.0.0.1:6443`, `[fd00::1]:6443`".to_owned())?;
         Ok(Self { address, port: None })
     }
+}
+
+/// An address to listen on: `:PORT` stands for every address of this host.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
+    // One socket takes IPv4 and IPv6 (ipv6(7): IPV6_V6ONLY is off by default).
+    let every = port.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    every.or_else(|| text.parse().ok()).ok_or_else(|| "examples: `127.0.0.1:9464`, `[::1]:9464`, `:9464`".to_owned())
 }
 
 /// The last line of a regex's error. The lines before it are a drawing.

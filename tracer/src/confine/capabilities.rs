@@ -34,6 +34,11 @@ pub(super) fn keep(wanted: CapabilitySet, folder: Option<&Path>) -> Result<(), E
     set(kept, kept)
 }
 
+/// Drops all capabilities of a thread that inherited no_new_privs and has no ambient ones: prctl(2) is no longer permitted.
+pub(super) fn drop_all() -> Result<(), Errno> {
+    set(CapabilitySet::empty(), CapabilitySet::empty())
+}
+
 fn set(effective: CapabilitySet, permitted: CapabilitySet) -> Result<(), Errno> {
     set_capabilities(None, CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() })
 }

@@ -18,7 +18,10 @@ mod seccomp;
 use std::{path::Path, sync::OnceLock};
 
 use self::seccomp::Calls;
-pub use self::{files::Refused, seccomp::Denied};
+pub use self::{
+    files::Refused,
+    seccomp::{Denied, Net},
+};
 
 /// Settings of the process.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +33,8 @@ pub struct Settings {
 }
 
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
+/// Set once a live command has given up its rights.
+static LOOKS: OnceLock<()> = OnceLock::new();
 
 /// Has the other functions of this module take effect. A second call changes nothing.
 pub fn enable(settings: Settings) {
@@ -52,12 +57,19 @@ pub fn may_enter_namespaces() -> bool {
     helper::is_running() || capabilities::may_enter_namespaces()
 }
 
-/// Keeps what a live command needs once its probes are attached. `folder` is a folder in which the command will create files.
-pub fn to_look(folder: Option<&Path>) {
+/// Keeps what a live command needs once its probes are attached. `folder` is a folder in which the command will create files, `net` its
+/// connections to other programs. A second call changes nothing: what the process gave up is gone.
+pub fn to_look(folder: Option<&Path>, net: Net) {
     let Some(settings) = SETTINGS.get() else { return };
+    if LOOKS.set(()).is_err() {
+        return;
+    }
     let entered = if helper::is_running() { capabilities::LOOKING } else { capabilities::LOOKING_EVERYWHERE };
     note("capabilities", capabilities::keep(entered, folder));
-    note("system calls", seccomp::apply(Calls { looks: true, has_children: settings.has_children }, settings.denied));
+    note(
+        "system calls",
+        seccomp::apply(Calls { looks: true, has_children: settings.has_children, net }, settings.denied),
+    );
 }
 
 /// Drops every capability of the calling thread, such as one that paints or waits while another thread looks.
@@ -67,12 +79,22 @@ pub fn drop_capabilities() {
     }
 }
 
+/// Drops every capability of the calling thread, whose process has given up its rights before.
+pub fn drop_capabilities_once_confined() {
+    if SETTINGS.get().is_some() {
+        note("capabilities", capabilities::drop_all());
+    }
+}
+
 /// Keeps what a command needs that reads the files `read`, and creates or replaces the files `written`.
 pub fn to_files(read: &[&Path], written: &[&Path]) {
     let Some(settings) = SETTINGS.get() else { return };
     drop_capabilities();
     note("files", files::restrict(read, written));
-    note("system calls", seccomp::apply(Calls { looks: false, has_children: false }, settings.denied));
+    note(
+        "system calls",
+        seccomp::apply(Calls { looks: false, has_children: false, net: Net::default() }, settings.denied),
+    );
 }
 
 /// Logs a step that this kernel refused.

@@ -25,6 +25,17 @@ pub(super) struct Calls {
     pub(super) looks: bool,
     /// Child processes are ended and awaited.
     pub(super) has_children: bool,
+    /// Connections to other programs.
+    pub(super) net: Net,
+}
+
+/// Connections of a live command to other programs. The default permits none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Net {
+    /// Connections are accepted, on sockets that listen already.
+    pub serves: bool,
+    /// TCP connections are made.
+    pub connects: bool,
 }
 
 /// Calls of every command, and of its libraries and threads.
@@ -164,11 +175,16 @@ const LOOKING: &[i64] = &[
     libc::SYS_pidfd_getfd,
     libc::SYS_pidfd_open,
 ];
+/// Calls that accept connections. A socket that listens by now needs no other.
+const SERVING: &[i64] = &[libc::SYS_accept4];
 /// Calls that end and await child processes.
 const CHILDREN: &[i64] = &[libc::SYS_kill, libc::SYS_pidfd_send_signal, libc::SYS_wait4, libc::SYS_waitid];
 
 /// include/uapi/linux/prctl.h
 const PR_GET_AUXV: i32 = 0x4155_5856;
+
+/// Bits of the type of a socket, without flags (include/linux/net.h: SOCK_TYPE_MASK).
+const SOCKET_TYPES: i32 = 0xf;
 
 /// Flags of clone(2) that make a namespace.
 const NAMESPACES: i32 = libc::CLONE_NEWNS
@@ -212,6 +228,7 @@ fn allowed(calls: Calls) -> Result<BTreeMap<i64, Vec<SeccompRule>>, Box<dyn Erro
     let masked = |mask: i32| Op::MaskedEq(u64::from(mask.cast_unsigned()));
     let groups = [COMMON, OF_ARCHITECTURE].into_iter();
     let groups = groups.chain(calls.looks.then_some(LOOKING)).chain(calls.has_children.then_some(CHILDREN));
+    let groups = groups.chain(calls.net.serves.then_some(SERVING));
     let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = groups.flatten().map(|call| (*call, Vec::new())).collect();
     allowed.insert(libc::SYS_clone3, Vec::new());
     // Threads only.
@@ -229,7 +246,12 @@ fn allowed(calls: Calls) -> Result<BTreeMap<i64, Vec<SeccompRule>>, Box<dyn Erro
     // Limits may be read, and raised for maps on old kernels; of this process only.
     allowed.insert(libc::SYS_prlimit64, only(vec![when(0, Op::Eq, 0)?])?);
     if calls.looks {
-        allowed.insert(libc::SYS_socket, only(vec![when(0, Op::Eq, libc::AF_NETLINK)?])?);
+        let mut sockets = only(vec![when(0, Op::Eq, libc::AF_NETLINK)?])?;
+        for family in [libc::AF_INET, libc::AF_INET6].into_iter().filter(|_| calls.net.connects) {
+            let stream = when(1, masked(SOCKET_TYPES), libc::SOCK_STREAM)?;
+            sockets.extend(only(vec![when(0, Op::Eq, family)?, stream])?);
+        }
+        allowed.insert(libc::SYS_socket, sockets);
     }
     Ok(allowed)
 }

@@ -137,7 +137,7 @@ fn replayed(reader: Reader) -> io::Result<Status> {
     let filter = Filter { kinds: Kinds::All, ..Filter::default() };
     // Arguments in the recording are written as they are.
     let redactor = Redactor { keep_secrets: true, ..Redactor::default() };
-    let setup = Setup { filter, redactor, until: Until::Never, sinks: Vec::new() };
+    let setup = Setup { filter, redactor, until: Until::Never, sinks: Vec::new(), ..Setup::default() };
     let mut played = Playback::new(reader, setup)?;
     played.to_the_end()?;
     Ok(played.status_of_whole(true))

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     correlate::{Correlator, Options},
     diagnose,
-    model::{BootTime, Change, Depth, Fact, Observation, Report, Scope, Session, State, Want},
+    model::{BootTime, Change, Depth, Fact, MapFill, Observation, Report, Scope, Session, State, Want},
     record::{Writer, Written},
     redact::Redactor,
     sink::{self, Sink},
@@ -114,6 +114,8 @@ pub struct Setup {
     pub until: Until,
     /// Outputs.
     pub sinks: Vec<Box<dyn Sink>>,
+    /// Sinks that receive every session, whatever the filter, and its evaluations: metrics, traces.
+    pub exporters: Vec<Box<dyn Sink>>,
 }
 
 /// Feeds observations to the correlator and its results to the sinks.
@@ -123,6 +125,7 @@ pub struct Pump {
     redactor: Redactor,
     until: Until,
     sinks: Vec<Box<dyn Sink>>,
+    exporters: Vec<Box<dyn Sink>>,
     recorder: Option<Recording>,
     header: sink::Header,
     /// Faults over time; `None` unless a recording is evaluated as a whole.
@@ -137,7 +140,7 @@ impl Pump {
     /// Creates a pump. Sinks receive nothing before [`Pump::begin`].
     #[must_use]
     pub fn new(setup: Setup, header: sink::Header, options: &Options, recorder: Option<Writer>) -> Self {
-        let Setup { filter, redactor, until, sinks } = setup;
+        let Setup { filter, redactor, until, sinks, exporters } = setup;
         let correlator = Correlator::new(&header.host, options).with(&header.others);
         let selection = Selection { filter, ..Selection::default() };
         let recorder = recorder.map(Recording::new);
@@ -148,6 +151,7 @@ impl Pump {
             redactor,
             until,
             sinks,
+            exporters,
             recorder,
             header,
             history,
@@ -179,7 +183,7 @@ impl Pump {
     pub fn begin(&mut self) -> io::Result<Flow> {
         if !self.begun {
             self.begun = true;
-            for sink in &mut self.sinks {
+            for sink in self.sinks.iter_mut().chain(&mut self.exporters) {
                 sink.host(&self.header)?;
             }
         }
@@ -317,6 +321,30 @@ impl Pump {
         to_measure(&self.correlator.report(), Depth::Whole, &self.selection.filter)
     }
 
+    /// True if [`Pump::evaluate`] has a reader.
+    #[must_use]
+    pub fn has_exporters(&self) -> bool {
+        !self.exporters.is_empty()
+    }
+
+    /// Shows the state of all sessions, with its diagnosis, to the exporters.
+    ///
+    /// # Errors
+    /// An exporter cannot go on.
+    pub fn evaluate(&mut self) -> io::Result<()> {
+        if self.has_exporters() {
+            let mut report = self.correlator.report();
+            report.diagnosis = diagnose::diagnosis(&report);
+            self.exporters.iter_mut().try_for_each(|exporter| exporter.evaluated(&report))?;
+        }
+        Ok(())
+    }
+
+    /// Shows the fill of the kernel's maps to the exporters.
+    pub fn fill(&mut self, maps: &[MapFill]) {
+        self.exporters.iter_mut().for_each(|exporter| exporter.filled(maps));
+    }
+
     /// Shows the remaining findings and ends the recording. The last observation should have been [`Fact::Stopped`].
     ///
     /// # Errors
@@ -328,7 +356,7 @@ impl Pump {
         let needs_sessions = self.sinks.iter().any(|sink| sink.needs_sessions());
         let report = if needs_sessions { self.final_report() } else { self.correlator.summary() };
         let of = report.totals.opened;
-        for sink in &mut self.sinks {
+        for sink in self.sinks.iter_mut().chain(&mut self.exporters) {
             sink.finish(&report)?;
         }
         let written = self.recorder.map(Recording::finish).transpose()?;
@@ -361,6 +389,9 @@ impl Pump {
         for finding in self.correlator.drain() {
             if let Some(history) = &mut self.history {
                 history.change(finding.at);
+            }
+            for exporter in &mut self.exporters {
+                exporter.change(&finding)?;
             }
             for finding in self.selection.pass(finding) {
                 self.reported += 1;

@@ -18,8 +18,21 @@ pub use self::{
     examine::examine,
     options::{Live, Watcher},
 };
-use self::{priority::RaisedPriority, trace::Trace};
+use std::{io, os::fd::OwnedFd};
+
+use self::{priority::RaisedPriority, stop::Stop, trace::Trace};
 use crate::engine::Shown;
+
+/// Waits for a signal (SIGINT, SIGTERM), or until `end` becomes readable or is closed at its other end.
+///
+/// # Errors
+/// When signals cannot be received.
+pub fn wait(end: Option<OwnedFd>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let stop = Stop::on_signals(end)?;
+    runtime.block_on(stop.requested());
+    Ok(())
+}
 
 /// Traces until a signal (SIGINT, SIGTERM) arrives, the duration has passed, or the pump has seen enough.
 ///

@@ -3,6 +3,7 @@
 use std::{os::fd::OwnedFd, time::Duration};
 
 use crate::{
+    confine::Net,
     correlate,
     engine::{Flow, Setup, Status},
     netns::NetNs,
@@ -35,6 +36,8 @@ pub struct Live {
     pub measure: Option<Duration>,
     /// Receives the current state, besides the sinks.
     pub watcher: Option<Watcher>,
+    /// Connections to other programs that the exporters need.
+    pub net: Net,
     /// Where to record.
     pub record: Option<RecordTarget>,
     /// The command line, for the recording's header.

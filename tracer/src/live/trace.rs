@@ -74,6 +74,9 @@ const END_WITHIN: Duration = Duration::from_secs(1);
 /// How often the kernel's maps are searched for entries of processes that have exited.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
+/// How often the state is evaluated for exporters while nothing is measured.
+const EVALUATED_EVERY: Duration = Duration::from_secs(15);
+
 /// A running trace.
 pub(super) struct Trace {
     pump: Pump,
@@ -87,6 +90,7 @@ pub(super) struct Trace {
     /// Time of the newest record read so far.
     newest: BootTime,
     sweeps: Schedule,
+    evaluations: Schedule,
     stop: Stop,
     /// Set when the last turn begins: from then on a signal no longer cuts a turn short.
     closing: bool,
@@ -116,7 +120,7 @@ impl Trace {
         let (probes, ring) = attach(&live, &plan, btf, netns)?;
         degraded.extend(after_attach(&mut plan, &probes));
         // Before other threads start.
-        confine::to_look(live.record.as_ref().and_then(RecordTarget::folder_of_parts));
+        confine::to_look(live.record.as_ref().and_then(RecordTarget::folder_of_parts), live.net);
         let attached = clock::now();
         let anchor = clock::anchor();
         let head = header(anchor, &host, &plan, &degraded, &live);
@@ -142,6 +146,7 @@ impl Trace {
             attached,
             newest: BootTime::default(),
             sweeps: Schedule::new(SWEEP_EVERY),
+            evaluations: Schedule::new(live.measure.unwrap_or(EVALUATED_EVERY)),
             stop: Stop::on_signals(live.end)?,
             closing: false,
             audit: live.audit_log.map(AuditFeed::new),
@@ -395,7 +400,14 @@ impl Trace {
         let began = Instant::now();
         if self.sweeps.is_due(began) {
             self.probes.sweep();
+            if self.pump.has_exporters() {
+                self.pump.fill(&self.probes.fill());
+            }
             self.sweeps.done(began);
+        }
+        if self.evaluations.is_due(began) {
+            self.pump.evaluate()?;
+            self.evaluations.done(began);
         }
         Ok(flow)
     }

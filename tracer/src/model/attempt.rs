@@ -40,6 +40,25 @@ pub enum Rung {
 }
 
 impl Rung {
+    /// All stages, in the order of the path.
+    pub const ALL: [Self; 15] = [
+        Self::ClientStarted,
+        Self::NameResolved,
+        Self::Connected,
+        Self::Tls,
+        Self::ApiserverAccepted,
+        Self::KubeletDialled,
+        Self::KubeletAccepted,
+        Self::KubeletAnswered,
+        Self::RuntimeAsked,
+        Self::StreamDialled,
+        Self::FifosMade,
+        Self::RuncStarted,
+        Self::Executed,
+        Self::Running,
+        Self::Ended,
+    ];
+
     /// Stable token for JSON.
     #[must_use]
     pub const fn token(self) -> &'static str {

@@ -166,6 +166,21 @@ pub enum GapCode {
 }
 
 impl GapCode {
+    /// All reasons.
+    pub const ALL: [Self; 11] = [
+        Self::LostEvents,
+        Self::Unjoined,
+        Self::Ambiguous,
+        Self::PeerUnknown,
+        Self::ShimUnknown,
+        Self::RuncUnknown,
+        Self::ProcessUnknown,
+        Self::NamesUnknown,
+        Self::ProcessLeftRunning,
+        Self::KindUnknown,
+        Self::Unverified,
+    ];
+
     /// Stable token for JSON.
     #[must_use]
     pub const fn token(self) -> &'static str {

@@ -25,3 +25,14 @@ pub fn unit_of_loss(what: &str) -> Unit {
         _ => Unit::Events,
     }
 }
+
+/// Fill of one of the kernel's maps that links rest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapFill {
+    /// Name of the map: `watched`, `tracked`.
+    pub name: &'static str,
+    /// Entries now.
+    pub entries: u32,
+    /// Entries beyond which the map refuses new ones, and a loss is counted.
+    pub capacity: u32,
+}

@@ -46,7 +46,7 @@ pub use host::{Ability, Degraded, HostFacts, HostNo};
 pub use idle::Activity;
 pub use ids::IdVisitor;
 pub use kubectl::{KubectlCall, parse_kubectl};
-pub use loss::{BEHIND, LATE_START, UNANSWERED, Unit, unit_of_loss};
+pub use loss::{BEHIND, LATE_START, MapFill, UNANSWERED, Unit, unit_of_loss};
 pub use measure::{Call, CgroupMeasure, FileMeasure, ProcessMeasure, TcpMeasure, ThreadMeasure, UnixMeasure};
 pub use measures::{Measures, SeenSpan, Series, Unlisted};
 pub use moved::Move;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::model::{
-    Ability, BootTime, ClockAnchor, Degraded, Finding, HostFacts, HostNo, Observation, Report, SessionId,
+    Ability, BootTime, ClockAnchor, Degraded, Finding, HostFacts, HostNo, MapFill, Observation, Report, SessionId,
 };
 
 /// Origin of the observations. Every sink receives it before the first of them.
@@ -95,6 +95,18 @@ pub trait Sink: Send {
     fn measured(&mut self, _seen: &Observation) -> io::Result<()> {
         Ok(())
     }
+
+    /// Receives the state of all sessions with its diagnosis, after each round of measurements of a live trace. Only for sinks of
+    /// `Setup::exporters`. Default: ignored.
+    ///
+    /// # Errors
+    /// When the sink cannot go on.
+    fn evaluated(&mut self, _report: &Report) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Receives the fill of the kernel's maps, now and then. Only for sinks as for [`Sink::evaluated`]. Default: ignored.
+    fn filled(&mut self, _maps: &[MapFill]) {}
 
     /// Receives the final report. Called once, also after Ctrl-C.
     ///

@@ -95,6 +95,12 @@ impl Player {
 
 /// Creates the playback without sinks, since the screen queries reports itself.
 fn new_playback(reader: Reader, filter: &Filter, redactor: &Redactor) -> io::Result<Playback> {
-    let setup = Setup { filter: filter.clone(), redactor: redactor.clone(), until: Until::Never, sinks: Vec::new() };
+    let setup = Setup {
+        filter: filter.clone(),
+        redactor: redactor.clone(),
+        until: Until::Never,
+        sinks: Vec::new(),
+        ..Setup::default()
+    };
     Playback::new(reader, setup)
 }

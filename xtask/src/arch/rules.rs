@@ -43,6 +43,12 @@ pub(super) const MODULES: &[Module] = &[
     pure("merge::survey", &["merge::clocks", "model"]),
     // A sink shows a report; it cannot ask for more.
     edge("sink", &["escape", "explain", "model"]),
+    // Metrics follow from findings and reports; their labels are tokens of the vocabulary.
+    pure("metrics", &["diagnose", "model", "sink"]),
+    // Messages of OTLP.
+    pure("otlp", &["metrics", "model", "sink"]),
+    // Serves metrics to the network, and sends messages.
+    edge("export", &["clock", "confine", "metrics", "model", "otlp", "sink"]),
     // The screen follows from reports and keys alone.
     pure("tui", &["escape", "explain", "model", "sink"]),
     // Pictures are made from the reports that a replay gives to a sink.
@@ -83,11 +89,14 @@ pub(super) const MODULES: &[Module] = &[
         "demo",
         &["clock", "confine", "correlate", "engine", "escape", "live", "model", "netns", "plan", "probe_host", "sink"],
     ),
+    // Signals and messages of a service.
+    edge("agent", &["confine"]),
     edge("run", &["clock", "diagnose", "escape", "inspect", "live", "model", "record", "sink"]),
     pure("run::cause", &["escape", "model", "run", "sink"]),
     edge(
         "cli",
         &[
+            "agent",
             "confine",
             "correlate",
             "cut",
@@ -96,6 +105,7 @@ pub(super) const MODULES: &[Module] = &[
             "doctor",
             "engine",
             "escape",
+            "export",
             "inspect",
             "live",
             "merge",

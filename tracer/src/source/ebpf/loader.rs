@@ -20,7 +20,7 @@ use tracer_common::{
 
 use super::{btf::Layout, goroutine, object, skipped_runs::SkippedRuns};
 use crate::{
-    model::{self, SocketId, SocketRole, TaskKey, WatchAs},
+    model::{self, MapFill, SocketId, SocketRole, TaskKey, WatchAs},
     plan::{Attach, ProbePlan, ProbeSpec, READ, Road},
 };
 
@@ -118,6 +118,8 @@ pub struct Probes {
     last: HashMap<MapData, ActorKey, Last>,
     quota: HashMap<MapData, u32, u64>,
     reads_watched: Array<MapData, u32>,
+    /// Capacity of each map that [`Probes::fill`] counts, by name.
+    capacities: BTreeMap<&'static str, u32>,
     /// Link of the probe of read(2); set while reads are watched.
     read_link: Option<TracePointLinkId>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -223,6 +225,7 @@ fn attach_road(
     for port in &options.ports {
         ports.insert(u32::from(*port), 1, 0).map_err(|error| LoadError::Map("PORTS", error))?;
     }
+    let capacities = COUNTED.into_iter().filter_map(|name| Some((name, capacity(&object, name)?))).collect();
     let ring = take(&mut object, "RING")?;
     let watched = take(&mut object, "WATCHED")?;
     let counters = take(&mut object, "COUNTERS")?;
@@ -253,6 +256,7 @@ fn attach_road(
         last,
         quota,
         reads_watched,
+        capacities,
         read_link: None,
         logger,
         failed,
@@ -284,6 +288,15 @@ fn attach_one(program: &mut Program, probe: &ProbeSpec, btf: &Btf) -> Result<(),
         _ => return Err(ProgramError::UnexpectedProgramType),
     }
     Ok(())
+}
+
+/// Maps that [`Probes::fill`] counts.
+const COUNTED: [&str; 5] = ["WATCHED", "TRACKED", "LAST", "READING", "QUOTA"];
+
+/// Number of entries that a map of the loaded object can hold.
+fn capacity(object: &Ebpf, name: &str) -> Option<u32> {
+    let Map::HashMap(map) = object.map(name)? else { return None };
+    map.info().ok().map(|info| info.max_entries())
 }
 
 fn take<M: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &'static str) -> Result<M, LoadError> {
@@ -417,6 +430,24 @@ impl Probes {
         for key in reading {
             let _gone = self.reading.remove(&key);
         }
+    }
+
+    /// Entries of the maps that links rest on. Reads every key, which takes some milliseconds for 10,000 of them.
+    #[must_use]
+    pub fn fill(&self) -> Vec<MapFill> {
+        let count = |name: &str| match name {
+            "WATCHED" => self.watched.keys().filter(Result::is_ok).count(),
+            "TRACKED" => self.tracked.keys().filter(Result::is_ok).count(),
+            "LAST" => self.last.keys().filter(Result::is_ok).count(),
+            "READING" => self.reading.keys().filter(Result::is_ok).count(),
+            _ => self.quota.keys().filter(Result::is_ok).count(),
+        };
+        let fill = |(name, capacity): (&&'static str, &u32)| {
+            // Keys that change hands during the walk may be read twice.
+            let entries = u32::try_from(count(name)).unwrap_or(u32::MAX).min(*capacity);
+            MapFill { name, entries, capacity: *capacity }
+        };
+        self.capacities.iter().map(fill).collect()
     }
 
     /// Stops watching a process that ended before it was watched.
