@@ -131,7 +131,8 @@ impl Running {
     fn line(&mut self, words: &str) -> String {
         let mut lines = self.lines.by_ref().map(|line| line.expect("text"));
         let found = lines.find(|line| line.contains(words));
-        found.unwrap_or_else(|| panic!("the agent ended without: {words}"))
+        assert!(found.is_some(), "the agent ended without: {words}");
+        found.unwrap_or_default()
     }
 
     fn signal(&self, signal: i32) {

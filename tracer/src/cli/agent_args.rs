@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, builder::ValueHint};
 
 use super::{
-    args::{Audit, Kernel, Places, Privacy},
+    shared_args::{Audit, Kernel, Places, Privacy},
     values::{address, measure},
 };
 use crate::record::Rotate;

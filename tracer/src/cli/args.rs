@@ -3,15 +3,14 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::ValueHint};
-use regex::bytes::Regex;
 
+pub(super) use super::shared_args::{Audit, Kernel, Places, Privacy};
 use super::{
     agent_args::{Agent, Export},
     examples::EXAMPLES,
-    values::{Moment, Server, duration, interval, measure, moment, regex, speed},
+    values::{Moment, Server, duration, interval, measure, moment, speed},
 };
 use crate::{
-    plan::Road,
     record::Rotate,
     render::PICTURES,
     sink::{FORMATS, Format, LISTS, SHOWN},
@@ -118,14 +117,6 @@ pub(super) struct Trace {
     pub(super) kernel: Kernel,
 }
 
-/// The tracer's way into the kernel.
-#[derive(Debug, Args)]
-pub(super) struct Kernel {
-    /// Take this road for sends and receives: `length`, `fexit` or `syscalls`. For tests.
-    #[arg(long, value_name = "ROAD", value_parser = road, hide = true)]
-    pub(super) road: Option<Road>,
-}
-
 #[derive(Debug, Args)]
 pub(super) struct Record {
     /// Output file: a name ending in `.zst` compresses, `-` is stdout. Never overwrites.
@@ -155,27 +146,6 @@ pub(super) struct Record {
     pub(super) export: Export,
     #[command(flatten)]
     pub(super) kernel: Kernel,
-}
-
-/// Location of the cluster's daemons.
-#[derive(Clone, Debug, Args)]
-pub(super) struct Places {
-    /// Trace only this network namespace, if several hosts share a kernel: a name of `ip netns`, a path, or a pid.
-    #[arg(long, value_name = "NAME|PATH|PID", help_heading = "Filters")]
-    pub(super) netns: Option<OsString>,
-    /// Port of the API server, in addition to 6443.
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "The cluster")]
-    pub(super) apiserver_port: Option<u16>,
-    /// Port of the kubelet, in addition to 10250.
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), help_heading = "The cluster")]
-    pub(super) kubelet_port: Option<u16>,
-    /// Socket of the container runtime, in addition to the well-known ones.
-    #[arg(long, value_name = "PATH", help_heading = "The cluster")]
-    pub(super) runtime_socket: Option<String>,
-    /// Do not read the memory of API server, kubelet and runtime. Idle sessions older than the tracer then stay
-    /// unlinked.
-    #[arg(long, help_heading = "Privacy")]
-    pub(super) no_memory: bool,
 }
 
 #[derive(Debug, Args)]
@@ -497,31 +467,6 @@ pub(super) enum Kind {
     Request,
     /// All kinds.
     All,
-}
-
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Privacy")]
-pub(super) struct Privacy {
-    /// Drop process arguments, which can contain secrets; the program's name stays.
-    #[arg(long)]
-    pub(super) no_args: bool,
-    /// Replace matches in arguments by `***`, also in recordings; repeatable.
-    #[arg(long, value_name = "REGEX", value_parser = regex)]
-    pub(super) redact: Vec<Regex>,
-    /// Keep arguments that look like passwords, tokens or keys instead of replacing them by `***`.
-    #[arg(long)]
-    pub(super) no_redact_defaults: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Audit {
-    /// The API server's audit log on this host (`kube-apiserver --audit-log-path`), to show the user of each session.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "The cluster")]
-    pub(super) audit_log: Option<PathBuf>,
-}
-
-fn road(text: &str) -> Result<Road, String> {
-    Road::from_token(text).ok_or_else(|| "must be length, fexit or syscalls".to_owned())
 }
 
 /// The command line under the name it was called by. `name` is shown in help, and completions use it for the file.

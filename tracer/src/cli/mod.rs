@@ -28,6 +28,7 @@ mod replay;
 mod resolve;
 mod run;
 mod screen;
+mod shared_args;
 mod stay;
 mod values;
 
