@@ -158,7 +158,10 @@ fn agent_stays_on_host_without_btf() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let (config, notify): (PathBuf, PathBuf) = (folder.path().join("agent.toml"), folder.path().join("notify"));
-    fs::write(&config, "metrics = '127.0.0.1:0'\n").expect("there is room");
+    // A receiver that accepts and says nothing: it must not keep the agent from ending.
+    let receiver = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let otlp = receiver.local_addr().expect("an address");
+    fs::write(&config, format!("metrics = '127.0.0.1:0'\notlp = '{otlp}'\n")).expect("there is room");
     let manager = UnixDatagram::bind(&notify).expect("a socket");
     let mut buffer = [0; 500];
     let mut message = || {
@@ -193,6 +196,9 @@ fn agent_stays_on_host_without_btf() {
     agent.signal(libc::SIGTERM);
     assert_eq!(message(), "STOPPING=1");
     assert_eq!(agent.child.wait().expect("it ends").code(), Some(0));
+    // The strict sandbox kills at a forbidden call: connecting is none.
+    receiver.set_nonblocking(true).expect("a socket");
+    assert!(receiver.accept().is_ok(), "the last metrics were sent");
 }
 
 #[test]
