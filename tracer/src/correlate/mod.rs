@@ -130,6 +130,7 @@ impl Correlator {
             self.effects.report_loss(LATE_START.to_owned(), took.0 / 1_000_000);
             self.sessions.absorb(&mut self.state, &mut self.effects);
         }
+        self.state.losses.note_arrival(&seen);
         // A tick does not wait in the buffer: it reports that time has passed, which releases others.
         if seen.fact == Fact::Tick {
             self.buffer.advance(seen.at);
@@ -147,8 +148,7 @@ impl Correlator {
         self.elapse(self.buffer.settled());
     }
 
-    /// True if the reorder buffer was full and some observations were applied early. No recording of this program leads to
-    /// this.
+    /// True if the reorder buffer was full and some observations were applied early. No own recording leads to this.
     #[must_use]
     pub const fn is_overfull(&self) -> bool {
         self.is_overfull

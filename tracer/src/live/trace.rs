@@ -256,6 +256,7 @@ impl Trace {
         let until = clock::now();
         while self.pump.settled() < until && self.goes_on(deadline) {
             sleep(TICK_WAITING).await;
+            self.report_losses()?;
             let at = clock::now();
             let (_flow, drained) = self.read(Instant::now() + TURN)?;
             self.pass_time(at, drained)?;
@@ -379,12 +380,12 @@ impl Trace {
         }
     }
 
-    /// One turn: takes in records, lets time pass, reports losses, answers questions, and runs the repeated tasks that are due.
+    /// One turn: reports losses, takes in records, lets time pass, answers questions, and runs the repeated tasks that are due.
     fn tick(&mut self) -> Result<Flow, LiveError> {
         let until = Instant::now() + TURN;
         self.probes.flush_log();
+        let mut flow = self.report_losses()?;
         let at = clock::now();
-        let mut flow = Flow::Continue;
         let drained = loop {
             let (enough, drained) = self.batch(until)?;
             flow = flow.or(enough);
@@ -412,16 +413,24 @@ impl Trace {
         Ok(flow)
     }
 
-    /// Reports losses, and lets time pass up to `at`. If the buffer holds more (`drained` is false), time stands at the newest
-    /// record: time may pass only where everything older has been read.
-    fn pass_time(&mut self, at: BootTime, drained: bool) -> Result<Flow, LiveError> {
+    /// Reports the losses up to now. Called before records are read: those of a turn lead to conclusions about earlier acts, some of
+    /// which may be lost. The report has the time after the counters were read, so that it is later than every act it counts.
+    fn report_losses(&mut self) -> Result<Flow, LiveError> {
+        let lost = self.losses.poll(&self.probes, clock::now(), self.closing);
+        let at = clock::now();
         let mut flow = Flow::Continue;
-        for (what, count) in self.losses.poll(&self.probes, at, self.closing) {
+        for (what, count) in lost {
             let lost = Fact::Lost { what: what.to_owned(), count };
             flow = flow.or(self.pump.take(Observation::new(at, Source::Engine, lost))?);
         }
+        Ok(flow)
+    }
+
+    /// Lets time pass up to `at`. If the buffer holds more (`drained` is false), time stands at the newest record: time may pass only
+    /// where everything older has been read.
+    fn pass_time(&mut self, at: BootTime, drained: bool) -> Result<Flow, LiveError> {
         let at = if drained { at } else { at.min(self.newest) };
-        Ok(flow.or(self.pump.take(Observation::new(at, Source::Engine, Fact::Tick))?))
+        Ok(self.pump.take(Observation::new(at, Source::Engine, Fact::Tick))?)
     }
 
     /// Polls the audit log if it is time. Called between records and between answers, because a whole turn may take long.
@@ -476,6 +485,7 @@ impl Trace {
         self.closing = true;
         // Records that the kernel wrote before the signal belong to the trace.
         self.tick()?;
+        self.report_losses()?;
         if self.sampling.is_some() && self.pump.is_anything_open() && began.elapsed() < END_WITHIN {
             // The state of open sessions at the end.
             self.measure()?;

@@ -137,7 +137,7 @@ pub(in crate::correlate) struct Audits {
 impl Audits {
     /// Notes that lines of the log could not be read.
     pub(in crate::correlate) fn skipped(&mut self, at: BootTime) {
-        self.skipped.push(at);
+        self.skipped.push_report(at);
     }
 
     /// Adds a stage of a request. Returns the sessions for which the match has changed.

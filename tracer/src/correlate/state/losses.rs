@@ -1,9 +1,9 @@
 //! Times of losses: kernel records, or table entries without room.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::correlate::limits::{LOSS_REPORTED_WITHIN, MAX_LOSSES};
-use crate::model::{BootTime, LATE_START};
+use crate::model::{BootTime, Fact, LATE_START, Observation};
 
 /// Losses that hide an act completely, or a process of the path. Other losses leave a trace: a later act names a
 /// connection without a record.
@@ -25,24 +25,42 @@ pub(in crate::correlate) struct Losses {
     all: LossTimes,
     /// The losses of [`BLINDING`].
     blinding: LossTimes,
+    /// Time of the newest tick.
+    ticked: BootTime,
+    /// Of reports that wait in the reorder buffer: the tick before them, by their time.
+    tick_before: BTreeMap<BootTime, BootTime>,
 }
 
 impl Losses {
+    /// Notes the arrival of a tick or of a report, before it is applied. The tracer reads its counters before each tick, so what a
+    /// report counts was lost after the newest tick. A tracer that gets no processor for seconds reports seconds late.
+    pub(in crate::correlate) fn note_arrival(&mut self, seen: &Observation) {
+        if seen.fact == Fact::Tick {
+            self.ticked = self.ticked.max(seen.at);
+        } else if matches!(seen.fact, Fact::Lost { .. }) {
+            self.tick_before.entry(seen.at).or_insert(self.ticked);
+        }
+    }
+
     /// Adds a loss that the tracer reported, by the name of the loss.
     pub(in crate::correlate) fn report(&mut self, at: BootTime, what: &str) {
+        // Reports are applied in the order of their times.
+        self.tick_before = self.tick_before.split_off(&at);
         if what == LATE_START {
             self.doubt_until(at);
             return;
         }
-        self.all.push(at);
+        let since = at.minus(LOSS_REPORTED_WITHIN);
+        let since = self.tick_before.get(&at).map_or(since, |tick| since.min(*tick));
+        self.all.push(since, at);
         if BLINDING.contains(&what) {
-            self.blinding.push(at);
+            self.blinding.push(since, at);
         }
     }
 
     /// Adds a refusal by a full table.
     pub(in crate::correlate) fn refuse(&mut self, at: BootTime) {
-        self.all.push(at);
+        self.all.push_report(at);
     }
 
     /// Puts the whole time up to `at` in doubt.
@@ -67,21 +85,31 @@ impl Losses {
     }
 }
 
-/// Times of losses. A conclusion from the absence of an event is in doubt near such a time.
+/// Intervals with losses. A conclusion from the absence of an event in such an interval is in doubt.
 #[derive(Default)]
 pub(in crate::correlate) struct LossTimes {
-    times: BTreeSet<BootTime>,
-    /// Up to this time every interval counts as one with a loss: the start was late, or old times made room for
+    /// Begin of each interval, by its end. Of two intervals, the one that ends earlier begins no later.
+    intervals: BTreeMap<BootTime, BootTime>,
+    /// Up to this time every interval counts as one with a loss: the start was late, or old intervals made room for
     /// newer ones.
     whole: Option<BootTime>,
 }
 
 impl LossTimes {
-    /// Adds a loss. `at` is the time of the report.
-    pub(in crate::correlate) fn push(&mut self, at: BootTime) {
-        self.times.insert(at);
-        if self.times.len() > MAX_LOSSES {
-            self.whole = self.whole.max(self.times.pop_first());
+    /// Adds a loss that was reported at `at`, up to [`LOSS_REPORTED_WITHIN`] late.
+    pub(in crate::correlate) fn push_report(&mut self, at: BootTime) {
+        self.push(at.minus(LOSS_REPORTED_WITHIN), at);
+    }
+
+    /// Adds a loss after `since`, reported at `at`.
+    pub(in crate::correlate) fn push(&mut self, since: BootTime, at: BootTime) {
+        let known = self.intervals.range(at..).next().map_or(since, |(_, later)| since.min(*later));
+        self.intervals.insert(at, known);
+        for (_, begin) in self.intervals.range_mut(..at).rev().take_while(|(_, begin)| **begin > known) {
+            *begin = known;
+        }
+        if self.intervals.len() > MAX_LOSSES {
+            self.whole = self.whole.max(self.intervals.pop_first().map(|(end, _)| end));
         }
     }
 
@@ -92,14 +120,14 @@ impl LossTimes {
 
     /// True if an event may have been lost at or after `from`.
     pub(in crate::correlate) fn since(&self, from: BootTime) -> bool {
-        self.times.last().copied().max(self.whole).is_some_and(|at| at >= from)
+        self.intervals.last_key_value().map(|(end, _)| *end).max(self.whole).is_some_and(|at| at >= from)
     }
 
-    /// True if an event may have been lost between two times. A loss is reported up to [`LOSS_REPORTED_WITHIN`]
-    /// late.
+    /// True if an event may have been lost between two times.
     pub(in crate::correlate) fn between(&self, from: BootTime, to: BootTime) -> bool {
-        self.whole.is_some_and(|at| at >= from)
-            || self.times.range(from..=to.plus(LOSS_REPORTED_WITHIN).max(from)).next().is_some()
+        // Later intervals begin no earlier than the first that ends after `from`.
+        let first = self.intervals.range(from..).next();
+        self.whole.is_some_and(|at| at >= from) || first.is_some_and(|(_, begin)| *begin <= to)
     }
 }
 
@@ -144,14 +172,51 @@ impl Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Source;
+
+    fn at(ns: u64) -> BootTime {
+        BootTime(ns)
+    }
+
+    #[test]
+    fn loss_counts_from_the_tick_before_its_report() {
+        let mut losses = Losses::default();
+        let arrives = |losses: &mut Losses, ns, fact| {
+            losses.note_arrival(&Observation::new(at(ns), Source::Engine, fact));
+        };
+        let lost = || Fact::Lost { what: "ring-full".to_owned(), count: 1 };
+        arrives(&mut losses, 1_000_000_000, Fact::Tick);
+        // The tracer gets no processor for five seconds.
+        arrives(&mut losses, 6_000_000_000, lost());
+        arrives(&mut losses, 6_000_000_000, Fact::Tick);
+        losses.report(at(6_000_000_000), "ring-full");
+        assert!(losses.between(at(2_000_000_000), at(2_100_000_000)));
+        assert!(!losses.between(at(800_000_000), at(900_000_000)), "before the last tick");
+        assert!(!losses.between(at(6_100_000_000), at(6_200_000_000)));
+        // A tracer that keeps up reports within a fixed time.
+        arrives(&mut losses, 6_200_000_000, lost());
+        losses.report(at(6_200_000_000), "ring-full");
+        assert!(losses.between(at(6_050_000_000), at(6_060_000_000)));
+    }
+
+    #[test]
+    fn overlapping_intervals_are_one() {
+        let mut losses = LossTimes::default();
+        losses.push(at(70), at(80));
+        losses.push(at(20), at(90));
+        losses.push(at(60), at(85));
+        for time in 20..=90 {
+            assert!(losses.between(at(time), at(time)), "{time}");
+        }
+        assert!(!losses.between(at(18), at(19)) && !losses.between(at(91), at(99)));
+    }
 
     #[test]
     fn dropped_times_keep_their_doubt() {
         let mut losses = LossTimes::default();
         for second in 0..=MAX_LOSSES as u64 {
-            losses.push(BootTime(second * 1_000_000_000));
+            losses.push(at(second * 1_000_000_000), at(second * 1_000_000_000));
         }
-        let at = |ns| BootTime(ns);
         assert!(losses.between(at(0), at(1)), "the first time made room, but its doubt stays");
         assert!(!losses.between(at(1_500_000_000), at(1_600_000_000)));
     }
