@@ -10,8 +10,10 @@ use std::{
 };
 
 use execpath::{
+    diagnose::FAULTS,
     export::ExportSink,
     metrics::{FAMILIES, Shape},
+    model::Severity,
 };
 use serde_json::Value;
 
@@ -69,6 +71,16 @@ fn rules_and_dashboard_name_metrics_of_the_table() {
         let unknown: Vec<&String> = named.difference(&known).collect();
         assert!(unknown.is_empty(), "{file}: {unknown:?}");
     }
+}
+
+#[test]
+fn alert_leaves_out_verdicts_that_are_information() {
+    let information = FAULTS.iter().filter(|fault| fault.severity == Severity::Info);
+    let mut codes: Vec<&str> = information.map(|fault| fault.code).collect();
+    codes.sort_unstable();
+    let wanted = format!("execpath_verdicts_active{{code!~\"{}\"}}", codes.join("|"));
+    let rules = fs::read_to_string(folder().join("alerts.yaml")).expect("a file");
+    assert!(rules.contains(&wanted), "{wanted}");
 }
 
 #[test]

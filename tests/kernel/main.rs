@@ -7,6 +7,7 @@
 #![expect(clippy::panic, reason = "a test that fails panics; helpers of tests are not `#[test]` themselves")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one sort of fact among all of them")]
 
+mod agent;
 mod client;
 mod confined;
 mod cost;
