@@ -11,6 +11,7 @@ mod bench;
 mod browser;
 mod cache;
 mod demo;
+mod dist;
 mod docs;
 mod ebpf;
 mod fixtures;
@@ -43,6 +44,7 @@ enum Task {
     Arch(arch::Arch),
     Bench(bench::Bench),
     Demo(demo::Demo),
+    Dist(dist::Dist),
     Docs(docs::Docs),
     Ebpf(ebpf::Ebpf),
     Fixtures(fixtures::Fixtures),
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Task::Arch(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Demo(task) => task.run(),
+        Task::Dist(task) => task.run(),
         Task::Docs(task) => task.run(),
         Task::Ebpf(task) => task.run(),
         Task::Fixtures(task) => task.run(),

@@ -48,7 +48,7 @@ const FUZZ_SOAK_MINUTES: u64 = 400;
 const KERNELS_SOAK_MINUTES: u64 = 60;
 
 /// Parts that run only with `--only` and in a soak: their time in CI is not known yet.
-const ON_REQUEST: [&str; 2] = ["kernels", "bench"];
+const ON_REQUEST: [&str; 3] = ["kernels", "dist", "bench"];
 
 /// A part is killed after this multiple of its budget: a hang would leave no summary.
 const PATIENCE: u32 = 3;

@@ -64,6 +64,13 @@ pub(super) const PARTS: &[Part] = &[
         vital: true,
         run: docker,
     },
+    Part {
+        name: "dist",
+        minutes: 20,
+        about: "artefacts of a release, used like by their users (root)",
+        vital: true,
+        run: dist,
+    },
     Part { name: "bench", minutes: 3, about: "instruction budgets of a release", vital: true, run: bench },
 ];
 
@@ -245,11 +252,15 @@ fn lab(session: &mut Session) -> Result<Outcome> {
         return Ok(Outcome::Skipped("no tests found".to_owned()));
     }
     ensure_terminal();
-    // Use a lab that is already up, and leave it up.
+    with_lab(session, "lab")
+}
+
+/// Runs tests that need a lab. Uses a lab that is already up, and leaves it up.
+fn with_lab(session: &mut Session, test: &str) -> Result<Outcome> {
     let was_up = is_lab_up(session)?;
     let up = session.logged(&mut xtask(session, &["lab", "up"]))?;
     let outcome = if up {
-        privileged(session, "lab")
+        privileged(session, test)
     } else {
         Ok(Outcome::Ran(Tally::failure(), "the lab does not start".to_owned()))
     };
@@ -283,6 +294,29 @@ fn docker(session: &mut Session) -> Result<Outcome> {
     let (scale, write) = if whole { ("whole", &["--write", "docs/truth.md"][..]) } else { ("tenth", &[][..]) };
     let mut truth = xtask(session, &["lab", "truth", "--runtime", "docker", "--suite", scale]);
     session.check(truth.args(write))
+}
+
+/// Builds the artefacts of a release and uses them as their users would: in an empty root, in Debian 12, under kubectl, and
+/// on the lab's node.
+fn dist(session: &mut Session) -> Result<Outcome> {
+    if let Some(why) = missing_requirement() {
+        return Ok(Outcome::Skipped(why));
+    }
+    if crate::tools::find("apt-get").is_none() {
+        return Ok(Outcome::Skipped("needs Debian's debootstrap and rpm".to_owned()));
+    }
+    let tools = crate::dist::test_tools(&Progress::new())?;
+    session.env.insert("EXECPATH_PYTHON_TOOLS", tools.into());
+    let out = target().join("dist");
+    let mut build = xtask(session, &["dist", "--out"]);
+    if !session.logged(build.arg(&out))? {
+        return Ok(Outcome::Ran(Tally::failure(), "the artefacts cannot be built".to_owned()));
+    }
+    session.env.insert("EXECPATH_DIST", out.into());
+    if !has_tests(session, "dist")? {
+        return Ok(Outcome::Skipped("no tests found".to_owned()));
+    }
+    with_lab(session, "dist")
 }
 
 /// Comes last: the parts before it have built a release, except on machines without the lab.

@@ -1,0 +1,101 @@
+//! `cargo xtask dist`: the artefacts of a release, the same bytes from every clone.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use self::source::Source;
+pub(crate) use self::test_tools::test_tools;
+use crate::progress::Progress;
+use crate::repo::{root, target};
+
+mod archive;
+mod binary;
+mod image;
+mod krew;
+mod packages;
+mod pages;
+mod sbom;
+mod source;
+mod sums;
+mod test_tools;
+mod tool;
+mod verify;
+
+/// Build the artefacts of a release from the last commit: static binary, packages, image, SBOM and checksums.
+///
+/// Installs the packaging tools at the first use. Changes that are not committed are left out.
+#[derive(clap::Args)]
+pub(crate) struct Dist {
+    /// Directory of the artefacts. Default: `dist` in the target directory.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Build all artefacts from two clones in different directories, and compare each byte.
+    #[arg(long)]
+    verify: bool,
+}
+
+impl Dist {
+    pub(crate) fn run(self) -> Result<()> {
+        let progress = Progress::new();
+        let work = target().join("dist-work");
+        let out = self.out.unwrap_or_else(|| target().join("dist"));
+        let source = Source::clone_to(&root(), &work.join("source"))?;
+        let made = build(&source, &work.join("target"), &out, &progress)?;
+        print(&table(&made))?;
+        if self.verify {
+            verify::compare(&source, &out, &work, &progress)?;
+        }
+        Ok(())
+    }
+}
+
+/// An artefact and its size in bytes.
+pub(super) struct Artefact {
+    name: String,
+    bytes: u64,
+}
+
+/// Builds every artefact into `out`, which then holds nothing else.
+fn build(source: &Source, target: &Path, out: &Path, progress: &Progress) -> Result<Vec<Artefact>> {
+    if out.exists() {
+        fs::remove_dir_all(out).with_context(|| format!("cannot remove {}", out.display()))?;
+    }
+    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let binary = binary::build(source, target, progress)?;
+    let stem = format!("execpath-{}-linux-amd64", source.version());
+    fs::copy(&binary, out.join(&stem))?;
+    fs::copy(source.root().join("tracer/bpf/execpath.bpf.o"), out.join("execpath.bpf.o"))?;
+    pages::write(source, &binary)?;
+    let archive = archive::write(source, &binary, &out.join(format!("{stem}.tar.gz")))?;
+    krew::write(source, &[("amd64", &archive)], &out.join("execpath.yaml"))?;
+    packages::deb(source, target, out, progress)?;
+    packages::rpm(source, target, out, progress)?;
+    image::write(source, &binary, &out.join(format!("execpath-{}-image-amd64.tar", source.version())))?;
+    sbom::write(source, &out.join(format!("execpath-{}.cdx.json", source.version())))?;
+    sums::write(out)?;
+    artefacts(out)
+}
+
+/// The files of a directory by name.
+pub(super) fn artefacts(dir: &Path) -> Result<Vec<Artefact>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        found.push(Artefact { name, bytes: entry.metadata()?.len() });
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+fn table(made: &[Artefact]) -> String {
+    let rows = made.iter().map(|Artefact { name, bytes }| format!("{bytes:>12}  {name}\n"));
+    rows.collect()
+}
+
+fn print(text: &str) -> Result<()> {
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
