@@ -30,9 +30,16 @@ fuzz_target!(|data: &[u8]| {
         let span = verdict.since.zip(verdict.until);
         assert!(span.is_none_or(|(since, until)| since <= until), "a fault ends before it begins");
     }
-    sink::diagnosis::text(&mut io::sink(), Style::default(), &status.header, &status.report, &status.report.diagnosis)
-        .and_then(|()| sink::diagnosis::json(&mut io::sink(), &status.header, &status.report.diagnosis))
-        .expect("sink accepts every report");
+    sink::diagnosis::text(
+        &mut io::sink(),
+        Style::default(),
+        &status.header,
+        &status.report,
+        &status.report.diagnosis,
+        sink::diagnosis::Detail::Every,
+    )
+    .and_then(|()| sink::diagnosis::json(&mut io::sink(), &status.header, &status.report.diagnosis))
+    .expect("sink accepts every report");
     for format in LISTS.iter().chain(SHOWN) {
         let mut sinks = vec![(format.open)(Box::new(io::sink()), Style { color: true })];
         sink::render(&mut sinks, &status.header, &status.report).expect("sink accepts every report");
