@@ -18,10 +18,10 @@ const NOT_IN_FILES: [&str; 5] = ["check", "config", "help", "no-sandbox", "versi
 /// Least similarity of a key that the hint proposes (Jaro-Winkler, as in clap).
 const SIMILAR: f64 = 0.7;
 
-/// Words of the command line that the file stands for. `is_given` tells if an option is on the command line, which wins.
+/// Words of the command line that the file stands for. Options on the command line (`is_given`) win over the file.
 ///
 /// # Errors
-/// The file cannot be read, is no TOML, or has an unknown key or a value of another type.
+/// When the file cannot be read, is not TOML, has an unknown key, or a value of another type.
 pub(super) fn words(path: &Path, command: &Command, is_given: impl Fn(&str) -> bool) -> Result<Vec<OsString>, Failure> {
     let text = read(path).map_err(|error| {
         let hint =

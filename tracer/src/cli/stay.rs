@@ -20,7 +20,7 @@ pub(super) fn stay(failure: &Failure) -> Result<Exit, Failure> {
     let io = |error| Failure::writing(&error);
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;
     runtime.block_on(async {
-        // Before the report: whoever reads it may send the signal at once.
+        // Before the report: its reader may send the signal at once.
         let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
         failure.tell();

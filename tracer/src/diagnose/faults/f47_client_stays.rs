@@ -9,10 +9,10 @@ pub(super) const FAULT: Fault = Fault {
     short: "client stays",
     severity: Severity::Fault,
     step: Step::Ends,
-    means: "The command has ended and the connections behind the API server are closed. kubectl is still there: whoever \
-            waits for it, a person or a script, waits in vain.",
-    why: "kubectl is stopped (Ctrl-Z, job control), or writes the rest of the output to a pipe or a terminal that nobody \
-          reads.",
+    means: "The command has ended and the connections behind the API server are closed. kubectl still runs, and a \
+            person or a script waits for it in vain.",
+    why: "kubectl is stopped (Ctrl-Z, job control), or writes the rest of the output to a pipe or a terminal without a \
+          reader.",
     needs: "A trace of the command's end on a host with client and process, and a sample of kubectl ten seconds later.",
     apart: &[
         Apart { code: "F16", by: "the command has ended" },
