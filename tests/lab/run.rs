@@ -44,7 +44,7 @@ fn run_states_the_cause_of_a_failure() {
     let missing = run(&["--wait"], &[], &Exec::of(&["/no/such/command"]));
     assert_ne!(missing.code, Some(0));
     // kubectl's own line names the command.
-    assert!(line(&missing).contains("the runtime could not start the command"), "{}", missing.stderr);
+    assert!(line(&missing).contains("F41 the command cannot be executed (default/web/web, s-"), "{}", missing.stderr);
 }
 
 #[test]
