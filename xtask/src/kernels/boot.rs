@@ -32,13 +32,16 @@ impl Job {
         self.code == 0
     }
 
-    /// The reason why a test skipped itself. A test of several roads skips those that the kernel refuses, and reports the
-    /// pairs of the others.
+    /// The reason why a test skipped itself, or why the kernel refused its road. A test of several roads reports the pairs
+    /// of the others.
     pub(super) fn skipped(&self) -> Option<&str> {
         if self.output.contains(" pairs, 0 wrong") {
             return None;
         }
-        self.output.lines().find_map(|line| line.trim_start().strip_prefix("skipped: "))
+        self.output.lines().find_map(|line| {
+            let line = line.trim_start();
+            line.strip_prefix("skipped: ").or_else(|| line.strip_prefix("refused: "))
+        })
     }
 }
 
@@ -171,7 +174,7 @@ mod tests {
         assert_eq!(reports.jobs, [Job { name: "demo".to_owned(), code: 3, millis: 1500, output }]);
         assert_eq!(reports.jobs[0].skipped(), Some("no veth"));
         let in_part =
-            Job { output: "skipped: refused\nfexit splice tcp4: 120 pairs, 0 wrong\n".to_owned(), ..Job::default() };
+            Job { output: "refused: EPERM\nfexit splice tcp4: 120 pairs, 0 wrong\n".to_owned(), ..Job::default() };
         assert_eq!(in_part.skipped(), None);
         assert_eq!(reports.notes, ["cannot load x.ko"]);
         assert!(!reports.done);

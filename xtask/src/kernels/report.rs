@@ -49,7 +49,7 @@ fn ability(job: &Job) -> Option<usize> {
 /// The cell of an ability without jobs in this run.
 const NOT_RUN: &str = "not run";
 
-/// The cell of some jobs: `yes`, or the number of passed jobs. Tests of a road skip themselves if the kernel refuses it.
+/// The cell of some jobs: `yes`, or the number of passed jobs. Tests of a road do not run if the kernel refuses it.
 fn cell<'a>(jobs: impl Iterator<Item = &'a Job>) -> String {
     let (mut passed, mut skipped, mut all) = (0, 0, 0);
     for job in jobs {
