@@ -151,6 +151,12 @@ impl Figures {
     pub(super) fn lost(&self) -> u64 {
         self.lost.values().sum()
     }
+
+    /// Records for which a buffer or table had no room. The other losses are runs of probes that the kernel skipped: when
+    /// interrupts meet, at any load.
+    pub(super) fn refused(&self) -> u64 {
+        self.lost() - self.lost.get("runs-skipped").copied().unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Figures {
@@ -162,6 +168,9 @@ impl fmt::Display for Figures {
             f,
             "wrong {wrong}, overstated {overstated}, invented {invented}, left open {left_open}, records lost {lost}"
         )?;
+        if lost > 0 {
+            writeln!(f, "lost {:?}", self.lost)?;
+        }
         writeln!(f, "{:20} {:>8} {:>8} {:>8}", "part", "right", "wrong", "missing")?;
         for (part, Count { right, wrong, missing }) in &self.parts {
             writeln!(f, "{:20} {right:>8} {wrong:>8} {missing:>8}", part.name())?;
