@@ -2,6 +2,8 @@
 
 use std::{fmt, io, os::unix::fs::MetadataExt, path::PathBuf};
 
+use crate::host_paths;
+
 /// A network namespace: one host's side, where several hosts share a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetNs {
@@ -30,9 +32,9 @@ impl NetNs {
     /// When there is no such namespace, or the caller may not look at it.
     pub fn inode(&self) -> io::Result<u32> {
         let path = match self {
-            Self::Name(name) => PathBuf::from("/run/netns").join(name),
+            Self::Name(name) => host_paths::get().file("/run/netns").join(name),
             Self::Path(path) => path.clone(),
-            Self::Pid(pid) => PathBuf::from(format!("/proc/{pid}/ns/net")),
+            Self::Pid(pid) => host_paths::get().proc.join(format!("{pid}/ns/net")),
         };
         let inode = std::fs::metadata(path)?.ino();
         u32::try_from(inode).map_err(|_too_large| io::Error::other("this file is no network namespace"))

@@ -192,6 +192,8 @@ pub fn all_probes() -> impl Iterator<Item = &'static ProbeSpec> {
 pub struct ProbePlan {
     /// In the order of attaching, without those of a road.
     pub probes: Vec<&'static ProbeSpec>,
+    /// Mount point of tracefs, which numbers the tracepoints of system calls.
+    pub tracefs: Option<String>,
     /// Roads to try, in this order.
     pub roads: Vec<Road>,
     /// Roads that are not tried, or that the kernel refused, with the reason.
@@ -298,7 +300,8 @@ pub fn plan(host: &HostFacts) -> (ProbePlan, Vec<Degraded>) {
         return (ProbePlan::default(), missing);
     }
     let probes = PROBES.iter().filter(|spec| !lost.contains(&spec.ability) && exists(host, spec)).collect();
-    (ProbePlan { probes, roads, refused, road: None, relay_matched: None }, missing)
+    let tracefs = host.tracefs.clone();
+    (ProbePlan { probes, tracefs, roads, refused, road: None, relay_matched: None }, missing)
 }
 
 /// True if this kernel has the probe's attach point.
@@ -376,8 +379,9 @@ fn kernel(host: &HostFacts, missing: &mut Vec<Degraded>) {
         missing.push(degraded(
             "no-btf",
             true,
-            "the kernel exports no BTF (/sys/kernel/btf/vmlinux): fields of its structures cannot be located",
-            "use a kernel built with CONFIG_DEBUG_INFO_BTF, which distributions enable since about 2020",
+            "the kernel's types (/sys/kernel/btf/vmlinux) cannot be read: fields of its structures cannot be located",
+            "use a kernel built with CONFIG_DEBUG_INFO_BTF, which distributions enable since about 2020; in a container, name the \
+             file by --sys or --btf",
         ));
     } else if !host.missing_fields.is_empty() {
         missing.push(degraded(

@@ -12,13 +12,14 @@ use procfs::process::Process;
 use rustix::mount::{MountFlags, mount};
 
 use crate::{
+    host_paths,
     model::HostFacts,
     plan::{Attach, all_probes},
-    source::ebpf::btf::{KernelBtf, VMLINUX},
+    source::ebpf::btf::KernelBtf,
 };
 
-/// Usual mount point of tracefs.
-const TRACEFS: &str = "/sys/kernel/tracing";
+/// Usual mount point of tracefs, below `/sys`.
+const TRACEFS: &str = "kernel/tracing";
 /// Largest file that is read. These files have one line.
 const MAX_BYTES: u64 = 4 << 10;
 
@@ -30,7 +31,7 @@ pub fn names() -> HostFacts {
         hostname: names.nodename().to_string_lossy().into_owned(),
         kernel: names.release().to_string_lossy().into_owned(),
         arch: names.machine().to_string_lossy().into_owned(),
-        boot_id: read("/proc/sys/kernel/random/boot_id").trim().to_owned(),
+        boot_id: read(&host_paths::get().proc.join("sys/kernel/random/boot_id")).trim().to_owned(),
         capabilities: effective(),
         ..HostFacts::default()
     }
@@ -42,10 +43,10 @@ pub fn names() -> HostFacts {
 pub fn probe(btf: Option<&KernelBtf>) -> HostFacts {
     let tracefs = tracefs();
     let mut facts = HostFacts {
-        btf: Path::new(VMLINUX).exists(),
+        btf: btf.is_some(),
         btf_tracepoints: Vec::new(),
         syscall_tracepoints: Vec::new(),
-        lockdown: bracketed(&read("/sys/kernel/security/lockdown")),
+        lockdown: bracketed(&read(&host_paths::get().sys.join("kernel/security/lockdown"))),
         missing_fields: btf.map(KernelBtf::missing_fields).unwrap_or_default(),
         missing_helpers: btf.map(KernelBtf::missing_helpers).unwrap_or_default(),
         tracefs: tracefs.as_ref().map(|path| path.to_string_lossy().into_owned()),
@@ -71,7 +72,7 @@ pub fn probe(btf: Option<&KernelBtf>) -> HostFacts {
 }
 
 /// Text of a small file; empty if it cannot be read.
-fn read(path: &str) -> String {
+fn read(path: &Path) -> String {
     let mut bytes = Vec::new();
     let _partial = File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
@@ -79,29 +80,30 @@ fn read(path: &str) -> String {
 
 /// Mount point of tracefs. Mounts it if needed and permitted.
 fn tracefs() -> Option<PathBuf> {
-    if let Some(path) = tracefs_mount() {
+    let usual = host_paths::get().sys.join(TRACEFS);
+    if let Some(path) = tracefs_mount(&usual) {
         return Some(path);
     }
     // A kernel without tracing lacks the folder, and has nothing to mount.
-    fs::metadata(TRACEFS).ok()?;
+    fs::metadata(&usual).ok()?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("tracefs", TRACEFS, "tracefs", flags, None).ok()?;
-    tracefs_mount()
+    mount("tracefs", &usual, "tracefs", flags, None).ok()?;
+    tracefs_mount(&usual)
 }
 
 /// A mount point of tracefs. The usual one goes before others.
-fn tracefs_mount() -> Option<PathBuf> {
+fn tracefs_mount(usual: &Path) -> Option<PathBuf> {
     let mounts = Process::myself().and_then(|own| own.mountinfo()).ok()?;
     let mut paths: Vec<PathBuf> =
         mounts.into_iter().filter(|mount| mount.fs_type == "tracefs").map(|mount| mount.mount_point).collect();
-    paths.sort_by_key(|path| path != Path::new(TRACEFS));
+    paths.sort_by_key(|path| path != usual);
     paths.into_iter().next()
 }
 
 /// Effective capabilities. None if they cannot be read, and none in a user namespace of its own, where capabilities hold for no process
 /// of the host (user_namespaces(7)).
 fn effective() -> u64 {
-    if !is_of_all_users(&read("/proc/self/uid_map")) {
+    if !is_of_all_users(&read(Path::new("/proc/self/uid_map"))) {
         return 0;
     }
     // Of this thread: /proc/self is the first thread, which may have dropped its capabilities by now.

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::ValueHint};
 
-pub(super) use super::shared_args::{Audit, Kernel, Places, Privacy};
+pub(super) use super::shared_args::{Audit, HostFiles, Kernel, Places, Privacy};
 use super::{
     agent_args::{Agent, Export},
     examples::EXAMPLES,
@@ -266,7 +266,18 @@ pub(super) struct Then {
         long,
         value_name = "FILE",
         value_hint = ValueHint::FilePath,
-        conflicts_with_all = ["netns", "apiserver_port", "kubelet_port", "runtime_socket", "no_memory", "audit_log"]
+        conflicts_with_all = [
+            "netns",
+            "apiserver_port",
+            "kubelet_port",
+            "runtime_socket",
+            "no_memory",
+            "audit_log",
+            "host_root",
+            "proc",
+            "sys",
+            "btf",
+        ]
     )]
     pub(super) from: Vec<PathBuf>,
     /// Moment in the recording (default: its end): `2026-11-21T22:14:03Z`, or `+90s` after the start.
@@ -380,6 +391,8 @@ pub(super) struct Doctor {
     /// Output format: `text` for people, `json` for programs.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub(super) output: Report,
+    #[command(flatten)]
+    pub(super) files: HostFiles,
     #[command(flatten)]
     pub(super) kernel: Kernel,
 }

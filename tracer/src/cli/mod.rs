@@ -258,6 +258,7 @@ fn json(value: &impl Serialize) -> Result<String, Failure> {
 
 /// Reports what this host allows. If nothing seems missing, a trial load confirms it.
 fn doctor(args: &args::Doctor) -> Result<Exit, Failure> {
+    resolve::host_files(&args.files)?;
     let (host, plan, degraded) = live::examine(args.kernel.road);
     let daemons = Snapshot::new(snapshot::Options::default()).daemons();
     let text = match args.output {

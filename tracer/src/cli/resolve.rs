@@ -19,6 +19,7 @@ use crate::{
     correlate::Options,
     engine::{Filter, Kinds, Setup, Until},
     export::{self, ExportError, ExportSink, Exporter},
+    host_paths::{self, HostPaths},
     inspect::InspectOptions,
     live::Live,
     model::{Kind, Pairing, RawText},
@@ -89,7 +90,7 @@ impl Surroundings {
 pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Failure> {
     let outputs = explained(outputs(&args.output.output, FORMATS)?, args.output.explain, FORMATS)?;
     one_to_stdout(&outputs, args.record.as_deref())?;
-    let netns = args.places.netns.as_deref().map(netns).transpose()?;
+    let netns = host(&args.places)?;
     let audit_log = audit_log(&args.audit)?;
     let record = args.record.as_deref().map(|path| place(path, args.rotate)).transpose()?;
     let redactor = redactor(args.privacy);
@@ -121,7 +122,7 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
 
 /// A trace without output.
 pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, Failure> {
-    let netns = args.places.netns.as_deref().map(netns).transpose()?;
+    let netns = host(&args.places)?;
     let audit_log = audit_log(&args.audit)?;
     let record = place(&args.file, args.rotate)?;
     let every = humantime::format_duration(args.measure);
@@ -152,7 +153,7 @@ pub(super) fn agent(
     command: &[OsString],
     exporter: Option<&Exporter>,
 ) -> Result<Live, Failure> {
-    let netns = args.places.netns.as_deref().map(netns).transpose()?;
+    let netns = host(&args.places)?;
     let audit_log = audit_log(&args.audit)?;
     let record = args.record.as_deref().map(|path| place(path, Some(args.rotate))).transpose()?;
     let redactor = redactor(args.privacy.clone());
@@ -180,7 +181,7 @@ pub(super) fn agent(
 
 /// The observer of a command that `run` runs.
 pub(super) fn observer(args: args::Run, command: &[OsString]) -> Result<Observer, Failure> {
-    let netns = args.places.netns.as_deref().map(netns).transpose()?;
+    let netns = host(&args.places)?;
     let audit_log = audit_log(&args.audit)?;
     let redactor = redactor(args.privacy);
     let no_memory = args.places.no_memory;
@@ -293,7 +294,7 @@ pub(super) fn look(args: args::Look) -> Result<InspectOptions, Failure> {
     Ok(InspectOptions {
         filter: filter(args.filter),
         redactor: redactor(args.privacy),
-        netns: args.places.netns.as_deref().map(netns).transpose()?,
+        netns: host(&args.places)?,
         no_memory: args.places.no_memory,
         options: options(args.places),
         own_only: false,
@@ -473,6 +474,32 @@ pub(super) fn audit_log(args: &args::Audit) -> Result<Option<AuditLog>, Failure>
             "use the file of kube-apiserver's option --audit-log-path",
         )
     })
+}
+
+/// Sets the places of the host's files. Returns the network namespace.
+fn host(places: &args::Places) -> Result<Option<NetNs>, Failure> {
+    host_files(&places.files)?;
+    places.netns.as_deref().map(netns).transpose()
+}
+
+/// Sets the places of the host's files. Without options they stay the usual ones.
+pub(super) fn host_files(args: &args::HostFiles) -> Result<(), Failure> {
+    if *args == args::HostFiles::default() {
+        return Ok(());
+    }
+    let usual = args.host_root.as_deref().map_or_else(HostPaths::default, HostPaths::below);
+    let paths = HostPaths {
+        proc: args.proc.clone().unwrap_or(usual.proc),
+        sys: args.sys.clone().unwrap_or(usual.sys),
+        btf: args.btf.clone(),
+        root: usual.root,
+    };
+    let hint = "mount the host's directories into the container: `-v /:/host:ro`, then `--host-root /host`";
+    paths.check().map_err(|error| Failure::usage(error.to_string(), hint))?;
+    if !host_paths::set(paths) {
+        tell("notice", "changed places of the host's files take effect after a restart");
+    }
+    Ok(())
 }
 
 fn netns(text: &OsStr) -> Result<NetNs, Failure> {

@@ -16,6 +16,24 @@ pub(super) struct Kernel {
     pub(super) road: Option<Road>,
 }
 
+/// Places of the host's files, for a container that has them elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "In a container")]
+pub(super) struct HostFiles {
+    /// Root directory of the host, such as `/host`; it also has the host's `proc` and `sys`.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) host_root: Option<PathBuf>,
+    /// The host's procfs. The container needs not share the host's pids.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) proc: Option<PathBuf>,
+    /// The host's sysfs, with its tracefs.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) sys: Option<PathBuf>,
+    /// The running kernel's types, if `/sys/kernel/btf/vmlinux` is out of reach.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) btf: Option<PathBuf>,
+}
+
 /// Location of the cluster's daemons.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Places {
@@ -35,6 +53,8 @@ pub(super) struct Places {
     /// unlinked.
     #[arg(long, help_heading = "Privacy")]
     pub(super) no_memory: bool,
+    #[command(flatten)]
+    pub(super) files: HostFiles,
 }
 
 #[derive(Clone, Debug, Args)]

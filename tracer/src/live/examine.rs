@@ -12,6 +12,7 @@ use tracer_common::Counter;
 
 use crate::{
     decode::decode,
+    host_paths,
     model::{Degraded, Fact, HostFacts, WatchAs},
     plan::{ProbePlan, ProbeSpec, Road, plan},
     probe_host,
@@ -75,7 +76,7 @@ pub(super) fn after_attach(plan: &mut ProbePlan, probes: &Probes) -> Vec<Degrade
 /// directions, and reported no other pair. The probes of processes and sockets run on the way: each reads fields of kernel structures
 /// before it decides whether the process is on the path.
 fn relay(probes: &mut Probes, ring: &mut RingBuf<MapData>) -> io::Result<bool> {
-    let own = std::process::id();
+    let own = host_paths::own_pid().on_host;
     // Without the mount namespace, forks of this process are not followed, and it makes none.
     probes.watch(own, 0, WatchAs::Endpoint).map_err(io::Error::other)?;
     let [mut client, mut inbound] = connection()?;

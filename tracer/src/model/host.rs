@@ -14,7 +14,7 @@ pub struct HostFacts {
     pub arch: String,
     /// `/proc/sys/kernel/random/boot_id`
     pub boot_id: String,
-    /// True if the kernel has `/sys/kernel/btf/vmlinux`.
+    /// True if the kernel's types can be read: `/sys/kernel/btf/vmlinux`.
     pub btf: bool,
     /// Effective capabilities, the mask of `/proc/self/status`; 0 in a user namespace other than the initial one.
     pub capabilities: u64,

@@ -34,7 +34,7 @@ pub(super) const MODULES: &[Module] = &[
     pure("plan", &["model"]),
     // Gives up rights of the process; knows nothing of its work.
     edge("confine", &[]),
-    edge("source", &["clock", "confine", "model", "record", "decode", "plan"]),
+    edge("source", &["clock", "confine", "host_paths", "model", "record", "decode", "plan"]),
     edge("record", &["model"]),
     edge("redact", &["model"]),
     // Merges facts of several hosts into one recording; the correlator draws the conclusions.
@@ -53,13 +53,15 @@ pub(super) const MODULES: &[Module] = &[
     pure("tui", &["escape", "explain", "model", "sink"]),
     // Pictures are made from the reports that a replay gives to a sink.
     edge("render", &["escape", "explain", "model", "sink"]),
-    edge("probe_host", &["model", "plan", "source::ebpf"]),
+    edge("probe_host", &["host_paths", "model", "plan", "source::ebpf"]),
     edge("doctor", &["model", "plan", "probe_host"]),
     // Describes the JSON output.
     edge("schema", &["doctor", "sink"]),
     edge("engine", &["correlate", "diagnose", "model", "record", "redact", "sink"]),
     edge("clock", &["model"]),
-    edge("netns", &[]),
+    edge("netns", &["host_paths"]),
+    // Places of the host's files; a container has them elsewhere.
+    edge("host_paths", &[]),
     edge(
         "live",
         &[
@@ -68,6 +70,7 @@ pub(super) const MODULES: &[Module] = &[
             "correlate",
             "decode",
             "engine",
+            "host_paths",
             "model",
             "netns",
             "plan",
@@ -106,6 +109,7 @@ pub(super) const MODULES: &[Module] = &[
             "engine",
             "escape",
             "export",
+            "host_paths",
             "inspect",
             "live",
             "merge",

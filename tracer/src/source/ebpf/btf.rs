@@ -16,8 +16,7 @@ use std::{
 
 use tracer_common::Offsets;
 
-/// File with the kernel's own types.
-pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+use crate::host_paths;
 
 /// Largest file that is read. Kernels of distributions have 4 to 12 MB.
 const MAX_BYTES: u64 = 64 << 20;
@@ -50,7 +49,7 @@ pub enum BtfError {
 impl fmt::Display for BtfError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Absent => write!(f, "the kernel has no {VMLINUX}"),
+            Self::Absent => write!(f, "the kernel has no {}", host_paths::get().btf_file().display()),
             Self::Unreadable(_) => f.write_str("cannot read the kernel's BTF types"),
             Self::TooLarge => write!(f, "the kernel's types take more than {MAX_BYTES} bytes"),
             Self::Malformed(why) => write!(f, "the kernel's types are not well-formed BTF: {why}"),
@@ -154,12 +153,12 @@ pub struct KernelBtf {
 }
 
 impl KernelBtf {
-    /// Types of the running kernel.
+    /// Types of the running kernel, from the file that [`host_paths`] names.
     ///
     /// # Errors
     /// When the kernel shows no types, or the file is malformed.
     pub fn load() -> Result<Self, BtfError> {
-        Self::load_from(Path::new(VMLINUX))
+        Self::load_from(&host_paths::get().btf_file())
     }
 
     /// Types in a file.

@@ -4,13 +4,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
-    path::PathBuf,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
 };
 
 use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader,
+    Btf, Ebpf, EbpfError, EbpfLoader, Endianness,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{Program, ProgramError, ProgramInfo, trace_point::TracePointLinkId},
+    programs::{Program, ProgramError, ProgramInfo},
 };
 use aya_log::EbpfLogger;
 use tracer_common::{
@@ -18,14 +19,17 @@ use tracer_common::{
     Reading, Tracked, Watch, WatchClass,
 };
 
-use super::{btf::Layout, goroutine, object, skipped_runs::SkippedRuns};
+use super::{
+    btf::Layout,
+    goroutine, object,
+    skipped_runs::SkippedRuns,
+    tracepoint::{self, Attached},
+};
 use crate::{
+    host_paths,
     model::{self, MapFill, SocketId, SocketRole, TaskKey, WatchAs},
     plan::{Attach, ProbePlan, ProbeSpec, READ, Road},
 };
-
-/// Group of the tracepoints of system calls.
-const SYSCALLS: &str = "syscalls";
 
 /// Options of the loader.
 #[derive(Clone, Debug, Default)]
@@ -120,8 +124,12 @@ pub struct Probes {
     reads_watched: Array<MapData, u32>,
     /// Capacity of each map that [`Probes::fill`] counts, by name.
     capacities: BTreeMap<&'static str, u32>,
-    /// Link of the probe of read(2); set while reads are watched.
-    read_link: Option<TracePointLinkId>,
+    /// The probe of read(2); set while reads are watched.
+    read: Option<Attached>,
+    /// The other probes at tracepoints of system calls.
+    _attached: Vec<Attached>,
+    /// Mount point of tracefs.
+    tracefs: PathBuf,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Planned probes that could not be attached, with the reason.
     pub failed: Vec<(&'static ProbeSpec, String)>,
@@ -143,7 +151,7 @@ pub struct Probes {
 /// When the kernel refuses the object or a required probe, or the road that the options demand.
 pub fn attach(plan: &ProbePlan, layout: &Layout, options: &Options) -> Result<(Probes, RingBuf<MapData>), LoadError> {
     let bytes = object::bytes().map_err(|(path, error)| LoadError::Object(path, error))?;
-    let btf = Btf::from_sys_fs().map_err(LoadError::Btf)?;
+    let btf = Btf::parse_file(host_paths::get().btf_file(), Endianness::default()).map_err(LoadError::Btf)?;
     let attempt = |road| attach_road(&bytes, &btf, plan, layout, options, road);
     if options.road.is_some() {
         return attempt(options.road);
@@ -185,7 +193,7 @@ fn config(layout: &Layout, options: &Options, road: Option<Road>) -> Config {
     }
     Config {
         netns: options.netns.unwrap_or(0),
-        own_tgid: std::process::id(),
+        own_tgid: host_paths::own_pid().on_host,
         g_register: if arm { Config::G_REGISTER_AARCH64 } else { Config::G_REGISTER_X86_64 },
         stack_register: if arm { Config::STACK_REGISTER_AARCH64 } else { Config::STACK_REGISTER_X86_64 },
         watch_quota: options.watched() / QUOTA,
@@ -235,13 +243,14 @@ fn attach_road(
     let quota = take(&mut object, "QUOTA")?;
     let reads_watched = take(&mut object, "READS_WATCHED")?;
 
-    let mut failed = Vec::new();
+    let tracefs = PathBuf::from(plan.tracefs.as_deref().unwrap_or_default());
+    let (mut failed, mut attached) = (Vec::new(), Vec::new());
     let of_plan = plan.probes.iter().copied().map(|probe| (probe, None));
     let of_road = road.into_iter().flat_map(|road| road.probes().iter().map(move |probe| (probe, Some(road))));
     for (probe, road) in of_plan.chain(of_road) {
         let program = object.program_mut(probe.program).ok_or(LoadError::Missing(probe.program))?;
-        match (attach_one(program, probe, btf), road) {
-            (Ok(()), _) => {}
+        match (attach_one(program, probe, btf, &tracefs), road) {
+            (Ok(at), _) => attached.extend(at),
             (Err(error), Some(road)) if probe.required => return Err(LoadError::Road(road, probe.program, error)),
             (Err(error), None) if probe.required => return Err(LoadError::Probe(probe.program, error)),
             (Err(error), _) => failed.push((probe, error.to_string())),
@@ -257,7 +266,9 @@ fn attach_road(
         quota,
         reads_watched,
         capacities,
-        read_link: None,
+        read: None,
+        _attached: attached,
+        tracefs,
         logger,
         failed,
         road,
@@ -268,7 +279,13 @@ fn attach_road(
     Ok((probes, ring))
 }
 
-fn attach_one(program: &mut Program, probe: &ProbeSpec, btf: &Btf) -> Result<(), ProgramError> {
+/// Loads and attaches a program. aya keeps some programs attached itself; the caller keeps the others.
+fn attach_one(
+    program: &mut Program,
+    probe: &ProbeSpec,
+    btf: &Btf,
+    tracefs: &Path,
+) -> Result<Option<Attached>, ProgramError> {
     match (program, probe.attach) {
         (Program::BtfTracePoint(program), Attach::BtfTracepoint(name)) => {
             program.load(name, btf)?;
@@ -282,12 +299,12 @@ fn attach_one(program: &mut Program, probe: &ProbeSpec, btf: &Btf) -> Result<(),
             program.load()?;
             // Load a probe that is attached on demand, too: a refusal is known from the start.
             if !probe.on_demand {
-                program.attach(SYSCALLS, name)?;
+                return Ok(Some(tracepoint::attach(program.fd()?.as_fd(), tracefs, name)?));
             }
         }
         _ => return Err(ProgramError::UnexpectedProgramType),
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Maps that [`Probes::fill`] counts.
@@ -377,11 +394,11 @@ impl Probes {
     /// # Errors
     /// When the probe cannot be attached or a map cannot be written; reads are not watched then.
     pub fn watch_reads(&mut self, wanted: bool) -> Result<(), LoadError> {
-        let failed = |error| LoadError::Probe(READ, error);
-        let Some(Program::TracePoint(program)) = self.object.program_mut(READ) else {
+        let Some(Program::TracePoint(program)) = self.object.program(READ) else {
             return Err(LoadError::Missing(READ));
         };
-        if wanted == self.read_link.is_some() || program.fd().is_err() {
+        let Ok(program) = program.fd() else { return Ok(()) };
+        if wanted == self.read.is_some() {
             return Ok(());
         }
         let switch = |map: &mut Array<MapData, u32>| {
@@ -389,7 +406,8 @@ impl Probes {
         };
         if !wanted {
             switch(&mut self.reads_watched)?;
-            return self.read_link.take().map_or(Ok(()), |link| program.detach(link).map_err(failed));
+            self.read = None;
+            return Ok(());
         }
         // Entries of an earlier time are stale: the goroutines may have read other FIFOs since.
         let noted: Vec<ActorKey> = self.reading.keys().filter_map(Result::ok).collect();
@@ -397,7 +415,8 @@ impl Probes {
             // The kernel may have removed the entry.
             let _gone = self.reading.remove(&key);
         }
-        self.read_link = Some(program.attach(SYSCALLS, READ).map_err(failed)?);
+        let attached = tracepoint::attach(program.as_fd(), &self.tracefs, READ);
+        self.read = Some(attached.map_err(|error| LoadError::Probe(READ, error.into()))?);
         switch(&mut self.reads_watched)
     }
 

@@ -6,3 +6,4 @@ pub(crate) mod iterator;
 pub mod loader;
 pub mod object;
 mod skipped_runs;
+mod tracepoint;

@@ -23,7 +23,10 @@ use super::{
     sockets::{SocketFile, UnixSocket},
     view::{HostView, MAX_ROOTS},
 };
-use crate::model::{BootTime, Endpoints, Listener, Observation, RawText, is_shim_socket};
+use crate::{
+    host_paths,
+    model::{BootTime, Endpoints, Listener, Observation, RawText, is_shim_socket},
+};
 
 /// File systems whose stat(2) returns another device than the kernel uses: btrfs, overlayfs (include/uapi/linux/magic.h).
 const OTHER_DEVICES: [i64; 2] = [0x9123_683e, 0x794c_7630];
@@ -128,7 +131,8 @@ impl<'a> Verifier<'a> {
         let mut shared = Vec::new();
         shared.extend(MountView::open(&proc.path(1, "root"), proc.path(1, "mountinfo"), endpoints));
         if host.is_none() || own != host {
-            shared.extend(MountView::open(Path::new("/"), PathBuf::from("/proc/self/mountinfo"), endpoints));
+            let root = &host_paths::get().root;
+            shared.extend(MountView::open(root, PathBuf::from("/proc/self/mountinfo"), endpoints));
         }
         Self { proc, endpoints, host, shared, own: BTreeMap::new(), rights: BTreeMap::new() }
     }

@@ -17,7 +17,7 @@ use super::{
     netlink::Diag,
     procfs::{self, Proc},
 };
-use crate::{confine::helper, model::runtimes};
+use crate::{confine::helper, host_paths, model::runtimes};
 
 /// Namespaces of one scan. Each pod has one, and the largest nodes run a few hundred pods.
 pub(super) const MAX_NAMESPACES: usize = 4096;
@@ -57,7 +57,9 @@ pub(super) fn add(to: &mut Namespaces, only: Option<u32>, netns: u32, path: impl
 /// Adds the namespaces that have a name.
 pub(super) fn add_named(to: &mut Namespaces, only: Option<u32>) {
     for folder in [NAMED_NAMESPACES].into_iter().chain(runtimes().filter_map(|one| one.netns_folder)) {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten().take(MAX_NAMESPACES) {
+        for entry in
+            std::fs::read_dir(host_paths::get().file(folder)).into_iter().flatten().flatten().take(MAX_NAMESPACES)
+        {
             if let Some(netns) = procfs::namespace_of(&entry.path()) {
                 add(to, only, netns, || entry.path());
             }

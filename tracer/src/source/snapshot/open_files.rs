@@ -20,7 +20,7 @@ use super::{
     sockets::{Sockets, TcpSocket},
 };
 use crate::{
-    clock, confine,
+    clock, confine, host_paths,
     model::{Isn, TaskKey, Tuple},
 };
 
@@ -29,8 +29,8 @@ const MAX_WALKERS: usize = 4;
 /// Processes that make it worth starting another thread.
 const PROCESSES_PER_WALKER: usize = 100;
 
-/// Number of files open on this host (fs/file_table.c).
-const FILE_COUNT: &str = "/proc/sys/fs/file-nr";
+/// Number of files open on this host, below `/proc` (fs/file_table.c).
+const FILE_COUNT: &str = "sys/fs/file-nr";
 /// Open files from which on the iterator is faster than a walk: loading it costs as much as some 2,000 links, measured on two
 /// cores (`cargo xtask bench ls`).
 const MANY_FILES: u64 = 5_000;
@@ -269,7 +269,7 @@ fn are_in_several_namespaces(sockets: &Sockets) -> bool {
 
 /// True if the host has many files open. The file holds `files in use, 0, limit`.
 fn are_many_open() -> bool {
-    let text = std::fs::read_to_string(FILE_COUNT).unwrap_or_default();
+    let text = std::fs::read_to_string(host_paths::get().proc.join(FILE_COUNT)).unwrap_or_default();
     text.split_ascii_whitespace()
         .next()
         .and_then(|count| count.parse().ok())

@@ -21,6 +21,7 @@ use rustix::{
 
 use crate::{
     confine::helper,
+    host_paths,
     model::{Ancestor, FileId, INITIAL_USERNS, ProcessInfo, RawText, TaskKey, is_starter_comm, parse_cgroup},
 };
 
@@ -85,6 +86,8 @@ pub(super) struct Proc {
     root: PathBuf,
     /// The root, opened, so that paths are relative; `None` if there is no procfs.
     folder: Option<OwnedFd>,
+    /// Set if system calls number processes as this procfs does.
+    has_own_pids: bool,
 }
 
 /// Fields of `/proc/PID/stat`.
@@ -144,12 +147,19 @@ impl Proc {
         let root = root.into();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&root, flags, Mode::empty()).ok();
-        Self { root, folder }
+        let has_own_pids = host_paths::own_pid_in(&root).is_shared;
+        Self { root, folder, has_own_pids }
     }
 
     /// The root, opened.
     pub(super) fn folder(&self) -> Option<BorrowedFd<'_>> {
         self.folder.as_ref().map(AsFd::as_fd)
+    }
+
+    /// True if system calls of this process take the pids of this procfs. A container may see the host's procfs, and number
+    /// processes itself.
+    pub(super) const fn has_own_pids(&self) -> bool {
+        self.has_own_pids
     }
 
     /// Path of a file of a process.

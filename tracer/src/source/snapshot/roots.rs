@@ -1,13 +1,16 @@
 //! Files of runtimes, in every mount namespace that holds some: containers, bundles, pid files.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use super::{container::Root, view::HostView};
-use crate::model::{BootTime, ContainerInfo, Fact, Observation, RawText, Source, parse_cgroup};
+use crate::{
+    host_paths,
+    model::{BootTime, ContainerInfo, Fact, Observation, RawText, Source, parse_cgroup},
+};
 
-/// Roots of mount namespaces: the tracer's own first, then those of runtimes elsewhere.
+/// Roots of mount namespaces: the host's as the tracer sees it first, then those of runtimes elsewhere.
 pub(super) fn each_root(view: &HostView) -> impl Iterator<Item = Root> + '_ {
-    let own = Root::open(Path::new("/")).map(|root| match &view.options.bundles {
+    let own = Root::open(&host_paths::get().root).map(|root| match &view.options.bundles {
         Some(folder) => root.with_bundles(folder),
         None => root,
     });

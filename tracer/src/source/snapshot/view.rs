@@ -14,7 +14,10 @@ use super::{
     procfs::{self, Proc, Rights},
     scan_error::ScanError,
 };
-use crate::model::{BootTime, Endpoints, Observation, ProcessInfo, TaskKey, is_runtime_comm};
+use crate::{
+    host_paths,
+    model::{BootTime, Endpoints, Observation, ProcessInfo, TaskKey, is_runtime_comm},
+};
 
 /// Mount namespaces in which runtimes keep files: one a host, a few where hosts share a kernel (kind).
 pub(super) const MAX_ROOTS: usize = 64;
@@ -63,7 +66,7 @@ impl HostView {
     /// A view that has scanned nothing.
     pub(super) fn new(options: Options) -> Self {
         Self {
-            proc: Proc::new("/proc"),
+            proc: Proc::new(&host_paths::get().proc),
             options,
             open_files: None,
             roots: BTreeMap::new(),

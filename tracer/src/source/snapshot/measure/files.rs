@@ -228,6 +228,10 @@ fn keyed_octal(text: &[u8], key: &str) -> Option<u32> {
 
 /// Copies a descriptor of a process (pidfd_getfd(2)). Nothing is opened, so the other end does not notice.
 fn copy(proc: &Proc, task: TaskKey, fd: u32) -> Option<OwnedFd> {
+    // Of a host seen through another procfs, the pid would name another process.
+    if !proc.has_own_pids() {
+        return None;
+    }
     let pid = Pid::from_raw(i32::try_from(task.tgid).ok()?)?;
     let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
     // Check the identity after the pidfd was opened: from now on it stays this process's.
