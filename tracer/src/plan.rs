@@ -267,6 +267,7 @@ const BPF: Capability = Capability("CAP_BPF", 39);
 pub fn plan(host: &HostFacts) -> (ProbePlan, Vec<Degraded>) {
     let mut missing = Vec::new();
     privileges(host, &mut missing);
+    reach(host, &mut missing);
     kernel(host, &mut missing);
 
     let (mut roads, mut refused) = (Vec::new(), Vec::new());
@@ -336,33 +337,77 @@ fn privileges(host: &HostFacts, missing: &mut Vec<Degraded>) {
             "run as root, with sudo, or grant CAP_BPF and CAP_PERFMON (before Linux 5.8: CAP_SYS_ADMIN)",
         ));
     }
-    for (wanted, code, text) in [
-        (
-            SYS_PTRACE,
-            "no-ptrace",
-            "files and programs of other users' processes are hidden: sessions older than the tracer stay unknown",
-        ),
-        (
-            SYS_ADMIN,
-            "no-netns",
-            "the tracer may not enter other network namespaces: connections there that are older than the tracer stay unknown",
-        ),
-        (
-            DAC_READ_SEARCH,
-            "no-files",
-            "the tracer may not read the runtime's files: pods and containers have ids, but no names",
-        ),
-    ] {
-        if !has(wanted) {
-            let Capability(name, _) = wanted;
-            missing.push(degraded(
-                code,
-                false,
-                format!("{name} is missing: {text}"),
-                format!("run as root, or grant {name}"),
-            ));
+    if !has(SYS_PTRACE) {
+        let text =
+            "files and programs of other users' processes are hidden: sessions older than the tracer stay unknown";
+        missing.push(without_capability(SYS_PTRACE, "no-ptrace", text));
+    }
+}
+
+/// True if processes with these capabilities have to look for hidden parts of the host before they plan.
+#[must_use]
+pub const fn may_hide(capabilities: u64) -> bool {
+    let needed = 1 << SYS_ADMIN.1 | 1 << DAC_READ_SEARCH.1;
+    capabilities & needed != needed
+}
+
+/// Lists the parts of the host that missing capabilities or a refused iterator hide. Where they were looked for, only those that
+/// exist here.
+fn reach(host: &HostFacts, missing: &mut Vec<Degraded>) {
+    let has = |wanted: Capability| host.capabilities & (1 << wanted.1) != 0;
+    let found = host.reach.as_ref();
+    let refused = found.and_then(|reach| reach.iterator_refused.as_deref());
+    if !has(SYS_ADMIN) {
+        // The iterator lists sockets of all namespaces, but neither counters nor files of unix sockets.
+        let text = match (found.map(|reach| reach.other_namespaces), refused) {
+            (Some(false), _) => None,
+            (Some(true), None) => Some(
+                "in other network namespaces, runtimes that are older than the tracer are not recognized, and connections have no \
+                 counters",
+            ),
+            (Some(true), Some(_)) | (None, _) => Some(
+                "the tracer may not enter other network namespaces: connections there that are older than the tracer stay unknown",
+            ),
+        };
+        missing.extend(text.map(|text| without_capability(SYS_ADMIN, "no-netns", text)));
+        let stacks = "the kernel function in which a process is blocked is not shown";
+        missing.extend(found.map(|_| without_capability(SYS_ADMIN, "no-stacks", stacks)));
+    }
+    if !has(DAC_READ_SEARCH) {
+        let names = "the tracer may not read the runtime's files: pods and containers have ids, but no names";
+        let (folders, processes) = found.map_or((true, 0), |reach| {
+            // Without CAP_SYS_PTRACE these processes are hidden whatever their files' rights are.
+            (!reach.hidden_folders.is_empty(), if has(SYS_PTRACE) { reach.hidden_processes } else { 0 })
+        });
+        if folders {
+            missing.push(without_capability(DAC_READ_SEARCH, "no-files", names));
+        }
+        if processes > 0 {
+            let text = format!(
+                "the open files of {processes} {} of other users are hidden: their connections that are older than the tracer stay \
+                 unknown",
+                if processes == 1 { "process" } else { "processes" }
+            );
+            missing.push(without_capability(DAC_READ_SEARCH, "no-descriptors", &text));
         }
     }
+    let may_load = has(SYS_ADMIN) || (has(BPF) && has(PERFMON));
+    if let Some(reason) = refused.filter(|_| may_load) {
+        missing.push(degraded(
+            "no-iterator",
+            false,
+            format!(
+                "the iterator over open files cannot be used ({reason}): snapshots walk /proc, which takes longer with more than 5,000 \
+                 open files, and do not tell equal addresses of two network namespaces apart"
+            ),
+            "use Linux 5.11 or later, and run execpath in the host's pid namespace",
+        ));
+    }
+}
+
+/// Degradation for a missing capability.
+fn without_capability(Capability(name, _): Capability, code: &str, text: &str) -> Degraded {
+    degraded(code, false, format!("{name} is missing: {text}"), format!("run as root, or grant {name}"))
 }
 
 /// Lists missing features of the kernel.
@@ -411,7 +456,7 @@ fn kernel(host: &HostFacts, missing: &mut Vec<Degraded>) {
             "no-syscalls",
             true,
             "tracefs has no tracepoints of system calls: accepted and closed connections cannot be traced",
-            "run as root; the kernel needs CONFIG_FTRACE_SYSCALLS",
+            "run as root, or grant CAP_DAC_READ_SEARCH; the kernel needs CONFIG_FTRACE_SYSCALLS",
         ));
     }
 }
@@ -462,6 +507,7 @@ pub(crate) mod tests {
     use std::{fs, path::PathBuf};
 
     use super::*;
+    use crate::model::Reach;
 
     fn folder() -> PathBuf {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/hosts")
@@ -549,6 +595,73 @@ pub(crate) mod tests {
         insta::assert_snapshot!(
             missing.iter().map(|one| format!("{}: {}\n  {}\n", one.code, one.text, one.hint)).collect::<String>()
         );
+    }
+
+    /// Codes of the degradations of a host with these capabilities and this reach.
+    fn codes(capabilities: &[Capability], reach: Reach) -> Vec<String> {
+        let capabilities = capabilities.iter().fold(0, |mask, one| mask | 1 << one.1);
+        let host = HostFacts { capabilities, reach: Some(reach), ..host("debian-12-linux-6.18") };
+        plan(&host).1.into_iter().map(|one| one.code).collect()
+    }
+
+    #[test]
+    fn only_hidden_parts_of_host_are_listed() {
+        let four = [BPF, PERFMON, SYS_PTRACE, DAC_READ_SEARCH];
+        assert_eq!(codes(&four, Reach::default()), ["no-stacks"]);
+        let others = Reach { other_namespaces: true, ..Reach::default() };
+        assert_eq!(codes(&four, others.clone()), ["no-netns", "no-stacks"]);
+        let refused = Reach { iterator_refused: Some("not permitted".to_owned()), ..others };
+        assert_eq!(codes(&four, refused.clone()), ["no-netns", "no-stacks", "no-iterator"]);
+        let every = [BPF, PERFMON, SYS_PTRACE, DAC_READ_SEARCH, SYS_ADMIN];
+        assert_eq!(codes(&every, refused), ["no-iterator"]);
+        assert_eq!(codes(&every, Reach::default()), Vec::<String>::new());
+        let without_files = [BPF, PERFMON, SYS_PTRACE, SYS_ADMIN];
+        assert_eq!(codes(&without_files, Reach::default()), Vec::<String>::new(), "the files are this user's");
+        let hidden =
+            Reach { hidden_folders: vec!["/run/containerd".to_owned()], hidden_processes: 2, ..Reach::default() };
+        assert_eq!(codes(&without_files, hidden.clone()), ["no-files", "no-descriptors"]);
+        assert_eq!(codes(&[BPF, PERFMON, SYS_ADMIN], hidden), ["no-ptrace", "no-files"]);
+        assert!(may_hide(0) && may_hide(1 << SYS_ADMIN.1) && !may_hide(1 << SYS_ADMIN.1 | 1 << DAC_READ_SEARCH.1));
+    }
+
+    #[test]
+    fn text_names_what_iterator_covers() {
+        let text = |refused: Option<&str>| {
+            let reach =
+                Reach { other_namespaces: true, iterator_refused: refused.map(str::to_owned), ..Reach::default() };
+            let capabilities = 1 << BPF.1 | 1 << PERFMON.1 | 1 << SYS_PTRACE.1 | 1 << DAC_READ_SEARCH.1;
+            let host = HostFacts { capabilities, reach: Some(reach), ..host("debian-12-linux-6.18") };
+            let (_, missing) = plan(&host);
+            missing.iter().map(|one| format!("{}: {}\n  {}\n", one.code, one.text, one.hint)).collect::<String>()
+        };
+        insta::assert_snapshot!(format!("{}\n{}", text(None), text(Some("not permitted"))));
+    }
+
+    /// Files of tests/hosts, by name.
+    fn names() -> Vec<String> {
+        let files = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+        let mut names: Vec<String> = files.map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn every_host_has_its_plan() {
+        for name in names() {
+            let (plan, missing) = plan(&host(&name));
+            let tokens = |roads: &[Road]| roads.iter().map(|road| road.token()).collect::<Vec<_>>().join(", ");
+            let mut text = format!("roads: {}\n", tokens(&plan.roads));
+            for (road, reason) in &plan.refused {
+                text += &format!("not {}: {reason}\n", road.token());
+            }
+            let left_out = PROBES.iter().filter(|spec| !plan.probes.contains(spec)).map(|spec| spec.program);
+            text += &format!("left out: {}\n", left_out.collect::<Vec<_>>().join(", "));
+            for one in missing {
+                let word = if one.fatal { "missing" } else { "reduced" };
+                text += &format!("{word}[{}]: {}\n", one.code, one.text);
+            }
+            insta::assert_snapshot!(format!("plan.{name}"), text);
+        }
     }
 
     #[test]

@@ -16,9 +16,12 @@ use crate::{
     model::{Degraded, Fact, HostFacts, WatchAs},
     plan::{ProbePlan, ProbeSpec, Road, plan},
     probe_host,
-    source::ebpf::{
-        btf::KernelBtf,
-        loader::{self, Probes},
+    source::{
+        ebpf::{
+            btf::KernelBtf,
+            loader::{self, Probes},
+        },
+        snapshot,
     },
 };
 
@@ -33,7 +36,7 @@ const RELAY_FAILED: &str = "relay-failed";
 #[must_use]
 pub fn examine(road: Option<Road>) -> (HostFacts, ProbePlan, Vec<Degraded>) {
     let btf = KernelBtf::load();
-    let host = probe_host::probe(btf.as_ref().ok());
+    let host = HostFacts { reach: Some(snapshot::reach()), ..probe_host::probe(btf.as_ref().ok()) };
     let (mut plan, mut degraded) = plan(&host);
     if let (Ok(btf), false) = (btf, degraded.iter().any(|degraded| degraded.fatal)) {
         match loader::attach(&plan, &btf.layout(), &loader::Options { road, ..loader::Options::default() }) {

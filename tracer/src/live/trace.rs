@@ -36,7 +36,7 @@ use crate::{
         Want,
     },
     netns::NetNs,
-    plan::{ProbePlan, plan},
+    plan::{self, ProbePlan, plan},
     probe_host,
     record::{self, RecordTarget, Writer},
     sink,
@@ -112,7 +112,8 @@ impl Trace {
             None => None,
         };
         let btf = KernelBtf::load();
-        let host = probe_host::probe(btf.as_ref().ok());
+        let mut host = probe_host::probe(btf.as_ref().ok());
+        host.reach = plan::may_hide(host.capabilities).then(snapshot::reach);
         let (mut plan, mut degraded) = plan(&host);
         if let Some(fatal) = degraded.iter().find(|degraded| degraded.fatal) {
             return Err(LiveError::Host(fatal.clone()));

@@ -36,10 +36,26 @@ pub struct HostFacts {
     /// BPF helpers that every probe needs and this kernel's BTF does not have (kernels before Linux 5.8).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_helpers: Vec<String>,
+    /// Parts of the host that are hidden from the tracer; `None` if they were not looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
     /// Clock ticks that `merge` added to the start times of this host's processes, to align its clock with another
     /// host's.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ticks_added: u64,
+}
+
+/// Parts of a host that were hidden from the tracer when it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Reach {
+    /// Number of processes that hide their open files.
+    pub hidden_processes: u64,
+    /// Folders of runtimes that exist and may not be opened.
+    pub hidden_folders: Vec<String>,
+    /// True if processes live in other network namespaces than the tracer's, or such namespaces have names.
+    pub other_namespaces: bool,
+    /// Reason why the BPF iterator over open files cannot be used; `None` if it can.
+    pub iterator_refused: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]

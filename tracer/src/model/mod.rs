@@ -42,7 +42,7 @@ pub use evidence::{Confidence, Evidence, Gap, GapCode, Proofs};
 pub use fact::{Actor, DialError, Fact, Listener, Observation, Source};
 pub use file::{Access, Descriptor, FileId, FileKind};
 pub use finding::{Change, Daemon, DaemonConnection, Finding, Report, Totals, UnattributedEnd, Want};
-pub use host::{Ability, Degraded, HostFacts, HostNo};
+pub use host::{Ability, Degraded, HostFacts, HostNo, Reach};
 pub use idle::Activity;
 pub use ids::IdVisitor;
 pub use kubectl::{KubectlCall, parse_kubectl};

@@ -50,9 +50,7 @@ pub(super) struct BpfScan {
 /// # Errors
 /// When the kernel has no such iterator or does not permit it, or the tracer runs in another pid namespace.
 pub(super) fn everything(proc: &Proc, only: Option<u32>) -> io::Result<BpfScan> {
-    if procfs::namespace_of(Path::new("/proc/self/ns/pid")) != Some(INITIAL_PIDNS) {
-        return Err(io::ErrorKind::Unsupported.into());
-    }
+    numbers_alike()?;
     let mut found = BpfScan::default();
     let mut left = MAX_FDS;
     iterator::open_files(|file, opened| {
@@ -96,6 +94,23 @@ pub(super) fn everything(proc: &Proc, only: Option<u32>) -> io::Result<BpfScan> 
     })?;
     found.is_cut = left == 0;
     Ok(found)
+}
+
+/// Runs the iterator up to its first file.
+///
+/// # Errors
+/// As [`everything`].
+pub(super) fn attempt() -> io::Result<()> {
+    numbers_alike()?;
+    iterator::open_files(|_, _| false)
+}
+
+/// Checks that the iterator lists every process of the host: those of the tracer's pid namespace, by its numbers.
+fn numbers_alike() -> io::Result<()> {
+    if procfs::namespace_of(Path::new("/proc/self/ns/pid")) == Some(INITIAL_PIDNS) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::Unsupported, "the tracer runs in a pid namespace of its own"))
 }
 
 /// Adds the initial sequence numbers to connections of sock_diag, which does not list them.

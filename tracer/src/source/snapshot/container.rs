@@ -77,6 +77,13 @@ impl Root {
         None
     }
 
+    /// True if a folder of this root may not be opened. A folder that does not exist is not hidden.
+    pub(super) fn hides(&self, path: &str) -> bool {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat2(self.folder.as_fd(), path, flags, Mode::empty(), ResolveFlags::IN_ROOT);
+        matches!(opened, Err(Errno::ACCESS | Errno::PERM))
+    }
+
     /// Content of a regular file of at most `most` bytes.
     fn read(&self, path: &str, most: usize) -> Option<Vec<u8>> {
         let file = self.get(path, OFlags::empty())?;

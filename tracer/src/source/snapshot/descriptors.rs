@@ -74,6 +74,11 @@ pub(super) enum Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hidden;
 
+/// True if a process hides its open files.
+pub(super) fn is_hidden(proc: &Proc, pid: u32) -> bool {
+    matches!(proc.open(&format!("{pid}/fd"), OFlags::DIRECTORY), Err(Errno::ACCESS | Errno::PERM))
+}
+
 /// Open files of a process in order of their numbers, until `budget` is used up. Empty if the process is gone.
 pub(super) fn open_files(proc: &Proc, pid: u32, budget: usize) -> Result<Vec<OpenFile>, Hidden> {
     let folder = match proc.open(&format!("{pid}/fd"), OFlags::DIRECTORY) {

@@ -24,6 +24,7 @@ mod open_files;
 mod passwd;
 mod peers;
 mod procfs;
+mod reach;
 mod roots;
 mod scan_error;
 mod sock_diag;
@@ -40,7 +41,7 @@ use self::{
     scan_error::degraded,
     view::HostView,
 };
-pub use self::{open_files::ScanMethod, scan_error::HIDDEN, view::Options};
+pub use self::{open_files::ScanMethod, reach::reach, scan_error::HIDDEN, view::Options};
 use crate::model::{BootTime, DaemonCandidate, Degraded, Fact, Observation, Program, Scope, Source, TaskKey, Want};
 
 /// Scans the host on request.

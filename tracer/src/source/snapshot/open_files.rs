@@ -16,6 +16,7 @@ use super::{
     descriptors::{self, Hidden, MAX_FDS, OpenFile, socket_inodes},
     namespaces::{self, Namespaces},
     procfs::Proc,
+    scan_error::ScanError,
     sock_diag,
     sockets::{Sockets, TcpSocket},
 };
@@ -165,7 +166,8 @@ impl OpenFiles {
         let bound = namespaces.iter().filter(|(netns, _)| listening.contains(netns));
         let bound = bound.map(|(netns, entry_paths)| (*netns, entry_paths.clone())).collect();
         let listed = sock_diag::unix_listeners(&bound);
-        sockets.errors.extend(&listed.errors);
+        let without_files = |error| if error == ScanError::NotPermitted { ScanError::NoListeners } else { error };
+        sockets.errors.extend(listed.errors.into_iter().map(without_files));
         for (inode, listed) in listed.unix {
             if let Some(socket) = sockets.unix.get_mut(&inode) {
                 socket.file = listed.file;

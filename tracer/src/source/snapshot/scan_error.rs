@@ -5,11 +5,16 @@ use crate::model::Degraded;
 /// Code of the degradation for processes that hide their open files.
 pub const HIDDEN: &str = "hidden-processes";
 
+/// Code of the degradation for other network namespaces.
+const NO_NETNS: &str = "no-netns";
+
 /// Why a scan saw less of the host than there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ScanError {
-    /// The tracer may not enter another network namespace.
+    /// The tracer may not enter another network namespace, and found no other way to its sockets.
     NotPermitted,
+    /// The tracer may not enter another network namespace. The iterator listed its sockets, without the files of unix listeners.
+    NoListeners,
     /// The kernel does not answer questions about TCP sockets.
     NoTcp,
     /// The kernel does not answer questions about unix sockets.
@@ -24,8 +29,13 @@ pub(super) enum ScanError {
 pub(super) fn degraded(error: ScanError) -> Degraded {
     let (code, text, hint) = match error {
         ScanError::NotPermitted => (
-            "no-netns",
+            NO_NETNS,
             "the tracer may not enter other network namespaces: connections there that are older than the tracer stay unknown",
+            "run as root, or grant CAP_SYS_ADMIN",
+        ),
+        ScanError::NoListeners => (
+            NO_NETNS,
+            "the tracer may not enter other network namespaces: runtimes there that are older than the tracer are not recognized",
             "run as root, or grant CAP_SYS_ADMIN",
         ),
         ScanError::NoTcp => (
