@@ -37,7 +37,7 @@ const ROUNDS: usize = 8;
 /// with opaque output.
 const CREATOR_SINCE: u32 = 21;
 /// Time for the goroutines to start and block.
-const WITHIN: Duration = Duration::from_secs(10);
+const WITHIN: Duration = crate::trace::DEADLINE;
 
 /// A runtime, and its true sessions.
 struct Runtime {

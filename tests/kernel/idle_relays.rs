@@ -22,7 +22,7 @@ const SINCE: u32 = 18;
 /// First minor version of Go with a goroutine's creator in memory.
 const CREATOR_SINCE: u32 = 21;
 /// Time for the relay's goroutines to start and block.
-const WITHIN: Duration = Duration::from_secs(10);
+const WITHIN: Duration = crate::trace::DEADLINE;
 /// Bytes that the relay reads before it connects, and passes on.
 const HELLO: [u8; 8] = *b"hello...";
 

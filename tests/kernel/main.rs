@@ -8,8 +8,10 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for one sort of fact among all of them")]
 
 mod agent;
+mod cgroup;
 mod client;
 mod confined;
+mod contained;
 mod cost;
 mod creator;
 mod daemon;

@@ -10,7 +10,7 @@ use std::{
     io::{ErrorKind, PipeWriter, Write},
     net::{Shutdown, TcpListener, TcpStream},
     os::{fd::AsFd, fd::OwnedFd, unix::net::UnixStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -23,7 +23,7 @@ use execpath::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::trace::names;
+use crate::{cgroup::Cgroup, trace::names};
 
 /// Attempts: other activity may change numbers between two readings, and a persist timer fires a few times a second.
 const TRIES: usize = 100;
@@ -435,34 +435,6 @@ fn file_sample_reports_queued_bytes() {
         let others: Vec<Access> = measures.holders(kind, found.file).filter(own).map(|(_, one)| one.access).collect();
         assert!(!others.is_empty(), "this process is another holder: {kind:?}");
         assert!(kind != FileKind::Pipe || others == [Access::Write], "{others:?}");
-    }
-}
-
-/// A cgroup of version 1 or 2, removed on drop.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn make(controller: &str) -> Option<Self> {
-        let unified = Path::new("/sys/fs/cgroup/cgroup.procs").exists();
-        let top = if unified { PathBuf::from("/sys/fs/cgroup") } else { Path::new("/sys/fs/cgroup").join(controller) };
-        let folder = top.join(format!("execpath-test-{}", std::process::id()));
-        fs::create_dir(&folder).ok()?;
-        Some(Self(folder))
-    }
-
-    fn write(&self, name: &str, text: &str) -> bool {
-        fs::write(self.0.join(name), text).is_ok()
-    }
-
-    fn number(&self, name: &str) -> Option<u64> {
-        fs::read_to_string(self.0.join(name)).ok()?.trim().parse().ok()
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // Its processes are gone: they are declared later, so dropped earlier.
-        let _busy = fs::remove_dir(&self.0);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Fork, exec, exit.
 
 use std::{
+    io::Write,
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Command, Stdio},
 };
@@ -9,6 +10,7 @@ use execpath::model::{ExitStatus, Fact, Observation, ProcessInfo, SentBy, TaskKe
 use tracer_common::{ARGV_BYTES, Watch};
 
 use crate::{
+    cgroup::Cgroup,
     helper_process::{HelperProcess, os},
     trace::{Trace, key, own_namespace},
 };
@@ -91,6 +93,37 @@ fn fatal_signal_names_its_sender() {
     trace.settle();
     let all = trace.of(pid).into_iter().filter(|seen| matches!(seen.fact, Fact::Signalled(_))).count();
     assert_eq!(all, 1, "one signal was fatal");
+}
+
+/// The tracepoint has the victim's pid before Linux 6.9, and its task since.
+#[test]
+fn exhausted_memory_names_its_victim() {
+    let Some(group) = Cgroup::make("memory") else { return eprintln!("skipped: no cgroup can be made") };
+    // Large enough for a shell.
+    let is_limited = ["memory.max", "memory.limit_in_bytes"].iter().any(|name| group.write(name, "16777216"));
+    if !is_limited {
+        return eprintln!("skipped: no controller of memory");
+    }
+    let mut trace = daemon();
+    let script = "read -r go; text=0123456789abcdef; while :; do text=$text$text; done";
+    let mut child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().expect("starts");
+    let pid = child.id();
+    trace.wait("the execve", |seen| info(seen).filter(|_| seen.task.is_some_and(|task| task.tgid == pid)).map(drop));
+    let task = key(pid);
+    assert!(group.write("cgroup.procs", &pid.to_string()), "the cgroup accepts the process");
+    child.stdin.take().expect("a pipe").write_all(b"go\n").expect("it reads");
+    assert_eq!(child.wait().expect("wait(2)").signal(), Some(9));
+    let is_told = |seen: &Observation| match &seen.fact {
+        Fact::Signalled(signal) if seen.task == Some(task) && signal.by == SentBy::OutOfMemory => Some(signal.number),
+        _ => None,
+    };
+    assert_eq!(trace.wait("the victim", is_told), 9);
+    trace.settle();
+    let victims = trace.facts().into_iter().filter_map(|seen| match &seen.fact {
+        Fact::Signalled(signal) if signal.by == SentBy::OutOfMemory => seen.task,
+        _ => None,
+    });
+    assert_eq!(victims.collect::<Vec<_>>(), [task]);
 }
 
 fn info(seen: &Observation) -> Option<&ProcessInfo> {
