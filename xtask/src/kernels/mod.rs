@@ -3,7 +3,7 @@
 //! * `guests` has the kernels, `packages` finds and unpacks them;
 //! * `programs` builds the programs of a guest, `cross` for arm64, `image` packs them with a user space;
 //! * `init.sh` is the first process of a guest, `boot` reads its reports;
-//! * `report` makes the table of docs/compatibility.md, `verifier` watches instruction counts.
+//! * `report` makes the table of docs/compatibility.md, `verifier` watches instruction counts, `hosts` keeps the facts of each kernel.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use self::boot::{Job, Reports};
+pub(crate) use self::cross::Cross;
 use self::guests::{Arch, GUESTS, Guest};
 use self::packages::Suite;
 use self::programs::Built;
@@ -24,6 +25,7 @@ use crate::{apt, tools};
 mod boot;
 mod cross;
 mod guests;
+mod hosts;
 mod image;
 mod packages;
 mod programs;
@@ -162,6 +164,9 @@ impl Kernels {
         if !partial {
             report::print(&report::table(ran))?;
             faults.extend(report::review(ran, self.check)?);
+            if !self.check {
+                hosts::write(ran)?;
+            }
         }
         for ran in ran {
             report::print(&report::tally(ran, &before))?;
@@ -178,7 +183,7 @@ fn seconds(job: &Job) -> f64 {
 }
 
 /// Tests of a brief run, as patterns of a shell: those that prove an ability of the table, at the lowest price.
-const BRIEF: [&str; 12] = [
+const BRIEF: [&str; 13] = [
     "roads::*",
     "go_relay::*",
     "creator::*",
@@ -189,6 +194,7 @@ const BRIEF: [&str; 12] = [
     "scan_methods::*",
     "lost_records::*",
     "full_maps::*",
+    "contained::*",
     "verifier::*",
     "demo_traces_complete_session",
 ];

@@ -52,7 +52,7 @@ fn cargo_for(arch: Arch, progress: &Progress) -> Result<Command> {
     let mut cargo = command(cargo());
     cargo.current_dir(root());
     if arch == Arch::Arm64 {
-        cross::apply(&mut cargo, progress)?;
+        cross::apply(&mut cargo, &[], progress)?;
     }
     Ok(cargo)
 }
