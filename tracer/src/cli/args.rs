@@ -33,7 +33,8 @@ const HELP_WIDTH: usize = 100;
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
-    /// Log the tracer's own activity on stderr; repeat for more detail.
+    /// Show the parts of each start (`trace`, `replay`), and log the tracer's own activity on stderr; repeat for more
+    /// detail.
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Common options")]
     pub(super) verbose: u8,
     /// Keep all capabilities and system calls, to find out whether giving them up causes a failure.

@@ -92,7 +92,8 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
             log(cli.verbose);
             confine::prepare();
             let once = trace.once;
-            let live = resolve::trace(*trace, arguments)?;
+            let mut live = resolve::trace(*trace, arguments)?;
+            resolve::detail(&mut live.setup.sinks, cli.verbose);
             let shown = live::live(live).map_err(|error| live_failure(&error))?;
             // Ctrl-C ends cleanly with or without a session. A script checks for an elapsed `--duration` by the exit
             // code.
@@ -112,7 +113,7 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
             }
         }
         Command::Agent(_) => agent::run(arguments, log),
-        Command::Replay(args) => replay::replay(*args),
+        Command::Replay(args) => replay::replay(*args, cli.verbose),
         Command::Merge(args) => merge::merge(&args, arguments),
         Command::Cut(args) => cut::cut(&args, arguments),
         Command::Render(args) => render::render(*args),

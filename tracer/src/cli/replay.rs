@@ -25,12 +25,13 @@ use crate::{
     sink,
 };
 
-pub(super) fn replay(args: args::Replay) -> Result<Exit, Failure> {
+pub(super) fn replay(args: args::Replay, verbose: u8) -> Result<Exit, Failure> {
     resolve::to_files(&args.file, &resolve::paths(&args.output.output));
     // Open the recording before creating any output: a mistyped name must leave nothing behind.
     let mut reader = open(&args.file)?;
     if let Some(at) = args.at {
         let mut sinks = resolve::as_of(&args.output)?;
+        resolve::detail(&mut sinks, verbose);
         let setup = resolve::silent(args.filter, args.privacy);
         let narrow = resolve::is_narrow(&setup.filter);
         let seen = play(reader, setup, Some(at))?.status();
@@ -46,7 +47,8 @@ pub(super) fn replay(args: args::Replay) -> Result<Exit, Failure> {
         };
     }
     let speed = args.speed;
-    let setup = resolve::replay(args)?;
+    let mut setup = resolve::replay(args)?;
+    resolve::detail(&mut setup.sinks, verbose);
     let narrow = resolve::is_narrow(&setup.filter);
     let shown = match speed {
         None => engine::replay(&mut reader, setup, |_at| Flow::Continue),

@@ -403,6 +403,13 @@ pub(super) fn open(outputs: &[Output], color: Color) -> Result<Vec<Box<dyn Sink>
     Ok(sinks)
 }
 
+/// Asks for the parts of each start with `-v`.
+pub(super) fn detail(sinks: &mut [Box<dyn Sink>], verbose: u8) {
+    if verbose > 0 {
+        sinks.iter_mut().for_each(|sink| sink.detailed());
+    }
+}
+
 pub(super) fn create(path: &Path) -> Result<File, Failure> {
     record::create(path, Existing::Replace).map_err(|error| {
         let what = if matches!(error, CreateError::Io(_)) { "create" } else { "write to" };

@@ -32,6 +32,7 @@ mod tcp;
 mod text;
 mod time;
 mod verdict;
+mod waterfall;
 
 pub use ancestry::{Ancestor, Ancestry};
 pub use attempt::{Attempt, CERTIFICATE, Rung, RungSeen, RungState, errno_name, handshake_given_up};
@@ -66,3 +67,4 @@ pub use tcp::{TcpInfo, TcpState, Timer, TimerKind};
 pub use text::RawText;
 pub use time::{BootTime, ClockAnchor, Span};
 pub use verdict::{About, Diagnosis, Health, Reading, Severity, ToldApart, Value, Verdict};
+pub use waterfall::{Part, Waterfall};

@@ -54,6 +54,20 @@ impl Kind {
         Self::Request,
     ];
 
+    /// Kind of session that a kubectl command keeps open; `None` for commands that only send requests.
+    #[must_use]
+    pub fn kept_open(word: &str) -> Option<Self> {
+        match word {
+            "exec" => Some(Self::Exec),
+            "attach" | "run" => Some(Self::Attach),
+            "debug" => Some(Self::Debug),
+            "cp" => Some(Self::Cp),
+            "port-forward" => Some(Self::PortForward),
+            "logs" => Some(Self::Logs),
+            _ => None,
+        }
+    }
+
     /// True for kinds that a person or a script waits for and that can therefore get stuck. Probes run by themselves;
     /// starts and requests only show the history of a pod.
     #[must_use]

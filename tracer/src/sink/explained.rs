@@ -66,6 +66,10 @@ impl Explained {
 }
 
 impl Sink for Explained {
+    fn detailed(&mut self) {
+        self.drawing.detailed();
+    }
+
     fn host(&mut self, header: &Header) -> io::Result<()> {
         self.drawing.host(header)
     }

@@ -47,6 +47,9 @@ pub trait Sink: Send {
     /// should not depend on the terminal.
     fn fit(&mut self, _columns: u16) {}
 
+    /// Asks for more detail than by default, such as the parts of each start. Default: ignored.
+    fn detailed(&mut self) {}
+
     /// True if the sink shows the faults of a whole recording, so that a replay must evaluate all of it. Default: only
     /// the final state is needed.
     fn judges(&self) -> bool {

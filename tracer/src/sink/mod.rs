@@ -17,6 +17,7 @@ pub(crate) mod phrases;
 pub(crate) mod show;
 mod tree;
 pub mod view;
+pub(crate) mod waterfall;
 
 pub use explained::Explained;
 pub use interface::{Header, Sink, Style, Target};

@@ -6,6 +6,7 @@ use super::{
     Header, Style,
     color::Color,
     phrases::{NAME, TEXT, outcome},
+    waterfall,
 };
 use crate::{
     escape,
@@ -16,6 +17,8 @@ use crate::{
 pub(super) const WIDTH: usize = 100;
 /// Columns of a label at the start of a line.
 pub(super) const LABEL: usize = 10;
+/// Columns of the bars of a start.
+const BARS: usize = 24;
 /// Columns of a command.
 pub(super) const COMMAND: usize = WIDTH - 2 - LABEL;
 
@@ -173,6 +176,18 @@ impl PathText {
         let how = self.paint(color, &how);
         let what = if session.beyond.is_empty() { "the whole path" } else { "the part of the path on this host" };
         format!("  {} {what}, {how}", self.paint(Color::Good, "✓"))
+    }
+
+    /// Lines of a session's start: the time between each rung and the one above it. Empty if too few times are known.
+    pub(super) fn start(&self, session: &Session) -> Vec<String> {
+        let Some((title, rows)) = waterfall::start(session, BARS) else { return Vec::new() };
+        let mut lines = vec![format!("  {}{title}", self.label(Color::Dim, "start"))];
+        lines.extend(rows.into_iter().map(|row| {
+            let bar = self.paint(if row.is_seen { Color::Good } else { Color::Doubt }, &row.bar).into_owned();
+            let note = self.paint(if row.is_failed { Color::Bad } else { Color::Dim }, &row.note).into_owned();
+            format!("    {:<18}  {bar}  {:>8}  {note}", row.label, row.lasted).trim_end().to_owned()
+        }));
+        lines
     }
 
     /// The last line of a closed session.

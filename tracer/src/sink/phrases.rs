@@ -178,6 +178,17 @@ pub(crate) fn lasted(span: Span) -> String {
     }
 }
 
+/// Formats the duration of a part of a start for people: three digits, from microseconds on.
+pub(crate) fn phase(span: Span) -> String {
+    let micros = span.0 / 1_000;
+    match micros {
+        0..1_000 => format!("{micros} µs"),
+        1_000..10_000 => format!("{}.{:02} ms", micros / 1_000, micros / 10 % 100),
+        10_000..100_000 => format!("{}.{} ms", micros / 1_000, micros / 100 % 10),
+        _ => lasted(span),
+    }
+}
+
 /// Stage at which an attempt failed or waits, with the reason; `None` for a session that reached its command.
 pub(crate) fn stage(session: &Session) -> Option<String> {
     let attempt = session.attempt.as_ref()?;
@@ -262,6 +273,21 @@ mod tests {
             [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (1_990_000, "1.9 MB"), (12_345_678_901, "12.3 GB")]
         {
             assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn parts_of_a_start_have_three_digits() {
+        for (nanos, text) in [
+            (0, "0 µs"),
+            (999_999, "999 µs"),
+            (1_234_567, "1.23 ms"),
+            (9_999_999, "9.99 ms"),
+            (12_345_678, "12.3 ms"),
+            (123_456_789, "123 ms"),
+            (12_345_678_901, "12.3 s"),
+        ] {
+            assert_eq!(phase(Span(nanos)), text);
         }
     }
 

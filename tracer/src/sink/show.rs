@@ -94,6 +94,7 @@ impl Drawing<'_> {
         if session.complete {
             lines.push(paths.complete(session));
         }
+        lines.extend(paths.start(session));
         for gap in &session.gaps {
             lines.extend(paths.wrapped(Color::Doubt, "  ? ", "    ", &gap_words(session, gap)));
         }

@@ -46,6 +46,10 @@ pub struct Tree {
     current: Option<SessionId>,
     /// True if the last line is a single-line block: the outcome of a session, or that it is still open.
     is_brief: bool,
+    /// True if each session's start is drawn in its parts.
+    is_detailed: bool,
+    /// True while the final report is drawn.
+    is_last: bool,
     seen: u64,
 }
 
@@ -56,6 +60,8 @@ struct Drawn {
     head: Head,
     path: Vec<PieceKey>,
     complete: bool,
+    /// Set once the start was drawn.
+    start: bool,
     gaps: BTreeSet<String>,
     /// Set while `head` lacks a known user: a line in the middle of a growing path would split it.
     holds_who: bool,
@@ -130,6 +136,8 @@ impl Tree {
             waiting: BTreeMap::new(),
             current: None,
             is_brief: false,
+            is_detailed: false,
+            is_last: false,
             seen: 0,
         }
     }
@@ -172,6 +180,9 @@ impl Tree {
         if session.complete && !drawn.complete {
             lines.push(self.text.complete(session));
         }
+        let start = self.start(session, drawn.start);
+        drawn.start |= !start.is_empty();
+        lines.extend(start);
         if session.merged_into.is_some() {
             self.seen = self.seen.saturating_sub(1);
         }
@@ -208,6 +219,13 @@ impl Tree {
             self.drawn.insert(session.id.clone(), drawn);
         }
         Ok(())
+    }
+
+    /// Lines of a session's start, once nothing of it is missing or nothing more follows.
+    fn start(&self, session: &Session, is_drawn: bool) -> Vec<String> {
+        let is_known = session.complete || session.state == State::Closed || self.is_last;
+        let is_due = self.is_detailed && !is_drawn && is_known && session.merged_into.is_none();
+        if is_due { self.text.start(session) } else { Vec::new() }
     }
 
     /// Lines for names that became known since the block was opened.
@@ -332,6 +350,10 @@ impl Tree {
 }
 
 impl Sink for Tree {
+    fn detailed(&mut self) {
+        self.is_detailed = true;
+    }
+
     fn host(&mut self, header: &Header) -> io::Result<()> {
         self.text.header = header.clone();
         for host in header.hosts() {
@@ -396,6 +418,7 @@ impl Sink for Tree {
             .values()
             .filter(|session| session.state == State::Closed)
             .try_for_each(|session| self.draw(session, report.at))?;
+        self.is_last = true;
         let mut open = 0_u64;
         for session in report.sessions.iter().filter(|session| session.state == State::Open) {
             open += 1;

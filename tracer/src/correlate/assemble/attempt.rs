@@ -10,7 +10,8 @@ use crate::correlate::state::{
     sockets::{Socket, SocketIdx},
 };
 use crate::model::{
-    Attempt, BootTime, CERTIFICATE, ExitStatus, Program, Role, Rung, RungSeen, RungState, TaskKey, handshake_given_up,
+    Attempt, BootTime, CERTIFICATE, ExitStatus, Program, Role, Rung, RungSeen, RungState, Span, TaskKey,
+    handshake_given_up,
 };
 
 /// Deepest connection that a client's request is known to have led to.
@@ -143,7 +144,7 @@ impl Builder<'_> {
         self.add_client(anchor, up, &mut rungs);
         self.add_apiserver(up, is_over, &mut rungs);
         self.add_kubelet(up, is_over, &mut rungs);
-        add_start(anchor, &mut rungs);
+        add_start(self.state, anchor, &mut rungs);
         let client = up.iter().find(|node| node.role == Role::Client).map(|node| node.task);
         let client_ended = client.and_then(|task| self.state.processes.get(task)?.exit).map(|(at, _)| at);
         Some(Attempt { rungs: rungs.0, client_ended, is_over_at_once, was_start_refused: was_start_refused(anchor) })
@@ -161,7 +162,7 @@ impl Builder<'_> {
             self.dependencies.extend(accepted.into_iter().map(Dependency::Socket));
         }
         let Some(client) = up.iter().find(|node| node.role == Role::Client) else { return };
-        rungs.reached(Rung::ClientStarted, Some(BootTime(client.task.start_ns())));
+        rungs.reached(Rung::ClientStarted, Some(started(self.state, client.task)));
         if let Some(near) = self.socket(client.outbound) {
             rungs.unseen(Rung::NameResolved);
             rungs.leg(Rung::Connected, near);
@@ -271,13 +272,23 @@ fn was_start_refused(anchor: &Anchor) -> bool {
     launch.exec_failed.is_none() && launch.stage_ended.is_some_and(by_itself)
 }
 
+/// Length of the ticks in which a process's identity has its start (USER_HZ).
+const TICK: Span = Span::from_millis(10);
+
+/// Start of a process: the time of its fork, if a record reported it. A new part of a recording repeats forks later.
+fn started(state: &State, task: TaskKey) -> BootTime {
+    let start = BootTime(task.start_ns());
+    let forked = state.processes.get(task).and_then(|process| process.forked_at);
+    forked.filter(|at| *at >= start && at.since(start) < TICK).unwrap_or(start)
+}
+
 /// Rungs from the runtime to the command.
-fn add_start(anchor: &Anchor, rungs: &mut Rungs) {
+fn add_start(state: &State, anchor: &Anchor, rungs: &mut Rungs) {
     if anchor.kind() == AnchorKind::Exec {
         rungs.reached(Rung::FifosMade, Some(anchor.since).filter(|_| !anchor.preexisting));
     }
     if let Some(runc) = anchor.runc() {
-        rungs.reached(Rung::RuncStarted, Some(BootTime(runc.start_ns())));
+        rungs.reached(Rung::RuncStarted, Some(started(state, runc)));
     }
     let Some(launch) = anchor.launch() else { return };
     if let Some(process) = launch.process {

@@ -7,7 +7,6 @@ use crate::correlate::{
         Dependency, State,
         anchor::{Call, Facts},
         anchor_id::AnchorId,
-        kubectl::kept_open,
     },
     timers::Timer,
 };
@@ -24,7 +23,7 @@ pub(super) fn client_ended(state: &State, effects: &mut Effects, at: BootTime, t
 fn is_attempt(state: &State, task: TaskKey) -> bool {
     let Some(process) = state.processes.get(task) else { return false };
     let Some((_, ExitStatus::Code(1..))) = process.exit else { return false };
-    let kind = state.kubectl(task, &process.info).and_then(|call| kept_open(call.word));
+    let kind = state.kubectl(task, &process.info).and_then(|call| Kind::kept_open(call.word));
     let leads_to_process = kind.is_some_and(|kind| kind != Kind::Logs);
     leads_to_process
         && state.calls.contains_key(&task)

@@ -9,12 +9,11 @@ use crate::correlate::{
         anchor::{Call, Facts},
         anchor_id::AnchorId,
         dials::{Cause, Dial},
-        kubectl::kept_open,
         sockets::SocketIdx,
     },
     timers::Timer,
 };
-use crate::model::{BootTime, SocketInfo, SocketRole, TaskKey};
+use crate::model::{BootTime, Kind, SocketInfo, SocketRole, TaskKey};
 
 /// Notes a connection to an API server. If a kubectl keeps it open, it may be the only trace of the request.
 pub(in crate::correlate) fn note_call(
@@ -66,7 +65,7 @@ pub(in crate::correlate) fn set_request_timer(state: &mut State, effects: &mut E
         && let Some(call) = state.kubectl(task, &process.info)
     {
         let has_call = state.calls.contains_key(&task);
-        if kept_open(call.word).is_none() {
+        if Kind::kept_open(call.word).is_none() {
             if has_call {
                 effects.timers.set(effects.now, Timer::RequestUnshown(task));
             }

@@ -89,7 +89,7 @@ pub(in crate::correlate) fn forked(
     actor: Actor,
     inbound: Option<SocketId>,
 ) {
-    state.processes.forked(by, child);
+    state.processes.forked(at, by, child);
     state.watched.insert(child);
     // CRI-O: the goroutine that serves a stream starts the OCI runtime itself.
     if let Some(stream) = streams::stream_of_actor(state, at, by, actor, inbound)

@@ -44,7 +44,7 @@ impl State {
             return None;
         }
         let call = parse_kubectl(&client.argv)?;
-        let leads_into_a_pod = kept_open(call.word).is_some() && (call.pod.is_some() || !call.command.is_empty());
+        let leads_into_a_pod = Kind::kept_open(call.word).is_some() && (call.pod.is_some() || !call.command.is_empty());
         let acts_like_one = call.understood && leads_into_a_pod;
         (is_kubectl || acts_like_one).then_some(call)
     }
@@ -52,7 +52,7 @@ impl State {
     /// Kind of session that the client's arguments name, if it is a kubectl with a command that keeps a
     /// connection open.
     pub(in crate::correlate) fn kind_by_kubectl(&self, client: &Hop) -> Option<Kind> {
-        kept_open(self.kubectl(client.task, &client.process)?.word)
+        Kind::kept_open(self.kubectl(client.task, &client.process)?.word)
     }
 
     /// True if this `kubectl exec` passes its input on. `None` for other commands, and if the arguments are not
@@ -67,20 +67,7 @@ impl State {
     pub(in crate::correlate) fn is_request(&self, task: TaskKey) -> bool {
         let process = self.processes.get(task);
         let call = process.and_then(|process| self.kubectl(task, &process.info));
-        call.is_some_and(|call| kept_open(call.word).is_none())
-    }
-}
-
-/// Kind of session that a kubectl command keeps open; `None` for commands that only send requests.
-pub(in crate::correlate) fn kept_open(word: &str) -> Option<Kind> {
-    match word {
-        "exec" => Some(Kind::Exec),
-        "attach" | "run" => Some(Kind::Attach),
-        "debug" => Some(Kind::Debug),
-        "cp" => Some(Kind::Cp),
-        "port-forward" => Some(Kind::PortForward),
-        "logs" => Some(Kind::Logs),
-        _ => None,
+        call.is_some_and(|call| Kind::kept_open(call.word).is_none())
     }
 }
 

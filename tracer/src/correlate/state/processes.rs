@@ -17,6 +17,8 @@ pub(in crate::correlate) struct Process {
     pub(in crate::correlate) info: Arc<ProcessInfo>,
     /// Process that called fork, from a record. `info.parent` may differ (CLONE_PARENT, reparenting).
     pub(in crate::correlate) forked_by: Option<TaskKey>,
+    /// Time of that call. The start in the process's identity is rounded down to a tick of 10 ms.
+    pub(in crate::correlate) forked_at: Option<BootTime>,
     /// Time and status of the exit, from a record.
     pub(in crate::correlate) exit: Option<(BootTime, ExitStatus)>,
     /// Time at which a search found the process gone without a record of its exit.
@@ -146,10 +148,11 @@ impl Processes {
     }
 
     /// Adds a fork.
-    pub(in crate::correlate) fn forked(&mut self, by: TaskKey, child: TaskKey) {
+    pub(in crate::correlate) fn forked(&mut self, at: BootTime, by: TaskKey, child: TaskKey) {
         let inherited = self.by_key.get(&by).map(|parent| Arc::clone(&parent.info));
         let process = self.entry(child);
         process.forked_by = Some(by);
+        process.forked_at = Some(at);
         // Until its execve, the child is a copy of its parent.
         if let (true, Some(inherited)) = (*process.info == ProcessInfo::default(), inherited) {
             let inherited = Arc::unwrap_or_clone(inherited);

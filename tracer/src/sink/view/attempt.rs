@@ -18,6 +18,45 @@ pub(super) struct Attempt {
     errno: Option<u32>,
     /// Rungs, in the order of the path.
     rungs: Vec<Rung>,
+    /// Where the start took its time; absent if fewer than two rungs have a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<Start>,
+}
+
+/// The start of a session, in parts that follow each other.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Start {
+    /// Nanoseconds from the first to the last rung with a usable time: the sum of `lasted_ns` of all parts.
+    wall_ns: u64,
+    parts: Vec<Part>,
+}
+
+/// The time between two rungs.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Part {
+    /// Rung at which the part begins.
+    from: &'static str,
+    /// Rung at which it ends.
+    to: &'static str,
+    /// Time of `from`.
+    at: String,
+    /// Nanoseconds from `from` to `to`.
+    lasted_ns: u64,
+    /// Rungs between the two whose times are not known: the part is divided among them and `to` in unknown shares.
+    unseen: Vec<&'static str>,
+}
+
+impl Start {
+    fn new(start: &model::Waterfall, when: impl Fn(BootTime) -> String) -> Self {
+        let part = |part: &model::Part| Part {
+            from: part.from.token(),
+            to: part.to.token(),
+            at: when(part.begun),
+            lasted_ns: part.lasted.0,
+            unseen: part.unseen.iter().map(|rung| rung.token()).collect(),
+        };
+        Self { wall_ns: start.wall().0, parts: start.parts.iter().map(part).collect() }
+    }
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -36,8 +75,9 @@ struct Rung {
 }
 
 impl Attempt {
-    /// Builds the view. `when` formats a time.
-    pub(super) fn new(attempt: &model::Attempt, when: impl Fn(BootTime) -> String) -> Self {
+    /// Builds the view; `None` for a session without an attempt. `when` formats a time.
+    pub(super) fn new(session: &model::Session, when: impl Fn(BootTime) -> String) -> Option<Self> {
+        let attempt = session.attempt.as_ref()?;
         let failed = attempt.failed();
         let rung = |one: &model::RungSeen| Rung {
             rung: one.rung.token(),
@@ -46,11 +86,12 @@ impl Attempt {
             address: one.address,
             errno: one.errno,
         };
-        Self {
+        Some(Self {
             reached: attempt.reached().map(|one| one.rung.token()),
             failed_at: failed.map(|one| one.rung.token()),
             errno: failed.and_then(|one| one.errno),
             rungs: attempt.rungs.iter().map(rung).collect(),
-        }
+            start: session.waterfall().map(|start| Start::new(&start, &when)),
+        })
     }
 }

@@ -261,7 +261,7 @@ impl<'a> Session<'a> {
             stdin: session.stdin,
             exec_id: session.exec_id.as_deref(),
             exit: Exit::of(session, when),
-            attempt: session.attempt.as_ref().map(|attempt| Attempt::new(attempt, when)),
+            attempt: Attempt::new(session, when),
             idle_ms: idle(session, measures, now).map(model::Span::as_millis),
             health: health(session, report).token(),
             faults: faults(session, header, report),
