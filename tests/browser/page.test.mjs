@@ -108,14 +108,22 @@ test("events add hops one by one, in order of time", () => on(pages.terminal, as
 }));
 
 test("player pauses, and plays to the end at any speed", () => on(pages.terminal, async (page) => {
-  await page.fill("#speed", "0.001");
+  const pace = async (name, times) => {
+    for (let click = 0; click < times; click += 1) await page.getByRole("button", { name }).click();
+  };
+  assert.equal(await page.locator("#speed").textContent(), "32 × slower");
+  await pace("slower", 5);
+  assert.equal(await page.locator("#speed").textContent(), "1,024 × slower");
   await page.uncheck("#shorten");
   await page.click("button[aria-label=Play]");
   await page.waitForFunction(() => document.querySelector(".reads").textContent !== "+0 µs");
   await page.click("button[aria-label=Pause]");
   const paused = await reads(page);
   assert.notEqual(paused, "+243.5 ms");
-  await page.fill("#speed", "100");
+  await pace("faster", 10);
+  assert.equal(await page.locator("#speed").textContent(), "as it was");
+  await pace("faster", 7);
+  assert.equal(await page.locator("#speed").textContent(), "128 × faster");
   await page.click("button[aria-label=Play]");
   await page.waitForFunction(() => document.querySelector("#moment").value === document.querySelector("#moment").max);
   await page.waitForSelector("button[aria-label=Play]");
@@ -145,6 +153,29 @@ test("links show their evidence, hops a command with their own numbers", () => o
   const commands = await page.locator("#steps .manual code").allTextContents();
   assert.ok(commands.some((command) => command.includes("19574")), "kubectl's pid");
   assert.ok(commands.some((command) => /ss .*40304/.test(command)), "its port");
+}));
+
+test("rows show the command of their session", () => on(pages.few, async (page) => {
+  for (const text of await page.locator(".row .row-command").allTextContents()) assert.match(text, /^\$ sh\b/);
+}));
+
+test("the start is shown in its parts, which fill the whole width", () => on(pages.terminal, async (page) => {
+  const parts = page.locator("#parts > li");
+  const rungs = await parts.locator(".rung").allTextContents();
+  assert.deepEqual(rungs.slice(0, 3), ["connected", "apiserver-accepted", "kubelet-dialled"]);
+  assert.match(await page.locator("#start-sum").textContent(), /^\S+ ms from client-started to running\. /);
+  const bars = await parts.locator("rect").evaluateAll((bars) => bars.map((bar) => [Number(bar.getAttribute("x")), Number(bar.getAttribute("width"))]));
+  assert.equal(bars[0][0], 0);
+  bars.slice(1).forEach(([x], index) => assert.ok(x >= bars[index][0], `${bars}`));
+  // Bars of short parts are wider than their time, so that they can be seen.
+  bars.forEach(([x, width]) => assert.ok(width >= 4 && x + width <= 1000.001, `${bars}`));
+  assert.match(await parts.first().locator(".note").textContent(), /^not seen: name-resolved$/);
+  assert.equal(await page.locator("#parts .unseen").count(), await parts.filter({ hasText: "not seen" }).count());
+}));
+
+test("words between backticks are code", () => on(pages.terminal, async (page) => {
+  assert.ok((await page.locator("#steps p code").count()) > 0);
+  assert.doesNotMatch(await page.locator("#steps").textContent(), /`/);
 }));
 
 test("colour scheme follows the system and the switch", async () => {

@@ -17,3 +17,4 @@ mod pictures;
 mod recordings;
 mod schema;
 mod sinks;
+mod waterfall;

@@ -8,7 +8,7 @@ use std::{
 
 use execpath::{
     escape,
-    model::{Change, Fact, Finding, Observation, Report, Source, TcpInfo, TcpMeasure, TcpState},
+    model::{Change, Fact, Finding, HostFacts, Observation, Report, Source, TcpInfo, TcpMeasure, TcpState},
     render::{Collector, PICTURES, Picture},
     sink::Header,
 };
@@ -151,6 +151,16 @@ fn pictures_show_hostile_names_as_text() {
     }
     roxmltree::Document::parse(&pictures["svg"]).expect("well-formed");
     is_trace("hostile", &pictures.remove("perfetto").expect("a trace"));
+}
+
+#[test]
+fn pictures_of_several_hosts_name_them() {
+    let mut header = samples::header();
+    header.others = ["master", "worker"].map(|name| HostFacts { hostname: name.into(), ..header.host.clone() }).into();
+    let pictures = drawn(&header, &samples::life(), &[]);
+    for format in ["html", "perfetto"] {
+        assert!(pictures[format].contains("\"host\":\"worker (2 hosts), master\""), "{format}");
+    }
 }
 
 #[test]

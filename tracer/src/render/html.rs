@@ -21,6 +21,7 @@ const SCRIPTS: &[&str] = &[
     include_str!("page/page_data.js"),
     include_str!("page/list.js"),
     include_str!("page/picture.js"),
+    include_str!("page/start.js"),
     include_str!("page/steps.js"),
     include_str!("page/details.js"),
     include_str!("page/timeline.js"),

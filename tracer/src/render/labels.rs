@@ -18,6 +18,38 @@ pub(super) const COMMAND: usize = 2_000;
 /// Most characters of a path.
 pub(super) const PATH: usize = 500;
 
+/// Names of the hosts of a recording. Hosts of one name are counted.
+pub(super) fn hosts(header: &Header) -> String {
+    counted_words(header.hosts().map(|host| host.hostname.as_str()), "hosts")
+}
+
+/// Kernels of the hosts of a recording.
+pub(super) fn kernels(header: &Header) -> String {
+    let kernels: BTreeSet<&str> = header.hosts().map(|host| host.kernel.as_str()).collect();
+    counted_words(kernels.into_iter(), "kernels")
+}
+
+/// Most words of a list.
+const LISTED: usize = 8;
+
+/// Words in the order of their first appearance; one that appears several times has its count.
+fn counted_words<'a>(words: impl Iterator<Item = &'a str>, what: &str) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for word in words.filter(|word| !word.is_empty()) {
+        match counts.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((word, 1)),
+        }
+    }
+    let more = counts.len().saturating_sub(LISTED);
+    let listed = counts.iter().take(LISTED).map(|(word, count)| match count {
+        1 => escape::str(word, NAME),
+        count => format!("{} ({count} {what})", escape::str(word, NAME)),
+    });
+    let listed = listed.collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{listed} and {more} more") } else { listed }
+}
+
 /// Two short lines for a hop: its role, and its process.
 pub(super) fn hop(hop: &Hop) -> (String, String) {
     let comm = escape::text(hop.process.comm.as_bytes(), NAME);
@@ -146,7 +178,16 @@ pub(super) fn cut(text: &str, room: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::cut;
+    use super::{counted_words, cut};
+
+    #[test]
+    fn hosts_are_listed_by_name_and_counted() {
+        assert_eq!(counted_words(["vm"].into_iter(), "hosts"), "vm");
+        assert_eq!(counted_words(["a", "b", "a", ""].into_iter(), "hosts"), "a (2 hosts), b");
+        let names: Vec<String> = (0..12).map(|number| format!("node-{number}")).collect();
+        let text = counted_words(names.iter().map(String::as_str), "hosts");
+        assert!(text.ends_with("node-7 and 4 more"), "{text}");
+    }
 
     #[test]
     fn long_text_is_cut_visibly_and_paths_keep_ends() {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     escape,
     explain::{self, Explanation, Step},
-    model::{BootTime, Health, LinkKind, Session, State, Unit, Verdict, unit_of_loss},
+    model::{BootTime, Health, LinkKind, Part, Rung, Session, State, Unit, Verdict, unit_of_loss},
     sink::{
         color::Color,
         diagnosis,
@@ -26,7 +26,9 @@ use crate::{
 /// The root of the data.
 #[derive(Serialize)]
 pub(super) struct PageData {
+    /// Names of the hosts.
     host: String,
+    /// Their kernels.
     kernel: String,
     /// UTC of time 0, in milliseconds since 1970.
     origin_ms: f64,
@@ -79,6 +81,19 @@ struct SessionView {
     hops: Vec<HopView>,
     links: Vec<LinkView>,
     gaps: Vec<GapView>,
+    start: Vec<PartView>,
+}
+
+/// A part of the start: the rung at its end, its beginning, its length in nanoseconds, and the rungs in it that were not
+/// seen.
+#[derive(Serialize)]
+struct PartView {
+    from: &'static str,
+    to: &'static str,
+    state: &'static str,
+    at: i64,
+    lasted_ns: u64,
+    unseen: Vec<&'static str>,
 }
 
 /// A fault and its span of time; `until` is null if it lasted to the end.
@@ -152,7 +167,6 @@ impl PageData {
         let origin = timeline.sessions.iter().map(|history| history.reported).min().unwrap_or(timeline.end);
         let mut builder = Builder { timeline, origin, shapes: Interner::default(), sentences: Interner::default() };
         let sessions = timeline.sessions.iter().map(|history| builder.session(history)).collect();
-        let host = &timeline.header.host;
         let mut notes: Vec<String> =
             timeline.header.degraded.iter().map(|one| escape::str(&one.text, phrases::TEXT)).collect();
         if timeline.samples.left_out > 0 {
@@ -171,8 +185,8 @@ impl PageData {
         notes.extend(delays.map(|(what, count)| phrases::loss(what, *count)));
         let origin_ms = timeline.header.anchor.utc_ns(origin) as f64 / 1e6;
         Self {
-            host: escape::str(&host.hostname, NAME),
-            kernel: escape::str(&host.kernel, NAME),
+            host: labels::hosts(&timeline.header),
+            kernel: labels::kernels(&timeline.header),
             origin_ms,
             end: builder.time(timeline.end),
             lost: lost.map(|(what, count)| format!("{}: {count}", escape::str(what, NAME))).collect(),
@@ -315,7 +329,21 @@ impl Builder<'_> {
                 span: builder.span(part, part.since),
                 say,
             }),
+            start: self.start(&last),
         }
+    }
+
+    fn start(&self, session: &Session) -> Vec<PartView> {
+        let parts = session.waterfall().map(|start| start.parts).unwrap_or_default();
+        let view = |part: Part| PartView {
+            from: part.from.token(),
+            to: part.to.token(),
+            state: part.state.token(),
+            at: self.time(part.begun),
+            lasted_ns: part.lasted.0,
+            unseen: part.unseen.into_iter().map(Rung::token).collect(),
+        };
+        parts.into_iter().map(view).collect()
     }
 
     fn fault(&self, fault: &Verdict) -> FaultView {

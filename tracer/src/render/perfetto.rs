@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{SessionTimeline, Timeline, labels};
 use crate::{
     escape,
-    model::{BootTime, Link, LinkKind},
+    model::{BootTime, Link, LinkKind, Part, Session},
     sink::{phrases, view},
 };
 
@@ -17,10 +17,9 @@ use crate::{
 /// # Errors
 /// When the writer fails.
 pub(super) fn write(timeline: &Timeline, target: &mut dyn Write) -> io::Result<()> {
-    let host = &timeline.header.host;
     let other = json!({
-        "host": escape::str(&host.hostname, phrases::NAME),
-        "kernel": escape::str(&host.kernel, phrases::NAME),
+        "host": labels::hosts(&timeline.header),
+        "kernel": labels::kernels(&timeline.header),
         "boot": view::moment(timeline.header.anchor, BootTime(0)),
     });
     write!(target, "{{\"displayTimeUnit\":\"ms\",\"otherData\":{other},\"traceEvents\":[")?;
@@ -35,8 +34,8 @@ pub(super) fn write(timeline: &Timeline, target: &mut dyn Write) -> io::Result<(
     target.flush()
 }
 
-/// The tracks of one session. Even numbers are hops, odd numbers are legs, so that a leg appears below the hop that it
-/// leaves.
+/// The tracks of one session: the session, its start, and from 2 on hops (even numbers) and legs (odd numbers), so that a
+/// leg appears below the hop that it leaves.
 struct Tracks<'a> {
     history: &'a SessionTimeline,
     number: usize,
@@ -65,6 +64,7 @@ impl Tracks<'_> {
             "confidence": session.confidence().map(crate::model::Confidence::token),
         });
         events.push(self.slice(0, &labels::title(&session), session.opened_at.max(BootTime(1)), until, args));
+        events.extend(self.start(&session));
         // A slice for each hop, as long as it was known.
         for (part, index) in self.history.hops.iter().zip(0..) {
             let (role, what) = labels::hop(&part.value);
@@ -112,6 +112,20 @@ impl Tracks<'_> {
             }));
         }
         events
+    }
+
+    /// The start in its parts, on a track below the session: each slice ends at the rung that it is named after.
+    fn start(&self, session: &Session) -> Vec<Value> {
+        let Some(start) = session.waterfall() else { return Vec::new() };
+        let slice = |part: &Part| {
+            let unseen: Vec<&str> = part.unseen.iter().map(|rung| rung.token()).collect();
+            let args = json!({
+                "from": part.from.token(), "to": part.to.token(), "state": part.state.token(),
+                "lasted_ns": part.lasted.0, "unseen": unseen,
+            });
+            self.slice(START, part.to.token(), part.begun, part.begun.plus(part.lasted), args)
+        };
+        std::iter::once(self.name(START, "start")).chain(start.parts.iter().map(slice)).collect()
     }
 
     /// Byte counters of each leg over time, measured at the end nearer to the client. Legs without measurements have
@@ -171,6 +185,8 @@ impl Tracks<'_> {
     }
 }
 
+/// Track of the start: between the session's and those of the hops.
+const START: usize = 1;
 /// Tracks for legs below one hop; further legs share the last track.
 const SLOTS: usize = 16;
 

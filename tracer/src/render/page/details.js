@@ -46,7 +46,7 @@ class Details {
     if (this.shown === (id ?? "all")) return;
     this.shown = id ?? "all";
     if (!say) return this.holder.replaceChildren();
-    const parts = [el("h4", { text: say.title }), ...[say.what, say.why].map(sentence).filter(Boolean).map((text) => el("p", { text }))];
+    const parts = [el("h4", { text: say.title }), ...[say.what, say.why].map(sentence).filter(Boolean).map((text) => el("p", {}, ...prose(text)))];
     say.manual.slice(0, 2).forEach(([command]) => parts.push(el("p", { class: "by-hand" }, "By hand: ", el("code", { text: command }))));
     const more = el("button", { type: "button", text: id ? "More of this step" : "Step by step" });
     more.addEventListener("click", () => this.more(id ?? "steps-title"));

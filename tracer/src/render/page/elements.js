@@ -19,6 +19,13 @@ function drawn(name, attributes = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 }
 
+/** Prose as children of an element: text between backticks becomes code. */
+function prose(text) {
+  const words = text.split("`");
+  // A single backtick is text.
+  return words.length % 2 ? words.map((word, index) => (index % 2 ? el("code", { text: word }) : word)) : [text];
+}
+
 function byId(id) {
   return document.getElementById(id);
 }

@@ -1,6 +1,6 @@
 // The list of sessions. Only visible rows are in the page.
 
-const ROW = 60;
+const ROW = 78;
 const SPARE = 6;
 
 function searchable(session) {
@@ -113,7 +113,7 @@ class SessionList {
   }
 
   row({ session, index }, place) {
-    const title = session.into ?? (session.command ? `$ ${session.command}` : session.id);
+    const title = session.into ?? session.id;
     const time = moment(session.opened).slice(11, 19);
     const attributes = {
       role: "option", id: `row-${index}`, class: "row", "data-place": place, "data-tone": session.open ? "open" : session.tone,
@@ -122,6 +122,7 @@ class SessionList {
     return el("div", attributes,
       el("span", { class: "row-title", text: cut(title, 80) }),
       el("span", { class: "row-time", text: time }),
+      el("span", { class: "row-command", text: session.command ? cut(`$ ${session.command}`, 120) : "" }),
       el("span", { class: "row-note", text: `${session.kind} · ${session.outcome}` }));
   }
 }

@@ -29,11 +29,13 @@ function choose(session) {
   history.replaceState(null, "", `#${encodeURIComponent(session.id)}`);
   head(session);
   details.show(session);
+  start.show(session);
   picture.show(session);
   steps.show(session);
   timeline.show(session);
 }
 
+const start = new Start(byId("start"), byId("start-sum"), byId("parts"));
 const steps = new Steps(byId("steps"));
 const details = new Details(byId("details"), (id) => steps.pick(id));
 const picture = new Picture(byId("picture"), (id) => (picture.form === "wide" ? details.pick(id) : steps.pick(id)), (shape) => details.move(shape));

@@ -12,13 +12,13 @@ function bytes(value) {
 /** Elements of an explanation. */
 function explanation(say) {
   if (!say) return [];
-  const prose = [say.what, say.why].map(sentence).filter(Boolean);
-  const parts = prose.map((text, index) => el("p", { class: index ? "why" : "what", text }));
+  const said = [say.what, say.why].map(sentence).filter(Boolean);
+  const parts = said.map((text, index) => el("p", { class: index ? "why" : "what" }, ...prose(text)));
   const known = say.known.map(sentence);
-  if (known.length) parts.push(el("p", { class: "known" }, el("b", { text: "How it is known: " }), known.join(" ")));
-  say.unknown.map(sentence).forEach((text) => parts.push(el("p", { class: "unknown", text: `? ${text}` })));
+  if (known.length) parts.push(el("p", { class: "known" }, el("b", { text: "How it is known: " }), ...prose(known.join(" "))));
+  say.unknown.map(sentence).forEach((text) => parts.push(el("p", { class: "unknown" }, ...prose(`? ${text}`))));
   if (say.manual.length) {
-    const lines = say.manual.map(([command, shows]) => el("li", {}, el("code", { text: command }), el("span", { text: sentence(shows) })));
+    const lines = say.manual.map(([command, shows]) => el("li", {}, el("code", { text: command }), el("span", {}, ...prose(sentence(shows)))));
     parts.push(el("div", { class: "manual" }, el("p", { text: "The same by hand" }), el("ul", {}, ...lines)));
   }
   return parts;

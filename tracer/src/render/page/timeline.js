@@ -4,6 +4,8 @@ const STEPS = 1000;
 /** Initial length of the film, and longest wait while waits are shortened, in milliseconds. */
 const WHOLE = 8000;
 const PAUSE = 1200;
+/** Slowest and fastest speed, as powers of two of the real one. */
+const SPEEDS = [-24, 24];
 const ICONS = {
   start: "M5 4v12h2V4zM17 4 8 10l9 6z", back: "M15 4 6 10l9 6z", play: "M6 4l10 6-10 6z", pause: "M6 4h3v12H6zM11 4h3v12h-3z",
   on: "M5 4l9 6-9 6z", end: "M13 4v12h2V4zM3 4l9 6-9 6z",
@@ -19,7 +21,7 @@ class Timeline {
       this.buttons[name].addEventListener("click", act);
       return this.buttons[name];
     };
-    this.speed = el("input", { type: "number", id: "speed", min: "0.00001", max: "100000", step: "any", value: "1" });
+    this.speed = el("output", { id: "speed" });
     this.shorten = el("input", { type: "checkbox", id: "shorten", checked: true });
     this.clocks = el("select", { id: "clock" }, el("option", { value: "happened", text: "as it happened" }), el("option", { value: "known", text: "as it became known" }));
     this.clocks.addEventListener("change", () => {
@@ -35,9 +37,9 @@ class Timeline {
     this.marks = drawn("svg", { class: "marks", viewBox: `0 0 ${STEPS} 14`, preserveAspectRatio: "none", "aria-hidden": "true" });
     this.reads = el("output", { for: "moment", class: "reads" });
     this.says = el("p", { class: "says", role: "status" });
-    const by = (factor, text) => {
+    const by = (steps, text) => {
       const one = el("button", { type: "button", text });
-      one.addEventListener("click", () => { this.speed.value = String(Number((Number(this.speed.value) * factor).toPrecision(2))); });
+      one.addEventListener("click", () => this.pace(this.power + steps));
       return one;
     };
     holder.append(
@@ -49,7 +51,7 @@ class Timeline {
           button("on", "One event on", () => this.step(1)), button("end", "To the end", () => this.jump(Infinity))),
         this.reads, this.says),
       el("div", { class: "line options" },
-        el("span", { class: "option" }, el("label", { for: "speed", text: "Speed ×" }), by(0.5, "slower"), this.speed, by(2, "faster")),
+        el("span", { class: "option" }, "Speed", by(-1, "slower"), this.speed, by(1, "faster")),
         el("span", { class: "option" }, this.shorten, el("label", { for: "shorten", text: "shorten waits" })),
         el("span", { class: "option" }, el("label", { for: "clock", text: "Show it" }), this.clocks)));
   }
@@ -63,8 +65,15 @@ class Timeline {
     this.session = session;
     this.layOut();
     const whole = Math.max(this.last - this.first, 1);
-    this.speed.value = String(Number((whole / 1e3 / WHOLE).toPrecision(1)));
+    this.pace(Math.round(Math.log2(whole / 1e3 / WHOLE)));
     this.go(this.last);
+  }
+
+  /** Sets the speed: a power of two of the real one. */
+  pace(power) {
+    this.power = Math.min(Math.max(power, SPEEDS[0]), SPEEDS[1]);
+    const factor = (2 ** Math.abs(this.power)).toLocaleString("en");
+    this.speed.textContent = this.power ? `${factor} × ${this.power < 0 ? "slower" : "faster"}` : "as it was";
   }
 
   /** Lays out the axis. The width of a wait grows with its logarithm, so that close events remain distinguishable. */
@@ -139,7 +148,7 @@ class Timeline {
       const next = this.times.findIndex((time) => time > this.now);
       if (next < 0) return this.stop();
       const wait = this.times[next] - (this.times[next - 1] ?? this.first);
-      const speed = Math.max(Number(this.speed.value) || 0.00001, 0.00001) * 1e3;
+      const speed = 2 ** this.power * 1e3;
       const pace = this.shorten.checked ? Math.max(speed, wait / PAUSE) : speed;
       // Stop at each event for a frame, so that none is skipped.
       this.go(Math.min(this.now + passed * pace, this.times[next]));
