@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use execpath::{
     engine::{Filter, Kinds, Playback, Setup, Until},
-    model::{BootTime, Health, Kind, Report, Session, Span, State},
+    model::{BootTime, Health, Kind, Report, Session, Severity, Span, State, Verdict},
     record::Reader,
     redact::Redactor,
     watch::Player,
@@ -78,6 +78,39 @@ fn screen_equals_ls_at_every_moment() {
             assert_eq!(shown(at), rows(&playback.status().report), "{name} after {number}/{MOMENTS}");
         }
     }
+}
+
+/// True if the diagnosis names a fault of a session.
+fn has_fault<'a>(mut verdicts: impl Iterator<Item = &'a Verdict>) -> bool {
+    verdicts.any(|verdict| verdict.session.is_some() && verdict.severity == Severity::Fault)
+}
+
+#[test]
+fn screen_opens_at_first_fault_or_session() {
+    let mut faulty = 0;
+    for (name, path) in recordings() {
+        let mut player = Player::open(&path, everything(), Redactor::default()).expect("a recording");
+        player.seek_beginning();
+        let report = loop {
+            if let Some(report) = player.play(1_000).expect("the recording is read again") {
+                break report;
+            }
+        };
+        let setup = Setup { filter: everything(), ..Setup::default() };
+        let mut whole = Playback::new(Reader::open(&path).expect("a recording"), setup).expect("the recording plays");
+        whole.to_the_end().expect("the recording plays");
+        let last = whole.status_of_whole(true).report;
+        if has_fault(last.diagnosis.all()) {
+            assert!(has_fault(report.diagnosis.verdicts.iter()), "{name} opens without its fault");
+            faulty += 1;
+        } else {
+            assert_eq!(report.sessions.is_empty(), last.sessions.is_empty(), "{name}");
+        }
+        let first = whole.first_fault().or(whole.first_session());
+        let (from, to) = player.span();
+        assert_eq!(first.unwrap_or(from).clamp(from, to), player.moment(), "{name}");
+    }
+    assert!(faulty >= 5, "{faulty} recordings have a fault");
 }
 
 fn json(ran: &Ran) -> Value {

@@ -29,7 +29,7 @@ fn movement_keys_stay_within_list() {
         (&[Char('G'), Down], "s-000000"),
         (&[Char('g')], "s-000009"),
         (&[End], "s-000000"),
-        (&[Home, PageDown], "s-000004"),
+        (&[Home, PageDown], "s-000006"),
     ] {
         assert_eq!(selected(screen.keys(keys)), expected, "{keys:?}");
     }
@@ -164,6 +164,12 @@ fn keys_seek_and_play_recording() {
     assert_eq!(screen.key(Char('H')), millis(58_680));
     assert_eq!(screen.key(Char('l')), millis(59_880));
     assert_eq!(screen.key(Right), at(60), "not past the end");
+    assert_eq!(screen.key(Char('[')), at(0));
+    assert_eq!(screen.key(Char(']')), at(60));
+    // The caller chooses the moment of the next reports.
+    assert_eq!(screen.state.update(Msg::Moment(samples::OPENED.plus(Span::from_secs(30)))), None);
+    assert_eq!(screen.key(Right), millis(31_200));
+    assert_eq!(screen.key(Char(']')), at(60));
     // Playing starts again from the beginning, because the moment was at the end.
     assert_eq!(screen.key(Char(' ')), at(0));
     let second = || Msg::Tick(Span::from_secs(1));
@@ -179,7 +185,7 @@ fn keys_seek_and_play_recording() {
 #[test]
 fn live_screen_ignores_seek_keys() {
     let mut screen = TestScreen::new(80, 24).showing(crowd(3));
-    for key in [Left, Right, Char('+'), Char('-')] {
+    for key in [Left, Right, Char('['), Char(']'), Char('+'), Char('-')] {
         assert_eq!(screen.key(key), None);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use execpath::{
     escape,
-    model::{RawText, Report, Role},
+    model::{Gap, GapCode, RawText, Report, Role},
     tui::{Msg, Theme},
 };
 use execpath_tests::samples;
@@ -47,6 +47,47 @@ fn screen_of_thousand_sessions_matches_snapshots() {
     insta::assert_snapshot!("crowd.80x24.page", screen.picture());
     screen.text("/kube-system 999");
     insta::assert_snapshot!("crowd.80x24.filter", screen.picture());
+}
+
+/// Words of the hops in sight, from the client on.
+fn hops(picture: &str) -> Vec<&str> {
+    const ROLES: [&str; 7] = ["kubectl", "apiserver", "kubelet", "runtime", "shim", "runc", "process"];
+    let words = picture
+        .lines()
+        .filter(|line| line.contains("· pid "))
+        .filter_map(|line| line.trim_start_matches('"').split_whitespace().next());
+    words.filter(|word| ROLES.contains(word)).collect()
+}
+
+#[test]
+fn small_screen_shows_whole_paths() {
+    let mut live = TestScreen::new(80, 24).showing(crowd(1_000));
+    let mut replay = TestScreen::replay(80, 24).showing(crowd(1_000));
+    for screen in [&mut live, &mut replay] {
+        let picture = screen.picture();
+        assert_eq!(hops(&picture).len(), 7, "{picture}");
+        assert_eq!(picture.matches("joined inside").count(), 2, "not folded: {picture}");
+    }
+    // A longer path is folded, and one that is longer still says what is missing.
+    let mut long = session("s-1", 0);
+    long.gaps = vec![Gap { code: GapCode::LostEvents, between: None, text: "12 records were lost".into() }; 3];
+    let mut screen = TestScreen::replay(80, 24).showing(crowd(20));
+    screen.show(report(vec![long.clone(), session("s-2", 1), session("s-3", 2), session("s-4", 3)]));
+    screen.keys(&[End]);
+    let picture = screen.picture();
+    assert_eq!(hops(&picture).len(), 7, "{picture}");
+    assert_eq!((picture.matches("joined inside").count(), picture.matches("┊ exact").count()), (0, 2), "{picture}");
+    assert_eq!(picture.matches("12 records were lost").count(), 3, "{picture}");
+    insta::assert_snapshot!("folded.80x24", picture);
+    long.gaps.extend(long.gaps.clone());
+    screen.show(report(vec![long.clone(), session("s-2", 1), session("s-3", 2), session("s-4", 3)]));
+    assert!(screen.picture().contains("… 3 lines more: Enter, then ↓"), "{}", screen.picture());
+    // Entered, it scrolls in full.
+    screen.keys(&[Enter, End]);
+    let picture = screen.picture();
+    assert!(picture.contains("process    sh") && !picture.contains("lines more"), "{picture}");
+    screen.keys(&[Home]);
+    assert_eq!(screen.picture().matches("joined inside").count(), 2);
 }
 
 #[test]
@@ -163,11 +204,7 @@ fn hostile() -> Report {
     if let Some(user) = &mut client.user {
         (user.user.name, user.user.impersonated) = (BAD.to_owned(), bad());
     }
-    one.gaps.push(execpath::model::Gap {
-        code: execpath::model::GapCode::LostEvents,
-        between: Some((0, 99)),
-        text: BAD.repeat(50),
-    });
+    one.gaps.push(Gap { code: GapCode::LostEvents, between: Some((0, 99)), text: BAD.repeat(50) });
     report(vec![one])
 }
 

@@ -6,10 +6,37 @@ use execpath_tests::pane::Pane;
 use rustix::process::Signal;
 
 /// Starts the screen on a recording.
-fn watch(arguments: &[&str]) -> Option<Pane> {
-    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings/terminal.jsonl.zst");
+fn open(name: &str, arguments: &[&str]) -> Option<Pane> {
+    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(name);
     let recording = recording.to_str().expect("a path that can be typed");
     Pane::start(&[&["watch", recording], arguments].concat())
+}
+
+/// The same, at the end of a recording without a fault.
+fn watch(arguments: &[&str]) -> Option<Pane> {
+    let pane = open("terminal.jsonl.zst", arguments)?;
+    pane.shows("kubectl · pid 19574");
+    pane.keys(&["]"]);
+    Some(pane)
+}
+
+#[test]
+fn recording_opens_at_its_first_fault_or_session() {
+    let Some(pane) = open("terminal.jsonl.zst", &[]) else { return };
+    let picture = pane.shows("1 session open");
+    assert!(picture.contains("kubectl · pid 19574") && !picture.contains("closed: exited"), "{picture}");
+    pane.keys(&["]"]);
+    pane.shows("closed: exited with code 0");
+    pane.keys(&["["]);
+    pane.shows("no session at this moment of the recording");
+    pane.keys(&["q"]);
+    pane.is_restored(0);
+    // kubectl is stopped while the command prints.
+    let Some(pane) = open("stopped.jsonl.zst", &[]) else { return };
+    let picture = pane.shows("F16 the client does not read");
+    assert!(picture.contains("1 session open, 1 fault"), "{picture}");
+    pane.keys(&["q"]);
+    pane.is_restored(0);
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub(super) struct History {
     /// Time of the latest change since then.
     changed: Option<BootTime>,
     measured: Option<BootTime>,
+    /// Time of the first evaluation that found a fault of a selected session.
+    first: Option<BootTime>,
 }
 
 impl History {
@@ -61,9 +63,19 @@ impl History {
         self.measured.is_none() && long_ago && self.changed.is_some_and(|at| at < settled)
     }
 
-    /// Evaluates a report.
-    pub(super) fn judge(&mut self, report: &Report) {
-        self.take(report, &diagnose::diagnosis(report));
+    /// Evaluates a report. `is_selected` returns true for the sessions that are shown.
+    pub(super) fn judge(&mut self, report: &Report, is_selected: impl Fn(&Session) -> bool) {
+        let diagnosis = diagnose::diagnosis(report);
+        let at_fault = |session: &Session| matches!(diagnosis.health.get(&session.id), Some(Health::Fault { .. }));
+        if self.first.is_none() && report.sessions.iter().any(|session| at_fault(session) && is_selected(session)) {
+            self.first = Some(report.now());
+        }
+        self.take(report, &diagnosis);
+    }
+
+    /// Time of the first evaluation that found a fault of a selected session. The fault may have begun before.
+    pub(super) const fn first(&self) -> Option<BootTime> {
+        self.first
     }
 
     /// Merges the diagnosis of a report into the history.
@@ -211,7 +223,7 @@ mod tests {
         assert!(!history.is_due(BootTime(9)), "nothing happened");
         history.measure(BootTime(10));
         assert!(!history.is_due(BootTime(10)) && history.is_due(BootTime(11)));
-        history.judge(&Report { at: BootTime(11), ..Report::default() });
+        history.judge(&Report { at: BootTime(11), ..Report::default() }, |_| true);
         history.change(BootTime(12));
         assert!(!history.is_due(BootTime(13)), "within a second of the last judgement");
         assert!(history.is_due(BootTime(11).plus(EVERY)));

@@ -173,6 +173,18 @@ impl Playback {
         Ok(())
     }
 
+    /// Time of the first evaluation so far that found a fault of a selected session.
+    #[must_use]
+    pub fn first_fault(&self) -> Option<BootTime> {
+        self.pump.first_fault()
+    }
+
+    /// Time at which the first selected session became known.
+    #[must_use]
+    pub const fn first_session(&self) -> Option<BootTime> {
+        self.pump.first_session()
+    }
+
     /// State at this position: open sessions.
     #[must_use]
     pub fn status(&self) -> Status {

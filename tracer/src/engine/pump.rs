@@ -134,6 +134,8 @@ pub struct Pump {
     begun: bool,
     shown: u64,
     reported: u64,
+    /// Time at which the first session was shown.
+    first_shown: Option<BootTime>,
 }
 
 impl Pump {
@@ -158,6 +160,7 @@ impl Pump {
             begun: false,
             shown: 0,
             reported: 0,
+            first_shown: None,
         }
     }
 
@@ -212,7 +215,7 @@ impl Pump {
                 history.measure(at);
             }
             if is_tick && history.is_due(self.correlator.settled()) {
-                history.judge(&self.correlator.report());
+                history.judge(&self.correlator.report(), |session| self.selection.filter.matches(session));
             }
         }
         // Start a new file only when no fact is pending and all findings have been reported.
@@ -303,6 +306,18 @@ impl Pump {
         status
     }
 
+    /// Time of the first evaluation so far that found a fault of a selected session.
+    #[must_use]
+    pub fn first_fault(&self) -> Option<BootTime> {
+        self.history.as_ref().and_then(History::first)
+    }
+
+    /// Time at which the first selected session became known.
+    #[must_use]
+    pub const fn first_session(&self) -> Option<BootTime> {
+        self.first_shown
+    }
+
     /// Number of changes shown. [`Pump::status`] returns a new result whenever it has grown.
     #[must_use]
     pub const fn reported(&self) -> u64 {
@@ -377,7 +392,7 @@ impl Pump {
     /// Evaluates the present state, if faults are tracked.
     fn judge(&mut self) {
         if let Some(history) = &mut self.history {
-            history.judge(&self.correlator.report());
+            history.judge(&self.correlator.report(), |session| self.selection.filter.matches(session));
         }
     }
 
@@ -395,6 +410,7 @@ impl Pump {
             }
             for finding in self.selection.pass(finding) {
                 self.reported += 1;
+                self.first_shown = self.first_shown.or(Some(finding.at));
                 self.shown += u64::from(matches!(&finding.change, Change::Opened(one) if !one.is_attempt_only()));
                 for sink in &mut self.sinks {
                     sink.change(&finding)?;

@@ -8,6 +8,8 @@ use super::state::{Focus, State};
 pub(super) const LEAST: (u16, u16) = (40, 10);
 /// Width from which details are beside the path. On narrower screens, they replace the path while focused.
 const WIDE: u16 = 110;
+/// Lines of a path from kubectl to the process: the session, seven processes, and a line for each of eight links.
+const PATH: u16 = 16;
 
 /// Panes of the screen. A hidden pane is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,9 +34,11 @@ pub(super) fn areas(screen: Rect, state: &State) -> Areas {
         Constraint::Length(1),
     ])
     .areas(screen);
-    // A third for the list: a path has about fifteen lines.
+    // A third for the list, and less if a path would not have its room below the line of the verdict. Three sessions are
+    // always in sight.
+    let most = (body.height / 3).max(5).min(body.height.saturating_sub(PATH + 1)).max(4);
     let wanted = u16::try_from(state.rows.len()).unwrap_or(u16::MAX).saturating_add(1);
-    let list = wanted.clamp(2, (body.height / 3).max(5)).min(body.height);
+    let list = wanted.clamp(2, most).min(body.height);
     let [list, verdict, below] =
         Layout::vertical([Constraint::Length(list), Constraint::Length(1), Constraint::Min(0)]).areas(body);
     let [head, rows] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(list);

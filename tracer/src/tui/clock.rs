@@ -69,13 +69,18 @@ impl Clock {
         self.go(if forward { self.at.plus(step) } else { self.at.minus(step) });
     }
 
+    /// Moves to the first or last moment.
+    pub(super) fn go_to_end(&mut self, last: bool) {
+        self.go(if last { self.to } else { self.from });
+    }
+
     /// Moves to a position in thousandths of the length.
     pub(super) fn go_to_share(&mut self, thousandths: u64) {
         let share = u128::from(self.length().0) * u128::from(thousandths.min(1_000)) / 1_000;
         self.go(self.from.plus(Span(u64::try_from(share).unwrap_or(u64::MAX))));
     }
 
-    fn go(&mut self, at: BootTime) {
+    pub(super) fn go(&mut self, at: BootTime) {
         self.at = at.clamp(self.from, self.to);
     }
 

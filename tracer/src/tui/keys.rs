@@ -29,7 +29,14 @@ pub(super) enum Action {
 /// Playback action of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Playback {
-    Skip { forward: bool, fine: bool },
+    Skip {
+        forward: bool,
+        fine: bool,
+    },
+    /// To the end of the recording, or to its beginning.
+    End {
+        last: bool,
+    },
     Slower,
     Faster,
 }
@@ -47,6 +54,7 @@ pub const HELP: &[(&str, &str)] = &[
     ("c", "show or hide closed sessions"),
     ("Space", "pause; in a recording: play"),
     ("← →  h l", "in a recording: back and forward; Shift: small steps"),
+    ("[ ]", "in a recording: its beginning and its end"),
     ("- +", "in a recording: slower and faster"),
     ("?", "this help"),
     ("q  Ctrl-C", "quit"),
@@ -92,6 +100,8 @@ pub(super) fn action(key: KeyEvent) -> Option<Action> {
         KeyCode::Char('l') => skip(true, false),
         KeyCode::Char('H') => skip(false, true),
         KeyCode::Char('L') => skip(true, true),
+        KeyCode::Char('[') => Action::Playback(Playback::End { last: false }),
+        KeyCode::Char(']') => Action::Playback(Playback::End { last: true }),
         KeyCode::Char('-') => Action::Playback(Playback::Slower),
         KeyCode::Char('+' | '=') => Action::Playback(Playback::Faster),
         _ => return None,

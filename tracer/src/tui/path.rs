@@ -3,6 +3,7 @@
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
+    style::Style,
     text::{Line, Span},
 };
 
@@ -29,17 +30,59 @@ const TEXT: usize = 160;
 pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let (Some(session), Some(report)) = (state.session(), &state.report) else { return };
     let verdict = verdict_of(session, report).filter(|verdict| verdict.severity == Severity::Fault);
-    let drawing = Drawing { state, session, report, verdict };
-    let steps = explain::steps(session);
-    let selected = state.step.min(steps.len().saturating_sub(1));
-    for ((index, step), line) in steps.iter().enumerate().skip(state.path_top).zip(area.rows()) {
+    let height = usize::from(area.height);
+    let shown = shown(state, session, height);
+    let drawing = Drawing { state, session, report, verdict, folded: shown.folded };
+    let count = explain::steps(session).len();
+    let selected = state.step.min(count.saturating_sub(1));
+    for ((index, step), line) in shown.steps.iter().zip(area.rows()) {
         paint(drawing.line(*step), line, buffer);
-        if index == selected {
+        if *index == selected {
             let style =
                 if state.focus == Focus::Path { state.theme.selected() } else { state.theme.selected_unfocused() };
             buffer.set_style(line, style);
         }
     }
+    // Without this line, a cut path would look like a whole one.
+    if let (true, Some(last)) = (shown.cut > 0, area.rows().next_back()) {
+        let text = format!(" … {} more: Enter, then ↓", phrases::counted(shown.cut as u64, "line"));
+        paint(Line::from(Span::styled(text, state.theme.doubt())), last, buffer);
+    }
+}
+
+/// The steps of a path that a pane shows.
+pub(super) struct Shown {
+    /// Steps with their numbers.
+    pub(super) steps: Vec<(usize, Step)>,
+    /// Set if joins inside a process are shown on the process's own line.
+    folded: bool,
+    /// Number of steps below that have no room. The last line of the pane tells it.
+    cut: usize,
+}
+
+/// The steps that a pane of this height shows. While the path has the focus, it scrolls. Else it is shown as a whole: if
+/// it is too long, without lines for joins inside a process, and then without those for processes that follow each
+/// other.
+pub(super) fn shown(state: &State, session: &Session, height: usize) -> Shown {
+    let all: Vec<(usize, Step)> = explain::steps(session).into_iter().enumerate().collect();
+    if all.len() <= height || state.focus != Focus::List {
+        let steps = all.into_iter().skip(state.path_top).take(height).collect();
+        return Shown { steps, folded: false, cut: 0 };
+    }
+    let kind = |step: Step| match step {
+        Step::Link(index) => session.links.get(index).map(|link| link.kind),
+        Step::Session | Step::Beyond(_) | Step::Hop(_) | Step::Gap(_) => None,
+    };
+    let without = |steps: Vec<(usize, Step)>, kinds: &[LinkKind]| -> Vec<(usize, Step)> {
+        steps.into_iter().filter(|(_, step)| !kind(*step).is_some_and(|kind| kinds.contains(&kind))).collect()
+    };
+    let mut steps = without(all, &[LinkKind::Relay]);
+    if steps.len() > height {
+        steps = without(steps, &[LinkKind::Fork, LinkKind::Exec]);
+    }
+    let cut = if steps.len() > height { steps.len() + 1 - height } else { 0 };
+    steps.truncate(if cut > 0 { height.saturating_sub(1) } else { height });
+    Shown { steps, folded: true, cut }
 }
 
 struct Drawing<'a> {
@@ -48,6 +91,8 @@ struct Drawing<'a> {
     report: &'a Report,
     /// Fault of the session.
     verdict: Option<&'a Verdict>,
+    /// Set if joins inside a process are shown on the process's own line.
+    folded: bool,
 }
 
 impl Drawing<'_> {
@@ -84,6 +129,13 @@ impl Drawing<'_> {
         Line::from(spans)
     }
 
+    fn sure(&self, confidence: Confidence) -> Style {
+        match confidence {
+            Confidence::Exact => self.state.theme.good(),
+            Confidence::Strong | Confidence::Weak => self.state.theme.doubt(),
+        }
+    }
+
     fn hop(&self, index: usize, hop: &Hop) -> Line<'static> {
         let theme = self.state.theme;
         let comm = escape::text(hop.process.comm.as_bytes(), COMM);
@@ -96,6 +148,10 @@ impl Drawing<'_> {
             let state = series.last.state;
             let bad = matches!(state, 'D' | 'T' | 't' | 'Z' | 'X');
             spans.push(Span::styled(format!("  {state}"), if bad { theme.bad() } else { theme.dim() }));
+        }
+        let is_inside = |link: &&Link| link.kind == LinkKind::Relay && link.from == index;
+        for inside in self.session.links.iter().filter(is_inside).filter(|_| self.folded) {
+            spans.push(Span::styled(format!("  ┊ {}", inside.confidence.token()), self.sure(inside.confidence)));
         }
         if let Some(verdict) = self.verdict.filter(|verdict| verdict.hop == Some(index)) {
             spans.push(Span::styled(format!("  {}", verdict.code), theme.bad()));
@@ -111,10 +167,7 @@ impl Drawing<'_> {
 
     fn link(&self, index: usize, link: &Link) -> Line<'static> {
         let theme = self.state.theme;
-        let known = match link.confidence {
-            Confidence::Exact => theme.good(),
-            Confidence::Strong | Confidence::Weak => theme.doubt(),
-        };
+        let known = self.sure(link.confidence);
         let moves = rate(link, &self.report.measures, self.report.now());
         let here = self.verdict.filter(|verdict| verdict.link == Some(index));
         let mark = here.map_or("", |verdict| verdict.code);

@@ -97,6 +97,7 @@ fn title(state: &State, area: Rect, buffer: &mut Buffer) {
 fn empty(state: &State, area: Rect, buffer: &mut Buffer) {
     let known = state.report.as_ref().map(|report| report.sessions.len());
     let text = match known {
+        None if state.clock.is_some() => "looking for the first fault … ] shows the end",
         None => "looking …",
         Some(0) if state.clock.is_some() => "no session at this moment of the recording: → moves forward",
         Some(0) => "no session is open; new ones appear here",

@@ -9,7 +9,7 @@ use super::{
     area::{Areas, areas},
     details,
     keys::{Action, Playback, action},
-    list,
+    list, path,
     state::{Focus, State},
 };
 use crate::{
@@ -37,6 +37,8 @@ pub enum Msg {
     Tick(Span),
     /// New note for the title; empty to remove it.
     Note(String),
+    /// The moment of a recording that reports are about from now on, chosen by the caller.
+    Moment(BootTime),
 }
 
 /// Request to the caller.
@@ -77,6 +79,10 @@ impl State {
             }
             Msg::Note(note) => {
                 self.note = note;
+                None
+            }
+            Msg::Moment(at) => {
+                self.clock.iter_mut().for_each(|clock| clock.go(at));
                 None
             }
         }
@@ -198,6 +204,7 @@ impl State {
             Playback::Slower => clock.slower(),
             Playback::Faster => clock.faster(),
             Playback::Skip { forward, fine } => clock.skip(forward, fine),
+            Playback::End { last } => clock.go_to_end(last),
         }
         Some(Effect::Seek(clock.at))
     }
@@ -296,8 +303,11 @@ impl State {
                 self.select(row);
             }
         } else if areas.path.contains(at) && self.session().is_some() {
+            let row = usize::from(at.y - areas.path.y);
+            let height = usize::from(areas.path.height);
+            let step = self.session().and_then(|session| path::shown(self, session, height).steps.get(row).copied());
             self.focus = Focus::Path;
-            self.select_step(self.path_top + usize::from(at.y - areas.path.y));
+            self.select_step(step.map_or(usize::MAX, |(number, _)| number));
         } else if areas.details.contains(at) && self.session().is_some() {
             self.focus = Focus::Details;
         }

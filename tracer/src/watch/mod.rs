@@ -72,8 +72,10 @@ fn run(
     state.update(Msg::Resize(size.width, size.height));
     while !stop.is_set() && !screen.is_restored() {
         screen.draw(|frame| draw(state, frame))?;
-        let mut msgs = keys(last + BEAT, panics)?;
-        msgs.extend(feed.messages()?);
+        let keys = keys(last + BEAT, panics)?;
+        // A key moves on from the moment that the newest report is about.
+        let mut msgs = feed.messages()?;
+        msgs.extend(keys);
         let now = Instant::now();
         let passed = now.duration_since(last);
         if passed >= BEAT {
@@ -125,7 +127,8 @@ impl Feed {
                 let (from, to) = player.span();
                 let mut state = State::new(player.header(), theme, Some(Clock::new(from, to)));
                 state.note = player.note();
-                player.seek(to);
+                state.update(Msg::Moment(from));
+                player.seek_beginning();
                 state
             }
         }
@@ -138,8 +141,8 @@ impl Feed {
                 Ok(trace.take_report().map(|report| Msg::Report(Box::new(report))).into_iter().collect())
             }
             Self::Recording(player) => {
-                let report = player.play(BUDGET).map_err(WatchError::Recording)?;
-                Ok(report.map(|report| Msg::Report(Box::new(report))).into_iter().collect())
+                let Some(report) = player.play(BUDGET).map_err(WatchError::Recording)? else { return Ok(Vec::new()) };
+                Ok(vec![Msg::Moment(player.moment()), Msg::Report(Box::new(report))])
             }
         }
     }

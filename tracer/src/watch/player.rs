@@ -24,6 +24,8 @@ pub struct Player {
     at: BootTime,
     /// Moment to play up to; `None` once it is shown.
     target: Option<BootTime>,
+    /// Set while the recording is searched for the moment to begin with.
+    is_searching: bool,
     from: BootTime,
     to: BootTime,
     end: Option<End>,
@@ -41,7 +43,18 @@ impl Player {
         let playback = new_playback(Reader::open(path)?, &filter, &redactor).map_err(OpenError::Io)?;
         let from = playback.start().unwrap_or_default();
         let path = path.to_owned();
-        Ok(Self { path, filter, redactor, playback, at: from, target: None, from, to: to.max(from), end })
+        Ok(Self {
+            path,
+            filter,
+            redactor,
+            playback,
+            at: from,
+            target: None,
+            is_searching: false,
+            from,
+            to: to.max(from),
+            end,
+        })
     }
 
     /// Header of the recording.
@@ -67,8 +80,21 @@ impl Player {
         }
     }
 
+    /// Requests the state at the moment to begin with: that of the first fault, else that of the first session.
+    /// [`Player::play`] finds it; [`Player::moment`] is this moment from then on.
+    pub fn seek_beginning(&mut self) {
+        (self.is_searching, self.target) = (true, Some(self.to));
+    }
+
+    /// The moment that is shown, or played up to.
+    #[must_use]
+    pub const fn moment(&self) -> BootTime {
+        self.at
+    }
+
     /// Requests the state at a moment. [`Player::play`] returns it once played so far.
     pub fn seek(&mut self, at: BootTime) {
+        self.is_searching = false;
         self.target = Some(at.clamp(self.from, self.to));
     }
 
@@ -85,7 +111,13 @@ impl Player {
         }
         // Set before the moment is reached: after a partial run, an earlier request must start over.
         self.at = target;
-        if !self.playback.towards(target, budget).map_err(|error| error.to_string())? {
+        let is_there = self.playback.towards(target, budget).map_err(|error| error.to_string())?;
+        let fault = self.playback.first_fault();
+        if self.is_searching && (is_there || fault.is_some()) {
+            self.seek(fault.or(self.playback.first_session()).unwrap_or(self.from));
+            return Ok(None);
+        }
+        if !is_there {
             return Ok(None);
         }
         self.target = None;

@@ -20,7 +20,8 @@ const PICTURE: &str = "docs/pictures/watch.svg";
 const SIZE: (&str, &str) = ("120", "40");
 /// Keys with their repeat count, and a text that the screen shows afterwards.
 const KEYS: &[(&str, usize, &str)] = &[
-    // Back to a moment with all sessions open.
+    // From the first fault to the end, and back to a moment with all sessions open.
+    ("]", 1, "kubelet"),
     ("Left", 20, "4 sessions open"),
     // Faults first.
     ("s", 6, "HEALTH▾"),
