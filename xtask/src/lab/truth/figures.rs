@@ -33,6 +33,8 @@ pub(super) struct Figures {
     pub(super) left_open: usize,
     pub(super) parts: BTreeMap<Part, Count>,
     pub(super) lost: BTreeMap<String, u64>,
+    /// Longest delay of each kind, in milliseconds.
+    pub(super) delays: BTreeMap<String, u64>,
     /// One message for each overstated session: reported as complete without being so, as another kind, or twice.
     pub(super) overstated: Vec<String>,
     /// One message for each wrong finding.
@@ -57,7 +59,8 @@ impl Figures {
         reported: &Reported,
         case: impl Fn(&Session) -> Option<SessionCtx<'a>>,
     ) -> Self {
-        let mut figures = Self { sessions, lost: reported.lost.clone(), ..Self::default() };
+        let (lost, delays) = (reported.lost.clone(), reported.delays.clone());
+        let mut figures = Self { sessions, lost, delays, ..Self::default() };
         let mut wrong: BTreeSet<(&str, Part)> = BTreeSet::new();
         let mut overstated: BTreeSet<&str> = BTreeSet::new();
         for (_, session) in &reported.reports {
@@ -170,6 +173,9 @@ impl fmt::Display for Figures {
         )?;
         if lost > 0 {
             writeln!(f, "lost {:?}", self.lost)?;
+        }
+        if !self.delays.is_empty() {
+            writeln!(f, "delays in ms {:?}", self.delays)?;
         }
         writeln!(f, "{:20} {:>8} {:>8} {:>8}", "part", "right", "wrong", "missing")?;
         for (part, Count { right, wrong, missing }) in &self.parts {

@@ -152,7 +152,12 @@ pub(super) struct Reported {
     last: BTreeMap<String, usize>,
     /// Records lost, by counter.
     pub(super) lost: BTreeMap<String, u64>,
+    /// Longest delay of each kind, in milliseconds. A delay loses no record.
+    pub(super) delays: BTreeMap<String, u64>,
 }
+
+/// Losses whose count is a delay in milliseconds (docs/limitations.md).
+const DELAYS: [&str; 2] = ["behind", "late-start"];
 
 impl Reported {
     /// The last report of each session.
@@ -186,12 +191,36 @@ impl Reported {
     pub(super) fn take(&mut self, mut line: Line) -> Result<()> {
         if line.value["type"] == "loss" {
             let what = line.value["what"].as_str().unwrap_or("unknown").to_owned();
-            *self.lost.entry(what).or_default() += line.value["count"].as_u64().unwrap_or(0);
+            let count = line.value["count"].as_u64().unwrap_or(0);
+            if DELAYS.contains(&what.as_str()) {
+                let longest = self.delays.entry(what).or_default();
+                *longest = count.max(*longest);
+            } else {
+                *self.lost.entry(what).or_default() += count;
+            }
         }
         let Some(session) = line.value.get_mut("session").map(serde_json::Value::take) else { return Ok(()) };
         let session: Session = serde_json::from_value(session).context("cannot parse a session")?;
         self.last.insert(session.id.clone(), self.reports.len());
         self.reports.push((line.at, session));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Line, Reported};
+
+    #[test]
+    fn longest_delay_is_no_lost_record() {
+        let mut reported = Reported::default();
+        for (what, count) in [("behind", 1_133), ("ring-full", 2), ("behind", 1_034), ("ring-full", 3)] {
+            let value = json!({ "type": "loss", "what": what, "count": count });
+            reported.take(Line { at: 0, value }).expect("a loss");
+        }
+        assert_eq!(reported.delays.into_iter().collect::<Vec<_>>(), [("behind".to_owned(), 1_133)]);
+        assert_eq!(reported.lost.into_iter().collect::<Vec<_>>(), [("ring-full".to_owned(), 5)]);
     }
 }
