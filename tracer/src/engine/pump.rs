@@ -215,7 +215,7 @@ impl Pump {
                 history.measure(at);
             }
             if is_tick && history.is_due(self.correlator.settled()) {
-                history.judge(&self.correlator.report(), |session| self.selection.filter.matches(session));
+                self.judge();
             }
         }
         // Start a new file only when no fact is pending and all findings have been reported.

@@ -56,7 +56,7 @@ pub(super) struct Shown {
     pub(super) steps: Vec<(usize, Step)>,
     /// Set if joins inside a process are shown on the process's own line.
     folded: bool,
-    /// Number of steps below that have no room. The last line of the pane tells it.
+    /// Number of steps below that have no room. The last line of the pane shows it.
     cut: usize,
 }
 
