@@ -2,6 +2,12 @@
 
 use crate::model::{BootTime, Fact, HostNo, Observation, Source, TaskKey};
 
+/// True for the line with which a part ends, as the writer writes it.
+#[must_use]
+pub fn is_continued(line: &[u8]) -> bool {
+    line.ends_with(b",\"fact\":\"continued\"}")
+}
+
 /// Parses a line without white space and with its fields in the writer's order. `None` for any other line, valid or not:
 /// the caller parses it as JSON. The fact itself is parsed as JSON here, too; the fields before it are half of the work.
 pub(super) fn parse(line: &str) -> Option<Observation> {
@@ -91,6 +97,14 @@ mod tests {
         for seen in samples() {
             assert_eq!(parse(&serde_json::to_string(&seen).unwrap()), Some(seen));
         }
+    }
+
+    #[test]
+    fn line_at_the_end_of_a_part_is_known() {
+        let line = |fact| serde_json::to_vec(&Observation::new(BootTime(7), Source::Engine, fact)).unwrap();
+        assert!(is_continued(&line(Fact::Continued)));
+        assert!(!is_continued(&line(Fact::Stopped)));
+        assert!(!is_continued(&line(Fact::Lost { what: "\"fact\":\"continued\"}".to_owned(), count: 1 })));
     }
 
     #[test]

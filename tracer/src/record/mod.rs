@@ -3,6 +3,7 @@
 //! The writer stores observations in their order of arrival, before the reordering, so that a replay decides like the
 //! live run. The reader trusts nothing: a recording may come from anywhere.
 
+mod batches;
 mod bounds;
 mod file;
 mod format;
@@ -12,9 +13,11 @@ mod reader;
 mod target;
 mod writer;
 
+pub use batches::{Batch, BatchSink, MAX_BATCH};
 pub use bounds::open_memory_count;
 pub use file::{CreateError, Existing, create, unnamed};
 pub use format::{FORMAT, Header, MAX_LINE, Part, Settings};
+pub use line::is_continued;
 pub use parts::Rotate;
 pub use reader::{Damage, End, OpenError, Reader};
 pub use target::{RecordTarget, is_zstd};

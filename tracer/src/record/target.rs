@@ -1,4 +1,4 @@
-//! Target of a recording: a file, stdout, or a series of files.
+//! Target of a recording: a file, stdout, a series of files, or a message stream.
 
 use std::{
     fmt,
@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    batches::BatchSink,
     file::{CreateError, Existing, create, create_new},
     parts::{Rotate, Series},
 };
@@ -19,12 +20,15 @@ pub struct RecordTarget {
     file: Option<Box<dyn Output>>,
     zstd: bool,
     parts: Option<Parts>,
+    /// Sink of a message stream, until the writer takes it.
+    batches: Option<Box<dyn BatchSink>>,
 }
 
 /// State of a recording in parts.
 #[derive(Debug)]
 struct Parts {
-    series: Series,
+    /// Files of the parts; `None` for a message stream.
+    series: Option<Series>,
     rotate: Rotate,
     /// Number of the current part.
     number: u64,
@@ -44,10 +48,10 @@ impl RecordTarget {
             if stdout.is_terminal() {
                 return Err(CreateError::Terminal);
             }
-            return Ok(Self { file: Some(Box::new(stdout)), zstd: false, parts: None });
+            return Ok(Self { file: Some(Box::new(stdout)), zstd: false, parts: None, batches: None });
         }
         let file = create(path, Existing::Keep)?;
-        Ok(Self { file: Some(Box::new(file)), zstd: is_zstd(path), parts: None })
+        Ok(Self { file: Some(Box::new(file)), zstd: is_zstd(path), parts: None, batches: None })
     }
 
     /// Creates a series of files, `a.000001.jsonl` and so on for `a.jsonl`. Continues after the last existing file.
@@ -60,20 +64,33 @@ impl RecordTarget {
         }
         let series = Series::new(path).map_err(CreateError::Io)?;
         let number = series.numbers().map_err(CreateError::Io)?.last().map_or(1, |last| last.saturating_add(1));
-        let mut target = Self { file: None, zstd: is_zstd(path), parts: Some(Parts { series, rotate, number }) };
+        let parts = Parts { series: Some(series), rotate, number };
+        let mut target = Self { file: None, zstd: is_zstd(path), parts: Some(parts), batches: None };
         target.make().map_err(CreateError::Io)?;
         Ok(target)
+    }
+
+    /// A message stream. `rotate` tells when a part begins, at which a reader can start.
+    #[must_use]
+    pub fn of_batches(sink: Box<dyn BatchSink>, rotate: Rotate) -> Self {
+        let parts = Parts { series: None, rotate, number: 1 };
+        Self { file: None, zstd: true, parts: Some(parts), batches: Some(sink) }
     }
 
     /// A file that is open already.
     #[must_use]
     pub fn of_file(file: File, zstd: bool) -> Self {
-        Self { file: Some(Box::new(file)), zstd, parts: None }
+        Self { file: Some(Box::new(file)), zstd, parts: None, batches: None }
     }
 
     /// Takes the opened file. Succeeds once per file.
     pub(super) fn open(&mut self) -> io::Result<Box<dyn Output>> {
         self.file.take().ok_or_else(|| io::Error::other("the file was opened before"))
+    }
+
+    /// Takes the sink of a message stream.
+    pub(super) fn batches(&mut self) -> Option<Box<dyn BatchSink>> {
+        self.batches.take()
     }
 
     /// Opens the next file of the series.
@@ -85,7 +102,7 @@ impl RecordTarget {
     }
 
     fn make(&mut self) -> io::Result<()> {
-        let Some(Parts { series, rotate, number }) = &self.parts else { return Ok(()) };
+        let Some(Parts { series: Some(series), rotate, number }) = &self.parts else { return Ok(()) };
         self.file = Some(Box::new(create_new(&series.path(*number))?));
         rotate.keep.map_or(Ok(()), |most| series.keep(most))
     }
@@ -93,7 +110,7 @@ impl RecordTarget {
     /// Folder of a recording in parts, whose later files are still to be created.
     #[must_use]
     pub fn folder_of_parts(&self) -> Option<&Path> {
-        self.parts.as_ref().map(|parts| parts.series.folder())
+        self.parts.as_ref()?.series.as_ref().map(Series::folder)
     }
 
     pub(super) const fn zstd(&self) -> bool {

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use serde::Serialize;
 
 use super::{
+    batches::Batches,
     format::{Header, Part},
     target::{Output, RecordTarget},
 };
@@ -14,13 +15,25 @@ use crate::model::{BootTime, Fact, Observation, Source, Span};
 /// readable.
 const FLUSH_EVERY: Span = Span::from_secs(1);
 
+/// Longest time that facts wait for their batch.
+const BATCH_EVERY: Span = Span::from_millis(100);
+
+/// Longest time without a batch on a host where nothing happens. A reader takes a host for silent after three times
+/// this time.
+const ALIVE_EVERY: Span = Span::from_secs(5);
+
+/// Name of the loss of observations that a full queue refused.
+const REFUSED: &str = "stream-full";
+
 /// Size of a recording, over all its files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// Observations, without those that a further file repeats.
     pub observations: u64,
-    /// Bytes of all files.
+    /// Bytes of all files, or of all batches that were queued.
     pub bytes: u64,
+    /// Observations that never reached the message stream, for a recording to one.
+    pub undelivered: u64,
 }
 
 /// Writes one recording. A writer dropped without [`Writer::finish`] flushes as much as possible.
@@ -41,6 +54,7 @@ pub struct Writer {
 enum Stream {
     Plain(BufWriter<Counted>),
     Zstd(Box<zstd::Encoder<'static, BufWriter<Counted>>>),
+    Batches(Batches),
 }
 
 /// Counts the bytes that reach the file.
@@ -63,6 +77,9 @@ impl Write for Counted {
 
 impl Stream {
     fn new(target: &mut RecordTarget) -> io::Result<Self> {
+        if let Some(sink) = target.batches() {
+            return Ok(Self::Batches(Batches::new(sink)));
+        }
         let file = BufWriter::new(Counted { file: target.open()?, bytes: 0 });
         if target.zstd() {
             return Ok(Self::Zstd(Box::new(zstd::Encoder::new(file, zstd::DEFAULT_COMPRESSION_LEVEL)?)));
@@ -74,6 +91,7 @@ impl Stream {
         match self {
             Self::Plain(stream) => stream.get_ref().bytes,
             Self::Zstd(stream) => stream.get_ref().get_ref().bytes,
+            Self::Batches(batches) => batches.bytes(),
         }
     }
 
@@ -87,11 +105,12 @@ impl Stream {
     }
 }
 
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl Stream {
+    fn add(&mut self, line: &[u8]) -> io::Result<()> {
         match self {
-            Self::Plain(stream) => stream.write(bytes),
-            Self::Zstd(stream) => stream.write(bytes),
+            Self::Plain(stream) => stream.write_all(line),
+            Self::Zstd(stream) => stream.write_all(line),
+            Self::Batches(batches) => batches.add(line),
         }
     }
 
@@ -99,6 +118,16 @@ impl Write for Stream {
         match self {
             Self::Plain(stream) => stream.flush(),
             Self::Zstd(stream) => stream.flush(),
+            Self::Batches(batches) => batches.flush(),
+        }
+    }
+
+    /// Time between two flushes.
+    const fn flush_every(&self) -> Span {
+        match self {
+            Self::Plain(_) | Self::Zstd(_) => FLUSH_EVERY,
+            Self::Batches(batches) if batches.has_facts() => BATCH_EVERY,
+            Self::Batches(_) => ALIVE_EVERY,
         }
     }
 }
@@ -135,16 +164,23 @@ impl Writer {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&mut self, seen: &Observation) -> io::Result<()> {
-        self.written.observations += 1;
-        self.write_line(seen)
+        let Stream::Batches(batches) = &mut self.stream else {
+            self.written.observations += 1;
+            return self.write_line(seen);
+        };
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, seen)?;
+        self.line.push(b'\n');
+        self.written.observations += u64::from(batches.observe(&self.line, seen.fact == Fact::Tick)?);
+        Ok(())
     }
 
-    /// Advances the time, and flushes once a second.
+    /// Advances the time, and flushes: a file once a second, a message stream ten times a second while facts come.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn tick(&mut self, now: BootTime) -> io::Result<()> {
-        if self.flushed.is_some_and(|flushed| now.since(flushed) < FLUSH_EVERY) {
+        if self.flushed.is_some_and(|flushed| now.since(flushed) < self.stream.flush_every()) {
             return Ok(());
         }
         self.flushed = Some(now);
@@ -159,10 +195,16 @@ impl Writer {
     }
 
     /// True if the file has reached its size or age. Repeated observations at its beginning do not count: a host with
-    /// many sessions would otherwise get a new file with each check.
+    /// many sessions would otherwise get a new file with each check. A message stream that refused a batch begins a new
+    /// part as soon as its queue has space.
     #[must_use]
     pub fn is_full(&self, now: BootTime) -> bool {
         let Some(rotate) = self.target.rotate() else { return false };
+        if let Stream::Batches(batches) = &self.stream
+            && batches.is_broken()
+        {
+            return batches.has_room();
+        }
         let large = rotate.bytes.is_some_and(|most| self.stream.bytes() >= most.saturating_add(self.base));
         let old = rotate.age.zip(self.begun).is_some_and(|(most, begun)| now.since(begun) >= most);
         large || old
@@ -175,20 +217,37 @@ impl Writer {
     pub fn go_on(&mut self, now: BootTime, repeated: &[Observation]) -> io::Result<()> {
         self.write_line(&Observation::new(now, Source::Engine, Fact::Continued))?;
         self.stream.end()?;
-        self.written.bytes += self.stream.bytes();
         self.target.next()?;
-        self.stream = Stream::new(&mut self.target)?;
         (self.begun, self.flushed) = (Some(now), Some(now));
-        self.begin_file(repeated)
+        let Stream::Batches(batches) = &mut self.stream else {
+            self.written.bytes += self.stream.bytes();
+            self.stream = Stream::new(&mut self.target)?;
+            return self.begin_file(repeated);
+        };
+        let refused = batches.mend();
+        self.begin_file(repeated)?;
+        if let Stream::Batches(batches) = &mut self.stream
+            && !batches.refuse_again(refused)
+            && refused > 0
+        {
+            tracing::warn!(observations = refused, "the message stream was not reached for too long: not recorded");
+            let lost = Fact::Lost { what: REFUSED.to_owned(), count: refused };
+            self.write_line(&Observation::new(now, Source::Engine, lost))?;
+        }
+        Ok(())
     }
 
-    /// Ends the file. The last observation should be [`Fact::Stopped`]. Returns the size of the recording.
+    /// Ends the file. The last observation should be [`Fact::Stopped`]. Returns the size of the recording. Waits a few
+    /// seconds for the delivery to a message stream.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn finish(mut self) -> io::Result<Written> {
         self.stream.end()?;
         self.written.bytes += self.stream.bytes();
+        if let Stream::Batches(batches) = &mut self.stream {
+            self.written.undelivered = batches.finish();
+        }
         Ok(self.written)
     }
 
@@ -196,7 +255,7 @@ impl Writer {
         self.line.clear();
         serde_json::to_writer(&mut self.line, value)?;
         self.line.push(b'\n');
-        self.stream.write_all(&self.line)
+        self.stream.add(&self.line)
     }
 }
 
