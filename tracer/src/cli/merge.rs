@@ -6,7 +6,7 @@ use super::{
     args,
     error::{Failure, named, tell},
     exit::Exit,
-    replay, resolve,
+    input, replay, resolve,
 };
 use crate::{
     escape,
@@ -23,7 +23,7 @@ pub(super) fn merge(args: &args::Merge, arguments: &[OsString]) -> Result<Exit, 
         return Err(Failure::usage("stdin cannot be merged", "use files: each recording is read twice"));
     }
     resolve::to_files(&args.file, &[&args.output]);
-    let merge = Merge::survey(&args.file).map_err(|(file, error)| replay::open_failure(&file, &error))?;
+    let merge = Merge::survey(&args.file).map_err(|(file, error)| input::open_failure(&file, &error))?;
     let place = resolve::place(&args.output, None)?;
     let header = merge.header(resolve::line(arguments, &Redactor::default()));
     let written = Writer::begin(place, &header).and_then(|writer| merge.write(writer));
@@ -63,6 +63,5 @@ fn seconds(ns: u128) -> String {
 
 /// Reports if a part of the merged recording ends early.
 fn whole(input: &Input) -> Result<(), Failure> {
-    let file = input.files.last().map(|file| named(file)).unwrap_or_default();
-    replay::ended_as(input.end.as_ref(), &file, "merged")
+    replay::ended_as(input.end.as_ref(), &named(input.origin.name()), "merged")
 }

@@ -3,28 +3,34 @@
 //! covers that host. Sessions are left to the correlator, which finds them in the merged recording.
 
 mod clocks;
+mod origin;
 mod survey;
 
 use std::{io, path::PathBuf};
 
-pub use self::clocks::{By, Clock};
 use self::survey::Survey;
+pub use self::{
+    clocks::{By, Clock},
+    origin::{Fault, FromStream, Origin},
+};
 use crate::{
     model::{BootTime, Fact, HostFacts, HostNo, Move, Observation, Source, Span},
-    record::{End, Header, OpenError, Reader, Settings, Writer},
+    record::{End, Header, OpenError, Part, Reader, Settings, Writer},
 };
 
-/// A recording to be merged: one file, or its parts.
+/// A recording to be merged.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// Files of the recording.
-    pub files: Vec<PathBuf>,
+    /// Source of the recording.
+    pub origin: Origin,
     /// Offset of its clock.
     pub clock: Clock,
     /// End of the recording.
     pub end: Option<End>,
     header: Header,
     to: Move,
+    /// Number of observations at its beginning that repeat observations of earlier parts.
+    told_again: u64,
 }
 
 impl Input {
@@ -41,13 +47,18 @@ pub struct Merge {
     surveys: Vec<Survey>,
     /// End of the latest recording.
     end: BootTime,
+    /// Number of observations at the beginning of the merged recording that repeat observations of earlier parts.
+    told_again: u64,
 }
+
+/// Longest uptime of a host in a message stream, and largest error of its clock. A host beyond them would move the times
+/// of all others too far.
+const MAX_UPTIME: BootTime = BootTime(10 * NS_PER_YEAR);
+const MAX_CLOCK_ERROR: u64 = NS_PER_YEAR;
+const NS_PER_YEAR: u64 = 366 * 24 * 3_600 * 1_000_000_000;
 
 /// First format with several hosts.
 const OF_SEVERAL_HOSTS: u32 = 3;
-
-/// The offending file and the reason.
-type Fault = (PathBuf, OpenError);
 
 impl Merge {
     /// Surveys recordings. Parts of one recording count as one recording. The clock of the first recording is the
@@ -56,36 +67,26 @@ impl Merge {
     /// # Errors
     /// A file cannot be read or is not a recording.
     pub fn survey(files: &[PathBuf]) -> Result<Self, Fault> {
-        let (mut inputs, mut surveys) = (Vec::new(), Vec::new());
-        let mut last = Vec::new();
+        let mut surveyed = Surveyed::default();
         for files in together(files)? {
-            let mut reader = Reader::open_all(&files)?;
-            let (mut survey, mut end) = (Survey::default(), BootTime::default());
-            for seen in reader.by_ref() {
-                survey.take(&seen);
-                end = end.max(seen.at);
-            }
-            let (header, ended) = (reader.header().clone(), reader.end().cloned());
-            let clock = Clock { ahead: 0, by: By::Itself };
-            inputs.push(Input { files, clock, end: ended, header, to: Move::default() });
-            surveys.push(survey);
-            last.push(end);
+            surveyed.add(Origin::Files(files))?;
         }
-        let kernels = kernels(&inputs);
-        let clocks = compare(&inputs, &surveys, &kernels);
-        // No time lies before boot: the clock with the largest lead stays, and the others are moved towards it.
-        let furthest = clocks.iter().map(|clock| clock.ahead).max().unwrap_or_default();
-        let mut end = BootTime::default();
-        for (((input, host), clock), last) in inputs.iter_mut().zip(kernels).zip(clocks).zip(last) {
-            let later = Span(u64::try_from(furthest - clock.ahead).unwrap_or(u64::MAX));
-            if last.0 > BootTime::LATEST.0.saturating_sub(later.0) {
-                return Err((input.files.first().cloned().unwrap_or_default(), OpenError::TooFar));
+        surveyed.merge()
+    }
+
+    /// Surveys recordings from a message stream. Hosts share no kernel here, whatever they say. A recording that cannot be
+    /// read or has impossible times is left out, and returned with the reason.
+    ///
+    /// # Errors
+    /// The times of the others do not fit together.
+    pub fn survey_streams(streams: Vec<FromStream>) -> Result<(Self, Vec<Fault>), Fault> {
+        let (mut surveyed, mut left_out) = (Surveyed::default(), Vec::new());
+        for stream in streams {
+            if let Err(fault) = surveyed.add(Origin::Stream(stream)) {
+                left_out.push(fault);
             }
-            input.clock = clock;
-            input.to = Move { host: HostNo(u16::try_from(host).unwrap_or(u16::MAX)), later };
-            end = end.max(last.plus(later));
         }
-        Ok(Self { inputs, surveys, end })
+        surveyed.merge().map(|merge| (merge, left_out))
     }
 
     /// Merged recordings, in the given order.
@@ -122,7 +123,9 @@ impl Merge {
         let mut hosts = hosts.into_iter();
         let host = hosts.next().unwrap_or_default();
         let others = hosts.collect();
+        let part = (self.told_again > 0).then_some(Part { number: 1, told_again: self.told_again });
         Header {
+            part,
             format,
             others,
             command,
@@ -140,21 +143,26 @@ impl Merge {
     pub fn write(&self, mut writer: Writer) -> io::Result<u64> {
         let mut sources = Vec::new();
         for input in &self.inputs {
-            let reader = Reader::open_all(&input.files).map_err(|(_, error)| io::Error::other(error))?;
-            sources.push(Stream { reader, to: input.to, next: None, at: BootTime::default() }.read());
+            sources.push(input.read().map_err(|(_, error)| io::Error::other(error))?);
         }
         let mut written = 0;
-        // Always write the observation of the recording that lags behind.
-        while let Some((index, _)) =
-            sources.iter().enumerate().filter(|(_, one)| one.next.is_some()).min_by_key(|(_, one)| one.at)
-        {
-            let Some(source) = sources.get_mut(index) else { break };
-            let (seen, at) = (source.next.take(), source.at);
-            source.advance();
-            if let Some(seen) = seen.filter(|seen| self.is_true_of_all(index, &seen.fact)) {
-                writer.write(&seen)?;
-                written += 1;
-                writer.tick(at)?;
+        // Repeated observations of all recordings come first, as in a part.
+        for is_repeated in [true, false] {
+            // Always write the observation of the recording that lags behind.
+            while let Some((index, _)) = sources
+                .iter()
+                .enumerate()
+                .filter(|(_, one)| one.next.is_some() && (one.told_again > 0 || !is_repeated))
+                .min_by_key(|(_, one)| one.at)
+            {
+                let Some(source) = sources.get_mut(index) else { break };
+                let (seen, at) = (source.next.take(), source.at);
+                source.advance();
+                if let Some(seen) = seen.filter(|seen| self.is_true_of_all(index, &seen.fact)) {
+                    writer.write(&seen)?;
+                    written += 1;
+                    writer.tick(at)?;
+                }
             }
         }
         writer.write(&Observation::new(self.end, Source::Engine, Fact::Stopped))?;
@@ -172,6 +180,66 @@ impl Merge {
         let address = tuple.remote.ip();
         let own = self.surveys.get(index).is_some_and(|own| own.has(address));
         own || !self.surveys.iter().any(|other| other.has(address))
+    }
+}
+
+/// Recordings that were read once.
+#[derive(Default)]
+struct Surveyed {
+    inputs: Vec<Input>,
+    surveys: Vec<Survey>,
+    /// Time of the last observation of each recording.
+    last: Vec<BootTime>,
+}
+
+impl Surveyed {
+    /// Reads a recording.
+    fn add(&mut self, origin: Origin) -> Result<(), Fault> {
+        let mut reader = origin.open()?;
+        let (mut survey, mut end, mut count) = (Survey::default(), BootTime::default(), 0);
+        for seen in reader.by_ref() {
+            survey.take(&seen);
+            end = end.max(seen.at);
+            count += 1;
+        }
+        let (header, ended) = (reader.header().clone(), reader.end().cloned());
+        if let Origin::Stream(stream) = &origin
+            && (end > MAX_UPTIME || header.anchor.utc_ns(end).abs_diff(stream.stored_ns) > MAX_CLOCK_ERROR)
+        {
+            return Err(origin.too_far());
+        }
+        let clock = Clock { ahead: 0, by: By::Itself };
+        let told_again = header.part.map_or(0, |part| part.told_again).min(count);
+        self.inputs.push(Input { origin, clock, end: ended, header, to: Move::default(), told_again });
+        self.surveys.push(survey);
+        self.last.push(end);
+        Ok(())
+    }
+
+    /// Compares the clocks.
+    fn merge(self) -> Result<Merge, Fault> {
+        let Self { mut inputs, surveys, last } = self;
+        let kernels = kernels(&inputs);
+        let clocks = compare(&inputs, &surveys, &kernels);
+        // No time lies before boot: the clock with the largest lead stays, and the others are moved towards it.
+        let furthest = clocks.iter().map(|clock| clock.ahead).max().unwrap_or_default();
+        let mut end = BootTime::default();
+        for (((input, host), clock), last) in inputs.iter_mut().zip(kernels).zip(clocks).zip(last) {
+            let later = Span(u64::try_from(furthest - clock.ahead).unwrap_or(u64::MAX));
+            if last.0 > BootTime::LATEST.0.saturating_sub(later.0) {
+                return Err(input.origin.too_far());
+            }
+            input.clock = clock;
+            input.to = Move { host: HostNo(u16::try_from(host).unwrap_or(u16::MAX)), later };
+            end = end.max(last.plus(later));
+        }
+        let (merge, mut count) = (Merge { inputs, surveys, end, told_again: 0 }, 0);
+        for (index, input) in merge.inputs.iter().enumerate().filter(|(_, input)| input.told_again > 0) {
+            let told_again = usize::try_from(input.told_again).unwrap_or(usize::MAX);
+            let repeated = input.origin.open()?.take(told_again);
+            count += repeated.filter(|seen| merge.is_true_of_all(index, &seen.fact)).count() as u64;
+        }
+        Ok(Merge { told_again: count, ..merge })
     }
 }
 
@@ -204,13 +272,18 @@ fn together(files: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>, Fault> {
 
 /// Kernel of each recording. Kernels are numbered in the order of their first recordings.
 fn kernels(inputs: &[Input]) -> Vec<usize> {
-    let mut boots: Vec<&str> = Vec::new();
+    let mut kernels: Vec<(&str, &str)> = Vec::new();
     let mut numbers = Vec::with_capacity(inputs.len());
     for input in inputs {
-        let boot = input.header.host.boot_id.as_str();
-        numbers.push(boots.iter().position(|one| *one == boot).unwrap_or_else(|| {
-            boots.push(boot);
-            boots.len() - 1
+        // A host in a stream must not take the place of another one by its boot id.
+        let host = match &input.origin {
+            Origin::Files(_) => "",
+            Origin::Stream(stream) => &stream.host,
+        };
+        let kernel = (host, input.header.host.boot_id.as_str());
+        numbers.push(kernels.iter().position(|one| *one == kernel).unwrap_or_else(|| {
+            kernels.push(kernel);
+            kernels.len() - 1
         }));
     }
     numbers
@@ -232,17 +305,29 @@ struct Stream {
     reader: Reader,
     to: Move,
     next: Option<Observation>,
+    /// Number of repeated observations that are left, with the next one.
+    told_again: u64,
     /// Time reached by the kernel's records, including the next one.
     at: BootTime,
 }
 
+impl Input {
+    fn read(&self) -> Result<Stream, Fault> {
+        let Self { origin, to, told_again, .. } = self;
+        let mut stream =
+            Stream { reader: origin.open()?, to: *to, next: None, told_again: *told_again, at: BootTime::default() };
+        stream.take();
+        Ok(stream)
+    }
+}
+
 impl Stream {
-    fn read(mut self) -> Self {
-        self.advance();
-        self
+    fn advance(&mut self) {
+        self.told_again = self.told_again.saturating_sub(1);
+        self.take();
     }
 
-    fn advance(&mut self) {
+    fn take(&mut self) {
         self.next = self.reader.next();
         if let Some(seen) = &mut self.next {
             seen.move_to(self.to);
