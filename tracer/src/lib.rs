@@ -34,5 +34,6 @@ pub mod run;
 pub mod schema;
 pub mod sink;
 pub mod source;
+pub mod stream;
 pub mod tui;
 pub mod watch;

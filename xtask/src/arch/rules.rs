@@ -49,6 +49,8 @@ pub(super) const MODULES: &[Module] = &[
     pure("otlp", &["metrics", "model", "sink"]),
     // Serves metrics to the network, and sends messages.
     edge("export", &["clock", "confine", "metrics", "model", "otlp", "sink"]),
+    // Recordings in a message stream.
+    edge("stream", &["clock", "confine", "model", "record"]),
     // The screen follows from reports and keys alone.
     pure("tui", &["escape", "explain", "model", "sink"]),
     // Pictures are made from the reports that a replay gives to a sink.
@@ -124,6 +126,7 @@ pub(super) const MODULES: &[Module] = &[
             "schema",
             "sink",
             "source",
+            "stream",
             "tui",
             "watch",
         ],

@@ -1,0 +1,19 @@
+//! The recordings of a cluster's hosts in a stream of NATS JetStream. A recording is the wire format: a message is a
+//! batch of its lines, on the subject of its host. docs/cluster.md is the contract.
+//!
+//! A publisher never holds up the trace: batches wait in a bounded queue, and a full queue refuses them. A reader trusts
+//! nothing: a message can only speak for the host of its subject, which the server checks by the publisher's permissions.
+
+mod address;
+mod assembly;
+mod credentials;
+mod publisher;
+mod reader;
+
+pub use self::{
+    address::{Address, token_of, without_token},
+    assembly::{Assembly, HostRecording, Message, Tally},
+    credentials::{Credentials, Files},
+    publisher::{PublishError, Publisher, Run},
+    reader::{Fetched, ReadError, fetch},
+};
